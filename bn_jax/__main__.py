@@ -1,0 +1,31 @@
+"""python -m bn_jax COMMAND ...: everything but training (that is train.py)."""
+
+import sys
+from collections.abc import Sequence
+
+_USAGE = """\
+usage: python -m bn_jax COMMAND ...
+
+  report WORKDIR...     builds report.html again from what was recorded
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs a command; returns its exit code."""
+  command = argv[1] if len(argv) > 1 else None
+  if command == 'report':
+    from bn_jax.commands import report
+
+    return report.main(argv[1:])
+  if command in (None, '-h', '--help'):
+    sys.stdout.write(_USAGE)
+    return 0 if command else 2
+  from bn_jax import errors
+
+  message = errors.unknown('command', command, ('report',))
+  sys.stderr.write(f'error: {message}\n')
+  return 2
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

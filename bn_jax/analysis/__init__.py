@@ -1,0 +1,26 @@
+"""Measures of the loss landscape, on any `loss(params)` of any JAX program."""
+
+from typing import Any
+
+from bn_jax import errors, types
+from bn_jax.analysis import along_gradient as _along_gradient
+from bn_jax.analysis import evaluation as _evaluation
+from bn_jax.analysis.along_gradient import along_gradient
+
+MEASURES = {
+  'along_gradient': _along_gradient.measure,
+  'evaluation': _evaluation.measure,
+}
+# Those that look at exactly one batch.
+ONE_BATCH = ('along_gradient',)
+
+__all__ = ['MEASURES', 'ONE_BATCH', 'along_gradient', 'make']
+
+
+def make(name: str, **keywords: Any) -> types.Measure:
+  """The measure called `name`, to be taken while training.
+
+  Raises:
+    ValueError: an unknown name, or a keyword out of its range.
+  """
+  return errors.lookup('measure', MEASURES, name)(**keywords)

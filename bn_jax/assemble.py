@@ -1,0 +1,129 @@
+"""From a resolved run to the objects that train it."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bn_jax import analysis, errors, loop, models, norms, optim, types
+from bn_jax import problem as problem_lib
+from bn_jax.data import in_memory, order
+
+Config = dict[str, Any]
+
+
+def problem(run: Config) -> types.Problem:
+  """The problem of a run; nothing is compiled, no data are read.
+
+  Raises:
+    ConfigError: a value that its constructor refuses, an image too small for
+      the network, a batch larger than the split.
+  """
+  data = run['data']
+  facts = in_memory.facts(data['name'])
+  shape = in_memory.image_shape(data['name'], resolution=data['resolution'])
+  with _blaming('config.norm'):
+    norm = norms.make(**run['norm'])
+  with _blaming('config.model'):
+    module = models.make(
+      **_resolved_lowering(run['model']),
+      num_classes=facts.num_classes,
+      norm=norm,
+    )
+  with _blaming('config.schedule'):
+    schedule = optim.make_schedule(**run['schedule'])
+  with _blaming('config.optimizer'):
+    optimizer = optim.make(schedule=schedule, **run['optimizer'])
+  with _blaming('config'):
+    penalty = optim.weight_decay(
+      weight_decay=run['weight_decay'], weight_decay_on=run['weight_decay_on']
+    )
+    sampler = order.sampler(
+      num_examples=facts.num_train, batch_size=run['batch_size']
+    )
+  made = problem_lib.make(
+    module,
+    optimizer,
+    sampler=sampler,
+    penalty=penalty,
+    image_shape=shape,
+    layers=models.layers,
+    ring_size=run['log_every_steps'],
+  )
+  with _blaming('config.model'):
+    jax.eval_shape(made.init, 0)
+    _trace_batch(module, made, shape, run['batch_size'])
+  return made
+
+
+def _trace_batch(module, made, shape, batch_size) -> None:
+  """Shapes of one training batch: what does not fit shows before compiling."""
+  state = jax.eval_shape(made.init, 0)
+  variables = {'params': state.params, 'batch_stats': state.batch_stats}
+  images = jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32)
+  jax.eval_shape(
+    lambda v, x: module.apply(v, x, mode='batch', mutable=['batch_stats']),
+    variables,
+    images,
+  )
+
+
+def probes(
+  run: Config, made: types.Problem, dataset: in_memory.Dataset
+) -> list[loop.Probe]:
+  """The measures of a run, bound to their data and times, in config order."""
+  return [
+    _probe(name, dict(section), run, made, dataset)
+    for name, section in run['measures'].items()
+  ]
+
+
+def _probe(name, section, run, made, dataset) -> loop.Probe:
+  every_steps, data = section.pop('every_steps'), section.pop('data')
+  with _blaming(f'config.measures.{name}'):
+    measure = analysis.make(**section)
+  batches = _batches(data, run['evaluation_batch_size'], made, dataset)
+  return loop.Probe(
+    name=name,
+    look=lambda state: measure(made, state, batches(state)),
+    every_steps=every_steps,
+  )
+
+
+def _batches(
+  data: str, batch_size: int, made: types.Problem, dataset: in_memory.Dataset
+) -> Callable[[types.TrainState], Iterable[types.Batch]]:
+  """state -> the batches that a probe looks at."""
+  if data == 'current_batch':
+    return lambda state: (made.batch(state, dataset.train),)
+  split = getattr(dataset, data)
+  return lambda state: in_memory.padded_batches(split, batch_size=batch_size)
+
+
+def check_measures(run: Config) -> None:
+  """Makes each measure once, so that a wrong keyword shows before training."""
+  for name, section in run['measures'].items():
+    own = {k: v for k, v in section.items() if k not in ('every_steps', 'data')}
+    with _blaming(f'config.measures.{name}'):
+      analysis.make(**own)
+
+
+def _resolved_lowering(model: Config) -> Config:
+  """'auto' by the platform of this process, for the record and the program."""
+  if model.get('lowering') != 'auto':
+    return model
+  on_cpu = jax.default_backend() == 'cpu'
+  return {**model, 'lowering': 'product' if on_cpu else 'library'}
+
+
+@contextlib.contextmanager
+def _blaming(where: str):
+  """Turns a constructor's refusal into one that names the config's section."""
+  try:
+    yield
+  except errors.Failure:
+    raise
+  except (ValueError, TypeError) as error:
+    raise errors.ConfigError(f'{where}: {error}') from error

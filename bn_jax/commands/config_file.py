@@ -1,0 +1,86 @@
+"""Config files: Python with a function `get_config()`.
+
+They are code: whoever runs one trusts it.
+"""
+
+import difflib
+import importlib.util
+import pathlib
+import traceback
+
+import ml_collections
+
+from bn_jax import errors
+
+
+def load(given: str) -> ml_collections.ConfigDict:
+  """The config of FILE or FILE:ARGUMENT, locked against unknown keys.
+
+  The argument, if there is one, is passed to `get_config`.
+
+  Raises:
+    ConfigError: no such file, one that fails, or without a get_config() that
+      returns a ConfigDict.
+  """
+  name, colon, argument = given.partition(':')
+  path = pathlib.Path(name)
+  if not path.is_file():
+    raise errors.ConfigError(_not_a_file(path))
+  module = _run(path)
+  if not callable(getattr(module, 'get_config', None)):
+    raise errors.ConfigError(
+      f'--config: {path} must define get_config(), which returns a ConfigDict'
+    )
+  try:
+    config = module.get_config(argument) if colon else module.get_config()
+  except Exception as error:
+    raise errors.ConfigError(_blamed(path, error)) from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise errors.ConfigError(
+      f'--config: get_config() of {path} returned {type(config).__name__}; '
+      'it must return a ConfigDict'
+    )
+  config.lock()
+  return config
+
+
+def shipped() -> list[str]:
+  """The config files below configs/, as a user would type them."""
+  folder = pathlib.Path('configs')
+  files = sorted(folder.glob('**/*.py'))
+  return [str(file) for file in files if file.name != '__init__.py']
+
+
+def _run(path: pathlib.Path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  if spec is None or spec.loader is None:
+    raise errors.ConfigError(f'--config: {path} is not a Python file')
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+  except Exception as error:
+    raise errors.ConfigError(_blamed(path, error)) from error
+  return module
+
+
+def _blamed(path: pathlib.Path, error: Exception) -> str:
+  """The error with the last line of the config file that led to it."""
+  lines = [
+    frame.lineno
+    for frame in traceback.extract_tb(error.__traceback__)
+    if pathlib.Path(frame.filename) == path.absolute()
+    or pathlib.Path(frame.filename) == path
+  ]
+  if isinstance(error, SyntaxError):
+    lines.append(error.lineno)
+  place = f'{path}:{lines[-1]}' if lines else str(path)
+  text = str(error).strip().replace('\n', ' ')
+  return f'--config: {place}: {type(error).__name__}: {text}'
+
+
+def _not_a_file(path: pathlib.Path) -> str:
+  what = 'is a directory' if path.is_dir() else 'does not exist'
+  near = difflib.get_close_matches(str(path), shipped(), n=3, cutoff=0.5)
+  near = near or shipped()
+  hint = f'; did you mean {" or ".join(near)}?' if near else ''
+  return f'--config: {path} {what}{hint}'

@@ -1,0 +1,1 @@
+"""Datasets, read through tensorflow-datasets without TensorFlow."""

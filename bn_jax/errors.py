@@ -1,0 +1,66 @@
+"""What a person is told when something given cannot be used: one line, a code.
+
+Exit codes: 0 done, 2 usage or config, 3 data, 4 checkpoint, 5 numerical,
+6 storage, 75 interrupted (start again to go on), 1 a bug of ours.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class Failure(Exception):
+  """A condition with a one-line message for the user and an exit code."""
+
+  exit_code = 1
+
+
+class ConfigError(Failure, ValueError):
+  """A wrong command line or config; nothing was compiled or written."""
+
+  exit_code = 2
+
+
+class DataError(Failure):
+  """The data are absent, damaged or of another shape than promised."""
+
+  exit_code = 3
+
+
+class CheckpointError(Failure):
+  """A checkpoint cannot be restored into this network."""
+
+  exit_code = 4
+
+
+class Diverged(Failure):
+  """A run's objective was not finite, and the config did not expect it."""
+
+  exit_code = 5
+
+
+class StorageError(Failure):
+  """The working directory cannot be written."""
+
+  exit_code = 6
+
+
+class Interrupted(Failure):
+  """Stopped by a signal; the state is saved, the same command goes on."""
+
+  exit_code = 75
+
+
+def unknown(kind: str, name: Any, known: Iterable[str]) -> str:
+  """The message for a name that is not in `known`, nearest names first."""
+  known = sorted(known)
+  near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+  hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
+  return f'unknown {kind} {name!r}; {hint}known: {", ".join(known)}'
+
+
+def lookup(kind: str, registry: Mapping[str, Any], name: Any) -> Any:
+  """`registry[name]`, or a ValueError that names what is known."""
+  if name not in registry:
+    raise ValueError(unknown(kind, name, registry))
+  return registry[name]

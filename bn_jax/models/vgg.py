@@ -1,0 +1,171 @@
+"""VGG networks for any image of at least 8 x 8 pixels.
+
+Simonyan and Zisserman (2015), "Very Deep Convolutional Networks", arXiv:
+1409.1556, Table 1, columns A, B, D and E; the normalization, if any, stands
+before the nonlinearity (Ioffe and Szegedy 2015, section 3.2), and a layer
+followed by one that removes the mean has no bias.
+
+Five blocks, each followed by a 2 x 2 max pool. A small image cannot be halved
+five times: then the *first* pools vanish, so that the late blocks see maps of
+the size they have on CIFAR (on a 1 x 1 map eight of a 3 x 3 kernel's nine taps
+would be dead, and networks without normalization lose their signal):
+
+  image     pools that vanish    maps seen by the five blocks (square images)
+  8 - 15    1, 2                 8  8  8  4  2      ends as 1 x 1
+  16 - 31   1                    16 16 8  4  2      ends as 1 x 1
+  32 -      none                 32 16 8  4  2      ends as 1 x 1 (224: 7 x 7)
+"""
+
+import jax
+from flax import linen as nn
+
+from bn_jax.models import conv
+from bn_jax.norms import norm as norm_lib
+
+# Convolutions in each of the five blocks; depth counts three dense layers too.
+_BLOCKS = {
+  11: (1, 1, 2, 2, 2),
+  13: (2, 2, 2, 2, 2),
+  16: (2, 2, 3, 3, 3),
+  19: (2, 2, 4, 4, 4),
+}
+_CHANNELS = (64, 128, 256, 512, 512)
+SMALLEST_IMAGE = 8
+
+
+class VGG(nn.Module):
+  """A VGG network; layers are called conv1, conv2, ..., dense1, ..., logits.
+
+  The norm of the i-th weight layer is called norm<i>, its nonlinearity is a
+  ReLU; the last layer, logits, has neither.
+
+  Attributes:
+    depth: 11, 13, 16 or 19.
+    num_classes: size of the output.
+    norm: the normalization before each nonlinearity.
+    width: multiplies the channels of the convolutions.
+    head: widths of the hidden dense layers; (4096, 4096) is the original,
+      (512, 512) or () are usual for CIFAR.
+    lowering: of convolutions and pools, see `bn_jax.models.conv`.
+  """
+
+  depth: int
+  num_classes: int
+  norm: norm_lib.Norm
+  width: float = 1.0
+  head: tuple[int, ...] = ()
+  lowering: str = 'auto'
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, mode: str, mask: jax.Array | None = None
+  ) -> jax.Array:
+    """The logits of images.
+
+    Args:
+      x: [N, H, W, C] images.
+      mode: 'batch' normalises with this batch's statistics, 'running' with
+        those of the collection batch_stats.
+      mask: [N] bool, False for padding.
+
+    Returns:
+      [N, num_classes].
+
+    Raises:
+      ValueError: images smaller than 8 x 8, or an unknown mode.
+    """
+    norm_lib.check_mode(mode)
+    vanished = vanished_pools(x.shape[1:3])
+
+    def activation(x, index):
+      x = self.norm.layer(f'norm{index}')(x, mode=mode, mask=mask)
+      return nn.relu(x)
+
+    index = 0
+    for block, convolutions in enumerate(_BLOCKS[self.depth]):
+      for _ in range(convolutions):
+        index += 1
+        x = activation(self._convolution(block, index)(x), index)
+      if block >= vanished:
+        x = conv.max_pool(x, lowering=self.lowering)
+    x = x.reshape(x.shape[0], -1)
+    for number, features in enumerate(self.head, start=1):
+      index += 1
+      x = activation(self._dense(f'dense{number}', features)(x), index)
+    return self._dense('logits', self.num_classes, use_bias=True)(x)
+
+  def _convolution(self, block: int, index: int) -> nn.Module:
+    return conv.Conv(
+      features=max(1, round(_CHANNELS[block] * self.width)),
+      use_bias=self.norm.bias_before,
+      lowering=self.lowering,
+      name=f'conv{index}',
+    )
+
+  def _dense(self, name, features, use_bias=None) -> nn.Module:
+    return nn.Dense(
+      features,
+      use_bias=self.norm.bias_before if use_bias is None else use_bias,
+      kernel_init=nn.initializers.glorot_uniform(),
+      name=name,
+    )
+
+  def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(name, paths of its parameters) of each layer, in forward order."""
+    count = sum(_BLOCKS[self.depth])
+    names = [f'conv{i + 1}' for i in range(count)]
+    names += [f'dense{i + 1}' for i in range(len(self.head))]
+    hidden = [(name, (name, f'norm{i + 1}')) for i, name in enumerate(names)]
+    return (*hidden, ('logits', ('logits',)))
+
+
+def make(
+  *,
+  depth: int,
+  num_classes: int,
+  norm: norm_lib.Norm,
+  width: float = 1.0,
+  head: tuple[int, ...] = (),
+  lowering: str = 'auto',
+) -> VGG:
+  """A VGG of a depth; keywords are the attributes of `VGG`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  if num_classes < 1:
+    raise ValueError(f'num_classes is {num_classes}; allowed: 1 or more')
+  if not 0 < width < float('inf'):
+    raise ValueError(f'width is {width}; allowed: more than 0')
+  if any(features < 1 for features in head):
+    raise ValueError(f'head is {tuple(head)}; allowed: widths of 1 or more')
+  if lowering not in conv.LOWERINGS:
+    raise ValueError(
+      f'lowering is {lowering!r}; allowed: {", ".join(conv.LOWERINGS)}'
+    )
+  return VGG(
+    depth=depth,
+    num_classes=num_classes,
+    norm=norm,
+    width=width,
+    head=tuple(head),
+    lowering=lowering,
+  )
+
+
+def vanished_pools(image: tuple[int, int]) -> int:
+  """How many of the five pools, the first ones, an image is too small for.
+
+  Args:
+    image: (height, width) in pixels.
+
+  Raises:
+    ValueError: an image smaller than 8 x 8.
+  """
+  shorter = min(image)
+  if shorter < SMALLEST_IMAGE:
+    raise ValueError(
+      f'an image of {image[0]} x {image[1]} pixels is too small for VGG; '
+      f'allowed: {SMALLEST_IMAGE} x {SMALLEST_IMAGE} or more'
+    )
+  return 2 if shorter < 16 else 1 if shorter < 32 else 0

@@ -1,0 +1,212 @@
+"""Batch Normalization with its statistics in the open.
+
+Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, Algorithm 1:
+
+  mean = 1/m sum_i x_i            var = 1/m sum_i (x_i - mean)^2
+  y_i  = scale * (x_i - mean) / sqrt(var + epsilon) + bias
+
+per channel, over the m values of a statistics group: its examples times, for
+feature maps, their positions (section 3.2).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import norm
+
+
+def batch_norm(
+  x: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  *,
+  group_size: int | None = None,
+  mask: jax.Array | None = None,
+  epsilon: float = 1e-5,
+) -> tuple[jax.Array, moments_lib.Moments]:
+  """x normalised by the statistics of its own batch, and those statistics.
+
+  Args:
+    x: [N, ..., C], channels last, floating point.
+    scale: [C], gamma of the paper.
+    bias: [C], beta of the paper.
+    group_size: examples that share statistics, in the order of the batch; None
+      is the whole batch. 32 is a replica of the 2015 paper.
+    mask: [N] bool; examples where it is False are left out of the statistics
+      (and normalised with them like the others).
+    epsilon: added to the variance, inside the root.
+
+  Returns:
+    y, of the shape and dtype of x, and the Moments in float32 at least.
+
+  Raises:
+    ValueError: a group size that does not divide N, a mask not of shape [N],
+      parameters not of shape [C], or x of rank below 2.
+  """
+  _check(x, scale, bias, group_size, mask)
+  x_GMC, mask_GM = moments_lib.grouped(x, group_size, mask)
+  centred_GMC, moments = moments_lib.centre(x_GMC, mask_GM)
+  inverse_GC = lax.rsqrt(moments.var + epsilon)
+  factor_GC = inverse_GC * scale.astype(inverse_GC.dtype)[None]
+  y_GMC = centred_GMC * factor_GC[:, None] + _as(bias, inverse_GC)[None, None]
+  return y_GMC.astype(x.dtype).reshape(x.shape), moments
+
+
+def normalize(
+  x: jax.Array,
+  mean: jax.Array,
+  var: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  *,
+  epsilon: float = 1e-5,
+) -> jax.Array:
+  """x normalised by given statistics: one affine map a channel (Algorithm 2).
+
+  Args:
+    x: [N, ..., C].
+    mean: [C].
+    var: [C].
+    scale: [C].
+    bias: [C].
+    epsilon: added to the variance, inside the root.
+
+  Returns:
+    y, of the shape and dtype of x; computed in float32 at least.
+  """
+  last = (1,) * (x.ndim - 1) + (-1,)
+  dtype = jnp.promote_types(x.dtype, jnp.float32)
+  factor_C = scale.astype(dtype) * lax.rsqrt(var.astype(dtype) + epsilon)
+  centred = x.astype(dtype) - mean.astype(dtype).reshape(last)
+  y = centred * factor_C.reshape(last) + bias.astype(dtype).reshape(last)
+  return y.astype(x.dtype)
+
+
+class BatchNorm(nn.Module):
+  """Batch Normalization as a layer that owns its parameters and statistics.
+
+  Collections: params {scale, bias}, [C] each; batch_stats {mean, var}, [C]
+  each, written in mode 'batch' if and only if the collection is mutable:
+
+    running = momentum * running + (1 - momentum) * batch
+
+  (flax's convention; PyTorch's momentum is one minus this one). Over several
+  groups, `batch` is the mean of the groups' means and of their *within-group*
+  variances, as in the paper, not the variance of the pooled batch.
+
+  Attributes:
+    group_size: examples that share statistics; None is the whole batch.
+    momentum: in [0, 1): the share of the old average that a step keeps.
+    epsilon: added to the variance, inside the root.
+    running_variance: 'biased', or 'unbiased' (times m/(m-1), as PyTorch does).
+  """
+
+  group_size: int | None = None
+  momentum: float = 0.9
+  epsilon: float = 1e-5
+  running_variance: str = 'biased'
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, mode: str, mask: jax.Array | None = None
+  ) -> jax.Array:
+    """x, [N, ..., C], normalised; mode 'batch' or 'running' names by what."""
+    norm.check_mode(mode)
+    channels = (x.shape[-1],)
+    scale_C = self.param('scale', nn.initializers.ones_init(), channels)
+    bias_C = self.param('bias', nn.initializers.zeros_init(), channels)
+    mean_C = self.variable('batch_stats', 'mean', jnp.zeros, channels)
+    var_C = self.variable('batch_stats', 'var', jnp.ones, channels)
+    if mode == 'running':
+      return normalize(
+        x, mean_C.value, var_C.value, scale_C, bias_C, epsilon=self.epsilon
+      )
+    y, moments = batch_norm(
+      x,
+      scale_C,
+      bias_C,
+      group_size=self.group_size,
+      mask=mask,
+      epsilon=self.epsilon,
+    )
+    if self.is_mutable_collection('batch_stats') and not self.is_initializing():
+      batch_mean_C, batch_var_C = self._batch_average(moments)
+      mean_C.value = self._updated(mean_C.value, batch_mean_C)
+      var_C.value = self._updated(var_C.value, batch_var_C)
+    return y
+
+  def _batch_average(
+    self, moments: moments_lib.Moments
+  ) -> tuple[jax.Array, jax.Array]:
+    """Mean over the groups that hold a real example: [C], [C]."""
+    var_GC = moments.var
+    if self.running_variance == 'unbiased':
+      count_G1 = moments.count[:, None]
+      var_GC = var_GC * (count_G1 / jnp.maximum(count_G1 - 1, 1))
+    weight_G = (moments.count > 0).astype(var_GC.dtype)
+    weight_G = weight_G / jnp.maximum(weight_G.sum(), 1)
+    return weight_G @ moments.mean, weight_G @ var_GC
+
+  def _updated(self, running_C: jax.Array, batch_C: jax.Array) -> jax.Array:
+    new_C = self.momentum * running_C + (1 - self.momentum) * batch_C
+    return new_C.astype(running_C.dtype)
+
+
+def make(
+  *,
+  group_size: int | None = None,
+  momentum: float = 0.9,
+  epsilon: float = 1e-5,
+  running_variance: str = 'biased',
+) -> norm.Norm:
+  """Batch Normalization for a model; keywords are those of `BatchNorm`.
+
+  Raises:
+    ValueError: a group size below 1, a momentum outside [0, 1), a negative
+      epsilon or an unknown kind of running variance.
+  """
+  if group_size is not None and group_size < 1:
+    raise ValueError(f'group_size is {group_size}; at least 1, or None')
+  if not 0 <= momentum < 1:
+    raise ValueError(f'momentum is {momentum}; allowed: 0 <= momentum < 1')
+  if not epsilon >= 0:
+    raise ValueError(f'epsilon is {epsilon}; allowed: 0 or more')
+  if running_variance not in ('biased', 'unbiased'):
+    raise ValueError(
+      f"running_variance is {running_variance!r}; 'biased' or 'unbiased'"
+    )
+
+  def layer(name: str) -> nn.Module:
+    return BatchNorm(
+      group_size=group_size,
+      momentum=momentum,
+      epsilon=epsilon,
+      running_variance=running_variance,
+      name=name,
+    )
+
+  return norm.Norm(layer=layer, bias_before=False)
+
+
+def _check(x, scale, bias, group_size, mask) -> None:
+  if x.ndim < 2:
+    raise ValueError(f'x has shape {x.shape}; allowed: [N, ..., C]')
+  examples, channels = x.shape[0], x.shape[-1]
+  if scale.shape != (channels,) or bias.shape != (channels,):
+    raise ValueError(
+      f'scale and bias have shapes {scale.shape} and {bias.shape}; x has '
+      f'{channels} channels'
+    )
+  if group_size is not None and (group_size < 1 or examples % group_size):
+    raise ValueError(
+      f'group_size {group_size} does not divide the batch of {examples}'
+    )
+  if mask is not None and mask.shape != (examples,):
+    raise ValueError(f'mask has shape {mask.shape}; allowed: ({examples},)')
+
+
+def _as(x: jax.Array, like: jax.Array) -> jax.Array:
+  return x.astype(like.dtype)

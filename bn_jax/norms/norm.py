@@ -1,0 +1,31 @@
+"""What a normalization is to a model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from flax import linen as nn
+
+MODES = ('batch', 'running')
+
+
+class Norm(NamedTuple):
+  """A normalization, as a model takes it.
+
+  Attributes:
+    layer: name -> the module that acts on activations, before the
+      nonlinearity: `layer(name)(x, mode=..., mask=...)`. It is there even where
+      it does nothing, so that the input to the nonlinearity has one path in
+      every network.
+    bias_before: whether a bias of the layer before it makes sense.
+  """
+
+  layer: Callable[[str], nn.Module]
+  bias_before: bool
+
+
+def check_mode(mode: str) -> None:
+  """Raises ValueError unless mode names the statistics to normalise with."""
+  if mode not in MODES:
+    raise ValueError(
+      f'mode is {mode!r}; allowed: {", ".join(map(repr, MODES))}'
+    )

@@ -1,0 +1,154 @@
+"""Plain keywords to optax: optimizers, learning rates, weight decay.
+
+The update is optax's; hyperparameters live in its state, so that a checkpoint
+knows them and a program may change them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bn_jax import errors, trees, types
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+def constant(*, learning_rate: float) -> Schedule:
+  """The same learning rate at every step."""
+  return optax.constant_schedule(_rate(learning_rate))
+
+
+def cosine(
+  *,
+  learning_rate: float,
+  decay_steps: int,
+  warmup_steps: int = 0,
+  end_factor: float = 0.0,
+) -> Schedule:
+  """Linear warm-up to `learning_rate`, then half a cosine down.
+
+  Args:
+    learning_rate: the peak.
+    decay_steps: the step at which the rate has reached its end, warm-up
+      included.
+    warmup_steps: steps from 0 to the peak.
+    end_factor: the last rate as a share of the peak.
+  """
+  _check_steps(decay_steps, warmup_steps)
+  return optax.warmup_cosine_decay_schedule(
+    init_value=0.0 if warmup_steps else _rate(learning_rate),
+    peak_value=_rate(learning_rate),
+    warmup_steps=warmup_steps,
+    decay_steps=decay_steps,
+    end_value=learning_rate * end_factor,
+  )
+
+
+def exponential(
+  *,
+  learning_rate: float,
+  decay_steps: int,
+  decay_factor: float,
+  staircase: bool = False,
+) -> Schedule:
+  """The rate times `decay_factor` every `decay_steps` steps."""
+  _check_steps(decay_steps, 0)
+  if not 0 < decay_factor <= 1:
+    raise ValueError(f'decay_factor is {decay_factor}; allowed: above 0 to 1')
+  return optax.exponential_decay(
+    _rate(learning_rate), decay_steps, decay_factor, staircase=staircase
+  )
+
+
+SCHEDULES = {
+  'constant': constant,
+  'cosine': cosine,
+  'exponential': exponential,
+}
+
+
+def sgd(
+  schedule: Schedule, *, momentum: float = 0.0, nesterov: bool = False
+) -> types.Optimizer:
+  """Stochastic gradient descent; momentum 0 is the plain one of the paper.
+
+  Args:
+    schedule: the learning rate at each step.
+    momentum: in [0, 1): trace = momentum * trace + gradient.
+    nesterov: look ahead by one step of the trace.
+  """
+  if not 0 <= momentum < 1:
+    raise ValueError(f'momentum is {momentum}; allowed: 0 <= momentum < 1')
+  if nesterov and not momentum:
+    raise ValueError('nesterov needs a momentum above 0')
+  transformation = optax.inject_hyperparams(
+    optax.sgd, static_args=('nesterov',)
+  )(learning_rate=schedule, momentum=momentum or None, nesterov=nesterov)
+  return types.Optimizer(
+    init=transformation.init,
+    update=transformation.update,
+    learning_rate=lambda opt_state, step: _float32(schedule(step)),
+  )
+
+
+OPTIMIZERS = {'sgd': sgd}
+
+
+def weight_decay(
+  *, weight_decay: float, weight_decay_on: str = 'kernels'
+) -> Callable[[Any], jax.Array]:
+  """params -> weight_decay / 2 * |W|^2, the coupled penalty of the objective.
+
+  Args:
+    weight_decay: 0 or more.
+    weight_decay_on: 'kernels', or 'all' parameters (biases and scales too).
+  """
+  if not weight_decay >= 0:
+    raise ValueError(f'weight_decay is {weight_decay}; allowed: 0 or more')
+  if weight_decay_on not in ('kernels', 'all'):
+    raise ValueError(
+      f"weight_decay_on is {weight_decay_on!r}; allowed: 'kernels', 'all'"
+    )
+
+  def penalty(params):
+    if not weight_decay:
+      return jnp.zeros(())
+    chosen = [
+      leaf
+      for path, leaf in zip(trees.paths(params), jax.tree.leaves(params))
+      if weight_decay_on == 'all' or path.split('/')[-1] == 'kernel'
+    ]
+    return 0.5 * weight_decay * trees.vdot(chosen, chosen)
+
+  return penalty
+
+
+def make_schedule(name: str, **keywords: Any) -> Schedule:
+  """The schedule called `name`; ValueError for an unknown one."""
+  return errors.lookup('schedule', SCHEDULES, name)(**keywords)
+
+
+def make(name: str, schedule: Schedule, **keywords: Any) -> types.Optimizer:
+  """The optimizer called `name`; ValueError for an unknown one."""
+  return errors.lookup('optimizer', OPTIMIZERS, name)(schedule, **keywords)
+
+
+def _rate(learning_rate: float) -> float:
+  if not 0 < learning_rate < float('inf'):
+    raise ValueError(f'learning_rate is {learning_rate}; allowed: above 0')
+  return learning_rate
+
+
+def _check_steps(decay_steps: int, warmup_steps: int) -> None:
+  if not 0 <= warmup_steps < decay_steps:
+    raise ValueError(
+      f'warmup_steps is {warmup_steps}, decay_steps is {decay_steps}; '
+      'allowed: 0 <= warmup_steps < decay_steps'
+    )
+
+
+def _float32(x: Any) -> jax.Array:
+  return jnp.asarray(x, jnp.float32)

@@ -1,0 +1,143 @@
+"""Records on disk: one JSON object a line, and files written whole.
+
+  {"step": 40, "name": "train", "values": {"objective": 2.25, ...}}
+
+Numbers are written in the fewest digits that give the same float32 again;
+what JSON has no word for is written as "NaN", "Infinity", "-Infinity". A file
+holds its lines in the order of steps, so a run that was stopped and went on
+leaves the same bytes as one that was not.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bn_jax import errors
+
+
+class Record(NamedTuple):
+  """One line: what was measured at one step under one name.
+
+  Attributes:
+    step: updates made before it was taken.
+    name: 'train', or the key of a measure in the config.
+    values: name -> number or list of numbers.
+  """
+
+  step: int
+  name: str
+  values: dict[str, Any]
+
+
+class Lines:
+  """A file of records that grows by whole lines."""
+
+  def __init__(self, path: pathlib.Path):
+    self._file = path.open('a', encoding='utf-8')
+
+  def write(self, record: Record) -> None:
+    """Appends one line and hands it to the operating system."""
+    values = {name: _plain(value) for name, value in record.values.items()}
+    line = {'step': int(record.step), 'name': record.name, 'values': values}
+    try:
+      self._file.write(json.dumps(line, allow_nan=False) + '\n')
+      self._file.flush()
+    except OSError as error:
+      raise errors.StorageError(
+        f'cannot write {self._file.name}: {error.strerror}'
+      ) from error
+
+  def close(self) -> None:
+    self._file.close()
+
+
+def read(path: pathlib.Path) -> Iterator[Record]:
+  """The records of a file in order; an unfinished last line is left out.
+
+  Numbers written as words become floats again.
+  """
+  if not path.exists():
+    return
+  with path.open(encoding='utf-8') as file:
+    for line in file:
+      if not line.endswith('\n'):
+        return
+      fields = json.loads(line)
+      values = {
+        name: _number(value) for name, value in fields['values'].items()
+      }
+      yield Record(fields['step'], fields['name'], values)
+
+
+def cut(path: pathlib.Path, step: int) -> None:
+  """Leaves only the records of steps before `step`, atomically."""
+  if not path.exists():
+    return
+  kept = []
+  with path.open(encoding='utf-8') as file:
+    for line in file:
+      if line.endswith('\n') and json.loads(line)['step'] < step:
+        kept.append(line)
+  write_text(path, ''.join(kept))
+
+
+def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+  """Writes a JSON file whole."""
+  write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+  """The content of a JSON file, or None where there is no such file."""
+  if not path.exists():
+    return None
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise errors.StorageError(f'{path} is not JSON: {error}') from error
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file whole: under another name first, then renamed."""
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file whole: under another name first, then renamed."""
+  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  try:
+    with temporary.open('wb') as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except OSError as error:
+    temporary.unlink(missing_ok=True)
+    raise errors.StorageError(
+      f'cannot write {path}: {error.strerror}'
+    ) from error
+
+
+def _plain(value: Any) -> Any:
+  """A number or (nested) list of numbers as JSON can hold it."""
+  array = np.asarray(value)
+  if array.ndim:
+    return [_plain(item) for item in array]
+  if np.issubdtype(array.dtype, np.integer):
+    return int(array)
+  number = float(array)
+  if math.isnan(number):
+    return 'NaN'
+  if math.isinf(number):
+    return 'Infinity' if number > 0 else '-Infinity'
+  return float(str(array)) if array.dtype == np.float32 else number
+
+
+def _number(value: Any) -> Any:
+  if isinstance(value, list):
+    return [_number(item) for item in value]
+  return float(value) if isinstance(value, str) else value

@@ -1,0 +1,96 @@
+"""The figure of accuracy: Figure 1 of Santurkar et al. (2018)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import figure as mpl
+from matplotlib import ticker
+
+from bn_jax.report import curves, figures
+
+
+def figure(runs: Sequence[curves.Run]) -> figures.Figure:
+  """Accuracy of training batches, and of the test set, over training."""
+
+  def draw(narrow: bool) -> mpl.Figure:
+    with figures.style():
+      drawing, axes = figures.grid(
+        2 if narrow else 1, 1 if narrow else 2, narrow
+      )
+      batch, test = axes.flat
+      for index, run in enumerate(runs):
+        _draw_batch_accuracy(batch, run, index)
+        for name in curves.measure_named(run, 'evaluation'):
+          _draw_lines(test, run, index, name, 'accuracy')
+      batch.set_title('Training batches')
+      test.set_title('Test set, running statistics')
+      for axis in (batch, test):
+        axis.set_xlabel('Step')
+        axis.set_ylabel('Accuracy')
+        axis.set_ylim(0, 1.02)
+        axis.yaxis.set_major_formatter(ticker.PercentFormatter(1))
+        axis.legend(loc='lower right')
+      return drawing
+
+  return figures.Figure(
+    name='accuracy',
+    title='Accuracy',
+    caption='Training batches: accuracy of each batch of '
+    f'{figures.batch_size(runs)} (thin) and the mean of the last '
+    f'{curves.WINDOW} (thick), with batch statistics, before the update. Test '
+    'set: all of it, each example once, with the running statistics. '
+    + figures.seeds_sentence(runs),
+    alt='Training and test accuracy over steps, one line a run: '
+    + '; '.join(_final(run) for run in runs),
+    draw=draw,
+    table=_accuracy_table(runs),
+  )
+
+
+def _draw_batch_accuracy(axis, run, index) -> None:
+  colour = figures.look(index)['color']
+  for seed in run.seeds:
+    train = seed.series.get('train')
+    if train is not None:
+      axis.plot(
+        train.step,
+        train.values['accuracy'],
+        color=colour,
+        alpha=0.25 / len(run.seeds),
+        linewidth=0.6,
+      )
+  trains = [s.series['train'] for s in run.seeds if 'train' in s.series]
+  smooth = [
+    (train.step, curves.trailing_mean(train.values['accuracy']))
+    for train in trains
+  ]
+  figures.draw_mean(axis, smooth, index, run.name)
+  figures.mark_divergence(axis, run, index)
+
+
+def _draw_lines(axis, run, index, name, value) -> None:
+  lines = [
+    (s.series[name].step, s.series[name].values[value])
+    for s in run.seeds
+    if name in s.series
+  ]
+  figures.draw_mean(axis, lines, index, run.name)
+
+
+def _accuracy_table(runs):
+  rows = [('run', 'seed', 'step', 'quantity', 'accuracy')]
+  for run in runs:
+    names = ['train', *curves.measure_named(run, 'evaluation')]
+    for seed in run.seeds:
+      for name in names:
+        series = seed.series.get(name)
+        if series is None:
+          continue
+        for step, value in zip(series.step, series.values['accuracy']):
+          rows.append((run.name, seed.seed, step, name, f'{value:.6g}'))
+  return rows
+
+
+def _final(run) -> str:
+  values = [curves.final_train_accuracy(seed) for seed in run.seeds]
+  return f'{run.name} ends at {100 * np.mean(values):.1f} % on training batches'

@@ -1,0 +1,205 @@
+"""Records of runs as curves, and what the report reduces them to."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bn_jax import errors, records
+
+# Steps to an accuracy are read off the mean of so many batches: one batch of
+# 128 jumps by several percent.
+WINDOW = 20
+
+
+class Series(NamedTuple):
+  """What one name recorded over a run.
+
+  Attributes:
+    step: [T].
+    values: name -> [T] or [T, E].
+  """
+
+  step: np.ndarray
+  values: dict[str, np.ndarray]
+
+
+class Seed(NamedTuple):
+  """One run with one seed.
+
+  Attributes:
+    seed: its number.
+    manifest: what it is and how far it is.
+    series: name -> Series: 'train', and one for each measure.
+    seconds: name -> seconds of it, over all restarts that counted.
+  """
+
+  seed: int
+  manifest: dict[str, Any]
+  series: dict[str, Series]
+  seconds: dict[str, float]
+
+
+class Run(NamedTuple):
+  """A run with all of its seeds, in order.
+
+  Attributes:
+    name: with its working directory in front, where there are several.
+    seeds: at least one.
+  """
+
+  name: str
+  seeds: tuple[Seed, ...]
+
+  @property
+  def config(self) -> dict[str, Any]:
+    """The resolved config, which all seeds share."""
+    return self.seeds[0].manifest['config']
+
+
+def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
+  """The runs of working directories that have begun, in their order.
+
+  Raises:
+    StorageError: a directory without an experiment, or with nothing recorded.
+  """
+  runs = []
+  for workdir in workdirs:
+    experiment = records.read_json(workdir / 'experiment.json')
+    if experiment is None:
+      raise errors.StorageError(
+        f'{workdir} holds no experiment (no experiment.json); give the '
+        '--workdir of a training'
+      )
+    for name in experiment['runs']:
+      seeds = tuple(_load_seeds(workdir / name))
+      if seeds:
+        label = name if len(workdirs) == 1 else f'{workdir.name}/{name}'
+        runs.append(Run(label, seeds))
+  if not runs:
+    raise errors.StorageError(
+      f'{", ".join(map(str, workdirs))}: nothing was recorded yet'
+    )
+  return runs
+
+
+def measure_named(run: Run, name: str) -> list[str]:
+  """The keys of a run's measures of one kind, such as 'evaluation'."""
+  measures = run.config['measures']
+  return [key for key in measures if measures[key]['name'] == name]
+
+
+def trailing_mean(values_T: np.ndarray, window: int = WINDOW) -> np.ndarray:
+  """Mean over the last `window` values at each place, nan before the first."""
+  result_T = np.full(len(values_T), np.nan)
+  if len(values_T) >= window:
+    sums = np.convolve(values_T, np.ones(window), 'valid')
+    result_T[window - 1 :] = sums / window
+  return result_T
+
+
+def steps_to(seed: Seed, accuracy: float) -> float:
+  """The first step whose last 20 batches have this mean accuracy, or inf."""
+  train = seed.series.get('train')
+  if train is None:
+    return math.inf
+  mean_T = trailing_mean(train.values['accuracy'])
+  # 20 batches of accuracies that are multiples of 1/128: rounding aside.
+  reached = np.flatnonzero(mean_T >= accuracy - 1e-9)
+  return float(train.step[reached[0]]) if len(reached) else math.inf
+
+
+def final_train_accuracy(seed: Seed) -> float:
+  """Mean accuracy of the last 20 training batches, in [0, 1]."""
+  train = seed.series.get('train')
+  if train is None or len(train.step) < WINDOW:
+    return math.nan
+  return float(train.values['accuracy'][-WINDOW:].mean())
+
+
+def last(seed: Seed, name: str, value: str) -> float:
+  """The last value that a measure recorded, nan where there is none."""
+  series = seed.series.get(name)
+  return math.nan if series is None else float(series.values[value][-1])
+
+
+def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
+  """(minimum, maximum) over the step sizes, [T] each; nan is left out."""
+  values_TE = series.values[value]
+  empty_T = np.isnan(values_TE).all(axis=1)
+  low_T = np.where(np.isnan(values_TE), np.inf, values_TE).min(axis=1)
+  high_T = np.where(np.isnan(values_TE), -np.inf, values_TE).max(axis=1)
+  return np.where(empty_T, np.nan, low_T), np.where(empty_T, np.nan, high_T)
+
+
+def median_width(seed: Seed, name: str, value: str) -> float:
+  """Median over training of a band's width (maximum minus minimum)."""
+  if name not in seed.series:
+    return math.nan
+  low_T, high_T = band(seed.series[name], value)
+  return _median(high_T - low_T)
+
+
+def median_upper(seed: Seed, name: str, value: str) -> float:
+  """Median over training of a band's upper edge."""
+  if name not in seed.series:
+    return math.nan
+  return _median(band(seed.series[name], value)[1])
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+  """Mean over seeds and half of its 95 % interval (Student's t).
+
+  The half width is nan for one seed: there is none to speak of.
+  """
+  count = len(values)
+  mean = float(np.mean(values))
+  if count < 2 or not np.isfinite(values).all():
+    return mean, math.nan
+  from scipy import stats  # imported late: only several seeds need it
+
+  quantile = stats.t.ppf(0.975, count - 1)
+  return mean, float(quantile * np.std(values, ddof=1) / math.sqrt(count))
+
+
+def _median(values_T: np.ndarray) -> float:
+  values_T = values_T[~np.isnan(values_T)]
+  return float(np.median(values_T)) if len(values_T) else math.nan
+
+
+def _load_seeds(directory: pathlib.Path):
+  """The seeds of a run that have a manifest, in the order of their numbers."""
+  found = []
+  for path in directory.glob('seed*/manifest.json'):
+    manifest = records.read_json(path)
+    series = _series(path.parent / 'scalars.jsonl')
+    found.append(
+      Seed(manifest['seed'], manifest, series, _seconds(path.parent))
+    )
+  return sorted(found, key=lambda seed: seed.seed)
+
+
+def _series(path: pathlib.Path) -> dict[str, Series]:
+  grouped = {}
+  for record in records.read(path):
+    grouped.setdefault(record.name, []).append(record)
+  return {
+    name: Series(
+      np.array([record.step for record in rows]),
+      {
+        value: np.array([record.values[value] for record in rows], float)
+        for value in rows[0].values
+      },
+    )
+    for name, rows in grouped.items()
+  }
+
+
+def _seconds(directory: pathlib.Path) -> dict[str, float]:
+  total = {}
+  for record in records.read(directory / 'timing.jsonl'):
+    seconds = record.values['seconds']
+    total[record.name] = total.get(record.name, 0.0) + seconds
+  return total

@@ -1,0 +1,161 @@
+"""What the figures of the report share: style, colours, files."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import figure as mpl
+
+from bn_jax.report import curves
+
+# Okabe and Ito's colours, told apart by the colour-blind; each with a dash of
+# its own, told apart in print.
+_COLOURS = (
+  '#0072B2', '#D55E00', '#009E73', '#CC79A7',
+  '#E69F00', '#56B4E9', '#7F7F7F', '#000000',
+)  # fmt: skip
+_DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
+_STYLE = {
+  'font.size': 10,
+  'axes.titlesize': 10,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.grid': True,
+  'grid.color': '#DDDDDD',
+  'grid.linewidth': 0.6,
+  'axes.axisbelow': True,
+  'legend.frameon': False,
+  'lines.linewidth': 1.6,
+  'figure.constrained_layout.use': True,
+  'savefig.facecolor': 'white',
+  'svg.hashsalt': 'bn_jax',  # the same figure is the same file
+  'pdf.fonttype': 42,
+}
+
+
+class Figure(NamedTuple):
+  """One figure of the report.
+
+  Attributes:
+    name: of its files.
+    title: of its section.
+    caption: definition, batch, statistics, precision, seeds.
+    alt: what is drawn, for those who cannot see it.
+    draw: narrow? -> the drawing; narrow is for telephones.
+    table: its numbers: a header and rows.
+  """
+
+  name: str
+  title: str
+  caption: str
+  alt: str
+  draw: Callable[[bool], mpl.Figure]
+  table: list[Sequence]
+
+
+def style():
+  """The context in which figures are drawn and rendered."""
+  return matplotlib.rc_context(_STYLE)
+
+
+def rendered(drawing: mpl.Figure, kind: str) -> bytes:
+  """The drawing as 'png', 'pdf' or 'svg', the same bytes each time."""
+  with style():
+    content = io.BytesIO()
+    stamp = {'png': 'Software', 'pdf': 'CreationDate', 'svg': 'Date'}[kind]
+    drawing.savefig(content, format=kind, dpi=160, metadata={stamp: None})
+    return content.getvalue()
+
+
+def as_csv(table: Sequence[Sequence]) -> bytes:
+  """A table as CSV; a cell that a spreadsheet would run is quoted."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  for row in table:
+    writer.writerow([_harmless(cell) for cell in row])
+  return text.getvalue().encode()
+
+
+def grid(rows: int, columns: int, narrow: bool, **keywords):
+  """A drawing and its [rows, columns] axes."""
+  width = (2.0 if columns > 1 else 3.8) if narrow else 3.6
+  height = 2.1 if rows > 2 else 2.9
+  drawing = mpl.Figure(figsize=(width * columns, height * rows))
+  axes = drawing.subplots(rows, columns, squeeze=False, **keywords)
+  return drawing, axes
+
+
+def look(index: int) -> dict:
+  """Colour and dash of the run with this index, the same in all figures."""
+  return {
+    'color': _COLOURS[index % len(_COLOURS)],
+    'linestyle': _DASHES[index % len(_DASHES)],
+  }
+
+
+def draw_mean(axis, lines: Sequence, index: int, label: str) -> None:
+  """Mean over seeds, with its 95 % interval where there are several."""
+  if not lines:
+    return
+  steps = sorted(set.intersection(*(set(step) for step, _ in lines)))
+  values_ST = np.array(
+    [value[np.searchsorted(step, steps)] for step, value in lines]
+  )
+  pairs = [curves.mean_and_interval(values_ST[:, t]) for t in range(len(steps))]
+  mean_T, half_T = np.array(pairs).reshape(-1, 2).T
+  axis.plot(steps, mean_T, label=label, **look(index))
+  if len(lines) > 1:
+    axis.fill_between(
+      steps,
+      mean_T - half_T,
+      mean_T + half_T,
+      color=look(index)['color'],
+      alpha=0.2,
+      linewidth=0,
+    )
+
+
+def mark_divergence(axis, run: curves.Run, index: int) -> None:
+  """A dotted line where a seed of the run diverged."""
+  for seed in run.seeds:
+    if seed.manifest['status'] == 'diverged':
+      step = seed.manifest['step']
+      axis.axvline(step, color=look(index)['color'], linestyle=':')
+      axis.annotate(
+        f'diverged at {step}', (step, 0.5), xycoords=('data', 'axes fraction'),
+        rotation=90, ha='right', va='center', fontsize=8,
+      )  # fmt: skip
+
+
+def seeds_sentence(runs: Sequence[curves.Run]) -> str:
+  """How many seeds a figure rests on, for its caption."""
+  counts = sorted({len(run.seeds) for run in runs})
+  if counts == [1]:
+    seeds = sorted({run.seeds[0].seed for run in runs})
+    return f'One seed ({", ".join(map(str, seeds))}): an illustration.'
+  number = ' to '.join(map(str, counts))
+  return f'{number} seeds: lines are means, shades their 95 % intervals.'
+
+
+def batch_size(runs: Sequence[curves.Run]) -> str:
+  """'128 examples', for a caption."""
+  sizes = sorted({run.config['batch_size'] for run in runs})
+  return ' or '.join(f'{size} examples' for size in sizes)
+
+
+def _harmless(cell):
+  text = str(cell)
+  if isinstance(cell, str) and text[:1] in '=+-@' and not _is_number(text):
+    return "'" + text
+  return text
+
+
+def _is_number(text: str) -> bool:
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return True

@@ -1,0 +1,114 @@
+"""The figure of the landscape: Figure 4 of Santurkar et al. (2018)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import figure as mpl
+
+from bn_jax.report import curves, figures
+
+_ROWS = (
+  ('loss', 'Loss'),
+  ('gradient_change', 'Gradient change'),
+  ('beta', 'Effective beta'),
+)
+
+
+def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
+  """Figure 4 of Santurkar et al. (2018), one column a run."""
+  named = [
+    (index, run, names[0])
+    for index, run in enumerate(runs)
+    if (names := curves.measure_named(run, 'along_gradient'))
+  ]
+  if not named:
+    return None
+
+  def draw(narrow: bool) -> mpl.Figure:
+    with figures.style():
+      columns = len(named)
+      drawing, axes = figures.grid(
+        3, columns, narrow, sharex=True, sharey='row'
+      )
+      for column, (index, run, name) in enumerate(named):
+        axes[0, column].set_title(run.name)
+        axes[-1, column].set_xlabel('Step')
+        for row, (value, _) in enumerate(_ROWS):
+          _draw_landscape(axes[row, column], run, index, name, value)
+      for row, (_, label) in enumerate(_ROWS):
+        axes[row, 0].set_ylabel(label)
+      return drawing
+
+  return figures.Figure(
+    name='landscape',
+    title='Loss landscape along the gradient',
+    caption=_landscape_caption(named, runs),
+    alt='Loss band, gradient-change band and effective beta over steps, one '
+    'column a run: '
+    + '; '.join(_landscape_words(run, n) for _, run, n in named),
+    draw=draw,
+    table=_landscape_table(named),
+  )
+
+
+def _draw_landscape(axis, run, index, name, value) -> None:
+  colour = figures.look(index)['color']
+  for seed in run.seeds:
+    series = seed.series.get(name)
+    if series is None:
+      continue
+    low_T, high_T = curves.band(series, value)
+    if value == 'beta':
+      axis.plot(series.step, high_T, color=colour, linewidth=1.2)
+      continue
+    axis.fill_between(
+      series.step,
+      low_T,
+      high_T,
+      color=colour,
+      alpha=max(0.6 / len(run.seeds), 0.15),
+      linewidth=0.4,
+    )
+  axis.set_yscale('log')
+  figures.mark_divergence(axis, run, index)
+
+
+def _landscape_table(named):
+  bands = ('loss', 'gradient_change', 'beta')
+  columns = [f'{value}_{end}' for value in bands for end in ('min', 'max')]
+  rows = [('run', 'seed', 'step', *columns)]
+  for _, run, name in named:
+    for seed in run.seeds:
+      series = seed.series.get(name)
+      if series is None:
+        continue
+      edges = [edge for value in bands for edge in curves.band(series, value)]
+      for t, step in enumerate(series.step):
+        numbers = [f'{edge[t]:.6g}' for edge in edges]
+        rows.append((run.name, seed.seed, step, *numbers))
+  return rows
+
+
+def _landscape_caption(named, runs) -> str:
+  _, run, name = named[0]
+  section = run.config['measures'][name]
+  factors = ', '.join(f'{factor:g}' for factor in section['step_factors'])
+  precision = run.seeds[0].manifest['precision']['measures']
+  return (
+    'Along the gradient g of the current batch of '
+    f'{figures.batch_size(runs)}, at θ − e·g with e = {{{factors}}} × the '
+    'learning rate, every '
+    f'{section["every_steps"]} steps. Loss: smallest to largest value of the '
+    'objective over e. Gradient change: smallest to largest '
+    '|∇L(θ − e·g) − g|. Effective beta: the largest |∇L(θ − e·g) − g| / '
+    '(e·|g|); where it stays at 1 / (smallest e), a single step has wiped g '
+    'out, and it says nothing of curvature. The same batch at every point, '
+    f'{section["statistics"]} statistics, all parameters together, float32 '
+    f'with products in {precision!r} precision. Logarithmic axes, shared by '
+    'the columns. ' + figures.seeds_sentence(runs)
+  )
+
+
+def _landscape_words(run, name) -> str:
+  widths = [curves.median_width(seed, name, 'loss') for seed in run.seeds]
+  return f'{run.name} has a loss band of median width {np.mean(widths):.3g}'

@@ -1,0 +1,242 @@
+"""From a config to what each run is: plain, complete and checked.
+
+Command line beats run override beats config. A resolved run names every
+keyword of every constructor that it uses, defaults too, as JSON can hold it:
+what is in the manifest is what was run.
+"""
+
+import contextlib
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from bn_jax import analysis, errors, sections
+
+Config = dict[str, Any]
+
+_COUNTS = ('batch_size', 'evaluation_batch_size', 'steps', 'log_every_steps')
+_KEYS = (
+  *sections.SECTIONS,
+  *_COUNTS,
+  'weight_decay',
+  'weight_decay_on',
+  'matmul_precision',
+  'measures',
+  'checkpoint',
+)
+_EXPERIMENT_KEYS = ('runs', 'seeds', 'expected_divergence')
+_PROBE_DATA = ('current_batch', 'train', 'test')
+_PRECISIONS = ('default', 'high', 'highest')
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,99}')
+# What may differ when an experiment is taken up again.
+_MAY_CHANGE = (
+  'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size'
+)  # fmt: skip
+
+
+class Experiment(NamedTuple):
+  """runs x seeds.
+
+  Attributes:
+    runs: name -> the complete config of that run.
+    seeds: of every run.
+    expected_divergence: runs for which diverging is no failure.
+  """
+
+  runs: dict[str, Config]
+  seeds: tuple[int, ...]
+  expected_divergence: tuple[str, ...]
+
+
+def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
+  """The experiment that a config describes.
+
+  Args:
+    config: nested dicts with the keys of configs/default.py, command line
+      included.
+    overrides: what the command line changed: 'schedule.learning_rate' -> 0.3.
+
+  Raises:
+    ConfigError: an unknown key or name, a value out of range, or a flag on a
+      key in which the runs differ.
+  """
+  config = sections.jsonable(config)
+  known = _KEYS + _EXPERIMENT_KEYS
+  sections.check_keys('config', config, known)
+  for key in known:
+    if key not in config:
+      raise errors.ConfigError(
+        f'config.{key}: missing; start from configs/default.py'
+      )
+  runs, seeds, expected = (config.pop(key) for key in _EXPERIMENT_KEYS)
+  _check_runs(runs)
+  sections.check_keys('config.expected_divergence', expected, runs)
+  flags = {
+    path: value
+    for path, value in sections.jsonable(dict(overrides)).items()
+    if path.split('.')[0] not in _EXPERIMENT_KEYS
+  }
+  for path in flags:
+    _check_flag(path, runs)
+  complete = {}
+  for name, override in runs.items():
+    with naming(name, runs):
+      complete[name] = _completed(_overridden(config, override or {}, flags))
+  return Experiment(complete, _checked_seeds(seeds), tuple(expected))
+
+
+@contextlib.contextmanager
+def naming(run: str, runs: Iterable[str]):
+  """Adds to a refusal which run it is about, where there are several."""
+  try:
+    yield
+  except errors.ConfigError as error:
+    if len(tuple(runs)) == 1:
+      raise
+    raise errors.ConfigError(f'run {run!r}: {error}') from error
+
+
+def difference(old: Config, new: Config) -> str | None:
+  """The first key in which two configs of a run are not the same experiment."""
+  for key in _KEYS:
+    if key not in _MAY_CHANGE and old.get(key) != new.get(key):
+      return f'config.{key} was {old.get(key)}, is {new.get(key)}'
+  return None
+
+
+def _check_runs(runs: Any) -> None:
+  if not isinstance(runs, dict) or not runs:
+    raise errors.ConfigError(f'config.runs: {runs}; allowed: one run or more')
+  for name, override in runs.items():
+    if not _NAME.fullmatch(name):
+      raise errors.ConfigError(
+        f'config.runs: {name[:100]!r} is no name for a run; allowed: letters, '
+        'digits, ".", "_", "-", 100 at most, the first a letter or digit'
+      )
+    if not isinstance(override or {}, dict):
+      raise errors.ConfigError(
+        f'config.runs.{name}: {override!r}; allowed: a dict of what it changes'
+      )
+    sections.check_keys(f'config.runs.{name}', override or {}, _KEYS)
+
+
+def _checked_seeds(seeds: Any) -> tuple[int, ...]:
+  seeds = seeds if isinstance(seeds, list) else [seeds]
+  for seed in seeds:
+    if type(seed) is not int or not 0 <= seed < 2**31:
+      raise errors.ConfigError(
+        f'config.seeds: {seed!r}; allowed: whole numbers from 0 to 2**31 - 1'
+      )
+  if not seeds or len(set(seeds)) < len(seeds):
+    raise errors.ConfigError(
+      f'config.seeds: {seeds}; allowed: one seed or more, each once'
+    )
+  return tuple(seeds)
+
+
+def _check_flag(path: str, runs: Config) -> None:
+  """Refuses a flag on a key in which the runs differ."""
+  keys = path.split('.')
+  values = {
+    name: value
+    for name, override in runs.items()
+    if (value := _at(override or {}, keys)) is not None
+  }
+  distinct = {str(value) for value in values.values()}
+  if values and (len(values) < len(runs) or len(distinct) > 1):
+    listed = ', '.join(f'{name}: {value}' for name, value in values.items())
+    raise errors.ConfigError(
+      f'--config.{path}: the runs differ in it ({listed}); change one of them '
+      f'with --config.runs.{next(iter(values))}.{path}=...'
+    )
+
+
+def _at(tree: Any, keys: list[str]) -> Any:
+  for key in keys:
+    if not isinstance(tree, dict) or key not in tree:
+      return None
+    tree = tree[key]
+  return tree
+
+
+def _overridden(config: Config, override: Config, flags: Config) -> Config:
+  """config with the run's override, and the flags again on top of it."""
+  merged = _merged(config, override)
+  for path, value in flags.items():
+    *above, last = path.split('.')
+    if last == 'name' and above and above[0] in sections.SECTIONS:
+      merged[above[0]] = sections.renamed(
+        sections.SECTIONS[above[0]], merged[above[0]] | {'name': None}, value
+      )
+    section = _at(merged, above)
+    # A flag on a keyword that this run's constructor lacks is not for it.
+    if isinstance(section, dict) and last in section:
+      section[last] = value
+  return merged
+
+
+def _merged(config: Config, override: Config) -> Config:
+  """A deep merge in which a new `name` drops the old one's keywords."""
+  config = copy.deepcopy(config)
+  for key, value in override.items():
+    old = config.get(key)
+    if not (isinstance(value, dict) and isinstance(old, dict)):
+      config[key] = value
+      continue
+    if key in sections.SECTIONS and 'name' in value:
+      old = sections.renamed(sections.SECTIONS[key], old, value['name'])
+    config[key] = _merged(old, value)
+  return config
+
+
+def _completed(config: Config) -> Config:
+  """A run's config, checked, with the defaults of all constructors."""
+  for key, section in sections.SECTIONS.items():
+    config[key] = sections.completed(f'config.{key}', section, config[key])
+  if config['data']['resolution'] is not None:
+    sections.check_count('config.data.resolution', config['data']['resolution'])
+  for key in _COUNTS:
+    sections.check_count(f'config.{key}', config[key])
+  _check_checkpoint(config['checkpoint'])
+  if config['matmul_precision'] not in _PRECISIONS:
+    raise errors.ConfigError(
+      f'config.matmul_precision: {config["matmul_precision"]!r}; '
+      f'allowed: {", ".join(_PRECISIONS)}'
+    )
+  config['measures'] = _completed_measures(config['measures'])
+  return {key: config[key] for key in _KEYS}
+
+
+def _check_checkpoint(given: Any) -> None:
+  keys = ('every_steps', 'keep')
+  if not isinstance(given, dict) or set(given) != set(keys):
+    raise errors.ConfigError(
+      f'config.checkpoint: {given}; allowed: a dict of every_steps and keep'
+    )
+  for key in keys:
+    sections.check_count(f'config.checkpoint.{key}', given[key])
+
+
+def _completed_measures(measures: Any) -> Config:
+  if not isinstance(measures, dict):
+    raise errors.ConfigError(f'config.measures: {measures!r}; allowed: a dict')
+  complete = {}
+  for name, given in measures.items():
+    where = f'config.measures.{name}'
+    if name == 'train' or not _NAME.fullmatch(name):
+      raise errors.ConfigError(
+        f'{where}: no name for a measure; allowed: letters, digits, ".", "_", '
+        '"-", and not "train"'
+      )
+    section = sections.completed(where, sections.MEASURE, given)
+    sections.check_count(f'{where}.every_steps', section.get('every_steps'))
+    one_batch = section['name'] in analysis.ONE_BATCH
+    allowed = _PROBE_DATA[:1] if one_batch else _PROBE_DATA
+    if section.get('data') not in allowed:
+      raise errors.ConfigError(
+        f'{where}.data: {section.get("data")!r}; allowed for '
+        f'{section["name"]}: {", ".join(allowed)}'
+      )
+    complete[name] = section
+  return complete

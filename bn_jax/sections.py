@@ -1,0 +1,130 @@
+"""One section of a config is one constructor: its name, its keywords.
+
+Checks that a section names something that exists and sets only keywords that
+it has, and fills in the defaults of the others.
+"""
+
+import inspect
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from bn_jax import analysis, errors, models, norms, optim
+from bn_jax.data import in_memory
+
+Config = dict[str, Any]
+
+
+class Section(NamedTuple):
+  """What a section of the config builds.
+
+  Attributes:
+    kind: the word for it in messages.
+    registry: name -> constructor.
+    supplied: keywords that the program gives, not the config.
+    also: keys beside the constructor's, which the program itself reads.
+  """
+
+  kind: str
+  registry: dict[str, Any]
+  supplied: tuple[str, ...] = ()
+  also: tuple[str, ...] = ()
+
+
+# The datasets are facts, not constructors: a config may only resize them.
+_DATASETS = {
+  name: lambda *, resolution=None: None for name in in_memory.DATASETS
+}
+SECTIONS = {
+  'data': Section('dataset', _DATASETS),
+  'model': Section('model', models.MODELS, ('num_classes', 'norm')),
+  'norm': Section('norm', norms.NORMS),
+  'optimizer': Section('optimizer', optim.OPTIMIZERS, ('schedule',)),
+  'schedule': Section('schedule', optim.SCHEDULES),
+}
+MEASURE = Section(
+  'measure', analysis.MEASURES, also=('data', 'every_steps')
+)  # fmt: skip
+
+
+def completed(where: str, section: Section, given: Any) -> Config:
+  """The section with the defaults of its constructor filled in.
+
+  Args:
+    where: its place in the config, for messages.
+    section: what it builds.
+    given: what the config says.
+
+  Raises:
+    ConfigError: no name, an unknown one, an unknown or a missing keyword.
+  """
+  if not isinstance(given, dict) or 'name' not in given:
+    raise errors.ConfigError(f'{where}: {given!r}; allowed: a dict with a name')
+  name = given['name']
+  if not isinstance(name, str) or name not in section.registry:
+    message = errors.unknown(section.kind, name, section.registry)
+    raise errors.ConfigError(f'{where}.name: {message}')
+  keywords = _keywords(section, name)
+  check_keys(
+    f'{where} ({section.kind} {name!r})',
+    given,
+    ('name', *section.also, *keywords),
+  )
+  for keyword, parameter in keywords.items():
+    if keyword not in given and parameter.default is inspect.Parameter.empty:
+      raise errors.ConfigError(
+        f'{where}.{keyword}: missing; {section.kind} {name!r} needs it'
+      )
+  defaults = {
+    keyword: jsonable(parameter.default)
+    for keyword, parameter in keywords.items()
+    if keyword not in given
+  }
+  return {'name': name, **defaults, **given}
+
+
+def renamed(section: Section, given: Config, name: Any) -> Config:
+  """The section under another name, without keywords that name lacks."""
+  if name == given.get('name') or name not in section.registry:
+    return given
+  known = (*_keywords(section, name), *section.also)
+  return {k: v for k, v in given.items() if k in known} | {'name': name}
+
+
+def check_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+  """Raises ConfigError for the first key that is not known."""
+  known = tuple(known)
+  for key in given:
+    if key not in known:
+      raise errors.ConfigError(f'{where}: {errors.unknown("key", key, known)}')
+
+
+def check_count(where: str, value: Any) -> None:
+  """Raises ConfigError unless value is 1, 2, 3, ..."""
+  if type(value) is not int or value < 1:
+    raise errors.ConfigError(f'{where}: {value!r}; allowed: 1, 2, 3, ...')
+
+
+def jsonable(value: Any) -> Any:
+  """value as JSON holds it: tuples become lists.
+
+  Raises:
+    ConfigError: what JSON cannot hold, nan and infinity included.
+  """
+  try:
+    return json.loads(json.dumps(value, allow_nan=False))
+  except (TypeError, ValueError) as error:
+    raise errors.ConfigError(
+      f'config: {error}; allowed: finite numbers, strings, lists and dicts'
+    ) from error
+
+
+def _keywords(section: Section, name: str) -> dict[str, inspect.Parameter]:
+  """The keywords of a constructor that a config may set."""
+  factory = section.registry[name]
+  bound = getattr(factory, 'keywords', {})  # of a functools.partial
+  return {
+    keyword: parameter
+    for keyword, parameter in inspect.signature(factory).parameters.items()
+    if keyword not in bound and keyword not in section.supplied
+  }

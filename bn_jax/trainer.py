@@ -1,0 +1,219 @@
+"""One run with one seed, from its resolved config to its files."""
+
+import datetime
+import importlib.metadata
+import logging
+import pathlib
+import platform
+import subprocess
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from bn_jax import (
+  assemble,
+  checkpoint,
+  errors,
+  loop,
+  progress,
+  records,
+  tensorboard,
+  types,
+)
+from bn_jax.data import in_memory
+
+_log = logging.getLogger('bn_jax')
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+class Program(NamedTuple):
+  """What all seeds of a run share: it is compiled once.
+
+  Attributes:
+    config: the resolved run.
+    problem: its network, objective and optimizer.
+    step: one update, jitted; it consumes the state.
+    probes: its measures.
+  """
+
+  config: dict[str, Any]
+  problem: types.Problem
+  step: Callable[[types.TrainState], types.TrainState]
+  probes: list[loop.Probe]
+
+
+def program(config: dict[str, Any], dataset: in_memory.Dataset) -> Program:
+  """The program of a resolved run over a dataset."""
+  problem = assemble.problem(config)
+  jitted = jax.jit(problem.step, donate_argnums=0)
+
+  def step(state):
+    with jax.default_matmul_precision(config['matmul_precision']):
+      return jitted(state, dataset.train)
+
+  probes = assemble.probes(config, problem, dataset)
+  return Program(config, problem, step, probes)
+
+
+def is_done(directory: pathlib.Path, steps: int) -> bool:
+  """Whether the run in a directory has nothing left to do."""
+  manifest = records.read_json(directory / 'manifest.json') or {}
+  if manifest.get('status') == 'diverged':
+    return True
+  return manifest.get('status') == 'done' and manifest['step'] >= steps
+
+
+def train(
+  made: Program,
+  directory: pathlib.Path,
+  *,
+  name: str,
+  seed: int,
+  stopped: Callable[[], bool],
+) -> None:
+  """Trains a run from its newest checkpoint, or from the seed, to its end.
+
+  Args:
+    made: the run's program.
+    directory: of this run and seed; what is there is taken up.
+    name: of the run.
+    seed: of its weights and examples.
+    stopped: True ends it, with its state saved.
+
+  Raises:
+    CheckpointError, StorageError, Interrupted.
+  """
+  _make_directory(directory)
+  config = made.config
+  checkpoints = checkpoint.Checkpoints(
+    directory / 'checkpoints', keep=config['checkpoint']['keep']
+  )
+  state = _newest(checkpoints, made.problem.init(seed))
+  first = int(state.step)
+  for file in ('scalars.jsonl', 'timing.jsonl'):
+    records.cut(directory / file, first)
+  manifest = _Manifest(directory, _facts(made, name, seed, state))
+  manifest.write('running', first)
+  label = f'{name}/seed{seed}'
+  if first:
+    _log.info('%s: goes on from step %d', label, first)
+  scalars = records.Lines(directory / 'scalars.jsonl')
+  timing = records.Lines(directory / 'timing.jsonl')
+  events = tensorboard.Events(directory / 'tb', first_step=first)
+  shown = progress.Progress(
+    label, first_step=first, steps=config['steps'], say=_log.info
+  )
+  try:
+    with shown:
+      outcome = loop.run(
+        state,
+        made.step,
+        steps=config['steps'],
+        probes=made.probes,
+        sinks=(scalars, events, shown),
+        timing=timing,
+        save=lambda step, state: checkpoints.save(step, _without_ring(state)),
+        save_every_steps=config['checkpoint']['every_steps'],
+        stopped=stopped,
+      )
+    manifest.write(outcome.status, outcome.step)
+    if outcome.status == 'diverged':
+      _log.info('%s: diverged at step %d', label, outcome.step)
+  except errors.Interrupted as error:
+    manifest.write('interrupted', checkpoints.latest())
+    raise errors.Interrupted(
+      f'{label}: {error}; the same command goes on from there'
+    ) from error
+  finally:
+    for file in (scalars, timing, events, checkpoints):
+      file.close()
+
+
+def _newest(
+  checkpoints: checkpoint.Checkpoints, fresh: types.TrainState
+) -> types.TrainState:
+  """The newest saved state, or the fresh one where there is none."""
+  step = checkpoints.latest()
+  if step is None:
+    return fresh
+  saved = checkpoints.restore(step, _without_ring(fresh))
+  return saved._replace(ring=fresh.ring)
+
+
+def _without_ring(state: types.TrainState) -> types.TrainState:
+  """What is saved: rows are written before, and the ring's size may change."""
+  return state._replace(ring={})
+
+
+class _Manifest:
+  """manifest.json: what this run is, on what it ran, and how far it is."""
+
+  def __init__(self, directory: pathlib.Path, facts: dict[str, Any]):
+    self._path = directory / 'manifest.json'
+    self._facts = facts
+
+  def write(self, status: str, step: int | None) -> None:
+    now = {'status': status, 'step': step, **self._facts}
+    records.write_json(self._path, now)
+
+
+def _facts(
+  made: Program, name: str, seed: int, state: types.TrainState
+) -> dict[str, Any]:
+  sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
+  device = jax.devices()[0]
+  return {
+    'run': name,
+    'seed': seed,
+    'config': made.config,
+    'parameters': sum(sizes),
+    'layers': [layer for layer, _ in made.problem.layers(state)],
+    'layout': 'jit',
+    'device': {
+      'platform': device.platform,
+      'kind': device.device_kind,
+      'count': 1,
+    },
+    'precision': {
+      'dtype': 'float32',
+      'training': made.config['matmul_precision'],
+      'measures': 'highest',
+    },
+    'versions': {
+      'python': platform.python_version(),
+      **{package: importlib.metadata.version(package) for package in _PACKAGES},
+    },
+    'git_commit': _git_commit(),
+    'written': datetime.datetime.now(datetime.UTC).isoformat(
+      timespec='seconds'
+    ),
+  }
+
+
+def _git_commit() -> str | None:
+  """The commit of this code, '+' where it was changed; None outside git."""
+  here = pathlib.Path(__file__).parent
+
+  def git(*words):
+    return subprocess.run(
+      ['git', '-C', str(here), *words],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+
+  try:
+    changed = git('status', '--porcelain', '--untracked-files=no', '.')
+    return git('rev-parse', 'HEAD') + ('+' if changed else '')
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+def _make_directory(directory: pathlib.Path) -> None:
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot make {directory}: {error.strerror}; give another --workdir'
+    ) from error

@@ -1,0 +1,142 @@
+"""The words of the project: what is passed between its parts."""
+
+import enum
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Purpose(enum.IntEnum):
+  """What a random key is for: the first thing folded into the seed's key."""
+
+  PARAMETERS = 0
+  ORDER = 1
+  NOISE = 2
+  DROPOUT = 3
+  MEASURE = 4
+
+
+class Split(NamedTuple):
+  """One split of a dataset, resident on the device.
+
+  Attributes:
+    images: [N, H, W, C] uint8.
+    labels: [N] int32, in [0, num_classes).
+    mean: [C] float32, of the training split, in grey levels 0..255.
+    std: [C] float32, likewise.
+  """
+
+  images: jax.Array
+  labels: jax.Array
+  mean: jax.Array
+  std: jax.Array
+
+
+class Batch(NamedTuple):
+  """Examples that go through a network together.
+
+  Attributes:
+    images: [B, H, W, C] float32, normalised per channel.
+    labels: [B] int32.
+    mask: [B] bool, False for padding; None means that all are real.
+  """
+
+  images: jax.Array
+  labels: jax.Array
+  mask: jax.Array | None = None
+
+
+class EpochOrder(NamedTuple):
+  """Where training stands in the concatenated epoch permutations.
+
+  Attributes:
+    permutation: [N] int32, the order of this epoch.
+    epoch: [] int32.
+    offset: [] int32, how many of this epoch's examples are used.
+  """
+
+  permutation: jax.Array
+  epoch: jax.Array
+  offset: jax.Array
+
+
+class Sampler(NamedTuple):
+  """Draws batch t of a seed from a split.
+
+  Attributes:
+    init: key -> EpochOrder before the first step.
+    draw: (EpochOrder, key, Split) -> (Batch, EpochOrder after it).
+  """
+
+  init: Callable[[jax.Array], EpochOrder]
+  draw: Callable[[EpochOrder, jax.Array, Split], tuple[Batch, EpochOrder]]
+
+
+class Optimizer(NamedTuple):
+  """An optax transformation that can say which rate it will use.
+
+  Attributes:
+    init: params -> opt_state, hyperparameters in it.
+    update: (gradients, opt_state, params) -> (updates, opt_state).
+    learning_rate: (opt_state, step) -> the rate of that step, [].
+  """
+
+  init: Callable[[Any], Any]
+  update: Callable[[Any, Any, Any], tuple[Any, Any]]
+  learning_rate: Callable[[Any, jax.Array], jax.Array]
+
+
+class TrainState(NamedTuple):
+  """All that training is at one step, and nothing but arrays.
+
+  Attributes:
+    step: [] int32, updates made so far.
+    params: the network's parameters.
+    batch_stats: its running statistics; {} where it has none.
+    opt_state: the optimizer's state, hyperparameters included.
+    key: [2] uint32, data of the seed's key.
+    order: where training stands in its epoch.
+    ring: name -> [K] float32; row t % K holds the metrics of step t.
+    finite: [] bool; False freezes everything at the last good values.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  key: jax.Array
+  order: EpochOrder
+  ring: dict[str, jax.Array]
+  finite: jax.Array
+
+
+class Problem(NamedTuple):
+  """A network with its objective and optimizer, as pure functions.
+
+  Attributes:
+    init: seed -> TrainState.
+    objective: (params, batch_stats, batch, key) -> (objective, aux), with
+      batch statistics; aux holds data_loss, penalty, accuracy, batch_stats.
+    loss: (state, batch, statistics) -> the objective as a function of params
+      alone, a `jax.tree_util.Partial`; statistics is 'batch' or 'running'.
+    batch: (state, split) -> the batch that the next step will use.
+    step: (state, split) -> state after one update.
+    evaluate: (state, batch) -> sums over the real examples, with running
+      statistics: loss, correct, count.
+    learning_rate: state -> the rate of the next step, [].
+    layers: state -> ((name, paths), ...) in forward order.
+  """
+
+  init: Callable[[int], TrainState]
+  objective: Callable[..., tuple[jax.Array, dict[str, Any]]]
+  loss: Callable[[TrainState, Batch, str], Callable[[Any], jax.Array]]
+  batch: Callable[[TrainState, Split], Batch]
+  step: Callable[[TrainState, Split], TrainState]
+  evaluate: Callable[[TrainState, Batch], dict[str, jax.Array]]
+  learning_rate: Callable[[TrainState], jax.Array]
+  layers: Callable[[TrainState], tuple[tuple[str, tuple[str, ...]], ...]]
+
+
+# (problem, state, batches) -> name -> array. No writer, no config, no step.
+Measure = Callable[[Problem, TrainState, Iterable[Batch]], dict[str, Any]]

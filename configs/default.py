@@ -1,0 +1,80 @@
+"""Every key of an experiment, with its meaning, unit and default.
+
+A config is a file with a function `get_config()`; it starts from this one,
+changes what it is about, and says in its docstring what to expect. A section
+is one constructor: its `name` chooses the code, the other keys are the keywords
+of that code, and a change of `name` drops the keywords the new one lacks.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+
+def runs(**overrides: dict) -> ml_collections.ConfigDict:
+  """Runs in the order given, which is that of columns and colours.
+
+  A run is what it changes; a plain dict would be sorted by name.
+  """
+  return ml_collections.ConfigDict(overrides, sort_keys=False)
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The defaults; `python train.py --config=configs/default.py` runs them."""
+  config = ml_collections.ConfigDict()
+
+  # The experiment: every run with every seed. A run is what it changes.
+  config.runs = runs(
+    standard=dict(norm=dict(name='none')),
+    batchnorm=dict(norm=dict(name='batch')),
+  )
+  config.seeds = (0,)  # initial weights, order of examples
+  config.expected_divergence = ()  # runs for which that is no failure
+
+  # Data: any key of bn_jax.data.in_memory.DATASETS.
+  config.data = dict(
+    name='digits',
+    resolution=config_dict.placeholder(int),  # pixels a side; None: as it is
+  )
+  config.batch_size = 128  # examples a step
+  config.evaluation_batch_size = 256  # examples at a time; no result changes
+
+  # Network: bn_jax.models.MODELS and bn_jax.norms.NORMS.
+  config.model = dict(
+    name='vgg11',
+    width=1.0,  # times the paper's channels
+    head=(),  # widths of hidden dense layers; (4096, 4096) is the original
+    lowering='auto',  # of convolutions: 'library', 'product', by platform
+  )
+  config.norm = dict(
+    name='batch',
+    group_size=config_dict.placeholder(int),  # examples; None: whole batch
+    momentum=0.9,  # share of the old running average that a step keeps
+    epsilon=1e-5,  # added to the variance
+    running_variance='biased',  # or 'unbiased'
+  )
+
+  # Training: bn_jax.optim.
+  config.steps = 1000  # updates
+  config.optimizer = dict(name='sgd', momentum=0.0, nesterov=False)
+  config.schedule = dict(name='constant', learning_rate=0.1)
+  config.weight_decay = 0.0  # adds weight_decay / 2 * |W|^2 to the objective
+  config.weight_decay_on = 'kernels'  # or 'all' parameters
+  config.matmul_precision = 'highest'  # of training: 'default', 'high'
+
+  # Measures while training: bn_jax.analysis.MEASURES, each on its data
+  # ('current_batch', 'train', 'test') every so many steps and at the last.
+  config.measures = dict(
+    test=dict(name='evaluation', data='test', every_steps=100),
+    landscape=dict(
+      name='along_gradient',
+      data='current_batch',
+      every_steps=100,
+      step_factors=(0.5, 1.0, 2.0, 4.0),  # times the learning rate
+      statistics='batch',  # or 'running'
+    ),
+  )
+
+  # What is kept of a run.
+  config.log_every_steps = 20  # metrics are fetched from the device
+  config.checkpoint = dict(every_steps=500, keep=2)  # the newest so many
+  return config

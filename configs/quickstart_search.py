@@ -1,0 +1,32 @@
+"""The learning rate of the quickstart: the best one for the plain network.
+
+Only the network without Batch Normalization is searched, over {.01, .03, .1,
+.3}, by steps to 90 % of training batches; both networks then train with what is
+best for the plain one.
+
+python train.py --config=configs/quickstart_search.py
+"""
+
+import ml_collections
+
+from configs import default, quickstart
+
+RATES = (0.01, 0.03, 0.1, 0.3)
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """One run a learning rate, three seeds."""
+  config = quickstart.get_config()
+  config.runs = default.runs(
+    **{
+      f'rate_{rate:.0e}': dict(
+        norm=dict(name='none'), schedule=dict(learning_rate=rate)
+      )
+      for rate in RATES
+    }
+  )
+  config.seeds = (0, 1, 2)
+  config.expected_divergence = tuple(config.runs)
+  config.steps = 300
+  del config.measures.landscape
+  return config
