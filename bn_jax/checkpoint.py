@@ -21,6 +21,7 @@ class Checkpoints:
     self._directory = directory
     self._manager = ocp.CheckpointManager(
       directory.absolute(),
+      item_handlers=ocp.StandardCheckpointHandler(),
       options=ocp.CheckpointManagerOptions(
         max_to_keep=keep,
         enable_async_checkpointing=False,
@@ -41,15 +42,12 @@ class Checkpoints:
     if step == self.latest():
       return
     try:
-      # force: orbax would refuse, without a word, what its policy calls early.
-      saved = self._manager.save(
-        step, args=ocp.args.StandardSave(state), force=True
-      )
+      saved = self._manager.save(step, args=ocp.args.StandardSave(state))
     except (OSError, ValueError) as error:
       raise errors.StorageError(
         f'cannot write checkpoint {step} in {self._directory}: {_first(error)}'
       ) from error
-    if not saved:
+    if not saved:  # orbax skips an earlier step without a word
       raise errors.StorageError(
         f'checkpoint {step} in {self._directory} was refused: '
         f'{self.latest()} is there already'

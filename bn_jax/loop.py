@@ -83,7 +83,7 @@ def run(
   now = int(state.step)
   while True:
     looking = [p for p in probes if due(now, p.every_steps, steps)]
-    saving = due(now, save_every_steps, steps) or stopped()
+    saving = due(now, save_every_steps, steps)
     wanted = looking or saving or ring.is_full(now)
     if wanted and not ring.flush(now, state):
       save(int(state.step), state)
@@ -91,19 +91,17 @@ def run(
     if saving:
       save(now, state)
     for probe in looking:
-      _check(stopped, now, state, save)
-      ring.look(now, probe, state)
-    _check(stopped, now, state, save)
+      if not stopped():
+        ring.look(now, probe, state)
+    if stopped():
+      # Rows first: a restart begins at this step and writes none before it.
+      ring.flush(now, state)
+      save(int(state.step), state)
+      raise errors.Interrupted(f'stopped at step {int(state.step)}')
     if now == steps:
       return Outcome('done', now)
     state = step(state)
     now += 1
-
-
-def _check(stopped, now, state, save) -> None:
-  if stopped():
-    save(now, state)
-    raise errors.Interrupted(f'stopped at step {now}')
 
 
 class _Ring:

@@ -33,12 +33,14 @@ class Program(NamedTuple):
   Attributes:
     config: the resolved run.
     problem: its network, objective and optimizer.
+    init: its state before the first step, jitted.
     step: one update, jitted; it consumes the state.
     probes: its measures.
   """
 
   config: dict[str, Any]
   problem: types.Problem
+  init: Callable[[int], types.TrainState]
   step: Callable[[types.TrainState], types.TrainState]
   probes: list[loop.Probe]
 
@@ -53,7 +55,12 @@ def program(config: dict[str, Any], dataset: in_memory.Dataset) -> Program:
       return jitted(state, dataset.train)
 
   probes = assemble.probes(config, problem, dataset)
-  return Program(config, problem, step, probes)
+  # It runs once: five seconds of optimizing random number generators for it,
+  # as XLA does on the CPU, are lost.
+  on_cpu = jax.default_backend() == 'cpu'
+  options = {'xla_backend_optimization_level': 0} if on_cpu else None
+  init = jax.jit(problem.init, compiler_options=options)
+  return Program(config, problem, init, step, probes)
 
 
 def is_done(directory: pathlib.Path, steps: int) -> bool:
@@ -89,7 +96,7 @@ def train(
   checkpoints = checkpoint.Checkpoints(
     directory / 'checkpoints', keep=config['checkpoint']['keep']
   )
-  state = _newest(checkpoints, made.problem.init(seed))
+  state = _newest(checkpoints, made.init(seed))
   first = int(state.step)
   for file in ('scalars.jsonl', 'timing.jsonl'):
     records.cut(directory / file, first)

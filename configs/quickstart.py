@@ -15,7 +15,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.name = 'digits'
   config.model.name = 'vgg11'
   config.model.width = 0.25
-  config.steps = 200
+  config.batch_size = 64
+  config.steps = 250
   config.schedule.learning_rate = 0.1
   config.measures.test.every_steps = 20
   config.measures.landscape.every_steps = 10

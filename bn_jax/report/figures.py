@@ -64,6 +64,10 @@ def style():
 def rendered(drawing: mpl.Figure, kind: str) -> bytes:
   """The drawing as 'png', 'pdf' or 'svg', the same bytes each time."""
   with style():
+    if drawing.get_layout_engine() is not None:
+      # Places are found once; finding them again takes most of the time.
+      drawing.draw_without_rendering()
+      drawing.set_layout_engine('none')
     content = io.BytesIO()
     stamp = {'png': 'Software', 'pdf': 'CreationDate', 'svg': 'Date'}[kind]
     drawing.savefig(content, format=kind, dpi=160, metadata={stamp: None})
