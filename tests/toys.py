@@ -1,10 +1,15 @@
 """Problems whose answers are known, and the smallest experiment."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
-from configs import default
+from bn_jax import norms, optim, problem, types
+from bn_jax.data import order
+from bn_jax.models import conv
 
 
 def quadratic(dimension=6, seed=0):
@@ -27,17 +32,57 @@ def flat(tree):
   return np.concatenate([np.float64(x).ravel() for x in jax.tree.leaves(tree)])
 
 
-def tiny_config(**changes):
-  """An experiment of seconds: a very narrow VGG-11 on digits."""
-  config = default.get_config()
-  config.model.width = 0.0625
-  config.batch_size = 16
-  config.evaluation_batch_size = 100
-  config.steps = 6
-  config.log_every_steps = 4
-  config.schedule.learning_rate = 0.05
-  config.measures.test.every_steps = 3
-  config.measures.landscape.every_steps = 2
-  config.checkpoint.every_steps = 2
-  config.update(changes)
-  return config
+class Net(nn.Module):
+  """One convolution, a norm, a dense layer: compiled in a second."""
+
+  norm: norms.Norm
+  num_classes: int = 3
+
+  @nn.compact
+  def __call__(self, x, *, mode, mask=None):
+    x = conv.Conv(4, use_bias=self.norm.bias_before, name='conv1')(x)
+    x = nn.relu(self.norm.layer('norm1')(x, mode=mode, mask=mask))
+    return nn.Dense(self.num_classes, name='logits')(x.reshape(len(x), -1))
+
+  def layer_paths(self):
+    return (('conv1', ('conv1', 'norm1')), ('logits', ('logits',)))
+
+
+def split(count=20, num_classes=3, seed=0):
+  """Random 4 x 4 images whose label can be learned from their brightness."""
+  generator = np.random.default_rng(seed)
+  labels = generator.integers(num_classes, size=count)
+  images = generator.integers(
+    0, 80, size=(count, 4, 4, 1)
+  ) + 60 * labels.reshape(-1, 1, 1, 1)
+  return types.Split(
+    images=jnp.asarray(images, jnp.uint8),
+    labels=jnp.asarray(labels, jnp.int32),
+    mean=jnp.full(1, 100.0),
+    std=jnp.full(1, 60.0),
+  )
+
+
+@functools.cache
+def classifier(
+  norm='batch', *, weight_decay=0.0, learning_rate=0.1, momentum=0.0, count=20
+):
+  """The Problem of the small network over `split(count)`, batches of 8.
+
+  The same Problem for the same arguments: it is compiled once for all tests.
+  """
+  return problem.make(
+    Net(norms.make(norm)),
+    optim.sgd(optim.constant(learning_rate=learning_rate), momentum=momentum),
+    sampler=order.sampler(num_examples=count, batch_size=8),
+    penalty=optim.weight_decay(weight_decay=weight_decay),
+    image_shape=(4, 4, 1),
+    layers=lambda module, variables: module.layer_paths(),
+    ring_size=4,
+  )
+
+
+@functools.cache
+def step(made):
+  """The jitted step of a Problem; it leaves the state that it is given."""
+  return jax.jit(made.step)

@@ -1,0 +1,91 @@
+import json
+import pathlib
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from bn_jax import errors, records
+from bn_jax.records import Record
+
+
+class RecordsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.create_tempdir().full_path)
+    self.path = self.folder / 'scalars.jsonl'
+
+  def write(self, *rows):
+    lines = records.Lines(self.path)
+    for row in rows:
+      lines.write(row)
+    lines.close()
+
+  def test_line_format(self):
+    self.write(Record(np.int32(3), 'train', {'loss': np.float32(0.1)}))
+    self.assertEqual(
+      self.path.read_text(),
+      '{"step": 3, "name": "train", "values": {"loss": 0.1}}\n',
+    )
+
+  def test_every_float32_comes_back(self):
+    generator = np.random.default_rng(0)
+    bits = generator.integers(0, 2**32, size=500, dtype=np.uint64)
+    values = bits.astype(np.uint32).view(np.float32)
+    special = np.float32([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 3.4e38])
+    values = np.concatenate([values, special])
+    self.write(Record(0, 'x', {'v': values, 'n': 7, 'd': np.float64(1 / 3)}))
+    (row,) = records.read(self.path)
+    np.testing.assert_array_equal(np.float32(row.values['v']), values)
+    self.assertEqual(row.values['n'], 7)
+    self.assertEqual(row.values['d'], 1 / 3)
+
+  def test_is_strict_json(self):
+    self.write(Record(0, 'x', {'v': [np.nan, np.inf, -np.inf]}))
+
+    def refuse(word):
+      raise ValueError(word)
+
+    json.loads(self.path.read_text(), parse_constant=refuse)
+
+  @parameterized.parameters(0, 1, 2, 5)
+  def test_cut_leaves_the_steps_before(self, step):
+    rows = [Record(t, 'train', {'loss': t}) for t in range(3)]
+    self.write(*rows)
+    records.cut(self.path, step)
+    self.assertEqual(
+      [r.step for r in records.read(self.path)], [0, 1, 2][:step]
+    )
+
+  def test_torn_last_line_is_left_out_and_repaired(self):
+    self.write(Record(0, 'train', {'loss': 1}), Record(1, 'train', {'loss': 2}))
+    whole = self.path.read_text()
+    self.path.write_text(whole[:-9])
+    self.assertEqual([r.step for r in records.read(self.path)], [0])
+    records.cut(self.path, 5)
+    self.assertEqual(self.path.read_text(), whole.split('\n')[0] + '\n')
+
+  def test_absent_file(self):
+    self.assertEqual(list(records.read(self.path)), [])
+    records.cut(self.path, 3)
+    self.assertFalse(self.path.exists())
+    self.assertIsNone(records.read_json(self.path))
+
+  def test_written_whole_or_not_at_all(self):
+    records.write_text(self.path, 'old')
+
+    with self.assertRaises(TypeError):
+      records.write_bytes(self.path, object())
+    self.assertEqual(self.path.read_text(), 'old')
+
+  def test_no_place_to_write(self):
+    with self.assertRaisesRegex(errors.StorageError, 'cannot write'):
+      records.write_text(self.folder / 'absent' / 'x.json', '{}')
+
+  def test_broken_json(self):
+    self.path.write_text('{"a"')
+    with self.assertRaisesRegex(errors.StorageError, 'is not JSON'):
+      records.read_json(self.path)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,68 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import strict  # noqa: F401
+import toys
+from absl.testing import absltest, parameterized
+
+from bn_jax import trees
+
+
+def tree(seed=0, dtype=np.float32):
+  generator = np.random.default_rng(seed)
+  return {
+    'b': {'kernel': jnp.asarray(generator.normal(size=(7, 300)), dtype)},
+    'a': jnp.asarray(generator.normal(size=5), dtype),
+    'c': jnp.asarray(generator.normal(), dtype),
+  }
+
+
+class TreesTest(parameterized.TestCase):
+  def test_vdot_and_norm(self):
+    x, y = tree(0), tree(1)
+    want = toys.flat(x) @ toys.flat(y)
+    np.testing.assert_allclose(trees.vdot(x, y), want, rtol=1e-5)
+    want = np.linalg.norm(toys.flat(x))
+    np.testing.assert_allclose(trees.norm(x), want, rtol=1e-6)
+
+  def test_norm_of_millions_keeps_its_digits(self):
+    """One running float32 sum of 2^24 + ... ones stops growing."""
+    x = jnp.full(30_000_000, 0.1, jnp.float32)
+    want = np.sqrt(30_000_000) * np.float64(np.float32(0.1))
+    np.testing.assert_allclose(trees.norm(x), want, rtol=3e-7)
+
+  def test_norm_of_bfloat16_is_float32(self):
+    x = jnp.full(4096, 1.0, jnp.bfloat16)
+    self.assertEqual(trees.norm(x).dtype, jnp.float32)
+    self.assertEqual(float(trees.norm(x)), 64.0)
+
+  def test_add_scaled_and_subtract(self):
+    x, y = tree(0), tree(1)
+    got = toys.flat(trees.add_scaled(x, -0.5, y))
+    np.testing.assert_allclose(
+      got, toys.flat(x) - 0.5 * toys.flat(y), atol=1e-6
+    )
+    np.testing.assert_allclose(
+      toys.flat(trees.subtract(x, y)), toys.flat(x) - toys.flat(y), atol=1e-6
+    )
+    half = tree(0, jnp.bfloat16)
+    moved = trees.add_scaled(half, jnp.float32(0.5), half)
+    self.assertEqual(jax.tree.leaves(moved)[0].dtype, jnp.bfloat16)
+
+  def test_paths_follow_the_leaves(self):
+    self.assertEqual(trees.paths(tree()), ('a', 'b/kernel', 'c'))
+    self.assertEqual(trees.paths([1.0, {'x': 2.0}]), ('0', '1/x'))
+
+  @parameterized.parameters(True, False)
+  def test_select(self, condition):
+    x, y = tree(0), tree(1)
+    got = trees.select(jnp.asarray(condition), x, y)
+    want = x if condition else y
+    np.testing.assert_array_equal(toys.flat(got), toys.flat(want))
+
+  def test_empty_tree(self):
+    self.assertEqual(float(trees.norm({})), 0.0)
+
+
+if __name__ == '__main__':
+  absltest.main()
