@@ -96,7 +96,10 @@ def train(
   checkpoints = checkpoint.Checkpoints(
     directory / 'checkpoints', keep=config['checkpoint']['keep']
   )
-  state = _newest(checkpoints, made.init(seed))
+  # Committed to its device, as restored arrays are: else the first seed that
+  # goes on and the first that starts would each compile the program.
+  fresh = jax.device_put(made.init(seed), jax.local_devices()[0])
+  state = _newest(checkpoints, fresh)
   first = int(state.step)
   for file in ('scalars.jsonl', 'timing.jsonl'):
     records.cut(directory / file, first)

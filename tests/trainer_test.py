@@ -90,19 +90,15 @@ class TrainerTest(absltest.TestCase):
   def test_stop_and_resume_bit_for_bit(self):
     """Stopped at several places, saved steps and others, and gone on."""
     starts = []
-    for number, asked in enumerate((2, 7, 5, 6)):
-      calls = []
-
-      def stopped(calls=calls, asked=asked):
-        calls.append(1)
-        return len(calls) > asked
-
+    # Asked before each look and after each step: in the middle of the looks
+    # of a step, before any step, after one.
+    for asked in (1, 2, 3, 2):
+      answers = iter([False] * asked)
       with self.assertRaisesRegex(errors.Interrupted, 'goes on from there'):
-        self.train('stopped', stopped=stopped)
+        self.train('stopped', stopped=lambda a=answers: next(a, True))
       manifest = records.read_json(self.folder / 'stopped' / 'manifest.json')
       self.assertEqual(manifest['status'], 'interrupted')
       starts.append(manifest['step'])
-      del number
     self.assertEqual(starts, sorted(starts))
     self.assertGreater(starts[-1], 0)  # else nothing was resumed
     self.assertGreater(len(set(starts)), 1)
@@ -116,9 +112,9 @@ class TrainerTest(absltest.TestCase):
   def test_lines_after_the_checkpoint_are_written_once(self):
     """As after a kill: records beyond the last checkpoint, a torn line."""
     directory = self.folder / 'torn'
+    answers = iter([False] * 6)
     with self.assertRaises(errors.Interrupted):
-      calls = []
-      self.train('torn', stopped=lambda: len(calls.append(1) or calls) > 6)
+      self.train('torn', stopped=lambda: next(answers, True))
     path = directory / 'scalars.jsonl'
     step = records.read_json(directory / 'manifest.json')['step']
     self.assertGreater(step, 0)
