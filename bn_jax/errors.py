@@ -8,6 +8,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+_FEW = 12  # names that a message may list
+
 
 class Failure(Exception):
   """A condition with a one-line message for the user and an exit code."""
@@ -52,11 +54,16 @@ class Interrupted(Failure):
 
 
 def unknown(kind: str, name: Any, known: Iterable[str]) -> str:
-  """The message for a name that is not in `known`, nearest names first."""
+  """The message for a name that is not in `known`, nearest names first.
+
+  A long list is left out where there are near ones: nobody would read it.
+  """
   known = sorted(known)
   near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-  hint = f'did you mean {" or ".join(map(repr, near))}? ' if near else ''
-  return f'unknown {kind} {name!r}; {hint}known: {", ".join(known)}'
+  said = [f'did you mean {" or ".join(map(repr, near))}?'] if near else []
+  if not near or len(known) <= _FEW:
+    said.append(f'known: {", ".join(known)}')
+  return f'unknown {kind} {name!r}; {" ".join(said)}'
 
 
 def lookup(kind: str, registry: Mapping[str, Any], name: Any) -> Any:

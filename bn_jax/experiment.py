@@ -100,7 +100,7 @@ def _chosen(
 ) -> dict[str, tuple[int, ...]]:
   """run -> its seeds, those that `only` asks for."""
   everything = {name: plan.seeds for name in plan.runs}
-  if not only:
+  if only is None:
     return everything
   if only in everything:
     return {only: plan.seeds}

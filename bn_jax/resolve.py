@@ -71,7 +71,11 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
       )
   runs, seeds, expected = (config.pop(key) for key in _EXPERIMENT_KEYS)
   _check_runs(runs)
-  sections.check_keys('config.expected_divergence', expected, runs)
+  for name in expected:
+    if name not in runs:
+      raise errors.ConfigError(
+        f'config.expected_divergence: {errors.unknown("run", name, runs)}'
+      )
   flags = {
     path: value
     for path, value in sections.jsonable(dict(overrides)).items()

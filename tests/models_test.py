@@ -96,7 +96,9 @@ class VGGTest(parameterized.TestCase):
     x = jnp.zeros((1, 8, 8, 1))
     made = {}
     for norm in norms.NORMS:
-      module = models.make('vgg11', num_classes=10, norm=norm, width=0.0625)
+      module = models.make(
+        'vgg11', num_classes=10, norm=norm, width=0.0625, lowering='library'
+      )
       made[norm] = module.init(jax.random.key(3), x, mode='running')['params']
     for name in ('conv1', 'conv8', 'logits'):
       np.testing.assert_array_equal(
@@ -127,9 +129,16 @@ class VGGTest(parameterized.TestCase):
       np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
   def test_padding_does_not_change_the_real_examples(self):
-    module = models.make('vgg11', num_classes=10, norm='batch', width=0.0625)
-    x = jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
-    variables = module.init(jax.random.key(0), x, mode='running')
+    module = models.make(
+      'vgg11', num_classes=10, norm='batch', width=0.0625, lowering='product'
+    )
+    generator = np.random.default_rng(0)
+
+    def random(leaf):
+      return jnp.asarray(generator.normal(size=leaf.shape) / 8, jnp.float32)
+
+    x = 8 * random(jnp.zeros((6, 8, 8, 1)))
+    variables = jax.tree.map(random, shapes(module, (8, 8, 1)))
     apply = jax.jit(module.apply, static_argnames=('mode', 'mutable'))
     mask = jnp.arange(6) < 4
     padded, new = apply(

@@ -75,7 +75,7 @@ def parse(argv: Sequence[str]) -> Given:
   flags.DEFINE_string('data_dir', None, '', flag_values=values)
   try:
     words = values(rest)[1:]
-  except (flags.Error, config_flags.UnsupportedOperationError) as error:
+  except flags.Error as error:
     raise errors.ConfigError(str(error)) from error
   if words:
     raise errors.ConfigError(
@@ -134,14 +134,22 @@ def _split(argv: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def _check_keys(rest: Sequence[str], config: ml_collections.ConfigDict) -> None:
-  """Refuses flags on keys that the config does not have, with near ones."""
+  """Refuses flags on sections and on keys that the config does not have."""
   known = _paths(config)
+  leaves = [path for path, is_leaf in known.items() if is_leaf]
   for word in rest:
     match = re.match(r'--?(?:no)?config\.([^=]+)', word)
-    if match and match[1] not in known:
-      leaves = [path for path, is_leaf in known.items() if is_leaf]
-      message = errors.unknown('key', match[1], leaves)
-      raise errors.ConfigError(f'--config.{match[1]}: {message}')
+    if not match:
+      continue
+    path = match[1]
+    if path not in known:
+      message = errors.unknown('key', path, leaves)
+      raise errors.ConfigError(f'--config.{path}: {message}')
+    if not known[path]:
+      below = [leaf for leaf in leaves if leaf.startswith(f'{path}.')]
+      raise errors.ConfigError(
+        f'--config.{path} is a section; change one of {", ".join(below)}'
+      )
 
 
 def _paths(

@@ -137,7 +137,7 @@ def make(
     raise ValueError(f'num_classes is {num_classes}; allowed: 1 or more')
   if not 0 < width < float('inf'):
     raise ValueError(f'width is {width}; allowed: more than 0')
-  if any(features < 1 for features in head):
+  if any(type(features) is not int or features < 1 for features in head):
     raise ValueError(f'head is {tuple(head)}; allowed: widths of 1 or more')
   if lowering not in conv.LOWERINGS:
     raise ValueError(

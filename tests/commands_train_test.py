@@ -1,0 +1,242 @@
+import contextlib
+import io
+import os
+import pathlib
+import tempfile
+
+import strict
+from absl.testing import absltest, parameterized
+
+from bn_jax.commands import train
+
+_TINY = '--config=tests/tiny_config.py'
+
+
+class CommandLineTest(parameterized.TestCase):
+  """What a newcomer types wrong: one line, exit code 2, nothing written."""
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(contextlib.chdir(strict.ROOT))
+    folder = tempfile.TemporaryDirectory()
+    self.addCleanup(folder.cleanup)
+    self.folder = pathlib.Path(folder.name)
+
+  def main(self, *words):
+    """(exit code, what was said on stderr)"""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+      code = train.main(['train.py', *words])
+    return code, said.getvalue()
+
+  def assert_refused(self, words, *expected):
+    workdir = self.folder / 'work'
+    code, said = self.main(*words, f'--workdir={workdir}')
+    self.assertEqual(code, 2, said)
+    self.assertStartsWith(said, 'error: ')
+    self.assertEqual(said.count('\n'), 1, said)
+    for text in expected:
+      self.assertIn(text, said)
+    self.assertFalse(workdir.exists())
+
+  @parameterized.named_parameters(
+    ('key', '--config.stepz=3', "unknown key 'stepz'", "did you mean 'steps'"),
+    (
+      'nested_key',
+      '--config.schedule.learning_rat=3',
+      "did you mean 'schedule.learning_rate'",
+    ),
+    (
+      'model',
+      '--config.model.name=vgg12',
+      "config.model.name: unknown model 'vgg12'",
+      'vgg19',
+    ),
+    ('norm', '--config.runs.batchnorm.norm.name=bach', "did you mean 'batch'"),
+    (
+      'dataset',
+      '--config.data.name=cifar',
+      "unknown dataset 'cifar'",
+      'cifar10',
+    ),
+    (
+      'measure',
+      '--config.measures.test.name=evaluate',
+      "did you mean 'evaluation'",
+    ),
+    ('optimizer', '--config.optimizer.name=adam', 'known: sgd'),
+    ('schedule', '--config.schedule.name=step', 'known: constant, cosine'),
+    ('run', '--only=batchnrm', "did you mean 'batchnorm"),
+    ('seed', '--only=batchnorm/seed7', 'batchnorm/seed0'),
+    ('flag', '--workdri=x', 'workdri', 'workdir'),
+    ('type', '--config.batch_size=abc', 'batch_size', 'abc'),
+    ('fraction', '--config.batch_size=1.5', 'batch_size', '1.5'),
+    ('none_left', '--config.batch_size=0', 'config.batch_size: 0', '1, 2, 3'),
+    ('batch_too_large', '--config.batch_size=1443', 'allowed: 1 to 1442'),
+    (
+      'image_too_small',
+      '--config.data.resolution=7',
+      '7 x 7 pixels is too small for VGG; allowed: 8 x 8 or more',
+    ),
+    ('not_a_rate', '--config.schedule.learning_rate=nan', 'finite'),
+    ('rate', '--config.schedule.learning_rate=-1', 'learning_rate is -1'),
+    ('width', '--config.model.width=0', 'width is 0'),
+    ('lowering', '--config.model.lowering=fast', 'library, product, auto'),
+    ('precision', '--config.matmul_precision=low', 'default, high, highest'),
+    (
+      'group',
+      '--config.norm.group_size=5',
+      "run 'batchnorm': config.model: group_size 5 does not divide the batch",
+    ),
+    ('momentum', '--config.norm.momentum=1', 'momentum is 1'),
+    (
+      'section',
+      '--config.model=vgg11',
+      'config.model is a section; change one of model.head, model.low',
+    ),
+    ('runs', '--config.runs=standard', 'config.runs is a section'),
+    ('norms_differ', '--config.norm.name=batch', 'the runs differ in it'),
+    ('seed_value', '--config.seeds=-1', '0 to 2**31 - 1'),
+    ('seeds_twice', '--config.seeds=1,1', 'each once'),
+    (
+      'probe_times',
+      '--config.measures.test.every_steps=0',
+      'config.measures.test.every_steps: 0',
+    ),
+    (
+      'probe_data',
+      '--config.measures.test.data=val',
+      'current_batch, train, test',
+    ),
+    (
+      'step_factors',
+      '--config.measures.landscape.step_factors=0.5,0',
+      'above 0',
+    ),
+    ('expected', '--config.expected_divergence=plain', "unknown run 'plain'"),
+    ('head', '--config.model.head=3,x', "head is ('3,x',)"),
+    ('no_run', '--only=', "unknown run ''"),
+  )
+  def test_refused_before_anything_happens(self, word, *expected):
+    self.assert_refused([_TINY, word], *expected)
+
+  def test_false_without_equals_sign(self):
+    """absl would take `--config.x False` for True, and say nothing."""
+    self.assert_refused(
+      [_TINY, '--config.optimizer.nesterov', 'False'],
+      "'False' belongs to no flag",
+    )
+
+  @parameterized.named_parameters(
+    ('none', [], '--config is missing', 'configs/quickstart.py'),
+    ('empty', ['--config='], '--config is missing'),
+    ('absent', ['--config=nowhere.py'], 'nowhere.py does not exist'),
+    (
+      'nearly',
+      ['--config=configs/quikstart.py'],
+      'did you mean configs/quickstart.py',
+    ),
+    ('directory', ['--config=configs'], 'configs is a directory'),
+  )
+  def test_no_config_file(self, words, *expected):
+    self.assert_refused(words, *expected)
+
+  @parameterized.named_parameters(
+    ('raises', 'def get_config():\n  return 1 / 0\n', ':2: ZeroDivisionError'),
+    ('syntax', 'def get_config(:\n', ':1: SyntaxError'),
+    ('imports', '\nimport nowhere_at_all\n', ':2: ModuleNotFoundError'),
+    ('no_function', 'x = 1\n', 'must define get_config()'),
+    ('a_dict', 'def get_config():\n  return {}\n', 'returned dict'),
+    (
+      'empty',
+      'import ml_collections\ndef get_config():\n'
+      '  return ml_collections.ConfigDict()\n',
+      'start from configs/default.py',
+    ),
+    (
+      'argument',
+      'from configs import default\ndef get_config():\n'
+      '  return default.get_config(1)\n',
+      'TypeError',
+    ),
+    (
+      'unknown_run_key',
+      'from configs import default\ndef get_config():\n'
+      '  c = default.get_config()\n'
+      '  c.runs = default.runs(a=dict(batchsize=3))\n'
+      '  return c\n',
+      "did you mean 'batch_size'",
+    ),
+    (
+      'no_name_for_a_run',
+      'from configs import default\ndef get_config():\n'
+      '  c = default.get_config()\n'
+      "  c.runs = default.runs(**{'up/a': {}})\n"
+      '  return c\n',
+      'no name for a run',
+    ),
+  )
+  def test_broken_config_file(self, text, *expected):
+    path = self.folder / 'config.py'
+    path.write_text(text)
+    self.assert_refused([f'--config={path}'], *expected)
+
+  def test_an_argument_that_the_config_does_not_take(self):
+    self.assert_refused([_TINY + ':large'], 'tiny_config.py', 'TypeError')
+
+  def test_the_workdir_is_a_file(self):
+    path = self.folder / 'file'
+    path.write_text('mine')
+    code, said = self.main(_TINY, f'--workdir={path}')
+    self.assertEqual((code, said.count('\n')), (6, 1), said)
+    self.assertIn('is a file', said)
+    self.assertEqual(path.read_text(), 'mine')
+
+  def test_data_that_are_not_there(self):
+    workdir = self.folder / 'work'
+    code, said = self.main(
+      _TINY, '--config.data.name=cifar10', f'--data_dir={self.folder}',
+      f'--workdir={workdir}',
+    )  # fmt: skip
+    self.assertEqual((code, said.count('\n')), (3, 1), said)
+    self.assertIn('--data_dir', said)
+    self.assertFalse(workdir.exists())
+
+  def test_help(self):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+      self.assertEqual(train.main(['train.py', '--help']), 0)
+    for flag in ('--config', '--workdir', '--only', '--data_dir'):
+      self.assertIn(flag, said.getvalue())
+
+
+class ParseTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(contextlib.chdir(strict.ROOT))
+
+  def test_values(self):
+    given = train.parse(
+      ['train.py', _TINY, '--config.schedule.learning_rate=0.3',
+       '--config.seeds=1,2', '--noconfig.optimizer.nesterov', '--only=a']
+    )  # fmt: skip
+    self.assertEqual(given.config.schedule.learning_rate, 0.3)
+    self.assertEqual(given.config.seeds, (1, 2))
+    self.assertEqual(given.overrides['schedule.learning_rate'], 0.3)
+    self.assertEqual(given.only, 'a')
+
+  def test_a_value_that_is_unset_by_default(self):
+    given = train.parse(['train.py', _TINY, '--config.data.resolution=16'])
+    self.assertEqual(given.config.data.resolution, 16)
+
+  def test_the_workdir_is_called_after_the_config(self):
+    given = train.parse(['train.py', _TINY])
+    self.assertEqual(given.workdir, os.path.join('runs', 'tiny_config'))
+
+  def test_the_config_may_follow_as_a_word(self):
+    given = train.parse(['train.py', '--config', 'tests/tiny_config.py'])
+    self.assertEqual(given.config.steps, 6)
+
+
+if __name__ == '__main__':
+  absltest.main()
