@@ -1,5 +1,6 @@
 """Image classification sets that fit in memory, as uint8 on the device."""
 
+import contextlib
 import functools
 import io
 import os
@@ -149,7 +150,9 @@ def _prepare(builder, tfds) -> None:
     return
   tfds.disable_progress_bar()
   try:
-    builder.download_and_prepare(file_format='array_record')
+    # TFDS prints that it downloads, which here it does not.
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare(file_format='array_record')
   except OSError as error:
     raise errors.DataError(
       f'cannot prepare digits in {builder.data_path}: {error}; '

@@ -1,0 +1,130 @@
+import contextlib
+import io
+import logging
+import pathlib
+import tempfile
+
+import jax
+import strict
+from absl.testing import absltest
+
+from bn_jax import records
+from bn_jax.commands import train
+
+# Their numbers do not matter here, their compilation takes all the time.
+jax.config.update('jax_disable_most_optimizations', True)
+
+_DIVERGING = """
+from configs import default
+from tests import tiny_config
+def get_config(expected=''):
+  config = tiny_config.get_config()
+  config.runs = default.runs(wild=dict(norm=dict(name='none')))
+  config.expected_divergence = ('wild',) if expected else ()
+  config.schedule.learning_rate = 1e30
+  del config.measures.landscape
+  return config
+"""
+
+
+def main(*words):
+  """(exit code, what was said)."""
+  said = io.StringIO()
+  handler = logging.StreamHandler(said)
+  logging.getLogger('bn_jax').addHandler(handler)
+  with contextlib.redirect_stderr(said):
+    code = train.main(['train.py', *map(str, words)])
+  logging.getLogger('bn_jax').removeHandler(handler)
+  return code, said.getvalue()
+
+
+class ExperimentTest(absltest.TestCase):
+  """The whole of it by its command line, once, on two tiny networks."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.enterClassContext(contextlib.chdir(strict.ROOT))
+    folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(folder.cleanup)
+    cls.folder = pathlib.Path(folder.name)
+    cls.workdir = cls.folder / 'work'
+    cls.words = (
+      '--config=tests/tiny_config.py', f'--workdir={cls.workdir}',
+      f'--data_dir={cls.folder / "data"}', '--config.steps=3',
+    )  # fmt: skip
+    cls.only = main(*cls.words, '--only=batchnorm/seed0')
+    cls.seen = cls.files()
+    cls.whole = main(*cls.words)
+
+  @classmethod
+  def files(cls):
+    """path -> content of everything that training writes."""
+    return {
+      str(path.relative_to(cls.workdir)): path.read_bytes()
+      for path in cls.workdir.glob('*/seed*/**/*')
+      if path.is_file()
+    }
+
+  def test_only_trains_that_one(self):
+    code, said = self.only
+    self.assertEqual(code, 0, said)
+    self.assertIn('batchnorm/seed0/manifest.json', self.seen)
+    self.assertEmpty([name for name in self.seen if 'standard' in name])
+
+  def test_the_rest_is_trained_and_nothing_twice(self):
+    code, said = self.whole
+    self.assertEqual(code, 0, said)
+    now = self.files()
+    self.assertIn('standard/seed0/manifest.json', now)
+    for name, content in self.seen.items():
+      self.assertEqual(now[name], content, name)
+
+  def test_what_is_written(self):
+    names = {path.name for path in self.workdir.iterdir()}
+    self.assertEqual(
+      names,
+      {'experiment.json', 'standard', 'batchnorm', 'figures', 'report.html'},
+    )
+    figures = {path.name for path in (self.workdir / 'figures').iterdir()}
+    for name in ('accuracy', 'landscape'):
+      for kind in ('png', 'pdf', 'csv'):
+        self.assertIn(f'{name}.{kind}', figures)
+    experiment = records.read_json(self.workdir / 'experiment.json')
+    self.assertEqual(list(experiment['runs']), ['standard', 'batchnorm'])
+
+  def test_again_trains_nothing(self):
+    before = self.files()
+    code, said = main(*self.words)
+    self.assertEqual(code, 0, said)
+    self.assertIn('nothing left to train', said)
+    self.assertEqual(self.files(), before)
+
+  def test_another_experiment_is_refused(self):
+    before = self.files()
+    code, said = main(*self.words, '--config.schedule.learning_rate=0.2')
+    self.assertEqual((code, said.count('\n')), (2, 1), said)
+    self.assertIn('holds another experiment', said)
+    self.assertIn('learning_rate', said)
+    self.assertEqual(self.files(), before)
+
+  def test_fewer_steps_are_refused(self):
+    code, said = main(*self.words, '--config.steps=2')
+    self.assertEqual((code, said.count('\n')), (2, 1), said)
+    self.assertIn('has made 3 already', said)
+
+  def test_divergence_ends_the_run_and_not_the_report(self):
+    path = self.folder / 'diverging.py'
+    path.write_text(_DIVERGING)
+    workdir = self.folder / 'diverged'
+    words = (f'--workdir={workdir}', f'--data_dir={self.folder / "data"}')
+    code, said = main(f'--config={path}', *words)
+    self.assertEqual(code, 5, said)
+    self.assertIn('diverged: wild/seed0', said)
+    self.assertIn('diverged at step', (workdir / 'report.html').read_text())
+    code, said = main(f'--config={path}:expected', *words)
+    self.assertEqual(code, 0, said)
+
+
+if __name__ == '__main__':
+  absltest.main()
