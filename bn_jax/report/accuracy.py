@@ -28,8 +28,8 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
         axis.set_xlabel('Step')
         axis.set_ylabel('Accuracy')
         axis.set_ylim(0, 1.02)
-        axis.yaxis.set_major_formatter(ticker.PercentFormatter(1))
-        axis.legend(loc='lower right')
+        axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
+      figures.draw_legend(drawing, test, columns=2 if narrow else 4)
       return drawing
 
   return figures.Figure(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib import figure as mpl
+from matplotlib import ticker
 
 from bn_jax.report import curves
 
@@ -120,6 +121,22 @@ def draw_mean(axis, lines: Sequence, index: int, label: str) -> None:
       alpha=0.2,
       linewidth=0,
     )
+
+
+def draw_legend(drawing: mpl.Figure, axis, columns: int) -> None:
+  """One legend for all axes, below them, where it hides no line."""
+  handles, labels = axis.get_legend_handles_labels()
+  drawing.legend(handles, labels, loc='outside lower center', ncols=columns)
+
+
+def scale_logarithmically(axis) -> None:
+  """A logarithmic y axis whose ticks are 1, 10, 100 or 1, 2, 5, 10."""
+  axis.set_yscale('log')
+  low, high = axis.get_ylim()
+  steps = (1.0,) if high > 300 * low else (1.0, 2.0, 5.0)
+  axis.yaxis.set_major_locator(ticker.LogLocator(subs=steps, numticks=9))
+  axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f'{y:g}'))
+  axis.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def mark_divergence(axis, run: curves.Run, index: int) -> None:

@@ -37,6 +37,7 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
           _draw_landscape(axes[row, column], run, index, name, value)
       for row, (_, label) in enumerate(_ROWS):
         axes[row, 0].set_ylabel(label)
+        figures.scale_logarithmically(axes[row, 0])
       return drawing
 
   return figures.Figure(
@@ -60,6 +61,8 @@ def _draw_landscape(axis, run, index, name, value) -> None:
     low_T, high_T = curves.band(series, value)
     if value == 'beta':
       axis.plot(series.step, high_T, color=colour, linewidth=1.2)
+      wiped_T = 1 / curves.band(series, 'step_size')[0]
+      axis.plot(series.step, wiped_T, color='#7F7F7F', linewidth=0.8, zorder=1)
       continue
     axis.fill_between(
       series.step,
@@ -69,7 +72,6 @@ def _draw_landscape(axis, run, index, name, value) -> None:
       alpha=max(0.6 / len(run.seeds), 0.15),
       linewidth=0.4,
     )
-  axis.set_yscale('log')
   figures.mark_divergence(axis, run, index)
 
 
@@ -101,8 +103,9 @@ def _landscape_caption(named, runs) -> str:
     f'{section["every_steps"]} steps. Loss: smallest to largest value of the '
     'objective over e. Gradient change: smallest to largest '
     '|∇L(θ − e·g) − g|. Effective beta: the largest |∇L(θ − e·g) − g| / '
-    '(e·|g|); where it stays at 1 / (smallest e), a single step has wiped g '
-    'out, and it says nothing of curvature. The same batch at every point, '
+    '(e·|g|); near the grey line, 1 / (smallest e), the smallest step has '
+    'wiped g out already, and beta reads that step and not the curvature. The '
+    'same batch at every point, '
     f'{section["statistics"]} statistics, all parameters together, float32 '
     f'with products in {precision!r} precision. Logarithmic axes, shared by '
     'the columns. ' + figures.seeds_sentence(runs)

@@ -31,10 +31,12 @@ def write(
   runs = curves.load(workdirs)
   output = output or _default_output(workdirs)
   (output / 'figures').mkdir(parents=True, exist_ok=True)
-  drawn = [accuracy.figure(runs), landscape.figure(runs)]
-  sections = [_section(f, output / 'figures') for f in drawn if f is not None]
+  figures_of = (accuracy.figure, landscape.figure)
+  drawn = [made for figure in figures_of if (made := figure(runs)) is not None]
+  sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   records.write_bytes(output / 'figures' / 'summary.csv', figures.as_csv(rows))
+  claims = _claims(summary.claims(runs))
   title = ' + '.join(
     dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   )
@@ -42,7 +44,8 @@ def write(
     title=html.escape(title),
     subtitle=html.escape(_subtitle(runs)),
     notice=_notice(runs),
-    claims=_claims(summary.claims(runs)),
+    navigation=_navigation(claims, drawn),
+    claims=claims,
     table=_table(rows),
     figures='\n'.join(sections),
     provenance=_provenance(runs),
@@ -85,6 +88,15 @@ def _section(made: figures.Figure, folder: pathlib.Path) -> str:
 def _data_uri(drawing) -> str:
   encoded = base64.b64encode(figures.rendered(drawing, 'svg')).decode()
   return f'data:image/svg+xml;base64,{encoded}'
+
+
+def _navigation(claims: str, drawn: Sequence[figures.Figure]) -> str:
+  """Links to the parts that this page has."""
+  parts = [('claims', 'Claims')] if claims else []
+  parts.append(('summary', 'Summary'))
+  parts += [(made.name, made.name.capitalize()) for made in drawn]
+  parts.append(('provenance', 'Provenance'))
+  return ''.join(f'<a href="#{name}">{text}</a>' for name, text in parts)
 
 
 def _subtitle(runs: Sequence[curves.Run]) -> str:
@@ -178,13 +190,18 @@ def _provenance(runs: Sequence[curves.Run]) -> str:
       for m in manifests
     ),
     'Code': _distinct(m['git_commit'] or 'not in git' for m in manifests),
-    'Written': _distinct(m['written'] for m in manifests),
+    'Written': _range([m['written'] for m in manifests]),
   }
   rows = ''.join(
     f'<dt>{name}</dt><dd>{html.escape(value)}</dd>'
     for name, value in facts.items()
   )
   return f'<dl>{rows}</dl>'
+
+
+def _range(times: Sequence[str]) -> str:
+  """'first to last' of times in ISO 8601, which sort as text."""
+  return ' to '.join(dict.fromkeys((min(times), max(times))))
 
 
 def _distinct(values) -> str:
