@@ -1,0 +1,99 @@
+"""Working directories as training leaves them, with made-up numbers."""
+
+import numpy as np
+
+from bn_jax import records
+
+_CONFIG = {
+  'data': {'name': 'digits', 'resolution': None},
+  'model': {'name': 'vgg11', 'width': 0.25},
+  'schedule': {'name': 'constant', 'learning_rate': 0.1},
+  'batch_size': 64,
+  'measures': {
+    'test': {'name': 'evaluation', 'data': 'test', 'every_steps': 10},
+    'landscape': {
+      'name': 'along_gradient',
+      'data': 'current_batch',
+      'every_steps': 10,
+      'step_factors': [0.5, 1.0],
+      'statistics': 'batch',
+    },
+  },
+}
+
+
+def workdir(path, seeds=(0,), **runs):
+  """A finished experiment; each run is keywords of `run`, by its name."""
+  path.mkdir(parents=True)
+  records.write_json(
+    path / 'experiment.json',
+    {'runs': {name: {} for name in runs}, 'seeds': seeds},
+  )
+  for name, keywords in runs.items():
+    for seed in seeds:
+      run(path / name / f'seed{seed}', seed=seed, **keywords)
+  return path
+
+
+def run(
+  directory,
+  *,
+  seed=0,
+  norm='none',
+  reaches=100,
+  scale=1.0,
+  steps=150,
+  status='done',
+  measures=True,
+  **changes,
+):
+  """One run: its batches jump from 50 to 100 % at step `reaches` + seed.
+
+  Its loss band is as wide as `scale`, its gradient change goes up to 2 * scale,
+  its effective beta up to 3 * scale.
+  """
+  directory.mkdir(parents=True)
+  config = {**_CONFIG, 'norm': {'name': norm}, **changes}
+  if not measures:
+    config['measures'] = {}
+  scalars = records.Lines(directory / 'scalars.jsonl')
+  for step in range(steps + 1):
+    if measures and step % 10 == 0:
+      test = {'loss': 0.5, 'accuracy': 0.75, 'count': 355}
+      scalars.write(records.Record(step, 'test', test))
+      look = {
+        'step_size': [0.05, 0.1],
+        'loss': [1.0, 1.0 + scale],
+        'gradient_change': [scale, 2 * scale],
+        'beta': [np.nan, 3 * scale],
+      }
+      scalars.write(records.Record(step, 'landscape', look))
+    if step < steps:
+      accuracy = 1.0 if step >= reaches + seed else 0.5
+      row = {'accuracy': accuracy, 'data_loss': 1.0, 'objective': 1.0}
+      scalars.write(records.Record(step, 'train', row))
+  scalars.close()
+  timing = records.Lines(directory / 'timing.jsonl')
+  timing.write(records.Record(0, 'train', {'seconds': 1.5}))
+  timing.write(records.Record(50, 'train', {'seconds': 2.5}))
+  timing.write(records.Record(50, 'landscape', {'seconds': 3.0}))
+  timing.close()
+  records.write_json(
+    directory / 'manifest.json',
+    {
+      'status': status,
+      'step': steps,
+      'run': directory.parent.name,
+      'seed': seed,
+      'config': config,
+      'parameters': 1234567,
+      'layout': 'jit',
+      'device': {'platform': 'cpu', 'kind': 'cpu', 'count': 1},
+      'precision': {
+        'dtype': 'float32', 'training': 'highest', 'measures': 'highest',
+      },
+      'versions': {'jax': '0.10.2'},
+      'git_commit': None,
+      'written': f'2026-01-0{seed + 1}T00:00:00+00:00',
+    },
+  )  # fmt: skip

@@ -1,0 +1,246 @@
+import contextlib
+import html.parser
+import io
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import made_up
+import strict
+from absl.testing import absltest, parameterized
+
+from bn_jax.commands import report
+from bn_jax.report import curves, page, summary
+
+
+class _Page(html.parser.HTMLParser):
+  """What a page links to, which ids it has, and whether its tags close."""
+
+  _VOID = ('meta', 'img', 'source', 'link', 'br')
+
+  def __init__(self, text):
+    super().__init__()
+    self.links, self.ids, self.open, self.text = [], [], [], ''
+    self.feed(text)
+
+  def handle_starttag(self, tag, attrs):
+    attrs = dict(attrs)
+    self.links += [attrs[a] for a in ('href', 'src', 'srcset') if a in attrs]
+    self.ids += [attrs['id']] if 'id' in attrs else []
+    if tag not in self._VOID:
+      self.open.append(tag)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag, tag
+
+  def handle_data(self, data):
+    self.text += data
+
+
+class _InAFolder(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    folder = tempfile.TemporaryDirectory()
+    self.addCleanup(folder.cleanup)
+    self.folder = pathlib.Path(folder.name)
+
+  def workdir(self, name='work', seeds=(0,), standard=None, batchnorm=None):
+    return made_up.workdir(
+      self.folder / name,
+      seeds,
+      standard={'norm': 'none', **(standard or {})},
+      batchnorm={
+        'norm': 'batch', 'reaches': 30, 'scale': 0.1, **(batchnorm or {}),
+      },
+    )  # fmt: skip
+
+
+class PageTest(_InAFolder):
+  def test_one_file_that_needs_no_network(self):
+    text = page.write([self.workdir()]).read_text()
+    made = _Page(text)
+    self.assertEmpty(made.open)
+    self.assertNotRegex(text, r'(src|href|srcset)="(https?:)?//')
+    self.assertNotIn('<script', text)
+    for link in made.links:
+      self.assertRegex(link, r'^(#|data:image/svg\+xml|figures/)')
+      if link.startswith('#'):
+        self.assertIn(link[1:], made.ids)
+      if link.startswith('figures/'):
+        self.assertTrue((self.folder / 'work' / link).is_file(), link)
+
+  def test_one_seed_is_an_illustration(self):
+    self.assertIn('An illustration:', page.write([self.workdir()]).read_text())
+    several = page.write([self.workdir('three', seeds=(0, 1, 2))]).read_text()
+    self.assertNotIn('illustration', several)
+    self.assertIn('3 seeds: lines are means', several)
+
+  def test_the_same_records_make_the_same_files(self):
+    workdir = self.workdir(seeds=(0, 1))
+    page.write([workdir])
+    files = [*(workdir / 'figures').iterdir(), workdir / 'report.html']
+    before = {file: file.read_bytes() for file in files}
+    page.write([workdir])
+    for file in files:
+      self.assertEqual(file.read_bytes(), before[file], file)
+
+  def test_names_cannot_break_out(self):
+    workdir = self.workdir('<b>&$x')
+    text = page.write([workdir]).read_text()
+    self.assertIn('&lt;b&gt;&amp;$x', text)
+    self.assertNotIn('<b>&', text)
+
+  def test_what_is_not_finished_is_said(self):
+    workdir = self.workdir(
+      standard={'status': 'diverged', 'steps': 25},
+      batchnorm={'status': 'running', 'steps': 35},
+    )
+    made = _Page(page.write([workdir]).read_text())
+    self.assertIn('standard/seed0: diverged at step 25', made.text)
+    self.assertIn('batchnorm/seed0: running at step 35', made.text)
+
+  def test_without_measures_there_is_no_landscape(self):
+    blind = {'measures': False}
+    workdir = self.workdir(standard=blind, batchnorm=blind)
+    made = _Page(page.write([workdir]).read_text())
+    self.assertNotIn('#landscape', made.links)
+    self.assertIn('#accuracy', made.links)
+
+  def test_numbers_of_the_figures_are_those_recorded(self):
+    workdir = self.workdir()
+    page.write([workdir])
+    lines = (workdir / 'figures' / 'landscape.csv').read_text().splitlines()
+    self.assertEqual(
+      lines[0],
+      'run,seed,step,loss_min,loss_max,gradient_change_min,'
+      'gradient_change_max,beta_min,beta_max',
+    )
+    self.assertEqual(lines[1], 'standard,0,0,1,2,1,2,3,3')
+    self.assertEqual(lines[-1], 'batchnorm,0,150,1,1.1,0.1,0.2,0.3,0.3')
+    accuracy = (workdir / 'figures' / 'accuracy.csv').read_text()
+    self.assertIn('batchnorm,0,29,train,0.5\nbatchnorm,0,30,train,1', accuracy)
+    self.assertIn('standard,0,150,test,0.75', accuracy)
+
+
+class SummaryTest(_InAFolder):
+  def rows(self, **keywords):
+    runs = curves.load([self.workdir(**keywords)])
+    return {row[0]: row[1:] for row in summary.table(runs)}
+
+  def test_table(self):
+    rows = self.rows()
+    self.assertEqual(rows[''], ['standard', 'batchnorm'])
+    self.assertEqual(rows['Parameters'], ['1,234,567', '1,234,567'])
+    # From 50 to 100 % at step 100: the mean of 20 is 90 % with the 16th.
+    self.assertEqual(rows['Steps to 90 % of training batches'], ['115', '45'])
+    self.assertEqual(rows['Loss band, median width'], ['1', '0.1'])
+    self.assertEqual(rows['Gradient change, median upper edge'], ['2', '0.2'])
+    self.assertEqual(rows['Effective beta, median'], ['3', '0.3'])
+    self.assertEqual(rows['Accuracy, test set'], ['75.0 %', '75.0 %'])
+    self.assertEqual(rows['Time, training / all'], ['4 s / 7 s', '4 s / 7 s'])
+
+  def test_several_seeds_have_an_interval(self):
+    rows = self.rows(seeds=(0, 1, 2))
+    self.assertEqual(
+      rows['Steps to 90 % of training batches'], ['116 ± 2', '46 ± 2']
+    )
+
+  def test_what_was_never_reached_is_said(self):
+    rows = self.rows(standard={'reaches': 140}, seeds=(0, 1))
+    self.assertEqual(rows['Steps to 95 % of training batches'][0], 'never')
+
+
+class ClaimsTest(_InAFolder, parameterized.TestCase):
+  def verdicts(self, **keywords):
+    runs = curves.load([self.workdir(**keywords)])
+    return [claim.verdict for claim in summary.claims(runs)]
+
+  def test_hold(self):
+    self.assertEqual(self.verdicts(seeds=(0, 1, 2)), ['holds'] * 4)
+
+  def test_fail_where_it_is_the_other_way_round(self):
+    worse = {'reaches': 120, 'scale': 2.0}
+    self.assertEqual(self.verdicts(batchnorm=worse), ['fails'] * 4)
+
+  def test_equal_is_no_improvement(self):
+    same = {'reaches': 100, 'scale': 1.0}
+    self.assertEqual(self.verdicts(batchnorm=same), ['fails'] * 4)
+
+  def test_seeds_that_disagree_are_mixed(self):
+    workdir = self.workdir(seeds=(0, 1))
+    for file in ('scalars.jsonl', 'timing.jsonl', 'manifest.json'):
+      (workdir / 'batchnorm' / 'seed1' / file).unlink()
+    (workdir / 'batchnorm' / 'seed1').rmdir()
+    made_up.run(
+      workdir / 'batchnorm' / 'seed1',
+      seed=1, norm='batch', reaches=120, scale=9.0,
+    )  # fmt: skip
+    claims = summary.claims(curves.load([workdir]))
+    self.assertEqual([claim.verdict for claim in claims], ['mixed'] * 4)
+    self.assertEqual(claims[0].detail, '1 of 2 seeds')
+
+  def test_never_reached_by_one_counts_and_by_both_does_not(self):
+    never = {'reaches': 150}
+    self.assertEqual(self.verdicts(standard=never)[0], 'holds')
+    both = self.verdicts(name='both', standard=never, batchnorm=never)
+    self.assertEqual(both[0], 'not measured')
+
+  def test_no_pair_no_claim(self):
+    """Other learning rates: their difference is not that of the norm."""
+    other = {'schedule': {'name': 'constant', 'learning_rate': 0.3}}
+    self.assertEqual(self.verdicts(batchnorm=other), [])
+
+
+class CommandTest(_InAFolder):
+  def main(self, *words):
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+      code = report.main(['report', *map(str, words)])
+    return code, out.getvalue(), said.getvalue()
+
+  def test_by_itself_with_jax_hidden(self):
+    workdir = self.workdir()
+    hide = "import sys; sys.modules['jax'] = None\n"
+    code = hide + (
+      'from bn_jax import __main__\n'
+      "sys.exit(__main__.main(['bn_jax', 'report', sys.argv[1]]))"
+    )
+    done = subprocess.run(
+      [sys.executable, '-c', code, workdir],
+      cwd=strict.ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertTrue((workdir / 'report.html').is_file())
+
+  def test_several_side_by_side(self):
+    places = [self.workdir('a'), self.workdir('b')]
+    code, out, said = self.main(*places)
+    self.assertEqual(code, 0, said)
+    self.assertEqual(out.strip(), str(self.folder / 'a+b' / 'report.html'))
+    text = (self.folder / 'a+b' / 'report.html').read_text()
+    for name in ('a/standard', 'a/batchnorm', 'b/standard', 'b/batchnorm'):
+      self.assertTrue(re.search(f'<th scope="col">{name}</th>', text), name)
+
+  def test_output(self):
+    code, _, said = self.main(self.workdir(), f'--output={self.folder / "o"}')
+    self.assertEqual(code, 0, said)
+    self.assertTrue((self.folder / 'o' / 'report.html').is_file())
+
+  def test_wrong_words(self):
+    empty = self.folder / 'empty'
+    empty.mkdir()
+    for words, code, expected in (
+      ((), 2, 'WORKDIR is missing'),
+      ((self.folder / 'no',), 2, 'is not a directory'),
+      ((empty,), 6, 'holds no experiment'),
+      ((empty, '--outptu=x'), 2, 'outptu'),
+    ):
+      got, _, said = self.main(*words)
+      self.assertEqual((got, said.count('\n')), (code, 1), said)
+      self.assertIn(expected, said)
+
+
+if __name__ == '__main__':
+  absltest.main()
