@@ -34,9 +34,9 @@ class CurvesTest(parameterized.TestCase):
     self.assertEqual(curves.steps_to(rising, 1.00), 50 + 20 - 1)
 
   def test_steps_to_is_not_moved_by_rounding(self):
-    """128ths, whose mean over 20 batches is 0.9 in mathematics only."""
-    tenths = [115 / 128, 115.4 / 128]  # mean 115.2 / 128 = 0.9
-    self.assertEqual(curves.steps_to(seed(tenths * 20), 0.9), 19)
+    """Twenty times 0.9 is 17.999999999999996 or so when added up."""
+    self.assertLess(np.convolve([0.9] * 20, np.ones(20), 'valid') / 20, 0.9)
+    self.assertEqual(curves.steps_to(seed([0.9] * 40), 0.9), 19)
 
   def test_steps_to_what_is_never_reached(self):
     self.assertEqual(curves.steps_to(seed([0.5] * 100), 0.9), math.inf)

@@ -106,7 +106,7 @@ def steps_to(seed: Seed, accuracy: float) -> float:
   if train is None:
     return math.inf
   mean_T = trailing_mean(train.values['accuracy'])
-  # 20 batches of accuracies that are multiples of 1/128: rounding aside.
+  # Rounding aside: twenty times 0.9 adds up to less than 18.
   reached = np.flatnonzero(mean_T >= accuracy - 1e-9)
   return float(train.step[reached[0]]) if len(reached) else math.inf
 
