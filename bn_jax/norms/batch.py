@@ -47,12 +47,14 @@ def batch_norm(
       parameters not of shape [C], or x of rank below 2.
   """
   _check(x, scale, bias, group_size, mask)
-  x_GMC, mask_GM = moments_lib.grouped(x, group_size, mask)
-  centred_GMC, moments = moments_lib.centre(x_GMC, mask_GM)
+  x_GRKC, mask_GRK = moments_lib.grouped(x, group_size, mask)
+  centred_GRKC, moments = moments_lib.centre(x_GRKC, mask_GRK)
   inverse_GC = lax.rsqrt(moments.var + epsilon)
-  factor_GC = inverse_GC * scale.astype(inverse_GC.dtype)[None]
-  y_GMC = centred_GMC * factor_GC[:, None] + _as(bias, inverse_GC)[None, None]
-  return y_GMC.astype(x.dtype).reshape(x.shape), moments
+  factor_GC = inverse_GC * _as(scale, inverse_GC)[None]
+  shift_GC = _as(bias, inverse_GC)[None]
+  y_GRKC = centred_GRKC * moments_lib.wide(factor_GC)
+  y_GRKC = y_GRKC + moments_lib.wide(shift_GC)
+  return y_GRKC.astype(x.dtype).reshape(x.shape), moments
 
 
 def normalize(

@@ -1,10 +1,13 @@
 """Mean and variance of a batch, exact in float32, per group and channel."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+_BLOCK = 16  # rows that are summed first, where there are no positions
 
 
 class Moments(NamedTuple):
@@ -25,19 +28,24 @@ class Moments(NamedTuple):
 def grouped(
   x: jax.Array, group_size: int | None, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array | None]:
-  """x as [G, M, C] in float32 at least, the mask as [G, M]."""
+  """x as [G, R, K, C] in float32 at least, the mask as [G, R, K] or [G, R, 1].
+
+  The values of a group lie along two axes, although one would do: XLA's CPU
+  code for the derivative of statistics over a single axis is ten times slower.
+  """
   examples, channels = x.shape[0], x.shape[-1]
   groups = 1 if group_size is None else examples // group_size
+  positions = math.prod(x.shape[1:-1])
+  inner = positions if positions > 1 else math.gcd(examples // groups, _BLOCK)
   dtype = jnp.promote_types(x.dtype, jnp.float32)
-  x_GMC = x.astype(dtype).reshape(groups, -1, channels)
+  x_GRKC = x.astype(dtype).reshape(groups, -1, inner, channels)
   if mask is None:
-    return x_GMC, None
-  positions = x_GMC.shape[1] * groups // examples
-  return x_GMC, jnp.repeat(mask, positions).reshape(groups, -1)
+    return x_GRKC, None
+  return x_GRKC, mask.reshape(groups, x_GRKC.shape[1], -1)
 
 
 def centre(
-  x_GMC: jax.Array, mask_GM: jax.Array | None
+  x_GRKC: jax.Array, mask_GRK: jax.Array | None
 ) -> tuple[jax.Array, Moments]:
   """x minus its mean, and its moments, by the corrected two-pass algorithm.
 
@@ -50,39 +58,49 @@ def centre(
   holds for every constant s, so s needs no derivative, and all derivatives, in
   both modes and of every order, are those of the exact moments.
   """
-  first_G1C = _first_real(x_GMC, mask_GM)
-  shift_G1C = lax.stop_gradient(
-    first_G1C + _mean(x_GMC - first_G1C, mask_GM)[:, None]
+  first_GC = _first_real(x_GRKC, mask_GRK)
+  shift_GC = lax.stop_gradient(
+    first_GC + _mean(x_GRKC - wide(first_GC), mask_GRK)
   )
-  near_GMC = x_GMC - shift_G1C
-  offset_GC = _mean(near_GMC, mask_GM)
-  square_GC = _mean(near_GMC * near_GMC, mask_GM)
+  near_GRKC = x_GRKC - wide(shift_GC)
+  offset_GC = _mean(near_GRKC, mask_GRK)
+  square_GC = _mean(near_GRKC * near_GRKC, mask_GRK)
   var_GC = jnp.maximum(square_GC - offset_GC * offset_GC, 0)
-  mean_GC = shift_G1C[:, 0] + offset_GC
-  count_G = _count(x_GMC, mask_GM)
-  if mask_GM is not None:
+  mean_GC = shift_GC + offset_GC
+  count_G = _count(x_GRKC, mask_GRK)
+  if mask_GRK is not None:
     mean_GC = jnp.where(count_G[:, None] > 0, mean_GC, 0)
-  return near_GMC - offset_GC[:, None], Moments(mean_GC, var_GC, count_G)
+  return near_GRKC - wide(offset_GC), Moments(mean_GC, var_GC, count_G)
 
 
-def _first_real(x_GMC: jax.Array, mask_GM: jax.Array | None) -> jax.Array:
+def wide(x_GC: jax.Array) -> jax.Array:
+  """[G, C] as [G, 1, 1, C], to stand beside values."""
+  return x_GC[:, None, None]
+
+
+def _first_real(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
   """The first value of each group and channel that is not padding."""
-  if mask_GM is None:
-    return x_GMC[:, :1]
-  first_G = jnp.argmax(mask_GM, axis=1)
-  return jnp.take_along_axis(x_GMC, first_G[:, None, None], axis=1)
+  if mask_GRK is None:
+    return x_GRKC[:, 0, 0]
+  x_GMC = x_GRKC[:, :, : mask_GRK.shape[2]].reshape(
+    x_GRKC.shape[0], -1, x_GRKC.shape[3]
+  )
+  first_G = jnp.argmax(mask_GRK.reshape(len(x_GMC), -1), axis=1)
+  return jnp.take_along_axis(x_GMC, first_G[:, None, None], axis=1)[:, 0]
 
 
-def _mean(x_GMC: jax.Array, mask_GM: jax.Array | None) -> jax.Array:
+def _mean(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
   """Mean over the real values of each group, [G, C]; 0 where there are none."""
-  if mask_GM is None:
-    return x_GMC.mean(axis=1)
-  total_GC = jnp.where(mask_GM[..., None], x_GMC, 0).sum(axis=1)
-  return total_GC / jnp.maximum(_count(x_GMC, mask_GM), 1)[:, None]
+  if mask_GRK is None:
+    return x_GRKC.mean(axis=(1, 2))
+  total_GC = jnp.where(mask_GRK[..., None], x_GRKC, 0).sum(axis=(1, 2))
+  return total_GC / jnp.maximum(_count(x_GRKC, mask_GRK), 1)[:, None]
 
 
-def _count(x_GMC: jax.Array, mask_GM: jax.Array | None) -> jax.Array:
+def _count(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
   """How many real values each group holds of a channel, [G]."""
-  if mask_GM is None:
-    return jnp.full(x_GMC.shape[:1], x_GMC.shape[1], x_GMC.dtype)
-  return mask_GM.sum(axis=1, dtype=x_GMC.dtype)
+  groups, rows, inner, _ = x_GRKC.shape
+  if mask_GRK is None:
+    return jnp.full((groups,), rows * inner, x_GRKC.dtype)
+  values = inner // mask_GRK.shape[2]  # of one element of the mask
+  return values * mask_GRK.sum(axis=(1, 2), dtype=x_GRKC.dtype)
