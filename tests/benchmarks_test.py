@@ -10,7 +10,7 @@ _FILES = sorted((strict.ROOT / 'benchmarks').glob('*.py'))
 
 class BenchmarksTest(parameterized.TestCase):
   @pytest.mark.slow  # compiles the peers too
-  @parameterized.parameters(*[file.name for file in _FILES])
+  @parameterized.parameters(*[(file.name,) for file in _FILES])
   def test_runs_at_a_small_size_and_prints_a_ratio(self, name):
     command = [sys.executable, f'benchmarks/{name}', '--batch_size=4']
     done = subprocess.run(
