@@ -41,12 +41,14 @@ class Progress:
         console=console,
       )
       self._task = self._bar.add_task(
-        run, total=steps, completed=first_step, numbers=''
+        run, total=steps, completed=first_step, numbers='compiling'
       )
 
   def __enter__(self) -> Self:
     if self._bar:
       self._bar.start()
+    else:
+      self._say(f'{self._run}: step {self._first}/{self._steps}, compiling')
     return self
 
   def __exit__(self, *unused) -> None:

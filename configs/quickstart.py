@@ -2,6 +2,14 @@
 
 Santurkar et al. (2018), Figures 1 and 4, in small: plain SGD, no augmentation,
 no weight decay, the same learning rate, weights and batches for both networks.
+
+  python train.py --config=configs/quickstart.py
+
+The learning rate is the best one for the network *without* Batch Normalization
+(configs/quickstart_search.py). With three seeds (--config.seeds=0,1,2; two CPU
+cores, 2026-11-23; mean and half of the 95 % interval): 190 ± 12 steps to 90 %
+of training batches without, 27 ± 1 with BN; loss band 0.925 ± 0.717 and
+0.000589 ± 0.000253 wide (median). One seed of both takes 75 seconds.
 """
 
 import ml_collections

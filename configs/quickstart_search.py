@@ -4,7 +4,15 @@ Only the network without Batch Normalization is searched, over {.01, .03, .1,
 .3}, by steps to 90 % of training batches; both networks then train with what is
 best for the plain one.
 
-python train.py --config=configs/quickstart_search.py
+  python train.py --config=configs/quickstart_search.py
+
+Steps to 90 % with seeds 0, 1, 2 (mean and half of the 95 % interval; two CPU
+cores, 2026-11-23; six minutes):
+
+  0.01    never in 300 steps
+  0.03    never in 300 steps
+  0.1     177, 197, 182: 185 ± 26    the quickstart's
+  0.3     163, 201, 255: 206 ± 115
 """
 
 import ml_collections

@@ -3,11 +3,12 @@ import io
 import os
 import pathlib
 import tempfile
+from unittest import mock
 
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax.commands import train
+from bn_jax.commands import config_file, train
 
 _TINY = '--config=tests/tiny_config.py'
 
@@ -201,6 +202,11 @@ class CommandLineTest(parameterized.TestCase):
     self.assertEqual((code, said.count('\n')), (3, 1), said)
     self.assertIn('--data_dir', said)
     self.assertFalse(workdir.exists())
+
+  def test_interrupted_before_training(self):
+    with mock.patch.object(config_file, 'load', side_effect=KeyboardInterrupt):
+      code, said = self.main(_TINY)
+    self.assertEqual((code, said.count('\n')), (75, 1), said)
 
   def test_help(self):
     said = io.StringIO()

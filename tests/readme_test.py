@@ -1,0 +1,53 @@
+"""What the README shows is run: its Python, its flags, its links."""
+
+import contextlib
+import pathlib
+import re
+
+import strict
+from absl.testing import absltest
+
+from bn_jax.commands import train
+
+_PAGES = [strict.ROOT / 'README.md', *sorted(strict.ROOT.glob('docs/**/*.md'))]
+
+
+def blocks(text, language):
+  return re.findall(rf'^```{language}\n(.*?)^```$', text, re.M | re.S)
+
+
+class ReadmeTest(absltest.TestCase):
+  def test_its_python_runs(self):
+    found = blocks(_PAGES[0].read_text(), 'python')
+    self.assertNotEmpty(found)
+    for code in found:
+      with self.subTest(code.split('\n')[0]):
+        exec(compile(code, 'README.md', 'exec'), {'__name__': 'readme'})
+
+  def test_its_commands_are_understood(self):
+    """Every `python train.py` is parsed as it stands, comments aside."""
+    commands = []
+    for page in _PAGES:
+      for block in blocks(page.read_text(), 'sh'):
+        commands += re.findall(r'^python (train\.py [^#\n]*)', block, re.M)
+    self.assertNotEmpty(commands)
+    with contextlib.chdir(strict.ROOT):
+      for command in commands:
+        with self.subTest(command):
+          train.parse(command.split())
+
+  def test_its_links_lead_somewhere(self):
+    for page in _PAGES:
+      links = re.findall(r'\]\(([^)#]+)[^)]*\)', page.read_text())
+      for link in links:
+        if not link.startswith('https://'):
+          self.assertTrue((page.parent / link).exists(), f'{page}: {link}')
+
+  def test_no_path_of_a_machine(self):
+    for page in _PAGES:
+      for line in pathlib.Path(page).read_text().split('\n'):
+        self.assertNotRegex(line, r'(^|[\s(`])/(home|root|work|tmp)/')
+
+
+if __name__ == '__main__':
+  absltest.main()
