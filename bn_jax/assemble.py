@@ -50,6 +50,7 @@ def problem(run: Config) -> types.Problem:
     penalty=penalty,
     image_shape=shape,
     layers=models.layers,
+    taps=models.taps(module),
     ring_size=run['log_every_steps'],
   )
   with _blaming('config.model'):
@@ -89,6 +90,7 @@ def _probe(name, section, run, made, dataset) -> loop.Probe:
     name=name,
     look=lambda state: measure(made, state, batches(state)),
     every_steps=every_steps,
+    arrays=section['name'] in analysis.ARRAYS,
   )
 
 
@@ -98,16 +100,53 @@ def _batches(
   """state -> the batches that a probe looks at."""
   if data == 'current_batch':
     return lambda state: (made.batch(state, dataset.train),)
-  split = getattr(dataset, data)
+  name, _, count = data.partition(':')
+  split = getattr(dataset, name)
+  if count:
+    batch = in_memory.first(split, int(count))
+    return lambda state: (batch,)
   return lambda state: in_memory.padded_batches(split, batch_size=batch_size)
 
 
-def check_measures(run: Config) -> None:
-  """Makes each measure once, so that a wrong keyword shows before training."""
+def check_measures(run: Config, made: types.Problem) -> None:
+  """Makes each measure, and traces its batch, before anything is compiled.
+
+  Raises:
+    ConfigError: a keyword that a measure refuses, a layer that the network
+      lacks, more examples than a split has, or not whole groups of them.
+  """
   for name, section in run['measures'].items():
     own = {k: v for k, v in section.items() if k not in ('every_steps', 'data')}
     with _blaming(f'config.measures.{name}'):
       analysis.make(**own)
+      for layer in own.get('layers', ()):
+        if layer not in made.taps:
+          raise ValueError(errors.unknown('layer', layer, made.taps))
+      if (
+        own.get('statistics') == 'batch' and section['data'] != 'current_batch'
+      ):
+        _trace_probe(run, made, section['data'])
+
+
+def _trace_probe(run: Config, made: types.Problem, data: str) -> None:
+  facts = in_memory.facts(run['data']['name'])
+  split, _, count = data.partition(':')
+  size = int(count) if count else run['evaluation_batch_size']
+  available = {'train': facts.num_train, 'test': facts.num_test}[split]
+  if count and size > available:
+    raise ValueError(f'data is {data!r}; {split} has {available} examples')
+  shape = in_memory.image_shape(
+    run['data']['name'], resolution=run['data']['resolution']
+  )
+  batch = types.Batch(
+    jax.ShapeDtypeStruct((size, *shape), jnp.float32),
+    jax.ShapeDtypeStruct((size,), jnp.int32),
+    None,
+  )
+  state = jax.eval_shape(made.init, 0)
+  jax.eval_shape(
+    lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]), state, batch
+  )
 
 
 def _resolved_lowering(model: Config) -> Config:

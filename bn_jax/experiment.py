@@ -43,8 +43,7 @@ def run(
   plan = resolve.experiment(config.to_dict(), overrides or {})
   for name, resolved in plan.runs.items():
     with resolve.naming(name, plan.runs):
-      assemble.problem(resolved)
-      assemble.check_measures(resolved)
+      assemble.check_measures(resolved, assemble.problem(resolved))
   chosen = _chosen(plan, only)
   directory = pathlib.Path(workdir)
   _check_same(directory, plan)

@@ -25,11 +25,13 @@ class Probe(NamedTuple):
     name: under which its records are written.
     look: state -> name -> array; it must not keep the state.
     every_steps: it looks at steps 0, every_steps, ... and at the last.
+    arrays: whether what it sees is too large for a line of records.
   """
 
   name: str
   look: Callable[[State], dict[str, Any]]
   every_steps: int
+  arrays: bool = False
 
 
 class Outcome(NamedTuple):
@@ -51,6 +53,7 @@ def run(
   steps: int,
   probes: Sequence[Probe],
   sinks: Sequence[Sink],
+  arrays: Sink,
   timing: Sink,
   save: Callable[[int, State], None],
   save_every_steps: int,
@@ -67,7 +70,8 @@ def run(
     step: one update, compiled; nothing here waits for it.
     steps: updates in all, those before `state` included.
     probes: what is looked at, in this order.
-    sinks: take all that is measured, in the order of steps.
+    sinks: take all that is measured, in the order of steps, arrays excepted.
+    arrays: takes what the probes of arrays see.
     timing: takes seconds; kept apart, for they are never the same twice.
     save: writes a checkpoint of a step; one that is there is left alone.
     save_every_steps: between two checkpoints; the last step has one too.
@@ -92,7 +96,7 @@ def run(
       save(now, state)
     for probe in looking:
       if not stopped():
-        ring.look(now, probe, state)
+        ring.look(now, probe, state, arrays)
     if stopped():
       # Rows first: a restart begins at this step and writes none before it.
       ring.flush(now, state)
@@ -134,10 +138,14 @@ class _Ring:
     self._written = now
     return bool(finite)
 
-  def look(self, now: int, probe: Probe, state: State) -> None:
+  def look(self, now: int, probe: Probe, state: State, arrays: Sink) -> None:
     """Takes and writes one measure."""
     self._clock = time.perf_counter()
-    self._write(Record(now, probe.name, probe.look(state)))
+    record = Record(now, probe.name, probe.look(state))
+    if probe.arrays:
+      arrays.write(record)
+    else:
+      self._write(record)
     self._time(now, probe.name, looks=1)
 
   def _write(self, record: Record) -> None:

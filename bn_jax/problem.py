@@ -7,7 +7,7 @@ beside the objective.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,6 +37,7 @@ def make(
   penalty: Callable[[Any], jax.Array],
   image_shape: tuple[int, int, int],
   layers: Callable[[nn.Module, Any], tuple],
+  taps: Sequence[tuple[str, str]],
   ring_size: int = 20,
 ) -> types.Problem:
   """The Problem of training a classifier.
@@ -48,6 +49,8 @@ def make(
     penalty: params -> the term added to the data loss.
     image_shape: (height, width, channels) of the input.
     layers: (module, variables) -> ordered ((name, paths), ...).
+    taps: ordered ((layer, path of the module whose output enters the layer's
+      nonlinearity), ...).
     ring_size: K, how many rows of metrics stay on the device.
   """
   objectives = {
@@ -78,6 +81,10 @@ def make(
     evaluate=jax.jit(functools.partial(_evaluate, module)),
     learning_rate=learning_rate,
     layers=lambda state: layers(module, {'params': state.params}),
+    taps=tuple(name for name, _ in taps),
+    activations=jax.jit(
+      functools.partial(_activations, module, dict(taps)), static_argnums=(2, 3)
+    ),
   )
 
 
@@ -104,12 +111,12 @@ def _forward(module, mode, params, batch_stats, batch, key):
   keywords = {'mode': mode, 'mask': batch.mask}
   if mode == 'running':
     return module.apply(variables, batch.images, **keywords), batch_stats
-  rngs = {
-    'noise': _for(key, types.Purpose.NOISE),
-    'dropout': _for(key, types.Purpose.DROPOUT),
-  }
   logits, new = module.apply(
-    variables, batch.images, **keywords, rngs=rngs, mutable=['batch_stats']
+    variables,
+    batch.images,
+    **keywords,
+    rngs=_rngs(key),
+    mutable=['batch_stats'],
   )
   return logits, new.get('batch_stats', {})
 
@@ -168,6 +175,39 @@ def _evaluate(module, state, batch):
     module, 'running', state.params, state.batch_stats, batch, None
   )
   return _sums(logits, batch)
+
+
+def _activations(module, paths, state, batch, statistics, names):
+  """name -> what enters the nonlinearity of that layer, [N, ..., C]."""
+  wanted = {paths[name] for name in names}
+  variables = {'params': state.params, 'batch_stats': state.batch_stats}
+  rngs = _rngs(_step_key(state)) if statistics == 'batch' else None
+  _, seen = module.apply(
+    variables,
+    batch.images,
+    mode=statistics,
+    mask=batch.mask,
+    rngs=rngs,
+    mutable=['batch_stats', 'intermediates'],
+    capture_intermediates=lambda inner, method: (
+      method == '__call__' and '/'.join(inner.path) in wanted
+    ),
+  )
+  outputs = {}
+  for name in names:
+    found = seen['intermediates']
+    for key in paths[name].split('/'):
+      found = found[key]
+    outputs[name] = found['__call__'][-1]  # the last: of the whole module
+  return outputs
+
+
+def _rngs(key: jax.Array) -> dict[str, jax.Array]:
+  """The random streams of a network in training."""
+  return {
+    'noise': _for(key, types.Purpose.NOISE),
+    'dropout': _for(key, types.Purpose.DROPOUT),
+  }
 
 
 def _for(key: jax.Array, purpose: types.Purpose) -> jax.Array:

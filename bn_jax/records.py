@@ -8,6 +8,7 @@ holds its lines in the order of steps, so a run that was stopped and went on
 leaves the same bytes as one that was not.
 """
 
+import io
 import json
 import math
 import os
@@ -54,6 +55,52 @@ class Lines:
 
   def close(self) -> None:
     self._file.close()
+
+
+class Arrays:
+  """A folder of records that are too large for a line, a file each."""
+
+  def __init__(self, directory: pathlib.Path):
+    self._directory = directory
+
+  def write(self, record: Record) -> None:
+    """Writes NAME-STEP.npz, whole."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **record.values)
+    try:
+      self._directory.mkdir(exist_ok=True)
+    except OSError as error:
+      raise errors.StorageError(
+        f'cannot make {self._directory}: {error.strerror}'
+      ) from error
+    path = self._directory / f'{record.name}-{record.step}.npz'
+    write_bytes(path, content.getvalue())
+
+
+def read_arrays(directory: pathlib.Path, name: str) -> list[Record]:
+  """The records of one name in a folder of arrays, in the order of steps."""
+  found = []
+  for step, path in _array_files(directory):
+    if path.name == f'{name}-{step}.npz':
+      with np.load(path, allow_pickle=False) as values:
+        found.append(Record(step, name, dict(values)))
+  return sorted(found, key=lambda record: record.step)
+
+
+def cut_arrays(directory: pathlib.Path, step: int) -> None:
+  """Leaves only the arrays of steps before `step`."""
+  for taken, path in _array_files(directory):
+    if taken >= step:
+      path.unlink()
+
+
+def _array_files(
+  directory: pathlib.Path,
+) -> Iterator[tuple[int, pathlib.Path]]:
+  for path in directory.glob('*-*.npz'):
+    step = path.stem.rpartition('-')[2]
+    if step.isdecimal():
+      yield int(step), path
 
 
 def read(path: pathlib.Path) -> Iterator[Record]:

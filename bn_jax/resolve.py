@@ -26,7 +26,7 @@ _KEYS = (
   'checkpoint',
 )
 _EXPERIMENT_KEYS = ('runs', 'seeds', 'expected_divergence')
-_PROBE_DATA = ('current_batch', 'train', 'test')
+_PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
 _PRECISIONS = ('default', 'high', 'highest')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,99}')
 # What may differ when an experiment is taken up again.
@@ -235,12 +235,19 @@ def _completed_measures(measures: Any) -> Config:
       )
     section = sections.completed(where, sections.MEASURE, given)
     sections.check_count(f'{where}.every_steps', section.get('every_steps'))
-    one_batch = section['name'] in analysis.ONE_BATCH
-    allowed = _PROBE_DATA[:1] if one_batch else _PROBE_DATA
-    if section.get('data') not in allowed:
-      raise errors.ConfigError(
-        f'{where}.data: {section.get("data")!r}; allowed for '
-        f'{section["name"]}: {", ".join(allowed)}'
-      )
+    _check_probe_data(where, section)
     complete[name] = section
   return complete
+
+
+def _check_probe_data(where: str, section: Config) -> None:
+  data = section.get('data')
+  allowed = ['current_batch', 'train:N', 'test:N']
+  if section['name'] not in analysis.ONE_BATCH:
+    allowed += ['train', 'test']
+  known = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
+  if not known or re.sub(r':\d+', ':N', data) not in allowed:
+    raise errors.ConfigError(
+      f'{where}.data: {data!r}; allowed for {section["name"]}: '
+      f'{", ".join(allowed)} (N: the first so many, as one batch)'
+    )

@@ -103,6 +103,7 @@ def train(
   first = int(state.step)
   for file in ('scalars.jsonl', 'timing.jsonl'):
     records.cut(directory / file, first)
+  records.cut_arrays(directory / 'arrays', first)
   manifest = _Manifest(directory, _facts(made, name, seed, state))
   manifest.write('running', first)
   label = f'{name}/seed{seed}'
@@ -122,6 +123,7 @@ def train(
         steps=config['steps'],
         probes=made.probes,
         sinks=(scalars, events, shown),
+        arrays=records.Arrays(directory / 'arrays'),
         timing=timing,
         save=lambda step, state: checkpoints.save(step, _without_ring(state)),
         save_every_steps=config['checkpoint']['every_steps'],

@@ -126,6 +126,9 @@ class Problem(NamedTuple):
       statistics: loss, correct, count.
     learning_rate: state -> the rate of the next step, [].
     layers: state -> ((name, paths), ...) in forward order.
+    taps: names of the layers that feed a nonlinearity, in forward order.
+    activations: (state, batch, statistics, names) -> name -> the input to the
+      nonlinearity after that layer, [N, ..., C].
   """
 
   init: Callable[[int], TrainState]
@@ -136,6 +139,8 @@ class Problem(NamedTuple):
   evaluate: Callable[[TrainState, Batch], dict[str, jax.Array]]
   learning_rate: Callable[[TrainState], jax.Array]
   layers: Callable[[TrainState], tuple[tuple[str, tuple[str, ...]], ...]]
+  taps: tuple[str, ...]
+  activations: Callable[..., dict[str, jax.Array]]
 
 
 # (problem, state, batches) -> name -> array. No writer, no config, no step.

@@ -62,7 +62,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.matmul_precision = 'highest'  # of training: 'default', 'high'
 
   # Measures while training: bn_jax.analysis.MEASURES, each on its data
-  # ('current_batch', 'train', 'test') every so many steps and at the last.
+  # every so many steps and at the last: 'current_batch', 'train', 'test', or
+  # 'train:256', 'test:256', the first so many examples as one batch.
   config.measures = dict(
     test=dict(name='evaluation', data='test', every_steps=100),
     landscape=dict(
@@ -70,6 +71,13 @@ def get_config() -> ml_collections.ConfigDict:
       data='current_batch',
       every_steps=100,
       step_factors=(0.5, 1.0, 2.0, 4.0),  # times the learning rate
+      statistics='batch',  # or 'running'
+    ),
+    activations=dict(
+      name='activations',
+      data='test:256',
+      every_steps=100,
+      layers=(),  # ('conv2', 'conv9'), say; none: first, middle and last
       statistics='batch',  # or 'running'
     ),
   )

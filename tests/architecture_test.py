@@ -12,7 +12,7 @@ from typing import NamedTuple
 import strict
 from absl.testing import absltest, parameterized
 
-WORDS = ('types', 'trees', 'errors')
+WORDS = ('types', 'trees', 'errors', 'distributions')
 RIM = ('checkpoint', 'records', 'tensorboard', 'progress')
 PARTS = ('norms', 'models', 'optim', 'data', 'analysis')
 ROOT = (
@@ -35,6 +35,7 @@ _TABLE = {
   'types': Layer((), _NO_FILES),
   'trees': Layer((), _NO_FILES),
   'errors': Layer((), (*_NO_FILES, *_JAX)),
+  'distributions': Layer((), (*_NO_FILES, *_JAX)),
   **{part: Layer(WORDS, _NO_FILES) for part in PARTS},
   'models': Layer((*WORDS, 'norms'), _NO_FILES),
   'data': Layer(WORDS),
@@ -42,7 +43,7 @@ _TABLE = {
   **{rim: Layer((*WORDS, 'records')) for rim in RIM},
   'records': Layer(('errors',), (*_DRAWING, *_JAX)),
   'loop': Layer((*WORDS, *RIM), _NO_FILES),
-  'report': Layer(('errors', 'records'), _JAX),
+  'report': Layer(('errors', 'records', 'distributions'), _JAX),
   **{
     root: Layer((*_ALL, 'report') if root == 'commands' else _ALL)
     for _ALL in ((*WORDS, *RIM, *PARTS, *ROOT, 'problem', 'loop'),)

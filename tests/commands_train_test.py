@@ -107,7 +107,7 @@ class CommandLineTest(parameterized.TestCase):
     (
       'probe_data',
       '--config.measures.test.data=val',
-      'current_batch, train, test',
+      'current_batch, train:N, test:N, train, test',
     ),
     (
       'step_factors',
@@ -116,6 +116,16 @@ class CommandLineTest(parameterized.TestCase):
     ),
     ('expected', '--config.expected_divergence=plain', "unknown run 'plain'"),
     ('head', '--config.model.head=3,x', "head is ('3,x',)"),
+    (
+      'probe_examples',
+      '--config.measures.activations.data=test:356',
+      "config.measures.activations: data is 'test:356'; test has 355 examples",
+    ),
+    (
+      'probe_layers',
+      '--config.measures.activations.layers=("conv2","conv21")',
+      "unknown layer 'conv21'; did you mean 'conv2'",
+    ),
     ('no_run', '--only=', "unknown run ''"),
   )
   def test_refused_before_anything_happens(self, word, *expected):

@@ -42,7 +42,7 @@ class ConfigsTest(parameterized.TestCase):
     for name, run in plan.runs.items():
       with self.subTest(name):
         problem = assemble.problem(run)
-        assemble.check_measures(run)
+        assemble.check_measures(run, problem)
         state = jax.eval_shape(problem.init, 0)
         after = jax.eval_shape(problem.step, state, split_like(run))
         self.assertEqual(after, state)

@@ -54,6 +54,7 @@ def stepper(nan_at=-1):
 class LoopTest(parameterized.TestCase):
   def run_loop(self, state=None, steps=10, **keywords):
     self.sink, self.timing, self.saved = Kept(), Kept(), {}
+    self.arrays = Kept()
 
     def save(step, state):
       self.saved.setdefault(step, float(state.params))
@@ -62,6 +63,7 @@ class LoopTest(parameterized.TestCase):
       'steps': steps,
       'probes': (),
       'sinks': (self.sink,),
+      'arrays': self.arrays,
       'timing': self.timing,
       'save': save,
       'save_every_steps': 1000,
@@ -85,6 +87,14 @@ class LoopTest(parameterized.TestCase):
     looks = [r for r in self.sink if r.name == 'look']
     self.assertEqual([r.step for r in looks], [0, 3, 6, 9, 10])
     self.assertEqual([r.values['v'] for r in looks], [0, 3, 6, 9, 10])
+
+  def test_arrays_go_to_their_own_place(self):
+    probe = loop.Probe('a', lambda s: {'v': s.params}, 5, arrays=True)
+    self.run_loop(steps=5, probes=[probe])
+    self.assertEqual(
+      [(r.name, r.step) for r in self.arrays], [('a', 0), ('a', 5)]
+    )
+    self.assertNotIn('a', [record.name for record in self.sink])
 
   @parameterized.parameters(1, 4, 7)
   def test_goes_on_with_the_same_records(self, stop):

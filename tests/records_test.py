@@ -86,6 +86,31 @@ class RecordsTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.StorageError, 'is not JSON'):
       records.read_json(self.path)
 
+  def test_arrays(self):
+    arrays = records.Arrays(self.folder / 'arrays')
+    for step in (10, 0, 5):
+      values = {'a/b': np.arange(step), 'c': np.float32(step)}
+      arrays.write(Record(step, 'look', values))
+    arrays.write(Record(5, 'look-at', {'c': np.zeros(2)}))
+    found = records.read_arrays(self.folder / 'arrays', 'look')
+    self.assertEqual([record.step for record in found], [0, 5, 10])
+    np.testing.assert_array_equal(found[1].values['a/b'], np.arange(5))
+    records.cut_arrays(self.folder / 'arrays', 5)
+    names = {path.name for path in (self.folder / 'arrays').iterdir()}
+    self.assertEqual(names, {'look-0.npz'})
+
+  def test_the_same_arrays_are_the_same_bytes(self):
+    arrays = records.Arrays(self.folder)
+    contents = []
+    for _ in range(2):
+      arrays.write(Record(1, 'look', {'a': np.arange(100.0)}))
+      contents.append((self.folder / 'look-1.npz').read_bytes())
+    self.assertEqual(*contents)
+
+  def test_no_arrays(self):
+    self.assertEqual(records.read_arrays(self.folder / 'none', 'look'), [])
+    records.cut_arrays(self.folder / 'none', 0)
+
 
 if __name__ == '__main__':
   absltest.main()

@@ -13,5 +13,6 @@ def get_config():
   config.schedule.learning_rate = 0.05
   config.measures.test.every_steps = 3
   config.measures.landscape.every_steps = 2
+  config.measures.activations.every_steps = 3
   config.checkpoint.every_steps = 2
   return config

@@ -78,6 +78,7 @@ def classifier(
     penalty=optim.weight_decay(weight_decay=weight_decay),
     image_shape=(4, 4, 1),
     layers=lambda module, variables: module.layer_paths(),
+    taps=(('conv1', 'norm1'),),
     ring_size=4,
   )
 

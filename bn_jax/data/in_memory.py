@@ -95,6 +95,11 @@ def gather(
   return types.Batch((pixels - mean) / std, split.labels[index_B], mask_B)
 
 
+def first(split: types.Split, count: int) -> types.Batch:
+  """The first `count` examples of a split, as one batch."""
+  return gather(split, jnp.arange(count))
+
+
 def padded_batches(
   split: types.Split, *, batch_size: int
 ) -> Iterator[types.Batch]:

@@ -17,7 +17,7 @@ MODELS = {
 }
 LOWERINGS = conv.LOWERINGS
 
-__all__ = ['LOWERINGS', 'MODELS', 'layers', 'make']
+__all__ = ['LOWERINGS', 'MODELS', 'layers', 'make', 'taps']
 
 
 def make(
@@ -60,6 +60,15 @@ def layers(
     (name, tuple(path for path in paths if _contains(params, path)))
     for name, paths in module.layer_paths()
   )
+
+
+def taps(module: nn.Module) -> tuple[tuple[str, str], ...]:
+  """What enters the nonlinearities, in forward order: ((layer, path), ...).
+
+  path is that of the module whose output it is: the norm, which is there even
+  where it is the identity.
+  """
+  return module.tap_paths()
 
 
 def _contains(params: Mapping[str, Any], path: str) -> bool:

@@ -118,6 +118,11 @@ class VGG(nn.Module):
     hidden = [(name, (name, f'norm{i + 1}')) for i, name in enumerate(names)]
     return (*hidden, ('logits', ('logits',)))
 
+  def tap_paths(self) -> tuple[tuple[str, str], ...]:
+    """(layer, path of the module whose output enters its nonlinearity)."""
+    hidden = self.layer_paths()[:-1]
+    return tuple((name, f'norm{i + 1}') for i, (name, _) in enumerate(hidden))
+
 
 def make(
   *,

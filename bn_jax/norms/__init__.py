@@ -3,13 +3,16 @@
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.norms import batch, none
+from bn_jax.norms import batch, noisy, none
 from bn_jax.norms.batch import BatchNorm, batch_norm, normalize
 from bn_jax.norms.moments import Moments
+from bn_jax.norms.noisy import add_noise
 from bn_jax.norms.norm import MODES, Norm
 
 NORMS = {
   'batch': batch.make,
+  'noise': noisy.make_alone,
+  'noisy': noisy.make,
   'none': none.make,
 }
 
@@ -19,6 +22,7 @@ __all__ = [
   'BatchNorm',
   'Moments',
   'Norm',
+  'add_noise',
   'batch_norm',
   'make',
   'normalize',

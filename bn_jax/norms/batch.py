@@ -9,6 +9,8 @@ per channel, over the m values of a statistics group: its examples times, for
 feature maps, their positions (section 3.2).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -170,6 +172,16 @@ def make(
     ValueError: a group size below 1, a momentum outside [0, 1), a negative
       epsilon or an unknown kind of running variance.
   """
+  keywords = checked(group_size, momentum, epsilon, running_variance)
+  return norm.Norm(
+    layer=lambda name: BatchNorm(name=name, **keywords), bias_before=False
+  )
+
+
+def checked(
+  group_size: int | None, momentum: float, epsilon: float, running_variance: str
+) -> dict[str, Any]:
+  """The attributes of a `BatchNorm`; ValueError for one out of its range."""
   if group_size is not None and group_size < 1:
     raise ValueError(f'group_size is {group_size}; at least 1, or None')
   if not 0 <= momentum < 1:
@@ -180,17 +192,12 @@ def make(
     raise ValueError(
       f"running_variance is {running_variance!r}; 'biased' or 'unbiased'"
     )
-
-  def layer(name: str) -> nn.Module:
-    return BatchNorm(
-      group_size=group_size,
-      momentum=momentum,
-      epsilon=epsilon,
-      running_variance=running_variance,
-      name=name,
-    )
-
-  return norm.Norm(layer=layer, bias_before=False)
+  return dict(
+    group_size=group_size,
+    momentum=momentum,
+    epsilon=epsilon,
+    running_variance=running_variance,
+  )
 
 
 def _check(x, scale, bias, group_size, mask) -> None:

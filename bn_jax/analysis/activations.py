@@ -1,0 +1,117 @@
+"""How the inputs of nonlinearities are distributed, and how that drifts.
+
+Ioffe and Szegedy (2015), Figure 1 (b, c): quantiles of one unit over training;
+Santurkar et al. (2018), Figure 2 (right), histograms, and Figure 8, changes of
+the moments. The network says which of its layers feed a nonlinearity; where
+there is no normalization, its place in the network is the same.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from bn_jax import distributions, types
+
+LEVELS = (0.15, 0.5, 0.85)  # of the 2015 paper's Figure 1
+
+
+def measure(
+  *, layers: Sequence[str] = (), statistics: str = 'batch'
+) -> types.Measure:
+  """Moments, quantiles and histograms of the inputs to nonlinearities.
+
+  With statistics 'batch' the network is as it trains, its noise included (the
+  noise of the step that comes next).
+
+  Args:
+    layers: names such as 'conv3'; none is the first, the middle and the last.
+    statistics: 'batch' or 'running'.
+
+  Returns:
+    A measure of any number of batches, merged as if they were one (although
+    batch statistics are those of each batch). For each layer NAME: NAME/mean,
+    NAME/var, [C]; NAME/quantiles, [Q, C], at `levels`, [Q]; NAME/histogram,
+    of all channels together, over `edges` (see `distributions`); NAME/count,
+    the values of a channel.
+  """
+  if statistics not in ('batch', 'running'):
+    raise ValueError(
+      f"statistics is {statistics!r}; allowed: 'batch', 'running'"
+    )
+  given = tuple(layers)
+
+  def look(
+    problem: types.Problem,
+    state: types.TrainState,
+    batches: Iterable[types.Batch],
+  ) -> dict[str, np.ndarray]:
+    chosen = chosen_layers(problem.taps, given)
+    merged = {}
+    for batch in batches:
+      with jax.default_matmul_precision('highest'):
+        values = problem.activations(state, batch, statistics, chosen)
+      values, mask = jax.device_get((values, batch.mask))
+      for name in chosen:
+        part = distributions.of(values[name], mask)
+        old = merged.get(name)
+        merged[name] = distributions.merge(old, part) if old else part
+    return _arrays(merged)
+
+  return look
+
+
+def chosen_layers(
+  known: Sequence[str], given: Sequence[str]
+) -> tuple[str, ...]:
+  """The layers to look at, in forward order.
+
+  Raises:
+    ValueError: a name that is not known.
+  """
+  for name in given:
+    if name not in known:
+      raise ValueError(
+        f'layer {name!r} feeds no nonlinearity; known: {", ".join(known)}'
+      )
+  if given:
+    return tuple(name for name in known if name in given)
+  ends = (known[0], known[len(known) // 2], known[-1])
+  return tuple(dict.fromkeys(ends))
+
+
+def drift(
+  before: distributions.Distribution, after: distributions.Distribution
+) -> dict[str, np.ndarray]:
+  """How far distributions moved between two times, per channel.
+
+  Santurkar et al. (2018), Figure 8, and the distance between the two.
+
+  Returns:
+    mean_change [C], |mean' - mean|; variance_change [C], |var' - var|;
+    wasserstein [C], W1 of the channel's values, in their units.
+  """
+  pairs = zip(before.histogram, after.histogram)
+  return {
+    'mean_change': np.abs(after.mean - before.mean),
+    'variance_change': np.abs(after.var - before.var),
+    'wasserstein': np.array(
+      [distributions.wasserstein(a, b) for a, b in pairs]
+    ),
+  }
+
+
+def _arrays(
+  merged: Mapping[str, distributions.Distribution],
+) -> dict[str, np.ndarray]:
+  arrays = {'levels': np.array(LEVELS), 'edges': distributions.EDGES}
+  for name, found in merged.items():
+    quantiles_CQ = distributions.quantiles(found.histogram, LEVELS)
+    arrays |= {
+      f'{name}/count': np.array(found.count),
+      f'{name}/mean': found.mean,
+      f'{name}/var': found.var,
+      f'{name}/quantiles': quantiles_CQ.T,
+      f'{name}/histogram': found.histogram.sum(axis=0),
+    }
+  return arrays

@@ -1,0 +1,136 @@
+"""What is kept of many values: their moments, and their histogram.
+
+Both are merged over batches as if all values had been seen at once, and so is
+whatever is computed from them. NumPy only: training writes them, the report
+reads them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Symmetric logarithmic bins, the same for all: 40 a decade (6 % wide) from
+# 1e-4 to 1e3 on either side, one bin around zero, and two cells for what lies
+# outside.
+_PER_DECADE = 40
+_POSITIVE = 10.0 ** (np.arange(-4 * _PER_DECADE, 3 * _PER_DECADE + 1) / 40)
+EDGES = np.concatenate([-_POSITIVE[::-1], _POSITIVE])
+CELLS = len(EDGES) + 1
+
+
+class Distribution(NamedTuple):
+  """The values of C channels.
+
+  Attributes:
+    count: [], values of each channel.
+    mean: [C].
+    var: [C], biased.
+    histogram: [C, CELLS], how many lie below EDGES[0], between EDGES[k - 1]
+      and EDGES[k], and from EDGES[-1] on; nan counts as the last.
+  """
+
+  count: int
+  mean: np.ndarray
+  var: np.ndarray
+  histogram: np.ndarray
+
+
+def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
+  """The distribution of values, [N, ..., C], of the examples in mask, [N]."""
+  values = np.asarray(values)
+  if mask is not None:
+    values = values[np.asarray(mask)]
+  channels = values.shape[-1]
+  values_MC = values.reshape(-1, channels).astype(np.float64)
+  if not len(values_MC):
+    empty_C = np.zeros(channels)
+    return Distribution(
+      0, empty_C, empty_C, np.zeros((channels, CELLS), np.int64)
+    )
+  cell_MC = np.searchsorted(EDGES, values_MC, side='right')
+  flat = (cell_MC + CELLS * np.arange(channels)).ravel()
+  counts = np.bincount(flat, minlength=CELLS * channels)
+  return Distribution(
+    count=len(values_MC),
+    mean=values_MC.mean(axis=0),
+    var=values_MC.var(axis=0),
+    histogram=counts.reshape(channels, CELLS),
+  )
+
+
+def merge(a: Distribution, b: Distribution) -> Distribution:
+  """The distribution of the values of both (Chan, Golub and LeVeque, 1983)."""
+  count = a.count + b.count
+  if not count:
+    return a
+  share = b.count / count
+  change = b.mean - a.mean
+  between = share * (1 - share) * change**2
+  return Distribution(
+    count=count,
+    mean=a.mean + share * change,
+    var=(1 - share) * a.var + share * b.var + between,
+    histogram=a.histogram + b.histogram,
+  )
+
+
+def quantiles(histogram: np.ndarray, levels: np.ndarray) -> np.ndarray:
+  """The values below which shares of each row of a histogram lie.
+
+  Exact to the width of a bin: values are taken to be even within one. What
+  lies outside of all bins is at the outermost edge.
+
+  Args:
+    histogram: [..., CELLS].
+    levels: [Q], each in (0, 1).
+
+  Returns:
+    [..., Q]; nan for an empty row.
+  """
+  rows = histogram.reshape(-1, CELLS)
+  results = [_quantiles_of_row(row, np.asarray(levels)) for row in rows]
+  return np.array(results).reshape(*histogram.shape[:-1], len(levels))
+
+
+def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
+  """The distance W1 between two histograms, [CELLS]: integral of |F_a - F_b|.
+
+  The least mean distance by which values must move to turn one distribution
+  into the other; in units of the values, exact for values even within bins.
+  nan if one of them is empty.
+  """
+  if not a.sum() or not b.sum():
+    return float('nan')
+  difference = _cumulative(a) - _cumulative(b)
+  low, high = difference[:-1], difference[1:]
+  same_sign = low * high >= 0
+  total = np.abs(low) + np.abs(high)
+  # Where the line crosses zero inside a bin, two triangles instead of a
+  # trapezium.
+  crossing = (low**2 + high**2) / np.where(total > 0, total, 1)
+  heights = np.where(same_sign, total, crossing) / 2
+  return float(np.sum(np.diff(EDGES) * heights))
+
+
+def density(histogram: np.ndarray) -> np.ndarray:
+  """[CELLS] counts as a density over the bins between EDGES, [CELLS - 2]."""
+  total = max(histogram.sum(), 1)
+  return histogram[1:-1] / (total * np.diff(EDGES))
+
+
+def _cumulative(histogram: np.ndarray) -> np.ndarray:
+  """The share of values below each edge."""
+  return np.cumsum(histogram[:-1]) / histogram.sum()
+
+
+def _quantiles_of_row(row: np.ndarray, levels: np.ndarray) -> np.ndarray:
+  total = row.sum()
+  if not total:
+    return np.full(len(levels), np.nan)
+  below = np.cumsum(row)  # up to and with each cell
+  wanted = levels * total
+  cell = np.searchsorted(below, wanted, side='left')
+  inner = np.clip(cell, 1, CELLS - 2)
+  share = (wanted - (below[inner] - row[inner])) / np.maximum(row[inner], 1)
+  low, high = EDGES[inner - 1], EDGES[inner]
+  return low + np.clip(share, 0, 1) * (high - low)

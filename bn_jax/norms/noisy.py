@@ -1,0 +1,159 @@
+"""Random noise after a normalization, drawn anew at every step.
+
+Santurkar et al. (2018), "How Does Batch Normalization Help Optimization?",
+arXiv:1805.11604, Algorithm 1 and appendix A.2.1. For each unit j (a channel of
+feature maps) and each step, then for each element i of the unit:
+
+  mu_j ~ U(-n_mu, n_mu)                  sigma_j ~ U(1, n_sigma)
+  m_ij ~ U(mu_j - r_mu, mu_j + r_mu)     s_ij ~ N(sigma_j, r_sigma)
+  y_ij = s_ij * x_ij + m_ij
+
+so the distribution of every unit jumps from step to step: an internal covariate
+shift by design. The paper does not say whether r_sigma is a variance; it is
+taken as a standard deviation.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bn_jax.norms import batch, none, norm
+
+
+def add_noise(
+  x: jax.Array,
+  key: jax.Array,
+  *,
+  n_mu: float = 0.5,
+  n_sigma: float = 1.25,
+  r_mu: float = 0.1,
+  r_sigma: float = 0.1,
+) -> jax.Array:
+  """x, [N, ..., C], with the noise of Algorithm 1.
+
+  For x of mean 0 and variance 1, given mu and sigma, the result has mean mu and
+  variance sigma^2 + r_sigma^2 + r_mu^2 / 3.
+
+  Args:
+    x: [N, ..., C], channels last.
+    key: of this layer and step. Example i draws from a key of its own, so its
+      noise does not depend on how many stand beside it.
+    n_mu: largest |mu| of a unit.
+    n_sigma: largest sigma of a unit; the smallest is 1.
+    r_mu: largest distance of an element's shift from its unit's.
+    r_sigma: standard deviation of the elements' factors around their unit's.
+
+  Returns:
+    y, of the shape and dtype of x.
+  """
+  channels = x.shape[-1:]
+  mu_key, sigma_key, element_key = jax.random.split(key, 3)
+  mu_C = jax.random.uniform(mu_key, channels, minval=-n_mu, maxval=n_mu)
+  sigma_C = jax.random.uniform(sigma_key, channels, minval=1.0, maxval=n_sigma)
+  last = (1,) * (x.ndim - 1) + (-1,)
+
+  def of_example(index):
+    shift_key, factor_key = jax.random.split(
+      jax.random.fold_in(element_key, index)
+    )
+    shape = x.shape[1:]
+    shift = jax.random.uniform(shift_key, shape, minval=-r_mu, maxval=r_mu)
+    return shift, r_sigma * jax.random.normal(factor_key, shape)
+
+  shift, factor = jax.vmap(of_example)(jnp.arange(x.shape[0]))
+  m = mu_C.reshape(last) + shift
+  s = sigma_C.reshape(last) + factor
+  return (s * x.astype(s.dtype) + m).astype(x.dtype)
+
+
+class NoisyBatchNorm(batch.BatchNorm):
+  """Batch Normalization, then noise: after scale and bias, before the ReLU.
+
+  Its parameters and statistics are those of `BatchNorm`, which never see the
+  noise. The noise acts if and only if the rng 'noise' is passed, in any mode.
+
+  Attributes:
+    noise: keywords of `add_noise`.
+  """
+
+  noise: tuple[tuple[str, float], ...] = ()
+
+  def __call__(
+    self, x: jax.Array, *, mode: str, mask: jax.Array | None = None
+  ) -> jax.Array:
+    """x, [N, ..., C], normalised, with noise."""
+    return _noisy(self, super().__call__(x, mode=mode, mask=mask))
+
+
+class Noise(none.Identity):
+  """The same noise on its own: the paper's control.
+
+  Attributes:
+    noise: keywords of `add_noise`.
+  """
+
+  noise: tuple[tuple[str, float], ...] = ()
+
+  def __call__(
+    self, x: jax.Array, *, mode: str, mask: jax.Array | None = None
+  ) -> jax.Array:
+    """x, [N, ..., C], with noise."""
+    return _noisy(self, super().__call__(x, mode=mode, mask=mask))
+
+
+def make(
+  *,
+  n_mu: float = 0.5,
+  n_sigma: float = 1.25,
+  r_mu: float = 0.1,
+  r_sigma: float = 0.1,
+  group_size: int | None = None,
+  momentum: float = 0.9,
+  epsilon: float = 1e-5,
+  running_variance: str = 'biased',
+) -> norm.Norm:
+  """Noisy Batch Normalization; keywords of `add_noise` and `BatchNorm`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  noise = _checked(n_mu, n_sigma, r_mu, r_sigma)
+  keywords = batch.checked(group_size, momentum, epsilon, running_variance)
+  return norm.Norm(
+    layer=lambda name: NoisyBatchNorm(noise=noise, name=name, **keywords),
+    bias_before=False,
+  )
+
+
+def make_alone(
+  *,
+  n_mu: float = 0.5,
+  n_sigma: float = 1.25,
+  r_mu: float = 0.1,
+  r_sigma: float = 0.1,
+) -> norm.Norm:
+  """Noise without a normalization; keywords of `add_noise`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  noise = _checked(n_mu, n_sigma, r_mu, r_sigma)
+  return norm.Norm(
+    layer=lambda name: Noise(noise=noise, name=name), bias_before=True
+  )
+
+
+def _noisy(layer: nn.Module, y: jax.Array) -> jax.Array:
+  if not layer.has_rng('noise'):
+    return y
+  return add_noise(y, layer.make_rng('noise'), **dict(layer.noise))
+
+
+def _checked(n_mu, n_sigma, r_mu, r_sigma) -> tuple[tuple[str, float], ...]:
+  """The keywords of `add_noise`, hashable."""
+  given = dict(n_mu=n_mu, n_sigma=n_sigma, r_mu=r_mu, r_sigma=r_sigma)
+  for name, value in given.items():
+    smallest = 1 if name == 'n_sigma' else 0
+    if not smallest <= value < float('inf'):
+      raise ValueError(f'{name} is {value}; allowed: {smallest} or more')
+  return tuple(given.items())
