@@ -18,8 +18,13 @@ from configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Two runs, one seed."""
+  """Three runs, one seed."""
   config = default.get_config()
+  config.runs = default.runs(
+    standard=dict(norm=dict(name='none')),
+    batchnorm=dict(norm=dict(name='batch')),
+    noisy_batchnorm=dict(norm=dict(name='noisy')),
+  )
   config.data.name = 'digits'
   config.model.name = 'vgg11'
   config.model.width = 0.25
@@ -28,5 +33,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.schedule.learning_rate = 0.1
   config.measures.test.every_steps = 20
   config.measures.landscape.every_steps = 10
+  config.measures.activations.every_steps = 10
   config.checkpoint.every_steps = 100
   return config

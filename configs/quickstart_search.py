@@ -38,4 +38,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.expected_divergence = tuple(config.runs)
   config.steps = 300
   del config.measures.landscape
+  del config.measures.activations
   return config

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bn_jax import records
+from bn_jax import distributions, records
 
 _CONFIG = {
   'data': {'name': 'digits', 'resolution': None},
@@ -16,6 +16,12 @@ _CONFIG = {
       'data': 'current_batch',
       'every_steps': 10,
       'step_factors': [0.5, 1.0],
+      'statistics': 'batch',
+    },
+    'activations': {
+      'name': 'activations',
+      'data': 'test:256',
+      'every_steps': 50,
       'statistics': 'batch',
     },
   },
@@ -42,15 +48,18 @@ def run(
   norm='none',
   reaches=100,
   scale=1.0,
+  drift=0.1,
   steps=150,
   status='done',
   measures=True,
   **changes,
 ):
-  """One run: its batches jump from 50 to 100 % at step `reaches` + seed.
+  """One run: its batches jump from 10 to 100 % at step `reaches` + seed.
 
-  Its loss band is as wide as `scale`, its gradient change goes up to 2 * scale,
-  its effective beta up to 3 * scale.
+  Before, they stand at 10 %. Its loss band is as wide as `scale`, its gradient
+  change goes up to 2 * scale, its effective beta up to 3 * scale. Its
+  activations' means move by `drift` from look to look, their variances by a
+  tenth of that.
   """
   directory.mkdir(parents=True)
   config = {**_CONFIG, 'norm': {'name': norm}, **changes}
@@ -69,10 +78,12 @@ def run(
       }
       scalars.write(records.Record(step, 'landscape', look))
     if step < steps:
-      accuracy = 1.0 if step >= reaches + seed else 0.5
+      accuracy = 1.0 if step >= reaches + seed else 0.1
       row = {'accuracy': accuracy, 'data_loss': 1.0, 'objective': 1.0}
       scalars.write(records.Record(step, 'train', row))
   scalars.close()
+  if measures:
+    _activations(directory / 'arrays', range(0, steps + 1, 50), drift)
   timing = records.Lines(directory / 'timing.jsonl')
   timing.write(records.Record(0, 'train', {'seconds': 1.5}))
   timing.write(records.Record(50, 'train', {'seconds': 2.5}))
@@ -97,3 +108,18 @@ def run(
       'written': f'2026-01-0{seed + 1}T00:00:00+00:00',
     },
   )  # fmt: skip
+
+
+def _activations(folder, steps, drift):
+  arrays = records.Arrays(folder)
+  values = np.random.default_rng(0).normal(size=(400, 3))
+  for look, step in enumerate(steps):
+    found = distributions.of(values + look * drift)
+    kept = {'levels': np.array([0.5]), 'edges': distributions.EDGES}
+    for layer in ('conv1', 'conv2'):
+      kept |= {
+        f'{layer}/mean': found.mean,
+        f'{layer}/var': found.var + look * drift / 10,
+        f'{layer}/histogram': found.histogram.sum(axis=0),
+      }
+    arrays.write(records.Record(step, 'activations', kept))

@@ -17,7 +17,7 @@ def series(**values):
 
 
 def seed(accuracy):
-  return curves.Seed(0, {}, {'train': series(accuracy=accuracy)}, {})
+  return curves.Seed(0, {}, {'train': series(accuracy=accuracy)}, {}, {})
 
 
 class CurvesTest(parameterized.TestCase):
@@ -41,7 +41,7 @@ class CurvesTest(parameterized.TestCase):
   def test_steps_to_what_is_never_reached(self):
     self.assertEqual(curves.steps_to(seed([0.5] * 100), 0.9), math.inf)
     self.assertEqual(curves.steps_to(seed([1.0] * 19), 0.9), math.inf)
-    nothing = curves.Seed(0, {}, {}, {})
+    nothing = curves.Seed(0, {}, {}, {}, {})
     self.assertEqual(curves.steps_to(nothing, 0.9), math.inf)
 
   def test_final_accuracy_is_of_the_last_twenty(self):
@@ -59,7 +59,7 @@ class CurvesTest(parameterized.TestCase):
 
   def test_medians_of_bands(self):
     look = series(loss=[[1, 2], [1, 4], [1, 11], [np.nan, np.nan]])
-    made = curves.Seed(0, {}, {'landscape': look}, {})
+    made = curves.Seed(0, {}, {'landscape': look}, {}, {})
     self.assertEqual(curves.median_width(made, 'landscape', 'loss'), 3)
     self.assertEqual(curves.median_upper(made, 'landscape', 'loss'), 4)
     self.assertTrue(math.isnan(curves.median_upper(made, 'other', 'loss')))

@@ -13,24 +13,21 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
   """Accuracy of training batches, and of the test set, over training."""
 
   def draw(narrow: bool) -> mpl.Figure:
-    with figures.style():
-      drawing, axes = figures.grid(
-        2 if narrow else 1, 1 if narrow else 2, narrow
-      )
-      batch, test = axes.flat
-      for index, run in enumerate(runs):
-        _draw_batch_accuracy(batch, run, index)
-        for name in curves.measure_named(run, 'evaluation'):
-          _draw_lines(test, run, index, name, 'accuracy')
-      batch.set_title('Training batches')
-      test.set_title('Test set, running statistics')
-      for axis in (batch, test):
-        axis.set_xlabel('Step')
-        axis.set_ylabel('Accuracy')
-        axis.set_ylim(0, 1.02)
-        axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
-      figures.draw_legend(drawing, test, columns=2 if narrow else 4)
-      return drawing
+    drawing, axes = figures.grid(2 if narrow else 1, 1 if narrow else 2, narrow)
+    batch, test = axes.flat
+    for index, run in enumerate(runs):
+      _draw_batch_accuracy(batch, run, index)
+      for name in curves.measure_named(run, 'evaluation'):
+        _draw_lines(test, run, index, name, 'accuracy')
+    batch.set_title('Training batches')
+    test.set_title('Test set, running statistics')
+    for axis in (batch, test):
+      axis.set_xlabel('Step')
+      axis.set_ylabel('Accuracy')
+      axis.set_ylim(0, 1.02)
+      axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
+    figures.draw_legend(drawing, test, columns=2 if narrow else 4)
+    return drawing
 
   return figures.Figure(
     name='accuracy',
@@ -38,8 +35,8 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
     caption='Training batches: accuracy of each batch of '
     f'{figures.batch_size(runs)} (thin) and the mean of the last '
     f'{curves.WINDOW} (thick), with batch statistics, before the update. Test '
-    'set: all of it, each example once, with the running statistics. '
-    + figures.seeds_sentence(runs),
+    'set: all of it, each example once, with the running statistics.'
+    f'{_without_noise(runs)} ' + figures.seeds_sentence(runs),
     alt='Training and test accuracy over steps, one line a run: '
     + '; '.join(_final(run) for run in runs),
     draw=draw,
@@ -94,3 +91,14 @@ def _accuracy_table(runs):
 def _final(run) -> str:
   values = [curves.final_train_accuracy(seed) for seed in run.seeds]
   return f'{run.name} ends at {100 * np.mean(values):.1f} % on training batches'
+
+
+def _without_noise(runs) -> str:
+  """What a caption says of noisy networks, if there are some."""
+  norms = {run.config['norm']['name'] for run in runs}
+  if not norms & {'noisy', 'noise'}:
+    return ''
+  return (
+    ' The running statistics of noisy networks were collected with the noise, '
+    'which is off in testing: of these, the training batches tell.'
+  )

@@ -34,12 +34,14 @@ class Seed(NamedTuple):
     manifest: what it is and how far it is.
     series: name -> Series: 'train', and one for each measure.
     seconds: name -> seconds of it, over all restarts that counted.
+    arrays: name -> what was kept as arrays under it, in the order of steps.
   """
 
   seed: int
   manifest: dict[str, Any]
   series: dict[str, Series]
   seconds: dict[str, float]
+  arrays: dict[str, list[records.Record]]
 
 
 class Run(NamedTuple):
@@ -175,8 +177,12 @@ def _load_seeds(directory: pathlib.Path):
   for path in directory.glob('seed*/manifest.json'):
     manifest = records.read_json(path)
     series = _series(path.parent / 'scalars.jsonl')
+    arrays = {
+      name: records.read_arrays(path.parent / 'arrays', name)
+      for name in manifest['config']['measures']
+    }
     found.append(
-      Seed(manifest['seed'], manifest, series, _seconds(path.parent))
+      Seed(manifest['seed'], manifest, series, _seconds(path.parent), arrays)
     )
   return sorted(found, key=lambda seed: seed.seed)
 

@@ -45,7 +45,8 @@ class Figure(NamedTuple):
     title: of its section.
     caption: definition, batch, statistics, precision, seeds.
     alt: what is drawn, for those who cannot see it.
-    draw: narrow? -> the drawing; narrow is for telephones.
+    draw: narrow? -> the drawing, called within `style()`; narrow is for
+      telephones.
     table: its numbers: a header and rows.
   """
 
@@ -93,6 +94,38 @@ def grid(rows: int, columns: int, narrow: bool, **keywords):
   return drawing, axes
 
 
+def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
+  """A drawing and its [rows, columns] axes.
+
+  If shared, a row has one y axis, and all of them have one x axis.
+
+  On a narrow drawing the columns stand two by two, in blocks of rows.
+  """
+  wide = 2 if narrow and columns > 2 else columns
+  blocks = -(-columns // wide)
+  drawing, grid_axes = grid(rows * blocks, wide, narrow)
+  axes = np.empty((rows, columns), object)
+  for place in grid_axes.flat:
+    place.set_visible(False)
+  for row in range(rows):
+    for column in range(columns):
+      axis = grid_axes[column // wide * rows + row, column % wide]
+      axis.set_visible(True)
+      axes[row, column] = axis
+      if shared and (row or column):
+        axis.sharex(axes[0, 0])
+      if shared and column:
+        axis.sharey(axes[row, 0])
+        axis.tick_params(labelleft=column % wide == 0)
+  return drawing, axes
+
+
+def label_steps(axis, lowest: bool) -> None:
+  """Steps below the lowest panel of a column, and only there."""
+  axis.set_xlabel('Step' if lowest else '')
+  axis.tick_params(labelbottom=lowest)
+
+
 def look(index: int) -> dict:
   """Colour and dash of the run with this index, the same in all figures."""
   return {
@@ -135,7 +168,7 @@ def scale_logarithmically(axis) -> None:
   low, high = axis.get_ylim()
   steps = (1.0,) if high > 300 * low else (1.0, 2.0, 5.0)
   axis.yaxis.set_major_locator(ticker.LogLocator(subs=steps, numticks=9))
-  axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda y, _: f'{y:g}'))
+  axis.yaxis.set_major_formatter(ticker.FuncFormatter(_short_power))
   axis.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
@@ -165,6 +198,10 @@ def batch_size(runs: Sequence[curves.Run]) -> str:
   """'128 examples', for a caption."""
   sizes = sorted({run.config['batch_size'] for run in runs})
   return ' or '.join(f'{size} examples' for size in sizes)
+
+
+def _short_power(value: float, _) -> str:
+  return f'{value:g}'.replace('e-0', 'e-')
 
 
 def _harmless(cell):

@@ -25,20 +25,17 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
     return None
 
   def draw(narrow: bool) -> mpl.Figure:
-    with figures.style():
-      columns = len(named)
-      drawing, axes = figures.grid(
-        3, columns, narrow, sharex=True, sharey='row'
-      )
-      for column, (index, run, name) in enumerate(named):
-        axes[0, column].set_title(run.name)
-        axes[-1, column].set_xlabel('Step')
-        for row, (value, _) in enumerate(_ROWS):
-          _draw_landscape(axes[row, column], run, index, name, value)
-      for row, (_, label) in enumerate(_ROWS):
-        axes[row, 0].set_ylabel(label)
-        figures.scale_logarithmically(axes[row, 0])
-      return drawing
+    drawing, axes = figures.panels(len(_ROWS), len(named), narrow)
+    for column, (index, run, name) in enumerate(named):
+      axes[0, column].set_title(run.name)
+      for row, (value, label) in enumerate(_ROWS):
+        axis = axes[row, column]
+        _draw_landscape(axis, run, index, name, value)
+        axis.set_ylabel(label if column == 0 else '')
+        figures.label_steps(axis, row == len(_ROWS) - 1)
+    for row in range(len(_ROWS)):
+      figures.scale_logarithmically(axes[row, 0])
+    return drawing
 
   return figures.Figure(
     name='landscape',

@@ -7,7 +7,15 @@ import string
 from collections.abc import Sequence
 
 from bn_jax import records
-from bn_jax.report import accuracy, curves, figures, landscape, summary
+from bn_jax.report import (
+  accuracy,
+  activations,
+  claims,
+  curves,
+  figures,
+  landscape,
+  summary,
+)
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
 
@@ -31,12 +39,17 @@ def write(
   runs = curves.load(workdirs)
   output = output or _default_output(workdirs)
   (output / 'figures').mkdir(parents=True, exist_ok=True)
-  figures_of = (accuracy.figure, landscape.figure)
+  figures_of = (
+    accuracy.figure,
+    landscape.figure,
+    activations.ridges,
+    activations.changes,
+  )
   drawn = [made for figure in figures_of if (made := figure(runs)) is not None]
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   records.write_bytes(output / 'figures' / 'summary.csv', figures.as_csv(rows))
-  claims = _claims(summary.claims(runs))
+  answered = _claims(claims.claims(runs))
   title = ' + '.join(
     dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   )
@@ -44,8 +57,8 @@ def write(
     title=html.escape(title),
     subtitle=html.escape(_subtitle(runs)),
     notice=_notice(runs),
-    navigation=_navigation(claims, drawn),
-    claims=claims,
+    navigation=_navigation(answered, drawn),
+    claims=answered,
     table=_table(rows),
     figures='\n'.join(sections),
     provenance=_provenance(runs),
@@ -64,7 +77,8 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
 
 def _section(made: figures.Figure, folder: pathlib.Path) -> str:
   """Writes a figure's files; returns its part of the page."""
-  wide, narrow = made.draw(False), made.draw(True)
+  with figures.style():
+    wide, narrow = made.draw(False), made.draw(True)
   for kind in ('png', 'pdf'):
     content = figures.rendered(wide, kind)
     records.write_bytes(folder / f'{made.name}.{kind}', content)
@@ -131,25 +145,25 @@ def _notice(runs: Sequence[curves.Run]) -> str:
   return '\n'.join(f'<p class="notice">{notice}</p>' for notice in notices)
 
 
-def _claims(claims: Sequence[summary.Claim]) -> str:
-  if not claims:
+def _claims(answered: Sequence[claims.Claim]) -> str:
+  if not answered:
     return ''
   rows = '\n'.join(
     f'<tr><td>{html.escape(claim.statement)}</td>'
     f'<td class="number">{html.escape(claim.numbers)}</td>'
     f'<td><b class="{claim.verdict.replace(" ", "-")}">{claim.verdict}</b> '
     f'<small>{html.escape(claim.detail)}</small></td></tr>'
-    for claim in claims
+    for claim in answered
   )
   return f"""<section id="claims">
 <h2>What the paper claims, and these runs</h2>
-<p>Santurkar et al. (2018), section 3.1. Without → with Batch Normalization, at
-the same learning rate, weights and batches; “holds” if the second number is
-smaller in every seed. Medians are over all of training: a network that has
-fitted its data has a flat landscape for that reason alone, so read them beside
-the accuracy.</p>
+<p>Santurkar et al. (2018), sections 2.2 and 3.1. Networks that differ in the
+norm alone, at the same learning rate, weights and batches, in the order that
+is claimed; “holds” if the numbers grow in that order in every seed. Medians
+are over all of training: a network that has fitted its data has a flat
+landscape for that reason alone, so read them beside the accuracy.</p>
 <div class="scroll"><table>
-<thead><tr><th>Claim</th><th>Without → with</th><th>Verdict</th></tr></thead>
+<thead><tr><th>Claim</th><th>Measured, by norm</th><th>Verdict</th></tr></thead>
 <tbody>
 {rows}
 </tbody></table></div>

@@ -1,30 +1,13 @@
-"""The report's table, and what the paper claims set beside these runs."""
+"""The table of the report: what each run reached."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from bn_jax.report import curves
 
 _THRESHOLDS = (0.80, 0.90, 0.95)
-
-
-class Claim(NamedTuple):
-  """A claim of Santurkar et al. (2018), and how these runs answer it.
-
-  Attributes:
-    statement: what is claimed of Batch Normalization.
-    numbers: what was measured, without and with it.
-    verdict: 'holds', 'fails', 'mixed' or 'not measured'.
-    detail: in how many seeds.
-  """
-
-  statement: str
-  numbers: str
-  verdict: str
-  detail: str
 
 
 def table(runs: Sequence[curves.Run]) -> list[list[str]]:
@@ -52,97 +35,6 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
     )
   rows.append(['Time, training / all', *(_time(run) for run in runs)])
   return rows
-
-
-def claims(runs: Sequence[curves.Run]) -> list[Claim]:
-  """Each claim, for the first run without and the first with normalization.
-
-  Only runs that differ in nothing but the norm are compared; where there is no
-  such pair, there are no claims.
-  """
-  pair = _pair(runs)
-  if pair is None:
-    return []
-  return [
-    _claim(
-      'trains in fewer steps (to 90 % of training batches)',
-      pair,
-      lambda seed: curves.steps_to(seed, 0.90),
-      _number,
-    ),
-    *_landscape_claims(pair),
-  ]
-
-
-def _landscape_claims(pair) -> list[Claim]:
-  names = curves.measure_named(pair[0], 'along_gradient')
-  if not names:
-    return []
-  name = names[0]
-  return [
-    _claim(
-      'makes the loss vary less along the gradient (median band width)',
-      pair,
-      lambda seed: curves.median_width(seed, name, 'loss'),
-      _short,
-    ),
-    _claim(
-      'makes the gradient more predictive (median upper edge of its change)',
-      pair,
-      lambda seed: curves.median_upper(seed, name, 'gradient_change'),
-      _short,
-    ),
-    _claim(
-      'lowers the effective beta (median over training)',
-      pair,
-      lambda seed: curves.median_upper(seed, name, 'beta'),
-      _short,
-    ),
-  ]
-
-
-def _claim(statement, pair, read, show) -> Claim:
-  """Smaller is what the paper claims; seeds of one number are a pair."""
-  plain = {seed.seed: read(seed) for seed in pair[0].seeds}
-  normalised = {seed.seed: read(seed) for seed in pair[1].seeds}
-  both = sorted(plain.keys() & normalised.keys())
-  both = [seed for seed in both if not _unknown(plain[seed], normalised[seed])]
-  statement = f'Batch Normalization {statement}'
-  if not both:
-    return Claim(statement, '', 'not measured', 'no seed has both')
-  less = sum(normalised[seed] < plain[seed] for seed in both)
-  verdict = {len(both): 'holds', 0: 'fails'}.get(less, 'mixed')
-  numbers = ' → '.join(
-    show(float(np.mean([values[seed] for seed in both])))
-    for values in (plain, normalised)
-  )
-  detail = f'{less} of {len(both)} seeds'
-  if len(both) == 1:
-    detail = 'one seed: an illustration'
-  return Claim(statement, numbers, verdict, detail)
-
-
-def _unknown(plain: float, normalised: float) -> bool:
-  """Whether nothing can be said: a nan, or neither ever got there."""
-  if math.isnan(plain) or math.isnan(normalised):
-    return True
-  return math.isinf(plain) and math.isinf(normalised)
-
-
-def _pair(runs) -> tuple[curves.Run, curves.Run] | None:
-  for plain in runs:
-    for normalised in runs:
-      if (
-        plain.config['norm']['name'] == 'none'
-        and normalised.config['norm']['name'] == 'batch'
-        and _without_norm(plain) == _without_norm(normalised)
-      ):
-        return plain, normalised
-  return None
-
-
-def _without_norm(run) -> dict:
-  return {key: value for key, value in run.config.items() if key != 'norm'}
 
 
 def _measured(runs):
@@ -223,7 +115,3 @@ def _percent(value: float) -> str:
 
 def _short(value: float) -> str:
   return f'{value:.3g}'
-
-
-def _number(value: float) -> str:
-  return 'never' if math.isinf(value) else f'{value:.0f}'
