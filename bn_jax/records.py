@@ -13,12 +13,17 @@ import json
 import math
 import os
 import pathlib
+import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bn_jax import errors
+
+# What a run or a measure may be called: it becomes part of a path.
+NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,99}')
 
 
 class Record(NamedTuple):
@@ -82,9 +87,16 @@ def read_arrays(directory: pathlib.Path, name: str) -> list[Record]:
   found = []
   for step, path in _array_files(directory):
     if path.name == f'{name}-{step}.npz':
-      with np.load(path, allow_pickle=False) as values:
-        found.append(Record(step, name, dict(values)))
+      found.append(Record(step, name, _loaded(path)))
   return sorted(found, key=lambda record: record.step)
+
+
+def _loaded(path: pathlib.Path) -> dict[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as values:
+      return dict(values)
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise errors.StorageError(f'{path} is damaged: {error}') from error
 
 
 def cut_arrays(directory: pathlib.Path, step: int) -> None:
@@ -114,11 +126,7 @@ def read(path: pathlib.Path) -> Iterator[Record]:
     for line in file:
       if not line.endswith('\n'):
         return
-      fields = json.loads(line)
-      values = {
-        name: _number(value) for name, value in fields['values'].items()
-      }
-      yield Record(fields['step'], fields['name'], values)
+      yield _parsed(path, line)
 
 
 def cut(path: pathlib.Path, step: int) -> None:
@@ -128,9 +136,21 @@ def cut(path: pathlib.Path, step: int) -> None:
   kept = []
   with path.open(encoding='utf-8') as file:
     for line in file:
-      if line.endswith('\n') and json.loads(line)['step'] < step:
+      if line.endswith('\n') and _parsed(path, line).step < step:
         kept.append(line)
   write_text(path, ''.join(kept))
+
+
+def _parsed(path: pathlib.Path, line: str) -> Record:
+  try:
+    fields = json.loads(line)
+    values = {name: _number(value) for name, value in fields['values'].items()}
+    return Record(fields['step'], fields['name'], values)
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise errors.StorageError(
+      f'{path}: {line[:60].strip()!r} is no record ({error!r}); the file was '
+      'changed after it was written'
+    ) from error
 
 
 def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, errors, sections
+from bn_jax import analysis, errors, records, sections
 
 Config = dict[str, Any]
 
@@ -28,7 +28,6 @@ _KEYS = (
 _EXPERIMENT_KEYS = ('runs', 'seeds', 'expected_divergence')
 _PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
 _PRECISIONS = ('default', 'high', 'highest')
-_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,99}')
 # What may differ when an experiment is taken up again.
 _MAY_CHANGE = (
   'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size'
@@ -113,7 +112,7 @@ def _check_runs(runs: Any) -> None:
   if not isinstance(runs, dict) or not runs:
     raise errors.ConfigError(f'config.runs: {runs}; allowed: one run or more')
   for name, override in runs.items():
-    if not _NAME.fullmatch(name):
+    if not records.NAME.fullmatch(name):
       raise errors.ConfigError(
         f'config.runs: {name[:100]!r} is no name for a run; allowed: letters, '
         'digits, ".", "_", "-", 100 at most, the first a letter or digit'
@@ -228,7 +227,7 @@ def _completed_measures(measures: Any) -> Config:
   complete = {}
   for name, given in measures.items():
     where = f'config.measures.{name}'
-    if name == 'train' or not _NAME.fullmatch(name):
+    if name == 'train' or not records.NAME.fullmatch(name):
       raise errors.ConfigError(
         f'{where}: no name for a measure; allowed: letters, digits, ".", "_", '
         '"-", and not "train"'

@@ -4,7 +4,7 @@ import numpy as np
 
 from bn_jax import distributions, records
 
-_CONFIG = {
+CONFIG = {
   'data': {'name': 'digits', 'resolution': None},
   'model': {'name': 'vgg11', 'width': 0.25},
   'schedule': {'name': 'constant', 'learning_rate': 0.1},
@@ -59,12 +59,12 @@ def run(
   Before, they stand at 10 %. Its loss band is as wide as `scale`, its gradient
   change goes up to 2 * scale, its effective beta up to 3 * scale. Its
   activations' means move by `drift` from look to look, their variances by a
-  tenth of that.
+  tenth of that. `measures` is False for none, or what the config says of them.
   """
   directory.mkdir(parents=True)
-  config = {**_CONFIG, 'norm': {'name': norm}, **changes}
-  if not measures:
-    config['measures'] = {}
+  config = {**CONFIG, 'norm': {'name': norm}, **changes}
+  if measures is not True:
+    config['measures'] = measures or {}
   scalars = records.Lines(directory / 'scalars.jsonl')
   for step in range(steps + 1):
     if measures and step % 10 == 0:

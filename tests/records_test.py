@@ -107,6 +107,17 @@ class RecordsTest(parameterized.TestCase):
       contents.append((self.folder / 'look-1.npz').read_bytes())
     self.assertEqual(*contents)
 
+  def test_what_was_damaged_is_refused(self):
+    self.path.write_text('{"step": 1}\n')
+    with self.assertRaisesRegex(errors.StorageError, 'is no record'):
+      list(records.read(self.path))
+    self.path.write_text('[1]\n')
+    with self.assertRaisesRegex(errors.StorageError, 'is no record'):
+      records.cut(self.path, 3)
+    (self.folder / 'look-1.npz').write_bytes(b'PK not really')
+    with self.assertRaisesRegex(errors.StorageError, 'is damaged'):
+      records.read_arrays(self.folder, 'look')
+
   def test_no_arrays(self):
     self.assertEqual(records.read_arrays(self.folder / 'none', 'look'), [])
     records.cut_arrays(self.folder / 'none', 0)

@@ -1,3 +1,4 @@
+import json
 import math
 import pathlib
 import tempfile
@@ -104,6 +105,34 @@ class LoadTest(absltest.TestCase):
       made_up.workdir(place, standard={})
     names = [run.name for run in curves.load(places)]
     self.assertEqual(names, ['a/standard', 'b/standard'])
+
+  def test_directories_of_one_name_are_told_apart(self):
+    places = [self.folder / 'a' / 'x', self.folder / 'b' / 'x']
+    for place in places:
+      made_up.workdir(place, standard={})
+    names = [run.name for run in curves.load(places)]
+    self.assertEqual(names, [f'{place}/standard' for place in places])
+
+  def test_names_that_leave_the_directory_are_refused(self):
+    for name in ('../a', 'a/b', '<script>', 'x' * 300, ''):
+      workdir = self.folder / str(len(name))
+      workdir.mkdir()
+      text = json.dumps({'runs': {name: {}}})
+      (workdir / 'experiment.json').write_text(text)
+      with self.assertRaisesRegex(errors.StorageError, 'no name for a run'):
+        curves.load([workdir])
+
+  def test_a_run_that_was_cut_off(self):
+    workdir = made_up.workdir(self.folder / 'w', standard={})
+    path = workdir / 'standard' / 'seed0' / 'scalars.jsonl'
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    (run,) = curves.load([workdir])
+    steps = run.seeds[0].series['train'].step
+    np.testing.assert_array_equal(steps, np.arange(len(steps)))
+    path.unlink()
+    (run,) = curves.load([workdir])
+    self.assertEqual(run.seeds[0].series, {})
 
   def test_what_has_not_begun_is_left_out(self):
     workdir = made_up.workdir(self.folder / 'w', standard={}, batchnorm={})

@@ -3,9 +3,11 @@ import html.parser
 import io
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import unittest
 
 import made_up
 import strict
@@ -13,6 +15,8 @@ from absl.testing import absltest
 
 from bn_jax.commands import report
 from bn_jax.report import curves, page, summary
+
+_CHROMIUM = shutil.which('chromium')
 
 
 class _Page(html.parser.HTMLParser):
@@ -91,6 +95,39 @@ class PageTest(_InAFolder):
     text = page.write([workdir]).read_text()
     self.assertIn('&lt;b&gt;&amp;$x', text)
     self.assertNotIn('<b>&', text)
+
+  @unittest.skipIf(_CHROMIUM is None, 'no chromium here')
+  def test_a_browser_runs_nothing_of_it(self):
+    workdir = self.workdir('<img src=x onerror=document.title=9>')
+    path = page.write([workdir], self.folder / 'out')
+    done = subprocess.run(
+      [_CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--dump-dom',
+       f'file://{path}'],
+      capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    self.assertIn('<h1>&lt;img src=x', done.stdout)
+    self.assertNotIn('<title>9', done.stdout)
+
+  def test_a_run_without_records(self):
+    workdir = self.workdir()
+    seed = workdir / 'standard' / 'seed0'
+    (seed / 'scalars.jsonl').unlink()
+    for path in (seed / 'arrays').iterdir():
+      path.unlink()
+    made = _Page(page.write([workdir]).read_text())
+    self.assertIn('not measured', made.text)
+
+  def test_unlike_measures_are_pointed_out(self):
+    other = dict(made_up.CONFIG['measures'])
+    other['landscape'] = {**other['landscape'], 'statistics': 'running'}
+    made = _Page(page.write([self.workdir()]).read_text())
+    self.assertNotIn('Not alike', made.text)
+    workdir = self.workdir('b', standard={'measures': other})
+    made = _Page(page.write([workdir]).read_text())
+    self.assertIn(
+      'standard: running statistics, current_batch of 64, float32', made.text
+    )
+    self.assertIn('batchnorm: batch statistics, current_batch', made.text)
 
   def test_what_is_not_finished_is_said(self):
     workdir = self.workdir(

@@ -68,7 +68,9 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
     StorageError: a directory without an experiment, or with nothing recorded.
   """
   runs = []
-  for workdir in workdirs:
+  short = [workdir.resolve().name for workdir in workdirs]
+  distinct = len(set(short)) == len(short)
+  for workdir, base in zip(workdirs, short):
     experiment = records.read_json(workdir / 'experiment.json')
     if experiment is None:
       raise errors.StorageError(
@@ -76,9 +78,14 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
         '--workdir of a training'
       )
     for name in experiment['runs']:
+      if not records.NAME.fullmatch(name):
+        raise errors.StorageError(
+          f'{workdir / "experiment.json"}: {name[:40]!r} is no name for a run'
+        )
       seeds = tuple(_load_seeds(workdir / name))
       if seeds:
-        label = name if len(workdirs) == 1 else f'{workdir.name}/{name}'
+        label = f'{base if distinct else workdir}/{name}'
+        label = name if len(workdirs) == 1 else label
         runs.append(Run(label, seeds))
   if not runs:
     raise errors.StorageError(

@@ -14,6 +14,7 @@ from bn_jax.report import (
   curves,
   figures,
   landscape,
+  notices,
   summary,
 )
 
@@ -56,7 +57,7 @@ def write(
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
     title=html.escape(title),
     subtitle=html.escape(_subtitle(runs)),
-    notice=_notice(runs),
+    notices=_notices(runs),
     navigation=_navigation(answered, drawn),
     claims=answered,
     table=_table(rows),
@@ -125,24 +126,12 @@ def _subtitle(runs: Sequence[curves.Run]) -> str:
   )
 
 
-def _notice(runs: Sequence[curves.Run]) -> str:
-  notices = []
-  if max(len(run.seeds) for run in runs) == 1:
-    notices.append(
-      '<strong>An illustration:</strong> one seed. Whether a difference is '
-      'more than chance, one run of each network cannot say; add seeds with '
-      '<code>--config.seeds=0,1,2</code>.'
-    )
-  unfinished = [
-    f'{run.name}/seed{seed.seed}: {seed.manifest["status"]} at step '
-    f'{seed.manifest["step"]}'
-    for run in runs
-    for seed in run.seeds
-    if seed.manifest['status'] != 'done'
-  ]
-  if unfinished:
-    notices.append(html.escape('Not finished: ' + '; '.join(unfinished) + '.'))
-  return '\n'.join(f'<p class="notice">{notice}</p>' for notice in notices)
+def _notices(runs: Sequence[curves.Run]) -> str:
+  return '\n'.join(
+    f'<p class="notice"><strong>{html.escape(headline)}</strong> '
+    f'{html.escape(sentence)}</p>'
+    for headline, sentence in notices.of(runs)
+  )
 
 
 def _claims(answered: Sequence[claims.Claim]) -> str:
