@@ -1,0 +1,95 @@
+"""What looking costs: the quickstart's measures against its training.
+
+A look at the landscape needs E + 1 gradients; what it takes beyond them, and a
+look at the activations, are set against the steps between two looks. Everything
+is compiled first; step, gradient and looks alternate in one process.
+
+  python benchmarks/probes.py [--batch_size=64] [--pairs=5]
+"""
+
+import argparse
+import pathlib
+import statistics
+import sys
+import time
+
+import jax
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from bn_jax import assemble, resolve, trainer
+from bn_jax.data import in_memory
+from configs import quickstart
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--batch_size', type=int, default=64)
+  parser.add_argument('--pairs', type=int, default=5)
+  given = parser.parse_args()
+  config = quickstart.get_config()
+  config.batch_size = given.batch_size
+  runs = resolve.experiment(config.to_dict(), {}).runs
+  dataset = in_memory.load('digits')
+  for name, run in runs.items():
+    seconds = _measure(run, dataset, given.pairs)
+    _print(name, run, seconds)
+
+
+def _measure(run, dataset, pairs) -> dict[str, float]:
+  """Median seconds of each part."""
+  made = trainer.program(run, dataset)
+  looks = {
+    probe.name: probe for probe in assemble.probes(run, made.problem, dataset)
+  }
+  state = made.step(made.init(0))
+  gradient = jax.jit(lambda loss, params: jax.value_and_grad(loss)(params))
+
+  def take_gradient(state):
+    batch = made.problem.batch(state, dataset.train)
+    loss = made.problem.loss(state, batch, 'batch')
+    with jax.default_matmul_precision('highest'):
+      return gradient(loss, state.params)
+
+  parts = {
+    'gradient': take_gradient,
+    'landscape': looks['landscape'].look,
+    'activations': looks['activations'].look,
+  }
+  times = {name: [] for name in ('step', *parts)}
+  for turn in range(pairs + 1):  # the first one compiles
+    for name, part in parts.items():
+      start = time.perf_counter()
+      jax.block_until_ready(part(state))
+      if turn:
+        times[name].append(time.perf_counter() - start)
+    start = time.perf_counter()
+    for _ in range(10):
+      state = made.step(state)
+    jax.block_until_ready(state)
+    if turn:
+      times['step'].append((time.perf_counter() - start) / 10)
+  return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def _print(name, run, seconds) -> None:
+  measures = run['measures']
+  gradients = len(measures['landscape']['step_factors']) + 1
+  beyond = {
+    'landscape': seconds['landscape'] - gradients * seconds['gradient'],
+    'activations': seconds['activations'],
+  }
+  # Of each, the share of the training between two of its looks.
+  shares = [
+    beyond[look] / (measures[look]['every_steps'] * seconds['step'])
+    for look in beyond
+  ]
+  listed = ', '.join(f'{part} {1e3 * s:.1f} ms' for part, s in seconds.items())
+  print(
+    f'{name}: {listed}; looks beyond their {gradients} gradients: '
+    f'{100 * sum(shares):.1f} % of the training'
+  )
+
+
+if __name__ == '__main__':
+  main()
