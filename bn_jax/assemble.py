@@ -28,7 +28,7 @@ def problem(run: Config) -> types.Problem:
     norm = norms.make(**run['norm'])
   with _blaming('config.model'):
     module = models.make(
-      **_resolved_lowering(run['model']),
+      **{**run['model'], **lowering(run)},
       num_classes=facts.num_classes,
       norm=norm,
     )
@@ -149,12 +149,18 @@ def _trace_probe(run: Config, made: types.Problem, data: str) -> None:
   )
 
 
-def _resolved_lowering(model: Config) -> Config:
-  """'auto' by the platform of this process, for the record and the program."""
-  if model.get('lowering') != 'auto':
-    return model
+def lowering(run: Config) -> dict[str, str]:
+  """{'lowering': ...} of a run's convolutions, 'auto' by this platform.
+
+  Empty for a network that knows no lowering.
+  """
+  if 'lowering' not in run['model']:
+    return {}
+  given = run['model']['lowering']
+  if given != 'auto':
+    return {'lowering': given}
   on_cpu = jax.default_backend() == 'cpu'
-  return {**model, 'lowering': 'product' if on_cpu else 'library'}
+  return {'lowering': 'product' if on_cpu else 'library'}
 
 
 @contextlib.contextmanager

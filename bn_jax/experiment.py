@@ -45,7 +45,7 @@ def run(
     with resolve.naming(name, plan.runs):
       assemble.check_measures(resolved, assemble.problem(resolved))
   chosen = _chosen(plan, only)
-  directory = pathlib.Path(workdir)
+  directory = _directory(workdir)
   _check_same(directory, plan)
   missing = {
     name: todo
@@ -78,6 +78,17 @@ def run(
     if name not in plan.expected_divergence
     and _status(directory, name, seed) == 'diverged'
   ]
+
+
+def _directory(workdir: str) -> pathlib.Path:
+  directory = pathlib.Path(workdir)
+  try:
+    directory.exists()
+  except OSError as error:  # a name that is too long, say
+    raise errors.StorageError(
+      f'--workdir: {workdir[:80]!r}: {error.strerror}'
+    ) from error
+  return directory
 
 
 def _place(directory: pathlib.Path, name: str, seed: int) -> pathlib.Path:

@@ -93,7 +93,7 @@ def run(
       save(int(state.step), state)
       return Outcome('diverged', int(state.step))
     if saving:
-      save(now, state)
+      ring.save(now, state, save)
     for probe in looking:
       if not stopped():
         ring.look(now, probe, state, arrays)
@@ -102,7 +102,7 @@ def run(
       ring.flush(now, state)
       save(int(state.step), state)
       raise errors.Interrupted(f'stopped at step {int(state.step)}')
-    if now == steps:
+    if now >= steps:
       return Outcome('done', now)
     state = step(state)
     now += 1
@@ -147,6 +147,12 @@ class _Ring:
     else:
       self._write(record)
     self._time(now, probe.name, looks=1)
+
+  def save(self, now: int, state: State, save) -> None:
+    """Saves a state, and writes how long it took."""
+    self._clock = time.perf_counter()
+    save(now, state)
+    self._time(now, 'save', saves=1)
 
   def _write(self, record: Record) -> None:
     for sink in self._sinks:

@@ -15,7 +15,7 @@ import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,14 +129,24 @@ def read(path: pathlib.Path) -> Iterator[Record]:
       yield _parsed(path, line)
 
 
-def cut(path: pathlib.Path, step: int) -> None:
-  """Leaves only the records of steps before `step`, atomically."""
+def cut(path: pathlib.Path, step: int, *, and_at: Sequence[str] = ()) -> None:
+  """Leaves only the records of steps before `step`, atomically.
+
+  Args:
+    path: of the file; none is no error.
+    step: the first one to go.
+    and_at: names whose records at `step` itself stay.
+  """
   if not path.exists():
     return
   kept = []
   with path.open(encoding='utf-8') as file:
     for line in file:
-      if line.endswith('\n') and _parsed(path, line).step < step:
+      if not line.endswith('\n'):
+        break
+      record = _parsed(path, line)
+      at = record.step == step and record.name in and_at
+      if record.step < step or at:
         kept.append(line)
   write_text(path, ''.join(kept))
 

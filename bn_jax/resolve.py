@@ -34,6 +34,9 @@ _MAY_CHANGE = (
 )  # fmt: skip
 
 
+_ABSENT = object()
+
+
 class Experiment(NamedTuple):
   """runs x seeds.
 
@@ -86,6 +89,12 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
   for name, override in runs.items():
     with naming(name, runs):
       complete[name] = _completed(_overridden(config, override or {}, flags))
+  for path in flags:
+    if all(_at(run, path.split('.')) is _ABSENT for run in complete.values()):
+      raise errors.ConfigError(
+        f'--config.{path}: no run has it; what is there: '
+        f'{_section_of(path, complete)}'
+      )
   return Experiment(complete, _checked_seeds(seeds), tuple(expected))
 
 
@@ -105,6 +114,15 @@ def difference(old: Config, new: Config) -> str | None:
   for key in _KEYS:
     if key not in _MAY_CHANGE and old.get(key) != new.get(key):
       return f'config.{key} was {old.get(key)}, is {new.get(key)}'
+  # A measure may come, go, or look at other times; under one name it must
+  # stay one measure, or its records could not stand in one file.
+  for name in old['measures'].keys() & new['measures'].keys():
+    before, after = (
+      {k: v for k, v in run['measures'][name].items() if k != 'every_steps'}
+      for run in (old, new)
+    )
+    if before != after:
+      return f'config.measures.{name} was {before}, is {after}'
   return None
 
 
@@ -144,7 +162,7 @@ def _check_flag(path: str, runs: Config) -> None:
   values = {
     name: value
     for name, override in runs.items()
-    if (value := _at(override or {}, keys)) is not None
+    if (value := _at(override or {}, keys)) is not _ABSENT
   }
   distinct = {str(value) for value in values.values()}
   if values and (len(values) < len(runs) or len(distinct) > 1):
@@ -155,10 +173,16 @@ def _check_flag(path: str, runs: Config) -> None:
     )
 
 
+def _section_of(path: str, runs: Config) -> str:
+  """The section that a flag is about, in each run."""
+  key = path.split('.')[0]
+  return '; '.join(f'{name}: {run[key]}' for name, run in runs.items())
+
+
 def _at(tree: Any, keys: list[str]) -> Any:
   for key in keys:
     if not isinstance(tree, dict) or key not in tree:
-      return None
+      return _ABSENT
     tree = tree[key]
   return tree
 

@@ -73,7 +73,8 @@ def completed(where: str, section: Section, given: Any) -> Config:
   for keyword, parameter in keywords.items():
     if keyword not in given and parameter.default is inspect.Parameter.empty:
       raise errors.ConfigError(
-        f'{where}.{keyword}: missing; {section.kind} {name!r} needs it'
+        f'{where}.{keyword}: missing; {section.kind} {name!r} needs it (set '
+        'both in a config file)'
       )
   defaults = {
     keyword: jsonable(parameter.default)

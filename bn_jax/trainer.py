@@ -89,6 +89,7 @@ def train(
     stopped: True ends it, with its state saved.
 
   Raises:
+    ConfigError: fewer steps than it has made.
     CheckpointError, StorageError, Interrupted.
   """
   _make_directory(directory)
@@ -101,8 +102,14 @@ def train(
   fresh = jax.device_put(made.init(seed), jax.local_devices()[0])
   state = _newest(checkpoints, fresh)
   first = int(state.step)
-  for file in ('scalars.jsonl', 'timing.jsonl'):
-    records.cut(directory / file, first)
+  if first > config['steps']:
+    raise errors.ConfigError(
+      f'config.steps: {config["steps"]}; {name}/seed{seed} has made {first} '
+      'already; allowed: as many or more'
+    )
+  records.cut(directory / 'scalars.jsonl', first)
+  # The time of steps is written at the step after them.
+  records.cut(directory / 'timing.jsonl', first, and_at=('train', 'save'))
   records.cut_arrays(directory / 'arrays', first)
   manifest = _Manifest(directory, _facts(made, name, seed, state))
   manifest.write('running', first)
@@ -182,6 +189,7 @@ def _facts(
     'parameters': sum(sizes),
     'layers': [layer for layer, _ in made.problem.layers(state)],
     'layout': 'jit',
+    **assemble.lowering(made.config),
     'device': {
       'platform': device.platform,
       'kind': device.device_kind,

@@ -7,6 +7,7 @@ import toys
 from absl.testing import absltest, parameterized
 
 from bn_jax import analysis, norms
+from bn_jax.data import in_memory
 
 STEPS = (0.01, 0.1, 0.5, 2.0)
 
@@ -187,8 +188,38 @@ class RegistryTest(parameterized.TestCase):
 
   @parameterized.parameters(*analysis.MEASURES)
   def test_contract_of_every_measure(self, name):
-    self.assertTrue(callable(analysis.make(name)))
-    self.assertIsInstance(analysis.MEASURES[name].__doc__, str)
+    """Arrays by name, the same twice, from a state that stays as it is."""
+    made = toys.classifier('batch')
+    state = made.init(0)
+    before = jax.tree.map(np.array, state)
+    batch = in_memory.first(toys.split(), 8)
+    look = analysis.make(name)
+    seen, again = look(made, state, [batch]), look(made, state, [batch])
+    self.assertNotEmpty(seen)
+    for key, value in seen.items():
+      self.assertIsInstance(np.asarray(value).dtype.type(0), np.number, key)
+      np.testing.assert_array_equal(value, again[key])
+    jax.tree.map(np.testing.assert_array_equal, before, state)
+
+  def test_at_a_learning_rate_of_zero_there_is_nowhere_to_look(self):
+    made = toys.classifier('batch')._replace(learning_rate=lambda state: 0.0)
+    batch = in_memory.first(toys.split(), 8)
+    state = made.init(0)
+    seen = analysis.make('along_gradient')(made, state, [batch])
+    usual = analysis.make('along_gradient')(
+      toys.classifier('batch'), state, [batch]
+    )
+    self.assertEqual(set(seen), set(usual))
+    for name, value in seen.items():
+      self.assertEqual(value.shape, usual[name].shape, name)
+    np.testing.assert_array_equal(seen['step_size'], [0] * 4)
+    self.assertTrue(np.isnan(seen['beta']).all())
+    self.assertEqual(seen['loss_0'], usual['loss_0'])
+
+  def test_a_loss_that_is_a_number_is_refused(self):
+    for loss in (lambda p: 3, lambda p: p):
+      with self.assertRaisesRegex(ValueError, 'must be a real scalar'):
+        analysis.along_gradient(loss, jnp.ones(2), [0.1])
 
 
 if __name__ == '__main__':

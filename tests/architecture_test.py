@@ -101,7 +101,8 @@ class ImportsTest(parameterized.TestCase):
       for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Call) and len(node.args) == 2:
           called = ast.unparse(node.func)
-          self.assertNotIn(called, ('config.get', 'run.get'), file)
+          if called.endswith('.get') and '{' not in called:
+            self.assertIn(called, _MAY_FALL_BACK, file)
 
   def test_the_package_itself_imports_nothing(self):
     self.assertEqual((strict.ROOT / 'bn_jax' / '__init__.py').read_text(), '')
@@ -110,6 +111,14 @@ class ImportsTest(parameterized.TestCase):
     tree = ast.parse((strict.ROOT / 'train.py').read_text())
     kinds = {type(node) for node in tree.body[1:]}
     self.assertEqual(kinds, {ast.Import, ast.ImportFrom, ast.If})
+
+
+# What may be absent, and then has a value that is no choice of a config.
+_MAY_FALL_BACK = (
+  'own.get', 'section.get',  # a keyword that this kind of measure lacks
+  'new.get',  # a network without statistics
+  'total.get', 'seed.arrays.get', 'seed.seconds.get',  # nothing recorded
+)  # fmt: skip
 
 
 _HIDE = """

@@ -5,9 +5,10 @@ import pytest
 import strict
 from absl.testing import absltest, parameterized
 
+pytestmark = pytest.mark.slow  # they compile whole networks
+
 
 class BenchmarksTest(parameterized.TestCase):
-  @pytest.mark.slow  # compiles the peers too
   @parameterized.parameters(
     ('train_step.py', r'bn_jax is \d+\.\d+ times as fast'),
     ('probes.py', r'gradients: -?\d+\.\d % of the training'),

@@ -11,9 +11,6 @@ from absl.testing import absltest
 from bn_jax import records
 from bn_jax.commands import train
 
-# Their numbers do not matter here, their compilation takes all the time.
-jax.config.update('jax_disable_most_optimizations', True)
-
 _DIVERGING = """
 from configs import default
 from tests import tiny_config
@@ -22,9 +19,17 @@ def get_config(expected=''):
   config.runs = default.runs(wild=dict(norm=dict(name='none')))
   config.expected_divergence = ('wild',) if expected else ()
   config.schedule.learning_rate = 1e30
-  del config.measures.landscape
   return config
 """
+
+
+def setUpModule():
+  # Numbers do not matter here, compilation takes all the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
 
 
 def main(*words):

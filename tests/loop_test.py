@@ -88,6 +88,11 @@ class LoopTest(parameterized.TestCase):
     self.assertEqual([r.step for r in looks], [0, 3, 6, 9, 10])
     self.assertEqual([r.values['v'] for r in looks], [0, 3, 6, 9, 10])
 
+  def test_a_state_beyond_the_last_step_is_done(self):
+    outcome = self.run_loop(start(step=12), steps=10)
+    self.assertEqual(outcome, loop.Outcome('done', 12))
+    self.assertEmpty(self.sink)
+
   def test_arrays_go_to_their_own_place(self):
     probe = loop.Probe('a', lambda s: {'v': s.params}, 5, arrays=True)
     self.run_loop(steps=5, probes=[probe])

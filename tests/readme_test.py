@@ -7,6 +7,7 @@ import re
 import strict
 from absl.testing import absltest
 
+from bn_jax import resolve
 from bn_jax.commands import train
 
 _PAGES = [strict.ROOT / 'README.md', *sorted(strict.ROOT.glob('docs/**/*.md'))]
@@ -22,7 +23,10 @@ class ReadmeTest(absltest.TestCase):
     self.assertNotEmpty(found)
     for code in found:
       with self.subTest(code.split('\n')[0]):
-        exec(compile(code, 'README.md', 'exec'), {'__name__': 'readme'})
+        names = {'__name__': 'readme'}
+        exec(compile(code, 'README.md', 'exec'), names)
+        if 'get_config' in names:
+          resolve.experiment(names['get_config']().to_dict(), {})
 
   def test_its_commands_are_understood(self):
     """Every `python train.py` is parsed as it stands, comments aside."""
@@ -34,7 +38,8 @@ class ReadmeTest(absltest.TestCase):
     with contextlib.chdir(strict.ROOT):
       for command in commands:
         with self.subTest(command):
-          train.parse(command.split())
+          given = train.parse(command.split())
+          resolve.experiment(given.config.to_dict(), given.overrides)
 
   def test_its_links_lead_somewhere(self):
     for page in _PAGES:

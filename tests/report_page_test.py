@@ -65,6 +65,8 @@ class PageTest(_InAFolder):
   def test_one_file_that_needs_no_network(self):
     text = page.write([self.workdir()]).read_text()
     made = _Page(text)
+    self.assertIn('An illustration:', text)
+    self.assertNotIn('Not alike', text)
     self.assertEmpty(made.open)
     self.assertNotRegex(text, r'(src|href|srcset)="(https?:)?//')
     self.assertNotIn('<script', text)
@@ -75,18 +77,14 @@ class PageTest(_InAFolder):
       if link.startswith('figures/'):
         self.assertTrue((self.folder / 'work' / link).is_file(), link)
 
-  def test_one_seed_is_an_illustration(self):
-    self.assertIn('An illustration:', page.write([self.workdir()]).read_text())
-    several = page.write([self.workdir('three', seeds=(0, 1, 2))]).read_text()
-    self.assertNotIn('illustration', several)
-    self.assertIn('3 seeds: lines are means', several)
-
   def test_the_same_records_make_the_same_files(self):
     workdir = self.workdir(seeds=(0, 1))
     page.write([workdir])
     files = [*(workdir / 'figures').iterdir(), workdir / 'report.html']
     before = {file: file.read_bytes() for file in files}
-    page.write([workdir])
+    text = page.write([workdir]).read_text()
+    self.assertNotIn('illustration', text)
+    self.assertIn('2 seeds: lines are means', text)
     for file in files:
       self.assertEqual(file.read_bytes(), before[file], file)
 
@@ -120,8 +118,6 @@ class PageTest(_InAFolder):
   def test_unlike_measures_are_pointed_out(self):
     other = dict(made_up.CONFIG['measures'])
     other['landscape'] = {**other['landscape'], 'statistics': 'running'}
-    made = _Page(page.write([self.workdir()]).read_text())
-    self.assertNotIn('Not alike', made.text)
     workdir = self.workdir('b', standard={'measures': other})
     made = _Page(page.write([workdir]).read_text())
     self.assertIn(
@@ -153,10 +149,12 @@ class PageTest(_InAFolder):
     self.assertEqual(
       lines[0],
       'run,seed,step,loss_min,loss_max,gradient_change_min,'
-      'gradient_change_max,beta_min,beta_max',
+      'gradient_change_max,beta_min,beta_max,step_size_min,step_size_max',
     )
-    self.assertEqual(lines[1], 'standard,0,0,1,2,1,2,3,3')
-    self.assertEqual(lines[-1], 'batchnorm,0,150,1,1.1,0.1,0.2,0.3,0.3')
+    self.assertEqual(lines[1], 'standard,0,0,1,2,1,2,3,3,0.05,0.1')
+    self.assertEqual(
+      lines[-1], 'batchnorm,0,150,1,1.1,0.1,0.2,0.3,0.3,0.05,0.1'
+    )
     accuracy = (workdir / 'figures' / 'accuracy.csv').read_text()
     self.assertIn('batchnorm,0,29,train,0.1\nbatchnorm,0,30,train,1', accuracy)
     self.assertIn('standard,0,150,test,0.75', accuracy)
@@ -188,6 +186,43 @@ class SummaryTest(_InAFolder):
     self.assertEqual(
       rows['Steps to 90 % of training batches'], ['118 ± 2', '48 ± 2']
     )
+
+  def test_a_seed_that_is_not_done_is_not_averaged(self):
+    workdir = self.workdir(seeds=(0, 1))
+    made_up.run(
+      workdir / 'standard' / 'seed2', seed=2, steps=60, status='running'
+    )
+    made_up.run(
+      workdir / 'standard' / 'seed3', seed=3, steps=5, status='diverged'
+    )
+    runs = curves.load([workdir])
+    rows = {row[0]: row[1:] for row in summary.table(runs)}
+    self.assertEqual(
+      rows['Training accuracy, last 20 batches'][0],
+      '100.0 % ± 0.0 % (2 of 4 seeds)',
+    )
+    self.assertEqual(rows['Steps'][0], '150, running at 60, diverged at 5')
+    text = page.write([workdir]).read_text()
+    self.assertIn('Where a seed has ended, the others go on.', text)
+
+  def test_runs_that_measured_other_things_stand_side_by_side(self):
+    measures = made_up.CONFIG['measures']
+    other = {
+      'on_train': {**measures['test'], 'data': 'train'},
+      'landscape': measures['landscape'],
+      'second': measures['landscape'],
+    }
+    workdir = self.workdir(standard={'measures': other})
+    rows = {row[0]: row[1:] for row in summary.table(curves.load([workdir]))}
+    self.assertEqual(rows['Accuracy, test set'], ['not measured', '75.0 %'])
+    self.assertEqual(rows['Loss band, median width (landscape)'], ['1', '0.1'])
+    page.write([workdir])
+
+  def test_nothing_finite_to_draw(self):
+    """As after a divergence at once: no traceback, and a page."""
+    nothing = {'scale': float('nan'), 'drift': float('nan')}
+    workdir = self.workdir(standard=nothing, batchnorm=nothing)
+    self.assertTrue(page.write([workdir]).is_file())
 
   def test_what_was_never_reached_is_said(self):
     rows = self.rows(standard={'reaches': 140}, seeds=(0, 1))

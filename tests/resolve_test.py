@@ -128,5 +128,45 @@ class ResolveTest(parameterized.TestCase):
     self.assertEqual(resolve.difference(old, new) is None, same)
 
 
+class ContinuedTest(parameterized.TestCase):
+  def changed(self, **changes):
+    old, new = experiment().runs['batchnorm'], experiment(**changes).runs
+    return resolve.difference(old, new['batchnorm'])
+
+  @parameterized.parameters(
+    dict(steps=2000),
+    dict(log_every_steps=3),
+    dict(measures__test__every_steps=7),
+  )
+  def test_may_change(self, **changes):
+    self.assertIsNone(self.changed(**changes))
+
+  def test_measures_may_come_and_go(self):
+    self.assertIsNone(self.changed(measures={}))
+
+  @parameterized.parameters(
+    (dict(batch_size=64), 'config.batch_size was 128, is 64'),
+    (
+      dict(measures__landscape__step_factors=(1.0,)),
+      'config.measures.landscape was',
+    ),
+    (dict(measures__test__data='train'), 'config.measures.test was'),
+  )
+  def test_may_not_change(self, changes, message):
+    self.assertIn(message, self.changed(**changes))
+
+
+class FlagTest(parameterized.TestCase):
+  def test_none_in_a_run_is_a_difference_too(self):
+    runs = {'a': {'norm': {'group_size': None}}, 'b': {}}
+    with self.assertRaisesRegex(errors.ConfigError, 'runs differ in it'):
+      experiment({'norm.group_size': 16}, runs=runs)
+
+  def test_a_flag_that_no_run_has_is_refused(self):
+    runs = {'a': {'norm': {'name': 'none'}}}
+    with self.assertRaisesRegex(errors.ConfigError, 'no run has it.*a: .*none'):
+      experiment({'norm.momentum': 0.5}, runs=runs)
+
+
 if __name__ == '__main__':
   absltest.main()

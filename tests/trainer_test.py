@@ -92,7 +92,7 @@ class TrainerTest(absltest.TestCase):
     starts = []
     # Asked before each look and after each step: in the middle of the looks
     # of a step, before any step, after one.
-    for asked in (1, 2, 3, 2):
+    for asked in (1, 3, 5, 3):
       answers = iter([False] * asked)
       with self.assertRaisesRegex(errors.Interrupted, 'goes on from there'):
         self.train('stopped', stopped=lambda a=answers: next(a, True))

@@ -99,7 +99,8 @@ def measure(
     statistics: 'batch' (the function that training descends) or 'running'.
 
   Returns:
-    A measure of exactly one batch; its arrays are those of `along_gradient`.
+    A measure of exactly one batch; its arrays are those of `along_gradient`,
+    nan where the learning rate is 0.
   """
   factors = _checked_sizes(step_factors)
   if statistics not in ('batch', 'running'):
@@ -115,15 +116,26 @@ def measure(
     (batch,) = batches
     rate = float(problem.learning_rate(state))
     loss = problem.loss(state, batch, statistics)
+    if not rate:  # as a warm-up or a decay has it at its end
+      return _nowhere(loss, state.params, len(factors))
     return along_gradient(loss, state.params, [f * rate for f in factors])
 
   return look
 
 
+def _nowhere(loss: Loss, params: Any, count: int) -> dict[str, np.ndarray]:
+  """The result without steps to take: nan but for the point itself."""
+  curves = along_gradient(loss, params, [1.0])
+  return {
+    name: value if name.endswith('_0') else np.full(count, np.nan, value.dtype)
+    for name, value in curves.items()
+  } | {'step_size': np.zeros(count, curves['step_size'].dtype)}
+
+
 @jax.jit
 def _value_and_gradient(loss: Loss, params: Any):
   def checked(params):
-    value = loss(params)
+    value = jnp.asarray(loss(params))
     if jnp.shape(value) or not jnp.issubdtype(value.dtype, jnp.floating):
       raise ValueError(
         f'the loss is {value.dtype}{list(jnp.shape(value))}; it must be a real '

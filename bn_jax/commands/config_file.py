@@ -33,6 +33,8 @@ def load(given: str) -> ml_collections.ConfigDict:
     )
   try:
     config = module.get_config(argument) if colon else module.get_config()
+    # A placeholder that must be filled says so only when it is read.
+    dict(config) if isinstance(config, dict) else config.to_dict()
   except Exception as error:
     raise errors.ConfigError(_blamed(path, error)) from error
   if not isinstance(config, ml_collections.ConfigDict):

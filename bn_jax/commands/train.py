@@ -138,7 +138,7 @@ def _check_keys(rest: Sequence[str], config: ml_collections.ConfigDict) -> None:
   known = _paths(config)
   leaves = [path for path, is_leaf in known.items() if is_leaf]
   for word in rest:
-    match = re.match(r'--?(?:no)?config\.([^=]+)', word)
+    match = re.match(r'--?(?:no)?config\.([^=]*)', word)
     if not match:
       continue
     path = match[1]

@@ -133,7 +133,8 @@ def _read(name, split, known, count, data_dir, resolution):
     builder = digits.Digits(**keywords)
     _prepare(builder, tfds)
   else:
-    builder = tfds.builder(name, **keywords)
+    with _blaming(name, data_dir):
+      builder = tfds.builder(name, **keywords)
   if not builder.data_path.exists():
     raise errors.DataError(
       f'{name} is not in {data_dir}; give its folder with --data_dir=DIR or '
@@ -141,12 +142,26 @@ def _read(name, split, known, count, data_dir, resolution):
       f'tfds build {name} --file_format=array_record --data_dir=DIR'
     )
   skip = {'image': tfds.decode.SkipDecoding()}
-  source = builder.as_data_source(split=split, decoders=skip)
-  records = source.__getitems__(range(len(source)))
-  images = np.stack([_decode(r['image'], known, resolution) for r in records])
-  labels = np.array([r['label'] for r in records], np.int32)
+  with _blaming(name, data_dir):
+    source = builder.as_data_source(split=split, decoders=skip)
+    records = source.__getitems__(range(len(source)))
+    images = np.stack([_decode(r['image'], known, resolution) for r in records])
+    labels = np.array([r['label'] for r in records], np.int32)
   _check(name, split, labels, known, count)
   return images, labels
+
+
+@contextlib.contextmanager
+def _blaming(name: str, data_dir: pathlib.Path):
+  """Says of what TFDS and array_record raise which data it is about."""
+  try:
+    yield
+  except (OSError, RuntimeError, ValueError, KeyError) as error:
+    first = str(error).strip().split('\n')[0]
+    raise errors.DataError(
+      f'cannot read {name} in {data_dir}: {first}; it must be whole, and '
+      f'prepared with --file_format=array_record'
+    ) from error
 
 
 def _prepare(builder, tfds) -> None:

@@ -152,7 +152,10 @@ class BatchNorm(nn.Module):
       var_GC = var_GC * (count_G1 / jnp.maximum(count_G1 - 1, 1))
     weight_G = (moments.count > 0).astype(var_GC.dtype)
     weight_G = weight_G / jnp.maximum(weight_G.sum(), 1)
-    return weight_G @ moments.mean, weight_G @ var_GC
+    # No matrix product: on GPU and TPU it might lose digits.
+    return tuple(
+      (weight_G[:, None] * x_GC).sum(axis=0) for x_GC in (moments.mean, var_GC)
+    )
 
   def _updated(self, running_C: jax.Array, batch_C: jax.Array) -> jax.Array:
     new_C = self.momentum * running_C + (1 - self.momentum) * batch_C

@@ -17,7 +17,7 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
     batch, test = axes.flat
     for index, run in enumerate(runs):
       _draw_batch_accuracy(batch, run, index)
-      for name in curves.measure_named(run, 'evaluation'):
+      for name in _of_test_set(run)[:1]:
         _draw_lines(test, run, index, name, 'accuracy')
     batch.set_title('Training batches')
     test.set_title('Test set, running statistics')
@@ -26,7 +26,7 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
       axis.set_ylabel('Accuracy')
       axis.set_ylim(0, 1.02)
       axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
-    figures.draw_legend(drawing, test, columns=2 if narrow else 4)
+    figures.draw_legend(drawing, columns=2 if narrow else 4)
     return drawing
 
   return figures.Figure(
@@ -42,6 +42,12 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
     draw=draw,
     table=_accuracy_table(runs),
   )
+
+
+def _of_test_set(run) -> list[str]:
+  """The evaluations of a run on its whole test set."""
+  names = curves.measure_named(run, 'evaluation')
+  return [n for n in names if run.config['measures'][n]['data'] == 'test']
 
 
 def _draw_batch_accuracy(axis, run, index) -> None:

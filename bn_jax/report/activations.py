@@ -45,8 +45,8 @@ def ridges(runs: Sequence[curves.Run]) -> figures.Figure | None:
     caption='Histograms of what enters the nonlinearity of a layer, all '
     'channels and positions together, at several steps of training (from '
     f'below upwards), on {_data(named)}. {_conditions(named)} Each row of '
-    'panels has one x axis, in the units of the activations; heights are '
-    f'densities, scaled per panel. Seed {", ".join(map(str, shown))}.',
+    'panels has one x axis, in the units of the activations; each histogram '
+    f'is scaled to its own maximum. Seed {", ".join(map(str, shown))}.',
     alt='Histograms of activations over training, one column a run, one row a '
     f'layer ({", ".join(layers)})',
     draw=draw,
@@ -75,7 +75,7 @@ def changes(runs: Sequence[curves.Run]) -> figures.Figure | None:
         figures.label_steps(axis, row == len(_CHANGES) - 1)
     for row in range(len(_CHANGES)):
       figures.scale_logarithmically(axes[row, 0])
-    figures.draw_legend(drawing, axes[0, 0], columns=2 if narrow else 4)
+    figures.draw_legend(drawing, columns=2 if narrow else 4)
     return drawing
 
   return figures.Figure(
@@ -111,11 +111,6 @@ def _layers(named) -> list[str]:
   return list(dict.fromkeys(layer for layers in found for layer in layers))
 
 
-def _looks(seed: curves.Seed, name: str, layer: str) -> list[records.Record]:
-  looks = seed.arrays.get(name, ())
-  return [look for look in looks if f'{layer}/histogram' in look.values]
-
-
 def _chosen(looks: list[records.Record]) -> list[records.Record]:
   """At most so many of the looks, evenly spaced, with the first and last."""
   count = min(len(looks), _TIMES)
@@ -127,7 +122,7 @@ def _limits(named, layer: str) -> tuple[float, float]:
   """What holds 99 % of the values of each histogram that is drawn."""
   ends = [(-1e-3, 1e-3)]
   for _, run, name in named:
-    for look in _chosen(_looks(run.seeds[0], name, layer)):
+    for look in _chosen(drift.looks(run.seeds[0], name, layer)):
       counts = look.values[f'{layer}/histogram']
       ends.append(distributions.quantiles(counts, np.array([0.005, 0.995])))
   low, high = np.array(ends).T
@@ -135,7 +130,7 @@ def _limits(named, layer: str) -> tuple[float, float]:
 
 
 def _draw_ridges(axis, run, index, name, layer, limits) -> None:
-  looks = _chosen(_looks(run.seeds[0], name, layer))
+  looks = _chosen(drift.looks(run.seeds[0], name, layer))
   grid = np.linspace(*limits, _POINTS + 1)
   middle = (grid[1:] + grid[:-1]) / 2
   heights = [
@@ -180,7 +175,7 @@ def _quantile_table(named, layers):
   for _, run, name in named:
     for seed in run.seeds:
       for layer in layers:
-        for look in _looks(seed, name, layer):
+        for look in drift.looks(seed, name, layer):
           mean, var = look.values[f'{layer}/mean'], look.values[f'{layer}/var']
           pooled = var.mean() + mean.var()
           quantiles = distributions.quantiles(

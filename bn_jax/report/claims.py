@@ -140,15 +140,21 @@ def _ordered(
     return Claim(statement, '', 'not measured', 'no seed has all of them')
   order = [all(a < b for a, b in itertools.pairwise(row)) for row in rows]
   verdict = {len(rows): 'holds', 0: 'fails'}.get(sum(order), 'mixed')
-  means = [float(np.mean(column)) for column in zip(*rows)]
   numbers = ' → '.join(
-    f'{run.config["norm"]["name"]} {show(mean)}'
-    for run, mean in zip(runs, means)
+    f'{run.config["norm"]["name"]} {_mean(column, show)}'
+    for run, column in zip(runs, zip(*rows))
   )
   if len(rows) == 1:
     return Claim(statement, numbers, verdict, 'one seed: an illustration')
   detail = f'{sum(order)} of {len(rows)} seeds; {_ratios(rows)}'
   return Claim(statement, numbers, verdict, detail.rstrip('; '))
+
+
+def _mean(values: Sequence[float], show: Callable[[float], str]) -> str:
+  never = sum(map(math.isinf, values))
+  if 0 < never < len(values):
+    return f'never in {never} of {len(values)}'
+  return show(float(np.mean(values)))
 
 
 def _ratios(rows: Sequence[Sequence[float]]) -> str:

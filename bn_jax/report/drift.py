@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from bn_jax import distributions
+from bn_jax import distributions, records
 from bn_jax.report import curves
 
 
@@ -15,6 +15,12 @@ def layers(run: curves.Run, name: str) -> list[str]:
       keys = [key for key in record.values if key.endswith('/mean')]
       return [key.removesuffix('/mean') for key in keys]
   return []
+
+
+def looks(seed: curves.Seed, name: str, layer: str) -> list[records.Record]:
+  """What a measure has seen of a layer, in the order of steps."""
+  found = seed.arrays.get(name, ())
+  return [look for look in found if f'{layer}/mean' in look.values]
 
 
 def changes(
@@ -31,9 +37,9 @@ def changes(
     layer: its name.
     value: 'mean' or 'var'.
   """
-  looks = seed.arrays.get(name, ())
-  moments = [look.values[f'{layer}/{value}'] for look in looks]
-  steps = np.array([look.step for look in looks[1:]])
+  seen = looks(seed, name, layer)
+  moments = [look.values[f'{layer}/{value}'] for look in seen]
+  steps = np.array([look.step for look in seen[1:]])
   moved = [np.abs(b - a).mean() for a, b in itertools.pairwise(moments)]
   return steps, np.array(moved)
 
@@ -42,9 +48,9 @@ def distances(
   seed: curves.Seed, name: str, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Steps of the later looks, [T], and W1 between their pooled histograms."""
-  looks = seed.arrays.get(name, ())
-  counts = [look.values[f'{layer}/histogram'] for look in looks]
-  steps = np.array([look.step for look in looks[1:]])
+  seen = looks(seed, name, layer)
+  counts = [look.values[f'{layer}/histogram'] for look in seen]
+  steps = np.array([look.step for look in seen[1:]])
   moved = [
     distributions.wasserstein(a, b) for a, b in itertools.pairwise(counts)
   ]

@@ -12,8 +12,8 @@ from matplotlib import ticker
 
 from bn_jax.report import curves
 
-# Okabe and Ito's colours, told apart by the colour-blind; each with a dash of
-# its own, told apart in print.
+# Okabe and Ito's colours, told apart by the colour-blind; the first four have
+# dashes of their own, told apart in print.
 _COLOURS = (
   '#0072B2', '#D55E00', '#009E73', '#CC79A7',
   '#E69F00', '#56B4E9', '#7F7F7F', '#000000',
@@ -135,14 +135,24 @@ def look(index: int) -> dict:
 
 
 def draw_mean(axis, lines: Sequence, index: int, label: str) -> None:
-  """Mean over seeds, with its 95 % interval where there are several."""
+  """Mean over seeds, with its 95 % interval where there are several.
+
+  At each step it is over the seeds that have a finite value there: one that
+  has diverged takes no part from then on.
+  """
   if not lines:
     return
-  steps = sorted(set.intersection(*(set(step) for step, _ in lines)))
-  values_ST = np.array(
-    [value[np.searchsorted(step, steps)] for step, value in lines]
-  )
-  pairs = [curves.mean_and_interval(values_ST[:, t]) for t in range(len(steps))]
+  found = {}
+  for line in lines:
+    for step, value in zip(*line):
+      found.setdefault(step, []).append(value)
+  steps = sorted(found)
+  pairs = [
+    curves.mean_and_interval(finite)
+    if (finite := _finite(found[step]))
+    else (np.nan, np.nan)
+    for step in steps
+  ]
   mean_T, half_T = np.array(pairs).reshape(-1, 2).T
   axis.plot(steps, mean_T, label=label, **look(index))
   if len(lines) > 1:
@@ -156,14 +166,26 @@ def draw_mean(axis, lines: Sequence, index: int, label: str) -> None:
     )
 
 
-def draw_legend(drawing: mpl.Figure, axis, columns: int) -> None:
+def draw_legend(drawing: mpl.Figure, columns: int) -> None:
   """One legend for all axes, below them, where it hides no line."""
-  handles, labels = axis.get_legend_handles_labels()
-  drawing.legend(handles, labels, loc='outside lower center', ncols=columns)
+  named = {}
+  for axis in drawing.axes:
+    for handle, label in zip(*axis.get_legend_handles_labels()):
+      named.setdefault(label, handle)
+  drawing.legend(
+    named.values(), named, loc='outside lower center', ncols=columns
+  )
 
 
 def scale_logarithmically(axis) -> None:
-  """A logarithmic y axis whose ticks are 1, 10, 100 or 1, 2, 5, 10."""
+  """A logarithmic y axis whose ticks are 1, 10, 100 or 1, 2, 5, 10.
+
+  It stays linear where nothing above zero is drawn: a run that diverged at
+  once.
+  """
+  drawn = axis.get_shared_y_axes().get_siblings(axis)
+  if not any(np.isfinite(other.dataLim.minposy) for other in drawn):
+    return
   axis.set_yscale('log')
   low, high = axis.get_ylim()
   steps = (1.0,) if high > 300 * low else (1.0, 2.0, 5.0)
@@ -191,7 +213,12 @@ def seeds_sentence(runs: Sequence[curves.Run]) -> str:
     seeds = sorted({run.seeds[0].seed for run in runs})
     return f'One seed ({", ".join(map(str, seeds))}): an illustration.'
   number = ' to '.join(map(str, counts))
-  return f'{number} seeds: lines are means, shades their 95 % intervals.'
+  sentence = f'{number} seeds: lines are means, shades their 95 % intervals.'
+  if any(
+    seed.manifest['status'] != 'done' for run in runs for seed in run.seeds
+  ):
+    sentence += ' Where a seed has ended, the others go on.'
+  return sentence
 
 
 def batch_size(runs: Sequence[curves.Run]) -> str:
@@ -202,6 +229,10 @@ def batch_size(runs: Sequence[curves.Run]) -> str:
 
 def _short_power(value: float, _) -> str:
   return f'{value:g}'.replace('e-0', 'e-')
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+  return [value for value in values if np.isfinite(value)]
 
 
 def _harmless(cell):

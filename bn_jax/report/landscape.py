@@ -55,10 +55,11 @@ def _draw_landscape(axis, run, index, name, value) -> None:
     series = seed.series.get(name)
     if series is None:
       continue
-    low_T, high_T = curves.band(series, value)
+    low_T, high_T = map(_drawable, curves.band(series, value))
     if value == 'beta':
       axis.plot(series.step, high_T, color=colour, linewidth=1.2)
-      wiped_T = 1 / curves.band(series, 'step_size')[0]
+      smallest_T = curves.band(series, 'step_size')[0]
+      wiped_T = 1 / np.where(smallest_T > 0, smallest_T, np.nan)
       axis.plot(series.step, wiped_T, color='#7F7F7F', linewidth=0.8, zorder=1)
       continue
     axis.fill_between(
@@ -72,8 +73,14 @@ def _draw_landscape(axis, run, index, name, value) -> None:
   figures.mark_divergence(axis, run, index)
 
 
+def _drawable(values_T: np.ndarray) -> np.ndarray:
+  """What a logarithmic axis can show; the rest is left out."""
+  shown = np.isfinite(values_T) & (values_T > 0)
+  return np.where(shown, values_T, np.nan)
+
+
 def _landscape_table(named):
-  bands = ('loss', 'gradient_change', 'beta')
+  bands = ('loss', 'gradient_change', 'beta', 'step_size')
   columns = [f'{value}_{end}' for value in bands for end in ('min', 'max')]
   rows = [('run', 'seed', 'step', *columns)]
   for _, run, name in named:

@@ -6,7 +6,7 @@ import pathlib
 import string
 from collections.abc import Sequence
 
-from bn_jax import records
+from bn_jax import errors, records
 from bn_jax.report import (
   accuracy,
   activations,
@@ -39,7 +39,12 @@ def write(
   """
   runs = curves.load(workdirs)
   output = output or _default_output(workdirs)
-  (output / 'figures').mkdir(parents=True, exist_ok=True)
+  try:
+    (output / 'figures').mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot make {output / "figures"}: {error.strerror}'
+    ) from error
   figures_of = (
     accuracy.figure,
     landscape.figure,
@@ -73,7 +78,7 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
   if len(workdirs) == 1:
     return workdirs[0]
   name = '+'.join(workdir.resolve().name for workdir in workdirs)
-  return workdirs[0].parent / name
+  return workdirs[0].resolve().parent / name
 
 
 def _section(made: figures.Figure, folder: pathlib.Path) -> str:
@@ -117,7 +122,7 @@ def _navigation(claims: str, drawn: Sequence[figures.Figure]) -> str:
 def _subtitle(runs: Sequence[curves.Run]) -> str:
   config = runs[0].config
   data, model = config['data'], config['model']
-  width = '' if model.get('width', 1) == 1 else f', {model["width"]:g} × width'
+  width = f', {model["width"]:g} × width' if 'width' in model else ''
   count = max(len(run.seeds) for run in runs)
   return (
     f'{model["name"]}{width} on {data["name"]}, batches of '

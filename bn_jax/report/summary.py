@@ -29,33 +29,55 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
       *(_over(run, curves.final_train_accuracy, _percent) for run in runs),
     ]
   )
-  for label, name, value, show in _measured(runs):
-    rows.append(
-      [label, *(_over(run, _reader(name, value), show) for run in runs)]
-    )
+  for label, name, kind, value, show in _measured(runs):
+    read = _reader(name, value)
+    cells = [
+      _over(run, read, show)
+      if name in curves.measure_named(run, kind)
+      else 'not measured'
+      for run in runs
+    ]
+    rows.append([label, *cells])
   rows.append(['Time, training / all', *(_time(run) for run in runs)])
   return rows
 
 
+_LANDSCAPE = (
+  ('Loss band, median width', 'width:loss'),
+  ('Gradient change, median upper edge', 'upper:gradient_change'),
+  ('Effective beta, median', 'upper:beta'),
+)
+
+
 def _measured(runs):
-  """(label, measure, value, how to show it) of what the runs measured."""
+  """(label, measure, its kind, value, how to show it), over all runs."""
   rows = []
-  for name in curves.measure_named(runs[0], 'evaluation'):
-    data = runs[0].config['measures'][name]['data']
-    rows.append((f'Accuracy, {data} set', name, 'accuracy', _percent))
-    rows.append((f'Loss, {data} set', name, 'loss', _short))
-  for name in curves.measure_named(runs[0], 'along_gradient'):
-    rows.append(('Loss band, median width', name, 'width:loss', _short))
-    rows.append(
-      (
-        'Gradient change, median upper edge',
-        name,
-        'upper:gradient_change',
-        _short,
-      )
-    )
-    rows.append(('Effective beta, median', name, 'upper:beta', _short))
+  for kind in ('evaluation', 'along_gradient'):
+    names = [name for run in runs for name in curves.measure_named(run, kind)]
+    names = list(dict.fromkeys(names))
+    for name in names:
+      if kind == 'evaluation':
+        data = _data(runs, name, kind)
+        rows.append((f'Accuracy, {data}', name, kind, 'accuracy', _percent))
+        rows.append((f'Loss, {data}', name, kind, 'loss', _short))
+        continue
+      which = f' ({name})' if len(names) > 1 else ''
+      rows += [
+        (label + which, name, kind, value, _short)
+        for label, value in _LANDSCAPE
+      ]
   return rows
+
+
+def _data(runs, name: str, kind: str) -> str:
+  """What an evaluation was of: 'test set', 'train:100'."""
+  found = [
+    run.config['measures'][name]['data']
+    for run in runs
+    if name in curves.measure_named(run, kind)
+  ]
+  listed = ' or '.join(dict.fromkeys(found))
+  return f'{listed} set' if listed in ('train', 'test') else listed
 
 
 def _reader(name: str, value: str) -> Callable[[curves.Seed], float]:
@@ -68,12 +90,19 @@ def _reader(name: str, value: str) -> Callable[[curves.Seed], float]:
 
 
 def _over(run, read, show) -> str:
-  """Mean over seeds, with half of the 95 % interval where there is one."""
-  values = [read(seed) for seed in run.seeds]
-  mean, half = curves.mean_and_interval(values)
-  if math.isnan(mean):
+  """Mean over the seeds that are done, with half of its 95 % interval.
+
+  Where none is done yet, over those there are: the row of steps says so.
+  """
+  done = [s for s in run.seeds if s.manifest['status'] == 'done'] or run.seeds
+  values = [value for seed in done if not math.isnan(value := read(seed))]
+  if not values:
     return 'not measured'
-  return show(mean) if math.isnan(half) else f'{show(mean)} ± {show(half)}'
+  mean, half = curves.mean_and_interval(values)
+  shown = show(mean) if math.isnan(half) else f'{show(mean)} ± {show(half)}'
+  if len(values) < len(run.seeds):
+    shown += f' ({len(values)} of {len(run.seeds)} seeds)'
+  return shown
 
 
 def _steps(run, threshold) -> str:
