@@ -13,11 +13,19 @@ shift by design. The paper does not say whether r_sigma is a variance; it is
 taken as a standard deviation.
 """
 
+import math
+
 import jax
+import jax.extend.random as jax_random
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jax import lax
 
 from bn_jax.norms import batch, none, norm
+
+# The error function has no inverse at -1.
+_ABOVE_MINUS_ONE = np.nextafter(np.float32(-1), np.float32(0))
 
 
 def add_noise(
@@ -46,24 +54,41 @@ def add_noise(
   Returns:
     y, of the shape and dtype of x.
   """
-  channels = x.shape[-1:]
-  mu_key, sigma_key, element_key = jax.random.split(key, 3)
-  mu_C = jax.random.uniform(mu_key, channels, minval=-n_mu, maxval=n_mu)
-  sigma_C = jax.random.uniform(sigma_key, channels, minval=1.0, maxval=n_sigma)
+  unit_key, element_key = jax.random.split(key)
+  mu_C, sigma_C = jax.random.uniform(unit_key, (2, x.shape[-1]))
+  mu_C, sigma_C = n_mu * (2 * mu_C - 1), 1 + (n_sigma - 1) * sigma_C
+  shift, factor = _pair_of_uniforms(element_key, x.shape)
   last = (1,) * (x.ndim - 1) + (-1,)
-
-  def of_example(index):
-    shift_key, factor_key = jax.random.split(
-      jax.random.fold_in(element_key, index)
-    )
-    shape = x.shape[1:]
-    shift = jax.random.uniform(shift_key, shape, minval=-r_mu, maxval=r_mu)
-    return shift, r_sigma * jax.random.normal(factor_key, shape)
-
-  shift, factor = jax.vmap(of_example)(jnp.arange(x.shape[0]))
-  m = mu_C.reshape(last) + shift
-  s = sigma_C.reshape(last) + factor
+  m = mu_C.reshape(last) + r_mu * shift
+  s = sigma_C.reshape(last) + r_sigma * 2**0.5 * lax.erf_inv(factor)
   return (s * x.astype(s.dtype) + m).astype(x.dtype)
+
+
+def _pair_of_uniforms(
+  key: jax.Array, shape: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+  """Two independent arrays, uniform on (-1, 1): both words of one hash.
+
+  `jax.random` would hash once for each, and keep half of each hash; drawing is
+  most of what noise costs. The counter is (example, element of it), so that an
+  example's noise depends on its index alone.
+  """
+  example = lax.broadcasted_iota(jnp.uint32, shape, 0)
+  element = jnp.arange(math.prod(shape[1:]), dtype=jnp.uint32)
+  element = jnp.broadcast_to(element.reshape(1, *shape[1:]), shape)
+  counts = jnp.stack([example.ravel(), element.ravel()])
+  words = jax_random.threefry_2x32(
+    jax.random.bits(key, (2,), jnp.uint32), counts.ravel()
+  )
+  return tuple(_uniform(word).reshape(shape) for word in words.reshape(2, -1))
+
+
+def _uniform(word: jax.Array) -> jax.Array:
+  """23 random bits as an even float32 in (-1, 1), where erf_inv is finite."""
+  one_to_two = lax.bitcast_convert_type(
+    (word >> 9) | jnp.uint32(0x3F800000), jnp.float32
+  )
+  return jnp.maximum(2 * one_to_two - 3, _ABOVE_MINUS_ONE)
 
 
 class NoisyBatchNorm(batch.BatchNorm):

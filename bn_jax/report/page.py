@@ -84,7 +84,9 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
 def _section(made: figures.Figure, folder: pathlib.Path) -> str:
   """Writes a figure's files; returns its part of the page."""
   with figures.style():
-    wide, narrow = made.draw(False), made.draw(True)
+    wide, narrow = (
+      figures.settled(made.draw(narrow)) for narrow in (False, True)
+    )
   for kind in ('png', 'pdf'):
     content = figures.rendered(wide, kind)
     records.write_bytes(folder / f'{made.name}.{kind}', content)
