@@ -31,8 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.batch_size = 64
   config.steps = 250
   config.schedule.learning_rate = 0.1
-  config.measures.test.every_steps = 20
-  config.measures.landscape.every_steps = 10
+  config.measures.test.every_steps = 25
+  config.measures.landscape.every_steps = 20
   config.measures.activations.every_steps = 25
   config.checkpoint.every_steps = 100
   return config
