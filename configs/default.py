@@ -3,7 +3,8 @@
 A config is a file with a function `get_config()`; it starts from this one,
 changes what it is about, and says in its docstring what to expect. A section
 is one constructor: its `name` chooses the code, the other keys are the keywords
-of that code, and a change of `name` drops the keywords the new one lacks.
+of that code, and a change of `name` drops the keywords the new one lacks (of a
+measure: give all of them anew).
 """
 
 import ml_collections

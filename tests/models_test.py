@@ -95,7 +95,7 @@ class VGGTest(parameterized.TestCase):
   def test_runs_of_one_seed_share_initial_weights(self):
     x = jnp.zeros((1, 8, 8, 1))
     made = {}
-    for norm in norms.NORMS:
+    for norm in ('none', 'batch'):
       module = models.make(
         'vgg11', num_classes=10, norm=norm, width=0.0625, lowering='library'
       )
