@@ -97,20 +97,8 @@ def train(
   checkpoints = checkpoint.Checkpoints(
     directory / 'checkpoints', keep=config['checkpoint']['keep']
   )
-  # Committed to its device, as restored arrays are: else the first seed that
-  # goes on and the first that starts would each compile the program.
-  fresh = jax.device_put(made.init(seed), jax.local_devices()[0])
-  state = _newest(checkpoints, fresh)
+  state = _taken_up(made, directory, checkpoints, seed)
   first = int(state.step)
-  if first > config['steps']:
-    raise errors.ConfigError(
-      f'config.steps: {config["steps"]}; {name}/seed{seed} has made {first} '
-      'already; allowed: as many or more'
-    )
-  records.cut(directory / 'scalars.jsonl', first)
-  # The time of steps is written at the step after them.
-  records.cut(directory / 'timing.jsonl', first, and_at=('train', 'save'))
-  records.cut_arrays(directory / 'arrays', first)
   manifest = _Manifest(directory, _facts(made, name, seed, state))
   manifest.write('running', first)
   label = f'{name}/seed{seed}'
@@ -147,6 +135,30 @@ def train(
   finally:
     for file in (scalars, timing, events, checkpoints):
       file.close()
+
+
+def _taken_up(
+  made: Program,
+  directory: pathlib.Path,
+  checkpoints: checkpoint.Checkpoints,
+  seed: int,
+) -> types.TrainState:
+  """The state to go on from; records of what follows it are cut off."""
+  # Committed to its device, as restored arrays are: else the first seed that
+  # goes on and the first that starts would each compile the program.
+  fresh = jax.device_put(made.init(seed), jax.local_devices()[0])
+  state = _newest(checkpoints, fresh)
+  first, steps = int(state.step), made.config['steps']
+  if first > steps:
+    raise errors.ConfigError(
+      f'config.steps: {steps}; {directory} has made {first} already; allowed: '
+      'as many or more'
+    )
+  records.cut(directory / 'scalars.jsonl', first)
+  # The time of steps is written at the step after them.
+  records.cut(directory / 'timing.jsonl', first, and_at=('train', 'save'))
+  records.cut_arrays(directory / 'arrays', first)
+  return state
 
 
 def _newest(
