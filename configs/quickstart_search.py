@@ -7,8 +7,8 @@ best for the plain one.
   python train.py --config=configs/quickstart_search.py
 
 Steps to 90 % with seeds 0, 1, 2 (mean and half of the 95 % interval; two CPU
-cores, 2026-11-23, five minutes). A network without normalization amplifies
-rounding: on another CPU, 0.1 gave 185 ± 26 and 0.3 gave 206 ± 115.
+cores, 2026-11-23, five minutes). An earlier run of the same seeds, presumably
+with other rounding, gave 185 ± 26 at 0.1 and 206 ± 115 at 0.3.
 
   0.01    never in 300 steps
   0.03    never in 300 steps
