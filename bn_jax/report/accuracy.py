@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import figure as mpl
 from matplotlib import ticker
 
-from bn_jax.report import curves, figures
+from bn_jax.report import curves, figures, over_seeds
 
 
 def figure(runs: Sequence[curves.Run]) -> figures.Figure:
@@ -36,7 +36,7 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
     f'{figures.batch_size(runs)} (thin) and the mean of the last '
     f'{curves.WINDOW} (thick), with batch statistics, before the update. Test '
     'set: all of it, each example once, with the running statistics.'
-    f'{_without_noise(runs)} ' + figures.seeds_sentence(runs),
+    f'{_without_noise(runs)} ' + over_seeds.sentence(runs),
     alt='Training and test accuracy over steps, one line a run: '
     + '; '.join(_final(run) for run in runs),
     draw=draw,
@@ -67,7 +67,7 @@ def _draw_batch_accuracy(axis, run, index) -> None:
     (train.step, curves.trailing_mean(train.values['accuracy']))
     for train in trains
   ]
-  figures.draw_mean(axis, smooth, index, run.name)
+  over_seeds.draw(axis, smooth, index, run.name)
   figures.mark_divergence(axis, run, index)
 
 
@@ -77,7 +77,7 @@ def _draw_lines(axis, run, index, name, value) -> None:
     for s in run.seeds
     if name in s.series
   ]
-  figures.draw_mean(axis, lines, index, run.name)
+  over_seeds.draw(axis, lines, index, run.name)
 
 
 def _accuracy_table(runs):

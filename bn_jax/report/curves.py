@@ -1,5 +1,6 @@
 """Records of runs as curves, and what the report reduces them to."""
 
+import functools
 import math
 import pathlib
 from collections.abc import Sequence
@@ -167,10 +168,15 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
   mean = float(np.mean(values))
   if count < 2 or not np.isfinite(values).all():
     return mean, math.nan
+  return mean, _student(count) * float(np.std(values, ddof=1)) / count**0.5
+
+
+@functools.cache
+def _student(count: int) -> float:
+  """The 97.5 % quantile of Student's t for so many values."""
   from scipy import stats  # imported late: only several seeds need it
 
-  quantile = stats.t.ppf(0.975, count - 1)
-  return mean, float(quantile * np.std(values, ddof=1) / math.sqrt(count))
+  return float(stats.t.ppf(0.975, count - 1))
 
 
 def _median(values_T: np.ndarray) -> float:

@@ -141,38 +141,6 @@ def look(index: int) -> dict:
   }
 
 
-def draw_mean(axis, lines: Sequence, index: int, label: str) -> None:
-  """Mean over seeds, with its 95 % interval where there are several.
-
-  At each step it is over the seeds that have a finite value there: one that
-  has diverged takes no part from then on.
-  """
-  if not lines:
-    return
-  found = {}
-  for line in lines:
-    for step, value in zip(*line):
-      found.setdefault(step, []).append(value)
-  steps = sorted(found)
-  pairs = [
-    curves.mean_and_interval(finite)
-    if (finite := _finite(found[step]))
-    else (np.nan, np.nan)
-    for step in steps
-  ]
-  mean_T, half_T = np.array(pairs).reshape(-1, 2).T
-  axis.plot(steps, mean_T, label=label, **look(index))
-  if len(lines) > 1:
-    axis.fill_between(
-      steps,
-      mean_T - half_T,
-      mean_T + half_T,
-      color=look(index)['color'],
-      alpha=0.2,
-      linewidth=0,
-    )
-
-
 def draw_legend(drawing: mpl.Figure, columns: int) -> None:
   """One legend for all axes, below them, where it hides no line."""
   named = {}
@@ -213,21 +181,6 @@ def mark_divergence(axis, run: curves.Run, index: int) -> None:
       )  # fmt: skip
 
 
-def seeds_sentence(runs: Sequence[curves.Run]) -> str:
-  """How many seeds a figure rests on, for its caption."""
-  counts = sorted({len(run.seeds) for run in runs})
-  if counts == [1]:
-    seeds = sorted({run.seeds[0].seed for run in runs})
-    return f'One seed ({", ".join(map(str, seeds))}): an illustration.'
-  number = ' to '.join(map(str, counts))
-  sentence = f'{number} seeds: lines are means, shades their 95 % intervals.'
-  if any(
-    seed.manifest['status'] != 'done' for run in runs for seed in run.seeds
-  ):
-    sentence += ' Where a seed has ended, the others go on.'
-  return sentence
-
-
 def batch_size(runs: Sequence[curves.Run]) -> str:
   """'128 examples', for a caption."""
   sizes = sorted({run.config['batch_size'] for run in runs})
@@ -236,10 +189,6 @@ def batch_size(runs: Sequence[curves.Run]) -> str:
 
 def _short_power(value: float, _) -> str:
   return f'{value:g}'.replace('e-0', 'e-')
-
-
-def _finite(values: Sequence[float]) -> list[float]:
-  return [value for value in values if np.isfinite(value)]
 
 
 def _harmless(cell):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report import curves, figures
+from bn_jax.report import curves, figures, over_seeds
 
 _ROWS = (
   ('loss', 'Loss'),
@@ -50,33 +50,39 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
 
 
 def _draw_landscape(axis, run, index, name, value) -> None:
-  colour = figures.look(index)['color']
-  for seed in run.seeds:
-    series = seed.series.get(name)
-    if series is None:
-      continue
-    low_T, high_T = map(_drawable, curves.band(series, value))
-    if value == 'beta':
-      axis.plot(series.step, high_T, color=colour, linewidth=1.2)
-      smallest_T = curves.band(series, 'step_size')[0]
-      wiped_T = 1 / np.where(smallest_T > 0, smallest_T, np.nan)
-      axis.plot(series.step, wiped_T, color='#7F7F7F', linewidth=0.8, zorder=1)
-      continue
-    axis.fill_between(
-      series.step,
-      low_T,
-      high_T,
-      color=colour,
-      alpha=max(0.6 / len(run.seeds), 0.15),
-      linewidth=0.4,
-    )
+  series = [s.series[name] for s in run.seeds if name in s.series]
+  if not series:
+    return
+  if value == 'beta':
+    over_seeds.draw(axis, _edges(series, 'beta', 1), index, logarithmic=True)
+    wiped = [
+      (steps, 1 / np.where(smallest_T > 0, smallest_T, np.nan))
+      for steps, smallest_T in _edges(series, 'step_size', 0)
+    ]
+    grey = over_seeds.mean(wiped, logarithmic=True)
+    axis.plot(grey.step, grey.mean, color='#7F7F7F', linewidth=0.8, zorder=1)
+  else:
+    _draw_band(axis, series, index, value)
   figures.mark_divergence(axis, run, index)
 
 
-def _drawable(values_T: np.ndarray) -> np.ndarray:
-  """What a logarithmic axis can show; the rest is left out."""
-  shown = np.isfinite(values_T) & (values_T > 0)
-  return np.where(shown, values_T, np.nan)
+def _draw_band(axis, series, index, value) -> None:
+  """From the mean lower edge to the mean upper one; an interval around each."""
+  low, high = (
+    over_seeds.mean(_edges(series, value, end), logarithmic=True)
+    for end in (0, 1)
+  )
+  colour = figures.look(index)['color']
+  axis.fill_between(
+    low.step, low.mean, high.mean, color=colour, alpha=0.6, linewidth=0.4
+  )
+  for edge in (low, high):
+    over_seeds.shade(axis, edge, index)
+
+
+def _edges(series, value, end):
+  """(steps, lower (0) or upper (1) edge of a value's band), one a seed."""
+  return [(one.step, curves.band(one, value)[end]) for one in series]
 
 
 def _landscape_table(named):
@@ -112,7 +118,13 @@ def _landscape_caption(named, runs) -> str:
     'same batch at every point, '
     f'{section["statistics"]} statistics, all parameters together, float32 '
     f'with products in {precision!r} precision. Logarithmic axes, shared by '
-    'the columns. ' + figures.seeds_sentence(runs)
+    'the columns. '
+    + over_seeds.sentence(runs)
+    + (
+      ' The means are geometric, of both edges of a band.'
+      if max(len(run.seeds) for run in runs) > 1
+      else ''
+    )
   )
 
 
