@@ -7,25 +7,71 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bn_jax import analysis, errors, loop, models, norms, optim, types
+from bn_jax import analysis, errors, loop, models, norms, optim, parallel, types
 from bn_jax import problem as problem_lib
+from bn_jax import spread as spread_lib
 from bn_jax.data import in_memory, order
 
 Config = dict[str, Any]
 
 
+def mesh(run: Config) -> jax.sharding.Mesh:
+  """The devices of a run.
+
+  Raises:
+    ConfigError: there are fewer.
+  """
+  with _blaming('config'):
+    return parallel.mesh(run['devices'])
+
+
 def problem(run: Config) -> types.Problem:
-  """The problem of a run; nothing is compiled, no data are read.
+  """The problem of a run, as measures see it: whole batches, in float32.
+
+  Nothing is compiled, no data are read.
 
   Raises:
     ConfigError: a value that its constructor refuses, an image too small for
-      the network, a batch larger than the split.
+      the network, a batch larger than the split, devices that are not there.
   """
+  made = _problem(run, parallel.in_sight(mesh(run)), jnp.float32)
+  with _blaming('config.model'):
+    jax.eval_shape(made.init, 0)
+    _trace_batch(run, made)
+  return made
+
+
+def step(
+  run: Config, made: types.Problem
+) -> Callable[[types.TrainState, types.Split], types.TrainState]:
+  """The compiled training step of a run; it consumes the state.
+
+  Args:
+    run: the resolved run.
+    made: what `problem` gives for it.
+  """
+  devices = mesh(run)
+  trained = _problem(
+    run,
+    parallel.spread(run['layout'], devices),
+    jnp.dtype(run['compute_dtype']),
+  )
+  return parallel.step(
+    run['layout'], trained.step, devices, placement(run, made)
+  )
+
+
+def placement(run: Config, made: types.Problem) -> Any:
+  """Where each array of a run's state lies, a tree of shardings."""
+  shapes = jax.eval_shape(made.init, 0)
+  return parallel.placement(shapes, mesh(run), shard_state=run['shard_state'])
+
+
+def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
   data = run['data']
   facts = in_memory.facts(data['name'])
-  shape = in_memory.image_shape(data['name'], resolution=data['resolution'])
   with _blaming('config.norm'):
-    norm = norms.make(**run['norm'])
+    norm = norms.make(**run['norm'], spread=spread)
   with _blaming('config.model'):
     module = models.make(
       **{**run['model'], **lowering(run)},
@@ -43,31 +89,47 @@ def problem(run: Config) -> types.Problem:
     sampler = order.sampler(
       num_examples=facts.num_train, batch_size=run['batch_size']
     )
-  made = problem_lib.make(
+  return problem_lib.make(
     module,
     optimizer,
     sampler=sampler,
     penalty=penalty,
-    image_shape=shape,
+    image_shape=in_memory.image_shape(
+      data['name'], resolution=data['resolution']
+    ),
     layers=models.layers,
     taps=models.taps(module),
     ring_size=run['log_every_steps'],
+    compute_dtype=dtype,
+    spread=spread,
+    micro_batches=run['batch_size'] // _at_a_time(run),
+    remat=run['remat'],
   )
-  with _blaming('config.model'):
-    jax.eval_shape(made.init, 0)
-    _trace_batch(module, made, shape, run['batch_size'])
-  return made
 
 
-def _trace_batch(module, made, shape, batch_size) -> None:
+def _at_a_time(run: Config) -> int:
+  """Examples whose gradient is taken at a time."""
+  return run['micro_batch_size'] or run['batch_size']
+
+
+def _trace_batch(run: Config, made: types.Problem) -> None:
   """Shapes of one training batch: what does not fit shows before compiling."""
   state = jax.eval_shape(made.init, 0)
-  variables = {'params': state.params, 'batch_stats': state.batch_stats}
-  images = jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32)
+  batch = _shapes(run, _at_a_time(run))
   jax.eval_shape(
-    lambda v, x: module.apply(v, x, mode='batch', mutable=['batch_stats']),
-    variables,
-    images,
+    lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]), state, batch
+  )
+
+
+def _shapes(run: Config, size: int) -> types.Batch:
+  """The shapes of a batch of so many examples."""
+  shape = in_memory.image_shape(
+    run['data']['name'], resolution=run['data']['resolution']
+  )
+  return types.Batch(
+    jax.ShapeDtypeStruct((size, *shape), jnp.float32),
+    jax.ShapeDtypeStruct((size,), jnp.int32),
+    None,
   )
 
 
@@ -85,7 +147,7 @@ def _probe(name, section, run, made, dataset) -> loop.Probe:
   every_steps, data = section.pop('every_steps'), section.pop('data')
   with _blaming(f'config.measures.{name}'):
     measure = analysis.make(**section)
-  batches = _batches(data, run['evaluation_batch_size'], made, dataset)
+  batches = _batches(data, run, made, dataset)
   return loop.Probe(
     name=name,
     look=lambda state: measure(made, state, batches(state)),
@@ -95,17 +157,22 @@ def _probe(name, section, run, made, dataset) -> loop.Probe:
 
 
 def _batches(
-  data: str, batch_size: int, made: types.Problem, dataset: in_memory.Dataset
+  data: str, run: Config, made: types.Problem, dataset: in_memory.Dataset
 ) -> Callable[[types.TrainState], Iterable[types.Batch]]:
   """state -> the batches that a probe looks at."""
   if data == 'current_batch':
     return lambda state: (made.batch(state, dataset.train),)
+  devices = mesh(run)
   name, _, count = data.partition(':')
   split = getattr(dataset, name)
   if count:
-    batch = in_memory.first(split, int(count))
+    batch = parallel.laid(in_memory.first(split, int(count)), devices)
     return lambda state: (batch,)
-  return lambda state: in_memory.padded_batches(split, batch_size=batch_size)
+  size = run['evaluation_batch_size']
+  return lambda state: (
+    parallel.laid(batch, devices)
+    for batch in in_memory.padded_batches(split, batch_size=size)
+  )
 
 
 def check_measures(run: Config, made: types.Problem) -> None:
@@ -135,17 +202,11 @@ def _trace_probe(run: Config, made: types.Problem, data: str) -> None:
   available = {'train': facts.num_train, 'test': facts.num_test}[split]
   if count and size > available:
     raise ValueError(f'data is {data!r}; {split} has {available} examples')
-  shape = in_memory.image_shape(
-    run['data']['name'], resolution=run['data']['resolution']
-  )
-  batch = types.Batch(
-    jax.ShapeDtypeStruct((size, *shape), jnp.float32),
-    jax.ShapeDtypeStruct((size,), jnp.int32),
-    None,
-  )
   state = jax.eval_shape(made.init, 0)
   jax.eval_shape(
-    lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]), state, batch
+    lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]),
+    state,
+    _shapes(run, size),
   )
 
 

@@ -15,18 +15,10 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from bn_jax import trees, types
+from bn_jax import keys, types, update
+from bn_jax import spread as spread_lib
 
-# What is recorded of every step; row t of the ring belongs to the parameters
-# before update t and to batch t.
-METRICS = (
-  'objective',
-  'data_loss',
-  'penalty',
-  'accuracy',
-  'gradient_norm',
-  'learning_rate',
-)
+_PRODUCTS = ('dot_general', 'conv_general_dilated')
 
 
 def make(
@@ -39,11 +31,16 @@ def make(
   layers: Callable[[nn.Module, Any], tuple],
   taps: Sequence[tuple[str, str]],
   ring_size: int = 20,
+  compute_dtype: jnp.dtype = jnp.float32,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+  micro_batches: int = 1,
+  remat: bool = False,
 ) -> types.Problem:
   """The Problem of training a classifier.
 
   Args:
-    module: called as `module(x, mode=..., mask=...)`, returns logits.
+    module: called as `module(x, mode=..., mask=..., first=...)`, returns
+      logits.
     optimizer: turns gradients into updates.
     sampler: draws batch t.
     penalty: params -> the term added to the data loss.
@@ -52,9 +49,16 @@ def make(
     taps: ordered ((layer, path of the module whose output enters the layer's
       nonlinearity), ...).
     ring_size: K, how many rows of metrics stay on the device.
+    compute_dtype: of images, and so of activations and products; parameters,
+      statistics and losses are float32 at least.
+    spread: how batches lie on devices; the module's norms must have the same.
+    micro_batches: into how many a batch of the step is cut, see `update.make`.
+    remat: whether the step's backward pass finds everything but products and
+      statistics anew, for memory.
   """
+  forward = functools.partial(_forward, module, compute_dtype)
   objectives = {
-    mode: functools.partial(_objective, module, penalty, mode)
+    mode: functools.partial(_objective, forward, penalty, spread, mode)
     for mode in ('batch', 'running')
   }
   # Made once, so that all Partials over one of them are one program.
@@ -62,7 +66,7 @@ def make(
     mode: functools.partial(_loss, objective)
     for mode, objective in objectives.items()
   }
-  draw = functools.partial(_draw, sampler)
+  trained = _recomputing(objectives['batch']) if remat else objectives['batch']
   image = jnp.zeros((1, *image_shape), jnp.float32)
 
   def learning_rate(state):
@@ -74,23 +78,26 @@ def make(
     ),
     objective=objectives['batch'],
     loss=lambda state, batch, statistics: jax.tree_util.Partial(
-      losses[statistics], state.batch_stats, batch, _step_key(state)
+      losses[statistics], state.batch_stats, batch, keys.of_step(state)
     ),
-    batch=jax.jit(lambda state, split: draw(state, split)[0]),
-    step=functools.partial(_step, objectives['batch'], optimizer, draw),
-    evaluate=jax.jit(functools.partial(_evaluate, module)),
+    batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
+    step=update.make(
+      trained, optimizer, sampler, spread=spread, micro_batches=micro_batches
+    ),
+    evaluate=jax.jit(functools.partial(_evaluate, forward)),
     learning_rate=learning_rate,
     layers=lambda state: layers(module, {'params': state.params}),
     taps=tuple(name for name, _ in taps),
     activations=jax.jit(
-      functools.partial(_activations, module, dict(taps)), static_argnums=(2, 3)
+      functools.partial(_activations, module, compute_dtype, dict(taps)),
+      static_argnums=(2, 3),
     ),
   )
 
 
 def _init(module, optimizer, sampler, image, ring_size, seed: int):
   key = jax.random.key(seed)
-  parameter_key = _for(key, types.Purpose.PARAMETERS)
+  parameter_key = keys.of(key, types.Purpose.PARAMETERS)
   variables = dict(module.init(parameter_key, image, mode='running'))
   params = variables.pop('params')
   return types.TrainState(
@@ -99,21 +106,24 @@ def _init(module, optimizer, sampler, image, ring_size, seed: int):
     batch_stats=variables.pop('batch_stats', {}),
     opt_state=optimizer.init(params),
     key=jax.random.key_data(key),
-    order=sampler.init(_for(key, types.Purpose.ORDER)),
-    ring={name: jnp.zeros(ring_size, jnp.float32) for name in METRICS},
+    order=sampler.init(keys.of(key, types.Purpose.ORDER)),
+    ring={name: jnp.zeros(ring_size, jnp.float32) for name in update.METRICS},
     finite=jnp.ones((), bool),
   )
 
 
-def _forward(module, mode, params, batch_stats, batch, key):
+def _forward(
+  module, dtype, mode, params, batch_stats, batch, key=None, first=0
+):
   """(logits, batch_stats as they are afterwards)."""
   variables = {'params': params, 'batch_stats': batch_stats}
-  keywords = {'mode': mode, 'mask': batch.mask}
+  keywords = {'mode': mode, 'mask': batch.mask, 'first': first}
+  images = batch.images.astype(dtype)
   if mode == 'running':
-    return module.apply(variables, batch.images, **keywords), batch_stats
+    return module.apply(variables, images, **keywords), batch_stats
   logits, new = module.apply(
     variables,
-    batch.images,
+    images,
     **keywords,
     rngs=_rngs(key),
     mutable=['batch_stats'],
@@ -121,14 +131,22 @@ def _forward(module, mode, params, batch_stats, batch, key):
   return logits, new.get('batch_stats', {})
 
 
-def _objective(module, penalty, mode, params, batch_stats, batch, key):
-  logits, new = _forward(module, mode, params, batch_stats, batch, key)
+def _objective(
+  forward, penalty, spread, mode, params, batch_stats, batch, key, first=0
+):
+  """The objective; of a part of a batch, such that their mean is the whole's.
+
+  So the gradient is the mean of the parts' gradients, however many examples of
+  each are real.
+  """
+  logits, new = forward(mode, params, batch_stats, batch, key, first)
   sums = _sums(logits, batch)
-  data_loss = sums['loss'] / sums['count']
+  mean_count = spread.mean(sums['count'])
+  data_loss = sums['loss'] / mean_count
   aux = {
     'data_loss': data_loss,
     'penalty': penalty(params),
-    'accuracy': sums['correct'] / sums['count'],
+    'accuracy': sums['correct'] / mean_count,
     'batch_stats': new,
   }
   return data_loss + aux['penalty'], aux
@@ -139,52 +157,37 @@ def _loss(objective, batch_stats, batch, key, params):
   return objective(params, batch_stats, batch, key)[0]
 
 
-def _draw(sampler, state, split):
-  key = _for(jax.random.wrap_key_data(state.key), types.Purpose.ORDER)
-  return sampler.draw(state.order, key, split)
+def _recomputing(objective):
+  """The objective, of which products and statistics alone are kept.
 
-
-def _step(objective, optimizer, draw, state, split):
-  batch, order = draw(state, split)
-  (value, aux), gradient = jax.value_and_grad(objective, has_aux=True)(
-    state.params, state.batch_stats, batch, _step_key(state)
+  They are what costs time; all between them is recomputed in the backward pass.
+  """
+  policies = jax.checkpoint_policies
+  policy = policies.save_from_both_policies(
+    lambda primitive, *_, **__: primitive.name in _PRODUCTS,
+    policies.save_only_these_names('moments'),
   )
-  row = {
-    'objective': value,
-    'gradient_norm': trees.norm(gradient),
-    'learning_rate': optimizer.learning_rate(state.opt_state, state.step),
-    **{name: aux[name] for name in ('data_loss', 'penalty', 'accuracy')},
-  }
-  updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-  new = state._replace(
-    step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
-    batch_stats=aux['batch_stats'],
-    opt_state=opt_state,
-    order=order,
-  )
-  # A non-finite loss or gradient must not enter the parameters; once seen, it
-  # stays seen: the step counter stands still and further calls change nothing.
-  finite = state.finite & jnp.isfinite(value + row['gradient_norm'])
-  kept = trees.select(finite, new, state)
-  return kept._replace(ring=_write(state, row), finite=finite)
+  return jax.checkpoint(objective, policy=policy)
 
 
-def _evaluate(module, state, batch):
-  logits, _ = _forward(
-    module, 'running', state.params, state.batch_stats, batch, None
-  )
+def _next_batch(sampler, spread, state, split):
+  index_B, _ = sampler.draw(state.order, keys.of_order(state))
+  return spread.laid(sampler.take(split, index_B))
+
+
+def _evaluate(forward, state, batch):
+  logits, _ = forward('running', state.params, state.batch_stats, batch)
   return _sums(logits, batch)
 
 
-def _activations(module, paths, state, batch, statistics, names):
+def _activations(module, dtype, paths, state, batch, statistics, names):
   """name -> what enters the nonlinearity of that layer, [N, ..., C]."""
   wanted = {paths[name] for name in names}
   variables = {'params': state.params, 'batch_stats': state.batch_stats}
-  rngs = _rngs(_step_key(state)) if statistics == 'batch' else None
+  rngs = _rngs(keys.of_step(state)) if statistics == 'batch' else None
   _, seen = module.apply(
     variables,
-    batch.images,
+    batch.images.astype(dtype),
     mode=statistics,
     mask=batch.mask,
     rngs=rngs,
@@ -205,18 +208,9 @@ def _activations(module, paths, state, batch, statistics, names):
 def _rngs(key: jax.Array) -> dict[str, jax.Array]:
   """The random streams of a network in training."""
   return {
-    'noise': _for(key, types.Purpose.NOISE),
-    'dropout': _for(key, types.Purpose.DROPOUT),
+    'noise': keys.of(key, types.Purpose.NOISE),
+    'dropout': keys.of(key, types.Purpose.DROPOUT),
   }
-
-
-def _for(key: jax.Array, purpose: types.Purpose) -> jax.Array:
-  return jax.random.fold_in(key, int(purpose))
-
-
-def _step_key(state: types.TrainState) -> jax.Array:
-  """The key of this step; whoever uses it folds in a purpose first."""
-  return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
 
 def _sums(logits: jax.Array, batch: types.Batch) -> dict[str, jax.Array]:
@@ -230,12 +224,4 @@ def _sums(logits: jax.Array, batch: types.Batch) -> dict[str, jax.Array]:
     'loss': jnp.where(real_B, loss_B, 0).sum(),
     'correct': jnp.where(real_B, correct_B, 0).sum(),
     'count': real_B.sum(dtype=logits.dtype),
-  }
-
-
-def _write(state: types.TrainState, row: dict) -> dict[str, jax.Array]:
-  """The ring with the metrics of this step in their place."""
-  return {
-    name: values.at[state.step % values.shape[0]].set(row[name])
-    for name, values in state.ring.items()
   }

@@ -11,26 +11,42 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, errors, records, sections
+from bn_jax import analysis, errors, parallel, records, sections
 
 Config = dict[str, Any]
 
-_COUNTS = ('batch_size', 'evaluation_batch_size', 'steps', 'log_every_steps')
+_COUNTS = (
+  'batch_size', 'evaluation_batch_size', 'steps', 'log_every_steps', 'devices'
+)  # fmt: skip
 _KEYS = (
   *sections.SECTIONS,
   *_COUNTS,
   'weight_decay',
   'weight_decay_on',
+  'compute_dtype',
   'matmul_precision',
+  'layout',
+  'devices',
+  'shard_state',
+  'micro_batch_size',
+  'remat',
   'measures',
   'checkpoint',
 )
 _EXPERIMENT_KEYS = ('runs', 'seeds', 'expected_divergence')
 _PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
-_PRECISIONS = ('default', 'high', 'highest')
-# What may differ when an experiment is taken up again.
+_CHOICES = {
+  'matmul_precision': ('default', 'high', 'highest'),
+  'compute_dtype': ('float32', 'bfloat16'),
+  'layout': tuple(parallel.LAYOUTS),
+  'shard_state': (False, True),
+  'remat': (False, True),
+}
+# What may differ when an experiment is taken up again: none of it changes a
+# number by more than rounding.
 _MAY_CHANGE = (
-  'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size'
+  'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
+  'layout', 'devices', 'shard_state', 'remat',
 )  # fmt: skip
 
 
@@ -226,13 +242,51 @@ def _completed(config: Config) -> Config:
   for key in _COUNTS:
     sections.check_count(f'config.{key}', config[key])
   _check_checkpoint(config['checkpoint'])
-  if config['matmul_precision'] not in _PRECISIONS:
-    raise errors.ConfigError(
-      f'config.matmul_precision: {config["matmul_precision"]!r}; '
-      f'allowed: {", ".join(_PRECISIONS)}'
-    )
+  for key, allowed in _CHOICES.items():
+    if config[key] not in allowed:
+      raise errors.ConfigError(
+        f'config.{key}: {config[key]!r}; allowed: '
+        f'{", ".join(map(str, allowed))}'
+      )
+  _check_division(config)
   config['measures'] = _completed_measures(config['measures'])
   return {key: config[key] for key in _KEYS}
+
+
+def _check_division(config: Config) -> None:
+  """Batch into micro-batches, these into devices' parts, these into groups."""
+  batch, devices = config['batch_size'], config['devices']
+  micro = config['micro_batch_size']
+  if micro is None:
+    where, micro = 'config.batch_size', batch
+  else:
+    where = 'config.micro_batch_size'
+    sections.check_count(where, micro)
+    if batch % micro:
+      raise errors.ConfigError(
+        f'{where}: {micro} does not divide the batch of {batch}'
+      )
+  if micro % devices:
+    below = micro // devices * devices
+    near = f'{below} and {below + devices}' if below else str(devices)
+    raise errors.ConfigError(
+      f'{where}: {micro} does not divide over {devices} devices; the nearest '
+      f'that does: {near}'
+    )
+  if config['layout'] == 'jit':
+    return
+  if config['shard_state']:
+    raise errors.ConfigError(
+      f'config.shard_state: True with layout {config["layout"]!r}; allowed: '
+      "with layout 'jit'"
+    )
+  own, group = micro // devices, config['norm'].get('group_size')
+  if group not in (None, micro) and own % group:
+    raise errors.ConfigError(
+      f'config.norm.group_size: {group} with layout {config["layout"]!r}; '
+      f'allowed: what divides {own}, the examples of one device, or {micro}, '
+      'all of them'
+    )
 
 
 def _check_checkpoint(given: Any) -> None:

@@ -16,6 +16,7 @@ from bn_jax import (
   checkpoint,
   errors,
   loop,
+  parallel,
   progress,
   records,
   tensorboard,
@@ -48,18 +49,25 @@ class Program(NamedTuple):
 def program(config: dict[str, Any], dataset: in_memory.Dataset) -> Program:
   """The program of a resolved run over a dataset."""
   problem = assemble.problem(config)
-  jitted = jax.jit(problem.step, donate_argnums=0)
+  dataset = jax.device_put(dataset, parallel.whole(assemble.mesh(config)))
+  compiled = assemble.step(config, problem)
 
   def step(state):
     with jax.default_matmul_precision(config['matmul_precision']):
-      return jitted(state, dataset.train)
+      return compiled(state, dataset.train)
 
   probes = assemble.probes(config, problem, dataset)
   # It runs once: five seconds of optimizing random number generators for it,
   # as XLA does on the CPU, are lost.
   on_cpu = jax.default_backend() == 'cpu'
   options = {'xla_backend_optimization_level': 0} if on_cpu else None
-  init = jax.jit(problem.init, compiler_options=options)
+  # Committed to their devices, as restored arrays are: else the first seed that
+  # goes on and the first that starts would each compile the program.
+  init = jax.jit(
+    problem.init,
+    out_shardings=assemble.placement(config, problem),
+    compiler_options=options,
+  )
   return Program(config, problem, init, step, probes)
 
 
@@ -144,10 +152,7 @@ def _taken_up(
   seed: int,
 ) -> types.TrainState:
   """The state to go on from; records of what follows it are cut off."""
-  # Committed to its device, as restored arrays are: else the first seed that
-  # goes on and the first that starts would each compile the program.
-  fresh = jax.device_put(made.init(seed), jax.local_devices()[0])
-  state = _newest(checkpoints, fresh)
+  state = _newest(checkpoints, made.init(seed))
   first, steps = int(state.step), made.config['steps']
   if first > steps:
     raise errors.ConfigError(
@@ -200,15 +205,15 @@ def _facts(
     'config': made.config,
     'parameters': sum(sizes),
     'layers': [layer for layer, _ in made.problem.layers(state)],
-    'layout': 'jit',
+    'layout': made.config['layout'],
     **assemble.lowering(made.config),
     'device': {
       'platform': device.platform,
       'kind': device.device_kind,
-      'count': 1,
+      'count': made.config['devices'],
     },
     'precision': {
-      'dtype': 'float32',
+      'dtype': made.config['compute_dtype'],
       'training': made.config['matmul_precision'],
       'measures': 'highest',
     },

@@ -66,11 +66,14 @@ class Sampler(NamedTuple):
 
   Attributes:
     init: key -> EpochOrder before the first step.
-    draw: (EpochOrder, key, Split) -> (Batch, EpochOrder after it).
+    draw: (EpochOrder, key) -> (examples of the batch, [B] int32, EpochOrder
+      after it).
+    take: (Split, examples) -> Batch of these.
   """
 
   init: Callable[[jax.Array], EpochOrder]
-  draw: Callable[[EpochOrder, jax.Array, Split], tuple[Batch, EpochOrder]]
+  draw: Callable[[EpochOrder, jax.Array], tuple[jax.Array, EpochOrder]]
+  take: Callable[[Split, jax.Array], Batch]
 
 
 class Optimizer(NamedTuple):
@@ -116,8 +119,10 @@ class Problem(NamedTuple):
 
   Attributes:
     init: seed -> TrainState.
-    objective: (params, batch_stats, batch, key) -> (objective, aux), with
-      batch statistics; aux holds data_loss, penalty, accuracy, batch_stats.
+    objective: (params, batch_stats, batch, key, first=0) -> (objective, aux),
+      with batch statistics; aux holds data_loss, penalty, accuracy,
+      batch_stats; first is the index of the first example, where the batch is a
+      part of one.
     loss: (state, batch, statistics) -> the objective as a function of params
       alone, a `jax.tree_util.Partial`; statistics is 'batch' or 'running'.
     batch: (state, split) -> the batch that the next step will use.

@@ -44,6 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
     name='vgg11',
     width=1.0,  # times the paper's channels
     head=(),  # widths of hidden dense layers; (4096, 4096) is the original
+    dropout=0.0,  # of hidden dense units; 0.5 is the original
     lowering='auto',  # of convolutions: 'library', 'product', by platform
   )
   config.norm = dict(
@@ -60,7 +61,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.schedule = dict(name='constant', learning_rate=0.1)
   config.weight_decay = 0.0  # adds weight_decay / 2 * |W|^2 to the objective
   config.weight_decay_on = 'kernels'  # or 'all' parameters
+  config.compute_dtype = 'float32'  # of training's products, or 'bfloat16'
   config.matmul_precision = 'highest'  # of training: 'default', 'high'
+
+  # Devices: docs/devices.md. The numbers are the same on any number of them.
+  config.layout = 'jit'  # of the training step, or 'shard_map', 'pmap'
+  config.devices = 1  # how many; each holds an equal part of a batch
+  config.shard_state = False  # large parameters in shares (layout 'jit')
+  config.micro_batch_size = config_dict.placeholder(int)  # examples whose
+  # gradients are taken at a time, each a statistics group; None: whole batch
+  config.remat = False  # recompute activations instead of keeping them
 
   # Measures while training: bn_jax.analysis.MEASURES, each on its data
   # every so many steps and at the last: 'current_batch', 'train', 'test', or

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import strict
 from absl.testing import absltest, parameterized
 
-WORDS = ('types', 'trees', 'errors', 'distributions')
+WORDS = ('types', 'trees', 'errors', 'distributions', 'spread', 'keys')
 RIM = ('checkpoint', 'records', 'tensorboard', 'progress')
 PARTS = ('norms', 'models', 'optim', 'data', 'analysis')
 ROOT = (
@@ -34,19 +34,25 @@ _NO_FILES = (*_DRAWING, 'pathlib', 'os', 'io', 'logging', 'json', 'shutil')
 _TABLE = {
   'types': Layer((), _NO_FILES),
   'trees': Layer((), _NO_FILES),
+  'spread': Layer((), _NO_FILES),
+  'keys': Layer(('types',), _NO_FILES),
   'errors': Layer((), (*_NO_FILES, *_JAX)),
   'distributions': Layer((), (*_NO_FILES, *_JAX)),
   **{part: Layer(WORDS, _NO_FILES) for part in PARTS},
   'models': Layer((*WORDS, 'norms'), _NO_FILES),
   'data': Layer(WORDS),
-  'problem': Layer(WORDS, _NO_FILES),
+  'parallel': Layer(WORDS, _NO_FILES),
+  'update': Layer(WORDS, _NO_FILES),
+  'problem': Layer((*WORDS, 'update'), _NO_FILES),
   **{rim: Layer((*WORDS, 'records')) for rim in RIM},
   'records': Layer(('errors',), (*_DRAWING, *_JAX)),
   'loop': Layer((*WORDS, *RIM), _NO_FILES),
   'report': Layer(('errors', 'records', 'distributions'), _JAX),
   **{
     root: Layer((*_ALL, 'report') if root == 'commands' else _ALL)
-    for _ALL in ((*WORDS, *RIM, *PARTS, *ROOT, 'problem', 'loop'),)
+    for _ALL in (
+      (*WORDS, *RIM, *PARTS, *ROOT, 'problem', 'update', 'loop', 'parallel'),
+    )
     for root in ROOT
   },
 }

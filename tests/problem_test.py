@@ -7,7 +7,7 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, problem, types
+from bn_jax import analysis, types, update
 from bn_jax.data import in_memory
 
 
@@ -124,8 +124,7 @@ class LatchTest(parameterized.TestCase):
 
     optimizer = toys.optim.sgd(toys.optim.constant(learning_rate=0.1))
     sampler = toys.order.sampler(num_examples=20, batch_size=8)
-    draw = lambda state, split: problem._draw(sampler, state, split)
-    new = problem._step(objective, optimizer, draw, state, split)
+    new = update.make(objective, optimizer, sampler)(state, split)
     self.assertFalse(bool(new.finite))
     equal(new.params, state.params)
 

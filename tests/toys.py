@@ -39,9 +39,10 @@ class Net(nn.Module):
   num_classes: int = 3
 
   @nn.compact
-  def __call__(self, x, *, mode, mask=None):
+  def __call__(self, x, *, mode, mask=None, first=0):
     x = conv.Conv(4, use_bias=self.norm.bias_before, name='conv1')(x)
-    x = nn.relu(self.norm.layer('norm1')(x, mode=mode, mask=mask))
+    norm = self.norm.layer('norm1')
+    x = nn.relu(norm(x, mode=mode, mask=mask, first=first))
     return nn.Dense(self.num_classes, name='logits')(x.reshape(len(x), -1))
 
   def layer_paths(self):

@@ -32,6 +32,7 @@ def sampler(*, num_examples: int, batch_size: int) -> types.Sampler:
   return types.Sampler(
     init=functools.partial(_first, num_examples),
     draw=functools.partial(_draw, batch_size),
+    take=in_memory.gather,
   )
 
 
@@ -46,9 +47,9 @@ def _first(count: int, key: jax.Array) -> types.EpochOrder:
 
 
 def _draw(
-  batch_size: int, order: types.EpochOrder, key: jax.Array, split: types.Split
-) -> tuple[types.Batch, types.EpochOrder]:
-  """The next batch, which may reach into the next epoch."""
+  batch_size: int, order: types.EpochOrder, key: jax.Array
+) -> tuple[jax.Array, types.EpochOrder]:
+  """The examples of the next batch, which may reach into the next epoch."""
   count = order.permutation.shape[0]
   after = order.offset + batch_size
   ends = after >= count
@@ -69,4 +70,4 @@ def _draw(
     epoch=order.epoch + ends,
     offset=jnp.where(ends, after - count, after),
   )
-  return in_memory.gather(split, index), moved
+  return index, moved

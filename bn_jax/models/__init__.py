@@ -29,9 +29,10 @@ def make(
 ) -> nn.Module:
   """The network called `name`.
 
-  Its call is `module(x, mode=..., mask=None)`: x is [N, H, W, C]; mode 'batch'
-  normalises with the batch's statistics, 'running' with those of the collection
-  batch_stats; mask, [N] bool, keeps padding out of the statistics.
+  Its call is `module(x, mode=..., mask=None, first=0)`: x is [N, H, W, C]; mode
+  'batch' normalises with the batch's statistics, 'running' with those of the
+  collection batch_stats; mask, [N] bool, keeps padding out of the statistics;
+  first is the index of x[0] in its batch, where x is a part of it.
 
   Args:
     name: a key of `MODELS`.

@@ -20,6 +20,7 @@ import jax
 from flax import linen as nn
 
 from bn_jax.models import conv
+from bn_jax.models import dropout as dropout_lib
 from bn_jax.norms import norm as norm_lib
 
 # Convolutions in each of the five blocks; depth counts three dense layers too.
@@ -46,6 +47,8 @@ class VGG(nn.Module):
     width: multiplies the channels of the convolutions.
     head: widths of the hidden dense layers; (4096, 4096) is the original,
       (512, 512) or () are usual for CIFAR.
+    dropout: probability with which a hidden dense unit is dropped; the original
+      has 0.5.
     lowering: of convolutions and pools, see `bn_jax.models.conv`.
   """
 
@@ -54,19 +57,27 @@ class VGG(nn.Module):
   norm: norm_lib.Norm
   width: float = 1.0
   head: tuple[int, ...] = ()
+  dropout: float = 0.0
   lowering: str = 'auto'
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, *, mode: str, mask: jax.Array | None = None
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
   ) -> jax.Array:
     """The logits of images.
 
     Args:
-      x: [N, H, W, C] images.
+      x: [N, H, W, C] images; all products are taken in their dtype.
       mode: 'batch' normalises with this batch's statistics, 'running' with
         those of the collection batch_stats.
       mask: [N] bool, False for padding.
+      first: the index of the first image in the batch of the step, by which
+        random streams go.
 
     Returns:
       [N, num_classes].
@@ -78,8 +89,8 @@ class VGG(nn.Module):
     vanished = vanished_pools(x.shape[1:3])
 
     def activation(x, index):
-      x = self.norm.layer(f'norm{index}')(x, mode=mode, mask=mask)
-      return nn.relu(x)
+      norm = self.norm.layer(f'norm{index}')
+      return nn.relu(norm(x, mode=mode, mask=mask, first=first))
 
     index = 0
     for block, convolutions in enumerate(_BLOCKS[self.depth]):
@@ -91,8 +102,13 @@ class VGG(nn.Module):
     x = x.reshape(x.shape[0], -1)
     for number, features in enumerate(self.head, start=1):
       index += 1
-      x = activation(self._dense(f'dense{number}', features)(x), index)
-    return self._dense('logits', self.num_classes, use_bias=True)(x)
+      dense = self._dense(f'dense{number}', features, x.dtype)
+      x = activation(dense(x), index)
+      x = dropout_lib.Dropout(self.dropout, name=f'dropout{number}')(
+        x, first=first
+      )
+    logits = self._dense('logits', self.num_classes, x.dtype, use_bias=True)
+    return logits(x)
 
   def _convolution(self, block: int, index: int) -> nn.Module:
     return conv.Conv(
@@ -102,9 +118,10 @@ class VGG(nn.Module):
       name=f'conv{index}',
     )
 
-  def _dense(self, name, features, use_bias=None) -> nn.Module:
+  def _dense(self, name, features, dtype, use_bias=None) -> nn.Module:
     return nn.Dense(
       features,
+      dtype=dtype,
       use_bias=self.norm.bias_before if use_bias is None else use_bias,
       kernel_init=nn.initializers.glorot_uniform(),
       name=name,
@@ -131,6 +148,7 @@ def make(
   norm: norm_lib.Norm,
   width: float = 1.0,
   head: tuple[int, ...] = (),
+  dropout: float = 0.0,
   lowering: str = 'auto',
 ) -> VGG:
   """A VGG of a depth; keywords are the attributes of `VGG`.
@@ -144,6 +162,8 @@ def make(
     raise ValueError(f'width is {width}; allowed: more than 0')
   if any(type(features) is not int or features < 1 for features in head):
     raise ValueError(f'head is {tuple(head)}; allowed: widths of 1 or more')
+  if not 0 <= dropout < 1:
+    raise ValueError(f'dropout is {dropout}; allowed: 0 <= dropout < 1')
   if lowering not in conv.LOWERINGS:
     raise ValueError(
       f'lowering is {lowering!r}; allowed: {", ".join(conv.LOWERINGS)}'
@@ -154,6 +174,7 @@ def make(
     norm=norm,
     width=width,
     head=tuple(head),
+    dropout=dropout,
     lowering=lowering,
   )
 

@@ -34,7 +34,8 @@ def make(name: str, **keywords: Any) -> Norm:
 
   Args:
     name: a key of `NORMS`.
-    **keywords: of that normalization, such as `group_size` of 'batch'.
+    **keywords: of that normalization, such as `group_size` of 'batch'; `spread`
+      of every one, how the batch lies on devices.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from bn_jax import spread as spread_lib
 from bn_jax.norms import moments as moments_lib
 from bn_jax.norms import norm
 
@@ -28,6 +29,7 @@ def batch_norm(
   group_size: int | None = None,
   mask: jax.Array | None = None,
   epsilon: float = 1e-5,
+  spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> tuple[jax.Array, moments_lib.Moments]:
   """x normalised by the statistics of its own batch, and those statistics.
 
@@ -40,6 +42,9 @@ def batch_norm(
     mask: [N] bool; examples where it is False are left out of the statistics
       (and normalised with them like the others).
     epsilon: added to the variance, inside the root.
+    spread: how the batch lies on devices. Inside pmap and shard_map x is one
+      device's part of it, and a group is the whole batch, then averaged over
+      the axis, or lies within that part.
 
   Returns:
     y, of the shape and dtype of x, and the Moments in float32 at least.
@@ -48,15 +53,16 @@ def batch_norm(
     ValueError: a group size that does not divide N, a mask not of shape [N],
       parameters not of shape [C], or x of rank below 2.
   """
-  _check(x, scale, bias, group_size, mask)
-  x_GRKC, mask_GRK = moments_lib.grouped(x, group_size, mask)
-  centred_GRKC, moments = moments_lib.centre(x_GRKC, mask_GRK)
+  _check(x, scale, bias, group_size, mask, spread)
+  pieces = moments_lib.cut(x, group_size, mask, spread)
+  centred_PRKC, moments = moments_lib.centre(pieces)
   inverse_GC = lax.rsqrt(moments.var + epsilon)
   factor_GC = inverse_GC * _as(scale, inverse_GC)[None]
-  shift_GC = _as(bias, inverse_GC)[None]
-  y_GRKC = centred_GRKC * moments_lib.wide(factor_GC)
-  y_GRKC = y_GRKC + moments_lib.wide(shift_GC)
-  return y_GRKC.astype(x.dtype).reshape(x.shape), moments
+  factor_PC = jnp.repeat(factor_GC, len(pieces.x) // pieces.groups, axis=0)
+  shift_1C = _as(bias, inverse_GC)[None]
+  y_PRKC = centred_PRKC * moments_lib.wide(factor_PC)
+  y_PRKC = y_PRKC + moments_lib.wide(shift_1C)
+  return y_PRKC.astype(x.dtype).reshape(x.shape), moments
 
 
 def normalize(
@@ -106,18 +112,26 @@ class BatchNorm(nn.Module):
     momentum: in [0, 1): the share of the old average that a step keeps.
     epsilon: added to the variance, inside the root.
     running_variance: 'biased', or 'unbiased' (times m/(m-1), as PyTorch does).
+    spread: how the batch lies on devices.
   """
 
   group_size: int | None = None
   momentum: float = 0.9
   epsilon: float = 1e-5
   running_variance: str = 'biased'
+  spread: spread_lib.Spread = spread_lib.ALONE
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, *, mode: str, mask: jax.Array | None = None
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
   ) -> jax.Array:
     """x, [N, ..., C], normalised; mode 'batch' or 'running' names by what."""
+    del first  # statistics do not depend on where an example stands
     norm.check_mode(mode)
     channels = (x.shape[-1],)
     scale_C = self.param('scale', nn.initializers.ones_init(), channels)
@@ -135,27 +149,31 @@ class BatchNorm(nn.Module):
       group_size=self.group_size,
       mask=mask,
       epsilon=self.epsilon,
+      spread=self.spread,
     )
     if self.is_mutable_collection('batch_stats') and not self.is_initializing():
-      batch_mean_C, batch_var_C = self._batch_average(moments)
+      whole = moments_lib.is_whole(len(x), self.group_size, self.spread)
+      across = spread_lib.ALONE if whole else self.spread
+      batch_mean_C, batch_var_C = self._batch_average(moments, across)
       mean_C.value = self._updated(mean_C.value, batch_mean_C)
       var_C.value = self._updated(var_C.value, batch_var_C)
     return y
 
   def _batch_average(
-    self, moments: moments_lib.Moments
+    self, moments: moments_lib.Moments, across: spread_lib.Spread
   ) -> tuple[jax.Array, jax.Array]:
-    """Mean over the groups that hold a real example: [C], [C]."""
+    """Mean over all groups that hold a real example: [C], [C]."""
     var_GC = moments.var
     if self.running_variance == 'unbiased':
       count_G1 = moments.count[:, None]
       var_GC = var_GC * (count_G1 / jnp.maximum(count_G1 - 1, 1))
-    weight_G = (moments.count > 0).astype(var_GC.dtype)
-    weight_G = weight_G / jnp.maximum(weight_G.sum(), 1)
+    real_G1 = (moments.count > 0)[:, None].astype(var_GC.dtype)
     # No matrix product: on GPU and TPU it might lose digits.
-    return tuple(
-      (weight_G[:, None] * x_GC).sum(axis=0) for x_GC in (moments.mean, var_GC)
+    number, mean_C, var_C = across.sum(
+      tuple((real_G1 * x).sum(axis=0) for x in (1.0, moments.mean, var_GC))
     )
+    number = jnp.maximum(number, 1)
+    return mean_C / number, var_C / number
 
   def _updated(self, running_C: jax.Array, batch_C: jax.Array) -> jax.Array:
     new_C = self.momentum * running_C + (1 - self.momentum) * batch_C
@@ -168,6 +186,7 @@ def make(
   momentum: float = 0.9,
   epsilon: float = 1e-5,
   running_variance: str = 'biased',
+  spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> norm.Norm:
   """Batch Normalization for a model; keywords are those of `BatchNorm`.
 
@@ -177,7 +196,8 @@ def make(
   """
   keywords = checked(group_size, momentum, epsilon, running_variance)
   return norm.Norm(
-    layer=lambda name: BatchNorm(name=name, **keywords), bias_before=False
+    layer=lambda name: BatchNorm(name=name, spread=spread, **keywords),
+    bias_before=False,
   )
 
 
@@ -203,7 +223,7 @@ def checked(
   )
 
 
-def _check(x, scale, bias, group_size, mask) -> None:
+def _check(x, scale, bias, group_size, mask, spread) -> None:
   if x.ndim < 2:
     raise ValueError(f'x has shape {x.shape}; allowed: [N, ..., C]')
   examples, channels = x.shape[0], x.shape[-1]
@@ -212,9 +232,13 @@ def _check(x, scale, bias, group_size, mask) -> None:
       f'scale and bias have shapes {scale.shape} and {bias.shape}; x has '
       f'{channels} channels'
     )
-  if group_size is not None and (group_size < 1 or examples % group_size):
+  if not moments_lib.is_whole(examples, group_size, spread) and (
+    group_size < 1 or examples % group_size
+  ):
+    part = f' that one of {spread.parts} devices holds'
     raise ValueError(
       f'group_size {group_size} does not divide the batch of {examples}'
+      f'{part if spread.axis_name else ""}'
     )
   if mask is not None and mask.shape != (examples,):
     raise ValueError(f'mask has shape {mask.shape}; allowed: ({examples},)')

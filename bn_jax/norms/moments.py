@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import ad_checkpoint, lax
+
+from bn_jax import spread as spread_lib
 
 _BLOCK = 16  # rows that are summed first, where there are no positions
 
@@ -25,26 +27,95 @@ class Moments(NamedTuple):
   count: jax.Array
 
 
-def grouped(
-  x: jax.Array, group_size: int | None, mask: jax.Array | None
-) -> tuple[jax.Array, jax.Array | None]:
-  """x as [G, R, K, C] in float32 at least, the mask as [G, R, K] or [G, R, 1].
+class Pieces(NamedTuple):
+  """A batch cut into statistics groups, and these into pieces, one a device.
 
-  The values of a group lie along two axes, although one would do: XLA's CPU
+  Attributes:
+    x: [P, R, K, C], in float32 at least; the pieces of a group are neighbours.
+    mask: [P, R, K] or [P, R, 1], or None.
+    groups: G, which divides P.
+    spread: over which the one group there is goes on, or ALONE.
+  """
+
+  x: jax.Array
+  mask: jax.Array | None
+  groups: int
+  spread: spread_lib.Spread
+
+
+def cut(
+  x: jax.Array,
+  group_size: int | None,
+  mask: jax.Array | None,
+  spread: spread_lib.Spread,
+) -> Pieces:
+  """The groups of a batch, [N, ..., C], in pieces that lie on one device each.
+
+  The values of a piece lie along two axes, although one would do: XLA's CPU
   code for the derivative of statistics over a single axis is ten times slower.
   """
   examples, channels = x.shape[0], x.shape[-1]
-  groups = 1 if group_size is None else examples // group_size
+  whole = is_whole(examples, group_size, spread)
+  groups = 1 if whole else examples // group_size
+  pieces = groups * _pieces_of_a_group(examples, groups, spread)
   positions = math.prod(x.shape[1:-1])
-  inner = positions if positions > 1 else math.gcd(examples // groups, _BLOCK)
+  inner = positions if positions > 1 else math.gcd(examples // pieces, _BLOCK)
   dtype = jnp.promote_types(x.dtype, jnp.float32)
-  x_GRKC = x.astype(dtype).reshape(groups, -1, inner, channels)
-  if mask is None:
-    return x_GRKC, None
-  return x_GRKC, mask.reshape(groups, x_GRKC.shape[1], -1)
+  x_PRKC = x.astype(dtype).reshape(pieces, -1, inner, channels)
+  if mask is not None:
+    mask = mask.reshape(pieces, x_PRKC.shape[1], -1)
+  across = spread if whole and spread.axis_name else spread_lib.ALONE
+  return Pieces(x_PRKC, mask, groups, across)
 
 
-def centre(
+def is_whole(
+  examples: int, group_size: int | None, spread: spread_lib.Spread
+) -> bool:
+  """Whether the whole batch is one group; `examples` are those in sight."""
+  everything = examples * spread.parts if spread.axis_name else examples
+  return group_size in (None, everything)
+
+
+def _pieces_of_a_group(examples, groups, spread) -> int:
+  """Into how many devices' parts a group falls, where the batch is in sight."""
+  if spread.axis_name or spread.parts % groups:
+    return 1
+  pieces = spread.parts // groups
+  return 1 if examples // groups % pieces else pieces
+
+
+def centre(pieces: Pieces) -> tuple[jax.Array, Moments]:
+  """x minus the mean of its group, [P, R, K, C], and the groups' moments.
+
+  The moments of the pieces, each found by itself, are merged (Chan, Golub and
+  LeVeque, 1983): two numbers a channel are all that devices tell each other.
+  """
+  near_PRKC, found = _centre_alone(pieces.x, pieces.mask)
+  if len(pieces.x) == pieces.groups and not pieces.spread.axis_name:
+    return near_PRKC, found
+  count_GP1 = found.count.reshape(pieces.groups, -1, 1)
+  total_G = count_GP1.sum(axis=(1, 2))
+  if pieces.mask is None:
+    total_G = total_G * pieces.spread.parts  # nobody needs to be asked
+  else:
+    total_G = pieces.spread.sum(total_G)
+  weight_GP1 = count_GP1 / jnp.maximum(total_G, 1).reshape(-1, 1, 1)
+
+  def over_pieces(x_GPC):
+    mean_GC = pieces.spread.sum((weight_GP1 * x_GPC).sum(axis=1))
+    # Who recomputes activations to save memory need not ask all devices again.
+    return ad_checkpoint.checkpoint_name(mean_GC, 'moments')
+
+  shape = (*count_GP1.shape[:2], -1)
+  mean_GPC = found.mean.reshape(shape)
+  mean_GC = over_pieces(mean_GPC)
+  apart_GPC = mean_GPC - mean_GC[:, None]
+  var_GC = over_pieces(found.var.reshape(shape) + apart_GPC**2)
+  apart_PC = apart_GPC.reshape(found.mean.shape)
+  return near_PRKC + wide(apart_PC), Moments(mean_GC, var_GC, total_G)
+
+
+def _centre_alone(
   x_GRKC: jax.Array, mask_GRK: jax.Array | None
 ) -> tuple[jax.Array, Moments]:
   """x minus its mean, and its moments, by the corrected two-pass algorithm.

@@ -22,6 +22,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from bn_jax import spread as spread_lib
 from bn_jax.norms import batch, none, norm
 
 # The error function has no inverse at -1.
@@ -32,6 +33,7 @@ def add_noise(
   x: jax.Array,
   key: jax.Array,
   *,
+  first: jax.Array | int = 0,
   n_mu: float = 0.5,
   n_sigma: float = 1.25,
   r_mu: float = 0.1,
@@ -46,6 +48,7 @@ def add_noise(
     x: [N, ..., C], channels last.
     key: of this layer and step. Example i draws from a key of its own, so its
       noise does not depend on how many stand beside it.
+    first: the index of the first example of x in the batch of the step.
     n_mu: largest |mu| of a unit.
     n_sigma: largest sigma of a unit; the smallest is 1.
     r_mu: largest distance of an element's shift from its unit's.
@@ -57,7 +60,7 @@ def add_noise(
   unit_key, element_key = jax.random.split(key)
   mu_C, sigma_C = jax.random.uniform(unit_key, (2, x.shape[-1]))
   mu_C, sigma_C = n_mu * (2 * mu_C - 1), 1 + (n_sigma - 1) * sigma_C
-  shift, factor = _pair_of_uniforms(element_key, x.shape)
+  shift, factor = _pair_of_uniforms(element_key, x.shape, first)
   last = (1,) * (x.ndim - 1) + (-1,)
   m = mu_C.reshape(last) + r_mu * shift
   s = sigma_C.reshape(last) + r_sigma * 2**0.5 * lax.erf_inv(factor)
@@ -65,7 +68,7 @@ def add_noise(
 
 
 def _pair_of_uniforms(
-  key: jax.Array, shape: tuple[int, ...]
+  key: jax.Array, shape: tuple[int, ...], first: jax.Array | int
 ) -> tuple[jax.Array, jax.Array]:
   """Two independent arrays, uniform on (-1, 1): both words of one hash.
 
@@ -74,6 +77,7 @@ def _pair_of_uniforms(
   example's noise depends on its index alone.
   """
   example = lax.broadcasted_iota(jnp.uint32, shape, 0)
+  example = example + jnp.asarray(first, jnp.uint32)
   element = jnp.arange(math.prod(shape[1:]), dtype=jnp.uint32)
   element = jnp.broadcast_to(element.reshape(1, *shape[1:]), shape)
   counts = jnp.stack([example.ravel(), element.ravel()])
@@ -104,10 +108,15 @@ class NoisyBatchNorm(batch.BatchNorm):
   noise: tuple[tuple[str, float], ...] = ()
 
   def __call__(
-    self, x: jax.Array, *, mode: str, mask: jax.Array | None = None
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
   ) -> jax.Array:
     """x, [N, ..., C], normalised, with noise."""
-    return _noisy(self, super().__call__(x, mode=mode, mask=mask))
+    return _noisy(self, super().__call__(x, mode=mode, mask=mask), first)
 
 
 class Noise(none.Identity):
@@ -120,10 +129,15 @@ class Noise(none.Identity):
   noise: tuple[tuple[str, float], ...] = ()
 
   def __call__(
-    self, x: jax.Array, *, mode: str, mask: jax.Array | None = None
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
   ) -> jax.Array:
     """x, [N, ..., C], with noise."""
-    return _noisy(self, super().__call__(x, mode=mode, mask=mask))
+    return _noisy(self, super().__call__(x, mode=mode, mask=mask), first)
 
 
 def make(
@@ -136,6 +150,7 @@ def make(
   momentum: float = 0.9,
   epsilon: float = 1e-5,
   running_variance: str = 'biased',
+  spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> norm.Norm:
   """Noisy Batch Normalization; keywords of `add_noise` and `BatchNorm`.
 
@@ -145,7 +160,9 @@ def make(
   noise = _checked(n_mu, n_sigma, r_mu, r_sigma)
   keywords = batch.checked(group_size, momentum, epsilon, running_variance)
   return norm.Norm(
-    layer=lambda name: NoisyBatchNorm(noise=noise, name=name, **keywords),
+    layer=lambda name: NoisyBatchNorm(
+      noise=noise, name=name, spread=spread, **keywords
+    ),
     bias_before=False,
   )
 
@@ -156,22 +173,25 @@ def make_alone(
   n_sigma: float = 1.25,
   r_mu: float = 0.1,
   r_sigma: float = 0.1,
+  spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> norm.Norm:
   """Noise without a normalization; keywords of `add_noise`.
 
   Raises:
     ValueError: a keyword out of its range.
   """
+  del spread  # noise is drawn for each example by itself
   noise = _checked(n_mu, n_sigma, r_mu, r_sigma)
   return norm.Norm(
     layer=lambda name: Noise(noise=noise, name=name), bias_before=True
   )
 
 
-def _noisy(layer: nn.Module, y: jax.Array) -> jax.Array:
+def _noisy(layer: nn.Module, y: jax.Array, first: jax.Array | int) -> jax.Array:
   if not layer.has_rng('noise'):
     return y
-  return add_noise(y, layer.make_rng('noise'), **dict(layer.noise))
+  key = layer.make_rng('noise')
+  return add_noise(y, key, first=first, **dict(layer.noise))
 
 
 def _checked(n_mu, n_sigma, r_mu, r_sigma) -> tuple[tuple[str, float], ...]:

@@ -3,6 +3,7 @@
 import jax
 from flax import linen as nn
 
+from bn_jax import spread as spread_lib
 from bn_jax.norms import norm
 
 
@@ -11,14 +12,20 @@ class Identity(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, *, mode: str, mask: jax.Array | None = None
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
   ) -> jax.Array:
     """x; mode is checked as in every normalization, and changes nothing."""
-    del mask  # an identity has no statistics to keep padding out of
+    del mask, first  # an identity asks nothing about examples
     norm.check_mode(mode)
     return x
 
 
-def make() -> norm.Norm:
+def make(*, spread: spread_lib.Spread = spread_lib.ALONE) -> norm.Norm:
   """No normalization, for a model: the paper's standard network."""
+  del spread  # nothing is computed over examples
   return norm.Norm(layer=lambda name: Identity(name=name), bias_before=True)

@@ -13,9 +13,9 @@ class Norm(NamedTuple):
 
   Attributes:
     layer: name -> the module that acts on activations, before the
-      nonlinearity: `layer(name)(x, mode=..., mask=...)`. It is there even where
-      it does nothing, so that the input to the nonlinearity has one path in
-      every network.
+      nonlinearity: `layer(name)(x, mode=..., mask=..., first=...)`. It is there
+      even where it does nothing, so that the input to the nonlinearity has one
+      path in every network.
     bias_before: whether a bias of the layer before it makes sense.
   """
 

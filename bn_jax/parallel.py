@@ -1,0 +1,179 @@
+"""The training step on several devices, in one of three layouts.
+
+All devices hold the parameters (or shares of them) and the data; a batch is cut
+into equal parts, example i of B on device i * D // B. The layouts differ in who
+does the cutting, and give the same numbers:
+
+  jit        one program over the whole batch; the compiler cuts it
+  shard_map  one program for each device's part, averaged by hand
+  pmap       the same in JAX's older form
+
+Measures see the whole batch, as under `jit`, in every layout.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import sharding
+
+from bn_jax import errors, types
+from bn_jax import spread as spread_lib
+
+AXIS = 'data'
+_WHOLE = sharding.PartitionSpec()
+# Below this many numbers an array is cheaper kept whole than put together.
+_SMALLEST_SHARDED = 2**14
+
+Step = Callable[[types.TrainState, types.Split], types.TrainState]
+
+
+def mesh(count: int) -> sharding.Mesh:
+  """The first `count` devices in a row.
+
+  Raises:
+    ValueError: there are fewer.
+  """
+  devices = jax.devices()
+  if not 1 <= count <= len(devices):
+    raise ValueError(
+      f'devices is {count}; allowed: 1 to {len(devices)}, which are here'
+      f'{_SIMULATE if devices[0].platform == "cpu" else ""}'
+    )
+  return sharding.Mesh(
+    np.array(devices[:count]),
+    (AXIS,),
+    axis_types=(sharding.AxisType.Auto,),
+  )
+
+
+_SIMULATE = (
+  ' (to simulate more on a CPU, set '
+  'XLA_FLAGS=--xla_force_host_platform_device_count=8)'
+)
+
+
+def whole(mesh: sharding.Mesh) -> sharding.NamedSharding:
+  """All of it on every device."""
+  return sharding.NamedSharding(mesh, _WHOLE)
+
+
+def cut(mesh: sharding.Mesh) -> sharding.NamedSharding:
+  """A part of the first axis on each device."""
+  return sharding.NamedSharding(mesh, sharding.PartitionSpec(AXIS))
+
+
+def in_sight(mesh: sharding.Mesh) -> spread_lib.Spread:
+  """How batches lie where a program sees all of one: measures, and `jit`."""
+  if mesh.size == 1:
+    return spread_lib.ALONE
+  return spread_lib.Spread(parts=mesh.size, sharding=cut(mesh))
+
+
+def spread(layout: str, mesh: sharding.Mesh) -> spread_lib.Spread:
+  """How batches lie for the step of a layout.
+
+  Raises:
+    ValueError: an unknown layout.
+  """
+  if errors.lookup('layout', LAYOUTS, layout) is _jit:
+    return in_sight(mesh)
+  return spread_lib.Spread(parts=mesh.size, axis_name=AXIS)
+
+
+def step(
+  layout: str, function: Step, mesh: sharding.Mesh, placement: Any
+) -> Step:
+  """The compiled step of a layout; it consumes the state.
+
+  Args:
+    layout: a key of `LAYOUTS`.
+    function: made for `spread(layout, mesh)`.
+    mesh: the devices.
+    placement: the shardings of the state, a tree like it.
+  """
+  return LAYOUTS[layout](function, mesh, placement)
+
+
+def placement(state: Any, mesh: sharding.Mesh, *, shard_state: bool) -> Any:
+  """Where each array of a state lies: a tree of shardings.
+
+  Args:
+    state: a TrainState, or its shapes.
+    mesh: the devices.
+    shard_state: whether parameters, and what the optimizer keeps of them, are
+      cut along their longest axis that divides, each device holding a share;
+      small ones stay whole.
+  """
+
+  def of_parameter(leaf):
+    axes = [
+      axis for axis, size in enumerate(leaf.shape) if size % mesh.size == 0
+    ]
+    if not shard_state or leaf.size < _SMALLEST_SHARDED or not axes:
+      return whole(mesh)
+    longest = max(axes, key=lambda axis: leaf.shape[axis])
+    spec = [None] * leaf.ndim
+    spec[longest] = AXIS
+    return sharding.NamedSharding(mesh, sharding.PartitionSpec(*spec))
+
+  placed = jax.tree.map(lambda _: whole(mesh), state)
+  return placed._replace(
+    params=jax.tree.map(of_parameter, state.params),
+    opt_state=jax.tree.map(of_parameter, state.opt_state),
+  )
+
+
+def laid(batch: types.Batch, mesh: sharding.Mesh) -> types.Batch:
+  """A batch on the devices: cut where it divides, else whole on each."""
+  divides = len(batch.labels) % mesh.size == 0
+  return jax.device_put(batch, cut(mesh) if divides else whole(mesh))
+
+
+def _jit(function: Step, mesh: sharding.Mesh, placement: Any) -> Step:
+  return jax.jit(
+    function,
+    in_shardings=(placement, whole(mesh)),
+    out_shardings=placement,
+    donate_argnums=0,
+  )
+
+
+def _shard_map(function: Step, mesh: sharding.Mesh, placement: Any) -> Step:
+  # With check_vma=True the mean of gradients would be their sum, silently.
+  mapped = jax.shard_map(
+    function,
+    mesh=mesh,
+    in_specs=(_WHOLE, _WHOLE),
+    out_specs=_WHOLE,
+    check_vma=False,
+  )
+  return _jit(mapped, mesh, placement)
+
+
+def _pmap(function: Step, mesh: sharding.Mesh, placement: Any) -> Step:
+  mapped = jax.pmap(
+    lambda _, state, split: function(state, split),
+    axis_name=AXIS,
+    in_axes=(0, None, None),
+    out_axes=None,
+    devices=list(mesh.devices.flat),
+    donate_argnums=1,
+  )
+  # It insists on one argument that is cut.
+  numbers = np.arange(mesh.size)
+
+  def step(state, split):
+    # What pmap returns lies on the same devices under another name; measures
+    # would be compiled twice.
+    return jax.device_put(mapped(numbers, state, split), placement)
+
+  return step
+
+
+LAYOUTS: dict[str, Callable[..., Step]] = {
+  'jit': _jit,
+  'pmap': _pmap,
+  'shard_map': _shard_map,
+}
