@@ -5,6 +5,7 @@ whatever is computed from them. NumPy only: training writes them, the report
 reads them.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
     return Distribution(
       0, empty_C, empty_C, np.zeros((channels, CELLS), np.int64)
     )
-  cell_MC = np.searchsorted(EDGES, values_MC, side='right')
+  cell_MC = cells(values.reshape(-1, channels))
   flat = (cell_MC + CELLS * np.arange(channels)).ravel()
   counts = np.bincount(flat, minlength=CELLS * channels)
   return Distribution(
@@ -56,6 +57,36 @@ def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
     var=values_MC.var(axis=0),
     histogram=counts.reshape(channels, CELLS),
   )
+
+
+def cells(values: np.ndarray) -> np.ndarray:
+  """The cell of each value: how many EDGES are at or below it.
+
+  For float32 it is looked up by the sign, the exponent and seven bits of the
+  mantissa: values that agree in these are within 0.8 %, so there is at most one
+  edge between them. That is several times faster than a search.
+  """
+  if values.dtype != np.float32:
+    return np.searchsorted(EDGES, values.astype(np.float64), side='right')
+  least, next_edge = _table()
+  cell = least[values.view(np.uint32) >> 16]
+  cell = cell + (values >= next_edge[cell])
+  cell[np.isnan(values)] = CELLS - 1
+  return cell
+
+
+@functools.cache
+def _table() -> tuple[np.ndarray, np.ndarray]:
+  """(first bits of a float32 -> least cell, cell -> the edge above it)."""
+  first = np.arange(2**16, dtype=np.uint32) << 16
+  negative = first >> 31 == 1
+  # Of negative numbers those with the most bits are the least.
+  least = np.where(negative, first | 0xFFFF, first).astype(np.uint32)
+  # But infinity is followed by what is no number.
+  least = np.where(first == 0xFF800000, first, least).astype(np.uint32)
+  with np.errstate(invalid='ignore'):
+    cell = np.searchsorted(EDGES, least.view(np.float32), side='right')
+  return cell, np.append(EDGES, np.nan)  # nothing lies above the last cell
 
 
 def merge(a: Distribution, b: Distribution) -> Distribution:

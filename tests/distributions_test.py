@@ -39,6 +39,21 @@ class DistributionsTest(parameterized.TestCase):
     np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-12)
     np.testing.assert_allclose(merged.var, whole.var, rtol=1e-12)
 
+  def test_cells_are_those_of_a_search(self):
+    """All signs and exponents, every edge and its neighbours, no numbers."""
+    bits = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32)
+    edges = distributions.EDGES.astype(np.float32)
+    around = [np.nextafter(edges, np.float32(to)) for to in (-9e9, 9e9)]
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan], np.float32)
+    values = np.concatenate([bits.view(np.float32), edges, *around, special])
+    values = np.append(values, np.copysign(np.float32(np.nan), -1))
+    with np.errstate(invalid='ignore'):  # of signalling nan
+      wide = values.astype(np.float64)
+    np.testing.assert_array_equal(
+      distributions.cells(values),
+      np.searchsorted(distributions.EDGES, wide, side='right'),
+    )
+
   def test_padding_is_left_out(self):
     x = normal(6).reshape(6, 1, 3)
     mask = np.array([True, True, False, True, False, False])
