@@ -44,7 +44,7 @@ def run(
   for name, resolved in plan.runs.items():
     with resolve.naming(name, plan.runs):
       assemble.check_measures(resolved, assemble.problem(resolved))
-  chosen = _chosen(plan, only)
+  chosen = plan.chosen(only)
   directory = _directory(workdir)
   _check_same(directory, plan)
   missing = {
@@ -103,23 +103,6 @@ def _status(directory: pathlib.Path, name: str, seed: int) -> str | None:
 def _is_done(directory, plan, name, seed) -> bool:
   steps = plan.runs[name]['steps']
   return trainer.is_done(_place(directory, name, seed), steps)
-
-
-def _chosen(
-  plan: resolve.Experiment, only: str | None
-) -> dict[str, tuple[int, ...]]:
-  """run -> its seeds, those that `only` asks for."""
-  everything = {name: plan.seeds for name in plan.runs}
-  if only is None:
-    return everything
-  if only in everything:
-    return {only: plan.seeds}
-  cells = {f'{run}/seed{s}': (run, s) for run in plan.runs for s in plan.seeds}
-  if only not in cells:
-    known = (*everything, *cells)
-    raise errors.ConfigError(f'--only: {errors.unknown("run", only, known)}')
-  name, seed = cells[only]
-  return {name: (seed,)}
 
 
 def _check_same(directory: pathlib.Path, plan: resolve.Experiment) -> None:

@@ -66,6 +66,28 @@ class Experiment(NamedTuple):
   seeds: tuple[int, ...]
   expected_divergence: tuple[str, ...]
 
+  def chosen(self, only: str | None) -> dict[str, tuple[int, ...]]:
+    """run -> its seeds, those that --only asks for; None asks for all.
+
+    Raises:
+      ConfigError: a run or seed that the experiment does not have.
+    """
+    everything = {name: self.seeds for name in self.runs}
+    if only is None:
+      return everything
+    if only in everything:
+      return {only: self.seeds}
+    cells = {
+      f'{run}/seed{seed}': (run, seed)
+      for run in self.runs
+      for seed in self.seeds
+    }
+    if only not in cells:
+      known = (*everything, *cells)
+      raise errors.ConfigError(f'--only: {errors.unknown("run", only, known)}')
+    name, seed = cells[only]
+    return {name: (seed,)}
+
 
 def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
   """The experiment that a config describes.

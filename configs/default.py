@@ -83,6 +83,7 @@ def get_config() -> ml_collections.ConfigDict:
       every_steps=100,
       step_factors=(0.5, 1.0, 2.0, 4.0),  # times the learning rate
       statistics='batch',  # or 'running'
+      spread='batch',  # over devices, or 'points', one on each
     ),
     activations=dict(
       name='activations',

@@ -19,6 +19,7 @@ ROOT = (
   'assemble', 'commands', 'experiment', 'resolve', 'sections', 'trainer',
   '__main__',
 )  # fmt: skip
+_MIDDLE = ('problem', 'update', 'parallel', 'plan', 'loop')
 _JAX = ('jax', 'flax', 'optax', 'orbax', 'chex')
 _DRAWING = ('matplotlib',)
 
@@ -42,6 +43,8 @@ _TABLE = {
   'models': Layer((*WORDS, 'norms'), _NO_FILES),
   'data': Layer(WORDS),
   'parallel': Layer(WORDS, _NO_FILES),
+  'flops': Layer((), _NO_FILES),
+  'plan': Layer(('flops',), _NO_FILES),
   'update': Layer(WORDS, _NO_FILES),
   'problem': Layer((*WORDS, 'update'), _NO_FILES),
   **{rim: Layer((*WORDS, 'records')) for rim in RIM},
@@ -50,9 +53,7 @@ _TABLE = {
   'report': Layer(('errors', 'records', 'distributions'), _JAX),
   **{
     root: Layer((*_ALL, 'report') if root == 'commands' else _ALL)
-    for _ALL in (
-      (*WORDS, *RIM, *PARTS, *ROOT, 'problem', 'update', 'loop', 'parallel'),
-    )
+    for _ALL in ((*WORDS, *RIM, *PARTS, *ROOT, *_MIDDLE),)
     for root in ROOT
   },
 }

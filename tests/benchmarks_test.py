@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow  # they compile whole networks
 class BenchmarksTest(parameterized.TestCase):
   @parameterized.parameters(
     ('train_step.py', r'bn_jax is \d+\.\d+ times as fast'),
+    ('loops.py', r'product: .* inside is \d+\.\d+ times as long'),
     ('probes.py', r'gradients: -?\d+\.\d % of the training'),
   )
   def test_runs_at_a_small_size_and_prints_a_ratio(self, name, printed):

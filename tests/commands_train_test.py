@@ -127,6 +127,16 @@ class CommandLineTest(parameterized.TestCase):
       "unknown layer 'conv21'; did you mean 'conv2'",
     ),
     ('no_run', '--only=', "unknown run ''"),
+    ('devices', '--devices=16', 'devices is 16; allowed: 1 to 8', 'XLA_FLAGS'),
+    (
+      'division',
+      '--devices=3',
+      '16 does not divide over 3 devices',
+      '15 and 18',
+    ),
+    ('no_devices', '--devices=0', 'config.devices: 0; allowed: 1, 2, 3'),
+    ('devices_word', '--devices=two', 'devices'),
+    ('plan_of_none', '--plan', '--only=no', "unknown run 'no'"),
   )
   def test_refused_before_anything_happens(self, word, *expected):
     self.assert_refused([_TINY, word], *expected)
@@ -218,11 +228,28 @@ class CommandLineTest(parameterized.TestCase):
       code, said = self.main(_TINY)
     self.assertEqual((code, said.count('\n')), (75, 1), said)
 
+  def test_a_plan_is_printed_and_nothing_trained(self):
+    said, workdir = io.StringIO(), self.folder / 'work'
+    with contextlib.redirect_stdout(said):
+      code = train.main([
+        'train.py', _TINY, '--plan', '--devices=2', '--only=batchnorm',
+        f'--workdir={workdir}', f'--data_dir={self.folder / "data"}',
+      ])  # fmt: skip
+    self.assertEqual(code, 0)
+    self.assertRegex(
+      said.getvalue(),
+      'batchnorm: vgg11, norm batch, batch 16, layout jit on 2 cpu devices\n'
+      r'  parameters +[\d,]+\n'
+      r'  FLOPs a step +[\d,]+ of products on each device\n'
+      r'  memory +arguments .* on each device\n  collectives +\d+ all-reduce, ',
+    )
+    self.assertEmpty(list(self.folder.iterdir()))
+
   def test_help(self):
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
       self.assertEqual(train.main(['train.py', '--help']), 0)
-    for flag in ('--config', '--workdir', '--only', '--data_dir'):
+    for flag in ('--config', '--workdir', '--only', '--data_dir', '--plan'):
       self.assertIn(flag, said.getvalue())
 
 
@@ -240,6 +267,12 @@ class ParseTest(parameterized.TestCase):
     self.assertEqual(given.config.seeds, (1, 2))
     self.assertEqual(given.overrides['schedule.learning_rate'], 0.3)
     self.assertEqual(given.only, 'a')
+
+  def test_devices(self):
+    given = train.parse(['train.py', _TINY, '--devices=4', '--plan'])
+    self.assertEqual(given.config.devices, 4)
+    self.assertEqual(given.overrides, {'devices': 4})
+    self.assertTrue(given.plan)
 
   def test_a_value_that_is_unset_by_default(self):
     given = train.parse(['train.py', _TINY, '--config.data.resolution=16'])

@@ -3,11 +3,10 @@
 import ast
 
 import jax
-import jax.numpy as jnp
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import assemble, resolve, types
+from bn_jax import assemble, resolve
 from bn_jax.commands import config_file
 from bn_jax.data import in_memory
 
@@ -18,34 +17,48 @@ _FILES = [
 ]
 
 
+def resolved(file):
+  """The runs of a config file, by name."""
+  config = config_file.load(str(strict.ROOT / file)).to_dict()
+  return resolve.experiment(config, {}).runs
+
+
 def split_like(run):
   """The shapes of the training split of a run."""
-  facts = in_memory.facts(run['data']['name'])
-  shape = in_memory.image_shape(
-    run['data']['name'], resolution=run['data']['resolution']
-  )
-  channels = jax.ShapeDtypeStruct(shape[-1:], jnp.float32)
-  return types.Split(
-    images=jax.ShapeDtypeStruct((facts.num_train, *shape), jnp.uint8),
-    labels=jax.ShapeDtypeStruct((facts.num_train,), jnp.int32),
-    mean=channels,
-    std=channels,
-  )
+  data = run['data']
+  return in_memory.shapes(data['name'], resolution=data['resolution']).train
 
 
 class ConfigsTest(parameterized.TestCase):
   @parameterized.parameters(*_FILES)
   def test_every_run_has_a_step_that_keeps_the_shapes(self, file):
-    config = config_file.load(str(strict.ROOT / file)).to_dict()
-    plan = resolve.experiment(config, {})
-    self.assertNotEmpty(plan.runs)
-    for name, run in plan.runs.items():
+    runs = resolved(file)
+    self.assertNotEmpty(runs)
+    for name, run in runs.items():
       with self.subTest(name):
         problem = assemble.problem(run)
         assemble.check_measures(run, problem)
         state = jax.eval_shape(problem.init, 0)
         after = jax.eval_shape(problem.step, state, split_like(run))
         self.assertEqual(after, state)
+
+  def test_every_step_lowers_for_tpu_and_cuda(self):
+    """Each network and norm once, as it is on them: library convolutions."""
+    seen = set()
+    for file in _FILES:
+      for name, run in resolved(file).items():
+        network = str((run['model'], run['norm'], run['data']))
+        if network in seen:
+          continue
+        seen.add(network)
+        run['model']['lowering'] = 'library'
+        made = assemble.problem(run)
+        state = jax.eval_shape(made.init, 0)
+        with self.subTest(f'{file} {name}'):
+          traced = assemble.step(run, made).trace(state, split_like(run))
+          for platform in ('tpu', 'cuda'):
+            text = traced.lower(lowering_platforms=(platform,)).as_text()
+            self.assertIn('stablehlo.convolution', text)
 
   @parameterized.parameters(*_FILES)
   def test_says_what_it_is_and_how_it_is_started(self, file):

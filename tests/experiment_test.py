@@ -2,6 +2,7 @@ import contextlib
 import io
 import logging
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -104,6 +105,28 @@ class ExperimentTest(absltest.TestCase):
     self.assertEqual(code, 0, said)
     self.assertIn('nothing left to train', said)
     self.assertEqual(self.files(), before)
+
+  def test_goes_on_on_other_devices(self):
+    """With what it has recorded, in another layout."""
+    workdir = self.folder / 'moved'
+    shutil.copytree(self.workdir, workdir)
+    place = workdir / 'standard' / 'seed0'
+    before = (place / 'scalars.jsonl').read_text()
+    code, said = main(
+      *self.words, f'--workdir={workdir}', '--only=standard', '--devices=4',
+      '--config.layout=shard_map', '--config.steps=4',
+    )  # fmt: skip
+    self.assertEqual(code, 0, said)
+    self.assertIn('goes on from step 3', said)
+    after = (place / 'scalars.jsonl').read_text()
+    # What was seen at its last step is seen there again, by more devices.
+    train = [line for line in before.splitlines() if '"train"' in line]
+    self.assertLen(train, 3)
+    for line in train:
+      self.assertIn(line, after)
+    manifest = records.read_json(place / 'manifest.json')
+    self.assertEqual(manifest['device']['count'], 4)
+    self.assertEqual((manifest['layout'], manifest['step']), ('shard_map', 4))
 
   def test_another_experiment_is_refused(self):
     before = self.files()

@@ -70,6 +70,13 @@ class AddNoiseTest(parameterized.TestCase):
     np.testing.assert_array_equal(all_of_them[:2], some)
     self.assertFalse((all_of_them[0] - x[0] == all_of_them[1] - x[1]).any())
 
+  def test_a_part_of_a_batch_says_where_it_begins(self):
+    x = normal((6, 3, 3, 4))
+    whole = norms.add_noise(x, KEY)
+    part = norms.add_noise(x[4:], KEY, first=4)
+    np.testing.assert_array_equal(part, whole[4:])
+    self.assertTrue((norms.add_noise(x[4:], KEY) != whole[4:]).any())
+
   def test_gradients_flow_through_the_factor(self):
     x = normal((4, 5))
     y, pull = jax.vjp(lambda x: norms.add_noise(x, KEY), x)

@@ -4,7 +4,7 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import norms
+from bn_jax import norms, spread
 
 
 def images():
@@ -16,12 +16,14 @@ class RegistryTest(parameterized.TestCase):
   @parameterized.parameters(*norms.NORMS)
   def test_contract_of_every_norm(self, name):
     x = images()
-    norm = norms.make(name)
+    norm = norms.make(name, spread=spread.Spread(parts=2))
     layer = norm.layer('norm1')
     self.assertEqual(layer.name, 'norm1')
     variables = layer.init(jax.random.key(0), x, mode='running')
     for mode in norms.MODES:
-      y, _ = layer.apply(variables, x, mode=mode, mutable=['batch_stats'])
+      y, _ = layer.apply(
+        variables, x, mode=mode, first=3, mutable=['batch_stats']
+      )
       self.assertEqual((y.shape, y.dtype), (x.shape, jnp.float32))
     with self.assertRaisesRegex(ValueError, "mode is 'train'; allowed"):
       layer.apply(variables, x, mode='train')

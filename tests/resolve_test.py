@@ -106,10 +106,33 @@ class ResolveTest(parameterized.TestCase):
     (dict(expected_divergence=('standrd',)), "did you mean 'standard'"),
     (dict(checkpoint=dict(every_steps=5)), 'every_steps and keep'),
     (dict(data__resolution=0), 'config.data.resolution'),
+    (dict(layout='vmap'), "layout: 'vmap'; allowed: jit, pmap, shard_map"),
+    (dict(devices=0), 'config.devices: 0; allowed: 1, 2, 3'),
+    (dict(devices=7), '128 does not divide over 7 devices.*: 126 and 133'),
+    (dict(devices=200), '128 does not divide over 200 devices.*does: 200'),
+    (dict(micro_batch_size=48), '48 does not divide the batch of 128'),
+    (dict(micro_batch_size=4, devices=8), 'micro_batch_size: 4 does not div'),
+    (dict(micro_batch_size=0), 'config.micro_batch_size: 0'),
+    (dict(compute_dtype='float16'), 'allowed: float32, bfloat16'),
+    (dict(remat='yes'), "config.remat: 'yes'; allowed: False, True"),
+    (dict(layout='pmap', shard_state=True), "allowed: with layout 'jit'"),
+    (
+      dict(layout='pmap', devices=4, norm__group_size=64),
+      'group_size: 64.*allowed: what divides 32.*or 128',
+    ),
   )  # fmt: skip
   def test_refuses(self, changes, message):
     with self.assertRaisesRegex(errors.ConfigError, message):
       experiment(**changes)
+
+  @parameterized.parameters(
+    dict(layout='jit', devices=4, norm__group_size=64),
+    dict(layout='pmap', devices=4, norm__group_size=16),
+    dict(layout='shard_map', devices=4, norm__group_size=128),
+    dict(devices=4, micro_batch_size=32),
+  )
+  def test_takes(self, **changes):
+    self.assertIn('batchnorm', experiment(**changes).runs)
 
   def test_says_which_run(self):
     runs = {'good': {}, 'bad': {'model': {'name': 'vgg'}}}
@@ -119,7 +142,13 @@ class ResolveTest(parameterized.TestCase):
   @parameterized.parameters(
     (dict(steps=7), True),
     (dict(log_every_steps=7), True),
+    (dict(layout='pmap'), True),
+    (dict(devices=2), True),
+    (dict(remat=True), True),
+    (dict(shard_state=True), True),
     (dict(batch_size=7), False),
+    (dict(micro_batch_size=64), False),
+    (dict(compute_dtype='bfloat16'), False),
     (dict(schedule__learning_rate=0.7), False),
   )
   def test_what_is_the_same_experiment(self, changes, same):

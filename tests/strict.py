@@ -15,3 +15,6 @@ if str(ROOT) not in sys.path:
 # Broadcasting a [C] against a [N, C] is where normalizations go wrong.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_default_matmul_precision', 'highest')
+# One process can test layouts on 1 to 8 devices; a program for one device is
+# not touched by it.
+jax.config.update('jax_num_cpu_devices', 8)

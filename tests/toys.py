@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from bn_jax import norms, optim, problem, types
 from bn_jax.data import order
-from bn_jax.models import conv
+from bn_jax.models import conv, dropout
 
 
 def quadratic(dimension=6, seed=0):
@@ -37,13 +37,17 @@ class Net(nn.Module):
 
   norm: norms.Norm
   num_classes: int = 3
+  dropout: float = 0.0
 
   @nn.compact
   def __call__(self, x, *, mode, mask=None, first=0):
     x = conv.Conv(4, use_bias=self.norm.bias_before, name='conv1')(x)
     norm = self.norm.layer('norm1')
     x = nn.relu(norm(x, mode=mode, mask=mask, first=first))
-    return nn.Dense(self.num_classes, name='logits')(x.reshape(len(x), -1))
+    x = x.reshape(len(x), -1)
+    x = dropout.Dropout(self.dropout, name='dropout1')(x, first=first)
+    dense = nn.Dense(self.num_classes, dtype=x.dtype, name='logits')
+    return dense(x)
 
   def layer_paths(self):
     return (('conv1', ('conv1', 'norm1')), ('logits', ('logits',)))

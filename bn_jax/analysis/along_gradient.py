@@ -6,6 +6,7 @@ training, steps of several sizes along the gradient of the loss *of one batch*;
 at each end point the loss and its gradient on the same batch.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ def along_gradient(
   params: Any,
   step_sizes: Sequence[float],
   direction: Any = None,
+  *,
+  devices: Sequence[jax.Device] = (),
 ) -> dict[str, np.ndarray]:
   """The loss and its gradient at params - e * direction, for each step size e.
 
@@ -48,6 +51,8 @@ def along_gradient(
     step_sizes: E sizes, each above 0, in units of the direction.
     direction: a tree like params; None is the gradient at params, so that the
       steps are those of gradient descent with these learning rates.
+    devices: those that take a point each, several at once; none is one point
+      after the other, wherever params lie.
 
   Returns:
     NumPy arrays: step_size, loss, gradient_norm, gradient_change,
@@ -67,18 +72,21 @@ def along_gradient(
   with jax.default_matmul_precision('highest'):
     loss_0, gradient_0 = _value_and_gradient(loss, params)
     direction = gradient_0 if direction is None else direction
-    rows = []
+    at_0 = params, direction, loss_0, gradient_0
     # On the host: XLA's CPU convolution gradients are 12 to 30 times slower
     # inside a loop of its own (jax#12868). Nothing waits until the end.
-    for size in sizes:
-      point = _descended(params, size, direction)
-      value, gradient = _value_and_gradient(loss, point)
-      rows.append(
-        _compare(value, gradient, loss_0, gradient_0, direction, size)
-      )
+    if devices:
+      mesh = jax.sharding.Mesh(np.array(devices), ('points',))
+      rounds = _rounds(sizes, len(devices))
+      rows = [_points(mesh, loss, np.array(some), *at_0) for some in rounds]
+    else:
+      rows = [_point(loss, size, *at_0) for size in sizes]
     norm_0 = _norm(gradient_0)
   rows, loss_0, norm_0 = jax.device_get((rows, loss_0, norm_0))
-  curves = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+  curves = {
+    name: np.hstack([row[name] for row in rows])[: len(sizes)]
+    for name in rows[0]
+  }
   return {
     'step_size': np.asarray(sizes, curves['loss'].dtype),
     **curves,
@@ -91,12 +99,15 @@ def measure(
   *,
   step_factors: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
   statistics: str = 'batch',
+  spread: str = 'batch',
 ) -> types.Measure:
   """`along_gradient` of the objective on one batch, while training.
 
   Args:
     step_factors: step sizes in units of the current learning rate.
     statistics: 'batch' (the function that training descends) or 'running'.
+    spread: what several devices divide among them: the 'batch', one point after
+      the other, or the 'points', each of them over the whole batch.
 
   Returns:
     A measure of exactly one batch; its arrays are those of `along_gradient`,
@@ -107,6 +118,8 @@ def measure(
     raise ValueError(
       f"statistics is {statistics!r}; allowed: 'batch', 'running'"
     )
+  if spread not in ('batch', 'points'):
+    raise ValueError(f"spread is {spread!r}; allowed: 'batch', 'points'")
 
   def look(
     problem: types.Problem,
@@ -118,9 +131,19 @@ def measure(
     loss = problem.loss(state, batch, statistics)
     if not rate:  # as a warm-up or a decay has it at its end
       return _nowhere(loss, state.params, len(factors))
-    return along_gradient(loss, state.params, [f * rate for f in factors])
+    devices = _devices_of(state.step) if spread == 'points' else ()
+    return along_gradient(
+      loss, state.params, [f * rate for f in factors], devices=devices
+    )
 
   return look
+
+
+def _devices_of(array: jax.Array) -> tuple[jax.Device, ...]:
+  """The devices that an array lies on, in the order of its mesh."""
+  if isinstance(array.sharding, jax.sharding.NamedSharding):
+    return tuple(array.sharding.mesh.devices.flat)
+  return tuple(array.devices())
 
 
 def _nowhere(loss: Loss, params: Any, count: int) -> dict[str, np.ndarray]:
@@ -130,6 +153,42 @@ def _nowhere(loss: Loss, params: Any, count: int) -> dict[str, np.ndarray]:
     name: value if name.endswith('_0') else np.full(count, np.nan, value.dtype)
     for name, value in curves.items()
   } | {'step_size': np.zeros(count, curves['step_size'].dtype)}
+
+
+def _rounds(sizes: Sequence[float], count: int) -> list[list[float]]:
+  """The sizes, so many at a time; the last round repeats its last."""
+  rounds = [list(sizes[i : i + count]) for i in range(0, len(sizes), count)]
+  rounds[-1] += rounds[-1][-1:] * (count - len(rounds[-1]))
+  return rounds
+
+
+def _point(loss, size, params, direction, loss_0, gradient_0):
+  """The quantities of one point, scalars; nothing waits for them."""
+  point = _descended(params, size, direction)
+  value, gradient = _value_and_gradient(loss, point)
+  return _compare(value, gradient, loss_0, gradient_0, direction, size)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _points(mesh, loss, sizes, params, direction, loss_0, gradient_0):
+  """The same of one point on each device, [D] each."""
+  whole, one_each = (
+    jax.sharding.PartitionSpec(),
+    jax.sharding.PartitionSpec('points'),
+  )
+
+  def of_one(size_1, *rest):
+    row = _point(rest[0], size_1[0], *rest[1:])
+    return {name: value[None] for name, value in row.items()}
+
+  # Nothing is summed over devices here, so nothing needs to be checked.
+  return jax.shard_map(
+    of_one,
+    mesh=mesh,
+    in_specs=(one_each, whole, whole, whole, whole, whole),
+    out_specs=one_each,
+    check_vma=False,
+  )(sizes, loss, params, direction, loss_0, gradient_0)
 
 
 @jax.jit

@@ -23,6 +23,10 @@ usage: python train.py --config=FILE [options]
   --only=RUN[/seedK]    trains one run, or one seed of it
   --data_dir=DIR        of tensorflow-datasets; default: TFDS_DATA_DIR, or
                         ~/tensorflow_datasets
+  --devices=N           the same as --config.devices=N
+  --plan                prints what a step costs (parameters, FLOPs, memory,
+                        what devices tell each other) and stops; a CPU stands in
+                        for as many devices as are asked for
 """
 
 
@@ -35,6 +39,7 @@ class Given(NamedTuple):
     workdir: where to write.
     only: a run, or a run and seed; None for all.
     data_dir: of TFDS, or None.
+    plan: whether to print what a step costs, instead of training.
   """
 
   config: ml_collections.ConfigDict
@@ -42,6 +47,7 @@ class Given(NamedTuple):
   workdir: str
   only: str | None
   data_dir: str | None
+  plan: bool
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _train(parse(argv)))
+  return outcome.of(lambda: _run(parse(argv)))
 
 
 def parse(argv: Sequence[str]) -> Given:
@@ -73,6 +79,8 @@ def parse(argv: Sequence[str]) -> Given:
   flags.DEFINE_string('workdir', None, '', flag_values=values)
   flags.DEFINE_string('only', None, '', flag_values=values)
   flags.DEFINE_string('data_dir', None, '', flag_values=values)
+  flags.DEFINE_integer('devices', None, '', flag_values=values)
+  flags.DEFINE_bool('plan', False, '', flag_values=values)
   try:
     words = values(rest)[1:]
   except flags.Error as error:
@@ -82,14 +90,35 @@ def parse(argv: Sequence[str]) -> Given:
       f'{words[0]!r} belongs to no flag; a value is given with "=", as in '
       '--config.optimizer.nesterov=False'
     )
+  overrides = dict(values['config'].override_values)
+  if values.devices is not None:
+    config.devices = overrides['devices'] = values.devices
   stem = pathlib.Path(file.partition(':')[0]).stem
   return Given(
     config=config,
-    overrides=dict(values['config'].override_values),
+    overrides=overrides,
     workdir=values.workdir or str(pathlib.Path('runs') / stem),
     only=values.only,
     data_dir=values.data_dir,
+    plan=values.plan,
   )
+
+
+def _run(given: Given) -> int:
+  return _plan(given) if given.plan else _train(given)
+
+
+def _plan(given: Given) -> int:
+  import jax
+
+  devices = given.config.devices
+  if devices > max(1, jax.config.jax_num_cpu_devices):
+    jax.config.update('jax_num_cpu_devices', devices)
+  from bn_jax.commands import plan
+
+  text = plan.text(given.config, overrides=given.overrides, only=given.only)
+  sys.stdout.write(text)
+  return 0
 
 
 def _train(given: Given) -> int:

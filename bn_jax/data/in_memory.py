@@ -59,6 +59,23 @@ def image_shape(name: str, *, resolution: int | None) -> tuple[int, int, int]:
   return resolution, resolution, channels
 
 
+def shapes(name: str, *, resolution: int | None) -> Dataset:
+  """The shapes and dtypes of a dataset, without reading it."""
+  known = facts(name)
+  image = image_shape(name, resolution=resolution)
+  channels = jax.ShapeDtypeStruct(image[-1:], jnp.float32)
+
+  def split(count):
+    return types.Split(
+      images=jax.ShapeDtypeStruct((count, *image), jnp.uint8),
+      labels=jax.ShapeDtypeStruct((count,), jnp.int32),
+      mean=channels,
+      std=channels,
+    )
+
+  return Dataset(split(known.num_train), split(known.num_test))
+
+
 def load(
   name: str, *, resolution: int | None = None, data_dir: str | None = None
 ) -> Dataset:

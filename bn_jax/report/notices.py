@@ -54,6 +54,7 @@ def _ground(run: curves.Run, name: str) -> str:
   if section['data'] == 'current_batch':
     size = f' of {run.config["batch_size"]}'
   return (
-    f'{statistics} statistics, {section["data"]}{size}, {precision["dtype"]} '
-    f'with products in {precision["measures"]} precision'
+    f'{statistics} statistics, {section["data"]}{size}, trained in '
+    f'{precision["dtype"]}, looked at with products in {precision["measures"]} '
+    'precision'
   )

@@ -191,8 +191,9 @@ def _provenance(runs: Sequence[curves.Run]) -> str:
     ),
     'Layout': _distinct(m['layout'] for m in manifests),
     'Precision': _distinct(
-      f'{m["precision"]["dtype"]}, products {m["precision"]["training"]} in '
-      f'training, {m["precision"]["measures"]} in measures'
+      f'training in {m["precision"]["dtype"]}, products in '
+      f'{m["precision"]["training"]} precision; measures in float32, '
+      f'{m["precision"]["measures"]}'
       for m in manifests
     ),
     'Versions': _distinct(

@@ -1,0 +1,161 @@
+"""Measures on several devices, and masks that differ between them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import parallel_test
+import strict  # noqa: F401
+import toys
+from absl.testing import absltest, parameterized
+
+from bn_jax import analysis, parallel, types
+from bn_jax.data import in_memory
+
+
+def setUpModule():
+  # What is compared does not hang on optimization; compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+MASK = np.array([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1], bool)
+
+
+def placed(devices):
+  """(problem, state, split, mesh) of a noisy network, as measures see it."""
+  mesh = parallel.mesh(devices)
+  made = parallel_test.make(
+    parallel_test.NORMS['noisy'],
+    parallel.in_sight(mesh),
+    jnp.float64,
+  )
+  whole = parallel.whole(mesh)
+  state = jax.device_put(parallel_test.widened(made.init(0)), whole)
+  split = jax.device_put(toys.split(parallel_test.EXAMPLES), whole)
+  return made, state, split, mesh
+
+
+class MeasuresTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('evaluation', {}, False), ('along_gradient', {}, True),
+    ('along_gradient', {'spread': 'points'}, True),
+    ('along_gradient', {'spread': 'points', 'step_factors': (0.5, 1, 2)}, True),
+    ('activations', {}, True),
+    ('activations', {'statistics': 'running'}, False),
+  )  # fmt: skip
+  def test_eight_devices_see_what_one_sees(self, name, keywords, current):
+    with jax.enable_x64(True):
+      seen = []
+      for devices in (1, 8):
+        made, state, split, mesh = placed(devices)
+        measure = analysis.make(name, **keywords)
+        # 15 do not divide over 8 devices, 16 do.
+        batches = (
+          (made.batch(state, split),)
+          if current
+          else [
+            parallel.laid(batch, mesh)
+            for size in (15, 16)
+            for batch in in_memory.padded_batches(split, batch_size=size)
+          ]
+        )
+        seen.append(measure(made, state, batches))
+      one, eight = seen
+      self.assertEqual(one.keys(), eight.keys())
+      for key in one:
+        np.testing.assert_allclose(
+          eight[key], one[key], rtol=1e-9, atol=1e-12, err_msg=key
+        )
+
+  def test_points_are_spread(self):
+    """Two rounds over eight devices for nine points, in their order."""
+    loss, params, *_ = toys.quadratic()
+    sizes = np.linspace(0.1, 0.9, 9)
+    want = analysis.along_gradient(loss, params, sizes)
+    got = analysis.along_gradient(loss, params, sizes, devices=jax.devices())
+    for key in want:
+      np.testing.assert_allclose(got[key], want[key], rtol=1e-5, err_msg=key)
+
+  def test_refuses_an_unknown_spread(self):
+    with self.assertRaisesRegex(ValueError, "allowed: 'batch', 'points'"):
+      analysis.make('along_gradient', spread='examples')
+
+  def test_batches_are_cut_where_they_divide(self):
+    mesh = parallel.mesh(8)
+    split = toys.split(40)
+    for size, whole in ((16, False), (15, True)):
+      batch = parallel.laid(in_memory.first(split, size), mesh)
+      self.assertEqual(batch.images.sharding.is_fully_replicated, whole)
+
+
+class MaskedObjectiveTest(absltest.TestCase):
+  def test_devices_with_different_numbers_of_real_examples(self):
+    """Mean over devices of objectives and gradients: those of the batch."""
+    with jax.enable_x64(True):
+      mesh = parallel.mesh(4)
+      images = jax.random.normal(jax.random.key(1), (16, 4, 4, 1), jnp.float64)
+      labels = jnp.arange(16, dtype=jnp.int32) % 3
+      batch = types.Batch(images, labels, jnp.asarray(MASK))
+      norm = parallel_test.NORMS['batch']
+      key = jax.random.key(2)
+      _, state, _ = parallel_test.ready(norm, 'jit', 1)
+      state = jax.device_get(state)
+
+      def gradient_of(layout, count, batch, first):
+        spread = parallel.spread(layout, parallel.mesh(count))
+        made = parallel_test.make(norm, spread, jnp.float64)
+        (value, aux), gradient = jax.value_and_grad(
+          made.objective, has_aux=True
+        )(state.params, state.batch_stats, batch, key, first)
+        aux['objective'] = value
+        return spread.mean((gradient, aux))
+
+      def on_a_device(batch):
+        first = jax.lax.axis_index(parallel.AXIS) * 4
+        return gradient_of('shard_map', 4, batch, first)
+
+      got = jax.jit(
+        jax.shard_map(
+          on_a_device,
+          mesh=mesh,
+          in_specs=parallel.cut(mesh).spec,
+          out_specs=parallel.whole(mesh).spec,
+          check_vma=False,
+        )
+      )(batch)
+      want = gradient_of('jit', 1, batch, 0)
+      parallel_test.assert_equal(got, jax.device_get(want), 1e-9)
+
+
+class TrapsTest(parameterized.TestCase):
+  """What docs/devices.md says of gradients by hand: d/dw mean(w x) is 3.5."""
+
+  @parameterized.parameters(
+    (True, 'mean of gradients', 14.0), (False, 'mean of gradients', 3.5),
+    (True, 'gradient of mean', 3.5), (False, 'gradient of mean', 0.5),
+  )  # fmt: skip
+  def test_shard_map(self, check_vma, kind, want):
+    mesh = parallel.mesh(4)
+    mean = lambda x: jax.lax.pmean(x, parallel.AXIS)
+
+    def of_part(w, x):
+      loss = lambda w: (w * x).mean()
+      if kind == 'mean of gradients':
+        return mean(jax.grad(loss)(w))
+      return jax.grad(lambda w: mean(loss(w)))(w)
+
+    got = jax.shard_map(
+      of_part,
+      mesh=mesh,
+      in_specs=(parallel.whole(mesh).spec, parallel.cut(mesh).spec),
+      out_specs=parallel.whole(mesh).spec,
+      check_vma=check_vma,
+    )(jnp.float32(1), jnp.arange(8.0))
+    self.assertAlmostEqual(float(got), want)
+
+
+if __name__ == '__main__':
+  absltest.main()
