@@ -73,6 +73,14 @@ class ClaimsTest(parameterized.TestCase):
     self.assertIn('(to 70 % of training batches)', first.statement)
     self.assertEqual(first.numbers, 'batch 43 → none 148')
 
+  def test_where_the_plain_one_gets_nowhere_to_what_the_others_reach(self):
+    (first, *_) = self.claims(
+      standard={'reaches': 150}, batchnorm={'reaches': 135}
+    )
+    self.assertIn('(to 70 % of training batches)', first.statement)
+    self.assertEqual(first.numbers, 'batch 148 → none never')
+    self.assertEqual(first.verdict, 'holds')
+
   def test_no_pair_no_claim(self):
     """Other learning rates: their difference is not that of the norm."""
     other = {'schedule': {'name': 'constant', 'learning_rate': 0.3}}

@@ -15,7 +15,8 @@ from bn_jax.report import curves, drift
 
 Read = Callable[[curves.Seed], float]
 # Steps are counted to the highest of these that every compared run reaches in
-# every seed; where there is none, to the first.
+# every seed; where there is none, that all but the plain one do ('never' is more
+# steps than any); else to the first.
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
@@ -57,8 +58,7 @@ def claims(runs: Sequence[curves.Run]) -> list[Claim]:
 
 
 def _speed(group: Group) -> list[Claim]:
-  compared = [run for run in group if run is not None]
-  level = _level(compared)
+  level = _level(group)
 
   def steps(seed):
     return curves.steps_to(seed, level)
@@ -170,11 +170,13 @@ def _ratios(rows: Sequence[Sequence[float]]) -> str:
   return f'ratio{"s" if len(said) > 1 else ""} {", ".join(said)}'
 
 
-def _level(runs: Sequence[curves.Run]) -> float:
-  for level in LEVELS:
-    steps = [curves.steps_to(s, level) for run in runs for s in run.seeds]
-    if all(map(math.isfinite, steps)):
-      return level
+def _level(group: Group) -> float:
+  normalized = [run for run in (group.batch, group.noisy) if run is not None]
+  for runs in ([*normalized, group.plain], normalized):
+    for level in LEVELS:
+      steps = [curves.steps_to(s, level) for run in runs for s in run.seeds]
+      if all(map(math.isfinite, steps)):
+        return level
   return LEVELS[0]
 
 
