@@ -84,7 +84,7 @@ class PageTest(_InAFolder):
     before = {file: file.read_bytes() for file in files}
     text = page.write([workdir]).read_text()
     self.assertNotIn('illustration', text)
-    self.assertIn('2 seeds: lines are means', text)
+    self.assertIn('2 seeds: lines and edges are means', text)
     for file in files:
       self.assertEqual(file.read_bytes(), before[file], file)
 
@@ -121,7 +121,8 @@ class PageTest(_InAFolder):
     workdir = self.workdir('b', standard={'measures': other})
     made = _Page(page.write([workdir]).read_text())
     self.assertIn(
-      'standard: running statistics, current_batch of 64, float32', made.text
+      'standard: running statistics, current_batch of 64, trained in float32',
+      made.text,
     )
     self.assertIn('batchnorm: batch statistics, current_batch', made.text)
 
@@ -227,6 +228,16 @@ class SummaryTest(_InAFolder):
   def test_what_was_never_reached_is_said(self):
     rows = self.rows(standard={'reaches': 140}, seeds=(0, 1))
     self.assertEqual(rows['Steps to 95 % of training batches'][0], 'never')
+
+  def test_steps_are_counted_to_the_three_highest_that_some_run_reaches(self):
+    """Ten batches of 20 at 100 %, the others at 10 %: 55 % at the end."""
+    late, never = {'reaches': 140}, {'reaches': 150}
+    rows = self.rows(standard=never, batchnorm=late)
+    counted = [name for name in rows if name.startswith('Steps to')]
+    want = [f'Steps to {n} % of training batches' for n in (30, 40, 50)]
+    self.assertEqual(counted, want)
+    rows = self.rows(name='neither', standard=never, batchnorm=never)
+    self.assertEqual(rows['Steps to 20 % of training batches'], ['never'] * 2)
 
 
 class CommandTest(_InAFolder):

@@ -70,7 +70,7 @@ def changes(runs: Sequence[curves.Run]) -> figures.Figure | None:
         for index, run, name in named:
           lines = [_moved(seed, name, layer, value) for seed in run.seeds]
           lines = [line for line in lines if len(line[0])]
-          over_seeds.draw(axis, lines, index, run.name)
+          over_seeds.draw(axis, lines, index, run.name, logarithmic=True)
         axis.set_ylabel(label if column == 0 else '')
         figures.label_steps(axis, row == len(_CHANGES) - 1)
     for row in range(len(_CHANGES)):
@@ -87,7 +87,7 @@ def changes(runs: Sequence[curves.Run]) -> figures.Figure | None:
     'the histograms of all channels together, in the units of the '
     f'activations, on {_data(named)}. {_conditions(named)} Logarithmic axes, '
     'shared by the columns. '
-    + over_seeds.sentence([run for _, run, _ in named]),
+    + over_seeds.sentence([run for _, run, _ in named], logarithmic=True),
     alt='Change of mean and variance of activations, and distance between '
     f'histograms, over training, one column a layer ({", ".join(layers)})',
     draw=draw,

@@ -15,8 +15,8 @@ from bn_jax.report import curves, drift
 
 Read = Callable[[curves.Seed], float]
 # Steps are counted to the highest of these that every compared run reaches in
-# every seed; where there is none, that all but the plain one do ('never' is more
-# steps than any); else to the first.
+# every seed; where there is none, that all but the plain one do ('never' is
+# more steps than any); else to the first.
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 

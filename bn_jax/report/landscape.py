@@ -118,13 +118,7 @@ def _landscape_caption(named, runs) -> str:
     'same batch at every point, '
     f'{section["statistics"]} statistics, all parameters together, float32 '
     f'with products in {precision!r} precision. Logarithmic axes, shared by '
-    'the columns. '
-    + over_seeds.sentence(runs)
-    + (
-      ' The means are geometric, of both edges of a band.'
-      if max(len(run.seeds) for run in runs) > 1
-      else ''
-    )
+    'the columns. ' + over_seeds.sentence(runs, logarithmic=True)
   )
 
 

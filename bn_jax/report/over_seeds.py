@@ -78,14 +78,17 @@ def mean(lines: Sequence, logarithmic: bool = False) -> Mean:
   return Mean(np.array(sorted(found)), *ends)
 
 
-def sentence(runs: Sequence[curves.Run]) -> str:
-  """How many seeds a figure rests on, for its caption."""
+def sentence(runs: Sequence[curves.Run], logarithmic: bool = False) -> str:
+  """How many seeds a figure rests on, and its means, for its caption."""
   counts = sorted({len(run.seeds) for run in runs})
   if counts == [1]:
     seeds = sorted({run.seeds[0].seed for run in runs})
     return f'One seed ({", ".join(map(str, seeds))}): an illustration.'
   number = ' to '.join(map(str, counts))
-  words = f'{number} seeds: lines are means, shades their 95 % intervals.'
+  kind = 'geometric means' if logarithmic else 'means'
+  words = (
+    f'{number} seeds: lines and edges are {kind}, shades their 95 % intervals.'
+  )
   if any(
     seed.manifest['status'] != 'done' for run in runs for seed in run.seeds
   ):

@@ -7,7 +7,8 @@ import numpy as np
 
 from bn_jax.report import curves
 
-_THRESHOLDS = (0.80, 0.90, 0.95)
+# Steps are counted to the three highest that some run reaches.
+_THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
 def table(runs: Sequence[curves.Run]) -> list[list[str]]:
@@ -20,7 +21,7 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
     ['Steps', *(_status(run) for run in runs)],
     ['Seeds', *(str(len(run.seeds)) for run in runs)],
   ]
-  for threshold in _THRESHOLDS:
+  for threshold in _reached(runs):
     label = f'Steps to {100 * threshold:.0f} % of training batches'
     rows.append([label, *(_steps(run, threshold) for run in runs)])
   rows.append(
@@ -40,6 +41,20 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
     rows.append([label, *cells])
   rows.append(['Time, training / all', *(_time(run) for run in runs)])
   return rows
+
+
+def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
+  """The thresholds to show, the lowest first."""
+  reached = [
+    threshold
+    for threshold in _THRESHOLDS
+    if any(
+      math.isfinite(curves.steps_to(seed, threshold))
+      for run in runs
+      for seed in run.seeds
+    )
+  ]
+  return tuple(reversed(reached[:3] or _THRESHOLDS[-1:]))
 
 
 _LANDSCAPE = (
