@@ -10,6 +10,15 @@ from bn_jax.models import dropout
 KEY = jax.random.key(3)
 
 
+def setUpModule():
+  # Numbers do not matter here, compilation takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def dropped(x, rate=0.25, **keywords):
   layer = dropout.Dropout(rate)
   return layer.apply({}, x, rngs={'dropout': KEY}, **keywords)
@@ -43,9 +52,11 @@ class DropoutTest(absltest.TestCase):
       'vgg11', num_classes=3, width=0.02, head=(9,), dropout=0.5
     )
     x = jax.random.normal(KEY, (4, 8, 8, 1))
-    variables = module.init(KEY, x, mode='running')
-    plain = module.apply(variables, x, mode='batch')
-    noisy = module.apply(variables, x, mode='batch', rngs={'dropout': KEY})
+    init = jax.jit(module.init, static_argnames='mode')
+    apply = jax.jit(module.apply, static_argnames='mode')
+    variables = init(KEY, x, mode='running')
+    plain = apply(variables, x, mode='batch')
+    noisy = apply(variables, x, mode='batch', rngs={'dropout': KEY})
     self.assertTrue((plain != noisy).any())
     with self.assertRaisesRegex(ValueError, 'dropout is 1; allowed: 0 <='):
       models.make('vgg11', num_classes=3, dropout=1)

@@ -20,6 +20,15 @@ def count(tree):
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+def setUpModule():
+  # Numbers hardly matter here, compilation takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 class VGGTest(parameterized.TestCase):
   @parameterized.parameters(
     # Simonyan and Zisserman (2015), Table 2: 133, 133, 138, 144 million.
@@ -99,7 +108,8 @@ class VGGTest(parameterized.TestCase):
       module = models.make(
         'vgg11', num_classes=10, norm=norm, width=0.0625, lowering='library'
       )
-      made[norm] = module.init(jax.random.key(3), x, mode='running')['params']
+      init = jax.jit(module.init, static_argnames='mode')
+      made[norm] = init(jax.random.key(3), x, mode='running')['params']
     for name in ('conv1', 'conv8', 'logits'):
       np.testing.assert_array_equal(
         made['none'][name]['kernel'], made['batch'][name]['kernel']

@@ -6,6 +6,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
@@ -108,9 +109,17 @@ class LayoutsTest(parameterized.TestCase):
   def test_eight_devices_in_float64(self, norm, layout):
     self.compare(norm, layout, 8, 'float64', 1e-9)
 
-  @parameterized.product(layout=LAYOUTS, devices=(1, 2, 4))
+  @parameterized.parameters(('jit', 2), ('pmap', 4), ('shard_map', 1))
   def test_fewer_devices_in_float64(self, layout, devices):
     self.compare('noisy', layout, devices, 'float64', 1e-9)
+
+  @parameterized.product(
+    norm=tuple(NORMS), layout=LAYOUTS, devices=(1, 2, 4),
+    precision=(('float64', 1e-9), ('float32', 1e-4)),
+  )  # fmt: skip
+  @pytest.mark.slow
+  def test_all_of_it(self, norm, layout, devices, precision):
+    self.compare(norm, layout, devices, *precision, seed=1)
 
   @parameterized.product(layout=LAYOUTS)
   def test_eight_devices_in_float32(self, layout):

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 import made_up
 import strict
 from absl.testing import absltest
 
 from bn_jax.commands import report
-from bn_jax.report import curves, page, summary
+from bn_jax.report import curves, figures, page, summary
 
 _CHROMIUM = shutil.which('chromium')
 
@@ -41,6 +42,10 @@ class _Page(html.parser.HTMLParser):
 
   def handle_data(self, data):
     self.text += data
+
+
+# For tests of the text around the figures: drawing them takes the time.
+unrendered = mock.patch.object(figures, 'rendered', lambda *_: b'')
 
 
 class _InAFolder(absltest.TestCase):
@@ -88,6 +93,7 @@ class PageTest(_InAFolder):
     for file in files:
       self.assertEqual(file.read_bytes(), before[file], file)
 
+  @unrendered
   def test_names_cannot_break_out(self):
     workdir = self.workdir('<b>&$x')
     text = page.write([workdir]).read_text()
@@ -115,6 +121,7 @@ class PageTest(_InAFolder):
     made = _Page(page.write([workdir]).read_text())
     self.assertIn('not measured', made.text)
 
+  @unrendered
   def test_unlike_measures_are_pointed_out(self):
     other = dict(made_up.CONFIG['measures'])
     other['landscape'] = {**other['landscape'], 'statistics': 'running'}
@@ -126,6 +133,7 @@ class PageTest(_InAFolder):
     )
     self.assertIn('batchnorm: batch statistics, current_batch', made.text)
 
+  @unrendered
   def test_what_is_not_finished_is_said(self):
     workdir = self.workdir(
       standard={'status': 'diverged', 'steps': 25},
@@ -135,6 +143,7 @@ class PageTest(_InAFolder):
     self.assertIn('standard/seed0: diverged at step 25', made.text)
     self.assertIn('batchnorm/seed0: running at step 35', made.text)
 
+  @unrendered
   def test_without_measures_there_is_no_landscape(self):
     blind = {'measures': False}
     workdir = self.workdir(standard=blind, batchnorm=blind)
@@ -143,6 +152,7 @@ class PageTest(_InAFolder):
       self.assertNotIn(f'#{name}', made.links)
     self.assertIn('#accuracy', made.links)
 
+  @unrendered
   def test_numbers_of_the_figures_are_those_recorded(self):
     workdir = self.workdir()
     page.write([workdir])
@@ -188,6 +198,7 @@ class SummaryTest(_InAFolder):
       rows['Steps to 90 % of training batches'], ['118 ± 2', '48 ± 2']
     )
 
+  @unrendered
   def test_a_seed_that_is_not_done_is_not_averaged(self):
     workdir = self.workdir(seeds=(0, 1))
     made_up.run(
@@ -206,6 +217,7 @@ class SummaryTest(_InAFolder):
     text = page.write([workdir]).read_text()
     self.assertIn('Where a seed has ended, the others go on.', text)
 
+  @unrendered
   def test_runs_that_measured_other_things_stand_side_by_side(self):
     measures = made_up.CONFIG['measures']
     other = {
@@ -261,6 +273,7 @@ class CommandTest(_InAFolder):
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertTrue((workdir / 'report.html').is_file())
 
+  @unrendered
   def test_several_side_by_side(self):
     places = [self.workdir('a'), self.workdir('b')]
     code, out, said = self.main(*places)
@@ -270,6 +283,7 @@ class CommandTest(_InAFolder):
     for name in ('a/standard', 'a/batchnorm', 'b/standard', 'b/batchnorm'):
       self.assertTrue(re.search(f'<th scope="col">{name}</th>', text), name)
 
+  @unrendered
   def test_output(self):
     code, _, said = self.main(self.workdir(), f'--output={self.folder / "o"}')
     self.assertEqual(code, 0, said)

@@ -14,6 +14,15 @@ from bn_jax.data import in_memory
 _CONFIG = strict.ROOT / 'tests' / 'tiny_config.py'
 
 
+def setUpModule():
+  # Numbers do not matter here, compilation takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 class TrainerTest(absltest.TestCase):
   """One network on digits, compiled once for all of these."""
 
