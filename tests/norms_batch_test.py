@@ -55,6 +55,17 @@ class BatchNormTest(parameterized.TestCase):
     np.testing.assert_allclose(moments.var, var_GC, rtol=1e-3)
     np.testing.assert_allclose(y, want, atol=2e-3)
 
+  @parameterized.parameters(1, 2, 5, 60, 128)
+  def test_whatever_the_first_values_are(self, outliers):
+    """The shift is found from a sample, which may be of something else."""
+    x, scale, bias = data((128, 3), mean=1e4, std=0.1)
+    x[:outliers] = 0
+    for order in (x, x[::-1], np.random.default_rng(1).permutation(x)):
+      _, moments = norms.batch_norm(np.ascontiguousarray(order), scale, bias)
+      _, mean_GC, var_GC, _ = reference.batch_norm(x, scale, bias)
+      np.testing.assert_allclose(moments.mean, mean_GC, rtol=1e-6)
+      np.testing.assert_allclose(moments.var, var_GC, rtol=1e-5)
+
   def test_constant_channel_has_variance_zero(self):
     x = jnp.full((32, 8, 8, 2), 1e4 + 0.3, jnp.float32)
     y, moments = norms.batch_norm(x, jnp.ones(2), jnp.full(2, 7.0))

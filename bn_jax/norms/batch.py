@@ -9,6 +9,7 @@ per channel, over the m values of a statistics group: its examples times, for
 feature maps, their positions (section 3.2).
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -55,14 +56,83 @@ def batch_norm(
   """
   _check(x, scale, bias, group_size, mask, spread)
   pieces = moments_lib.cut(x, group_size, mask, spread)
-  centred_PRKC, moments = moments_lib.centre(pieces)
-  inverse_GC = lax.rsqrt(moments.var + epsilon)
-  factor_GC = inverse_GC * _as(scale, inverse_GC)[None]
-  factor_PC = jnp.repeat(factor_GC, len(pieces.x) // pieces.groups, axis=0)
-  shift_1C = _as(bias, inverse_GC)[None]
-  y_PRKC = centred_PRKC * moments_lib.wide(factor_PC)
-  y_PRKC = y_PRKC + moments_lib.wide(shift_1C)
+  scale_1C, bias_1C = (
+    moments_lib.exact(scale)[None],
+    moments_lib.exact(bias)[None],
+  )
+  y_PRKC, moments = _transform(
+    epsilon, pieces.groups, pieces.spread, *pieces[:2], scale_1C, bias_1C
+  )
   return y_PRKC.astype(x.dtype).reshape(x.shape), moments
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _transform(epsilon, groups, spread, x_PRKC, mask, scale_1C, bias_1C):
+  """y, [P, R, K, C], and the Moments; the derivative is `_transform_jvp`."""
+  pieces = moments_lib.Pieces(x_PRKC, mask, groups, spread)
+  centre, moments = moments_lib.find(pieces)
+  factor_GC = lax.rsqrt(moments.var + epsilon) * scale_1C
+  return _affine(pieces, centre, factor_GC, bias_1C), moments
+
+
+def _affine(pieces, centre, factor_GC, bias_1C):
+  """(x - mean) factor + bias, [P, R, K, C]."""
+  factor_PC = moments_lib.to_pieces(pieces, factor_GC)
+  scaled_PRKC = centre.away(pieces.x) * moments_lib.wide(factor_PC)
+  return scaled_PRKC + moments_lib.wide(bias_1C)
+
+
+@_transform.defjvp
+def _transform_jvp(epsilon, groups, spread, primals, tangents):
+  """The derivative along (dx, dscale, dbias), with s^2 = var + epsilon:
+
+    dy = scale/s (dx - E[dx] - (x - mean)/s^2 E[(x - mean) dx])
+         + dscale (x - mean)/s + dbias
+
+  What is of a channel is multiplied before it is spread over the values, so
+  that the transposed rule takes two sums over them, of dy and (x - mean) dy,
+  which are those of the parameters' gradients too. Of the forward pass it keeps
+  x and four numbers a channel, and centres x again.
+  """
+  x_PRKC, mask, scale_1C, bias_1C = primals
+  pieces = moments_lib.Pieces(x_PRKC, mask, groups, spread)
+  centre, moments = moments_lib.find(pieces)
+  inverse_GC = lax.rsqrt(moments.var + epsilon)
+  y_PRKC = _affine(pieces, centre, inverse_GC * scale_1C, bias_1C)
+
+  def wide(x_GC):
+    return moments_lib.wide(moments_lib.to_pieces(pieces, x_GC))
+
+  def expectation(values_PRKC):
+    mean_PC = moments_lib.mean(values_PRKC, mask)
+    return moments_lib.over_groups(pieces, mean_PC)
+
+  @functools.partial(jax.checkpoint, prevent_cse=False)
+  def derivative(x_PRKC, centre, inverse_GC, scale_1C, tangents):
+    dx_PRKC, _, dscale_1C, dbias_1C = tangents
+    dx_PRKC = moments_lib.exact(dx_PRKC)
+    factor_GC = inverse_GC * scale_1C
+    dmean_GC = expectation(dx_PRKC)
+    slope_GC = expectation(centre.away(x_PRKC) * dx_PRKC)
+    dfactor_GC = inverse_GC * dscale_1C - factor_GC * inverse_GC**2 * slope_GC
+    dfactor_PC = moments_lib.to_pieces(pieces, dfactor_GC)
+    dshift_GC = dbias_1C - factor_GC * dmean_GC
+    dshift_PC = moments_lib.to_pieces(pieces, dshift_GC)
+    near_PRKC = centre.near(x_PRKC, inverse_GC)
+    dy_PRKC = (
+      dx_PRKC * wide(factor_GC)
+      + near_PRKC * moments_lib.wide(dfactor_PC)
+      + moments_lib.wide(dshift_PC - centre.low * dfactor_PC)
+    )
+    return dy_PRKC, dmean_GC, 2 * slope_GC
+
+  dy_PRKC, dmean_GC, dvar_GC = derivative(
+    x_PRKC, centre, inverse_GC, scale_1C, tangents
+  )
+  dmoments = moments_lib.Moments(
+    dmean_GC, dvar_GC, jnp.zeros_like(moments.count)
+  )
+  return (y_PRKC, moments), (dy_PRKC, dmoments)
 
 
 def normalize(
@@ -242,7 +312,3 @@ def _check(x, scale, bias, group_size, mask, spread) -> None:
     )
   if mask is not None and mask.shape != (examples,):
     raise ValueError(f'mask has shape {mask.shape}; allowed: ({examples},)')
-
-
-def _as(x: jax.Array, like: jax.Array) -> jax.Array:
-  return x.astype(like.dtype)

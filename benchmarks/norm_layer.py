@@ -1,0 +1,197 @@
+"""Forward and backward pass of one BN layer: ours, flax's and PyTorch's.
+
+All in one process, alternating, with the same data; y, dx, dscale and dbias are
+compared first. Exact variances, beside flax's fast and inexact default. A floor
+is printed too: nine passes over x at the speed at which this machine copies.
+Memory is kept by the process between runs (glibc would give arrays of 32 MiB
+back, and to have them cleared again costs more than any of these layers).
+
+  pip install torch==2.13.0    # the CPU build; not needed otherwise
+  python benchmarks/norm_layer.py [--pairs=21]
+"""
+
+import argparse
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from bn_jax import norms
+
+_SHAPES = ((128, 32, 32, 64), (32, 56, 56, 192))
+# Read x for the mean; read x for the variance; read x, write y; read x and dy
+# for the two sums of the backward pass; read x and dy, write dx.
+_PASSES = 9
+_LARGEST_DIFFERENCE = 1e-3
+_OURS = 'bn_jax'
+
+
+# For glibc's malloc, which reads them once, as a process starts.
+_KEEP_MEMORY = {
+  'MALLOC_ARENA_MAX': '1',
+  'MALLOC_MMAP_THRESHOLD_': str(2**32),
+  'MALLOC_TRIM_THRESHOLD_': str(2**33),
+}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--pairs', type=int, default=21)
+  parser.add_argument('--shape', type=str, default='', help='128,32,32,64')
+  given = parser.parse_args()
+  if any(os.environ.get(k) != v for k, v in _KEEP_MEMORY.items()):
+    environment = {**os.environ, **_KEEP_MEMORY}
+    os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+  shapes = _SHAPES
+  if given.shape:
+    shapes = (tuple(int(size) for size in given.shape.split(',')),)
+  device = jax.devices()[0]
+  print(
+    f'{device.platform} {device.device_kind}, jax {jax.__version__}, '
+    f'Python {platform.python_version()}, float32, {given.pairs} pairs'
+  )
+  for shape in shapes:
+    _measure(shape, given.pairs)
+
+
+def _measure(shape, pairs) -> None:
+  x, dy = _data(shape)
+  programs = {
+    _OURS: _jax_program(_ours, x, dy),
+    'flax, exact variance': _jax_program(_flax(fast=False), x, dy),
+    'flax, fast variance': _jax_program(_flax(fast=True), x, dy),
+    **_torch_programs(x, dy),
+  }
+  results = {name: program() for name, program in programs.items()}
+  _compare(results)
+  copy = _jax_program_of_copy(x)
+  copy()
+  seconds = {name: [] for name in (*programs, 'copy')}
+  for _ in range(pairs):
+    for name, program in (*programs.items(), ('copy', copy)):
+      start = time.perf_counter()
+      program()
+      seconds[name].append(time.perf_counter() - start)
+  _print(shape, seconds)
+
+
+def _data(shape):
+  generator = np.random.default_rng(0)
+  x = generator.normal(3, 2, size=shape).astype(np.float32)
+  return x, generator.normal(size=shape).astype(np.float32)
+
+
+def _ours(x, scale, bias):
+  return norms.batch_norm(x, scale, bias)[0]
+
+
+def _flax(*, fast):
+  layer = nn.BatchNorm(use_running_average=False, use_fast_variance=fast)
+
+  def apply(x, scale, bias):
+    zeros = jnp.zeros_like(bias)
+    variables = {
+      'params': {'scale': scale, 'bias': bias},
+      'batch_stats': {'mean': zeros, 'var': zeros + 1},
+    }
+    return layer.apply(variables, x, mutable=['batch_stats'])[0]
+
+  return apply
+
+
+def _jax_program(function, x, dy):
+  """() -> (y, dx, dscale, dbias), as arrays of JAX."""
+  x, dy = jnp.asarray(x), jnp.asarray(dy)
+  channels = x.shape[-1]
+
+  @jax.jit
+  def both(x, scale, bias, dy):
+    y, pull = jax.vjp(function, x, scale, bias)
+    return y, *pull(dy)
+
+  scale, bias = jnp.full(channels, 1.5), jnp.full(channels, 0.5)
+  return lambda: jax.block_until_ready(both(x, scale, bias, dy))
+
+
+def _torch_programs(x, dy):
+  """The same by torch.nn.BatchNorm2d; none where PyTorch is not installed."""
+  try:
+    import torch
+  except ImportError:
+    print('PyTorch is not installed: measured without it')
+    return {}
+  channels = x.shape[-1]
+
+  def program(memory_format):
+    layer = torch.nn.BatchNorm2d(channels)
+    torch.nn.init.constant_(layer.weight, 1.5)
+    torch.nn.init.constant_(layer.bias, 0.5)
+    laid = [
+      torch.from_numpy(a.transpose(0, 3, 1, 2)).contiguous(
+        memory_format=memory_format
+      )
+      for a in (x, dy)
+    ]
+
+    def run():
+      leaf = laid[0].requires_grad_()
+      leaf.grad = layer.weight.grad = layer.bias.grad = None
+      y = layer(leaf)
+      y.backward(laid[1])
+      dx = leaf.grad.detach().permute(0, 2, 3, 1)
+      y = y.detach().permute(0, 2, 3, 1)
+      return y, dx, layer.weight.grad, layer.bias.grad
+
+    return run
+
+  return {
+    'PyTorch, NCHW': program(torch.contiguous_format),
+    'PyTorch, channels_last': program(torch.channels_last),
+  }
+
+
+def _jax_program_of_copy(x):
+  copy = jax.jit(lambda x: x + 1)
+  x = jnp.asarray(x)
+  return lambda: jax.block_until_ready(copy(x))
+
+
+def _compare(results) -> None:
+  """Stops unless all programs compute the same."""
+  for name, arrays in results.items():
+    for ours, theirs in zip(results[_OURS], arrays):
+      ours, theirs = np.asarray(ours), np.asarray(theirs)
+      difference = np.abs(ours - theirs).max() / np.abs(ours).max()
+      if not difference < _LARGEST_DIFFERENCE:
+        raise SystemExit(f'{name} computes something else: {difference:.1e}')
+
+
+def _print(shape, seconds) -> None:
+  # A copy reads x and writes it.
+  floor = statistics.median(seconds.pop('copy')) / 2 * _PASSES
+  ours = seconds[_OURS]
+  share = 100 * floor / statistics.median(ours)
+  print(f'{list(shape)}: the floor is {floor * 1e3:.1f} ms, ', end='')
+  print(f'{share:.0f} % of what bn_jax takes')
+  for name, times in seconds.items():
+    print(f'  {name:23s} {statistics.median(times) * 1e3:7.1f} ms', end='')
+    ratios = [theirs / own for theirs, own in zip(times, ours)]
+    print(
+      ''
+      if name == _OURS
+      else f'; bn_jax is {statistics.median(ratios):.2f} times as fast '
+      f'({min(ratios):.2f} to {max(ratios):.2f})'
+    )
+
+
+if __name__ == '__main__':
+  main()
