@@ -1,5 +1,8 @@
 """The derivative of the layer against that of the formulas, and its memory."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +94,8 @@ class DerivativeTest(parameterized.TestCase):
 
   def test_no_sum_writes_its_centred_input(self):
     """Forward and backward pass write y and dx, and nothing else as large."""
+    if jax.default_backend() != 'cpu':
+      self.skipTest('how the CPU compiler fuses')
     shape = (64, 16, 16, 32)
 
     @jax.jit
@@ -99,8 +104,17 @@ class DerivativeTest(parameterized.TestCase):
       return y, pull(dy)
 
     x, channels = jnp.ones(shape), jnp.ones(32)
-    memory = both.lower(x, channels, channels, x).compile().memory_analysis()
-    self.assertLess(memory.temp_size_in_bytes, x.nbytes / 2)
+    text = both.lower(x, channels, channels, x).compile().as_text()
+    _, entry = text.split('ENTRY')
+    written = [
+      dims
+      for dims, operation in re.findall(
+        r'= f32\[([\d,]+)\]\S* ([\w-]+)\(', entry
+      )
+      if math.prod(int(d) for d in dims.split(',')) == x.size
+      and operation not in ('parameter', 'bitcast')
+    ]
+    self.assertLen(written, 2)
 
 
 if __name__ == '__main__':
