@@ -38,7 +38,7 @@ _DATASETS = {
 SECTIONS = {
   'data': Section('dataset', _DATASETS),
   'model': Section('model', models.MODELS, ('num_classes', 'norm')),
-  'norm': Section('norm', norms.NORMS, ('spread',)),
+  'norm': Section('norm', norms.NORMS, ('axis', 'spread')),
   'optimizer': Section('optimizer', optim.OPTIMIZERS, ('schedule',)),
   'schedule': Section('schedule', optim.SCHEDULES),
 }

@@ -43,6 +43,15 @@ class Spread(NamedTuple):
     """Means of what each program has."""
     return lax.pmean(tree, self.axis_name) if self.axis_name else tree
 
+  def max(self, x):
+    """The largest of what each program has, element by element.
+
+    Not `lax.pmax`, which has no derivative.
+    """
+    if self.axis_name is None:
+      return x
+    return lax.all_gather(x, self.axis_name).max(axis=0)
+
   def laid(self, batch):
     """A tree of whole arrays, [B, ...], each device holding its part."""
     if self.sharding is None:

@@ -53,6 +53,8 @@ def get_config() -> ml_collections.ConfigDict:
     momentum=0.9,  # share of the old running average that a step keeps
     epsilon=1e-5,  # added to the variance
     running_variance='biased',  # or 'unbiased'
+    running_average='ema',  # or 'corrected_ema', 'cumulative'
+    stop_statistics_gradient=False,  # True: statistics are constants (wrong)
   )
 
   # Training: bn_jax.optim.

@@ -36,6 +36,8 @@ class ResolveTest(parameterized.TestCase):
         'momentum': 0.9,
         'epsilon': 1e-5,
         'running_variance': 'biased',
+        'running_average': 'ema',
+        'stop_statistics_gradient': False,
       },
     )
     self.assertEqual(standard, batchnorm)

@@ -37,8 +37,9 @@ SMALLEST_IMAGE = 8
 class VGG(nn.Module):
   """A VGG network; layers are called conv1, conv2, ..., dense1, ..., logits.
 
-  The norm of the i-th weight layer is called norm<i>, its nonlinearity is a
-  ReLU; the last layer, logits, has neither.
+  The norm of the i-th weight layer is called norm<i>, that of its kernel, where
+  there is one, weight<i>; its nonlinearity is a ReLU. The last layer, logits,
+  has none of them.
 
   Attributes:
     depth: 11, 13, 16 or 19.
@@ -88,7 +89,8 @@ class VGG(nn.Module):
     norm_lib.check_mode(mode)
     vanished = vanished_pools(x.shape[1:3])
 
-    def activation(x, index):
+    def activation(layer, x, index):
+      x = self.norm.weighted(layer, f'weight{index}')(x, mode=mode)
       norm = self.norm.layer(f'norm{index}')
       return nn.relu(norm(x, mode=mode, mask=mask, first=first))
 
@@ -96,14 +98,14 @@ class VGG(nn.Module):
     for block, convolutions in enumerate(_BLOCKS[self.depth]):
       for _ in range(convolutions):
         index += 1
-        x = activation(self._convolution(block, index)(x), index)
+        x = activation(self._convolution(block, index), x, index)
       if block >= vanished:
         x = conv.max_pool(x, lowering=self.lowering)
     x = x.reshape(x.shape[0], -1)
     for number, features in enumerate(self.head, start=1):
       index += 1
       dense = self._dense(f'dense{number}', features, x.dtype)
-      x = activation(dense(x), index)
+      x = activation(dense, x, index)
       x = dropout_lib.Dropout(self.dropout, name=f'dropout{number}')(
         x, first=first
       )
@@ -132,7 +134,10 @@ class VGG(nn.Module):
     count = sum(_BLOCKS[self.depth])
     names = [f'conv{i + 1}' for i in range(count)]
     names += [f'dense{i + 1}' for i in range(len(self.head))]
-    hidden = [(name, (name, f'norm{i + 1}')) for i, name in enumerate(names)]
+    hidden = [
+      (name, (name, f'weight{i}', f'norm{i}'))
+      for i, name in enumerate(names, start=1)
+    ]
     return (*hidden, ('logits', ('logits',)))
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:

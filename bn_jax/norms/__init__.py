@@ -1,31 +1,54 @@
 """Normalization layers with explicit statistics."""
 
+import functools
+import math
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.norms import batch, noisy, none
-from bn_jax.norms.batch import BatchNorm, batch_norm, normalize
+from bn_jax.norms import batch, kernels, lp, noisy, none, per_example
+from bn_jax.norms.batch import BatchNorm, BatchRenorm
+from bn_jax.norms.kernels import standardized
+from bn_jax.norms.lp import LpMoments, LpNorm, lp_norm
 from bn_jax.norms.moments import Moments
 from bn_jax.norms.noisy import add_noise
 from bn_jax.norms.norm import MODES, Norm
+from bn_jax.norms.transform import batch_norm, moments, normalize
 
 NORMS = {
   'batch': batch.make,
+  'batch_renorm': batch.make_renorm,
+  'group': per_example.make_group,
+  'instance': per_example.make_instance,
+  'l1': functools.partial(lp.make, p=1),
+  'l2': functools.partial(lp.make, p=2),
+  'layer': per_example.make_layer,
+  'linf': functools.partial(lp.make, p=math.inf),
+  'lp': lp.make,
   'noise': noisy.make_alone,
   'noisy': noisy.make,
   'none': none.make,
+  'rms': per_example.make_rms,
+  'spectral': kernels.make_spectral,
+  'weight': kernels.make_weight,
+  'weight_standardization': kernels.make_standardization,
 }
 
 __all__ = [
   'MODES',
   'NORMS',
   'BatchNorm',
+  'BatchRenorm',
+  'LpMoments',
+  'LpNorm',
   'Moments',
   'Norm',
   'add_noise',
   'batch_norm',
+  'lp_norm',
   'make',
+  'moments',
   'normalize',
+  'standardized',
 ]
 
 

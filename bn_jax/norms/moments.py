@@ -157,6 +157,20 @@ def over_groups(pieces: Pieces, x_PC: jax.Array) -> jax.Array:
   return pieces.spread.sum(sums_GC.sum(axis=1))
 
 
+def largest(pieces: Pieces, x_PRKC: jax.Array) -> jax.Array:
+  """Largest of the real values of each group, 0 where there are none, [G, C].
+
+  Args:
+    pieces: the groups.
+    x_PRKC: 0 or more each.
+  """
+  if pieces.mask is not None:
+    x_PRKC = jnp.where(pieces.mask[..., None], x_PRKC, 0)
+  largest_PC = x_PRKC.max(axis=(1, 2))
+  largest_GC = largest_PC.reshape(pieces.groups, -1, x_PRKC.shape[3]).max(1)
+  return pieces.spread.max(largest_GC)
+
+
 def to_pieces(pieces: Pieces, x_GC: jax.Array) -> jax.Array:
   """What is of a group, [G, C], for each of its pieces, [P, C]."""
   return jnp.repeat(x_GC, len(pieces.x) // pieces.groups, axis=0)

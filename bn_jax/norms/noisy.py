@@ -150,6 +150,8 @@ def make(
   momentum: float = 0.9,
   epsilon: float = 1e-5,
   running_variance: str = 'biased',
+  running_average: str = 'ema',
+  axis: int = -1,
   spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> norm.Norm:
   """Noisy Batch Normalization; keywords of `add_noise` and `BatchNorm`.
@@ -158,12 +160,12 @@ def make(
     ValueError: a keyword out of its range.
   """
   noise = _checked(n_mu, n_sigma, r_mu, r_sigma)
-  keywords = batch.checked(group_size, momentum, epsilon, running_variance)
+  keywords = batch.checked(
+    group_size, momentum, epsilon, running_variance, running_average
+  )
+  keywords |= dict(noise=noise, axis=axis, spread=spread)
   return norm.Norm(
-    layer=lambda name: NoisyBatchNorm(
-      noise=noise, name=name, spread=spread, **keywords
-    ),
-    bias_before=False,
+    layer=lambda name: NoisyBatchNorm(name=name, **keywords), bias_before=False
   )
 
 

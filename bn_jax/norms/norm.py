@@ -3,9 +3,21 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 from flax import linen as nn
 
 MODES = ('batch', 'running')
+
+
+def plainly(layer: nn.Module, name: str) -> Callable[..., jax.Array]:
+  """The layer with its kernel as it is."""
+  del name
+
+  def apply(x: jax.Array, *, mode: str) -> jax.Array:
+    check_mode(mode)
+    return layer(x)
+
+  return apply
 
 
 class Norm(NamedTuple):
@@ -17,10 +29,13 @@ class Norm(NamedTuple):
       even where it does nothing, so that the input to the nonlinearity has one
       path in every network.
     bias_before: whether a bias of the layer before it makes sense.
+    weighted: (layer with a parameter 'kernel', name) -> the same layer with its
+      kernel normalised: `weighted(conv, name)(x, mode=...)`.
   """
 
   layer: Callable[[str], nn.Module]
   bias_before: bool
+  weighted: Callable[[nn.Module, str], Callable[..., jax.Array]] = plainly
 
 
 def check_mode(mode: str) -> None:

@@ -1,0 +1,202 @@
+"""Normalizations of a layer's kernel; activations pass as they are.
+
+  weight                  W = g V / |V|, per output unit (Salimans and Kingma,
+                          2016, arXiv:1602.07868); flax's
+  weight_standardization  W = (V - mean V) / sqrt(var V + epsilon), per output
+                          unit (Qiao et al., 2019, arXiv:1903.10520)
+  spectral                W = V / (largest singular value) (Miyato et al., 2018,
+                          arXiv:1802.05957); flax's
+
+The kernel is [..., in, out]; a unit's weights are all of it with one last
+index. It is stored as V, under the path that it has without normalization.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from bn_jax import spread as spread_lib
+from bn_jax.norms import batch, none, norm, per_example
+
+_AFTER = {
+  'none': none.make, 'batch': batch.make, 'group': per_example.make_group
+}  # fmt: skip
+
+
+class WeightNorm(nn.WeightNorm):
+  """flax's, called as ours; params {LAYER/kernel/scale}, [out]: g, from 1."""
+
+  def __call__(self, x: jax.Array, *, mode: str) -> jax.Array:
+    """The layer of x with normalised weights; both modes are the same."""
+    norm.check_mode(mode)
+    return _keeping_kernel(self, x, lambda: super(WeightNorm, self).__call__(x))
+
+
+class SpectralNorm(nn.SpectralNorm):
+  """flax's, called as ours; batch_stats {LAYER/kernel/u, LAYER/kernel/sigma}.
+
+  A call takes `n_steps` of power iteration from u; in mode 'batch', if the
+  collection is mutable, the result is kept.
+  """
+
+  def __call__(self, x: jax.Array, *, mode: str) -> jax.Array:
+    """The layer of x with normalised weights."""
+    norm.check_mode(mode)
+    update = mode == 'batch' and self.is_mutable_collection('batch_stats')
+    return _keeping_kernel(
+      self,
+      x,
+      lambda: super(SpectralNorm, self).__call__(x, update_stats=update),
+    )
+
+
+class WeightStandardization(nn.Module):
+  """A layer whose kernel is standardized, see `standardized`.
+
+  Attributes:
+    layer_instance: with a parameter 'kernel'.
+    epsilon, scaled: of `standardized`.
+  """
+
+  layer_instance: nn.Module
+  epsilon: float = 1e-5
+  scaled: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, mode: str) -> jax.Array:
+    """The layer of x with standardized weights; both modes are the same."""
+    norm.check_mode(mode)
+
+    def transformed(variables):
+      own = variables['params']
+      kernel = standardized(
+        own['kernel'], epsilon=self.epsilon, scaled=self.scaled
+      )
+      return {**variables, 'params': {**own, 'kernel': kernel}}
+
+    mapped = nn.map_variables(
+      lambda layer: layer(x),
+      trans_in_fn=transformed,
+      init=self.is_initializing(),
+    )
+    return _keeping_kernel(self, x, lambda: mapped(self.layer_instance))
+
+
+def _keeping_kernel(
+  module: nn.Module, x: jax.Array, call: Callable[[], jax.Array]
+) -> jax.Array:
+  """call(), after which the kernel is the one that was drawn for the layer.
+
+  flax stores the normalised kernel at initialization; here networks of one seed
+  begin with the same weights, whatever their normalization.
+  """
+  if not module.is_initializing():
+    return call()
+  layer = module.layer_instance
+  layer(x)
+  drawn = layer.get_variable('params', 'kernel')
+  y = call()
+  layer.put_variable('params', 'kernel', drawn)
+  return y
+
+
+def standardized(
+  kernel: jax.Array, *, epsilon: float = 1e-5, scaled: bool = True
+) -> jax.Array:
+  """(V - mean) / sqrt(var + epsilon) over the n weights of each output unit.
+
+  Args:
+    kernel: [..., in, out].
+    epsilon: added to the variance, inside the root.
+    scaled: whether it is divided by sqrt(n) too, so that a unit keeps the scale
+      of its inputs (Brock, De and Smith, 2021, arXiv:2101.08692). Without it,
+      as in the original, a normalization of activations must follow.
+  """
+  units = kernel.reshape(-1, kernel.shape[-1]).astype(
+    jnp.promote_types(kernel.dtype, jnp.float32)
+  )
+  centred = units - units.mean(axis=0, keepdims=True)
+  var = jnp.square(centred).mean(axis=0, keepdims=True)
+  factor = lax.rsqrt(var + epsilon)
+  factor = factor / math.sqrt(len(units)) if scaled else factor
+  return (centred * factor).reshape(kernel.shape).astype(kernel.dtype)
+
+
+def make_weight(
+  *, epsilon: float = 1e-12, spread: spread_lib.Spread = spread_lib.ALONE
+) -> norm.Norm:
+  """Weight normalization for a model.
+
+  Args:
+    epsilon: added to the square of a unit's length.
+    spread: not used.
+  """
+  del spread  # nothing is computed over examples
+  _check_epsilon(epsilon)
+  return _norm(
+    lambda layer, name: WeightNorm(layer, epsilon=epsilon, name=name)
+  )
+
+
+def make_spectral(
+  *,
+  n_steps: int = 1,
+  epsilon: float = 1e-12,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+) -> norm.Norm:
+  """Spectral normalization for a model.
+
+  Args:
+    n_steps: of power iteration, a call.
+    epsilon: added to the square of a vector's length.
+    spread: not used.
+  """
+  del spread  # nothing is computed over examples
+  _check_epsilon(epsilon)
+  if type(n_steps) is not int or n_steps < 1:
+    raise ValueError(f'n_steps is {n_steps}; allowed: 1, 2, 3, ...')
+  return _norm(
+    lambda layer, name: SpectralNorm(
+      layer, n_steps=n_steps, epsilon=epsilon, name=name
+    )
+  )
+
+
+def make_standardization(
+  *,
+  scaled: bool = True,
+  then: str = 'none',
+  epsilon: float = 1e-5,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+) -> norm.Norm:
+  """Weight standardization for a model.
+
+  Args:
+    scaled: see `standardized`.
+    then: the normalization of activations that follows: 'none', 'group' or
+      'batch', as they are by default.
+    epsilon: added to the variance of a unit's weights.
+    spread: how the batch lies on devices.
+  """
+  _check_epsilon(epsilon)
+  if then not in _AFTER:
+    raise ValueError(f'then is {then!r}; allowed: {", ".join(_AFTER)}')
+  after = _AFTER[then](spread=spread)
+  return after._replace(
+    weighted=lambda layer, name: WeightStandardization(
+      layer, epsilon=epsilon, scaled=scaled, name=name
+    )
+  )
+
+
+def _norm(weighted: Callable[[nn.Module, str], nn.Module]) -> norm.Norm:
+  return none.make()._replace(weighted=weighted)
+
+
+def _check_epsilon(epsilon: float) -> None:
+  if not epsilon >= 0:
+    raise ValueError(f'epsilon is {epsilon}; allowed: 0 or more')

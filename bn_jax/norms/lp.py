@@ -1,0 +1,200 @@
+"""Normalization by the mean of |x|^p in place of the variance.
+
+Santurkar et al. (2018), "How Does Batch Normalization Help Optimization?",
+arXiv:1805.11604, section 3.3: the mean is subtracted as in Batch Normalization,
+the result is divided by "the average of the lp norm" of the activations from
+*before* that. Per channel, over the m values of a statistics group:
+
+  scale_p = (1/m sum_i |x_i|^p + epsilon)^(1/p)       p = inf: max_i |x_i|
+  y_i     = scale * (x_i - mean) / scale_p + bias
+
+which is the reading that gives the ranges of the paper's Figure 6. It does not
+change with the scale of x; with a shift it does. For p = 2 and mean 0 it is
+Batch Normalization. The centred form takes x - mean instead of x in scale_p.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bn_jax import spread as spread_lib
+from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import norm, running, transform
+
+
+class LpMoments(NamedTuple):
+  """Statistics of a batch, per group and channel.
+
+  Attributes:
+    mean: [G, C].
+    scale_p: [G, C], what the group is divided by.
+    count: [G], how many real values of a channel the group holds.
+  """
+
+  mean: jax.Array
+  scale_p: jax.Array
+  count: jax.Array
+
+
+def lp_norm(
+  x: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  *,
+  p: float,
+  centred: bool = False,
+  axis: int = -1,
+  group_size: int | None = None,
+  mask: jax.Array | None = None,
+  epsilon: float = 1e-5,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+) -> tuple[jax.Array, LpMoments]:
+  """x normalised by its mean and power mean, and these.
+
+  Args:
+    x: [N, ..., C], floating point.
+    scale: [C].
+    bias: [C].
+    p: 1 or more; infinity is the maximum.
+    centred: whether the power mean is that of x - mean.
+    axis: of the channels, any but the first.
+    group_size: examples that share statistics; None is the whole batch.
+    mask: bool, [N] or x's shape without channels; False is padding.
+    epsilon: added to the mean of |x|^p (to the maximum, for infinity).
+    spread: how the batch lies on devices.
+
+  Returns:
+    y, of the shape and dtype of x, and the LpMoments in float32 at least.
+
+  Raises:
+    ValueError: p below 1, or what `batch_norm` refuses.
+  """
+  check_p(p)
+  x = transform.channels_last(x, axis)
+  transform.check_parameters(x, scale, bias)
+  pieces, centre, found = _find(
+    x, p, centred, group_size, mask, epsilon, spread
+  )
+  factor_GC = moments_lib.exact(scale)[None] / found.scale_p
+  bias_1C = moments_lib.exact(bias)[None]
+  y_PRKC = transform.affine(pieces, centre, factor_GC, bias_1C)
+  y = y_PRKC.astype(x.dtype).reshape(x.shape)
+  return jnp.moveaxis(y, -1, axis), found
+
+
+def check_p(p: float) -> None:
+  """Raises ValueError for a p that makes no norm."""
+  if not p >= 1:
+    raise ValueError(f'p is {p}; allowed: 1 or more, infinity included')
+
+
+def _find(x, p, centred, group_size, mask, epsilon, spread):
+  """(pieces, centre, LpMoments) of x, [N, ..., C]."""
+  transform.check(x, group_size, mask, spread)
+  pieces = moments_lib.cut(x, group_size, mask, spread)
+  centre, moments = moments_lib.find(pieces)
+  values_PRKC = (
+    centre.away(pieces.x) if centred else moments_lib.exact(pieces.x)
+  )
+  size_PRKC = jnp.abs(values_PRKC)
+  if math.isinf(p):
+    scale_GC = moments_lib.largest(pieces, size_PRKC) + epsilon
+  else:
+    mean_PC = moments_lib.mean(_power(size_PRKC, p), pieces.mask)
+    mean_GC = moments_lib.over_groups(pieces, mean_PC)
+    scale_GC = _power(mean_GC + epsilon, 1 / p)
+  return pieces, centre, LpMoments(moments.mean, scale_GC, moments.count)
+
+
+def _power(x: jax.Array, p: float) -> jax.Array:
+  """x^p; products and roots where they do, which cost a tenth of a power."""
+  plain = {1: lambda x: x, 2: jnp.square, 0.5: jnp.sqrt}
+  return plain[p](x) if p in plain else x**p
+
+
+class LpNorm(running.RunningNorm):
+  """`lp_norm` as a layer.
+
+  Collections: params {scale, bias}, [C] each; batch_stats {mean, scale_p}, [C]
+  each, running averages of the groups' statistics.
+
+  Attributes, beside those of `RunningNorm`:
+    p: 1 or more, or infinity.
+    centred: see `lp_norm`.
+  """
+
+  p: float = 2.0
+  centred: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
+  ) -> jax.Array:
+    """x normalised; mode 'batch' or 'running' names by what."""
+    del first  # statistics do not depend on where an example stands
+    norm.check_mode(mode)
+    channels = x.shape[self.axis]
+    scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
+    bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
+    averages = self.averages(channels, mean=0.0, scale_p=1.0)
+    if mode == 'running':
+      if self.wants_moments():
+        last = transform.channels_last(x, self.axis)
+        *_, found = _find(
+          last, self.p, self.centred, self.group_size, mask, self.epsilon,
+          self.spread,
+        )  # fmt: skip
+        self.tell(_statistics(found), found.count)
+      mean_C, scale_p_C = averages['mean'].value, averages['scale_p'].value
+      return transform.normalize(
+        x, mean_C, scale_p_C, scale_C, bias_C, axis=self.axis
+      )
+    y, found = lp_norm(
+      x, scale_C, bias_C, p=self.p, centred=self.centred, axis=self.axis,
+      group_size=self.group_size, mask=mask, epsilon=self.epsilon,
+      spread=self.spread,
+    )  # fmt: skip
+    self.tell(_statistics(found), found.count)
+    self.update(averages, _statistics(found), found.count, x.shape[0])
+    return y
+
+
+def _statistics(found: LpMoments) -> dict[str, jax.Array]:
+  return {'mean': found.mean, 'scale_p': found.scale_p}
+
+
+def make(
+  *,
+  p: float = 2.0,
+  centred: bool = False,
+  group_size: int | None = None,
+  momentum: float = 0.9,
+  epsilon: float = 1e-5,
+  running_average: str = 'ema',
+  axis: int = -1,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+) -> norm.Norm:
+  """`lp_norm` for a model; keywords are those of `LpNorm`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  check_p(p)
+  running.check(group_size, momentum, running_average, epsilon)
+  keywords: dict[str, Any] = dict(
+    p=p, centred=centred, group_size=group_size, momentum=momentum,
+    epsilon=epsilon, running_average=running_average, axis=axis, spread=spread,
+  )  # fmt: skip
+  return norm.Norm(
+    layer=lambda name: LpNorm(name=name, **keywords),
+    # The mean takes it away; in scale_p it would do what `scale` does.
+    bias_before=False,
+  )

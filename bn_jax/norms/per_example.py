@@ -1,0 +1,185 @@
+"""Normalizations of each example by itself: those of flax, called as ours.
+
+  layer     over all units of an example (Ba, Kiros and Hinton, 2016,
+            arXiv:1607.06450), or over those at each of its positions
+  group     over groups of channels (Wu and He, 2018, arXiv:1803.08494)
+  instance  over each channel (Ulyanov, Vedaldi and Lempitsky, 2016,
+            arXiv:1607.08022)
+  rms       as layer, but divided by the root mean square, without a mean (Zhang
+            and Sennrich, 2019, arXiv:1910.07467)
+
+They keep no statistics, so both modes are the same, and padding examples
+concern nobody. Padding positions (a mask of x's shape without channels) are
+left out of the statistics. Variances are exact, as those of `batch_norm`.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bn_jax import spread as spread_lib
+from bn_jax.norms import norm
+
+_PER = ('example', 'position')
+
+
+class PerExample(nn.Module):
+  """A normalization of flax's, called as ours.
+
+  Collections: params {scale, bias}, [C] each ('rms': scale alone).
+
+  Attributes:
+    made: shape of x -> the module of flax.
+  """
+
+  made: Callable[[tuple[int, ...]], nn.Module]
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
+  ) -> jax.Array:
+    """x, [N, ..., C], normalised; computed in float32 at least."""
+    del first
+    norm.check_mode(mode)
+    inner = self.made(x.shape)
+    nn.share_scope(self, inner)  # its parameters are ours
+    if mask is not None:
+      # An example is its own statistics group: all of one may be padding.
+      is_position = mask.ndim > 1
+      mask = jnp.broadcast_to(mask[..., None], x.shape) if is_position else None
+    return inner(x, mask=mask).astype(x.dtype)
+
+
+def make_layer(
+  *,
+  per: str = 'example',
+  epsilon: float = 1e-5,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+) -> norm.Norm:
+  """Layer normalization for a model.
+
+  Args:
+    per: 'example', over channels and positions, or 'position', over channels.
+    epsilon: added to the variance, inside the root.
+    spread: not used.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  del spread  # nothing is computed over examples
+  return _over_units(nn.LayerNorm, per, epsilon)
+
+
+def make_rms(
+  *,
+  per: str = 'example',
+  epsilon: float = 1e-5,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+) -> norm.Norm:
+  """RMS normalization for a model; keywords are those of `make_layer`."""
+  del spread  # nothing is computed over examples
+  return _over_units(nn.RMSNorm, per, epsilon)
+
+
+def make_group(
+  *,
+  num_groups: int | None = None,
+  epsilon: float = 1e-5,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+) -> norm.Norm:
+  """Group normalization for a model.
+
+  Args:
+    num_groups: of channels, whose number it must divide; None is
+      `usual_groups`.
+    epsilon: added to the variance, inside the root.
+    spread: not used.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  del spread  # nothing is computed over examples
+  if num_groups is not None and num_groups < 1:
+    raise ValueError(f'num_groups is {num_groups}; allowed: 1 or more, or None')
+
+  def made(shape):
+    groups = num_groups or usual_groups(shape[-1])
+    if shape[-1] % groups:
+      raise ValueError(
+        f'num_groups is {groups}; allowed: what divides {shape[-1]} channels'
+      )
+    return functools.partial(nn.GroupNorm, groups)
+
+  return _norm(made, epsilon)
+
+
+def make_instance(
+  *, epsilon: float = 1e-5, spread: spread_lib.Spread = spread_lib.ALONE
+) -> norm.Norm:
+  """Instance normalization for a model.
+
+  Args:
+    epsilon: added to the variance, inside the root.
+    spread: not used.
+
+  Raises:
+    ValueError: a keyword out of its range; in its call, images of one position.
+  """
+  del spread  # nothing is computed over examples
+
+  def made(shape):
+    if math.prod(shape[1:-1]) == 1:
+      raise ValueError(
+        f'x has shape {list(shape)}: a group of one value, all would become '
+        'the bias; allowed: two positions or more'
+      )
+    return nn.InstanceNorm
+
+  # Its mean takes the bias of a unit away.
+  return _norm(made, epsilon)._replace(bias_before=False)
+
+
+def usual_groups(channels: int) -> int:
+  """32 groups, as in the paper; of less than 64 channels, groups of two.
+
+  Of a number that these do not divide, fewer.
+  """
+  divisor = math.gcd(32, channels)
+  return divisor if channels >= 64 else max(1, divisor // 2)
+
+
+def _over_units(module, per: str, epsilon: float) -> norm.Norm:
+  if per not in _PER:
+    raise ValueError(f'per is {per!r}; allowed: {", ".join(map(repr, _PER))}')
+
+  def made(shape):
+    axes = tuple(range(1, len(shape))) if per == 'example' else -1
+    return functools.partial(module, reduction_axes=axes)
+
+  return _norm(made, epsilon)
+
+
+def _norm(
+  made: Callable[[tuple[int, ...]], Callable[..., nn.Module]], epsilon: float
+) -> norm.Norm:
+  """The Norm from shape -> constructor."""
+  if not epsilon >= 0:
+    raise ValueError(f'epsilon is {epsilon}; allowed: 0 or more')
+
+  def exact(shape):
+    return made(shape)(epsilon=epsilon, use_fast_variance=False)
+
+  return norm.Norm(
+    layer=lambda name: PerExample(made=exact, name=name),
+    # A mean over several channels does not take a channel's bias away.
+    bias_before=True,
+  )

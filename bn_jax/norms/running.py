@@ -1,0 +1,135 @@
+"""Running averages of batch statistics, for layers that normalise with them.
+
+At update t, with the statistics `batch` of one batch and a weight w:
+
+  running = running + w (batch - running)
+
+  ema            w = 1 - momentum: an exponential moving average that begins at
+                 mean 0 and variance 1, as everywhere
+  corrected_ema  w = (1 - momentum) / (1 - momentum^t): the same, without the
+                 weight that its beginning keeps (Kingma and Ba, 2015, "Adam",
+                 section 3)
+  cumulative     w = 1 / t: the mean of all batches so far
+
+momentum is flax's, the share of the old average; PyTorch's is one minus it.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bn_jax import spread as spread_lib
+from bn_jax.norms import moments as moments_lib
+
+AVERAGES = ('ema', 'corrected_ema', 'cumulative')
+
+
+class RunningNorm(nn.Module):
+  """What layers with running averages have in common.
+
+  The averages are the collection batch_stats, [C] each. A second collection,
+  'moments', is for whoever wants a batch's own statistics: where it is mutable,
+  'batch' in it holds them per group, [G, C] each, with their 'count', [G]; in
+  mode 'running' too.
+
+  Attributes:
+    axis: of the channels.
+    group_size: examples that share statistics; None is the whole batch.
+    momentum: in [0, 1): the share of the old average that a step keeps.
+    running_average: one of `AVERAGES`.
+    epsilon: added before the root.
+    spread: how the batch lies on devices.
+  """
+
+  axis: int = -1
+  group_size: int | None = None
+  momentum: float = 0.9
+  running_average: str = 'ema'
+  epsilon: float = 1e-5
+  spread: spread_lib.Spread = spread_lib.ALONE
+
+  def counts(self) -> bool:
+    """Whether batch_stats holds the number of updates, 'count', too."""
+    return self.running_average != 'ema'
+
+  def averages(self, channels: int, **start: float) -> dict[str, nn.Variable]:
+    """The averages by name, each beginning at a number."""
+    if self.counts():
+      self.variable('batch_stats', 'count', jnp.zeros, (), jnp.int32)
+    return {
+      name: self.variable(
+        'batch_stats', name, jnp.full, (channels,), value, jnp.float32
+      )
+      for name, value in start.items()
+    }
+
+  def wants_moments(self) -> bool:
+    """Whether somebody wants a batch's statistics in mode 'running' too."""
+    return self.is_mutable_collection('moments') and not self.is_initializing()
+
+  def tell(self, batch_GC: Mapping[str, jax.Array], count_G: jax.Array) -> None:
+    """Hands a batch's statistics to who wants them."""
+    if self.wants_moments():
+      self.sow(
+        'moments',
+        'batch',
+        {**batch_GC, 'count': count_G},
+        init_fn=lambda: None,
+        reduce_fn=lambda _, new: new,
+      )
+
+  def update(
+    self,
+    averages: Mapping[str, nn.Variable],
+    batch_GC: Mapping[str, jax.Array],
+    count_G: jax.Array,
+    examples: int,
+  ) -> None:
+    """Moves the averages, if they are mutable, by the mean over the groups.
+
+    A group without a real value does not count; without any, nothing moves.
+    """
+    if not self.is_mutable_collection('batch_stats') or self.is_initializing():
+      return
+    whole = moments_lib.is_whole(examples, self.group_size, self.spread)
+    across = spread_lib.ALONE if whole else self.spread
+    real_G1 = (count_G > 0)[:, None].astype(count_G.dtype)
+    # No matrix product: on GPU and TPU it might lose digits.
+    number, *sums = across.sum(
+      [real_G1.sum(), *((real_G1 * x).sum(axis=0) for x in batch_GC.values())]
+    )
+    weight = jnp.where(number > 0, self._weight(), 0)
+    for name, sum_C in zip(batch_GC, sums):
+      old_C = averages[name].value
+      new_C = (1 - weight) * old_C + weight * (sum_C / jnp.maximum(number, 1))
+      averages[name].value = new_C.astype(old_C.dtype)
+    if self.counts():
+      count = self.get_variable('batch_stats', 'count')
+      self.put_variable('batch_stats', 'count', count + (number > 0))
+
+  def _weight(self) -> jax.Array | float:
+    """w of the update that comes."""
+    if self.running_average == 'ema':
+      return 1 - self.momentum
+    t = self.get_variable('batch_stats', 'count') + 1
+    if self.running_average == 'cumulative':
+      return 1 / t
+    return (1 - self.momentum) / (1 - self.momentum**t)
+
+
+def check(
+  group_size: int | None, momentum: float, running_average: str, epsilon: float
+) -> None:
+  """Raises ValueError for an attribute out of its range."""
+  if group_size is not None and group_size < 1:
+    raise ValueError(f'group_size is {group_size}; at least 1, or None')
+  if not 0 <= momentum < 1:
+    raise ValueError(f'momentum is {momentum}; allowed: 0 <= momentum < 1')
+  if running_average not in AVERAGES:
+    raise ValueError(
+      f'running_average is {running_average!r}; allowed: {", ".join(AVERAGES)}'
+    )
+  if not epsilon >= 0:
+    raise ValueError(f'epsilon is {epsilon}; allowed: 0 or more')

@@ -1,0 +1,269 @@
+"""Batch Normalization as a function, and its derivative.
+
+Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, Algorithm 1:
+
+  mean = 1/m sum_i x_i            var = 1/m sum_i (x_i - mean)^2
+  y_i  = scale * (x_i - mean) / sqrt(var + epsilon) + bias
+
+per channel, over the m values of a statistics group: its examples times, for
+feature maps, their positions (section 3.2).
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bn_jax import spread as spread_lib
+from bn_jax.norms import moments as moments_lib
+
+
+def batch_norm(
+  x: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  *,
+  axis: int = -1,
+  group_size: int | None = None,
+  mask: jax.Array | None = None,
+  epsilon: float = 1e-5,
+  stop_statistics_gradient: bool = False,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+) -> tuple[jax.Array, moments_lib.Moments]:
+  """x normalised by the statistics of its own batch, and those statistics.
+
+  Args:
+    x: [N, ..., C], floating point.
+    scale: [C], gamma of the paper.
+    bias: [C], beta of the paper.
+    axis: of the channels, any but the first.
+    group_size: examples that share statistics, in the order of the batch; None
+      is the whole batch. 32 is a replica of the 2015 paper.
+    mask: bool, of the shape [N], or of x without its channels; what is False is
+      left out of the statistics (and normalised with them like the rest).
+    epsilon: added to the variance, inside the root.
+    stop_statistics_gradient: whether the derivative takes mean and variance for
+      constants. That is wrong: it is the 2015 paper's section 2, in which a
+      bias before the layer grows without end while the loss stays.
+    spread: how the batch lies on devices. Inside pmap and shard_map x is one
+      device's part of it, and a group is the whole batch, then averaged over
+      the axis, or lies within that part.
+
+  Returns:
+    y, of the shape and dtype of x, and the Moments in float32 at least.
+
+  Raises:
+    ValueError: a group size that does not divide N, a group of one value, a
+      mask or parameters of another shape, x of rank below 2, or an axis that is
+      not one of channels.
+  """
+  x = channels_last(x, axis)
+  check_parameters(x, scale, bias)
+  check(x, group_size, mask, spread)
+  pieces = moments_lib.cut(x, group_size, mask, spread)
+  scale_1C = moments_lib.exact(scale)[None]
+  bias_1C = moments_lib.exact(bias)[None]
+  if stop_statistics_gradient:
+    still = pieces._replace(x=lax.stop_gradient(pieces.x))
+    centre, moments = moments_lib.find(still)
+    factor_GC = lax.rsqrt(moments.var + epsilon) * scale_1C
+    y_PRKC = affine(pieces, centre, factor_GC, bias_1C)
+  else:
+    y_PRKC, moments = _transform(
+      epsilon, pieces.groups, pieces.spread, *pieces[:2], scale_1C, bias_1C
+    )
+  y = y_PRKC.astype(x.dtype).reshape(x.shape)
+  return jnp.moveaxis(y, -1, axis), moments
+
+
+def moments(
+  x: jax.Array,
+  *,
+  axis: int = -1,
+  group_size: int | None = None,
+  mask: jax.Array | None = None,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+) -> moments_lib.Moments:
+  """The statistics of a batch by which `batch_norm` normalises it."""
+  x = channels_last(x, axis)
+  check(x, group_size, mask, spread)
+  return moments_lib.find(moments_lib.cut(x, group_size, mask, spread))[1]
+
+
+def of_groups(
+  x: jax.Array, factor_GC: jax.Array, shift_GC: jax.Array, *, axis: int = -1
+) -> jax.Array:
+  """factor x + shift, one of each a group and channel, in the dtype of x."""
+  last = channels_last(x, axis)
+  each = len(x) // len(factor_GC)
+  shape = (len(x), *(1,) * (x.ndim - 2), -1)
+  factor, shift = (
+    jnp.repeat(value, each, axis=0).reshape(shape)
+    for value in (factor_GC, shift_GC)
+  )
+  y = moments_lib.exact(last) * factor + shift
+  return jnp.moveaxis(y.astype(x.dtype), -1, axis)
+
+
+def channels_last(x: jax.Array, axis: int) -> jax.Array:
+  """x, [N, ..., C], from x with its channels along another axis.
+
+  Raises:
+    ValueError: x of rank below 2, or an axis that cannot be one of channels.
+  """
+  if x.ndim < 2:
+    raise ValueError(f'x has shape {x.shape}; allowed: [N, ..., C]')
+  if not -x.ndim < axis < x.ndim or axis == 0:
+    raise ValueError(
+      f'axis is {axis}; allowed for channels of x, {list(x.shape)}: any but '
+      'the first'
+    )
+  return jnp.moveaxis(x, axis, -1)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _transform(epsilon, groups, spread, x_PRKC, mask, scale_1C, bias_1C):
+  """y, [P, R, K, C], and the Moments; the derivative is `_transform_jvp`."""
+  pieces = moments_lib.Pieces(x_PRKC, mask, groups, spread)
+  centre, moments = moments_lib.find(pieces)
+  factor_GC = lax.rsqrt(moments.var + epsilon) * scale_1C
+  return affine(pieces, centre, factor_GC, bias_1C), moments
+
+
+def affine(
+  pieces: moments_lib.Pieces,
+  centre: moments_lib.Centre,
+  factor_GC: jax.Array,
+  bias_1C: jax.Array,
+) -> jax.Array:
+  """(x - mean) factor + bias, [P, R, K, C]."""
+  factor_PC = moments_lib.to_pieces(pieces, factor_GC)
+  scaled_PRKC = centre.away(pieces.x) * moments_lib.wide(factor_PC)
+  return scaled_PRKC + moments_lib.wide(bias_1C)
+
+
+@_transform.defjvp
+def _transform_jvp(epsilon, groups, spread, primals, tangents):
+  """The derivative along (dx, dscale, dbias), with s^2 = var + epsilon:
+
+    dy = scale/s (dx - E[dx] - (x - mean)/s^2 E[(x - mean) dx])
+         + dscale (x - mean)/s + dbias
+
+  What is of a channel is multiplied before it is spread over the values, so
+  that the transposed rule takes two sums over them, of dy and (x - mean) dy,
+  which are those of the parameters' gradients too. Of the forward pass it keeps
+  x and four numbers a channel, and centres x again.
+  """
+  x_PRKC, mask, scale_1C, bias_1C = primals
+  pieces = moments_lib.Pieces(x_PRKC, mask, groups, spread)
+  centre, moments = moments_lib.find(pieces)
+  inverse_GC = lax.rsqrt(moments.var + epsilon)
+  y_PRKC = affine(pieces, centre, inverse_GC * scale_1C, bias_1C)
+
+  def wide(x_GC):
+    return moments_lib.wide(moments_lib.to_pieces(pieces, x_GC))
+
+  def expectation(values_PRKC):
+    mean_PC = moments_lib.mean(values_PRKC, mask)
+    return moments_lib.over_groups(pieces, mean_PC)
+
+  @functools.partial(jax.checkpoint, prevent_cse=False)
+  def derivative(x_PRKC, centre, inverse_GC, scale_1C, tangents):
+    dx_PRKC, _, dscale_1C, dbias_1C = tangents
+    dx_PRKC = moments_lib.exact(dx_PRKC)
+    factor_GC = inverse_GC * scale_1C
+    dmean_GC = expectation(dx_PRKC)
+    slope_GC = expectation(centre.away(x_PRKC) * dx_PRKC)
+    dfactor_GC = inverse_GC * dscale_1C - factor_GC * inverse_GC**2 * slope_GC
+    dfactor_PC = moments_lib.to_pieces(pieces, dfactor_GC)
+    dshift_GC = dbias_1C - factor_GC * dmean_GC
+    dshift_PC = moments_lib.to_pieces(pieces, dshift_GC)
+    near_PRKC = centre.near(x_PRKC, inverse_GC)
+    dy_PRKC = (
+      dx_PRKC * wide(factor_GC)
+      + near_PRKC * moments_lib.wide(dfactor_PC)
+      + moments_lib.wide(dshift_PC - centre.low * dfactor_PC)
+    )
+    return dy_PRKC, dmean_GC, 2 * slope_GC
+
+  dy_PRKC, dmean_GC, dvar_GC = derivative(
+    x_PRKC, centre, inverse_GC, scale_1C, tangents
+  )
+  dmoments = moments_lib.Moments(
+    dmean_GC, dvar_GC, jnp.zeros_like(moments.count)
+  )
+  return (y_PRKC, moments), (dy_PRKC, dmoments)
+
+
+def normalize(
+  x: jax.Array,
+  mean: jax.Array,
+  deviation: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  *,
+  axis: int = -1,
+) -> jax.Array:
+  """x normalised by given statistics: one affine map a channel (Algorithm 2).
+
+    y = scale (x - mean) / deviation + bias
+
+  Args:
+    x: [N, ..., C].
+    mean: [C].
+    deviation: [C], what is divided by, such as sqrt(var + epsilon).
+    scale: [C].
+    bias: [C].
+    axis: of the channels.
+
+  Returns:
+    y, of the shape and dtype of x; computed in float32 at least.
+  """
+  last = (1,) * (x.ndim - 1) + (-1,)
+  mean, deviation, scale, bias = (
+    moments_lib.exact(value).reshape(last)
+    for value in (mean, deviation, scale, bias)
+  )
+  centred = moments_lib.exact(channels_last(x, axis)) - mean
+  y = centred * (scale / deviation) + bias
+  return jnp.moveaxis(y.astype(x.dtype), -1, axis)
+
+
+def check_parameters(x: jax.Array, scale: jax.Array, bias: jax.Array) -> None:
+  """Raises ValueError unless both are [C] of x, [N, ..., C]."""
+  channels = x.shape[-1]
+  if scale.shape != (channels,) or bias.shape != (channels,):
+    raise ValueError(
+      f'scale and bias have shapes {scale.shape} and {bias.shape}; x has '
+      f'{channels} channels'
+    )
+
+
+def check(
+  x: jax.Array,
+  group_size: int | None,
+  mask: jax.Array | None,
+  spread: spread_lib.Spread,
+) -> None:
+  """Raises ValueError for what no batch, [N, ..., C], can be normalised by."""
+  examples = x.shape[0]
+  if not moments_lib.is_whole(examples, group_size, spread) and (
+    group_size < 1 or examples % group_size
+  ):
+    part = f' that one of {spread.parts} devices holds'
+    raise ValueError(
+      f'group_size {group_size} does not divide the batch of {examples}'
+      f'{part if spread.axis_name else ""}'
+    )
+  whole = examples * (spread.parts if spread.axis_name else 1)
+  if (group_size or whole) * math.prod(x.shape[1:-1]) == 1:
+    raise ValueError(
+      f'a group of one value, of x {list(x.shape)}: all would become the bias; '
+      'allowed: two examples or positions, or more'
+    )
+  if mask is not None and mask.shape not in ((examples,), x.shape[:-1]):
+    raise ValueError(
+      f'mask has shape {mask.shape}; allowed: ({examples},) or {x.shape[:-1]}'
+    )
