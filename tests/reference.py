@@ -20,6 +20,28 @@ def batch_norm(x, scale, bias, group_size=None, mask=None, epsilon=1e-5):
   return y, np.array(mean), np.array(var), np.array(count)
 
 
+def lp_norm(
+  x, scale, bias, p, centred=False, group_size=None, mask=None, epsilon=1e-5
+):
+  """(y, mean, scale_p) of Santurkar et al. (2018), section 3.3."""
+  x = np.asarray(x, np.float64)
+  examples = len(x)
+  group_size = group_size or examples
+  mask = np.ones(examples, bool) if mask is None else np.asarray(mask)
+  y, mean, scale_p = np.empty_like(x), [], []
+  for start in range(0, examples, group_size):
+    rows = slice(start, start + group_size)
+    real = x[rows][mask[rows]].reshape(-1, x.shape[-1])
+    mean.append(real.mean(0))
+    size = np.abs(real - mean[-1] if centred else real)
+    if np.isinf(p):
+      scale_p.append(size.max(0) + epsilon)
+    else:
+      scale_p.append(((size**p).mean(0) + epsilon) ** (1 / p))
+    y[rows] = scale * (x[rows] - mean[-1]) / scale_p[-1] + bias
+  return y, np.array(mean), np.array(scale_p)
+
+
 def batch_norm_gradient(x, scale, dy, epsilon=1e-5):
   """(dx, dscale, dbias) as printed in section 3 of the 2015 paper."""
   channels = x.shape[-1]

@@ -7,11 +7,13 @@ from typing import Any
 from bn_jax import errors
 from bn_jax.norms import batch, kernels, lp, noisy, none, per_example
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
+from bn_jax.norms.fold import fold
 from bn_jax.norms.kernels import standardized
 from bn_jax.norms.lp import LpMoments, LpNorm, lp_norm
 from bn_jax.norms.moments import Moments
 from bn_jax.norms.noisy import add_noise
 from bn_jax.norms.norm import MODES, Norm
+from bn_jax.norms.population import Population, population_statistics
 from bn_jax.norms.transform import batch_norm, moments, normalize
 
 NORMS = {
@@ -42,12 +44,15 @@ __all__ = [
   'LpNorm',
   'Moments',
   'Norm',
+  'Population',
   'add_noise',
   'batch_norm',
+  'fold',
   'lp_norm',
   'make',
   'moments',
   'normalize',
+  'population_statistics',
   'standardized',
 ]
 

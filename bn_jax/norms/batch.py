@@ -55,10 +55,7 @@ class BatchNorm(running.RunningNorm):
     if mode == 'running':
       if self.wants_moments():
         self._tell(self.moments(x, mask))
-      mean_C, var_C = averages['mean'].value, averages['var'].value
-      return transform.normalize(
-        x, mean_C, self.deviation(var_C), scale_C, bias_C, axis=self.axis
-      )
+      return transform.normalize(x, *self.fixed(), axis=self.axis)
     y, moments = self.transformed(x, scale_C, bias_C, mask, averages)
     self._tell(moments)
     batch = {'mean': moments.mean, 'var': self._running_variance(moments)}
@@ -79,6 +76,10 @@ class BatchNorm(running.RunningNorm):
       x, scale_C, bias_C, mask=mask, epsilon=self.epsilon,
       stop_statistics_gradient=self.stop_statistics_gradient, **self._laid(),
     )  # fmt: skip
+
+  def divisor(self) -> jax.Array:
+    """What mode 'running' divides by, [C]."""
+    return self.deviation(self.get_variable('batch_stats', 'var'))
 
   def moments(
     self, x: jax.Array, mask: jax.Array | None
@@ -153,7 +154,8 @@ class BatchRenorm(BatchNorm):
 def _ramp(step: jax.Array, between: tuple[int, int]) -> jax.Array:
   """From 0 to 1 while step goes from the first to the last."""
   first, last = between
-  return jnp.clip((step - first) / max(last - first, 1), 0, 1)
+  share = jnp.clip((step - first) / max(last - first, 1), 0, 1)
+  return jnp.where(step >= last, 1.0, share)
 
 
 def make(

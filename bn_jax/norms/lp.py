@@ -153,10 +153,7 @@ class LpNorm(running.RunningNorm):
           self.spread,
         )  # fmt: skip
         self.tell(_statistics(found), found.count)
-      mean_C, scale_p_C = averages['mean'].value, averages['scale_p'].value
-      return transform.normalize(
-        x, mean_C, scale_p_C, scale_C, bias_C, axis=self.axis
-      )
+      return transform.normalize(x, *self.fixed(), axis=self.axis)
     y, found = lp_norm(
       x, scale_C, bias_C, p=self.p, centred=self.centred, axis=self.axis,
       group_size=self.group_size, mask=mask, epsilon=self.epsilon,
@@ -165,6 +162,10 @@ class LpNorm(running.RunningNorm):
     self.tell(_statistics(found), found.count)
     self.update(averages, _statistics(found), found.count, x.shape[0])
     return y
+
+  def divisor(self) -> jax.Array:
+    """What mode 'running' divides by, [C]."""
+    return self.get_variable('batch_stats', 'scale_p')
 
 
 def _statistics(found: LpMoments) -> dict[str, jax.Array]:

@@ -65,6 +65,18 @@ class RunningNorm(nn.Module):
       for name, value in start.items()
     }
 
+  def fixed(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """What mode 'running' normalises with: mean, divisor, scale, bias, [C]."""
+    mean_C = self.get_variable('batch_stats', 'mean')
+    scale_C, bias_C = (
+      self.get_variable('params', name) for name in ('scale', 'bias')
+    )
+    return mean_C, self.divisor(), scale_C, bias_C
+
+  def divisor(self) -> jax.Array:
+    """What mode 'running' divides by, [C]."""
+    raise NotImplementedError
+
   def wants_moments(self) -> bool:
     """Whether somebody wants a batch's statistics in mode 'running' too."""
     return self.is_mutable_collection('moments') and not self.is_initializing()

@@ -1,0 +1,238 @@
+"""A network for inference without its normalizations, which it no longer needs.
+
+With fixed statistics a normalization is one affine map a channel, and next to a
+convolution or a dense layer it becomes part of that (Ioffe and Szegedy, 2015,
+section 3.1, after Algorithm 2):
+
+  factor (W u + b) + shift = (factor W) u + (factor b + shift)
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+
+from bn_jax.norms import none, per_example, running
+
+_CLOSE = 1e-3  # of the largest output: rounding through a deep network
+
+
+class _Call(NamedTuple):
+  """One call of a module: what went in, what came out, with which weights."""
+
+  path: tuple[str, ...]
+  module: nn.Module
+  x: Any
+  y: Any
+  kernel: np.ndarray | None
+  bias: np.ndarray | None
+  affine: tuple[np.ndarray, np.ndarray] | None
+
+  @property
+  def name(self) -> str:
+    return '/'.join(self.path)
+
+
+def fold(
+  module: nn.Module, variables: Mapping[str, Any], x: jax.Array
+) -> tuple[nn.Module, dict[str, Any]]:
+  """The same network without norms, and its variables, for mode 'running'.
+
+  Normalised kernels ('weight', 'spectral', ...) become what they are. What the
+  network computes is compared on x, in the end.
+
+  Args:
+    module: a network of `bn_jax.models`, or one like them: its attribute `norm`
+      is all it knows of norms, and layers before a norm have a bias where
+      `norm.bias_before`.
+    variables: its collections.
+    x: an example of its input, [N, ...].
+
+  Returns:
+    (module, variables); `module.apply(variables, x, mode='running')` is what
+    the network with norms gives, but for rounding.
+
+  Raises:
+    ValueError: a norm that is not exactly an affine map next to a linear one,
+      with its name and why.
+  """
+  if not hasattr(module, 'norm'):
+    raise ValueError(
+      f'{type(module).__name__} has no attribute norm that could be replaced'
+    )
+  calls, want = _traced(module, variables, x)
+  new = {call.path: (call.kernel, call.bias) for call in _linear(calls)}
+  for call in calls:
+    if isinstance(call.module, per_example.PerExample):
+      raise ValueError(
+        f'{call.name} normalises each example by its own statistics, so it is '
+        'no fixed map'
+      )
+    if call.affine is not None:
+      layer, folded = _folded(call, calls, new)
+      new[layer.path] = folded
+  folded_module = module.clone(norm=none.make())
+  folded_variables = {
+    'params': _params(folded_module, variables['params'], x, new)
+  }
+  with jax.default_matmul_precision('highest'):
+    got = folded_module.apply(folded_variables, x, mode='running')
+  _compare(got, want)
+  return folded_module, folded_variables
+
+
+def _traced(module, variables, x) -> tuple[list[_Call], jax.Array]:
+  """The calls of all modules in mode 'running', in order, and the output."""
+  calls: list[_Call] = []
+  with (
+    jax.default_matmul_precision('highest'),
+    nn.intercept_methods(_recorder(calls)),
+  ):
+    y = module.apply(variables, x, mode='running')
+  return calls, y
+
+
+def _recorder(calls: list[_Call]):
+  inside: list[tuple[str, ...]] = []
+
+  @contextlib.contextmanager
+  def entered(path):
+    inside.append(path)
+    try:
+      yield
+    finally:
+      inside.pop()
+
+  def record(call_next, args, keywords, context):
+    module = context.module
+    # A class that calls its parent's __call__ is still one call.
+    if context.method_name != '__call__' or module.path in inside:
+      return call_next(*args, **keywords)
+    with entered(module.path):
+      y = call_next(*args, **keywords)
+    calls.append(
+      _Call(module.path, module, args[0], y, *_weights(module), _affine(module))
+    )
+    return y
+
+  return record
+
+
+def _weights(module) -> tuple[np.ndarray | None, np.ndarray | None]:
+  """(kernel, bias) of a convolution or dense layer, as they act, in float64."""
+  if not hasattr(module, 'features') or not module.has_variable(
+    'params', 'kernel'
+  ):
+    return None, None
+  kernel = np.asarray(module.get_variable('params', 'kernel'), np.float64)
+  if not module.has_variable('params', 'bias'):
+    return kernel, np.zeros(kernel.shape[-1])
+  return kernel, np.asarray(module.get_variable('params', 'bias'), np.float64)
+
+
+def _affine(module) -> tuple[np.ndarray, np.ndarray] | None:
+  """(factor, shift) of a norm in mode 'running', [C] each, in float64."""
+  if not isinstance(module, running.RunningNorm):
+    return None
+  mean_C, divisor_C, scale_C, bias_C = (
+    np.asarray(value, np.float64) for value in module.fixed()
+  )
+  factor_C = scale_C / divisor_C
+  return factor_C, bias_C - factor_C * mean_C
+
+
+def _linear(calls: list[_Call]) -> Iterator[_Call]:
+  return (call for call in calls if call.kernel is not None)
+
+
+def _folded(norm: _Call, calls: list[_Call], new: Mapping) -> tuple[_Call, Any]:
+  """The layer that takes a norm up, with its new kernel and bias."""
+  factor_C, shift_C = norm.affine
+  if norm.module.axis not in (-1, norm.x.ndim - 1):
+    raise ValueError(
+      f'{norm.name} has its channels along axis {norm.module.axis}; allowed: '
+      'the last'
+    )
+  before = [call for call in _linear(calls) if call.y is norm.x]
+  if before:
+    layer = _alone(before[0], calls, norm.x, norm)
+    kernel, bias = new[layer.path]
+    return layer, (kernel * factor_C, bias * factor_C + shift_C)
+  after = [call for call in _linear(calls) if call.x is norm.y]
+  if not after:
+    raise ValueError(
+      f'{norm.name} is no neighbour of a convolution or dense layer: something '
+      'stands between, such as a nonlinearity, a pool or a sum'
+    )
+  layer = _alone(after[0], calls, norm.y, norm)
+  if _pads(layer):
+    raise ValueError(
+      f'{norm.name} stands before {layer.name}, which pads with zeros: its '
+      'shift would be missing at the border'
+    )
+  kernel, bias = new[layer.path]
+  seen = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)  # [in, out]
+  return layer, (kernel * factor_C[:, None], bias + shift_C @ seen)
+
+
+def _alone(
+  layer: _Call, calls: list[_Call], between: Any, norm: _Call
+) -> _Call:
+  """The layer, if it and what is between it and the norm serve nobody else."""
+  if sum(call.path == layer.path for call in calls) > 1:
+    raise ValueError(
+      f'{norm.name} cannot be folded: {layer.name} is applied more than once'
+    )
+  for call in calls:
+    if call.x is between and call.path not in (layer.path, norm.path):
+      raise ValueError(
+        f'{norm.name} cannot be folded: what is between it and {layer.name} '
+        f'goes to {call.name} too'
+      )
+  return layer
+
+
+def _pads(layer: _Call) -> bool:
+  padding = getattr(layer.module, 'padding', 'VALID')
+  return padding != 'VALID' and any(
+    size > 1 for size in layer.kernel.shape[:-2]
+  )
+
+
+def _params(module, old, x, new) -> dict[str, Any]:
+  """The parameters of the folded network."""
+  shapes = jax.eval_shape(
+    lambda x: module.init(jax.random.key(0), x, mode='running'), x
+  )['params']
+  old = traverse_util.flatten_dict(old)
+  flat = {}
+  for path, shape in traverse_util.flatten_dict(shapes).items():
+    *layer, name = path
+    if tuple(layer) in new and name in ('kernel', 'bias'):
+      kernel, bias = new[tuple(layer)]
+      value = kernel if name == 'kernel' else bias
+      flat[path] = jnp.asarray(value, shape.dtype)
+    else:
+      flat[path] = old[path]
+  for layer, (_, bias) in new.items():
+    if (*layer, 'bias') not in flat and bias.any():
+      raise ValueError(
+        f'{"/".join(layer)} has no bias in the network without norms, which '
+        'would have to take up a shift'
+      )
+  return traverse_util.unflatten_dict(flat)
+
+
+def _compare(got: jax.Array, want: jax.Array) -> None:
+  got, want = np.float64(got), np.float64(want)
+  apart = np.abs(got - want).max() / max(np.abs(want).max(), 1e-30)
+  if not apart <= _CLOSE:
+    raise ValueError(
+      f'the folded network differs by {apart:.1e} of its largest output: a '
+      'norm stands in a way that was not seen, such as beside a shortcut'
+    )
