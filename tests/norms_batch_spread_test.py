@@ -171,6 +171,74 @@ class PartsApartTest(parameterized.TestCase):
             got[name][device], want[name][0], rtol=1e-9
           )
 
+  @parameterized.product(
+    name=('l1', 'linf', 'batch_renorm'),
+    group_size=(None, 2),
+    masked=(False, True),
+  )
+  def test_other_norms_are_the_same_on_devices(self, name, group_size, masked):
+    """Values, gradients and running averages, whoever sees what."""
+    with jax.enable_x64(True):
+      x, _, _ = data()
+      mask = MASK if masked else np.ones(16, bool)
+      x = x if masked else np.where(x == 1e6, np.roll(x, 4, axis=0) % 7, x)
+      ways = np.random.default_rng(1).normal(size=SHAPE)
+      at_once = dict(r_steps=(0, 0), d_steps=(0, 0))
+      keywords = at_once if name == 'batch_renorm' else {}
+
+      def run(spread, x, mask, ways):
+        layer = norms.make(
+          name, group_size=group_size, spread=spread, **keywords
+        ).layer('norm1')
+        variables = layer.init(jax.random.key(0), x, mode='running')
+
+        def loss(x):
+          y, new = layer.apply(
+            variables, x, mode='batch', mask=mask, mutable=['batch_stats']
+          )
+          real = mask.reshape(-1, 1, 1, 1)
+          return jnp.where(real, y**2 * ways, 0).sum(), (y, new['batch_stats'])
+
+        dx, (y, stats) = jax.grad(loss, has_aux=True)(x)
+        return dx, y, jax.tree.map(lambda leaf: leaf[None], stats)
+
+      want = run(ALONE, jnp.asarray(x), jnp.asarray(mask), ways)
+      close = functools.partial(
+        np.testing.assert_allclose, rtol=1e-7, atol=1e-7
+      )
+      for run_on in (
+        functools.partial(run, Spread(4)),
+        on_devices(functools.partial(run, Spread(4, parallel.AXIS))),
+      ):
+        dx, y, stats = run_on(jnp.asarray(x), jnp.asarray(mask), ways)
+        close(dx[mask], want[0][mask])
+        close(y[mask], want[1][mask])
+        for stat, wanted in want[2].items():
+          for device in range(len(stats[stat])):
+            close(stats[stat][device], wanted[0])
+
+
+class BitwiseTest(parameterized.TestCase):
+  @parameterized.parameters('batch', 'l1')
+  def test_groups_are_the_same_bits_on_any_number_of_devices(self, name):
+    x, scale, bias = (jnp.asarray(a, jnp.float32) for a in data())
+
+    def on(devices):
+      mesh = parallel.mesh(devices)
+      norm = dict(group_size=2, spread=parallel.in_sight(mesh))
+
+      @jax.jit
+      def both(x):
+        if name == 'batch':
+          return norms.batch_norm(x, scale, bias, **norm)
+        return norms.lp_norm(x, scale, bias, p=1, **norm)
+
+      return jax.device_get(both(jax.device_put(x, parallel.cut(mesh))))
+
+    want = on(1)
+    for devices in (4, 8):
+      jax.tree.map(np.testing.assert_array_equal, on(devices), want)
+
 
 if __name__ == '__main__':
   absltest.main()

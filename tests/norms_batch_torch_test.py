@@ -6,9 +6,11 @@ They were printed by PyTorch 2.13.0 (CPU build) for
   layer.weight, layer.bias = [1.5, -0.5], [0.25, 2]
   for step in range(3): y = layer(x(step)); (y**3).sum().backward()
 
-with x(step)[n, h, w, c] = (1+c) sin(1 + step + .7n + 1.3c + 2.1h + 3.7w) + 5c in
-float32, n < 4, h < 2, w < 3, c < 2; y and dx of the last step at n = 1, h = 1,
-as [c, w].
+with, in float32, n < 4, h < 2, w < 3, c < 2,
+
+  x(step)[n, h, w, c] = (1+c) sin(1 + step + .7n + 1.3c + 2.1h + 3.7w) + 5c
+
+y and dx are those of the last step at n = 1, h = 1, as [c, w].
 """
 
 import jax
