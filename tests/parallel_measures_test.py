@@ -8,7 +8,7 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, parallel, types
+from bn_jax import analysis, norms, parallel, spread, types
 from bn_jax.data import in_memory
 
 
@@ -155,6 +155,34 @@ class TrapsTest(parameterized.TestCase):
       check_vma=check_vma,
     )(jnp.float32(1), jnp.arange(8.0))
     self.assertAlmostEqual(float(got), want)
+
+  def test_one_key_draws_the_same_on_every_device(self):
+    mesh = parallel.mesh(4)
+
+    def drawn(function):
+      whole, cut = parallel.whole(mesh).spec, parallel.cut(mesh).spec
+      return np.asarray(
+        jax.jit(
+          jax.shard_map(
+            function, mesh=mesh, in_specs=(whole, cut), out_specs=cut,
+            check_vma=False,
+          )
+        )(jax.random.key(0), jnp.zeros((8, 50)))
+      )  # fmt: skip
+
+    naive = drawn(lambda key, x: x + jax.random.normal(key, x.shape))
+    self.assertLen(np.unique(naive), 100)  # of 400 numbers
+    apart = spread.Spread(4, parallel.AXIS)
+    ours = drawn(lambda key, x: norms.add_noise(x, key, first=apart.first(8)))
+    self.assertGreater(len(np.unique(ours)), 390)
+
+  def test_moments_of_a_device_are_not_those_of_the_batch(self):
+    """Sorted examples, as a data set on disk has them: 8 devices, 4 each."""
+    x = jnp.repeat(jnp.arange(8.0), 4).reshape(32, 1)
+    of_one = norms.moments(x, group_size=4)
+    of_all = norms.moments(x)
+    self.assertEqual(float(of_one.var.max()), 0.0)
+    self.assertAlmostEqual(float(of_all.var[0, 0]), 5.25, places=5)
 
 
 if __name__ == '__main__':
