@@ -13,6 +13,7 @@ from bn_jax import assemble, errors, records, resolve, trainer
 from bn_jax.data import in_memory
 
 _log = logging.getLogger('bn_jax')
+_EXPERIMENT = {'runs': {...: dict}, 'seeds': list}
 
 
 def run(
@@ -111,7 +112,8 @@ def _check_same(directory: pathlib.Path, plan: resolve.Experiment) -> None:
     raise errors.StorageError(
       f'--workdir: {directory} is a file; give a directory'
     )
-  old = records.read_json(directory / 'experiment.json') or {'runs': {}}
+  path = directory / 'experiment.json'
+  old = records.read_json(path, _EXPERIMENT) or {'runs': {}}
   for name, resolved in plan.runs.items():
     before = old['runs'].get(name)
     if before is None:
@@ -137,7 +139,7 @@ def _write_experiment(
 ) -> None:
   """experiment.json: this experiment, and what was in it before."""
   path = directory / 'experiment.json'
-  old = records.read_json(path) or {'runs': {}, 'seeds': []}
+  old = records.read_json(path, _EXPERIMENT) or {'runs': {}, 'seeds': []}
   new = {
     'runs': {**old['runs'], **plan.runs},
     'seeds': sorted({*old['seeds'], *plan.seeds}),

@@ -11,6 +11,7 @@ leaves the same bytes as one that was not.
 import io
 import json
 import math
+import operator
 import os
 import pathlib
 import re
@@ -22,8 +23,9 @@ import numpy as np
 
 from bn_jax import errors
 
-# What a run or a measure may be called: it becomes part of a path.
-NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,99}')
+# What a run or a measure may be called: it becomes part of a path, and of the
+# path of a key, which dots divide.
+NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
 
 
 class Record(NamedTuple):
@@ -120,12 +122,8 @@ def read(path: pathlib.Path) -> Iterator[Record]:
 
   Numbers written as words become floats again.
   """
-  if not path.exists():
-    return
-  with path.open(encoding='utf-8') as file:
-    for line in file:
-      if not line.endswith('\n'):
-        return
+  if path.exists():
+    for line in _whole_lines(path):
       yield _parsed(path, line)
 
 
@@ -140,26 +138,33 @@ def cut(path: pathlib.Path, step: int, *, and_at: Sequence[str] = ()) -> None:
   if not path.exists():
     return
   kept = []
-  with path.open(encoding='utf-8') as file:
+  for line in _whole_lines(path):
+    record = _parsed(path, line)
+    at = record.step == step and record.name in and_at
+    if record.step < step or at:
+      kept.append(line)
+  write_bytes(path, b''.join(kept))
+
+
+def _whole_lines(path: pathlib.Path) -> Iterator[bytes]:
+  """The lines up to one that has no end: what is torn may be no text."""
+  with path.open('rb') as file:
     for line in file:
-      if not line.endswith('\n'):
-        break
-      record = _parsed(path, line)
-      at = record.step == step and record.name in and_at
-      if record.step < step or at:
-        kept.append(line)
-  write_text(path, ''.join(kept))
+      if not line.endswith(b'\n'):
+        return
+      yield line
 
 
-def _parsed(path: pathlib.Path, line: str) -> Record:
+def _parsed(path: pathlib.Path, line: bytes) -> Record:
   try:
-    fields = json.loads(line)
+    fields = json.loads(line.decode())
     values = {name: _number(value) for name, value in fields['values'].items()}
-    return Record(fields['step'], fields['name'], values)
+    return Record(operator.index(fields['step']), str(fields['name']), values)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
+    shown = line[:60].decode(errors='replace').strip()
     raise errors.StorageError(
-      f'{path}: {line[:60].strip()!r} is no record ({error!r}); the file was '
-      'changed after it was written'
+      f'{path}: {shown!r} is no record ({type(error).__name__}: {error}); the '
+      'file was changed after it was written'
     ) from error
 
 
@@ -168,14 +173,46 @@ def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
   write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any] | None:
-  """The content of a JSON file, or None where there is no such file."""
+def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
+  """The content of a JSON file, or None where there is no such file.
+
+  Args:
+    path: of the file.
+    shape: what it holds at least: a type, or the shapes of its fields by their
+      names; `...` is the name of all of them.
+
+  Raises:
+    StorageError: it is no JSON, or not of this shape.
+  """
   if not path.exists():
     return None
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    content = json.loads(path.read_bytes().decode())
   except ValueError as error:
     raise errors.StorageError(f'{path} is not JSON: {error}') from error
+  wrong = _misfit('its content', content, shape)
+  if wrong is not None:
+    raise errors.StorageError(
+      f'{path}: {wrong}; the file was changed after it was written: restore '
+      'it, or give another directory'
+    )
+  return content
+
+
+def _misfit(where: str, value: Any, shape: Any) -> str | None:
+  """The first place at which a value is not of a shape, in words."""
+  kind = dict if isinstance(shape, dict) else shape
+  if not isinstance(value, kind):
+    given, allowed = repr(value)[:40], getattr(kind, '__name__', kind)
+    return f'{where} is {given}, allowed: {allowed}'
+  if kind is shape:
+    return None
+  for key, inner in shape.items():
+    for name in value if key is ... else (key,):
+      wrong = _misfit(repr(name), value.get(name), inner)
+      if wrong is not None:
+        return wrong
+  return None
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -168,10 +168,11 @@ def _check_runs(runs: Any) -> None:
   if not isinstance(runs, dict) or not runs:
     raise errors.ConfigError(f'config.runs: {runs}; allowed: one run or more')
   for name, override in runs.items():
-    if not records.NAME.fullmatch(name):
+    if name.lower() == 'figures' or not records.NAME.fullmatch(name):
       raise errors.ConfigError(
         f'config.runs: {name[:100]!r} is no name for a run; allowed: letters, '
-        'digits, ".", "_", "-", 100 at most, the first a letter or digit'
+        'digits, "_", "-", 100 at most, the first a letter or digit, and not '
+        '"figures", where the figures are'
       )
     if not isinstance(override or {}, dict):
       raise errors.ConfigError(
@@ -329,8 +330,8 @@ def _completed_measures(measures: Any) -> Config:
     where = f'config.measures.{name}'
     if name == 'train' or not records.NAME.fullmatch(name):
       raise errors.ConfigError(
-        f'{where}: no name for a measure; allowed: letters, digits, ".", "_", '
-        '"-", and not "train"'
+        f'{where}: no name for a measure; allowed: letters, digits, "_", "-", '
+        'and not "train"'
       )
     section = sections.completed(where, sections.MEASURE, given)
     sections.check_count(f'{where}.every_steps', section.get('every_steps'))

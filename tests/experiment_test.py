@@ -136,6 +136,16 @@ class ExperimentTest(absltest.TestCase):
     self.assertIn('learning_rate', said)
     self.assertEqual(self.files(), before)
 
+  def test_a_damaged_directory_is_refused(self):
+    workdir = self.folder / 'damaged'
+    workdir.mkdir()
+    path = workdir / 'experiment.json'
+    for text in ('{}', '[]', '{"runs": null}', '{"runs": {"standard": []}}'):
+      path.write_text(text)
+      code, said = main(*self.words, f'--workdir={workdir}')
+      self.assertEqual((code, said.count('\n')), (6, 1), said)
+      self.assertEqual(path.read_text(), text)
+
   def test_fewer_steps_are_refused(self):
     code, said = main(*self.words, '--config.steps=2')
     self.assertEqual((code, said.count('\n')), (2, 1), said)

@@ -52,6 +52,7 @@ def run(
   steps=150,
   status='done',
   measures=True,
+  manifest=None,
   **changes,
 ):
   """One run: its batches jump from 10 to 100 % at step `reaches` + seed.
@@ -59,10 +60,12 @@ def run(
   Before, they stand at 10 %. Its loss band is as wide as `scale`, its gradient
   change goes up to 2 * scale, its effective beta up to 3 * scale. Its
   activations' means move by `drift` from look to look, their variances by a
-  tenth of that. `measures` is False for none, or what the config says of them.
+  tenth of that. `measures` is False for none, or what the config says of them,
+  `manifest` what it says otherwise, `changes` what the config does.
   """
   directory.mkdir(parents=True)
-  config = {**CONFIG, 'norm': {'name': norm}, **changes}
+  norm = norm if isinstance(norm, dict) else {'name': norm}
+  config = {**CONFIG, 'norm': norm, **changes}
   if measures is not True:
     config['measures'] = measures or {}
   scalars = records.Lines(directory / 'scalars.jsonl')
@@ -106,6 +109,7 @@ def run(
       'versions': {'jax': '0.10.2'},
       'git_commit': None,
       'written': f'2026-01-0{seed + 1}T00:00:00+00:00',
+      **(manifest or {}),
     },
   )  # fmt: skip
 

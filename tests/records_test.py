@@ -64,6 +64,14 @@ class RecordsTest(parameterized.TestCase):
     records.cut(self.path, 5)
     self.assertEqual(self.path.read_text(), whole.split('\n')[0] + '\n')
 
+  def test_torn_last_line_may_be_no_text(self):
+    self.write(Record(0, 'train', {'loss': 1}))
+    whole = self.path.read_bytes()
+    self.path.write_bytes(whole + b'{"step": 1\xff\xfe\x00')
+    self.assertEqual([r.step for r in records.read(self.path)], [0])
+    records.cut(self.path, 5)
+    self.assertEqual(self.path.read_bytes(), whole)
+
   def test_absent_file(self):
     self.assertEqual(list(records.read(self.path)), [])
     records.cut(self.path, 3)
@@ -85,6 +93,24 @@ class RecordsTest(parameterized.TestCase):
     self.path.write_text('{"a"')
     with self.assertRaisesRegex(errors.StorageError, 'is not JSON'):
       records.read_json(self.path)
+
+  @parameterized.parameters(
+    ('[]', dict, r'its content is \[\], allowed: dict'),
+    ('{}', {'a': int}, "'a' is None, allowed: int"),
+    ('{"a": "x"}', {'a': int}, "'a' is 'x', allowed: int"),
+    ('{"a": {"b": 1}}', {'a': {'b': str}}, "'b' is 1, allowed: str"),
+    ('{"x": 1, "y": []}', {...: int}, r"'y' is \[\], allowed: int"),
+  )
+  def test_json_of_another_shape(self, text, shape, message):
+    self.path.write_text(text)
+    with self.assertRaisesRegex(errors.StorageError, message):
+      records.read_json(self.path, shape)
+    self.assertEqual(self.path.read_text(), text)
+
+  def test_json_of_a_shape(self):
+    self.path.write_text('{"a": {"b": null, "c": [1]}, "d": 1}')
+    shape = {'a': {'b': int | None, 'c': list}}
+    self.assertEqual(records.read_json(self.path, shape)['d'], 1)
 
   def test_arrays(self):
     arrays = records.Arrays(self.folder / 'arrays')
@@ -111,6 +137,11 @@ class RecordsTest(parameterized.TestCase):
     self.path.write_text('{"step": 1}\n')
     with self.assertRaisesRegex(errors.StorageError, 'is no record'):
       list(records.read(self.path))
+    self.path.write_bytes(b'\xff\xfe\n')
+    with self.assertRaisesRegex(errors.StorageError, 'is no record') as caught:
+      records.cut(self.path, 3)
+    self.assertNotIn('\n', str(caught.exception))
+    self.assertEqual(self.path.read_bytes(), b'\xff\xfe\n')
     self.path.write_text('[1]\n')
     with self.assertRaisesRegex(errors.StorageError, 'is no record'):
       records.cut(self.path, 3)

@@ -4,7 +4,7 @@ import made_up
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import claims, curves
+from bn_jax.report import claims, recorded
 
 
 class ClaimsTest(parameterized.TestCase):
@@ -24,7 +24,8 @@ class ClaimsTest(parameterized.TestCase):
       'batchnorm': {'norm': 'batch', **batchnorm},
     }
     workdir = made_up.workdir(folder / 'work', seeds, **given)
-    return claims.claims(curves.load([workdir]))
+    groups = claims.groups(recorded.load([workdir]))
+    return [claim for group in groups for claim in claims.claims(group)]
 
   def verdicts(self, **keywords):
     return [claim.verdict for claim in self.claims(**keywords)]
@@ -55,7 +56,8 @@ class ClaimsTest(parameterized.TestCase):
     made_up.run(workdir / 'batchnorm' / 'seed1', seed=1, **fast)
     made_up.run(workdir / 'batchnorm' / 'seed2', seed=2, **slow)
     (workdir / 'batchnorm' / 'seed0' / 'manifest.json').unlink()
-    made = claims.claims(curves.load([workdir]))
+    (group,) = claims.groups(recorded.load([workdir]))
+    made = claims.claims(group)
     self.assertEqual([claim.verdict for claim in made], ['mixed'] * 4)
     self.assertStartsWith(made[0].detail, '1 of 2 seeds')
 
@@ -106,6 +108,80 @@ class ClaimsTest(parameterized.TestCase):
   def test_noise_alone_takes_no_part(self):
     alone = {'norm': 'noise', 'reaches': 150, 'status': 'diverged'}
     self.assertEqual(self.verdicts(noise_alone=alone), ['holds'] * 4)
+
+  @parameterized.parameters('running', 'interrupted')
+  def test_of_what_goes_on_nothing_is_known(self, status):
+    """Neither that it fails, nor, of the plain one, that it holds."""
+    goes_on = {'steps': 40, 'status': status}
+    for runs in ({'standard': goes_on}, {'batchnorm': goes_on}):
+      for claim in self.claims(**runs):
+        self.assertEqual(
+          (claim.verdict, claim.detail), ('not measured', 'not finished')
+        )
+
+  def test_what_diverged_has_ended(self):
+    (first, *_) = self.claims(standard={'steps': 40, 'status': 'diverged'})
+    self.assertEqual(first.verdict, 'holds')
+    self.assertEqual(first.numbers, 'batch 47 → none never')
+
+  def test_only_seeds_that_have_ended_count(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    fast = dict(norm='batch', reaches=30, scale=0.1)
+    workdir = made_up.workdir(
+      folder / 'work', (0, 1), standard={}, batchnorm=fast
+    )
+    for name, keywords in (('standard', {}), ('batchnorm', fast)):
+      made_up.run(
+        workdir / name / 'seed2', seed=2, steps=20, status='running', **keywords
+      )
+    (group,) = claims.groups(recorded.load([workdir]))
+    (first, *_) = claims.claims(group)
+    self.assertIn('(to 90 %', first.statement)
+    self.assertEqual(first.numbers, 'batch 48 → none 118')
+    self.assertStartsWith(first.detail, '2 of 2 seeds')
+    self.assertEndsWith(first.detail, '; 1 not finished')
+
+  def test_a_ratio_is_said_though_another_is_infinite(self):
+    noisy = {'norm': 'noisy', 'reaches': 50}
+    made = self.claims(seeds=(0, 1, 2), noisy=noisy, standard={'reaches': 149})
+    self.assertEqual(made[1].numbers, 'batch 48 → noisy 68 → none never')
+    # (67 / 47 + 68 / 48 + 69 / 49) / 3, and t * s / sqrt(3).
+    self.assertEqual(
+      made[1].detail, '3 of 3 seeds; ratios 1.42 ± 0.022, never in 3 of 3'
+    )
+
+  def test_no_ratio_to_zero(self):
+    made = self.claims(seeds=(0, 1), batchnorm={'scale': 0.0})
+    self.assertEqual(made[1].detail, '2 of 2 seeds; ratio undefined')
+
+
+class GroupsTest(parameterized.TestCase):
+  """Which runs are compared, of several working directories."""
+
+  def groups(self, **workdirs):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    places = [
+      made_up.workdir(folder / name, **runs) for name, runs in workdirs.items()
+    ]
+    return [
+      [run.name for run in group.runs]
+      for group in claims.groups(recorded.load(places))
+    ]
+
+  def test_each_directory_by_itself(self):
+    runs = {'standard': {}, 'batchnorm': {'norm': 'batch'}}
+    self.assertEqual(
+      self.groups(a=runs, b=runs),
+      [['a/standard', 'a/batchnorm'], ['b/standard', 'b/batchnorm']],
+    )
+
+  def test_what_one_lacks_comes_from_another(self):
+    noisy = {'norm': 'noisy'}
+    runs = {'standard': {}, 'batchnorm': {'norm': 'batch'}}
+    self.assertEqual(
+      self.groups(a=runs, b={'shaken': noisy}),
+      [['a/standard', 'a/batchnorm', 'b/shaken']],
+    )
 
 
 if __name__ == '__main__':

@@ -1,14 +1,9 @@
-import json
 import math
-import pathlib
-import tempfile
 
-import made_up
 import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import errors
 from bn_jax.report import curves
 
 
@@ -78,74 +73,6 @@ class CurvesTest(parameterized.TestCase):
     mean, half = curves.mean_and_interval([4.0])
     self.assertEqual(mean, 4.0)
     self.assertTrue(math.isnan(half))
-
-
-class LoadTest(absltest.TestCase):
-  def setUp(self):
-    super().setUp()
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.folder = pathlib.Path(folder.name)
-
-  def test_runs_in_the_order_of_the_experiment_and_seeds_in_theirs(self):
-    workdir = made_up.workdir(
-      self.folder / 'w', seeds=(0, 2, 10), zeta={}, alpha={}
-    )
-    runs = curves.load([workdir])
-    self.assertEqual([run.name for run in runs], ['zeta', 'alpha'])
-    self.assertEqual([s.seed for s in runs[0].seeds], [0, 2, 10])
-    self.assertEqual(runs[0].seeds[0].seconds, {'train': 4.0, 'landscape': 3.0})
-    self.assertEqual(
-      runs[0].seeds[0].series['landscape'].values['loss'].shape, (16, 2)
-    )
-
-  def test_several_directories_are_told_apart(self):
-    places = [self.folder / 'a', self.folder / 'b']
-    for place in places:
-      made_up.workdir(place, standard={})
-    names = [run.name for run in curves.load(places)]
-    self.assertEqual(names, ['a/standard', 'b/standard'])
-
-  def test_directories_of_one_name_are_told_apart(self):
-    places = [self.folder / 'a' / 'x', self.folder / 'b' / 'x']
-    for place in places:
-      made_up.workdir(place, standard={})
-    names = [run.name for run in curves.load(places)]
-    self.assertEqual(names, [f'{place}/standard' for place in places])
-
-  def test_names_that_leave_the_directory_are_refused(self):
-    for name in ('../a', 'a/b', '<script>', 'x' * 300, ''):
-      workdir = self.folder / str(len(name))
-      workdir.mkdir()
-      text = json.dumps({'runs': {name: {}}})
-      (workdir / 'experiment.json').write_text(text)
-      with self.assertRaisesRegex(errors.StorageError, 'no name for a run'):
-        curves.load([workdir])
-
-  def test_a_run_that_was_cut_off(self):
-    workdir = made_up.workdir(self.folder / 'w', standard={})
-    path = workdir / 'standard' / 'seed0' / 'scalars.jsonl'
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    (run,) = curves.load([workdir])
-    steps = run.seeds[0].series['train'].step
-    np.testing.assert_array_equal(steps, np.arange(len(steps)))
-    path.unlink()
-    (run,) = curves.load([workdir])
-    self.assertEqual(run.seeds[0].series, {})
-
-  def test_what_has_not_begun_is_left_out(self):
-    workdir = made_up.workdir(self.folder / 'w', standard={}, batchnorm={})
-    (workdir / 'standard' / 'seed0' / 'manifest.json').unlink()
-    self.assertEqual([r.name for r in curves.load([workdir])], ['batchnorm'])
-
-  def test_refuses_what_holds_no_experiment(self):
-    with self.assertRaisesRegex(errors.StorageError, 'holds no experiment'):
-      curves.load([self.folder])
-    workdir = made_up.workdir(self.folder / 'w', standard={})
-    (workdir / 'standard' / 'seed0' / 'manifest.json').unlink()
-    with self.assertRaisesRegex(errors.StorageError, 'nothing was recorded'):
-      curves.load([workdir])
 
 
 if __name__ == '__main__':

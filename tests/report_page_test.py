@@ -15,7 +15,7 @@ import strict
 from absl.testing import absltest
 
 from bn_jax.commands import report
-from bn_jax.report import curves, figures, page, summary
+from bn_jax.report import figures, page, recorded, summary
 
 _CHROMIUM = shutil.which('chromium')
 
@@ -23,7 +23,7 @@ _CHROMIUM = shutil.which('chromium')
 class _Page(html.parser.HTMLParser):
   """What a page links to, which ids it has, and whether its tags close."""
 
-  _VOID = ('meta', 'img', 'source', 'link', 'br')
+  _VOID = ('meta', 'img', 'source', 'link', 'br', 'wbr')
 
   def __init__(self, text):
     super().__init__()
@@ -45,7 +45,9 @@ class _Page(html.parser.HTMLParser):
 
 
 # For tests of the text around the figures: drawing them takes the time.
-unrendered = mock.patch.object(figures, 'rendered', lambda *_: b'')
+unrendered = mock.patch.multiple(
+  figures, rendered=lambda *_: b'', settled=lambda drawing: drawing
+)
 
 
 class _InAFolder(absltest.TestCase):
@@ -128,10 +130,24 @@ class PageTest(_InAFolder):
     workdir = self.workdir('b', standard={'measures': other})
     made = _Page(page.write([workdir]).read_text())
     self.assertIn(
-      'standard: running statistics, current_batch of 64, trained in float32',
+      'how runs were measured (along_gradient). statistics: running (standard) '
+      'or batch (batchnorm).',
       made.text,
     )
-    self.assertIn('batchnorm: batch statistics, current_batch', made.text)
+
+  @unrendered
+  def test_the_subtitle_is_true_of_all_runs(self):
+    unlike = {
+      'data': {'name': 'cifar10', 'resolution': None},
+      'model': {'name': 'vgg16'},
+      'batch_size': 32,
+    }
+    text = page.write([self.workdir(standard=unlike)]).read_text()
+    self.assertIn(
+      'vgg16 or vgg11 of 0.25 × width on cifar10 or digits, batches of 32 or '
+      '64, 2 runs, 1 seed',
+      text,
+    )
 
   @unrendered
   def test_what_is_not_finished_is_said(self):
@@ -142,6 +158,40 @@ class PageTest(_InAFolder):
     made = _Page(page.write([workdir]).read_text())
     self.assertIn('standard/seed0: diverged at step 25', made.text)
     self.assertIn('batchnorm/seed0: running at step 35', made.text)
+
+  @unrendered
+  def test_a_killed_run_is_where_its_records_end(self):
+    """After SIGKILL, the manifest still says where it began."""
+    workdir = self.workdir(
+      standard={'status': 'running', 'steps': 34, 'manifest': {'step': 0}}
+    )
+    made = _Page(page.write([workdir]).read_text())
+    self.assertIn('standard/seed0: running at step 34', made.text)
+    (run, _) = recorded.load([workdir])
+    self.assertEqual(summary.table([run])[4], ['Steps', 'running at 34'])
+
+  @unrendered
+  def test_alternative_texts_have_a_finding(self):
+    found = self.alternatives(self.workdir())
+    self.assertIn('standard ends at 100.0 % on training batches', found[0])
+    self.assertIn('batchnorm has a loss band of median width 0.1', found[1])
+    self.assertRegex(found[2], r'conv2 at the last look: standard from -\d')
+    self.assertIn('conv2: standard 0.1, batchnorm 0.1', found[3])
+
+  @unrendered
+  def test_alternative_texts_of_a_short_run_without_numbers(self):
+    workdir = self.workdir(standard={'steps': 9})
+    (workdir / 'standard' / 'seed0' / 'scalars.jsonl').unlink()
+    found = self.alternatives(workdir)
+    self.assertIn('standard has seen fewer than 20 training batches', found[0])
+    self.assertIn('standard has no loss band', found[1])
+    self.assertIn('conv2: standard not measured, batchnorm 0.1', found[3])
+    for text in found:
+      self.assertNotIn('nan', text)
+
+  def alternatives(self, workdir):
+    text = page.write([workdir]).read_text()
+    return re.findall('alt="([^"]*)"', text)
 
   @unrendered
   def test_without_measures_there_is_no_landscape(self):
@@ -171,13 +221,14 @@ class PageTest(_InAFolder):
     self.assertIn('standard,0,150,test,0.75', accuracy)
     drift = (workdir / 'figures' / 'drift.csv').read_text()
     self.assertIn('standard,0,50,conv1,0.1,0.01,', drift)
+    self.assertRegex(drift, r'standard,0,150,conv1,0.1,0.01,[\d.]+,0.3,0.03\n')
     activations = (workdir / 'figures' / 'activations.csv').read_text()
     self.assertEqual(activations.count('\nstandard,0,100,conv2,'), 1)
 
 
 class SummaryTest(_InAFolder):
   def rows(self, **keywords):
-    runs = curves.load([self.workdir(**keywords)])
+    runs = recorded.load([self.workdir(**keywords)])
     return {row[0]: row[1:] for row in summary.table(runs)}
 
   def test_table(self):
@@ -186,7 +237,7 @@ class SummaryTest(_InAFolder):
     self.assertEqual(rows['Parameters'], ['1,234,567', '1,234,567'])
     # From 10 to 100 % at step 100: the mean of 20 is 90 % with the 18th.
     self.assertEqual(rows['Steps to 90 % of training batches'], ['117', '47'])
-    self.assertEqual(rows['Loss band, median width'], ['1', '0.1'])
+    self.assertEqual(rows['Loss band, median width in nats'], ['1', '0.1'])
     self.assertEqual(rows['Gradient change, median upper edge'], ['2', '0.2'])
     self.assertEqual(rows['Effective beta, median'], ['3', '0.3'])
     self.assertEqual(rows['Accuracy, test set'], ['75.0 %', '75.0 %'])
@@ -207,13 +258,16 @@ class SummaryTest(_InAFolder):
     made_up.run(
       workdir / 'standard' / 'seed3', seed=3, steps=5, status='diverged'
     )
-    runs = curves.load([workdir])
+    runs = recorded.load([workdir])
     rows = {row[0]: row[1:] for row in summary.table(runs)}
     self.assertEqual(
       rows['Training accuracy, last 20 batches'][0],
       '100.0 % ± 0.0 % (2 of 4 seeds)',
     )
     self.assertEqual(rows['Steps'][0], '150, running at 60, diverged at 5')
+    # One of the two that miss it may still come there.
+    label = 'Steps to 90 % of training batches'
+    self.assertEqual(rows[label][0], 'not yet in 2 of 4 seeds')
     text = page.write([workdir]).read_text()
     self.assertIn('Where a seed has ended, the others go on.', text)
 
@@ -226,9 +280,10 @@ class SummaryTest(_InAFolder):
       'second': measures['landscape'],
     }
     workdir = self.workdir(standard={'measures': other})
-    rows = {row[0]: row[1:] for row in summary.table(curves.load([workdir]))}
+    rows = {row[0]: row[1:] for row in summary.table(recorded.load([workdir]))}
     self.assertEqual(rows['Accuracy, test set'], ['not measured', '75.0 %'])
-    self.assertEqual(rows['Loss band, median width (landscape)'], ['1', '0.1'])
+    label = 'Loss band, median width in nats (landscape)'
+    self.assertEqual(rows[label], ['1', '0.1'])
     page.write([workdir])
 
   def test_nothing_finite_to_draw(self):
@@ -281,7 +336,17 @@ class CommandTest(_InAFolder):
     self.assertEqual(out.strip(), str(self.folder / 'a+b' / 'report.html'))
     text = (self.folder / 'a+b' / 'report.html').read_text()
     for name in ('a/standard', 'a/batchnorm', 'b/standard', 'b/batchnorm'):
-      self.assertTrue(re.search(f'<th scope="col">{name}</th>', text), name)
+      head = name.replace('/', '/<wbr>')
+      self.assertIn(f'<th scope="col">{head}</th>', text)
+    for name in 'ab':
+      compared = f'Compared: {name}/standard (none), {name}/batchnorm (batch)'
+      self.assertIn(compared, text)
+
+  def test_one_directory_twice(self):
+    workdir = self.workdir()
+    code, out, said = self.main(workdir, self.folder / '.' / 'work')
+    self.assertEqual((code, out, said.count('\n')), (2, '', 1), said)
+    self.assertIn('one directory; give each once', said)
 
   @unrendered
   def test_output(self):
@@ -290,13 +355,16 @@ class CommandTest(_InAFolder):
     self.assertTrue((self.folder / 'o' / 'report.html').is_file())
 
   def test_wrong_words(self):
-    empty = self.folder / 'empty'
-    empty.mkdir()
+    empty, damaged = self.folder / 'empty', self.folder / 'damaged'
+    for folder in (empty, damaged):
+      folder.mkdir()
+    (damaged / 'experiment.json').write_text('{}')
     for words, code, expected in (
       ((), 2, 'WORKDIR is missing'),
       ((self.folder / 'no',), 2, 'is not a directory'),
       ((empty,), 6, 'holds no experiment'),
       ((empty, '--outptu=x'), 2, 'outptu'),
+      ((damaged,), 6, "'runs' is None, allowed: dict"),
     ):
       got, _, said = self.main(*words)
       self.assertEqual((got, said.count('\n')), (code, 1), said)

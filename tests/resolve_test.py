@@ -102,6 +102,7 @@ class ResolveTest(parameterized.TestCase):
     (dict(runs={}), 'one run or more'),
     (dict(runs={'<script>': {}}), 'is no name for a run'),
     (dict(runs={'a b': {}}), 'is no name for a run'),
+    (dict(runs={'figures': {}}), 'is no name for a run.*not "figures"'),
     (dict(runs={'a' * 101: {}}), 'is no name for a run'),
     (dict(runs={'a': {'norn': {}}}), "did you mean 'norm'"),
     (dict(runs={'a': {'norm': {'nam': 'none'}}}), "unknown key 'nam'"),

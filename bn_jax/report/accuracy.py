@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import figure as mpl
 from matplotlib import ticker
 
-from bn_jax.report import curves, figures, over_seeds
+from bn_jax.report import conditions, curves, figures, over_seeds, strokes
 
 
 def figure(runs: Sequence[curves.Run]) -> figures.Figure:
@@ -16,9 +16,8 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
     drawing, axes = figures.grid(2 if narrow else 1, 1 if narrow else 2, narrow)
     batch, test = axes.flat
     for index, run in enumerate(runs):
-      _draw_batch_accuracy(batch, run, index)
-      for name in _of_test_set(run)[:1]:
-        _draw_lines(test, run, index, name, 'accuracy')
+      _draw_batches(batch, run, index)
+      _draw_test_set(test, run, index)
     batch.set_title('Training batches')
     test.set_title('Test set, running statistics')
     for axis in (batch, test):
@@ -26,16 +25,18 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
       axis.set_ylabel('Accuracy')
       axis.set_ylim(0, 1.02)
       axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
-    figures.draw_legend(drawing, columns=2 if narrow else 4)
+      strokes.divergences(axis, list(enumerate(runs)))
+    strokes.legend(drawing, [(i, run.name) for i, run in enumerate(runs)])
     return drawing
 
   return figures.Figure(
     name='accuracy',
     title='Accuracy',
     caption='Training batches: accuracy of each batch of '
-    f'{figures.batch_size(runs)} (thin) and the mean of the last '
-    f'{curves.WINDOW} (thick), with batch statistics, before the update. Test '
-    'set: all of it, each example once, with the running statistics.'
+    f'{conditions.said(runs, conditions.batch_size)} examples (thin) and the '
+    f'mean of the last {curves.WINDOW} (thick), with batch statistics, before '
+    'the update. Test set: all of it, each example once, with the running '
+    'statistics.'
     f'{_without_noise(runs)} ' + over_seeds.sentence(runs),
     alt='Training and test accuracy over steps, one line a run: '
     + '; '.join(_final(run) for run in runs),
@@ -44,40 +45,28 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure:
   )
 
 
-def _of_test_set(run) -> list[str]:
-  """The evaluations of a run on its whole test set."""
-  names = curves.measure_named(run, 'evaluation')
-  return [n for n in names if run.config['measures'][n]['data'] == 'test']
-
-
-def _draw_batch_accuracy(axis, run, index) -> None:
-  colour = figures.look(index)['color']
-  for seed in run.seeds:
-    train = seed.series.get('train')
-    if train is not None:
-      axis.plot(
-        train.step,
-        train.values['accuracy'],
-        color=colour,
-        alpha=0.25 / len(run.seeds),
-        linewidth=0.6,
-      )
+def _draw_batches(axis, run, index) -> None:
   trains = [s.series['train'] for s in run.seeds if 'train' in s.series]
+  raw = {'linestyle': '-', 'marker': None, 'linewidth': 0.6}
+  for train in trains:
+    accuracy_T = train.values['accuracy']
+    alpha = 0.25 / len(trains) if len(accuracy_T) >= curves.WINDOW else 0.6
+    strokes.line(axis, train.step, accuracy_T, index, alpha=alpha, **raw)
   smooth = [
     (train.step, curves.trailing_mean(train.values['accuracy']))
     for train in trains
   ]
-  over_seeds.draw(axis, smooth, index, run.name)
-  figures.mark_divergence(axis, run, index)
+  over_seeds.draw(axis, smooth, index)
 
 
-def _draw_lines(axis, run, index, name, value) -> None:
-  lines = [
-    (s.series[name].step, s.series[name].values[value])
-    for s in run.seeds
-    if name in s.series
-  ]
-  over_seeds.draw(axis, lines, index, run.name)
+def _draw_test_set(axis, run, index) -> None:
+  measures = curves.measures(run)
+  for name in curves.measure_named(run, 'evaluation'):
+    if measures[name]['data'] == 'test':
+      series = [s.series[name] for s in run.seeds if name in s.series]
+      lines = [(one.step, one.values['accuracy']) for one in series]
+      over_seeds.draw(axis, lines, index)
+      return
 
 
 def _accuracy_table(runs):
@@ -96,6 +85,9 @@ def _accuracy_table(runs):
 
 def _final(run) -> str:
   values = [curves.final_train_accuracy(seed) for seed in run.seeds]
+  values = [value for value in values if np.isfinite(value)]
+  if not values:
+    return f'{run.name} has seen fewer than {curves.WINDOW} training batches'
   return f'{run.name} ends at {100 * np.mean(values):.1f} % on training batches'
 
 

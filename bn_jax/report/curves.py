@@ -2,13 +2,12 @@
 
 import functools
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax import errors, records
+from bn_jax import records
 
 # Steps to an accuracy are read off the mean of so many batches: one batch of
 # 128 jumps by several percent.
@@ -58,47 +57,43 @@ class Run(NamedTuple):
 
   @property
   def config(self) -> dict[str, Any]:
-    """The resolved config, which all seeds share."""
+    """The resolved config; of seeds that were added later, it may differ."""
     return self.seeds[0].manifest['config']
 
 
-def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
-  """The runs of working directories that have begun, in their order.
-
-  Raises:
-    StorageError: a directory without an experiment, or with nothing recorded.
-  """
-  runs = []
-  short = [workdir.resolve().name for workdir in workdirs]
-  distinct = len(set(short)) == len(short)
-  for workdir, base in zip(workdirs, short):
-    experiment = records.read_json(workdir / 'experiment.json')
-    if experiment is None:
-      raise errors.StorageError(
-        f'{workdir} holds no experiment (no experiment.json); give the '
-        '--workdir of a training'
-      )
-    for name in experiment['runs']:
-      if not records.NAME.fullmatch(name):
-        raise errors.StorageError(
-          f'{workdir / "experiment.json"}: {name[:40]!r} is no name for a run'
-        )
-      seeds = tuple(_load_seeds(workdir / name))
-      if seeds:
-        label = f'{base if distinct else workdir}/{name}'
-        label = name if len(workdirs) == 1 else label
-        runs.append(Run(label, seeds))
-  if not runs:
-    raise errors.StorageError(
-      f'{", ".join(map(str, workdirs))}: nothing was recorded yet'
-    )
-  return runs
+def measures(run: Run) -> dict[str, Any]:
+  """What the config says of each measure that a seed has, by its key."""
+  found = {}
+  for seed in run.seeds:
+    for name, section in seed.manifest['config']['measures'].items():
+      found.setdefault(name, section)
+  return found
 
 
 def measure_named(run: Run, name: str) -> list[str]:
   """The keys of a run's measures of one kind, such as 'evaluation'."""
-  measures = run.config['measures']
-  return [key for key in measures if measures[key]['name'] == name]
+  return [k for k, section in measures(run).items() if section['name'] == name]
+
+
+def has_ended(seed: Seed) -> bool:
+  """Whether it goes on no more: what it has not reached, it never will."""
+  return seed.manifest['status'] in ('done', 'diverged')
+
+
+def reached(seed: Seed) -> int:
+  """The step to which it has come.
+
+  The manifest of one that runs, or was killed, says where it began.
+  """
+  step = seed.manifest['step'] or 0
+  if seed.manifest['status'] != 'running':
+    return step
+  # A row of training is of the step that leads on from there.
+  taken = [
+    int(series.step[-1]) + (name == 'train')
+    for name, series in seed.series.items()
+  ]
+  return max([step, *taken])
 
 
 def trailing_mean(values_T: np.ndarray, window: int = WINDOW) -> np.ndarray:
@@ -182,43 +177,3 @@ def _student(count: int) -> float:
 def _median(values_T: np.ndarray) -> float:
   values_T = values_T[~np.isnan(values_T)]
   return float(np.median(values_T)) if len(values_T) else math.nan
-
-
-def _load_seeds(directory: pathlib.Path):
-  """The seeds of a run that have a manifest, in the order of their numbers."""
-  found = []
-  for path in directory.glob('seed*/manifest.json'):
-    manifest = records.read_json(path)
-    series = _series(path.parent / 'scalars.jsonl')
-    arrays = {
-      name: records.read_arrays(path.parent / 'arrays', name)
-      for name in manifest['config']['measures']
-    }
-    found.append(
-      Seed(manifest['seed'], manifest, series, _seconds(path.parent), arrays)
-    )
-  return sorted(found, key=lambda seed: seed.seed)
-
-
-def _series(path: pathlib.Path) -> dict[str, Series]:
-  grouped = {}
-  for record in records.read(path):
-    grouped.setdefault(record.name, []).append(record)
-  return {
-    name: Series(
-      np.array([record.step for record in rows]),
-      {
-        value: np.array([record.values[value] for record in rows], float)
-        for value in rows[0].values
-      },
-    )
-    for name, rows in grouped.items()
-  }
-
-
-def _seconds(directory: pathlib.Path) -> dict[str, float]:
-  total = {}
-  for record in records.read(directory / 'timing.jsonl'):
-    seconds = record.values['seconds']
-    total[record.name] = total.get(record.name, 0.0) + seconds
-  return total

@@ -1,6 +1,7 @@
-"""How much activations move between looks, read from their recorded moments."""
+"""How much activations move, read from the moments of looks at them."""
 
 import itertools
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -23,24 +24,36 @@ def looks(seed: curves.Seed, name: str, layer: str) -> list[records.Record]:
   return [look for look in found if f'{layer}/mean' in look.values]
 
 
+def from_first(seen: Sequence) -> Iterable[tuple]:
+  """The first of what was seen, with each of the others."""
+  return ((seen[0], later) for later in seen[1:])
+
+
 def changes(
-  seed: curves.Seed, name: str, layer: str, value: str
+  seed: curves.Seed,
+  name: str,
+  layer: str,
+  value: str,
+  *,
+  paired: Callable[[Sequence], Iterable[tuple]] = itertools.pairwise,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Steps of the later looks, [T], and by how much a moment has changed, [T].
 
-  Santurkar et al. (2018), Figure 8: |m(t + 1) - m(t)| between successive looks,
-  the mean over channels of the layer.
+  Santurkar et al. (2018), Figure 8: |m(t + 1) - m(t)| between successive looks
+  (a), or |m(t) - m(0)| (b); the mean over channels of the layer.
 
   Args:
     seed: whose.
     name: of the measure.
     layer: its name.
     value: 'mean' or 'var'.
+    paired: looks in order -> those to compare: `itertools.pairwise` for (a),
+      `from_first` for (b).
   """
   seen = looks(seed, name, layer)
   moments = [look.values[f'{layer}/{value}'] for look in seen]
   steps = np.array([look.step for look in seen[1:]])
-  moved = [np.abs(b - a).mean() for a, b in itertools.pairwise(moments)]
+  moved = [np.abs(b - a).mean() for a, b in paired(moments)]
   return steps, np.array(moved)
 
 

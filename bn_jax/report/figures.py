@@ -1,4 +1,4 @@
-"""What the figures of the report share: style, colours, files."""
+"""What the figures of the report share: style, panels, files."""
 
 import csv
 import io
@@ -10,15 +10,10 @@ import numpy as np
 from matplotlib import figure as mpl
 from matplotlib import ticker
 
-from bn_jax.report import curves
+from bn_jax.report import names
 
-# Okabe and Ito's colours, told apart by the colour-blind; the first four have
-# dashes of their own, told apart in print.
-_COLOURS = (
-  '#0072B2', '#D55E00', '#009E73', '#CC79A7',
-  '#E69F00', '#56B4E9', '#7F7F7F', '#000000',
-)  # fmt: skip
-_DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
+_WIDE = 10.8  # inches of a drawing at most: below, letters are too small
+_COLUMNS = 4  # of such a drawing at most
 _STYLE = {
   'font.size': 10,
   'axes.titlesize': 10,
@@ -31,6 +26,7 @@ _STYLE = {
   'legend.frameon': False,
   'lines.linewidth': 1.6,
   'figure.constrained_layout.use': True,
+  'text.parse_math': False,  # a working directory may be called $a$
   'savefig.facecolor': 'white',
   'svg.hashsalt': 'bn_jax',  # the same figure is the same file
   'pdf.fonttype': 42,
@@ -95,6 +91,7 @@ def as_csv(table: Sequence[Sequence]) -> bytes:
 def grid(rows: int, columns: int, narrow: bool, **keywords):
   """A drawing and its [rows, columns] axes."""
   width = (2.0 if columns > 1 else 3.8) if narrow else 3.6
+  width = min(width, _WIDE / columns)
   height = 2.1 if rows > 2 else 2.9
   drawing = mpl.Figure(figsize=(width * columns, height * rows))
   axes = drawing.subplots(rows, columns, squeeze=False, **keywords)
@@ -106,10 +103,11 @@ def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
 
   If shared, a row has one y axis, and all of them have one x axis.
 
-  On a narrow drawing the columns stand two by two, in blocks of rows.
+  The columns stand in blocks of rows: four beside each other at most, two on a
+  narrow drawing.
   """
-  wide = 2 if narrow and columns > 2 else columns
-  blocks = -(-columns // wide)
+  blocks = -(-columns // (2 if narrow else _COLUMNS))
+  wide = -(-columns // blocks)
   drawing, grid_axes = grid(rows * blocks, wide, narrow)
   axes = np.empty((rows, columns), object)
   for place in grid_axes.flat:
@@ -127,29 +125,21 @@ def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
   return drawing, axes
 
 
+def label_top(axis, name: str, note: str = '') -> None:
+  """The name of a run above a panel, in lines that fit, and a note below it."""
+  inches = axis.get_position().width * axis.figure.get_figwidth()
+  axis.set_title(f'{names.fitted(name, 72 * inches)}\n{note}'.rstrip())
+
+
+def label_left(axis, text: str) -> None:
+  """What the y axis shows, at the left of each block."""
+  axis.set_ylabel(text if axis.get_subplotspec().is_first_col() else '')
+
+
 def label_steps(axis, lowest: bool) -> None:
   """Steps below the lowest panel of a column, and only there."""
   axis.set_xlabel('Step' if lowest else '')
   axis.tick_params(labelbottom=lowest)
-
-
-def look(index: int) -> dict:
-  """Colour and dash of the run with this index, the same in all figures."""
-  return {
-    'color': _COLOURS[index % len(_COLOURS)],
-    'linestyle': _DASHES[index % len(_DASHES)],
-  }
-
-
-def draw_legend(drawing: mpl.Figure, columns: int) -> None:
-  """One legend for all axes, below them, where it hides no line."""
-  named = {}
-  for axis in drawing.axes:
-    for handle, label in zip(*axis.get_legend_handles_labels()):
-      named.setdefault(label, handle)
-  drawing.legend(
-    named.values(), named, loc='outside lower center', ncols=columns
-  )
 
 
 def scale_logarithmically(axis) -> None:
@@ -167,24 +157,6 @@ def scale_logarithmically(axis) -> None:
   axis.yaxis.set_major_locator(ticker.LogLocator(subs=steps, numticks=9))
   axis.yaxis.set_major_formatter(ticker.FuncFormatter(_short_power))
   axis.yaxis.set_minor_formatter(ticker.NullFormatter())
-
-
-def mark_divergence(axis, run: curves.Run, index: int) -> None:
-  """A dotted line where a seed of the run diverged."""
-  for seed in run.seeds:
-    if seed.manifest['status'] == 'diverged':
-      step = seed.manifest['step']
-      axis.axvline(step, color=look(index)['color'], linestyle=':')
-      axis.annotate(
-        f'diverged at {step}', (step, 0.5), xycoords=('data', 'axes fraction'),
-        rotation=90, ha='right', va='center', fontsize=8,
-      )  # fmt: skip
-
-
-def batch_size(runs: Sequence[curves.Run]) -> str:
-  """'128 examples', for a caption."""
-  sizes = sorted({run.config['batch_size'] for run in runs})
-  return ' or '.join(f'{size} examples' for size in sizes)
 
 
 def _short_power(value: float, _) -> str:

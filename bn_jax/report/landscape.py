@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report import curves, figures, over_seeds
+from bn_jax.report import conditions, curves, figures, over_seeds, strokes
 
 _ROWS = (
-  ('loss', 'Loss'),
+  ('loss', 'Loss (nats)'),
   ('gradient_change', 'Gradient change'),
   ('beta', 'Effective beta'),
 )
@@ -27,20 +27,22 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = figures.panels(len(_ROWS), len(named), narrow)
     for column, (index, run, name) in enumerate(named):
-      axes[0, column].set_title(run.name)
+      figures.label_top(axes[0, column], run.name)
       for row, (value, label) in enumerate(_ROWS):
         axis = axes[row, column]
         _draw_landscape(axis, run, index, name, value)
-        axis.set_ylabel(label if column == 0 else '')
+        figures.label_left(axis, label)
         figures.label_steps(axis, row == len(_ROWS) - 1)
     for row in range(len(_ROWS)):
       figures.scale_logarithmically(axes[row, 0])
+      for axis, (index, run, _) in zip(axes[row], named):
+        strokes.divergences(axis, [(index, run)])
     return drawing
 
   return figures.Figure(
     name='landscape',
     title='Loss landscape along the gradient',
-    caption=_landscape_caption(named, runs),
+    caption=_landscape_caption([run for _, run, _ in named]),
     alt='Loss band, gradient-change band and effective beta over steps, one '
     'column a run: '
     + '; '.join(_landscape_words(run, n) for _, run, n in named),
@@ -63,7 +65,6 @@ def _draw_landscape(axis, run, index, name, value) -> None:
     axis.plot(grey.step, grey.mean, color='#7F7F7F', linewidth=0.8, zorder=1)
   else:
     _draw_band(axis, series, index, value)
-  figures.mark_divergence(axis, run, index)
 
 
 def _draw_band(axis, series, index, value) -> None:
@@ -72,9 +73,8 @@ def _draw_band(axis, series, index, value) -> None:
     over_seeds.mean(_edges(series, value, end), logarithmic=True)
     for end in (0, 1)
   )
-  colour = figures.look(index)['color']
-  axis.fill_between(
-    low.step, low.mean, high.mean, color=colour, alpha=0.6, linewidth=0.4
+  strokes.band(
+    axis, low.step, low.mean, high.mean, index, alpha=0.6, linewidth=0.4
   )
   for edge in (low, high):
     over_seeds.shade(axis, edge, index)
@@ -101,27 +101,29 @@ def _landscape_table(named):
   return rows
 
 
-def _landscape_caption(named, runs) -> str:
-  _, run, name = named[0]
-  section = run.config['measures'][name]
-  factors = ', '.join(f'{factor:g}' for factor in section['step_factors'])
-  precision = run.seeds[0].manifest['precision']['measures']
+def _landscape_caption(runs) -> str:
+  batch = conditions.said(runs, conditions.batch_size)
+  factors, every, statistics, precision = (
+    conditions.said(runs, conditions.of('along_gradient', key))
+    for key in ('step_factors', 'every_steps', 'statistics', 'precision')
+  )
   return (
-    'Along the gradient g of the current batch of '
-    f'{figures.batch_size(runs)}, at θ − e·g with e = {{{factors}}} × the '
-    'learning rate, every '
-    f'{section["every_steps"]} steps. Loss: smallest to largest value of the '
-    'objective over e. Gradient change: smallest to largest '
-    '|∇L(θ − e·g) − g|. Effective beta: the largest |∇L(θ − e·g) − g| / '
-    '(e·|g|); near the grey line, 1 / (smallest e), the smallest step has '
-    'wiped g out already, and beta reads that step and not the curvature. The '
-    'same batch at every point, '
-    f'{section["statistics"]} statistics, all parameters together, float32 '
-    f'with products in {precision!r} precision. Logarithmic axes, shared by '
-    'the columns. ' + over_seeds.sentence(runs, logarithmic=True)
+    f'Along the gradient g of the current batch of {batch} examples, at '
+    f'θ − e·g with e = {factors} × the learning rate, every {every} steps. '
+    'Loss: smallest to largest value of the objective over e. Gradient change: '
+    'smallest to largest |∇L(θ − e·g) − g|. Effective beta: the largest '
+    '|∇L(θ − e·g) − g| / (e·|g|); near the grey line, 1 / (smallest e), the '
+    'smallest step has wiped g out already, and beta reads that step and not '
+    f'the curvature. The same batch at every point, {statistics} statistics, '
+    f'all parameters together, float32 with products in {precision} precision. '
+    'Logarithmic axes, shared by the columns. '
+    + over_seeds.sentence(runs, logarithmic=True)
   )
 
 
 def _landscape_words(run, name) -> str:
   widths = [curves.median_width(seed, name, 'loss') for seed in run.seeds]
+  widths = [width for width in widths if np.isfinite(width)]
+  if not widths:
+    return f'{run.name} has no loss band'
   return f'{run.name} has a loss band of median width {np.mean(widths):.3g}'

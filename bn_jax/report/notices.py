@@ -1,8 +1,11 @@
 """What a reader must know before reading numbers: one sentence each."""
 
+import functools
 from collections.abc import Sequence
 
-from bn_jax.report import curves
+from bn_jax.report import conditions, curves
+
+_KINDS = ('along_gradient', 'activations', 'evaluation')
 
 
 def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
@@ -22,7 +25,7 @@ def _one_seed(runs):
 def _unfinished(runs):
   said = [
     f'{run.name}/seed{seed.seed}: {seed.manifest["status"]} at step '
-    f'{seed.manifest["step"]}'
+    f'{curves.reached(seed)}'
     for run in runs
     for seed in run.seeds
     if seed.manifest['status'] != 'done'
@@ -32,29 +35,15 @@ def _unfinished(runs):
 
 
 def _different(runs):
-  """Figures whose curves rest on different statistics, data or precision."""
-  for kind in ('along_gradient', 'activations', 'evaluation'):
-    grounds = {
-      run.name: _ground(run, names[0])
-      for run in runs
-      if (names := curves.measure_named(run, kind))
-    }
-    if len(set(grounds.values())) > 1:
-      listed = '; '.join(
-        f'{name}: {ground}' for name, ground in grounds.items()
-      )
-      yield 'Not alike:', f'what {kind} was measured with differs. {listed}.'
-
-
-def _ground(run: curves.Run, name: str) -> str:
-  section = run.config['measures'][name]
-  statistics = section.get('statistics', 'running')
-  precision = run.seeds[0].manifest['precision']
-  size = ''
-  if section['data'] == 'current_batch':
-    size = f' of {run.config["batch_size"]}'
-  return (
-    f'{statistics} statistics, {section["data"]}{size}, trained in '
-    f'{precision["dtype"]}, looked at with products in {precision["measures"]} '
-    'precision'
-  )
+  """Figures whose curves rest on different data, statistics or precision."""
+  grounds = {
+    'trained': conditions.training,
+    **{
+      f'measured ({kind})': functools.partial(conditions.looking, kind=kind)
+      for kind in _KINDS
+    },
+  }
+  for what, read in grounds.items():
+    different = conditions.different(runs, read)
+    if different:
+      yield 'Not alike:', f'how runs were {what}. {"; ".join(different)}.'

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bn_jax.report import curves, figures
+from bn_jax.report import curves, strokes
 
 
 class Mean(NamedTuple):
@@ -23,28 +23,20 @@ class Mean(NamedTuple):
   high: np.ndarray
 
 
-def draw(
-  axis, lines: Sequence, index: int, label: str = '', logarithmic: bool = False
-) -> None:
+def draw(axis, lines: Sequence, index: int, logarithmic: bool = False) -> None:
   """Mean over seeds, with its 95 % interval where there are several."""
   if not lines:
     return
   drawn = mean(lines, logarithmic)
-  look = figures.look(index)
-  axis.plot(drawn.step, drawn.mean, label=label, **look)
+  strokes.line(axis, drawn.step, drawn.mean, index)
   shade(axis, drawn, index)
 
 
 def shade(axis, drawn: Mean, index: int) -> None:
   """The 95 % interval of a mean, if it has one."""
   if np.isfinite(drawn.low).any():
-    axis.fill_between(
-      drawn.step,
-      drawn.low,
-      drawn.high,
-      color=figures.look(index)['color'],
-      alpha=0.2,
-      linewidth=0,
+    strokes.band(
+      axis, drawn.step, drawn.low, drawn.high, index, alpha=0.2, linewidth=0
     )
 
 

@@ -3,6 +3,7 @@
 import base64
 import html
 import pathlib
+import re
 import string
 from collections.abc import Sequence
 
@@ -10,15 +11,20 @@ from bn_jax import errors, records
 from bn_jax.report import (
   accuracy,
   activations,
+  changes,
   claims,
+  conditions,
   curves,
   figures,
   landscape,
   notices,
+  provenance,
+  recorded,
   summary,
 )
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
+_PIXELS = 133  # of an inch of a figure at most: letters as large as a title's
 
 
 def write(
@@ -35,32 +41,21 @@ def write(
     The path of the page.
 
   Raises:
+    ConfigError: a directory that is given twice.
     StorageError: nothing to report, or no place to write it.
   """
-  runs = curves.load(workdirs)
+  runs = recorded.load(workdirs)
   output = output or _default_output(workdirs)
-  try:
-    (output / 'figures').mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise errors.StorageError(
-      f'cannot make {output / "figures"}: {error.strerror}'
-    ) from error
-  figures_of = (
-    accuracy.figure,
-    landscape.figure,
-    activations.ridges,
-    activations.changes,
-  )
-  drawn = [made for figure in figures_of if (made := figure(runs)) is not None]
+  _make(output / 'figures')
+  kinds = (accuracy, landscape, activations, changes)
+  drawn = [made for kind in kinds if (made := kind.figure(runs)) is not None]
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   records.write_bytes(output / 'figures' / 'summary.csv', figures.as_csv(rows))
-  answered = _claims(claims.claims(runs))
-  title = ' + '.join(
-    dict.fromkeys(workdir.resolve().name for workdir in workdirs)
-  )
+  answered = _claims(claims.groups(runs))
+  places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
-    title=html.escape(title),
+    title=html.escape(' + '.join(places)),
     subtitle=html.escape(_subtitle(runs)),
     notices=_notices(runs),
     navigation=_navigation(answered, drawn),
@@ -79,6 +74,15 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
     return workdirs[0]
   name = '+'.join(workdir.resolve().name for workdir in workdirs)
   return workdirs[0].resolve().parent / name
+
+
+def _make(folder: pathlib.Path) -> None:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot make {folder}: {error.strerror}'
+    ) from error
 
 
 def _section(made: figures.Figure, folder: pathlib.Path) -> str:
@@ -100,7 +104,8 @@ def _section(made: figures.Figure, folder: pathlib.Path) -> str:
 <figure>
 <picture>
 <source media="(max-width: 640px)" srcset="{_data_uri(narrow)}">
-<img src="{_data_uri(wide)}" alt="{html.escape(made.alt)}">
+<img src="{_data_uri(wide)}" alt="{html.escape(made.alt)}"
+style="max-width: {_PIXELS * wide.get_figwidth():.0f}px">
 </picture>
 <figcaption>{html.escape(made.caption)} <span>{files}</span></figcaption>
 </figure>
@@ -118,19 +123,23 @@ def _navigation(claims: str, drawn: Sequence[figures.Figure]) -> str:
   parts.append(('summary', 'Summary'))
   parts += [(made.name, made.name.capitalize()) for made in drawn]
   parts.append(('provenance', 'Provenance'))
-  return ''.join(f'<a href="#{name}">{text}</a>' for name, text in parts)
+  return ' '.join(f'<a href="#{name}">{text}</a>' for name, text in parts)
 
 
 def _subtitle(runs: Sequence[curves.Run]) -> str:
-  config = runs[0].config
-  data, model = config['data'], config['model']
-  width = f', {model["width"]:g} × width' if 'width' in model else ''
   count = max(len(run.seeds) for run in runs)
-  return (
-    f'{model["name"]}{width} on {data["name"]}, batches of '
-    f'{config["batch_size"]}, {len(runs)} runs, '
-    f'{count} seed{"" if count == 1 else "s"}'
+  network, data, batch = (
+    conditions.distinct(runs, read)
+    for read in (conditions.network, conditions.data, conditions.batch_size)
   )
+  return (
+    f'{network} on {data}, batches of {batch}, {_count(len(runs), "run")}, '
+    f'{_count(count, "seed")}'
+  )
+
+
+def _count(number: int, what: str) -> str:
+  return f'{number} {what}{"" if number == 1 else "s"}'
 
 
 def _notices(runs: Sequence[curves.Run]) -> str:
@@ -141,16 +150,10 @@ def _notices(runs: Sequence[curves.Run]) -> str:
   )
 
 
-def _claims(answered: Sequence[claims.Claim]) -> str:
-  if not answered:
+def _claims(groups: Sequence[claims.Group]) -> str:
+  if not groups:
     return ''
-  rows = '\n'.join(
-    f'<tr><td>{html.escape(claim.statement)}</td>'
-    f'<td class="number">{html.escape(claim.numbers)}</td>'
-    f'<td><b class="{claim.verdict.replace(" ", "-")}">{claim.verdict}</b> '
-    f'<small>{html.escape(claim.detail)}</small></td></tr>'
-    for claim in answered
-  )
+  blocks = '\n'.join(map(_answers, groups))
   return f"""<section id="claims">
 <h2>What the paper claims, and these runs</h2>
 <p>Santurkar et al. (2018), sections 2.2 and 3.1. Networks that differ in the
@@ -158,18 +161,32 @@ norm alone, at the same learning rate, weights and batches, in the order that
 is claimed; “holds” if the numbers grow in that order in every seed. Medians
 are over all of training: a network that has fitted its data has a flat
 landscape for that reason alone, so read them beside the accuracy.</p>
-<div class="scroll"><table>
-<thead><tr><th>Claim</th><th>Measured, by norm</th><th>Verdict</th></tr></thead>
-<tbody>
-{rows}
-</tbody></table></div>
+{blocks}
 </section>"""
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-  head = ''.join(
-    f'<th scope="col">{html.escape(cell)}</th>' for cell in rows[0]
+def _answers(group: claims.Group) -> str:
+  """The claims about one group of runs, under their names."""
+  compared = ', '.join(
+    f'{run.name} ({run.config["norm"]["name"]})' for run in group.runs
   )
+  rows = '\n'.join(
+    f'<tr><td>{html.escape(claim.statement)}</td>'
+    f'<td class="number">{html.escape(claim.numbers)}</td>'
+    f'<td><b class="{claim.verdict.replace(" ", "-")}">{claim.verdict}</b> '
+    f'<small>{html.escape(claim.detail)}</small></td></tr>'
+    for claim in claims.claims(group)
+  )
+  return f"""<div class="scroll"><table>
+<caption>Compared: {html.escape(compared)}</caption>
+<thead><tr><th>Claim</th><th>Measured, by norm</th><th>Verdict</th></tr></thead>
+<tbody>
+{rows}
+</tbody></table></div>"""
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+  head = ''.join(f'<th scope="col">{_breakable(cell)}</th>' for cell in rows[0])
   body = '\n'.join(
     f'<tr><th scope="row">{html.escape(row[0])}</th>'
     + ''.join(
@@ -183,37 +200,14 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
   )
 
 
+def _breakable(name: str) -> str:
+  """A run's name that may go on in the next line after a mark."""
+  return re.sub('[/_]', r'\g<0><wbr>', html.escape(name))
+
+
 def _provenance(runs: Sequence[curves.Run]) -> str:
-  manifests = [seed.manifest for run in runs for seed in run.seeds]
-  facts = {
-    'Device': _distinct(
-      f'{m["device"]["count"]} × {m["device"]["kind"]}' for m in manifests
-    ),
-    'Layout': _distinct(m['layout'] for m in manifests),
-    'Precision': _distinct(
-      f'training in {m["precision"]["dtype"]}, products in '
-      f'{m["precision"]["training"]} precision; measures in float32, '
-      f'{m["precision"]["measures"]}'
-      for m in manifests
-    ),
-    'Versions': _distinct(
-      ', '.join(f'{name} {version}' for name, version in m['versions'].items())
-      for m in manifests
-    ),
-    'Code': _distinct(m['git_commit'] or 'not in git' for m in manifests),
-    'Written': _range([m['written'] for m in manifests]),
-  }
   rows = ''.join(
     f'<dt>{name}</dt><dd>{html.escape(value)}</dd>'
-    for name, value in facts.items()
+    for name, value in provenance.facts(runs).items()
   )
   return f'<dl>{rows}</dl>'
-
-
-def _range(times: Sequence[str]) -> str:
-  """'first to last' of times in ISO 8601, which sort as text."""
-  return ' to '.join(dict.fromkeys((min(times), max(times))))
-
-
-def _distinct(values) -> str:
-  return '; '.join(dict.fromkeys(values))

@@ -58,7 +58,7 @@ def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
 
 
 _LANDSCAPE = (
-  ('Loss band, median width', 'width:loss'),
+  ('Loss band, median width in nats', 'width:loss'),
   ('Gradient change, median upper edge', 'upper:gradient_change'),
   ('Effective beta, median', 'upper:beta'),
 )
@@ -74,7 +74,7 @@ def _measured(runs):
       if kind == 'evaluation':
         data = _data(runs, name, kind)
         rows.append((f'Accuracy, {data}', name, kind, 'accuracy', _percent))
-        rows.append((f'Loss, {data}', name, kind, 'loss', _short))
+        rows.append((f'Loss in nats, {data}', name, kind, 'loss', _short))
         continue
       which = f' ({name})' if len(names) > 1 else ''
       rows += [
@@ -87,7 +87,7 @@ def _measured(runs):
 def _data(runs, name: str, kind: str) -> str:
   """What an evaluation was of: 'test set', 'train:100'."""
   found = [
-    run.config['measures'][name]['data']
+    curves.measures(run)[name]['data']
     for run in runs
     if name in curves.measure_named(run, kind)
   ]
@@ -123,10 +123,11 @@ def _over(run, read, show) -> str:
 def _steps(run, threshold) -> str:
   values = [curves.steps_to(seed, threshold) for seed in run.seeds]
   missed = sum(map(math.isinf, values))
-  if missed == len(values):
-    return 'never'
   if missed:
-    return f'never in {missed} of {len(values)} seeds'
+    ended = all(map(curves.has_ended, run.seeds))
+    word = 'never' if ended else 'not yet'
+    of = f' in {missed} of {len(values)} seeds' if missed < len(values) else ''
+    return word + of
   mean, half = curves.mean_and_interval(values)
   return f'{mean:.0f}' if math.isnan(half) else f'{mean:.0f} ± {half:.0f}'
 
@@ -134,7 +135,7 @@ def _steps(run, threshold) -> str:
 def _status(run) -> str:
   said = []
   for seed in run.seeds:
-    status, step = seed.manifest['status'], seed.manifest['step']
+    status, step = seed.manifest['status'], curves.reached(seed)
     said.append(f'{step}' if status == 'done' else f'{status} at {step}')
   return ', '.join(dict.fromkeys(said))
 

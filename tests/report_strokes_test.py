@@ -1,0 +1,215 @@
+import collections
+import pathlib
+
+import made_up
+import numpy as np
+import strict  # noqa: F401
+from absl.testing import absltest, parameterized
+
+from bn_jax.report import (
+  accuracy,
+  activations,
+  changes,
+  figures,
+  landscape,
+  names,
+  recorded,
+  strokes,
+)
+
+_FIGURES = (accuracy, landscape, activations, changes)
+
+
+class _Drawn(parameterized.TestCase):
+  def runs(self, seeds=(0,), **runs):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    return recorded.load([made_up.workdir(folder / 'w', seeds, **runs)])
+
+  def drawn(self, kind, runs, narrow=False):
+    with figures.style():
+      return figures.settled(kind.figure(runs).draw(narrow))
+
+
+def blank():
+  """One pair of axes from 0 to 100."""
+  with figures.style():
+    drawing, axes = figures.grid(1, 1, False)
+    axes[0, 0].set_xlim(0, 100)
+  return drawing, axes[0, 0]
+
+
+class NamesTest(parameterized.TestCase):
+  @parameterized.parameters('standard', 'W' * 100, 'il' * 50, 'a_b.c-d' * 14)
+  def test_fit(self, name):
+    rows = names.fitted(name, 120).split('\n')
+    self.assertLessEqual(len(rows), 3)
+    for row in rows:
+      self.assertLessEqual(names.width(row), 120)
+
+  def test_short_ones_stay(self):
+    self.assertEqual(names.fitted('runs/a/standard', 200), 'runs/a/standard')
+
+  def test_long_ones_keep_their_ends(self):
+    fitted = names.fitted('first' + 'x' * 100 + 'last', 80).replace('\n', '')
+    self.assertRegex(fitted, '^first.*….*last$')
+
+  def test_break_after_a_mark(self):
+    self.assertEqual(names.fitted('some_workdir/run', 80), 'some_workdir/\nrun')
+
+
+class LegendTest(_Drawn):
+  @parameterized.product(
+    length=(8, 60, 100), narrow=(False, True), kind=(accuracy, changes)
+  )
+  def test_lies_within_the_drawing(self, length, narrow, kind):
+    runs = self.runs(**{f'{i}'.rjust(length, 'w'): {} for i in range(5)})
+    drawing = self.drawn(kind, runs, narrow)
+    (legend,) = drawing.legends
+    box, around = legend.get_window_extent(), drawing.bbox
+    self.assertGreaterEqual(box.x0, around.x0)
+    self.assertLessEqual(box.x1, around.x1)
+    self.assertGreaterEqual(box.y0, around.y0)
+    self.assertLen(legend.get_texts(), 5)
+
+  @parameterized.parameters(False, True)
+  def test_leaves_the_panels_their_height(self, narrow):
+    few, many = (
+      self.drawn(
+        accuracy, self.runs(**{f'{i}'.rjust(90, 'w'): {} for i in n}), narrow
+      )
+      for n in (range(1), range(8))
+    )
+    heights = [d.axes[0].get_window_extent().height for d in (few, many)]
+    self.assertAlmostEqual(*heights, delta=5)
+
+  def test_short_names_stand_in_one_row(self):
+    drawing = self.drawn(accuracy, self.runs(a={}, b={}, c={}, d={}))
+    (legend,) = drawing.legends
+    self.assertLen({t.get_window_extent().y0 for t in legend.get_texts()}, 1)
+
+  def test_dollars_and_underscores_are_no_markup(self):
+    drawing, _ = blank()
+    with figures.style():
+      strokes.legend(drawing, [(0, '$_x$/a'), (1, '_b')])
+      figures.settled(drawing)
+    shown = [text.get_text() for text in drawing.legends[0].get_texts()]
+    self.assertEqual(shown, ['$_x$/a', '_b'])
+
+  def test_eight_runs_are_told_apart_without_colour(self):
+    drawing, _ = blank()
+    with figures.style():
+      strokes.legend(drawing, [(i, f'{i}') for i in range(8)])
+    looks = {
+      (str(line._dash_pattern), line.get_marker())
+      for line in drawing.legends[0].get_lines()
+    }
+    self.assertLen(looks, 8)
+
+
+class PanelsTest(_Drawn):
+  @parameterized.parameters(2, 4, 6, 8)
+  def test_letters_can_be_read(self, columns):
+    """10 points in a drawing of 960 pixels: at least 12 of them."""
+    runs = {f'{i}': {} for i in range(columns)}
+    drawing = self.drawn(landscape, self.runs(**runs))
+    self.assertGreaterEqual(10 / 72 / drawing.get_figwidth() * 960, 12)
+
+  def test_each_block_says_what_its_axes_are(self):
+    runs = self.runs(**{f'{i}': {} for i in range(6)})
+    drawing = self.drawn(landscape, runs)
+    labels = collections.Counter(a.get_ylabel() for a in drawing.axes)
+    self.assertEqual(labels['Loss (nats)'], 2)
+    drawing = self.drawn(activations, runs)
+    labels = collections.Counter(a.get_xlabel() for a in drawing.axes)
+    self.assertEqual(labels['Activation'], 6)
+
+  def test_titles_lie_within_the_drawing(self):
+    runs = self.runs(**{f'{i}'.rjust(100, 'w'): {} for i in range(4)})
+    for kind in (landscape, activations):
+      drawing = self.drawn(kind, runs, narrow=True)
+      boxes = [
+        axis.title.get_window_extent()
+        for axis in drawing.axes
+        if axis.get_visible() and axis.get_title()
+      ]
+      self.assertLen(boxes, 4)
+      for box in boxes:
+        self.assertGreaterEqual(box.x0, 0)
+        self.assertLessEqual(box.x1, drawing.bbox.x1)
+        self.assertEqual(sum(box.overlaps(other) for other in boxes), 1)
+
+
+class DivergenceTest(_Drawn):
+  @parameterized.parameters(accuracy, landscape, changes)
+  def test_is_in_every_panel(self, kind):
+    runs = self.runs(
+      standard={'status': 'diverged', 'steps': 120}, batchnorm={'norm': 'batch'}
+    )
+    drawing = self.drawn(kind, runs)
+    said = [text.get_text() for axis in drawing.axes for text in axis.texts]
+    panels = len(drawing.axes) // (2 if kind is landscape else 1)
+    self.assertEqual(said, ['diverged at 120'] * panels)
+
+  def test_is_said_above_the_ridges(self):
+    runs = self.runs(
+      standard={'status': 'diverged', 'steps': 120}, batchnorm={'norm': 'batch'}
+    )
+    titles = [a.get_title() for a in self.drawn(activations, runs).axes]
+    self.assertEqual(titles[:2], ['standard\ndiverged at 120', 'batchnorm'])
+
+  def test_labels_do_not_lie_on_each_other(self):
+    runs = []
+    for index, steps in enumerate(((40, 41, 43), (41, 90))):
+      runs += [
+        (index, run._replace(name=f'{index}'))
+        for step in steps
+        for run in self.runs(a={'status': 'diverged', 'steps': step})
+      ]
+    drawing, axis = blank()
+    strokes.divergences(axis, runs)
+    said = [text.get_text() for text in axis.texts]
+    self.assertEqual(said, ['diverged at 40 to 43', 'diverged at 90'])
+    self.assertLen(axis.lines, 5)
+    figures.settled(drawing)
+    one, other = (text.get_window_extent() for text in axis.texts)
+    self.assertFalse(one.overlaps(other))
+
+  def test_at_once_stands_beside_the_axis(self):
+    drawing, axis = blank()
+    (run,) = self.runs(a={'status': 'diverged', 'steps': 0})
+    strokes.divergences(axis, [(0, run)])
+    figures.settled(drawing)
+    (text,) = axis.texts
+    self.assertGreaterEqual(text.get_window_extent().x0, axis.bbox.x0)
+
+
+class AloneTest(_Drawn):
+  def marked(self, axis):
+    return [line for line in axis.lines if line.get_marker() != 'None']
+
+  def test_a_point_without_neighbours_has_a_marker(self):
+    _, axis = blank()
+    strokes.line(axis, [0, 1, 2, 3], [1.0, np.nan, 3, 4], 0)
+    (marked,) = self.marked(axis)
+    np.testing.assert_array_equal(marked.get_xdata(), [0])
+
+  def test_a_line_has_none(self):
+    _, axis = blank()
+    strokes.line(axis, [0, 1, 2], [1.0, 2, 3], 0)
+    self.assertEmpty(self.marked(axis))
+
+  def test_a_run_with_one_look_can_be_seen(self):
+    once = self.runs(standard={'steps': 0})
+    for kind, panels in ((accuracy, 1), (landscape, 3)):
+      axes = self.drawn(kind, once).axes
+      seen = [axis for axis in axes if self.marked(axis)]
+      self.assertLen(seen, panels)
+
+  def test_a_run_with_two_looks_has_drifted_once(self):
+    axes = self.drawn(changes, self.runs(standard={'steps': 50})).axes
+    for axis in axes:
+      self.assertNotEmpty(self.marked(axis))
+
+
+if __name__ == '__main__':
+  absltest.main()
