@@ -7,22 +7,35 @@ _USAGE = """\
 usage: python -m bn_jax COMMAND ...
 
   report WORKDIR...     builds report.html again from what was recorded
+  recalibrate WORKDIR/run
+                        finds the statistics for inference anew
+  theory --config=FILE  both sides of each theorem about Batch Normalization
 """
+_COMMANDS = ('recalibrate', 'report', 'theory')
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs a command; returns its exit code."""
   command = argv[1] if len(argv) > 1 else None
+  # Imported late: no command needs what the others need.
   if command == 'report':
     from bn_jax.commands import report
 
     return report.main(argv[1:])
+  if command == 'recalibrate':
+    from bn_jax.commands import recalibrate
+
+    return recalibrate.main(argv[1:])
+  if command == 'theory':
+    from bn_jax.commands import theory
+
+    return theory.main(argv[1:])
   if command in (None, '-h', '--help'):
     sys.stdout.write(_USAGE)
     return 0 if command else 2
   from bn_jax import errors
 
-  message = errors.unknown('command', command, ('report',))
+  message = errors.unknown('command', command, _COMMANDS)
   sys.stderr.write(f'error: {message}\n')
   return 2
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from bn_jax import analysis, errors, loop, models, norms, optim, parallel, types
 from bn_jax import problem as problem_lib
@@ -67,17 +68,28 @@ def placement(run: Config, made: types.Problem) -> Any:
   return parallel.placement(shapes, mesh(run), shard_state=run['shard_state'])
 
 
-def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
-  data = run['data']
-  facts = in_memory.facts(data['name'])
+def network(
+  run: Config, spread: spread_lib.Spread = spread_lib.ALONE
+) -> nn.Module:
+  """The network of a run, for batches that lie as `spread` says.
+
+  Raises:
+    ConfigError: a value that its constructor refuses.
+  """
   with _blaming('config.norm'):
     norm = norms.make(**run['norm'], spread=spread)
   with _blaming('config.model'):
-    module = models.make(
+    return models.make(
       **{**run['model'], **lowering(run)},
-      num_classes=facts.num_classes,
+      num_classes=in_memory.facts(run['data']['name']).num_classes,
       norm=norm,
     )
+
+
+def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
+  data = run['data']
+  facts = in_memory.facts(data['name'])
+  module = network(run, spread)
   with _blaming('config.schedule'):
     schedule = optim.make_schedule(**run['schedule'])
   with _blaming('config.optimizer'):

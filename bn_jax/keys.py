@@ -18,3 +18,11 @@ def of_step(state: types.TrainState) -> jax.Array:
 def of_order(state: types.TrainState) -> jax.Array:
   """The key by which the epochs of this seed are permuted."""
   return of(jax.random.wrap_key_data(state.key), types.Purpose.ORDER)
+
+
+def streams(key: jax.Array) -> dict[str, jax.Array]:
+  """The random streams of a network in training, from the key of a step."""
+  return {
+    'noise': of(key, types.Purpose.NOISE),
+    'dropout': of(key, types.Purpose.DROPOUT),
+  }

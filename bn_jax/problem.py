@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from bn_jax import keys, types, update
+from bn_jax import inside, keys, types, update
 from bn_jax import spread as spread_lib
 
 _PRODUCTS = ('dot_general', 'conv_general_dilated')
@@ -81,6 +81,7 @@ def make(
       losses[statistics], state.batch_stats, batch, keys.of_step(state)
     ),
     batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
+    following=jax.jit(lambda state: _drawn(sampler, state)[1]),
     step=update.make(
       trained, optimizer, sampler, spread=spread, micro_batches=micro_batches
     ),
@@ -89,8 +90,12 @@ def make(
     layers=lambda state: layers(module, {'params': state.params}),
     taps=tuple(name for name, _ in taps),
     activations=jax.jit(
-      functools.partial(_activations, module, compute_dtype, dict(taps)),
+      functools.partial(inside.activations, module, compute_dtype, dict(taps)),
       static_argnums=(2, 3),
+    ),
+    between=jax.jit(
+      functools.partial(inside.between, module, compute_dtype, dict(taps)),
+      static_argnames=('statistics', 'source', 'target'),
     ),
   )
 
@@ -125,7 +130,7 @@ def _forward(
     variables,
     images,
     **keywords,
-    rngs=_rngs(key),
+    rngs=keys.streams(key),
     mutable=['batch_stats'],
   )
   return logits, new.get('batch_stats', {})
@@ -170,47 +175,18 @@ def _recomputing(objective):
   return jax.checkpoint(objective, policy=policy)
 
 
+def _drawn(sampler, state):
+  return sampler.draw(state.order, keys.of_order(state))
+
+
 def _next_batch(sampler, spread, state, split):
-  index_B, _ = sampler.draw(state.order, keys.of_order(state))
+  index_B, _ = _drawn(sampler, state)
   return spread.laid(sampler.take(split, index_B))
 
 
 def _evaluate(forward, state, batch):
   logits, _ = forward('running', state.params, state.batch_stats, batch)
   return _sums(logits, batch)
-
-
-def _activations(module, dtype, paths, state, batch, statistics, names):
-  """name -> what enters the nonlinearity of that layer, [N, ..., C]."""
-  wanted = {paths[name] for name in names}
-  variables = {'params': state.params, 'batch_stats': state.batch_stats}
-  rngs = _rngs(keys.of_step(state)) if statistics == 'batch' else None
-  _, seen = module.apply(
-    variables,
-    batch.images.astype(dtype),
-    mode=statistics,
-    mask=batch.mask,
-    rngs=rngs,
-    mutable=['batch_stats', 'intermediates'],
-    capture_intermediates=lambda inner, method: (
-      method == '__call__' and '/'.join(inner.path) in wanted
-    ),
-  )
-  outputs = {}
-  for name in names:
-    found = seen['intermediates']
-    for key in paths[name].split('/'):
-      found = found[key]
-    outputs[name] = found['__call__'][-1]  # the last: of the whole module
-  return outputs
-
-
-def _rngs(key: jax.Array) -> dict[str, jax.Array]:
-  """The random streams of a network in training."""
-  return {
-    'noise': keys.of(key, types.Purpose.NOISE),
-    'dropout': keys.of(key, types.Purpose.DROPOUT),
-  }
 
 
 def _sums(logits: jax.Array, batch: types.Batch) -> dict[str, jax.Array]:

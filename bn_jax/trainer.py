@@ -128,7 +128,7 @@ def train(
         sinks=(scalars, events, shown),
         arrays=records.Arrays(directory / 'arrays'),
         timing=timing,
-        save=lambda step, state: checkpoints.save(step, _without_ring(state)),
+        save=lambda step, state: checkpoints.save(step, without_ring(state)),
         save_every_steps=config['checkpoint']['every_steps'],
         stopped=stopped,
       )
@@ -173,11 +173,11 @@ def _newest(
   step = checkpoints.latest()
   if step is None:
     return fresh
-  saved = checkpoints.restore(step, _without_ring(fresh))
+  saved = checkpoints.restore(step, without_ring(fresh))
   return saved._replace(ring=fresh.ring)
 
 
-def _without_ring(state: types.TrainState) -> types.TrainState:
+def without_ring(state: types.TrainState) -> types.TrainState:
   """What is saved: rows are written before, and the ring's size may change."""
   return state._replace(ring={})
 

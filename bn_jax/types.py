@@ -126,6 +126,7 @@ class Problem(NamedTuple):
     loss: (state, batch, statistics) -> the objective as a function of params
       alone, a `jax.tree_util.Partial`; statistics is 'batch' or 'running'.
     batch: (state, split) -> the batch that the next step will use.
+    following: state -> where training stands in its epoch after that batch.
     step: (state, split) -> state after one update.
     evaluate: (state, batch) -> sums over the real examples, with running
       statistics: loss, correct, count.
@@ -134,18 +135,23 @@ class Problem(NamedTuple):
     taps: names of the layers that feed a nonlinearity, in forward order.
     activations: (state, batch, statistics, names) -> name -> the input to the
       nonlinearity after that layer, [N, ..., C].
+    between: (state, batch, values, statistics, source, target) -> (xhat, zhat),
+      what the norms of two layers make, before their scale and bias; with
+      values that take the place of xhat, or None.
   """
 
   init: Callable[[int], TrainState]
   objective: Callable[..., tuple[jax.Array, dict[str, Any]]]
   loss: Callable[[TrainState, Batch, str], Callable[[Any], jax.Array]]
   batch: Callable[[TrainState, Split], Batch]
+  following: Callable[[TrainState], EpochOrder]
   step: Callable[[TrainState, Split], TrainState]
   evaluate: Callable[[TrainState, Batch], dict[str, jax.Array]]
   learning_rate: Callable[[TrainState], jax.Array]
   layers: Callable[[TrainState], tuple[tuple[str, tuple[str, ...]], ...]]
   taps: tuple[str, ...]
   activations: Callable[..., dict[str, jax.Array]]
+  between: Callable[..., tuple[jax.Array, jax.Array]]
 
 
 # (problem, state, batches) -> name -> array. No writer, no config, no step.

@@ -16,10 +16,10 @@ WORDS = ('types', 'trees', 'errors', 'distributions', 'spread', 'keys')
 RIM = ('checkpoint', 'records', 'tensorboard', 'progress')
 PARTS = ('norms', 'models', 'optim', 'data', 'analysis')
 ROOT = (
-  'assemble', 'commands', 'experiment', 'resolve', 'sections', 'trainer',
-  '__main__',
+  'assemble', 'commands', 'experiment', 'resolve', 'sections', 'trained',
+  'trainer', '__main__',
 )  # fmt: skip
-_MIDDLE = ('problem', 'update', 'parallel', 'plan', 'loop')
+_MIDDLE = ('problem', 'inside', 'update', 'parallel', 'plan', 'loop')
 _JAX = ('jax', 'flax', 'optax', 'orbax', 'chex')
 _DRAWING = ('matplotlib',)
 
@@ -46,7 +46,8 @@ _TABLE = {
   'flops': Layer((), _NO_FILES),
   'plan': Layer(('flops',), _NO_FILES),
   'update': Layer(WORDS, _NO_FILES),
-  'problem': Layer((*WORDS, 'update'), _NO_FILES),
+  'inside': Layer(WORDS, _NO_FILES),
+  'problem': Layer((*WORDS, 'inside', 'update'), _NO_FILES),
   **{rim: Layer((*WORDS, 'records')) for rim in RIM},
   'records': Layer(('errors',), (*_DRAWING, *_JAX)),
   'loop': Layer((*WORDS, *RIM), _NO_FILES),

@@ -2,17 +2,15 @@
 
 import logging
 import pathlib
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
 from bn_jax import errors
-from bn_jax.commands import config_file, outcome
+from bn_jax.commands import command_line, outcome
 
 _USAGE = """\
 usage: python train.py --config=FILE [options]
@@ -65,32 +63,15 @@ def parse(argv: Sequence[str]) -> Given:
     ConfigError: no config or a broken one, an unknown flag or key, a value of
       another type, a word that belongs to no flag.
   """
-  file, rest = _split(argv)
-  if file is None:
-    raise errors.ConfigError(
-      f'--config is missing; give one of {_listed(config_file.shipped())}'
-    )
-  config = config_file.load(file)
-  _check_keys(rest, config)
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_dict(
-    'config', config, flag_values=values, sys_argv=rest
-  )
-  flags.DEFINE_string('workdir', None, '', flag_values=values)
-  flags.DEFINE_string('only', None, '', flag_values=values)
-  flags.DEFINE_string('data_dir', None, '', flag_values=values)
-  flags.DEFINE_integer('devices', None, '', flag_values=values)
-  flags.DEFINE_bool('plan', False, '', flag_values=values)
-  try:
-    words = values(rest)[1:]
-  except flags.Error as error:
-    raise errors.ConfigError(str(error)) from error
-  if words:
-    raise errors.ConfigError(
-      f'{words[0]!r} belongs to no flag; a value is given with "=", as in '
-      '--config.optimizer.nesterov=False'
-    )
-  overrides = dict(values['config'].override_values)
+
+  def define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string('workdir', None, '', flag_values=values)
+    flags.DEFINE_string('only', None, '', flag_values=values)
+    flags.DEFINE_string('data_dir', None, '', flag_values=values)
+    flags.DEFINE_integer('devices', None, '', flag_values=values)
+    flags.DEFINE_bool('plan', False, '', flag_values=values)
+
+  file, config, overrides, values = command_line.parse(argv, define)
   if values.devices is not None:
     config.devices = overrides['devices'] = values.devices
   stem = pathlib.Path(file.partition(':')[0]).stem
@@ -148,51 +129,3 @@ def _log_plainly() -> None:
   logger.propagate = False
   if not logger.handlers:
     logger.addHandler(logging.StreamHandler())
-
-
-def _split(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-  """The value of --config, and the command line without it."""
-  file, rest, words = None, [], iter(argv)
-  for word in words:
-    match = re.fullmatch(r'--?config(?:=(.*))?', word)
-    if match:
-      file = match[1] if match[1] is not None else next(words, None)
-    else:
-      rest.append(word)
-  return file or None, rest
-
-
-def _check_keys(rest: Sequence[str], config: ml_collections.ConfigDict) -> None:
-  """Refuses flags on sections and on keys that the config does not have."""
-  known = _paths(config)
-  leaves = [path for path, is_leaf in known.items() if is_leaf]
-  for word in rest:
-    match = re.match(r'--?(?:no)?config\.([^=]*)', word)
-    if not match:
-      continue
-    path = match[1]
-    if path not in known:
-      message = errors.unknown('key', path, leaves)
-      raise errors.ConfigError(f'--config.{path}: {message}')
-    if not known[path]:
-      below = [leaf for leaf in leaves if leaf.startswith(f'{path}.')]
-      raise errors.ConfigError(
-        f'--config.{path} is a section; change one of {", ".join(below)}'
-      )
-
-
-def _paths(
-  config: ml_collections.ConfigDict, above: str = ''
-) -> dict[str, bool]:
-  """'section.key' -> whether it is a value and no section."""
-  paths = {}
-  for key, value in config.items():
-    is_section = isinstance(value, ml_collections.ConfigDict)
-    paths[above + key] = not is_section
-    if is_section:
-      paths |= _paths(value, f'{above}{key}.')
-  return paths
-
-
-def _listed(names: Sequence[str]) -> str:
-  return ', '.join(names) or 'your own (see configs/default.py)'

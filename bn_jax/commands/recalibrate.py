@@ -1,0 +1,177 @@
+"""python -m bn_jax recalibrate WORKDIR/run: statistics of the training set."""
+
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from absl import flags
+
+from bn_jax import errors
+from bn_jax.commands import outcome
+
+_USAGE = """\
+usage: python -m bn_jax recalibrate WORKDIR/run[/seedK] [options]
+
+Estimates the statistics that a trained network normalises with anew, from
+training batches (Ioffe and Szegedy 2015, Algorithm 2), instead of the running
+averages of training. For each seed it writes, beside the run's own checkpoints,
+
+  population/         a checkpoint whose batch_stats are the population's
+  population.json     how they were found, and the test accuracy with both
+
+  --batches=100       how many training batches, of the run's batch size
+  --variance=within   m/(m-1) times the mean of the batches' variances, as the
+                      paper has it; or pooled, the variance of all values
+  --layerwise         measures a layer when those below it infer already: the
+                      literal reading, a pass over the batches for each layer
+  --data_dir=DIR      of tensorflow-datasets; default: TFDS_DATA_DIR, or
+                      ~/tensorflow_datasets
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command; argv[0] is its name. Returns the exit code."""
+  if any(word in ('-h', '--help') for word in argv[1:]):
+    sys.stdout.write(_USAGE)
+    return 0
+  return outcome.of(lambda: _recalibrate(argv))
+
+
+def _recalibrate(argv: Sequence[str]) -> int:
+  values = flags.FlagValues()
+  flags.DEFINE_integer('batches', 100, '', 1, flag_values=values)
+  flags.DEFINE_enum(
+    'variance', 'within', ['within', 'pooled'], '', flag_values=values
+  )
+  flags.DEFINE_bool('layerwise', False, '', flag_values=values)
+  flags.DEFINE_string('data_dir', None, '', flag_values=values)
+  try:
+    words = values(argv)[1:]
+  except flags.Error as error:
+    raise errors.ConfigError(str(error)) from error
+  if len(words) != 1:
+    raise errors.ConfigError(
+      f'{len(words)} directories given; give one, WORKDIR/run'
+    )
+  # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax import trained
+
+  runs = trained.find(pathlib.Path(words[0]))
+  for run in runs:
+    try:
+      said = _of_run(run, values)
+    except _NoStatistics as error:
+      if len(runs) == 1:
+        raise
+      said = f'{error}; left out'
+    sys.stdout.write(f'{said}\n')
+  return 0
+
+
+class _NoStatistics(errors.ConfigError):
+  """A network that has none."""
+
+
+def _of_run(run: Any, values: flags.FlagValues) -> str:
+  """Recalibrates one run; returns what to say of it."""
+  from bn_jax import assemble, norms, parallel, trained
+  from bn_jax.data import in_memory
+
+  config = run.config
+  made = assemble.problem(config)
+  state = trained.newest(run, made)
+  devices = assemble.mesh(config)
+  dataset = in_memory.load(**config['data'], data_dir=values.data_dir)
+  try:
+    found = norms.population_statistics(
+      assemble.network(_in_groups(config), parallel.in_sight(devices)),
+      {'params': state.params, 'batch_stats': state.batch_stats},
+      _Batches(made, state, dataset.train, devices, values.batches),
+      variance=values.variance,
+      layerwise=values.layerwise,
+    )
+  except ValueError as error:
+    raise _NoStatistics(f'{run.label}: {error}') from error
+  new = state._replace(batch_stats=found.batch_stats)
+  _write_checkpoint(run.directory, int(state.step), new)
+  facts = {
+    'step': int(state.step),
+    'batches': found.batches,
+    'examples': found.examples,
+    'variance': values.variance,
+    'layerwise': values.layerwise,
+    'test': {
+      'running': _tested(made, state, dataset, config),
+      'population': _tested(made, new, dataset, config),
+    },
+  }
+  return _written(run, facts)
+
+
+def _in_groups(config: dict[str, Any]) -> dict[str, Any]:
+  """The config, with the micro-batches of training as statistics groups."""
+  norm, micro = config['norm'], config['micro_batch_size']
+  if micro is None or 'group_size' not in norm:
+    return config
+  return {**config, 'norm': {**norm, 'group_size': norm['group_size'] or micro}}
+
+
+class _Batches:
+  """The images of batches that training would see next, any number of times."""
+
+  def __init__(self, made, state, split, devices, count: int):
+    self._made, self._state, self._split = made, state, split
+    self._devices, self._count = devices, count
+
+  def __iter__(self) -> Iterator[Any]:
+    from bn_jax import parallel
+
+    state = self._state
+    for _ in range(self._count):
+      batch = self._made.batch(state, self._split)
+      yield parallel.laid(batch, self._devices).images
+      state = state._replace(order=self._made.following(state))
+
+
+def _tested(made, state, dataset, config) -> dict[str, float]:
+  """Loss and accuracy on the test set, with the statistics of the state."""
+  from bn_jax import analysis
+  from bn_jax.data import in_memory
+
+  size = config['evaluation_batch_size']
+  measure = analysis.make('evaluation')
+  batches = in_memory.padded_batches(dataset.test, batch_size=size)
+  result = measure(made, state, batches)
+  return {name: float(result[name]) for name in ('loss', 'accuracy')}
+
+
+def _write_checkpoint(directory: pathlib.Path, step: int, state: Any) -> None:
+  """population/: written under another name first, then renamed."""
+  from bn_jax import checkpoint
+
+  new, old = directory / 'population.new', directory / 'population'
+  shutil.rmtree(new, ignore_errors=True)
+  saved = checkpoint.Checkpoints(new, keep=1)
+  try:
+    saved.save(step, state)
+  finally:
+    saved.close()
+  shutil.rmtree(old, ignore_errors=True)
+  new.rename(old)
+
+
+def _written(run: Any, facts: dict[str, Any]) -> str:
+  from bn_jax import records
+
+  records.write_json(run.directory / 'population.json', facts)
+  running, population = (
+    f'{100 * facts["test"][kind]["accuracy"]:.2f} %'
+    for kind in ('running', 'population')
+  )
+  return (
+    f'{run.label}: test accuracy {running} with running averages, {population} '
+    f'with statistics of {facts["batches"]} batches ({facts["examples"]:,} '
+    f'examples); wrote {run.directory / "population"}'
+  )
