@@ -14,6 +14,7 @@ import made_up
 import strict
 from absl.testing import absltest
 
+from bn_jax import records
 from bn_jax.commands import report
 from bn_jax.report import figures, page, recorded, summary
 
@@ -285,6 +286,26 @@ class SummaryTest(_InAFolder):
     label = 'Loss band, median width in nats (landscape)'
     self.assertEqual(rows[label], ['1', '0.1'])
     page.write([workdir])
+
+  def test_accuracy_with_the_statistics_of_the_population(self):
+    """Only where they were found for the weights that there are now."""
+    workdir = self.workdir(seeds=(0, 1))
+    for run, seed, step, accuracy in (
+      ('batchnorm', 0, 150, 0.9), ('batchnorm', 1, 100, 0.2),
+    ):  # fmt: skip
+      numbers = {'accuracy': accuracy, 'loss': 1.0}
+      records.write_json(
+        workdir / run / f'seed{seed}' / 'population.json',
+        {
+          'step': step, 'batches': 3,
+          'test': {'running': numbers, 'population': numbers},
+        },
+      )  # fmt: skip
+    rows = {row[0]: row[1:] for row in summary.table(recorded.load([workdir]))}
+    self.assertEqual(
+      rows['Accuracy, test set, population statistics'],
+      ['not measured', '90.0 % (1 of 2 seeds)'],
+    )
 
   def test_nothing_finite_to_draw(self):
     """As after a divergence at once: no traceback, and a page."""

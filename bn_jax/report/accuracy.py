@@ -98,5 +98,6 @@ def _without_noise(runs) -> str:
     return ''
   return (
     ' The running statistics of noisy networks were collected with the noise, '
-    'which is off in testing: of these, the training batches tell.'
+    'which is off in testing: of these, the training batches tell, or what '
+    'python -m bn_jax recalibrate finds.'
   )

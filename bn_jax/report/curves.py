@@ -35,6 +35,7 @@ class Seed(NamedTuple):
     series: name -> Series: 'train', and one for each measure.
     seconds: name -> seconds of it, over all restarts that counted.
     arrays: name -> what was kept as arrays under it, in the order of steps.
+    population: what `recalibrate` found of it, or None.
   """
 
   seed: int
@@ -42,6 +43,7 @@ class Seed(NamedTuple):
   series: dict[str, Series]
   seconds: dict[str, float]
   arrays: dict[str, list[records.Record]]
+  population: dict[str, Any] | None = None
 
 
 class Run(NamedTuple):

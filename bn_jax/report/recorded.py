@@ -30,6 +30,13 @@ _MANIFEST = {
   'written': str,
 }
 
+_NUMBERS = {'accuracy': float, 'loss': float}
+_POPULATION = {
+  'step': int,
+  'batches': int,
+  'test': {'running': _NUMBERS, 'population': _NUMBERS},
+}
+
 
 def load(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
   """The runs of working directories that have begun, in their order.
@@ -95,6 +102,9 @@ def _seeds(directory: pathlib.Path) -> Iterator[curves.Seed]:
         name: records.read_arrays(path.parent / 'arrays', name)
         for name in manifest['config']['measures']
       },
+      population=records.read_json(
+        path.parent / 'population.json', _POPULATION
+      ),
     )
 
 

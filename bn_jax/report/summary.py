@@ -39,6 +39,10 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
       for run in runs
     ]
     rows.append([label, *cells])
+  if any(seed.population for run in runs for seed in run.seeds):
+    label = 'Accuracy, test set, population statistics'
+    cells = [_over(run, _with_population, _percent) for run in runs]
+    rows.append([label, *cells])
   rows.append(['Time, training / all', *(_time(run) for run in runs)])
   return rows
 
@@ -102,6 +106,14 @@ def _reader(name: str, value: str) -> Callable[[curves.Seed], float]:
   if reduction == 'upper':
     return lambda seed: curves.median_upper(seed, name, quantity)
   return lambda seed: curves.last(seed, name, quantity)
+
+
+def _with_population(seed: curves.Seed) -> float:
+  """Accuracy with the population's statistics, nan if it went on since."""
+  found = seed.population
+  if found is None or found['step'] != curves.reached(seed):
+    return math.nan
+  return found['test']['population']['accuracy']
 
 
 def _over(run, read, show) -> str:
