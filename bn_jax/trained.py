@@ -8,7 +8,6 @@ import jax
 
 from bn_jax import assemble, checkpoint, errors, records, trainer, types
 
-
 _MANIFEST = {'run': str, 'seed': int, 'config': {'devices': int}}
 
 

@@ -8,9 +8,9 @@ weights and batches for all networks.
 
 The learning rate is the best one for the network *without* Batch Normalization
 (configs/quickstart_search.py). With three seeds (--config.seeds=0,1,2; two CPU
-cores, 2026-11-23; mean and half of the 95 % interval): 190 ± 12 steps to 90 %
-of training batches without, 27 ± 1 with BN, 32 ± 1 with noise after it; loss
-band 1.12 ± 0.287, 0.000573 ± 0.000283 and 0.00758 ± 0.0246 wide (median). One
+cores, 2026-11-24; mean and half of the 95 % interval): 190 ± 12 steps to 90 %
+of training batches without, 27 ± 1 with BN, 32 ± 2 with noise after it; loss
+band 1.12 ± 0.287, 0.000578 ± 0.00035 and 0.0194 ± 0.0769 wide (median). One
 seed of all three takes two to three minutes.
 """
 

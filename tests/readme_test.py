@@ -19,14 +19,17 @@ def blocks(text, language):
 
 class ReadmeTest(absltest.TestCase):
   def test_its_python_runs(self):
-    found = blocks(_PAGES[0].read_text(), 'python')
-    self.assertNotEmpty(found)
-    for code in found:
-      with self.subTest(code.split('\n')[0]):
-        names = {'__name__': 'readme'}
-        exec(compile(code, 'README.md', 'exec'), names)
-        if 'get_config' in names:
-          resolve.experiment(names['get_config']().to_dict(), {})
+    """The blocks of a page one after the other, as a reader types them."""
+    shown = 0
+    for page in _PAGES:
+      names = {'__name__': 'readme'}
+      for code in blocks(page.read_text(), 'python'):
+        shown += 1
+        with self.subTest(f'{page.name}: {code.splitlines()[0]}'):
+          exec(compile(code, page.name, 'exec'), names)
+          if 'get_config' in names:
+            resolve.experiment(names.pop('get_config')().to_dict(), {})
+    self.assertGreater(shown, 5)
 
   def test_its_commands_are_understood(self):
     """Every `python train.py` is parsed as it stands, comments aside."""
