@@ -2,7 +2,8 @@
 
 A look at the landscape needs E + 1 gradients; what it takes beyond them, and a
 look at the activations, are set against the steps between two looks. Everything
-is compiled first; step, gradient and looks alternate in one process.
+is compiled first; step, gradient and looks alternate in one process. What is
+written to files is not timed here.
 
   python benchmarks/probes.py [--batch_size=64] [--pairs=5]
 """
@@ -76,7 +77,8 @@ def _print(name, run, seconds) -> None:
   measures = run['measures']
   gradients = len(measures['landscape']['step_factors']) + 1
   beyond = {
-    'landscape': seconds['landscape'] - gradients * seconds['gradient'],
+    # Never below nothing, whatever the noise.
+    'landscape': max(0, seconds['landscape'] - gradients * seconds['gradient']),
     'activations': seconds['activations'],
   }
   # Of each, the share of the training between two of its looks.

@@ -43,14 +43,9 @@ class Spread(NamedTuple):
     """Means of what each program has."""
     return lax.pmean(tree, self.axis_name) if self.axis_name else tree
 
-  def max(self, x):
-    """The largest of what each program has, element by element.
-
-    Not `lax.pmax`, which has no derivative.
-    """
-    if self.axis_name is None:
-      return x
-    return lax.all_gather(x, self.axis_name).max(axis=0)
+  def gathered(self, x):
+    """What each program has of an array, side by side, [1 or D, ...]."""
+    return lax.all_gather(x, self.axis_name) if self.axis_name else x[None]
 
   def laid(self, batch):
     """A tree of whole arrays, [B, ...], each device holding its part."""

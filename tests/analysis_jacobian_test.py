@@ -13,6 +13,15 @@ from bn_jax.data import order
 import toys  # isort: skip
 
 
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 class Two(nn.Module):
   """Two dense layers with norms, and a linear map between them or a tanh."""
 

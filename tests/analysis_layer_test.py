@@ -14,6 +14,15 @@ from bn_jax.analysis import layer, theory
 from bn_jax.models import conv
 
 
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 class Block(nn.Module):
   """A dense layer and its norm, one level down."""
 

@@ -12,6 +12,16 @@ from bn_jax import norms
 from bn_jax.analysis import sides, theory
 from bn_jax.analysis import unit as unit_lib
 
+
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 _NONLINEARITIES = {'tanh': jnp.tanh, 'relu': jax.nn.relu}
 _CASES = 100
 

@@ -7,6 +7,15 @@ from absl.testing import absltest, parameterized
 from bn_jax import norms
 
 
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def data(shape=(8, 3, 4)):
   generator = np.random.default_rng(0)
   return jnp.asarray(generator.normal(2, 1.5, size=shape), jnp.float32)

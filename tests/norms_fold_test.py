@@ -8,6 +8,15 @@ from flax import linen as nn
 from bn_jax import models, norms
 
 
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def randomized(variables, seed=0):
   """Parameters and statistics as after some training."""
   generator = np.random.default_rng(seed)

@@ -9,6 +9,15 @@ from bn_jax import models, norms
 from bn_jax.models import conv
 
 
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 class Layer(nn.Module):
   """One weighted layer, as a model has it."""
 

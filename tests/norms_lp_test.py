@@ -8,6 +8,16 @@ from jax import test_util
 
 from bn_jax import norms
 
+
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 INF = float('inf')
 
 

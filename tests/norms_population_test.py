@@ -8,6 +8,15 @@ from flax import linen as nn
 from bn_jax import norms, parallel
 
 
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 class Net(nn.Module):
   """Two layers with norms, a nonlinearity between; noise where it is passed."""
 

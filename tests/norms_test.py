@@ -9,6 +9,16 @@ from flax import linen as nn
 
 from bn_jax import norms, spread
 
+
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 KEYWORDS = {'lp': dict(p=3.0)}
 
 

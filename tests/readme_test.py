@@ -4,11 +4,22 @@ import contextlib
 import pathlib
 import re
 
+import jax
 import strict
 from absl.testing import absltest
 
 from bn_jax import resolve
 from bn_jax.commands import train
+
+
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
 
 _PAGES = [strict.ROOT / 'README.md', *sorted(strict.ROOT.glob('docs/**/*.md'))]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import ad_checkpoint
+from jax import ad_checkpoint, lax
 
 from bn_jax import spread as spread_lib
 
@@ -166,9 +166,20 @@ def largest(pieces: Pieces, x_PRKC: jax.Array) -> jax.Array:
   """
   if pieces.mask is not None:
     x_PRKC = jnp.where(pieces.mask[..., None], x_PRKC, 0)
-  largest_PC = x_PRKC.max(axis=(1, 2))
-  largest_GC = largest_PC.reshape(pieces.groups, -1, x_PRKC.shape[3]).max(1)
-  return pieces.spread.max(largest_GC)
+  count, _, _, channels = x_PRKC.shape
+  largest_PC = _largest(x_PRKC.reshape(count, -1, channels), 1)
+  largest_GC = _largest(largest_PC.reshape(pieces.groups, -1, channels), 1)
+  return _largest(pieces.spread.gathered(largest_GC), 0)
+
+
+def _largest(x: jax.Array, axis: int) -> jax.Array:
+  """The maximum along an axis; where several are equal, the first has it.
+
+  JAX differentiates `max` by asking which values equal it. A compiler that
+  computes them twice may round them twice, and then none does.
+  """
+  index = lax.stop_gradient(jnp.argmax(x, axis=axis, keepdims=True))
+  return jnp.take_along_axis(x, index, axis=axis).squeeze(axis)
 
 
 def to_pieces(pieces: Pieces, x_GC: jax.Array) -> jax.Array:
