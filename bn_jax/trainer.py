@@ -73,10 +73,12 @@ def program(config: dict[str, Any], dataset: in_memory.Dataset) -> Program:
 
 def is_done(directory: pathlib.Path, steps: int) -> bool:
   """Whether the run in a directory has nothing left to do."""
-  manifest = records.read_json(directory / 'manifest.json') or {}
-  if manifest.get('status') == 'diverged':
-    return True
-  return manifest.get('status') == 'done' and manifest['step'] >= steps
+  shape = {'status': str, 'step': int | None}
+  manifest = records.read_json(directory / 'manifest.json', shape)
+  if manifest is None:
+    return False
+  ended = manifest['status'] == 'done' and (manifest['step'] or 0) >= steps
+  return ended or manifest['status'] == 'diverged'
 
 
 def train(

@@ -64,6 +64,13 @@ class TrainerTest(absltest.TestCase):
     self.assertTrue(trainer.is_done(self.whole, 6))
     self.assertFalse(trainer.is_done(self.whole, 7))
 
+  def test_a_manifest_that_was_changed_is_named(self):
+    directory = self.folder / 'changed'
+    directory.mkdir()
+    (directory / 'manifest.json').write_text('{"status": 3}')
+    with self.assertRaisesRegex(errors.StorageError, "'status' is 3"):
+      trainer.is_done(directory, 6)
+
   def test_everything_is_recorded_in_order(self):
     rows = list(records.read(self.whole / 'scalars.jsonl'))
     train = [row.step for row in rows if row.name == 'train']
