@@ -18,8 +18,8 @@ import jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from bn_jax import assemble, resolve, trainer
-from bn_jax.data import in_memory
+from bn_jax import resolve, trainer
+from bn_jax.data import datasets
 from configs import quickstart
 
 
@@ -31,7 +31,7 @@ def main() -> None:
   config = quickstart.get_config()
   config.batch_size = given.batch_size
   runs = resolve.experiment(config.to_dict(), {}).runs
-  dataset = in_memory.load('digits')
+  dataset = datasets.make('digits').load()
   for name, run in runs.items():
     seconds = _measure(run, dataset, given.pairs)
     _print(name, run, seconds)
@@ -40,14 +40,12 @@ def main() -> None:
 def _measure(run, dataset, pairs) -> dict[str, float]:
   """Median seconds of each part."""
   made = trainer.program(run, dataset)
-  looks = {
-    probe.name: probe for probe in assemble.probes(run, made.problem, dataset)
-  }
+  looks = {probe.name: probe for probe in made.probes}
   state = made.step(made.init(0))
   gradient = jax.jit(lambda loss, params: jax.value_and_grad(loss)(params))
 
   def take_gradient(state):
-    batch = made.problem.batch(state, dataset.train)
+    batch = made.problem.batch(state, made.feed.peek())
     loss = made.problem.loss(state, batch, 'batch')
     with jax.default_matmul_precision('highest'):
       return gradient(loss, state.params)

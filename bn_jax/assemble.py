@@ -1,6 +1,8 @@
 """From a resolved run to the objects that train it."""
 
 import contextlib
+import functools
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,10 +10,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import analysis, errors, loop, models, norms, optim, parallel, types
+from bn_jax import (
+  analysis,
+  errors,
+  loop,
+  losses,
+  models,
+  norms,
+  optim,
+  parallel,
+  types,
+)
 from bn_jax import problem as problem_lib
 from bn_jax import spread as spread_lib
-from bn_jax.data import in_memory, order
+from bn_jax.data import datasets
 
 Config = dict[str, Any]
 
@@ -24,6 +36,22 @@ def mesh(run: Config) -> jax.sharding.Mesh:
   """
   with _blaming('config'):
     return parallel.mesh(run['devices'])
+
+
+def source(run: Config) -> datasets.Source:
+  """The dataset of a run, which is not read yet.
+
+  Raises:
+    ConfigError: an unknown name, or a keyword that its constructor refuses.
+    DataError: what lies in the data_dir cannot be used.
+  """
+  with _blaming('config.data'):
+    return _source(json.dumps(run['data']), run['data_dir'])
+
+
+@functools.lru_cache
+def _source(section: str, data_dir: str | None) -> datasets.Source:
+  return datasets.make(**json.loads(section), data_dir=data_dir)
 
 
 def problem(run: Config) -> types.Problem:
@@ -81,14 +109,13 @@ def network(
   with _blaming('config.model'):
     return models.make(
       **{**run['model'], **lowering(run)},
-      num_classes=in_memory.facts(run['data']['name']).num_classes,
+      num_classes=source(run).facts.num_classes,
       norm=norm,
     )
 
 
 def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
-  data = run['data']
-  facts = in_memory.facts(data['name'])
+  made_of = source(run)
   module = network(run, spread)
   with _blaming('config.schedule'):
     schedule = optim.make_schedule(**run['schedule'])
@@ -98,25 +125,48 @@ def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
     penalty = optim.weight_decay(
       weight_decay=run['weight_decay'], weight_decay_on=run['weight_decay_on']
     )
-    sampler = order.sampler(
-      num_examples=facts.num_train, batch_size=run['batch_size']
-    )
+    sampler = made_of.sampler(run['batch_size'])
+  with _blaming('config.loss'):
+    loss = losses.make(**run['loss'])
+    _check_targets(run, loss)
+  _check_frozen(run)
   return problem_lib.make(
     module,
     optimizer,
     sampler=sampler,
     penalty=penalty,
-    image_shape=in_memory.image_shape(
-      data['name'], resolution=data['resolution']
-    ),
+    image_shape=made_of.facts.shape,
     layers=models.layers,
     taps=models.taps(module),
+    loss=loss,
     ring_size=run['log_every_steps'],
     compute_dtype=dtype,
     spread=spread,
     micro_batches=run['batch_size'] // _at_a_time(run),
     remat=run['remat'],
   )
+
+
+def _check_targets(run: Config, loss: losses.Loss) -> None:
+  """Labels for a classification, numbers for a regression."""
+  targets = source(run).shapes(run['batch_size']).labels
+  if loss.classifies != (targets.ndim == 1):
+    has = 'labels' if targets.ndim == 1 else 'numbers as targets'
+    fits = 'cross_entropy' if targets.ndim == 1 else 'squared_error'
+    raise ValueError(
+      f'{run["loss"]["name"]} does not fit {run["data"]["name"]}, which has '
+      f'{has}; give loss.name={fits!r}'
+    )
+
+
+def _check_frozen(run: Config) -> None:
+  """A penalty on all parameters would move those that are frozen."""
+  frozen = run['norm'].get('frozen')
+  if frozen and run['weight_decay'] and run['weight_decay_on'] == 'all':
+    raise errors.ConfigError(
+      "config.weight_decay_on: 'all' would shrink the frozen scale and bias of "
+      "the norm; allowed with norm.frozen=True: 'kernels'"
+    )
 
 
 def _at_a_time(run: Config) -> int:
@@ -135,31 +185,41 @@ def _trace_batch(run: Config, made: types.Problem) -> None:
 
 def _shapes(run: Config, size: int) -> types.Batch:
   """The shapes of a batch of so many examples."""
-  shape = in_memory.image_shape(
-    run['data']['name'], resolution=run['data']['resolution']
-  )
+  of_step = source(run).shapes(run['batch_size'])
+  inputs = jax.ShapeDtypeStruct((size, *of_step.images.shape[1:]), jnp.float32)
+  targets = of_step.labels
   return types.Batch(
-    jax.ShapeDtypeStruct((size, *shape), jnp.float32),
-    jax.ShapeDtypeStruct((size,), jnp.int32),
+    inputs,
+    jax.ShapeDtypeStruct((size, *targets.shape[1:]), targets.dtype),
     None,
   )
 
 
 def probes(
-  run: Config, made: types.Problem, dataset: in_memory.Dataset
+  run: Config,
+  made: types.Problem,
+  dataset: datasets.Dataset,
+  feed: datasets.Feed,
 ) -> list[loop.Probe]:
-  """The measures of a run, bound to their data and times, in config order."""
+  """The measures of a run, bound to their data and times, in config order.
+
+  Args:
+    run: the resolved run.
+    made: its problem.
+    dataset: on its devices.
+    feed: what the steps of training draw their batches from.
+  """
   return [
-    _probe(name, dict(section), run, made, dataset)
+    _probe(name, dict(section), run, made, (dataset, feed))
     for name, section in run['measures'].items()
   ]
 
 
-def _probe(name, section, run, made, dataset) -> loop.Probe:
-  every_steps, data = section.pop('every_steps'), section.pop('data')
+def _probe(name, section, run, made, read) -> loop.Probe:
+  every_steps, where = section.pop('every_steps'), section.pop('data')
   with _blaming(f'config.measures.{name}'):
     measure = analysis.make(**section)
-  batches = _batches(data, run, made, dataset)
+  batches = _batches(where, run, made, *read)
   return loop.Probe(
     name=name,
     look=lambda state: measure(made, state, batches(state)),
@@ -169,21 +229,24 @@ def _probe(name, section, run, made, dataset) -> loop.Probe:
 
 
 def _batches(
-  data: str, run: Config, made: types.Problem, dataset: in_memory.Dataset
+  where: str,
+  run: Config,
+  made: types.Problem,
+  dataset: datasets.Dataset,
+  feed: datasets.Feed,
 ) -> Callable[[types.TrainState], Iterable[types.Batch]]:
   """state -> the batches that a probe looks at."""
-  if data == 'current_batch':
-    return lambda state: (made.batch(state, dataset.train),)
+  if where == 'current_batch':
+    return lambda state: (made.batch(state, feed.peek()),)
   devices = mesh(run)
-  name, _, count = data.partition(':')
-  split = getattr(dataset, name)
+  name, _, count = where.partition(':')
+  examples = getattr(dataset, name)
   if count:
-    batch = parallel.laid(in_memory.first(split, int(count)), devices)
+    batch = parallel.laid(examples.first(int(count)), devices)
     return lambda state: (batch,)
   size = run['evaluation_batch_size']
   return lambda state: (
-    parallel.laid(batch, devices)
-    for batch in in_memory.padded_batches(split, batch_size=size)
+    parallel.laid(batch, devices) for batch in examples.batches(size)
   )
 
 
@@ -207,13 +270,13 @@ def check_measures(run: Config, made: types.Problem) -> None:
         _trace_probe(run, made, section['data'])
 
 
-def _trace_probe(run: Config, made: types.Problem, data: str) -> None:
-  facts = in_memory.facts(run['data']['name'])
-  split, _, count = data.partition(':')
+def _trace_probe(run: Config, made: types.Problem, where: str) -> None:
+  facts = source(run).facts
+  split, _, count = where.partition(':')
   size = int(count) if count else run['evaluation_batch_size']
   available = {'train': facts.num_train, 'test': facts.num_test}[split]
   if count and size > available:
-    raise ValueError(f'data is {data!r}; {split} has {available} examples')
+    raise ValueError(f'data is {where!r}; {split} has {available} examples')
   state = jax.eval_shape(made.init, 0)
   jax.eval_shape(
     lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]),

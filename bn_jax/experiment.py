@@ -9,8 +9,7 @@ from typing import Any, Self
 
 import ml_collections
 
-from bn_jax import assemble, errors, records, resolve, trainer
-from bn_jax.data import in_memory
+from bn_jax import assemble, errors, inherit, records, resolve, trainer
 
 _log = logging.getLogger('bn_jax')
 _EXPERIMENT = {'runs': {...: dict}, 'seeds': list}
@@ -22,7 +21,6 @@ def run(
   *,
   overrides: Mapping[str, Any] | None = None,
   only: str | None = None,
-  data_dir: str | None = None,
 ) -> list[str]:
   """Trains every run with every seed that is not done yet.
 
@@ -31,7 +29,6 @@ def run(
     workdir: where everything is written; what is there is taken up again.
     overrides: what the command line changed in the config, path -> value.
     only: 'batchnorm' or 'batchnorm/seed0'; the others are left alone.
-    data_dir: of TFDS.
 
   Returns:
     The runs that diverged although the config does not expect it of them,
@@ -44,7 +41,9 @@ def run(
   plan = resolve.experiment(config.to_dict(), overrides or {})
   for name, resolved in plan.runs.items():
     with resolve.naming(name, plan.runs):
-      assemble.check_measures(resolved, assemble.problem(resolved))
+      made = assemble.problem(resolved)
+      assemble.check_measures(resolved, made)
+      inherit.check(resolved, made)
   chosen = plan.chosen(only)
   directory = _directory(workdir)
   _check_same(directory, plan)
@@ -53,18 +52,15 @@ def run(
     for name, seeds in chosen.items()
     if (todo := [s for s in seeds if not _is_done(directory, plan, name, s)])
   }
-  datasets = {}
-  for name in missing:
-    data = plan.runs[name]['data']
-    key = tuple(data.items())
-    if key not in datasets:
-      datasets[key] = in_memory.load(**data, data_dir=data_dir)
+  sources = {name: assemble.source(plan.runs[name]) for name in missing}
+  # Runs over the same data share them: a source is made once.
+  datasets = {id(source): source.load() for source in sources.values()}
   _write_experiment(directory, plan)
   with _Stop() as stopped:
     for name, seeds in missing.items():
-      made = trainer.program(
-        plan.runs[name], datasets[tuple(plan.runs[name]['data'].items())]
-      )
+      made = trainer.program(plan.runs[name], datasets[id(sources[name])])
+      begun = inherit.beginning(plan.runs[name], made.problem, made.init)
+      made = made._replace(init=begun)
       for seed in seeds:
         trainer.train(
           made, _place(directory, name, seed), name=name, seed=seed,

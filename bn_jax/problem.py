@@ -1,6 +1,6 @@
 """A network, an optimizer and a way to draw batches, as one set of functions.
 
-  objective(params) = mean over the batch of the cross-entropy + penalty(params)
+  objective(params) = mean (or sum) over the batch of the loss + penalty(params)
 
 The penalty (weight decay) is a term of its own, so that data_loss can be read
 beside the objective.
@@ -12,10 +12,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 
-from bn_jax import inside, keys, types, update
+from bn_jax import inside, keys, losses, types, update
 from bn_jax import spread as spread_lib
 
 _PRODUCTS = ('dot_general', 'conv_general_dilated')
@@ -27,27 +26,29 @@ def make(
   *,
   sampler: types.Sampler,
   penalty: Callable[[Any], jax.Array],
-  image_shape: tuple[int, int, int],
+  image_shape: tuple[int, ...],
   layers: Callable[[nn.Module, Any], tuple],
   taps: Sequence[tuple[str, str]],
+  loss: losses.Loss | None = None,
   ring_size: int = 20,
   compute_dtype: jnp.dtype = jnp.float32,
   spread: spread_lib.Spread = spread_lib.ALONE,
   micro_batches: int = 1,
   remat: bool = False,
 ) -> types.Problem:
-  """The Problem of training a classifier.
+  """The Problem of training a network.
 
   Args:
     module: called as `module(x, mode=..., mask=..., first=...)`, returns
-      logits.
+      logits, or what is compared with the targets.
     optimizer: turns gradients into updates.
     sampler: draws batch t.
     penalty: params -> the term added to the data loss.
-    image_shape: (height, width, channels) of the input.
+    image_shape: (height, width, channels) of the input, or (D,) of a vector.
     layers: (module, variables) -> ordered ((name, paths), ...).
     taps: ordered ((layer, path of the module whose output enters the layer's
       nonlinearity), ...).
+    loss: of the data; None is the cross-entropy.
     ring_size: K, how many rows of metrics stay on the device.
     compute_dtype: of images, and so of activations and products; parameters,
       statistics and losses are float32 at least.
@@ -56,17 +57,22 @@ def make(
     remat: whether the step's backward pass finds everything but products and
       statistics anew, for memory.
   """
+  loss = loss or losses.cross_entropy()
   forward = functools.partial(_forward, module, compute_dtype)
   objectives = {
-    mode: functools.partial(_objective, forward, penalty, spread, mode)
+    mode: functools.partial(_objective, forward, loss, penalty, spread, 1, mode)
     for mode in ('batch', 'running')
   }
   # Made once, so that all Partials over one of them are one program.
-  losses = {
+  of_params = {
     mode: functools.partial(_loss, objective)
     for mode, objective in objectives.items()
   }
-  trained = _recomputing(objectives['batch']) if remat else objectives['batch']
+  trained = functools.partial(
+    _objective, forward, loss, penalty, spread, micro_batches, 'batch'
+  )
+  trained = _recomputing(trained) if remat else trained
+  metrics = update.metrics(classifies=loss.classifies)
   image = jnp.zeros((1, *image_shape), jnp.float32)
 
   def learning_rate(state):
@@ -74,18 +80,23 @@ def make(
 
   return types.Problem(
     init=jax.jit(
-      functools.partial(_init, module, optimizer, sampler, image, ring_size)
+      functools.partial(
+        _init, module, optimizer, sampler, image, metrics, ring_size
+      )
     ),
     objective=objectives['batch'],
     loss=lambda state, batch, statistics: jax.tree_util.Partial(
-      losses[statistics], state.batch_stats, batch, keys.of_step(state)
+      of_params[statistics], state.batch_stats, batch, keys.of_step(state)
     ),
     batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
     following=jax.jit(lambda state: _drawn(sampler, state)[1]),
     step=update.make(
       trained, optimizer, sampler, spread=spread, micro_batches=micro_batches
     ),
-    evaluate=jax.jit(functools.partial(_evaluate, forward)),
+    evaluate=jax.jit(functools.partial(_evaluate, forward, loss)),
+    outputs=jax.jit(
+      functools.partial(_outputs, forward), static_argnames='statistics'
+    ),
     learning_rate=learning_rate,
     layers=lambda state: layers(module, {'params': state.params}),
     taps=tuple(name for name, _ in taps),
@@ -100,7 +111,7 @@ def make(
   )
 
 
-def _init(module, optimizer, sampler, image, ring_size, seed: int):
+def _init(module, optimizer, sampler, image, metrics, ring_size, seed: int):
   key = jax.random.key(seed)
   parameter_key = keys.of(key, types.Purpose.PARAMETERS)
   variables = dict(module.init(parameter_key, image, mode='running'))
@@ -112,7 +123,7 @@ def _init(module, optimizer, sampler, image, ring_size, seed: int):
     opt_state=optimizer.init(params),
     key=jax.random.key_data(key),
     order=sampler.init(keys.of(key, types.Purpose.ORDER)),
-    ring={name: jnp.zeros(ring_size, jnp.float32) for name in update.METRICS},
+    ring={name: jnp.zeros(ring_size, jnp.float32) for name in metrics},
     finite=jnp.ones((), bool),
   )
 
@@ -130,30 +141,35 @@ def _forward(
     variables,
     images,
     **keywords,
-    rngs=keys.streams(key),
+    rngs=None if key is None else keys.streams(key),
     mutable=['batch_stats'],
   )
   return logits, new.get('batch_stats', {})
 
 
 def _objective(
-  forward, penalty, spread, mode, params, batch_stats, batch, key, first=0
-):
+  forward, loss, penalty, spread, parts, mode, params, batch_stats, batch, key,
+  first=0,
+):  # fmt: skip
   """The objective; of a part of a batch, such that their mean is the whole's.
 
   So the gradient is the mean of the parts' gradients, however many examples of
-  each are real.
+  each are real. A batch is cut into `parts` micro-batches, and each of these
+  over devices.
   """
-  logits, new = forward(mode, params, batch_stats, batch, key, first)
-  sums = _sums(logits, batch)
+  outputs, new = forward(mode, params, batch_stats, batch, key, first)
+  sums = _sums(loss, outputs, batch)
   mean_count = spread.mean(sums['count'])
-  data_loss = sums['loss'] / mean_count
+  seen_apart = parts * (spread.parts if spread.axis_name else 1)
+  weight = seen_apart if loss.total else 1 / mean_count
+  data_loss = sums['loss'] * weight
   aux = {
     'data_loss': data_loss,
     'penalty': penalty(params),
-    'accuracy': sums['correct'] / mean_count,
     'batch_stats': new,
   }
+  if loss.classifies:
+    aux['accuracy'] = sums['correct'] / mean_count
   return data_loss + aux['penalty'], aux
 
 
@@ -181,23 +197,32 @@ def _drawn(sampler, state):
 
 def _next_batch(sampler, spread, state, split):
   index_B, _ = _drawn(sampler, state)
-  return spread.laid(sampler.take(split, index_B))
+  key = keys.of(keys.of_step(state), types.Purpose.AUGMENTATION)
+  return spread.laid(sampler.take(split, index_B, key))
 
 
-def _evaluate(forward, state, batch):
-  logits, _ = forward('running', state.params, state.batch_stats, batch)
-  return _sums(logits, batch)
+def _evaluate(forward, loss, state, batch):
+  outputs, _ = forward('running', state.params, state.batch_stats, batch)
+  return _sums(loss, outputs, batch)
 
 
-def _sums(logits: jax.Array, batch: types.Batch) -> dict[str, jax.Array]:
-  """Sums over the real examples: cross-entropy, correct ones, their number."""
-  logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-  loss_B = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-  correct_B = (logits.argmax(-1) == batch.labels).astype(logits.dtype)
-  real_B = jnp.ones(batch.labels.shape, bool)
+def _outputs(forward, state, batch, *, statistics):
+  """What the network makes of a batch, [B, K]; without noise."""
+  outputs, _ = forward(statistics, state.params, state.batch_stats, batch)
+  return outputs
+
+
+def _sums(
+  loss: losses.Loss, outputs: jax.Array, batch: types.Batch
+) -> dict[str, jax.Array]:
+  """Sums over the real examples: loss, correct ones, and their number."""
+  outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+  real_B = jnp.ones(batch.labels.shape[:1], bool)
   real_B = real_B if batch.mask is None else batch.mask
   return {
-    'loss': jnp.where(real_B, loss_B, 0).sum(),
-    'correct': jnp.where(real_B, correct_B, 0).sum(),
-    'count': real_B.sum(dtype=logits.dtype),
+    **{
+      name: jnp.where(real_B, values_B, 0).sum()
+      for name, values_B in loss.of_examples(outputs, batch.labels).items()
+    },
+    'count': real_B.sum(dtype=outputs.dtype),
   }

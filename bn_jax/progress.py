@@ -59,10 +59,9 @@ class Progress:
     if record.name != 'train':
       return
     done = record.step + 1
-    numbers = (
-      f'loss {record.values["data_loss"]:.3f} '
-      f'accuracy {100 * record.values["accuracy"]:.0f} %'
-    )
+    numbers = f'loss {record.values["data_loss"]:.4g}'
+    if 'accuracy' in record.values:
+      numbers += f' accuracy {100 * record.values["accuracy"]:.0f} %'
     if self._bar:
       self._bar.update(self._task, completed=done, numbers=numbers)
       return

@@ -32,6 +32,8 @@ _KEYS = (
   'remat',
   'measures',
   'checkpoint',
+  'data_dir',
+  'init_from',
 )
 _EXPERIMENT_KEYS = ('runs', 'seeds', 'expected_divergence')
 _PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
@@ -46,7 +48,7 @@ _CHOICES = {
 # number by more than rounding.
 _MAY_CHANGE = (
   'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
-  'layout', 'devices', 'shard_state', 'remat',
+  'layout', 'devices', 'shard_state', 'remat', 'data_dir',
 )  # fmt: skip
 
 
@@ -260,11 +262,14 @@ def _completed(config: Config) -> Config:
   """A run's config, checked, with the defaults of all constructors."""
   for key, section in sections.SECTIONS.items():
     config[key] = sections.completed(f'config.{key}', section, config[key])
-  if config['data']['resolution'] is not None:
-    sections.check_count('config.data.resolution', config['data']['resolution'])
   for key in _COUNTS:
     sections.check_count(f'config.{key}', config[key])
   _check_checkpoint(config['checkpoint'])
+  for key in ('data_dir', 'init_from'):
+    if not isinstance(config[key], str | None):
+      raise errors.ConfigError(
+        f'config.{key}: {config[key]!r}; allowed: the path of a folder, or None'
+      )
   for key, allowed in _CHOICES.items():
     if config[key] not in allowed:
       raise errors.ConfigError(

@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, errors, models, norms, optim
-from bn_jax.data import in_memory
+from bn_jax import analysis, errors, losses, models, norms, optim
+from bn_jax.data import datasets, images
 
 Config = dict[str, Any]
 
@@ -23,20 +23,28 @@ class Section(NamedTuple):
     registry: name -> constructor.
     supplied: keywords that the program gives, not the config.
     also: keys beside the constructor's, which the program itself reads.
+    other: constructor of a name that the registry lacks; None where there is
+      no such thing.
   """
 
   kind: str
   registry: dict[str, Any]
   supplied: tuple[str, ...] = ()
   also: tuple[str, ...] = ()
+  other: Any = None
+
+  def constructor(self, name: Any) -> Any:
+    """What builds it; None for an unknown name."""
+    if name in self.registry:
+      return self.registry[name]
+    return self.other
 
 
-# The datasets are facts, not constructors: a config may only resize them.
-_DATASETS = {
-  name: lambda *, resolution=None: None for name in in_memory.DATASETS
-}
 SECTIONS = {
-  'data': Section('dataset', _DATASETS),
+  'data': Section(
+    'dataset', datasets.DATASETS, ('name', 'data_dir'), other=images.make
+  ),
+  'loss': Section('loss', losses.LOSSES),
   'model': Section('model', models.MODELS, ('num_classes', 'norm')),
   'norm': Section('norm', norms.NORMS, ('axis', 'spread')),
   'optimizer': Section('optimizer', optim.OPTIMIZERS, ('schedule',)),
@@ -61,7 +69,7 @@ def completed(where: str, section: Section, given: Any) -> Config:
   if not isinstance(given, dict) or 'name' not in given:
     raise errors.ConfigError(f'{where}: {given!r}; allowed: a dict with a name')
   name = given['name']
-  if not isinstance(name, str) or name not in section.registry:
+  if not isinstance(name, str) or section.constructor(name) is None:
     message = errors.unknown(section.kind, name, section.registry)
     raise errors.ConfigError(f'{where}.name: {message}')
   keywords = _keywords(section, name)
@@ -86,7 +94,7 @@ def completed(where: str, section: Section, given: Any) -> Config:
 
 def renamed(section: Section, given: Config, name: Any) -> Config:
   """The section under another name, without keywords that name lacks."""
-  if name == given.get('name') or name not in section.registry:
+  if name == given.get('name') or not section.constructor(name):
     return given
   known = (*_keywords(section, name), *section.also)
   return {k: v for k, v in given.items() if k in known} | {'name': name}
@@ -122,7 +130,7 @@ def jsonable(value: Any) -> Any:
 
 def _keywords(section: Section, name: str) -> dict[str, inspect.Parameter]:
   """The keywords of a constructor that a config may set."""
-  factory = section.registry[name]
+  factory = section.constructor(name)
   bound = getattr(factory, 'keywords', {})  # of a functools.partial
   return {
     keyword: parameter

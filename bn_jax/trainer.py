@@ -22,7 +22,7 @@ from bn_jax import (
   tensorboard,
   types,
 )
-from bn_jax.data import in_memory
+from bn_jax.data import datasets
 
 _log = logging.getLogger('bn_jax')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -35,7 +35,8 @@ class Program(NamedTuple):
     config: the resolved run.
     problem: its network, objective and optimizer.
     init: its state before the first step, jitted.
-    step: one update, jitted; it consumes the state.
+    step: one update, jitted; it consumes the state and what `feed` hands it.
+    feed: what the steps draw their batches from.
     probes: its measures.
   """
 
@@ -43,20 +44,23 @@ class Program(NamedTuple):
   problem: types.Problem
   init: Callable[[int], types.TrainState]
   step: Callable[[types.TrainState], types.TrainState]
+  feed: datasets.Feed
   probes: list[loop.Probe]
 
 
-def program(config: dict[str, Any], dataset: in_memory.Dataset) -> Program:
+def program(config: dict[str, Any], dataset: datasets.Dataset) -> Program:
   """The program of a resolved run over a dataset."""
   problem = assemble.problem(config)
-  dataset = jax.device_put(dataset, parallel.whole(assemble.mesh(config)))
+  whole = parallel.whole(assemble.mesh(config))
+  dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
+  feed = dataset.train.feed(config['batch_size'])
   compiled = assemble.step(config, problem)
 
   def step(state):
     with jax.default_matmul_precision(config['matmul_precision']):
-      return compiled(state, dataset.train)
+      return compiled(state, feed.take())
 
-  probes = assemble.probes(config, problem, dataset)
+  probes = assemble.probes(config, problem, dataset, feed)
   # It runs once: five seconds of optimizing random number generators for it,
   # as XLA does on the CPU, are lost.
   on_cpu = jax.default_backend() == 'cpu'
@@ -68,7 +72,7 @@ def program(config: dict[str, Any], dataset: in_memory.Dataset) -> Program:
     out_shardings=assemble.placement(config, problem),
     compiler_options=options,
   )
-  return Program(config, problem, init, step, probes)
+  return Program(config, problem, init, step, feed, probes)
 
 
 def is_done(directory: pathlib.Path, steps: int) -> bool:
@@ -120,6 +124,7 @@ def train(
   shown = progress.Progress(
     label, first_step=first, steps=config['steps'], say=_log.info
   )
+  made.feed.start(seed=seed, first_step=first)
   try:
     with shown:
       outcome = loop.run(
@@ -143,6 +148,7 @@ def train(
       f'{label}: {error}; the same command goes on from there'
     ) from error
   finally:
+    made.feed.close()
     for file in (scalars, timing, events, checkpoints):
       file.close()
 

@@ -15,14 +15,16 @@ class Purpose(enum.IntEnum):
   NOISE = 2
   DROPOUT = 3
   MEASURE = 4
+  AUGMENTATION = 5
 
 
 class Split(NamedTuple):
   """One split of a dataset, resident on the device.
 
   Attributes:
-    images: [N, H, W, C] uint8.
-    labels: [N] int32, in [0, num_classes).
+    images: [N, H, W, C] uint8; [N, D] float32 where inputs are vectors.
+    labels: [N] int32, in [0, num_classes); [N, K] float32 where targets are
+      vectors.
     mean: [C] float32, of the training split, in grey levels 0..255.
     std: [C] float32, likewise.
   """
@@ -37,8 +39,8 @@ class Batch(NamedTuple):
   """Examples that go through a network together.
 
   Attributes:
-    images: [B, H, W, C] float32, normalised per channel.
-    labels: [B] int32.
+    images: [B, H, W, C] float32, normalised per channel; or vectors, [B, D].
+    labels: [B] int32; or vectors, [B, K].
     mask: [B] bool, False for padding; None means that all are real.
   """
 
@@ -68,12 +70,14 @@ class Sampler(NamedTuple):
     init: key -> EpochOrder before the first step.
     draw: (EpochOrder, key) -> (examples of the batch, [B] int32, EpochOrder
       after it).
-    take: (Split, examples) -> Batch of these.
+    take: (Split, examples, key=None, first=0) -> Batch of these, changed at
+      random where a key is given; first is the index of the first of them in
+      the batch.
   """
 
   init: Callable[[jax.Array], EpochOrder]
   draw: Callable[[EpochOrder, jax.Array], tuple[jax.Array, EpochOrder]]
-  take: Callable[[Split, jax.Array], Batch]
+  take: Callable[..., Batch]
 
 
 class Optimizer(NamedTuple):
@@ -120,16 +124,17 @@ class Problem(NamedTuple):
   Attributes:
     init: seed -> TrainState.
     objective: (params, batch_stats, batch, key, first=0) -> (objective, aux),
-      with batch statistics; aux holds data_loss, penalty, accuracy,
-      batch_stats; first is the index of the first example, where the batch is a
-      part of one.
+      with batch statistics; aux holds data_loss, penalty, batch_stats and, of
+      a classifier, accuracy; first is the index of the first example, where the
+      batch is a part of one.
     loss: (state, batch, statistics) -> the objective as a function of params
       alone, a `jax.tree_util.Partial`; statistics is 'batch' or 'running'.
     batch: (state, split) -> the batch that the next step will use.
     following: state -> where training stands in its epoch after that batch.
     step: (state, split) -> state after one update.
     evaluate: (state, batch) -> sums over the real examples, with running
-      statistics: loss, correct, count.
+      statistics: loss, count and, of a classifier, correct and correct5.
+    outputs: (state, batch, statistics) -> what the network makes of a batch.
     learning_rate: state -> the rate of the next step, [].
     layers: state -> ((name, paths), ...) in forward order.
     taps: names of the layers that feed a nonlinearity, in forward order.
@@ -147,6 +152,7 @@ class Problem(NamedTuple):
   following: Callable[[TrainState], EpochOrder]
   step: Callable[[TrainState, Split], TrainState]
   evaluate: Callable[[TrainState, Batch], dict[str, jax.Array]]
+  outputs: Callable[..., jax.Array]
   learning_rate: Callable[[TrainState], jax.Array]
   layers: Callable[[TrainState], tuple[tuple[str, tuple[str, ...]], ...]]
   taps: tuple[str, ...]

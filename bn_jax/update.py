@@ -16,16 +16,17 @@ from jax import lax
 from bn_jax import keys, trees, types
 from bn_jax import spread as spread_lib
 
-# What is recorded of every step; row t of the ring belongs to the parameters
-# before update t and to batch t.
-METRICS = (
-  'objective',
-  'data_loss',
-  'penalty',
-  'accuracy',
-  'gradient_norm',
-  'learning_rate',
-)
+
+def metrics(*, classifies: bool) -> tuple[str, ...]:
+  """Names of what is recorded of every step.
+
+  Row t of the ring belongs to the parameters before update t and to batch t.
+  """
+  accuracy = ('accuracy',) if classifies else ()
+  return (
+    'objective', 'data_loss', 'penalty', *accuracy, 'gradient_norm',
+    'learning_rate',
+  )  # fmt: skip
 
 
 def make(
@@ -53,13 +54,15 @@ def make(
   def step(state, split):
     index_B, order = sampler.draw(state.order, keys.of_order(state))
     size = len(index_B) // micro_batches
+    key = keys.of_step(state)
+    changing = keys.of(key, types.Purpose.AUGMENTATION)
 
     def of_part(number):
       first = number * size + spread.first(size)
       index = lax.dynamic_slice_in_dim(index_B, first, spread.own(size))
-      batch = spread.laid(sampler.take(split, index))
+      batch = spread.laid(sampler.take(split, index, changing, first))
       (value, aux), gradient = gradient_of(
-        state.params, state.batch_stats, batch, keys.of_step(state), first
+        state.params, state.batch_stats, batch, key, first
       )
       batch_stats = aux.pop('batch_stats')
       return gradient, {'objective': value, **aux}, batch_stats

@@ -31,11 +31,27 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds = (0,)  # initial weights, order of examples
   config.expected_divergence = ()  # runs for which that is no failure
 
-  # Data: any key of bn_jax.data.in_memory.DATASETS.
+  # Data: bn_jax.data.datasets, or any set of images in the data_dir. Nothing
+  # from `crop_padding` on changes a test image.
   config.data = dict(
     name='digits',
     resolution=config_dict.placeholder(int),  # pixels a side; None: as it is
+    binarize=config_dict.placeholder(float),  # brightness from which it is 1
+    classes=(),  # numbers of those kept, in a new order; none: all
+    subset=config_dict.placeholder(int),  # training examples kept; None: all
+    label_noise=0.0,  # share of training labels that become another class
+    selection_seed=0,  # of the two draws above; no run's seed changes them
+    crop_padding=0,  # pixels around an image before it is cropped to its size
+    flip=False,  # mirror half of the images
+    photometric=0.0,  # strength of brightness, contrast and colour changes
+    streaming=config_dict.placeholder(bool),  # None: where sizes differ
+    crop_area=(0.08, 1.0),  # of streamed images: share of the image
+    crop_aspect=(0.75, 4 / 3),  # of streamed images: width / height
+    workers=0,  # processes that read a stream; 0: threads
+    max_skipped=0,  # damaged records of a stream that may be left out
   )
+  config.data_dir = config_dict.placeholder(str)  # of TFDS; --data_dir
+  config.loss = dict(name='cross_entropy')  # bn_jax.losses.LOSSES
   config.batch_size = 128  # examples a step
   config.evaluation_batch_size = 256  # examples at a time; no result changes
 
@@ -55,7 +71,11 @@ def get_config() -> ml_collections.ConfigDict:
     running_variance='biased',  # or 'unbiased'
     running_average='ema',  # or 'corrected_ema', 'cumulative'
     stop_statistics_gradient=False,  # True: statistics are constants (wrong)
+    frozen=False,  # True: statistics, scale and bias stay as they are
   )
+
+  config.init_from = config_dict.placeholder(str)  # WORKDIR/run/seedK whose
+  # parameters and statistics are taken; the last layer where classes agree
 
   # Training: bn_jax.optim.
   config.steps = 1000  # updates

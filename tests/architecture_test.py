@@ -14,10 +14,10 @@ from absl.testing import absltest, parameterized
 
 WORDS = ('types', 'trees', 'errors', 'distributions', 'spread', 'keys')
 RIM = ('checkpoint', 'records', 'tensorboard', 'progress')
-PARTS = ('norms', 'models', 'optim', 'data', 'analysis')
+PARTS = ('norms', 'models', 'optim', 'losses', 'data', 'analysis')
 ROOT = (
-  'assemble', 'commands', 'experiment', 'resolve', 'sections', 'trained',
-  'trainer', '__main__',
+  'assemble', 'commands', 'experiment', 'inherit', 'resolve', 'sections',
+  'trained', 'trainer', '__main__',
 )  # fmt: skip
 _MIDDLE = ('problem', 'inside', 'update', 'parallel', 'plan', 'loop')
 _JAX = ('jax', 'flax', 'optax', 'orbax', 'chex')
@@ -40,6 +40,7 @@ _TABLE = {
   'errors': Layer((), (*_NO_FILES, *_JAX)),
   'distributions': Layer((), (*_NO_FILES, *_JAX)),
   **{part: Layer(WORDS, _NO_FILES) for part in PARTS},
+  'analysis': Layer((*WORDS, 'losses'), _NO_FILES),
   'models': Layer((*WORDS, 'norms'), _NO_FILES),
   'data': Layer(WORDS),
   'parallel': Layer(WORDS, _NO_FILES),
@@ -47,7 +48,7 @@ _TABLE = {
   'plan': Layer(('flops',), _NO_FILES),
   'update': Layer(WORDS, _NO_FILES),
   'inside': Layer(WORDS, _NO_FILES),
-  'problem': Layer((*WORDS, 'inside', 'update'), _NO_FILES),
+  'problem': Layer((*WORDS, 'inside', 'losses', 'update'), _NO_FILES),
   **{rim: Layer((*WORDS, 'records')) for rim in RIM},
   'records': Layer(('errors',), (*_DRAWING, *_JAX)),
   'loop': Layer((*WORDS, *RIM), _NO_FILES),
@@ -165,7 +166,7 @@ class WithoutTest(absltest.TestCase):
   def test_nothing_needs_tensorflow_or_torch(self):
     code = (
       'from bn_jax import experiment\n'
-      'from bn_jax.data import digits, in_memory\n'
+      'from bn_jax.data import digits, reading, streamed\n'
     )
     done = self.runs(code, ('tensorflow', 'torch'))
     self.assertEqual(done.returncode, 0, done.stderr)

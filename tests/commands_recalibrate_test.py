@@ -10,9 +10,16 @@ import pytest
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__, assemble, checkpoint, norms, trained, trainer
+from bn_jax import (
+  __main__,
+  assemble,
+  checkpoint,
+  norms,
+  trained,
+  trainer,
+)
 from bn_jax.commands import train
-from bn_jax.data import in_memory
+from bn_jax.data import datasets
 
 
 def run(*words):
@@ -98,10 +105,10 @@ class RecalibrateTest(absltest.TestCase):
     equal = np.testing.assert_array_equal
     jax.tree.map(equal, new.params, state.params)
     # The batches are those that training would see next.
-    dataset = in_memory.load('digits')
+    split = datasets.make('digits').load().train.split
     batches = []
     for _ in range(7):
-      batches.append(made.batch(state, dataset.train).images)
+      batches.append(made.batch(state, split).images)
       state = state._replace(order=made.following(state))
     want = norms.population_statistics(
       assemble.network(found.config),

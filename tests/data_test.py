@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from sklearn import datasets
 
 from bn_jax import errors, types
-from bn_jax.data import in_memory, order
+from bn_jax.data import facts, in_memory, order, reading
 
 
 def numbered_split(count):
@@ -85,7 +85,7 @@ class DigitsTest(absltest.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     cls.folder = tempfile.TemporaryDirectory()
-    cls.dataset = in_memory.load('digits', data_dir=cls.folder.name)
+    cls.dataset = reading.load('digits', data_dir=cls.folder.name)
 
   @classmethod
   def tearDownClass(cls):
@@ -127,7 +127,7 @@ class DigitsTest(absltest.TestCase):
     np.testing.assert_array_equal(train.std, test.std)
 
   def test_resized(self):
-    large = in_memory.load(
+    large = reading.load(
       'digits', resolution=16, data_dir=self.folder.name
     ).test
     self.assertEqual(large.images.shape, (355, 16, 16, 1))
@@ -135,11 +135,9 @@ class DigitsTest(absltest.TestCase):
     self.assertAlmostEqual(float(large.images.mean()), small, delta=2)
 
   def test_facts_hold_without_reading(self):
-    facts = in_memory.facts('digits')
-    self.assertEqual(facts.num_train, len(self.dataset.train.labels))
-    self.assertEqual(
-      in_memory.image_shape('digits', resolution=None), (8, 8, 1)
-    )
+    known = facts.of('digits')
+    self.assertEqual(known.num_train, len(self.dataset.train.labels))
+    self.assertEqual(known.shape, (8, 8, 1))
 
 
 class OthersTest(absltest.TestCase):
@@ -147,17 +145,17 @@ class OthersTest(absltest.TestCase):
     with self.assertRaisesRegex(
       ValueError, "unknown dataset 'cifar'.*'cifar10'"
     ):
-      in_memory.load('cifar')
+      reading.load('cifar')
 
   def test_absent(self):
     folder = self.create_tempdir().full_path
-    with self.assertRaisesRegex(errors.DataError, 'tfds build mnist'):
-      in_memory.load('mnist', data_dir=folder)
+    with self.assertRaisesRegex(errors.DataError, 'data prepare mnist'):
+      reading.load('mnist', data_dir=folder)
 
   @pytest.mark.slow
   def test_cifar10_where_it_is_at_hand(self):
     try:
-      dataset = in_memory.load('cifar10')
+      dataset = reading.load('cifar10')
     except errors.DataError as error:
       self.skipTest(str(error))
     np.testing.assert_array_equal(np.bincount(dataset.train.labels), 5000)

@@ -38,6 +38,7 @@ class ResolveTest(parameterized.TestCase):
         'running_variance': 'biased',
         'running_average': 'ema',
         'stop_statistics_gradient': False,
+        'frozen': False,
       },
     )
     self.assertEqual(standard, batchnorm)
@@ -76,7 +77,10 @@ class ResolveTest(parameterized.TestCase):
     (dict(batchsize=3), "unknown key 'batchsize'; did you mean 'batch_size'"),
     (dict(model__name='vgg12'), "unknown model 'vgg12'; did you mean 'vgg"),
     (dict(norm__name='bach', runs={'a': {}}), "config.norm.name: unknown norm"),
-    (dict(data__name='cifar'), "unknown dataset 'cifar'; did you mean 'cifar1"),
+    (dict(loss__name='entropy'), "unknown loss 'entropy'; did you mean 'cross"),
+    (dict(data__flipped=True), "unknown key 'flipped'; did you mean 'flip'"),
+    (dict(data_dir=3), 'config.data_dir: 3; allowed: the path of a folder'),
+    (dict(init_from=3), 'config.init_from: 3; allowed: the path of a folder'),
     (dict(optimizer__name='adam'), "unknown optimizer 'adam'"),
     (dict(schedule__name='cosin'), "unknown schedule 'cosin'"),
     (dict(measures__test__name='eval'), "unknown measure 'eval'"),
@@ -108,7 +112,6 @@ class ResolveTest(parameterized.TestCase):
     (dict(runs={'a': {'norm': {'nam': 'none'}}}), "unknown key 'nam'"),
     (dict(expected_divergence=('standrd',)), "did you mean 'standard'"),
     (dict(checkpoint=dict(every_steps=5)), 'every_steps and keep'),
-    (dict(data__resolution=0), 'config.data.resolution'),
     (dict(layout='vmap'), "layout: 'vmap'; allowed: jit, pmap, shard_map"),
     (dict(devices=0), 'config.devices: 0; allowed: 1, 2, 3'),
     (dict(devices=7), '128 does not divide over 7 devices.*: 126 and 133'),

@@ -9,7 +9,7 @@ from absl.testing import absltest
 
 from bn_jax import checkpoint, errors, records, resolve, trainer
 from bn_jax.commands import config_file
-from bn_jax.data import in_memory
+from bn_jax.data import datasets
 
 _CONFIG = strict.ROOT / 'tests' / 'tiny_config.py'
 
@@ -34,7 +34,7 @@ class TrainerTest(absltest.TestCase):
     cls.folder = pathlib.Path(folder.name)
     config = config_file.load(str(_CONFIG)).to_dict()
     cls.config = resolve.experiment(config, {}).runs['batchnorm']
-    dataset = in_memory.load('digits', data_dir=folder.name)
+    dataset = datasets.make('digits', data_dir=folder.name).load()
     cls.program = trainer.program(cls.config, dataset)
     cls.whole = cls.train('whole')
 

@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import types
+from bn_jax import losses, types
+
+_NAMES = {'loss': 'loss', 'correct': 'accuracy', 'correct5': 'top5'}
 
 
 def measure() -> types.Measure:
@@ -15,7 +18,9 @@ def measure() -> types.Measure:
 
   Returns:
     A measure of any number of batches, padded ones included: loss (without
-    penalty), accuracy in [0, 1], and count, the number of examples.
+    penalty, the mean over examples) and count, the number of examples; of a
+    classifier also accuracy in [0, 1] and, with more than five classes, top5,
+    the share whose label is among the five largest outputs.
   """
 
   def look(
@@ -31,10 +36,39 @@ def measure() -> types.Measure:
       name: np.sum([part[name] for part in sums], dtype=np.float64)
       for name in sums[0]
     }
-    return {
-      'loss': total['loss'] / total['count'],
-      'accuracy': total['correct'] / total['count'],
-      'count': total['count'],
-    }
+    return means(total)
 
   return look
+
+
+def means(total: dict[str, float]) -> dict[str, float]:
+  """Sums over examples, as `Problem.evaluate` names them, as means."""
+  count = total['count']
+  found = {
+    name: total[given] / count
+    for given, name in _NAMES.items()
+    if given in total
+  }
+  return {**found, 'count': count}
+
+
+def of_probabilities(
+  probabilities: jax.Array, labels: jax.Array, mask: jax.Array | None = None
+) -> dict[str, jax.Array]:
+  """Sums over the real examples of a batch, from class probabilities.
+
+  Args:
+    probabilities: [B, K], such as a mean over crops or networks.
+    labels: [B] int32.
+    mask: [B] bool, False for padding; None: all are real.
+
+  Returns:
+    loss: -log of the label's probability; correct, correct5 (with more than
+    five classes), count; of equal probabilities the first counts as larger.
+  """
+  smallest = jnp.finfo(probabilities.dtype).tiny
+  logits = jnp.log(jnp.maximum(probabilities, smallest))
+  found = losses.cross_entropy().of_examples(logits, labels)
+  real_B = jnp.ones(labels.shape, bool) if mask is None else mask
+  sums = {n: jnp.where(real_B, v, 0).sum() for n, v in found.items()}
+  return {**sums, 'count': real_B.sum(dtype=probabilities.dtype)}

@@ -7,7 +7,6 @@ import jax
 import ml_collections
 
 from bn_jax import assemble, plan, resolve
-from bn_jax.data import in_memory
 
 
 def text(
@@ -38,9 +37,7 @@ def _of_run(name: str, run: dict[str, Any]) -> str:
   assemble.check_measures(run, made)
   state = jax.eval_shape(made.init, 0)
   with jax.default_matmul_precision(run['matmul_precision']):
-    split = in_memory.shapes(
-      run['data']['name'], resolution=run['data']['resolution']
-    ).train
+    split = assemble.source(run).shapes(run['batch_size'])
     traced = assemble.step(run, made).trace(state, split)
   found = plan.of(traced, state.params, run['devices'])
   kind = jax.devices()[0].device_kind

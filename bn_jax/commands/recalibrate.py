@@ -77,18 +77,18 @@ class _NoStatistics(errors.ConfigError):
 def _of_run(run: Any, values: flags.FlagValues) -> str:
   """Recalibrates one run; returns what to say of it."""
   from bn_jax import assemble, norms, parallel, trained
-  from bn_jax.data import in_memory
 
   config = run.config
   made = assemble.problem(config)
   state = trained.newest(run, made)
   devices = assemble.mesh(config)
-  dataset = in_memory.load(**config['data'], data_dir=values.data_dir)
+  whole = parallel.whole(devices)
+  train, test = (x.placed(whole) for x in assemble.source(config).load())
   try:
     found = norms.population_statistics(
       assemble.network(_in_groups(config), parallel.in_sight(devices)),
       {'params': state.params, 'batch_stats': state.batch_stats},
-      _Batches(made, state, dataset.train, devices, values.batches),
+      _Batches(run, made, state, train, devices, values.batches),
       variance=values.variance,
       layerwise=values.layerwise,
     )
@@ -103,8 +103,8 @@ def _of_run(run: Any, values: flags.FlagValues) -> str:
     'variance': values.variance,
     'layerwise': values.layerwise,
     'test': {
-      'running': _tested(made, state, dataset, config),
-      'population': _tested(made, new, dataset, config),
+      'running': _tested(made, state, test, config),
+      'population': _tested(made, new, test, config),
     },
   }
   return _written(run, facts)
@@ -121,30 +121,46 @@ def _in_groups(config: dict[str, Any]) -> dict[str, Any]:
 class _Batches:
   """The images of batches that training would see next, any number of times."""
 
-  def __init__(self, made, state, split, devices, count: int):
-    self._made, self._state, self._split = made, state, split
-    self._devices, self._count = devices, count
+  def __init__(self, run, made, state, train, devices, count: int):
+    self._run, self._made, self._state = run, made, state
+    self._train, self._devices, self._count = train, devices, count
 
   def __iter__(self) -> Iterator[Any]:
     from bn_jax import parallel
 
     state = self._state
-    for _ in range(self._count):
-      batch = self._made.batch(state, self._split)
-      yield parallel.laid(batch, self._devices).images
-      state = state._replace(order=self._made.following(state))
+    feed = self._train.feed(self._run.config['batch_size'])
+    feed.start(seed=self._run.manifest['seed'], first_step=int(state.step))
+    try:
+      for _ in range(self._count):
+        batch = self._made.batch(state, feed.take())
+        yield parallel.laid(batch, self._devices).images
+        state = state._replace(
+          order=self._made.following(state), step=state.step + 1
+        )
+    finally:
+      feed.close()
 
 
-def _tested(made, state, dataset, config) -> dict[str, float]:
+_TESTED = ('loss', 'accuracy')
+
+
+def _shown(test: dict[str, dict[str, float]]) -> tuple[str, str, str]:
+  """What is compared, with running averages and with the population's."""
+  kinds = (test['running'], test['population'])
+  if 'accuracy' in kinds[0]:
+    return 'accuracy', *(f'{100 * kind["accuracy"]:.2f} %' for kind in kinds)
+  return 'loss', *(f'{kind["loss"]:.6g}' for kind in kinds)
+
+
+def _tested(made, state, test, config) -> dict[str, float]:
   """Loss and accuracy on the test set, with the statistics of the state."""
   from bn_jax import analysis
-  from bn_jax.data import in_memory
 
-  size = config['evaluation_batch_size']
   measure = analysis.make('evaluation')
-  batches = in_memory.padded_batches(dataset.test, batch_size=size)
+  batches = test.batches(config['evaluation_batch_size'])
   result = measure(made, state, batches)
-  return {name: float(result[name]) for name in ('loss', 'accuracy')}
+  return {name: float(result[name]) for name in _TESTED if name in result}
 
 
 def _write_checkpoint(directory: pathlib.Path, step: int, state: Any) -> None:
@@ -166,12 +182,9 @@ def _written(run: Any, facts: dict[str, Any]) -> str:
   from bn_jax import records
 
   records.write_json(run.directory / 'population.json', facts)
-  running, population = (
-    f'{100 * facts["test"][kind]["accuracy"]:.2f} %'
-    for kind in ('running', 'population')
-  )
+  what, running, population = _shown(facts['test'])
   return (
-    f'{run.label}: test accuracy {running} with running averages, {population} '
+    f'{run.label}: test {what} {running} with running averages, {population} '
     f'with statistics of {facts["batches"]} batches ({facts["examples"]:,} '
     f'examples); wrote {run.directory / "population"}'
   )

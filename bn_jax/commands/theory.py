@@ -33,7 +33,6 @@ class Given(NamedTuple):
     config: with its changes.
     overrides: the changes alone, path -> value.
     only: a run, or a run and seed; None for all.
-    data_dir: of TFDS, or None.
     units: of each layer at most.
     steps: of training.
   """
@@ -41,7 +40,6 @@ class Given(NamedTuple):
   config: ml_collections.ConfigDict
   overrides: dict[str, Any]
   only: str | None
-  data_dir: str | None
   units: int
   steps: int
 
@@ -70,11 +68,12 @@ def parse(argv: Sequence[str]) -> Given:
 
   line = command_line.parse(argv, define)
   values = line.values
+  if values.data_dir is not None:
+    line.config.data_dir = line.overrides['data_dir'] = values.data_dir
   return Given(
     line.config,
     line.overrides,
     only=values.only,
-    data_dir=values.data_dir,
     units=values.units,
     steps=values.steps,
   )
@@ -88,7 +87,6 @@ def _run(given: Given) -> int:
     given.config,
     overrides=given.overrides,
     only=given.only,
-    data_dir=given.data_dir,
     units=given.units,
     steps=given.steps,
   ):

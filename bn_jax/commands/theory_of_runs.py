@@ -13,7 +13,7 @@ import optax
 from bn_jax import assemble, errors, models, resolve, trainer, types
 from bn_jax.analysis import activations
 from bn_jax.commands import statement_table, statements
-from bn_jax.data import in_memory
+from bn_jax.data import datasets
 
 Config = dict[str, Any]
 
@@ -44,7 +44,6 @@ def texts(
   *,
   overrides: Mapping[str, Any],
   only: str | None,
-  data_dir: str | None,
   units: int,
   steps: int,
 ) -> Iterator[str]:
@@ -54,7 +53,6 @@ def texts(
     config: with the keys of configs/default.py.
     overrides: what the command line changed in the config, path -> value.
     only: a run, or a run and seed; None for all runs, with their first seed.
-    data_dir: of TFDS.
     units: of each normalization at most.
     steps: of training before.
 
@@ -70,12 +68,12 @@ def texts(
   for name, run in runs.items():
     with resolve.naming(name, resolved.runs):
       before[name] = _before(run)
-  load = functools.cache(functools.partial(in_memory.load, data_dir=data_dir))
+  load = functools.cache(lambda source: source.load())
   for name, run in runs.items():
     if not before[name]:
       yield _left_out(name, run)
       continue
-    trained = _trained(run, load(**run['data']), chosen[name][0], steps)
+    trained = _trained(run, load(assemble.source(run)), chosen[name][0], steps)
     yield from _of_run(name, run, before[name], trained, units)
   if any(before.values()):
     yield statement_table.LEGEND
@@ -103,21 +101,24 @@ def _before(run: Config) -> dict[str, str]:
   assemble.problem(run)
   given = run['norm']
   # Where its statistics are constants to the derivative, it is another one.
-  if given['name'] not in _BATCH_NORMS or given.get('stop_statistics_gradient'):
+  constant = given.get('stop_statistics_gradient') or given.get('frozen')
+  if given['name'] not in _BATCH_NORMS or constant:
     return {}
   taps = models.taps(assemble.network(run))
   return {norm: layer for layer, norm in taps}
 
 
 def _trained(
-  run: Config, dataset: in_memory.Dataset, seed: int, steps: int
+  run: Config, dataset: datasets.Dataset, seed: int, steps: int
 ) -> Trained:
   made = trainer.program(run, dataset)
   state = made.init(seed)
   start = jax.device_get(state.params)  # the step consumes the state
+  made.feed.start(seed=seed, first_step=0)
   for _ in range(steps):
     state = made.step(state)
-  batch = made.problem.batch(state, dataset.train)
+  batch = made.problem.batch(state, made.feed.peek())
+  made.feed.close()
   return Trained(seed, steps, start, state, batch)
 
 

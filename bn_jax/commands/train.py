@@ -36,7 +36,6 @@ class Given(NamedTuple):
     overrides: the changes alone, path -> value.
     workdir: where to write.
     only: a run, or a run and seed; None for all.
-    data_dir: of TFDS, or None.
     plan: whether to print what a step costs, instead of training.
   """
 
@@ -44,7 +43,6 @@ class Given(NamedTuple):
   overrides: dict[str, Any]
   workdir: str
   only: str | None
-  data_dir: str | None
   plan: bool
 
 
@@ -72,15 +70,15 @@ def parse(argv: Sequence[str]) -> Given:
     flags.DEFINE_bool('plan', False, '', flag_values=values)
 
   file, config, overrides, values = command_line.parse(argv, define)
-  if values.devices is not None:
-    config.devices = overrides['devices'] = values.devices
+  for key in ('devices', 'data_dir'):
+    if values[key].value is not None:
+      config[key] = overrides[key] = values[key].value
   stem = pathlib.Path(file.partition(':')[0]).stem
   return Given(
     config=config,
     overrides=overrides,
     workdir=values.workdir or str(pathlib.Path('runs') / stem),
     only=values.only,
-    data_dir=values.data_dir,
     plan=values.plan,
   )
 
@@ -113,7 +111,6 @@ def _train(given: Given) -> int:
     given.workdir,
     overrides=given.overrides,
     only=given.only,
-    data_dir=given.data_dir,
   )
   report = page.write([pathlib.Path(given.workdir)])
   sys.stderr.write(f'report: {report}\n')

@@ -1,0 +1,181 @@
+"""Any set of images with one label each, in memory or streamed, as a Source."""
+
+import functools
+import os
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from bn_jax import types
+from bn_jax.data import (
+  augment,
+  examples,
+  facts,
+  in_memory,
+  order,
+  reading,
+  selection,
+  streamed,
+)
+
+
+def make(
+  name: str,
+  *,
+  data_dir: str | os.PathLike | None = None,
+  resolution: int | None = None,
+  classes: Sequence[int] = (),
+  subset: int | None = None,
+  label_noise: float = 0.0,
+  selection_seed: int = 0,
+  binarize: float | None = None,
+  crop_padding: int = 0,
+  flip: bool = False,
+  photometric: float = 0.0,
+  streaming: bool | None = None,
+  crop_area: Sequence[float] = (0.08, 1.0),
+  crop_aspect: Sequence[float] = (0.75, 4 / 3),
+  workers: int = 0,
+  max_skipped: int = 0,
+) -> examples.Source:
+  """The set called `name`.
+
+  Args:
+    name: a key of `facts.KNOWN`, or of any set that lies in the data_dir.
+    data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
+    resolution: pixels of a side; None leaves the images as they are.
+    classes, subset, label_noise, selection_seed: see `selection.make`.
+    binarize: brightness in [0, 1] above which a pixel is 1, else 0; None keeps
+      the grey levels.
+    crop_padding, flip, photometric: of training images, see `augment.make`.
+    streaming: whether images are read while training; None does so where they
+      differ in size.
+    crop_area, crop_aspect: of streamed training images: the share of an image,
+      and the width through the height, of the crop that is resized.
+    workers: processes that read a stream; 0 reads in threads.
+    max_skipped: damaged records of a stream that may be left out.
+
+  Raises:
+    ValueError: an unknown name, or a keyword out of its range.
+    DataError: what lies in the data_dir cannot be used.
+  """
+  known = facts.of(name, data_dir)
+  _check(name, known, resolution, binarize)
+  chosen = selection.make(
+    num_classes=known.num_classes,
+    classes=classes,
+    subset=subset,
+    label_noise=label_noise,
+    seed=selection_seed,
+  )
+  changes = augment.make(
+    crop_padding=crop_padding, flip=flip, photometric=photometric
+  )
+  varied = None in known.shape
+  if streaming is None:
+    streaming = varied and binarize is None and chosen == selection.NONE
+  if not streaming:
+    return _in_memory(name, data_dir, known, resolution, chosen, binarize,
+                      changes)  # fmt: skip
+  if binarize is not None or chosen != selection.NONE:
+    raise ValueError(
+      'classes, subset, label_noise and binarize are for sets in memory; '
+      'give streaming=False'
+    )
+  settings = streamed.settings(
+    resolution=resolution or known.shape[0],
+    crop_area=crop_area,
+    crop_aspect=crop_aspect,
+    workers=workers,
+    max_skipped=max_skipped,
+  )
+  return _streamed(name, data_dir, known, settings, changes)
+
+
+def _check(name, known, resolution, binarize) -> None:
+  if resolution is not None and (type(resolution) is not int or resolution < 1):
+    raise ValueError(f'resolution is {resolution!r}; allowed: 1, 2, 3, ...')
+  if resolution is None and None in known.shape:
+    raise ValueError(
+      f'the images of {name} differ in size; give resolution, pixels of a '
+      'side, such as 224'
+    )
+  if binarize is not None and not 0 <= binarize < 1:
+    raise ValueError(f'binarize is {binarize}; allowed: 0 to below 1')
+
+
+def _in_memory(
+  name, data_dir, known, resolution, chosen, binarize, changes
+) -> examples.Source:
+  num_train, num_test = _counts(name, data_dir, known, chosen)
+  side = (resolution, resolution) if resolution else known.shape[:2]
+  sizes = known._replace(
+    shape=(*side, known.shape[2]),
+    num_classes=len(chosen.classes) or known.num_classes,
+    num_train=num_train,
+    num_test=num_test,
+  )
+
+  def load() -> examples.Dataset:
+    splits = reading.load(
+      name,
+      resolution=resolution,
+      data_dir=data_dir,
+      chosen=chosen,
+      binarize=binarize,
+    )
+    return examples.Dataset(*map(in_memory.Resident, splits))
+
+  return examples.Source(
+    facts=sizes,
+    load=load,
+    shapes=lambda batch_size: _shapes(sizes, num_train),
+    sampler=lambda batch_size: order.sampler(
+      num_examples=num_train, batch_size=batch_size, augmentation=changes
+    ),
+  )
+
+
+def _counts(name, data_dir, known, chosen) -> tuple[int, int]:
+  """(training, test) examples of the chosen classes; labels are read for it."""
+  train, test = known.num_train, known.num_test
+  if chosen.classes:
+    train, test = _counts_of_classes(
+      name, str(data_dir or ''), known.test_split, chosen
+    )
+  selection.of_subset(chosen, train)
+  return chosen.subset or train, test
+
+
+@functools.lru_cache
+def _counts_of_classes(name, data_dir, test_split, chosen) -> tuple[int, ...]:
+  prepared = reading.opened(name, data_dir)
+  return tuple(
+    len(selection.of_classes(chosen, reading.labels(prepared, split))[1])
+    for split in ('train', test_split)
+  )
+
+
+def _streamed(name, data_dir, known, settings, changes) -> examples.Source:
+  sizes = known._replace(shape=(settings.size, settings.size, known.shape[2]))
+  return examples.Source(
+    facts=sizes,
+    load=lambda: streamed.load(name, data_dir, known, settings),
+    shapes=lambda batch_size: _shapes(sizes, batch_size),
+    sampler=lambda batch_size: order.of_batches(
+      num_examples=known.num_train,
+      batch_size=batch_size,
+      augmentation=changes,
+    ),
+  )
+
+
+def _shapes(sizes: facts.Facts, count: int) -> types.Split:
+  channels = jax.ShapeDtypeStruct(sizes.shape[-1:], jnp.float32)
+  return types.Split(
+    images=jax.ShapeDtypeStruct((count, *sizes.shape), jnp.uint8),
+    labels=jax.ShapeDtypeStruct((count,), jnp.int32),
+    mean=channels,
+    std=channels,
+  )

@@ -1,0 +1,91 @@
+"""The regression task of the deep linear network: from x to Ax.
+
+Santurkar et al. (2018), appendix A: A is 10 x 10 and i.i.d. Gaussian, x is
+Gaussian, 1,000 samples. The paper gives no scale for either; both are standard
+normal here by default. Losses are sums over the samples and so about 1e5 at
+first, more than the paper's 3.5e4 to 4e4: its scale must have been smaller, or
+its loss halved (keyword `factor` of the loss squared_error).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_jax import types
+from bn_jax.data import examples, facts, in_memory, order
+
+
+def make(
+  *,
+  dimension: int = 10,
+  num_examples: int = 1000,
+  matrix_scale: float = 1.0,
+  input_scale: float = 1.0,
+  seed: int = 0,
+) -> examples.Source:
+  """The task as a dataset; its test split are as many further samples.
+
+  Args:
+    dimension: D of x and of Ax.
+    num_examples: N to train on.
+    matrix_scale: standard deviation of A's entries.
+    input_scale: standard deviation of x's entries.
+    seed: of A and x; the seed of a run changes neither.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  for name, value in (('dimension', dimension), ('num_examples', num_examples)):
+    if type(value) is not int or value < 1:
+      raise ValueError(f'{name} is {value!r}; allowed: 1, 2, 3, ...')
+  for name, value in (
+    ('matrix_scale', matrix_scale),
+    ('input_scale', input_scale),
+  ):
+    if not 0 < value < float('inf'):
+      raise ValueError(f'{name} is {value}; allowed: more than 0')
+  if type(seed) is not int or seed < 0:
+    raise ValueError(f'seed is {seed!r}; allowed: 0, 1, 2, ...')
+  sizes = facts.Facts((dimension,), dimension, num_examples, num_examples)
+
+  def load() -> examples.Dataset:
+    a, *inputs = drawn(dimension, num_examples, seed)
+    a *= matrix_scale
+    return examples.Dataset(
+      *(in_memory.Resident(_split(input_scale * x, a)) for x in inputs)
+    )
+
+  return examples.Source(
+    facts=sizes,
+    load=load,
+    shapes=lambda batch_size: _shapes(num_examples, dimension),
+    sampler=lambda batch_size: order.sampler(
+      num_examples=num_examples, batch_size=batch_size
+    ),
+  )
+
+
+def drawn(
+  dimension: int, num_examples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(A [D, D], x to train on [N, D], x to test on [N, D]), standard normal."""
+  generator = np.random.default_rng(seed)
+  a = generator.standard_normal((dimension, dimension))
+  x = generator.standard_normal((2, num_examples, dimension))
+  return a, x[0], x[1]
+
+
+def _split(x: np.ndarray, a: np.ndarray) -> types.Split:
+  dimension = len(a)
+  return types.Split(
+    images=jnp.asarray(x, jnp.float32),
+    labels=jnp.asarray(x @ a.T, jnp.float32),
+    mean=jnp.zeros(dimension),
+    std=jnp.ones(dimension),
+  )
+
+
+def _shapes(count: int, dimension: int) -> types.Split:
+  array = jax.ShapeDtypeStruct((count, dimension), jnp.float32)
+  vector = jax.ShapeDtypeStruct((dimension,), jnp.float32)
+  return types.Split(array, array, vector, vector)

@@ -1,0 +1,197 @@
+"""Image sets read from disk into memory, as arrays."""
+
+import concurrent.futures
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from bn_jax import errors, types
+from bn_jax.data import (
+  cache,
+  crops,
+  in_memory,
+  pixels,
+  prepare,
+  selection,
+  store,
+)
+from bn_jax.data import facts as facts_lib
+
+_AT_ONCE = 512  # records a thread decodes at a time
+
+
+class Splits(NamedTuple):
+  """The arrays of a dataset: its training and its test split."""
+
+  train: types.Split
+  test: types.Split
+
+
+def load(
+  name: str,
+  *,
+  resolution: int | None = None,
+  data_dir: str | os.PathLike | None = None,
+  chosen: selection.Selection | None = None,
+  binarize: float | None = None,
+) -> Splits:
+  """The dataset called `name`, its images resized to squares.
+
+  Args:
+    name: of a set that lies in the data_dir as array_record; 'digits' is
+      prepared on first use, offline.
+    resolution: pixels of a side (bilinear); None leaves the images as they are.
+    data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
+    chosen: which examples, with which labels; None takes all as they are.
+    binarize: brightness in [0, 1] above which a pixel is 1, else 0; None keeps
+      the grey levels. Such images are not normalised further.
+
+  Raises:
+    ValueError: an unknown name, or more examples than there are.
+    DataError: the set is not there, or is not what its name promises.
+  """
+  known = facts_lib.of(name, data_dir)
+  chosen = chosen or selection.Selection()
+  prepared = opened(name, data_dir)
+  train = _arrays(prepared, 'train', known, known.num_train, resolution)
+  test = _arrays(
+    prepared, known.test_split, known, known.num_test, resolution
+  )  # fmt: skip
+  train, test = (_of_classes(chosen, *arrays) for arrays in (train, test))
+  kept = selection.of_subset(chosen, len(train[1]))
+  images, labels = train[0][kept], train[1][kept]
+  num_classes = len(chosen.classes) or known.num_classes
+  labels = selection.with_noise(chosen, labels, num_classes)
+  if binarize is not None:
+    images, test_images = (_binary(x, binarize) for x in (images, test[0]))
+    channels = images.shape[-1]
+    moments = jnp.zeros(channels), jnp.ones(channels)
+    test = test_images, test[1]
+  else:
+    moments = in_memory.channel_moments(images)
+  return Splits(
+    *(
+      types.Split(jnp.asarray(x), jnp.asarray(y), *moments)
+      for x, y in ((images, labels), test)
+    )
+  )
+
+
+def opened(name: str, data_dir: str | os.PathLike | None) -> store.Prepared:
+  """The set called `name` on disk; the digits are prepared where they lack."""
+  if name == 'digits' and store.folder(name, data_dir) is None:
+    prepare.prepare('digits', data_dir=data_dir)
+  return store.opened(name, data_dir)
+
+
+def labels(prepared: store.Prepared, split: str) -> np.ndarray:
+  """[N] int32, the labels of a split, without decoding its images."""
+  source = store.source(prepared, split)
+  with store.blaming(f'{prepared.name} {split}', prepared.folder):
+    records = source.__getitems__(range(len(source)))
+    return np.array([r[prepared.label_key] for r in records], np.int32)
+
+
+def _of_classes(chosen, images, labels):
+  kept, labels = selection.of_classes(chosen, labels)
+  return images[kept], labels
+
+
+def _binary(images: np.ndarray, threshold: float) -> np.ndarray:
+  return (images > 255 * threshold).astype(np.uint8)
+
+
+def _arrays(prepared, split, known, count, resolution) -> cache.Arrays:
+  """(images [N, H, W, C] uint8, labels [N] int32) of a split, checked."""
+  found = cache.arrays(
+    prepared,
+    split,
+    resolution,
+    lambda: _decoded(prepared, split, known, resolution),
+  )
+  _check(f'{prepared.name} {split}', found[1], known, count)
+  return found
+
+
+def _decoded(prepared, split, known, resolution) -> cache.Arrays:
+  """Decodes a whole split, in as many threads as there are cores."""
+  source = store.source(prepared, split)
+  count = len(source)
+  if not count:
+    raise errors.DataError(f'{prepared.name} {split} in {prepared.folder} is '
+                           'empty')  # fmt: skip
+  shape = _image_shape(known.shape, resolution)
+  images = np.empty((count, *shape), np.uint8)
+  labels = np.empty(count, np.int32)
+
+  def decode(numbers: range) -> None:
+    for number, record in zip(numbers, _fetched(prepared, split, numbers)):
+      with _blaming_record(prepared, split, number):
+        images[number] = _decode(record[prepared.image_key], shape)
+      labels[number] = record[prepared.label_key]
+
+  parts = [
+    range(start, min(start + _AT_ONCE, count))
+    for start in range(0, count, _AT_ONCE)
+  ]
+  # Pillow lets other threads run while it decodes.
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+    list(threads.map(decode, parts))
+  return images, labels
+
+
+def _fetched(prepared, split, numbers: Sequence[int]) -> list[dict]:
+  source = store.source(prepared, split)
+  with store.blaming(
+    f'{prepared.name} {split}, records {numbers[0]} to {numbers[-1]}',
+    prepared.folder,
+  ):
+    return source.__getitems__(numbers)
+
+
+@contextlib.contextmanager
+def _blaming_record(prepared, split, number):
+  try:
+    yield
+  except (OSError, ValueError) as error:
+    raise errors.DataError(
+      f'{prepared.name} {split}: {store.place_of(prepared, split, number)} in '
+      f'{prepared.folder} cannot be used: {error}'
+    ) from error
+
+
+def _image_shape(shape, resolution) -> tuple[int, int, int]:
+  height, width, channels = shape
+  if resolution is None:
+    return height, width, channels
+  return resolution, resolution, channels
+
+
+def _decode(encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+  height, width, channels = shape
+  if not encoded:  # what array_record gives of a file that was cut off
+    raise ValueError('it holds no image')
+  image = pixels.decoded(encoded, channels)
+  if image.size != (width, height):
+    # A photograph is cropped; an image of a set of equals is resized.
+    if image.width != image.height:
+      return crops.center(image, height, share=1.0)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+  return np.asarray(image, np.uint8).reshape(shape)
+
+
+def _check(what, labels, known, count) -> None:
+  if len(labels) != count:
+    raise errors.DataError(
+      f'{what} holds {len(labels)} examples, expected {count}'
+    )
+  if labels.min() < 0 or labels.max() >= known.num_classes:
+    raise errors.DataError(
+      f'{what} has labels {labels.min()} to {labels.max()}, '
+      f'expected 0 to {known.num_classes - 1}'
+    )

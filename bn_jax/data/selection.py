@@ -1,0 +1,124 @@
+"""Which examples of a split are kept, and what is done to their labels.
+
+Researchers of optimization train on fewer examples, on fewer classes, and on
+labels that are wrong on purpose (Zhang et al. 2017, "Understanding deep
+learning requires rethinking generalization").
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Selection(NamedTuple):
+  """A choice of examples and labels.
+
+  Attributes:
+    classes: numbers of the classes that are kept, in their new order; () keeps
+      all.
+    subset: how many training examples are kept, drawn at random; None: all.
+    label_noise: share of the training labels that become another class.
+    seed: of both draws; the seed of a run changes neither.
+  """
+
+  classes: tuple[int, ...] = ()
+  subset: int | None = None
+  label_noise: float = 0.0
+  seed: int = 0
+
+
+def make(
+  *,
+  num_classes: int,
+  classes: Sequence[int] = (),
+  subset: int | None = None,
+  label_noise: float = 0.0,
+  seed: int = 0,
+) -> Selection:
+  """A selection from a set of so many classes.
+
+  Raises:
+    ValueError: a class that is not there or stands twice, a number out of its
+      range.
+  """
+  classes = tuple(classes)
+  for label in classes:
+    if type(label) is not int or not 0 <= label < num_classes:
+      raise ValueError(
+        f'classes names {label!r}; allowed: 0 to {num_classes - 1}, each once'
+      )
+  if len(set(classes)) < len(classes) or len(classes) == 1:
+    raise ValueError(
+      f'classes is {list(classes)}; allowed: two classes or more, each once'
+    )
+  if subset is not None and (type(subset) is not int or subset < 1):
+    raise ValueError(f'subset is {subset!r}; allowed: 1, 2, 3, ... examples')
+  if not 0 <= label_noise <= 1:
+    raise ValueError(f'label_noise is {label_noise}; allowed: 0 to 1')
+  if type(seed) is not int or seed < 0:
+    raise ValueError(f'selection_seed is {seed!r}; allowed: 0, 1, 2, ...')
+  return Selection(classes, subset, label_noise, seed)
+
+
+def of_classes(
+  selection: Selection, labels: np.ndarray
+) -> tuple[np.ndarray | slice, np.ndarray]:
+  """(examples of the chosen classes, their labels from 0 on).
+
+  Args:
+    selection: what is kept.
+    labels: [N] of a split.
+  """
+  if not selection.classes:
+    return slice(None), labels
+  renumbered = np.full(labels.max(initial=0) + 1, -1, labels.dtype)
+  for new, old in enumerate(selection.classes):
+    if old < len(renumbered):
+      renumbered[old] = new
+  new = renumbered[labels]
+  kept = np.flatnonzero(new >= 0)
+  return kept, new[kept]
+
+
+def of_subset(selection: Selection, count: int) -> np.ndarray | slice:
+  """The training examples that are kept of so many, in their old order.
+
+  Raises:
+    ValueError: more are asked for.
+  """
+  if selection.subset is None:
+    return slice(None)
+  if selection.subset > count:
+    raise ValueError(
+      f'subset is {selection.subset}; allowed: 1 to {count}, the examples to '
+      'train on'
+    )
+  order = _generator(selection, 0).permutation(count)
+  return np.sort(order[: selection.subset])
+
+
+def with_noise(
+  selection: Selection, labels: np.ndarray, num_classes: int
+) -> np.ndarray:
+  """Labels [N], round(label_noise * N) of which are another class, at random.
+
+  Every other class is equally likely, so that with label_noise = 1 no label is
+  right.
+  """
+  count = round(selection.label_noise * len(labels))
+  if not count:
+    return labels
+  generator = _generator(selection, 1)
+  wrong = generator.permutation(len(labels))[:count]
+  shift = generator.integers(1, num_classes, size=count)
+  noisy = labels.copy()
+  noisy[wrong] = (labels[wrong] + shift) % num_classes
+  return noisy
+
+
+def _generator(selection: Selection, purpose: int) -> np.random.Generator:
+  return np.random.default_rng([selection.seed, purpose])
+
+
+NONE = Selection()

@@ -1,0 +1,165 @@
+"""Examples that do not fit in memory: a stream of JPEGs, as batches of a step.
+
+What a step takes is a split of one batch. Reading runs ahead of the device; the
+batch of step t is the same whoever reads it, see `stream`.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_jax import types
+from bn_jax.data import examples, facts, in_memory, store, stream
+
+# Mean and standard deviation of ImageNet's pixels, which everybody uses, in
+# grey levels; counting them anew would read the whole set once.
+_MEAN = (123.675, 116.28, 103.53)
+_STD = (58.395, 57.12, 57.375)
+
+
+def settings(
+  *,
+  resolution: int,
+  crop_area: Sequence[float],
+  crop_aspect: Sequence[float],
+  workers: int,
+  max_skipped: int,
+) -> stream.Settings:
+  """How images are read, checked; keywords as of `images.make`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  for name, pair, most in (
+    ('crop_area', crop_area, 1.0),
+    ('crop_aspect', crop_aspect, float('inf')),
+  ):
+    if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
+      raise ValueError(
+        f'{name} is {list(pair)}; allowed: (smallest, largest), above 0'
+        f'{" to 1" if most == 1 else ""}'
+      )
+  for name, count in (('workers', workers), ('max_skipped', max_skipped)):
+    if type(count) is not int or count < 0:
+      raise ValueError(f'{name} is {count!r}; allowed: 0, 1, 2, ...')
+  return stream.Settings(
+    size=resolution,
+    area=tuple(crop_area),
+    aspect=tuple(crop_aspect),
+    workers=workers,
+    max_skipped=max_skipped,
+  )
+
+
+def load(
+  name: str,
+  data_dir: str | os.PathLike | None,
+  known: facts.Facts,
+  how: stream.Settings,
+) -> examples.Dataset:
+  """The training and the test split of a set; hardly anything is read yet."""
+  prepared = store.opened(name, data_dir)
+  return examples.Dataset(
+    Streamed(prepared, 'train', how),
+    Streamed(prepared, known.test_split, how),
+  )
+
+
+class Streamed:
+  """A split that is read while it is used.
+
+  Attributes:
+    num_examples: N.
+  """
+
+  def __init__(
+    self,
+    prepared: store.Prepared,
+    split: str,
+    how: stream.Settings,
+    sharding: jax.sharding.Sharding | None = None,
+  ):
+    store.source(prepared, split)  # there, and whole as far as can be seen
+    self.num_examples = prepared.splits[split]
+    self._prepared, self._split, self._how = prepared, split, how
+    self._sharding = sharding
+
+  def placed(self, sharding: jax.sharding.Sharding) -> Self:
+    return type(self)(self._prepared, self._split, self._how, sharding)
+
+  def feed(self, batch_size: int) -> 'StreamFeed':
+    return StreamFeed(self, batch_size)
+
+  def first(self, count: int) -> types.Batch:
+    images, labels = stream.first(self._prepared, self._split, count, self._how)
+    return self.batch(images, labels, None)
+
+  def batches(self, batch_size: int) -> Iterator[types.Batch]:
+    with stream.evaluation(
+      self._prepared, self._split, batch_size=batch_size, settings=self._how
+    ) as read:
+      for images, labels, mask in read:
+        yield self.batch(images, labels, jnp.asarray(mask))
+
+  def crops(self, batch_size: int, count: int) -> Iterator[types.Batch]:
+    with stream.evaluation(
+      self._prepared,
+      self._split,
+      batch_size=batch_size,
+      settings=self._how,
+      crop=count,
+    ) as read:
+      for images, labels, mask in read:
+        split = self.split(images[:, 0], labels)
+        yield in_memory.crops_of(split, images, labels, mask)
+
+  def batch(
+    self, images: np.ndarray, labels: np.ndarray, mask: jax.Array | None
+  ) -> types.Batch:
+    """Images [B, H, W, C] uint8 as a network takes them."""
+    split = self.split(images, labels)
+    inputs = in_memory.normalised(split, split.images.astype(jnp.float32))
+    return types.Batch(inputs, split.labels, mask)
+
+  def split(self, images: np.ndarray, labels: np.ndarray) -> types.Split:
+    """Images and labels as a split of their own, on the device."""
+    channels = images.shape[-1]
+    moments = [np.float32(values[:channels]) for values in (_MEAN, _STD)]
+    return jax.device_put(types.Split(images, labels, *moments), self._sharding)
+
+  def training(self, **keywords) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    return stream.training(
+      self._prepared, self._split, settings=self._how, **keywords
+    )
+
+
+class StreamFeed:
+  """Hands each step its batch."""
+
+  def __init__(self, read: Streamed, batch_size: int):
+    self._read, self._batch_size = read, batch_size
+    self._batches, self._next = None, None
+
+  def start(self, *, seed: int, first_step: int) -> None:
+    self.close()
+    self._batches = self._read.training(
+      batch_size=self._batch_size, seed=seed, first_step=first_step
+    )
+
+  def peek(self) -> types.Split:
+    if self._next is None:
+      self._next = self._read.split(*next(self._batches))
+    return self._next
+
+  def take(self) -> types.Split:
+    taken, self._next = self.peek(), None
+    return taken
+
+  def close(self) -> None:
+    if self._batches is not None:
+      self._batches.close()
+    self._batches, self._next = None, None

@@ -1,0 +1,83 @@
+"""What a network is trained to make small, example by example."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bn_jax import errors
+
+_TOP = 5  # of ImageNet's second measure
+
+
+class Loss(NamedTuple):
+  """A data loss.
+
+  Attributes:
+    of_examples: (outputs [B, K], targets) -> name -> [B]: 'loss', and of a
+      classification 'correct' (0 or 1) and, with more than five classes,
+      'correct5': whether the label is among the five largest outputs.
+    total: whether a batch's loss is the sum over its examples, not their mean.
+    classifies: whether targets are labels, [B] int32; else they are [B, K].
+  """
+
+  of_examples: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
+  total: bool
+  classifies: bool
+
+
+def cross_entropy() -> Loss:
+  """-log softmax(outputs)[label], the mean over a batch."""
+  return Loss(_cross_entropy, total=False, classifies=True)
+
+
+def squared_error(*, factor: float = 1.0, reduction: str = 'sum') -> Loss:
+  """factor * |outputs - target|^2 of each example.
+
+  Santurkar et al. (2018), appendix A, minimise |W_1 ... W_k x - A x|^2 with a
+  learning rate that fits a sum over the samples; whether there is a factor 1/2
+  they do not say.
+
+  Args:
+    factor: before the square.
+    reduction: over a batch, 'sum' or 'mean'.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  if not 0 < factor < float('inf'):
+    raise ValueError(f'factor is {factor}; allowed: more than 0')
+  if reduction not in ('sum', 'mean'):
+    raise ValueError(f"reduction is {reduction!r}; allowed: 'sum', 'mean'")
+
+  def of_examples(outputs, targets):
+    return {'loss': factor * jnp.square(outputs - targets).sum(-1)}
+
+  return Loss(of_examples, total=reduction == 'sum', classifies=False)
+
+
+LOSSES = {'cross_entropy': cross_entropy, 'squared_error': squared_error}
+
+
+def make(name: str, **keywords: Any) -> Loss:
+  """The loss called `name`; ValueError for an unknown one."""
+  return errors.lookup('loss', LOSSES, name)(**keywords)
+
+
+def _cross_entropy(logits, labels):
+  loss_B = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  found = {
+    'loss': loss_B,
+    'correct': (logits.argmax(-1) == labels).astype(logits.dtype),
+  }
+  if logits.shape[-1] > _TOP:
+    own_B = jnp.take_along_axis(logits, labels[:, None], -1)
+    # As many as are larger; of equal ones, those that stand before the label.
+    classes = jnp.arange(logits.shape[-1])
+    before = (logits > own_B) | (
+      (logits == own_B) & (classes[None] < labels[:, None])
+    )
+    found['correct5'] = (before.sum(-1) < _TOP).astype(logits.dtype)
+  return found
