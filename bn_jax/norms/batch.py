@@ -52,7 +52,7 @@ class BatchNorm(running.RunningNorm):
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
     averages = self.averages(channels, mean=0.0, var=1.0)
-    if mode == 'running':
+    if self.is_fixed(mode):
       if self.wants_moments():
         self._tell(self.moments(x, mask))
       return transform.normalize(x, *self.fixed(), axis=self.axis)
@@ -166,6 +166,7 @@ def make(
   running_variance: str = 'biased',
   running_average: str = 'ema',
   stop_statistics_gradient: bool = False,
+  frozen: bool = False,
   axis: int = -1,
   spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> norm.Norm:
@@ -178,12 +179,14 @@ def make(
     group_size, momentum, epsilon, running_variance, running_average
   )
   keywords |= dict(
-    stop_statistics_gradient=stop_statistics_gradient, axis=axis, spread=spread
-  )
+    stop_statistics_gradient=stop_statistics_gradient, frozen=frozen, axis=axis,
+    spread=spread,
+  )  # fmt: skip
   return norm.Norm(
     layer=lambda name: BatchNorm(name=name, **keywords),
     # A mean that is a constant to the derivative takes no bias away.
     bias_before=stop_statistics_gradient,
+    frozen=frozen,
   )
 
 
@@ -198,6 +201,7 @@ def make_renorm(
   epsilon: float = 1e-5,
   running_variance: str = 'biased',
   running_average: str = 'ema',
+  frozen: bool = False,
   axis: int = -1,
   spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> norm.Norm:
@@ -221,10 +225,12 @@ def make_renorm(
   )
   keywords |= dict(
     r_max=r_max, d_max=d_max, r_steps=tuple(r_steps), d_steps=tuple(d_steps),
-    axis=axis, spread=spread,
+    frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
   return norm.Norm(
-    layer=lambda name: BatchRenorm(name=name, **keywords), bias_before=False
+    layer=lambda name: BatchRenorm(name=name, **keywords),
+    bias_before=False,
+    frozen=frozen,
   )
 
 

@@ -145,7 +145,7 @@ class LpNorm(running.RunningNorm):
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
     averages = self.averages(channels, mean=0.0, scale_p=1.0)
-    if mode == 'running':
+    if self.is_fixed(mode):
       if self.wants_moments():
         last = transform.channels_last(x, self.axis)
         *_, found = _find(
@@ -180,6 +180,7 @@ def make(
   momentum: float = 0.9,
   epsilon: float = 1e-5,
   running_average: str = 'ema',
+  frozen: bool = False,
   axis: int = -1,
   spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> norm.Norm:
@@ -192,10 +193,12 @@ def make(
   running.check(group_size, momentum, running_average, epsilon)
   keywords: dict[str, Any] = dict(
     p=p, centred=centred, group_size=group_size, momentum=momentum,
-    epsilon=epsilon, running_average=running_average, axis=axis, spread=spread,
+    epsilon=epsilon, running_average=running_average, frozen=frozen, axis=axis,
+    spread=spread,
   )  # fmt: skip
   return norm.Norm(
     layer=lambda name: LpNorm(name=name, **keywords),
     # The mean takes it away; in scale_p it would do what `scale` does.
     bias_before=False,
+    frozen=frozen,
   )

@@ -99,7 +99,8 @@ class NoisyBatchNorm(batch.BatchNorm):
   """Batch Normalization, then noise: after scale and bias, before the ReLU.
 
   Its parameters and statistics are those of `BatchNorm`, which never see the
-  noise. The noise acts if and only if the rng 'noise' is passed, in any mode.
+  noise. The noise acts if and only if the rng 'noise' is passed, in any mode,
+  and where the layer is frozen too: it is no statistic, and no parameter.
 
   Attributes:
     noise: keywords of `add_noise`.
@@ -151,6 +152,7 @@ def make(
   epsilon: float = 1e-5,
   running_variance: str = 'biased',
   running_average: str = 'ema',
+  frozen: bool = False,
   axis: int = -1,
   spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> norm.Norm:
@@ -163,9 +165,11 @@ def make(
   keywords = batch.checked(
     group_size, momentum, epsilon, running_variance, running_average
   )
-  keywords |= dict(noise=noise, axis=axis, spread=spread)
+  keywords |= dict(noise=noise, frozen=frozen, axis=axis, spread=spread)
   return norm.Norm(
-    layer=lambda name: NoisyBatchNorm(name=name, **keywords), bias_before=False
+    layer=lambda name: NoisyBatchNorm(name=name, **keywords),
+    bias_before=False,
+    frozen=frozen,
   )
 
 

@@ -31,11 +31,15 @@ class Norm(NamedTuple):
     bias_before: whether a bias of the layer before it makes sense.
     weighted: (layer with a parameter 'kernel', name) -> the same layer with its
       kernel normalised: `weighted(conv, name)(x, mode=...)`.
+    frozen: whether the layers' scale, bias and statistics stay as they are: no
+      gradient comes to them, and no batch moves them. Whoever changes
+      parameters by something else, such as weight decay, has to see to it.
   """
 
   layer: Callable[[str], nn.Module]
   bias_before: bool
   weighted: Callable[[nn.Module, str], Callable[..., jax.Array]] = plainly
+  frozen: bool = False
 
 
 def check_mode(mode: str) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from bn_jax import spread as spread_lib
 from bn_jax.norms import moments as moments_lib
@@ -41,6 +42,12 @@ class RunningNorm(nn.Module):
     running_average: one of `AVERAGES`.
     epsilon: added before the root.
     spread: how the batch lies on devices.
+    frozen: whether the layer is a fixed map a channel, for fine-tuning. In mode
+      'batch' it then does what it does in mode 'running', so that no example
+      depends on another; the collection comes back as it was, and the gradients
+      of scale and bias are zero, in both modes. To keep the parameters alone,
+      while statistics of the batch normalise and move the averages, is
+      something else: trainable=False in Keras before TensorFlow 2.
   """
 
   axis: int = -1
@@ -49,6 +56,7 @@ class RunningNorm(nn.Module):
   running_average: str = 'ema'
   epsilon: float = 1e-5
   spread: spread_lib.Spread = spread_lib.ALONE
+  frozen: bool = False
 
   def counts(self) -> bool:
     """Whether batch_stats holds the number of updates, 'count', too."""
@@ -71,7 +79,13 @@ class RunningNorm(nn.Module):
     scale_C, bias_C = (
       self.get_variable('params', name) for name in ('scale', 'bias')
     )
+    if self.frozen:
+      scale_C, bias_C = lax.stop_gradient((scale_C, bias_C))
     return mean_C, self.divisor(), scale_C, bias_C
+
+  def is_fixed(self, mode: str) -> bool:
+    """Whether it normalises with the averages in this mode."""
+    return mode == 'running' or self.frozen
 
   def divisor(self) -> jax.Array:
     """What mode 'running' divides by, [C]."""
