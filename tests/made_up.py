@@ -53,6 +53,8 @@ def run(
   status='done',
   measures=True,
   manifest=None,
+  accuracy=True,
+  top5=None,
   **changes,
 ):
   """One run: its batches jump from 10 to 100 % at step `reaches` + seed.
@@ -61,7 +63,10 @@ def run(
   change goes up to 2 * scale, its effective beta up to 3 * scale. Its
   activations' means move by `drift` from look to look, their variances by a
   tenth of that. `measures` is False for none, or what the config says of them,
-  `manifest` what it says otherwise, `changes` what the config does.
+  `manifest` what it says otherwise, `changes` what the config does. Without
+  `accuracy` it is a regression whose loss falls by a tenth in a tenth of the
+  steps to `reaches`, from 1000 a batch and 10 an example of the test set, with
+  a penalty of 5. The test set's `top5` is recorded where it is given.
   """
   directory.mkdir(parents=True)
   norm = norm if isinstance(norm, dict) else {'name': norm}
@@ -72,6 +77,10 @@ def run(
   for step in range(steps + 1):
     if measures and step % 10 == 0:
       test = {'loss': 0.5, 'accuracy': 0.75, 'count': 355}
+      if not accuracy:
+        test = {'loss': 10 * 0.9 ** (10 * step / reaches), 'count': 355}
+      if top5 is not None:
+        test['top5'] = top5
       scalars.write(records.Record(step, 'test', test))
       look = {
         'step_size': [0.05, 0.1],
@@ -81,8 +90,11 @@ def run(
       }
       scalars.write(records.Record(step, 'landscape', look))
     if step < steps:
-      accuracy = 1.0 if step >= reaches + seed else 0.1
-      row = {'accuracy': accuracy, 'data_loss': 1.0, 'objective': 1.0}
+      share = 1.0 if step >= reaches + seed else 0.1
+      row = {'accuracy': share, 'data_loss': 1.0, 'objective': 1.0}
+      if not accuracy:
+        fallen = 1000 * 0.9 ** (10 * step / reaches)
+        row = {'data_loss': fallen, 'objective': fallen + 5}
       scalars.write(records.Record(step, 'train', row))
   scalars.close()
   if measures:

@@ -14,7 +14,10 @@ Read = Callable[[Manifest], str | None]  # None: it has no say in this
 
 # Of a config: what training rests on, beside the norm's name, the optimizer and
 # the learning rate, which the summary shows.
-_TRAINING = ('data', 'model', 'norm', 'batch_size', 'micro_batch_size')
+_TRAINING = (
+  'data', 'loss', 'model', 'norm', 'init_from', 'batch_size',
+  'micro_batch_size',
+)  # fmt: skip
 # Of a measure: what changes no number.
 _NOT_LOOKING = ('name', 'spread')
 
@@ -70,6 +73,14 @@ def data(manifest: Manifest) -> str:
 def batch_size(manifest: Manifest) -> str:
   """Examples of a training batch."""
   return f'{manifest["config"]["batch_size"]}'
+
+
+def loss(manifest: Manifest) -> str | None:
+  """'squared_error (factor 1, reduction sum)'; None where it is not told."""
+  section = dict(manifest['config'].get('loss') or {})
+  name = section.pop('name', None)
+  said = ', '.join(f'{key} {_text(value)}' for key, value in section.items())
+  return f'{name} ({said})' if said else name
 
 
 def by_value(runs: Sequence[curves.Run], read: Read) -> dict[str, list[str]]:

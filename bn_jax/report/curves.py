@@ -77,6 +77,35 @@ def measure_named(run: Run, name: str) -> list[str]:
   return [k for k, section in measures(run).items() if section['name'] == name]
 
 
+def has_recorded(run: Run, value: str) -> bool:
+  """Whether its training or one of its evaluations has recorded a value."""
+  names = ('train', *measure_named(run, 'evaluation'))
+  return any(
+    value in seed.series[name].values
+    for seed in run.seeds
+    for name in names
+    if name in seed.series
+  )
+
+
+def is_regression(run: Run) -> bool:
+  """Whether it has recorded losses, and no accuracy beside them."""
+  losses = has_recorded(run, 'data_loss') or has_recorded(run, 'loss')
+  return losses and not has_recorded(run, 'accuracy')
+
+
+def without_accuracy(runs: Sequence[Run]) -> list[bool]:
+  """Which runs are shown by their loss.
+
+  One that has recorded nothing yet stands with the others: by its accuracy, if
+  any has one or none has anything.
+  """
+  found = [is_regression(run) for run in runs]
+  if any(found) and not any(has_recorded(run, 'accuracy') for run in runs):
+    return [True] * len(runs)
+  return found
+
+
 def has_ended(seed: Seed) -> bool:
   """Whether it goes on no more: what it has not reached, it never will."""
   return seed.manifest['status'] in ('done', 'diverged')
@@ -108,28 +137,45 @@ def trailing_mean(values_T: np.ndarray, window: int = WINDOW) -> np.ndarray:
 
 
 def steps_to(seed: Seed, accuracy: float) -> float:
-  """The first step whose last 20 batches have this mean accuracy, or inf."""
+  """The first step whose last 20 batches have this mean accuracy, or inf.
+
+  nan where no accuracy is recorded.
+  """
   train = seed.series.get('train')
   if train is None:
     return math.inf
+  if 'accuracy' not in train.values:
+    return math.nan
   mean_T = trailing_mean(train.values['accuracy'])
   # Rounding aside: twenty times 0.9 adds up to less than 18.
   reached = np.flatnonzero(mean_T >= accuracy - 1e-9)
   return float(train.step[reached[0]]) if len(reached) else math.inf
 
 
+def final_of_training(seed: Seed, value: str) -> float:
+  """Mean of a value over the last 20 training batches, nan for fewer."""
+  train = seed.series.get('train')
+  if train is None or len(train.step) < WINDOW or value not in train.values:
+    return math.nan
+  return float(train.values[value][-WINDOW:].mean())
+
+
 def final_train_accuracy(seed: Seed) -> float:
   """Mean accuracy of the last 20 training batches, in [0, 1]."""
-  train = seed.series.get('train')
-  if train is None or len(train.step) < WINDOW:
-    return math.nan
-  return float(train.values['accuracy'][-WINDOW:].mean())
+  return final_of_training(seed, 'accuracy')
+
+
+def final_train_loss(seed: Seed) -> float:
+  """Mean loss of the last 20 training batches, without the penalty."""
+  return final_of_training(seed, 'data_loss')
 
 
 def last(seed: Seed, name: str, value: str) -> float:
   """The last value that a measure recorded, nan where there is none."""
   series = seed.series.get(name)
-  return math.nan if series is None else float(series.values[value][-1])
+  if series is None or value not in series.values:
+    return math.nan
+  return float(series.values[value][-1])
 
 
 def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from matplotlib import figure as mpl
 from bn_jax.report import conditions, curves, figures, over_seeds, strokes
 
 _ROWS = (
-  ('loss', 'Loss (nats)'),
+  ('loss', 'Loss'),
   ('gradient_change', 'Gradient change'),
   ('beta', 'Effective beta'),
 )
@@ -23,6 +23,7 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
   ]
   if not named:
     return None
+  in_nats = not any(curves.is_regression(run) for _, run, _ in named)
 
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = figures.panels(len(_ROWS), len(named), narrow)
@@ -31,7 +32,8 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
       for row, (value, label) in enumerate(_ROWS):
         axis = axes[row, column]
         _draw_landscape(axis, run, index, name, value)
-        figures.label_left(axis, label)
+        unit = ' (nats)' if value == 'loss' and in_nats else ''
+        figures.label_left(axis, label + unit)
         figures.label_steps(axis, row == len(_ROWS) - 1)
     for row in range(len(_ROWS)):
       figures.scale_logarithmically(axes[row, 0])

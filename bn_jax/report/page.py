@@ -17,6 +17,7 @@ from bn_jax.report import (
   curves,
   figures,
   landscape,
+  loss,
   notices,
   provenance,
   recorded,
@@ -47,7 +48,7 @@ def write(
   runs = recorded.load(workdirs)
   output = output or _default_output(workdirs)
   _make(output / 'figures')
-  kinds = (accuracy, landscape, activations, changes)
+  kinds = (accuracy, loss, landscape, activations, changes)
   drawn = [made for kind in kinds if (made := kind.figure(runs)) is not None]
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
@@ -154,13 +155,17 @@ def _claims(groups: Sequence[claims.Group]) -> str:
   if not groups:
     return ''
   blocks = '\n'.join(map(_answers, groups))
+  runs = [run for group in groups for run in group.runs]
+  kinds = {False: 'accuracy', True: 'loss'}
+  found = sorted(set(map(curves.is_regression, runs)))
+  beside = ' or the '.join(kinds[kind] for kind in found)
   return f"""<section id="claims">
 <h2>What the paper claims, and these runs</h2>
 <p>Santurkar et al. (2018), sections 2.2 and 3.1. Networks that differ in the
 norm alone, at the same learning rate, weights and batches, in the order that
 is claimed; “holds” if the numbers grow in that order in every seed. Medians
 are over all of training: a network that has fitted its data has a flat
-landscape for that reason alone, so read them beside the accuracy.</p>
+landscape for that reason alone, so read them beside the {beside}.</p>
 {blocks}
 </section>"""
 

@@ -30,7 +30,7 @@ _MANIFEST = {
   'written': str,
 }
 
-_NUMBERS = {'accuracy': float, 'loss': float}
+_NUMBERS = {'accuracy': float | None, 'loss': float}
 _POPULATION = {
   'step': int,
   'batches': int,

@@ -1,11 +1,12 @@
 """The table of the report: what each run reached."""
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from bn_jax.report import curves
+from bn_jax.report import curves, measured
 
 # Steps are counted to the three highest that some run reaches.
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -21,30 +22,61 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
     ['Steps', *(_status(run) for run in runs)],
     ['Seeds', *(str(len(run.seeds)) for run in runs)],
   ]
-  for threshold in _reached(runs):
-    label = f'Steps to {100 * threshold:.0f} % of training batches'
-    rows.append([label, *(_steps(run, threshold) for run in runs)])
-  rows.append(
-    [
-      f'Training accuracy, last {curves.WINDOW} batches',
-      *(_over(run, curves.final_train_accuracy, _percent) for run in runs),
-    ]
-  )
-  for label, name, kind, value, show in _measured(runs):
-    read = _reader(name, value)
+  rows += _training(runs)
+  for row in measured.rows(runs):
     cells = [
-      _over(run, read, show)
-      if name in curves.measure_named(run, kind)
+      _over(run, row.read, row.show)
+      if row.name in curves.measure_named(run, row.kind)
       else 'not measured'
       for run in runs
     ]
-    rows.append([label, *cells])
-  if any(seed.population for run in runs for seed in run.seeds):
-    label = 'Accuracy, test set, population statistics'
-    cells = [_over(run, _with_population, _percent) for run in runs]
-    rows.append([label, *cells])
+    rows.append([row.label, *cells])
+  rows += _with_population(runs)
   rows.append(['Time, training / all', *(_time(run) for run in runs)])
   return rows
+
+
+def _training(runs) -> list[list[str]]:
+  """How fast and how well training batches were learnt.
+
+  By accuracy, unless no run has one; by loss, if some run has nothing else.
+  """
+  rows = []
+  regressions = curves.without_accuracy(runs)
+  last = f'last {curves.WINDOW} batches'
+  if not all(regressions):
+    for threshold in _reached(runs):
+      label = f'Steps to {100 * threshold:.0f} % of training batches'
+      rows.append([label, *(_steps(run, threshold) for run in runs)])
+    cells = [
+      _over(run, curves.final_train_accuracy, measured.percent) for run in runs
+    ]
+    rows.append([f'Training accuracy, {last}', *cells])
+  if any(regressions):
+    cells = [
+      _over(run, curves.final_train_loss, measured.short) for run in runs
+    ]
+    rows.append([f'Training loss a batch, {last}', *cells])
+  return rows
+
+
+def _with_population(runs) -> list[list[str]]:
+  """The test set with the population's statistics, where some run has them."""
+  found = [
+    seed.population['test']['population']
+    for run in runs
+    for seed in run.seeds
+    if seed.population
+  ]
+  if not found:
+    return []
+  classified = any(numbers.get('accuracy') is not None for numbers in found)
+  value, show = (
+    ('accuracy', measured.percent) if classified else ('loss', measured.short)
+  )
+  read = functools.partial(_of_population, value=value)
+  label = f'{value.capitalize()}, test set, population statistics'
+  return [[label, *(_over(run, read, show) for run in runs)]]
 
 
 def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
@@ -61,59 +93,13 @@ def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
   return tuple(reversed(reached[:3] or _THRESHOLDS[-1:]))
 
 
-_LANDSCAPE = (
-  ('Loss band, median width in nats', 'width:loss'),
-  ('Gradient change, median upper edge', 'upper:gradient_change'),
-  ('Effective beta, median', 'upper:beta'),
-)
-
-
-def _measured(runs):
-  """(label, measure, its kind, value, how to show it), over all runs."""
-  rows = []
-  for kind in ('evaluation', 'along_gradient'):
-    names = [name for run in runs for name in curves.measure_named(run, kind)]
-    names = list(dict.fromkeys(names))
-    for name in names:
-      if kind == 'evaluation':
-        data = _data(runs, name, kind)
-        rows.append((f'Accuracy, {data}', name, kind, 'accuracy', _percent))
-        rows.append((f'Loss in nats, {data}', name, kind, 'loss', _short))
-        continue
-      which = f' ({name})' if len(names) > 1 else ''
-      rows += [
-        (label + which, name, kind, value, _short)
-        for label, value in _LANDSCAPE
-      ]
-  return rows
-
-
-def _data(runs, name: str, kind: str) -> str:
-  """What an evaluation was of: 'test set', 'train:100'."""
-  found = [
-    curves.measures(run)[name]['data']
-    for run in runs
-    if name in curves.measure_named(run, kind)
-  ]
-  listed = ' or '.join(dict.fromkeys(found))
-  return f'{listed} set' if listed in ('train', 'test') else listed
-
-
-def _reader(name: str, value: str) -> Callable[[curves.Seed], float]:
-  reduction, _, quantity = value.rpartition(':')
-  if reduction == 'width':
-    return lambda seed: curves.median_width(seed, name, quantity)
-  if reduction == 'upper':
-    return lambda seed: curves.median_upper(seed, name, quantity)
-  return lambda seed: curves.last(seed, name, quantity)
-
-
-def _with_population(seed: curves.Seed) -> float:
-  """Accuracy with the population's statistics, nan if it went on since."""
+def _of_population(seed: curves.Seed, value: str) -> float:
+  """What the population's statistics give, nan if it went on since."""
   found = seed.population
   if found is None or found['step'] != curves.reached(seed):
     return math.nan
-  return found['test']['population']['accuracy']
+  number = found['test']['population'].get(value)
+  return math.nan if number is None else number
 
 
 def _over(run, read, show) -> str:
@@ -134,6 +120,8 @@ def _over(run, read, show) -> str:
 
 def _steps(run, threshold) -> str:
   values = [curves.steps_to(seed, threshold) for seed in run.seeds]
+  if any(map(math.isnan, values)):
+    return 'not measured'
   missed = sum(map(math.isinf, values))
   if missed:
     ended = all(map(curves.has_ended, run.seeds))
@@ -164,11 +152,3 @@ def _rate(run) -> str:
 
 def _first(run) -> dict:
   return run.seeds[0].manifest
-
-
-def _percent(value: float) -> str:
-  return f'{100 * value:.1f} %'
-
-
-def _short(value: float) -> str:
-  return f'{value:.3g}'
