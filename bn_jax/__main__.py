@@ -6,18 +6,35 @@ from collections.abc import Sequence
 _USAGE = """\
 usage: python -m bn_jax COMMAND ...
 
+  data info|prepare NAME
+                        shows a dataset; prepares one
+  evaluate WORKDIR/run...
+                        how well trained networks do, each and together
+  models [NAME]         the networks, or the layers of one
   report WORKDIR...     builds report.html again from what was recorded
   recalibrate WORKDIR/run
                         finds the statistics for inference anew
   theory --config=FILE  both sides of each theorem about Batch Normalization
 """
-_COMMANDS = ('recalibrate', 'report', 'theory')
+_COMMANDS = ('data', 'evaluate', 'models', 'recalibrate', 'report', 'theory')
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs a command; returns its exit code."""
   command = argv[1] if len(argv) > 1 else None
   # Imported late: no command needs what the others need.
+  if command == 'data':
+    from bn_jax.commands import data
+
+    return data.main(argv[1:])
+  if command == 'evaluate':
+    from bn_jax.commands import evaluate
+
+    return evaluate.main(argv[1:])
+  if command == 'models':
+    from bn_jax.commands import models
+
+    return models.main(argv[1:])
   if command == 'report':
     from bn_jax.commands import report
 

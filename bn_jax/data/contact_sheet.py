@@ -1,0 +1,176 @@
+"""A picture of a dataset: a row of images for each of its first classes."""
+
+import functools
+import math
+import os
+import pathlib
+import tempfile
+from typing import Any, NamedTuple
+
+from bn_jax import errors
+
+_HEIGHT = 96  # pixels of an image on the sheet
+_WIDEST = 2 * _HEIGHT  # a panorama is made smaller than the others
+_NAME_WIDEST = 240
+_GAP, _MARGIN = 6, 20
+_TITLE_SIZE, _NAME_SIZE, _NOTE_SIZE = 22, 17, 14
+_PAPER, _INK, _PALE = (255, 255, 255), (24, 24, 24), (110, 110, 110)
+_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+
+
+class Row(NamedTuple):
+  """The images of a class.
+
+  Attributes:
+    name: of the class.
+    note: said below its name; may be empty.
+    images: as PIL has them, of any size and mode.
+  """
+
+  name: str
+  note: str
+  images: list[Any]
+
+
+def draw(title: str, rows: list[Row], note: str = '') -> Any:
+  """The sheet, an RGB image of PIL.
+
+  Small images are enlarged by a whole factor, pixel by pixel; large ones are
+  reduced to a common height.
+
+  Args:
+    title: said above all rows.
+    rows: from the first to the last.
+    note: said below them; may be empty.
+  """
+  from PIL import Image, ImageDraw
+
+  rows = [
+    Row(
+      _shortened(row.name, _font(_NAME_SIZE)),
+      row.note,
+      [_scaled(image) for image in row.images],
+    )
+    for row in rows
+  ]
+  every = [image for row in rows for image in row.images]
+  cell = (
+    max((image.width for image in every), default=_HEIGHT),
+    max((image.height for image in every), default=_HEIGHT),
+  )
+  top = _MARGIN + 2 * _TITLE_SIZE
+  left = _MARGIN + _widest(rows) + 2 * _GAP
+  columns = max((len(row.images) for row in rows), default=0)
+  right = max(
+    left + columns * (cell[0] + _GAP) - _GAP,
+    _MARGIN + _length(title, _TITLE_SIZE),
+    _MARGIN + _length(note, _NOTE_SIZE),
+  )
+  bottom = top + len(rows) * (cell[1] + _GAP) - _GAP
+  below = _GAP + 2 * _NOTE_SIZE if note else 0
+  size = (right + _MARGIN, bottom + below + _MARGIN)
+  sheet = Image.new('RGB', size, _PAPER)
+  pen = ImageDraw.Draw(sheet)
+  pen.text((_MARGIN, _MARGIN), title, _INK, _font(_TITLE_SIZE), anchor='lt')
+  note_at = (_MARGIN, bottom + _GAP + _NOTE_SIZE)
+  pen.text(note_at, note, _PALE, _font(_NOTE_SIZE), anchor='lt')
+  for number, row in enumerate(rows):
+    y = top + number * (cell[1] + _GAP)
+    _draw_name(pen, row, y + cell[1] // 2)
+    _paste(sheet, row.images, (left, y), cell)
+  return sheet
+
+
+def check_place(path: pathlib.Path) -> None:
+  """Raises ConfigError where something that is no PNG would be lost."""
+  if path.suffix.lower() != '.png':
+    raise errors.ConfigError(f'--out is {path}; give a name that ends in .png')
+  if path.is_dir():
+    raise errors.ConfigError(f'{path} is a folder; give a file with --out=')
+  if path.is_file():
+    try:
+      with path.open('rb') as file:
+        start = file.read(len(_SIGNATURE))
+    except OSError as error:
+      raise errors.StorageError(f'cannot read {path}: {error}') from error
+    if start != _SIGNATURE:
+      raise errors.ConfigError(
+        f'{path} is there and is no PNG; give another name with --out='
+      )
+
+
+def write(sheet: Any, path: pathlib.Path) -> None:
+  """Writes a sheet as PNG: under another name first, then renamed.
+
+  Raises:
+    StorageError: the folder cannot be written.
+  """
+  try:
+    handle, name = tempfile.mkstemp('.part', path.name, path.parent)
+    try:
+      with os.fdopen(handle, 'wb') as file:
+        sheet.save(file, 'PNG')
+      os.chmod(name, 0o644)  # mkstemp lets nobody else read it
+      os.replace(name, path)
+    finally:
+      pathlib.Path(name).unlink(missing_ok=True)
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot write {path}: {error}; give another place with --out=FILE.png'
+    ) from error
+
+
+def _draw_name(pen: Any, row: Row, middle: int) -> None:
+  """The name of a row, and its note below it, about a height."""
+  up, down = (_NOTE_SIZE // 2 + 2, _NAME_SIZE // 2 + 4) if row.note else (0, 0)
+  name_at, note_at = (_MARGIN, middle - up), (_MARGIN, middle + down)
+  pen.text(name_at, row.name, _INK, _font(_NAME_SIZE), anchor='lm')
+  pen.text(note_at, row.note, _PALE, _font(_NOTE_SIZE), anchor='lm')
+
+
+def _paste(sheet: Any, images: list[Any], at: tuple, cell: tuple) -> None:
+  """Puts images side by side, each in the middle of its cell."""
+  for column, image in enumerate(images):
+    x = at[0] + column * (cell[0] + _GAP) + (cell[0] - image.width) // 2
+    sheet.paste(image, (x, at[1] + (cell[1] - image.height) // 2))
+
+
+def _widest(rows: list[Row]) -> int:
+  """Pixels that the names and notes of rows need."""
+  names = [_length(row.name, _NAME_SIZE) for row in rows]
+  notes = [_length(row.note, _NOTE_SIZE) for row in rows]
+  return max(names + notes, default=0)
+
+
+def _length(text: str, size: int) -> int:
+  return math.ceil(_font(size).getlength(text))
+
+
+def _scaled(image: Any) -> Any:
+  from PIL import Image
+
+  image = image.convert('RGB')
+  if image.height < _HEIGHT and image.width < _WIDEST:
+    # The whole factor that comes nearest to the height from above, if it fits.
+    factor = -(-_HEIGHT // image.height)
+    factor = max(1, min(factor, _WIDEST // image.width))
+    size = (factor * image.width, factor * image.height)
+    return image.resize(size, Image.Resampling.NEAREST)
+  scale = min(_HEIGHT / image.height, _WIDEST / image.width)
+  size = tuple(max(1, round(scale * side)) for side in image.size)
+  return image.resize(size, Image.Resampling.LANCZOS)
+
+
+@functools.cache
+def _font(size: int) -> Any:
+  from PIL import ImageFont
+
+  return ImageFont.load_default(size)
+
+
+def _shortened(name: str, font: Any) -> str:
+  if font.getlength(name) <= _NAME_WIDEST:
+    return name
+  while name and font.getlength(f'{name}...') > _NAME_WIDEST:
+    name = name[:-1]
+  return f'{name}...'
