@@ -92,6 +92,55 @@ class ConvTest(parameterized.TestCase):
     self.assertAlmostEqual(float(kernel.var()) / want, 1, delta=0.03)
 
 
+class DepthwiseConvTest(parameterized.TestCase):
+  @parameterized.product(
+    size=((7, 5), (1, 1)), window=((7, 7), (2, 3)), strides=((1, 1), (2, 2))
+  )  # fmt: skip
+  def test_lowerings_equal_the_oracle_in_value_and_gradient(
+    self, size, window, strides
+  ):
+    """Channel by channel, each with its own kernel to 8 outputs."""
+    x, _ = arrays(size, window)
+    _, kernel = arrays(size, window, channels=1, features=3 * 8)
+    want = np.concatenate(
+      [
+        reference.convolution(
+          x[..., c : c + 1], kernel[..., 8 * c : 8 * c + 8], strides, 'SAME'
+        )
+        for c in range(3)
+      ],
+      axis=-1,
+    )
+    dy = jnp.asarray(np.random.default_rng(1).normal(size=want.shape), x.dtype)
+    gradients = {}
+    for lowering in conv.LOWERINGS:
+      layer = conv.DepthwiseConv(8, window, strides, lowering=lowering)
+
+      @jax.jit
+      def both_ways(x, kernel, dy, layer=layer):
+        y, pull = jax.vjp(
+          lambda x, kernel: layer.apply({'params': {'kernel': kernel}}, x),
+          x,
+          kernel,
+        )
+        return y, pull(dy)
+
+      y, gradients[lowering] = both_ways(x, kernel, dy)
+      np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-4)
+    for got in gradients.values():
+      for g, w in zip(got, gradients['library']):
+        np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4)
+
+  def test_has_the_parameters_of_flax(self):
+    x, _ = arrays((6, 6), (3, 3))
+    flax = nn.Conv(24, (3, 3), feature_group_count=3, use_bias=False)
+    variables = flax.init(jax.random.key(0), x)
+    np.testing.assert_allclose(
+      conv.DepthwiseConv(8).apply(variables, x), flax.apply(variables, x),
+      rtol=1e-4, atol=1e-5,
+    )  # fmt: skip
+
+
 class MaxPoolTest(parameterized.TestCase):
   @parameterized.parameters((8, 8), (7, 5), (2, 3))
   def test_lowerings_agree_in_value_and_gradient(self, height, width):

@@ -1,11 +1,13 @@
 import jax
 import jax.numpy as jnp
+import models_small
 import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import models, norms
+from bn_jax.models import inception
 
 
 def setUpModule():
@@ -106,6 +108,48 @@ class FoldTest(parameterized.TestCase):
     got = folded.apply(new, other, mode='running')
     scale = float(jnp.abs(want).max())
     np.testing.assert_allclose(got, want, atol=2e-5 * scale)
+
+  @parameterized.parameters(
+    ('mlp', {}), ('deep_linear', dict(norm_last=True)), ('deep_linear', {}),
+    ('deep_linear', dict(norm_last=True, bias=True)), ('resnet20', {}),
+    ('resnet20', dict(shortcut='projection')),
+    ('bn_inception', dict(separable=True, activation='sigmoid')),
+  )  # fmt: skip
+  def test_every_kind_of_network(self, name, keywords):
+    """Sums of a ResNet come after its norms, so they are in nobody's way."""
+    module, shape = models_small.make(name, 'batch', **keywords)
+    variables = models_small.variables(module, shape)
+    folded, new = norms.fold(module, variables, models_small.inputs(shape))
+    self.assertEqual(list(new), ['params'])
+    other = 1 + models_small.inputs(shape, seed=3)
+    want, got = (
+      jax.jit(lambda v, x, m=m: m.apply(v, x, mode='running'))(v, other)
+      for m, v in ((module, variables), (folded, new))
+    )
+    scale = float(jnp.abs(want).max())
+    np.testing.assert_allclose(got, want, atol=1e-4 * scale)
+    of_layers = sum(row.parameters for row in models.summarize(folded, shape))
+    sizes = sum(leaf.size for leaf in jax.tree.leaves(new))
+    self.assertEqual(of_layers, sizes)
+
+  def test_refuses_statistics_of_each_activation(self):
+    row = inception.Row(2, 2, 2, 2, 2, 'max', 2)
+
+    class Head(nn.Module):
+      norm: norms.Norm
+
+      @nn.compact
+      def __call__(self, x, *, mode):
+        style = inception.Style(self.norm, 1.0, 'relu', 1.0, 'library')
+        mixed = inception.Mixed(row, style, name='mixed_5b')
+        return mixed(x, mode=mode, per_activation=True)
+
+    module, x = Head(norms.make('batch')), images(size=3)
+    variables = models_small.variables(module, x.shape[1:])
+    with self.assertRaisesRegex(
+      ValueError, 'mixed_5b/b1x1_norm is no neighbour.*each activation'
+    ):
+      norms.fold(module, variables, x)
 
   @parameterized.parameters(
     (('conv', 'norm', 'relu', 'conv', 'norm'), 'SAME'),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from bn_jax import assemble, errors, models, resolve, trainer, types
+from bn_jax import assemble, errors, resolve, trainer, types
 from bn_jax.analysis import activations
 from bn_jax.commands import statement_table, statements
 from bn_jax.data import datasets
@@ -104,8 +104,12 @@ def _before(run: Config) -> dict[str, str]:
   constant = given.get('stop_statistics_gradient') or given.get('frozen')
   if given['name'] not in _BATCH_NORMS or constant:
     return {}
-  taps = models.taps(assemble.network(run))
-  return {norm: layer for layer, norm in taps}
+  return {
+    path: name
+    for name, paths in assemble.network(run).layer_paths()
+    for path in paths
+    if 'norm' in path.rpartition('/')[2]
+  }
 
 
 def _trained(

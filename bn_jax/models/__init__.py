@@ -7,9 +7,24 @@ from typing import Any
 from flax import linen as nn
 
 from bn_jax import errors, norms
-from bn_jax.models import conv, vgg
+from bn_jax.models import (
+  conv,
+  deep_linear,
+  inception,
+  mlp,
+  resnet,
+  summary,
+  vgg,
+)
 
 MODELS = {
+  'bn_inception': inception.make_bn_inception,
+  'deep_linear': deep_linear.make,
+  'inception': inception.make_inception,
+  'mlp': mlp.make,
+  'resnet20': functools.partial(resnet.make_cifar, depth=20),
+  'resnet50': resnet.make_imagenet,
+  'resnet56': functools.partial(resnet.make_cifar, depth=56),
   'vgg11': functools.partial(vgg.make, depth=11),
   'vgg13': functools.partial(vgg.make, depth=13),
   'vgg16': functools.partial(vgg.make, depth=16),
@@ -17,7 +32,18 @@ MODELS = {
 }
 LOWERINGS = conv.LOWERINGS
 
-__all__ = ['LOWERINGS', 'MODELS', 'layers', 'make', 'taps']
+Layer = summary.Layer
+summarize = summary.of
+
+__all__ = [
+  'LOWERINGS',
+  'MODELS',
+  'Layer',
+  'layers',
+  'make',
+  'summarize',
+  'taps',
+]
 
 
 def make(

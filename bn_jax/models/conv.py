@@ -1,10 +1,11 @@
-"""Convolution and pooling, each lowered in one of two ways that agree.
+"""Convolution and 2 x 2 pooling, lowered in one of two ways that agree.
 
 'library' is XLA's own operation, right for GPU and TPU. 'product' writes a
 convolution as one matrix product over shifted slices and a pool as a maximum
 over them: the same numbers, and on the CPU 3 to 30 times faster, because XLA's
 convolution gradients are slow there. 'auto' takes whichever suits the platform
 that the program is compiled for. Parameters are the same in all of them.
+Overlapping windows are in `bn_jax.models.pool`.
 """
 
 import functools
@@ -16,6 +17,7 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import errors
+from bn_jax.models import lowering as lowering_lib
 
 Strides = tuple[int, int]
 
@@ -62,6 +64,39 @@ class Conv(nn.Module):
     return y_NHWC + bias_O.astype(y_NHWC.dtype).reshape(1, 1, 1, -1)
 
 
+class DepthwiseConv(nn.Module):
+  """A 2-D convolution of each channel by itself, without a bias.
+
+  params: kernel [kH, kW, 1, Cin * multiplier], as flax's with
+  feature_group_count=Cin; channel c makes the outputs c * multiplier + m.
+
+  Attributes:
+    multiplier: outputs of each channel.
+    kernel_size, strides, kernel_init, lowering: of `Conv`. Padding is 'SAME'.
+  """
+
+  multiplier: int
+  kernel_size: tuple[int, int] = (3, 3)
+  strides: Strides = (1, 1)
+  kernel_init: Callable[..., jax.Array] = nn.initializers.glorot_uniform()
+  lowering: str = 'auto'
+
+  @nn.compact
+  def __call__(self, x_NHWC: jax.Array) -> jax.Array:
+    """The convolution of x, [N, H, W, C] -> [N, H', W', C * multiplier]."""
+    outputs = x_NHWC.shape[-1] * self.multiplier
+    kernel = self.param(
+      'kernel', self.kernel_init, (*self.kernel_size, 1, outputs)
+    )
+    chosen = errors.lookup('lowering', _DEPTHWISE, self.lowering)
+    return chosen(
+      x_NHWC,
+      kernel.astype(x_NHWC.dtype),
+      strides=self.strides,
+      padding='SAME',
+    )
+
+
 def convolve(
   x: jax.Array,
   kernel: jax.Array,
@@ -91,34 +126,61 @@ def max_pool(x: jax.Array, *, lowering: str = 'auto') -> jax.Array:
   return errors.lookup('lowering', _POOLS, lowering)(x)
 
 
-def _convolve_library(x, kernel, *, strides, padding):
+def first_maximum(a, b):
+  """max(a, b) whose gradient goes to a where they are equal; NaN stays NaN.
+
+  `jnp.maximum` shares the gradient of a tie, XLA's pooling does not.
+  """
+  return jnp.where((a >= b) | jnp.isnan(a), a, b)
+
+
+def _convolve_library(x, kernel, *, strides, padding, groups=1):
   return lax.conv_general_dilated(
     x,
     kernel,
     window_strides=strides,
     padding=padding,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=groups,
   )
 
 
 def _convolve_product(x, kernel, *, strides, padding):
   """pad, shifted slices side by side, one product: patches @ kernel."""
   height, width, channels, features = kernel.shape
-  pads = lax.padtype_to_pads(
-    x.shape[1:3], (height, width), strides, padding.upper()
-  )
-  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-  patches = jnp.concatenate(
-    [
-      _every(x, row, col, (height, width), strides)
-      for row in range(height)
-      for col in range(width)
-    ],
-    axis=-1,
-  )
+  slices = _shifted(x, (height, width), strides, padding)
+  patches = jnp.concatenate(slices, axis=-1)
   rows = patches.reshape(-1, height * width * channels)
   y = rows @ kernel.reshape(-1, features)
   return y.reshape(*patches.shape[:3], features)
+
+
+def _depthwise_library(x, kernel, *, strides, padding):
+  return _convolve_library(
+    x, kernel, strides=strides, padding=padding, groups=x.shape[-1]
+  )
+
+
+def _depthwise_product(x, kernel, *, strides, padding):
+  """One product a channel, over its shifted slices."""
+  height, width, _, features = kernel.shape
+  channels = x.shape[-1]
+  slices = _shifted(x, (height, width), strides, padding)
+  patches_NHWTC = jnp.stack(slices, axis=3)
+  kernel_TCM = kernel.reshape(height * width, channels, -1)
+  y = jnp.einsum('nhwtc,tcm->nhwcm', patches_NHWTC, kernel_TCM)
+  return y.reshape(*y.shape[:3], features)
+
+
+def _shifted(x, window, strides, padding) -> list[jax.Array]:
+  """What each element of the window sees at its places, row by row."""
+  pads = lax.padtype_to_pads(x.shape[1:3], window, strides, padding.upper())
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+  return [
+    _every(x, row, col, window, strides)
+    for row in range(window[0])
+    for col in range(window[1])
+  ]
 
 
 def _every(x, row, col, window, strides):
@@ -137,38 +199,16 @@ def _max_pool_product(x):
   x = x[:, : height // 2 * 2, : width // 2 * 2]
   x = x.reshape(n, height // 2, 2, width // 2, 2, channels)
   corners = [x[:, :, i, :, j] for i in range(2) for j in range(2)]
-  return functools.reduce(_first_maximum, corners)
+  return functools.reduce(first_maximum, corners)
 
 
-def _first_maximum(a, b):
-  """max(a, b) whose gradient goes to a where they are equal; NaN stays NaN.
-
-  `jnp.maximum` shares the gradient of a tie, XLA's pooling does not.
-  """
-  return jnp.where((a >= b) | jnp.isnan(a), a, b)
-
-
-def _by_platform(product, library):
-  """One of the two, chosen when it is compiled for a platform."""
-
-  def auto(*arrays, **keywords):
-    return lax.platform_dependent(
-      *arrays,
-      cpu=functools.partial(product, **keywords),
-      default=functools.partial(library, **keywords),
-    )
-
-  return auto
-
-
-_CONVOLUTIONS = {
-  'library': _convolve_library,
-  'product': _convolve_product,
-  'auto': _by_platform(_convolve_product, _convolve_library),
-}
-_POOLS = {
-  'library': _max_pool_library,
-  'product': _max_pool_product,
-  'auto': _by_platform(_max_pool_product, _max_pool_library),
-}
-LOWERINGS = tuple(_CONVOLUTIONS)
+_CONVOLUTIONS = lowering_lib.table(
+  library=_convolve_library, product=_convolve_product
+)
+_DEPTHWISE = lowering_lib.table(
+  library=_depthwise_library, product=_depthwise_product
+)
+_POOLS = lowering_lib.table(
+  library=_max_pool_library, product=_max_pool_product
+)
+LOWERINGS = lowering_lib.LOWERINGS

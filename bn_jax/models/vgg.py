@@ -19,8 +19,9 @@ would be dead, and networks without normalization lose their signal):
 import jax
 from flax import linen as nn
 
-from bn_jax.models import conv
+from bn_jax.models import conv, image
 from bn_jax.models import dropout as dropout_lib
+from bn_jax.models import keywords as keywords_lib
 from bn_jax.norms import norm as norm_lib
 
 # Convolutions in each of the five blocks; depth counts three dense layers too.
@@ -87,6 +88,7 @@ class VGG(nn.Module):
       ValueError: images smaller than 8 x 8, or an unknown mode.
     """
     norm_lib.check_mode(mode)
+    image.check_rank(x, 'VGG')
     vanished = vanished_pools(x.shape[1:3])
 
     def activation(layer, x, index):
@@ -129,6 +131,10 @@ class VGG(nn.Module):
       name=name,
     )
 
+  def smallest_image(self) -> int:
+    """The smallest side of an image, in pixels."""
+    return SMALLEST_IMAGE
+
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(name, paths of its parameters) of each layer, in forward order."""
     count = sum(_BLOCKS[self.depth])
@@ -161,18 +167,12 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  if num_classes < 1:
-    raise ValueError(f'num_classes is {num_classes}; allowed: 1 or more')
-  if not 0 < width < float('inf'):
-    raise ValueError(f'width is {width}; allowed: more than 0')
+  keywords_lib.check_num_classes(num_classes)
+  keywords_lib.check_width(width)
   if any(type(features) is not int or features < 1 for features in head):
     raise ValueError(f'head is {tuple(head)}; allowed: widths of 1 or more')
-  if not 0 <= dropout < 1:
-    raise ValueError(f'dropout is {dropout}; allowed: 0 <= dropout < 1')
-  if lowering not in conv.LOWERINGS:
-    raise ValueError(
-      f'lowering is {lowering!r}; allowed: {", ".join(conv.LOWERINGS)}'
-    )
+  keywords_lib.check_dropout(dropout)
+  keywords_lib.check_lowering(lowering)
   return VGG(
     depth=depth,
     num_classes=num_classes,

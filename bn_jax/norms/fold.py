@@ -49,7 +49,8 @@ def fold(
   Args:
     module: a network of `bn_jax.models`, or one like them: its attribute `norm`
       is all it knows of norms, and layers before a norm have a bias where
-      `norm.bias_before`.
+      `norm.bias_before`. If its attribute `bias` is False, it becomes True
+      where a shift has to be taken up.
     variables: its collections.
     x: an example of its input, [N, ...].
 
@@ -76,7 +77,7 @@ def fold(
     if call.affine is not None:
       layer, folded = _folded(call, calls, new)
       new[layer.path] = folded
-  folded_module = module.clone(norm=none.make())
+  folded_module = module.clone(norm=none.make(), **_biases(module, new))
   folded_variables = {
     'params': _params(folded_module, variables['params'], x, new)
   }
@@ -84,6 +85,13 @@ def fold(
     got = folded_module.apply(folded_variables, x, mode='running')
   _compare(got, want)
   return folded_module, folded_variables
+
+
+def _biases(module: nn.Module, new: Mapping) -> dict[str, bool]:
+  """What gives a network without biases those that its layers now need."""
+  shifted = any(bias.any() for _, bias in new.values())
+  lacking = getattr(module, 'bias', None) is False
+  return {'bias': True} if shifted and lacking else {}
 
 
 def _traced(module, variables, x) -> tuple[list[_Call], jax.Array]:
@@ -167,7 +175,8 @@ def _folded(norm: _Call, calls: list[_Call], new: Mapping) -> tuple[_Call, Any]:
   if not after:
     raise ValueError(
       f'{norm.name} is no neighbour of a convolution or dense layer: something '
-      'stands between, such as a nonlinearity, a pool or a sum'
+      'stands between: a nonlinearity, a pool, a sum, or a reshape that gives '
+      'each activation statistics of its own'
     )
   layer = _alone(after[0], calls, norm.y, norm)
   if _pads(layer):

@@ -1,0 +1,198 @@
+"""python -m bn_jax models [NAME] [--norm=NORM]"""
+
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from bn_jax import errors
+from bn_jax.commands import outcome
+
+_USAGE = """\
+usage: python -m bn_jax models [NAME] [--norm=NORM] [--image=PIXELS]
+
+Prints all networks: parameters and multiply-adds (of an image, in the products
+of its layers), weight layers, the smallest image, keywords with their defaults.
+With a NAME, its layers in forward order, named as measures name them.
+
+  --norm=NORM     the normalization (config.norm.name); default: batch
+  --image=PIXELS  with NAME: the side of an image; default: the last of those
+                  that the table has
+"""
+
+
+class _Size(NamedTuple):
+  """What goes into a network, and how many classes come out."""
+
+  shape: tuple[int, ...]
+  num_classes: int
+
+  def __str__(self) -> str:
+    shape = ' x '.join(map(str, self.shape))
+    return f'{shape}, {self.num_classes}'
+
+
+_CIFAR = _Size((32, 32, 3), 10)
+_IMAGENET = _Size((224, 224, 3), 1000)
+# Those of the papers; of other networks, CIFAR's and ImageNet's.
+_SIZES = {
+  'deep_linear': (_Size((10,), 10),),
+  'mlp': (_Size((28, 28, 1), 10),),
+  'resnet20': (_CIFAR,),
+  'resnet56': (_CIFAR,),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command; argv[0] is its name. Returns the exit code."""
+  if any(word in ('-h', '--help') for word in argv[1:]):
+    sys.stdout.write(_USAGE)
+    return 0
+  return outcome.of(lambda: _models(argv))
+
+
+def _models(argv: Sequence[str]) -> int:
+  values = flags.FlagValues()
+  flags.DEFINE_string('norm', 'batch', '', flag_values=values)
+  flags.DEFINE_integer('image', None, '', flag_values=values)
+  try:
+    names = values(argv)[1:]
+  except flags.Error as error:
+    raise errors.ConfigError(str(error)) from error
+  if len(names) > 1:
+    raise errors.ConfigError(f'{" ".join(names)}: more than one NAME')
+  if values.image is not None and not names:
+    raise errors.ConfigError('--image needs a NAME')
+  # Imported late: a wrong command line needs no JAX.
+  from bn_jax import norms
+
+  if values.norm not in norms.NORMS:
+    raise errors.ConfigError(errors.unknown('norm', values.norm, norms.NORMS))
+  if names:
+    lines = _one(names[0], values.norm, values.image)
+  else:
+    lines = _all(values.norm)
+  for line in lines:
+    sys.stdout.write(f'{line.rstrip()}\n')
+  return 0
+
+
+def _all(norm: str) -> Iterator[str]:
+  """The table of all networks."""
+  from bn_jax import models
+
+  width = max(map(len, models.MODELS))
+  yield f'networks with norm {norm!r}; layers are those with a kernel'
+  yield (
+    f'{"network":{width}}  {"input, outputs":24}{"parameters":>12}'
+    f'{"multiply-adds":>15}{"layers":>8}'
+  )
+  for name, factory in models.MODELS.items():
+    lines = [_cost(name, norm, size) for size in _sizes(name)]
+    lines.append(_smallest(models.make(name, num_classes=1, norm=norm)))
+    lines += _wrapped(_keywords(factory), 78 - width)
+    for first, line in zip([name] + [''] * len(lines), lines):
+      yield f'{first:{width}}  {line}'
+
+
+def _cost(name: str, norm: str, size: _Size) -> str:
+  from bn_jax import models
+
+  try:
+    layers = models.summarize(_made(name, norm, size), size.shape)
+  except ValueError as error:  # a norm that is not for this network
+    return f'{size!s:24}{error}'
+  parameters, adds = _sums(layers)
+  return f'{size!s:24}{parameters:>12,}{_millions(adds):>15}{len(layers):>8}'
+
+
+def _sums(layers: Sequence[Any]) -> tuple[int, int]:
+  """(parameters, multiply-adds) of all layers."""
+  return (
+    sum(layer.parameters for layer in layers),
+    sum(layer.multiply_adds for layer in layers),
+  )
+
+
+def _one(name: str, norm: str, pixels: int | None) -> Iterator[str]:
+  """The table of the layers of one network."""
+  from bn_jax import models
+
+  if name not in models.MODELS:
+    raise errors.ConfigError(errors.unknown('model', name, models.MODELS))
+  size = _sizes(name)[-1]
+  if pixels is not None:
+    if len(size.shape) != 3 or pixels < 1:
+      raise errors.ConfigError(
+        f'--image={pixels}: allowed for networks of images: 1, 2, 3, ...'
+      )
+    size = size._replace(shape=(pixels, pixels, size.shape[-1]))
+  try:
+    layers = models.summarize(_made(name, norm, size), size.shape)
+  except ValueError as error:
+    raise errors.ConfigError(f'{name} with norm {norm!r}: {error}') from error
+  width = max(len(layer.name) for layer in layers)
+  yield f'{name} with norm {norm!r}, {_shape(size.shape)}'
+  yield (
+    f'{"layer":{width}}  {"output":16}{"kernel":18}{"parameters":>12}'
+    f'{"multiply-adds":>15}'
+  )
+  for layer in layers:
+    yield (
+      f'{layer.name:{width}}  {_shape(layer.shape):16}'
+      f'{_shape(layer.kernel):18}{layer.parameters:>12,}'
+      f'{layer.multiply_adds:>15,}'
+    )
+  parameters, adds = _sums(layers)
+  yield f'{"sum":{width}}  {"":34}{parameters:>12,}{adds:>15,}'
+
+
+def _made(name: str, norm: str, size: _Size) -> Any:
+  from bn_jax import models
+
+  return models.make(name, num_classes=size.num_classes, norm=norm)
+
+
+def _sizes(name: str) -> tuple[_Size, ...]:
+  if name in _SIZES:
+    return _SIZES[name]
+  return _CIFAR, _IMAGENET
+
+
+def _smallest(module: Any) -> str:
+  if not hasattr(module, 'smallest_image'):
+    return 'any input, which is flattened'
+  smallest = module.smallest_image()
+  return f'images of {smallest} x {smallest} pixels or more'
+
+
+def _keywords(factory: Any) -> list[str]:
+  """The keywords that a config can set, with their defaults."""
+  bound = getattr(factory, 'keywords', {})  # of a functools.partial
+  return [
+    f'{name}={parameter.default!r}'
+    for name, parameter in inspect.signature(factory).parameters.items()
+    if name not in bound and name not in ('num_classes', 'norm')
+  ]
+
+
+def _wrapped(words: Sequence[str], width: int) -> Iterator[str]:
+  """Words in lines of at most so many characters."""
+  line = words[0]
+  for word in words[1:]:
+    if len(line) + len(word) + 3 > width:
+      yield f'{line},'
+      line = word
+    else:
+      line = f'{line}, {word}'
+  yield line
+
+
+def _shape(shape: Sequence[int]) -> str:
+  return ' x '.join(map(str, shape))
+
+
+def _millions(count: int) -> str:
+  return f'{count / 1e6:,.1f} M' if count >= 1e5 else f'{count:,}'

@@ -1,0 +1,113 @@
+"""The deep linear network: many dense layers and no nonlinearity.
+
+Santurkar et al. (2018), "How Does Batch Normalization Help Optimization?",
+arXiv:1805.11604, section 2 and appendix A: 25 layers, 10 x 10 each, Glorot
+weights, that learn y = A x. The paper mentions no biases: there are none by
+default. It does not say whether the last layer is normalised, which would fix
+the scale of the output: by default it is not.
+"""
+
+import jax
+from flax import linen as nn
+
+from bn_jax.models import keywords as keywords_lib
+from bn_jax.models import layer
+from bn_jax.norms import norm as norm_lib
+
+
+class DeepLinear(nn.Module):
+  """A product of matrices; layers are linear1, linear2, ...
+
+  Attributes:
+    num_classes: size of the output, the width of the last layer.
+    norm: the normalization after each layer.
+    depth: number of layers.
+    features: the width of all layers but the last.
+    bias: whether a layer has a bias, where its norm leaves sense to one.
+    norm_last: whether the last layer has a norm too.
+  """
+
+  num_classes: int
+  norm: norm_lib.Norm
+  depth: int = 25
+  features: int = 10
+  bias: bool = False
+  norm_last: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
+  ) -> jax.Array:
+    """The output, [N, num_classes], of x, [N, D] (or flattened to that).
+
+    Args:
+      x: all products are taken in its dtype.
+      mode: 'batch' or 'running', the statistics.
+      mask: [N] bool, False for padding.
+      first: the index of the first example in the batch of the step.
+
+    Raises:
+      ValueError: an unknown mode.
+    """
+    norm_lib.check_mode(mode)
+    how = dict(mode=mode, mask=mask, first=first)
+    x = x.reshape(x.shape[0], -1)
+    normed = self._normed()
+    for name in self._names()[:normed]:
+      use_bias = self.bias and self.norm.bias_before
+      linear = self._linear(name, x.dtype, use_bias)
+      x = layer.normalised(self.norm, linear, x, **how)
+    for name in self._names()[normed:]:
+      x = self._linear(name, x.dtype, self.bias)(x)
+    return x
+
+  def _linear(self, name, dtype, use_bias) -> nn.Dense:
+    is_last = name == self._names()[-1]
+    features = self.num_classes if is_last else self.features
+    return layer.dense(name, features, dtype, use_bias=use_bias)
+
+  def _names(self) -> list[str]:
+    return [f'linear{i + 1}' for i in range(self.depth)]
+
+  def _normed(self) -> int:
+    """How many layers have a norm, the first ones."""
+    return self.depth if self.norm_last else self.depth - 1
+
+  def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(name, paths of its parameters) of each layer, in forward order."""
+    names, normed = self._names(), self._normed()
+    return (
+      *((name, layer.paths(name)) for name in names[:normed]),
+      *((name, (name,)) for name in names[normed:]),
+    )
+
+  def tap_paths(self) -> tuple[tuple[str, str], ...]:
+    """(layer, path of its norm): what each layer hands on."""
+    return tuple(map(layer.tap, self._names()[: self._normed()]))
+
+
+def make(
+  *,
+  num_classes: int,
+  norm: norm_lib.Norm,
+  depth: int = 25,
+  features: int = 10,
+  bias: bool = False,
+  norm_last: bool = False,
+) -> DeepLinear:
+  """A deep linear network; keywords are the attributes of `DeepLinear`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  keywords_lib.check_num_classes(num_classes)
+  keywords_lib.check_count('depth', depth)
+  keywords_lib.check_count('features', features)
+  keywords_lib.check_bool('bias', bias)
+  keywords_lib.check_bool('norm_last', norm_last)
+  return DeepLinear(num_classes, norm, depth, features, bias, norm_last)

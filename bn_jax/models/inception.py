@@ -1,0 +1,352 @@
+"""Inception with Batch Normalization, and without: the networks for ImageNet.
+
+Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, section 4.2
+and the table of their Figure 5. Where the table is ambiguous or the paper
+silent, this is what we chose (docs/models.md says what others did):
+
+  * The branches of mixed_4c and mixed_4d sum up to 608 channels; the table says
+    576. `pool_projection` of both is 128, as printed (608), or 96 (576).
+  * 28 and 14 pixels, printed as the outputs of 3c and 4e, are their inputs.
+  * The paper's 13.6 million parameters cannot be had from its table. With 1000
+    classes it gives 11,285,224 (128) or 11,194,984 (96); 11,278,528 and
+    11,188,288 with the separable first layer.
+  * The second convolution is 1 x 1 to 64 channels, then 3 x 3 to 192.
+  * The separable first layer has no norm between its two convolutions.
+  * All padding is 'SAME', and averages are of the pixels alone.
+  * No auxiliary classifiers; one bias, of the logits, where norms take means.
+  * Local response normalization stands where GoogLeNet has it: after the first
+    pool and before the second.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bn_jax.models import conv, image, layer, pool, response
+from bn_jax.models import dropout as dropout_lib
+from bn_jax.models import keywords as keywords_lib
+from bn_jax.norms import norm as norm_lib
+
+
+class Row(NamedTuple):
+  """A module of Figure 5, in the columns of that table; 0: no such branch."""
+
+  b1x1: int
+  reduce_3x3: int
+  b3x3: int
+  reduce_double: int
+  double: int
+  pool: str
+  projection: int
+
+  @property
+  def stride(self) -> int:
+    """2 where the pool passes through."""
+    return 1 if self.projection else 2
+
+
+TABLE = {
+  'mixed_3a': Row(64, 64, 64, 64, 96, 'average', 32),
+  'mixed_3b': Row(64, 64, 96, 64, 96, 'average', 64),
+  'mixed_3c': Row(0, 128, 160, 64, 96, 'max', 0),
+  'mixed_4a': Row(224, 64, 96, 96, 128, 'average', 128),
+  'mixed_4b': Row(192, 96, 128, 96, 128, 'average', 128),
+  'mixed_4c': Row(160, 128, 160, 128, 160, 'average', 128),
+  'mixed_4d': Row(96, 128, 192, 160, 192, 'average', 128),
+  'mixed_4e': Row(0, 128, 192, 192, 256, 'max', 0),
+  'mixed_5a': Row(352, 192, 320, 160, 224, 'average', 128),
+  'mixed_5b': Row(352, 192, 320, 192, 224, 'max', 128),
+}
+PROJECTIONS = (128, 96)
+ACTIVATIONS = {'relu': nn.relu, 'sigmoid': nn.sigmoid}
+_HALVING = ('mixed_3c', 'mixed_4e')
+# Of each stem, its layers of stride 2.
+STEMS = {'imagenet': ('conv1', 'pool1', 'pool2'), 'cifar': ()}
+
+
+class Style(NamedTuple):
+  """What all layers of a network share; names are those of `Inception`."""
+
+  norm: norm_lib.Norm
+  width: float
+  activation: str
+  kernel_scale: float
+  lowering: str
+
+  def activated(self, x, how, name, channels, size=1, stride=1):
+    """nonlinearity(norm(convolution(x))); `how` is what `normalised` takes."""
+    made = conv.Conv(
+      features=keywords_lib.scaled(channels, self.width),
+      kernel_size=(size, size),
+      strides=(stride, stride),
+      use_bias=self.norm.bias_before,
+      kernel_init=self.kernel_init,
+      lowering=self.lowering,
+      name=name,
+    )
+    return ACTIVATIONS[self.activation](
+      layer.normalised(self.norm, made, x, **how)
+    )
+
+  def kernel_init(self, *shape) -> jax.Array:
+    """Glorot uniform weights, times kernel_scale."""
+    return self.kernel_scale * nn.initializers.glorot_uniform()(*shape)
+
+
+class Mixed(nn.Module):
+  """One inception module: four branches, side by side along the channels.
+
+  Layers: b1x1; b3x3_1 (1 x 1), b3x3_2; bd3x3_1 (1 x 1), bd3x3_2, bd3x3_3 (in
+  place of a 5 x 5); bpool, the projection after a 3 x 3 pool. At stride 2,
+  b3x3_2 and bd3x3_3 have it, and the pool passes through.
+  """
+
+  row: Row
+  style: Style
+
+  @nn.compact
+  def __call__(self, x: jax.Array, **how) -> jax.Array:
+    """x, [N, H, W, C]; `how` is what `layer.normalised` takes."""
+    row, stride = self.row, self.row.stride
+
+    def activated(x, *convolution):
+      return self.style.activated(x, how, *convolution)
+
+    branches = []
+    if row.b1x1:
+      branches.append(activated(x, 'b1x1', row.b1x1))
+    y = activated(x, 'b3x3_1', row.reduce_3x3)
+    branches.append(activated(y, 'b3x3_2', row.b3x3, 3, stride))
+    y = activated(x, 'bd3x3_1', row.reduce_double)
+    y = activated(y, 'bd3x3_2', row.double, 3)
+    branches.append(activated(y, 'bd3x3_3', row.double, 3, stride))
+    y = self._pooled(x)
+    if row.projection:
+      y = activated(y, 'bpool', row.projection)
+    branches.append(y)
+    return jnp.concatenate(branches, axis=-1)
+
+  def _pooled(self, x):
+    lowering = self.style.lowering
+    if self.row.pool == 'average':
+      return pool.average_pool(x, lowering=lowering)
+    return pool.max_pool(x, stride=self.row.stride, lowering=lowering)
+
+
+class Inception(nn.Module):
+  """The network of Figure 5; layers are conv1, ..., mixed_3a/b1x1, ..., logits.
+
+  Attributes:
+    num_classes: size of the output.
+    norm: the normalization before each nonlinearity.
+    width: multiplies all channels.
+    pool_projection: channels of the pool's projection in 4c and 4d, 128 or 96.
+    separable: whether the first convolution is separable: each channel by
+      itself to 8, then 1 x 1 to 64.
+    activation: 'relu' or 'sigmoid'.
+    dropout: probability with which an input of the classifier is dropped.
+    lrn: whether there is local response normalization in the stem.
+    stem: 'imagenet', or 'cifar' for small images: its first convolution is 3 x
+      3 at stride 1, and it has no pools.
+    per_activation: modules whose norms act on each activation, not each map
+      (the last ones, in the ensemble of section 4.2.3); their images must be of
+      one size.
+    kernel_scale: multiplies the initial kernels of convolutions.
+    lowering: of convolutions and pools, see `bn_jax.models.lowering`.
+  """
+
+  num_classes: int
+  norm: norm_lib.Norm
+  width: float = 1.0
+  pool_projection: int = 128
+  separable: bool = False
+  activation: str = 'relu'
+  dropout: float = 0.0
+  lrn: bool = False
+  stem: str = 'imagenet'
+  per_activation: tuple[str, ...] = ()
+  kernel_scale: float = 1.0
+  lowering: str = 'auto'
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
+  ) -> jax.Array:
+    """The logits, [N, num_classes], of images, [N, H, W, C].
+
+    Args:
+      x: images; all products are taken in their dtype.
+      mode: 'batch' or 'running', the statistics.
+      mask: [N] bool, False for padding.
+      first: the index of the first image in the batch of the step.
+
+    Raises:
+      ValueError: images that are too small, or an unknown mode.
+    """
+    norm_lib.check_mode(mode)
+    image.check(x, 'Inception', (*STEMS[self.stem], *_HALVING))
+    how = dict(mode=mode, mask=mask, first=first)
+    style = Style(
+      self.norm, self.width, self.activation, self.kernel_scale, self.lowering
+    )
+    x = self._stem(x, style, how)
+    for name, row in self.rows().items():
+      per_activation = name in self.per_activation
+      module = Mixed(row, style, name=name)
+      x = module(x, per_activation=per_activation, **how)
+    x = dropout_lib.Dropout(self.dropout, name='dropout')(
+      pool.global_average(x), first=first
+    )
+    logits = layer.dense('logits', self.num_classes, x.dtype, use_bias=True)
+    return logits(x)
+
+  def _stem(self, x, style, how):
+    """What enters mixed_3a."""
+    small = self.stem == 'cifar'
+    size, stride = (3, 1) if small else (7, 2)
+
+    def pooled(x):
+      return x if small else pool.max_pool(x, lowering=self.lowering)
+
+    def lrn(x):
+      return response.normalize(x) if self.lrn else x
+
+    if self.separable:
+      x = conv.DepthwiseConv(
+        multiplier=8,
+        kernel_size=(size, size),
+        strides=(stride, stride),
+        kernel_init=style.kernel_init,
+        lowering=self.lowering,
+        name='conv1_depthwise',
+      )(x)
+      size, stride = 1, 1
+    x = lrn(pooled(style.activated(x, how, 'conv1', 64, size, stride)))
+    x = style.activated(x, how, 'conv2', 64)
+    x = style.activated(x, how, 'conv3', 192, 3)
+    return pooled(lrn(x))
+
+  def rows(self) -> dict[str, Row]:
+    """The table, with the projections that were chosen."""
+    chosen = {'mixed_4c', 'mixed_4d'}
+    return {
+      name: row._replace(projection=self.pool_projection)
+      if name in chosen
+      else row
+      for name, row in TABLE.items()
+    }
+
+  def smallest_image(self) -> int:
+    """The smallest side of an image, in pixels."""
+    return 2 ** (len(STEMS[self.stem]) + len(_HALVING))
+
+  def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(name, paths of its parameters) of each layer, in forward order."""
+    hidden = [(name, layer.paths(name)) for name in self._hidden()]
+    if self.separable:
+      hidden[0] = ('conv1', ('conv1_depthwise', *hidden[0][1]))
+    return (*hidden, ('logits', ('logits',)))
+
+  def tap_paths(self) -> tuple[tuple[str, str], ...]:
+    """(layer, path of the module whose output enters its nonlinearity)."""
+    return tuple(map(layer.tap, self._hidden()))
+
+  def _hidden(self) -> Sequence[str]:
+    """The names of all layers but the last."""
+    names = ['conv1', 'conv2', 'conv3']
+    for module, row in self.rows().items():
+      inside = ['b1x1'] if row.b1x1 else []
+      inside += ['b3x3_1', 'b3x3_2', 'bd3x3_1', 'bd3x3_2', 'bd3x3_3']
+      inside += ['bpool'] if row.projection else []
+      names += [f'{module}/{name}' for name in inside]
+    return names
+
+
+def make_bn_inception(
+  *,
+  num_classes: int,
+  norm: norm_lib.Norm,
+  width: float = 1.0,
+  pool_projection: int = 128,
+  separable: bool = False,
+  activation: str = 'relu',
+  dropout: float = 0.0,
+  lrn: bool = False,
+  stem: str = 'imagenet',
+  per_activation: Sequence[str] = (),
+  kernel_scale: float = 1.0,
+  lowering: str = 'auto',
+) -> Inception:
+  """BN-Inception: no Dropout, no local response normalization.
+
+  Keywords are the attributes of `Inception`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  return _checked(
+    Inception(
+      num_classes, norm, width, pool_projection, separable, activation,
+      dropout, lrn, stem, tuple(per_activation), kernel_scale, lowering,
+    )
+  )  # fmt: skip
+
+
+def make_inception(
+  *,
+  num_classes: int,
+  norm: norm_lib.Norm,
+  width: float = 1.0,
+  pool_projection: int = 128,
+  separable: bool = False,
+  activation: str = 'relu',
+  dropout: float = 0.4,
+  lrn: bool = True,
+  stem: str = 'imagenet',
+  per_activation: Sequence[str] = (),
+  kernel_scale: float = 1.0,
+  lowering: str = 'auto',
+) -> Inception:
+  """Inception: the paper's with norm 'none', its BN-Baseline with 'batch'.
+
+  It has Dropout and local response normalization. Keywords are the attributes
+  of `Inception`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  return _checked(
+    Inception(
+      num_classes, norm, width, pool_projection, separable, activation,
+      dropout, lrn, stem, tuple(per_activation), kernel_scale, lowering,
+    )
+  )  # fmt: skip
+
+
+def _checked(made: Inception) -> Inception:
+  """The network, if its attributes are in their ranges."""
+  keywords_lib.check_num_classes(made.num_classes)
+  keywords_lib.check_width(made.width)
+  keywords_lib.check_dropout(made.dropout)
+  keywords_lib.check_lowering(made.lowering)
+  check_one_of = keywords_lib.check_one_of
+  check_one_of('pool_projection', made.pool_projection, PROJECTIONS)
+  check_one_of('activation', made.activation, tuple(ACTIVATIONS))
+  check_one_of('stem', made.stem, tuple(STEMS))
+  keywords_lib.check_bool('separable', made.separable)
+  keywords_lib.check_bool('lrn', made.lrn)
+  for name in made.per_activation:
+    check_one_of('per_activation', name, tuple(TABLE))
+  if not 0 < made.kernel_scale < float('inf'):
+    raise ValueError(
+      f'kernel_scale is {made.kernel_scale}; allowed: more than 0'
+    )
+  return made

@@ -1,0 +1,277 @@
+"""Residual networks: of CIFAR's size and of ImageNet's.
+
+He, Zhang, Ren and Sun (2016), "Deep Residual Learning for Image Recognition",
+arXiv:1512.03385. The norm stands after each convolution, before the
+nonlinearity or the sum; the last norm of a block begins with scale 1.
+
+  resnet20, resnet56   section 4.2: 3 stages of n blocks of two 3 x 3
+                       convolutions, 6n + 2 weight layers, 16, 32 and 64
+                       channels. A shortcut into more channels takes every
+                       second pixel and fills up with zeros (option A).
+  resnet50             Table 1: stages of 3, 4, 6 and 3 bottlenecks, 1 x 1,
+                       3 x 3 and 1 x 1 to four times the channels. The stride
+                       is that of the 3 x 3 convolution ("v1.5"; the paper has
+                       it in the first). A shortcut into another shape is a
+                       projection with a norm (option B).
+
+Initial kernels of convolutions are He's, N(0, 2 / fan_in) (He et al., 2015,
+arXiv:1502.01852), as in the paper, or Glorot uniform as in the other networks
+here; those of the logits are Glorot uniform.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bn_jax.models import conv, image, layer, pool
+from bn_jax.models import keywords as keywords_lib
+from bn_jax.norms import norm as norm_lib
+
+INITS = {
+  'he': nn.initializers.variance_scaling(2.0, 'fan_in', 'normal'),
+  'glorot': nn.initializers.glorot_uniform(),
+}
+SHORTCUTS = ('zeros', 'projection')
+
+
+class Sum(nn.Module):
+  """A block's output before its nonlinearity; a module, so it has a path."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, shortcut: jax.Array) -> jax.Array:
+    """x + shortcut."""
+    return x + shortcut
+
+
+class Style(NamedTuple):
+  """What all layers of a network share; names are those of `ResNet`."""
+
+  norm: norm_lib.Norm
+  init: str
+  lowering: str
+
+  def normalised(self, x, how, name, channels, size, stride):
+    """norm(convolution(x)); `how` is what `layer.normalised` takes."""
+    made = conv.Conv(
+      features=channels,
+      kernel_size=(size, size),
+      strides=(stride, stride),
+      use_bias=self.norm.bias_before,
+      kernel_init=INITS[self.init],
+      lowering=self.lowering,
+      name=name,
+    )
+    return layer.normalised(self.norm, made, x, **how)
+
+
+class Block(nn.Module):
+  """Convolutions, then the sum with what entered, then a ReLU.
+
+  Attributes:
+    convolutions: (channels, kernel size, stride) of each; conv1, ...
+    shortcut: 'identity', 'zeros' or 'projection', a layer of that name.
+    style: of the network.
+  """
+
+  convolutions: tuple[tuple[int, int, int], ...]
+  shortcut: str
+  style: Style
+
+  @nn.compact
+  def __call__(self, x: jax.Array, **how) -> jax.Array:
+    """x, [N, H, W, C]; `how` is what `layer.normalised` takes."""
+    y = x
+    for index, sizes in enumerate(self.convolutions):
+      y = nn.relu(y) if index else y
+      y = self.style.normalised(y, how, f'conv{index + 1}', *sizes)
+    stride = math.prod(stride for _, _, stride in self.convolutions)
+    if self.shortcut == 'projection':
+      sizes = (y.shape[-1], 1, stride)
+      x = self.style.normalised(x, how, 'projection', *sizes)
+    elif self.shortcut == 'zeros':
+      x = filled(x, stride, y.shape[-1])
+    return nn.relu(Sum(name='sum')(y, x))
+
+
+def filled(x: jax.Array, stride: int, channels: int) -> jax.Array:
+  """Option A: every stride-th pixel of x, then maps of zeros."""
+  x = x[:, ::stride, ::stride]
+  return jnp.pad(x, [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
+
+
+class ResNet(nn.Module):
+  """A residual network; layers are conv1, stage1_block1/conv1, ..., logits.
+
+  Attributes:
+    blocks: number of blocks in each stage.
+    bottleneck: whether a block is a bottleneck and the stem is that for
+      ImageNet: 7 x 7 at stride 2 to 64 channels, then a 3 x 3 max pool at
+      stride 2; otherwise it is 3 x 3 to 16 channels.
+    num_classes: size of the output.
+    norm: the normalization after each convolution.
+    width: multiplies all channels.
+    shortcut: 'zeros' or 'projection', into another shape.
+    initial: kernels of convolutions, 'he' or 'glorot' (flax has taken the name
+      init).
+    lowering: of convolutions and pools, see `bn_jax.models.lowering`.
+  """
+
+  blocks: tuple[int, ...]
+  bottleneck: bool
+  num_classes: int
+  norm: norm_lib.Norm
+  width: float = 1.0
+  shortcut: str = 'zeros'
+  initial: str = 'he'
+  lowering: str = 'auto'
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
+  ) -> jax.Array:
+    """The logits, [N, num_classes], of images, [N, H, W, C].
+
+    Args:
+      x: images; all products are taken in their dtype.
+      mode: 'batch' or 'running', the statistics.
+      mask: [N] bool, False for padding.
+      first: the index of the first image in the batch of the step.
+
+    Raises:
+      ValueError: images that are too small, or an unknown mode.
+    """
+    norm_lib.check_mode(mode)
+    image.check(x, 'ResNet', self._halving())
+    how = dict(mode=mode, mask=mask, first=first)
+    style = Style(self.norm, self.initial, self.lowering)
+    size, stride = (7, 2) if self.bottleneck else (3, 1)
+    channels = self._channels(stage=0)
+    x = nn.relu(style.normalised(x, how, 'conv1', channels, size, stride))
+    if self.bottleneck:
+      x = pool.max_pool(x, lowering=self.lowering)
+    for name, (convolutions, shortcut) in self._plan().items():
+      x = Block(convolutions, shortcut, style, name=name)(x, **how)
+    x = pool.global_average(x)
+    return layer.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
+
+  def _channels(self, stage: int) -> int:
+    channels = (64 if self.bottleneck else 16) * 2**stage
+    return keywords_lib.scaled(channels, self.width)
+
+  def _plan(self) -> dict[str, tuple[Any, str]]:
+    """name of each block -> its convolutions and its shortcut."""
+    plan = {}
+    for stage, count in enumerate(self.blocks):
+      channels = self._channels(stage)
+      for block in range(count):
+        stride = 2 if stage and not block else 1
+        convolutions = ((channels, 3, stride), (channels, 3, 1))
+        if self.bottleneck:
+          convolutions = (
+            (channels, 1, 1), (channels, 3, stride), (4 * channels, 1, 1)
+          )  # fmt: skip
+        changes = not block and (stage > 0 or self.bottleneck)
+        plan[f'stage{stage + 1}_block{block + 1}'] = (
+          convolutions,
+          self.shortcut if changes else 'identity',
+        )
+    return plan
+
+  def _halving(self) -> list[str]:
+    """The layers of stride 2."""
+    stem = ['conv1', 'pool1'] if self.bottleneck else []
+    inside = [
+      f'{block}/conv{index + 1}'
+      for block, (convolutions, _) in self._plan().items()
+      for index, (_, _, stride) in enumerate(convolutions)
+      if stride == 2
+    ]
+    return stem + inside
+
+  def smallest_image(self) -> int:
+    """The smallest side of an image, in pixels."""
+    return 2 ** len(self._halving())
+
+  def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(name, paths of its parameters) of each layer, in forward order."""
+    names = ['conv1']
+    for block, (convolutions, shortcut) in self._plan().items():
+      inside = [f'conv{i + 1}' for i in range(len(convolutions))]
+      inside += ['projection'] if shortcut == 'projection' else []
+      names += [f'{block}/{name}' for name in inside]
+    hidden = ((name, layer.paths(name)) for name in names)
+    return (*hidden, ('logits', ('logits',)))
+
+  def tap_paths(self) -> tuple[tuple[str, str], ...]:
+    """(layer, path of the module whose output enters a nonlinearity).
+
+    That of a block's last convolution is the sum. A projection has none.
+    """
+    taps = [layer.tap('conv1')]
+    for block, (convolutions, _) in self._plan().items():
+      last = len(convolutions)
+      taps += [layer.tap(f'{block}/conv{i}') for i in range(1, last)]
+      taps.append((f'{block}/conv{last}', f'{block}/sum'))
+    return tuple(taps)
+
+
+def make_cifar(
+  *,
+  depth: int,
+  num_classes: int,
+  norm: norm_lib.Norm,
+  width: float = 1.0,
+  shortcut: str = 'zeros',
+  init: str = 'he',
+  lowering: str = 'auto',
+) -> ResNet:
+  """A residual network for images of CIFAR's size, 6n + 2 layers deep.
+
+  Keywords, beside the depth, are the attributes of `ResNet`; init is initial.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  if type(depth) is not int or depth < 8 or depth % 6 != 2:
+    raise ValueError(f'depth is {depth}; allowed: 8, 14, 20, ..., 6n + 2')
+  blocks = ((depth - 2) // 6,) * 3
+  return _checked(
+    ResNet(blocks, False, num_classes, norm, width, shortcut, init, lowering)
+  )
+
+
+def make_imagenet(
+  *,
+  num_classes: int,
+  norm: norm_lib.Norm,
+  width: float = 1.0,
+  init: str = 'he',
+  lowering: str = 'auto',
+) -> ResNet:
+  """ResNet-50; keywords are the attributes of `ResNet`, init is initial.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  blocks = (3, 4, 6, 3)
+  return _checked(
+    ResNet(blocks, True, num_classes, norm, width, 'projection', init, lowering)
+  )
+
+
+def _checked(made: ResNet) -> ResNet:
+  """The network, if its attributes are in their ranges."""
+  keywords_lib.check_num_classes(made.num_classes)
+  keywords_lib.check_width(made.width)
+  keywords_lib.check_one_of('shortcut', made.shortcut, SHORTCUTS)
+  keywords_lib.check_one_of('init', made.initial, tuple(INITS))
+  keywords_lib.check_lowering(made.lowering)
+  return made

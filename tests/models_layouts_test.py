@@ -1,0 +1,122 @@
+"""Every network trains the same on any device, and with less kept or exact."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import models_small
+import numpy as np
+import pytest
+import strict  # noqa: F401
+from absl.testing import absltest, parameterized
+
+from bn_jax import losses, models, norms, optim, parallel, problem, types
+from bn_jax.data import order
+
+BATCH = 8
+CHEAP = ('mlp', 'deep_linear')
+OTHERS = ('bn_inception', 'inception', 'resnet20', 'resnet50', 'vgg11')
+
+
+def setUpModule():
+  # What is compared does not hang on optimization; compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def split(shape):
+  images = models_small.inputs(shape, examples=2 * BATCH)
+  channels = shape[-1]
+  return types.Split(
+    images,
+    jnp.arange(2 * BATCH) % 7,
+    jnp.zeros(channels),
+    jnp.ones(channels),
+  )
+
+
+def trained(name, layout='jit', devices=1, dtype='float32', remat=False):
+  """Parameters, statistics and metrics after two steps."""
+  mesh = parallel.mesh(devices)
+  spread = parallel.spread(layout, mesh)
+  module, shape = models_small.make(name, norms.make('batch', spread=spread))
+  made = problem.make(
+    module,
+    optim.sgd(optim.constant(learning_rate=0.01)),
+    sampler=order.sampler(num_examples=2 * BATCH, batch_size=BATCH),
+    penalty=optim.weight_decay(weight_decay=0.0),
+    image_shape=shape,
+    layers=models.layers,
+    taps=models.taps(module),
+    loss=losses.cross_entropy(),
+    ring_size=2,
+    spread=spread,
+    compute_dtype=jnp.dtype(dtype),
+    remat=remat,
+  )
+  state = made.init(0)
+  placement = parallel.placement(state, mesh, shard_state=False)
+  step = parallel.step(layout, made.step, mesh, placement)
+  state = jax.device_put(state, placement)
+  data = jax.device_put(split(shape), parallel.whole(mesh))
+  for _ in range(2):
+    state = step(state, data)
+  return jax.device_get((state.params, state.batch_stats, state.ring))
+
+
+@functools.cache
+def alone(name):
+  return trained(name)
+
+
+class LayoutsTest(parameterized.TestCase):
+  @parameterized.product(name=CHEAP, where=(('pmap', 4), ('shard_map', 2)))
+  def test_layouts(self, name, where):
+    self.assert_close(trained(name, *where), alone(name))
+
+  @parameterized.product(
+    name=OTHERS, where=(('jit', 4), ('pmap', 4), ('shard_map', 4))
+  )
+  @pytest.mark.slow
+  def test_layouts_of_deep_networks(self, name, where):
+    self.assert_close(trained(name, *where), alone(name))
+
+  @parameterized.parameters(*CHEAP)
+  def test_recomputing_changes_nothing(self, name):
+    self.assert_close(trained(name, remat=True), alone(name))
+
+  @parameterized.parameters(*OTHERS)
+  @pytest.mark.slow
+  def test_recomputing_changes_nothing_in_deep_networks(self, name):
+    self.assert_close(trained(name, remat=True), alone(name))
+
+  @parameterized.parameters(*CHEAP)
+  def test_bfloat16(self, name):
+    self.assert_near(name)
+
+  @parameterized.parameters(*OTHERS)
+  @pytest.mark.slow
+  def test_bfloat16_of_deep_networks(self, name):
+    self.assert_near(name)
+
+  def assert_near(self, name):
+    """Eight bits of products; the first loss is nearly that of float32."""
+    params, batch_stats, ring = trained(name, dtype='bfloat16')
+    for leaf in jax.tree.leaves((params, batch_stats)):
+      self.assertEqual(leaf.dtype, np.float32)
+      self.assertTrue(np.isfinite(leaf).all())
+    want = alone(name)[2]['data_loss'][0]
+    self.assertNotEqual(ring['data_loss'][0], want)
+    self.assertAlmostEqual(ring['data_loss'][0], want, delta=0.1 * want)
+
+  def assert_close(self, got, want):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+      error = np.abs(np.float64(a) - b).max() / max(np.abs(b).max(), 1e-3)
+      self.assertLess(error, 2e-3)
+
+
+if __name__ == '__main__':
+  absltest.main()
