@@ -114,12 +114,12 @@ class DamagedTest(parameterized.TestCase):
 class DraftTest(parameterized.TestCase):
   @parameterized.parameters(
     ((400, 300), (100, 75), (100, 75)),
-    ((400, 300), (101, 75), (200, 150)),
-    ((400, 300), (100, 80), (200, 150)),
+    ((400, 300), (101, 75), (150, 113)),
+    ((400, 300), (100, 80), (150, 113)),
     ((403, 300), (300, 220), (403, 300)),
     ((403, 305), (50, 38), (51, 39)),
   )
-  def test_reduces_by_a_power_of_two_and_never_below(self, extent, draft, got):
+  def test_reduces_by_eighths_and_never_below(self, extent, draft, got):
     data = encoded(noise(extent=extent), 'JPEG')
     self.assertEqual(pixels.decoded(data, draft=draft).size, got)
 

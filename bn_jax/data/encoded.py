@@ -99,6 +99,8 @@ class TestView(NamedTuple):
     del position
     cropping = crops.crops(self.crop)
     image = pixels.opened(encoded)
+    if self.crop == 1 and image.size == (self.size, self.size):
+      return pixels.array(image, self.channels)
     draft = pixels.enough(
       image.size, min(image.size), cropping.short * self.size
     )

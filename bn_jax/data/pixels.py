@@ -15,12 +15,29 @@ Every image becomes 8-bit RGB or grey, in one declared way:
 
 import io
 import math
+from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
-_END = b'\xff\xd9'  # of a JPEG; its coded data hold no such pair
+_JPEG = b'\xff\xd8'
+_SCAN, _END = b'\xff\xda', b'\xff\xd9'  # coded data hold no such pairs
 _TARGETS = {1: 'L', 3: 'RGB'}
+
+
+class Opened(NamedTuple):
+  """An image of which only the header was read.
+
+  Attributes:
+    size: (width, height).
+    jpeg: its data, where libjpeg decodes them straight into an array.
+    image: otherwise, what Pillow has opened.
+  """
+
+  size: tuple[int, int]
+  jpeg: bytes | None
+  image: Image.Image | None
 
 
 def decoded(
@@ -30,59 +47,97 @@ def decoded(
   return loaded(opened(encoded), channels, draft)
 
 
-def opened(encoded: bytes) -> Image.Image:
-  """An image of which only the header was read: its size is known.
+def opened(encoded: bytes) -> Opened:
+  """The header of an encoded image.
 
   Raises:
     ValueError: the header is of no image, or damaged.
   """
-  stream = io.BytesIO(encoded)
+  if encoded[:2] == _JPEG:
+    try:
+      height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+    except ValueError as error:
+      raise _refusal(error) from error
+    # Of zeros, as a disk leaves them behind what was written, libjpeg makes
+    # pixels as of anything.
+    if encoded.find(_END, encoded.rfind(_SCAN)) < 0:
+      raise ValueError('damaged image: its JPEG data have no end')
+    if colours in ('YCbCr', 'Gray', 'RGB'):
+      return Opened((width, height), encoded, None)
   try:
-    image = Image.open(stream)
+    image = Image.open(io.BytesIO(encoded))
   except Image.UnidentifiedImageError:
     # Its own message holds an address in memory.
     raise ValueError(f'no image ({len(encoded)} bytes)') from None
   except Exception as error:
     raise _refusal(error) from error
-  # Pillow has read up to the coded data. Of zeros, as a disk leaves them behind
-  # what was written, libjpeg makes pixels as of anything.
-  if image.format == 'JPEG' and encoded.find(_END, stream.tell()) < 0:
-    raise ValueError('damaged image: its JPEG data have no end')
-  return image
+  return Opened(image.size, None, image)
 
 
 def loaded(
-  image: Image.Image,
+  image: Opened,
   channels: int = 3,
   draft: tuple[int, int] | None = None,
 ) -> Image.Image:
   """The pixels of an image that was opened, in mode 'RGB' or 'L'.
 
-  A JPEG that is cut off anywhere is refused. What cannot be told from a whole
-  one is a JPEG with changed bytes inside its coded data (libjpeg makes some
-  pixels of them and only warns, which Pillow does not pass on); array_record
-  has a checksum for that.
+  A JPEG of which libjpeg has anything to complain is refused, such as one that
+  is cut off or has changed bytes. A change that leaves valid codes makes other
+  pixels and cannot be told; array_record has a checksum for that.
 
   Args:
     image: from `opened`.
     channels: 3 or 1.
-    draft: (width, height) that are enough; a larger JPEG is decoded at 1/2, 1/4
-      or 1/8 of its size, not below these, which takes less time. None: at its
-      own size.
+    draft: (width, height) that are enough; a JPEG of twice that or more is
+      decoded at some eighths of its size, not below these, which takes less
+      time. None: at its own size.
 
   Raises:
     ValueError: damaged data, with the reason; or channels that are not allowed.
   """
+  _check(channels)
+  if image.jpeg is not None:
+    found = Image.fromarray(_from_jpeg(image, draft))
+  else:
+    found = image.image
+    try:
+      if draft is not None:
+        found.draft(None, draft)
+      found.load()
+    except Exception as error:
+      raise _refusal(error) from error
+  target = _TARGETS[channels]
+  return found if found.mode == target else _converted(found, target)
+
+
+def array(image: Opened, channels: int = 3) -> np.ndarray:
+  """The pixels of an image that was opened, at its own size: [H, W, C] uint8.
+
+  Raises:
+    ValueError: as `loaded`.
+  """
+  _check(channels)
+  if image.jpeg is not None and channels == 3:
+    return _from_jpeg(image)
+  width, height = image.size
+  return np.asarray(loaded(image, channels)).reshape(height, width, channels)
+
+
+def _from_jpeg(
+  image: Opened, draft: tuple[int, int] | None = None
+) -> np.ndarray:
+  least = {}
+  if draft and all(2 * a <= b for a, b in zip(draft, image.size)):
+    least = {'min_width': draft[0], 'min_height': draft[1]}
+  try:
+    return simplejpeg.decode_jpeg(image.jpeg, 'RGB', **least)
+  except ValueError as error:
+    raise _refusal(error) from error
+
+
+def _check(channels: int) -> None:
   if channels not in _TARGETS:
     raise ValueError(f'channels is {channels}; allowed: 1 (grey) or 3 (RGB)')
-  try:
-    if draft is not None:
-      image.draft(None, draft)
-    image.load()
-  except Exception as error:
-    raise _refusal(error) from error
-  target = _TARGETS[channels]
-  return image if image.mode == target else _converted(image, target)
 
 
 def enough(
