@@ -13,6 +13,8 @@ class BenchmarksTest(parameterized.TestCase):
     ('train_step.py', r'bn_jax is \d+\.\d+ times as fast'),
     ('loops.py', r'product: .* inside is \d+\.\d+ times as long'),
     ('probes.py', r'gradients: -?\d+\.\d % of the training'),
+    ('batches.py', r'crop and flip .*\n  ratio \d+\.\d+ '),
+    ('input.py', r'middle crop, \d workers: \d+\.\d+ \(\d+\.\d+\) of bare'),
   )
   def test_runs_at_a_small_size_and_prints_a_ratio(self, name, printed):
     command = [sys.executable, f'benchmarks/{name}', '--batch_size=4']
