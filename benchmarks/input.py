@@ -41,7 +41,7 @@ from bn_jax.data import ahead, crops, encoded, store, stream
 _SIZE = 224
 _RECORDS = 256
 _BATCHES = 16  # that are timed
-_CORES = len(os.sched_getaffinity(0))
+_CORES = os.cpu_count()
 
 
 def main() -> None:

@@ -177,6 +177,8 @@ def _at_a_time(run: Config) -> int:
 def _trace_batch(run: Config, made: types.Problem) -> None:
   """Shapes of one training batch: what does not fit shows before compiling."""
   state = jax.eval_shape(made.init, 0)
+  with _blaming('config.data'):
+    jax.eval_shape(made.batch, state, source(run).shapes(run['batch_size']))
   batch = _shapes(run, _at_a_time(run))
   jax.eval_shape(
     lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]), state, batch
@@ -264,19 +266,23 @@ def check_measures(run: Config, made: types.Problem) -> None:
       for layer in own.get('layers', ()):
         if layer not in made.taps:
           raise ValueError(errors.unknown('layer', layer, made.taps))
-      if (
-        own.get('statistics') == 'batch' and section['data'] != 'current_batch'
-      ):
-        _trace_probe(run, made, section['data'])
+      if section['data'] != 'current_batch':
+        batches = own.get('statistics') == 'batch'
+        _check_probe(run, made, section['data'], trace=batches)
 
 
-def _trace_probe(run: Config, made: types.Problem, where: str) -> None:
+def _check_probe(
+  run: Config, made: types.Problem, where: str, *, trace: bool
+) -> None:
+  """Whether there are so many examples, and they make whole groups."""
   facts = source(run).facts
   split, _, count = where.partition(':')
   size = int(count) if count else run['evaluation_batch_size']
   available = {'train': facts.num_train, 'test': facts.num_test}[split]
   if count and size > available:
     raise ValueError(f'data is {where!r}; {split} has {available} examples')
+  if not trace:
+    return
   state = jax.eval_shape(made.init, 0)
   jax.eval_shape(
     lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]),

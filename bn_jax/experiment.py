@@ -39,13 +39,14 @@ def run(
     DataError, CheckpointError, StorageError, Interrupted.
   """
   plan = resolve.experiment(config.to_dict(), overrides or {})
+  chosen = plan.chosen(only)
+  directory = _directory(workdir)
   for name, resolved in plan.runs.items():
     with resolve.naming(name, plan.runs):
       made = assemble.problem(resolved)
       assemble.check_measures(resolved, made)
-      inherit.check(resolved, made)
-  chosen = plan.chosen(only)
-  directory = _directory(workdir)
+      if not all(_has_begun(directory, name, seed) for seed in plan.seeds):
+        inherit.check(resolved, made)
   _check_same(directory, plan)
   missing = {
     name: todo
@@ -59,8 +60,10 @@ def run(
   with _Stop() as stopped:
     for name, seeds in missing.items():
       made = trainer.program(plan.runs[name], datasets[id(sources[name])])
-      begun = inherit.beginning(plan.runs[name], made.problem, made.init)
-      made = made._replace(init=begun)
+      # What goes on needs no more where it began.
+      if not all(_has_begun(directory, name, seed) for seed in seeds):
+        begun = inherit.beginning(plan.runs[name], made.problem, made.init)
+        made = made._replace(init=begun)
       for seed in seeds:
         trainer.train(
           made, _place(directory, name, seed), name=name, seed=seed,
@@ -95,6 +98,12 @@ def _place(directory: pathlib.Path, name: str, seed: int) -> pathlib.Path:
 def _status(directory: pathlib.Path, name: str, seed: int) -> str | None:
   path = _place(directory, name, seed) / 'manifest.json'
   return (records.read_json(path) or {}).get('status')
+
+
+def _has_begun(directory: pathlib.Path, name: str, seed: int) -> bool:
+  """Whether there is a checkpoint to go on from."""
+  found = (_place(directory, name, seed) / 'checkpoints').glob('[0-9]*')
+  return any(path.is_dir() for path in found)
 
 
 def _is_done(directory, plan, name, seed) -> bool:

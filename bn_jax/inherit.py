@@ -1,10 +1,11 @@
 """A run that begins with the parameters of one that was trained before.
 
-Fine-tuning: parameters and statistics are taken where name and shape agree; the
-last layer begins anew where the classes differ. Everything else, such as the
-optimizer's state and the step, is that of a run that has just begun.
+Fine-tuning: parameters and statistics are taken over; the last layer begins
+anew where it differs, as it does for other classes. Everything else, such as
+the optimizer's state and the step, is that of a run that has just begun.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -27,7 +28,8 @@ def check(config: Config, made: types.Problem) -> None:
   if config['init_from'] is None:
     return
   source = _found(config['init_from'])
-  theirs = jax.eval_shape(assemble.problem(source.config).init, 0)
+  with _blaming():
+    theirs = jax.eval_shape(assemble.problem(source.config).init, 0)
   _matched(config, made, jax.eval_shape(made.init, 0), theirs)
 
 
@@ -49,13 +51,23 @@ def beginning(
   if config['init_from'] is None:
     return init
   source = _found(config['init_from'])
-  theirs = trained.newest(source, assemble.problem(source.config))
+  with _blaming():
+    theirs = trained.newest(source, assemble.problem(source.config))
 
   def begin(seed: int) -> types.TrainState:
     own = init(seed)
     return own._replace(**_matched(config, made, own, theirs))
 
   return begin
+
+
+@contextlib.contextmanager
+def _blaming():
+  """Says that a refusal is about the run that one begins with."""
+  try:
+    yield
+  except errors.Failure as error:
+    raise type(error)(f'config.init_from: {error}') from error
 
 
 def _found(path: str) -> trained.Trained:
@@ -94,9 +106,12 @@ def _matched(config, made, own, theirs) -> dict[str, Any]:
         f'there {_shape(given, path)}, here {_shape(mine, path)}; only the '
         f'last layer, {last}, may'
       )
-    different = set(_different(mine, given))
+    # A layer that differs begins anew as a whole.
+    anew = any(True for _ in _different(mine, given))
     taken = {
-      path: leaf if path in different else _like(leaf, given[path])
+      path: leaf
+      if anew and _below(path, last_paths)
+      else _like(leaf, given[path])
       for path, leaf in mine.items()
     }
     matched[collection] = traverse_util.unflatten_dict(taken, sep='/')
@@ -123,7 +138,7 @@ def _below(path: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def _like(own: Any, given: Any) -> Any:
-  """The given array, where the own one lies."""
+  """A copy of the given array, where the own one lies; a step consumes it."""
   if isinstance(own, jax.ShapeDtypeStruct):
     return own
-  return jax.device_put(given, own.sharding)
+  return jax.device_put(given, own.sharding, may_alias=False)

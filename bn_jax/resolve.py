@@ -7,6 +7,7 @@ what is in the manifest is what was run.
 
 import contextlib
 import copy
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ Config = dict[str, Any]
 _COUNTS = (
   'batch_size', 'evaluation_batch_size', 'steps', 'log_every_steps', 'devices'
 )  # fmt: skip
-_KEYS = (
+KEYS = (
   *sections.SECTIONS,
   *_COUNTS,
   'weight_decay',
@@ -26,7 +27,6 @@ _KEYS = (
   'compute_dtype',
   'matmul_precision',
   'layout',
-  'devices',
   'shard_state',
   'micro_batch_size',
   'remat',
@@ -104,7 +104,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
       key in which the runs differ.
   """
   config = sections.jsonable(config)
-  known = _KEYS + _EXPERIMENT_KEYS
+  known = KEYS + _EXPERIMENT_KEYS
   sections.check_keys('config', config, known)
   for key in known:
     if key not in config:
@@ -151,7 +151,7 @@ def naming(run: str, runs: Iterable[str]):
 
 def difference(old: Config, new: Config) -> str | None:
   """The first key in which two configs of a run are not the same experiment."""
-  for key in _KEYS:
+  for key in KEYS:
     if key not in _MAY_CHANGE and old.get(key) != new.get(key):
       return f'config.{key} was {old.get(key)}, is {new.get(key)}'
   # A measure may come, go, or look at other times; under one name it must
@@ -180,7 +180,7 @@ def _check_runs(runs: Any) -> None:
       raise errors.ConfigError(
         f'config.runs.{name}: {override!r}; allowed: a dict of what it changes'
       )
-    sections.check_keys(f'config.runs.{name}', override or {}, _KEYS)
+    sections.check_keys(f'config.runs.{name}', override or {}, KEYS)
 
 
 def _checked_seeds(seeds: Any) -> tuple[int, ...]:
@@ -270,6 +270,8 @@ def _completed(config: Config) -> Config:
       raise errors.ConfigError(
         f'config.{key}: {config[key]!r}; allowed: the path of a folder, or None'
       )
+    if config[key] is not None:  # it must be found from other folders too
+      config[key] = os.path.abspath(os.path.expanduser(config[key]))
   for key, allowed in _CHOICES.items():
     if config[key] not in allowed:
       raise errors.ConfigError(
@@ -278,7 +280,7 @@ def _completed(config: Config) -> Config:
       )
   _check_division(config)
   config['measures'] = _completed_measures(config['measures'])
-  return {key: config[key] for key in _KEYS}
+  return {key: config[key] for key in KEYS}
 
 
 def _check_division(config: Config) -> None:

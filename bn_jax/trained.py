@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bn_jax import assemble, checkpoint, errors, records, trainer, types
+from bn_jax import (
+  assemble,
+  checkpoint,
+  errors,
+  records,
+  resolve,
+  trainer,
+  types,
+)
 
 _MANIFEST = {'run': str, 'seed': int, 'config': {'devices': int}}
 
@@ -33,7 +41,7 @@ def find(path: pathlib.Path) -> list[Trained]:
   """The runs at WORKDIR, WORKDIR/run or WORKDIR/run/seedK, in order.
 
   Raises:
-    ConfigError: there are none.
+    ConfigError: there are none, or they are older than a key of the config.
   """
   for above in ('.', 'seed*', '*/seed*'):
     found = sorted(path.glob(f'{above}/manifest.json'))
@@ -47,6 +55,12 @@ def find(path: pathlib.Path) -> list[Trained]:
 def _read(path: pathlib.Path) -> Trained:
   manifest = records.read_json(path, _MANIFEST)
   config = dict(manifest['config'])
+  missing = [key for key in resolve.KEYS if key not in config]
+  if missing:
+    raise errors.ConfigError(
+      f'{path.parent} was trained before config.{missing[0]} was a key; train '
+      'it again'
+    )
   # The numbers are the same on any number of devices.
   if config['devices'] > len(jax.devices()):
     config['devices'] = 1

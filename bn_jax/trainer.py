@@ -25,7 +25,10 @@ from bn_jax import (
 from bn_jax.data import datasets
 
 _log = logging.getLogger('bn_jax')
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+_PACKAGES = (
+  'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy',
+  'tensorflow-datasets', 'array_record', 'grain', 'Pillow', 'simplejpeg',
+)  # fmt: skip
 
 
 class Program(NamedTuple):
@@ -35,7 +38,7 @@ class Program(NamedTuple):
     config: the resolved run.
     problem: its network, objective and optimizer.
     init: its state before the first step, jitted.
-    step: one update, jitted; it consumes the state and what `feed` hands it.
+    step: one update of a state, which it consumes, by what `feed` hands it.
     feed: what the steps draw their batches from.
     probes: its measures.
   """

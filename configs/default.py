@@ -31,8 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds = (0,)  # initial weights, order of examples
   config.expected_divergence = ()  # runs for which that is no failure
 
-  # Data: bn_jax.data.datasets, or any set of images in the data_dir. Nothing
-  # from `crop_padding` on changes a test image.
+  # Data: bn_jax.data.datasets, or any set of images in the data_dir. The
+  # random ones change training images alone.
   config.data = dict(
     name='digits',
     resolution=config_dict.placeholder(int),  # pixels a side; None: as it is
@@ -41,9 +41,9 @@ def get_config() -> ml_collections.ConfigDict:
     subset=config_dict.placeholder(int),  # training examples kept; None: all
     label_noise=0.0,  # share of training labels that become another class
     selection_seed=0,  # of the two draws above; no run's seed changes them
-    crop_padding=0,  # pixels around an image before it is cropped to its size
-    flip=False,  # mirror half of the images
-    photometric=0.0,  # strength of brightness, contrast and colour changes
+    crop_padding=0,  # random crops: pixels around an image before
+    flip=False,  # mirrors half of the images at random
+    photometric=0.0,  # random brightness, contrast and colours: strength
     streaming=config_dict.placeholder(bool),  # None: where sizes differ
     crop_area=(0.08, 1.0),  # of streamed images: share of the image
     crop_aspect=(0.75, 4 / 3),  # of streamed images: width / height

@@ -2,6 +2,7 @@ import contextlib
 import io
 import json
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -149,6 +150,35 @@ class EvaluateTest(Trained):
     for name, value in facts['together'].items():
       self.assertAlmostEqual(value, again['together'][name], places=5)
 
+  def test_batches_that_are_no_whole_groups(self):
+    other = self.train('groups', **{'norm.group_size': 4, 'seeds': (0,)})
+    code, _, wrong = run(other, '--statistics=batch', '--batch_size=6')
+    self.assertEqual(code, 2)
+    self.assertIn('batches of 6', wrong)
+    self.assertEqual(wrong.count('\n'), 1)
+
+  def test_data_that_were_moved(self):
+    (self.folder / 'data').rename(self.folder / 'moved')
+    self.addCleanup((self.folder / 'moved').rename, self.folder / 'data')
+    facts, _ = self.evaluated(
+      self.workdir, f'--data_dir={self.folder / "moved"}'
+    )
+    self.assertEqual(facts['together']['count'], 355)
+
+  def test_no_folder_for_what_is_written(self):
+    code, _, wrong = run(self.workdir, f'--out={self.folder}/no/out.json')
+    self.assertEqual(code, 2)
+    self.assertIn('there is no such folder', wrong)
+
+  def test_population_statistics_of_an_earlier_step(self):
+    workdir = self.train('earlier', seeds=(0,), steps=2)
+    with contextlib.redirect_stdout(io.StringIO()):
+      __main__.main(['bn_jax', 'recalibrate', str(workdir), '--batches=2'])
+    self.train('earlier', seeds=(0,))
+    code, _, wrong = run(workdir, '--statistics=population')
+    self.assertEqual(code, errors.CheckpointError.exit_code)
+    self.assertIn('is of step 2, the network of step 4', wrong)
+
   def test_a_run_twice(self):
     code, _, wrong = run(self.workdir, self.workdir / 'batchnorm' / 'seed0')
     self.assertEqual(code, 2)
@@ -168,6 +198,26 @@ class InheritTest(Trained):
     (found,) = trained.find(workdir / 'batchnorm' / 'seed0')
     state = trained.newest(found, assemble.problem(found.config))
     return jax.device_get((state.params, state.batch_stats))
+
+  def test_every_seed_begins_there(self):
+    self.begun('seeds', seeds=(0, 1))
+    for seed in (0, 1):
+      place = self.folder / 'seeds' / 'batchnorm' / f'seed{seed}'
+      (found,) = trained.find(place)
+      state = trained.newest(found, assemble.problem(found.config))
+      np.testing.assert_allclose(
+        jax.tree.leaves(state.params)[0],
+        jax.tree.leaves(self.parameters(self.workdir)[0])[0],
+        atol=1e-9,
+      )
+
+  def test_what_goes_on_needs_no_more_where_it_began(self):
+    source = self.train('source', seeds=(0,)) / 'batchnorm' / 'seed0'
+    self.begun('goes_on', init_from=str(source))
+    shutil.rmtree(source)
+    self.begun('goes_on', init_from=str(source), steps=2)
+    with self.assertRaisesRegex(errors.ConfigError, 'holds no run'):
+      self.begun('begins', init_from=str(source))
 
   def begun(self, name, **overrides):
     """Parameters of a run that has made hardly a step."""

@@ -59,6 +59,17 @@ class WrongTest(parameterized.TestCase):
       self.assertEqual(code, 6)
       self.assertIn("'config' is None", errors)
 
+  def test_a_run_that_is_older_than_the_config(self):
+    with tempfile.TemporaryDirectory() as folder:
+      place = pathlib.Path(folder) / 'run' / 'seed0'
+      place.mkdir(parents=True)
+      (place / 'manifest.json').write_text(
+        '{"run": "a", "seed": 0, "config": {"devices": 1}}'
+      )
+      code, _, errors = run('recalibrate', place)
+      self.assertEqual(code, 2)
+      self.assertIn('trained before config.data was a key', errors)
+
 
 @pytest.mark.slow  # trains for half a minute
 class RecalibrateTest(absltest.TestCase):

@@ -3,6 +3,7 @@ import pathlib
 import tempfile
 from unittest import mock
 
+import jax
 import made_sets
 import numpy as np
 import strict  # noqa: F401
@@ -125,6 +126,18 @@ class ReadingTest(parameterized.TestCase):
     batch = train.first(20)
     np.testing.assert_array_equal(batch.images, images > 127.5)
 
+  def test_of_a_large_set_only_what_is_chosen_is_decoded(self):
+    keywords = dict(classes=(3, 1), subset=5, label_noise=0.4)
+    want = self.make(**keywords).load()
+    with (
+      mock.patch.object(reading, '_LARGEST', 0),
+      mock.patch.object(reading, '_decode', wraps=reading._decode) as decode,
+    ):
+      got = self.make(**keywords).load()
+    self.assertEqual(decode.call_count, 5 + want.test.num_examples)
+    for a, b in zip(got, want):
+      jax.tree.map(np.testing.assert_array_equal, a.split, b.split)
+
   @parameterized.parameters(
     (dict(classes=(0, 4)), 'classes names 4; allowed: 0 to 3'),
     (dict(subset=21), 'subset is 21; allowed: 1 to 20'),
@@ -169,6 +182,28 @@ class DamagedTest(absltest.TestCase):
       errors.DataError, 'record 0 of made-train.*no image'
     ):
       reading.load('made', data_dir=folder)
+
+  def test_a_shard_that_is_gone(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    made_sets.write(folder, train=20, test=8)
+    (shard,) = folder.glob('made/*/made-test*')
+    shard.unlink()
+    with self.assertRaisesRegex(errors.DataError, 'cannot read made test'):
+      reading.load('made', data_dir=folder)
+
+  def test_classes_that_the_test_split_lacks(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    made_sets.write(folder, train=20, test=1)  # of class 0
+    with self.assertRaisesRegex(ValueError, 'test split of made has none'):
+      datasets.make('made', data_dir=folder, classes=(1, 2))
+
+  def test_a_split_that_is_empty(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    made_sets.write(folder, train=20, test=8)
+    prepared = store.opened('made', folder)
+    empty = prepared._replace(splits={'train': 20, 'test': 0})
+    with self.assertRaisesRegex(errors.DataError, 'test is empty'):
+      facts.prepared(empty)
 
   def test_a_set_of_another_format(self):
     folder = pathlib.Path(self.create_tempdir().full_path)

@@ -119,8 +119,26 @@ class StreamedTest(absltest.TestCase):
 
   def test_a_batch_larger_than_the_set(self):
     folder = self.create_tempdir().full_path
-    with self.assertRaisesRegex(errors.ConfigError, 'allowed: 1 to 20'):
+    with self.assertRaisesRegex(
+      errors.DataError, 'made has 20 .*fewer than one batch of 21'
+    ):
       experiment.run(self.config(batch_size=21), f'{folder}/large')
+
+
+class KnownTest(absltest.TestCase):
+  def test_what_lies_there_is_not_what_its_name_promises(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    made_sets.write(folder, train=20, test=7)
+    (folder / 'made').rename(folder / 'cifar10')
+    for info in folder.glob('cifar10/*/dataset_info.json'):
+      info.write_text(info.read_text().replace('"made"', '"cifar10"'))
+    for shard in folder.glob('cifar10/*/made-*'):
+      shard.rename(shard.with_name(shard.name.replace('made', 'cifar10')))
+    source = datasets.make('cifar10', data_dir=folder, streaming=True)
+    with self.assertRaisesRegex(
+      errors.DataError, 'has 4 classes, 20 and 7.*expected 10, 50000 and 10000'
+    ):
+      source.load()
 
 
 if __name__ == '__main__':

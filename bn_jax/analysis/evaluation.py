@@ -52,13 +52,13 @@ def means(total: dict[str, float]) -> dict[str, float]:
   return {**found, 'count': count}
 
 
-def of_probabilities(
-  probabilities: jax.Array, labels: jax.Array, mask: jax.Array | None = None
+def of_log_probabilities(
+  log_probabilities: jax.Array, labels: jax.Array, mask: jax.Array | None = None
 ) -> dict[str, jax.Array]:
   """Sums over the real examples of a batch, from class probabilities.
 
   Args:
-    probabilities: [B, K], such as a mean over crops or networks.
+    log_probabilities: [B, K], such as of a mean over crops or networks.
     labels: [B] int32.
     mask: [B] bool, False for padding; None: all are real.
 
@@ -66,9 +66,7 @@ def of_probabilities(
     loss: -log of the label's probability; correct, correct5 (with more than
     five classes), count; of equal probabilities the first counts as larger.
   """
-  smallest = jnp.finfo(probabilities.dtype).tiny
-  logits = jnp.log(jnp.maximum(probabilities, smallest))
-  found = losses.cross_entropy().of_examples(logits, labels)
+  found = losses.cross_entropy().of_examples(log_probabilities, labels)
   real_B = jnp.ones(labels.shape, bool) if mask is None else mask
   sums = {n: jnp.where(real_B, v, 0).sum() for n, v in found.items()}
-  return {**sums, 'count': real_B.sum(dtype=probabilities.dtype)}
+  return {**sums, 'count': real_B.sum(dtype=log_probabilities.dtype)}

@@ -51,9 +51,11 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   """
   runs = [run for path in paths for run in trained.find(path)]
   config = _shared_config(runs, values.data_dir)
-  members = [_member(run, values.statistics) for run in runs]
+  here = {key: config[key] for key in ('data_dir', 'devices')}
+  members = [_member(run, here, values.statistics) for run in runs]
   source = assemble.source(config)
   crops = int(values.crops)
+  _check(members, source, config, values, crops)
   dataset = source.load()
   sums = _sums(members, getattr(dataset, values.data), config, values, crops)
   facts = {
@@ -95,7 +97,45 @@ def _shared_config(runs, data_dir: str | None) -> dict[str, Any]:
   return config
 
 
-def _member(run: trained.Trained, statistics: str) -> Member:
+def _check(members, source, config, values, crops) -> None:
+  """Traces a batch of each network, before anything is read or compiled.
+
+  Raises:
+    ConfigError: what cannot be evaluated so, and no folder for --out.
+  """
+  if values.out and not pathlib.Path(values.out).absolute().parent.is_dir():
+    raise errors.ConfigError(f'--out: {values.out}: there is no such folder')
+  size = values.batch_size or config['evaluation_batch_size']
+  if crops > 1:
+    height, width, _ = source.facts.shape
+    if height != width:
+      raise errors.ConfigError(
+        f'--crops: images of {height} x {width}; allowed: squares'
+      )
+    size = max(1, size // crops) * crops
+  batch = types.Batch(
+    jax.ShapeDtypeStruct((size, *source.facts.shape), jnp.float32),
+    jax.ShapeDtypeStruct((size,), jnp.int32),
+    jax.ShapeDtypeStruct((size,), bool),
+  )
+  mode = 'batch' if values.statistics == 'batch' else 'running'
+  for member in members:
+    try:
+      jax.eval_shape(
+        lambda state, batch, made=member.problem: made.outputs(
+          state, batch, statistics=mode
+        ),
+        member.state,
+        batch,
+      )
+    except ValueError as error:
+      raise errors.ConfigError(
+        f'{member.run.label}: batches of {size}: {error}'
+      ) from error
+
+
+def _member(run: trained.Trained, here, statistics: str) -> Member:
+  run = run._replace(config={**run.config, **here})
   problem = assemble.problem(run.config)
   state = trained.newest(run, problem)
   if statistics == 'population':
@@ -112,6 +152,12 @@ def _population(run, state: types.TrainState) -> types.TrainState:
     )
   saved = checkpoint.Checkpoints(folder)
   try:
+    if saved.latest() != int(state.step):
+      raise errors.CheckpointError(
+        f'{folder} is of step {saved.latest()}, the network of step '
+        f'{int(state.step)}; make it anew: python -m bn_jax recalibrate '
+        f'{run.directory}'
+      )
     return saved.restore(saved.latest(), trainer.without_ring(state))
   finally:
     saved.close()
@@ -132,10 +178,10 @@ def _sums(
   with jax.default_matmul_precision('highest'):
     for batch in _views(examples, size, crops):
       laid = parallel.laid(batch, devices)
-      each = [_probabilities(m, laid, crops, mode) for m in members]
-      together = sum(each) / len(each)
-      for total, probabilities in zip(totals, (*each, together)):
-        _add(total, probabilities, laid, crops)
+      each = [_log_probabilities(m, laid, crops, mode) for m in members]
+      together = _log_mean(jnp.stack(each))
+      for total, log_probabilities in zip(totals, (*each, together)):
+        _add(total, log_probabilities, laid, crops)
   return [evaluation.means(total) for total in totals]
 
 
@@ -148,18 +194,27 @@ def _views(
   return examples.crops(max(1, size // crops), crops)
 
 
-def _probabilities(
+def _log_probabilities(
   member: Member, batch: types.Batch, crops: int, mode: str
 ) -> jax.Array:
-  """[B, K], the mean over the crops of an image."""
+  """[B, K], log of the mean probability over the crops of an image."""
   logits = member.problem.outputs(member.state, batch, statistics=mode)
-  probabilities = jax.nn.softmax(logits.astype(jnp.float32))
-  return probabilities.reshape(-1, crops, logits.shape[-1]).mean(axis=1)
+  found = jax.nn.log_softmax(logits.astype(jnp.float32))
+  return _log_mean(found.reshape(-1, crops, logits.shape[-1]).swapaxes(0, 1))
 
 
-def _add(total, probabilities, batch, crops) -> None:
+def _log_mean(log_probabilities: jax.Array) -> jax.Array:
+  """Log of the mean over the first axis, also where probabilities underflow."""
+  return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(
+    jnp.float32(len(log_probabilities))
+  )
+
+
+def _add(total, log_probabilities, batch, crops) -> None:
   mask = None if batch.mask is None else batch.mask[::crops]
-  sums = evaluation.of_probabilities(probabilities, batch.labels[::crops], mask)
+  sums = evaluation.of_log_probabilities(
+    log_probabilities, batch.labels[::crops], mask
+  )
   for name, value in jax.device_get(sums).items():
     total[name] = total.setdefault(name, 0.0) + np.float64(value)
 

@@ -26,8 +26,7 @@ averages of training. For each seed it writes, beside the run's own checkpoints,
                       paper has it; or pooled, the variance of all values
   --layerwise         measures a layer when those below it infer already: the
                       literal reading, a pass over the batches for each layer
-  --data_dir=DIR      of tensorflow-datasets; default: TFDS_DATA_DIR, or
-                      ~/tensorflow_datasets
+  --data_dir=DIR      of tensorflow-datasets; default: where training found it
 """
 
 
@@ -79,6 +78,9 @@ def _of_run(run: Any, values: flags.FlagValues) -> str:
   from bn_jax import assemble, norms, parallel, trained
 
   config = run.config
+  if values.data_dir is not None:
+    config = {**config, 'data_dir': values.data_dir}
+    run = run._replace(config=config)
   made = assemble.problem(config)
   state = trained.newest(run, made)
   devices = assemble.mesh(config)
@@ -92,6 +94,8 @@ def _of_run(run: Any, values: flags.FlagValues) -> str:
       variance=values.variance,
       layerwise=values.layerwise,
     )
+  except errors.Failure:
+    raise
   except ValueError as error:
     raise _NoStatistics(f'{run.label}: {error}') from error
   new = state._replace(batch_stats=found.batch_stats)

@@ -42,7 +42,7 @@ class Stream(Iterator):
     max_skipped: bad records that may be left out.
 
   Raises:
-    ValueError: workers for which there is no room in /dev/shm.
+    ConfigError: workers for which there is no room in /dev/shm.
     DataError: while it runs, one bad record more than may be left out.
   """
 
@@ -138,7 +138,7 @@ def _made(
   batches: 'grain.MapDataset[encoded.Batch]', batch_bytes: int, workers: int
 ) -> 'grain.IterDataset[encoded.Batch]':
   """The batches in order, each made by one thread."""
-  cores = len(os.sched_getaffinity(0))
+  cores = os.cpu_count() or 1
   threads = max(1, min(_THREADS, cores // max(1, workers)))
   # One more than there are threads, so that none waits for what is taken.
   room = max(2, min(threads + 1, _BYTES // batch_bytes))
@@ -163,7 +163,7 @@ def _check_shared(workers: int, batch_bytes: int) -> None:
     return
   free = shutil.disk_usage(_SHARED).free
   if needed > free:
-    raise ValueError(
+    raise errors.ConfigError(
       f'workers is {workers}: their batches take {needed >> 20} MiB of '
       f'{_SHARED}, which has {free >> 20} MiB left; give workers=0, fewer of '
       'them, or smaller batches'

@@ -37,7 +37,9 @@ def arrays(
     decode: makes them.
   """
   path = _path(prepared, split, resolution)
-  made_of = fingerprint(path_ for path_, _ in store.shards(prepared, split))
+  store.source(prepared, split)  # says it if there is no such split
+  with store.blaming(f'{prepared.name} {split}', prepared.folder):
+    made_of = fingerprint(file for file, _ in store.shards(prepared, split))
   found = _read(path, made_of)
   if found is None:
     found = decode()

@@ -66,6 +66,11 @@ def prepared(found: store.Prepared) -> Facts:
     )
   for test in ('test', 'validation'):
     if test in found.splits:
+      for split in ('train', test):
+        if not found.splits[split]:
+          raise errors.DataError(
+            f'{found.name} in {found.folder}: {split} is empty'
+          )
       return Facts(
         found.shape,
         found.num_classes,

@@ -38,6 +38,8 @@ def at(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
   Raises:
     DataError: it is damaged.
   """
+  if not prepared.splits:
+    raise errors.DataError(f'{prepared.name} in {prepared.folder} has no split')
   split = 'train' if 'train' in prepared.splits else next(iter(prepared.splits))
   source = store.source(prepared, split)
   wanted = range(min(classes, prepared.num_classes))
@@ -49,6 +51,11 @@ def at(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
     for positions in _order(prepared, split, whole):
       labels = _labels(source, prepared.label_key, positions)
       looked_at += len(positions)
+      if labels.max(initial=0) >= prepared.num_classes:
+        raise errors.DataError(
+          f'{prepared.name} {split} has the label {labels.max()}; allowed: 0 '
+          f'to {prepared.num_classes - 1}'
+        )
       # A test split may hide its labels: -1.
       np.add.at(counts, labels[labels >= 0], 1)
       for position, label in zip(positions, labels):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from bn_jax import types
+from bn_jax import errors, types
 from bn_jax.data import (
   augment,
   examples,
@@ -50,7 +50,7 @@ def make(
       the grey levels.
     crop_padding, flip, photometric: of training images, see `augment.make`.
     streaming: whether images are read while training; None does so where they
-      differ in size.
+      differ in size and all of them are used.
     crop_area, crop_aspect: of streamed training images: the share of an image,
       and the width through the height, of the crop that is resized.
     workers: processes that read a stream; 0 reads in threads.
@@ -75,6 +75,14 @@ def make(
   varied = None in known.shape
   if streaming is None:
     streaming = varied and binarize is None and chosen == selection.NONE
+  # Checked whether they are used or not: a typing error is one in both.
+  settings = streamed.settings(
+    resolution=resolution or known.shape[0],
+    crop_area=crop_area,
+    crop_aspect=crop_aspect,
+    workers=workers,
+    max_skipped=max_skipped,
+  )
   if not streaming:
     return _in_memory(name, data_dir, known, resolution, chosen, binarize,
                       changes)  # fmt: skip
@@ -83,13 +91,15 @@ def make(
       'classes, subset, label_noise and binarize are for sets in memory; '
       'give streaming=False'
     )
-  settings = streamed.settings(
-    resolution=resolution or known.shape[0],
-    crop_area=crop_area,
-    crop_aspect=crop_aspect,
-    workers=workers,
-    max_skipped=max_skipped,
-  )
+  if known.shape[2] not in (1, 3):
+    raise ValueError(
+      f'the images of {name} have {known.shape[2]} channels; allowed in a '
+      'stream: 1 or 3'
+    )
+  if resolution is None and known.shape[0] != known.shape[1]:
+    raise ValueError(
+      f'the images of {name} are no squares; give resolution, pixels of a side'
+    )
   return _streamed(name, data_dir, known, settings, changes)
 
 
@@ -131,9 +141,7 @@ def _in_memory(
     facts=sizes,
     load=load,
     shapes=lambda batch_size: _shapes(sizes, num_train),
-    sampler=lambda batch_size: order.sampler(
-      num_examples=num_train, batch_size=batch_size, augmentation=changes
-    ),
+    sampler=_sampler(order.sampler, name, sizes, changes),
   )
 
 
@@ -143,6 +151,11 @@ def _counts(name, data_dir, known, chosen) -> tuple[int, int]:
   if chosen.classes:
     train, test = _counts_of_classes(
       name, str(data_dir or ''), known.test_split, chosen
+    )
+  if not test:
+    raise ValueError(
+      f'classes is {list(chosen.classes)}; the test split of {name} has none '
+      'of them'
     )
   selection.of_subset(chosen, train)
   return chosen.subset or train, test
@@ -163,11 +176,7 @@ def _streamed(name, data_dir, known, settings, changes) -> examples.Source:
     facts=sizes,
     load=lambda: streamed.load(name, data_dir, known, settings),
     shapes=lambda batch_size: _shapes(sizes, batch_size),
-    sampler=lambda batch_size: order.of_batches(
-      num_examples=known.num_train,
-      batch_size=batch_size,
-      augmentation=changes,
-    ),
+    sampler=_sampler(order.of_batches, name, sizes, changes),
   )
 
 
@@ -179,3 +188,21 @@ def _shapes(sizes: facts.Facts, count: int) -> types.Split:
     mean=channels,
     std=channels,
   )
+
+
+def _sampler(make, name, sizes: facts.Facts, changes: augment.Augmentation):
+  """batch size -> sampler, made by `make`."""
+
+  def of_size(batch_size: int) -> types.Sampler:
+    if name not in facts.KNOWN and batch_size > sizes.num_train:
+      raise errors.DataError(
+        f'{name} has {sizes.num_train} examples to train on, fewer than one '
+        f'batch of {batch_size}; give a smaller batch_size'
+      )
+    return make(
+      num_examples=sizes.num_train,
+      batch_size=batch_size,
+      augmentation=changes,
+    )
+
+  return of_size

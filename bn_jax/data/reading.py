@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import contextlib
+import functools
+import math
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,6 +25,7 @@ from bn_jax.data import (
 from bn_jax.data import facts as facts_lib
 
 _AT_ONCE = 512  # records a thread decodes at a time
+_LARGEST = 2**31  # bytes of a split that is decoded as a whole
 
 
 class Splits(NamedTuple):
@@ -58,13 +61,13 @@ def load(
   known = facts_lib.of(name, data_dir)
   chosen = chosen or selection.Selection()
   prepared = opened(name, data_dir)
-  train = _arrays(prepared, 'train', known, known.num_train, resolution)
-  test = _arrays(
-    prepared, known.test_split, known, known.num_test, resolution
-  )  # fmt: skip
-  train, test = (_of_classes(chosen, *arrays) for arrays in (train, test))
-  kept = selection.of_subset(chosen, len(train[1]))
-  images, labels = train[0][kept], train[1][kept]
+  take = functools.partial(_taken, prepared, known, resolution)
+  images, labels = take('train', known.num_train, _of_training(chosen))
+  test = take(
+    known.test_split,
+    known.num_test,
+    functools.partial(selection.of_classes, chosen),
+  )
   num_classes = len(chosen.classes) or known.num_classes
   labels = selection.with_noise(chosen, labels, num_classes)
   if binarize is not None:
@@ -90,16 +93,41 @@ def opened(name: str, data_dir: str | os.PathLike | None) -> store.Prepared:
 
 
 def labels(prepared: store.Prepared, split: str) -> np.ndarray:
-  """[N] int32, the labels of a split, without decoding its images."""
-  source = store.source(prepared, split)
-  with store.blaming(f'{prepared.name} {split}', prepared.folder):
-    records = source.__getitems__(range(len(source)))
-    return np.array([r[prepared.label_key] for r in records], np.int32)
+  """[N] int32, the labels of a split; its images are not decoded."""
+  found = [
+    [record[prepared.label_key] for record in _fetched(prepared, split, part)]
+    for part in _parts(prepared.splits[split])
+  ]
+  return np.array([label for part in found for label in part], np.int32)
 
 
-def _of_classes(chosen, images, labels):
-  kept, labels = selection.of_classes(chosen, labels)
-  return images[kept], labels
+def _of_training(chosen: selection.Selection):
+  """labels -> (numbers of the examples to train on, their labels)."""
+
+  def choose(labels):
+    kept, of_kept = selection.of_classes(chosen, labels)
+    some = selection.of_subset(chosen, len(of_kept))
+    return np.arange(len(labels))[kept][some], of_kept[some]
+
+  return choose
+
+
+def _taken(
+  prepared, known, resolution, split, count, choose
+) -> cache.Arrays:  # fmt: skip
+  """(images, labels) of the examples that are chosen by their labels."""
+  size = count * math.prod(_image_shape(known.shape, resolution))
+  if size <= _LARGEST:
+    images, all_labels = _arrays(prepared, split, known, count, resolution)
+    kept, chosen_labels = choose(all_labels)
+    return images[kept], chosen_labels
+  # Of a large set, what is not chosen is not decoded.
+  all_labels = labels(prepared, split)
+  _check(f'{prepared.name} {split}', all_labels, known, count)
+  kept, chosen_labels = choose(all_labels)
+  numbers = np.arange(count)[kept]
+  images, _ = _decoded(prepared, split, known, resolution, numbers)
+  return images, chosen_labels
 
 
 def _binary(images: np.ndarray, threshold: float) -> np.ndarray:
@@ -112,56 +140,68 @@ def _arrays(prepared, split, known, count, resolution) -> cache.Arrays:
     prepared,
     split,
     resolution,
-    lambda: _decoded(prepared, split, known, resolution),
+    lambda: _decoded(prepared, split, known, resolution, np.arange(count)),
   )
   _check(f'{prepared.name} {split}', found[1], known, count)
   return found
 
 
-def _decoded(prepared, split, known, resolution) -> cache.Arrays:
-  """Decodes a whole split, in as many threads as there are cores."""
+def _decoded(prepared, split, known, resolution, numbers) -> cache.Arrays:
+  """Decodes records of a split, in as many threads as there are cores."""
   source = store.source(prepared, split)
-  count = len(source)
-  if not count:
-    raise errors.DataError(f'{prepared.name} {split} in {prepared.folder} is '
-                           'empty')  # fmt: skip
+  if len(source) <= numbers[-1]:
+    raise errors.DataError(
+      f'{prepared.name} {split} holds {len(source)} examples, expected '
+      f'{numbers[-1] + 1}'
+    )
   shape = _image_shape(known.shape, resolution)
-  images = np.empty((count, *shape), np.uint8)
-  labels = np.empty(count, np.int32)
+  images = np.empty((len(numbers), *shape), np.uint8)
+  labels = np.empty(len(numbers), np.int32)
 
-  def decode(numbers: range) -> None:
-    for number, record in zip(numbers, _fetched(prepared, split, numbers)):
-      with _blaming_record(prepared, split, number):
-        images[number] = _decode(record[prepared.image_key], shape)
-      labels[number] = record[prepared.label_key]
+  def decode(part: range) -> None:
+    records = _fetched(prepared, split, numbers[part.start : part.stop])
+    for place, record in zip(part, records):
+      with _blaming_record(prepared, split, int(numbers[place])):
+        images[place] = _decode(record[prepared.image_key], shape)
+      labels[place] = record[prepared.label_key]
 
-  parts = [
-    range(start, min(start + _AT_ONCE, count))
-    for start in range(0, count, _AT_ONCE)
-  ]
   # Pillow lets other threads run while it decodes.
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-    list(threads.map(decode, parts))
+    list(threads.map(decode, _parts(len(numbers))))
   return images, labels
 
 
+def _parts(count: int) -> list[range]:
+  return [
+    range(start, min(start + _AT_ONCE, count))
+    for start in range(0, count, _AT_ONCE)
+  ]
+
+
 def _fetched(prepared, split, numbers: Sequence[int]) -> list[dict]:
+  """Records; where one cannot be read, an error that names it."""
   source = store.source(prepared, split)
-  with store.blaming(
-    f'{prepared.name} {split}, records {numbers[0]} to {numbers[-1]}',
-    prepared.folder,
-  ):
+  numbers = [int(number) for number in numbers]
+  try:
     return source.__getitems__(numbers)
+  except Exception:  # array_record and protobuf have their own
+    for number in numbers:
+      with _blaming_record(prepared, split, number):
+        source.__getitems__([number])
+    raise
 
 
 @contextlib.contextmanager
 def _blaming_record(prepared, split, number):
   try:
     yield
-  except (OSError, ValueError) as error:
+  except errors.Failure:
+    raise
+  except Exception as error:  # array_record and protobuf have their own
+    first = str(error).strip().split('\n')[0] or type(error).__name__
     raise errors.DataError(
       f'{prepared.name} {split}: {store.place_of(prepared, split, number)} in '
-      f'{prepared.folder} cannot be used: {error}'
+      f'{prepared.folder} cannot be used: {first}'
     ) from error
 
 

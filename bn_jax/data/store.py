@@ -46,7 +46,10 @@ class Prepared(NamedTuple):
 def data_dir(given: str | os.PathLike | None) -> pathlib.Path:
   """Where TFDS keeps its data: given, TFDS_DATA_DIR, or its own default."""
   default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  return pathlib.Path(given or default).expanduser()
+  try:
+    return pathlib.Path(given or default).expanduser()
+  except RuntimeError as error:  # of a user who is not there
+    raise errors.DataError(f'data_dir: {given or default}: {error}') from error
 
 
 def folder(name: str, given: str | os.PathLike | None) -> pathlib.Path | None:
@@ -78,8 +81,12 @@ def names(given: str | os.PathLike | None) -> list[str]:
   above = data_dir(given)
   if not above.is_dir():
     return []
-  found = [p.name for p in above.iterdir() if p.is_dir()]
-  return sorted(name for name in found if _all_versions(above / name))
+  found = []
+  for path in sorted(above.iterdir()):
+    with contextlib.suppress(OSError):  # a folder that others own
+      if path.is_dir() and _all_versions(path):
+        found.append(path.name)
+  return found
 
 
 def _all_versions(above: pathlib.Path) -> list[pathlib.Path]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import types
+from bn_jax import errors, types
 from bn_jax.data import examples, facts, in_memory, store, stream
 
 # Mean and standard deviation of ImageNet's pixels, which everybody uses, in
@@ -63,6 +63,14 @@ def load(
 ) -> examples.Dataset:
   """The training and the test split of a set; hardly anything is read yet."""
   prepared = store.opened(name, data_dir)
+  there = facts.prepared(prepared)
+  if there != known:
+    raise errors.DataError(
+      f'{name} in {prepared.folder} has {there.num_classes} classes, '
+      f'{there.num_train} and {there.num_test} examples in train and '
+      f'{there.test_split}; expected {known.num_classes}, {known.num_train} '
+      f'and {known.num_test} in {known.test_split}'
+    )
   return examples.Dataset(
     Streamed(prepared, 'train', how),
     Streamed(prepared, known.test_split, how),

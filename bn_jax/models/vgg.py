@@ -196,7 +196,8 @@ def vanished_pools(image: tuple[int, int]) -> int:
   shorter = min(image)
   if shorter < SMALLEST_IMAGE:
     raise ValueError(
-      f'an image of {image[0]} x {image[1]} pixels is too small for VGG; '
-      f'allowed: {SMALLEST_IMAGE} x {SMALLEST_IMAGE} or more'
+      f'an image of {image[0]} x {image[1]} pixels is too small for VGG: its '
+      f'last pool would see less than 2 x 2; allowed: {SMALLEST_IMAGE} x '
+      f'{SMALLEST_IMAGE} or more'
     )
   return 2 if shorter < 16 else 1 if shorter < 32 else 0
