@@ -106,11 +106,35 @@ class StreamedTest(absltest.TestCase):
     state = trained.newest(run, assemble.problem(run.config))
     return jax.device_get(state.params)
 
-  def test_a_run_that_goes_on_is_the_run_that_never_stopped(self):
+  def test_devices_change_nothing(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
-    experiment.run(self.config(), str(folder / 'whole'))
+    experiment.run(self.config(), str(folder / 'one'))
+    experiment.run(
+      self.config(devices=4, layout='shard_map', micro_batch_size=16),
+      str(folder / 'four'),
+    )
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+      self.parameters(folder / 'four'),
+      self.parameters(folder / 'one'),
+    )
+
+  def test_a_run_that_goes_on_is_the_run_that_never_stopped(self):
+    """With what looks at the batch to come, and changes it at random."""
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    changes = {
+      'data.flip': True,
+      'data.crop_padding': 1,
+      'measures': {
+        'landscape': dict(
+          name='along_gradient', data='current_batch', every_steps=3,
+          step_factors=(1.0,), statistics='batch', spread='batch',
+        )
+      },
+    }  # fmt: skip
+    experiment.run(self.config(**changes), str(folder / 'whole'))
     for steps in (2, 4):
-      experiment.run(self.config(steps=steps), str(folder / 'parts'))
+      experiment.run(self.config(steps=steps, **changes), str(folder / 'parts'))
     jax.tree.map(
       np.testing.assert_array_equal,
       self.parameters(folder / 'parts'),
