@@ -2,6 +2,7 @@ import contextlib
 import io
 import re
 
+import pytest
 import strict
 from absl.testing import absltest, parameterized
 
@@ -36,6 +37,7 @@ class TableTest(absltest.TestCase):
     page = (strict.ROOT / 'docs' / 'models.md').read_text()
     self.assertIn(text, page, 'docs/models.md shows another table')
 
+  @pytest.mark.slow
   def test_a_norm_that_is_not_for_every_network(self):
     code, text, _ = run('--norm=instance')
     self.assertEqual(code, 0)

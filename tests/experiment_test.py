@@ -6,6 +6,7 @@ import shutil
 import tempfile
 
 import jax
+import pytest
 import strict
 from absl.testing import absltest
 
@@ -106,6 +107,7 @@ class ExperimentTest(absltest.TestCase):
     self.assertIn('nothing left to train', said)
     self.assertEqual(self.files(), before)
 
+  @pytest.mark.slow  # compiles for four devices
   def test_goes_on_on_other_devices(self):
     """With what it has recorded, in another layout."""
     workdir = self.folder / 'moved'

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import models_small
 import numpy as np
+import pytest
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from flax import linen as nn
@@ -113,9 +114,15 @@ class FoldTest(parameterized.TestCase):
     ('mlp', {}), ('deep_linear', dict(norm_last=True)), ('deep_linear', {}),
     ('deep_linear', dict(norm_last=True, bias=True)), ('resnet20', {}),
     ('resnet20', dict(shortcut='projection')),
-    ('bn_inception', dict(separable=True, activation='sigmoid')),
   )  # fmt: skip
   def test_every_kind_of_network(self, name, keywords):
+    self.assert_same(name, keywords)
+
+  @pytest.mark.slow
+  def test_inception(self):
+    self.assert_same('bn_inception', dict(separable=True, activation='sigmoid'))
+
+  def assert_same(self, name, keywords):
     """Sums of a ResNet come after its norms, so they are in nobody's way."""
     module, shape = models_small.make(name, 'batch', **keywords)
     variables = models_small.variables(module, shape)
