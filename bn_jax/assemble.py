@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,9 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from bn_jax import (
-  analysis,
   errors,
-  loop,
   losses,
   models,
   norms,
@@ -34,7 +32,7 @@ def mesh(run: Config) -> jax.sharding.Mesh:
   Raises:
     ConfigError: there are fewer.
   """
-  with _blaming('config'):
+  with blaming('config'):
     return parallel.mesh(run['devices'])
 
 
@@ -45,7 +43,7 @@ def source(run: Config) -> datasets.Source:
     ConfigError: an unknown name, or a keyword that its constructor refuses.
     DataError: what lies in the data_dir cannot be used.
   """
-  with _blaming('config.data'):
+  with blaming('config.data'):
     return _source(json.dumps(run['data']), run['data_dir'])
 
 
@@ -63,11 +61,20 @@ def problem(run: Config) -> types.Problem:
     ConfigError: a value that its constructor refuses, an image too small for
       the network, a batch larger than the split, devices that are not there.
   """
+  run = in_groups(run)
   made = _problem(run, parallel.in_sight(mesh(run)), jnp.float32)
-  with _blaming('config.model'):
+  with blaming('config.model'):
     jax.eval_shape(made.init, 0)
     _trace_batch(run, made)
   return made
+
+
+def in_groups(run: Config) -> Config:
+  """The run, with the micro-batches of training as statistics groups."""
+  norm, micro = run['norm'], run['micro_batch_size']
+  if micro is None or 'group_size' not in norm:
+    return run
+  return {**run, 'norm': {**norm, 'group_size': norm['group_size'] or micro}}
 
 
 def step(
@@ -104,9 +111,9 @@ def network(
   Raises:
     ConfigError: a value that its constructor refuses.
   """
-  with _blaming('config.norm'):
+  with blaming('config.norm'):
     norm = norms.make(**run['norm'], spread=spread)
-  with _blaming('config.model'):
+  with blaming('config.model'):
     return models.make(
       **{**run['model'], **lowering(run)},
       num_classes=source(run).facts.num_classes,
@@ -117,16 +124,16 @@ def network(
 def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
   made_of = source(run)
   module = network(run, spread)
-  with _blaming('config.schedule'):
+  with blaming('config.schedule'):
     schedule = optim.make_schedule(**run['schedule'])
-  with _blaming('config.optimizer'):
+  with blaming('config.optimizer'):
     optimizer = optim.make(schedule=schedule, **run['optimizer'])
-  with _blaming('config'):
+  with blaming('config'):
     penalty = optim.weight_decay(
       weight_decay=run['weight_decay'], weight_decay_on=run['weight_decay_on']
     )
     sampler = made_of.sampler(run['batch_size'])
-  with _blaming('config.loss'):
+  with blaming('config.loss'):
     loss = losses.make(**run['loss'])
     _check_targets(run, loss)
   _check_frozen(run)
@@ -142,9 +149,17 @@ def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
     ring_size=run['log_every_steps'],
     compute_dtype=dtype,
     spread=spread,
+    group_size=_group_size(run),
     micro_batches=run['batch_size'] // _at_a_time(run),
     remat=run['remat'],
   )
+
+
+def _group_size(run: Config) -> int | None:
+  """Examples that see each other with batch statistics; None: all."""
+  norm = run['norm']
+  apart = 'group_size' not in norm or norm.get('frozen')
+  return 1 if apart else norm['group_size']
 
 
 def _check_targets(run: Config, loss: losses.Loss) -> None:
@@ -177,15 +192,15 @@ def _at_a_time(run: Config) -> int:
 def _trace_batch(run: Config, made: types.Problem) -> None:
   """Shapes of one training batch: what does not fit shows before compiling."""
   state = jax.eval_shape(made.init, 0)
-  with _blaming('config.data'):
+  with blaming('config.data'):
     jax.eval_shape(made.batch, state, source(run).shapes(run['batch_size']))
-  batch = _shapes(run, _at_a_time(run))
+  batch = shapes(run, _at_a_time(run))
   jax.eval_shape(
     lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]), state, batch
   )
 
 
-def _shapes(run: Config, size: int) -> types.Batch:
+def shapes(run: Config, size: int) -> types.Batch:
   """The shapes of a batch of so many examples."""
   of_step = source(run).shapes(run['batch_size'])
   inputs = jax.ShapeDtypeStruct((size, *of_step.images.shape[1:]), jnp.float32)
@@ -194,100 +209,6 @@ def _shapes(run: Config, size: int) -> types.Batch:
     inputs,
     jax.ShapeDtypeStruct((size, *targets.shape[1:]), targets.dtype),
     None,
-  )
-
-
-def probes(
-  run: Config,
-  made: types.Problem,
-  dataset: datasets.Dataset,
-  feed: datasets.Feed,
-) -> list[loop.Probe]:
-  """The measures of a run, bound to their data and times, in config order.
-
-  Args:
-    run: the resolved run.
-    made: its problem.
-    dataset: on its devices.
-    feed: what the steps of training draw their batches from.
-  """
-  return [
-    _probe(name, dict(section), run, made, (dataset, feed))
-    for name, section in run['measures'].items()
-  ]
-
-
-def _probe(name, section, run, made, read) -> loop.Probe:
-  every_steps, where = section.pop('every_steps'), section.pop('data')
-  with _blaming(f'config.measures.{name}'):
-    measure = analysis.make(**section)
-  batches = _batches(where, run, made, *read)
-  return loop.Probe(
-    name=name,
-    look=lambda state: measure(made, state, batches(state)),
-    every_steps=every_steps,
-    arrays=section['name'] in analysis.ARRAYS,
-  )
-
-
-def _batches(
-  where: str,
-  run: Config,
-  made: types.Problem,
-  dataset: datasets.Dataset,
-  feed: datasets.Feed,
-) -> Callable[[types.TrainState], Iterable[types.Batch]]:
-  """state -> the batches that a probe looks at."""
-  if where == 'current_batch':
-    return lambda state: (made.batch(state, feed.peek()),)
-  devices = mesh(run)
-  name, _, count = where.partition(':')
-  examples = getattr(dataset, name)
-  if count:
-    batch = parallel.laid(examples.first(int(count)), devices)
-    return lambda state: (batch,)
-  size = run['evaluation_batch_size']
-  return lambda state: (
-    parallel.laid(batch, devices) for batch in examples.batches(size)
-  )
-
-
-def check_measures(run: Config, made: types.Problem) -> None:
-  """Makes each measure, and traces its batch, before anything is compiled.
-
-  Raises:
-    ConfigError: a keyword that a measure refuses, a layer that the network
-      lacks, more examples than a split has, or not whole groups of them.
-  """
-  for name, section in run['measures'].items():
-    own = {k: v for k, v in section.items() if k not in ('every_steps', 'data')}
-    with _blaming(f'config.measures.{name}'):
-      analysis.make(**own)
-      for layer in own.get('layers', ()):
-        if layer not in made.taps:
-          raise ValueError(errors.unknown('layer', layer, made.taps))
-      if section['data'] != 'current_batch':
-        batches = own.get('statistics') == 'batch'
-        _check_probe(run, made, section['data'], trace=batches)
-
-
-def _check_probe(
-  run: Config, made: types.Problem, where: str, *, trace: bool
-) -> None:
-  """Whether there are so many examples, and they make whole groups."""
-  facts = source(run).facts
-  split, _, count = where.partition(':')
-  size = int(count) if count else run['evaluation_batch_size']
-  available = {'train': facts.num_train, 'test': facts.num_test}[split]
-  if count and size > available:
-    raise ValueError(f'data is {where!r}; {split} has {available} examples')
-  if not trace:
-    return
-  state = jax.eval_shape(made.init, 0)
-  jax.eval_shape(
-    lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]),
-    state,
-    _shapes(run, size),
   )
 
 
@@ -306,7 +227,7 @@ def lowering(run: Config) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _blaming(where: str):
+def blaming(where: str):
   """Turns a constructor's refusal into one that names the config's section."""
   try:
     yield

@@ -33,6 +33,10 @@ class Checkpoints:
     """The step of the newest checkpoint, None where there is none."""
     return self._manager.latest_step()
 
+  def steps(self) -> tuple[int, ...]:
+    """The steps of all checkpoints, in order."""
+    return tuple(sorted(self._manager.all_steps()))
+
   def save(self, step: int, state: Any) -> None:
     """Writes the state of a step; a step that is there already is left alone.
 

@@ -28,12 +28,14 @@ class Distribution(NamedTuple):
     var: [C], biased.
     histogram: [C, CELLS], how many lie below EDGES[0], between EDGES[k - 1]
       and EDGES[k], and from EDGES[-1] on; nan counts as the last.
+    positive: [C], how many lie above 0: none, and a ReLU makes the unit dead.
   """
 
   count: int
   mean: np.ndarray
   var: np.ndarray
   histogram: np.ndarray
+  positive: np.ndarray
 
 
 def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
@@ -46,7 +48,11 @@ def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
   if not len(values_MC):
     empty_C = np.zeros(channels)
     return Distribution(
-      0, empty_C, empty_C, np.zeros((channels, CELLS), np.int64)
+      0,
+      empty_C,
+      empty_C,
+      np.zeros((channels, CELLS), np.int64),
+      np.zeros(channels, np.int64),
     )
   cell_MC = cells(values.reshape(-1, channels))
   flat = (cell_MC + CELLS * np.arange(channels)).ravel()
@@ -56,6 +62,7 @@ def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
     mean=values_MC.mean(axis=0),
     var=values_MC.var(axis=0),
     histogram=counts.reshape(channels, CELLS),
+    positive=(values.reshape(-1, channels) > 0).sum(axis=0),
   )
 
 
@@ -102,6 +109,7 @@ def merge(a: Distribution, b: Distribution) -> Distribution:
     mean=a.mean + share * change,
     var=(1 - share) * a.var + share * b.var + between,
     histogram=a.histogram + b.histogram,
+    positive=a.positive + b.positive,
   )
 
 

@@ -9,7 +9,15 @@ from typing import Any, Self
 
 import ml_collections
 
-from bn_jax import assemble, errors, inherit, records, resolve, trainer
+from bn_jax import (
+  assemble,
+  errors,
+  inherit,
+  measures,
+  records,
+  resolve,
+  trainer,
+)
 
 _log = logging.getLogger('bn_jax')
 _EXPERIMENT = {'runs': {...: dict}, 'seeds': list}
@@ -44,7 +52,7 @@ def run(
   for name, resolved in plan.runs.items():
     with resolve.naming(name, plan.runs):
       made = assemble.problem(resolved)
-      assemble.check_measures(resolved, made)
+      measures.check(resolved, made)
       if not all(_has_begun(directory, name, seed) for seed in plan.seeds):
         inherit.check(resolved, made)
   _check_same(directory, plan)

@@ -4,7 +4,7 @@ A network says where its nonlinearities are entered (`models.taps`); flax can
 tell what a module at some place makes, and put something else there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,6 +53,51 @@ def activations(
       found = found[key]
     outputs[name] = found['__call__'][-1]  # the last: of the whole module
   return outputs
+
+
+def perturbed(
+  paths: Mapping[str, str],
+  perturbations: Mapping[str, jax.Array],
+  call: Callable[[], Any],
+) -> tuple[Any, dict[str, jax.Array]]:
+  """call() with something added to what enters nonlinearities.
+
+  Args:
+    paths: name of a layer -> path of the module that makes it.
+    perturbations: name of a layer -> what is added, [N, ..., C].
+    call: applies the network.
+
+  Returns:
+    (what it returns, name -> what entered the nonlinearity).
+  """
+  names, seen = {paths[name]: name for name in perturbations}, {}
+
+  def step_in(call, args, keywords, context):
+    y = call(*args, **keywords)
+    name = names.get('/'.join(context.module.path))
+    if name is None or context.method_name != '__call__':
+      return y
+    seen[name] = y + perturbations[name].astype(y.dtype)
+    return seen[name]
+
+  with nn.intercept_methods(step_in):
+    return call(), seen
+
+
+def affines(
+  paths: Mapping[str, str], state: types.TrainState
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """name -> (scale, bias), [C] each, of layers whose norm keeps statistics."""
+  found = {}
+  for name, path in paths.items():
+    kept, own = (
+      _below(tree, path) for tree in (state.batch_stats, state.params)
+    )
+    if 'mean' in kept:
+      channels = len(kept['mean'])
+      scale = own['scale'] if 'scale' in own else jnp.ones(channels)
+      found[name] = scale, own['bias'] if 'bias' in own else jnp.zeros(channels)
+  return found
 
 
 def between(
@@ -112,10 +157,15 @@ def _affine(
   params: Mapping[str, Any], path: str, y: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Scale and bias of a module, those it has, to stand beside its output y."""
-  own = params
-  for key in path.split('/'):
-    own = own.get(key, {})
+  own = _below(params, path)
   channels, last = y.shape[-1], (1,) * (y.ndim - 1) + (-1,)
   scale = own['scale'] if 'scale' in own else jnp.ones(channels)
   bias = own['bias'] if 'bias' in own else jnp.zeros(channels)
   return scale.reshape(last), bias.reshape(last)
+
+
+def _below(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+  """What lies at a path, {} for nothing."""
+  for key in path.split('/'):
+    tree = tree.get(key, {})
+  return tree

@@ -1,7 +1,7 @@
 """Time: look, step, write, checkpoint; nothing else happens in a run."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -26,12 +26,14 @@ class Probe(NamedTuple):
     look: state -> name -> array; it must not keep the state.
     every_steps: it looks at steps 0, every_steps, ... and at the last.
     arrays: whether what it sees is too large for a line of records.
+    conditions: under which it looks, for its records.
   """
 
   name: str
   look: Callable[[State], dict[str, Any]]
   every_steps: int
   arrays: bool = False
+  conditions: Mapping[str, Any] | None = None
 
 
 class Outcome(NamedTuple):
@@ -141,7 +143,7 @@ class _Ring:
   def look(self, now: int, probe: Probe, state: State, arrays: Sink) -> None:
     """Takes and writes one measure."""
     self._clock = time.perf_counter()
-    record = Record(now, probe.name, probe.look(state))
+    record = Record(now, probe.name, probe.look(state), probe.conditions)
     if probe.arrays:
       arrays.write(record)
     else:

@@ -33,6 +33,7 @@ def make(
   ring_size: int = 20,
   compute_dtype: jnp.dtype = jnp.float32,
   spread: spread_lib.Spread = spread_lib.ALONE,
+  group_size: int | None = None,
   micro_batches: int = 1,
   remat: bool = False,
 ) -> types.Problem:
@@ -53,6 +54,8 @@ def make(
     compute_dtype: of images, and so of activations and products; parameters,
       statistics and losses are float32 at least.
     spread: how batches lie on devices; the module's norms must have the same.
+    group_size: examples that see each other in the module's mode 'batch': 1
+      where none do, None where all of a batch do.
     micro_batches: into how many a batch of the step is cut, see `update.make`.
     remat: whether the step's backward pass finds everything but products and
       statistics anew, for memory.
@@ -65,8 +68,9 @@ def make(
   }
   # Made once, so that all Partials over one of them are one program.
   of_params = {
-    mode: functools.partial(_loss, objective)
+    (mode, penalised): functools.partial(_loss, objective, penalised)
     for mode, objective in objectives.items()
+    for penalised in (False, True)
   }
   trained = functools.partial(
     _objective, forward, loss, penalty, spread, micro_batches, 'batch'
@@ -78,6 +82,20 @@ def make(
   def learning_rate(state):
     return optimizer.learning_rate(state.opt_state, state.step)
 
+  def loss_of(state, batch, statistics, penalised=True, *, first=0, share=1.0):
+    return jax.tree_util.Partial(
+      of_params[statistics, penalised],
+      state.batch_stats,
+      batch,
+      keys.of_step(state),
+      (first, share),
+    )
+
+  perturbed = {
+    mode: functools.partial(_perturbed, objective, dict(taps))
+    for mode, objective in objectives.items()
+  }
+
   return types.Problem(
     init=jax.jit(
       functools.partial(
@@ -85,14 +103,14 @@ def make(
       )
     ),
     objective=objectives['batch'],
-    loss=lambda state, batch, statistics: jax.tree_util.Partial(
-      of_params[statistics], state.batch_stats, batch, keys.of_step(state)
-    ),
+    loss=loss_of,
+    group_size=group_size,
     batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
     following=jax.jit(lambda state: _drawn(sampler, state)[1]),
     step=update.make(
       trained, optimizer, sampler, spread=spread, micro_batches=micro_batches
     ),
+    updates=jax.jit(functools.partial(_updates, optimizer)),
     evaluate=jax.jit(functools.partial(_evaluate, forward, loss)),
     outputs=jax.jit(
       functools.partial(_outputs, forward), static_argnames='statistics'
@@ -104,6 +122,10 @@ def make(
       functools.partial(inside.activations, module, compute_dtype, dict(taps)),
       static_argnums=(2, 3),
     ),
+    perturbed=lambda state, batch, statistics: jax.tree_util.Partial(
+      perturbed[statistics], state.batch_stats, batch, keys.of_step(state)
+    ),
+    affine=functools.partial(inside.affines, dict(taps)),
     between=jax.jit(
       functools.partial(inside.between, module, compute_dtype, dict(taps)),
       static_argnames=('statistics', 'source', 'target'),
@@ -149,19 +171,20 @@ def _forward(
 
 def _objective(
   forward, loss, penalty, spread, parts, mode, params, batch_stats, batch, key,
-  first=0,
+  first=0, share=1.0,
 ):  # fmt: skip
   """The objective; of a part of a batch, such that their mean is the whole's.
 
   So the gradient is the mean of the parts' gradients, however many examples of
   each are real. A batch is cut into `parts` micro-batches, and each of these
-  over devices.
+  over devices. Of a batch that is itself a `share` of one, such that the sum of
+  share * objective is the whole's.
   """
   outputs, new = forward(mode, params, batch_stats, batch, key, first)
   sums = _sums(loss, outputs, batch)
   mean_count = spread.mean(sums['count'])
   seen_apart = parts * (spread.parts if spread.axis_name else 1)
-  weight = seen_apart if loss.total else 1 / mean_count
+  weight = seen_apart / share if loss.total else 1 / mean_count
   data_loss = sums['loss'] * weight
   aux = {
     'data_loss': data_loss,
@@ -173,9 +196,25 @@ def _objective(
   return data_loss + aux['penalty'], aux
 
 
-def _loss(objective, batch_stats, batch, key, params):
+def _loss(objective, penalised, batch_stats, batch, key, part, params):
   """The objective alone; whatever statistics this look makes are dropped."""
-  return objective(params, batch_stats, batch, key)[0]
+  value, aux = objective(params, batch_stats, batch, key, *part)
+  return value if penalised else aux['data_loss']
+
+
+def _perturbed(
+  objective, paths, batch_stats, batch, key, params, perturbations
+):
+  """(data loss, what enters nonlinearities), both with perturbations."""
+  (_, aux), seen = inside.perturbed(
+    paths, perturbations, lambda: objective(params, batch_stats, batch, key)
+  )
+  return aux['data_loss'], seen
+
+
+def _updates(optimizer, state, gradient):
+  """What the optimizer adds to the parameters for this gradient."""
+  return optimizer.update(gradient, state.opt_state, state.params)[0]
 
 
 def _recomputing(objective):

@@ -1,6 +1,8 @@
 """Records on disk: one JSON object a line, and files written whole.
 
   {"step": 40, "name": "train", "values": {"objective": 2.25, ...}}
+  {"step": 40, "name": "test", "values": {"loss": 0.5, ...}, "conditions":
+    {"statistics": "running", "data": "test", "examples": 355, ...}}  (one line)
 
 Numbers are written in the fewest digits that give the same float32 again;
 what JSON has no word for is written as "NaN", "Infinity", "-Infinity". A file
@@ -35,11 +37,14 @@ class Record(NamedTuple):
     step: updates made before it was taken.
     name: 'train', or the key of a measure in the config.
     values: name -> number or list of numbers.
+    conditions: under which a measure was taken: statistics, data, examples,
+      precision; None of training.
   """
 
   step: int
   name: str
   values: dict[str, Any]
+  conditions: Mapping[str, Any] | None = None
 
 
 class Lines:
@@ -50,10 +55,8 @@ class Lines:
 
   def write(self, record: Record) -> None:
     """Appends one line and hands it to the operating system."""
-    values = {name: _plain(value) for name, value in record.values.items()}
-    line = {'step': int(record.step), 'name': record.name, 'values': values}
     try:
-      self._file.write(json.dumps(line, allow_nan=False) + '\n')
+      self._file.write(as_line(record))
       self._file.flush()
     except OSError as error:
       raise errors.StorageError(
@@ -62,6 +65,15 @@ class Lines:
 
   def close(self) -> None:
     self._file.close()
+
+
+def as_line(record: Record) -> str:
+  """The line of a record."""
+  values = {name: _plain(value) for name, value in record.values.items()}
+  line = {'step': int(record.step), 'name': record.name, 'values': values}
+  if record.conditions is not None:
+    line['conditions'] = dict(record.conditions)
+  return json.dumps(line, allow_nan=False) + '\n'
 
 
 class Arrays:
@@ -73,7 +85,10 @@ class Arrays:
   def write(self, record: Record) -> None:
     """Writes NAME-STEP.npz, whole."""
     content = io.BytesIO()
-    np.savez_compressed(content, **record.values)
+    conditions = {}
+    if record.conditions is not None:
+      conditions['conditions'] = np.array(json.dumps(record.conditions))
+    np.savez_compressed(content, **record.values, **conditions)
     try:
       self._directory.mkdir(exist_ok=True)
     except OSError as error:
@@ -84,12 +99,24 @@ class Arrays:
     write_bytes(path, content.getvalue())
 
 
+def write_all(path: pathlib.Path, records: Sequence[Record]) -> None:
+  """Writes a file of records whole, in the order of steps."""
+  lines = [
+    as_line(record) for record in sorted(records, key=lambda one: one.step)
+  ]
+  write_text(path, ''.join(lines))
+
+
 def read_arrays(directory: pathlib.Path, name: str) -> list[Record]:
   """The records of one name in a folder of arrays, in the order of steps."""
   found = []
   for step, path in _array_files(directory):
     if path.name == f'{name}-{step}.npz':
-      found.append(Record(step, name, _loaded(path)))
+      values = _loaded(path)
+      conditions = None
+      if 'conditions' in values:
+        conditions = json.loads(str(values.pop('conditions')))
+      found.append(Record(step, name, values, conditions))
   return sorted(found, key=lambda record: record.step)
 
 
@@ -159,7 +186,12 @@ def _parsed(path: pathlib.Path, line: bytes) -> Record:
   try:
     fields = json.loads(line.decode())
     values = {name: _number(value) for name, value in fields['values'].items()}
-    return Record(operator.index(fields['step']), str(fields['name']), values)
+    return Record(
+      operator.index(fields['step']),
+      str(fields['name']),
+      values,
+      fields.get('conditions'),
+    )
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     shown = line[:60].decode(errors='replace').strip()
     raise errors.StorageError(

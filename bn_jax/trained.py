@@ -67,12 +67,27 @@ def _read(path: pathlib.Path) -> Trained:
   return Trained(path.parent, manifest, config)
 
 
-def newest(run: Trained, made: types.Problem) -> types.TrainState:
-  """The newest saved state of a run; its ring of metrics is empty.
+def steps(run: Trained) -> tuple[int, ...]:
+  """The steps of which a run has kept its state, in order."""
+  folder = run.directory / 'checkpoints'
+  if not folder.is_dir():
+    return ()
+  saved = checkpoint.Checkpoints(folder)
+  try:
+    return saved.steps()
+  finally:
+    saved.close()
+
+
+def newest(
+  run: Trained, made: types.Problem, step: int | None = None
+) -> types.TrainState:
+  """The newest saved state of a run, or that of a step; its ring is empty.
 
   Args:
     run: as `find` says.
     made: its problem.
+    step: one of `steps`; None is the newest.
 
   Raises:
     CheckpointError: there is none, or it is damaged or of another network.
@@ -91,9 +106,34 @@ def newest(run: Trained, made: types.Problem) -> types.TrainState:
     raise errors.CheckpointError(f'{run.directory} holds no checkpoint yet')
   saved = checkpoint.Checkpoints(folder)
   try:
-    step = saved.latest()
+    step = saved.latest() if step is None else step
     if step is None:
       raise errors.CheckpointError(f'{run.directory} holds no checkpoint yet')
     return saved.restore(step, like)
+  finally:
+    saved.close()
+
+
+def population(run: Trained, state: types.TrainState) -> types.TrainState:
+  """The state with the statistics that `recalibrate` found for it.
+
+  Raises:
+    CheckpointError: it did not, or for another step.
+  """
+  folder = run.directory / 'population'
+  if not folder.is_dir():
+    raise errors.CheckpointError(
+      f'{run.directory} holds no population statistics; make them: python -m '
+      f'bn_jax recalibrate {run.directory}'
+    )
+  saved = checkpoint.Checkpoints(folder)
+  try:
+    if saved.latest() != int(state.step):
+      raise errors.CheckpointError(
+        f'{folder} is of step {saved.latest()}, the network of step '
+        f'{int(state.step)}; make it anew: python -m bn_jax recalibrate '
+        f'{run.directory}'
+      )
+    return saved.restore(saved.latest(), trainer.without_ring(state))
   finally:
     saved.close()

@@ -16,6 +16,7 @@ from bn_jax import (
   checkpoint,
   errors,
   loop,
+  measures,
   parallel,
   progress,
   records,
@@ -63,7 +64,7 @@ def program(config: dict[str, Any], dataset: datasets.Dataset) -> Program:
     with jax.default_matmul_precision(config['matmul_precision']):
       return compiled(state, feed.take())
 
-  probes = assemble.probes(config, problem, dataset, feed)
+  probes = measures.probes(config, problem, dataset, feed)
   # It runs once: five seconds of optimizing random number generators for it,
   # as XLA does on the CPU, are lost.
   on_cpu = jax.default_backend() == 'cpu'
@@ -226,7 +227,7 @@ def _facts(
     'precision': {
       'dtype': made.config['compute_dtype'],
       'training': made.config['matmul_precision'],
-      'measures': 'highest',
+      'measures': measures.PRECISION,
     },
     'versions': {
       'python': platform.python_version(),

@@ -1,5 +1,6 @@
 """The only pytree algebra of the project: sums, inner products, paths."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -34,18 +35,46 @@ def norm(x: Any) -> jax.Array:
   return jnp.sqrt(vdot(x, x))
 
 
+def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
+  """x / y, nan where y is not above 0."""
+  return jnp.where(y > 0, x / y, jnp.nan)
+
+
 def paths(tree: Any) -> tuple[str, ...]:
   """'/'-joined path of each leaf, in the order of `jax.tree.leaves`."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return tuple(
-    '/'.join(str(getattr(key, 'key', getattr(key, 'idx', key))) for key in path)
-    for path, _ in leaves
-  )
+  return tuple('/'.join(map(_word, path)) for path, _ in leaves)
+
+
+def leaves_under(tree: Any, prefixes: Sequence[str]) -> list[Any]:
+  """The leaves whose path is one of the prefixes or lies below one, in order.
+
+  Prefixes are whole words of a path: 'conv1' is above 'conv1/kernel', and not
+  above 'conv10/kernel'.
+  """
+  return [
+    leaf
+    for path, leaf in zip(paths(tree), jax.tree.leaves(tree))
+    if lies_under(path, prefixes)
+  ]
+
+
+def lies_under(path: str, prefixes: Sequence[str]) -> bool:
+  """Whether a path is one of the prefixes or lies below one."""
+  return any(f'{path}/'.startswith(f'{prefix}/') for prefix in prefixes)
 
 
 def select(condition: jax.Array, x: Any, y: Any) -> Any:
   """x where the scalar condition holds, else y, leaf by leaf."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
+
+
+def _word(key: Any) -> str:
+  """A key of a dict, an index, or the name of an attribute."""
+  for field in ('key', 'idx', 'name'):
+    if hasattr(key, field):
+      return str(getattr(key, field))
+  return str(key)
 
 
 def _at_least_float32(x: jax.Array) -> jax.Array:

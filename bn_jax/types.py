@@ -1,10 +1,11 @@
 """The words of the project: what is passed between its parts."""
 
 import enum
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
 
 class Purpose(enum.IntEnum):
@@ -127,11 +128,18 @@ class Problem(NamedTuple):
       with batch statistics; aux holds data_loss, penalty, batch_stats and, of
       a classifier, accuracy; first is the index of the first example, where the
       batch is a part of one.
-    loss: (state, batch, statistics) -> the objective as a function of params
-      alone, a `jax.tree_util.Partial`; statistics is 'batch' or 'running'.
+    loss: (state, batch, statistics, penalised=True, first=0, share=1.0) -> the
+      objective as a function of params alone, a `jax.tree_util.Partial`;
+      statistics is 'batch' or 'running'; without its penalty it is the data
+      loss. Where the batch is a part of one, first is the index of its first
+      example and share its part of the examples: the sum over the parts of
+      share * loss is then the loss of the whole.
+    group_size: examples that see each other with batch statistics: 1 where none
+      do, None where all of a batch do.
     batch: (state, split) -> the batch that the next step will use.
     following: state -> where training stands in its epoch after that batch.
     step: (state, split) -> state after one update.
+    updates: (state, gradient) -> what the optimizer adds to the parameters.
     evaluate: (state, batch) -> sums over the real examples, with running
       statistics: loss, count and, of a classifier, correct and correct5.
     outputs: (state, batch, statistics) -> what the network makes of a batch.
@@ -140,6 +148,11 @@ class Problem(NamedTuple):
     taps: names of the layers that feed a nonlinearity, in forward order.
     activations: (state, batch, statistics, names) -> name -> the input to the
       nonlinearity after that layer, [N, ..., C].
+    perturbed: (state, batch, statistics) -> (params, perturbations) -> (the
+      data loss, activations), a `jax.tree_util.Partial`; perturbations, by the
+      names of layers, are added to what enters their nonlinearities.
+    affine: state -> name -> (scale, bias), [C] each, of the layers that feed a
+      nonlinearity and are normalised by statistics that are kept.
     between: (state, batch, values, statistics, source, target) -> (xhat, zhat),
       what the norms of two layers make, before their scale and bias; with
       values that take the place of xhat, or None.
@@ -147,18 +160,36 @@ class Problem(NamedTuple):
 
   init: Callable[[int], TrainState]
   objective: Callable[..., tuple[jax.Array, dict[str, Any]]]
-  loss: Callable[[TrainState, Batch, str], Callable[[Any], jax.Array]]
+  loss: Callable[..., Callable[[Any], jax.Array]]
+  group_size: int | None
   batch: Callable[[TrainState, Split], Batch]
   following: Callable[[TrainState], EpochOrder]
   step: Callable[[TrainState, Split], TrainState]
+  updates: Callable[[TrainState, Any], Any]
   evaluate: Callable[[TrainState, Batch], dict[str, jax.Array]]
   outputs: Callable[..., jax.Array]
   learning_rate: Callable[[TrainState], jax.Array]
   layers: Callable[[TrainState], tuple[tuple[str, tuple[str, ...]], ...]]
   taps: tuple[str, ...]
   activations: Callable[..., dict[str, jax.Array]]
+  perturbed: Callable[..., Callable[..., tuple[jax.Array, dict]]]
+  affine: Callable[[TrainState], dict[str, tuple[jax.Array, jax.Array]]]
   between: Callable[..., tuple[jax.Array, jax.Array]]
 
 
-# (problem, state, batches) -> name -> array. No writer, no config, no step.
-Measure = Callable[[Problem, TrainState, Iterable[Batch]], dict[str, Any]]
+class Journal(Protocol):
+  """Keeps what has been computed, so that it need not be computed again."""
+
+  def kept(self, name: str) -> dict[str, np.ndarray] | None:
+    """What was kept under a name, None for nothing."""
+
+  def keep(self, name: str, arrays: Mapping[str, Any]) -> None:
+    """Keeps arrays in the place of what was there."""
+
+  def drop(self, name: str) -> None:
+    """Forgets a name."""
+
+
+# (problem, state, batches, journal=None) -> name -> array. No writer, no
+# config, no step.
+Measure = Callable[..., dict[str, Any]]

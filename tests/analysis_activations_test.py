@@ -95,6 +95,7 @@ class MeasureTest(parameterized.TestCase):
         'levels': (3,),
         'edges': (distributions.CELLS - 1,),
         'conv1/count': (),
+        'conv1/positive': (4,),
         'conv1/mean': (4,),
         'conv1/var': (4,),
         'conv1/quantiles': (3, 4),
@@ -105,6 +106,18 @@ class MeasureTest(parameterized.TestCase):
     np.testing.assert_allclose(seen['conv1/mean'], 0, atol=1e-5)
     np.testing.assert_allclose(seen['conv1/var'], 1, rtol=1e-3)
     self.assertTrue((np.diff(seen['conv1/quantiles'], axis=0) > 0).all())
+
+  def test_a_unit_without_values_above_zero_is_dead(self):
+    made, batch = toys.classifier('batch'), in_memory.first(toys.split(), 8)
+    state = made.init(0)
+    norm = {'scale': jnp.ones(4), 'bias': jnp.array([0.0, -1.0, -99.0, 99.0])}
+    state = state._replace(params={**state.params, 'norm1': norm})
+    seen = analysis.make('activations')(made, state, [batch])
+    values = made.activations(state, batch, 'batch', ('conv1',))['conv1']
+    want = np.mean(np.asarray(values) > 0, axis=(0, 1, 2))
+    np.testing.assert_allclose(seen['conv1/positive'], want, rtol=1e-6)
+    np.testing.assert_array_equal(want[2:], [0, 1])
+    self.assertBetween(want[1], 0.01, 0.4)
 
   def test_leaves_the_state_alone(self):
     made = toys.classifier('noisy')
@@ -118,7 +131,7 @@ class MeasureTest(parameterized.TestCase):
   def test_refuses(self):
     with self.assertRaisesRegex(ValueError, "statistics is 'train'"):
       analysis.make('activations', statistics='train')
-    with self.assertRaisesRegex(ValueError, "'conv9' feeds no.*known: conv1"):
+    with self.assertRaisesRegex(ValueError, "unknown layer 'conv9'.*feed a nonlin"):
       self.look([in_memory.first(toys.split(), 8)], layers=('conv9',))
 
   @parameterized.parameters(

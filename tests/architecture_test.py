@@ -13,10 +13,11 @@ import strict
 from absl.testing import absltest, parameterized
 
 WORDS = ('types', 'trees', 'errors', 'distributions', 'spread', 'keys')
-RIM = ('checkpoint', 'records', 'tensorboard', 'progress')
+RIM = ('checkpoint', 'journal', 'records', 'tensorboard', 'progress')
 PARTS = ('norms', 'models', 'optim', 'losses', 'data', 'analysis')
 ROOT = (
-  'assemble', 'commands', 'experiment', 'inherit', 'resolve', 'sections',
+  'assemble', 'commands', 'experiment', 'inherit', 'measures', 'memory',
+  'resolve', 'sections',
   'trained', 'trainer', '__main__',
 )  # fmt: skip
 _MIDDLE = ('problem', 'inside', 'update', 'parallel', 'plan', 'loop')
@@ -125,6 +126,7 @@ class ImportsTest(parameterized.TestCase):
 # What may be absent, and then has a value that is no choice of a config.
 _MAY_FALL_BACK = (
   'own.get', 'section.get',  # a keyword that this kind of measure lacks
+  'tree.get',  # nothing lies at a path
   'new.get',  # a network without statistics
   'total.get', 'seed.arrays.get', 'seed.seconds.get',  # nothing recorded
 )  # fmt: skip

@@ -6,7 +6,7 @@ import jax
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import assemble, resolve
+from bn_jax import assemble, measures, resolve
 from bn_jax.commands import config_file
 
 _FILES = [
@@ -35,7 +35,7 @@ class ConfigsTest(parameterized.TestCase):
     for name, run in runs.items():
       with self.subTest(name):
         problem = assemble.problem(run)
-        assemble.check_measures(run, problem)
+        measures.check(run, problem)
         state = jax.eval_shape(problem.init, 0)
         after = jax.eval_shape(problem.step, state, split_like(run))
         self.assertEqual(after, state)

@@ -1,38 +1,73 @@
-"""Measures of the loss landscape, on any `loss(params)` of any JAX program."""
+"""Measures of the loss landscape, on any `loss(params)` of any JAX program.
+
+One contract for all: `NAME(loss, params, ...) -> dict of arrays`. The loss is
+a function of a tree of parameters alone; a `jax.tree_util.Partial` of one
+function is compiled once for all batches, and `chunked` makes one of more
+examples than fit. Parameters stay as they are; products are taken in full
+precision.
+"""
 
 from typing import Any
 
 from bn_jax import errors, types
 from bn_jax.analysis import activations as _activations
 from bn_jax.analysis import along_gradient as _along_gradient
+from bn_jax.analysis import covariate_shift as _covariate_shift
 from bn_jax.analysis import evaluation as _evaluation
 from bn_jax.analysis import jacobian as _jacobian
 from bn_jax.analysis import layer, theory
+from bn_jax.analysis import one_step as _one_step
+from bn_jax.analysis import signal as _signal
+from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
 from bn_jax.analysis.along_gradient import along_gradient
+from bn_jax.analysis.chunks import check as check_chunks
+from bn_jax.analysis.chunks import chunked
+from bn_jax.analysis.covariate_shift import covariate_shift
+from bn_jax.analysis.gradients import memory
 from bn_jax.analysis.jacobian import singular_values
+from bn_jax.analysis.one_step import one_step_loss
+from bn_jax.analysis.signal import signal
+from bn_jax.analysis.weights import weights
 
 MEASURES = {
   'activations': _activations.measure,
   'along_gradient': _along_gradient.measure,
+  'covariate_shift': _covariate_shift.measure,
   'evaluation': _evaluation.measure,
   'jacobian': _jacobian.measure,
+  'one_step_loss': _one_step.measure,
+  'signal': _signal.measure,
+  'weights': _weights.measure,
 }
 # Those that look at exactly one batch.
-ONE_BATCH = ('along_gradient', 'jacobian')
+ONE_BATCH = (
+  'along_gradient', 'covariate_shift', 'jacobian', 'one_step_loss', 'signal',
+  'weights',
+)  # fmt: skip
 # Those whose results are arrays, kept in a file a look.
 ARRAYS = ('activations', 'jacobian')
+# Those whose layers are any layers; others', what enters nonlinearities.
+OF_LAYERS = ('covariate_shift', 'weights')
 
 __all__ = [
   'ARRAYS',
   'MEASURES',
+  'OF_LAYERS',
   'ONE_BATCH',
   'along_gradient',
+  'check_chunks',
+  'chunked',
+  'covariate_shift',
   'drift',
   'layer',
   'make',
+  'memory',
+  'one_step_loss',
+  'signal',
   'singular_values',
   'theory',
+  'weights',
 ]
 
 

@@ -6,12 +6,14 @@ the moments. The network says which of its layers feed a nonlinearity; where
 there is no normalization, its place in the network is the same.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
 
-from bn_jax import distributions, types
+from bn_jax import distributions, errors, types
+from bn_jax.analysis import keywords
 
 LEVELS = (0.15, 0.5, 0.85)  # of the 2015 paper's Figure 1
 
@@ -32,23 +34,22 @@ def measure(
     A measure of any number of batches, merged as if they were one (although
     batch statistics are those of each batch). For each layer NAME: NAME/mean,
     NAME/var, [C]; NAME/quantiles, [Q, C], at `levels`, [Q]; NAME/histogram,
-    of all channels together, over `edges` (see `distributions`); NAME/count,
-    the values of a channel.
+    of all channels together, over `edges` (see `distributions`); NAME/positive,
+    [C], the share of values above 0 (where it is 0, a ReLU makes the unit dead
+    on these data); NAME/count, the values of a channel.
   """
-  if statistics not in ('batch', 'running'):
-    raise ValueError(
-      f"statistics is {statistics!r}; allowed: 'batch', 'running'"
-    )
+  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
   given = tuple(layers)
 
   def look(
     problem: types.Problem,
     state: types.TrainState,
     batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
     chosen = chosen_layers(problem.taps, given)
-    merged = {}
-    for batch in batches:
+    done, merged = _taken_up(journal, chosen)
+    for batch in itertools.islice(batches, done, None):
       with jax.default_matmul_precision('highest'):
         values = problem.activations(state, batch, statistics, chosen)
       values, mask = jax.device_get((values, batch.mask))
@@ -56,6 +57,9 @@ def measure(
         part = distributions.of(values[name], mask)
         old = merged.get(name)
         merged[name] = distributions.merge(old, part) if old else part
+      done += 1
+      if journal is not None:
+        journal.keep('merged', _kept(merged) | {'batches': np.array(done)})
     return _arrays(merged)
 
   return look
@@ -71,9 +75,8 @@ def chosen_layers(
   """
   for name in given:
     if name not in known:
-      raise ValueError(
-        f'layer {name!r} feeds no nonlinearity; known: {", ".join(known)}'
-      )
+      said = errors.unknown('layer', name, known)
+      raise ValueError(f'{said} (layers that feed a nonlinearity)')
   if given:
     return tuple(name for name in known if name in given)
   ends = (known[0], known[len(known) // 2], known[-1])
@@ -101,6 +104,33 @@ def drift(
   }
 
 
+def _kept(
+  merged: Mapping[str, distributions.Distribution],
+) -> dict[str, np.ndarray]:
+  """Distributions as arrays of a journal."""
+  return {
+    f'{name}/{field}': np.asarray(value)
+    for name, found in merged.items()
+    for field, value in found._asdict().items()
+  }
+
+
+def _taken_up(
+  journal: types.Journal | None, chosen: Sequence[str]
+) -> tuple[int, dict[str, distributions.Distribution]]:
+  """How many batches a journal has merged, and what came of them."""
+  kept = None if journal is None else journal.kept('merged')
+  if kept is None:
+    return 0, {}
+  merged = {}
+  for name in chosen:
+    fields = [
+      kept[f'{name}/{field}'] for field in distributions.Distribution._fields
+    ]
+    merged[name] = distributions.Distribution(int(fields[0]), *fields[1:])
+  return int(kept['batches']), merged
+
+
 def _arrays(
   merged: Mapping[str, distributions.Distribution],
 ) -> dict[str, np.ndarray]:
@@ -109,6 +139,7 @@ def _arrays(
     quantiles_CQ = distributions.quantiles(found.histogram, LEVELS)
     arrays |= {
       f'{name}/count': np.array(found.count),
+      f'{name}/positive': found.positive / max(found.count, 1),
       f'{name}/mean': found.mean,
       f'{name}/var': found.var,
       f'{name}/quantiles': quantiles_CQ.T,

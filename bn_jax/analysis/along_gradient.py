@@ -1,9 +1,9 @@
 """The loss landscape along one direction: values, gradients, smoothness.
 
 Santurkar, Tsipras, Ilyas and Madry (2018), "How Does Batch Normalization Help
-Optimization?", arXiv:1805.11604, section 3.1 and Figure 4: from a point of
-training, steps of several sizes along the gradient of the loss *of one batch*;
-at each end point the loss and its gradient on the same batch.
+Optimization?", arXiv:1805.11604, section 3.1 and Figures 4 and 11: from a point
+of training, steps of several sizes along the gradient of the loss *of one
+batch*; at each end point the loss and its gradient on the same batch.
 """
 
 import functools
@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import trees, types
+from bn_jax import keys, trees, types
+from bn_jax.analysis import by_layer, chunks, gradients, keywords
 
-Loss = Callable[[Any], jax.Array]
+Loss = chunks.Loss
+DIRECTIONS = ('descent', 'ascent', 'random')
 
 
 def along_gradient(
@@ -25,7 +27,11 @@ def along_gradient(
   step_sizes: Sequence[float],
   direction: Any = None,
   *,
+  layers: Sequence[tuple[str, Sequence[str]]] = (),
+  curvature: bool = False,
+  key: jax.Array | None = None,
   devices: Sequence[jax.Device] = (),
+  journal: types.Journal | None = None,
 ) -> dict[str, np.ndarray]:
   """The loss and its gradient at params - e * direction, for each step size e.
 
@@ -45,98 +51,223 @@ def along_gradient(
   `jax.tree_util.Partial` of one function, one for all batches that it is given.
   Products of float32 matrices are taken in full precision.
 
+  With layers, the same of each layer i, its own part of g and of d in the place
+  of the whole (all of them move): layer_gradient_norm, layer_gradient_change,
+  layer_gradient_cosine, layer_beta. With curvature, for one Hessian product
+  more (two gradients' worth), with H the Hessian at params:
+
+    curvature   d'H d / |d|^2   the second derivative along d
+    beta_0      |H d| / |d|     what beta tends to as e goes to 0
+
+  Beta much below beta_0, and near 1 / (smallest e), says that the smallest step
+  has wiped the gradient out: it reads that step, and not the curvature.
+
   Args:
-    loss: params -> a real scalar. Any function that JAX can differentiate.
+    loss: params -> a real scalar. Any function that JAX can differentiate, or
+      what `chunked` returns.
     params: any tree of floating-point arrays; it is not changed.
     step_sizes: E sizes, each above 0, in units of the direction.
-    direction: a tree like params; None is the gradient at params, so that the
-      steps are those of gradient descent with these learning rates.
+    direction: a tree like params; None or 'descent' is the gradient at params,
+      so that the steps are those of gradient descent with these learning rates;
+      'ascent' its negative; 'random' a normal vector of the gradient's length,
+      from the key. Or a function of the gradient that gives a tree.
+    layers: ((name, (path, ...)), ...), see `by_layer`.
+    curvature: whether to take the Hessian product.
+    key: of the random direction.
     devices: those that take a point each, several at once; none is one point
       after the other, wherever params lie.
+    journal: keeps each point as soon as it is known.
 
   Returns:
     NumPy arrays: step_size, loss, gradient_norm, gradient_change,
-    gradient_cosine, beta, lipschitz: [E]; loss_0, gradient_norm_0: []. Where
+    gradient_cosine, beta, lipschitz: [E]; layer_...: [E, L]; loss_0,
+    gradient_norm_0, curvature, beta_0: []; layer_gradient_norm_0: [L]. Where
     what they divide by is zero, cosine, beta and lipschitz are nan.
 
   Raises:
     ValueError: no step sizes, or one that is not above 0 and finite; parameters
-      that are not floating point; a direction unlike them; a loss that is not a
-      real scalar.
+      that are not floating point; a direction unlike them, or random without a
+      key; a layer without parameters; a loss that is not a real scalar or that
+      JAX cannot differentiate.
   """
-  sizes = _checked_sizes(step_sizes)
-  _check_trees(params, direction)
-  # A plain function is a leafless Partial; jit then keys on the function.
-  if not isinstance(loss, jax.tree_util.Partial):
+  sizes = keywords.checked_sizes(step_sizes)
+  gradients.check_params(params)
+  direct = _direct(params, direction, key)
+  layers = by_layer.checked(params, layers) if layers else ()
+  if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
+  kept = _Kept(journal)
   with jax.default_matmul_precision('highest'):
-    loss_0, gradient_0 = _value_and_gradient(loss, params)
-    direction = gradient_0 if direction is None else direction
-    at_0 = params, direction, loss_0, gradient_0
-    # On the host: XLA's CPU convolution gradients are 12 to 30 times slower
-    # inside a loop of its own (jax#12868). Nothing waits until the end.
+    loss_0, gradient_0 = gradients.value_and_gradient(
+      loss, params, journal, 'point_0'
+    )
+    along = direct(gradient_0)
+    gradients.check_like(params, along, 'direction')
+    at_0 = params, along, loss_0, gradient_0, layers
     if devices:
       mesh = jax.sharding.Mesh(np.array(devices), ('points',))
       rounds = _rounds(sizes, len(devices))
-      rows = [_points(mesh, loss, np.array(some), *at_0) for some in rounds]
+      rows = kept.rows(
+        rounds, lambda some, _: _points(mesh, loss, np.array(some), *at_0)
+      )
     else:
-      rows = [_point(loss, size, *at_0) for size in sizes]
-    norm_0 = _norm(gradient_0)
-  rows, loss_0, norm_0 = jax.device_get((rows, loss_0, norm_0))
+      rows = kept.rows(
+        sizes, lambda size, name: _point(loss, size, *at_0, journal, name)
+      )
+    ends = _ends(gradient_0, layers)
+    if curvature:
+      product = gradients.hessian_product(loss, params, along, journal)
+      ends |= _curvature(product, along)
+  rows, loss_0, ends = jax.device_get((rows, loss_0, ends))
   curves = {
-    name: np.hstack([row[name] for row in rows])[: len(sizes)]
+    name: np.concatenate([_upright(name, row[name]) for row in rows])
     for name in rows[0]
   }
   return {
     'step_size': np.asarray(sizes, curves['loss'].dtype),
-    **curves,
+    **{name: curve[: len(sizes)] for name, curve in curves.items()},
     'loss_0': np.asarray(loss_0),
-    'gradient_norm_0': np.asarray(norm_0),
+    **{name: np.asarray(value) for name, value in ends.items()},
   }
 
 
 def measure(
   *,
   step_factors: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
+  step_sizes: Sequence[float] = (),
+  direction: str = 'descent',
   statistics: str = 'batch',
   spread: str = 'batch',
+  per_layer: bool = False,
+  curvature: bool = False,
+  chunk_size: int | str | None = 'auto',
+  group_size: int | None = None,
 ) -> types.Measure:
   """`along_gradient` of the objective on one batch, while training.
 
   Args:
     step_factors: step sizes in units of the current learning rate.
+    step_sizes: the sizes themselves, in the place of factors.
+    direction: 'descent', 'ascent', 'random' (of the gradient's length, another
+      one at each step of training), or 'update': what the optimizer would do
+      with this gradient, for a learning rate of 1.
     statistics: 'batch' (the function that training descends) or 'running'.
     spread: what several devices divide among them: the 'batch', one point after
       the other, or the 'points', each of them over the whole batch.
+    per_layer: whether each layer has its curves too.
+    curvature: whether to take a Hessian product along the direction.
+    chunk_size: examples at a time; 'auto' (as many as fit) is resolved by who
+      makes the measure, None is all.
+    group_size: of batch statistics, where chunks are to be groups.
 
   Returns:
     A measure of exactly one batch; its arrays are those of `along_gradient`,
     nan where the learning rate is 0.
   """
-  factors = _checked_sizes(step_factors)
-  if statistics not in ('batch', 'running'):
+  factors = keywords.checked_sizes(step_factors)
+  given = keywords.checked_sizes(step_sizes) if len(step_sizes) else ()
+  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
+  keywords.check_choice('spread', spread, ('batch', 'points'))
+  keywords.check_choice('direction', direction, (*DIRECTIONS, 'update'))
+  size = keywords.checked_chunk_size(chunk_size, group_size)
+  if spread == 'points' and size is not None:
     raise ValueError(
-      f"statistics is {statistics!r}; allowed: 'batch', 'running'"
+      f"chunk_size is {size} with spread 'points'; allowed: None, each device "
+      "has the whole batch; or spread='batch'"
     )
-  if spread not in ('batch', 'points'):
-    raise ValueError(f"spread is {spread!r}; allowed: 'batch', 'points'")
 
   def look(
     problem: types.Problem,
     state: types.TrainState,
     batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
     (batch,) = batches
     rate = float(problem.learning_rate(state))
-    loss = problem.loss(state, batch, statistics)
-    if not rate:  # as a warm-up or a decay has it at its end
-      return _nowhere(loss, state.params, len(factors))
-    devices = _devices_of(state.step) if spread == 'points' else ()
-    return along_gradient(
-      loss, state.params, [f * rate for f in factors], devices=devices
+    loss = chunks.of_problem(
+      problem, state, batch, statistics,
+      chunk_size=size, group_size=group_size,
+    )  # fmt: skip
+    along = direction
+    if direction == 'update' and rate:
+      along = lambda gradient: jax.tree.map(
+        lambda update: -update / rate, problem.updates(state, gradient)
+      )
+    found = functools.partial(
+      along_gradient,
+      loss,
+      state.params,
+      layers=problem.layers(state) if per_layer else (),
+      curvature=curvature,
+      key=keys.of(keys.of_step(state), types.Purpose.MEASURE),
+      journal=journal,
     )
+    nowhere = not rate and (not given or direction == 'update')
+    if nowhere:  # as a warm-up or a decay has it at its end
+      return _nowhere(found([1.0], 'descent'), len(given or factors))
+    devices = _devices_of(state.step) if spread == 'points' else ()
+    sizes = given or [factor * rate for factor in factors]
+    return found(sizes, along, devices=devices)
 
   return look
+
+
+class _Kept:
+  """Points in order, each kept by a journal when it is known."""
+
+  def __init__(self, journal: types.Journal | None):
+    self._journal = journal
+
+  def rows(self, points: Sequence, row_of: Callable) -> list[dict[str, Any]]:
+    """row_of(point, name of its gradient in the journal), for all points."""
+    rows = []
+    for i, point in enumerate(points):
+      if len(rows) > 1:  # else the host runs ahead, and holds many gradients
+        jax.block_until_ready(rows[-2])
+      rows.append(self._row(f'point_{i + 1}', point, row_of))
+    return rows
+
+  def _row(self, name, point, row_of):
+    if self._journal is None:
+      return row_of(point, name)
+    kept = self._journal.kept(f'{name}_row')
+    if kept is None:
+      kept = jax.device_get(row_of(point, name))
+      self._journal.keep(f'{name}_row', kept)
+      self._journal.drop(name)
+    return kept
+
+
+def _direct(params, direction, key) -> Callable[[Any], Any]:
+  """gradient -> direction; what cannot be one is refused."""
+  if direction is None or isinstance(direction, str):
+    name = direction or 'descent'
+    keywords.check_choice('direction', name, DIRECTIONS)
+    if name == 'random' and key is None:
+      raise ValueError("direction is 'random'; give a key too")
+    return {
+      'descent': lambda gradient: gradient,
+      'ascent': lambda gradient: jax.tree.map(jnp.negative, gradient),
+      'random': lambda gradient: _random(key, gradient),
+    }[name]
+  if callable(direction):
+    return direction
+  gradients.check_like(params, direction, 'direction')
+  return lambda gradient: direction
+
+
+@jax.jit
+def _random(key, gradient):
+  """A normal vector of the length of the gradient."""
+  leaves, structure = jax.tree.flatten(gradient)
+  drawn = [
+    jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype)
+    for i, leaf in enumerate(leaves)
+  ]
+  scale = trees.norm(leaves) / trees.norm(drawn)
+  return jax.tree.unflatten(
+    structure, [(scale * leaf).astype(leaf.dtype) for leaf in drawn]
+  )
 
 
 def _devices_of(array: jax.Array) -> tuple[jax.Device, ...]:
@@ -146,13 +277,15 @@ def _devices_of(array: jax.Array) -> tuple[jax.Device, ...]:
   return tuple(array.devices())
 
 
-def _nowhere(loss: Loss, params: Any, count: int) -> dict[str, np.ndarray]:
+def _nowhere(at_one: dict[str, np.ndarray], count: int):
   """The result without steps to take: nan but for the point itself."""
-  curves = along_gradient(loss, params, [1.0])
-  return {
-    name: value if name.endswith('_0') else np.full(count, np.nan, value.dtype)
-    for name, value in curves.items()
-  } | {'step_size': np.zeros(count, curves['step_size'].dtype)}
+  at_0 = ('loss_0', 'gradient_norm_0', 'layer_gradient_norm_0')
+  found = {}
+  for name, value in at_one.items():
+    shape = value.shape if not value.ndim else (count, *value.shape[1:])
+    empty = np.full(shape, np.nan, value.dtype)
+    found[name] = value if name in at_0 else empty
+  return found | {'step_size': np.zeros(count, at_one['step_size'].dtype)}
 
 
 def _rounds(sizes: Sequence[float], count: int) -> list[list[float]]:
@@ -162,23 +295,26 @@ def _rounds(sizes: Sequence[float], count: int) -> list[list[float]]:
   return rounds
 
 
-def _point(loss, size, params, direction, loss_0, gradient_0):
-  """The quantities of one point, scalars; nothing waits for them."""
+def _point(
+  loss, size, params, direction, loss_0, gradient_0, layers, journal=None,
+  name='',
+):  # fmt: skip
+  """The quantities of one point, scalars and [L]; nothing waits for them."""
   point = _descended(params, size, direction)
-  value, gradient = _value_and_gradient(loss, point)
-  return _compare(value, gradient, loss_0, gradient_0, direction, size)
+  value, gradient = gradients.value_and_gradient(loss, point, journal, name)
+  return _compare(value, gradient, loss_0, gradient_0, direction, size, layers)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _points(mesh, loss, sizes, params, direction, loss_0, gradient_0):
-  """The same of one point on each device, [D] each."""
+@functools.partial(jax.jit, static_argnums=(0, 7))
+def _points(mesh, loss, sizes, params, direction, loss_0, gradient_0, layers):
+  """The same of one point on each device, [D] and [D, L]."""
   whole, one_each = (
     jax.sharding.PartitionSpec(),
     jax.sharding.PartitionSpec('points'),
   )
 
-  def of_one(size_1, *rest):
-    row = _point(rest[0], size_1[0], *rest[1:])
+  def of_one(size_1, loss, *rest):
+    row = _point(loss, size_1[0], *rest, layers)
     return {name: value[None] for name, value in row.items()}
 
   # Nothing is summed over devices here, so nothing needs to be checked.
@@ -191,18 +327,10 @@ def _points(mesh, loss, sizes, params, direction, loss_0, gradient_0):
   )(sizes, loss, params, direction, loss_0, gradient_0)
 
 
-@jax.jit
-def _value_and_gradient(loss: Loss, params: Any):
-  def checked(params):
-    value = jnp.asarray(loss(params))
-    if jnp.shape(value) or not jnp.issubdtype(value.dtype, jnp.floating):
-      raise ValueError(
-        f'the loss is {value.dtype}{list(jnp.shape(value))}; it must be a real '
-        'scalar'
-      )
-    return value
-
-  return jax.value_and_grad(checked)(params)
+def _upright(name: str, value: np.ndarray) -> np.ndarray:
+  """A row of one point, [] or [L], as that of several: [1] or [1, L]."""
+  of_one = np.ndim(value) == (1 if name.startswith('layer_') else 0)
+  return np.asarray(value)[None] if of_one else np.asarray(value)
 
 
 @jax.jit
@@ -210,55 +338,50 @@ def _descended(params, size, direction):
   return trees.add_scaled(params, -size, direction)
 
 
-@jax.jit
-def _compare(value, gradient, loss_0, gradient_0, direction, size):
-  """The quantities of one point, scalars."""
+@functools.partial(jax.jit, static_argnums=6)
+def _compare(value, gradient, loss_0, gradient_0, direction, size, layers):
+  """The quantities of one point, scalars; of its layers, [L]."""
   norm, norm_0 = trees.norm(gradient), trees.norm(gradient_0)
-  change = trees.norm(trees.subtract(gradient, gradient_0))
-  distance = size * trees.norm(direction)
-  return {
+  difference = trees.subtract(gradient, gradient_0)
+  change, distance = trees.norm(difference), size * trees.norm(direction)
+  row = {
     'loss': value,
     'gradient_norm': norm,
     'gradient_change': change,
-    'gradient_cosine': _ratio(trees.vdot(gradient, gradient_0), norm * norm_0),
-    'beta': _ratio(change, distance),
-    'lipschitz': _ratio(jnp.abs(value - loss_0), distance),
+    'gradient_cosine': trees.ratio(
+      trees.vdot(gradient, gradient_0), norm * norm_0
+    ),
+    'beta': trees.ratio(change, distance),
+    'lipschitz': trees.ratio(jnp.abs(value - loss_0), distance),
+  }
+  if not layers:
+    return row
+  norm_L, norm_0_L, change_L, distance_L = (
+    by_layer.norms(tree, layers)
+    for tree in (gradient, gradient_0, difference, direction)
+  )
+  inner_L = by_layer.vdots(gradient, gradient_0, layers)
+  return row | {
+    'layer_gradient_norm': norm_L,
+    'layer_gradient_change': change_L,
+    'layer_gradient_cosine': trees.ratio(inner_L, norm_L * norm_0_L),
+    'layer_beta': trees.ratio(change_L, size * distance_L),
   }
 
 
-_norm = jax.jit(trees.norm)
+@functools.partial(jax.jit, static_argnums=1)
+def _ends(gradient_0, layers):
+  """What there is to say of the point itself."""
+  found = {'gradient_norm_0': trees.norm(gradient_0)}
+  if layers:
+    found['layer_gradient_norm_0'] = by_layer.norms(gradient_0, layers)
+  return found
 
 
-def _ratio(numerator, denominator):
-  """numerator / denominator, nan where the denominator is 0."""
-  return jnp.where(denominator > 0, numerator / denominator, jnp.nan)
-
-
-def _checked_sizes(step_sizes: Sequence[float]) -> tuple[float, ...]:
-  sizes = tuple(float(size) for size in np.atleast_1d(step_sizes))
-  if not sizes or not all(0 < size < float('inf') for size in sizes):
-    raise ValueError(
-      f'step sizes are {sizes}; allowed: one or more, each above 0 and finite'
-    )
-  return sizes
-
-
-def _check_trees(params: Any, direction: Any) -> None:
-  for path, leaf in zip(trees.paths(params), jax.tree.leaves(params)):
-    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-      dtype = jnp.result_type(leaf)
-      raise ValueError(
-        f'parameter {path!r} is {dtype}; allowed: floating point'
-      )
-  if direction is None:
-    return
-  if jax.tree.structure(direction) != jax.tree.structure(params):
-    raise ValueError('the direction is another tree than the parameters')
-  for path, leaf, way in zip(
-    trees.paths(params), jax.tree.leaves(params), jax.tree.leaves(direction)
-  ):
-    if jnp.shape(leaf) != jnp.shape(way):
-      raise ValueError(
-        f'the direction of {path!r} has shape {jnp.shape(way)}; the parameter '
-        f'has {jnp.shape(leaf)}'
-      )
+@jax.jit
+def _curvature(product, direction):
+  square = trees.vdot(direction, direction)
+  return {
+    'curvature': trees.ratio(trees.vdot(direction, product), square),
+    'beta_0': trees.ratio(trees.norm(product), jnp.sqrt(square)),
+  }

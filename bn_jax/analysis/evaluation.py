@@ -1,6 +1,8 @@
 """Loss and accuracy over a whole split, with the running statistics."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,18 +29,34 @@ def measure() -> types.Measure:
     problem: types.Problem,
     state: types.TrainState,
     batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
-    with jax.default_matmul_precision('highest'):
-      sums = [problem.evaluate(state, batch) for batch in batches]
-    sums = jax.device_get(sums)
+    kept = None if journal is None else journal.kept('sums')
+    sums = [] if kept is None else _rows(kept)
+    for batch in itertools.islice(batches, len(sums), None):
+      with jax.default_matmul_precision('highest'):
+        sums.append(problem.evaluate(state, batch))
+      if journal is not None:
+        journal.keep('sums', _columns(jax.device_get(sums)))
     # In float64: a float32 running sum over 10,000 losses loses digits.
-    total = {
-      name: np.sum([part[name] for part in sums], dtype=np.float64)
-      for name in sums[0]
-    }
-    return means(total)
+    columns = _columns(jax.device_get(sums))
+    return means(
+      {name: part.sum(dtype=np.float64) for name, part in columns.items()}
+    )
 
   return look
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+  """Sums of batches, one after the other, by name."""
+  return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+  """The inverse of `_columns`."""
+  return [
+    dict(zip(columns, row)) for row in zip(*columns.values(), strict=True)
+  ]
 
 
 def means(total: dict[str, float]) -> dict[str, float]:

@@ -101,6 +101,7 @@ def measure(
     problem: types.Problem,
     state: types.TrainState,
     batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
     (batch,) = batches
     found = {}
@@ -110,9 +111,15 @@ def measure(
       between = _Between(problem, state, batch, statistics, source, target)
       if not given and between.size() > _LARGEST:
         continue
-      found[f'{source}-{target}/singular_values'] = np.stack(
-        [between.of_example(i) for i in range(min(examples, len(batch.labels)))]
-      )
+      pair = f'{source}-{target}'
+      kept = None if journal is None else journal.kept(pair)
+      if kept is None:
+        shown = range(min(examples, len(batch.labels)))
+        values = np.stack([between.of_example(i) for i in shown])
+        kept = {'singular_values': values}
+        if journal is not None:
+          journal.keep(pair, kept)
+      found[f'{pair}/singular_values'] = kept['singular_values']
     if not found:
       raise errors.ConfigError(
         'measure jacobian: every Jacobian is too large, or no layer follows; '

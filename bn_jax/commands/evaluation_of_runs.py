@@ -11,12 +11,10 @@ import numpy as np
 
 from bn_jax import (
   assemble,
-  checkpoint,
   errors,
   parallel,
   records,
   trained,
-  trainer,
   types,
 )
 from bn_jax.analysis import evaluation
@@ -139,28 +137,8 @@ def _member(run: trained.Trained, here, statistics: str) -> Member:
   problem = assemble.problem(run.config)
   state = trained.newest(run, problem)
   if statistics == 'population':
-    state = _population(run, state)
+    state = trained.population(run, state)
   return Member(run, problem, state)
-
-
-def _population(run, state: types.TrainState) -> types.TrainState:
-  folder = run.directory / 'population'
-  if not folder.is_dir():
-    raise errors.CheckpointError(
-      f'{run.directory} holds no population statistics; make them: python -m '
-      f'bn_jax recalibrate {run.directory}'
-    )
-  saved = checkpoint.Checkpoints(folder)
-  try:
-    if saved.latest() != int(state.step):
-      raise errors.CheckpointError(
-        f'{folder} is of step {saved.latest()}, the network of step '
-        f'{int(state.step)}; make it anew: python -m bn_jax recalibrate '
-        f'{run.directory}'
-      )
-    return saved.restore(saved.latest(), trainer.without_ring(state))
-  finally:
-    saved.close()
 
 
 def _sums(

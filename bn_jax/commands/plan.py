@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from bn_jax import assemble, plan, resolve
+from bn_jax import assemble, measures, plan, resolve
 
 
 def text(
@@ -34,7 +34,7 @@ def text(
 
 def _of_run(name: str, run: dict[str, Any]) -> str:
   made = assemble.problem(run)
-  assemble.check_measures(run, made)
+  measures.check(run, made)
   state = jax.eval_shape(made.init, 0)
   with jax.default_matmul_precision(run['matmul_precision']):
     split = assemble.source(run).shapes(run['batch_size'])

@@ -88,7 +88,7 @@ def _of_run(run: Any, values: flags.FlagValues) -> str:
   train, test = (x.placed(whole) for x in assemble.source(config).load())
   try:
     found = norms.population_statistics(
-      assemble.network(_in_groups(config), parallel.in_sight(devices)),
+      assemble.network(assemble.in_groups(config), parallel.in_sight(devices)),
       {'params': state.params, 'batch_stats': state.batch_stats},
       _Batches(run, made, state, train, devices, values.batches),
       variance=values.variance,
@@ -112,14 +112,6 @@ def _of_run(run: Any, values: flags.FlagValues) -> str:
     },
   }
   return _written(run, facts)
-
-
-def _in_groups(config: dict[str, Any]) -> dict[str, Any]:
-  """The config, with the micro-batches of training as statistics groups."""
-  norm, micro = config['norm'], config['micro_batch_size']
-  if micro is None or 'group_size' not in norm:
-    return config
-  return {**config, 'norm': {**norm, 'group_size': norm['group_size'] or micro}}
 
 
 class _Batches:

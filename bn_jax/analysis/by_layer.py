@@ -1,0 +1,84 @@
+"""Layers of a tree of parameters: names in forward order, with their paths.
+
+  (('conv1', ('conv1', 'conv1_norm')), ('conv2', ('conv2', 'conv2_norm')), ...)
+
+Paths are '/'-joined prefixes into the tree: keys of dicts, indices, names of
+attributes. The order is the caller's: that of a dict is conv1, conv10, conv2.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bn_jax import errors, trees
+
+Layers = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def checked(params: Any, layers: Sequence[tuple[str, Sequence[str]]]) -> Layers:
+  """The layers as tuples, each of which has parameters of its own.
+
+  Raises:
+    ValueError: no layers, a name that stands twice, a layer without parameters,
+      one parameter in two layers.
+  """
+  found = tuple((str(name), tuple(paths)) for name, paths in layers)
+  if not found:
+    raise ValueError('no layers; give ((name, (path, ...)), ...)')
+  names = [name for name, _ in found]
+  for name in names:
+    if names.count(name) > 1:
+      raise ValueError(f'layer {name!r} is given twice')
+  known, owner = trees.paths(params), {}
+  for name, prefixes in found:
+    own = [path for path in known if trees.lies_under(path, prefixes)]
+    if not own:
+      said = errors.unknown('path', ', '.join(prefixes), known)
+      raise ValueError(f'layer {name!r} has no parameters: {said}')
+    for path in own:
+      if path in owner:
+        raise ValueError(
+          f'parameter {path!r} is in layer {owner[path]!r} and in {name!r}'
+        )
+      owner[path] = name
+  return found
+
+
+def chosen(layers: Layers, names: Sequence[str]) -> Layers:
+  """The layers of these names, in forward order; ValueError for another."""
+  known = [name for name, _ in layers]
+  for name in names:
+    if name not in known:
+      raise ValueError(errors.unknown('layer', name, known))
+  return tuple(layer for layer in layers if layer[0] in names)
+
+
+def norms(tree: Any, layers: Layers) -> jax.Array:
+  """The Euclidean norm of each layer of a tree like the parameters, [L]."""
+  return jnp.stack([trees.norm(own(tree, paths)) for _, paths in layers])
+
+
+def vdots(x: Any, y: Any, layers: Layers) -> jax.Array:
+  """The inner product of each layer of two trees, [L]."""
+  return jnp.stack(
+    [trees.vdot(own(x, paths), own(y, paths)) for _, paths in layers]
+  )
+
+
+def own(tree: Any, paths: Sequence[str]) -> list[Any]:
+  """The arrays of one layer."""
+  return trees.leaves_under(tree, paths)
+
+
+def moved(params: Any, new_params: Any, layers: Layers) -> Any:
+  """The parameters, those of these layers taken from new_params."""
+  prefixes = [path for _, paths in layers for path in paths]
+  leaves = [
+    new if trees.lies_under(path, prefixes) else old
+    for path, old, new in zip(
+      trees.paths(params), jax.tree.leaves(params), jax.tree.leaves(new_params)
+    )
+  ]
+  return jax.tree.unflatten(jax.tree.structure(params), leaves)

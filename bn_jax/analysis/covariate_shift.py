@@ -1,0 +1,186 @@
+"""Internal covariate shift: how layers below change a layer's gradient.
+
+Santurkar et al. (2018), arXiv:1805.11604, Definition 2.1 and Figure 3. The
+2015 paper speaks of distributions; this speaks of optimization: how far does
+the gradient that a layer descends move because the layers before it make their
+step?
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from bn_jax import trees, types
+from bn_jax.analysis import by_layer, chunks, gradients, keywords
+
+QUANTITIES = ('l2', 'relative_l2', 'cosine')
+
+
+def covariate_shift(
+  loss: chunks.Loss,
+  params: Any,
+  new_params: Any,
+  layers: Sequence[tuple[str, Sequence[str]]],
+  *,
+  at: Sequence[str] = (),
+  journal: types.Journal | None = None,
+) -> dict[str, np.ndarray]:
+  """How much the gradient of each layer changes when those before it step.
+
+  For layer i of layers 1 to k, with W(t) in params and W(t+1) in new_params,
+
+    G_i  = grad_{W_i} loss(W_1(t), ..., W_k(t))
+    G'_i = grad_{W_i} loss(W_1(t+1), ..., W_{i-1}(t+1), W_i(t), ..., W_k(t))
+
+    l2           |G_i - G'_i|            (the paper's internal covariate shift)
+    relative_l2  |G_i - G'_i| / |G_i|
+    cosine       <G_i, G'_i> / (|G_i| |G'_i|)
+
+  The loss is of one batch, the same for both, and should have no penalty: the
+  penalty's gradient at W_i is in both, leaves the difference as it is, and
+  would draw the cosine towards 1. For scale-invariant weights |G_i| goes as
+  1 / |W_i|: compare networks by the relative difference and the cosine. The
+  first layer has nothing before it: 0, 0 and 1.
+
+  It costs one gradient, and one more for each layer of `at`; one compilation.
+
+  Args:
+    loss: params -> a real scalar, without penalty; or what `chunked` returns.
+    params: any tree of floating-point arrays.
+    new_params: the same after the step.
+    layers: ((name, (path, ...)), ...) in forward order, see `by_layer`; what is
+      in none of them stays as it is. What of a layer moves, and is
+      differentiated by, are the parameters under its paths: leave those of its
+      norm out, or not.
+    at: names of the layers to look at; none is all of them.
+    journal: keeps each layer as soon as it is known.
+
+  Returns:
+    l2, relative_l2, cosine: [L], L the layers looked at, in forward order; nan
+    where what they divide by is zero.
+
+  Raises:
+    ValueError: parameters that are not floating point, new ones unlike them; an
+      unknown layer, or one without parameters; a loss that is not a real scalar
+      or that JAX cannot differentiate.
+  """
+  gradients.check_params(params)
+  gradients.check_like(params, new_params, 'step')
+  layers = by_layer.checked(params, layers)
+  looked = by_layer.chosen(layers, at) if len(at) else layers
+  if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
+    loss = jax.tree_util.Partial(loss)
+  rows = []
+  _, gradient = gradients.value_and_gradient(loss, params, journal, 'point_0')
+  for name, paths in looked:
+    before = layers[: [layer for layer, _ in layers].index(name)]
+    row = journal and journal.kept(f'{name}_row')
+    if row is None:
+      if len(rows) > 1:  # else the host runs ahead, and holds many gradients
+        jax.block_until_ready(rows[-2])
+      point = _moved(params, new_params, before)
+      _, there = gradients.value_and_gradient(loss, point, journal, name)
+      row = _compare(gradient, there, paths)
+      if journal is not None:
+        journal.keep(f'{name}_row', jax.device_get(row))
+        journal.drop(name)
+    rows.append(row)
+  rows = jax.device_get(rows)
+  return {name: np.array([row[name] for row in rows]) for name in QUANTITIES}
+
+
+def measure(
+  *,
+  layers: Sequence[str] = (),
+  statistics: str = 'batch',
+  norm_parameters: bool = True,
+  chunk_size: int | str | None = 'auto',
+  group_size: int | None = None,
+) -> types.Measure:
+  """`covariate_shift` of the step that one batch makes, while training.
+
+  The step is the optimizer's, from the gradient of the objective (its penalty
+  included); the gradients compared are those of the data loss.
+
+  Args:
+    layers: names such as 'conv5'; none is a third and two thirds of the way (9
+      and 17 of 25 layers, as in the paper).
+    statistics: 'batch' (the function that training descends) or 'running'.
+    norm_parameters: whether a layer is its norm's scale and bias too, or its
+      weights and bias alone: both in what moves and in what is compared.
+    chunk_size: examples at a time; 'auto' (as many as fit) is resolved by who
+      makes the measure, None is all.
+    group_size: of batch statistics, where chunks are to be groups.
+
+  Returns:
+    A measure of exactly one batch; for each layer NAME: NAME/l2,
+    NAME/relative_l2, NAME/cosine, [].
+  """
+  given = tuple(layers)
+  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
+  size = keywords.checked_chunk_size(chunk_size, group_size)
+
+  def look(
+    problem: types.Problem,
+    state: types.TrainState,
+    batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
+  ) -> dict[str, np.ndarray]:
+    (batch,) = batches
+    loss_of = functools.partial(
+      chunks.of_problem, problem, state, batch, statistics,
+      chunk_size=size, group_size=group_size,
+    )  # fmt: skip
+    _, gradient = gradients.value_and_gradient(
+      loss_of(), state.params, journal, 'step'
+    )
+    updates = problem.updates(state, gradient)
+    # The first path of a layer is that of its weights and bias.
+    known = tuple(
+      (name, paths if norm_parameters else paths[:1])
+      for name, paths in problem.layers(state)
+    )
+    names = given or default_layers([name for name, _ in known])
+    found = covariate_shift(
+      loss_of(penalised=False),
+      state.params,
+      trees.add_scaled(state.params, 1.0, updates),
+      known,
+      at=names,
+      journal=journal,
+    )
+    seen = by_layer.chosen(known, names)
+    return {
+      f'{name}/{quantity}': found[quantity][i]
+      for i, (name, _) in enumerate(seen)
+      for quantity in QUANTITIES
+    }
+
+  return look
+
+
+def default_layers(known: Sequence[str]) -> tuple[str, ...]:
+  """A third and two thirds of the way: layers 9 and 17 of 25."""
+  places = {-(-k * len(known) // 3) - 1 for k in (1, 2)}
+  return tuple(known[place] for place in sorted(places))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _moved(params, new_params, before):
+  return by_layer.moved(params, new_params, before)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _compare(gradient, there, paths):
+  """The quantities of one layer, scalars."""
+  mine, other = by_layer.own(gradient, paths), by_layer.own(there, paths)
+  norm, norm_there = trees.norm(mine), trees.norm(other)
+  change = trees.norm(trees.subtract(mine, other))
+  return {
+    'l2': change,
+    'relative_l2': trees.ratio(change, norm),
+    'cosine': trees.ratio(trees.vdot(mine, other), norm * norm_there),
+  }

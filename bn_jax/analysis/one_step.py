@@ -1,0 +1,126 @@
+"""The loss after one step, against the learning rate of that step.
+
+Bjorck, Gomes, Selman and Weinberger (2018), "Understanding Batch
+Normalization", arXiv:1806.02375: at initialisation, networks without it diverge
+from learning rates at which networks with it still descend.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from bn_jax import trees, types
+from bn_jax.analysis import chunks, gradients, keywords
+
+
+def one_step_loss(
+  loss: chunks.Loss,
+  params: Any,
+  learning_rates: Sequence[float],
+  direction: Any = None,
+  *,
+  journal: types.Journal | None = None,
+) -> dict[str, np.ndarray]:
+  """loss(params - r * direction) for each learning rate r.
+
+  It costs a gradient (where no direction is given) and a value a rate; two
+  compilations.
+
+  Args:
+    loss: params -> a real scalar; or what `chunked` returns.
+    params: any tree of floating-point arrays.
+    learning_rates: E rates, each above 0.
+    direction: a tree like params, or a function of the gradient that gives one;
+      None is the gradient at params.
+    journal: keeps each loss as soon as it is known.
+
+  Returns:
+    learning_rate, loss: [E]; loss_0: [], at params.
+
+  Raises:
+    ValueError: rates that are not above 0 and finite; parameters that are not
+      floating point, a direction unlike them; a loss that is not a real scalar.
+  """
+  rates = keywords.checked_sizes(learning_rates, 'learning rates')
+  gradients.check_params(params)
+  if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
+    loss = jax.tree_util.Partial(loss)
+  if direction is None or callable(direction):
+    loss_0, gradient = gradients.value_and_gradient(
+      loss, params, journal, 'point_0'
+    )
+    direction = direction(gradient) if direction else gradient
+  else:
+    loss_0 = gradients.value(loss, params, journal, 'point_0')
+  gradients.check_like(params, direction, 'direction')
+  values = []
+  for i, rate in enumerate(rates):
+    if len(values) > 1:  # else the host runs ahead
+      jax.block_until_ready(values[-2])
+    point = _descended(params, rate, direction)
+    values.append(gradients.value(loss, point, journal, f'loss_{i + 1}'))
+  values, loss_0 = jax.device_get((values, loss_0))
+  values = np.array(values)
+  return {
+    'learning_rate': np.asarray(rates, values.dtype),
+    'loss': values,
+    'loss_0': np.asarray(loss_0),
+  }
+
+
+def measure(
+  *,
+  learning_rates: Sequence[float] = (
+    1e-4,
+    3e-4,
+    1e-3,
+    3e-3,
+    1e-2,
+    3e-2,
+    0.1,
+    0.3,
+    1.0,
+    3.0,
+    10.0,
+  ),
+  statistics: str = 'batch',
+  chunk_size: int | str | None = 'auto',
+  group_size: int | None = None,
+) -> types.Measure:
+  """`one_step_loss` of the objective on one batch, along its gradient.
+
+  Args:
+    learning_rates: of the step.
+    statistics: 'batch' (the function that training descends) or 'running'.
+    chunk_size: examples at a time; 'auto' (as many as fit) is resolved by who
+      makes the measure, None is all.
+    group_size: of batch statistics, where chunks are to be groups.
+
+  Returns:
+    A measure of exactly one batch; its arrays are those of `one_step_loss`.
+  """
+  rates = keywords.checked_sizes(learning_rates, 'learning rates')
+  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
+  size = keywords.checked_chunk_size(chunk_size, group_size)
+
+  def look(
+    problem: types.Problem,
+    state: types.TrainState,
+    batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
+  ) -> dict[str, np.ndarray]:
+    (batch,) = batches
+    loss = chunks.of_problem(
+      problem, state, batch, statistics,
+      chunk_size=size, group_size=group_size,
+    )  # fmt: skip
+    return one_step_loss(loss, state.params, rates, journal=journal)
+
+  return look
+
+
+@jax.jit
+def _descended(params, rate, direction):
+  return trees.add_scaled(params, -rate, direction)

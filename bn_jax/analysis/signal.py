@@ -1,0 +1,161 @@
+"""How large activations, and the gradients that come to them, are with depth.
+
+Yang et al. (2019), "A Mean Field Theory of Batch Normalization",
+arXiv:1902.08129: at initialisation Batch Normalization makes gradients explode
+with depth; Bjorck et al. (2018), arXiv:1806.02375: without it, activations
+grow.
+
+And the sign condition under which Santurkar et al. (2018), Theorem 4.2, promise
+a smaller quadratic form: <yhat_j, g_j> >= 0 for unit j, with yhat its
+normalised outputs over the batch and g the gradient of the loss by what the
+norm makes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_jax import types
+from bn_jax.analysis import activations as activations_lib
+from bn_jax.analysis import gradients, keywords
+
+Perturbed = Callable[[Any, Mapping[str, jax.Array]], tuple[jax.Array, dict]]
+
+
+def signal(
+  loss: Perturbed, params: Any, perturbations: Mapping[str, jax.Array]
+) -> dict[str, np.ndarray]:
+  """Size of each layer's activations h and of the loss's gradient by them.
+
+    activation_rms            sqrt(mean of h^2), over examples and units
+    activation_gradient_norm  |d loss / d h|, over all examples together
+
+  One gradient gives them all: whatever is added to the activations of a layer
+  has the gradient of the activations.
+
+  Args:
+    loss: (params, perturbations) -> (a real scalar, activations), where
+      perturbations are added to the activations; both by the name of a layer.
+      flax: `Module.perturb`, or `Problem.perturbed`.
+    params: any tree of floating-point arrays.
+    perturbations: zeros of the activations' shapes, in forward order.
+
+  Returns:
+    Both [L], L the layers of perturbations, in their order.
+
+  Raises:
+    ValueError: parameters that are not floating point, no layers, a loss that
+      is not a real scalar.
+  """
+  gradients.check_params(params)
+  if not perturbations:
+    raise ValueError('no layers; give {name: zeros of its activations}')
+  if not isinstance(loss, jax.tree_util.Partial):
+    loss = jax.tree_util.Partial(loss)
+  with jax.default_matmul_precision('highest'):
+    seen, gradient = _signals(loss, params, dict(perturbations))
+  rows = [_sizes(seen[name], gradient[name]) for name in perturbations]
+  rows = jax.device_get(rows)
+  return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def measure(
+  *, layers: Sequence[str] = (), statistics: str = 'batch'
+) -> types.Measure:
+  """`signal` of the layers that feed a nonlinearity, and signs of <yhat, g>.
+
+  Args:
+    layers: names such as 'conv5'; none is all of them.
+    statistics: 'batch' (the function that training descends) or 'running'.
+
+  Returns:
+    A measure of exactly one batch; for each layer NAME: NAME/activation_rms,
+    NAME/activation_gradient_norm, and NAME/positive, NAME/negative: the shares
+    of its units with <yhat, g> above and below 0, nan without a norm that has
+    running statistics; all [].
+  """
+  given = tuple(layers)
+  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
+
+  def look(
+    problem: types.Problem,
+    state: types.TrainState,
+    batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
+  ) -> dict[str, np.ndarray]:
+    del journal  # there is one gradient, and nothing to go on from
+    (batch,) = batches
+    names = (
+      activations_lib.chosen_layers(problem.taps, given)
+      if given
+      else problem.taps
+    )
+    shapes = jax.eval_shape(
+      lambda s, b: problem.activations(s, b, statistics, names), state, batch
+    )
+    zeros = {
+      name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in names
+    }
+    loss = problem.perturbed(state, batch, statistics)
+    with jax.default_matmul_precision('highest'):
+      seen, gradient = _signals(loss, state.params, zeros)
+    affine = problem.affine(state)
+    found = {}
+    for name in names:
+      row = _sizes(seen[name], gradient[name])
+      if name in affine:
+        row |= _signs(seen[name], gradient[name], *affine[name])
+      else:
+        row |= {'positive': np.float32(np.nan), 'negative': np.float32(np.nan)}
+      found |= {f'{name}/{quantity}': value for quantity, value in row.items()}
+    return {
+      name: np.asarray(value) for name, value in jax.device_get(found).items()
+    }
+
+  return look
+
+
+@jax.jit
+def _signals(loss, params, perturbations):
+  """(activations, gradients by them), both by the name of a layer."""
+
+  def checked(perturbations):
+    value, seen = loss(params, perturbations)
+    value = jnp.asarray(value)
+    if jnp.shape(value) or not jnp.issubdtype(value.dtype, jnp.floating):
+      raise ValueError(
+        f'the loss is {value.dtype}{list(jnp.shape(value))}; it must be a real '
+        'scalar'
+      )
+    return value, seen
+
+  gradient, seen = jax.grad(checked, has_aux=True)(perturbations)
+  return seen, gradient
+
+
+@jax.jit
+def _sizes(values, gradient):
+  values, gradient = (
+    x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    for x in (values, gradient)
+  )
+  return {
+    'activation_rms': jnp.sqrt(jnp.mean(jnp.square(values))),
+    'activation_gradient_norm': jnp.sqrt(jnp.sum(jnp.square(gradient))),
+  }
+
+
+@jax.jit
+def _signs(values, gradient, scale_C, bias_C):
+  """Shares of units by the sign of <yhat, g>; yhat = (z - bias) / scale."""
+  channels = values.shape[-1]
+  values_MC, gradient_MC = (x.reshape(-1, channels) for x in (values, gradient))
+  normalised_MC = (values_MC - bias_C[None]) / scale_C[None]
+  inner_C = (normalised_MC * gradient_MC).sum(0)
+  return {
+    'positive': jnp.mean(inner_C > 0, dtype=jnp.float32),
+    'negative': jnp.mean(inner_C < 0, dtype=jnp.float32),
+  }

@@ -1,0 +1,170 @@
+"""How large the weights of a layer are, and what a step makes of them.
+
+The loss of a network does not change with the length of weights that a norm
+rescales. So their gradient is orthogonal to them, and goes as 1 / |w|: what a
+step turns them by is governed by eta / |w|^2, the effective learning rate. Van
+Laarhoven (2017), arXiv:1706.05350; Hoffer et al. (2018), arXiv:1803.01814;
+Arora, Li and Lyu (2019), arXiv:1812.03981.
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_jax import trees, types
+from bn_jax.analysis import by_layer, chunks, gradients, keywords
+
+
+def weights(
+  loss: chunks.Loss,
+  params: Any,
+  new_params: Any,
+  layers: Sequence[tuple[str, Sequence[str]]],
+  learning_rate: float,
+  *,
+  journal: types.Journal | None = None,
+) -> dict[str, np.ndarray]:
+  """Norms and angles of the weights w of each layer, and of their step.
+
+    weight_norm              |w|
+    gradient_norm            |g|, g the gradient of the loss by w
+    radial                   <w, g>, 0 for scale-invariant weights
+    radial_cosine            <w, g> / (|w| |g|)
+    effective_learning_rate  learning_rate / |w|^2
+    angular_update           the angle from w to w', radians
+
+  It costs one gradient.
+
+  Args:
+    loss: params -> a real scalar, without penalty (whose gradient is along w);
+      or what `chunked` returns.
+    params: any tree of floating-point arrays.
+    new_params: the same after the step.
+    layers: ((name, (path, ...)), ...) in forward order, see `by_layer`: what is
+      under the paths of a layer is its w, so give kernels.
+    learning_rate: of the step.
+    journal: keeps the gradient.
+
+  Returns:
+    All of them [L]; nan where what they divide by is zero.
+
+  Raises:
+    ValueError: parameters that are not floating point, new ones unlike them; a
+      layer without parameters; a loss that is not a real scalar.
+  """
+  gradients.check_params(params)
+  gradients.check_like(params, new_params, 'step')
+  layers = by_layer.checked(params, layers)
+  if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
+    loss = jax.tree_util.Partial(loss)
+  _, gradient = gradients.value_and_gradient(loss, params, journal, 'point_0')
+  found = _compare(params, new_params, gradient, learning_rate, layers)
+  return {name: np.asarray(value) for name, value in found.items()}
+
+
+def measure(
+  *,
+  layers: Sequence[str] = (),
+  statistics: str = 'batch',
+  chunk_size: int | str | None = 'auto',
+  group_size: int | None = None,
+) -> types.Measure:
+  """`weights` of the kernels of a network, and of the step a batch makes.
+
+  Args:
+    layers: names such as 'conv5'; none is all that have a kernel.
+    statistics: 'batch' (the function that training descends) or 'running'.
+    chunk_size: examples at a time; 'auto' (as many as fit) is resolved by who
+      makes the measure, None is all.
+    group_size: of batch statistics, where chunks are to be groups.
+
+  Returns:
+    A measure of exactly one batch: for each layer NAME and quantity of
+    `weights`, NAME/quantity, [].
+  """
+  given = tuple(layers)
+  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
+  size = keywords.checked_chunk_size(chunk_size, group_size)
+
+  def look(
+    problem: types.Problem,
+    state: types.TrainState,
+    batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
+  ) -> dict[str, np.ndarray]:
+    (batch,) = batches
+    loss_of = functools.partial(
+      chunks.of_problem, problem, state, batch, statistics,
+      chunk_size=size, group_size=group_size,
+    )  # fmt: skip
+    _, gradient = gradients.value_and_gradient(
+      loss_of(), state.params, journal, 'step'
+    )
+    updates = problem.updates(state, gradient)
+    known = kernels(state.params, problem.layers(state))
+    looked = by_layer.chosen(known, given) if given else known
+    found = weights(
+      loss_of(penalised=False),
+      state.params,
+      trees.add_scaled(state.params, 1.0, updates),
+      looked,
+      float(problem.learning_rate(state)),
+      journal=journal,
+    )
+    return {
+      f'{name}/{quantity}': values_L[i]
+      for i, (name, _) in enumerate(looked)
+      for quantity, values_L in found.items()
+    }
+
+  return look
+
+
+def kernels(params: Any, layers: by_layer.Layers) -> by_layer.Layers:
+  """The layers that have a kernel, with the paths of their kernels alone."""
+  known = trees.paths(params)
+  found = []
+  for name, prefixes in layers:
+    own = [
+      path
+      for path in known
+      if trees.lies_under(path, prefixes) and path.split('/')[-1] == 'kernel'
+    ]
+    if own:
+      found.append((name, tuple(own)))
+  return tuple(found)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _compare(params, new_params, gradient, rate, layers):
+  rows = [
+    _of_layer(
+      *(by_layer.own(tree, paths) for tree in (params, new_params, gradient)),
+      rate,
+    )
+    for _, paths in layers
+  ]
+  return {name: jnp.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _of_layer(w, new, gradient, rate):
+  step = trees.subtract(new, w)
+  square = trees.vdot(w, w)
+  norm, gradient_norm = jnp.sqrt(square), trees.norm(gradient)
+  radial = trees.vdot(w, gradient)
+  # From the step's parts along w and across it: of a small angle, the cosine
+  # between w and w' keeps no digits.
+  along = trees.ratio(trees.vdot(w, step), square)
+  across = trees.norm(trees.add_scaled(step, -along, w))
+  return {
+    'weight_norm': norm,
+    'gradient_norm': gradient_norm,
+    'radial': radial,
+    'radial_cosine': trees.ratio(radial, norm * gradient_norm),
+    'effective_learning_rate': trees.ratio(rate, square),
+    'angular_update': jnp.arctan2(across, norm * (1 + along)),
+  }
