@@ -6,6 +6,8 @@ from collections.abc import Sequence
 _USAGE = """\
 usage: python -m bn_jax COMMAND ...
 
+  analyze WORKDIR/run   takes measures of trained networks, checkpoint by
+                        checkpoint
   data info|prepare NAME
                         shows a dataset; prepares one
   evaluate WORKDIR/run...
@@ -16,13 +18,19 @@ usage: python -m bn_jax COMMAND ...
                         finds the statistics for inference anew
   theory --config=FILE  both sides of each theorem about Batch Normalization
 """
-_COMMANDS = ('data', 'evaluate', 'models', 'recalibrate', 'report', 'theory')
+_COMMANDS = (
+  'analyze', 'data', 'evaluate', 'models', 'recalibrate', 'report', 'theory',
+)  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs a command; returns its exit code."""
   command = argv[1] if len(argv) > 1 else None
   # Imported late: no command needs what the others need.
+  if command == 'analyze':
+    from bn_jax.commands import analyze
+
+    return analyze.main(argv[1:])
   if command == 'data':
     from bn_jax.commands import data
 

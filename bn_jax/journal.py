@@ -33,8 +33,8 @@ class Journal:
     if not path.exists():
       return None
     try:
-      with np.load(path, allow_pickle=False) as values:
-        return dict(values)
+      with path.open('rb') as file:
+        return dict(np.load(file, allow_pickle=False))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
       raise errors.StorageError(
         f'{path} is damaged ({error}); remove {self._directory} to begin again'

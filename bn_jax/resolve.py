@@ -342,12 +342,13 @@ def _completed_measures(measures: Any) -> Config:
       )
     section = sections.completed(where, sections.MEASURE, given)
     sections.check_count(f'{where}.every_steps', section.get('every_steps'))
-    _check_probe_data(where, section)
+    check_data(f'{where}.data', section)
     complete[name] = section
   return complete
 
 
-def _check_probe_data(where: str, section: Config) -> None:
+def check_data(where: str, section: Config) -> None:
+  """Raises ConfigError unless a measure can look at the data it names."""
   data = section.get('data')
   allowed = ['current_batch', 'train:N', 'test:N']
   if section['name'] not in analysis.ONE_BATCH:
@@ -355,6 +356,6 @@ def _check_probe_data(where: str, section: Config) -> None:
   known = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
   if not known or re.sub(r':\d+', ':N', data) not in allowed:
     raise errors.ConfigError(
-      f'{where}.data: {data!r}; allowed for {section["name"]}: '
+      f'{where}: {data!r}; allowed for {section["name"]}: '
       f'{", ".join(allowed)} (N: the first so many, as one batch)'
     )

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from bn_jax import (
+  analysis,
   assemble,
   errors,
   inherit,
@@ -211,7 +212,7 @@ def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
 
 def _has(job: Job, step: int) -> bool:
   """Whether a checkpoint was measured."""
-  if job.section['name'] in measures.ARRAYS:
+  if job.section['name'] in analysis.ARRAYS:
     return (job.folder / 'arrays' / f'{job.folder.name}-{step}.npz').exists()
   found = records.read(job.folder / 'scalars.jsonl')
   return any(record.step == step for record in found)
@@ -219,7 +220,7 @@ def _has(job: Job, step: int) -> bool:
 
 def _write(job: Job, record: records.Record) -> None:
   """Adds a record to what is there, in the order of steps."""
-  if job.section['name'] in measures.ARRAYS:
+  if job.section['name'] in analysis.ARRAYS:
     records.Arrays(job.folder / 'arrays').write(record)
     return
   path = job.folder / 'scalars.jsonl'

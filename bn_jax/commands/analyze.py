@@ -123,9 +123,7 @@ def _flags(name: str, factory) -> flags.FlagValues:
     flags.DEFINE_string(flag, None, '', flag_values=values)
   flags.DEFINE_string('steps', 'last', '', flag_values=values)
   flags.DEFINE_bool('plan', False, '', flag_values=values)
-  flags.DEFINE_enum(
-    'statistics', None, _STATISTICS, '', flag_values=values
-  )
+  flags.DEFINE_enum('statistics', None, _STATISTICS, '', flag_values=values)
   for keyword, default in _keywords(factory).items():
     if isinstance(default, bool):
       flags.DEFINE_bool(keyword, default, '', flag_values=values)
