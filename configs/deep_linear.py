@@ -50,6 +50,20 @@ def get_config() -> ml_collections.ConfigDict:
       step_factors=(0.01, 0.1, 1.0, 10.0, 31.6),
       statistics='batch',
       spread='batch',
+      curvature=True,
+    ),
+    shift=dict(
+      name='covariate_shift',
+      data='current_batch',
+      every_steps=50,
+      layers=('linear9', 'linear17'),
+      statistics='batch',
+    ),
+    signal=dict(
+      name='signal', data='current_batch', every_steps=2_500, statistics='batch'
+    ),
+    weights=dict(
+      name='weights', data='current_batch', every_steps=500, statistics='batch'
     ),
     activations=dict(
       name='activations',

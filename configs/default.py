@@ -96,7 +96,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   # Measures while training: bn_jax.analysis.MEASURES, each on its data
   # every so many steps and at the last: 'current_batch', 'train', 'test', or
-  # 'train:256', 'test:256', the first so many examples as one batch.
+  # 'train:256', 'test:256', the first so many examples as one batch. Others
+  # than these, and further keywords: docs/analysis.md.
   config.measures = dict(
     test=dict(name='evaluation', data='test', every_steps=100),
     landscape=dict(
@@ -104,8 +105,11 @@ def get_config() -> ml_collections.ConfigDict:
       data='current_batch',
       every_steps=100,
       step_factors=(0.5, 1.0, 2.0, 4.0),  # times the learning rate
+      direction='descent',  # or 'ascent', 'random', 'update'
       statistics='batch',  # or 'running'
       spread='batch',  # over devices, or 'points', one on each
+      per_layer=False,  # whether each layer has its curves too
+      curvature=False,  # d'Hd / |d|^2 by a Hessian product
     ),
     activations=dict(
       name='activations',

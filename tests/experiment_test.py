@@ -15,9 +15,9 @@ from bn_jax.commands import train
 
 _DIVERGING = """
 from configs import default
-from tests import tiny_config
+from tests import dense_config
 def get_config(expected=''):
-  config = tiny_config.get_config()
+  config = dense_config.get_config()
   config.runs = default.runs(wild=dict(norm=dict(name='none')))
   config.expected_divergence = ('wild',) if expected else ()
   config.schedule.learning_rate = 1e30
@@ -57,7 +57,7 @@ class ExperimentTest(absltest.TestCase):
     cls.folder = pathlib.Path(folder.name)
     cls.workdir = cls.folder / 'work'
     cls.words = (
-      '--config=tests/tiny_config.py', f'--workdir={cls.workdir}',
+      '--config=tests/dense_config.py', f'--workdir={cls.workdir}',
       f'--data_dir={cls.folder / "data"}', '--config.steps=3',
     )  # fmt: skip
     cls.only = main(*cls.words, '--only=batchnorm/seed0')

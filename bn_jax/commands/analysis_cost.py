@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from bn_jax import analysis, assemble, measures, memory, parallel, types
-from bn_jax.analysis import covariate_shift
+from bn_jax.analysis.covariate_shift import default_layers
 
 _WHOLE = ('activations', 'evaluation')  # forward passes over batches
 
@@ -44,7 +44,7 @@ def counts(section: dict[str, Any], layers: int) -> Counts | None:
     return Counts(1 + points, products=int(section['curvature']))
   if name == 'covariate_shift':
     known = tuple(map(str, range(layers)))
-    looked = section['layers'] or covariate_shift.default_layers(known)
+    looked = section['layers'] or default_layers(known)
     return Counts(2 + len(looked))
   if name == 'one_step_loss':
     return Counts(1, values=len(section['learning_rates']))
