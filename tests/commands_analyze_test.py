@@ -282,7 +282,7 @@ class PlanTest(Trained):
     ('along_gradient', ('--curvature', '--data=train:64', '--group_size=16'),
      '40 gradients, 8 Hessian products (4 chunks x 2 checkpoints)'),
     ('covariate_shift', ('--layers=logits',), '6 gradients (1 chunk x 2'),
-    ('covariate_shift', (), '6 gradients (1 chunk x 2'),
+    ('covariate_shift', (), '8 gradients (1 chunk x 2'),
     ('one_step_loss', (), '2 gradients, 22 values (1 chunk x 2'),
     ('evaluation', ('--data=train',), '30 values (15 chunks x 2'),
     ('jacobian', (), 'not estimated'),
