@@ -169,6 +169,14 @@ class AfterwardsTest(Trained):
     self.assertEqual(code, 4)
     self.assertIn('is of step 4, the network of step 2', wrong)
 
+  def test_the_report_shows_it(self):
+    self.run_command('--measure=along_gradient', '--steps=all')
+    with contextlib.redirect_stdout(io.StringIO()):
+      code = __main__.main(['bn_jax', 'report', Trained.folder.name])
+    self.assertEqual(code, 0)
+    page = pathlib.Path(Trained.folder.name, 'report.html').read_text()
+    self.assertIn('analysis/along_gradient', page)
+
 
 class Killed(BaseException):
   """Nothing catches it, as nothing catches SIGKILL."""

@@ -28,6 +28,32 @@ class MeanTest(absltest.TestCase):
     self.assertGreater(mean.low[0], 0)
 
 
+class AgainstTest(absltest.TestCase):
+  def drawn(self, lines):
+    with figures.style():
+      _, axes = figures.grid(1, 1, False)
+      over_seeds.draw_against(axes[0, 0], lines, 0)
+    return axes[0, 0].get_lines()
+
+  def test_points_of_seeds_belong_together_by_their_order(self):
+    """At the ends of two seeds the learning rates may be different ones."""
+    (line,) = self.drawn([([4, 1], [2.0, 8]), ([1, 4], [2.0, 8])])
+    np.testing.assert_allclose(line.get_xdata(), [1, 4])
+    np.testing.assert_allclose(line.get_ydata(), [4, 4])
+    line, *_ = self.drawn([([1, 2], [1.0, 2]), ([4, 8], [1.0, NAN])])
+    np.testing.assert_allclose(line.get_xdata(), [2, 4])
+    np.testing.assert_allclose(line.get_ydata(), [1, 2])
+
+  def test_a_seed_of_another_grid_takes_no_part(self):
+    (line,) = self.drawn([([1, 4], [2.0, 8]), ([1, 2, 4], [1.0, 1, 1])])
+    np.testing.assert_allclose(line.get_ydata(), [2, 8])
+
+  def test_what_is_not_above_0_has_no_place(self):
+    lines = self.drawn([([0, 1, 2], [1.0, 2, np.inf])])
+    self.assertEqual([list(line.get_ydata()) for line in lines[1:]], [[2.0]])
+    self.assertEmpty(self.drawn([]))
+
+
 class LandscapeTest(absltest.TestCase):
   def test_several_seeds_are_one_band_between_the_mean_edges(self):
     """Edges 1..4 and 4..64: geometric means 2 and 16."""
@@ -55,6 +81,7 @@ def _seed(number, edges):
   measures = {
     'landscape': {
       'name': 'along_gradient',
+      'data': 'current_batch',
       'every_steps': 1,
       'step_factors': [0.5, 1.0],
       'statistics': 'batch',

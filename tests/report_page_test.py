@@ -49,6 +49,8 @@ class _Page(html.parser.HTMLParser):
 unrendered = mock.patch.multiple(
   figures, rendered=lambda *_: b'', settled=lambda drawing: drawing
 )
+# For tests of what is drawn: writing it in every format takes as long.
+unwritten = mock.patch.multiple(figures, rendered=lambda *_: b'')
 
 
 class _InAFolder(absltest.TestCase):
@@ -86,7 +88,10 @@ class PageTest(_InAFolder):
         self.assertTrue((self.folder / 'work' / link).is_file(), link)
 
   def test_the_same_records_make_the_same_files(self):
-    workdir = self.workdir(seeds=(0, 1))
+    some = dict(made_up.CONFIG['measures'])
+    del some['activations']
+    some = {'measures': some}
+    workdir = self.workdir(seeds=(0, 1), standard=some, batchnorm=some)
     page.write([workdir])
     files = [*(workdir / 'figures').iterdir(), workdir / 'report.html']
     before = {file: file.read_bytes() for file in files}
@@ -105,7 +110,10 @@ class PageTest(_InAFolder):
 
   @unittest.skipIf(_CHROMIUM is None, 'no chromium here')
   def test_a_browser_runs_nothing_of_it(self):
-    workdir = self.workdir('<img src=x onerror=document.title=9>')
+    blind = {'measures': False}
+    workdir = self.workdir(
+      '<img src=x onerror=document.title=9>', standard=blind, batchnorm=blind
+    )
     path = page.write([workdir], self.folder / 'out')
     done = subprocess.run(
       [_CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--dump-dom',
@@ -115,6 +123,7 @@ class PageTest(_InAFolder):
     self.assertIn('<h1>&lt;img src=x', done.stdout)
     self.assertNotIn('<title>9', done.stdout)
 
+  @unwritten
   def test_a_run_without_records(self):
     workdir = self.workdir()
     seed = workdir / 'standard' / 'seed0'
@@ -176,8 +185,10 @@ class PageTest(_InAFolder):
     found = self.alternatives(self.workdir())
     self.assertIn('standard ends at 100.0 % on training batches', found[0])
     self.assertIn('batchnorm has a loss band of median width 0.1', found[1])
-    self.assertRegex(found[2], r'conv2 at the last look: standard from -\d')
-    self.assertIn('conv2: standard 0.1, batchnorm 0.1', found[3])
+    self.assertIn('standard from 1 at 0.05 to 2 at 0.1', found[2])
+    self.assertRegex(found[3], r'conv2 at the last look: standard from -\d')
+    self.assertIn('conv2: standard 0.1, batchnorm 0.1', found[4])
+    self.assertIn('standard 0 to 0.6', found[5])
 
   @unrendered
   def test_alternative_texts_of_a_short_run_without_numbers(self):
@@ -186,7 +197,8 @@ class PageTest(_InAFolder):
     found = self.alternatives(workdir)
     self.assertIn('standard has seen fewer than 20 training batches', found[0])
     self.assertIn('standard has no loss band', found[1])
-    self.assertIn('conv2: standard not measured, batchnorm 0.1', found[3])
+    self.assertIn('standard has none', found[2])
+    self.assertIn('conv2: standard not measured, batchnorm 0.1', found[4])
     for text in found:
       self.assertNotIn('nan', text)
 
@@ -307,6 +319,7 @@ class SummaryTest(_InAFolder):
       ['not measured', '90.0 % (1 of 2 seeds)'],
     )
 
+  @unwritten
   def test_nothing_finite_to_draw(self):
     """As after a divergence at once: no traceback, and a page."""
     nothing = {'scale': float('nan'), 'drift': float('nan')}

@@ -6,85 +6,90 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax import distributions, records
-from bn_jax.report import conditions, curves, drift, figures, strokes
+from bn_jax.report import curves, drift, figures, keyed, strokes
 
+KIND = 'activations'
 _TIMES = 8  # histograms of a ridge plot
 _POINTS = 90  # of each
 
 
-def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
+def figure(
+  runs: Sequence[curves.Run], key: str | None = None
+) -> figures.Figure | None:
   """Histograms of activations over training, a column a run, a row a layer."""
-  columns = named(runs)
-  if not columns:
+  seen = looked(runs, key)
+  if seen is None:
     return None
-  rows = layers(columns)
+  rows, key = layers(seen), seen.key
 
   def draw(narrow: bool) -> mpl.Figure:
-    size = len(rows), len(columns)
+    size = len(rows), len(seen.indexed)
     drawing, axes = figures.panels(*size, narrow, shared=False)
-    counts = [len(_looks(*of, layer)) for _, *of in columns for layer in rows]
+    counts = [
+      len(_looks(run, key, layer)) for run in seen.runs for layer in rows
+    ]
     for row, layer in enumerate(rows):
-      limits = _limits(columns, layer)
-      for column, (index, run, name) in enumerate(columns):
+      limits = _limits(seen, layer)
+      for column, (index, run) in enumerate(seen.indexed):
         axis = axes[row, column]
-        _draw_ridges(axis, _looks(run, name, layer), layer, limits, index)
+        _draw_ridges(axis, _looks(run, key, layer), layer, limits, index)
         axis.set_ylim(-0.2, max(counts) + 0.9)
         if row == 0:
-          figures.label_top(axis, run.name, _ending(_shown(run, name)))
+          figures.label_top(axis, run.name, _ending(shown(run, key)))
         figures.label_left(axis, f'{layer}: step')
         axis.set_xlabel('Activation' if row == len(rows) - 1 else '')
         axis.set_xlim(*limits)
     return drawing
 
-  shown = sorted({_shown(run, name).seed for _, run, name in columns})
+  seeds = sorted({shown(run, key).seed for run in seen.runs})
   return figures.Figure(
-    name='activations',
-    title='Distributions of activations',
+    name=f'activations{seen.suffix}',
+    title=f'Distributions of activations{seen.note}',
     caption='Histograms of what enters the nonlinearity of a layer, all '
     'channels and positions together, at several steps of training (from '
-    f'below upwards). {conditions_of(columns)} Each row of panels has one x '
+    f'below upwards). {conditions_of(seen)} Each row of panels has one x '
     'axis, in the units of the activations; each histogram is scaled to its '
-    f'own maximum. Seed {", ".join(map(str, shown))}.',
+    f'own maximum. Seed {", ".join(map(str, seeds))}.',
     alt='Histograms of activations over training, one column a run, one row a '
     f'layer ({", ".join(rows)}). The middle 70 % of {rows[-1]} at the last '
-    'look: ' + '; '.join(_middle(run, n, rows[-1]) for _, run, n in columns),
+    'look: ' + '; '.join(_middle(run, key, rows[-1]) for run in seen.runs),
     draw=draw,
-    table=_quantile_table(columns, rows),
+    table=_quantile_table(seen, rows),
   )
 
 
-def named(runs: Sequence[curves.Run]) -> list[tuple[int, curves.Run, str]]:
-  """(index, run, measure) of the runs that have looked at activations."""
-  return [
-    (index, run, names[0])
-    for index, run in enumerate(runs)
-    if (names := curves.measure_named(run, 'activations'))
-    and drift.layers(run, names[0])
-  ]
+def looked(
+  runs: Sequence[curves.Run], key: str | None = None
+) -> keyed.Looked | None:
+  """The runs that have looked at activations; None for none."""
+  found = keyed.looked(runs, KIND, key)
+  if found is None:
+    return None
+  indexed = tuple(
+    (index, run) for index, run in found.indexed if drift.layers(run, found.key)
+  )
+  return found._replace(indexed=indexed) if indexed else None
 
 
-def layers(columns: Sequence[tuple[int, curves.Run, str]]) -> list[str]:
-  """The layers that any of the runs of `named` looked at."""
-  found = [drift.layers(run, name) for _, run, name in columns]
+def layers(seen: keyed.Looked) -> list[str]:
+  """The layers that any of the runs of `looked` looked at."""
+  found = [drift.layers(run, seen.key) for run in seen.runs]
   return list(dict.fromkeys(layer for layers in found for layer in layers))
 
 
-def conditions_of(columns: Sequence[tuple[int, curves.Run, str]]) -> str:
+def conditions_of(seen: keyed.Looked) -> str:
   """On which data, with which statistics and precision, for a caption."""
-  runs = [run for _, run, _ in columns]
-  data, every, statistics, precision = (
-    conditions.said(runs, conditions.of('activations', key))
-    for key in ('data', 'every_steps', 'statistics', 'precision')
-  )
+  runs = seen.runs
   noisy = any(run.config['norm']['name'].startswith('nois') for run in runs)
   noise = 'the noise of the step that follows, ' if noisy else ''
   return (
-    f'On {data} every {every} steps, with {statistics} statistics, {noise}in '
-    f'float32 with products in {precision} precision.'
+    f'On {seen.said("data")} {keyed.when(seen)}, with '
+    f'{seen.said("statistics")} statistics, {noise}in float32 with products in '
+    f'{seen.said("precision")} precision.'
   )
 
 
-def _shown(run: curves.Run, name: str) -> curves.Seed:
+def shown(run: curves.Run, name: str) -> curves.Seed:
   """The first seed that has looked."""
   return next(seed for seed in run.seeds if seed.arrays.get(name))
 
@@ -96,17 +101,17 @@ def _ending(seed: curves.Seed) -> str:
 
 def _looks(run: curves.Run, name: str, layer: str) -> list[records.Record]:
   """At most so many of the looks, evenly spaced, with the first and last."""
-  looks = drift.looks(_shown(run, name), name, layer)
+  looks = drift.looks(shown(run, name), name, layer)
   count = min(len(looks), _TIMES)
   places = np.linspace(0, len(looks) - 1, count).round().astype(int)
   return [looks[place] for place in places]
 
 
-def _limits(columns, layer: str) -> tuple[float, float]:
+def _limits(seen, layer: str) -> tuple[float, float]:
   """What holds 99 % of the values of each histogram that is drawn."""
   ends = [(-1e-3, 1e-3)]
-  for _, run, name in columns:
-    for look in _looks(run, name, layer):
+  for run in seen.runs:
+    for look in _looks(run, seen.key, layer):
       counts = look.values[f'{layer}/histogram']
       ends.append(distributions.quantiles(counts, np.array([0.005, 0.995])))
   low, high = np.array(ends).T
@@ -147,14 +152,14 @@ def _middle(run, name, layer) -> str:
   return f'{run.name} from {low:.3g} to {high:.3g}'
 
 
-def _quantile_table(columns, rows):
+def _quantile_table(seen, rows):
   table = [('run', 'seed', 'step', 'layer', 'mean', 'variance', 'q15', 'q50')]
   table[0] += ('q85',)
   levels = np.array([0.15, 0.5, 0.85])
-  for _, run, name in columns:
+  for run in seen.runs:
     for seed in run.seeds:
       for layer in rows:
-        for look in drift.looks(seed, name, layer):
+        for look in drift.looks(seed, seen.key, layer):
           mean, var = look.values[f'{layer}/mean'], look.values[f'{layer}/var']
           pooled = var.mean() + mean.var()
           quantiles = distributions.quantiles(

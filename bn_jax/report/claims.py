@@ -80,7 +80,7 @@ def _speed(group: Group) -> list[order.Claim]:
 
 
 def _landscape(group: Group) -> list[order.Claim]:
-  names = curves.measure_named(group.plain, 'along_gradient')
+  names = _in_training(group.plain, 'along_gradient')
   if not names:
     return []
   name, pair = names[0], (group.batch, group.plain)
@@ -104,7 +104,7 @@ def _landscape(group: Group) -> list[order.Claim]:
 
 def _drift(group: Group) -> list[order.Claim]:
   """noisy > plain > BN, layer by layer (Figure 8)."""
-  names = curves.measure_named(group.plain, 'activations')
+  names = _in_training(group.plain, 'activations')
   if not names or group.noisy is None:
     return []
   name = names[0]
@@ -143,8 +143,24 @@ def _place(run: curves.Run) -> str:
   return run.name.rpartition('/')[0]
 
 
+def _in_training(run: curves.Run, kind: str) -> list[str]:
+  """The keys of its measures of a kind, without what was measured later."""
+  return [
+    key
+    for key in curves.measure_named(run, kind)
+    if not curves.is_analysis(key)
+  ]
+
+
 def _without_norm(run: curves.Run) -> dict:
-  return {key: value for key, value in run.config.items() if key != 'norm'}
+  """What it was trained with: what was measured later is no difference."""
+  measures = {
+    key: section
+    for key, section in run.config['measures'].items()
+    if not curves.is_analysis(key)
+  }
+  config = {**run.config, 'measures': measures}
+  return {key: value for key, value in config.items() if key != 'norm'}
 
 
 def _steps(value: float) -> str:

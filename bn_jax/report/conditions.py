@@ -1,7 +1,7 @@
 """On what the curves of runs rest: data, network, statistics, precision.
 
-Each condition is a key and a text, read from the manifest of a seed, for seeds
-of one run may differ too.
+Each condition is a key and a text, read from a seed, for those of one run may
+differ too: from what its records say of themselves, and else from its manifest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,7 @@ from typing import Any
 
 from bn_jax.report import curves
 
-Manifest = Mapping[str, Any]
-Read = Callable[[Manifest], str | None]  # None: it has no say in this
+Read = Callable[[curves.Seed], str | None]  # None: it has no say in this
 
 # Of a config: what training rests on, beside the norm's name, the optimizer and
 # the learning rate, which the summary shows.
@@ -18,13 +17,13 @@ _TRAINING = (
   'data', 'loss', 'model', 'norm', 'init_from', 'batch_size',
   'micro_batch_size',
 )  # fmt: skip
-# Of a measure: what changes no number.
-_NOT_LOOKING = ('name', 'spread')
+# Of a measure: what changes no number (chunks: but for rounding).
+_NOT_LOOKING = ('name', 'spread', 'chunk_size', 'per_layer', 'curvature')
 
 
-def training(manifest: Manifest) -> dict[str, str]:
+def training(seed: curves.Seed) -> dict[str, str]:
   """What the curves of training rest on, by key."""
-  config = manifest['config']
+  config = seed.manifest['config']
   found = {}
   for key in (key for key in _TRAINING if key in config):
     section = config[key]
@@ -33,51 +32,63 @@ def training(manifest: Manifest) -> dict[str, str]:
       continue
     found |= {f'{key}.{name}': _text(value) for name, value in section.items()}
   found.pop('norm.name', None)
-  precision = manifest['precision']
+  precision = seed.manifest['precision']
   return found | {
     'compute_dtype': precision['dtype'],
     'matmul_precision': precision['training'],
   }
 
 
-def looking(manifest: Manifest, kind: str) -> dict[str, str]:
-  """What the first measure of a kind rests on, by key; empty for none."""
-  for section in manifest['config']['measures'].values():
-    if section['name'] == kind:
-      found = {
-        key: _text(value)
-        for key, value in section.items()
-        if key not in _NOT_LOOKING
-      }
-      return found | {'precision': manifest['precision']['measures']}
+def looking(
+  seed: curves.Seed, kind: str, key: str | None = None
+) -> dict[str, str]:
+  """What a measure rests on, by key; empty where there is none.
+
+  Args:
+    seed: whose.
+    kind: the measure's name.
+    key: its own; None is the first of this kind that training has.
+  """
+  config = seed.manifest['config']
+  for name, section in config['measures'].items():
+    wanted = not curves.is_analysis(name) if key is None else key == name
+    if section['name'] != kind or not wanted:
+      continue
+    found = {'precision': seed.manifest['precision']['measures'], **section}
+    examples = _examples(section['data'], config['batch_size'])
+    if examples is not None:
+      found['examples'] = examples
+    found = {k: _text(value) for k, value in found.items()}
+    found |= _recorded(seed, name)
+    return {k: said for k, said in found.items() if k not in _NOT_LOOKING}
   return {}
 
 
-def of(kind: str, key: str) -> Read:
-  """Reads one condition of the first measure of a kind."""
-  return lambda manifest: looking(manifest, kind).get(key)
+def of(kind: str, condition: str, key: str | None = None) -> Read:
+  """Reads one condition of a measure."""
+  return lambda seed: looking(seed, kind, key).get(condition)
 
 
-def network(manifest: Manifest) -> str:
+def network(seed: curves.Seed) -> str:
   """'vgg11 of 0.25 × width'."""
-  model = manifest['config']['model']
+  model = seed.manifest['config']['model']
   width = f' of {model["width"]:g} × width' if 'width' in model else ''
   return f'{model["name"]}{width}'
 
 
-def data(manifest: Manifest) -> str:
+def data(seed: curves.Seed) -> str:
   """The name of the dataset."""
-  return manifest['config']['data']['name']
+  return seed.manifest['config']['data']['name']
 
 
-def batch_size(manifest: Manifest) -> str:
+def batch_size(seed: curves.Seed) -> str:
   """Examples of a training batch."""
-  return f'{manifest["config"]["batch_size"]}'
+  return f'{seed.manifest["config"]["batch_size"]}'
 
 
-def loss(manifest: Manifest) -> str | None:
+def loss(seed: curves.Seed) -> str | None:
   """'squared_error (factor 1, reduction sum)'; None where it is not told."""
-  section = dict(manifest['config'].get('loss') or {})
+  section = dict(seed.manifest['config'].get('loss') or {})
   name = section.pop('name', None)
   said = ', '.join(f'{key} {_text(value)}' for key, value in section.items())
   return f'{name} ({said})' if said else name
@@ -90,7 +101,7 @@ def by_value(runs: Sequence[curves.Run], read: Read) -> dict[str, list[str]]:
     values = {
       f'{run.name}/seed{seed.seed}': value
       for seed in run.seeds
-      if (value := read(seed.manifest)) is not None
+      if (value := read(seed)) is not None
     }
     if len(set(values.values())) == 1:
       values = {run.name: next(iter(values.values()))}
@@ -111,17 +122,17 @@ def said(runs: Sequence[curves.Run], read: Read) -> str:
 
 
 def different(
-  runs: Sequence[curves.Run], read: Callable[[Manifest], Mapping[str, str]]
+  runs: Sequence[curves.Run], read: Callable[[curves.Seed], Mapping[str, str]]
 ) -> list[str]:
   """'statistics: batch (a) or running (b)' for each key that differs.
 
   A key that a run lacks is no difference: one without BN has no group size.
   """
   keys = dict.fromkeys(
-    key for run in runs for seed in run.seeds for key in read(seed.manifest)
+    key for run in runs for seed in run.seeds for key in read(seed)
   )
   found = {
-    key: by_value(runs, lambda manifest, key=key: read(manifest).get(key))
+    key: by_value(runs, lambda seed, key=key: read(seed).get(key))
     for key in keys
   }
   return [
@@ -135,6 +146,26 @@ def _named(found: Mapping[str, Sequence[str]]) -> str:
   return ' or '.join(
     f'{value} ({", ".join(names)})' for value, names in found.items()
   )
+
+
+def _examples(where: str, batch_size: int) -> int | None:
+  """How many a measure's data are, if they say so."""
+  if where == 'current_batch':
+    return batch_size
+  count = where.partition(':')[2]
+  return int(count) if count.isdecimal() else None
+
+
+def _recorded(seed: curves.Seed, name: str) -> dict[str, str]:
+  """What the records of a measure say of themselves, all that occurs."""
+  series = seed.series.get(name)
+  taken = list(series.conditions) if series is not None else []
+  looks = seed.arrays.get(name, ())
+  taken += [look.conditions for look in looks if look.conditions]
+  found = {}
+  for key, value in (item for one in taken for item in one.items()):
+    found.setdefault(key, {})[_text(value)] = None
+  return {key: ', then '.join(values) for key, values in found.items()}
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from bn_jax import records
 # Steps to an accuracy are read off the mean of so many batches: one batch of
 # 128 jumps by several percent.
 WINDOW = 20
+ANALYSIS = 'analysis/'  # and its name: the key of what was measured afterwards
 
 
 class Series(NamedTuple):
@@ -20,10 +21,12 @@ class Series(NamedTuple):
   Attributes:
     step: [T].
     values: name -> [T] or [T, E].
+    conditions: under which it was taken, each that occurs once.
   """
 
   step: np.ndarray
   values: dict[str, np.ndarray]
+  conditions: tuple[Mapping[str, Any], ...] = ()
 
 
 class Seed(NamedTuple):
@@ -31,11 +34,13 @@ class Seed(NamedTuple):
 
   Attributes:
     seed: its number.
-    manifest: what it is and how far it is.
+    manifest: what it is and how far it is; among the measures of its config
+      are the analyses of its checkpoints, as 'analysis/NAME'.
     series: name -> Series: 'train', and one for each measure.
     seconds: name -> seconds of it, over all restarts that counted.
     arrays: name -> what was kept as arrays under it, in the order of steps.
     population: what `recalibrate` found of it, or None.
+    left_out: what could not be read of its analyses, and why.
   """
 
   seed: int
@@ -44,6 +49,7 @@ class Seed(NamedTuple):
   seconds: dict[str, float]
   arrays: dict[str, list[records.Record]]
   population: dict[str, Any] | None = None
+  left_out: tuple[str, ...] = ()
 
 
 class Run(NamedTuple):
@@ -74,7 +80,17 @@ def measures(run: Run) -> dict[str, Any]:
 
 def measure_named(run: Run, name: str) -> list[str]:
   """The keys of a run's measures of one kind, such as 'evaluation'."""
-  return [k for k, section in measures(run).items() if section['name'] == name]
+  found = {}
+  for seed in run.seeds:
+    for key, section in seed.manifest['config']['measures'].items():
+      if section['name'] == name:
+        found[key] = None
+  return list(found)
+
+
+def is_analysis(key: str) -> bool:
+  """Whether a measure was taken after training, of checkpoints."""
+  return key.startswith(ANALYSIS)
 
 
 def has_recorded(run: Run, value: str) -> bool:
@@ -172,10 +188,9 @@ def final_train_loss(seed: Seed) -> float:
 
 def last(seed: Seed, name: str, value: str) -> float:
   """The last value that a measure recorded, nan where there is none."""
-  series = seed.series.get(name)
-  if series is None or value not in series.values:
+  if not recorded(seed, name, value):
     return math.nan
-  return float(series.values[value][-1])
+  return float(seed.series[name].values[value][-1])
 
 
 def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
@@ -189,17 +204,30 @@ def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
 
 def median_width(seed: Seed, name: str, value: str) -> float:
   """Median over training of a band's width (maximum minus minimum)."""
-  if name not in seed.series:
+  if not recorded(seed, name, value):
     return math.nan
   low_T, high_T = band(seed.series[name], value)
-  return _median(high_T - low_T)
+  return median(high_T - low_T)
 
 
 def median_upper(seed: Seed, name: str, value: str) -> float:
   """Median over training of a band's upper edge."""
-  if name not in seed.series:
+  if not recorded(seed, name, value):
     return math.nan
-  return _median(band(seed.series[name], value)[1])
+  return median(band(seed.series[name], value)[1])
+
+
+def median_of(seed: Seed, name: str, value: str) -> float:
+  """Median over training of a number."""
+  if not recorded(seed, name, value):
+    return math.nan
+  return median(seed.series[name].values[value])
+
+
+def recorded(seed: Seed, name: str, value: str) -> bool:
+  """Whether a measure has recorded a value."""
+  series = seed.series.get(name)
+  return series is not None and value in series.values
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -222,6 +250,7 @@ def _student(count: int) -> float:
   return float(stats.t.ppf(0.975, count - 1))
 
 
-def _median(values_T: np.ndarray) -> float:
+def median(values_T: np.ndarray) -> float:
+  """The median of what is not nan, nan of nothing."""
   values_T = values_T[~np.isnan(values_T)]
   return float(np.median(values_T)) if len(values_T) else math.nan

@@ -125,6 +125,11 @@ def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
   return drawing, axes
 
 
+def ticks_below(narrow: bool) -> int:
+  """How many ticks of a logarithmic x axis there is room for."""
+  return 4 if narrow else 6
+
+
 def label_top(axis, name: str, note: str = '') -> None:
   """The name of a run above a panel, in lines that fit, and a note below it."""
   inches = axis.get_position().width * axis.figure.get_figwidth()
@@ -142,21 +147,29 @@ def label_steps(axis, lowest: bool) -> None:
   axis.tick_params(labelbottom=lowest)
 
 
-def scale_logarithmically(axis) -> None:
-  """A logarithmic y axis whose ticks are 1, 10, 100 or 1, 2, 5, 10.
+def scale_logarithmically(axis, which: str = 'y', count: int = 9) -> None:
+  """A logarithmic axis whose ticks are 1, 10, 100 or 1, 2, 5, 10.
 
   It stays linear where nothing above zero is drawn: a run that diverged at
   once.
   """
-  drawn = axis.get_shared_y_axes().get_siblings(axis)
-  if not any(np.isfinite(other.dataLim.minposy) for other in drawn):
+  drawn = getattr(axis, f'get_shared_{which}_axes')().get_siblings(axis)
+  place = 'xy'.index(which)
+  if not any(np.isfinite(other.dataLim.minpos[place]) for other in drawn):
     return
-  axis.set_yscale('log')
-  low, high = axis.get_ylim()
+  label_logarithmically(axis, which, count)
+
+
+def label_logarithmically(axis, which: str, count: int = 9) -> None:
+  """A logarithmic axis with so many such ticks, of limits above 0."""
+  if getattr(axis, f'get_{which}scale')() != 'log':
+    getattr(axis, f'set_{which}scale')('log')
+  low, high = getattr(axis, f'get_{which}lim')()
+  scale = axis.xaxis if which == 'x' else axis.yaxis
   steps = (1.0,) if high > 300 * low else (1.0, 2.0, 5.0)
-  axis.yaxis.set_major_locator(ticker.LogLocator(subs=steps, numticks=9))
-  axis.yaxis.set_major_formatter(ticker.FuncFormatter(_short_power))
-  axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+  scale.set_major_locator(ticker.LogLocator(subs=steps, numticks=count))
+  scale.set_major_formatter(ticker.FuncFormatter(_short_power))
+  scale.set_minor_formatter(ticker.NullFormatter())
 
 
 def _short_power(value: float, _) -> str:

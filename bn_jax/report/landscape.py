@@ -5,8 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report import conditions, curves, figures, over_seeds, strokes
+from bn_jax.report import (
+  beta,
+  curves,
+  figures,
+  keyed,
+  line,
+  over_seeds,
+  strokes,
+)
 
+KIND = 'along_gradient'
 _ROWS = (
   ('loss', 'Loss'),
   ('gradient_change', 'Gradient change'),
@@ -14,59 +23,66 @@ _ROWS = (
 )
 
 
-def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
-  """Figure 4 of Santurkar et al. (2018), one column a run."""
-  named = [
-    (index, run, names[0])
-    for index, run in enumerate(runs)
-    if (names := curves.measure_named(run, 'along_gradient'))
-  ]
-  if not named:
+def figure(
+  runs: Sequence[curves.Run], key: str | None = None
+) -> figures.Figure | None:
+  """Figure 4 of Santurkar et al. (2018), one column a run.
+
+  Of an analysis at one step there is no band over training: see `along`.
+  """
+  seen = keyed.looked(runs, KIND, key)
+  if seen is None or keyed.once(seen):
     return None
-  in_nats = not any(curves.is_regression(run) for _, run, _ in named)
+  in_nats = not any(curves.is_regression(run) for run in seen.runs)
 
   def draw(narrow: bool) -> mpl.Figure:
-    drawing, axes = figures.panels(len(_ROWS), len(named), narrow)
-    for column, (index, run, name) in enumerate(named):
+    drawing, axes = figures.panels(len(_ROWS), len(seen.indexed), narrow)
+    for column, (index, run) in enumerate(seen.indexed):
       figures.label_top(axes[0, column], run.name)
       for row, (value, label) in enumerate(_ROWS):
         axis = axes[row, column]
-        _draw_landscape(axis, run, index, name, value)
+        _draw_landscape(axis, run, index, seen.key, value)
         unit = ' (nats)' if value == 'loss' and in_nats else ''
         figures.label_left(axis, label + unit)
         figures.label_steps(axis, row == len(_ROWS) - 1)
     for row in range(len(_ROWS)):
       figures.scale_logarithmically(axes[row, 0])
-      for axis, (index, run, _) in zip(axes[row], named):
-        strokes.divergences(axis, [(index, run)])
+      for axis, of in zip(axes[row], seen.indexed):
+        strokes.divergences(axis, [of])
     return drawing
 
   return figures.Figure(
-    name='landscape',
-    title='Loss landscape along the gradient',
-    caption=_landscape_caption([run for _, run, _ in named]),
+    name=f'landscape{seen.suffix}',
+    title=f'Loss landscape {line.along(seen)}{seen.note}',
+    caption=_landscape_caption(seen),
     alt='Loss band, gradient-change band and effective beta over steps, one '
     'column a run: '
-    + '; '.join(_landscape_words(run, n) for _, run, n in named),
+    + '; '.join(_landscape_words(run, seen.key) for run in seen.runs),
     draw=draw,
-    table=_landscape_table(named),
+    table=_landscape_table(seen),
   )
 
 
 def _draw_landscape(axis, run, index, name, value) -> None:
-  series = [s.series[name] for s in run.seeds if name in s.series]
+  series = [
+    s.series[name] for s in run.seeds if curves.recorded(s, name, value)
+  ]
   if not series:
     return
-  if value == 'beta':
-    over_seeds.draw(axis, _edges(series, 'beta', 1), index, logarithmic=True)
-    wiped = [
-      (steps, 1 / np.where(smallest_T > 0, smallest_T, np.nan))
-      for steps, smallest_T in _edges(series, 'step_size', 0)
-    ]
-    grey = over_seeds.mean(wiped, logarithmic=True)
-    axis.plot(grey.step, grey.mean, color='#7F7F7F', linewidth=0.8, zorder=1)
-  else:
+  if value != 'beta':
     _draw_band(axis, series, index, value)
+    return
+  over_seeds.draw(axis, _edges(series, 'beta', 1), index, logarithmic=True)
+  wiped = [
+    (steps, 1 / np.where(smallest_T > 0, smallest_T, np.nan))
+    for steps, smallest_T in _edges(series, 'step_size', 0)
+  ]
+  grey = over_seeds.mean(wiped, logarithmic=True)
+  axis.plot(grey.step, grey.mean, color='#7F7F7F', linewidth=0.8, zorder=1)
+  at_0 = [(s.step, s.values['beta_0']) for s in series if 'beta_0' in s.values]
+  if at_0:
+    limit = over_seeds.mean(at_0, logarithmic=True)
+    strokes.thin(axis, limit.step, limit.mean, index)
 
 
 def _draw_band(axis, series, index, value) -> None:
@@ -87,13 +103,13 @@ def _edges(series, value, end):
   return [(one.step, curves.band(one, value)[end]) for one in series]
 
 
-def _landscape_table(named):
+def _landscape_table(seen):
   bands = ('loss', 'gradient_change', 'beta', 'step_size')
   columns = [f'{value}_{end}' for value in bands for end in ('min', 'max')]
   rows = [('run', 'seed', 'step', *columns)]
-  for _, run, name in named:
+  for run in seen.runs:
     for seed in run.seeds:
-      series = seed.series.get(name)
+      series = seed.series.get(seen.key)
       if series is None:
         continue
       edges = [edge for value in bands for edge in curves.band(series, value)]
@@ -103,23 +119,15 @@ def _landscape_table(named):
   return rows
 
 
-def _landscape_caption(runs) -> str:
-  batch = conditions.said(runs, conditions.batch_size)
-  factors, every, statistics, precision = (
-    conditions.said(runs, conditions.of('along_gradient', key))
-    for key in ('step_factors', 'every_steps', 'statistics', 'precision')
-  )
+def _landscape_caption(seen) -> str:
   return (
-    f'Along the gradient g of the current batch of {batch} examples, at '
-    f'θ − e·g with e = {factors} × the learning rate, every {every} steps. '
-    'Loss: smallest to largest value of the objective over e. Gradient change: '
-    'smallest to largest |∇L(θ − e·g) − g|. Effective beta: the largest '
-    '|∇L(θ − e·g) − g| / (e·|g|); near the grey line, 1 / (smallest e), the '
-    'smallest step has wiped g out already, and beta reads that step and not '
-    f'the curvature. The same batch at every point, {statistics} statistics, '
-    f'all parameters together, float32 with products in {precision} precision. '
-    'Logarithmic axes, shared by the columns. '
-    + over_seeds.sentence(runs, logarithmic=True)
+    f'{line.definition(seen)} Loss: smallest to largest value of the objective '
+    'over e. Gradient change: smallest to largest |∇L(θ − e·d) − g|. Effective '
+    'beta: the largest |∇L(θ − e·d) − g| / (e·|d|). '
+    'Near the grey line, 1 / (smallest e), the smallest step has wiped g out '
+    'already, and beta reads that step and not the curvature. '
+    f'{beta.limit(seen)}Logarithmic axes, shared by the columns. '
+    + over_seeds.sentence(seen.runs, logarithmic=True)
   )
 
 

@@ -1,10 +1,13 @@
 """The rows of the summary that measures have recorded."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from bn_jax.report import curves
+import numpy as np
+
+from bn_jax.report import curves, keyed, layered
 
 
 class Row(NamedTuple):
@@ -36,16 +39,20 @@ def short(value: float) -> str:
 
 
 def rows(runs: Sequence[curves.Run]) -> Iterator[Row]:
-  """Evaluations and landscapes that some run has, each quantity a row."""
-  for name in _named(runs, 'evaluation'):
-    yield from _evaluation(runs, name)
-  for name in _named(runs, 'along_gradient'):
-    yield from _landscape(runs, name)
+  """What measures of some run have recorded, each quantity a row."""
+  for kind, read in (
+    ('evaluation', _evaluation),
+    ('along_gradient', _landscape),
+    ('covariate_shift', _covariate_shift),
+    ('activations', _activations),
+  ):
+    for name in keyed.keys(runs, kind):
+      yield from read(runs, name)
 
 
-def _named(runs, kind: str) -> list[str]:
-  names = [name for run in runs for name in curves.measure_named(run, kind)]
-  return list(dict.fromkeys(names))
+def _which(runs, kind: str, name: str) -> str:
+  """' (landscape)' where there are several measures of a kind."""
+  return f' ({name})' if len(keyed.keys(runs, kind)) > 1 else ''
 
 
 def _evaluation(runs, name: str) -> Iterator[Row]:
@@ -67,12 +74,12 @@ def _evaluation(runs, name: str) -> Iterator[Row]:
     to_come = not recorded and value == 'accuracy'
     if value in recorded or value == 'loss' or to_come:
       read = functools.partial(curves.last, name=name, value=value)
-      of = f'{label}, {_data(runs, name)}'
+      of = f'{label}, {_data(runs, name)}{_later(runs, name)}'
       yield Row(of, name, 'evaluation', read, show)
 
 
 def _landscape(runs, name: str) -> Iterator[Row]:
-  several = len(_named(runs, 'along_gradient')) > 1
+  which = _which(runs, 'along_gradient', name)
   nats = '' if _in_no_nats(runs) else ' in nats'
   for label, reduce, value in (
     (f'Loss band, median width{nats}', curves.median_width, 'loss'),
@@ -81,10 +88,60 @@ def _landscape(runs, name: str) -> Iterator[Row]:
       curves.median_upper, 'gradient_change',
     ),
     ('Effective beta, median', curves.median_upper, 'beta'),
+    ("Curvature d'Hd / |d|², median", curves.median_of, 'curvature'),
+    ('Limit of beta as e goes to 0, median', curves.median_of, 'beta_0'),
   ):  # fmt: skip
+    if value in ('curvature', 'beta_0') and not _recorded(runs, name, value):
+      continue
     read = functools.partial(reduce, name=name, value=value)
-    which = f' ({name})' if several else ''
     yield Row(label + which, name, 'along_gradient', read, short)
+
+
+def _covariate_shift(runs, name: str) -> Iterator[Row]:
+  kind = 'covariate_shift'
+  layers = layered.layers_of(keyed.looked(runs, kind, name), 'l2')
+  for layer in layers:
+    for value, what in (('cosine', 'cosine'), ('relative_l2', 'relative l2')):
+      read = functools.partial(
+        curves.median_of, name=name, value=f'{layer}/{value}'
+      )
+      label = f'Covariate shift of {layer}, {what}, median'
+      yield Row(label + _which(runs, kind, name), name, kind, read, short)
+
+
+def _activations(runs, name: str) -> Iterator[Row]:
+  """The share of units that a ReLU makes dead, where it was recorded."""
+  kind, read = 'activations', functools.partial(dead_units, name=name)
+  seeds = [seed for run in runs for seed in run.seeds]
+  if any(math.isfinite(read(seed)) for seed in seeds):
+    label = 'Units never above 0, layers looked at, last look'
+    yield Row(label + _which(runs, kind, name), name, kind, read, percent)
+
+
+def dead_units(seed: curves.Seed, name: str) -> float:
+  """The share of units without a value above 0 at the last look, or nan."""
+  looks = seed.arrays.get(name)
+  shares = [
+    share_C
+    for key, share_C in (looks[-1].values.items() if looks else ())
+    if key.endswith('/positive')
+  ]
+  if not shares:
+    return math.nan
+  return float(np.mean(np.concatenate(shares) == 0))
+
+
+def _recorded(runs, name: str, value: str) -> bool:
+  seeds = [seed for run in runs for seed in run.seeds]
+  return any(curves.recorded(seed, name, value) for seed in seeds)
+
+
+def _later(runs, name: str) -> str:
+  """' (analysis/NAME, population)' of what was measured afterwards."""
+  if not curves.is_analysis(name):
+    return ''
+  seen = keyed.looked(runs, 'evaluation', name)
+  return f' ({name}, {seen.said("statistics")})'
 
 
 def _in_no_nats(runs) -> bool:
@@ -93,10 +150,7 @@ def _in_no_nats(runs) -> bool:
 
 def _data(runs, name: str) -> str:
   """What an evaluation was of: 'test set', 'train:100'."""
-  found = [
-    curves.measures(run)[name]['data']
-    for run in runs
-    if name in curves.measure_named(run, 'evaluation')
-  ]
+  seeds = keyed.looked(runs, 'evaluation', name).seeds
+  found = [s.manifest['config']['measures'][name]['data'] for s in seeds]
   listed = ' or '.join(dict.fromkeys(found))
   return f'{listed} set' if listed in ('train', 'test') else listed

@@ -3,14 +3,23 @@
 import functools
 from collections.abc import Sequence
 
-from bn_jax.report import conditions, curves
+from bn_jax.report import conditions, curves, keyed
 
-_KINDS = ('along_gradient', 'activations', 'evaluation')
+# Each of their keys has a figure, or a row.
+_KINDS = (
+  'along_gradient', 'covariate_shift', 'activations', 'signal', 'weights',
+  'one_step_loss', 'evaluation',
+)  # fmt: skip
 
 
 def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
   """(headline, sentence) of all that applies to these runs."""
-  return [*_one_seed(runs), *_unfinished(runs), *_different(runs)]
+  return [
+    *_one_seed(runs),
+    *_unfinished(runs),
+    *_left_out(runs),
+    *_different(runs),
+  ]
 
 
 def _one_seed(runs):
@@ -34,16 +43,30 @@ def _unfinished(runs):
     yield 'Not finished:', '; '.join(said) + '.'
 
 
+def _left_out(runs):
+  said = [why for run in runs for seed in run.seeds for why in seed.left_out]
+  if said:
+    yield 'Left out:', '; '.join(said) + '.'
+
+
 def _different(runs):
   """Figures whose curves rest on different data, statistics or precision."""
-  grounds = {
-    'trained': conditions.training,
-    **{
-      f'measured ({kind})': functools.partial(conditions.looking, kind=kind)
-      for kind in _KINDS
-    },
-  }
-  for what, read in grounds.items():
-    different = conditions.different(runs, read)
-    if different:
-      yield 'Not alike:', f'how runs were {what}. {"; ".join(different)}.'
+  yield from _unlike('trained', runs, conditions.training)
+  # That of the test set is drawn whatever its key is.
+  read = functools.partial(conditions.looking, kind='evaluation')
+  yield from _unlike('measured (evaluation)', runs, read)
+  for kind in _KINDS:
+    keys = keyed.keys(runs, kind)
+    for key in keys:
+      if kind == 'evaluation' and not curves.is_analysis(key):
+        continue
+      named = f'{kind}, {key}' if len(keys) > 1 else kind
+      read = functools.partial(conditions.looking, kind=kind, key=key)
+      shown = keyed.looked(runs, kind, key).runs
+      yield from _unlike(f'measured ({named})', shown, read)
+
+
+def _unlike(what, runs, read):
+  different = conditions.different(runs, read)
+  if different:
+    yield 'Not alike:', f'how runs were {what}. {"; ".join(different)}.'

@@ -32,6 +32,33 @@ def draw(axis, lines: Sequence, index: int, logarithmic: bool = False) -> None:
   shade(axis, drawn, index)
 
 
+def draw_against(axis, lines: Sequence, index: int) -> None:
+  """Geometric means over seeds against what is no step, such as a step size.
+
+  Point i of one seed belongs to point i of the others, whose x may differ.
+
+  Args:
+    axis: to draw on.
+    lines: (x, y) each, [E]; those of another length than the first are left
+      out.
+    index: of the run.
+  """
+  # Sizes may be given in any order, and are 0 where the learning rate was.
+  lines = [(np.asarray(x, float), np.asarray(y, float)) for x, y in lines]
+  lines = [(x[order], y[order]) for x, y in lines for order in [np.argsort(x)]]
+  lines = [(x, y) for x, y in lines if len(x) == len(lines[0][0])]
+  if not lines:
+    return
+  places = range(len(lines[0][0]))
+  x = mean([(places, x) for x, _ in lines], logarithmic=True)
+  y = mean([(places, y) for _, y in lines], logarithmic=True)
+  # What has no place is nothing, and its neighbour then stands alone.
+  placed = np.where(np.isfinite(x.mean), y.mean, np.nan)
+  drawn = y._replace(step=x.mean, mean=placed)
+  strokes.line(axis, drawn.step, drawn.mean, index)
+  shade(axis, drawn, index)
+
+
 def shade(axis, drawn: Mean, index: int) -> None:
   """The 95 % interval of a mean, if it has one."""
   if np.isfinite(drawn.low).any():

@@ -9,15 +9,11 @@ from collections.abc import Sequence
 
 from bn_jax import errors, records
 from bn_jax.report import (
-  accuracy,
-  activations,
-  changes,
   claims,
   conditions,
   curves,
   figures,
-  landscape,
-  loss,
+  gallery,
   notices,
   provenance,
   recorded,
@@ -48,8 +44,7 @@ def write(
   runs = recorded.load(workdirs)
   output = output or _default_output(workdirs)
   _make(output / 'figures')
-  kinds = (accuracy, loss, landscape, activations, changes)
-  drawn = [made for kind in kinds if (made := kind.figure(runs)) is not None]
+  drawn = gallery.hung(runs)
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   records.write_bytes(output / 'figures' / 'summary.csv', figures.as_csv(rows))
@@ -122,9 +117,14 @@ def _navigation(claims: str, drawn: Sequence[figures.Figure]) -> str:
   """Links to the parts that this page has."""
   parts = [('claims', 'Claims')] if claims else []
   parts.append(('summary', 'Summary'))
-  parts += [(made.name, made.name.capitalize()) for made in drawn]
+  parts += [(made.name, _words(made.name)) for made in drawn]
   parts.append(('provenance', 'Provenance'))
   return ' '.join(f'<a href="#{name}">{text}</a>' for name, text in parts)
+
+
+def _words(name: str) -> str:
+  """'Covariate shift' of 'covariate-shift'."""
+  return re.sub('[-_]', ' ', name[:1].upper() + name[1:])
 
 
 def _subtitle(runs: Sequence[curves.Run]) -> str:

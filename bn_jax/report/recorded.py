@@ -3,10 +3,8 @@
 import pathlib
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from bn_jax import errors, records
-from bn_jax.report import curves
+from bn_jax.report import analysed, curves, series
 
 _EXPERIMENT = {'runs': dict}
 _MANIFEST = {
@@ -93,10 +91,10 @@ def _seeds(directory: pathlib.Path) -> Iterator[curves.Seed]:
   """The seeds of a run that have a manifest."""
   for path in directory.glob('seed*/manifest.json'):
     manifest = records.read_json(path, _MANIFEST)
-    yield curves.Seed(
+    seed = curves.Seed(
       seed=manifest['seed'],
       manifest=manifest,
-      series=_series(path.parent / 'scalars.jsonl'),
+      series=series.read(path.parent / 'scalars.jsonl'),
       seconds=_seconds(path.parent / 'timing.jsonl'),
       arrays={
         name: records.read_arrays(path.parent / 'arrays', name)
@@ -106,29 +104,7 @@ def _seeds(directory: pathlib.Path) -> Iterator[curves.Seed]:
         path.parent / 'population.json', _POPULATION
       ),
     )
-
-
-def _series(path: pathlib.Path) -> dict[str, curves.Series]:
-  grouped = {}
-  for record in records.read(path):
-    grouped.setdefault(record.name, []).append(record)
-  try:
-    return {name: _joined(rows) for name, rows in grouped.items()}
-  except (KeyError, TypeError, ValueError) as error:
-    raise errors.StorageError(
-      f'{path}: records of one name hold different values ({error}); the file '
-      'was changed after it was written'
-    ) from error
-
-
-def _joined(rows: Sequence[records.Record]) -> curves.Series:
-  return curves.Series(
-    np.array([record.step for record in rows]),
-    {
-      value: np.array([record.values[value] for record in rows], float)
-      for value in rows[0].values
-    },
-  )
+    yield analysed.added(seed, path.parent / 'analysis')
 
 
 def _seconds(path: pathlib.Path) -> dict[str, float]:

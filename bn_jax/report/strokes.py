@@ -54,6 +54,19 @@ def band(axis, step_T, low_T, high_T, index: int, **style) -> None:
     axis.plot([step, step], ends, **{**look, 'linewidth': 4, 'marker': '_'})
 
 
+def thin(axis, x, y, index: int) -> None:
+  """A thin dotted line of a run, for what its thick line is compared with."""
+  look = {'linestyle': (0, (1, 2)), 'linewidth': 1.0, 'marker': None}
+  line(axis, x, y, index, **look)
+
+
+def across(axis, value: float) -> None:
+  """A dashed grey line at a value of y."""
+  axis.axhline(
+    value, color='#7F7F7F', linestyle=(0, (4, 3)), linewidth=0.8, zorder=1
+  )
+
+
 def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
   """One legend of (index, name) for all axes, below them, within the drawing.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bn_jax.report import curves, measured
+from bn_jax.report import curves, keyed, measured
 
 # Steps are counted to the three highest that some run reaches.
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -25,9 +25,7 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
   rows += _training(runs)
   for row in measured.rows(runs):
     cells = [
-      _over(run, row.read, row.show)
-      if row.name in curves.measure_named(run, row.kind)
-      else 'not measured'
+      _over(run, functools.partial(_of_measure, row=row), row.show)
       for run in runs
     ]
     rows.append([row.label, *cells])
@@ -58,6 +56,13 @@ def _training(runs) -> list[list[str]]:
     ]
     rows.append([f'Training loss a batch, {last}', *cells])
   return rows
+
+
+def _of_measure(seed: curves.Seed, row: measured.Row) -> float:
+  """What a row reads off a seed; nan if its measure is none of this kind."""
+  if not keyed.has(seed, row.kind, row.name):
+    return math.nan
+  return row.read(seed)
 
 
 def _with_population(runs) -> list[list[str]]:

@@ -109,7 +109,7 @@ def _draw_batches(axis, run, index, value, logarithmic) -> None:
 def _draw_test_set(axis, run, index, value, logarithmic) -> None:
   measures = curves.measures(run)
   for name in curves.measure_named(run, 'evaluation'):
-    if measures[name]['data'] == 'test':
+    if measures[name]['data'] == 'test' and not curves.is_analysis(name):
       series = [s.series[name] for s in run.seeds if name in s.series]
       lines = [(s.step, s.values[value]) for s in series if value in s.values]
       over_seeds.draw(axis, lines, index, logarithmic)

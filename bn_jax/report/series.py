@@ -1,0 +1,43 @@
+"""A file of records, read as curves."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from bn_jax import errors, records
+from bn_jax.report import curves
+
+
+def read(path: pathlib.Path) -> dict[str, curves.Series]:
+  """What each name has recorded in a file; none is no error.
+
+  Raises:
+    StorageError: a line that is no record, or records of one name that hold
+      different values.
+  """
+  grouped = {}
+  for record in records.read(path):
+    grouped.setdefault(record.name, []).append(record)
+  try:
+    return {name: _joined(rows) for name, rows in grouped.items()}
+  except (KeyError, TypeError, ValueError) as error:
+    raise errors.StorageError(
+      f'{path}: records of one name hold different values ({error}); the file '
+      'was changed after it was written'
+    ) from error
+
+
+def _joined(rows: Sequence[records.Record]) -> curves.Series:
+  conditions = []
+  for record in rows:
+    if record.conditions and record.conditions not in conditions:
+      conditions.append(record.conditions)
+  return curves.Series(
+    np.array([record.step for record in rows]),
+    {
+      value: np.array([record.values[value] for record in rows], float)
+      for value in rows[0].values
+    },
+    tuple(conditions),
+  )
