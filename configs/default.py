@@ -61,7 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
     width=1.0,  # times the paper's channels
     head=(),  # widths of hidden dense layers; (4096, 4096) is the original
     dropout=0.0,  # of hidden dense units; 0.5 is the original
-    lowering='auto',  # of convolutions: 'library', 'product', by platform
+    lowering='auto',  # 'library' or 'product' by platform; also 'winograd'
   )
   config.norm = dict(
     name='batch',

@@ -290,7 +290,7 @@ class RegistryTest(parameterized.TestCase):
       models.make(**{'num_classes': 10, **keywords})
 
   def test_lowerings(self):
-    self.assertEqual(conv.LOWERINGS, ('library', 'product', 'auto'))
+    self.assertEqual(conv.LOWERINGS, ('library', 'product', 'auto', 'winograd'))
 
 
 class LoweringsTest(parameterized.TestCase):

@@ -1,10 +1,12 @@
-"""Convolution and 2 x 2 pooling, lowered in one of two ways that agree.
+"""Convolution and 2 x 2 pooling, lowered in one of the ways that agree.
 
 'library' is XLA's own operation, right for GPU and TPU. 'product' writes a
 convolution as one matrix product over shifted slices and a pool as a maximum
 over them: the same numbers, and on the CPU 3 to 30 times faster, because XLA's
 convolution gradients are slow there. 'auto' takes whichever suits the platform
-that the program is compiled for. Parameters are the same in all of them.
+that the program is compiled for. 'winograd' is twice as fast again on the CPU
+in 3 x 3 convolutions of stride 1, and rounds more: it is 'product' elsewhere,
+and nothing takes it unasked. Parameters are the same in all of them.
 Overlapping windows are in `bn_jax.models.pool`.
 """
 
@@ -18,6 +20,7 @@ from jax import lax
 
 from bn_jax import errors
 from bn_jax.models import lowering as lowering_lib
+from bn_jax.models import winograd
 
 Strides = tuple[int, int]
 
@@ -34,7 +37,7 @@ class Conv(nn.Module):
     padding: 'SAME' or 'VALID'.
     use_bias: whether a bias is added.
     kernel_init: of the kernel; Glorot (Xavier) uniform as in both papers' time.
-    lowering: 'library', 'product' or 'auto'.
+    lowering: 'library', 'product', 'auto' or 'winograd'.
   """
 
   features: int
@@ -155,6 +158,12 @@ def _convolve_product(x, kernel, *, strides, padding):
   return y.reshape(*patches.shape[:3], features)
 
 
+def _convolve_winograd(x, kernel, *, strides, padding):
+  if winograd.pays(x, kernel, strides, padding):
+    return winograd.convolve(x, kernel)
+  return _convolve_product(x, kernel, strides=strides, padding=padding)
+
+
 def _depthwise_library(x, kernel, *, strides, padding):
   return _convolve_library(
     x, kernel, strides=strides, padding=padding, groups=x.shape[-1]
@@ -198,12 +207,19 @@ def _max_pool_product(x):
   n, height, width, channels = x.shape
   x = x[:, : height // 2 * 2, : width // 2 * 2]
   x = x.reshape(n, height // 2, 2, width // 2, 2, channels)
-  corners = [x[:, :, i, :, j] for i in range(2) for j in range(2)]
-  return functools.reduce(first_maximum, corners)
+  # Split, not indexed: the gradient of four indices is a sum of four maps.
+  rows = lax.split(x, (1, 1), axis=2)
+  corners = [
+    corner for row in rows for corner in lax.split(row, (1, 1), axis=4)
+  ]
+  y = functools.reduce(first_maximum, corners)
+  return y.squeeze((2, 4))
 
 
 _CONVOLUTIONS = lowering_lib.table(
-  library=_convolve_library, product=_convolve_product
+  library=_convolve_library,
+  product=_convolve_product,
+  winograd=_convolve_winograd,
 )
 _DEPTHWISE = lowering_lib.table(
   library=_depthwise_library, product=_depthwise_product
