@@ -1,14 +1,17 @@
 """What the README shows is run: its Python, its flags, its links."""
 
 import contextlib
+import inspect
+import io
 import pathlib
 import re
+import tempfile
 
 import jax
 import strict
 from absl.testing import absltest
 
-from bn_jax import resolve
+from bn_jax import __main__, analysis, resolve
 from bn_jax.commands import train
 
 
@@ -54,6 +57,43 @@ class ReadmeTest(absltest.TestCase):
         with self.subTest(command):
           given = train.parse(command.split())
           resolve.experiment(given.config.to_dict(), given.overrides)
+
+  def test_its_analyses_are_understood(self):
+    """Each `python -m bn_jax analyze`, up to the run, which is not there."""
+    commands = []
+    for page in _PAGES:
+      for block in blocks(page.read_text(), 'sh'):
+        commands += re.findall(
+          r'^python -m bn_jax (analyze [^#\n]*)', block, re.M
+        )
+    self.assertNotEmpty(commands)
+    with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
+      for command in commands:
+        said = io.StringIO()
+        with self.subTest(command), contextlib.redirect_stderr(said):
+          self.assertEqual(__main__.main(['bn_jax', *command.split()]), 2)
+        self.assertIn('holds no run', said.getvalue(), command)
+
+  def test_keys_of_measures_are_explained(self):
+    """docs/analysis.md has a table for each, with all keys and defaults."""
+    text = (strict.ROOT / 'docs' / 'analysis.md').read_text()
+    for name, factory in analysis.MEASURES.items():
+      with self.subTest(name):
+        (part,) = re.findall(
+          rf'^`{name}`: .*?(?=^`|^## |\Z)', text, re.M | re.S
+        )
+        keys = {
+          key: default
+          for words, default in re.findall(
+            r'^\| (`.*?`) \| (.*?) ?\|', part, re.M
+          )
+          for key in re.findall(r'\w+', words)
+        }
+        known = inspect.signature(factory).parameters
+        self.assertEqual(set(keys), set(known))
+        for key, default in keys.items():
+          if default.startswith('`'):
+            self.assertEqual(default, f'`{known[key].default!r}`', key)
 
   def test_its_links_lead_somewhere(self):
     for page in _PAGES:
