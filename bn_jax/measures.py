@@ -14,13 +14,13 @@ from bn_jax import (
   parallel,
   types,
 )
+from bn_jax.analysis import chunks
 from bn_jax.data import datasets
 
 Config = dict[str, Any]
 
 PRECISION = 'highest'  # of every product of a measure
 _SHARE = 0.5  # of the memory that is left, for one gradient
-_TRIED = 32  # examples by which the memory of one is found
 
 
 class Bound(NamedTuple):
@@ -254,21 +254,24 @@ def fitted(section: Config, run: Config, made: types.Problem) -> Config:
   if count <= run['batch_size']:
     return {**section, 'chunk_size': None}
   seen = made.group_size if section['statistics'] == 'batch' else 1
-  tried = min(count, _TRIED if seen is None else -(-_TRIED // seen) * seen)
-  there = memory.available(jax.devices()[0]) * run['devices']
-  needed = gradient_bytes(section, run, made, tried)
-  fits = int(_SHARE * there / needed * tried)
-  if fits >= count:
+  there = _SHARE * memory.available(jax.devices()[0]) * run['devices']
+  fits = chunks.fitting(
+    lambda size: gradient_bytes(section, run, made, size),
+    count,
+    there,
+    seen or 1,
+  )
+  if fits == count:
     return {**section, 'chunk_size': None}
   if seen is None:
     raise ValueError(
-      f'{count} examples need {1e-9 * needed * count / tried:.1f} GB, '
-      f'{1e-9 * there:.1f} are left, and with batch statistics over all of '
-      'them chunks would change the function; allowed: fewer, '
-      f'group_size={max(1, run["batch_size"])} (which is the chunk_size too), '
-      "or statistics='running'"
+      f'of {count} examples {fits} fit into half of the memory left '
+      f'({1e-9 * there:.1f} GB), and with batch statistics over all of them '
+      'chunks would change the function; allowed: fewer examples, '
+      f'group_size={run["batch_size"]} (which is the chunk_size too), or '
+      "statistics='running'"
     )
-  return {**section, 'chunk_size': max(seen, fits // seen * seen)}
+  return {**section, 'chunk_size': fits}
 
 
 def gradient_bytes(

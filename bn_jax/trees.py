@@ -40,6 +40,11 @@ def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
   return jnp.where(y > 0, x / y, jnp.nan)
 
 
+def cosine(inner: jax.Array, norms: jax.Array) -> jax.Array:
+  """inner / norms, of which rounding makes nothing beyond -1 and 1."""
+  return jnp.clip(ratio(inner, norms), -1, 1)
+
+
 def paths(tree: Any) -> tuple[str, ...]:
   """'/'-joined path of each leaf, in the order of `jax.tree.leaves`."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)

@@ -131,7 +131,9 @@ class MeasureTest(parameterized.TestCase):
   def test_refuses(self):
     with self.assertRaisesRegex(ValueError, "statistics is 'train'"):
       analysis.make('activations', statistics='train')
-    with self.assertRaisesRegex(ValueError, "unknown layer 'conv9'.*feed a nonlin"):
+    with self.assertRaisesRegex(
+      ValueError, "unknown layer 'conv9'.*feed a nonlin"
+    ):
       self.look([in_memory.first(toys.split(), 8)], layers=('conv9',))
 
   @parameterized.parameters(

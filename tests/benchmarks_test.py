@@ -1,11 +1,17 @@
+import importlib.util
+import re
 import subprocess
 import sys
+import unittest
 
 import pytest
 import strict
 from absl.testing import absltest, parameterized
 
 pytestmark = pytest.mark.slow  # they compile whole networks
+
+_ANALYSIS = ('analysis.py', '--pairs=1', '--every=2', '--width=0.0625')
+_TORCH = importlib.util.find_spec('torch') is not None
 
 
 class BenchmarksTest(parameterized.TestCase):
@@ -17,12 +23,47 @@ class BenchmarksTest(parameterized.TestCase):
     ('input.py', r'middle crop, \d workers: \d+\.\d+ \(\d+\.\d+\) of bare'),
   )
   def test_runs_at_a_small_size_and_prints_a_ratio(self, name, printed):
-    command = [sys.executable, f'benchmarks/{name}', '--batch_size=4']
-    done = subprocess.run(
-      [*command, '--pairs=1'], cwd=strict.ROOT, capture_output=True, text=True
-    )
+    done = _run(name, '--pairs=1')
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertRegex(done.stdout, printed)
+
+  def test_what_measures_cost(self):
+    done = _run(*_ANALYSIS, '--only=speed', '--points=2,3')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    ratio = r'(\d+\.\d+) \(.*\); limit at most '
+    for line, limit in (
+      ('a look at 2 points / 3 gradients', '1.05'),
+      ('a look at 3 points / 4 gradients', '1.05'),
+      ('peak memory, 3 points / 2 points', '1.05'),
+      ('covariate shift of 2 layers / 4 gradients', '1.1'),
+      ('covariate shift of 9 layers / 11 gradients', '1.1'),
+      ('training with a look every 2 steps / without', '1.1'),
+    ):
+      found = re.search(f'{line}: {ratio}{limit}: (.*)', done.stdout)
+      self.assertIsNotNone(found, f'{line}\n{done.stdout}')
+      holds = float(found[1]) <= float(limit)
+      self.assertEqual(found[2], 'holds' if holds else 'does not hold', line)
+    # Whatever the size, looks leave training as it is.
+    self.assertIn('bit-identical with and without looks: holds', done.stdout)
+
+  @unittest.skipUnless(_TORCH, 'needs PyTorch')
+  def test_values_of_measures_are_those_of_pytorch(self):
+    done = _run(*_ANALYSIS, '--only=values')
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    self.assertRegex(done.stdout, r'the largest of all: .*: holds')
+
+  @unittest.skipIf(_TORCH, 'has PyTorch')
+  def test_says_what_is_missing(self):
+    done = _run(*_ANALYSIS, '--only=values')
+    self.assertEqual(done.returncode, 1)
+    self.assertRegex(done.stderr, r'^PyTorch is not installed .*torch==.*\n$')
+
+
+def _run(name, *flags):
+  command = [sys.executable, f'benchmarks/{name}', '--batch_size=4', *flags]
+  return subprocess.run(
+    command, cwd=strict.ROOT, capture_output=True, text=True
+  )
 
 
 if __name__ == '__main__':

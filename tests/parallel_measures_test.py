@@ -1,9 +1,12 @@
 """Measures on several devices, and masks that differ between them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import parallel_test
+import pytest
 import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
@@ -24,8 +27,12 @@ def tearDownModule():
 MASK = np.array([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 0, 1, 1, 0, 1], bool)
 
 
+@functools.cache
 def placed(devices):
-  """(problem, state, split, mesh) of a noisy network, as measures see it."""
+  """(problem, state, split, mesh) of a noisy network, as measures see it.
+
+  In float64; the same, compiled once, for all tests.
+  """
   mesh = parallel.mesh(devices)
   made = parallel_test.make(
     parallel_test.NORMS['noisy'],
@@ -41,12 +48,25 @@ def placed(devices):
 class MeasuresTest(parameterized.TestCase):
   @parameterized.parameters(
     ('evaluation', {}, False), ('along_gradient', {}, True),
-    ('along_gradient', {'spread': 'points'}, True),
+    ('covariate_shift', {}, True), ('one_step_loss', {}, True),
+    ('weights', {}, True), ('signal', {}, True),
+    # Two chunks of eight examples.
+    ('along_gradient', {
+      'statistics': 'running', 'chunk_size': 8, 'per_layer': True,
+      'curvature': True,
+    }, True),
     ('along_gradient', {'spread': 'points', 'step_factors': (0.5, 1, 2)}, True),
     ('activations', {}, True),
     ('activations', {'statistics': 'running'}, False),
   )  # fmt: skip
   def test_eight_devices_see_what_one_sees(self, name, keywords, current):
+    self.compare(name, keywords, current)
+
+  @pytest.mark.slow
+  def test_four_points_on_eight_devices(self):
+    self.compare('along_gradient', {'spread': 'points'}, True)
+
+  def compare(self, name, keywords, current):
     with jax.enable_x64(True):
       seen = []
       for devices in (1, 8):

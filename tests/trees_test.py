@@ -1,3 +1,5 @@
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,59 @@ class TreesTest(parameterized.TestCase):
   def test_paths_follow_the_leaves(self):
     self.assertEqual(trees.paths(tree()), ('a', 'b/kernel', 'c'))
     self.assertEqual(trees.paths([1.0, {'x': 2.0}]), ('0', '1/x'))
+
+  def test_paths_of_attributes_indices_and_keys(self):
+    pair = collections.namedtuple('Pair', ('first', 'second'))
+    found = pair({1: 0.0, 2: 0.0}, [pair(0.0, None), (0.0, 0.0)])
+    self.assertEqual(
+      trees.paths({'net': found}),
+      (
+        'net/first/1',
+        'net/first/2',
+        'net/second/0/first',
+        'net/second/1/0',
+        'net/second/1/1',
+      ),
+    )
+    self.assertEqual(trees.paths(1.0), ('',))
+
+  @parameterized.parameters(
+    ('conv1/kernel', ('conv1',), True),
+    ('conv1', ('conv1',), True),
+    ('conv10/kernel', ('conv1',), False),
+    ('conv1_norm/scale', ('conv1',), False),
+    ('conv1/kernel', ('conv1/kernel',), True),
+    ('conv1/kernel', ('conv1/kern',), False),
+    ('conv1', ('conv1/kernel',), False),
+    ('a/conv1', ('conv1',), False),
+    ('conv1/kernel', ('conv2', 'conv1'), True),
+    ('conv1/kernel', (), False),
+    ('', ('',), True),
+    ('conv1', ('',), False),
+  )
+  def test_prefixes_are_whole_words(self, path, prefixes, want):
+    self.assertEqual(trees.lies_under(path, prefixes), want)
+
+  def test_leaves_under_prefixes_in_the_order_of_the_tree(self):
+    found = trees.leaves_under(
+      {'b': [1, 2], 'a': {'x': 3, 'y': 4}, 'a2': 5}, ('b/1', 'a')
+    )
+    self.assertEqual(found, [3, 4, 2])
+
+  @parameterized.parameters((6.0, 3.0, 2.0), (-6.0, 3.0, -2.0), (0.0, 3.0, 0.0))
+  def test_ratio(self, x, y, want):
+    self.assertEqual(float(trees.ratio(jnp.float32(x), jnp.float32(y))), want)
+
+  @parameterized.parameters(0.0, -1.0, float('nan'))
+  def test_ratio_to_nothing(self, y):
+    got = trees.ratio(jnp.float32([1.0, 0.0]), jnp.full(2, y))
+    self.assertTrue(np.isnan(got).all())
+
+  @parameterized.parameters(1, 1023, 1024, 1025, 4096, 5000)
+  def test_sums_in_two_stages_leave_nothing_out(self, count):
+    x = jnp.arange(count, dtype=jnp.float32)
+    want = (count - 1) * count / 2
+    np.testing.assert_allclose(trees.vdot(x, jnp.ones(count)), want, rtol=1e-6)
 
   @parameterized.parameters(True, False)
   def test_select(self, condition):

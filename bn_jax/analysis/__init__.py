@@ -24,7 +24,11 @@ from bn_jax.analysis.along_gradient import along_gradient
 from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
 from bn_jax.analysis.covariate_shift import covariate_shift
-from bn_jax.analysis.gradients import memory, value_and_gradient
+from bn_jax.analysis.gradients import (
+  fitting_chunk_size,
+  memory,
+  value_and_gradient,
+)
 from bn_jax.analysis.jacobian import singular_values
 from bn_jax.analysis.one_step import one_step_loss
 from bn_jax.analysis.signal import signal
@@ -60,6 +64,7 @@ __all__ = [
   'chunked',
   'covariate_shift',
   'drift',
+  'fitting_chunk_size',
   'layer',
   'make',
   'memory',

@@ -91,7 +91,7 @@ def along_gradient(
       JAX cannot differentiate.
   """
   sizes = keywords.checked_sizes(step_sizes)
-  gradients.check_params(params)
+  params = gradients.checked(params)
   direct = _direct(params, direction, key)
   layers = by_layer.checked(params, layers) if layers else ()
   if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
@@ -250,7 +250,7 @@ def _direct(params, direction, key) -> Callable[[Any], Any]:
       'ascent': lambda gradient: jax.tree.map(jnp.negative, gradient),
       'random': lambda gradient: _random(key, gradient),
     }[name]
-  if callable(direction):
+  if gradients.is_function(direction, params):
     return direction
   gradients.check_like(params, direction, 'direction')
   return lambda gradient: direction
@@ -348,7 +348,7 @@ def _compare(value, gradient, loss_0, gradient_0, direction, size, layers):
     'loss': value,
     'gradient_norm': norm,
     'gradient_change': change,
-    'gradient_cosine': trees.ratio(
+    'gradient_cosine': trees.cosine(
       trees.vdot(gradient, gradient_0), norm * norm_0
     ),
     'beta': trees.ratio(change, distance),
@@ -364,7 +364,7 @@ def _compare(value, gradient, loss_0, gradient_0, direction, size, layers):
   return row | {
     'layer_gradient_norm': norm_L,
     'layer_gradient_change': change_L,
-    'layer_gradient_cosine': trees.ratio(inner_L, norm_L * norm_0_L),
+    'layer_gradient_cosine': trees.cosine(inner_L, norm_L * norm_0_L),
     'layer_beta': trees.ratio(change_L, size * distance_L),
   }
 

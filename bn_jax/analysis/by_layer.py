@@ -21,9 +21,12 @@ def checked(params: Any, layers: Sequence[tuple[str, Sequence[str]]]) -> Layers:
   """The layers as tuples, each of which has parameters of its own.
 
   Raises:
-    ValueError: no layers, a name that stands twice, a layer without parameters,
-      one parameter in two layers.
+    ValueError: no layers, a string for paths, a name that stands twice, a layer
+      without parameters, one parameter in two layers.
   """
+  for name, paths in layers:
+    if isinstance(paths, str):  # which would be a path for each letter
+      raise ValueError(f'layer {name!r} has {paths!r}; give ({paths!r},)')
   found = tuple((str(name), tuple(paths)) for name, paths in layers)
   if not found:
     raise ValueError('no layers; give ((name, (path, ...)), ...)')

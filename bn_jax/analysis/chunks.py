@@ -14,8 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from bn_jax import types
+from bn_jax.analysis import keywords
 
 Loss = Callable[[Any], jax.Array]
+
+_TRIED = 32  # examples by which the memory of a gradient is found
 
 
 class Chunks(NamedTuple):
@@ -43,39 +46,47 @@ def chunked(
   batch: Any,
   *,
   chunk_size: int,
-  group_size: int | None = 1,
+  group_size: int | None,
 ) -> Loss:
   """A loss over a batch, as a function of params alone, in chunks.
 
   Args:
     loss: (batch, params) -> the mean over the examples of that batch.
     batch: a tree of arrays, [N, ...] each.
-    chunk_size: examples at a time; the last chunk has what is left (and is
-      compiled once more where that is fewer).
-    group_size: how many examples see each other: 1 where none do, None where
-      all of a batch do, as with batch statistics.
+    chunk_size: examples at a time, see `fitting_chunk_size`; the last chunk has
+      what is left (and is compiled once more where that is fewer).
+    group_size: how many examples see each other in the loss, which JAX cannot
+      tell: 1 where none do, None where all of a batch do, as with batch
+      statistics. With chunk_size, of such a loss, the statistics are over
+      groups of so many: another function than the loss over the whole batch.
 
   Returns:
     What every analysis takes as its loss.
 
   Raises:
-    ValueError: chunks that would change the function, no chunk size, arrays
-      that do not have the same number of examples.
+    ValueError: chunks that would change the function, no chunk or group size,
+      arrays that do not have the same number of examples.
   """
   sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
   if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
     raise ValueError(
       'the arrays of the batch begin with '
-      f'{sorted(size[0] if size else "no axis" for size in sizes)}; allowed: '
-      'one number of examples for all'
+      f'{[size[0] if size else "no axis" for size in sorted(sizes)]}; '
+      'allowed: one number of examples for all'
     )
   ((count,),) = sizes
   check(count, chunk_size, group_size)
+  if not isinstance(loss, jax.tree_util.Partial):
+    loss = jax.tree_util.Partial(loss)
   return _of_parts(
     count,
     chunk_size,
+    # A Partial of a Partial would be a new function at each call.
     lambda first, end: jax.tree_util.Partial(
-      loss, jax.tree.map(lambda leaf: leaf[first:end], batch)
+      loss.func,
+      *loss.args,
+      jax.tree.map(lambda leaf: leaf[first:end], batch),
+      **loss.keywords,
     ),
   )
 
@@ -136,6 +147,7 @@ def check(count: int, chunk_size: int, group_size: int | None) -> None:
   """
   if type(chunk_size) is not int or chunk_size < 1:
     raise ValueError(f'chunk_size is {chunk_size!r}; allowed: 1, 2, 3, ...')
+  keywords.check_group_size(group_size)
   if chunk_size >= count:
     return
   if group_size is None:
@@ -145,11 +157,37 @@ def check(count: int, chunk_size: int, group_size: int | None) -> None:
       f'allowed: group_size={chunk_size} (statistics over groups of so many, '
       "which must divide the examples), or statistics='running'"
     )
-  if chunk_size % group_size:
+  if chunk_size % group_size or count % group_size:
     raise ValueError(
-      f'chunk_size is {chunk_size}: statistics are over groups of '
-      f'{group_size}; allowed: multiples of {group_size}'
+      f'chunk_size is {chunk_size} of {count} examples, statistics are over '
+      f'groups of {group_size}; allowed: whole groups, multiples of '
+      f'{group_size}, of both'
     )
+
+
+def fitting(
+  bytes_of: Callable[[int], int],
+  count: int,
+  memory: float,
+  group_size: int = 1,
+) -> int:
+  """How many of so many examples can be taken at a time.
+
+  Args:
+    bytes_of: examples -> bytes that a gradient over them takes.
+    count: examples of the batch.
+    memory: bytes that it may take.
+    group_size: chunks are whole groups of so many.
+
+  Returns:
+    count where all fit; else whole groups, and one group at least.
+  """
+  tried = min(count, -(-_TRIED // group_size) * group_size)
+  # What does not grow with the examples is taken to grow: on the safe side.
+  fits = int(memory / bytes_of(tried) * tried)
+  if fits >= count:
+    return count
+  return max(1, fits // group_size) * group_size
 
 
 def parts_of(loss: Loss) -> tuple[tuple[Loss, ...], tuple[float, ...]]:

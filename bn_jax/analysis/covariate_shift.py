@@ -67,8 +67,8 @@ def covariate_shift(
       unknown layer, or one without parameters; a loss that is not a real scalar
       or that JAX cannot differentiate.
   """
-  gradients.check_params(params)
-  gradients.check_like(params, new_params, 'step')
+  params = gradients.checked(params)
+  new_params = gradients.checked_like(params, new_params, 'step')
   layers = by_layer.checked(params, layers)
   looked = by_layer.chosen(layers, at) if len(at) else layers
   if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
@@ -77,13 +77,13 @@ def covariate_shift(
   _, gradient = gradients.value_and_gradient(loss, params, journal, 'point_0')
   for name, paths in looked:
     before = layers[: [layer for layer, _ in layers].index(name)]
-    row = journal and journal.kept(f'{name}_row')
+    row = None if journal is None else journal.kept(f'{name}_row')
     if row is None:
       if len(rows) > 1:  # else the host runs ahead, and holds many gradients
         jax.block_until_ready(rows[-2])
-      point = _moved(params, new_params, before)
+      point = by_layer.moved(params, new_params, before)
       _, there = gradients.value_and_gradient(loss, point, journal, name)
-      row = _compare(gradient, there, paths)
+      row = _compare(*(by_layer.own(tree, paths) for tree in (gradient, there)))
       if journal is not None:
         journal.keep(f'{name}_row', jax.device_get(row))
         journal.drop(name)
@@ -168,19 +168,13 @@ def default_layers(known: Sequence[str]) -> tuple[str, ...]:
   return tuple(known[place] for place in sorted(places))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _moved(params, new_params, before):
-  return by_layer.moved(params, new_params, before)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _compare(gradient, there, paths):
-  """The quantities of one layer, scalars."""
-  mine, other = by_layer.own(gradient, paths), by_layer.own(there, paths)
+@jax.jit
+def _compare(mine, other):
+  """The quantities of one layer, from its two gradients; scalars."""
   norm, norm_there = trees.norm(mine), trees.norm(other)
   change = trees.norm(trees.subtract(mine, other))
   return {
     'l2': change,
     'relative_l2': trees.ratio(change, norm),
-    'cosine': trees.ratio(trees.vdot(mine, other), norm * norm_there),
+    'cosine': trees.cosine(trees.vdot(mine, other), norm * norm_there),
   }

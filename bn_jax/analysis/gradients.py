@@ -5,6 +5,7 @@ in chunks is taken chunk by chunk, on the host: XLA's CPU convolution gradients
 are 12 to 30 times slower inside a loop of its own (jax#12868).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,24 +18,33 @@ from bn_jax.analysis import chunks
 Loss = chunks.Loss
 
 
-def check_params(params: Any) -> None:
-  """Raises ValueError unless all parameters are real floating-point arrays."""
+def checked(params: Any) -> Any:
+  """The parameters as arrays; ValueError unless all are of floating point.
+
+  As jax sees it, numbers of Python, and arrays filled with one, are of a type
+  of their own ("weak"): for them everything would be compiled once more.
+  """
   leaves = jax.tree.leaves(params)
   if not leaves:
     raise ValueError('there are no parameters; give a tree of arrays')
   for path, leaf in zip(trees.paths(params), leaves):
     try:
-      dtype = jnp.result_type(leaf)
+      # A name or a class of numbers has a dtype too, and is no array.
+      named = isinstance(leaf, str | type | np.dtype)
+      dtype = None if named else jnp.result_type(leaf)
     except TypeError:
+      dtype = None
+    if dtype is None:
       raise ValueError(
         f'parameter {path!r} is a {type(leaf).__name__}; allowed: arrays of '
         'floating point (close over what is not trained)'
-      ) from None
+      )
     if not jnp.issubdtype(dtype, jnp.floating):
       raise ValueError(
         f'parameter {path!r} is {dtype}; allowed: floating point (close over '
         'what is not trained)'
       )
+  return jax.tree.map(_array, params)
 
 
 def check_like(params: Any, tree: Any, what: str) -> None:
@@ -49,6 +59,44 @@ def check_like(params: Any, tree: Any, what: str) -> None:
         f'the {what} of {path!r} has shape {jnp.shape(other)}; the parameter '
         f'has {jnp.shape(leaf)}'
       )
+
+
+def checked_like(params: Any, tree: Any, what: str) -> Any:
+  """A tree like checked parameters, in their dtypes; or as `check_like`."""
+  check_like(params, tree, what)
+  return jax.tree.map(lambda p, x: jnp.asarray(x, p.dtype), params, tree)
+
+
+def _array(x: Any) -> jax.Array:
+  return jnp.asarray(x, jnp.result_type(x))
+
+
+def is_function(direction: Any, params: Any) -> bool:
+  """Whether a direction is a function of the gradient, and not a tree.
+
+  A tree of parameters may be callable too, as modules of some libraries are.
+  """
+  structure = jax.tree.structure(direction)
+  is_tree = structure == jax.tree.structure(params)
+  return callable(direction) and (
+    not is_tree or jax.tree_util.treedef_is_leaf(structure)
+  )
+
+
+def real_scalar(value: Any) -> jax.Array:
+  """What a loss returns, as an array; ValueError unless it is one number."""
+  try:
+    # Of a tuple jax would make an array, if it could.
+    array = None if isinstance(value, tuple | list) else jnp.asarray(value)
+  except (TypeError, ValueError):
+    array = None
+  if array is None:
+    given = f'a {type(value).__name__}'
+  elif array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
+    given = f'{array.dtype}{list(array.shape)}'
+  else:
+    return array
+  raise ValueError(f'the loss is {given}; it must be a real scalar')
 
 
 def value(
@@ -107,10 +155,47 @@ def memory(loss: Loss, params: Any) -> int:
 
   Of a loss in chunks, of its first part. It is compiled for this.
   """
-  part = chunks.parts_of(loss)[0][0]
+  return _memory(chunks.parts_of(loss)[0][0], params)
+
+
+def _memory(part: Loss, params: Any) -> int:
   with jax.default_matmul_precision('highest'):
     found = _value_and_gradient.lower(part, params).compile().memory_analysis()
   return found.temp_size_in_bytes + found.output_size_in_bytes
+
+
+def fitting_chunk_size(
+  loss: Callable[[Any, Any], jax.Array],
+  params: Any,
+  batch: Any,
+  *,
+  memory: float,
+  group_size: int = 1,
+) -> int:
+  """How many examples of a batch `chunked` may take at a time.
+
+  A gradient over 32 of them is compiled, not run, for it.
+
+  Args:
+    loss: (batch, params) -> the mean over the examples of that batch.
+    params: where.
+    batch: a tree of arrays, [N, ...] each, or of their shapes.
+    memory: bytes that a gradient may take, say half of what the device has.
+    group_size: how many examples see each other; chunks are whole groups.
+
+  Returns:
+    N where all fit; else whole groups, and one group at least.
+  """
+  leaves = jax.tree.leaves(batch)
+
+  def bytes_of(size):
+    part = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype),
+      batch,
+    )
+    return _memory(jax.tree_util.Partial(loss, part), params)
+
+  return chunks.fitting(bytes_of, leaves[0].shape[0], memory, group_size)
 
 
 def _summed(function, loss, params, more, like, journal, name):
@@ -123,7 +208,7 @@ def _summed(function, loss, params, more, like, journal, name):
   for k in range(done, len(parts)):
     before = total
     with jax.default_matmul_precision('highest'):
-      part = _explained(function, parts[k], params, *more)
+      part = explained(function, parts[k], params, *more)
     if len(parts) == 1:
       total = part
     else:
@@ -151,7 +236,7 @@ def _taken_up(journal, name, like) -> tuple[int, Any]:
   return done, (scalar, jax.tree.unflatten(jax.tree.structure(like), rest))
 
 
-def _explained(function, part, *arguments):
+def explained(function: Callable, part: Callable, *arguments: Any) -> Any:
   """function(part, *arguments), or one line on why the loss has no gradient."""
   try:
     return function(part, *arguments)
@@ -167,6 +252,8 @@ def _why(part, params, error: Exception) -> str | None:
   said = str(error)
   if said.startswith('the loss ') or 'custom_vjp' in said:
     return None
+  if 'has been deleted' in said:  # parameters that a step was given to keep
+    return None
   try:
     jax.eval_shape(part, params)
   except Exception:
@@ -181,16 +268,7 @@ def _why(part, params, error: Exception) -> str | None:
 def _checked(loss):
   """The loss, refused where it is no real scalar, before it is compiled."""
 
-  def checked(params):
-    value = jnp.asarray(loss(params))
-    if jnp.shape(value) or not jnp.issubdtype(value.dtype, jnp.floating):
-      raise ValueError(
-        f'the loss is {value.dtype}{list(jnp.shape(value))}; it must be a real '
-        'scalar'
-      )
-    return value
-
-  return checked
+  return lambda params: real_scalar(loss(params))
 
 
 @jax.jit

@@ -44,14 +44,15 @@ def one_step_loss(
       floating point, a direction unlike them; a loss that is not a real scalar.
   """
   rates = keywords.checked_sizes(learning_rates, 'learning rates')
-  gradients.check_params(params)
+  params = gradients.checked(params)
   if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
-  if direction is None or callable(direction):
+  of_gradient = gradients.is_function(direction, params)
+  if direction is None or of_gradient:
     loss_0, gradient = gradients.value_and_gradient(
       loss, params, journal, 'point_0'
     )
-    direction = direction(gradient) if direction else gradient
+    direction = direction(gradient) if of_gradient else gradient
   else:
     loss_0 = gradients.value(loss, params, journal, 'point_0')
   gradients.check_like(params, direction, 'direction')

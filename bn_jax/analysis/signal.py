@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import types
+from bn_jax import errors, types
 from bn_jax.analysis import activations as activations_lib
 from bn_jax.analysis import gradients, keywords
 
@@ -47,16 +47,17 @@ def signal(
     Both [L], L the layers of perturbations, in their order.
 
   Raises:
-    ValueError: parameters that are not floating point, no layers, a loss that
-      is not a real scalar.
+    ValueError: parameters that are not floating point, no layers, or one that
+      the loss does not have; a loss that is not a real scalar, or cannot be
+      differentiated.
   """
-  gradients.check_params(params)
+  params = gradients.checked(params)
   if not perturbations:
     raise ValueError('no layers; give {name: zeros of its activations}')
-  if not isinstance(loss, jax.tree_util.Partial):
-    loss = jax.tree_util.Partial(loss)
-  with jax.default_matmul_precision('highest'):
-    seen, gradient = _signals(loss, params, dict(perturbations))
+  seen, gradient = _signals(loss, params, dict(perturbations))
+  for name in perturbations:
+    if name not in seen:
+      raise ValueError(errors.unknown('layer', name, seen))
   rows = [_sizes(seen[name], gradient[name]) for name in perturbations]
   rows = jax.device_get(rows)
   return {name: np.array([row[name] for row in rows]) for name in rows[0]}
@@ -100,8 +101,7 @@ def measure(
       name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in names
     }
     loss = problem.perturbed(state, batch, statistics)
-    with jax.default_matmul_precision('highest'):
-      seen, gradient = _signals(loss, state.params, zeros)
+    seen, gradient = _signals(loss, state.params, zeros)
     affine = problem.affine(state)
     found = {}
     for name in names:
@@ -118,19 +118,25 @@ def measure(
   return look
 
 
-@jax.jit
 def _signals(loss, params, perturbations):
   """(activations, gradients by them), both by the name of a layer."""
+  # A Partial of a Partial would be a new function at each call.
+  if not isinstance(loss, jax.tree_util.Partial):
+    loss = jax.tree_util.Partial(loss)
+  bound = jax.tree_util.Partial(_called, loss, params)
+  with jax.default_matmul_precision('highest'):
+    return gradients.explained(_both, bound, perturbations)
 
+
+def _called(loss, params, perturbations):
+  return loss(params, perturbations)
+
+
+@jax.jit
+def _both(loss, perturbations):
   def checked(perturbations):
-    value, seen = loss(params, perturbations)
-    value = jnp.asarray(value)
-    if jnp.shape(value) or not jnp.issubdtype(value.dtype, jnp.floating):
-      raise ValueError(
-        f'the loss is {value.dtype}{list(jnp.shape(value))}; it must be a real '
-        'scalar'
-      )
-    return value, seen
+    value, seen = loss(perturbations)
+    return gradients.real_scalar(value), seen
 
   gradient, seen = jax.grad(checked, has_aux=True)(perturbations)
   return seen, gradient

@@ -56,8 +56,8 @@ def weights(
     ValueError: parameters that are not floating point, new ones unlike them; a
       layer without parameters; a loss that is not a real scalar.
   """
-  gradients.check_params(params)
-  gradients.check_like(params, new_params, 'step')
+  params = gradients.checked(params)
+  new_params = gradients.checked_like(params, new_params, 'step')
   layers = by_layer.checked(params, layers)
   if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
@@ -164,7 +164,7 @@ def _of_layer(w, new, gradient, rate):
     'weight_norm': norm,
     'gradient_norm': gradient_norm,
     'radial': radial,
-    'radial_cosine': trees.ratio(radial, norm * gradient_norm),
+    'radial_cosine': trees.cosine(radial, norm * gradient_norm),
     'effective_learning_rate': trees.ratio(rate, square),
     'angular_update': jnp.arctan2(across, norm * (1 + along)),
   }
