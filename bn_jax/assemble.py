@@ -103,6 +103,19 @@ def placement(run: Config, made: types.Problem) -> Any:
   return parallel.placement(shapes, mesh(run), shard_state=run['shard_state'])
 
 
+def init(run: Config, made: types.Problem) -> Callable[[int], types.TrainState]:
+  """seed -> the state before the first step, on its devices, compiled."""
+  # It runs once: five seconds of optimizing random number generators for it,
+  # as XLA does on the CPU, are lost.
+  on_cpu = jax.default_backend() == 'cpu'
+  options = {'xla_backend_optimization_level': 0} if on_cpu else None
+  # Committed to their devices, as restored arrays are: else the first seed that
+  # goes on and the first that starts would each compile the program.
+  return jax.jit(
+    made.init, out_shardings=placement(run, made), compiler_options=options
+  )
+
+
 def network(
   run: Config, spread: spread_lib.Spread = spread_lib.ALONE
 ) -> nn.Module:
@@ -150,6 +163,7 @@ def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
     compute_dtype=dtype,
     spread=spread,
     group_size=_group_size(run),
+    noisy=run['norm']['name'] in ('noise', 'noisy'),
     micro_batches=run['batch_size'] // _at_a_time(run),
     remat=run['remat'],
   )

@@ -5,6 +5,7 @@ computed, and nothing else. Nothing waits for the disk: what is written is the
 system's, and survives the process.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -34,7 +35,8 @@ class Journal:
       return None
     try:
       with path.open('rb') as file:
-        return dict(np.load(file, allow_pickle=False))
+        stored = np.load(file, allow_pickle=False)
+        return dict(_typed(key, value) for key, value in stored.items())
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
       raise errors.StorageError(
         f'{path} is damaged ({error}); remove {self._directory} to begin again'
@@ -51,7 +53,9 @@ class Journal:
     try:
       self._directory.mkdir(parents=True, exist_ok=True)
       with temporary.open('wb') as file:
-        np.savez(file, **arrays)
+        np.savez(
+          file, **dict(_untyped(key, value) for key, value in arrays.items())
+        )
       os.replace(temporary, path)
     except OSError as error:
       temporary.unlink(missing_ok=True)
@@ -64,9 +68,26 @@ class Journal:
     self._path(name).unlink(missing_ok=True)
 
   def clear(self) -> None:
-    """Forgets everything."""
+    """Forgets everything; and the folder above, where nothing else is in it."""
     shutil.rmtree(self._directory, ignore_errors=True)
+    with contextlib.suppress(OSError):
+      self._directory.parent.rmdir()
 
   def _path(self, name: str) -> pathlib.Path:
     # Names of layers may have slashes; a file's may not.
     return self._directory / f'{name.replace("/", "%2F")}.npz'
+
+
+def _untyped(key: str, value: Any) -> tuple[str, np.ndarray]:
+  """An array as NumPy's files know it; they have no word for bfloat16."""
+  array = np.asarray(value)
+  if array.dtype.kind != 'V':
+    return key, array
+  plain = np.dtype(f'u{array.dtype.itemsize}')
+  return f'{key}|{array.dtype.name}', array.view(plain)
+
+
+def _typed(key: str, value: np.ndarray) -> tuple[str, np.ndarray]:
+  """The inverse of `_untyped`."""
+  name, _, dtype = key.partition('|')
+  return name, value.view(np.dtype(dtype)) if dtype else value

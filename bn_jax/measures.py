@@ -185,6 +185,18 @@ def check_one(section: Config, run: Config, made: types.Problem) -> None:
   _check_chunks(section, run, made)
 
 
+def where_apart(section: Config, made: types.Problem) -> Config:
+  """A section whose groups are but chunks, where no example sees another."""
+  apart = made.group_size == 1 and section.get('statistics') == 'batch'
+  if not apart or section.get('group_size') is None:
+    return section
+  if section['chunk_size'] != 'auto':
+    return {**section, 'group_size': None}
+  return {
+    **section, 'group_size': None, 'chunk_size': section['group_size'],
+  }  # fmt: skip
+
+
 def _check_data(section: Config, run: Config, made: types.Problem) -> None:
   """Whether there are so many examples, and they make whole groups."""
   facts = assemble.source(run).facts
@@ -268,10 +280,16 @@ def fitted(section: Config, run: Config, made: types.Problem) -> Config:
       f'of {count} examples {fits} fit into half of the memory left '
       f'({1e-9 * there:.1f} GB), and with batch statistics over all of them '
       'chunks would change the function; allowed: fewer examples, '
-      f'group_size={run["batch_size"]} (which is the chunk_size too), or '
+      f'group_size={_divisor(count, run["batch_size"])} (which is the '
+      'chunk_size too), or '
       "statistics='running'"
     )
   return {**section, 'chunk_size': fits}
+
+
+def _divisor(count: int, most: int) -> int:
+  """The largest number up to `most` that divides another."""
+  return next(n for n in range(most, 0, -1) if not count % n)
 
 
 def gradient_bytes(

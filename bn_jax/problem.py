@@ -34,6 +34,7 @@ def make(
   compute_dtype: jnp.dtype = jnp.float32,
   spread: spread_lib.Spread = spread_lib.ALONE,
   group_size: int | None = None,
+  noisy: bool = False,
   micro_batches: int = 1,
   remat: bool = False,
 ) -> types.Problem:
@@ -56,6 +57,7 @@ def make(
     spread: how batches lie on devices; the module's norms must have the same.
     group_size: examples that see each other in the module's mode 'batch': 1
       where none do, None where all of a batch do.
+    noisy: whether the module's norms add noise to what they have normalised.
     micro_batches: into how many a batch of the step is cut, see `update.make`.
     remat: whether the step's backward pass finds everything but products and
       statistics anew, for memory.
@@ -125,7 +127,8 @@ def make(
     perturbed=lambda state, batch, statistics: jax.tree_util.Partial(
       perturbed[statistics], state.batch_stats, batch, keys.of_step(state)
     ),
-    affine=functools.partial(inside.affines, dict(taps)),
+    # Noise hides what was normalised.
+    affine=functools.partial(inside.affines, {} if noisy else dict(taps)),
     between=jax.jit(
       functools.partial(inside.between, module, compute_dtype, dict(taps)),
       static_argnames=('statistics', 'source', 'target'),

@@ -65,17 +65,7 @@ def program(config: dict[str, Any], dataset: datasets.Dataset) -> Program:
       return compiled(state, feed.take())
 
   probes = measures.probes(config, problem, dataset, feed)
-  # It runs once: five seconds of optimizing random number generators for it,
-  # as XLA does on the CPU, are lost.
-  on_cpu = jax.default_backend() == 'cpu'
-  options = {'xla_backend_optimization_level': 0} if on_cpu else None
-  # Committed to their devices, as restored arrays are: else the first seed that
-  # goes on and the first that starts would each compile the program.
-  init = jax.jit(
-    problem.init,
-    out_shardings=assemble.placement(config, problem),
-    compiler_options=options,
-  )
+  init = assemble.init(config, problem)
   return Program(config, problem, init, step, feed, probes)
 
 

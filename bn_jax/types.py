@@ -152,7 +152,7 @@ class Problem(NamedTuple):
       data loss, activations), a `jax.tree_util.Partial`; perturbations, by the
       names of layers, are added to what enters their nonlinearities.
     affine: state -> name -> (scale, bias), [C] each, of the layers that feed a
-      nonlinearity and are normalised by statistics that are kept.
+      nonlinearity as they were normalised, by statistics that are kept.
     between: (state, batch, values, statistics, source, target) -> (xhat, zhat),
       what the norms of two layers make, before their scale and bias; with
       values that take the place of xhat, or None.

@@ -85,6 +85,23 @@ class ClosedFormTest(parameterized.TestCase):
     want = np.linalg.norm(hg['w']) / np.linalg.norm(g['w'])
     np.testing.assert_allclose(got['beta'], want, rtol=1e-4)
 
+  def test_a_step_below_the_digits_of_the_parameters(self):
+    """From 1 no float32 is reached by 1e-9: no beta, and not 0."""
+    params = {'w': jnp.ones(3)}
+    got = analysis.along_gradient(
+      lambda p: jnp.sum(p['w'] ** 2), params, [1e-9, 0.1]
+    )
+    for name in ('beta', 'lipschitz'):
+      self.assertTrue(np.isnan(got[name][0]), name)
+      self.assertGreater(got[name][1], 0)
+
+  def test_refuses_a_complex_direction(self):
+    with self.assertRaisesRegex(ValueError, "'w' is complex64; allowed: real"):
+      analysis.along_gradient(
+        lambda p: jnp.sum(p['w'] ** 2), {'w': jnp.ones(3)}, [0.1],
+        {'w': 1j * jnp.ones(3)},
+      )  # fmt: skip
+
   def test_zero_gradient(self):
     params = {'w': jnp.zeros(3)}
     got = analysis.along_gradient(lambda p: jnp.sum(p['w'] ** 2), params, [1.0])

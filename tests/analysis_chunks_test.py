@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
@@ -105,6 +106,17 @@ class ChunkedTest(parameterized.TestCase):
       )
       self.assertIsInstance(found, jax.tree_util.Partial)
       np.testing.assert_array_equal(found(params), loss(batch, params))
+
+  def test_half_precision_is_summed_in_float32(self):
+    """512 chunks of bfloat16 gradients: their mean, to bfloat16's digits."""
+    x = jnp.asarray(np.random.default_rng(0).normal(1, 1, (512, 4)))
+    loss = lambda x, params: jnp.mean(x.astype(params.dtype) @ params)
+    params = jnp.ones(4, jnp.bfloat16)
+    parts = analysis.chunked(loss, x, chunk_size=1, group_size=1)
+    _, got = analysis.value_and_gradient(parts, params)
+    self.assertEqual(got.dtype, jnp.bfloat16)
+    want = np.asarray(x.astype(jnp.bfloat16), np.float64).mean(0)
+    np.testing.assert_allclose(np.float64(got), want, rtol=2**-8)
 
   def test_groups(self):
     """Examples that see each other in pairs: chunks of whole pairs."""
@@ -268,6 +280,7 @@ class MeasureTest(parameterized.TestCase):
     look = functools.partial(self.looked, made, statistics='running', **LOOK)
     assert_same(look(chunk_size=8), look(chunk_size=None), 1e-3)
 
+  @pytest.mark.slow  # compiles two networks with their Hessian products
   def test_groups_are_those_of_the_network_that_has_them(self):
     """Batch statistics in chunks: norms.make('batch', group_size=4), whole."""
     want = self.looked(network('batch', group_size=4), chunk_size=None, **LOOK)

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import pathlib
 from unittest import mock
 
 import analysis_chunks_test
@@ -12,7 +13,7 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, losses, types
+from bn_jax import analysis, journal, losses, types
 from bn_jax.analysis import gradients
 from bn_jax.data import in_memory
 
@@ -213,6 +214,21 @@ class BatchesTest(parameterized.TestCase):
       self.assertEqual(counted.calls, 3 + (not stores_last))
       for key, value in whole.items():
         np.testing.assert_array_equal(got[key], value, err_msg=key)
+
+
+class DiskTest(absltest.TestCase):
+  def test_half_precision_comes_back(self):
+    """NumPy's files know no bfloat16."""
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    params = {'w': jnp.asarray([1.0, 2.0, 3.0], jnp.bfloat16)}
+    loss = lambda p: jnp.sum(p['w'] ** 3)
+    look = functools.partial(analysis.along_gradient, loss, params)
+    disk = journal.Journal(folder / 'kept')
+    look([0.1], journal=disk)
+    got = look([0.1, 0.2], journal=disk)
+    want = look([0.1, 0.2])
+    for name in want:
+      np.testing.assert_array_equal(got[name], want[name], name)
 
 
 if __name__ == '__main__':

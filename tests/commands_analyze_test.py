@@ -161,13 +161,18 @@ class AfterwardsTest(Trained):
     (record,) = self.found('p')
     self.assertEqual(record.conditions['statistics'], 'population')
     facts = json.loads((self.place / 'population.json').read_text())
-    (self.place / 'population.json').unlink()
     self.assertAlmostEqual(
       record.values['loss'], facts['test']['population']['loss'], places=5
     )
-    code, _, wrong = self.run_command(*words, '--steps=2')
-    self.assertEqual(code, 4)
-    self.assertIn('is of step 4, the network of step 2', wrong)
+    facts['batches'] = 6  # as if it had been made anew
+    (self.place / 'population.json').write_text(json.dumps(facts))
+    code, _, wrong = self.run_command(*words)
+    (self.place / 'population.json').unlink()
+    self.assertEqual(code, 2)
+    self.assertIn('holds another analysis: batches 5, not batches 6', wrong)
+    code, _, wrong = self.run_command(*words, '--steps=all')
+    self.assertEqual(code, 2)
+    self.assertIn('has those of step 4, its newest; allowed: --steps=l', wrong)
 
   def test_the_report_shows_it(self):
     self.run_command('--measure=along_gradient', '--steps=all')
@@ -305,6 +310,13 @@ class PlanTest(Trained):
       self.assertIn(f'\n  {row}', said)
     self.assertFalse((self.place / 'analysis').exists())
 
+  def test_counts_what_is_missing(self):
+    self.run_command('--measure=weights')
+    _, said, _ = self.run_command('--measure=weights', '--plan', '--steps=all')
+    self.assertIn('2 gradients (1 chunk x 1 checkpoint)', said)
+    _, said, _ = self.run_command('--measure=weights', '--plan')
+    self.assertIn('nothing left to measure', said)
+
 
 class WrongTest(Trained):
   @parameterized.parameters(
@@ -323,7 +335,8 @@ class WrongTest(Trained):
     (('--measure=weights', '--statistics=mean'), 'batch|running|population'),
     (('--measure=along_gradient', '--step_factors=-1'), 'each above 0'),
     (('--measure=along_gradient', '--step_factors=a'), "--step_factors: 'a'"),
-    (('--measure=along_gradient', '--step_factors='), 'one or more'),
+    (('--measure=along_gradient', '--step_factors='), 'is empty'),
+    (('--measure=along_gradient', '--step_sizes='), 'is empty'),
     (('--measure=along_gradient', '--direction=up'), "'descent', 'ascent'"),
     (('--measure=weights', '--data=train:64', '--chunk_size=16'),
      'the loss would be another function; allowed: group_size=16'),
@@ -354,6 +367,40 @@ class WrongTest(Trained):
     after = (self.place / 'analysis/weights/scalars.jsonl').read_bytes()
     self.assertEqual(after, before)
 
+  def test_another_measure_under_one_name_is_refused(self):
+    self.run_command('--measure=signal', '--name=x')
+    code, _, wrong = self.run_command('--measure=weights', '--name=x')
+    self.assertEqual(code, 2)
+    self.assertIn('name signal, not name weights', wrong)
+
+  def test_what_failed_before_it_began_blocks_no_name(self):
+    with mock.patch.object(
+      journal.Journal, 'kept', side_effect=ValueError('no')
+    ):
+      code, *_ = self.run_command('--measure=weights', '--name=x')
+    self.assertEqual(code, 2)
+    code, *_ = self.run_command('--measure=signal', '--name=x')
+    self.assertEqual(code, 0)
+
+  def test_other_checkpoints_keep_their_journals(self):
+    words = ('--measure=along_gradient', '--name=x')
+    keep = journal.Journal.keep
+
+    def dies(self, *arguments):
+      keep(self, *arguments)
+      raise Killed
+
+    with (
+      mock.patch.object(journal.Journal, 'keep', dies),
+      self.assertRaises(Killed),
+    ):
+      self.run_command(*words, '--steps=4')
+    self.run_command(*words, '--steps=2')
+    partial = self.place / 'analysis' / 'x' / 'partial'
+    self.assertTrue((partial / '4' / 'point_0.npz').exists())
+    self.run_command(*words, '--steps=4')
+    self.assertFalse(partial.exists())
+
   def test_a_checkpoint_of_another_network(self):
     path = self.place / 'manifest.json'
     before = path.read_text()
@@ -370,7 +417,7 @@ class WrongTest(Trained):
     with mock.patch('bn_jax.memory.available', lambda device: 2**16):
       code, _, wrong = self.run_command(*words)
       self.assertEqual(code, 2)
-      self.assertIn('group_size=16', wrong)
+      self.assertIn('group_size=10', wrong)
       self.assertIn("statistics='running'", wrong)
       code, *_ = self.run_command(*words, '--statistics=running')
     self.assertEqual(code, 0)

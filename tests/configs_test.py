@@ -3,6 +3,7 @@
 import ast
 
 import jax
+import pytest
 import strict
 from absl.testing import absltest, parameterized
 
@@ -40,10 +41,17 @@ class ConfigsTest(parameterized.TestCase):
         after = jax.eval_shape(problem.step, state, split_like(run))
         self.assertEqual(after, state)
 
+  def test_the_quickstart_lowers_for_tpu_and_cuda(self):
+    self.check_lowering(['configs/quickstart.py'])
+
+  @pytest.mark.slow  # traces every network with its gradient
   def test_every_step_lowers_for_tpu_and_cuda(self):
+    self.check_lowering(_FILES)
+
+  def check_lowering(self, files):
     """Each network with each norm once: with library convolutions."""
     seen = set()
-    for file in _FILES:
+    for file in files:
       for name, run in resolved(file).items():
         network = (run['model']['name'], run['norm']['name'])
         if network in seen:

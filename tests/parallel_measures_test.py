@@ -112,6 +112,7 @@ class MeasuresTest(parameterized.TestCase):
 
 
 class MaskedObjectiveTest(absltest.TestCase):
+  @pytest.mark.slow  # compiles on four devices
   def test_devices_with_different_numbers_of_real_examples(self):
     """Mean over devices of objectives and gradients: those of the batch."""
     with jax.enable_x64(True):

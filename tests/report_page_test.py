@@ -11,6 +11,7 @@ import unittest
 from unittest import mock
 
 import made_up
+import pytest
 import strict
 from absl.testing import absltest
 
@@ -108,6 +109,7 @@ class PageTest(_InAFolder):
     self.assertIn('&lt;b&gt;&amp;$x', text)
     self.assertNotIn('<b>&', text)
 
+  @pytest.mark.slow  # starts a browser
   @unittest.skipIf(_CHROMIUM is None, 'no chromium here')
   def test_a_browser_runs_nothing_of_it(self):
     blind = {'measures': False}

@@ -82,7 +82,8 @@ def along_gradient(
     NumPy arrays: step_size, loss, gradient_norm, gradient_change,
     gradient_cosine, beta, lipschitz: [E]; layer_...: [E, L]; loss_0,
     gradient_norm_0, curvature, beta_0: []; layer_gradient_norm_0: [L]. Where
-    what they divide by is zero, cosine, beta and lipschitz are nan.
+    what they divide by is zero, cosine, beta and lipschitz are nan; and beta
+    and lipschitz where a step is too small for the parameters' digits.
 
   Raises:
     ValueError: no step sizes, or one that is not above 0 and finite; parameters
@@ -300,9 +301,11 @@ def _point(
   name='',
 ):  # fmt: skip
   """The quantities of one point, scalars and [L]; nothing waits for them."""
-  point = _descended(params, size, direction)
+  point, moved = _descended(params, size, direction)
   value, gradient = gradients.value_and_gradient(loss, point, journal, name)
-  return _compare(value, gradient, loss_0, gradient_0, direction, size, layers)
+  return _compare(
+    value, gradient, loss_0, gradient_0, direction, size * moved, layers
+  )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 7))
@@ -335,7 +338,13 @@ def _upright(name: str, value: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _descended(params, size, direction):
-  return trees.add_scaled(params, -size, direction)
+  """(the point, whether it is another one: rounding may have left it)."""
+  point = trees.add_scaled(params, -size, direction)
+  changed = [
+    jnp.any(a != b)
+    for a, b in zip(jax.tree.leaves(point), jax.tree.leaves(params))
+  ]
+  return point, jnp.any(jnp.stack(changed))
 
 
 @functools.partial(jax.jit, static_argnums=6)

@@ -24,6 +24,12 @@ def checked(params: Any, layers: Sequence[tuple[str, Sequence[str]]]) -> Layers:
     ValueError: no layers, a string for paths, a name that stands twice, a layer
       without parameters, one parameter in two layers.
   """
+  try:
+    layers = [(name, paths) for name, paths in layers]
+  except (TypeError, ValueError):
+    raise ValueError(
+      f'layers are {str(layers)[:60]}; allowed: ((name, (path, ...)), ...)'
+    ) from None
   for name, paths in layers:
     if isinstance(paths, str):  # which would be a path for each letter
       raise ValueError(f'layer {name!r} has {paths!r}; give ({paths!r},)')

@@ -18,7 +18,7 @@ from bn_jax.analysis import keywords
 
 Loss = Callable[[Any], jax.Array]
 
-_TRIED = 32  # examples by which the memory of a gradient is found
+_TRIED = 32  # examples, and twice as many, by whose memory others' is found
 
 
 class Chunks(NamedTuple):
@@ -183,8 +183,12 @@ def fitting(
     count where all fit; else whole groups, and one group at least.
   """
   tried = min(count, -(-_TRIED // group_size) * group_size)
-  # What does not grow with the examples is taken to grow: on the safe side.
-  fits = int(memory / bytes_of(tried) * tried)
+  needed = bytes_of(tried)
+  if tried == count and needed <= memory:
+    return count
+  # The gradient itself does not grow with the examples, the rest does.
+  slope = max(bytes_of(2 * tried) - needed, 1) / tried
+  fits = int((memory - needed) / slope) + tried
   if fits >= count:
     return count
   return max(1, fits // group_size) * group_size

@@ -24,6 +24,12 @@ def checked(params: Any) -> Any:
   As jax sees it, numbers of Python, and arrays filled with one, are of a type
   of their own ("weak"): for them everything would be compiled once more.
   """
+  check(params)
+  return jax.tree.map(_array, params)
+
+
+def check(params: Any) -> None:
+  """Raises ValueError unless all parameters are real floating-point arrays."""
   leaves = jax.tree.leaves(params)
   if not leaves:
     raise ValueError('there are no parameters; give a tree of arrays')
@@ -44,7 +50,6 @@ def checked(params: Any) -> Any:
         f'parameter {path!r} is {dtype}; allowed: floating point (close over '
         'what is not trained)'
       )
-  return jax.tree.map(_array, params)
 
 
 def check_like(params: Any, tree: Any, what: str) -> None:
@@ -58,6 +63,10 @@ def check_like(params: Any, tree: Any, what: str) -> None:
       raise ValueError(
         f'the {what} of {path!r} has shape {jnp.shape(other)}; the parameter '
         f'has {jnp.shape(leaf)}'
+      )
+    if jnp.issubdtype(jnp.result_type(other), jnp.complexfloating):
+      raise ValueError(
+        f'the {what} of {path!r} is {jnp.result_type(other)}; allowed: real'
       )
 
 
@@ -126,6 +135,7 @@ def value_and_gradient(
   Raises:
     ValueError: a loss that is not a real scalar, or cannot be differentiated.
   """
+  check(params)
   return _summed(_value_and_gradient, loss, params, (), params, journal, name)
 
 
@@ -174,7 +184,7 @@ def fitting_chunk_size(
 ) -> int:
   """How many examples of a batch `chunked` may take at a time.
 
-  A gradient over 32 of them is compiled, not run, for it.
+  Gradients over 32 and 64 of them are compiled, not run, for it.
 
   Args:
     loss: (batch, params) -> the mean over the examples of that batch.
@@ -221,7 +231,9 @@ def _summed(function, loss, params, more, like, journal, name):
       arrays = map(np.asarray, jax.tree.leaves(total))
       kept = {f'{i}': array for i, array in enumerate(arrays)}
       journal.keep(name, {**kept, 'chunks': np.array(k + 1)})
-  return total
+  if len(parts) == 1 or like is None:
+    return total
+  return total[0], jax.tree.map(lambda p, x: x.astype(p.dtype), like, total[1])
 
 
 def _taken_up(journal, name, like) -> tuple[int, Any]:
@@ -230,10 +242,12 @@ def _taken_up(journal, name, like) -> tuple[int, Any]:
   if kept is None:
     return 0, None
   done = int(kept['chunks'])
-  scalar, *rest = (jnp.asarray(kept[f'{i}']) for i in range(len(kept) - 1))
+  scalar, *rest = (kept[f'{i}'] for i in range(len(kept) - 1))
+  scalar = jnp.asarray(scalar)
   if like is None:
     return done, scalar
-  return done, (scalar, jax.tree.unflatten(jax.tree.structure(like), rest))
+  leaves = map(jnp.asarray, rest)
+  return done, (scalar, jax.tree.unflatten(jax.tree.structure(like), leaves))
 
 
 def explained(function: Callable, part: Callable, *arguments: Any) -> Any:
@@ -254,11 +268,16 @@ def _why(part, params, error: Exception) -> str | None:
     return None
   if 'has been deleted' in said:  # parameters that a step was given to keep
     return None
+  line = said.strip().splitlines()
+  if isinstance(error, jax.errors.JAXTypeError):
+    return (
+      'the loss cannot be traced by JAX: it may not turn what it computes into '
+      f'numbers of Python or NumPy, nor branch on it ({line[0][:200]})'
+    )
   try:
     jax.eval_shape(part, params)
   except Exception:
     return None  # the loss itself fails: its own message says more
-  line = said.strip().splitlines()
   return (
     'the loss cannot be differentiated by JAX '
     f'({line[0][:200] if line else type(error).__name__})'
@@ -308,7 +327,10 @@ def _like(direction, params):
 
 @jax.jit
 def _scaled(part, share):
-  return jax.tree.map(lambda x: (share * x).astype(x.dtype), part)
+  """share * part, in float32 at least: what is summed must keep its digits."""
+  return jax.tree.map(
+    lambda x: share * x.astype(jnp.promote_types(x.dtype, jnp.float32)), part
+  )
 
 
 @jax.jit

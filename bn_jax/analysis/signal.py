@@ -75,8 +75,9 @@ def measure(
   Returns:
     A measure of exactly one batch; for each layer NAME: NAME/activation_rms,
     NAME/activation_gradient_norm, and NAME/positive, NAME/negative: the shares
-    of its units with <yhat, g> above and below 0, nan without a norm that has
-    running statistics; all [].
+    of its units with <yhat, g> above and below 0 (units of scale 0 are in
+    neither), nan where yhat is not to be had: without a norm that keeps running
+    statistics, or with noise after it; all [].
   """
   given = tuple(layers)
   keywords.check_choice('statistics', statistics, keywords.STATISTICS)

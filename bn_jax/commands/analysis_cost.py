@@ -1,12 +1,13 @@
 """What an analysis costs: evaluations, memory and time, before it is made."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from bn_jax import analysis, assemble, measures, memory, parallel, types
+from bn_jax.analysis import gradients
 from bn_jax.analysis.covariate_shift import default_layers
 
 _WHOLE = ('activations', 'evaluation')  # forward passes over batches
@@ -44,7 +45,7 @@ def counts(section: dict[str, Any], layers: int) -> Counts | None:
     return Counts(1 + points, products=int(section['curvature']))
   if name == 'covariate_shift':
     known = tuple(map(str, range(layers)))
-    looked = section['layers'] or default_layers(known)
+    looked = set(section['layers'] or default_layers(known))
     return Counts(2 + len(looked))
   if name == 'one_step_loss':
     return Counts(1, values=len(section['learning_rates']))
@@ -55,12 +56,13 @@ def counts(section: dict[str, Any], layers: int) -> Counts | None:
   return Counts(values=1) if name in _WHOLE else None
 
 
-def text(job: Any, state: types.TrainState) -> str:
+def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
   """The plan of a job, for people; a gradient is compiled and timed for it.
 
   Args:
     job: of `analysis_of_runs`.
     state: one of its checkpoints.
+    steps: those that are to be measured.
   """
   section, config = job.section, job.run.config
   count = measures.examples(section, config)
@@ -73,20 +75,23 @@ def text(job: Any, state: types.TrainState) -> str:
   lines = [
     f'{job.run.label}: {section["name"]} of {count:,} examples '
     f'({section["data"]}), {job.statistics} statistics, at '
-    f'{_steps(job.steps)}'
+    f'{_steps(steps)}'
   ]
-  rows = {'evaluations': _evaluations(found, chunks, len(job.steps))}
+  rows = {'evaluations': _evaluations(found, chunks, len(steps))}
   if found is None:
     rows['memory'] = rows['time'] = 'not estimated for this measure'
   else:
     seconds, needed = _tried(job, state, min(size, count))
     there = memory.available(jax.devices()[0])
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     rows['memory'] = (
-      f'{1e-9 * needed:.2f} GB for {min(size, count):,} examples at a time, of '
-      f'{1e-9 * there:.1f} GB left'
+      f'{1e-9 * needed:.2f} GB for {min(size, count):,} examples at a time, '
+      f'{"twice that for a Hessian product, " if found.products else ""}'
+      f'and a few times the parameters ({1e-9 * held:.2g} GB); '
+      f'{1e-9 * there:.1f} GB are left'
     )
     times = found.values if section['name'] in _WHOLE else found.in_gradients
-    total = seconds * times * chunks * len(job.steps)
+    total = seconds * times * chunks * len(steps)
     rows['time'] = (
       f'about {_duration(total)} ({1e3 * seconds:.3g} ms each, tried now; '
       'without compilation and reading)'
@@ -95,7 +100,7 @@ def text(job: Any, state: types.TrainState) -> str:
   return '\n'.join([*lines, *(f'  {k:13}{v}' for k, v in rows.items())]) + '\n'
 
 
-def _steps(steps: tuple[int, ...]) -> str:
+def _steps(steps: Sequence[int]) -> str:
   listed = ', '.join(map(str, steps[:8])) + (', ...' if steps[8:] else '')
   several = f'{len(steps)} steps' if len(steps) > 1 else 'step'
   return f'{several} ({listed})' if len(steps) > 1 else f'{several} {listed}'
@@ -132,7 +137,7 @@ def _tried(job, state, size: int) -> tuple[float, int]:
   else:
     loss = made.loss(state, batch, section['statistics'])
     return _seconds(
-      lambda: analysis.value_and_gradient(loss, state.params)
+      lambda: gradients.value_and_gradient(loss, state.params)
     ), analysis.memory(loss, state.params)
   with jax.default_matmul_precision(measures.PRECISION):
     lowered = function.lower(*arguments).compile().memory_analysis()

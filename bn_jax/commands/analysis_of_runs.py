@@ -1,12 +1,11 @@
 """Measures of trained networks, checkpoint by checkpoint, beside their runs."""
 
+import json
 import pathlib
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from bn_jax import (
@@ -80,26 +79,42 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
     raise errors.ConfigError(
       f'--name: {request.name[:100]!r}; allowed: letters, digits, "_", "-"'
     )
-  jobs = [_job(run, request) for run in trained.find(path)]
-  for job in jobs:
-    _check_folder(job)
+  made = {}
+  jobs = [_job(run, request, made) for run in trained.find(path)]
   if plan:
     for job in jobs:
-      sys.stdout.write(analysis_cost.text(job, _state(job, job.steps[-1])))
+      missing = missing_steps(job)
+      if missing:
+        state = _state(job, missing[-1])
+        sys.stdout.write(analysis_cost.text(job, state, missing))
+      else:
+        sys.stdout.write(
+          f'{job.run.label}: nothing left to measure; {job.folder} has it\n'
+        )
     return 0
   loaded = {}
-  for job in jobs:
-    source = assemble.source(job.run.config)
-    if id(source) not in loaded:
-      loaded[id(source)] = source.load()
-    for line in _lines(job, loaded[id(source)]):
-      sys.stdout.write(f'{line}\n')
-      sys.stdout.flush()
+  try:
+    for job in jobs:
+      source = assemble.source(job.run.config)
+      if id(source) not in loaded:
+        loaded[id(source)] = source.load()
+      for line in _lines(job, loaded[id(source)]):
+        sys.stdout.write(f'{line}\n')
+        sys.stdout.flush()
+  except KeyboardInterrupt:
+    raise errors.Interrupted(
+      'interrupted; the same command goes on from there'
+    ) from None
   return 0
 
 
-def _job(run: trained.Trained, request: Request) -> Job:
-  """The request for one run, checked before anything is read or compiled."""
+def _job(
+  run: trained.Trained, request: Request, problems: dict[str, types.Problem]
+) -> Job:
+  """The request for one run, checked before anything is read or compiled.
+
+  Problems are made once for all seeds of a run: so are their programs.
+  """
   config = dict(run.config)
   if request.data_dir is not None:
     config['data_dir'] = request.data_dir
@@ -108,21 +123,45 @@ def _job(run: trained.Trained, request: Request) -> Job:
     f'--measure={request.section["name"]}', sections.MEASURE, request.section
   )
   resolve.check_data('--data', section)
-  made = assemble.problem(config)
+  key = json.dumps(config)
+  if key not in problems:
+    problems[key] = assemble.problem(config)
+  made = problems[key]
   with assemble.blaming(run.label):
+    section = measures.where_apart(section, made)
     measures.check_one(section, config, made)
   folder = run.directory / 'analysis' / request.name
   statistics = request.statistics or section.get('statistics', 'running')
-  job = Job(run, made, section, statistics, (), folder)
+  steps = _steps(run, request)
   if statistics == 'population':
-    trained.population(run, trained.newest(run, made))
+    _check_population(run, made, steps)
+  job = Job(run, made, section, statistics, steps, folder)
   # A sum goes on in the chunks in which it was begun.
   begun = _settings(job)
-  if begun and section.get('chunk_size') == 'auto':
+  same = begun and begun['measure']['name'] == section['name']
+  if same and section.get('chunk_size') == 'auto':
     section = {**section, 'chunk_size': begun['measure']['chunk_size']}
   with assemble.blaming(run.label):
-    section = measures.fitted(section, config, made)
-  return job._replace(section=section, steps=_steps(run, request))
+    job = job._replace(section=measures.fitted(section, config, made))
+  _check_folder(job)
+  return job
+
+
+def _check_population(run, made: types.Problem, steps: tuple[int, ...]) -> None:
+  """Whether there are population statistics of each of these steps."""
+  state = trained.newest(run, made)
+  if not state.batch_stats:
+    raise errors.ConfigError(
+      f'--statistics: population; {run.label} keeps no statistics; allowed: '
+      'batch, running'
+    )
+  trained.population(run, state)
+  for step in steps:
+    if step != int(state.step):
+      raise errors.ConfigError(
+        f'--steps: {step} with --statistics=population; {run.label} has those '
+        f'of step {int(state.step)}, its newest; allowed: --steps=last'
+      )
 
 
 def _steps(run: trained.Trained, request: Request) -> tuple[int, ...]:
@@ -144,6 +183,10 @@ def _steps(run: trained.Trained, request: Request) -> tuple[int, ...]:
 
 
 def _settings(job: Job) -> dict[str, Any] | None:
+  """The settings of what the folder holds; None where it holds nothing yet."""
+  begun = ('scalars.jsonl', 'arrays', 'partial')
+  if not any((job.folder / name).exists() for name in begun):
+    return None
   return records.read_json(job.folder / 'settings.json', _SETTINGS)
 
 
@@ -153,12 +196,17 @@ def _check_folder(job: Job) -> None:
   if old is None:
     return
   new = _described(job)
-  for where in ('measure', 'statistics'):
-    if old[where] == new[where]:
+  for where in ('measure', 'statistics', 'population'):
+    was, now = (one.get(where) for one in (old, new))
+    if was == now:
       continue
-    was, now = old[where], new[where]
-    if isinstance(was, dict):
-      keys = [k for k in (*was, *now) if was.get(k) != now.get(k)]
+    if isinstance(was, dict) and isinstance(now, dict):
+      # What is looked at first, then how.
+      keys = [
+        key
+        for key in ('name', 'data', *was, *now)
+        if was.get(key) != now.get(key)
+      ]
       was, now = (f'{keys[0]} {one.get(keys[0])}' for one in (was, now))
     raise errors.ConfigError(
       f'{job.folder} holds another analysis: {was}, not {now}; give another '
@@ -168,9 +216,15 @@ def _check_folder(job: Job) -> None:
 
 def _described(job: Job) -> dict[str, Any]:
   """settings.json: what was measured, and how."""
+  population = {}
+  if job.statistics == 'population':
+    facts = records.read_json(job.run.directory / 'population.json') or {}
+    kept = {key: value for key, value in facts.items() if key != 'test'}
+    population = {'population': kept}
   return {
     'measure': job.section,
     'statistics': job.statistics,
+    **population,
     'precision': measures.PRECISION,
     'conditions': measures.conditions(
       job.section, job.run.config, job.statistics
@@ -180,12 +234,15 @@ def _described(job: Job) -> dict[str, Any]:
 
 def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
   """Measures one run, checkpoint by checkpoint; says what it found."""
-  missing = [step for step in job.steps if not _has(job, step)]
+  missing = missing_steps(job)
+  for step in set(job.steps) - set(
+    missing
+  ):  # of one that was killed at its end
+    _journal(job, step).clear()
   if not missing:
     yield f'{job.run.label}: nothing left to measure; {job.folder} has it'
     return
-  _make(job.folder)
-  records.write_json(job.folder / 'settings.json', _described(job))
+  fresh = _settings(job) is None
   whole = parallel.whole(assemble.mesh(job.run.config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
   feed = dataset.train.feed(job.run.config['batch_size'])
@@ -195,7 +252,11 @@ def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
   )  # fmt: skip
   for step in missing:
     state = _state(job, step)
-    kept = journal.Journal(job.folder / 'partial' / f'{step}')
+    if fresh:
+      _make(job.folder)
+      records.write_json(job.folder / 'settings.json', _described(job))
+      fresh = False
+    kept = _journal(job, step)
     feed.start(seed=job.run.manifest['seed'], first_step=step)
     try:
       values = bound.look(state, kept)
@@ -206,8 +267,16 @@ def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
     _write(job, records.Record(step, job.folder.name, values, bound.conditions))
     kept.clear()
     yield f'{job.run.label} step {step}: {_summary(values)}'
-  shutil.rmtree(job.folder / 'partial', ignore_errors=True)
   yield f'wrote {job.folder}'
+
+
+def _journal(job: Job, step: int) -> journal.Journal:
+  return journal.Journal(job.folder / 'partial' / f'{step}')
+
+
+def missing_steps(job: Job) -> list[int]:
+  """The checkpoints that were not measured yet."""
+  return [step for step in job.steps if not _has(job, step)]
 
 
 def _has(job: Job, step: int) -> bool:
@@ -232,8 +301,7 @@ def _state(job: Job, step: int) -> types.TrainState:
   if step or step in trained.steps(job.run):
     state = trained.newest(job.run, job.made, step)
   else:
-    placed = assemble.placement(job.run.config, job.made)
-    init = jax.jit(job.made.init, out_shardings=placed)
+    init = assemble.init(job.run.config, job.made)
     state = inherit.beginning(job.run.config, job.made, init)(
       job.run.manifest['seed']
     )
@@ -261,6 +329,8 @@ def _summary(values: Mapping[str, Any]) -> str:
     if array.ndim == 0:
       said.append(f'{name} {array:.4g}')
     else:
-      said.append(f'{name} {np.min(array):.4g} to {np.max(array):.4g}')
+      finite = array[np.isfinite(array)]
+      ends = (np.min(finite), np.max(finite)) if finite.size else (np.nan,) * 2
+      said.append(f'{name} {ends[0]:.4g} to {ends[1]:.4g}')
   more = f', and {len(said) - 8} more' if len(said) > 8 else ''
   return ', '.join(said[:8]) + more

@@ -80,12 +80,12 @@ def _analyze(argv: Sequence[str]) -> int:
 
 def _measure_of(argv: Sequence[str]) -> str | None:
   """The value of --measure: it decides which other flags there are."""
-  words = iter(argv[1:])
+  words, name = iter(argv[1:]), None
   for word in words:
     match = re.fullmatch(r'--?measure(?:=(.*))?', word)
-    if match:
-      return match[1] if match[1] is not None else next(words, None)
-  return None
+    if match:  # of two, flags take the last
+      name = match[1] if match[1] is not None else next(words, None)
+  return name
 
 
 def _keywords(factory) -> dict[str, Any]:
@@ -182,6 +182,10 @@ def _value(keyword: str, default: Any, given: Any) -> Any:
     numbers = default and not isinstance(default[0], str)
     if keyword in ('step_sizes',):
       numbers = True
+    if not given:
+      raise errors.ConfigError(
+        f'--{keyword} is empty; leave it out for the default, or give some'
+      )
     return [_number(keyword, word) if numbers else word for word in given]
   if re.fullmatch(r'-?\d+', given):
     return int(given)
