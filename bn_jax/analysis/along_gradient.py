@@ -104,7 +104,8 @@ def along_gradient(
     )
     along = direct(gradient_0)
     gradients.check_like(params, along, 'direction')
-    at_0 = params, along, loss_0, gradient_0, layers
+    lengths = _lengths(gradient_0, along, layers)
+    at_0 = params, along, loss_0, gradient_0, lengths, layers
     if devices:
       mesh = jax.sharding.Mesh(np.array(devices), ('points',))
       rounds = _rounds(sizes, len(devices))
@@ -115,7 +116,9 @@ def along_gradient(
       rows = kept.rows(
         sizes, lambda size, name: _point(loss, size, *at_0, journal, name)
       )
-    ends = _ends(gradient_0, layers)
+    ends = {'gradient_norm_0': lengths['gradient']}
+    if layers:
+      ends['layer_gradient_norm_0'] = lengths['layer_gradient']
     if curvature:
       product = gradients.hessian_product(loss, params, along, journal)
       ends |= _curvature(product, along)
@@ -124,9 +127,12 @@ def along_gradient(
     name: np.concatenate([_upright(name, row[name]) for row in rows])
     for name in rows[0]
   }
-  return {
+  curves = {
     'step_size': np.asarray(sizes, curves['loss'].dtype),
     **{name: curve[: len(sizes)] for name, curve in curves.items()},
+  }
+  return {
+    **_without_digits(curves, loss_0, params, along),
     'loss_0': np.asarray(loss_0),
     **{name: np.asarray(value) for name, value in ends.items()},
   }
@@ -297,19 +303,19 @@ def _rounds(sizes: Sequence[float], count: int) -> list[list[float]]:
 
 
 def _point(
-  loss, size, params, direction, loss_0, gradient_0, layers, journal=None,
-  name='',
+  loss, size, params, direction, loss_0, gradient_0, lengths, layers,
+  journal=None, name='',
 ):  # fmt: skip
   """The quantities of one point, scalars and [L]; nothing waits for them."""
-  point, moved = _descended(params, size, direction)
+  point = _descended(params, size, direction)
   value, gradient = gradients.value_and_gradient(loss, point, journal, name)
-  return _compare(
-    value, gradient, loss_0, gradient_0, direction, size * moved, layers
-  )
+  return _compare(value, gradient, loss_0, gradient_0, lengths, size, layers)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 7))
-def _points(mesh, loss, sizes, params, direction, loss_0, gradient_0, layers):
+@functools.partial(jax.jit, static_argnums=(0, 8))
+def _points(
+  mesh, loss, sizes, params, direction, loss_0, gradient_0, lengths, layers
+):
   """The same of one point on each device, [D] and [D, L]."""
   whole, one_each = (
     jax.sharding.PartitionSpec(),
@@ -324,10 +330,10 @@ def _points(mesh, loss, sizes, params, direction, loss_0, gradient_0, layers):
   return jax.shard_map(
     of_one,
     mesh=mesh,
-    in_specs=(one_each, whole, whole, whole, whole, whole),
+    in_specs=(one_each, *(whole,) * 6),
     out_specs=one_each,
     check_vma=False,
-  )(sizes, loss, params, direction, loss_0, gradient_0)
+  )(sizes, loss, params, direction, loss_0, gradient_0, lengths)
 
 
 def _upright(name: str, value: np.ndarray) -> np.ndarray:
@@ -338,21 +344,48 @@ def _upright(name: str, value: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _descended(params, size, direction):
-  """(the point, whether it is another one: rounding may have left it)."""
-  point = trees.add_scaled(params, -size, direction)
-  changed = [
-    jnp.any(a != b)
-    for a, b in zip(jax.tree.leaves(point), jax.tree.leaves(params))
-  ]
-  return point, jnp.any(jnp.stack(changed))
+  return trees.add_scaled(params, -size, direction)
+
+
+def _without_digits(curves, loss_0, params, direction):
+  """Curves with nan in beta and lipschitz where a step has moved nothing.
+
+  A step may be too small for the digits of the parameters: then loss and
+  gradient are those of the beginning, to the bit.
+  """
+  still = (curves['gradient_change'] == 0) & (curves['loss'] == loss_0)
+  for i in np.flatnonzero(still):
+    size = curves['step_size'][i]
+    if not any(
+      np.any(a != b)
+      for a, b in zip(
+        jax.tree.leaves(_descended(params, size, direction)),
+        jax.tree.leaves(params),
+      )
+    ):
+      for name in {'beta', 'lipschitz', 'layer_beta'} & curves.keys():
+        curves[name][i] = np.nan
+  return curves
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _lengths(gradient_0, direction, layers):
+  """Of gradient and direction, and of their layers: the same for all points."""
+  both = {'gradient': gradient_0, 'direction': direction}
+  found = {name: trees.norm(tree) for name, tree in both.items()}
+  if not layers:
+    return found
+  return found | {
+    f'layer_{name}': by_layer.norms(tree, layers) for name, tree in both.items()
+  }
 
 
 @functools.partial(jax.jit, static_argnums=6)
-def _compare(value, gradient, loss_0, gradient_0, direction, size, layers):
+def _compare(value, gradient, loss_0, gradient_0, lengths, size, layers):
   """The quantities of one point, scalars; of its layers, [L]."""
-  norm, norm_0 = trees.norm(gradient), trees.norm(gradient_0)
+  norm, norm_0 = trees.norm(gradient), lengths['gradient']
   difference = trees.subtract(gradient, gradient_0)
-  change, distance = trees.norm(difference), size * trees.norm(direction)
+  change, distance = trees.norm(difference), size * lengths['direction']
   row = {
     'loss': value,
     'gradient_norm': norm,
@@ -365,26 +398,18 @@ def _compare(value, gradient, loss_0, gradient_0, direction, size, layers):
   }
   if not layers:
     return row
-  norm_L, norm_0_L, change_L, distance_L = (
-    by_layer.norms(tree, layers)
-    for tree in (gradient, gradient_0, difference, direction)
+  norm_L, change_L = (
+    by_layer.norms(tree, layers) for tree in (gradient, difference)
   )
   inner_L = by_layer.vdots(gradient, gradient_0, layers)
   return row | {
     'layer_gradient_norm': norm_L,
     'layer_gradient_change': change_L,
-    'layer_gradient_cosine': trees.cosine(inner_L, norm_L * norm_0_L),
-    'layer_beta': trees.ratio(change_L, size * distance_L),
+    'layer_gradient_cosine': trees.cosine(
+      inner_L, norm_L * lengths['layer_gradient']
+    ),
+    'layer_beta': trees.ratio(change_L, size * lengths['layer_direction']),
   }
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _ends(gradient_0, layers):
-  """What there is to say of the point itself."""
-  found = {'gradient_norm_0': trees.norm(gradient_0)}
-  if layers:
-    found['layer_gradient_norm_0'] = by_layer.norms(gradient_0, layers)
-  return found
 
 
 @jax.jit
