@@ -1,0 +1,170 @@
+"""Our measures of VGG-11 against those of `analysis_torch`, value by value."""
+
+import functools
+from collections.abc import Callable
+
+import analysis_torch
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from bn_jax import analysis, types
+
+_FACTORS = (0.5, 1.0, 2.0, 4.0)
+_TOLERANCE = 1e-4
+_WEIGHT_DECAY = 5e-4
+# What is below it is rounding: the first layer's shift is 0 by definition.
+_ZERO = 1e-9
+_STEPS = 3
+
+
+Make = Callable[..., tuple[types.Problem, types.Split]]
+
+
+def compare(make: Make, width: float) -> bool:
+  """Prints the worst of each quantity; whether float64 is within tolerance.
+
+  Args:
+    make: (norm, dtype, weight_decay) -> the Problem of VGG-11 and its images.
+    width: of the network.
+  """
+  found = {}
+  for norm in ('batch', 'none'):
+    made = functools.partial(make, norm, weight_decay=_WEIGHT_DECAY)
+    with jax.enable_x64(True):
+      trained = _trained(*made(dtype=jnp.float64))
+    for dtype in (jnp.float64, jnp.float32):
+      model = analysis_torch.VGG11(batch_norm=norm == 'batch', width=width)
+      model = model.to(getattr(torch, jnp.dtype(dtype).name))
+      with jax.enable_x64(dtype is jnp.float64):
+        found[norm, jnp.dtype(dtype).name] = _of_network(
+          made(dtype=dtype)[0], *trained, dtype, model
+        )
+  print(
+    'Largest relative difference from PyTorch over points, layers, directions '
+    f'(gradient, update, random) and states (initial, after {_STEPS} steps):\n'
+  )
+  names = {'batch': 'with BN', 'none': 'without'}
+  heads = [f'{names[norm]}, {dtype}' for norm, dtype in found]
+  print(f'| quantity | {" | ".join(heads)} |')
+  print('|---' * (1 + len(heads)) + '|')
+  for quantity in found['batch', 'float64']:
+    cells = [f'{of_all[quantity]:.1e}' for of_all in found.values()]
+    print(f'| {quantity} | {" | ".join(cells)} |')
+  worst = max(max(found[norm, 'float64'].values()) for norm in names)
+  holds = worst <= _TOLERANCE
+  print(
+    f'\nfloat64, the largest of all: {worst:.1e}; limit at most '
+    f'{_TOLERANCE:.0e}: {"holds" if holds else "does not hold"}\n'
+  )
+  return holds
+
+
+def differences(ours, theirs) -> dict[str, float]:
+  """The largest relative difference of each quantity; inf for a lone nan."""
+  ours = {name: value for name, value in ours.items() if name != 'step_size'}
+  if set(ours) != set(theirs):
+    raise SystemExit(f'quantities differ: {sorted(set(ours) ^ set(theirs))}')
+  found = {}
+  for name, mine in ours.items():
+    mine, other = np.float64(mine), np.float64(theirs[name])
+    if mine.shape != other.shape:
+      raise SystemExit(f'{name} is {mine.shape}; PyTorch has {other.shape}')
+    relative = np.abs(mine - other) / np.maximum(np.abs(other), _ZERO)
+    relative = np.where(np.isnan(mine) & np.isnan(other), 0, relative)
+    found[name] = float(np.where(np.isnan(relative), np.inf, relative).max())
+  return found
+
+
+def _trained(made, split) -> tuple[list[types.TrainState], list[types.Batch]]:
+  """(states before and after each of the first steps, batches), in float64."""
+  states, batches = [_cast(made.init(0), jnp.float64)], []
+  step = jax.jit(made.step)
+  for _ in range(_STEPS + 1):
+    batches.append(made.batch(states[-1], split))
+    states.append(step(states[-1], split))
+  return jax.device_get((states, batches))
+
+
+def _of_network(made, states, batches, dtype, model) -> dict[str, float]:
+  """Quantity -> its largest relative difference, in one precision."""
+  worst = {}
+  for t in (0, _STEPS):
+    before, after, batch = (
+      _cast(tree, dtype) for tree in (states[t], states[t + 1], batches[t])
+    )
+    for name, value in _at(made, before, after.params, batch, model):
+      worst[name] = max(value, worst[name]) if name in worst else value
+  name = f'change by {_STEPS + 1} steps'
+  return worst | {name: _of_training(states, batches, model)}
+
+
+def _at(made, state, new, batch, model):
+  """(quantity, its difference) of the measures of one state."""
+  params = state.params
+  layers, rate = made.layers(state), float(made.learning_rate(state))
+  sizes = [rate * factor for factor in _FACTORS]
+  loss = made.loss(state, batch, 'batch')
+  analysis_torch.load(model, params)
+  objective = analysis_torch.Objective(
+    batch.images, batch.labels, model, weight_decay=_WEIGHT_DECAY
+  )
+  update = jax.tree.map(lambda a, b: (a - b) / rate, params, new)
+  for direction in (None, update, _random_like(params)):
+    yield from differences(
+      analysis.along_gradient(
+        loss, params, sizes, direction, layers=layers, curvature=True
+      ),
+      analysis_torch.along_direction(
+        model, objective, sizes, direction, per_layer=True, curvature=True
+      ),
+    ).items()
+  loss = made.loss(state, batch, 'batch', penalised=False)
+  objective = analysis_torch.Objective(batch.images, batch.labels, model)
+  names = [name for name, _ in layers]
+  for name, value in differences(
+    analysis.covariate_shift(loss, params, new, layers),
+    analysis_torch.covariate_shift(model, objective, new, names),
+  ).items():
+    yield f'shift, {name}', value
+
+
+def _of_training(states, batches, model) -> float:
+  """How far PyTorch's optimizer ends from ours, relative to its way."""
+  analysis_torch.load(model, states[0].params)
+  objectives = [
+    analysis_torch.Objective(
+      batch.images, batch.labels, model, weight_decay=_WEIGHT_DECAY
+    )
+    for batch in batches
+  ]
+  rate = float(states[0].opt_state.hyperparams['learning_rate'])
+  analysis_torch.train(model, objectives, rate)
+  start, want = (
+    analysis_torch.tensors(model, states[t].params) for t in (0, -1)
+  )
+  got = [p.detach() for p in model.parameters()]
+  distance = analysis_torch.distance
+  return float(distance(got, want) / distance(want, start))
+
+
+def _random_like(params):
+  """A normal vector of length 1."""
+  generator = np.random.default_rng(1)
+  drawn = jax.tree.map(lambda x: generator.normal(size=x.shape), params)
+  squares = jax.tree.map(lambda x: np.sum(x**2), drawn)
+  length = np.sqrt(sum(jax.tree.leaves(squares)))
+  return jax.tree.map(
+    lambda d, x: jnp.asarray(d / length, x.dtype), drawn, params
+  )
+
+
+def _cast(tree, dtype):
+  """A tree of arrays, those of floating point in one dtype."""
+  return jax.tree.map(
+    lambda x: jnp.asarray(
+      x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype
+    ),
+    tree,
+  )
