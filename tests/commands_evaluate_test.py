@@ -7,6 +7,7 @@ import tempfile
 
 import jax
 import numpy as np
+import pytest
 import strict
 from absl.testing import absltest, parameterized
 
@@ -142,6 +143,7 @@ class EvaluateTest(Trained):
     self.assertAlmostEqual(row['accuracy'], want['accuracy'])
     self.assertAlmostEqual(row['loss'], want['loss'], places=5)
 
+  @pytest.mark.slow  # evaluates 144 times as much
   def test_144_crops_of_every_image(self):
     facts, said = self.evaluated(self.workdir, '--crops=144')
     self.assertEqual(facts['together']['count'], 355)

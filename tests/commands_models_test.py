@@ -19,6 +19,7 @@ def run(*words):
 
 
 class TableTest(absltest.TestCase):
+  @pytest.mark.slow  # traces all of them
   def test_all_networks(self):
     code, text, _ = run()
     self.assertEqual(code, 0)

@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 from unittest import mock
 
+import pytest
 import strict
 from absl.testing import absltest, parameterized
 
@@ -247,6 +248,7 @@ class CommandLineTest(parameterized.TestCase):
       code, said = self.main(_TINY)
     self.assertEqual((code, said.count('\n')), (75, 1), said)
 
+  @pytest.mark.slow  # compiles for two devices
   def test_a_plan_is_printed_and_nothing_trained(self):
     said, workdir = io.StringIO(), self.folder / 'work'
     with contextlib.redirect_stdout(said):

@@ -4,6 +4,7 @@ import tempfile
 import jax
 import made_sets
 import numpy as np
+import pytest
 import strict
 from absl.testing import absltest
 
@@ -120,6 +121,7 @@ class StreamedTest(absltest.TestCase):
       self.parameters(folder / 'one'),
     )
 
+  @pytest.mark.slow  # trains three times
   def test_a_run_that_goes_on_is_the_run_that_never_stopped(self):
     """With what looks at the batch to come, and changes it at random."""
     folder = pathlib.Path(self.create_tempdir().full_path)

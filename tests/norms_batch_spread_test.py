@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import reference
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
@@ -171,10 +172,16 @@ class PartsApartTest(parameterized.TestCase):
             got[name][device], want[name][0], rtol=1e-9
           )
 
-  @parameterized.product(
-    name=('l1', 'linf', 'batch_renorm'), group_size=(None, 2), masked=(True,)
-  )
-  def test_other_norms_are_the_same_on_devices(self, name, group_size, masked):
+  @parameterized.parameters('l1', 'linf', 'batch_renorm')
+  def test_other_norms_are_the_same_on_devices(self, name):
+    self.check_other_norm(name, 2, True)
+
+  @pytest.mark.slow
+  @parameterized.parameters('l1', 'linf', 'batch_renorm')
+  def test_so_they_are_over_the_whole_batch(self, name):
+    self.check_other_norm(name, None, True)
+
+  def check_other_norm(self, name, group_size, masked):
     """Values, gradients and running averages, whoever sees what."""
     with jax.enable_x64(True):
       x, _, _ = data()

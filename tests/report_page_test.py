@@ -88,6 +88,7 @@ class PageTest(_InAFolder):
       if link.startswith('figures/'):
         self.assertTrue((self.folder / 'work' / link).is_file(), link)
 
+  @pytest.mark.slow  # draws all figures twice
   def test_the_same_records_make_the_same_files(self):
     some = dict(made_up.CONFIG['measures'])
     del some['activations']

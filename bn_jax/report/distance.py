@@ -83,7 +83,7 @@ def _drawn(seen, maps, narrow) -> mpl.Figure:
     )  # fmt: skip
     bar.outline.set_visible(False)
     if norm is change:
-      figures.label_logarithmically(bar.ax, 'x', 5)
+      figures.label_logarithmically(bar.ax, 'x', 3 if narrow else 5)
   return drawing
 
 

@@ -127,7 +127,7 @@ def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
 
 def ticks_below(narrow: bool) -> int:
   """How many ticks of a logarithmic x axis there is room for."""
-  return 4 if narrow else 6
+  return 3 if narrow else 6
 
 
 def label_top(axis, name: str, note: str = '') -> None:
