@@ -45,8 +45,7 @@ _RATE = 0.1
 # its second derivatives, take minutes.
 _COMPARED = 16
 _WITHOUT_TORCH = (
-  'PyTorch is not installed here: pip install torch==2.13.0 --index-url '
-  'https://download.pytorch.org/whl/cpu'
+  'PyTorch is not installed here: pip install torch==2.13.0 (the CPU build)'
 )
 
 
