@@ -108,6 +108,7 @@ class StreamedTest(absltest.TestCase):
     state = trained.newest(run, assemble.problem(run.config))
     return jax.device_get(state.params)
 
+  @pytest.mark.slow  # trains twice
   def test_devices_change_nothing(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     experiment.run(self.config(), str(folder / 'one'))
