@@ -1,7 +1,8 @@
 """What a person is told when something given cannot be used: one line, a code.
 
 Exit codes: 0 done, 2 usage or config, 3 data, 4 checkpoint, 5 numerical,
-6 storage, 75 interrupted (start again to go on), 1 a bug of ours.
+6 storage, 75 interrupted (start again to go on), 130 stopped at once, 1 a bug
+of ours.
 """
 
 import difflib
@@ -12,9 +13,15 @@ _FEW = 12  # names that a message may list
 
 
 class Failure(Exception):
-  """A condition with a one-line message for the user and an exit code."""
+  """A condition with a one-line message for the user and an exit code.
+
+  Attributes:
+    exit_code: of the command that it ends.
+    told: whether another process says it already.
+  """
 
   exit_code = 1
+  told = False
 
 
 class ConfigError(Failure, ValueError):

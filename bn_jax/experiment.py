@@ -1,21 +1,23 @@
 """An experiment: trains what is missing of runs x seeds."""
 
 import logging
-import os
 import pathlib
-import signal
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
+import jax
 import ml_collections
 
 from bn_jax import (
   assemble,
+  checkpoint,
   errors,
   inherit,
   measures,
   records,
   resolve,
+  space,
+  stop,
   trainer,
 )
 
@@ -29,6 +31,7 @@ def run(
   *,
   overrides: Mapping[str, Any] | None = None,
   only: str | None = None,
+  resume: str = 'auto',
 ) -> list[str]:
   """Trains every run with every seed that is not done yet.
 
@@ -37,6 +40,8 @@ def run(
     workdir: where everything is written; what is there is taken up again.
     overrides: what the command line changed in the config, path -> value.
     only: 'batchnorm' or 'batchnorm/seed0'; the others are left alone.
+    resume: 'auto' takes up what is there; 'must' refuses to begin; 'never'
+      refuses to go on.
 
   Returns:
     The runs that diverged although the config does not expect it of them,
@@ -49,33 +54,38 @@ def run(
   plan = resolve.experiment(config.to_dict(), overrides or {})
   chosen = plan.chosen(only)
   directory = _directory(workdir)
+  made = {}
   for name, resolved in plan.runs.items():
     with resolve.naming(name, plan.runs):
-      made = assemble.problem(resolved)
-      measures.check(resolved, made)
+      made[name] = assemble.problem(resolved)
+      measures.check(resolved, made[name])
       if not all(_has_begun(directory, name, seed) for seed in plan.seeds):
-        inherit.check(resolved, made)
+        inherit.check(resolved, made[name])
   _check_same(directory, plan)
   missing = {
     name: todo
     for name, seeds in chosen.items()
     if (todo := [s for s in seeds if not _is_done(directory, plan, name, s)])
   }
+  _check_resume(directory, chosen, resume)
+  _check_space(directory, plan, made, missing)
   sources = {name: assemble.source(plan.runs[name]) for name in missing}
   # Runs over the same data share them: a source is made once.
   datasets = {id(source): source.load() for source in sources.values()}
   _write_experiment(directory, plan)
-  with _Stop() as stopped:
+  with stop.Stop() as stopped:
     for name, seeds in missing.items():
-      made = trainer.program(plan.runs[name], datasets[id(sources[name])])
+      program = trainer.program(plan.runs[name], datasets[id(sources[name])])
       # What goes on needs no more where it began.
       if not all(_has_begun(directory, name, seed) for seed in seeds):
-        begun = inherit.beginning(plan.runs[name], made.problem, made.init)
-        made = made._replace(init=begun)
+        begun = inherit.beginning(
+          plan.runs[name], program.problem, program.init
+        )
+        program = program._replace(init=begun)
       for seed in seeds:
         trainer.train(
-          made, _place(directory, name, seed), name=name, seed=seed,
-          stopped=stopped,
+          program, _place(directory, name, seed), name=name, seed=seed,
+          stopped=stopped, unless_stopped=stopped.unless_asked,
         )  # fmt: skip
   if not missing:
     _log.info('%s: nothing left to train', directory)
@@ -109,9 +119,47 @@ def _status(directory: pathlib.Path, name: str, seed: int) -> str | None:
 
 
 def _has_begun(directory: pathlib.Path, name: str, seed: int) -> bool:
-  """Whether there is a checkpoint to go on from."""
-  found = (_place(directory, name, seed) / 'checkpoints').glob('[0-9]*')
-  return any(path.is_dir() for path in found)
+  """Whether there is a checkpoint to go on from, whole or damaged."""
+  folder = _place(directory, name, seed) / 'checkpoints'
+  return bool(checkpoint.Checkpoints(folder).steps())
+
+
+def _check_resume(directory, chosen, resume: str) -> None:
+  """Whether going on, or beginning, is what was asked for.
+
+  Raises:
+    ConfigError: --resume=never, and something is there.
+    CheckpointError: --resume=must, and nothing is.
+  """
+  begun = [
+    f'{name}/seed{seed}'
+    for name, seeds in chosen.items()
+    for seed in seeds
+    if _has_begun(directory, name, seed)
+  ]
+  if resume == 'never' and begun:
+    raise errors.ConfigError(
+      f'--resume: never; {directory} has begun with {begun[0]}; give another '
+      '--workdir, or --resume=auto to go on'
+    )
+  if resume == 'must' and not begun:
+    raise errors.CheckpointError(
+      f'--resume: must; {directory} holds no checkpoint of what is to be '
+      'trained; look at --workdir, or give --resume=auto to begin'
+    )
+
+
+def _check_space(directory, plan, made, missing) -> None:
+  """Refuses to begin what could not be saved to its end."""
+  needed = 0
+  for name, seeds in missing.items():
+    state = jax.eval_shape(made[name].init, 0)
+    keep = plan.runs[name]['checkpoint']['keep']
+    for seed in seeds:
+      folder = _place(directory, name, seed) / 'checkpoints'
+      there = len(checkpoint.Checkpoints(folder).steps())
+      needed += checkpoint.bytes_of(state) * max(1, keep + 1 - there)
+  space.check(directory, needed)
 
 
 def _is_done(directory, plan, name, seed) -> bool:
@@ -167,28 +215,3 @@ def _write_experiment(
       f'--workdir: cannot make {directory}: {error.strerror}'
     ) from error
   records.write_json(path, new)
-
-
-class _Stop:
-  """Turns the first SIGTERM or Ctrl-C into a question; the second one exits."""
-
-  def __enter__(self) -> Self:
-    self._asked = False
-    self._old = {
-      number: signal.signal(number, self._ask)
-      for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    return self
-
-  def __exit__(self, *unused) -> None:
-    for number, handler in self._old.items():
-      signal.signal(number, handler)
-
-  def __call__(self) -> bool:
-    return self._asked
-
-  def _ask(self, *unused) -> None:
-    if self._asked:
-      os._exit(130)
-    self._asked = True
-    _log.info('stopping; the state is saved first. Once more to stop at once')

@@ -60,6 +60,7 @@ def run(
   save: Callable[[int, State], None],
   save_every_steps: int,
   stopped: Callable[[], bool] = lambda: False,
+  unless_stopped: Callable[[Callable[[], Any]], Any] = lambda look: look(),
 ) -> Outcome:
   """Trains from the step of `state` to `steps`.
 
@@ -75,9 +76,11 @@ def run(
     sinks: take all that is measured, in the order of steps, arrays excepted.
     arrays: takes what the probes of arrays see.
     timing: takes seconds; kept apart, for they are never the same twice.
-    save: writes a checkpoint of a step; one that is there is left alone.
+    save: writes a checkpoint of a step, of which it has a copy when it returns;
+      one that is there is left alone.
     save_every_steps: between two checkpoints; the last step has one too.
     stopped: asked before each step and each look; True ends the run.
+    unless_stopped: takes a look, or gives None where that is to end early.
 
   Returns:
     How it ended.
@@ -98,7 +101,7 @@ def run(
       ring.save(now, state, save)
     for probe in looking:
       if not stopped():
-        ring.look(now, probe, state, arrays)
+        ring.look(now, probe, state, arrays, unless_stopped)
     if stopped():
       # Rows first: a restart begins at this step and writes none before it.
       ring.flush(now, state)
@@ -140,10 +143,15 @@ class _Ring:
     self._written = now
     return bool(finite)
 
-  def look(self, now: int, probe: Probe, state: State, arrays: Sink) -> None:
-    """Takes and writes one measure."""
+  def look(
+    self, now: int, probe: Probe, state: State, arrays: Sink, unless_stopped
+  ) -> None:
+    """Takes and writes one measure, unless it ended early."""
     self._clock = time.perf_counter()
-    record = Record(now, probe.name, probe.look(state), probe.conditions)
+    seen = unless_stopped(lambda: probe.look(state))
+    if seen is None:
+      return
+    record = Record(now, probe.name, seen, probe.conditions)
     if probe.arrays:
       arrays.write(record)
     else:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 
 from bn_jax import (
-  assemble,
   checkpoint,
   errors,
   records,
@@ -69,20 +68,15 @@ def _read(path: pathlib.Path) -> Trained:
 
 def steps(run: Trained) -> tuple[int, ...]:
   """The steps of which a run has kept its state, in order."""
-  folder = run.directory / 'checkpoints'
-  if not folder.is_dir():
-    return ()
-  saved = checkpoint.Checkpoints(folder)
-  try:
-    return saved.steps()
-  finally:
-    saved.close()
+  return trainer.checkpoints_of(run.config, run.directory).steps()
 
 
 def newest(
   run: Trained, made: types.Problem, step: int | None = None
 ) -> types.TrainState:
   """The newest saved state of a run, or that of a step; its ring is empty.
+
+  Damaged ones are left out, and named; not that of a step that is asked for.
 
   Args:
     run: as `find` says.
@@ -92,48 +86,34 @@ def newest(
   Raises:
     CheckpointError: there is none, or it is damaged or of another network.
   """
-  folder = run.directory / 'checkpoints'
-  shapes = trainer.without_ring(jax.eval_shape(made.init, 0))
-  place = trainer.without_ring(assemble.placement(run.config, made))
-  like = jax.tree.map(
-    lambda leaf, where: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=where
-    ),
-    shapes,
-    place,
-  )
-  if not folder.is_dir():
+  like = trainer.without_ring(jax.eval_shape(made.init, 0))
+  there = trainer.checkpoints_of(run.config, run.directory)
+  saved = there.newest(like) if step is None else there.restore(step, like)
+  if saved is None:
     raise errors.CheckpointError(f'{run.directory} holds no checkpoint yet')
-  saved = checkpoint.Checkpoints(folder)
-  try:
-    step = saved.latest() if step is None else step
-    if step is None:
-      raise errors.CheckpointError(f'{run.directory} holds no checkpoint yet')
-    return saved.restore(step, like)
-  finally:
-    saved.close()
+  return trainer.placed(saved, run.config, made)
 
 
-def population(run: Trained, state: types.TrainState) -> types.TrainState:
+def population(
+  run: Trained, made: types.Problem, state: types.TrainState
+) -> types.TrainState:
   """The state with the statistics that `recalibrate` found for it.
 
   Raises:
     CheckpointError: it did not, or for another step.
   """
-  folder = run.directory / 'population'
-  if not folder.is_dir():
+  there = checkpoint.Checkpoints(run.directory / 'population')
+  step = there.latest()
+  if step is None:
     raise errors.CheckpointError(
       f'{run.directory} holds no population statistics; make them: python -m '
       f'bn_jax recalibrate {run.directory}'
     )
-  saved = checkpoint.Checkpoints(folder)
-  try:
-    if saved.latest() != int(state.step):
-      raise errors.CheckpointError(
-        f'{folder} is of step {saved.latest()}, the network of step '
-        f'{int(state.step)}; make it anew: python -m bn_jax recalibrate '
-        f'{run.directory}'
-      )
-    return saved.restore(saved.latest(), trainer.without_ring(state))
-  finally:
-    saved.close()
+  if step != int(state.step):
+    raise errors.CheckpointError(
+      f'{run.directory / "population"} is of step {step}, the network of step '
+      f'{int(state.step)}; make it anew: python -m bn_jax recalibrate '
+      f'{run.directory}'
+    )
+  saved = there.restore(step, trainer.without_ring(state))
+  return trainer.placed(saved, run.config, made)

@@ -15,11 +15,13 @@ from bn_jax import (
   assemble,
   checkpoint,
   errors,
+  lock,
   loop,
   measures,
   parallel,
   progress,
   records,
+  resolve,
   tensorboard,
   types,
 )
@@ -79,6 +81,22 @@ def is_done(directory: pathlib.Path, steps: int) -> bool:
   return ended or manifest['status'] == 'diverged'
 
 
+def checkpoints_of(
+  config: dict[str, Any], directory: pathlib.Path
+) -> checkpoint.Checkpoints:
+  """The checkpoints of a run, which say by what config they were made."""
+
+  def differs(about):
+    return resolve.difference(about['config'], config)
+
+  return checkpoint.Checkpoints(
+    directory / 'checkpoints',
+    keep=config['checkpoint']['keep'],
+    about={'config': config},
+    differs=differs,
+  )
+
+
 def train(
   made: Program,
   directory: pathlib.Path,
@@ -86,6 +104,7 @@ def train(
   name: str,
   seed: int,
   stopped: Callable[[], bool],
+  unless_stopped: Callable[[Callable[[], Any]], Any] = lambda look: look(),
 ) -> None:
   """Trains a run from its newest checkpoint, or from the seed, to its end.
 
@@ -95,21 +114,28 @@ def train(
     name: of the run.
     seed: of its weights and examples.
     stopped: True ends it, with its state saved.
+    unless_stopped: takes a look, or gives None where that is to end early.
 
   Raises:
-    ConfigError: fewer steps than it has made.
+    ConfigError: fewer steps than it has made, or another process trains it.
     CheckpointError, StorageError, Interrupted.
   """
   _make_directory(directory)
-  config = made.config
-  checkpoints = checkpoint.Checkpoints(
-    directory / 'checkpoints', keep=config['checkpoint']['keep']
-  )
+  with lock.held(directory):
+    _train(made, directory, name, seed, stopped, unless_stopped)
+
+
+def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
+  config, label = made.config, f'{name}/seed{seed}'
+  checkpoints = checkpoints_of(config, directory)
+  checkpoints.clean()
   state = _taken_up(made, directory, checkpoints, seed)
   first = int(state.step)
   manifest = _Manifest(directory, _facts(made, name, seed, state))
   manifest.write('running', first)
-  label = f'{name}/seed{seed}'
+  # The first is waited for: whoever has records has a checkpoint.
+  checkpoints.save(first, without_ring(state))
+  checkpoints.wait()
   if first:
     _log.info('%s: goes on from step %d', label, first)
   scalars = records.Lines(directory / 'scalars.jsonl')
@@ -119,6 +145,11 @@ def train(
     label, first_step=first, steps=config['steps'], say=_log.info
   )
   made.feed.start(seed=seed, first_step=first)
+
+  def ends():
+    checkpoints.check()  # what cannot be saved is not trained on
+    return stopped()
+
   try:
     with shown:
       outcome = loop.run(
@@ -131,12 +162,15 @@ def train(
         timing=timing,
         save=lambda step, state: checkpoints.save(step, without_ring(state)),
         save_every_steps=config['checkpoint']['every_steps'],
-        stopped=stopped,
+        stopped=ends,
+        unless_stopped=unless_stopped,
       )
+    checkpoints.wait()
     manifest.write(outcome.status, outcome.step)
     if outcome.status == 'diverged':
       _log.info('%s: diverged at step %d', label, outcome.step)
   except errors.Interrupted as error:
+    checkpoints.wait()
     manifest.write('interrupted', checkpoints.latest())
     raise errors.Interrupted(
       f'{label}: {error}; the same command goes on from there'
@@ -154,7 +188,7 @@ def _taken_up(
   seed: int,
 ) -> types.TrainState:
   """The state to go on from; records of what follows it are cut off."""
-  state = _newest(checkpoints, made.init(seed))
+  state = _newest(made, directory, checkpoints, seed)
   first, steps = int(state.step), made.config['steps']
   if first > steps:
     raise errors.ConfigError(
@@ -169,14 +203,39 @@ def _taken_up(
 
 
 def _newest(
-  checkpoints: checkpoint.Checkpoints, fresh: types.TrainState
+  made: Program,
+  directory: pathlib.Path,
+  checkpoints: checkpoint.Checkpoints,
+  seed: int,
 ) -> types.TrainState:
-  """The newest saved state, or the fresh one where there is none."""
-  step = checkpoints.latest()
-  if step is None:
+  """The newest saved state, or that before the first step.
+
+  Raises:
+    CheckpointError: none is whole, or there are records and no checkpoint.
+  """
+  fresh = made.init(seed)
+  saved = checkpoints.newest(without_ring(fresh), set_aside=True)
+  if saved is None:
+    if any(True for _ in records.read(directory / 'scalars.jsonl')):
+      raise errors.CheckpointError(
+        f'{directory} holds records and no checkpoint: it was removed; restore '
+        'it, or give another --workdir to begin again'
+      )
     return fresh
-  saved = checkpoints.restore(step, without_ring(fresh))
-  return saved._replace(ring=fresh.ring)
+  return placed(saved, made.config, made.problem)._replace(ring=fresh.ring)
+
+
+def placed(
+  saved: types.TrainState, config: dict[str, Any], made: types.Problem
+) -> types.TrainState:
+  """A state as it was saved, on the devices of its run."""
+  where = without_ring(assemble.placement(config, made))
+  # A step consumes it: it must not lie in the arrays that were read.
+  return jax.tree.map(
+    lambda leaf, place: jax.device_put(leaf, place, may_alias=False),
+    saved,
+    where,
+  )
 
 
 def without_ring(state: types.TrainState) -> types.TrainState:

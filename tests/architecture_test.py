@@ -13,7 +13,10 @@ import strict
 from absl.testing import absltest, parameterized
 
 WORDS = ('types', 'trees', 'errors', 'distributions', 'spread', 'keys')
-RIM = ('checkpoint', 'journal', 'records', 'tensorboard', 'progress')
+RIM = (
+  'checkpoint', 'digests', 'journal', 'lock', 'records', 'space', 'stop',
+  'tensorboard', 'progress',
+)  # fmt: skip
 PARTS = ('norms', 'models', 'optim', 'losses', 'data', 'analysis')
 ROOT = (
   'assemble', 'commands', 'experiment', 'inherit', 'measures', 'memory',
@@ -51,6 +54,7 @@ _TABLE = {
   'inside': Layer(WORDS, _NO_FILES),
   'problem': Layer((*WORDS, 'inside', 'losses', 'update'), _NO_FILES),
   **{rim: Layer((*WORDS, 'records')) for rim in RIM},
+  'checkpoint': Layer((*WORDS, 'digests')),
   'records': Layer(('errors',), (*_DRAWING, *_JAX)),
   'loop': Layer((*WORDS, *RIM), _NO_FILES),
   'report': Layer(('errors', 'records', 'distributions'), _JAX),

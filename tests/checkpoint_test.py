@@ -1,13 +1,16 @@
+import json
 import pathlib
+import shutil
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import checkpoint, errors
+from bn_jax import checkpoint, digests, errors
 
 
 class CheckpointsTest(parameterized.TestCase):
@@ -22,65 +25,243 @@ class CheckpointsTest(parameterized.TestCase):
     self.addCleanup(checkpoints.close)
     return checkpoints
 
+  def saved(self, *steps, **keywords):
+    checkpoints = self.open(**keywords)
+    for step in steps:
+      checkpoints.save(step, self.at(step))
+      checkpoints.wait()
+    return checkpoints
+
+  def at(self, step):
+    """A state that says of which step it is."""
+    return self.state._replace(step=jnp.asarray(step, jnp.int32))
+
   @parameterized.parameters('none', 'batch')
   def test_comes_back_bit_for_bit(self, norm):
     made = toys.classifier(norm, momentum=0.9)
     state = toys.step(made)(made.init(0), toys.split())
-    self.open().save(1, state)
+    checkpoints = self.open()
+    checkpoints.save(1, state)
+    checkpoints.wait()
     again = self.open()
     self.assertEqual(again.latest(), 1)
-    restored = again.restore(1, made.init(5))
-    chex.assert_trees_all_equal(restored, state)
-    chex.assert_trees_all_equal_dtypes(restored, state)
+    for restored in (again.restore(1, made.init(5)), again.newest(state)):
+      chex.assert_trees_all_equal(restored, state)
+      chex.assert_trees_all_equal_dtypes(restored, state)
+
+  def test_shapes_are_enough_to_restore(self):
+    self.saved(1)
+    shapes = jax.eval_shape(self.made.init, 0)
+    chex.assert_trees_all_equal(self.open().newest(shapes), self.at(1))
+
+  def test_what_is_saved_is_a_copy(self):
+    """The step consumes the state, and arrays may be written over."""
+    checkpoints = self.open()
+    arrays = jax.tree.map(np.array, self.state)
+    checkpoints.save(1, arrays)
+    for array in jax.tree.leaves(arrays):
+      array[...] = 0
+    checkpoints.wait()
+    restored = self.open().restore(1, self.state)
+    chex.assert_trees_all_equal(restored, self.state)
 
   def test_keeps_the_newest(self):
-    checkpoints = self.open(keep=2)
-    for step in (0, 3, 6):
-      checkpoints.save(step, self.state)
-    self.assertEqual(checkpoints.latest(), 6)
-    with self.assertRaises(errors.CheckpointError):
+    checkpoints = self.saved(0, 3, 6, keep=2)
+    self.assertEqual(checkpoints.steps(), (3, 6))
+    with self.assertRaisesRegex(errors.CheckpointError, 'there are: 3, 6'):
       checkpoints.restore(0, self.state)
+    self.assertEqual({p.name for p in self.folder.iterdir()}, {'3', '6'})
 
   def test_none(self):
     self.assertIsNone(self.open().latest())
+    self.assertIsNone(self.open().newest(self.state))
+    self.assertFalse(self.folder.exists())  # reading makes nothing
 
   def test_the_same_step_is_left_alone(self):
-    checkpoints = self.open()
-    checkpoints.save(2, self.state)
+    checkpoints = self.saved(2)
     checkpoints.save(2, self.made.init(9))
+    checkpoints.wait()
     restored = checkpoints.restore(2, self.state)
     chex.assert_trees_all_equal(restored.params, self.state.params)
 
   def test_an_earlier_step_is_refused_aloud(self):
-    checkpoints = self.open()
-    checkpoints.save(5, self.state)
+    checkpoints = self.saved(5)
     with self.assertRaisesRegex(errors.StorageError, 'checkpoint 3'):
       checkpoints.save(3, self.state)
 
   def test_another_network_is_refused(self):
-    checkpoints = self.open()
-    checkpoints.save(1, self.state)
+    checkpoints = self.saved(1)
     plain = toys.classifier('none').init(0)
-    with self.assertRaisesRegex(errors.CheckpointError, 'another network'):
-      checkpoints.restore(1, plain)
+    for restore in (checkpoints.newest, lambda s: checkpoints.restore(1, s)):
+      with self.assertRaisesRegex(
+        errors.CheckpointError, r'another network: .*\w is float32\[\d.* there'
+      ):
+        restore(plain)
+
+  def test_another_optimizer_is_named(self):
+    checkpoints = self.saved(1)
+    plain = toys.classifier('batch').init(0)  # no momentum
+    with self.assertRaisesRegex(errors.CheckpointError, 'another optimizer'):
+      checkpoints.newest(plain)
 
   def test_another_dtype_is_refused(self):
     """orbax alone casts it without a word."""
-    checkpoints = self.open()
-    checkpoints.save(1, self.state)
+    checkpoints = self.saved(1)
     half = self.state._replace(
       params=jax.tree.map(lambda x: x.astype(jnp.bfloat16), self.state.params)
     )
     with self.assertRaisesRegex(errors.CheckpointError, 'bfloat16'):
       checkpoints.restore(1, half)
 
-  def test_a_damaged_one_is_refused(self):
-    self.open().save(1, self.state)
-    for file in self.folder.rglob('*'):
-      if file.is_file() and file.parent.name == 'd':
-        file.write_bytes(b'')
-    with self.assertRaises(errors.CheckpointError):
-      self.open().restore(1, self.state)
+  def test_another_experiment_is_refused(self):
+    self.saved(1, about={'rate': 1})
+
+    def differs(about):
+      return None if about['rate'] == 1 else f'rate was {about["rate"]}'
+
+    self.assertIsNotNone(self.open(differs=differs).newest(self.state))
+    self.saved(2, about={'rate': 3})
+    with self.assertRaisesRegex(errors.CheckpointError, 'rate was 3'):
+      self.open(differs=differs).newest(self.state)
+
+  def test_a_newer_format_is_refused(self):
+    self.saved(1)
+    path = self.folder / '1' / digests.NAME
+    body = json.loads(path.read_text())
+    del body['digest']
+    path.write_bytes(digests._signed({**body, 'format': 2}))
+    with self.assertRaisesRegex(errors.CheckpointError, 'has format 2'):
+      self.open().newest(self.state)
+
+  def test_leftovers_are_cleaned_and_nothing_else(self):
+    checkpoints = self.saved(1, 2)
+    for name in ('7.new', '1.old', '9.damaged'):
+      shutil.copytree(self.folder / '1', self.folder / name)
+    self.assertEqual(checkpoints.steps(), (1, 2))
+    checkpoints.clean()
+    names = {path.name for path in self.folder.iterdir()}
+    self.assertEqual(names, {'1', '2', '9.damaged'})
+
+  def test_a_save_that_failed_is_told_and_the_last_good_one_stays(self):
+    checkpoints = self.saved(1)
+    # Where the next one is made lies a file.
+    self.folder.joinpath('2.new').write_text('')
+    checkpoints.save(2, self.at(2))
+    with self.assertRaisesRegex(
+      errors.StorageError, 'checkpoint 2 .* newest whole one is that of step 1'
+    ):
+      checkpoints.wait()
+    self.folder.joinpath('2.new').unlink()
+    self.assertEqual(int(checkpoints.newest(self.state).step), 1)
+    checkpoints.save(2, self.at(2))
+    checkpoints.wait()
+    self.assertEqual(checkpoints.latest(), 2)
+
+  def test_check_waits_for_nothing_and_tells(self):
+    checkpoints = self.saved(1)
+    self.folder.joinpath('2.new').write_text('')
+    checkpoints.check()
+    checkpoints.save(2, self.at(2))
+    checkpoints._saving.exception()  # it has ended
+    with self.assertRaises(errors.StorageError):
+      checkpoints.check()
+
+
+class DamageTest(parameterized.TestCase):
+  """Every file of a checkpoint, damaged in every way."""
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.create_tempdir().full_path)
+    self.state = toys.classifier('batch', momentum=0.9).init(0)
+    made = checkpoint.Checkpoints(self.root / 'whole')
+    for step in (1, 2):
+      made.save(step, self.state._replace(step=jnp.asarray(step, jnp.int32)))
+    made.wait()
+    made.close()
+
+  def files(self, *steps):
+    """Of these checkpoints, relative to their folder."""
+    return [
+      path.relative_to(self.root / 'whole')
+      for step in steps
+      for path in sorted((self.root / 'whole' / str(step)).rglob('*'))
+      if path.is_file()
+    ]
+
+  def copy(self, name):
+    folder = self.root / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(self.root / 'whole', folder)
+    checkpoints = checkpoint.Checkpoints(folder)
+    self.addCleanup(checkpoints.close)
+    return folder, checkpoints
+
+  def damage(self, path, how, generator):
+    """One flipped bit, a shorter file, or none."""
+    content = bytearray(path.read_bytes())
+    if how == 'flip' and content:
+      place = int(generator.integers(len(content) * 8))
+      content[place // 8] ^= 1 << place % 8
+    elif how == 'cut':
+      content = content[: int(generator.integers(len(content)))]
+    if how == 'delete':
+      path.unlink()
+    else:
+      path.write_bytes(content)
+
+  @parameterized.parameters('flip', 'cut', 'delete')
+  def test_none_is_restored_silently(self, how):
+    """The newest is damaged: the one before it is taken, and it is said."""
+    generator = np.random.default_rng(0)
+    files = [
+      f for f in self.files(2) if (self.root / 'whole' / f).stat().st_size
+    ]
+    cases = 0
+    for file in files:
+      folder, checkpoints = self.copy('damaged')
+      self.damage(folder / file, how, generator)
+      with self.assertLogs('bn_jax', 'WARNING') as said:
+        restored = checkpoints.newest(self.state, set_aside=True)
+      self.assertEqual(int(restored.step), 1, file)
+      self.assertIn('checkpoint 2', said.output[0])
+      with self.assertRaises(errors.CheckpointError):
+        checkpoint.Checkpoints(folder).restore(2, self.state)
+      # There is room for a new one, and the damaged one is not lost.
+      self.assertEqual(checkpoints.steps(), (1,))
+      self.assertTrue((folder / '2.damaged').is_dir())
+      cases += 1
+    self.assertGreaterEqual(cases, 10)
+
+  def test_nothing_is_left(self):
+    folder, checkpoints = self.copy('nothing')
+    for step in (1, 2):
+      (folder / str(step) / digests.NAME).unlink()
+    with self.assertRaisesRegex(
+      errors.CheckpointError,
+      'no checkpoint .* is whole: 2 tried, the newest, 2',
+    ):
+      checkpoints.newest(self.state)
+    self.assertEqual(checkpoints.steps(), (1, 2))  # nothing is moved away
+
+  def test_an_empty_folder_is_no_checkpoint(self):
+    folder, checkpoints = self.copy('empty')
+    (folder / '4').mkdir()
+    self.assertEqual(int(checkpoints.newest(self.state).step), 2)
+
+  def test_a_read_does_not_move_anything(self):
+    folder, checkpoints = self.copy('read')
+    (folder / '2' / digests.NAME).unlink()
+    checkpoints.newest(self.state)
+    self.assertEqual(checkpoints.steps(), (1, 2))
+
+  def test_training_goes_on_over_the_damaged_one(self):
+    folder, checkpoints = self.copy('over')
+    (folder / '2' / 'state' / '_METADATA').write_text('{}')
+    restored = checkpoints.newest(self.state, set_aside=True)
+    checkpoints.save(2, restored._replace(step=np.asarray(2, np.int32)))
+    checkpoints.wait()
+    self.assertEqual(int(checkpoints.newest(self.state).step), 2)
 
 
 if __name__ == '__main__':

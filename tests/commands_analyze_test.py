@@ -410,7 +410,7 @@ class WrongTest(Trained):
     path.write_text(json.dumps(manifest))
     code, _, wrong = self.run_command('--measure=weights')
     self.assertEqual(code, 4)
-    self.assertIn('is of another network', wrong)
+    self.assertIn('is of another experiment: config.model was', wrong)
 
   def test_more_than_fits_is_refused_with_the_way_out(self):
     words = ('--measure=weights', '--data=train:1000')

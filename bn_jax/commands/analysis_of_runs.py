@@ -14,6 +14,7 @@ from bn_jax import (
   errors,
   inherit,
   journal,
+  lock,
   measures,
   parallel,
   records,
@@ -155,7 +156,7 @@ def _check_population(run, made: types.Problem, steps: tuple[int, ...]) -> None:
       f'--statistics: population; {run.label} keeps no statistics; allowed: '
       'batch, running'
     )
-  trained.population(run, state)
+  trained.population(run, made, state)
   for step in steps:
     if step != int(state.step):
       raise errors.ConfigError(
@@ -234,14 +235,19 @@ def _described(job: Job) -> dict[str, Any]:
 
 def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
   """Measures one run, checkpoint by checkpoint; says what it found."""
-  missing = missing_steps(job)
-  for step in set(job.steps) - set(
-    missing
-  ):  # of one that was killed at its end
-    _journal(job, step).clear()
-  if not missing:
-    yield f'{job.run.label}: nothing left to measure; {job.folder} has it'
-    return
+  with lock.held(job.run.directory, f'analysis-{job.folder.name}.lock'):
+    missing = missing_steps(job)
+    for step in set(job.steps) - set(missing):  # of one killed at its end
+      _journal(job, step).clear()
+    if not missing:
+      yield f'{job.run.label}: nothing left to measure; {job.folder} has it'
+      return
+    yield from _measured(job, dataset, missing)
+
+
+def _measured(
+  job: Job, dataset: datasets.Dataset, missing: list[int]
+) -> Iterator[str]:
   fresh = _settings(job) is None
   whole = parallel.whole(assemble.mesh(job.run.config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
@@ -306,7 +312,7 @@ def _state(job: Job, step: int) -> types.TrainState:
       job.run.manifest['seed']
     )
   if job.statistics == 'population':
-    return trained.population(job.run, state)
+    return trained.population(job.run, job.made, state)
   return state
 
 

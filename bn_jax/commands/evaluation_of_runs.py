@@ -137,7 +137,7 @@ def _member(run: trained.Trained, here, statistics: str) -> Member:
   problem = assemble.problem(run.config)
   state = trained.newest(run, problem)
   if statistics == 'population':
-    state = trained.population(run, state)
+    state = trained.population(run, problem, state)
   return Member(run, problem, state)
 
 

@@ -55,12 +55,13 @@ def _recalibrate(argv: Sequence[str]) -> int:
       f'{len(words)} directories given; give one, WORKDIR/run'
     )
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax import trained
+  from bn_jax import lock, trained
 
   runs = trained.find(pathlib.Path(words[0]))
   for run in runs:
     try:
-      said = _of_run(run, values)
+      with lock.held(run.directory, 'population.lock'):
+        said = _of_run(run, values)
     except _NoStatistics as error:
       if len(runs) == 1:
         raise
@@ -163,15 +164,20 @@ def _write_checkpoint(directory: pathlib.Path, step: int, state: Any) -> None:
   """population/: written under another name first, then renamed."""
   from bn_jax import checkpoint
 
-  new, old = directory / 'population.new', directory / 'population'
-  shutil.rmtree(new, ignore_errors=True)
+  new, old = directory / 'population.new', directory / 'population.old'
+  there = directory / 'population'
+  for left in (new, old):
+    shutil.rmtree(left, ignore_errors=True)
   saved = checkpoint.Checkpoints(new, keep=1)
   try:
     saved.save(step, state)
+    saved.wait()
   finally:
     saved.close()
+  if there.exists():
+    there.rename(old)
+  new.rename(there)
   shutil.rmtree(old, ignore_errors=True)
-  new.rename(old)
 
 
 def _written(run: Any, facts: dict[str, Any]) -> str:

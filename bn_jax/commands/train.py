@@ -22,10 +22,13 @@ usage: python train.py --config=FILE [options]
   --data_dir=DIR        of tensorflow-datasets; default: TFDS_DATA_DIR, or
                         ~/tensorflow_datasets
   --devices=N           the same as --config.devices=N
+  --resume=auto         goes on where it stopped, or begins; must: only goes on;
+                        never: only begins
   --plan                prints what a step costs (parameters, FLOPs, memory,
                         what devices tell each other) and stops; a CPU stands in
                         for as many devices as are asked for
 """
+_RESUME = ('auto', 'must', 'never')
 
 
 class Given(NamedTuple):
@@ -36,6 +39,7 @@ class Given(NamedTuple):
     overrides: the changes alone, path -> value.
     workdir: where to write.
     only: a run, or a run and seed; None for all.
+    resume: 'auto', 'must' or 'never'.
     plan: whether to print what a step costs, instead of training.
   """
 
@@ -43,6 +47,7 @@ class Given(NamedTuple):
   overrides: dict[str, Any]
   workdir: str
   only: str | None
+  resume: str
   plan: bool
 
 
@@ -67,6 +72,7 @@ def parse(argv: Sequence[str]) -> Given:
     flags.DEFINE_string('only', None, '', flag_values=values)
     flags.DEFINE_string('data_dir', None, '', flag_values=values)
     flags.DEFINE_integer('devices', None, '', flag_values=values)
+    flags.DEFINE_enum('resume', 'auto', _RESUME, '', flag_values=values)
     flags.DEFINE_bool('plan', False, '', flag_values=values)
 
   file, config, overrides, values = command_line.parse(argv, define)
@@ -79,6 +85,7 @@ def parse(argv: Sequence[str]) -> Given:
     overrides=overrides,
     workdir=values.workdir or str(pathlib.Path('runs') / stem),
     only=values.only,
+    resume=values.resume,
     plan=values.plan,
   )
 
@@ -111,6 +118,7 @@ def _train(given: Given) -> int:
     given.workdir,
     overrides=given.overrides,
     only=given.only,
+    resume=given.resume,
   )
   report = page.write([pathlib.Path(given.workdir)])
   sys.stderr.write(f'report: {report}\n')

@@ -1,0 +1,106 @@
+"""One writer a folder: a lock that the system gives back when a process dies.
+
+The lock is the system's, so one that was left by a killed process holds nobody
+up; the file says whose it is, for people. It holds between hosts where the file
+system's locks do (NFS, Lustre with flock).
+"""
+
+import contextlib
+import datetime
+import errno
+import json
+import logging
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+
+from bn_jax import errors
+
+_log = logging.getLogger('bn_jax')
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path, name: str = 'lock') -> Iterator[None]:
+  """Holds the lock of a folder, which exists, or of something in it.
+
+  Raises:
+    ConfigError: another process holds it.
+    StorageError: nothing can be written there.
+  """
+  path = folder / name
+  try:
+    file = path.open('a+', encoding='utf-8')
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot write {path}: {error.strerror}'
+    ) from error
+  with file:
+    _take(file, folder)
+    left = _said(file)
+    if left:
+      _log.info('%s: taken over from %s, which ended without notice',
+                folder, left)  # fmt: skip
+    _say(file, _who())
+    try:
+      yield
+    finally:
+      _say(file, '')
+
+
+def _take(file, folder: pathlib.Path) -> None:
+  try:
+    import fcntl
+  except ImportError:  # Windows: nobody is kept out
+    return
+  try:
+    # Not flock: that would be inherited by workers, which may outlive us.
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    if error.errno in _NO_LOCKS:
+      _log.warning('%s: no locks on this file system (%s); see to it that one '
+                   'process writes there', folder, error.strerror)  # fmt: skip
+      return
+    if error.errno not in (errno.EACCES, errno.EAGAIN):
+      raise errors.StorageError(
+        f'cannot lock {folder}: {error.strerror}'
+      ) from error
+    raise errors.ConfigError(
+      f'{folder} is being written by {_said(file) or "another process"}; wait '
+      'for it, or give another --workdir'
+    ) from error
+
+
+def _who() -> str:
+  return json.dumps(
+    {
+      'host': socket.gethostname(),
+      'process': os.getpid(),
+      'started': datetime.datetime.now(datetime.UTC).isoformat(
+        timespec='seconds'
+      ),
+    }
+  )
+
+
+def _said(file) -> str:
+  """Who wrote the file, in words; '' where it says nothing."""
+  file.seek(0)
+  text = file.read(1000)
+  try:
+    who = json.loads(text)
+    return (
+      f'process {who["process"]} on {who["host"]}, started {who["started"]}'
+    )
+  except (ValueError, KeyError, TypeError):
+    return ''
+
+
+def _say(file, text: str) -> None:
+  # A full disk takes no words; the lock holds without.
+  with contextlib.suppress(OSError):
+    file.seek(0)
+    file.truncate()
+    file.write(text)
+    file.flush()
