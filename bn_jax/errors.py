@@ -6,6 +6,7 @@ of ours.
 """
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -58,6 +59,13 @@ class Interrupted(Failure):
   """Stopped by a signal; the state is saved, the same command goes on."""
 
   exit_code = 75
+
+
+def reason(error: OSError) -> str:
+  """What the system says, and what to do where a disk is full."""
+  if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    return f'{error.strerror}; make room, and the same command goes on'
+  return str(error.strerror)
 
 
 def unknown(kind: str, name: Any, known: Iterable[str]) -> str:

@@ -60,7 +60,7 @@ class Journal:
     except OSError as error:
       temporary.unlink(missing_ok=True)
       raise errors.StorageError(
-        f'cannot write {path}: {error.strerror}'
+        f'cannot write {path}: {errors.reason(error)}'
       ) from error
 
   def drop(self, name: str) -> None:

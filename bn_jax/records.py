@@ -10,6 +10,8 @@ holds its lines in the order of steps, so a run that was stopped and went on
 leaves the same bytes as one that was not.
 """
 
+import contextlib
+import errno
 import io
 import json
 import math
@@ -17,6 +19,7 @@ import operator
 import os
 import pathlib
 import re
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +31,8 @@ from bn_jax import errors
 # What a run or a measure may be called: it becomes part of a path, and of the
 # path of a key, which dots divide.
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
+# A writer on another host is not seen: what is younger may be its.
+_SECONDS_OF_A_WRITE = 2
 
 
 class Record(NamedTuple):
@@ -51,16 +56,19 @@ class Lines:
   """A file of records that grows by whole lines."""
 
   def __init__(self, path: pathlib.Path):
-    self._file = path.open('a', encoding='utf-8')
+    # Unbuffered: what a full disk refused must not be tried again at the end.
+    self._file = path.open('ab', buffering=0)
 
   def write(self, record: Record) -> None:
     """Appends one line and hands it to the operating system."""
+    line = as_line(record).encode()
     try:
-      self._file.write(as_line(record))
-      self._file.flush()
+      written = self._file.write(line)
+      if written < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
       raise errors.StorageError(
-        f'cannot write {self._file.name}: {error.strerror}'
+        f'cannot write {self._file.name}: {errors.reason(error)}'
       ) from error
 
   def close(self) -> None:
@@ -93,7 +101,7 @@ class Arrays:
       self._directory.mkdir(exist_ok=True)
     except OSError as error:
       raise errors.StorageError(
-        f'cannot make {self._directory}: {error.strerror}'
+        f'cannot make {self._directory}: {errors.reason(error)}'
       ) from error
     path = self._directory / f'{record.name}-{record.step}.npz'
     write_bytes(path, content.getvalue())
@@ -264,8 +272,28 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
   except OSError as error:
     temporary.unlink(missing_ok=True)
     raise errors.StorageError(
-      f'cannot write {path}: {error.strerror}'
+      f'cannot write {path}: {errors.reason(error)}'
     ) from error
+
+
+def remove_torn(folder: pathlib.Path) -> None:
+  """Removes what writers that were killed have left in a folder."""
+  for path in folder.glob('*.*.tmp'):
+    writer = path.suffixes[-2][1:]
+    with contextlib.suppress(OSError):
+      old = time.time() - path.stat().st_mtime > _SECONDS_OF_A_WRITE
+      if old and not (writer.isdecimal() and _is_alive(int(writer))):
+        path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except OSError:  # another user's
+    pass
+  return True
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,9 @@
 import json
+import os
 import pathlib
+import resource
+import subprocess
+import sys
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -152,6 +156,36 @@ class RecordsTest(parameterized.TestCase):
   def test_no_arrays(self):
     self.assertEqual(records.read_arrays(self.folder / 'none', 'look'), [])
     records.cut_arrays(self.folder / 'none', 0)
+
+  def test_a_full_file_is_told_and_closes(self):
+    """A line that went in by half is no line; nothing is tried again."""
+    lines = records.Lines(self.path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    lines.write(Record(0, 'x', {'v': 1}))
+    for _ in range(2):
+      with self.assertRaisesRegex(errors.StorageError, 'make room'):
+        lines.write(Record(1, 'x', {'v': [1.25] * 20}))
+    lines.close()
+    self.assertLen(list(records.read(self.path)), 1)
+
+  def test_what_killed_writers_left_is_removed(self):
+    gone = subprocess.Popen([sys.executable, '-c', ''])
+    gone.wait()
+    torn = self.folder / f'report.html.{gone.pid}.tmp'
+    others = [
+      self.folder / f'report.html.{os.getpid()}.tmp',  # still being written
+      self.folder / 'of.mine.tmp.txt',
+    ]
+    for path in (torn, *others):
+      path.write_text('')
+    records.remove_torn(self.folder)
+    self.assertTrue(torn.exists())  # another host may be writing it
+    for path in (torn, *others):
+      os.utime(path, (0, 0))
+    records.remove_torn(self.folder)
+    self.assertCountEqual(self.folder.iterdir(), others)
 
 
 if __name__ == '__main__':

@@ -44,6 +44,8 @@ def write(
   runs = recorded.load(workdirs)
   output = output or _default_output(workdirs)
   _make(output / 'figures')
+  for folder in (output, output / 'figures'):
+    records.remove_torn(folder)
   drawn = gallery.hung(runs)
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
