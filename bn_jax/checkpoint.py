@@ -13,19 +13,23 @@ fit is refused, never cast or left out.
 """
 
 import concurrent.futures
+import contextlib
+import errno
 import logging
+import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from bn_jax import digests, errors
+from bn_jax import digests, errors, space
 
 _log = logging.getLogger('bn_jax')
+_OVERHEAD = 2**18  # bytes of files beside the arrays
 _FEW = 3  # differences that a message names
 
 
@@ -192,9 +196,10 @@ class Checkpoints:
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like
     )
     try:
-      return _orbax().restore(
-        (folder / 'state').absolute(), args=ocp.args.StandardRestore(target)
-      )
+      with _one_line():
+        return _orbax().restore(
+          (folder / 'state').absolute(), args=ocp.args.StandardRestore(target)
+        )
     except Exception as error:  # orbax raises bare Exception for damaged data
       raise digests.Damaged(_first(error)) from error
 
@@ -245,9 +250,11 @@ class Checkpoints:
     try:
       shutil.rmtree(new, ignore_errors=True)
       new.mkdir(parents=True)
-      _orbax().save(
-        (new / 'state').absolute(), args=ocp.args.StandardSave(state)
-      )
+      self._check_space(state)
+      with _one_line():
+        _orbax().save(
+          (new / 'state').absolute(), args=ocp.args.StandardSave(state)
+        )
       digests.write(
         new, {'step': step, 'about': self._about, 'arrays': _arrays(state)}
       )
@@ -260,8 +267,14 @@ class Checkpoints:
       shutil.rmtree(new, ignore_errors=True)
       raise errors.StorageError(self._failed(step, state, error)) from error
 
+  def _check_space(self, state: Any) -> None:
+    """Raises before orbax begins: what fails in it is told by its threads."""
+    free = shutil.disk_usage(self._directory).free
+    if free < space.MARGIN * bytes_of(state) + _OVERHEAD:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
   def _failed(self, step: int, state: Any, error: Exception) -> str:
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    size = bytes_of(state) + _OVERHEAD
     free = shutil.disk_usage(self._directory.parent).free
     good = [f'that of step {there}' for there in self.steps()[-1:]]
     return (
@@ -298,6 +311,21 @@ def _orbax() -> ocp.Checkpointer:
   )
 
 
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+  """Keeps the tracebacks of orbax's threads from users: we say what it is."""
+  logger = logging.getLogger('absl')
+  logger.addFilter(_is_no_error)
+  try:
+    yield
+  finally:
+    logger.removeFilter(_is_no_error)
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+  return record.levelno < logging.ERROR
+
+
 def _arrays(tree: Any) -> dict[str, list]:
   """path -> [dtype, [sizes]] of each array, of JSON."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
@@ -323,8 +351,12 @@ def _listed(steps: Iterable[int]) -> str:
 
 
 def _mb(size: int) -> str:
-  return f'{size / 1e6:,.1f} MB'
+  return f'{size / 1e6:,.3f} MB'
 
 
 def _first(error: Exception) -> str:
+  """The line that says why, of orbax's many."""
+  full = os.strerror(errno.ENOSPC)
+  if full in str(error):
+    return full
   return str(error).splitlines()[0][:200] if str(error) else repr(error)

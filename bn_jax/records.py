@@ -56,23 +56,32 @@ class Lines:
   """A file of records that grows by whole lines."""
 
   def __init__(self, path: pathlib.Path):
-    # Unbuffered: what a full disk refused must not be tried again at the end.
-    self._file = path.open('ab', buffering=0)
+    """Of a path; the file is made with its first line."""
+    self._path, self._file = path, None
 
   def write(self, record: Record) -> None:
     """Appends one line and hands it to the operating system."""
     line = as_line(record).encode()
     try:
-      written = self._file.write(line)
-      if written < len(line):
+      if self._file is None:
+        # Unbuffered: what a full disk refused must not be tried again later.
+        self._file = self._path.open('ab', buffering=0)
+      if self._file.write(line) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
+      self._leave_no_empty_file()
       raise errors.StorageError(
-        f'cannot write {self._file.name}: {errors.reason(error)}'
+        f'cannot write {self._path}: {errors.reason(error)}'
       ) from error
 
   def close(self) -> None:
-    self._file.close()
+    if self._file is not None:
+      self._file.close()
+
+  def _leave_no_empty_file(self) -> None:
+    with contextlib.suppress(OSError):
+      if not self._path.stat().st_size:
+        self._path.unlink()
 
 
 def as_line(record: Record) -> str:

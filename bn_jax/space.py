@@ -5,7 +5,7 @@ import shutil
 
 from bn_jax import errors
 
-_MARGIN = 1.2  # for what is written beside the arrays
+MARGIN = 1.2  # for what is written beside the arrays
 
 
 def check(folder: pathlib.Path, needed: int) -> None:
@@ -22,9 +22,9 @@ def check(folder: pathlib.Path, needed: int) -> None:
   while not there.exists():
     there = there.parent
   free = shutil.disk_usage(there).free
-  if free < _MARGIN * needed:
+  if free < MARGIN * needed:
     raise errors.StorageError(
-      f'{folder} needs {_MARGIN * needed / 1e6:,.1f} MB for its checkpoints, '
+      f'{folder} needs {MARGIN * needed / 1e6:,.1f} MB for its checkpoints, '
       f'{free / 1e6:,.1f} MB are free; make room, give another --workdir, or a '
       'smaller config.checkpoint.keep'
     )

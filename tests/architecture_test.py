@@ -54,7 +54,7 @@ _TABLE = {
   'inside': Layer(WORDS, _NO_FILES),
   'problem': Layer((*WORDS, 'inside', 'losses', 'update'), _NO_FILES),
   **{rim: Layer((*WORDS, 'records')) for rim in RIM},
-  'checkpoint': Layer((*WORDS, 'digests')),
+  'checkpoint': Layer((*WORDS, 'digests', 'space')),
   'records': Layer(('errors',), (*_DRAWING, *_JAX)),
   'loop': Layer((*WORDS, *RIM), _NO_FILES),
   'report': Layer(('errors', 'records', 'distributions'), _JAX),

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
@@ -232,6 +233,32 @@ class DamageTest(parameterized.TestCase):
       self.assertTrue((folder / '2.damaged').is_dir())
       cases += 1
     self.assertGreaterEqual(cases, 10)
+
+  @pytest.mark.slow
+  def test_none_of_three_hundred(self):
+    """Any file, any place in it, in any way; and of both at once."""
+    generator = np.random.default_rng(1)
+    files = self.files(1, 2)
+    for case in range(300):
+      folder, checkpoints = self.copy('damaged')
+      hit = set()
+      for file in generator.choice(
+        len(files), size=1 + case % 3, replace=False
+      ):
+        path = folder / files[file]
+        if path.stat().st_size:
+          how = str(generator.choice(['flip', 'cut', 'delete']))
+          self.damage(path, how, generator)
+          hit.add(int(files[file].parts[0]))
+      if hit == {1, 2}:
+        with self.assertRaises(errors.CheckpointError):
+          checkpoints.newest(self.state)
+        continue
+      restored = checkpoints.newest(self.state)
+      want = 1 if 2 in hit else 2
+      chex.assert_trees_all_equal(
+        restored, self.state._replace(step=np.asarray(want, np.int32))
+      )
 
   def test_nothing_is_left(self):
     folder, checkpoints = self.copy('nothing')
