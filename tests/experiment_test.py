@@ -4,6 +4,7 @@ import logging
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import jax
 import pytest
@@ -152,6 +153,41 @@ class ExperimentTest(absltest.TestCase):
     code, said = main(*self.words, '--config.steps=2')
     self.assertEqual((code, said.count('\n')), (2, 1), said)
     self.assertIn('has made 3 already', said)
+
+  def test_resume_never_refuses_what_has_begun(self):
+    code, said = main(*self.words, '--resume=never', '--config.steps=9')
+    self.assertEqual((code, said.count('\n')), (2, 1), said)
+    self.assertIn('has begun with standard/seed0; give another', said)
+
+  def test_resume_must_refuses_to_begin(self):
+    workdir = self.folder / 'nothing'
+    code, said = main(*self.words, f'--workdir={workdir}', '--resume=must')
+    self.assertEqual((code, said.count('\n')), (4, 1), said)
+    self.assertIn('holds no checkpoint', said)
+    self.assertFalse(workdir.exists())
+
+  def test_removed_checkpoints_are_no_silent_beginning(self):
+    workdir = self.folder / 'removed'
+    shutil.copytree(self.workdir, workdir)
+    place = workdir / 'batchnorm' / 'seed0'
+    shutil.rmtree(place / 'checkpoints')
+    before = (place / 'scalars.jsonl').read_bytes()
+    code, said = main(
+      *self.words, f'--workdir={workdir}', '--only=batchnorm',
+      '--config.steps=4',
+    )  # fmt: skip
+    self.assertEqual(code, 4, said)
+    self.assertIn('holds records and no checkpoint', said)
+    self.assertEqual((place / 'scalars.jsonl').read_bytes(), before)
+
+  def test_no_room_is_said_before_anything(self):
+    workdir = self.folder / 'small'
+    with mock.patch.object(shutil, 'disk_usage') as usage:
+      usage.return_value.free = 1000
+      code, said = main(*self.words, f'--workdir={workdir}')
+    self.assertEqual((code, said.count('\n')), (6, 1), said)
+    self.assertIn('0.0 MB are free; make room', said)
+    self.assertFalse(workdir.exists())
 
   def test_divergence_ends_the_run_and_not_the_report(self):
     path = self.folder / 'diverging.py'
