@@ -19,7 +19,7 @@ import operator
 import os
 import pathlib
 import re
-import time
+import socket
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -31,8 +31,6 @@ from bn_jax import errors
 # What a run or a measure may be called: it becomes part of a path, and of the
 # path of a key, which dots divide.
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
-# A writer on another host is not seen: what is younger may be its.
-_SECONDS_OF_A_WRITE = 2
 
 
 class Record(NamedTuple):
@@ -271,7 +269,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
   """Writes a file whole: under another name first, then renamed."""
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  # Several processes may write it at once, on several hosts.
+  temporary = path.with_name(f'{path.name}.{_host()}.{os.getpid()}.tmp')
   try:
     with temporary.open('wb') as file:
       file.write(content)
@@ -286,13 +285,16 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 def remove_torn(folder: pathlib.Path) -> None:
-  """Removes what writers that were killed have left in a folder."""
-  for path in folder.glob('*.*.tmp'):
+  """Removes what writers that were killed on this host left in a folder."""
+  for path in folder.glob(f'*.{_host()}.*.tmp'):
     writer = path.suffixes[-2][1:]
-    with contextlib.suppress(OSError):
-      old = time.time() - path.stat().st_mtime > _SECONDS_OF_A_WRITE
-      if old and not (writer.isdecimal() and _is_alive(int(writer))):
+    if writer.isdecimal() and not _is_alive(int(writer)):
+      with contextlib.suppress(OSError):
         path.unlink()
+
+
+def _host() -> str:
+  return re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())
 
 
 def _is_alive(process: int) -> bool:
