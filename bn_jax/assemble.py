@@ -166,6 +166,7 @@ def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
     noisy=run['norm']['name'] in ('noise', 'noisy'),
     micro_batches=run['batch_size'] // _at_a_time(run),
     remat=run['remat'],
+    max_skips=run['max_skips'],
   )
 
 

@@ -37,6 +37,7 @@ def make(
   noisy: bool = False,
   micro_batches: int = 1,
   remat: bool = False,
+  max_skips: int | None = None,
 ) -> types.Problem:
   """The Problem of training a network.
 
@@ -61,6 +62,8 @@ def make(
     micro_batches: into how many a batch of the step is cut, see `update.make`.
     remat: whether the step's backward pass finds everything but products and
       statistics anew, for memory.
+    max_skips: how many updates that are not finite the step leaves out, see
+      `update.make`.
   """
   loss = loss or losses.cross_entropy()
   forward = functools.partial(_forward, module, compute_dtype)
@@ -78,11 +81,14 @@ def make(
     _objective, forward, loss, penalty, spread, micro_batches, 'batch'
   )
   trained = _recomputing(trained) if remat else trained
-  metrics = update.metrics(classifies=loss.classifies)
+  metrics = update.metrics(
+    classifies=loss.classifies, skips=max_skips is not None
+  )
   image = jnp.zeros((1, *image_shape), jnp.float32)
 
   def learning_rate(state):
-    return optimizer.learning_rate(state.opt_state, state.step)
+    made = update.updates_made(state)
+    return optimizer.learning_rate(state.opt_state, made)
 
   def loss_of(state, batch, statistics, penalised=True, *, first=0, share=1.0):
     return jax.tree_util.Partial(
@@ -110,7 +116,12 @@ def make(
     batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
     following=jax.jit(lambda state: _drawn(sampler, state)[1]),
     step=update.make(
-      trained, optimizer, sampler, spread=spread, micro_batches=micro_batches
+      trained,
+      optimizer,
+      sampler,
+      spread=spread,
+      micro_batches=micro_batches,
+      max_skips=max_skips,
     ),
     updates=jax.jit(functools.partial(_updates, optimizer)),
     evaluate=jax.jit(functools.partial(_evaluate, forward, loss)),
@@ -150,6 +161,7 @@ def _init(module, optimizer, sampler, image, metrics, ring_size, seed: int):
     order=sampler.init(keys.of(key, types.Purpose.ORDER)),
     ring={name: jnp.zeros(ring_size, jnp.float32) for name in metrics},
     finite=jnp.ones((), bool),
+    skipped=jnp.zeros((), jnp.int32),
   )
 
 

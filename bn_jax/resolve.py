@@ -26,6 +26,8 @@ KEYS = (
   'weight_decay_on',
   'compute_dtype',
   'matmul_precision',
+  'on_nonfinite',
+  'max_skips',
   'layout',
   'shard_state',
   'micro_batch_size',
@@ -40,15 +42,18 @@ _PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
 _CHOICES = {
   'matmul_precision': ('default', 'high', 'highest'),
   'compute_dtype': ('float32', 'bfloat16'),
+  'on_nonfinite': ('stop', 'skip'),
   'layout': tuple(parallel.LAYOUTS),
   'shard_state': (False, True),
   'remat': (False, True),
 }
 # What may differ when an experiment is taken up again: none of it changes a
-# number by more than rounding.
+# number by more than rounding. Updates that may be left out change none before
+# the one at which a run without them stops: it can go on from there.
 _MAY_CHANGE = (
   'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
-  'layout', 'devices', 'shard_state', 'remat', 'data_dir',
+  'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
+  'max_skips',
 )  # fmt: skip
 
 
@@ -278,9 +283,23 @@ def _completed(config: Config) -> Config:
         f'config.{key}: {config[key]!r}; allowed: '
         f'{", ".join(map(str, allowed))}'
       )
+  _check_skips(config['on_nonfinite'], config['max_skips'])
   _check_division(config)
   config['measures'] = _completed_measures(config['measures'])
   return {key: config[key] for key in KEYS}
+
+
+def _check_skips(on_nonfinite: str, max_skips: Any) -> None:
+  """How many updates may be left out, where they may be."""
+  if on_nonfinite == 'skip':
+    sections.check_count(
+      "config.max_skips, with on_nonfinite 'skip'", max_skips
+    )
+  elif max_skips is not None:
+    raise errors.ConfigError(
+      f'config.max_skips: {max_skips!r} with on_nonfinite {on_nonfinite!r}; '
+      "allowed: None, or a number with on_nonfinite 'skip'"
+    )
 
 
 def _check_division(config: Config) -> None:

@@ -99,7 +99,7 @@ class TrainState(NamedTuple):
   """All that training is at one step, and nothing but arrays.
 
   Attributes:
-    step: [] int32, updates made so far.
+    step: [] int32, batches seen so far: updates made, and left out.
     params: the network's parameters.
     batch_stats: its running statistics; {} where it has none.
     opt_state: the optimizer's state, hyperparameters included.
@@ -107,6 +107,7 @@ class TrainState(NamedTuple):
     order: where training stands in its epoch.
     ring: name -> [K] float32; row t % K holds the metrics of step t.
     finite: [] bool; False freezes everything at the last good values.
+    skipped: [] int32, updates left out so far, as they were not finite.
   """
 
   step: jax.Array
@@ -117,6 +118,7 @@ class TrainState(NamedTuple):
   order: EpochOrder
   ring: dict[str, jax.Array]
   finite: jax.Array
+  skipped: jax.Array | int = 0
 
 
 class Problem(NamedTuple):

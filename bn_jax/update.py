@@ -17,15 +17,21 @@ from bn_jax import keys, trees, types
 from bn_jax import spread as spread_lib
 
 
-def metrics(*, classifies: bool) -> tuple[str, ...]:
+def metrics(*, classifies: bool, skips: bool = False) -> tuple[str, ...]:
   """Names of what is recorded of every step.
 
-  Row t of the ring belongs to the parameters before update t and to batch t.
+  Row t of the ring belongs to the parameters before update t and to batch t;
+  `skipped` alone is what it is after that update.
+
+  Args:
+    classifies: whether there is an accuracy.
+    skips: whether updates that are not finite are left out, and counted.
   """
   accuracy = ('accuracy',) if classifies else ()
+  skipped = ('skipped',) if skips else ()
   return (
     'objective', 'data_loss', 'penalty', *accuracy, 'gradient_norm',
-    'learning_rate',
+    'learning_rate', *skipped,
   )  # fmt: skip
 
 
@@ -36,6 +42,7 @@ def make(
   *,
   spread: spread_lib.Spread = spread_lib.ALONE,
   micro_batches: int = 1,
+  max_skips: int | None = None,
 ) -> Callable[[types.TrainState, types.Split], types.TrainState]:
   """The function (state, split) -> state after one update.
 
@@ -48,6 +55,9 @@ def make(
       gradients are taken one after the other, and averaged. Each begins with
       the running statistics from before the step; what they make of them is
       averaged, which for running means is one update by the mean.
+    max_skips: how many updates that are not finite are left out in all, before
+      one stops training; None, or 0, is none of them. With a number the row of
+      a step has `skipped`.
   """
   gradient_of = jax.value_and_grad(objective, has_aux=True)
 
@@ -72,7 +82,9 @@ def make(
     gradient, row = spread.mean((gradient, row))
     row |= {
       'gradient_norm': trees.norm(gradient),
-      'learning_rate': optimizer.learning_rate(state.opt_state, state.step),
+      'learning_rate': optimizer.learning_rate(
+        state.opt_state, updates_made(state)
+      ),
     }
     updates, opt_state = optimizer.update(
       gradient, state.opt_state, state.params
@@ -84,7 +96,10 @@ def make(
       opt_state=opt_state,
       order=order,
     )
-    return _recorded(_unless_broken(new, state, row), row)
+    kept = _unless_broken(new, state, row, max_skips or 0)
+    if max_skips is not None:
+      row['skipped'] = kept.skipped
+    return _recorded(kept, row, state.finite)
 
   return step
 
@@ -104,26 +119,66 @@ def _mean_over(count: int, of_part: Callable[[Any], Any]) -> Any:
   return jax.tree.map(lambda x: (x / count).astype(x.dtype), total)
 
 
-def _unless_broken(
-  new: types.TrainState, old: types.TrainState, row: dict[str, jax.Array]
-) -> types.TrainState:
-  """The new state, or the old one for good once a row was not finite.
+def updates_made(state: types.TrainState) -> jax.Array:
+  """How many updates are in a state: its steps, less what was left out.
 
-  A non-finite loss or gradient must not enter the parameters; once seen, it
-  stays seen: the step counter stands still and further calls change nothing.
+  The optimizer counts these, so schedules go by them.
   """
-  finite = old.finite & jnp.isfinite(row['objective'] + row['gradient_norm'])
-  return trees.select(finite, new, old)._replace(finite=finite)
+  return state.step - state.skipped
+
+
+def _unless_broken(
+  new: types.TrainState,
+  old: types.TrainState,
+  row: dict[str, jax.Array],
+  max_skips: int,
+) -> types.TrainState:
+  """The new state where all of it is finite, else as little as may be of it.
+
+  A loss may be finite and its gradient not, both may be and the update
+  overflow, or the statistics: what is looked at is all that would be kept. An
+  update that is not finite is left out: the state is the old one, at the next
+  step. Once as many were left out as may be, the next one closes the latch: the
+  step counter stands still, and further calls change nothing.
+  """
+  learned = (new.params, new.batch_stats, new.opt_state)
+  good = jnp.isfinite(row['objective'] + row['gradient_norm'])
+  good &= _all_finite(learned)
+  skips = ~good & (old.skipped < max_skips)
+  finite = old.finite & (good | skips)
+  params, batch_stats, opt_state = trees.select(
+    old.finite & good, learned, (old.params, old.batch_stats, old.opt_state)
+  )
+  return trees.select(finite, new, old)._replace(
+    params=params,
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+    finite=finite,
+    skipped=old.skipped + (finite & ~good),
+  )
+
+
+def _all_finite(tree: Any) -> jax.Array:
+  """Whether all numbers of a tree are finite, []; whole numbers always are."""
+  finite = jnp.ones((), bool)
+  for leaf in jax.tree.leaves(tree):
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+      finite &= jnp.isfinite(leaf).all()
+  return finite
 
 
 def _recorded(
-  kept: types.TrainState, row: dict[str, jax.Array]
+  kept: types.TrainState, row: dict[str, jax.Array], finite: jax.Array
 ) -> types.TrainState:
-  """The state with the metrics of the step just made in its ring."""
+  """The state with the metrics of the step just made in its ring.
+
+  One that was frozen before it keeps the row of the step that broke: a feed may
+  have gone on to another batch.
+  """
   # A frozen state has not counted the step that broke.
   step = kept.step - kept.finite
   ring = {
     name: values.at[step % values.shape[0]].set(row[name])
     for name, values in kept.ring.items()
   }
-  return kept._replace(ring=ring)
+  return kept._replace(ring=trees.select(finite, ring, kept.ring))

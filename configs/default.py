@@ -85,6 +85,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.weight_decay_on = 'kernels'  # or 'all' parameters
   config.compute_dtype = 'float32'  # of training's products, or 'bfloat16'
   config.matmul_precision = 'highest'  # of training: 'default', 'high'
+  config.on_nonfinite = 'stop'  # at an update that is not; 'skip' leaves it out
+  config.max_skips = config_dict.placeholder(int)  # with 'skip': so many in
+  # all, the next one stops
 
   # Devices: docs/devices.md. The numbers are the same on any number of them.
   config.layout = 'jit'  # of the training step, or 'shard_map', 'pmap'

@@ -120,6 +120,12 @@ class ResolveTest(parameterized.TestCase):
     (dict(micro_batch_size=4, devices=8), 'micro_batch_size: 4 does not div'),
     (dict(micro_batch_size=0), 'config.micro_batch_size: 0'),
     (dict(compute_dtype='float16'), 'allowed: float32, bfloat16'),
+    (dict(on_nonfinite='ignore'), "'ignore'; allowed: stop, skip"),
+    (dict(on_nonfinite='skip'), "max_skips, with on_nonfinite 'skip': None;"),
+    (dict(on_nonfinite='skip', max_skips=0), "'skip': 0; allowed: 1, 2, 3"),
+    (dict(on_nonfinite='skip', max_skips=2.5), "'skip': 2.5; allowed: 1"),
+    (dict(max_skips=2), "max_skips: 2 with on_nonfinite 'stop'; allowed: None"),
+    (dict(max_skips=0), "max_skips: 0 with on_nonfinite 'stop'"),
     (dict(remat='yes'), "config.remat: 'yes'; allowed: False, True"),
     (dict(layout='pmap', shard_state=True), "allowed: with layout 'jit'"),
     (
@@ -136,6 +142,7 @@ class ResolveTest(parameterized.TestCase):
     dict(layout='pmap', devices=4, norm__group_size=16),
     dict(layout='shard_map', devices=4, norm__group_size=128),
     dict(devices=4, micro_batch_size=32),
+    dict(on_nonfinite='skip', max_skips=1),
   )
   def test_takes(self, **changes):
     self.assertIn('batchnorm', experiment(**changes).runs)
@@ -151,6 +158,7 @@ class ResolveTest(parameterized.TestCase):
     (dict(layout='pmap'), True),
     (dict(devices=2), True),
     (dict(remat=True), True),
+    (dict(on_nonfinite='skip', max_skips=3), True),
     (dict(shard_state=True), True),
     (dict(batch_size=7), False),
     (dict(micro_batch_size=64), False),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_jax import records
+from bn_jax.report import skips
 
 # Steps to an accuracy are read off the mean of so many batches: one batch of
 # 128 jumps by several percent.
@@ -155,25 +156,30 @@ def trailing_mean(values_T: np.ndarray, window: int = WINDOW) -> np.ndarray:
 def steps_to(seed: Seed, accuracy: float) -> float:
   """The first step whose last 20 batches have this mean accuracy, or inf.
 
-  nan where no accuracy is recorded.
+  nan where no accuracy is recorded. Updates that were left out do not count.
   """
   train = seed.series.get('train')
   if train is None:
     return math.inf
   if 'accuracy' not in train.values:
     return math.nan
-  mean_T = trailing_mean(train.values['accuracy'])
+  step_T, accuracy_T = skips.without(train.step, train.values, 'accuracy')
+  mean_T = trailing_mean(accuracy_T)
   # Rounding aside: twenty times 0.9 adds up to less than 18.
   reached = np.flatnonzero(mean_T >= accuracy - 1e-9)
-  return float(train.step[reached[0]]) if len(reached) else math.inf
+  return float(step_T[reached[0]]) if len(reached) else math.inf
 
 
 def final_of_training(seed: Seed, value: str) -> float:
-  """Mean of a value over the last 20 training batches, nan for fewer."""
+  """Mean of a value over the last 20 training batches, nan for fewer.
+
+  Those whose update was left out are not among them.
+  """
   train = seed.series.get('train')
-  if train is None or len(train.step) < WINDOW or value not in train.values:
+  if train is None or value not in train.values:
     return math.nan
-  return float(train.values[value][-WINDOW:].mean())
+  _, value_T = skips.without(train.step, train.values, value)
+  return float(value_T[-WINDOW:].mean()) if len(value_T) >= WINDOW else math.nan
 
 
 def final_train_accuracy(seed: Seed) -> float:

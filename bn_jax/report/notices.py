@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 
-from bn_jax.report import conditions, curves, keyed
+from bn_jax.report import conditions, curves, keyed, skips
 
 # Each of their keys has a figure, or a row.
 _KINDS = (
@@ -11,12 +11,15 @@ _KINDS = (
   'one_step_loss', 'evaluation',
 )  # fmt: skip
 
+_FEW = 5  # steps that are listed
+
 
 def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
   """(headline, sentence) of all that applies to these runs."""
   return [
     *_one_seed(runs),
     *_unfinished(runs),
+    *_skipped(runs),
     *_left_out(runs),
     *_different(runs),
   ]
@@ -41,6 +44,31 @@ def _unfinished(runs):
   ]
   if said:
     yield 'Not finished:', '; '.join(said) + '.'
+
+
+def _skipped(runs):
+  """Updates that never entered the parameters."""
+  said = []
+  for run in runs:
+    for seed in run.seeds:
+      train = seed.series.get('train')
+      if train is None:
+        continue
+      steps = [int(t) for t in train.step[skips.left_out(train.values)]]
+      if steps:
+        listed = ', '.join(map(str, steps[:_FEW]))
+        more = ' and others' if len(steps) > _FEW else ''
+        said.append(
+          f'{len(steps)} of {len(train.step)} updates of {run.name}/'
+          f'seed{seed.seed} were left out, at step {listed}{more}'
+        )
+  if said:
+    yield (
+      'Not finite:',
+      '; '.join(said) + '. Objective, gradient, parameters, statistics or '
+      'optimizer would not have been finite; means over training batches are '
+      'without these.',
+    )
 
 
 def _left_out(runs):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bn_jax import errors, records
-from bn_jax.report import curves
+from bn_jax.report import curves, skips
 
 
 def read(path: pathlib.Path) -> dict[str, curves.Series]:
@@ -33,11 +33,14 @@ def _joined(rows: Sequence[records.Record]) -> curves.Series:
   for record in rows:
     if record.conditions and record.conditions not in conditions:
       conditions.append(record.conditions)
+  values = {
+    value: np.array([record.values[value] for record in rows], float)
+    for value in rows[0].values
+    if value != skips.NAME
+  }
+  skipped = [record.values.get(skips.NAME) for record in rows]
+  if any(count is not None for count in skipped):
+    values[skips.NAME] = np.array(skipped, float)  # nan for none
   return curves.Series(
-    np.array([record.step for record in rows]),
-    {
-      value: np.array([record.values[value] for record in rows], float)
-      for value in rows[0].values
-    },
-    tuple(conditions),
+    np.array([record.step for record in rows]), values, tuple(conditions)
   )

@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report import conditions, curves, figures, over_seeds, strokes
+from bn_jax.report import (
+  conditions,
+  curves,
+  figures,
+  over_seeds,
+  skips,
+  strokes,
+)
 
 Indexed = Sequence[tuple[int, curves.Run]]
 
@@ -100,9 +107,10 @@ def _draw_batches(axis, run, index, value, logarithmic) -> None:
   for step_T, value_T in lines:
     alpha = 0.25 / len(lines) if len(value_T) >= curves.WINDOW else 0.6
     strokes.line(axis, step_T, value_T, index, alpha=alpha, **raw)
-  smooth = [
-    (step_T, curves.trailing_mean(value_T)) for step_T, value_T in lines
+  kept = [
+    skips.without(t.step, t.values, value) for t in trains if value in t.values
   ]
+  smooth = [(step_T, curves.trailing_mean(value_T)) for step_T, value_T in kept]
   over_seeds.draw(axis, smooth, index, logarithmic)
 
 
