@@ -1,5 +1,6 @@
 """An experiment: trains what is missing of runs x seeds."""
 
+import functools
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from bn_jax import (
   errors,
   inherit,
   measures,
+  processes,
   records,
   resolve,
   space,
@@ -61,23 +63,36 @@ def run(
       measures.check(resolved, made[name])
       if not all(_has_begun(directory, name, seed) for seed in plan.seeds):
         inherit.check(resolved, made[name])
-  _check_same(directory, plan)
-  missing = {
-    name: todo
-    for name, seeds in chosen.items()
-    if (todo := [s for s in seeds if not _is_done(directory, plan, name, s)])
-  }
-  _check_resume(directory, chosen, resume)
-  _check_space(directory, plan, made, missing)
+
+  def look() -> dict[str, list[int]]:
+    _check_same(directory, plan)
+    missing = {
+      name: todo
+      for name, seeds in chosen.items()
+      if (todo := [s for s in seeds if not _is_done(directory, plan, name, s)])
+    }
+    _check_resume(directory, chosen, resume)
+    _check_space(directory, plan, made, missing)
+    return missing
+
+  missing = processes.agreed(look)
   sources = {name: assemble.source(plan.runs[name]) for name in missing}
   # Runs over the same data share them: a source is made once.
-  datasets = {id(source): source.load() for source in sources.values()}
-  _write_experiment(directory, plan)
-  with stop.Stop() as stopped:
+  datasets = processes.in_turn(
+    lambda: {id(source): source.load() for source in sources.values()}
+  )
+  processes.agreed(lambda: _write_experiment(directory, plan))
+  with stop.Stop() as asked:
+    stopped = processes.Stopping(asked)
+    alone = processes.count() == 1
+    unless_stopped = (asked if alone else stopped).unless_asked
     for name, seeds in missing.items():
-      program = trainer.program(plan.runs[name], datasets[id(sources[name])])
+      program = trainer.program(
+        plan.runs[name], datasets[id(sources[name])], stopped.check
+      )
       # What goes on needs no more where it began.
-      if not all(_has_begun(directory, name, seed) for seed in seeds):
+      places = [_place(directory, name, seed) for seed in seeds]
+      if not processes.agreed(functools.partial(_have_begun, places)):
         begun = inherit.beginning(
           plan.runs[name], program.problem, program.init
         )
@@ -85,17 +100,19 @@ def run(
       for seed in seeds:
         trainer.train(
           program, _place(directory, name, seed), name=name, seed=seed,
-          stopped=stopped, unless_stopped=stopped.unless_asked,
+          stopped=stopped, unless_stopped=unless_stopped,
         )  # fmt: skip
   if not missing:
     _log.info('%s: nothing left to train', directory)
-  return [
-    f'{name}/seed{seed}'
-    for name, seeds in chosen.items()
-    for seed in seeds
-    if name not in plan.expected_divergence
-    and _status(directory, name, seed) == 'diverged'
-  ]
+  return processes.agreed(
+    lambda: [
+      f'{name}/seed{seed}'
+      for name, seeds in chosen.items()
+      for seed in seeds
+      if name not in plan.expected_divergence
+      and _status(directory, name, seed) == 'diverged'
+    ]
+  )
 
 
 def _directory(workdir: str) -> pathlib.Path:
@@ -120,8 +137,14 @@ def _status(directory: pathlib.Path, name: str, seed: int) -> str | None:
 
 def _has_begun(directory: pathlib.Path, name: str, seed: int) -> bool:
   """Whether there is a checkpoint to go on from, whole or damaged."""
-  folder = _place(directory, name, seed) / 'checkpoints'
-  return bool(checkpoint.Checkpoints(folder).steps())
+  return _have_begun([_place(directory, name, seed)])
+
+
+def _have_begun(places: list[pathlib.Path]) -> bool:
+  """The same of all of some runs' directories."""
+  return all(
+    checkpoint.Checkpoints(place / 'checkpoints').steps() for place in places
+  )
 
 
 def _check_resume(directory, chosen, resume: str) -> None:
@@ -153,7 +176,7 @@ def _check_space(directory, plan, made, missing) -> None:
   """Refuses to begin what could not be saved to its end."""
   needed = 0
   for name, seeds in missing.items():
-    state = jax.eval_shape(made[name].init, 0)
+    state = trainer.without_ring(jax.eval_shape(made[name].init, 0))
     keep = plan.runs[name]['checkpoint']['keep']
     for seed in seeds:
       folder = _place(directory, name, seed) / 'checkpoints'
@@ -163,8 +186,7 @@ def _check_space(directory, plan, made, missing) -> None:
 
 
 def _is_done(directory, plan, name, seed) -> bool:
-  steps = plan.runs[name]['steps']
-  return trainer.is_done(_place(directory, name, seed), steps)
+  return trainer.is_done(_place(directory, name, seed), plan.runs[name])
 
 
 def _check_same(directory: pathlib.Path, plan: resolve.Experiment) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import traverse_util
 
 from bn_jax import assemble, errors, trained, types
@@ -53,12 +54,23 @@ def beginning(
   source = _found(config['init_from'])
   with _blaming():
     theirs = trained.newest(source, assemble.problem(source.config))
+  _check_finite(config, theirs)
 
   def begin(seed: int) -> types.TrainState:
     own = init(seed)
     return own._replace(**_matched(config, made, own, theirs))
 
   return begin
+
+
+def _check_finite(config: Config, theirs: types.TrainState) -> None:
+  """What is not finite would never become so."""
+  for leaf in jax.tree.leaves((theirs.params, theirs.batch_stats)):
+    if not jnp.isfinite(leaf).all():
+      raise errors.CheckpointError(
+        f'config.init_from: {config["init_from"]} holds parameters or '
+        'statistics that are not finite; give another run'
+      )
 
 
 @contextlib.contextmanager

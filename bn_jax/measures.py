@@ -12,6 +12,7 @@ from bn_jax import (
   loop,
   memory,
   parallel,
+  processes,
   types,
 )
 from bn_jax.analysis import chunks
@@ -42,6 +43,7 @@ def probes(
   made: types.Problem,
   dataset: datasets.Dataset,
   feed: datasets.Feed,
+  check_stop: Callable[[], None] = lambda: None,
 ) -> list[loop.Probe]:
   """The measures of a run, bound to their data and times, in config order.
 
@@ -50,6 +52,7 @@ def probes(
     made: its problem.
     dataset: on its devices.
     feed: what the steps of training draw their batches from.
+    check_stop: called before each batch; what it raises ends the look.
   """
   found = []
   for name, section in run['measures'].items():
@@ -57,7 +60,7 @@ def probes(
     every_steps = section.pop('every_steps')
     with assemble.blaming(f'config.measures.{name}'):
       section = fitted(section, run, made)
-    one = bound(section, run, made, dataset, feed)
+    one = bound(section, run, made, dataset, feed, check_stop=check_stop)
     found.append(
       loop.Probe(name, one.look, every_steps, one.arrays, one.conditions)
     )
@@ -72,6 +75,7 @@ def bound(
   feed: datasets.Feed,
   *,
   statistics: str | None = None,
+  check_stop: Callable[[], None] = lambda: None,
 ) -> Bound:
   """A measure with its data.
 
@@ -83,12 +87,18 @@ def bound(
     feed: what the steps of training draw their batches from.
     statistics: what to call those that norms use, where these are no running
       averages but the population's.
+    check_stop: called before each batch; what it raises ends the look.
   """
   measure = analysis.make(**keywords(section))
   batches = _batches(section['data'], run, made, dataset, feed)
 
+  def asked(found):
+    for batch in found:
+      check_stop()
+      yield batch
+
   def look(state, journal=None):
-    return measure(made, state, batches(state), journal)
+    return measure(made, state, asked(batches(state)), journal)
 
   return Bound(
     look,
@@ -266,12 +276,14 @@ def fitted(section: Config, run: Config, made: types.Problem) -> Config:
   if count <= run['batch_size']:
     return {**section, 'chunk_size': None}
   seen = made.group_size if section['statistics'] == 'batch' else 1
-  there = _SHARE * memory.available(jax.devices()[0]) * run['devices']
-  fits = chunks.fitting(
-    lambda size: gradient_bytes(section, run, made, size),
-    count,
-    there,
-    seen or 1,
+  there = _SHARE * memory.available(jax.local_devices()[0]) * run['devices']
+  fits = processes.agreed(
+    lambda: chunks.fitting(
+      lambda size: gradient_bytes(section, run, made, size),
+      count,
+      there,
+      seen or 1,
+    )
   )
   if fits == count:
     return {**section, 'chunk_size': None}

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import sharding
+from jax.experimental import multihost_utils
 
 from bn_jax import errors, types
 from bn_jax import spread as spread_lib
@@ -30,22 +31,39 @@ Step = Callable[[types.TrainState, types.Split], types.TrainState]
 
 
 def mesh(count: int) -> sharding.Mesh:
-  """The first `count` devices in a row.
+  """The first `count` devices in a row, equally many of each process.
 
   Raises:
-    ValueError: there are fewer.
+    ValueError: there are fewer, or some process would have fewer than another.
   """
-  devices = jax.devices()
+  devices, processes = jax.devices(), jax.process_count()
   if not 1 <= count <= len(devices):
     raise ValueError(
       f'devices is {count}; allowed: 1 to {len(devices)}, which are here'
       f'{_SIMULATE if devices[0].platform == "cpu" else ""}'
     )
+  if processes > 1:
+    devices = _in_rows(devices, count, processes)
   return sharding.Mesh(
     np.array(devices[:count]),
     (AXIS,),
     axis_types=(sharding.AxisType.Auto,),
   )
+
+
+def _in_rows(devices: list, count: int, processes: int) -> list:
+  """Equally many devices of each process, process after process."""
+  of = [
+    sorted((d for d in devices if d.process_index == p), key=lambda d: d.id)
+    for p in range(processes)
+  ]
+  most = processes * min(map(len, of))
+  if count % processes or count > most:
+    raise ValueError(
+      f'devices is {count}; allowed: a multiple of the {processes} processes '
+      f'that have joined, up to {most}: each needs as many as the others'
+    )
+  return [device for row in of for device in row[: count // processes]]
 
 
 _SIMULATE = (
@@ -131,7 +149,35 @@ def placement(state: Any, mesh: sharding.Mesh, *, shard_state: bool) -> Any:
 def laid(batch: types.Batch, mesh: sharding.Mesh) -> types.Batch:
   """A batch on the devices: cut where it divides, else whole on each."""
   divides = len(batch.labels) % mesh.size == 0
-  return jax.device_put(batch, cut(mesh) if divides else whole(mesh))
+  return spread_lib.put(batch, cut(mesh) if divides else whole(mesh))
+
+
+def placed(tree: Any, placement: Any) -> Any:
+  """Arrays of the host, the same in all processes, on devices.
+
+  Args:
+    tree: of arrays; none is used again: a step may consume what comes back.
+    placement: the sharding of each, a tree like it.
+  """
+  return jax.tree.map(
+    lambda leaf, where: spread_lib.put(leaf, where, may_alias=False),
+    tree,
+    placement,
+  )
+
+
+def gathered(tree: Any, mesh: sharding.Mesh) -> Any:
+  """The same arrays, such that each process can read all of them.
+
+  Every process must call it. What a process has whole already is not touched.
+  """
+
+  def of(leaf):
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+      return leaf
+    return spread_lib.put(leaf, whole(mesh))
+
+  return jax.tree.map(of, tree)
 
 
 def _jit(function: Step, mesh: sharding.Mesh, placement: Any) -> Step:
@@ -163,12 +209,27 @@ def _pmap(function: Step, mesh: sharding.Mesh, placement: Any) -> Step:
     out_axes=None,
     devices=list(mesh.devices.flat),
   )
+  if not whole(mesh).is_fully_addressable:
+    return _pmap_of_processes(mapped, mesh)
   # It insists on one argument that is cut. The jit around it keeps the state
   # where the other layouts have it, and gives its memory back.
   numbers = np.arange(mesh.size)
   return _jit(
     lambda state, split: mapped(numbers, state, split), mesh, placement
   )
+
+
+def _pmap_of_processes(mapped: Callable, mesh: sharding.Mesh) -> Step:
+  """Within a jit a pmap would be over the devices of this process alone."""
+  numbers = np.arange(mesh.local_mesh.size)
+
+  def step(state, split):
+    here = jax.tree.map(lambda leaf: leaf.addressable_data(0), (state, split))
+    return multihost_utils.host_local_array_to_global_array(
+      mapped(numbers, *here), mesh, _WHOLE
+    )
+
+  return step
 
 
 LAYOUTS: dict[str, Callable[..., Step]] = {

@@ -1,5 +1,6 @@
 """One run with one seed, from its resolved config to its files."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import logging
@@ -14,11 +15,13 @@ import jax
 from bn_jax import (
   assemble,
   checkpoint,
+  divergence,
   errors,
   lock,
   loop,
   measures,
   parallel,
+  processes,
   progress,
   records,
   resolve,
@@ -54,8 +57,12 @@ class Program(NamedTuple):
   probes: list[loop.Probe]
 
 
-def program(config: dict[str, Any], dataset: datasets.Dataset) -> Program:
-  """The program of a resolved run over a dataset."""
+def program(
+  config: dict[str, Any],
+  dataset: datasets.Dataset,
+  check_stop: Callable[[], None] = lambda: None,
+) -> Program:
+  """The program of a resolved run over a dataset; see `measures.probes`."""
   problem = assemble.problem(config)
   whole = parallel.whole(assemble.mesh(config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
@@ -66,19 +73,22 @@ def program(config: dict[str, Any], dataset: datasets.Dataset) -> Program:
     with jax.default_matmul_precision(config['matmul_precision']):
       return compiled(state, feed.take())
 
-  probes = measures.probes(config, problem, dataset, feed)
+  probes = measures.probes(config, problem, dataset, feed, check_stop)
   init = assemble.init(config, problem)
   return Program(config, problem, init, step, feed, probes)
 
 
-def is_done(directory: pathlib.Path, steps: int) -> bool:
+def is_done(directory: pathlib.Path, config: dict[str, Any]) -> bool:
   """Whether the run in a directory has nothing left to do."""
-  shape = {'status': str, 'step': int | None}
+  shape = {'status': str, 'step': int | None, 'config': dict}
   manifest = records.read_json(directory / 'manifest.json', shape)
   if manifest is None:
     return False
-  ended = manifest['status'] == 'done' and (manifest['step'] or 0) >= steps
-  return ended or manifest['status'] == 'diverged'
+  if manifest['status'] == 'diverged':
+    return not divergence.goes_on(manifest['config'], config)
+  return manifest['status'] == 'done' and (
+    (manifest['step'] or 0) >= config['steps']
+  )
 
 
 def checkpoints_of(
@@ -120,30 +130,30 @@ def train(
     ConfigError: fewer steps than it has made, or another process trains it.
     CheckpointError, StorageError, Interrupted.
   """
-  _make_directory(directory)
-  with lock.held(directory):
+  with contextlib.ExitStack() as held:
+
+    def begin():
+      _make_directory(directory)
+      held.enter_context(lock.held(directory))
+
+    processes.agreed(begin)
     _train(made, directory, name, seed, stopped, unless_stopped)
 
 
 def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
   config, label = made.config, f'{name}/seed{seed}'
   checkpoints = checkpoints_of(config, directory)
-  checkpoints.clean()
   state = _taken_up(made, directory, checkpoints, seed)
   first = int(state.step)
   manifest = _Manifest(directory, _facts(made, name, seed, state))
   manifest.write('running', first)
+  save = _save_in(checkpoints, assemble.mesh(config))
   # The first is waited for: whoever has records has a checkpoint.
-  checkpoints.save(first, without_ring(state))
+  save(first, state)
   checkpoints.wait()
   if first:
     _log.info('%s: goes on from step %d', label, first)
-  scalars = records.Lines(directory / 'scalars.jsonl')
-  timing = records.Lines(directory / 'timing.jsonl')
-  events = tensorboard.Events(directory / 'tb', first_step=first)
-  shown = progress.Progress(
-    label, first_step=first, steps=config['steps'], say=_log.info
-  )
+  written = _Written(directory, label, first, config['steps'])
   made.feed.start(seed=seed, first_step=first)
 
   def ends():
@@ -151,24 +161,27 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
     return stopped()
 
   try:
-    with shown:
+    with written:
       outcome = loop.run(
         state,
         made.step,
         steps=config['steps'],
         probes=made.probes,
-        sinks=(scalars, events, shown),
-        arrays=records.Arrays(directory / 'arrays'),
-        timing=timing,
-        save=lambda step, state: checkpoints.save(step, without_ring(state)),
+        sinks=written.sinks,
+        arrays=written.arrays,
+        timing=written.timing,
+        save=save,
         save_every_steps=config['checkpoint']['every_steps'],
         stopped=ends,
         unless_stopped=unless_stopped,
       )
     checkpoints.wait()
-    manifest.write(outcome.status, outcome.step)
     if outcome.status == 'diverged':
-      _log.info('%s: diverged at step %d', label, outcome.step)
+      what = (written.last.row, checkpoints.latest())
+      _log.info('%s: %s', label, divergence.message(*what, directory))
+      manifest.write('diverged', outcome.step, divergence.facts(*what))
+    else:
+      manifest.write(outcome.status, outcome.step)
   except errors.Interrupted as error:
     checkpoints.wait()
     manifest.write('interrupted', checkpoints.latest())
@@ -177,8 +190,59 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
     ) from error
   finally:
     made.feed.close()
-    for file in (scalars, timing, events, checkpoints):
-      file.close()
+    checkpoints.close()
+
+
+class _Written:
+  """The files that grow with a run, and its progress; of process 0 alone."""
+
+  def __init__(self, directory, label: str, first_step: int, steps: int):
+    self._open = contextlib.ExitStack()
+    self.last = divergence.LastRow()
+    self.sinks, self.arrays = (self.last,), _Nowhere()
+    self.timing = _Nowhere()
+    if not processes.is_first():
+      return
+    files = (
+      records.Lines(directory / 'scalars.jsonl'),
+      records.Lines(directory / 'timing.jsonl'),
+      tensorboard.Events(directory / 'tb', first_step=first_step),
+    )
+    for file in files:
+      self._open.callback(file.close)
+    scalars, self.timing, events = files
+    shown = progress.Progress(
+      label, first_step=first_step, steps=steps, say=_log.info
+    )
+    self._open.enter_context(shown)
+    self.sinks = (scalars, events, shown, self.last)
+    self.arrays = records.Arrays(directory / 'arrays')
+
+  def __enter__(self) -> None:
+    """They are open already."""
+
+  def __exit__(self, *unused) -> None:
+    self._open.close()
+
+
+class _Nowhere:
+  """Takes records where process 0 writes them."""
+
+  def write(self, record: records.Record) -> None:
+    """Process 0 has it too."""
+
+
+def _save_in(
+  checkpoints: checkpoint.Checkpoints, mesh: jax.sharding.Mesh
+) -> Callable[[int, types.TrainState], None]:
+  """(step, state) -> None: process 0 saves it, to which all contribute."""
+
+  def save(step, state):
+    whole = parallel.gathered(without_ring(state), mesh)
+    if processes.is_first():
+      checkpoints.save(step, whole)
+
+  return save
 
 
 def _taken_up(
@@ -195,10 +259,14 @@ def _taken_up(
       f'config.steps: {steps}; {directory} has made {first} already; allowed: '
       'as many or more'
     )
-  records.cut(directory / 'scalars.jsonl', first)
-  # The time of steps is written at the step after them.
-  records.cut(directory / 'timing.jsonl', first, and_at=('train', 'save'))
-  records.cut_arrays(directory / 'arrays', first)
+
+  def cut():
+    records.cut(directory / 'scalars.jsonl', first)
+    # The time of steps is written at the step after them.
+    records.cut(directory / 'timing.jsonl', first, and_at=('train', 'save'))
+    records.cut_arrays(directory / 'arrays', first)
+
+  processes.agreed(cut)
   return state
 
 
@@ -214,14 +282,27 @@ def _newest(
     CheckpointError: none is whole, or there are records and no checkpoint.
   """
   fresh = made.init(seed)
-  saved = checkpoints.newest(without_ring(fresh), set_aside=True)
-  if saved is None:
-    if any(True for _ in records.read(directory / 'scalars.jsonl')):
+  found = None
+
+  def read() -> bool:
+    nonlocal found
+    checkpoints.clean()
+    for folder in (directory, directory / 'arrays'):
+      records.remove_torn(folder)
+    found = checkpoints.newest(without_ring(fresh), set_aside=True)
+    if found is None and any(
+      True for _ in records.read(directory / 'scalars.jsonl')
+    ):
       raise errors.CheckpointError(
         f'{directory} holds records and no checkpoint: it was removed; restore '
         'it, or give another --workdir to begin again'
       )
+    return found is not None
+
+  if not processes.agreed(read):
     return fresh
+  like = jax.eval_shape(lambda: without_ring(fresh))
+  saved = divergence.reopened(processes.broadcast(found, like))
   return placed(saved, made.config, made.problem)._replace(ring=fresh.ring)
 
 
@@ -229,13 +310,7 @@ def placed(
   saved: types.TrainState, config: dict[str, Any], made: types.Problem
 ) -> types.TrainState:
   """A state as it was saved, on the devices of its run."""
-  where = without_ring(assemble.placement(config, made))
-  # A step consumes it: it must not lie in the arrays that were read.
-  return jax.tree.map(
-    lambda leaf, place: jax.device_put(leaf, place, may_alias=False),
-    saved,
-    where,
-  )
+  return parallel.placed(saved, without_ring(assemble.placement(config, made)))
 
 
 def without_ring(state: types.TrainState) -> types.TrainState:
@@ -250,8 +325,17 @@ class _Manifest:
     self._path = directory / 'manifest.json'
     self._facts = facts
 
-  def write(self, status: str, step: int | None) -> None:
+  def write(
+    self,
+    status: str,
+    step: int | None,
+    divergence: dict[str, Any] | None = None,
+  ) -> None:
+    if not processes.is_first():
+      return
     now = {'status': status, 'step': step, **self._facts}
+    if divergence is not None:
+      now['divergence'] = divergence
     records.write_json(self._path, now)
 
 

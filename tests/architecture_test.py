@@ -15,7 +15,8 @@ from absl.testing import absltest, parameterized
 WORDS = ('types', 'trees', 'errors', 'distributions', 'spread', 'keys')
 RIM = (
   'checkpoint', 'digests', 'journal', 'lock', 'records', 'space', 'stop',
-  'tensorboard', 'progress',
+  'tensorboard', 'progress', 'divergence', 'processes', 'peers',
+  'runtime', 'tasks', 'compilation',
 )  # fmt: skip
 PARTS = ('norms', 'models', 'optim', 'losses', 'data', 'analysis')
 ROOT = (
@@ -55,6 +56,10 @@ _TABLE = {
   'problem': Layer((*WORDS, 'inside', 'losses', 'update'), _NO_FILES),
   **{rim: Layer((*WORDS, 'records')) for rim in RIM},
   'checkpoint': Layer((*WORDS, 'digests', 'space')),
+  'processes': Layer((*WORDS, 'peers', 'runtime', 'tasks')),
+  'runtime': Layer(('errors', 'tasks')),
+  'peers': Layer(('errors',), (*_DRAWING, *_JAX)),
+  'tasks': Layer(('errors',), (*_DRAWING, *_JAX)),
   'records': Layer(('errors',), (*_DRAWING, *_JAX)),
   'loop': Layer((*WORDS, *RIM), _NO_FILES),
   'report': Layer(('errors', 'records', 'distributions'), _JAX),

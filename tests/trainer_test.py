@@ -61,15 +61,15 @@ class TrainerTest(absltest.TestCase):
     self.assertEqual((manifest['status'], manifest['step']), ('done', 6))
     self.assertEqual(manifest['config'], self.config)
     self.assertEqual(manifest['layers'][-1], 'logits')
-    self.assertTrue(trainer.is_done(self.whole, 6))
-    self.assertFalse(trainer.is_done(self.whole, 7))
+    self.assertTrue(trainer.is_done(self.whole, self.config))
+    self.assertFalse(trainer.is_done(self.whole, {**self.config, 'steps': 7}))
 
   def test_a_manifest_that_was_changed_is_named(self):
     directory = self.folder / 'changed'
     directory.mkdir()
     (directory / 'manifest.json').write_text('{"status": 3}')
     with self.assertRaisesRegex(errors.StorageError, "'status' is 3"):
-      trainer.is_done(directory, 6)
+      trainer.is_done(directory, self.config)
 
   def test_everything_is_recorded_in_order(self):
     rows = list(records.read(self.whole / 'scalars.jsonl'))
@@ -169,7 +169,7 @@ class TrainerTest(absltest.TestCase):
       directory = self.train('diverged', poisoned)
     manifest = records.read_json(directory / 'manifest.json')
     self.assertEqual((manifest['status'], manifest['step']), ('diverged', 0))
-    self.assertTrue(trainer.is_done(directory, 6))
+    self.assertTrue(trainer.is_done(directory, self.config))
 
 
 def _with_nan(state):

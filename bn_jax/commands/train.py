@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import ml_collections
 from absl import flags
 
-from bn_jax import errors
+from bn_jax import errors, processes
 from bn_jax.commands import command_line, outcome
 
 _USAGE = """\
@@ -24,6 +24,11 @@ usage: python train.py --config=FILE [options]
   --devices=N           the same as --config.devices=N
   --resume=auto         goes on where it stopped, or begins; must: only goes on;
                         never: only begins
+  --distributed=auto    joins other processes where SLURM, Open MPI, Kubernetes,
+                        a TPU pod or the next flags show several; on; off
+  --coordinator_address=HOST:PORT --num_processes=N --process_id=K
+                        of processes that are started by hand; process 0 is HOST
+  --join_timeout=300    seconds in which all must be there
   --plan                prints what a step costs (parameters, FLOPs, memory,
                         what devices tell each other) and stops; a CPU stands in
                         for as many devices as are asked for
@@ -40,6 +45,9 @@ class Given(NamedTuple):
     workdir: where to write.
     only: a run, or a run and seed; None for all.
     resume: 'auto', 'must' or 'never'.
+    distributed: 'auto', 'on' or 'off'.
+    place: of this process among others.
+    join_timeout: seconds in which all must be there.
     plan: whether to print what a step costs, instead of training.
   """
 
@@ -48,6 +56,9 @@ class Given(NamedTuple):
   workdir: str
   only: str | None
   resume: str
+  distributed: str
+  place: processes.Place
+  join_timeout: int
   plan: bool
 
 
@@ -73,6 +84,13 @@ def parse(argv: Sequence[str]) -> Given:
     flags.DEFINE_string('data_dir', None, '', flag_values=values)
     flags.DEFINE_integer('devices', None, '', flag_values=values)
     flags.DEFINE_enum('resume', 'auto', _RESUME, '', flag_values=values)
+    flags.DEFINE_string('distributed', 'auto', '', flag_values=values)
+    flags.DEFINE_string('coordinator_address', None, '', flag_values=values)
+    flags.DEFINE_integer('num_processes', None, '', flag_values=values)
+    flags.DEFINE_integer('process_id', None, '', flag_values=values)
+    flags.DEFINE_integer(
+      'join_timeout', 300, '', lower_bound=1, flag_values=values
+    )
     flags.DEFINE_bool('plan', False, '', flag_values=values)
 
   file, config, overrides, values = command_line.parse(argv, define)
@@ -86,12 +104,20 @@ def parse(argv: Sequence[str]) -> Given:
     workdir=values.workdir or str(pathlib.Path('runs') / stem),
     only=values.only,
     resume=values.resume,
+    distributed=values.distributed,
+    place=processes.Place(
+      values.coordinator_address, values.num_processes, values.process_id
+    ),
+    join_timeout=values.join_timeout,
     plan=values.plan,
   )
 
 
 def _run(given: Given) -> int:
-  return _plan(given) if given.plan else _train(given)
+  if given.plan:
+    return _plan(given)
+  with processes.joined(given.distributed, given.place, given.join_timeout):
+    return _train(given)
 
 
 def _plan(given: Given) -> int:
@@ -113,6 +139,8 @@ def _train(given: Given) -> int:
   from bn_jax import experiment
   from bn_jax.report import page
 
+  if processes.count() > 1 and 'devices' not in given.overrides:
+    given.config.devices = _all_devices(given.config.devices)
   diverged = experiment.run(
     given.config,
     given.workdir,
@@ -120,17 +148,34 @@ def _train(given: Given) -> int:
     only=given.only,
     resume=given.resume,
   )
-  report = page.write([pathlib.Path(given.workdir)])
-  sys.stderr.write(f'report: {report}\n')
+  report = processes.agreed(
+    lambda: str(page.write([pathlib.Path(given.workdir)]))
+  )
+  if processes.is_first():
+    sys.stderr.write(f'report: {report}\n')
   if diverged:
     raise errors.Diverged(f'diverged: {", ".join(diverged)}; see the report')
   return 0
 
 
+def _all_devices(configured: int) -> int:
+  """How many devices several processes use, where nobody has said it.
+
+  They are asked for by starting the processes; a config's 1 is the default.
+  """
+  import jax
+
+  return len(jax.devices()) if configured == 1 else configured
+
+
 def _log_plainly() -> None:
-  """Our own messages on stderr, a line each; other loggers stay as they are."""
+  """Our own messages on stderr, a line each; other loggers stay as they are.
+
+  Of several processes the first one speaks; the others only warn.
+  """
   logger = logging.getLogger('bn_jax')
-  logger.setLevel(logging.INFO)
+  first = processes.is_first()
+  logger.setLevel(logging.INFO if first else logging.WARNING)
   logger.propagate = False
   if not logger.handlers:
     logger.addHandler(logging.StreamHandler())

@@ -6,13 +6,13 @@ batch of step t is the same whoever reads it, see `stream`.
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import errors, types
+from bn_jax import errors, spread, types
 from bn_jax.data import examples, facts, in_memory, store, stream
 
 # Mean and standard deviation of ImageNet's pixels, which everybody uses, in
@@ -107,11 +107,16 @@ class Streamed:
     return self.batch(images, labels, None)
 
   def batches(self, batch_size: int) -> Iterator[types.Batch]:
+    part = self.part(batch_size)
     with stream.evaluation(
-      self._prepared, self._split, batch_size=batch_size, settings=self._how
+      self._prepared,
+      self._split,
+      batch_size=batch_size,
+      settings=self._how,
+      **part,
     ) as read:
       for images, labels, mask in read:
-        yield self.batch(images, labels, jnp.asarray(mask))
+        yield self.batch(images, labels, mask, parts=bool(part))
 
   def crops(self, batch_size: int, count: int) -> Iterator[types.Batch]:
     with stream.evaluation(
@@ -126,18 +131,50 @@ class Streamed:
         yield in_memory.crops_of(split, images, labels, mask)
 
   def batch(
-    self, images: np.ndarray, labels: np.ndarray, mask: jax.Array | None
+    self,
+    images: np.ndarray,
+    labels: np.ndarray,
+    mask: np.ndarray | None,
+    *,
+    parts: bool = False,
   ) -> types.Batch:
-    """Images [B, H, W, C] uint8 as a network takes them."""
-    split = self.split(images, labels)
+    """Images [B, H, W, C] uint8 as a network takes them; see `split`."""
+    split = self.split(images, labels, parts=parts)
     inputs = in_memory.normalised(split, split.images.astype(jnp.float32))
+    if mask is not None:
+      mask = self._put(mask, parts)
     return types.Batch(inputs, split.labels, mask)
 
-  def split(self, images: np.ndarray, labels: np.ndarray) -> types.Split:
-    """Images and labels as a split of their own, on the device."""
+  def split(
+    self, images: np.ndarray, labels: np.ndarray, *, parts: bool = False
+  ) -> types.Split:
+    """Images and labels as a split of their own, on the devices.
+
+    Args:
+      images: [B, H, W, C] uint8.
+      labels: [B] int32.
+      parts: whether they are this process's part, and others have the rest.
+    """
     channels = images.shape[-1]
     moments = [np.float32(values[:channels]) for values in (_MEAN, _STD)]
-    return jax.device_put(types.Split(images, labels, *moments), self._sharding)
+    return types.Split(
+      *self._put((images, labels), parts), *self._put(moments, False)
+    )
+
+  def _put(self, tree: Any, parts: bool) -> Any:
+    if parts:
+      return spread.put_parts(tree, self._sharding.mesh)
+    return spread.put(tree, self._sharding)
+
+  def part(self, batch_size: int) -> dict[str, int]:
+    """Which part of each batch this process reads, for `stream`; {} is all."""
+    alone = self._sharding is None or self._sharding.is_fully_addressable
+    if alone or batch_size % jax.process_count():
+      return {}
+    return {
+      'process_index': jax.process_index(),
+      'process_count': jax.process_count(),
+    }
 
   def training(self, **keywords) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     return stream.training(
@@ -150,17 +187,23 @@ class StreamFeed:
 
   def __init__(self, read: Streamed, batch_size: int):
     self._read, self._batch_size = read, batch_size
+    self._part = read.part(batch_size)
     self._batches, self._next = None, None
 
   def start(self, *, seed: int, first_step: int) -> None:
     self.close()
     self._batches = self._read.training(
-      batch_size=self._batch_size, seed=seed, first_step=first_step
+      batch_size=self._batch_size,
+      seed=seed,
+      first_step=first_step,
+      **self._part,
     )
 
   def peek(self) -> types.Split:
     if self._next is None:
-      self._next = self._read.split(*next(self._batches))
+      self._next = self._read.split(
+        *next(self._batches), parts=bool(self._part)
+      )
     return self._next
 
   def take(self) -> types.Split:

@@ -1,0 +1,118 @@
+"""Whether this process is one of several, and where they meet."""
+
+import importlib.util
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bn_jax import errors
+
+_KUBERNETES = 'Kubernetes'
+
+
+def tasks(environment: Mapping[str, str]) -> tuple[str, int | None] | None:
+  """(who started this process, of how many), where these may be several.
+
+  None where a process stands alone; the number is None where jax has to ask
+  for it.
+  """
+
+  def has(*names):
+    return all(name in environment for name in names)
+
+  step = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_PROCID')
+  # A batch script has the job's number of tasks, but is no task itself.
+  if has('SLURM_STEP_NUM_TASKS', 'SLURM_LOCALID', *step):
+    return _if_several('SLURM', environment['SLURM_STEP_NUM_TASKS'])
+  if has('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK'):
+    return _if_several('Open MPI', environment['OMPI_COMM_WORLD_SIZE'])
+  if has('KUBERNETES_SERVICE_HOST', 'JOB_COMPLETION_INDEX'):
+    return _KUBERNETES, None
+  for hosts in ('TPU_PROCESS_ADDRESSES', 'TPU_WORKER_HOSTNAMES'):
+    if has(hosts):
+      return _if_several('TPU pod', str(environment[hosts].count(',') + 1))
+  return None
+
+
+def _if_several(kind: str, count: str) -> tuple[str, int] | None:
+  return (kind, int(count)) if count.isdecimal() and int(count) > 1 else None
+
+
+class Place(NamedTuple):
+  """Where the processes meet, and who of them this one is; None is asked for.
+
+  Attributes:
+    coordinator_address: host:port of process 0.
+    num_processes: of all.
+    process_id: of this one.
+  """
+
+  coordinator_address: str | None = None
+  num_processes: int | None = None
+  process_id: int | None = None
+
+
+def place(
+  mode: str, given: Place, environment: Mapping[str, str]
+) -> Place | None:
+  """How to join, None where this process stays alone.
+
+  Args:
+    mode: 'auto' joins where the environment or `given` shows several processes,
+      'on' insists, 'off' does not.
+    given: by flags.
+    environment: as os.environ.
+
+  Raises:
+    ConfigError: an unknown mode, flags that do not say enough or contradict
+      each other, nothing that says how.
+  """
+  if mode not in ('auto', 'on', 'off'):
+    raise errors.ConfigError(f'--distributed: {mode!r}; allowed: auto, on, off')
+  found = tasks(environment)
+  if given.coordinator_address is None:
+    address = {**environment}.get('JAX_COORDINATOR_ADDRESS')
+    given = given._replace(coordinator_address=address)
+  if mode == 'off':
+    return None
+  if found is None and any(value is not None for value in given[1:]):
+    _check(given)
+    return given if given.num_processes > 1 else None
+  if found is None:  # jax can ask a TPU's host, which shows nothing here
+    return given if mode == 'on' else None
+  kind, several = found
+  if kind == _KUBERNETES and not importlib.util.find_spec('kubernetes'):
+    if mode == 'on':
+      raise errors.ConfigError(
+        '--distributed: on; Kubernetes is asked for the number of processes '
+        'through a package that is missing: pip install kubernetes'
+      )
+    return None
+  return given._replace(num_processes=given.num_processes or several)
+
+
+def _check(given: Place) -> None:
+  """Whether flags alone say how to join."""
+  missing = [
+    f'--{name}' for name, value in given._asdict().items() if value is None
+  ]
+  if missing:
+    raise errors.ConfigError(
+      f'{" and ".join(missing)} missing, and nothing is seen that started '
+      'several tasks (SLURM, Open MPI, Kubernetes, a TPU pod); give '
+      '--coordinator_address=HOST:PORT --num_processes=N --process_id=0..N-1, '
+      'or --distributed=off'
+    )
+  if not given.coordinator_address.rpartition(':')[2].isdecimal():
+    raise errors.ConfigError(
+      f'--coordinator_address: {given.coordinator_address!r}; allowed: '
+      'HOST:PORT of process 0'
+    )
+  if given.num_processes < 1:
+    raise errors.ConfigError(
+      f'--num_processes: {given.num_processes}; allowed: 1 or more'
+    )
+  if not 0 <= given.process_id < given.num_processes:
+    raise errors.ConfigError(
+      f'--process_id: {given.process_id}; allowed: 0 to '
+      f'{given.num_processes - 1}, of --num_processes={given.num_processes}'
+    )
