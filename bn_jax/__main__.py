@@ -12,6 +12,9 @@ usage: python -m bn_jax COMMAND ...
                         shows a dataset; prepares one
   evaluate WORKDIR/run...
                         how well trained networks do, each and together
+  launch --config=FILE --engine=ENGINE
+                        trains all runs and seeds of one or many experiments,
+                        here or through SLURM
   models [NAME]         the networks, or the layers of one
   report WORKDIR...     builds report.html again from what was recorded
   recalibrate WORKDIR/run
@@ -19,7 +22,8 @@ usage: python -m bn_jax COMMAND ...
   theory --config=FILE  both sides of each theorem about Batch Normalization
 """
 _COMMANDS = (
-  'analyze', 'data', 'evaluate', 'models', 'recalibrate', 'report', 'theory',
+  'analyze', 'data', 'evaluate', 'launch', 'models', 'recalibrate', 'report',
+  'theory',
 )  # fmt: skip
 
 
@@ -39,6 +43,10 @@ def main(argv: Sequence[str]) -> int:
     from bn_jax.commands import evaluate
 
     return evaluate.main(argv[1:])
+  if command == 'launch':
+    from bn_jax.commands import launch
+
+    return launch.main(argv[1:])
   if command == 'models':
     from bn_jax.commands import models
 
