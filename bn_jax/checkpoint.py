@@ -13,20 +13,18 @@ fit is refused, never cast or left out.
 """
 
 import concurrent.futures
-import contextlib
 import errno
 import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-from bn_jax import digests, errors, space
+from bn_jax import digests, errors, space, tree_files
 
 _log = logging.getLogger('bn_jax')
 _OVERHEAD = 2**18  # bytes of files beside the arrays
@@ -192,16 +190,10 @@ class Checkpoints:
     said = digests.read(folder)
     self._check(step, said, _arrays(like))
     digests.verify(folder)
-    target = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like
-    )
     try:
-      with _one_line():
-        return _orbax().restore(
-          (folder / 'state').absolute(), args=ocp.args.StandardRestore(target)
-        )
-    except Exception as error:  # orbax raises bare Exception for damaged data
-      raise digests.Damaged(_first(error)) from error
+      return tree_files.read(folder / 'state', like)
+    except tree_files.Unreadable as error:
+      raise digests.Damaged(str(error)) from error
 
   def _check(self, step: int, said: Mapping, wanted: Mapping) -> None:
     """Config, shapes and dtypes first: orbax casts a dtype silently."""
@@ -251,10 +243,7 @@ class Checkpoints:
       shutil.rmtree(new, ignore_errors=True)
       new.mkdir(parents=True)
       self._check_space(state)
-      with _one_line():
-        _orbax().save(
-          (new / 'state').absolute(), args=ocp.args.StandardSave(state)
-        )
+      tree_files.write(new / 'state', state)
       digests.write(
         new, {'step': step, 'about': self._about, 'arrays': _arrays(state)}
       )
@@ -279,9 +268,9 @@ class Checkpoints:
     good = [f'that of step {there}' for there in self.steps()[-1:]]
     return (
       f'cannot write checkpoint {step} in {self._directory}, of {_mb(size)} '
-      f'with {_mb(free)} left on the disk: {_first(error)}; the newest whole '
-      f'one is {"".join(good) or "none"}; make room, and the same command goes '
-      'on from there'
+      f'with {_mb(free)} left on the disk: {tree_files.reason(error)}; the '
+      f'newest whole one is {"".join(good) or "none"}; make room, and the same '
+      'command goes on from there'
     )
 
   def _rename(self, step: int, suffix: str) -> None:
@@ -296,34 +285,6 @@ def bytes_of(state: Any) -> int:
   return sum(
     leaf.size * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(state)
   )
-
-
-def _orbax() -> ocp.Checkpointer:
-  # One process alone writes and reads: no other is to be waited for.
-  here = ocp.options.MultiprocessingOptions(
-    primary_host=jax.process_index(),
-    active_processes={jax.process_index()},
-    barrier_sync_key_prefix='bn_jax',
-  )
-  return ocp.Checkpointer(
-    ocp.StandardCheckpointHandler(multiprocessing_options=here),
-    multiprocessing_options=here,
-  )
-
-
-@contextlib.contextmanager
-def _one_line() -> Iterator[None]:
-  """Keeps the tracebacks of orbax's threads from users: we say what it is."""
-  logger = logging.getLogger('absl')
-  logger.addFilter(_is_no_error)
-  try:
-    yield
-  finally:
-    logger.removeFilter(_is_no_error)
-
-
-def _is_no_error(record: logging.LogRecord) -> bool:
-  return record.levelno < logging.ERROR
 
 
 def _arrays(tree: Any) -> dict[str, list]:
@@ -352,11 +313,3 @@ def _listed(steps: Iterable[int]) -> str:
 
 def _mb(size: int) -> str:
   return f'{size / 1e6:,.3f} MB'
-
-
-def _first(error: Exception) -> str:
-  """The line that says why, of orbax's many."""
-  full = os.strerror(errno.ENOSPC)
-  if full in str(error):
-    return full
-  return str(error).splitlines()[0][:200] if str(error) else repr(error)

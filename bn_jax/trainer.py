@@ -1,12 +1,8 @@
 """One run with one seed, from its resolved config to its files."""
 
 import contextlib
-import datetime
-import importlib.metadata
 import logging
 import pathlib
-import platform
-import subprocess
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,21 +16,17 @@ from bn_jax import (
   lock,
   loop,
   measures,
+  outputs,
   parallel,
   processes,
-  progress,
   records,
   resolve,
-  tensorboard,
   types,
 )
+from bn_jax import manifest as manifest_lib
 from bn_jax.data import datasets
 
 _log = logging.getLogger('bn_jax')
-_PACKAGES = (
-  'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy',
-  'tensorflow-datasets', 'array_record', 'grain', 'Pillow', 'simplejpeg',
-)  # fmt: skip
 
 
 class Program(NamedTuple):
@@ -145,7 +137,11 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
   checkpoints = checkpoints_of(config, directory)
   state = _taken_up(made, directory, checkpoints, seed)
   first = int(state.step)
-  manifest = _Manifest(directory, _facts(made, name, seed, state))
+  layers = [layer for layer, _ in made.problem.layers(state)]
+  facts = manifest_lib.facts(config, layers, state)
+  manifest = manifest_lib.Manifest(
+    directory, {'run': name, 'seed': seed, **facts}
+  )
   manifest.write('running', first)
   save = _save_in(checkpoints, assemble.mesh(config))
   # The first is waited for: whoever has records has a checkpoint.
@@ -153,7 +149,9 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
   checkpoints.wait()
   if first:
     _log.info('%s: goes on from step %d', label, first)
-  written = _Written(directory, label, first, config['steps'])
+  written = outputs.Outputs(
+    directory, label, first_step=first, steps=config['steps']
+  )
   made.feed.start(seed=seed, first_step=first)
 
   def ends():
@@ -191,45 +189,6 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
   finally:
     made.feed.close()
     checkpoints.close()
-
-
-class _Written:
-  """The files that grow with a run, and its progress; of process 0 alone."""
-
-  def __init__(self, directory, label: str, first_step: int, steps: int):
-    self._open = contextlib.ExitStack()
-    self.last = divergence.LastRow()
-    self.sinks, self.arrays = (self.last,), _Nowhere()
-    self.timing = _Nowhere()
-    if not processes.is_first():
-      return
-    files = (
-      records.Lines(directory / 'scalars.jsonl'),
-      records.Lines(directory / 'timing.jsonl'),
-      tensorboard.Events(directory / 'tb', first_step=first_step),
-    )
-    for file in files:
-      self._open.callback(file.close)
-    scalars, self.timing, events = files
-    shown = progress.Progress(
-      label, first_step=first_step, steps=steps, say=_log.info
-    )
-    self._open.enter_context(shown)
-    self.sinks = (scalars, events, shown, self.last)
-    self.arrays = records.Arrays(directory / 'arrays')
-
-  def __enter__(self) -> None:
-    """They are open already."""
-
-  def __exit__(self, *unused) -> None:
-    self._open.close()
-
-
-class _Nowhere:
-  """Takes records where process 0 writes them."""
-
-  def write(self, record: records.Record) -> None:
-    """Process 0 has it too."""
 
 
 def _save_in(
@@ -316,80 +275,6 @@ def placed(
 def without_ring(state: types.TrainState) -> types.TrainState:
   """What is saved: rows are written before, and the ring's size may change."""
   return state._replace(ring={})
-
-
-class _Manifest:
-  """manifest.json: what this run is, on what it ran, and how far it is."""
-
-  def __init__(self, directory: pathlib.Path, facts: dict[str, Any]):
-    self._path = directory / 'manifest.json'
-    self._facts = facts
-
-  def write(
-    self,
-    status: str,
-    step: int | None,
-    divergence: dict[str, Any] | None = None,
-  ) -> None:
-    if not processes.is_first():
-      return
-    now = {'status': status, 'step': step, **self._facts}
-    if divergence is not None:
-      now['divergence'] = divergence
-    records.write_json(self._path, now)
-
-
-def _facts(
-  made: Program, name: str, seed: int, state: types.TrainState
-) -> dict[str, Any]:
-  sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
-  device = jax.devices()[0]
-  return {
-    'run': name,
-    'seed': seed,
-    'config': made.config,
-    'parameters': sum(sizes),
-    'layers': [layer for layer, _ in made.problem.layers(state)],
-    'layout': made.config['layout'],
-    **assemble.lowering(made.config),
-    'device': {
-      'platform': device.platform,
-      'kind': device.device_kind,
-      'count': made.config['devices'],
-    },
-    'precision': {
-      'dtype': made.config['compute_dtype'],
-      'training': made.config['matmul_precision'],
-      'measures': measures.PRECISION,
-    },
-    'versions': {
-      'python': platform.python_version(),
-      **{package: importlib.metadata.version(package) for package in _PACKAGES},
-    },
-    'git_commit': _git_commit(),
-    'written': datetime.datetime.now(datetime.UTC).isoformat(
-      timespec='seconds'
-    ),
-  }
-
-
-def _git_commit() -> str | None:
-  """The commit of this code, '+' where it was changed; None outside git."""
-  here = pathlib.Path(__file__).parent
-
-  def git(*words):
-    return subprocess.run(
-      ['git', '-C', str(here), *words],
-      capture_output=True,
-      text=True,
-      check=True,
-    ).stdout.strip()
-
-  try:
-    changed = git('status', '--porcelain', '--untracked-files=no', '.')
-    return git('rev-parse', 'HEAD') + ('+' if changed else '')
-  except (OSError, subprocess.CalledProcessError):
-    return None
 
 
 def _make_directory(directory: pathlib.Path) -> None:

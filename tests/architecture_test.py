@@ -14,15 +14,14 @@ from absl.testing import absltest, parameterized
 
 WORDS = ('types', 'trees', 'errors', 'distributions', 'spread', 'keys')
 RIM = (
-  'checkpoint', 'digests', 'journal', 'lock', 'records', 'space', 'stop',
-  'tensorboard', 'progress', 'divergence', 'processes', 'peers',
-  'runtime', 'tasks', 'compilation',
+  'checkpoint', 'compilation', 'digests', 'divergence', 'journal', 'lock',
+  'peers', 'processes', 'progress', 'records', 'runtime', 'space', 'stop',
+  'tasks', 'tensorboard', 'tree_files',
 )  # fmt: skip
 PARTS = ('norms', 'models', 'optim', 'losses', 'data', 'analysis')
 ROOT = (
-  'assemble', 'commands', 'experiment', 'inherit', 'measures', 'memory',
-  'resolve', 'sections',
-  'trained', 'trainer', '__main__',
+  'assemble', 'commands', 'experiment', 'inherit', 'manifest', 'measures',
+  'memory', 'outputs', 'resolve', 'sections', 'trained', 'trainer', '__main__',
 )  # fmt: skip
 _MIDDLE = ('problem', 'inside', 'update', 'parallel', 'plan', 'loop')
 _JAX = ('jax', 'flax', 'optax', 'orbax', 'chex')
@@ -55,7 +54,7 @@ _TABLE = {
   'inside': Layer(WORDS, _NO_FILES),
   'problem': Layer((*WORDS, 'inside', 'losses', 'update'), _NO_FILES),
   **{rim: Layer((*WORDS, 'records')) for rim in RIM},
-  'checkpoint': Layer((*WORDS, 'digests', 'space')),
+  'checkpoint': Layer((*WORDS, 'digests', 'space', 'tree_files')),
   'processes': Layer((*WORDS, 'peers', 'runtime', 'tasks')),
   'runtime': Layer(('errors', 'tasks')),
   'peers': Layer(('errors',), (*_DRAWING, *_JAX)),
