@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from flax import linen as nn
@@ -20,6 +21,10 @@ def setUpModule():
 
 def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
+
+
+# Without parameters, of a batch, of an example, of a kernel, with noise.
+EVERY_KIND = ('none', 'batch', 'layer', 'spectral', 'noisy')
 
 
 class Two(nn.Module):
@@ -140,8 +145,18 @@ class MeasureTest(parameterized.TestCase):
       found['dense1-dense2/singular_values'], 1, rtol=1e-4
     )
 
-  @parameterized.parameters(*sorted(set(norms.NORMS) - {'instance'}))
-  def test_every_norm(self, name):
+  @parameterized.parameters(*EVERY_KIND)
+  def test_every_kind_of_norm(self, name):
+    self.check_norm(name)
+
+  @parameterized.parameters(
+    *sorted(set(norms.NORMS) - {'instance', *EVERY_KIND})
+  )
+  @pytest.mark.slow  # a second each
+  def test_the_other_norms(self, name):
+    self.check_norm(name)
+
+  def check_norm(self, name):
     built, state, batch = made(name)
     measure = analysis.make('jacobian', examples=1, layers=('dense2',))
     found = measure(built, state, (batch,))['dense2-dense3/singular_values']

@@ -21,6 +21,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import __main__, experiment, journal, records
 from bn_jax.analysis import gradients
 from bn_jax.commands import config_file
+from bn_jax.report import figures
 
 # Each as training takes it, by the keywords that both give.
 MEASURES = {
@@ -176,7 +177,11 @@ class AfterwardsTest(Trained):
 
   def test_the_report_shows_it(self):
     self.run_command('--measure=along_gradient', '--steps=all')
-    with contextlib.redirect_stdout(io.StringIO()):
+    # Figures are drawn, but not written: that takes the time.
+    unrendered = mock.patch.multiple(
+      figures, rendered=lambda *_: b'', settled=lambda drawing: drawing
+    )
+    with unrendered, contextlib.redirect_stdout(io.StringIO()):
       code = __main__.main(['bn_jax', 'report', Trained.folder.name])
     self.assertEqual(code, 0)
     page = pathlib.Path(Trained.folder.name, 'report.html').read_text()

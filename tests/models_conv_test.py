@@ -9,6 +9,15 @@ from flax import linen as nn
 from bn_jax.models import conv
 
 
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def arrays(size, window, channels=3, features=4, seed=0):
   generator = np.random.default_rng(seed)
   x = generator.normal(size=(2, *size, channels)).astype(np.float32)

@@ -26,8 +26,13 @@ def tearDownModule():
 # A dense unit of one example is a single value, which these refuse.
 NOT_DENSE = ('instance',)
 DENSE = ('deep_linear', 'mlp')
-# Traced in half a second each: not with sixteen norms at every run.
-LARGE = ('bn_inception', 'inception', 'resnet50', 'resnet56')
+# Traced in half a second each, or another depth of the same code: not with
+# sixteen norms at every run.
+LARGE = (
+  'bn_inception', 'inception', 'resnet50', 'resnet56',
+  'vgg13', 'vgg16', 'vgg19',
+)  # fmt: skip
+OF_KERNELS = ('spectral', 'weight')
 EVERY_KIND = ('none', 'noisy', 'layer', 'spectral')
 
 
@@ -111,10 +116,18 @@ class ContractTest(parameterized.TestCase):
     places = [paths.index(name) for name, _ in models.layers(module, variables)]
     self.assertEqual(places, sorted(places))
 
-  @parameterized.product(
-    name=tuple(models_small.SMALL), norm=('batch', 'spectral', 'weight')
-  )
-  def test_collections_keep_their_structure(self, name, norm):
+  @parameterized.parameters(*models_small.SMALL)
+  def test_collections_keep_their_structure(self, name):
+    for norm in ('batch',) if name in LARGE else ('batch', *OF_KERNELS):
+      with self.subTest(norm):
+        self.check_collections(name, norm)
+
+  @parameterized.product(name=LARGE, norm=OF_KERNELS)
+  @pytest.mark.slow  # half a second a network
+  def test_collections_of_large_networks_too(self, name, norm):
+    self.check_collections(name, norm)
+
+  def check_collections(self, name, norm):
     module, shape = models_small.make(name, norm)
     x = jax.ShapeDtypeStruct((4, *shape), jnp.float32)
     variables = models_small.variables(module, shape)

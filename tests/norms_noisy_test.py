@@ -10,6 +10,15 @@ from bn_jax import norms
 KEY = jax.random.key(5)
 
 
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def normal(shape, seed=0):
   return jax.random.normal(jax.random.key(seed), shape)
 

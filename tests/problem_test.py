@@ -11,6 +11,10 @@ from bn_jax import analysis, types, update
 from bn_jax.data import in_memory
 
 
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def equal(a, b):
   chex.assert_trees_all_equal(a, b)
 
@@ -214,6 +218,9 @@ def _compilations():
 
 
 def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
   def listen(event, *unused, **also_unused):
     if event == '/jax/core/compile/backend_compile_duration':
       _COUNT[0] += 1

@@ -356,6 +356,9 @@ class CommandTest(_InAFolder):
     hide = "import sys; sys.modules['jax'] = None\n"
     code = hide + (
       'from bn_jax import __main__\n'
+      'from bn_jax.report import figures\n'
+      "figures.rendered = lambda *_: b''\n"  # drawn, but not written
+      'figures.settled = lambda drawing: drawing\n'
       "sys.exit(__main__.main(['bn_jax', 'report', sys.argv[1]]))"
     )
     done = subprocess.run(

@@ -66,7 +66,10 @@ def _analyze(argv: Sequence[str]) -> int:
   values = _flags(name, analysis.MEASURES[name])
   words = _parsed(values, argv)
   section, statistics = _section(name, values)
+  from bn_jax import compilation
   from bn_jax.commands import analysis_of_runs
+
+  compilation.keep()
 
   request = analysis_of_runs.Request(
     section=section,

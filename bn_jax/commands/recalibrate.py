@@ -55,7 +55,9 @@ def _recalibrate(argv: Sequence[str]) -> int:
       f'{len(words)} directories given; give one, WORKDIR/run'
     )
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax import lock, trained
+  from bn_jax import compilation, lock, trained
+
+  compilation.keep()
 
   runs = trained.find(pathlib.Path(words[0]))
   for run in runs:

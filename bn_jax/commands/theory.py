@@ -81,7 +81,10 @@ def parse(argv: Sequence[str]) -> Given:
 
 def _run(given: Given) -> int:
   # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax import compilation
   from bn_jax.commands import theory_of_runs
+
+  compilation.keep()
 
   for text in theory_of_runs.texts(
     given.config,

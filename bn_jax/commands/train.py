@@ -1,5 +1,6 @@
 """python train.py --config=FILE [--workdir=DIR] [--only=RUN[/seedK]] ..."""
 
+import gc
 import logging
 import pathlib
 import sys
@@ -33,6 +34,7 @@ usage: python train.py --config=FILE [options]
                         what devices tell each other) and stops; a CPU stands in
                         for as many devices as are asked for
 """
+_GARBAGE = (100_000, 50, 50)  # allocations between two collections
 _RESUME = ('auto', 'must', 'never')
 
 
@@ -136,8 +138,12 @@ def _plan(given: Given) -> int:
 def _train(given: Given) -> int:
   _log_plainly()
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax import experiment
-  from bn_jax.report import page
+  from bn_jax import compilation, experiment
+
+  compilation.keep()
+  # Tracing makes objects that live, by the million: looking through them after
+  # every 700 was a tenth of a second start.
+  gc.set_threshold(*_GARBAGE)
 
   if processes.count() > 1 and 'devices' not in given.overrides:
     given.config.devices = _all_devices(given.config.devices)
@@ -148,14 +154,18 @@ def _train(given: Given) -> int:
     only=given.only,
     resume=given.resume,
   )
-  report = processes.agreed(
-    lambda: str(page.write([pathlib.Path(given.workdir)]))
-  )
+  report = processes.agreed(lambda: _reported(given.workdir))
   if processes.is_first():
     sys.stderr.write(f'report: {report}\n')
   if diverged:
     raise errors.Diverged(f'diverged: {", ".join(diverged)}; see the report')
   return 0
+
+
+def _reported(workdir: str) -> str:
+  from bn_jax.report import page  # late: training need not wait for matplotlib
+
+  return str(page.write([pathlib.Path(workdir)]))
 
 
 def _all_devices(configured: int) -> int:

@@ -1,0 +1,98 @@
+"""A second start against the first: what the compilation cache saves.
+
+Starts train.py with an empty folder of compiled programs, then again with the
+same folder and new working directories, and takes the seconds from the start of
+the process to the line that reports the first step. That is all that a person
+waits for: imports, data, tracing, compiling or reading programs, the looks of
+all measures at step 0, and the step. The report at the end is not in it. Each
+start is its own process; pairs repeat with another empty folder, and the median
+of each is printed with its range.
+
+  python benchmarks/second_start.py [--pairs=3] [--only=quickstart]
+"""
+
+import argparse
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LIMIT = 0.35
+CASES = {
+  'quickstart': ('--config=configs/quickstart.py', '--only=batchnorm/seed0'),
+  'vgg16': (
+    '--config=configs/quickstart.py', '--only=batchnorm/seed0',
+    '--config.model.name=vgg16', '--config.batch_size=8',
+  ),
+}  # fmt: skip
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--pairs', type=int, default=3)
+  parser.add_argument('--only', choices=CASES)
+  parser.add_argument(
+    'changes', nargs='*', help='further words for train.py, after --'
+  )
+  given = parser.parse_args()
+  for name, words in CASES.items():
+    if given.only in (None, name):
+      pairs = [_pair((*words, *given.changes)) for _ in range(given.pairs)]
+      _print(name, *zip(*pairs))
+
+
+def _pair(words) -> tuple[float, float]:
+  """Seconds of a first and of a second start."""
+  with tempfile.TemporaryDirectory() as folder:
+    base = pathlib.Path(folder)
+    first = _start(base, 'first', words)
+    kept = list(base.glob('cache/xla/*/*-cache'))
+    if not kept:
+      sys.exit('error: no compiled program was kept; see bn_jax/compilation.py')
+    return first, _start(base, 'second', words)
+
+
+def _start(base: pathlib.Path, name: str, words) -> float:
+  """Seconds from the start of train.py to its first step."""
+  ours = {
+    key: value
+    for key, value in os.environ.items()
+    if key not in ('JAX_COMPILATION_CACHE_DIR', 'BN_JAX_COMPILATION_CACHE')
+  }
+  start, seconds, said = time.perf_counter(), None, []
+  process = subprocess.Popen(
+    [sys.executable, 'train.py', *words, '--config.steps=1',
+     f'--workdir={base / name}'],
+    cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    env={**ours, 'BN_JAX_CACHE_DIR': str(base / 'cache')},
+  )  # fmt: skip
+  with process:
+    for line in process.stderr:
+      said.append(line)
+      if seconds is None and 'step 1/1, ' in line:
+        seconds = time.perf_counter() - start
+  if process.returncode or seconds is None:
+    sys.exit(f'error: train.py ended with {process.returncode}: {said[-1:]}')
+  return seconds
+
+
+def _print(name, first, second) -> None:
+  ratio = statistics.median(b / a for a, b in zip(first, second))
+  print(
+    f'{name}: seconds to the first step: {_said(first)} at the first start, '
+    f'{_said(second)} at the second; ratio {ratio:.3f}; limit at most {LIMIT}: '
+    f'{"holds" if ratio <= LIMIT else "does not hold"}'
+  )
+
+
+def _said(seconds) -> str:
+  middle = statistics.median(seconds)
+  return f'{middle:.1f} ({min(seconds):.1f} to {max(seconds):.1f})'
+
+
+if __name__ == '__main__':
+  main()
