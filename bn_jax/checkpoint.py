@@ -138,6 +138,11 @@ class Checkpoints:
     try:
       return self._restored(step, like)
     except digests.Damaged as error:
+      if step not in self.steps():
+        raise errors.CheckpointError(
+          f'checkpoint {step} in {self._directory} is not there (training '
+          f'keeps the newest few); there are: {_listed(self.steps())}'
+        ) from error
       raise errors.CheckpointError(
         f'checkpoint {step} in {self._directory} is damaged: {error}; there '
         f'are: {_listed(self.steps())}'
@@ -157,11 +162,16 @@ class Checkpoints:
       CheckpointError: none of those there is whole, or the newest that is does
         not fit.
     """
-    damaged = {}
-    for step in reversed(self.steps()):
+    damaged, looked_at = {}, set()
+    while left := [s for s in self.steps() if s not in looked_at]:
+      # Looked for anew each time: training may let one go while it is read.
+      step = left[-1]
+      looked_at.add(step)
       try:
         found = self._restored(step, like)
       except digests.Damaged as error:
+        if step not in self.steps():
+          continue
         _log.warning(
           'checkpoint %d in %s is damaged: %s; trying the one before it',
           step, self._directory, error,
@@ -241,7 +251,9 @@ class Checkpoints:
     new = self._directory / f'{step}.new'
     try:
       shutil.rmtree(new, ignore_errors=True)
-      new.mkdir(parents=True)
+      # The folder above is the run's: where it was removed, so is the run.
+      self._directory.mkdir(exist_ok=True)
+      new.mkdir()
       self._check_space(state)
       tree_files.write(new / 'state', state)
       digests.write(
@@ -250,7 +262,8 @@ class Checkpoints:
       new.rename(self._directory / str(step))
       for old in self.steps()[: -self._keep]:
         self._rename(old, 'old')
-        shutil.rmtree(self._directory / f'{old}.old')
+        # What somebody still reads may stay on some file systems: see `clean`.
+        shutil.rmtree(self._directory / f'{old}.old', ignore_errors=True)
     # orbax says ValueError where a disk is full.
     except (OSError, ValueError, errors.StorageError) as error:
       shutil.rmtree(new, ignore_errors=True)
@@ -264,7 +277,9 @@ class Checkpoints:
 
   def _failed(self, step: int, state: Any, error: Exception) -> str:
     size = bytes_of(state) + _OVERHEAD
-    free = shutil.disk_usage(self._directory.parent).free
+    if not self._directory.is_dir():
+      return f'{self._directory} is gone: somebody removed it'
+    free = shutil.disk_usage(self._directory).free
     good = [f'that of step {there}' for there in self.steps()[-1:]]
     return (
       f'cannot write checkpoint {step} in {self._directory}, of {_mb(size)} '

@@ -8,6 +8,7 @@ own digest is over the rest of it. It finds accidents: bits that flipped, files
 that are cut or gone. It is no protection from anybody who can write there.
 """
 
+import errno
 import hashlib
 import json
 import pathlib
@@ -18,6 +19,7 @@ from bn_jax import errors, records
 
 NAME = 'digests.json'
 _FORMAT = 1
+_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
 
 class Damaged(Exception):
@@ -48,7 +50,12 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
   try:
     content = (folder / NAME).read_bytes()
   except OSError as error:
-    raise Damaged(f'{NAME}: {error.strerror}') from error
+    if (folder / '_CHECKPOINT_METADATA').exists():
+      raise errors.CheckpointError(
+        f'{folder} was written by an earlier version, without digests; go on '
+        'with that version, or give another --workdir'
+      ) from error
+    raise _what(folder / NAME, error) from error
   try:
     body = json.loads(content)
     del body['digest']
@@ -81,7 +88,14 @@ def verify(folder: pathlib.Path) -> None:
       if _of_file(path) != digest:
         raise Damaged(f'{name} is not what was written')
     except OSError as error:
-      raise Damaged(f'{name}: {error.strerror}') from error
+      raise _what(path, error) from error
+
+
+def _what(path: pathlib.Path, error: OSError) -> Exception:
+  """Damage, or a file that cannot be read now: that says nothing of it."""
+  if error.errno in _DAMAGE:
+    return Damaged(f'{path.name}: {error.strerror}')
+  return errors.CheckpointError(f'cannot read {path}: {error.strerror}')
 
 
 def _signed(body: Mapping[str, Any]) -> bytes:

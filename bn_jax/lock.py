@@ -13,6 +13,8 @@ import logging
 import os
 import pathlib
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 
 from bn_jax import errors
@@ -31,10 +33,11 @@ def held(folder: pathlib.Path, name: str = 'lock') -> Iterator[None]:
   """
   path = folder / name
   try:
-    file = path.open('a+', encoding='utf-8')
+    # Unbuffered: what a full disk refused must not be tried again at the end.
+    file = path.open('ab+', buffering=0)
   except OSError as error:
     raise errors.StorageError(
-      f'cannot write {path}: {error.strerror}'
+      f'cannot write {path}: {errors.reason(error)}'
     ) from error
   with file:
     _take(file, folder)
@@ -47,6 +50,29 @@ def held(folder: pathlib.Path, name: str = 'lock') -> Iterator[None]:
       yield
     finally:
       _say(file, '')
+
+
+def is_held(folder: pathlib.Path, name: str = 'lock') -> bool:
+  """Whether another process holds it; nothing is taken.
+
+  Where the system cannot be asked, the word of the file is taken.
+  """
+  try:
+    file = (folder / name).open('rb', buffering=0)
+  except OSError:
+    return False
+  with file:
+    if sys.platform == 'linux':
+      import fcntl
+
+      # struct flock: type, whence, start, length, process.
+      asked = struct.pack('hhqqi4x', fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+      with contextlib.suppress(OSError):
+        kind, *_ = struct.unpack(
+          'hhqqi4x', fcntl.fcntl(file, fcntl.F_GETLK, asked)
+        )
+        return kind != fcntl.F_UNLCK
+    return bool(_said(file))
 
 
 def _take(file, folder: pathlib.Path) -> None:
@@ -73,27 +99,21 @@ def _take(file, folder: pathlib.Path) -> None:
 
 
 def _who() -> str:
+  started = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   return json.dumps(
-    {
-      'host': socket.gethostname(),
-      'process': os.getpid(),
-      'started': datetime.datetime.now(datetime.UTC).isoformat(
-        timespec='seconds'
-      ),
-    }
+    {'host': socket.gethostname(), 'process': os.getpid(), 'started': started}
   )
 
 
 def _said(file) -> str:
   """Who wrote the file, in words; '' where it says nothing."""
   file.seek(0)
-  text = file.read(1000)
   try:
-    who = json.loads(text)
+    who = json.loads(file.read(1000))
     return (
       f'process {who["process"]} on {who["host"]}, started {who["started"]}'
     )
-  except (ValueError, KeyError, TypeError):
+  except (OSError, ValueError, KeyError, TypeError):
     return ''
 
 
@@ -102,5 +122,4 @@ def _say(file, text: str) -> None:
   with contextlib.suppress(OSError):
     file.seek(0)
     file.truncate()
-    file.write(text)
-    file.flush()
+    file.write(text.encode())

@@ -17,6 +17,7 @@ class Outputs:
     sinks: of all that is measured, in the order of steps, arrays excepted.
     arrays: of what is too large for a line.
     timing: of seconds.
+    sync: waits until the disk has the lines of the sinks.
     last: one of the sinks, which knows the newest row of training.
   """
 
@@ -38,6 +39,7 @@ class Outputs:
     self.last = divergence.LastRow()
     self.sinks, self.arrays = (self.last,), _Nowhere()
     self.timing = _Nowhere()
+    self.sync = lambda: None
     if not processes.is_first():
       return
     files = (
@@ -48,6 +50,7 @@ class Outputs:
     for file in files:
       self._open.callback(file.close)
     scalars, self.timing, events = files
+    self.sync = scalars.sync
     shown = progress.Progress(
       label, first_step=first_step, steps=steps, say=_log.info
     )

@@ -72,6 +72,11 @@ class Lines:
         f'cannot write {self._path}: {errors.reason(error)}'
       ) from error
 
+  def sync(self) -> None:
+    """Waits until the disk has what was written, should the power fail."""
+    if self._file is not None:
+      os.fsync(self._file.fileno())
+
   def close(self) -> None:
     if self._file is not None:
       self._file.close()
@@ -190,11 +195,16 @@ def cut(path: pathlib.Path, step: int, *, and_at: Sequence[str] = ()) -> None:
 
 def _whole_lines(path: pathlib.Path) -> Iterator[bytes]:
   """The lines up to one that has no end: what is torn may be no text."""
-  with path.open('rb') as file:
-    for line in file:
-      if not line.endswith(b'\n'):
-        return
-      yield line
+  try:
+    with path.open('rb') as file:
+      for line in file:
+        if not line.endswith(b'\n'):
+          return
+        yield line
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot read {path}: {error.strerror}'
+    ) from error
 
 
 def _parsed(path: pathlib.Path, line: bytes) -> Record:
@@ -231,10 +241,14 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
   Raises:
     StorageError: it is no JSON, or not of this shape.
   """
-  if not path.exists():
-    return None
   try:
     content = json.loads(path.read_bytes().decode())
+  except FileNotFoundError:
+    return None
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot read {path}: {error.strerror}'
+    ) from error
   except ValueError as error:
     raise errors.StorageError(f'{path} is not JSON: {error}') from error
   wrong = _misfit('its content', content, shape)
@@ -278,7 +292,8 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
       os.fsync(file.fileno())
     os.replace(temporary, path)
   except OSError as error:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the file system may be read-only
+      temporary.unlink()
     raise errors.StorageError(
       f'cannot write {path}: {errors.reason(error)}'
     ) from error

@@ -56,6 +56,8 @@ _MAY_CHANGE = (
   'max_skips',
 )  # fmt: skip
 
+# Keys that came later, with what runs before them did.
+ADDED = {'on_nonfinite': 'stop', 'max_skips': None}
 
 _ABSENT = object()
 

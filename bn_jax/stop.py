@@ -8,16 +8,20 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
+
+from bn_jax import errors
 
 _log = logging.getLogger('bn_jax')
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _AT_ONCE = 130
 # Some launchers send SIGTERM to a process and to its group: that is one.
 _ONE_SIGTERM = 0.3  # seconds
+_PATIENCE = 8.0  # seconds in which a signal is heard by Python
 
 
 class Now(BaseException):
@@ -26,31 +30,77 @@ class Now(BaseException):
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-  """Within, SIGTERM ends a command as Ctrl-C does: by KeyboardInterrupt."""
+  """Within, SIGTERM ends a command as Ctrl-C does: by KeyboardInterrupt.
+
+  Where the program is in a long call that no line of Python interrupts, it ends
+  all the same, after a few seconds: with what is on the disk.
+  """
   if threading.current_thread() is not threading.main_thread():
     yield  # signals are the main thread's
     return
-  asked = []
+  heard = threading.Event()
 
   def ask(*unused):
-    if asked:
-      os._exit(_AT_ONCE)
-    asked.append(True)
-    raise KeyboardInterrupt
+    if not heard.is_set():  # a second one is seen by the watch
+      heard.set()
+      raise KeyboardInterrupt
+
+  def unheard():
+    if not heard.wait(_PATIENCE):
+      sys.stderr.write('error: interrupted; the same command starts again\n')
+      os._exit(errors.Interrupted.exit_code)
 
   old = {number: signal.signal(number, ask) for number in _SIGNALS}
   try:
-    yield
+    with _watched(unheard):
+      yield
   finally:
     for number, handler in old.items():
       signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _watched(at_first: Callable[[], None] = lambda: None) -> Iterator[None]:
+  """Within, a second signal exits with 130, whatever the program is doing.
+
+  Args:
+    at_first: called in a thread of its own when the first one comes.
+  """
+  seen, told = os.pipe()
+  os.set_blocking(told, False)
+  old = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+
+  def watch():
+    first = None
+    # As the system delivers them, one byte each; '' when the block ends.
+    while numbers := os.read(seen, 1):
+      if numbers[0] not in _SIGNALS:
+        continue
+      now = time.monotonic()
+      if first is None:
+        first = (numbers[0], now)
+        threading.Thread(target=at_first, daemon=True).start()
+        continue
+      again = numbers[0] == signal.SIGTERM == first[0]
+      if not (again and now - first[1] < _ONE_SIGTERM):
+        os._exit(_AT_ONCE)
+
+  thread = threading.Thread(target=watch, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    signal.set_wakeup_fd(old)
+    os.close(told)
+    thread.join()
+    os.close(seen)
 
 
 class Stop:
   """Within, the first signal is kept as the answer to a question.
 
   A second one exits with 130, even while the program is compiling or in a
-  step: a thread of its own waits for it.
+  step.
   """
 
   def __enter__(self) -> Self:
@@ -59,21 +109,14 @@ class Stop:
     self._old = {
       number: signal.signal(number, self._ask) for number in _SIGNALS
     }
-    self._seen, told = os.pipe()
-    os.set_blocking(told, False)
-    self._told = told
-    self._old_wakeup = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    self._watch = threading.Thread(target=self._second, daemon=True)
-    self._watch.start()
+    self._watch = _watched()
+    self._watch.__enter__()
     return self
 
   def __exit__(self, *unused) -> None:
-    signal.set_wakeup_fd(self._old_wakeup)
+    self._watch.__exit__(None, None, None)
     for number, handler in self._old.items():
       signal.signal(number, handler)
-    os.close(self._told)
-    self._watch.join()
-    os.close(self._seen)
 
   def __call__(self) -> bool:
     """Whether a signal has come."""
@@ -84,10 +127,10 @@ class Stop:
 
     For what changes nothing, and may take long.
     """
-    if self._asked:
-      return None
     try:
       self._may_end_now = True
+      if self._asked:
+        return None
       seen = look()
       self._may_end_now = False
       return seen
@@ -103,17 +146,3 @@ class Stop:
     if self._may_end_now:
       self._may_end_now = False
       raise Now
-
-  def _second(self) -> None:
-    """Waits for signals as the system delivers them, one byte each."""
-    first = None
-    while numbers := os.read(self._seen, 1):
-      if numbers[0] not in _SIGNALS:
-        continue
-      now = time.monotonic()
-      if first is None:
-        first = (numbers[0], now)
-        continue
-      again = numbers[0] == signal.SIGTERM == first[0]
-      if not (again and now - first[1] < _ONE_SIGTERM):
-        os._exit(_AT_ONCE)

@@ -143,9 +143,8 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
     directory, {'run': name, 'seed': seed, **facts}
   )
   manifest.write('running', first)
-  save = _save_in(checkpoints, assemble.mesh(config))
   # The first is waited for: whoever has records has a checkpoint.
-  save(first, state)
+  _save_in(checkpoints, assemble.mesh(config))(first, state)
   checkpoints.wait()
   if first:
     _log.info('%s: goes on from step %d', label, first)
@@ -168,7 +167,7 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
         sinks=written.sinks,
         arrays=written.arrays,
         timing=written.timing,
-        save=save,
+        save=_save_in(checkpoints, assemble.mesh(config), written.sync),
         save_every_steps=config['checkpoint']['every_steps'],
         stopped=ends,
         unless_stopped=unless_stopped,
@@ -192,13 +191,16 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
 
 
 def _save_in(
-  checkpoints: checkpoint.Checkpoints, mesh: jax.sharding.Mesh
+  checkpoints: checkpoint.Checkpoints,
+  mesh: jax.sharding.Mesh,
+  sync: Callable[[], None] = lambda: None,
 ) -> Callable[[int, types.TrainState], None]:
   """(step, state) -> None: process 0 saves it, to which all contribute."""
 
   def save(step, state):
     whole = parallel.gathered(without_ring(state), mesh)
     if processes.is_first():
+      sync()  # records before what comes after them
       checkpoints.save(step, whole)
 
   return save
@@ -224,9 +226,21 @@ def _taken_up(
     # The time of steps is written at the step after them.
     records.cut(directory / 'timing.jsonl', first, and_at=('train', 'save'))
     records.cut_arrays(directory / 'arrays', first)
+    _check_whole(directory / 'scalars.jsonl', first)
 
   processes.agreed(cut)
   return state
+
+
+def _check_whole(path: pathlib.Path, steps: int) -> None:
+  """Refuses to go on with records that lack steps before the checkpoint."""
+  rows = sum(record.name == 'train' for record in records.read(path))
+  if rows != steps:
+    raise errors.StorageError(
+      f'{path} holds {rows} of the {steps} steps before the checkpoint: it was '
+      'changed or damaged; restore it from a copy, or give another --workdir '
+      'to begin again'
+    )
 
 
 def _newest(
@@ -249,9 +263,7 @@ def _newest(
     for folder in (directory, directory / 'arrays'):
       records.remove_torn(folder)
     found = checkpoints.newest(without_ring(fresh), set_aside=True)
-    if found is None and any(
-      True for _ in records.read(directory / 'scalars.jsonl')
-    ):
+    if found is None and _has_records(directory):
       raise errors.CheckpointError(
         f'{directory} holds records and no checkpoint: it was removed; restore '
         'it, or give another --workdir to begin again'
@@ -263,6 +275,13 @@ def _newest(
   like = jax.eval_shape(lambda: without_ring(fresh))
   saved = divergence.reopened(processes.broadcast(found, like))
   return placed(saved, made.config, made.problem)._replace(ring=fresh.ring)
+
+
+def _has_records(directory: pathlib.Path) -> bool:
+  """Whether a run made steps: its first checkpoint is older than they are."""
+  manifest = records.read_json(directory / 'manifest.json') or {}
+  lines = records.read(directory / 'scalars.jsonl')
+  return bool(manifest.get('step')) or any(True for _ in lines)
 
 
 def placed(

@@ -1,6 +1,7 @@
 import json
 import pathlib
 import shutil
+from unittest import mock
 
 import chex
 import jax
@@ -133,6 +134,56 @@ class CheckpointsTest(parameterized.TestCase):
     path.write_bytes(digests._signed({**body, 'format': 2}))
     with self.assertRaisesRegex(errors.CheckpointError, 'has format 2'):
       self.open().newest(self.state)
+
+  def test_an_earlier_version_is_named(self):
+    self.saved(1)
+    (self.folder / '1' / digests.NAME).unlink()
+    (self.folder / '1' / '_CHECKPOINT_METADATA').write_text('{}')
+    with self.assertRaisesRegex(errors.CheckpointError, 'an earlier version'):
+      self.open().newest(self.state)
+
+  def test_one_that_training_lets_go_is_not_damaged(self):
+    """Read while it trains: what was newest is gone, and newer are there."""
+    checkpoints = self.saved(1)
+    verify, went = digests.verify, []
+
+    def verified(folder):
+      if not went:
+        went.append(folder)
+        self.saved(2)
+        shutil.rmtree(folder)
+      verify(folder)
+
+    with (
+      mock.patch.object(digests, 'verify', verified),
+      self.assertNoLogs('bn_jax', 'WARNING'),
+    ):
+      found = checkpoints.newest(self.state)
+    self.assertEqual(int(found.step), 2)
+    with self.assertRaisesRegex(errors.CheckpointError, '1 .* is not there'):
+      checkpoints.restore(1, self.state)
+
+  def test_a_folder_that_is_removed_is_not_made_anew(self):
+    checkpoints = self.saved(1)
+    shutil.rmtree(self.folder.parent)
+    checkpoints.save(2, self.at(2))
+    with self.assertRaisesRegex(errors.StorageError, 'somebody removed it'):
+      checkpoints.wait()
+    self.assertFalse(self.folder.parent.exists())
+
+  def test_what_cannot_be_removed_now_does_not_end_training(self):
+    checkpoints = self.saved(1, keep=1)
+    remove = shutil.rmtree
+
+    def busy(path, ignore_errors=False):
+      if str(path).endswith('.old') and not ignore_errors:
+        raise OSError(39, 'Directory not empty')
+      remove(path, ignore_errors=ignore_errors)
+
+    with mock.patch.object(shutil, 'rmtree', busy):
+      checkpoints.save(2, self.at(2))
+      checkpoints.wait()
+    self.assertEqual(checkpoints.steps(), (2,))
 
   def test_leftovers_are_cleaned_and_nothing_else(self):
     checkpoints = self.saved(1, 2)

@@ -172,13 +172,28 @@ class ExperimentTest(absltest.TestCase):
     place = workdir / 'batchnorm' / 'seed0'
     shutil.rmtree(place / 'checkpoints')
     before = (place / 'scalars.jsonl').read_bytes()
+    words = (
+      *self.words, f'--workdir={workdir}', '--only=batchnorm',
+      '--config.steps=4',
+    )  # fmt: skip
+    code, said = main(*words)
+    self.assertEqual(code, 4, said)
+    self.assertIn('holds records and no checkpoint', said)
+    self.assertEqual((place / 'scalars.jsonl').read_bytes(), before)
+    (place / 'scalars.jsonl').unlink()  # the manifest knows of steps still
+    self.assertEqual(main(*words)[0], 4)
+
+  def test_lost_records_are_no_silent_gap(self):
+    workdir = self.folder / 'torn'
+    shutil.copytree(self.workdir, workdir)
+    path = workdir / 'batchnorm' / 'seed0' / 'scalars.jsonl'
+    path.write_bytes(path.read_bytes()[:300])
     code, said = main(
       *self.words, f'--workdir={workdir}', '--only=batchnorm',
       '--config.steps=4',
     )  # fmt: skip
-    self.assertEqual(code, 4, said)
-    self.assertIn('holds records and no checkpoint', said)
-    self.assertEqual((place / 'scalars.jsonl').read_bytes(), before)
+    self.assertEqual(code, 6, said)
+    self.assertRegex(said, 'holds [012] of the 3 steps before the checkpoint')
 
   def test_no_room_is_said_before_anything(self):
     workdir = self.folder / 'small'

@@ -1,4 +1,5 @@
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -36,6 +37,8 @@ class LockTest(absltest.TestCase):
 
   def test_a_second_writer_is_refused_and_told_who_is_there(self):
     process = self.holder()
+    self.assertTrue(lock.is_held(self.folder))
+    self.assertFalse(lock.is_held(self.folder, 'another'))
     with (
       self.assertRaisesRegex(
         errors.ConfigError,
@@ -51,6 +54,7 @@ class LockTest(absltest.TestCase):
     process = self.holder()
     process.send_signal(signal.SIGKILL)
     process.wait()
+    self.assertFalse(lock.is_held(self.folder))  # whoever has its number now
     with self.assertLogs('bn_jax') as said, lock.held(self.folder):
       pass
     self.assertIn(f'taken over from process {process.pid}', said.output[0])
@@ -59,6 +63,13 @@ class LockTest(absltest.TestCase):
     for _ in range(2):
       with self.assertNoLogs('bn_jax'), lock.held(self.folder):
         pass
+
+  def test_a_full_disk_takes_no_words(self):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    with lock.held(self.folder):
+      pass
 
   def test_no_folder(self):
     with (

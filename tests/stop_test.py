@@ -19,6 +19,17 @@ with stop.Stop() as stopped:
   hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
 """
 
+_OTHER = """
+import hashlib
+from bn_jax import stop
+from bn_jax.commands import outcome
+stop._PATIENCE = 0.5
+def command():
+  print('ready', flush=True)
+  hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
+outcome.of(command)
+"""
+
 
 def send(number):
   os.kill(os.getpid(), number)
@@ -82,6 +93,19 @@ class StopTest(parameterized.TestCase):
     before = signal.getsignal(number)
     self.assertEqual(outcome.of(lambda: send(number)), 75)
     self.assertIs(signal.getsignal(number), before)
+
+  def test_other_commands_end_in_a_long_call_too(self):
+    process = subprocess.Popen(
+      [sys.executable, '-c', _OTHER],
+      cwd=strict.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+      text=True,
+    )  # fmt: skip
+    self.addCleanup(process.kill)
+    self.assertEqual(process.stdout.readline(), 'ready\n')
+    time.sleep(0.5)  # it is in the call now
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=10)
+    self.assertEqual((process.returncode, said.count('\n')), (75, 1), said)
 
   def test_what_another_process_says_is_not_said_again(self):
     def command():
