@@ -25,6 +25,8 @@ _TURN = 0.2  # seconds that the watch waits for an event at a time
 _SILENCE = 15.0  # seconds without one, after which a process is gone
 _SUSPECTED = 5.0  # the same, once a communication has failed
 _HEARD = 1.5  # seconds in which everybody hears of an end
+_MEETING = 60.0  # seconds in which all that joined say who they are
+_ANSWER = 5.0  # seconds in which the store gives what is there
 
 
 class End(NamedTuple):
@@ -50,6 +52,9 @@ class Peers:
       client: of jax.distributed: a key-value store.
       index: of this process.
       count: of all.
+
+    Raises:
+      Interrupted: one of them has gone before it said who it is.
     """
     self.index, self.count = index, count
     self._client = client
@@ -65,9 +70,12 @@ class Peers:
     self._events = 0
     self._exit_code = 0
     self.ended = False  # whether this one has made the others leave
-    self._set(f'who/{index}', f'{socket.gethostname()} (pid {os.getpid()})')
-    self._set(f'alive/{index}', '0')
-    self._names = [self.get(f'who/{process}') for process in range(count)]
+    try:
+      self._names = self._introduced()
+    except errors.Interrupted as end:
+      # The runtime would wait for the others when Python ends.
+      atexit.register(leave_at_once, end.exit_code)
+      raise
     self._thread = threading.Thread(
       target=self._watch, name='peers', daemon=True
     )
@@ -150,7 +158,7 @@ class Peers:
     self.ended = True
     self._exit_code = end.exit_code
     # The runtime would wait for the others when Python ends.
-    atexit.register(_leave, end.exit_code)
+    atexit.register(leave_at_once, end.exit_code)
     with contextlib.suppress(Exception):  # then there is nobody to hear it
       self._tell({'end': end})
     time.sleep(_HEARD)
@@ -162,12 +170,44 @@ class Peers:
     self._thread.join()
 
   def lost(self) -> NoReturn:
-    """Leaves because process 0 is gone, and the store with it."""
+    """Leaves because the runtime has ended: that of process 0, with its store.
+
+    In process 0 itself nobody else can be the reason.
+    """
     if self.ended or self._left.is_set():
       time.sleep(_SILENCE)  # this process is ending, in its own words
-      _leave(self._exit_code)
+      leave_at_once(self._exit_code)
+    if self.index == 0:
+      line = 'the runtime of jax ended without a reason'
+      leave_at_once(errors.Failure.exit_code, line)
     line = f'{self.name(0)} is gone; start again to go on'
-    _leave(errors.Interrupted.exit_code, line)
+    leave_at_once(errors.Interrupted.exit_code, line)
+
+  def _introduced(self) -> list[str]:
+    """The names of all: until they are there, nobody looks after anybody."""
+    deadline = time.monotonic() + _MEETING
+    name = f'{socket.gethostname()} (pid {os.getpid()})'
+    names = []
+    try:
+      self._set(f'who/{self.index}', name)
+      self._set(f'alive/{self.index}', '0')
+      while len(names) < self.count:
+        if (name := self._waited(f'who/{len(names)}', _BEAT)) is not None:
+          names.append(name)
+        elif time.monotonic() > deadline:
+          raise errors.Interrupted(
+            f'process {len(names)} has not introduced itself within '
+            f'{_MEETING:g} s; start again to go on'
+          )
+    except errors.Interrupted:
+      raise
+    except Exception as error:  # of the store
+      if self.index == 0:
+        raise
+      raise errors.Interrupted(
+        'process 0 is gone; start again to go on'
+      ) from error
+    return names
 
   def _watch(self) -> None:
     """Signs of life, and what others tell, until this process leaves."""
@@ -202,7 +242,7 @@ class Peers:
         code = errors.Interrupted.exit_code
         self._tell({'end': End(process, code, line)})
         time.sleep(_HEARD)
-        _leave(code, line)
+        leave_at_once(code, line)
 
   def _hear(self, event: dict[str, Any]) -> None:
     if 'suspect' in event:
@@ -220,9 +260,9 @@ class Peers:
     if self.ended or self._left.is_set():
       return  # this one is leaving, in its own words
     if self.index:
-      _leave(end.exit_code)
+      leave_at_once(end.exit_code)
     time.sleep(_HEARD)  # the store goes with this process
-    _leave(end.exit_code, f'{self.name(end.by)}: {end.line}')
+    leave_at_once(end.exit_code, f'{self.name(end.by)}: {end.line}')
 
   def _agree(self) -> None:
     polls = self._all('polls')
@@ -237,7 +277,7 @@ class Peers:
       with contextlib.suppress(Exception):  # it is taken
         self._client.key_value_set(f'{_SPACE}/event/{place}', json.dumps(event))
         return
-      if self._waited(f'event/{place}', 0.1) is None:
+      if self._waited(f'event/{place}', _ANSWER) is None:
         raise ConnectionError('the key-value store of the processes is gone')
       place += 1
 
@@ -282,15 +322,18 @@ class Peers:
 _last_words = threading.Lock()
 
 
-def _leave(exit_code: int, line: str | None = None) -> NoReturn:
+def leave_at_once(exit_code: int, line: str | None = None) -> NoReturn:
   """Leaves from a thread, whatever the others are in the midst of.
 
   What is written is whole at any time, so this may be any time too.
   """
   _last_words.acquire()  # for good: another thread may come to the same end
-  if line is not None:
-    sys.stderr.write(f'error: {line}\n')
-  for stream in (sys.stdout, sys.stderr):
-    with contextlib.suppress(OSError, ValueError):
-      stream.flush()
-  os._exit(exit_code)
+  try:
+    if line is not None:
+      with contextlib.suppress(OSError, ValueError):  # nobody listens
+        sys.stderr.write(f'error: {line}\n')
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(OSError, ValueError):
+        stream.flush()
+  finally:
+    os._exit(exit_code)

@@ -19,6 +19,9 @@ from bn_jax import errors, peers, runtime, tasks
 
 Place = tasks.Place  # what `joined` is given
 _PIECE = 2**26  # bytes that are told at a time
+# Seconds in which a meeting says itself who is missing: the runtime finds out
+# 40 s after a loss, the meeting after 60 s.
+_PATIENCE = 25.0
 
 
 class _Joined(NamedTuple):
@@ -29,6 +32,7 @@ class _Joined(NamedTuple):
 
 
 _joined: _Joined | None = None
+_met: peers.Peers | None = None  # the same, and still after the end
 
 
 @contextlib.contextmanager
@@ -49,12 +53,13 @@ def joined(
   Raises:
     ConfigError, Interrupted: see `tasks.place` and `runtime.join`.
   """
-  global _joined
+  global _joined, _met
   where = tasks.place(mode, given or Place(), os.environ)
   if where is None:
     yield
     return
-  others = peers.Peers(*runtime.join(where, timeout, _lost))
+  with runtime.ended_by_signals(_interrupted):
+    others = _met = peers.Peers(*runtime.join(where, timeout, _lost))
   _joined = _Joined(others, itertools.count())
   try:
     yield
@@ -213,9 +218,19 @@ def _first_of(mine: np.ndarray) -> np.ndarray:
   return np.asarray(multihost_utils.broadcast_one_to_all(mine))
 
 
+def _interrupted() -> NoReturn:
+  """A signal came before all have met: nothing has been written."""
+  _start_again('interrupted while waiting for the other processes')
+
+
 def _lost() -> NoReturn:
   """Process 0 is gone: in a thread of the runtime's, which may not go on."""
-  if _joined is not None:
-    _joined.peers.lost()
-  while True:  # this process is ending, and has told the others
-    time.sleep(1)
+  if _met is not None:
+    _met.lost()
+  time.sleep(_PATIENCE)
+  _start_again('process 0 is gone')
+
+
+def _start_again(line: str) -> NoReturn:
+  code = errors.Interrupted.exit_code
+  peers.leave_at_once(code, f'{line}; start again to go on')

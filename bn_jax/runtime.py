@@ -5,7 +5,11 @@ The only file that touches what is private in jax.
 
 import contextlib
 import ctypes
+import errno
 import os
+import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
@@ -40,7 +44,7 @@ def join(
     lost: called, in some thread, when process 0 is gone; it must not return.
 
   Raises:
-    ConfigError: the cluster does not say where.
+    ConfigError: the cluster does not say where, or the port there is taken.
     Interrupted: not all came in time: starting again may help.
   """
   # Losses are told by us, in a line; the runtime has pages about them.
@@ -60,10 +64,13 @@ def join(
         heartbeat_timeout_seconds=_SILENCE,
         shutdown_timeout_seconds=_SILENCE,
       )
-  except (ValueError, TypeError) as error:  # of jax, which asked the cluster
-    raise errors.ConfigError(f'--distributed: {_first(error)}') from error
-  except Exception as error:
+  except BaseException as error:
     state.client = state.service = None  # jax would wait for them at the end
+    if isinstance(error, errors.Failure) or not isinstance(error, Exception):
+      raise
+    # Of jax, which asked the cluster:
+    if isinstance(error, (ValueError, TypeError)):
+      raise errors.ConfigError(f'--distributed: {_first(error)}') from error
     why = 'not all came'
     if 'bad_cast' not in str(error):  # see `_asking`: that says no more
       why = _first(error)
@@ -74,6 +81,36 @@ def join(
       'start again'
     ) from error
   return Runtime(state.client, state.process_id, state.num_processes)
+
+
+@contextlib.contextmanager
+def ended_by_signals(leave: Callable[[], NoReturn]) -> Iterator[None]:
+  """Within, SIGTERM and Ctrl-C call `leave` at once, in a thread.
+
+  A handler in Python would run when `join` has met the others, or has not.
+  Signals that have no handler do what they do anyhow.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield  # signals are the main thread's
+    return
+
+  def watch():
+    while numbers := os.read(seen, 1):
+      if numbers[0] in (signal.SIGTERM, signal.SIGINT):
+        leave()
+
+  seen, told = os.pipe()
+  os.set_blocking(told, False)
+  old = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+  thread = threading.Thread(target=watch, name='signals', daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    signal.set_wakeup_fd(old)
+    os.close(told)
+    thread.join()
+    os.close(seen)
 
 
 def part() -> None:
@@ -94,9 +131,11 @@ def _asking(distributed, lost: Callable[[], NoReturn]) -> Iterator[None]:
 
   The runtime would abort with a page of text. jax has no argument for it, and
   its binding of this one ends in `std::terminate` (the reason has no form in
-  Python; jaxlib 0.10): so we are asked in both ways.
+  Python; jaxlib 0.10): so we are asked in both ways. Process 0 would end in a
+  segmentation fault where its port is taken.
   """
   make = distributed._jax.get_distributed_runtime_client
+  serve = distributed._jax.get_distributed_runtime_service
 
   def client(*arguments, **keywords):
     return make(
@@ -106,12 +145,40 @@ def _asking(distributed, lost: Callable[[], NoReturn]) -> Iterator[None]:
       shutdown_on_destruction=False,
     )
 
+  def service(address, *arguments, **keywords):
+    _check_free(address)
+    return serve(address, *arguments, **keywords)
+
   distributed._jax.get_distributed_runtime_client = client
+  distributed._jax.get_distributed_runtime_service = service
   try:
     yield
     _on_terminate(lost)
   finally:
     distributed._jax.get_distributed_runtime_client = make
+    distributed._jax.get_distributed_runtime_service = serve
+
+
+def _check_free(address: str) -> None:
+  """Whether process 0 can listen at host:port; [::] is every address."""
+  host, _, port = address.rpartition(':')
+  v4 = '' if host == '[::]' else host
+  for family, at in (
+    (socket.AF_INET6, host.strip('[]')), (socket.AF_INET, v4)
+  ):  # fmt: skip
+    try:
+      with socket.socket(family, socket.SOCK_STREAM) as one:
+        # As the server will: what a run before left behind is no hindrance.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+          one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        one.bind((at, int(port)))
+        return
+    except OSError as error:  # else there is no IPv6, or jax says why
+      if error.errno == errno.EADDRINUSE:
+        raise errors.ConfigError(
+          f'--coordinator_address: port {port} is in use; give another'
+        ) from error
 
 
 _HANDLER = ctypes.CFUNCTYPE(None)

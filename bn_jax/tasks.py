@@ -1,11 +1,13 @@
 """Whether this process is one of several, and where they meet."""
 
 import importlib.util
+import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from bn_jax import errors
 
+_log = logging.getLogger('bn_jax')
 _KUBERNETES = 'Kubernetes'
 
 
@@ -69,28 +71,47 @@ def place(
   if mode not in ('auto', 'on', 'off'):
     raise errors.ConfigError(f'--distributed: {mode!r}; allowed: auto, on, off')
   found = tasks(environment)
+  by_flags = any(value is not None for value in given)
   if given.coordinator_address is None:
     address = {**environment}.get('JAX_COORDINATOR_ADDRESS')
     given = given._replace(coordinator_address=address)
   if mode == 'off':
     return None
-  if found is None and any(value is not None for value in given[1:]):
+  if by_flags or found is not None or mode == 'on':
     _check(given)
+  if found is not None and found[0] == _KUBERNETES and not _has_kubernetes():
+    if not by_flags or None in given:
+      return _unasked(mode, by_flags)
+    found = None  # the flags say all
+  if found is None and by_flags:
+    _check_all_there(given)
     return given if given.num_processes > 1 else None
   if found is None:  # jax can ask a TPU's host, which shows nothing here
     return given if mode == 'on' else None
-  kind, several = found
-  if kind == _KUBERNETES and not importlib.util.find_spec('kubernetes'):
-    if mode == 'on':
-      raise errors.ConfigError(
-        '--distributed: on; Kubernetes is asked for the number of processes '
-        'through a package that is missing: pip install kubernetes'
-      )
-    return None
-  return given._replace(num_processes=given.num_processes or several)
+  return given._replace(num_processes=given.num_processes or found[1])
 
 
-def _check(given: Place) -> None:
+def _has_kubernetes() -> bool:
+  return importlib.util.find_spec('kubernetes') is not None
+
+
+def _unasked(mode: str, by_flags: bool) -> None:
+  """Says what becomes of a pod that cannot ask for the others."""
+  why = (
+    'Kubernetes is asked for the number of processes through a package that is '
+    'missing: pip install kubernetes'
+  )
+  if mode == 'on' or by_flags:
+    raise errors.ConfigError(
+      f'--distributed: {mode}; {why}, or give --coordinator_address, '
+      '--num_processes and --process_id'
+    )
+  _log.warning(
+    'each pod trains alone: %s, or say --distributed=off if that is meant', why
+  )
+
+
+def _check_all_there(given: Place) -> None:
   """Whether flags alone say how to join."""
   missing = [
     f'--{name}' for name, value in given._asdict().items() if value is None
@@ -102,17 +123,24 @@ def _check(given: Place) -> None:
       '--coordinator_address=HOST:PORT --num_processes=N --process_id=0..N-1, '
       'or --distributed=off'
     )
-  if not given.coordinator_address.rpartition(':')[2].isdecimal():
+
+
+def _check(given: Place) -> None:
+  """Whether each value that is given can be one."""
+  address, count, process = given
+  if address is not None and not _is_address(address):
     raise errors.ConfigError(
-      f'--coordinator_address: {given.coordinator_address!r}; allowed: '
-      'HOST:PORT of process 0'
+      f'--coordinator_address: {address!r}; allowed: HOST:PORT of process 0'
     )
-  if given.num_processes < 1:
+  if count is not None and count < 1:
+    raise errors.ConfigError(f'--num_processes: {count}; allowed: 1 or more')
+  if None not in (process, count) and not 0 <= process < count:
     raise errors.ConfigError(
-      f'--num_processes: {given.num_processes}; allowed: 1 or more'
+      f'--process_id: {process}; allowed: 0 to {count - 1}, of '
+      f'--num_processes={count}'
     )
-  if not 0 <= given.process_id < given.num_processes:
-    raise errors.ConfigError(
-      f'--process_id: {given.process_id}; allowed: 0 to '
-      f'{given.num_processes - 1}, of --num_processes={given.num_processes}'
-    )
+
+
+def _is_address(address: str) -> bool:
+  host, _, port = address.rpartition(':')
+  return bool(host) and port.isdecimal() and 0 < int(port) < 2**16

@@ -1,13 +1,18 @@
 import contextlib
+import os
+import signal
+import socket
 import threading
 import time
 from unittest import mock
 
+import jax
 import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
+from jax._src import distributed as jax_distributed
 
-from bn_jax import errors, parallel, peers, processes, tasks
+from bn_jax import errors, parallel, peers, processes, runtime, tasks
 
 _SLURM = {
   'SLURM_JOB_ID': '7', 'SLURM_STEP_NODELIST': 'n[1-2]', 'SLURM_PROCID': '1',
@@ -15,6 +20,7 @@ _SLURM = {
 }  # fmt: skip
 _NOTHING = tasks.Place()
 _BY_HAND = tasks.Place('host:1234', 2, 1)
+_POD = {'KUBERNETES_SERVICE_HOST': 'a', 'JOB_COMPLETION_INDEX': '0'}
 
 
 class TasksTest(parameterized.TestCase):
@@ -52,6 +58,7 @@ class PlaceTest(parameterized.TestCase):
     ('on', _NOTHING, {}, _NOTHING),  # jax asks the machine
     ('auto', tasks.Place(None, 2, 1),
      {'JAX_COORDINATOR_ADDRESS': 'host:1234'}, _BY_HAND),
+    ('auto', _NOTHING, {'JAX_COORDINATOR_ADDRESS': 'host'}, None),
   )  # fmt: skip
   def test_where_to_join(self, mode, given, environment, place):
     self.assertEqual(tasks.place(mode, given, environment), place)
@@ -61,23 +68,33 @@ class PlaceTest(parameterized.TestCase):
     ('auto', tasks.Place(None, 2, None),
      '--coordinator_address and --process_id missing'),
     ('on', tasks.Place(None, 2, 0), '--coordinator_address missing'),
+    ('auto', tasks.Place('host:1', None, None),
+     '--num_processes and --process_id missing'),
     ('auto', tasks.Place('host', 2, 0), "'host'; allowed: HOST:PORT"),
+    ('auto', tasks.Place(':23478', 2, 0), "':23478'; allowed: HOST:PORT"),
+    ('auto', tasks.Place('host:65536', 2, 0), "'host:65536'; allowed"),
     ('auto', tasks.Place('host:1', 0, 0), '--num_processes: 0; allowed'),
     ('auto', tasks.Place('host:1', 2, 2), '--process_id: 2; allowed: 0 to'),
+    ('auto', tasks.Place('host', None, None), "'host'; allowed", _SLURM),
+    ('auto', tasks.Place(None, 0, None), '--num_processes: 0', _SLURM),
   )  # fmt: skip
-  def test_flags_that_say_too_little(self, mode, given, said):
+  def test_flags_that_say_too_little(self, mode, given, said, seen=()):
     with self.assertRaisesRegex(errors.ConfigError, said):
-      tasks.place(mode, given, {})
+      tasks.place(mode, given, dict(seen))
 
   def test_kubernetes_is_asked_through_its_package(self):
-    pod = {'KUBERNETES_SERVICE_HOST': 'a', 'JOB_COMPLETION_INDEX': '0'}
     finds = 'importlib.util.find_spec'
     with mock.patch(finds, return_value=None):
-      self.assertIsNone(tasks.place('auto', _NOTHING, pod))
-      with self.assertRaisesRegex(errors.ConfigError, 'pip install kubernetes'):
-        tasks.place('on', _NOTHING, pod)
+      with self.assertLogs('bn_jax', 'WARNING') as said:
+        self.assertIsNone(tasks.place('auto', _NOTHING, _POD))
+      self.assertRegex(said.output[0], 'trains alone.*pip install kubernetes')
+      few = tasks.Place('host:1', None, None)
+      for mode, given in (('on', _NOTHING), ('auto', few)):
+        with self.assertRaisesRegex(errors.ConfigError, 'pip install kuber'):
+          tasks.place(mode, given, _POD)
+      self.assertEqual(tasks.place('auto', _BY_HAND, _POD), _BY_HAND)
     with mock.patch(finds, return_value=object()):
-      self.assertEqual(tasks.place('auto', _NOTHING, pod), _NOTHING)
+      self.assertEqual(tasks.place('auto', _NOTHING, _POD), _NOTHING)
 
 
 class AloneTest(absltest.TestCase):
@@ -95,6 +112,93 @@ class AloneTest(absltest.TestCase):
       asked.append(True)
       self.assertTrue(stopping())
       stopping.check()  # a look of one process is ended by its signal
+
+
+class RuntimeTest(parameterized.TestCase):
+  def test_a_signal_ends_the_waiting_from_a_thread(self):
+    left = []
+
+    def leave():
+      left.append(threading.current_thread())
+
+    fds = [signal.set_wakeup_fd(-1)]
+    signal.set_wakeup_fd(fds[0])
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+      old = signal.signal(number, lambda *unused: None)
+      self.addCleanup(signal.signal, number, old)
+    with runtime.ended_by_signals(leave):
+      for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+    # Its end waits for the thread, which has read all by then.
+    self.assertLen(left, 2)
+    self.assertNotIn(threading.main_thread(), left)
+    fds.append(signal.set_wakeup_fd(fds[0]))
+    self.assertEqual(fds[0], fds[1])
+
+  @parameterized.parameters(
+    (KeyboardInterrupt(), KeyboardInterrupt, ''),
+    (errors.ConfigError('port 1 is in use'), errors.ConfigError, '^port 1'),
+    (ValueError('no number'), errors.ConfigError, '--distributed: no number'),
+    (RuntimeError('DEADLINE'), errors.Interrupted, 'in 7 s .DEADLINE.; see'),
+  )
+  def test_a_meeting_in_vain_leaves_nothing_to_wait_for(self, why, kind, said):
+    state = jax_distributed.global_state
+    with (
+      mock.patch.dict(os.environ),
+      mock.patch.object(jax.config, 'update'),
+      mock.patch.object(jax.distributed, 'initialize', side_effect=why),
+      mock.patch.multiple(state, client='a client', service='a service'),
+    ):
+      with self.assertRaisesRegex(kind, said):
+        runtime.join(_BY_HAND, 7, lambda: None)
+      self.assertIsNone(state.client)
+      self.assertIsNone(state.service)
+
+  @parameterized.parameters('127.0.0.1', '')
+  def test_a_port_that_is_taken_is_named(self, host):
+    with socket.socket() as other:
+      other.bind((host, 0))
+      port = other.getsockname()[1]
+      other.listen()
+      said = f'--coordinator_address: port {port} is in use'
+      for at in ('[::]', '127.0.0.1'):
+        with self.assertRaisesRegex(errors.ConfigError, said):
+          runtime._check_free(f'{at}:{port}')
+    for at in ('[::]', '127.0.0.1'):
+      runtime._check_free(f'{at}:{port}')
+
+  def test_where_there_is_no_ipv6_a_port_is_looked_at_too(self):
+    make = socket.socket
+
+    def without(family=socket.AF_INET, *arguments):
+      if family == socket.AF_INET6:
+        raise OSError(97, 'not supported')
+      return make(family, *arguments)
+
+    with make() as other, mock.patch.object(socket, 'socket', without):
+      other.bind(('', 0))
+      other.listen()
+      with self.assertRaisesRegex(errors.ConfigError, 'is in use'):
+        runtime._check_free(f'[::]:{other.getsockname()[1]}')
+
+
+class LeaveTest(absltest.TestCase):
+  def test_nobody_who_listens_is_no_reason_to_stay(self):
+    class Gone(Exception):
+      pass
+
+    gone, out = mock.Mock(), mock.Mock()
+    gone.write.side_effect = gone.flush.side_effect = BrokenPipeError
+    with (
+      mock.patch.object(peers.sys, 'stderr', gone),
+      mock.patch.object(peers.sys, 'stdout', out),
+      mock.patch.object(peers, '_last_words', threading.Lock()),
+      mock.patch.object(peers.os, '_exit', side_effect=Gone) as left,
+      self.assertRaises(Gone),
+    ):
+      peers.leave_at_once(75, 'a line')
+    left.assert_called_once_with(75)
+    out.flush.assert_called_once_with()
 
 
 class Store:
@@ -165,7 +269,7 @@ class PeersTest(parameterized.TestCase):
         watch(one)
 
     for target in (
-      mock.patch.object(peers, '_leave', leave),
+      mock.patch.object(peers, 'leave_at_once', leave),
       mock.patch.object(peers.Peers, '_watch', watch_until_it_leaves),
       mock.patch.object(peers.atexit, 'register'),
       mock.patch.multiple(
@@ -271,6 +375,60 @@ class PeersTest(parameterized.TestCase):
     time.sleep(0.4)
     line = f'{self.three[0].name(0)} is gone; start again to go on'
     self.assertIn((75, line), self.gone)
+
+  def test_in_process_0_the_runtime_ends_by_itself(self):
+    with self.assertRaises(_Left):
+      self.three[0].lost()
+    line = 'the runtime of jax ended without a reason'
+    self.assertEqual(self.gone, [(1, line)])
+
+  def test_a_slow_store_is_not_a_lost_one(self):
+    told = []
+
+    def taken(key, value, **unused):
+      told.append((key, value))
+      if len(told) == 1:
+        raise RuntimeError('ALREADY_EXISTS')
+
+    def slow(key, milliseconds):
+      if milliseconds < 1000:
+        raise RuntimeError('DEADLINE_EXCEEDED')
+      return '{}'
+
+    one = self.three[1]
+    one.close()
+    one._client = mock.Mock(key_value_set=taken, blocking_key_value_get=slow)
+    one._tell({'stop': 1})
+    self.assertEqual(
+      told,
+      [(f'bn_jax/event/{place}', '{"stop": 1}') for place in (0, 1)],
+    )
+
+  def test_one_that_never_says_who_it_is_ends_the_meeting(self):
+    said = 'process 1 has not introduced itself within 0.1 s; start again'
+    with (
+      mock.patch.object(peers, '_MEETING', 0.1),
+      self.assertRaisesRegex(errors.Interrupted, said),
+    ):
+      peers.Peers(Store(), 0, 2)
+    peers.atexit.register.assert_called_once_with(peers.leave_at_once, 75)
+
+  def test_process_0_may_go_in_the_midst_of_the_meeting(self):
+    fails = mock.Mock(side_effect=RuntimeError('UNAVAILABLE'))
+    store = mock.Mock(key_value_set=fails)
+    with self.assertRaisesRegex(errors.Interrupted, 'process 0 is gone'):
+      peers.Peers(store, 1, 2)
+    with self.assertRaisesRegex(RuntimeError, 'UNAVAILABLE'):
+      peers.Peers(store, 0, 2)
+
+  def test_the_runtime_that_ends_before_the_meeting_does(self):
+    with (
+      mock.patch.object(processes, '_PATIENCE', 0.0),
+      self.assertRaises(_Left),
+    ):
+      processes._lost()
+    line = 'process 0 is gone; start again to go on'
+    self.assertEqual(self.gone, [(75, line)])
 
 
 class RowsTest(parameterized.TestCase):
