@@ -61,7 +61,8 @@ class LaunchCase(parameterized.TestCase):
 
   def write(self, cell, status, step):
     cell.place.mkdir(parents=True, exist_ok=True)
-    manifest = {'status': status, 'step': step}
+    config = {**cell.config, 'on_nonfinite': 'stop', 'max_skips': None}
+    manifest = {'status': status, 'step': step, 'config': config}
     (cell.place / 'manifest.json').write_text(json.dumps(manifest))
 
   def ended(self, cell, code):
@@ -69,6 +70,36 @@ class LaunchCase(parameterized.TestCase):
     noted.prepare()
     noted.submitted('local', '1')
     noted.ended.write_text(json.dumps({'job': '1', 'exit_code': code}))
+
+  def holder(self, folder, name='lock', seconds=60):
+    """Another process that holds a lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(
+      [
+        sys.executable, '-c',
+        'import pathlib, sys, time\n'
+        'from bn_jax import lock\n'
+        'with lock.held(pathlib.Path(sys.argv[1]), sys.argv[2]):\n'
+        "  print('held', flush=True)\n"
+        '  time.sleep(float(sys.argv[3]))',
+        str(folder), name, str(seconds),
+      ],
+      stdout=subprocess.PIPE,
+    )  # fmt: skip
+    self.addCleanup(process.wait)
+    self.addCleanup(process.kill)
+    self.addCleanup(process.stdout.close)
+    self.assertEqual(process.stdout.readline(), b'held\n')
+    return process
+
+  def squeue(self, script):
+    """From now on, what SLURM says."""
+    folder = self.workdir / 'bin'
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'squeue').write_text(f'#!/bin/sh\n{script}\n')
+    (folder / 'squeue').chmod(0o755)
+    path = f'{folder}:{os.environ["PATH"]}'
+    self.enter_context(mock.patch.dict(os.environ, PATH=path))
 
 
 class CommandLineTest(LaunchCase):
@@ -247,8 +278,8 @@ class PrintTest(LaunchCase):
     self.write(cells[1], 'diverged', 2)
     self.write(cells[2], 'interrupted', 2)
     self.write(cells[3], 'running', 0)
-    with lock.held(cells[3].place):
-      _, printed, _ = self.main('--engine=print', _SINGLE, '--set=seeds=0:5')
+    self.holder(cells[3].place)
+    _, printed, _ = self.main('--engine=print', _SINGLE, '--set=seeds=0:5')
     started = [shlex.split(line)[-1] for line in printed.splitlines()]
     self.assertEqual(started, ['--only=only/seed2', '--only=only/seed4'])
 
@@ -287,6 +318,39 @@ class StandingTest(LaunchCase):
     self.assertEqual((now.is_over, standing.exit_code([now])), (True, 0))
 
   @parameterized.parameters(
+    (5, 'unfinished'), (0, 'unfinished'), (None, 'unfinished'),
+    (3, 'failed'), (-9, 'killed'),
+  )  # fmt: skip
+  def test_divergence_goes_on_where_more_may_be_left_out(self, code, status):
+    (cell,) = self.expand('on_nonfinite=skip', 'max_skips=10')
+    cell = cell._replace(may_diverge=True)
+    self.write(cell, 'diverged', 2)
+    if code is not None:
+      self.ended(cell, code)
+    (now,) = standing.of(str(self.workdir), [cell])
+    self.assertEqual((now.status, now.is_to_start), (status, True))
+    # It has diverged under this config too.
+    manifest = {'status': 'diverged', 'step': 4, 'config': cell.config}
+    (cell.place / 'manifest.json').write_text(json.dumps(manifest))
+    (now,) = standing.of(str(self.workdir), [cell])
+    self.assertEqual(now.status, 'diverged, expected')
+
+  def test_a_lock_that_was_left_holds_nobody_up(self):
+    """Even if its process has a successor of the same number."""
+    (cell,) = self.expand()
+    self.write(cell, 'running', 2)
+    process = self.holder(cell.place)
+    (now,) = standing.of(str(self.workdir), [cell])
+    self.assertEqual(now.status, 'running')
+    process.kill()
+    process.wait()
+    left = json.loads((cell.place / 'lock').read_text())
+    left['process'] = os.getpid()
+    (cell.place / 'lock').write_text(json.dumps(left))
+    (now,) = standing.of(str(self.workdir), [cell])
+    self.assertEqual(now.status, 'killed')
+
+  @parameterized.parameters(
     (['done', 'interrupted', 'diverged'], 75),
     (['done', 'diverged'], 5),
     (['failed', 'interrupted'], 3),
@@ -321,16 +385,17 @@ class StandingTest(LaunchCase):
       noted = notes.Notes(str(self.workdir), cell)
       noted.prepare()
       noted.submitted('slurm', f'7_{number}')
-    folder = self.workdir / 'bin'
-    folder.mkdir(parents=True)
-    squeue = folder / 'squeue'
-    squeue.write_text("#!/bin/sh\necho '7_0 RUNNING'\necho '7_1 PENDING'\n")
-    squeue.chmod(0o755)
-    path = f'{folder}:{os.environ["PATH"]}'
-    with mock.patch.dict(os.environ, PATH=path):
-      found = standing.of(str(self.workdir), cells)
-      squeue.write_text('#!/bin/sh\necho no controller >&2\nexit 1\n')
-      with self.assertRaisesRegex(errors.ConfigError, 'no controller'):
+    self.squeue("echo '7_0 RUNNING'; echo '7_1 PENDING'")
+    found = standing.of(str(self.workdir), cells)
+    for script, said in (
+      ('echo no controller >&2; exit 1', 'no controller'),
+      ('exec sleep 5', 'no answer of squeue in 0.1 s'),
+    ):
+      self.squeue(script)
+      with (
+        mock.patch.object(notes, '_PATIENCE', 0.1),
+        self.assertRaisesRegex(errors.ConfigError, said),
+      ):
         standing.of(str(self.workdir), cells)
     self.assertEqual(
       [now.status for now in found], ['running', 'queued', 'not started']
@@ -364,7 +429,7 @@ class LocalTest(LaunchCase):
   def run_jobs(self, code, names, *, at_once=2, say=lambda line: None):
     (cell,) = self.expand()
     cells = [cell._replace(run=name) for name in names]
-    self.workdir.mkdir()
+    self.workdir.mkdir(exist_ok=True)
 
     def command(cell):
       return [sys.executable, '-c', code, str(self.workdir), cell.run]
@@ -415,6 +480,83 @@ class LocalTest(LaunchCase):
     self.assertGreater(self.time_of('a.asked'), self.time_of('a.begun'))
     # submitit's own jobs would see no GPU.
     self.assertTrue((self.workdir / 'a.None').exists())
+
+  def test_ctrl_c_when_a_job_has_just_ended(self):
+    gone = subprocess.Popen(['true'])
+    gone.wait()
+    made = mock.Mock(job_id=str(gone.pid), done=lambda: True)
+
+    def say(line):
+      if 'started' in line:
+        raise KeyboardInterrupt
+
+    with mock.patch.object(engines, '_submit_here', lambda *_: made):
+      (note,) = self.run_jobs('', ['a'], say=say)
+    self.assertEqual(note.job, str(gone.pid))
+
+  def test_two_at_once_are_refused(self):
+    process = self.holder(self.workdir / 'launch', 'launch.lock')
+    with mock.patch.object(engines, '_submit_here') as submitted:
+      code, printed, said = self.main('--engine=local', _SINGLE)
+    submitted.assert_not_called()
+    self.assertEqual((code, printed, said.count('\n')), (2, '', 1))
+    self.assertIn(f'is being written by process {process.pid} on', said)
+    # There is nothing to wait for where all is over.
+    (cell,) = self.expand()
+    self.write(cell, 'done', 6)
+    self.assertEqual(self.main('--engine=local', _SINGLE)[0], 0)
+
+  def test_what_another_one_has_ended_meanwhile_is_not_started(self):
+    (cell,) = self.expand()
+    self.write(cell._replace(run='a'), 'done', 6)
+    first, second = self.run_jobs('', ['a', 'b'])
+    self.assertEqual((first.job, second.exit_code), (None, 0))
+
+
+class WaitTest(LaunchCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(mock.patch.object(engines, '_POLL_QUEUE', 0.05))
+    (self.cell,) = self.expand()
+
+  def wait(self):
+    engines.wait(str(self.workdir), [self.cell])
+
+  def test_for_one_that_runs_here_slurm_is_not_asked(self):
+    self.ended(self.cell, 0)
+    self.squeue('touch "$0.asked"; exit 1')
+    self.holder(self.cell.place, seconds=0.5)
+    self.wait()
+    self.assertFalse(lock.is_held(self.cell.place))
+    self.assertFalse((self.workdir / 'bin' / 'squeue.asked').exists())
+
+  def submit(self):
+    noted = notes.Notes(str(self.workdir), self.cell)
+    noted.prepare()
+    noted.submitted('slurm', '7_0')
+
+  def test_a_slurm_that_never_answers_is_an_error(self):
+    self.submit()
+    self.squeue('echo . >> "$0.asked"; echo no controller >&2; exit 1')
+    with (
+      mock.patch.object(engines, '_SILENT', 3),
+      self.assertRaisesRegex(errors.ConfigError, 'no controller'),
+    ):
+      self.wait()
+    asked = (self.workdir / 'bin' / 'squeue.asked').read_text()
+    self.assertEqual(asked.count('.'), 3)
+
+  def test_a_slurm_that_starts_anew_is_waited_for(self):
+    self.submit()
+    # Silent twice, then alive, silent twice, and gone: never thrice in a row.
+    self.squeue(
+      'echo . >> "$0.asked"; n=$(wc -l < "$0.asked")\n'
+      "case $n in 3) echo '7_0 RUNNING';; 6) ;; *) exit 1;; esac"
+    )
+    with mock.patch.object(engines, '_SILENT', 3):
+      self.wait()
+    asked = (self.workdir / 'bin' / 'squeue.asked').read_text()
+    self.assertEqual(asked.count('.'), 6)
 
 
 class JobTest(absltest.TestCase):

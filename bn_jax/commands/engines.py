@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bn_jax import errors
+from bn_jax import errors, lock
 from bn_jax.commands import job, notes, sbatch, standing, sweep
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _POLL = 0.2  # seconds between two looks at local jobs
 _POLL_QUEUE = 5.0  # and at a queue, which others look at too
+_SILENT = 60  # looks in a row that SLURM may leave without an answer
 _FOREVER = 10**6  # minutes
 _AGAIN = 1000  # how often a job whose time was over is queued again
 
@@ -72,10 +73,28 @@ def locally(
   """Runs cells as local jobs, so many at once, and waits for their end.
 
   Ctrl-C and SIGTERM are passed on; what runs saves its state first.
+
+  Raises:
+    ConfigError: another process does so for this sweep. From a job's start
+      until train.py locks its folder, nothing else keeps a second one away.
   """
   executor = _executor(sweep_dir, 'local')
   executor.update_parameters(timeout_min=_FOREVER)
-  todo, running = list(cells), {}
+  with lock.held(pathlib.Path(sweep_dir) / sweep.FOLDER, 'launch.lock'):
+    # Whoever held it until now may have ended some of them.
+    standings = standing.of(sweep_dir, cells)
+    todo = [cell for cell, now in zip(cells, standings) if now.is_to_start]
+    _run_here(executor, sweep_dir, todo, at_once, say)
+
+
+def _run_here(
+  executor: Any,
+  sweep_dir: str,
+  todo: list[sweep.Cell],
+  at_once: int,
+  say: Callable[[str], None],
+) -> None:
+  running = {}
   try:
     while todo or running:
       while todo and len(running) < at_once:
@@ -92,7 +111,9 @@ def locally(
   except KeyboardInterrupt:
     say('stopping; the jobs save their state first. Once more to stop at once')
     for made, _ in running.values():
-      os.kill(int(made.job_id), signal.SIGTERM)
+      # It may have ended a moment ago.
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(int(made.job_id), signal.SIGTERM)
     while not all(made.done() for made, _ in running.values()):
       time.sleep(_POLL)
 
@@ -128,15 +149,32 @@ def to_slurm(
     notes.Notes(sweep_dir, cell).submitted('slurm', made.job_id)
 
 
-def wait_for_slurm(sweep_dir: str, cells: Sequence[sweep.Cell]) -> None:
-  """Waits until no job of the cells is in the queue."""
-  jobs = {notes.Notes(sweep_dir, cell).read().job for cell in cells}
+def wait(sweep_dir: str, cells: Sequence[sweep.Cell]) -> None:
+  """Waits until no job of the cells is in SLURM's queue, and none is written.
+
+  Raises:
+    ConfigError: SLURM has some of them and has not answered for minutes.
+  """
+  silent = 0
   while True:
-    # A SLURM that does not answer may be starting anew: the jobs go on.
-    with contextlib.suppress(errors.ConfigError):
-      if not jobs & notes.in_queue().keys():
+    try:
+      if not _any_alive(sweep_dir, cells):
         return
+      silent = 0
+    except errors.ConfigError:
+      # It may be starting anew: the jobs go on.
+      silent += 1
+      if silent == _SILENT:
+        raise
     time.sleep(_POLL_QUEUE)
+
+
+def _any_alive(sweep_dir: str, cells: Sequence[sweep.Cell]) -> bool:
+  found = [notes.Notes(sweep_dir, cell).read() for cell in cells]
+  jobs = {note.job for note in found if note.engine == 'slurm'}
+  if jobs and jobs & notes.in_queue().keys():
+    return True
+  return any(lock.is_held(cell.place) for cell in cells)
 
 
 def _executor(sweep_dir: str, cluster: str, **keywords: Any) -> Any:

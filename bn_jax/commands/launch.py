@@ -22,7 +22,8 @@ usage: python -m bn_jax launch --config=FILE --engine=ENGINE [options]
 
 Starts one train.py for each run and seed that is not done, and shows how far
 all of them are. The same command again starts what failed or was interrupted,
-and nothing twice.
+and nothing twice; while one --engine=local is at work, a second one in the
+same --workdir is refused.
 
   --engine=local        here; returns when all have ended
   --engine=slurm        through SLURM, as an array of jobs; returns at once
@@ -97,19 +98,17 @@ def _launch(given: _Given) -> int:
     given.rest, values.set, workdir=values.workdir, only=values.only
   )
   before = standing.of(found.workdir, found.cells)
-  todo = [
-    cell
-    for cell, now in zip(found.cells, before)
-    if not (now.is_over or now.is_alive)
-  ]
+  todo = [cell for cell, now in zip(found.cells, before) if now.is_to_start]
   if values.engine == 'print':
     for cell in todo:
       sys.stdout.write(f'{shlex.join(engines.printed(cell))}\n')
     sys.stderr.write(standing_table.text(found.cells, before))
     return 0
   if values.engine == 'local':
-    at_once = values.jobs or 1
-    engines.locally(found.workdir, todo, at_once=at_once, say=_say)
+    # Also with nothing to start: then it says that another one is at work.
+    if not all(now.is_over for now in before):
+      at_once = values.jobs or 1
+      engines.locally(found.workdir, todo, at_once=at_once, say=_say)
   elif todo:
     engines.to_slurm(found.workdir, todo, at_once=values.array, options=options)
   wait = values.engine == 'local' or values.wait
@@ -122,7 +121,7 @@ def _ended(
   """Shows how far everything is, at its end if that is waited for."""
   after = standing.of(found.workdir, found.cells)
   if wait and any(now.is_alive for now in after):
-    engines.wait_for_slurm(found.workdir, found.cells)
+    engines.wait(found.workdir, found.cells)
     after = standing.of(found.workdir, found.cells)
   if wait:
     _report({cell.workdir for cell in started}, found.cells, after)

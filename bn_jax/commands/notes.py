@@ -12,6 +12,7 @@ from bn_jax import errors, records
 from bn_jax.commands import sweep
 
 _TAIL = 1 << 14  # bytes
+_PATIENCE = 120  # seconds that SLURM has for an answer
 
 
 class Note(NamedTuple):
@@ -81,11 +82,17 @@ def in_queue() -> dict[str, str]:
     return {}
   command = ['squeue', '--noheader', '--array', '--format=%i %T',
              f'--user={getpass.getuser()}']  # fmt: skip
-  done = subprocess.run(command, capture_output=True, text=True)
-  if done.returncode:
-    raise errors.ConfigError(
-      f'SLURM does not say which jobs are alive: {done.stderr.strip()}'
+  silent = 'SLURM does not say which jobs are alive'
+  try:
+    done = subprocess.run(
+      command, capture_output=True, text=True, timeout=_PATIENCE
     )
+  except subprocess.TimeoutExpired as error:
+    raise errors.ConfigError(
+      f'{silent}: no answer of squeue in {_PATIENCE} s'
+    ) from error
+  if done.returncode:
+    raise errors.ConfigError(f'{silent}: {done.stderr.strip()}')
   return dict(line.split(None, 1) for line in done.stdout.splitlines())
 
 

@@ -1,14 +1,11 @@
 """How far the cells of a sweep are: read from their files."""
 
-import json
-import os
 import pathlib
 import re
-import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bn_jax import errors, records
+from bn_jax import divergence, errors, lock, records
 from bn_jax.commands import notes, sweep
 
 _QUEUED = ('PENDING', 'CONFIGURING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED')
@@ -50,6 +47,10 @@ class Standing(NamedTuple):
   def is_alive(self) -> bool:
     return self.status in ('queued', 'running')
 
+  @property
+  def is_to_start(self) -> bool:
+    return not (self.is_over or self.is_alive)
+
 
 def of(workdir: str, cells: Sequence[sweep.Cell]) -> list[Standing]:
   """How far each cell of a sweep is.
@@ -66,7 +67,7 @@ def of(workdir: str, cells: Sequence[sweep.Cell]) -> list[Standing]:
   standings = []
   for cell, one, note in zip(cells, noted, found):
     state = states.get(note.job)
-    if state is None and _is_locked(cell.place):
+    if state is None and lock.is_held(cell.place):
       state = 'RUNNING'
     now = _one(cell, state, note.exit_code)._replace(job=note.job)
     if now.status == 'failed':
@@ -94,11 +95,14 @@ def exit_code(standings: Sequence[Standing]) -> int:
 
 def _one(cell: sweep.Cell, state: str | None, code: int | None) -> Standing:
   """How far a cell is, by its manifest, the state of its job and its end."""
-  shape = {'status': str, 'step': int | None}
+  shape = {'status': str, 'step': int | None, 'config': dict}
   manifest = records.read_json(cell.place / 'manifest.json', shape)
   status = manifest['status'] if manifest else None
   step = manifest['step'] if manifest else None
-  if status == 'diverged':
+  goes_on = status == 'diverged' and divergence.goes_on(
+    manifest['config'], cell.config
+  )
+  if status == 'diverged' and not goes_on:
     return Standing(_EXPECTED if cell.may_diverge else status, step)
   if status == 'done' and (step or 0) >= cell.steps:
     return Standing(status, step)
@@ -107,6 +111,8 @@ def _one(cell: sweep.Cell, state: str | None, code: int | None) -> Standing:
     return Standing('queued' if state in _QUEUED else 'running', step)
   if code is not None and (code < 0 or code == _SECOND_SIGNAL):
     return Standing('killed', step, exit_code=code)
+  if goes_on and code in (None, 0, errors.Diverged.exit_code):
+    return Standing('unfinished', step)  # more updates may be left out now
   if code not in (None, 0, errors.Interrupted.exit_code):
     return Standing('failed', step, exit_code=code)
   if status == 'running':
@@ -123,15 +129,3 @@ def _recorded(place: pathlib.Path) -> int:
   end = notes.tail(place / 'scalars.jsonl')
   steps = re.findall(r'^{"step": (\d+).*\n', end, re.MULTILINE)
   return int(steps[-1]) if steps else 0
-
-
-def _is_locked(place: pathlib.Path) -> bool:
-  """Whether a process of this machine writes there: the lock says whose."""
-  try:
-    who = json.loads((place / 'lock').read_text())
-    if who['host'] != socket.gethostname():
-      return False  # nobody can tell; train.py itself refuses a second one
-    os.kill(who['process'], 0)
-    return True
-  except (OSError, ValueError, KeyError, TypeError):
-    return False

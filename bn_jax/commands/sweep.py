@@ -23,7 +23,7 @@ class Cell(NamedTuple):
     workdir: of this combination, as it is given to train.py.
     run: its name in the config.
     seed: of it.
-    steps: that it is to make.
+    config: of the run, resolved.
     may_diverge: whether the config expects it to.
     words: the command line of train.py, without its name.
   """
@@ -31,9 +31,14 @@ class Cell(NamedTuple):
   workdir: str
   run: str
   seed: int
-  steps: int
+  config: dict[str, Any]
   may_diverge: bool
   words: tuple[str, ...]
+
+  @property
+  def steps(self) -> int:
+    """That it is to make."""
+    return self.config['steps']
 
   @property
   def label(self) -> str:
@@ -140,7 +145,7 @@ def _cells(
         workdir=str(place),
         run=run,
         seed=seed,
-        steps=plan.runs[run]['steps'],
+        config=plan.runs[run],
         may_diverge=run in plan.expected_divergence,
         words=(*words, f'--workdir={place}', f'--only={run}/seed{seed}'),
       )
