@@ -176,8 +176,8 @@ class PartsApartTest(parameterized.TestCase):
   def test_other_norms_are_the_same_on_devices(self, name):
     self.check_other_norm(name, 2, True)
 
-  @pytest.mark.slow
   @parameterized.parameters('l1', 'linf', 'batch_renorm')
+  @pytest.mark.slow
   def test_so_they_are_over_the_whole_batch(self, name):
     self.check_other_norm(name, None, True)
 

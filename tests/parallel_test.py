@@ -122,6 +122,7 @@ class LayoutsTest(parameterized.TestCase):
   def test_all_of_it(self, norm, layout, devices, precision):
     self.compare(norm, layout, devices, *precision, seed=1)
 
+  @pytest.mark.slow  # float64 says more
   def test_eight_devices_in_float32(self):
     # With seed 0 an input of the ReLU is 5e-8: rounding takes it across.
     self.compare('noisy', 'shard_map', 8, 'float32', 1e-4, seed=1)

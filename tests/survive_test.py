@@ -258,8 +258,8 @@ class SignalTest(Case):
     self.assertIn(process.wait(20), (130, 75))
     self.assertLess(time.monotonic() - begun, 1)
 
-  @pytest.mark.slow
   @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
+  @pytest.mark.slow
   def test_analyze(self, number):
     name = f'analyzed{number}'
     self.done(name)
