@@ -311,6 +311,14 @@ class DamageTest(parameterized.TestCase):
         restored, self.state._replace(step=np.asarray(want, np.int32))
       )
 
+  def test_the_digests_are_looked_at_too(self):
+    """A config or a shape there that changed is still JSON."""
+    folder, checkpoints = self.copy('digests')
+    path = folder / '2' / digests.NAME
+    path.write_text(path.read_text().replace('"step": 2', '"step": 3'))
+    with self.assertLogs('bn_jax', 'WARNING'):
+      self.assertEqual(int(checkpoints.newest(self.state).step), 1)
+
   def test_nothing_is_left(self):
     folder, checkpoints = self.copy('nothing')
     for step in (1, 2):
