@@ -1,0 +1,22 @@
+"""Beyond the paper: the deep linear network at the edge of stability.
+
+  python train.py --config=configs/santurkar2018/edge_of_stability.py
+
+Protocol, choices and sizes: linear.py.
+"""
+
+import ml_collections
+
+from configs import sizes
+from configs.santurkar2018 import linear
+
+
+def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
+  """The size is 'paper' or 'small'."""
+  config = linear.get_config(size)
+  sizes.taken(
+    config,
+    runs=('standard', 'batchnorm', 'standard_slow', 'batchnorm_slow'),
+    measures=('test', 'landscape', 'random'),
+  )
+  return config

@@ -1,0 +1,22 @@
+"""Figure 11: gradient change against distance, deep linear network.
+
+  python train.py --config=configs/santurkar2018/figure11_linear.py
+
+Protocol, choices and sizes: linear.py.
+"""
+
+import ml_collections
+
+from configs import sizes
+from configs.santurkar2018 import linear
+
+
+def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
+  """The size is 'paper' or 'small'."""
+  config = linear.get_config(size)
+  sizes.taken(
+    config,
+    runs=('standard', 'batchnorm'),
+    measures=('test', 'landscape'),
+  )
+  return config

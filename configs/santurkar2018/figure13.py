@@ -1,0 +1,22 @@
+"""Figure 13: the landscape of the deep linear network under lp normalization.
+
+  python train.py --config=configs/santurkar2018/figure13.py
+
+Protocol, choices and sizes: linear.py.
+"""
+
+import ml_collections
+
+from configs import sizes
+from configs.santurkar2018 import linear
+
+
+def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
+  """The size is 'paper' or 'small'."""
+  config = linear.get_config(size)
+  sizes.taken(
+    config,
+    runs=('standard', 'batchnorm', 'l1', 'l2', 'linf'),
+    measures=('test', 'landscape'),
+  )
+  return config

@@ -1,0 +1,22 @@
+"""Figure 3(b): internal covariate shift of the deep linear network.
+
+  python train.py --config=configs/santurkar2018/figure3_linear.py
+
+Protocol, choices and sizes: linear.py.
+"""
+
+import ml_collections
+
+from configs import sizes
+from configs.santurkar2018 import linear
+
+
+def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
+  """The size is 'paper' or 'small'."""
+  config = linear.get_config(size)
+  sizes.taken(
+    config,
+    runs=('standard', 'batchnorm', 'standard_slow', 'batchnorm_slow'),
+    measures=('test', 'shift'),
+  )
+  return config

@@ -1,0 +1,23 @@
+"""The sizes of a reproduction: as in the paper, or for two CPU cores."""
+
+SIZES = ('paper', 'small')
+
+
+def check(size: str) -> None:
+  """Raises ValueError unless there is such a size."""
+  if size not in SIZES:
+    raise ValueError(f'the size is {size!r}; allowed: {", ".join(SIZES)}')
+
+
+def taken(config, runs: tuple[str, ...], measures: tuple[str, ...]) -> None:
+  """Keeps of a protocol the runs and measures that one figure shows.
+
+  A run stays what it was: its weights, batches and numbers are the protocol's.
+  """
+  for name in set(config.runs) - set(runs):
+    del config.runs[name]
+  for key in set(config.measures) - set(measures):
+    del config.measures[key]
+  config.expected_divergence = tuple(
+    name for name in config.expected_divergence if name in runs
+  )
