@@ -1,0 +1,42 @@
+"""Figure 1(a) of Ioffe and Szegedy (2015) over what the paper leaves open.
+
+The learning rate, and the standard deviation of the initial weights: each
+network at each of them, so that each can be read at its own best.
+
+  python train.py --config=configs/ioffe2015/figure1_sweep.py --data_dir=DIR
+  python train.py --config=configs/ioffe2015/figure1_sweep.py:small \\
+      --data_dir=DIR
+
+Everything else is figure1.py's; `small` is its 5,000 steps.
+"""
+
+import itertools
+
+import ml_collections
+
+from configs import default
+from configs.ioffe2015 import figure1
+
+RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
+DEVIATIONS = (0.03, 0.1, 0.3)
+
+
+def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
+  """Thirty runs: two networks, five rates, three deviations."""
+  config = figure1.get_config(size)
+  config.runs = default.runs(
+    **{
+      f'{name}_rate{rate:g}_std{deviation:g}'.replace('.', '_'): dict(
+        norm=dict(name=norm),
+        schedule=dict(learning_rate=rate),
+        model=dict(initial_std=deviation),
+      )
+      for (name, norm), rate, deviation in itertools.product(
+        (('standard', 'none'), ('batchnorm', 'batch')), RATES, DEVIATIONS
+      )
+    }
+  )
+  config.seeds = (0, 1, 2) if size == 'paper' else (0,)
+  config.expected_divergence = tuple(config.runs)
+  del config.measures.activations
+  return config
