@@ -1,0 +1,32 @@
+"""Beyond Figure 1: each network at its own best learning rate.
+
+A comparison at one rate is open to the objection that the rate suits one of
+the networks. Here both train at each of six rates, and each is read at its best
+(steps to an accuracy of training batches). The protocol is vgg.py's.
+
+  python train.py --config=configs/santurkar2018/best_rate.py --data_dir=DIR
+"""
+
+import ml_collections
+
+from configs import default, sizes
+from configs.santurkar2018 import vgg
+
+RATES = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
+
+
+def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
+  """Twelve runs; the size is 'paper' or 'small'."""
+  config = vgg.get_config(size)
+  sizes.taken(config, runs=(), measures=('test',))
+  config.runs = default.runs(
+    **{
+      f'{name}_{rate:g}'.replace('.', '_'): dict(
+        norm=dict(name=norm), schedule=dict(learning_rate=rate)
+      )
+      for name, norm in (('standard', 'none'), ('batchnorm', 'batch'))
+      for rate in RATES
+    }
+  )
+  config.expected_divergence = tuple(config.runs)
+  return config

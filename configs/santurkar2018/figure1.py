@@ -1,0 +1,22 @@
+"""Figure 1: VGG on CIFAR-10 without and with BN, at rates 0.1 and 0.5.
+
+  python train.py --config=configs/santurkar2018/figure1.py --data_dir=DIR
+
+Protocol, choices and sizes: vgg.py.
+"""
+
+import ml_collections
+
+from configs import sizes
+from configs.santurkar2018 import vgg
+
+
+def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
+  """The size is 'paper' or 'small'."""
+  config = vgg.get_config(size)
+  sizes.taken(
+    config,
+    runs=('standard', 'batchnorm', 'standard_fast', 'batchnorm_fast'),
+    measures=('test', 'activations'),
+  )
+  return config

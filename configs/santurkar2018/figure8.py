@@ -1,0 +1,22 @@
+"""Figure 8: how the moments of activations move in VGG.
+
+  python train.py --config=configs/santurkar2018/figure8.py --data_dir=DIR
+
+Protocol, choices and sizes: vgg.py.
+"""
+
+import ml_collections
+
+from configs import sizes
+from configs.santurkar2018 import vgg
+
+
+def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
+  """The size is 'paper' or 'small'."""
+  config = vgg.get_config(size)
+  sizes.taken(
+    config,
+    runs=('standard', 'batchnorm', 'noisy_batchnorm'),
+    measures=('test', 'activations'),
+  )
+  return config
