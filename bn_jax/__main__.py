@@ -16,14 +16,16 @@ usage: python -m bn_jax COMMAND ...
                         trains all runs and seeds of one or many experiments,
                         here or through SLURM
   models [NAME]         the networks, or the layers of one
+  papers [verify WORKDIR...]
+                        the figures of the papers; judges their claims by runs
   report WORKDIR...     builds report.html again from what was recorded
   recalibrate WORKDIR/run
                         finds the statistics for inference anew
   theory --config=FILE  both sides of each theorem about Batch Normalization
 """
 _COMMANDS = (
-  'analyze', 'data', 'evaluate', 'launch', 'models', 'recalibrate', 'report',
-  'theory',
+  'analyze', 'data', 'evaluate', 'launch', 'models', 'papers', 'recalibrate',
+  'report', 'theory',
 )  # fmt: skip
 
 
@@ -51,6 +53,10 @@ def main(argv: Sequence[str]) -> int:
     from bn_jax.commands import models
 
     return models.main(argv[1:])
+  if command == 'papers':
+    from bn_jax.commands import papers
+
+    return papers.main(argv[1:])
   if command == 'report':
     from bn_jax.commands import report
 

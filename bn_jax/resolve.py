@@ -158,6 +158,7 @@ def naming(run: str, runs: Iterable[str]):
 
 def difference(old: Config, new: Config) -> str | None:
   """The first key in which two configs of a run are not the same experiment."""
+  old, new = filled(old), filled(new)
   for key in KEYS:
     if key not in _MAY_CHANGE and old.get(key) != new.get(key):
       return f'config.{key} was {old.get(key)}, is {new.get(key)}'
@@ -171,6 +172,25 @@ def difference(old: Config, new: Config) -> str | None:
     if before != after:
       return f'config.measures.{name} was {before}, is {after}'
   return None
+
+
+def filled(run: Config) -> Config:
+  """A resolved run of before with keys and keywords that came later.
+
+  What ran before a keyword was there, did what is its default.
+  """
+  run = {**ADDED, **run}
+  made = {
+    key: sections.filled(section, run[key])
+    for key, section in sections.SECTIONS.items()
+    if key in run
+  }
+  if 'measures' in run:
+    made['measures'] = {
+      name: sections.filled(sections.MEASURE, section)
+      for name, section in run['measures'].items()
+    }
+  return {**run, **made}
 
 
 def _check_runs(runs: Any) -> None:

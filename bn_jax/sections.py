@@ -92,6 +92,21 @@ def completed(where: str, section: Section, given: Any) -> Config:
   return {'name': name, **defaults, **given}
 
 
+def filled(section: Section, given: Config) -> Config:
+  """The section with defaults for keywords that it lacks; nothing is checked.
+
+  What was written before a keyword was there, did what is its default.
+  """
+  if not section.constructor(given['name']):
+    return given
+  defaults = {
+    keyword: jsonable(parameter.default)
+    for keyword, parameter in _keywords(section, given['name']).items()
+    if parameter.default is not inspect.Parameter.empty
+  }
+  return {**defaults, **given}
+
+
 def renamed(section: Section, given: Config, name: Any) -> Config:
   """The section under another name, without keywords that name lacks."""
   if name == given.get('name') or not section.constructor(name):

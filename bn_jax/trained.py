@@ -53,7 +53,7 @@ def find(path: pathlib.Path) -> list[Trained]:
 
 def _read(path: pathlib.Path) -> Trained:
   manifest = records.read_json(path, _MANIFEST)
-  config = {**resolve.ADDED, **manifest['config']}
+  config = resolve.filled(manifest['config'])
   missing = [key for key in resolve.KEYS if key not in config]
   if missing:
     raise errors.ConfigError(

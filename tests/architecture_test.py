@@ -23,7 +23,9 @@ ROOT = (
   'assemble', 'commands', 'experiment', 'inherit', 'manifest', 'measures',
   'memory', 'outputs', 'resolve', 'sections', 'trained', 'trainer', '__main__',
 )  # fmt: skip
-_MIDDLE = ('problem', 'inside', 'update', 'parallel', 'plan', 'loop')
+_MIDDLE = (
+  'problem', 'inside', 'update', 'parallel', 'flops', 'plan', 'loop'
+)  # fmt: skip
 _JAX = ('jax', 'flax', 'optax', 'orbax', 'chex')
 _DRAWING = ('matplotlib',)
 

@@ -13,7 +13,7 @@ from bn_jax import records
 from bn_jax.report import (
   activations,
   along,
-  claims,
+  answers,
   curves,
   figures,
   gallery,
@@ -131,12 +131,12 @@ class LoadTest(_InAFolder):
 class ClaimsTest(_InAFolder):
   def test_are_those_of_training(self):
     """Neither a run that was analysed alone, nor what was found there."""
-    (group,) = claims.groups(self.load())
-    before = claims.claims(group)
+    (group,) = answers.groups(self.load())
+    before = answers.claims(group)
     self.add('a', scale=99.0, run='batchnorm')
     self.add('landscape', scale=0.0)
-    (group,) = claims.groups(self.load())
-    self.assertEqual(claims.claims(group), before)
+    (group,) = answers.groups(self.load())
+    self.assertEqual(answers.claims(group), before)
 
   def test_no_landscape_of_training_is_no_claim(self):
     blind = {'measures': False}
@@ -147,8 +147,8 @@ class ClaimsTest(_InAFolder):
     for run in ('standard', 'batchnorm'):
       looks = {150: made_up.landscape(1.0)}
       made_up.analysis(workdir / run / 'seed0', 'late', ALONG, looks)
-    (group,) = claims.groups(recorded.load([workdir]))
-    self.assertLen(claims.claims(group), 1)
+    (group,) = answers.groups(recorded.load([workdir]))
+    self.assertLen(answers.claims(group), 1)
 
 
 class FiguresTest(_InAFolder):

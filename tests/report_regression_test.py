@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import records
 from bn_jax.report import (
   accuracy,
-  claims,
+  answers,
   figures,
   landscape,
   loss,
@@ -273,8 +273,8 @@ class SummaryTest(_InAFolder):
 
 class ClaimsTest(_InAFolder):
   def test_no_steps_to_an_accuracy(self):
-    (group,) = claims.groups(self.runs())
-    speed, *others = claims.claims(group)
+    (group,) = answers.groups(self.runs())
+    speed, *others = answers.claims(group)
     self.assertEqual(
       (speed.verdict, speed.numbers, speed.detail),
       ('not measured', '', 'a regression: no accuracy was recorded'),

@@ -33,7 +33,7 @@ same --workdir is refused.
                         combinations. A value with commas in it: (0,1),(2,3)
   --set seeds=0:5       seeds 0 to 4, in one working directory
   --only=RUN[/seedK]    one run, or one seed of it
-  --workdir=DIR         default: runs/<name of the config>
+  --workdir=DIR         default: that of train.py
   --jobs=N              local: so many at once; default: 1
   --array=N             slurm: so many at once; default: as many as SLURM lets
   --slurm KEY=VALUE     slurm: an option of sbatch: time (needed), partition,
@@ -146,11 +146,14 @@ def _report(
     if now.is_over and cell.workdir in workdirs:
       over.setdefault(cell.workdir, []).append(cell)
   # Imported late: matplotlib takes a second.
+  from bn_jax.commands import verification
   from bn_jax.report import page
 
   for workdir, cells in over.items():
     if len(cells) > 1:
-      _say(f'report: {page.write([pathlib.Path(workdir)])}')
+      place = pathlib.Path(workdir)
+      runs = verification.refresh(place)
+      _say(f'report: {page.write([place], runs=runs)}')
 
 
 def _say(line: str) -> None:

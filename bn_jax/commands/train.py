@@ -11,14 +11,15 @@ import ml_collections
 from absl import flags
 
 from bn_jax import errors, processes
-from bn_jax.commands import command_line, outcome
+from bn_jax.commands import command_line, outcome, workdirs
 
 _USAGE = """\
 usage: python train.py --config=FILE [options]
 
   --config=FILE         the experiment; configs/default.py explains every key
   --config.KEY=VALUE    changes a key: --config.schedule.learning_rate=0.3
-  --workdir=DIR         where it is written; default: runs/<name of the config>
+  --workdir=DIR         where it is written; default: runs/ and the path of the
+                        config below configs/: runs/santurkar2018/figure10-small
   --only=RUN[/seedK]    trains one run, or one seed of it
   --data_dir=DIR        of tensorflow-datasets; default: TFDS_DATA_DIR, or
                         ~/tensorflow_datasets
@@ -99,11 +100,10 @@ def parse(argv: Sequence[str]) -> Given:
   for key in ('devices', 'data_dir'):
     if values[key].value is not None:
       config[key] = overrides[key] = values[key].value
-  stem = pathlib.Path(file.partition(':')[0]).stem
   return Given(
     config=config,
     overrides=overrides,
-    workdir=values.workdir or str(pathlib.Path('runs') / stem),
+    workdir=values.workdir or workdirs.default(file),
     only=values.only,
     resume=values.resume,
     distributed=values.distributed,
@@ -163,9 +163,12 @@ def _train(given: Given) -> int:
 
 
 def _reported(workdir: str) -> str:
-  from bn_jax.report import page  # late: training need not wait for matplotlib
+  # Imported late: training need not wait for matplotlib.
+  from bn_jax.commands import verification
+  from bn_jax.report import page
 
-  return str(page.write([pathlib.Path(workdir)]))
+  place = pathlib.Path(workdir)
+  return str(page.write([place], runs=verification.refresh(place)))
 
 
 def _all_devices(configured: int) -> int:

@@ -5,9 +5,20 @@ from collections.abc import Sequence
 from matplotlib import figure as mpl
 from matplotlib import ticker
 
-from bn_jax.report import curves, figures, over_seeds, training
+from bn_jax.report import (
+  behind,
+  curves,
+  figures,
+  over_seeds,
+  paper_runs,
+  training,
+)
 
 _VALUES = 'accuracy', 'accuracy'
+_OF_ONE_BATCH = (
+  'Its accuracy of training batches is of one batch of 128 every 100 steps: '
+  'compare it with our thin lines.'
+)
 
 
 def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
@@ -22,13 +33,21 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
   if not indexed:
     return None
   shown = [run for _, run in indexed]
+  # Of the axes of training batches and of the test set.
+  papers = [
+    paper_runs.distinct(indexed, quantity)
+    for quantity in ('accuracy', 'test accuracy')
+  ]
+  both = [*papers[0], *papers[1]]
 
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = training.drawing(indexed, narrow, _VALUES, False)
-    for axis in axes:
+    for axis, theirs in zip(axes, papers):
+      behind.draw(axis, theirs)
       axis.set_ylabel('Accuracy')
       axis.set_ylim(0, 1.02)
       axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
+    behind.legend(drawing, both)
     return training.finish(drawing, axes, indexed)
 
   return figures.Figure(
@@ -36,9 +55,12 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
     title='Accuracy',
     caption=f'Training batches: accuracy {training.batches(shown)}. Test set: '
     'all of it, each example once, with the running statistics.'
-    f'{training.without_noise(shown)} ' + over_seeds.sentence(shown),
+    f'{training.without_noise(shown)} '
+    + over_seeds.sentence(shown)
+    + behind.sentence(both, _OF_ONE_BATCH if papers[0] else ''),
     alt='Training and test accuracy over steps, one line a run: '
-    + '; '.join(_final(run) for run in shown),
+    + '; '.join(_final(run) for run in shown)
+    + behind.words(both),
     draw=draw,
     table=training.table(shown, _VALUES, 'accuracy'),
   )

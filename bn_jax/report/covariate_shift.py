@@ -2,7 +2,15 @@
 
 from collections.abc import Sequence
 
-from bn_jax.report import curves, figures, keyed, layered, over_seeds
+from bn_jax.report import (
+  behind,
+  curves,
+  figures,
+  keyed,
+  layered,
+  over_seeds,
+  paper_runs,
+)
 
 KIND = 'covariate_shift'
 _ROWS = (
@@ -27,6 +35,8 @@ def figure(
   layers = [] if seen is None else layered.layers_of(seen, 'l2')
   if not layers:
     return None
+  papers = _papers(seen, layers)
+  matches = [match for found in papers.values() for match in found]
   return figures.Figure(
     name=f'covariate-shift{seen.suffix}',
     title=f'Internal covariate shift{seen.note}',
@@ -37,13 +47,44 @@ def figure(
     f'shift). {_moved(seen)} The loss without a penalty, both times of '
     f'{keyed.where(seen)}, {keyed.when(seen)}, {keyed.precisely(seen)}. '
     'Distances on logarithmic axes; axes are shared by the columns. '
-    + _means(seen.runs),
+    + _means(seen.runs)
+    + behind.sentence(matches, _stand(seen, layers)),
     alt="Distance, relative distance and cosine of a layer's gradients before "
     'and after the step of the layers before it, over training, one column a '
     f'layer ({", ".join(layers)}). Median cosine of {layers[-1]}: '
-    + ', '.join(_median(run, seen.key, layers[-1]) for run in seen.runs),
-    draw=lambda narrow: layered.drawing(seen, layers, _ROWS, narrow),
+    + ', '.join(_median(run, seen.key, layers[-1]) for run in seen.runs)
+    + behind.words(matches),
+    draw=lambda narrow: layered.drawing(seen, layers, _ROWS, narrow, papers),
     table=layered.table(seen, layers, _ROWS),
+  )
+
+
+def _papers(seen, layers: Sequence[str]) -> layered.Papers:
+  """The paper's curves of the panels that have some."""
+  found = {
+    (layer, row.name): paper_runs.of_layer(
+      seen.indexed, row.name, layer, seen.key
+    )
+    for layer in layers
+    for row in _ROWS
+  }
+  return {panel: matches for panel, matches in found.items() if matches}
+
+
+def _stand(seen, layers: Sequence[str]) -> str:
+  """For which layers of the paper others stand, where they do."""
+  found = {
+    f'{layer} for {number}': None
+    for run in seen.runs
+    for layer in layers
+    if not paper_runs.is_whole(run)
+    and (number := paper_runs.layer_of(run, layer, seen.key)) is not None
+  }
+  if not found:
+    return ''
+  return (
+    "In our smaller network other layers stand for the paper's, by their "
+    f'relative depth: {", ".join(found)}.'
   )
 
 

@@ -15,13 +15,14 @@ from bn_jax.report import (
   landscape,
   loss,
   one_step,
+  rates,
   signal,
   unit,
   weights,
 )
 
 # Of all runs, and of each key of a kind of measure.
-_OF_TRAINING = (accuracy, loss)
+_OF_TRAINING = (accuracy, loss, rates)
 _OF_A_KEY = (
   (landscape, distance, along),
   (covariate_shift,),

@@ -6,12 +6,14 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report import (
+  behind,
   beta,
   curves,
   figures,
   keyed,
   line,
   over_seeds,
+  paper_runs,
   strokes,
 )
 
@@ -21,6 +23,14 @@ _ROWS = (
   ('gradient_change', 'Gradient change'),
   ('beta', 'Effective beta'),
 )
+# What a caption says of the paper's levels, by network.
+_LEVELS = {
+  'vgg': 'Its loss holds a penalty on the weights of about 1.9 at first, of '
+  'which the paper says nothing, and its gradient changes seem too large for '
+  'a plain norm. Both are drawn as they are, and their levels cannot match: '
+  'compare widths, and how far the columns are apart.',
+  'linear': 'Its gradient change and its beta are drawn as they are.',
+}
 
 
 def figure(
@@ -33,6 +43,8 @@ def figure(
   seen = keyed.looked(runs, KIND, key)
   if seen is None or keyed.once(seen):
     return None
+  papers = _papers(seen)
+  matches = [match for found in papers.values() for match in found]
   in_nats = not any(curves.is_regression(run) for run in seen.runs)
 
   def draw(narrow: bool) -> mpl.Figure:
@@ -41,6 +53,7 @@ def figure(
       figures.label_top(axes[0, column], run.name)
       for row, (value, label) in enumerate(_ROWS):
         axis = axes[row, column]
+        behind.draw(axis, papers[index, value])
         _draw_landscape(axis, run, index, seen.key, value)
         unit = ' (nats)' if value == 'loss' and in_nats else ''
         figures.label_left(axis, label + unit)
@@ -49,18 +62,38 @@ def figure(
       figures.scale_logarithmically(axes[row, 0])
       for axis, of in zip(axes[row], seen.indexed):
         strokes.divergences(axis, [of])
+    behind.legend(drawing, matches)
     return drawing
 
   return figures.Figure(
     name=f'landscape{seen.suffix}',
     title=f'Loss landscape {line.along(seen)}{seen.note}',
-    caption=_landscape_caption(seen),
+    caption=_landscape_caption(seen)
+    + behind.sentence(matches, *_said_of(seen)),
     alt='Loss band, gradient-change band and effective beta over steps, one '
     'column a run: '
-    + '; '.join(_landscape_words(run, seen.key) for run in seen.runs),
+    + '; '.join(_landscape_words(run, seen.key) for run in seen.runs)
+    + behind.words(matches),
     draw=draw,
     table=_landscape_table(seen),
   )
+
+
+def _papers(seen) -> dict[tuple[int, str], list[paper_runs.Match]]:
+  """(index of a run, quantity) -> the paper's curve, if it looked alike."""
+  found = {}
+  for index, run in seen.indexed:
+    alike = paper_runs.along(run, seen.key)
+    for value, _ in _ROWS:
+      matches = paper_runs.distinct([(index, run)], value) if alike else []
+      found[index, value] = matches
+  return found
+
+
+def _said_of(seen) -> list[str]:
+  """Which levels of the paper's curves cannot be ours."""
+  kinds = {paper_runs.network(run.config) for run in seen.runs}
+  return [said for kind, said in _LEVELS.items() if kind in kinds]
 
 
 def _draw_landscape(axis, run, index, name, value) -> None:

@@ -1,14 +1,24 @@
 """Figures of numbers over steps: a row a quantity, a column a layer."""
 
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report import curves, figures, keyed, over_seeds, strokes
+from bn_jax.report import (
+  behind,
+  curves,
+  figures,
+  keyed,
+  over_seeds,
+  strokes,
+)
 
 Lines = tuple[np.ndarray, np.ndarray]  # steps and values, [T] each
+# (layer, name of a row) -> what lies behind.
+Papers = Mapping[tuple[str, str], behind.Matches]
 
 
 class Row(NamedTuple):
@@ -32,14 +42,28 @@ class Row(NamedTuple):
 
 
 def drawing(
-  seen: keyed.Looked, layers: Sequence[str], rows: Sequence[Row], narrow: bool
+  seen: keyed.Looked,
+  layers: Sequence[str],
+  rows: Sequence[Row],
+  narrow: bool,
+  papers: Papers = types.MappingProxyType({}),
 ) -> mpl.Figure:
-  """Lines of runs over steps, means over their seeds."""
+  """Lines of runs over steps, means over their seeds.
+
+  Args:
+    seen: the runs.
+    layers: a column each.
+    rows: of panels.
+    narrow: for telephones.
+    papers: curves of the paper, of those panels that have some.
+  """
   made, axes = figures.panels(len(rows), len(layers), narrow)
   for column, layer in enumerate(layers):
     figures.label_top(axes[0, column], layer)
     for row, quantity in enumerate(rows):
       _draw(axes[row, column], seen, layer, quantity)
+      if (layer, quantity.name) in papers:
+        behind.draw(axes[row, column], papers[layer, quantity.name])
       figures.label_left(axes[row, column], quantity.label)
       figures.label_steps(axes[row, column], row == len(rows) - 1)
   for row, quantity in enumerate(rows):
@@ -51,6 +75,7 @@ def drawing(
       axes[row, 0].set_ylim(max(low, least), min(high, most))
     for axis in axes[row]:
       strokes.divergences(axis, seen.indexed)
+  behind.legend(made, [match for found in papers.values() for match in found])
   strokes.legend(made, [(index, run.name) for index, run in seen.indexed])
   return made
 

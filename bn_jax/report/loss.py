@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 from matplotlib import figure as mpl
 
-from bn_jax.report import conditions, curves, figures, over_seeds, training
+from bn_jax.report import (
+  behind,
+  conditions,
+  curves,
+  figures,
+  over_seeds,
+  paper_runs,
+  training,
+)
 
 _VALUES = 'data_loss', 'loss'
 
@@ -16,12 +24,15 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
   if not indexed:
     return None
   shown = [run for _, run in indexed]
+  papers = paper_runs.distinct(indexed, 'data_loss')
 
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = training.drawing(indexed, narrow, _VALUES, True)
+    behind.draw(axes[0], papers)
     for axis, label in zip(axes, ('Loss of a batch', 'Loss of an example')):
       figures.scale_logarithmically(axis)
       axis.set_ylabel(label)
+    behind.legend(drawing, papers)
     return training.finish(drawing, axes, indexed)
 
   return figures.Figure(
@@ -31,9 +42,11 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
     f'{training.batches(shown)}. Test set: its mean over all examples, each '
     'once, with the running statistics. Without a penalty, in the units of the '
     f'task. Logarithmic axes.{training.without_noise(shown)} '
-    + over_seeds.sentence(shown, logarithmic=True),
+    + over_seeds.sentence(shown, logarithmic=True)
+    + behind.sentence(papers),
     alt='Training and test loss over steps, one line a run: '
-    + '; '.join(_final(run) for run in shown),
+    + '; '.join(_final(run) for run in shown)
+    + behind.words(papers),
     draw=draw,
     table=training.table(shown, _VALUES, 'loss'),
   )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bn_jax import errors, records
 from bn_jax.report import (
-  claims,
+  answers,
   conditions,
   curves,
   figures,
@@ -18,6 +18,7 @@ from bn_jax.report import (
   provenance,
   recorded,
   summary,
+  verdicts_section,
 )
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
@@ -25,7 +26,10 @@ _PIXELS = 133  # of an inch of a figure at most: letters as large as a title's
 
 
 def write(
-  workdirs: Sequence[pathlib.Path], output: pathlib.Path | None = None
+  workdirs: Sequence[pathlib.Path],
+  output: pathlib.Path | None = None,
+  *,
+  runs: Sequence[curves.Run] | None = None,
 ) -> pathlib.Path:
   """Writes report.html and figures/ from the records of working directories.
 
@@ -33,6 +37,7 @@ def write(
     workdirs: one or more; several are put side by side.
     output: where to write; None is the working directory itself, or, for
       several, a folder beside the first that is called after all of them.
+    runs: what `recorded.load` gives of them, where they were read already.
 
   Returns:
     The path of the page.
@@ -41,7 +46,7 @@ def write(
     ConfigError: a directory that is given twice.
     StorageError: nothing to report, or no place to write it.
   """
-  runs = recorded.load(workdirs)
+  runs = recorded.load(workdirs) if runs is None else runs
   output = output or _default_output(workdirs)
   _make(output / 'figures')
   for folder in (output, output / 'figures'):
@@ -50,13 +55,15 @@ def write(
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   records.write_bytes(output / 'figures' / 'summary.csv', figures.as_csv(rows))
-  answered = _claims(claims.groups(runs))
+  answered = _claims(answers.groups(runs))
+  judged = verdicts_section.section(workdirs)
   places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
     title=html.escape(' + '.join(places)),
     subtitle=html.escape(_subtitle(runs)),
     notices=_notices(runs),
-    navigation=_navigation(answered, drawn),
+    navigation=_navigation(judged, answered, drawn),
+    verdicts=judged,
     claims=answered,
     table=_table(rows),
     figures='\n'.join(sections),
@@ -115,9 +122,12 @@ def _data_uri(drawing) -> str:
   return f'data:image/svg+xml;base64,{encoded}'
 
 
-def _navigation(claims: str, drawn: Sequence[figures.Figure]) -> str:
+def _navigation(
+  verdicts: str, claims: str, drawn: Sequence[figures.Figure]
+) -> str:
   """Links to the parts that this page has."""
-  parts = [('claims', 'Claims')] if claims else []
+  parts = [('verdicts', 'Verdicts')] if verdicts else []
+  parts += [('claims', 'Claims')] if claims else []
   parts.append(('summary', 'Summary'))
   parts += [(made.name, _words(made.name)) for made in drawn]
   parts.append(('provenance', 'Provenance'))
@@ -153,7 +163,7 @@ def _notices(runs: Sequence[curves.Run]) -> str:
   )
 
 
-def _claims(groups: Sequence[claims.Group]) -> str:
+def _claims(groups: Sequence[answers.Group]) -> str:
   if not groups:
     return ''
   blocks = '\n'.join(map(_answers, groups))
@@ -172,7 +182,7 @@ landscape for that reason alone, so read them beside the {beside}.</p>
 </section>"""
 
 
-def _answers(group: claims.Group) -> str:
+def _answers(group: answers.Group) -> str:
   """The claims about one group of runs, under their names."""
   compared = ', '.join(
     f'{run.name} ({run.config["norm"]["name"]})' for run in group.runs
@@ -182,7 +192,7 @@ def _answers(group: claims.Group) -> str:
     f'<td class="number">{html.escape(claim.numbers)}</td>'
     f'<td><b class="{claim.verdict.replace(" ", "-")}">{claim.verdict}</b> '
     f'<small>{html.escape(claim.detail)}</small></td></tr>'
-    for claim in claims.claims(group)
+    for claim in answers.claims(group)
   )
   return f"""<div class="scroll"><table>
 <caption>Compared: {html.escape(compared)}</caption>

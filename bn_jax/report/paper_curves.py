@@ -1,0 +1,120 @@
+"""The curves of Santurkar et al. (2018) as they are in its figures.
+
+Which figure shows what, of which network and in which unit: `_PANELS`. The
+numbers: paper/*.csv, with their source and accuracy in its README.
+"""
+
+import csv
+import functools
+import math
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+_FOLDER = pathlib.Path(__file__).with_name('paper')
+STEPS = {'vgg': 15_000, 'linear': 10_000}  # of a run
+
+
+class Curve(NamedTuple):
+  """One curve of the paper.
+
+  Attributes:
+    name: of its figure, such as '1(a)'.
+    label: of its column: norm, learning rate, layer if it is of one.
+    step: [T].
+    low, high: [T], the edges of a band; of a line they are the same.
+  """
+
+  name: str
+  label: str
+  step: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+
+
+class _Panel(NamedTuple):
+  """A panel of a figure.
+
+  Attributes:
+    file: below paper/, without .csv.
+    name: of the figure.
+    network: 'vgg' or 'linear'.
+    quantity: as it is called in our records, and 'test accuracy'.
+    unit: its number is ours times that.
+  """
+
+  file: str
+  name: str
+  network: str
+  quantity: str
+  unit: float = 1.0
+
+
+# Of two that show the same run, the first is taken.
+_PANELS = (
+  _Panel('figure1a', '1(a)', 'vgg', 'accuracy', 0.01),
+  _Panel('figure2', '2', 'vgg', 'accuracy', 0.01),
+  _Panel('figure3a_accuracy', '3(a)', 'vgg', 'accuracy', 0.01),
+  _Panel('figure5a', '5(a)', 'vgg', 'accuracy', 0.01),
+  _Panel('figure1b', '1(b)', 'vgg', 'test accuracy', 0.01),
+  _Panel('figure3a_l2', '3(a)', 'vgg', 'l2'),
+  _Panel('figure3a_cosine', '3(a)', 'vgg', 'cosine'),
+  _Panel('figure3b_l2', '3(b)', 'linear', 'l2'),
+  _Panel('figure3b_cosine', '3(b)', 'linear', 'cosine'),
+  _Panel('figure4a', '4(a)', 'vgg', 'loss'),
+  _Panel('figure4b', '4(b)', 'vgg', 'gradient_change'),
+  _Panel('figure4c', '4(c)', 'vgg', 'beta'),
+  _Panel('figure12b', '12(b)', 'vgg', 'loss'),
+  _Panel('figure12c', '12(c)', 'vgg', 'gradient_change'),
+  _Panel('figure12d', '12(d)', 'vgg', 'beta'),
+  _Panel('figure5b', '5(b)', 'linear', 'data_loss'),
+  _Panel('figure10a', '10(a)', 'linear', 'loss'),
+  _Panel('figure10b', '10(b)', 'linear', 'gradient_change'),
+  _Panel('figure10c', '10(c)', 'linear', 'beta'),
+  _Panel('figure13d', '13(d)', 'linear', 'beta'),
+)
+NAMES = tuple(dict.fromkeys(panel.name for panel in _PANELS))
+
+
+def find(
+  network: str, norm: str, rate: float, quantity: str, layer: int | None = None
+) -> Curve | None:
+  """The curve of one run, in the units of our records, or None.
+
+  Args:
+    network: 'vgg' or 'linear'.
+    norm: as in `bn_jax.norms.NORMS`.
+    rate: the learning rate.
+    quantity: of `_PANELS`.
+    layer: its number in the paper, where the quantity is one of layers.
+  """
+  wanted_layer = [] if layer is None else [str(layer)]
+  for panel in _PANELS:
+    if (panel.network, panel.quantity) != (network, quantity):
+      continue
+    for label, (step_T, *edges) in _columns(panel.file).items():
+      its_norm, its_rate, *its_layer = label.split('/')
+      same_rate = math.isclose(float(its_rate), rate, rel_tol=1e-6)
+      if (its_norm, its_layer) == (norm, wanted_layer) and same_rate:
+        low_T, high_T = (panel.unit * edge_T for edge_T in edges)
+        return Curve(panel.name, label, step_T, low_T, high_T)
+  return None
+
+
+@functools.cache
+def _columns(file: str) -> dict[str, tuple[np.ndarray, ...]]:
+  """label -> (steps, lower edge, upper edge), without what is empty."""
+  path = _FOLDER / f'{file}.csv'
+  header, *rows = csv.reader(path.read_text(encoding='utf-8').splitlines())
+  columns = {name: cells for name, *cells in zip(header, *rows)}
+  step_T = np.array(columns.pop('step'), int)
+  found = {}
+  for name, cells in columns.items():
+    label = name.removesuffix('/low').removesuffix('/high')
+    has_T = np.array([cell != '' for cell in cells])
+    value_T = np.array([float(cell) for cell in cells if cell])
+    # Of a band the column of its lower edge comes first.
+    low_T = found[label][1] if name.endswith('/high') else value_T
+    found[label] = step_T[has_T], low_T, value_T
+  return found
