@@ -21,6 +21,7 @@ from bn_jax.commands import (
   papers_list,
   papers_time,
   reproductions,
+  train,
   verification,
 )
 from bn_jax.report import gallery, page, verdicts
@@ -61,14 +62,14 @@ class _InAFolder(parameterized.TestCase):
     self.addCleanup(folder.cleanup)
     self.folder = pathlib.Path(folder.name)
 
-  def workdir(self, name='work', seeds=(0, 1, 2), **runs):
-    """Figure 1, small: with BN 90 % at step 1000, else at 3000.
+  def workdir(self, name='work', seeds=(0, 1, 2), size='small', **runs):
+    """Figure 1 of a size: with BN 90 % at step 1000, else at 3000.
 
     A percentile of its activations moves by 1 with BN, by 2 without. `runs` is
     what else a run's config says, path -> value.
     """
     place = made_up.workdir(self.folder / name)
-    configs = dict(figure().runs)
+    configs = dict(figure(size=size).runs)
     for run, (path, value) in runs.items():
       configs[run] = changed(configs[run], path, value)
     records.write_json(
@@ -155,6 +156,13 @@ class VerifyTest(_InAFolder):
     self.assertIn('b/standard/seed1: seed 1 of standard again', out)
     self.assertEqual(verdicts.read(one), verdicts.read(two))
 
+  def test_each_directory_has_the_verdicts_of_its_own_runs(self):
+    small, paper = self.workdir('a'), self.workdir('b', size='paper')
+    self.verify(small, paper)
+    for place, size in ((small, 'small'), (paper, 'paper')):
+      rows, _ = verdicts.read(place)
+      self.assertEqual({row['size'] for row in rows}, {size})
+
   def test_what_is_not_as_configured_is_said(self):
     place = self.workdir(standard=('schedule.learning_rate', 0.2))
     out = self.verify(place)
@@ -218,6 +226,12 @@ class VerifyTest(_InAFolder):
     with broken, self.assertLogs('bn_jax', logging.WARNING) as said:
       self.assertIsNone(verification.refresh(place))
     self.assertIn('no verdicts', said.output[0])
+    with (
+      mock.patch.object(page, 'write') as written,
+      mock.patch.object(verification, 'refresh', lambda place: ['runs']),
+    ):
+      train._reported(str(place))
+    written.assert_called_once_with([place], runs=['runs'])
     other = made_up.workdir(self.folder / 'other', standard={})
     self.assertIsNone(verification.refresh(other))
     self.assertFalse((other / verdicts.FILE).exists())

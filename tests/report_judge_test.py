@@ -119,6 +119,7 @@ class JudgeTest(parameterized.TestCase):
       for direction in ('at most', 'at least'):
         made = self.judge(claim(how, direction, threshold), **same)
         self.assertEqual(made.verdict, 'fails', made)
+        self.assertStartsWith(made.detail, f'all at {threshold:g} itself')
     ends = claim('difference', 'within', (-1, 1))
     self.assertEqual(self.judge(ends, **same).verdict, 'holds')
 

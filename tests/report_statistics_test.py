@@ -1,10 +1,12 @@
 """Statistics of hand-made records, against what they are by arithmetic."""
 
+import inspect
 import math
+import re
 
 import hand_made
 import numpy as np
-import strict  # noqa: F401
+import strict
 from absl.testing import absltest, parameterized
 
 from bn_jax import distributions, errors
@@ -199,7 +201,7 @@ class ActivationsTest(absltest.TestCase):
 
   def test_the_distance_of_a_shift(self):
     """W1 of values that all move by 1 is 1, whatever their shape."""
-    values = np.random.default_rng(0).normal(size=(4000, 2)) * [1.0, 2.0]
+    values = np.random.default_rng(0).normal([0.0, 3.0], size=(4000, 2))
     seen = [distributions.of(values + shift) for shift in (0.0, 1.0)]
     seed = self.looks(
       *(
@@ -240,6 +242,16 @@ class CheckTest(parameterized.TestCase):
   def test_one_line_errors(self, given, expected):
     with self.assertRaisesRegex(errors.ConfigError, expected):
       statistics.check('here', given)
+
+  def test_the_page_explains_each_with_its_keywords(self):
+    text = (strict.ROOT / 'docs' / 'papers.md').read_text()
+    rows = dict(re.findall(r'^\| `(\w+)` \| (.*?) ?\|', text, re.M))
+    self.assertEqual(set(rows), set(statistics.STATISTICS))
+    above = None
+    for name, keywords in rows.items():
+      above = above if keywords == 'the same' else keywords
+      _, *known = inspect.signature(statistics.STATISTICS[name]).parameters
+      self.assertEqual(set(re.findall(r'\w+', above)), set(known), name)
 
   def test_words(self):
     given = {'name': 'last_of', 'measure': 'test', 'value': 'accuracy'}

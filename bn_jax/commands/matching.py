@@ -15,7 +15,7 @@ _MANIFEST = {
   'status': str, 'step': int | None, 'seed': int,
   'config': {
     'data': {'name': str}, 'model': {'name': str}, 'norm': {'name': str},
-    'measures': dict,
+    'measures': {...: {'name': str}},
   },
 }  # fmt: skip
 
