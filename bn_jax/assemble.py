@@ -190,13 +190,15 @@ def _check_targets(run: Config, loss: losses.Loss) -> None:
 
 
 def _check_frozen(run: Config) -> None:
-  """A penalty on all parameters would move those that are frozen."""
-  frozen = run['norm'].get('frozen')
-  if frozen and run['weight_decay'] and run['weight_decay_on'] == 'all':
-    raise errors.ConfigError(
-      "config.weight_decay_on: 'all' would shrink the frozen scale and bias of "
-      "the norm; allowed with norm.frozen=True: 'kernels'"
-    )
+  """A penalty on all parameters would move those that are to stay."""
+  if not run['weight_decay'] or run['weight_decay_on'] != 'all':
+    return
+  for key, value in (('frozen', True), ('affine', False)):
+    if run['norm'].get(key) is value:
+      raise errors.ConfigError(
+        "config.weight_decay_on: 'all' would shrink the scale and bias of the "
+        f"norm, which are to stay; allowed with norm.{key}={value}: 'kernels'"
+      )
 
 
 def _at_a_time(run: Config) -> int:

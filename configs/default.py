@@ -44,6 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
     crop_padding=0,  # random crops: pixels around an image before
     flip=False,  # mirrors half of the images at random
     photometric=0.0,  # random brightness, contrast and colours: strength
+    fixed_batches=False,  # True: the same examples always meet in a batch
     streaming=config_dict.placeholder(bool),  # None: where sizes differ
     crop_area=(0.08, 1.0),  # of streamed images: share of the image
     crop_aspect=(0.75, 4 / 3),  # of streamed images: width / height
@@ -71,6 +72,8 @@ def get_config() -> ml_collections.ConfigDict:
     running_variance='biased',  # or 'unbiased'
     running_average='ema',  # or 'corrected_ema', 'cumulative'
     stop_statistics_gradient=False,  # True: statistics are constants (wrong)
+    affine=True,  # False: scale and bias stay 1 and 0
+    bias_before=config_dict.placeholder(bool),  # None: where it makes sense
     frozen=False,  # True: statistics, scale and bias stay as they are
   )
 

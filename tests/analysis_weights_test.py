@@ -161,6 +161,21 @@ class ScaleInvarianceTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "unknown layer 'logit'; did you"):
       look(['logit'])
 
+  def test_biases(self):
+    made = toys.classifier('none')
+    state, batch = made.init(0), in_memory.first(toys.split(), 8)
+    params = jax.tree.map(lambda p: p + 0.1, state.params)
+    state = state._replace(params=params)
+    without = analysis.make('weights')(made, state, [batch])
+    got = analysis.make('weights', biases=True)(made, state, [batch])
+    for layer in ('conv1', 'logits'):
+      bias = np.float64(params[layer]['bias'])
+      norm = np.linalg.norm(bias)
+      np.testing.assert_allclose(got.pop(f'{layer}/bias_norm'), norm, rtol=1e-6)
+    self.assertEqual(set(got), set(without))
+    with self.assertRaisesRegex(ValueError, 'biases is 2; allowed: False'):
+      analysis.make('weights', biases=2)
+
   def test_kernels_are_found_in_the_layers(self):
     params = {
       'block': {'conv': {'kernel': 1.0, 'bias': 2.0}, 'gate': {'kernel': 3.0}},

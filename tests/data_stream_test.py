@@ -142,10 +142,28 @@ class TrainingTest(parameterized.TestCase):
     for one, several in zip(want, zip(*parts)):
       np.testing.assert_array_equal(one, np.concatenate(several, axis=1))
 
-  @parameterized.parameters(1, 3, 6)
-  def test_a_restart_goes_on_the_same(self, step):
-    want = training(8)
-    got = training(8 - step, first_step=step)
+  def test_fixed_batches_are_those_of_the_first_epoch(self):
+    settings = SETTINGS._replace(fixed_batches=True)
+    _, labels = training(20, batch_size=4, settings=settings)
+    _, free = training(5, batch_size=4)
+    epochs = [tuple(map(tuple, e)) for e in labels.reshape(4, 5, 4)]
+    np.testing.assert_array_equal(epochs[0], free)
+    for epoch in epochs:
+      self.assertEqual(sorted(epoch), sorted(epochs[0]))
+    self.assertLen(set(epochs), 4)
+    parts = [
+      training(
+        20, batch_size=4, settings=settings, process_index=p, process_count=2
+      )[1]
+      for p in range(2)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), labels)
+
+  @parameterized.product(step=(1, 3, 6), fixed_batches=(False, True))
+  def test_a_restart_goes_on_the_same(self, step, fixed_batches):
+    settings = SETTINGS._replace(fixed_batches=fixed_batches)
+    want = training(8, settings=settings)
+    got = training(8 - step, first_step=step, settings=settings)
     for whole, rest in zip(want, got):
       np.testing.assert_array_equal(whole[step:], rest)
 

@@ -21,10 +21,12 @@ def numbered_split(count):
 
 
 class OrderTest(parameterized.TestCase):
-  def draw(self, seed, steps, count=10, batch_size=4):
-    """The labels of the first batches, and how often they were compiled."""
+  def draw(self, seed, steps, count=10, batch_size=4, **keywords):
+    """The labels of the first batches, and the state after them."""
     split, key = numbered_split(count), jax.random.key(seed)
-    sampler = order.sampler(num_examples=count, batch_size=batch_size)
+    sampler = order.sampler(
+      num_examples=count, batch_size=batch_size, **keywords
+    )
     draw = jax.jit(sampler.draw)
     state, batches = sampler.init(key), []
     for _ in range(steps):
@@ -60,6 +62,17 @@ class OrderTest(parameterized.TestCase):
     _, state = self.draw(0, 4)
     index, _ = sampler.draw(state, key)
     np.testing.assert_array_equal(index, whole[4])
+
+  @parameterized.parameters((10, 4, 2), (12, 4, 3), (9, 1, 9), (5, 5, 1))
+  def test_fixed_batches_are_those_of_the_first_epoch(self, count, size, whole):
+    fixed, _ = self.draw(3, 4 * whole, count, size, fixed_batches=True)
+    free, _ = self.draw(3, whole, count, size)
+    epochs = [tuple(map(tuple, e)) for e in fixed.reshape(4, whole, size)]
+    np.testing.assert_array_equal(epochs[0], free)
+    for epoch in epochs:
+      self.assertEqual(sorted(epoch), sorted(epochs[0]))
+    if whole > 8:
+      self.assertLen(set(epochs), 4)
 
   @parameterized.parameters(0, -1, 11)
   def test_refuses_a_batch_outside_the_split(self, batch_size):

@@ -157,6 +157,40 @@ class VariantsTest(parameterized.TestCase):
     rows = models.summarize(module, (32, 32, 3))
     self.assertEqual(rows[0].kernel, (3, 3, 3, 64))
 
+  def test_fewer_modules(self):
+    chosen = ('mixed_3a', 'mixed_3c', 'mixed_5b')
+    module = models.make(
+      'bn_inception', num_classes=10, stem='cifar', modules=chosen
+    )
+    made = outputs(module, (16, 16, 3))
+    self.assertEqual(made['mixed_3c'][0], 8)
+    self.assertEqual(made['mixed_5b'][0], 8)
+    self.assertEqual(module.smallest_image(), 2)
+    modules = [name for name in made if name in inception.TABLE]
+    self.assertEqual(tuple(modules), chosen)
+    rows = models.summarize(module, (16, 16, 3))
+    inside = {row.name.split('/')[0] for row in rows if '/' in row.name}
+    self.assertEqual(inside, set(chosen))
+
+  @parameterized.parameters(
+    ((), 'at least one'),
+    (('mixed_4a', 'mixed_3a'), 'in the order of mixed_3a, '),
+    (('mixed_3a', 'mixed_3a'), 'each once'),
+    (('mixed_6a',), "modules is 'mixed_6a'; allowed: mixed_3a"),
+  )
+  def test_refuses_modules(self, modules, message):
+    with self.assertRaisesRegex(ValueError, message):
+      models.make('inception', num_classes=10, modules=modules)
+
+  def test_norms_of_a_module_that_is_not_there(self):
+    with self.assertRaisesRegex(ValueError, 'allowed: mixed_3a'):
+      models.make(
+        'inception',
+        num_classes=10,
+        modules=('mixed_3a',),
+        per_activation=('mixed_5b',),
+      )
+
   @parameterized.parameters(
     ('imagenet', (7, 7, 1, 24), (112, 112, 24)),
     ('cifar', (3, 3, 1, 24), (224, 224, 24)),

@@ -38,6 +38,8 @@ class ResolveTest(parameterized.TestCase):
         'running_variance': 'biased',
         'running_average': 'ema',
         'stop_statistics_gradient': False,
+        'affine': True,
+        'bias_before': None,
         'frozen': False,
       },
     )

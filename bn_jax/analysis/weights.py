@@ -70,6 +70,7 @@ def measure(
   *,
   layers: Sequence[str] = (),
   statistics: str = 'batch',
+  biases: bool = False,
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
@@ -78,6 +79,9 @@ def measure(
   Args:
     layers: names such as 'conv5'; none is all that have a kernel.
     statistics: 'batch' (the function that training descends) or 'running'.
+    biases: whether to record the length |b| of a layer's bias too (not the
+      norm's), NAME/bias_norm, of layers that have one. Ioffe and Szegedy
+      (2015), section 2: with statistics outside the gradient it grows.
     chunk_size: examples at a time; 'auto' (as many as fit) is resolved by who
       makes the measure, None is all.
     group_size: of batch statistics, where chunks are to be groups.
@@ -88,6 +92,7 @@ def measure(
   """
   given = tuple(layers)
   keywords.check_choice('statistics', statistics, keywords.STATISTICS)
+  keywords.check_choice('biases', biases, (False, True))
   size = keywords.checked_chunk_size(chunk_size, group_size)
 
   def look(
@@ -115,11 +120,12 @@ def measure(
       float(problem.learning_rate(state)),
       journal=journal,
     )
-    return {
+    named = {
       f'{name}/{quantity}': values_L[i]
       for i, (name, _) in enumerate(looked)
       for quantity, values_L in found.items()
     }
+    return named | (_bias_norms(state.params, looked) if biases else {})
 
   return look
 
@@ -137,6 +143,18 @@ def kernels(params: Any, layers: by_layer.Layers) -> by_layer.Layers:
     if own:
       found.append((name, tuple(own)))
   return tuple(found)
+
+
+def _bias_norms(params: Any, looked: by_layer.Layers) -> dict[str, np.ndarray]:
+  """NAME/bias_norm of the biases beside kernels."""
+  known, found = trees.paths(params), {}
+  for name, paths in looked:
+    beside = [path.removesuffix('kernel') + 'bias' for path in paths]
+    own = [path for path in beside if path in known]
+    if own:
+      norm = trees.norm(by_layer.own(params, own))
+      found[f'{name}/bias_norm'] = np.asarray(norm)
+  return found
 
 
 @functools.partial(jax.jit, static_argnums=4)

@@ -33,6 +33,7 @@ def make(
   crop_padding: int = 0,
   flip: bool = False,
   photometric: float = 0.0,
+  fixed_batches: bool = False,
   streaming: bool | None = None,
   crop_area: Sequence[float] = (0.08, 1.0),
   crop_aspect: Sequence[float] = (0.75, 4 / 3),
@@ -49,6 +50,8 @@ def make(
     binarize: brightness in [0, 1] above which a pixel is 1, else 0; None keeps
       the grey levels.
     crop_padding, flip, photometric: of training images, see `augment.make`.
+    fixed_batches: whether every epoch has the batches of the first, in a new
+      order: the same examples always meet, see `order`.
     streaming: whether images are read while training; None does so where they
       differ in size and all of them are used.
     crop_area, crop_aspect: of streamed training images: the share of an image,
@@ -72,6 +75,10 @@ def make(
   changes = augment.make(
     crop_padding=crop_padding, flip=flip, photometric=photometric
   )
+  if type(fixed_batches) is not bool:
+    raise ValueError(
+      f'fixed_batches is {fixed_batches!r}; allowed: True, False'
+    )
   varied = None in known.shape
   if streaming is None:
     streaming = varied and binarize is None and chosen == selection.NONE
@@ -82,10 +89,11 @@ def make(
     crop_aspect=crop_aspect,
     workers=workers,
     max_skipped=max_skipped,
+    fixed_batches=fixed_batches,
   )
   if not streaming:
     return _in_memory(name, data_dir, known, resolution, chosen, binarize,
-                      changes)  # fmt: skip
+                      changes, fixed_batches)  # fmt: skip
   if binarize is not None or chosen != selection.NONE:
     raise ValueError(
       'classes, subset, label_noise and binarize are for sets in memory; '
@@ -116,7 +124,7 @@ def _check(name, known, resolution, binarize) -> None:
 
 
 def _in_memory(
-  name, data_dir, known, resolution, chosen, binarize, changes
+  name, data_dir, known, resolution, chosen, binarize, changes, fixed_batches
 ) -> examples.Source:
   num_train, num_test = _counts(name, data_dir, known, chosen)
   side = (resolution, resolution) if resolution else known.shape[:2]
@@ -141,7 +149,12 @@ def _in_memory(
     facts=sizes,
     load=load,
     shapes=lambda batch_size: _shapes(sizes, num_train),
-    sampler=_sampler(order.sampler, name, sizes, changes),
+    sampler=_sampler(
+      functools.partial(order.sampler, fixed_batches=fixed_batches),
+      name,
+      sizes,
+      changes,
+    ),
   )
 
 

@@ -12,7 +12,7 @@ import grain
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.data import ahead, crops, encoded, store
+from bn_jax.data import ahead, crops, encoded, epochs, store
 
 _STEPS = 2**40  # more than any run makes
 
@@ -28,6 +28,7 @@ class Settings(NamedTuple):
       0 needs a `__main__` guard in the program, and /dev/shm.
     max_skipped: bad records that a run may leave out before it is an error; one
       is counted once, and by each process for itself.
+    fixed_batches: whether every epoch has the batches of the first.
   """
 
   size: int
@@ -35,6 +36,7 @@ class Settings(NamedTuple):
   aspect: tuple[float, float] = (3 / 4, 4 / 3)
   workers: int = 0
   max_skipped: int = 0
+  fixed_batches: bool = False
 
 
 def training(
@@ -51,9 +53,10 @@ def training(
   """Random crops of a split that is shuffled anew each epoch, without end.
 
   Batch t takes positions t B to (t + 1) B - 1 of the concatenated epochs,
-  without remainder; process p of P yields part p of each, so that the parts in
-  order are the batch. The crop of a position is drawn by (seed, position). A
-  bad record is replaced by the next good one of the split.
+  without remainder (fixed batches: see `epochs`); process p of P yields part p
+  of each, so that the parts in order are the batch. The crop of a position is
+  drawn by (seed, position). A bad record is replaced by the next good one of
+  the split.
 
   Args:
     prepared: the dataset.
@@ -85,7 +88,7 @@ def training(
     seed, settings.size, _channels(prepared), settings.area, settings.aspect
   )
   attempts = min(settings.max_skipped + 1, len(records))
-  made = _Training(records, view, part, attempts)
+  made = _Training(records, view, part, attempts, settings.fixed_batches)
   batches = grain.MapDataset.source(made)[first_step:]
 
   def given(batch):
@@ -190,16 +193,13 @@ class _Part(NamedTuple):
 class _Training:
   """Batch t of a run, by t."""
 
-  def __init__(self, records, view, part, attempts):
+  def __init__(self, records, view, part, attempts, fixed_batches=False):
     self._records = records
     self._view = view
     self._part = part
     self._attempts = attempts
-    # grain permutes epoch e by its seed + e: of neighbours, the epochs of one
-    # would be those of the other, an epoch later.
-    mixed = np.random.SeedSequence(view.seed).generate_state(1)[0]
-    order = grain.MapDataset.range(len(records)).shuffle(seed=int(mixed))
-    self._order = order.repeat().batch(part.size)
+    arranged = epochs.Fixed if fixed_batches else epochs.Drawn
+    self._order = arranged(len(records), part.size, part.count, seed=view.seed)
 
   def __len__(self) -> int:
     return _STEPS
@@ -208,7 +208,7 @@ class _Training:
     part = self._part
     return encoded.batch(
       self._records,
-      self._order[step * part.count + part.index],
+      self._order.examples(step, part.index),
       part.positions(step),
       self._view,
       size=part.size,

@@ -28,6 +28,7 @@ def settings(
   crop_aspect: Sequence[float],
   workers: int,
   max_skipped: int,
+  fixed_batches: bool = False,
 ) -> stream.Settings:
   """How images are read, checked; keywords as of `images.make`.
 
@@ -52,6 +53,7 @@ def settings(
     aspect=tuple(crop_aspect),
     workers=workers,
     max_skipped=max_skipped,
+    fixed_batches=fixed_batches,
   )
 
 

@@ -62,7 +62,7 @@ TABLE = {
 }
 PROJECTIONS = (128, 96)
 ACTIVATIONS = {'relu': nn.relu, 'sigmoid': nn.sigmoid}
-_HALVING = ('mixed_3c', 'mixed_4e')
+MODULES = tuple(TABLE)
 # Of each stem, its layers of stride 2.
 STEMS = {'imagenet': ('conv1', 'pool1', 'pool2'), 'cifar': ()}
 
@@ -155,6 +155,8 @@ class Inception(nn.Module):
       (the last ones, in the ensemble of section 4.2.3); their images must be of
       one size.
     kernel_scale: multiplies the initial kernels of convolutions.
+    modules: those of the table that are there, in its order; all of them is
+      the paper's network.
     lowering: of convolutions and pools, see `bn_jax.models.lowering`.
   """
 
@@ -169,6 +171,7 @@ class Inception(nn.Module):
   stem: str = 'imagenet'
   per_activation: tuple[str, ...] = ()
   kernel_scale: float = 1.0
+  modules: tuple[str, ...] = MODULES
   lowering: str = 'auto'
 
   @nn.compact
@@ -192,7 +195,7 @@ class Inception(nn.Module):
       ValueError: images that are too small, or an unknown mode.
     """
     norm_lib.check_mode(mode)
-    image.check(x, 'Inception', (*STEMS[self.stem], *_HALVING))
+    image.check(x, 'Inception', self._halving())
     how = dict(mode=mode, mask=mask, first=first)
     style = Style(
       self.norm, self.width, self.activation, self.kernel_scale, self.lowering
@@ -235,18 +238,19 @@ class Inception(nn.Module):
     return pooled(lrn(x))
 
   def rows(self) -> dict[str, Row]:
-    """The table, with the projections that were chosen."""
+    """The table, with the modules and projections that were chosen."""
     chosen = {'mixed_4c', 'mixed_4d'}
     return {
       name: row._replace(projection=self.pool_projection)
       if name in chosen
       else row
       for name, row in TABLE.items()
+      if name in self.modules
     }
 
   def smallest_image(self) -> int:
     """The smallest side of an image, in pixels."""
-    return 2 ** (len(STEMS[self.stem]) + len(_HALVING))
+    return 2 ** len(self._halving())
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(name, paths of its parameters) of each layer, in forward order."""
@@ -258,6 +262,11 @@ class Inception(nn.Module):
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
     """(layer, path of the module whose output enters its nonlinearity)."""
     return tuple(map(layer.tap, self._hidden()))
+
+  def _halving(self) -> tuple[str, ...]:
+    """What has stride 2."""
+    strided = [name for name, row in self.rows().items() if row.stride == 2]
+    return (*STEMS[self.stem], *strided)
 
   def _hidden(self) -> Sequence[str]:
     """The names of all layers but the last."""
@@ -283,6 +292,7 @@ def make_bn_inception(
   stem: str = 'imagenet',
   per_activation: Sequence[str] = (),
   kernel_scale: float = 1.0,
+  modules: Sequence[str] = MODULES,
   lowering: str = 'auto',
 ) -> Inception:
   """BN-Inception: no Dropout, no local response normalization.
@@ -295,7 +305,8 @@ def make_bn_inception(
   return _checked(
     Inception(
       num_classes, norm, width, pool_projection, separable, activation,
-      dropout, lrn, stem, tuple(per_activation), kernel_scale, lowering,
+      dropout, lrn, stem, tuple(per_activation), kernel_scale, tuple(modules),
+      lowering,
     )
   )  # fmt: skip
 
@@ -313,6 +324,7 @@ def make_inception(
   stem: str = 'imagenet',
   per_activation: Sequence[str] = (),
   kernel_scale: float = 1.0,
+  modules: Sequence[str] = MODULES,
   lowering: str = 'auto',
 ) -> Inception:
   """Inception: the paper's with norm 'none', its BN-Baseline with 'batch'.
@@ -326,7 +338,8 @@ def make_inception(
   return _checked(
     Inception(
       num_classes, norm, width, pool_projection, separable, activation,
-      dropout, lrn, stem, tuple(per_activation), kernel_scale, lowering,
+      dropout, lrn, stem, tuple(per_activation), kernel_scale, tuple(modules),
+      lowering,
     )
   )  # fmt: skip
 
@@ -343,8 +356,15 @@ def _checked(made: Inception) -> Inception:
   check_one_of('stem', made.stem, tuple(STEMS))
   keywords_lib.check_bool('separable', made.separable)
   keywords_lib.check_bool('lrn', made.lrn)
+  for name in made.modules:
+    check_one_of('modules', name, MODULES)
+  if not made.modules or list(made.modules) != list(made.rows()):
+    raise ValueError(
+      f'modules is {made.modules}; allowed: at least one, each once, in the '
+      f'order of {", ".join(MODULES)}'
+    )
   for name in made.per_activation:
-    check_one_of('per_activation', name, tuple(TABLE))
+    check_one_of('per_activation', name, made.modules)
   if not 0 < made.kernel_scale < float('inf'):
     raise ValueError(
       f'kernel_scale is {made.kernel_scale}; allowed: more than 0'

@@ -24,10 +24,13 @@ class BatchNorm(running.RunningNorm):
   Attributes, beside those of `RunningNorm`:
     running_variance: 'biased', or 'unbiased' (times m/(m-1), as PyTorch does).
     stop_statistics_gradient: see `batch_norm`.
+    affine: whether scale and bias are learned. Without they are there, 1 and 0,
+      and no gradient comes to them: section 2 of the paper, before it has any.
   """
 
   running_variance: str = 'biased'
   stop_statistics_gradient: bool = False
+  affine: bool = True
 
   @nn.compact
   def __call__(
@@ -51,6 +54,7 @@ class BatchNorm(running.RunningNorm):
     channels = x.shape[self.axis]
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
+    scale_C, bias_C = self._learned(scale_C, bias_C)
     averages = self.averages(channels, mean=0.0, var=1.0)
     if self.is_fixed(mode):
       if self.wants_moments():
@@ -77,6 +81,11 @@ class BatchNorm(running.RunningNorm):
       stop_statistics_gradient=self.stop_statistics_gradient, **self._laid(),
     )  # fmt: skip
 
+  def fixed(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """What mode 'running' normalises with: mean, divisor, scale, bias, [C]."""
+    mean_C, divisor_C, *pair = super().fixed()
+    return mean_C, divisor_C, *self._learned(*pair)
+
   def divisor(self) -> jax.Array:
     """What mode 'running' divides by, [C]."""
     return self.deviation(self.get_variable('batch_stats', 'var'))
@@ -90,6 +99,10 @@ class BatchNorm(running.RunningNorm):
   def deviation(self, var: jax.Array) -> jax.Array:
     """What the layer divides by where the variance is `var`."""
     return jnp.sqrt(moments_lib.exact(var) + self.epsilon)
+
+  def _learned(self, *pair: jax.Array) -> tuple[jax.Array, ...]:
+    """Scale and bias; constants to the derivative unless they are learned."""
+    return pair if self.affine else lax.stop_gradient(pair)
 
   def _laid(self) -> dict[str, Any]:
     return dict(axis=self.axis, group_size=self.group_size, spread=self.spread)
@@ -166,26 +179,40 @@ def make(
   running_variance: str = 'biased',
   running_average: str = 'ema',
   stop_statistics_gradient: bool = False,
+  affine: bool = True,
+  bias_before: bool | None = None,
   frozen: bool = False,
   axis: int = -1,
   spread: spread_lib.Spread = spread_lib.ALONE,
 ) -> norm.Norm:
   """Batch Normalization for a model; keywords are those of `BatchNorm`.
 
+  And bias_before: whether the layer before it has a bias; None is where it
+  makes sense. True shows that its gradient is zero.
+
   Raises:
     ValueError: a keyword out of its range.
   """
+  if bias_before is not None and type(bias_before) is not bool:
+    raise ValueError(
+      f'bias_before is {bias_before!r}; allowed: True, False, or None for '
+      'where a bias makes sense'
+    )
+  if type(affine) is not bool:
+    raise ValueError(f'affine is {affine!r}; allowed: True, False')
   keywords = checked(
     group_size, momentum, epsilon, running_variance, running_average
   )
   keywords |= dict(
-    stop_statistics_gradient=stop_statistics_gradient, frozen=frozen, axis=axis,
-    spread=spread,
+    stop_statistics_gradient=stop_statistics_gradient, affine=affine,
+    frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
+  if bias_before is None:
+    # A mean that is a constant to the derivative takes no bias away.
+    bias_before = stop_statistics_gradient
   return norm.Norm(
     layer=lambda name: BatchNorm(name=name, **keywords),
-    # A mean that is a constant to the derivative takes no bias away.
-    bias_before=stop_statistics_gradient,
+    bias_before=bias_before,
     frozen=frozen,
   )
 
