@@ -155,6 +155,10 @@ class LandscapeTest(absltest.TestCase):
     value = {'measure': 'shift', 'layer': 'a', 'value': 'l2'}
     self.assertEqual(of(seed, 'of_layer', **value, reduce='first'), 4)
     self.assertEqual(of(seed, 'of_layer', **value, reduce='mean', after=50), 2)
+    self.assertEqual(
+      of(seed, 'of_measure', measure='shift', value='a/l2', reduce='max'),
+      of(seed, 'of_layer', **value, reduce='max'),
+    )
 
 
 class ActivationsTest(absltest.TestCase):

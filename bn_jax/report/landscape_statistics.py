@@ -110,6 +110,16 @@ def growth(
   return reductions.over(series.step, ratio_T, reduce, after)
 
 
+def of_measure(
+  seed: curves.Seed, *, measure: str, value: str, reduce: str, after: int = 0
+) -> float:
+  """What a measure recorded, a number a look, reduced over looks."""
+  if not curves.recorded(seed, measure, value):
+    return math.nan
+  series = seed.series[measure]
+  return reductions.over(series.step, series.values[value], reduce, after)
+
+
 def of_layer(
   seed: curves.Seed,
   *,

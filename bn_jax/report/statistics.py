@@ -27,6 +27,7 @@ STATISTICS: dict[str, Callable[..., float]] = {
   'last_of': training.last_of,
   'moment_change': activation.moment_change,
   'of_layer': landscape.of_layer,
+  'of_measure': landscape.of_measure,
   'shape_distance': activation.shape_distance,
   'steps_to_accuracy': training.steps_to_accuracy,
   'steps_to_test_accuracy': training.steps_to_test_accuracy,

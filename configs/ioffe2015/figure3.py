@@ -1,0 +1,19 @@
+"""Figure 3 of Ioffe and Szegedy (2015): the table of the Inception networks.
+
+Their highest validation accuracy; and the two networks that fail in the text
+of section 4.2.2: without BN at 5 times the rate, and with sigmoids.
+
+  python train.py --config=configs/ioffe2015/figure3.py --data_dir=DIR
+  python train.py --config=configs/ioffe2015/figure3.py:small --data_dir=DIR
+
+Protocol, choices and sizes: inception.py. The paper's size was not run.
+"""
+
+import ml_collections
+
+from configs.ioffe2015 import inception
+
+
+def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
+  """All seven runs; the size is 'paper' or 'small'."""
+  return inception.get_config(size)
