@@ -16,6 +16,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import distributions, records
 from bn_jax.commands import (
+  figure_of_runs,
   matching,
   papers,
   papers_list,
@@ -24,7 +25,7 @@ from bn_jax.commands import (
   train,
   verification,
 )
-from bn_jax.report import gallery, page, verdicts
+from bn_jax.report import claim_files, gallery, page, verdicts
 
 FIGURE = 'ioffe2015/figure1'
 # For tests of the text around the figures: drawing them takes the time.
@@ -118,7 +119,13 @@ class VerifyTest(_InAFolder):
     with mock.patch.object(page, 'write') as written:
       code, out, said = self.main('verify', *words)
     self.assertEqual(code, 0, said)
-    written.assert_called_once()
+    # Of each directory, and of several together.
+    several = len(words) > 1 and not str(words[1]).startswith('--')
+    self.assertEqual(
+      [call.args[0] for call in written.call_args_list],
+      [[place] for place in words if isinstance(place, pathlib.Path)]
+      + [list(words)] * several,
+    )
     return out
 
   def test_claim_by_claim(self):
@@ -203,6 +210,8 @@ class VerifyTest(_InAFolder):
     self.assertEqual(self.main('verify', one, two)[0], 0)
     text = (self.folder / 'a+b' / 'report.html').read_text()
     self.assertEqual(text.count('ioffe2015/figure1 (small)'), 1)
+    for place in (one, two):
+      self.assertIn('id="verdicts"', (place / 'report.html').read_text())
     self.verify(two)
     text = page.write([one, two]).read_text()
     self.assertIn('of activations; runs of a</caption>', text)
@@ -235,6 +244,127 @@ class VerifyTest(_InAFolder):
     other = made_up.workdir(self.folder / 'other', standard={})
     self.assertIsNone(verification.refresh(other))
     self.assertFalse((other / verdicts.FILE).exists())
+
+
+class DrawTest(_InAFolder):
+  def protocol(self, name='protocol', seeds=(0, 1)):
+    """Figure 1 under other names and in another order, and a run more.
+
+    Each has an evaluation more, every 500 steps.
+    """
+    place = self.folder / name
+    runs = figure().runs
+    more = {'name': 'evaluation', 'data': 'train', 'every_steps': 500}
+    named = {
+      'b': runs['batchnorm'],
+      'fast': changed(runs['standard'], 'schedule.learning_rate', 0.2),
+      's': runs['standard'],
+    }
+    named = {
+      run: changed(config, 'measures.more', more)
+      for run, config in named.items()
+    }
+    for run, config in named.items():
+      for seed in seeds:
+        at = place / run / f'seed{seed}'
+        self.add(at, config, seed)
+        with (at / 'scalars.jsonl').open('a') as file:
+          look = records.Record(0, 'more', {'loss': 1.0, 'accuracy': 0.1})
+          file.write(records.as_line(look))
+    records.write_json(
+      place / 'experiment.json', {'runs': named, 'seeds': list(seeds)}
+    )
+    return place
+
+  def test_the_runs_of_the_figure_with_its_measures_alone(self):
+    places = [self.protocol(), self.workdir(seeds=(1, 2))]
+    cut = figure_of_runs.of(FIGURE, places, None)
+    self.assertEqual([run.name for run in cut.runs], ['standard', 'batchnorm'])
+    for run in cut.runs:
+      self.assertEqual([seed.seed for seed in run.seeds], [0, 1, 2])
+      norm = figure().runs[run.name]['norm']['name']
+      for seed in run.seeds:
+        config = seed.manifest['config']
+        self.assertEqual(config['norm']['name'], norm)
+        self.assertEqual(set(config['measures']), {'test', 'activations'})
+        self.assertNotIn('more', seed.series)
+        self.assertLen(seed.arrays['activations'], 3)
+    # The first directory's seed 1 counts.
+    self.assertEqual(
+      cut.match.cells['standard'][1].place, places[0] / 's' / 'seed1'
+    )
+    said = figure_of_runs.absent(cut)
+    self.assertLen(said, 2)
+    self.assertIn('left out: ', said[0])
+    together = verification.of(places)
+    self.assertEqual(cut.judged.rows, together.figures[0].rows)
+
+  @undrawn
+  def test_its_files_and_no_others(self):
+    place = self.protocol(seeds=(0, 1, 2))
+    before = contents(place)
+    code, out, said = self.main('draw', FIGURE, place)
+    self.assertEqual((code, said), (0, ''))
+    made = place / 'papers' / 'figure1-small'
+    self.assertEqual(out, f'{made / "report.html"}\n')
+    self.assertEqual(
+      {path.name for path in made.iterdir()},
+      {'report.html', 'figures', 'verdicts.json', 'verdicts.csv'},
+    )
+    text = (made / 'report.html').read_text()
+    self.assertIn('<h1>ioffe2015/figure1 (small): Figure 1 of Ioffe', text)
+    self.assertIn('3 hold, 1 fail, 1 are not measured', text)
+    self.assertIn('2 runs, 3 seeds', text)
+    self.assertNotIn('Out of date', text)
+    rows = list(csv.DictReader((made / 'verdicts.csv').open()))
+    self.assertEqual([row['verdict'] for row in rows].count('holds'), 3)
+    after = contents(place)
+    self.assertEqual({path: after[path] for path in before}, before)
+    self.assertTrue(
+      all(made in path.parents for path in after.keys() - before.keys())
+    )
+    self.assertLen(matching.below(self.folder), 9)  # none of them is the page
+
+  @undrawn
+  def test_of_both_sizes_one_is_to_be_named(self):
+    small = self.workdir('a', seeds=(0,))
+    paper = self.workdir('b', seeds=(0,), size='paper')
+    code, _, said = self.main('draw', FIGURE, small, paper)
+    self.assertEqual((code, said.count('\n')), (2, 1))
+    self.assertIn(f'runs of {FIGURE} (paper) and of {FIGURE} (small)', said)
+    code, out, _ = self.main('draw', FIGURE, small, paper, '--size=paper')
+    self.assertEqual(code, 0)
+    self.assertEqual(out, f'{small / "papers" / "figure1" / "report.html"}\n')
+
+  @undrawn
+  def test_without_claims_and_a_run(self):
+    place = self.workdir(seeds=(0,), standard=('schedule.learning_rate', 0.2))
+    made = self.folder / 'made'
+    with mock.patch.object(claim_files, 'load', dict):
+      code, _, said = self.main('draw', FIGURE, place, f'--output={made}')
+    self.assertEqual(code, 0, said)
+    self.assertStartsWith(said, 'no run standard: not as configured: schedule.')
+    self.assertNotIn('id="verdicts"', (made / 'report.html').read_text())
+
+  def test_what_cannot_be_drawn_is_one_line(self):
+    place = self.workdir(seeds=(0,), batchnorm=('steps', 10))
+    other = 'santurkar2018/figure10'
+    for words, expected in (
+      (('ioffe2015/figure2', place), "unknown figure 'ioffe2015/figure2'; did"),
+      ((other, place), f'no run is one of {other} (paper) or {other} (small)'),
+      ((FIGURE, place, '--size=paper'), 'steps 5000 instead of 50000'),
+      ((FIGURE, place, f'--output={place}'), 'is a working directory'),
+    ):
+      code, out, said = self.main('draw', *words)
+      self.assertEqual((code, out), (2, ''), said)
+      self.assertIn(expected, said)
+      self.assertIn('error: ', said)
+
+
+def contents(folder):
+  """Path -> bytes of all files below a folder."""
+  files = (path for path in folder.rglob('*') if path.is_file())
+  return {path: path.read_bytes() for path in files}
 
 
 class MatchingTest(_InAFolder):
@@ -375,7 +505,12 @@ class WordsTest(_InAFolder):
     (('verify',), 'WORKDIR is missing'),
     (('verify', 'nowhere'), 'nowhere is not a directory'),
     (('verify', 'docs'), 'docs holds no experiment'),
-    (('verify', '--runs=x', 'docs'), '--runs: verify is given each WORKDIR'),
+    (('verify', '--runs=x', 'docs'), '--runs: allowed with papers [PAPER]'),
+    (('--size=small',), '--size: allowed with papers draw FIGURE'),
+    (('draw',), 'FIGURE is missing'),
+    (('draw', FIGURE), 'WORKDIR is missing'),
+    (('draw', FIGURE, '--size=big', 'docs'), "unknown size 'big'"),
+    (('draw', FIGURE, '--out=x', 'docs'), '--out: allowed with papers verify'),
     (('--out=x.csv',), '--out: allowed with papers verify'),
     (('--outt=x.csv',), 'outt'),
   )
@@ -396,6 +531,7 @@ class WordsTest(_InAFolder):
     code, out, _ = self.main('--help')
     self.assertEqual(code, 0)
     self.assertIn('papers verify WORKDIR', out)
+    self.assertIn('papers draw FIGURE WORKDIR', out)
 
 
 if __name__ == '__main__':

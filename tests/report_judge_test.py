@@ -9,7 +9,14 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from bn_jax.report import claim_files, compare, contest, judge, statistics
+from bn_jax.report import (
+  claim_files,
+  compare,
+  contest,
+  judge,
+  statistics,
+  verdict_words,
+)
 
 STEPS = 1000
 INF, NAN = math.inf, math.nan
@@ -111,7 +118,22 @@ class JudgeTest(parameterized.TestCase):
     self.assertAlmostEqual(made.numbers.mean, 0.2)
     self.assertAlmostEqual(made.numbers.low, math.exp(log.mean() - half))
     self.assertAlmostEqual(made.numbers.high, math.exp(log.mean() + half))
+    # Geometric, as it is: its sides are 2 and 10.
+    self.assertAlmostEqual(made.numbers.sides['a'], 2.0)
+    self.assertAlmostEqual(made.numbers.sides['b'], 10.0)
+    made = self.judge(
+      claim('difference', 'at most', 1.0), a=[1, 2, 4], b=[10, 10, 10]
+    )
     self.assertEqual(made.numbers.sides, {'a': 7 / 3, 'b': 10.0})
+
+  def test_numbers_are_said_in_three_digits_and_counts_in_full(self):
+    for number, expected in (
+      (1000 - 1e-12, '1,000'), (999.6, '1,000'), (999.4, '999'),
+      (123_456.7, '123,457'), (2e6, '2e+06'),
+    ):  # fmt: skip
+      made = self.judge(claim('value', 'at most', 1.0), a=[number] * 3)
+      said = verdict_words.measured(made.claim, made.numbers)
+      self.assertStartsWith(said, f'{expected} ({expected} to')
 
   def test_equal_runs_are_no_better_than_each_other(self):
     same = {'a': [7, 8, 9], 'b': [7, 8, 9]}

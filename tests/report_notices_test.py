@@ -1,10 +1,19 @@
 import pathlib
 
+import hand_made
 import made_up
 import strict  # noqa: F401
 from absl.testing import absltest
 
-from bn_jax.report import accuracy, activations, landscape, notices, recorded
+from bn_jax.report import (
+  accuracy,
+  activations,
+  conditions,
+  curves,
+  landscape,
+  notices,
+  recorded,
+)
 
 
 def measures(kind, **changes):
@@ -75,6 +84,13 @@ class NoticesTest(_TwoRuns):
     self.assertIn('data.name: cifar10 (standard) or digits (batchnorm)', said)
     self.assertIn('model.name: vgg16 (standard) or vgg11 (batchnorm)', said)
     self.assertNotIn('width', said)
+
+  def test_of_many_runs_six_are_named(self):
+    runs = [
+      curves.Run(f'r{k}', (hand_made.seed(steps=k // 8),)) for k in range(16)
+    ]
+    found = conditions.said(runs, lambda seed: f'{seed.manifest["step"]}')
+    self.assertStartsWith(found, '0 (r0, r1, r2, r3, r4, r5 and 2 more) or 1 (')
 
   def test_group_size_only_where_it_differs(self):
     groups = {'norm': {'name': 'batch', 'group_size': 32}}

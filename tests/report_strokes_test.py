@@ -1,10 +1,15 @@
 import collections
+import io
 import pathlib
+import re
+import warnings
+from unittest import mock
 
 import made_up
 import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from bn_jax.report import (
   accuracy,
@@ -104,6 +109,137 @@ class LegendTest(_Drawn):
       for line in drawing.legends[0].get_lines()
     }
     self.assertLen(looks, 8)
+
+  def test_32_runs_have_32_looks(self):
+    _, axis = blank()
+    for index in range(32):
+      strokes.line(axis, [0, 1], [0, 1], index)
+    lines = [line for line in axis.lines if line.get_linestyle() != 'None']
+    looks = {
+      (line.get_color(), str(line._unscaled_dash_pattern)) for line in lines
+    }
+    self.assertLen(looks, 32)
+
+
+class LongTest(_Drawn):
+  """Lines of more points than an axis has pixels."""
+
+  COUNT, PARTS = 20_000, 500
+
+  def noise(self):
+    values = np.random.default_rng(0).normal(size=self.COUNT)
+    values[12_345] = 99.0
+    return np.arange(self.COUNT), values
+
+  def ends(self, values, steps):
+    """(lowest, highest) of values at steps, in each of equal parts of all."""
+    parts = steps * self.PARTS // self.COUNT
+    return [
+      (part.min(), part.max())
+      for part in (values[parts == k] for k in range(self.PARTS))
+    ]
+
+  def test_a_line_keeps_what_can_be_seen(self):
+    step_T, value_T = self.noise()
+    _, axis = blank()
+    strokes.line(axis, step_T, value_T, 0)
+    (line,) = axis.lines
+    self.assertLessEqual(len(line.get_xdata()), 2 * self.PARTS + 2)
+    self.assertEqual(
+      self.ends(line.get_ydata(), line.get_xdata()), self.ends(value_T, step_T)
+    )
+    self.assertEqual((line.get_xdata()[0], line.get_xdata()[-1]), (0, 19_999))
+    np.testing.assert_array_equal(value_T[line.get_xdata()], line.get_ydata())
+
+  def test_so_does_a_band(self):
+    step_T, low_T = self.noise()
+    high_T = 3 + low_T[::-1]
+    _, axis = blank()
+    strokes.band(axis, step_T, low_T, high_T, 0)
+    (band,) = axis.collections
+    x, y = band.get_paths()[0].vertices.T
+    self.assertLess(len(x), 10 * self.PARTS)
+    self.assertEqual((y.min(), y.max()), (low_T.min(), high_T.max()))
+    self.assertEqual(len(np.unique(x * self.PARTS // self.COUNT)), self.PARTS)
+
+  def test_a_gap_stays_a_gap(self):
+    step_T, value_T = self.noise()
+    value_T[5_000:5_010] = np.nan
+    _, axis = blank()
+    strokes.line(axis, step_T, value_T, 0)
+    (line,) = axis.lines
+    kept_T = line.get_xdata()
+    for step in (4_999, 5_000, 5_009, 5_010):
+      self.assertIn(step, kept_T)
+    nan_T = np.isnan(line.get_ydata())
+    np.testing.assert_array_equal(kept_T[nan_T], [5_000, 5_009])
+
+  def test_short_ones_and_what_is_nowhere_are_as_they_are(self):
+    for value_T in (np.arange(1000.0), np.full(20_000, np.nan)):
+      _, axis = blank()
+      strokes.line(axis, np.arange(len(value_T)), value_T, 0)
+      (line,) = axis.lines
+      kept_T = line.get_xdata()
+      np.testing.assert_array_equal(line.get_ydata(), value_T[kept_T])
+      if len(value_T) == 1000:
+        np.testing.assert_array_equal(kept_T, np.arange(1000))
+
+
+class FilesTest(_Drawn):
+  def noisy(self):
+    drawing, axis = blank()
+    with figures.style():
+      values = np.random.default_rng(0).normal(size=(9, 300))
+      for index, value_T in enumerate(values):
+        strokes.line(axis, np.arange(300), value_T, index)
+      return figures.settled(drawing)
+
+  def test_a_large_png_has_256_colours_and_looks_the_same(self):
+    drawing = self.noisy()
+    whole = figures.rendered(drawing, 'png')
+    with mock.patch.object(figures, '_LARGE', len(whole) - 1):
+      few = figures.rendered(drawing, 'png')
+      again = figures.rendered(drawing, 'png')
+    self.assertEqual(few, again)
+    self.assertLess(len(few), len(whole) / 1.5)
+    one, other = (Image.open(io.BytesIO(png)) for png in (whole, few))
+    self.assertEqual((one.mode, other.mode), ('RGBA', 'P'))
+    self.assertEqual(one.info['dpi'], other.info['dpi'])
+    apart = np.abs(
+      np.array(one.convert('RGB'), float) - np.array(other.convert('RGB'))
+    )
+    self.assertLess(apart.mean(), 2.0)
+
+  def test_an_svg_is_exact_to_a_hundredth_of_a_point(self):
+    drawing = self.noisy()
+    short = figures.rendered(drawing, 'svg')
+    with mock.patch.object(figures, '_SVG_PATH', re.compile(b'(?!)')):
+      long = figures.rendered(drawing, 'svg')
+    self.assertLess(len(short), len(long))
+    self.assertNotRegex(short, rb' d="[^"]*\.\d{3}')
+    number = re.compile(rb'-?\d+\.?\d*(?:e-?\d+)?')
+    a, b = (np.array(number.findall(svg), float) for svg in (short, long))
+    np.testing.assert_allclose(a, b, rtol=0, atol=0.01)
+
+  def test_all_files_have_one_layout(self):
+    drawing = self.noisy()
+    (axis,) = drawing.axes
+    place = axis.get_position().bounds
+    for kind in ('png', 'pdf', 'svg', 'png'):
+      figures.rendered(drawing, kind)
+      self.assertEqual(axis.get_position().bounds, place)
+
+  def test_one_number_on_a_logarithmic_axis(self):
+    """That two of the same number are apart by rounding is no scale."""
+    for low, high in ((5.0, 5.0), (5.0, 5 * (1 + 1e-15))):
+      _, axis = blank()
+      strokes.line(axis, [0, 1], [low, high], 0)
+      with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        figures.scale_logarithmically(axis)
+      bottom, top = axis.get_ylim()
+      self.assertLess(bottom, 4)
+      self.assertGreater(top, 6)
 
 
 class PanelsTest(_Drawn):

@@ -1,4 +1,4 @@
-"""python -m bn_jax papers [PAPER] | papers verify WORKDIR..."""
+"""python -m bn_jax papers: list, verify WORKDIR..., draw FIGURE WORKDIR..."""
 
 import pathlib
 import sys
@@ -12,18 +12,31 @@ from bn_jax.commands import outcome
 _USAGE = """\
 usage: python -m bn_jax papers [PAPER] [--runs=DIR]
        python -m bn_jax papers verify WORKDIR... [--out=FILE.csv]
+       python -m bn_jax papers draw FIGURE WORKDIR... [--size=SIZE]
+                                                      [--output=DIR]
 
 Lists the figures of the papers (santurkar2018, ioffe2015) that configs/ can
 train: their runs, about how long they take here, how far the runs below DIR
 are. 'verify' judges the papers' claims by the runs of working directories,
-whose seeds add up, and puts the verdicts into the report.
+whose seeds add up, and puts the verdicts into their reports. 'draw' makes the
+page of one figure, of its runs and measures alone.
 
   --runs=DIR      where runs are looked for; default: runs
   --out=FILE.csv  writes the verdicts there, too
+  --size=SIZE     paper or small; default: the one of which there are runs
+  --output=DIR    default: the first WORKDIR/papers/FIGURE, or FIGURE-small
 
 The exit code is 0 whatever the verdicts are.
 """
 _PAPERS = ('santurkar2018', 'ioffe2015')
+_SIZES = ('paper', 'small')
+# Flag -> with which of the three it goes, and as what it is called there.
+_FLAGS = {
+  'runs': 'papers [PAPER]',
+  'out': 'papers verify WORKDIR...',
+  'size': 'papers draw FIGURE WORKDIR...',
+  'output': 'papers draw FIGURE WORKDIR...',
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,34 +50,29 @@ def main(argv: Sequence[str]) -> int:
 def _papers(argv: Sequence[str]) -> int:
   values = flags.FlagValues()
   values.set_gnu_getopt(True)
-  flags.DEFINE_string('runs', None, '', flag_values=values)
-  flags.DEFINE_string('out', None, '', flag_values=values)
+  for name in _FLAGS:
+    flags.DEFINE_string(name, None, '', flag_values=values)
   try:
     words = values(argv)[1:]
   except flags.Error as error:
     raise errors.ConfigError(str(error)) from error
   if words[:1] == ['verify']:
-    if values.runs is not None:
-      raise errors.ConfigError('--runs: verify is given each WORKDIR itself')
-    return _verify(words[1:], values.out)
-  if values.out is not None:
-    raise errors.ConfigError('--out: allowed with papers verify WORKDIR...')
+    _check_flags(values, 'papers verify')
+    return _verify(_workdirs(words[1:]), values.out)
+  if words[:1] == ['draw']:
+    _check_flags(values, 'papers draw')
+    return _draw(words[1:], values.size, values.output)
+  _check_flags(values, 'papers [PAPER]')
   return _list(words, values.runs or 'runs')
 
 
-def _list(words: Sequence[str], runs: str) -> int:
-  for word in words:
-    if word not in _PAPERS:
-      raise errors.ConfigError(errors.unknown('paper', word, _PAPERS))
-  # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax.commands import papers_list
-
-  papers = tuple(paper for paper in _PAPERS if paper in (words or _PAPERS))
-  sys.stdout.write(papers_list.text(papers, pathlib.Path(runs)))
-  return 0
+def _check_flags(values: flags.FlagValues, command: str) -> None:
+  for name, allowed in _FLAGS.items():
+    if values[name].value is not None and not allowed.startswith(command):
+      raise errors.ConfigError(f'--{name}: allowed with {allowed}')
 
 
-def _verify(words: Sequence[str], out: str | None) -> int:
+def _workdirs(words: Sequence[str]) -> list[pathlib.Path]:
   if not words:
     raise errors.ConfigError('WORKDIR is missing; give one or more')
   workdirs = [pathlib.Path(word) for word in words]
@@ -78,6 +86,25 @@ def _verify(words: Sequence[str], out: str | None) -> int:
       )
   if len({workdir.resolve() for workdir in workdirs}) < len(workdirs):
     raise errors.ConfigError('a WORKDIR is given twice; give each once')
+  return workdirs
+
+
+# What follows is imported late: a wrong command line need not wait for JAX, or
+# for matplotlib.
+
+
+def _list(words: Sequence[str], runs: str) -> int:
+  for word in words:
+    if word not in _PAPERS:
+      raise errors.ConfigError(errors.unknown('paper', word, _PAPERS))
+  from bn_jax.commands import papers_list
+
+  papers = tuple(paper for paper in _PAPERS if paper in (words or _PAPERS))
+  sys.stdout.write(papers_list.text(papers, pathlib.Path(runs)))
+  return 0
+
+
+def _verify(workdirs: Sequence[pathlib.Path], out: str | None) -> int:
   from bn_jax import records
   from bn_jax.commands import verdict_table, verification
 
@@ -88,9 +115,30 @@ def _verify(words: Sequence[str], out: str | None) -> int:
   if out is not None:
     records.write_text(pathlib.Path(out), verdict_table.as_csv(found.figures))
   verification.write(found)
-  # Imported late: matplotlib takes a second.
   from bn_jax.report import page
 
-  runs = found.runs[workdirs[0]] if len(workdirs) == 1 else None
-  sys.stderr.write(f'report: {page.write(workdirs, runs=runs)}\n')
+  for workdir, runs in found.runs.items():
+    sys.stderr.write(f'report: {page.write([workdir], runs=runs)}\n')
+  if len(workdirs) > 1:
+    sys.stderr.write(f'report: {page.write(workdirs)}\n')
+  return 0
+
+
+def _draw(words: Sequence[str], size: str | None, output: str | None) -> int:
+  if not words:
+    raise errors.ConfigError('FIGURE is missing; python -m bn_jax papers lists')
+  if size not in (None, *_SIZES):
+    raise errors.ConfigError(errors.unknown('size', size, _SIZES))
+  figure, workdirs = words[0], _workdirs(words[1:])
+  from bn_jax.commands import figure_of_runs
+
+  cut = figure_of_runs.of(figure, workdirs, size)
+  for line in figure_of_runs.absent(cut):
+    sys.stderr.write(f'{line}\n')
+  place = (
+    figure_of_runs.default_output(cut.figure, workdirs[0])
+    if output is None
+    else pathlib.Path(output)
+  )
+  sys.stdout.write(f'{figure_of_runs.write(cut, place)}\n')
   return 0

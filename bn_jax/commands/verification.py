@@ -18,6 +18,9 @@ from bn_jax.report import (
 
 _log = logging.getLogger('bn_jax')
 
+# Run of a figure -> number of a seed -> its records.
+Seeds = Mapping[str, Mapping[int, curves.Seed]]
+
 
 class Judged(NamedTuple):
   """The claims of a figure at one size, and how they came off.
@@ -68,12 +71,30 @@ def of(workdirs: Sequence[pathlib.Path]) -> Verification:
     for workdir in workdirs
     if any(workdir in _workdirs(match) for _, match in matches)
   }
+  read = _seeds(runs)
   return Verification(
     tuple(
-      _judged(figure, match, claims[figure.figure], _seeds(runs))
+      judged(figure, match, claims[figure.figure], _of_match(match, read))
       for figure, match in matches
     ),
     runs,
+  )
+
+
+def judged(
+  figure: reproductions.Reproduction,
+  match: matching.Match,
+  claims: claim_files.Figure,
+  seeds: Seeds,
+) -> Judged:
+  """How the claims of a figure come off by what was found of it."""
+  found = contest.Found(seeds=seeds, notes=match.notes)
+  return Judged(
+    title=claims.title,
+    label=figure.label,
+    rows=tuple(_rows(figure.size, claims, found)),
+    workdirs=_workdirs(match),
+    twice=match.twice,
   )
 
 
@@ -152,29 +173,17 @@ def _seeds(
   }
 
 
-def _judged(
-  figure: reproductions.Reproduction,
+def _of_match(
   match: matching.Match,
-  claims: claim_files.Figure,
-  seeds: dict[tuple[pathlib.Path, str, int], curves.Seed],
-) -> Judged:
-  found = contest.Found(
-    seeds={
-      name: {
-        number: seeds[cell.workdir, cell.run, number]
-        for number, cell in sorted(cells.items())
-      }
-      for name, cells in match.cells.items()
-    },
-    notes=match.notes,
-  )
-  return Judged(
-    title=claims.title,
-    label=figure.label,
-    rows=tuple(_rows(figure.size, claims, found)),
-    workdirs=_workdirs(match),
-    twice=match.twice,
-  )
+  read: Mapping[tuple[pathlib.Path, str, int], curves.Seed],
+) -> Seeds:
+  return {
+    name: {
+      number: read[cell.workdir, cell.run, number]
+      for number, cell in sorted(cells.items())
+    }
+    for name, cells in match.cells.items()
+  }
 
 
 def _rows(

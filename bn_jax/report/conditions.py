@@ -10,6 +10,7 @@ from typing import Any
 from bn_jax.report import curves
 
 Read = Callable[[curves.Seed], str | None]  # None: it has no say in this
+_FEW = 6  # names that are listed
 
 # Of a config: what training rests on, beside the norm's name, the optimizer and
 # the learning rate, which the summary shows.
@@ -144,8 +145,13 @@ def different(
 
 def _named(found: Mapping[str, Sequence[str]]) -> str:
   return ' or '.join(
-    f'{value} ({", ".join(names)})' for value, names in found.items()
+    f'{value} ({_listed(names)})' for value, names in found.items()
   )
+
+
+def _listed(names: Sequence[str]) -> str:
+  more = len(names) - _FEW
+  return ', '.join(names[:_FEW]) + (f' and {more} more' if more > 0 else '')
 
 
 def _examples(where: str, batch_size: int) -> int | None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,11 +10,14 @@ import matplotlib
 import numpy as np
 from matplotlib import figure as mpl
 from matplotlib import ticker
+from PIL import Image
 
 from bn_jax.report import names
 
 _WIDE = 10.8  # inches of a drawing at most: below, letters are too small
 _COLUMNS = 4  # of such a drawing at most
+_SVG_PATH = re.compile(rb' d="[^"]*"')
+_LARGE = 300_000  # bytes of a PNG, from which on it has 256 colours
 _STYLE = {
   'font.size': 10,
   'axes.titlesize': 10,
@@ -31,6 +35,7 @@ _STYLE = {
   'svg.hashsalt': 'bn_jax',  # the same figure is the same file
   'pdf.fonttype': 42,
 }
+_SETTLED = {'figure.constrained_layout.use': False}
 
 
 class Figure(NamedTuple):
@@ -65,18 +70,36 @@ def settled(drawing: mpl.Figure) -> mpl.Figure:
   Matplotlib would find them anew for each, twice: most of the time of a report.
   """
   drawing.draw_without_rendering()
-  with matplotlib.rc_context({'figure.constrained_layout.use': False}):
+  with matplotlib.rc_context(_SETTLED):
     drawing.set_layout_engine(None)
   return drawing
 
 
 def rendered(drawing: mpl.Figure, kind: str) -> bytes:
   """The drawing as 'png', 'pdf' or 'svg', the same bytes each time."""
-  with style():
+  # With layout in the style, the first rendering would bring it back.
+  with style(), matplotlib.rc_context(_SETTLED):
     content = io.BytesIO()
     stamp = {'png': 'Software', 'pdf': 'CreationDate', 'svg': 'Date'}[kind]
     drawing.savefig(content, format=kind, dpi=160, metadata={stamp: None})
-    return content.getvalue()
+  if kind == 'svg':
+    return _SVG_PATH.sub(_in_hundredths, content.getvalue())
+  is_large = kind == 'png' and content.tell() > _LARGE
+  return _in_few_colours(content) if is_large else content.getvalue()
+
+
+def _in_hundredths(path: re.Match) -> bytes:
+  """A path of an SVG in hundredths of a point instead of millionths."""
+  return re.sub(rb'(\.\d\d)\d+', rb'\1', path[0])
+
+
+def _in_few_colours(png: io.BytesIO) -> bytes:
+  """The same picture in the 256 colours that suit it best."""
+  content = io.BytesIO()
+  with Image.open(png) as picture:
+    few = picture.convert('RGB').quantize(256, dither=Image.Dither.NONE)
+    few.save(content, 'png', optimize=True, dpi=picture.info['dpi'])
+  return content.getvalue()
 
 
 def as_csv(table: Sequence[Sequence]) -> bytes:
@@ -155,8 +178,14 @@ def scale_logarithmically(axis, which: str = 'y', count: int = 9) -> None:
   """
   drawn = getattr(axis, f'get_shared_{which}_axes')().get_siblings(axis)
   place = 'xy'.index(which)
-  if not any(np.isfinite(other.dataLim.minpos[place]) for other in drawn):
+  limits = [other.dataLim for other in drawn]
+  low = min(limit.minpos[place] for limit in limits)
+  high = max(limit.max[place] for limit in limits)
+  if not np.isfinite(low):
     return
+  if np.isclose(low, high, rtol=1e-9, atol=0):
+    # One number: Matplotlib widens what is equal, but not but for rounding.
+    getattr(axis, f'set_{which}lim')(low / 10, high * 10)
   label_logarithmically(axis, which, count)
 
 

@@ -25,7 +25,8 @@ class Numbers(NamedTuple):
     low, high: the ends of its 95 % interval (Student's t, of a ratio on
       logarithms); the number itself for one seed.
     values: seed -> its number.
-    sides: run -> the mean over these seeds of its own number.
+    sides: run -> the mean over these seeds of its own number, of a ratio the
+      geometric one, too.
   """
 
   mean: float
@@ -66,7 +67,9 @@ def verdict(
   except contest.NotMeasured as why:
     return Verdict(claim, size, None, UNKNOWN, str(why))
   shared = {
-    name: float(np.mean([_read(standard, found, name, k) for k in values]))
+    name: _mean(
+      claim.compare, [_read(standard, found, name, k) for k in values]
+    )
     for name in names
   }
   numbers = _numbers(claim.compare, values, shared)
@@ -145,6 +148,13 @@ def _read(
   standard: claim_files.Standard, found: contest.Found, name: str, seed: int
 ) -> float:
   return statistics.of(standard.statistic, found.seeds[name][seed])
+
+
+def _mean(how: str, numbers: Sequence[float]) -> float:
+  if how != 'ratio':
+    return float(np.mean(numbers))
+  with np.errstate(divide='ignore'):  # 0 beside what was never reached
+    return float(np.exp(np.mean(np.log(numbers))))
 
 
 def _numbers(

@@ -30,6 +30,7 @@ def write(
   output: pathlib.Path | None = None,
   *,
   runs: Sequence[curves.Run] | None = None,
+  title: str | None = None,
 ) -> pathlib.Path:
   """Writes report.html and figures/ from the records of working directories.
 
@@ -38,6 +39,7 @@ def write(
     output: where to write; None is the working directory itself, or, for
       several, a folder beside the first that is called after all of them.
     runs: what `recorded.load` gives of them, where they were read already.
+    title: of the page; None is the names of the working directories.
 
   Returns:
     The path of the page.
@@ -48,7 +50,7 @@ def write(
   """
   runs = recorded.load(workdirs) if runs is None else runs
   output = output or _default_output(workdirs)
-  _make(output / 'figures')
+  make_folder(output / 'figures')
   for folder in (output, output / 'figures'):
     records.remove_torn(folder)
   drawn = gallery.hung(runs)
@@ -58,8 +60,9 @@ def write(
   answered = _claims(answers.groups(runs))
   judged = verdicts_section.section(workdirs)
   places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
+  title = ' + '.join(places) if title is None else title
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
-    title=html.escape(' + '.join(places)),
+    title=html.escape(title),
     subtitle=html.escape(_subtitle(runs)),
     notices=_notices(runs),
     navigation=_navigation(judged, answered, drawn),
@@ -81,7 +84,12 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
   return workdirs[0].resolve().parent / name
 
 
-def _make(folder: pathlib.Path) -> None:
+def make_folder(folder: pathlib.Path) -> None:
+  """Makes a folder and those above it.
+
+  Raises:
+    StorageError: it cannot be made.
+  """
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:

@@ -1,7 +1,7 @@
 """Working directories, read: the runs of which there is something to report."""
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from bn_jax import errors, records
 from bn_jax.report import analysed, curves, series
@@ -51,7 +51,9 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
   for workdir, base in zip(workdirs, short):
     above = f'{base if distinct else workdir}/' if len(workdirs) > 1 else ''
     for name in _names(workdir):
-      seeds = sorted(_seeds(workdir / name), key=lambda seed: seed.seed)
+      places = (workdir / name).glob('seed*/manifest.json')
+      seeds = [seed(path.parent) for path in places]
+      seeds.sort(key=lambda one: one.seed)
       if seeds:
         runs.append(curves.Run(above + name, tuple(seeds)))
   if not runs:
@@ -59,6 +61,27 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
       f'{", ".join(map(str, workdirs))}: nothing was recorded yet'
     )
   return runs
+
+
+def seed(place: pathlib.Path) -> curves.Seed:
+  """One run with one seed, from its directory, which has a manifest.
+
+  Raises:
+    StorageError: files that were changed.
+  """
+  manifest = records.read_json(place / 'manifest.json', _MANIFEST)
+  found = curves.Seed(
+    seed=manifest['seed'],
+    manifest=manifest,
+    series=series.read(place / 'scalars.jsonl'),
+    seconds=_seconds(place / 'timing.jsonl'),
+    arrays={
+      name: records.read_arrays(place / 'arrays', name)
+      for name in manifest['config']['measures']
+    },
+    population=records.read_json(place / 'population.json', _POPULATION),
+  )
+  return analysed.added(found, place / 'analysis')
 
 
 def _check_distinct(workdirs: Sequence[pathlib.Path]) -> None:
@@ -85,26 +108,6 @@ def _names(workdir: pathlib.Path) -> list[str]:
     if not records.NAME.fullmatch(name):
       raise errors.StorageError(f'{path}: {name[:40]!r} is no name for a run')
   return list(experiment['runs'])
-
-
-def _seeds(directory: pathlib.Path) -> Iterator[curves.Seed]:
-  """The seeds of a run that have a manifest."""
-  for path in directory.glob('seed*/manifest.json'):
-    manifest = records.read_json(path, _MANIFEST)
-    seed = curves.Seed(
-      seed=manifest['seed'],
-      manifest=manifest,
-      series=series.read(path.parent / 'scalars.jsonl'),
-      seconds=_seconds(path.parent / 'timing.jsonl'),
-      arrays={
-        name: records.read_arrays(path.parent / 'arrays', name)
-        for name in manifest['config']['measures']
-      },
-      population=records.read_json(
-        path.parent / 'population.json', _POPULATION
-      ),
-    )
-    yield analysed.added(seed, path.parent / 'analysis')
 
 
 def _seconds(path: pathlib.Path) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """How runs are drawn, the same in all figures: lines, bands, legend, ends.
 
 A run has a colour, and is told apart without it: by its dash, and from the
-fifth on by markers along the line, for there are four dashes.
+fifth on by markers along the line, for there are four dashes. The ninth has the
+first colour again, with the next dash: no two of 32 look the same.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ _COLOURS = (
 _DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
 _ALONG = 6  # markers of a line
+_BINS = 500  # of a long line: no fewer than the pixels of an axis
 # Of a legend, in points: a column beside its name, both edges, and the longest
 # name that is not broken into lines.
 _HANDLE, _EDGES, _WIDEST = 50, 30, 180
@@ -39,7 +41,8 @@ def line(axis, step_T, value_T, index: int, **style) -> None:
   if look.pop('marker'):
     places = np.flatnonzero(finite_T)
     marked_T[places[:: max(1, len(places) // _ALONG)]] = True
-  axis.plot(step_T, value_T, **look)
+  kept = _telling(value_T)
+  axis.plot(np.asarray(step_T)[kept], value_T[kept], **look)
   if marked_T.any():
     look |= {'linestyle': 'none', 'marker': _MARKERS[index % len(_MARKERS)]}
     axis.plot(np.asarray(step_T)[marked_T], value_T[marked_T], **look)
@@ -48,7 +51,8 @@ def line(axis, step_T, value_T, index: int, **style) -> None:
 def band(axis, step_T, low_T, high_T, index: int, **style) -> None:
   """What lies between two lines, with a bar where a point stands alone."""
   look = {'color': colour(index), **style}
-  axis.fill_between(step_T, low_T, high_T, **look)
+  kept = np.union1d(_telling(low_T), _telling(high_T))
+  axis.fill_between(step_T[kept], low_T[kept], high_T[kept], **look)
   alone_T = _alone(np.isfinite(low_T) & np.isfinite(high_T))
   for step, *ends in np.transpose([step_T, low_T, high_T])[alone_T]:
     axis.plot([step, step], ends, **{**look, 'linewidth': 4, 'marker': '_'})
@@ -130,9 +134,29 @@ def _look(index: int) -> dict:
   place = index % len(_MARKERS)
   return {
     'color': colour(index),
-    'linestyle': _DASHES[index % len(_DASHES)],
+    'linestyle': _DASHES[(index + index // len(_COLOURS)) % len(_DASHES)],
     'marker': _MARKERS[place] if place >= len(_DASHES) else None,
   }
+
+
+def _telling(value_T: np.ndarray) -> np.ndarray:
+  """Places of the points that draw a line: of a short one, all.
+
+  Of a long one those of the lowest and the highest value of each of `_BINS`
+  equal parts, both ends, and both sides of where values begin to be finite or
+  cease to be: on a screen it is the same line.
+  """
+  count = len(value_T)
+  if count <= 2 * _BINS:
+    return np.arange(count)
+  finite_T = np.isfinite(value_T)
+  breaks = np.flatnonzero(finite_T[1:] != finite_T[:-1])
+  found = [[0, count - 1], breaks, breaks + 1]
+  for part in np.array_split(np.flatnonzero(finite_T), _BINS):
+    if len(part):
+      values = value_T[part]
+      found.append([part[values.argmin()], part[values.argmax()]])
+  return np.unique(np.concatenate(found)).astype(int)
 
 
 def _alone(finite_T: np.ndarray) -> np.ndarray:

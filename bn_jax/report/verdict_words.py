@@ -49,6 +49,6 @@ def _side(side: str | tuple[str, ...], best: str) -> str:
 
 def _short(number: float) -> str:
   """Three digits, and all of them of what is counted, such as steps."""
-  if 1000 <= abs(number) < 1e6:
+  if 999.5 <= abs(number) < 1e6:
     return f'{number:,.0f}'
   return f'{number:.3g}'

@@ -48,7 +48,8 @@ def section(workdirs: Sequence[pathlib.Path]) -> str:
 <h2>The paper's claims</h2>
 {_notice(changed)}<p>Fixed before the runs that are judged. A claim holds if the
 mean over seeds and its whole 95 % interval, over pairs of seeds, lie on the
-claimed side of the threshold. Here {counts}.</p>
+claimed side of the threshold. Means of a ratio and of its two runs are
+geometric. Here {counts}.</p>
 {tables}
 </section>"""
 
