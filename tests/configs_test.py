@@ -9,7 +9,7 @@ import pytest
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import assemble, measures, resolve
+from bn_jax import assemble, measures, models, norms, resolve
 from bn_jax.commands import config_file
 
 _FILES = [
@@ -18,10 +18,12 @@ _FILES = [
   if 'def get_config' in file.read_text()
 ]
 _SIZED = [
-  f'{file}:small'
+  file
   for file in _FILES
   if 'get_config(size' in (strict.ROOT / file).read_text()
 ]
+_SMALL = [f'{file}:small' for file in _SIZED]
+_ALONE = [file for file in _FILES if file not in _SIZED]
 
 
 @functools.cache
@@ -60,16 +62,38 @@ def split_like(run):
 
 
 class ConfigsTest(parameterized.TestCase):
-  @parameterized.parameters(*_FILES, *_SIZED)
+  @parameterized.parameters(*_FILES, *_SMALL)
+  @pytest.mark.slow  # traces every network of every size
   def test_every_run_has_a_step_that_keeps_the_shapes(self, file):
-    runs = resolved(file)
-    self.assertNotEmpty(runs)
-    for name, run in runs.items():
+    for name, run in resolved(file).items():
       with self.subTest(name):
         text = json.dumps(as_steps(run), sort_keys=True)
         check_step(text)
         for section in run['measures'].values():
           check_measure(text, json.dumps(section))
+
+  def test_a_run_of_each_network_and_norm_has_such_a_step(self):
+    seen = set()
+    for file in (*_ALONE, *_SMALL):
+      for run in resolved(file).values():
+        names = {run['model']['name'], run['norm']['name']}
+        if not names <= seen:
+          seen |= names
+          with self.subTest(sorted(names)):
+            check_step(json.dumps(as_steps(run), sort_keys=True))
+    self.assertGreater(len(seen), 9)
+
+  @parameterized.parameters(*_FILES, *_SMALL)
+  def test_every_run_resolves_to_a_network(self, file):
+    self.assertNotEmpty(resolved(file))
+    for run in resolved(file).values():
+      norm = norms.make(**run['norm'])
+      models.make(**run['model'], num_classes=10, norm=norm)
+
+  @parameterized.parameters(*_SIZED)
+  def test_the_paper_s_size_resolves_to_the_same_runs(self, file):
+    paper, small = resolved(file), resolved(f'{file}:small')
+    self.assertEqual(list(paper), list(small))
 
   def test_the_quickstart_lowers_for_tpu_and_cuda(self):
     self.check_lowering(['configs/quickstart.py'])

@@ -173,7 +173,6 @@ class VariantsTest(parameterized.TestCase):
     self.assertEqual(inside, set(chosen))
 
   @parameterized.parameters(
-    ((), 'at least one'),
     (('mixed_4a', 'mixed_3a'), 'in the order of mixed_3a, '),
     (('mixed_3a', 'mixed_3a'), 'each once'),
     (('mixed_6a',), "modules is 'mixed_6a'; allowed: mixed_3a"),

@@ -155,8 +155,8 @@ class Inception(nn.Module):
       (the last ones, in the ensemble of section 4.2.3); their images must be of
       one size.
     kernel_scale: multiplies the initial kernels of convolutions.
-    modules: those of the table that are there, in its order; all of them is
-      the paper's network.
+    modules: those of the table that are there, in its order; none is all of
+      them, the paper's network.
     lowering: of convolutions and pools, see `bn_jax.models.lowering`.
   """
 
@@ -171,7 +171,7 @@ class Inception(nn.Module):
   stem: str = 'imagenet'
   per_activation: tuple[str, ...] = ()
   kernel_scale: float = 1.0
-  modules: tuple[str, ...] = MODULES
+  modules: tuple[str, ...] = ()
   lowering: str = 'auto'
 
   @nn.compact
@@ -245,7 +245,7 @@ class Inception(nn.Module):
       if name in chosen
       else row
       for name, row in TABLE.items()
-      if name in self.modules
+      if name in (self.modules or MODULES)
     }
 
   def smallest_image(self) -> int:
@@ -292,7 +292,7 @@ def make_bn_inception(
   stem: str = 'imagenet',
   per_activation: Sequence[str] = (),
   kernel_scale: float = 1.0,
-  modules: Sequence[str] = MODULES,
+  modules: Sequence[str] = (),
   lowering: str = 'auto',
 ) -> Inception:
   """BN-Inception: no Dropout, no local response normalization.
@@ -324,7 +324,7 @@ def make_inception(
   stem: str = 'imagenet',
   per_activation: Sequence[str] = (),
   kernel_scale: float = 1.0,
-  modules: Sequence[str] = MODULES,
+  modules: Sequence[str] = (),
   lowering: str = 'auto',
 ) -> Inception:
   """Inception: the paper's with norm 'none', its BN-Baseline with 'batch'.
@@ -358,13 +358,13 @@ def _checked(made: Inception) -> Inception:
   keywords_lib.check_bool('lrn', made.lrn)
   for name in made.modules:
     check_one_of('modules', name, MODULES)
-  if not made.modules or list(made.modules) != list(made.rows()):
+  if made.modules and list(made.modules) != list(made.rows()):
     raise ValueError(
-      f'modules is {made.modules}; allowed: at least one, each once, in the '
-      f'order of {", ".join(MODULES)}'
+      f'modules is {made.modules}; allowed: each once, in the order of '
+      f'{", ".join(MODULES)}'
     )
   for name in made.per_activation:
-    check_one_of('per_activation', name, made.modules)
+    check_one_of('per_activation', name, tuple(made.rows()))
   if not 0 < made.kernel_scale < float('inf'):
     raise ValueError(
       f'kernel_scale is {made.kernel_scale}; allowed: more than 0'
