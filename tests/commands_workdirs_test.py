@@ -9,7 +9,7 @@ from bn_jax.commands import sweep, train, workdirs
 class DefaultTest(parameterized.TestCase):
   @parameterized.parameters(
     ('configs/quickstart.py', 'runs/quickstart'),
-    ('configs/three_models.py:small', 'runs/three_models-small'),
+    ('configs/mine.py:small', 'runs/mine-small'),
     (
       'configs/santurkar2018/figure10.py:small',
       'runs/santurkar2018/figure10-small',

@@ -6,7 +6,8 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import models, norms
+from bn_jax import assemble, errors, models, norms, resolve
+from configs import default
 
 _X = jnp.asarray(np.random.default_rng(0).normal(size=(12, 3)), jnp.float32)
 
@@ -55,6 +56,20 @@ class AffineTest(parameterized.TestCase):
   def test_refuses(self, keywords, message):
     with self.assertRaisesRegex(ValueError, message):
       norms.make('batch', **keywords)
+
+
+class PenaltyTest(parameterized.TestCase):
+  @parameterized.parameters(('affine', False), ('frozen', True))
+  def test_on_all_parameters_would_move_what_is_to_stay(self, key, value):
+    config = default.get_config()
+    config.runs = default.runs(one=dict(norm={'name': 'batch', key: value}))
+    config.model = dict(name='mlp', hidden=(4,))
+    config.weight_decay = 0.1
+    config.measures = {}
+    run = resolve.experiment(config.to_dict(), {}).runs['one']
+    assemble.problem(run)
+    with self.assertRaisesRegex(errors.ConfigError, f'norm.{key}={value}: '):
+      assemble.problem({**run, 'weight_decay_on': 'all'})
 
 
 class BiasBeforeTest(parameterized.TestCase):
