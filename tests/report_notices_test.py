@@ -10,6 +10,7 @@ from bn_jax.report import (
   activations,
   conditions,
   curves,
+  figures,
   landscape,
   notices,
   recorded,
@@ -112,6 +113,16 @@ class NoticesTest(_TwoRuns):
 
 class CaptionTest(_TwoRuns):
   """A caption says what is true of each of its curves."""
+
+  def test_a_part_of_the_test_set(self):
+    part = measures('test', data='test:20')
+    runs = self.runs(standard={'measures': part})
+    made = accuracy.figure(runs)
+    self.assertIn('its first 20 examples or all of it, each', made.caption)
+    with figures.style():
+      _, test = made.draw(False).axes
+    self.assertLen(test.get_lines(), 2, 'a run has no line')
+    self.assertNotIn('first', accuracy.figure(self.runs()).caption)
 
   def test_landscape(self):
     other = measures('landscape', step_factors=[1.0, 2.0], statistics='running')

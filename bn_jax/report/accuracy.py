@@ -54,8 +54,8 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
     name='accuracy',
     title='Accuracy',
     caption=f'Training batches: accuracy {training.batches(shown)}. Test set: '
-    'all of it, each example once, with the running statistics.'
-    f'{training.without_noise(shown)} '
+    f'{training.test_set(shown)}, each example once, with the running '
+    f'statistics.{training.without_noise(shown)} '
     + over_seeds.sentence(shown)
     + behind.sentence(both, _OF_ONE_BATCH if papers[0] else ''),
     alt='Training and test accuracy over steps, one line a run: '

@@ -39,8 +39,9 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
     name='loss',
     title='Loss',
     caption=f'Training batches: the loss that is made small, {_kind(shown)}'
-    f'{training.batches(shown)}. Test set: its mean over all examples, each '
-    'once, with the running statistics. Without a penalty, in the units of the '
+    f'{training.batches(shown)}. Test set: its mean over '
+    f'{training.test_set(shown)}, each example once, with the running '
+    'statistics. Without a penalty, in the units of the '
     f'task. Logarithmic axes.{training.without_noise(shown)} '
     + over_seeds.sentence(shown, logarithmic=True)
     + behind.sentence(papers),

@@ -100,6 +100,17 @@ def batches(runs: Sequence[curves.Run]) -> str:
   )
 
 
+def test_set(runs: Sequence[curves.Run]) -> str:
+  """What of the test set is shown, for a caption."""
+  found = {}
+  for run in runs:
+    name = _test_measure(run)
+    data = curves.measures(run)[name]['data'] if name else 'test'
+    _, _, count = data.partition(':')
+    found[f'its first {count} examples' if count else 'all of it'] = None
+  return ' or '.join(found)
+
+
 def _draw_batches(axis, run, index, value, logarithmic) -> None:
   trains = [s.series['train'] for s in run.seeds if 'train' in s.series]
   lines = [(t.step, t.values[value]) for t in trains if value in t.values]
@@ -115,10 +126,21 @@ def _draw_batches(axis, run, index, value, logarithmic) -> None:
 
 
 def _draw_test_set(axis, run, index, value, logarithmic) -> None:
+  name = _test_measure(run)
+  series = [s.series[name] for s in run.seeds if name in s.series]
+  lines = [(s.step, s.values[value]) for s in series if value in s.values]
+  if lines:
+    over_seeds.draw(axis, lines, index, logarithmic)
+
+
+def _test_measure(run: curves.Run) -> str | None:
+  """The evaluation of the whole test set, else of its first examples."""
   measures = curves.measures(run)
-  for name in curves.measure_named(run, 'evaluation'):
-    if measures[name]['data'] == 'test' and not curves.is_analysis(name):
-      series = [s.series[name] for s in run.seeds if name in s.series]
-      lines = [(s.step, s.values[value]) for s in series if value in s.values]
-      over_seeds.draw(axis, lines, index, logarithmic)
-      return
+  names = [
+    name
+    for name in curves.measure_named(run, 'evaluation')
+    if not curves.is_analysis(name)
+  ]
+  whole = [name for name in names if measures[name]['data'] == 'test']
+  first = [name for name in names if measures[name]['data'][:5] == 'test:']
+  return next(iter((*whole, *first)), None)
