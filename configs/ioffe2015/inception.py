@@ -49,7 +49,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   # What the paper says of it; diverging is no failure of ours.
   config.expected_divergence = ('inception_x5',)
   config.seeds = (0, 1, 2) if size == 'paper' else (0,)
-  config.data = dict(
+  config.data.update(
     name='imagenet2012' if size == 'paper' else 'cifar10',
     resolution=224 if size == 'paper' else 16,
     flip=True,
