@@ -27,8 +27,9 @@ every run has the 31 million steps of the slowest. The paper's size was not run.
 the ten modules at an eighth of the width, 1,000 steps, the first 2,000 test
 images every 25 steps. The plain network's rate, 0.04, is the best of (.01, .02,
 .04, .1) for its accuracy after 1,000 steps of one seed (100) that is not
-judged; x5 and x30 are multiples of it. 1,000 steps are no epoch, so that
-`fixed_batches` changes nothing there: shuffling.py has it.
+judged; x5 and x30 are multiples of it. Size and level of accuracy were chosen
+from that seed, too. 1,000 steps are no epoch, so that `fixed_batches` changes
+nothing there: shuffling.py has it.
 """
 
 import ml_collections
