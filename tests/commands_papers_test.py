@@ -350,7 +350,7 @@ class DrawTest(_InAFolder):
     place = self.workdir(seeds=(0,), batchnorm=('steps', 10))
     other = 'santurkar2018/figure10'
     for words, expected in (
-      (('ioffe2015/figure2', place), "unknown figure 'ioffe2015/figure2'; did"),
+      (('ioffe2015/figure7', place), "unknown figure 'ioffe2015/figure7'; did"),
       ((other, place), f'no run is one of {other} (paper) or {other} (small)'),
       ((FIGURE, place, '--size=paper'), 'steps 5000 instead of 50000'),
       ((FIGURE, place, f'--output={place}'), 'is a working directory'),

@@ -72,16 +72,17 @@ class ConfigsTest(parameterized.TestCase):
         for section in run['measures'].values():
           check_measure(text, json.dumps(section))
 
-  def test_a_run_of_each_network_and_norm_has_such_a_step(self):
+  def test_a_run_of_each_network_has_such_a_step(self):
+    """Norms have theirs in models_test.py."""
     seen = set()
     for file in (*_ALONE, *_SMALL):
       for run in resolved(file).values():
-        names = {run['model']['name'], run['norm']['name']}
-        if not names <= seen:
-          seen |= names
-          with self.subTest(sorted(names)):
+        name = run['model']['name']
+        if name not in seen:
+          seen.add(name)
+          with self.subTest(name):
             check_step(json.dumps(as_steps(run), sort_keys=True))
-    self.assertGreater(len(seen), 9)
+    self.assertGreater(len(seen), 4)
 
   @parameterized.parameters(*_FILES, *_SMALL)
   def test_every_run_resolves_to_a_network(self, file):

@@ -89,15 +89,16 @@ def alone(name, dtype='float64'):
 
 
 class LayoutsTest(parameterized.TestCase):
-  @parameterized.product(name=CHEAP, where=(('pmap', 4), ('shard_map', 2)))
-  def test_layouts(self, name, where):
+  @parameterized.parameters(('mlp', 'pmap', 4), ('deep_linear', 'shard_map', 2))
+  def test_layouts(self, name, *where):
     self.assert_close(trained(name, *where), alone(name))
 
   @parameterized.product(
-    name=OTHERS, where=(('jit', 4), ('pmap', 4), ('shard_map', 4))
+    name=(*CHEAP, *OTHERS),
+    where=(('jit', 4), ('pmap', 4), ('shard_map', 4)),
   )
   @pytest.mark.slow
-  def test_layouts_of_deep_networks(self, name, where):
+  def test_layouts_of_every_network(self, name, where):
     self.assert_close(trained(name, *where), alone(name))
 
   @parameterized.parameters(*CHEAP)

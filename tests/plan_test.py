@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import parallel_test
+import pytest
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from jax import lax
@@ -56,8 +57,15 @@ class CollectivesTest(parameterized.TestCase):
       },
     )
 
-  @parameterized.product(layout=tuple(parallel.LAYOUTS))
-  def test_gradients_and_two_numbers_a_channel_in_each_direction(self, layout):
+  def test_gradients_and_two_numbers_a_channel_in_each_direction(self):
+    self.check_collectives('jit')
+
+  @parameterized.parameters('pmap', 'shard_map')
+  @pytest.mark.slow
+  def test_so_in_the_other_layouts(self, layout):
+    self.check_collectives(layout)
+
+  def check_collectives(self, layout):
     """The network has one norm over 4 channels; noise costs nothing."""
     norm = parallel_test.NORMS['noisy']
     step, state, split = parallel_test.ready(norm, layout, 8)
