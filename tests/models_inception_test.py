@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import models, norms
-from bn_jax.models import inception, response
+from bn_jax.models import inception, inception_table, response
 
 
 def setUpModule():
@@ -99,11 +99,11 @@ class TableTest(parameterized.TestCase):
     """Maxima in 3c, 4e (pass through) and 5b, averages elsewhere."""
     maxima = {
       name: row.projection
-      for name, row in inception.TABLE.items()
+      for name, row in inception_table.TABLE.items()
       if row.pool == 'max'
     }
     self.assertEqual(maxima, {'mixed_3c': 0, 'mixed_4e': 0, 'mixed_5b': 128})
-    others = {row.pool for row in inception.TABLE.values()} - {'max'}
+    others = {row.pool for row in inception_table.TABLE.values()} - {'max'}
     self.assertEqual(others, {'average'})
 
   def test_outputs(self):
@@ -166,7 +166,7 @@ class VariantsTest(parameterized.TestCase):
     self.assertEqual(made['mixed_3c'][0], 8)
     self.assertEqual(made['mixed_5b'][0], 8)
     self.assertEqual(module.smallest_image(), 2)
-    modules = [name for name in made if name in inception.TABLE]
+    modules = [name for name in made if name in inception_table.TABLE]
     self.assertEqual(tuple(modules), chosen)
     rows = models.summarize(module, (16, 16, 3))
     inside = {row.name.split('/')[0] for row in rows if '/' in row.name}
@@ -226,7 +226,7 @@ class VariantsTest(parameterized.TestCase):
       'bn_inception', 'batch', per_activation=chosen
     )
     params = models_small.variables(module, shape)['params']
-    for name in inception.TABLE:
+    for name in inception_table.TABLE:
       own = params[name]
       features = own['b3x3_2']['kernel'].shape[-1]
       positions = 2 * 2 if name in chosen else 1
@@ -308,7 +308,7 @@ class FunctionTest(parameterized.TestCase):
     ('mixed_5b', 'relu', relu),
   )  # fmt: skip
   def test_a_module(self, name, activation, function):
-    row = inception.TABLE[name]
+    row = inception_table.TABLE[name]
     style = inception.Style(
       norms.make('none'), 1 / 32, activation, 1.0, 'library'
     )
@@ -379,7 +379,7 @@ class FunctionTest(parameterized.TestCase):
 
   def test_statistics_of_each_activation(self):
     """In a module so chosen, means are over the batch alone."""
-    row = inception.Row(2, 2, 2, 2, 2, 'max', 2)
+    row = inception_table.Row(2, 2, 2, 2, 2, 'max', 2)
     style = inception.Style(norms.make('batch'), 1.0, 'relu', 1.0, 'library')
     module = inception.Mixed(row, style)
     x = models_small.inputs((3, 3, 4), 8)

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import models, norms
-from bn_jax.models import inception
+from bn_jax.models import inception, inception_table
 
 
 def setUpModule():
@@ -150,7 +150,7 @@ class FoldTest(parameterized.TestCase):
     self.assertEqual(of_layers, sizes)
 
   def test_refuses_statistics_of_each_activation(self):
-    row = inception.Row(2, 2, 2, 2, 2, 'max', 2)
+    row = inception_table.Row(2, 2, 2, 2, 2, 'max', 2)
 
     class Head(nn.Module):
       norm: norms.Norm

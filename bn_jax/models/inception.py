@@ -1,15 +1,9 @@
 """Inception with Batch Normalization, and without: the networks for ImageNet.
 
 Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, section 4.2
-and the table of their Figure 5. Where the table is ambiguous or the paper
-silent, this is what we chose (docs/models.md says what others did):
+and the table of their Figure 5, inception_table.py. Where the paper is silent,
+this is what we chose (docs/models.md says what others did):
 
-  * The branches of mixed_4c and mixed_4d sum up to 608 channels; the table says
-    576. `pool_projection` of both is 128, as printed (608), or 96 (576).
-  * 28 and 14 pixels, printed as the outputs of 3c and 4e, are their inputs.
-  * The paper's 13.6 million parameters cannot be had from its table. With 1000
-    classes it gives 11,285,224 (128) or 11,194,984 (96); 11,278,528 and
-    11,188,288 with the separable first layer.
   * The second convolution is 1 x 1 to 64 channels, then 3 x 3 to 192.
   * The separable first layer has no norm between its two convolutions.
   * All padding is 'SAME', and averages are of the pixels alone.
@@ -25,44 +19,19 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax.models import conv, image, layer, pool, response
+from bn_jax.models import (
+  conv,
+  image,
+  inception_table,
+  layer,
+  pool,
+  response,
+)
 from bn_jax.models import dropout as dropout_lib
 from bn_jax.models import keywords as keywords_lib
 from bn_jax.norms import norm as norm_lib
 
-
-class Row(NamedTuple):
-  """A module of Figure 5, in the columns of that table; 0: no such branch."""
-
-  b1x1: int
-  reduce_3x3: int
-  b3x3: int
-  reduce_double: int
-  double: int
-  pool: str
-  projection: int
-
-  @property
-  def stride(self) -> int:
-    """2 where the pool passes through."""
-    return 1 if self.projection else 2
-
-
-TABLE = {
-  'mixed_3a': Row(64, 64, 64, 64, 96, 'average', 32),
-  'mixed_3b': Row(64, 64, 96, 64, 96, 'average', 64),
-  'mixed_3c': Row(0, 128, 160, 64, 96, 'max', 0),
-  'mixed_4a': Row(224, 64, 96, 96, 128, 'average', 128),
-  'mixed_4b': Row(192, 96, 128, 96, 128, 'average', 128),
-  'mixed_4c': Row(160, 128, 160, 128, 160, 'average', 128),
-  'mixed_4d': Row(96, 128, 192, 160, 192, 'average', 128),
-  'mixed_4e': Row(0, 128, 192, 192, 256, 'max', 0),
-  'mixed_5a': Row(352, 192, 320, 160, 224, 'average', 128),
-  'mixed_5b': Row(352, 192, 320, 192, 224, 'max', 128),
-}
-PROJECTIONS = (128, 96)
 ACTIVATIONS = {'relu': nn.relu, 'sigmoid': nn.sigmoid}
-MODULES = tuple(TABLE)
 # Of each stem, its layers of stride 2.
 STEMS = {'imagenet': ('conv1', 'pool1', 'pool2'), 'cifar': ()}
 
@@ -104,7 +73,7 @@ class Mixed(nn.Module):
   b3x3_2 and bd3x3_3 have it, and the pool passes through.
   """
 
-  row: Row
+  row: inception_table.Row
   style: Style
 
   @nn.compact
@@ -237,15 +206,15 @@ class Inception(nn.Module):
     x = style.activated(x, how, 'conv3', 192, 3)
     return pooled(lrn(x))
 
-  def rows(self) -> dict[str, Row]:
+  def rows(self) -> dict[str, inception_table.Row]:
     """The table, with the modules and projections that were chosen."""
     chosen = {'mixed_4c', 'mixed_4d'}
     return {
       name: row._replace(projection=self.pool_projection)
       if name in chosen
       else row
-      for name, row in TABLE.items()
-      if name in (self.modules or MODULES)
+      for name, row in inception_table.TABLE.items()
+      if name in (self.modules or inception_table.MODULES)
     }
 
   def smallest_image(self) -> int:
@@ -351,17 +320,19 @@ def _checked(made: Inception) -> Inception:
   keywords_lib.check_dropout(made.dropout)
   keywords_lib.check_lowering(made.lowering)
   check_one_of = keywords_lib.check_one_of
-  check_one_of('pool_projection', made.pool_projection, PROJECTIONS)
+  check_one_of(
+    'pool_projection', made.pool_projection, inception_table.PROJECTIONS
+  )
   check_one_of('activation', made.activation, tuple(ACTIVATIONS))
   check_one_of('stem', made.stem, tuple(STEMS))
   keywords_lib.check_bool('separable', made.separable)
   keywords_lib.check_bool('lrn', made.lrn)
   for name in made.modules:
-    check_one_of('modules', name, MODULES)
+    check_one_of('modules', name, inception_table.MODULES)
   if made.modules and list(made.modules) != list(made.rows()):
     raise ValueError(
       f'modules is {made.modules}; allowed: each once, in the order of '
-      f'{", ".join(MODULES)}'
+      f'{", ".join(inception_table.MODULES)}'
     )
   for name in made.per_activation:
     check_one_of('per_activation', name, tuple(made.rows()))
