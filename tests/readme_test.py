@@ -31,6 +31,16 @@ def blocks(text, language):
   return re.findall(rf'^```{language}\n(.*?)^```$', text, re.M | re.S)
 
 
+def commands_of(program):
+  """The words after `python` of each command of a program, comments aside."""
+  found = []
+  for page in _PAGES:
+    for block in blocks(page.read_text(), 'sh'):
+      joined = re.sub(r'\\\n\s*', '', block)
+      found += re.findall(rf'^python ({program} [^#\n]*)', joined, re.M)
+  return found
+
+
 class ReadmeTest(absltest.TestCase):
   def test_its_python_runs(self):
     """The blocks of a page one after the other, as a reader types them."""
@@ -47,10 +57,7 @@ class ReadmeTest(absltest.TestCase):
 
   def test_its_commands_are_understood(self):
     """Every `python train.py` is parsed as it stands, comments aside."""
-    commands = []
-    for page in _PAGES:
-      for block in blocks(page.read_text(), 'sh'):
-        commands += re.findall(r'^python (train\.py [^#\n]*)', block, re.M)
+    commands = commands_of(r'train\.py')
     self.assertNotEmpty(commands)
     with contextlib.chdir(strict.ROOT):
       for command in commands:
@@ -60,18 +67,14 @@ class ReadmeTest(absltest.TestCase):
 
   def test_its_analyses_are_understood(self):
     """Each `python -m bn_jax analyze`, up to the run, which is not there."""
-    commands = []
-    for page in _PAGES:
-      for block in blocks(page.read_text(), 'sh'):
-        commands += re.findall(
-          r'^python -m bn_jax (analyze [^#\n]*)', block, re.M
-        )
+    commands = commands_of('-m bn_jax analyze')
     self.assertNotEmpty(commands)
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
       for command in commands:
         said = io.StringIO()
         with self.subTest(command), contextlib.redirect_stderr(said):
-          self.assertEqual(__main__.main(['bn_jax', *command.split()]), 2)
+          words = command.split()[1:]  # without -m
+          self.assertEqual(__main__.main(words), 2)
         self.assertIn('holds no run', said.getvalue(), command)
 
   def test_keys_of_measures_are_explained(self):

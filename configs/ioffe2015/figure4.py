@@ -12,7 +12,8 @@ The evaluations print each network and the mean of all; both are the table. What
 the paper leaves open: weights twice as large (`model.kernel_scale`); which
 network has which; modules 5a and 5b. All begin with one seed. Protocol and
 other choices: inception.py. `small` has images of 16 pixels, of which no 144
-crops can be cut: it has the ensemble alone. The paper's size was not run.
+crops can be cut; with --config.data.name=imagenette_mini
+--config.data.resolution=32 there are. The paper's size was not run.
 """
 
 import ml_collections
