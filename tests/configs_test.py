@@ -73,7 +73,7 @@ class ConfigsTest(parameterized.TestCase):
           check_measure(text, json.dumps(section))
 
   def test_a_run_of_each_network_has_such_a_step(self):
-    """Norms have theirs in models_test.py."""
+    """The first run of it; the slow test above has all runs."""
     seen = set()
     for file in (*_ALONE, *_SMALL):
       for run in resolved(file).values():
