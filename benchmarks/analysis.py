@@ -37,8 +37,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from bn_jax import analysis, models, optim, problem, types
-from bn_jax.data import order
+from bn_jax import analysis, models, optim, types
+from bn_jax.data.batches import order
+from bn_jax.training import problem
 
 _RATE = 0.1
 # Examples at most whose values are compared: PyTorch's double precision, and

@@ -22,8 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from bn_jax import keys, models, optim, problem, types
-from bn_jax.data import augment, order, reading
+from bn_jax import keys, models, optim, types
+from bn_jax.data import reading
+from bn_jax.data.batches import augment, order
+from bn_jax.training import problem
 
 
 def main() -> None:

@@ -36,7 +36,8 @@ from sklearn import datasets
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from bn_jax.data import ahead, crops, encoded, store, stream
+from bn_jax.data.batches import ahead, crops, encoded, stream
+from bn_jax.data.disk import store
 
 _SIZE = 224
 _RECORDS = 256

@@ -3,8 +3,8 @@
 XLA's CPU convolution gradients are many times slower inside `lax.map` and
 `lax.scan` (jax#12868): why measures loop on the host, and whether
 micro-batches, which are a scan, cost more than they save. Two convolutions with
-BN on images of CIFAR's size; both lowerings of `bn_jax.models.conv`; all in one
-process.
+BN on images of CIFAR's size; both lowerings of `bn_jax.models.lowering.conv`;
+all in one process.
 
   python benchmarks/loops.py [--batch_size=32] [--pairs=5]
 """
@@ -23,7 +23,7 @@ from jax import lax
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from bn_jax import norms
-from bn_jax.models import conv
+from bn_jax.models.lowering import conv
 
 _GRADIENTS = 4
 

@@ -18,8 +18,9 @@ import jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from bn_jax import resolve, trainer
+from bn_jax.config import resolve
 from bn_jax.data import datasets
+from bn_jax.experiment import trainer
 from configs import quickstart
 
 

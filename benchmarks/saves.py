@@ -16,7 +16,7 @@ import jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from bn_jax import checkpoint
+from bn_jax.storage import checkpoint
 
 _ARRAYS = 30
 

@@ -52,7 +52,9 @@ def _pair(words) -> tuple[float, float]:
     first = _start(base, 'first', words)
     kept = list(base.glob('cache/xla/*/*-cache'))
     if not kept:
-      sys.exit('error: no compiled program was kept; see bn_jax/compilation.py')
+      sys.exit(
+        'error: no compiled program was kept; see bn_jax/host/compilation.py'
+      )
     return first, _start(base, 'second', words)
 
 

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import analysis, distributions, models, types
 from bn_jax.analysis import activations
-from bn_jax.data import in_memory
+from bn_jax.data.batches import in_memory
 
 
 def state_and_batch(norm, count=8):

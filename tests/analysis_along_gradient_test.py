@@ -7,7 +7,7 @@ import toys
 from absl.testing import absltest, parameterized
 
 from bn_jax import analysis, norms
-from bn_jax.data import in_memory
+from bn_jax.data.batches import in_memory
 
 STEPS = (0.01, 0.1, 0.5, 2.0)
 IN_CHUNKS = ('along_gradient', 'covariate_shift', 'one_step_loss', 'weights')

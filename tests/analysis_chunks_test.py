@@ -12,9 +12,10 @@ import toys
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
-from bn_jax import analysis, losses, norms, optim, problem, types
+from bn_jax import analysis, losses, norms, optim, types
 from bn_jax.analysis import chunks, gradients
-from bn_jax.data import in_memory, order
+from bn_jax.data.batches import in_memory, order
+from bn_jax.training import problem
 
 LAYERS = (('out', ('v',)), ('hidden', ('w',)))
 

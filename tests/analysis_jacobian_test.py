@@ -7,9 +7,10 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
-from bn_jax import analysis, norms, optim, problem
+from bn_jax import analysis, norms, optim
 from bn_jax.analysis import jacobian
-from bn_jax.data import order
+from bn_jax.data.batches import order
+from bn_jax.training import problem
 
 import toys  # isort: skip
 

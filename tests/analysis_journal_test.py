@@ -13,9 +13,10 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, journal, losses, types
+from bn_jax import analysis, losses, types
 from bn_jax.analysis import gradients
-from bn_jax.data import in_memory
+from bn_jax.data.batches import in_memory
+from bn_jax.storage import journal
 
 FUNCTIONS = ('along_gradient', 'covariate_shift', 'one_step_loss', 'weights')
 MEASURES = {

@@ -10,8 +10,8 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import norms
-from bn_jax.analysis import layer, theory
-from bn_jax.models import conv
+from bn_jax.analysis.theory import layer, theory
+from bn_jax.models.lowering import conv
 
 
 def setUpModule():

@@ -9,8 +9,8 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
 from bn_jax import norms
-from bn_jax.analysis import sides, theory
-from bn_jax.analysis import unit as unit_lib
+from bn_jax.analysis.theory import sides, theory
+from bn_jax.analysis.theory import unit as unit_lib
 
 
 def setUpModule():

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import analysis
 from bn_jax.analysis.weights import kernels
-from bn_jax.data import in_memory
+from bn_jax.data.batches import in_memory
 
 
 def setUpModule():

@@ -1,75 +1,64 @@
-"""Who may import whom: the table of layers, read from the source.
+"""Who may import whom: one order of packages, read from the source.
 
-Data flow one way: words -> parts -> problem -> rim -> time -> root; the report
-stands at the side and sees records alone.
+A package imports lower floors and itself, nothing else; some see even less.
 """
 
 import ast
 import subprocess
 import sys
-from typing import NamedTuple
 
 import strict
 from absl.testing import absltest, parameterized
 
-WORDS = ('types', 'trees', 'errors', 'distributions', 'spread', 'keys')
-RIM = (
-  'checkpoint', 'compilation', 'digests', 'divergence', 'journal', 'lock',
-  'peers', 'processes', 'progress', 'records', 'runtime', 'space', 'stop',
-  'tasks', 'tensorboard', 'tree_files',
+# The floors, the lowest first. The words, single files, are one package here.
+WORDS = (
+  'distributions', 'errors', 'keys', 'losses', 'optim', 'spread', 'trees',
+  'types',
 )  # fmt: skip
-PARTS = ('norms', 'models', 'optim', 'losses', 'data', 'analysis')
-ROOT = (
-  'assemble', 'commands', 'experiment', 'inherit', 'manifest', 'measures',
-  'memory', 'outputs', 'resolve', 'sections', 'trained', 'trainer', '__main__',
-)  # fmt: skip
-_MIDDLE = (
-  'problem', 'inside', 'update', 'parallel', 'flops', 'plan', 'loop'
-)  # fmt: skip
+FLOORS = (
+  ('words',),
+  ('norms', 'data', 'storage'),
+  ('models', 'analysis'),
+  ('training', 'host', 'report'),
+  ('config',),
+  ('experiment',),
+  ('trained', 'launch'),
+  ('papers',),
+  ('commands',),
+  ('__main__',),
+  ('bn_jax',),  # its __init__.py
+)
+# Those that see less than all lower floors.
+SEES = {
+  'analysis': ('words',),
+  'models': ('words', 'norms'),
+  'training': ('words', 'storage'),
+  'host': ('words', 'storage'),
+  'report': ('words', 'storage'),
+}
+SEEN_BY = {'report': ('papers', 'commands')}
+# The same inside the two largest; what is not named stands above them all.
+INSIDE = {
+  'report': ('results', 'claims', 'drawing', 'figures'),
+  'data': ('disk', 'batches'),
+}
 _JAX = ('jax', 'flax', 'optax', 'orbax', 'chex')
 _DRAWING = ('matplotlib',)
-
-
-class Layer(NamedTuple):
-  """What the modules of a layer may import of bn_jax, and not of others."""
-
-  may: tuple[str, ...]
-  not_outside: tuple[str, ...] = _DRAWING
-
-
-_NO_FILES = (*_DRAWING, 'pathlib', 'os', 'io', 'logging', 'json', 'shutil')
-_TABLE = {
-  'types': Layer((), _NO_FILES),
-  'trees': Layer((), _NO_FILES),
-  'spread': Layer((), _NO_FILES),
-  'keys': Layer(('types',), _NO_FILES),
-  'errors': Layer((), (*_NO_FILES, *_JAX)),
-  'distributions': Layer((), (*_NO_FILES, *_JAX)),
-  **{part: Layer(WORDS, _NO_FILES) for part in PARTS},
-  'analysis': Layer((*WORDS, 'losses'), _NO_FILES),
-  'models': Layer((*WORDS, 'norms'), _NO_FILES),
-  'data': Layer(WORDS),
-  'parallel': Layer(WORDS, _NO_FILES),
-  'flops': Layer((), _NO_FILES),
-  'plan': Layer(('flops',), _NO_FILES),
-  'update': Layer(WORDS, _NO_FILES),
-  'inside': Layer(WORDS, _NO_FILES),
-  'problem': Layer((*WORDS, 'inside', 'losses', 'update'), _NO_FILES),
-  **{rim: Layer((*WORDS, 'records')) for rim in RIM},
-  'checkpoint': Layer((*WORDS, 'digests', 'space', 'tree_files')),
-  'processes': Layer((*WORDS, 'peers', 'runtime', 'tasks')),
-  'runtime': Layer(('errors', 'tasks')),
-  'peers': Layer(('errors',), (*_DRAWING, *_JAX)),
-  'tasks': Layer(('errors',), (*_DRAWING, *_JAX)),
-  'records': Layer(('errors',), (*_DRAWING, *_JAX)),
-  'loop': Layer((*WORDS, *RIM), _NO_FILES),
-  'report': Layer(('errors', 'records', 'distributions'), _JAX),
-  **{
-    root: Layer((*_ALL, 'report') if root == 'commands' else _ALL)
-    for _ALL in ((*WORDS, *RIM, *PARTS, *ROOT, *_MIDDLE),)
-    for root in ROOT
-  },
+_FILES = ('pathlib', 'os', 'io', 'logging', 'json', 'shutil')
+# Packages outside bn_jax that a package, or a word, must not import.
+_PURE = ('norms', 'models', 'analysis', 'training')
+_NOT_OUTSIDE = {
+  **dict.fromkeys((*WORDS, *_PURE), (*_DRAWING, *_FILES)),
+  'errors': (*_DRAWING, *_FILES, *_JAX),
+  'distributions': (*_DRAWING, *_FILES, *_JAX),
+  'report': _JAX,
 }
+# Who opens files and watches processes waits for no JAX where it need not.
+_WITHOUT_JAX = (
+  'storage.records', 'host.peers', 'host.tasks', 'config.command_line',
+)  # fmt: skip
+# A ConfigDict is known where command lines are, and where an experiment begins.
+_KNOW_CONFIGS = ('config', 'commands', 'experiment', 'trained')
 
 
 def imports(file):
@@ -87,34 +76,117 @@ def sources(folder='bn_jax'):
   return sorted((strict.ROOT / folder).glob('**/*.py'))
 
 
-def module_of(file):
-  """The word of the table that a file falls under."""
-  parts = file.relative_to(strict.ROOT / 'bn_jax').parts
-  return parts[0].removesuffix('.py')
+def parts_of(file):
+  """('storage', 'records') of a file; () of the package itself."""
+  parts = file.relative_to(strict.ROOT / 'bn_jax').with_suffix('').parts
+  return parts[:-1] if parts[-1] == '__init__' else parts
+
+
+def package_of(parts):
+  """The package of the order that a module belongs to."""
+  if not parts:
+    return 'bn_jax'
+  return 'words' if parts[0] in WORDS else parts[0]
+
+
+def known_modules():
+  return {parts_of(file): file for file in sources()}
+
+
+def arrows():
+  """(importing module, imported module) of bn_jax, each as its parts."""
+  known = known_modules()
+  for parts, file in known.items():
+    imported = {tuple(name.split('.')[1:]) for name in imports(file)} - {()}
+    modules = imported & set(known)
+    # `from bn_jax.data import images` is about the module, not its package.
+    packages = {one[:-1] for one in modules}
+    yield from ((parts, one) for one in sorted(modules - packages))
+
+
+def why_not(package, other, floors=FLOORS):
+  """Why a package may not import another one; None where it may."""
+  if package == other:
+    return None
+  floor = {name: k for k, names in enumerate(floors) for name in names}
+  if floor[other] >= floor[package]:
+    return f'{other} is no lower floor than {package}'
+  if other not in SEES.get(package, (other,)):
+    return f'{package} sees {SEES[package]} alone'
+  if package not in SEEN_BY.get(other, (package,)):
+    return f'{other} is seen by {SEEN_BY[other]} alone'
+  return None
 
 
 class ImportsTest(parameterized.TestCase):
-  def test_every_module_has_a_place_in_the_table(self):
-    modules = {module_of(file) for file in sources()} - {'__init__'}
-    self.assertEqual(modules, set(_TABLE))
+  def test_every_module_has_a_floor(self):
+    packages = {package_of(parts) for parts in known_modules()}
+    self.assertEqual(packages, {name for names in FLOORS for name in names})
 
-  @parameterized.named_parameters((name, name) for name in sorted(_TABLE))
-  def test_imports_only_what_its_layer_may(self, name):
-    layer = _TABLE[name]
-    files = [file for file in sources() if module_of(file) == name]
-    self.assertNotEmpty(files)
-    for file in files:
+  def test_a_package_imports_lower_floors_and_itself(self):
+    for importing, imported in arrows():
+      reason = why_not(package_of(importing), package_of(imported))
+      self.assertIsNone(reason, f'{importing} imports {imported}')
+
+  def test_an_upward_arrow_is_seen(self):
+    for package, other in (
+      ('storage', 'norms'), ('training', 'config'), ('config', 'experiment'),
+      ('models', 'data'), ('experiment', 'report'), ('host', 'training'),
+    ):  # fmt: skip
+      self.assertIsNotNone(why_not(package, other), (package, other))
+
+  @parameterized.parameters(*INSIDE)
+  def test_the_rooms_of_a_package_have_an_order_too(self, package):
+    rooms = INSIDE[package]
+    floors = (*((room,) for room in rooms), ('above',))
+
+    def room(parts):
+      return parts[1] if parts[1] in rooms else 'above'
+
+    seen = 0
+    for importing, imported in arrows():
+      if all(parts[0] == package and parts[1:] for parts in (
+        importing, imported,
+      )):  # fmt: skip
+        seen += 1
+        reason = why_not(room(importing), room(imported), floors)
+        self.assertIsNone(reason, f'{importing} imports {imported}')
+    self.assertGreater(seen, 10)
+
+  def test_no_module_imports_itself_over_others(self):
+    above = {}
+    for importing, imported in arrows():
+      above.setdefault(importing, set()).add(imported)
+    done, path = set(), []
+
+    def follow(module):
+      self.assertNotIn(module, path, 'a circle')
+      if module in done:
+        return
+      path.append(module)
+      for other in above.get(module, ()):
+        follow(other)
+      done.add(path.pop())
+
+    for module in known_modules():
+      follow(module)
+
+  def test_imports_nothing_from_outside_that_it_must_not(self):
+    for parts, file in known_modules().items():
+      forbidden = _NOT_OUTSIDE.get(parts[0] if parts else '', ())
+      if '.'.join(parts) in _WITHOUT_JAX:
+        forbidden = (*forbidden, *_JAX)
+      if package_of(parts) != 'report':
+        forbidden = (*forbidden, *_DRAWING)
       for imported in imports(file):
-        first, *rest = imported.split('.')
-        self.assertNotIn(first, layer.not_outside, f'in {file}')
-        if first == 'bn_jax' and rest:
-          self.assertIn(rest[0], (*layer.may, name), f'in {file}')
+        self.assertNotIn(imported.split('.')[0], forbidden, file)
+    names = {'.'.join(parts) for parts in known_modules()}
+    self.assertContainsSubset({*_NOT_OUTSIDE, *_WITHOUT_JAX}, names)
 
-  def test_configs_are_known_to_the_root_alone(self):
-    allowed = {'experiment', 'commands'}
-    for file in sources():
+  def test_configs_are_known_to_few(self):
+    for parts, file in known_modules().items():
       if 'ml_collections' in {i.split('.')[0] for i in imports(file)}:
-        self.assertIn(module_of(file), allowed, file)
+        self.assertIn(package_of(parts), _KNOW_CONFIGS, file)
 
   def test_nothing_falls_back_silently_in_a_config(self):
     for file in sources():
@@ -146,13 +218,13 @@ _HIDE = """
 import sys
 class Hidden:
   def find_spec(self, name, path=None, target=None):
-    if name.split('.')[0] in {!r}:
+    if any(name == one or name.startswith(one + '.') for one in {!r}):
       raise ModuleNotFoundError(name + ' is hidden')
 sys.meta_path.insert(0, Hidden())
 """
 
 
-class WithoutTest(absltest.TestCase):
+class WithoutTest(parameterized.TestCase):
   """Imported in a process of its own, with modules hidden from it."""
 
   def runs(self, code, hidden):
@@ -177,11 +249,51 @@ class WithoutTest(absltest.TestCase):
 
   def test_nothing_needs_tensorflow_or_torch(self):
     code = (
-      'from bn_jax import experiment\n'
-      'from bn_jax.data import digits, reading, streamed\n'
+      'from bn_jax.experiment import experiment\n'
+      'from bn_jax.data import reading\n'
+      'from bn_jax.data.batches import streamed\n'
+      'from bn_jax.data.disk import digits\n'
     )
     done = self.runs(code, ('tensorflow', 'torch'))
     self.assertEqual(done.returncode, 0, done.stderr)
+
+  @parameterized.named_parameters((str(k), k) for k in range(len(FLOORS) - 1))
+  def test_each_module_can_be_imported_alone(self, floor):
+    """Each in a fresh state of a process that hides higher floors."""
+    higher = {
+      name for names in FLOORS[floor + 1 : -1] for name in names
+    }  # fmt: skip
+    for package in FLOORS[floor]:
+      modules = [
+        '.'.join(('bn_jax', *parts))
+        for parts in sorted(known_modules())
+        if package_of(parts) == package
+      ]
+      self.assertNotEmpty(modules)
+      hidden = {f'bn_jax.{name}' for name in higher}
+      if package in SEES or floor == 1:
+        allowed = (package, *SEES.get(package, ('words',)))
+        hidden |= {
+          f'bn_jax.{name}'
+          for names in FLOORS[1:-1]
+          for name in names
+          if name not in allowed
+        }
+      if package == 'report':
+        hidden |= {*_JAX, 'jaxlib'}
+      done = self.runs(_ALONE.format(modules), tuple(sorted(hidden)))
+      self.assertEqual(done.returncode, 0, done.stderr)
+
+
+# Between two imports everything of bn_jax is forgotten: each module is the
+# first one.
+_ALONE = """
+import importlib
+for name in {!r}:
+  for loaded in [m for m in sys.modules if m.split('.')[0] == 'bn_jax']:
+    del sys.modules[loaded]
+  importlib.import_module(name)
+"""
 
 
 if __name__ == '__main__':

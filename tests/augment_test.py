@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 
-from bn_jax.data import augment
+from bn_jax.data.batches import augment
 
 KEY = jax.random.key(5)
 ALL = dict(crop_padding=2, flip=True, photometric=1.0)

@@ -12,7 +12,8 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import checkpoint, digests, errors
+from bn_jax import errors
+from bn_jax.storage import checkpoint, digests
 
 
 class CheckpointsTest(parameterized.TestCase):

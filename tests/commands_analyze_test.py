@@ -18,10 +18,12 @@ import pytest
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__, experiment, journal, records
+from bn_jax import __main__
 from bn_jax.analysis import gradients
-from bn_jax.commands import config_file
-from bn_jax.report import figures
+from bn_jax.config import config_file
+from bn_jax.experiment import experiment
+from bn_jax.report.drawing import figures
+from bn_jax.storage import journal, records
 
 # Each as training takes it, by the keywords that both give.
 MEASURES = {
@@ -419,7 +421,7 @@ class WrongTest(Trained):
 
   def test_more_than_fits_is_refused_with_the_way_out(self):
     words = ('--measure=weights', '--data=train:1000')
-    with mock.patch('bn_jax.memory.available', lambda device: 2**16):
+    with mock.patch('bn_jax.host.memory.available', lambda device: 2**16):
       code, _, wrong = self.run_command(*words)
       self.assertEqual(code, 2)
       self.assertIn('group_size=10', wrong)

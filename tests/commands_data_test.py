@@ -13,7 +13,7 @@ from PIL import Image
 
 from bn_jax import errors
 from bn_jax.commands import data
-from bn_jax.data import contact_sheet, glance, prepare, store
+from bn_jax.data.disk import contact_sheet, glance, prepare, store
 
 _PNG = contact_sheet._SIGNATURE
 

@@ -11,15 +11,10 @@ import pytest
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import (
-  __main__,
-  assemble,
-  errors,
-  experiment,
-  records,
-  trained,
-)
-from bn_jax.commands import config_file
+from bn_jax import __main__, errors
+from bn_jax.config import assemble, config_file
+from bn_jax.experiment import experiment, trained
+from bn_jax.storage import records
 
 
 def run(*words):

@@ -20,18 +20,19 @@ import submitit  # noqa: F401  as it closes log handlers: before any redirect
 import yaml
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__, errors, lock
-from bn_jax.commands import (
+from bn_jax import __main__, errors
+from bn_jax.commands import launch
+from bn_jax.config import command_line
+from bn_jax.launch import (
   engines,
   job,
-  launch,
   notes,
   sbatch,
   standing,
   standing_table,
   sweep,
-  train,
 )
+from bn_jax.storage import lock
 
 _SINGLE = '--config=tests/single_config.py'
 _DENSE = '--config=tests/dense_config.py'
@@ -78,7 +79,7 @@ class LaunchCase(parameterized.TestCase):
       [
         sys.executable, '-c',
         'import pathlib, sys, time\n'
-        'from bn_jax import lock\n'
+        'from bn_jax.storage import lock\n'
         'with lock.held(pathlib.Path(sys.argv[1]), sys.argv[2]):\n'
         "  print('held', flush=True)\n"
         '  time.sleep(float(sys.argv[3]))',
@@ -177,7 +178,7 @@ class ExpandTest(LaunchCase):
     )  # fmt: skip
     found = []
     for cell in cells:
-      given = train.parse(['train.py', *cell.words])
+      given = command_line.train(['train.py', *cell.words])
       self.assertEqual(given.workdir, cell.workdir)
       self.assertEqual(given.only, f'{cell.run}/seed{cell.seed}')
       self.assertEqual(given.config.seeds, (2, 3))
@@ -208,7 +209,7 @@ class ExpandTest(LaunchCase):
   def test_values_with_commas_stand_in_brackets(self):
     cells = self.expand('data.classes=(0,1),(2,3,4)')
     classes = [
-      train.parse(['train.py', *cell.words]).config.data.classes
+      command_line.train(['train.py', *cell.words]).config.data.classes
       for cell in cells
     ]
     self.assertEqual(classes, [(0, 1), (2, 3, 4)])
@@ -234,9 +235,9 @@ class ExpandTest(LaunchCase):
     (cell,) = self.expand('steps=3')
     place = pathlib.Path(cell.workdir)
     place.mkdir(parents=True)
-    from bn_jax import resolve
+    from bn_jax.config import resolve
 
-    given = train.parse(['train.py', _SINGLE, '--config.batch_size=8'])
+    given = command_line.train(['train.py', _SINGLE, '--config.batch_size=8'])
     runs = resolve.experiment(given.config.to_dict(), given.overrides).runs
     (place / 'experiment.json').write_text(json.dumps({'runs': runs}))
     with self.assertRaisesRegex(
@@ -257,7 +258,7 @@ class PrintTest(LaunchCase):
       python, script, *words = shlex.split(line)
       self.assertEqual(script, 'train.py')
       self.assertIsNotNone(shutil.which(python))
-      given = train.parse([script, *words])
+      given = command_line.train([script, *words])
       self.assertEqual(given.config.norm.name, norm)
       self.assertEqual((given.config.steps, given.only), (3, 'only/seed0'))
       self.assertEqual(given.config.data_dir, "it's here")
@@ -666,7 +667,7 @@ class DocsTest(LaunchCase):
       sky['resources']['job_recovery']['recover_on_exit_codes'], [interrupted]
     )
     for command in (shlex.join(container['command']), sky['run']):
-      train.parse(shlex.split(command)[1:])
+      command_line.train(shlex.split(command)[1:])
 
 
 @pytest.mark.slow

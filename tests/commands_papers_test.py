@@ -14,18 +14,20 @@ import numpy as np
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import distributions, records
-from bn_jax.commands import (
+from bn_jax import distributions
+from bn_jax.commands import papers, train
+from bn_jax.papers import (
   figure_of_runs,
   matching,
-  papers,
   papers_list,
   papers_time,
   reproductions,
-  train,
   verification,
 )
-from bn_jax.report import claim_files, gallery, page, verdicts
+from bn_jax.report import page
+from bn_jax.report.claims import claim_files, verdicts
+from bn_jax.report.figures import gallery
+from bn_jax.storage import records
 
 FIGURE = 'ioffe2015/figure1'
 # For tests of the text around the figures: drawing them takes the time.

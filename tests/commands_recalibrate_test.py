@@ -10,16 +10,12 @@ import pytest
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import (
-  __main__,
-  assemble,
-  checkpoint,
-  norms,
-  trained,
-  trainer,
-)
+from bn_jax import __main__, norms
 from bn_jax.commands import train
+from bn_jax.config import assemble
 from bn_jax.data import datasets
+from bn_jax.experiment import trained, trainer
+from bn_jax.storage import checkpoint
 
 
 def run(*words):

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import __main__, norms
-from bn_jax.commands import statement_table, statements
+from bn_jax.trained import statement_table, statements
 
 _TINY = '--config=tests/tiny_config.py'
 _ROWS = (

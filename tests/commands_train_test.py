@@ -9,7 +9,8 @@ import pytest
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax.commands import config_file, train
+from bn_jax.commands import train
+from bn_jax.config import command_line, config_file
 
 _TINY = '--config=tests/tiny_config.py'
 
@@ -283,7 +284,7 @@ class ParseTest(parameterized.TestCase):
     self.enter_context(contextlib.chdir(strict.ROOT))
 
   def test_values(self):
-    given = train.parse(
+    given = command_line.train(
       ['train.py', _TINY, '--config.schedule.learning_rate=0.3',
        '--config.seeds=1,2', '--noconfig.optimizer.nesterov', '--only=a']
     )  # fmt: skip
@@ -293,21 +294,23 @@ class ParseTest(parameterized.TestCase):
     self.assertEqual(given.only, 'a')
 
   def test_devices(self):
-    given = train.parse(['train.py', _TINY, '--devices=4', '--plan'])
+    given = command_line.train(['train.py', _TINY, '--devices=4', '--plan'])
     self.assertEqual(given.config.devices, 4)
     self.assertEqual(given.overrides, {'devices': 4})
     self.assertTrue(given.plan)
 
   def test_a_value_that_is_unset_by_default(self):
-    given = train.parse(['train.py', _TINY, '--config.data.resolution=16'])
+    given = command_line.train(
+      ['train.py', _TINY, '--config.data.resolution=16']
+    )
     self.assertEqual(given.config.data.resolution, 16)
 
   def test_the_workdir_is_called_after_the_config(self):
-    given = train.parse(['train.py', _TINY])
+    given = command_line.train(['train.py', _TINY])
     self.assertEqual(given.workdir, os.path.join('runs', 'tiny_config'))
 
   def test_the_config_may_follow_as_a_word(self):
-    given = train.parse(['train.py', '--config', 'tests/tiny_config.py'])
+    given = command_line.train(['train.py', '--config', 'tests/tiny_config.py'])
     self.assertEqual(given.config.steps, 6)
 
 

@@ -3,7 +3,8 @@ import contextlib
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax.commands import sweep, train, workdirs
+from bn_jax.config import command_line, workdirs
+from bn_jax.launch import sweep
 
 
 class DefaultTest(parameterized.TestCase):
@@ -28,7 +29,7 @@ class DefaultTest(parameterized.TestCase):
   def test_train_and_launch_agree(self):
     config = '--config=configs/santurkar2018/figure10.py:small'
     with contextlib.chdir(strict.ROOT):
-      given = train.parse(['train.py', config])
+      given = command_line.train(['train.py', config])
       found = sweep.expand([config], [], workdir=None, only=None)
     self.assertEqual(given.workdir, 'runs/santurkar2018/figure10-small')
     self.assertEqual(found.workdir, given.workdir)

@@ -21,7 +21,8 @@ import toys
 from absl.testing import absltest, parameterized
 from jax.experimental.compilation_cache import compilation_cache
 
-from bn_jax import compilation, errors
+from bn_jax import errors
+from bn_jax.host import compilation
 
 _SETTINGS = (
   'jax_compilation_cache_dir',

@@ -10,8 +10,8 @@ import pytest
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import experiment, resolve
-from bn_jax.commands import config_file
+from bn_jax.config import config_file, resolve
+from bn_jax.experiment import experiment
 
 
 def load(file, size='paper'):

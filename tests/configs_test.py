@@ -9,8 +9,9 @@ import pytest
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import assemble, measures, models, norms, resolve
-from bn_jax.commands import config_file
+from bn_jax import models, norms
+from bn_jax.config import assemble, config_file, resolve
+from bn_jax.experiment import measures
 
 _FILES = [
   str(file.relative_to(strict.ROOT))

@@ -10,7 +10,8 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.data import cache, datasets, facts, reading, store
+from bn_jax.data import datasets, reading
+from bn_jax.data.disk import cache, facts, store
 
 
 class CacheTest(absltest.TestCase):

@@ -3,7 +3,7 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from bn_jax.data import crops
+from bn_jax.data.batches import crops
 
 
 def coordinates(width, height):

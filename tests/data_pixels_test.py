@@ -5,7 +5,7 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from bn_jax.data import pixels
+from bn_jax.data.disk import pixels
 
 
 def encoded(image, kind='PNG', **keywords):

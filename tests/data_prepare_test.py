@@ -21,7 +21,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from bn_jax import errors
-from bn_jax.data import (
+from bn_jax.data.disk import (
   archives,
   builders,
   catalogue,

@@ -18,7 +18,8 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from bn_jax import errors
-from bn_jax.data import crops, encoded, pixels, store, stream
+from bn_jax.data.batches import crops, encoded, stream
+from bn_jax.data.disk import pixels, store
 
 _CLASSES = 40
 # Splits and their numbers of records; those of 'broken' and 'worse' that are
@@ -448,7 +449,8 @@ class RecordsTest(absltest.TestCase):
 
 _PROGRAM = """
 import signal, sys
-from bn_jax.data import store, stream
+from bn_jax.data.batches import stream
+from bn_jax.data.disk import store
 
 def main():
   asked = []

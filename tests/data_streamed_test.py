@@ -8,9 +8,10 @@ import pytest
 import strict
 from absl.testing import absltest
 
-from bn_jax import assemble, errors, experiment, trained
-from bn_jax.commands import config_file
+from bn_jax import errors
+from bn_jax.config import assemble, config_file
 from bn_jax.data import datasets
+from bn_jax.experiment import experiment, trained
 
 
 class StreamedTest(absltest.TestCase):

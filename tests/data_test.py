@@ -10,7 +10,9 @@ from absl.testing import absltest, parameterized
 from sklearn import datasets
 
 from bn_jax import errors, types
-from bn_jax.data import facts, in_memory, order, reading
+from bn_jax.data import reading
+from bn_jax.data.batches import in_memory, order
+from bn_jax.data.disk import facts
 
 
 def numbered_split(count):

@@ -7,8 +7,8 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import divergence
-from bn_jax.records import Record
+from bn_jax.experiment import divergence
+from bn_jax.storage.records import Record
 
 
 def setUpModule():

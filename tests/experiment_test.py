@@ -11,8 +11,8 @@ import pytest
 import strict
 from absl.testing import absltest
 
-from bn_jax import records
 from bn_jax.commands import train
+from bn_jax.storage import records
 
 _DIVERGING = """
 from configs import default

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import keys, optim, parallel, types, update
-from bn_jax.data import order
+from bn_jax import keys, optim, types
+from bn_jax.data.batches import order
+from bn_jax.training import parallel, update
 
 EXAMPLES, BATCH, SIZE = 24, 8, 3
 RATE, MOMENTUM = 0.1, 0.9

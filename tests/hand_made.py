@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bn_jax import records
-from bn_jax.report import curves
+from bn_jax.report.results import curves
+from bn_jax.storage import records
 
 
 def seed(

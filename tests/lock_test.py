@@ -7,11 +7,12 @@ import sys
 import strict
 from absl.testing import absltest
 
-from bn_jax import errors, lock
+from bn_jax import errors
+from bn_jax.storage import lock
 
 _HOLD = """
 import pathlib, sys, time
-from bn_jax import lock
+from bn_jax.storage import lock
 with lock.held(pathlib.Path(sys.argv[1])):
   print('held', flush=True)
   time.sleep(60)

@@ -4,8 +4,9 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import errors, loop, types
-from bn_jax.records import Record
+from bn_jax import errors, types
+from bn_jax.storage.records import Record
+from bn_jax.training import loop
 
 
 class Kept(list):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from bn_jax import distributions, records
+from bn_jax import distributions
+from bn_jax.storage import records
 
 CONFIG = {
   'data': {'name': 'digits', 'resolution': None},

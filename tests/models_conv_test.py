@@ -6,7 +6,7 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
-from bn_jax.models import conv
+from bn_jax.models.lowering import conv
 
 
 def setUpModule():

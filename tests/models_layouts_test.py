@@ -10,8 +10,9 @@ import pytest
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import losses, models, norms, optim, parallel, problem, types
-from bn_jax.data import order
+from bn_jax import losses, models, norms, optim, types
+from bn_jax.data.batches import order
+from bn_jax.training import parallel, problem
 
 BATCH = 8
 CHEAP = ('mlp', 'deep_linear')

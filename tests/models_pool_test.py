@@ -4,8 +4,8 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.models import lowering as lowering_lib
-from bn_jax.models import pool
+from bn_jax.models.lowering import lowering as lowering_lib
+from bn_jax.models.lowering import pool
 
 SIZES = ((7, 6), (2, 3), (1, 1))
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from bn_jax import models, norms
-from bn_jax.models import conv
+from bn_jax.models.lowering import conv
 
 
 def setUpModule():

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax import test_util
 
 from bn_jax import models
-from bn_jax.models import conv, winograd
+from bn_jax.models.lowering import conv, winograd
 
 
 def arrays(size, channels=3, features=2, dtype=np.float64):

@@ -6,7 +6,8 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import assemble, errors, models, norms, resolve
+from bn_jax import errors, models, norms
+from bn_jax.config import assemble, resolve
 from configs import default
 
 _X = jnp.asarray(np.random.default_rng(0).normal(size=(12, 3)), jnp.float32)

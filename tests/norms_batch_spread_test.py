@@ -11,8 +11,9 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from jax.sharding import PartitionSpec
 
-from bn_jax import norms, parallel
+from bn_jax import norms
 from bn_jax.spread import ALONE, Spread
+from bn_jax.training import parallel
 
 SHAPE = (16, 3, 2, 5)
 # Devices hold 0, 4, 1 and 3 real examples.

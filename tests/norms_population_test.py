@@ -5,7 +5,8 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
-from bn_jax import norms, parallel
+from bn_jax import norms
+from bn_jax.training import parallel
 
 
 def setUpModule():

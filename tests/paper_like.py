@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 
-from bn_jax.report import curves
+from bn_jax.report.results import curves
 
 _VGG = {
   'data': {'name': 'cifar10', 'flip': False, 'crop_padding': 0},

@@ -10,8 +10,9 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import losses, norms, optim, parallel, problem
-from bn_jax.data import augment, order
+from bn_jax import losses, norms, optim
+from bn_jax.data.batches import augment, order
+from bn_jax.training import parallel, problem
 
 BATCH, EXAMPLES = 16, 40
 

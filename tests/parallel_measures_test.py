@@ -11,8 +11,9 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, norms, parallel, spread, types
-from bn_jax.data import in_memory
+from bn_jax import analysis, norms, spread, types
+from bn_jax.data.batches import in_memory
+from bn_jax.training import parallel
 
 
 def setUpModule():

@@ -12,8 +12,10 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import norms, optim, parallel, plan, problem
-from bn_jax.data import order
+from bn_jax import norms, optim
+from bn_jax.data.batches import order
+from bn_jax.experiment import plan
+from bn_jax.training import parallel, problem
 
 
 def setUpModule():

@@ -8,7 +8,8 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from jax import lax
 
-from bn_jax import flops, parallel, plan
+from bn_jax.experiment import flops, plan
+from bn_jax.training import parallel
 
 _HLO = """
 HloModule jit_step

@@ -7,8 +7,9 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, types, update
-from bn_jax.data import in_memory
+from bn_jax import analysis, types
+from bn_jax.data.batches import in_memory
+from bn_jax.training import update
 
 
 def tearDownModule():

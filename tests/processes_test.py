@@ -12,7 +12,9 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from jax._src import distributed as jax_distributed
 
-from bn_jax import errors, parallel, peers, processes, runtime, tasks
+from bn_jax import errors
+from bn_jax.host import peers, processes, runtime, tasks
+from bn_jax.training import parallel
 
 _SLURM = {
   'SLURM_JOB_ID': '7', 'SLURM_STEP_NODELIST': 'n[1-2]', 'SLURM_PROCID': '1',

@@ -11,8 +11,8 @@ import jax
 import strict
 from absl.testing import absltest
 
-from bn_jax import __main__, analysis, resolve
-from bn_jax.commands import train
+from bn_jax import __main__, analysis
+from bn_jax.config import command_line, resolve
 
 
 def setUpModule():
@@ -62,7 +62,7 @@ class ReadmeTest(absltest.TestCase):
     with contextlib.chdir(strict.ROOT):
       for command in commands:
         with self.subTest(command):
-          given = train.parse(command.split())
+          given = command_line.train(command.split())
           resolve.experiment(given.config.to_dict(), given.overrides)
 
   def test_its_analyses_are_understood(self):

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import errors, records
-from bn_jax.records import Record
+from bn_jax import errors
+from bn_jax.storage import records
+from bn_jax.storage.records import Record
 
 
 class RecordsTest(parameterized.TestCase):

@@ -9,21 +9,12 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import records
-from bn_jax.report import (
-  activations,
-  along,
-  answers,
-  curves,
-  figures,
-  gallery,
-  keyed,
-  landscape,
-  notices,
-  page,
-  recorded,
-  summary,
-)
+from bn_jax.report import notices, page, summary
+from bn_jax.report.claims import answers
+from bn_jax.report.drawing import figures
+from bn_jax.report.figures import activations, along, gallery, landscape
+from bn_jax.report.results import curves, keyed, recorded
+from bn_jax.storage import records
 
 SIZES = (0.001, 0.01, 0.1)
 ALONG = {

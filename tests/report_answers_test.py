@@ -4,7 +4,8 @@ import made_up
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import answers, recorded
+from bn_jax.report.claims import answers
+from bn_jax.report.results import recorded
 
 
 class AnswersTest(parameterized.TestCase):

@@ -5,15 +5,8 @@ import paper_like
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import (
-  accuracy,
-  behind,
-  covariate_shift,
-  figures,
-  landscape,
-  loss,
-  paper_curves,
-)
+from bn_jax.report.drawing import behind, figures, paper_curves
+from bn_jax.report.figures import accuracy, covariate_shift, landscape, loss
 
 
 def drawn(made, narrow=False):

@@ -8,8 +8,8 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.commands import reproductions
-from bn_jax.report import claim_files
+from bn_jax.papers import reproductions
+from bn_jax.report.claims import claim_files
 
 _STANDARD = {
   'statistic': {'name': 'steps_to_accuracy', 'accuracy': 0.9},

@@ -4,7 +4,7 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import curves
+from bn_jax.report.results import curves
 
 
 def series(**values):

@@ -4,14 +4,9 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import (
-  beta,
-  curves,
-  distance,
-  figures,
-  landscape,
-  raw_curves,
-)
+from bn_jax.report.drawing import figures
+from bn_jax.report.figures import distance, landscape, raw_curves
+from bn_jax.report.results import beta, curves
 
 SIZES = (0.05, 0.1, 0.4)
 

@@ -9,14 +9,14 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from bn_jax.report import (
+from bn_jax.report.claims import (
   claim_files,
   compare,
   contest,
   judge,
-  statistics,
   verdict_words,
 )
+from bn_jax.report.results import statistics
 
 STEPS = 1000
 INF, NAN = math.inf, math.nan

@@ -7,19 +7,17 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import (
+from bn_jax.report import measured, notices, summary
+from bn_jax.report.drawing import figures
+from bn_jax.report.figures import (
   covariate_shift,
-  figures,
   gallery,
-  measured,
-  notices,
   one_step,
-  recorded,
   signal,
-  summary,
   unit,
   weights,
 )
+from bn_jax.report.results import recorded
 
 MEASURES = {**made_up.CONFIG['measures'], **made_up.MORE}
 KINDS = (covariate_shift, weights, signal, one_step, unit)

@@ -5,16 +5,10 @@ import made_up
 import strict  # noqa: F401
 from absl.testing import absltest
 
-from bn_jax.report import (
-  accuracy,
-  activations,
-  conditions,
-  curves,
-  figures,
-  landscape,
-  notices,
-  recorded,
-)
+from bn_jax.report import notices
+from bn_jax.report.drawing import figures
+from bn_jax.report.figures import accuracy, activations, landscape
+from bn_jax.report.results import conditions, curves, recorded
 
 
 def measures(kind, **changes):

@@ -4,7 +4,9 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest
 
-from bn_jax.report import curves, figures, landscape, over_seeds
+from bn_jax.report.drawing import figures, over_seeds
+from bn_jax.report.figures import landscape
+from bn_jax.report.results import curves
 
 NAN = math.nan
 

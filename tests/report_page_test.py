@@ -15,9 +15,11 @@ import pytest
 import strict
 from absl.testing import absltest
 
-from bn_jax import records
 from bn_jax.commands import report
-from bn_jax.report import figures, page, recorded, summary
+from bn_jax.report import page, summary
+from bn_jax.report.drawing import figures
+from bn_jax.report.results import recorded
+from bn_jax.storage import records
 
 _CHROMIUM = shutil.which('chromium')
 
@@ -356,7 +358,7 @@ class CommandTest(_InAFolder):
     hide = "import sys; sys.modules['jax'] = None\n"
     code = hide + (
       'from bn_jax import __main__\n'
-      'from bn_jax.report import figures\n'
+      'from bn_jax.report.drawing import figures\n'
       "figures.rendered = lambda *_: b''\n"  # drawn, but not written
       'figures.settled = lambda drawing: drawing\n'
       "sys.exit(__main__.main(['bn_jax', 'report', sys.argv[1]]))"

@@ -6,7 +6,7 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import paper_curves
+from bn_jax.report.drawing import paper_curves
 
 _FOLDER = pathlib.Path(paper_curves.__file__).with_name('paper')
 

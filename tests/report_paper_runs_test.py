@@ -5,7 +5,7 @@ import paper_like
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import paper_curves, paper_runs
+from bn_jax.report.drawing import paper_curves, paper_runs
 
 _MOMENTUM = {'optimizer': {'name': 'sgd', 'momentum': 0.9}}
 

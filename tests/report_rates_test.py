@@ -7,14 +7,9 @@ import paper_like
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import (
-  curves,
-  figures,
-  gallery,
-  rate_lines,
-  rate_points,
-  rates,
-)
+from bn_jax.report.drawing import figures
+from bn_jax.report.figures import gallery, rate_lines, rate_points, rates
+from bn_jax.report.results import curves
 
 _RATES = (0.01, 0.1, 1.0)
 

@@ -7,8 +7,9 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import errors, records
-from bn_jax.report import curves, recorded
+from bn_jax import errors
+from bn_jax.report.results import curves, recorded
+from bn_jax.storage import records
 
 
 class LoadTest(absltest.TestCase):

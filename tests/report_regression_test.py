@@ -9,18 +9,12 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import records
-from bn_jax.report import (
-  accuracy,
-  answers,
-  figures,
-  landscape,
-  loss,
-  notices,
-  page,
-  recorded,
-  summary,
-)
+from bn_jax.report import notices, page, summary
+from bn_jax.report.claims import answers
+from bn_jax.report.drawing import figures
+from bn_jax.report.figures import accuracy, landscape, loss
+from bn_jax.report.results import recorded
+from bn_jax.storage import records
 
 LOSS = {'name': 'squared_error', 'factor': 1.0, 'reduction': 'sum'}
 LINEAR = {

@@ -6,9 +6,10 @@ import numpy as np
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import records
-from bn_jax.records import Record
-from bn_jax.report import curves, notices, series, skips
+from bn_jax.report import notices
+from bn_jax.report.results import curves, series, skips
+from bn_jax.storage import records
+from bn_jax.storage.records import Record
 
 NAN = float('nan')
 

@@ -10,7 +10,7 @@ import strict
 from absl.testing import absltest, parameterized
 
 from bn_jax import distributions, errors
-from bn_jax.report import reductions, statistics
+from bn_jax.report.results import reductions, statistics
 
 NAN = math.nan
 RATE = 0.1

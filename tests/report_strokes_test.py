@@ -11,16 +11,9 @@ import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from bn_jax.report import (
-  accuracy,
-  activations,
-  changes,
-  figures,
-  landscape,
-  names,
-  recorded,
-  strokes,
-)
+from bn_jax.report.drawing import figures, names, strokes
+from bn_jax.report.figures import accuracy, activations, changes, landscape
+from bn_jax.report.results import recorded
 
 _FIGURES = (accuracy, landscape, activations, changes)
 

@@ -1,7 +1,8 @@
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import errors, resolve
+from bn_jax import errors
+from bn_jax.config import resolve
 from configs import default
 
 

@@ -127,7 +127,6 @@ def _main() -> int:
   import matplotlib.figure  # noqa: F401
   import tensorboardX  # noqa: F401
 
-  from bn_jax import experiment  # noqa: F401
   from bn_jax.commands import train  # noqa: F401
   from bn_jax.report import page  # noqa: F401
 

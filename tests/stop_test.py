@@ -7,12 +7,13 @@ import time
 import strict
 from absl.testing import absltest, parameterized
 
-from bn_jax import errors, stop
+from bn_jax import errors
 from bn_jax.commands import outcome
+from bn_jax.host import stop
 
 _BUSY = """
 import hashlib, signal, sys
-from bn_jax import stop
+from bn_jax.host import stop
 with stop.Stop() as stopped:
   print('ready', flush=True)
   # As in a compilation, no line of Python runs for long, and others may.
@@ -21,7 +22,7 @@ with stop.Stop() as stopped:
 
 _OTHER = """
 import hashlib
-from bn_jax import stop
+from bn_jax.host import stop
 from bn_jax.commands import outcome
 stop._PATIENCE = 0.5
 def command():

@@ -17,7 +17,7 @@ import spawned
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import records
+from bn_jax.storage import records
 
 _EVERY = 4  # steps between two saves, see saving_config.py
 _STEPS = 40

@@ -5,7 +5,9 @@ from absl.testing import absltest
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from bn_jax import errors, records, tensorboard
+from bn_jax import errors
+from bn_jax.host import tensorboard
+from bn_jax.storage import records
 
 
 def events(folder):

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from bn_jax import norms, optim, problem, types
-from bn_jax.data import order
-from bn_jax.models import conv, dropout
+from bn_jax import norms, optim, types
+from bn_jax.data.batches import order
+from bn_jax.models import dropout
+from bn_jax.models.lowering import conv
+from bn_jax.training import problem
 
 
 def quadratic(dimension=6, seed=0):

@@ -7,9 +7,11 @@ import jax
 import strict
 from absl.testing import absltest
 
-from bn_jax import checkpoint, errors, records, resolve, trainer
-from bn_jax.commands import config_file
+from bn_jax import errors
+from bn_jax.config import config_file, resolve
 from bn_jax.data import datasets
+from bn_jax.experiment import trainer
+from bn_jax.storage import checkpoint, records
 
 _CONFIG = strict.ROOT / 'tests' / 'tiny_config.py'
 

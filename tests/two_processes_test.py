@@ -15,7 +15,7 @@ import spawned
 import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
-from bn_jax import records
+from bn_jax.storage import records
 
 _STEPS = 4
 

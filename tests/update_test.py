@@ -8,7 +8,8 @@ import strict  # noqa: F401
 import toys
 from absl.testing import absltest, parameterized
 
-from bn_jax import norms, optim, problem
+from bn_jax import norms, optim
+from bn_jax.training import problem
 
 LAYOUTS = (('jit', 8), ('pmap', 8), ('shard_map', 8))
 

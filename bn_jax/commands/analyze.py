@@ -66,8 +66,8 @@ def _analyze(argv: Sequence[str]) -> int:
   values = _flags(name, analysis.MEASURES[name])
   words = _parsed(values, argv)
   section, statistics = _section(name, values)
-  from bn_jax import compilation
-  from bn_jax.commands import analysis_of_runs
+  from bn_jax.host import compilation
+  from bn_jax.trained import analysis_of_runs
 
   compilation.keep()
 

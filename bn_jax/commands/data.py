@@ -60,7 +60,7 @@ def _data(argv: Sequence[str]) -> int:
 
 
 def _one_name(names: Sequence[str], data_dir: str | None) -> str:
-  from bn_jax.data import store
+  from bn_jax.data.disk import store
 
   there = ', '.join(store.names(data_dir)) or 'none'
   return (
@@ -75,7 +75,7 @@ def _say(line: str) -> None:
 
 
 def _prepare(name: str, values: flags.FlagValues) -> int:
-  from bn_jax.data import prepare
+  from bn_jax.data.disk import prepare
 
   prepare.prepare(
     name, data_dir=values.data_dir, manual_dir=values.manual_dir, say=_say
@@ -85,7 +85,7 @@ def _prepare(name: str, values: flags.FlagValues) -> int:
 
 def _info(name: str, values: flags.FlagValues) -> int:
   # Imported late: a wrong command line need not wait for them.
-  from bn_jax.data import contact_sheet, glance, store
+  from bn_jax.data.disk import contact_sheet, glance, store
 
   path = pathlib.Path(values.out or f'{name.replace("/", "-")}.png')
   contact_sheet.check_place(path)
@@ -139,7 +139,7 @@ def _classes(prepared, seen) -> list[str]:
 
 def _sheet(prepared, seen) -> tuple:
   """(title, rows, note) of its contact sheet."""
-  from bn_jax.data import contact_sheet
+  from bn_jax.data.disk import contact_sheet
 
   rows = []
   for number, images in seen.images.items():

@@ -54,8 +54,8 @@ def _evaluate(argv: Sequence[str]) -> int:
   if not words:
     raise errors.ConfigError('no run given; give WORKDIR/run or several')
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax import compilation
-  from bn_jax.commands import evaluation_of_runs
+  from bn_jax.host import compilation
+  from bn_jax.trained import evaluation_of_runs
 
   compilation.keep()
 

@@ -9,13 +9,8 @@ from typing import NamedTuple
 from absl import flags
 
 from bn_jax import errors
-from bn_jax.commands import (
-  engines,
-  outcome,
-  standing,
-  standing_table,
-  sweep,
-)
+from bn_jax.commands import outcome
+from bn_jax.launch import engines, standing, standing_table, sweep
 
 _USAGE = """\
 usage: python -m bn_jax launch --config=FILE --engine=ENGINE [options]
@@ -146,7 +141,7 @@ def _report(
     if now.is_over and cell.workdir in workdirs:
       over.setdefault(cell.workdir, []).append(cell)
   # Imported late: matplotlib takes a second.
-  from bn_jax.commands import verification
+  from bn_jax.papers import verification
   from bn_jax.report import page
 
   for workdir, cells in over.items():

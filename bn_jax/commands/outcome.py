@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable
 
-from bn_jax import errors, stop
+from bn_jax import errors
+from bn_jax.host import stop
 
 
 def of(command: Callable[[], int]) -> int:

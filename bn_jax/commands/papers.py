@@ -97,7 +97,7 @@ def _list(words: Sequence[str], runs: str) -> int:
   for word in words:
     if word not in _PAPERS:
       raise errors.ConfigError(errors.unknown('paper', word, _PAPERS))
-  from bn_jax.commands import papers_list
+  from bn_jax.papers import papers_list
 
   papers = tuple(paper for paper in _PAPERS if paper in (words or _PAPERS))
   sys.stdout.write(papers_list.text(papers, pathlib.Path(runs)))
@@ -105,8 +105,8 @@ def _list(words: Sequence[str], runs: str) -> int:
 
 
 def _verify(workdirs: Sequence[pathlib.Path], out: str | None) -> int:
-  from bn_jax import records
-  from bn_jax.commands import verdict_table, verification
+  from bn_jax.papers import verdict_table, verification
+  from bn_jax.storage import records
 
   found = verification.of(workdirs)
   if not found.figures:
@@ -130,7 +130,7 @@ def _draw(words: Sequence[str], size: str | None, output: str | None) -> int:
   if size not in (None, *_SIZES):
     raise errors.ConfigError(errors.unknown('size', size, _SIZES))
   figure, workdirs = words[0], _workdirs(words[1:])
-  from bn_jax.commands import figure_of_runs
+  from bn_jax.papers import figure_of_runs
 
   cut = figure_of_runs.of(figure, workdirs, size)
   for line in figure_of_runs.absent(cut):

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import ml_collections
 
-from bn_jax import assemble, measures, plan, resolve
+from bn_jax.config import assemble, resolve
+from bn_jax.experiment import measures, plan
 
 
 def text(

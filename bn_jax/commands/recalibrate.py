@@ -55,7 +55,9 @@ def _recalibrate(argv: Sequence[str]) -> int:
       f'{len(words)} directories given; give one, WORKDIR/run'
     )
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax import compilation, lock, trained
+  from bn_jax.experiment import trained
+  from bn_jax.host import compilation
+  from bn_jax.storage import lock
 
   compilation.keep()
 
@@ -78,7 +80,10 @@ class _NoStatistics(errors.ConfigError):
 
 def _of_run(run: Any, values: flags.FlagValues) -> str:
   """Recalibrates one run; returns what to say of it."""
-  from bn_jax import assemble, norms, parallel, trained
+  from bn_jax import norms
+  from bn_jax.config import assemble
+  from bn_jax.experiment import trained
+  from bn_jax.training import parallel
 
   config = run.config
   if values.data_dir is not None:
@@ -125,7 +130,7 @@ class _Batches:
     self._train, self._devices, self._count = train, devices, count
 
   def __iter__(self) -> Iterator[Any]:
-    from bn_jax import parallel
+    from bn_jax.training import parallel
 
     state = self._state
     feed = self._train.feed(self._run.config['batch_size'])
@@ -164,7 +169,7 @@ def _tested(made, state, test, config) -> dict[str, float]:
 
 def _write_checkpoint(directory: pathlib.Path, step: int, state: Any) -> None:
   """population/: written under another name first, then renamed."""
-  from bn_jax import checkpoint
+  from bn_jax.storage import checkpoint
 
   new, old = directory / 'population.new', directory / 'population.old'
   there = directory / 'population'
@@ -183,7 +188,7 @@ def _write_checkpoint(directory: pathlib.Path, step: int, state: Any) -> None:
 
 
 def _written(run: Any, facts: dict[str, Any]) -> str:
-  from bn_jax import records
+  from bn_jax.storage import records
 
   records.write_json(run.directory / 'population.json', facts)
   what, running, population = _shown(facts['test'])

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import ml_collections
 from absl import flags
 
-from bn_jax.commands import command_line, outcome
+from bn_jax.commands import outcome
+from bn_jax.config import command_line
 
 _USAGE = """\
 usage: python -m bn_jax theory --config=FILE [options]
@@ -81,8 +82,8 @@ def parse(argv: Sequence[str]) -> Given:
 
 def _run(given: Given) -> int:
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax import compilation
-  from bn_jax.commands import theory_of_runs
+  from bn_jax.host import compilation
+  from bn_jax.trained import theory_of_runs
 
   compilation.keep()
 

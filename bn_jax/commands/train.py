@@ -5,13 +5,11 @@ import logging
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
-import ml_collections
-from absl import flags
-
-from bn_jax import errors, processes
-from bn_jax.commands import command_line, outcome, workdirs
+from bn_jax import errors
+from bn_jax.commands import outcome
+from bn_jax.config import command_line
+from bn_jax.host import processes
 
 _USAGE = """\
 usage: python train.py --config=FILE [options]
@@ -36,33 +34,6 @@ usage: python train.py --config=FILE [options]
                         for as many devices as are asked for
 """
 _GARBAGE = (100_000, 50, 50)  # allocations between two collections
-_RESUME = ('auto', 'must', 'never')
-
-
-class Given(NamedTuple):
-  """A command line, understood.
-
-  Attributes:
-    config: with its changes.
-    overrides: the changes alone, path -> value.
-    workdir: where to write.
-    only: a run, or a run and seed; None for all.
-    resume: 'auto', 'must' or 'never'.
-    distributed: 'auto', 'on' or 'off'.
-    place: of this process among others.
-    join_timeout: seconds in which all must be there.
-    plan: whether to print what a step costs, instead of training.
-  """
-
-  config: ml_collections.ConfigDict
-  overrides: dict[str, Any]
-  workdir: str
-  only: str | None
-  resume: str
-  distributed: str
-  place: processes.Place
-  join_timeout: int
-  plan: bool
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,59 +41,17 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _run(parse(argv)))
+  return outcome.of(lambda: _run(command_line.train(argv)))
 
 
-def parse(argv: Sequence[str]) -> Given:
-  """Understands a command line.
-
-  Raises:
-    ConfigError: no config or a broken one, an unknown flag or key, a value of
-      another type, a word that belongs to no flag.
-  """
-
-  def define(values: flags.FlagValues) -> None:
-    flags.DEFINE_string('workdir', None, '', flag_values=values)
-    flags.DEFINE_string('only', None, '', flag_values=values)
-    flags.DEFINE_string('data_dir', None, '', flag_values=values)
-    flags.DEFINE_integer('devices', None, '', flag_values=values)
-    flags.DEFINE_enum('resume', 'auto', _RESUME, '', flag_values=values)
-    flags.DEFINE_string('distributed', 'auto', '', flag_values=values)
-    flags.DEFINE_string('coordinator_address', None, '', flag_values=values)
-    flags.DEFINE_integer('num_processes', None, '', flag_values=values)
-    flags.DEFINE_integer('process_id', None, '', flag_values=values)
-    flags.DEFINE_integer(
-      'join_timeout', 300, '', lower_bound=1, flag_values=values
-    )
-    flags.DEFINE_bool('plan', False, '', flag_values=values)
-
-  file, config, overrides, values = command_line.parse(argv, define)
-  for key in ('devices', 'data_dir'):
-    if values[key].value is not None:
-      config[key] = overrides[key] = values[key].value
-  return Given(
-    config=config,
-    overrides=overrides,
-    workdir=values.workdir or workdirs.default(file),
-    only=values.only,
-    resume=values.resume,
-    distributed=values.distributed,
-    place=processes.Place(
-      values.coordinator_address, values.num_processes, values.process_id
-    ),
-    join_timeout=values.join_timeout,
-    plan=values.plan,
-  )
-
-
-def _run(given: Given) -> int:
+def _run(given: command_line.Given) -> int:
   if given.plan:
     return _plan(given)
   with processes.joined(given.distributed, given.place, given.join_timeout):
     return _train(given)
 
 
-def _plan(given: Given) -> int:
+def _plan(given: command_line.Given) -> int:
   import jax
 
   devices = given.config.devices
@@ -135,10 +64,11 @@ def _plan(given: Given) -> int:
   return 0
 
 
-def _train(given: Given) -> int:
+def _train(given: command_line.Given) -> int:
   _log_plainly()
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax import compilation, experiment
+  from bn_jax.experiment import experiment
+  from bn_jax.host import compilation
 
   compilation.keep()
   # Tracing makes objects that live, by the million: looking through them after
@@ -164,7 +94,7 @@ def _train(given: Given) -> int:
 
 def _reported(workdir: str) -> str:
   # Imported late: training need not wait for matplotlib.
-  from bn_jax.commands import verification
+  from bn_jax.papers import verification
   from bn_jax.report import page
 
   place = pathlib.Path(workdir)

@@ -4,8 +4,9 @@ import functools
 import os
 from typing import Any
 
-from bn_jax.data import facts, images, linear_task
-from bn_jax.data.examples import Dataset, Examples, Feed, Source
+from bn_jax.data import images, linear_task
+from bn_jax.data.batches.examples import Dataset, Examples, Feed, Source
+from bn_jax.data.disk import facts
 
 # Of every other name, `images.make` asks what lies in the data_dir.
 DATASETS = {

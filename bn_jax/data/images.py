@@ -8,16 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from bn_jax import errors, types
-from bn_jax.data import (
-  augment,
-  examples,
-  facts,
-  in_memory,
-  order,
-  reading,
-  selection,
-  streamed,
-)
+from bn_jax.data import reading, selection
+from bn_jax.data.batches import augment, examples, in_memory, order, streamed
+from bn_jax.data.disk import facts
 
 
 def make(

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import types
-from bn_jax.data import examples, facts, in_memory, order
+from bn_jax.data.batches import examples, in_memory, order
+from bn_jax.data.disk import facts
 
 
 def make(

@@ -13,16 +13,10 @@ import numpy as np
 from PIL import Image
 
 from bn_jax import errors, types
-from bn_jax.data import (
-  cache,
-  crops,
-  in_memory,
-  pixels,
-  prepare,
-  selection,
-  store,
-)
-from bn_jax.data import facts as facts_lib
+from bn_jax.data import selection
+from bn_jax.data.batches import crops, in_memory
+from bn_jax.data.disk import cache, pixels, prepare, store
+from bn_jax.data.disk import facts as facts_lib
 
 _AT_ONCE = 512  # records a thread decodes at a time
 _LARGEST = 2**31  # bytes of a split that is decoded as a whole

@@ -7,15 +7,8 @@ from typing import Any
 from flax import linen as nn
 
 from bn_jax import errors, norms
-from bn_jax.models import (
-  conv,
-  deep_linear,
-  inception,
-  mlp,
-  resnet,
-  summary,
-  vgg,
-)
+from bn_jax.models import deep_linear, inception, mlp, resnet, summary, vgg
+from bn_jax.models.lowering import conv
 
 MODELS = {
   'bn_inception': inception.make_bn_inception,

@@ -19,16 +19,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax.models import (
-  conv,
-  image,
-  inception_table,
-  layer,
-  pool,
-  response,
-)
 from bn_jax.models import dropout as dropout_lib
+from bn_jax.models import image, inception_table, layer, response
 from bn_jax.models import keywords as keywords_lib
+from bn_jax.models.lowering import conv, pool
 from bn_jax.norms import norm as norm_lib
 
 ACTIVATIONS = {'relu': nn.relu, 'sigmoid': nn.sigmoid}

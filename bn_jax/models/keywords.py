@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bn_jax.models import lowering as lowering_lib
+from bn_jax.models.lowering import lowering as lowering_lib
 
 
 def check_num_classes(value: int) -> None:

@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax.models import conv, image, layer, pool
+from bn_jax.models import image, layer
 from bn_jax.models import keywords as keywords_lib
+from bn_jax.models.lowering import conv, pool
 from bn_jax.norms import norm as norm_lib
 
 INITS = {

@@ -19,9 +19,10 @@ would be dead, and networks without normalization lose their signal):
 import jax
 from flax import linen as nn
 
-from bn_jax.models import conv, image
 from bn_jax.models import dropout as dropout_lib
+from bn_jax.models import image
 from bn_jax.models import keywords as keywords_lib
+from bn_jax.models.lowering import conv
 from bn_jax.norms import norm as norm_lib
 
 # Convolutions in each of the five blocks; depth counts three dense layers too.
@@ -51,7 +52,7 @@ class VGG(nn.Module):
       (512, 512) or () are usual for CIFAR.
     dropout: probability with which a hidden dense unit is dropped; the original
       has 0.5.
-    lowering: of convolutions and pools, see `bn_jax.models.conv`.
+    lowering: of convolutions and pools, see `bn_jax.models.lowering.conv`.
   """
 
   depth: int

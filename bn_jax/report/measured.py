@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bn_jax.report import curves, keyed, layered
+from bn_jax.report.drawing import layered
+from bn_jax.report.results import curves, keyed
 
 
 class Row(NamedTuple):

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 
-from bn_jax.report import conditions, curves, keyed, skips
+from bn_jax.report.results import conditions, curves, keyed, skips
 
 # Each of their keys has a figure, or a row.
 _KINDS = (

@@ -7,19 +7,13 @@ import re
 import string
 from collections.abc import Sequence
 
-from bn_jax import errors, records
-from bn_jax.report import (
-  answers,
-  conditions,
-  curves,
-  figures,
-  gallery,
-  notices,
-  provenance,
-  recorded,
-  summary,
-  verdicts_section,
-)
+from bn_jax import errors
+from bn_jax.report import notices, provenance, summary, verdicts_section
+from bn_jax.report.claims import answers
+from bn_jax.report.drawing import figures
+from bn_jax.report.figures import gallery
+from bn_jax.report.results import conditions, curves, recorded
+from bn_jax.storage import records
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
 _PIXELS = 133  # of an inch of a figure at most: letters as large as a title's

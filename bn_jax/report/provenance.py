@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from bn_jax.report import curves
+from bn_jax.report.results import curves
 
 
 def facts(runs: Sequence[curves.Run]) -> dict[str, str]:

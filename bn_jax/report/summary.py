@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bn_jax.report import curves, keyed, measured
+from bn_jax.report import measured
+from bn_jax.report.results import curves, keyed
 
 # Steps are counted to the three highest that some run reaches.
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)

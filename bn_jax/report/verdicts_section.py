@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bn_jax.report import judge, verdicts
+from bn_jax.report.claims import judge, verdicts
 
 _CLASSES = {judge.HOLDS: 'holds', judge.FAILS: 'fails'}
 

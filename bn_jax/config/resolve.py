@@ -1,0 +1,405 @@
+"""From a config to what each run is: plain, complete and checked.
+
+Command line beats run override beats config. A resolved run names every
+keyword of every constructor that it uses, defaults too, as JSON can hold it:
+what is in the manifest is what was run.
+"""
+
+import contextlib
+import copy
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from bn_jax import analysis, errors
+from bn_jax.config import sections
+from bn_jax.storage import records
+from bn_jax.training import parallel
+
+Config = dict[str, Any]
+
+_COUNTS = (
+  'batch_size', 'evaluation_batch_size', 'steps', 'log_every_steps', 'devices'
+)  # fmt: skip
+KEYS = (
+  *sections.SECTIONS,
+  *_COUNTS,
+  'weight_decay',
+  'weight_decay_on',
+  'compute_dtype',
+  'matmul_precision',
+  'on_nonfinite',
+  'max_skips',
+  'layout',
+  'shard_state',
+  'micro_batch_size',
+  'remat',
+  'measures',
+  'checkpoint',
+  'data_dir',
+  'init_from',
+)
+_EXPERIMENT_KEYS = ('runs', 'seeds', 'expected_divergence')
+_PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
+_CHOICES = {
+  'matmul_precision': ('default', 'high', 'highest'),
+  'compute_dtype': ('float32', 'bfloat16'),
+  'on_nonfinite': ('stop', 'skip'),
+  'layout': tuple(parallel.LAYOUTS),
+  'shard_state': (False, True),
+  'remat': (False, True),
+}
+# What may differ when an experiment is taken up again: none of it changes a
+# number by more than rounding. Updates that may be left out change none before
+# the one at which a run without them stops: it can go on from there.
+_MAY_CHANGE = (
+  'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
+  'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
+  'max_skips',
+)  # fmt: skip
+
+# Keys that came later, with what runs before them did.
+ADDED = {'on_nonfinite': 'stop', 'max_skips': None}
+
+_ABSENT = object()
+
+
+class Experiment(NamedTuple):
+  """runs x seeds.
+
+  Attributes:
+    runs: name -> the complete config of that run.
+    seeds: of every run.
+    expected_divergence: runs for which diverging is no failure.
+  """
+
+  runs: dict[str, Config]
+  seeds: tuple[int, ...]
+  expected_divergence: tuple[str, ...]
+
+  def chosen(self, only: str | None) -> dict[str, tuple[int, ...]]:
+    """run -> its seeds, those that --only asks for; None asks for all.
+
+    Raises:
+      ConfigError: a run or seed that the experiment does not have.
+    """
+    everything = {name: self.seeds for name in self.runs}
+    if only is None:
+      return everything
+    if only in everything:
+      return {only: self.seeds}
+    cells = {
+      f'{run}/seed{seed}': (run, seed)
+      for run in self.runs
+      for seed in self.seeds
+    }
+    if only not in cells:
+      known = (*everything, *cells)
+      raise errors.ConfigError(f'--only: {errors.unknown("run", only, known)}')
+    name, seed = cells[only]
+    return {name: (seed,)}
+
+
+def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
+  """The experiment that a config describes.
+
+  Args:
+    config: nested dicts with the keys of configs/default.py, command line
+      included.
+    overrides: what the command line changed: 'schedule.learning_rate' -> 0.3.
+
+  Raises:
+    ConfigError: an unknown key or name, a value out of range, or a flag on a
+      key in which the runs differ.
+  """
+  config = sections.jsonable(config)
+  known = KEYS + _EXPERIMENT_KEYS
+  sections.check_keys('config', config, known)
+  for key in known:
+    if key not in config:
+      raise errors.ConfigError(
+        f'config.{key}: missing; start from configs/default.py'
+      )
+  runs, seeds, expected = (config.pop(key) for key in _EXPERIMENT_KEYS)
+  _check_runs(runs)
+  for name in expected:
+    if name not in runs:
+      raise errors.ConfigError(
+        f'config.expected_divergence: {errors.unknown("run", name, runs)}'
+      )
+  flags = {
+    path: value
+    for path, value in sections.jsonable(dict(overrides)).items()
+    if path.split('.')[0] not in _EXPERIMENT_KEYS
+  }
+  for path in flags:
+    _check_flag(path, runs)
+  complete = {}
+  for name, override in runs.items():
+    with naming(name, runs):
+      complete[name] = _completed(_overridden(config, override or {}, flags))
+  for path in flags:
+    if all(_at(run, path.split('.')) is _ABSENT for run in complete.values()):
+      raise errors.ConfigError(
+        f'--config.{path}: no run has it; what is there: '
+        f'{_section_of(path, complete)}'
+      )
+  return Experiment(complete, _checked_seeds(seeds), tuple(expected))
+
+
+@contextlib.contextmanager
+def naming(run: str, runs: Iterable[str]):
+  """Adds to a refusal which run it is about, where there are several."""
+  try:
+    yield
+  except errors.ConfigError as error:
+    if len(tuple(runs)) == 1:
+      raise
+    raise errors.ConfigError(f'run {run!r}: {error}') from error
+
+
+def difference(old: Config, new: Config) -> str | None:
+  """The first key in which two configs of a run are not the same experiment."""
+  old, new = filled(old), filled(new)
+  for key in KEYS:
+    if key not in _MAY_CHANGE and old.get(key) != new.get(key):
+      return f'config.{key} was {old.get(key)}, is {new.get(key)}'
+  # A measure may come, go, or look at other times; under one name it must
+  # stay one measure, or its records could not stand in one file.
+  for name in old['measures'].keys() & new['measures'].keys():
+    before, after = (
+      {k: v for k, v in run['measures'][name].items() if k != 'every_steps'}
+      for run in (old, new)
+    )
+    if before != after:
+      return f'config.measures.{name} was {before}, is {after}'
+  return None
+
+
+def filled(run: Config) -> Config:
+  """A resolved run of before with keys and keywords that came later.
+
+  What ran before a keyword was there, did what is its default.
+  """
+  run = {**ADDED, **run}
+  made = {
+    key: sections.filled(section, run[key])
+    for key, section in sections.SECTIONS.items()
+    if key in run
+  }
+  if 'measures' in run:
+    made['measures'] = {
+      name: sections.filled(sections.MEASURE, section)
+      for name, section in run['measures'].items()
+    }
+  return {**run, **made}
+
+
+def _check_runs(runs: Any) -> None:
+  if not isinstance(runs, dict) or not runs:
+    raise errors.ConfigError(f'config.runs: {runs}; allowed: one run or more')
+  for name, override in runs.items():
+    if name.lower() == 'figures' or not records.NAME.fullmatch(name):
+      raise errors.ConfigError(
+        f'config.runs: {name[:100]!r} is no name for a run; allowed: letters, '
+        'digits, "_", "-", 100 at most, the first a letter or digit, and not '
+        '"figures", where the figures are'
+      )
+    if not isinstance(override or {}, dict):
+      raise errors.ConfigError(
+        f'config.runs.{name}: {override!r}; allowed: a dict of what it changes'
+      )
+    sections.check_keys(f'config.runs.{name}', override or {}, KEYS)
+
+
+def _checked_seeds(seeds: Any) -> tuple[int, ...]:
+  seeds = seeds if isinstance(seeds, list) else [seeds]
+  for seed in seeds:
+    if type(seed) is not int or not 0 <= seed < 2**31:
+      raise errors.ConfigError(
+        f'config.seeds: {seed!r}; allowed: whole numbers from 0 to 2**31 - 1'
+      )
+  if not seeds or len(set(seeds)) < len(seeds):
+    raise errors.ConfigError(
+      f'config.seeds: {seeds}; allowed: one seed or more, each once'
+    )
+  return tuple(seeds)
+
+
+def _check_flag(path: str, runs: Config) -> None:
+  """Refuses a flag on a key in which the runs differ."""
+  keys = path.split('.')
+  values = {
+    name: value
+    for name, override in runs.items()
+    if (value := _at(override or {}, keys)) is not _ABSENT
+  }
+  distinct = {str(value) for value in values.values()}
+  if values and (len(values) < len(runs) or len(distinct) > 1):
+    listed = ', '.join(f'{name}: {value}' for name, value in values.items())
+    raise errors.ConfigError(
+      f'--config.{path}: the runs differ in it ({listed}); change one of them '
+      f'with --config.runs.{next(iter(values))}.{path}=...'
+    )
+
+
+def _section_of(path: str, runs: Config) -> str:
+  """The section that a flag is about, in each run."""
+  key = path.split('.')[0]
+  return '; '.join(f'{name}: {run[key]}' for name, run in runs.items())
+
+
+def _at(tree: Any, keys: list[str]) -> Any:
+  for key in keys:
+    if not isinstance(tree, dict) or key not in tree:
+      return _ABSENT
+    tree = tree[key]
+  return tree
+
+
+def _overridden(config: Config, override: Config, flags: Config) -> Config:
+  """config with the run's override, and the flags again on top of it."""
+  merged = _merged(config, override)
+  for path, value in flags.items():
+    *above, last = path.split('.')
+    if last == 'name' and above and above[0] in sections.SECTIONS:
+      merged[above[0]] = sections.renamed(
+        sections.SECTIONS[above[0]], merged[above[0]] | {'name': None}, value
+      )
+    section = _at(merged, above)
+    # A flag on a keyword that this run's constructor lacks is not for it.
+    if isinstance(section, dict) and last in section:
+      section[last] = value
+  return merged
+
+
+def _merged(config: Config, override: Config) -> Config:
+  """A deep merge in which a new `name` drops the old one's keywords."""
+  config = copy.deepcopy(config)
+  for key, value in override.items():
+    old = config.get(key)
+    if not (isinstance(value, dict) and isinstance(old, dict)):
+      config[key] = value
+      continue
+    if key in sections.SECTIONS and 'name' in value:
+      old = sections.renamed(sections.SECTIONS[key], old, value['name'])
+    config[key] = _merged(old, value)
+  return config
+
+
+def _completed(config: Config) -> Config:
+  """A run's config, checked, with the defaults of all constructors."""
+  for key, section in sections.SECTIONS.items():
+    config[key] = sections.completed(f'config.{key}', section, config[key])
+  for key in _COUNTS:
+    sections.check_count(f'config.{key}', config[key])
+  _check_checkpoint(config['checkpoint'])
+  for key in ('data_dir', 'init_from'):
+    if not isinstance(config[key], str | None):
+      raise errors.ConfigError(
+        f'config.{key}: {config[key]!r}; allowed: the path of a folder, or None'
+      )
+    if config[key] is not None:  # it must be found from other folders too
+      config[key] = os.path.abspath(os.path.expanduser(config[key]))
+  for key, allowed in _CHOICES.items():
+    if config[key] not in allowed:
+      raise errors.ConfigError(
+        f'config.{key}: {config[key]!r}; allowed: '
+        f'{", ".join(map(str, allowed))}'
+      )
+  _check_skips(config['on_nonfinite'], config['max_skips'])
+  _check_division(config)
+  config['measures'] = _completed_measures(config['measures'])
+  return {key: config[key] for key in KEYS}
+
+
+def _check_skips(on_nonfinite: str, max_skips: Any) -> None:
+  """How many updates may be left out, where they may be."""
+  if on_nonfinite == 'skip':
+    sections.check_count(
+      "config.max_skips, with on_nonfinite 'skip'", max_skips
+    )
+  elif max_skips is not None:
+    raise errors.ConfigError(
+      f'config.max_skips: {max_skips!r} with on_nonfinite {on_nonfinite!r}; '
+      "allowed: None, or a number with on_nonfinite 'skip'"
+    )
+
+
+def _check_division(config: Config) -> None:
+  """Batch into micro-batches, these into devices' parts, these into groups."""
+  batch, devices = config['batch_size'], config['devices']
+  micro = config['micro_batch_size']
+  if micro is None:
+    where, micro = 'config.batch_size', batch
+  else:
+    where = 'config.micro_batch_size'
+    sections.check_count(where, micro)
+    if batch % micro:
+      raise errors.ConfigError(
+        f'{where}: {micro} does not divide the batch of {batch}'
+      )
+  if micro % devices:
+    below = micro // devices * devices
+    near = f'{below} and {below + devices}' if below else str(devices)
+    raise errors.ConfigError(
+      f'{where}: {micro} does not divide over {devices} devices; the nearest '
+      f'that does: {near}'
+    )
+  if config['layout'] == 'jit':
+    return
+  if config['shard_state']:
+    raise errors.ConfigError(
+      f'config.shard_state: True with layout {config["layout"]!r}; allowed: '
+      "with layout 'jit'"
+    )
+  own, group = micro // devices, config['norm'].get('group_size')
+  if group not in (None, micro) and own % group:
+    raise errors.ConfigError(
+      f'config.norm.group_size: {group} with layout {config["layout"]!r}; '
+      f'allowed: what divides {own}, the examples of one device, or {micro}, '
+      'all of them'
+    )
+
+
+def _check_checkpoint(given: Any) -> None:
+  keys = ('every_steps', 'keep')
+  if not isinstance(given, dict) or set(given) != set(keys):
+    raise errors.ConfigError(
+      f'config.checkpoint: {given}; allowed: a dict of every_steps and keep'
+    )
+  for key in keys:
+    sections.check_count(f'config.checkpoint.{key}', given[key])
+
+
+def _completed_measures(measures: Any) -> Config:
+  if not isinstance(measures, dict):
+    raise errors.ConfigError(f'config.measures: {measures!r}; allowed: a dict')
+  complete = {}
+  for name, given in measures.items():
+    where = f'config.measures.{name}'
+    if name == 'train' or not records.NAME.fullmatch(name):
+      raise errors.ConfigError(
+        f'{where}: no name for a measure; allowed: letters, digits, "_", "-", '
+        'and not "train"'
+      )
+    section = sections.completed(where, sections.MEASURE, given)
+    sections.check_count(f'{where}.every_steps', section.get('every_steps'))
+    check_data(f'{where}.data', section)
+    complete[name] = section
+  return complete
+
+
+def check_data(where: str, section: Config) -> None:
+  """Raises ConfigError unless a measure can look at the data it names."""
+  data = section.get('data')
+  allowed = ['current_batch', 'train:N', 'test:N']
+  if section['name'] not in analysis.ONE_BATCH:
+    allowed += ['train', 'test']
+  known = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
+  if not known or re.sub(r':\d+', ':N', data) not in allowed:
+    raise errors.ConfigError(
+      f'{where}: {data!r}; allowed for {section["name"]}: '
+      f'{", ".join(allowed)} (N: the first so many, as one batch)'
+    )

@@ -1,0 +1,211 @@
+"""The encoded records of a prepared split, made pixels.
+
+Nothing here imports JAX, and all of it can be pickled: it is what the worker
+processes of `stream` run.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bn_jax import errors
+from bn_jax.data.batches import crops
+from bn_jax.data.disk import pixels, store
+
+
+class Bad(NamedTuple):
+  """A record that cannot be used.
+
+  Attributes:
+    number: in its split.
+    reason: what is wrong with it, one line.
+  """
+
+  number: int
+  reason: str
+
+
+class Batch(NamedTuple):
+  """Examples as they leave a worker.
+
+  Attributes:
+    images: [b, S, S, C] uint8, or [b, count, S, S, C] where an image has
+      several crops; 0 where there is none.
+    labels: [b] int32, likewise.
+    mask: [b] bool, False where there is no example.
+    bad: the records that were left out.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+  mask: np.ndarray
+  bad: tuple[Bad, ...]
+
+
+class RandomView(NamedTuple):
+  """A random part of an image, by the position that it has in a run.
+
+  Attributes:
+    seed: of the run, below 2^64.
+    size: S, pixels of a side.
+    channels: C, 1 or 3.
+    area: see `crops.random_box`.
+    aspect: likewise.
+  """
+
+  seed: int
+  size: int
+  channels: int
+  area: tuple[float, float]
+  aspect: tuple[float, float]
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.size, self.size, self.channels
+
+  def __call__(self, encoded: bytes, position: int) -> np.ndarray:
+    image = pixels.opened(encoded)
+    width, height = image.size
+    # Counter-based: its key alone says what it draws, and it is cheap to make.
+    rng = np.random.Generator(np.random.Philox(key=self.seed << 64 | position))
+    box = crops.random_box((width, height), rng, self.area, self.aspect)
+    side = min(box[2] - box[0], box[3] - box[1])
+    draft = pixels.enough((width, height), side, self.size)
+    image = pixels.loaded(image, self.channels, draft)
+    if draft is not None:
+      x, y = image.width / width, image.height / height
+      box = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+    return crops.cut(image, box, self.size)
+
+
+class TestView(NamedTuple):
+  """The crops of an image that a network is tested on.
+
+  Attributes:
+    crop: their number, a key of `crops.CROPS`.
+    size: S, pixels of a side.
+    channels: C, 1 or 3.
+  """
+
+  crop: int
+  size: int
+  channels: int
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    one = self.size, self.size, self.channels
+    return one if self.crop == 1 else (self.crop, *one)
+
+  def __call__(self, encoded: bytes, position: int) -> np.ndarray:
+    del position
+    cropping = crops.crops(self.crop)
+    image = pixels.opened(encoded)
+    if self.crop == 1 and image.size == (self.size, self.size):
+      return pixels.array(image, self.channels)
+    draft = pixels.enough(
+      image.size, min(image.size), cropping.short * self.size
+    )
+    image = pixels.loaded(image, self.channels, draft)
+    return cropping.take(image, self.size)
+
+
+View = RandomView | TestView
+
+
+class Records:
+  """The records of a split; they are opened anew where they are unpickled.
+
+  Raises:
+    DataError: no such split, or one without records.
+  """
+
+  def __init__(self, prepared: store.Prepared, split: str):
+    # Imported late: it takes a second, and only reading needs it.
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    self._parsed = tf_example_pb2.Example.FromString
+    self.prepared = prepared
+    self.split = split
+    if prepared.splits.get(split) == 0:
+      raise errors.DataError(f'{self} in {prepared.folder} holds no records')
+    self._source = store.source(prepared, split)
+
+  def __str__(self) -> str:
+    return f'{self.prepared.name} {self.split}'
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __reduce__(self):
+    return Records, (self.prepared, self.split)
+
+  def place_of(self, number: int) -> str:
+    return store.place_of(self.prepared, self.split, number)
+
+  def example(
+    self, number: int, position: int, view: View
+  ) -> tuple[np.ndarray, int]:
+    """(pixels, label) of a record.
+
+    Raises:
+      ValueError: it cannot be read or decoded, with the reason.
+      DataError: its label is of no class.
+    """
+    image, label = self._read(number)
+    if not 0 <= label < self.prepared.num_classes:
+      raise errors.DataError(
+        f'{self}, {self.place_of(number)}: its label is {label}; allowed: 0 to '
+        f'{self.prepared.num_classes - 1}'
+      )
+    return view(image, position), label
+
+  def _read(self, number: int) -> tuple[bytes, int]:
+    """(encoded image, label) of a record."""
+    # As `self._source[number]` has them, which takes as long again as the rest.
+    try:
+      data = self._source.data_source[number]
+      features = self._parsed(data).features.feature
+      image = features[self.prepared.image_key].bytes_list.value[0]
+      return image, features[self.prepared.label_key].int64_list.value[0]
+    except MemoryError:
+      raise
+    except Exception as error:  # array_record and protobuf have their own
+      first = str(error).strip().split('\n')[0] or type(error).__name__
+      raise ValueError(f'damaged record: {first}') from error
+
+
+def batch(
+  records: Records,
+  numbers: np.ndarray,
+  positions: np.ndarray,
+  view: View,
+  *,
+  size: int,
+  attempts: int = 1,
+) -> Batch:
+  """The examples of these records, one after the other.
+
+  Args:
+    records: of a split.
+    numbers: of the records, at most `size`; what is missing is masked out.
+    positions: of each in its run.
+    view: what is done to an image.
+    size: b of the batch.
+    attempts: records that are tried for an example: a bad one is replaced by
+      the next one of the split. 1 masks it out.
+  """
+  images = np.zeros((size, *view.shape), np.uint8)
+  labels = np.zeros(size, np.int32)
+  mask = np.zeros(size, bool)
+  bad = []
+  for i, (first, position) in enumerate(zip(numbers, positions)):
+    for further in range(attempts):
+      number = int(first + further) % len(records)
+      try:
+        images[i], labels[i] = records.example(number, int(position), view)
+      except ValueError as error:
+        bad.append(Bad(number, str(error)))
+      else:
+        mask[i] = True
+        break
+  return Batch(images, labels, mask, tuple(dict.fromkeys(bad)))

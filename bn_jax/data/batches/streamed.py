@@ -1,0 +1,219 @@
+"""Examples that do not fit in memory: a stream of JPEGs, as batches of a step.
+
+What a step takes is a split of one batch. Reading runs ahead of the device; the
+batch of step t is the same whoever reads it, see `stream`.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_jax import errors, spread, types
+from bn_jax.data.batches import examples, in_memory, stream
+from bn_jax.data.disk import facts, store
+
+# Mean and standard deviation of ImageNet's pixels, which everybody uses, in
+# grey levels; counting them anew would read the whole set once.
+_MEAN = (123.675, 116.28, 103.53)
+_STD = (58.395, 57.12, 57.375)
+
+
+def settings(
+  *,
+  resolution: int,
+  crop_area: Sequence[float],
+  crop_aspect: Sequence[float],
+  workers: int,
+  max_skipped: int,
+  fixed_batches: bool = False,
+) -> stream.Settings:
+  """How images are read, checked; keywords as of `images.make`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  for name, pair, most in (
+    ('crop_area', crop_area, 1.0),
+    ('crop_aspect', crop_aspect, float('inf')),
+  ):
+    if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
+      raise ValueError(
+        f'{name} is {list(pair)}; allowed: (smallest, largest), above 0'
+        f'{" to 1" if most == 1 else ""}'
+      )
+  for name, count in (('workers', workers), ('max_skipped', max_skipped)):
+    if type(count) is not int or count < 0:
+      raise ValueError(f'{name} is {count!r}; allowed: 0, 1, 2, ...')
+  return stream.Settings(
+    size=resolution,
+    area=tuple(crop_area),
+    aspect=tuple(crop_aspect),
+    workers=workers,
+    max_skipped=max_skipped,
+    fixed_batches=fixed_batches,
+  )
+
+
+def load(
+  name: str,
+  data_dir: str | os.PathLike | None,
+  known: facts.Facts,
+  how: stream.Settings,
+) -> examples.Dataset:
+  """The training and the test split of a set; hardly anything is read yet."""
+  prepared = store.opened(name, data_dir)
+  there = facts.prepared(prepared)
+  if there != known:
+    raise errors.DataError(
+      f'{name} in {prepared.folder} has {there.num_classes} classes, '
+      f'{there.num_train} and {there.num_test} examples in train and '
+      f'{there.test_split}; expected {known.num_classes}, {known.num_train} '
+      f'and {known.num_test} in {known.test_split}'
+    )
+  return examples.Dataset(
+    Streamed(prepared, 'train', how),
+    Streamed(prepared, known.test_split, how),
+  )
+
+
+class Streamed:
+  """A split that is read while it is used.
+
+  Attributes:
+    num_examples: N.
+  """
+
+  def __init__(
+    self,
+    prepared: store.Prepared,
+    split: str,
+    how: stream.Settings,
+    sharding: jax.sharding.Sharding | None = None,
+  ):
+    store.source(prepared, split)  # there, and whole as far as can be seen
+    self.num_examples = prepared.splits[split]
+    self._prepared, self._split, self._how = prepared, split, how
+    self._sharding = sharding
+
+  def placed(self, sharding: jax.sharding.Sharding) -> Self:
+    return type(self)(self._prepared, self._split, self._how, sharding)
+
+  def feed(self, batch_size: int) -> 'StreamFeed':
+    return StreamFeed(self, batch_size)
+
+  def first(self, count: int) -> types.Batch:
+    images, labels = stream.first(self._prepared, self._split, count, self._how)
+    return self.batch(images, labels, None)
+
+  def batches(self, batch_size: int) -> Iterator[types.Batch]:
+    part = self.part(batch_size)
+    with stream.evaluation(
+      self._prepared,
+      self._split,
+      batch_size=batch_size,
+      settings=self._how,
+      **part,
+    ) as read:
+      for images, labels, mask in read:
+        yield self.batch(images, labels, mask, parts=bool(part))
+
+  def crops(self, batch_size: int, count: int) -> Iterator[types.Batch]:
+    with stream.evaluation(
+      self._prepared,
+      self._split,
+      batch_size=batch_size,
+      settings=self._how,
+      crop=count,
+    ) as read:
+      for images, labels, mask in read:
+        split = self.split(images[:, 0], labels)
+        yield in_memory.crops_of(split, images, labels, mask)
+
+  def batch(
+    self,
+    images: np.ndarray,
+    labels: np.ndarray,
+    mask: np.ndarray | None,
+    *,
+    parts: bool = False,
+  ) -> types.Batch:
+    """Images [B, H, W, C] uint8 as a network takes them; see `split`."""
+    split = self.split(images, labels, parts=parts)
+    inputs = in_memory.normalised(split, split.images.astype(jnp.float32))
+    if mask is not None:
+      mask = self._put(mask, parts)
+    return types.Batch(inputs, split.labels, mask)
+
+  def split(
+    self, images: np.ndarray, labels: np.ndarray, *, parts: bool = False
+  ) -> types.Split:
+    """Images and labels as a split of their own, on the devices.
+
+    Args:
+      images: [B, H, W, C] uint8.
+      labels: [B] int32.
+      parts: whether they are this process's part, and others have the rest.
+    """
+    channels = images.shape[-1]
+    moments = [np.float32(values[:channels]) for values in (_MEAN, _STD)]
+    return types.Split(
+      *self._put((images, labels), parts), *self._put(moments, False)
+    )
+
+  def _put(self, tree: Any, parts: bool) -> Any:
+    if parts:
+      return spread.put_parts(tree, self._sharding.mesh)
+    return spread.put(tree, self._sharding)
+
+  def part(self, batch_size: int) -> dict[str, int]:
+    """Which part of each batch this process reads, for `stream`; {} is all."""
+    alone = self._sharding is None or self._sharding.is_fully_addressable
+    if alone or batch_size % jax.process_count():
+      return {}
+    return {
+      'process_index': jax.process_index(),
+      'process_count': jax.process_count(),
+    }
+
+  def training(self, **keywords) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    return stream.training(
+      self._prepared, self._split, settings=self._how, **keywords
+    )
+
+
+class StreamFeed:
+  """Hands each step its batch."""
+
+  def __init__(self, read: Streamed, batch_size: int):
+    self._read, self._batch_size = read, batch_size
+    self._part = read.part(batch_size)
+    self._batches, self._next = None, None
+
+  def start(self, *, seed: int, first_step: int) -> None:
+    self.close()
+    self._batches = self._read.training(
+      batch_size=self._batch_size,
+      seed=seed,
+      first_step=first_step,
+      **self._part,
+    )
+
+  def peek(self) -> types.Split:
+    if self._next is None:
+      self._next = self._read.split(
+        *next(self._batches), parts=bool(self._part)
+      )
+    return self._next
+
+  def take(self) -> types.Split:
+    taken, self._next = self.peek(), None
+    return taken
+
+  def close(self) -> None:
+    if self._batches is not None:
+      self._batches.close()
+    self._batches, self._next = None, None

@@ -1,0 +1,84 @@
+"""What is known of a dataset before its images are read."""
+
+import os
+from typing import NamedTuple
+
+from bn_jax import errors
+from bn_jax.data.disk import store
+
+
+class Facts(NamedTuple):
+  """Sizes of a dataset.
+
+  Attributes:
+    shape: of one input: (height, width, channels) of an image, None where
+      images differ in it; (D,) of a vector.
+    num_classes: size of a network's output: classes, or numbers of a target.
+    num_train: examples to train on.
+    num_test: examples to test on.
+    test_split: the name of the split to test on.
+  """
+
+  shape: tuple[int | None, ...]
+  num_classes: int
+  num_train: int
+  num_test: int
+  test_split: str = 'test'
+
+
+_PHOTOGRAPHS = (None, None, 3)
+KNOWN = {
+  'cifar10': Facts((32, 32, 3), 10, 50_000, 10_000),
+  'cifar100': Facts((32, 32, 3), 100, 50_000, 10_000),
+  'digits': Facts((8, 8, 1), 10, 1_442, 355),
+  'fashion_mnist': Facts((28, 28, 1), 10, 60_000, 10_000),
+  'imagenet2012': Facts(_PHOTOGRAPHS, 1000, 1_281_167, 50_000, 'validation'),
+  'imagenette': Facts(_PHOTOGRAPHS, 10, 9_469, 3_925, 'validation'),
+  'mnist': Facts((28, 28, 1), 10, 60_000, 10_000),
+  'svhn_cropped': Facts((32, 32, 3), 10, 73_257, 26_032),
+}
+
+
+def of(name: str, data_dir: str | os.PathLike | None = None) -> Facts:
+  """The facts of the set called `name`; others than `KNOWN` are looked up.
+
+  Raises:
+    ValueError: a name that is neither known nor in the data_dir.
+    DataError: what lies there is no set of images with one label each.
+  """
+  if name in KNOWN:
+    return KNOWN[name]
+  if store.folder(name, data_dir) is None:
+    known = {*KNOWN, *store.names(data_dir)}
+    raise ValueError(
+      f'{errors.unknown("dataset", name, known)}, or any set of images that '
+      f'lies in {store.data_dir(data_dir)} (python -m bn_jax data prepare NAME)'
+    )
+  return prepared(store.opened(name, data_dir))
+
+
+def prepared(found: store.Prepared) -> Facts:
+  """The facts of a set that lies on disk."""
+  if 'train' not in found.splits:
+    raise errors.DataError(
+      f'{found.name} in {found.folder} has no split train; it has '
+      f'{", ".join(found.splits)}'
+    )
+  for test in ('test', 'validation'):
+    if test in found.splits:
+      for split in ('train', test):
+        if not found.splits[split]:
+          raise errors.DataError(
+            f'{found.name} in {found.folder}: {split} is empty'
+          )
+      return Facts(
+        found.shape,
+        found.num_classes,
+        found.splits['train'],
+        found.splits[test],
+        test,
+      )
+  raise errors.DataError(
+    f'{found.name} in {found.folder} has no split test or validation; it has '
+    f'{", ".join(found.splits)}'
+  )

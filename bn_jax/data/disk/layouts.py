@@ -1,0 +1,189 @@
+"""What lies in the archives of CIFAR and of MNIST: images and labels.
+
+CIFAR: a gzipped tar of files of records, each of one or two labels of a byte
+and 3,072 bytes of the image, channel by channel (Krizhevsky 2009,
+https://www.cs.toronto.edu/~kriz/cifar.html). MNIST: four gzipped IDX files, a
+big-endian header and the bytes (LeCun, http://yann.lecun.com/exdb/mnist).
+"""
+
+import math
+import pathlib
+import struct
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from bn_jax import errors
+from bn_jax.data.disk import unpacked
+
+_CIFAR_IMAGE = (3, 32, 32)
+_MNIST_IMAGE = (28, 28)
+_UBYTE = 8  # the IDX code of unsigned bytes
+
+
+class Labelled(NamedTuple):
+  """A split.
+
+  Attributes:
+    images: [N, H, W, C] uint8.
+    labels: name of the label -> [N] uint8.
+  """
+
+  images: np.ndarray
+  labels: dict[str, np.ndarray]
+
+
+class Content(NamedTuple):
+  """A dataset as its archives hold it.
+
+  Attributes:
+    splits: by name.
+    class_names: label -> names, where the archive says them.
+  """
+
+  splits: dict[str, Labelled]
+  class_names: dict[str, tuple[str, ...]]
+
+
+class Cifar(NamedTuple):
+  """Where the parts of a CIFAR archive lie in it.
+
+  Attributes:
+    archive: its file name.
+    files: split -> its files of records, of equal length.
+    names: label -> (file of its names, number of classes); the labels stand in
+      this order before each image.
+  """
+
+  archive: str
+  files: dict[str, tuple[str, ...]]
+  names: dict[str, tuple[str, int]]
+
+  def read(
+    self, paths: Mapping[str, pathlib.Path], counts: Mapping[str, int]
+  ) -> Content:
+    """The dataset of `counts` examples, split by split.
+
+    Raises:
+      DataError: the archive is damaged, or holds something else.
+    """
+    path = paths[self.archive]
+    record = len(self.names) + math.prod(_CIFAR_IMAGE)
+    sizes = {
+      file: counts[split] // len(files) * record
+      for split, files in self.files.items()
+      for file in files
+    }
+    members = unpacked.members(
+      path, sizes, [file for file, _ in self.names.values()]
+    )
+    names = {
+      label: _names(path, file, members[file], classes)
+      for label, (file, classes) in self.names.items()
+    }
+    splits = {}
+    for split, files in self.files.items():
+      data = b''.join(members.pop(file) for file in files)
+      records = np.frombuffer(data, np.uint8).reshape(-1, record)
+      splits[split] = self._labelled(path, split, records)
+    return Content(splits, names)
+
+  def _labelled(self, path, split, records) -> Labelled:
+    labels = {label: records[:, i] for i, label in enumerate(self.names)}
+    for label, (_, classes) in self.names.items():
+      _check_labels(f'{path} {split} {label}', labels[label], classes)
+    images = records[:, len(labels) :].reshape(-1, *_CIFAR_IMAGE)
+    return Labelled(images.transpose(0, 2, 3, 1), labels)
+
+
+class Mnist(NamedTuple):
+  """Which files a set in the format of MNIST has.
+
+  Attributes:
+    files: split -> (file of images, file of labels).
+    classes: how many there are.
+  """
+
+  files: dict[str, tuple[str, str]]
+  classes: int
+
+  def read(
+    self, paths: Mapping[str, pathlib.Path], counts: Mapping[str, int]
+  ) -> Content:
+    """See `Cifar.read`."""
+    splits = {}
+    for split, (images, labels) in self.files.items():
+      count = counts[split]
+      label = _idx(paths[labels], (count,))
+      _check_labels(str(paths[labels]), label, self.classes)
+      image = _idx(paths[images], (count, *_MNIST_IMAGE))
+      splits[split] = Labelled(image[..., None], {'label': label})
+    return Content(splits, {})
+
+
+CIFAR10 = Cifar(
+  'cifar-10-binary.tar.gz',
+  {
+    'train': tuple(
+      f'cifar-10-batches-bin/data_batch_{i}.bin' for i in range(1, 6)
+    ),
+    'test': ('cifar-10-batches-bin/test_batch.bin',),
+  },
+  {'label': ('cifar-10-batches-bin/batches.meta.txt', 10)},
+)
+CIFAR100 = Cifar(
+  'cifar-100-binary.tar.gz',
+  {
+    'train': ('cifar-100-binary/train.bin',),
+    'test': ('cifar-100-binary/test.bin',),
+  },
+  {
+    'coarse_label': ('cifar-100-binary/coarse_label_names.txt', 20),
+    'label': ('cifar-100-binary/fine_label_names.txt', 100),
+  },
+)
+MNIST = Mnist(
+  {
+    'train': ('train-images-idx3-ubyte.gz', 'train-labels-idx1-ubyte.gz'),
+    'test': ('t10k-images-idx3-ubyte.gz', 't10k-labels-idx1-ubyte.gz'),
+  },
+  10,
+)
+
+
+def _names(path, file, data: bytes, classes: int) -> tuple[str, ...]:
+  try:
+    names = tuple(line for line in data.decode().split('\n') if line)
+  except UnicodeDecodeError as error:
+    raise errors.DataError(f'{path}: {file} is no text: {error}') from error
+  if len(names) != classes:
+    raise errors.DataError(
+      f'{path}: {file} has {len(names)} names; expected: {classes}'
+    )
+  return names
+
+
+def _idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
+  """The array of a gzipped IDX file, of a shape that it must have."""
+  header = struct.pack(f'>BBBB{len(shape)}I', 0, 0, _UBYTE, len(shape), *shape)
+  size = math.prod(shape)
+  # One more byte tells a longer file.
+  data = unpacked.gunzipped(path, size=len(header) + size + 1)
+  start, data = data[: len(header)], data[len(header) :]
+  if start != header:
+    raise errors.DataError(
+      f'{path} is no IDX file of {" x ".join(map(str, shape))} bytes: its '
+      f'header is {start.hex()}; expected: {header.hex()}'
+    )
+  if len(data) != size:
+    found = 'more' if len(data) > size else f'{len(data):,}'
+    raise errors.DataError(f'{path} holds {found} bytes; expected: {size:,}')
+  return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _check_labels(where: str, labels: np.ndarray, classes: int) -> None:
+  if labels.size and labels.max() >= classes:
+    raise errors.DataError(
+      f'{where}: a label is {labels.max()}; allowed: 0 to {classes - 1}'
+    )

@@ -1,0 +1,115 @@
+"""A run that has stopped at an update that was not finite: why, and what then.
+
+It can be taken up again where more such updates may be left out: what it was
+before the first of them does not hang on how many may.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bn_jax import types
+from bn_jax.storage import records
+
+_SUGGESTED = 10  # updates that may be left out, where none was
+
+
+class LastRow:
+  """A sink that keeps the newest row of training.
+
+  Attributes:
+    row: that record, None before the first.
+  """
+
+  def __init__(self):
+    self.row: records.Record | None = None
+
+  def write(self, record: records.Record) -> None:
+    if record.name == 'train':
+      self.row = record
+
+
+def facts(row: records.Record, checkpoint: int | None) -> dict[str, Any]:
+  """What a manifest says of a divergence, of JSON.
+
+  Args:
+    row: of the step that was not finite.
+    checkpoint: the step of the newest one, None where there is none.
+
+  Returns:
+    step, why, row (name -> value, words where it is not finite), checkpoint.
+  """
+  values = json.loads(records.as_line(row))['values']
+  return {
+    'step': int(row.step),
+    'why': _why(row.values),
+    'row': values,
+    'checkpoint': checkpoint,
+  }
+
+
+def message(
+  row: records.Record, checkpoint: int | None, directory: pathlib.Path
+) -> str:
+  """One line: at which step, why, by what numbers, and how to go on.
+
+  Args:
+    row: of the step that was not finite.
+    checkpoint: the step of the newest one, None where there is none.
+    directory: of the run and seed.
+  """
+  numbers = ', '.join(
+    f'{name.replace("_", " ")} {float(row.values[name]):.4g}'
+    for name in ('objective', 'gradient_norm', 'learning_rate')
+  )
+  skip, more = '--config.on_nonfinite=skip ', _SUGGESTED
+  after = ''
+  if 'skipped' in row.values:
+    skipped = int(row.values['skipped'])
+    after = f', after {skipped} left out, as many as may be'
+    skip, more = '', 2 * skipped
+  return (
+    f'diverged at step {int(row.step)}: {_why(row.values)} ({numbers}){after}; '
+    f'the last good state is checkpoint {checkpoint}; to go on without such '
+    f'updates, the same command with {skip}--config.max_skips={more}; for '
+    'another learning rate, a new --workdir with '
+    f'--config.init_from={directory}'
+  )
+
+
+def goes_on(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+  """Whether a run that diverged under a config may go on under another."""
+  return _allowed(now) > _allowed(before)
+
+
+def reopened(saved: types.TrainState) -> types.TrainState:
+  """A restored state that tries the step at which it stopped anew.
+
+  Its arrays are the last good ones; the step itself finds again what was not
+  finite, records it, and leaves it out or stops.
+
+  Args:
+    saved: of NumPy arrays.
+  """
+  return saved._replace(finite=np.ones((), bool))
+
+
+def _allowed(config: Mapping[str, Any]) -> int:
+  """How many updates may be left out; none where no word is said of it."""
+  return config.get('max_skips') or 0
+
+
+def _why(values: Mapping[str, Any]) -> str:
+  """What was not finite: the first of what a step computes, in this order."""
+  if not math.isfinite(values['objective']):
+    return 'the objective is not finite'
+  if not math.isfinite(values['gradient_norm']):
+    return 'the gradient is not finite'
+  return (
+    'parameters, running statistics or the optimizer would not be finite after '
+    'the update'
+  )

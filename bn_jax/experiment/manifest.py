@@ -1,0 +1,109 @@
+"""manifest.json: what a run is, on what it ran, and how far it is."""
+
+import datetime
+import importlib.metadata
+import pathlib
+import platform
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from bn_jax import types
+from bn_jax.config import assemble
+from bn_jax.experiment import measures
+from bn_jax.host import processes
+from bn_jax.storage import records
+
+_PACKAGES = (
+  'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy',
+  'tensorflow-datasets', 'array_record', 'grain', 'Pillow', 'simplejpeg',
+)  # fmt: skip
+
+
+class Manifest:
+  """manifest.json of a run's directory; process 0 writes it."""
+
+  def __init__(self, directory: pathlib.Path, known: dict[str, Any]):
+    """Of a directory, with what stays true, see `facts`."""
+    self._path = directory / 'manifest.json'
+    self._known = known
+
+  def write(
+    self,
+    status: str,
+    step: int | None,
+    divergence: dict[str, Any] | None = None,
+  ) -> None:
+    """Writes it whole.
+
+    Args:
+      status: 'running', 'done', 'interrupted' or 'diverged'.
+      step: how far it is.
+      divergence: why it diverged, see `divergence.facts`.
+    """
+    if not processes.is_first():
+      return
+    now = {'status': status, 'step': step, **self._known}
+    if divergence is not None:
+      now['divergence'] = divergence
+    records.write_json(self._path, now)
+
+
+def facts(
+  config: dict[str, Any], layers: Sequence[str], state: types.TrainState
+) -> dict[str, Any]:
+  """What is known of a run before it begins, of JSON.
+
+  Args:
+    config: resolved.
+    layers: their names, in forward order.
+    state: at any step.
+  """
+  sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
+  device = jax.devices()[0]
+  return {
+    'config': config,
+    'parameters': sum(sizes),
+    'layers': list(layers),
+    'layout': config['layout'],
+    **assemble.lowering(config),
+    'device': {
+      'platform': device.platform,
+      'kind': device.device_kind,
+      'count': config['devices'],
+    },
+    'precision': {
+      'dtype': config['compute_dtype'],
+      'training': config['matmul_precision'],
+      'measures': measures.PRECISION,
+    },
+    'versions': {
+      'python': platform.python_version(),
+      **{package: importlib.metadata.version(package) for package in _PACKAGES},
+    },
+    'git_commit': _git_commit(),
+    'written': datetime.datetime.now(datetime.UTC).isoformat(
+      timespec='seconds'
+    ),
+  }
+
+
+def _git_commit() -> str | None:
+  """The commit of this code, '+' where it was changed; None outside git."""
+  here = pathlib.Path(__file__).parents[1]  # all of bn_jax
+
+  def git(*words):
+    return subprocess.run(
+      ['git', '-C', str(here), *words],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+
+  try:
+    changed = git('status', '--porcelain', '--untracked-files=no', '.')
+    return git('rev-parse', 'HEAD') + ('+' if changed else '')
+  except (OSError, subprocess.CalledProcessError):
+    return None

@@ -1,0 +1,138 @@
+"""What a training step costs, read from the compiled program."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from bn_jax.experiment import flops
+
+_BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2}
+_BYTES |= {'f32': 4, 's32': 4, 'u32': 4, 'f64': 8, 's64': 8, 'u64': 8}
+_KINDS = (
+  'all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all',
+  'collective-permute', 'collective-broadcast',
+)  # fmt: skip
+_OPERATION = re.compile(
+  rf'= (?P<shape>\(.*?\)|\S+) (?P<kind>{"|".join(_KINDS)})(?P<start>-start)?\('
+)
+_ARRAY = re.compile(r'(?P<dtype>[a-z]+\d*)\[(?P<sizes>[\d,]*)\]')
+_COMPUTATION = re.compile(r'(?P<entry>ENTRY )?%(?P<name>[\w.-]+) .*\{$')
+_LOOP = re.compile(r'while\(.*body=%(?P<body>[\w.-]+)')
+_TIMES = re.compile(r'known_trip_count[^\d]*(\d+)')
+
+
+class Collective(NamedTuple):
+  """What devices tell each other at one place of a program.
+
+  Attributes:
+    kind: 'all-reduce' or another of XLA's names.
+    sizes: numbers in each of the arrays that each device receives.
+    bytes: of these arrays together.
+    times: how often in a step.
+  """
+
+  kind: str
+  sizes: tuple[int, ...]
+  bytes: int
+  times: int = 1
+
+
+class Plan(NamedTuple):
+  """What one step costs; all but `parameters` on each device.
+
+  Attributes:
+    parameters: of the network.
+    flops: floating-point operations of its products, see
+      `bn_jax.experiment.flops`.
+    memory: 'arguments', 'outputs', 'temporaries' -> bytes; outputs take the
+      place of arguments where the two agree.
+    collectives: what devices tell each other.
+  """
+
+  parameters: int
+  flops: int
+  memory: dict[str, int]
+  collectives: tuple[Collective, ...]
+
+
+def of(traced: jax.stages.Traced, params: Any, devices: int) -> Plan:
+  """The plan of a step, which is compiled for it.
+
+  Args:
+    traced: as `jit(...).trace(...)` gives it.
+    params: the parameters, or their shapes.
+    devices: over which the batch of the step lies.
+  """
+  compiled = traced.lower().compile()
+  memory = compiled.memory_analysis()
+  jaxpr = traced.jaxpr.jaxpr
+  seen_by_one = flops.of_products(jaxpr)
+  if not flops.is_mapped(jaxpr):
+    seen_by_one //= devices
+  return Plan(
+    parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
+    flops=seen_by_one,
+    memory={
+      'arguments': memory.argument_size_in_bytes,
+      'outputs': memory.output_size_in_bytes,
+      'temporaries': memory.temp_size_in_bytes,
+    },
+    collectives=tuple(collectives(compiled.as_text())),
+  )
+
+
+def collectives(text: str) -> Iterator[Collective]:
+  """The collectives of an optimized HLO module."""
+  lines, entry = _computations(text)
+  times = {name: 0 for name in lines} | {entry: 1}
+  _count(lines, entry, 1, times)
+  for name, body in lines.items():
+    for line in body:
+      match = _OPERATION.search(line)
+      if match and times[name]:
+        arrays = list(_ARRAY.finditer(match['shape']))
+        if match['start'] and match['kind'] != 'all-reduce':
+          arrays = arrays[-1:]  # what is sent stands before what is received
+        sizes = tuple(_size(array['sizes']) for array in arrays)
+        size = sum(
+          _BYTES[array['dtype']] * n for array, n in zip(arrays, sizes)
+        )
+        yield Collective(match['kind'], sizes, size, times[name])
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+  """Name of each computation -> its lines, and the name of the first to run."""
+  lines, entry, name = {}, '', None
+  for line in text.splitlines():
+    match = _COMPUTATION.match(line)
+    if match:
+      name = match['name']
+      lines[name] = []
+      entry = name if match['entry'] else entry
+    elif name is not None:
+      lines[name].append(line)
+  return lines, entry
+
+
+def _count(
+  lines: Mapping[str, list[str]], name: str, factor: int, times: dict[str, int]
+) -> None:
+  """Adds how often the computations that one calls run, loops multiplied."""
+  for line in lines[name]:
+    loop = _LOOP.search(line)
+    for called in re.findall(r'[=,{ ]%([\w.-]+)', line.partition('(')[2]):
+      if called not in lines:
+        continue
+      trips = 1
+      if loop and called == loop['body']:
+        known = _TIMES.search(line)
+        trips = int(known[1]) if known else 1
+      times[called] += factor * trips
+      _count(lines, called, factor * trips, times)
+
+
+def _size(sizes: str) -> int:
+  return math.prod(int(size) for size in sizes.split(',') if size)

@@ -1,0 +1,296 @@
+"""One run with one seed, from its resolved config to its files."""
+
+import contextlib
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from bn_jax import errors, types
+from bn_jax.config import assemble, resolve
+from bn_jax.data import datasets
+from bn_jax.experiment import divergence, measures, outputs
+from bn_jax.experiment import manifest as manifest_lib
+from bn_jax.host import processes
+from bn_jax.storage import checkpoint, lock, records
+from bn_jax.training import loop, parallel
+
+_log = logging.getLogger('bn_jax')
+
+
+class Program(NamedTuple):
+  """What all seeds of a run share: it is compiled once.
+
+  Attributes:
+    config: the resolved run.
+    problem: its network, objective and optimizer.
+    init: its state before the first step, jitted.
+    step: one update of a state, which it consumes, by what `feed` hands it.
+    feed: what the steps draw their batches from.
+    probes: its measures.
+  """
+
+  config: dict[str, Any]
+  problem: types.Problem
+  init: Callable[[int], types.TrainState]
+  step: Callable[[types.TrainState], types.TrainState]
+  feed: datasets.Feed
+  probes: list[loop.Probe]
+
+
+def program(
+  config: dict[str, Any],
+  dataset: datasets.Dataset,
+  check_stop: Callable[[], None] = lambda: None,
+) -> Program:
+  """The program of a resolved run over a dataset; see `measures.probes`."""
+  problem = assemble.problem(config)
+  whole = parallel.whole(assemble.mesh(config))
+  dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
+  feed = dataset.train.feed(config['batch_size'])
+  compiled = assemble.step(config, problem)
+
+  def step(state):
+    with jax.default_matmul_precision(config['matmul_precision']):
+      return compiled(state, feed.take())
+
+  probes = measures.probes(config, problem, dataset, feed, check_stop)
+  init = assemble.init(config, problem)
+  return Program(config, problem, init, step, feed, probes)
+
+
+def is_done(directory: pathlib.Path, config: dict[str, Any]) -> bool:
+  """Whether the run in a directory has nothing left to do."""
+  shape = {'status': str, 'step': int | None, 'config': dict}
+  manifest = records.read_json(directory / 'manifest.json', shape)
+  if manifest is None:
+    return False
+  if manifest['status'] == 'diverged':
+    return not divergence.goes_on(manifest['config'], config)
+  return manifest['status'] == 'done' and (
+    (manifest['step'] or 0) >= config['steps']
+  )
+
+
+def checkpoints_of(
+  config: dict[str, Any], directory: pathlib.Path
+) -> checkpoint.Checkpoints:
+  """The checkpoints of a run, which say by what config they were made."""
+
+  def differs(about):
+    return resolve.difference(about['config'], config)
+
+  return checkpoint.Checkpoints(
+    directory / 'checkpoints',
+    keep=config['checkpoint']['keep'],
+    about={'config': config},
+    differs=differs,
+  )
+
+
+def train(
+  made: Program,
+  directory: pathlib.Path,
+  *,
+  name: str,
+  seed: int,
+  stopped: Callable[[], bool],
+  unless_stopped: Callable[[Callable[[], Any]], Any] = lambda look: look(),
+) -> None:
+  """Trains a run from its newest checkpoint, or from the seed, to its end.
+
+  Args:
+    made: the run's program.
+    directory: of this run and seed; what is there is taken up.
+    name: of the run.
+    seed: of its weights and examples.
+    stopped: True ends it, with its state saved.
+    unless_stopped: takes a look, or gives None where that is to end early.
+
+  Raises:
+    ConfigError: fewer steps than it has made, or another process trains it.
+    CheckpointError, StorageError, Interrupted.
+  """
+  with contextlib.ExitStack() as held:
+
+    def begin():
+      _make_directory(directory)
+      held.enter_context(lock.held(directory))
+
+    processes.agreed(begin)
+    _train(made, directory, name, seed, stopped, unless_stopped)
+
+
+def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
+  config, label = made.config, f'{name}/seed{seed}'
+  checkpoints = checkpoints_of(config, directory)
+  state = _taken_up(made, directory, checkpoints, seed)
+  first = int(state.step)
+  layers = [layer for layer, _ in made.problem.layers(state)]
+  facts = manifest_lib.facts(config, layers, state)
+  manifest = manifest_lib.Manifest(
+    directory, {'run': name, 'seed': seed, **facts}
+  )
+  manifest.write('running', first)
+  # The first is waited for: whoever has records has a checkpoint.
+  _save_in(checkpoints, assemble.mesh(config))(first, state)
+  checkpoints.wait()
+  if first:
+    _log.info('%s: goes on from step %d', label, first)
+  written = outputs.Outputs(
+    directory, label, first_step=first, steps=config['steps']
+  )
+  made.feed.start(seed=seed, first_step=first)
+
+  def ends():
+    checkpoints.check()  # what cannot be saved is not trained on
+    return stopped()
+
+  try:
+    with written:
+      outcome = loop.run(
+        state,
+        made.step,
+        steps=config['steps'],
+        probes=made.probes,
+        sinks=written.sinks,
+        arrays=written.arrays,
+        timing=written.timing,
+        save=_save_in(checkpoints, assemble.mesh(config), written.sync),
+        save_every_steps=config['checkpoint']['every_steps'],
+        stopped=ends,
+        unless_stopped=unless_stopped,
+      )
+    checkpoints.wait()
+    if outcome.status == 'diverged':
+      what = (written.last.row, checkpoints.latest())
+      _log.info('%s: %s', label, divergence.message(*what, directory))
+      manifest.write('diverged', outcome.step, divergence.facts(*what))
+    else:
+      manifest.write(outcome.status, outcome.step)
+  except errors.Interrupted as error:
+    checkpoints.wait()
+    manifest.write('interrupted', checkpoints.latest())
+    raise errors.Interrupted(
+      f'{label}: {error}; the same command goes on from there'
+    ) from error
+  finally:
+    made.feed.close()
+    checkpoints.close()
+
+
+def _save_in(
+  checkpoints: checkpoint.Checkpoints,
+  mesh: jax.sharding.Mesh,
+  sync: Callable[[], None] = lambda: None,
+) -> Callable[[int, types.TrainState], None]:
+  """(step, state) -> None: process 0 saves it, to which all contribute."""
+
+  def save(step, state):
+    whole = parallel.gathered(without_ring(state), mesh)
+    if processes.is_first():
+      sync()  # records before what comes after them
+      checkpoints.save(step, whole)
+
+  return save
+
+
+def _taken_up(
+  made: Program,
+  directory: pathlib.Path,
+  checkpoints: checkpoint.Checkpoints,
+  seed: int,
+) -> types.TrainState:
+  """The state to go on from; records of what follows it are cut off."""
+  state = _newest(made, directory, checkpoints, seed)
+  first, steps = int(state.step), made.config['steps']
+  if first > steps:
+    raise errors.ConfigError(
+      f'config.steps: {steps}; {directory} has made {first} already; allowed: '
+      'as many or more'
+    )
+
+  def cut():
+    records.cut(directory / 'scalars.jsonl', first)
+    # The time of steps is written at the step after them.
+    records.cut(directory / 'timing.jsonl', first, and_at=('train', 'save'))
+    records.cut_arrays(directory / 'arrays', first)
+    _check_whole(directory / 'scalars.jsonl', first)
+
+  processes.agreed(cut)
+  return state
+
+
+def _check_whole(path: pathlib.Path, steps: int) -> None:
+  """Refuses to go on with records that lack steps before the checkpoint."""
+  rows = sum(record.name == 'train' for record in records.read(path))
+  if rows != steps:
+    raise errors.StorageError(
+      f'{path} holds {rows} of the {steps} steps before the checkpoint: it was '
+      'changed or damaged; restore it from a copy, or give another --workdir '
+      'to begin again'
+    )
+
+
+def _newest(
+  made: Program,
+  directory: pathlib.Path,
+  checkpoints: checkpoint.Checkpoints,
+  seed: int,
+) -> types.TrainState:
+  """The newest saved state, or that before the first step.
+
+  Raises:
+    CheckpointError: none is whole, or there are records and no checkpoint.
+  """
+  fresh = made.init(seed)
+  found = None
+
+  def read() -> bool:
+    nonlocal found
+    checkpoints.clean()
+    for folder in (directory, directory / 'arrays'):
+      records.remove_torn(folder)
+    found = checkpoints.newest(without_ring(fresh), set_aside=True)
+    if found is None and _has_records(directory):
+      raise errors.CheckpointError(
+        f'{directory} holds records and no checkpoint: it was removed; restore '
+        'it, or give another --workdir to begin again'
+      )
+    return found is not None
+
+  if not processes.agreed(read):
+    return fresh
+  like = jax.eval_shape(lambda: without_ring(fresh))
+  saved = divergence.reopened(processes.broadcast(found, like))
+  return placed(saved, made.config, made.problem)._replace(ring=fresh.ring)
+
+
+def _has_records(directory: pathlib.Path) -> bool:
+  """Whether a run made steps: its first checkpoint is older than they are."""
+  manifest = records.read_json(directory / 'manifest.json') or {}
+  lines = records.read(directory / 'scalars.jsonl')
+  return bool(manifest.get('step')) or any(True for _ in lines)
+
+
+def placed(
+  saved: types.TrainState, config: dict[str, Any], made: types.Problem
+) -> types.TrainState:
+  """A state as it was saved, on the devices of its run."""
+  return parallel.placed(saved, without_ring(assemble.placement(config, made)))
+
+
+def without_ring(state: types.TrainState) -> types.TrainState:
+  """What is saved: rows are written before, and the ring's size may change."""
+  return state._replace(ring={})
+
+
+def _make_directory(directory: pathlib.Path) -> None:
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot make {directory}: {error.strerror}; give another --workdir'
+    ) from error

@@ -1,0 +1,230 @@
+"""Convolution and 2 x 2 pooling, lowered in one of the ways that agree.
+
+'library' is XLA's own operation, right for GPU and TPU. 'product' writes a
+convolution as one matrix product over shifted slices and a pool as a maximum
+over them: the same numbers, and on the CPU 3 to 30 times faster, because XLA's
+convolution gradients are slow there. 'auto' takes whichever suits the platform
+that the program is compiled for. 'winograd' is twice as fast again on the CPU
+in 3 x 3 convolutions of stride 1, and rounds more: it is 'product' elsewhere,
+and nothing takes it unasked. Parameters are the same in all of them.
+Overlapping windows are in `bn_jax.models.lowering.pool`.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from bn_jax import errors
+from bn_jax.models.lowering import lowering as lowering_lib
+from bn_jax.models.lowering import winograd
+
+Strides = tuple[int, int]
+
+
+class Conv(nn.Module):
+  """A 2-D convolution with the parameters of `flax.linen.Conv`.
+
+  params: kernel [kH, kW, Cin, Cout] (HWIO) and, if asked for, bias [Cout].
+
+  Attributes:
+    features: output channels.
+    kernel_size: (kH, kW).
+    strides: (sH, sW).
+    padding: 'SAME' or 'VALID'.
+    use_bias: whether a bias is added.
+    kernel_init: of the kernel; Glorot (Xavier) uniform as in both papers' time.
+    lowering: 'library', 'product', 'auto' or 'winograd'.
+  """
+
+  features: int
+  kernel_size: tuple[int, int] = (3, 3)
+  strides: Strides = (1, 1)
+  padding: str = 'SAME'
+  use_bias: bool = True
+  kernel_init: Callable[..., jax.Array] = nn.initializers.glorot_uniform()
+  lowering: str = 'auto'
+
+  @nn.compact
+  def __call__(self, x_NHWC: jax.Array) -> jax.Array:
+    """The convolution of x, [N, H, W, Cin] -> [N, H', W', Cout]."""
+    shape_HWIO = (*self.kernel_size, x_NHWC.shape[-1], self.features)
+    kernel_HWIO = self.param('kernel', self.kernel_init, shape_HWIO)
+    y_NHWC = convolve(
+      x_NHWC,
+      kernel_HWIO.astype(x_NHWC.dtype),
+      strides=self.strides,
+      padding=self.padding,
+      lowering=self.lowering,
+    )
+    if not self.use_bias:
+      return y_NHWC
+    zeros = nn.initializers.zeros_init()
+    bias_O = self.param('bias', zeros, (self.features,))
+    return y_NHWC + bias_O.astype(y_NHWC.dtype).reshape(1, 1, 1, -1)
+
+
+class DepthwiseConv(nn.Module):
+  """A 2-D convolution of each channel by itself, without a bias.
+
+  params: kernel [kH, kW, 1, Cin * multiplier], as flax's with
+  feature_group_count=Cin; channel c makes the outputs c * multiplier + m.
+
+  Attributes:
+    multiplier: outputs of each channel.
+    kernel_size, strides, kernel_init, lowering: of `Conv`. Padding is 'SAME'.
+  """
+
+  multiplier: int
+  kernel_size: tuple[int, int] = (3, 3)
+  strides: Strides = (1, 1)
+  kernel_init: Callable[..., jax.Array] = nn.initializers.glorot_uniform()
+  lowering: str = 'auto'
+
+  @nn.compact
+  def __call__(self, x_NHWC: jax.Array) -> jax.Array:
+    """The convolution of x, [N, H, W, C] -> [N, H', W', C * multiplier]."""
+    outputs = x_NHWC.shape[-1] * self.multiplier
+    kernel = self.param(
+      'kernel', self.kernel_init, (*self.kernel_size, 1, outputs)
+    )
+    chosen = errors.lookup('lowering', _DEPTHWISE, self.lowering)
+    return chosen(
+      x_NHWC,
+      kernel.astype(x_NHWC.dtype),
+      strides=self.strides,
+      padding='SAME',
+    )
+
+
+def convolve(
+  x: jax.Array,
+  kernel: jax.Array,
+  *,
+  strides: Strides = (1, 1),
+  padding: str = 'SAME',
+  lowering: str = 'auto',
+) -> jax.Array:
+  """The cross-correlation of x, [N, H, W, I], with a kernel, [kH, kW, I, O].
+
+  Raises:
+    ValueError: an unknown lowering.
+  """
+  chosen = errors.lookup('lowering', _CONVOLUTIONS, lowering)
+  return chosen(x, kernel, strides=strides, padding=padding)
+
+
+def max_pool(x: jax.Array, *, lowering: str = 'auto') -> jax.Array:
+  """The maximum over 2 x 2 windows, stride 2, of x, [N, H, W, C].
+
+  An odd last row or column is left out: the result is [N, H//2, W//2, C].
+  Where several values of a window are equal, the first takes the gradient.
+
+  Raises:
+    ValueError: an unknown lowering.
+  """
+  return errors.lookup('lowering', _POOLS, lowering)(x)
+
+
+def first_maximum(a, b):
+  """max(a, b) whose gradient goes to a where they are equal; NaN stays NaN.
+
+  `jnp.maximum` shares the gradient of a tie, XLA's pooling does not.
+  """
+  return jnp.where((a >= b) | jnp.isnan(a), a, b)
+
+
+def _convolve_library(x, kernel, *, strides, padding, groups=1):
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    window_strides=strides,
+    padding=padding,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=groups,
+  )
+
+
+def _convolve_product(x, kernel, *, strides, padding):
+  """pad, shifted slices side by side, one product: patches @ kernel."""
+  height, width, channels, features = kernel.shape
+  slices = _shifted(x, (height, width), strides, padding)
+  patches = jnp.concatenate(slices, axis=-1)
+  rows = patches.reshape(-1, height * width * channels)
+  y = rows @ kernel.reshape(-1, features)
+  return y.reshape(*patches.shape[:3], features)
+
+
+def _convolve_winograd(x, kernel, *, strides, padding):
+  if winograd.pays(x, kernel, strides, padding):
+    return winograd.convolve(x, kernel)
+  return _convolve_product(x, kernel, strides=strides, padding=padding)
+
+
+def _depthwise_library(x, kernel, *, strides, padding):
+  return _convolve_library(
+    x, kernel, strides=strides, padding=padding, groups=x.shape[-1]
+  )
+
+
+def _depthwise_product(x, kernel, *, strides, padding):
+  """One product a channel, over its shifted slices."""
+  height, width, _, features = kernel.shape
+  channels = x.shape[-1]
+  slices = _shifted(x, (height, width), strides, padding)
+  patches_NHWTC = jnp.stack(slices, axis=3)
+  kernel_TCM = kernel.reshape(height * width, channels, -1)
+  y = jnp.einsum('nhwtc,tcm->nhwcm', patches_NHWTC, kernel_TCM)
+  return y.reshape(*y.shape[:3], features)
+
+
+def _shifted(x, window, strides, padding) -> list[jax.Array]:
+  """What each element of the window sees at its places, row by row."""
+  pads = lax.padtype_to_pads(x.shape[1:3], window, strides, padding.upper())
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+  return [
+    _every(x, row, col, window, strides)
+    for row in range(window[0])
+    for col in range(window[1])
+  ]
+
+
+def _every(x, row, col, window, strides):
+  """What the window's element (row, col) sees at each of its places."""
+  high = x.shape[1] - window[0] + row + 1
+  wide = x.shape[2] - window[1] + col + 1
+  return x[:, row : high : strides[0], col : wide : strides[1]]
+
+
+def _max_pool_library(x):
+  return nn.max_pool(x, (2, 2), (2, 2))
+
+
+def _max_pool_product(x):
+  n, height, width, channels = x.shape
+  x = x[:, : height // 2 * 2, : width // 2 * 2]
+  x = x.reshape(n, height // 2, 2, width // 2, 2, channels)
+  # Split, not indexed: the gradient of four indices is a sum of four maps.
+  rows = lax.split(x, (1, 1), axis=2)
+  corners = [
+    corner for row in rows for corner in lax.split(row, (1, 1), axis=4)
+  ]
+  y = functools.reduce(first_maximum, corners)
+  return y.squeeze((2, 4))
+
+
+_CONVOLUTIONS = lowering_lib.table(
+  library=_convolve_library,
+  product=_convolve_product,
+  winograd=_convolve_winograd,
+)
+_DEPTHWISE = lowering_lib.table(
+  library=_depthwise_library, product=_depthwise_product
+)
+_POOLS = lowering_lib.table(
+  library=_max_pool_library, product=_max_pool_product
+)
+LOWERINGS = lowering_lib.LOWERINGS

@@ -1,0 +1,123 @@
+"""Pooling over overlapping windows, each lowered in one of two ways that agree.
+
+Padding is 'SAME': of n rows, ceil(n / stride) windows, what they lack is padded
+on both sides, an odd row at the end. Padding never counts: a maximum is that of
+the pixels in its window, an average is divided by their number (the 2015 paper
+does not say; TensorFlow's 'SAME' does so, Caffe's averages count zeros).
+
+'library' is XLA's reduce_window. 'product' takes the maximum, or the sum, of
+shifted slices, over columns and then over rows; on the CPU that is several
+times faster, because XLA's gradient of overlapping windows is slow there.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from bn_jax import errors
+from bn_jax.models.lowering import conv
+from bn_jax.models.lowering import lowering as lowering_lib
+
+
+def max_pool(
+  x: jax.Array, *, window: int = 3, stride: int = 2, lowering: str = 'auto'
+) -> jax.Array:
+  """The maximum over windows of x, [N, H, W, C] -> [N, H', W', C].
+
+  Where several values of a window are equal, the first, row by row, takes the
+  gradient; NaN stays NaN.
+
+  Raises:
+    ValueError: an unknown lowering, or a stride larger than the window.
+  """
+  if not 1 <= stride <= window:
+    raise ValueError(
+      f'window is {window}, stride is {stride}; allowed: 1 <= stride <= window'
+    )
+  chosen = errors.lookup('lowering', _MAXIMA, lowering)
+  return chosen(x, window=window, stride=stride)
+
+
+def average_pool(
+  x: jax.Array, *, window: int = 3, lowering: str = 'auto'
+) -> jax.Array:
+  """The mean of the pixels in each window, at stride 1, [N, H, W, C].
+
+  Raises:
+    ValueError: an unknown lowering.
+  """
+  return errors.lookup('lowering', _AVERAGES, lowering)(x, window=window)
+
+
+def global_average(x: jax.Array) -> jax.Array:
+  """The mean of each map of x, [N, H, W, C] -> [N, C]."""
+  return x.mean(axis=(1, 2))
+
+
+def _max_library(x, *, window, stride):
+  return nn.max_pool(x, (window, window), (stride, stride), 'SAME')
+
+
+def _max_product(x, *, window, stride):
+  # Columns first: of equal values the first row's, there the first column's.
+  for axis in (2, 1):
+    x = _max_along(x, axis, window, stride)
+  return x
+
+
+def _max_along(x, axis, window, stride):
+  pads = _pads(x.shape[axis], window, stride)
+  return functools.reduce(
+    conv.first_maximum, _slices(x, axis, window, stride, pads, -jnp.inf)
+  )
+
+
+def _average_library(x, *, window):
+  y = nn.avg_pool(x, (window, window), padding='SAME', count_include_pad=False)
+  return y.astype(x.dtype)  # flax counts in float32
+
+
+def _average_product(x, *, window):
+  sums = x
+  for axis in (2, 1):
+    pads = _pads(x.shape[axis], window, 1)
+    parts = _slices(sums, axis, window, 1, pads, 0)
+    sums = functools.reduce(jnp.add, parts)
+  return sums / jnp.asarray(_pixels(x.shape[1:3], window), x.dtype)
+
+
+def _pixels(size, window):
+  """How many pixels each window holds, [1, H, W, 1]."""
+  counts = [
+    np.convolve(np.ones(n), np.ones(window))[_pads(n, window, 1)[1] :][:n]
+    for n in size
+  ]
+  return np.outer(*counts)[None, :, :, None]
+
+
+def _pads(size: int, window: int, stride: int) -> tuple[int, int]:
+  """(before, after) of 'SAME'."""
+  return lax.padtype_to_pads((size,), (window,), (stride,), 'SAME')[0]
+
+
+def _slices(x, axis, window, stride, pads, value) -> Iterator[jax.Array]:
+  """What each element of the window sees at its places along an axis."""
+  config = [(0, 0, 0)] * x.ndim
+  config[axis] = (*pads, 0)
+  x = lax.pad(x, jnp.asarray(value, x.dtype), config)
+  last = x.shape[axis] - window
+  return (
+    lax.slice_in_dim(x, place, place + last + 1, stride, axis)
+    for place in range(window)
+  )
+
+
+_MAXIMA = lowering_lib.table(library=_max_library, product=_max_product)
+_AVERAGES = lowering_lib.table(
+  library=_average_library, product=_average_product
+)

@@ -1,0 +1,150 @@
+"""The page of one figure, cut from runs that other figures share.
+
+A protocol, such as santurkar2018/linear, trains the runs of several figures
+with the measures of all; a figure's page shows its own, under its names.
+"""
+
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from bn_jax import errors
+from bn_jax.papers import matching, reproductions, verdict_table, verification
+from bn_jax.report import page
+from bn_jax.report.claims import claim_files, verdicts
+from bn_jax.report.results import curves, recorded
+from bn_jax.storage import records
+
+
+class Cut(NamedTuple):
+  """What working directories have of a figure.
+
+  Attributes:
+    figure: at the size of which there are runs.
+    match: what stands for its runs.
+    runs: those that are there, in its order, with its measures alone.
+    judged: its claims; None where the figure has none.
+  """
+
+  figure: reproductions.Reproduction
+  match: matching.Match
+  runs: tuple[curves.Run, ...]
+  judged: verification.Judged | None
+
+
+def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
+  """The runs of a figure, seeds of all directories together.
+
+  Args:
+    name: such as 'santurkar2018/figure10'.
+    workdirs: where its runs lie, among others.
+    size: 'paper' or 'small'; None is the one of which there are runs.
+
+  Raises:
+    ConfigError: no such figure, or no runs of it, or runs of both sizes.
+    StorageError: records that were changed after they were written.
+  """
+  every = reproductions.every()
+  sizes = [one for one in every if one.figure == name]
+  if not sizes:
+    known = dict.fromkeys(one.figure for one in every)
+    raise errors.ConfigError(errors.unknown('figure', name, tuple(known)))
+  sizes = [one for one in sizes if size in (None, one.size)]
+  figure, match = _found(sizes, workdirs)
+  seeds = {
+    run: {
+      number: _only(recorded.seed(cell.place), wanted['measures'])
+      for number, cell in sorted(match.cells[run].items())
+    }
+    for run, wanted in figure.runs.items()
+    if run in match.cells
+  }
+  runs = [curves.Run(run, tuple(its.values())) for run, its in seeds.items()]
+  claims = claim_files.load()
+  judged = None
+  if name in claims:
+    judged = verification.judged(figure, match, claims[name], seeds)
+  return Cut(figure, match, tuple(runs), judged)
+
+
+def write(cut: Cut, output: pathlib.Path) -> pathlib.Path:
+  """Writes report.html, figures/, verdicts.json and verdicts.csv.
+
+  Returns:
+    The path of the page.
+
+  Raises:
+    ConfigError: the place is a working directory, which has its own.
+    StorageError: it cannot be written.
+  """
+  if (output / 'experiment.json').exists():
+    raise errors.ConfigError(
+      f'--output: {output} is a working directory; give another place'
+    )
+  page.make_folder(output)
+  judged = [] if cut.judged is None else [cut.judged]
+  verdicts.write(output, [row for one in judged for row in one.rows])
+  records.write_text(output / 'verdicts.csv', verdict_table.as_csv(judged))
+  title = f'{cut.figure.label}: {cut.figure.title.rstrip(".")}'
+  return page.write([output], runs=cut.runs, title=title)
+
+
+def default_output(
+  figure: reproductions.Reproduction, workdir: pathlib.Path
+) -> pathlib.Path:
+  """WORKDIR/papers/figure10, or .../figure10-small."""
+  stem = figure.figure.rpartition('/')[2]
+  suffix = '-small' if figure.size == 'small' else ''
+  return workdir / 'papers' / f'{stem}{suffix}'
+
+
+def absent(cut: Cut) -> list[str]:
+  """A sentence for each run that is not there, and each seed left out."""
+  notes = cut.match.notes
+  missing = [
+    f'no run {run}' + (f': {notes[run]}' if run in notes else '')
+    for run in cut.figure.runs
+    if run not in cut.match.cells
+  ]
+  return missing + [f'left out: {one}' for one in cut.match.twice]
+
+
+def _found(
+  sizes: Sequence[reproductions.Reproduction], workdirs: Iterable[pathlib.Path]
+) -> tuple[reproductions.Reproduction, matching.Match]:
+  """The one size of which there are runs, and what stands for them."""
+  cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
+  matches = [(one, matching.match(one, cells)) for one in sizes]
+  found = [(one, match) for one, match in matches if match.cells]
+  if len(found) > 1:
+    raise errors.ConfigError(
+      f'there are runs of {" and of ".join(one.label for one, _ in found)}; '
+      'give --size=paper or --size=small'
+    )
+  if not found:
+    labels = ' or '.join(one.label for one in sizes)
+    hint = matching.nearest(sizes, cells) or (
+      f'python -m bn_jax papers verify {" ".join(map(str, workdirs))} says of '
+      'which figures there are some'
+    )
+    raise errors.ConfigError(f'no run is one of {labels}; {hint}')
+  return found[0]
+
+
+def _only(seed: curves.Seed, measures: Iterable[str]) -> curves.Seed:
+  """A seed as if it had been trained with these measures alone.
+
+  Its seconds stay: they are those of the run.
+  """
+  config = seed.manifest['config']
+  kept = {name: config['measures'][name] for name in measures}
+  return seed._replace(
+    manifest={**seed.manifest, 'config': {**config, 'measures': kept}},
+    series={
+      name: series
+      for name, series in seed.series.items()
+      if name == 'train' or name in kept
+    },
+    arrays={name: seed.arrays[name] for name in kept},
+    left_out=(),
+  )

@@ -1,0 +1,100 @@
+"""The figures of the papers as experiments: every config that takes a size.
+
+configs/PAPER/FIGURE.py at its sizes is what a run is compared with.
+"""
+
+import ast
+import functools
+import importlib.util
+import pathlib
+from typing import Any, NamedTuple
+
+from bn_jax import errors
+from bn_jax.config import config_file, resolve
+from bn_jax.report.claims import claim_files
+
+PAPERS = ('santurkar2018', 'ioffe2015')
+
+
+class Reproduction(NamedTuple):
+  """A figure at one size.
+
+  Attributes:
+    figure: such as 'santurkar2018/figure10'.
+    size: 'paper' or 'small'.
+    title: the first line of its config.
+    runs: name -> resolved config.
+    seeds: that its config names.
+  """
+
+  figure: str
+  size: str
+  title: str
+  runs: dict[str, dict[str, Any]]
+  seeds: tuple[int, ...]
+
+  @property
+  def label(self) -> str:
+    return f'{self.figure} ({self.size})'
+
+
+def every(
+  papers: tuple[str, ...] = PAPERS, folder: pathlib.Path | None = None
+) -> tuple[Reproduction, ...]:
+  """All figures of papers at all sizes.
+
+  Args:
+    papers: of `PAPERS`.
+    folder: the configs; None is where Python finds `configs`.
+
+  Raises:
+    ConfigError: no configs, or one that fails.
+  """
+  folder = folder or _folder()
+  return tuple(
+    one
+    for paper in papers
+    for file in sorted((folder / paper).glob('*.py'), key=_natural)
+    for one in _of(file, paper)
+  )
+
+
+def _folder() -> pathlib.Path:
+  spec = importlib.util.find_spec('configs')
+  if spec is None or not spec.submodule_search_locations:
+    raise errors.ConfigError(
+      'no configs/ found; start the command in the folder of the repository'
+    )
+  return pathlib.Path(spec.submodule_search_locations[0])
+
+
+@functools.cache
+def _of(file: pathlib.Path, paper: str) -> tuple[Reproduction, ...]:
+  """A config file at each size; nothing of one that takes none."""
+  tree = ast.parse(file.read_text(encoding='utf-8'))
+  if not any(map(_takes_a_size, tree.body)):
+    return ()
+  title = (ast.get_docstring(tree) or file.stem).splitlines()[0]
+  found = []
+  for size in claim_files.SIZES:
+    config = config_file.load(f'{file}:{size}')
+    plan = resolve.experiment(config.to_dict(), {})
+    figure = f'{paper}/{file.stem}'
+    found.append(Reproduction(figure, size, title, plan.runs, plan.seeds))
+  return tuple(found)
+
+
+def _takes_a_size(statement: ast.stmt) -> bool:
+  return (
+    isinstance(statement, ast.FunctionDef)
+    and statement.name == 'get_config'
+    and any(argument.arg == 'size' for argument in statement.args.args)
+  )
+
+
+def _natural(file: pathlib.Path) -> tuple:
+  """figure2 before figure10, and both before what is no figure."""
+  stem = file.stem.removeprefix('figure')
+  digits = ''.join(c for c in stem.partition('_')[0] if c.isdigit())
+  is_figure = stem != file.stem and bool(digits)
+  return (not is_figure, int(digits) if is_figure else 0, file.stem)

@@ -1,0 +1,188 @@
+"""The claims of the papers, judged by what lies in working directories."""
+
+import logging
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from bn_jax import errors
+from bn_jax.papers import matching, reproductions
+from bn_jax.report.claims import claim_files, contest, judge, verdicts
+from bn_jax.report.results import curves, recorded
+
+_log = logging.getLogger('bn_jax')
+
+# Run of a figure -> number of a seed -> its records.
+Seeds = Mapping[str, Mapping[int, curves.Seed]]
+
+
+class Judged(NamedTuple):
+  """The claims of a figure at one size, and how they came off.
+
+  Attributes:
+    title: of the figure.
+    label: the figure and its size.
+    rows: a claim each, see `verdicts.row`.
+    workdirs: that have some of its runs.
+    twice: seeds that were left out, as they were there already.
+  """
+
+  title: str
+  label: str
+  rows: tuple[verdicts.Row, ...]
+  workdirs: tuple[pathlib.Path, ...]
+  twice: tuple[str, ...]
+
+
+class Verification(NamedTuple):
+  """What was judged.
+
+  Attributes:
+    figures: of which there are runs.
+    runs: directory with some of them -> all runs in it.
+  """
+
+  figures: tuple[Judged, ...]
+  runs: dict[pathlib.Path, list[curves.Run]]
+
+
+def of(workdirs: Sequence[pathlib.Path]) -> Verification:
+  """Every figure of which there are runs, seeds of all directories together.
+
+  Raises:
+    ConfigError: a claim file that is not as it must be.
+    StorageError: records that were changed after they were written.
+  """
+  cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
+  claims = claim_files.load()
+  figures = [f for f in reproductions.every() if f.figure in claims]
+  matches = [(figure, matching.match(figure, cells)) for figure in figures]
+  matches = _spoken_of(
+    [(figure, match) for figure, match in matches if match.cells], claims
+  )
+  runs = {
+    workdir: recorded.load([workdir])
+    for workdir in workdirs
+    if any(workdir in _workdirs(match) for _, match in matches)
+  }
+  read = _seeds(runs)
+  return Verification(
+    tuple(
+      judged(figure, match, claims[figure.figure], _of_match(match, read))
+      for figure, match in matches
+    ),
+    runs,
+  )
+
+
+def judged(
+  figure: reproductions.Reproduction,
+  match: matching.Match,
+  claims: claim_files.Figure,
+  seeds: Seeds,
+) -> Judged:
+  """How the claims of a figure come off by what was found of it."""
+  found = contest.Found(seeds=seeds, notes=match.notes)
+  return Judged(
+    title=claims.title,
+    label=figure.label,
+    rows=tuple(_rows(figure.size, claims, found)),
+    workdirs=_workdirs(match),
+    twice=match.twice,
+  )
+
+
+def write(found: Verification) -> None:
+  """Writes verdicts.json into each directory that has some of the runs."""
+  for workdir in found.runs:
+    rows = [
+      row
+      for one in found.figures
+      if workdir in one.workdirs
+      for row in one.rows
+    ]
+    if rows:
+      verdicts.write(workdir, rows)
+
+
+def refresh(workdir: pathlib.Path) -> list[curves.Run] | None:
+  """Judges anew what a training has changed; a failure is only warned of.
+
+  Returns:
+    The runs in the directory, if they were read for it.
+  """
+  try:
+    found = of([workdir])
+    write(found)
+    return found.runs.get(workdir)
+  except Exception as error:  # the runs are worth more than their verdicts
+    said = ' '.join(str(error).split())
+    _log.warning('%s: no verdicts: %s', workdir, said or repr(error))
+    return None
+
+
+def nothing(workdirs: Sequence[pathlib.Path]) -> errors.ConfigError:
+  """What to say where no run is one of a figure."""
+  cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
+  near = matching.nearest(reproductions.every(), cells)
+  hint = near or 'python -m bn_jax papers lists what can be trained'
+  names = ', '.join(map(str, workdirs))
+  return errors.ConfigError(f'{names}: no run is one of a figure; {hint}')
+
+
+def _spoken_of(matches: Sequence, claims: Mapping) -> Sequence:
+  """Those of which some claim has all its runs, or half of the runs are there.
+
+  Figures share runs: a search of thirty is not meant where two of it, which are
+  another figure's, are all there is. Where only such are left, all of them.
+  """
+
+  def is_meant(figure, match) -> bool:
+    complete = any(
+      set(claim_files.names(claim)) <= set(match.cells)
+      for claim in claims[figure.figure].claims
+    )
+    return complete or 2 * len(match.cells) >= len(figure.runs)
+
+  return [pair for pair in matches if is_meant(*pair)] or matches
+
+
+def _workdirs(match: matching.Match) -> tuple[pathlib.Path, ...]:
+  return tuple(
+    dict.fromkeys(
+      cell.workdir for seeds in match.cells.values() for cell in seeds.values()
+    )
+  )
+
+
+def _seeds(
+  found: Mapping[pathlib.Path, Sequence[curves.Run]],
+) -> dict[tuple[pathlib.Path, str, int], curves.Seed]:
+  """(directory, run, seed) -> its records."""
+  return {
+    (workdir, run.name, seed.seed): seed
+    for workdir, runs in found.items()
+    for run in runs
+    for seed in run.seeds
+  }
+
+
+def _of_match(
+  match: matching.Match,
+  read: Mapping[tuple[pathlib.Path, str, int], curves.Seed],
+) -> Seeds:
+  return {
+    name: {
+      number: read[cell.workdir, cell.run, number]
+      for number, cell in sorted(cells.items())
+    }
+    for name, cells in match.cells.items()
+  }
+
+
+def _rows(
+  size: str, claims: claim_files.Figure, found: contest.Found
+) -> Iterator[verdicts.Row]:
+  for claim in claims.claims:
+    if size in claim.sizes:
+      yield verdicts.row(claims, judge.verdict(claim, size, found))

@@ -1,0 +1,87 @@
+"""The first and the last look of a measure, beside each other."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import figure as mpl
+
+from bn_jax.report.drawing import figures, strokes
+from bn_jax.report.results import curves, keyed
+
+
+class Row(NamedTuple):
+  """One quantity.
+
+  Attributes:
+    label: of its axis.
+    draw: (axis, run, its index, the place of the look) -> draws its line.
+    logarithmic: whether its axis is.
+  """
+
+  label: str
+  draw: Callable[..., None]
+  logarithmic: bool = True
+
+
+def places(seen: keyed.Looked) -> list[int]:
+  """[0, -1], or [0] where no seed has looked more than once."""
+  counts = [len(keyed.looks(seed, seen.key)) for seed in seen.seeds]
+  return [0, -1] if max(counts) > 1 else [0]
+
+
+def drawing(
+  seen: keyed.Looked, rows: Sequence[Row], narrow: bool, label: str
+) -> tuple[mpl.Figure, np.ndarray]:
+  """A row a quantity, a column a look; one look, side by side if wide.
+
+  Returns:
+    The drawing, without its legend (see `legend`), and its [rows, looks] axes.
+  """
+  looks = places(seen)
+  beside = len(looks) == 1 and not narrow
+  if beside:
+    made, axes = figures.grid(1, len(rows), narrow, sharex=True)
+    axes = axes.T
+  else:
+    made, axes = figures.grid(
+      len(rows), len(looks), narrow, sharex=True, sharey='row'
+    )
+  for row, quantity in enumerate(rows):
+    for column, place in enumerate(looks):
+      axis = axes[row, column]
+      for index, run in seen.indexed:
+        quantity.draw(axis, run, index, place)
+      axis.set_ylabel(quantity.label if column == 0 else '')
+      axis.set_xlabel(label if beside or row == len(rows) - 1 else '')
+      if row == 0:
+        axis.set_title(title(seen, place))
+    if quantity.logarithmic:
+      figures.scale_logarithmically(axes[row, 0])
+  return made, axes
+
+
+def legend(made: mpl.Figure, seen: keyed.Looked) -> mpl.Figure:
+  """The drawing with its legend, when all else is drawn."""
+  strokes.legend(made, [(index, run.name) for index, run in seen.indexed])
+  return made
+
+
+def title(seen: keyed.Looked, place: int) -> str:
+  """'First look: step 0', 'Last look: step 100 to 150', 'Step 150'."""
+  steps = [
+    looks[place]
+    for seed in seen.seeds
+    if (looks := keyed.looks(seed, seen.key))
+  ]
+  span = ' to '.join(map(str, dict.fromkeys((min(steps), max(steps)))))
+  if len(places(seen)) == 1:
+    return f'Step {span}'
+  return f'{"First" if place == 0 else "Last"} look: step {span}'
+
+
+def values(seed: curves.Seed, key: str, value: str, place: int):
+  """What one look recorded, or None."""
+  if not curves.recorded(seed, key, value):
+    return None
+  return seed.series[key].values[value][place]

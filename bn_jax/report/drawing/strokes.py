@@ -1,0 +1,166 @@
+"""How runs are drawn, the same in all figures: lines, bands, legend, ends.
+
+A run has a colour, and is told apart without it: by its dash, and from the
+fifth on by markers along the line, for there are four dashes. The ninth has the
+first colour again, with the next dash: no two of 32 look the same.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import figure as mpl
+from matplotlib import lines
+
+from bn_jax.report.drawing import names
+from bn_jax.report.results import curves
+
+# Okabe and Ito's colours, told apart by the colour-blind.
+_COLOURS = (
+  '#0072B2', '#D55E00', '#009E73', '#CC79A7',
+  '#E69F00', '#56B4E9', '#7F7F7F', '#000000',
+)  # fmt: skip
+_DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
+_MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
+_ALONG = 6  # markers of a line
+_BINS = 500  # of a long line: no fewer than the pixels of an axis
+# Of a legend, in points: a column beside its name, both edges, and the longest
+# name that is not broken into lines.
+_HANDLE, _EDGES, _WIDEST = 50, 30, 180
+
+
+def colour(index: int) -> str:
+  """The colour of the run with this index."""
+  return _COLOURS[index % len(_COLOURS)]
+
+
+def line(axis, step_T, value_T, index: int, **style) -> None:
+  """A line, with a marker on each point that stands alone."""
+  look = {**_look(index), **style}
+  value_T = np.asarray(value_T, float)
+  finite_T = np.isfinite(value_T)
+  marked_T = _alone(finite_T)
+  if look.pop('marker'):
+    places = np.flatnonzero(finite_T)
+    marked_T[places[:: max(1, len(places) // _ALONG)]] = True
+  kept = _telling(value_T)
+  axis.plot(np.asarray(step_T)[kept], value_T[kept], **look)
+  if marked_T.any():
+    look |= {'linestyle': 'none', 'marker': _MARKERS[index % len(_MARKERS)]}
+    axis.plot(np.asarray(step_T)[marked_T], value_T[marked_T], **look)
+
+
+def band(axis, step_T, low_T, high_T, index: int, **style) -> None:
+  """What lies between two lines, with a bar where a point stands alone."""
+  look = {'color': colour(index), **style}
+  kept = np.union1d(_telling(low_T), _telling(high_T))
+  axis.fill_between(step_T[kept], low_T[kept], high_T[kept], **look)
+  alone_T = _alone(np.isfinite(low_T) & np.isfinite(high_T))
+  for step, *ends in np.transpose([step_T, low_T, high_T])[alone_T]:
+    axis.plot([step, step], ends, **{**look, 'linewidth': 4, 'marker': '_'})
+
+
+def thin(axis, x, y, index: int) -> None:
+  """A thin dotted line of a run, for what its thick line is compared with."""
+  look = {'linestyle': (0, (1, 2)), 'linewidth': 1.0, 'marker': None}
+  line(axis, x, y, index, **look)
+
+
+def across(axis, value: float) -> None:
+  """A dashed grey line at a value of y."""
+  axis.axhline(
+    value, color='#7F7F7F', linestyle=(0, (4, 3)), linewidth=0.8, zorder=1
+  )
+
+
+def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
+  """One legend of (index, name) for all axes, below them, within the drawing.
+
+  As many columns as the names leave room for; the drawing grows by its height.
+  """
+  width = 72 * drawing.get_figwidth() - _EDGES
+  widest = min(max(names.width(name) for _, name in runs), _WIDEST)
+  columns = max(1, min(len(runs), int(width / (widest + _HANDLE))))
+  columns = -(-len(runs) // -(-len(runs) // columns))  # none nearly empty
+  made = drawing.legend(
+    [lines.Line2D([], [], **_look(index)) for index, _ in runs],
+    [names.fitted(name, width / columns - _HANDLE) for _, name in runs],
+    loc='outside lower center',
+    ncols=columns,
+  )
+  height = made.get_window_extent().height / drawing.dpi
+  drawing.set_figheight(drawing.get_figheight() + height)
+
+
+def divergences(axis, runs: Sequence[tuple[int, curves.Run]]) -> None:
+  """Dotted lines where seeds diverged, one label where these stand close.
+
+  To be called when all else is drawn.
+  """
+  found = sorted(
+    {
+      (seed.manifest['step'], index)
+      for index, run in runs
+      for seed in run.seeds
+      if seed.manifest['status'] == 'diverged'
+    }
+  )
+  for step, index in found:
+    axis.axvline(step, color=colour(index), linestyle=':')
+  low, high = axis.get_xlim()
+  for steps in _close(sorted({step for step, _ in found}), axis):
+    span = ' to '.join(map(str, dict.fromkeys((steps[0], steps[-1]))))
+    left = steps[0] - low > 0.1 * (high - low)
+    axis.annotate(
+      f'diverged at {span}', (steps[0] if left else steps[-1], 0.5),
+      xycoords=('data', 'axes fraction'), rotation=90, va='center',
+      ha='right' if left else 'left', fontsize=8,
+    )  # fmt: skip
+
+
+def _close(steps: Sequence[int], axis) -> list[list[int]]:
+  """Steps, those together whose labels would lie on each other."""
+  low, high = axis.get_xlim()
+  inches = axis.get_position().width * axis.figure.get_figwidth()
+  label = 12 / (72 * inches) * (high - low)  # the height of its letters
+  groups = []
+  for step in steps:
+    if groups and step - groups[-1][-1] < label:
+      groups[-1].append(step)
+    else:
+      groups.append([step])
+  return groups
+
+
+def _look(index: int) -> dict:
+  place = index % len(_MARKERS)
+  return {
+    'color': colour(index),
+    'linestyle': _DASHES[(index + index // len(_COLOURS)) % len(_DASHES)],
+    'marker': _MARKERS[place] if place >= len(_DASHES) else None,
+  }
+
+
+def _telling(value_T: np.ndarray) -> np.ndarray:
+  """Places of the points that draw a line: of a short one, all.
+
+  Of a long one those of the lowest and the highest value of each of `_BINS`
+  equal parts, both ends, and both sides of where values begin to be finite or
+  cease to be: on a screen it is the same line.
+  """
+  count = len(value_T)
+  if count <= 2 * _BINS:
+    return np.arange(count)
+  finite_T = np.isfinite(value_T)
+  breaks = np.flatnonzero(finite_T[1:] != finite_T[:-1])
+  found = [[0, count - 1], breaks, breaks + 1]
+  for part in np.array_split(np.flatnonzero(finite_T), _BINS):
+    if len(part):
+      values = value_T[part]
+      found.append([part[values.argmin()], part[values.argmax()]])
+  return np.unique(np.concatenate(found)).astype(int)
+
+
+def _alone(finite_T: np.ndarray) -> np.ndarray:
+  """Whether a point has a value, and neither of its neighbours."""
+  around_T = np.pad(finite_T, 1)
+  return finite_T & ~around_T[:-2] & ~around_T[2:]

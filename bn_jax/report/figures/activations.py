@@ -1,0 +1,173 @@
+"""The figure of activations: Figure 2 (right) of Santurkar et al. (2018)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import figure as mpl
+
+from bn_jax import distributions
+from bn_jax.report.drawing import figures, strokes
+from bn_jax.report.results import curves, drift, keyed
+from bn_jax.storage import records
+
+KIND = 'activations'
+_TIMES = 8  # histograms of a ridge plot
+_POINTS = 90  # of each
+
+
+def figure(
+  runs: Sequence[curves.Run], key: str | None = None
+) -> figures.Figure | None:
+  """Histograms of activations over training, a column a run, a row a layer."""
+  seen = looked(runs, key)
+  if seen is None:
+    return None
+  rows, key = layers(seen), seen.key
+
+  def draw(narrow: bool) -> mpl.Figure:
+    size = len(rows), len(seen.indexed)
+    drawing, axes = figures.panels(*size, narrow, shared=False)
+    counts = [
+      len(_looks(run, key, layer)) for run in seen.runs for layer in rows
+    ]
+    for row, layer in enumerate(rows):
+      limits = _limits(seen, layer)
+      for column, (index, run) in enumerate(seen.indexed):
+        axis = axes[row, column]
+        _draw_ridges(axis, _looks(run, key, layer), layer, limits, index)
+        axis.set_ylim(-0.2, max(counts) + 0.9)
+        if row == 0:
+          figures.label_top(axis, run.name, _ending(shown(run, key)))
+        figures.label_left(axis, f'{layer}: step')
+        axis.set_xlabel('Activation' if row == len(rows) - 1 else '')
+        axis.set_xlim(*limits)
+    return drawing
+
+  seeds = sorted({shown(run, key).seed for run in seen.runs})
+  return figures.Figure(
+    name=f'activations{seen.suffix}',
+    title=f'Distributions of activations{seen.note}',
+    caption='Histograms of what enters the nonlinearity of a layer, all '
+    'channels and positions together, at several steps of training (from '
+    f'below upwards). {conditions_of(seen)} Each row of panels has one x '
+    'axis, in the units of the activations; each histogram is scaled to its '
+    f'own maximum. Seed {", ".join(map(str, seeds))}.',
+    alt='Histograms of activations over training, one column a run, one row a '
+    f'layer ({", ".join(rows)}). The middle 70 % of {rows[-1]} at the last '
+    'look: ' + '; '.join(_middle(run, key, rows[-1]) for run in seen.runs),
+    draw=draw,
+    table=_quantile_table(seen, rows),
+  )
+
+
+def looked(
+  runs: Sequence[curves.Run], key: str | None = None
+) -> keyed.Looked | None:
+  """The runs that have looked at activations; None for none."""
+  found = keyed.looked(runs, KIND, key)
+  if found is None:
+    return None
+  indexed = tuple(
+    (index, run) for index, run in found.indexed if drift.layers(run, found.key)
+  )
+  return found._replace(indexed=indexed) if indexed else None
+
+
+def layers(seen: keyed.Looked) -> list[str]:
+  """The layers that any of the runs of `looked` looked at."""
+  found = [drift.layers(run, seen.key) for run in seen.runs]
+  return list(dict.fromkeys(layer for layers in found for layer in layers))
+
+
+def conditions_of(seen: keyed.Looked) -> str:
+  """On which data, with which statistics and precision, for a caption."""
+  runs = seen.runs
+  noisy = any(run.config['norm']['name'].startswith('nois') for run in runs)
+  noise = 'the noise of the step that follows, ' if noisy else ''
+  return (
+    f'On {seen.said("data")} {keyed.when(seen)}, with '
+    f'{seen.said("statistics")} statistics, {noise}in float32 with products in '
+    f'{seen.said("precision")} precision.'
+  )
+
+
+def shown(run: curves.Run, name: str) -> curves.Seed:
+  """The first seed that has looked."""
+  return next(seed for seed in run.seeds if seed.arrays.get(name))
+
+
+def _ending(seed: curves.Seed) -> str:
+  diverged = seed.manifest['status'] == 'diverged'
+  return f'diverged at {seed.manifest["step"]}' if diverged else ''
+
+
+def _looks(run: curves.Run, name: str, layer: str) -> list[records.Record]:
+  """At most so many of the looks, evenly spaced, with the first and last."""
+  looks = drift.looks(shown(run, name), name, layer)
+  count = min(len(looks), _TIMES)
+  places = np.linspace(0, len(looks) - 1, count).round().astype(int)
+  return [looks[place] for place in places]
+
+
+def _limits(seen, layer: str) -> tuple[float, float]:
+  """What holds 99 % of the values of each histogram that is drawn."""
+  ends = [(-1e-3, 1e-3)]
+  for run in seen.runs:
+    for look in _looks(run, seen.key, layer):
+      counts = look.values[f'{layer}/histogram']
+      ends.append(distributions.quantiles(counts, np.array([0.005, 0.995])))
+  low, high = np.array(ends).T
+  return float(np.nanmin(low)), float(np.nanmax(high))
+
+
+def _draw_ridges(axis, looks, layer, limits, index) -> None:
+  grid = np.linspace(*limits, _POINTS + 1)
+  middle = (grid[1:] + grid[:-1]) / 2
+  heights = [
+    _density(look.values[f'{layer}/histogram'], grid) for look in looks
+  ]
+  colour = strokes.colour(index)
+  for place in reversed(range(len(looks))):
+    # A density that is concentrated in one point would dwarf all others.
+    scale = 1.6 / max(np.max(heights[place]), 1e-12)
+    axis.fill_between(
+      middle, place, place + scale * heights[place],
+      facecolor=(colour, 0.35), edgecolor=colour, linewidth=0.6,
+    )  # fmt: skip
+  places = range(0, len(looks), max(1, len(looks) // 4))
+  axis.set_yticks(list(places), [str(looks[place].step) for place in places])
+  axis.grid(axis='y', visible=False)
+
+
+def _density(histogram: np.ndarray, grid: np.ndarray) -> np.ndarray:
+  """A histogram on even bins, values even within the old ones."""
+  below = np.cumsum(histogram[:-1]) / max(histogram.sum(), 1)
+  return np.diff(np.interp(grid, distributions.EDGES, below)) / np.diff(grid)
+
+
+def _middle(run, name, layer) -> str:
+  looks = _looks(run, name, layer)
+  if not looks:
+    return f'{run.name} was not looked at'
+  counts = looks[-1].values[f'{layer}/histogram']
+  low, high = distributions.quantiles(counts, np.array([0.15, 0.85]))
+  return f'{run.name} from {low:.3g} to {high:.3g}'
+
+
+def _quantile_table(seen, rows):
+  table = [('run', 'seed', 'step', 'layer', 'mean', 'variance', 'q15', 'q50')]
+  table[0] += ('q85',)
+  levels = np.array([0.15, 0.5, 0.85])
+  for run in seen.runs:
+    for seed in run.seeds:
+      for layer in rows:
+        for look in drift.looks(seed, seen.key, layer):
+          mean, var = look.values[f'{layer}/mean'], look.values[f'{layer}/var']
+          pooled = var.mean() + mean.var()
+          quantiles = distributions.quantiles(
+            look.values[f'{layer}/histogram'], levels
+          )
+          numbers = (mean.mean(), pooled, *quantiles)
+          shown = [f'{number:.6g}' for number in numbers]
+          table.append((run.name, seed.seed, look.step, layer, *shown))
+  return table

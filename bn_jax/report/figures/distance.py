@@ -1,0 +1,197 @@
+"""The figure of gradient change by distance: Figure 11 of Santurkar (2018)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import cm, collections, colormaps, colors
+from matplotlib import figure as mpl
+
+from bn_jax.report.drawing import figures, over_seeds, strokes
+from bn_jax.report.figures import line, raw_curves
+from bn_jax.report.results import curves, keyed
+
+KIND = 'along_gradient'
+_LINES = 50  # of a panel: as many as in the paper
+_CHANGE = colormaps['viridis']
+# Without its light end, which is no line on white.
+_STEP = colors.LinearSegmentedColormap.from_list(
+  'step', colormaps['plasma'](np.linspace(0, 0.85, 64))
+)
+
+
+def figure(
+  runs: Sequence[curves.Run], key: str | None = None
+) -> figures.Figure | None:
+  """Gradient change by step and step size, and by step size, a column a run.
+
+  None where no run has looked twice.
+  """
+  seen = keyed.looked(runs, KIND, key)
+  maps = (
+    [] if seen is None else [raw_curves.of(run, seen.key) for run in seen.runs]
+  )
+  if not any(len(one.step) > 1 for one in maps):
+    return None
+  return figures.Figure(
+    name=f'distance{seen.suffix}',
+    title=f'Gradient change by distance{seen.note}',
+    caption=f'{line.definition(seen)} Gradient change: |∇L(θ − e·d) − g|. '
+    'Above, by step and step size, every look and every e; white where it is '
+    f'no number above 0. Below, against e, a line a look (at most {_LINES}, '
+    'evenly spaced), coloured by its step, as in the paper: the steeper, the '
+    'less g predicts. All axes but that of steps are logarithmic, and so is '
+    'the colour; both scales are shared by the columns. '
+    + over_seeds.sentence(seen.runs, logarithmic=True),
+    alt='Gradient change as a map over step and step size, and as lines '
+    'against the step size, one column a run. Medians over training: '
+    + '; '.join(_words(run, one) for run, one in zip(seen.runs, maps)),
+    draw=lambda narrow: _drawn(seen, maps, narrow),
+    table=_table(seen),
+  )
+
+
+def _drawn(seen, maps, narrow) -> mpl.Figure:
+  drawing, axes = figures.panels(2, len(maps), narrow, shared=False)
+  change = colors.LogNorm(*_range([one.change for one in maps]))
+  step = colors.Normalize(*_ends([one.step for one in maps]))
+  for column, (one, of) in enumerate(zip(maps, seen.indexed)):
+    above, below = axes[:, column]
+    figures.label_top(above, of[1].name)
+    _draw_map(above, one, change)
+    strokes.divergences(above, [of])
+    _draw_lines(below, one, step)
+    for axis, texts in (
+      (above, ('Step', 'Step size e')),
+      (below, ('Step size e', 'Gradient change')),
+    ):
+      axis.set_xlabel(texts[0])
+      figures.label_left(axis, texts[1])
+  _scale(axes, maps, figures.ticks_below(narrow))
+  for norm, colormap, place, label in (
+    (change, _CHANGE, 'top', 'Gradient change'),
+    (step, _STEP, 'bottom', 'Step of a line'),
+  ):
+    bar = drawing.colorbar(
+      cm.ScalarMappable(norm, colormap),
+      ax=list(axes.flat), location=place, label=label, aspect=40, shrink=0.7,
+    )  # fmt: skip
+    bar.outline.set_visible(False)
+    if norm is change:
+      figures.label_logarithmically(bar.ax, 'x', 3 if narrow else 5)
+  return drawing
+
+
+def _draw_map(axis, one: raw_curves.Map, norm) -> None:
+  """A cell a look and a step size, those of equal sizes in one mesh."""
+  at = _edges(one.step.astype(float))
+  alike = np.all(np.isfinite(one.size), axis=1)
+  first = 0
+  for t in range(1, len(one.step) + 1):
+    if t < len(one.step) and np.array_equal(one.size[t], one.size[first]):
+      continue
+    if alike[first]:
+      axis.pcolormesh(
+        at[first : t + 1],
+        _cells(one.size[first]),
+        one.change[first:t].T,
+        norm=norm, cmap=_CHANGE, rasterized=True,
+      )  # fmt: skip
+    first = t
+  axis.grid(visible=False)
+
+
+def _draw_lines(axis, one: raw_curves.Map, norm) -> None:
+  places = np.unique(
+    np.linspace(0, len(one.step) - 1, min(len(one.step), _LINES)).round()
+  ).astype(int)
+  drawn = collections.LineCollection(
+    [np.stack([one.size[t], one.change[t]], axis=1) for t in places],
+    array=one.step[places],
+    norm=norm, cmap=_STEP, linewidths=0.9,
+  )  # fmt: skip
+  axis.add_collection(drawn)
+  axis.autoscale_view()
+
+
+def _scale(axes, maps, count: int) -> None:
+  """One scale for all columns."""
+  steps = [_edges(one.step.astype(float)) for one in maps if len(one.step)]
+  cells = [_cells(size_E) for one in maps for size_E in one.size]
+  sizes = _wider(_range([one.size for one in maps]))
+  changes = _wider(_range([one.change for one in maps]))
+  for above, below in axes.T:
+    above.set_xlim(*_ends(steps))
+    above.set_ylim(*_range(cells))
+    below.set_xlim(*sizes)
+    below.set_ylim(*changes)
+    figures.label_logarithmically(above, 'y')
+    figures.label_logarithmically(below, 'x', count)
+    figures.label_logarithmically(below, 'y')
+
+
+def _cells(size_E: np.ndarray) -> np.ndarray:
+  """Between which step sizes the cells of a look lie."""
+  return np.exp(_edges(np.log(size_E)))
+
+
+def _wider(ends: tuple[float, float]) -> tuple[float, float]:
+  """With room for the ends of lines."""
+  return ends[0] / 1.2, ends[1] * 1.2
+
+
+def _edges(middle: np.ndarray) -> np.ndarray:
+  """Where cells around so many places begin and end."""
+  if len(middle) < 2:
+    return np.concatenate([middle - 0.5, middle + 0.5])
+  between = (middle[1:] + middle[:-1]) / 2
+  first, last = 2 * middle[0] - between[0], 2 * middle[-1] - between[-1]
+  return np.concatenate([[first], between, [last]])
+
+
+def _range(parts: Sequence[np.ndarray]) -> tuple[float, float]:
+  """Smallest and largest of all numbers, never the same."""
+  values = np.concatenate([part[np.isfinite(part)] for part in parts])
+  if not len(values):
+    return 0.1, 1.0
+  low, high = float(values.min()), float(values.max())
+  return (low, high) if low < high else (low / 2, 2 * high)
+
+
+def _ends(parts: Sequence[np.ndarray]) -> tuple[float, float]:
+  values = np.concatenate(list(parts))
+  return float(values.min()), float(values.max())
+
+
+def _words(run, one: raw_curves.Map) -> str:
+  good = np.isfinite(one.size) & np.isfinite(one.change)
+  if not good.all(axis=1).any():
+    return f'{run.name} has none'
+  rows = good.all(axis=1)
+  change = np.median(one.change[rows], axis=0)
+  size = np.median(one.size[rows], axis=0)
+  return (
+    f'{run.name} from {change[0]:.3g} at {size[0]:.3g} to {change[-1]:.3g} at '
+    f'{size[-1]:.3g}'
+  )
+
+
+def _table(seen):
+  """All that was recorded; distance is e |d|, from beta = change / (e |d|)."""
+  rows = [('run', 'seed', 'step', 'step_size', 'distance', 'gradient_change')]
+  for run in seen.runs:
+    for seed in run.seeds:
+      if not curves.recorded(seed, seen.key, 'gradient_change'):
+        continue
+      series = seed.series[seen.key]
+      change_TE, beta_TE = (
+        series.values[name] for name in ('gradient_change', 'beta')
+      )
+      with np.errstate(divide='ignore', invalid='ignore'):
+        far_TE = change_TE / beta_TE
+      for step, *points in zip(
+        series.step, series.values['step_size'], far_TE, change_TE
+      ):
+        for point in zip(*points):
+          shown = [f'{number:.6g}' for number in point]
+          rows.append((run.name, seed.seed, step, *shown))
+  return rows

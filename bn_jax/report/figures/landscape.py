@@ -1,0 +1,170 @@
+"""The figure of the landscape: Figure 4 of Santurkar et al. (2018)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import figure as mpl
+
+from bn_jax.report.drawing import (
+  behind,
+  figures,
+  over_seeds,
+  paper_runs,
+  strokes,
+)
+from bn_jax.report.figures import line
+from bn_jax.report.results import beta, curves, keyed
+
+KIND = 'along_gradient'
+_ROWS = (
+  ('loss', 'Loss'),
+  ('gradient_change', 'Gradient change'),
+  ('beta', 'Effective beta'),
+)
+# What a caption says of the paper's levels, by network.
+_LEVELS = {
+  'vgg': 'Its loss holds a penalty on the weights of about 1.9 at first, of '
+  'which the paper says nothing, and its gradient changes seem too large for '
+  'a plain norm. Both are drawn as they are, and their levels cannot match: '
+  'compare widths, and how far the columns are apart.',
+  'linear': 'Its gradient change and its beta are drawn as they are.',
+}
+
+
+def figure(
+  runs: Sequence[curves.Run], key: str | None = None
+) -> figures.Figure | None:
+  """Figure 4 of Santurkar et al. (2018), one column a run.
+
+  Of an analysis at one step there is no band over training: see `along`.
+  """
+  seen = keyed.looked(runs, KIND, key)
+  if seen is None or keyed.once(seen):
+    return None
+  papers = _papers(seen)
+  matches = [match for found in papers.values() for match in found]
+  in_nats = not any(curves.is_regression(run) for run in seen.runs)
+
+  def draw(narrow: bool) -> mpl.Figure:
+    drawing, axes = figures.panels(len(_ROWS), len(seen.indexed), narrow)
+    for column, (index, run) in enumerate(seen.indexed):
+      figures.label_top(axes[0, column], run.name)
+      for row, (value, label) in enumerate(_ROWS):
+        axis = axes[row, column]
+        behind.draw(axis, papers[index, value])
+        _draw_landscape(axis, run, index, seen.key, value)
+        unit = ' (nats)' if value == 'loss' and in_nats else ''
+        figures.label_left(axis, label + unit)
+        figures.label_steps(axis, row == len(_ROWS) - 1)
+    for row in range(len(_ROWS)):
+      figures.scale_logarithmically(axes[row, 0])
+      for axis, of in zip(axes[row], seen.indexed):
+        strokes.divergences(axis, [of])
+    behind.legend(drawing, matches)
+    return drawing
+
+  return figures.Figure(
+    name=f'landscape{seen.suffix}',
+    title=f'Loss landscape {line.along(seen)}{seen.note}',
+    caption=_landscape_caption(seen)
+    + behind.sentence(matches, *_said_of(seen)),
+    alt='Loss band, gradient-change band and effective beta over steps, one '
+    'column a run: '
+    + '; '.join(_landscape_words(run, seen.key) for run in seen.runs)
+    + behind.words(matches),
+    draw=draw,
+    table=_landscape_table(seen),
+  )
+
+
+def _papers(seen) -> dict[tuple[int, str], list[paper_runs.Match]]:
+  """(index of a run, quantity) -> the paper's curve, if it looked alike."""
+  found = {}
+  for index, run in seen.indexed:
+    alike = paper_runs.along(run, seen.key)
+    for value, _ in _ROWS:
+      matches = paper_runs.distinct([(index, run)], value) if alike else []
+      found[index, value] = matches
+  return found
+
+
+def _said_of(seen) -> list[str]:
+  """Which levels of the paper's curves cannot be ours."""
+  kinds = {paper_runs.network(run.config) for run in seen.runs}
+  return [said for kind, said in _LEVELS.items() if kind in kinds]
+
+
+def _draw_landscape(axis, run, index, name, value) -> None:
+  series = [
+    s.series[name] for s in run.seeds if curves.recorded(s, name, value)
+  ]
+  if not series:
+    return
+  if value != 'beta':
+    _draw_band(axis, series, index, value)
+    return
+  over_seeds.draw(axis, _edges(series, 'beta', 1), index, logarithmic=True)
+  wiped = [
+    (steps, 1 / np.where(smallest_T > 0, smallest_T, np.nan))
+    for steps, smallest_T in _edges(series, 'step_size', 0)
+  ]
+  grey = over_seeds.mean(wiped, logarithmic=True)
+  axis.plot(grey.step, grey.mean, color='#7F7F7F', linewidth=0.8, zorder=1)
+  at_0 = [(s.step, s.values['beta_0']) for s in series if 'beta_0' in s.values]
+  if at_0:
+    limit = over_seeds.mean(at_0, logarithmic=True)
+    strokes.thin(axis, limit.step, limit.mean, index)
+
+
+def _draw_band(axis, series, index, value) -> None:
+  """From the mean lower edge to the mean upper one; an interval around each."""
+  low, high = (
+    over_seeds.mean(_edges(series, value, end), logarithmic=True)
+    for end in (0, 1)
+  )
+  strokes.band(
+    axis, low.step, low.mean, high.mean, index, alpha=0.6, linewidth=0.4
+  )
+  for edge in (low, high):
+    over_seeds.shade(axis, edge, index)
+
+
+def _edges(series, value, end):
+  """(steps, lower (0) or upper (1) edge of a value's band), one a seed."""
+  return [(one.step, curves.band(one, value)[end]) for one in series]
+
+
+def _landscape_table(seen):
+  bands = ('loss', 'gradient_change', 'beta', 'step_size')
+  columns = [f'{value}_{end}' for value in bands for end in ('min', 'max')]
+  rows = [('run', 'seed', 'step', *columns)]
+  for run in seen.runs:
+    for seed in run.seeds:
+      series = seed.series.get(seen.key)
+      if series is None:
+        continue
+      edges = [edge for value in bands for edge in curves.band(series, value)]
+      for t, step in enumerate(series.step):
+        numbers = [f'{edge[t]:.6g}' for edge in edges]
+        rows.append((run.name, seed.seed, step, *numbers))
+  return rows
+
+
+def _landscape_caption(seen) -> str:
+  return (
+    f'{line.definition(seen)} Loss: smallest to largest value of the objective '
+    'over e. Gradient change: smallest to largest |∇L(θ − e·d) − g|. Effective '
+    'beta: the largest |∇L(θ − e·d) − g| / (e·|d|). '
+    'Near the grey line, 1 / (smallest e), the smallest step has wiped g out '
+    'already, and beta reads that step and not the curvature. '
+    f'{beta.limit(seen)}Logarithmic axes, shared by the columns. '
+    + over_seeds.sentence(seen.runs, logarithmic=True)
+  )
+
+
+def _landscape_words(run, name) -> str:
+  widths = [curves.median_width(seed, name, 'loss') for seed in run.seeds]
+  widths = [width for width in widths if np.isfinite(width)]
+  if not widths:
+    return f'{run.name} has no loss band'
+  return f'{run.name} has a loss band of median width {np.mean(widths):.3g}'

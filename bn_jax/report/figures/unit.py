@@ -1,0 +1,152 @@
+"""The figure of one unit: Figure 1(b, c) of Ioffe and Szegedy (2015)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import figure as mpl
+
+from bn_jax.report.drawing import figures, strokes
+from bn_jax.report.figures import activations
+from bn_jax.report.results import curves, drift
+
+KIND = 'activations'
+_LEVELS = (0.15, 0.5, 0.85)
+
+
+class Unit(NamedTuple):
+  """Percentiles of one unit over training.
+
+  Attributes:
+    run: its name.
+    seed: the first that has looked.
+    layer: the last that was looked at.
+    index: of the unit.
+    units: of the layer.
+    step: [T].
+    quantiles: [T, 3].
+  """
+
+  run: str
+  seed: int
+  layer: str
+  index: int
+  units: int
+  step: np.ndarray
+  quantiles: np.ndarray
+
+
+def figure(
+  runs: Sequence[curves.Run], key: str | None = None
+) -> figures.Figure | None:
+  """Percentiles of a typical unit over training, a column a run.
+
+  None where no run has looked twice.
+  """
+  seen = activations.looked(runs, key)
+  if seen is None:
+    return None
+  found = [(of, typical(of[1], seen.key)) for of in seen.indexed]
+  found = [(of, unit) for of, unit in found if unit is not None]
+  if not found:
+    return None
+  shown = seen._replace(indexed=tuple(of for of, _ in found))
+  units = [unit for _, unit in found]
+  return figures.Figure(
+    name=f'unit{seen.suffix}',
+    title=f'Percentiles of one unit{seen.note}',
+    caption='The 15th, 50th and 85th percentiles of what enters the '
+    'nonlinearity of one unit of the last layer that was looked at, all '
+    'positions together, over training. Nobody chose the unit: of each run '
+    'and its first seed it is the one whose median moves from look to look '
+    '(the median over training of that move) as much as that of the median '
+    f'unit. {"; ".join(map(_named, units))}. '
+    f'{activations.conditions_of(shown)} One y axis, in the units of the '
+    'activations.',
+    alt='Three percentiles of one unit over steps, one column a run. The 50th '
+    'moves within: ' + '; '.join(map(_words, units)),
+    draw=lambda narrow: _drawn(found, narrow),
+    table=_table(units),
+  )
+
+
+def typical(run: curves.Run, key: str) -> Unit | None:
+  """The unit of a run that drifts as much as the median unit.
+
+  None with fewer than two looks that have quantiles of units, or where no unit
+  has finite ones.
+  """
+  seed = activations.shown(run, key)
+  layer = drift.layers(run, key)[-1]
+  looks = [
+    look
+    for look in drift.looks(seed, key, layer)
+    if f'{layer}/quantiles' in look.values
+  ]
+  if len(looks) < 2:
+    return None
+  quantiles_TQC = np.array(
+    [look.values[f'{layer}/quantiles'] for look in looks]
+  )
+  levels = np.asarray(looks[0].values['levels'])
+  places = [int(np.argmin(np.abs(levels - level))) for level in _LEVELS]
+  quantiles_TQC = quantiles_TQC[:, places]
+  moves_C = np.median(np.abs(np.diff(quantiles_TQC[:, 1], axis=0)), axis=0)
+  order = [c for c in np.argsort(moves_C, kind='stable') if _finite(moves_C[c])]
+  if not order:
+    return None
+  index = int(order[(len(order) - 1) // 2])
+  return Unit(
+    run=run.name,
+    seed=seed.seed,
+    layer=layer,
+    index=index,
+    units=len(moves_C),
+    step=np.array([look.step for look in looks]),
+    quantiles=quantiles_TQC[:, :, index],
+  )
+
+
+def _finite(value) -> bool:
+  return bool(np.isfinite(value))
+
+
+def _drawn(found, narrow: bool) -> mpl.Figure:
+  drawing, axes = figures.panels(1, len(found), narrow)
+  for axis, (of, unit) in zip(axes[0], found):
+    index, run = of
+    figures.label_top(axis, run.name, f'{unit.layer}, unit {unit.index}')
+    low, middle, high = unit.quantiles.T
+    strokes.band(
+      axis, unit.step, low, high, index, alpha=0.2, linewidth=0
+    )  # fmt: skip
+    for line, width in ((low, 0.8), (middle, 1.8), (high, 0.8)):
+      strokes.line(
+        axis, unit.step, line, index, linewidth=width, linestyle='-',
+        marker=None,
+      )  # fmt: skip
+    axis.set_xlabel('Step')
+    figures.label_left(axis, 'Input of the nonlinearity')
+    strokes.divergences(axis, [of])
+  return drawing
+
+
+def _named(unit: Unit) -> str:
+  return (
+    f'{unit.run}: unit {unit.index} of {unit.units} of {unit.layer}, seed '
+    f'{unit.seed}'
+  )
+
+
+def _words(unit: Unit) -> str:
+  low, high = unit.quantiles[:, 1].min(), unit.quantiles[:, 1].max()
+  return f'{unit.run} {low:.3g} to {high:.3g}'
+
+
+def _table(units: Sequence[Unit]):
+  rows = [('run', 'seed', 'step', 'layer', 'unit', 'q15', 'q50', 'q85')]
+  for unit in units:
+    for step, quantiles in zip(unit.step, unit.quantiles):
+      shown = [f'{value:.6g}' for value in quantiles]
+      rows.append((unit.run, unit.seed, step, unit.layer, unit.index, *shown))
+  return rows

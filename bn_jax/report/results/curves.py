@@ -1,0 +1,262 @@
+"""Records of runs as curves, and what the report reduces them to."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bn_jax.report.results import skips
+from bn_jax.storage import records
+
+# Steps to an accuracy are read off the mean of so many batches: one batch of
+# 128 jumps by several percent.
+WINDOW = 20
+ANALYSIS = 'analysis/'  # and its name: the key of what was measured afterwards
+
+
+class Series(NamedTuple):
+  """What one name recorded over a run.
+
+  Attributes:
+    step: [T].
+    values: name -> [T] or [T, E].
+    conditions: under which it was taken, each that occurs once.
+  """
+
+  step: np.ndarray
+  values: dict[str, np.ndarray]
+  conditions: tuple[Mapping[str, Any], ...] = ()
+
+
+class Seed(NamedTuple):
+  """One run with one seed.
+
+  Attributes:
+    seed: its number.
+    manifest: what it is and how far it is; among the measures of its config
+      are the analyses of its checkpoints, as 'analysis/NAME'.
+    series: name -> Series: 'train', and one for each measure.
+    seconds: name -> seconds of it, over all restarts that counted.
+    arrays: name -> what was kept as arrays under it, in the order of steps.
+    population: what `recalibrate` found of it, or None.
+    left_out: what could not be read of its analyses, and why.
+  """
+
+  seed: int
+  manifest: dict[str, Any]
+  series: dict[str, Series]
+  seconds: dict[str, float]
+  arrays: dict[str, list[records.Record]]
+  population: dict[str, Any] | None = None
+  left_out: tuple[str, ...] = ()
+
+
+class Run(NamedTuple):
+  """A run with all of its seeds, in order.
+
+  Attributes:
+    name: with its working directory in front, where there are several.
+    seeds: at least one.
+  """
+
+  name: str
+  seeds: tuple[Seed, ...]
+
+  @property
+  def config(self) -> dict[str, Any]:
+    """The resolved config; of seeds that were added later, it may differ."""
+    return self.seeds[0].manifest['config']
+
+
+def measures(run: Run) -> dict[str, Any]:
+  """What the config says of each measure that a seed has, by its key."""
+  found = {}
+  for seed in run.seeds:
+    for name, section in seed.manifest['config']['measures'].items():
+      found.setdefault(name, section)
+  return found
+
+
+def measure_named(run: Run, name: str) -> list[str]:
+  """The keys of a run's measures of one kind, such as 'evaluation'."""
+  found = {}
+  for seed in run.seeds:
+    for key, section in seed.manifest['config']['measures'].items():
+      if section['name'] == name:
+        found[key] = None
+  return list(found)
+
+
+def is_analysis(key: str) -> bool:
+  """Whether a measure was taken after training, of checkpoints."""
+  return key.startswith(ANALYSIS)
+
+
+def has_recorded(run: Run, value: str) -> bool:
+  """Whether its training or one of its evaluations has recorded a value."""
+  names = ('train', *measure_named(run, 'evaluation'))
+  return any(
+    value in seed.series[name].values
+    for seed in run.seeds
+    for name in names
+    if name in seed.series
+  )
+
+
+def is_regression(run: Run) -> bool:
+  """Whether it has recorded losses, and no accuracy beside them."""
+  losses = has_recorded(run, 'data_loss') or has_recorded(run, 'loss')
+  return losses and not has_recorded(run, 'accuracy')
+
+
+def without_accuracy(runs: Sequence[Run]) -> list[bool]:
+  """Which runs are shown by their loss.
+
+  One that has recorded nothing yet stands with the others: by its accuracy, if
+  any has one or none has anything.
+  """
+  found = [is_regression(run) for run in runs]
+  if any(found) and not any(has_recorded(run, 'accuracy') for run in runs):
+    return [True] * len(runs)
+  return found
+
+
+def has_ended(seed: Seed) -> bool:
+  """Whether it goes on no more: what it has not reached, it never will."""
+  return seed.manifest['status'] in ('done', 'diverged')
+
+
+def reached(seed: Seed) -> int:
+  """The step to which it has come.
+
+  The manifest of one that runs, or was killed, says where it began.
+  """
+  step = seed.manifest['step'] or 0
+  if seed.manifest['status'] != 'running':
+    return step
+  # A row of training is of the step that leads on from there.
+  taken = [
+    int(series.step[-1]) + (name == 'train')
+    for name, series in seed.series.items()
+  ]
+  return max([step, *taken])
+
+
+def trailing_mean(values_T: np.ndarray, window: int = WINDOW) -> np.ndarray:
+  """Mean over the last `window` values at each place, nan before the first."""
+  result_T = np.full(len(values_T), np.nan)
+  if len(values_T) >= window:
+    sums = np.convolve(values_T, np.ones(window), 'valid')
+    result_T[window - 1 :] = sums / window
+  return result_T
+
+
+def steps_to(seed: Seed, accuracy: float) -> float:
+  """The first step whose last 20 batches have this mean accuracy, or inf.
+
+  nan where no accuracy is recorded. Updates that were left out do not count.
+  """
+  train = seed.series.get('train')
+  if train is None:
+    return math.inf
+  if 'accuracy' not in train.values:
+    return math.nan
+  step_T, accuracy_T = skips.without(train.step, train.values, 'accuracy')
+  mean_T = trailing_mean(accuracy_T)
+  # Rounding aside: twenty times 0.9 adds up to less than 18.
+  reached = np.flatnonzero(mean_T >= accuracy - 1e-9)
+  return float(step_T[reached[0]]) if len(reached) else math.inf
+
+
+def final_of_training(seed: Seed, value: str) -> float:
+  """Mean of a value over the last 20 training batches, nan for fewer.
+
+  Those whose update was left out are not among them.
+  """
+  train = seed.series.get('train')
+  if train is None or value not in train.values:
+    return math.nan
+  _, value_T = skips.without(train.step, train.values, value)
+  return float(value_T[-WINDOW:].mean()) if len(value_T) >= WINDOW else math.nan
+
+
+def final_train_accuracy(seed: Seed) -> float:
+  """Mean accuracy of the last 20 training batches, in [0, 1]."""
+  return final_of_training(seed, 'accuracy')
+
+
+def final_train_loss(seed: Seed) -> float:
+  """Mean loss of the last 20 training batches, without the penalty."""
+  return final_of_training(seed, 'data_loss')
+
+
+def last(seed: Seed, name: str, value: str) -> float:
+  """The last value that a measure recorded, nan where there is none."""
+  if not recorded(seed, name, value):
+    return math.nan
+  return float(seed.series[name].values[value][-1])
+
+
+def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
+  """(minimum, maximum) over the step sizes, [T] each; nan is left out."""
+  values_TE = series.values[value]
+  empty_T = np.isnan(values_TE).all(axis=1)
+  low_T = np.where(np.isnan(values_TE), np.inf, values_TE).min(axis=1)
+  high_T = np.where(np.isnan(values_TE), -np.inf, values_TE).max(axis=1)
+  return np.where(empty_T, np.nan, low_T), np.where(empty_T, np.nan, high_T)
+
+
+def median_width(seed: Seed, name: str, value: str) -> float:
+  """Median over training of a band's width (maximum minus minimum)."""
+  if not recorded(seed, name, value):
+    return math.nan
+  low_T, high_T = band(seed.series[name], value)
+  return median(high_T - low_T)
+
+
+def median_upper(seed: Seed, name: str, value: str) -> float:
+  """Median over training of a band's upper edge."""
+  if not recorded(seed, name, value):
+    return math.nan
+  return median(band(seed.series[name], value)[1])
+
+
+def median_of(seed: Seed, name: str, value: str) -> float:
+  """Median over training of a number."""
+  if not recorded(seed, name, value):
+    return math.nan
+  return median(seed.series[name].values[value])
+
+
+def recorded(seed: Seed, name: str, value: str) -> bool:
+  """Whether a measure has recorded a value."""
+  series = seed.series.get(name)
+  return series is not None and value in series.values
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+  """Mean over seeds and half of its 95 % interval (Student's t).
+
+  The half width is nan for one seed: there is none to speak of.
+  """
+  count = len(values)
+  mean = float(np.mean(values))
+  if count < 2 or not np.isfinite(values).all():
+    return mean, math.nan
+  return mean, _student(count) * float(np.std(values, ddof=1)) / count**0.5
+
+
+@functools.cache
+def _student(count: int) -> float:
+  """The 97.5 % quantile of Student's t for so many values."""
+  from scipy import stats  # imported late: only several seeds need it
+
+  return float(stats.t.ppf(0.975, count - 1))
+
+
+def median(values_T: np.ndarray) -> float:
+  """The median of what is not nan, nan of nothing."""
+  values_T = values_T[~np.isnan(values_T)]
+  return float(np.median(values_T)) if len(values_T) else math.nan

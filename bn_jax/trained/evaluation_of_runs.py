@@ -1,0 +1,213 @@
+"""Trained networks on a whole split, each alone and all as one."""
+
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_jax import errors, types
+from bn_jax.analysis import evaluation
+from bn_jax.config import assemble
+from bn_jax.data import datasets
+from bn_jax.experiment import trained
+from bn_jax.storage import records
+from bn_jax.training import parallel
+
+
+class Member(NamedTuple):
+  """A trained network.
+
+  Attributes:
+    run: where it lies.
+    problem: its functions.
+    state: its parameters, and the statistics that were asked for.
+  """
+
+  run: trained.Trained
+  problem: types.Problem
+  state: types.TrainState
+
+
+def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
+  """Evaluates what lies at the paths, prints a table; returns the exit code.
+
+  Args:
+    paths: of runs or seeds.
+    values: the flags of the command `evaluate`.
+
+  Raises:
+    ConfigError: no run, runs over different data, a regression.
+    CheckpointError: one has no checkpoint, or no population statistics.
+    DataError: the data are not there.
+  """
+  runs = [run for path in paths for run in trained.find(path)]
+  config = _shared_config(runs, values.data_dir)
+  here = {key: config[key] for key in ('data_dir', 'devices')}
+  members = [_member(run, here, values.statistics) for run in runs]
+  source = assemble.source(config)
+  crops = int(values.crops)
+  _check(members, source, config, values, crops)
+  dataset = source.load()
+  sums = _sums(members, getattr(dataset, values.data), config, values, crops)
+  facts = {
+    'data': f'{config["data"]["name"]} {values.data}',
+    'statistics': values.statistics,
+    'crops': crops,
+    'networks': {
+      member.run.label: {'step': int(member.state.step), **means}
+      for member, means in zip(members, sums)
+    },
+  }
+  if len(members) > 1:
+    facts['together'] = sums[-1]
+  sys.stdout.write(_table(facts))
+  if values.out:
+    records.write_json(pathlib.Path(values.out), facts)
+  return 0
+
+
+def _shared_config(runs, data_dir: str | None) -> dict[str, Any]:
+  """The config of the first run, whose data all of them were trained on."""
+  first = runs[0]
+  if len({run.directory.resolve() for run in runs}) < len(runs):
+    raise errors.ConfigError('a run is given twice; give each once')
+  for run in runs:
+    if run.config['data'] != first.config['data']:
+      raise errors.ConfigError(
+        f'{run.label} was trained on {run.config["data"]}, {first.label} on '
+        f'{first.config["data"]}; give runs over the same data'
+      )
+    if run.config['loss']['name'] != 'cross_entropy':
+      raise errors.ConfigError(
+        f'{run.label} has the loss {run.config["loss"]["name"]}; allowed: '
+        'classifiers'
+      )
+  config = dict(first.config)
+  if data_dir is not None:
+    config['data_dir'] = data_dir
+  return config
+
+
+def _check(members, source, config, values, crops) -> None:
+  """Traces a batch of each network, before anything is read or compiled.
+
+  Raises:
+    ConfigError: what cannot be evaluated so, and no folder for --out.
+  """
+  if values.out and not pathlib.Path(values.out).absolute().parent.is_dir():
+    raise errors.ConfigError(f'--out: {values.out}: there is no such folder')
+  size = values.batch_size or config['evaluation_batch_size']
+  if crops > 1:
+    height, width, _ = source.facts.shape
+    if height != width:
+      raise errors.ConfigError(
+        f'--crops: images of {height} x {width}; allowed: squares'
+      )
+    size = max(1, size // crops) * crops
+  batch = types.Batch(
+    jax.ShapeDtypeStruct((size, *source.facts.shape), jnp.float32),
+    jax.ShapeDtypeStruct((size,), jnp.int32),
+    jax.ShapeDtypeStruct((size,), bool),
+  )
+  mode = 'batch' if values.statistics == 'batch' else 'running'
+  for member in members:
+    try:
+      jax.eval_shape(
+        lambda state, batch, made=member.problem: made.outputs(
+          state, batch, statistics=mode
+        ),
+        member.state,
+        batch,
+      )
+    except ValueError as error:
+      raise errors.ConfigError(
+        f'{member.run.label}: batches of {size}: {error}'
+      ) from error
+
+
+def _member(run: trained.Trained, here, statistics: str) -> Member:
+  run = run._replace(config={**run.config, **here})
+  problem = assemble.problem(run.config)
+  state = trained.newest(run, problem)
+  if statistics == 'population':
+    state = trained.population(run, problem, state)
+  return Member(run, problem, state)
+
+
+def _sums(
+  members: Sequence[Member],
+  examples: datasets.Examples,
+  config: dict[str, Any],
+  values: Any,
+  crops: int,
+) -> list[dict[str, float]]:
+  """Means of each network, and of all as one behind them."""
+  totals = [{} for _ in range(len(members) + 1)]
+  size = values.batch_size or config['evaluation_batch_size']
+  mode = 'batch' if values.statistics == 'batch' else 'running'
+  devices = assemble.mesh(config)
+  with jax.default_matmul_precision('highest'):
+    for batch in _views(examples, size, crops):
+      laid = parallel.laid(batch, devices)
+      each = [_log_probabilities(m, laid, crops, mode) for m in members]
+      together = _log_mean(jnp.stack(each))
+      for total, log_probabilities in zip(totals, (*each, together)):
+        _add(total, log_probabilities, laid, crops)
+  return [evaluation.means(total) for total in totals]
+
+
+def _views(
+  examples: datasets.Examples, size: int, crops: int
+) -> Iterator[types.Batch]:
+  """Batches whose neighbours are the crops of one image."""
+  if crops == 1:
+    return examples.batches(size)
+  return examples.crops(max(1, size // crops), crops)
+
+
+def _log_probabilities(
+  member: Member, batch: types.Batch, crops: int, mode: str
+) -> jax.Array:
+  """[B, K], log of the mean probability over the crops of an image."""
+  logits = member.problem.outputs(member.state, batch, statistics=mode)
+  found = jax.nn.log_softmax(logits.astype(jnp.float32))
+  return _log_mean(found.reshape(-1, crops, logits.shape[-1]).swapaxes(0, 1))
+
+
+def _log_mean(log_probabilities: jax.Array) -> jax.Array:
+  """Log of the mean over the first axis, also where probabilities underflow."""
+  return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(
+    jnp.float32(len(log_probabilities))
+  )
+
+
+def _add(total, log_probabilities, batch, crops) -> None:
+  mask = None if batch.mask is None else batch.mask[::crops]
+  sums = evaluation.of_log_probabilities(
+    log_probabilities, batch.labels[::crops], mask
+  )
+  for name, value in jax.device_get(sums).items():
+    total[name] = total.setdefault(name, 0.0) + np.float64(value)
+
+
+def _table(facts: dict[str, Any]) -> str:
+  crops = 'centre crop' if facts['crops'] == 1 else f'{facts["crops"]} crops'
+  rows = dict(facts['networks'])
+  if 'together' in facts:
+    rows['together'] = facts['together']
+  width = max(map(len, rows))
+  lines = [
+    f'{facts["data"]}, {next(iter(rows.values()))["count"]:,.0f} examples, '
+    f'{crops}, {facts["statistics"]} statistics',
+    f'{"":{width}}     top-1     top-5      loss',
+  ]
+  for name, row in rows.items():
+    top5 = f'{100 * row["top5"]:7.2f} %' if 'top5' in row else ' ' * 9
+    lines.append(
+      f'{name:{width}} {100 * row["accuracy"]:7.2f} % {top5} {row["loss"]:9.4f}'
+    )
+  return '\n'.join(lines) + '\n'

@@ -1,0 +1,220 @@
+"""The theory of each run of a config: a few steps, then its statements."""
+
+import functools
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from bn_jax import errors, types
+from bn_jax.analysis import activations
+from bn_jax.config import assemble, resolve
+from bn_jax.data import datasets
+from bn_jax.experiment import trainer
+from bn_jax.trained import statement_table, statements
+
+Config = dict[str, Any]
+
+# Those of `bn_jax.norms.NORMS` that are Algorithm 1, where there is no noise.
+_BATCH_NORMS = ('batch', 'noisy')
+
+
+class Trained(NamedTuple):
+  """A run after some steps.
+
+  Attributes:
+    seed: of it.
+    steps: that were asked for.
+    start: its parameters before the first.
+    state: after the last.
+    batch: that comes next.
+  """
+
+  seed: int
+  steps: int
+  start: Any
+  state: types.TrainState
+  batch: types.Batch
+
+
+def texts(
+  config: ml_collections.ConfigDict,
+  *,
+  overrides: Mapping[str, Any],
+  only: str | None,
+  units: int,
+  steps: int,
+) -> Iterator[str]:
+  """What there is to print, as it is found.
+
+  Args:
+    config: with the keys of configs/default.py.
+    overrides: what the command line changed in the config, path -> value.
+    only: a run, or a run and seed; None for all runs, with their first seed.
+    units: of each normalization at most.
+    steps: of training before.
+
+  Raises:
+    ConfigError: before anything is compiled.
+    DataError: the data are not there, or not what their name promises.
+  """
+  _check_platform()
+  resolved = resolve.experiment(config.to_dict(), overrides)
+  chosen = resolved.chosen(only)
+  runs = {name: _alone(resolved.runs[name]) for name in chosen}
+  before = {}
+  for name, run in runs.items():
+    with resolve.naming(name, resolved.runs):
+      before[name] = _before(run)
+  load = functools.cache(lambda source: source.load())
+  for name, run in runs.items():
+    if not before[name]:
+      yield _left_out(name, run)
+      continue
+    trained = _trained(run, load(assemble.source(run)), chosen[name][0], steps)
+    yield from _of_run(name, run, before[name], trained, units)
+  if any(before.values()):
+    yield statement_table.LEGEND
+
+
+def _check_platform() -> None:
+  if jax.default_backend() == 'tpu':
+    raise errors.ConfigError(
+      'the theory needs float64, which a TPU lacks; allowed: JAX_PLATFORMS=cpu'
+    )
+
+
+def _alone(run: Config) -> Config:
+  """A run on one device and without measures: no number depends on them."""
+  here = {'devices': 1, 'layout': 'jit', 'shard_state': False, 'measures': {}}
+  return {**run, **here}
+
+
+def _before(run: Config) -> dict[str, str]:
+  """Path of each Batch Normalization -> path of the layer before it.
+
+  Raises:
+    ConfigError: as a training would.
+  """
+  assemble.problem(run)
+  given = run['norm']
+  # Where its statistics are constants to the derivative, it is another one.
+  constant = given.get('stop_statistics_gradient') or given.get('frozen')
+  if given['name'] not in _BATCH_NORMS or constant:
+    return {}
+  return {
+    path: name
+    for name, paths in assemble.network(run).layer_paths()
+    for path in paths
+    if 'norm' in path.rpartition('/')[2]
+  }
+
+
+def _trained(
+  run: Config, dataset: datasets.Dataset, seed: int, steps: int
+) -> Trained:
+  made = trainer.program(run, dataset)
+  state = made.init(seed)
+  start = jax.device_get(state.params)  # the step consumes the state
+  made.feed.start(seed=seed, first_step=0)
+  for _ in range(steps):
+    state = made.step(state)
+  batch = made.problem.batch(state, made.feed.peek())
+  made.feed.close()
+  return Trained(seed, steps, start, state, batch)
+
+
+def _of_run(name, run, before, trained, units) -> Iterator[str]:
+  """What the table of a run is about, then the table."""
+  layers = activations.chosen_layers(tuple(before.values()), ())
+  yield _caption(name, run, trained, layers)
+  yield _table(run, before, trained, layers, units)
+
+
+def _table(
+  run: Config,
+  before: Mapping[str, str],
+  trained: Trained,
+  layers: tuple[str, ...],
+  units: int,
+) -> str:
+  """The table of a run, in float64 whatever it was trained in."""
+  with jax.enable_x64(True):
+    start, end, batch_stats, batch = jax.tree.map(
+      _in_float64,
+      (
+        trained.start,
+        trained.state.params,
+        trained.state.batch_stats,
+        trained.batch,
+      ),
+    )
+    network = statements.Network(
+      loss=_loss(run, batch_stats, batch),
+      params=end,
+      before={k: v for k, v in before.items() if v in layers},
+    )
+    key = jax.random.key(trained.seed)
+    of_units = statements.of_units(network, units=units, key=key)
+    of_weights = statements.of_weights(
+      *(
+        {path: _at(params, path)['kernel'] for path in before.values()}
+        for params in (start, end)
+      )
+    )
+  return statement_table.text(*of_units, of_weights)
+
+
+def _loss(run: Config, batch_stats: Any, batch: types.Batch):
+  """params -> cross-entropy of the batch; noise and dropout get no rng."""
+  network = assemble.network(run)
+
+  def loss(params):
+    logits, _ = network.apply(
+      {'params': params, 'batch_stats': batch_stats},
+      batch.images,
+      mode='batch',
+      mutable=['batch_stats'],
+    )
+    return optax.softmax_cross_entropy_with_integer_labels(
+      logits, batch.labels
+    ).mean()
+
+  return loss
+
+
+def _caption(
+  name: str, run: Config, trained: Trained, layers: tuple[str, ...]
+) -> str:
+  step = int(trained.state.step)
+  diverged = ', where it diverged' if step < trained.steps else ''
+  text = (
+    f'{name}: {run["model"]["name"]}, norm {run["norm"]["name"]}, after step '
+    f'{step} of seed {trained.seed}{diverged}; loss of the next batch of '
+    f'{run["batch_size"]}, in float64, noise and dropout off; units of the '
+    f'normalizations after {", ".join(layers)}.'
+  )
+  return textwrap.fill(text, statement_table.WIDTH) + '\n\n'
+
+
+def _left_out(name: str, run: Config) -> str:
+  return (
+    f'{name}: norm {run["norm"]["name"]}; the theory is about Batch '
+    f'Normalization ({", ".join(_BATCH_NORMS)}), differentiated in full\n\n'
+  )
+
+
+def _in_float64(x: jax.Array) -> jax.Array:
+  """x, in float64 if it is floating point."""
+  x = jnp.asarray(x)
+  return x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+def _at(tree: Mapping[str, Any], path: str) -> Any:
+  for key in path.split('/'):
+    tree = tree[key]
+  return tree

@@ -1,0 +1,174 @@
+"""Time: look, step, write, checkpoint; nothing else happens in a run."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from bn_jax import errors, types
+from bn_jax.storage.records import Record
+
+State = types.TrainState
+
+
+class Sink(Protocol):
+  """Whatever takes records: a file, TensorBoard, a progress bar."""
+
+  def write(self, record: Record) -> None: ...
+
+
+class Probe(NamedTuple):
+  """A measure, bound to its data and its times.
+
+  Attributes:
+    name: under which its records are written.
+    look: state -> name -> array; it must not keep the state.
+    every_steps: it looks at steps 0, every_steps, ... and at the last.
+    arrays: whether what it sees is too large for a line of records.
+    conditions: under which it looks, for its records.
+  """
+
+  name: str
+  look: Callable[[State], dict[str, Any]]
+  every_steps: int
+  arrays: bool = False
+  conditions: Mapping[str, Any] | None = None
+
+
+class Outcome(NamedTuple):
+  """How a run ended: 'done', or 'diverged', at `step`."""
+
+  status: str
+  step: int
+
+
+def due(step: int, every_steps: int, last: int) -> bool:
+  """Whether what happens every so many steps, and at the last, happens now."""
+  return step % every_steps == 0 or step == last
+
+
+def run(
+  state: State,
+  step: Callable[[State], State],
+  *,
+  steps: int,
+  probes: Sequence[Probe],
+  sinks: Sequence[Sink],
+  arrays: Sink,
+  timing: Sink,
+  save: Callable[[int, State], None],
+  save_every_steps: int,
+  stopped: Callable[[], bool] = lambda: False,
+  unless_stopped: Callable[[Callable[[], Any]], Any] = lambda look: look(),
+) -> Outcome:
+  """Trains from the step of `state` to `steps`.
+
+  At each step, in this order: the rows of the steps before it are written (if
+  anything else is due), the state is saved, the probes look, the step is taken.
+  So a restart from a saved state repeats exactly what came after the save.
+
+  Args:
+    state: where to start; the step may consume it.
+    step: one update, compiled; nothing here waits for it.
+    steps: updates in all, those before `state` included.
+    probes: what is looked at, in this order.
+    sinks: take all that is measured, in the order of steps, arrays excepted.
+    arrays: takes what the probes of arrays see.
+    timing: takes seconds; kept apart, for they are never the same twice.
+    save: writes a checkpoint of a step, of which it has a copy when it returns;
+      one that is there is left alone.
+    save_every_steps: between two checkpoints; the last step has one too.
+    stopped: asked before each step and each look; True ends the run.
+    unless_stopped: takes a look, or gives None where that is to end early.
+
+  Returns:
+    How it ended.
+
+  Raises:
+    Interrupted: `stopped` said so; the state is saved.
+  """
+  ring = _Ring(state, sinks, timing)
+  now = int(state.step)
+  while True:
+    looking = [p for p in probes if due(now, p.every_steps, steps)]
+    saving = due(now, save_every_steps, steps)
+    wanted = looking or saving or ring.is_full(now)
+    if wanted and not ring.flush(now, state):
+      save(int(state.step), state)
+      return Outcome('diverged', int(state.step))
+    if saving:
+      ring.save(now, state, save)
+    for probe in looking:
+      if not stopped():
+        ring.look(now, probe, state, arrays, unless_stopped)
+    if stopped():
+      # Rows first: a restart begins at this step and writes none before it.
+      ring.flush(now, state)
+      save(int(state.step), state)
+      raise errors.Interrupted(f'stopped at step {int(state.step)}')
+    if now >= steps:
+      return Outcome('done', now)
+    state = step(state)
+    now += 1
+
+
+class _Ring:
+  """Brings the rows of metrics from the device to the sinks, with times."""
+
+  def __init__(self, state: State, sinks: Sequence[Sink], timing: Sink):
+    self._size = next(iter(state.ring.values())).shape[0]
+    self._written = int(state.step)
+    self._sinks = sinks
+    self._timing = timing
+    self._clock = time.perf_counter()
+
+  def is_full(self, now: int) -> bool:
+    """Whether another step would overwrite a row that nobody has read."""
+    return now - self._written >= self._size
+
+  def flush(self, now: int, state: State) -> bool:
+    """Writes the rows before `now`; False if one of them was not finite."""
+    if now == self._written:
+      return True
+    finite, reached, ring = jax.device_get(
+      (state.finite, state.step, state.ring)
+    )
+    # A frozen state stands at the step that was not finite: its row is there.
+    end = now if finite else int(reached) + 1
+    for t in range(self._written, end):
+      row = {name: values[t % self._size] for name, values in ring.items()}
+      self._write(Record(t, 'train', row))
+    self._time(now, 'train', steps=now - self._written)
+    self._written = now
+    return bool(finite)
+
+  def look(
+    self, now: int, probe: Probe, state: State, arrays: Sink, unless_stopped
+  ) -> None:
+    """Takes and writes one measure, unless it ended early."""
+    self._clock = time.perf_counter()
+    seen = unless_stopped(lambda: probe.look(state))
+    if seen is None:
+      return
+    record = Record(now, probe.name, seen, probe.conditions)
+    if probe.arrays:
+      arrays.write(record)
+    else:
+      self._write(record)
+    self._time(now, probe.name, looks=1)
+
+  def save(self, now: int, state: State, save) -> None:
+    """Saves a state, and writes how long it took."""
+    self._clock = time.perf_counter()
+    save(now, state)
+    self._time(now, 'save', saves=1)
+
+  def _write(self, record: Record) -> None:
+    for sink in self._sinks:
+      sink.write(record)
+
+  def _time(self, now: int, name: str, **counts: int) -> None:
+    seconds = time.perf_counter() - self._clock
+    self._timing.write(Record(now, name, {'seconds': seconds, **counts}))
+    self._clock = time.perf_counter()

@@ -1,0 +1,283 @@
+"""A network, an optimizer and a way to draw batches, as one set of functions.
+
+  objective(params) = mean (or sum) over the batch of the loss + penalty(params)
+
+The penalty (weight decay) is a term of its own, so that data_loss can be read
+beside the objective.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bn_jax import keys, losses, types
+from bn_jax import spread as spread_lib
+from bn_jax.training import inside, update
+
+_PRODUCTS = ('dot_general', 'conv_general_dilated')
+
+
+def make(
+  module: nn.Module,
+  optimizer: types.Optimizer,
+  *,
+  sampler: types.Sampler,
+  penalty: Callable[[Any], jax.Array],
+  image_shape: tuple[int, ...],
+  layers: Callable[[nn.Module, Any], tuple],
+  taps: Sequence[tuple[str, str]],
+  loss: losses.Loss | None = None,
+  ring_size: int = 20,
+  compute_dtype: jnp.dtype = jnp.float32,
+  spread: spread_lib.Spread = spread_lib.ALONE,
+  group_size: int | None = None,
+  noisy: bool = False,
+  micro_batches: int = 1,
+  remat: bool = False,
+  max_skips: int | None = None,
+) -> types.Problem:
+  """The Problem of training a network.
+
+  Args:
+    module: called as `module(x, mode=..., mask=..., first=...)`, returns
+      logits, or what is compared with the targets.
+    optimizer: turns gradients into updates.
+    sampler: draws batch t.
+    penalty: params -> the term added to the data loss.
+    image_shape: (height, width, channels) of the input, or (D,) of a vector.
+    layers: (module, variables) -> ordered ((name, paths), ...).
+    taps: ordered ((layer, path of the module whose output enters the layer's
+      nonlinearity), ...).
+    loss: of the data; None is the cross-entropy.
+    ring_size: K, how many rows of metrics stay on the device.
+    compute_dtype: of images, and so of activations and products; parameters,
+      statistics and losses are float32 at least.
+    spread: how batches lie on devices; the module's norms must have the same.
+    group_size: examples that see each other in the module's mode 'batch': 1
+      where none do, None where all of a batch do.
+    noisy: whether the module's norms add noise to what they have normalised.
+    micro_batches: into how many a batch of the step is cut, see `update.make`.
+    remat: whether the step's backward pass finds everything but products and
+      statistics anew, for memory.
+    max_skips: how many updates that are not finite the step leaves out, see
+      `update.make`.
+  """
+  loss = loss or losses.cross_entropy()
+  forward = functools.partial(_forward, module, compute_dtype)
+  objectives = {
+    mode: functools.partial(_objective, forward, loss, penalty, spread, 1, mode)
+    for mode in ('batch', 'running')
+  }
+  # Made once, so that all Partials over one of them are one program.
+  of_params = {
+    (mode, penalised): functools.partial(_loss, objective, penalised)
+    for mode, objective in objectives.items()
+    for penalised in (False, True)
+  }
+  trained = functools.partial(
+    _objective, forward, loss, penalty, spread, micro_batches, 'batch'
+  )
+  trained = _recomputing(trained) if remat else trained
+  metrics = update.metrics(
+    classifies=loss.classifies, skips=max_skips is not None
+  )
+  image = jnp.zeros((1, *image_shape), jnp.float32)
+
+  def learning_rate(state):
+    made = update.updates_made(state)
+    return optimizer.learning_rate(state.opt_state, made)
+
+  def loss_of(state, batch, statistics, penalised=True, *, first=0, share=1.0):
+    return jax.tree_util.Partial(
+      of_params[statistics, penalised],
+      state.batch_stats,
+      batch,
+      keys.of_step(state),
+      (first, share),
+    )
+
+  perturbed = {
+    mode: functools.partial(_perturbed, objective, dict(taps))
+    for mode, objective in objectives.items()
+  }
+
+  return types.Problem(
+    init=jax.jit(
+      functools.partial(
+        _init, module, optimizer, sampler, image, metrics, ring_size
+      )
+    ),
+    objective=objectives['batch'],
+    loss=loss_of,
+    group_size=group_size,
+    batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
+    following=jax.jit(lambda state: _drawn(sampler, state)[1]),
+    step=update.make(
+      trained,
+      optimizer,
+      sampler,
+      spread=spread,
+      micro_batches=micro_batches,
+      max_skips=max_skips,
+    ),
+    updates=jax.jit(functools.partial(_updates, optimizer)),
+    evaluate=jax.jit(functools.partial(_evaluate, forward, loss)),
+    outputs=jax.jit(
+      functools.partial(_outputs, forward), static_argnames='statistics'
+    ),
+    learning_rate=learning_rate,
+    layers=lambda state: layers(module, {'params': state.params}),
+    taps=tuple(name for name, _ in taps),
+    activations=jax.jit(
+      functools.partial(inside.activations, module, compute_dtype, dict(taps)),
+      static_argnums=(2, 3),
+    ),
+    perturbed=lambda state, batch, statistics: jax.tree_util.Partial(
+      perturbed[statistics], state.batch_stats, batch, keys.of_step(state)
+    ),
+    # Noise hides what was normalised.
+    affine=functools.partial(inside.affines, {} if noisy else dict(taps)),
+    between=jax.jit(
+      functools.partial(inside.between, module, compute_dtype, dict(taps)),
+      static_argnames=('statistics', 'source', 'target'),
+    ),
+  )
+
+
+def _init(module, optimizer, sampler, image, metrics, ring_size, seed: int):
+  key = jax.random.key(seed)
+  parameter_key = keys.of(key, types.Purpose.PARAMETERS)
+  variables = dict(module.init(parameter_key, image, mode='running'))
+  params = variables.pop('params')
+  return types.TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    batch_stats=variables.pop('batch_stats', {}),
+    opt_state=optimizer.init(params),
+    key=jax.random.key_data(key),
+    order=sampler.init(keys.of(key, types.Purpose.ORDER)),
+    ring={name: jnp.zeros(ring_size, jnp.float32) for name in metrics},
+    finite=jnp.ones((), bool),
+    skipped=jnp.zeros((), jnp.int32),
+  )
+
+
+def _forward(
+  module, dtype, mode, params, batch_stats, batch, key=None, first=0
+):
+  """(logits, batch_stats as they are afterwards)."""
+  variables = {'params': params, 'batch_stats': batch_stats}
+  keywords = {'mode': mode, 'mask': batch.mask, 'first': first}
+  images = batch.images.astype(dtype)
+  if mode == 'running':
+    return module.apply(variables, images, **keywords), batch_stats
+  logits, new = module.apply(
+    variables,
+    images,
+    **keywords,
+    rngs=None if key is None else keys.streams(key),
+    mutable=['batch_stats'],
+  )
+  return logits, new.get('batch_stats', {})
+
+
+def _objective(
+  forward, loss, penalty, spread, parts, mode, params, batch_stats, batch, key,
+  first=0, share=1.0,
+):  # fmt: skip
+  """The objective; of a part of a batch, such that their mean is the whole's.
+
+  So the gradient is the mean of the parts' gradients, however many examples of
+  each are real. A batch is cut into `parts` micro-batches, and each of these
+  over devices. Of a batch that is itself a `share` of one, such that the sum of
+  share * objective is the whole's.
+  """
+  outputs, new = forward(mode, params, batch_stats, batch, key, first)
+  sums = _sums(loss, outputs, batch)
+  mean_count = spread.mean(sums['count'])
+  seen_apart = parts * (spread.parts if spread.axis_name else 1)
+  weight = seen_apart / share if loss.total else 1 / mean_count
+  data_loss = sums['loss'] * weight
+  aux = {
+    'data_loss': data_loss,
+    'penalty': penalty(params),
+    'batch_stats': new,
+  }
+  if loss.classifies:
+    aux['accuracy'] = sums['correct'] / mean_count
+  return data_loss + aux['penalty'], aux
+
+
+def _loss(objective, penalised, batch_stats, batch, key, part, params):
+  """The objective alone; whatever statistics this look makes are dropped."""
+  value, aux = objective(params, batch_stats, batch, key, *part)
+  return value if penalised else aux['data_loss']
+
+
+def _perturbed(
+  objective, paths, batch_stats, batch, key, params, perturbations
+):
+  """(data loss, what enters nonlinearities), both with perturbations."""
+  (_, aux), seen = inside.perturbed(
+    paths, perturbations, lambda: objective(params, batch_stats, batch, key)
+  )
+  return aux['data_loss'], seen
+
+
+def _updates(optimizer, state, gradient):
+  """What the optimizer adds to the parameters for this gradient."""
+  return optimizer.update(gradient, state.opt_state, state.params)[0]
+
+
+def _recomputing(objective):
+  """The objective, of which products and statistics alone are kept.
+
+  They are what costs time; all between them is recomputed in the backward pass.
+  """
+  policies = jax.checkpoint_policies
+  policy = policies.save_from_both_policies(
+    lambda primitive, *_, **__: primitive.name in _PRODUCTS,
+    policies.save_only_these_names('moments'),
+  )
+  return jax.checkpoint(objective, policy=policy)
+
+
+def _drawn(sampler, state):
+  return sampler.draw(state.order, keys.of_order(state))
+
+
+def _next_batch(sampler, spread, state, split):
+  index_B, _ = _drawn(sampler, state)
+  key = keys.of(keys.of_step(state), types.Purpose.AUGMENTATION)
+  return spread.laid(sampler.take(split, index_B, key))
+
+
+def _evaluate(forward, loss, state, batch):
+  outputs, _ = forward('running', state.params, state.batch_stats, batch)
+  return _sums(loss, outputs, batch)
+
+
+def _outputs(forward, state, batch, *, statistics):
+  """What the network makes of a batch, [B, K]; without noise."""
+  outputs, _ = forward(statistics, state.params, state.batch_stats, batch)
+  return outputs
+
+
+def _sums(
+  loss: losses.Loss, outputs: jax.Array, batch: types.Batch
+) -> dict[str, jax.Array]:
+  """Sums over the real examples: loss, correct ones, and their number."""
+  outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+  real_B = jnp.ones(batch.labels.shape[:1], bool)
+  real_B = real_B if batch.mask is None else batch.mask
+  return {
+    **{
+      name: jnp.where(real_B, values_B, 0).sum()
+      for name, values_B in loss.of_examples(outputs, batch.labels).items()
+    },
+    'count': real_B.sum(dtype=outputs.dtype),
+  }
