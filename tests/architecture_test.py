@@ -7,8 +7,9 @@ import ast
 import subprocess
 import sys
 
-import strict
 from absl.testing import absltest, parameterized
+
+from tests.fixtures import strict
 
 # The floors, the lowest first. The words, single files, are one package here.
 WORDS = (

@@ -5,8 +5,9 @@ import sys
 import unittest
 
 import pytest
-import strict
 from absl.testing import absltest, parameterized
+
+from tests.fixtures import strict
 
 pytestmark = pytest.mark.slow  # they compile whole networks
 

@@ -4,14 +4,13 @@ import json
 import pathlib
 
 import jax
-import made_sets
 import numpy as np
 import pytest
-import strict
 from absl.testing import absltest, parameterized
 
 from bn_jax.config import config_file, resolve
 from bn_jax.experiment import experiment
+from tests.fixtures import made_sets, strict
 
 
 def load(file, size='paper'):

@@ -6,12 +6,12 @@ import json
 
 import jax
 import pytest
-import strict
 from absl.testing import absltest, parameterized
 
 from bn_jax import models, norms
 from bn_jax.config import assemble, config_file, resolve
 from bn_jax.experiment import measures
+from tests.fixtures import strict
 
 _FILES = [
   str(file.relative_to(strict.ROOT))

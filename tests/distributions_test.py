@@ -1,9 +1,9 @@
 import numpy as np
-import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 from scipy import stats
 
 from bn_jax import distributions
+from tests.fixtures import strict  # noqa: F401
 
 
 def normal(count, channels=3, mean=0.0, std=1.0, seed=0):

@@ -2,11 +2,13 @@ import itertools
 
 import jax
 import numpy as np
-import strict  # noqa: F401
-import toys
 from absl.testing import absltest
 
 from bn_jax import keys, types
+from tests.fixtures import (
+  strict,  # noqa: F401
+  toys,
+)
 
 
 class KeysTest(absltest.TestCase):

@@ -1,10 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
 from bn_jax import losses
+from tests.fixtures import strict  # noqa: F401
 
 
 class CrossEntropyTest(absltest.TestCase):

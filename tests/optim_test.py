@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import strict  # noqa: F401
 from absl.testing import absltest, parameterized
 
 from bn_jax import optim
+from tests.fixtures import strict  # noqa: F401
 
 
 def trajectory(optimizer, steps=5):

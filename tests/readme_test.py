@@ -8,11 +8,11 @@ import re
 import tempfile
 
 import jax
-import strict
 from absl.testing import absltest
 
 from bn_jax import __main__, analysis
 from bn_jax.config import command_line, resolve
+from tests.fixtures import strict
 
 
 def setUpModule():

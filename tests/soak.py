@@ -1,4 +1,4 @@
-"""A long run, by hand: python tests/soak.py [--steps=10000] [--every=10]
+"""A long run, by hand: python -m tests.soak [--steps=10000] [--every=10]
 
 Trains the tiny network of saving_config.py in one process, saves every so many
 steps, and looks at the process once a second: resident memory, threads, open
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-import spawned
+from tests.fixtures import spawned
 
 _GROWTH = 0.05  # of memory, that is allowed
 
@@ -75,7 +75,8 @@ def main() -> int:
   with tempfile.TemporaryDirectory() as root:
     begun = time.monotonic()
     process = server.start(
-      'train', '--config=tests/saving_config.py', f'--workdir={root}/soak',
+      'train', '--config=tests/fixtures/saving_config.py',
+      f'--workdir={root}/soak',
       f'--data_dir={root}/data', f'--config.steps={given.steps}',
       f'--config.checkpoint.every_steps={given.every}',
     )  # fmt: skip

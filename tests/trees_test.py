@@ -3,11 +3,13 @@ import collections
 import jax
 import jax.numpy as jnp
 import numpy as np
-import strict  # noqa: F401
-import toys
 from absl.testing import absltest, parameterized
 
 from bn_jax import trees
+from tests.fixtures import (
+  strict,  # noqa: F401
+  toys,
+)
 
 
 def tree(seed=0, dtype=np.float32):

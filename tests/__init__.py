@@ -1,0 +1,1 @@
+"""The tests; one by itself: python -m tests.norms.batch_test."""

@@ -1,0 +1,146 @@
+"""What a step costs: counted from its program, compared with arithmetic."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from absl.testing import absltest, parameterized
+from jax import lax
+
+from bn_jax.experiment import flops, plan
+from bn_jax.training import parallel
+from tests.fixtures import (
+  layouts,
+  strict,  # noqa: F401
+)
+
+_HLO = """
+HloModule jit_step
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%inner (arg: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %r = f32[4]{0} all-reduce(%x), channel_id=1, to_apply=%add
+}
+
+%body (arg: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %w = (s32[], f32[4]) while(%t), condition=%c, body=%inner, \
+backend_config={"known_trip_count":{"n":"3"}}
+}
+
+%c (arg: (s32[], f32[4])) -> pred[] {
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+%never (arg: f32[4]) -> f32[4] {
+  %lost = f32[9]{0} all-gather(%x), dimensions={0}
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %a = (f32[4,9]{1,0}, bf16[3]{0}, /*index=2*/s32[]) all-reduce(%p, %q, %r), \
+to_apply=%add
+  %g = (f32[2]{0}, f32[16]{0}) all-gather-start(%p), dimensions={0}
+  %h = f32[16]{0} all-gather-done(%g)
+  %w = (s32[], f32[4]) while(%t), condition=%c, body=%body, \
+backend_config={"known_trip_count":{"n":"2"}}
+}
+"""
+
+
+class CollectivesTest(parameterized.TestCase):
+  def test_kinds_sizes_and_how_often(self):
+    found = {c.kind + str(c.times): c for c in plan.collectives(_HLO)}
+    self.assertEqual(
+      found,
+      {
+        'all-reduce1': plan.Collective('all-reduce', (36, 3, 1), 154, 1),
+        'all-gather1': plan.Collective('all-gather', (16,), 64, 1),
+        'all-reduce6': plan.Collective('all-reduce', (4,), 16, 6),
+      },
+    )
+
+  def test_gradients_and_two_numbers_a_channel_in_each_direction(self):
+    self.check_collectives('jit')
+
+  @parameterized.parameters('pmap', 'shard_map')
+  @pytest.mark.slow
+  def test_so_in_the_other_layouts(self, layout):
+    self.check_collectives(layout)
+
+  def check_collectives(self, layout):
+    """The network has one norm over 4 channels; noise costs nothing."""
+    norm = layouts.NORMS['noisy']
+    step, state, split = layouts.ready(norm, layout, 8)
+    found = plan.of(step.trace(state, split), state.params, 8)
+    numbers = sum(sum(c.sizes) * c.times for c in found.collectives)
+    scalars = sum(c.sizes.count(1) for c in found.collectives)
+    self.assertEqual({c.kind for c in found.collectives}, {'all-reduce'})
+    self.assertLessEqual(scalars, 6)
+    # 8 of them are gradients too: the scale's and the bias's, which need not be
+    # told twice.
+    self.assertGreaterEqual(numbers - scalars, found.parameters + 2 * 4)
+    self.assertLessEqual(numbers - scalars, found.parameters + 4 * 4)
+
+  def test_groups_within_devices_tell_only_their_running_averages(self):
+    norm = layouts.NORMS['groups']
+    step, state, split = layouts.ready(norm, 'jit', 8)
+    found = plan.of(step.trace(state, split), state.params, 8)
+    numbers = sum(sum(c.sizes) for c in found.collectives)
+    self.assertLessEqual(numbers, found.parameters + 2 * 4 + 6)
+
+  def test_one_device_tells_nobody(self):
+    step, state, split = layouts.ready({'name': 'batch'}, 'jit', 1)
+    found = plan.of(step.trace(state, split), state.params, 1)
+    self.assertEqual(found.collectives, ())
+    self.assertEqual(found.parameters, 4 * 9 + 8 + 64 * 3 + 3)
+    self.assertGreater(found.memory['arguments'], 4 * found.parameters)
+    self.assertGreater(found.memory['temporaries'], 0)
+
+
+class FlopsTest(parameterized.TestCase):
+  @parameterized.product(layout=tuple(parallel.LAYOUTS), micro_batches=(1, 2))
+  def test_of_a_step(self, layout, micro_batches):
+    """Forward, and twice that backward, but for the first layer's input."""
+    forward = 9 * 4 * 16, 64 * 3  # multiplications of an example
+    want = 2 * layouts.BATCH * (2 * forward[0] + 3 * forward[1])
+    step, state, split = layouts.ready(
+      {'name': 'batch'}, layout, 8, micro_batches=micro_batches
+    )
+    jaxpr = step.trace(state, split).jaxpr.jaxpr
+    devices = 8 if flops.is_mapped(jaxpr) else 1
+    self.assertEqual(flops.is_mapped(jaxpr), layout != 'jit')
+    self.assertEqual(devices * flops.of_products(jaxpr), want)
+
+  def of(self, function, *shapes):
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return flops.of_products(jax.make_jaxpr(function)(*arrays).jaxpr)
+
+  def test_products(self):
+    product = lambda a, b: jnp.einsum('gij,gjk->gik', a, b)
+    self.assertEqual(self.of(product, (5, 2, 3), (5, 3, 4)), 2 * 5 * 2 * 3 * 4)
+    self.assertEqual(self.of(jnp.sin, (5, 2)), 0)
+
+  @parameterized.parameters((1, 'SAME', 8 * 8), (2, 'VALID', 3 * 3))
+  def test_convolutions(self, stride, padding, places):
+    convolve = lambda x, kernel: lax.conv_general_dilated(
+      x, kernel, (stride, stride), padding,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )  # fmt: skip
+    got = self.of(convolve, (2, 8, 8, 5), (3, 3, 5, 7))
+    self.assertEqual(got, 2 * 2 * places * 9 * 5 * 7)
+
+  def test_loops_and_conditions(self):
+    def loop(x):
+      return lax.scan(lambda x, _: (x @ x, None), x, None, length=10)[0]
+
+    def either(x):
+      return lax.cond(x[0, 0] > 0, lambda: x, lambda: x @ x)
+
+    self.assertEqual(self.of(loop, (4, 4)), 10 * 2 * 64)
+    self.assertEqual(self.of(either, (4, 4)), 2 * 64)
+    self.assertEqual(self.of(jax.jit(loop), (4, 4)), 10 * 2 * 64)
+
+
+if __name__ == '__main__':
+  absltest.main()

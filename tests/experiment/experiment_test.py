@@ -1,0 +1,221 @@
+import contextlib
+import io
+import logging
+import pathlib
+import shutil
+import tempfile
+from unittest import mock
+
+import jax
+import pytest
+from absl.testing import absltest
+
+from bn_jax.commands import train
+from bn_jax.storage import records
+from tests.fixtures import strict
+
+_DIVERGING = """
+from configs import default
+from tests.fixtures import dense_config
+def get_config(expected=''):
+  config = dense_config.get_config()
+  config.runs = default.runs(wild=dict(norm=dict(name='none')))
+  config.expected_divergence = ('wild',) if expected else ()
+  config.schedule.learning_rate = 1e30
+  return config
+"""
+
+
+def setUpModule():
+  # Numbers do not matter here, compilation takes all the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def main(*words):
+  """(exit code, what was said)."""
+  said = io.StringIO()
+  handler = logging.StreamHandler(said)
+  logging.getLogger('bn_jax').addHandler(handler)
+  with contextlib.redirect_stderr(said):
+    code = train.main(['train.py', *map(str, words)])
+  logging.getLogger('bn_jax').removeHandler(handler)
+  return code, said.getvalue()
+
+
+class ExperimentTest(absltest.TestCase):
+  """The whole of it by its command line, once, on two tiny networks."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.enterClassContext(contextlib.chdir(strict.ROOT))
+    folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(folder.cleanup)
+    cls.folder = pathlib.Path(folder.name)
+    cls.workdir = cls.folder / 'work'
+    cls.words = (
+      '--config=tests/fixtures/dense_config.py', f'--workdir={cls.workdir}',
+      f'--data_dir={cls.folder / "data"}', '--config.steps=3',
+    )  # fmt: skip
+    cls.only = main(*cls.words, '--only=batchnorm/seed0')
+    cls.seen = cls.files()
+    cls.whole = main(*cls.words)
+
+  @classmethod
+  def files(cls):
+    """path -> content of everything that training writes."""
+    return {
+      str(path.relative_to(cls.workdir)): path.read_bytes()
+      for path in cls.workdir.glob('*/seed*/**/*')
+      if path.is_file()
+    }
+
+  def test_only_trains_that_one(self):
+    code, said = self.only
+    self.assertEqual(code, 0, said)
+    self.assertIn('batchnorm/seed0/manifest.json', self.seen)
+    self.assertEmpty([name for name in self.seen if 'standard' in name])
+
+  def test_the_rest_is_trained_and_nothing_twice(self):
+    code, said = self.whole
+    self.assertEqual(code, 0, said)
+    now = self.files()
+    self.assertIn('standard/seed0/manifest.json', now)
+    for name, content in self.seen.items():
+      self.assertEqual(now[name], content, name)
+
+  def test_what_is_written(self):
+    names = {path.name for path in self.workdir.iterdir()}
+    self.assertEqual(
+      names,
+      {'experiment.json', 'standard', 'batchnorm', 'figures', 'report.html'},
+    )
+    figures = {path.name for path in (self.workdir / 'figures').iterdir()}
+    for name in ('accuracy', 'landscape'):
+      for kind in ('png', 'pdf', 'csv'):
+        self.assertIn(f'{name}.{kind}', figures)
+    experiment = records.read_json(self.workdir / 'experiment.json')
+    self.assertEqual(list(experiment['runs']), ['standard', 'batchnorm'])
+
+  def test_again_trains_nothing(self):
+    before = self.files()
+    code, said = main(*self.words)
+    self.assertEqual(code, 0, said)
+    self.assertIn('nothing left to train', said)
+    self.assertEqual(self.files(), before)
+
+  @pytest.mark.slow  # compiles for four devices
+  def test_goes_on_on_other_devices(self):
+    """With what it has recorded, in another layout."""
+    workdir = self.folder / 'moved'
+    shutil.copytree(self.workdir, workdir)
+    place = workdir / 'standard' / 'seed0'
+    before = (place / 'scalars.jsonl').read_text()
+    code, said = main(
+      *self.words, f'--workdir={workdir}', '--only=standard', '--devices=4',
+      '--config.layout=shard_map', '--config.steps=4',
+    )  # fmt: skip
+    self.assertEqual(code, 0, said)
+    self.assertIn('goes on from step 3', said)
+    after = (place / 'scalars.jsonl').read_text()
+    # What was seen at its last step is seen there again, by more devices.
+    train = [line for line in before.splitlines() if '"train"' in line]
+    self.assertLen(train, 3)
+    for line in train:
+      self.assertIn(line, after)
+    manifest = records.read_json(place / 'manifest.json')
+    self.assertEqual(manifest['device']['count'], 4)
+    self.assertEqual((manifest['layout'], manifest['step']), ('shard_map', 4))
+
+  def test_another_experiment_is_refused(self):
+    before = self.files()
+    code, said = main(*self.words, '--config.schedule.learning_rate=0.2')
+    self.assertEqual((code, said.count('\n')), (2, 1), said)
+    self.assertIn('holds another experiment', said)
+    self.assertIn('learning_rate', said)
+    self.assertEqual(self.files(), before)
+
+  def test_a_damaged_directory_is_refused(self):
+    workdir = self.folder / 'damaged'
+    workdir.mkdir()
+    path = workdir / 'experiment.json'
+    for text in ('{}', '[]', '{"runs": null}', '{"runs": {"standard": []}}'):
+      path.write_text(text)
+      code, said = main(*self.words, f'--workdir={workdir}')
+      self.assertEqual((code, said.count('\n')), (6, 1), said)
+      self.assertEqual(path.read_text(), text)
+
+  def test_fewer_steps_are_refused(self):
+    code, said = main(*self.words, '--config.steps=2')
+    self.assertEqual((code, said.count('\n')), (2, 1), said)
+    self.assertIn('has made 3 already', said)
+
+  def test_resume_never_refuses_what_has_begun(self):
+    code, said = main(*self.words, '--resume=never', '--config.steps=9')
+    self.assertEqual((code, said.count('\n')), (2, 1), said)
+    self.assertIn('has begun with standard/seed0; give another', said)
+
+  def test_resume_must_refuses_to_begin(self):
+    workdir = self.folder / 'nothing'
+    code, said = main(*self.words, f'--workdir={workdir}', '--resume=must')
+    self.assertEqual((code, said.count('\n')), (4, 1), said)
+    self.assertIn('holds no checkpoint', said)
+    self.assertFalse(workdir.exists())
+
+  def test_removed_checkpoints_are_no_silent_beginning(self):
+    workdir = self.folder / 'removed'
+    shutil.copytree(self.workdir, workdir)
+    place = workdir / 'batchnorm' / 'seed0'
+    shutil.rmtree(place / 'checkpoints')
+    before = (place / 'scalars.jsonl').read_bytes()
+    words = (
+      *self.words, f'--workdir={workdir}', '--only=batchnorm',
+      '--config.steps=4',
+    )  # fmt: skip
+    code, said = main(*words)
+    self.assertEqual(code, 4, said)
+    self.assertIn('holds records and no checkpoint', said)
+    self.assertEqual((place / 'scalars.jsonl').read_bytes(), before)
+    (place / 'scalars.jsonl').unlink()  # the manifest knows of steps still
+    self.assertEqual(main(*words)[0], 4)
+
+  def test_lost_records_are_no_silent_gap(self):
+    workdir = self.folder / 'torn'
+    shutil.copytree(self.workdir, workdir)
+    path = workdir / 'batchnorm' / 'seed0' / 'scalars.jsonl'
+    path.write_bytes(path.read_bytes()[:300])
+    code, said = main(
+      *self.words, f'--workdir={workdir}', '--only=batchnorm',
+      '--config.steps=4',
+    )  # fmt: skip
+    self.assertEqual(code, 6, said)
+    self.assertRegex(said, 'holds [012] of the 3 steps before the checkpoint')
+
+  def test_no_room_is_said_before_anything(self):
+    workdir = self.folder / 'small'
+    with mock.patch.object(shutil, 'disk_usage') as usage:
+      usage.return_value.free = 1000
+      code, said = main(*self.words, f'--workdir={workdir}')
+    self.assertEqual((code, said.count('\n')), (6, 1), said)
+    self.assertIn('0.0 MB are free; make room', said)
+    self.assertFalse(workdir.exists())
+
+  def test_divergence_ends_the_run_and_not_the_report(self):
+    path = self.folder / 'diverging.py'
+    path.write_text(_DIVERGING)
+    workdir = self.folder / 'diverged'
+    words = (f'--workdir={workdir}', f'--data_dir={self.folder / "data"}')
+    code, said = main(f'--config={path}', *words)
+    self.assertEqual(code, 5, said)
+    self.assertIn('diverged: wild/seed0', said)
+    self.assertIn('diverged at step', (workdir / 'report.html').read_text())
+    code, said = main(f'--config={path}:expected', *words)
+    self.assertEqual(code, 0, said)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,184 @@
+import json
+import pathlib
+import tempfile
+
+import chex
+import jax
+from absl.testing import absltest
+
+from bn_jax import errors
+from bn_jax.config import config_file, resolve
+from bn_jax.data import datasets
+from bn_jax.experiment import trainer
+from bn_jax.storage import checkpoint, records
+from tests.fixtures import strict
+
+_CONFIG = strict.FIXTURES / 'tiny_config.py'
+
+
+def setUpModule():
+  # Numbers do not matter here, compilation takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+class TrainerTest(absltest.TestCase):
+  """One network on digits, compiled once for all of these."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(folder.cleanup)
+    cls.folder = pathlib.Path(folder.name)
+    config = config_file.load(str(_CONFIG)).to_dict()
+    cls.config = resolve.experiment(config, {}).runs['batchnorm']
+    dataset = datasets.make('digits', data_dir=folder.name).load()
+    cls.program = trainer.program(cls.config, dataset)
+    cls.whole = cls.train('whole')
+
+  @classmethod
+  def train(cls, name, program=None, stopped=lambda: False, seed=0):
+    directory = cls.folder / name
+    trainer.train(
+      program or cls.program, directory, name='batchnorm', seed=seed,
+      stopped=stopped,
+    )  # fmt: skip
+    return directory
+
+  def state(self, directory, step=6):
+    checkpoints = checkpoint.Checkpoints(directory / 'checkpoints')
+    self.addCleanup(checkpoints.close)
+    self.assertEqual(checkpoints.latest(), step)
+    like = self.program.init(0)._replace(ring={})
+    return checkpoints.restore(step, like)
+
+  def test_files(self):
+    for name in ('manifest.json', 'scalars.jsonl', 'timing.jsonl', 'tb'):
+      self.assertTrue((self.whole / name).exists(), name)
+    manifest = records.read_json(self.whole / 'manifest.json')
+    self.assertEqual((manifest['status'], manifest['step']), ('done', 6))
+    self.assertEqual(manifest['config'], self.config)
+    self.assertEqual(manifest['layers'][-1], 'logits')
+    self.assertTrue(trainer.is_done(self.whole, self.config))
+    self.assertFalse(trainer.is_done(self.whole, {**self.config, 'steps': 7}))
+
+  def test_a_manifest_that_was_changed_is_named(self):
+    directory = self.folder / 'changed'
+    directory.mkdir()
+    (directory / 'manifest.json').write_text('{"status": 3}')
+    with self.assertRaisesRegex(errors.StorageError, "'status' is 3"):
+      trainer.is_done(directory, self.config)
+
+  def test_everything_is_recorded_in_order(self):
+    rows = list(records.read(self.whole / 'scalars.jsonl'))
+    train = [row.step for row in rows if row.name == 'train']
+    test = [row.step for row in rows if row.name == 'test']
+    looks = [row for row in rows if row.name == 'landscape']
+    self.assertEqual(train, list(range(6)))
+    self.assertEqual(test, [0, 3, 6])
+    self.assertEqual([row.step for row in looks], [0, 2, 4, 6])
+    self.assertEqual(looks[0].values['step_size'], [0.025, 0.05, 0.1, 0.2])
+    self.assertEqual([r.step for r in rows], sorted(r.step for r in rows))
+
+  def test_what_the_probe_sees_is_what_the_step_does(self):
+    """At the current rate, a look at step t ends where step t ends."""
+    rows = list(records.read(self.whole / 'scalars.jsonl'))
+    look = next(r for r in rows if (r.name, r.step) == ('landscape', 2))
+    row = next(r for r in rows if (r.name, r.step) == ('train', 2))
+    self.assertAlmostEqual(
+      look.values['loss_0'], row.values['objective'], places=5
+    )
+    self.assertAlmostEqual(
+      look.values['gradient_norm_0'] / row.values['gradient_norm'], 1, places=4
+    )
+
+  def test_the_same_without_measures_bit_for_bit(self):
+    blind = self.train('blind', self.program._replace(probes=[]))
+    chex.assert_trees_all_equal(self.state(blind), self.state(self.whole))
+    seen = [r for r in records.read(self.whole / 'scalars.jsonl')]
+    self.assertEqual(
+      list(records.read(blind / 'scalars.jsonl')),
+      [r for r in seen if r.name == 'train'],
+    )
+
+  def test_stop_and_resume_bit_for_bit(self):
+    """Stopped at several places, saved steps and others, and gone on."""
+    starts = []
+    # Asked before each look and after each step: in the middle of the looks
+    # of a step, before any step, after one.
+    for asked in (1, 3, 5, 3):
+      answers = iter([False] * asked)
+      with self.assertRaisesRegex(errors.Interrupted, 'goes on from there'):
+        self.train('stopped', stopped=lambda a=answers: next(a, True))
+      manifest = records.read_json(self.folder / 'stopped' / 'manifest.json')
+      self.assertEqual(manifest['status'], 'interrupted')
+      starts.append(manifest['step'])
+    self.assertEqual(starts, sorted(starts))
+    self.assertGreater(starts[-1], 0)  # else nothing was resumed
+    self.assertGreater(len(set(starts)), 1)
+    directory = self.train('stopped')
+    chex.assert_trees_all_equal(self.state(directory), self.state(self.whole))
+    self.assertEqual(
+      (directory / 'scalars.jsonl').read_bytes(),
+      (self.whole / 'scalars.jsonl').read_bytes(),
+    )
+
+  def test_lines_after_the_checkpoint_are_written_once(self):
+    """As after a kill: records beyond the last checkpoint, a torn line."""
+    directory = self.folder / 'torn'
+    answers = iter([False] * 6)
+    with self.assertRaises(errors.Interrupted):
+      self.train('torn', stopped=lambda: next(answers, True))
+    path = directory / 'scalars.jsonl'
+    step = records.read_json(directory / 'manifest.json')['step']
+    self.assertGreater(step, 0)
+    extra = json.dumps({'step': step, 'name': 'train', 'values': {}})
+    path.write_text(path.read_text() + extra + '\n{"step": 5, "na')
+    self.train('torn')
+    self.assertEqual(
+      path.read_bytes(), (self.whole / 'scalars.jsonl').read_bytes()
+    )
+
+  def test_another_seed_is_another_run(self):
+    other = self.train('other', seed=1)
+    first = self.state(other).params['conv1']['kernel']
+    self.assertFalse(
+      (first == self.state(self.whole).params['conv1']['kernel']).any()
+    )
+
+  def test_a_longer_run_goes_on_where_it_was(self):
+    longer = trainer.Program(
+      {**self.config, 'steps': 8}, *self.program[1:]
+    )  # fmt: skip
+    grown = self.train('grown')
+    grown = self.train('grown', longer)
+    at_once = self.train('at_once', longer)
+    self.assertEqual(
+      (grown / 'scalars.jsonl').read_bytes(),
+      (at_once / 'scalars.jsonl').read_bytes(),
+    )
+    chex.assert_trees_all_equal(self.state(grown, 8), self.state(at_once, 8))
+
+  def test_divergence_is_a_status(self):
+    poisoned = self.program._replace(
+      init=lambda seed: _with_nan(self.program.init(seed))
+    )
+    with jax.debug_nans(False):
+      directory = self.train('diverged', poisoned)
+    manifest = records.read_json(directory / 'manifest.json')
+    self.assertEqual((manifest['status'], manifest['step']), ('diverged', 0))
+    self.assertTrue(trainer.is_done(directory, self.config))
+
+
+def _with_nan(state):
+  params = dict(state.params)
+  params['logits'] = jax.tree.map(lambda x: x * float('nan'), params['logits'])
+  return state._replace(params=params)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,179 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import linen as nn
+
+from bn_jax.models.lowering import conv
+from tests.fixtures import (
+  reference,
+  strict,  # noqa: F401
+)
+
+
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def arrays(size, window, channels=3, features=4, seed=0):
+  generator = np.random.default_rng(seed)
+  x = generator.normal(size=(2, *size, channels)).astype(np.float32)
+  kernel = generator.normal(size=(*window, channels, features))
+  return jnp.asarray(x), jnp.asarray(kernel, jnp.float32)
+
+
+class ConvolveTest(parameterized.TestCase):
+  @parameterized.product(
+    case=(
+      ((8, 8), (3, 3), 'SAME'),
+      ((8, 8), (3, 3), 'VALID'),
+      ((7, 5), (3, 3), 'SAME'),
+      ((7, 5), (3, 3), 'VALID'),
+      ((6, 9), (1, 1), 'SAME'),
+      ((8, 7), (2, 5), 'SAME'),
+      ((8, 7), (2, 5), 'VALID'),
+      ((1, 1), (3, 3), 'SAME'),
+    ),
+    strides=((1, 1), (2, 2), (2, 1)),
+  )
+  def test_lowerings_equal_the_oracle_in_value_and_gradient(
+    self, case, strides
+  ):
+    size, window, padding = case
+    x, kernel = arrays(size, window)
+    want = reference.convolution(x, kernel, strides, padding)
+    dy = jnp.asarray(np.random.default_rng(1).normal(size=want.shape), x.dtype)
+    gradients = {}
+    for lowering in conv.LOWERINGS:
+
+      def f(x, kernel, lowering=lowering):
+        return conv.convolve(
+          x, kernel, strides=strides, padding=padding, lowering=lowering
+        )
+
+      y, pull = jax.vjp(f, x, kernel)
+      np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-5)
+      gradients[lowering] = pull(dy)
+    for got in gradients.values():
+      for g, w in zip(got, gradients['library']):
+        np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4)
+
+  def test_forward_mode(self):
+    x, kernel = arrays((4, 4), (3, 3))
+    for lowering in conv.LOWERINGS:
+      _, tangent = jax.jvp(
+        lambda k, lowering=lowering: conv.convolve(x, k, lowering=lowering),
+        (kernel,),
+        (kernel,),
+      )
+      np.testing.assert_allclose(
+        tangent, reference.convolution(x, kernel, (1, 1), 'SAME'), atol=1e-4
+      )
+
+  def test_unknown_lowering(self):
+    x, kernel = arrays((4, 4), (3, 3))
+    with self.assertRaisesRegex(ValueError, "'produkt'.*'product'"):
+      conv.convolve(x, kernel, lowering='produkt')
+
+
+class ConvTest(parameterized.TestCase):
+  @parameterized.parameters(*conv.LOWERINGS)
+  def test_has_the_parameters_of_flax(self, lowering):
+    x, _ = arrays((6, 6), (3, 3))
+    flax = nn.Conv(5, (3, 3))
+    ours = conv.Conv(5, lowering=lowering)
+    variables = flax.init(jax.random.key(0), x)
+    made = ours.init(jax.random.key(0), x)
+    shapes = jax.tree.map(jnp.shape, variables)
+    self.assertEqual(jax.tree.map(jnp.shape, made), shapes)
+    np.testing.assert_allclose(
+      ours.apply(variables, x), flax.apply(variables, x), rtol=1e-4, atol=1e-5
+    )
+
+  def test_glorot_variance(self):
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)): variance 2 / (sum)."""
+    x = jnp.zeros((1, 4, 4, 32))
+    kernel = conv.Conv(64).init(jax.random.key(0), x)['params']['kernel']
+    want = 2 / (9 * (32 + 64))
+    self.assertAlmostEqual(float(kernel.var()) / want, 1, delta=0.03)
+
+
+class DepthwiseConvTest(parameterized.TestCase):
+  @parameterized.product(
+    size=((7, 5), (1, 1)), window=((7, 7), (2, 3)), strides=((1, 1), (2, 2))
+  )  # fmt: skip
+  def test_lowerings_equal_the_oracle_in_value_and_gradient(
+    self, size, window, strides
+  ):
+    """Channel by channel, each with its own kernel to 8 outputs."""
+    x, _ = arrays(size, window)
+    _, kernel = arrays(size, window, channels=1, features=3 * 8)
+    want = np.concatenate(
+      [
+        reference.convolution(
+          x[..., c : c + 1], kernel[..., 8 * c : 8 * c + 8], strides, 'SAME'
+        )
+        for c in range(3)
+      ],
+      axis=-1,
+    )
+    dy = jnp.asarray(np.random.default_rng(1).normal(size=want.shape), x.dtype)
+    gradients = {}
+    for lowering in conv.LOWERINGS:
+      layer = conv.DepthwiseConv(8, window, strides, lowering=lowering)
+
+      @jax.jit
+      def both_ways(x, kernel, dy, layer=layer):
+        y, pull = jax.vjp(
+          lambda x, kernel: layer.apply({'params': {'kernel': kernel}}, x),
+          x,
+          kernel,
+        )
+        return y, pull(dy)
+
+      y, gradients[lowering] = both_ways(x, kernel, dy)
+      np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-4)
+    for got in gradients.values():
+      for g, w in zip(got, gradients['library']):
+        np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4)
+
+  def test_has_the_parameters_of_flax(self):
+    x, _ = arrays((6, 6), (3, 3))
+    flax = nn.Conv(24, (3, 3), feature_group_count=3, use_bias=False)
+    variables = flax.init(jax.random.key(0), x)
+    np.testing.assert_allclose(
+      conv.DepthwiseConv(8).apply(variables, x), flax.apply(variables, x),
+      rtol=1e-4, atol=1e-5,
+    )  # fmt: skip
+
+
+class MaxPoolTest(parameterized.TestCase):
+  @parameterized.parameters((8, 8), (7, 5), (2, 3))
+  def test_lowerings_agree_in_value_and_gradient(self, height, width):
+    x, _ = arrays((height, width), (1, 1))
+    # Few distinct values: in most windows the maximum is not the only one.
+    x = jnp.round(x)
+    want, pull_want = jax.vjp(lambda x: conv.max_pool(x, lowering='library'), x)
+    dy = jnp.asarray(np.random.default_rng(1).normal(size=want.shape), x.dtype)
+    for lowering in ('product', 'auto'):
+      y, pull = jax.vjp(
+        lambda x, lowering=lowering: conv.max_pool(x, lowering=lowering), x
+      )
+      np.testing.assert_array_equal(y, want)
+      np.testing.assert_array_equal(pull(dy)[0], pull_want(dy)[0])
+
+  @parameterized.parameters(0, 1, 2, 3)
+  def test_nan_stays_nan(self, place):
+    x = np.zeros((1, 2, 2, 1), np.float32)
+    x[0, place // 2, place % 2] = np.nan
+    y = conv.max_pool(jnp.asarray(x), lowering='product')
+    self.assertTrue(np.isnan(y).all())
+
+
+if __name__ == '__main__':
+  absltest.main()

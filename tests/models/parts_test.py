@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest
+
+from bn_jax import models
+from bn_jax.models import dropout
+from tests.fixtures import strict  # noqa: F401
+
+KEY = jax.random.key(3)
+
+
+def setUpModule():
+  # Numbers do not matter here, compilation takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def dropped(x, rate=0.25, **keywords):
+  layer = dropout.Dropout(rate)
+  return layer.apply({}, x, rngs={'dropout': KEY}, **keywords)
+
+
+class DropoutTest(absltest.TestCase):
+  def test_drops_that_share_and_keeps_the_mean(self):
+    y = dropped(jnp.ones((100, 400)))
+    values, counts = np.unique(y, return_counts=True)
+    np.testing.assert_allclose(values, [0, 1 / 0.75])
+    # 40,000 draws: the share's standard deviation is 0.0022.
+    np.testing.assert_allclose(counts[0] / 40_000, 0.25, atol=0.01)
+
+  def test_examples_draw_apart(self):
+    y = dropped(jnp.ones((2, 400)))
+    self.assertGreater((y[0] != y[1]).sum(), 100)
+
+  def test_an_example_depends_on_its_index_alone(self):
+    x = jax.random.normal(KEY, (6, 50))
+    whole = dropped(x)
+    np.testing.assert_array_equal(dropped(x[4:], first=4), whole[4:])
+    self.assertTrue((dropped(x[4:]) != whole[4:]).any())
+
+  def test_acts_if_and_only_if_its_rng_is_passed(self):
+    x = jax.random.normal(KEY, (6, 50))
+    np.testing.assert_array_equal(dropout.Dropout(0.5).apply({}, x), x)
+    np.testing.assert_array_equal(dropped(x, rate=0.0), x)
+
+  def test_in_the_head_of_a_network(self):
+    module = models.make(
+      'vgg11', num_classes=3, width=0.02, head=(9,), dropout=0.5
+    )
+    x = jax.random.normal(KEY, (4, 8, 8, 1))
+    init = jax.jit(module.init, static_argnames='mode')
+    apply = jax.jit(module.apply, static_argnames='mode')
+    variables = init(KEY, x, mode='running')
+    plain = apply(variables, x, mode='batch')
+    noisy = apply(variables, x, mode='batch', rngs={'dropout': KEY})
+    self.assertTrue((plain != noisy).any())
+    with self.assertRaisesRegex(ValueError, 'dropout is 1; allowed: 0 <='):
+      models.make('vgg11', num_classes=3, dropout=1)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,162 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import linen as nn
+
+from bn_jax import norms, spread
+from tests.fixtures import strict  # noqa: F401
+
+
+def setUpModule():
+  # Numbers hang little on optimization, compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+KEYWORDS = {'lp': dict(p=3.0)}
+
+
+def images(dtype=jnp.float32):
+  generator = np.random.default_rng(0)
+  return jnp.asarray(generator.normal(1, 2, size=(6, 2, 2, 4)), dtype)
+
+
+class Block(nn.Module):
+  """A dense layer at each position, a norm, a nonlinearity, a sum."""
+
+  norm: norms.Norm
+
+  @nn.compact
+  def __call__(self, x, *, mode, mask=None):
+    layer = nn.Dense(4, use_bias=self.norm.bias_before, name='dense1')
+    x = self.norm.weighted(layer, 'weight1')(x, mode=mode)
+    x = self.norm.layer('norm1')(x, mode=mode, mask=mask)
+    return jnp.sin(x)
+
+
+def block(name):
+  """(apply: (params, x) -> y in mode 'batch', params, x), float64."""
+  module = Block(norms.make(name, **KEYWORDS.get(name, {})))
+  x = images(jnp.float64)
+  variables = module.init(jax.random.key(0), x, mode='running')
+  variables = jax.tree.map(lambda a: a.astype(jnp.float64), variables)
+  params = variables.pop('params')
+
+  def apply(params, x):
+    return module.apply({'params': params, **variables}, x, mode='batch')
+
+  return apply, params, x
+
+
+class RegistryTest(parameterized.TestCase):
+  @parameterized.product(name=tuple(norms.NORMS), dtype=('float32', 'bfloat16'))
+  def test_contract_of_every_norm(self, name, dtype):
+    x = images(dtype)
+    keywords = KEYWORDS.get(name, {})
+    norm = norms.make(name, spread=spread.Spread(parts=2), **keywords)
+    layer = norm.layer('norm1')
+    self.assertEqual(layer.name, 'norm1')
+    variables = layer.init(jax.random.key(0), x, mode='running')
+    for leaf in jax.tree.leaves(variables):
+      self.assertIn(leaf.dtype, (jnp.float32, jnp.int32))
+    for mode in norms.MODES:
+      for mask in (None, jnp.arange(6) < 5, jnp.ones((6, 2, 2), bool)):
+        y, new = layer.apply(
+          variables, x, mode=mode, mask=mask, first=3, mutable=['batch_stats']
+        )
+        self.assertEqual((y.shape, y.dtype), (x.shape, x.dtype))
+        self.assertTrue(bool(jnp.isfinite(y).all()))
+        self.assertEqual(
+          jax.tree.map(jnp.shape, new), jax.tree.map(
+            jnp.shape, {k: v for k, v in variables.items() if k != 'params'}
+          )
+        )  # fmt: skip
+    with self.assertRaisesRegex(ValueError, "mode is 'train'; allowed"):
+      layer.apply(variables, x, mode='train')
+    self.assertIsInstance(norm.bias_before, bool)
+
+  @parameterized.parameters(*norms.NORMS)
+  def test_all_kinds_of_derivatives_pass(self, name):
+    """Forward, reverse, Hessian and Gauss-Newton products, to each other."""
+    with jax.enable_x64(True):
+      apply, params, x = block(name)
+      generator = np.random.default_rng(1)
+
+      def random(leaf):
+        return jnp.asarray(generator.normal(size=leaf.shape))
+
+      u, v = (jax.tree.map(random, params) for _ in range(2))
+
+      def loss(params):
+        return jnp.sum(apply(params, x) ** 3)
+
+      def inner(a, b):
+        return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)))
+
+      @jax.jit
+      def products(params):
+        function = functools.partial(apply, x=x)
+        y, forward = jax.jvp(function, (params,), (v,))
+        _, pull = jax.vjp(function, params)
+        gradient = jax.grad(loss)
+        hessian = lambda w: jax.jvp(gradient, (params,), (w,))[1]
+        return {
+          'reverse': (inner(pull(y)[0], v), jnp.vdot(y, forward)),
+          'hessian': (inner(u, hessian(v)), inner(v, hessian(u))),
+          'gauss_newton': (
+            inner(v, pull(forward)[0]), jnp.vdot(forward, forward)
+          ),
+        }  # fmt: skip
+
+      found = products(params)
+      if name == 'spectral':
+        # Its singular vectors are constants to the derivative, by design.
+        del found['hessian']
+      for what, (left, right) in found.items():
+        np.testing.assert_allclose(left, right, rtol=1e-7, err_msg=what)
+      if name == 'spectral':
+        return
+      step = 1e-6
+      plus = jax.tree.map(lambda p, d: p + step * d, params, v)
+      minus = jax.tree.map(lambda p, d: p - step * d, params, v)
+      finite = (loss(plus) - loss(minus)) / (2 * step)
+      _, exact = jax.jvp(loss, (params,), (v,))
+      np.testing.assert_allclose(exact, finite, rtol=1e-6)
+
+  @parameterized.parameters(*norms.NORMS)
+  def test_says_whether_a_bias_before_it_is_lost(self, name):
+    """Its gradient is zero, but for what epsilon leaves, where it is."""
+    with jax.enable_x64(True):
+      norm = norms.make(name, **KEYWORDS.get(name, {}))
+      layer, x = norm.layer('norm1'), images(jnp.float64)
+      variables = layer.init(jax.random.key(0), x, mode='running')
+
+      def loss(bias):
+        y = layer.apply(variables, x + bias.reshape(1, 1, 1, 4), mode='batch')
+        return jnp.sum(jnp.sin(y))
+
+      gradient = jax.grad(loss)(jnp.zeros(4, jnp.float64))
+      # The power mean of what is not centred sees a bias, as a scale.
+      if not (name.startswith('l') and name != 'layer'):
+        self.assertEqual(
+          bool(jnp.abs(gradient).max() > 1e-9), norm.bias_before, gradient
+        )
+
+  def test_none_is_the_identity(self):
+    x = images()
+    layer = norms.make('none').layer('norm1')
+    np.testing.assert_array_equal(layer.apply({}, x, mode='batch'), x)
+
+  def test_unknown_name(self):
+    with self.assertRaisesRegex(ValueError, "unknown norm 'bach'.*'batch'"):
+      norms.make('bach')
+
+
+if __name__ == '__main__':
+  absltest.main()

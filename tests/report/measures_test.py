@@ -1,0 +1,318 @@
+"""Figures of covariate shift, weights, signal, one step and one unit."""
+
+import pathlib
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from bn_jax.report import measured, notices, summary
+from bn_jax.report.drawing import figures
+from bn_jax.report.figures import (
+  covariate_shift,
+  gallery,
+  one_step,
+  signal,
+  unit,
+  weights,
+)
+from bn_jax.report.results import recorded
+from tests.fixtures import (
+  made_up,
+  strict,  # noqa: F401
+)
+
+MEASURES = {**made_up.CONFIG['measures'], **made_up.MORE}
+KINDS = (covariate_shift, weights, signal, one_step, unit)
+FAST = {'norm': 'batch', 'scale': 0.1, 'measures': MEASURES}
+SLOW = {'scale': 1.0, 'measures': MEASURES}
+
+
+class _Drawn(parameterized.TestCase):
+  def runs(self, seeds=(0,), **runs):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    runs = runs or {'standard': SLOW, 'batchnorm': FAST}
+    return recorded.load([made_up.workdir(folder / 'w', seeds, **runs)])
+
+  def drawn(self, made, narrow=False):
+    with figures.style():
+      return made.draw(narrow)
+
+  def of(self, values, axis, index=0):
+    """The values of the line of a run in a panel."""
+    np.testing.assert_allclose(axis.get_lines()[index].get_ydata(), values)
+
+
+class CovariateShiftTest(_Drawn):
+  def test_rows_and_columns(self):
+    made = covariate_shift.figure(self.runs())
+    axes = self.drawn(made).axes
+    self.assertLen(axes, 9)
+    titles = [axis.get_title() for axis in axes[:3]]
+    self.assertEqual(titles, list(made_up.LAYERS))  # in forward order
+    for row, values in enumerate(([10, 1], [1, 0.1], [0.75, 0.975])):
+      for index, value in enumerate(values):
+        self.of([value] * 4, axes[3 * row], index)
+    scales = [axis.get_yscale() for axis in axes[::3]]
+    self.assertEqual(scales, ['log', 'log', 'linear'])
+    self.of([1, 1], axes[6], -1)  # dashed, at a cosine of 1
+
+  def test_caption(self):
+    said = covariate_shift.figure(self.runs()).caption
+    for words in (
+      'Definition 2.1', 'without a penalty', 'batch statistics',
+      'the current batch of 64 examples', 'highest precision', 'every 50 steps',
+      "its norm's scale and bias too",
+    ):  # fmt: skip
+      self.assertIn(words, said)
+    other = {**MEASURES, 'shift': {**MEASURES['shift']}}
+    other['shift']['norm_parameters'] = False
+    runs = self.runs(a={**SLOW, 'measures': other})
+    self.assertIn('without its norm', covariate_shift.figure(runs).caption)
+    runs = self.runs(a={**SLOW, 'measures': other}, b=SLOW)
+    said = covariate_shift.figure(runs).caption
+    self.assertIn('False (a) or True (b)', said)
+    ((_, unlike),) = notices.of(runs)[1:]
+    self.assertIn('norm_parameters: False (a) or True (b)', unlike)
+
+  def test_table_and_words(self):
+    made = covariate_shift.figure(self.runs())
+    self.assertEqual(
+      made.table[1], ('standard', 0, 0, 'conv1', '10', '1', '0.75')
+    )
+    self.assertLen(made.table, 1 + 2 * 3 * 4)
+    self.assertIn('conv10: standard 0.75, batchnorm 0.975', made.alt)
+
+  def test_seeds_are_means(self):
+    runs = self.runs(seeds=(0, 1))
+    values = runs[0].seeds[1].series['shift'].values
+    values['conv1/l2'] *= 4
+    values['conv1/cosine'] -= 0.5
+    axes = self.drawn(covariate_shift.figure(runs)).axes
+    self.of([20] * 4, axes[0])  # geometric, of 10 and 40
+    self.of([0.5] * 4, axes[6])  # of 0.75 and 0.25
+    # An interval of two seeds goes far beyond what a cosine can be.
+    self.assertEqual(axes[6].get_ylim(), (-1.05, 1.05))
+
+
+class WeightsTest(_Drawn):
+  def test_rows(self):
+    made = weights.figure(self.runs(standard=SLOW))
+    axes = self.drawn(made).axes
+    square = 1 + np.array([0, 50, 100, 150])
+    for row, want in enumerate(
+      (square**0.5, 0.1 / square, 0.1 / square, [0.1] * 4)
+    ):
+      self.of(want, axes[3 * row])
+    self.assertIn('All layers', made.caption)
+
+  def test_three_of_many_layers_and_all_in_the_table(self):
+    runs = self.runs(standard=SLOW)
+    values = runs[0].seeds[0].series['weights'].values
+    for name, value in list(values.items()):
+      layer, _, quantity = name.rpartition('/')
+      values[f'later_{layer}/{quantity}'] = value
+    made = weights.figure(runs)
+    titles = [axis.get_title() for axis in self.drawn(made).axes[:3]]
+    self.assertEqual(titles, ['conv1', 'later_conv1', 'later_conv10'])
+    self.assertIn('of 6 layers looked at', made.caption)
+    self.assertLen(made.table, 1 + 6 * 4)
+
+
+class SignalTest(_Drawn):
+  def test_by_layer_at_the_first_and_last_look(self):
+    made = signal.figure(self.runs())
+    axes = self.drawn(made).axes
+    self.assertLen(axes, 6)
+    titles = [axis.get_title() for axis in axes[:2]]
+    self.assertEqual(titles, ['First look: step 0', 'Last look: step 150'])
+    line = axes[0].get_lines()[0]
+    np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+    self.of([1, 2, 4], axes[0])
+    self.of([1, 0.5, 0.25], axes[2])
+    self.of([0.25] * 3, axes[4], 1)  # with a norm
+    self.assertTrue(np.isnan(axes[4].get_lines()[0].get_ydata()).all())
+    self.of([0.5, 0.5], axes[4], -1)
+    labels = [text.get_text() for text in axes[4].get_xticklabels()]
+    self.assertEqual(labels, list(made_up.LAYERS))
+    self.assertIn('standard rms 1 to 4, gradient 1 to 0.25', made.alt)
+    self.assertEqual(
+      made.table[1], ('standard', 0, 0, 'conv1', '1', '1', 'nan', 'nan')
+    )
+
+  def test_without_a_norm_there_are_no_shares(self):
+    made = signal.figure(self.runs(a=SLOW, b=SLOW))
+    self.assertLen(self.drawn(made).axes, 4)
+    self.assertNotIn('Theorem', made.caption)
+
+  def test_networks_of_other_layers_are_counted(self):
+    runs = self.runs()
+    values = runs[1].seeds[0].series['signal'].values
+    for name in list(values):
+      if name.startswith('conv'):
+        values[name.replace('conv', 'block')] = values.pop(name)
+    axes = self.drawn(signal.figure(runs)).axes
+    for line in axes[0].get_lines():
+      np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+    labels = [text.get_text() for text in axes[4].get_xticklabels()]
+    self.assertNotIn('conv1', labels)
+
+  def test_some_of_the_layers_keep_their_places(self):
+    runs = self.runs()
+    values = runs[1].seeds[0].series['signal'].values
+    for name in list(values):
+      if name.startswith('conv2/'):
+        del values[name]
+    line = self.drawn(signal.figure(runs)).axes[0].get_lines()[1]
+    np.testing.assert_array_equal(line.get_xdata(), [1, 3])
+
+
+class OneStepTest(_Drawn):
+  def test_against_the_rate(self):
+    made = one_step.figure(self.runs())
+    first, last = self.drawn(made).axes
+    self.assertEqual((first.get_xscale(), first.get_yscale()), ('log', 'log'))
+    for axis in (first, last):
+      line = axis.get_lines()[0]
+      np.testing.assert_allclose(line.get_xdata(), [0.01, 0.1, 1])
+      self.of([0.5, 2, np.nan], axis)  # it ends where the loss is infinite
+      self.of([1, 1], axis, 1)
+    self.assertIn('standard at 0.01, where it falls from 1 to 0.5', made.alt)
+    self.assertEqual(made.table[3], ('standard', 0, 0, '1', 'inf', '1'))
+
+  def test_one_look(self):
+    made = one_step.figure(self.runs(a={**SLOW, 'steps': 60}))
+    (axis,) = self.drawn(made).axes
+    self.assertEqual(axis.get_title(), 'Step 0')
+
+
+class UnitTest(_Drawn):
+  def test_is_the_median_one_of_the_last_layer(self):
+    """Units 0 to 2 move by 0.1, 0.2, 0.3 from look to look."""
+    runs = self.runs()
+    found = unit.typical(runs[0], 'activations')
+    self.assertEqual((found.layer, found.index, found.units), ('conv2', 1, 3))
+    middle = 0.2 * np.arange(4)
+    want = np.stack([middle - 1, middle, middle + 1], axis=1)
+    np.testing.assert_allclose(found.quantiles, want)
+    made = unit.figure(runs)
+    axes = self.drawn(made).axes
+    for line, values in zip(axes[0].get_lines(), want.T):
+      np.testing.assert_allclose(line.get_ydata(), values)
+    self.assertEqual(axes[0].get_title(), 'standard\nconv2, unit 1')
+    self.assertEqual(axes[0].get_ylim(), axes[1].get_ylim())
+    self.assertIn('standard: unit 1 of 3 of conv2, seed 0', made.caption)
+    self.assertEqual(
+      made.table[2], ('standard', 0, 50, 'conv2', 1, '-0.8', '0.2', '1.2')
+    )
+
+  def test_up_and_down_are_moves_alike(self):
+    (run,) = self.runs(a=SLOW)
+    for place, look in enumerate(run.seeds[0].arrays['activations']):
+      medians = place * np.array([-0.3, 0.1, 0.2])
+      look.values['conv2/quantiles'] = np.tile(medians, (3, 1))
+    self.assertEqual(unit.typical(run, 'activations').index, 2)
+
+  def test_units_that_are_no_numbers_are_none(self):
+    runs = self.runs(a=SLOW)
+    looks = runs[0].seeds[0].arrays['activations']
+    for look in looks:
+      look.values['conv2/quantiles'][:, 1:] = np.nan
+    self.assertEqual(unit.typical(runs[0], 'activations').index, 0)
+    for look in looks:
+      look.values['conv2/quantiles'][:] = np.nan
+    self.assertIsNone(unit.figure(runs))
+
+  def test_records_without_quantiles_or_with_one_look(self):
+    runs = self.runs(a=SLOW)
+    for look in runs[0].seeds[0].arrays['activations']:
+      del look.values['conv2/quantiles']
+    self.assertIsNone(unit.figure(runs))
+    self.assertIsNone(unit.figure(self.runs(a={**SLOW, 'steps': 9})))
+
+
+class AllTest(_Drawn):
+  @parameterized.parameters(False, True)
+  def test_runs_that_lack_it_and_numbers_that_are_none(self, narrow):
+    nan = float('nan')
+    runs = self.runs(
+      standard={**SLOW, 'scale': nan},
+      other={},
+      diverged={**FAST, 'status': 'diverged', 'steps': 60},
+    )
+    for kind in KINDS:
+      made = kind.figure(runs)
+      self.assertIsNotNone(made, kind)
+      drawing = self.drawn(made, narrow)
+      self.assertNotIn('nan', made.alt, kind)
+      if kind is not unit:
+        names = {row[0] for row in made.table[1:]}
+        self.assertEqual(names, {'standard', 'diverged'})
+        legend = [t.get_text() for t in drawing.legends[0].get_texts()]
+        self.assertEqual(legend, ['standard', 'diverged'])
+
+  def test_divergence_is_marked(self):
+    ended = {**FAST, 'status': 'diverged', 'steps': 120}
+    runs = self.runs(standard=SLOW, batchnorm=ended)
+    for kind, panels in ((covariate_shift, 9), (weights, 12), (unit, 1)):
+      axes = self.drawn(kind.figure(runs)).axes
+      said = [text.get_text() for axis in axes for text in axis.texts]
+      self.assertEqual(said, ['diverged at 120'] * panels)
+
+  def test_nothing_recorded_is_no_figure(self):
+    runs = self.runs(a={**SLOW, 'steps': 9})
+    for run in runs:
+      run.seeds[0].series.clear()
+      run.seeds[0].arrays.clear()
+    for kind in KINDS:
+      self.assertIsNone(kind.figure(runs), kind)
+    summary.table(runs)
+
+  def test_names_of_all_figures(self):
+    names = [made.name for made in gallery.hung(self.runs())]
+    self.assertEqual(
+      names,
+      [
+        'accuracy', 'landscape', 'distance', 'covariate-shift', 'activations',
+        'drift', 'unit', 'signal', 'weights', 'one-step',
+      ],
+    )  # fmt: skip
+
+  def test_all_are_rendered(self):
+    """In every format, and to the same bytes each time."""
+    runs = self.runs(a=FAST)
+    for kind in (one_step, unit):
+      made = kind.figure(runs)
+      with figures.style():
+        once, again = (figures.settled(made.draw(True)) for _ in range(2))
+      self.assertEqual(
+        figures.rendered(once, 'svg'), figures.rendered(again, 'svg')
+      )
+
+
+class SummaryTest(_Drawn):
+  def test_rows(self):
+    runs = self.runs(standard={**SLOW, 'curvature': 7.0}, batchnorm=FAST)
+    rows = {row[0]: row[1:] for row in summary.table(runs)}
+    for label, shown in (
+      ('Covariate shift of conv10, cosine, median', ['0.75', '0.975']),
+      ('Covariate shift of conv1, relative l2, median', ['1', '0.1']),
+      ("Curvature d'Hd / |d|², median", ['7', 'not measured']),
+      ('Limit of beta as e goes to 0, median', ['14', 'not measured']),
+      ('Units never above 0, layers looked at, last look', ['33.3 %'] * 2),
+    ):
+      self.assertEqual(rows[label], shown, label)
+
+  def test_units_are_counted_over_all_layers(self):
+    """Of layers of 3 and 5 units: 1 and 2 dead are 3 of 8, at the last look."""
+    (run,) = self.runs(a=SLOW)
+    looks = run.seeds[0].arrays['activations']
+    looks[-1].values['conv2/positive'] = np.array([0, 0, 0.1, 0.5, 1])
+    self.assertEqual(measured.dead_units(run.seeds[0], 'activations'), 3 / 8)
+    for key in ('conv1/positive', 'conv2/positive'):
+      del looks[-1].values[key]
+    found = measured.dead_units(run.seeds[0], 'activations')
+    self.assertTrue(np.isnan(found))
+
+
+if __name__ == '__main__':
+  absltest.main()

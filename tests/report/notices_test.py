@@ -1,0 +1,145 @@
+import pathlib
+
+from absl.testing import absltest
+
+from bn_jax.report import notices
+from bn_jax.report.drawing import figures
+from bn_jax.report.figures import accuracy, activations, landscape
+from bn_jax.report.results import conditions, curves, recorded
+from tests.fixtures import (
+  hand_made,
+  made_up,
+  strict,  # noqa: F401
+)
+
+
+def measures(kind, **changes):
+  """The measures of made-up runs, with one of them changed."""
+  found = dict(made_up.CONFIG['measures'])
+  found[kind] = {**found[kind], **changes}
+  return found
+
+
+class _TwoRuns(absltest.TestCase):
+  def runs(self, *, standard=None, batchnorm=None, seeds=(0,)):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    norm = {'name': 'batch', 'group_size': None}
+    return recorded.load(
+      [
+        made_up.workdir(
+          folder / 'w', seeds, standard=standard or {},
+          batchnorm={'norm': norm, **(batchnorm or {})},
+        )
+      ]
+    )  # fmt: skip
+
+
+class NoticesTest(_TwoRuns):
+  """What rests on unlike ground is pointed out, in all figures and seeds."""
+
+  def said(self, **runs):
+    made = notices.of(self.runs(**runs))
+    return ' '.join(said for headline, said in made if headline == 'Not alike:')
+
+  def test_alike(self):
+    self.assertEqual(self.said(), '')
+
+  def test_precision_of_training(self):
+    precision = {'dtype': 'float32', 'training': 'default'}
+    precision['measures'] = 'highest'
+    said = self.said(
+      standard={'manifest': {'precision': precision}, 'measures': False},
+      batchnorm={'measures': False},
+    )
+    self.assertIn(
+      'matmul_precision: default (standard) or highest (batchnorm)', said
+    )
+
+  def test_every_seed_is_asked(self):
+    runs = self.runs(seeds=(0, 1))
+    seeds = runs[0].seeds
+    precision = dict(seeds[1].manifest['precision'], dtype='bfloat16')
+    other = seeds[1]._replace(manifest=seeds[1].manifest | {
+      'precision': precision
+    })  # fmt: skip
+    runs[0] = runs[0]._replace(seeds=(seeds[0], other))
+    (said,) = (s for headline, s in notices.of(runs) if 'alike' in headline)
+    self.assertIn(
+      'compute_dtype: float32 (standard/seed0, batchnorm) or bfloat16 '
+      '(standard/seed1)',
+      said,
+    )
+
+  def test_data_and_network(self):
+    said = self.said(
+      standard={
+        'data': {'name': 'cifar10', 'resolution': None},
+        'model': {'name': 'vgg16', 'width': 0.25},
+        'measures': False,
+      }
+    )
+    self.assertIn('data.name: cifar10 (standard) or digits (batchnorm)', said)
+    self.assertIn('model.name: vgg16 (standard) or vgg11 (batchnorm)', said)
+    self.assertNotIn('width', said)
+
+  def test_of_many_runs_six_are_named(self):
+    runs = [
+      curves.Run(f'r{k}', (hand_made.seed(steps=k // 8),)) for k in range(16)
+    ]
+    found = conditions.said(runs, lambda seed: f'{seed.manifest["step"]}')
+    self.assertStartsWith(found, '0 (r0, r1, r2, r3, r4, r5 and 2 more) or 1 (')
+
+  def test_group_size_only_where_it_differs(self):
+    groups = {'norm': {'name': 'batch', 'group_size': 32}}
+    self.assertIn(
+      'norm.group_size: 32 (standard) or None (batchnorm)',
+      self.said(standard=groups),
+    )
+
+  def test_how_it_was_looked_at(self):
+    said = self.said(
+      standard={'measures': measures('landscape', step_factors=[1.0, 2.0])},
+      batchnorm={'measures': measures('landscape', every_steps=20)},
+    )
+    self.assertIn(
+      'step_factors: {1, 2} (standard) or {0.5, 1} (batchnorm)', said
+    )
+    self.assertIn('every_steps: 10 (standard) or 20 (batchnorm)', said)
+
+
+class CaptionTest(_TwoRuns):
+  """A caption says what is true of each of its curves."""
+
+  def test_a_part_of_the_test_set(self):
+    part = measures('test', data='test:20')
+    runs = self.runs(standard={'measures': part})
+    made = accuracy.figure(runs)
+    self.assertIn('its first 20 examples or all of it, each', made.caption)
+    with figures.style():
+      _, test = made.draw(False).axes
+    self.assertLen(test.get_lines(), 2, 'a run has no line')
+    self.assertNotIn('first', accuracy.figure(self.runs()).caption)
+
+  def test_landscape(self):
+    other = measures('landscape', step_factors=[1.0, 2.0], statistics='running')
+    runs = self.runs(standard={'measures': other, 'batch_size': 32})
+    caption = landscape.figure(runs).caption
+    self.assertIn('{1, 2} (standard) or {0.5, 1} (batchnorm) × the', caption)
+    self.assertIn('running (standard) or batch (batchnorm) stat', caption)
+    self.assertIn('32 (standard) or 64 (batchnorm) examples', caption)
+    self.assertIn('every 10 steps', caption)
+    self.assertIn(
+      '32 (standard) or 64 (batchnorm) examples', accuracy.figure(runs).caption
+    )
+
+  def test_activations(self):
+    other = measures('activations', every_steps=25, statistics='running')
+    caption = activations.figure(
+      self.runs(standard={'measures': other})
+    ).caption
+    self.assertIn('running (standard) or batch (batchnorm) stat', caption)
+    self.assertIn('every 25 (standard) or 50 (batchnorm) steps', caption)
+
+
+if __name__ == '__main__':
+  absltest.main()

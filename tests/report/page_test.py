@@ -1,0 +1,416 @@
+import contextlib
+import html.parser
+import io
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+import pytest
+from absl.testing import absltest
+
+from bn_jax.commands import report
+from bn_jax.report import page, summary
+from bn_jax.report.drawing import figures
+from bn_jax.report.results import recorded
+from bn_jax.storage import records
+from tests.fixtures import made_up, strict
+
+_CHROMIUM = shutil.which('chromium')
+
+
+class _Page(html.parser.HTMLParser):
+  """What a page links to, which ids it has, and whether its tags close."""
+
+  _VOID = ('meta', 'img', 'source', 'link', 'br', 'wbr')
+
+  def __init__(self, text):
+    super().__init__()
+    self.links, self.ids, self.open, self.text = [], [], [], ''
+    self.feed(text)
+
+  def handle_starttag(self, tag, attrs):
+    attrs = dict(attrs)
+    self.links += [attrs[a] for a in ('href', 'src', 'srcset') if a in attrs]
+    self.ids += [attrs['id']] if 'id' in attrs else []
+    if tag not in self._VOID:
+      self.open.append(tag)
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag, tag
+
+  def handle_data(self, data):
+    self.text += data
+
+
+# For tests of the text around the figures: drawing them takes the time.
+unrendered = mock.patch.multiple(
+  figures, rendered=lambda *_: b'', settled=lambda drawing: drawing
+)
+# For tests of what is drawn: writing it in every format takes as long.
+unwritten = mock.patch.multiple(figures, rendered=lambda *_: b'')
+
+
+class _InAFolder(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    folder = tempfile.TemporaryDirectory()
+    self.addCleanup(folder.cleanup)
+    self.folder = pathlib.Path(folder.name)
+
+  def workdir(self, name='work', seeds=(0,), standard=None, batchnorm=None):
+    return made_up.workdir(
+      self.folder / name,
+      seeds,
+      standard={'norm': 'none', **(standard or {})},
+      batchnorm={
+        'norm': 'batch', 'reaches': 30, 'scale': 0.1, **(batchnorm or {}),
+      },
+    )  # fmt: skip
+
+
+class PageTest(_InAFolder):
+  def test_one_file_that_needs_no_network(self):
+    text = page.write([self.workdir()]).read_text()
+    made = _Page(text)
+    self.assertIn('An illustration:', text)
+    self.assertNotIn('Not alike', text)
+    self.assertEmpty(made.open)
+    self.assertNotRegex(text, r'(src|href|srcset)="(https?:)?//')
+    self.assertNotIn('<script', text)
+    for link in made.links:
+      self.assertRegex(link, r'^(#|data:image/svg\+xml|figures/)')
+      if link.startswith('#'):
+        self.assertIn(link[1:], made.ids)
+      if link.startswith('figures/'):
+        self.assertTrue((self.folder / 'work' / link).is_file(), link)
+
+  @pytest.mark.slow  # draws all figures twice
+  def test_the_same_records_make_the_same_files(self):
+    some = dict(made_up.CONFIG['measures'])
+    del some['activations']
+    some = {'measures': some}
+    workdir = self.workdir(seeds=(0, 1), standard=some, batchnorm=some)
+    page.write([workdir])
+    files = [*(workdir / 'figures').iterdir(), workdir / 'report.html']
+    before = {file: file.read_bytes() for file in files}
+    text = page.write([workdir]).read_text()
+    self.assertNotIn('illustration', text)
+    self.assertIn('2 seeds: lines and edges are means', text)
+    for file in files:
+      self.assertEqual(file.read_bytes(), before[file], file)
+
+  @unrendered
+  def test_names_cannot_break_out(self):
+    workdir = self.workdir('<b>&$x')
+    text = page.write([workdir]).read_text()
+    self.assertIn('&lt;b&gt;&amp;$x', text)
+    self.assertNotIn('<b>&', text)
+
+  @pytest.mark.slow  # starts a browser
+  @unittest.skipIf(_CHROMIUM is None, 'no chromium here')
+  def test_a_browser_runs_nothing_of_it(self):
+    blind = {'measures': False}
+    workdir = self.workdir(
+      '<img src=x onerror=document.title=9>', standard=blind, batchnorm=blind
+    )
+    path = page.write([workdir], self.folder / 'out')
+    done = subprocess.run(
+      [_CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--dump-dom',
+       f'file://{path}'],
+      capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    self.assertIn('<h1>&lt;img src=x', done.stdout)
+    self.assertNotIn('<title>9', done.stdout)
+
+  @unwritten
+  def test_a_run_without_records(self):
+    workdir = self.workdir()
+    seed = workdir / 'standard' / 'seed0'
+    (seed / 'scalars.jsonl').unlink()
+    for path in (seed / 'arrays').iterdir():
+      path.unlink()
+    made = _Page(page.write([workdir]).read_text())
+    self.assertIn('not measured', made.text)
+
+  @unrendered
+  def test_unlike_measures_are_pointed_out(self):
+    other = dict(made_up.CONFIG['measures'])
+    other['landscape'] = {**other['landscape'], 'statistics': 'running'}
+    workdir = self.workdir('b', standard={'measures': other})
+    made = _Page(page.write([workdir]).read_text())
+    self.assertIn(
+      'how runs were measured (along_gradient). statistics: running (standard) '
+      'or batch (batchnorm).',
+      made.text,
+    )
+
+  @unrendered
+  def test_the_subtitle_is_true_of_all_runs(self):
+    unlike = {
+      'data': {'name': 'cifar10', 'resolution': None},
+      'model': {'name': 'vgg16'},
+      'batch_size': 32,
+    }
+    text = page.write([self.workdir(standard=unlike)]).read_text()
+    self.assertIn(
+      'vgg16 or vgg11 of 0.25 × width on cifar10 or digits, batches of 32 or '
+      '64, 2 runs, 1 seed',
+      text,
+    )
+
+  @unrendered
+  def test_what_is_not_finished_is_said(self):
+    workdir = self.workdir(
+      standard={'status': 'diverged', 'steps': 25},
+      batchnorm={'status': 'running', 'steps': 35},
+    )
+    made = _Page(page.write([workdir]).read_text())
+    self.assertIn('standard/seed0: diverged at step 25', made.text)
+    self.assertIn('batchnorm/seed0: running at step 35', made.text)
+
+  @unrendered
+  def test_a_killed_run_is_where_its_records_end(self):
+    """After SIGKILL, the manifest still says where it began."""
+    workdir = self.workdir(
+      standard={'status': 'running', 'steps': 34, 'manifest': {'step': 0}}
+    )
+    made = _Page(page.write([workdir]).read_text())
+    self.assertIn('standard/seed0: running at step 34', made.text)
+    (run, _) = recorded.load([workdir])
+    self.assertEqual(summary.table([run])[4], ['Steps', 'running at 34'])
+
+  @unrendered
+  def test_alternative_texts_have_a_finding(self):
+    found = self.alternatives(self.workdir())
+    self.assertIn('standard ends at 100.0 % on training batches', found[0])
+    self.assertIn('batchnorm has a loss band of median width 0.1', found[1])
+    self.assertIn('standard from 1 at 0.05 to 2 at 0.1', found[2])
+    self.assertRegex(found[3], r'conv2 at the last look: standard from -\d')
+    self.assertIn('conv2: standard 0.1, batchnorm 0.1', found[4])
+    self.assertIn('standard 0 to 0.6', found[5])
+
+  @unrendered
+  def test_alternative_texts_of_a_short_run_without_numbers(self):
+    workdir = self.workdir(standard={'steps': 9})
+    (workdir / 'standard' / 'seed0' / 'scalars.jsonl').unlink()
+    found = self.alternatives(workdir)
+    self.assertIn('standard has seen fewer than 20 training batches', found[0])
+    self.assertIn('standard has no loss band', found[1])
+    self.assertIn('standard has none', found[2])
+    self.assertIn('conv2: standard not measured, batchnorm 0.1', found[4])
+    for text in found:
+      self.assertNotIn('nan', text)
+
+  def alternatives(self, workdir):
+    text = page.write([workdir]).read_text()
+    return re.findall('alt="([^"]*)"', text)
+
+  @unrendered
+  def test_without_measures_there_is_no_landscape(self):
+    blind = {'measures': False}
+    workdir = self.workdir(standard=blind, batchnorm=blind)
+    made = _Page(page.write([workdir]).read_text())
+    for name in ('landscape', 'activations', 'drift'):
+      self.assertNotIn(f'#{name}', made.links)
+    self.assertIn('#accuracy', made.links)
+
+  @unrendered
+  def test_numbers_of_the_figures_are_those_recorded(self):
+    workdir = self.workdir()
+    page.write([workdir])
+    lines = (workdir / 'figures' / 'landscape.csv').read_text().splitlines()
+    self.assertEqual(
+      lines[0],
+      'run,seed,step,loss_min,loss_max,gradient_change_min,'
+      'gradient_change_max,beta_min,beta_max,step_size_min,step_size_max',
+    )
+    self.assertEqual(lines[1], 'standard,0,0,1,2,1,2,3,3,0.05,0.1')
+    self.assertEqual(
+      lines[-1], 'batchnorm,0,150,1,1.1,0.1,0.2,0.3,0.3,0.05,0.1'
+    )
+    accuracy = (workdir / 'figures' / 'accuracy.csv').read_text()
+    self.assertIn('batchnorm,0,29,train,0.1\nbatchnorm,0,30,train,1', accuracy)
+    self.assertIn('standard,0,150,test,0.75', accuracy)
+    drift = (workdir / 'figures' / 'drift.csv').read_text()
+    self.assertIn('standard,0,50,conv1,0.1,0.01,', drift)
+    self.assertRegex(drift, r'standard,0,150,conv1,0.1,0.01,[\d.]+,0.3,0.03\n')
+    activations = (workdir / 'figures' / 'activations.csv').read_text()
+    self.assertEqual(activations.count('\nstandard,0,100,conv2,'), 1)
+
+
+class SummaryTest(_InAFolder):
+  def rows(self, **keywords):
+    runs = recorded.load([self.workdir(**keywords)])
+    return {row[0]: row[1:] for row in summary.table(runs)}
+
+  def test_table(self):
+    rows = self.rows()
+    self.assertEqual(rows[''], ['standard', 'batchnorm'])
+    self.assertEqual(rows['Parameters'], ['1,234,567', '1,234,567'])
+    # From 10 to 100 % at step 100: the mean of 20 is 90 % with the 18th.
+    self.assertEqual(rows['Steps to 90 % of training batches'], ['117', '47'])
+    self.assertEqual(rows['Loss band, median width in nats'], ['1', '0.1'])
+    self.assertEqual(rows['Gradient change, median upper edge'], ['2', '0.2'])
+    self.assertEqual(rows['Effective beta, median'], ['3', '0.3'])
+    self.assertEqual(rows['Accuracy, test set'], ['75.0 %', '75.0 %'])
+    self.assertEqual(rows['Time, training / all'], ['4 s / 7 s', '4 s / 7 s'])
+
+  def test_several_seeds_have_an_interval(self):
+    rows = self.rows(seeds=(0, 1, 2))
+    self.assertEqual(
+      rows['Steps to 90 % of training batches'], ['118 ± 2', '48 ± 2']
+    )
+
+  @unrendered
+  def test_a_seed_that_is_not_done_is_not_averaged(self):
+    workdir = self.workdir(seeds=(0, 1))
+    made_up.run(
+      workdir / 'standard' / 'seed2', seed=2, steps=60, status='running'
+    )
+    made_up.run(
+      workdir / 'standard' / 'seed3', seed=3, steps=5, status='diverged'
+    )
+    runs = recorded.load([workdir])
+    rows = {row[0]: row[1:] for row in summary.table(runs)}
+    self.assertEqual(
+      rows['Training accuracy, last 20 batches'][0],
+      '100.0 % ± 0.0 % (2 of 4 seeds)',
+    )
+    self.assertEqual(rows['Steps'][0], '150, running at 60, diverged at 5')
+    # One of the two that miss it may still come there.
+    label = 'Steps to 90 % of training batches'
+    self.assertEqual(rows[label][0], 'not yet in 2 of 4 seeds')
+    text = page.write([workdir]).read_text()
+    self.assertIn('Where a seed has ended, the others go on.', text)
+
+  @unrendered
+  def test_runs_that_measured_other_things_stand_side_by_side(self):
+    measures = made_up.CONFIG['measures']
+    other = {
+      'on_train': {**measures['test'], 'data': 'train'},
+      'landscape': measures['landscape'],
+      'second': measures['landscape'],
+    }
+    workdir = self.workdir(standard={'measures': other})
+    rows = {row[0]: row[1:] for row in summary.table(recorded.load([workdir]))}
+    self.assertEqual(rows['Accuracy, test set'], ['not measured', '75.0 %'])
+    label = 'Loss band, median width in nats (landscape)'
+    self.assertEqual(rows[label], ['1', '0.1'])
+    page.write([workdir])
+
+  def test_accuracy_with_the_statistics_of_the_population(self):
+    """Only where they were found for the weights that there are now."""
+    workdir = self.workdir(seeds=(0, 1))
+    for run, seed, step, accuracy in (
+      ('batchnorm', 0, 150, 0.9), ('batchnorm', 1, 100, 0.2),
+    ):  # fmt: skip
+      numbers = {'accuracy': accuracy, 'loss': 1.0}
+      records.write_json(
+        workdir / run / f'seed{seed}' / 'population.json',
+        {
+          'step': step, 'batches': 3,
+          'test': {'running': numbers, 'population': numbers},
+        },
+      )  # fmt: skip
+    rows = {row[0]: row[1:] for row in summary.table(recorded.load([workdir]))}
+    self.assertEqual(
+      rows['Accuracy, test set, population statistics'],
+      ['not measured', '90.0 % (1 of 2 seeds)'],
+    )
+
+  @unwritten
+  def test_nothing_finite_to_draw(self):
+    """As after a divergence at once: no traceback, and a page."""
+    nothing = {'scale': float('nan'), 'drift': float('nan')}
+    workdir = self.workdir(standard=nothing, batchnorm=nothing)
+    self.assertTrue(page.write([workdir]).is_file())
+
+  def test_what_was_never_reached_is_said(self):
+    rows = self.rows(standard={'reaches': 140}, seeds=(0, 1))
+    self.assertEqual(rows['Steps to 95 % of training batches'][0], 'never')
+
+  def test_steps_are_counted_to_the_three_highest_that_some_run_reaches(self):
+    """Ten batches of 20 at 100 %, the others at 10 %: 55 % at the end."""
+    late, never = {'reaches': 140}, {'reaches': 150}
+    rows = self.rows(standard=never, batchnorm=late)
+    counted = [name for name in rows if name.startswith('Steps to')]
+    want = [f'Steps to {n} % of training batches' for n in (30, 40, 50)]
+    self.assertEqual(counted, want)
+    rows = self.rows(name='neither', standard=never, batchnorm=never)
+    self.assertEqual(rows['Steps to 20 % of training batches'], ['never'] * 2)
+
+
+class CommandTest(_InAFolder):
+  def main(self, *words):
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+      code = report.main(['report', *map(str, words)])
+    return code, out.getvalue(), said.getvalue()
+
+  def test_by_itself_with_jax_hidden(self):
+    workdir = self.workdir()
+    hide = "import sys; sys.modules['jax'] = None\n"
+    code = hide + (
+      'from bn_jax import __main__\n'
+      'from bn_jax.report.drawing import figures\n'
+      "figures.rendered = lambda *_: b''\n"  # drawn, but not written
+      'figures.settled = lambda drawing: drawing\n'
+      "sys.exit(__main__.main(['bn_jax', 'report', sys.argv[1]]))"
+    )
+    done = subprocess.run(
+      [sys.executable, '-c', code, workdir],
+      cwd=strict.ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertTrue((workdir / 'report.html').is_file())
+
+  @unrendered
+  def test_several_side_by_side(self):
+    places = [self.workdir('a'), self.workdir('b')]
+    code, out, said = self.main(*places)
+    self.assertEqual(code, 0, said)
+    self.assertEqual(out.strip(), str(self.folder / 'a+b' / 'report.html'))
+    text = (self.folder / 'a+b' / 'report.html').read_text()
+    for name in ('a/standard', 'a/batchnorm', 'b/standard', 'b/batchnorm'):
+      head = name.replace('/', '/<wbr>')
+      self.assertIn(f'<th scope="col">{head}</th>', text)
+    for name in 'ab':
+      compared = f'Compared: {name}/standard (none), {name}/batchnorm (batch)'
+      self.assertIn(compared, text)
+
+  def test_one_directory_twice(self):
+    workdir = self.workdir()
+    code, out, said = self.main(workdir, self.folder / '.' / 'work')
+    self.assertEqual((code, out, said.count('\n')), (2, '', 1), said)
+    self.assertIn('one directory; give each once', said)
+
+  @unrendered
+  def test_output(self):
+    code, _, said = self.main(self.workdir(), f'--output={self.folder / "o"}')
+    self.assertEqual(code, 0, said)
+    self.assertTrue((self.folder / 'o' / 'report.html').is_file())
+
+  def test_wrong_words(self):
+    empty, damaged = self.folder / 'empty', self.folder / 'damaged'
+    for folder in (empty, damaged):
+      folder.mkdir()
+    (damaged / 'experiment.json').write_text('{}')
+    for words, code, expected in (
+      ((), 2, 'WORKDIR is missing'),
+      ((self.folder / 'no',), 2, 'is not a directory'),
+      ((empty,), 6, 'holds no experiment'),
+      ((empty, '--outptu=x'), 2, 'outptu'),
+      ((damaged,), 6, "'runs' is None, allowed: dict"),
+    ):
+      got, _, said = self.main(*words)
+      self.assertEqual((got, said.count('\n')), (code, 1), said)
+      self.assertIn(expected, said)
+
+
+if __name__ == '__main__':
+  absltest.main()
