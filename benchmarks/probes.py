@@ -20,7 +20,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from bn_jax.config import resolve
 from bn_jax.data import datasets
-from bn_jax.experiment import trainer
+from bn_jax.experiment import run as run_lib
 from configs import quickstart
 
 
@@ -40,7 +40,7 @@ def main() -> None:
 
 def _measure(run, dataset, pairs) -> dict[str, float]:
   """Median seconds of each part."""
-  made = trainer.program(run, dataset)
+  made = run_lib.program(run, dataset)
   looks = {probe.name: probe for probe in made.probes}
   state = made.step(made.init(0))
   gradient = jax.jit(lambda loss, params: jax.value_and_grad(loss)(params))

@@ -53,7 +53,8 @@ def _pair(words) -> tuple[float, float]:
     kept = list(base.glob('cache/xla/*/*-cache'))
     if not kept:
       sys.exit(
-        'error: no compiled program was kept; see bn_jax/host/compilation.py'
+        'error: no compiled program was kept; see '
+        'bn_jax/host/compilation_cache.py'
       )
     return first, _start(base, 'second', words)
 

@@ -13,7 +13,7 @@ from tests.fixtures import strict
 
 # The floors, the lowest first. The words, single files, are one package here.
 WORDS = (
-  'distributions', 'errors', 'keys', 'losses', 'optim', 'spread', 'trees',
+  'distributions', 'errors', 'keys', 'losses', 'optim', 'placement', 'trees',
   'types',
 )  # fmt: skip
 FLOORS = (
@@ -56,7 +56,7 @@ _NOT_OUTSIDE = {
 }
 # Who opens files and watches processes waits for no JAX where it need not.
 _WITHOUT_JAX = (
-  'storage.records', 'host.peers', 'host.tasks', 'config.command_line',
+  'storage.records', 'host.watch', 'host.cluster', 'config.flags',
 )  # fmt: skip
 # A ConfigDict is known where command lines are, and where an experiment begins.
 _KNOW_CONFIGS = ('config', 'commands', 'experiment', 'trained')

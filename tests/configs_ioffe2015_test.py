@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax.config import config_file, resolve
+from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
 from tests.fixtures import made_sets, strict
 
 
 def load(file, size='paper'):
-  return config_file.load(f'{strict.ROOT}/configs/ioffe2015/{file}.py:{size}')
+  return files.load(f'{strict.ROOT}/configs/ioffe2015/{file}.py:{size}')
 
 
 class SevenChangesTest(parameterized.TestCase):

@@ -9,8 +9,9 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import models, norms
-from bn_jax.config import assemble, config_file, resolve
-from bn_jax.experiment import measures
+from bn_jax.config import build, resolve
+from bn_jax.config import files as files_lib
+from bn_jax.experiment import probes
 from tests.fixtures import strict
 
 _FILES = [
@@ -30,7 +31,7 @@ _ALONE = [file for file in _FILES if file not in _SIZED]
 @functools.cache
 def resolved(file):
   """The runs of a config file, or FILE:SIZE, by name."""
-  config = config_file.load(str(strict.ROOT / file)).to_dict()
+  config = files_lib.load(str(strict.ROOT / file)).to_dict()
   return resolve.experiment(config, {}).runs
 
 
@@ -45,7 +46,7 @@ def as_steps(run):
 def check_step(text):
   """The step of a resolved run, as JSON, keeps the shapes of its state."""
   run = json.loads(text)
-  problem = assemble.problem(run)
+  problem = build.problem(run)
   state = jax.eval_shape(problem.init, 0)
   assert jax.eval_shape(problem.step, state, split_like(run)) == state
 
@@ -54,12 +55,12 @@ def check_step(text):
 def check_measure(run_text, section_text):
   """A network can be measured as a section of its config asks."""
   run, section = json.loads(run_text), json.loads(section_text)
-  measures.check({**run, 'measures': {'it': section}}, assemble.problem(run))
+  probes.check({**run, 'measures': {'it': section}}, build.problem(run))
 
 
 def split_like(run):
   """The shapes of the training split of a run."""
-  return assemble.source(run).shapes(run['batch_size'])
+  return build.source(run).shapes(run['batch_size'])
 
 
 class ConfigsTest(parameterized.TestCase):
@@ -116,10 +117,10 @@ class ConfigsTest(parameterized.TestCase):
         convolves = 'lowering' in run['model']
         if convolves:
           run = {**run, 'model': {**run['model'], 'lowering': 'library'}}
-        made = assemble.problem(run)
+        made = build.problem(run)
         state = jax.eval_shape(made.init, 0)
         with self.subTest(f'{file} {name}'):
-          traced = assemble.step(run, made).trace(state, split_like(run))
+          traced = build.step(run, made).trace(state, split_like(run))
           for platform in ('tpu', 'cuda'):
             text = traced.lower(lowering_platforms=(platform,)).as_text()
             product = 'convolution' if convolves else 'dot_general'

@@ -11,7 +11,7 @@ import jax
 from absl.testing import absltest
 
 from bn_jax import __main__, analysis
-from bn_jax.config import command_line, resolve
+from bn_jax.config import flags, resolve
 from tests.fixtures import strict
 
 
@@ -62,7 +62,7 @@ class ReadmeTest(absltest.TestCase):
     with contextlib.chdir(strict.ROOT):
       for command in commands:
         with self.subTest(command):
-          given = command_line.train(command.split())
+          given = flags.train(command.split())
           resolve.experiment(given.config.to_dict(), given.overrides)
 
   def test_its_analyses_are_understood(self):

@@ -17,6 +17,7 @@ from bn_jax.analysis import evaluation as _evaluation
 from bn_jax.analysis import jacobian as _jacobian
 from bn_jax.analysis import one_step as _one_step
 from bn_jax.analysis import signal as _signal
+from bn_jax.analysis import theory
 from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
 from bn_jax.analysis.along_gradient import along_gradient
@@ -31,7 +32,7 @@ from bn_jax.analysis.gradients import (
 from bn_jax.analysis.jacobian import singular_values
 from bn_jax.analysis.one_step import one_step_loss
 from bn_jax.analysis.signal import signal
-from bn_jax.analysis.theory import layer, theory
+from bn_jax.analysis.theory import one_layer as layer
 from bn_jax.analysis.weights import weights
 
 MEASURES = {

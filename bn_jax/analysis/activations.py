@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import jax
 import numpy as np
 
-from bn_jax import distributions, errors, spread, types
+from bn_jax import distributions, errors, placement, types
 from bn_jax.analysis import keywords
 
 LEVELS = (0.15, 0.5, 0.85)  # of the 2015 paper's Figure 1
@@ -52,7 +52,7 @@ def measure(
     for batch in itertools.islice(batches, done, None):
       with jax.default_matmul_precision('highest'):
         values = problem.activations(state, batch, statistics, chosen)
-      values, mask = spread.host((values, batch.mask))
+      values, mask = placement.host((values, batch.mask))
       for name in chosen:
         part = distributions.of(values[name], mask)
         old = merged.get(name)

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import keys, trees, types
-from bn_jax import spread as spread_lib
+from bn_jax import keys, placement, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients, keywords
 
 Loss = chunks.Loss
@@ -123,7 +122,7 @@ def along_gradient(
     if curvature:
       product = gradients.hessian_product(loss, params, along, journal)
       ends |= _curvature(product, along)
-  rows, loss_0, ends = spread_lib.host((rows, loss_0, ends))
+  rows, loss_0, ends = placement.host((rows, loss_0, ends))
   curves = {
     name: np.concatenate([_upright(name, row[name]) for row in rows])
     for name in rows[0]
@@ -240,7 +239,7 @@ class _Kept:
       return row_of(point, name)
     kept = self._journal.kept(f'{name}_row')
     if kept is None:
-      kept = spread_lib.host(row_of(point, name))
+      kept = placement.host(row_of(point, name))
       self._journal.keep(f'{name}_row', kept)
       self._journal.drop(name)
     return kept

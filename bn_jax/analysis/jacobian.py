@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import errors, spread, types
+from bn_jax import errors, placement, types
 
 _LARGEST = 2**24  # numbers of a Jacobian: 4096 x 4096 take a minute
 _AT_ONCE = 64  # columns
@@ -57,7 +57,7 @@ def singular_values(
       columns(jnp.arange(first, first + _AT_ONCE) % x.size)
       for first in range(0, x.size, _AT_ONCE)
     ]
-  jacobian = np.concatenate(spread.host(parts))[: x.size].astype(np.float64)
+  jacobian = np.concatenate(placement.host(parts))[: x.size].astype(np.float64)
   if not np.isfinite(jacobian).all():
     return np.full(min(jacobian.shape), np.nan)
   return np.linalg.svd(jacobian, compute_uv=False)

@@ -66,19 +66,19 @@ def _analyze(argv: Sequence[str]) -> int:
   values = _flags(name, analysis.MEASURES[name])
   words = _parsed(values, argv)
   section, statistics = _section(name, values)
-  from bn_jax.host import compilation
-  from bn_jax.trained import analysis_of_runs
+  from bn_jax.host import compilation_cache
+  from bn_jax.trained import analyze
 
-  compilation.keep()
+  compilation_cache.keep()
 
-  request = analysis_of_runs.Request(
+  request = analyze.Request(
     section=section,
     statistics=statistics,
     steps=_steps(values.steps),
     name=values.name or name,
     data_dir=values.data_dir,
   )
-  return analysis_of_runs.done(pathlib.Path(words[0]), request, values.plan)
+  return analyze.done(pathlib.Path(words[0]), request, values.plan)
 
 
 def _measure_of(argv: Sequence[str]) -> str | None:

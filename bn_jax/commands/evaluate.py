@@ -54,9 +54,9 @@ def _evaluate(argv: Sequence[str]) -> int:
   if not words:
     raise errors.ConfigError('no run given; give WORKDIR/run or several')
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax.host import compilation
-  from bn_jax.trained import evaluation_of_runs
+  from bn_jax.host import compilation_cache
+  from bn_jax.trained import evaluate
 
-  compilation.keep()
+  compilation_cache.keep()
 
-  return evaluation_of_runs.printed(list(map(pathlib.Path, words)), values)
+  return evaluate.printed(list(map(pathlib.Path, words)), values)

@@ -10,7 +10,7 @@ from absl import flags
 
 from bn_jax import errors
 from bn_jax.commands import outcome
-from bn_jax.launch import engines, standing, standing_table, sweep
+from bn_jax.launch import engines, standing_table, status, sweep
 
 _USAGE = """\
 usage: python -m bn_jax launch --config=FILE --engine=ENGINE [options]
@@ -92,7 +92,7 @@ def _launch(given: _Given) -> int:
   found = sweep.expand(
     given.rest, values.set, workdir=values.workdir, only=values.only
   )
-  before = standing.of(found.workdir, found.cells)
+  before = status.of(found.workdir, found.cells)
   todo = [cell for cell, now in zip(found.cells, before) if now.is_to_start]
   if values.engine == 'print':
     for cell in todo:
@@ -114,23 +114,23 @@ def _ended(
   found: sweep.Sweep, started: Sequence[sweep.Cell], *, wait: bool
 ) -> int:
   """Shows how far everything is, at its end if that is waited for."""
-  after = standing.of(found.workdir, found.cells)
+  after = status.of(found.workdir, found.cells)
   if wait and any(now.is_alive for now in after):
     engines.wait(found.workdir, found.cells)
-    after = standing.of(found.workdir, found.cells)
+    after = status.of(found.workdir, found.cells)
   if wait:
     _report({cell.workdir for cell in started}, found.cells, after)
   sys.stdout.write(standing_table.text(found.cells, after))
   if not wait and any(now.is_alive for now in after):
     _say('the same command shows how far they are')
     return 0
-  return standing.exit_code(after)
+  return status.exit_code(after)
 
 
 def _report(
   workdirs: set[str],
   cells: Sequence[sweep.Cell],
-  standings: Sequence[standing.Standing],
+  standings: Sequence[status.Standing],
 ) -> None:
   """The page of each of these working directories in which several jobs wrote.
 
@@ -141,13 +141,13 @@ def _report(
     if now.is_over and cell.workdir in workdirs:
       over.setdefault(cell.workdir, []).append(cell)
   # Imported late: matplotlib takes a second.
-  from bn_jax.papers import verification
+  from bn_jax.papers import verify
   from bn_jax.report import page
 
   for workdir, cells in over.items():
     if len(cells) > 1:
       place = pathlib.Path(workdir)
-      runs = verification.refresh(place)
+      runs = verify.refresh(place)
       _say(f'report: {page.write([place], runs=runs)}')
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from bn_jax import errors
-from bn_jax.host import stop
+from bn_jax.host import signals
 
 
 def of(command: Callable[[], int]) -> int:
@@ -14,7 +14,7 @@ def of(command: Callable[[], int]) -> int:
   its traceback.
   """
   try:
-    with stop.at_once():
+    with signals.at_once():
       return command()
   except errors.Failure as failure:
     if not failure.told:

@@ -97,24 +97,24 @@ def _list(words: Sequence[str], runs: str) -> int:
   for word in words:
     if word not in _PAPERS:
       raise errors.ConfigError(errors.unknown('paper', word, _PAPERS))
-  from bn_jax.papers import papers_list
+  from bn_jax.papers import listing
 
   papers = tuple(paper for paper in _PAPERS if paper in (words or _PAPERS))
-  sys.stdout.write(papers_list.text(papers, pathlib.Path(runs)))
+  sys.stdout.write(listing.text(papers, pathlib.Path(runs)))
   return 0
 
 
 def _verify(workdirs: Sequence[pathlib.Path], out: str | None) -> int:
-  from bn_jax.papers import verdict_table, verification
+  from bn_jax.papers import verdict_table, verify
   from bn_jax.storage import records
 
-  found = verification.of(workdirs)
+  found = verify.of(workdirs)
   if not found.figures:
-    raise verification.nothing(workdirs)
+    raise verify.nothing(workdirs)
   sys.stdout.write(verdict_table.text(found.figures))
   if out is not None:
     records.write_text(pathlib.Path(out), verdict_table.as_csv(found.figures))
-  verification.write(found)
+  verify.write(found)
   from bn_jax.report import page
 
   for workdir, runs in found.runs.items():
@@ -130,15 +130,15 @@ def _draw(words: Sequence[str], size: str | None, output: str | None) -> int:
   if size not in (None, *_SIZES):
     raise errors.ConfigError(errors.unknown('size', size, _SIZES))
   figure, workdirs = words[0], _workdirs(words[1:])
-  from bn_jax.papers import figure_of_runs
+  from bn_jax.papers import draw
 
-  cut = figure_of_runs.of(figure, workdirs, size)
-  for line in figure_of_runs.absent(cut):
+  cut = draw.of(figure, workdirs, size)
+  for line in draw.absent(cut):
     sys.stderr.write(f'{line}\n')
   place = (
-    figure_of_runs.default_output(cut.figure, workdirs[0])
+    draw.default_output(cut.figure, workdirs[0])
     if output is None
     else pathlib.Path(output)
   )
-  sys.stdout.write(f'{figure_of_runs.write(cut, place)}\n')
+  sys.stdout.write(f'{draw.write(cut, place)}\n')
   return 0

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import ml_collections
 
-from bn_jax.config import assemble, resolve
-from bn_jax.experiment import measures, plan
+from bn_jax.config import build, resolve
+from bn_jax.experiment import cost, probes
 
 
 def text(
@@ -34,13 +34,13 @@ def text(
 
 
 def _of_run(name: str, run: dict[str, Any]) -> str:
-  made = assemble.problem(run)
-  measures.check(run, made)
+  made = build.problem(run)
+  probes.check(run, made)
   state = jax.eval_shape(made.init, 0)
   with jax.default_matmul_precision(run['matmul_precision']):
-    split = assemble.source(run).shapes(run['batch_size'])
-    traced = assemble.step(run, made).trace(state, split)
-  found = plan.of(traced, state.params, run['devices'])
+    split = build.source(run).shapes(run['batch_size'])
+    traced = build.step(run, made).trace(state, split)
+  found = cost.of(traced, state.params, run['devices'])
   kind = jax.devices()[0].device_kind
   count = run['devices']
   head = (
@@ -58,7 +58,7 @@ def _of_run(name: str, run: dict[str, Any]) -> str:
   return '\n'.join([head, *(f'  {k:14}{v}' for k, v in lines)]) + '\n'
 
 
-def _collectives(found: tuple[plan.Collective, ...]) -> str:
+def _collectives(found: tuple[cost.Collective, ...]) -> str:
   if not found:
     return 'none'
   words = []

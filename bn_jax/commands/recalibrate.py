@@ -55,13 +55,13 @@ def _recalibrate(argv: Sequence[str]) -> int:
       f'{len(words)} directories given; give one, WORKDIR/run'
     )
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax.experiment import trained
-  from bn_jax.host import compilation
+  from bn_jax.experiment import saved as saved_lib
+  from bn_jax.host import compilation_cache
   from bn_jax.storage import lock
 
-  compilation.keep()
+  compilation_cache.keep()
 
-  runs = trained.find(pathlib.Path(words[0]))
+  runs = saved_lib.find(pathlib.Path(words[0]))
   for run in runs:
     try:
       with lock.held(run.directory, 'population.lock'):
@@ -81,22 +81,22 @@ class _NoStatistics(errors.ConfigError):
 def _of_run(run: Any, values: flags.FlagValues) -> str:
   """Recalibrates one run; returns what to say of it."""
   from bn_jax import norms
-  from bn_jax.config import assemble
-  from bn_jax.experiment import trained
-  from bn_jax.training import parallel
+  from bn_jax.config import build
+  from bn_jax.experiment import saved as saved_lib
+  from bn_jax.training import devices as devices_lib
 
   config = run.config
   if values.data_dir is not None:
     config = {**config, 'data_dir': values.data_dir}
     run = run._replace(config=config)
-  made = assemble.problem(config)
-  state = trained.newest(run, made)
-  devices = assemble.mesh(config)
-  whole = parallel.whole(devices)
-  train, test = (x.placed(whole) for x in assemble.source(config).load())
+  made = build.problem(config)
+  state = saved_lib.newest(run, made)
+  devices = build.mesh(config)
+  whole = devices_lib.whole(devices)
+  train, test = (x.placed(whole) for x in build.source(config).load())
   try:
     found = norms.population_statistics(
-      assemble.network(assemble.in_groups(config), parallel.in_sight(devices)),
+      build.network(build.in_groups(config), devices_lib.in_sight(devices)),
       {'params': state.params, 'batch_stats': state.batch_stats},
       _Batches(run, made, state, train, devices, values.batches),
       variance=values.variance,
@@ -130,7 +130,7 @@ class _Batches:
     self._train, self._devices, self._count = train, devices, count
 
   def __iter__(self) -> Iterator[Any]:
-    from bn_jax.training import parallel
+    from bn_jax.training import devices as devices_lib
 
     state = self._state
     feed = self._train.feed(self._run.config['batch_size'])
@@ -138,7 +138,7 @@ class _Batches:
     try:
       for _ in range(self._count):
         batch = self._made.batch(state, feed.take())
-        yield parallel.laid(batch, self._devices).images
+        yield devices_lib.laid(batch, self._devices).images
         state = state._replace(
           order=self._made.following(state), step=state.step + 1
         )

@@ -8,7 +8,7 @@ import ml_collections
 from absl import flags
 
 from bn_jax.commands import outcome
-from bn_jax.config import command_line
+from bn_jax.config import flags as flags_lib
 
 _USAGE = """\
 usage: python -m bn_jax theory --config=FILE [options]
@@ -67,7 +67,7 @@ def parse(argv: Sequence[str]) -> Given:
     for name, default in (('units', 8), ('steps', 10)):
       flags.DEFINE_integer(name, default, '', lower_bound=1, flag_values=values)
 
-  line = command_line.parse(argv, define)
+  line = flags_lib.parse(argv, define)
   values = line.values
   if values.data_dir is not None:
     line.config.data_dir = line.overrides['data_dir'] = values.data_dir
@@ -82,12 +82,12 @@ def parse(argv: Sequence[str]) -> Given:
 
 def _run(given: Given) -> int:
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax.host import compilation
-  from bn_jax.trained import theory_of_runs
+  from bn_jax.host import compilation_cache
+  from bn_jax.trained import theory
 
-  compilation.keep()
+  compilation_cache.keep()
 
-  for text in theory_of_runs.texts(
+  for text in theory.texts(
     given.config,
     overrides=given.overrides,
     only=given.only,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bn_jax import errors
 from bn_jax.commands import outcome
-from bn_jax.config import command_line
+from bn_jax.config import flags
 from bn_jax.host import processes
 
 _USAGE = """\
@@ -41,17 +41,17 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _run(command_line.train(argv)))
+  return outcome.of(lambda: _run(flags.train(argv)))
 
 
-def _run(given: command_line.Given) -> int:
+def _run(given: flags.Given) -> int:
   if given.plan:
     return _plan(given)
   with processes.joined(given.distributed, given.place, given.join_timeout):
     return _train(given)
 
 
-def _plan(given: command_line.Given) -> int:
+def _plan(given: flags.Given) -> int:
   import jax
 
   devices = given.config.devices
@@ -64,13 +64,13 @@ def _plan(given: command_line.Given) -> int:
   return 0
 
 
-def _train(given: command_line.Given) -> int:
+def _train(given: flags.Given) -> int:
   _log_plainly()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.experiment import experiment
-  from bn_jax.host import compilation
+  from bn_jax.host import compilation_cache
 
-  compilation.keep()
+  compilation_cache.keep()
   # Tracing makes objects that live, by the million: looking through them after
   # every 700 was a tenth of a second start.
   gc.set_threshold(*_GARBAGE)
@@ -94,11 +94,11 @@ def _train(given: command_line.Given) -> int:
 
 def _reported(workdir: str) -> str:
   # Imported late: training need not wait for matplotlib.
-  from bn_jax.papers import verification
+  from bn_jax.papers import verify
   from bn_jax.report import page
 
   place = pathlib.Path(workdir)
-  return str(page.write([place], runs=verification.refresh(place)))
+  return str(page.write([place], runs=verify.refresh(place)))
 
 
 def _all_devices(configured: int) -> int:

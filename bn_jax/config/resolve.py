@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from bn_jax import analysis, errors
-from bn_jax.config import sections
+from bn_jax.config import schema
 from bn_jax.storage import records
-from bn_jax.training import parallel
+from bn_jax.training import devices as devices_lib
 
 Config = dict[str, Any]
 
@@ -23,7 +23,7 @@ _COUNTS = (
   'batch_size', 'evaluation_batch_size', 'steps', 'log_every_steps', 'devices'
 )  # fmt: skip
 KEYS = (
-  *sections.SECTIONS,
+  *schema.SECTIONS,
   *_COUNTS,
   'weight_decay',
   'weight_decay_on',
@@ -46,7 +46,7 @@ _CHOICES = {
   'matmul_precision': ('default', 'high', 'highest'),
   'compute_dtype': ('float32', 'bfloat16'),
   'on_nonfinite': ('stop', 'skip'),
-  'layout': tuple(parallel.LAYOUTS),
+  'layout': tuple(devices_lib.LAYOUTS),
   'shard_state': (False, True),
   'remat': (False, True),
 }
@@ -113,9 +113,9 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     ConfigError: an unknown key or name, a value out of range, or a flag on a
       key in which the runs differ.
   """
-  config = sections.jsonable(config)
+  config = schema.jsonable(config)
   known = KEYS + _EXPERIMENT_KEYS
-  sections.check_keys('config', config, known)
+  schema.check_keys('config', config, known)
   for key in known:
     if key not in config:
       raise errors.ConfigError(
@@ -130,7 +130,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
       )
   flags = {
     path: value
-    for path, value in sections.jsonable(dict(overrides)).items()
+    for path, value in schema.jsonable(dict(overrides)).items()
     if path.split('.')[0] not in _EXPERIMENT_KEYS
   }
   for path in flags:
@@ -184,13 +184,13 @@ def filled(run: Config) -> Config:
   """
   run = {**ADDED, **run}
   made = {
-    key: sections.filled(section, run[key])
-    for key, section in sections.SECTIONS.items()
+    key: schema.filled(section, run[key])
+    for key, section in schema.SECTIONS.items()
     if key in run
   }
   if 'measures' in run:
     made['measures'] = {
-      name: sections.filled(sections.MEASURE, section)
+      name: schema.filled(schema.MEASURE, section)
       for name, section in run['measures'].items()
     }
   return {**run, **made}
@@ -210,7 +210,7 @@ def _check_runs(runs: Any) -> None:
       raise errors.ConfigError(
         f'config.runs.{name}: {override!r}; allowed: a dict of what it changes'
       )
-    sections.check_keys(f'config.runs.{name}', override or {}, KEYS)
+    schema.check_keys(f'config.runs.{name}', override or {}, KEYS)
 
 
 def _checked_seeds(seeds: Any) -> tuple[int, ...]:
@@ -263,9 +263,9 @@ def _overridden(config: Config, override: Config, flags: Config) -> Config:
   merged = _merged(config, override)
   for path, value in flags.items():
     *above, last = path.split('.')
-    if last == 'name' and above and above[0] in sections.SECTIONS:
-      merged[above[0]] = sections.renamed(
-        sections.SECTIONS[above[0]], merged[above[0]] | {'name': None}, value
+    if last == 'name' and above and above[0] in schema.SECTIONS:
+      merged[above[0]] = schema.renamed(
+        schema.SECTIONS[above[0]], merged[above[0]] | {'name': None}, value
       )
     section = _at(merged, above)
     # A flag on a keyword that this run's constructor lacks is not for it.
@@ -282,18 +282,18 @@ def _merged(config: Config, override: Config) -> Config:
     if not (isinstance(value, dict) and isinstance(old, dict)):
       config[key] = value
       continue
-    if key in sections.SECTIONS and 'name' in value:
-      old = sections.renamed(sections.SECTIONS[key], old, value['name'])
+    if key in schema.SECTIONS and 'name' in value:
+      old = schema.renamed(schema.SECTIONS[key], old, value['name'])
     config[key] = _merged(old, value)
   return config
 
 
 def _completed(config: Config) -> Config:
   """A run's config, checked, with the defaults of all constructors."""
-  for key, section in sections.SECTIONS.items():
-    config[key] = sections.completed(f'config.{key}', section, config[key])
+  for key, section in schema.SECTIONS.items():
+    config[key] = schema.completed(f'config.{key}', section, config[key])
   for key in _COUNTS:
-    sections.check_count(f'config.{key}', config[key])
+    schema.check_count(f'config.{key}', config[key])
   _check_checkpoint(config['checkpoint'])
   for key in ('data_dir', 'init_from'):
     if not isinstance(config[key], str | None):
@@ -317,9 +317,7 @@ def _completed(config: Config) -> Config:
 def _check_skips(on_nonfinite: str, max_skips: Any) -> None:
   """How many updates may be left out, where they may be."""
   if on_nonfinite == 'skip':
-    sections.check_count(
-      "config.max_skips, with on_nonfinite 'skip'", max_skips
-    )
+    schema.check_count("config.max_skips, with on_nonfinite 'skip'", max_skips)
   elif max_skips is not None:
     raise errors.ConfigError(
       f'config.max_skips: {max_skips!r} with on_nonfinite {on_nonfinite!r}; '
@@ -335,7 +333,7 @@ def _check_division(config: Config) -> None:
     where, micro = 'config.batch_size', batch
   else:
     where = 'config.micro_batch_size'
-    sections.check_count(where, micro)
+    schema.check_count(where, micro)
     if batch % micro:
       raise errors.ConfigError(
         f'{where}: {micro} does not divide the batch of {batch}'
@@ -370,7 +368,7 @@ def _check_checkpoint(given: Any) -> None:
       f'config.checkpoint: {given}; allowed: a dict of every_steps and keep'
     )
   for key in keys:
-    sections.check_count(f'config.checkpoint.{key}', given[key])
+    schema.check_count(f'config.checkpoint.{key}', given[key])
 
 
 def _completed_measures(measures: Any) -> Config:
@@ -384,8 +382,8 @@ def _completed_measures(measures: Any) -> Config:
         f'{where}: no name for a measure; allowed: letters, digits, "_", "-", '
         'and not "train"'
       )
-    section = sections.completed(where, sections.MEASURE, given)
-    sections.check_count(f'{where}.every_steps', section.get('every_steps'))
+    section = schema.completed(where, schema.MEASURE, given)
+    schema.check_count(f'{where}.every_steps', section.get('every_steps'))
     check_data(f'{where}.data', section)
     complete[name] = section
   return complete

@@ -10,9 +10,10 @@ import jax
 import ml_collections
 
 from bn_jax import errors
-from bn_jax.config import assemble, resolve
-from bn_jax.experiment import inherit, measures, trainer
-from bn_jax.host import processes, stop
+from bn_jax.config import build, resolve
+from bn_jax.experiment import init_from, probes
+from bn_jax.experiment import run as run_lib
+from bn_jax.host import processes, signals
 from bn_jax.storage import checkpoint, records, space
 
 _log = logging.getLogger('bn_jax')
@@ -51,10 +52,10 @@ def run(
   made = {}
   for name, resolved in plan.runs.items():
     with resolve.naming(name, plan.runs):
-      made[name] = assemble.problem(resolved)
-      measures.check(resolved, made[name])
+      made[name] = build.problem(resolved)
+      probes.check(resolved, made[name])
       if not all(_has_begun(directory, name, seed) for seed in plan.seeds):
-        inherit.check(resolved, made[name])
+        init_from.check(resolved, made[name])
 
   def look() -> dict[str, list[int]]:
     _check_same(directory, plan)
@@ -68,29 +69,29 @@ def run(
     return missing
 
   missing = processes.agreed(look)
-  sources = {name: assemble.source(plan.runs[name]) for name in missing}
+  sources = {name: build.source(plan.runs[name]) for name in missing}
   # Runs over the same data share them: a source is made once.
   datasets = processes.in_turn(
     lambda: {id(source): source.load() for source in sources.values()}
   )
   processes.agreed(lambda: _write_experiment(directory, plan))
-  with stop.Stop() as asked:
+  with signals.Stop() as asked:
     stopped = processes.Stopping(asked)
     alone = processes.count() == 1
     unless_stopped = (asked if alone else stopped).unless_asked
     for name, seeds in missing.items():
-      program = trainer.program(
+      program = run_lib.program(
         plan.runs[name], datasets[id(sources[name])], stopped.check
       )
       # What goes on needs no more where it began.
       places = [_place(directory, name, seed) for seed in seeds]
       if not processes.agreed(functools.partial(_have_begun, places)):
-        begun = inherit.beginning(
+        begun = init_from.beginning(
           plan.runs[name], program.problem, program.init
         )
         program = program._replace(init=begun)
       for seed in seeds:
-        trainer.train(
+        run_lib.train(
           program, _place(directory, name, seed), name=name, seed=seed,
           stopped=stopped, unless_stopped=unless_stopped,
         )  # fmt: skip
@@ -168,7 +169,7 @@ def _check_space(directory, plan, made, missing) -> None:
   """Refuses to begin what could not be saved to its end."""
   needed = 0
   for name, seeds in missing.items():
-    state = trainer.without_ring(jax.eval_shape(made[name].init, 0))
+    state = run_lib.without_ring(jax.eval_shape(made[name].init, 0))
     keep = plan.runs[name]['checkpoint']['keep']
     for seed in seeds:
       folder = _place(directory, name, seed) / 'checkpoints'
@@ -178,7 +179,7 @@ def _check_space(directory, plan, made, missing) -> None:
 
 
 def _is_done(directory, plan, name, seed) -> bool:
-  return trainer.is_done(_place(directory, name, seed), plan.runs[name])
+  return run_lib.is_done(_place(directory, name, seed), plan.runs[name])
 
 
 def _check_same(directory: pathlib.Path, plan: resolve.Experiment) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from bn_jax import types
-from bn_jax.config import assemble
-from bn_jax.experiment import measures
+from bn_jax.config import build
+from bn_jax.experiment import probes
 from bn_jax.host import processes
 from bn_jax.storage import records
 
@@ -68,7 +68,7 @@ def facts(
     'parameters': sum(sizes),
     'layers': list(layers),
     'layout': config['layout'],
-    **assemble.lowering(config),
+    **build.lowering(config),
     'device': {
       'platform': device.platform,
       'kind': device.device_kind,
@@ -77,7 +77,7 @@ def facts(
     'precision': {
       'dtype': config['compute_dtype'],
       'training': config['matmul_precision'],
-      'measures': measures.PRECISION,
+      'measures': probes.PRECISION,
     },
     'versions': {
       'python': platform.python_version(),

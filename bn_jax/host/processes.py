@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.host import peers, runtime, tasks
+from bn_jax.host import cluster, distributed, watch
 
-Place = tasks.Place  # what `joined` is given
+Place = cluster.Place  # what `joined` is given
 _PIECE = 2**26  # bytes that are told at a time
 # Seconds in which a meeting says itself who is missing: the runtime finds out
 # 40 s after a loss, the meeting after 60 s.
@@ -28,12 +28,12 @@ _PATIENCE = 25.0
 class _Joined(NamedTuple):
   """The processes, and how often they have agreed."""
 
-  peers: peers.Peers
+  peers: watch.Peers
   agreements: Iterator[int]
 
 
 _joined: _Joined | None = None
-_met: peers.Peers | None = None  # the same, and still after the end
+_met: watch.Peers | None = None  # the same, and still after the end
 
 
 @contextlib.contextmanager
@@ -47,20 +47,20 @@ def joined(
   has `told` set); one of this process alone ends the others too.
 
   Args:
-    mode: see `tasks.place`.
-    given: by flags, see `tasks.place`.
+    mode: see `cluster.place`.
+    given: by flags, see `cluster.place`.
     timeout: seconds in which all must be there.
 
   Raises:
-    ConfigError, Interrupted: see `tasks.place` and `runtime.join`.
+    ConfigError, Interrupted: see `cluster.place` and `distributed.join`.
   """
   global _joined, _met
-  where = tasks.place(mode, given or Place(), os.environ)
+  where = cluster.place(mode, given or Place(), os.environ)
   if where is None:
     yield
     return
-  with runtime.ended_by_signals(_interrupted):
-    others = _met = peers.Peers(*runtime.join(where, timeout, _lost))
+  with distributed.ended_by_signals(_interrupted):
+    others = _met = watch.Peers(*distributed.join(where, timeout, _lost))
   _joined = _Joined(others, itertools.count())
   try:
     yield
@@ -82,13 +82,13 @@ def joined(
     _joined = None
     others.close()
     if not others.ended:  # else nobody would answer
-      runtime.part()
+      distributed.part()
 
 
-def _end(exit_code: int, error: BaseException) -> peers.End:
+def _end(exit_code: int, error: BaseException) -> watch.End:
   said = ' '.join(str(error).split())
   line = said if isinstance(error, errors.Failure) else f'{error!r}'
-  return peers.End(index(), exit_code, line)
+  return watch.End(index(), exit_code, line)
 
 
 def index() -> int:
@@ -234,4 +234,4 @@ def _lost() -> NoReturn:
 
 def _start_again(line: str) -> NoReturn:
   code = errors.Interrupted.exit_code
-  peers.leave_at_once(code, f'{line}; start again to go on')
+  watch.leave_at_once(code, f'{line}; start again to go on')

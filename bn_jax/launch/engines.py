@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.launch import job, notes, sbatch, standing, sweep
+from bn_jax.launch import job, notes, sbatch, status, sweep
 from bn_jax.storage import lock
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -83,7 +83,7 @@ def locally(
   executor.update_parameters(timeout_min=_FOREVER)
   with lock.held(pathlib.Path(sweep_dir) / sweep.FOLDER, 'launch.lock'):
     # Whoever held it until now may have ended some of them.
-    standings = standing.of(sweep_dir, cells)
+    standings = status.of(sweep_dir, cells)
     todo = [cell for cell, now in zip(cells, standings) if now.is_to_start]
     _run_here(executor, sweep_dir, todo, at_once, say)
 
@@ -107,7 +107,7 @@ def _run_here(
       time.sleep(_POLL)
       for name in [name for name, (made, _) in running.items() if made.done()]:
         _, cell = running.pop(name)
-        (now,) = standing.of(sweep_dir, [cell])
+        (now,) = status.of(sweep_dir, [cell])
         say(f'{cell.workdir}: {cell.label} {now.status}')
   except KeyboardInterrupt:
     say('stopping; the jobs save their state first. Once more to stop at once')

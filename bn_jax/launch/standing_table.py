@@ -4,7 +4,8 @@ import collections
 import textwrap
 from collections.abc import Sequence
 
-from bn_jax.launch import standing, sweep
+from bn_jax.launch import status as status_lib
+from bn_jax.launch import sweep
 
 _WIDTH = 80
 _FAR = 6 * ' '
@@ -12,7 +13,7 @@ _HEAD = ('run', 'status', 'steps', 'job')
 
 
 def text(
-  cells: Sequence[sweep.Cell], standings: Sequence[standing.Standing]
+  cells: Sequence[sweep.Cell], standings: Sequence[status_lib.Standing]
 ) -> str:
   """The table, working directory by working directory, and a line of sums."""
   rows = [_row(cell, now) for cell, now in zip(cells, standings)]
@@ -32,7 +33,7 @@ def text(
   return ''.join(f'{line}\n' for line in lines)
 
 
-def _row(cell: sweep.Cell, now: standing.Standing) -> tuple[str, ...]:
+def _row(cell: sweep.Cell, now: status_lib.Standing) -> tuple[str, ...]:
   status, code = now.status, now.exit_code
   if code is not None:
     status += f', exit {code}' if code > 0 else f', signal {-code}'

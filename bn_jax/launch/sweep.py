@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from bn_jax import errors
-from bn_jax.config import command_line
+from bn_jax.config import flags
 from bn_jax.storage import records
 
 # Below the working directory; what the scheduler leaves lies there.
@@ -94,7 +94,7 @@ def expand(
   seeds = [f'--config.seeds={",".join(v)}' for k, v in keys if k == 'seeds']
   common = [*words, *seeds]
   swept = [(key, values) for key, values in keys if key != 'seeds']
-  workdir = workdir or command_line.train(['train.py', *common]).workdir
+  workdir = workdir or flags.train(['train.py', *common]).workdir
   cells, seen = [], {}
   for values in itertools.product(*(values for _, values in swept)):
     chosen = [(key, value) for (key, _), value in zip(swept, values)]
@@ -111,7 +111,7 @@ def _cells(
 ) -> Iterator[Cell]:
   """The cells of one combination."""
   words = [*common, *(f'--config.{key}={value}' for key, value in chosen)]
-  given = command_line.train(['train.py', *words])
+  given = flags.train(['train.py', *words])
   if given.plan:
     raise errors.ConfigError('--plan trains nothing; give it to train.py')
   if any(value is not None for value in given.place):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import spread as spread_lib
+from bn_jax import placement
 from bn_jax.norms import moments as moments_lib
 from bn_jax.norms import norm, running, transform
 
@@ -183,7 +183,7 @@ def make(
   bias_before: bool | None = None,
   frozen: bool = False,
   axis: int = -1,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Batch Normalization for a model; keywords are those of `BatchNorm`.
 
@@ -230,7 +230,7 @@ def make_renorm(
   running_average: str = 'ema',
   frozen: bool = False,
   axis: int = -1,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Batch Renormalization; keywords are those of `BatchRenorm`.
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import spread as spread_lib
+from bn_jax import placement
 from bn_jax.norms import batch, none, norm, per_example
 
 _AFTER = {
@@ -127,7 +127,7 @@ def standardized(
 
 
 def make_weight(
-  *, epsilon: float = 1e-12, spread: spread_lib.Spread = spread_lib.ALONE
+  *, epsilon: float = 1e-12, spread: placement.Spread = placement.ALONE
 ) -> norm.Norm:
   """Weight normalization for a model.
 
@@ -146,7 +146,7 @@ def make_spectral(
   *,
   n_steps: int = 1,
   epsilon: float = 1e-12,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Spectral normalization for a model.
 
@@ -171,7 +171,7 @@ def make_standardization(
   scaled: bool = True,
   then: str = 'none',
   epsilon: float = 1e-5,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Weight standardization for a model.
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import spread as spread_lib
+from bn_jax import placement
 from bn_jax.norms import moments as moments_lib
 from bn_jax.norms import norm, running, transform
 
@@ -50,7 +50,7 @@ def lp_norm(
   group_size: int | None = None,
   mask: jax.Array | None = None,
   epsilon: float = 1e-5,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> tuple[jax.Array, LpMoments]:
   """x normalised by its mean and power mean, and these.
 
@@ -182,7 +182,7 @@ def make(
   running_average: str = 'ema',
   frozen: bool = False,
   axis: int = -1,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """`lp_norm` for a model; keywords are those of `LpNorm`.
 

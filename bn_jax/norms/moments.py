@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import ad_checkpoint, lax
 
-from bn_jax import spread as spread_lib
+from bn_jax import placement
 
 _BLOCK = 16  # rows that are summed first, where there are no positions
 _SAMPLE = 16  # one row of so many tells about where the mean is
@@ -41,14 +41,14 @@ class Pieces(NamedTuple):
   x: jax.Array
   mask: jax.Array | None
   groups: int
-  spread: spread_lib.Spread
+  spread: placement.Spread
 
 
 def cut(
   x: jax.Array,
   group_size: int | None,
   mask: jax.Array | None,
-  spread: spread_lib.Spread,
+  spread: placement.Spread,
 ) -> Pieces:
   """The groups of a batch, [N, ..., C], in pieces that lie on one device each.
 
@@ -64,12 +64,12 @@ def cut(
   x_PRKC = x.reshape(pieces, -1, inner, channels)
   if mask is not None:
     mask = mask.reshape(pieces, x_PRKC.shape[1], -1)
-  across = spread if whole and spread.axis_name else spread_lib.ALONE
+  across = spread if whole and spread.axis_name else placement.ALONE
   return Pieces(x_PRKC, mask, groups, across)
 
 
 def is_whole(
-  examples: int, group_size: int | None, spread: spread_lib.Spread
+  examples: int, group_size: int | None, spread: placement.Spread
 ) -> bool:
   """Whether the whole batch is one group; `examples` are those in sight."""
   everything = examples * spread.parts if spread.axis_name else examples

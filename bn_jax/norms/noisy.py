@@ -22,7 +22,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import spread as spread_lib
+from bn_jax import placement
 from bn_jax.norms import batch, none, norm
 
 # The error function has no inverse at -1.
@@ -154,7 +154,7 @@ def make(
   running_average: str = 'ema',
   frozen: bool = False,
   axis: int = -1,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Noisy Batch Normalization; keywords of `add_noise` and `BatchNorm`.
 
@@ -179,7 +179,7 @@ def make_alone(
   n_sigma: float = 1.25,
   r_mu: float = 0.1,
   r_sigma: float = 0.1,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Noise without a normalization; keywords of `add_noise`.
 

@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from bn_jax import spread as spread_lib
+from bn_jax import placement
 from bn_jax.norms import norm
 
 
@@ -25,7 +25,7 @@ class Identity(nn.Module):
     return x
 
 
-def make(*, spread: spread_lib.Spread = spread_lib.ALONE) -> norm.Norm:
+def make(*, spread: placement.Spread = placement.ALONE) -> norm.Norm:
   """No normalization, for a model: the paper's standard network."""
   del spread  # nothing is computed over examples
   return norm.Norm(layer=lambda name: Identity(name=name), bias_before=True)

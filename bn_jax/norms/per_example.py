@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import spread as spread_lib
+from bn_jax import placement
 from bn_jax.norms import norm
 
 _PER = ('example', 'position')
@@ -63,7 +63,7 @@ def make_layer(
   *,
   per: str = 'example',
   epsilon: float = 1e-5,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Layer normalization for a model.
 
@@ -83,7 +83,7 @@ def make_rms(
   *,
   per: str = 'example',
   epsilon: float = 1e-5,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """RMS normalization for a model; keywords are those of `make_layer`."""
   del spread  # nothing is computed over examples
@@ -94,7 +94,7 @@ def make_group(
   *,
   num_groups: int | None = None,
   epsilon: float = 1e-5,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Group normalization for a model.
 
@@ -123,7 +123,7 @@ def make_group(
 
 
 def make_instance(
-  *, epsilon: float = 1e-5, spread: spread_lib.Spread = spread_lib.ALONE
+  *, epsilon: float = 1e-5, spread: placement.Spread = placement.ALONE
 ) -> norm.Norm:
   """Instance normalization for a model.
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import spread as spread_lib
+from bn_jax import placement
 from bn_jax.norms import moments as moments_lib
 
 AVERAGES = ('ema', 'corrected_ema', 'cumulative')
@@ -55,7 +55,7 @@ class RunningNorm(nn.Module):
   momentum: float = 0.9
   running_average: str = 'ema'
   epsilon: float = 1e-5
-  spread: spread_lib.Spread = spread_lib.ALONE
+  spread: placement.Spread = placement.ALONE
   frozen: bool = False
 
   def counts(self) -> bool:
@@ -120,7 +120,7 @@ class RunningNorm(nn.Module):
     if not self.is_mutable_collection('batch_stats') or self.is_initializing():
       return
     whole = moments_lib.is_whole(examples, self.group_size, self.spread)
-    across = spread_lib.ALONE if whole else self.spread
+    across = placement.ALONE if whole else self.spread
     real_G1 = (count_G > 0)[:, None].astype(count_G.dtype)
     # No matrix product: on GPU and TPU it might lose digits.
     number, *sums = across.sum(

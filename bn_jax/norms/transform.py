@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bn_jax import spread as spread_lib
+from bn_jax import placement
 from bn_jax.norms import moments as moments_lib
 
 
@@ -30,7 +30,7 @@ def batch_norm(
   mask: jax.Array | None = None,
   epsilon: float = 1e-5,
   stop_statistics_gradient: bool = False,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> tuple[jax.Array, moments_lib.Moments]:
   """x normalised by the statistics of its own batch, and those statistics.
 
@@ -84,7 +84,7 @@ def moments(
   axis: int = -1,
   group_size: int | None = None,
   mask: jax.Array | None = None,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
 ) -> moments_lib.Moments:
   """The statistics of a batch by which `batch_norm` normalises it."""
   x = channels_last(x, axis)
@@ -245,7 +245,7 @@ def check(
   x: jax.Array,
   group_size: int | None,
   mask: jax.Array | None,
-  spread: spread_lib.Spread,
+  spread: placement.Spread,
 ) -> None:
   """Raises ValueError for what no batch, [N, ..., C], can be normalised by."""
   examples = x.shape[0]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bn_jax import errors
 from bn_jax.config import resolve
-from bn_jax.papers import reproductions
+from bn_jax.papers import figures as figures_lib
 from bn_jax.storage import records
 
 _MANIFEST = {
@@ -99,7 +99,7 @@ def below(folder: pathlib.Path) -> list[Cell]:
   return found
 
 
-def match(figure: reproductions.Reproduction, found: Sequence[Cell]) -> Match:
+def match(figure: figures_lib.Reproduction, found: Sequence[Cell]) -> Match:
   """What of some cells stands for the runs of a figure."""
   taken, notes, twice = {}, {}, []
   for name, wanted in figure.runs.items():
@@ -170,7 +170,7 @@ def _alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
 
 
 def nearest(
-  figures: Iterable[reproductions.Reproduction], found: Sequence[Cell]
+  figures: Iterable[figures_lib.Reproduction], found: Sequence[Cell]
 ) -> str | None:
   """The first run that is nearly one of a figure, and what is different."""
   for figure in figures:

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from bn_jax import errors
-from bn_jax.config import assemble
-from bn_jax.experiment import flops, measures
-from bn_jax.papers import matching, reproductions
+from bn_jax.config import build
+from bn_jax.experiment import flops, probes
+from bn_jax.papers import figures, matching
 from bn_jax.storage import records
-from bn_jax.trained import analysis_cost
+from bn_jax.trained import cost
 
 # Of the rate of a large matrix product that training reaches, and what a step
 # takes however small the network: for an estimate that is right within a
@@ -40,7 +40,7 @@ def rate() -> float:
 
 
 def measured(
-  figure: reproductions.Reproduction, match: matching.Match
+  figure: figures.Reproduction, match: matching.Match
 ) -> float | None:
   """Seconds of all runs and seeds, from those that are done; None of none.
 
@@ -60,9 +60,7 @@ def measured(
   return len(figure.runs) * len(figure.seeds) * sum(means) / len(means)
 
 
-def estimated(
-  figure: reproductions.Reproduction, of_products: float
-) -> float | None:
+def estimated(figure: figures.Reproduction, of_products: float) -> float | None:
   """Seconds of all runs and seeds, from what they compute.
 
   Args:
@@ -96,11 +94,11 @@ def operations(run: Mapping[str, Any]) -> float:
   gradients = run['steps'] * run['batch_size']
   for section in run['measures'].values():
     # Layers that are looked at by default are no more than three.
-    found = analysis_cost.counts(section, 3)
+    found = cost.counts(section, 3)
     if found is None:
       continue
     looks = run['steps'] // section['every_steps'] + 1
-    examples = measures.examples(section, run)
+    examples = probes.examples(section, run)
     gradients += looks * examples * found.in_gradients
   return of_example * gradients
 
@@ -118,8 +116,8 @@ def _forward(data: str, model: str, data_dir: str | None) -> int:
   }  # fmt: skip
   if 'lowering' in run['model']:
     run['model']['lowering'] = 'library'
-  network = assemble.network(run)
-  x = assemble.shapes(run, 1).images
+  network = build.network(run)
+  x = build.shapes(run, 1).images
   variables = jax.eval_shape(
     functools.partial(network.init, mode='running'), jax.random.key(0), x
   )

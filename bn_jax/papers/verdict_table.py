@@ -5,14 +5,14 @@ import io
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from bn_jax.papers import verification
+from bn_jax.papers import verify
 from bn_jax.report.claims import judge, verdicts
 
 _WIDTH = 80
 _COLUMNS = tuple(name for name in verdicts.COLUMNS if name != 'values')
 
 
-def text(found: Sequence[verification.Judged]) -> str:
+def text(found: Sequence[verify.Judged]) -> str:
   """Figure by figure, claim by claim; ends with counts."""
   lines = [line for one in found for line in _figure(one)]
   said = [row['verdict'] for one in found for row in one.rows]
@@ -23,7 +23,7 @@ def text(found: Sequence[verification.Judged]) -> str:
   return ''.join(f'{line}\n' for line in lines)
 
 
-def as_csv(found: Sequence[verification.Judged]) -> str:
+def as_csv(found: Sequence[verify.Judged]) -> str:
   """A line a claim; a number that is not there is empty."""
   content = io.StringIO()
   writer = csv.writer(content, lineterminator='\n')
@@ -34,7 +34,7 @@ def as_csv(found: Sequence[verification.Judged]) -> str:
   return content.getvalue()
 
 
-def _figure(one: verification.Judged) -> Iterator[str]:
+def _figure(one: verify.Judged) -> Iterator[str]:
   yield from _wrapped(f'{one.label}: {one.title}', 0)
   for row in one.rows:
     yield from _wrapped(f'{row["verdict"].upper()}  {row["statement"]}', 2)

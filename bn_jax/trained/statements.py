@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import trees
-from bn_jax.analysis.theory import layer, sides, theory
+from bn_jax.analysis.theory import one_layer, sides, statements
 
 # Deviations below this share of the largest value are rounding, no variance.
 _CONSTANT = 1e-12
@@ -70,7 +70,7 @@ def of_units(
 
 def of_weights(w_0: Any, w_star: Any) -> Statements:
   """Lemma 4.5 about weights before and after training."""
-  ray = theory.lemma_4_5(w_0, w_star)
+  ray = statements.lemma_4_5(w_0, w_star)
   positive = sides.AtMost(jnp.zeros(()), ray.factor, jnp.ones(()))
   return {'lemma_4_5': [_found(ray.closer)], 'factor': [_found(positive)]}
 
@@ -80,12 +80,14 @@ def _survey(network: Network, path: str, below: str):
 
   @jax.jit
   def survey(params):
-    found = layer.of(network.loss, params, path)
+    found = one_layer.of(network.loss, params, path)
     x_MC = found.input[: found.group_size]
     x_MC = x_MC.reshape(-1, x_MC.shape[-1])
     varies_C = x_MC.std(axis=0) > _CONSTANT * jnp.abs(x_MC).max(axis=0)
-    x_MD = layer.inputs(network.loss, params, below, examples=found.group_size)
-    norm = theory.largest_singular_value(x_MD)
+    x_MD = one_layer.inputs(
+      network.loss, params, below, examples=found.group_size
+    )
+    norm = statements.largest_singular_value(x_MD)
     return varies_C, found.epsilon, x_MD, norm
 
   return survey(network.params)
@@ -96,40 +98,40 @@ def _look_at(network: Network, path: str):
 
   @jax.jit
   def look(params, index, epsilon, key, x_MD, norm):
-    found = layer.of(network.loss, params, path)
+    found = one_layer.of(network.loss, params, path)
     unit = found.unit(index)
     # Jitted once more, the network is traced once and not for each derivative
     # of each statement: of VGG-11 in 1 s instead of 12 s.
     unit = unit._replace(loss=jax.jit(unit.loss), epsilon=epsilon)
     v_M = jax.random.normal(key, unit.y.shape, unit.y.dtype)
-    at = theory.point(unit)
+    at = statements.point(unit)
     of_unit = _statements(at, v_M, x_MD, norm)
-    of_unit['algorithm_1'] = theory.algorithm_1(at, found.made(index))
+    of_unit['algorithm_1'] = statements.algorithm_1(at, found.made(index))
     return {name: _found(side) for name, side in of_unit.items()}
 
   return lambda *rest: look(network.params, *rest)
 
 
 def _statements(
-  at: theory.Point, v_M: jax.Array, x_MD: jax.Array, norm: jax.Array
+  at: statements.Point, v_M: jax.Array, x_MD: jax.Array, norm: jax.Array
 ) -> dict[str, sides.Equality | sides.AtMost]:
-  line_2 = theory.theorem_4_2_line_2(at)
+  line_2 = statements.theorem_4_2_line_2(at)
   return {
-    'fact_c1': theory.fact_c1(at),
-    'fact_c2': theory.fact_c2(at, v_M),
-    'theorem_4_1': theory.theorem_4_1(at),
-    'theorem_4_1_bound': theory.theorem_4_1_bound(at),
-    'hessian_identity': theory.hessian_identity(at, v_M),
-    'theorem_4_2_line_1': theory.theorem_4_2_line_1(at),
+    'fact_c1': statements.fact_c1(at),
+    'fact_c2': statements.fact_c2(at, v_M),
+    'theorem_4_1': statements.theorem_4_1(at),
+    'theorem_4_1_bound': statements.theorem_4_1_bound(at),
+    'hessian_identity': statements.hessian_identity(at, v_M),
+    'theorem_4_2_line_1': statements.theorem_4_2_line_1(at),
     'theorem_4_2_line_2': line_2.bound,
     'condition': line_2.condition,
     'improvement': line_2.improvement,
-    'observation_4_3': theory.observation_4_3(at),
-    'theorem_4_4': theory.theorem_4_4(at, x_MD, spectral_norm=norm),
-    'theorem_4_4_pointwise': theory.theorem_4_4_pointwise(
+    'observation_4_3': statements.observation_4_3(at),
+    'theorem_4_4': statements.theorem_4_4(at, x_MD, spectral_norm=norm),
+    'theorem_4_4_pointwise': statements.theorem_4_4_pointwise(
       at, x_MD, spectral_norm=norm
     ),
-    'scale_invariance': theory.scale_invariance(at, 2.0),
+    'scale_invariance': statements.scale_invariance(at, 2.0),
   }
 
 

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import keys, losses, types
-from bn_jax import spread as spread_lib
-from bn_jax.training import inside, update
+from bn_jax import keys, losses, placement, types
+from bn_jax.training import step
+from bn_jax.training import taps as taps_lib
 
 _PRODUCTS = ('dot_general', 'conv_general_dilated')
 
@@ -33,7 +33,7 @@ def make(
   loss: losses.Loss | None = None,
   ring_size: int = 20,
   compute_dtype: jnp.dtype = jnp.float32,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
   group_size: int | None = None,
   noisy: bool = False,
   micro_batches: int = 1,
@@ -60,11 +60,11 @@ def make(
     group_size: examples that see each other in the module's mode 'batch': 1
       where none do, None where all of a batch do.
     noisy: whether the module's norms add noise to what they have normalised.
-    micro_batches: into how many a batch of the step is cut, see `update.make`.
+    micro_batches: into how many a batch of the step is cut, see `step.make`.
     remat: whether the step's backward pass finds everything but products and
       statistics anew, for memory.
     max_skips: how many updates that are not finite the step leaves out, see
-      `update.make`.
+      `step.make`.
   """
   loss = loss or losses.cross_entropy()
   forward = functools.partial(_forward, module, compute_dtype)
@@ -82,13 +82,13 @@ def make(
     _objective, forward, loss, penalty, spread, micro_batches, 'batch'
   )
   trained = _recomputing(trained) if remat else trained
-  metrics = update.metrics(
+  metrics = step.metrics(
     classifies=loss.classifies, skips=max_skips is not None
   )
   image = jnp.zeros((1, *image_shape), jnp.float32)
 
   def learning_rate(state):
-    made = update.updates_made(state)
+    made = step.updates_made(state)
     return optimizer.learning_rate(state.opt_state, made)
 
   def loss_of(state, batch, statistics, penalised=True, *, first=0, share=1.0):
@@ -116,7 +116,7 @@ def make(
     group_size=group_size,
     batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
     following=jax.jit(lambda state: _drawn(sampler, state)[1]),
-    step=update.make(
+    step=step.make(
       trained,
       optimizer,
       sampler,
@@ -133,16 +133,18 @@ def make(
     layers=lambda state: layers(module, {'params': state.params}),
     taps=tuple(name for name, _ in taps),
     activations=jax.jit(
-      functools.partial(inside.activations, module, compute_dtype, dict(taps)),
+      functools.partial(
+        taps_lib.activations, module, compute_dtype, dict(taps)
+      ),
       static_argnums=(2, 3),
     ),
     perturbed=lambda state, batch, statistics: jax.tree_util.Partial(
       perturbed[statistics], state.batch_stats, batch, keys.of_step(state)
     ),
     # Noise hides what was normalised.
-    affine=functools.partial(inside.affines, {} if noisy else dict(taps)),
+    affine=functools.partial(taps_lib.affines, {} if noisy else dict(taps)),
     between=jax.jit(
-      functools.partial(inside.between, module, compute_dtype, dict(taps)),
+      functools.partial(taps_lib.between, module, compute_dtype, dict(taps)),
       static_argnames=('statistics', 'source', 'target'),
     ),
   )
@@ -222,7 +224,7 @@ def _perturbed(
   objective, paths, batch_stats, batch, key, params, perturbations
 ):
   """(data loss, what enters nonlinearities), both with perturbations."""
-  (_, aux), seen = inside.perturbed(
+  (_, aux), seen = taps_lib.perturbed(
     paths, perturbations, lambda: objective(params, batch_stats, batch, key)
   )
   return aux['data_loss'], seen

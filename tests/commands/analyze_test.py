@@ -19,7 +19,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import __main__
 from bn_jax.analysis import gradients
-from bn_jax.config import config_file
+from bn_jax.config import files
 from bn_jax.experiment import experiment
 from bn_jax.report.drawing import figures
 from bn_jax.storage import journal, records
@@ -40,7 +40,7 @@ MEASURES = {
 def setUpModule():
   jax.config.update('jax_disable_most_optimizations', True)
   Trained.folder = tempfile.TemporaryDirectory()
-  config = config_file.load(str(strict.FIXTURES / 'small_config.py'))
+  config = files.load(str(strict.FIXTURES / 'small_config.py'))
   config.seeds = (0,)
   config.checkpoint = {'every_steps': 2, 'keep': 2}
   config.measures = {

@@ -11,8 +11,8 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, errors
-from bn_jax.config import assemble, config_file
-from bn_jax.experiment import experiment, trained
+from bn_jax.config import build, files
+from bn_jax.experiment import experiment, saved
 from bn_jax.storage import records
 from tests.fixtures import strict
 
@@ -62,7 +62,7 @@ class Trained(absltest.TestCase):
 
   @classmethod
   def train(cls, name, **overrides):
-    config = config_file.load(str(strict.FIXTURES / 'small_config.py'))
+    config = files.load(str(strict.FIXTURES / 'small_config.py'))
     config.data_dir = str(cls.folder / 'data')
     config.unlock()
     config.update_from_flattened_dict(overrides)
@@ -80,10 +80,10 @@ class EvaluateTest(Trained):
   def probabilities(self, mode='running'):
     """[2, N, 10] in float64, and the labels."""
     found = []
-    for member in trained.find(self.workdir):
-      made = assemble.problem(member.config)
-      state = trained.newest(member, made)
-      test = assemble.source(member.config).load().test
+    for member in saved.find(self.workdir):
+      made = build.problem(member.config)
+      state = saved.newest(member, made)
+      test = build.source(member.config).load().test
       batch = test.first(test.num_examples)
       logits = np.float64(made.outputs(state, batch, statistics=mode))
       exponents = np.exp(logits - logits.max(-1, keepdims=True))
@@ -192,16 +192,16 @@ class InheritTest(Trained):
   """Runs that begin with the parameters of another."""
 
   def parameters(self, workdir):
-    (found,) = trained.find(workdir / 'batchnorm' / 'seed0')
-    state = trained.newest(found, assemble.problem(found.config))
+    (found,) = saved.find(workdir / 'batchnorm' / 'seed0')
+    state = saved.newest(found, build.problem(found.config))
     return jax.device_get((state.params, state.batch_stats))
 
   def test_every_seed_begins_there(self):
     self.begun('seeds', seeds=(0, 1))
     for seed in (0, 1):
       place = self.folder / 'seeds' / 'batchnorm' / f'seed{seed}'
-      (found,) = trained.find(place)
-      state = trained.newest(found, assemble.problem(found.config))
+      (found,) = saved.find(place)
+      state = saved.newest(found, build.problem(found.config))
       np.testing.assert_allclose(
         jax.tree.leaves(state.params)[0],
         jax.tree.leaves(self.parameters(self.workdir)[0])[0],

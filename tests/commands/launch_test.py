@@ -21,16 +21,9 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, errors
 from bn_jax.commands import launch
-from bn_jax.config import command_line
-from bn_jax.launch import (
-  engines,
-  job,
-  notes,
-  sbatch,
-  standing,
-  standing_table,
-  sweep,
-)
+from bn_jax.config import flags
+from bn_jax.launch import engines, job, notes, sbatch, standing_table, sweep
+from bn_jax.launch import status as status_lib
 from bn_jax.storage import lock
 from tests.fixtures import strict
 
@@ -178,7 +171,7 @@ class ExpandTest(LaunchCase):
     )  # fmt: skip
     found = []
     for cell in cells:
-      given = command_line.train(['train.py', *cell.words])
+      given = flags.train(['train.py', *cell.words])
       self.assertEqual(given.workdir, cell.workdir)
       self.assertEqual(given.only, f'{cell.run}/seed{cell.seed}')
       self.assertEqual(given.config.seeds, (2, 3))
@@ -209,7 +202,7 @@ class ExpandTest(LaunchCase):
   def test_values_with_commas_stand_in_brackets(self):
     cells = self.expand('data.classes=(0,1),(2,3,4)')
     classes = [
-      command_line.train(['train.py', *cell.words]).config.data.classes
+      flags.train(['train.py', *cell.words]).config.data.classes
       for cell in cells
     ]
     self.assertEqual(classes, [(0, 1), (2, 3, 4)])
@@ -237,7 +230,7 @@ class ExpandTest(LaunchCase):
     place.mkdir(parents=True)
     from bn_jax.config import resolve
 
-    given = command_line.train(['train.py', _SINGLE, '--config.batch_size=8'])
+    given = flags.train(['train.py', _SINGLE, '--config.batch_size=8'])
     runs = resolve.experiment(given.config.to_dict(), given.overrides).runs
     (place / 'experiment.json').write_text(json.dumps({'runs': runs}))
     with self.assertRaisesRegex(
@@ -258,7 +251,7 @@ class PrintTest(LaunchCase):
       python, script, *words = shlex.split(line)
       self.assertEqual(script, 'train.py')
       self.assertIsNotNone(shutil.which(python))
-      given = command_line.train([script, *words])
+      given = flags.train([script, *words])
       self.assertEqual(given.config.norm.name, norm)
       self.assertEqual((given.config.steps, given.only), (3, 'only/seed0'))
       self.assertEqual(given.config.data_dir, "it's here")
@@ -307,16 +300,16 @@ class StandingTest(LaunchCase):
       self.ended(cell, code)
     if manifest is not None:
       self.write(cell, *manifest)
-    (now,) = standing.of(str(self.workdir), [cell])
+    (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, status)
-    self.assertEqual(standing.exit_code([now]), exit_code)
+    self.assertEqual(status_lib.exit_code([now]), exit_code)
 
   def test_divergence_that_is_expected_is_done(self):
     (cell,) = self.expand()
     cell = cell._replace(may_diverge=True)
     self.write(cell, 'diverged', 2)
-    (now,) = standing.of(str(self.workdir), [cell])
-    self.assertEqual((now.is_over, standing.exit_code([now])), (True, 0))
+    (now,) = status_lib.of(str(self.workdir), [cell])
+    self.assertEqual((now.is_over, status_lib.exit_code([now])), (True, 0))
 
   @parameterized.parameters(
     (5, 'unfinished'), (0, 'unfinished'), (None, 'unfinished'),
@@ -328,12 +321,12 @@ class StandingTest(LaunchCase):
     self.write(cell, 'diverged', 2)
     if code is not None:
       self.ended(cell, code)
-    (now,) = standing.of(str(self.workdir), [cell])
+    (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual((now.status, now.is_to_start), (status, True))
     # It has diverged under this config too.
     manifest = {'status': 'diverged', 'step': 4, 'config': cell.config}
     (cell.place / 'manifest.json').write_text(json.dumps(manifest))
-    (now,) = standing.of(str(self.workdir), [cell])
+    (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'diverged, expected')
 
   def test_a_lock_that_was_left_holds_nobody_up(self):
@@ -341,14 +334,14 @@ class StandingTest(LaunchCase):
     (cell,) = self.expand()
     self.write(cell, 'running', 2)
     process = self.holder(cell.place)
-    (now,) = standing.of(str(self.workdir), [cell])
+    (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'running')
     process.kill()
     process.wait()
     left = json.loads((cell.place / 'lock').read_text())
     left['process'] = os.getpid()
     (cell.place / 'lock').write_text(json.dumps(left))
-    (now,) = standing.of(str(self.workdir), [cell])
+    (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'killed')
 
   @parameterized.parameters(
@@ -357,18 +350,18 @@ class StandingTest(LaunchCase):
     (['failed', 'interrupted'], 3),
   )
   def test_the_worst_decides(self, statuses, expected):
-    all_of = [standing.Standing(status, exit_code=3) for status in statuses]
-    self.assertEqual(standing.exit_code(all_of), expected)
+    all_of = [status_lib.Standing(status, exit_code=3) for status in statuses]
+    self.assertEqual(status_lib.exit_code(all_of), expected)
 
   def test_two_ways_to_fail(self):
-    both = [standing.Standing('failed', exit_code=code) for code in (2, 3)]
-    self.assertEqual(standing.exit_code(both), 1)
+    both = [status_lib.Standing('failed', exit_code=code) for code in (2, 3)]
+    self.assertEqual(status_lib.exit_code(both), 1)
 
   def test_an_end_of_an_earlier_job_is_forgotten(self):
     (cell,) = self.expand()
     self.ended(cell, 3)
     notes.Notes(str(self.workdir), cell).prepare()
-    (now,) = standing.of(str(self.workdir), [cell])
+    (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'not started')
 
   def test_the_step_is_the_last_whole_record(self):
@@ -377,7 +370,7 @@ class StandingTest(LaunchCase):
     lines = [f'{{"step": {step}, "name": "train"}}\n' for step in (3, 4)]
     text = ''.join(lines) + '{"step": 5'
     (cell.place / 'scalars.jsonl').write_text('x' * 20000 + '\n' + text)
-    (now,) = standing.of(str(self.workdir), [cell])
+    (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual((now.status, now.step), ('killed', 4))
 
   def test_the_queue_says_what_is_alive(self):
@@ -387,7 +380,7 @@ class StandingTest(LaunchCase):
       noted.prepare()
       noted.submitted('slurm', f'7_{number}')
     self.squeue("echo '7_0 RUNNING'; echo '7_1 PENDING'")
-    found = standing.of(str(self.workdir), cells)
+    found = status_lib.of(str(self.workdir), cells)
     for script, said in (
       ('echo no controller >&2; exit 1', 'no controller'),
       ('exec sleep 5', 'no answer of squeue in 0.1 s'),
@@ -397,14 +390,14 @@ class StandingTest(LaunchCase):
         mock.patch.object(notes, '_PATIENCE', 0.1),
         self.assertRaisesRegex(errors.ConfigError, said),
       ):
-        standing.of(str(self.workdir), cells)
+        status_lib.of(str(self.workdir), cells)
     self.assertEqual(
       [now.status for now in found], ['running', 'queued', 'not started']
     )
 
   def test_the_table_fits(self):
     cells = self.expand('seeds=0:3', config=_DENSE)
-    now = standing.Standing(
+    now = status_lib.Standing(
       'failed', 3, '123456_12', 2, said='of these words ' * 12
     )
     lines = standing_table.text(cells, [now] * len(cells)).splitlines()
@@ -667,7 +660,7 @@ class DocsTest(LaunchCase):
       sky['resources']['job_recovery']['recover_on_exit_codes'], [interrupted]
     )
     for command in (shlex.join(container['command']), sky['run']):
-      command_line.train(shlex.split(command)[1:])
+      flags.train(shlex.split(command)[1:])
 
 
 @pytest.mark.slow

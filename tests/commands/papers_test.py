@@ -14,14 +14,8 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import distributions
 from bn_jax.commands import papers, train
-from bn_jax.papers import (
-  figure_of_runs,
-  matching,
-  papers_list,
-  papers_time,
-  reproductions,
-  verification,
-)
+from bn_jax.papers import draw, figures, listing, matching, papers_time
+from bn_jax.papers import verify as verify_lib
 from bn_jax.report import page
 from bn_jax.report.claims import claim_files, verdicts
 from bn_jax.report.figures import gallery
@@ -35,9 +29,7 @@ undrawn = mock.patch.object(gallery, 'hung', lambda runs: [])
 
 def figure(name=FIGURE, size='small'):
   (found,) = (
-    one
-    for one in reproductions.every()
-    if (one.figure, one.size) == (name, size)
+    one for one in figures.every() if (one.figure, one.size) == (name, size)
   )
   return found
 
@@ -228,22 +220,22 @@ class VerifyTest(_InAFolder):
 
   def test_after_training_and_never_in_its_way(self):
     place = self.workdir()
-    self.assertLen(verification.refresh(place), 2)
+    self.assertLen(verify_lib.refresh(place), 2)
     self.assertLen(verdicts.read(place)[0], 5)
     broken = mock.patch.object(
-      verification.matching, 'cells', side_effect=KeyError('x')
+      verify_lib.matching, 'cells', side_effect=KeyError('x')
     )
     with broken, self.assertLogs('bn_jax', logging.WARNING) as said:
-      self.assertIsNone(verification.refresh(place))
+      self.assertIsNone(verify_lib.refresh(place))
     self.assertIn('no verdicts', said.output[0])
     with (
       mock.patch.object(page, 'write') as written,
-      mock.patch.object(verification, 'refresh', lambda place: ['runs']),
+      mock.patch.object(verify_lib, 'refresh', lambda place: ['runs']),
     ):
       train._reported(str(place))
     written.assert_called_once_with([place], runs=['runs'])
     other = made_up.workdir(self.folder / 'other', standard={})
-    self.assertIsNone(verification.refresh(other))
+    self.assertIsNone(verify_lib.refresh(other))
     self.assertFalse((other / verdicts.FILE).exists())
 
 
@@ -279,7 +271,7 @@ class DrawTest(_InAFolder):
 
   def test_the_runs_of_the_figure_with_its_measures_alone(self):
     places = [self.protocol(), self.workdir(seeds=(1, 2))]
-    cut = figure_of_runs.of(FIGURE, places, None)
+    cut = draw.of(FIGURE, places, None)
     self.assertEqual([run.name for run in cut.runs], ['standard', 'batchnorm'])
     for run in cut.runs:
       self.assertEqual([seed.seed for seed in run.seeds], [0, 1, 2])
@@ -294,10 +286,10 @@ class DrawTest(_InAFolder):
     self.assertEqual(
       cut.match.cells['standard'][1].place, places[0] / 's' / 'seed1'
     )
-    said = figure_of_runs.absent(cut)
+    said = draw.absent(cut)
     self.assertLen(said, 2)
     self.assertIn('left out: ', said[0])
-    together = verification.of(places)
+    together = verify_lib.of(places)
     self.assertEqual(cut.judged.rows, together.figures[0].rows)
 
   @undrawn
@@ -487,7 +479,7 @@ class ListTest(_InAFolder):
     (200_000, '2 days'),
   )  # fmt: skip
   def test_duration(self, seconds, expected):
-    self.assertEqual(papers_list.duration(seconds), expected)
+    self.assertEqual(listing.duration(seconds), expected)
 
   def test_operations_are_those_of_the_products(self):
     """Of a dense layer: two a weight and example, three passes a gradient."""

@@ -11,9 +11,10 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, norms
 from bn_jax.commands import train
-from bn_jax.config import assemble
+from bn_jax.config import build
 from bn_jax.data import datasets
-from bn_jax.experiment import trained, trainer
+from bn_jax.experiment import run as run_lib
+from bn_jax.experiment import saved as saved_lib
 from bn_jax.storage import checkpoint
 from tests.fixtures import strict
 
@@ -103,11 +104,11 @@ class RecalibrateTest(absltest.TestCase):
     facts = json.loads((place / 'population.json').read_text())
     self.assertEqual((facts['step'], facts['batches']), (6, 7))
 
-    (found,) = trained.find(place)
-    made = assemble.problem(found.config)
-    state = trained.newest(found, made)
+    (found,) = saved_lib.find(place)
+    made = build.problem(found.config)
+    state = saved_lib.newest(found, made)
     saved = checkpoint.Checkpoints(place / 'population')
-    new = saved.restore(6, trainer.without_ring(state))
+    new = saved.restore(6, run_lib.without_ring(state))
     saved.close()
     equal = np.testing.assert_array_equal
     jax.tree.map(equal, new.params, state.params)
@@ -118,7 +119,7 @@ class RecalibrateTest(absltest.TestCase):
       batches.append(made.batch(state, split).images)
       state = state._replace(order=made.following(state))
     want = norms.population_statistics(
-      assemble.network(found.config),
+      build.network(found.config),
       {'params': state.params, 'batch_stats': state.batch_stats}, batches,
     )  # fmt: skip
     jax.tree.map(equal, new.batch_stats, want.batch_stats)

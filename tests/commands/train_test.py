@@ -9,7 +9,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax.commands import train
-from bn_jax.config import command_line, config_file
+from bn_jax.config import files, flags
 from tests.fixtures import strict
 
 _TINY = '--config=tests/fixtures/tiny_config.py'
@@ -245,7 +245,7 @@ class CommandLineTest(parameterized.TestCase):
     self.assertFalse(workdir.exists())
 
   def test_interrupted_before_training(self):
-    with mock.patch.object(config_file, 'load', side_effect=KeyboardInterrupt):
+    with mock.patch.object(files, 'load', side_effect=KeyboardInterrupt):
       code, said = self.main(_TINY)
     self.assertEqual((code, said.count('\n')), (75, 1), said)
 
@@ -284,7 +284,7 @@ class ParseTest(parameterized.TestCase):
     self.enter_context(contextlib.chdir(strict.ROOT))
 
   def test_values(self):
-    given = command_line.train(
+    given = flags.train(
       ['train.py', _TINY, '--config.schedule.learning_rate=0.3',
        '--config.seeds=1,2', '--noconfig.optimizer.nesterov', '--only=a']
     )  # fmt: skip
@@ -294,23 +294,21 @@ class ParseTest(parameterized.TestCase):
     self.assertEqual(given.only, 'a')
 
   def test_devices(self):
-    given = command_line.train(['train.py', _TINY, '--devices=4', '--plan'])
+    given = flags.train(['train.py', _TINY, '--devices=4', '--plan'])
     self.assertEqual(given.config.devices, 4)
     self.assertEqual(given.overrides, {'devices': 4})
     self.assertTrue(given.plan)
 
   def test_a_value_that_is_unset_by_default(self):
-    given = command_line.train(
-      ['train.py', _TINY, '--config.data.resolution=16']
-    )
+    given = flags.train(['train.py', _TINY, '--config.data.resolution=16'])
     self.assertEqual(given.config.data.resolution, 16)
 
   def test_the_workdir_is_called_after_the_config(self):
-    given = command_line.train(['train.py', _TINY])
+    given = flags.train(['train.py', _TINY])
     self.assertEqual(given.workdir, os.path.join('runs', 'tiny_config'))
 
   def test_the_config_may_follow_as_a_word(self):
-    given = command_line.train(
+    given = flags.train(
       ['train.py', '--config', 'tests/fixtures/tiny_config.py']
     )
     self.assertEqual(given.config.steps, 6)

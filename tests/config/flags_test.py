@@ -2,7 +2,7 @@ import contextlib
 
 from absl.testing import absltest, parameterized
 
-from bn_jax.config import command_line, workdirs
+from bn_jax.config import flags, workdirs
 from bn_jax.launch import sweep
 from tests.fixtures import strict
 
@@ -29,7 +29,7 @@ class DefaultTest(parameterized.TestCase):
   def test_train_and_launch_agree(self):
     config = '--config=configs/santurkar2018/figure10.py:small'
     with contextlib.chdir(strict.ROOT):
-      given = command_line.train(['train.py', config])
+      given = flags.train(['train.py', config])
       found = sweep.expand([config], [], workdir=None, only=None)
     self.assertEqual(given.workdir, 'runs/santurkar2018/figure10-small')
     self.assertEqual(found.workdir, given.workdir)

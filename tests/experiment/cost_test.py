@@ -6,8 +6,8 @@ import pytest
 from absl.testing import absltest, parameterized
 from jax import lax
 
-from bn_jax.experiment import flops, plan
-from bn_jax.training import parallel
+from bn_jax.experiment import cost, flops
+from bn_jax.training import devices as devices_lib
 from tests.fixtures import (
   layouts,
   strict,  # noqa: F401
@@ -50,13 +50,13 @@ backend_config={"known_trip_count":{"n":"2"}}
 
 class CollectivesTest(parameterized.TestCase):
   def test_kinds_sizes_and_how_often(self):
-    found = {c.kind + str(c.times): c for c in plan.collectives(_HLO)}
+    found = {c.kind + str(c.times): c for c in cost.collectives(_HLO)}
     self.assertEqual(
       found,
       {
-        'all-reduce1': plan.Collective('all-reduce', (36, 3, 1), 154, 1),
-        'all-gather1': plan.Collective('all-gather', (16,), 64, 1),
-        'all-reduce6': plan.Collective('all-reduce', (4,), 16, 6),
+        'all-reduce1': cost.Collective('all-reduce', (36, 3, 1), 154, 1),
+        'all-gather1': cost.Collective('all-gather', (16,), 64, 1),
+        'all-reduce6': cost.Collective('all-reduce', (4,), 16, 6),
       },
     )
 
@@ -72,7 +72,7 @@ class CollectivesTest(parameterized.TestCase):
     """The network has one norm over 4 channels; noise costs nothing."""
     norm = layouts.NORMS['noisy']
     step, state, split = layouts.ready(norm, layout, 8)
-    found = plan.of(step.trace(state, split), state.params, 8)
+    found = cost.of(step.trace(state, split), state.params, 8)
     numbers = sum(sum(c.sizes) * c.times for c in found.collectives)
     scalars = sum(c.sizes.count(1) for c in found.collectives)
     self.assertEqual({c.kind for c in found.collectives}, {'all-reduce'})
@@ -85,13 +85,13 @@ class CollectivesTest(parameterized.TestCase):
   def test_groups_within_devices_tell_only_their_running_averages(self):
     norm = layouts.NORMS['groups']
     step, state, split = layouts.ready(norm, 'jit', 8)
-    found = plan.of(step.trace(state, split), state.params, 8)
+    found = cost.of(step.trace(state, split), state.params, 8)
     numbers = sum(sum(c.sizes) for c in found.collectives)
     self.assertLessEqual(numbers, found.parameters + 2 * 4 + 6)
 
   def test_one_device_tells_nobody(self):
     step, state, split = layouts.ready({'name': 'batch'}, 'jit', 1)
-    found = plan.of(step.trace(state, split), state.params, 1)
+    found = cost.of(step.trace(state, split), state.params, 1)
     self.assertEqual(found.collectives, ())
     self.assertEqual(found.parameters, 4 * 9 + 8 + 64 * 3 + 3)
     self.assertGreater(found.memory['arguments'], 4 * found.parameters)
@@ -99,7 +99,9 @@ class CollectivesTest(parameterized.TestCase):
 
 
 class FlopsTest(parameterized.TestCase):
-  @parameterized.product(layout=tuple(parallel.LAYOUTS), micro_batches=(1, 2))
+  @parameterized.product(
+    layout=tuple(devices_lib.LAYOUTS), micro_batches=(1, 2)
+  )
   def test_of_a_step(self, layout, micro_batches):
     """Forward, and twice that backward, but for the first layer's input."""
     forward = 9 * 4 * 16, 64 * 3  # multiplications of an example

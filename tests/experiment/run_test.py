@@ -7,9 +7,9 @@ import jax
 from absl.testing import absltest
 
 from bn_jax import errors
-from bn_jax.config import config_file, resolve
+from bn_jax.config import files, resolve
 from bn_jax.data import datasets
-from bn_jax.experiment import trainer
+from bn_jax.experiment import run
 from bn_jax.storage import checkpoint, records
 from tests.fixtures import strict
 
@@ -34,16 +34,16 @@ class TrainerTest(absltest.TestCase):
     folder = tempfile.TemporaryDirectory()
     cls.addClassCleanup(folder.cleanup)
     cls.folder = pathlib.Path(folder.name)
-    config = config_file.load(str(_CONFIG)).to_dict()
+    config = files.load(str(_CONFIG)).to_dict()
     cls.config = resolve.experiment(config, {}).runs['batchnorm']
     dataset = datasets.make('digits', data_dir=folder.name).load()
-    cls.program = trainer.program(cls.config, dataset)
+    cls.program = run.program(cls.config, dataset)
     cls.whole = cls.train('whole')
 
   @classmethod
   def train(cls, name, program=None, stopped=lambda: False, seed=0):
     directory = cls.folder / name
-    trainer.train(
+    run.train(
       program or cls.program, directory, name='batchnorm', seed=seed,
       stopped=stopped,
     )  # fmt: skip
@@ -63,15 +63,15 @@ class TrainerTest(absltest.TestCase):
     self.assertEqual((manifest['status'], manifest['step']), ('done', 6))
     self.assertEqual(manifest['config'], self.config)
     self.assertEqual(manifest['layers'][-1], 'logits')
-    self.assertTrue(trainer.is_done(self.whole, self.config))
-    self.assertFalse(trainer.is_done(self.whole, {**self.config, 'steps': 7}))
+    self.assertTrue(run.is_done(self.whole, self.config))
+    self.assertFalse(run.is_done(self.whole, {**self.config, 'steps': 7}))
 
   def test_a_manifest_that_was_changed_is_named(self):
     directory = self.folder / 'changed'
     directory.mkdir()
     (directory / 'manifest.json').write_text('{"status": 3}')
     with self.assertRaisesRegex(errors.StorageError, "'status' is 3"):
-      trainer.is_done(directory, self.config)
+      run.is_done(directory, self.config)
 
   def test_everything_is_recorded_in_order(self):
     rows = list(records.read(self.whole / 'scalars.jsonl'))
@@ -151,7 +151,7 @@ class TrainerTest(absltest.TestCase):
     )
 
   def test_a_longer_run_goes_on_where_it_was(self):
-    longer = trainer.Program(
+    longer = run.Program(
       {**self.config, 'steps': 8}, *self.program[1:]
     )  # fmt: skip
     grown = self.train('grown')
@@ -171,7 +171,7 @@ class TrainerTest(absltest.TestCase):
       directory = self.train('diverged', poisoned)
     manifest = records.read_json(directory / 'manifest.json')
     self.assertEqual((manifest['status'], manifest['step']), ('diverged', 0))
-    self.assertTrue(trainer.is_done(directory, self.config))
+    self.assertTrue(run.is_done(directory, self.config))
 
 
 def _with_nan(state):

@@ -20,7 +20,7 @@ from absl.testing import absltest, parameterized
 from jax.experimental.compilation_cache import compilation_cache
 
 from bn_jax import errors
-from bn_jax.host import compilation
+from bn_jax.host import compilation_cache as compilation_cache_lib
 from tests.fixtures import strict, toys
 
 _SETTINGS = (
@@ -69,7 +69,7 @@ class Kept(parameterized.TestCase):
 
 class KeepTest(Kept):
   def test_a_second_start_compiles_nothing_and_computes_the_same_bits(self):
-    compilation.keep()
+    compilation_cache_lib.keep()
     first = self.train()
     self.assertGreater(_events[_WRITTEN], 3)
     self.assertEqual(_events[_READ], 0)
@@ -89,24 +89,26 @@ class KeepTest(Kept):
     return jax.device_get(state._replace(key=jax.random.key_data(state.key)))
 
   def test_lies_in_a_folder_for_this_version_and_processor(self):
-    folder = compilation.keep()
-    self.assertEqual(folder, self.base / 'xla' / compilation.key())
+    folder = compilation_cache_lib.keep()
+    self.assertEqual(folder, self.base / 'xla' / compilation_cache_lib.key())
     self.assertEqual(jax.config.jax_compilation_cache_dir, str(folder))
     self.assertIn(f'jaxlib-{jax.lib.__version__}-', folder.name)
     self.assertRegex(folder.name, r'^[A-Za-z0-9.-]+$')
     self.assertEqual(stat.S_IMODE(folder.stat().st_mode), 0o700)
 
   def test_another_processor_has_another_folder(self):
-    here = compilation._cpu()
-    self.assertEqual(compilation.key(), compilation.key())
+    here = compilation_cache_lib._cpu()
+    self.assertEqual(compilation_cache_lib.key(), compilation_cache_lib.key())
     for name, value in (
       ('flags', 'fpu sse2'),
       ('model name', 'Another CPU @ 3GHz'),
     ):
       changed = {**here, name: value}
-      with mock.patch.object(compilation, '_cpu', return_value=changed):
-        another = compilation.key()
-      self.assertNotEqual(another, compilation.key())
+      with mock.patch.object(
+        compilation_cache_lib, '_cpu', return_value=changed
+      ):
+        another = compilation_cache_lib.key()
+      self.assertNotEqual(another, compilation_cache_lib.key())
       self.assertRegex(another, r'^[A-Za-z0-9.-]+$')
 
   @unittest.skipUnless(sys.platform == 'linux', 'reads /proc/cpuinfo')
@@ -115,7 +117,7 @@ class KeepTest(Kept):
       pathlib.Path, 'read_text',
       lambda _: 'model name\t: A\ncpu MHz\t: 2.5\nflags\t: a b\n\nflags\t: c\n',
     ):  # fmt: skip
-      found = compilation._cpu()
+      found = compilation_cache_lib._cpu()
     self.assertEqual(found, {'model name': 'A', 'flags': 'a b'})
 
   @parameterized.named_parameters(
@@ -125,12 +127,12 @@ class KeepTest(Kept):
   )
   def test_where(self, given, expected):
     with mock.patch.dict(os.environ, given, clear=True):
-      self.assertEqual(compilation._base(), pathlib.Path(expected))
+      self.assertEqual(compilation_cache_lib._base(), pathlib.Path(expected))
 
 
 class OffTest(Kept):
   def assert_off(self):
-    self.assertIsNone(compilation.keep())
+    self.assertIsNone(compilation_cache_lib.keep())
     self.assertIsNone(jax.config.jax_compilation_cache_dir)
     jax.jit(lambda x: x + 1)(jnp.zeros(3))
     self.assertEmpty(self.sizes())
@@ -145,7 +147,7 @@ class OffTest(Kept):
       mock.patch.dict(os.environ, {'BN_JAX_COMPILATION_CACHE': 'no'}),
       self.assertRaisesRegex(errors.ConfigError, "is 'no'; allowed: on, off"),
     ):
-      compilation.keep()
+      compilation_cache_lib.keep()
 
   def test_on_macos(self):
     with mock.patch.object(sys, 'platform', 'darwin'):
@@ -160,7 +162,7 @@ class OffTest(Kept):
     self.assert_off()
 
   def test_where_others_can_write(self):
-    folder = self.base / 'xla' / compilation.key()
+    folder = self.base / 'xla' / compilation_cache_lib.key()
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     self.assert_off()
@@ -169,7 +171,7 @@ class OffTest(Kept):
     theirs = str(self.base / 'theirs')
     jax.config.update('jax_compilation_cache_dir', theirs)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 7)
-    self.assertIsNone(compilation.keep())
+    self.assertIsNone(compilation_cache_lib.keep())
     self.assertEqual(jax.config.jax_compilation_cache_dir, theirs)
     self.assertEqual(jax.config.jax_persistent_cache_min_compile_time_secs, 7)
     self.assertFalse((self.base / 'xla').exists())
@@ -178,7 +180,7 @@ class OffTest(Kept):
 class DamageTest(Kept):
   def setUp(self):
     super().setUp()
-    self.folder = compilation.keep()
+    self.folder = compilation_cache_lib.keep()
     self.program = jax.jit(toys.quadratic()[0])
     self.params = toys.quadratic()[1]
     self.expected = self.program(self.params)
@@ -219,7 +221,7 @@ class DamageTest(Kept):
 
   def test_other_warnings_are_shown(self):
     with warnings.catch_warnings(record=True) as shown:
-      compilation._mend(self.folder)
+      compilation_cache_lib._mend(self.folder)
       warnings.warn('something else', stacklevel=1)
     self.assertEqual([str(w.message) for w in shown], ['something else'])
 
@@ -235,7 +237,7 @@ class DamageTest(Kept):
 
   @contextlib.contextmanager
   def quiet(self):
-    with mock.patch.object(compilation._log, 'warning'):
+    with mock.patch.object(compilation_cache_lib._log, 'warning'):
       yield
 
 
@@ -252,9 +254,9 @@ class PruneTest(Kept):
     os.utime(read, (2000, 1000))
     os.utime(self.base / 'old' / 'jit_f-old1-cache', (1000, 2000))
     (self.base / 'new' / 'autotuned').write_bytes(bytes(5000))
-    compilation.prune(self.base, 1000)
+    compilation_cache_lib.prune(self.base, 1000)
     self.assertLen(self.sizes(), 10)  # within the bound: nothing goes
-    compilation.prune(self.base, 999)
+    compilation_cache_lib.prune(self.base, 999)
     names = {'old0', 'old1', 'new4', 'old4'}
     self.assertEqual(
       set(self.sizes()), {f'jit_f-{name}-cache' for name in names}

@@ -12,16 +12,17 @@ from absl.testing import absltest, parameterized
 from jax._src import distributed as jax_distributed
 
 from bn_jax import errors
-from bn_jax.host import peers, processes, runtime, tasks
-from bn_jax.training import parallel
+from bn_jax.host import cluster, distributed, processes
+from bn_jax.host import watch as watch_lib
+from bn_jax.training import devices
 from tests.fixtures import strict  # noqa: F401
 
 _SLURM = {
   'SLURM_JOB_ID': '7', 'SLURM_STEP_NODELIST': 'n[1-2]', 'SLURM_PROCID': '1',
   'SLURM_LOCALID': '0', 'SLURM_STEP_NUM_TASKS': '2',
 }  # fmt: skip
-_NOTHING = tasks.Place()
-_BY_HAND = tasks.Place('host:1234', 2, 1)
+_NOTHING = cluster.Place()
+_BY_HAND = cluster.Place('host:1234', 2, 1)
 _POD = {'KUBERNETES_SERVICE_HOST': 'a', 'JOB_COMPLETION_INDEX': '0'}
 
 
@@ -40,13 +41,13 @@ class TasksTest(parameterized.TestCase):
     ({'HOME': '/root'}, None),
   )  # fmt: skip
   def test_several_tasks_are_seen(self, environment, found):
-    self.assertEqual(tasks.tasks(environment), found)
+    self.assertEqual(cluster.tasks(environment), found)
 
   def test_a_batch_script_is_no_task(self):
     script = {k: v for k, v in _SLURM.items() if 'STEP' not in k}
     script['SLURM_NTASKS'] = '8'
-    self.assertIsNone(tasks.tasks(script))
-    self.assertIsNone(tasks.place('auto', _NOTHING, script))
+    self.assertIsNone(cluster.tasks(script))
+    self.assertIsNone(cluster.place('auto', _NOTHING, script))
 
 
 class PlaceTest(parameterized.TestCase):
@@ -58,45 +59,45 @@ class PlaceTest(parameterized.TestCase):
     ('auto', _NOTHING, _SLURM, _NOTHING._replace(num_processes=2)),
     ('on', _NOTHING, _SLURM, _NOTHING._replace(num_processes=2)),
     ('on', _NOTHING, {}, _NOTHING),  # jax asks the machine
-    ('auto', tasks.Place(None, 2, 1),
+    ('auto', cluster.Place(None, 2, 1),
      {'JAX_COORDINATOR_ADDRESS': 'host:1234'}, _BY_HAND),
     ('auto', _NOTHING, {'JAX_COORDINATOR_ADDRESS': 'host'}, None),
   )  # fmt: skip
   def test_where_to_join(self, mode, given, environment, place):
-    self.assertEqual(tasks.place(mode, given, environment), place)
+    self.assertEqual(cluster.place(mode, given, environment), place)
 
   @parameterized.parameters(
     ('maybe', _NOTHING, "'maybe'; allowed: auto, on, off"),
-    ('auto', tasks.Place(None, 2, None),
+    ('auto', cluster.Place(None, 2, None),
      '--coordinator_address and --process_id missing'),
-    ('on', tasks.Place(None, 2, 0), '--coordinator_address missing'),
-    ('auto', tasks.Place('host:1', None, None),
+    ('on', cluster.Place(None, 2, 0), '--coordinator_address missing'),
+    ('auto', cluster.Place('host:1', None, None),
      '--num_processes and --process_id missing'),
-    ('auto', tasks.Place('host', 2, 0), "'host'; allowed: HOST:PORT"),
-    ('auto', tasks.Place(':23478', 2, 0), "':23478'; allowed: HOST:PORT"),
-    ('auto', tasks.Place('host:65536', 2, 0), "'host:65536'; allowed"),
-    ('auto', tasks.Place('host:1', 0, 0), '--num_processes: 0; allowed'),
-    ('auto', tasks.Place('host:1', 2, 2), '--process_id: 2; allowed: 0 to'),
-    ('auto', tasks.Place('host', None, None), "'host'; allowed", _SLURM),
-    ('auto', tasks.Place(None, 0, None), '--num_processes: 0', _SLURM),
+    ('auto', cluster.Place('host', 2, 0), "'host'; allowed: HOST:PORT"),
+    ('auto', cluster.Place(':23478', 2, 0), "':23478'; allowed: HOST:PORT"),
+    ('auto', cluster.Place('host:65536', 2, 0), "'host:65536'; allowed"),
+    ('auto', cluster.Place('host:1', 0, 0), '--num_processes: 0; allowed'),
+    ('auto', cluster.Place('host:1', 2, 2), '--process_id: 2; allowed: 0 to'),
+    ('auto', cluster.Place('host', None, None), "'host'; allowed", _SLURM),
+    ('auto', cluster.Place(None, 0, None), '--num_processes: 0', _SLURM),
   )  # fmt: skip
   def test_flags_that_say_too_little(self, mode, given, said, seen=()):
     with self.assertRaisesRegex(errors.ConfigError, said):
-      tasks.place(mode, given, dict(seen))
+      cluster.place(mode, given, dict(seen))
 
   def test_kubernetes_is_asked_through_its_package(self):
     finds = 'importlib.util.find_spec'
     with mock.patch(finds, return_value=None):
       with self.assertLogs('bn_jax', 'WARNING') as said:
-        self.assertIsNone(tasks.place('auto', _NOTHING, _POD))
+        self.assertIsNone(cluster.place('auto', _NOTHING, _POD))
       self.assertRegex(said.output[0], 'trains alone.*pip install kubernetes')
-      few = tasks.Place('host:1', None, None)
+      few = cluster.Place('host:1', None, None)
       for mode, given in (('on', _NOTHING), ('auto', few)):
         with self.assertRaisesRegex(errors.ConfigError, 'pip install kuber'):
-          tasks.place(mode, given, _POD)
-      self.assertEqual(tasks.place('auto', _BY_HAND, _POD), _BY_HAND)
+          cluster.place(mode, given, _POD)
+      self.assertEqual(cluster.place('auto', _BY_HAND, _POD), _BY_HAND)
     with mock.patch(finds, return_value=object()):
-      self.assertEqual(tasks.place('auto', _NOTHING, _POD), _NOTHING)
+      self.assertEqual(cluster.place('auto', _NOTHING, _POD), _NOTHING)
 
 
 class AloneTest(absltest.TestCase):
@@ -128,7 +129,7 @@ class RuntimeTest(parameterized.TestCase):
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
       old = signal.signal(number, lambda *unused: None)
       self.addCleanup(signal.signal, number, old)
-    with runtime.ended_by_signals(leave):
+    with distributed.ended_by_signals(leave):
       for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
         os.kill(os.getpid(), number)
     # Its end waits for the thread, which has read all by then.
@@ -152,7 +153,7 @@ class RuntimeTest(parameterized.TestCase):
       mock.patch.multiple(state, client='a client', service='a service'),
     ):
       with self.assertRaisesRegex(kind, said):
-        runtime.join(_BY_HAND, 7, lambda: None)
+        distributed.join(_BY_HAND, 7, lambda: None)
       self.assertIsNone(state.client)
       self.assertIsNone(state.service)
 
@@ -165,9 +166,9 @@ class RuntimeTest(parameterized.TestCase):
       said = f'--coordinator_address: port {port} is in use'
       for at in ('[::]', '127.0.0.1'):
         with self.assertRaisesRegex(errors.ConfigError, said):
-          runtime._check_free(f'{at}:{port}')
+          distributed._check_free(f'{at}:{port}')
     for at in ('[::]', '127.0.0.1'):
-      runtime._check_free(f'{at}:{port}')
+      distributed._check_free(f'{at}:{port}')
 
   def test_where_there_is_no_ipv6_a_port_is_looked_at_too(self):
     make = socket.socket
@@ -181,7 +182,7 @@ class RuntimeTest(parameterized.TestCase):
       other.bind(('', 0))
       other.listen()
       with self.assertRaisesRegex(errors.ConfigError, 'is in use'):
-        runtime._check_free(f'[::]:{other.getsockname()[1]}')
+        distributed._check_free(f'[::]:{other.getsockname()[1]}')
 
 
 class LeaveTest(absltest.TestCase):
@@ -192,13 +193,13 @@ class LeaveTest(absltest.TestCase):
     gone, out = mock.Mock(), mock.Mock()
     gone.write.side_effect = gone.flush.side_effect = BrokenPipeError
     with (
-      mock.patch.object(peers.sys, 'stderr', gone),
-      mock.patch.object(peers.sys, 'stdout', out),
-      mock.patch.object(peers, '_last_words', threading.Lock()),
-      mock.patch.object(peers.os, '_exit', side_effect=Gone) as left,
+      mock.patch.object(watch_lib.sys, 'stderr', gone),
+      mock.patch.object(watch_lib.sys, 'stdout', out),
+      mock.patch.object(watch_lib, '_last_words', threading.Lock()),
+      mock.patch.object(watch_lib.os, '_exit', side_effect=Gone) as left,
       self.assertRaises(Gone),
     ):
-      peers.leave_at_once(75, 'a line')
+      watch_lib.leave_at_once(75, 'a line')
     left.assert_called_once_with(75)
     out.flush.assert_called_once_with()
 
@@ -264,25 +265,30 @@ class PeersTest(parameterized.TestCase):
       self.gone.append((code, line))
       raise _Left
 
-    watch = peers.Peers._watch
+    watch = watch_lib.Peers._watch
 
     def watch_until_it_leaves(one):
       with contextlib.suppress(_Left):
         watch(one)
 
     for target in (
-      mock.patch.object(peers, 'leave_at_once', leave),
-      mock.patch.object(peers.Peers, '_watch', watch_until_it_leaves),
-      mock.patch.object(peers.atexit, 'register'),
+      mock.patch.object(watch_lib, 'leave_at_once', leave),
+      mock.patch.object(watch_lib.Peers, '_watch', watch_until_it_leaves),
+      mock.patch.object(watch_lib.atexit, 'register'),
       mock.patch.multiple(
-        peers, _BEAT=0.02, _TURN=0.02, _SILENCE=0.5, _SUSPECTED=0.2, _HEARD=0.1
+        watch_lib,
+        _BEAT=0.02,
+        _TURN=0.02,
+        _SILENCE=0.5,
+        _SUSPECTED=0.2,
+        _HEARD=0.1,
       ),
     ):
       target.start()
       self.addCleanup(target.stop)
     self.store = Store()
     self.three = in_threads(
-      *(lambda i=i: peers.Peers(self.store, i, 3) for i in range(3))
+      *(lambda i=i: watch_lib.Peers(self.store, i, 3) for i in range(3))
     )
     for one in self.three:
       self.addCleanup(one.close)
@@ -322,7 +328,7 @@ class PeersTest(parameterized.TestCase):
 
   def test_a_failure_of_all_is_told_once(self):
     def leave(one):
-      return one.leave(peers.End(one.index, 2, 'no such key'))
+      return one.leave(watch_lib.End(one.index, 2, 'no such key'))
 
     told = in_threads(*(lambda one=one: leave(one) for one in self.three))
     self.assertEqual(told, [False, True, True])
@@ -331,14 +337,14 @@ class PeersTest(parameterized.TestCase):
     lines = ('stopped', 'stopped', 'disk full')
 
     def leave(one):
-      return one.leave(peers.End(one.index, 2, lines[one.index]))
+      return one.leave(watch_lib.End(one.index, 2, lines[one.index]))
 
     told = in_threads(*(lambda one=one: leave(one) for one in self.three))
     self.assertEqual(told, [False, True, False])
 
   @parameterized.parameters(0, 1)
   def test_a_failure_of_one_ends_the_others(self, by):
-    end = peers.End(by, 6, 'disk full')
+    end = watch_lib.End(by, 6, 'disk full')
     self.assertEqual(self.three[by].leave(end, seconds=0.1), by > 0)
     time.sleep(0.3)
     line = f'{self.three[0].name(1)}: disk full'
@@ -409,19 +415,21 @@ class PeersTest(parameterized.TestCase):
   def test_one_that_never_says_who_it_is_ends_the_meeting(self):
     said = 'process 1 has not introduced itself within 0.1 s; start again'
     with (
-      mock.patch.object(peers, '_MEETING', 0.1),
+      mock.patch.object(watch_lib, '_MEETING', 0.1),
       self.assertRaisesRegex(errors.Interrupted, said),
     ):
-      peers.Peers(Store(), 0, 2)
-    peers.atexit.register.assert_called_once_with(peers.leave_at_once, 75)
+      watch_lib.Peers(Store(), 0, 2)
+    watch_lib.atexit.register.assert_called_once_with(
+      watch_lib.leave_at_once, 75
+    )
 
   def test_process_0_may_go_in_the_midst_of_the_meeting(self):
     fails = mock.Mock(side_effect=RuntimeError('UNAVAILABLE'))
     store = mock.Mock(key_value_set=fails)
     with self.assertRaisesRegex(errors.Interrupted, 'process 0 is gone'):
-      peers.Peers(store, 1, 2)
+      watch_lib.Peers(store, 1, 2)
     with self.assertRaisesRegex(RuntimeError, 'UNAVAILABLE'):
-      peers.Peers(store, 0, 2)
+      watch_lib.Peers(store, 0, 2)
 
   def test_the_runtime_that_ends_before_the_meeting_does(self):
     with (
@@ -442,7 +450,7 @@ class RowsTest(parameterized.TestCase):
   )
 
   def test_each_process_has_equally_many_in_a_row(self):
-    rows = parallel._in_rows(self.DEVICES, 4, 2)
+    rows = devices._in_rows(self.DEVICES, 4, 2)
     self.assertEqual(
       [(d.process_index, d.id) for d in rows], [(0, 2), (0, 3), (1, 0), (1, 1)]
     )
@@ -452,7 +460,7 @@ class RowsTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       ValueError, f'devices is {count}; allowed: a multiple of the 2.*up to 4'
     ):
-      parallel._in_rows(self.DEVICES, count, 2)
+      devices._in_rows(self.DEVICES, count, 2)
 
 
 if __name__ == '__main__':

@@ -8,12 +8,12 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import errors
 from bn_jax.commands import outcome
-from bn_jax.host import stop
+from bn_jax.host import signals
 from tests.fixtures import strict
 
 _BUSY = """
 import hashlib, signal, sys
-from bn_jax.host import stop
+from bn_jax.host import signals as stop
 with stop.Stop() as stopped:
   print('ready', flush=True)
   # As in a compilation, no line of Python runs for long, and others may.
@@ -22,7 +22,7 @@ with stop.Stop() as stopped:
 
 _OTHER = """
 import hashlib
-from bn_jax.host import stop
+from bn_jax.host import signals as stop
 from bn_jax.commands import outcome
 stop._PATIENCE = 0.5
 def command():
@@ -40,7 +40,7 @@ class StopTest(parameterized.TestCase):
   @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
   def test_the_first_signal_asks(self, number):
     before = signal.getsignal(number)
-    with stop.Stop() as stopped:
+    with signals.Stop() as stopped:
       self.assertFalse(stopped())
       send(number)
       self.assertTrue(stopped())
@@ -56,20 +56,20 @@ class StopTest(parameterized.TestCase):
     self.addCleanup(process.kill)
     self.assertEqual(process.stdout.readline(), 'ready\n')
     process.send_signal(number)
-    time.sleep(stop._ONE_SIGTERM + 0.2)
+    time.sleep(signals._ONE_SIGTERM + 0.2)
     self.assertIsNone(process.poll())
     process.send_signal(number)
     self.assertEqual(process.wait(5), 130)
 
   def test_one_that_launchers_send_twice_is_one(self):
-    with stop.Stop() as stopped:
+    with signals.Stop() as stopped:
       send(signal.SIGTERM)
       send(signal.SIGTERM)
       time.sleep(0.1)  # else the other thread has not seen it
       self.assertTrue(stopped())
 
   def test_a_look_ends_early(self):
-    with stop.Stop() as stopped:
+    with signals.Stop() as stopped:
       self.assertEqual(stopped.unless_asked(lambda: 3), 3)
       begun = time.monotonic()
 
@@ -83,7 +83,7 @@ class StopTest(parameterized.TestCase):
       self.assertIsNone(stopped.unless_asked(lambda: self.fail('looked')))
 
   def test_after_a_look_a_signal_asks_again(self):
-    with stop.Stop() as stopped:
+    with signals.Stop() as stopped:
       with self.assertRaises(ZeroDivisionError):
         stopped.unless_asked(lambda: 1 / 0)
       send(signal.SIGTERM)

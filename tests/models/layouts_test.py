@@ -10,7 +10,8 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import losses, models, norms, optim, types
 from bn_jax.data.batches import order
-from bn_jax.training import parallel, problem
+from bn_jax.training import devices as devices_lib
+from bn_jax.training import problem
 from tests.fixtures import (
   models_small,
   strict,  # noqa: F401
@@ -59,8 +60,8 @@ def widened(tree):
 
 
 def _trained(name, layout, devices, dtype, remat):
-  mesh = parallel.mesh(devices)
-  spread = parallel.spread(layout, mesh)
+  mesh = devices_lib.mesh(devices)
+  spread = devices_lib.spread(layout, mesh)
   module, shape = models_small.make(name, norms.make('batch', spread=spread))
   made = problem.make(
     module,
@@ -77,10 +78,10 @@ def _trained(name, layout, devices, dtype, remat):
     remat=remat,
   )
   state = widened(made.init(0))
-  placement = parallel.placement(state, mesh, shard_state=False)
-  step = parallel.step(layout, made.step, mesh, placement)
+  placement = devices_lib.placement(state, mesh, shard_state=False)
+  step = devices_lib.step(layout, made.step, mesh, placement)
   state = jax.device_put(state, placement)
-  data = jax.device_put(widened(split(shape)), parallel.whole(mesh))
+  data = jax.device_put(widened(split(shape)), devices_lib.whole(mesh))
   for _ in range(2):
     state = step(state, data)
   return jax.device_get((state.params, state.batch_stats, state.ring))

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors, models, norms
-from bn_jax.config import assemble, resolve
+from bn_jax.config import build, resolve
 from configs import default
 from tests.fixtures import strict  # noqa: F401
 
@@ -68,9 +68,9 @@ class PenaltyTest(parameterized.TestCase):
     config.weight_decay = 0.1
     config.measures = {}
     run = resolve.experiment(config.to_dict(), {}).runs['one']
-    assemble.problem(run)
+    build.problem(run)
     with self.assertRaisesRegex(errors.ConfigError, f'norm.{key}={value}: '):
-      assemble.problem({**run, 'weight_decay_on': 'all'})
+      build.problem({**run, 'weight_decay_on': 'all'})
 
 
 class BiasBeforeTest(parameterized.TestCase):

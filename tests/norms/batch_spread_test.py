@@ -10,8 +10,8 @@ from absl.testing import absltest, parameterized
 from jax.sharding import PartitionSpec
 
 from bn_jax import norms
-from bn_jax.spread import ALONE, Spread
-from bn_jax.training import parallel
+from bn_jax.placement import ALONE, Spread
+from bn_jax.training import devices as devices_lib
 from tests.fixtures import (
   reference,
   strict,  # noqa: F401
@@ -90,8 +90,8 @@ class PartsInSightTest(parameterized.TestCase):
 
 def on_devices(function, count=4):
   """function of one device's part, mapped; all results come back whole."""
-  mesh = parallel.mesh(count)
-  cut = PartitionSpec(parallel.AXIS)
+  mesh = devices_lib.mesh(count)
+  cut = PartitionSpec(devices_lib.AXIS)
   return jax.jit(
     jax.shard_map(
       function, mesh=mesh, in_specs=cut, out_specs=cut, check_vma=False
@@ -119,13 +119,15 @@ class PartsApartTest(parameterized.TestCase):
         return jnp.where(real, y**2 * ways, 0).sum(), (y, moments)
 
       whole = functools.partial(loss, ALONE, masked)
-      part = functools.partial(loss, Spread(4, parallel.AXIS), masked)
+      part = functools.partial(loss, Spread(4, devices_lib.AXIS), masked)
 
       def gradients(x, mask, ways):
         of_x = lambda x: part(x, scale, bias, mask, ways)
         of_scale = lambda scale: part(x, scale, bias, mask, ways)[0]
         dx, (y, moments) = jax.grad(of_x, has_aux=True)(x)
-        ds = jax.lax.psum(jax.grad(of_scale)(jnp.asarray(scale)), parallel.AXIS)
+        ds = jax.lax.psum(
+          jax.grad(of_scale)(jnp.asarray(scale)), devices_lib.AXIS
+        )
         return dx, y, moments, ds[None]
 
       dx, y, moments, ds = on_devices(gradients)(x, mask, ways)
@@ -165,7 +167,7 @@ class PartsApartTest(parameterized.TestCase):
         return jax.tree.map(lambda leaf: leaf[None], new['batch_stats'])
 
       want = updated(make(), x, MASK)
-      apart = make(spread=Spread(4, parallel.AXIS))
+      apart = make(spread=Spread(4, devices_lib.AXIS))
       got = on_devices(functools.partial(updated, apart))(x, MASK)
       in_sight = updated(make(spread=Spread(4)), x, MASK)
       for name in ('mean', 'var'):
@@ -220,7 +222,7 @@ class PartsApartTest(parameterized.TestCase):
       )
       for run_on in (
         functools.partial(run, Spread(4)),
-        on_devices(functools.partial(run, Spread(4, parallel.AXIS))),
+        on_devices(functools.partial(run, Spread(4, devices_lib.AXIS))),
       ):
         dx, y, stats = run_on(jnp.asarray(x), jnp.asarray(mask), ways)
         close(dx[mask], want[0][mask])
@@ -236,8 +238,8 @@ class BitwiseTest(parameterized.TestCase):
     x, scale, bias = (jnp.asarray(a, jnp.float32) for a in data())
 
     def on(devices):
-      mesh = parallel.mesh(devices)
-      norm = dict(group_size=2, spread=parallel.in_sight(mesh))
+      mesh = devices_lib.mesh(devices)
+      norm = dict(group_size=2, spread=devices_lib.in_sight(mesh))
 
       @jax.jit
       def both(x):
@@ -245,7 +247,7 @@ class BitwiseTest(parameterized.TestCase):
           return norms.batch_norm(x, scale, bias, **norm)
         return norms.lp_norm(x, scale, bias, p=1, **norm)
 
-      return jax.device_get(both(jax.device_put(x, parallel.cut(mesh))))
+      return jax.device_get(both(jax.device_put(x, devices_lib.cut(mesh))))
 
     def equal(got, want):
       if jax.__version_info__ < (0, 11):

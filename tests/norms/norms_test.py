@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
-from bn_jax import norms, spread
+from bn_jax import norms, placement
 from tests.fixtures import strict  # noqa: F401
 
 
@@ -59,7 +59,7 @@ class RegistryTest(parameterized.TestCase):
   def test_contract_of_every_norm(self, name, dtype):
     x = images(dtype)
     keywords = KEYWORDS.get(name, {})
-    norm = norms.make(name, spread=spread.Spread(parts=2), **keywords)
+    norm = norms.make(name, spread=placement.Spread(parts=2), **keywords)
     layer = norm.layer('norm1')
     self.assertEqual(layer.name, 'norm1')
     variables = layer.init(jax.random.key(0), x, mode='running')

@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import norms
-from bn_jax.training import parallel
+from bn_jax.training import devices
 from tests.fixtures import strict  # noqa: F401
 
 
@@ -172,14 +172,14 @@ class PopulationTest(parameterized.TestCase):
     )
 
   def test_same_on_eight_devices(self):
-    mesh = parallel.mesh(8)
+    mesh = devices.mesh(8)
     module, variables = made()
-    spread = made(spread=parallel.in_sight(mesh))[0]
+    spread = made(spread=devices.in_sight(mesh))[0]
     xs = batches(3, 16)
     want = norms.population_statistics(module, variables, xs)
-    on_all = jax.device_put(variables, parallel.whole(mesh))
+    on_all = jax.device_put(variables, devices.whole(mesh))
     got = norms.population_statistics(
-      spread, on_all, [jax.device_put(x, parallel.cut(mesh)) for x in xs]
+      spread, on_all, [jax.device_put(x, devices.cut(mesh)) for x in xs]
     )
     self.assertEqual(got.examples, want.examples)
     for a, b in zip(

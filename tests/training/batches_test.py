@@ -10,7 +10,8 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import losses, norms, optim
 from bn_jax.data.batches import augment, order
-from bn_jax.training import parallel, problem
+from bn_jax.training import devices as devices_lib
+from bn_jax.training import problem
 from tests.fixtures import (
   strict,  # noqa: F401
   toys,
@@ -60,8 +61,8 @@ def trained(case, layout='jit', devices=1, micro_batches=1):
     'loss': losses.cross_entropy(), 'rate': 0.1, 'sampler': order.sampler,
     'augmentation': augment.make(), **CASES[case],
   }  # fmt: skip
-  mesh = parallel.mesh(devices)
-  spread = parallel.spread(layout, mesh)
+  mesh = devices_lib.mesh(devices)
+  spread = devices_lib.spread(layout, mesh)
   made = problem.make(
     toys.Net(norms.make('batch', group_size=2, spread=spread), dropout=0.2),
     optim.sgd(optim.constant(learning_rate=case['rate']), momentum=0.9),
@@ -83,10 +84,10 @@ def trained(case, layout='jit', devices=1, micro_batches=1):
   if case['sampler'] is order.of_batches:
     split = batches(split)
   state = made.init(1)
-  placement = parallel.placement(state, mesh, shard_state=False)
-  step = parallel.step(layout, made.step, mesh, placement)
+  placement = devices_lib.placement(state, mesh, shard_state=False)
+  step = devices_lib.step(layout, made.step, mesh, placement)
   state = jax.device_put(state, placement)
-  split = jax.device_put(split, parallel.whole(mesh))
+  split = jax.device_put(split, devices_lib.whole(mesh))
   for _ in range(3):
     state = step(state, split)
   return jax.device_get((state.params, state.batch_stats, state.ring))

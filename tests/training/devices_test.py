@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax.experiment import plan
-from bn_jax.training import parallel
+from bn_jax.experiment import cost
+from bn_jax.training import devices as devices_lib
 from tests.fixtures import (
   strict,  # noqa: F401
   toys,
@@ -140,7 +140,7 @@ class MemoryTest(parameterized.TestCase):
     for remat in (False, True):
       step, state, split = ready(NORMS['batch'], 'jit', 8, remat=remat)
       traced = step.trace(state, split)
-      plans.append(plan.of(traced, state.params, 8))
+      plans.append(cost.of(traced, state.params, 8))
       maxima.append(str(traced.jaxpr).count(' = max '))
     self.assertEqual(plans[0].flops, plans[1].flops)
     sizes = [sorted(c.sizes for c in found.collectives) for found in plans]
@@ -148,21 +148,21 @@ class MemoryTest(parameterized.TestCase):
     self.assertGreater(maxima[1], maxima[0])  # the ReLU is
 
   def test_a_sharded_state_is_the_same(self):
-    self.enterContext(mock.patch.object(parallel, '_SMALLEST_SHARDED', 8))
+    self.enterContext(mock.patch.object(devices_lib, '_SMALLEST_SHARDED', 8))
     got = trained(NORMS['noisy'], devices=4, dtype='float64', shard_state=True)
     for a, b in zip(got, alone('noisy', 'float64')):
       assert_equal(a, b, 1e-9)
 
   def test_large_arrays_are_shared_out_and_small_ones_are_not(self):
-    mesh = parallel.mesh(8)
+    mesh = devices_lib.mesh(8)
     shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.float32)
-    state = make(NORMS['none'], parallel.in_sight(mesh)).init(0)
+    state = make(NORMS['none'], devices_lib.in_sight(mesh)).init(0)
     params = {
       'large': shape(512, 4096), 'odd': shape(511, 511), 'small': shape(64),
     }  # fmt: skip
     state = state._replace(params=params, opt_state=(params,))
     for shard_state in (False, True):
-      placed = parallel.placement(state, mesh, shard_state=shard_state)
+      placed = devices_lib.placement(state, mesh, shard_state=shard_state)
       for found in (placed.params, placed.opt_state[0]):
         self.assertEqual(
           {name: tuple(place.spec) for name, place in found.items()},
@@ -177,8 +177,8 @@ class MemoryTest(parameterized.TestCase):
 
 class PrecisionTest(absltest.TestCase):
   def test_bfloat16_products_and_float32_everything_else(self):
-    mesh = parallel.mesh(1)
-    spread = parallel.spread('jit', mesh)
+    mesh = devices_lib.mesh(1)
+    spread = devices_lib.spread('jit', mesh)
     made = make(NORMS['batch'], spread, jnp.bfloat16)
     state = made.init(0)
     text = str(jax.make_jaxpr(made.step)(state, toys.split(EXAMPLES)))
@@ -199,16 +199,16 @@ class PrecisionTest(absltest.TestCase):
 
 class MeshTest(absltest.TestCase):
   def test_as_many_as_there_are(self):
-    self.assertEqual(parallel.mesh(3).size, 3)
+    self.assertEqual(devices_lib.mesh(3).size, 3)
     for count in (0, 9):
       with self.assertRaisesRegex(
         ValueError, f'devices is {count}; allowed: 1 to 8'
       ):
-        parallel.mesh(count)
+        devices_lib.mesh(count)
 
   def test_unknown_layout(self):
     with self.assertRaisesRegex(ValueError, 'known: jit, pmap, shard_map'):
-      parallel.spread('vmap', parallel.mesh(1))
+      devices_lib.spread('vmap', devices_lib.mesh(1))
 
 
 if __name__ == '__main__':

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, norms, spread, types
+from bn_jax import analysis, norms, placement, types
 from bn_jax.data.batches import in_memory
-from bn_jax.training import parallel
+from bn_jax.training import devices as devices_lib
 from tests.fixtures import (
   layouts,
   strict,  # noqa: F401
@@ -36,13 +36,13 @@ def placed(devices):
 
   In float64; the same, compiled once, for all tests.
   """
-  mesh = parallel.mesh(devices)
+  mesh = devices_lib.mesh(devices)
   made = layouts.make(
     layouts.NORMS['noisy'],
-    parallel.in_sight(mesh),
+    devices_lib.in_sight(mesh),
     jnp.float64,
   )
-  whole = parallel.whole(mesh)
+  whole = devices_lib.whole(mesh)
   state = jax.device_put(layouts.widened(made.init(0)), whole)
   split = jax.device_put(toys.split(layouts.EXAMPLES), whole)
   return made, state, split, mesh
@@ -83,7 +83,7 @@ class MeasuresTest(parameterized.TestCase):
           (made.batch(state, split),)
           if current
           else [
-            parallel.laid(batch, mesh)
+            devices_lib.laid(batch, mesh)
             for size in (15, 16)
             for batch in in_memory.padded_batches(split, batch_size=size)
           ]
@@ -110,10 +110,10 @@ class MeasuresTest(parameterized.TestCase):
       analysis.make('along_gradient', spread='examples')
 
   def test_batches_are_cut_where_they_divide(self):
-    mesh = parallel.mesh(8)
+    mesh = devices_lib.mesh(8)
     split = toys.split(40)
     for size, whole in ((16, False), (15, True)):
-      batch = parallel.laid(in_memory.first(split, size), mesh)
+      batch = devices_lib.laid(in_memory.first(split, size), mesh)
       self.assertEqual(batch.images.sharding.is_fully_replicated, whole)
 
 
@@ -122,7 +122,7 @@ class MaskedObjectiveTest(absltest.TestCase):
   def test_devices_with_different_numbers_of_real_examples(self):
     """Mean over devices of objectives and gradients: those of the batch."""
     with jax.enable_x64(True):
-      mesh = parallel.mesh(4)
+      mesh = devices_lib.mesh(4)
       images = jax.random.normal(jax.random.key(1), (16, 4, 4, 1), jnp.float64)
       labels = jnp.arange(16, dtype=jnp.int32) % 3
       batch = types.Batch(images, labels, jnp.asarray(MASK))
@@ -132,7 +132,7 @@ class MaskedObjectiveTest(absltest.TestCase):
       state = jax.device_get(state)
 
       def gradient_of(layout, count, batch, first):
-        spread = parallel.spread(layout, parallel.mesh(count))
+        spread = devices_lib.spread(layout, devices_lib.mesh(count))
         made = layouts.make(norm, spread, jnp.float64)
         (value, aux), gradient = jax.value_and_grad(
           made.objective, has_aux=True
@@ -141,15 +141,15 @@ class MaskedObjectiveTest(absltest.TestCase):
         return spread.mean((gradient, aux))
 
       def on_a_device(batch):
-        first = jax.lax.axis_index(parallel.AXIS) * 4
+        first = jax.lax.axis_index(devices_lib.AXIS) * 4
         return gradient_of('shard_map', 4, batch, first)
 
       got = jax.jit(
         jax.shard_map(
           on_a_device,
           mesh=mesh,
-          in_specs=parallel.cut(mesh).spec,
-          out_specs=parallel.whole(mesh).spec,
+          in_specs=devices_lib.cut(mesh).spec,
+          out_specs=devices_lib.whole(mesh).spec,
           check_vma=False,
         )
       )(batch)
@@ -165,8 +165,8 @@ class TrapsTest(parameterized.TestCase):
     (True, 'gradient of mean', 3.5), (False, 'gradient of mean', 0.5),
   )  # fmt: skip
   def test_shard_map(self, check_vma, kind, want):
-    mesh = parallel.mesh(4)
-    mean = lambda x: jax.lax.pmean(x, parallel.AXIS)
+    mesh = devices_lib.mesh(4)
+    mean = lambda x: jax.lax.pmean(x, devices_lib.AXIS)
 
     def of_part(w, x):
       loss = lambda w: (w * x).mean()
@@ -177,17 +177,17 @@ class TrapsTest(parameterized.TestCase):
     got = jax.shard_map(
       of_part,
       mesh=mesh,
-      in_specs=(parallel.whole(mesh).spec, parallel.cut(mesh).spec),
-      out_specs=parallel.whole(mesh).spec,
+      in_specs=(devices_lib.whole(mesh).spec, devices_lib.cut(mesh).spec),
+      out_specs=devices_lib.whole(mesh).spec,
       check_vma=check_vma,
     )(jnp.float32(1), jnp.arange(8.0))
     self.assertAlmostEqual(float(got), want)
 
   def test_one_key_draws_the_same_on_every_device(self):
-    mesh = parallel.mesh(4)
+    mesh = devices_lib.mesh(4)
 
     def drawn(function):
-      whole, cut = parallel.whole(mesh).spec, parallel.cut(mesh).spec
+      whole, cut = devices_lib.whole(mesh).spec, devices_lib.cut(mesh).spec
       return np.asarray(
         jax.jit(
           jax.shard_map(
@@ -199,7 +199,7 @@ class TrapsTest(parameterized.TestCase):
 
     naive = drawn(lambda key, x: x + jax.random.normal(key, x.shape))
     self.assertLen(np.unique(naive), 100)  # of 400 numbers
-    apart = spread.Spread(4, parallel.AXIS)
+    apart = placement.Spread(4, devices_lib.AXIS)
     ours = drawn(lambda key, x: norms.add_noise(x, key, first=apart.first(8)))
     self.assertGreater(len(np.unique(ours)), 390)
 

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import analysis, types
 from bn_jax.data.batches import in_memory
-from bn_jax.training import update
+from bn_jax.training import step as step_lib
 from tests.fixtures import (
   strict,  # noqa: F401
   toys,
@@ -131,7 +131,7 @@ class LatchTest(parameterized.TestCase):
 
     optimizer = toys.optim.sgd(toys.optim.constant(learning_rate=0.1))
     sampler = toys.order.sampler(num_examples=20, batch_size=8)
-    new = update.make(objective, optimizer, sampler)(state, split)
+    new = step_lib.make(objective, optimizer, sampler)(state, split)
     self.assertFalse(bool(new.finite))
     equal(new.params, state.params)
 

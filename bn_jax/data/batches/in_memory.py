@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from bn_jax import spread, types
+from bn_jax import placement, types
 from bn_jax.data.batches import augment
 from bn_jax.data.batches import crops as crops_lib
 
@@ -31,7 +31,7 @@ class Resident:
     self.num_examples = split.labels.shape[0]
 
   def placed(self, sharding: jax.sharding.Sharding) -> Self:
-    return type(self)(spread.put(self.split, sharding))
+    return type(self)(placement.put(self.split, sharding))
 
   def feed(self, batch_size: int) -> Self:
     del batch_size  # a step gathers its batch itself

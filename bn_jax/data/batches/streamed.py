@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import errors, spread, types
+from bn_jax import errors, placement, types
 from bn_jax.data.batches import examples, in_memory, stream
 from bn_jax.data.disk import facts, store
 
@@ -166,8 +166,8 @@ class Streamed:
 
   def _put(self, tree: Any, parts: bool) -> Any:
     if parts:
-      return spread.put_parts(tree, self._sharding.mesh)
-    return spread.put(tree, self._sharding)
+      return placement.put_parts(tree, self._sharding.mesh)
+    return placement.put(tree, self._sharding)
 
   def part(self, batch_size: int) -> dict[str, int]:
     """Which part of each batch this process reads, for `stream`; {} is all."""

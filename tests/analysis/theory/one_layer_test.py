@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import norms
-from bn_jax.analysis.theory import layer, theory
+from bn_jax.analysis.theory import one_layer, statements
 from bn_jax.models.lowering import conv
 from tests.fixtures import strict  # noqa: F401
 
@@ -93,7 +93,7 @@ class LayerTest(parameterized.TestCase):
 
     @jax.jit
     def look(params, index):
-      found = layer.of(loss, params, path)
+      found = one_layer.of(loss, params, path)
       unit = found.unit(index)
       z = found.made(index)
       return unit._replace(loss=unit.loss(z)), unit.loss(z + 1), z
@@ -121,13 +121,13 @@ class LayerTest(parameterized.TestCase):
 
     @jax.jit
     def look(params):
-      x_MD = layer.inputs(loss, params, below, examples=None)
-      found = layer.of(loss, params, path)
+      x_MD = one_layer.inputs(loss, params, below, examples=None)
+      found = one_layer.of(loss, params, path)
       ys, qs = [], []
       for index in range(channels):
         unit = found.unit(index)
         ys.append(unit.y)
-        qs.append(theory.point(unit).q)
+        qs.append(statements.point(unit).q)
       return x_MD, jnp.stack(ys, 1), jnp.stack(qs, 1), jax.grad(loss)(params)
 
     x_MD, y_MC, q_MC, gradient = look(params)
@@ -147,9 +147,9 @@ class LayerTest(parameterized.TestCase):
 
     @jax.jit
     def look(params):
-      found = layer.of(loss, params, path)
-      at = theory.point(found.unit(1))
-      facts = theory.algorithm_1(at, found.made(1)), theory.fact_c1(at)
+      found = one_layer.of(loss, params, path)
+      at = statements.point(found.unit(1))
+      facts = statements.algorithm_1(at, found.made(1)), statements.fact_c1(at)
       return [fact.difference() for fact in facts], at.yhat
 
     differences, yhat = look(params)
@@ -158,38 +158,38 @@ class LayerTest(parameterized.TestCase):
 
   def test_a_network_of_flax_alone(self):
     loss, params = self.problem(Flax())
-    found = layer.of(loss, params, 'bn')
+    found = one_layer.of(loss, params, 'bn')
     self.assertEqual(found.epsilon, 1e-5)
-    at = theory.point(found.unit(2))
+    at = statements.point(found.unit(2))
     # Flax takes the variance as E[x^2] - E[x]^2.
-    self.assertTrue(theory.algorithm_1(at, found.made(2)).holds())
-    self.assertTrue(theory.theorem_4_1(at).holds())
+    self.assertTrue(statements.algorithm_1(at, found.made(2)).holds())
+    self.assertTrue(statements.theorem_4_1(at).holds())
 
   def test_paths_that_are_none(self):
     loss, params = self.problem(Net(norms.make('batch')))
     with self.assertRaisesRegex(
       ValueError, "'conv' has parameters scale and bias; .*: block/norm, norm"
     ):
-      layer.of(loss, params, 'conv')
+      one_layer.of(loss, params, 'conv')
     with self.assertRaisesRegex(
       ValueError, "'norm' has parameters kernel; .*: block/dense, conv, logits"
     ):
-      layer.inputs(loss, params, 'norm', examples=None)
+      one_layer.inputs(loss, params, 'norm', examples=None)
     loss, params = self.problem(Net(norms.make('none')))
     with self.assertRaisesRegex(ValueError, 'those that have: none'):
-      layer.of(loss, params, 'norm')
+      one_layer.of(loss, params, 'norm')
 
   def test_channels_that_are_not_last(self):
     loss, params = self.problem(Net(norms.make('batch', axis=1)))
     with self.assertRaisesRegex(ValueError, "'norm' normalises axis 1 of 4"):
-      layer.of(loss, params, 'norm')
+      one_layer.of(loss, params, 'norm')
 
   def test_a_module_that_is_not_called_once(self):
     loss, params = self.problem(Flax())
     with self.assertRaisesRegex(ValueError, "'bn' 0 times.*jitted"):
-      layer.of(lambda params: 0.0, params, 'bn')
+      one_layer.of(lambda params: 0.0, params, 'bn')
     with self.assertRaisesRegex(ValueError, "'bn' 2 times"):
-      layer.of(lambda params: loss(params) + loss(params), params, 'bn')
+      one_layer.of(lambda params: loss(params) + loss(params), params, 'bn')
 
 
 if __name__ == '__main__':

@@ -8,7 +8,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import norms
-from bn_jax.analysis.theory import sides, theory
+from bn_jax.analysis.theory import sides
+from bn_jax.analysis.theory import statements as statements_lib
 from bn_jax.analysis.theory import unit as unit_lib
 from tests.fixtures import strict  # noqa: F401
 
@@ -56,7 +57,7 @@ def network(n, nonlinearity):
 def unit_of(n, nonlinearity, epsilon=0.0):
   """A unit of such a network; its scale has either sign."""
   n = jax.tree.map(jnp.asarray, n)
-  return theory.Unit(
+  return statements_lib.Unit(
     loss=network(n, nonlinearity),
     y=jnp.exp(n['width']) * n['y'] + 3 * n['mean'],
     scale=2 * n['scale'],
@@ -67,28 +68,28 @@ def unit_of(n, nonlinearity, epsilon=0.0):
 
 def statements(unit, v_M, x_MD):
   """Every statement about a unit, and what is printed in the paper."""
-  at = theory.point(unit)
-  line_2 = theory.theorem_4_2_line_2(at)
+  at = statements_lib.point(unit)
+  line_2 = statements_lib.theorem_4_2_line_2(at)
   y_MC = unit.y[:, None]
   output, _ = norms.batch_norm(
     y_MC, unit.scale[None], unit.bias[None], epsilon=unit.epsilon
   )
-  pointwise = theory.theorem_4_4_pointwise(at, x_MD)
+  pointwise = statements_lib.theorem_4_4_pointwise(at, x_MD)
   return {
-    'algorithm_1': theory.algorithm_1(at, output[:, 0]),
-    'fact_c1': theory.fact_c1(at),
-    'fact_c2': theory.fact_c2(at, v_M),
-    'theorem_4_1': theory.theorem_4_1(at),
-    'theorem_4_1_bound': theory.theorem_4_1_bound(at),
-    'hessian_identity': theory.hessian_identity(at, v_M),
-    'line_1': theory.theorem_4_2_line_1(at),
+    'algorithm_1': statements_lib.algorithm_1(at, output[:, 0]),
+    'fact_c1': statements_lib.fact_c1(at),
+    'fact_c2': statements_lib.fact_c2(at, v_M),
+    'theorem_4_1': statements_lib.theorem_4_1(at),
+    'theorem_4_1_bound': statements_lib.theorem_4_1_bound(at),
+    'hessian_identity': statements_lib.hessian_identity(at, v_M),
+    'line_1': statements_lib.theorem_4_2_line_1(at),
     'line_2': line_2.bound,
     'condition': line_2.condition,
     'improvement': line_2.improvement,
-    'observation_4_3': theory.observation_4_3(at),
-    'theorem_4_4': theory.theorem_4_4(at, x_MD),
+    'observation_4_3': statements_lib.observation_4_3(at),
+    'theorem_4_4': statements_lib.theorem_4_4(at, x_MD),
     'theorem_4_4_pointwise': pointwise,
-    'scale_invariance': theory.scale_invariance(at, 0.3),
+    'scale_invariance': statements_lib.scale_invariance(at, 0.3),
     **printed(at, x_MD),
   }
 
@@ -98,8 +99,8 @@ def printed(at, x_MD):
   ratio, m = (at.unit.scale / at.s) ** 2, at.m
   along, across = at.g @ at.yhat, at.g.sum()
   q_curved = at.q @ unit_lib.hessian_times(at.unit.loss, at.z, at.q)
-  line_1 = theory.theorem_4_2_line_1(at)
-  square = theory.largest_singular_value(x_MD) ** 2
+  line_1 = statements_lib.theorem_4_2_line_1(at)
+  square = statements_lib.largest_singular_value(x_MD) ** 2
   maximum = square * (at.g @ at.g - across**2 / m)
   left = square * at.q @ at.q
   return {
@@ -111,7 +112,7 @@ def printed(at, x_MD):
       left, ratio * (maximum - square * along**2), ratio * maximum
     ),
     'smaller_bound': sides.AtMost(
-      theory.theorem_4_2_line_2(at).bound.right,
+      statements_lib.theorem_4_2_line_2(at).bound.right,
       ratio * at.g @ unit_lib.hessian_times(at.unit.loss, at.z, at.g),
       jnp.ones(()),
     ),
@@ -243,7 +244,9 @@ class MatricesTest(parameterized.TestCase):
     unit = self.unit(epsilon)
     columns, want = jax.jit(
       lambda: (
-        jax.vmap(lambda v_M: theory.hessian_identity(unit, v_M))(jnp.eye(6)),
+        jax.vmap(lambda v_M: statements_lib.hessian_identity(unit, v_M))(
+          jnp.eye(6)
+        ),
         jax.hessian(self.through_the_layer(unit))(unit.y),
       )
     )()
@@ -257,7 +260,7 @@ class MatricesTest(parameterized.TestCase):
 
     @jax.jit
     def both():
-      at = theory.point(unit)
+      at = statements_lib.point(unit)
       g, h = at.g, jax.hessian(unit.loss)(at.z)
       ones, eye = jnp.ones((m, m)) / m, jnp.eye(m)
       square = jnp.outer(at.yhat, at.yhat) / m
@@ -274,7 +277,9 @@ class MatricesTest(parameterized.TestCase):
   @parameterized.parameters(0.0, 0.1)
   def test_the_jacobian_entry_by_entry(self, epsilon):
     unit = self.unit(epsilon)
-    columns = jax.vmap(lambda v_M: theory.fact_c2(unit, v_M))(jnp.eye(6))
+    columns = jax.vmap(lambda v_M: statements_lib.fact_c2(unit, v_M))(
+      jnp.eye(6)
+    )
     yhat, s = unit_lib.normalized(unit.y, epsilon)
     for b in range(6):
       for k in range(6):
@@ -286,7 +291,7 @@ class MatricesTest(parameterized.TestCase):
   def test_the_gradient_is_that_of_the_layer(self, epsilon):
     unit = self.unit(epsilon)
     want = jax.grad(self.through_the_layer(unit))(unit.y)
-    fact = theory.fact_c1(unit)
+    fact = statements_lib.fact_c1(unit)
     np.testing.assert_allclose(fact.left, want, atol=1e-12)
     np.testing.assert_allclose(fact.right, want, atol=1e-12)
 
@@ -296,9 +301,9 @@ class MatricesTest(parameterized.TestCase):
     def of_one(n):
       unit = unit_of(n, 'tanh')
       unit = unit._replace(loss=lambda z_M: ((z_M - n['v_M']) ** 2).sum())
-      at = theory.point(unit)
+      at = statements_lib.point(unit)
       longer = jnp.linalg.norm(at.q) > jnp.linalg.norm(at.g)
-      return theory.theorem_4_2_line_2(at).bound.holds(), longer
+      return statements_lib.theorem_4_2_line_2(at).bound.holds(), longer
 
     holds, longer = jax.jit(jax.vmap(of_one))(numbers(5, 300))
     np.testing.assert_array_equal(holds, ~longer)
@@ -306,24 +311,26 @@ class MatricesTest(parameterized.TestCase):
 
   def test_a_matrix_of_the_same_norm_attains_the_maximum_of_4_4(self):
     unit = self.unit(0.0)
-    q = theory.point(unit).q
+    q = statements_lib.point(unit).q
     x = jax.random.normal(jax.random.key(2), (6, 3))
-    maximum = theory.theorem_4_4(unit, x)
+    maximum = statements_lib.theorem_4_4(unit, x)
     norm = jnp.linalg.norm(x, 2)
     best = norm * jnp.outer(q / jnp.linalg.norm(q), jnp.array([0.6, 0, 0.8]))
     np.testing.assert_allclose(jnp.linalg.norm(best, 2), norm, rtol=1e-12)
     for side in (maximum.left, maximum.right):
       np.testing.assert_allclose(((q @ best) ** 2).sum(), side, rtol=1e-10)
-    given = theory.theorem_4_4(unit, x, spectral_norm=norm)
+    given = statements_lib.theorem_4_4(unit, x, spectral_norm=norm)
     np.testing.assert_allclose(given.left, maximum.left, rtol=1e-12)
 
   @parameterized.parameters(((6, 3),), ((3, 6),))
   def test_the_spectral_norm(self, shape):
     x = jax.random.normal(jax.random.key(3), shape)
     np.testing.assert_allclose(
-      theory.largest_singular_value(x), jnp.linalg.norm(x, 2), rtol=1e-12
+      statements_lib.largest_singular_value(x),
+      jnp.linalg.norm(x, 2),
+      rtol=1e-12,
     )
-    zero = theory.largest_singular_value(jnp.zeros(shape))
+    zero = statements_lib.largest_singular_value(jnp.zeros(shape))
     np.testing.assert_array_equal(zero, 0)
 
   def test_what_4_4_bounds_is_the_gradient_by_the_weights(self):
@@ -333,13 +340,13 @@ class MatricesTest(parameterized.TestCase):
     ))  # fmt: skip
     unit = unit._replace(y=x @ w)
     gradient = jax.grad(lambda w: self.through_the_layer(unit)(x @ w))(w)
-    side = theory.theorem_4_4_pointwise(unit, x)
+    side = statements_lib.theorem_4_4_pointwise(unit, x)
     np.testing.assert_allclose(side.left, gradient @ gradient, rtol=1e-10)
 
   @parameterized.parameters(0.0, 0.1)
   def test_the_layer_can_be_the_identity(self, epsilon):
     unit = self.unit(epsilon)
-    z = theory.observation_4_3(unit)
+    z = statements_lib.observation_4_3(unit)
     _, s = unit_lib.normalized(unit.y, epsilon)
     output, _ = norms.batch_norm(
       unit.y[:, None], s[None], unit.y.mean()[None], epsilon=epsilon
@@ -356,7 +363,9 @@ class LemmaTest(absltest.TestCase):
   def test_random_weights(self):
     def of_one(key):
       a, b = jax.random.normal(key, (2, 9))
-      ray = theory.lemma_4_5({'w': a[:4], 'v': a[4:]}, {'w': b[:4], 'v': b[4:]})
+      ray = statements_lib.lemma_4_5(
+        {'w': a[:4], 'v': a[4:]}, {'w': b[:4], 'v': b[4:]}
+      )
       nearest = jnp.linalg.norm(a - ray.factor * b) ** 2
       other = jnp.linalg.norm(a - 1.01 * ray.factor * b) ** 2
       far = jnp.linalg.norm(a - b) ** 2
@@ -377,13 +386,13 @@ class LemmaTest(absltest.TestCase):
     """The sides cancel to a millionth of the weights, and less."""
     w = jax.random.normal(jax.random.key(1), (50,))
     near = w + 1e-6 * jax.random.normal(jax.random.key(2), (50,))
-    ray = theory.lemma_4_5(w, near)
+    ray = statements_lib.lemma_4_5(w, near)
     self.assertTrue(ray.closer.holds())
     self.assertLess(ray.closer.right, 0)
 
   def test_the_start_itself(self):
     w = jnp.arange(3.0) + 1
-    ray = theory.lemma_4_5(w, w)
+    ray = statements_lib.lemma_4_5(w, w)
     np.testing.assert_array_equal(ray.closer.right, 0)
     self.assertTrue(ray.closer.holds())
     np.testing.assert_allclose(ray.factor, 1)
@@ -427,17 +436,17 @@ class SidesTest(absltest.TestCase):
       self.assertFalse(kind(one, one, nan)._replace(left=0 * one).holds())
 
   def test_a_unit_without_a_gradient(self):
-    unit = theory.Unit(
+    unit = statements_lib.Unit(
       lambda z_M: 0.0 * z_M.sum(), jnp.arange(3.0), jnp.ones(()), jnp.ones(())
     )
-    self.assertTrue(theory.theorem_4_1(unit).holds())
-    self.assertTrue(theory.theorem_4_2_line_2(unit).bound.holds())
+    self.assertTrue(statements_lib.theorem_4_1(unit).holds())
+    self.assertTrue(statements_lib.theorem_4_2_line_2(unit).bound.holds())
 
 
 class WrongArgumentsTest(parameterized.TestCase):
   def unit(self, y):
     one = jnp.ones(())
-    return theory.Unit(lambda z: (z**2).sum(), y, one, one)
+    return statements_lib.Unit(lambda z: (z**2).sum(), y, one, one)
 
   @parameterized.named_parameters(
     ('a_column', np.ones((3, 1), np.float32), r'y is float32\[3, 1\]'),
@@ -445,16 +454,19 @@ class WrongArgumentsTest(parameterized.TestCase):
   )
   def test_y(self, y, message):
     with self.assertRaisesRegex(ValueError, message):
-      theory.fact_c1(self.unit(jnp.asarray(y)))
+      statements_lib.fact_c1(self.unit(jnp.asarray(y)))
 
   def test_other_shapes(self):
     unit = self.unit(jnp.arange(3.0))
-    for call in (theory.fact_c2, theory.hessian_identity):
+    for call in (statements_lib.fact_c2, statements_lib.hessian_identity):
       with self.assertRaisesRegex(ValueError, r'v has .* allowed: \(3,\)'):
         call(unit, jnp.ones(4))
     with self.assertRaisesRegex(ValueError, r'output has shape \(2,\)'):
-      theory.algorithm_1(unit, jnp.ones(2))
-    for call in (theory.theorem_4_4, theory.theorem_4_4_pointwise):
+      statements_lib.algorithm_1(unit, jnp.ones(2))
+    for call in (
+      statements_lib.theorem_4_4,
+      statements_lib.theorem_4_4_pointwise,
+    ):
       with self.assertRaisesRegex(ValueError, r'X has .* allowed: \(3, d\)'):
         call(unit, jnp.ones((4, 3)))
 

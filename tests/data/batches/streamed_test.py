@@ -7,9 +7,9 @@ import pytest
 from absl.testing import absltest
 
 from bn_jax import errors
-from bn_jax.config import assemble, config_file
+from bn_jax.config import build, files
 from bn_jax.data import datasets
-from bn_jax.experiment import experiment, trained
+from bn_jax.experiment import experiment, saved
 from tests.fixtures import made_sets, strict
 
 
@@ -93,7 +93,7 @@ class StreamedTest(absltest.TestCase):
     np.testing.assert_array_equal(last.mask, real)
 
   def config(self, **overrides):
-    config = config_file.load(str(strict.FIXTURES / 'small_config.py'))
+    config = files.load(str(strict.FIXTURES / 'small_config.py'))
     config.unlock()
     config.update_from_flattened_dict(
       {
@@ -104,8 +104,8 @@ class StreamedTest(absltest.TestCase):
     return config
 
   def parameters(self, workdir):
-    (run,) = trained.find(workdir)
-    state = trained.newest(run, assemble.problem(run.config))
+    (run,) = saved.find(workdir)
+    state = saved.newest(run, build.problem(run.config))
     return jax.device_get(state.params)
 
   @pytest.mark.slow  # trains twice

@@ -7,7 +7,7 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.papers import reproductions
+from bn_jax.papers import figures as figures_lib
 from bn_jax.report.claims import claim_files
 from tests.fixtures import strict  # noqa: F401
 
@@ -101,7 +101,7 @@ class FormTest(parameterized.TestCase):
 
 class ShippedTest(absltest.TestCase):
   def test_speak_of_what_their_configs_train_and_record(self):
-    figures = {(one.figure, one.size): one for one in reproductions.every()}
+    figures = {(one.figure, one.size): one for one in figures_lib.every()}
     found = claim_files.load()
     self.assertNotEmpty(found)
     for name, figure in found.items():

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bn_jax import errors
-from bn_jax.papers import matching, reproductions
+from bn_jax.papers import figures as figures_lib
+from bn_jax.papers import matching
 from bn_jax.report.claims import claim_files, contest, judge, verdicts
 from bn_jax.report.results import curves, recorded
 
@@ -55,7 +56,7 @@ def of(workdirs: Sequence[pathlib.Path]) -> Verification:
   """
   cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
   claims = claim_files.load()
-  figures = [f for f in reproductions.every() if f.figure in claims]
+  figures = [f for f in figures_lib.every() if f.figure in claims]
   matches = [(figure, matching.match(figure, cells)) for figure in figures]
   matches = _spoken_of(
     [(figure, match) for figure, match in matches if match.cells], claims
@@ -76,7 +77,7 @@ def of(workdirs: Sequence[pathlib.Path]) -> Verification:
 
 
 def judged(
-  figure: reproductions.Reproduction,
+  figure: figures_lib.Reproduction,
   match: matching.Match,
   claims: claim_files.Figure,
   seeds: Seeds,
@@ -124,7 +125,7 @@ def refresh(workdir: pathlib.Path) -> list[curves.Run] | None:
 def nothing(workdirs: Sequence[pathlib.Path]) -> errors.ConfigError:
   """What to say where no run is one of a figure."""
   cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
-  near = matching.nearest(reproductions.every(), cells)
+  near = matching.nearest(figures_lib.every(), cells)
   hint = near or 'python -m bn_jax papers lists what can be trained'
   names = ', '.join(map(str, workdirs))
   return errors.ConfigError(f'{names}: no run is one of a figure; {hint}')

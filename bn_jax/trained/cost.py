@@ -9,10 +9,10 @@ import jax
 from bn_jax import analysis, types
 from bn_jax.analysis import gradients
 from bn_jax.analysis.covariate_shift import default_layers
-from bn_jax.config import assemble
-from bn_jax.experiment import measures
+from bn_jax.config import build
+from bn_jax.experiment import probes
 from bn_jax.host import memory
-from bn_jax.training import parallel
+from bn_jax.training import devices
 
 _WHOLE = ('activations', 'evaluation')  # forward passes over batches
 
@@ -69,7 +69,7 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
     steps: those that are to be measured.
   """
   section, config = job.section, job.run.config
-  count = measures.examples(section, config)
+  count = probes.examples(section, config)
   size = section.get('chunk_size') or count
   if section['name'] in _WHOLE:
     in_one = section['data'] == 'current_batch' or ':' in section['data']
@@ -126,11 +126,11 @@ def _evaluations(found: Counts | None, chunks: int, steps: int) -> str:
 
 def _tried(job, state, size: int) -> tuple[float, int]:
   """(seconds, bytes) of one evaluation over so many examples."""
-  shapes = assemble.shapes(job.run.config, size)
+  shapes = build.shapes(job.run.config, size)
   zeros = jax.tree.map(
     lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes
   )
-  batch = parallel.laid(zeros, assemble.mesh(job.run.config))
+  batch = devices.laid(zeros, build.mesh(job.run.config))
   made, section = job.made, job.section
   if section['name'] == 'evaluation':
     function, arguments = made.evaluate, (state, batch)
@@ -143,7 +143,7 @@ def _tried(job, state, size: int) -> tuple[float, int]:
     return _seconds(
       lambda: gradients.value_and_gradient(loss, state.params)
     ), analysis.memory(loss, state.params)
-  with jax.default_matmul_precision(measures.PRECISION):
+  with jax.default_matmul_precision(probes.PRECISION):
     lowered = function.lower(*arguments).compile().memory_analysis()
     needed = lowered.temp_size_in_bytes + lowered.output_size_in_bytes
     return _seconds(lambda: function(*arguments)), needed

@@ -11,11 +11,11 @@ import numpy as np
 
 from bn_jax import errors, types
 from bn_jax.analysis import evaluation
-from bn_jax.config import assemble
+from bn_jax.config import build
 from bn_jax.data import datasets
-from bn_jax.experiment import trained
+from bn_jax.experiment import saved
 from bn_jax.storage import records
-from bn_jax.training import parallel
+from bn_jax.training import devices as devices_lib
 
 
 class Member(NamedTuple):
@@ -27,7 +27,7 @@ class Member(NamedTuple):
     state: its parameters, and the statistics that were asked for.
   """
 
-  run: trained.Trained
+  run: saved.Trained
   problem: types.Problem
   state: types.TrainState
 
@@ -44,11 +44,11 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
     CheckpointError: one has no checkpoint, or no population statistics.
     DataError: the data are not there.
   """
-  runs = [run for path in paths for run in trained.find(path)]
+  runs = [run for path in paths for run in saved.find(path)]
   config = _shared_config(runs, values.data_dir)
   here = {key: config[key] for key in ('data_dir', 'devices')}
   members = [_member(run, here, values.statistics) for run in runs]
-  source = assemble.source(config)
+  source = build.source(config)
   crops = int(values.crops)
   _check(members, source, config, values, crops)
   dataset = source.load()
@@ -129,12 +129,12 @@ def _check(members, source, config, values, crops) -> None:
       ) from error
 
 
-def _member(run: trained.Trained, here, statistics: str) -> Member:
+def _member(run: saved.Trained, here, statistics: str) -> Member:
   run = run._replace(config={**run.config, **here})
-  problem = assemble.problem(run.config)
-  state = trained.newest(run, problem)
+  problem = build.problem(run.config)
+  state = saved.newest(run, problem)
   if statistics == 'population':
-    state = trained.population(run, problem, state)
+    state = saved.population(run, problem, state)
   return Member(run, problem, state)
 
 
@@ -149,10 +149,10 @@ def _sums(
   totals = [{} for _ in range(len(members) + 1)]
   size = values.batch_size or config['evaluation_batch_size']
   mode = 'batch' if values.statistics == 'batch' else 'running'
-  devices = assemble.mesh(config)
+  devices = build.mesh(config)
   with jax.default_matmul_precision('highest'):
     for batch in _views(examples, size, crops):
-      laid = parallel.laid(batch, devices)
+      laid = devices_lib.laid(batch, devices)
       each = [_log_probabilities(m, laid, crops, mode) for m in members]
       together = _log_mean(jnp.stack(each))
       for total, log_probabilities in zip(totals, (*each, together)):

@@ -20,7 +20,7 @@ from jax import sharding
 from jax.experimental import multihost_utils
 
 from bn_jax import errors, types
-from bn_jax import spread as spread_lib
+from bn_jax import placement as placement_lib
 
 AXIS = 'data'
 _WHOLE = sharding.PartitionSpec()
@@ -82,14 +82,14 @@ def cut(mesh: sharding.Mesh) -> sharding.NamedSharding:
   return sharding.NamedSharding(mesh, sharding.PartitionSpec(AXIS))
 
 
-def in_sight(mesh: sharding.Mesh) -> spread_lib.Spread:
+def in_sight(mesh: sharding.Mesh) -> placement_lib.Spread:
   """How batches lie where a program sees all of one: measures, and `jit`."""
   if mesh.size == 1:
-    return spread_lib.ALONE
-  return spread_lib.Spread(parts=mesh.size, sharding=cut(mesh))
+    return placement_lib.ALONE
+  return placement_lib.Spread(parts=mesh.size, sharding=cut(mesh))
 
 
-def spread(layout: str, mesh: sharding.Mesh) -> spread_lib.Spread:
+def spread(layout: str, mesh: sharding.Mesh) -> placement_lib.Spread:
   """How batches lie for the step of a layout.
 
   Raises:
@@ -97,7 +97,7 @@ def spread(layout: str, mesh: sharding.Mesh) -> spread_lib.Spread:
   """
   if errors.lookup('layout', LAYOUTS, layout) is _jit:
     return in_sight(mesh)
-  return spread_lib.Spread(parts=mesh.size, axis_name=AXIS)
+  return placement_lib.Spread(parts=mesh.size, axis_name=AXIS)
 
 
 def step(
@@ -149,7 +149,7 @@ def placement(state: Any, mesh: sharding.Mesh, *, shard_state: bool) -> Any:
 def laid(batch: types.Batch, mesh: sharding.Mesh) -> types.Batch:
   """A batch on the devices: cut where it divides, else whole on each."""
   divides = len(batch.labels) % mesh.size == 0
-  return spread_lib.put(batch, cut(mesh) if divides else whole(mesh))
+  return placement_lib.put(batch, cut(mesh) if divides else whole(mesh))
 
 
 def placed(tree: Any, placement: Any) -> Any:
@@ -160,7 +160,7 @@ def placed(tree: Any, placement: Any) -> Any:
     placement: the sharding of each, a tree like it.
   """
   return jax.tree.map(
-    lambda leaf, where: spread_lib.put(leaf, where, may_alias=False),
+    lambda leaf, where: placement_lib.put(leaf, where, may_alias=False),
     tree,
     placement,
   )
@@ -175,7 +175,7 @@ def gathered(tree: Any, mesh: sharding.Mesh) -> Any:
   def of(leaf):
     if leaf.is_fully_addressable or leaf.is_fully_replicated:
       return leaf
-    return spread_lib.put(leaf, whole(mesh))
+    return placement_lib.put(leaf, whole(mesh))
 
   return jax.tree.map(of, tree)
 

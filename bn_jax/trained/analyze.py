@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_jax import analysis, errors, types
-from bn_jax.config import assemble, resolve, sections
+from bn_jax.config import build, resolve, schema
 from bn_jax.data import datasets
-from bn_jax.experiment import inherit, measures, trained
+from bn_jax.experiment import init_from, probes, saved
 from bn_jax.storage import journal, lock, records
-from bn_jax.trained import analysis_cost
-from bn_jax.training import parallel
+from bn_jax.trained import cost
+from bn_jax.training import devices
 
 _SETTINGS = {'measure': {'name': str, 'data': str}, 'statistics': str}
 
@@ -49,7 +49,7 @@ class Job(NamedTuple):
     folder: of the results.
   """
 
-  run: trained.Trained
+  run: saved.Trained
   made: types.Problem
   section: dict[str, Any]
   statistics: str
@@ -71,13 +71,13 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       f'--name: {request.name[:100]!r}; allowed: letters, digits, "_", "-"'
     )
   made = {}
-  jobs = [_job(run, request, made) for run in trained.find(path)]
+  jobs = [_job(run, request, made) for run in saved.find(path)]
   if plan:
     for job in jobs:
       missing = missing_steps(job)
       if missing:
         state = _state(job, missing[-1])
-        sys.stdout.write(analysis_cost.text(job, state, missing))
+        sys.stdout.write(cost.text(job, state, missing))
       else:
         sys.stdout.write(
           f'{job.run.label}: nothing left to measure; {job.folder} has it\n'
@@ -86,7 +86,7 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
   loaded = {}
   try:
     for job in jobs:
-      source = assemble.source(job.run.config)
+      source = build.source(job.run.config)
       if id(source) not in loaded:
         loaded[id(source)] = source.load()
       for line in _lines(job, loaded[id(source)]):
@@ -100,7 +100,7 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
 
 
 def _job(
-  run: trained.Trained, request: Request, problems: dict[str, types.Problem]
+  run: saved.Trained, request: Request, problems: dict[str, types.Problem]
 ) -> Job:
   """The request for one run, checked before anything is read or compiled.
 
@@ -110,17 +110,17 @@ def _job(
   if request.data_dir is not None:
     config['data_dir'] = request.data_dir
   run = run._replace(config=config)
-  section = sections.completed(
-    f'--measure={request.section["name"]}', sections.MEASURE, request.section
+  section = schema.completed(
+    f'--measure={request.section["name"]}', schema.MEASURE, request.section
   )
   resolve.check_data('--data', section)
   key = json.dumps(config)
   if key not in problems:
-    problems[key] = assemble.problem(config)
+    problems[key] = build.problem(config)
   made = problems[key]
-  with assemble.blaming(run.label):
-    section = measures.where_apart(section, made)
-    measures.check_one(section, config, made)
+  with build.blaming(run.label):
+    section = probes.where_apart(section, made)
+    probes.check_one(section, config, made)
   folder = run.directory / 'analysis' / request.name
   statistics = request.statistics or section.get('statistics', 'running')
   steps = _steps(run, request)
@@ -132,21 +132,21 @@ def _job(
   same = begun and begun['measure']['name'] == section['name']
   if same and section.get('chunk_size') == 'auto':
     section = {**section, 'chunk_size': begun['measure']['chunk_size']}
-  with assemble.blaming(run.label):
-    job = job._replace(section=measures.fitted(section, config, made))
+  with build.blaming(run.label):
+    job = job._replace(section=probes.fitted(section, config, made))
   _check_folder(job)
   return job
 
 
 def _check_population(run, made: types.Problem, steps: tuple[int, ...]) -> None:
   """Whether there are population statistics of each of these steps."""
-  state = trained.newest(run, made)
+  state = saved.newest(run, made)
   if not state.batch_stats:
     raise errors.ConfigError(
       f'--statistics: population; {run.label} keeps no statistics; allowed: '
       'batch, running'
     )
-  trained.population(run, made, state)
+  saved.population(run, made, state)
   for step in steps:
     if step != int(state.step):
       raise errors.ConfigError(
@@ -155,9 +155,9 @@ def _check_population(run, made: types.Problem, steps: tuple[int, ...]) -> None:
       )
 
 
-def _steps(run: trained.Trained, request: Request) -> tuple[int, ...]:
+def _steps(run: saved.Trained, request: Request) -> tuple[int, ...]:
   """The checkpoints that are asked for."""
-  there = trained.steps(run)
+  there = saved.steps(run)
   if isinstance(request.steps, str):
     if not there:
       raise errors.CheckpointError(f'{run.directory} holds no checkpoint yet')
@@ -216,8 +216,8 @@ def _described(job: Job) -> dict[str, Any]:
     'measure': job.section,
     'statistics': job.statistics,
     **population,
-    'precision': measures.PRECISION,
-    'conditions': measures.conditions(
+    'precision': probes.PRECISION,
+    'conditions': probes.conditions(
       job.section, job.run.config, job.statistics
     ),
   }
@@ -239,10 +239,10 @@ def _measured(
   job: Job, dataset: datasets.Dataset, missing: list[int]
 ) -> Iterator[str]:
   fresh = _settings(job) is None
-  whole = parallel.whole(assemble.mesh(job.run.config))
+  whole = devices.whole(build.mesh(job.run.config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
   feed = dataset.train.feed(job.run.config['batch_size'])
-  bound = measures.bound(
+  bound = probes.bound(
     job.section, job.run.config, job.made, dataset, feed,
     statistics=job.statistics,
   )  # fmt: skip
@@ -294,15 +294,15 @@ def _write(job: Job, record: records.Record) -> None:
 
 def _state(job: Job, step: int) -> types.TrainState:
   """The state of a checkpoint, with the statistics that are asked for."""
-  if step or step in trained.steps(job.run):
-    state = trained.newest(job.run, job.made, step)
+  if step or step in saved.steps(job.run):
+    state = saved.newest(job.run, job.made, step)
   else:
-    init = assemble.init(job.run.config, job.made)
-    state = inherit.beginning(job.run.config, job.made, init)(
+    init = build.init(job.run.config, job.made)
+    state = init_from.beginning(job.run.config, job.made, init)(
       job.run.manifest['seed']
     )
   if job.statistics == 'population':
-    return trained.population(job.run, job.made, state)
+    return saved.population(job.run, job.made, state)
   return state
 
 

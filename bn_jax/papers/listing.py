@@ -4,7 +4,8 @@ import itertools
 import pathlib
 from collections.abc import Iterator
 
-from bn_jax.papers import matching, papers_time, reproductions
+from bn_jax.papers import figures as figures_lib
+from bn_jax.papers import matching, papers_time
 
 _FOOTER = """\
 Train one:  python train.py --config=configs/{example}.py[:small]
@@ -21,10 +22,10 @@ def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
   """Paper by paper and figure by figure, a line a size.
 
   Args:
-    papers: of `reproductions.PAPERS`.
+    papers: of `figures.PAPERS`.
     folder: below which runs are looked for; it need not be there.
   """
-  figures = reproductions.every(papers)
+  figures = figures_lib.every(papers)
   found = matching.below(folder)
   rate = papers_time.rate()
   lines = []
@@ -46,7 +47,7 @@ def _footer(figures, rate: float) -> Iterator[str]:
 
 
 def _size(
-  figure: reproductions.Reproduction, found: list[matching.Cell], rate: float
+  figure: figures_lib.Reproduction, found: list[matching.Cell], rate: float
 ) -> str:
   match = matching.match(figure, found)
   steps = sorted({run['steps'] for run in figure.runs.values()})
@@ -62,7 +63,7 @@ def _size(
   return f'    {figure.size:6} {shape:36} {time:>10}   {state(figure, match)}'
 
 
-def state(figure: reproductions.Reproduction, match: matching.Match) -> str:
+def state(figure: figures_lib.Reproduction, match: matching.Match) -> str:
   """'6 of 10 done', of the seeds of the config and of those found."""
   begun = {
     (name, seed): cell

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bn_jax import errors
-from bn_jax.papers import matching, reproductions, verdict_table, verification
+from bn_jax.papers import figures, matching, verdict_table, verify
 from bn_jax.report import page
 from bn_jax.report.claims import claim_files, verdicts
 from bn_jax.report.results import curves, recorded
@@ -26,10 +26,10 @@ class Cut(NamedTuple):
     judged: its claims; None where the figure has none.
   """
 
-  figure: reproductions.Reproduction
+  figure: figures.Reproduction
   match: matching.Match
   runs: tuple[curves.Run, ...]
-  judged: verification.Judged | None
+  judged: verify.Judged | None
 
 
 def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
@@ -44,7 +44,7 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
     ConfigError: no such figure, or no runs of it, or runs of both sizes.
     StorageError: records that were changed after they were written.
   """
-  every = reproductions.every()
+  every = figures.every()
   sizes = [one for one in every if one.figure == name]
   if not sizes:
     known = dict.fromkeys(one.figure for one in every)
@@ -63,7 +63,7 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
   claims = claim_files.load()
   judged = None
   if name in claims:
-    judged = verification.judged(figure, match, claims[name], seeds)
+    judged = verify.judged(figure, match, claims[name], seeds)
   return Cut(figure, match, tuple(runs), judged)
 
 
@@ -90,7 +90,7 @@ def write(cut: Cut, output: pathlib.Path) -> pathlib.Path:
 
 
 def default_output(
-  figure: reproductions.Reproduction, workdir: pathlib.Path
+  figure: figures.Reproduction, workdir: pathlib.Path
 ) -> pathlib.Path:
   """WORKDIR/papers/figure10, or .../figure10-small."""
   stem = figure.figure.rpartition('/')[2]
@@ -110,8 +110,8 @@ def absent(cut: Cut) -> list[str]:
 
 
 def _found(
-  sizes: Sequence[reproductions.Reproduction], workdirs: Iterable[pathlib.Path]
-) -> tuple[reproductions.Reproduction, matching.Match]:
+  sizes: Sequence[figures.Reproduction], workdirs: Iterable[pathlib.Path]
+) -> tuple[figures.Reproduction, matching.Match]:
   """The one size of which there are runs, and what stands for them."""
   cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
   matches = [(one, matching.match(one, cells)) for one in sizes]

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import jax
 
 from bn_jax import errors, types
-from bn_jax.config import assemble, resolve
+from bn_jax.config import build, resolve
 from bn_jax.data import datasets
-from bn_jax.experiment import divergence, measures, outputs
+from bn_jax.experiment import divergence, outputs
 from bn_jax.experiment import manifest as manifest_lib
+from bn_jax.experiment import probes as probes_lib
 from bn_jax.host import processes
 from bn_jax.storage import checkpoint, lock, records
-from bn_jax.training import loop, parallel
+from bn_jax.training import devices, loop
 
 _log = logging.getLogger('bn_jax')
 
@@ -45,19 +46,19 @@ def program(
   dataset: datasets.Dataset,
   check_stop: Callable[[], None] = lambda: None,
 ) -> Program:
-  """The program of a resolved run over a dataset; see `measures.probes`."""
-  problem = assemble.problem(config)
-  whole = parallel.whole(assemble.mesh(config))
+  """The program of a resolved run over a dataset; see `probes.probes`."""
+  problem = build.problem(config)
+  whole = devices.whole(build.mesh(config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
   feed = dataset.train.feed(config['batch_size'])
-  compiled = assemble.step(config, problem)
+  compiled = build.step(config, problem)
 
   def step(state):
     with jax.default_matmul_precision(config['matmul_precision']):
       return compiled(state, feed.take())
 
-  probes = measures.probes(config, problem, dataset, feed, check_stop)
-  init = assemble.init(config, problem)
+  probes = probes_lib.probes(config, problem, dataset, feed, check_stop)
+  init = build.init(config, problem)
   return Program(config, problem, init, step, feed, probes)
 
 
@@ -135,7 +136,7 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
   )
   manifest.write('running', first)
   # The first is waited for: whoever has records has a checkpoint.
-  _save_in(checkpoints, assemble.mesh(config))(first, state)
+  _save_in(checkpoints, build.mesh(config))(first, state)
   checkpoints.wait()
   if first:
     _log.info('%s: goes on from step %d', label, first)
@@ -158,7 +159,7 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
         sinks=written.sinks,
         arrays=written.arrays,
         timing=written.timing,
-        save=_save_in(checkpoints, assemble.mesh(config), written.sync),
+        save=_save_in(checkpoints, build.mesh(config), written.sync),
         save_every_steps=config['checkpoint']['every_steps'],
         stopped=ends,
         unless_stopped=unless_stopped,
@@ -189,7 +190,7 @@ def _save_in(
   """(step, state) -> None: process 0 saves it, to which all contribute."""
 
   def save(step, state):
-    whole = parallel.gathered(without_ring(state), mesh)
+    whole = devices.gathered(without_ring(state), mesh)
     if processes.is_first():
       sync()  # records before what comes after them
       checkpoints.save(step, whole)
@@ -279,7 +280,7 @@ def placed(
   saved: types.TrainState, config: dict[str, Any], made: types.Problem
 ) -> types.TrainState:
   """A state as it was saved, on the devices of its run."""
-  return parallel.placed(saved, without_ring(assemble.placement(config, made)))
+  return devices.placed(saved, without_ring(build.placement(config, made)))
 
 
 def without_ring(state: types.TrainState) -> types.TrainState:

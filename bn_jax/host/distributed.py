@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 from bn_jax import errors
-from bn_jax.host import tasks
+from bn_jax.host import cluster
 
 # The runtime's own watch is the second one: ours, which has names, comes first.
 _SILENCE = 40  # seconds
@@ -35,7 +35,7 @@ class Runtime(NamedTuple):
 
 
 def join(
-  where: tasks.Place, timeout: int, lost: Callable[[], NoReturn]
+  where: cluster.Place, timeout: int, lost: Callable[[], NoReturn]
 ) -> Runtime:
   """Joins the other processes, before anything else of jax happens.
 
@@ -54,7 +54,7 @@ def join(
   from jax._src import distributed
 
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  # One mechanism for signals, see `peers.Peers.stopping`.
+  # One mechanism for signals, see `watch.Peers.stopping`.
   jax.config.update('jax_enable_preemption_service', False)
   state = distributed.global_state
   try:

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from bn_jax import keys, trees, types
-from bn_jax import spread as spread_lib
+from bn_jax import keys, placement, trees, types
 
 
 def metrics(*, classifies: bool, skips: bool = False) -> tuple[str, ...]:
@@ -40,7 +39,7 @@ def make(
   optimizer: types.Optimizer,
   sampler: types.Sampler,
   *,
-  spread: spread_lib.Spread = spread_lib.ALONE,
+  spread: placement.Spread = placement.ALONE,
   micro_batches: int = 1,
   max_skips: int | None = None,
 ) -> Callable[[types.TrainState, types.Split], types.TrainState]:

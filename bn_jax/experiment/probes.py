@@ -7,10 +7,11 @@ import jax
 
 from bn_jax import analysis, errors, types
 from bn_jax.analysis import chunks
-from bn_jax.config import assemble
+from bn_jax.config import build
 from bn_jax.data import datasets
 from bn_jax.host import memory, processes
-from bn_jax.training import loop, parallel
+from bn_jax.training import devices as devices_lib
+from bn_jax.training import loop
 
 Config = dict[str, Any]
 
@@ -52,7 +53,7 @@ def probes(
   for name, section in run['measures'].items():
     section = dict(section)
     every_steps = section.pop('every_steps')
-    with assemble.blaming(f'config.measures.{name}'):
+    with build.blaming(f'config.measures.{name}'):
       section = fitted(section, run, made)
     one = bound(section, run, made, dataset, feed, check_stop=check_stop)
     found.append(
@@ -129,7 +130,7 @@ def examples(section: Config, run: Config) -> int:
   if split == 'current_batch':
     size = run['batch_size']
   else:
-    facts = assemble.source(run).facts
+    facts = build.source(run).facts
     size = int(
       count or {'train': facts.num_train, 'test': facts.num_test}[split]
     )
@@ -146,15 +147,15 @@ def _batches(
   """state -> the batches that a measure looks at."""
   if where == 'current_batch':
     return lambda state: (made.batch(state, feed.peek()),)
-  devices = assemble.mesh(run)
+  devices = build.mesh(run)
   name, _, count = where.partition(':')
   split = getattr(dataset, name)
   if count:
-    batch = parallel.laid(split.first(int(count)), devices)
+    batch = devices_lib.laid(split.first(int(count)), devices)
     return lambda state: (batch,)
   size = run['evaluation_batch_size']
   return lambda state: (
-    parallel.laid(batch, devices) for batch in split.batches(size)
+    devices_lib.laid(batch, devices) for batch in split.batches(size)
   )
 
 
@@ -165,7 +166,7 @@ def check(run: Config, made: types.Problem) -> None:
     ConfigError: what `check_one` refuses, with the place in the config.
   """
   for name, section in run['measures'].items():
-    with assemble.blaming(f'config.measures.{name}'):
+    with build.blaming(f'config.measures.{name}'):
       check_one(section, run, made)
 
 
@@ -203,7 +204,7 @@ def where_apart(section: Config, made: types.Problem) -> Config:
 
 def _check_data(section: Config, run: Config, made: types.Problem) -> None:
   """Whether there are so many examples, and they make whole groups."""
-  facts = assemble.source(run).facts
+  facts = build.source(run).facts
   split, _, count = section['data'].partition(':')
   size = int(count) if count else run['evaluation_batch_size']
   available = {'train': facts.num_train, 'test': facts.num_test}[split]
@@ -217,7 +218,7 @@ def _check_data(section: Config, run: Config, made: types.Problem) -> None:
   jax.eval_shape(
     lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]),
     state,
-    assemble.shapes(run, size),
+    build.shapes(run, size),
   )
 
 
@@ -305,6 +306,6 @@ def gradient_bytes(
   loss = jax.eval_shape(
     lambda s, b: made.loss(s, b, section['statistics']),
     jax.eval_shape(made.init, 0),
-    assemble.shapes(run, size),
+    build.shapes(run, size),
   )
   return analysis.memory(loss, jax.eval_shape(made.init, 0).params)

@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from bn_jax import errors
-from bn_jax.config import config_file, workdirs
+from bn_jax.config import files, workdirs
 from bn_jax.host import processes
 
 _RESUME = ('auto', 'must', 'never')
@@ -73,9 +73,9 @@ def parse(
   file, rest = _split(argv)
   if file is None:
     raise errors.ConfigError(
-      f'--config is missing; give one of {_listed(config_file.shipped())}'
+      f'--config is missing; give one of {_listed(files.shipped())}'
     )
-  config = config_file.load(file)
+  config = files.load(file)
   _check_keys(rest, config)
   values = flags.FlagValues()
   config_flags.DEFINE_config_dict(

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from bn_jax import errors, losses, models, norms, optim, types
-from bn_jax import spread as spread_lib
+from bn_jax import placement as placement_lib
 from bn_jax.data import datasets
-from bn_jax.training import parallel
+from bn_jax.training import devices as devices_lib
 from bn_jax.training import problem as problem_lib
 
 Config = dict[str, Any]
@@ -26,7 +26,7 @@ def mesh(run: Config) -> jax.sharding.Mesh:
     ConfigError: there are fewer.
   """
   with blaming('config'):
-    return parallel.mesh(run['devices'])
+    return devices_lib.mesh(run['devices'])
 
 
 def source(run: Config) -> datasets.Source:
@@ -55,7 +55,7 @@ def problem(run: Config) -> types.Problem:
       the network, a batch larger than the split, devices that are not there.
   """
   run = in_groups(run)
-  made = _problem(run, parallel.in_sight(mesh(run)), jnp.float32)
+  made = _problem(run, devices_lib.in_sight(mesh(run)), jnp.float32)
   with blaming('config.model'):
     jax.eval_shape(made.init, 0)
     _trace_batch(run, made)
@@ -82,10 +82,10 @@ def step(
   devices = mesh(run)
   trained = _problem(
     run,
-    parallel.spread(run['layout'], devices),
+    devices_lib.spread(run['layout'], devices),
     jnp.dtype(run['compute_dtype']),
   )
-  return parallel.step(
+  return devices_lib.step(
     run['layout'], trained.step, devices, placement(run, made)
   )
 
@@ -93,7 +93,9 @@ def step(
 def placement(run: Config, made: types.Problem) -> Any:
   """Where each array of a run's state lies, a tree of shardings."""
   shapes = jax.eval_shape(made.init, 0)
-  return parallel.placement(shapes, mesh(run), shard_state=run['shard_state'])
+  return devices_lib.placement(
+    shapes, mesh(run), shard_state=run['shard_state']
+  )
 
 
 def init(run: Config, made: types.Problem) -> Callable[[int], types.TrainState]:
@@ -110,7 +112,7 @@ def init(run: Config, made: types.Problem) -> Callable[[int], types.TrainState]:
 
 
 def network(
-  run: Config, spread: spread_lib.Spread = spread_lib.ALONE
+  run: Config, spread: placement_lib.Spread = placement_lib.ALONE
 ) -> nn.Module:
   """The network of a run, for batches that lie as `spread` says.
 
@@ -127,7 +129,7 @@ def network(
     )
 
 
-def _problem(run: Config, spread: spread_lib.Spread, dtype) -> types.Problem:
+def _problem(run: Config, spread: placement_lib.Spread, dtype) -> types.Problem:
   made_of = source(run)
   module = network(run, spread)
   with blaming('config.schedule'):

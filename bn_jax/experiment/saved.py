@@ -8,7 +8,7 @@ import jax
 
 from bn_jax import errors, types
 from bn_jax.config import resolve
-from bn_jax.experiment import trainer
+from bn_jax.experiment import run as run_lib
 from bn_jax.storage import checkpoint, records
 
 _MANIFEST = {'run': str, 'seed': int, 'config': {'devices': int}}
@@ -19,7 +19,7 @@ class Trained(NamedTuple):
 
   Attributes:
     directory: WORKDIR/run/seedK.
-    manifest: what it is, see `trainer`.
+    manifest: what it is, see `manifest`.
     config: its resolved config, on as many devices as there are here.
   """
 
@@ -64,7 +64,7 @@ def _read(path: pathlib.Path) -> Trained:
 
 def steps(run: Trained) -> tuple[int, ...]:
   """The steps of which a run has kept its state, in order."""
-  return trainer.checkpoints_of(run.config, run.directory).steps()
+  return run_lib.checkpoints_of(run.config, run.directory).steps()
 
 
 def newest(
@@ -82,12 +82,12 @@ def newest(
   Raises:
     CheckpointError: there is none, or it is damaged or of another network.
   """
-  like = trainer.without_ring(jax.eval_shape(made.init, 0))
-  there = trainer.checkpoints_of(run.config, run.directory)
+  like = run_lib.without_ring(jax.eval_shape(made.init, 0))
+  there = run_lib.checkpoints_of(run.config, run.directory)
   saved = there.newest(like) if step is None else there.restore(step, like)
   if saved is None:
     raise errors.CheckpointError(f'{run.directory} holds no checkpoint yet')
-  return trainer.placed(saved, run.config, made)
+  return run_lib.placed(saved, run.config, made)
 
 
 def population(
@@ -111,5 +111,5 @@ def population(
       f'{int(state.step)}; make it anew: python -m bn_jax recalibrate '
       f'{run.directory}'
     )
-  saved = there.restore(step, trainer.without_ring(state))
-  return trainer.placed(saved, run.config, made)
+  saved = there.restore(step, run_lib.without_ring(state))
+  return run_lib.placed(saved, run.config, made)

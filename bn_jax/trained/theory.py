@@ -12,9 +12,9 @@ import optax
 
 from bn_jax import errors, types
 from bn_jax.analysis import activations
-from bn_jax.config import assemble, resolve
+from bn_jax.config import build, resolve
 from bn_jax.data import datasets
-from bn_jax.experiment import trainer
+from bn_jax.experiment import run as run_lib
 from bn_jax.trained import statement_table, statements
 
 Config = dict[str, Any]
@@ -75,7 +75,7 @@ def texts(
     if not before[name]:
       yield _left_out(name, run)
       continue
-    trained = _trained(run, load(assemble.source(run)), chosen[name][0], steps)
+    trained = _trained(run, load(build.source(run)), chosen[name][0], steps)
     yield from _of_run(name, run, before[name], trained, units)
   if any(before.values()):
     yield statement_table.LEGEND
@@ -100,7 +100,7 @@ def _before(run: Config) -> dict[str, str]:
   Raises:
     ConfigError: as a training would.
   """
-  assemble.problem(run)
+  build.problem(run)
   given = run['norm']
   # Where its statistics are constants to the derivative, it is another one.
   constant = given.get('stop_statistics_gradient') or given.get('frozen')
@@ -108,7 +108,7 @@ def _before(run: Config) -> dict[str, str]:
     return {}
   return {
     path: name
-    for name, paths in assemble.network(run).layer_paths()
+    for name, paths in build.network(run).layer_paths()
     for path in paths
     if 'norm' in path.rpartition('/')[2]
   }
@@ -117,7 +117,7 @@ def _before(run: Config) -> dict[str, str]:
 def _trained(
   run: Config, dataset: datasets.Dataset, seed: int, steps: int
 ) -> Trained:
-  made = trainer.program(run, dataset)
+  made = run_lib.program(run, dataset)
   state = made.init(seed)
   start = jax.device_get(state.params)  # the step consumes the state
   made.feed.start(seed=seed, first_step=0)
@@ -171,7 +171,7 @@ def _table(
 
 def _loss(run: Config, batch_stats: Any, batch: types.Batch):
   """params -> cross-entropy of the batch; noise and dropout get no rng."""
-  network = assemble.network(run)
+  network = build.network(run)
 
   def loss(params):
     logits, _ = network.apply(

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from bn_jax import errors, types
-from bn_jax.config import assemble
-from bn_jax.experiment import trained
+from bn_jax.config import build
+from bn_jax.experiment import saved
 
 Config = dict[str, Any]
 
@@ -32,7 +32,7 @@ def check(config: Config, made: types.Problem) -> None:
     return
   source = _found(config['init_from'])
   with _blaming():
-    theirs = jax.eval_shape(assemble.problem(source.config).init, 0)
+    theirs = jax.eval_shape(build.problem(source.config).init, 0)
   _matched(config, made, jax.eval_shape(made.init, 0), theirs)
 
 
@@ -55,7 +55,7 @@ def beginning(
     return init
   source = _found(config['init_from'])
   with _blaming():
-    theirs = trained.newest(source, assemble.problem(source.config))
+    theirs = saved.newest(source, build.problem(source.config))
   _check_finite(config, theirs)
 
   def begin(seed: int) -> types.TrainState:
@@ -84,8 +84,8 @@ def _blaming():
     raise type(error)(f'config.init_from: {error}') from error
 
 
-def _found(path: str) -> trained.Trained:
-  runs = trained.find(pathlib.Path(path))
+def _found(path: str) -> saved.Trained:
+  runs = saved.find(pathlib.Path(path))
   if len(runs) > 1:
     listed = ', '.join(str(run.directory) for run in runs)
     raise errors.ConfigError(

@@ -10,7 +10,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from bn_jax import errors
-from bn_jax.config import config_file, resolve
+from bn_jax.config import files, resolve
 from bn_jax.report.claims import claim_files
 
 PAPERS = ('santurkar2018', 'ioffe2015')
@@ -77,7 +77,7 @@ def _of(file: pathlib.Path, paper: str) -> tuple[Reproduction, ...]:
   title = (ast.get_docstring(tree) or file.stem).splitlines()[0]
   found = []
   for size in claim_files.SIZES:
-    config = config_file.load(f'{file}:{size}')
+    config = files.load(f'{file}:{size}')
     plan = resolve.experiment(config.to_dict(), {})
     figure = f'{paper}/{file.stem}'
     found.append(Reproduction(figure, size, title, plan.runs, plan.seeds))
