@@ -18,7 +18,7 @@ import jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from bn_jax.config import resolve
+from bn_jax.config import build, resolve
 from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
 from configs import quickstart
@@ -40,7 +40,7 @@ def main() -> None:
 
 def _measure(run, dataset, pairs) -> dict[str, float]:
   """Median seconds of each part."""
-  made = run_lib.program(run, dataset)
+  made = run_lib.program(run, build.problem(run), dataset)
   looks = {probe.name: probe for probe in made.probes}
   state = made.step(made.init(0))
   gradient = jax.jit(lambda loss, params: jax.value_and_grad(loss)(params))

@@ -55,19 +55,18 @@ def _recalibrate(argv: Sequence[str]) -> int:
       f'{len(words)} directories given; give one, WORKDIR/run'
     )
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax.experiment import saved as saved_lib
   from bn_jax.host import compilation_cache
-  from bn_jax.storage import lock
+  from bn_jax.storage import lock, run_folder
 
   compilation_cache.keep()
 
-  runs = saved_lib.find(pathlib.Path(words[0]))
-  for run in runs:
+  folders = run_folder.find(pathlib.Path(words[0]))
+  for folder in folders:
     try:
-      with lock.held(run.directory, 'population.lock'):
-        said = _of_run(run, values)
+      with lock.held(folder.path, 'population.lock'):
+        said = _of_run(folder, values)
     except _NoStatistics as error:
-      if len(runs) == 1:
+      if len(folders) == 1:
         raise
       said = f'{error}; left out'
     sys.stdout.write(f'{said}\n')
@@ -78,36 +77,36 @@ class _NoStatistics(errors.ConfigError):
   """A network that has none."""
 
 
-def _of_run(run: Any, values: flags.FlagValues) -> str:
+def _of_run(folder: Any, values: flags.FlagValues) -> str:
   """Recalibrates one run; returns what to say of it."""
   from bn_jax import norms
   from bn_jax.config import build
-  from bn_jax.experiment import saved as saved_lib
+  from bn_jax.experiment import saved
   from bn_jax.training import devices as devices_lib
 
-  config = run.config
+  config = saved.config_of(folder)
   if values.data_dir is not None:
-    config = {**config, 'data_dir': values.data_dir}
-    run = run._replace(config=config)
+    config['data_dir'] = values.data_dir
   made = build.problem(config)
-  state = saved_lib.newest(run, made)
+  state = saved.newest(folder, config, made)
   devices = build.mesh(config)
   whole = devices_lib.whole(devices)
   train, test = (x.placed(whole) for x in build.source(config).load())
+  feed = train.feed(config['batch_size'])
   try:
     found = norms.population_statistics(
       build.network(build.in_groups(config), devices_lib.in_sight(devices)),
       {'params': state.params, 'batch_stats': state.batch_stats},
-      _Batches(run, made, state, train, devices, values.batches),
+      _Batches(feed, folder.seed, made, state, devices, values.batches),
       variance=values.variance,
       layerwise=values.layerwise,
     )
   except errors.Failure:
     raise
   except ValueError as error:
-    raise _NoStatistics(f'{run.label}: {error}') from error
+    raise _NoStatistics(f'{folder.label}: {error}') from error
   new = state._replace(batch_stats=found.batch_stats)
-  _write_checkpoint(run.directory, int(state.step), new)
+  _write_checkpoint(folder.population, int(state.step), new)
   facts = {
     'step': int(state.step),
     'batches': found.batches,
@@ -119,22 +118,21 @@ def _of_run(run: Any, values: flags.FlagValues) -> str:
       'population': _tested(made, new, test, config),
     },
   }
-  return _written(run, facts)
+  return _written(folder, facts)
 
 
 class _Batches:
   """The images of batches that training would see next, any number of times."""
 
-  def __init__(self, run, made, state, train, devices, count: int):
-    self._run, self._made, self._state = run, made, state
-    self._train, self._devices, self._count = train, devices, count
+  def __init__(self, feed, seed: int, made, state, devices, count: int):
+    self._feed, self._seed, self._made, self._state = feed, seed, made, state
+    self._devices, self._count = devices, count
 
   def __iter__(self) -> Iterator[Any]:
     from bn_jax.training import devices as devices_lib
 
-    state = self._state
-    feed = self._train.feed(self._run.config['batch_size'])
-    feed.start(seed=self._run.manifest['seed'], first_step=int(state.step))
+    state, feed = self._state, self._feed
+    feed.start(seed=self._seed, first_step=int(state.step))
     try:
       for _ in range(self._count):
         batch = self._made.batch(state, feed.take())
@@ -167,12 +165,11 @@ def _tested(made, state, test, config) -> dict[str, float]:
   return {name: float(result[name]) for name in _TESTED if name in result}
 
 
-def _write_checkpoint(directory: pathlib.Path, step: int, state: Any) -> None:
+def _write_checkpoint(there: pathlib.Path, step: int, state: Any) -> None:
   """population/: written under another name first, then renamed."""
   from bn_jax.storage import checkpoint
 
-  new, old = directory / 'population.new', directory / 'population.old'
-  there = directory / 'population'
+  new, old = (there.with_name(f'{there.name}.{x}') for x in ('new', 'old'))
   for left in (new, old):
     shutil.rmtree(left, ignore_errors=True)
   saved = checkpoint.Checkpoints(new, keep=1)
@@ -187,13 +184,13 @@ def _write_checkpoint(directory: pathlib.Path, step: int, state: Any) -> None:
   shutil.rmtree(old, ignore_errors=True)
 
 
-def _written(run: Any, facts: dict[str, Any]) -> str:
-  from bn_jax.storage import records
+def _written(folder: Any, facts: dict[str, Any]) -> str:
+  from bn_jax.storage import files
 
-  records.write_json(run.directory / 'population.json', facts)
+  files.write_json(folder.population_file, facts)
   what, running, population = _shown(facts['test'])
   return (
-    f'{run.label}: test {what} {running} with running averages, {population} '
-    f'with statistics of {facts["batches"]} batches ({facts["examples"]:,} '
-    f'examples); wrote {run.directory / "population"}'
+    f'{folder.label}: test {what} {running} with running averages, '
+    f'{population} with statistics of {facts["batches"]} batches '
+    f'({facts["examples"]:,} examples); wrote {folder.population}'
   )

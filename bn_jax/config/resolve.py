@@ -50,18 +50,6 @@ _CHOICES = {
   'shard_state': (False, True),
   'remat': (False, True),
 }
-# What may differ when an experiment is taken up again: none of it changes a
-# number by more than rounding. Updates that may be left out change none before
-# the one at which a run without them stops: it can go on from there.
-_MAY_CHANGE = (
-  'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
-  'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
-  'max_skips',
-)  # fmt: skip
-
-# Keys that came later, with what runs before them did.
-ADDED = {'on_nonfinite': 'stop', 'max_skips': None}
-
 _ABSENT = object()
 
 
@@ -157,43 +145,6 @@ def naming(run: str, runs: Iterable[str]):
     if len(tuple(runs)) == 1:
       raise
     raise errors.ConfigError(f'run {run!r}: {error}') from error
-
-
-def difference(old: Config, new: Config) -> str | None:
-  """The first key in which two configs of a run are not the same experiment."""
-  old, new = filled(old), filled(new)
-  for key in KEYS:
-    if key not in _MAY_CHANGE and old.get(key) != new.get(key):
-      return f'config.{key} was {old.get(key)}, is {new.get(key)}'
-  # A measure may come, go, or look at other times; under one name it must
-  # stay one measure, or its records could not stand in one file.
-  for name in old['measures'].keys() & new['measures'].keys():
-    before, after = (
-      {k: v for k, v in run['measures'][name].items() if k != 'every_steps'}
-      for run in (old, new)
-    )
-    if before != after:
-      return f'config.measures.{name} was {before}, is {after}'
-  return None
-
-
-def filled(run: Config) -> Config:
-  """A resolved run of before with keys and keywords that came later.
-
-  What ran before a keyword was there, did what is its default.
-  """
-  run = {**ADDED, **run}
-  made = {
-    key: schema.filled(section, run[key])
-    for key, section in schema.SECTIONS.items()
-    if key in run
-  }
-  if 'measures' in run:
-    made['measures'] = {
-      name: schema.filled(schema.MEASURE, section)
-      for name, section in run['measures'].items()
-    }
-  return {**run, **made}
 
 
 def _check_runs(runs: Any) -> None:

@@ -1,6 +1,5 @@
 """An experiment: trains what is missing of runs x seeds."""
 
-import functools
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -9,15 +8,14 @@ from typing import Any
 import jax
 import ml_collections
 
-from bn_jax import errors
-from bn_jax.config import build, resolve
+from bn_jax import errors, types
+from bn_jax.config import build, differences, resolve
 from bn_jax.experiment import init_from, probes
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
-from bn_jax.storage import checkpoint, records, space
+from bn_jax.storage import checkpoint, files, run_folder, space
 
 _log = logging.getLogger('bn_jax')
-_EXPERIMENT = {'runs': {...: dict}, 'seeds': list}
 
 
 def run(
@@ -47,28 +45,20 @@ def run(
     DataError, CheckpointError, StorageError, Interrupted.
   """
   plan = resolve.experiment(config.to_dict(), overrides or {})
-  chosen = plan.chosen(only)
   directory = _directory(workdir)
-  made = {}
-  for name, resolved in plan.runs.items():
-    with resolve.naming(name, plan.runs):
-      made[name] = build.problem(resolved)
-      probes.check(resolved, made[name])
-      if not all(_has_begun(directory, name, seed) for seed in plan.seeds):
-        init_from.check(resolved, made[name])
+  folders = {
+    name: [run_folder.at(directory, name, seed) for seed in seeds]
+    for name, seeds in plan.chosen(only).items()
+  }
+  problems = _problems(directory, plan)
 
-  def look() -> dict[str, list[int]]:
-    _check_same(directory, plan)
-    missing = {
-      name: todo
-      for name, seeds in chosen.items()
-      if (todo := [s for s in seeds if not _is_done(directory, plan, name, s)])
-    }
-    _check_resume(directory, chosen, resume)
-    _check_space(directory, plan, made, missing)
-    return missing
-
-  missing = processes.agreed(look)
+  left = processes.agreed(
+    lambda: _left(directory, plan, problems, folders, resume)
+  )
+  missing = {
+    name: [folder for folder in folders[name] if folder.seed in seeds]
+    for name, seeds in left.items()
+  }
   sources = {name: build.source(plan.runs[name]) for name in missing}
   # Runs over the same data share them: a source is made once.
   datasets = processes.in_turn(
@@ -76,36 +66,90 @@ def run(
   )
   processes.agreed(lambda: _write_experiment(directory, plan))
   with signals.Stop() as asked:
-    stopped = processes.Stopping(asked)
-    alone = processes.count() == 1
-    unless_stopped = (asked if alone else stopped).unless_asked
-    for name, seeds in missing.items():
+    stopping = processes.Stopping(asked)
+    for name in missing:
+      dataset = datasets[id(sources[name])]
       program = run_lib.program(
-        plan.runs[name], datasets[id(sources[name])], stopped.check
+        plan.runs[name], problems[name], dataset, stopping.check
       )
-      # What goes on needs no more where it began.
-      places = [_place(directory, name, seed) for seed in seeds]
-      if not processes.agreed(functools.partial(_have_begun, places)):
-        begun = init_from.beginning(
-          plan.runs[name], program.problem, program.init
-        )
-        program = program._replace(init=begun)
-      for seed in seeds:
-        run_lib.train(
-          program, _place(directory, name, seed), name=name, seed=seed,
-          stopped=stopped, unless_stopped=unless_stopped,
-        )  # fmt: skip
+      _train(program, missing[name], asked, stopping)
   if not missing:
     _log.info('%s: nothing left to train', directory)
   return processes.agreed(
     lambda: [
-      f'{name}/seed{seed}'
-      for name, seeds in chosen.items()
-      for seed in seeds
+      folder.label
+      for name, its in folders.items()
+      for folder in its
       if name not in plan.expected_divergence
-      and _status(directory, name, seed) == 'diverged'
+      and folder.again().status == 'diverged'
     ]
   )
+
+
+def _problems(
+  directory: pathlib.Path, plan: resolve.Experiment
+) -> dict[str, types.Problem]:
+  """Builds the network of each run, once, and checks all that hangs on it.
+
+  Raises:
+    ConfigError, CheckpointError: before anything is compiled or written.
+  """
+  problems = {}
+  for name, resolved in plan.runs.items():
+    with resolve.naming(name, plan.runs):
+      problems[name] = build.problem(resolved)
+      probes.check(resolved, problems[name])
+      seeds = [run_folder.at(directory, name, seed) for seed in plan.seeds]
+      if not all(_has_begun(folder) for folder in seeds):
+        init_from.check(resolved, problems[name])
+  return problems
+
+
+def _left(
+  directory: pathlib.Path,
+  plan: resolve.Experiment,
+  problems: Mapping[str, types.Problem],
+  folders: Mapping[str, list[run_folder.RunFolder]],
+  resume: str,
+) -> dict[str, list[int]]:
+  """Returns run -> the seeds left to train, once nothing stands against it.
+
+  Raises:
+    ConfigError, CheckpointError, StorageError.
+  """
+  if directory.exists() and not directory.is_dir():
+    raise errors.StorageError(
+      f'--workdir: {directory} is a file; give a directory'
+    )
+  differences.check_same(directory, plan)
+  _check_steps(directory, plan)
+  missing = {
+    name: todo
+    for name, its in folders.items()
+    if (todo := [f for f in its if not run_lib.is_done(f, plan.runs[name])])
+  }
+  _check_resume(directory, folders, resume)
+  _check_space(directory, plan, problems, missing)
+  return {name: [one.seed for one in todo] for name, todo in missing.items()}
+
+
+def _train(
+  program: run_lib.Program,
+  folders: list[run_folder.RunFolder],
+  asked: signals.Stop,
+  stopping: processes.Stopping,
+) -> None:
+  """Trains the seeds of one run, one after the other."""
+  # What goes on needs no more where it began.
+  if not processes.agreed(lambda: all(map(_has_begun, folders))):
+    begun = init_from.beginning(program.config, program.problem, program.init)
+    program = program._replace(init=begun)
+  alone = processes.count() == 1
+  for folder in folders:
+    run_lib.train(
+      program, folder, stopped=stopping,
+      unless_stopped=(asked if alone else stopping).unless_asked,
+    )  # fmt: skip
 
 
 def _directory(workdir: str) -> pathlib.Path:
@@ -119,28 +163,12 @@ def _directory(workdir: str) -> pathlib.Path:
   return directory
 
 
-def _place(directory: pathlib.Path, name: str, seed: int) -> pathlib.Path:
-  return directory / name / f'seed{seed}'
-
-
-def _status(directory: pathlib.Path, name: str, seed: int) -> str | None:
-  path = _place(directory, name, seed) / 'manifest.json'
-  return (records.read_json(path) or {}).get('status')
-
-
-def _has_begun(directory: pathlib.Path, name: str, seed: int) -> bool:
+def _has_begun(folder: run_folder.RunFolder) -> bool:
   """Whether there is a checkpoint to go on from, whole or damaged."""
-  return _have_begun([_place(directory, name, seed)])
+  return bool(checkpoint.Checkpoints(folder.checkpoints).steps())
 
 
-def _have_begun(places: list[pathlib.Path]) -> bool:
-  """The same of all of some runs' directories."""
-  return all(
-    checkpoint.Checkpoints(place / 'checkpoints').steps() for place in places
-  )
-
-
-def _check_resume(directory, chosen, resume: str) -> None:
+def _check_resume(directory, folders, resume: str) -> None:
   """Whether going on, or beginning, is what was asked for.
 
   Raises:
@@ -148,10 +176,10 @@ def _check_resume(directory, chosen, resume: str) -> None:
     CheckpointError: --resume=must, and nothing is.
   """
   begun = [
-    f'{name}/seed{seed}'
-    for name, seeds in chosen.items()
-    for seed in seeds
-    if _has_begun(directory, name, seed)
+    folder.label
+    for its in folders.values()
+    for folder in its
+    if _has_begun(folder)
   ]
   if resume == 'never' and begun:
     raise errors.ConfigError(
@@ -165,48 +193,27 @@ def _check_resume(directory, chosen, resume: str) -> None:
     )
 
 
-def _check_space(directory, plan, made, missing) -> None:
+def _check_space(directory, plan, problems, missing) -> None:
   """Refuses to begin what could not be saved to its end."""
   needed = 0
-  for name, seeds in missing.items():
-    state = run_lib.without_ring(jax.eval_shape(made[name].init, 0))
+  for name, folders in missing.items():
+    state = run_lib.without_ring(jax.eval_shape(problems[name].init, 0))
     keep = plan.runs[name]['checkpoint']['keep']
-    for seed in seeds:
-      folder = _place(directory, name, seed) / 'checkpoints'
-      there = len(checkpoint.Checkpoints(folder).steps())
+    for folder in folders:
+      there = len(checkpoint.Checkpoints(folder.checkpoints).steps())
       needed += checkpoint.bytes_of(state) * max(1, keep + 1 - there)
   space.check(directory, needed)
 
 
-def _is_done(directory, plan, name, seed) -> bool:
-  return run_lib.is_done(_place(directory, name, seed), plan.runs[name])
-
-
-def _check_same(directory: pathlib.Path, plan: resolve.Experiment) -> None:
-  """Refuses a working directory that holds another experiment."""
-  if directory.exists() and not directory.is_dir():
-    raise errors.StorageError(
-      f'--workdir: {directory} is a file; give a directory'
-    )
-  path = directory / 'experiment.json'
-  old = records.read_json(path, _EXPERIMENT) or {'runs': {}}
+def _check_steps(directory: pathlib.Path, plan: resolve.Experiment) -> None:
+  """Refuses to train to fewer steps than were made."""
   for name, resolved in plan.runs.items():
-    before = old['runs'].get(name)
-    if before is None:
-      continue
-    different = resolve.difference(before, resolved)
-    if different:
-      raise errors.ConfigError(
-        f'{directory} holds another experiment, run {name!r}: {different}; '
-        'give another --workdir'
-      )
     for seed in plan.seeds:
-      path = _place(directory, name, seed) / 'manifest.json'
-      step = (records.read_json(path) or {}).get('step') or 0
-      if step > resolved['steps']:
+      folder = run_folder.at(directory, name, seed)
+      if folder.step > resolved['steps']:
         raise errors.ConfigError(
-          f'config.steps: {resolved["steps"]}; {name}/seed{seed} in '
-          f'{directory} has made {step} already; allowed: as many or more'
+          f'config.steps: {resolved["steps"]}; {folder.label} in {directory} '
+          f'has made {folder.step} already; allowed: as many or more'
         )
 
 
@@ -214,8 +221,7 @@ def _write_experiment(
   directory: pathlib.Path, plan: resolve.Experiment
 ) -> None:
   """experiment.json: this experiment, and what was in it before."""
-  path = directory / 'experiment.json'
-  old = records.read_json(path, _EXPERIMENT) or {'runs': {}, 'seeds': []}
+  old = run_folder.read_experiment(directory) or {'runs': {}, 'seeds': []}
   new = {
     'runs': {**old['runs'], **plan.runs},
     'seeds': sorted({*old['seeds'], *plan.seeds}),
@@ -223,10 +229,5 @@ def _write_experiment(
   }
   if new == old:
     return
-  try:
-    directory.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise errors.StorageError(
-      f'--workdir: cannot make {directory}: {error.strerror}'
-    ) from error
-  records.write_json(path, new)
+  files.make_folder(directory, 'give another --workdir')
+  run_folder.write_experiment(directory, new)

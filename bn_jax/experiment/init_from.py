@@ -17,6 +17,7 @@ from flax import traverse_util
 from bn_jax import errors, types
 from bn_jax.config import build
 from bn_jax.experiment import saved
+from bn_jax.storage import run_folder
 
 Config = dict[str, Any]
 
@@ -32,7 +33,8 @@ def check(config: Config, made: types.Problem) -> None:
     return
   source = _found(config['init_from'])
   with _blaming():
-    theirs = jax.eval_shape(build.problem(source.config).init, 0)
+    made_of = build.problem(saved.config_of(source))
+    theirs = jax.eval_shape(made_of.init, 0)
   _matched(config, made, jax.eval_shape(made.init, 0), theirs)
 
 
@@ -55,7 +57,8 @@ def beginning(
     return init
   source = _found(config['init_from'])
   with _blaming():
-    theirs = saved.newest(source, build.problem(source.config))
+    its = saved.config_of(source)
+    theirs = saved.newest(source, its, build.problem(its))
   _check_finite(config, theirs)
 
   def begin(seed: int) -> types.TrainState:
@@ -84,14 +87,14 @@ def _blaming():
     raise type(error)(f'config.init_from: {error}') from error
 
 
-def _found(path: str) -> saved.Trained:
-  runs = saved.find(pathlib.Path(path))
-  if len(runs) > 1:
-    listed = ', '.join(str(run.directory) for run in runs)
+def _found(path: str) -> run_folder.RunFolder:
+  folders = run_folder.find(pathlib.Path(path))
+  if len(folders) > 1:
+    listed = ', '.join(str(folder.path) for folder in folders)
     raise errors.ConfigError(
-      f'config.init_from: {path} holds {len(runs)} runs; give one: {listed}'
+      f'config.init_from: {path} holds {len(folders)} runs; give one: {listed}'
     )
-  return runs[0]
+  return folders[0]
 
 
 def _matched(config, made, own, theirs) -> dict[str, Any]:

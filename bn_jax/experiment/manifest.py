@@ -14,7 +14,7 @@ from bn_jax import types
 from bn_jax.config import build
 from bn_jax.experiment import probes
 from bn_jax.host import processes
-from bn_jax.storage import records
+from bn_jax.storage import files, run_folder
 
 _PACKAGES = (
   'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy',
@@ -23,12 +23,12 @@ _PACKAGES = (
 
 
 class Manifest:
-  """manifest.json of a run's directory; process 0 writes it."""
+  """manifest.json of a run's folder; process 0 writes it."""
 
-  def __init__(self, directory: pathlib.Path, known: dict[str, Any]):
-    """Of a directory, with what stays true, see `facts`."""
-    self._path = directory / 'manifest.json'
-    self._known = known
+  def __init__(self, folder: run_folder.RunFolder, known: dict[str, Any]):
+    """Of a folder, with what stays true, see `facts`."""
+    self._file = folder.manifest_file
+    self._known = {'run': folder.run, 'seed': folder.seed, **known}
 
   def write(
     self,
@@ -48,7 +48,7 @@ class Manifest:
     now = {'status': status, 'step': step, **self._known}
     if divergence is not None:
       now['divergence'] = divergence
-    records.write_json(self._path, now)
+    files.write_json(self._file, now)
 
 
 def facts(

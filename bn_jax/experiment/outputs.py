@@ -2,12 +2,11 @@
 
 import contextlib
 import logging
-import pathlib
 from typing import Self
 
 from bn_jax.experiment import divergence
 from bn_jax.host import processes, progress, tensorboard
-from bn_jax.storage import records
+from bn_jax.storage import records, run_folder
 
 _log = logging.getLogger('bn_jax')
 
@@ -24,13 +23,12 @@ class Outputs:
   """
 
   def __init__(
-    self, directory: pathlib.Path, label: str, *, first_step: int, steps: int
+    self, folder: run_folder.RunFolder, *, first_step: int, steps: int
   ):
     """Opens them.
 
     Args:
-      directory: of the run and seed.
-      label: of it, for people.
+      folder: of the run and seed.
       first_step: from which it goes on.
       steps: in all.
 
@@ -45,20 +43,20 @@ class Outputs:
     if not processes.is_first():
       return
     files = (
-      records.Lines(directory / 'scalars.jsonl'),
-      records.Lines(directory / 'timing.jsonl'),
-      tensorboard.Events(directory / 'tb', first_step=first_step),
+      records.Lines(folder.scalars),
+      records.Lines(folder.timing),
+      tensorboard.Events(folder.events, first_step=first_step),
     )
     for file in files:
       self._open.callback(file.close)
     scalars, self.timing, events = files
     self.sync = scalars.sync
     shown = progress.Progress(
-      label, first_step=first_step, steps=steps, say=_log.info
+      folder.label, first_step=first_step, steps=steps, say=_log.info
     )
     self._open.enter_context(shown)
     self.sinks = (scalars, events, shown, self.last)
-    self.arrays = records.Arrays(directory / 'arrays')
+    self.arrays = records.Arrays(folder.arrays)
 
   def __enter__(self) -> Self:
     return self

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import jax
 
 from bn_jax import errors, types
-from bn_jax.config import build, resolve
+from bn_jax.config import build, differences
 from bn_jax.data import datasets
 from bn_jax.experiment import divergence, outputs
 from bn_jax.experiment import manifest as manifest_lib
 from bn_jax.experiment import probes as probes_lib
 from bn_jax.host import processes
-from bn_jax.storage import checkpoint, lock, records
+from bn_jax.storage import checkpoint, files, lock, records, run_folder
 from bn_jax.training import devices, loop
 
 _log = logging.getLogger('bn_jax')
@@ -43,11 +43,18 @@ class Program(NamedTuple):
 
 def program(
   config: dict[str, Any],
+  problem: types.Problem,
   dataset: datasets.Dataset,
   check_stop: Callable[[], None] = lambda: None,
 ) -> Program:
-  """The program of a resolved run over a dataset; see `probes.probes`."""
-  problem = build.problem(config)
+  """Returns the program of a resolved run over a dataset.
+
+  Args:
+    config: the resolved run.
+    problem: what `build.problem` gives for it.
+    dataset: not on its devices yet.
+    check_stop: see `probes.probes`.
+  """
   whole = devices.whole(build.mesh(config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
   feed = dataset.train.feed(config['batch_size'])
@@ -62,29 +69,23 @@ def program(
   return Program(config, problem, init, step, feed, probes)
 
 
-def is_done(directory: pathlib.Path, config: dict[str, Any]) -> bool:
-  """Whether the run in a directory has nothing left to do."""
-  shape = {'status': str, 'step': int | None, 'config': dict}
-  manifest = records.read_json(directory / 'manifest.json', shape)
-  if manifest is None:
-    return False
-  if manifest['status'] == 'diverged':
-    return not divergence.goes_on(manifest['config'], config)
-  return manifest['status'] == 'done' and (
-    (manifest['step'] or 0) >= config['steps']
-  )
+def is_done(folder: run_folder.RunFolder, config: dict[str, Any]) -> bool:
+  """Whether a run has nothing left to do."""
+  if folder.status == 'diverged':
+    return not divergence.goes_on(folder.manifest['config'], config)
+  return folder.status == 'done' and folder.step >= config['steps']
 
 
 def checkpoints_of(
-  config: dict[str, Any], directory: pathlib.Path
+  config: dict[str, Any], folder: run_folder.RunFolder
 ) -> checkpoint.Checkpoints:
   """The checkpoints of a run, which say by what config they were made."""
 
   def differs(about):
-    return resolve.difference(about['config'], config)
+    return differences.difference(about['config'], config)
 
   return checkpoint.Checkpoints(
-    directory / 'checkpoints',
+    folder.checkpoints,
     keep=config['checkpoint']['keep'],
     about={'config': config},
     differs=differs,
@@ -93,10 +94,8 @@ def checkpoints_of(
 
 def train(
   made: Program,
-  directory: pathlib.Path,
+  folder: run_folder.RunFolder,
   *,
-  name: str,
-  seed: int,
   stopped: Callable[[], bool],
   unless_stopped: Callable[[Callable[[], Any]], Any] = lambda look: look(),
 ) -> None:
@@ -104,9 +103,7 @@ def train(
 
   Args:
     made: the run's program.
-    directory: of this run and seed; what is there is taken up.
-    name: of the run.
-    seed: of its weights and examples.
+    folder: of the run and seed; what is there is taken up.
     stopped: True ends it, with its state saved.
     unless_stopped: takes a look, or gives None where that is to end early.
 
@@ -117,33 +114,30 @@ def train(
   with contextlib.ExitStack() as held:
 
     def begin():
-      _make_directory(directory)
-      held.enter_context(lock.held(directory))
+      files.make_folder(folder.path, 'give another --workdir')
+      held.enter_context(lock.held(folder.path))
 
     processes.agreed(begin)
-    _train(made, directory, name, seed, stopped, unless_stopped)
+    # Nobody else changes it from here on.
+    _train(made, folder.again(), stopped, unless_stopped)
 
 
-def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
-  config, label = made.config, f'{name}/seed{seed}'
-  checkpoints = checkpoints_of(config, directory)
-  state = _taken_up(made, directory, checkpoints, seed)
+def _train(made, folder, stopped, unless_stopped) -> None:
+  config = made.config
+  checkpoints = checkpoints_of(config, folder)
+  state = _taken_up(made, folder, checkpoints)
   first = int(state.step)
   layers = [layer for layer, _ in made.problem.layers(state)]
   facts = manifest_lib.facts(config, layers, state)
-  manifest = manifest_lib.Manifest(
-    directory, {'run': name, 'seed': seed, **facts}
-  )
+  manifest = manifest_lib.Manifest(folder, facts)
   manifest.write('running', first)
   # The first is waited for: whoever has records has a checkpoint.
   _save_in(checkpoints, build.mesh(config))(first, state)
   checkpoints.wait()
   if first:
-    _log.info('%s: goes on from step %d', label, first)
-  written = outputs.Outputs(
-    directory, label, first_step=first, steps=config['steps']
-  )
-  made.feed.start(seed=seed, first_step=first)
+    _log.info('%s: goes on from step %d', folder.label, first)
+  written = outputs.Outputs(folder, first_step=first, steps=config['steps'])
+  made.feed.start(seed=folder.seed, first_step=first)
 
   def ends():
     checkpoints.check()  # what cannot be saved is not trained on
@@ -167,7 +161,8 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
     checkpoints.wait()
     if outcome.status == 'diverged':
       what = (written.last.row, checkpoints.latest())
-      _log.info('%s: %s', label, divergence.message(*what, directory))
+      said = divergence.message(*what, folder.path)
+      _log.info('%s: %s', folder.label, said)
       manifest.write('diverged', outcome.step, divergence.facts(*what))
     else:
       manifest.write(outcome.status, outcome.step)
@@ -175,7 +170,7 @@ def _train(made, directory, name, seed, stopped, unless_stopped) -> None:
     checkpoints.wait()
     manifest.write('interrupted', checkpoints.latest())
     raise errors.Interrupted(
-      f'{label}: {error}; the same command goes on from there'
+      f'{folder.label}: {error}; the same command goes on from there'
     ) from error
   finally:
     made.feed.close()
@@ -200,25 +195,24 @@ def _save_in(
 
 def _taken_up(
   made: Program,
-  directory: pathlib.Path,
+  folder: run_folder.RunFolder,
   checkpoints: checkpoint.Checkpoints,
-  seed: int,
 ) -> types.TrainState:
   """The state to go on from; records of what follows it are cut off."""
-  state = _newest(made, directory, checkpoints, seed)
+  state = _newest(made, folder, checkpoints)
   first, steps = int(state.step), made.config['steps']
   if first > steps:
     raise errors.ConfigError(
-      f'config.steps: {steps}; {directory} has made {first} already; allowed: '
-      'as many or more'
+      f'config.steps: {steps}; {folder.path} has made {first} already; '
+      'allowed: as many or more'
     )
 
   def cut():
-    records.cut(directory / 'scalars.jsonl', first)
+    records.cut(folder.scalars, first)
     # The time of steps is written at the step after them.
-    records.cut(directory / 'timing.jsonl', first, and_at=('train', 'save'))
-    records.cut_arrays(directory / 'arrays', first)
-    _check_whole(directory / 'scalars.jsonl', first)
+    records.cut(folder.timing, first, and_at=('train', 'save'))
+    records.cut_arrays(folder.arrays, first)
+    _check_whole(folder.scalars, first)
 
   processes.agreed(cut)
   return state
@@ -237,28 +231,27 @@ def _check_whole(path: pathlib.Path, steps: int) -> None:
 
 def _newest(
   made: Program,
-  directory: pathlib.Path,
+  folder: run_folder.RunFolder,
   checkpoints: checkpoint.Checkpoints,
-  seed: int,
 ) -> types.TrainState:
   """The newest saved state, or that before the first step.
 
   Raises:
     CheckpointError: none is whole, or there are records and no checkpoint.
   """
-  fresh = made.init(seed)
+  fresh = made.init(folder.seed)
   found = None
 
   def read() -> bool:
     nonlocal found
     checkpoints.clean()
-    for folder in (directory, directory / 'arrays'):
-      records.remove_torn(folder)
+    for place in (folder.path, folder.arrays):
+      files.remove_torn(place)
     found = checkpoints.newest(without_ring(fresh), set_aside=True)
-    if found is None and _has_records(directory):
+    if found is None and folder.has_records:
       raise errors.CheckpointError(
-        f'{directory} holds records and no checkpoint: it was removed; restore '
-        'it, or give another --workdir to begin again'
+        f'{folder.path} holds records and no checkpoint: it was removed; '
+        'restore it, or give another --workdir to begin again'
       )
     return found is not None
 
@@ -267,13 +260,6 @@ def _newest(
   like = jax.eval_shape(lambda: without_ring(fresh))
   saved = divergence.reopened(processes.broadcast(found, like))
   return placed(saved, made.config, made.problem)._replace(ring=fresh.ring)
-
-
-def _has_records(directory: pathlib.Path) -> bool:
-  """Whether a run made steps: its first checkpoint is older than they are."""
-  manifest = records.read_json(directory / 'manifest.json') or {}
-  lines = records.read(directory / 'scalars.jsonl')
-  return bool(manifest.get('step')) or any(True for _ in lines)
 
 
 def placed(
@@ -286,12 +272,3 @@ def placed(
 def without_ring(state: types.TrainState) -> types.TrainState:
   """What is saved: rows are written before, and the ring's size may change."""
   return state._replace(ring={})
-
-
-def _make_directory(directory: pathlib.Path) -> None:
-  try:
-    directory.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise errors.StorageError(
-      f'cannot make {directory}: {error.strerror}; give another --workdir'
-    ) from error

@@ -15,6 +15,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from bn_jax import errors
+from bn_jax.storage import files
 from bn_jax.storage.records import Record
 
 _SECONDS_BETWEEN_FLUSHES = 10  # each waits for the disk
@@ -34,8 +35,8 @@ class Events:
     self._flushed = time.monotonic()
     # The name has the second: one that went on within it is another file.
     suffix = f'.{first_step}.{os.getpid()}'
+    files.make_folder(directory)
     with self._blaming():
-      directory.mkdir(parents=True, exist_ok=True)
       self._writer = EventsWriter(str(directory / 'events'), suffix)
       log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
       self._write(first_step, session_log=log)

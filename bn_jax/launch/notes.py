@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bn_jax import errors
 from bn_jax.launch import sweep
-from bn_jax.storage import records
+from bn_jax.storage import files
 
 _TAIL = 1 << 14  # bytes
 _PATIENCE = 120  # seconds that SLURM has for an answer
@@ -55,14 +55,14 @@ class Notes:
 
   def submitted(self, engine: str, job: str) -> None:
     note = {'engine': engine, 'job': job}
-    records.write_json(self._folder / 'submitted.json', note)
+    files.write_json(self._folder / 'submitted.json', note)
 
   def read(self) -> Note:
     shape = {'engine': str, 'job': str}
-    note = records.read_json(self._folder / 'submitted.json', shape)
+    note = files.read_json(self._folder / 'submitted.json', shape)
     if note is None:
       return Note(None, None, None)
-    end = records.read_json(self.ended, {'job': str, 'exit_code': int})
+    end = files.read_json(self.ended, {'job': str, 'exit_code': int})
     code = end['exit_code'] if end and end['job'] == note['job'] else None
     return Note(note['engine'], note['job'], code)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bn_jax import errors
 from bn_jax.experiment import divergence
 from bn_jax.launch import notes, sweep
-from bn_jax.storage import lock, records
+from bn_jax.storage import files, lock
 
 _QUEUED = ('PENDING', 'CONFIGURING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED')
 _EXPECTED = 'diverged, expected'
@@ -98,7 +98,7 @@ def exit_code(standings: Sequence[Standing]) -> int:
 def _one(cell: sweep.Cell, state: str | None, code: int | None) -> Standing:
   """How far a cell is, by its manifest, the state of its job and its end."""
   shape = {'status': str, 'step': int | None, 'config': dict}
-  manifest = records.read_json(cell.place / 'manifest.json', shape)
+  manifest = files.read_json(cell.place / 'manifest.json', shape)
   status = manifest['status'] if manifest else None
   step = manifest['step'] if manifest else None
   goes_on = status == 'diverged' and divergence.goes_on(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bn_jax import errors
 from bn_jax.config import flags
-from bn_jax.storage import records
+from bn_jax.storage import files
 
 # Below the working directory; what the scheduler leaves lies there.
 FOLDER = 'launch'
@@ -206,11 +206,11 @@ def _name(chosen: Sequence[tuple[str, str]]) -> str:
 
 def _check_same(place: pathlib.Path, plan: Any) -> None:
   """Refuses a working directory with another experiment, as train.py would."""
-  from bn_jax.config import resolve
+  from bn_jax.config import differences
 
   shape = {'runs': {...: dict}}
   try:
-    old = records.read_json(place / 'experiment.json', shape)
+    old = files.read_json(place / 'experiment.json', shape)
   except OSError as error:  # a file in the way, a name that is too long
     raise errors.StorageError(
       f'--workdir: {str(place)[:80]!r}: {error.strerror}'
@@ -218,7 +218,7 @@ def _check_same(place: pathlib.Path, plan: Any) -> None:
   for name, run in plan.runs.items():
     if old is None or name not in old['runs']:
       continue
-    different = resolve.difference(old['runs'][name], run)
+    different = differences.difference(old['runs'][name], run)
     if different:
       raise errors.ConfigError(
         f'{place} holds another experiment, run {name!r}: {different}; give '

@@ -13,7 +13,7 @@ from bn_jax.papers import figures, matching, verdict_table, verify
 from bn_jax.report import page
 from bn_jax.report.claims import claim_files, verdicts
 from bn_jax.report.results import curves, recorded
-from bn_jax.storage import records
+from bn_jax.storage import files
 
 
 class Cut(NamedTuple):
@@ -81,10 +81,10 @@ def write(cut: Cut, output: pathlib.Path) -> pathlib.Path:
     raise errors.ConfigError(
       f'--output: {output} is a working directory; give another place'
     )
-  page.make_folder(output)
+  files.make_folder(output)
   judged = [] if cut.judged is None else [cut.judged]
   verdicts.write(output, [row for one in judged for row in one.rows])
-  records.write_text(output / 'verdicts.csv', verdict_table.as_csv(judged))
+  files.write(output / 'verdicts.csv', verdict_table.as_csv(judged))
   title = f'{cut.figure.label}: {cut.figure.title.rstrip(".")}'
   return page.write([output], runs=cut.runs, title=title)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bn_jax import errors
-from bn_jax.config import resolve
+from bn_jax.config import differences, resolve
 from bn_jax.papers import figures as figures_lib
-from bn_jax.storage import records
+from bn_jax.storage import files
 
 _MANIFEST = {
   'status': str, 'step': int | None, 'seed': int,
@@ -74,11 +74,11 @@ def cells(workdir: pathlib.Path) -> list[Cell]:
   """
   found = []
   for path in workdir.glob('*/seed*/manifest.json'):
-    manifest = records.read_json(path, _MANIFEST)
+    manifest = files.read_json(path, _MANIFEST)
     found.append(
       Cell(
         workdir, path.parent.parent.name, manifest['seed'],
-        resolve.filled(manifest['config']), manifest['status'],
+        differences.filled(manifest['config']), manifest['status'],
         manifest['step'] or 0,
       )
     )  # fmt: skip
@@ -133,7 +133,7 @@ def difference(
     given = theirs.get(key)
     if key == 'measures' or given == ours[key]:
       continue
-    if resolve.difference({**ours, key: given}, ours):
+    if differences.difference({**ours, key: given}, ours):
       return _leaf(key, given, ours[key])
   for key in ('steps', 'on_nonfinite', 'max_skips'):
     if theirs.get(key) != ours[key]:

@@ -7,13 +7,12 @@ import re
 import string
 from collections.abc import Sequence
 
-from bn_jax import errors
 from bn_jax.report import notices, provenance, summary, verdicts_section
 from bn_jax.report.claims import answers
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import gallery
 from bn_jax.report.results import conditions, curves, recorded
-from bn_jax.storage import records
+from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
 _PIXELS = 133  # of an inch of a figure at most: letters as large as a title's
@@ -44,13 +43,13 @@ def write(
   """
   runs = recorded.load(workdirs) if runs is None else runs
   output = output or _default_output(workdirs)
-  make_folder(output / 'figures')
+  files_lib.make_folder(output / 'figures')
   for folder in (output, output / 'figures'):
-    records.remove_torn(folder)
+    files_lib.remove_torn(folder)
   drawn = gallery.hung(runs)
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
-  records.write_bytes(output / 'figures' / 'summary.csv', figures.as_csv(rows))
+  files_lib.write(output / 'figures' / 'summary.csv', figures.as_csv(rows))
   answered = _claims(answers.groups(runs))
   judged = verdicts_section.section(workdirs)
   places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
@@ -67,7 +66,7 @@ def write(
     provenance=_provenance(runs),
   )
   path = output / 'report.html'
-  records.write_text(path, page)
+  files_lib.write(path, page)
   return path
 
 
@@ -78,20 +77,6 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
   return workdirs[0].resolve().parent / name
 
 
-def make_folder(folder: pathlib.Path) -> None:
-  """Makes a folder and those above it.
-
-  Raises:
-    StorageError: it cannot be made.
-  """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise errors.StorageError(
-      f'cannot make {folder}: {error.strerror}'
-    ) from error
-
-
 def _section(made: figures.Figure, folder: pathlib.Path) -> str:
   """Writes a figure's files; returns its part of the page."""
   with figures.style():
@@ -100,8 +85,8 @@ def _section(made: figures.Figure, folder: pathlib.Path) -> str:
     )
   for kind in ('png', 'pdf'):
     content = figures.rendered(wide, kind)
-    records.write_bytes(folder / f'{made.name}.{kind}', content)
-  records.write_bytes(folder / f'{made.name}.csv', figures.as_csv(made.table))
+    files_lib.write(folder / f'{made.name}.{kind}', content)
+  files_lib.write(folder / f'{made.name}.csv', figures.as_csv(made.table))
   files = ', '.join(
     f'<a href="figures/{made.name}.{kind}">{kind.upper()}</a>'
     for kind in ('png', 'pdf', 'csv')

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.storage import records
+from bn_jax.storage import files as files_lib
 
 NAME = 'digests.json'
 _FORMAT = 1
@@ -38,7 +38,7 @@ def write(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
     StorageError: it cannot be written.
   """
   body = {'format': _FORMAT, **facts, 'files': _of_files(folder)}
-  records.write_bytes(folder / NAME, _signed(body))
+  files_lib.write(folder / NAME, _signed(body))
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:

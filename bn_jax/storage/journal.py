@@ -6,7 +6,6 @@ system's, and survives the process.
 """
 
 import contextlib
-import os
 import pathlib
 import shutil
 import zipfile
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bn_jax import errors
+from bn_jax.storage import files
 
 
 class Journal:
@@ -48,20 +48,11 @@ class Journal:
     Raises:
       StorageError: they cannot be written.
     """
-    path = self._path(name)
-    temporary = path.with_suffix('.tmp')
-    try:
-      self._directory.mkdir(parents=True, exist_ok=True)
-      with temporary.open('wb') as file:
-        np.savez(
-          file, **dict(_untyped(key, value) for key, value in arrays.items())
-        )
-      os.replace(temporary, path)
-    except OSError as error:
-      temporary.unlink(missing_ok=True)
-      raise errors.StorageError(
-        f'cannot write {path}: {errors.reason(error)}'
-      ) from error
+    plain = dict(_untyped(key, value) for key, value in arrays.items())
+    files.make_folder(self._directory)
+    files.write(
+      self._path(name), lambda file: np.savez(file, **plain), sync=False
+    )
 
   def drop(self, name: str) -> None:
     """Forgets a name."""

@@ -1,4 +1,4 @@
-"""Records on disk: one JSON object a line, and files written whole.
+"""Records on disk: one JSON object a line, or a file of arrays a record.
 
   {"step": 40, "name": "train", "values": {"objective": 2.25, ...}}
   {"step": 40, "name": "test", "values": {"loss": 0.5, ...}, "conditions":
@@ -19,7 +19,6 @@ import operator
 import os
 import pathlib
 import re
-import socket
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_jax import errors
+from bn_jax.storage import files
 
 # What a run or a measure may be called: it becomes part of a path, and of the
 # path of a key, which dots divide.
@@ -109,14 +109,9 @@ class Arrays:
     if record.conditions is not None:
       conditions['conditions'] = np.array(json.dumps(record.conditions))
     np.savez_compressed(content, **record.values, **conditions)
-    try:
-      self._directory.mkdir(exist_ok=True)
-    except OSError as error:
-      raise errors.StorageError(
-        f'cannot make {self._directory}: {errors.reason(error)}'
-      ) from error
+    files.make_folder(self._directory, parents=False)
     path = self._directory / f'{record.name}-{record.step}.npz'
-    write_bytes(path, content.getvalue())
+    files.write(path, content.getvalue())
 
 
 def write_all(path: pathlib.Path, records: Sequence[Record]) -> None:
@@ -124,7 +119,7 @@ def write_all(path: pathlib.Path, records: Sequence[Record]) -> None:
   lines = [
     as_line(record) for record in sorted(records, key=lambda one: one.step)
   ]
-  write_text(path, ''.join(lines))
+  files.write(path, ''.join(lines))
 
 
 def read_arrays(directory: pathlib.Path, name: str) -> list[Record]:
@@ -190,7 +185,7 @@ def cut(path: pathlib.Path, step: int, *, and_at: Sequence[str] = ()) -> None:
     at = record.step == step and record.name in and_at
     if record.step < step or at:
       kept.append(line)
-  write_bytes(path, b''.join(kept))
+  files.write(path, b''.join(kept))
 
 
 def _whole_lines(path: pathlib.Path) -> Iterator[bytes]:
@@ -223,103 +218,6 @@ def _parsed(path: pathlib.Path, line: bytes) -> Record:
       f'{path}: {shown!r} is no record ({type(error).__name__}: {error}); the '
       'file was changed after it was written'
     ) from error
-
-
-def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-  """Writes a JSON file whole."""
-  write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
-
-
-def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
-  """The content of a JSON file, or None where there is no such file.
-
-  Args:
-    path: of the file.
-    shape: what it holds at least: a type, or the shapes of its fields by their
-      names; `...` is the name of all of them.
-
-  Raises:
-    StorageError: it is no JSON, or not of this shape.
-  """
-  try:
-    content = json.loads(path.read_bytes().decode())
-  except FileNotFoundError:
-    return None
-  except OSError as error:
-    raise errors.StorageError(
-      f'cannot read {path}: {error.strerror}'
-    ) from error
-  except ValueError as error:
-    raise errors.StorageError(f'{path} is not JSON: {error}') from error
-  wrong = _misfit('its content', content, shape)
-  if wrong is not None:
-    raise errors.StorageError(
-      f'{path}: {wrong}; the file was changed after it was written: restore '
-      'it, or give another directory'
-    )
-  return content
-
-
-def _misfit(where: str, value: Any, shape: Any) -> str | None:
-  """The first place at which a value is not of a shape, in words."""
-  kind = dict if isinstance(shape, dict) else shape
-  if not isinstance(value, kind):
-    given, allowed = repr(value)[:40], getattr(kind, '__name__', kind)
-    return f'{where} is {given}, allowed: {allowed}'
-  if kind is shape:
-    return None
-  for key, inner in shape.items():
-    for name in value if key is ... else (key,):
-      wrong = _misfit(repr(name), value.get(name), inner)
-      if wrong is not None:
-        return wrong
-  return None
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a text file whole: under another name first, then renamed."""
-  write_bytes(path, text.encode())
-
-
-def write_bytes(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file whole: under another name first, then renamed."""
-  # Several processes may write it at once, on several hosts.
-  temporary = path.with_name(f'{path.name}.{_host()}.{os.getpid()}.tmp')
-  try:
-    with temporary.open('wb') as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except OSError as error:
-    with contextlib.suppress(OSError):  # the file system may be read-only
-      temporary.unlink()
-    raise errors.StorageError(
-      f'cannot write {path}: {errors.reason(error)}'
-    ) from error
-
-
-def remove_torn(folder: pathlib.Path) -> None:
-  """Removes what writers that were killed on this host left in a folder."""
-  for path in folder.glob(f'*.{_host()}.*.tmp'):
-    writer = path.suffixes[-2][1:]
-    if writer.isdecimal() and not _is_alive(int(writer)):
-      with contextlib.suppress(OSError):
-        path.unlink()
-
-
-def _host() -> str:
-  return re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())
-
-
-def _is_alive(process: int) -> bool:
-  try:
-    os.kill(process, 0)
-  except ProcessLookupError:
-    return False
-  except OSError:  # another user's
-    pass
-  return True
 
 
 def _plain(value: Any) -> Any:

@@ -12,11 +12,9 @@ from bn_jax import analysis, errors, types
 from bn_jax.config import build, resolve, schema
 from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
-from bn_jax.storage import journal, lock, records
+from bn_jax.storage import files, journal, lock, records, run_folder
 from bn_jax.trained import cost
 from bn_jax.training import devices
-
-_SETTINGS = {'measure': {'name': str, 'data': str}, 'statistics': str}
 
 
 class Request(NamedTuple):
@@ -41,20 +39,22 @@ class Job(NamedTuple):
   """A request, understood for one run.
 
   Attributes:
-    run: where it lies, with its config.
+    folder: of the run.
+    config: of it, see `saved.config_of`.
     made: its problem.
     section: the measure's, complete.
     statistics: which the records name.
     steps: the checkpoints, in order.
-    folder: of the results.
+    results: the folder of what was found.
   """
 
-  run: saved.Trained
+  folder: run_folder.RunFolder
+  config: dict[str, Any]
   made: types.Problem
   section: dict[str, Any]
   statistics: str
   steps: tuple[int, ...]
-  folder: pathlib.Path
+  results: run_folder.AnalysisFolder
 
 
 def done(path: pathlib.Path, request: Request, plan: bool) -> int:
@@ -71,7 +71,7 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       f'--name: {request.name[:100]!r}; allowed: letters, digits, "_", "-"'
     )
   made = {}
-  jobs = [_job(run, request, made) for run in saved.find(path)]
+  jobs = [_job(folder, request, made) for folder in run_folder.find(path)]
   if plan:
     for job in jobs:
       missing = missing_steps(job)
@@ -79,14 +79,12 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
         state = _state(job, missing[-1])
         sys.stdout.write(cost.text(job, state, missing))
       else:
-        sys.stdout.write(
-          f'{job.run.label}: nothing left to measure; {job.folder} has it\n'
-        )
+        sys.stdout.write(f'{_nothing_left(job)}\n')
     return 0
   loaded = {}
   try:
     for job in jobs:
-      source = build.source(job.run.config)
+      source = build.source(job.config)
       if id(source) not in loaded:
         loaded[id(source)] = source.load()
       for line in _lines(job, loaded[id(source)]):
@@ -100,16 +98,17 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
 
 
 def _job(
-  run: saved.Trained, request: Request, problems: dict[str, types.Problem]
+  folder: run_folder.RunFolder,
+  request: Request,
+  problems: dict[str, types.Problem],
 ) -> Job:
   """The request for one run, checked before anything is read or compiled.
 
   Problems are made once for all seeds of a run: so are their programs.
   """
-  config = dict(run.config)
+  config = saved.config_of(folder)
   if request.data_dir is not None:
     config['data_dir'] = request.data_dir
-  run = run._replace(config=config)
   section = schema.completed(
     f'--measure={request.section["name"]}', schema.MEASURE, request.section
   )
@@ -118,72 +117,64 @@ def _job(
   if key not in problems:
     problems[key] = build.problem(config)
   made = problems[key]
-  with build.blaming(run.label):
+  with build.blaming(folder.label):
     section = probes.where_apart(section, made)
     probes.check_one(section, config, made)
-  folder = run.directory / 'analysis' / request.name
   statistics = request.statistics or section.get('statistics', 'running')
-  steps = _steps(run, request)
+  steps = _steps(folder, request)
   if statistics == 'population':
-    _check_population(run, made, steps)
-  job = Job(run, made, section, statistics, steps, folder)
+    _check_population(folder, config, made, steps)
+  results = folder.analysis(request.name)
   # A sum goes on in the chunks in which it was begun.
-  begun = _settings(job)
+  begun = results.settings()
   same = begun and begun['measure']['name'] == section['name']
   if same and section.get('chunk_size') == 'auto':
     section = {**section, 'chunk_size': begun['measure']['chunk_size']}
-  with build.blaming(run.label):
-    job = job._replace(section=probes.fitted(section, config, made))
-  _check_folder(job)
+  with build.blaming(folder.label):
+    section = probes.fitted(section, config, made)
+  job = Job(folder, config, made, section, statistics, steps, results)
+  _check_results(job)
   return job
 
 
-def _check_population(run, made: types.Problem, steps: tuple[int, ...]) -> None:
+def _check_population(folder, config, made, steps: tuple[int, ...]) -> None:
   """Whether there are population statistics of each of these steps."""
-  state = saved.newest(run, made)
+  state = saved.newest(folder, config, made)
   if not state.batch_stats:
     raise errors.ConfigError(
-      f'--statistics: population; {run.label} keeps no statistics; allowed: '
+      f'--statistics: population; {folder.label} keeps no statistics; allowed: '
       'batch, running'
     )
-  saved.population(run, made, state)
+  saved.population(folder, config, made, state)
   for step in steps:
     if step != int(state.step):
       raise errors.ConfigError(
-        f'--steps: {step} with --statistics=population; {run.label} has those '
-        f'of step {int(state.step)}, its newest; allowed: --steps=last'
+        f'--steps: {step} with --statistics=population; {folder.label} has '
+        f'those of step {int(state.step)}, its newest; allowed: --steps=last'
       )
 
 
-def _steps(run: saved.Trained, request: Request) -> tuple[int, ...]:
+def _steps(folder: run_folder.RunFolder, request: Request) -> tuple[int, ...]:
   """The checkpoints that are asked for."""
-  there = saved.steps(run)
+  there = saved.steps(folder)
   if isinstance(request.steps, str):
     if not there:
-      raise errors.CheckpointError(f'{run.directory} holds no checkpoint yet')
+      raise errors.CheckpointError(f'{folder.path} holds no checkpoint yet')
     return there[-1:] if request.steps == 'last' else there
   for step in request.steps:
     if step and step not in there:
       listed = ', '.join(map(str, there)) or 'none'
       raise errors.ConfigError(
-        f'--steps: {run.label} has no checkpoint of step {step}; there are: '
+        f'--steps: {folder.label} has no checkpoint of step {step}; there are: '
         f'{listed}, and 0, which is made from the seed (config.checkpoint.keep '
         'says how many training keeps)'
       )
   return request.steps
 
 
-def _settings(job: Job) -> dict[str, Any] | None:
-  """The settings of what the folder holds; None where it holds nothing yet."""
-  begun = ('scalars.jsonl', 'arrays', 'partial')
-  if not any((job.folder / name).exists() for name in begun):
-    return None
-  return records.read_json(job.folder / 'settings.json', _SETTINGS)
-
-
-def _check_folder(job: Job) -> None:
+def _check_results(job: Job) -> None:
   """Refuses a folder that holds the results of another analysis."""
-  old = _settings(job)
+  old = job.results.settings()
   if old is None:
     return
   new = _described(job)
@@ -200,8 +191,8 @@ def _check_folder(job: Job) -> None:
       ]
       was, now = (f'{keys[0]} {one.get(keys[0])}' for one in (was, now))
     raise errors.ConfigError(
-      f'{job.folder} holds another analysis: {was}, not {now}; give another '
-      '--name'
+      f'{job.results.path} holds another analysis: {was}, not {now}; give '
+      'another --name'
     )
 
 
@@ -209,7 +200,7 @@ def _described(job: Job) -> dict[str, Any]:
   """settings.json: what was measured, and how."""
   population = {}
   if job.statistics == 'population':
-    facts = records.read_json(job.run.directory / 'population.json') or {}
+    facts = job.folder.read_population() or {}
     kept = {key: value for key, value in facts.items() if key != 'test'}
     population = {'population': kept}
   return {
@@ -217,20 +208,23 @@ def _described(job: Job) -> dict[str, Any]:
     'statistics': job.statistics,
     **population,
     'precision': probes.PRECISION,
-    'conditions': probes.conditions(
-      job.section, job.run.config, job.statistics
-    ),
+    'conditions': probes.conditions(job.section, job.config, job.statistics),
   }
+
+
+def _nothing_left(job: Job) -> str:
+  where = job.results.path
+  return f'{job.folder.label}: nothing left to measure; {where} has it'
 
 
 def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
   """Measures one run, checkpoint by checkpoint; says what it found."""
-  with lock.held(job.run.directory, f'analysis-{job.folder.name}.lock'):
+  with lock.held(job.folder.path, f'analysis-{job.results.name}.lock'):
     missing = missing_steps(job)
     for step in set(job.steps) - set(missing):  # of one killed at its end
       _journal(job, step).clear()
     if not missing:
-      yield f'{job.run.label}: nothing left to measure; {job.folder} has it'
+      yield _nothing_left(job)
       return
     yield from _measured(job, dataset, missing)
 
@@ -238,36 +232,37 @@ def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
 def _measured(
   job: Job, dataset: datasets.Dataset, missing: list[int]
 ) -> Iterator[str]:
-  fresh = _settings(job) is None
-  whole = devices.whole(build.mesh(job.run.config))
+  fresh = job.results.settings() is None
+  config = job.config
+  whole = devices.whole(build.mesh(config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
-  feed = dataset.train.feed(job.run.config['batch_size'])
+  feed = dataset.train.feed(config['batch_size'])
   bound = probes.bound(
-    job.section, job.run.config, job.made, dataset, feed,
-    statistics=job.statistics,
+    job.section, config, job.made, dataset, feed, statistics=job.statistics,
   )  # fmt: skip
   for step in missing:
     state = _state(job, step)
     if fresh:
-      _make(job.folder)
-      records.write_json(job.folder / 'settings.json', _described(job))
+      files.make_folder(job.results.path)
+      files.write_json(job.results.settings_file, _described(job))
       fresh = False
     kept = _journal(job, step)
-    feed.start(seed=job.run.manifest['seed'], first_step=step)
+    feed.start(seed=job.folder.seed, first_step=step)
     try:
       values = bound.look(state, kept)
     except ValueError as error:
-      raise errors.ConfigError(f'{job.run.label}: {error}') from error
+      raise errors.ConfigError(f'{job.folder.label}: {error}') from error
     finally:
       feed.close()
-    _write(job, records.Record(step, job.folder.name, values, bound.conditions))
+    record = records.Record(step, job.results.name, values, bound.conditions)
+    _write(job, record)
     kept.clear()
-    yield f'{job.run.label} step {step}: {_summary(values)}'
-  yield f'wrote {job.folder}'
+    yield f'{job.folder.label} step {step}: {_summary(values)}'
+  yield f'wrote {job.results.path}'
 
 
 def _journal(job: Job, step: int) -> journal.Journal:
-  return journal.Journal(job.folder / 'partial' / f'{step}')
+  return journal.Journal(job.results.partial(step))
 
 
 def missing_steps(job: Job) -> list[int]:
@@ -277,42 +272,32 @@ def missing_steps(job: Job) -> list[int]:
 
 def _has(job: Job, step: int) -> bool:
   """Whether a checkpoint was measured."""
+  results = job.results
   if job.section['name'] in analysis.ARRAYS:
-    return (job.folder / 'arrays' / f'{job.folder.name}-{step}.npz').exists()
-  found = records.read(job.folder / 'scalars.jsonl')
-  return any(record.step == step for record in found)
+    return (results.arrays / f'{results.name}-{step}.npz').exists()
+  return any(record.step == step for record in records.read(results.scalars))
 
 
 def _write(job: Job, record: records.Record) -> None:
   """Adds a record to what is there, in the order of steps."""
   if job.section['name'] in analysis.ARRAYS:
-    records.Arrays(job.folder / 'arrays').write(record)
+    records.Arrays(job.results.arrays).write(record)
     return
-  path = job.folder / 'scalars.jsonl'
+  path = job.results.scalars
   records.write_all(path, [*records.read(path), record])
 
 
 def _state(job: Job, step: int) -> types.TrainState:
   """The state of a checkpoint, with the statistics that are asked for."""
-  if step or step in saved.steps(job.run):
-    state = saved.newest(job.run, job.made, step)
+  folder, config, made = job.folder, job.config, job.made
+  if step or step in saved.steps(folder):
+    state = saved.newest(folder, config, made, step)
   else:
-    init = build.init(job.run.config, job.made)
-    state = init_from.beginning(job.run.config, job.made, init)(
-      job.run.manifest['seed']
-    )
+    init = init_from.beginning(config, made, build.init(config, made))
+    state = init(folder.seed)
   if job.statistics == 'population':
-    return saved.population(job.run, job.made, state)
+    return saved.population(folder, config, made, state)
   return state
-
-
-def _make(folder: pathlib.Path) -> None:
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise errors.StorageError(
-      f'cannot make {folder}: {error.strerror}'
-    ) from error
 
 
 def _summary(values: Mapping[str, Any]) -> str:

@@ -64,11 +64,11 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
   """The plan of a job, for people; a gradient is compiled and timed for it.
 
   Args:
-    job: of `analysis_of_runs`.
+    job: of `analyze`.
     state: one of its checkpoints.
     steps: those that are to be measured.
   """
-  section, config = job.section, job.run.config
+  section, config = job.section, job.config
   count = probes.examples(section, config)
   size = section.get('chunk_size') or count
   if section['name'] in _WHOLE:
@@ -77,7 +77,7 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
   chunks = -(-count // min(size, count))
   found = counts(section, len(job.made.layers(state)))
   lines = [
-    f'{job.run.label}: {section["name"]} of {count:,} examples '
+    f'{job.folder.label}: {section["name"]} of {count:,} examples '
     f'({section["data"]}), {job.statistics} statistics, at '
     f'{_steps(steps)}'
   ]
@@ -100,7 +100,7 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
       f'about {_duration(total)} ({1e3 * seconds:.3g} ms each, tried now; '
       'without compilation and reading)'
     )
-  rows['results'] = f'{job.folder}'
+  rows['results'] = f'{job.results.path}'
   return '\n'.join([*lines, *(f'  {k:13}{v}' for k, v in rows.items())]) + '\n'
 
 
@@ -126,11 +126,11 @@ def _evaluations(found: Counts | None, chunks: int, steps: int) -> str:
 
 def _tried(job, state, size: int) -> tuple[float, int]:
   """(seconds, bytes) of one evaluation over so many examples."""
-  shapes = build.shapes(job.run.config, size)
+  shapes = build.shapes(job.config, size)
   zeros = jax.tree.map(
     lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes
   )
-  batch = devices.laid(zeros, build.mesh(job.run.config))
+  batch = devices.laid(zeros, build.mesh(job.config))
   made, section = job.made, job.section
   if section['name'] == 'evaluation':
     function, arguments = made.evaluate, (state, batch)

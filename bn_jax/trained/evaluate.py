@@ -14,7 +14,7 @@ from bn_jax.analysis import evaluation
 from bn_jax.config import build
 from bn_jax.data import datasets
 from bn_jax.experiment import saved
-from bn_jax.storage import records
+from bn_jax.storage import files, run_folder
 from bn_jax.training import devices as devices_lib
 
 
@@ -22,12 +22,12 @@ class Member(NamedTuple):
   """A trained network.
 
   Attributes:
-    run: where it lies.
+    label: of its run and seed.
     problem: its functions.
     state: its parameters, and the statistics that were asked for.
   """
 
-  run: saved.Trained
+  label: str
   problem: types.Problem
   state: types.TrainState
 
@@ -44,10 +44,14 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
     CheckpointError: one has no checkpoint, or no population statistics.
     DataError: the data are not there.
   """
-  runs = [run for path in paths for run in saved.find(path)]
-  config = _shared_config(runs, values.data_dir)
+  folders = [folder for path in paths for folder in run_folder.find(path)]
+  configs = [saved.config_of(folder) for folder in folders]
+  config = _shared_config(folders, configs, values.data_dir)
   here = {key: config[key] for key in ('data_dir', 'devices')}
-  members = [_member(run, here, values.statistics) for run in runs]
+  members = [
+    _member(folder, {**its, **here}, values.statistics)
+    for folder, its in zip(folders, configs)
+  ]
   source = build.source(config)
   crops = int(values.crops)
   _check(members, source, config, values, crops)
@@ -58,7 +62,7 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
     'statistics': values.statistics,
     'crops': crops,
     'networks': {
-      member.run.label: {'step': int(member.state.step), **means}
+      member.label: {'step': int(member.state.step), **means}
       for member, means in zip(members, sums)
     },
   }
@@ -66,30 +70,30 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
     facts['together'] = sums[-1]
   sys.stdout.write(_table(facts))
   if values.out:
-    records.write_json(pathlib.Path(values.out), facts)
+    files.write_json(pathlib.Path(values.out), facts)
   return 0
 
 
-def _shared_config(runs, data_dir: str | None) -> dict[str, Any]:
+def _shared_config(folders, configs, data_dir: str | None) -> dict[str, Any]:
   """The config of the first run, whose data all of them were trained on."""
-  first = runs[0]
-  if len({run.directory.resolve() for run in runs}) < len(runs):
+  if len({folder.path.resolve() for folder in folders}) < len(folders):
     raise errors.ConfigError('a run is given twice; give each once')
-  for run in runs:
-    if run.config['data'] != first.config['data']:
+  first = configs[0]
+  for folder, config in zip(folders, configs):
+    if config['data'] != first['data']:
       raise errors.ConfigError(
-        f'{run.label} was trained on {run.config["data"]}, {first.label} on '
-        f'{first.config["data"]}; give runs over the same data'
+        f'{folder.label} was trained on {config["data"]}, {folders[0].label} '
+        f'on {first["data"]}; give runs over the same data'
       )
-    if run.config['loss']['name'] != 'cross_entropy':
+    if config['loss']['name'] != 'cross_entropy':
       raise errors.ConfigError(
-        f'{run.label} has the loss {run.config["loss"]["name"]}; allowed: '
+        f'{folder.label} has the loss {config["loss"]["name"]}; allowed: '
         'classifiers'
       )
-  config = dict(first.config)
+  shared = dict(first)
   if data_dir is not None:
-    config['data_dir'] = data_dir
-  return config
+    shared['data_dir'] = data_dir
+  return shared
 
 
 def _check(members, source, config, values, crops) -> None:
@@ -125,17 +129,16 @@ def _check(members, source, config, values, crops) -> None:
       )
     except ValueError as error:
       raise errors.ConfigError(
-        f'{member.run.label}: batches of {size}: {error}'
+        f'{member.label}: batches of {size}: {error}'
       ) from error
 
 
-def _member(run: saved.Trained, here, statistics: str) -> Member:
-  run = run._replace(config={**run.config, **here})
-  problem = build.problem(run.config)
-  state = saved.newest(run, problem)
+def _member(folder, config: dict[str, Any], statistics: str) -> Member:
+  problem = build.problem(config)
+  state = saved.newest(folder, config, problem)
   if statistics == 'population':
-    state = saved.population(run, problem, state)
-  return Member(run, problem, state)
+    state = saved.population(folder, config, problem, state)
+  return Member(folder.label, problem, state)
 
 
 def _sums(

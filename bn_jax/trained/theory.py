@@ -23,7 +23,7 @@ Config = dict[str, Any]
 _BATCH_NORMS = ('batch', 'noisy')
 
 
-class Trained(NamedTuple):
+class After(NamedTuple):
   """A run after some steps.
 
   Attributes:
@@ -66,17 +66,20 @@ def texts(
   resolved = resolve.experiment(config.to_dict(), overrides)
   chosen = resolved.chosen(only)
   runs = {name: _alone(resolved.runs[name]) for name in chosen}
-  before = {}
+  problems, before = {}, {}
   for name, run in runs.items():
     with resolve.naming(name, resolved.runs):
-      before[name] = _before(run)
+      problems[name] = build.problem(run)
+    before[name] = _before(run)
   load = functools.cache(lambda source: source.load())
   for name, run in runs.items():
     if not before[name]:
       yield _left_out(name, run)
       continue
-    trained = _trained(run, load(build.source(run)), chosen[name][0], steps)
-    yield from _of_run(name, run, before[name], trained, units)
+    after = _trained(
+      run, problems[name], load(build.source(run)), chosen[name][0], steps
+    )
+    yield from _of_run(name, run, before[name], after, units)
   if any(before.values()):
     yield statement_table.LEGEND
 
@@ -95,12 +98,7 @@ def _alone(run: Config) -> Config:
 
 
 def _before(run: Config) -> dict[str, str]:
-  """Path of each Batch Normalization -> path of the layer before it.
-
-  Raises:
-    ConfigError: as a training would.
-  """
-  build.problem(run)
+  """Path of each Batch Normalization -> path of the layer before it."""
   given = run['norm']
   # Where its statistics are constants to the derivative, it is another one.
   constant = given.get('stop_statistics_gradient') or given.get('frozen')
@@ -115,9 +113,13 @@ def _before(run: Config) -> dict[str, str]:
 
 
 def _trained(
-  run: Config, dataset: datasets.Dataset, seed: int, steps: int
-) -> Trained:
-  made = run_lib.program(run, dataset)
+  run: Config,
+  problem: types.Problem,
+  dataset: datasets.Dataset,
+  seed: int,
+  steps: int,
+) -> After:
+  made = run_lib.program(run, problem, dataset)
   state = made.init(seed)
   start = jax.device_get(state.params)  # the step consumes the state
   made.feed.start(seed=seed, first_step=0)
@@ -125,20 +127,20 @@ def _trained(
     state = made.step(state)
   batch = made.problem.batch(state, made.feed.peek())
   made.feed.close()
-  return Trained(seed, steps, start, state, batch)
+  return After(seed, steps, start, state, batch)
 
 
-def _of_run(name, run, before, trained, units) -> Iterator[str]:
+def _of_run(name, run, before, after, units) -> Iterator[str]:
   """What the table of a run is about, then the table."""
   layers = activations.chosen_layers(tuple(before.values()), ())
-  yield _caption(name, run, trained, layers)
-  yield _table(run, before, trained, layers, units)
+  yield _caption(name, run, after, layers)
+  yield _table(run, before, after, layers, units)
 
 
 def _table(
   run: Config,
   before: Mapping[str, str],
-  trained: Trained,
+  after: After,
   layers: tuple[str, ...],
   units: int,
 ) -> str:
@@ -147,10 +149,10 @@ def _table(
     start, end, batch_stats, batch = jax.tree.map(
       _in_float64,
       (
-        trained.start,
-        trained.state.params,
-        trained.state.batch_stats,
-        trained.batch,
+        after.start,
+        after.state.params,
+        after.state.batch_stats,
+        after.batch,
       ),
     )
     network = statements.Network(
@@ -158,7 +160,7 @@ def _table(
       params=end,
       before={k: v for k, v in before.items() if v in layers},
     )
-    key = jax.random.key(trained.seed)
+    key = jax.random.key(after.seed)
     of_units = statements.of_units(network, units=units, key=key)
     of_weights = statements.of_weights(
       *(
@@ -188,13 +190,13 @@ def _loss(run: Config, batch_stats: Any, batch: types.Batch):
 
 
 def _caption(
-  name: str, run: Config, trained: Trained, layers: tuple[str, ...]
+  name: str, run: Config, after: After, layers: tuple[str, ...]
 ) -> str:
-  step = int(trained.state.step)
-  diverged = ', where it diverged' if step < trained.steps else ''
+  step = int(after.state.step)
+  diverged = ', where it diverged' if step < after.steps else ''
   text = (
     f'{name}: {run["model"]["name"]}, norm {run["norm"]["name"]}, after step '
-    f'{step} of seed {trained.seed}{diverged}; loss of the next batch of '
+    f'{step} of seed {after.seed}{diverged}; loss of the next batch of '
     f'{run["batch_size"]}, in float64, noise and dropout off; units of the '
     f'normalizations after {", ".join(layers)}.'
   )

@@ -12,9 +12,10 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, errors
 from bn_jax.config import build, files
-from bn_jax.experiment import experiment, saved
-from bn_jax.storage import records
-from tests.fixtures import strict
+from bn_jax.experiment import experiment
+from bn_jax.storage import files as files_lib
+from bn_jax.storage import run_folder
+from tests.fixtures import strict, trained
 
 
 def run(*words):
@@ -80,10 +81,9 @@ class EvaluateTest(Trained):
   def probabilities(self, mode='running'):
     """[2, N, 10] in float64, and the labels."""
     found = []
-    for member in saved.find(self.workdir):
-      made = build.problem(member.config)
-      state = saved.newest(member, made)
-      test = build.source(member.config).load().test
+    for folder in run_folder.find(self.workdir):
+      _, config, made, state = trained.newest(folder.path)
+      test = build.source(config).load().test
       batch = test.first(test.num_examples)
       logits = np.float64(made.outputs(state, batch, statistics=mode))
       exponents = np.exp(logits - logits.max(-1, keepdims=True))
@@ -133,7 +133,7 @@ class EvaluateTest(Trained):
       code = __main__.main(['bn_jax', 'recalibrate', str(place)])
     self.assertEqual(code, 0)
     facts, _ = self.evaluated(place, '--statistics=population')
-    want = records.read_json(place / 'population.json')['test']['population']
+    want = files_lib.read_json(place / 'population.json')['test']['population']
     row = facts['networks']['batchnorm/seed0']
     self.assertAlmostEqual(row['accuracy'], want['accuracy'])
     self.assertAlmostEqual(row['loss'], want['loss'], places=5)
@@ -192,16 +192,14 @@ class InheritTest(Trained):
   """Runs that begin with the parameters of another."""
 
   def parameters(self, workdir):
-    (found,) = saved.find(workdir / 'batchnorm' / 'seed0')
-    state = saved.newest(found, build.problem(found.config))
+    *_, state = trained.newest(workdir / 'batchnorm' / 'seed0')
     return jax.device_get((state.params, state.batch_stats))
 
   def test_every_seed_begins_there(self):
     self.begun('seeds', seeds=(0, 1))
     for seed in (0, 1):
       place = self.folder / 'seeds' / 'batchnorm' / f'seed{seed}'
-      (found,) = saved.find(place)
-      state = saved.newest(found, build.problem(found.config))
+      *_, state = trained.newest(place)
       np.testing.assert_allclose(
         jax.tree.leaves(state.params)[0],
         jax.tree.leaves(self.parameters(self.workdir)[0])[0],

@@ -19,6 +19,7 @@ from bn_jax.papers import verify as verify_lib
 from bn_jax.report import page
 from bn_jax.report.claims import claim_files, verdicts
 from bn_jax.report.figures import gallery
+from bn_jax.storage import files as files_lib
 from bn_jax.storage import records
 from tests.fixtures import made_up, strict
 
@@ -66,7 +67,7 @@ class _InAFolder(parameterized.TestCase):
     configs = dict(figure(size=size).runs)
     for run, (path, value) in runs.items():
       configs[run] = changed(configs[run], path, value)
-    records.write_json(
+    files_lib.write_json(
       place / 'experiment.json', {'runs': configs, 'seeds': list(seeds)}
     )
     for run, config in configs.items():
@@ -264,7 +265,7 @@ class DrawTest(_InAFolder):
         with (at / 'scalars.jsonl').open('a') as file:
           look = records.Record(0, 'more', {'loss': 1.0, 'accuracy': 0.1})
           file.write(records.as_line(look))
-    records.write_json(
+    files_lib.write_json(
       place / 'experiment.json', {'runs': named, 'seeds': list(seeds)}
     )
     return place

@@ -14,9 +14,8 @@ from bn_jax.commands import train
 from bn_jax.config import build
 from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
-from bn_jax.experiment import saved as saved_lib
 from bn_jax.storage import checkpoint
-from tests.fixtures import strict
+from tests.fixtures import strict, trained
 
 
 def run(*words):
@@ -104,9 +103,7 @@ class RecalibrateTest(absltest.TestCase):
     facts = json.loads((place / 'population.json').read_text())
     self.assertEqual((facts['step'], facts['batches']), (6, 7))
 
-    (found,) = saved_lib.find(place)
-    made = build.problem(found.config)
-    state = saved_lib.newest(found, made)
+    _, config, made, state = trained.newest(place)
     saved = checkpoint.Checkpoints(place / 'population')
     new = saved.restore(6, run_lib.without_ring(state))
     saved.close()
@@ -119,7 +116,7 @@ class RecalibrateTest(absltest.TestCase):
       batches.append(made.batch(state, split).images)
       state = state._replace(order=made.following(state))
     want = norms.population_statistics(
-      build.network(found.config),
+      build.network(config),
       {'params': state.params, 'batch_stats': state.batch_stats}, batches,
     )  # fmt: skip
     jax.tree.map(equal, new.batch_stats, want.batch_stats)

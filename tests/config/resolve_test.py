@@ -1,7 +1,7 @@
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.config import resolve
+from bn_jax.config import differences, resolve
 from configs import default
 from tests.fixtures import strict  # noqa: F401
 
@@ -171,13 +171,13 @@ class ResolveTest(parameterized.TestCase):
   def test_what_is_the_same_experiment(self, changes, same):
     old = experiment().runs['standard']
     new = experiment(**changes).runs['standard']
-    self.assertEqual(resolve.difference(old, new) is None, same)
+    self.assertEqual(differences.difference(old, new) is None, same)
 
 
 class ContinuedTest(parameterized.TestCase):
   def changed(self, **changes):
     old, new = experiment().runs['batchnorm'], experiment(**changes).runs
-    return resolve.difference(old, new['batchnorm'])
+    return differences.difference(old, new['batchnorm'])
 
   @parameterized.parameters(
     dict(steps=2000),

@@ -11,7 +11,7 @@ import pytest
 from absl.testing import absltest
 
 from bn_jax.commands import train
-from bn_jax.storage import records
+from bn_jax.storage import files
 from tests.fixtures import strict
 
 _DIVERGING = """
@@ -98,7 +98,7 @@ class ExperimentTest(absltest.TestCase):
     for name in ('accuracy', 'landscape'):
       for kind in ('png', 'pdf', 'csv'):
         self.assertIn(f'{name}.{kind}', figures)
-    experiment = records.read_json(self.workdir / 'experiment.json')
+    experiment = files.read_json(self.workdir / 'experiment.json')
     self.assertEqual(list(experiment['runs']), ['standard', 'batchnorm'])
 
   def test_again_trains_nothing(self):
@@ -127,7 +127,7 @@ class ExperimentTest(absltest.TestCase):
     self.assertLen(train, 3)
     for line in train:
       self.assertIn(line, after)
-    manifest = records.read_json(place / 'manifest.json')
+    manifest = files.read_json(place / 'manifest.json')
     self.assertEqual(manifest['device']['count'], 4)
     self.assertEqual((manifest['layout'], manifest['step']), ('shard_map', 4))
 

@@ -7,10 +7,11 @@ import jax
 from absl.testing import absltest
 
 from bn_jax import errors
-from bn_jax.config import files, resolve
+from bn_jax.config import build, files, resolve
 from bn_jax.data import datasets
 from bn_jax.experiment import run
-from bn_jax.storage import checkpoint, records
+from bn_jax.storage import checkpoint, records, run_folder
+from bn_jax.storage import files as files_lib
 from tests.fixtures import strict
 
 _CONFIG = strict.FIXTURES / 'tiny_config.py'
@@ -37,17 +38,19 @@ class TrainerTest(absltest.TestCase):
     config = files.load(str(_CONFIG)).to_dict()
     cls.config = resolve.experiment(config, {}).runs['batchnorm']
     dataset = datasets.make('digits', data_dir=folder.name).load()
-    cls.program = run.program(cls.config, dataset)
+    problem = build.problem(cls.config)
+    cls.program = run.program(cls.config, problem, dataset)
     cls.whole = cls.train('whole')
 
   @classmethod
   def train(cls, name, program=None, stopped=lambda: False, seed=0):
-    directory = cls.folder / name
-    run.train(
-      program or cls.program, directory, name='batchnorm', seed=seed,
-      stopped=stopped,
-    )  # fmt: skip
-    return directory
+    folder = cls.at(name, seed)
+    run.train(program or cls.program, folder, stopped=stopped)
+    return folder.path
+
+  @classmethod
+  def at(cls, name, seed=0):
+    return run_folder.RunFolder(cls.folder / name, 'batchnorm', seed)
 
   def state(self, directory, step=6):
     checkpoints = checkpoint.Checkpoints(directory / 'checkpoints')
@@ -59,19 +62,20 @@ class TrainerTest(absltest.TestCase):
   def test_files(self):
     for name in ('manifest.json', 'scalars.jsonl', 'timing.jsonl', 'tb'):
       self.assertTrue((self.whole / name).exists(), name)
-    manifest = records.read_json(self.whole / 'manifest.json')
+    manifest = files_lib.read_json(self.whole / 'manifest.json')
     self.assertEqual((manifest['status'], manifest['step']), ('done', 6))
     self.assertEqual(manifest['config'], self.config)
     self.assertEqual(manifest['layers'][-1], 'logits')
-    self.assertTrue(run.is_done(self.whole, self.config))
-    self.assertFalse(run.is_done(self.whole, {**self.config, 'steps': 7}))
+    whole = self.at('whole')
+    self.assertTrue(run.is_done(whole, self.config))
+    self.assertFalse(run.is_done(whole, {**self.config, 'steps': 7}))
 
   def test_a_manifest_that_was_changed_is_named(self):
     directory = self.folder / 'changed'
     directory.mkdir()
     (directory / 'manifest.json').write_text('{"status": 3}')
     with self.assertRaisesRegex(errors.StorageError, "'status' is 3"):
-      run.is_done(directory, self.config)
+      run.is_done(self.at('changed'), self.config)
 
   def test_everything_is_recorded_in_order(self):
     rows = list(records.read(self.whole / 'scalars.jsonl'))
@@ -114,7 +118,7 @@ class TrainerTest(absltest.TestCase):
       answers = iter([False] * asked)
       with self.assertRaisesRegex(errors.Interrupted, 'goes on from there'):
         self.train('stopped', stopped=lambda a=answers: next(a, True))
-      manifest = records.read_json(self.folder / 'stopped' / 'manifest.json')
+      manifest = files_lib.read_json(self.folder / 'stopped' / 'manifest.json')
       self.assertEqual(manifest['status'], 'interrupted')
       starts.append(manifest['step'])
     self.assertEqual(starts, sorted(starts))
@@ -134,7 +138,7 @@ class TrainerTest(absltest.TestCase):
     with self.assertRaises(errors.Interrupted):
       self.train('torn', stopped=lambda: next(answers, True))
     path = directory / 'scalars.jsonl'
-    step = records.read_json(directory / 'manifest.json')['step']
+    step = files_lib.read_json(directory / 'manifest.json')['step']
     self.assertGreater(step, 0)
     extra = json.dumps({'step': step, 'name': 'train', 'values': {}})
     path.write_text(path.read_text() + extra + '\n{"step": 5, "na')
@@ -169,9 +173,9 @@ class TrainerTest(absltest.TestCase):
     )
     with jax.debug_nans(False):
       directory = self.train('diverged', poisoned)
-    manifest = records.read_json(directory / 'manifest.json')
+    manifest = files_lib.read_json(directory / 'manifest.json')
     self.assertEqual((manifest['status'], manifest['step']), ('diverged', 0))
-    self.assertTrue(run.is_done(directory, self.config))
+    self.assertTrue(run.is_done(self.at('diverged'), self.config))
 
 
 def _with_nan(state):

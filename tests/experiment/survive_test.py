@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax.storage import records
+from bn_jax.storage import files, records
 from tests.fixtures import (
   spawned,
   strict,  # noqa: F401
@@ -60,7 +60,7 @@ class Case(parameterized.TestCase):
     return self.root / name / 'batchnorm' / 'seed0'
 
   def manifest(self, name):
-    return records.read_json(self.place(name) / 'manifest.json') or {}
+    return files.read_json(self.place(name) / 'manifest.json') or {}
 
   def reached(self, name):
     """The last step of which there is a line, -1 without."""

@@ -12,7 +12,7 @@ from bn_jax.report.claims import answers
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import activations, along, gallery, landscape
 from bn_jax.report.results import curves, keyed, recorded
-from bn_jax.storage import records
+from bn_jax.storage import files
 from tests.fixtures import (
   made_up,
   strict,  # noqa: F401
@@ -331,7 +331,7 @@ class PageTest(_InAFolder):
       self.assertIn(f'<a href="#{name}">', text)
       self.assertTrue((self.place / 'figures' / f'{name}.csv').is_file())
     self.assertIn('>Along analysis late</a>', text)
-    seed = records.read_json(self.seed() / 'manifest.json')
+    seed = files.read_json(self.seed() / 'manifest.json')
     self.assertNotIn('analysis/late', seed['config']['measures'])
 
 

@@ -17,7 +17,7 @@ from bn_jax.commands import report
 from bn_jax.report import page, summary
 from bn_jax.report.drawing import figures
 from bn_jax.report.results import recorded
-from bn_jax.storage import records
+from bn_jax.storage import files as files_lib
 from tests.fixtures import made_up, strict
 
 _CHROMIUM = shutil.which('chromium')
@@ -310,7 +310,7 @@ class SummaryTest(_InAFolder):
       ('batchnorm', 0, 150, 0.9), ('batchnorm', 1, 100, 0.2),
     ):  # fmt: skip
       numbers = {'accuracy': accuracy, 'loss': 1.0}
-      records.write_json(
+      files_lib.write_json(
         workdir / run / f'seed{seed}' / 'population.json',
         {
           'step': step, 'batches': 3,

@@ -12,7 +12,7 @@ from bn_jax.report.claims import answers
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import accuracy, landscape, loss
 from bn_jax.report.results import recorded
-from bn_jax.storage import records
+from bn_jax.storage import files, records
 from tests.fixtures import (
   made_up,
   strict,  # noqa: F401
@@ -242,7 +242,7 @@ class SummaryTest(_InAFolder):
     workdir = self.workdir()
     numbers = {'loss': 0.125, **({'accuracy': None} if told else {})}
     test = {'running': numbers, 'population': numbers}
-    records.write_json(
+    files.write_json(
       workdir / 'batchnorm' / 'seed0' / 'population.json',
       {'step': 150, 'batches': 3, 'test': test},
     )
@@ -258,7 +258,7 @@ class SummaryTest(_InAFolder):
       ('linear', {'loss': 0.125}),
     ):
       test = {'running': numbers, 'population': numbers}
-      records.write_json(
+      files.write_json(
         workdir / run / 'seed0' / 'population.json',
         {'step': 150, 'batches': 3, 'test': test},
       )

@@ -1,9 +1,6 @@
 import json
-import os
 import pathlib
 import resource
-import subprocess
-import sys
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -81,41 +78,6 @@ class RecordsTest(parameterized.TestCase):
     self.assertEqual(list(records.read(self.path)), [])
     records.cut(self.path, 3)
     self.assertFalse(self.path.exists())
-    self.assertIsNone(records.read_json(self.path))
-
-  def test_written_whole_or_not_at_all(self):
-    records.write_text(self.path, 'old')
-
-    with self.assertRaises(TypeError):
-      records.write_bytes(self.path, object())
-    self.assertEqual(self.path.read_text(), 'old')
-
-  def test_no_place_to_write(self):
-    with self.assertRaisesRegex(errors.StorageError, 'cannot write'):
-      records.write_text(self.folder / 'absent' / 'x.json', '{}')
-
-  def test_broken_json(self):
-    self.path.write_text('{"a"')
-    with self.assertRaisesRegex(errors.StorageError, 'is not JSON'):
-      records.read_json(self.path)
-
-  @parameterized.parameters(
-    ('[]', dict, r'its content is \[\], allowed: dict'),
-    ('{}', {'a': int}, "'a' is None, allowed: int"),
-    ('{"a": "x"}', {'a': int}, "'a' is 'x', allowed: int"),
-    ('{"a": {"b": 1}}', {'a': {'b': str}}, "'b' is 1, allowed: str"),
-    ('{"x": 1, "y": []}', {...: int}, r"'y' is \[\], allowed: int"),
-  )
-  def test_json_of_another_shape(self, text, shape, message):
-    self.path.write_text(text)
-    with self.assertRaisesRegex(errors.StorageError, message):
-      records.read_json(self.path, shape)
-    self.assertEqual(self.path.read_text(), text)
-
-  def test_json_of_a_shape(self):
-    self.path.write_text('{"a": {"b": null, "c": [1]}, "d": 1}')
-    shape = {'a': {'b': int | None, 'c': list}}
-    self.assertEqual(records.read_json(self.path, shape)['d'], 1)
 
   def test_arrays(self):
     arrays = records.Arrays(self.folder / 'arrays')
@@ -170,21 +132,6 @@ class RecordsTest(parameterized.TestCase):
         lines.write(Record(1, 'x', {'v': [1.25] * 20}))
     lines.close()
     self.assertLen(list(records.read(self.path)), 1)
-
-  def test_what_killed_writers_left_is_removed(self):
-    gone = subprocess.Popen([sys.executable, '-c', ''])
-    gone.wait()
-    here = records._host()
-    torn = self.folder / f'report.html.{here}.{gone.pid}.tmp'
-    others = [
-      self.folder / f'report.html.{here}.{os.getpid()}.tmp',  # being written
-      self.folder / f'report.html.elsewhere.{gone.pid}.tmp',  # who knows
-      self.folder / 'of.mine.tmp.txt',
-    ]
-    for path in (torn, *others):
-      path.write_text('')
-    records.remove_torn(self.folder)
-    self.assertCountEqual(self.folder.iterdir(), others)
 
 
 if __name__ == '__main__':

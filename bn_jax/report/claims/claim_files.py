@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bn_jax import errors
 from bn_jax.report.results import statistics
-from bn_jax.storage import records
+from bn_jax.storage import files
 
 FOLDER = pathlib.Path(__file__).parent
 SIZES = ('paper', 'small')
@@ -85,7 +85,7 @@ def load(folder: pathlib.Path = FOLDER) -> dict[str, Figure]:
   """
   found = {}
   for path in sorted(folder.glob('*.json')):
-    figure = parse(path.name, records.read_json(path))
+    figure = parse(path.name, files.read_json(path))
     if path.stem != figure.name.replace('/', '-'):
       raise errors.ConfigError(
         f'{path.name}: figure is {figure.name!r}, whose file is '

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bn_jax.report.claims import claim_files, judge, verdict_words
-from bn_jax.storage import records
+from bn_jax.storage import files
 
 FILE = 'verdicts.json'
 COLUMNS = {
@@ -69,7 +69,7 @@ def write(workdir: pathlib.Path, rows: Sequence[Row]) -> None:
     'verdicts': {f'{r["figure"]} {r["size"]} {r["id"]}': r for r in rows},
     'runs': standing(workdir),
   }
-  records.write_json(workdir / FILE, kept)
+  files.write_json(workdir / FILE, kept)
 
 
 def read(workdir: pathlib.Path) -> tuple[list[Row], bool]:
@@ -80,7 +80,7 @@ def read(workdir: pathlib.Path) -> tuple[list[Row], bool]:
   Raises:
     StorageError: a file that was changed by hand.
   """
-  kept = records.read_json(workdir / FILE, _SHAPE)
+  kept = files.read_json(workdir / FILE, _SHAPE)
   if kept is None:
     return [], False
   changed = kept['runs'] != standing(workdir)
@@ -92,7 +92,7 @@ def standing(workdir: pathlib.Path) -> dict[str, str]:
   shape = {'status': str, 'step': int | None}
   found = {}
   for path in sorted(workdir.glob('*/seed*/manifest.json')):
-    manifest = records.read_json(path, shape)
+    manifest = files.read_json(path, shape)
     place = f'{path.parent.parent.name}/{path.parent.name}'
     found[place] = f'{manifest["status"]} at {manifest["step"] or 0}'
   return found

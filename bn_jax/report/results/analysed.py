@@ -11,7 +11,7 @@ import pathlib
 
 from bn_jax import errors
 from bn_jax.report.results import curves, series
-from bn_jax.storage import records
+from bn_jax.storage import files, records
 
 _SETTINGS = {'measure': {'name': str, 'data': str}, 'statistics': str}
 
@@ -38,7 +38,7 @@ def _with(seed: curves.Seed, folder: pathlib.Path) -> curves.Seed:
   Raises:
     StorageError: it was changed after it was written.
   """
-  settings = records.read_json(folder / 'settings.json', _SETTINGS)
+  settings = files.read_json(folder / 'settings.json', _SETTINGS)
   found = series.read(folder / 'scalars.jsonl').get(folder.name)
   arrays = records.read_arrays(folder / 'arrays', folder.name)
   if settings is None or (found is None and not arrays):

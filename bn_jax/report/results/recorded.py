@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bn_jax import errors
 from bn_jax.report.results import analysed, curves, series
-from bn_jax.storage import records
+from bn_jax.storage import files, records
 
 _EXPERIMENT = {'runs': dict}
 _MANIFEST = {
@@ -70,7 +70,7 @@ def seed(place: pathlib.Path) -> curves.Seed:
   Raises:
     StorageError: files that were changed.
   """
-  manifest = records.read_json(place / 'manifest.json', _MANIFEST)
+  manifest = files.read_json(place / 'manifest.json', _MANIFEST)
   found = curves.Seed(
     seed=manifest['seed'],
     manifest=manifest,
@@ -80,7 +80,7 @@ def seed(place: pathlib.Path) -> curves.Seed:
       name: records.read_arrays(place / 'arrays', name)
       for name in manifest['config']['measures']
     },
-    population=records.read_json(place / 'population.json', _POPULATION),
+    population=files.read_json(place / 'population.json', _POPULATION),
   )
   return analysed.added(found, place / 'analysis')
 
@@ -99,7 +99,7 @@ def _check_distinct(workdirs: Sequence[pathlib.Path]) -> None:
 def _names(workdir: pathlib.Path) -> list[str]:
   """The runs of an experiment, whether they have begun or not."""
   path = workdir / 'experiment.json'
-  experiment = records.read_json(path, _EXPERIMENT)
+  experiment = files.read_json(path, _EXPERIMENT)
   if experiment is None:
     raise errors.StorageError(
       f'{workdir} holds no experiment (no experiment.json); give the '

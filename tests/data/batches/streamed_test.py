@@ -7,10 +7,10 @@ import pytest
 from absl.testing import absltest
 
 from bn_jax import errors
-from bn_jax.config import build, files
+from bn_jax.config import files
 from bn_jax.data import datasets
-from bn_jax.experiment import experiment, saved
-from tests.fixtures import made_sets, strict
+from bn_jax.experiment import experiment
+from tests.fixtures import made_sets, strict, trained
 
 
 class StreamedTest(absltest.TestCase):
@@ -104,8 +104,7 @@ class StreamedTest(absltest.TestCase):
     return config
 
   def parameters(self, workdir):
-    (run,) = saved.find(workdir)
-    state = saved.newest(run, build.problem(run.config))
+    *_, state = trained.newest(workdir)
     return jax.device_get(state.params)
 
   @pytest.mark.slow  # trains twice

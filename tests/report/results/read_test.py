@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import errors
 from bn_jax.report.results import curves, recorded
-from bn_jax.storage import records
+from bn_jax.storage import files
 from tests.fixtures import (
   made_up,
   strict,  # noqa: F401
@@ -142,7 +142,7 @@ class DamagedTest(parameterized.TestCase):
   def test_every_field_of_a_manifest(self):
     """Each that is taken away is either not needed, or named."""
     path = self.seed / 'manifest.json'
-    whole = records.read_json(path)
+    whole = files.read_json(path)
     for key in whole:
       left = {name: value for name, value in whole.items() if name != key}
       path.write_text(json.dumps(left))
