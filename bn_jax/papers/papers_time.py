@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from bn_jax import errors
 from bn_jax.config import build
-from bn_jax.experiment import flops, probes
+from bn_jax.experiment import cost as cost_lib
+from bn_jax.experiment import probes
 from bn_jax.papers import figures, matching
 from bn_jax.storage import records
 from bn_jax.trained import cost
@@ -122,7 +123,7 @@ def _forward(data: str, model: str, data_dir: str | None) -> int:
     functools.partial(network.init, mode='running'), jax.random.key(0), x
   )
   traced = jax.make_jaxpr(functools.partial(network.apply, mode='running'))
-  return flops.of_products(traced(variables, x).jaxpr)
+  return cost_lib.flops_of_products(traced(variables, x).jaxpr)
 
 
 @functools.cache
