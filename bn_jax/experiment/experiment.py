@@ -14,7 +14,7 @@ from bn_jax.config import build, resolve
 from bn_jax.experiment import init_from, probes
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
-from bn_jax.storage import checkpoint, records, space
+from bn_jax.storage import checkpoint, records
 
 _log = logging.getLogger('bn_jax')
 _EXPERIMENT = {'runs': {...: dict}, 'seeds': list}
@@ -175,7 +175,7 @@ def _check_space(directory, plan, made, missing) -> None:
       folder = _place(directory, name, seed) / 'checkpoints'
       there = len(checkpoint.Checkpoints(folder).steps())
       needed += checkpoint.bytes_of(state) * max(1, keep + 1 - there)
-  space.check(directory, needed)
+  checkpoint.check_space(directory, needed)
 
 
 def _is_done(directory, plan, name, seed) -> bool:
