@@ -10,7 +10,7 @@ from absl import flags
 
 from bn_jax import errors
 from bn_jax.commands import outcome
-from bn_jax.launch import engines, standing_table, status, sweep
+from bn_jax.launch import engines, status, sweep
 
 _USAGE = """\
 usage: python -m bn_jax launch --config=FILE --engine=ENGINE [options]
@@ -97,7 +97,7 @@ def _launch(given: _Given) -> int:
   if values.engine == 'print':
     for cell in todo:
       sys.stdout.write(f'{shlex.join(engines.printed(cell))}\n')
-    sys.stderr.write(standing_table.text(found.cells, before))
+    sys.stderr.write(status.table(found.cells, before))
     return 0
   if values.engine == 'local':
     # Also with nothing to start: then it says that another one is at work.
@@ -120,7 +120,7 @@ def _ended(
     after = status.of(found.workdir, found.cells)
   if wait:
     _report({cell.workdir for cell in started}, found.cells, after)
-  sys.stdout.write(standing_table.text(found.cells, after))
+  sys.stdout.write(status.table(found.cells, after))
   if not wait and any(now.is_alive for now in after):
     _say('the same command shows how far they are')
     return 0

@@ -105,15 +105,15 @@ def _list(words: Sequence[str], runs: str) -> int:
 
 
 def _verify(workdirs: Sequence[pathlib.Path], out: str | None) -> int:
-  from bn_jax.papers import verdict_table, verify
+  from bn_jax.papers import verify
   from bn_jax.storage import files
 
   found = verify.of(workdirs)
   if not found.figures:
     raise verify.nothing(workdirs)
-  sys.stdout.write(verdict_table.text(found.figures))
+  sys.stdout.write(verify.text(found.figures))
   if out is not None:
-    files.write(pathlib.Path(out), verdict_table.as_csv(found.figures))
+    files.write(pathlib.Path(out), verify.as_csv(found.figures))
   verify.write(found)
   from bn_jax.report import page
 

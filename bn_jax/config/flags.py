@@ -1,5 +1,7 @@
 """Command lines about one config: --config=FILE, its changes, further flags."""
 
+import os
+import pathlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from bn_jax import errors
-from bn_jax.config import files, workdirs
+from bn_jax.config import files
 from bn_jax.host import processes
 
 _RESUME = ('auto', 'must', 'never')
@@ -124,7 +126,7 @@ def train(argv: Sequence[str]) -> Given:
   return Given(
     config=config,
     overrides=overrides,
-    workdir=values.workdir or workdirs.default(file),
+    workdir=values.workdir or default_workdir(file),
     only=values.only,
     resume=values.resume,
     distributed=values.distributed,
@@ -134,6 +136,23 @@ def train(argv: Sequence[str]) -> Given:
     join_timeout=values.join_timeout,
     plan=values.plan,
   )
+
+
+def default_workdir(config: str) -> str:
+  """Returns where an experiment is written that nobody said a place for.
+
+  runs/PATH[-ARGUMENT] of a config FILE or FILE:ARGUMENT. PATH is that of the
+  file below configs/, without .py; a file elsewhere has its name alone. What is
+  no letter, digit, '.', '_' or '-' in the argument becomes '-'.
+  """
+  name, _, argument = config.partition(':')
+  *folders, stem = pathlib.Path(os.path.normpath(name)).with_suffix('').parts
+  below = []
+  if 'configs' in folders:
+    below = folders[len(folders) - folders[::-1].index('configs') :]
+  suffix = re.sub(r'[^A-Za-z0-9._-]', '-', argument)
+  path = pathlib.Path('runs', *below, stem)
+  return f'{path}-{suffix}' if suffix else str(path)
 
 
 def _split(argv: Sequence[str]) -> tuple[str | None, list[str]]:

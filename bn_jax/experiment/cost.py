@@ -1,4 +1,10 @@
-"""What a training step costs, read from the compiled program."""
+"""What a training step costs: counted in its program, traced and compiled.
+
+FLOPs are counted by hand in the traced program: XLA counts the body of a loop
+once, however often it runs; here a loop counts as often as it does. Matrix
+products and convolutions alone are counted, two operations a multiplication and
+addition, padding included.
+"""
 
 import math
 import re
@@ -6,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-
-from bn_jax.experiment import flops
+from jax.extend import core
 
 _BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2}
 _BYTES |= {'f32': 4, 's32': 4, 'u32': 4, 'f64': 8, 's64': 8, 'u64': 8}
@@ -45,8 +50,7 @@ class Plan(NamedTuple):
 
   Attributes:
     parameters: of the network.
-    flops: floating-point operations of its products, see
-      `bn_jax.experiment.flops`.
+    flops: floating-point operations of its products, see `flops_of_products`.
     memory: 'arguments', 'outputs', 'temporaries' -> bytes; outputs take the
       place of arguments where the two agree.
     collectives: what devices tell each other.
@@ -69,12 +73,12 @@ def of(traced: jax.stages.Traced, params: Any, devices: int) -> Plan:
   compiled = traced.lower().compile()
   memory = compiled.memory_analysis()
   jaxpr = traced.jaxpr.jaxpr
-  seen_by_one = flops.of_products(jaxpr)
-  if not flops.is_mapped(jaxpr):
-    seen_by_one //= devices
+  flops = flops_of_products(jaxpr)
+  if not is_mapped(jaxpr):
+    flops //= devices
   return Plan(
     parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
-    flops=seen_by_one,
+    flops=flops,
     memory={
       'arguments': memory.argument_size_in_bytes,
       'outputs': memory.output_size_in_bytes,
@@ -84,11 +88,62 @@ def of(traced: jax.stages.Traced, params: Any, devices: int) -> Plan:
   )
 
 
+def flops_of_products(jaxpr: core.Jaxpr) -> int:
+  """Counts the operations of all products in a traced program.
+
+  Of the branches of a condition the costliest counts; a loop whose length is
+  not known to the program counts once. Inside shard_map and pmap the operations
+  are those of one device.
+  """
+  return sum(_flops(equation) for equation in jaxpr.eqns)
+
+
+def is_mapped(jaxpr: core.Jaxpr) -> bool:
+  """Whether a program, or one that it calls, is one device's part."""
+  return any(
+    equation.primitive.name == 'shard_map'
+    or any(map(is_mapped, _jaxprs(equation.params)))
+    for equation in jaxpr.eqns
+  )
+
+
+def _flops(equation) -> int:
+  """Counts those of an equation and of the programs that it calls."""
+  name, params = equation.primitive.name, equation.params
+  if name == 'dot_general':
+    (contracted, _), _ = params['dimension_numbers']
+    shape = equation.invars[0].aval.shape
+    terms = math.prod(shape[axis] for axis in contracted)
+    return 2 * terms * equation.outvars[0].aval.size
+  if name == 'conv_general_dilated':
+    kernel = equation.invars[1].aval
+    features = kernel.shape[params['dimension_numbers'].rhs_spec[0]]
+    terms = kernel.size // features
+    return 2 * terms * equation.outvars[0].aval.size
+  inner = [flops_of_products(jaxpr) for jaxpr in _jaxprs(params)]
+  if name == 'cond':
+    return max(inner)
+  return sum(inner) * (params['length'] if name == 'scan' else 1)
+
+
+def _jaxprs(params) -> list[core.Jaxpr]:
+  """The programs that an equation calls."""
+  programs = []
+  for value in params.values():
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    programs += [
+      getattr(inner, 'jaxpr', inner)
+      for inner in values
+      if isinstance(inner, (core.Jaxpr, core.ClosedJaxpr))
+    ]
+  return programs
+
+
 def collectives(text: str) -> Iterator[Collective]:
   """The collectives of an optimized HLO module."""
   lines, entry = _computations(text)
   times = {name: 0 for name in lines} | {entry: 1}
-  _count(lines, entry, 1, times)
+  _count_calls(lines, entry, 1, times)
   for name, body in lines.items():
     for line in body:
       match = _OPERATION.search(line)
@@ -117,7 +172,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
   return lines, entry
 
 
-def _count(
+def _count_calls(
   lines: Mapping[str, list[str]], name: str, factor: int, times: dict[str, int]
 ) -> None:
   """Adds how often the computations that one calls run, loops multiplied."""
@@ -131,7 +186,7 @@ def _count(
         known = _TIMES.search(line)
         trips = int(known[1]) if known else 1
       times[called] += factor * trips
-      _count(lines, called, factor * trips, times)
+      _count_calls(lines, called, factor * trips, times)
 
 
 def _size(sizes: str) -> int:

@@ -13,7 +13,7 @@ from bn_jax.config import build, differences, resolve
 from bn_jax.experiment import init_from, probes
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
-from bn_jax.storage import checkpoint, files, run_folder, space
+from bn_jax.storage import checkpoint, files, run_folder
 
 _log = logging.getLogger('bn_jax')
 
@@ -202,7 +202,7 @@ def _check_space(directory, plan, problems, missing) -> None:
     for folder in folders:
       there = len(checkpoint.Checkpoints(folder.checkpoints).steps())
       needed += checkpoint.bytes_of(state) * max(1, keep + 1 - there)
-  space.check(directory, needed)
+  checkpoint.check_space(directory, needed)
 
 
 def _check_steps(directory: pathlib.Path, plan: resolve.Experiment) -> None:

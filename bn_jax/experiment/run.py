@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +11,10 @@ import jax
 from bn_jax import errors, types
 from bn_jax.config import build, differences
 from bn_jax.data import datasets
-from bn_jax.experiment import divergence, outputs
+from bn_jax.experiment import divergence
 from bn_jax.experiment import manifest as manifest_lib
 from bn_jax.experiment import probes as probes_lib
-from bn_jax.host import processes
+from bn_jax.host import processes, progress, tensorboard
 from bn_jax.storage import checkpoint, files, lock, records, run_folder
 from bn_jax.training import devices, loop
 
@@ -80,15 +80,11 @@ def checkpoints_of(
   config: dict[str, Any], folder: run_folder.RunFolder
 ) -> checkpoint.Checkpoints:
   """The checkpoints of a run, which say by what config they were made."""
-
-  def differs(about):
-    return differences.difference(about['config'], config)
-
   return checkpoint.Checkpoints(
     folder.checkpoints,
     keep=config['checkpoint']['keep'],
     about={'config': config},
-    differs=differs,
+    differs=lambda about: differences.difference(about['config'], config),
   )
 
 
@@ -131,12 +127,13 @@ def _train(made, folder, stopped, unless_stopped) -> None:
   facts = manifest_lib.facts(config, layers, state)
   manifest = manifest_lib.Manifest(folder, facts)
   manifest.write('running', first)
+  mesh = build.mesh(config)
   # The first is waited for: whoever has records has a checkpoint.
-  _save_in(checkpoints, build.mesh(config))(first, state)
+  _save_in(checkpoints, mesh)(first, state)
   checkpoints.wait()
   if first:
     _log.info('%s: goes on from step %d', folder.label, first)
-  written = outputs.Outputs(folder, first_step=first, steps=config['steps'])
+  opened = _opened(folder, first_step=first, steps=config['steps'])
   made.feed.start(seed=folder.seed, first_step=first)
 
   def ends():
@@ -144,23 +141,23 @@ def _train(made, folder, stopped, unless_stopped) -> None:
     return stopped()
 
   try:
-    with written:
+    with opened as outputs:
       outcome = loop.run(
         state,
         made.step,
         steps=config['steps'],
         probes=made.probes,
-        sinks=written.sinks,
-        arrays=written.arrays,
-        timing=written.timing,
-        save=_save_in(checkpoints, build.mesh(config), written.sync),
+        sinks=outputs.sinks,
+        arrays=outputs.arrays,
+        timing=outputs.timing,
+        save=_save_in(checkpoints, mesh, outputs.sync),
         save_every_steps=config['checkpoint']['every_steps'],
         stopped=ends,
         unless_stopped=unless_stopped,
       )
     checkpoints.wait()
     if outcome.status == 'diverged':
-      what = (written.last.row, checkpoints.latest())
+      what = (outputs.last.row, checkpoints.latest())
       said = divergence.message(*what, folder.path)
       _log.info('%s: %s', folder.label, said)
       manifest.write('diverged', outcome.step, divergence.facts(*what))
@@ -175,6 +172,66 @@ def _train(made, folder, stopped, unless_stopped) -> None:
   finally:
     made.feed.close()
     checkpoints.close()
+
+
+class _Nowhere:
+  """Takes what process 0, which has the same, writes to a file."""
+
+  def write(self, record: records.Record) -> None:
+    """Leaves it out."""
+
+
+class _Outputs(NamedTuple):
+  """Where the records of a run go; those of process 0 go to its files.
+
+  Attributes:
+    last: one of the sinks, which knows the newest row of training.
+    sinks: of all that is measured, in the order of steps, arrays excepted.
+    arrays: of what is too large for a line.
+    timing: of seconds.
+    sync: waits until the disk has the lines of the sinks.
+  """
+
+  last: divergence.LastRow
+  sinks: tuple[loop.Sink, ...]
+  arrays: loop.Sink
+  timing: loop.Sink
+  sync: Callable[[], None]
+
+
+@contextlib.contextmanager
+def _opened(
+  folder: run_folder.RunFolder, *, first_step: int, steps: int
+) -> Iterator[_Outputs]:
+  """Opens the files that grow with a run, and shows how far it is.
+
+  Raises:
+    StorageError: they cannot be written.
+  """
+  last = divergence.LastRow()
+  if not processes.is_first():
+    yield _Outputs(last, (last,), _Nowhere(), _Nowhere(), lambda: None)
+    return
+  with contextlib.ExitStack() as stack:
+    scalars, timing, events = opened = (
+      records.Lines(folder.scalars),
+      records.Lines(folder.timing),
+      tensorboard.Events(folder.events, first_step=first_step),
+    )
+    for file in opened:
+      stack.callback(file.close)
+    shown = stack.enter_context(
+      progress.Progress(
+        folder.label, first_step=first_step, steps=steps, say=_log.info
+      )
+    )
+    yield _Outputs(
+      last,
+      sinks=(scalars, events, shown, last),
+      arrays=records.Arrays(folder.arrays),
+      timing=timing,
+      sync=scalars.sync,
+    )
 
 
 def _save_in(

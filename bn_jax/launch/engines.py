@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pathlib
+import re
 import shutil
 import signal
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.launch import job, notes, sbatch, status, sweep
+from bn_jax.launch import job, status, sweep
 from bn_jax.storage import lock
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -21,6 +22,9 @@ _POLL_QUEUE = 5.0  # and at a queue, which others look at too
 _SILENT = 60  # looks in a row that SLURM may leave without an answer
 _FOREVER = 10**6  # minutes
 _AGAIN = 1000  # how often a job whose time was over is queued again
+_DELAY = 90  # seconds before the end of a job's time in which it is told
+_TIME = re.compile(r'(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?')
+_ENGINES = ('local', 'print', 'slurm')
 
 
 def command(cell: sweep.Cell) -> list[str]:
@@ -47,10 +51,9 @@ def check(engine: str, options: Sequence[str]) -> dict[str, str]:
     ConfigError: an unknown engine, one that is not installed, or options that
       it does not have.
   """
-  if engine not in ('local', 'print', 'slurm'):
-    known = ('local', 'print', 'slurm')
+  if engine not in _ENGINES:
     raise errors.ConfigError(
-      f'--engine: {errors.unknown("engine", engine, known)}'
+      f'--engine: {errors.unknown("engine", engine, _ENGINES)}'
     )
   if engine == 'slurm' and shutil.which('sbatch') is None:
     raise errors.ConfigError(
@@ -61,7 +64,7 @@ def check(engine: str, options: Sequence[str]) -> dict[str, str]:
     raise errors.ConfigError(
       f'--slurm {options[0]}: allowed with --engine=slurm'
     )
-  return sbatch.parse(options) if engine == 'slurm' else {}
+  return sbatch_options(options) if engine == 'slurm' else {}
 
 
 def locally(
@@ -101,7 +104,7 @@ def _run_here(
       while todo and len(running) < at_once:
         cell = todo.pop(0)
         made = _submit_here(executor, _job(sweep_dir, cell, local=True))
-        notes.Notes(sweep_dir, cell).submitted('local', made.job_id)
+        status.Notes(sweep_dir, cell).submitted('local', made.job_id)
         running[made.job_id] = (made, cell)
         say(f'{cell.workdir}: {cell.label} started, job {made.job_id}')
       time.sleep(_POLL)
@@ -132,7 +135,7 @@ def to_slurm(
     ConfigError: sbatch refuses them.
   """
   executor = _executor(sweep_dir, 'slurm', slurm_max_num_timeout=_AGAIN)
-  executor.update_parameters(**sbatch.parameters(options, at_once))
+  executor.update_parameters(**sbatch_parameters(options, at_once))
   from submitit.core import utils
 
   waiting = []
@@ -147,7 +150,52 @@ def to_slurm(
       f'SLURM refuses: {" ".join(lines) or error}'
     ) from error
   for cell, made in zip(cells, waiting):
-    notes.Notes(sweep_dir, cell).submitted('slurm', made.job_id)
+    status.Notes(sweep_dir, cell).submitted('slurm', made.job_id)
+
+
+def sbatch_options(words: Sequence[str]) -> dict[str, str]:
+  """Splits 'KEY=VALUE' into key -> value, keys as sbatch spells them.
+
+  Raises:
+    ConfigError: no such pair, or no time.
+  """
+  options = {}
+  for word in words:
+    match = re.fullmatch(r'(?:--)?([a-z][a-z_-]*)=(.+)', word)
+    if not match:
+      raise errors.ConfigError(
+        f'--slurm {word}: allowed: KEY=VALUE, an option of sbatch, such as '
+        'partition=gpu'
+      )
+    options[match[1].replace('_', '-')] = match[2]
+  if 'time' not in options:
+    raise errors.ConfigError(
+      '--slurm time=MINUTES is missing; at the end of it a job saves its state '
+      'and is queued again'
+    )
+  _minutes(options['time'])
+  return options
+
+
+def sbatch_parameters(
+  options: dict[str, str], at_once: int | None
+) -> dict[str, Any]:
+  """Translates options of sbatch into submitit's words."""
+  options = dict(options)
+  minutes = _minutes(options.pop('time'))
+  parameters = {
+    'name': 'bn_jax',
+    'slurm_time': minutes,
+    'slurm_signal_delay_s': min(_DELAY, 30 * minutes),
+  }
+  if at_once is not None:
+    parameters['slurm_array_parallelism'] = at_once
+  # srun does not take it over from sbatch since SLURM 22.05.
+  if cpus := options.get('cpus-per-task'):
+    parameters['slurm_srun_args'] = ['--cpus-per-task', cpus]
+  if options:
+    parameters['slurm_additional_parameters'] = options
+  return parameters
 
 
 def wait(sweep_dir: str, cells: Sequence[sweep.Cell]) -> None:
@@ -171,9 +219,9 @@ def wait(sweep_dir: str, cells: Sequence[sweep.Cell]) -> None:
 
 
 def _any_alive(sweep_dir: str, cells: Sequence[sweep.Cell]) -> bool:
-  found = [notes.Notes(sweep_dir, cell).read() for cell in cells]
-  jobs = {note.job for note in found if note.engine == 'slurm'}
-  if jobs and jobs & notes.in_queue().keys():
+  notes = [status.Notes(sweep_dir, cell).read() for cell in cells]
+  jobs = {note.job for note in notes if note.engine == 'slurm'}
+  if jobs and jobs & status.in_queue().keys():
     return True
   return any(lock.is_held(cell.place) for cell in cells)
 
@@ -200,10 +248,10 @@ def _executor(sweep_dir: str, cluster: str, **keywords: Any) -> Any:
 
 
 def _job(sweep_dir: str, cell: sweep.Cell, *, local: bool) -> job.Training:
-  noted = notes.Notes(sweep_dir, cell)
-  noted.prepare()
+  notes = status.Notes(sweep_dir, cell)
+  notes.prepare()
   visible = os.environ.get('CUDA_VISIBLE_DEVICES') if local else None
-  ended = str(noted.ended.absolute())
+  ended = str(notes.ended.absolute())
   return job.Training(command(cell), ended, local=local, visible=visible)
 
 
@@ -215,3 +263,24 @@ def _submit_here(executor: Any, training: job.Training) -> Any:
     return executor.submit(training)
   finally:
     signal.signal(signal.SIGINT, old)
+
+
+def _minutes(text: str) -> int:
+  """Reads SLURM's time, in minutes: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S."""
+  match = _TIME.fullmatch(text)
+  if not match:
+    raise errors.ConfigError(
+      f'--slurm time={text}: allowed: MINUTES, HOURS:MINUTES:SECONDS, '
+      'DAYS-HOURS'
+    )
+  days, *rest = match.groups()
+  first, second, third = (int(part or 0) for part in rest)
+  if days is not None:
+    minutes = (int(days) * 24 + first) * 60 + second + third / 60
+  elif rest[2] is not None:
+    minutes = first * 60 + second + third / 60
+  else:
+    minutes = first + second / 60
+  if minutes < 1:
+    raise errors.ConfigError(f'--slurm time={text}: allowed: a minute or more')
+  return int(minutes)

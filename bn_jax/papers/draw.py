@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bn_jax import errors
-from bn_jax.papers import figures, matching, verdict_table, verify
+from bn_jax.papers import figures, matching, verify
 from bn_jax.report import page
 from bn_jax.report.claims import claim_files, verdicts
 from bn_jax.report.results import curves, recorded
@@ -84,7 +84,7 @@ def write(cut: Cut, output: pathlib.Path) -> pathlib.Path:
   files.make_folder(output)
   judged = [] if cut.judged is None else [cut.judged]
   verdicts.write(output, [row for one in judged for row in one.rows])
-  files.write(output / 'verdicts.csv', verdict_table.as_csv(judged))
+  records.write_text(output / 'verdicts.csv', verify.as_csv(judged))
   title = f'{cut.figure.label}: {cut.figure.title.rstrip(".")}'
   return page.write([output], runs=cut.runs, title=title)
 

@@ -1,11 +1,23 @@
-"""What can be trained of the papers: a table for people."""
+"""What can be trained of the papers, and about how long it takes here."""
 
+import functools
 import itertools
+import json
 import pathlib
-from collections.abc import Iterator
+import time
+from collections.abc import Mapping
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from bn_jax import errors
+from bn_jax.config import build
+from bn_jax.experiment import cost, probes
 from bn_jax.papers import figures as figures_lib
-from bn_jax.papers import matching, papers_time
+from bn_jax.papers import matching
+from bn_jax.storage import records
+from bn_jax.trained import cost as cost_of_measures
 
 _FOOTER = """\
 Train one:  python train.py --config=configs/{example}.py[:small]
@@ -15,6 +27,13 @@ of the runs found; else from the products of the networks, at {share:.0%} of the
 rate of a matrix product here ({rate:.0f} GFLOP/s) and {least:.0f} ms a step: it
 may be wrong by a factor of three. ?: what it computes is not known.
 """
+# Of the rate of a large matrix product that training reaches, and what a step
+# takes however small the network: for an estimate that is right within a
+# factor of about three.
+_EFFICIENCY = 0.5
+_SECONDS_A_STEP = 1e-3
+_SIDE = 1024  # of the matrices that are multiplied
+_TIMES = 3  # of which the fastest counts
 _UNITS = ((86_400, 'days'), (3_600, 'h'), (60, 'min'), (1, 's'))
 
 
@@ -27,27 +46,25 @@ def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
   """
   figures = figures_lib.every(papers)
   found = matching.below(folder)
-  rate = papers_time.rate()
+  of_products = rate()
   lines = []
   for name, sizes in itertools.groupby(figures, lambda one: one.figure):
     sizes = list(sizes)
     lines += [name, f'  {sizes[0].title}']
-    lines += [_size(figure, found, rate) for figure in sizes]
-  lines += ['', *_footer(figures, rate)]
-  return ''.join(f'{line}\n' for line in lines)
-
-
-def _footer(figures, rate: float) -> Iterator[str]:
-  yield from _FOOTER.format(
+    lines += [_size(figure, found, of_products) for figure in sizes]
+  footer = _FOOTER.format(
     example=figures[0].figure,
-    share=papers_time.EFFICIENCY,
-    rate=rate / 1e9,
-    least=1000 * papers_time.SECONDS_A_STEP,
-  ).splitlines()
+    share=_EFFICIENCY,
+    rate=of_products / 1e9,
+    least=1000 * _SECONDS_A_STEP,
+  )
+  return ''.join(f'{line}\n' for line in (*lines, '')) + footer
 
 
 def _size(
-  figure: figures_lib.Reproduction, found: list[matching.Cell], rate: float
+  figure: figures_lib.Reproduction,
+  found: list[matching.Cell],
+  of_products: float,
 ) -> str:
   match = matching.match(figure, found)
   steps = sorted({run['steps'] for run in figure.runs.values()})
@@ -55,12 +72,11 @@ def _size(
     f'{_count(len(figure.runs), "run")} x {_count(len(figure.seeds), "seed")}'
     f' x {" or ".join(f"{n:,}" for n in steps)} steps'
   )
-  seconds = papers_time.measured(figure, match)
-  mark = '*' if seconds is not None else ''
+  seconds, mark = measured(figure, match), '*'
   if seconds is None:
-    seconds = papers_time.estimated(figure, rate)
-  time = '?' if seconds is None else duration(seconds) + mark
-  return f'    {figure.size:6} {shape:36} {time:>10}   {state(figure, match)}'
+    seconds, mark = estimated(figure, of_products), ''
+  spent = '?' if seconds is None else duration(seconds) + mark
+  return f'    {figure.size:6} {shape:36} {spent:>10}   {state(figure, match)}'
 
 
 def state(figure: figures_lib.Reproduction, match: matching.Match) -> str:
@@ -79,6 +95,85 @@ def state(figure: figures_lib.Reproduction, match: matching.Match) -> str:
   return f'{said}, {going} begun' if going else said
 
 
+def rate() -> float:
+  """Measures the floating-point operations a second of a matrix product."""
+  matrix = jnp.ones((_SIDE, _SIDE), jnp.float32)
+  product = jax.jit(lambda a, b: a @ b)
+  product(matrix, matrix).block_until_ready()  # compiles it
+  seconds = []
+  for _ in range(_TIMES):
+    start = time.perf_counter()
+    product(matrix, matrix).block_until_ready()
+    seconds.append(time.perf_counter() - start)
+  return 2 * _SIDE**3 / min(seconds)
+
+
+def measured(
+  figure: figures_lib.Reproduction, match: matching.Match
+) -> float | None:
+  """Returns the seconds of all runs and seeds, from those that are done.
+
+  Only what the figure needs counts: a run may have measured more. None where
+  none is done.
+  """
+  means = []
+  for name, seeds in match.cells.items():
+    parts = ('train', 'save', *figure.runs[name]['measures'])
+    spent = [
+      sum(v for part, v in _spent(cell.place).items() if part in parts)
+      for cell in seeds.values()
+      if cell.status == 'done'
+    ]
+    means += [sum(spent) / len(spent)] if spent else []
+  if not means:
+    return None
+  return len(figure.runs) * len(figure.seeds) * sum(means) / len(means)
+
+
+def estimated(
+  figure: figures_lib.Reproduction, of_products: float
+) -> float | None:
+  """Returns the seconds of all runs and seeds, from what they compute.
+
+  None where that cannot be said, say of data that are not there.
+
+  Args:
+    figure: of which no run is done.
+    of_products: FLOPs a second, see `rate`.
+  """
+  try:
+    each = [
+      operations(run) / (_EFFICIENCY * of_products)
+      + _SECONDS_A_STEP * run['steps']
+      for run in figure.runs.values()
+    ]
+  except errors.Failure:
+    return None
+  return len(figure.seeds) * sum(each)
+
+
+def operations(run: Mapping[str, Any]) -> float:
+  """FLOPs of the products of a whole run, measures included.
+
+  A gradient is three passes through the network; norms and whatever is no
+  product are left out.
+  """
+  of_example = 3 * _forward(
+    *(json.dumps(run[key], sort_keys=True) for key in ('data', 'model')),
+    run['data_dir'],
+  )
+  gradients = run['steps'] * run['batch_size']
+  for section in run['measures'].values():
+    # Layers that are looked at by default are no more than three.
+    found = cost_of_measures.counts(section, 3)
+    if found is None:
+      continue
+    looks = run['steps'] // section['every_steps'] + 1
+    examples = probes.examples(section, run)
+    gradients += looks * examples * found.in_gradients
+  return of_example * gradients
+
+
 def duration(seconds: float) -> str:
   """In the largest unit of which it is two or more: '90 s', '25 min'."""
   for size, unit in _UNITS:
@@ -89,3 +184,39 @@ def duration(seconds: float) -> str:
 
 def _count(number: int, what: str) -> str:
   return f'{number} {what}{"" if number == 1 else "s"}'
+
+
+@functools.cache
+def _forward(data: str, model: str, data_dir: str | None) -> int:
+  """FLOPs of the products of one pass of one example.
+
+  The network is traced on shapes, without a norm and as the library computes
+  it: neither changes its products by much.
+  """
+  run = {
+    'data': json.loads(data), 'data_dir': data_dir, 'batch_size': 1,
+    'model': json.loads(model), 'norm': {'name': 'none'},
+  }  # fmt: skip
+  if 'lowering' in run['model']:
+    run['model']['lowering'] = 'library'
+  network = build.network(run)
+  x = build.shapes(run, 1).images
+  variables = jax.eval_shape(
+    functools.partial(network.init, mode='running'), jax.random.key(0), x
+  )
+  traced = jax.make_jaxpr(functools.partial(network.apply, mode='running'))
+  return cost.flops_of_products(traced(variables, x).jaxpr)
+
+
+@functools.cache
+def _spent(place: pathlib.Path) -> dict[str, float]:
+  """Name -> seconds of a run; nothing where they cannot be read."""
+  total = {}
+  try:
+    for record in records.read(place / 'timing.jsonl'):
+      seconds = record.values.get('seconds')
+      if isinstance(seconds, int | float):
+        total[record.name] = total.get(record.name, 0.0) + seconds
+  except errors.StorageError:
+    return {}
+  return total

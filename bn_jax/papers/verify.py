@@ -1,7 +1,10 @@
 """The claims of the papers, judged by what lies in working directories."""
 
+import csv
+import io
 import logging
 import pathlib
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,6 +15,8 @@ from bn_jax.report.claims import claim_files, contest, judge, verdicts
 from bn_jax.report.results import curves, recorded
 
 _log = logging.getLogger('bn_jax')
+_WIDTH = 80  # of what is printed
+_COLUMNS = [name for name in verdicts.COLUMNS if name != 'values']
 
 # Run of a figure -> number of a seed -> its records.
 Seeds = Mapping[str, Mapping[int, curves.Seed]]
@@ -131,6 +136,28 @@ def nothing(workdirs: Sequence[pathlib.Path]) -> errors.ConfigError:
   return errors.ConfigError(f'{names}: no run is one of a figure; {hint}')
 
 
+def text(figures: Sequence[Judged]) -> str:
+  """Says figure by figure and claim by claim how it came off; then counts."""
+  lines = [line for one in figures for line in _lines(one)]
+  kinds = [row['verdict'] for one in figures for row in one.rows]
+  lines.append(
+    f'{kinds.count(judge.HOLDS)} hold, {kinds.count(judge.FAILS)} fail, '
+    f'{kinds.count(judge.UNKNOWN)} not measured'
+  )
+  return ''.join(f'{line}\n' for line in lines)
+
+
+def as_csv(figures: Sequence[Judged]) -> str:
+  """Writes a line a claim; a number that is not there is empty."""
+  content = io.StringIO()
+  writer = csv.DictWriter(
+    content, _COLUMNS, extrasaction='ignore', lineterminator='\n'
+  )
+  writer.writeheader()
+  writer.writerows(row for one in figures for row in one.rows)
+  return content.getvalue()
+
+
 def _spoken_of(matches: Sequence, claims: Mapping) -> Sequence:
   """Those of which some claim has all its runs, or half of the runs are there.
 
@@ -187,3 +214,28 @@ def _rows(
   for claim in claims.claims:
     if size in claim.sizes:
       yield verdicts.row(claims, judge.verdict(claim, size, found))
+
+
+def _lines(one: Judged) -> Iterator[str]:
+  yield from _wrapped(f'{one.label}: {one.title}', 0)
+  for row in one.rows:
+    yield from _wrapped(f'{row["verdict"].upper()}  {row["statement"]}', 2)
+    yield from _wrapped(f'source     {row["source"]}', 6, 11)
+    yield from _wrapped(f'statistic  {row["statistic"]}', 6, 11)
+    yield from _wrapped(f'threshold  {row["threshold"]}', 6, 11)
+    if row['measured']:
+      yield from _wrapped(f'measured   {row["measured"]}', 6, 11)
+    yield from _wrapped(f'           {row["detail"]}', 6, 11)
+  for line in one.twice:
+    yield from _wrapped(f'left out: {line}', 2)
+  yield ''
+
+
+def _wrapped(line: str, indent: int, hang: int = 4) -> list[str]:
+  return textwrap.wrap(
+    line,
+    _WIDTH,
+    initial_indent=' ' * indent,
+    subsequent_indent=' ' * (indent + hang),
+    break_on_hyphens=False,
+  )

@@ -13,22 +13,25 @@ fit is refused, never cast or left out.
 """
 
 import concurrent.futures
+import contextlib
 import errno
 import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 
-from bn_jax import errors
-from bn_jax.storage import digests, space, tree_files
+from bn_jax import errors, trees
+from bn_jax.storage import digests
 
 _log = logging.getLogger('bn_jax')
 _OVERHEAD = 2**18  # bytes of files beside the arrays
+_MARGIN = 1.2  # times the arrays must be free, for what is beside them
 _FEW = 3  # differences that a message names
 
 
@@ -201,10 +204,7 @@ class Checkpoints:
     said = digests.read(folder)
     self._check(step, said, _arrays(like))
     digests.verify(folder)
-    try:
-      return tree_files.read(folder / 'state', like)
-    except tree_files.Unreadable as error:
-      raise digests.Damaged(str(error)) from error
+    return _read_tree(folder / 'state', like)
 
   def _check(self, step: int, said: Mapping, wanted: Mapping) -> None:
     """Config, shapes and dtypes first: orbax casts a dtype silently."""
@@ -255,8 +255,10 @@ class Checkpoints:
       # The folder above is the run's: where it was removed, so is the run.
       self._directory.mkdir(exist_ok=True)
       new.mkdir()
-      self._check_space(state)
-      tree_files.write(new / 'state', state)
+      # Before orbax begins: what fails in it is told by its threads.
+      if self._free() < _MARGIN * bytes_of(state) + _OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+      _write_tree(new / 'state', state)
       digests.write(
         new, {'step': step, 'about': self._about, 'arrays': _arrays(state)}
       )
@@ -270,21 +272,17 @@ class Checkpoints:
       shutil.rmtree(new, ignore_errors=True)
       raise errors.StorageError(self._failed(step, state, error)) from error
 
-  def _check_space(self, state: Any) -> None:
-    """Raises before orbax begins: what fails in it is told by its threads."""
-    free = shutil.disk_usage(self._directory).free
-    if free < space.MARGIN * bytes_of(state) + _OVERHEAD:
-      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+  def _free(self) -> int:
+    return shutil.disk_usage(self._directory).free
 
   def _failed(self, step: int, state: Any, error: Exception) -> str:
     size = bytes_of(state) + _OVERHEAD
     if not self._directory.is_dir():
       return f'{self._directory} is gone: somebody removed it'
-    free = shutil.disk_usage(self._directory).free
     good = [f'that of step {there}' for there in self.steps()[-1:]]
     return (
       f'cannot write checkpoint {step} in {self._directory}, of {_mb(size)} '
-      f'with {_mb(free)} left on the disk: {tree_files.reason(error)}; the '
+      f'with {_mb(self._free())} left on the disk: {_reason(error)}; the '
       f'newest whole one is {"".join(good) or "none"}; make room, and the same '
       'command goes on from there'
     )
@@ -303,24 +301,38 @@ def bytes_of(state: Any) -> int:
   )
 
 
+def check_space(folder: pathlib.Path, needed: int) -> None:
+  """Refuses a folder with too little room, before anything is begun.
+
+  Args:
+    folder: to be written to; it may not exist yet.
+    needed: bytes.
+
+  Raises:
+    StorageError: less than 1.2 times as much is free.
+  """
+  there = folder.absolute()
+  while not there.exists():
+    there = there.parent
+  free = shutil.disk_usage(there).free
+  if free < _MARGIN * needed:
+    raise errors.StorageError(
+      f'{folder} needs {_MARGIN * needed / 1e6:,.1f} MB for its checkpoints, '
+      f'{free / 1e6:,.1f} MB are free; make room, give another --workdir, or a '
+      'smaller config.checkpoint.keep'
+    )
+
+
 def _arrays(tree: Any) -> dict[str, list]:
   """path -> [dtype, [sizes]] of each array, of JSON."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {
-    '/'.join(_word(key) for key in path): [str(leaf.dtype), list(leaf.shape)]
-    for path, leaf in leaves
+    path: [str(leaf.dtype), list(leaf.shape)]
+    for path, leaf in zip(trees.paths(tree), jax.tree.leaves(tree))
   }
 
 
 def _told(array: list | None) -> str:
   return 'nothing' if array is None else f'{array[0]}{array[1]}'
-
-
-def _word(key: Any) -> str:
-  for field in ('key', 'name', 'idx'):
-    if hasattr(key, field):
-      return str(getattr(key, field))
-  return str(key)
 
 
 def _listed(steps: Iterable[int]) -> str:
@@ -329,3 +341,60 @@ def _listed(steps: Iterable[int]) -> str:
 
 def _mb(size: int) -> str:
   return f'{size / 1e6:,.3f} MB'
+
+
+def _write_tree(folder: pathlib.Path, tree: Any) -> None:
+  """Writes a tree of NumPy arrays; the folder appears when it is whole.
+
+  Raises:
+    OSError, ValueError: it cannot be written; see `_reason`.
+  """
+  with _orbax() as orbax:
+    orbax.save(folder.absolute(), args=ocp.args.StandardSave(tree))
+
+
+def _read_tree(folder: pathlib.Path, like: Any) -> Any:
+  """Returns a tree as it was written, of NumPy arrays.
+
+  orbax casts dtypes, and does not see flipped bits: compare before.
+
+  Raises:
+    Damaged: it cannot be read.
+  """
+  shape_of = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+  wanted = ocp.args.StandardRestore(jax.tree.map(shape_of, like))
+  try:
+    with _orbax() as orbax:
+      return orbax.restore(folder.absolute(), args=wanted)
+  except Exception as error:  # orbax raises bare Exception for damaged data
+    raise digests.Damaged(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+  """Returns the line that says why, of orbax's many."""
+  full = os.strerror(errno.ENOSPC)
+  if full in str(error):
+    return full
+  return str(error).splitlines()[0][:200] if str(error) else repr(error)
+
+
+@contextlib.contextmanager
+def _orbax() -> Iterator[ocp.Checkpointer]:
+  """Opens orbax, and keeps the tracebacks of its threads from users.
+
+  What is wrong we say ourselves.
+  """
+  # One process alone writes and reads: no other is to be waited for.
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=jax.process_index(),
+    active_processes={jax.process_index()},
+    barrier_sync_key_prefix='bn_jax',
+  )
+  handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+  is_no_error = lambda record: record.levelno < logging.ERROR
+  logger = logging.getLogger('absl')
+  logger.addFilter(is_no_error)
+  try:
+    yield ocp.Checkpointer(handler, multiprocessing_options=alone)
+  finally:
+    logger.removeFilter(is_no_error)

@@ -22,7 +22,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import __main__, errors
 from bn_jax.commands import launch
 from bn_jax.config import flags
-from bn_jax.launch import engines, job, notes, sbatch, standing_table, sweep
+from bn_jax.launch import engines, job, sweep
 from bn_jax.launch import status as status_lib
 from bn_jax.storage import lock
 from tests.fixtures import strict
@@ -60,7 +60,7 @@ class LaunchCase(parameterized.TestCase):
     (cell.place / 'manifest.json').write_text(json.dumps(manifest))
 
   def ended(self, cell, code):
-    noted = notes.Notes(str(self.workdir), cell)
+    noted = status_lib.Notes(str(self.workdir), cell)
     noted.prepare()
     noted.submitted('local', '1')
     noted.ended.write_text(json.dumps({'job': '1', 'exit_code': code}))
@@ -360,7 +360,7 @@ class StandingTest(LaunchCase):
   def test_an_end_of_an_earlier_job_is_forgotten(self):
     (cell,) = self.expand()
     self.ended(cell, 3)
-    notes.Notes(str(self.workdir), cell).prepare()
+    status_lib.Notes(str(self.workdir), cell).prepare()
     (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'not started')
 
@@ -376,7 +376,7 @@ class StandingTest(LaunchCase):
   def test_the_queue_says_what_is_alive(self):
     cells = self.expand('seeds=0:3')
     for number, cell in enumerate(cells):
-      noted = notes.Notes(str(self.workdir), cell)
+      noted = status_lib.Notes(str(self.workdir), cell)
       noted.prepare()
       noted.submitted('slurm', f'7_{number}')
     self.squeue("echo '7_0 RUNNING'; echo '7_1 PENDING'")
@@ -387,7 +387,7 @@ class StandingTest(LaunchCase):
     ):
       self.squeue(script)
       with (
-        mock.patch.object(notes, '_PATIENCE', 0.1),
+        mock.patch.object(status_lib, '_PATIENCE', 0.1),
         self.assertRaisesRegex(errors.ConfigError, said),
       ):
         status_lib.of(str(self.workdir), cells)
@@ -400,7 +400,7 @@ class StandingTest(LaunchCase):
     now = status_lib.Standing(
       'failed', 3, '123456_12', 2, said='of these words ' * 12
     )
-    lines = standing_table.text(cells, [now] * len(cells)).splitlines()
+    lines = status_lib.table(cells, [now] * len(cells)).splitlines()
     self.assertLessEqual(max(map(len, lines[1:])), 80)
     self.assertEqual(lines[-1], '6 failed')
     self.assertRegex(lines[2], r'^ +standard/seed0 +failed, exit 2 +3 of 6 ')
@@ -430,7 +430,7 @@ class LocalTest(LaunchCase):
 
     with mock.patch.object(engines, 'command', command):
       engines.locally(str(self.workdir), cells, at_once=at_once, say=say)
-    return [notes.Notes(str(self.workdir), cell).read() for cell in cells]
+    return [status_lib.Notes(str(self.workdir), cell).read() for cell in cells]
 
   def time_of(self, name):
     return float((self.workdir / name).read_text())
@@ -525,7 +525,7 @@ class WaitTest(LaunchCase):
     self.assertFalse((self.workdir / 'bin' / 'squeue.asked').exists())
 
   def submit(self):
-    noted = notes.Notes(str(self.workdir), self.cell)
+    noted = status_lib.Notes(str(self.workdir), self.cell)
     noted.prepare()
     noted.submitted('slurm', '7_0')
 
@@ -594,7 +594,9 @@ class SbatchTest(parameterized.TestCase):
     ('1-2', 26 * 60), ('1-02:30', 26 * 60 + 30), ('1-02:30:59', 26 * 60 + 30),
   )  # fmt: skip
   def test_time(self, text, minutes):
-    found = sbatch.parameters(sbatch.parse([f'time={text}']), None)
+    found = engines.sbatch_parameters(
+      engines.sbatch_options([f'time={text}']), None
+    )
     self.assertEqual(found['slurm_time'], minutes)
 
   @parameterized.parameters(
@@ -605,13 +607,13 @@ class SbatchTest(parameterized.TestCase):
   )
   def test_refused(self, options, expected):
     with self.assertRaisesRegex(errors.ConfigError, expected):
-      sbatch.parse(options)
+      engines.sbatch_options(options)
 
   def test_options_reach_the_script(self):
     from submitit.slurm import slurm
 
     options = ['time=20', 'gpus=2', 'cpus_per_task=3', '--partition=a']
-    found = sbatch.parameters(sbatch.parse(options), 4)
+    found = engines.sbatch_parameters(engines.sbatch_options(options), 4)
     script = slurm._make_sbatch_string(
       command='train', folder='/x', map_count=9,
       **{k.removeprefix('slurm_'): v for k, v in found.items() if k != 'name'},
@@ -641,7 +643,7 @@ class DocsTest(LaunchCase):
       )
       self.assertNotEmpty(found.cells)
       if given.values.engine == 'slurm':
-        sbatch.parameters(sbatch.parse(given.values.slurm), 1)
+        engines.sbatch_parameters(engines.sbatch_options(given.values.slurm), 1)
 
   def test_templates_have_a_syntax(self):
     folder = strict.ROOT / 'docs' / 'templates'

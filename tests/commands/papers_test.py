@@ -14,7 +14,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import distributions
 from bn_jax.commands import papers, train
-from bn_jax.papers import draw, figures, listing, matching, papers_time
+from bn_jax.papers import draw, figures, listing, matching
 from bn_jax.papers import verify as verify_lib
 from bn_jax.report import page
 from bn_jax.report.claims import claim_files, verdicts
@@ -434,7 +434,7 @@ class MatchingTest(_InAFolder):
 class ListTest(_InAFolder):
   def setUp(self):
     super().setUp()
-    rate = mock.patch.object(papers_time, 'rate', lambda: 1e11)
+    rate = mock.patch.object(listing, 'rate', lambda: 1e11)
     self.enter_context(rate)
 
   def test_figures_with_their_size_and_state(self):
@@ -458,7 +458,7 @@ class ListTest(_InAFolder):
     )
 
   def test_in_the_order_of_the_paper(self):
-    with mock.patch.object(papers_time, 'estimated', lambda *_: None):
+    with mock.patch.object(listing, 'estimated', lambda *_: None):
       _, out, _ = self.main('santurkar2018', f'--runs={self.folder / "none"}')
     names = [line for line in out.splitlines() if line.startswith('santurkar')]
     self.assertEqual(names[:3], [f'santurkar2018/figure{k}' for k in (1, 2, 3)])
@@ -473,7 +473,7 @@ class ListTest(_InAFolder):
       name: changed(run, 'data.name', 'no_such_set')
       for name, run in one.runs.items()
     }
-    self.assertIsNone(papers_time.estimated(one._replace(runs=runs), 1e11))
+    self.assertIsNone(listing.estimated(one._replace(runs=runs), 1e11))
 
   @parameterized.parameters(
     (0.4, '0 s'), (119, '119 s'), (121, '2 min'), (7300, '2 h'),
@@ -489,7 +489,7 @@ class ListTest(_InAFolder):
     weights = 784 * 100 + 2 * 100 * 100 + 100 * 10
     steps, looks = 5000 * 60, 11 * 10_000 / 3  # in gradients of one example
     self.assertAlmostEqual(
-      papers_time.operations(run) / (6 * weights * (steps + looks)), 1
+      listing.operations(run) / (6 * weights * (steps + looks)), 1
     )
 
 

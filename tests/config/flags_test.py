@@ -2,7 +2,7 @@ import contextlib
 
 from absl.testing import absltest, parameterized
 
-from bn_jax.config import flags, workdirs
+from bn_jax.config import flags
 from bn_jax.launch import sweep
 from tests.fixtures import strict
 
@@ -24,7 +24,7 @@ class DefaultTest(parameterized.TestCase):
     ('configs/quickstart.py:', 'runs/quickstart'),
   )
   def test_of_a_config(self, config, expected):
-    self.assertEqual(workdirs.default(config), expected)
+    self.assertEqual(flags.default_workdir(config), expected)
 
   def test_train_and_launch_agree(self):
     config = '--config=configs/santurkar2018/figure10.py:small'

@@ -6,7 +6,7 @@ import pytest
 from absl.testing import absltest, parameterized
 from jax import lax
 
-from bn_jax.experiment import cost, flops
+from bn_jax.experiment import cost
 from bn_jax.training import devices as devices_lib
 from tests.fixtures import (
   layouts,
@@ -110,13 +110,13 @@ class FlopsTest(parameterized.TestCase):
       {'name': 'batch'}, layout, 8, micro_batches=micro_batches
     )
     jaxpr = step.trace(state, split).jaxpr.jaxpr
-    devices = 8 if flops.is_mapped(jaxpr) else 1
-    self.assertEqual(flops.is_mapped(jaxpr), layout != 'jit')
-    self.assertEqual(devices * flops.of_products(jaxpr), want)
+    devices = 8 if cost.is_mapped(jaxpr) else 1
+    self.assertEqual(cost.is_mapped(jaxpr), layout != 'jit')
+    self.assertEqual(devices * cost.flops_of_products(jaxpr), want)
 
   def of(self, function, *shapes):
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return flops.of_products(jax.make_jaxpr(function)(*arrays).jaxpr)
+    return cost.flops_of_products(jax.make_jaxpr(function)(*arrays).jaxpr)
 
   def test_products(self):
     product = lambda a, b: jnp.einsum('gij,gjk->gik', a, b)
