@@ -128,7 +128,7 @@ def _ended(
 
 
 def _report(
-  workdirs: set[str],
+  workdirs: set[pathlib.Path],
   cells: Sequence[sweep.Cell],
   standings: Sequence[status.Standing],
 ) -> None:
@@ -146,9 +146,8 @@ def _report(
 
   for workdir, cells in over.items():
     if len(cells) > 1:
-      place = pathlib.Path(workdir)
-      runs = verify.refresh(place)
-      _say(f'report: {page.write([place], runs=runs)}')
+      runs = verify.refresh(workdir)
+      _say(f'report: {page.write([workdir], runs=runs)}')
 
 
 def _say(line: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bn_jax import errors
 from bn_jax.launch import job, status, sweep
-from bn_jax.storage import lock
+from bn_jax.storage import files, lock
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _POLL = 0.2  # seconds between two looks at local jobs
@@ -223,7 +223,7 @@ def _any_alive(sweep_dir: str, cells: Sequence[sweep.Cell]) -> bool:
   jobs = {note.job for note in notes if note.engine == 'slurm'}
   if jobs and jobs & status.in_queue().keys():
     return True
-  return any(lock.is_held(cell.place) for cell in cells)
+  return any(lock.is_held(cell.folder.path) for cell in cells)
 
 
 def _executor(sweep_dir: str, cluster: str, **keywords: Any) -> Any:
@@ -238,8 +238,8 @@ def _executor(sweep_dir: str, cluster: str, **keywords: Any) -> Any:
   # The job may start elsewhere, and with another working directory.
   cloudpickle.register_pickle_by_value(job)
   folder = pathlib.Path(sweep_dir) / sweep.FOLDER
+  files.make_folder(folder, 'give another --workdir')
   try:
-    folder.mkdir(parents=True, exist_ok=True)
     return submitit.AutoExecutor(folder, cluster=cluster, **keywords)
   except OSError as error:
     raise errors.StorageError(

@@ -57,18 +57,13 @@ class Notes:
   def __init__(self, workdir: str, cell: sweep.Cell):
     launch = pathlib.Path(workdir) / sweep.FOLDER
     self._launch = launch
-    self._folder = launch / 'jobs' / cell.place.relative_to(workdir)
+    self._folder = launch / 'jobs' / cell.folder.path.relative_to(workdir)
     self.ended = self._folder / 'ended.json'
 
   def prepare(self) -> None:
     """Before a job is started: nothing of an earlier one is left."""
-    try:
-      self._folder.mkdir(parents=True, exist_ok=True)
-      self.ended.unlink(missing_ok=True)
-    except OSError as error:
-      raise errors.StorageError(
-        f'cannot write {self._folder}: {error.strerror}'
-      ) from error
+    files.make_folder(self._folder)
+    self.ended.unlink(missing_ok=True)
 
   def submitted(self, engine: str, job: str) -> None:
     note = {'engine': engine, 'job': job}
@@ -137,7 +132,7 @@ def of(workdir: str, cells: Sequence[sweep.Cell]) -> list[Standing]:
   standings = []
   for cell, of_cell, note in zip(cells, notes, last):
     state = states.get(note.job)
-    if state is None and lock.is_held(cell.place):
+    if state is None and lock.is_held(cell.folder.path):
       state = 'RUNNING'
     now = _standing(cell, state, note.exit_code)._replace(job=note.job)
     if now.status == 'failed':
@@ -171,7 +166,7 @@ def table(cells: Sequence[sweep.Cell], standings: Sequence[Standing]) -> str:
   for cell, now, row in zip(cells, standings, rows):
     if cell.workdir != above:
       above = cell.workdir
-      lines += [above, _line(_HEAD, widths)]
+      lines += [str(above), _line(_HEAD, widths)]
     lines.append(_line(row, widths))
     if now.said:
       lines += textwrap.wrap(
@@ -210,18 +205,16 @@ def _standing(
   cell: sweep.Cell, state: str | None, code: int | None
 ) -> Standing:
   """How far a cell is, by its manifest, the state of its job and its end."""
-  shape = {'status': str, 'step': int | None, 'config': dict}
-  manifest = files.read_json(cell.place / 'manifest.json', shape)
-  status = manifest['status'] if manifest else None
-  step = manifest['step'] if manifest else None
+  folder = cell.folder.again()
+  manifest, status, step = folder.manifest, folder.status, folder.step
   goes_on = status == 'diverged' and divergence.goes_on(
     manifest['config'], cell.config
   )
   if status == 'diverged' and not goes_on:
     return Standing(_EXPECTED if cell.may_diverge else status, step)
-  if status == 'done' and (step or 0) >= cell.steps:
+  if status == 'done' and step >= cell.steps:
     return Standing(status, step)
-  step = max(step or 0, _recorded(cell.place)) if manifest else None
+  step = max(step, _recorded(folder.scalars)) if manifest else None
   if state is not None:
     return Standing('queued' if state in _QUEUED else 'running', step)
   if code is not None and (code < 0 or code == _SECOND_SIGNAL):
@@ -239,9 +232,9 @@ def _standing(
   return Standing('not started')
 
 
-def _recorded(place: pathlib.Path) -> int:
+def _recorded(scalars: pathlib.Path) -> int:
   """The step of the last whole record."""
-  end = _tail(place / 'scalars.jsonl')
+  end = _tail(scalars)
   steps = re.findall(r'^{"step": (\d+).*\n', end, re.MULTILINE)
   return int(steps[-1]) if steps else 0
 

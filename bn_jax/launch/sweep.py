@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bn_jax import errors
 from bn_jax.config import flags
-from bn_jax.storage import files
+from bn_jax.storage import run_folder
 
 # Below the working directory; what the scheduler leaves lies there.
 FOLDER = 'launch'
@@ -21,17 +21,13 @@ class Cell(NamedTuple):
   """One run with one seed of one combination: one command, one folder.
 
   Attributes:
-    workdir: of this combination, as it is given to train.py.
-    run: its name in the config.
-    seed: of it.
+    folder: of the run and seed; its working directory is the combination's.
     config: of the run, resolved.
     may_diverge: whether the config expects it to.
     words: the command line of train.py, without its name.
   """
 
-  workdir: str
-  run: str
-  seed: int
+  folder: run_folder.RunFolder
   config: dict[str, Any]
   may_diverge: bool
   words: tuple[str, ...]
@@ -42,13 +38,12 @@ class Cell(NamedTuple):
     return self.config['steps']
 
   @property
-  def label(self) -> str:
-    return f'{self.run}/seed{self.seed}'
+  def workdir(self) -> pathlib.Path:
+    return self.folder.workdir
 
   @property
-  def place(self) -> pathlib.Path:
-    """The folder of the run and seed."""
-    return pathlib.Path(self.workdir) / self.run / f'seed{self.seed}'
+  def label(self) -> str:
+    return self.folder.label
 
 
 class Sweep(NamedTuple):
@@ -120,7 +115,7 @@ def _cells(
       'job, whose processes find each other; give --slurm ntasks-per-node=N'
     )
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax.config import resolve
+  from bn_jax.config import differences, resolve
 
   plan = resolve.experiment(given.config.to_dict(), given.overrides)
   said = ' '.join(f'{key}={value}' for key, value in chosen)
@@ -139,16 +134,15 @@ def _cells(
       f'config.runs: {FOLDER!r}; the folder of that name is for the '
       "scheduler's files: give the run another name"
     )
-  _check_same(place, plan)
+  differences.check_same(place, plan)
   for run, seeds in plan.chosen(only).items():
     for seed in seeds:
+      folder = run_folder.at(place, run, seed)
       yield Cell(
-        workdir=str(place),
-        run=run,
-        seed=seed,
+        folder=folder,
         config=plan.runs[run],
         may_diverge=run in plan.expected_divergence,
-        words=(*words, f'--workdir={place}', f'--only={run}/seed{seed}'),
+        words=(*words, f'--workdir={place}', f'--only={folder.label}'),
       )
 
 
@@ -202,25 +196,3 @@ def _name(chosen: Sequence[tuple[str, str]]) -> str:
     return said
   digest = hashlib.sha256(said.encode()).hexdigest()[:8]
   return f'{safe[: _LONGEST - 9]}-{digest}'
-
-
-def _check_same(place: pathlib.Path, plan: Any) -> None:
-  """Refuses a working directory with another experiment, as train.py would."""
-  from bn_jax.config import differences
-
-  shape = {'runs': {...: dict}}
-  try:
-    old = files.read_json(place / 'experiment.json', shape)
-  except OSError as error:  # a file in the way, a name that is too long
-    raise errors.StorageError(
-      f'--workdir: {str(place)[:80]!r}: {error.strerror}'
-    ) from error
-  for name, run in plan.runs.items():
-    if old is None or name not in old['runs']:
-      continue
-    different = differences.difference(old['runs'][name], run)
-    if different:
-      raise errors.ConfigError(
-        f'{place} holds another experiment, run {name!r}: {different}; give '
-        'another --workdir'
-      )

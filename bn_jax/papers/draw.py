@@ -53,11 +53,11 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
   figure, match = _found(sizes, workdirs)
   seeds = {
     run: {
-      number: _only(recorded.seed(cell.place), wanted['measures'])
-      for number, cell in sorted(match.cells[run].items())
+      number: _only(recorded.seed(folder), wanted['measures'])
+      for number, folder in sorted(match.folders[run].items())
     }
     for run, wanted in figure.runs.items()
-    if run in match.cells
+    if run in match.folders
   }
   runs = [curves.Run(run, tuple(its.values())) for run, its in seeds.items()]
   claims = claim_files.load()
@@ -84,7 +84,7 @@ def write(cut: Cut, output: pathlib.Path) -> pathlib.Path:
   files.make_folder(output)
   judged = [] if cut.judged is None else [cut.judged]
   verdicts.write(output, [row for one in judged for row in one.rows])
-  records.write_text(output / 'verdicts.csv', verify.as_csv(judged))
+  files.write(output / 'verdicts.csv', verify.as_csv(judged))
   title = f'{cut.figure.label}: {cut.figure.title.rstrip(".")}'
   return page.write([output], runs=cut.runs, title=title)
 
@@ -104,7 +104,7 @@ def absent(cut: Cut) -> list[str]:
   missing = [
     f'no run {run}' + (f': {notes[run]}' if run in notes else '')
     for run in cut.figure.runs
-    if run not in cut.match.cells
+    if run not in cut.match.folders
   ]
   return missing + [f'left out: {one}' for one in cut.match.twice]
 
@@ -113,9 +113,9 @@ def _found(
   sizes: Sequence[figures.Reproduction], workdirs: Iterable[pathlib.Path]
 ) -> tuple[figures.Reproduction, matching.Match]:
   """The one size of which there are runs, and what stands for them."""
-  cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
-  matches = [(one, matching.match(one, cells)) for one in sizes]
-  found = [(one, match) for one, match in matches if match.cells]
+  begun = matching.begun(workdirs)
+  matches = [(one, matching.match(one, begun)) for one in sizes]
+  found = [(one, match) for one, match in matches if match.folders]
   if len(found) > 1:
     raise errors.ConfigError(
       f'there are runs of {" and of ".join(one.label for one, _ in found)}; '
@@ -123,7 +123,7 @@ def _found(
     )
   if not found:
     labels = ' or '.join(one.label for one in sizes)
-    hint = matching.nearest(sizes, cells) or (
+    hint = matching.nearest(sizes, begun) or (
       f'python -m bn_jax papers verify {" ".join(map(str, workdirs))} says of '
       'which figures there are some'
     )

@@ -16,7 +16,7 @@ from bn_jax.config import build
 from bn_jax.experiment import cost, probes
 from bn_jax.papers import figures as figures_lib
 from bn_jax.papers import matching
-from bn_jax.storage import records
+from bn_jax.storage import run_folder
 from bn_jax.trained import cost as cost_of_measures
 
 _FOOTER = """\
@@ -63,7 +63,7 @@ def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
 
 def _size(
   figure: figures_lib.Reproduction,
-  found: list[matching.Cell],
+  found: matching.Begun,
   of_products: float,
 ) -> str:
   match = matching.match(figure, found)
@@ -82,14 +82,14 @@ def _size(
 def state(figure: figures_lib.Reproduction, match: matching.Match) -> str:
   """'6 of 10 done', of the seeds of the config and of those found."""
   begun = {
-    (name, seed): cell
-    for name, seeds in match.cells.items()
-    for seed, cell in seeds.items()
+    (name, seed): folder
+    for name, seeds in match.folders.items()
+    for seed, folder in seeds.items()
   }
   if not begun:
     return 'not started'
   wanted = set(itertools.product(figure.runs, figure.seeds))
-  done = sum(cell.has_ended for cell in begun.values())
+  done = sum(folder.has_ended for folder in begun.values())
   said = f'{done} of {len(wanted | set(begun))} done'
   going = len(begun) - done
   return f'{said}, {going} begun' if going else said
@@ -117,12 +117,12 @@ def measured(
   none is done.
   """
   means = []
-  for name, seeds in match.cells.items():
+  for name, seeds in match.folders.items():
     parts = ('train', 'save', *figure.runs[name]['measures'])
     spent = [
-      sum(v for part, v in _spent(cell.place).items() if part in parts)
-      for cell in seeds.values()
-      if cell.status == 'done'
+      sum(v for part, v in _spent(folder).items() if part in parts)
+      for folder in seeds.values()
+      if folder.status == 'done'
     ]
     means += [sum(spent) / len(spent)] if spent else []
   if not means:
@@ -209,14 +209,9 @@ def _forward(data: str, model: str, data_dir: str | None) -> int:
 
 
 @functools.cache
-def _spent(place: pathlib.Path) -> dict[str, float]:
+def _spent(folder: run_folder.RunFolder) -> dict[str, float]:
   """Name -> seconds of a run; nothing where they cannot be read."""
-  total = {}
   try:
-    for record in records.read(place / 'timing.jsonl'):
-      seconds = record.values.get('seconds')
-      if isinstance(seconds, int | float):
-        total[record.name] = total.get(record.name, 0.0) + seconds
+    return folder.seconds()
   except errors.StorageError:
     return {}
-  return total

@@ -4,117 +4,77 @@ By what they are, not by their names: a run of another experiment with the same
 config and measures is the same run.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from bn_jax import errors
 from bn_jax.config import differences, resolve
 from bn_jax.papers import figures as figures_lib
-from bn_jax.storage import files
-
-_MANIFEST = {
-  'status': str, 'step': int | None, 'seed': int,
-  'config': {
-    'data': {'name': str}, 'model': {'name': str}, 'norm': {'name': str},
-    'measures': {...: {'name': str}},
-  },
-}  # fmt: skip
+from bn_jax.storage import run_folder
 
 _SHOWN = 40  # characters of a value
 _TELLING = ('steps', 'batch_size', 'data', 'model', 'norm', 'schedule')
 
 
-class Cell(NamedTuple):
-  """A run with one seed that lies in a working directory.
-
-  Attributes:
-    workdir: in which.
-    run: its name there.
-    seed: its number.
-    config: resolved, with the keys that came later.
-    status, step: of its manifest.
-  """
-
-  workdir: pathlib.Path
-  run: str
-  seed: int
-  config: dict[str, Any]
-  status: str
-  step: int
-
-  @property
-  def place(self) -> pathlib.Path:
-    return self.workdir / self.run / f'seed{self.seed}'
-
-  @property
-  def has_ended(self) -> bool:
-    return self.status in ('done', 'diverged')
+# Folder of a run and seed -> its config, with the keys that came later.
+Begun = Mapping[run_folder.RunFolder, dict[str, Any]]
 
 
 class Match(NamedTuple):
   """What was found of a figure.
 
   Attributes:
-    cells: run of the figure -> seed -> what stands for it.
+    folders: run of the figure -> seed -> what stands for it.
     notes: run of the figure that nothing stands for -> what nearly does.
     twice: what was left out, as its run and seed were there already.
   """
 
-  cells: dict[str, dict[int, Cell]]
+  folders: dict[str, dict[int, run_folder.RunFolder]]
   notes: dict[str, str]
   twice: tuple[str, ...]
 
 
-def cells(workdir: pathlib.Path) -> list[Cell]:
-  """What has begun in a working directory, run by run and seed by seed.
+def begun(workdirs: Iterable[pathlib.Path]) -> Begun:
+  """Returns what has begun in working directories, by run and seed.
 
   Raises:
     StorageError: a manifest that is damaged.
   """
-  found = []
-  for path in workdir.glob('*/seed*/manifest.json'):
-    manifest = files.read_json(path, _MANIFEST)
-    found.append(
-      Cell(
-        workdir, path.parent.parent.name, manifest['seed'],
-        differences.filled(manifest['config']), manifest['status'],
-        manifest['step'] or 0,
-      )
-    )  # fmt: skip
-  return sorted(found, key=lambda cell: (cell.run, cell.seed))
+  return {
+    folder: differences.filled(folder.manifest['config'])
+    for workdir in workdirs
+    for folder in run_folder.below(workdir)
+  }
 
 
-def below(folder: pathlib.Path) -> list[Cell]:
-  """The same of all working directories in a folder and below it.
+def below(folder: pathlib.Path) -> Begun:
+  """Returns the same of all working directories in a folder and below it.
 
   What is damaged is left out.
   """
-  found = []
+  found = {}
   for path in sorted(folder.glob('**/experiment.json')):
-    try:
-      found += cells(path.parent)
-    except errors.StorageError:
-      continue
+    with contextlib.suppress(errors.StorageError):
+      found |= begun([path.parent])
   return found
 
 
-def match(figure: figures_lib.Reproduction, found: Sequence[Cell]) -> Match:
-  """What of some cells stands for the runs of a figure."""
+def match(figure: figures_lib.Reproduction, found: Begun) -> Match:
+  """Returns what of some runs stands for the runs of a figure."""
   taken, notes, twice = {}, {}, []
   for name, wanted in figure.runs.items():
-    for cell in found:
-      nearly = cell.run == name and _alike(cell.config, wanted)
+    for folder, config in found.items():
+      nearly = folder.run == name and _alike(config, wanted)
       # Most are of other figures: that is seen at once.
-      if not nearly and any(
-        cell.config.get(key) != wanted[key] for key in _TELLING
-      ):
+      if not nearly and any(config.get(key) != wanted[key] for key in _TELLING):
         continue
-      different = difference(cell.config, wanted)
+      different = difference(config, wanted)
       if different is None:
         seeds = taken.setdefault(name, {})
-        if seeds.setdefault(cell.seed, cell) is not cell:
-          twice.append(f'{cell.place}: seed {cell.seed} of {name} again')
+        if seeds.setdefault(folder.seed, folder) is not folder:
+          twice.append(f'{folder.path}: seed {folder.seed} of {name} again')
       elif nearly:
         notes.setdefault(name, f'not as configured: {different}')
   left = {name: note for name, note in notes.items() if name not in taken}
@@ -170,7 +130,7 @@ def _alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
 
 
 def nearest(
-  figures: Iterable[figures_lib.Reproduction], found: Sequence[Cell]
+  figures: Iterable[figures_lib.Reproduction], found: Begun
 ) -> str | None:
   """The first run that is nearly one of a figure, and what is different."""
   for figure in figures:

@@ -59,12 +59,12 @@ def of(workdirs: Sequence[pathlib.Path]) -> Verification:
     ConfigError: a claim file that is not as it must be.
     StorageError: records that were changed after they were written.
   """
-  cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
+  found = matching.begun(workdirs)
   claims = claim_files.load()
   figures = [f for f in figures_lib.every() if f.figure in claims]
-  matches = [(figure, matching.match(figure, cells)) for figure in figures]
+  matches = [(figure, matching.match(figure, found)) for figure in figures]
   matches = _spoken_of(
-    [(figure, match) for figure, match in matches if match.cells], claims
+    [(figure, match) for figure, match in matches if match.folders], claims
   )
   runs = {
     workdir: recorded.load([workdir])
@@ -129,8 +129,8 @@ def refresh(workdir: pathlib.Path) -> list[curves.Run] | None:
 
 def nothing(workdirs: Sequence[pathlib.Path]) -> errors.ConfigError:
   """What to say where no run is one of a figure."""
-  cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
-  near = matching.nearest(figures_lib.every(), cells)
+  found = matching.begun(workdirs)
+  near = matching.nearest(figures_lib.every(), found)
   hint = near or 'python -m bn_jax papers lists what can be trained'
   names = ', '.join(map(str, workdirs))
   return errors.ConfigError(f'{names}: no run is one of a figure; {hint}')
@@ -167,10 +167,10 @@ def _spoken_of(matches: Sequence, claims: Mapping) -> Sequence:
 
   def is_meant(figure, match) -> bool:
     complete = any(
-      set(claim_files.names(claim)) <= set(match.cells)
+      set(claim_files.names(claim)) <= set(match.folders)
       for claim in claims[figure.figure].claims
     )
-    return complete or 2 * len(match.cells) >= len(figure.runs)
+    return complete or 2 * len(match.folders) >= len(figure.runs)
 
   return [pair for pair in matches if is_meant(*pair)] or matches
 
@@ -178,7 +178,9 @@ def _spoken_of(matches: Sequence, claims: Mapping) -> Sequence:
 def _workdirs(match: matching.Match) -> tuple[pathlib.Path, ...]:
   return tuple(
     dict.fromkeys(
-      cell.workdir for seeds in match.cells.values() for cell in seeds.values()
+      folder.workdir
+      for seeds in match.folders.values()
+      for folder in seeds.values()
     )
   )
 
@@ -201,10 +203,10 @@ def _of_match(
 ) -> Seeds:
   return {
     name: {
-      number: read[cell.workdir, cell.run, number]
-      for number, cell in sorted(cells.items())
+      number: read[folder.workdir, folder.run, number]
+      for number, folder in sorted(folders.items())
     }
-    for name, cells in match.cells.items()
+    for name, folders in match.folders.items()
   }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bn_jax.report.claims import claim_files, judge, verdict_words
-from bn_jax.storage import files
+from bn_jax.storage import files, run_folder
 
 FILE = 'verdicts.json'
 COLUMNS = {
@@ -89,13 +89,10 @@ def read(workdir: pathlib.Path) -> tuple[list[Row], bool]:
 
 def standing(workdir: pathlib.Path) -> dict[str, str]:
   """Run and seed -> its status and step, of all in a working directory."""
-  shape = {'status': str, 'step': int | None}
-  found = {}
-  for path in sorted(workdir.glob('*/seed*/manifest.json')):
-    manifest = files.read_json(path, shape)
-    place = f'{path.parent.parent.name}/{path.parent.name}'
-    found[place] = f'{manifest["status"]} at {manifest["step"] or 0}'
-  return found
+  return {
+    folder.label: f'{folder.status} at {folder.step}'
+    for folder in run_folder.below(workdir)
+  }
 
 
 def _plain(number: float) -> float | str:

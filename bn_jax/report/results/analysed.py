@@ -7,43 +7,39 @@
 In the report it is one measure more, whose key is 'analysis/NAME'.
 """
 
-import pathlib
-
 from bn_jax import errors
 from bn_jax.report.results import curves, series
-from bn_jax.storage import files, records
-
-_SETTINGS = {'measure': {'name': str, 'data': str}, 'statistics': str}
+from bn_jax.storage import records, run_folder
 
 
-def added(seed: curves.Seed, folder: pathlib.Path) -> curves.Seed:
-  """The seed with the analyses of a folder, in the order of their names.
+def added(seed: curves.Seed, folder: run_folder.RunFolder) -> curves.Seed:
+  """The seed with the analyses of its folder, in the order of their names.
 
   One that has recorded nothing yet is left out, and so is one that cannot be
   read: the seed says so.
   """
-  for place in sorted(folder.glob('*/settings.json')):
-    if not records.NAME.fullmatch(place.parent.name):
-      continue
+  for analysis in folder.analyses():
     try:
-      seed = _with(seed, place.parent)
+      seed = _with(seed, analysis)
     except errors.StorageError as error:
       seed = seed._replace(left_out=(*seed.left_out, str(error)))
   return seed
 
 
-def _with(seed: curves.Seed, folder: pathlib.Path) -> curves.Seed:
+def _with(
+  seed: curves.Seed, analysis: run_folder.AnalysisFolder
+) -> curves.Seed:
   """The seed with one analysis more.
 
   Raises:
     StorageError: it was changed after it was written.
   """
-  settings = files.read_json(folder / 'settings.json', _SETTINGS)
-  found = series.read(folder / 'scalars.jsonl').get(folder.name)
-  arrays = records.read_arrays(folder / 'arrays', folder.name)
+  settings, name = analysis.settings(), analysis.name
+  found = series.read(analysis.scalars).get(name)
+  arrays = records.read_arrays(analysis.arrays, name)
   if settings is None or (found is None and not arrays):
     return seed
-  key = f'{curves.ANALYSIS}{folder.name}'
+  key = f'{curves.ANALYSIS}{name}'
   statistics = {'statistics': settings['statistics']}
   config = seed.manifest['config']
   measures = {**config['measures'], key: settings['measure'] | statistics}

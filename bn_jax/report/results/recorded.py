@@ -5,36 +5,7 @@ from collections.abc import Sequence
 
 from bn_jax import errors
 from bn_jax.report.results import analysed, curves, series
-from bn_jax.storage import files, records
-
-_EXPERIMENT = {'runs': dict}
-_MANIFEST = {
-  'status': str,
-  'step': int | None,
-  'seed': int,
-  'config': {
-    'batch_size': int,
-    'data': {'name': str},
-    'model': {'name': str},
-    'norm': {'name': str},
-    'schedule': {'learning_rate': int | float},
-    'measures': {...: {'name': str, 'data': str, 'every_steps': int}},
-  },
-  'parameters': int,
-  'layout': str,
-  'device': {'kind': str, 'count': int},
-  'precision': {'dtype': str, 'training': str, 'measures': str},
-  'versions': {...: str},
-  'git_commit': str | None,
-  'written': str,
-}
-
-_NUMBERS = {'accuracy': float | None, 'loss': float}
-_POPULATION = {
-  'step': int,
-  'batches': int,
-  'test': {'running': _NUMBERS, 'population': _NUMBERS},
-}
+from bn_jax.storage import records, run_folder
 
 
 def load(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
@@ -52,11 +23,9 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
   for workdir, base in zip(workdirs, short):
     above = f'{base if distinct else workdir}/' if len(workdirs) > 1 else ''
     for name in _names(workdir):
-      places = (workdir / name).glob('seed*/manifest.json')
-      seeds = [seed(path.parent) for path in places]
-      seeds.sort(key=lambda one: one.seed)
+      seeds = tuple(map(seed, run_folder.below(workdir, name)))
       if seeds:
-        runs.append(curves.Run(above + name, tuple(seeds)))
+        runs.append(curves.Run(above + name, seeds))
   if not runs:
     raise errors.StorageError(
       f'{", ".join(map(str, workdirs))}: nothing was recorded yet'
@@ -64,25 +33,25 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
   return runs
 
 
-def seed(place: pathlib.Path) -> curves.Seed:
-  """One run with one seed, from its directory, which has a manifest.
+def seed(folder: run_folder.RunFolder) -> curves.Seed:
+  """One run with one seed, from its folder, which has a manifest.
 
   Raises:
     StorageError: files that were changed.
   """
-  manifest = files.read_json(place / 'manifest.json', _MANIFEST)
+  manifest = folder.manifest
   found = curves.Seed(
-    seed=manifest['seed'],
+    seed=folder.seed,
     manifest=manifest,
-    series=series.read(place / 'scalars.jsonl'),
-    seconds=_seconds(place / 'timing.jsonl'),
+    series=series.read(folder.scalars),
+    seconds=folder.seconds(),
     arrays={
-      name: records.read_arrays(place / 'arrays', name)
+      name: records.read_arrays(folder.arrays, name)
       for name in manifest['config']['measures']
     },
-    population=files.read_json(place / 'population.json', _POPULATION),
+    population=folder.read_population(),
   )
-  return analysed.added(found, place / 'analysis')
+  return analysed.added(found, folder)
 
 
 def _check_distinct(workdirs: Sequence[pathlib.Path]) -> None:
@@ -98,27 +67,10 @@ def _check_distinct(workdirs: Sequence[pathlib.Path]) -> None:
 
 def _names(workdir: pathlib.Path) -> list[str]:
   """The runs of an experiment, whether they have begun or not."""
-  path = workdir / 'experiment.json'
-  experiment = files.read_json(path, _EXPERIMENT)
+  experiment = run_folder.read_experiment(workdir)
   if experiment is None:
     raise errors.StorageError(
       f'{workdir} holds no experiment (no experiment.json); give the '
       '--workdir of a training'
     )
-  for name in experiment['runs']:
-    if not records.NAME.fullmatch(name):
-      raise errors.StorageError(f'{path}: {name[:40]!r} is no name for a run')
   return list(experiment['runs'])
-
-
-def _seconds(path: pathlib.Path) -> dict[str, float]:
-  total = {}
-  for record in records.read(path):
-    seconds = record.values.get('seconds')
-    if not isinstance(seconds, int | float):
-      raise errors.StorageError(
-        f'{path}: {record.name} at step {record.step} took {seconds} seconds; '
-        'the file was changed after it was written'
-      )
-    total[record.name] = total.get(record.name, 0.0) + seconds
-  return total
