@@ -24,8 +24,8 @@ from bn_jax.commands import launch
 from bn_jax.config import flags
 from bn_jax.launch import engines, job, sweep
 from bn_jax.launch import status as status_lib
-from bn_jax.storage import lock
-from tests.fixtures import strict
+from bn_jax.storage import lock, run_folder
+from tests.fixtures import made_up, strict
 
 _SINGLE = '--config=tests/fixtures/single_config.py'
 _DENSE = '--config=tests/fixtures/dense_config.py'
@@ -54,10 +54,20 @@ class LaunchCase(parameterized.TestCase):
     ).cells
 
   def write(self, cell, status, step):
-    cell.place.mkdir(parents=True, exist_ok=True)
     config = {**cell.config, 'on_nonfinite': 'stop', 'max_skips': None}
-    manifest = {'status': status, 'step': step, 'config': config}
-    (cell.place / 'manifest.json').write_text(json.dumps(manifest))
+    self.write_manifest(cell, config, status=status, step=step)
+
+  def called(self, cell, name):
+    """The same cell, of a run of another name."""
+    return cell._replace(folder=run_folder.at(cell.workdir, name, 0))
+
+  def write_manifest(self, cell, config, **changes):
+    folder = cell.folder
+    folder.path.mkdir(parents=True, exist_ok=True)
+    manifest = made_up.manifest_of(
+      config, run=folder.run, seed=folder.seed, **changes
+    )
+    folder.manifest_file.write_text(json.dumps(manifest))
 
   def ended(self, cell, code):
     noted = status_lib.Notes(str(self.workdir), cell)
@@ -172,24 +182,24 @@ class ExpandTest(LaunchCase):
     found = []
     for cell in cells:
       given = flags.train(['train.py', *cell.words])
-      self.assertEqual(given.workdir, cell.workdir)
-      self.assertEqual(given.only, f'{cell.run}/seed{cell.seed}')
+      self.assertEqual(given.workdir, str(cell.workdir))
+      self.assertEqual(given.only, cell.label)
       self.assertEqual(given.config.seeds, (2, 3))
       self.assertEqual(given.config.steps, cell.steps)
       rate = given.config.schedule.learning_rate
-      found.append((cell.steps, rate, cell.run, cell.seed))
+      found.append((cell.steps, rate, cell.folder.run, cell.folder.seed))
     expected = itertools.product(
       (3, 4), (0.1, 0.2, 0.3), ('standard', 'batchnorm'), (2, 3)
     )
     self.assertEqual(found, list(expected))
     # Seeds and runs share a working directory, combinations do not.
     self.assertLen({cell.workdir for cell in cells}, 6)
-    self.assertLen({cell.place for cell in cells}, 24)
+    self.assertLen({cell.folder.path for cell in cells}, 24)
 
   def test_without_set_it_is_the_experiment_itself(self):
     cells = self.expand(config=_DENSE)
     self.assertEqual(
-      [cell.place.relative_to(self.workdir) for cell in cells],
+      [cell.folder.path.relative_to(self.workdir) for cell in cells],
       [pathlib.Path('standard/seed0'), pathlib.Path('batchnorm/seed0')],
     )
 
@@ -197,7 +207,7 @@ class ExpandTest(LaunchCase):
     (cell,) = self.expand(
       'seeds=0:3', config=_DENSE, only='batchnorm/seed2'
     )  # fmt: skip
-    self.assertEqual((cell.run, cell.seed), ('batchnorm', 2))
+    self.assertEqual((cell.folder.run, cell.folder.seed), ('batchnorm', 2))
 
   def test_values_with_commas_stand_in_brackets(self):
     cells = self.expand('data.classes=(0,1),(2,3,4)')
@@ -232,7 +242,9 @@ class ExpandTest(LaunchCase):
 
     given = flags.train(['train.py', _SINGLE, '--config.batch_size=8'])
     runs = resolve.experiment(given.config.to_dict(), given.overrides).runs
-    (place / 'experiment.json').write_text(json.dumps({'runs': runs}))
+    (place / 'experiment.json').write_text(
+      json.dumps({'runs': runs, 'seeds': [0]})
+    )
     with self.assertRaisesRegex(
       errors.ConfigError, 'another experiment.*batch_size was 8, is 16'
     ):
@@ -272,7 +284,7 @@ class PrintTest(LaunchCase):
     self.write(cells[1], 'diverged', 2)
     self.write(cells[2], 'interrupted', 2)
     self.write(cells[3], 'running', 0)
-    self.holder(cells[3].place)
+    self.holder(cells[3].folder.path)
     _, printed, _ = self.main('--engine=print', _SINGLE, '--set=seeds=0:5')
     started = [shlex.split(line)[-1] for line in printed.splitlines()]
     self.assertEqual(started, ['--only=only/seed2', '--only=only/seed4'])
@@ -324,8 +336,7 @@ class StandingTest(LaunchCase):
     (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual((now.status, now.is_to_start), (status, True))
     # It has diverged under this config too.
-    manifest = {'status': 'diverged', 'step': 4, 'config': cell.config}
-    (cell.place / 'manifest.json').write_text(json.dumps(manifest))
+    self.write_manifest(cell, cell.config, status='diverged', step=4)
     (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'diverged, expected')
 
@@ -333,14 +344,14 @@ class StandingTest(LaunchCase):
     """Even if its process has a successor of the same number."""
     (cell,) = self.expand()
     self.write(cell, 'running', 2)
-    process = self.holder(cell.place)
+    process = self.holder(cell.folder.path)
     (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'running')
     process.kill()
     process.wait()
-    left = json.loads((cell.place / 'lock').read_text())
+    left = json.loads((cell.folder.path / 'lock').read_text())
     left['process'] = os.getpid()
-    (cell.place / 'lock').write_text(json.dumps(left))
+    (cell.folder.path / 'lock').write_text(json.dumps(left))
     (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'killed')
 
@@ -369,7 +380,7 @@ class StandingTest(LaunchCase):
     self.write(cell, 'running', 0)
     lines = [f'{{"step": {step}, "name": "train"}}\n' for step in (3, 4)]
     text = ''.join(lines) + '{"step": 5'
-    (cell.place / 'scalars.jsonl').write_text('x' * 20000 + '\n' + text)
+    (cell.folder.path / 'scalars.jsonl').write_text('x' * 20000 + '\n' + text)
     (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual((now.status, now.step), ('killed', 4))
 
@@ -422,11 +433,11 @@ class LocalTest(LaunchCase):
 
   def run_jobs(self, code, names, *, at_once=2, say=lambda line: None):
     (cell,) = self.expand()
-    cells = [cell._replace(run=name) for name in names]
+    cells = [self.called(cell, name) for name in names]
     self.workdir.mkdir(exist_ok=True)
 
     def command(cell):
-      return [sys.executable, '-c', code, str(self.workdir), cell.run]
+      return [sys.executable, '-c', code, str(self.workdir), cell.folder.run]
 
     with mock.patch.object(engines, 'command', command):
       engines.locally(str(self.workdir), cells, at_once=at_once, say=say)
@@ -502,7 +513,7 @@ class LocalTest(LaunchCase):
 
   def test_what_another_one_has_ended_meanwhile_is_not_started(self):
     (cell,) = self.expand()
-    self.write(cell._replace(run='a'), 'done', 6)
+    self.write(self.called(cell, 'a'), 'done', 6)
     first, second = self.run_jobs('', ['a', 'b'])
     self.assertEqual((first.job, second.exit_code), (None, 0))
 
@@ -519,9 +530,9 @@ class WaitTest(LaunchCase):
   def test_for_one_that_runs_here_slurm_is_not_asked(self):
     self.ended(self.cell, 0)
     self.squeue('touch "$0.asked"; exit 1')
-    self.holder(self.cell.place, seconds=0.5)
+    self.holder(self.cell.folder.path, seconds=0.5)
     self.wait()
-    self.assertFalse(lock.is_held(self.cell.place))
+    self.assertFalse(lock.is_held(self.cell.folder.path))
     self.assertFalse((self.workdir / 'bin' / 'squeue.asked').exists())
 
   def submit(self):

@@ -20,7 +20,7 @@ from bn_jax.report import page
 from bn_jax.report.claims import claim_files, verdicts
 from bn_jax.report.figures import gallery
 from bn_jax.storage import files as files_lib
-from bn_jax.storage import records
+from bn_jax.storage import records, run_folder
 from tests.fixtures import made_up, strict
 
 FIGURE = 'ioffe2015/figure1'
@@ -224,7 +224,7 @@ class VerifyTest(_InAFolder):
     self.assertLen(verify_lib.refresh(place), 2)
     self.assertLen(verdicts.read(place)[0], 5)
     broken = mock.patch.object(
-      verify_lib.matching, 'cells', side_effect=KeyError('x')
+      verify_lib.matching, 'begun', side_effect=KeyError('x')
     )
     with broken, self.assertLogs('bn_jax', logging.WARNING) as said:
       self.assertIsNone(verify_lib.refresh(place))
@@ -285,7 +285,7 @@ class DrawTest(_InAFolder):
         self.assertLen(seed.arrays['activations'], 3)
     # The first directory's seed 1 counts.
     self.assertEqual(
-      cut.match.cells['standard'][1].place, places[0] / 's' / 'seed1'
+      cut.match.folders['standard'][1].path, places[0] / 's' / 'seed1'
     )
     said = draw.absent(cut)
     self.assertLen(said, 2)
@@ -390,26 +390,26 @@ class MatchingTest(_InAFolder):
 
   def test_by_config_not_by_name(self):
     runs = figure().runs
-    cells = [
-      matching.Cell(self.folder, name, 0, config, 'done', 5000)
+    begun = {
+      run_folder.at(self.folder, name, 0): config
       for name, config in (('x', runs['batchnorm']), ('y', runs['standard']))
-    ]
-    found = matching.match(figure(), cells)
-    self.assertEqual(found.cells['standard'][0].run, 'y')
-    self.assertEqual(found.cells['batchnorm'][0].run, 'x')
-    paper = matching.match(figure(size='paper'), cells)
-    self.assertEqual((paper.cells, paper.notes), ({}, {}))
+    }
+    found = matching.match(figure(), begun)
+    self.assertEqual(found.folders['standard'][0].run, 'y')
+    self.assertEqual(found.folders['batchnorm'][0].run, 'x')
+    paper = matching.match(figure(size='paper'), begun)
+    self.assertEqual((paper.folders, paper.notes), ({}, {}))
 
   def test_a_protocol_answers_for_its_figures(self):
     """A directory of all runs and all measures of vgg.py."""
     whole = figure('santurkar2018/vgg').runs
-    cells = [
-      matching.Cell(self.folder, name, 0, config, 'done', 1200)
+    begun = {
+      run_folder.at(self.folder, name, 0): config
       for name, config in whole.items()
-    ]
+    }
     for name in ('1', '2', '3', '4', '5', '6', '8', '11', '12'):
       one = figure(f'santurkar2018/figure{name}')
-      found = matching.match(one, cells).cells
+      found = matching.match(one, begun).folders
       self.assertEqual(set(found), set(one.runs), name)
 
   def test_keys_that_came_later_are_filled_in(self):
@@ -419,15 +419,15 @@ class MatchingTest(_InAFolder):
     old = changed(old, 'on_nonfinite', None)
     place = self.folder / 'batchnorm' / 'seed0'
     made_up.run(place, measures=False, steps=1, manifest={'config': old})
-    (cell,) = matching.cells(self.folder)
+    (config,) = matching.begun([self.folder]).values()
     # The default of momentum is .9, that of the figure .99.
     run = figure().runs['batchnorm']
     self.assertEqual(
-      matching.difference(cell.config, run),
+      matching.difference(config, run),
       'norm.momentum 0.9 instead of 0.99',
     )
     self.assertIsNone(
-      matching.difference(changed(cell.config, 'norm.momentum', 0.99), run)
+      matching.difference(changed(config, 'norm.momentum', 0.99), run)
     )
 
 

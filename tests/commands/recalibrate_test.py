@@ -15,7 +15,7 @@ from bn_jax.config import build
 from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
 from bn_jax.storage import checkpoint
-from tests.fixtures import strict, trained
+from tests.fixtures import made_up, strict, trained
 
 
 def run(*words):
@@ -53,18 +53,15 @@ class WrongTest(parameterized.TestCase):
       (place / 'manifest.json').write_text('{"run": "a", "seed": 0}')
       code, _, errors = run('recalibrate', place)
       self.assertEqual(code, 6)
-      self.assertIn("'config' is None", errors)
+      self.assertIn("'status' is None", errors)
 
   def test_a_run_that_is_older_than_the_config(self):
     with tempfile.TemporaryDirectory() as folder:
       place = pathlib.Path(folder) / 'run' / 'seed0'
-      place.mkdir(parents=True)
-      (place / 'manifest.json').write_text(
-        '{"run": "a", "seed": 0, "config": {"devices": 1}}'
-      )
+      made_up.run(place, measures=False, steps=1)
       code, _, errors = run('recalibrate', place)
       self.assertEqual(code, 2)
-      self.assertIn('trained before config.data was a key', errors)
+      self.assertIn('trained before config.loss was a key', errors)
 
 
 @pytest.mark.slow  # trains for half a minute

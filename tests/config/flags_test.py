@@ -33,7 +33,8 @@ class DefaultTest(parameterized.TestCase):
       found = sweep.expand([config], [], workdir=None, only=None)
     self.assertEqual(given.workdir, 'runs/santurkar2018/figure10-small')
     self.assertEqual(found.workdir, given.workdir)
-    self.assertEqual({cell.workdir for cell in found.cells}, {found.workdir})
+    folders = {str(cell.workdir) for cell in found.cells}
+    self.assertEqual(folders, {found.workdir})
 
 
 if __name__ == '__main__':

@@ -51,7 +51,7 @@ class LoadTest(absltest.TestCase):
     for name in ('../a', 'a/b', '<script>', 'x' * 300, ''):
       workdir = self.folder / str(len(name))
       workdir.mkdir()
-      text = json.dumps({'runs': {name: {}}})
+      text = json.dumps({'runs': {name: {}}, 'seeds': [0]})
       (workdir / 'experiment.json').write_text(text)
       with self.assertRaisesRegex(errors.StorageError, 'no name for a run'):
         recorded.load([workdir])
