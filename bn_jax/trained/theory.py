@@ -15,7 +15,7 @@ from bn_jax.analysis import activations
 from bn_jax.config import build, resolve
 from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
-from bn_jax.trained import statement_table, statements
+from bn_jax.trained import statements
 
 Config = dict[str, Any]
 
@@ -78,7 +78,7 @@ def texts(
     trained = _trained(run, load(build.source(run)), chosen[name][0], steps)
     yield from _of_run(name, run, before[name], trained, units)
   if any(before.values()):
-    yield statement_table.LEGEND
+    yield statements.LEGEND
 
 
 def _check_platform() -> None:
@@ -166,7 +166,7 @@ def _table(
         for params in (start, end)
       )
     )
-  return statement_table.text(*of_units, of_weights)
+  return statements.table(*of_units, of_weights)
 
 
 def _loss(run: Config, batch_stats: Any, batch: types.Batch):
@@ -198,7 +198,7 @@ def _caption(
     f'{run["batch_size"]}, in float64, noise and dropout off; units of the '
     f'normalizations after {", ".join(layers)}.'
   )
-  return textwrap.fill(text, statement_table.WIDTH) + '\n\n'
+  return textwrap.fill(text, statements.WIDTH) + '\n\n'
 
 
 def _left_out(name: str, run: Config) -> str:
