@@ -1,5 +1,6 @@
 """python -m bn_jax COMMAND ...: everything but training (that is train.py)."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,8 @@ usage: python -m bn_jax COMMAND ...
                         finds the statistics for inference anew
   theory --config=FILE  both sides of each theorem about Batch Normalization
 """
+# Each is a module of bn_jax.commands, imported late: no command needs what the
+# others need.
 _COMMANDS = (
   'analyze', 'data', 'evaluate', 'launch', 'models', 'papers', 'recalibrate',
   'report', 'theory',
@@ -32,43 +35,9 @@ _COMMANDS = (
 def main(argv: Sequence[str]) -> int:
   """Runs a command; returns its exit code."""
   command = argv[1] if len(argv) > 1 else None
-  # Imported late: no command needs what the others need.
-  if command == 'analyze':
-    from bn_jax.commands import analyze
-
-    return analyze.main(argv[1:])
-  if command == 'data':
-    from bn_jax.commands import data
-
-    return data.main(argv[1:])
-  if command == 'evaluate':
-    from bn_jax.commands import evaluate
-
-    return evaluate.main(argv[1:])
-  if command == 'launch':
-    from bn_jax.commands import launch
-
-    return launch.main(argv[1:])
-  if command == 'models':
-    from bn_jax.commands import models
-
-    return models.main(argv[1:])
-  if command == 'papers':
-    from bn_jax.commands import papers
-
-    return papers.main(argv[1:])
-  if command == 'report':
-    from bn_jax.commands import report
-
-    return report.main(argv[1:])
-  if command == 'recalibrate':
-    from bn_jax.commands import recalibrate
-
-    return recalibrate.main(argv[1:])
-  if command == 'theory':
-    from bn_jax.commands import theory
-
-    return theory.main(argv[1:])
+  if command in _COMMANDS:
+    module = importlib.import_module(f'bn_jax.commands.{command}')
+    return module.main(argv[1:])
   if command in (None, '-h', '--help'):
     sys.stdout.write(_USAGE)
     return 0 if command else 2

@@ -5,6 +5,7 @@ import logging
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from bn_jax import errors
 from bn_jax.commands import outcome
@@ -52,15 +53,21 @@ def _run(given: flags.Given) -> int:
 
 
 def _plan(given: flags.Given) -> int:
+  """Prints what a step of every run costs; no data are read."""
   import jax
 
   devices = given.config.devices
   if devices > max(1, jax.config.jax_num_cpu_devices):
     jax.config.update('jax_num_cpu_devices', devices)
-  from bn_jax.commands import plan
+  # Imported late: devices are counted once, and not before.
+  from bn_jax.config import resolve
 
-  text = plan.text(given.config, overrides=given.overrides, only=given.only)
-  sys.stdout.write(text)
+  plan = resolve.experiment(given.config.to_dict(), given.overrides)
+  paragraphs = []
+  for name in plan.chosen(given.only):
+    with resolve.naming(name, plan.runs):
+      paragraphs.append(_cost(name, plan.runs[name]))
+  sys.stdout.write('\n'.join(paragraphs))
   return 0
 
 
@@ -122,3 +129,54 @@ def _log_plainly() -> None:
   logger.propagate = False
   if not logger.handlers:
     logger.addHandler(logging.StreamHandler())
+
+
+def _cost(name: str, run: dict[str, Any]) -> str:
+  """Says what a step of a run costs, compiled for the run's devices."""
+  import jax
+
+  from bn_jax.config import build
+  from bn_jax.experiment import cost, probes
+
+  made = build.problem(run)
+  probes.check(run, made)
+  state = jax.eval_shape(made.init, 0)
+  with jax.default_matmul_precision(run['matmul_precision']):
+    split = build.source(run).shapes(run['batch_size'])
+    traced = build.step(run, made).trace(state, split)
+  found = cost.of(traced, state.params, run['devices'])
+  kind = jax.devices()[0].device_kind
+  count = run['devices']
+  head = (
+    f'{name}: {run["model"]["name"]}, norm {run["norm"]["name"]}, batch '
+    f'{run["batch_size"]}, layout {run["layout"]} on {count} '
+    f'{kind} device{"s" if count > 1 else ""}'
+  )
+  memory = ', '.join(f'{k} {_bytes(v)}' for k, v in found.memory.items())
+  lines = [
+    ('parameters', f'{found.parameters:,}'),
+    ('FLOPs a step', f'{found.flops:,} of products on each device'),
+    ('memory', f'{memory} on each device'),
+    ('collectives', _collectives(found.collectives)),
+  ]
+  return '\n'.join([head, *(f'  {k:14}{v}' for k, v in lines)]) + '\n'
+
+
+def _collectives(found: Sequence[Any]) -> str:
+  if not found:
+    return 'none'
+  words = []
+  for kind in sorted({one.kind for one in found}):
+    same = [one for one in found if one.kind == kind]
+    number = sum(one.times for one in same)
+    size = sum(one.times * one.bytes for one in same)
+    words.append(f'{number} {kind}, {_bytes(size)}')
+  return '; '.join(words) + ', received by each device a step'
+
+
+def _bytes(count: int) -> str:
+  for unit in ('B', 'kB', 'MB', 'GB'):
+    if count < 1000 or unit == 'GB':
+      return f'{count:.3g} {unit}' if unit != 'B' else f'{count} B'
+    count /= 1000
+  raise AssertionError('a unit is always found')

@@ -15,7 +15,7 @@ from bn_jax.analysis import activations
 from bn_jax.config import build, resolve
 from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
-from bn_jax.trained import statement_table, statements
+from bn_jax.trained import statements
 
 Config = dict[str, Any]
 
@@ -81,7 +81,7 @@ def texts(
     )
     yield from _of_run(name, run, before[name], after, units)
   if any(before.values()):
-    yield statement_table.LEGEND
+    yield statements.LEGEND
 
 
 def _check_platform() -> None:
@@ -168,7 +168,7 @@ def _table(
         for params in (start, end)
       )
     )
-  return statement_table.text(*of_units, of_weights)
+  return statements.table(*of_units, of_weights)
 
 
 def _loss(run: Config, batch_stats: Any, batch: types.Batch):
@@ -200,7 +200,7 @@ def _caption(
     f'{run["batch_size"]}, in float64, noise and dropout off; units of the '
     f'normalizations after {", ".join(layers)}.'
   )
-  return textwrap.fill(text, statement_table.WIDTH) + '\n\n'
+  return textwrap.fill(text, statements.WIDTH) + '\n\n'
 
 
 def _left_out(name: str, run: Config) -> str:

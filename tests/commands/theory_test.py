@@ -12,14 +12,14 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import __main__, norms
-from bn_jax.trained import statement_table, statements
+from bn_jax.trained import statements
 from tests.fixtures import strict
 
 _TINY = '--config=tests/fixtures/tiny_config.py'
 _ROWS = (
-  *statement_table.AT_ZERO,
-  *statement_table.AT_EPSILON,
-  *statement_table.OF_WEIGHTS,
+  *statements.AT_ZERO,
+  *statements.AT_EPSILON,
+  *statements.OF_WEIGHTS,
 )
 
 
@@ -116,7 +116,7 @@ class TableTest(absltest.TestCase):
 
   def line(self, numbers):
     of = {name: numbers for name, *_ in _ROWS}
-    table = statement_table.text(of, of, 1e-5, of)
+    table = statements.table(of, of, 1e-5, of)
     return next(line for line in table.split('\n') if 'Fact C.2' in line)
 
   def test_the_worst_unit_is_shown(self):
@@ -137,12 +137,12 @@ class TableTest(absltest.TestCase):
 
   def test_it_fits(self):
     of = {name: self.found((-1.0, -1.0, -1.0, True)) for name, *_ in _ROWS}
-    table = statement_table.text(of, of, 1e-5, of) + statement_table.LEGEND
+    table = statements.table(of, of, 1e-5, of) + statements.LEGEND
     widths = [len(line) for line in table.split('\n')]
-    self.assertLessEqual(max(widths), statement_table.WIDTH)
+    self.assertLessEqual(max(widths), statements.WIDTH)
 
   def test_every_title_is_said_once_in_a_part(self):
-    for rows in (statement_table.AT_ZERO, statement_table.AT_EPSILON):
+    for rows in (statements.AT_ZERO, statements.AT_EPSILON):
       names = [name for name, *_ in rows]
       self.assertLen(set(names), len(names))
 
