@@ -192,10 +192,9 @@ def _blaming_record(prepared, split, number):
   except errors.Failure:
     raise
   except Exception as error:  # array_record and protobuf have their own
-    first = str(error).strip().split('\n')[0] or type(error).__name__
     raise errors.DataError(
       f'{prepared.name} {split}: {store.place_of(prepared, split, number)} in '
-      f'{prepared.folder} cannot be used: {first}'
+      f'{prepared.folder} cannot be used: {errors.first_line(error)}'
     ) from error
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from bn_jax import errors
+
 
 class Unreadable(Exception):
   """What lies there is not what was written, or of another form."""
@@ -55,7 +57,7 @@ def reason(error: Exception) -> str:
   full = os.strerror(errno.ENOSPC)
   if full in str(error):
     return full
-  return str(error).splitlines()[0][:200] if str(error) else repr(error)
+  return errors.first_line(error)
 
 
 def _orbax() -> ocp.Checkpointer:

@@ -167,10 +167,9 @@ def blaming(what: str, place: pathlib.Path) -> Iterator[None]:
   except errors.Failure:
     raise
   except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-    first = str(error).strip().split('\n')[0] or repr(error)
     raise errors.DataError(
-      f'cannot read {what} in {place}: {first}; it must be whole, and prepared '
-      'as array_record'
+      f'cannot read {what} in {place}: {errors.first_line(error)}; it must be '
+      'whole, and prepared as array_record'
     ) from error
 
 
