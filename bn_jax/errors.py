@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _FEW = 12  # names that a message may list
+_LINE = 200  # characters of a library's message; some quote whole programs
 
 
 class Failure(Exception):
@@ -66,6 +67,12 @@ def reason(error: OSError) -> str:
   if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
     return f'{error.strerror}; make room, and the same command goes on'
   return str(error.strerror)
+
+
+def first_line(error: BaseException) -> str:
+  """Returns what an error says, cut to one line; where nothing, its type."""
+  lines = str(error).strip().splitlines()
+  return lines[0][:_LINE] if lines else type(error).__name__
 
 
 def unknown(kind: str, name: Any, known: Iterable[str]) -> str:

@@ -253,7 +253,7 @@ class WithoutTest(parameterized.TestCase):
       'from bn_jax.experiment import experiment\n'
       'from bn_jax.data import reading\n'
       'from bn_jax.data.batches import streamed\n'
-      'from bn_jax.data.disk import digits\n'
+      'from bn_jax.data.disk import builders\n'
     )
     done = self.runs(code, ('tensorflow', 'torch'))
     self.assertEqual(done.returncode, 0, done.stderr)

@@ -85,16 +85,18 @@ def _prepare(name: str, values: flags.FlagValues) -> int:
 
 def _info(name: str, values: flags.FlagValues) -> int:
   # Imported late: a wrong command line need not wait for them.
-  from bn_jax.data.disk import contact_sheet, glance, store
+  from bn_jax.data.disk import show, store
 
   path = pathlib.Path(values.out or f'{name.replace("/", "-")}.png')
-  contact_sheet.check_place(path)
+  show.check_place(path)
   prepared = store.opened(name, values.data_dir)
-  seen = glance.at(prepared, classes=_CLASSES, each=_EACH)
-  sizes = {split: glance.size(prepared, split) for split in prepared.splits}
+  seen = show.glance(prepared, classes=_CLASSES, each=_EACH)
+  sizes = {
+    split: show.size_on_disk(prepared, split) for split in prepared.splits
+  }
   sys.stdout.write(_described(prepared, seen, sizes))
-  sheet = contact_sheet.draw(*_sheet(prepared, seen))
-  contact_sheet.write(sheet, path)
+  sheet = show.draw(*_sheet(prepared, seen))
+  show.write(sheet, path)
   _say(f'wrote {path}')
   return 0
 
@@ -139,13 +141,13 @@ def _classes(prepared, seen) -> list[str]:
 
 def _sheet(prepared, seen) -> tuple:
   """(title, rows, note) of its contact sheet."""
-  from bn_jax.data.disk import contact_sheet
+  from bn_jax.data.disk import show
 
   rows = []
   for number, images in seen.images.items():
     count = '' if seen.counts is None else _examples(seen.counts[number])
     name = prepared.class_names[number]
-    rows.append(contact_sheet.Row(name, count, images))
+    rows.append(show.Row(name, count, images))
   notes = []
   if len(rows) < prepared.num_classes:
     notes.append(f'the first {len(rows)} of {prepared.num_classes:,} classes')

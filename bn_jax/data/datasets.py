@@ -1,4 +1,9 @@
-"""Every dataset by its name, and what a config may say of it."""
+"""Every dataset by its name, and what a config may say of it.
+
+It is a file, and not the package's `__init__`, so that whoever imports one part
+of the package, as a command that looks into a data_dir, need not wait for JAX
+and grain: 3 s in place of 0.1 s.
+"""
 
 import functools
 import os

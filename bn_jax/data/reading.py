@@ -15,8 +15,8 @@ from PIL import Image
 from bn_jax import errors, types
 from bn_jax.data import selection
 from bn_jax.data.batches import crops, in_memory
-from bn_jax.data.disk import cache, pixels, prepare, store
 from bn_jax.data.disk import facts as facts_lib
+from bn_jax.data.disk import pixels, prepare, store
 
 _AT_ONCE = 512  # records a thread decodes at a time
 _LARGEST = 2**31  # bytes of a split that is decoded as a whole
@@ -108,7 +108,7 @@ def _of_training(chosen: selection.Selection):
 
 def _taken(
   prepared, known, resolution, split, count, choose
-) -> cache.Arrays:  # fmt: skip
+) -> store.Arrays:  # fmt: skip
   """(images, labels) of the examples that are chosen by their labels."""
   size = count * math.prod(_image_shape(known.shape, resolution))
   if size <= _LARGEST:
@@ -128,9 +128,9 @@ def _binary(images: np.ndarray, threshold: float) -> np.ndarray:
   return (images > 255 * threshold).astype(np.uint8)
 
 
-def _arrays(prepared, split, known, count, resolution) -> cache.Arrays:
+def _arrays(prepared, split, known, count, resolution) -> store.Arrays:
   """(images [N, H, W, C] uint8, labels [N] int32) of a split, checked."""
-  found = cache.arrays(
+  found = store.arrays(
     prepared,
     split,
     resolution,
@@ -140,7 +140,7 @@ def _arrays(prepared, split, known, count, resolution) -> cache.Arrays:
   return found
 
 
-def _decoded(prepared, split, known, resolution, numbers) -> cache.Arrays:
+def _decoded(prepared, split, known, resolution, numbers) -> store.Arrays:
   """Decodes records of a split, in as many threads as there are cores."""
   source = store.source(prepared, split)
   if len(source) <= numbers[-1]:
@@ -192,10 +192,9 @@ def _blaming_record(prepared, split, number):
   except errors.Failure:
     raise
   except Exception as error:  # array_record and protobuf have their own
-    first = str(error).strip().split('\n')[0] or type(error).__name__
     raise errors.DataError(
       f'{prepared.name} {split}: {store.place_of(prepared, split, number)} in '
-      f'{prepared.folder} cannot be used: {first}'
+      f'{prepared.folder} cannot be used: {errors.first_line(error)}'
     ) from error
 
 

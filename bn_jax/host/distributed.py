@@ -71,10 +71,12 @@ def join(
       raise
     # Of jax, which asked the cluster:
     if isinstance(error, (ValueError, TypeError)):
-      raise errors.ConfigError(f'--distributed: {_first(error)}') from error
+      raise errors.ConfigError(
+        f'--distributed: {errors.first_line(error)}'
+      ) from error
     why = 'not all came'
     if 'bad_cast' not in str(error):  # see `_asking`: that says no more
-      why = _first(error)
+      why = errors.first_line(error)
     raise errors.Interrupted(
       f'process {state.process_id} of {where.num_processes or "several"} has '
       f'not met the others at {state.coordinator_address} in {timeout} s '
@@ -120,10 +122,6 @@ def part() -> None:
 
   with contextlib.suppress(Exception):
     jax.distributed.shutdown()
-
-
-def _first(error: Exception) -> str:
-  return str(error).splitlines()[0][:200] if str(error) else repr(error)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from bn_jax import errors, norms
 from bn_jax.models import deep_linear, inception, mlp, resnet, summary, vgg
-from bn_jax.models.lowering import conv
+from bn_jax.models.lowering import LOWERINGS
 
 MODELS = {
   'bn_inception': inception.make_bn_inception,
@@ -23,7 +23,6 @@ MODELS = {
   'vgg16': functools.partial(vgg.make, depth=16),
   'vgg19': functools.partial(vgg.make, depth=19),
 }
-LOWERINGS = conv.LOWERINGS
 
 Layer = summary.Layer
 summarize = summary.of

@@ -10,8 +10,7 @@ the scale of the output: by default it is not.
 import jax
 from flax import linen as nn
 
-from bn_jax.models import keywords as keywords_lib
-from bn_jax.models import layer
+from bn_jax.models import checks, parts
 from bn_jax.norms import norm as norm_lib
 
 
@@ -61,7 +60,7 @@ class DeepLinear(nn.Module):
     for name in self._names()[:normed]:
       use_bias = self.bias and self.norm.bias_before
       linear = self._linear(name, x.dtype, use_bias)
-      x = layer.normalised(self.norm, linear, x, **how)
+      x = parts.normalised(self.norm, linear, x, **how)
     for name in self._names()[normed:]:
       x = self._linear(name, x.dtype, self.bias)(x)
     return x
@@ -69,7 +68,7 @@ class DeepLinear(nn.Module):
   def _linear(self, name, dtype, use_bias) -> nn.Dense:
     is_last = name == self._names()[-1]
     features = self.num_classes if is_last else self.features
-    return layer.dense(name, features, dtype, use_bias=use_bias)
+    return parts.dense(name, features, dtype, use_bias=use_bias)
 
   def _names(self) -> list[str]:
     return [f'linear{i + 1}' for i in range(self.depth)]
@@ -82,13 +81,13 @@ class DeepLinear(nn.Module):
     """(name, paths of its parameters) of each layer, in forward order."""
     names, normed = self._names(), self._normed()
     return (
-      *((name, layer.paths(name)) for name in names[:normed]),
+      *((name, parts.paths(name)) for name in names[:normed]),
       *((name, (name,)) for name in names[normed:]),
     )
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
     """(layer, path of its norm): what each layer hands on."""
-    return tuple(map(layer.tap, self._names()[: self._normed()]))
+    return tuple(map(parts.tap, self._names()[: self._normed()]))
 
 
 def make(
@@ -105,9 +104,9 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  keywords_lib.check_num_classes(num_classes)
-  keywords_lib.check_count('depth', depth)
-  keywords_lib.check_count('features', features)
-  keywords_lib.check_bool('bias', bias)
-  keywords_lib.check_bool('norm_last', norm_last)
+  checks.check_num_classes(num_classes)
+  checks.check_count('depth', depth)
+  checks.check_count('features', features)
+  checks.check_bool('bias', bias)
+  checks.check_bool('norm_last', norm_last)
   return DeepLinear(num_classes, norm, depth, features, bias, norm_last)

@@ -12,16 +12,14 @@ this is what we chose (docs/models.md says what others did):
     pool and before the second.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax.models import dropout as dropout_lib
-from bn_jax.models import image, inception_table, layer, response
-from bn_jax.models import keywords as keywords_lib
+from bn_jax.models import checks, inception_table, parts
 from bn_jax.models.lowering import conv, pool
 from bn_jax.norms import norm as norm_lib
 
@@ -42,7 +40,7 @@ class Style(NamedTuple):
   def activated(self, x, how, name, channels, size=1, stride=1):
     """nonlinearity(norm(convolution(x))); `how` is what `normalised` takes."""
     made = conv.Conv(
-      features=keywords_lib.scaled(channels, self.width),
+      features=parts.scaled(channels, self.width),
       kernel_size=(size, size),
       strides=(stride, stride),
       use_bias=self.norm.bias_before,
@@ -51,7 +49,7 @@ class Style(NamedTuple):
       name=name,
     )
     return ACTIVATIONS[self.activation](
-      layer.normalised(self.norm, made, x, **how)
+      parts.normalised(self.norm, made, x, **how)
     )
 
   def kernel_init(self, *shape) -> jax.Array:
@@ -72,7 +70,7 @@ class Mixed(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, **how) -> jax.Array:
-    """x, [N, H, W, C]; `how` is what `layer.normalised` takes."""
+    """x, [N, H, W, C]; `how` is what `parts.normalised` takes."""
     row, stride = self.row, self.row.stride
 
     def activated(x, *convolution):
@@ -158,7 +156,7 @@ class Inception(nn.Module):
       ValueError: images that are too small, or an unknown mode.
     """
     norm_lib.check_mode(mode)
-    image.check(x, 'Inception', self._halving())
+    checks.check_images(x, 'Inception', self._halving())
     how = dict(mode=mode, mask=mask, first=first)
     style = Style(
       self.norm, self.width, self.activation, self.kernel_scale, self.lowering
@@ -168,10 +166,10 @@ class Inception(nn.Module):
       per_activation = name in self.per_activation
       module = Mixed(row, style, name=name)
       x = module(x, per_activation=per_activation, **how)
-    x = dropout_lib.Dropout(self.dropout, name='dropout')(
+    x = parts.Dropout(self.dropout, name='dropout')(
       pool.global_average(x), first=first
     )
-    logits = layer.dense('logits', self.num_classes, x.dtype, use_bias=True)
+    logits = parts.dense('logits', self.num_classes, x.dtype, use_bias=True)
     return logits(x)
 
   def _stem(self, x, style, how):
@@ -183,7 +181,7 @@ class Inception(nn.Module):
       return x if small else pool.max_pool(x, lowering=self.lowering)
 
     def lrn(x):
-      return response.normalize(x) if self.lrn else x
+      return parts.local_response_norm(x) if self.lrn else x
 
     if self.separable:
       x = conv.DepthwiseConv(
@@ -217,14 +215,14 @@ class Inception(nn.Module):
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(name, paths of its parameters) of each layer, in forward order."""
-    hidden = [(name, layer.paths(name)) for name in self._hidden()]
+    hidden = [(name, parts.paths(name)) for name in self._hidden()]
     if self.separable:
       hidden[0] = ('conv1', ('conv1_depthwise', *hidden[0][1]))
     return (*hidden, ('logits', ('logits',)))
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
     """(layer, path of the module whose output enters its nonlinearity)."""
-    return tuple(map(layer.tap, self._hidden()))
+    return tuple(map(parts.tap, self._hidden()))
 
   def _halving(self) -> tuple[str, ...]:
     """What has stride 2."""
@@ -242,85 +240,63 @@ class Inception(nn.Module):
     return names
 
 
-def make_bn_inception(
-  *,
-  num_classes: int,
-  norm: norm_lib.Norm,
-  width: float = 1.0,
-  pool_projection: int = 128,
-  separable: bool = False,
-  activation: str = 'relu',
-  dropout: float = 0.0,
-  lrn: bool = False,
-  stem: str = 'imagenet',
-  per_activation: Sequence[str] = (),
-  kernel_scale: float = 1.0,
-  modules: Sequence[str] = (),
-  lowering: str = 'auto',
-) -> Inception:
-  """BN-Inception: no Dropout, no local response normalization.
+def _factory(
+  *, default_dropout: float, default_lrn: bool
+) -> Callable[..., Inception]:
+  """Returns a constructor; a config reads its keywords and their defaults."""
 
-  Keywords are the attributes of `Inception`.
+  def make(
+    *,
+    num_classes: int,
+    norm: norm_lib.Norm,
+    width: float = 1.0,
+    pool_projection: int = 128,
+    separable: bool = False,
+    activation: str = 'relu',
+    dropout: float = default_dropout,
+    lrn: bool = default_lrn,
+    stem: str = 'imagenet',
+    per_activation: Sequence[str] = (),
+    kernel_scale: float = 1.0,
+    modules: Sequence[str] = (),
+    lowering: str = 'auto',
+  ) -> Inception:
+    """Returns the network; keywords are the attributes of `Inception`.
 
-  Raises:
-    ValueError: a keyword out of its range.
-  """
-  return _checked(
-    Inception(
-      num_classes, norm, width, pool_projection, separable, activation,
-      dropout, lrn, stem, tuple(per_activation), kernel_scale, tuple(modules),
-      lowering,
-    )
-  )  # fmt: skip
+    Raises:
+      ValueError: a keyword out of its range.
+    """
+    return _checked(
+      Inception(
+        num_classes, norm, width, pool_projection, separable, activation,
+        dropout, lrn, stem, tuple(per_activation), kernel_scale,
+        tuple(modules), lowering,
+      )
+    )  # fmt: skip
+
+  return make
 
 
-def make_inception(
-  *,
-  num_classes: int,
-  norm: norm_lib.Norm,
-  width: float = 1.0,
-  pool_projection: int = 128,
-  separable: bool = False,
-  activation: str = 'relu',
-  dropout: float = 0.4,
-  lrn: bool = True,
-  stem: str = 'imagenet',
-  per_activation: Sequence[str] = (),
-  kernel_scale: float = 1.0,
-  modules: Sequence[str] = (),
-  lowering: str = 'auto',
-) -> Inception:
-  """Inception: the paper's with norm 'none', its BN-Baseline with 'batch'.
-
-  It has Dropout and local response normalization. Keywords are the attributes
-  of `Inception`.
-
-  Raises:
-    ValueError: a keyword out of its range.
-  """
-  return _checked(
-    Inception(
-      num_classes, norm, width, pool_projection, separable, activation,
-      dropout, lrn, stem, tuple(per_activation), kernel_scale, tuple(modules),
-      lowering,
-    )
-  )  # fmt: skip
+# The paper's with norm 'none', its BN-Baseline with 'batch'.
+make_inception = _factory(default_dropout=0.4, default_lrn=True)
+# What batch normalization makes superfluous is left out.
+make_bn_inception = _factory(default_dropout=0.0, default_lrn=False)
 
 
 def _checked(made: Inception) -> Inception:
   """The network, if its attributes are in their ranges."""
-  keywords_lib.check_num_classes(made.num_classes)
-  keywords_lib.check_width(made.width)
-  keywords_lib.check_dropout(made.dropout)
-  keywords_lib.check_lowering(made.lowering)
-  check_one_of = keywords_lib.check_one_of
+  checks.check_num_classes(made.num_classes)
+  checks.check_width(made.width)
+  checks.check_dropout(made.dropout)
+  checks.check_lowering(made.lowering)
+  check_one_of = checks.check_one_of
   check_one_of(
     'pool_projection', made.pool_projection, inception_table.PROJECTIONS
   )
   check_one_of('activation', made.activation, tuple(ACTIVATIONS))
   check_one_of('stem', made.stem, tuple(STEMS))
-  keywords_lib.check_bool('separable', made.separable)
-  keywords_lib.check_bool('lrn', made.lrn)
+  checks.check_bool('separable', made.separable)
+  checks.check_bool('lrn', made.lrn)
   for name in made.modules:
     check_one_of('modules', name, inception_table.MODULES)
   if made.modules and list(made.modules) != list(made.rows()):

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from bn_jax.models import keywords as keywords_lib
-from bn_jax.models import layer
+from bn_jax.models import checks, parts
 from bn_jax.norms import norm as norm_lib
 
 ACTIVATIONS = {'sigmoid': nn.sigmoid, 'relu': nn.relu, 'tanh': nn.tanh}
@@ -62,7 +61,7 @@ class MLP(nn.Module):
     for name, features in zip(self._hidden(), self.hidden):
       dense = self._dense(name, features, x.dtype, self.norm.bias_before)
       x = ACTIVATIONS[self.activation](
-        layer.normalised(self.norm, dense, x, **how)
+        parts.normalised(self.norm, dense, x, **how)
       )
     return self._dense('logits', self.num_classes, x.dtype, True)(x)
 
@@ -70,19 +69,19 @@ class MLP(nn.Module):
     own = {}
     if self.initial_std is not None:
       own['kernel_init'] = nn.initializers.normal(self.initial_std)
-    return layer.dense(name, features, dtype, use_bias=use_bias, **own)
+    return parts.dense(name, features, dtype, use_bias=use_bias, **own)
 
   def _hidden(self) -> Sequence[str]:
     return [f'dense{i + 1}' for i in range(len(self.hidden))]
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """(name, paths of its parameters) of each layer, in forward order."""
-    hidden = [(name, layer.paths(name)) for name in self._hidden()]
+    hidden = [(name, parts.paths(name)) for name in self._hidden()]
     return (*hidden, ('logits', ('logits',)))
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
     """(layer, path of the module whose output enters its nonlinearity)."""
-    return tuple(map(layer.tap, self._hidden()))
+    return tuple(map(parts.tap, self._hidden()))
 
 
 def make(
@@ -98,8 +97,8 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  keywords_lib.check_num_classes(num_classes)
-  keywords_lib.check_one_of('activation', activation, tuple(ACTIVATIONS))
+  checks.check_num_classes(num_classes)
+  checks.check_one_of('activation', activation, tuple(ACTIVATIONS))
   if any(type(features) is not int or features < 1 for features in hidden):
     raise ValueError(f'hidden is {tuple(hidden)}; allowed: widths of 1 or more')
   if initial_std is not None and not 0 < initial_std < float('inf'):

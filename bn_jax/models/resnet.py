@@ -26,8 +26,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax.models import image, layer
-from bn_jax.models import keywords as keywords_lib
+from bn_jax.models import checks, parts
 from bn_jax.models.lowering import conv, pool
 from bn_jax.norms import norm as norm_lib
 
@@ -55,7 +54,7 @@ class Style(NamedTuple):
   lowering: str
 
   def normalised(self, x, how, name, channels, size, stride):
-    """norm(convolution(x)); `how` is what `layer.normalised` takes."""
+    """norm(convolution(x)); `how` is what `parts.normalised` takes."""
     made = conv.Conv(
       features=channels,
       kernel_size=(size, size),
@@ -65,7 +64,7 @@ class Style(NamedTuple):
       lowering=self.lowering,
       name=name,
     )
-    return layer.normalised(self.norm, made, x, **how)
+    return parts.normalised(self.norm, made, x, **how)
 
 
 class Block(nn.Module):
@@ -83,7 +82,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, **how) -> jax.Array:
-    """x, [N, H, W, C]; `how` is what `layer.normalised` takes."""
+    """x, [N, H, W, C]; `how` is what `parts.normalised` takes."""
     y = x
     for index, sizes in enumerate(self.convolutions):
       y = nn.relu(y) if index else y
@@ -150,7 +149,7 @@ class ResNet(nn.Module):
       ValueError: images that are too small, or an unknown mode.
     """
     norm_lib.check_mode(mode)
-    image.check(x, 'ResNet', self._halving())
+    checks.check_images(x, 'ResNet', self._halving())
     how = dict(mode=mode, mask=mask, first=first)
     style = Style(self.norm, self.initial, self.lowering)
     size, stride = (7, 2) if self.bottleneck else (3, 1)
@@ -161,11 +160,11 @@ class ResNet(nn.Module):
     for name, (convolutions, shortcut) in self._plan().items():
       x = Block(convolutions, shortcut, style, name=name)(x, **how)
     x = pool.global_average(x)
-    return layer.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
+    return parts.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
 
   def _channels(self, stage: int) -> int:
     channels = (64 if self.bottleneck else 16) * 2**stage
-    return keywords_lib.scaled(channels, self.width)
+    return parts.scaled(channels, self.width)
 
   def _plan(self) -> dict[str, tuple[Any, str]]:
     """name of each block -> its convolutions and its shortcut."""
@@ -208,7 +207,7 @@ class ResNet(nn.Module):
       inside = [f'conv{i + 1}' for i in range(len(convolutions))]
       inside += ['projection'] if shortcut == 'projection' else []
       names += [f'{block}/{name}' for name in inside]
-    hidden = ((name, layer.paths(name)) for name in names)
+    hidden = ((name, parts.paths(name)) for name in names)
     return (*hidden, ('logits', ('logits',)))
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
@@ -216,10 +215,10 @@ class ResNet(nn.Module):
 
     That of a block's last convolution is the sum. A projection has none.
     """
-    taps = [layer.tap('conv1')]
+    taps = [parts.tap('conv1')]
     for block, (convolutions, _) in self._plan().items():
       last = len(convolutions)
-      taps += [layer.tap(f'{block}/conv{i}') for i in range(1, last)]
+      taps += [parts.tap(f'{block}/conv{i}') for i in range(1, last)]
       taps.append((f'{block}/conv{last}', f'{block}/sum'))
     return tuple(taps)
 
@@ -270,9 +269,9 @@ def make_imagenet(
 
 def _checked(made: ResNet) -> ResNet:
   """The network, if its attributes are in their ranges."""
-  keywords_lib.check_num_classes(made.num_classes)
-  keywords_lib.check_width(made.width)
-  keywords_lib.check_one_of('shortcut', made.shortcut, SHORTCUTS)
-  keywords_lib.check_one_of('init', made.initial, tuple(INITS))
-  keywords_lib.check_lowering(made.lowering)
+  checks.check_num_classes(made.num_classes)
+  checks.check_width(made.width)
+  checks.check_one_of('shortcut', made.shortcut, SHORTCUTS)
+  checks.check_one_of('init', made.initial, tuple(INITS))
+  checks.check_lowering(made.lowering)
   return made

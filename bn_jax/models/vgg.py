@@ -19,9 +19,7 @@ would be dead, and networks without normalization lose their signal):
 import jax
 from flax import linen as nn
 
-from bn_jax.models import dropout as dropout_lib
-from bn_jax.models import image
-from bn_jax.models import keywords as keywords_lib
+from bn_jax.models import checks, parts
 from bn_jax.models.lowering import conv
 from bn_jax.norms import norm as norm_lib
 
@@ -89,7 +87,7 @@ class VGG(nn.Module):
       ValueError: images smaller than 8 x 8, or an unknown mode.
     """
     norm_lib.check_mode(mode)
-    image.check_rank(x, 'VGG')
+    checks.check_rank(x, 'VGG')
     vanished = vanished_pools(x.shape[1:3])
 
     def activation(layer, x, index):
@@ -109,9 +107,7 @@ class VGG(nn.Module):
       index += 1
       dense = self._dense(f'dense{number}', features, x.dtype)
       x = activation(dense, x, index)
-      x = dropout_lib.Dropout(self.dropout, name=f'dropout{number}')(
-        x, first=first
-      )
+      x = parts.Dropout(self.dropout, name=f'dropout{number}')(x, first=first)
     logits = self._dense('logits', self.num_classes, x.dtype, use_bias=True)
     return logits(x)
 
@@ -168,12 +164,12 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  keywords_lib.check_num_classes(num_classes)
-  keywords_lib.check_width(width)
+  checks.check_num_classes(num_classes)
+  checks.check_width(width)
   if any(type(features) is not int or features < 1 for features in head):
     raise ValueError(f'head is {tuple(head)}; allowed: widths of 1 or more')
-  keywords_lib.check_dropout(dropout)
-  keywords_lib.check_lowering(lowering)
+  checks.check_dropout(dropout)
+  checks.check_lowering(lowering)
   return VGG(
     depth=depth,
     num_classes=num_classes,

@@ -375,7 +375,7 @@ def _reason(error: Exception) -> str:
   full = os.strerror(errno.ENOSPC)
   if full in str(error):
     return full
-  return str(error).splitlines()[0][:200] if str(error) else repr(error)
+  return errors.first_line(error)
 
 
 @contextlib.contextmanager

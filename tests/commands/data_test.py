@@ -12,10 +12,10 @@ from PIL import Image
 
 from bn_jax import errors
 from bn_jax.commands import data
-from bn_jax.data.disk import contact_sheet, glance, prepare, store
+from bn_jax.data.disk import prepare, show, store
 from tests.fixtures import strict  # noqa: F401
 
-_PNG = contact_sheet._SIGNATURE
+_PNG = show._SIGNATURE
 
 
 def run(*words):
@@ -179,20 +179,20 @@ class DigitsTest(absltest.TestCase):
         errors.DataError, 'record 0 of digits-train.*brok'
       ),
     ):
-      glance._decoded(prepared, 'train', store.source(prepared, 'train'), 0)
+      show._decoded(prepared, 'train', store.source(prepared, 'train'), 0)
 
   def test_a_large_split_is_sampled(self):
     prepared = store.opened('digits', self.prepared)
-    whole = glance.at(prepared, classes=10, each=8)
+    whole = show.glance(prepared, classes=10, each=8)
     self.assertEqual(whole.looked_at, 1_442)
     self.assertEqual(whole.counts.sum(), 1_442)
-    with mock.patch.object(glance, '_COUNTED', 1_441):
-      some = glance.at(prepared, classes=3, each=8)
+    with mock.patch.object(show, '_COUNTED', 1_441):
+      some = show.glance(prepared, classes=3, each=8)
       self.assertIsNone(some.counts)
       self.assertEqual([len(x) for x in some.images.values()], [8] * 3)
       self.assertLess(some.looked_at, 600)  # it stops when it has them
-      with mock.patch.object(glance, '_SAMPLED_BYTES', 1):
-        few = glance.at(prepared, classes=10, each=8)
+      with mock.patch.object(show, '_SAMPLED_BYTES', 1):
+        few = show.glance(prepared, classes=10, each=8)
       self.assertEqual(few.looked_at, 64)
       self.assertLess(sum(map(len, few.images.values())), 64)
 
@@ -208,7 +208,7 @@ class DescribedTest(absltest.TestCase):
       'a', folder, 'image', 'label', shape, names, {'train': 1_281_167}
     )
     images = {0: [Image.new('L', (9, 9))] * 8, 1: [Image.new('L', (9, 9))]}
-    seen = glance.Glance('train', images, counts, 4_096)
+    seen = show.Glance('train', images, counts, 4_096)
     title, rows, note = data._sheet(prepared, seen)
     self.assertEqual(title, 'a 1.0.0, train')
     notes = [row.note for row in rows]
@@ -251,7 +251,7 @@ class ContactSheetTest(parameterized.TestCase):
   )
   def test_sizes(self, given, want):
     image = Image.new('L', given)
-    self.assertEqual(contact_sheet._scaled(image).size, want)
+    self.assertEqual(show._scaled(image).size, want)
 
   @parameterized.parameters(
     ('0', '123,456 examples'),  # the note is the wider one
@@ -261,10 +261,10 @@ class ContactSheetTest(parameterized.TestCase):
     red = (255, 0, 0)
     image = Image.new('RGB', (96, 96), red)
     rows = [
-      contact_sheet.Row(name, note, [image] * 3),
-      contact_sheet.Row('', '', [image]),
+      show.Row(name, note, [image] * 3),
+      show.Row('', '', [image]),
     ]
-    sheet = np.asarray(contact_sheet.draw('title', rows, 'of the set'))
+    sheet = np.asarray(show.draw('title', rows, 'of the set'))
     is_red = (sheet == red).all(-1)
     self.assertEqual(is_red.sum(), 4 * 96 * 96)
     left = np.flatnonzero(is_red.any(0))[0]
@@ -273,14 +273,14 @@ class ContactSheetTest(parameterized.TestCase):
     self.assertTrue(ink.any())
     self.assertLess(np.flatnonzero(ink).max(), left - 4)
     self.assertLess(left, 300)
-    bare = [contact_sheet.Row('', '', row.images) for row in rows]
-    narrow = np.asarray(contact_sheet.draw('', bare))
+    bare = [show.Row('', '', row.images) for row in rows]
+    narrow = np.asarray(show.draw('', bare))
     self.assertLess(narrow.shape[1], sheet.shape[1])
     self.assertFalse((narrow < 200).all(-1).any())
 
   def test_no_images_at_all(self):
-    rows = [contact_sheet.Row('empty', '0 examples', [])]
-    sheet = contact_sheet.draw('a title that is longer than the rest', rows)
+    rows = [show.Row('empty', '0 examples', [])]
+    sheet = show.draw('a title that is longer than the rest', rows)
     self.assertGreater(sheet.width, 200)
 
 

@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import models, norms
-from bn_jax.models import inception, inception_table, response
+from bn_jax.models import inception, inception_table, parts
 from tests.fixtures import (
   models_small,
   reference,
@@ -351,7 +351,7 @@ class FunctionTest(parameterized.TestCase):
     seen = entering(module, variables, x, paths)
 
     def response_of(x):
-      return response.normalize(jnp.asarray(x)) if lrn else x
+      return parts.local_response_norm(jnp.asarray(x)) if lrn else x
 
     want = response_of(pooled(relu(seen['conv1_norm']), 2, np.max))
     np.testing.assert_allclose(seen['conv2'], want, rtol=1e-3, atol=1e-2)
@@ -405,12 +405,12 @@ class ResponseTest(absltest.TestCase):
       near = x[..., max(c - 2, 0) : c + 3]
       size = 1 + 1e-4 / 5 * (near**2).sum(-1)
       want[..., c] = x[..., c] / size**0.75
-    got = response.normalize(jnp.asarray(x, jnp.float32))
+    got = parts.local_response_norm(jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
   def test_keeps_the_dtype(self):
     x = jnp.ones((1, 2, 3), jnp.bfloat16)
-    self.assertEqual(response.normalize(x).dtype, jnp.bfloat16)
+    self.assertEqual(parts.local_response_norm(x).dtype, jnp.bfloat16)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ from flax import linen as nn
 from flax import traverse_util
 
 from bn_jax import models, norms
-from bn_jax.models.lowering import conv
 from tests.fixtures import (
   models_small,
   strict,  # noqa: F401
@@ -305,7 +304,9 @@ class RegistryTest(parameterized.TestCase):
       models.make(**{'num_classes': 10, **keywords})
 
   def test_lowerings(self):
-    self.assertEqual(conv.LOWERINGS, ('library', 'product', 'auto', 'winograd'))
+    self.assertEqual(
+      models.LOWERINGS, ('library', 'product', 'auto', 'winograd')
+    )
 
 
 class LoweringsTest(parameterized.TestCase):

@@ -4,7 +4,7 @@ import numpy as np
 from absl.testing import absltest
 
 from bn_jax import models
-from bn_jax.models import dropout
+from bn_jax.models import parts
 from tests.fixtures import strict  # noqa: F401
 
 KEY = jax.random.key(3)
@@ -20,7 +20,7 @@ def tearDownModule():
 
 
 def dropped(x, rate=0.25, **keywords):
-  layer = dropout.Dropout(rate)
+  layer = parts.Dropout(rate)
   return layer.apply({}, x, rngs={'dropout': KEY}, **keywords)
 
 
@@ -44,7 +44,7 @@ class DropoutTest(absltest.TestCase):
 
   def test_acts_if_and_only_if_its_rng_is_passed(self):
     x = jax.random.normal(KEY, (6, 50))
-    np.testing.assert_array_equal(dropout.Dropout(0.5).apply({}, x), x)
+    np.testing.assert_array_equal(parts.Dropout(0.5).apply({}, x), x)
     np.testing.assert_array_equal(dropped(x, rate=0.0), x)
 
   def test_in_the_head_of_a_network(self):

@@ -1,5 +1,13 @@
 """The statements of Santurkar et al. (2018), both sides of each."""
 
+from bn_jax.analysis.theory.one_layer import (
+  Point,
+  Unit,
+  hessian_times,
+  normalized,
+  point,
+  through,
+)
 from bn_jax.analysis.theory.sides import AtMost, Conditional, Equality, Ray
 from bn_jax.analysis.theory.statements import (
   algorithm_1,
@@ -16,14 +24,6 @@ from bn_jax.analysis.theory.statements import (
   theorem_4_2_line_2,
   theorem_4_4,
   theorem_4_4_pointwise,
-)
-from bn_jax.analysis.theory.unit import (
-  Point,
-  Unit,
-  hessian_times,
-  normalized,
-  point,
-  through,
 )
 
 __all__ = [

@@ -1,7 +1,18 @@
-"""A normalization taken out of a network: what comes in, what is made of it.
+"""One batch normalization, or one unit of it, taken out of a network.
 
-It is found in any flax linen network, by stepping in where the module is
+`of` finds a layer in any flax linen network, by stepping in where the module is
 called; the network itself knows nothing of it.
+
+A unit is the setting of Santurkar et al. (2018), "How Does Batch Normalization
+Help Optimization?", arXiv:1805.11604, section 4: all is held fixed but the
+inputs y of one unit over the batch.
+
+  s = sqrt(var(y) + epsilon)   yhat = (y - mean(y)) / s   z = scale yhat + bias
+  P = I - 1 1'/m - yhat yhat'/m
+  g, H: gradient and Hessian of the loss L(z), at z
+  q, G: gradient and Hessian of L(z(y)), at y
+
+At epsilon = 0, |yhat|^2 = m, and P is the projector orthogonal to 1 and yhat.
 """
 
 import math
@@ -12,9 +23,47 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax.analysis.theory import unit as unit_lib
+from bn_jax import trees
 
 Loss = Callable[[Any], jax.Array]
+
+
+class Unit(NamedTuple):
+  """A unit of a normalization, and the network as a function of it.
+
+  m is the number of its values in a batch: examples times positions.
+
+  Attributes:
+    loss: [m] -> [], the network's loss as a function of what the unit makes, z,
+      all else fixed.
+    y: [m], floating point, what comes in.
+    scale: [], gamma of the paper.
+    bias: [], beta of the paper.
+    epsilon: added to the variance, [] or a number; the paper's theory has 0.
+  """
+
+  loss: Loss
+  y: jax.Array
+  scale: jax.Array
+  bias: jax.Array
+  epsilon: jax.Array | float = 0.0
+
+
+class Point(NamedTuple):
+  """Where a unit stands, in the notation above: what statements are made of."""
+
+  unit: Unit
+  m: int
+  yhat: jax.Array
+  s: jax.Array
+  z: jax.Array
+  g: jax.Array
+  q: jax.Array
+
+  def projected(self, v_M: jax.Array) -> jax.Array:
+    """P v, [m]."""
+    along = trees.vdot(self.yhat, v_M) / self.m
+    return v_M - v_M.mean() - along * self.yhat
 
 
 class Layer(NamedTuple):
@@ -38,7 +87,7 @@ class Layer(NamedTuple):
   epsilon: float
   group_size: int | None
 
-  def unit(self, index: jax.Array | int) -> unit_lib.Unit:
+  def unit(self, index: jax.Array | int) -> Unit:
     """Unit `index`, over the first statistics group, with this epsilon."""
     first = slice(self.group_size)
     y = self.input[first, ..., index]
@@ -47,7 +96,7 @@ class Layer(NamedTuple):
       channel = z_M.reshape(y.shape).astype(self.output.dtype)
       return self.loss(self.output.at[first, ..., index].set(channel))
 
-    return unit_lib.Unit(
+    return Unit(
       loss=loss,
       y=y.reshape(-1),
       scale=self.scale[index],
@@ -123,6 +172,57 @@ def inputs(
   kernel = jnp.eye(size, dtype=x.dtype).reshape(*shape, size)
   seen = plain.apply({'params': {'kernel': kernel}}, x[:examples])
   return seen.reshape(-1, size)
+
+
+def normalized(
+  y_M: jax.Array, epsilon: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
+  """(yhat, s), [m] and []: Algorithm 1 of Batch Normalization, written out."""
+  centred_M = y_M - y_M.mean()
+  s = jnp.sqrt((centred_M * centred_M).mean() + epsilon)
+  return centred_M / s, s
+
+
+def through(unit: Unit) -> Loss:
+  """y -> L(z(y)): the loss through the normalization."""
+
+  def loss(y_M):
+    yhat_M, _ = normalized(y_M, unit.epsilon)
+    return unit.loss(unit.scale * yhat_M + unit.bias)
+
+  return loss
+
+
+def point(unit: Unit | Point) -> Point:
+  """Where a unit stands, which costs two gradients; of a point, that point.
+
+  q is differentiated as `through` is written.
+
+  Raises:
+    ValueError: y is not floating point or has more than one axis.
+  """
+  if isinstance(unit, Point):
+    return unit
+  if unit.y.ndim != 1 or not jnp.issubdtype(unit.y.dtype, jnp.floating):
+    raise ValueError(
+      f'y is {unit.y.dtype}{list(unit.y.shape)}; allowed: floating point, [m]'
+    )
+  yhat_M, s = normalized(unit.y, unit.epsilon)
+  z_M = unit.scale * yhat_M + unit.bias
+  return Point(
+    unit=unit,
+    m=unit.y.shape[0],
+    yhat=yhat_M,
+    s=s,
+    z=z_M,
+    g=jax.grad(unit.loss)(z_M),
+    q=jax.grad(through(unit))(unit.y),
+  )
+
+
+def hessian_times(loss: Loss, at_M: jax.Array, v_M: jax.Array) -> jax.Array:
+  """The Hessian of a loss times v, [m], which costs two gradients."""
+  return jax.jvp(jax.grad(loss), (at_M,), (v_M,))[1]
 
 
 def _met(loss, params, path) -> tuple[nn.Module, jax.Array, jax.Array]:

@@ -3,7 +3,8 @@
 Santurkar, Tsipras, Ilyas and Madry (2018), "How Does Batch Normalization Help
 Optimization?", arXiv:1805.11604, section 4 and appendix C, corrected where
 deriving them again showed misprints. All are about one unit of one layer; the
-notation (s, yhat, z, P, g, H, q, G) is that of `bn_jax.analysis.theory.unit`.
+notation (s, yhat, z, P, g, H, q, G) is that of
+`bn_jax.analysis.theory.one_layer`.
 
 The left sides differentiate the normalization as it is written out there, the
 right sides are made of g, H times a vector, and y; no m x m matrix is formed.
@@ -22,10 +23,9 @@ import jax
 import jax.numpy as jnp
 
 from bn_jax import trees
-from bn_jax.analysis.theory import sides
-from bn_jax.analysis.theory import unit as unit_lib
+from bn_jax.analysis.theory import one_layer, sides
 
-Unit, Point, point = unit_lib.Unit, unit_lib.Point, unit_lib.point
+Unit, Point, point = one_layer.Unit, one_layer.Point, one_layer.point
 
 
 def algorithm_1(unit: Unit | Point, output_M: jax.Array) -> sides.Equality:
@@ -64,7 +64,7 @@ def fact_c2(unit: Unit | Point, v_M: jax.Array) -> sides.Equality:
   at = point(unit)
   _check_like_y('v', v_M, at)
   _, left_M = jax.jvp(
-    lambda y_M: unit_lib.normalized(y_M, at.unit.epsilon)[0],
+    lambda y_M: one_layer.normalized(y_M, at.unit.epsilon)[0],
     (at.unit.y,),
     (v_M,),
   )
@@ -108,7 +108,7 @@ def hessian_identity(unit: Unit | Point, v_M: jax.Array) -> sides.Equality:
   at = point(unit)
   _check_like_y('v', v_M, at)
   pv_M, pg_M = at.projected(v_M), at.projected(at.g)
-  curved_M = unit_lib.hessian_times(at.unit.loss, at.z, pv_M)
+  curved_M = one_layer.hessian_times(at.unit.loss, at.z, pv_M)
   first, second = _factors(at)
   bracket_M = (
     pg_M * trees.vdot(at.yhat, v_M)
@@ -116,7 +116,7 @@ def hessian_identity(unit: Unit | Point, v_M: jax.Array) -> sides.Equality:
     + pv_M * trees.vdot(at.g, at.yhat)
   )
   return sides.Equality(
-    unit_lib.hessian_times(unit_lib.through(at.unit), at.unit.y, v_M),
+    one_layer.hessian_times(one_layer.through(at.unit), at.unit.y, v_M),
     first * at.projected(curved_M) - second * bracket_M,
     _size_of_product(at, v_M, curved_M),
   )
@@ -134,7 +134,7 @@ def theorem_4_2_line_1(unit: Unit | Point) -> sides.Equality:
   """
   at = point(unit)
   pq_M, pg_M = at.projected(at.q), at.projected(at.g)
-  curved_M = unit_lib.hessian_times(at.unit.loss, at.z, pq_M)
+  curved_M = one_layer.hessian_times(at.unit.loss, at.z, pq_M)
   along = trees.vdot(at.g, at.yhat) * trees.vdot(at.q, pq_M)
   across = 2 * trees.vdot(at.yhat, at.q) * trees.vdot(at.q, pg_M)
   first, second = _factors(at)
@@ -157,7 +157,7 @@ def theorem_4_2_line_2(unit: Unit | Point) -> sides.Conditional:
   """
   at = point(unit)
   curved_g_M, curved_q_M = (
-    unit_lib.hessian_times(at.unit.loss, at.z, v_M) for v_M in (at.g, at.q)
+    one_layer.hessian_times(at.unit.loss, at.z, v_M) for v_M in (at.g, at.q)
   )
   curvature = trees.vdot(at.g, curved_g_M)
   alignment = trees.vdot(at.g, at.yhat)
@@ -265,9 +265,9 @@ def scale_invariance(
   taken with epsilon / factor^2, with which both are the same function.
   """
   at = point(unit)
-  left_M = jax.grad(unit_lib.through(at.unit))(factor * at.unit.y)
+  left_M = jax.grad(one_layer.through(at.unit))(factor * at.unit.y)
   other = at.unit._replace(epsilon=at.unit.epsilon / factor**2)
-  right_M = jax.grad(unit_lib.through(other))(at.unit.y) / factor
+  right_M = jax.grad(one_layer.through(other))(at.unit.y) / factor
   size = jnp.abs(at.unit.scale) / (factor * at.s) * trees.norm(at.g)
   return sides.Equality(left_M, right_M, size)
 
@@ -297,7 +297,9 @@ def _shortened(
 
 def _curvature_along_q(at: Point) -> jax.Array:
   """q'G q, the left side of Theorem 4.2."""
-  curved_M = unit_lib.hessian_times(unit_lib.through(at.unit), at.unit.y, at.q)
+  curved_M = one_layer.hessian_times(
+    one_layer.through(at.unit), at.unit.y, at.q
+  )
   return trees.vdot(at.q, curved_M)
 
 

@@ -170,8 +170,8 @@ class Records:
     except MemoryError:
       raise
     except Exception as error:  # array_record and protobuf have their own
-      first = str(error).strip().split('\n')[0] or type(error).__name__
-      raise ValueError(f'damaged record: {first}') from error
+      reason = errors.first_line(error)
+      raise ValueError(f'damaged record: {reason}') from error
 
 
 def batch(

@@ -1,19 +1,25 @@
 """Which examples batch t of a seed holds: a pure function of (seed, t).
 
 Batch t takes positions t * B ... (t + 1) * B - 1 of the concatenated epoch
-permutations, without remainder; epoch e is permuted by fold_in(key, e).
+permutations, without remainder.
 
 Fixed batches are those of the first epoch, again in every epoch: the same
 examples always meet in one batch. Epoch 0 is as without; in epoch e > 0 the
-batches, and nothing within them, are permuted by fold_in(key, e). The N mod B
-examples that are left over make no batch, and are never seen.
+batches, and nothing within them, are permuted. The N mod B examples that are
+left over make no batch, and are never seen.
+
+A split on the device is drawn from within the step (`sampler`), where epoch e
+is permuted by fold_in(key, e); the records of a stream are drawn on the host
+(`Drawn`, `Fixed`), where grain permutes epoch e by its seed + e.
 """
 
 import functools
 from collections.abc import Callable
 
+import grain
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from bn_jax import types
@@ -74,6 +80,44 @@ def of_batches(
     draw=functools.partial(_counted, num_examples, batch_size),
     take=functools.partial(in_memory.augmented, augmentation),
   )
+
+
+class Drawn:
+  """Permutes every epoch of a stream anew; batches have no remainder.
+
+  Args:
+    count: N records.
+    size: of the part of a batch that a process reads.
+    parts: of a batch, which is parts * size records.
+    seed: of the order.
+  """
+
+  def __init__(self, count: int, size: int, parts: int, *, seed: int):
+    self._parts = parts
+    self._order = _shuffled(count, seed, 0).repeat().batch(size)
+
+  def examples(self, step: int, part: int) -> np.ndarray:
+    """The records of one part of batch `step`, [size]."""
+    return self._order[step * self._parts + part]
+
+
+class Fixed:
+  """Repeats the batches of a stream's first epoch, which is that of `Drawn`.
+
+  Arguments as of `Drawn`.
+  """
+
+  def __init__(self, count: int, size: int, parts: int, *, seed: int):
+    self._size, self._parts = size, parts
+    self._number = count // (parts * size)
+    self._first = _shuffled(count, seed, 0)
+    self._moved = _shuffled(self._number, seed, 1).repeat()
+
+  def examples(self, step: int, part: int) -> np.ndarray:
+    """The records of one part of batch `step`, [size]."""
+    batch = step if step < self._number else self._moved[step]
+    start = (batch * self._parts + part) * self._size
+    return np.array([self._first[start + i] for i in range(self._size)])
 
 
 def _check(num_examples: int, batch_size: int) -> None:
@@ -148,3 +192,11 @@ def _draw(
     offset=jnp.where(ends, after - count, after),
   )
   return index, moved
+
+
+def _shuffled(count: int, seed: int, purpose: int) -> grain.MapDataset:
+  """Every epoch's order, one after the other where it is repeated."""
+  # The seed is mixed: grain adds e to it, so that of neighbours the epochs of
+  # one would be those of the other, an epoch later.
+  words = np.random.SeedSequence(seed).generate_state(purpose + 1)
+  return grain.MapDataset.range(count).shuffle(seed=int(words[purpose]))

@@ -12,7 +12,7 @@ import grain
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.data.batches import ahead, crops, encoded, epochs
+from bn_jax.data.batches import ahead, crops, encoded, order
 from bn_jax.data.disk import store
 
 _STEPS = 2**40  # more than any run makes
@@ -54,7 +54,7 @@ def training(
   """Random crops of a split that is shuffled anew each epoch, without end.
 
   Batch t takes positions t B to (t + 1) B - 1 of the concatenated epochs,
-  without remainder (fixed batches: see `epochs`); process p of P yields part p
+  without remainder (fixed batches: see `order`); process p of P yields part p
   of each, so that the parts in order are the batch. The crop of a position is
   drawn by (seed, position). A bad record is replaced by the next good one of
   the split.
@@ -199,7 +199,7 @@ class _Training:
     self._view = view
     self._part = part
     self._attempts = attempts
-    arranged = epochs.Fixed if fixed_batches else epochs.Drawn
+    arranged = order.Fixed if fixed_batches else order.Drawn
     self._order = arranged(len(records), part.size, part.count, seed=view.seed)
 
   def __len__(self) -> int:

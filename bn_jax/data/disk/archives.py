@@ -1,24 +1,32 @@
-"""The archives that datasets are made from: which they are, and whether whole.
+"""The archives that datasets are made from: to have them whole, to unpack them.
 
 What is published of them (address, size, sha256, file name) stands in the
-checksum lists that come with tensorflow-datasets.
+checksum lists that come with tensorflow-datasets. They are unpacked in memory,
+and never more of them than is expected: nothing is extracted to disk, so that
+no archive can write where it wants.
 """
 
+import contextlib
+import gzip
 import hashlib
 import http.client
 import importlib.resources
 import os
 import pathlib
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from bn_jax import errors
 
 _BLOCK = 2**20  # bytes read at a time
 _SECONDS = 60  # that a server may be silent
+_TEXT_BYTES = 2**16  # more than any list of names has
+_SKIPPED_BYTES = 2**30  # a tar that has more beside its records is a bomb
 
 
 class Archive(NamedTuple):
@@ -102,6 +110,67 @@ def check(path: pathlib.Path, archive: Archive) -> None:
       f'sha256 {digest.hexdigest()}; published: {archive.size:,} bytes and '
       f'sha256 {archive.sha256}; download it again'
     )
+
+
+def members(
+  path: pathlib.Path, sizes: Mapping[str, int], texts: Collection[str]
+) -> dict[str, bytes]:
+  """name -> bytes of files in a gzipped tar.
+
+  Args:
+    path: of the tar.
+    sizes: name -> bytes that a file must have.
+    texts: names of short files of any size.
+
+  Raises:
+    DataError: it is damaged, lacks one of them, or one has another size.
+  """
+  contents, skipped = {}, 0
+  with _blaming(path), tarfile.open(path, 'r:gz') as tar:
+    for info in tar:
+      # './a/b' is the same member as 'a/b'.
+      name = info.name.removeprefix('./')
+      if name not in (*sizes, *texts) or not info.isfile():
+        skipped += info.size
+        if skipped > _SKIPPED_BYTES:
+          raise errors.DataError(
+            f'{path}: more than {_SKIPPED_BYTES:,} bytes are not of the dataset'
+          )
+        continue
+      if name in sizes and info.size != sizes[name]:
+        raise errors.DataError(
+          f'{path}: {name} has {info.size:,} bytes; expected: {sizes[name]:,}'
+        )
+      if name in texts and info.size > _TEXT_BYTES:
+        raise errors.DataError(
+          f'{path}: {name} has {info.size:,} bytes; expected: a short text'
+        )
+      contents[name] = tar.extractfile(info).read()
+  for name in (*sizes, *texts):
+    if name not in contents:
+      raise errors.DataError(f'{path} holds no {name}')
+  return contents
+
+
+def gunzipped(path: pathlib.Path, *, size: int) -> bytes:
+  """The first bytes of a gzipped file, `size` of them where it has so many.
+
+  Raises:
+    DataError: it is damaged.
+  """
+  with _blaming(path), gzip.open(path, 'rb') as file:
+    return file.read(size)
+
+
+@contextlib.contextmanager
+def _blaming(path: pathlib.Path) -> Iterator[None]:
+  """Says of what tarfile, gzip and zlib raise which archive it is about."""
+  try:
+    yield
+  except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    raise errors.DataError(
+      f'cannot read {path}: {error}; it is damaged: download it again'
+    ) from error
 
 
 def _downloaded(archive, path, say) -> pathlib.Path:

@@ -125,7 +125,7 @@ def _failure(
   name: str, data_dir: pathlib.Path, error: Exception
 ) -> errors.Failure:
   """What to tell of an error that a builder of TFDS raised."""
-  why = next(iter(str(error).strip().split('\n')), '') or repr(error)
+  why = errors.first_line(error)
   if isinstance(error, ImportError) and error.name:
     package = error.name.split('.')[0]
     return errors.DataError(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.data.disk import unpacked
+from bn_jax.data.disk import archives
 
 _CIFAR_IMAGE = (3, 32, 32)
 _MNIST_IMAGE = (28, 28)
@@ -75,7 +75,7 @@ class Cifar(NamedTuple):
       for split, files in self.files.items()
       for file in files
     }
-    members = unpacked.members(
+    members = archives.members(
       path, sizes, [file for file, _ in self.names.values()]
     )
     names = {
@@ -169,7 +169,7 @@ def _idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
   header = struct.pack(f'>BBBB{len(shape)}I', 0, 0, _UBYTE, len(shape), *shape)
   size = math.prod(shape)
   # One more byte tells a longer file.
-  data = unpacked.gunzipped(path, size=len(header) + size + 1)
+  data = archives.gunzipped(path, size=len(header) + size + 1)
   start, data = data[: len(header)], data[len(header) :]
   if start != header:
     raise errors.DataError(

@@ -21,6 +21,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from bn_jax import errors
+
 _JPEG = b'\xff\xd8'
 _SCAN, _END = b'\xff\xda', b'\xff\xd9'  # coded data hold no such pairs
 _TARGETS = {1: 'L', 3: 'RGB'}
@@ -188,5 +190,4 @@ def _refusal(error: Exception) -> ValueError:
   """
   if isinstance(error, MemoryError):
     raise error
-  first = str(error).strip().split('\n')[0] or type(error).__name__
-  return ValueError(f'damaged image: {first}')
+  return ValueError(f'damaged image: {errors.first_line(error)}')

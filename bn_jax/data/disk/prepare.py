@@ -88,9 +88,9 @@ def prepare(
   with _blaming(root):
     root.mkdir(parents=True, exist_ok=True)
   if name == 'digits':
-    from bn_jax.data.disk import digits
+    from bn_jax.data.disk import builders
 
-    write(digits.Digits(**_keywords(root)), root)
+    write(builders.Digits(**_keywords(root)), root)
   elif name in _LAYOUTS:
     _from_archives(name, made_from or recipe(name), root, manual_dir, say)
   else:

@@ -2,6 +2,12 @@
 
 They are opened by what lies in the folder alone, so that any set of images with
 one label each can be read, whoever made it, and without TensorFlow.
+
+Decoded splits are kept beside the set, so that they are decoded once: one
+uncompressed .npz a split and resolution, in the folder of the set's version (or
+below BN_JAX_CACHE_DIR, where that is set). Its parts carry checksums, and it
+names the files that it was made of, so that neither a damaged nor an outdated
+one is used. Where the folder cannot be written, nothing is kept.
 """
 
 import contextlib
@@ -9,12 +15,18 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from bn_jax import errors
 
+Arrays = tuple[np.ndarray, np.ndarray]
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
+_CACHE = 1  # the version of the format of decoded splits
+_SMALLEST = 2**24  # bytes; less is decoded faster than a file is worth
 
 
 class Prepared(NamedTuple):
@@ -159,6 +171,36 @@ def place_of(prepared: Prepared, split: str, number: int) -> str:
   raise IndexError(number)
 
 
+def arrays(
+  prepared: Prepared,
+  split: str,
+  resolution: int | None,
+  decode: Callable[[], Arrays],
+) -> Arrays:
+  """(images, labels) of a split: as they are kept, or decoded and then kept.
+
+  Args:
+    prepared: the set.
+    split: its name.
+    resolution: pixels of a side; None leaves the images as they are.
+    decode: makes them.
+
+  Raises:
+    DataError: no such split, or a damaged one.
+  """
+  source(prepared, split)  # says it if there is no such split
+  with blaming(f'{prepared.name} {split}', prepared.folder):
+    made_of = _fingerprint(file for file, _ in shards(prepared, split))
+  path = _cache_file(prepared, split, resolution)
+  cached = _cached(path, made_of)
+  if cached is not None:
+    return cached
+  images, labels = decode()
+  if images.nbytes >= _SMALLEST:
+    _keep(path, images=images, labels=labels, made_of=made_of)
+  return images, labels
+
+
 @contextlib.contextmanager
 def blaming(what: str, place: pathlib.Path) -> Iterator[None]:
   """Says of what TFDS and array_record raise which data it is about."""
@@ -167,10 +209,9 @@ def blaming(what: str, place: pathlib.Path) -> Iterator[None]:
   except errors.Failure:
     raise
   except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-    first = str(error).strip().split('\n')[0] or repr(error)
     raise errors.DataError(
-      f'cannot read {what} in {place}: {first}; it must be whole, and prepared '
-      'as array_record'
+      f'cannot read {what} in {place}: {errors.first_line(error)}; it must be '
+      'whole, and prepared as array_record'
     ) from error
 
 
@@ -225,3 +266,45 @@ def _features(name: str, info: Any) -> tuple:
 
 def _class_names(label: Any) -> tuple[str, ...]:
   return tuple(map(str, label.names or range(label.num_classes)))
+
+
+def _fingerprint(files: Iterable[pathlib.Path]) -> str:
+  """Name, size and time of change of each file, as JSON."""
+  stats = [(path.name, path.stat()) for path in files]
+  facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+  return json.dumps([_CACHE, facts])
+
+
+def _cache_file(prepared, split, resolution) -> pathlib.Path:
+  asked = os.environ.get('BN_JAX_CACHE_DIR')
+  version = prepared.folder
+  name = f'{split}-{resolution or "full"}.npz'
+  if not asked:
+    return version / 'decoded' / name
+  return pathlib.Path(asked).expanduser() / prepared.name / version.name / name
+
+
+def _cached(path: pathlib.Path, made_of: str) -> Arrays | None:
+  """What a whole and current file holds, else None."""
+  damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+  with (
+    contextlib.suppress(*damaged),
+    path.open('rb') as stream,
+    np.load(stream, allow_pickle=False) as file,
+  ):
+    if str(file['made_of']) == made_of:
+      return file['images'], file['labels']
+  return None
+
+
+def _keep(path: pathlib.Path, **arrays: Any) -> None:
+  """Writes a file whole, or not at all."""
+  new = path.with_name(f'{path.name}.{os.getpid()}')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new.open('wb') as file:
+      np.savez(file, **arrays)
+    new.replace(path)
+  except OSError:  # a folder that others own, a full disk: it is only a cache
+    with contextlib.suppress(OSError):
+      new.unlink()

@@ -19,7 +19,7 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import errors
-from bn_jax.models.lowering import lowering as lowering_lib
+from bn_jax.models import lowering as lowering_lib
 from bn_jax.models.lowering import winograd
 
 Strides = tuple[int, int]
@@ -227,4 +227,3 @@ _DEPTHWISE = lowering_lib.table(
 _POOLS = lowering_lib.table(
   library=_max_pool_library, product=_max_pool_product
 )
-LOWERINGS = lowering_lib.LOWERINGS

@@ -20,8 +20,8 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import errors
+from bn_jax.models import lowering as lowering_lib
 from bn_jax.models.lowering import conv
-from bn_jax.models.lowering import lowering as lowering_lib
 
 
 def max_pool(

@@ -8,9 +8,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import norms
-from bn_jax.analysis.theory import sides
+from bn_jax.analysis.theory import one_layer, sides
 from bn_jax.analysis.theory import statements as statements_lib
-from bn_jax.analysis.theory import unit as unit_lib
 from tests.fixtures import strict  # noqa: F401
 
 
@@ -98,7 +97,7 @@ def printed(at, x_MD):
   """Forms at epsilon = 0 as they stand in the paper, true ones and others."""
   ratio, m = (at.unit.scale / at.s) ** 2, at.m
   along, across = at.g @ at.yhat, at.g.sum()
-  q_curved = at.q @ unit_lib.hessian_times(at.unit.loss, at.z, at.q)
+  q_curved = at.q @ one_layer.hessian_times(at.unit.loss, at.z, at.q)
   line_1 = statements_lib.theorem_4_2_line_1(at)
   square = statements_lib.largest_singular_value(x_MD) ** 2
   maximum = square * (at.g @ at.g - across**2 / m)
@@ -113,7 +112,7 @@ def printed(at, x_MD):
     ),
     'smaller_bound': sides.AtMost(
       statements_lib.theorem_4_2_line_2(at).bound.right,
-      ratio * at.g @ unit_lib.hessian_times(at.unit.loss, at.z, at.g),
+      ratio * at.g @ one_layer.hessian_times(at.unit.loss, at.z, at.g),
       jnp.ones(()),
     ),
     'weights_gain': sides.AtMost(
@@ -269,7 +268,7 @@ class MatricesTest(parameterized.TestCase):
       bracket = centred + centred.T + (g @ at.yhat) * (eye - ones - 3 * square)
       paper = (unit.scale / at.s) ** 2 * p @ h @ p
       paper -= unit.scale / (m * at.s**2) * bracket
-      return paper, jax.hessian(unit_lib.through(unit))(unit.y)
+      return paper, jax.hessian(one_layer.through(unit))(unit.y)
 
     paper, want = both()
     np.testing.assert_allclose(paper, want, atol=1e-10)
@@ -280,7 +279,7 @@ class MatricesTest(parameterized.TestCase):
     columns = jax.vmap(lambda v_M: statements_lib.fact_c2(unit, v_M))(
       jnp.eye(6)
     )
-    yhat, s = unit_lib.normalized(unit.y, epsilon)
+    yhat, s = one_layer.normalized(unit.y, epsilon)
     for b in range(6):
       for k in range(6):
         entry = ((b == k) - 1 / 6 - yhat[b] * yhat[k] / 6) / s
@@ -347,7 +346,7 @@ class MatricesTest(parameterized.TestCase):
   def test_the_layer_can_be_the_identity(self, epsilon):
     unit = self.unit(epsilon)
     z = statements_lib.observation_4_3(unit)
-    _, s = unit_lib.normalized(unit.y, epsilon)
+    _, s = one_layer.normalized(unit.y, epsilon)
     output, _ = norms.batch_norm(
       unit.y[:, None], s[None], unit.y.mean()[None], epsilon=epsilon
     )

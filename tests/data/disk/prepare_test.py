@@ -27,7 +27,6 @@ from bn_jax.data.disk import (
   layouts,
   prepare,
   store,
-  unpacked,
 )
 from tests.fixtures import strict  # noqa: F401
 
@@ -379,7 +378,7 @@ class ArchiveTest(FolderTest):
         {'zeros': bytes(2000), **cifar_members('cifar10')}
       )
     }
-    with mock.patch.object(unpacked, '_SKIPPED_BYTES', 1999):
+    with mock.patch.object(archives, '_SKIPPED_BYTES', 1999):
       self.fails('cifar10', files, 'more than 1,999 bytes are not of the data')
     self.prepare('cifar10', files)
 

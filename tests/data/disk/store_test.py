@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import errors
 from bn_jax.data import datasets, reading
-from bn_jax.data.disk import cache, facts, store
+from bn_jax.data.disk import facts, store
 from tests.fixtures import (
   made_sets,
   strict,  # noqa: F401
@@ -21,7 +21,7 @@ class CacheTest(absltest.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.enter_context(mock.patch.object(cache, '_SMALLEST', 0))
+    self.enter_context(mock.patch.object(store, '_SMALLEST', 0))
     self.data_dir = pathlib.Path(self.create_tempdir().full_path)
     made_sets.write(self.data_dir, train=20, test=8)
     self.prepared = store.opened('made', self.data_dir)
@@ -32,7 +32,7 @@ class CacheTest(absltest.TestCase):
       self.decoded += 1
       return made_sets.arrays(20)
 
-    return cache.arrays(self.prepared, 'train', resolution, decode)
+    return store.arrays(self.prepared, 'train', resolution, decode)
 
   def test_decoded_once(self):
     first, again = self.arrays(), self.arrays()

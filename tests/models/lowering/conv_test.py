@@ -4,6 +4,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
+from bn_jax.models import lowering as lowering_lib
 from bn_jax.models.lowering import conv
 from tests.fixtures import (
   reference,
@@ -49,7 +50,7 @@ class ConvolveTest(parameterized.TestCase):
     want = reference.convolution(x, kernel, strides, padding)
     dy = jnp.asarray(np.random.default_rng(1).normal(size=want.shape), x.dtype)
     gradients = {}
-    for lowering in conv.LOWERINGS:
+    for lowering in lowering_lib.LOWERINGS:
 
       def f(x, kernel, lowering=lowering):
         return conv.convolve(
@@ -65,7 +66,7 @@ class ConvolveTest(parameterized.TestCase):
 
   def test_forward_mode(self):
     x, kernel = arrays((4, 4), (3, 3))
-    for lowering in conv.LOWERINGS:
+    for lowering in lowering_lib.LOWERINGS:
       _, tangent = jax.jvp(
         lambda k, lowering=lowering: conv.convolve(x, k, lowering=lowering),
         (kernel,),
@@ -82,7 +83,7 @@ class ConvolveTest(parameterized.TestCase):
 
 
 class ConvTest(parameterized.TestCase):
-  @parameterized.parameters(*conv.LOWERINGS)
+  @parameterized.parameters(*lowering_lib.LOWERINGS)
   def test_has_the_parameters_of_flax(self, lowering):
     x, _ = arrays((6, 6), (3, 3))
     flax = nn.Conv(5, (3, 3))
@@ -124,7 +125,7 @@ class DepthwiseConvTest(parameterized.TestCase):
     )
     dy = jnp.asarray(np.random.default_rng(1).normal(size=want.shape), x.dtype)
     gradients = {}
-    for lowering in conv.LOWERINGS:
+    for lowering in lowering_lib.LOWERINGS:
       layer = conv.DepthwiseConv(8, window, strides, lowering=lowering)
 
       @jax.jit

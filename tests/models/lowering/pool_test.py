@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.models.lowering import lowering as lowering_lib
+from bn_jax.models import lowering as lowering_lib
 from bn_jax.models.lowering import pool
 from tests.fixtures import strict  # noqa: F401
 

@@ -1,13 +1,27 @@
-"""A picture of a dataset: a row of images for each of its first classes."""
+"""A first look at a dataset: its labels, and a picture of some images.
+
+`glance` reads them; `draw` makes a row of images for each of the first classes.
+"""
 
 import functools
+import io
 import math
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from bn_jax import errors
+from bn_jax.data.disk import store
+
+# A split within both limits is counted: it takes about 1 s (70,000 labels/s).
+_COUNTED = 100_000  # examples
+_COUNTED_BYTES = 256 * 2**20
+_SAMPLED_BYTES = 512 * 2**20  # read of a larger split, to find images
+_CHUNK = 64  # records read together
 
 _HEIGHT = 96  # pixels of an image on the sheet
 _WIDEST = 2 * _HEIGHT  # a panorama is made smaller than the others
@@ -16,6 +30,22 @@ _GAP, _MARGIN = 6, 20
 _TITLE_SIZE, _NAME_SIZE, _NOTE_SIZE = 22, 17, 14
 _PAPER, _INK, _PALE = (255, 255, 255), (24, 24, 24), (110, 110, 110)
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
+
+
+class Glance(NamedTuple):
+  """What was seen.
+
+  Attributes:
+    split: 'train', or the first one where there is none.
+    images: class -> its first images, as PIL decodes them.
+    counts: examples of each class; None if the split is large.
+    looked_at: how many examples were looked at for it.
+  """
+
+  split: str
+  images: dict[int, list[Any]]
+  counts: np.ndarray | None
+  looked_at: int
 
 
 class Row(NamedTuple):
@@ -30,6 +60,50 @@ class Row(NamedTuple):
   name: str
   note: str
   images: list[Any]
+
+
+def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
+  """A look at the first classes of a prepared set, `each` images of them.
+
+  Raises:
+    DataError: it is damaged.
+  """
+  if not prepared.splits:
+    raise errors.DataError(f'{prepared.name} in {prepared.folder} has no split')
+  split = 'train' if 'train' in prepared.splits else next(iter(prepared.splits))
+  source = store.source(prepared, split)
+  first = {number: [] for number in range(min(classes, prepared.num_classes))}
+  counts = np.zeros(prepared.num_classes, int)
+  looked_at = 0
+  whole = _quick(prepared, split)
+  with store.blaming(f'{prepared.name} {split}', prepared.folder):
+    for positions in _order(prepared, split, whole):
+      labels = _labels(source, prepared.label_key, positions)
+      looked_at += len(positions)
+      if labels.max(initial=0) >= prepared.num_classes:
+        raise errors.DataError(
+          f'{prepared.name} {split} has the label {labels.max()}; allowed: 0 '
+          f'to {prepared.num_classes - 1}'
+        )
+      # A test split may hide its labels: -1.
+      np.add.at(counts, labels[labels >= 0], 1)
+      for position, label in zip(positions, labels):
+        if label in first and len(first[label]) < each:
+          first[label].append(position)
+      if not whole and all(len(x) == each for x in first.values()):
+        break
+  images = {
+    number: [_decoded(prepared, split, source, p) for p in positions]
+    for number, positions in first.items()
+  }
+  return Glance(split, images, counts if whole else None, looked_at)
+
+
+def size_on_disk(prepared: store.Prepared, split: str) -> int:
+  """Bytes of a split on disk."""
+  with store.blaming(f'{prepared.name} {split}', prepared.folder):
+    files = store.shards(prepared, split)
+    return sum(path.stat().st_size for path, _ in files)
 
 
 def draw(title: str, rows: list[Row], note: str = '') -> Any:
@@ -47,7 +121,7 @@ def draw(title: str, rows: list[Row], note: str = '') -> Any:
 
   rows = [
     Row(
-      _shortened(row.name, _font(_NAME_SIZE)),
+      _shortened(row.name),
       row.note,
       [_scaled(image) for image in row.images],
     )
@@ -120,6 +194,54 @@ def write(sheet: Any, path: pathlib.Path) -> None:
     ) from error
 
 
+def _quick(prepared: store.Prepared, split: str) -> bool:
+  count = prepared.splits[split]
+  return count <= _COUNTED and size_on_disk(prepared, split) <= _COUNTED_BYTES
+
+
+def _order(prepared, split, whole) -> Iterator[range]:
+  """Positions to look at, some at a time: all, or a sample spread evenly.
+
+  A set may be sorted by class, so the first records alone would not do.
+  """
+  count = prepared.splits[split]
+  chunks = [
+    range(start, min(start + _CHUNK, count))
+    for start in range(0, count, _CHUNK)
+  ]
+  if not whole:
+    share = min(1.0, _SAMPLED_BYTES / max(1, size_on_disk(prepared, split)))
+    order = np.random.default_rng(0).permutation(len(chunks))
+    chunks = [chunks[i] for i in order[: max(1, round(share * len(chunks)))]]
+  yield from chunks
+
+
+def _labels(source: Any, label_key: str, positions: range) -> np.ndarray:
+  """Labels alone: six times as fast as records with their images."""
+  import tensorflow_datasets as tfds
+
+  label = source.dataset_info.features[label_key]
+  features = tfds.features.FeaturesDict({label_key: label})
+  raw = source.data_source.__getitems__(list(positions))
+  read = features.deserialize_example_np
+  return np.array([read(record)[label_key] for record in raw], int)
+
+
+def _decoded(prepared, split, source, position) -> Any:
+  from PIL import Image
+
+  record = source[position]
+  try:
+    image = Image.open(io.BytesIO(record[prepared.image_key]))
+    image.load()
+  except (OSError, ValueError, SyntaxError) as error:
+    raise errors.DataError(
+      f'cannot read the image of {store.place_of(prepared, split, position)} '
+      f'in {prepared.folder}: {error}'
+    ) from error
+  return image
+
+
 def _draw_name(pen: Any, row: Row, middle: int) -> None:
   """The name of a row, and its note below it, about a height."""
   up, down = (_NOTE_SIZE // 2 + 2, _NAME_SIZE // 2 + 4) if row.note else (0, 0)
@@ -168,7 +290,8 @@ def _font(size: int) -> Any:
   return ImageFont.load_default(size)
 
 
-def _shortened(name: str, font: Any) -> str:
+def _shortened(name: str) -> str:
+  font = _font(_NAME_SIZE)
   if font.getlength(name) <= _NAME_WIDEST:
     return name
   while name and font.getlength(f'{name}...') > _NAME_WIDEST:

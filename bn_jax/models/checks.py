@@ -1,9 +1,11 @@
-"""What keywords of several models may be; each refusal is one line."""
+"""What keywords and images several networks refuse, each in one line."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from bn_jax.models.lowering import lowering as lowering_lib
+import jax
+
+from bn_jax.models import lowering
 
 
 def check_num_classes(value: int) -> None:
@@ -26,7 +28,7 @@ def check_dropout(value: float) -> None:
 
 def check_lowering(value: str) -> None:
   """Raises ValueError unless value names a lowering."""
-  check_one_of('lowering', value, lowering_lib.LOWERINGS)
+  check_one_of('lowering', value, lowering.LOWERINGS)
 
 
 def check_one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:
@@ -43,12 +45,38 @@ def check_bool(name: str, value: Any) -> None:
     raise ValueError(f'{name} is {value!r}; allowed: True or False')
 
 
-def scaled(channels: int, width: float) -> int:
-  """A number of channels times the width: rounded, at least one."""
-  return max(1, round(channels * width))
-
-
 def check_count(name: str, value: Any) -> None:
   """Raises ValueError unless value is 1, 2, 3, ..."""
   if type(value) is not int or value < 1:
     raise ValueError(f'{name} is {value!r}; allowed: 1, 2, 3, ...')
+
+
+def check_images(x: jax.Array, network: str, halving: Sequence[str]) -> None:
+  """Raises ValueError unless x can go through a network.
+
+  Of h layers of stride 2, each has to halve a map of at least two whole pixels,
+  so an image has at least 2^h x 2^h pixels.
+
+  Args:
+    x: [N, H, W, C].
+    network: its name, for the message.
+    halving: its layers of stride 2, in forward order.
+  """
+  check_rank(x, network)
+  smallest, shorter = 2 ** len(halving), min(x.shape[1:3])
+  if shorter < smallest:
+    first = next(name for k, name in enumerate(halving) if shorter >> k < 2)
+    raise ValueError(
+      f'an image of {x.shape[1]} x {x.shape[2]} pixels is too small for '
+      f'{network}: {first} would halve a map of less than 2 whole pixels; '
+      f'allowed: {smallest} x {smallest} or more'
+    )
+
+
+def check_rank(x: jax.Array, network: str) -> None:
+  """Raises ValueError unless x is a batch of images."""
+  if x.ndim != 4:
+    raise ValueError(
+      f'x has shape {list(x.shape)}; allowed for {network}: images, '
+      '[N, H, W, C]'
+    )
