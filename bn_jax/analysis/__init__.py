@@ -30,36 +30,27 @@ from bn_jax.analysis.gradients import (
   value_and_gradient,
 )
 from bn_jax.analysis.jacobian import singular_values
+from bn_jax.analysis.kind import Cost, Kind
 from bn_jax.analysis.one_step import one_step_loss
 from bn_jax.analysis.signal import signal
 from bn_jax.analysis.theory import one_layer as layer
 from bn_jax.analysis.weights import weights
 
-MEASURES = {
-  'activations': _activations.measure,
-  'along_gradient': _along_gradient.measure,
-  'covariate_shift': _covariate_shift.measure,
-  'evaluation': _evaluation.measure,
-  'jacobian': _jacobian.measure,
-  'one_step_loss': _one_step.measure,
-  'signal': _signal.measure,
-  'weights': _weights.measure,
+MEASURES: dict[str, Kind] = {
+  'activations': _activations.KIND,
+  'along_gradient': _along_gradient.KIND,
+  'covariate_shift': _covariate_shift.KIND,
+  'evaluation': _evaluation.KIND,
+  'jacobian': _jacobian.KIND,
+  'one_step_loss': _one_step.KIND,
+  'signal': _signal.KIND,
+  'weights': _weights.KIND,
 }
-# Those that look at exactly one batch.
-ONE_BATCH = (
-  'along_gradient', 'covariate_shift', 'jacobian', 'one_step_loss', 'signal',
-  'weights',
-)  # fmt: skip
-# Those whose results are arrays, kept in a file a look.
-ARRAYS = ('activations', 'jacobian')
-# Those whose layers are any layers; others', what enters nonlinearities.
-OF_LAYERS = ('covariate_shift', 'weights')
 
 __all__ = [
-  'ARRAYS',
   'MEASURES',
-  'OF_LAYERS',
-  'ONE_BATCH',
+  'Cost',
+  'Kind',
   'along_gradient',
   'check_chunks',
   'chunked',

@@ -14,6 +14,7 @@ import numpy as np
 
 from bn_jax import distributions, errors, placement, types
 from bn_jax.analysis import keywords
+from bn_jax.analysis import kind as kind_lib
 
 LEVELS = (0.15, 0.5, 0.85)  # of the 2015 paper's Figure 1
 
@@ -146,3 +147,26 @@ def _arrays(
       f'{name}/histogram': found.histogram.sum(axis=0),
     }
   return arrays
+
+
+def _forward(problem, state, batch, section):
+  layers = tuple(section['layers']) or problem.taps[:1]
+  return problem.activations, (state, batch, section['statistics'], layers)
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Activations',
+  quantities={
+    'mean': 'Mean of each unit',
+    'var': 'Variance of each unit',
+    'quantiles': 'Quantiles of each unit',
+    'positive': 'Share of values above 0',
+    'histogram': 'Values in each bin',
+    'count': 'Values of a unit',
+  },
+  one_batch=False,
+  arrays=True,
+  cost=lambda section, layers: kind_lib.Cost(values=1),
+  forward=_forward,
+)

@@ -16,6 +16,7 @@ import numpy as np
 
 from bn_jax import keys, placement, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients, keywords
+from bn_jax.analysis import kind as kind_lib
 
 Loss = chunks.Loss
 DIRECTIONS = ('descent', 'ascent', 'random')
@@ -419,3 +420,26 @@ def _curvature(product, direction):
     'curvature': trees.ratio(trees.vdot(direction, product), square),
     'beta_0': trees.ratio(trees.norm(product), jnp.sqrt(square)),
   }
+
+
+def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
+  del layers  # they come with the same gradients
+  points = len(section['step_sizes'] or section['step_factors'])
+  return kind_lib.Cost(1 + points, products=int(section['curvature']))
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Loss landscape along a direction',
+  quantities={
+    'loss': 'Loss at θ - e·d',
+    'gradient_norm': 'Norm of the gradient there',
+    'gradient_change': 'Change of the gradient',
+    'gradient_cosine': 'Cosine between the gradients',
+    'beta': 'Effective beta',
+    'lipschitz': 'Change of the loss by distance',
+    'curvature': "d'Hd / |d|²",
+    'beta_0': '|Hd| / |d|',
+  },
+  cost=_cost,
+)

@@ -15,6 +15,7 @@ import numpy as np
 
 from bn_jax import trees, types
 from bn_jax.analysis import by_layer, chunks, gradients, keywords
+from bn_jax.analysis import kind as kind_lib
 
 QUANTITIES = ('l2', 'relative_l2', 'cosine')
 
@@ -178,3 +179,22 @@ def _compare(mine, other):
     'relative_l2': trees.ratio(change, norm),
     'cosine': trees.cosine(trees.vdot(mine, other), norm * norm_there),
   }
+
+
+def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
+  known = tuple(map(str, range(layers)))
+  looked = set(section['layers'] or default_layers(known))
+  return kind_lib.Cost(2 + len(looked))
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Internal covariate shift',
+  quantities={
+    'l2': "|G - G'|",
+    'relative_l2': "|G - G'| / |G|",
+    'cosine': "Cosine of G and G'",
+  },
+  layers='all',
+  cost=_cost,
+)

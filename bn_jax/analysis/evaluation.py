@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import losses, types
+from bn_jax.analysis import kind as kind_lib
 
 _NAMES = {'loss': 'loss', 'correct': 'accuracy', 'correct5': 'top5'}
 
@@ -88,3 +89,23 @@ def of_log_probabilities(
   real_B = jnp.ones(labels.shape, bool) if mask is None else mask
   sums = {n: jnp.where(real_B, v, 0).sum() for n, v in found.items()}
   return {**sums, 'count': real_B.sum(dtype=log_probabilities.dtype)}
+
+
+def _forward(problem, state, batch, section):
+  del section
+  return problem.evaluate, (state, batch)
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Evaluation',
+  quantities={
+    'loss': 'Mean loss of an example, without penalty',
+    'accuracy': 'Accuracy',
+    'top5': 'Top-5 accuracy',
+    'count': 'Examples',
+  },
+  one_batch=False,
+  cost=lambda section, layers: kind_lib.Cost(values=1),
+  forward=_forward,
+)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import errors, placement, types
+from bn_jax.analysis import kind as kind_lib
 
 _LARGEST = 2**24  # numbers of a Jacobian: 4096 x 4096 take a minute
 _AT_ONCE = 64  # columns
@@ -171,3 +172,14 @@ class _Between:
   def _normalised(self, batch: types.Batch) -> tuple[jax.Array, jax.Array]:
     """(xhat, zhat) as they are in the network."""
     return self._problem.between(self._state, batch, None, **self._arguments)
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Jacobians from layer to layer',
+  quantities={'singular_values': 'Singular values'},
+  arrays=True,
+  cost=lambda section, layers: (
+    'a forward-mode product for each number of an activation'
+  ),
+)

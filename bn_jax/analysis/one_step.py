@@ -13,6 +13,7 @@ import numpy as np
 
 from bn_jax import trees, types
 from bn_jax.analysis import chunks, gradients, keywords
+from bn_jax.analysis import kind as kind_lib
 
 
 def one_step_loss(
@@ -125,3 +126,16 @@ def measure(
 @jax.jit
 def _descended(params, rate, direction):
   return trees.add_scaled(params, -rate, direction)
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Loss after one step',
+  quantities={
+    'loss': 'Loss after a step of each learning rate',
+    'loss_0': 'Loss before it',
+  },
+  cost=lambda section, layers: kind_lib.Cost(
+    1, values=len(section['learning_rates'])
+  ),
+)

@@ -21,6 +21,7 @@ import numpy as np
 from bn_jax import errors, types
 from bn_jax.analysis import activations as activations_lib
 from bn_jax.analysis import gradients, keywords
+from bn_jax.analysis import kind as kind_lib
 
 Perturbed = Callable[[Any, Mapping[str, jax.Array]], tuple[jax.Array, dict]]
 
@@ -166,3 +167,16 @@ def _signs(values, gradient, scale_C, bias_C):
     'positive': jnp.mean(inner_C > 0, dtype=jnp.float32),
     'negative': jnp.mean(inner_C < 0, dtype=jnp.float32),
   }
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Signal at depth',
+  quantities={
+    'activation_rms': 'Root mean square of activations',
+    'activation_gradient_norm': 'Norm of the gradient by them',
+    'positive': 'Share of units with <ŷ, g> > 0',
+    'negative': 'Share of units with <ŷ, g> < 0',
+  },
+  cost=lambda section, layers: kind_lib.Cost(1),
+)

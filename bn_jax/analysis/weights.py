@@ -17,6 +17,7 @@ import numpy as np
 
 from bn_jax import trees, types
 from bn_jax.analysis import by_layer, chunks, gradients, keywords
+from bn_jax.analysis import kind as kind_lib
 
 
 def weights(
@@ -186,3 +187,20 @@ def _of_layer(w, new, gradient, rate):
     'effective_learning_rate': trees.ratio(rate, square),
     'angular_update': jnp.arctan2(across, norm * (1 + along)),
   }
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Weights',
+  quantities={
+    'weight_norm': '|W|',
+    'gradient_norm': '|∇L| by W',
+    'radial': '<W, ∇L>',
+    'radial_cosine': 'Cosine of W and ∇L',
+    'effective_learning_rate': 'Learning rate / |W|²',
+    'angular_update': 'Angle of a step, in radians',
+    'bias_norm': '|b|',
+  },
+  layers='all',
+  cost=lambda section, layers: kind_lib.Cost(2),
+)

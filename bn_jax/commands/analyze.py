@@ -104,13 +104,19 @@ def _keywords_of(name: str) -> str:
   """The keywords of a measure with their defaults, for people."""
   from bn_jax import analysis
 
-  factory = analysis.MEASURES[name]
-  text = inspect.getdoc(factory) or ''
+  kind = analysis.MEASURES[name]
+  text = inspect.getdoc(kind.make) or ''
+  gives = '\n'.join(
+    f'  {quantity:26}{words}' for quantity, words in kind.quantities.items()
+  )
   listed = '\n'.join(
     f'  --{keyword}={_written(default)}'
-    for keyword, default in _keywords(factory).items()
+    for keyword, default in _keywords(kind).items()
   )
-  return f'\n{name}: {text}\n\nKeywords and defaults:\n{listed}\n'
+  return (
+    f'\n{name}: {text}\n\nIts quantities on the page, {kind.title}:\n{gives}\n'
+    f'\nKeywords and defaults:\n{listed}\n'
+  )
 
 
 def _written(value: Any) -> str:
@@ -174,7 +180,7 @@ def _section(name: str, values) -> tuple[dict[str, Any], str | None]:
 def _default_data(name: str) -> str:
   from bn_jax import analysis
 
-  return 'current_batch' if name in analysis.ONE_BATCH else 'test'
+  return 'current_batch' if analysis.MEASURES[name].one_batch else 'test'
 
 
 def _value(keyword: str, default: Any, given: Any) -> Any:

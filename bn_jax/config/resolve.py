@@ -344,7 +344,7 @@ def check_data(where: str, section: Config) -> None:
   """Raises ConfigError unless a measure can look at the data it names."""
   data = section.get('data')
   allowed = ['current_batch', 'train:N', 'test:N']
-  if section['name'] not in analysis.ONE_BATCH:
+  if not analysis.MEASURES[section['name']].one_batch:
     allowed += ['train', 'test']
   known = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
   if not known or re.sub(r':\d+', ':N', data) not in allowed:

@@ -98,7 +98,7 @@ def bound(
   return Bound(
     look,
     conditions(section, run, statistics),
-    section['name'] in analysis.ARRAYS,
+    analysis.MEASURES[section['name']].arrays,
   )
 
 
@@ -180,7 +180,7 @@ def check_one(section: Config, run: Config, made: types.Problem) -> None:
   """
   analysis.make(**keywords(section))
   known = made.taps
-  if section['name'] in analysis.OF_LAYERS:
+  if analysis.MEASURES[section['name']].layers == 'all':
     known = [name for name, _ in made.layers(jax.eval_shape(made.init, 0))]
   for layer in section.get('layers', ()):
     if layer not in known:

@@ -11,13 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bn_jax import errors
+from bn_jax import analysis, errors
 from bn_jax.config import build
 from bn_jax.experiment import cost, probes
 from bn_jax.papers import figures as figures_lib
 from bn_jax.papers import matching
 from bn_jax.storage import run_folder
-from bn_jax.trained import cost as cost_of_measures
 
 _FOOTER = """\
 Train one:  python train.py --config=configs/{example}.py[:small]
@@ -165,12 +164,12 @@ def operations(run: Mapping[str, Any]) -> float:
   gradients = run['steps'] * run['batch_size']
   for section in run['measures'].values():
     # Layers that are looked at by default are no more than three.
-    found = cost_of_measures.counts(section, 3)
-    if found is None:
+    cost_of_look = analysis.MEASURES[section['name']].cost(section, 3)
+    if isinstance(cost_of_look, str):
       continue
     looks = run['steps'] // section['every_steps'] + 1
     examples = probes.examples(section, run)
-    gradients += looks * examples * found.in_gradients
+    gradients += looks * examples * cost_of_look.in_gradients
   return of_example * gradients
 
 

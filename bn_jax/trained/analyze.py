@@ -273,14 +273,14 @@ def missing_steps(job: Job) -> list[int]:
 def _has(job: Job, step: int) -> bool:
   """Whether a checkpoint was measured."""
   results = job.results
-  if job.section['name'] in analysis.ARRAYS:
+  if analysis.MEASURES[job.section['name']].arrays:
     return (results.arrays / f'{results.name}-{step}.npz').exists()
   return any(record.step == step for record in records.read(results.scalars))
 
 
 def _write(job: Job, record: records.Record) -> None:
   """Adds a record to what is there, in the order of steps."""
-  if job.section['name'] in analysis.ARRAYS:
+  if analysis.MEASURES[job.section['name']].arrays:
     records.Arrays(job.results.arrays).write(record)
     return
   path = job.results.scalars

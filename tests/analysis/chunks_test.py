@@ -268,9 +268,12 @@ class MeasureTest(parameterized.TestCase):
   ):
     made = network('batch')._replace(group_size=own)
     batch = in_memory.first(toys.split(), 20)
-    for name in analysis.ONE_BATCH:
-      if name in ('jacobian', 'signal'):  # not in chunks
-        continue
+    for name in (
+      'along_gradient',
+      'covariate_shift',
+      'one_step_loss',
+      'weights',
+    ):
       look = analysis.make(name, chunk_size=chunk_size, group_size=group_size)
       with self.assertRaisesRegex(ValueError, said):
         look(made, made.init(0), [batch])
