@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from bn_jax import types
+from bn_jax import analysis, types
 from bn_jax.config import build
 from bn_jax.experiment import probes
 from bn_jax.host import processes
@@ -65,6 +65,10 @@ def facts(
   device = jax.devices()[0]
   return {
     'config': config,
+    'measures': {
+      section['name']: analysis.MEASURES[section['name']].page()
+      for section in config['measures'].values()
+    },
     'parameters': sum(sizes),
     'layers': list(layers),
     'layout': config['layout'],

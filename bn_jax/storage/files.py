@@ -96,7 +96,7 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
   Args:
     path: of the file.
     shape: what it holds at least: a type, or the shapes of its fields by their
-      names; `...` is the name of all of them.
+      names; `...` is the name of all of them. `(None, shape)` may be absent.
 
   Raises:
     StorageError: it is no JSON, or not of this shape.
@@ -122,6 +122,8 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
 
 def _misfit(where: str, value: Any, shape: Any) -> str | None:
   """Returns the first place at which a value is not of a shape, in words."""
+  if isinstance(shape, tuple):
+    return None if value is None else _misfit(where, value, shape[1])
   kind = dict if isinstance(shape, dict) else shape
   if not isinstance(value, kind):
     given, allowed = repr(value)[:40], getattr(kind, '__name__', kind)

@@ -21,6 +21,8 @@ from typing import Any
 from bn_jax import errors
 from bn_jax.storage import files, records
 
+# How the page speaks of a measure: see `analysis.Kind.page`.
+_PAGE = {'title': str, 'quantities': {...: str}}
 # What a manifest holds at least. `config` is the resolved run.
 MANIFEST = {
   'status': str,  # 'running', 'done', 'interrupted', 'diverged'
@@ -35,6 +37,7 @@ MANIFEST = {
     'schedule': {'learning_rate': int | float},
     'measures': {...: {'name': str, 'data': str, 'every_steps': int}},
   },
+  'measures': (None, {...: _PAGE}),  # by measure; older ones lack it
   'parameters': int,
   'layout': str,
   'device': {'kind': str, 'count': int},
@@ -50,7 +53,11 @@ _POPULATION = {
   'batches': int,
   'test': {'running': _NUMBERS, 'population': _NUMBERS},
 }
-_SETTINGS = {'measure': {'name': str, 'data': str}, 'statistics': str}
+_SETTINGS = {
+  'measure': {'name': str, 'data': str},
+  'statistics': str,
+  'page': (None, _PAGE),
+}
 _SEED = re.compile(r'seed(0|[1-9]\d*)')
 
 

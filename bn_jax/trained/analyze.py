@@ -205,6 +205,7 @@ def _described(job: Job) -> dict[str, Any]:
     population = {'population': kept}
   return {
     'measure': job.section,
+    'page': analysis.MEASURES[job.section['name']].page(),
     'statistics': job.statistics,
     **population,
     'precision': probes.PRECISION,

@@ -74,6 +74,10 @@ class FilesTest(parameterized.TestCase):
     self.path.write_text('{"a": {"b": null, "c": [1]}, "d": 1}')
     shape = {'a': {'b': int | None, 'c': list}}
     self.assertEqual(files.read_json(self.path, shape)['d'], 1)
+    shape = {'d': (None, int), 'e': (None, {...: str})}
+    self.assertEqual(files.read_json(self.path, shape)['d'], 1)
+    with self.assertRaisesRegex(errors.StorageError, "'b' is None"):
+      files.read_json(self.path, {'a': (None, {'b': int})})
 
   def test_what_killed_writers_left_is_removed(self):
     gone = subprocess.Popen([sys.executable, '-c', ''])
