@@ -55,11 +55,16 @@ def problem(run: Config) -> types.Problem:
       the network, a batch larger than the split, devices that are not there.
   """
   run = in_groups(run)
-  made = _problem(run, devices_lib.in_sight(mesh(run)), jnp.float32)
+  made = _problem(run, *_as_measured(run))
   with blaming('config.model'):
     jax.eval_shape(made.init, 0)
     _trace_batch(run, made)
   return made
+
+
+def _as_measured(run: Config) -> tuple[placement_lib.Spread, Any]:
+  """How measures see a batch: all of it, in float32."""
+  return devices_lib.in_sight(mesh(run)), jnp.dtype(jnp.float32)
 
 
 def in_groups(run: Config) -> Config:
@@ -80,11 +85,13 @@ def step(
     made: what `problem` gives for it.
   """
   devices = mesh(run)
-  trained = _problem(
-    run,
-    devices_lib.spread(run['layout'], devices),
-    jnp.dtype(run['compute_dtype']),
-  )
+  spread = devices_lib.spread(run['layout'], devices)
+  dtype = jnp.dtype(run['compute_dtype'])
+  trained = made
+  # Measures see whole batches in float32; a step that does not has a network
+  # of its own, with the same parameters.
+  if (run, spread, dtype) != (in_groups(run), *_as_measured(run)):
+    trained = _problem(run, spread, dtype)
   return devices_lib.step(
     run['layout'], trained.step, devices, placement(run, made)
   )

@@ -10,6 +10,7 @@ import jax
 import pytest
 from absl.testing import absltest
 
+from bn_jax import models
 from bn_jax.commands import train
 from bn_jax.storage import files
 from tests.fixtures import strict
@@ -63,7 +64,9 @@ class ExperimentTest(absltest.TestCase):
     )  # fmt: skip
     cls.only = main(*cls.words, '--only=batchnorm/seed0')
     cls.seen = cls.files()
-    cls.whole = main(*cls.words)
+    with mock.patch.object(models, 'make', wraps=models.make) as make:
+      cls.whole = main(*cls.words)
+    cls.networks = make.call_count
 
   @classmethod
   def files(cls):
@@ -87,6 +90,9 @@ class ExperimentTest(absltest.TestCase):
     self.assertIn('standard/seed0/manifest.json', now)
     for name, content in self.seen.items():
       self.assertEqual(now[name], content, name)
+
+  def test_the_network_of_a_run_is_built_once(self):
+    self.assertEqual(self.networks, 2)  # there are two runs
 
   def test_what_is_written(self):
     names = {path.name for path in self.workdir.iterdir()}
