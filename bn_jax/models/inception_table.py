@@ -1,5 +1,7 @@
 """The ten inception modules of Figure 5 of Ioffe and Szegedy (2015).
 
+A file of its own, to be laid beside the paper's table line by line.
+
 Where the table is ambiguous, this is what we chose:
 
   * The branches of mixed_4c and mixed_4d sum up to 608 channels; the table says
