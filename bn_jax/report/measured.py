@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bn_jax.report.drawing import layered
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.figures import gallery
+from bn_jax.report.results import curves, keyed, quantities
 
 
 class Row(NamedTuple):
@@ -49,6 +50,22 @@ def rows(runs: Sequence[curves.Run]) -> Iterator[Row]:
   ):
     for name in keyed.keys(runs, kind):
       yield from read(runs, name)
+  for kind in gallery.unknown(runs):
+    for name in keyed.keys(runs, kind):
+      yield from _unknown(runs, kind, name)
+
+
+def _unknown(runs, kind: str, name: str) -> Iterator[Row]:
+  """What a measure without rows of its own had at its last look."""
+  seen = keyed.looked(runs, kind, name)
+  title = quantities.title(seen)
+  for quantity in quantities.of(seen):
+    read = functools.partial(quantities.last, key=name, quantity=quantity)
+    of = [f'{title}: {quantity.label}']
+    of += ['largest'] if quantity.several else []
+    of += ['median of the layers'] if quantity.layers else []
+    label = ', '.join([*of, 'last look'])
+    yield Row(label + _which(runs, kind, name), name, kind, read, short)
 
 
 def _which(runs, kind: str, name: str) -> str:

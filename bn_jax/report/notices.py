@@ -3,13 +3,8 @@
 import functools
 from collections.abc import Sequence
 
+from bn_jax.report.figures import gallery
 from bn_jax.report.results import conditions, curves, keyed, skips
-
-# Each of their keys has a figure, or a row.
-_KINDS = (
-  'along_gradient', 'covariate_shift', 'activations', 'signal', 'weights',
-  'one_step_loss', 'evaluation',
-)  # fmt: skip
 
 _FEW = 5  # steps that are listed
 
@@ -83,7 +78,7 @@ def _different(runs):
   # That of the test set is drawn whatever its key is.
   read = functools.partial(conditions.looking, kind='evaluation')
   yield from _unlike('measured (evaluation)', runs, read)
-  for kind in _KINDS:
+  for kind in gallery.measures(runs):
     keys = keyed.keys(runs, kind)
     for key in keys:
       if kind == 'evaluation' and not curves.is_analysis(key):

@@ -10,6 +10,7 @@ from bn_jax.report.figures import (
   changes,
   covariate_shift,
   distance,
+  generic,
   landscape,
   loss,
   one_step,
@@ -20,22 +21,38 @@ from bn_jax.report.figures import (
 )
 from bn_jax.report.results import curves, keyed
 
-# Of all runs, and of each key of a kind of measure.
+# Of all runs, and of each key of a kind of measure; others get a generic one.
 _OF_TRAINING = (accuracy, loss, rates)
-_OF_A_KEY = (
-  (landscape, distance, along),
-  (covariate_shift,),
-  (activations, changes, unit),
-  (signal,),
-  (weights,),
-  (one_step,),
-)
+_OF_A_KEY = {
+  'along_gradient': (landscape, distance, along),
+  'covariate_shift': (covariate_shift,),
+  'activations': (activations, changes, unit),
+  'signal': (signal,),
+  'weights': (weights,),
+  'one_step_loss': (one_step,),
+}
+_OF_ACCURACY = 'evaluation'  # drawn with training
+
+
+def measures(runs: Sequence[curves.Run]) -> tuple[str, ...]:
+  """Returns the measures of runs in the order of the page."""
+  return (*_OF_A_KEY, *unknown(runs), _OF_ACCURACY)
+
+
+def unknown(runs: Sequence[curves.Run]) -> tuple[str, ...]:
+  """Returns those measures of runs that have no figure of their own."""
+  found = {
+    section['name']: None
+    for run in runs
+    for section in curves.measures(run).values()
+  }
+  return tuple(sorted(found.keys() - {*_OF_A_KEY, _OF_ACCURACY}))
 
 
 def hung(runs: Sequence[curves.Run]) -> list[figures.Figure]:
   """The figures that these runs have something for; no two of one name."""
   found, names = [], set()
-  for made in _made(runs):
+  for made in filter(None, _made(runs)):
     name, count = made.name, 1
     # A file system may not know upper from lower case.
     while name.lower() in names:
@@ -46,12 +63,12 @@ def hung(runs: Sequence[curves.Run]) -> list[figures.Figure]:
   return found
 
 
-def _made(runs) -> Iterator[figures.Figure]:
-  for kind in _OF_TRAINING:
-    if (made := kind.figure(runs)) is not None:
-      yield made
-  for kinds in _OF_A_KEY:
-    for key in keyed.keys(runs, kinds[0].KIND):
-      for kind in kinds:
-        if (made := kind.figure(runs, key)) is not None:
-          yield made
+def _made(runs) -> Iterator[figures.Figure | None]:
+  for one in _OF_TRAINING:
+    yield one.figure(runs)
+  for kind, ones in _OF_A_KEY.items():
+    for key in keyed.keys(runs, kind):
+      yield from (one.figure(runs, key) for one in ones)
+  for kind in unknown(runs):
+    for key in keyed.keys(runs, kind):
+      yield generic.figure(runs, kind, key)

@@ -43,8 +43,15 @@ def _with(
   statistics = {'statistics': settings['statistics']}
   config = seed.manifest['config']
   measures = {**config['measures'], key: settings['measure'] | statistics}
+  pages = dict(seed.manifest.get('measures') or {})
+  if settings.get('page'):
+    pages.setdefault(settings['measure']['name'], settings['page'])
   return seed._replace(
-    manifest={**seed.manifest, 'config': {**config, 'measures': measures}},
+    manifest={
+      **seed.manifest,
+      'config': {**config, 'measures': measures},
+      'measures': pages,
+    },
     series=seed.series if found is None else {**seed.series, key: found},
     arrays={**seed.arrays, key: arrays} if arrays else seed.arrays,
   )

@@ -1,0 +1,123 @@
+"""What any measure recorded, read without knowing the measure.
+
+For those that have no figure of their own: their quantities, by layer or not,
+one number a look or several, as lines or as arrays.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bn_jax.report.results import curves, keyed
+
+
+class Curve(NamedTuple):
+  """What one quantity was at the looks of a seed.
+
+  Attributes:
+    step: [T].
+    low, high: [T], the smallest and the largest of its finite numbers; the
+      same where it is one number a look, nan where none is finite.
+  """
+
+  step: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+
+
+class Quantity(NamedTuple):
+  """One quantity of a measure.
+
+  Attributes:
+    name: as it is recorded, after the slash where it has layers.
+    label: of an axis, with its unit.
+    layers: in forward order; none where it is one of the whole network.
+    several: whether it is more than one number a look (and layer).
+  """
+
+  name: str
+  label: str
+  layers: tuple[str, ...]
+  several: bool
+
+  def recorded_as(self, layer: str = '') -> str:
+    """Returns its name among the values of a record."""
+    return f'{layer}/{self.name}' if layer else self.name
+
+
+def title(seen: keyed.Looked) -> str:
+  """Returns what the page calls the measure: its own words, or its name."""
+  return _page(seen)['title']
+
+
+def of(seen: keyed.Looked) -> list[Quantity]:
+  """Returns all quantities that some seed has recorded, in order."""
+  layers, several = {}, {}
+  for seed in seen.seeds:
+    for name, value in _first(seed, seen.key).items():
+      layer, _, quantity = name.rpartition('/')
+      layers.setdefault(quantity, {})[layer] = None
+      several[quantity] = several.get(quantity, False) or np.size(value) > 1
+  words = _page(seen)['quantities']
+  return [
+    Quantity(
+      name,
+      words[name] if name in words else name.replace('_', ' '),
+      tuple(layer for layer in found if layer),
+      several[name],
+    )
+    for name, found in layers.items()
+  ]
+
+
+def curve(seed: curves.Seed, key: str, name: str) -> Curve:
+  """Returns what a seed recorded under a name; of no length for nothing."""
+  series = seed.series.get(key)
+  if series is not None and name in series.values:
+    values = list(series.values[name])
+    return Curve(series.step, *_ends(values))
+  looks = [look for look in seed.arrays.get(key, ()) if name in look.values]
+  step_T = np.array([look.step for look in looks], int)
+  return Curve(step_T, *_ends([look.values[name] for look in looks]))
+
+
+def last(seed: curves.Seed, key: str, quantity: Quantity) -> float:
+  """Returns the largest number at the last look; of layers, their median."""
+  found = [
+    curve(seed, key, quantity.recorded_as(layer)).high[-1:]
+    for layer in quantity.layers or ('',)
+  ]
+  values = np.concatenate(found)
+  values = values[np.isfinite(values)]
+  return float(np.median(values)) if len(values) else math.nan
+
+
+def _page(seen: keyed.Looked) -> dict:
+  """How the page is to speak of it: as the newest seed says, or by its name."""
+  for seed in reversed(seen.seeds):
+    said = (seed.manifest.get('measures') or {}).get(seen.kind)
+    if said is not None:
+      return said
+  return {'title': seen.kind.replace('_', ' ').capitalize(), 'quantities': {}}
+
+
+def _first(seed: curves.Seed, key: str) -> dict:
+  """Name -> the value of one look."""
+  series = seed.series.get(key)
+  if series is not None:
+    return {name: values[0] for name, values in series.values.items()}
+  looks = seed.arrays.get(key, ())
+  return {name: value for look in looks for name, value in look.values.items()}
+
+
+def _ends(values: Sequence) -> tuple[np.ndarray, np.ndarray]:
+  """([T], [T]): smallest and largest finite number of each value."""
+  finite = [np.asarray(value, float)[np.isfinite(value)] for value in values]
+  read = functools.partial(np.array, dtype=float)
+  return (
+    read([part.min() if part.size else math.nan for part in finite]),
+    read([part.max() if part.size else math.nan for part in finite]),
+  )

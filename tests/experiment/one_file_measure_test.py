@@ -1,0 +1,142 @@
+"""A measure is one file: trained with, analysed, costed, found on the page."""
+
+import contextlib
+import csv
+import io
+import json
+import pathlib
+import shutil
+import tempfile
+from unittest import mock
+
+import jax
+import numpy as np
+from absl.testing import absltest
+
+from bn_jax import __main__, analysis
+from bn_jax.config import files
+from bn_jax.experiment import experiment
+from bn_jax.storage import records, run_folder
+from tests.fixtures import one_file_measure, strict, trained
+
+_NAME = 'sizes_of_parameters'
+
+
+def setUpModule():
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+class OneFileTest(absltest.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(folder.cleanup)
+    cls.workdir = pathlib.Path(folder.name)
+    # The one line in the table of measures.
+    cls.enterClassContext(
+      mock.patch.dict(analysis.MEASURES, {_NAME: one_file_measure.KIND})
+    )
+    config = files.load(str(strict.FIXTURES / 'dense_config.py'))
+    config.measures = {
+      'sizes': {'name': _NAME, 'data': 'current_batch', 'every_steps': 2}
+    }
+    experiment.run(config, folder.name)
+    cls.seed = run_folder.at(folder.name, 'batchnorm', 0)
+
+  def setUp(self):
+    super().setUp()
+    analyses = self.seed.path / 'analysis'
+    self.addCleanup(shutil.rmtree, analyses, ignore_errors=True)
+
+  def main(self, *words):
+    """(exit code, stdout, stderr) of python -m bn_jax."""
+    said, wrong = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
+      code = __main__.main(['bn_jax', *map(str, words)])
+    return code, said.getvalue(), wrong.getvalue()
+
+  def analyze(self, *words):
+    return self.main('analyze', self.seed.path, f'--measure={_NAME}', *words)
+
+  def report(self):
+    code, _, wrong = self.main('report', self.workdir)
+    self.assertEqual(code, 0, wrong)
+    page = (self.workdir / 'report.html').read_text()
+    rows = csv.reader((self.workdir / 'figures' / 'summary.csv').open())
+    return page, {row[0]: row[1:] for row in rows}
+
+  def test_trained_with_and_recorded(self):
+    looks = [r for r in records.read(self.seed.scalars) if r.name == 'sizes']
+    self.assertEqual([look.step for look in looks], [0, 2, 4, 6])
+    *_, state = trained.newest(self.seed.path)
+    sizes = np.abs(
+      np.concatenate([np.ravel(x) for x in jax.tree.leaves(state.params)])
+    )
+    np.testing.assert_allclose(
+      looks[-1].values['mean_power'],
+      [sizes.mean(), np.square(sizes).mean()],
+      rtol=1e-6,
+    )
+    self.assertEqual(looks[0].conditions['data'], 'current_batch')
+
+  def test_analysed_afterwards_to_the_same_bits(self):
+    code, said, wrong = self.analyze('--steps=6', '--name=later')
+    self.assertEqual((code, wrong), (0, ''), said)
+    (look,) = records.read(self.seed.analysis('later').scalars)
+    recorded = list(records.read(self.seed.scalars))[-1]
+    self.assertEqual(look.values, recorded.values)
+    page, _ = self.report()
+    self.assertIn('Sizes of parameters (analysis/later)', page)
+
+  def test_its_cost_is_known_before(self):
+    code, said, wrong = self.analyze('--plan')
+    self.assertEqual((code, wrong), (0, ''))
+    self.assertIn(f'{_NAME} of 16 examples (current_batch)', said)
+    self.assertRegex(said, r'evaluations +1 values \(1 chunk x 1 checkpoint\)')
+
+  def test_its_help_says_what_it_gives(self):
+    code, said, _ = self.analyze('--help')
+    self.assertEqual(code, 0)
+    self.assertIn('Means of |w|^p over all parameters', said)
+    self.assertRegex(said, r'mean_power +Mean of \|w\|ᵖ')
+    self.assertIn('--powers=1.0,2.0', said)
+
+  def test_found_on_the_page(self):
+    page, summary = self.report()
+    self.assertIn('<h2>Sizes of parameters</h2>', page)
+    self.assertIn('A line a layer.', page)
+    *_, state = trained.newest(self.seed.path)
+    largest = [
+      max(np.abs(x).max() for x in jax.tree.leaves(state.params[name]))
+      for name in ('dense1', 'dense2', 'logits')
+    ]
+    label = 'Sizes of parameters: Largest |w|, median of the layers, last look'
+    self.assertEqual(summary[label][1], f'{np.median(largest):.3g}')
+    table = csv.DictReader(
+      (self.workdir / 'figures' / 'sizes-of-parameters.csv').open()
+    )
+    found = [r for r in table if r['run'] == 'batchnorm' and r['step'] == '6']
+    self.assertEqual(
+      {(r['layer'], r['quantity']) for r in found},
+      {
+        ('', 'mean_power'), ('', 'loss'), ('dense1', 'largest'),
+        ('dense2', 'largest'), ('logits', 'largest'),
+      },
+    )  # fmt: skip
+
+  def test_on_the_page_of_one_who_lacks_the_file(self):
+    with mock.patch.dict(analysis.MEASURES):
+      del analysis.MEASURES[_NAME]
+      page, _ = self.report()
+    self.assertIn('Mean of |w|ᵖ', page)
+    manifest = json.loads(self.seed.manifest_file.read_text())
+    self.assertEqual(manifest['measures'][_NAME], one_file_measure.KIND.page())
+
+
+if __name__ == '__main__':
+  absltest.main()
