@@ -16,6 +16,7 @@ from bn_jax.report.drawing import names
 
 _WIDE = 10.8  # inches of a drawing at most: below, letters are too small
 _COLUMNS = 4  # of such a drawing at most
+_FORMULA = re.compile('[=+@-]')  # how what a spreadsheet runs begins
 _SVG_PATH = re.compile(rb' d="[^"]*"')
 _LARGE = 300_000  # bytes of a PNG, from which on it has 256 colours
 _STYLE = {
@@ -207,7 +208,7 @@ def _short_power(value: float, _) -> str:
 
 def _harmless(cell):
   text = str(cell)
-  if isinstance(cell, str) and text[:1] in '=+-@' and not _is_number(text):
+  if isinstance(cell, str) and _FORMULA.match(text) and not _is_number(text):
     return "'" + text
   return text
 
