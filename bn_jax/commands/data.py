@@ -86,6 +86,7 @@ def _prepare(name: str, values: flags.FlagValues) -> int:
 def _info(name: str, values: flags.FlagValues) -> int:
   # Imported late: a wrong command line need not wait for them.
   from bn_jax.data.disk import show, store
+  from bn_jax.storage import files
 
   path = pathlib.Path(values.out or f'{name.replace("/", "-")}.png')
   show.check_place(path)
@@ -96,7 +97,12 @@ def _info(name: str, values: flags.FlagValues) -> int:
   }
   sys.stdout.write(_described(prepared, seen, sizes))
   sheet = show.draw(*_sheet(prepared, seen))
-  show.write(sheet, path)
+  try:
+    files.write(path, lambda file: sheet.save(file, 'PNG'))
+  except errors.StorageError as error:
+    raise errors.StorageError(
+      f'{error}; give another place with --out=FILE.png'
+    ) from error
   _say(f'wrote {path}')
   return 0
 

@@ -86,6 +86,8 @@ def _signals() -> None:
 
 
 def _write(path: str, content: dict) -> None:
+  # As `storage.files` does, which is not there: this module travels to the job
+  # by value, where bn_jax need not be found.
   file = pathlib.Path(path)
   temporary = file.with_name(f'{file.name}.{os.getpid()}.tmp')
   temporary.write_text(json.dumps(content))

@@ -6,9 +6,7 @@
 import functools
 import io
 import math
-import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -171,27 +169,6 @@ def check_place(path: pathlib.Path) -> None:
       raise errors.ConfigError(
         f'{path} is there and is no PNG; give another name with --out='
       )
-
-
-def write(sheet: Any, path: pathlib.Path) -> None:
-  """Writes a sheet as PNG: under another name first, then renamed.
-
-  Raises:
-    StorageError: the folder cannot be written.
-  """
-  try:
-    handle, name = tempfile.mkstemp('.part', path.name, path.parent)
-    try:
-      with os.fdopen(handle, 'wb') as file:
-        sheet.save(file, 'PNG')
-      os.chmod(name, 0o644)  # mkstemp lets nobody else read it
-      os.replace(name, path)
-    finally:
-      pathlib.Path(name).unlink(missing_ok=True)
-  except OSError as error:
-    raise errors.StorageError(
-      f'cannot write {path}: {error}; give another place with --out=FILE.png'
-    ) from error
 
 
 def _quick(prepared: store.Prepared, split: str) -> bool:
