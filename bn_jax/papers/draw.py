@@ -12,7 +12,7 @@ from bn_jax import errors
 from bn_jax.papers import figures, matching, verdict_table, verify
 from bn_jax.report import page
 from bn_jax.report.claims import claim_files, verdicts
-from bn_jax.report.results import curves, recorded
+from bn_jax.report.results import curves, read
 from bn_jax.storage import records
 
 
@@ -53,7 +53,7 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
   figure, match = _found(sizes, workdirs)
   seeds = {
     run: {
-      number: _only(recorded.seed(cell.place), wanted['measures'])
+      number: _only(read.seed(cell.place), wanted['measures'])
       for number, cell in sorted(match.cells[run].items())
     }
     for run, wanted in figure.runs.items()

@@ -9,7 +9,7 @@ from bn_jax import errors
 from bn_jax.papers import figures as figures_lib
 from bn_jax.papers import matching
 from bn_jax.report.claims import claim_files, contest, judge, verdicts
-from bn_jax.report.results import curves, recorded
+from bn_jax.report.results import curves, read
 
 _log = logging.getLogger('bn_jax')
 
@@ -62,14 +62,14 @@ def of(workdirs: Sequence[pathlib.Path]) -> Verification:
     [(figure, match) for figure, match in matches if match.cells], claims
   )
   runs = {
-    workdir: recorded.load([workdir])
+    workdir: read.runs([workdir])
     for workdir in workdirs
     if any(workdir in _workdirs(match) for _, match in matches)
   }
-  read = _seeds(runs)
+  recorded = _seeds(runs)
   return Verification(
     tuple(
-      judged(figure, match, claims[figure.figure], _of_match(match, read))
+      judged(figure, match, claims[figure.figure], _of_match(match, recorded))
       for figure, match in matches
     ),
     runs,
@@ -170,11 +170,11 @@ def _seeds(
 
 def _of_match(
   match: matching.Match,
-  read: Mapping[tuple[pathlib.Path, str, int], curves.Seed],
+  recorded: Mapping[tuple[pathlib.Path, str, int], curves.Seed],
 ) -> Seeds:
   return {
     name: {
-      number: read[cell.workdir, cell.run, number]
+      number: recorded[cell.workdir, cell.run, number]
       for number, cell in sorted(cells.items())
     }
     for name, cells in match.cells.items()

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 
-from bn_jax.report.results import conditions, curves, keyed, skips
+from bn_jax.report.results import conditions, curves, keyed
 
 # Each of their keys has a figure, or a row.
 _KINDS = (
@@ -54,7 +54,7 @@ def _skipped(runs):
       train = seed.series.get('train')
       if train is None:
         continue
-      steps = [int(t) for t in train.step[skips.left_out(train.values)]]
+      steps = [int(t) for t in train.step[curves.skipped(train)]]
       if steps:
         listed = ', '.join(map(str, steps[:_FEW]))
         more = ' and others' if len(steps) > _FEW else ''

@@ -12,7 +12,7 @@ from bn_jax.report import notices, provenance, summary, verdicts_section
 from bn_jax.report.claims import answers
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import gallery
-from bn_jax.report.results import conditions, curves, recorded
+from bn_jax.report.results import conditions, curves, read
 from bn_jax.storage import records
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
@@ -32,7 +32,7 @@ def write(
     workdirs: one or more; several are put side by side.
     output: where to write; None is the working directory itself, or, for
       several, a folder beside the first that is called after all of them.
-    runs: what `recorded.load` gives of them, where they were read already.
+    runs: what `read.runs` gives of them, where they were read already.
     title: of the page; None is the names of the working directories.
 
   Returns:
@@ -42,7 +42,7 @@ def write(
     ConfigError: a directory that is given twice.
     StorageError: nothing to report, or no place to write it.
   """
-  runs = recorded.load(workdirs) if runs is None else runs
+  runs = read.runs(workdirs) if runs is None else runs
   output = output or _default_output(workdirs)
   make_folder(output / 'figures')
   for folder in (output, output / 'figures'):
@@ -144,8 +144,8 @@ def _words(name: str) -> str:
 def _subtitle(runs: Sequence[curves.Run]) -> str:
   count = max(len(run.seeds) for run in runs)
   network, data, batch = (
-    conditions.distinct(runs, read)
-    for read in (conditions.network, conditions.data, conditions.batch_size)
+    conditions.distinct(runs, of)
+    for of in (conditions.network, conditions.data, conditions.batch_size)
   )
   return (
     f'{network} on {data}, batches of {batch}, {_count(len(runs), "run")}, '

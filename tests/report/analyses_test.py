@@ -11,7 +11,7 @@ from bn_jax.report import notices, page, summary
 from bn_jax.report.claims import answers
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import activations, along, gallery, landscape
-from bn_jax.report.results import curves, keyed, recorded
+from bn_jax.report.results import curves, keyed, read
 from bn_jax.storage import records
 from tests.fixtures import (
   made_up,
@@ -47,7 +47,7 @@ class _InAFolder(parameterized.TestCase):
     made_up.analysis(self.seed(**where), name, section, looks, 'population')
 
   def load(self):
-    return recorded.load([self.place])
+    return read.runs([self.place])
 
 
 class LoadTest(_InAFolder):
@@ -140,7 +140,7 @@ class ClaimsTest(_InAFolder):
     for run in ('standard', 'batchnorm'):
       looks = {150: made_up.landscape(1.0)}
       made_up.analysis(workdir / run / 'seed0', 'late', ALONG, looks)
-    (group,) = answers.groups(recorded.load([workdir]))
+    (group,) = answers.groups(read.runs([workdir]))
     self.assertLen(answers.claims(group), 1)
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from bn_jax.report.results import curves, skips
+from bn_jax.report.results import curves
 
 
 def steps_to_accuracy(seed: curves.Seed, *, accuracy: float) -> float:
@@ -67,6 +67,6 @@ def _final(seed: curves.Seed, value: str) -> float:
     return mean
   if value not in train.values:
     return math.nan
-  _, value_T = skips.without(train.step, train.values, value)
+  _, value_T = curves.without_skipped(train, value)
   finite_T = value_T[np.isfinite(value_T)]
   return float(finite_T.mean()) if len(finite_T) else math.nan
