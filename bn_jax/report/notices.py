@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 
-from bn_jax.report.results import conditions, curves, keyed
+from bn_jax.report.results import conditions, curves, looks
 
 # Each of their keys has a figure, or a row.
 _KINDS = (
@@ -84,13 +84,13 @@ def _different(runs):
   read = functools.partial(conditions.looking, kind='evaluation')
   yield from _unlike('measured (evaluation)', runs, read)
   for kind in _KINDS:
-    keys = keyed.keys(runs, kind)
+    keys = looks.keys(runs, kind)
     for key in keys:
       if kind == 'evaluation' and not curves.is_analysis(key):
         continue
       named = f'{kind}, {key}' if len(keys) > 1 else kind
       read = functools.partial(conditions.looking, kind=kind, key=key)
-      shown = keyed.looked(runs, kind, key).runs
+      shown = looks.of(runs, kind, key).runs
       yield from _unlike(f'measured ({named})', shown, read)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bn_jax.report.claims import order
-from bn_jax.report.results import curves, drift
+from bn_jax.report.results import curves, looks, reductions
 
 # Steps are counted to the highest of these that every compared run reaches in
 # every seed that has ended; where there is none, that all but the plain one do
@@ -114,12 +114,12 @@ def _drift(group: Group) -> list[order.Claim]:
       f'{layer}: the {what} of activations drifts least with BN, more without, '
       'most with noisy BN (median change between looks)',
       (group.batch, group.plain, group.noisy),
-      lambda seed, layer=layer, value=value: drift.median_change(
+      lambda seed, layer=layer, value=value: reductions.median_change(
         seed, name, layer, value
       ),
       _short,
     )
-    for layer in drift.layers(group.plain, name)
+    for layer in looks.activation_layers(group.plain, name)
     for value, what in (('mean', 'mean'), ('var', 'variance'))
   ]
 

@@ -18,7 +18,7 @@ from bn_jax.report.figures import (
   unit,
   weights,
 )
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 # Of all runs, and of each key of a kind of measure.
 _OF_TRAINING = (accuracy, loss, rates)
@@ -51,7 +51,7 @@ def _made(runs) -> Iterator[figures.Figure]:
     if (made := kind.figure(runs)) is not None:
       yield made
   for kinds in _OF_A_KEY:
-    for key in keyed.keys(runs, kinds[0].KIND):
+    for key in looks.keys(runs, kinds[0].KIND):
       for kind in kinds:
         if (made := kind.figure(runs, key)) is not None:
           yield made

@@ -228,12 +228,17 @@ def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
   return np.where(empty_T, np.nan, low_T), np.where(empty_T, np.nan, high_T)
 
 
+def width(series: Series, value: str) -> np.ndarray:
+  """Maximum minus minimum over the step sizes, [T]."""
+  low_T, high_T = band(series, value)
+  return high_T - low_T
+
+
 def median_width(seed: Seed, name: str, value: str) -> float:
-  """Median over training of a band's width (maximum minus minimum)."""
+  """Median over training of a band's width."""
   if not recorded(seed, name, value):
     return math.nan
-  low_T, high_T = band(seed.series[name], value)
-  return median(high_T - low_T)
+  return median(width(seed.series[name], value))
 
 
 def median_upper(seed: Seed, name: str, value: str) -> float:
