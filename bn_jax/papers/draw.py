@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bn_jax import errors
 from bn_jax.papers import figures, matching, verdict_table, verify
 from bn_jax.report import page
-from bn_jax.report.claims import claim_files, verdicts
+from bn_jax.report.claims import files, verdicts
 from bn_jax.report.results import curves, read
 from bn_jax.storage import records
 
@@ -60,7 +60,7 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
     if run in match.cells
   }
   runs = [curves.Run(run, tuple(its.values())) for run, its in seeds.items()]
-  claims = claim_files.load()
+  claims = files.load()
   judged = None
   if name in claims:
     judged = verify.judged(figure, match, claims[name], seeds)

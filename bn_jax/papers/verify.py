@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bn_jax import errors
 from bn_jax.papers import figures as figures_lib
 from bn_jax.papers import matching
-from bn_jax.report.claims import claim_files, contest, judge, verdicts
+from bn_jax.report.claims import files, judge, verdicts
 from bn_jax.report.results import curves, read
 
 _log = logging.getLogger('bn_jax')
@@ -55,7 +55,7 @@ def of(workdirs: Sequence[pathlib.Path]) -> Verification:
     StorageError: records that were changed after they were written.
   """
   cells = [cell for workdir in workdirs for cell in matching.cells(workdir)]
-  claims = claim_files.load()
+  claims = files.load()
   figures = [f for f in figures_lib.every() if f.figure in claims]
   matches = [(figure, matching.match(figure, cells)) for figure in figures]
   matches = _spoken_of(
@@ -79,11 +79,11 @@ def of(workdirs: Sequence[pathlib.Path]) -> Verification:
 def judged(
   figure: figures_lib.Reproduction,
   match: matching.Match,
-  claims: claim_files.Figure,
+  claims: files.Figure,
   seeds: Seeds,
 ) -> Judged:
   """How the claims of a figure come off by what was found of it."""
-  found = contest.Found(seeds=seeds, notes=match.notes)
+  found = judge.Found(seeds=seeds, notes=match.notes)
   return Judged(
     title=claims.title,
     label=figure.label,
@@ -140,7 +140,7 @@ def _spoken_of(matches: Sequence, claims: Mapping) -> Sequence:
 
   def is_meant(figure, match) -> bool:
     complete = any(
-      set(claim_files.names(claim)) <= set(match.cells)
+      set(files.names(claim)) <= set(match.cells)
       for claim in claims[figure.figure].claims
     )
     return complete or 2 * len(match.cells) >= len(figure.runs)
@@ -182,7 +182,7 @@ def _of_match(
 
 
 def _rows(
-  size: str, claims: claim_files.Figure, found: contest.Found
+  size: str, claims: files.Figure, found: judge.Found
 ) -> Iterator[verdicts.Row]:
   for claim in claims.claims:
     if size in claim.sizes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bn_jax import errors
 from bn_jax.report import notices, provenance, summary, verdicts_section
-from bn_jax.report.claims import answers
+from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import gallery
 from bn_jax.report.results import conditions, curves, read
@@ -51,7 +51,7 @@ def write(
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   records.write_bytes(output / 'figures' / 'summary.csv', figures.as_csv(rows))
-  answered = _claims(answers.groups(runs))
+  answered = _claims(ordering.groups(runs))
   judged = verdicts_section.section(workdirs)
   places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(places) if title is None else title
@@ -148,13 +148,10 @@ def _subtitle(runs: Sequence[curves.Run]) -> str:
     for of in (conditions.network, conditions.data, conditions.batch_size)
   )
   return (
-    f'{network} on {data}, batches of {batch}, {_count(len(runs), "run")}, '
-    f'{_count(count, "seed")}'
+    f'{network} on {data}, batches of {batch}, '
+    f'{conditions.counted(len(runs), "run")}, '
+    f'{conditions.counted(count, "seed")}'
   )
-
-
-def _count(number: int, what: str) -> str:
-  return f'{number} {what}{"" if number == 1 else "s"}'
 
 
 def _notices(runs: Sequence[curves.Run]) -> str:
@@ -165,7 +162,7 @@ def _notices(runs: Sequence[curves.Run]) -> str:
   )
 
 
-def _claims(groups: Sequence[answers.Group]) -> str:
+def _claims(groups: Sequence[ordering.Group]) -> str:
   if not groups:
     return ''
   blocks = '\n'.join(map(_answers, groups))
@@ -184,7 +181,7 @@ landscape for that reason alone, so read them beside the {beside}.</p>
 </section>"""
 
 
-def _answers(group: answers.Group) -> str:
+def _answers(group: ordering.Group) -> str:
   """The claims about one group of runs, under their names."""
   compared = ', '.join(
     f'{run.name} ({run.config["norm"]["name"]})' for run in group.runs
@@ -194,7 +191,7 @@ def _answers(group: answers.Group) -> str:
     f'<td class="number">{html.escape(claim.numbers)}</td>'
     f'<td><b class="{claim.verdict.replace(" ", "-")}">{claim.verdict}</b> '
     f'<small>{html.escape(claim.detail)}</small></td></tr>'
-    for claim in answers.claims(group)
+    for claim in ordering.claims(group)
   )
   return f"""<div class="scroll"><table>
 <caption>Compared: {html.escape(compared)}</caption>

@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import notices, page, summary
-from bn_jax.report.claims import answers
+from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import accuracy, landscape, loss
 from bn_jax.report.results import read
@@ -269,8 +269,8 @@ class SummaryTest(_InAFolder):
 
 class ClaimsTest(_InAFolder):
   def test_no_steps_to_an_accuracy(self):
-    (group,) = answers.groups(self.runs())
-    speed, *others = answers.claims(group)
+    (group,) = ordering.groups(self.runs())
+    speed, *others = ordering.claims(group)
     self.assertEqual(
       (speed.verdict, speed.numbers, speed.detail),
       ('not measured', '', 'a regression: no accuracy was recorded'),

@@ -132,11 +132,7 @@ def _draw_test_set(axis, run, index, value, logarithmic) -> None:
 def _test_measure(run: curves.Run) -> str | None:
   """The evaluation of the whole test set, else of its first examples."""
   measures = curves.measures(run)
-  names = [
-    name
-    for name in curves.measure_named(run, 'evaluation')
-    if not curves.is_analysis(name)
-  ]
+  names = curves.training_measures(run, 'evaluation')
   whole = [name for name in names if measures[name]['data'] == 'test']
   first = [name for name in names if measures[name]['data'][:5] == 'test:']
   return next(iter((*whole, *first)), None)

@@ -91,6 +91,11 @@ def measure_named(run: Run, name: str) -> list[str]:
   return list(found)
 
 
+def training_measures(run: Run, name: str) -> list[str]:
+  """Those of `measure_named` that were taken during training."""
+  return [key for key in measure_named(run, name) if not is_analysis(key)]
+
+
 def is_analysis(key: str) -> bool:
   """Whether a measure was taken after training, of checkpoints."""
   return key.startswith(ANALYSIS)
