@@ -11,8 +11,9 @@ from typing import NamedTuple
 from bn_jax import errors
 from bn_jax.papers import figures, matching, verify
 from bn_jax.report import page
-from bn_jax.report.claims import claim_files, verdicts
-from bn_jax.report.results import curves, recorded
+from bn_jax.report.claims import files as claim_files
+from bn_jax.report.claims import verdicts
+from bn_jax.report.results import curves, read
 from bn_jax.storage import files
 
 
@@ -53,7 +54,7 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
   figure, match = _found(sizes, workdirs)
   seeds = {
     run: {
-      number: _only(recorded.seed(folder), wanted['measures'])
+      number: _only(read.seed(folder), wanted['measures'])
       for number, folder in sorted(match.folders[run].items())
     }
     for run, wanted in figure.runs.items()

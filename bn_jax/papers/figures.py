@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from bn_jax import errors
 from bn_jax.config import files, resolve
-from bn_jax.report.claims import claim_files
+from bn_jax.report.claims import files as claim_files
 
 PAPERS = ('santurkar2018', 'ioffe2015')
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from bn_jax import errors
 from bn_jax.papers import figures as figures_lib
 from bn_jax.papers import matching
-from bn_jax.report.claims import claim_files, contest, judge, verdicts
-from bn_jax.report.results import curves, recorded
+from bn_jax.report.claims import files as claim_files
+from bn_jax.report.claims import judge, verdicts
+from bn_jax.report.results import curves, read
 
 _log = logging.getLogger('bn_jax')
 _WIDTH = 80  # of what is printed
@@ -67,14 +68,14 @@ def of(workdirs: Sequence[pathlib.Path]) -> Verification:
     [(figure, match) for figure, match in matches if match.folders], claims
   )
   runs = {
-    workdir: recorded.load([workdir])
+    workdir: read.runs([workdir])
     for workdir in workdirs
     if any(workdir in _workdirs(match) for _, match in matches)
   }
-  read = _seeds(runs)
+  recorded = _seeds(runs)
   return Verification(
     tuple(
-      judged(figure, match, claims[figure.figure], _of_match(match, read))
+      judged(figure, match, claims[figure.figure], _of_match(match, recorded))
       for figure, match in matches
     ),
     runs,
@@ -88,7 +89,7 @@ def judged(
   seeds: Seeds,
 ) -> Judged:
   """How the claims of a figure come off by what was found of it."""
-  found = contest.Found(seeds=seeds, notes=match.notes)
+  found = judge.Found(seeds=seeds, notes=match.notes)
   return Judged(
     title=claims.title,
     label=figure.label,
@@ -199,11 +200,11 @@ def _seeds(
 
 def _of_match(
   match: matching.Match,
-  read: Mapping[tuple[pathlib.Path, str, int], curves.Seed],
+  recorded: Mapping[tuple[pathlib.Path, str, int], curves.Seed],
 ) -> Seeds:
   return {
     name: {
-      number: read[folder.workdir, folder.run, number]
+      number: recorded[folder.workdir, folder.run, number]
       for number, folder in sorted(folders.items())
     }
     for name, folders in match.folders.items()
@@ -211,7 +212,7 @@ def _of_match(
 
 
 def _rows(
-  size: str, claims: claim_files.Figure, found: contest.Found
+  size: str, claims: claim_files.Figure, found: judge.Found
 ) -> Iterator[verdicts.Row]:
   for claim in claims.claims:
     if size in claim.sizes:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bn_jax.report.drawing import layered
 from bn_jax.report.figures import gallery
-from bn_jax.report.results import curves, keyed, quantities
+from bn_jax.report.results import curves, looks, quantities
 
 
 class Row(NamedTuple):
@@ -48,16 +47,16 @@ def rows(runs: Sequence[curves.Run]) -> Iterator[Row]:
     ('covariate_shift', _covariate_shift),
     ('activations', _activations),
   ):
-    for name in keyed.keys(runs, kind):
+    for name in looks.keys(runs, kind):
       yield from read(runs, name)
   for kind in gallery.unknown(runs):
-    for name in keyed.keys(runs, kind):
+    for name in looks.keys(runs, kind):
       yield from _unknown(runs, kind, name)
 
 
 def _unknown(runs, kind: str, name: str) -> Iterator[Row]:
   """What a measure without rows of its own had at its last look."""
-  seen = keyed.looked(runs, kind, name)
+  seen = looks.of(runs, kind, name)
   title = quantities.title(seen)
   for quantity in quantities.of(seen):
     read = functools.partial(quantities.last, key=name, quantity=quantity)
@@ -70,7 +69,7 @@ def _unknown(runs, kind: str, name: str) -> Iterator[Row]:
 
 def _which(runs, kind: str, name: str) -> str:
   """' (landscape)' where there are several measures of a kind."""
-  return f' ({name})' if len(keyed.keys(runs, kind)) > 1 else ''
+  return f' ({name})' if len(looks.keys(runs, kind)) > 1 else ''
 
 
 def _evaluation(runs, name: str) -> Iterator[Row]:
@@ -117,7 +116,7 @@ def _landscape(runs, name: str) -> Iterator[Row]:
 
 def _covariate_shift(runs, name: str) -> Iterator[Row]:
   kind = 'covariate_shift'
-  layers = layered.layers_of(keyed.looked(runs, kind, name), 'l2')
+  layers = looks.layers(looks.of(runs, kind, name), 'l2')
   for layer in layers:
     for value, what in (('cosine', 'cosine'), ('relative_l2', 'relative l2')):
       read = functools.partial(
@@ -138,10 +137,10 @@ def _activations(runs, name: str) -> Iterator[Row]:
 
 def dead_units(seed: curves.Seed, name: str) -> float:
   """The share of units without a value above 0 at the last look, or nan."""
-  looks = seed.arrays.get(name)
+  seen = seed.arrays.get(name)
   shares = [
     share_C
-    for key, share_C in (looks[-1].values.items() if looks else ())
+    for key, share_C in (seen[-1].values.items() if seen else ())
     if key.endswith('/positive')
   ]
   if not shares:
@@ -158,7 +157,7 @@ def _later(runs, name: str) -> str:
   """' (analysis/NAME, population)' of what was measured afterwards."""
   if not curves.is_analysis(name):
     return ''
-  seen = keyed.looked(runs, 'evaluation', name)
+  seen = looks.of(runs, 'evaluation', name)
   return f' ({name}, {seen.said("statistics")})'
 
 
@@ -168,7 +167,7 @@ def _in_no_nats(runs) -> bool:
 
 def _data(runs, name: str) -> str:
   """What an evaluation was of: 'test set', 'train:100'."""
-  seeds = keyed.looked(runs, 'evaluation', name).seeds
+  seeds = looks.of(runs, 'evaluation', name).seeds
   found = [s.manifest['config']['measures'][name]['data'] for s in seeds]
   listed = ' or '.join(dict.fromkeys(found))
   return f'{listed} set' if listed in ('train', 'test') else listed

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 
 from bn_jax.report.figures import gallery
-from bn_jax.report.results import conditions, curves, keyed, skips
+from bn_jax.report.results import conditions, curves, looks
 
 _FEW = 5  # steps that are listed
 
@@ -49,7 +49,7 @@ def _skipped(runs):
       train = seed.series.get('train')
       if train is None:
         continue
-      steps = [int(t) for t in train.step[skips.left_out(train.values)]]
+      steps = [int(t) for t in train.step[curves.skipped(train)]]
       if steps:
         listed = ', '.join(map(str, steps[:_FEW]))
         more = ' and others' if len(steps) > _FEW else ''
@@ -79,13 +79,13 @@ def _different(runs):
   read = functools.partial(conditions.looking, kind='evaluation')
   yield from _unlike('measured (evaluation)', runs, read)
   for kind in gallery.measures(runs):
-    keys = keyed.keys(runs, kind)
+    keys = looks.keys(runs, kind)
     for key in keys:
       if kind == 'evaluation' and not curves.is_analysis(key):
         continue
       named = f'{kind}, {key}' if len(keys) > 1 else kind
       read = functools.partial(conditions.looking, kind=kind, key=key)
-      shown = keyed.looked(runs, kind, key).runs
+      shown = looks.of(runs, kind, key).runs
       yield from _unlike(f'measured ({named})', shown, read)
 
 

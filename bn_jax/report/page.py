@@ -8,10 +8,10 @@ import string
 from collections.abc import Sequence
 
 from bn_jax.report import notices, provenance, summary, verdicts_section
-from bn_jax.report.claims import answers
+from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import gallery
-from bn_jax.report.results import conditions, curves, recorded
+from bn_jax.report.results import conditions, curves, read
 from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
@@ -31,7 +31,7 @@ def write(
     workdirs: one or more; several are put side by side.
     output: where to write; None is the working directory itself, or, for
       several, a folder beside the first that is called after all of them.
-    runs: what `recorded.load` gives of them, where they were read already.
+    runs: what `read.runs` gives of them, where they were read already.
     title: of the page; None is the names of the working directories.
 
   Returns:
@@ -41,7 +41,7 @@ def write(
     ConfigError: a directory that is given twice.
     StorageError: nothing to report, or no place to write it.
   """
-  runs = recorded.load(workdirs) if runs is None else runs
+  runs = read.runs(workdirs) if runs is None else runs
   output = output or _default_output(workdirs)
   files_lib.make_folder(output / 'figures')
   for folder in (output, output / 'figures'):
@@ -50,7 +50,7 @@ def write(
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   files_lib.write(output / 'figures' / 'summary.csv', figures.as_csv(rows))
-  answered = _claims(answers.groups(runs))
+  answered = _claims(ordering.groups(runs))
   judged = verdicts_section.section(workdirs)
   places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(places) if title is None else title
@@ -129,17 +129,14 @@ def _words(name: str) -> str:
 def _subtitle(runs: Sequence[curves.Run]) -> str:
   count = max(len(run.seeds) for run in runs)
   network, data, batch = (
-    conditions.distinct(runs, read)
-    for read in (conditions.network, conditions.data, conditions.batch_size)
+    conditions.distinct(runs, of)
+    for of in (conditions.network, conditions.data, conditions.batch_size)
   )
   return (
-    f'{network} on {data}, batches of {batch}, {_count(len(runs), "run")}, '
-    f'{_count(count, "seed")}'
+    f'{network} on {data}, batches of {batch}, '
+    f'{conditions.counted(len(runs), "run")}, '
+    f'{conditions.counted(count, "seed")}'
   )
-
-
-def _count(number: int, what: str) -> str:
-  return f'{number} {what}{"" if number == 1 else "s"}'
 
 
 def _notices(runs: Sequence[curves.Run]) -> str:
@@ -150,7 +147,7 @@ def _notices(runs: Sequence[curves.Run]) -> str:
   )
 
 
-def _claims(groups: Sequence[answers.Group]) -> str:
+def _claims(groups: Sequence[ordering.Group]) -> str:
   if not groups:
     return ''
   blocks = '\n'.join(map(_answers, groups))
@@ -169,7 +166,7 @@ landscape for that reason alone, so read them beside the {beside}.</p>
 </section>"""
 
 
-def _answers(group: answers.Group) -> str:
+def _answers(group: ordering.Group) -> str:
   """The claims about one group of runs, under their names."""
   compared = ', '.join(
     f'{run.name} ({run.config["norm"]["name"]})' for run in group.runs
@@ -179,7 +176,7 @@ def _answers(group: answers.Group) -> str:
     f'<td class="number">{html.escape(claim.numbers)}</td>'
     f'<td><b class="{claim.verdict.replace(" ", "-")}">{claim.verdict}</b> '
     f'<small>{html.escape(claim.detail)}</small></td></tr>'
-    for claim in answers.claims(group)
+    for claim in ordering.claims(group)
   )
   return f"""<div class="scroll"><table>
 <caption>Compared: {html.escape(compared)}</caption>

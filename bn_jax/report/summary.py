@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bn_jax.report import measured
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 # Steps are counted to the three highest that some run reaches.
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
@@ -61,7 +61,7 @@ def _training(runs) -> list[list[str]]:
 
 def _of_measure(seed: curves.Seed, row: measured.Row) -> float:
   """What a row reads off a seed; nan if its measure is none of this kind."""
-  if not keyed.has(seed, row.kind, row.name):
+  if not looks.has(seed, row.kind, row.name):
     return math.nan
   return row.read(seed)
 

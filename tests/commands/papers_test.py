@@ -17,7 +17,8 @@ from bn_jax.commands import papers, train
 from bn_jax.papers import draw, figures, listing, matching
 from bn_jax.papers import verify as verify_lib
 from bn_jax.report import page
-from bn_jax.report.claims import claim_files, verdicts
+from bn_jax.report.claims import files as claim_files
+from bn_jax.report.claims import verdicts
 from bn_jax.report.figures import gallery
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import records, run_folder

@@ -8,10 +8,10 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import notices, page, summary
-from bn_jax.report.claims import answers
+from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import activations, along, gallery, landscape
-from bn_jax.report.results import curves, keyed, recorded
+from bn_jax.report.results import curves, looks, read
 from bn_jax.storage import files
 from tests.fixtures import (
   made_up,
@@ -43,11 +43,11 @@ class _InAFolder(parameterized.TestCase):
     return self.place / run / f'seed{number}'
 
   def add(self, name, steps=(150,), section=ALONG, scale=1.0, **where):
-    looks = {step: made_up.landscape(scale, None, SIZES) for step in steps}
-    made_up.analysis(self.seed(**where), name, section, looks, 'population')
+    seen = {step: made_up.landscape(scale, None, SIZES) for step in steps}
+    made_up.analysis(self.seed(**where), name, section, seen, 'population')
 
   def load(self):
-    return recorded.load([self.place])
+    return read.runs([self.place])
 
 
 class LoadTest(_InAFolder):
@@ -75,8 +75,8 @@ class LoadTest(_InAFolder):
 
   def test_arrays(self):
     section = made_up.CONFIG['measures']['activations']
-    looks = {150: made_up.activations(0, 0.1)}
-    made_up.analysis(self.seed(), 'units', section, looks)
+    seen = {150: made_up.activations(0, 0.1)}
+    made_up.analysis(self.seed(), 'units', section, seen)
     seed = self.load()[0].seeds[0]
     (record,) = seed.arrays['analysis/units']
     self.assertEqual(
@@ -88,7 +88,7 @@ class LoadTest(_InAFolder):
     made_up.analysis(self.seed(), 'begun', ALONG, {})
     (self.seed() / 'analysis' / 'empty').mkdir()
     self.assertEqual(self.load()[0].seeds[0].left_out, ())
-    self.assertEqual(keyed.keys(self.load(), 'along_gradient'), ['landscape'])
+    self.assertEqual(looks.keys(self.load(), 'along_gradient'), ['landscape'])
 
   @parameterized.parameters(
     ('settings.json', b'{', 'is not JSON'),
@@ -107,7 +107,7 @@ class LoadTest(_InAFolder):
     (self.seed() / 'analysis' / 'late' / file).write_bytes(content)
     runs = self.load()
     self.assertEqual(
-      keyed.keys(runs, 'along_gradient'), ['landscape', 'analysis/other']
+      looks.keys(runs, 'along_gradient'), ['landscape', 'analysis/other']
     )
     ((_, said),) = [n for n in notices.of(runs) if n[0] == 'Left out:']
     self.assertIn(message, said)
@@ -118,18 +118,18 @@ class LoadTest(_InAFolder):
     (self.seed() / 'analysis' / 'late').rename(
       self.seed() / 'analysis' / '.late'
     )
-    self.assertEqual(keyed.keys(self.load(), 'along_gradient'), ['landscape'])
+    self.assertEqual(looks.keys(self.load(), 'along_gradient'), ['landscape'])
 
 
 class ClaimsTest(_InAFolder):
   def test_are_those_of_training(self):
     """Neither a run that was analysed alone, nor what was found there."""
-    (group,) = answers.groups(self.load())
-    before = answers.claims(group)
+    (group,) = ordering.groups(self.load())
+    before = ordering.claims(group)
     self.add('a', scale=99.0, run='batchnorm')
     self.add('landscape', scale=0.0)
-    (group,) = answers.groups(self.load())
-    self.assertEqual(answers.claims(group), before)
+    (group,) = ordering.groups(self.load())
+    self.assertEqual(ordering.claims(group), before)
 
   def test_no_landscape_of_training_is_no_claim(self):
     blind = {'measures': False}
@@ -138,10 +138,10 @@ class ClaimsTest(_InAFolder):
       batchnorm={'norm': 'batch', **blind},
     )  # fmt: skip
     for run in ('standard', 'batchnorm'):
-      looks = {150: made_up.landscape(1.0)}
-      made_up.analysis(workdir / run / 'seed0', 'late', ALONG, looks)
-    (group,) = answers.groups(recorded.load([workdir]))
-    self.assertLen(answers.claims(group), 1)
+      seen = {150: made_up.landscape(1.0)}
+      made_up.analysis(workdir / run / 'seed0', 'late', ALONG, seen)
+    (group,) = ordering.groups(read.runs([workdir]))
+    self.assertLen(ordering.claims(group), 1)
 
 
 class FiguresTest(_InAFolder):
@@ -170,7 +170,7 @@ class FiguresTest(_InAFolder):
     )  # fmt: skip
     self.add('a')
     self.assertEqual(
-      keyed.keys(self.load(), 'along_gradient'),
+      looks.keys(self.load(), 'along_gradient'),
       ['while_training', 'analysis/a'],
     )
     self.assertEqual(landscape.figure(self.load()).name, 'landscape')
@@ -208,7 +208,7 @@ class FiguresTest(_InAFolder):
     )
     runs = self.load()
     for number, kind in enumerate(('along_gradient', 'evaluation')):
-      (seed,) = keyed.looked(runs, kind, 'analysis/late').seeds
+      (seed,) = looks.of(runs, kind, 'analysis/late').seeds
       self.assertEqual(seed.seed, number)
     self.assertIn('along-analysis-late', self.names())
     rows = {row[0]: row[1] for row in summary.table(runs)}
@@ -241,13 +241,13 @@ class FiguresTest(_InAFolder):
     )
 
   def test_sizes_in_any_order_and_a_learning_rate_of_zero(self):
-    looks = {
+    seen = {
       0: made_up.landscape(1.0, None, SIZES),
       150: made_up.landscape(1.0, None, SIZES[::-1]),
     }
-    looks[0] = {k: np.full_like(v, np.nan) for k, v in looks[0].items()}
-    looks[0]['step_size'] = np.zeros(3)
-    made_up.analysis(self.seed(), 'odd', ALONG, looks)
+    seen[0] = {k: np.full_like(v, np.nan) for k, v in seen[0].items()}
+    seen[0]['step_size'] = np.zeros(3)
+    made_up.analysis(self.seed(), 'odd', ALONG, seen)
     with figures.style():
       drawing = along.figure(self.load(), 'analysis/odd').draw(False)
     last = drawing.axes[3].get_lines()[0]

@@ -15,7 +15,7 @@ from bn_jax.report.figures import (
   unit,
   weights,
 )
-from bn_jax.report.results import recorded
+from bn_jax.report.results import read
 from tests.fixtures import (
   made_up,
   strict,  # noqa: F401
@@ -31,7 +31,7 @@ class _Drawn(parameterized.TestCase):
   def runs(self, seeds=(0,), **runs):
     folder = pathlib.Path(self.create_tempdir().full_path)
     runs = runs or {'standard': SLOW, 'batchnorm': FAST}
-    return recorded.load([made_up.workdir(folder / 'w', seeds, **runs)])
+    return read.runs([made_up.workdir(folder / 'w', seeds, **runs)])
 
   def drawn(self, made, narrow=False):
     with figures.style():

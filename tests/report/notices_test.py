@@ -5,7 +5,7 @@ from absl.testing import absltest
 from bn_jax.report import notices
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import accuracy, activations, landscape
-from bn_jax.report.results import conditions, curves, recorded
+from bn_jax.report.results import conditions, curves, read
 from tests.fixtures import (
   hand_made,
   made_up,
@@ -24,7 +24,7 @@ class _TwoRuns(absltest.TestCase):
   def runs(self, *, standard=None, batchnorm=None, seeds=(0,)):
     folder = pathlib.Path(self.create_tempdir().full_path)
     norm = {'name': 'batch', 'group_size': None}
-    return recorded.load(
+    return read.runs(
       [
         made_up.workdir(
           folder / 'w', seeds, standard=standard or {},

@@ -16,7 +16,7 @@ from absl.testing import absltest
 from bn_jax.commands import report
 from bn_jax.report import page, summary
 from bn_jax.report.drawing import figures
-from bn_jax.report.results import recorded
+from bn_jax.report.results import read
 from bn_jax.storage import files as files_lib
 from tests.fixtures import made_up, strict
 
@@ -181,7 +181,7 @@ class PageTest(_InAFolder):
     )
     made = _Page(page.write([workdir]).read_text())
     self.assertIn('standard/seed0: running at step 34', made.text)
-    (run, _) = recorded.load([workdir])
+    (run, _) = read.runs([workdir])
     self.assertEqual(summary.table([run])[4], ['Steps', 'running at 34'])
 
   @unrendered
@@ -245,7 +245,7 @@ class PageTest(_InAFolder):
 
 class SummaryTest(_InAFolder):
   def rows(self, **keywords):
-    runs = recorded.load([self.workdir(**keywords)])
+    runs = read.runs([self.workdir(**keywords)])
     return {row[0]: row[1:] for row in summary.table(runs)}
 
   def test_table(self):
@@ -275,7 +275,7 @@ class SummaryTest(_InAFolder):
     made_up.run(
       workdir / 'standard' / 'seed3', seed=3, steps=5, status='diverged'
     )
-    runs = recorded.load([workdir])
+    runs = read.runs([workdir])
     rows = {row[0]: row[1:] for row in summary.table(runs)}
     self.assertEqual(
       rows['Training accuracy, last 20 batches'][0],
@@ -297,7 +297,7 @@ class SummaryTest(_InAFolder):
       'second': measures['landscape'],
     }
     workdir = self.workdir(standard={'measures': other})
-    rows = {row[0]: row[1:] for row in summary.table(recorded.load([workdir]))}
+    rows = {row[0]: row[1:] for row in summary.table(read.runs([workdir]))}
     self.assertEqual(rows['Accuracy, test set'], ['not measured', '75.0 %'])
     label = 'Loss band, median width in nats (landscape)'
     self.assertEqual(rows[label], ['1', '0.1'])
@@ -317,7 +317,7 @@ class SummaryTest(_InAFolder):
           'test': {'running': numbers, 'population': numbers},
         },
       )  # fmt: skip
-    rows = {row[0]: row[1:] for row in summary.table(recorded.load([workdir]))}
+    rows = {row[0]: row[1:] for row in summary.table(read.runs([workdir]))}
     self.assertEqual(
       rows['Accuracy, test set, population statistics'],
       ['not measured', '90.0 % (1 of 2 seeds)'],

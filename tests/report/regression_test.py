@@ -8,10 +8,10 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import notices, page, summary
-from bn_jax.report.claims import answers
+from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import figures
 from bn_jax.report.figures import accuracy, landscape, loss
-from bn_jax.report.results import recorded
+from bn_jax.report.results import read
 from bn_jax.storage import files, records
 from tests.fixtures import (
   made_up,
@@ -45,7 +45,7 @@ class _InAFolder(parameterized.TestCase):
     return made_up.workdir(self.folder / name, seeds, **runs)
 
   def runs(self, **keywords):
-    return recorded.load([self.workdir(**keywords)])
+    return read.runs([self.workdir(**keywords)])
 
   def summary(self, **keywords):
     header, *rows = summary.table(self.runs(**keywords))
@@ -119,7 +119,7 @@ class FigureTest(_InAFolder):
       row = {'data_loss': value, 'objective': value}
       lines.write(records.Record(step, 'train', row))
     lines.close()
-    made = loss.figure(recorded.load([workdir]))
+    made = loss.figure(read.runs([workdir]))
     self.assertLen(self.drawn(made).axes, 2)
 
   def test_landscape_has_no_unit(self):
@@ -172,11 +172,11 @@ class MixedTest(_InAFolder):
   def test_a_run_without_records_stands_with_the_others(self):
     workdir = self.workdir()
     (workdir / 'batchnorm' / 'seed0' / 'scalars.jsonl').unlink()
-    runs = recorded.load([workdir])
+    runs = read.runs([workdir])
     self.assertIsNone(accuracy.figure(runs))
     self.assertIn('batchnorm has seen fewer than 20', loss.figure(runs).alt)
     (workdir / 'standard' / 'seed0' / 'scalars.jsonl').unlink()
-    runs = recorded.load([workdir])
+    runs = read.runs([workdir])
     self.assertIsNone(loss.figure(runs))
     self.assertIsNotNone(accuracy.figure(runs))
 
@@ -246,7 +246,7 @@ class SummaryTest(_InAFolder):
       workdir / 'batchnorm' / 'seed0' / 'population.json',
       {'step': 150, 'batches': 3, 'test': test},
     )
-    rows = {row[0]: row[1:] for row in summary.table(recorded.load([workdir]))}
+    rows = {row[0]: row[1:] for row in summary.table(read.runs([workdir]))}
     label = 'Loss, test set, population statistics'
     self.assertEqual(rows[label], ['not measured', '0.125'])
     self.assertNotIn('Accuracy, test set, population statistics', rows)
@@ -262,15 +262,15 @@ class SummaryTest(_InAFolder):
         workdir / run / 'seed0' / 'population.json',
         {'step': 150, 'batches': 3, 'test': test},
       )
-    rows = {row[0]: row[1:] for row in summary.table(recorded.load([workdir]))}
+    rows = {row[0]: row[1:] for row in summary.table(read.runs([workdir]))}
     label = 'Accuracy, test set, population statistics'
     self.assertEqual(rows[label], ['75.0 %', 'not measured'])
 
 
 class ClaimsTest(_InAFolder):
   def test_no_steps_to_an_accuracy(self):
-    (group,) = answers.groups(self.runs())
-    speed, *others = answers.claims(group)
+    (group,) = ordering.groups(self.runs())
+    speed, *others = ordering.claims(group)
     self.assertEqual(
       (speed.verdict, speed.numbers, speed.detail),
       ('not measured', '', 'a regression: no accuracy was recorded'),

@@ -4,11 +4,14 @@ Its `verdicts` are a dict of `COLUMNS` for each claim, by figure, size and id;
 its `runs` are how far each run was: {'standard/seed0': 'done at 2000'}.
 """
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bn_jax.report.claims import claim_files, judge, verdict_words
+from bn_jax.report.claims import files as claim_files
+from bn_jax.report.claims import judge
+from bn_jax.report.results import conditions, statistics
 from bn_jax.storage import files, run_folder
 
 FILE = 'verdicts.json'
@@ -48,9 +51,9 @@ def row(figure: claim_files.Figure, found: judge.Verdict) -> Row:
     'id': claim.id,
     'statement': claim.statement,
     'source': claim.source,
-    'statistic': verdict_words.statistic(standard),
-    'threshold': verdict_words.threshold(claim, standard),
-    'measured': verdict_words.measured(claim, numbers),
+    'statistic': statistics.words(standard.statistic),
+    'threshold': _threshold(claim, standard),
+    'measured': measured(claim, numbers),
     **{
       name: None if numbers is None else _plain(getattr(numbers, name))
       for name in ('mean', 'low', 'high')
@@ -61,6 +64,27 @@ def row(figure: claim_files.Figure, found: judge.Verdict) -> Row:
     'verdict': found.verdict,
     'detail': found.detail,
   }
+
+
+def measured(claim: claim_files.Claim, numbers: judge.Numbers | None) -> str:
+  """'0.41 (0.38 to 0.44), 3 seeds; batchnorm 48, standard 118'."""
+  if numbers is None:
+    return ''
+  count = len(numbers.values)
+  seeds = conditions.counted(count, 'seed')
+  if judge.fails_at_once(claim.compare, numbers.mean):
+    said = f'never reached, {seeds}'
+  elif count == 1:
+    said = f'{_short(numbers.mean)}, {seeds}'
+  else:
+    mean, low, high = map(_short, numbers[:3])
+    said = f'{mean} ({low} to {high}), {seeds}'
+  if claim.compare == 'value':
+    return said
+  return f'{said}; ' + ', '.join(
+    f'{name} {"never" if math.isinf(mean) else _short(mean)}'
+    for name, mean in numbers.sides.items()
+  )
 
 
 def write(workdir: pathlib.Path, rows: Sequence[Row]) -> None:
@@ -95,6 +119,29 @@ def standing(workdir: pathlib.Path) -> dict[str, str]:
   }
 
 
+def _threshold(claim: claim_files.Claim, standard: claim_files.Standard) -> str:
+  """'batchnorm / standard at most 0.7'."""
+  sign = {'value': '', 'ratio': ' / ', 'difference': ' − '}[claim.compare]
+  sides = sign.join(_side(side, claim.best) for side in claim.runs)
+  if claim.direction == 'within':
+    low, high = standard.threshold
+    return f'{sides} within {low:g} and {high:g}'
+  return f'{sides} {claim.direction} {standard.threshold:g}'
+
+
+def _side(side: str | tuple[str, ...], best: str) -> str:
+  if isinstance(side, str):
+    return side
+  return f'the {best} of {len(side)} ({side[0]} to {side[-1]})'
+
+
+def _short(number: float) -> str:
+  """Three digits, and all of them of what is counted, such as steps."""
+  if 999.5 <= abs(number) < 1e6:
+    return f'{number:,.0f}'
+  return f'{number:.3g}'
+
+
 def _plain(number: float) -> float | str:
   """A number as JSON holds it; what is not finite as a word."""
-  return number if abs(number) < float('inf') else str(number)
+  return number if abs(number) < math.inf else str(number)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import figures, strokes
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 
 class Row(NamedTuple):
@@ -24,31 +24,31 @@ class Row(NamedTuple):
   logarithmic: bool = True
 
 
-def places(seen: keyed.Looked) -> list[int]:
+def places(seen: looks.Looks) -> list[int]:
   """[0, -1], or [0] where no seed has looked more than once."""
-  counts = [len(keyed.looks(seed, seen.key)) for seed in seen.seeds]
+  counts = [len(looks.steps_of(seed, seen.key)) for seed in seen.seeds]
   return [0, -1] if max(counts) > 1 else [0]
 
 
 def drawing(
-  seen: keyed.Looked, rows: Sequence[Row], narrow: bool, label: str
+  seen: looks.Looks, rows: Sequence[Row], narrow: bool, label: str
 ) -> tuple[mpl.Figure, np.ndarray]:
   """A row a quantity, a column a look; one look, side by side if wide.
 
   Returns:
     The drawing, without its legend (see `legend`), and its [rows, looks] axes.
   """
-  looks = places(seen)
-  beside = len(looks) == 1 and not narrow
+  columns = places(seen)
+  beside = len(columns) == 1 and not narrow
   if beside:
     made, axes = figures.grid(1, len(rows), narrow, sharex=True)
     axes = axes.T
   else:
     made, axes = figures.grid(
-      len(rows), len(looks), narrow, sharex=True, sharey='row'
+      len(rows), len(columns), narrow, sharex=True, sharey='row'
     )
   for row, quantity in enumerate(rows):
-    for column, place in enumerate(looks):
+    for column, place in enumerate(columns):
       axis = axes[row, column]
       for index, run in seen.indexed:
         quantity.draw(axis, run, index, place)
@@ -61,18 +61,18 @@ def drawing(
   return made, axes
 
 
-def legend(made: mpl.Figure, seen: keyed.Looked) -> mpl.Figure:
+def legend(made: mpl.Figure, seen: looks.Looks) -> mpl.Figure:
   """The drawing with its legend, when all else is drawn."""
   strokes.legend(made, [(index, run.name) for index, run in seen.indexed])
   return made
 
 
-def title(seen: keyed.Looked, place: int) -> str:
+def title(seen: looks.Looks, place: int) -> str:
   """'First look: step 0', 'Last look: step 100 to 150', 'Step 150'."""
   steps = [
-    looks[place]
+    taken[place]
     for seed in seen.seeds
-    if (looks := keyed.looks(seed, seen.key))
+    if (taken := looks.steps_of(seed, seen.key))
   ]
   span = ' to '.join(map(str, dict.fromkeys((min(steps), max(steps)))))
   if len(places(seen)) == 1:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import behind, figures, over_seeds, strokes
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 Lines = tuple[np.ndarray, np.ndarray]  # steps and values, [T] each
 # (layer, name of a row) -> what lies behind.
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def drawing(
-  seen: keyed.Looked,
+  seen: looks.Looks,
   layers: Sequence[str],
   rows: Sequence[Row],
   narrow: bool,
@@ -75,7 +75,7 @@ def drawing(
 
 
 def table(
-  seen: keyed.Looked, layers: Sequence[str], rows: Sequence[Row]
+  seen: looks.Looks, layers: Sequence[str], rows: Sequence[Row]
 ) -> list[Sequence]:
   """The numbers: a line a run, seed, step and layer."""
   made = [('run', 'seed', 'step', 'layer', *(row.name for row in rows))]
@@ -87,18 +87,6 @@ def table(
           shown = [f'{number:.6g}' for number in numbers]
           made.append((run.name, seed.seed, step, layer, *shown))
   return made
-
-
-def layers_of(seen: keyed.Looked, quantity: str) -> list[str]:
-  """The layers of which a measure has recorded LAYER/quantity, in order."""
-  found = {}
-  for seed in seen.seeds:
-    series = seed.series.get(seen.key)
-    for name in series.values if series is not None else ():
-      layer, _, what = name.rpartition('/')
-      if what == quantity:
-        found[layer] = None
-  return list(found)
 
 
 def read(quantity: str, change: Callable = np.asarray) -> Callable:

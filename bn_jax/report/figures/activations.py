@@ -7,7 +7,7 @@ from matplotlib import figure as mpl
 
 from bn_jax import distributions
 from bn_jax.report.drawing import figures, strokes
-from bn_jax.report.results import curves, drift, keyed
+from bn_jax.report.results import curves, looks
 from bn_jax.storage import records
 
 KIND = 'activations'
@@ -62,30 +62,32 @@ def figure(
 
 def looked(
   runs: Sequence[curves.Run], key: str | None = None
-) -> keyed.Looked | None:
+) -> looks.Looks | None:
   """The runs that have looked at activations; None for none."""
-  found = keyed.looked(runs, KIND, key)
+  found = looks.of(runs, KIND, key)
   if found is None:
     return None
   indexed = tuple(
-    (index, run) for index, run in found.indexed if drift.layers(run, found.key)
+    (index, run)
+    for index, run in found.indexed
+    if looks.activation_layers(run, found.key)
   )
   return found._replace(indexed=indexed) if indexed else None
 
 
-def layers(seen: keyed.Looked) -> list[str]:
+def layers(seen: looks.Looks) -> list[str]:
   """The layers that any of the runs of `looked` looked at."""
-  found = [drift.layers(run, seen.key) for run in seen.runs]
+  found = [looks.activation_layers(run, seen.key) for run in seen.runs]
   return list(dict.fromkeys(layer for layers in found for layer in layers))
 
 
-def conditions_of(seen: keyed.Looked) -> str:
+def conditions_of(seen: looks.Looks) -> str:
   """On which data, with which statistics and precision, for a caption."""
   runs = seen.runs
   noisy = any(run.config['norm']['name'].startswith('nois') for run in runs)
   noise = 'the noise of the step that follows, ' if noisy else ''
   return (
-    f'On {seen.said("data")} {keyed.when(seen)}, with '
+    f'On {seen.said("data")} {looks.when(seen)}, with '
     f'{seen.said("statistics")} statistics, {noise}in float32 with products in '
     f'{seen.said("precision")} precision.'
   )
@@ -103,10 +105,10 @@ def _ending(seed: curves.Seed) -> str:
 
 def _looks(run: curves.Run, name: str, layer: str) -> list[records.Record]:
   """At most so many of the looks, evenly spaced, with the first and last."""
-  looks = drift.looks(shown(run, name), name, layer)
-  count = min(len(looks), _TIMES)
-  places = np.linspace(0, len(looks) - 1, count).round().astype(int)
-  return [looks[place] for place in places]
+  every = looks.activations(shown(run, name), name, layer)
+  count = min(len(every), _TIMES)
+  places = np.linspace(0, len(every) - 1, count).round().astype(int)
+  return [every[place] for place in places]
 
 
 def _limits(seen, layer: str) -> tuple[float, float]:
@@ -120,22 +122,22 @@ def _limits(seen, layer: str) -> tuple[float, float]:
   return float(np.nanmin(low)), float(np.nanmax(high))
 
 
-def _draw_ridges(axis, looks, layer, limits, index) -> None:
+def _draw_ridges(axis, shown, layer, limits, index) -> None:
   grid = np.linspace(*limits, _POINTS + 1)
   middle = (grid[1:] + grid[:-1]) / 2
   heights = [
-    _density(look.values[f'{layer}/histogram'], grid) for look in looks
+    _density(look.values[f'{layer}/histogram'], grid) for look in shown
   ]
   colour = strokes.colour(index)
-  for place in reversed(range(len(looks))):
+  for place in reversed(range(len(shown))):
     # A density that is concentrated in one point would dwarf all others.
     scale = 1.6 / max(np.max(heights[place]), 1e-12)
     axis.fill_between(
       middle, place, place + scale * heights[place],
       facecolor=(colour, 0.35), edgecolor=colour, linewidth=0.6,
     )  # fmt: skip
-  places = range(0, len(looks), max(1, len(looks) // 4))
-  axis.set_yticks(list(places), [str(looks[place].step) for place in places])
+  places = range(0, len(shown), max(1, len(shown) // 4))
+  axis.set_yticks(list(places), [str(shown[place].step) for place in places])
   axis.grid(axis='y', visible=False)
 
 
@@ -146,10 +148,10 @@ def _density(histogram: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 
 def _middle(run, name, layer) -> str:
-  looks = _looks(run, name, layer)
-  if not looks:
+  seen = _looks(run, name, layer)
+  if not seen:
     return f'{run.name} was not looked at'
-  counts = looks[-1].values[f'{layer}/histogram']
+  counts = seen[-1].values[f'{layer}/histogram']
   low, high = distributions.quantiles(counts, np.array([0.15, 0.85]))
   return f'{run.name} from {low:.3g} to {high:.3g}'
 
@@ -161,7 +163,7 @@ def _quantile_table(seen, rows):
   for run in seen.runs:
     for seed in run.seeds:
       for layer in rows:
-        for look in drift.looks(seed, seen.key, layer):
+        for look in looks.activations(seed, seen.key, layer):
           mean, var = look.values[f'{layer}/mean'], look.values[f'{layer}/var']
           pooled = var.mean() + mean.var()
           quantiles = distributions.quantiles(

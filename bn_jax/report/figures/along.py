@@ -8,7 +8,7 @@ from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import ends, figures, over_seeds, strokes
 from bn_jax.report.figures import line
-from bn_jax.report.results import beta, curves, keyed
+from bn_jax.report.results import beta, curves, looks
 
 KIND = 'along_gradient'
 _CURVES = (
@@ -26,7 +26,7 @@ def figure(
   Of what was measured afterwards, at few steps; of training there are the
   bands of `landscape` and the map of `distance`.
   """
-  seen = keyed.looked(runs, KIND, key)
+  seen = looks.of(runs, KIND, key)
   if seen is None or not curves.is_analysis(seen.key):
     return None
 
@@ -110,7 +110,7 @@ def _table(seen):
   rows = [('run', 'seed', 'step', *names)]
   for run in seen.runs:
     for seed in run.seeds:
-      for place, step in enumerate(keyed.looks(seed, seen.key)):
+      for place, step in enumerate(looks.steps_of(seed, seen.key)):
         found = _at(seed, seen.key, place, *names)
         for point in zip(*(found or ())):
           shown = [f'{number:.6g}' for number in point]

@@ -6,30 +6,27 @@ from collections.abc import Sequence
 
 from bn_jax.report.drawing import figures, layered, over_seeds
 from bn_jax.report.figures import activations
-from bn_jax.report.results import curves, drift, keyed
+from bn_jax.report.results import curves, looks, reductions
 
 KIND = 'activations'
 
 
-def _moments(value, paired):
+def _moments(value, paired=itertools.pairwise):
   """Reads how a moment changes, for a row."""
-  return functools.partial(drift.changes, value=value, paired=paired)
+  return functools.partial(reductions.changes, value=value, paired=paired)
 
 
 _ROWS = (
+  layered.Row('mean', 'Change of mean', _moments('mean')),
+  layered.Row('variance', 'Change of variance', _moments('var')),
+  layered.Row('distance', 'Distance W1', reductions.distances),
   layered.Row(
-    'mean', 'Change of mean', _moments('mean', itertools.pairwise)
-  ),
-  layered.Row(
-    'variance', 'Change of variance', _moments('var', itertools.pairwise)
-  ),
-  layered.Row('distance', 'Distance W1', drift.distances),
-  layered.Row(
-    'mean_from_first', 'Mean, from first', _moments('mean', drift.from_first)
+    'mean_from_first', 'Mean, from first',
+    _moments('mean', reductions.from_first),
   ),
   layered.Row(
     'variance_from_first', 'Variance, from first',
-    _moments('var', drift.from_first),
+    _moments('var', reductions.from_first),
   ),
 )  # fmt: skip
 
@@ -39,7 +36,7 @@ def figure(
 ) -> figures.Figure | None:
   """How moments of activations change between looks, a column a layer."""
   seen = activations.looked(runs, key)
-  if seen is None or keyed.once(seen):
+  if seen is None or looks.once(seen):
     return None
   layers = activations.layers(seen)
   return figures.Figure(

@@ -9,7 +9,7 @@ from bn_jax.report.drawing import (
   over_seeds,
   paper_runs,
 )
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 KIND = 'covariate_shift'
 _ROWS = (
@@ -30,8 +30,8 @@ def figure(
   runs: Sequence[curves.Run], key: str | None = None
 ) -> figures.Figure | None:
   """How layers below move a layer's gradient, a column a layer."""
-  seen = keyed.looked(runs, KIND, key)
-  layers = [] if seen is None else layered.layers_of(seen, 'l2')
+  seen = looks.of(runs, KIND, key)
+  layers = [] if seen is None else looks.layers(seen, 'l2')
   if not layers:
     return None
   papers = _papers(seen, layers)
@@ -44,7 +44,7 @@ def figure(
     "before it, and they alone, have made the optimizer's step. Their "
     'distance, that distance over |G|, and their cosine (dashed: 1, no '
     f'shift). {_moved(seen)} The loss without a penalty, both times of '
-    f'{keyed.where(seen)}, {keyed.when(seen)}, {keyed.precisely(seen)}. '
+    f'{looks.where(seen)}, {looks.when(seen)}, {looks.precisely(seen)}. '
     'Distances on logarithmic axes; axes are shared by the columns. '
     + _means(seen.runs)
     + behind.sentence(matches, _stand(seen, layers)),

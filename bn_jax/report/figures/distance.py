@@ -8,7 +8,7 @@ from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import figures, over_seeds, strokes
 from bn_jax.report.figures import line, raw_curves
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 KIND = 'along_gradient'
 _LINES = 50  # of a panel: as many as in the paper
@@ -26,7 +26,7 @@ def figure(
 
   None where no run has looked twice.
   """
-  seen = keyed.looked(runs, KIND, key)
+  seen = looks.of(runs, KIND, key)
   maps = (
     [] if seen is None else [raw_curves.of(run, seen.key) for run in seen.runs]
   )

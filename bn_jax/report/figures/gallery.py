@@ -19,7 +19,7 @@ from bn_jax.report.figures import (
   unit,
   weights,
 )
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 # Of all runs, and of each key of a kind of measure; others get a generic one.
 _OF_TRAINING = (accuracy, loss, rates)
@@ -67,8 +67,8 @@ def _made(runs) -> Iterator[figures.Figure | None]:
   for one in _OF_TRAINING:
     yield one.figure(runs)
   for kind, ones in _OF_A_KEY.items():
-    for key in keyed.keys(runs, kind):
+    for key in looks.keys(runs, kind):
       yield from (one.figure(runs, key) for one in ones)
   for kind in unknown(runs):
-    for key in keyed.keys(runs, kind):
+    for key in looks.keys(runs, kind):
       yield generic.figure(runs, kind, key)

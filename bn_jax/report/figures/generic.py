@@ -13,7 +13,7 @@ from matplotlib import cm, colors, ticker
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import figures, over_seeds, strokes
-from bn_jax.report.results import curves, keyed, quantities
+from bn_jax.report.results import curves, looks, quantities
 
 _LINES = 7  # layers that have a colour each; of more, colours would repeat
 _ROWS = 6  # quantities that are drawn: a figure of more is no overview
@@ -24,7 +24,7 @@ def figure(
   runs: Sequence[curves.Run], kind: str, key: str
 ) -> figures.Figure | None:
   """Draws all that a measure has recorded under a key; None for nothing."""
-  seen = keyed.looked(runs, kind, key)
+  seen = looks.of(runs, kind, key)
   known = [] if seen is None else quantities.of(seen)
   if not known:
     return None
@@ -33,8 +33,8 @@ def figure(
   return figures.Figure(
     name=f'{kind.replace("_", "-")}{seen.suffix}',
     title=f'{title}{seen.note}',
-    caption=f'What the measure {kind} recorded {keyed.when(seen)}, of '
-    f'{keyed.where(seen)}, {keyed.precisely(seen)}. {_how(drawn)}'
+    caption=f'What the measure {kind} recorded {looks.when(seen)}, of '
+    f'{looks.where(seen)}, {looks.precisely(seen)}. {_how(drawn)}'
     f'{_left_out(known)} ' + over_seeds.sentence(seen.runs),
     alt=f'{title} over steps: {", ".join(one.label for one in drawn)}. At the '
     'last look: ' + '; '.join(_words(run, seen, drawn[0]) for run in seen.runs),

@@ -13,7 +13,7 @@ from bn_jax.report.drawing import (
   strokes,
 )
 from bn_jax.report.figures import line
-from bn_jax.report.results import beta, curves, keyed
+from bn_jax.report.results import beta, curves, looks
 
 KIND = 'along_gradient'
 _ROWS = (
@@ -38,8 +38,8 @@ def figure(
 
   Of an analysis at one step there is no band over training: see `along`.
   """
-  seen = keyed.looked(runs, KIND, key)
-  if seen is None or keyed.once(seen):
+  seen = looks.of(runs, KIND, key)
+  if seen is None or looks.once(seen):
     return None
   papers = _papers(seen)
   matches = [match for found in papers.values() for match in found]

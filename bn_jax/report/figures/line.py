@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bn_jax.report.results import conditions, curves, keyed
+from bn_jax.report.results import conditions, curves, looks
 
 _DIRECTIONS = {
   'descent': ('along the gradient', 'd = g'),
@@ -18,7 +18,7 @@ _DIRECTIONS = {
 }  # fmt: skip
 
 
-def along(seen: keyed.Looked) -> str:
+def along(seen: looks.Looks) -> str:
   """'along the gradient', for a title."""
   directions = _directions(seen)
   if len(directions) > 1:
@@ -26,20 +26,20 @@ def along(seen: keyed.Looked) -> str:
   return _DIRECTIONS[directions[0]][0]
 
 
-def definition(seen: keyed.Looked) -> str:
+def definition(seen: looks.Looks) -> str:
   """Where the points of the line lie, and on what the numbers rest."""
   directions = _directions(seen)
   d = _DIRECTIONS[directions[0]][1]
   if len(directions) > 1:
     d = f'd by direction: {seen.said("direction")}'
   return (
-    f'At θ − e·d, with g the gradient on {keyed.where(seen)}, {d}, and e = '
-    f'{_sizes(seen)}, {keyed.when(seen)}. The same examples at every point, '
-    f'all parameters together, {keyed.precisely(seen)}.'
+    f'At θ − e·d, with g the gradient on {looks.where(seen)}, {d}, and e = '
+    f'{_sizes(seen)}, {looks.when(seen)}. The same examples at every point, '
+    f'all parameters together, {looks.precisely(seen)}.'
   )
 
 
-def _directions(seen: keyed.Looked) -> Sequence[str]:
+def _directions(seen: looks.Looks) -> Sequence[str]:
   """Those that occur; records without the word are of descent."""
   read = conditions.of(seen.kind, 'direction', seen.key)
   found = [
@@ -49,7 +49,7 @@ def _directions(seen: keyed.Looked) -> Sequence[str]:
   return tuple(dict.fromkeys(found))
 
 
-def _sizes(seen: keyed.Looked) -> str:
+def _sizes(seen: looks.Looks) -> str:
   """'{0.5, 1} × the learning rate', or the sizes themselves."""
   factors, given = (
     conditions.said(seen.runs, _read(seen, absolute=absolute))
@@ -59,7 +59,7 @@ def _sizes(seen: keyed.Looked) -> str:
   return ' or '.join([*said, *([given] if given else [])])
 
 
-def _read(seen: keyed.Looked, *, absolute: bool) -> conditions.Read:
+def _read(seen: looks.Looks, *, absolute: bool) -> conditions.Read:
   def read(seed: curves.Seed) -> str | None:
     found = conditions.looking(seed, seen.kind, seen.key)
     has = found.get('step_sizes') not in (None, '{}')

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import ends, figures, over_seeds, strokes
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 KIND = 'one_step_loss'
 
@@ -15,7 +15,7 @@ def figure(
   runs: Sequence[curves.Run], key: str | None = None
 ) -> figures.Figure | None:
   """Loss after one step along the gradient, a line a run."""
-  seen = keyed.looked(runs, KIND, key)
+  seen = looks.of(runs, KIND, key)
   if seen is None or not any(
     curves.recorded(seed, seen.key, 'loss') for seed in seen.seeds
   ):
@@ -37,7 +37,7 @@ def figure(
     'Where a line ends, the loss was no finite number any more (Bjorck et al., '
     '2018: without Batch Normalization that is at a smaller rate). At the '
     'first look (step 0 is the initialization) and at the last, of '
-    f'{keyed.where(seen)}, {keyed.precisely(seen)}. Logarithmic axes. '
+    f'{looks.where(seen)}, {looks.precisely(seen)}. Logarithmic axes. '
     + over_seeds.sentence(seen.runs, logarithmic=True),
     alt='Loss after one step against its learning rate, one line a run. At the '
     'first look it is the smallest: '
@@ -85,7 +85,7 @@ def _table(seen):
   rows = [('run', 'seed', 'step', 'learning_rate', 'loss', 'loss_before')]
   for run in seen.runs:
     for seed in run.seeds:
-      for place, step in enumerate(keyed.looks(seed, seen.key)):
+      for place, step in enumerate(looks.steps_of(seed, seen.key)):
         look = _look(seed, seen.key, place)
         if look is None:
           continue

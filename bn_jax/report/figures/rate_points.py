@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from bn_jax.report.claims import answers
+from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import over_seeds
 from bn_jax.report.figures import rate_lines
 from bn_jax.report.results import curves
@@ -125,7 +125,7 @@ def _level(lines: Sequence[rate_lines.Line]) -> float:
     return any(not point.failing for point in of(line, _steps_to(level)))
 
   for enough in (all, any):
-    for level in answers.LEVELS:
+    for level in ordering.LEVELS:
       if lines and enough(reaches(line, level) for line in lines):
         return level
-  return answers.LEVELS[0]
+  return ordering.LEVELS[0]

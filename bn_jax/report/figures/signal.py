@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib import figure as mpl
 from matplotlib import ticker
 
-from bn_jax.report.drawing import ends, figures, layered, over_seeds, strokes
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.drawing import ends, figures, over_seeds, strokes
+from bn_jax.report.results import curves, looks
 
 KIND = 'signal'
 _NAMED = 16  # layers at most that an axis names; more are numbered
@@ -23,8 +23,8 @@ def figure(
   runs: Sequence[curves.Run], key: str | None = None
 ) -> figures.Figure | None:
   """Size of activations and of their gradients, by layer, a line a run."""
-  seen = keyed.looked(runs, KIND, key)
-  layers = [] if seen is None else layered.layers_of(seen, 'activation_rms')
+  seen = looks.of(runs, KIND, key)
+  layers = [] if seen is None else looks.layers(seen, 'activation_rms')
   if not layers:
     return None
   signed = any(
@@ -36,8 +36,8 @@ def figure(
     caption='By layer, in forward order, at the first look (step 0 is the '
     'initialization) and at the last: the root mean square of what enters the '
     'nonlinearity, and the norm of the gradient of the objective by it, over '
-    f'all examples together{_condition(signed)}. On {keyed.where(seen)}, with '
-    f'{keyed.precisely(seen)}. '
+    f'all examples together{_condition(signed)}. On {looks.where(seen)}, with '
+    f'{looks.precisely(seen)}. '
     + over_seeds.sentence(seen.runs, logarithmic=True).replace(
       'geometric means', 'means (of the upper two, geometric)'
     ),
@@ -101,8 +101,8 @@ def _draw(axis, run, index, place, *, key, layers, value) -> None:
 
 def _own(run, key) -> list[str]:
   """The layers that a run looked at."""
-  of_run = keyed.Looked(KIND, key, ((0, run),), '')
-  return layered.layers_of(of_run, 'activation_rms')
+  of_run = looks.Looks(KIND, key, ((0, run),), '')
+  return looks.layers(of_run, 'activation_rms')
 
 
 def _shares(seed, key) -> np.ndarray:
@@ -137,7 +137,7 @@ def _table(seen, layers):
   rows = [('run', 'seed', 'step', 'layer', *names)]
   for run in seen.runs:
     for seed in run.seeds:
-      for place, step in enumerate(keyed.looks(seed, seen.key)):
+      for place, step in enumerate(looks.steps_of(seed, seen.key)):
         for layer in layers:
           found = [
             ends.values(seed, seen.key, f'{layer}/{name}', place)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import figures, over_seeds, strokes
-from bn_jax.report.results import conditions, curves, skips
+from bn_jax.report.results import conditions, curves
 
 Indexed = Sequence[tuple[int, curves.Run]]
 
@@ -113,7 +113,9 @@ def _draw_batches(axis, run, index, value, logarithmic) -> None:
     alpha = 0.25 / len(lines) if len(value_T) >= curves.WINDOW else 0.6
     strokes.line(axis, step_T, value_T, index, alpha=alpha, **raw)
   kept = [
-    skips.without(t.step, t.values, value) for t in trains if value in t.values
+    curves.without_skipped(train, value)
+    for train in trains
+    if value in train.values
   ]
   smooth = [(step_T, curves.trailing_mean(value_T)) for step_T, value_T in kept]
   over_seeds.draw(axis, smooth, index, logarithmic)
@@ -130,11 +132,7 @@ def _draw_test_set(axis, run, index, value, logarithmic) -> None:
 def _test_measure(run: curves.Run) -> str | None:
   """The evaluation of the whole test set, else of its first examples."""
   measures = curves.measures(run)
-  names = [
-    name
-    for name in curves.measure_named(run, 'evaluation')
-    if not curves.is_analysis(name)
-  ]
+  names = curves.training_measures(run, 'evaluation')
   whole = [name for name in names if measures[name]['data'] == 'test']
   first = [name for name in names if measures[name]['data'][:5] == 'test:']
   return next(iter((*whole, *first)), None)

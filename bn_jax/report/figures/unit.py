@@ -8,10 +8,9 @@ from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import figures, strokes
 from bn_jax.report.figures import activations
-from bn_jax.report.results import curves, drift
+from bn_jax.report.results import curves, looks, reductions
 
 KIND = 'activations'
-_LEVELS = (0.15, 0.5, 0.85)
 
 
 class Unit(NamedTuple):
@@ -77,20 +76,10 @@ def typical(run: curves.Run, key: str) -> Unit | None:
   has finite ones.
   """
   seed = activations.shown(run, key)
-  layer = drift.layers(run, key)[-1]
-  looks = [
-    look
-    for look in drift.looks(seed, key, layer)
-    if f'{layer}/quantiles' in look.values
-  ]
-  if len(looks) < 2:
+  layer = looks.activation_layers(run, key)[-1]
+  step_T, quantiles_TQC = reductions.percentiles(seed, key, layer)
+  if len(step_T) < 2:
     return None
-  quantiles_TQC = np.array(
-    [look.values[f'{layer}/quantiles'] for look in looks]
-  )
-  levels = np.asarray(looks[0].values['levels'])
-  places = [int(np.argmin(np.abs(levels - level))) for level in _LEVELS]
-  quantiles_TQC = quantiles_TQC[:, places]
   moves_C = np.median(np.abs(np.diff(quantiles_TQC[:, 1], axis=0)), axis=0)
   order = [c for c in np.argsort(moves_C, kind='stable') if _finite(moves_C[c])]
   if not order:
@@ -102,7 +91,7 @@ def typical(run: curves.Run, key: str) -> Unit | None:
     layer=layer,
     index=index,
     units=len(moves_C),
-    step=np.array([look.step for look in looks]),
+    step=step_T,
     quantiles=quantiles_TQC[:, :, index],
   )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bn_jax.report.drawing import figures, layered, over_seeds
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 KIND = 'weights'
 _ROWS = (
@@ -28,8 +28,8 @@ def figure(
   runs: Sequence[curves.Run], key: str | None = None
 ) -> figures.Figure | None:
   """Weights of the first, the middle and the last layer, a column a layer."""
-  seen = keyed.looked(runs, KIND, key)
-  known = [] if seen is None else layered.layers_of(seen, 'weight_norm')
+  seen = looks.of(runs, KIND, key)
+  known = [] if seen is None else looks.layers(seen, 'weight_norm')
   if not known:
     return None
   ends = (known[0], known[len(known) // 2], known[-1])
@@ -41,8 +41,8 @@ def figure(
     'learning rate, learning rate / |w|²; by what angle a step turns them; '
     'and |<w, ∇L>| / (|w| |∇L|), which is 0 but for rounding where the loss '
     'does not change with |w|, as before a norm. The step is that of the '
-    f'optimizer, L the loss without a penalty, of {keyed.where(seen)}, '
-    f'{keyed.when(seen)}, {keyed.precisely(seen)}. {_of(layers, known)} '
+    f'optimizer, L the loss without a penalty, of {looks.where(seen)}, '
+    f'{looks.when(seen)}, {looks.precisely(seen)}. {_of(layers, known)} '
     'Logarithmic axes, shared by the columns. '
     + over_seeds.sentence(seen.runs, logarithmic=True),
     alt='Length, effective learning rate, angle of a step and radial part of '

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 _NEAR_CURVATURE = 0.2
 _NEAR_STEP = 0.1
@@ -53,7 +53,7 @@ def reading(found: Medians) -> str:
   return 'reads neither of them'
 
 
-def limit(seen: keyed.Looked) -> str:
+def limit(seen: looks.Looks) -> str:
   """What beta reads, run by run, where the curvature is known; else ''.
 
   It ends with a space.

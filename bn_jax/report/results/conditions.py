@@ -95,6 +95,11 @@ def loss(seed: curves.Seed) -> str | None:
   return f'{name} ({said})' if said else name
 
 
+def counted(number: int, what: str) -> str:
+  """'1 seed', '3 seeds'."""
+  return f'{number} {what}{"" if number == 1 else "s"}'
+
+
 def by_value(runs: Sequence[curves.Run], read: Read) -> dict[str, list[str]]:
   """What is read -> the runs that have it, or the seeds where these differ."""
   found = {}

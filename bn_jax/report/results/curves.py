@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax.report.results import skips
 from bn_jax.storage import records
 
 # Steps to an accuracy are read off the mean of so many batches: one batch of
 # 128 jumps by several percent.
 WINDOW = 20
 ANALYSIS = 'analysis/'  # and its name: the key of what was measured afterwards
+# Counts the updates left out up to a step, as they would not have been finite.
+# It is recorded only while a config says so, which may change on the way.
+SKIPPED = 'skipped'
 
 
 class Series(NamedTuple):
@@ -89,6 +91,11 @@ def measure_named(run: Run, name: str) -> list[str]:
   return list(found)
 
 
+def training_measures(run: Run, name: str) -> list[str]:
+  """Those of `measure_named` that were taken during training."""
+  return [key for key in measure_named(run, name) if not is_analysis(key)]
+
+
 def is_analysis(key: str) -> bool:
   """Whether a measure was taken after training, of checkpoints."""
   return key.startswith(ANALYSIS)
@@ -144,6 +151,24 @@ def reached(seed: Seed) -> int:
   return max([step, *taken])
 
 
+def skipped(train: Series) -> np.ndarray:
+  """Which rows of training, [T], are of an update that was left out.
+
+  A row without a count is as the one before it; where none has one, nothing
+  was left out.
+  """
+  if SKIPPED not in train.values:
+    return np.zeros(len(train.step), bool)
+  count_T = np.nan_to_num(train.values[SKIPPED], nan=0.0)
+  return np.diff(np.maximum.accumulate(count_T), prepend=0) > 0
+
+
+def without_skipped(train: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
+  """(steps, one value) of the batches whose update was not left out."""
+  kept_T = ~skipped(train)
+  return train.step[kept_T], train.values[value][kept_T]
+
+
 def trailing_mean(values_T: np.ndarray, window: int = WINDOW) -> np.ndarray:
   """Mean over the last `window` values at each place, nan before the first."""
   result_T = np.full(len(values_T), np.nan)
@@ -163,7 +188,7 @@ def steps_to(seed: Seed, accuracy: float) -> float:
     return math.inf
   if 'accuracy' not in train.values:
     return math.nan
-  step_T, accuracy_T = skips.without(train.step, train.values, 'accuracy')
+  step_T, accuracy_T = without_skipped(train, 'accuracy')
   mean_T = trailing_mean(accuracy_T)
   # Rounding aside: twenty times 0.9 adds up to less than 18.
   reached = np.flatnonzero(mean_T >= accuracy - 1e-9)
@@ -178,7 +203,7 @@ def final_of_training(seed: Seed, value: str) -> float:
   train = seed.series.get('train')
   if train is None or value not in train.values:
     return math.nan
-  _, value_T = skips.without(train.step, train.values, value)
+  _, value_T = without_skipped(train, value)
   return float(value_T[-WINDOW:].mean()) if len(value_T) >= WINDOW else math.nan
 
 
@@ -208,12 +233,17 @@ def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
   return np.where(empty_T, np.nan, low_T), np.where(empty_T, np.nan, high_T)
 
 
+def width(series: Series, value: str) -> np.ndarray:
+  """Maximum minus minimum over the step sizes, [T]."""
+  low_T, high_T = band(series, value)
+  return high_T - low_T
+
+
 def median_width(seed: Seed, name: str, value: str) -> float:
-  """Median over training of a band's width (maximum minus minimum)."""
+  """Median over training of a band's width."""
   if not recorded(seed, name, value):
     return math.nan
-  low_T, high_T = band(seed.series[name], value)
-  return median(high_T - low_T)
+  return median(width(seed.series[name], value))
 
 
 def median_upper(seed: Seed, name: str, value: str) -> float:

@@ -4,6 +4,7 @@ For those that have no figure of their own: their quantities, by layer or not,
 one number a look or several, as lines or as arrays.
 """
 
+import collections
 import functools
 import math
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bn_jax.report.results import curves, keyed
+from bn_jax.report.results import curves, looks
 
 
 class Curve(NamedTuple):
@@ -48,19 +49,19 @@ class Quantity(NamedTuple):
     return f'{layer}/{self.name}' if layer else self.name
 
 
-def title(seen: keyed.Looked) -> str:
+def title(seen: looks.Looks) -> str:
   """Returns what the page calls the measure: its own words, or its name."""
   return _page(seen)['title']
 
 
-def of(seen: keyed.Looked) -> list[Quantity]:
+def of(seen: looks.Looks) -> list[Quantity]:
   """Returns all quantities that some seed has recorded, in order."""
-  layers, several = {}, {}
+  layers, several = {}, collections.defaultdict(bool)
   for seed in seen.seeds:
     for name, value in _first(seed, seen.key).items():
       layer, _, quantity = name.rpartition('/')
       layers.setdefault(quantity, {})[layer] = None
-      several[quantity] = several.get(quantity, False) or np.size(value) > 1
+      several[quantity] |= np.size(value) > 1
   words = _page(seen)['quantities']
   return [
     Quantity(
@@ -95,7 +96,7 @@ def last(seed: curves.Seed, key: str, quantity: Quantity) -> float:
   return float(np.median(values)) if len(values) else math.nan
 
 
-def _page(seen: keyed.Looked) -> dict:
+def _page(seen: looks.Looks) -> dict:
   """How the page is to speak of it: as the newest seed says, or by its name."""
   for seed in reversed(seen.seeds):
     said = (seed.manifest.get('measures') or {}).get(seen.kind)

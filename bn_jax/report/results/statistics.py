@@ -1,44 +1,27 @@
 """Statistics that a claim may be about: each a number of one run and seed.
 
-nan is 'not recorded'; inf, of a number of steps, is 'never reached'.
+nan is 'not recorded'; inf, of a number of steps, is 'never reached'. Band and
+edge are over step sizes at each look: the loss, the change of the gradient, the
+effective beta at each point along the gradient (Santurkar et al., 2018, section
+3.1). What is "reduced" is so over looks, by a key of `reductions.REDUCTIONS`,
+from step `after` on.
 """
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bn_jax import errors
-from bn_jax.report.results import activation_statistics as activation
-from bn_jax.report.results import curves, reductions
-from bn_jax.report.results import landscape_statistics as landscape
-from bn_jax.report.results import training_statistics as training
+import numpy as np
 
-STATISTICS: dict[str, Callable[..., float]] = {
-  'activation_std': activation.activation_std,
-  'at_factor': landscape.at_factor,
-  'band_width': landscape.band_width,
-  'beta_of_rate': landscape.beta_of_rate,
-  'curvature_of_rate': landscape.curvature_of_rate,
-  'diverged': training.diverged,
-  'final_accuracy': training.final_accuracy,
-  'final_loss': training.final_loss,
-  'growth': landscape.growth,
-  'last_of': training.last_of,
-  'moment_change': activation.moment_change,
-  'of_layer': landscape.of_layer,
-  'of_measure': landscape.of_measure,
-  'shape_distance': activation.shape_distance,
-  'steps_to_accuracy': training.steps_to_accuracy,
-  'steps_to_test_accuracy': training.steps_to_test_accuracy,
-  'unit_movement': activation.unit_movement,
-  'upper_edge': landscape.upper_edge,
-  'value_at': training.value_at,
-}
+from bn_jax import errors
+from bn_jax.report.results import curves, looks, reductions
+from bn_jax.storage import records
 
 # Numbers of steps: of these alone inf means that it was never reached.
 STEPS = ('steps_to_accuracy', 'steps_to_test_accuracy')
 
+_NEAR = 1e-3  # relative: step sizes are recorded in float32
 _CHOICES = {
   'reduce': tuple(reductions.REDUCTIONS),
   'moment': ('mean', 'var'),
@@ -46,6 +29,278 @@ _CHOICES = {
   'relative': (False, True),
 }
 _NUMBERS = ('accuracy', 'factor', 'step', 'after')
+
+
+def steps_to_accuracy(seed: curves.Seed, *, accuracy: float) -> float:
+  """First step whose last 20 batches have this mean accuracy; inf: never."""
+  return curves.steps_to(seed, accuracy)
+
+
+def final_accuracy(seed: curves.Seed) -> float:
+  """Mean accuracy of the last 20 training batches, in [0, 1].
+
+  Of one that diverged before it had so many, of all that it had.
+  """
+  return _final(seed, 'accuracy')
+
+
+def final_loss(seed: curves.Seed) -> float:
+  """The same of the loss, without the penalty."""
+  return _final(seed, 'data_loss')
+
+
+def last_of(seed: curves.Seed, *, measure: str, value: str) -> float:
+  """What a measure recorded last."""
+  return curves.last(seed, measure, value)
+
+
+def steps_to_test_accuracy(
+  seed: curves.Seed, *, measure: str, accuracy: float
+) -> float:
+  """The step of the first evaluation with this accuracy; inf: never."""
+  if not curves.recorded(seed, measure, 'accuracy'):
+    return math.nan
+  series = seed.series[measure]
+  reached = np.flatnonzero(series.values['accuracy'] >= accuracy - 1e-9)
+  return float(series.step[reached[0]]) if len(reached) else math.inf
+
+
+def value_at(
+  seed: curves.Seed, *, measure: str, value: str, step: int
+) -> float:
+  """What a measure recorded at one step."""
+  if not curves.recorded(seed, measure, value):
+    return math.nan
+  series = seed.series[measure]
+  place = np.flatnonzero(series.step == step)
+  return float(series.values[value][place[0]]) if len(place) else math.nan
+
+
+def diverged(seed: curves.Seed) -> float:
+  """1 if the objective became infinite or nan, else 0."""
+  return float(seed.manifest['status'] == 'diverged')
+
+
+def _final(seed: curves.Seed, value: str) -> float:
+  mean = curves.final_of_training(seed, value)
+  if not math.isnan(mean) or not diverged(seed):
+    return mean
+  if not curves.recorded(seed, 'train', value):
+    return math.nan
+  _, value_T = curves.without_skipped(seed.series['train'], value)
+  finite_T = value_T[np.isfinite(value_T)]
+  return float(finite_T.mean()) if len(finite_T) else math.nan
+
+
+def band_width(
+  seed: curves.Seed, *, measure: str, value: str, reduce: str, after: int = 0
+) -> float:
+  """max_e v - min_e v at each look, reduced."""
+  return _reduced(
+    seed, measure, value, lambda s: curves.width(s, value), reduce, after
+  )
+
+
+def upper_edge(
+  seed: curves.Seed, *, measure: str, value: str, reduce: str, after: int = 0
+) -> float:
+  """max_e v at each look, reduced."""
+  return _reduced(
+    seed, measure, value, lambda s: curves.band(s, value)[1], reduce, after
+  )
+
+
+def beta_of_rate(
+  seed: curves.Seed, *, measure: str, reduce: str, after: int = 0
+) -> float:
+  """max_e beta at each look, reduced, times (learning rate) / 2.
+
+  1 is the edge of stability: beta = 2 / (learning rate).
+  """
+  looked = {'measure': measure, 'reduce': reduce, 'after': after}
+  return upper_edge(seed, value='beta', **looked) * _rate(seed) / 2
+
+
+def curvature_of_rate(
+  seed: curves.Seed, *, measure: str, reduce: str, after: int = 0
+) -> float:
+  """g'Hg / |g|^2, reduced, times (learning rate) / 2.
+
+  1 is the edge of stability (Cohen et al., 2021, arXiv:2103.00065).
+  """
+  looked = {'measure': measure, 'reduce': reduce, 'after': after}
+  return of_measure(seed, value='curvature', **looked) * _rate(seed) / 2
+
+
+def at_factor(
+  seed: curves.Seed,
+  *,
+  measure: str,
+  value: str,
+  factor: float,
+  reduce: str,
+  after: int = 0,
+) -> float:
+  """v at the step size factor * (learning rate), reduced."""
+  size = factor * _rate(seed)
+  return _reduced(
+    seed, measure, value, lambda s: _at(s, value, size), reduce, after
+  )
+
+
+def growth(
+  seed: curves.Seed,
+  *,
+  measure: str,
+  value: str,
+  factors: Sequence[float],
+  reduce: str,
+  after: int = 0,
+) -> float:
+  """v(b) / v(a) at each look, reduced; the step sizes (a, b) in rates."""
+
+  def ratio(series: curves.Series) -> np.ndarray:
+    a_T, b_T = (_at(series, value, one * _rate(seed)) for one in factors)
+    with np.errstate(divide='ignore', invalid='ignore'):
+      return b_T / a_T
+
+  return _reduced(seed, measure, value, ratio, reduce, after)
+
+
+def of_measure(
+  seed: curves.Seed, *, measure: str, value: str, reduce: str, after: int = 0
+) -> float:
+  """What a measure recorded, a number a look, reduced."""
+  return _reduced(
+    seed, measure, value, lambda s: s.values[value], reduce, after
+  )
+
+
+def of_layer(
+  seed: curves.Seed,
+  *,
+  measure: str,
+  value: str,
+  layer: str,
+  reduce: str,
+  after: int = 0,
+) -> float:
+  """What a measure recorded of a layer, reduced."""
+  looked = {'measure': measure, 'reduce': reduce, 'after': after}
+  return of_measure(seed, value=f'{layer}/{value}', **looked)
+
+
+def _reduced(
+  seed: curves.Seed,
+  measure: str,
+  value: str,
+  read: Callable[[curves.Series], np.ndarray],
+  reduce: str,
+  after: int,
+) -> float:
+  """What is read of a measure's series, reduced; nan without the value."""
+  if not curves.recorded(seed, measure, value):
+    return math.nan
+  series = seed.series[measure]
+  return reductions.over(series.step, read(series), reduce, after)
+
+
+def _rate(seed: curves.Seed) -> float:
+  return seed.manifest['config']['schedule']['learning_rate']
+
+
+def _at(series: curves.Series, value: str, size: float) -> np.ndarray:
+  """[T], the value at a step size; nan where that was not taken."""
+  sizes_TE, values_TE = series.values['step_size'], series.values[value]
+  there_TE = np.abs(sizes_TE - size) <= _NEAR * size
+  # A sum over the one place: what stands elsewhere may be infinite.
+  value_T = np.where(there_TE, values_TE, 0).sum(axis=1)
+  return np.where(there_TE.sum(axis=1) == 1, value_T, np.nan)
+
+
+def moment_change(
+  seed: curves.Seed,
+  *,
+  measure: str,
+  layer: str,
+  reduce: str,
+  moment: str = 'mean',
+) -> float:
+  """|m(t + 1) - m(t)| between looks, mean over channels, reduced.
+
+  Santurkar et al. (2018), Figure 8(a); the moment is 'mean' or 'var', of each
+  channel.
+  """
+  changes = reductions.changes(seed, measure, layer, moment)
+  return reductions.over(*changes, reduce)
+
+
+def activation_std(
+  seed: curves.Seed, *, measure: str, layer: str, reduce: str, after: int = 0
+) -> float:
+  """sqrt(var), mean over channels, at each look, reduced."""
+  seen = looks.activations(seed, measure, layer)
+  std_T = [np.sqrt(look.values[f'{layer}/var']).mean() for look in seen]
+  return reductions.over([look.step for look in seen], std_T, reduce, after)
+
+
+def unit_movement(
+  seed: curves.Seed,
+  *,
+  measure: str,
+  layer: str,
+  of: str,
+  relative: bool = False,
+) -> float:
+  """How much percentiles of units move over training, mean over units.
+
+  The standard deviation over looks of each unit's 50th percentile, or of its
+  85th minus its 15th (Ioffe and Szegedy, 2015, Figure 1(b, c)), in the units of
+  the activations; if `relative`, over the unit's mean width over looks. Units
+  whose percentiles are not finite, or that have no such width, are left out.
+  """
+  step_T, percentiles_TQC = reductions.percentiles(seed, measure, layer)
+  if len(step_T) < 2:
+    return math.nan
+  low_TC, middle_TC, high_TC = np.stack(percentiles_TQC, axis=1)
+  width_TC = high_TC - low_TC
+  moved_C = {'median': middle_TC, 'width': width_TC}[of].std(axis=0)
+  if relative:
+    with np.errstate(divide='ignore', invalid='ignore'):
+      moved_C = moved_C / width_TC.mean(axis=0)
+  moved_C = moved_C[np.isfinite(moved_C)]
+  return float(moved_C.mean()) if len(moved_C) else math.nan
+
+
+def shape_distance(
+  seed: curves.Seed, *, measure: str, layer: str, reduce: str
+) -> float:
+  """W1 between pooled histograms of successive looks, of the earlier's std.
+
+  The variance of all channels together is mean_c(var) + var_c(mean): each has
+  as many values. Reduced.
+  """
+  step_T, moved_T = reductions.distances(seed, measure, layer)
+  seen = looks.activations(seed, measure, layer)[:-1]
+  std_T = np.array([_pooled_std(look, layer) for look in seen])
+  with np.errstate(divide='ignore', invalid='ignore'):
+    return reductions.over(step_T, moved_T / std_T, reduce)
+
+
+def _pooled_std(look: records.Record, layer: str) -> float:
+  mean_C, var_C = (look.values[f'{layer}/{name}'] for name in ('mean', 'var'))
+  return float(np.sqrt(np.mean(var_C) + np.var(mean_C)))
+
+
+STATISTICS: dict[str, Callable[..., float]] = {
+  statistic.__name__: statistic
+  for statistic in (
+    activation_std, at_factor, band_width, beta_of_rate, curvature_of_rate,
+    diverged, final_accuracy, final_loss, growth, last_of, moment_change,
+    of_layer, of_measure, shape_distance, steps_to_accuracy,
+    steps_to_test_accuracy, unit_movement, upper_edge, value_at,
+  )
+}  # fmt: skip
 
 
 def check(where: str, given: Any) -> None:

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import errors
 from bn_jax.papers import figures as figures_lib
-from bn_jax.report.claims import claim_files
+from bn_jax.report.claims import files
 from tests.fixtures import strict  # noqa: F401
 
 _STANDARD = {
@@ -53,7 +53,7 @@ def changed(path, value):
 
 class FormTest(parameterized.TestCase):
   def test_what_is_right(self):
-    (claim,) = claim_files.parse('f', _FILE).claims
+    (claim,) = files.parse('f', _FILE).claims
     self.assertEqual(claim.runs, ('batchnorm', ('standard', 'l1')))
     self.assertEqual(claim.best, 'lowest')
     self.assertEqual(list(claim.sizes), ['small'])
@@ -81,7 +81,7 @@ class FormTest(parameterized.TestCase):
   )
   def test_what_is_wrong_is_one_line(self, path, value, expected):
     with self.assertRaisesRegex(errors.ConfigError, expected) as caught:
-      claim_files.parse('p-figure1.json', changed(path, value))
+      files.parse('p-figure1.json', changed(path, value))
     self.assertStartsWith(str(caught.exception), 'p-figure1.json: ')
     self.assertNotIn('\n', str(caught.exception))
 
@@ -90,19 +90,19 @@ class FormTest(parameterized.TestCase):
     made = changed('claims.0.direction', 'within')
     made['claims'][0]['small'] = {**_STANDARD, 'threshold': threshold}
     with self.assertRaisesRegex(errors.ConfigError, 'lowest'):
-      claim_files.parse('f', made)
+      files.parse('f', made)
 
   def test_a_file_is_called_after_its_figure(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     (folder / 'p-figure2.json').write_text(json.dumps(_FILE))
     with self.assertRaisesRegex(errors.ConfigError, 'p-figure1.json'):
-      claim_files.load(folder)
+      files.load(folder)
 
 
 class ShippedTest(absltest.TestCase):
   def test_speak_of_what_their_configs_train_and_record(self):
     figures = {(one.figure, one.size): one for one in figures_lib.every()}
-    found = claim_files.load()
+    found = files.load()
     self.assertNotEmpty(found)
     for name, figure in found.items():
       for claim in figure.claims:
@@ -110,7 +110,7 @@ class ShippedTest(absltest.TestCase):
           with self.subTest(f'{name} {size} {claim.id}'):
             self.assertIn((name, size), figures)
             runs = figures[name, size].runs
-            for run in claim_files.names(claim):
+            for run in files.names(claim):
               self.assertIn(run, runs)
               self.check(standard.statistic, runs[run])
 

@@ -7,13 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from bn_jax.report.claims import (
-  claim_files,
-  compare,
-  contest,
-  judge,
-  verdict_words,
-)
+from bn_jax.report.claims import files, judge, verdicts
 from bn_jax.report.results import statistics
 from tests.fixtures import (
   hand_made,
@@ -30,15 +24,15 @@ _MADE_UP = {
 
 
 def claim(compare, direction, threshold, **changes):
-  count = claim_files.COMPARISONS[compare]
+  count = files.COMPARISONS[compare]
   given = {
     'statistic': 'made_up', 'seeds': 3, 'runs': ('a', 'b')[:count],
     'best': 'lowest', **changes,
   }  # fmt: skip
-  standard = claim_files.Standard(
+  standard = files.Standard(
     {'name': given['statistic']}, threshold, given['seeds']
   )
-  return claim_files.Claim(
+  return files.Claim(
     'id', 'statement', 'source', given['runs'], compare, direction,
     given['best'], {'small': standard},
   )  # fmt: skip
@@ -54,7 +48,7 @@ def found(notes=None, **runs):
       seed = hand_made.seed(k, status=status, steps=STEPS)
       seed.manifest['made_up'] = number
       seeds[name][k] = seed
-  return contest.Found(seeds, notes or {})
+  return judge.Found(seeds, notes or {})
 
 
 class JudgeTest(parameterized.TestCase):
@@ -134,7 +128,7 @@ class JudgeTest(parameterized.TestCase):
       (123_456.7, '123,457'), (2e6, '2e+06'),
     ):  # fmt: skip
       made = self.judge(claim('value', 'at most', 1.0), a=[number] * 3)
-      said = verdict_words.measured(made.claim, made.numbers)
+      said = verdicts.measured(made.claim, made.numbers)
       self.assertStartsWith(said, f'{expected} ({expected} to')
 
   def test_equal_runs_are_no_better_than_each_other(self):
@@ -283,10 +277,10 @@ class CompareTest(parameterized.TestCase):
     ('difference', 'at least', (INF, INF), -INF),
   )
   def test_never_does_not_help_a_claim(self, how, direction, sides, expected):
-    found = compare.number(how, direction, sides, (STEPS, STEPS))
+    found = judge.compared(how, direction, sides, (STEPS, STEPS))
     self.assertEqual(found, expected)
     # Whatever fails at once is on the wrong side of any threshold.
-    if compare.fails_at_once(how, found):
+    if judge.fails_at_once(how, found):
       threshold = {'within': (1e-9, 1e9), 'at most': 1e9, 'at least': 1e-9}
       made = claim(how, direction, threshold[direction])
       self.assertFalse(

@@ -2,8 +2,8 @@ import pathlib
 
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.claims import answers
-from bn_jax.report.results import recorded
+from bn_jax.report.claims import ordering
+from bn_jax.report.results import read
 from tests.fixtures import (
   made_up,
   strict,  # noqa: F401
@@ -27,8 +27,8 @@ class AnswersTest(parameterized.TestCase):
       'batchnorm': {'norm': 'batch', **batchnorm},
     }
     workdir = made_up.workdir(folder / 'work', seeds, **given)
-    groups = answers.groups(recorded.load([workdir]))
-    return [claim for group in groups for claim in answers.claims(group)]
+    groups = ordering.groups(read.runs([workdir]))
+    return [claim for group in groups for claim in ordering.claims(group)]
 
   def verdicts(self, **keywords):
     return [claim.verdict for claim in self.claims(**keywords)]
@@ -59,8 +59,8 @@ class AnswersTest(parameterized.TestCase):
     made_up.run(workdir / 'batchnorm' / 'seed1', seed=1, **fast)
     made_up.run(workdir / 'batchnorm' / 'seed2', seed=2, **slow)
     (workdir / 'batchnorm' / 'seed0' / 'manifest.json').unlink()
-    (group,) = answers.groups(recorded.load([workdir]))
-    made = answers.claims(group)
+    (group,) = ordering.groups(read.runs([workdir]))
+    made = ordering.claims(group)
     self.assertEqual([claim.verdict for claim in made], ['mixed'] * 4)
     self.assertStartsWith(made[0].detail, '1 of 2 seeds')
 
@@ -137,8 +137,8 @@ class AnswersTest(parameterized.TestCase):
       made_up.run(
         workdir / name / 'seed2', seed=2, steps=20, status='running', **keywords
       )
-    (group,) = answers.groups(recorded.load([workdir]))
-    (first, *_) = answers.claims(group)
+    (group,) = ordering.groups(read.runs([workdir]))
+    (first, *_) = ordering.claims(group)
     self.assertIn('(to 90 %', first.statement)
     self.assertEqual(first.numbers, 'batch 48 → none 118')
     self.assertStartsWith(first.detail, '2 of 2 seeds')
@@ -168,7 +168,7 @@ class GroupsTest(parameterized.TestCase):
     ]
     return [
       [run.name for run in group.runs]
-      for group in answers.groups(recorded.load(places))
+      for group in ordering.groups(read.runs(places))
     ]
 
   def test_each_directory_by_itself(self):

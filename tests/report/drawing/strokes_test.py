@@ -11,7 +11,7 @@ from PIL import Image
 
 from bn_jax.report.drawing import figures, names, strokes
 from bn_jax.report.figures import accuracy, activations, changes, landscape
-from bn_jax.report.results import recorded
+from bn_jax.report.results import read
 from tests.fixtures import (
   made_up,
   strict,  # noqa: F401
@@ -23,7 +23,7 @@ _FIGURES = (accuracy, landscape, activations, changes)
 class _Drawn(parameterized.TestCase):
   def runs(self, seeds=(0,), **runs):
     folder = pathlib.Path(self.create_tempdir().full_path)
-    return recorded.load([made_up.workdir(folder / 'w', seeds, **runs)])
+    return read.runs([made_up.workdir(folder / 'w', seeds, **runs)])
 
   def drawn(self, kind, runs, narrow=False):
     with figures.style():

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.report.results import curves, recorded
+from bn_jax.report.results import curves, read
 from bn_jax.storage import files
 from tests.fixtures import (
   made_up,
@@ -25,7 +25,7 @@ class LoadTest(absltest.TestCase):
     workdir = made_up.workdir(
       self.folder / 'w', seeds=(0, 2, 10), zeta={}, alpha={}
     )
-    runs = recorded.load([workdir])
+    runs = read.runs([workdir])
     self.assertEqual([run.name for run in runs], ['zeta', 'alpha'])
     self.assertEqual([s.seed for s in runs[0].seeds], [0, 2, 10])
     self.assertEqual(runs[0].seeds[0].seconds, {'train': 4.0, 'landscape': 3.0})
@@ -37,14 +37,14 @@ class LoadTest(absltest.TestCase):
     places = [self.folder / 'a', self.folder / 'b']
     for place in places:
       made_up.workdir(place, standard={})
-    names = [run.name for run in recorded.load(places)]
+    names = [run.name for run in read.runs(places)]
     self.assertEqual(names, ['a/standard', 'b/standard'])
 
   def test_directories_of_one_name_are_told_apart(self):
     places = [self.folder / 'a' / 'x', self.folder / 'b' / 'x']
     for place in places:
       made_up.workdir(place, standard={})
-    names = [run.name for run in recorded.load(places)]
+    names = [run.name for run in read.runs(places)]
     self.assertEqual(names, [f'{place}/standard' for place in places])
 
   def test_names_that_leave_the_directory_are_refused(self):
@@ -54,51 +54,51 @@ class LoadTest(absltest.TestCase):
       text = json.dumps({'runs': {name: {}}, 'seeds': [0]})
       (workdir / 'experiment.json').write_text(text)
       with self.assertRaisesRegex(errors.StorageError, 'no name for a run'):
-        recorded.load([workdir])
+        read.runs([workdir])
 
   def test_a_run_that_was_cut_off(self):
     workdir = made_up.workdir(self.folder / 'w', standard={})
     path = workdir / 'standard' / 'seed0' / 'scalars.jsonl'
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    (run,) = recorded.load([workdir])
+    (run,) = read.runs([workdir])
     steps = run.seeds[0].series['train'].step
     np.testing.assert_array_equal(steps, np.arange(len(steps)))
     path.unlink()
-    (run,) = recorded.load([workdir])
+    (run,) = read.runs([workdir])
     self.assertEqual(run.seeds[0].series, {})
 
   def test_what_has_not_begun_is_left_out(self):
     workdir = made_up.workdir(self.folder / 'w', standard={}, batchnorm={})
     (workdir / 'standard' / 'seed0' / 'manifest.json').unlink()
-    self.assertEqual([r.name for r in recorded.load([workdir])], ['batchnorm'])
+    self.assertEqual([r.name for r in read.runs([workdir])], ['batchnorm'])
 
   def test_refuses_what_holds_no_experiment(self):
     with self.assertRaisesRegex(errors.StorageError, 'holds no experiment'):
-      recorded.load([self.folder])
+      read.runs([self.folder])
     workdir = made_up.workdir(self.folder / 'w', standard={})
     (workdir / 'standard' / 'seed0' / 'manifest.json').unlink()
     with self.assertRaisesRegex(errors.StorageError, 'nothing was recorded'):
-      recorded.load([workdir])
+      read.runs([workdir])
 
   def test_one_directory_twice_is_refused(self):
     workdir = made_up.workdir(self.folder / 'w', standard={})
     (self.folder / 'link').symlink_to(workdir)
     for other in (workdir, workdir / '..' / 'w', self.folder / 'link'):
       with self.assertRaisesRegex(errors.ConfigError, 'one directory'):
-        recorded.load([workdir, other])
+        read.runs([workdir, other])
 
   def test_a_run_that_was_killed_has_come_as_far_as_its_records(self):
     """Its manifest says where it began; rows of steps 0 to 34, a look at 30."""
     killed = {'status': 'running', 'steps': 34, 'manifest': {'step': 0}}
     workdir = made_up.workdir(self.folder / 'w', standard=killed)
-    (run,) = recorded.load([workdir])
+    (run,) = read.runs([workdir])
     self.assertEqual(curves.reached(run.seeds[0]), 34)
 
   def test_a_measure_of_one_seed_alone_is_there(self):
     workdir = made_up.workdir(self.folder / 'w', standard={'measures': False})
     made_up.run(workdir / 'standard' / 'seed1', seed=1)
-    (run,) = recorded.load([workdir])
+    (run,) = read.runs([workdir])
     self.assertEqual(curves.measure_named(run, 'evaluation'), ['test'])
 
 
@@ -114,7 +114,7 @@ class DamagedTest(parameterized.TestCase):
   def assert_refused(self, path, content, message):
     path.write_bytes(content)
     with self.assertRaisesRegex(errors.StorageError, message) as caught:
-      recorded.load([self.workdir])
+      read.runs([self.workdir])
     self.assertIn(str(path), str(caught.exception))
     self.assertNotIn('\n', str(caught.exception))
     self.assertLess(len(str(caught.exception)) - len(str(path)), 250)
@@ -147,23 +147,23 @@ class DamagedTest(parameterized.TestCase):
       left = {name: value for name, value in whole.items() if name != key}
       path.write_text(json.dumps(left))
       try:
-        recorded.load([self.workdir])
+        read.runs([self.workdir])
       except errors.StorageError as error:
         self.assertIn(repr(key), str(error))
     path.write_text(json.dumps(whole | {'config': {}}))
     with self.assertRaisesRegex(errors.StorageError, "'batch_size' is None"):
-      recorded.load([self.workdir])
+      read.runs([self.workdir])
     broken = json.loads(json.dumps(whole))
     del broken['config']['measures']['test']['data']
     path.write_text(json.dumps(broken))
     with self.assertRaisesRegex(errors.StorageError, "'data' is None"):
-      recorded.load([self.workdir])
+      read.runs([self.workdir])
 
   def test_a_torn_last_line_that_is_no_text(self):
     path = self.seed / 'scalars.jsonl'
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"step": 9, "na\xff\xfe\x00')
-    (run,) = recorded.load([self.workdir])
+    (run,) = read.runs([self.workdir])
     np.testing.assert_array_equal(
       run.seeds[0].series['train'].step, np.arange(9)
     )

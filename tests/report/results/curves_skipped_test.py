@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import notices
-from bn_jax.report.results import curves, series, skips
+from bn_jax.report.results import curves, read
 from bn_jax.storage import records
 from bn_jax.storage.records import Record
 from tests.fixtures import strict  # noqa: F401
@@ -33,14 +33,15 @@ class SkipsTest(parameterized.TestCase):
     ([0, 1, NAN, 1, 2], [1, 4]),
   )
   def test_where_the_count_rises(self, skipped, want):
-    values = {'x': np.zeros(len(skipped)), 'skipped': np.array(skipped)}
-    found = np.flatnonzero(skips.left_out(values))
+    train = seed({'x': np.zeros(len(skipped)), 'skipped': skipped})
+    found = np.flatnonzero(curves.skipped(train.series['train']))
     np.testing.assert_array_equal(found, want)
 
   def test_nothing_where_nothing_is_counted(self):
     values = {'x': np.array([1.0, NAN])}
-    self.assertFalse(skips.left_out(values).any())
-    step_T, value_T = skips.without(np.array([4, 5]), values, 'x')
+    train = curves.Series(np.array([4, 5]), values)
+    self.assertFalse(curves.skipped(train).any())
+    step_T, value_T = curves.without_skipped(train, 'x')
     np.testing.assert_array_equal(step_T, [4, 5])
     np.testing.assert_array_equal(value_T, values['x'])
 
@@ -52,7 +53,7 @@ class SkipsTest(parameterized.TestCase):
     records.write_all(
       path, [Record(t, 'train', {'x': t, **m}) for t, m in enumerate(more)]
     )
-    found = series.read(path)['train']
+    found = read.series(path)['train']
     np.testing.assert_array_equal(found.values['skipped'], want)
     np.testing.assert_array_equal(found.values['x'], [0, 1])
 

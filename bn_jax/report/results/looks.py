@@ -1,17 +1,19 @@
-"""Measures by their keys: those of training first, then those taken afterwards.
+"""The looks of a measure: which runs took them, when, where, of which layers.
 
-A figure shows one key: of each run that has it, the seeds that have it.
+A figure shows one key of a measure, of each run that has it the seeds that have
+it; keys of training come first, then those that were looked at afterwards.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from bn_jax.report.results import conditions, curves
+from bn_jax.storage import records
 
 _SAID = 6  # steps that a caption lists
 
 
-class Looked(NamedTuple):
+class Looks(NamedTuple):
   """What one figure shows: a measure of some runs.
 
   Attributes:
@@ -55,9 +57,9 @@ def keys(runs: Sequence[curves.Run], kind: str) -> list[str]:
   return sorted(dict.fromkeys(found), key=curves.is_analysis)
 
 
-def looked(
+def of(
   runs: Sequence[curves.Run], kind: str, key: str | None = None
-) -> Looked | None:
+) -> Looks | None:
   """What a figure of this key shows, or None if no run has it.
 
   Args:
@@ -78,12 +80,12 @@ def looked(
   suffix = '-' + key.replace('/', '-')
   if key == known[0] and not curves.is_analysis(key):
     suffix = ''
-  return Looked(kind, key, indexed, suffix)
+  return Looks(kind, key, indexed, suffix)
 
 
-def where(looked: Looked) -> str:
+def where(seen: Looks) -> str:
   """'the current batch of 128 examples', 'the first 4096 examples of train'."""
-  data, examples = looked.said('data'), looked.said('examples')
+  data, examples = seen.said('data'), seen.said('examples')
   split, _, count = data.partition(':')
   if data == 'current_batch':
     return f'the current batch of {examples} examples'
@@ -92,27 +94,27 @@ def where(looked: Looked) -> str:
   return f'{data} ({examples} examples)' if examples else data
 
 
-def when(looked: Looked) -> str:
+def when(seen: Looks) -> str:
   """'every 100 steps', or at which checkpoints."""
-  every = looked.said('every_steps')
+  every = seen.said('every_steps')
   if every:
     return f'every {every} steps'
-  steps = sorted({step for s in looked.seeds for step in looks(s, looked.key)})
+  steps = sorted({step for s in seen.seeds for step in steps_of(s, seen.key)})
   if len(steps) > _SAID:
     return f'at {len(steps)} checkpoints from step {steps[0]} to {steps[-1]}'
   listed = ', '.join(map(str, steps))
   return f'at the checkpoint{"s" * (len(steps) > 1)} of step {listed}'
 
 
-def precisely(looked: Looked) -> str:
+def precisely(seen: Looks) -> str:
   """'batch statistics, float32 with products in highest precision'."""
   return (
-    f'{looked.said("statistics")} statistics, float32 with products in '
-    f'{looked.said("precision")} precision'
+    f'{seen.said("statistics")} statistics, float32 with products in '
+    f'{seen.said("precision")} precision'
   )
 
 
-def looks(seed: curves.Seed, key: str) -> list[int]:
+def steps_of(seed: curves.Seed, key: str) -> list[int]:
   """The steps at which a measure has looked."""
   series = seed.series.get(key)
   if series is not None:
@@ -120,13 +122,42 @@ def looks(seed: curves.Seed, key: str) -> list[int]:
   return [record.step for record in seed.arrays.get(key, ())]
 
 
-def once(looked: Looked) -> bool:
+def once(seen: Looks) -> bool:
   """Whether it is an analysis of one step: of training, more looks come."""
-  counts = [len(looks(seed, looked.key)) for seed in looked.seeds]
-  return curves.is_analysis(looked.key) and max(counts) < 2
+  counts = [len(steps_of(seed, seen.key)) for seed in seen.seeds]
+  return curves.is_analysis(seen.key) and max(counts) < 2
 
 
 def has(seed: curves.Seed, kind: str, key: str | None) -> bool:
   """Whether a seed's measure of this key is of this kind."""
   section = seed.manifest['config']['measures'].get(key)
   return section is not None and section['name'] == kind
+
+
+def layers(seen: Looks, quantity: str) -> list[str]:
+  """The layers of which a measure has recorded LAYER/quantity, in order."""
+  found = {}
+  for seed in seen.seeds:
+    series = seed.series.get(seen.key)
+    for name in series.values if series is not None else ():
+      layer, _, what = name.rpartition('/')
+      if what == quantity:
+        found[layer] = None
+  return list(found)
+
+
+def activation_layers(run: curves.Run, key: str) -> list[str]:
+  """The layers whose activations a measure looked at, in forward order."""
+  for seed in run.seeds:
+    for record in seed.arrays.get(key, ()):
+      names = [name for name in record.values if name.endswith('/mean')]
+      return [name.removesuffix('/mean') for name in names]
+  return []
+
+
+def activations(
+  seed: curves.Seed, key: str, layer: str, value: str = 'mean'
+) -> list[records.Record]:
+  """What has a value of a layer's activations, in the order of steps."""
+  found = seed.arrays.get(key, ())
+  return [look for look in found if f'{layer}/{value}' in look.values]

@@ -1,0 +1,166 @@
+"""Reads working directories: the runs of which there is something to report.
+
+What `analyze` has measured of checkpoints lies beside what training recorded;
+in the report it is one measure more, whose key is 'analysis/NAME'.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from bn_jax import errors
+from bn_jax.report.results import curves
+from bn_jax.storage import records, run_folder
+
+
+def runs(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
+  """The runs of working directories that have begun, in their order.
+
+  Raises:
+    ConfigError: a directory that is given twice.
+    StorageError: a directory without an experiment, or with nothing recorded,
+      or one whose files were changed.
+  """
+  _check_distinct(workdirs)
+  short = [workdir.resolve().name for workdir in workdirs]
+  distinct = len(set(short)) == len(short)
+  begun = []
+  for workdir, base in zip(workdirs, short):
+    above = f'{base if distinct else workdir}/' if len(workdirs) > 1 else ''
+    for name in _names(workdir):
+      seeds = tuple(map(seed, run_folder.below(workdir, name)))
+      if seeds:
+        begun.append(curves.Run(above + name, seeds))
+  if not begun:
+    raise errors.StorageError(
+      f'{", ".join(map(str, workdirs))}: nothing was recorded yet'
+    )
+  return begun
+
+
+def seed(folder: run_folder.RunFolder) -> curves.Seed:
+  """Reads one run with one seed, which has begun.
+
+  Raises:
+    StorageError: files that were changed.
+  """
+  manifest = folder.manifest
+  found = curves.Seed(
+    seed=folder.seed,
+    manifest=manifest,
+    series=series(folder.scalars),
+    seconds=folder.seconds(),
+    arrays={
+      name: records.read_arrays(folder.arrays, name)
+      for name in manifest['config']['measures']
+    },
+    population=folder.read_population(),
+  )
+  return _with_analyses(found, folder)
+
+
+def _check_distinct(workdirs: Sequence[pathlib.Path]) -> None:
+  given = {}
+  for workdir in workdirs:
+    place = workdir.resolve()
+    if place in given:
+      raise errors.ConfigError(
+        f'{given[place]} and {workdir} are one directory; give each once'
+      )
+    given[place] = workdir
+
+
+def _names(workdir: pathlib.Path) -> list[str]:
+  """The runs of an experiment, whether they have begun or not."""
+  experiment = run_folder.read_experiment(workdir)
+  if experiment is None:
+    raise errors.StorageError(
+      f'{workdir} holds no experiment (no experiment.json); give the '
+      '--workdir of a training'
+    )
+  return list(experiment['runs'])
+
+
+def series(path: pathlib.Path) -> dict[str, curves.Series]:
+  """What each name has recorded in a file, as curves; no file is no error.
+
+  Raises:
+    StorageError: a line that is no record, or records of one name that hold
+      different values.
+  """
+  grouped = {}
+  for record in records.read(path):
+    grouped.setdefault(record.name, []).append(record)
+  try:
+    return {name: _joined(rows) for name, rows in grouped.items()}
+  except (KeyError, TypeError, ValueError) as error:
+    raise errors.StorageError(
+      f'{path}: records of one name hold different values ({error}); the file '
+      'was changed after it was written'
+    ) from error
+
+
+def _joined(rows: Sequence[records.Record]) -> curves.Series:
+  conditions = []
+  for record in rows:
+    if record.conditions and record.conditions not in conditions:
+      conditions.append(record.conditions)
+  values = {
+    value: np.array([record.values[value] for record in rows], float)
+    for value in rows[0].values
+    if value != curves.SKIPPED
+  }
+  skipped = [record.values.get(curves.SKIPPED) for record in rows]
+  if any(count is not None for count in skipped):
+    values[curves.SKIPPED] = np.array(skipped, float)  # nan for none
+  return curves.Series(
+    np.array([record.step for record in rows]), values, tuple(conditions)
+  )
+
+
+def _with_analyses(
+  seed: curves.Seed, folder: run_folder.RunFolder
+) -> curves.Seed:
+  """The seed with the analyses of its folder, in the order of their names.
+
+  One that has recorded nothing yet is left out, and so is one that cannot be
+  read: the seed says so.
+  """
+  for analysis in folder.analyses():
+    try:
+      seed = _with_analysis(seed, analysis)
+    except errors.StorageError as error:
+      seed = seed._replace(left_out=(*seed.left_out, str(error)))
+  return seed
+
+
+def _with_analysis(
+  seed: curves.Seed, analysis: run_folder.AnalysisFolder
+) -> curves.Seed:
+  """The seed with one analysis more.
+
+  Raises:
+    StorageError: it was changed after it was written.
+  """
+  settings, name = analysis.settings(), analysis.name
+  found = series(analysis.scalars).get(name)
+  arrays = records.read_arrays(analysis.arrays, name)
+  if settings is None or (found is None and not arrays):
+    return seed
+  key = f'{curves.ANALYSIS}{name}'
+  statistics = {'statistics': settings['statistics']}
+  config = seed.manifest['config']
+  measures = {**config['measures'], key: settings['measure'] | statistics}
+  pages = dict(seed.manifest.get('measures') or {})
+  if settings.get('page'):
+    pages.setdefault(settings['measure']['name'], settings['page'])
+  return seed._replace(
+    manifest={
+      **seed.manifest,
+      'config': {**config, 'measures': measures},
+      'measures': pages,
+    },
+    series=seed.series if found is None else {**seed.series, key: found},
+    arrays={**seed.arrays, key: arrays} if arrays else seed.arrays,
+  )
