@@ -73,13 +73,15 @@ def _check_flags(values: flags.FlagValues, command: str) -> None:
 
 
 def _workdirs(words: Sequence[str]) -> list[pathlib.Path]:
+  from bn_jax.storage import run_folder
+
   if not words:
     raise errors.ConfigError('WORKDIR is missing; give one or more')
   workdirs = [pathlib.Path(word) for word in words]
   for workdir in workdirs:
     if not workdir.is_dir():
       raise errors.ConfigError(f'{workdir} is not a directory')
-    if not (workdir / 'experiment.json').exists():
+    if not run_folder.is_workdir(workdir):
       raise errors.ConfigError(
         f'{workdir} holds no experiment (no experiment.json); give the '
         '--workdir of a training'

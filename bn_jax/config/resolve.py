@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bn_jax import analysis, errors
 from bn_jax.config import schema
-from bn_jax.storage import records
+from bn_jax.storage import records, run_folder
 from bn_jax.training import devices as devices_lib
 
 Config = dict[str, Any]
@@ -77,15 +77,15 @@ class Experiment(NamedTuple):
       return everything
     if only in everything:
       return {only: self.seeds}
-    cells = {
-      f'{run}/seed{seed}': (run, seed)
+    labels = {
+      run_folder.label(run, seed): (run, seed)
       for run in self.runs
       for seed in self.seeds
     }
-    if only not in cells:
-      known = (*everything, *cells)
+    if only not in labels:
+      known = (*everything, *labels)
       raise errors.ConfigError(f'--only: {errors.unknown("run", only, known)}')
-    name, seed = cells[only]
+    name, seed = labels[only]
     return {name: (seed,)}
 
 

@@ -14,7 +14,7 @@ from bn_jax.report import page
 from bn_jax.report.claims import files as claim_files
 from bn_jax.report.claims import verdicts
 from bn_jax.report.results import curves, read
-from bn_jax.storage import files
+from bn_jax.storage import files, run_folder
 
 
 class Cut(NamedTuple):
@@ -78,7 +78,7 @@ def write(cut: Cut, output: pathlib.Path) -> pathlib.Path:
     ConfigError: the place is a working directory, which has its own.
     StorageError: it cannot be written.
   """
-  if (output / 'experiment.json').exists():
+  if run_folder.is_workdir(output):
     raise errors.ConfigError(
       f'--output: {output} is a working directory; give another place'
     )

@@ -55,9 +55,9 @@ def below(folder: pathlib.Path) -> Begun:
   What is damaged is left out.
   """
   found = {}
-  for path in sorted(folder.glob('**/experiment.json')):
+  for workdir in run_folder.workdirs(folder):
     with contextlib.suppress(errors.StorageError):
-      found |= begun([path.parent])
+      found |= begun([workdir])
   return found
 
 

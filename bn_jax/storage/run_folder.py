@@ -58,6 +58,7 @@ _SETTINGS = {
   'statistics': str,
   'page': (None, _PAGE),
 }
+_FILE = 'experiment.json'
 _SEED = re.compile(r'seed(0|[1-9]\d*)')
 
 
@@ -283,13 +284,23 @@ def _seeds(folder: pathlib.Path, run: str) -> list[RunFolder]:
   return sorted(found, key=lambda one: one.seed)
 
 
+def is_workdir(path: pathlib.Path) -> bool:
+  """Whether a folder is a working directory: it has an experiment."""
+  return (path / _FILE).exists()
+
+
+def workdirs(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the working directories in a folder and below it, in order."""
+  return sorted(path.parent for path in folder.glob(f'**/{_FILE}'))
+
+
 def read_experiment(workdir: pathlib.Path) -> dict[str, Any] | None:
   """Returns the runs and seeds of a working directory; None for none.
 
   Raises:
     StorageError: a file that was changed, or that cannot be read.
   """
-  path = workdir / 'experiment.json'
+  path = workdir / _FILE
   experiment = files.read_json(path, _EXPERIMENT)
   for name in experiment['runs'] if experiment else ():
     if not records.NAME.fullmatch(name):
@@ -299,4 +310,4 @@ def read_experiment(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 def write_experiment(workdir: pathlib.Path, content: dict[str, Any]) -> None:
   """Writes experiment.json, whole."""
-  files.write_json(workdir / 'experiment.json', content)
+  files.write_json(workdir / _FILE, content)
