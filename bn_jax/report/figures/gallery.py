@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import (
   accuracy,
   activations,
@@ -32,7 +32,7 @@ _OF_A_KEY = (
 )
 
 
-def hung(runs: Sequence[curves.Run]) -> list[figures.Figure]:
+def hung(runs: Sequence[curves.Run]) -> list[canvas.Figure]:
   """The figures that these runs have something for; no two of one name."""
   found, names = [], set()
   for made in _made(runs):
@@ -46,7 +46,7 @@ def hung(runs: Sequence[curves.Run]) -> list[figures.Figure]:
   return found
 
 
-def _made(runs) -> Iterator[figures.Figure]:
+def _made(runs) -> Iterator[canvas.Figure]:
   for kind in _OF_TRAINING:
     if (made := kind.figure(runs)) is not None:
       yield made
