@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bn_jax.report import notices, provenance, summary, verdicts_section
 from bn_jax.report.claims import ordering
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import gallery
 from bn_jax.report.results import conditions, curves, read
 from bn_jax.storage import files as files_lib
@@ -49,7 +49,7 @@ def write(
   drawn = gallery.hung(runs)
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
-  files_lib.write(output / 'figures' / 'summary.csv', figures.as_csv(rows))
+  files_lib.write(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
   answered = _claims(ordering.groups(runs))
   judged = verdicts_section.section(workdirs)
   places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
@@ -77,16 +77,16 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
   return workdirs[0].resolve().parent / name
 
 
-def _section(made: figures.Figure, folder: pathlib.Path) -> str:
+def _section(made: canvas.Figure, folder: pathlib.Path) -> str:
   """Writes a figure's files; returns its part of the page."""
-  with figures.style():
+  with canvas.style():
     wide, narrow = (
-      figures.settled(made.draw(narrow)) for narrow in (False, True)
+      canvas.settled(made.draw(narrow)) for narrow in (False, True)
     )
   for kind in ('png', 'pdf'):
-    content = figures.rendered(wide, kind)
+    content = canvas.rendered(wide, kind)
     files_lib.write(folder / f'{made.name}.{kind}', content)
-  files_lib.write(folder / f'{made.name}.csv', figures.as_csv(made.table))
+  files_lib.write(folder / f'{made.name}.csv', canvas.as_csv(made.table))
   files = ', '.join(
     f'<a href="figures/{made.name}.{kind}">{kind.upper()}</a>'
     for kind in ('png', 'pdf', 'csv')
@@ -105,12 +105,12 @@ style="max-width: {_PIXELS * wide.get_figwidth():.0f}px">
 
 
 def _data_uri(drawing) -> str:
-  encoded = base64.b64encode(figures.rendered(drawing, 'svg')).decode()
+  encoded = base64.b64encode(canvas.rendered(drawing, 'svg')).decode()
   return f'data:image/svg+xml;base64,{encoded}'
 
 
 def _navigation(
-  verdicts: str, claims: str, drawn: Sequence[figures.Figure]
+  verdicts: str, claims: str, drawn: Sequence[canvas.Figure]
 ) -> str:
   """Links to the parts that this page has."""
   parts = [('verdicts', 'Verdicts')] if verdicts else []

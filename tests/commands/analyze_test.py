@@ -21,7 +21,7 @@ from bn_jax import __main__
 from bn_jax.analysis import gradients
 from bn_jax.config import files
 from bn_jax.experiment import experiment
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.storage import journal, records
 from tests.fixtures import strict
 
@@ -181,7 +181,7 @@ class AfterwardsTest(Trained):
     self.run_command('--measure=along_gradient', '--steps=all')
     # Figures are drawn, but not written: that takes the time.
     unrendered = mock.patch.multiple(
-      figures, rendered=lambda *_: b'', settled=lambda drawing: drawing
+      canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
     )
     with unrendered, contextlib.redirect_stdout(io.StringIO()):
       code = __main__.main(['bn_jax', 'report', Trained.folder.name])

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax.report import notices, page, summary
 from bn_jax.report.claims import ordering
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import activations, along, gallery, landscape
 from bn_jax.report.results import curves, looks, read
 from bn_jax.storage import files
@@ -222,7 +222,7 @@ class FiguresTest(_InAFolder):
     self.add('late', scale=2.0)
     self.add('late', scale=8.0, number=1)
     made = along.figure(self.load(), 'analysis/late')
-    with figures.style():
+    with canvas.style():
       wide, narrow = (made.draw(n) for n in (False, True))
     for drawing in (wide, narrow):
       loss, change, beta = drawing.axes
@@ -248,7 +248,7 @@ class FiguresTest(_InAFolder):
     seen[0] = {k: np.full_like(v, np.nan) for k, v in seen[0].items()}
     seen[0]['step_size'] = np.zeros(3)
     made_up.analysis(self.seed(), 'odd', ALONG, seen)
-    with figures.style():
+    with canvas.style():
       drawing = along.figure(self.load(), 'analysis/odd').draw(False)
     last = drawing.axes[3].get_lines()[0]
     np.testing.assert_allclose(last.get_xdata(), SIZES)
@@ -323,7 +323,7 @@ class PageTest(_InAFolder):
     self.add('late')
     self.add('many', (0, 150), run='batchnorm')
     with mock.patch.multiple(
-      figures, rendered=lambda *_: b'', settled=lambda drawing: drawing
+      canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
     ):
       text = page.write([self.place]).read_text()
     for name in ('along-analysis-late', 'landscape-analysis-many'):

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import measured, notices, summary
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import (
   covariate_shift,
   gallery,
@@ -34,7 +34,7 @@ class _Drawn(parameterized.TestCase):
     return read.runs([made_up.workdir(folder / 'w', seeds, **runs)])
 
   def drawn(self, made, narrow=False):
-    with figures.style():
+    with canvas.style():
       return made.draw(narrow)
 
   def of(self, values, axis, index=0):
@@ -282,10 +282,10 @@ class AllTest(_Drawn):
     runs = self.runs(a=FAST)
     for kind in (one_step, unit):
       made = kind.figure(runs)
-      with figures.style():
-        once, again = (figures.settled(made.draw(True)) for _ in range(2))
+      with canvas.style():
+        once, again = (canvas.settled(made.draw(True)) for _ in range(2))
       self.assertEqual(
-        figures.rendered(once, 'svg'), figures.rendered(again, 'svg')
+        canvas.rendered(once, 'svg'), canvas.rendered(again, 'svg')
       )
 
 

@@ -3,7 +3,7 @@ import pathlib
 from absl.testing import absltest
 
 from bn_jax.report import notices
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import accuracy, activations, landscape
 from bn_jax.report.results import conditions, curves, read
 from tests.fixtures import (
@@ -115,7 +115,7 @@ class CaptionTest(_TwoRuns):
     runs = self.runs(standard={'measures': part})
     made = accuracy.figure(runs)
     self.assertIn('its first 20 examples or all of it, each', made.caption)
-    with figures.style():
+    with canvas.style():
       _, test = made.draw(False).axes
     self.assertLen(test.get_lines(), 2, 'a run has no line')
     self.assertNotIn('first', accuracy.figure(self.runs()).caption)

@@ -15,7 +15,7 @@ from absl.testing import absltest
 
 from bn_jax.commands import report
 from bn_jax.report import page, summary
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.results import read
 from bn_jax.storage import files as files_lib
 from tests.fixtures import made_up, strict
@@ -49,10 +49,10 @@ class _Page(html.parser.HTMLParser):
 
 # For tests of the text around the figures: drawing them takes the time.
 unrendered = mock.patch.multiple(
-  figures, rendered=lambda *_: b'', settled=lambda drawing: drawing
+  canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
 )
 # For tests of what is drawn: writing it in every format takes as long.
-unwritten = mock.patch.multiple(figures, rendered=lambda *_: b'')
+unwritten = mock.patch.multiple(canvas, rendered=lambda *_: b'')
 
 
 class _InAFolder(absltest.TestCase):
@@ -357,9 +357,9 @@ class CommandTest(_InAFolder):
     hide = "import sys; sys.modules['jax'] = None\n"
     code = hide + (
       'from bn_jax import __main__\n'
-      'from bn_jax.report.drawing import figures\n'
-      "figures.rendered = lambda *_: b''\n"  # drawn, but not written
-      'figures.settled = lambda drawing: drawing\n'
+      'from bn_jax.report.drawing import canvas\n'
+      "canvas.rendered = lambda *_: b''\n"  # drawn, but not written
+      'canvas.settled = lambda drawing: drawing\n'
       "sys.exit(__main__.main(['bn_jax', 'report', sys.argv[1]]))"
     )
     done = subprocess.run(

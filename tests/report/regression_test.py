@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax.report import notices, page, summary
 from bn_jax.report.claims import ordering
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import accuracy, landscape, loss
 from bn_jax.report.results import read
 from bn_jax.storage import files, records
@@ -28,7 +28,7 @@ LINEAR = {
 }
 # For tests of the text around the figures: drawing them takes the time.
 unrendered = mock.patch.multiple(
-  figures, rendered=lambda *_: b'', settled=lambda drawing: drawing
+  canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
 )
 
 # 0.9 ** (step / 10) and 0.9 ** (step / 3): the second is faster.
@@ -54,7 +54,7 @@ class _InAFolder(parameterized.TestCase):
 
 class FigureTest(_InAFolder):
   def drawn(self, made, narrow=False):
-    with figures.style():
+    with canvas.style():
       return made.draw(narrow)
 
   def test_loss_on_logarithmic_axes_and_no_accuracy(self):
@@ -69,7 +69,7 @@ class FigureTest(_InAFolder):
       # Of each run: batches and their mean; and the test set.
       self.assertLen(batch.get_lines(), 4)
       self.assertLen(test.get_lines(), 2)
-    self.assertIn(b'<svg', figures.rendered(figures.settled(drawing), 'svg'))
+    self.assertIn(b'<svg', canvas.rendered(canvas.settled(drawing), 'svg'))
     raw, mean = (line.get_ydata() for line in batch.get_lines()[:2])
     np.testing.assert_allclose(raw, 1000 * 0.9 ** (np.arange(150) / 10))
     np.testing.assert_allclose(mean[19], raw[:20].mean())
@@ -142,7 +142,7 @@ class MixedTest(_InAFolder):
     colours = []
     for kind in (accuracy, loss):
       made = kind.figure(runs)
-      with figures.style():
+      with canvas.style():
         axes = made.draw(False).axes
       self.assertLen(axes[1].get_lines(), 1)
       colours.append(axes[1].get_lines()[0].get_color())

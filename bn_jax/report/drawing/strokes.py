@@ -1,18 +1,21 @@
 """How runs are drawn, the same in all figures: lines, bands, legend, ends.
 
+Curves of several seeds are one: the mean, with its 95 % interval.
+
 A run has a colour, and is told apart without it: by its dash, and from the
 fifth on by markers along the line, for there are four dashes. The ninth has the
 first colour again, with the next dash: no two of 32 look the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import figure as mpl
 from matplotlib import lines
 
-from bn_jax.report.drawing import names
-from bn_jax.report.results import curves
+from bn_jax.report.drawing import canvas
+from bn_jax.report.results import conditions, curves
 
 # Okabe and Ito's colours, told apart by the colour-blind.
 _COLOURS = (
@@ -26,6 +29,24 @@ _BINS = 500  # of a long line: no fewer than the pixels of an axis
 # Of a legend, in points: a column beside its name, both edges, and the longest
 # name that is not broken into lines.
 _HANDLE, _EDGES, _WIDEST = 50, 30, 180
+
+# (index, run), by which it is coloured.
+Indexed = Iterable[tuple[int, curves.Run]]
+
+
+class Mean(NamedTuple):
+  """A curve over steps, the mean of several seeds.
+
+  Attributes:
+    step: [T].
+    mean: [T]; nan where no seed has a finite value.
+    low, high: [T], the ends of its 95 % interval; nan for one seed.
+  """
+
+  step: np.ndarray
+  mean: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
 
 
 def colour(index: int) -> str:
@@ -65,11 +86,87 @@ def thin(axis, x, y, index: int) -> None:
   line(axis, x, y, index, **look)
 
 
+def level(axis, x, levels: Sequence[float], index: int) -> None:
+  """A thin line along x at the geometric mean of seeds; nothing of none."""
+  if len(levels):
+    height = float(np.exp(np.mean(np.log(levels))))
+    thin(axis, (np.min(x), np.max(x)), (height, height), index)
+
+
 def across(axis, value: float) -> None:
   """A dashed grey line at a value of y."""
   axis.axhline(
     value, color='#7F7F7F', linestyle=(0, (4, 3)), linewidth=0.8, zorder=1
   )
+
+
+def draw_mean(
+  axis, lines: Sequence, index: int, logarithmic: bool = False
+) -> None:
+  """Mean over seeds, with its 95 % interval where there are several."""
+  if lines:
+    _draw(axis, mean(lines, logarithmic), index)
+
+
+def draw_mean_against(axis, lines: Sequence, index: int) -> None:
+  """Geometric means over seeds against what is no step, such as a step size.
+
+  Point i of one seed belongs to point i of the others, whose x may differ.
+
+  Args:
+    axis: to draw on.
+    lines: (x, y) each, [E]; those of another length than the first are left
+      out.
+    index: of the run.
+  """
+  # Sizes may be given in any order, and are 0 where the learning rate was.
+  lines = [(np.asarray(x, float), np.asarray(y, float)) for x, y in lines]
+  lines = [(x[order], y[order]) for x, y in lines for order in [np.argsort(x)]]
+  lines = [(x, y) for x, y in lines if len(x) == len(lines[0][0])]
+  if not lines:
+    return
+  places = range(len(lines[0][0]))
+  x = mean([(places, x) for x, _ in lines], logarithmic=True)
+  y = mean([(places, y) for _, y in lines], logarithmic=True)
+  # What has no place is nothing, and its neighbour then stands alone.
+  placed = np.where(np.isfinite(x.mean), y.mean, np.nan)
+  _draw(axis, y._replace(step=x.mean, mean=placed), index)
+
+
+def shade(axis, drawn: Mean, index: int) -> None:
+  """The 95 % interval of a mean, if it has one."""
+  if np.isfinite(drawn.low).any():
+    band(axis, drawn.step, drawn.low, drawn.high, index, alpha=0.2, linewidth=0)
+
+
+def mean(lines: Sequence, logarithmic: bool = False) -> Mean:
+  """The mean of lines, (steps, values) each, at every step that one has.
+
+  At each step it is over the seeds that have a finite value there: one that
+  has diverged takes no part from then on.
+
+  Args:
+    lines: at least one.
+    logarithmic: the geometric mean instead, and the interval of the
+      logarithms, for logarithmic axes; values that are not positive take no
+      part.
+  """
+  found = {}
+  for steps, values in lines:
+    if logarithmic:
+      values = np.log(np.where(np.asarray(values) > 0, values, np.nan))
+    for step, value in zip(steps, values):
+      found.setdefault(int(step), []).append(value)
+  pairs = [
+    curves.mean_and_interval(finite)
+    if (finite := [value for value in found[step] if np.isfinite(value)])
+    else (np.nan, np.nan)
+    for step in sorted(found)
+  ]
+  mean_T, half_T = np.array(pairs).reshape(-1, 2).T
+  ends = mean_T, mean_T - half_T, mean_T + half_T
+  ends = map(np.exp, ends) if logarithmic else ends
+  return Mean(np.array(sorted(found)), *ends)
 
 
 def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
@@ -78,20 +175,24 @@ def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
   As many columns as the names leave room for; the drawing grows by its height.
   """
   width = 72 * drawing.get_figwidth() - _EDGES
-  widest = min(max(names.width(name) for _, name in runs), _WIDEST)
+  widest = min(max(canvas.width(name) for _, name in runs), _WIDEST)
   columns = max(1, min(len(runs), int(width / (widest + _HANDLE))))
   columns = -(-len(runs) // -(-len(runs) // columns))  # none nearly empty
   made = drawing.legend(
     [lines.Line2D([], [], **_look(index)) for index, _ in runs],
-    [names.fitted(name, width / columns - _HANDLE) for _, name in runs],
+    [canvas.fitted(name, width / columns - _HANDLE) for _, name in runs],
     loc='outside lower center',
     ncols=columns,
   )
-  height = made.get_window_extent().height / drawing.dpi
-  drawing.set_figheight(drawing.get_figheight() + height)
+  canvas.grow(drawing, made)
 
 
-def divergences(axis, runs: Sequence[tuple[int, curves.Run]]) -> None:
+def legend_of(drawing: mpl.Figure, indexed: Indexed) -> None:
+  """The `legend` of runs, by their names."""
+  legend(drawing, [(index, run.name) for index, run in indexed])
+
+
+def divergences(axis, indexed: Indexed) -> None:
   """Dotted lines where seeds diverged, one label where these stand close.
 
   To be called when all else is drawn.
@@ -99,7 +200,7 @@ def divergences(axis, runs: Sequence[tuple[int, curves.Run]]) -> None:
   found = sorted(
     {
       (seed.manifest['step'], index)
-      for index, run in runs
+      for index, run in indexed
       for seed in run.seeds
       if seed.manifest['status'] == 'diverged'
     }
@@ -108,13 +209,38 @@ def divergences(axis, runs: Sequence[tuple[int, curves.Run]]) -> None:
     axis.axvline(step, color=colour(index), linestyle=':')
   low, high = axis.get_xlim()
   for steps in _close(sorted({step for step, _ in found}), axis):
-    span = ' to '.join(map(str, dict.fromkeys((steps[0], steps[-1]))))
+    span = conditions.span(steps[0], steps[-1])
     left = steps[0] - low > 0.1 * (high - low)
     axis.annotate(
       f'diverged at {span}', (steps[0] if left else steps[-1], 0.5),
       xycoords=('data', 'axes fraction'), rotation=90, va='center',
       ha='right' if left else 'left', fontsize=8,
     )  # fmt: skip
+
+
+def seeds_sentence(
+  runs: Sequence[curves.Run], logarithmic: bool = False
+) -> str:
+  """How many seeds a figure rests on, and its means, for its caption."""
+  counts = sorted({len(run.seeds) for run in runs})
+  if counts == [1]:
+    seeds = sorted({run.seeds[0].seed for run in runs})
+    return f'One seed ({", ".join(map(str, seeds))}): an illustration.'
+  number = ' to '.join(map(str, counts))
+  kind = 'geometric means' if logarithmic else 'means'
+  words = (
+    f'{number} seeds: lines and edges are {kind}, shades their 95 % intervals.'
+  )
+  if any(
+    seed.manifest['status'] != 'done' for run in runs for seed in run.seeds
+  ):
+    words += ' Where a seed has ended, the others go on.'
+  return words
+
+
+def _draw(axis, drawn: Mean, index: int) -> None:
+  line(axis, drawn.step, drawn.mean, index)
+  shade(axis, drawn, index)
 
 
 def _close(steps: Sequence[int], axis) -> list[list[int]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib import figure as mpl
 from matplotlib import ticker
 
-from bn_jax.report.drawing import behind, figures, over_seeds, paper_runs
+from bn_jax.report.drawing import canvas, overlay, strokes
 from bn_jax.report.figures import training
 from bn_jax.report.results import curves
 
@@ -16,7 +16,7 @@ _OF_ONE_BATCH = (
 )
 
 
-def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
+def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   """Accuracy of training batches, and of the test set, over training.
 
   None where no run has one: of regressions there is the figure of loss.
@@ -30,7 +30,7 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
   shown = [run for _, run in indexed]
   # Of the axes of training batches and of the test set.
   papers = [
-    paper_runs.distinct(indexed, quantity)
+    overlay.distinct(indexed, quantity)
     for quantity in ('accuracy', 'test accuracy')
   ]
   both = [*papers[0], *papers[1]]
@@ -38,24 +38,24 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = training.drawing(indexed, narrow, _VALUES, False)
     for axis, theirs in zip(axes, papers):
-      behind.draw(axis, theirs)
+      overlay.draw(axis, theirs)
       axis.set_ylabel('Accuracy')
       axis.set_ylim(0, 1.02)
       axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
-    behind.legend(drawing, both)
+    overlay.legend(drawing, both)
     return training.finish(drawing, axes, indexed)
 
-  return figures.Figure(
+  return canvas.Figure(
     name='accuracy',
     title='Accuracy',
     caption=f'Training batches: accuracy {training.batches(shown)}. Test set: '
     f'{training.test_set(shown)}, each example once, with the running '
     f'statistics.{training.without_noise(shown)} '
-    + over_seeds.sentence(shown)
-    + behind.sentence(both, _OF_ONE_BATCH if papers[0] else ''),
+    + strokes.seeds_sentence(shown)
+    + overlay.sentence(both, _OF_ONE_BATCH if papers[0] else ''),
     alt='Training and test accuracy over steps, one line a run: '
     + '; '.join(_final(run) for run in shown)
-    + behind.words(both),
+    + overlay.words(both),
     draw=draw,
     table=training.table(shown, _VALUES, 'accuracy'),
   )

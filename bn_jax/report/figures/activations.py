@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax import distributions
-from bn_jax.report.drawing import figures, strokes
+from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.results import curves, looks
 from bn_jax.storage import records
 
@@ -17,7 +17,7 @@ _POINTS = 90  # of each
 
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """Histograms of activations over training, a column a run, a row a layer."""
   seen = looked(runs, key)
   if seen is None:
@@ -26,7 +26,7 @@ def figure(
 
   def draw(narrow: bool) -> mpl.Figure:
     size = len(rows), len(seen.indexed)
-    drawing, axes = figures.panels(*size, narrow, shared=False)
+    drawing, axes = canvas.panels(*size, narrow, shared=False)
     counts = [
       len(_looks(run, key, layer)) for run in seen.runs for layer in rows
     ]
@@ -37,14 +37,14 @@ def figure(
         _draw_ridges(axis, _looks(run, key, layer), layer, limits, index)
         axis.set_ylim(-0.2, max(counts) + 0.9)
         if row == 0:
-          figures.label_top(axis, run.name, _ending(shown(run, key)))
-        figures.label_left(axis, f'{layer}: step')
+          canvas.label_top(axis, run.name, _ending(shown(run, key)))
+        canvas.label_left(axis, f'{layer}: step')
         axis.set_xlabel('Activation' if row == len(rows) - 1 else '')
         axis.set_xlim(*limits)
     return drawing
 
   seeds = sorted({shown(run, key).seed for run in seen.runs})
-  return figures.Figure(
+  return canvas.Figure(
     name=f'activations{seen.suffix}',
     title=f'Distributions of activations{seen.note}',
     caption='Histograms of what enters the nonlinearity of a layer, all '

@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 
-from bn_jax.report.drawing import figures, layered, over_seeds
+from bn_jax.report.drawing import by_layer, canvas, strokes
 from bn_jax.report.figures import activations
 from bn_jax.report.results import curves, looks, reductions
 
@@ -17,14 +17,14 @@ def _moments(value, paired=itertools.pairwise):
 
 
 _ROWS = (
-  layered.Row('mean', 'Change of mean', _moments('mean')),
-  layered.Row('variance', 'Change of variance', _moments('var')),
-  layered.Row('distance', 'Distance W1', reductions.distances),
-  layered.Row(
+  by_layer.Row('mean', 'Change of mean', _moments('mean')),
+  by_layer.Row('variance', 'Change of variance', _moments('var')),
+  by_layer.Row('distance', 'Distance W1', reductions.distances),
+  by_layer.Row(
     'mean_from_first', 'Mean, from first',
     _moments('mean', reductions.from_first),
   ),
-  layered.Row(
+  by_layer.Row(
     'variance_from_first', 'Variance, from first',
     _moments('var', reductions.from_first),
   ),
@@ -33,13 +33,13 @@ _ROWS = (
 
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """How moments of activations change between looks, a column a layer."""
   seen = activations.looked(runs, key)
   if seen is None or looks.once(seen):
     return None
   layers = activations.layers(seen)
-  return figures.Figure(
+  return canvas.Figure(
     name=f'drift{seen.suffix}',
     title=f'Drift of activations{seen.note}',
     caption='By how much the inputs to a nonlinearity move from one look to '
@@ -49,15 +49,11 @@ def figure(
     'have moved from those of the first look. In the units of the activations '
     f'(variances: squared). {activations.conditions_of(seen)} Logarithmic '
     'axes, shared by the columns. '
-    + over_seeds.sentence(seen.runs, logarithmic=True),
+    + strokes.seeds_sentence(seen.runs, logarithmic=True),
     alt='Change of mean and variance of activations, and distance between '
     f'histograms, over training, one column a layer ({", ".join(layers)}). '
     f'Median change of the mean from look to look, {layers[-1]}: '
-    + ', '.join(_median(run, seen.key, layers[-1]) for run in seen.runs),
-    draw=lambda narrow: layered.drawing(seen, layers, _ROWS, narrow),
-    table=layered.table(seen, layers, _ROWS),
+    + by_layer.medians(seen, layers[-1], _ROWS[0]),
+    draw=lambda narrow: by_layer.drawing(seen, layers, _ROWS, narrow),
+    table=by_layer.table(seen, layers, _ROWS),
   )
-
-
-def _median(run, key, layer) -> str:
-  return f'{run.name} {layered.median(run, key, layer, _ROWS[0])}'

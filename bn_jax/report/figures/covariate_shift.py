@@ -2,23 +2,17 @@
 
 from collections.abc import Sequence
 
-from bn_jax.report.drawing import (
-  behind,
-  figures,
-  layered,
-  over_seeds,
-  paper_runs,
-)
+from bn_jax.report.drawing import by_layer, canvas, overlay, strokes
 from bn_jax.report.results import curves, looks
 
 KIND = 'covariate_shift'
 _ROWS = (
-  layered.Row('l2', "|G − G'|", layered.read('l2')),
-  layered.Row('relative_l2', "|G − G'| / |G|", layered.read('relative_l2')),
-  layered.Row(
+  by_layer.Row('l2', "|G − G'|", by_layer.read('l2')),
+  by_layer.Row('relative_l2', "|G − G'| / |G|", by_layer.read('relative_l2')),
+  by_layer.Row(
     'cosine',
     "Cosine of G and G'",
-    layered.read('cosine'),
+    by_layer.read('cosine'),
     logarithmic=False,
     mark=1.0,
     limits=(-1.05, 1.05),
@@ -28,7 +22,7 @@ _ROWS = (
 
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """How layers below move a layer's gradient, a column a layer."""
   seen = looks.of(runs, KIND, key)
   layers = [] if seen is None else looks.layers(seen, 'l2')
@@ -36,7 +30,7 @@ def figure(
     return None
   papers = _papers(seen, layers)
   matches = [match for found in papers.values() for match in found]
-  return figures.Figure(
+  return canvas.Figure(
     name=f'covariate-shift{seen.suffix}',
     title=f'Internal covariate shift{seen.note}',
     caption='Definition 2.1 of Santurkar et al. (2018): G is the gradient of '
@@ -47,23 +41,21 @@ def figure(
     f'{looks.where(seen)}, {looks.when(seen)}, {looks.precisely(seen)}. '
     'Distances on logarithmic axes; axes are shared by the columns. '
     + _means(seen.runs)
-    + behind.sentence(matches, _stand(seen, layers)),
+    + overlay.sentence(matches, _stand(seen, layers)),
     alt="Distance, relative distance and cosine of a layer's gradients before "
     'and after the step of the layers before it, over training, one column a '
     f'layer ({", ".join(layers)}). Median cosine of {layers[-1]}: '
-    + ', '.join(_median(run, seen.key, layers[-1]) for run in seen.runs)
-    + behind.words(matches),
-    draw=lambda narrow: layered.drawing(seen, layers, _ROWS, narrow, papers),
-    table=layered.table(seen, layers, _ROWS),
+    + by_layer.medians(seen, layers[-1], _ROWS[2])
+    + overlay.words(matches),
+    draw=lambda narrow: by_layer.drawing(seen, layers, _ROWS, narrow, papers),
+    table=by_layer.table(seen, layers, _ROWS),
   )
 
 
-def _papers(seen, layers: Sequence[str]) -> layered.Papers:
+def _papers(seen, layers: Sequence[str]) -> by_layer.Papers:
   """The paper's curves of the panels that have some."""
   found = {
-    (layer, row.name): paper_runs.of_layer(
-      seen.indexed, row.name, layer, seen.key
-    )
+    (layer, row.name): overlay.of_layer(seen.indexed, row.name, layer, seen.key)
     for layer in layers
     for row in _ROWS
   }
@@ -76,8 +68,8 @@ def _stand(seen, layers: Sequence[str]) -> str:
     f'{layer} for {number}': None
     for run in seen.runs
     for layer in layers
-    if not paper_runs.is_whole(run)
-    and (number := paper_runs.layer_of(run, layer, seen.key)) is not None
+    if not overlay.is_whole(run)
+    and (number := overlay.layer_of(run, layer, seen.key)) is not None
   }
   if not found:
     return ''
@@ -98,9 +90,5 @@ def _moved(seen) -> str:
 
 
 def _means(runs) -> str:
-  said = over_seeds.sentence(runs, logarithmic=True)
+  said = strokes.seeds_sentence(runs, logarithmic=True)
   return said.replace('geometric means', 'means (of distances, geometric)')
-
-
-def _median(run, key, layer) -> str:
-  return f'{run.name} {layered.median(run, key, layer, _ROWS[2])}'

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import cm, collections, colormaps, colors
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import figures, over_seeds, strokes
+from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import line, raw_curves
 from bn_jax.report.results import curves, looks
 
@@ -21,7 +21,7 @@ _STEP = colors.LinearSegmentedColormap.from_list(
 
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """Gradient change by step and step size, and by step size, a column a run.
 
   None where no run has looked twice.
@@ -32,7 +32,7 @@ def figure(
   )
   if not any(len(one.step) > 1 for one in maps):
     return None
-  return figures.Figure(
+  return canvas.Figure(
     name=f'distance{seen.suffix}',
     title=f'Gradient change by distance{seen.note}',
     caption=f'{line.definition(seen)} Gradient change: |∇L(θ − e·d) − g|. '
@@ -41,7 +41,7 @@ def figure(
     'evenly spaced), coloured by its step, as in the paper: the steeper, the '
     'less g predicts. All axes but that of steps are logarithmic, and so is '
     'the colour; both scales are shared by the columns. '
-    + over_seeds.sentence(seen.runs, logarithmic=True),
+    + strokes.seeds_sentence(seen.runs, logarithmic=True),
     alt='Gradient change as a map over step and step size, and as lines '
     'against the step size, one column a run. Medians over training: '
     + '; '.join(_words(run, one) for run, one in zip(seen.runs, maps)),
@@ -51,12 +51,12 @@ def figure(
 
 
 def _drawn(seen, maps, narrow) -> mpl.Figure:
-  drawing, axes = figures.panels(2, len(maps), narrow, shared=False)
+  drawing, axes = canvas.panels(2, len(maps), narrow, shared=False)
   change = colors.LogNorm(*_range([one.change for one in maps]))
   step = colors.Normalize(*_ends([one.step for one in maps]))
   for column, (one, of) in enumerate(zip(maps, seen.indexed)):
     above, below = axes[:, column]
-    figures.label_top(above, of[1].name)
+    canvas.label_top(above, of[1].name)
     _draw_map(above, one, change)
     strokes.divergences(above, [of])
     _draw_lines(below, one, step)
@@ -65,8 +65,8 @@ def _drawn(seen, maps, narrow) -> mpl.Figure:
       (below, ('Step size e', 'Gradient change')),
     ):
       axis.set_xlabel(texts[0])
-      figures.label_left(axis, texts[1])
-  _scale(axes, maps, figures.ticks_below(narrow))
+      canvas.label_left(axis, texts[1])
+  _scale(axes, maps, canvas.ticks_below(narrow))
   for norm, colormap, place, label in (
     (change, _CHANGE, 'top', 'Gradient change'),
     (step, _STEP, 'bottom', 'Step of a line'),
@@ -77,7 +77,7 @@ def _drawn(seen, maps, narrow) -> mpl.Figure:
     )  # fmt: skip
     bar.outline.set_visible(False)
     if norm is change:
-      figures.label_logarithmically(bar.ax, 'x', 3 if narrow else 5)
+      canvas.label_logarithmically(bar.ax, 'x', 3 if narrow else 5)
   return drawing
 
 
@@ -124,9 +124,9 @@ def _scale(axes, maps, count: int) -> None:
     above.set_ylim(*_range(cells))
     below.set_xlim(*sizes)
     below.set_ylim(*changes)
-    figures.label_logarithmically(above, 'y')
-    figures.label_logarithmically(below, 'x', count)
-    figures.label_logarithmically(below, 'y')
+    canvas.label_logarithmically(above, 'y')
+    canvas.label_logarithmically(below, 'x', count)
+    canvas.label_logarithmically(below, 'y')
 
 
 def _cells(size_E: np.ndarray) -> np.ndarray:

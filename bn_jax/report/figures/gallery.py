@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import (
   accuracy,
   activations,
@@ -49,7 +49,7 @@ def unknown(runs: Sequence[curves.Run]) -> tuple[str, ...]:
   return tuple(sorted(found.keys() - {*_OF_A_KEY, _OF_ACCURACY}))
 
 
-def hung(runs: Sequence[curves.Run]) -> list[figures.Figure]:
+def hung(runs: Sequence[curves.Run]) -> list[canvas.Figure]:
   """The figures that these runs have something for; no two of one name."""
   found, names = [], set()
   for made in filter(None, _made(runs)):
@@ -63,7 +63,7 @@ def hung(runs: Sequence[curves.Run]) -> list[figures.Figure]:
   return found
 
 
-def _made(runs) -> Iterator[figures.Figure | None]:
+def _made(runs) -> Iterator[canvas.Figure | None]:
   for one in _OF_TRAINING:
     yield one.figure(runs)
   for kind, ones in _OF_A_KEY.items():

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import cm, colors, ticker
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import figures, over_seeds, strokes
+from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.results import curves, looks, quantities
 
 _LINES = 7  # layers that have a colour each; of more, colours would repeat
@@ -22,7 +22,7 @@ _MAP = 'viridis'
 
 def figure(
   runs: Sequence[curves.Run], kind: str, key: str
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """Draws all that a measure has recorded under a key; None for nothing."""
   seen = looks.of(runs, kind, key)
   known = [] if seen is None else quantities.of(seen)
@@ -30,12 +30,12 @@ def figure(
     return None
   drawn = known[:_ROWS]
   title = quantities.title(seen)
-  return figures.Figure(
+  return canvas.Figure(
     name=f'{kind.replace("_", "-")}{seen.suffix}',
     title=f'{title}{seen.note}',
     caption=f'What the measure {kind} recorded {looks.when(seen)}, of '
     f'{looks.where(seen)}, {looks.precisely(seen)}. {_how(drawn)}'
-    f'{_left_out(known)} ' + over_seeds.sentence(seen.runs),
+    f'{_left_out(known)} ' + strokes.seeds_sentence(seen.runs),
     alt=f'{title} over steps: {", ".join(one.label for one in drawn)}. At the '
     'last look: ' + '; '.join(_words(run, seen, drawn[0]) for run in seen.runs),
     draw=lambda narrow: _drawn(seen, drawn, narrow),
@@ -66,28 +66,22 @@ def _left_out(known: Sequence[quantities.Quantity]) -> str:
 
 def _drawn(seen, drawn, narrow: bool) -> mpl.Figure:
   layered = any(one.layers for one in drawn)
-  columns = seen.indexed if layered else ((0, None),)
-  drawing, axes = figures.panels(len(drawn), len(columns), narrow)
+  # One column of all runs, or one of each.
+  columns = [(pair,) for pair in seen.indexed] if layered else [seen.indexed]
+  drawing, axes = canvas.panels(len(drawn), len(columns), narrow)
   for row, quantity in enumerate(drawn):
-    for column, (index, run) in enumerate(columns):
-      axis = axes[row, column]
-      if not quantity.layers:
-        shown = seen.indexed if run is None else ((index, run),)
-        for place, one in shown:
-          _draw_band(axis, _curves(one, seen.key, quantity.name), place)
-      elif len(quantity.layers) <= _LINES:
-        for place, layer in enumerate(quantity.layers):
-          found = _curves(run, seen.key, quantity.recorded_as(layer))
-          lines = [(c.step, c.high) for c in found]
-          over_seeds.draw(axis, lines, place)
-      figures.label_left(axis, quantity.label)
-      figures.label_steps(axis, row == len(drawn) - 1)
-      strokes.divergences(axis, seen.indexed if run is None else ((0, run),))
     if len(quantity.layers) > _LINES:
-      _draw_maps(drawing, axes[row], columns, seen.key, quantity)
-  for column, (_, run) in enumerate(columns):
-    if run is not None:
-      figures.label_top(axes[0, column], run.name)
+      runs = [run for ((_, run),) in columns]
+      _draw_maps(drawing, axes[row], runs, seen.key, quantity)
+    else:
+      for axis, shown in zip(axes[row], columns):
+        canvas.label_left(axis, quantity.label)
+        _draw_lines(axis, shown, seen.key, quantity)
+    for axis, shown in zip(axes[row], columns):
+      canvas.label_steps(axis, row == len(drawn) - 1)
+      strokes.divergences(axis, shown)
+  for axis, shown in zip(axes[0], columns if layered else ()):
+    canvas.label_top(axis, shown[0][1].name)
   _legend(drawing, seen, drawn, layered)
   return drawing
 
@@ -95,11 +89,23 @@ def _drawn(seen, drawn, narrow: bool) -> mpl.Figure:
 def _legend(drawing, seen, drawn, layered: bool) -> None:
   """The runs; or the layers, where these are the lines."""
   if not layered:
-    strokes.legend(drawing, [(index, run.name) for index, run in seen.indexed])
+    strokes.legend_of(drawing, seen.indexed)
     return
   lines = [one.layers for one in drawn if 0 < len(one.layers) <= _LINES]
   if lines:
     strokes.legend(drawing, list(enumerate(max(lines, key=len))))
+
+
+def _draw_lines(axis, shown, key: str, quantity) -> None:
+  """A line a layer of one run; or a line, or a band, of each run."""
+  if not quantity.layers:
+    for index, run in shown:
+      _draw_band(axis, _curves(run, key, quantity.name), index)
+    return
+  ((_, run),) = shown
+  for place, layer in enumerate(quantity.layers):
+    found = _curves(run, key, quantity.recorded_as(layer))
+    strokes.draw_mean(axis, [(c.step, c.high) for c in found], place)
 
 
 def _curves(run, key: str, name: str) -> list[quantities.Curve]:
@@ -112,10 +118,10 @@ def _draw_band(axis, found: Sequence[quantities.Curve], index: int) -> None:
   if not found:
     return
   if all(np.array_equal(c.low, c.high, equal_nan=True) for c in found):
-    over_seeds.draw(axis, [(c.step, c.high) for c in found], index)
+    strokes.draw_mean(axis, [(c.step, c.high) for c in found], index)
     return
   low, high = (
-    over_seeds.mean([(c.step, getattr(c, end)) for c in found])
+    strokes.mean([(c.step, getattr(c, end)) for c in found])
     for end in ('low', 'high')
   )
   strokes.band(axis, low.step, low.mean, high.mean, index, alpha=0.3)
@@ -123,9 +129,9 @@ def _draw_band(axis, found: Sequence[quantities.Curve], index: int) -> None:
     strokes.line(axis, edge.step, edge.mean, index, linewidth=0.8)
 
 
-def _draw_maps(drawing, axes, columns, key: str, quantity) -> None:
+def _draw_maps(drawing, axes, runs, key: str, quantity) -> None:
   """A cell a look and layer, the mean over seeds; one scale for all runs."""
-  maps = [_map(run, key, quantity) for _, run in columns]
+  maps = [_map(run, key, quantity) for run in runs]
   values = np.concatenate([value_LT.ravel() for _, value_LT in maps])
   values = values[np.isfinite(values)]
   low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
@@ -140,7 +146,7 @@ def _draw_maps(drawing, axes, columns, key: str, quantity) -> None:
     axis.set_ylim(edges_L[0], edges_L[-1])
     axis.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axis.grid(visible=False)
-    figures.label_left(axis, 'Layer')
+    canvas.label_left(axis, 'Layer')
   bar = drawing.colorbar(
     cm.ScalarMappable(norm, _MAP), ax=list(axes), label=quantity.label
   )
@@ -153,7 +159,7 @@ def _map(run, key: str, quantity) -> tuple[np.ndarray, np.ndarray]:
   for layer in quantity.layers:
     found = _curves(run, key, quantity.recorded_as(layer))
     lines = [(c.step, c.high) for c in found]
-    rows.append(over_seeds.mean(lines) if lines else None)
+    rows.append(strokes.mean(lines) if lines else None)
   steps = sorted({int(t) for row in rows if row is not None for t in row.step})
   value_LT = np.full((len(rows), len(steps)), np.nan)
   for place, row in enumerate(rows):
@@ -179,14 +185,13 @@ def _words(run, seen, quantity) -> str:
 
 def _table(seen, known) -> list[Sequence]:
   """All numbers: smallest and largest of each look, layer and quantity."""
-  rows = [('run', 'seed', 'step', 'layer', 'quantity', 'smallest', 'largest')]
-  for run in seen.runs:
-    for seed in run.seeds:
-      for quantity in known:
-        for layer in quantity.layers or ('',):
-          name = quantity.recorded_as(layer)
-          for step, *ends in zip(*quantities.curve(seed, seen.key, name)):
-            shown = [f'{end:.6g}' for end in ends]
-            at = (run.name, seed.seed, step, layer, quantity.name)
-            rows.append((*at, *shown))
-  return rows
+
+  def rows(seed):
+    for quantity in known:
+      for layer in quantity.layers or ('',):
+        name = quantity.recorded_as(layer)
+        for step, *ends in zip(*quantities.curve(seed, seen.key, name)):
+          yield step, layer, quantity.name, *canvas.digits(ends)
+
+  columns = ('layer', 'quantity', 'smallest', 'largest')
+  return canvas.table(seen.runs, columns, rows)

@@ -5,13 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import (
-  behind,
-  figures,
-  over_seeds,
-  paper_runs,
-  strokes,
-)
+from bn_jax.report.drawing import canvas, overlay, strokes
 from bn_jax.report.figures import line
 from bn_jax.report.results import beta, curves, looks
 
@@ -33,7 +27,7 @@ _LEVELS = {
 
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """Figure 4 of Santurkar et al. (2018), one column a run.
 
   Of an analysis at one step there is no band over training: see `along`.
@@ -46,51 +40,51 @@ def figure(
   in_nats = not any(curves.is_regression(run) for run in seen.runs)
 
   def draw(narrow: bool) -> mpl.Figure:
-    drawing, axes = figures.panels(len(_ROWS), len(seen.indexed), narrow)
+    drawing, axes = canvas.panels(len(_ROWS), len(seen.indexed), narrow)
     for column, (index, run) in enumerate(seen.indexed):
-      figures.label_top(axes[0, column], run.name)
+      canvas.label_top(axes[0, column], run.name)
       for row, (value, label) in enumerate(_ROWS):
         axis = axes[row, column]
-        behind.draw(axis, papers[index, value])
+        overlay.draw(axis, papers[index, value])
         _draw_landscape(axis, run, index, seen.key, value)
         unit = ' (nats)' if value == 'loss' and in_nats else ''
-        figures.label_left(axis, label + unit)
-        figures.label_steps(axis, row == len(_ROWS) - 1)
+        canvas.label_left(axis, label + unit)
+        canvas.label_steps(axis, row == len(_ROWS) - 1)
     for row in range(len(_ROWS)):
-      figures.scale_logarithmically(axes[row, 0])
+      canvas.scale_logarithmically(axes[row, 0])
       for axis, of in zip(axes[row], seen.indexed):
         strokes.divergences(axis, [of])
-    behind.legend(drawing, matches)
+    overlay.legend(drawing, matches)
     return drawing
 
-  return figures.Figure(
+  return canvas.Figure(
     name=f'landscape{seen.suffix}',
     title=f'Loss landscape {line.along(seen)}{seen.note}',
     caption=_landscape_caption(seen)
-    + behind.sentence(matches, *_said_of(seen)),
+    + overlay.sentence(matches, *_said_of(seen)),
     alt='Loss band, gradient-change band and effective beta over steps, one '
     'column a run: '
     + '; '.join(_landscape_words(run, seen.key) for run in seen.runs)
-    + behind.words(matches),
+    + overlay.words(matches),
     draw=draw,
     table=_landscape_table(seen),
   )
 
 
-def _papers(seen) -> dict[tuple[int, str], list[paper_runs.Match]]:
+def _papers(seen) -> dict[tuple[int, str], list[overlay.Match]]:
   """(index of a run, quantity) -> the paper's curve, if it looked alike."""
   found = {}
   for index, run in seen.indexed:
-    alike = paper_runs.along(run, seen.key)
+    alike = overlay.looks_alike(run, seen.key)
     for value, _ in _ROWS:
-      matches = paper_runs.distinct([(index, run)], value) if alike else []
+      matches = overlay.distinct([(index, run)], value) if alike else []
       found[index, value] = matches
   return found
 
 
 def _said_of(seen) -> list[str]:
   """Which levels of the paper's curves cannot be ours."""
-  kinds = {paper_runs.network(run.config) for run in seen.runs}
+  kinds = {overlay.network(run.config) for run in seen.runs}
   return [said for kind, said in _LEVELS.items() if kind in kinds]
 
 
@@ -103,30 +97,29 @@ def _draw_landscape(axis, run, index, name, value) -> None:
   if value != 'beta':
     _draw_band(axis, series, index, value)
     return
-  over_seeds.draw(axis, _edges(series, 'beta', 1), index, logarithmic=True)
+  strokes.draw_mean(axis, _edges(series, 'beta', 1), index, logarithmic=True)
   wiped = [
     (steps, 1 / np.where(smallest_T > 0, smallest_T, np.nan))
     for steps, smallest_T in _edges(series, 'step_size', 0)
   ]
-  grey = over_seeds.mean(wiped, logarithmic=True)
+  grey = strokes.mean(wiped, logarithmic=True)
   axis.plot(grey.step, grey.mean, color='#7F7F7F', linewidth=0.8, zorder=1)
   at_0 = [(s.step, s.values['beta_0']) for s in series if 'beta_0' in s.values]
   if at_0:
-    limit = over_seeds.mean(at_0, logarithmic=True)
+    limit = strokes.mean(at_0, logarithmic=True)
     strokes.thin(axis, limit.step, limit.mean, index)
 
 
 def _draw_band(axis, series, index, value) -> None:
   """From the mean lower edge to the mean upper one; an interval around each."""
   low, high = (
-    over_seeds.mean(_edges(series, value, end), logarithmic=True)
-    for end in (0, 1)
+    strokes.mean(_edges(series, value, end), logarithmic=True) for end in (0, 1)
   )
   strokes.band(
     axis, low.step, low.mean, high.mean, index, alpha=0.6, linewidth=0.4
   )
   for edge in (low, high):
-    over_seeds.shade(axis, edge, index)
+    strokes.shade(axis, edge, index)
 
 
 def _edges(series, value, end):
@@ -158,7 +151,7 @@ def _landscape_caption(seen) -> str:
     'Near the grey line, 1 / (smallest e), the smallest step has wiped g out '
     'already, and beta reads that step and not the curvature. '
     f'{beta.limit(seen)}Logarithmic axes, shared by the columns. '
-    + over_seeds.sentence(seen.runs, logarithmic=True)
+    + strokes.seeds_sentence(seen.runs, logarithmic=True)
   )
 
 

@@ -4,32 +4,32 @@ from collections.abc import Sequence
 
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import behind, figures, over_seeds, paper_runs
+from bn_jax.report.drawing import canvas, overlay, strokes
 from bn_jax.report.figures import training
 from bn_jax.report.results import conditions, curves
 
 _VALUES = 'data_loss', 'loss'
 
 
-def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
+def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   """Loss of training batches, and of the test set, over training."""
   without = curves.without_accuracy(runs)
   indexed = [(index, run) for index, run in enumerate(runs) if without[index]]
   if not indexed:
     return None
   shown = [run for _, run in indexed]
-  papers = paper_runs.distinct(indexed, 'data_loss')
+  papers = overlay.distinct(indexed, 'data_loss')
 
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = training.drawing(indexed, narrow, _VALUES, True)
-    behind.draw(axes[0], papers)
+    overlay.draw(axes[0], papers)
     for axis, label in zip(axes, ('Loss of a batch', 'Loss of an example')):
-      figures.scale_logarithmically(axis)
+      canvas.scale_logarithmically(axis)
       axis.set_ylabel(label)
-    behind.legend(drawing, papers)
+    overlay.legend(drawing, papers)
     return training.finish(drawing, axes, indexed)
 
-  return figures.Figure(
+  return canvas.Figure(
     name='loss',
     title='Loss',
     caption=f'Training batches: the loss that is made small, {_kind(shown)}'
@@ -37,11 +37,11 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
     f'{training.test_set(shown)}, each example once, with the running '
     'statistics. Without a penalty, in the units of the '
     f'task. Logarithmic axes.{training.without_noise(shown)} '
-    + over_seeds.sentence(shown, logarithmic=True)
-    + behind.sentence(papers),
+    + strokes.seeds_sentence(shown, logarithmic=True)
+    + overlay.sentence(papers),
     alt='Training and test loss over steps, one line a run: '
     + '; '.join(_final(run) for run in shown)
-    + behind.words(papers),
+    + overlay.words(papers),
     draw=draw,
     table=training.table(shown, _VALUES, 'loss'),
   )

@@ -1,11 +1,12 @@
 """The figure of the loss after one step, against its learning rate."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import ends, figures, over_seeds, strokes
+from bn_jax.report.drawing import canvas, first_last, strokes
 from bn_jax.report.results import curves, looks
 
 KIND = 'one_step_loss'
@@ -13,7 +14,7 @@ KIND = 'one_step_loss'
 
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """Loss after one step along the gradient, a line a run."""
   seen = looks.of(runs, KIND, key)
   if seen is None or not any(
@@ -24,12 +25,13 @@ def figure(
   label = 'Loss after a step' + (' (nats)' if nats else '')
 
   def draw(narrow: bool) -> mpl.Figure:
-    rows = [ends.Row(label, _draw(seen.key))]
-    drawing, axes = ends.drawing(seen, rows, narrow, 'Learning rate')
-    figures.scale_logarithmically(axes[0, 0], 'x', figures.ticks_below(narrow))
-    return ends.legend(drawing, seen)
+    rows = [first_last.Row(label, functools.partial(_draw, key=seen.key))]
+    drawing, axes = first_last.drawing(seen, rows, narrow, 'Learning rate')
+    canvas.scale_logarithmically(axes[0, 0], 'x', canvas.ticks_below(narrow))
+    strokes.legend_of(drawing, seen.indexed)
+    return drawing
 
-  return figures.Figure(
+  return canvas.Figure(
     name=f'one-step{seen.suffix}',
     title=f'Loss after one step{seen.note}',
     caption='The objective at θ − r·g against the learning rate r, with g its '
@@ -38,7 +40,7 @@ def figure(
     '2018: without Batch Normalization that is at a smaller rate). At the '
     'first look (step 0 is the initialization) and at the last, of '
     f'{looks.where(seen)}, {looks.precisely(seen)}. Logarithmic axes. '
-    + over_seeds.sentence(seen.runs, logarithmic=True),
+    + strokes.seeds_sentence(seen.runs, logarithmic=True),
     alt='Loss after one step against its learning rate, one line a run. At the '
     'first look it is the smallest: '
     + '; '.join(_words(run, seen.key) for run in seen.runs),
@@ -47,26 +49,18 @@ def figure(
   )
 
 
-def _draw(key: str):
-  def draw(axis, run, index, place) -> None:
-    found = [_look(seed, key, place) for seed in run.seeds]
-    found = [look for look in found if look is not None]
-    over_seeds.draw_against(axis, [look[:2] for look in found], index)
-    levels = [look[2] for look in found if look[2] > 0 and np.isfinite(look[2])]
-    if levels:
-      rates = found[0][0]
-      level = float(np.exp(np.mean(np.log(levels))))
-      ends_of = (rates.min(), rates.max())
-      strokes.thin(axis, ends_of, (level, level), index)
-
-  return draw
+def _draw(axis, run, index, place, *, key) -> None:
+  found = [look for seed in run.seeds if (look := _look(seed, key, place))]
+  strokes.draw_mean_against(axis, [look[:2] for look in found], index)
+  levels = [look[2] for look in found if look[2] > 0 and np.isfinite(look[2])]
+  if found:
+    strokes.level(axis, found[0][0], levels, index)
 
 
 def _look(seed, key, place):
   """(rates [E], losses [E], the loss before), or None."""
   names = ('learning_rate', 'loss', 'loss_0')
-  found = [ends.values(seed, key, name, place) for name in names]
-  return None if any(value is None for value in found) else found
+  return first_last.values(seed, key, place, *names)
 
 
 def _words(run, key) -> str:
@@ -82,14 +76,11 @@ def _words(run, key) -> str:
 
 
 def _table(seen):
-  rows = [('run', 'seed', 'step', 'learning_rate', 'loss', 'loss_before')]
-  for run in seen.runs:
-    for seed in run.seeds:
-      for place, step in enumerate(looks.steps_of(seed, seen.key)):
-        look = _look(seed, seen.key, place)
-        if look is None:
-          continue
-        for point in zip(*look[:2]):
-          shown = [f'{value:.6g}' for value in (*point, look[2])]
-          rows.append((run.name, seed.seed, step, *shown))
-  return rows
+  def rows(seed, place):
+    if look := _look(seed, seen.key, place):
+      rates, losses, before = look
+      for rate, loss in zip(rates, losses):
+        yield canvas.digits((rate, loss, before))
+
+  columns = ('learning_rate', 'loss', 'loss_before')
+  return first_last.table(seen, columns, rows)

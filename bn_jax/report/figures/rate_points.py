@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bn_jax.report.claims import ordering
-from bn_jax.report.drawing import over_seeds
+from bn_jax.report.drawing import strokes
 from bn_jax.report.figures import rate_lines
 from bn_jax.report.results import curves
 
@@ -80,7 +80,7 @@ def of(line: rate_lines.Line, quantity: Quantity) -> list[Point]:
     if values and not failing:
       # All seeds at one place, as if it were a step.
       lines = [([0], [value]) for value in values]
-      mean = over_seeds.mean(lines, logarithmic=not quantity.highest)
+      mean = strokes.mean(lines, logarithmic=not quantity.highest)
       ends = tuple(float(end[0]) for end in mean[1:])
     if values:
       found.append(Point(rate, *ends, failing, len(values)))

@@ -8,7 +8,7 @@ from matplotlib import figure as mpl
 from matplotlib import ticker
 
 from bn_jax.report.claims import ordering
-from bn_jax.report.drawing import figures, over_seeds, strokes
+from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import rate_lines, rate_points
 from bn_jax.report.results import curves
 
@@ -17,7 +17,7 @@ _ROW, _ROWS = 0.07, 0.3
 _APART = 0.11  # labels of the x axis, as a share of it
 
 
-def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
+def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   """Steps to an accuracy, final accuracy or loss against the learning rate.
 
   None where no runs differ in three learning rates and in nothing else.
@@ -27,7 +27,7 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
   if not panels:
     return None
   shown = [run for line in lines for _, run in line.points]
-  return figures.Figure(
+  return canvas.Figure(
     name='rates',
     title='Learning rates',
     caption='Runs that differ in the learning rate alone, a line a norm, by '
@@ -35,7 +35,7 @@ def figure(runs: Sequence[curves.Run]) -> figures.Figure | None:
     'each line, where no seed fails. A cross: every seed fails, and a plus: '
     'some do, so that there is no mean; they stand at the worse end of the '
     'axis. Logarithmic axes and geometric means, but for accuracy. '
-    + over_seeds.sentence(shown),
+    + strokes.seeds_sentence(shown),
     alt='; '.join(_words(lines, quantity) for quantity in panels),
     draw=lambda narrow: _drawn(lines, panels, narrow),
     table=_table(lines, panels),
@@ -58,7 +58,7 @@ def _rules(panels: Sequence[rate_points.Quantity]) -> str:
 
 def _drawn(lines, panels, narrow: bool) -> mpl.Figure:
   columns = 1 if narrow else len(panels)
-  drawing, axes = figures.grid(len(panels) // columns, columns, narrow)
+  drawing, axes = canvas.grid(len(panels) // columns, columns, narrow)
   rates = [rate for line in lines for rate, _ in line.points]
   for axis, quantity in zip(axes.flat, panels):
     found = [rate_points.of(line, quantity) for line in lines]
@@ -83,11 +83,11 @@ def _draw(axis, points, best, index: int) -> None:
   if not points:
     return
   rate_R, *mean = np.transpose([point[:4] for point in points])
-  drawn = over_seeds.Mean(rate_R, *mean)
+  drawn = strokes.Mean(rate_R, *mean)
   strokes.line(axis, rate_R, drawn.mean, index)
   of_run = {'color': strokes.colour(index), 'linestyle': 'none'}
   axis.plot(rate_R, drawn.mean, marker='.', **of_run)
-  over_seeds.shade(axis, drawn, index)
+  strokes.shade(axis, drawn, index)
   if best is not None:
     axis.plot(
       best.rate, best.mean, marker='o', markersize=11, fillstyle='none',
@@ -106,13 +106,13 @@ def _scale(axis, quantity: rate_points.Quantity, strip: float) -> None:
     axis.set_yticks(np.linspace(0, 1, 6))
     axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
     return
-  figures.scale_logarithmically(axis)
+  canvas.scale_logarithmically(axis)
   if axis.get_yscale() == 'linear':  # all of them fail
     axis.set_yticks([])
     return
   low, high = axis.get_ylim()
   axis.set_ylim(low, high * (high / low) ** beyond)
-  figures.label_logarithmically(axis, 'y')
+  canvas.label_logarithmically(axis, 'y')
 
 
 def _draw_failing(

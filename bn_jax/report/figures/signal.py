@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import figure as mpl
 from matplotlib import ticker
 
-from bn_jax.report.drawing import ends, figures, over_seeds, strokes
+from bn_jax.report.drawing import canvas, first_last, strokes
 from bn_jax.report.results import curves, looks
 
 KIND = 'signal'
@@ -21,7 +21,7 @@ _SHARE = 'positive'
 
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """Size of activations and of their gradients, by layer, a line a run."""
   seen = looks.of(runs, KIND, key)
   layers = [] if seen is None else looks.layers(seen, 'activation_rms')
@@ -30,7 +30,7 @@ def figure(
   signed = any(
     np.isfinite(_shares(seed, seen.key)).any() for seed in seen.seeds
   )
-  return figures.Figure(
+  return canvas.Figure(
     name=f'signal{seen.suffix}',
     title=f'Signal at depth{seen.note}',
     caption='By layer, in forward order, at the first look (step 0 is the '
@@ -38,7 +38,7 @@ def figure(
     'nonlinearity, and the norm of the gradient of the objective by it, over '
     f'all examples together{_condition(signed)}. On {looks.where(seen)}, with '
     f'{looks.precisely(seen)}. '
-    + over_seeds.sentence(seen.runs, logarithmic=True).replace(
+    + strokes.seeds_sentence(seen.runs, logarithmic=True).replace(
       'geometric means', 'means (of the upper two, geometric)'
     ),
     alt='Size of activations and of the gradient by them against the layer, '
@@ -68,13 +68,15 @@ def _drawn(seen, layers, signed, narrow) -> mpl.Figure:
     _draw, key=seen.key, layers=layers if named else None
   )
   rows = [
-    ends.Row(label, functools.partial(draw, value=value))
+    first_last.Row(label, functools.partial(draw, value=value))
     for value, label in _CURVES
   ]
   if signed:
     draw_share = functools.partial(draw, value=_SHARE)
-    rows.append(ends.Row('Units, <ŷ, g> > 0', draw_share, logarithmic=False))
-  drawing, axes = ends.drawing(seen, rows, narrow, 'Layer')
+    rows.append(
+      first_last.Row('Units, <ŷ, g> > 0', draw_share, logarithmic=False)
+    )
+  drawing, axes = first_last.drawing(seen, rows, narrow, 'Layer')
   for axis in axes.flat:
     if named:
       axis.set_xticks(range(1, len(layers) + 1), layers, rotation=90)
@@ -84,19 +86,18 @@ def _drawn(seen, layers, signed, narrow) -> mpl.Figure:
     axis.set_ylim(-0.03, 1.03)
     axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
     strokes.across(axis, 0.5)
-  return ends.legend(drawing, seen)
+  strokes.legend_of(drawing, seen.indexed)
+  return drawing
 
 
 def _draw(axis, run, index, place, *, key, layers, value) -> None:
   """Against the number of the layer: among `layers`, or else of the run."""
   own = _own(run, key)
   at = [(layers or own).index(name) + 1 for name in own]
-  lines = []
-  for seed in run.seeds:
-    row = [ends.values(seed, key, f'{name}/{value}', place) for name in own]
-    if not any(number is None for number in row):
-      lines.append((at, np.array(row, float)))
-  over_seeds.draw(axis, lines, index, logarithmic=value != _SHARE)
+  names = [f'{name}/{value}' for name in own]
+  found = [first_last.values(seed, key, place, *names) for seed in run.seeds]
+  lines = [(at, np.array(row, float)) for row in found if row is not None]
+  strokes.draw_mean(axis, lines, index, logarithmic=value != _SHARE)
 
 
 def _own(run, key) -> list[str]:
@@ -120,12 +121,9 @@ def _words(run, key) -> str:
   own = _own(run, key)
   said = []
   for value, what in zip((name for name, _ in _CURVES), ('rms', 'gradient')):
-    rows = [
-      [ends.values(seed, key, f'{own[end]}/{value}', 0) for end in (0, -1)]
-      for seed in run.seeds
-      if own
-    ]
-    rows = [row for row in rows if None not in row and np.isfinite(row).all()]
+    names = [f'{own[end]}/{value}' for end in (0, -1)] if own else []
+    rows = [first_last.values(seed, key, 0, *names) for seed in run.seeds]
+    rows = [row for row in rows if row and np.isfinite(row).all()]
     if rows:
       first, last = np.mean(rows, axis=0)
       said.append(f'{what} {first:.3g} to {last:.3g}')
@@ -134,17 +132,14 @@ def _words(run, key) -> str:
 
 def _table(seen, layers):
   names = ('activation_rms', 'activation_gradient_norm', 'positive', 'negative')
-  rows = [('run', 'seed', 'step', 'layer', *names)]
-  for run in seen.runs:
-    for seed in run.seeds:
-      for place, step in enumerate(looks.steps_of(seed, seen.key)):
-        for layer in layers:
-          found = [
-            ends.values(seed, seen.key, f'{layer}/{name}', place)
-            for name in names
-          ]
-          if found[0] is None:
-            continue
-          shown = ['' if v is None else f'{v:.6g}' for v in found]
-          rows.append((run.name, seed.seed, step, layer, *shown))
-  return rows
+
+  def rows(seed, place):
+    for layer in layers:
+      found = [
+        first_last.value(seed, seen.key, f'{layer}/{name}', place)
+        for name in names
+      ]
+      if found[0] is not None:
+        yield layer, *('' if v is None else f'{v:.6g}' for v in found)
+
+  return first_last.table(seen, ('layer', *names), rows)

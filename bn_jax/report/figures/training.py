@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import figures, over_seeds, strokes
+from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.results import conditions, curves
 
 Indexed = Sequence[tuple[int, curves.Run]]
@@ -25,7 +25,7 @@ def drawing(
     values: what it is called in 'train' and in an evaluation.
     logarithmic: whether means over seeds are geometric.
   """
-  made, axes = figures.grid(2 if narrow else 1, 1 if narrow else 2, narrow)
+  made, axes = canvas.grid(2 if narrow else 1, 1 if narrow else 2, narrow)
   batch, test = axes.flat
   for index, run in indexed:
     _draw_batches(batch, run, index, values[0], logarithmic)
@@ -118,7 +118,7 @@ def _draw_batches(axis, run, index, value, logarithmic) -> None:
     if value in train.values
   ]
   smooth = [(step_T, curves.trailing_mean(value_T)) for step_T, value_T in kept]
-  over_seeds.draw(axis, smooth, index, logarithmic)
+  strokes.draw_mean(axis, smooth, index, logarithmic)
 
 
 def _draw_test_set(axis, run, index, value, logarithmic) -> None:
@@ -126,7 +126,7 @@ def _draw_test_set(axis, run, index, value, logarithmic) -> None:
   series = [s.series[name] for s in run.seeds if name in s.series]
   lines = [(s.step, s.values[value]) for s in series if value in s.values]
   if lines:
-    over_seeds.draw(axis, lines, index, logarithmic)
+    strokes.draw_mean(axis, lines, index, logarithmic)
 
 
 def _test_measure(run: curves.Run) -> str | None:

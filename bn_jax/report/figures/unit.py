@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import figures, strokes
+from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import activations
 from bn_jax.report.results import curves, looks, reductions
 
@@ -37,7 +37,7 @@ class Unit(NamedTuple):
 
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """Percentiles of a typical unit over training, a column a run.
 
   None where no run has looked twice.
@@ -51,7 +51,7 @@ def figure(
     return None
   shown = seen._replace(indexed=tuple(of for of, _ in found))
   units = [unit for _, unit in found]
-  return figures.Figure(
+  return canvas.Figure(
     name=f'unit{seen.suffix}',
     title=f'Percentiles of one unit{seen.note}',
     caption='The 15th, 50th and 85th percentiles of what enters the '
@@ -101,10 +101,10 @@ def _finite(value) -> bool:
 
 
 def _drawn(found, narrow: bool) -> mpl.Figure:
-  drawing, axes = figures.panels(1, len(found), narrow)
+  drawing, axes = canvas.panels(1, len(found), narrow)
   for axis, (of, unit) in zip(axes[0], found):
     index, run = of
-    figures.label_top(axis, run.name, f'{unit.layer}, unit {unit.index}')
+    canvas.label_top(axis, run.name, f'{unit.layer}, unit {unit.index}')
     low, middle, high = unit.quantiles.T
     strokes.band(
       axis, unit.step, low, high, index, alpha=0.2, linewidth=0
@@ -115,7 +115,7 @@ def _drawn(found, narrow: bool) -> mpl.Figure:
         marker=None,
       )  # fmt: skip
     axis.set_xlabel('Step')
-    figures.label_left(axis, 'Input of the nonlinearity')
+    canvas.label_left(axis, 'Input of the nonlinearity')
     strokes.divergences(axis, [of])
   return drawing
 

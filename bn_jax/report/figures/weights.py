@@ -4,21 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bn_jax.report.drawing import figures, layered, over_seeds
+from bn_jax.report.drawing import by_layer, canvas, strokes
 from bn_jax.report.results import curves, looks
 
 KIND = 'weights'
 _ROWS = (
-  layered.Row('weight_norm', '|w|', layered.read('weight_norm')),
-  layered.Row(
+  by_layer.Row('weight_norm', '|w|', by_layer.read('weight_norm')),
+  by_layer.Row(
     'effective_learning_rate', 'Effective rate',
-    layered.read('effective_learning_rate'),
+    by_layer.read('effective_learning_rate'),
   ),
-  layered.Row(
-    'angular_update', 'Angle of a step (rad)', layered.read('angular_update')
+  by_layer.Row(
+    'angular_update', 'Angle of a step (rad)', by_layer.read('angular_update')
   ),
-  layered.Row(
-    'radial_cosine', '|cos(w, ∇L)|', layered.read('radial_cosine', np.abs),
+  by_layer.Row(
+    'radial_cosine', '|cos(w, ∇L)|', by_layer.read('radial_cosine', np.abs),
     limits=(0, 1.2),
   ),
 )  # fmt: skip
@@ -26,7 +26,7 @@ _ROWS = (
 
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
-) -> figures.Figure | None:
+) -> canvas.Figure | None:
   """Weights of the first, the middle and the last layer, a column a layer."""
   seen = looks.of(runs, KIND, key)
   known = [] if seen is None else looks.layers(seen, 'weight_norm')
@@ -34,7 +34,7 @@ def figure(
     return None
   ends = (known[0], known[len(known) // 2], known[-1])
   layers = list(dict.fromkeys(ends))
-  return figures.Figure(
+  return canvas.Figure(
     name=f'weights{seen.suffix}',
     title=f'Weights and their steps{seen.note}',
     caption='Of the weights w of a layer: their length |w|; the effective '
@@ -44,13 +44,13 @@ def figure(
     f'optimizer, L the loss without a penalty, of {looks.where(seen)}, '
     f'{looks.when(seen)}, {looks.precisely(seen)}. {_of(layers, known)} '
     'Logarithmic axes, shared by the columns. '
-    + over_seeds.sentence(seen.runs, logarithmic=True),
+    + strokes.seeds_sentence(seen.runs, logarithmic=True),
     alt='Length, effective learning rate, angle of a step and radial part of '
     f'the gradient, over training, one column a layer ({", ".join(layers)}). '
     f'Median angle of a step of {layers[-1]}, in radians: '
-    + ', '.join(_median(run, seen.key, layers[-1]) for run in seen.runs),
-    draw=lambda narrow: layered.drawing(seen, layers, _ROWS, narrow),
-    table=layered.table(seen, known, _ROWS),
+    + by_layer.medians(seen, layers[-1], _ROWS[2]),
+    draw=lambda narrow: by_layer.drawing(seen, layers, _ROWS, narrow),
+    table=by_layer.table(seen, known, _ROWS),
   )
 
 
@@ -61,7 +61,3 @@ def _of(layers, known) -> str:
     f'The first, the middle and the last of {len(known)} layers looked at; '
     'the CSV has them all.'
   )
-
-
-def _median(run, key, layer) -> str:
-  return f'{run.name} {layered.median(run, key, layer, _ROWS[2])}'

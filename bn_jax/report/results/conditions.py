@@ -100,6 +100,11 @@ def counted(number: int, what: str) -> str:
   return f'{number} {what}{"" if number == 1 else "s"}'
 
 
+def span(first: Any, last: Any) -> str:
+  """'3 to 7', or '3' where both are."""
+  return ' to '.join(map(str, dict.fromkeys((first, last))))
+
+
 def by_value(runs: Sequence[curves.Run], read: Read) -> dict[str, list[str]]:
   """What is read -> the runs that have it, or the seeds where these differ."""
   found = {}

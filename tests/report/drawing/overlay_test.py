@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.drawing import behind, figures, paper_curves
+from bn_jax.report.drawing import canvas, overlay, paper_curves
 from bn_jax.report.figures import accuracy, covariate_shift, landscape, loss
 from tests.fixtures import (
   paper_like,
@@ -12,13 +12,13 @@ from tests.fixtures import (
 
 
 def drawn(made, narrow=False):
-  with figures.style():
+  with canvas.style():
     return made.draw(narrow)
 
 
 def theirs(axis):
   """The lines of the paper: of their dash there are no others."""
-  dash = behind._LINE['linestyle']
+  dash = overlay._LINE['linestyle']
   made = axis.plot([], [], linestyle=dash, linewidth=0.9)[0]
   pattern = made._unscaled_dash_pattern
   made.remove()
@@ -109,8 +109,8 @@ class SaidTest(absltest.TestCase):
           for legend in drawn(made, narrow).legends
           for text in legend.get_texts()
         ]
-        self.assertEqual(said.count(behind.LABEL), 1, made.name)
-      self.assertIn(behind.LABEL, made.caption)
+        self.assertEqual(said.count(overlay.LABEL), 1, made.name)
+      self.assertIn(overlay.LABEL, made.caption)
       self.assertIn("of the paper's curves", made.alt)
 
   def test_scaled_steps(self):
@@ -121,7 +121,7 @@ class SaidTest(absltest.TestCase):
         for legend in drawn(made).legends
         for text in legend.get_texts()
       ]
-      self.assertIn(f'{behind.LABEL} (its steps × 0.1)', texts)
+      self.assertIn(f'{overlay.LABEL} (its steps × 0.1)', texts)
       self.assertIn("the paper's steps are multiplied by 0.1", made.caption)
       self.assertNotIn('multiplied by', kind.figure(vgg()).caption)
 

@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from bn_jax.report.drawing import figures, names, strokes
+from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import accuracy, activations, changes, landscape
 from bn_jax.report.results import read
 from tests.fixtures import (
@@ -26,14 +26,14 @@ class _Drawn(parameterized.TestCase):
     return read.runs([made_up.workdir(folder / 'w', seeds, **runs)])
 
   def drawn(self, kind, runs, narrow=False):
-    with figures.style():
-      return figures.settled(kind.figure(runs).draw(narrow))
+    with canvas.style():
+      return canvas.settled(kind.figure(runs).draw(narrow))
 
 
 def blank():
   """One pair of axes from 0 to 100."""
-  with figures.style():
-    drawing, axes = figures.grid(1, 1, False)
+  with canvas.style():
+    drawing, axes = canvas.grid(1, 1, False)
     axes[0, 0].set_xlim(0, 100)
   return drawing, axes[0, 0]
 
@@ -41,20 +41,22 @@ def blank():
 class NamesTest(parameterized.TestCase):
   @parameterized.parameters('standard', 'W' * 100, 'il' * 50, 'a_b.c-d' * 14)
   def test_fit(self, name):
-    rows = names.fitted(name, 120).split('\n')
+    rows = canvas.fitted(name, 120).split('\n')
     self.assertLessEqual(len(rows), 3)
     for row in rows:
-      self.assertLessEqual(names.width(row), 120)
+      self.assertLessEqual(canvas.width(row), 120)
 
   def test_short_ones_stay(self):
-    self.assertEqual(names.fitted('runs/a/standard', 200), 'runs/a/standard')
+    self.assertEqual(canvas.fitted('runs/a/standard', 200), 'runs/a/standard')
 
   def test_long_ones_keep_their_ends(self):
-    fitted = names.fitted('first' + 'x' * 100 + 'last', 80).replace('\n', '')
+    fitted = canvas.fitted('first' + 'x' * 100 + 'last', 80).replace('\n', '')
     self.assertRegex(fitted, '^first.*….*last$')
 
   def test_break_after_a_mark(self):
-    self.assertEqual(names.fitted('some_workdir/run', 80), 'some_workdir/\nrun')
+    self.assertEqual(
+      canvas.fitted('some_workdir/run', 80), 'some_workdir/\nrun'
+    )
 
 
 class LegendTest(_Drawn):
@@ -89,15 +91,15 @@ class LegendTest(_Drawn):
 
   def test_dollars_and_underscores_are_no_markup(self):
     drawing, _ = blank()
-    with figures.style():
+    with canvas.style():
       strokes.legend(drawing, [(0, '$_x$/a'), (1, '_b')])
-      figures.settled(drawing)
+      canvas.settled(drawing)
     shown = [text.get_text() for text in drawing.legends[0].get_texts()]
     self.assertEqual(shown, ['$_x$/a', '_b'])
 
   def test_eight_runs_are_told_apart_without_colour(self):
     drawing, _ = blank()
-    with figures.style():
+    with canvas.style():
       strokes.legend(drawing, [(i, f'{i}') for i in range(8)])
     looks = {
       (str(line._dash_pattern), line.get_marker())
@@ -183,18 +185,18 @@ class LongTest(_Drawn):
 class FilesTest(_Drawn):
   def noisy(self):
     drawing, axis = blank()
-    with figures.style():
+    with canvas.style():
       values = np.random.default_rng(0).normal(size=(9, 300))
       for index, value_T in enumerate(values):
         strokes.line(axis, np.arange(300), value_T, index)
-      return figures.settled(drawing)
+      return canvas.settled(drawing)
 
   def test_a_large_png_has_256_colours_and_looks_the_same(self):
     drawing = self.noisy()
-    whole = figures.rendered(drawing, 'png')
-    with mock.patch.object(figures, '_LARGE', len(whole) - 1):
-      few = figures.rendered(drawing, 'png')
-      again = figures.rendered(drawing, 'png')
+    whole = canvas.rendered(drawing, 'png')
+    with mock.patch.object(canvas, '_LARGE', len(whole) - 1):
+      few = canvas.rendered(drawing, 'png')
+      again = canvas.rendered(drawing, 'png')
     self.assertEqual(few, again)
     self.assertLess(len(few), len(whole) / 1.5)
     one, other = (Image.open(io.BytesIO(png)) for png in (whole, few))
@@ -207,9 +209,9 @@ class FilesTest(_Drawn):
 
   def test_an_svg_is_exact_to_a_hundredth_of_a_point(self):
     drawing = self.noisy()
-    short = figures.rendered(drawing, 'svg')
-    with mock.patch.object(figures, '_SVG_PATH', re.compile(b'(?!)')):
-      long = figures.rendered(drawing, 'svg')
+    short = canvas.rendered(drawing, 'svg')
+    with mock.patch.object(canvas, '_SVG_PATH', re.compile(b'(?!)')):
+      long = canvas.rendered(drawing, 'svg')
     self.assertLess(len(short), len(long))
     self.assertNotRegex(short, rb' d="[^"]*\.\d{3}')
     number = re.compile(rb'-?\d+\.?\d*(?:e-?\d+)?')
@@ -221,7 +223,7 @@ class FilesTest(_Drawn):
     (axis,) = drawing.axes
     place = axis.get_position().bounds
     for kind in ('png', 'pdf', 'svg', 'png'):
-      figures.rendered(drawing, kind)
+      canvas.rendered(drawing, kind)
       self.assertEqual(axis.get_position().bounds, place)
 
   def test_one_number_on_a_logarithmic_axis(self):
@@ -231,7 +233,7 @@ class FilesTest(_Drawn):
       strokes.line(axis, [0, 1], [low, high], 0)
       with warnings.catch_warnings():
         warnings.simplefilter('error')
-        figures.scale_logarithmically(axis)
+        canvas.scale_logarithmically(axis)
       bottom, top = axis.get_ylim()
       self.assertLess(bottom, 4)
       self.assertGreater(top, 6)
@@ -301,7 +303,7 @@ class DivergenceTest(_Drawn):
     said = [text.get_text() for text in axis.texts]
     self.assertEqual(said, ['diverged at 40 to 43', 'diverged at 90'])
     self.assertLen(axis.lines, 5)
-    figures.settled(drawing)
+    canvas.settled(drawing)
     one, other = (text.get_window_extent() for text in axis.texts)
     self.assertFalse(one.overlaps(other))
 
@@ -309,7 +311,7 @@ class DivergenceTest(_Drawn):
     drawing, axis = blank()
     (run,) = self.runs(a={'status': 'diverged', 'steps': 0})
     strokes.divergences(axis, [(0, run)])
-    figures.settled(drawing)
+    canvas.settled(drawing)
     (text,) = axis.texts
     self.assertGreaterEqual(text.get_window_extent().x0, axis.bbox.x0)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import distance, landscape, raw_curves
 from bn_jax.report.results import beta, curves
 from tests.fixtures import strict  # noqa: F401
@@ -47,7 +47,7 @@ def _manifest():
 
 
 def drawn(made, narrow=False):
-  with figures.style():
+  with canvas.style():
     return made.draw(narrow)
 
 
@@ -159,13 +159,13 @@ class MapTest(parameterized.TestCase):
     """One look is no map; numbers that are none leave it white."""
     self.assertIsNone(distance.figure([run(steps=(0,))]))
     made = distance.figure([run(gradient_change=np.full((3, 3), np.nan))])
-    with figures.style():
+    with canvas.style():
       for narrow in (False, True):
-        figures.settled(made.draw(narrow))
+        canvas.settled(made.draw(narrow))
     self.assertIn('a has none', made.alt)
     made = distance.figure([run(step_size=np.zeros((3, 3)))])
-    with figures.style():
-      figures.settled(made.draw(False))
+    with canvas.style():
+      canvas.settled(made.draw(False))
 
 
 class BetaTest(parameterized.TestCase):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.drawing import figures
+from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import gallery, rate_lines, rate_points, rates
 from bn_jax.report.results import curves
 from tests.fixtures import (
@@ -25,7 +25,7 @@ def search(norm='none', reaches=(200, 40, 80), at=_RATES, **changes):
 
 
 def drawn(made, narrow=False):
-  with figures.style():
+  with canvas.style():
     return made.draw(narrow)
 
 
@@ -193,8 +193,8 @@ class FigureTest(parameterized.TestCase):
   def test_all_fail(self):
     made = rates.figure(search(reaches=(999, 999, 999), status='diverged'))
     for narrow in (False, True):
-      with figures.style():
-        figures.settled(made.draw(narrow))
+      with canvas.style():
+        canvas.settled(made.draw(narrow))
     self.assertIn('best of none', made.alt)
 
   def test_rates_too_close_for_a_label(self):

@@ -1,18 +1,18 @@
 """Figures of numbers over steps: a row a quantity, a column a layer."""
 
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import behind, figures, over_seeds, strokes
+from bn_jax.report.drawing import canvas, overlay, strokes
 from bn_jax.report.results import curves, looks
 
 Lines = tuple[np.ndarray, np.ndarray]  # steps and values, [T] each
 # (layer, name of a row) -> what lies behind.
-Papers = Mapping[tuple[str, str], behind.Matches]
+Papers = Mapping[tuple[str, str], Sequence[overlay.Match]]
 
 
 class Row(NamedTuple):
@@ -51,26 +51,26 @@ def drawing(
     narrow: for telephones.
     papers: curves of the paper, of those panels that have some.
   """
-  made, axes = figures.panels(len(rows), len(layers), narrow)
+  made, axes = canvas.panels(len(rows), len(layers), narrow)
   for column, layer in enumerate(layers):
-    figures.label_top(axes[0, column], layer)
+    canvas.label_top(axes[0, column], layer)
     for row, quantity in enumerate(rows):
       _draw(axes[row, column], seen, layer, quantity)
       if (layer, quantity.name) in papers:
-        behind.draw(axes[row, column], papers[layer, quantity.name])
-      figures.label_left(axes[row, column], quantity.label)
-      figures.label_steps(axes[row, column], row == len(rows) - 1)
+        overlay.draw(axes[row, column], papers[layer, quantity.name])
+      canvas.label_left(axes[row, column], quantity.label)
+      canvas.label_steps(axes[row, column], row == len(rows) - 1)
   for row, quantity in enumerate(rows):
     if quantity.logarithmic:
-      figures.scale_logarithmically(axes[row, 0])
+      canvas.scale_logarithmically(axes[row, 0])
     low, high = axes[row, 0].get_ylim()
     least, most = quantity.limits
     if max(low, least) < min(high, most):
       axes[row, 0].set_ylim(max(low, least), min(high, most))
     for axis in axes[row]:
       strokes.divergences(axis, seen.indexed)
-  behind.legend(made, [match for found in papers.values() for match in found])
-  strokes.legend(made, [(index, run.name) for index, run in seen.indexed])
+  overlay.legend(made, [match for found in papers.values() for match in found])
+  strokes.legend_of(made, seen.indexed)
   return made
 
 
@@ -78,15 +78,14 @@ def table(
   seen: looks.Looks, layers: Sequence[str], rows: Sequence[Row]
 ) -> list[Sequence]:
   """The numbers: a line a run, seed, step and layer."""
-  made = [('run', 'seed', 'step', 'layer', *(row.name for row in rows))]
-  for run in seen.runs:
-    for seed in run.seeds:
-      for layer in layers:
-        found = [row.read(seed, seen.key, layer) for row in rows]
-        for step, *numbers in zip(found[0][0], *(line for _, line in found)):
-          shown = [f'{number:.6g}' for number in numbers]
-          made.append((run.name, seed.seed, step, layer, *shown))
-  return made
+
+  def of(seed: curves.Seed) -> Iterator[Sequence]:
+    for layer in layers:
+      found = [row.read(seed, seen.key, layer) for row in rows]
+      for step, *numbers in zip(found[0][0], *(line for _, line in found)):
+        yield step, layer, *canvas.digits(numbers)
+
+  return canvas.table(seen.runs, ('layer', *(row.name for row in rows)), of)
 
 
 def read(quantity: str, change: Callable = np.asarray) -> Callable:
@@ -102,17 +101,23 @@ def read(quantity: str, change: Callable = np.asarray) -> Callable:
   return of
 
 
-def median(run: curves.Run, key: str, layer: str, row: Row) -> str:
-  """Median over training of a quantity, the mean over the seeds."""
-  medians = [curves.median(row.read(seed, key, layer)[1]) for seed in run.seeds]
-  medians = [value for value in medians if np.isfinite(value)]
-  return f'{np.mean(medians):.3g}' if medians else 'not measured'
+def medians(seen: looks.Looks, layer: str, row: Row) -> str:
+  """'NAME 0.98, ...', medians over training of a quantity, means over seeds."""
+
+  def of(run: curves.Run) -> str:
+    found = [
+      curves.median(row.read(seed, seen.key, layer)[1]) for seed in run.seeds
+    ]
+    found = [median for median in found if np.isfinite(median)]
+    return f'{np.mean(found):.3g}' if found else 'not measured'
+
+  return ', '.join(f'{run.name} {of(run)}' for run in seen.runs)
 
 
 def _draw(axis, seen, layer, row) -> None:
   for index, run in seen.indexed:
     found = [row.read(seed, seen.key, layer) for seed in run.seeds]
     found = [line for line in found if len(line[0])]
-    over_seeds.draw(axis, found, index, logarithmic=row.logarithmic)
+    strokes.draw_mean(axis, found, index, logarithmic=row.logarithmic)
   if row.mark is not None:
     strokes.across(axis, row.mark)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 from absl.testing import absltest
 
-from bn_jax.report.drawing import figures, over_seeds
+from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import landscape
 from bn_jax.report.results import curves
 from tests.fixtures import strict  # noqa: F401
@@ -14,7 +14,7 @@ NAN = math.nan
 class MeanTest(absltest.TestCase):
   def test_at_every_step_over_those_that_are_finite_there(self):
     lines = [([0, 10, 20], [1.0, 2, 3]), ([0, 10], [3.0, NAN]), ([30], [NAN])]
-    mean = over_seeds.mean(lines)
+    mean = strokes.mean(lines)
     np.testing.assert_array_equal(mean.step, [0, 10, 20, 30])
     np.testing.assert_array_equal(mean.mean, [2, 2, 3, NAN])
     half = 12.7062  # Student's t for one degree of freedom, times sqrt(2 / 2)
@@ -23,7 +23,7 @@ class MeanTest(absltest.TestCase):
 
   def test_a_logarithmic_axis_has_geometric_means(self):
     lines = [([0, 1], [1.0, 0]), ([0, 1], [100.0, -1])]
-    mean = over_seeds.mean(lines, logarithmic=True)
+    mean = strokes.mean(lines, logarithmic=True)
     np.testing.assert_allclose(mean.mean, [10, NAN])
     # The logarithms are 1 +- 1 decades; t is 12.7062.
     np.testing.assert_allclose(mean.high[0], 10 ** (1 + 12.7062), rtol=1e-4)
@@ -32,9 +32,9 @@ class MeanTest(absltest.TestCase):
 
 class AgainstTest(absltest.TestCase):
   def drawn(self, lines):
-    with figures.style():
-      _, axes = figures.grid(1, 1, False)
-      over_seeds.draw_against(axes[0, 0], lines, 0)
+    with canvas.style():
+      _, axes = canvas.grid(1, 1, False)
+      strokes.draw_mean_against(axes[0, 0], lines, 0)
     return axes[0, 0].get_lines()
 
   def test_points_of_seeds_belong_together_by_their_order(self):
@@ -63,7 +63,7 @@ class LandscapeTest(absltest.TestCase):
       _seed(number, edges) for number, edges in enumerate([(1, 4), (4, 64)])
     )
     run = curves.Run('standard', seeds)
-    with figures.style():
+    with canvas.style():
       drawing = landscape.figure([run]).draw(False)
       loss, change, beta = drawing.axes
     for axis in (loss, change):

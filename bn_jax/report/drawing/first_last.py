@@ -1,13 +1,13 @@
 """The first and the last look of a measure, beside each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import figures, strokes
-from bn_jax.report.results import curves, looks
+from bn_jax.report.drawing import canvas
+from bn_jax.report.results import conditions, curves, looks
 
 
 class Row(NamedTuple):
@@ -36,15 +36,15 @@ def drawing(
   """A row a quantity, a column a look; one look, side by side if wide.
 
   Returns:
-    The drawing, without its legend (see `legend`), and its [rows, looks] axes.
+    The drawing, without its legend, and its [rows, looks] axes.
   """
   columns = places(seen)
   beside = len(columns) == 1 and not narrow
   if beside:
-    made, axes = figures.grid(1, len(rows), narrow, sharex=True)
+    made, axes = canvas.grid(1, len(rows), narrow, sharex=True)
     axes = axes.T
   else:
-    made, axes = figures.grid(
+    made, axes = canvas.grid(
       len(rows), len(columns), narrow, sharex=True, sharey='row'
     )
   for row, quantity in enumerate(rows):
@@ -57,14 +57,8 @@ def drawing(
       if row == 0:
         axis.set_title(title(seen, place))
     if quantity.logarithmic:
-      figures.scale_logarithmically(axes[row, 0])
+      canvas.scale_logarithmically(axes[row, 0])
   return made, axes
-
-
-def legend(made: mpl.Figure, seen: looks.Looks) -> mpl.Figure:
-  """The drawing with its legend, when all else is drawn."""
-  strokes.legend(made, [(index, run.name) for index, run in seen.indexed])
-  return made
 
 
 def title(seen: looks.Looks, place: int) -> str:
@@ -74,14 +68,34 @@ def title(seen: looks.Looks, place: int) -> str:
     for seed in seen.seeds
     if (taken := looks.steps_of(seed, seen.key))
   ]
-  span = ' to '.join(map(str, dict.fromkeys((min(steps), max(steps)))))
+  span = conditions.span(min(steps), max(steps))
   if len(places(seen)) == 1:
     return f'Step {span}'
   return f'{"First" if place == 0 else "Last"} look: step {span}'
 
 
-def values(seed: curves.Seed, key: str, value: str, place: int):
+def table(
+  seen: looks.Looks,
+  columns: Sequence[str],
+  rows: Callable[[curves.Seed, int], Iterable[Sequence]],
+) -> list[Sequence]:
+  """The numbers of every look; `rows` has those of one, by seed and place."""
+
+  def of(seed: curves.Seed) -> Iterator[Sequence]:
+    for place, step in enumerate(looks.steps_of(seed, seen.key)):
+      yield from ((step, *row) for row in rows(seed, place))
+
+  return canvas.table(seen.runs, columns, of)
+
+
+def value(seed: curves.Seed, key: str, name: str, place: int):
   """What one look recorded, or None."""
-  if not curves.recorded(seed, key, value):
+  if not curves.recorded(seed, key, name):
     return None
-  return seed.series[key].values[value][place]
+  return seed.series[key].values[name][place]
+
+
+def values(seed: curves.Seed, key: str, place: int, *names: str):
+  """What one look recorded under each name; None where one is missing."""
+  found = [value(seed, key, name, place) for name in names]
+  return None if any(number is None for number in found) else found

@@ -1,18 +1,23 @@
-"""What the figures of the report share: style, panels, files."""
+"""What the figures of the report share: style, panels, labels, tables, files.
+
+A name of a run may have 100 characters, and its working directory in front: it
+is put in lines, and shortened in the middle.
+"""
 
 import csv
+import functools
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib import figure as mpl
-from matplotlib import ticker
+from matplotlib import font_manager, textpath, ticker
 from PIL import Image
 
-from bn_jax.report.drawing import names
+from bn_jax.report.results import curves
 
 _WIDE = 10.8  # inches of a drawing at most: below, letters are too small
 _COLUMNS = 4  # of such a drawing at most
@@ -36,6 +41,7 @@ _STYLE = {
   'svg.hashsalt': 'bn_jax',  # the same figure is the same file
   'pdf.fonttype': 42,
 }
+_NAME_LINES = 3  # of the name of a run at most
 _SETTLED = {'figure.constrained_layout.use': False}
 
 
@@ -103,6 +109,30 @@ def _in_few_colours(png: io.BytesIO) -> bytes:
   return content.getvalue()
 
 
+def table(
+  runs: Sequence[curves.Run],
+  columns: Sequence[str],
+  rows: Callable[[curves.Seed], Iterable[Sequence]],
+) -> list[Sequence]:
+  """The numbers of a figure: a header, and the rows of each run and seed.
+
+  Args:
+    runs: that it shows.
+    columns: behind run, seed and step.
+    rows: seed -> (step, *cells), any number of them.
+  """
+  made = [('run', 'seed', 'step', *columns)]
+  for run in runs:
+    for seed in run.seeds:
+      made += [(run.name, seed.seed, *row) for row in rows(seed)]
+  return made
+
+
+def digits(numbers: Iterable[float]) -> list[str]:
+  """Numbers as cells of a table: six digits of each."""
+  return [f'{number:.6g}' for number in numbers]
+
+
 def as_csv(table: Sequence[Sequence]) -> bytes:
   """A table as CSV; a cell that a spreadsheet would run is quoted."""
   text = io.StringIO()
@@ -149,6 +179,12 @@ def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
   return drawing, axes
 
 
+def grow(drawing: mpl.Figure, legend) -> None:
+  """Makes room for a legend outside of the axes."""
+  height = legend.get_window_extent().height / drawing.dpi
+  drawing.set_figheight(drawing.get_figheight() + height)
+
+
 def ticks_below(narrow: bool) -> int:
   """How many ticks of a logarithmic x axis there is room for."""
   return 3 if narrow else 6
@@ -157,7 +193,7 @@ def ticks_below(narrow: bool) -> int:
 def label_top(axis, name: str, note: str = '') -> None:
   """The name of a run above a panel, in lines that fit, and a note below it."""
   inches = axis.get_position().width * axis.figure.get_figwidth()
-  axis.set_title(f'{names.fitted(name, 72 * inches)}\n{note}'.rstrip())
+  axis.set_title(f'{fitted(name, 72 * inches)}\n{note}'.rstrip())
 
 
 def label_left(axis, text: str) -> None:
@@ -169,6 +205,20 @@ def label_steps(axis, lowest: bool) -> None:
   """Steps below the lowest panel of a column, and only there."""
   axis.set_xlabel('Step' if lowest else '')
   axis.tick_params(labelbottom=lowest)
+
+
+def width(text: str) -> float:
+  """The width of a text in a figure, in points."""
+  return sum(map(_advance, text))
+
+
+def fitted(name: str, points: float) -> str:
+  """A name in at most three lines of so many points."""
+  shown, kept = name, len(name)
+  while len(rows := _wrapped(shown, points)) > _NAME_LINES:
+    kept -= 1
+    shown = f'{name[: (kept + 1) // 2]}…{name[-(kept // 2) :]}'
+  return '\n'.join(rows)
 
 
 def scale_logarithmically(axis, which: str = 'y', count: int = 9) -> None:
@@ -204,6 +254,24 @@ def label_logarithmically(axis, which: str, count: int = 9) -> None:
 
 def _short_power(value: float, _) -> str:
   return f'{value:g}'.replace('e-0', 'e-')
+
+
+def _wrapped(text: str, points: float) -> list[str]:
+  """Lines of so many points, broken after one of -_./ where there is one."""
+  rows = ['']
+  for character in text:
+    last = rows[-1]
+    if last and width(last + character) > points:
+      head = re.match(r'(.*[-_./])?', last)[0] or last
+      rows[-1:] = [head, last[len(head) :]]
+    rows[-1] += character
+  return rows
+
+
+@functools.cache
+def _advance(character: str) -> float:
+  measure = textpath.text_to_path.get_text_width_height_descent
+  return measure(character, font_manager.FontProperties(size=10), False)[0]
 
 
 def _harmless(cell):

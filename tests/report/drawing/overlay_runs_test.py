@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.drawing import paper_curves, paper_runs
+from bn_jax.report.drawing import overlay, paper_curves
 from tests.fixtures import (
   paper_like,
   strict,  # noqa: F401
@@ -17,7 +17,7 @@ class NetworkTest(parameterized.TestCase):
   def test_of_the_papers_kind(self, kind):
     want = 'linear' if kind == 'linear' else 'vgg'
     config = paper_like.run(kind=kind, weight_decay=5e-4).config
-    self.assertEqual(paper_runs.network(config), want)
+    self.assertEqual(overlay.network(config), want)
 
   @parameterized.parameters(
     _MOMENTUM,
@@ -32,7 +32,7 @@ class NetworkTest(parameterized.TestCase):
   )
   def test_others_have_no_curve(self, **changes):
     run = paper_like.run(**changes)
-    self.assertIsNone(paper_runs.of(0, run, 'accuracy'))
+    self.assertIsNone(overlay.of_run(0, run, 'accuracy'))
 
   @parameterized.parameters(
     _MOMENTUM,
@@ -43,18 +43,18 @@ class NetworkTest(parameterized.TestCase):
   )
   def test_other_linear_networks_have_none(self, **changes):
     run = paper_like.run(kind='linear', rate=1e-6, **changes)
-    self.assertIsNone(paper_runs.of(0, run, 'beta'))
+    self.assertIsNone(overlay.of_run(0, run, 'beta'))
 
   def test_a_config_that_says_little(self):
     """As of made-up and old directories."""
     config = {'data': {'name': 'cifar10'}, 'model': {'name': 'vgg16'}}
-    self.assertIsNone(paper_runs.network(config))
+    self.assertIsNone(overlay.network(config))
 
 
 class StepsTest(absltest.TestCase):
   def test_of_a_network_as_large_they_are_its_own(self):
     theirs = paper_curves.find('vgg', 'batch', 0.1, 'accuracy')
-    match = paper_runs.of(3, paper_like.run('b', 'batch'), 'accuracy')
+    match = overlay.of_run(3, paper_like.run('b', 'batch'), 'accuracy')
     self.assertEqual((match.index, match.runs), (3, ('b',)))
     self.assertEqual((match.steps_times, match.values_times), (1, 1))
     np.testing.assert_array_equal(match.curve.step, theirs.step)
@@ -65,13 +65,13 @@ class StepsTest(absltest.TestCase):
       ('vgg', 0.1, 'accuracy'), ('linear', 1e-6, 'beta')
     ):  # fmt: skip
       run = paper_like.run(kind=kind, rate=rate, steps=2000)
-      match = paper_runs.of(0, run, value)
+      match = overlay.of_run(0, run, value)
       self.assertEqual(match.steps_times, 1)
       self.assertEqual(match.curve.step[-1], 2000)
       self.assertLen(match.curve.low, len(match.curve.step))
 
   def test_of_a_smaller_one_they_end_with_ours(self):
-    match = paper_runs.of(0, paper_like.run(kind='small'), 'accuracy')
+    match = overlay.of_run(0, paper_like.run(kind='small'), 'accuracy')
     self.assertAlmostEqual(match.steps_times, 0.1)
     theirs = paper_curves.find('vgg', 'none', 0.1, 'accuracy')
     np.testing.assert_allclose(10 * match.curve.step, theirs.step)
@@ -83,21 +83,21 @@ class StepsTest(absltest.TestCase):
       ('vgg16', 0.5, False), ('vgg11', 1.0, False),
     ):  # fmt: skip
       run = paper_like.run(model={'name': name, 'width': width})
-      self.assertEqual(paper_runs.is_whole(run), want, (name, width))
+      self.assertEqual(overlay.is_whole(run), want, (name, width))
 
 
 class LossTest(absltest.TestCase):
   def test_first_values_agree(self):
     """Geometric mean of 1000 and 4000: 2000."""
     run = paper_like.run(kind='linear', rate=1e-6, seeds=2, first_loss=1000)
-    match = paper_runs.of(0, run, 'data_loss')
+    match = overlay.of_run(0, run, 'data_loss')
     self.assertAlmostEqual(match.curve.low[0], 2000)
     theirs = paper_curves.find('linear', 'none', 1e-6, 'data_loss')
     times = 2000 / theirs.low[0]
     self.assertAlmostEqual(match.values_times, times)
     np.testing.assert_allclose(match.curve.low, theirs.low * times)
     # The band of the same network, by the same number.
-    band = paper_runs.of(0, run, 'loss')
+    band = overlay.of_run(0, run, 'loss')
     theirs = paper_curves.find('linear', 'none', 1e-6, 'loss')
     np.testing.assert_allclose(band.curve.low, theirs.low * times)
     np.testing.assert_allclose(band.curve.high, theirs.high * times)
@@ -105,8 +105,10 @@ class LossTest(absltest.TestCase):
   def test_nothing_else_is_scaled(self):
     run = paper_like.run(kind='linear', rate=1e-6)
     for value in ('gradient_change', 'beta'):
-      self.assertEqual(paper_runs.of(0, run, value).values_times, 1)
-    self.assertEqual(paper_runs.of(0, paper_like.run(), 'loss').values_times, 1)
+      self.assertEqual(overlay.of_run(0, run, value).values_times, 1)
+    self.assertEqual(
+      overlay.of_run(0, paper_like.run(), 'loss').values_times, 1
+    )
 
   def test_without_a_first_value_there_is_none(self):
     for change in ('series', 'step', 'value'):
@@ -118,8 +120,8 @@ class LossTest(absltest.TestCase):
         series['train'].step[:] += 50
       else:
         series['train'].values['data_loss'][0] = np.inf
-      self.assertIsNone(paper_runs.of(0, run, 'data_loss'), change)
-      self.assertIsNotNone(paper_runs.of(0, run, 'beta'))
+      self.assertIsNone(overlay.of_run(0, run, 'data_loss'), change)
+      self.assertIsNotNone(overlay.of_run(0, run, 'beta'))
 
 
 class DistinctTest(absltest.TestCase):
@@ -130,13 +132,13 @@ class DistinctTest(absltest.TestCase):
       paper_like.run('c', weight_decay=5e-4),
       paper_like.run('d', 'noise'),
     ]
-    found = paper_runs.distinct(enumerate(runs), 'accuracy')
+    found = overlay.distinct(enumerate(runs), 'accuracy')
     self.assertEqual([match.index for match in found], [0, 1])
     self.assertEqual([match.runs for match in found], [('a', 'c'), ('b',)])
 
   def test_of_both_sizes_there_are_two(self):
     runs = [paper_like.run('a'), paper_like.run('b', kind='small')]
-    found = paper_runs.distinct(enumerate(runs), 'accuracy')
+    found = overlay.distinct(enumerate(runs), 'accuracy')
     self.assertEqual([match.index for match in found], [0, 1])
 
 
@@ -154,7 +156,7 @@ class LayersTest(parameterized.TestCase):
   )
   def test_numbers_in_the_paper(self, kind, layer, want):
     run = paper_like.run(kind=kind)
-    self.assertEqual(paper_runs.layer_of(run, layer, 'shift'), want)
+    self.assertEqual(overlay.layer_of(run, layer, 'shift'), want)
 
   def test_another_choice_of_layers_or_data(self):
     for key, value in (
@@ -162,8 +164,8 @@ class LayersTest(parameterized.TestCase):
     ):  # fmt: skip
       run = paper_like.run(kind='small')
       run.config['measures']['shift'][key] = value
-      self.assertIsNone(paper_runs.layer_of(run, 'conv3', 'shift'), key)
-    self.assertIsNone(paper_runs.layer_of(run, 'conv3', 'no such key'))
+      self.assertIsNone(overlay.layer_of(run, 'conv3', 'shift'), key)
+    self.assertIsNone(overlay.layer_of(run, 'conv3', 'no such key'))
 
   def test_the_second_has_no_l2(self):
     indexed = [(0, paper_like.run())]
@@ -171,14 +173,14 @@ class LayersTest(parameterized.TestCase):
       ('l2', 'conv5', 1), ('l2', 'conv10', 0), ('cosine', 'conv10', 1),
       ('relative_l2', 'conv5', 0),
     ):  # fmt: skip
-      found = paper_runs.of_layer(indexed, value, layer, 'shift')
+      found = overlay.of_layer(indexed, value, layer, 'shift')
       self.assertLen(found, want, (value, layer))
 
 
 class AlongTest(parameterized.TestCase):
   @parameterized.parameters('vgg', 'small', 'linear')
   def test_the_papers_line(self, kind):
-    self.assertTrue(paper_runs.along(paper_like.run(kind=kind), 'landscape'))
+    self.assertTrue(overlay.looks_alike(paper_like.run(kind=kind), 'landscape'))
 
   @parameterized.parameters(
     ('direction', 'random'),
@@ -191,7 +193,7 @@ class AlongTest(parameterized.TestCase):
   def test_another_line(self, key, value):
     run = paper_like.run()
     run.config['measures']['landscape'][key] = value
-    self.assertFalse(paper_runs.along(run, 'landscape'))
+    self.assertFalse(overlay.looks_alike(run, 'landscape'))
 
 
 if __name__ == '__main__':

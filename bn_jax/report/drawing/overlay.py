@@ -1,14 +1,24 @@
-"""Which curve of Santurkar et al. (2018) belongs to a run, by its config."""
+"""Curves of Santurkar et al. (2018) behind ours: which, how, what is said.
+
+Which of them belongs to a run is known by its config.
+"""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import colors, lines
+from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import paper_curves
+from bn_jax.report.drawing import canvas, paper_curves, strokes
 from bn_jax.report.results import curves
 
+LABEL = "the paper's curve; our reading of its network"
+_GREY = '#8C8C8C'
+_SHARE = 0.45  # of grey in a run's colour
+_BESIDE = 60  # points of a legend beside its text
+_LINE = {'linestyle': (0, (2.5, 1.2)), 'linewidth': 0.9}
 # As large as the paper's: "VGG-like", and its figures name a layer 13.
 _WHOLE = ('vgg13', 'vgg16', 'vgg19')
 # What its layers are called here.
@@ -64,7 +74,7 @@ def network(config: Mapping[str, Any]) -> str | None:
   return None
 
 
-def of(
+def of_run(
   index: int, run: curves.Run, quantity: str, layer: int | None = None
 ) -> Match | None:
   """The curve that belongs to a run, or None.
@@ -105,9 +115,7 @@ def of(
 
 
 def distinct(
-  indexed: Iterable[tuple[int, curves.Run]],
-  quantity: str,
-  layer: int | None = None,
+  indexed: strokes.Indexed, quantity: str, layer: int | None = None
 ) -> list[Match]:
   """Those of runs that share axes, each curve once, in the first one's colour.
 
@@ -116,20 +124,18 @@ def distinct(
   """
   found = {}
   for index, run in indexed:
-    match = of(index, run, quantity, layer)
-    if match is not None:
-      place = match.curve.name, match.curve.label, match.steps_times
-      first = found.setdefault(place, match)
-      if first is not match:
+    theirs = of_run(index, run, quantity, layer)
+    if theirs is not None:
+      curve = theirs.curve
+      place = curve.name, curve.label, theirs.steps_times
+      first = found.setdefault(place, theirs)
+      if first is not theirs:
         found[place] = first._replace(runs=(*first.runs, run.name))
   return list(found.values())
 
 
 def of_layer(
-  indexed: Iterable[tuple[int, curves.Run]],
-  quantity: str,
-  layer: str,
-  key: str,
+  indexed: strokes.Indexed, quantity: str, layer: str, key: str
 ) -> list[Match]:
   """`distinct`, of the paper's layers that one of ours is or stands for.
 
@@ -145,9 +151,9 @@ def of_layer(
     if number is not None:
       by_number.setdefault(number, []).append((index, run))
   return [
-    match
+    theirs
     for number, runs in by_number.items()
-    for match in distinct(runs, quantity, number)
+    for theirs in distinct(runs, quantity, number)
   ]
 
 
@@ -177,7 +183,7 @@ def is_whole(run: curves.Run) -> bool:
   return model['name'] in _WHOLE and model.get('width') in (None, 1)
 
 
-def along(run: curves.Run, key: str) -> bool:
+def looks_alike(run: curves.Run, key: str) -> bool:
   """Whether a measure looks along the line and at the steps of the paper."""
   kind = network(run.config)
   section = run.config['measures'].get(key)
@@ -193,13 +199,118 @@ def along(run: curves.Run, key: str) -> bool:
   )
 
 
+def draw(axis, matches: Iterable[Match]) -> None:
+  """Lines and bands below ours, in a run's colour mixed with grey.
+
+  The edges of a band lie above: ours would hide them.
+  """
+  for match in matches:
+    curve, look = match.curve, {'color': _tint(match.index), **_LINE}
+    if np.array_equal(curve.low, curve.high):
+      axis.plot(curve.step, curve.low, zorder=1.8, **look)
+      continue
+    axis.fill_between(
+      curve.step, curve.low, curve.high, color=look['color'], alpha=0.2,
+      linewidth=0, zorder=0.8,
+    )  # fmt: skip
+    for edge_T in (curve.low, curve.high):
+      axis.plot(curve.step, edge_T, zorder=2.5, **look)
+
+
+def legend(drawing: mpl.Figure, matches: Sequence[Match]) -> None:
+  """Says once, above all axes, what these lines are; the drawing grows."""
+  if not matches:
+    return
+  times = _times(matches)
+  text = LABEL + (f' (its steps × {times})' if times else '')
+  made = drawing.legend(
+    [lines.Line2D([], [], color=_GREY, **_LINE)],
+    [_wrapped(text, 72 * drawing.get_figwidth() - _BESIDE)],
+    loc='outside upper center',
+  )
+  canvas.grow(drawing, made)
+
+
+def sentence(matches: Sequence[Match], *notes: str) -> str:
+  """What a caption says of them, with a space in front; '' for none.
+
+  Args:
+    matches: all that the figure shows.
+    *notes: further sentences.
+  """
+  if not matches:
+    return ''
+  names = {match.curve.name for match in matches}
+  shown = sorted(names, key=paper_curves.NAMES.index)
+  plural = 's' if len(shown) > 1 else ''
+  said = [
+    f'Thin, dashed and greyed: {LABEL} (Santurkar et al., 2018, '
+    f'Figure{plural} {_listed(shown)}), read off its vector figures to within '
+    '1 % of a linear axis and a few percent of a value on a logarithmic one.'
+  ]
+  if times := _times(matches):
+    said.append(
+      "Our network is smaller than the paper's and trains for fewer steps: the "
+      f"paper's steps are multiplied by {times}, so that both end together."
+    )
+  if any(match.values_times != 1 for match in matches):
+    said.append(
+      'Its losses are multiplied so that its first is ours: the paper does not '
+      'tell the scale of its task.'
+    )
+  shared = dict.fromkeys(match.runs for match in matches)
+  said += [
+    f'For {_listed(runs)} it has one curve, in the colour of the first.'
+    for runs in shared
+    if len(runs) > 1
+  ]
+  return ' '.join(['', *said, *filter(None, notes)])
+
+
+def words(matches: Sequence[Match]) -> str:
+  """What the text that stands for a figure says of them; '' for none."""
+  if not matches:
+    return ''
+  return f". Behind them, {len(matches)} of the paper's curves"
+
+
+def _tint(index: int) -> tuple[float, ...]:
+  of_run, grey = (
+    np.array(colors.to_rgb(colour)) for colour in (strokes.colour(index), _GREY)
+  )
+  return tuple((1 - _SHARE) * of_run + _SHARE * grey)
+
+
+def _wrapped(text: str, points: float) -> str:
+  """In lines of so many points, broken between words."""
+  rows = ['']
+  for word in text.split():
+    longer = f'{rows[-1]} {word}'.lstrip()
+    if rows[-1] and canvas.width(longer) > points:
+      rows.append(word)
+    else:
+      rows[-1] = longer
+  return '\n'.join(rows)
+
+
+def _times(matches: Sequence[Match]) -> str:
+  """'0.08', by what steps were multiplied; '' where they were not."""
+  found = sorted({match.steps_times for match in matches} - {1.0})
+  return ' or '.join(f'{times:.3g}' for times in found)
+
+
+def _listed(said: Sequence[str]) -> str:
+  *first, last = said
+  return f'{", ".join(first)} and {last}' if first else last
+
+
 def _first_loss(run: curves.Run) -> float:
   """Ours at step 0, the geometric mean over the seeds; nan where unknown."""
-  trains = [s.series['train'] for s in run.seeds if 'train' in s.series]
-  found = [
-    float(train.values['data_loss'][0])
-    for train in trains
-    if 'data_loss' in train.values and train.step[0] == 0
+  trains = [
+    seed.series['train']
+    for seed in run.seeds
+    if curves.recorded(seed, 'train', 'data_loss')
   ]
+  found = [float(t.values['data_loss'][0]) for t in trains if t.step[0] == 0]
   found = [value for value in found if math.isfinite(value) and value > 0]
   return math.exp(np.mean(np.log(found))) if found else math.nan

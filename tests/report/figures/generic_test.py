@@ -1,0 +1,146 @@
+"""The figure and the summary of a measure that has none of its own."""
+
+import csv
+import io
+import pathlib
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from bn_jax.report import summary
+from bn_jax.report.drawing import canvas
+from bn_jax.report.figures import generic
+from bn_jax.report.results import looks, quantities, read
+from bn_jax.storage import records
+from tests.fixtures import made_up
+
+_KIND = 'sizes'
+_SECTION = {
+  'name': _KIND, 'data': 'train:64', 'every_steps': 10, 'statistics': 'batch',
+}  # fmt: skip
+_PAGE = {
+  'title': 'Sizes',
+  'quantities': {'norm': 'Norm |w|', 'power': 'Mean of |w|ᵖ'},
+}
+
+
+class _Measured(parameterized.TestCase):
+  def runs(self, values, seeds=(0,), page=True, arrays=False):
+    """Two runs; values(run, seed, step) is what they recorded at 0, 10, 20."""
+    folder = pathlib.Path(self.create_tempdir().full_path) / 'w'
+    config = {'measures': {'it': _SECTION}}
+    said = {'manifest': {'measures': {_KIND: _PAGE}}} if page else {}
+    made_up.workdir(
+      folder, seeds, a={**config, **said}, b={**config, **said, 'norm': 'batch'}
+    )
+    for run in 'ab':
+      for seed in seeds:
+        place = folder / run / f'seed{seed}'
+        rows = [
+          records.Record(step, 'it', values(run, seed, step))
+          for step in (0, 10, 20)
+        ]
+        if arrays:
+          for row in rows:
+            records.Arrays(place / 'arrays').write(row)
+        else:
+          path = place / 'scalars.jsonl'
+          records.write_all(path, [*records.read(path), *rows])
+    return read.runs([folder])
+
+  def drawn(self, runs, narrow=False):
+    made = generic.figure(runs, _KIND, 'it')
+    with canvas.style():
+      return made, made.draw(narrow)
+
+
+class WholeNetworkTest(_Measured):
+  def test_a_line_a_run_is_the_mean_over_seeds(self):
+    runs = self.runs(
+      lambda run, seed, step: {'norm': step + 2.0 * seed + (run == 'b')},
+      seeds=(0, 1),
+    )
+    made, drawing = self.drawn(runs)
+    self.assertEqual((made.name, made.title), (_KIND, 'Sizes'))
+    (axis,) = drawing.axes
+    self.assertEqual(axis.get_ylabel(), 'Norm |w|')
+    for index in (0, 1):
+      want = np.array([1, 11, 21]) + index
+      np.testing.assert_allclose(axis.get_lines()[index].get_ydata(), want)
+    self.assertIn('2 seeds', made.caption)
+    self.assertIn('the first 64 examples of train', made.caption)
+
+  def test_several_numbers_are_a_band(self):
+    runs = self.runs(
+      lambda run, seed, step: {'power': np.array([1.0, np.nan, 3.0 + step])}
+    )
+    made, drawing = self.drawn(runs)
+    low, high = (line.get_ydata() for line in drawing.axes[0].get_lines()[:2])
+    np.testing.assert_allclose(low, [1, 1, 1])
+    np.testing.assert_allclose(high, [3, 13, 23])
+    self.assertIn('Bands reach', made.caption)
+    first = next(
+      csv.DictReader(io.StringIO(canvas.as_csv(made.table).decode()))
+    )
+    self.assertEqual(first, {
+      'run': 'a', 'seed': '0', 'step': '0', 'layer': '', 'quantity': 'power',
+      'smallest': '1', 'largest': '3',
+    })  # fmt: skip
+
+  def test_where_nothing_is_recorded_there_is_no_figure(self):
+    runs = self.runs(lambda run, seed, step: {'norm': 1.0})
+    self.assertIsNone(generic.figure(runs, _KIND, 'test'))
+    self.assertIsNone(generic.figure(runs, 'other', 'it'))
+
+
+class LayersTest(_Measured):
+  def of_layers(self, count, **keywords):
+    def values(run, seed, step):
+      return {
+        f'layer{place}/norm': 10.0 * place + step + (run == 'b')
+        for place in range(count)
+      }
+
+    return self.runs(values, **keywords)
+
+  def test_few_are_a_line_each_a_column_a_run(self):
+    made, drawing = self.drawn(self.of_layers(3))
+    self.assertLen(drawing.axes, 2)
+    titles = [axis.get_title() for axis in drawing.axes]
+    self.assertEqual(titles, ['a', 'b'])
+    for index, axis in enumerate(drawing.axes):
+      for place in range(3):
+        want = 10 * place + np.array([0, 10, 20]) + index
+        np.testing.assert_allclose(axis.get_lines()[place].get_ydata(), want)
+    self.assertIn('A line a layer.', made.caption)
+
+  @parameterized.parameters(False, True)
+  def test_many_are_a_map(self, arrays):
+    made, drawing = self.drawn(self.of_layers(12, arrays=arrays))
+    self.assertIn('the first at the bottom', made.caption)
+    for index in (0, 1):
+      (mesh,) = drawing.axes[index].collections
+      want = 10 * np.arange(12)[:, None] + [[0, 10, 20]] + index
+      np.testing.assert_allclose(mesh.get_array().reshape(12, 3), want)
+    self.assertEqual(drawing.axes[2].get_ylabel(), 'Norm |w|')  # the bar's
+
+  def test_the_summary_has_a_row_for_each_quantity(self):
+    rows = {row[0]: row[1:] for row in summary.table(self.of_layers(3))}
+    label = 'Sizes: Norm |w|, median of the layers, last look'
+    self.assertEqual(rows[label], ['30', '31'])
+
+  def test_without_words_it_goes_by_its_names(self):
+    runs = self.of_layers(2, page=False)
+    made, _ = self.drawn(runs)
+    self.assertEqual(made.title, 'Sizes')
+    (quantity,) = quantities.of(looks.of(runs, _KIND, 'it'))
+    self.assertEqual(quantity.label, 'norm')
+    self.assertEqual(quantity.layers, ('layer0', 'layer1'))
+
+  def test_on_a_telephone(self):
+    _, drawing = self.drawn(self.of_layers(12), narrow=True)
+    self.assertLen(drawing.axes, 3)
+
+
+if __name__ == '__main__':
+  absltest.main()
