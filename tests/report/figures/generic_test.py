@@ -97,7 +97,7 @@ class LayersTest(_Measured):
   def of_layers(self, count, **keywords):
     def values(run, seed, step):
       return {
-        f'layer{place}/norm': 10.0 * place + step + (run == 'b')
+        f'layer{place}/norm': 10.0 * place**2 + step + (run == 'b')
         for place in range(count)
       }
 
@@ -110,9 +110,18 @@ class LayersTest(_Measured):
     self.assertEqual(titles, ['a', 'b'])
     for index, axis in enumerate(drawing.axes):
       for place in range(3):
-        want = 10 * place + np.array([0, 10, 20]) + index
+        want = 10 * place**2 + np.array([0, 10, 20]) + index
         np.testing.assert_allclose(axis.get_lines()[place].get_ydata(), want)
     self.assertIn('A line a layer.', made.caption)
+
+  def test_of_several_numbers_the_largest(self):
+    runs = self.runs(
+      lambda run, seed, step: {'layer0/norm': np.array([5.0, 7.0 + step])}
+    )
+    made, drawing = self.drawn(runs)
+    line = drawing.axes[0].get_lines()[0]
+    np.testing.assert_allclose(line.get_ydata(), [7, 17, 27])
+    self.assertIn('Of several numbers of a layer, the largest.', made.caption)
 
   @parameterized.parameters(False, True)
   def test_many_are_a_map(self, arrays):
@@ -120,7 +129,7 @@ class LayersTest(_Measured):
     self.assertIn('the first at the bottom', made.caption)
     for index in (0, 1):
       (mesh,) = drawing.axes[index].collections
-      want = 10 * np.arange(12)[:, None] + [[0, 10, 20]] + index
+      want = 10 * np.arange(12)[:, None] ** 2 + [[0, 10, 20]] + index
       np.testing.assert_allclose(mesh.get_array().reshape(12, 3), want)
     self.assertEqual(drawing.axes[2].get_ylabel(), 'Norm |w|')  # the bar's
 
