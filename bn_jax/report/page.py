@@ -8,10 +8,15 @@ import string
 from collections.abc import Sequence
 
 from bn_jax import errors
-from bn_jax.report import notices, provenance, summary, verdicts_section
+from bn_jax.report import (
+  figures,
+  notices,
+  provenance,
+  summary,
+  verdicts_section,
+)
 from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import canvas
-from bn_jax.report.figures import gallery
 from bn_jax.report.results import conditions, curves, read
 from bn_jax.storage import records
 
@@ -47,7 +52,7 @@ def write(
   make_folder(output / 'figures')
   for folder in (output, output / 'figures'):
     records.remove_torn(folder)
-  drawn = gallery.hung(runs)
+  drawn = figures.every(runs)
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   records.write_bytes(output / 'figures' / 'summary.csv', canvas.as_csv(rows))

@@ -5,11 +5,10 @@ import pathlib
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import measured, notices, summary
+from bn_jax.report import figures, measured, notices, summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import (
   covariate_shift,
-  gallery,
   one_step,
   signal,
   unit,
@@ -268,7 +267,7 @@ class AllTest(_Drawn):
     summary.table(runs)
 
   def test_names_of_all_figures(self):
-    names = [made.name for made in gallery.hung(self.runs())]
+    names = [made.name for made in figures.every(self.runs())]
     self.assertEqual(
       names,
       [
