@@ -8,13 +8,7 @@ import string
 from collections.abc import Sequence
 
 from bn_jax import errors
-from bn_jax.report import (
-  figures,
-  notices,
-  provenance,
-  summary,
-  verdicts_section,
-)
+from bn_jax.report import figures, notices, summary, verdicts
 from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import canvas
 from bn_jax.report.results import conditions, curves, read
@@ -57,7 +51,7 @@ def write(
   rows = summary.table(runs)
   records.write_bytes(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
   answered = _claims(ordering.groups(runs))
-  judged = verdicts_section.section(workdirs)
+  judged = verdicts.section(workdirs)
   places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(places) if title is None else title
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
@@ -130,10 +124,10 @@ def _data_uri(drawing) -> str:
 
 
 def _navigation(
-  verdicts: str, claims: str, drawn: Sequence[canvas.Figure]
+  judged: str, claims: str, drawn: Sequence[canvas.Figure]
 ) -> str:
   """Links to the parts that this page has."""
-  parts = [('verdicts', 'Verdicts')] if verdicts else []
+  parts = [('verdicts', 'Verdicts')] if judged else []
   parts += [('claims', 'Claims')] if claims else []
   parts.append(('summary', 'Summary'))
   parts += [(made.name, _words(made.name)) for made in drawn]
@@ -229,6 +223,6 @@ def _breakable(name: str) -> str:
 def _provenance(runs: Sequence[curves.Run]) -> str:
   rows = ''.join(
     f'<dt>{name}</dt><dd>{html.escape(value)}</dd>'
-    for name, value in provenance.facts(runs).items()
+    for name, value in notices.provenance(runs).items()
   )
   return f'<dl>{rows}</dl>'

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import figures, measured, notices, summary
+from bn_jax.report import figures, notices, summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import (
   covariate_shift,
@@ -306,10 +306,10 @@ class SummaryTest(_Drawn):
     (run,) = self.runs(a=SLOW)
     looks = run.seeds[0].arrays['activations']
     looks[-1].values['conv2/positive'] = np.array([0, 0, 0.1, 0.5, 1])
-    self.assertEqual(measured.dead_units(run.seeds[0], 'activations'), 3 / 8)
+    self.assertEqual(summary.dead_units(run.seeds[0], 'activations'), 3 / 8)
     for key in ('conv1/positive', 'conv2/positive'):
       del looks[-1].values[key]
-    found = measured.dead_units(run.seeds[0], 'activations')
+    found = summary.dead_units(run.seeds[0], 'activations')
     self.assertTrue(np.isnan(found))
 
 

@@ -135,7 +135,7 @@ def best(points: Sequence[Point], quantity: Quantity) -> Point | None:
 def _facts(run: curves.Run) -> dict[str, Any]:
   """What a run was trained with, but for its rate: 'model.width' -> value."""
   config = {k: v for k, v in run.config.items() if k not in _NO_MATTER}
-  found = {'in': run.name.rpartition('/')[0], **dict(_flat(config))}
+  found = {'in': run.workdir, **dict(_flat(config))}
   found.pop(_RATE, None)
   return found
 
