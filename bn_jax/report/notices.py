@@ -1,9 +1,9 @@
-"""What a reader must know before reading numbers: one sentence each."""
+"""What a reader must know before reading numbers, and where these come from."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from bn_jax.report.figures import gallery
+from bn_jax.report import figures
 from bn_jax.report.results import conditions, curves, looks
 
 _FEW = 5  # steps that are listed
@@ -78,7 +78,7 @@ def _different(runs):
   # That of the test set is drawn whatever its key is.
   read = functools.partial(conditions.looking, kind='evaluation')
   yield from _unlike('measured (evaluation)', runs, read)
-  for kind in gallery.measures(runs):
+  for kind in figures.measures(runs):
     keys = looks.keys(runs, kind)
     for key in keys:
       if kind == 'evaluation' and not curves.is_analysis(key):
@@ -93,3 +93,35 @@ def _unlike(what, runs, read):
   different = conditions.different(runs, read)
   if different:
     yield 'Not alike:', f'how runs were {what}. {"; ".join(different)}.'
+
+
+def provenance(runs: Sequence[curves.Run]) -> dict[str, str]:
+  """On what, with what and when the numbers were made, by name.
+
+  All that there are, where seeds differ.
+  """
+  manifests = [seed.manifest for run in runs for seed in run.seeds]
+  # In ISO 8601, which sort as text.
+  times = [m['written'] for m in manifests]
+  return {
+    'Device': _distinct(
+      f'{m["device"]["count"]} × {m["device"]["kind"]}' for m in manifests
+    ),
+    'Layout': _distinct(m['layout'] for m in manifests),
+    'Precision': _distinct(
+      f'training in {m["precision"]["dtype"]}, products in '
+      f'{m["precision"]["training"]} precision; measures in float32, '
+      f'{m["precision"]["measures"]}'
+      for m in manifests
+    ),
+    'Versions': _distinct(
+      ', '.join(f'{name} {version}' for name, version in m['versions'].items())
+      for m in manifests
+    ),
+    'Code': _distinct(m['git_commit'] or 'not in git' for m in manifests),
+    'Written': conditions.span(min(times), max(times)),
+  }
+
+
+def _distinct(values: Iterable[str]) -> str:
+  return '; '.join(dict.fromkeys(values))

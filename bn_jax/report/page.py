@@ -7,10 +7,9 @@ import re
 import string
 from collections.abc import Sequence
 
-from bn_jax.report import notices, provenance, summary, verdicts_section
+from bn_jax.report import figures, notices, summary, verdicts
 from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import canvas
-from bn_jax.report.figures import gallery
 from bn_jax.report.results import conditions, curves, read
 from bn_jax.storage import files as files_lib
 
@@ -46,12 +45,12 @@ def write(
   files_lib.make_folder(output / 'figures')
   for folder in (output, output / 'figures'):
     files_lib.remove_torn(folder)
-  drawn = gallery.hung(runs)
+  drawn = figures.every(runs)
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   files_lib.write(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
   answered = _claims(ordering.groups(runs))
-  judged = verdicts_section.section(workdirs)
+  judged = verdicts.section(workdirs)
   places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(places) if title is None else title
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
@@ -110,10 +109,10 @@ def _data_uri(drawing) -> str:
 
 
 def _navigation(
-  verdicts: str, claims: str, drawn: Sequence[canvas.Figure]
+  judged: str, claims: str, drawn: Sequence[canvas.Figure]
 ) -> str:
   """Links to the parts that this page has."""
-  parts = [('verdicts', 'Verdicts')] if verdicts else []
+  parts = [('verdicts', 'Verdicts')] if judged else []
   parts += [('claims', 'Claims')] if claims else []
   parts.append(('summary', 'Summary'))
   parts += [(made.name, _words(made.name)) for made in drawn]
@@ -209,6 +208,6 @@ def _breakable(name: str) -> str:
 def _provenance(runs: Sequence[curves.Run]) -> str:
   rows = ''.join(
     f'<dt>{name}</dt><dd>{html.escape(value)}</dd>'
-    for name, value in provenance.facts(runs).items()
+    for name, value in notices.provenance(runs).items()
   )
   return f'<dl>{rows}</dl>'

@@ -16,17 +16,17 @@ from bn_jax import distributions
 from bn_jax.commands import papers, train
 from bn_jax.papers import draw, figures, listing, matching
 from bn_jax.papers import verify as verify_lib
+from bn_jax.report import figures as figures_lib
 from bn_jax.report import page
 from bn_jax.report.claims import files as claim_files
 from bn_jax.report.claims import verdicts
-from bn_jax.report.figures import gallery
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import records, run_folder
 from tests.fixtures import made_up, strict
 
 FIGURE = 'ioffe2015/figure1'
 # For tests of the text around the figures: drawing them takes the time.
-undrawn = mock.patch.object(gallery, 'hung', lambda runs: [])
+undrawn = mock.patch.object(figures_lib, 'every', lambda runs: [])
 
 
 def figure(name=FIGURE, size='small'):

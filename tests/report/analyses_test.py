@@ -7,10 +7,10 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import notices, page, summary
+from bn_jax.report import figures, notices, page, summary
 from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import canvas
-from bn_jax.report.figures import activations, along, gallery, landscape
+from bn_jax.report.figures import activations, along, landscape
 from bn_jax.report.results import curves, looks, read
 from bn_jax.storage import files
 from tests.fixtures import (
@@ -146,7 +146,7 @@ class ClaimsTest(_InAFolder):
 
 class FiguresTest(_InAFolder):
   def names(self):
-    return [made.name for made in gallery.hung(self.load())]
+    return [made.name for made in figures.every(self.load())]
 
   def test_each_key_has_its_own(self):
     self.add('late', (100, 150))

@@ -5,11 +5,10 @@ import pathlib
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import measured, notices, summary
+from bn_jax.report import figures, notices, summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import (
   covariate_shift,
-  gallery,
   one_step,
   signal,
   unit,
@@ -268,7 +267,7 @@ class AllTest(_Drawn):
     summary.table(runs)
 
   def test_names_of_all_figures(self):
-    names = [made.name for made in gallery.hung(self.runs())]
+    names = [made.name for made in figures.every(self.runs())]
     self.assertEqual(
       names,
       [
@@ -307,10 +306,10 @@ class SummaryTest(_Drawn):
     (run,) = self.runs(a=SLOW)
     looks = run.seeds[0].arrays['activations']
     looks[-1].values['conv2/positive'] = np.array([0, 0, 0.1, 0.5, 1])
-    self.assertEqual(measured.dead_units(run.seeds[0], 'activations'), 3 / 8)
+    self.assertEqual(summary.dead_units(run.seeds[0], 'activations'), 3 / 8)
     for key in ('conv1/positive', 'conv2/positive'):
       del looks[-1].values[key]
-    found = measured.dead_units(run.seeds[0], 'activations')
+    found = summary.dead_units(run.seeds[0], 'activations')
     self.assertTrue(np.isnan(found))
 
 

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from bn_jax.report import notices, page, summary
 from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import canvas
-from bn_jax.report.figures import accuracy, landscape, loss
+from bn_jax.report.figures import accuracy, landscape
 from bn_jax.report.results import read
 from bn_jax.storage import files, records
 from tests.fixtures import (
@@ -61,7 +61,7 @@ class FigureTest(_InAFolder):
     runs = self.runs()
     self.assertIsNone(accuracy.figure(runs))
     for narrow in (False, True):
-      drawing = self.drawn(loss.figure(runs), narrow)
+      drawing = self.drawn(accuracy.loss(runs), narrow)
       batch, test = drawing.axes
       self.assertEqual((batch.get_yscale(), test.get_yscale()), ('log', 'log'))
       self.assertEqual(batch.get_ylabel(), 'Loss of a batch')
@@ -81,7 +81,7 @@ class FigureTest(_InAFolder):
     runs = self.runs(seeds=(0, 1))
     series = runs[0].seeds[1].series
     series['test'].values['loss'][:] *= 100
-    made = loss.figure(runs)
+    made = accuracy.loss(runs)
     test = self.drawn(made).axes[1]
     np.testing.assert_allclose(
       test.get_lines()[0].get_ydata(),
@@ -90,7 +90,7 @@ class FigureTest(_InAFolder):
     self.assertIn('2 seeds: lines and edges are geometric means', made.caption)
 
   def test_caption_and_text_say_what_is_drawn(self):
-    made = loss.figure(self.runs())
+    made = accuracy.loss(self.runs())
     self.assertIn(
       'the loss that is made small, squared_error (factor 1, reduction sum), '
       'of each batch of 1000 examples',
@@ -102,7 +102,7 @@ class FigureTest(_InAFolder):
     self.assertNotIn('%', made.alt)
 
   def test_table_holds_both(self):
-    header, *rows = loss.figure(self.runs()).table
+    header, *rows = accuracy.loss(self.runs()).table
     self.assertEqual(header[-1], 'loss')
     found = {(row[0], row[2], row[3]): float(row[4]) for row in rows}
     self.assertLen(found, 2 * (150 + 16))
@@ -119,7 +119,7 @@ class FigureTest(_InAFolder):
       row = {'data_loss': value, 'objective': value}
       lines.write(records.Record(step, 'train', row))
     lines.close()
-    made = loss.figure(read.runs([workdir]))
+    made = accuracy.loss(read.runs([workdir]))
     self.assertLen(self.drawn(made).axes, 2)
 
   def test_landscape_has_no_unit(self):
@@ -140,8 +140,8 @@ class MixedTest(_InAFolder):
   def test_each_in_its_figure_and_its_colour(self):
     runs = self.mixed()
     colours = []
-    for kind in (accuracy, loss):
-      made = kind.figure(runs)
+    for figure in (accuracy.figure, accuracy.loss):
+      made = figure(runs)
       with canvas.style():
         axes = made.draw(False).axes
       self.assertLen(axes[1].get_lines(), 1)
@@ -174,10 +174,10 @@ class MixedTest(_InAFolder):
     (workdir / 'batchnorm' / 'seed0' / 'scalars.jsonl').unlink()
     runs = read.runs([workdir])
     self.assertIsNone(accuracy.figure(runs))
-    self.assertIn('batchnorm has seen fewer than 20', loss.figure(runs).alt)
+    self.assertIn('batchnorm has seen fewer than 20', accuracy.loss(runs).alt)
     (workdir / 'standard' / 'seed0' / 'scalars.jsonl').unlink()
     runs = read.runs([workdir])
-    self.assertIsNone(loss.figure(runs))
+    self.assertIsNone(accuracy.loss(runs))
     self.assertIsNotNone(accuracy.figure(runs))
 
   @unrendered
@@ -202,7 +202,7 @@ class MixedTest(_InAFolder):
     self.assertIn(
       'squared_error (factor 1, reduction sum) or squared_error (factor 1, '
       'reduction mean), of each batch',
-      loss.figure(runs).caption,
+      accuracy.loss(runs).caption,
     )
 
 

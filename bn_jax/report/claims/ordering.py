@@ -61,7 +61,7 @@ def groups(runs: Sequence[curves.Run]) -> list[Group]:
     if plain.config['norm']['name'] != 'none':
       continue
     alike = {}
-    for run in sorted(runs, key=lambda run: _place(run) != _place(plain)):
+    for run in sorted(runs, key=lambda run: run.workdir != plain.workdir):
       if _without_norm(run) == _without_norm(plain):
         alike.setdefault(run.config['norm']['name'], run)
     if 'batch' in alike:
@@ -189,11 +189,6 @@ def _level(group: Group) -> float:
       if all(map(math.isfinite, counted)):
         return level
   return LEVELS[0]
-
-
-def _place(run: curves.Run) -> str:
-  """Its working directory, where there are several."""
-  return run.name.rpartition('/')[0]
 
 
 def _without_norm(run: curves.Run) -> dict:

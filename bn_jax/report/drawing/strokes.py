@@ -24,6 +24,7 @@ _COLOURS = (
 )  # fmt: skip
 _DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
+_GREY = {'color': '#7F7F7F', 'linewidth': 0.8, 'zorder': 1}
 _ALONG = 6  # markers of a line
 _BINS = 500  # of a long line: no fewer than the pixels of an axis
 # Of a legend, in points: a column beside its name, both edges, and the longest
@@ -93,11 +94,14 @@ def level(axis, x, levels: Sequence[float], index: int) -> None:
     thin(axis, (np.min(x), np.max(x)), (height, height), index)
 
 
+def grey(axis, x, y) -> None:
+  """A grey line below all others, of what is no run."""
+  axis.plot(x, y, **_GREY)
+
+
 def across(axis, value: float) -> None:
   """A dashed grey line at a value of y."""
-  axis.axhline(
-    value, color='#7F7F7F', linestyle=(0, (4, 3)), linewidth=0.8, zorder=1
-  )
+  axis.axhline(value, linestyle=(0, (4, 3)), **_GREY)
 
 
 def draw_mean(

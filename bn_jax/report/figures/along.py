@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import canvas, first_last, strokes
-from bn_jax.report.figures import line
+from bn_jax.report.figures import landscape
 from bn_jax.report.results import beta, curves, looks
 
 KIND = 'along_gradient'
@@ -44,10 +44,10 @@ def figure(
 
   return canvas.Figure(
     name=f'along{seen.suffix}',
-    title=f'Loss {line.along(seen)}, by step size{seen.note}',
-    caption=f'{line.definition(seen)} Loss: the objective; dotted, at θ itself.'
-    ' Gradient change: |∇L(θ − e·d) − g|. Beta: |∇L(θ − e·d) − g| / (e·|d|); '
-    'grey: 1 / e, on which it lies where the step has wiped g out. '
+    title=f'Loss {landscape.direction(seen)}, by step size{seen.note}',
+    caption=f'{landscape.definition(seen)} Loss: the objective; dotted, at θ '
+    'itself. Gradient change: |∇L(θ − e·d) − g|. Beta: |∇L(θ − e·d) − g| / '
+    '(e·|d|); grey: 1 / e, on which it lies where the step has wiped g out. '
     f'{beta.limit(seen)}A line ends where a number is not finite. Logarithmic '
     'axes. ' + strokes.seeds_sentence(seen.runs, logarithmic=True),
     alt='Loss, gradient change and beta against the step size, one line a run. '
@@ -83,7 +83,7 @@ def _draw_wiped(axis, seen, place) -> None:
   ]
   sizes = np.unique(np.concatenate(found)) if found else np.zeros(0)
   sizes = sizes[sizes > 0]
-  axis.plot(sizes, 1 / sizes, color='#7F7F7F', linewidth=0.8, zorder=1)
+  strokes.grey(axis, sizes, 1 / sizes)
 
 
 def _words(run, key) -> str:

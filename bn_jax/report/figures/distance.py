@@ -1,13 +1,17 @@
-"""The figure of gradient change by distance: Figure 11 of Santurkar (2018)."""
+"""The figure of gradient change by distance: Figure 11 of Santurkar (2018).
 
-from collections.abc import Sequence
+All that was recorded along a line, over training, means over the seeds.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import cm, collections, colormaps, colors
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import canvas, strokes
-from bn_jax.report.figures import line, raw_curves
+from bn_jax.report.figures import landscape
 from bn_jax.report.results import curves, looks
 
 KIND = 'along_gradient'
@@ -19,6 +23,20 @@ _STEP = colors.LinearSegmentedColormap.from_list(
 )
 
 
+class Map(NamedTuple):
+  """The raw curves of a run, geometric means over its seeds.
+
+  Attributes:
+    step: [T].
+    size: [T, E], ascending; nan where the learning rate was 0.
+    change: [T, E]; nan where no seed has a number above 0.
+  """
+
+  step: np.ndarray
+  size: np.ndarray
+  change: np.ndarray
+
+
 def figure(
   runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
@@ -27,15 +45,14 @@ def figure(
   None where no run has looked twice.
   """
   seen = looks.of(runs, KIND, key)
-  maps = (
-    [] if seen is None else [raw_curves.of(run, seen.key) for run in seen.runs]
-  )
+  of_runs = () if seen is None else seen.runs
+  maps = [raw_curves(run, seen.key) for run in of_runs]
   if not any(len(one.step) > 1 for one in maps):
     return None
   return canvas.Figure(
     name=f'distance{seen.suffix}',
     title=f'Gradient change by distance{seen.note}',
-    caption=f'{line.definition(seen)} Gradient change: |∇L(θ − e·d) − g|. '
+    caption=f'{landscape.definition(seen)} Gradient change: |∇L(θ − e·d) − g|. '
     'Above, by step and step size, every look and every e; white where it is '
     f'no number above 0. Below, against e, a line a look (at most {_LINES}, '
     'evenly spaced), coloured by its step, as in the paper: the steeper, the '
@@ -50,15 +67,58 @@ def figure(
   )
 
 
+def raw_curves(run: curves.Run, key: str) -> Map:
+  """The map of a run; of seeds that have other step sizes, the first counts."""
+  found = {}
+  for seed in run.seeds:
+    if not curves.recorded(seed, key, 'gradient_change'):
+      continue
+    series = seed.series[key]
+    size_TE = series.values['step_size']
+    order_TE = np.argsort(size_TE, axis=1)
+    pairs_T2E = np.stack(
+      [
+        np.take_along_axis(values, order_TE, axis=1)
+        for values in (size_TE, series.values['gradient_change'])
+      ],
+      axis=1,
+    )
+    for step, pair_2E in zip(series.step, pairs_T2E):
+      found.setdefault(int(step), []).append(pair_2E)
+  if not found:
+    return Map(np.zeros(0, int), np.zeros((0, 1)), np.zeros((0, 1)))
+  steps = sorted(found)
+  count = found[steps[0]][0].shape[1]
+  looks = [
+    _geometric([pair for pair in found[step] if pair.shape[1] == count])
+    for step in steps
+  ]
+  kept = [i for i, look in enumerate(looks) if look is not None]
+  size_TE, change_TE = np.stack([looks[i] for i in kept], axis=1)
+  return Map(np.array(steps)[kept], size_TE, change_TE)
+
+
+def _geometric(pairs: Sequence[np.ndarray]) -> np.ndarray | None:
+  """Geometric mean of pairs [2, E] over what is finite and above 0."""
+  if not pairs:
+    return None
+  with np.errstate(divide='ignore', invalid='ignore'):
+    logs = np.log(np.array(pairs))
+  good = np.isfinite(logs)
+  total = np.where(good, logs, 0).sum(axis=0)
+  count = good.sum(axis=0)
+  return np.where(count > 0, np.exp(total / np.maximum(count, 1)), np.nan)
+
+
 def _drawn(seen, maps, narrow) -> mpl.Figure:
   drawing, axes = canvas.panels(2, len(maps), narrow, shared=False)
   change = colors.LogNorm(*_range([one.change for one in maps]))
   step = colors.Normalize(*_ends([one.step for one in maps]))
-  for column, (one, of) in enumerate(zip(maps, seen.indexed)):
+  for column, (one, shown) in enumerate(zip(maps, seen.indexed)):
     above, below = axes[:, column]
-    canvas.label_top(above, of[1].name)
+    canvas.label_top(above, shown[1].name)
     _draw_map(above, one, change)
-    strokes.divergences(above, [of])
+    strokes.divergences(above, [shown])
     _draw_lines(below, one, step)
     for axis, texts in (
       (above, ('Step', 'Step size e')),
@@ -81,7 +141,7 @@ def _drawn(seen, maps, narrow) -> mpl.Figure:
   return drawing
 
 
-def _draw_map(axis, one: raw_curves.Map, norm) -> None:
+def _draw_map(axis, one: Map, norm) -> None:
   """A cell a look and a step size, those of equal sizes in one mesh."""
   at = _edges(one.step.astype(float))
   alike = np.all(np.isfinite(one.size), axis=1)
@@ -100,7 +160,7 @@ def _draw_map(axis, one: raw_curves.Map, norm) -> None:
   axis.grid(visible=False)
 
 
-def _draw_lines(axis, one: raw_curves.Map, norm) -> None:
+def _draw_lines(axis, one: Map, norm) -> None:
   places = np.unique(
     np.linspace(0, len(one.step) - 1, min(len(one.step), _LINES)).round()
   ).astype(int)
@@ -162,7 +222,7 @@ def _ends(parts: Sequence[np.ndarray]) -> tuple[float, float]:
   return float(values.min()), float(values.max())
 
 
-def _words(run, one: raw_curves.Map) -> str:
+def _words(run, one: Map) -> str:
   good = np.isfinite(one.size) & np.isfinite(one.change)
   if not good.all(axis=1).any():
     return f'{run.name} has none'
@@ -177,21 +237,18 @@ def _words(run, one: raw_curves.Map) -> str:
 
 def _table(seen):
   """All that was recorded; distance is e |d|, from beta = change / (e |d|)."""
-  rows = [('run', 'seed', 'step', 'step_size', 'distance', 'gradient_change')]
-  for run in seen.runs:
-    for seed in run.seeds:
-      if not curves.recorded(seed, seen.key, 'gradient_change'):
-        continue
-      series = seed.series[seen.key]
-      change_TE, beta_TE = (
-        series.values[name] for name in ('gradient_change', 'beta')
-      )
-      with np.errstate(divide='ignore', invalid='ignore'):
-        far_TE = change_TE / beta_TE
-      for step, *points in zip(
-        series.step, series.values['step_size'], far_TE, change_TE
-      ):
-        for point in zip(*points):
-          shown = [f'{number:.6g}' for number in point]
-          rows.append((run.name, seed.seed, step, *shown))
-  return rows
+
+  def rows(seed: curves.Seed) -> Iterator[Sequence]:
+    if not curves.recorded(seed, seen.key, 'gradient_change'):
+      return
+    series = seed.series[seen.key]
+    size_TE, change_TE, beta_TE = (
+      series.values[name] for name in ('step_size', 'gradient_change', 'beta')
+    )
+    with np.errstate(divide='ignore', invalid='ignore'):
+      far_TE = change_TE / beta_TE
+    for step, *points in zip(series.step, size_TE, far_TE, change_TE):
+      yield from ((step, *canvas.digits(point)) for point in zip(*points))
+
+  columns = ('step_size', 'distance', 'gradient_change')
+  return canvas.table(seen.runs, columns, rows)

@@ -1,13 +1,16 @@
-"""The figure of the landscape: Figure 4 of Santurkar et al. (2018)."""
+"""The figure of the landscape: Figure 4 of Santurkar et al. (2018).
 
-from collections.abc import Sequence
+And in words, for all figures of a landscape, the line along which it was looked
+at.
+"""
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import canvas, overlay, strokes
-from bn_jax.report.figures import line
-from bn_jax.report.results import beta, curves, looks
+from bn_jax.report.results import beta, conditions, curves, looks
 
 KIND = 'along_gradient'
 _ROWS = (
@@ -15,6 +18,18 @@ _ROWS = (
   ('gradient_change', 'Gradient change'),
   ('beta', 'Effective beta'),
 )
+_DIRECTIONS = {
+  'descent': ('along the gradient', 'd = g'),
+  'ascent': ('up the gradient', 'd = −g'),
+  'random': (
+    'along a random direction',
+    'd a normal vector of the length of g, another one at each look',
+  ),
+  'update': (
+    "along the optimizer's update",
+    "d what the optimizer would subtract, for a learning rate of 1",
+  ),
+}  # fmt: skip
 # What a caption says of the paper's levels, by network.
 _LEVELS = {
   'vgg': 'Its loss holds a penalty on the weights of about 1.9 at first, of '
@@ -46,7 +61,7 @@ def figure(
       for row, (value, label) in enumerate(_ROWS):
         axis = axes[row, column]
         overlay.draw(axis, papers[index, value])
-        _draw_landscape(axis, run, index, seen.key, value)
+        _draw(axis, run, index, seen.key, value)
         unit = ' (nats)' if value == 'loss' and in_nats else ''
         canvas.label_left(axis, label + unit)
         canvas.label_steps(axis, row == len(_ROWS) - 1)
@@ -59,16 +74,63 @@ def figure(
 
   return canvas.Figure(
     name=f'landscape{seen.suffix}',
-    title=f'Loss landscape {line.along(seen)}{seen.note}',
-    caption=_landscape_caption(seen)
-    + overlay.sentence(matches, *_said_of(seen)),
+    title=f'Loss landscape {direction(seen)}{seen.note}',
+    caption=_caption(seen) + overlay.sentence(matches, *_said_of(seen)),
     alt='Loss band, gradient-change band and effective beta over steps, one '
     'column a run: '
-    + '; '.join(_landscape_words(run, seen.key) for run in seen.runs)
+    + '; '.join(_words(run, seen.key) for run in seen.runs)
     + overlay.words(matches),
     draw=draw,
-    table=_landscape_table(seen),
+    table=_table(seen),
   )
+
+
+def direction(seen: looks.Looks) -> str:
+  """'along the gradient', for a title."""
+  directions = _directions(seen)
+  if len(directions) > 1:
+    return 'along a line'
+  return _DIRECTIONS[directions[0]][0]
+
+
+def definition(seen: looks.Looks) -> str:
+  """Where the points of the line lie, and on what the numbers rest."""
+  directions = _directions(seen)
+  d = _DIRECTIONS[directions[0]][1]
+  if len(directions) > 1:
+    d = f'd by direction: {seen.said("direction")}'
+  return (
+    f'At θ − e·d, with g the gradient on {looks.where(seen)}, {d}, and e = '
+    f'{_sizes(seen)}, {looks.when(seen)}. The same examples at every point, '
+    f'all parameters together, {looks.precisely(seen)}.'
+  )
+
+
+def _directions(seen: looks.Looks) -> Sequence[str]:
+  """Those that occur; records without the word are of descent."""
+  read = conditions.of(seen.kind, 'direction', seen.key)
+  found = [
+    said if (said := read(seed)) in _DIRECTIONS else 'descent'
+    for seed in seen.seeds
+  ]
+  return tuple(dict.fromkeys(found))
+
+
+def _sizes(seen: looks.Looks) -> str:
+  """'{0.5, 1} × the learning rate', or the sizes themselves."""
+
+  def said(name: str, *, absolute: bool) -> str:
+    def of(seed: curves.Seed) -> str | None:
+      found = conditions.looking(seed, seen.kind, seen.key)
+      given = found.get('step_sizes') not in (None, '{}')
+      return found.get(name) if given == absolute else None
+
+    return conditions.said(seen.runs, of)
+
+  factors = said('step_factors', absolute=False)
+  sizes = said('step_sizes', absolute=True)
+  factors = f'{factors} × the learning rate' if factors else ''
+  return ' or '.join(filter(None, (factors, sizes)))
 
 
 def _papers(seen) -> dict[tuple[int, str], list[overlay.Match]]:
@@ -88,7 +150,7 @@ def _said_of(seen) -> list[str]:
   return [said for kind, said in _LEVELS.items() if kind in kinds]
 
 
-def _draw_landscape(axis, run, index, name, value) -> None:
+def _draw(axis, run, index, name, value) -> None:
   series = [
     s.series[name] for s in run.seeds if curves.recorded(s, name, value)
   ]
@@ -102,8 +164,8 @@ def _draw_landscape(axis, run, index, name, value) -> None:
     (steps, 1 / np.where(smallest_T > 0, smallest_T, np.nan))
     for steps, smallest_T in _edges(series, 'step_size', 0)
   ]
-  grey = strokes.mean(wiped, logarithmic=True)
-  axis.plot(grey.step, grey.mean, color='#7F7F7F', linewidth=0.8, zorder=1)
+  one_over = strokes.mean(wiped, logarithmic=True)
+  strokes.grey(axis, one_over.step, one_over.mean)
   at_0 = [(s.step, s.values['beta_0']) for s in series if 'beta_0' in s.values]
   if at_0:
     limit = strokes.mean(at_0, logarithmic=True)
@@ -127,25 +189,23 @@ def _edges(series, value, end):
   return [(one.step, curves.band(one, value)[end]) for one in series]
 
 
-def _landscape_table(seen):
-  bands = ('loss', 'gradient_change', 'beta', 'step_size')
-  columns = [f'{value}_{end}' for value in bands for end in ('min', 'max')]
-  rows = [('run', 'seed', 'step', *columns)]
-  for run in seen.runs:
-    for seed in run.seeds:
-      series = seed.series.get(seen.key)
-      if series is None:
-        continue
-      edges = [edge for value in bands for edge in curves.band(series, value)]
-      for t, step in enumerate(series.step):
-        numbers = [f'{edge[t]:.6g}' for edge in edges]
-        rows.append((run.name, seed.seed, step, *numbers))
-  return rows
+def _table(seen):
+  values = ('loss', 'gradient_change', 'beta', 'step_size')
+  columns = [f'{value}_{end}' for value in values for end in ('min', 'max')]
+
+  def rows(seed: curves.Seed) -> Iterator[Sequence]:
+    series = seed.series.get(seen.key)
+    if series is not None:
+      edges = [edge for value in values for edge in curves.band(series, value)]
+      for step, *numbers in zip(series.step, *edges):
+        yield step, *canvas.digits(numbers)
+
+  return canvas.table(seen.runs, columns, rows)
 
 
-def _landscape_caption(seen) -> str:
+def _caption(seen) -> str:
   return (
-    f'{line.definition(seen)} Loss: smallest to largest value of the objective '
+    f'{definition(seen)} Loss: smallest to largest value of the objective '
     'over e. Gradient change: smallest to largest |∇L(θ − e·d) − g|. Effective '
     'beta: the largest |∇L(θ − e·d) − g| / (e·|d|). '
     'Near the grey line, 1 / (smallest e), the smallest step has wiped g out '
@@ -155,7 +215,7 @@ def _landscape_caption(seen) -> str:
   )
 
 
-def _landscape_words(run, name) -> str:
+def _words(run, name) -> str:
   widths = [curves.median_width(seed, name, 'loss') for seed in run.seeds]
   widths = [width for width in widths if np.isfinite(width)]
   if not widths:

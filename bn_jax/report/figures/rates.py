@@ -9,7 +9,7 @@ from matplotlib import ticker
 
 from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import canvas, strokes
-from bn_jax.report.figures import rate_lines, rate_points
+from bn_jax.report.figures import rate_search
 from bn_jax.report.results import curves
 
 # Of an axis, for the marks of those that fail: a row a line, and all rows.
@@ -22,8 +22,8 @@ def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
 
   None where no runs differ in three learning rates and in nothing else.
   """
-  lines = rate_lines.among(runs)
-  panels = rate_points.quantities(lines)
+  lines = rate_search.lines(runs)
+  panels = rate_search.quantities(lines)
   if not panels:
     return None
   shown = [run for line in lines for _, run in line.points]
@@ -42,7 +42,7 @@ def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   )
 
 
-def _rules(panels: Sequence[rate_points.Quantity]) -> str:
+def _rules(panels: Sequence[rate_search.Quantity]) -> str:
   """What the panels show; it ends with a space."""
   said = {
     'steps': 'Steps until the mean of the last '
@@ -61,9 +61,9 @@ def _drawn(lines, panels, narrow: bool) -> mpl.Figure:
   drawing, axes = canvas.grid(len(panels) // columns, columns, narrow)
   rates = [rate for line in lines for rate, _ in line.points]
   for axis, quantity in zip(axes.flat, panels):
-    found = [rate_points.of(line, quantity) for line in lines]
+    found = [rate_search.points(line, quantity) for line in lines]
     for index, points in enumerate(found):
-      _draw(axis, points, rate_points.best(points, quantity), index)
+      _draw(axis, points, rate_search.best(points, quantity), index)
     fail = [
       (index, [point for point in points if point.failing])
       for index, points in enumerate(found)
@@ -95,7 +95,7 @@ def _draw(axis, points, best, index: int) -> None:
     )  # fmt: skip
 
 
-def _scale(axis, quantity: rate_points.Quantity, strip: float) -> None:
+def _scale(axis, quantity: rate_search.Quantity, strip: float) -> None:
   """All values, and room for a strip of those that fail, a share of the axis.
 
   It lies at the worse end.
@@ -116,7 +116,7 @@ def _scale(axis, quantity: rate_points.Quantity, strip: float) -> None:
 
 
 def _draw_failing(
-  axis, fail, quantity: rate_points.Quantity, strip: float
+  axis, fail, quantity: rate_search.Quantity, strip: float
 ) -> None:
   """Marks in the strip, a row a line, and what they mean beside it."""
   if not fail:
@@ -150,11 +150,11 @@ def _label_rates(axis, rates: Sequence[float]) -> None:
   axis.set_xlabel('Learning rate')
 
 
-def _words(lines, quantity: rate_points.Quantity) -> str:
+def _words(lines, quantity: rate_search.Quantity) -> str:
   """'Steps to 90 % of ... by learning rate, best of batch at 0.1 (40)'."""
   said = []
   for line in lines:
-    best = rate_points.best(rate_points.of(line, quantity), quantity)
+    best = rate_search.best(rate_search.points(line, quantity), quantity)
     if best is not None:
       shown = f'{best.mean:.4g}'
       said.append(f'{line.label} at {best.rate:g} ({shown})')

@@ -81,7 +81,9 @@ def typical(run: curves.Run, key: str) -> Unit | None:
   if len(step_T) < 2:
     return None
   moves_C = np.median(np.abs(np.diff(quantiles_TQC[:, 1], axis=0)), axis=0)
-  order = [c for c in np.argsort(moves_C, kind='stable') if _finite(moves_C[c])]
+  order = [
+    c for c in np.argsort(moves_C, kind='stable') if np.isfinite(moves_C[c])
+  ]
   if not order:
     return None
   index = int(order[(len(order) - 1) // 2])
@@ -94,10 +96,6 @@ def typical(run: curves.Run, key: str) -> Unit | None:
     step=step_T,
     quantiles=quantiles_TQC[:, :, index],
   )
-
-
-def _finite(value) -> bool:
-  return bool(np.isfinite(value))
 
 
 def _drawn(found, narrow: bool) -> mpl.Figure:
@@ -136,6 +134,6 @@ def _table(units: Sequence[Unit]):
   rows = [('run', 'seed', 'step', 'layer', 'unit', 'q15', 'q50', 'q85')]
   for unit in units:
     for step, quantiles in zip(unit.step, unit.quantiles):
-      shown = [f'{value:.6g}' for value in quantiles]
+      shown = canvas.digits(quantiles)
       rows.append((unit.run, unit.seed, step, unit.layer, unit.index, *shown))
   return rows

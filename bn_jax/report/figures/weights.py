@@ -1,4 +1,7 @@
-"""The figure of weights: their length, and what a step turns them by."""
+"""The figure of weights: their length, and what a step turns them by.
+
+A file of its own, as each measure that has a figure.
+"""
 
 from collections.abc import Sequence
 

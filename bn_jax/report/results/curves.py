@@ -71,6 +71,11 @@ class Run(NamedTuple):
     """The resolved config; of seeds that were added later, it may differ."""
     return self.seeds[0].manifest['config']
 
+  @property
+  def workdir(self) -> str:
+    """The working directory in its name; '' where there is one alone."""
+    return self.name.rpartition('/')[0]
+
 
 def measures(run: Run) -> dict[str, Any]:
   """What the config says of each measure that a seed has, by its key."""

@@ -4,7 +4,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report.drawing import canvas, overlay, paper_curves
-from bn_jax.report.figures import accuracy, covariate_shift, landscape, loss
+from bn_jax.report.figures import accuracy, covariate_shift, landscape
 from tests.fixtures import (
   paper_like,
   strict,  # noqa: F401
@@ -59,7 +59,7 @@ class WhereTest(parameterized.TestCase):
         self.assertTrue(all(line.zorder < one.zorder for one in ours))
 
   def test_loss_of_training_batches_alone(self):
-    batch, test = drawn(loss.figure(linear(first_loss=500))).axes
+    batch, test = drawn(accuracy.loss(linear(first_loss=500))).axes
     self.assertEmpty(theirs(test))
     firsts = [line.get_ydata()[0] for line in theirs(batch)]
     np.testing.assert_allclose(firsts, [500, 500])
@@ -99,7 +99,7 @@ class SaidTest(absltest.TestCase):
   def test_once_in_the_legend(self):
     for made in (
       accuracy.figure(vgg()),
-      loss.figure(linear()),
+      accuracy.loss(linear()),
       covariate_shift.figure(vgg(), 'shift'),
       landscape.figure(vgg(), 'landscape'),
     ):
@@ -128,7 +128,7 @@ class SaidTest(absltest.TestCase):
   def test_figures_in_their_order(self):
     runs = [*vgg(), paper_like.run('noisy', 'noisy')]
     self.assertIn('Figures 1(a), 2 and 1(b))', accuracy.figure(runs).caption)
-    self.assertIn('Figure 5(b))', loss.figure(linear()).caption)
+    self.assertIn('Figure 5(b))', accuracy.loss(linear()).caption)
 
   def test_which_runs_share_a_curve(self):
     runs = [*vgg(), paper_like.run('decay', weight_decay=5e-4)]
@@ -144,7 +144,7 @@ class SaidTest(absltest.TestCase):
     caption = landscape.figure(linear(), 'landscape').caption
     self.assertNotIn('1.9', caption)
     self.assertIn('multiplied so that its first is ours', caption)
-    self.assertIn('so that its first is ours', loss.figure(linear()).caption)
+    self.assertIn('so that its first is ours', accuracy.loss(linear()).caption)
 
   def test_layers_that_stand_for_others(self):
     said = 'conv3 for 5, conv6 for 10'
@@ -161,7 +161,7 @@ class SaidTest(absltest.TestCase):
       accuracy.figure(vgg(**digits)),
       landscape.figure(vgg(**digits), 'landscape'),
       covariate_shift.figure(vgg(**digits), 'shift'),
-      loss.figure(linear(**digits)),
+      accuracy.loss(linear(**digits)),
     ):
       self.assertNotIn('Thin, dashed', made.caption)
       self.assertNotIn("paper's curves", made.alt)

@@ -10,14 +10,12 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from bn_jax.report.drawing import canvas, strokes
-from bn_jax.report.figures import accuracy, activations, changes, landscape
+from bn_jax.report.figures import accuracy, activations, landscape
 from bn_jax.report.results import read
 from tests.fixtures import (
   made_up,
   strict,  # noqa: F401
 )
-
-_FIGURES = (accuracy, landscape, activations, changes)
 
 
 class _Drawn(parameterized.TestCase):
@@ -25,9 +23,9 @@ class _Drawn(parameterized.TestCase):
     folder = pathlib.Path(self.create_tempdir().full_path)
     return read.runs([made_up.workdir(folder / 'w', seeds, **runs)])
 
-  def drawn(self, kind, runs, narrow=False):
+  def drawn(self, figure, runs, narrow=False):
     with canvas.style():
-      return canvas.settled(kind.figure(runs).draw(narrow))
+      return canvas.settled(figure(runs).draw(narrow))
 
 
 def blank():
@@ -61,11 +59,13 @@ class NamesTest(parameterized.TestCase):
 
 class LegendTest(_Drawn):
   @parameterized.product(
-    length=(8, 60, 100), narrow=(False, True), kind=(accuracy, changes)
+    length=(8, 60, 100),
+    narrow=(False, True),
+    figure=(accuracy.figure, activations.drift),
   )
-  def test_lies_within_the_drawing(self, length, narrow, kind):
+  def test_lies_within_the_drawing(self, length, narrow, figure):
     runs = self.runs(**{f'{i}'.rjust(length, 'w'): {} for i in range(5)})
-    drawing = self.drawn(kind, runs, narrow)
+    drawing = self.drawn(figure, runs, narrow)
     (legend,) = drawing.legends
     box, around = legend.get_window_extent(), drawing.bbox
     self.assertGreaterEqual(box.x0, around.x0)
@@ -77,7 +77,9 @@ class LegendTest(_Drawn):
   def test_leaves_the_panels_their_height(self, narrow):
     few, many = (
       self.drawn(
-        accuracy, self.runs(**{f'{i}'.rjust(90, 'w'): {} for i in n}), narrow
+        accuracy.figure,
+        self.runs(**{f'{i}'.rjust(90, 'w'): {} for i in n}),
+        narrow,
       )
       for n in (range(1), range(8))
     )
@@ -85,7 +87,7 @@ class LegendTest(_Drawn):
     self.assertAlmostEqual(*heights, delta=5)
 
   def test_short_names_stand_in_one_row(self):
-    drawing = self.drawn(accuracy, self.runs(a={}, b={}, c={}, d={}))
+    drawing = self.drawn(accuracy.figure, self.runs(a={}, b={}, c={}, d={}))
     (legend,) = drawing.legends
     self.assertLen({t.get_window_extent().y0 for t in legend.get_texts()}, 1)
 
@@ -244,22 +246,22 @@ class PanelsTest(_Drawn):
   def test_letters_can_be_read(self, columns):
     """10 points in a drawing of 960 pixels: at least 12 of them."""
     runs = {f'{i}': {} for i in range(columns)}
-    drawing = self.drawn(landscape, self.runs(**runs))
+    drawing = self.drawn(landscape.figure, self.runs(**runs))
     self.assertGreaterEqual(10 / 72 / drawing.get_figwidth() * 960, 12)
 
   def test_each_block_says_what_its_axes_are(self):
     runs = self.runs(**{f'{i}': {} for i in range(6)})
-    drawing = self.drawn(landscape, runs)
+    drawing = self.drawn(landscape.figure, runs)
     labels = collections.Counter(a.get_ylabel() for a in drawing.axes)
     self.assertEqual(labels['Loss (nats)'], 2)
-    drawing = self.drawn(activations, runs)
+    drawing = self.drawn(activations.figure, runs)
     labels = collections.Counter(a.get_xlabel() for a in drawing.axes)
     self.assertEqual(labels['Activation'], 6)
 
   def test_titles_lie_within_the_drawing(self):
     runs = self.runs(**{f'{i}'.rjust(100, 'w'): {} for i in range(4)})
-    for kind in (landscape, activations):
-      drawing = self.drawn(kind, runs, narrow=True)
+    for figure in (landscape.figure, activations.figure):
+      drawing = self.drawn(figure, runs, narrow=True)
       boxes = [
         axis.title.get_window_extent()
         for axis in drawing.axes
@@ -273,21 +275,23 @@ class PanelsTest(_Drawn):
 
 
 class DivergenceTest(_Drawn):
-  @parameterized.parameters(accuracy, landscape, changes)
-  def test_is_in_every_panel(self, kind):
+  @parameterized.parameters(
+    accuracy.figure, landscape.figure, activations.drift
+  )
+  def test_is_in_every_panel(self, figure):
     runs = self.runs(
       standard={'status': 'diverged', 'steps': 120}, batchnorm={'norm': 'batch'}
     )
-    drawing = self.drawn(kind, runs)
+    drawing = self.drawn(figure, runs)
     said = [text.get_text() for axis in drawing.axes for text in axis.texts]
-    panels = len(drawing.axes) // (2 if kind is landscape else 1)
+    panels = len(drawing.axes) // (2 if figure is landscape.figure else 1)
     self.assertEqual(said, ['diverged at 120'] * panels)
 
   def test_is_said_above_the_ridges(self):
     runs = self.runs(
       standard={'status': 'diverged', 'steps': 120}, batchnorm={'norm': 'batch'}
     )
-    titles = [a.get_title() for a in self.drawn(activations, runs).axes]
+    titles = [a.get_title() for a in self.drawn(activations.figure, runs).axes]
     self.assertEqual(titles[:2], ['standard\ndiverged at 120', 'batchnorm'])
 
   def test_labels_do_not_lie_on_each_other(self):
@@ -333,13 +337,13 @@ class AloneTest(_Drawn):
 
   def test_a_run_with_one_look_can_be_seen(self):
     once = self.runs(standard={'steps': 0})
-    for kind, panels in ((accuracy, 1), (landscape, 3)):
-      axes = self.drawn(kind, once).axes
+    for figure, panels in ((accuracy.figure, 1), (landscape.figure, 3)):
+      axes = self.drawn(figure, once).axes
       seen = [axis for axis in axes if self.marked(axis)]
       self.assertLen(seen, panels)
 
   def test_a_run_with_two_looks_has_drifted_once(self):
-    axes = self.drawn(changes, self.runs(standard={'steps': 50})).axes
+    axes = self.drawn(activations.drift, self.runs(standard={'steps': 50})).axes
     for axis in axes:
       self.assertNotEmpty(self.marked(axis))
 

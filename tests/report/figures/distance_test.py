@@ -4,7 +4,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report.drawing import canvas
-from bn_jax.report.figures import distance, landscape, raw_curves
+from bn_jax.report.figures import distance, landscape
 from bn_jax.report.results import beta, curves
 from tests.fixtures import strict  # noqa: F401
 
@@ -53,7 +53,7 @@ def drawn(made, narrow=False):
 
 class RawCurvesTest(absltest.TestCase):
   def test_geometric_means_over_seeds(self):
-    found = raw_curves.of(run(seeds=2), 'landscape')
+    found = distance.raw_curves(run(seeds=2), 'landscape')
     np.testing.assert_array_equal(found.step, [0, 10, 20])
     np.testing.assert_allclose(found.size, np.tile(SIZES, (3, 1)))
     # Of 1 and 4 it is 2.
@@ -65,7 +65,7 @@ class RawCurvesTest(absltest.TestCase):
     change = one.seeds[1].series['landscape'].values['gradient_change']
     change[0] = np.inf, np.nan, 0
     one.seeds[0].series['landscape'].values['gradient_change'][0, 2] = -1
-    found = raw_curves.of(one, 'landscape')
+    found = distance.raw_curves(one, 'landscape')
     np.testing.assert_allclose(found.change[0], [1, 2, np.nan])
 
   def test_sizes_are_sorted_with_their_values(self):
@@ -73,7 +73,7 @@ class RawCurvesTest(absltest.TestCase):
     values = one.seeds[0].series['landscape'].values
     for name in values:
       values[name] = values[name][:, ::-1]
-    found = raw_curves.of(one, 'landscape')
+    found = distance.raw_curves(one, 'landscape')
     np.testing.assert_allclose(found.size[0], SIZES)
     np.testing.assert_allclose(found.change[0], [1, 2, 8])
 
@@ -83,11 +83,11 @@ class RawCurvesTest(absltest.TestCase):
     for name in values:
       values[name] = values[name][:, :2]
     both = curves.Run('a', (*one.seeds, *other.seeds))
-    found = raw_curves.of(both, 'landscape')
+    found = distance.raw_curves(both, 'landscape')
     np.testing.assert_array_equal(found.step, [0, 10, 20])
     nothing = one.seeds[0]._replace(series={})
     self.assertEmpty(
-      raw_curves.of(curves.Run('a', (nothing,)), 'landscape').step
+      distance.raw_curves(curves.Run('a', (nothing,)), 'landscape').step
     )
 
 

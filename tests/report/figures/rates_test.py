@@ -5,8 +5,9 @@ import math
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from bn_jax.report import figures
 from bn_jax.report.drawing import canvas
-from bn_jax.report.figures import gallery, rate_lines, rate_points, rates
+from bn_jax.report.figures import rate_search, rates
 from bn_jax.report.results import curves
 from tests.fixtures import (
   paper_like,
@@ -42,7 +43,7 @@ def marks(axis, marker):
 class LinesTest(parameterized.TestCase):
   def test_a_line_a_norm_by_growing_rate(self):
     runs = [*search(at=(1.0, 0.01, 0.1)), *search('batch')]
-    found = rate_lines.among(runs)
+    found = rate_search.lines(runs)
     self.assertEqual([line.label for line in found], ['none', 'batch'])
     for line in found:
       self.assertEqual([rate for rate, _ in line.points], [0.01, 0.1, 1.0])
@@ -50,50 +51,50 @@ class LinesTest(parameterized.TestCase):
 
   def test_two_rates_are_no_search(self):
     runs = [*search()[:2], *search('batch')[1:]]
-    self.assertEmpty(rate_lines.among(runs))
+    self.assertEmpty(rate_search.lines(runs))
     self.assertIsNone(rates.figure(runs))
     self.assertIsNone(rates.figure([paper_like.run(), paper_like.run('b')]))
 
   def test_runs_that_differ_otherwise_are_another_line(self):
     decay = search(weight_decay=5e-4)
-    found = rate_lines.among([*search(), *decay, *search('batch')])
+    found = rate_search.lines([*search(), *decay, *search('batch')])
     self.assertEqual(
       [line.label for line in found],
       ['none', 'none, weight_decay 0.0005', 'batch'],
     )
     mixed = [*search()[:2], decay[2]]
-    self.assertEmpty(rate_lines.among(mixed))
+    self.assertEmpty(rate_search.lines(mixed))
 
   def test_what_is_measured_is_no_difference(self):
     runs = search()
     runs[0].config['measures'].pop('shift')
     runs[1].config['checkpoint'] = {'every_steps': 10}
-    self.assertLen(rate_lines.among(runs), 1)
+    self.assertLen(rate_search.lines(runs), 1)
 
   def test_a_rate_of_zero_has_no_place(self):
-    self.assertEmpty(rate_lines.among(search(at=(0.0, 0.1, 1.0))))
+    self.assertEmpty(rate_search.lines(search(at=(0.0, 0.1, 1.0))))
 
 
 class PointsTest(absltest.TestCase):
   def quantities(self, runs):
-    lines = rate_lines.among(runs)
-    return lines, rate_points.quantities(lines)
+    lines = rate_search.lines(runs)
+    return lines, rate_search.quantities(lines)
 
   def test_steps_and_accuracy(self):
     (line,), (steps, accuracy) = self.quantities(search())
     # The mean of 20 of which the last n are right: (2 + 0.9 * n) / 20.
-    got = [point.mean for point in rate_points.of(line, steps)]
+    got = [point.mean for point in rate_search.points(line, steps)]
     np.testing.assert_allclose(got, [200 + 17, 40 + 17, 80 + 17])
     self.assertEqual(steps.label, 'Steps to 90 % of training batches')
     self.assertEqual(
-      rate_points.best(rate_points.of(line, steps), steps).rate, 0.1
+      rate_search.best(rate_search.points(line, steps), steps).rate, 0.1
     )
-    got = [point.mean for point in rate_points.of(line, accuracy)]
+    got = [point.mean for point in rate_search.points(line, accuracy)]
     np.testing.assert_allclose(got, [1, 1, 1])
 
   def test_seeds_are_geometric_means_of_steps(self):
     (line,), (steps, _) = self.quantities(search(reaches=(100, 40, 9), seeds=2))
-    point = rate_points.of(line, steps)[1]
+    point = rate_search.points(line, steps)[1]
     self.assertAlmostEqual(point.mean, math.sqrt(57 * 97))
     self.assertLess(point.low, point.mean)
     self.assertAlmostEqual(point.low * point.high, 57 * 97)
@@ -101,7 +102,7 @@ class PointsTest(absltest.TestCase):
   def test_one_seed_that_never_gets_there_is_no_mean(self):
     """Of 200 and 400 the second lies beyond the run."""
     (line,), (steps, _) = self.quantities(search(seeds=2))
-    first, *others = rate_points.of(line, steps)
+    first, *others = rate_search.points(line, steps)
     self.assertEqual((first.failing, first.seeds), (1, 2))
     self.assertTrue(math.isnan(first.mean))
     self.assertFalse(any(point.failing for point in others))
@@ -110,24 +111,24 @@ class PointsTest(absltest.TestCase):
     (line,), (steps, accuracy) = self.quantities(
       search(reaches=(999, 120, 80), status='done')
     )
-    points = rate_points.of(line, steps)
-    self.assertEqual(rate_points.best(points, steps).rate, 1.0)
+    points = rate_search.points(line, steps)
+    self.assertEqual(rate_search.best(points, steps).rate, 1.0)
     points = [point._replace(failing=1) for point in points]
-    self.assertIsNone(rate_points.best(points, steps))
-    high = [rate_points.Point(r, r, r, r, 0, 1) for r in (0.1, 0.3, 0.2)]
-    self.assertEqual(rate_points.best(high, accuracy).rate, 0.3)
-    self.assertEqual(rate_points.best(high, steps).rate, 0.1)
+    self.assertIsNone(rate_search.best(points, steps))
+    high = [rate_search.Point(r, r, r, r, 0, 1) for r in (0.1, 0.3, 0.2)]
+    self.assertEqual(rate_search.best(high, accuracy).rate, 0.3)
+    self.assertEqual(rate_search.best(high, steps).rate, 0.1)
 
   def test_a_diverged_seed_has_no_last_accuracy(self):
     (line,), (_, accuracy) = self.quantities(search(status='diverged'))
-    for point in rate_points.of(line, accuracy):
+    for point in rate_search.points(line, accuracy):
       self.assertEqual((point.failing, point.seeds), (1, 1))
 
   def test_of_seeds_that_go_on_nothing_is_known(self):
     runs = [*search()[:2], *search(status='running')[2:]]
     (line,), (steps, accuracy) = self.quantities(runs)
     for quantity in (steps, accuracy):
-      got = [point.rate for point in rate_points.of(line, quantity)]
+      got = [point.rate for point in rate_search.points(line, quantity)]
       self.assertEqual(got, [0.01, 0.1])
     self.assertIsNone(rates.figure(search(status='running')))
 
@@ -148,7 +149,7 @@ class PointsTest(absltest.TestCase):
     self.assertEqual(loss.name, 'loss')
     want = np.mean(1e5 * 0.99 ** np.arange(281, 301))
     np.testing.assert_allclose(
-      [point.mean for point in rate_points.of(line, loss)], [want] * 3
+      [point.mean for point in rate_search.points(line, loss)], [want] * 3
     )
 
 
@@ -220,10 +221,10 @@ class FigureTest(parameterized.TestCase):
     self.assertIn(f'the last {curves.WINDOW} training batches', made.caption)
 
   def test_hangs_in_the_gallery(self):
-    names = [made.name for made in gallery.hung(search())]
+    names = [made.name for made in figures.every(search())]
     self.assertEqual(names[:2], ['accuracy', 'rates'])
     self.assertNotIn(
-      'rates', [made.name for made in gallery.hung([paper_like.run()])]
+      'rates', [made.name for made in figures.every([paper_like.run()])]
     )
 
 
