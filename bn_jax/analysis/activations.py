@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from bn_jax import distributions, errors, placement, types
-from bn_jax.analysis import keywords
 from bn_jax.analysis import kind as kind_lib
 
 LEVELS = (0.15, 0.5, 0.85)  # of the 2015 paper's Figure 1
@@ -39,7 +38,7 @@ def measure(
     [C], the share of values above 0 (where it is 0, a ReLU makes the unit dead
     on these data); NAME/count, the values of a channel.
   """
-  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
+  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
   given = tuple(layers)
 
   def look(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import keys, placement, trees, types
-from bn_jax.analysis import by_layer, chunks, gradients, keywords
+from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
 Loss = chunks.Loss
@@ -92,7 +92,7 @@ def along_gradient(
       key; a layer without parameters; a loss that is not a real scalar or that
       JAX cannot differentiate.
   """
-  sizes = keywords.checked_sizes(step_sizes)
+  sizes = kind_lib.checked_sizes(step_sizes)
   params = gradients.checked(params)
   direct = _direct(params, direction, key)
   layers = by_layer.checked(params, layers) if layers else ()
@@ -172,12 +172,12 @@ def measure(
     A measure of exactly one batch; its arrays are those of `along_gradient`,
     nan where the learning rate is 0.
   """
-  factors = keywords.checked_sizes(step_factors)
-  given = keywords.checked_sizes(step_sizes) if len(step_sizes) else ()
-  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
-  keywords.check_choice('spread', spread, ('batch', 'points'))
-  keywords.check_choice('direction', direction, (*DIRECTIONS, 'update'))
-  size = keywords.checked_chunk_size(chunk_size, group_size)
+  factors = kind_lib.checked_sizes(step_factors)
+  given = kind_lib.checked_sizes(step_sizes) if len(step_sizes) else ()
+  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
+  kind_lib.check_choice('spread', spread, ('batch', 'points'))
+  kind_lib.check_choice('direction', direction, (*DIRECTIONS, 'update'))
+  size = kind_lib.checked_chunk_size(chunk_size, group_size)
   if spread == 'points' and size is not None:
     raise ValueError(
       f"chunk_size is {size} with spread 'points'; allowed: None, each device "
@@ -250,7 +250,7 @@ def _direct(params, direction, key) -> Callable[[Any], Any]:
   """gradient -> direction; what cannot be one is refused."""
   if direction is None or isinstance(direction, str):
     name = direction or 'descent'
-    keywords.check_choice('direction', name, DIRECTIONS)
+    kind_lib.check_choice('direction', name, DIRECTIONS)
     if name == 'random' and key is None:
       raise ValueError("direction is 'random'; give a key too")
     return {

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from bn_jax import types
-from bn_jax.analysis import keywords
+from bn_jax.analysis import kind
 
 Loss = Callable[[Any], jax.Array]
 
@@ -147,7 +147,7 @@ def check(count: int, chunk_size: int, group_size: int | None) -> None:
   """
   if type(chunk_size) is not int or chunk_size < 1:
     raise ValueError(f'chunk_size is {chunk_size!r}; allowed: 1, 2, 3, ...')
-  keywords.check_group_size(group_size)
+  kind.check_group_size(group_size)
   if chunk_size >= count:
     return
   if group_size is None:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from bn_jax import trees, types
-from bn_jax.analysis import by_layer, chunks, gradients, keywords
+from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
 QUANTITIES = ('l2', 'relative_l2', 'cosine')
@@ -121,8 +121,8 @@ def measure(
     NAME/relative_l2, NAME/cosine, [].
   """
   given = tuple(layers)
-  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
-  size = keywords.checked_chunk_size(chunk_size, group_size)
+  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
+  size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
   def look(
     problem: types.Problem,

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from bn_jax import trees, types
-from bn_jax.analysis import chunks, gradients, keywords
+from bn_jax.analysis import chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
 
@@ -44,7 +44,7 @@ def one_step_loss(
     ValueError: rates that are not above 0 and finite; parameters that are not
       floating point, a direction unlike them; a loss that is not a real scalar.
   """
-  rates = keywords.checked_sizes(learning_rates, 'learning rates')
+  rates = kind_lib.checked_sizes(learning_rates, 'learning rates')
   params = gradients.checked(params)
   if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
@@ -103,9 +103,9 @@ def measure(
   Returns:
     A measure of exactly one batch; its arrays are those of `one_step_loss`.
   """
-  rates = keywords.checked_sizes(learning_rates, 'learning rates')
-  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
-  size = keywords.checked_chunk_size(chunk_size, group_size)
+  rates = kind_lib.checked_sizes(learning_rates, 'learning rates')
+  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
+  size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
   def look(
     problem: types.Problem,

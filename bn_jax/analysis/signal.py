@@ -20,7 +20,7 @@ import numpy as np
 
 from bn_jax import errors, types
 from bn_jax.analysis import activations as activations_lib
-from bn_jax.analysis import gradients, keywords
+from bn_jax.analysis import gradients
 from bn_jax.analysis import kind as kind_lib
 
 Perturbed = Callable[[Any, Mapping[str, jax.Array]], tuple[jax.Array, dict]]
@@ -81,7 +81,7 @@ def measure(
     statistics, or with noise after it; all [].
   """
   given = tuple(layers)
-  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
+  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
 
   def look(
     problem: types.Problem,

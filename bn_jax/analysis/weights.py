@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import trees, types
-from bn_jax.analysis import by_layer, chunks, gradients, keywords
+from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
 
@@ -92,9 +92,9 @@ def measure(
     `weights`, NAME/quantity, [].
   """
   given = tuple(layers)
-  keywords.check_choice('statistics', statistics, keywords.STATISTICS)
-  keywords.check_choice('biases', biases, (False, True))
-  size = keywords.checked_chunk_size(chunk_size, group_size)
+  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
+  kind_lib.check_choice('biases', biases, (False, True))
+  size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
   def look(
     problem: types.Problem,

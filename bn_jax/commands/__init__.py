@@ -1,0 +1,26 @@
+"""The commands, one thin file each, and how each of them ends."""
+
+import sys
+from collections.abc import Callable
+
+from bn_jax import errors
+from bn_jax.host import signals
+
+
+def run(command: Callable[[], int]) -> int:
+  """Returns the exit code of a command; failures become a line on stderr.
+
+  Anything that is neither a `Failure` nor a signal is a bug of ours, and keeps
+  its traceback.
+  """
+  try:
+    with signals.at_once():
+      return command()
+  except errors.Failure as failure:
+    if not failure.told:
+      line = ' '.join(str(failure).split())
+      sys.stderr.write(f'error: {line}\n')
+    return failure.exit_code
+  except KeyboardInterrupt:  # outside training, which handles it itself
+    sys.stderr.write('error: interrupted; the same command starts again\n')
+    return errors.Interrupted.exit_code

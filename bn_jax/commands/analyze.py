@@ -9,8 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from bn_jax import errors
-from bn_jax.commands import outcome
+from bn_jax import commands, errors
 
 _USAGE = """\
 usage: python -m bn_jax analyze WORKDIR/run[/seedK] --measure=NAME [options]
@@ -42,7 +41,7 @@ _STATISTICS = ('batch', 'running', 'population')
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command; argv[0] is its name. Returns the exit code."""
-  return outcome.of(lambda: _analyze(argv))
+  return commands.run(lambda: _analyze(argv))
 
 
 def _analyze(argv: Sequence[str]) -> int:

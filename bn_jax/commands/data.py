@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from bn_jax import errors
-from bn_jax.commands import outcome
+from bn_jax import commands, errors
 
 _USAGE = """\
 usage: python -m bn_jax data prepare NAME [--data_dir=DIR] [--manual_dir=DIR]
@@ -39,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
   if len(argv) == 1:
     sys.stdout.write(_USAGE)
     return errors.ConfigError.exit_code
-  return outcome.of(lambda: _data(argv))
+  return commands.run(lambda: _data(argv))
 
 
 def _data(argv: Sequence[str]) -> int:

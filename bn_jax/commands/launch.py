@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from bn_jax import errors
-from bn_jax.commands import outcome
+from bn_jax import commands, errors
 from bn_jax.launch import engines, status, sweep
 
 _USAGE = """\
@@ -56,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _launch(_parse(argv)))
+  return commands.run(lambda: _launch(_parse(argv)))
 
 
 def _parse(argv: Sequence[str]) -> _Given:

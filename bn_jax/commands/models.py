@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from bn_jax import errors
-from bn_jax.commands import outcome
+from bn_jax import commands, errors
 
 _USAGE = """\
 usage: python -m bn_jax models [NAME] [--norm=NORM] [--image=PIXELS]
@@ -50,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _models(argv))
+  return commands.run(lambda: _models(argv))
 
 
 def _models(argv: Sequence[str]) -> int:

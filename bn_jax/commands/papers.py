@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from bn_jax import errors
-from bn_jax.commands import outcome
+from bn_jax import commands, errors
 
 _USAGE = """\
 usage: python -m bn_jax papers [PAPER] [--runs=DIR]
@@ -44,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _papers(argv))
+  return commands.run(lambda: _papers(argv))
 
 
 def _papers(argv: Sequence[str]) -> int:

@@ -8,8 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from bn_jax import errors
-from bn_jax.commands import outcome
+from bn_jax import commands, errors
 
 _USAGE = """\
 usage: python -m bn_jax recalibrate WORKDIR/run[/seedK] [options]
@@ -35,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _recalibrate(argv))
+  return commands.run(lambda: _recalibrate(argv))
 
 
 def _recalibrate(argv: Sequence[str]) -> int:

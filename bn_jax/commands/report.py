@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from bn_jax import errors
-from bn_jax.commands import outcome
+from bn_jax import commands, errors
 
 _USAGE = """\
 usage: python -m bn_jax report WORKDIR... [--output=DIR]
@@ -25,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _report(argv))
+  return commands.run(lambda: _report(argv))
 
 
 def _report(argv: Sequence[str]) -> int:

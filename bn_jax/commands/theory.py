@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import ml_collections
 from absl import flags
 
-from bn_jax.commands import outcome
+from bn_jax import commands
 from bn_jax.config import flags as flags_lib
 
 _USAGE = """\
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _run(parse(argv)))
+  return commands.run(lambda: _run(parse(argv)))
 
 
 def parse(argv: Sequence[str]) -> Given:

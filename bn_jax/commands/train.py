@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bn_jax import errors
-from bn_jax.commands import outcome
+from bn_jax import commands, errors
 from bn_jax.config import flags
 from bn_jax.host import processes
 
@@ -42,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
   if any(word in ('-h', '--help') for word in argv[1:]):
     sys.stdout.write(_USAGE)
     return 0
-  return outcome.of(lambda: _run(flags.train(argv)))
+  return commands.run(lambda: _run(flags.train(argv)))
 
 
 def _run(given: flags.Given) -> int:

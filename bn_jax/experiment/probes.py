@@ -9,7 +9,8 @@ from bn_jax import analysis, errors, types
 from bn_jax.analysis import chunks
 from bn_jax.config import build
 from bn_jax.data import datasets
-from bn_jax.host import memory, processes
+from bn_jax.experiment import cost
+from bn_jax.host import processes
 from bn_jax.training import devices as devices_lib
 from bn_jax.training import loop
 
@@ -271,7 +272,7 @@ def fitted(section: Config, run: Config, made: types.Problem) -> Config:
   if count <= run['batch_size']:
     return {**section, 'chunk_size': None}
   seen = made.group_size if section['statistics'] == 'batch' else 1
-  there = _SHARE * memory.available(jax.local_devices()[0]) * run['devices']
+  there = _SHARE * cost.memory_left(jax.local_devices()[0]) * run['devices']
   fits = processes.agreed(
     lambda: chunks.fitting(
       lambda size: gradient_bytes(section, run, made, size),

@@ -1,13 +1,17 @@
 """The networks of the papers; which normalization they have is an argument."""
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from flax import traverse_util
 
 from bn_jax import errors, norms
-from bn_jax.models import deep_linear, inception, mlp, resnet, summary, vgg
+from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
 from bn_jax.models.lowering import LOWERINGS
 
 MODELS = {
@@ -24,9 +28,6 @@ MODELS = {
   'vgg19': functools.partial(vgg.make, depth=19),
 }
 
-Layer = summary.Layer
-summarize = summary.of
-
 __all__ = [
   'LOWERINGS',
   'MODELS',
@@ -36,6 +37,27 @@ __all__ = [
   'summarize',
   'taps',
 ]
+
+
+class Layer(NamedTuple):
+  """A layer of a network, for one example.
+
+  Attributes:
+    name: as records and figures have it.
+    shape: of its output, without the batch.
+    kernel: shape of its kernel; of the last, where it has two.
+    weights: numbers in its kernels.
+    parameters: those, its biases and what its norm has.
+    multiply_adds: of its products, at the border of a map as everywhere:
+      weights of an output, times outputs.
+  """
+
+  name: str
+  shape: tuple[int, ...]
+  kernel: tuple[int, ...]
+  weights: int
+  parameters: int
+  multiply_adds: int
 
 
 def make(
@@ -88,6 +110,63 @@ def taps(module: nn.Module) -> tuple[tuple[str, str], ...]:
   where it is the identity.
   """
   return module.tap_paths()
+
+
+def summarize(module: nn.Module, shape: Sequence[int]) -> tuple[Layer, ...]:
+  """What each layer of a network makes and costs, without running it.
+
+  Args:
+    module: a network of `bn_jax.models`.
+    shape: of one example of its input, such as (224, 224, 3).
+
+  Raises:
+    ValueError: an input that the network refuses.
+  """
+  outputs, params = _traced(module, shape)
+  return tuple(
+    _summary(name, [tuple(path.split('/')) for path in paths], outputs, params)
+    for name, paths in module.layer_paths()
+  )
+
+
+def _traced(module, shape) -> tuple[dict, dict]:
+  """path -> shape of what a module with a kernel makes; path -> parameter."""
+  outputs = {}
+
+  def record(call, args, keywords, context):
+    y = call(*args, **keywords)
+    if context.module.has_variable('params', 'kernel'):
+      outputs[context.module.path] = y.shape[1:]
+    return y
+
+  def init(x):
+    with nn.intercept_methods(record):
+      return module.init(jax.random.key(0), x, mode='running')
+
+  x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+  params = jax.eval_shape(init, x)['params']
+  return outputs, traverse_util.flatten_dict(params)
+
+
+def _summary(name, paths, outputs, params) -> Layer:
+  own = {
+    key: leaf
+    for key, leaf in params.items()
+    if any(key[: len(path)] == path for path in paths)
+  }
+  kernels = [params[*path, 'kernel'].shape for path in paths if path in outputs]
+  shapes = [outputs[path] for path in paths if path in outputs]
+  return Layer(
+    name,
+    shapes[-1],
+    kernels[-1],
+    sum(map(math.prod, kernels)),
+    sum(leaf.size for leaf in own.values()),
+    sum(
+      math.prod(kernel[:-1]) * math.prod(shape)
+      for kernel, shape in zip(kernels, shapes)
+    ),
+  )
 
 
 def _contains(params: Mapping[str, Any], path: str) -> bool:

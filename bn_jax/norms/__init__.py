@@ -5,7 +5,8 @@ import math
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.norms import batch, kernels, lp, noisy, none, per_example
+from bn_jax.norms import batch, kernels, lp, noisy, per_example
+from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
 from bn_jax.norms.fold import fold
 from bn_jax.norms.kernels import standardized
@@ -28,7 +29,7 @@ NORMS = {
   'lp': lp.make,
   'noise': noisy.make_alone,
   'noisy': noisy.make,
-  'none': none.make,
+  'none': norm_lib.none,
   'rms': per_example.make_rms,
   'spectral': kernels.make_spectral,
   'weight': kernels.make_weight,

@@ -17,7 +17,8 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from bn_jax.norms import none, per_example, running
+from bn_jax.norms import norm as norm_lib
+from bn_jax.norms import per_example, running
 
 _CLOSE = 1e-3  # of the largest output: rounding through a deep network
 
@@ -77,7 +78,7 @@ def fold(
     if call.affine is not None:
       layer, folded = _folded(call, calls, new)
       new[layer.path] = folded
-  folded_module = module.clone(norm=none.make(), **_biases(module, new))
+  folded_module = module.clone(norm=norm_lib.none(), **_biases(module, new))
   folded_variables = {
     'params': _params(folded_module, variables['params'], x, new)
   }

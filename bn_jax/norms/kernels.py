@@ -20,10 +20,10 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import placement
-from bn_jax.norms import batch, none, norm, per_example
+from bn_jax.norms import batch, norm, per_example
 
 _AFTER = {
-  'none': none.make, 'batch': batch.make, 'group': per_example.make_group
+  'none': norm.none, 'batch': batch.make, 'group': per_example.make_group
 }  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def make_standardization(
 
 
 def _norm(weighted: Callable[[nn.Module, str], nn.Module]) -> norm.Norm:
-  return none.make()._replace(weighted=weighted)
+  return norm.none()._replace(weighted=weighted)
 
 
 def _check_epsilon(epsilon: float) -> None:

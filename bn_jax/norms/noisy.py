@@ -23,7 +23,7 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import placement
-from bn_jax.norms import batch, none, norm
+from bn_jax.norms import batch, norm
 
 # The error function has no inverse at -1.
 _ABOVE_MINUS_ONE = np.nextafter(np.float32(-1), np.float32(0))
@@ -120,7 +120,7 @@ class NoisyBatchNorm(batch.BatchNorm):
     return _noisy(self, super().__call__(x, mode=mode, mask=mask), first)
 
 
-class Noise(none.Identity):
+class Noise(norm.Identity):
   """The same noise on its own: the paper's control.
 
   Attributes:

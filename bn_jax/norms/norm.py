@@ -1,10 +1,12 @@
-"""What a normalization is to a model."""
+"""What a normalization is to a model; and none, which is the identity."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 from flax import linen as nn
+
+from bn_jax import placement
 
 MODES = ('batch', 'running')
 
@@ -48,3 +50,27 @@ def check_mode(mode: str) -> None:
     raise ValueError(
       f'mode is {mode!r}; allowed: {", ".join(map(repr, MODES))}'
     )
+
+
+class Identity(nn.Module):
+  """x, unchanged; without parameters and without statistics."""
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    mode: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
+  ) -> jax.Array:
+    """x; mode is checked as in every normalization, and changes nothing."""
+    del mask, first  # an identity asks nothing about examples
+    check_mode(mode)
+    return x
+
+
+def none(*, spread: placement.Spread = placement.ALONE) -> Norm:
+  """No normalization, for a model: the paper's standard network."""
+  del spread  # nothing is computed over examples
+  return Norm(layer=lambda name: Identity(name=name), bias_before=True)

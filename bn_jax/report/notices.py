@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from bn_jax.report import figures
 from bn_jax.report.results import conditions, curves, looks
+from bn_jax.storage import run_folder
 
 _FEW = 5  # steps that are listed
 
@@ -31,8 +32,8 @@ def _one_seed(runs):
 
 def _unfinished(runs):
   said = [
-    f'{run.name}/seed{seed.seed}: {seed.manifest["status"]} at step '
-    f'{curves.reached(seed)}'
+    f'{run_folder.label(run.name, seed.seed)}: {seed.manifest["status"]} at '
+    f'step {curves.reached(seed)}'
     for run in runs
     for seed in run.seeds
     if seed.manifest['status'] != 'done'
@@ -54,8 +55,9 @@ def _skipped(runs):
         listed = ', '.join(map(str, steps[:_FEW]))
         more = ' and others' if len(steps) > _FEW else ''
         said.append(
-          f'{len(steps)} of {len(train.step)} updates of {run.name}/'
-          f'seed{seed.seed} were left out, at step {listed}{more}'
+          f'{len(steps)} of {len(train.step)} updates of '
+          f'{run_folder.label(run.name, seed.seed)} were left out, at step '
+          f'{listed}{more}'
         )
   if said:
     yield (

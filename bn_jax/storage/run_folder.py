@@ -62,9 +62,14 @@ _FILE = 'experiment.json'
 _SEED = re.compile(r'seed(0|[1-9]\d*)')
 
 
+def seed_name(seed: int) -> str:
+  """Returns what a seed is called, as a folder too: 'seed0'."""
+  return f'seed{seed}'
+
+
 def label(run: str, seed: int) -> str:
   """Returns what a run with a seed is called everywhere: 'batchnorm/seed0'."""
-  return f'{run}/seed{seed}'
+  return f'{run}/{seed_name(seed)}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +108,7 @@ class RunFolder:
     if manifest is not None and manifest['seed'] != self.seed:
       raise errors.StorageError(
         f'{self.manifest_file} is that of seed {manifest["seed"]}; give the '
-        f'folder its name again, seed{manifest["seed"]}'
+        f'folder its name again, {seed_name(manifest["seed"])}'
       )
     return manifest
 
@@ -240,7 +245,7 @@ class AnalysisFolder:
 
 def at(workdir: str | os.PathLike, run: str, seed: int) -> RunFolder:
   """Returns the folder of a run and seed, which need not be there."""
-  return RunFolder(pathlib.Path(workdir) / run / f'seed{seed}', run, seed)
+  return RunFolder(pathlib.Path(workdir) / run / seed_name(seed), run, seed)
 
 
 def below(workdir: pathlib.Path, run: str = '*') -> list[RunFolder]:

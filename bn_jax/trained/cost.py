@@ -9,8 +9,8 @@ import jax
 from bn_jax import analysis, types
 from bn_jax.analysis import gradients
 from bn_jax.config import build
+from bn_jax.experiment import cost as cost_lib
 from bn_jax.experiment import probes
-from bn_jax.host import memory
 from bn_jax.training import devices
 
 
@@ -41,7 +41,7 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
     rows['memory'] = rows['time'] = 'not estimated for this measure'
   else:
     seconds, needed = _tried(job, state, min(size, count))
-    there = memory.available(jax.devices()[0])
+    there = cost_lib.memory_left(jax.devices()[0])
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     rows['memory'] = (
       f'{1e-9 * needed:.2f} GB for {min(size, count):,} examples at a time, '

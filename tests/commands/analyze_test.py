@@ -421,7 +421,7 @@ class WrongTest(Trained):
 
   def test_more_than_fits_is_refused_with_the_way_out(self):
     words = ('--measure=weights', '--data=train:1000')
-    with mock.patch('bn_jax.host.memory.available', lambda device: 2**16):
+    with mock.patch('bn_jax.experiment.cost.memory_left', lambda device: 2**16):
       code, _, wrong = self.run_command(*words)
       self.assertEqual(code, 2)
       self.assertIn('group_size=10', wrong)

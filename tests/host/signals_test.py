@@ -6,8 +6,7 @@ import time
 
 from absl.testing import absltest, parameterized
 
-from bn_jax import errors
-from bn_jax.commands import outcome
+from bn_jax import commands, errors
 from bn_jax.host import signals
 from tests.fixtures import strict
 
@@ -23,12 +22,12 @@ with stop.Stop() as stopped:
 _OTHER = """
 import hashlib
 from bn_jax.host import signals as stop
-from bn_jax.commands import outcome
+from bn_jax import commands
 stop._PATIENCE = 0.5
 def command():
   print('ready', flush=True)
   hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
-outcome.of(command)
+commands.run(command)
 """
 
 
@@ -92,7 +91,7 @@ class StopTest(parameterized.TestCase):
   @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
   def test_other_commands_end_with_75(self, number):
     before = signal.getsignal(number)
-    self.assertEqual(outcome.of(lambda: send(number)), 75)
+    self.assertEqual(commands.run(lambda: send(number)), 75)
     self.assertIs(signal.getsignal(number), before)
 
   def test_other_commands_end_in_a_long_call_too(self):
@@ -115,7 +114,7 @@ class StopTest(parameterized.TestCase):
       raise failure
 
     with self.assertNoLogs():
-      self.assertEqual(outcome.of(command), 3)
+      self.assertEqual(commands.run(command), 3)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ import numpy as np
 
 from bn_jax.report.claims import files
 from bn_jax.report.results import curves, statistics
+from bn_jax.storage import run_folder
 
 HOLDS, FAILS, UNKNOWN = 'holds', 'fails', 'not measured'
 
@@ -54,7 +55,7 @@ class Found(NamedTuple):
   def unfinished(self, names: Sequence[str]) -> list[str]:
     """One sentence about the seeds that go on, or none."""
     going = [
-      f'{name}/seed{number}'
+      run_folder.label(name, number)
       for name in names
       for number, seed in sorted(self.seeds[name].items())
       if not curves.has_ended(seed)
@@ -236,7 +237,7 @@ def _mean_of(
   for seed in sorted(shared):
     number = found.number(standard, name, seed)
     if math.isnan(number) and not statistics.diverged(found.seeds[name][seed]):
-      raise NotMeasured(f'not recorded: {name}/seed{seed}')
+      raise NotMeasured(f'not recorded: {run_folder.label(name, seed)}')
     numbers.append(number)
   return sum(numbers) / len(numbers)
 
@@ -261,8 +262,8 @@ def _paired(
     value = compared(claim.compare, claim.direction, sides, limits)
     if math.isnan(value):
       blank = [name for name, side in zip(names, sides) if math.isnan(side)]
-      absent += [f'{name}/seed{seed}' for name in blank]
-      undefined += [] if blank else [f'seed{seed}']
+      absent += [run_folder.label(name, seed) for name in blank]
+      undefined += [] if blank else [run_folder.seed_name(seed)]
       continue
     values[seed] = value
     for name, side in zip(names, sides):

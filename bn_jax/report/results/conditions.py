@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bn_jax.report.results import curves
+from bn_jax.storage import run_folder
 
 Read = Callable[[curves.Seed], str | None]  # None: it has no say in this
 _FEW = 6  # names that are listed
@@ -110,7 +111,7 @@ def by_value(runs: Sequence[curves.Run], read: Read) -> dict[str, list[str]]:
   found = {}
   for run in runs:
     values = {
-      f'{run.name}/seed{seed.seed}': value
+      run_folder.label(run.name, seed.seed): value
       for seed in run.seeds
       if (value := read(seed)) is not None
     }
