@@ -58,6 +58,7 @@ _NOT_OUTSIDE = {
 _WITHOUT_JAX = (
   'storage.records', 'host.watch', 'host.cluster', 'config.flags',
 )  # fmt: skip
+_LONGEST = 80  # lines of a function, its docstring among them
 # A ConfigDict is known where command lines are, and where an experiment begins.
 _KNOW_CONFIGS = ('config', 'commands', 'experiment', 'trained')
 
@@ -199,6 +200,13 @@ class ImportsTest(parameterized.TestCase):
 
   def test_the_package_itself_imports_nothing(self):
     self.assertEqual((strict.ROOT / 'bn_jax' / '__init__.py').read_text(), '')
+
+  def test_no_function_is_longer_than_two_screens(self):
+    for file in sources():
+      for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef):
+          lines = node.end_lineno - node.lineno + 1
+          self.assertLessEqual(lines, _LONGEST, f'{file}: {node.name}')
 
   def test_train_py_holds_no_logic(self):
     tree = ast.parse((strict.ROOT / 'train.py').read_text())

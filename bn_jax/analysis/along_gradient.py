@@ -96,6 +96,13 @@ def along_gradient(
   params = gradients.checked(params)
   direct = _direct(params, direction, key)
   layers = by_layer.checked(params, layers) if layers else ()
+  return _along(
+    loss, params, sizes, direct, layers, curvature, devices, journal
+  )
+
+
+def _along(loss, params, sizes, direct, layers, curvature, devices, journal):
+  """The arrays of `along_gradient`, from arguments that are checked."""
   if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
   kept = _Kept(journal)

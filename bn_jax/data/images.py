@@ -87,6 +87,12 @@ def make(
   if not streaming:
     return _in_memory(name, data_dir, known, resolution, chosen, binarize,
                       changes, fixed_batches)  # fmt: skip
+  _check_stream(name, known, chosen, resolution, binarize)
+  return _streamed(name, data_dir, known, settings, changes)
+
+
+def _check_stream(name, known, chosen, resolution, binarize) -> None:
+  """Raises ValueError for what can be done in memory alone."""
   if binarize is not None or chosen != selection.NONE:
     raise ValueError(
       'classes, subset, label_noise and binarize are for sets in memory; '
@@ -101,7 +107,6 @@ def make(
     raise ValueError(
       f'the images of {name} are no squares; give resolution, pixels of a side'
     )
-  return _streamed(name, data_dir, known, settings, changes)
 
 
 def _check(name, known, resolution, binarize) -> None:

@@ -60,36 +60,57 @@ def make(
     group_size: examples that see each other in the module's mode 'batch': 1
       where none do, None where all of a batch do.
     noisy: whether the module's norms add noise to what they have normalised.
-    micro_batches: into how many a batch of the step is cut, see `step.make`.
+    micro_batches, max_skips: see `step.make`.
     remat: whether the step's backward pass finds everything but products and
       statistics anew, for memory.
-    max_skips: how many updates that are not finite the step leaves out, see
-      `step.make`.
   """
   loss = loss or losses.cross_entropy()
   forward = functools.partial(_forward, module, compute_dtype)
-  objectives = {
-    mode: functools.partial(_objective, forward, loss, penalty, spread, 1, mode)
-    for mode in ('batch', 'running')
-  }
-  # Made once, so that all Partials over one of them are one program.
-  of_params = {
-    (mode, penalised): functools.partial(_loss, objective, penalised)
-    for mode, objective in objectives.items()
-    for penalised in (False, True)
-  }
-  trained = functools.partial(
-    _objective, forward, loss, penalty, spread, micro_batches, 'batch'
-  )
-  trained = _recomputing(trained) if remat else trained
+  objective = functools.partial(_objective, forward, loss, penalty, spread)
+  trained = functools.partial(objective, micro_batches, 'batch')
   metrics = step.metrics(
     classifies=loss.classifies, skips=max_skips is not None
   )
   image = jnp.zeros((1, *image_shape), jnp.float32)
+  start = (module, optimizer, sampler, image, metrics, ring_size)
+  return types.Problem(
+    init=jax.jit(functools.partial(_init, *start)),
+    batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
+    following=jax.jit(lambda state: _drawn(sampler, state)[1]),
+    step=step.make(
+      _recomputing(trained) if remat else trained, optimizer, sampler,
+      spread=spread, micro_batches=micro_batches, max_skips=max_skips,
+    ),
+    updates=jax.jit(functools.partial(_updates, optimizer)),
+    learning_rate=functools.partial(_learning_rate, optimizer),
+    layers=lambda state: layers(module, {'params': state.params}),
+    group_size=group_size,
+    **_of_params(objective, dict(taps)),
+    **_of_network(module, compute_dtype, forward, loss, dict(taps), noisy),
+  )  # fmt: skip
 
-  def learning_rate(state):
-    made = step.updates_made(state)
-    return optimizer.learning_rate(state.opt_state, made)
+
+def _learning_rate(optimizer, state):
+  made = step.updates_made(state)
+  return optimizer.learning_rate(state.opt_state, made)
+
+
+def _of_params(objective, paths) -> dict[str, Callable]:
+  """What a problem gives measures to differentiate, whole batches at a time."""
+  objectives = {
+    mode: functools.partial(objective, 1, mode) for mode in ('batch', 'running')
+  }
+  # Made once, so that all Partials over one of them are one program.
+  of_params = {
+    (mode, penalised): functools.partial(_loss, one, penalised)
+    for mode, one in objectives.items()
+    for penalised in (False, True)
+  }
+
+  perturbed = {
+    mode: functools.partial(_perturbed, one, paths)
+    for mode, one in objectives.items()
+  }
 
   def loss_of(state, batch, statistics, penalised=True, *, first=0, share=1.0):
     return jax.tree_util.Partial(
@@ -100,54 +121,34 @@ def make(
       (first, share),
     )
 
-  perturbed = {
-    mode: functools.partial(_perturbed, objective, dict(taps))
-    for mode, objective in objectives.items()
-  }
-
-  return types.Problem(
-    init=jax.jit(
-      functools.partial(
-        _init, module, optimizer, sampler, image, metrics, ring_size
-      )
-    ),
-    objective=objectives['batch'],
-    loss=loss_of,
-    group_size=group_size,
-    batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
-    following=jax.jit(lambda state: _drawn(sampler, state)[1]),
-    step=step.make(
-      trained,
-      optimizer,
-      sampler,
-      spread=spread,
-      micro_batches=micro_batches,
-      max_skips=max_skips,
-    ),
-    updates=jax.jit(functools.partial(_updates, optimizer)),
-    evaluate=jax.jit(functools.partial(_evaluate, forward, loss)),
-    outputs=jax.jit(
-      functools.partial(_outputs, forward), static_argnames='statistics'
-    ),
-    learning_rate=learning_rate,
-    layers=lambda state: layers(module, {'params': state.params}),
-    taps=tuple(name for name, _ in taps),
-    activations=jax.jit(
-      functools.partial(
-        taps_lib.activations, module, compute_dtype, dict(taps)
-      ),
-      static_argnums=(2, 3),
-    ),
-    perturbed=lambda state, batch, statistics: jax.tree_util.Partial(
+  return {
+    'objective': objectives['batch'],
+    'loss': loss_of,
+    'perturbed': lambda state, batch, statistics: jax.tree_util.Partial(
       perturbed[statistics], state.batch_stats, batch, keys.of_step(state)
     ),
+  }
+
+
+def _of_network(module, compute_dtype, forward, loss, paths, noisy) -> dict:
+  """What a problem gives measures to look at: the network's own numbers."""
+  return {
+    'evaluate': jax.jit(functools.partial(_evaluate, forward, loss)),
+    'outputs': jax.jit(
+      functools.partial(_outputs, forward), static_argnames='statistics'
+    ),
+    'taps': tuple(paths),
+    'activations': jax.jit(
+      functools.partial(taps_lib.activations, module, compute_dtype, paths),
+      static_argnums=(2, 3),
+    ),
     # Noise hides what was normalised.
-    affine=functools.partial(taps_lib.affines, {} if noisy else dict(taps)),
-    between=jax.jit(
-      functools.partial(taps_lib.between, module, compute_dtype, dict(taps)),
+    'affine': functools.partial(taps_lib.affines, {} if noisy else paths),
+    'between': jax.jit(
+      functools.partial(taps_lib.between, module, compute_dtype, paths),
       static_argnames=('statistics', 'source', 'target'),
     ),
-  )
+  }
 
 
 def _init(module, optimizer, sampler, image, metrics, ring_size, seed: int):
