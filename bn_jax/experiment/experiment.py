@@ -68,10 +68,11 @@ def run(
   with signals.Stop() as asked:
     stopping = processes.Stopping(asked)
     for name in missing:
-      dataset = datasets[id(sources[name])]
+      # With its problem go the programs that were compiled for it.
       program = run_lib.program(
-        plan.runs[name], problems[name], dataset, stopping.check
-      )
+        plan.runs[name], problems.pop(name), datasets[id(sources[name])],
+        stopping.check,
+      )  # fmt: skip
       _train(program, missing[name], asked, stopping)
   if not missing:
     _log.info('%s: nothing left to train', directory)
