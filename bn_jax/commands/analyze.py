@@ -90,10 +90,10 @@ def _measure_of(argv: Sequence[str]) -> str | None:
   return name
 
 
-def _keywords(factory) -> dict[str, Any]:
-  """The keywords of a measure with their defaults, statistics aside."""
+def _keywords(factory) -> dict[str, inspect.Parameter]:
+  """The keywords of a measure, statistics aside."""
   return {
-    name: parameter.default
+    name: parameter
     for name, parameter in inspect.signature(factory).parameters.items()
     if name != 'statistics'
   }
@@ -109,8 +109,8 @@ def _keywords_of(name: str) -> str:
     f'  {quantity:26}{words}' for quantity, words in kind.quantities.items()
   )
   listed = '\n'.join(
-    f'  --{keyword}={_written(default)}'
-    for keyword, default in _keywords(kind).items()
+    f'  --{keyword}={_written(parameter.default)}'
+    for keyword, parameter in _keywords(kind).items()
   )
   return (
     f'\n{name}: {text}\n\nIts quantities on the page, {kind.title}:\n{gives}\n'
@@ -132,7 +132,8 @@ def _flags(name: str, factory) -> flags.FlagValues:
   flags.DEFINE_string('steps', 'last', '', flag_values=values)
   flags.DEFINE_bool('plan', False, '', flag_values=values)
   flags.DEFINE_enum('statistics', None, _STATISTICS, '', flag_values=values)
-  for keyword, default in _keywords(factory).items():
+  for keyword, parameter in _keywords(factory).items():
+    default = parameter.default
     if isinstance(default, bool):
       flags.DEFINE_bool(keyword, default, '', flag_values=values)
     elif isinstance(default, tuple):
@@ -161,10 +162,10 @@ def _section(name: str, values) -> tuple[dict[str, Any], str | None]:
 
   factory = analysis.MEASURES[name]
   section = {'name': name, 'data': values.data or _default_data(name)}
-  for keyword, default in _keywords(factory).items():
+  for keyword, parameter in _keywords(factory).items():
     given = values[keyword].value
     if given is not None:
-      section[keyword] = _value(keyword, default, given)
+      section[keyword] = _value(parameter, given)
   has = 'statistics' in inspect.signature(factory).parameters
   statistics = values.statistics
   if has and statistics is not None:
@@ -182,19 +183,20 @@ def _default_data(name: str) -> str:
   return 'current_batch' if analysis.MEASURES[name].one_batch else 'test'
 
 
-def _value(keyword: str, default: Any, given: Any) -> Any:
-  """What a flag says, in the type of the keyword's default."""
+def _value(keyword: inspect.Parameter, given: Any) -> Any:
+  """What a flag says, in the type of the keyword: of its default, or items."""
+  default = keyword.default
   if isinstance(default, bool):
     return given
   if isinstance(default, tuple):
-    numbers = default and not isinstance(default[0], str)
-    if keyword in ('step_sizes',):
-      numbers = True
     if not given:
       raise errors.ConfigError(
-        f'--{keyword} is empty; leave it out for the default, or give some'
+        f'--{keyword.name} is empty; leave it out for the default, or give some'
       )
-    return [_number(keyword, word) if numbers else word for word in given]
+    numbers = 'float' in str(keyword.annotation)  # Sequence[float]
+    return [_number(keyword.name, word) if numbers else word for word in given]
+  if isinstance(default, float):
+    return _number(keyword.name, given)
   if re.fullmatch(r'-?\d+', given):
     return int(given)
   return None if given == 'None' else given

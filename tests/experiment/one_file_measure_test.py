@@ -93,6 +93,18 @@ class OneFileTest(absltest.TestCase):
     page, _ = self.report()
     self.assertIn('Sizes of parameters (analysis/later)', page)
 
+  def test_flags_are_of_the_types_of_its_keywords(self):
+    code, _, wrong = self.analyze('--steps=6', '--unit=0.5', '--powers=1')
+    self.assertEqual((code, wrong), (0, ''))
+    (look,) = records.read(self.seed.analysis(_NAME).scalars)
+    *_, state = trained.newest(self.seed.path)
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(state.params)]
+    want = 2 * np.abs(np.concatenate(leaves)).mean()
+    np.testing.assert_allclose(look.values['mean_power'], [want], rtol=1e-6)
+    code, _, wrong = self.analyze('--unit=wide')
+    self.assertEqual(code, 2)
+    self.assertIn("--unit: 'wide'; allowed: numbers", wrong)
+
   def test_its_cost_is_known_before(self):
     code, said, wrong = self.analyze('--plan')
     self.assertEqual((code, wrong), (0, ''))
