@@ -1,9 +1,9 @@
 """What a measure is, beside its function: one record that all others read.
 
 A new measure is one file with a `KIND`, one line in `analysis.MEASURES`, its
-keys in docs/analysis.md and one test: training, `analyze` with its `--plan`, and
-the page find the rest here. The keywords that measures share are checked here,
-too.
+keys in docs/analysis.md and one test: training, `analyze` with its `--plan`
+and the page find the rest here. The keywords that measures share are checked
+here, too.
 """
 
 import dataclasses

@@ -54,16 +54,18 @@ def _recalibrate(argv: Sequence[str]) -> int:
       f'{len(words)} directories given; give one, WORKDIR/run'
     )
   # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax.experiment import saved
   from bn_jax.host import compilation_cache
   from bn_jax.storage import lock, run_folder
 
   compilation_cache.keep()
 
   folders = run_folder.find(pathlib.Path(words[0]))
-  for folder in folders:
+  configs = [saved.config_of(folder) for folder in folders]
+  for folder, config in zip(folders, configs):
     try:
       with lock.held(folder.path, 'population.lock'):
-        said = _of_run(folder, values)
+        said = _of_run(folder, config, values)
     except _NoStatistics as error:
       if len(folders) == 1:
         raise
@@ -76,14 +78,13 @@ class _NoStatistics(errors.ConfigError):
   """A network that has none."""
 
 
-def _of_run(folder: Any, values: flags.FlagValues) -> str:
+def _of_run(folder: Any, config: dict, values: flags.FlagValues) -> str:
   """Recalibrates one run; returns what to say of it."""
   from bn_jax import norms
   from bn_jax.config import build
   from bn_jax.experiment import saved
   from bn_jax.training import devices as devices_lib
 
-  config = saved.config_of(folder)
   if values.data_dir is not None:
     config['data_dir'] = values.data_dir
   made = build.problem(config)

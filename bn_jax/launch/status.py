@@ -63,7 +63,12 @@ class Notes:
   def prepare(self) -> None:
     """Before a job is started: nothing of an earlier one is left."""
     files.make_folder(self._folder)
-    self.ended.unlink(missing_ok=True)
+    try:
+      self.ended.unlink(missing_ok=True)
+    except OSError as error:
+      raise errors.StorageError(
+        f'cannot write {self._folder}: {error.strerror}'
+      ) from error
 
   def submitted(self, engine: str, job: str) -> None:
     note = {'engine': engine, 'job': job}

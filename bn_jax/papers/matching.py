@@ -43,7 +43,7 @@ def begun(workdirs: Iterable[pathlib.Path]) -> Begun:
     StorageError: a manifest that is damaged.
   """
   return {
-    folder: differences.filled(folder.manifest['config'])
+    folder: differences.filled(folder.whole_manifest()['config'])
     for workdir in workdirs
     for folder in run_folder.below(workdir)
   }

@@ -111,13 +111,18 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
     ) from error
   except ValueError as error:
     raise errors.StorageError(f'{path} is not JSON: {error}') from error
+  check_shape(path, content, shape)
+  return content
+
+
+def check_shape(path: pathlib.Path, content: Any, shape: Any) -> None:
+  """Raises StorageError unless the content of a file is of a shape."""
   wrong = _misfit('its content', content, shape)
   if wrong is not None:
     raise errors.StorageError(
       f'{path}: {wrong}; the file was changed after it was written: restore '
       'it, or give another directory'
     )
-  return content
 
 
 def _misfit(where: str, value: Any, shape: Any) -> str | None:

@@ -50,6 +50,7 @@ class Journal:
     """
     plain = dict(_untyped(key, value) for key, value in arrays.items())
     files.make_folder(self._directory)
+    files.remove_torn(self._directory)
     files.write(
       self._path(name), lambda file: np.savez(file, **plain), sync=False
     )

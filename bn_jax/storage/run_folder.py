@@ -23,12 +23,17 @@ from bn_jax.storage import files, records
 
 # How the page speaks of a measure: see `analysis.Kind.page`.
 _PAGE = {'title': str, 'quantities': {...: str}}
-# What a manifest holds at least. `config` is the resolved run.
+# What a manifest holds at least, to go on with; `config` is the resolved run.
 MANIFEST = {
   'status': str,  # 'running', 'done', 'interrupted', 'diverged'
   'step': int | None,
   'run': str,
   'seed': int,
+  'config': dict,
+}
+# And what it holds for those who speak of the run: the report and the papers.
+WHOLE = {
+  **MANIFEST,
   'config': {
     'batch_size': int,
     'data': {'name': str},
@@ -111,6 +116,15 @@ class RunFolder:
         f'folder its name again, {seed_name(manifest["seed"])}'
       )
     return manifest
+
+  def whole_manifest(self) -> dict[str, Any]:
+    """Returns the manifest of a run that has begun, see `WHOLE`.
+
+    Raises:
+      StorageError: a file that was changed.
+    """
+    files.check_shape(self.manifest_file, self.manifest, WHOLE)
+    return self.manifest
 
   @property
   def status(self) -> str | None:
@@ -264,19 +278,26 @@ def below(workdir: pathlib.Path, run: str = '*') -> list[RunFolder]:
 def find(path: pathlib.Path) -> list[RunFolder]:
   """Returns what has begun at WORKDIR, WORKDIR/RUN or WORKDIR/RUN/seedK.
 
+  They are called as their manifests say: a folder may have moved.
+
   Raises:
     ConfigError: nothing has.
-    StorageError: a manifest that was changed.
+    StorageError: a manifest that was changed, or that is another seed's.
   """
-  manifest = files.read_json(path / 'manifest.json', MANIFEST)
-  if manifest is not None:
-    return [RunFolder(path, manifest['run'], manifest['seed'])]
-  found = _seeds(path, path.absolute().name) or below(path)
+  match = _SEED.fullmatch(path.absolute().name)
+  if path.is_dir() and (path / 'manifest.json').exists():
+    manifest = files.read_json(path / 'manifest.json', MANIFEST)
+    seed = int(match[1]) if match else manifest['seed']
+    found = [RunFolder(path, manifest['run'], seed)]
+  else:
+    found = _seeds(path, path.absolute().name) or below(path)
   if not found:
     raise errors.ConfigError(
       f'{path} holds no run; give WORKDIR/run or WORKDIR/run/seedK'
     )
-  return found
+  return [
+    dataclasses.replace(folder, run=folder.manifest['run']) for folder in found
+  ]
 
 
 def _seeds(folder: pathlib.Path, run: str) -> list[RunFolder]:

@@ -77,7 +77,7 @@ def texts(
       yield _left_out(name, run)
       continue
     after = _trained(
-      run, problems[name], load(build.source(run)), chosen[name][0], steps
+      run, problems.pop(name), load(build.source(run)), chosen[name][0], steps
     )
     yield from _of_run(name, run, before[name], after, units)
   if any(before.values()):

@@ -340,6 +340,13 @@ class StandingTest(LaunchCase):
     (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'diverged, expected')
 
+  def test_what_cannot_be_removed_is_one_line(self):
+    (cell,) = self.expand()
+    noted = status_lib.Notes(str(self.workdir), cell)
+    noted.ended.mkdir(parents=True)  # a folder in the place of the file
+    with self.assertRaisesRegex(errors.StorageError, 'cannot write'):
+      noted.prepare()
+
   def test_a_lock_that_was_left_holds_nobody_up(self):
     """Even if its process has a successor of the same number."""
     (cell,) = self.expand()

@@ -42,6 +42,9 @@ class RunFolderTest(absltest.TestCase):
     copied = run_folder.at(self.workdir, 'a', 3)
     with self.assertRaisesRegex(errors.StorageError, 'that of seed 2'):
       _ = copied.manifest
+    for path in (copied.path, copied.path.parent):
+      with self.assertRaisesRegex(errors.StorageError, 'that of seed 2'):
+        run_folder.find(path)
 
   def test_found_at_any_height(self):
     place = self.workdir / 'b'
@@ -59,8 +62,12 @@ class RunFolderTest(absltest.TestCase):
     shutil.move(place / 'seed10', self.workdir / 'kept')
     found = run_folder.find(self.workdir / 'kept')
     self.assertEqual(self.labels(found), ['b/seed10'])
-    with self.assertRaisesRegex(errors.ConfigError, 'holds no run'):
-      run_folder.find(self.workdir / 'nowhere')
+    shutil.move(place, self.workdir / 'renamed')
+    found = run_folder.find(self.workdir / 'renamed')
+    self.assertEqual(self.labels(found), ['b/seed2'])
+    for path in ('nowhere', 'experiment.json', 'a/seed2/manifest.json'):
+      with self.assertRaisesRegex(errors.ConfigError, 'holds no run'):
+        run_folder.find(self.workdir / path)
 
   def test_how_far_it_is(self):
     folder = run_folder.at(self.workdir, 'a', 2)
@@ -94,12 +101,17 @@ class RunFolderTest(absltest.TestCase):
 
   def test_a_changed_manifest_is_named(self):
     folder = run_folder.at(self.workdir, 'a', 2)
-    for key in folder.manifest:
+    optional = ('step', 'git_commit', 'measures')
+    for key in run_folder.WHOLE.keys() - set(optional):
       changed = {k: v for k, v in folder.manifest.items() if k != key}
       files.write_json(folder.manifest_file, changed)
-      if key in run_folder.MANIFEST and key not in ('step', 'git_commit'):
+      with self.assertRaisesRegex(errors.StorageError, f"'{key}' is None"):
+        folder.again().whole_manifest()
+      if key in run_folder.MANIFEST:
         with self.assertRaisesRegex(errors.StorageError, f"'{key}' is None"):
           _ = folder.again().manifest
+      else:  # it goes on without
+        self.assertEqual(folder.again().status, 'done')
 
   def test_the_experiment(self):
     content = {'runs': {'a': {}}, 'seeds': [0]}

@@ -45,7 +45,7 @@ def seed(folder: run_folder.RunFolder) -> curves.Seed:
   Raises:
     StorageError: files that were changed.
   """
-  manifest = folder.manifest
+  manifest = folder.whole_manifest()
   found = curves.Seed(
     seed=folder.seed,
     manifest=manifest,
