@@ -93,6 +93,13 @@ class OneFileTest(absltest.TestCase):
     self.assertEqual(look.values, recorded.values)
     page, _ = self.report()
     self.assertIn('Sizes of parameters (analysis/later)', page)
+    # Its words lie beside it too: training may have measured something else.
+    manifest = self.seed.manifest_file.read_text()
+    self.addCleanup(self.seed.manifest_file.write_text, manifest)
+    fields = {k: v for k, v in json.loads(manifest).items() if k != 'measures'}
+    self.seed.manifest_file.write_text(json.dumps(fields))
+    page, _ = self.report()
+    self.assertIn('Mean of |w|ᵖ', page)
 
   def test_flags_are_of_the_types_of_its_keywords(self):
     code, _, wrong = self.analyze('--steps=4', '--unit=0.5', '--powers=1')
