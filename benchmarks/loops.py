@@ -36,7 +36,7 @@ class Net(nn.Module):
   @nn.compact
   def __call__(self, x):
     x = conv.Conv(16, lowering=self.lowering)(x)
-    x = nn.relu(norms.make('batch').layer('norm1')(x, mode='batch'))
+    x = nn.relu(norms.make('batch').layer('norm1')(x, statistics='batch'))
     return conv.Conv(16, lowering=self.lowering)(x)
 
 

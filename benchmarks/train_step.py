@@ -63,11 +63,11 @@ def main() -> None:
   )
   labels = jnp.arange(given.batch_size) % 10
   variables = jax.jit(
-    lambda x: ours.init(jax.random.key(1), x, mode='running')
+    lambda x: ours.init(jax.random.key(1), x, statistics='running')
   )(images[:1])
   programs = {
     'bn_jax': lambda v, x: ours.apply(
-      v, x, mode='batch', mutable=['batch_stats']
+      v, x, statistics='batch', mutable=['batch_stats']
     ),
     'flax, fast variance': _stock(use_fast_variance=True),
     'flax, exact variance': _stock(use_fast_variance=False),

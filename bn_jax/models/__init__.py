@@ -69,10 +69,10 @@ def make(
 ) -> nn.Module:
   """The network called `name`.
 
-  Its call is `module(x, mode=..., mask=None, first=0)`: x is [N, H, W, C]; mode
-  'batch' normalises with the batch's statistics, 'running' with those of the
-  collection batch_stats; mask, [N] bool, keeps padding out of the statistics;
-  first is the index of x[0] in its batch, where x is a part of it.
+  Its call is `module(x, statistics=..., mask=None, first=0)`: x is
+  [N, H, W, C]; statistics 'batch' normalises with those of the batch, 'running'
+  with those of the collection batch_stats; mask, [N] bool, keeps padding out of
+  the statistics; first is the index of x[0] in its batch, where x is a part.
 
   Args:
     name: a key of `MODELS`.
@@ -141,7 +141,7 @@ def _traced(module, shape) -> tuple[dict, dict]:
 
   def init(x):
     with nn.intercept_methods(record):
-      return module.init(jax.random.key(0), x, mode='running')
+      return module.init(jax.random.key(0), x, statistics='running')
 
   x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   params = jax.eval_shape(init, x)['params']

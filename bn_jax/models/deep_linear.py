@@ -33,12 +33,13 @@ class DeepLinear(nn.Module):
   bias: bool = False
   norm_last: bool = False
 
+  @norm_lib.naming_statistics
   @nn.compact
   def __call__(
     self,
     x: jax.Array,
     *,
-    mode: str,
+    statistics: str,
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
@@ -46,15 +47,14 @@ class DeepLinear(nn.Module):
 
     Args:
       x: all products are taken in its dtype.
-      mode: 'batch' or 'running', the statistics.
+      statistics: 'batch' or 'running'.
       mask: [N] bool, False for padding.
       first: the index of the first example in the batch of the step.
 
     Raises:
-      ValueError: an unknown mode.
+      ValueError: an unknown statistics.
     """
-    norm_lib.check_mode(mode)
-    how = dict(mode=mode, mask=mask, first=first)
+    how = dict(statistics=statistics, mask=mask, first=first)
     x = x.reshape(x.shape[0], -1)
     normed = self._normed()
     for name in self._names()[:normed]:

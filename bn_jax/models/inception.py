@@ -135,12 +135,13 @@ class Inception(nn.Module):
   modules: tuple[str, ...] = ()
   lowering: str = 'auto'
 
+  @norm_lib.naming_statistics
   @nn.compact
   def __call__(
     self,
     x: jax.Array,
     *,
-    mode: str,
+    statistics: str,
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
@@ -148,16 +149,15 @@ class Inception(nn.Module):
 
     Args:
       x: images; all products are taken in their dtype.
-      mode: 'batch' or 'running', the statistics.
+      statistics: 'batch' or 'running'.
       mask: [N] bool, False for padding.
       first: the index of the first image in the batch of the step.
 
     Raises:
-      ValueError: images that are too small, or an unknown mode.
+      ValueError: images that are too small, or an unknown statistics.
     """
-    norm_lib.check_mode(mode)
     checks.check_images(x, 'Inception', self._halving())
-    how = dict(mode=mode, mask=mask, first=first)
+    how = dict(statistics=statistics, mask=mask, first=first)
     style = Style(
       self.norm, self.width, self.activation, self.kernel_scale, self.lowering
     )

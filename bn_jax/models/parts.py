@@ -21,7 +21,7 @@ def normalised(
   x: jax.Array,
   *,
   per_activation: bool = False,
-  mode: str,
+  statistics: str,
   **examples: Any,
 ) -> jax.Array:
   """norm(layer(x)): what enters the nonlinearity.
@@ -32,15 +32,15 @@ def normalised(
     x: [N, ..., C].
     per_activation: whether each activation of a feature map has statistics,
       scale and bias of its own, as in a dense layer.
-    mode: which statistics.
+    statistics: 'batch' or 'running'.
     **examples: mask and first, as the norm takes them.
   """
-  y = norm.weighted(layer, f'{layer.name}_weight')(x, mode=mode)
+  y = norm.weighted(layer, f'{layer.name}_weight')(x, statistics=statistics)
   norm_layer = norm.layer(f'{layer.name}_norm')
   if not per_activation:
-    return norm_layer(y, mode=mode, **examples)
+    return norm_layer(y, statistics=statistics, **examples)
   flat = y.reshape(y.shape[0], -1)
-  return norm_layer(flat, mode=mode, **examples).reshape(y.shape)
+  return norm_layer(flat, statistics=statistics, **examples).reshape(y.shape)
 
 
 def dense(

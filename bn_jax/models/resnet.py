@@ -128,12 +128,13 @@ class ResNet(nn.Module):
   initial: str = 'he'
   lowering: str = 'auto'
 
+  @norm_lib.naming_statistics
   @nn.compact
   def __call__(
     self,
     x: jax.Array,
     *,
-    mode: str,
+    statistics: str,
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
@@ -141,16 +142,15 @@ class ResNet(nn.Module):
 
     Args:
       x: images; all products are taken in their dtype.
-      mode: 'batch' or 'running', the statistics.
+      statistics: 'batch' or 'running'.
       mask: [N] bool, False for padding.
       first: the index of the first image in the batch of the step.
 
     Raises:
-      ValueError: images that are too small, or an unknown mode.
+      ValueError: images that are too small, or an unknown statistics.
     """
-    norm_lib.check_mode(mode)
     checks.check_images(x, 'ResNet', self._halving())
-    how = dict(mode=mode, mask=mask, first=first)
+    how = dict(statistics=statistics, mask=mask, first=first)
     style = Style(self.norm, self.initial, self.lowering)
     size, stride = (7, 2) if self.bottleneck else (3, 1)
     channels = self._channels(stage=0)

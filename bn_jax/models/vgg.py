@@ -61,12 +61,13 @@ class VGG(nn.Module):
   dropout: float = 0.0
   lowering: str = 'auto'
 
+  @norm_lib.naming_statistics
   @nn.compact
   def __call__(
     self,
     x: jax.Array,
     *,
-    mode: str,
+    statistics: str,
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
@@ -74,7 +75,7 @@ class VGG(nn.Module):
 
     Args:
       x: [N, H, W, C] images; all products are taken in their dtype.
-      mode: 'batch' normalises with this batch's statistics, 'running' with
+      statistics: 'batch' normalises with those of this batch, 'running' with
         those of the collection batch_stats.
       mask: [N] bool, False for padding.
       first: the index of the first image in the batch of the step, by which
@@ -84,16 +85,15 @@ class VGG(nn.Module):
       [N, num_classes].
 
     Raises:
-      ValueError: images smaller than 8 x 8, or an unknown mode.
+      ValueError: images smaller than 8 x 8, or an unknown statistics.
     """
-    norm_lib.check_mode(mode)
     checks.check_rank(x, 'VGG')
     vanished = vanished_pools(x.shape[1:3])
 
     def activation(layer, x, index):
-      x = self.norm.weighted(layer, f'weight{index}')(x, mode=mode)
+      x = self.norm.weighted(layer, f'weight{index}')(x, statistics=statistics)
       norm = self.norm.layer(f'norm{index}')
-      return nn.relu(norm(x, mode=mode, mask=mask, first=first))
+      return nn.relu(norm(x, statistics=statistics, mask=mask, first=first))
 
     index = 0
     for block, convolutions in enumerate(_BLOCKS[self.depth]):

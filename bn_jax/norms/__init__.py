@@ -13,7 +13,7 @@ from bn_jax.norms.kernels import standardized
 from bn_jax.norms.lp import LpMoments, LpNorm, lp_norm
 from bn_jax.norms.moments import Moments
 from bn_jax.norms.noisy import add_noise
-from bn_jax.norms.norm import MODES, Norm
+from bn_jax.norms.norm import STATISTICS, Norm
 from bn_jax.norms.population import Population, population_statistics
 from bn_jax.norms.transform import batch_norm, moments, normalize
 
@@ -37,8 +37,8 @@ NORMS = {
 }
 
 __all__ = [
-  'MODES',
   'NORMS',
+  'STATISTICS',
   'BatchNorm',
   'BatchRenorm',
   'LpMoments',

@@ -16,10 +16,10 @@ class BatchNorm(running.RunningNorm):
   """Batch Normalization (Ioffe and Szegedy, 2015, arXiv:1502.03167).
 
   Collections: params {scale, bias}, [C] each; batch_stats {mean, var}, [C]
-  each, written in mode 'batch' if and only if the collection is mutable. Over
-  several groups they follow the mean of the groups' means and of their
-  *within-group* variances, as in the paper, not the variance of the pooled
-  batch.
+  each, written with statistics 'batch' if and only if the collection is
+  mutable. Over several groups they follow the mean of the groups' means and of
+  their *within-group* variances, as in the paper, not the variance of the
+  pooled batch.
 
   Attributes, beside those of `RunningNorm`:
     running_variance: 'biased', or 'unbiased' (times m/(m-1), as PyTorch does).
@@ -32,31 +32,31 @@ class BatchNorm(running.RunningNorm):
   stop_statistics_gradient: bool = False
   affine: bool = True
 
+  @norm.naming_statistics
   @nn.compact
   def __call__(
     self,
     x: jax.Array,
     *,
-    mode: str,
+    statistics: str,
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """x normalised; mode 'batch' or 'running' names by what.
+    """x normalised; statistics 'batch' or 'running' names by what.
 
     Args:
       x: [N, ..., C], or with its channels along `axis`.
-      mode: 'batch' or 'running'.
+      statistics: 'batch' or 'running'.
       mask: bool, [N] or x's shape without channels; False is padding.
       first: not used.
     """
     del first  # statistics do not depend on where an example stands
-    norm.check_mode(mode)
     channels = x.shape[self.axis]
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
     scale_C, bias_C = self._learned(scale_C, bias_C)
     averages = self.averages(channels, mean=0.0, var=1.0)
-    if self.is_fixed(mode):
+    if self.is_fixed(statistics):
       if self.wants_moments():
         self._tell(self.moments(x, mask))
       return transform.normalize(x, *self.fixed(), axis=self.axis)
@@ -74,7 +74,7 @@ class BatchNorm(running.RunningNorm):
     mask: jax.Array | None,
     averages: dict[str, nn.Variable],
   ) -> tuple[jax.Array, moments_lib.Moments]:
-    """x in mode 'batch', and its statistics."""
+    """x with statistics 'batch', and its statistics."""
     del averages  # what this batch is normalised by is its own
     return transform.batch_norm(
       x, scale_C, bias_C, mask=mask, epsilon=self.epsilon,
@@ -82,12 +82,12 @@ class BatchNorm(running.RunningNorm):
     )  # fmt: skip
 
   def fixed(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """What mode 'running' normalises with: mean, divisor, scale, bias, [C]."""
+    """Returns the mean, divisor, scale and bias of 'running', [C] each."""
     mean_C, divisor_C, *pair = super().fixed()
     return mean_C, divisor_C, *self._learned(*pair)
 
   def divisor(self) -> jax.Array:
-    """What mode 'running' divides by, [C]."""
+    """Returns what statistics 'running' divide by, [C]."""
     return self.deviation(self.get_variable('batch_stats', 'var'))
 
   def moments(
@@ -147,7 +147,7 @@ class BatchRenorm(BatchNorm):
     return True
 
   def transformed(self, x, scale_C, bias_C, mask, averages):
-    """x in mode 'batch', and its statistics."""
+    """x with statistics 'batch', and its statistics."""
     count = self.get_variable('batch_stats', 'count')
     r_max = 1 + (self.r_max - 1) * _ramp(count, self.r_steps)
     d_max = self.d_max * _ramp(count, self.d_steps)

@@ -42,7 +42,7 @@ class _Call(NamedTuple):
 def fold(
   module: nn.Module, variables: Mapping[str, Any], x: jax.Array
 ) -> tuple[nn.Module, dict[str, Any]]:
-  """The same network without norms, and its variables, for mode 'running'.
+  """Returns the network without norms, and its variables, for 'running'.
 
   Normalised kernels ('weight', 'spectral', ...) become what they are. What the
   network computes is compared on x, in the end.
@@ -56,8 +56,8 @@ def fold(
     x: an example of its input, [N, ...].
 
   Returns:
-    (module, variables); `module.apply(variables, x, mode='running')` is what
-    the network with norms gives, but for rounding.
+    (module, variables); `module.apply(variables, x, statistics='running')` is
+    what the network with norms gives, but for rounding.
 
   Raises:
     ValueError: a norm that is not exactly an affine map next to a linear one,
@@ -83,7 +83,7 @@ def fold(
     'params': _params(folded_module, variables['params'], x, new)
   }
   with jax.default_matmul_precision('highest'):
-    got = folded_module.apply(folded_variables, x, mode='running')
+    got = folded_module.apply(folded_variables, x, statistics='running')
   _compare(got, want)
   return folded_module, folded_variables
 
@@ -96,13 +96,13 @@ def _biases(module: nn.Module, new: Mapping) -> dict[str, bool]:
 
 
 def _traced(module, variables, x) -> tuple[list[_Call], jax.Array]:
-  """The calls of all modules in mode 'running', in order, and the output."""
+  """Returns all modules' calls with 'running', in order, and the output."""
   calls: list[_Call] = []
   with (
     jax.default_matmul_precision('highest'),
     nn.intercept_methods(_recorder(calls)),
   ):
-    y = module.apply(variables, x, mode='running')
+    y = module.apply(variables, x, statistics='running')
   return calls, y
 
 
@@ -145,7 +145,7 @@ def _weights(module) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 
 def _affine(module) -> tuple[np.ndarray, np.ndarray] | None:
-  """(factor, shift) of a norm in mode 'running', [C] each, in float64."""
+  """Returns (factor, shift) of a norm with 'running', [C] each, in float64."""
   if not isinstance(module, running.RunningNorm):
     return None
   mean_C, divisor_C, scale_C, bias_C = (
@@ -217,7 +217,7 @@ def _pads(layer: _Call) -> bool:
 def _params(module, old, x, new) -> dict[str, Any]:
   """The parameters of the folded network."""
   shapes = jax.eval_shape(
-    lambda x: module.init(jax.random.key(0), x, mode='running'), x
+    lambda x: module.init(jax.random.key(0), x, statistics='running'), x
   )['params']
   old = traverse_util.flatten_dict(old)
   flat = {}

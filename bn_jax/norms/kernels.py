@@ -30,23 +30,23 @@ _AFTER = {
 class WeightNorm(nn.WeightNorm):
   """flax's, called as ours; params {LAYER/kernel/scale}, [out]: g, from 1."""
 
-  def __call__(self, x: jax.Array, *, mode: str) -> jax.Array:
-    """The layer of x with normalised weights; both modes are the same."""
-    norm.check_mode(mode)
+  @norm.naming_statistics
+  def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
+    """The layer of x with normalised weights; statistics change nothing."""
     return _keeping_kernel(self, x, lambda: super(WeightNorm, self).__call__(x))
 
 
 class SpectralNorm(nn.SpectralNorm):
   """flax's, called as ours; batch_stats {LAYER/kernel/u, LAYER/kernel/sigma}.
 
-  A call takes `n_steps` of power iteration from u; in mode 'batch', if the
-  collection is mutable, the result is kept.
+  A call takes `n_steps` of power iteration from u; with statistics 'batch', if
+  the collection is mutable, the result is kept.
   """
 
-  def __call__(self, x: jax.Array, *, mode: str) -> jax.Array:
+  @norm.naming_statistics
+  def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
     """The layer of x with normalised weights."""
-    norm.check_mode(mode)
-    update = mode == 'batch' and self.is_mutable_collection('batch_stats')
+    update = statistics == 'batch' and self.is_mutable_collection('batch_stats')
     return _keeping_kernel(
       self,
       x,
@@ -66,10 +66,10 @@ class WeightStandardization(nn.Module):
   epsilon: float = 1e-5
   scaled: bool = True
 
+  @norm.naming_statistics
   @nn.compact
-  def __call__(self, x: jax.Array, *, mode: str) -> jax.Array:
-    """The layer of x with standardized weights; both modes are the same."""
-    norm.check_mode(mode)
+  def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
+    """The layer of x with standardized weights; statistics change nothing."""
 
     def transformed(variables):
       own = variables['params']

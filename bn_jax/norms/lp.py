@@ -129,23 +129,23 @@ class LpNorm(running.RunningNorm):
   p: float = 2.0
   centred: bool = False
 
+  @norm.naming_statistics
   @nn.compact
   def __call__(
     self,
     x: jax.Array,
     *,
-    mode: str,
+    statistics: str,
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """x normalised; mode 'batch' or 'running' names by what."""
+    """x normalised; statistics 'batch' or 'running' names by what."""
     del first  # statistics do not depend on where an example stands
-    norm.check_mode(mode)
     channels = x.shape[self.axis]
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
     averages = self.averages(channels, mean=0.0, scale_p=1.0)
-    if self.is_fixed(mode):
+    if self.is_fixed(statistics):
       if self.wants_moments():
         last = transform.channels_last(x, self.axis)
         *_, found = _find(
@@ -164,7 +164,7 @@ class LpNorm(running.RunningNorm):
     return y
 
   def divisor(self) -> jax.Array:
-    """What mode 'running' divides by, [C]."""
+    """Returns what statistics 'running' divide by, [C]."""
     return self.get_variable('batch_stats', 'scale_p')
 
 

@@ -99,8 +99,9 @@ class NoisyBatchNorm(batch.BatchNorm):
   """Batch Normalization, then noise: after scale and bias, before the ReLU.
 
   Its parameters and statistics are those of `BatchNorm`, which never see the
-  noise. The noise acts if and only if the rng 'noise' is passed, in any mode,
-  and where the layer is frozen too: it is no statistic, and no parameter.
+  noise. The noise acts if and only if the rng 'noise' is passed, with any
+  statistics, and where the layer is frozen too: it is no statistic, and no
+  parameter.
 
   Attributes:
     noise: keywords of `add_noise`.
@@ -108,16 +109,19 @@ class NoisyBatchNorm(batch.BatchNorm):
 
   noise: tuple[tuple[str, float], ...] = ()
 
+  @norm.naming_statistics
   def __call__(
     self,
     x: jax.Array,
     *,
-    mode: str,
+    statistics: str,
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """x, [N, ..., C], normalised, with noise."""
-    return _noisy(self, super().__call__(x, mode=mode, mask=mask), first)
+    return _noisy(
+      self, super().__call__(x, statistics=statistics, mask=mask), first
+    )
 
 
 class Noise(norm.Identity):
@@ -129,16 +133,19 @@ class Noise(norm.Identity):
 
   noise: tuple[tuple[str, float], ...] = ()
 
+  @norm.naming_statistics
   def __call__(
     self,
     x: jax.Array,
     *,
-    mode: str,
+    statistics: str,
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """x, [N, ..., C], with noise."""
-    return _noisy(self, super().__call__(x, mode=mode, mask=mask), first)
+    return _noisy(
+      self, super().__call__(x, statistics=statistics, mask=mask), first
+    )
 
 
 def make(

@@ -8,7 +8,7 @@
   rms       as layer, but divided by the root mean square, without a mean (Zhang
             and Sennrich, 2019, arXiv:1910.07467)
 
-They keep no statistics, so both modes are the same, and padding examples
+They keep no statistics, so both are the same, and padding examples
 concern nobody. Padding positions (a mask of x's shape without channels) are
 left out of the statistics. Variances are exact, as those of `batch_norm`.
 """
@@ -38,18 +38,18 @@ class PerExample(nn.Module):
 
   made: Callable[[tuple[int, ...]], nn.Module]
 
+  @norm.naming_statistics
   @nn.compact
   def __call__(
     self,
     x: jax.Array,
     *,
-    mode: str,
+    statistics: str,
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """x, [N, ..., C], normalised; computed in float32 at least."""
     del first
-    norm.check_mode(mode)
     inner = self.made(x.shape)
     nn.share_scope(self, inner)  # its parameters are ours
     if mask is not None:

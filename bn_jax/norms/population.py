@@ -54,11 +54,11 @@ def population_statistics(
   off. Running averages of training have no influence, nor has their momentum.
 
   Args:
-    module: called as `module(x, mode=..., mask=...)`, with norms of this
+    module: called as `module(x, statistics=..., mask=...)`, with norms of this
       package.
     variables: its collections, batch_stats among them.
-    batches: each x, or (x, mask), of the size m of training, since in mode
-      'batch' upper layers see what lower ones made of it.
+    batches: each x, or (x, mask), of the size m of training, since with
+      statistics 'batch' upper layers see what lower ones made of it.
     variance: 'within', m/(m-1) times the mean of the batches' (groups')
       variances, as in Algorithm 2; or 'pooled', that of all values together,
       over their number (Wu and Johnson, 2021, "Rethinking Batch in BatchNorm",
@@ -93,16 +93,16 @@ def population_statistics(
     variables = {**variables, 'batch_stats': found.batch_stats}
 
 
-def _pass(module, variables, batches, variance, mode) -> Population:
+def _pass(module, variables, batches, variance, statistics) -> Population:
   """The statistics of all layers, over the batches once."""
   tallies: dict[Path, _Tally] = {}
   count = examples = 0
   for batch in batches:
     x, mask = batch if isinstance(batch, tuple) else (batch, None)
     with jax.default_matmul_precision('highest'):
-      found = _moments(module, variables, x, mask, mode)
-    for path, statistics in _by_layer(jax.device_get(found)).items():
-      tallies.setdefault(path, _Tally(variance)).add(statistics)
+      moments = _moments(module, variables, x, mask, statistics)
+    for path, of_layer in _by_layer(jax.device_get(moments)).items():
+      tallies.setdefault(path, _Tally(variance)).add(of_layer)
     count += 1
     examples += len(x) if mask is None else int(_examples(mask))
   if not count:
@@ -120,9 +120,11 @@ def _pass(module, variables, batches, variance, mode) -> Population:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
-def _moments(module, variables, x, mask, mode):
+def _moments(module, variables, x, mask, statistics):
   """The collection 'moments' of one batch."""
-  _, new = module.apply(variables, x, mode=mode, mask=mask, mutable=['moments'])
+  _, new = module.apply(
+    variables, x, statistics=statistics, mask=mask, mutable=['moments']
+  )
   return new.get('moments', {})
 
 

@@ -32,8 +32,8 @@ class RunningNorm(nn.Module):
 
   The averages are the collection batch_stats, [C] each. A second collection,
   'moments', is for whoever wants a batch's own statistics: where it is mutable,
-  'batch' in it holds them per group, [G, C] each, with their 'count', [G]; in
-  mode 'running' too.
+  'batch' in it holds them per group, [G, C] each, with their 'count', [G]; with
+  statistics 'running' too.
 
   Attributes:
     axis: of the channels.
@@ -42,11 +42,11 @@ class RunningNorm(nn.Module):
     running_average: one of `AVERAGES`.
     epsilon: added before the root.
     spread: how the batch lies on devices.
-    frozen: whether the layer is a fixed map a channel, for fine-tuning. In mode
-      'batch' it then does what it does in mode 'running', so that no example
-      depends on another; the collection comes back as it was, and the gradients
-      of scale and bias are zero, in both modes. To keep the parameters alone,
-      while statistics of the batch normalise and move the averages, is
+    frozen: whether the layer is a fixed map a channel, for fine-tuning. With
+      statistics 'batch' it then does what it does with 'running', so that no
+      example depends on another; the collection comes back as it was, and the
+      gradients of scale and bias are zero, with both. To keep the parameters
+      alone, while statistics of the batch normalise and move the averages, is
       something else: trainable=False in Keras before TensorFlow 2.
   """
 
@@ -74,7 +74,7 @@ class RunningNorm(nn.Module):
     }
 
   def fixed(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """What mode 'running' normalises with: mean, divisor, scale, bias, [C]."""
+    """Returns the mean, divisor, scale and bias of 'running', [C] each."""
     mean_C = self.get_variable('batch_stats', 'mean')
     scale_C, bias_C = (
       self.get_variable('params', name) for name in ('scale', 'bias')
@@ -83,16 +83,16 @@ class RunningNorm(nn.Module):
       scale_C, bias_C = lax.stop_gradient((scale_C, bias_C))
     return mean_C, self.divisor(), scale_C, bias_C
 
-  def is_fixed(self, mode: str) -> bool:
-    """Whether it normalises with the averages in this mode."""
-    return mode == 'running' or self.frozen
+  def is_fixed(self, statistics: str) -> bool:
+    """Whether it normalises with the averages."""
+    return statistics == 'running' or self.frozen
 
   def divisor(self) -> jax.Array:
-    """What mode 'running' divides by, [C]."""
+    """Returns what statistics 'running' divide by, [C]."""
     raise NotImplementedError
 
   def wants_moments(self) -> bool:
-    """Whether somebody wants a batch's statistics in mode 'running' too."""
+    """Returns whether somebody wants a batch's moments, with 'running' too."""
     return self.is_mutable_collection('moments') and not self.is_initializing()
 
   def tell(self, batch_GC: Mapping[str, jax.Array], count_G: jax.Array) -> None:

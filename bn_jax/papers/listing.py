@@ -201,9 +201,11 @@ def _forward(data: str, model: str, data_dir: str | None) -> int:
   network = build.network(run)
   x = build.shapes(run, 1).images
   variables = jax.eval_shape(
-    functools.partial(network.init, mode='running'), jax.random.key(0), x
+    functools.partial(network.init, statistics='running'), jax.random.key(0), x
   )
-  traced = jax.make_jaxpr(functools.partial(network.apply, mode='running'))
+  traced = jax.make_jaxpr(
+    functools.partial(network.apply, statistics='running')
+  )
   return cost.flops_of_products(traced(variables, x).jaxpr)
 
 

@@ -117,12 +117,12 @@ def _check(members, source, config, values, crops) -> None:
     jax.ShapeDtypeStruct((size,), jnp.int32),
     jax.ShapeDtypeStruct((size,), bool),
   )
-  mode = 'batch' if values.statistics == 'batch' else 'running'
+  statistics = 'batch' if values.statistics == 'batch' else 'running'
   for member in members:
     try:
       jax.eval_shape(
         lambda state, batch, made=member.problem: made.outputs(
-          state, batch, statistics=mode
+          state, batch, statistics=statistics
         ),
         member.state,
         batch,
@@ -151,12 +151,12 @@ def _sums(
   """Means of each network, and of all as one behind them."""
   totals = [{} for _ in range(len(members) + 1)]
   size = values.batch_size or config['evaluation_batch_size']
-  mode = 'batch' if values.statistics == 'batch' else 'running'
+  statistics = 'batch' if values.statistics == 'batch' else 'running'
   devices = build.mesh(config)
   with jax.default_matmul_precision('highest'):
     for batch in _views(examples, size, crops):
       laid = devices_lib.laid(batch, devices)
-      each = [_log_probabilities(m, laid, crops, mode) for m in members]
+      each = [_log_probabilities(m, laid, crops, statistics) for m in members]
       together = _log_mean(jnp.stack(each))
       for total, log_probabilities in zip(totals, (*each, together)):
         _add(total, log_probabilities, laid, crops)
@@ -173,10 +173,10 @@ def _views(
 
 
 def _log_probabilities(
-  member: Member, batch: types.Batch, crops: int, mode: str
+  member: Member, batch: types.Batch, crops: int, statistics: str
 ) -> jax.Array:
   """[B, K], log of the mean probability over the crops of an image."""
-  logits = member.problem.outputs(member.state, batch, statistics=mode)
+  logits = member.problem.outputs(member.state, batch, statistics=statistics)
   found = jax.nn.log_softmax(logits.astype(jnp.float32))
   return _log_mean(found.reshape(-1, crops, logits.shape[-1]).swapaxes(0, 1))
 

@@ -179,7 +179,7 @@ def _loss(run: Config, batch_stats: Any, batch: types.Batch):
     logits, _ = network.apply(
       {'params': params, 'batch_stats': batch_stats},
       batch.images,
-      mode='batch',
+      statistics='batch',
       mutable=['batch_stats'],
     )
     return optax.softmax_cross_entropy_with_integer_labels(

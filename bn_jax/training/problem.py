@@ -43,7 +43,7 @@ def make(
   """The Problem of training a network.
 
   Args:
-    module: called as `module(x, mode=..., mask=..., first=...)`, returns
+    module: called as `module(x, statistics=..., mask=..., first=...)`, returns
       logits, or what is compared with the targets.
     optimizer: turns gradients into updates.
     sampler: draws batch t.
@@ -57,8 +57,8 @@ def make(
     compute_dtype: of images, and so of activations and products; parameters,
       statistics and losses are float32 at least.
     spread: how batches lie on devices; the module's norms must have the same.
-    group_size: examples that see each other in the module's mode 'batch': 1
-      where none do, None where all of a batch do.
+    group_size: examples that see each other with statistics 'batch': 1 where
+      none do, None where all of a batch do.
     noisy: whether the module's norms add noise to what they have normalised.
     micro_batches, max_skips: see `step.make`.
     remat: whether the step's backward pass finds everything but products and
@@ -98,18 +98,19 @@ def _learning_rate(optimizer, state):
 def _of_params(objective, paths) -> dict[str, Callable]:
   """What a problem gives measures to differentiate, whole batches at a time."""
   objectives = {
-    mode: functools.partial(objective, 1, mode) for mode in ('batch', 'running')
+    statistics: functools.partial(objective, 1, statistics)
+    for statistics in ('batch', 'running')
   }
   # Made once, so that all Partials over one of them are one program.
   of_params = {
-    (mode, penalised): functools.partial(_loss, one, penalised)
-    for mode, one in objectives.items()
+    (statistics, penalised): functools.partial(_loss, one, penalised)
+    for statistics, one in objectives.items()
     for penalised in (False, True)
   }
 
   perturbed = {
-    mode: functools.partial(_perturbed, one, paths)
-    for mode, one in objectives.items()
+    statistics: functools.partial(_perturbed, one, paths)
+    for statistics, one in objectives.items()
   }
 
   def loss_of(state, batch, statistics, penalised=True, *, first=0, share=1.0):
@@ -154,7 +155,7 @@ def _of_network(module, compute_dtype, forward, loss, paths, noisy) -> dict:
 def _init(module, optimizer, sampler, image, metrics, ring_size, seed: int):
   key = jax.random.key(seed)
   parameter_key = keys.of(key, types.Purpose.PARAMETERS)
-  variables = dict(module.init(parameter_key, image, mode='running'))
+  variables = dict(module.init(parameter_key, image, statistics='running'))
   params = variables.pop('params')
   return types.TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -170,13 +171,13 @@ def _init(module, optimizer, sampler, image, metrics, ring_size, seed: int):
 
 
 def _forward(
-  module, dtype, mode, params, batch_stats, batch, key=None, first=0
+  module, dtype, statistics, params, batch_stats, batch, key=None, first=0
 ):
   """(logits, batch_stats as they are afterwards)."""
   variables = {'params': params, 'batch_stats': batch_stats}
-  keywords = {'mode': mode, 'mask': batch.mask, 'first': first}
+  keywords = {'statistics': statistics, 'mask': batch.mask, 'first': first}
   images = batch.images.astype(dtype)
-  if mode == 'running':
+  if statistics == 'running':
     return module.apply(variables, images, **keywords), batch_stats
   logits, new = module.apply(
     variables,
@@ -189,8 +190,8 @@ def _forward(
 
 
 def _objective(
-  forward, loss, penalty, spread, parts, mode, params, batch_stats, batch, key,
-  first=0, share=1.0,
+  forward, loss, penalty, spread, parts, statistics, params, batch_stats, batch,
+  key, first=0, share=1.0,
 ):  # fmt: skip
   """The objective; of a part of a batch, such that their mean is the whole's.
 
@@ -199,7 +200,7 @@ def _objective(
   over devices. Of a batch that is itself a `share` of one, such that the sum of
   share * objective is the whole's.
   """
-  outputs, new = forward(mode, params, batch_stats, batch, key, first)
+  outputs, new = forward(statistics, params, batch_stats, batch, key, first)
   sums = _sums(loss, outputs, batch)
   mean_count = spread.mean(sums['count'])
   seen_apart = parts * (spread.parts if spread.axis_name else 1)

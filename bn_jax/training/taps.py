@@ -145,7 +145,7 @@ def _applied(module, dtype, state, batch, statistics, also=(), **keywords):
   return module.apply(
     {'params': state.params, 'batch_stats': state.batch_stats},
     batch.images.astype(dtype),
-    mode=statistics,
+    statistics=statistics,
     mask=batch.mask,
     rngs=keys.streams(keys.of_step(state)) if in_training else None,
     mutable=['batch_stats', *also],

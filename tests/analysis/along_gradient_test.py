@@ -121,11 +121,11 @@ class ClosedFormTest(parameterized.TestCase):
     """Another route: apply the step, differentiate there, subtract."""
     module = toys.Net(norms.make('batch'), num_classes=10)
     x = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
-    variables = module.init(jax.random.key(1), x, mode='running')
+    variables = module.init(jax.random.key(1), x, statistics='running')
 
     def loss(params):
       logits, _ = module.apply(
-        {**variables, 'params': params}, x, mode='batch',
+        {**variables, 'params': params}, x, statistics='batch',
         mutable=['batch_stats'],
       )  # fmt: skip
       return -jax.nn.log_softmax(logits)[:, 3].mean()

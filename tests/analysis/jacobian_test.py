@@ -35,12 +35,12 @@ class Two(nn.Module):
   nonlinear: bool = True
 
   @nn.compact
-  def __call__(self, x, *, mode, mask=None, first=0):
+  def __call__(self, x, *, statistics, mask=None, first=0):
     x = x.reshape(len(x), -1)
     for number in (1, 2, 3):
       dense = nn.Dense(5, use_bias=False, name=f'dense{number}')
       norm = self.norm.layer(f'norm{number}')
-      x = norm(dense(x), mode=mode, mask=mask, first=first)
+      x = norm(dense(x), statistics=statistics, mask=mask, first=first)
       x = nn.tanh(x) if self.nonlinear else x
     return nn.Dense(3, name='logits')(x)
 

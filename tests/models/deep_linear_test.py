@@ -68,14 +68,14 @@ class DeepLinearTest(parameterized.TestCase):
       for i in range(1, 26)
     ]
     want = functools.reduce(np.matmul, kernels, np.float64(x))
-    got = module.apply(variables, x, mode='running')
+    got = module.apply(variables, x, statistics='running')
     np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
   def test_every_layer_is_normalised(self):
     module, variables = made('batch', depth=3)
     x = models_small.inputs((10,), 20)
     _, seen = module.apply(
-      variables, x, mode='batch', capture_intermediates=True, mutable=True
+      variables, x, statistics='batch', capture_intermediates=True, mutable=True
     )
     for layer, path in models.taps(module):
       own = variables['params'][path]
@@ -90,8 +90,8 @@ class DeepLinearTest(parameterized.TestCase):
     module, variables = made(shape=(5, 2, 1))
     x = models_small.inputs((5, 2, 1))
     np.testing.assert_array_equal(
-      module.apply(variables, x, mode='running'),
-      module.apply(variables, x.reshape(4, 10), mode='running'),
+      module.apply(variables, x, statistics='running'),
+      module.apply(variables, x.reshape(4, 10), statistics='running'),
     )
 
 

@@ -55,7 +55,7 @@ def outputs(module, shape):
   x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   seen = jax.eval_shape(
     lambda x: module.init_with_output(
-      jax.random.key(0), x, mode='running', capture_intermediates=True,
+      jax.random.key(0), x, statistics='running', capture_intermediates=True,
       mutable=True,
     )[1]['intermediates'], x,
   )  # fmt: skip
@@ -245,7 +245,9 @@ class VariantsTest(parameterized.TestCase):
       )
 
       def init(x):  # only what is returned is compiled
-        params = module.init(jax.random.key(0), x, mode='running')['params']
+        params = module.init(jax.random.key(0), x, statistics='running')[
+          'params'
+        ]
         deep = params['mixed_5b']['bd3x3_3']['kernel']
         return *(params[name]['kernel'] for name in layers), deep
 
@@ -268,7 +270,7 @@ def entering(module, variables, x, paths, **keywords):
 
   def run(variables, x):
     with nn.intercept_methods(record):
-      module.apply(variables, x, mode='running', **keywords)
+      module.apply(variables, x, statistics='running', **keywords)
     return dict(seen)
 
   return jax.jit(run)(variables, x)
@@ -317,7 +319,7 @@ class FunctionTest(parameterized.TestCase):
     module = inception.Mixed(row, style)
     x = models_small.inputs((4, 4, 6), 2)
     shapes = jax.eval_shape(
-      lambda x: module.init(jax.random.key(0), x, mode='running'), x
+      lambda x: module.init(jax.random.key(0), x, statistics='running'), x
     )
     generator = np.random.default_rng(0)
     variables = jax.tree.map(
@@ -336,7 +338,9 @@ class FunctionTest(parameterized.TestCase):
     branches.append(convolved(y, 'bd3x3_3', row.stride))
     y = pooled(x, row.stride, np.max if row.pool == 'max' else np.mean)
     branches.append(convolved(y, 'bpool') if row.projection else y)
-    got = jax.jit(lambda v, x: module.apply(v, x, mode='running'))(variables, x)
+    got = jax.jit(lambda v, x: module.apply(v, x, statistics='running'))(
+      variables, x
+    )
     want = np.concatenate(branches, axis=-1)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
 
@@ -387,7 +391,7 @@ class FunctionTest(parameterized.TestCase):
     x = models_small.inputs((3, 3, 4), 8)
     _, seen = jax.jit(
       lambda x: module.init_with_output(
-        jax.random.key(0), x, mode='batch', per_activation=True,
+        jax.random.key(0), x, statistics='batch', per_activation=True,
         capture_intermediates=True, mutable=True,
       )
     )(x)  # fmt: skip

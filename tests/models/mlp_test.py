@@ -47,17 +47,17 @@ class MLPTest(parameterized.TestCase):
       own = variables['params'][name]
       want = want @ np.float64(own['kernel']) + np.float64(own['bias'])
       want = want if name == 'logits' else function(want)
-    got = module.apply(variables, x, mode='running')
+    got = module.apply(variables, x, statistics='running')
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
   def test_norms_stand_before_the_nonlinearities(self):
     module = models.make('mlp', num_classes=3, norm='batch', hidden=(50, 5))
     x = models_small.inputs((20,), 16)
-    variables = jax.jit(module.init, static_argnames='mode')(
-      jax.random.key(0), x, mode='running'
+    variables = jax.jit(module.init, static_argnames='statistics')(
+      jax.random.key(0), x, statistics='running'
     )
     _, seen = module.apply(
-      variables, x, mode='batch', capture_intermediates=True, mutable=True
+      variables, x, statistics='batch', capture_intermediates=True, mutable=True
     )
     self.assertNotIn('logits_norm', variables['params'])
     for layer, path in models.taps(module):
@@ -70,7 +70,7 @@ class MLPTest(parameterized.TestCase):
   def test_initial_weights_are_gaussian(self, std):
     module = models.make('mlp', num_classes=10, initial_std=std)
     x = jnp.zeros((1, 784))
-    kernel = module.init(jax.random.key(1), x, mode='running')['params'][
+    kernel = module.init(jax.random.key(1), x, statistics='running')['params'][
       'dense1'
     ]['kernel']
     # 78,400 of them: the standard deviation of both figures is 0.3 and 1 %.
@@ -80,7 +80,7 @@ class MLPTest(parameterized.TestCase):
   def test_initial_weights_of_glorot(self):
     module = models.make('mlp', num_classes=10, initial_std=None)
     x = jnp.zeros((1, 784))
-    params = module.init(jax.random.key(1), x, mode='running')['params']
+    params = module.init(jax.random.key(1), x, statistics='running')['params']
     largest = (6 / (784 + 100)) ** 0.5
     kernel = params['dense1']['kernel']
     self.assertLessEqual(float(jnp.abs(kernel).max()), largest)

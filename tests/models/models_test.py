@@ -1,3 +1,4 @@
+import functools
 import inspect
 
 import jax
@@ -50,7 +51,7 @@ def called(module, shape):
   def init(x, mask):
     with nn.intercept_methods(record):
       return module.init_with_output(
-        jax.random.key(0), x, mode='batch', mask=mask
+        jax.random.key(0), x, statistics='batch', mask=mask
       )
 
   x = jax.ShapeDtypeStruct((4, *shape), jnp.float32)
@@ -111,6 +112,18 @@ class ContractTest(parameterized.TestCase):
       called(module, shape)
 
   @parameterized.parameters(*models.MODELS)
+  def test_mode_is_taken_for_statistics_with_a_warning(self, name):
+    module, shape = models_small.make(name, 'batch')
+    x = jax.ShapeDtypeStruct((4, *shape), jnp.float32)
+    init = functools.partial(module.init, mode='running')
+    with self.assertWarnsRegex(FutureWarning, "is called statistics='running'"):
+      variables = jax.eval_shape(init, jax.random.key(0), x)
+    self.assertEqual(
+      jax.tree.structure(variables),
+      jax.tree.structure(models_small.variables(module, shape)),
+    )
+
+  @parameterized.parameters(*models.MODELS)
   def test_layers_are_called_in_forward_order(self, name):
     module, shape = models_small.make(name, 'batch')
     _, variables, paths = called(module, shape)
@@ -133,7 +146,9 @@ class ContractTest(parameterized.TestCase):
     x = jax.ShapeDtypeStruct((4, *shape), jnp.float32)
     variables = models_small.variables(module, shape)
     _, new = jax.eval_shape(
-      lambda v, x: module.apply(v, x, mode='batch', mutable=['batch_stats']),
+      lambda v, x: module.apply(
+        v, x, statistics='batch', mutable=['batch_stats']
+      ),
       variables,
       x,
     )
@@ -147,7 +162,9 @@ class ContractTest(parameterized.TestCase):
     module, shape = models_small.make(name, 'batch')
     x = jnp.zeros((4, *shape), jnp.bfloat16)
     traced = jax.make_jaxpr(
-      lambda v: module.apply(v, x, mode='batch', mutable=['batch_stats'])[0]
+      lambda v: module.apply(v, x, statistics='batch', mutable=['batch_stats'])[
+        0
+      ]
     )(models_small.variables(module, shape))
     text = str(traced)
     products = [
@@ -164,7 +181,7 @@ class ContractTest(parameterized.TestCase):
     module, shape = models_small.make(name, 'batch')
     variables = models_small.variables(module, shape)
     x = models_small.inputs(shape).astype(jnp.bfloat16)
-    logits = jax.jit(lambda v, x: module.apply(v, x, mode='running'))(
+    logits = jax.jit(lambda v, x: module.apply(v, x, statistics='running'))(
       variables, x
     )
     self.assertEqual(logits.dtype, jnp.bfloat16)
@@ -180,7 +197,9 @@ class ContractTest(parameterized.TestCase):
       module, shape = models_small.make(name, norm)
 
       def kernel(x, module=module):  # only what is returned is compiled
-        params = module.init(jax.random.key(3), x, mode='running')['params']
+        params = module.init(jax.random.key(3), x, statistics='running')[
+          'params'
+        ]
         for key in layer.split('/'):
           params = params[key]
         return params['kernel']
@@ -196,7 +215,7 @@ class ContractTest(parameterized.TestCase):
     variables = models_small.variables(module, shape)
     apply = jax.jit(
       lambda v, x, mask: module.apply(
-        v, x, mode='batch', mask=mask, mutable=['batch_stats']
+        v, x, statistics='batch', mask=mask, mutable=['batch_stats']
       )
     )
     real, noise = models_small.inputs(shape, 6, seed=1).reshape(2, 3, *shape)
@@ -216,7 +235,11 @@ class ContractTest(parameterized.TestCase):
     variables = models_small.variables(module, shape)
     apply = jax.jit(
       lambda v, x, first: module.apply(
-        v, x, mode='running', first=first, rngs={'noise': jax.random.key(4)}
+        v,
+        x,
+        statistics='running',
+        first=first,
+        rngs={'noise': jax.random.key(4)},
       )
     )
     x = models_small.inputs(shape, 4)
@@ -323,7 +346,7 @@ class LoweringsTest(parameterized.TestCase):
 
       def loss(params):
         logits, _ = module.apply(
-          {**variables, 'params': params}, x, mode='batch',
+          {**variables, 'params': params}, x, statistics='batch',
           mutable=['batch_stats'],
         )  # fmt: skip
         return jax.nn.log_softmax(logits)[:, 0].sum()

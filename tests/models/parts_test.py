@@ -52,11 +52,11 @@ class DropoutTest(absltest.TestCase):
       'vgg11', num_classes=3, width=0.02, head=(9,), dropout=0.5
     )
     x = jax.random.normal(KEY, (4, 8, 8, 1))
-    init = jax.jit(module.init, static_argnames='mode')
-    apply = jax.jit(module.apply, static_argnames='mode')
-    variables = init(KEY, x, mode='running')
-    plain = apply(variables, x, mode='batch')
-    noisy = apply(variables, x, mode='batch', rngs={'dropout': KEY})
+    init = jax.jit(module.init, static_argnames='statistics')
+    apply = jax.jit(module.apply, static_argnames='statistics')
+    variables = init(KEY, x, statistics='running')
+    plain = apply(variables, x, statistics='batch')
+    noisy = apply(variables, x, statistics='batch', rngs={'dropout': KEY})
     self.assertTrue((plain != noisy).any())
     with self.assertRaisesRegex(ValueError, 'dropout is 1; allowed: 0 <='):
       models.make('vgg11', num_classes=3, dropout=1)

@@ -85,7 +85,7 @@ class FunctionTest(parameterized.TestCase):
       ((channels, 3, stride), (channels, 3, 1)), shortcut, style
     )
     x = models_small.inputs((5, 4, 3), 2)
-    variables = block.init(jax.random.key(0), x, mode='running')
+    variables = block.init(jax.random.key(0), x, statistics='running')
     variables = jax.tree.map(lambda p: p + 0.1, variables)
     params = variables['params']
 
@@ -104,7 +104,7 @@ class FunctionTest(parameterized.TestCase):
       y += np.float64(x)
     self.assertEqual('projection' in params, shortcut == 'projection')
     got, seen = block.apply(
-      variables, x, mode='running', capture_intermediates=True
+      variables, x, statistics='running', capture_intermediates=True
     )
     np.testing.assert_allclose(got, np.maximum(y, 0), rtol=1e-4, atol=1e-4)
     entering = seen['intermediates']['sum']['__call__'][0]
@@ -127,7 +127,7 @@ class FunctionTest(parameterized.TestCase):
       with nn.intercept_methods(record), mock.patch.object(nn, 'relu', relu):
         jax.eval_shape(
           lambda x, module=module: module.init(
-            jax.random.key(0), x, mode='running'
+            jax.random.key(0), x, statistics='running'
           ),
           models_small.inputs(shape),
         )
@@ -153,7 +153,7 @@ class FunctionTest(parameterized.TestCase):
 
     @jax.jit
     def drawn(x):  # only what is returned is compiled
-      params = module.init(jax.random.key(0), x, mode='running')['params']
+      params = module.init(jax.random.key(0), x, statistics='running')['params']
       return params[layer[0]][layer[1]]['kernel'], params['logits']['kernel']
 
     kernel, logits = drawn(jnp.zeros((1, 4, 4, 3)))

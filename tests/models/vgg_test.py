@@ -11,7 +11,7 @@ from tests.fixtures import strict  # noqa: F401
 def shapes(module, image, batch=1):
   x = jax.ShapeDtypeStruct((batch, *image), jnp.float32)
   return jax.eval_shape(
-    lambda x: module.init(jax.random.key(0), x, mode='running'), x
+    lambda x: module.init(jax.random.key(0), x, statistics='running'), x
   )
 
 
@@ -72,7 +72,7 @@ class VGGTest(parameterized.TestCase):
 
     def capture(x):
       return module.init_with_output(
-        jax.random.key(0), x, mode='running', capture_intermediates=True,
+        jax.random.key(0), x, statistics='running', capture_intermediates=True,
         mutable=True,
       )[1]  # fmt: skip
 
@@ -121,8 +121,8 @@ class VGGTest(parameterized.TestCase):
       module = models.make(
         'vgg11', num_classes=10, norm=norm, width=0.0625, lowering='library'
       )
-      init = jax.jit(module.init, static_argnames='mode')
-      made[norm] = init(jax.random.key(3), x, mode='running')['params']
+      init = jax.jit(module.init, static_argnames='statistics')
+      made[norm] = init(jax.random.key(3), x, statistics='running')['params']
     for params in made.values():
       for name in ('conv1', 'conv8', 'logits'):
         np.testing.assert_array_equal(
@@ -140,13 +140,13 @@ class VGGTest(parameterized.TestCase):
 
     x = 8 * random(jnp.zeros((6, 8, 8, 1)))
     variables = jax.tree.map(random, shapes(module, (8, 8, 1)))
-    apply = jax.jit(module.apply, static_argnames=('mode', 'mutable'))
+    apply = jax.jit(module.apply, static_argnames=('statistics', 'mutable'))
     mask = jnp.arange(6) < 4
     padded, new = apply(
-      variables, x, mode='batch', mask=mask, mutable=('batch_stats',)
+      variables, x, statistics='batch', mask=mask, mutable=('batch_stats',)
     )
     alone, new_alone = apply(
-      variables, x[:4], mode='batch', mutable=('batch_stats',)
+      variables, x[:4], statistics='batch', mutable=('batch_stats',)
     )
     np.testing.assert_allclose(padded[:4], alone, rtol=1e-3, atol=1e-4)
     for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(new_alone)):

@@ -13,9 +13,11 @@ from tests.fixtures import strict  # noqa: F401
 _X = jnp.asarray(np.random.default_rng(0).normal(size=(12, 3)), jnp.float32)
 
 
-def applied(variables, mode='batch', **keywords):
+def applied(variables, statistics='batch', **keywords):
   layer = norms.make('batch', **keywords).layer(None)
-  y, _ = layer.apply(variables, _X, mode=mode, mutable=['batch_stats'])
+  y, _ = layer.apply(
+    variables, _X, statistics=statistics, mutable=['batch_stats']
+  )
   return y
 
 
@@ -23,31 +25,32 @@ class AffineTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     layer = norms.make('batch').layer(None)
-    made = layer.init(jax.random.key(0), _X, mode='batch')
+    made = layer.init(jax.random.key(0), _X, statistics='batch')
     params = {
       'scale': jnp.array([1.0, 2.0, 3.0]),
       'bias': jnp.array([0.5, 0.0, -1.0]),
     }
     self.variables = {**made, 'params': params}
 
-  def gradient(self, mode, **keywords):
+  def gradient(self, statistics, **keywords):
     def loss(params):
       variables = {**self.variables, 'params': params}
-      return jnp.sum(jnp.sin(applied(variables, mode, **keywords)))
+      return jnp.sum(jnp.sin(applied(variables, statistics, **keywords)))
 
     return jax.grad(loss)(self.variables['params'])
 
   @parameterized.parameters('batch', 'running')
-  def test_without_no_gradient_comes_to_scale_and_bias(self, mode):
-    for leaf in jax.tree.leaves(self.gradient(mode, affine=False)):
+  def test_without_no_gradient_comes_to_scale_and_bias(self, statistics):
+    for leaf in jax.tree.leaves(self.gradient(statistics, affine=False)):
       np.testing.assert_array_equal(leaf, 0)
-    for leaf in jax.tree.leaves(self.gradient(mode)):
+    for leaf in jax.tree.leaves(self.gradient(statistics)):
       self.assertGreater(float(jnp.abs(leaf).max()), 0.01)
 
   @parameterized.parameters('batch', 'running')
-  def test_changes_no_value(self, mode):
+  def test_changes_no_value(self, statistics):
     np.testing.assert_array_equal(
-      applied(self.variables, mode, affine=False), applied(self.variables, mode)
+      applied(self.variables, statistics, affine=False),
+      applied(self.variables, statistics),
     )
 
   @parameterized.parameters(
@@ -85,7 +88,7 @@ class BiasBeforeTest(parameterized.TestCase):
     network = models.make('mlp', num_classes=2, hidden=(4,), norm=norm)
     x = jnp.ones((3, 5, 5, 1))
     made = jax.eval_shape(
-      lambda: network.init(jax.random.key(0), x, mode='batch')
+      lambda: network.init(jax.random.key(0), x, statistics='batch')
     )
     self.assertEqual('bias' in made['params']['dense1'], has_bias)
 
@@ -98,11 +101,11 @@ class BiasBeforeTest(parameterized.TestCase):
                       stop_statistics_gradient=stopped)  # fmt: skip
     network = models.make('mlp', num_classes=2, hidden=(4,), norm=norm)
     x = jax.random.normal(jax.random.key(1), (9, 5, 5, 1))
-    variables = network.init(jax.random.key(0), x, mode='batch')
+    variables = network.init(jax.random.key(0), x, statistics='batch')
 
     def loss(params):
       y, _ = network.apply(
-        {**variables, 'params': params}, x, mode='batch',
+        {**variables, 'params': params}, x, statistics='batch',
         mutable=['batch_stats'],
       )  # fmt: skip
       return jnp.sum(jax.nn.log_softmax(y)[:, 0])

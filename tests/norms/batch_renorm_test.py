@@ -41,7 +41,7 @@ class BatchRenormTest(parameterized.TestCase):
   def test_equals_its_formulas(self, group_size):
     x, r_max, d_max = data(), 1.2, 0.3
     layer = renorm(r_max=r_max, d_max=d_max, group_size=group_size)
-    y = layer.apply(variables(), x, mode='batch')
+    y = layer.apply(variables(), x, statistics='batch')
     for rows in np.split(np.arange(8), 8 // (group_size or 8)):
       part = np.float64(x[rows])
       mean, s = part.mean((0, 1)), np.sqrt(part.var((0, 1)) + 1e-5)
@@ -53,15 +53,15 @@ class BatchRenormTest(parameterized.TestCase):
 
   def test_without_freedom_it_is_batch_norm(self):
     x = data()
-    y = renorm(r_max=1.0, d_max=0.0).apply(variables(), x, mode='batch')
+    y = renorm(r_max=1.0, d_max=0.0).apply(variables(), x, statistics='batch')
     want, _ = norms.batch_norm(x, *variables()['params'].values())
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
 
   def test_without_limits_it_normalises_by_the_running_averages(self):
     x = data()
     layer = renorm(r_max=1e6, d_max=1e6)
-    y = layer.apply(variables(), x, mode='batch')
-    want = layer.apply(variables(), x, mode='running')
+    y = layer.apply(variables(), x, statistics='batch')
+    want = layer.apply(variables(), x, statistics='running')
     np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-4)
 
   def test_its_corrections_are_constants_to_the_derivative(self):
@@ -72,7 +72,7 @@ class BatchRenormTest(parameterized.TestCase):
     dy = data().at[:].multiply(jnp.sin(data()))
 
     def ours(x):
-      return jnp.sum(dy * layer.apply(variables(), x, mode='batch'))
+      return jnp.sum(dy * layer.apply(variables(), x, statistics='batch'))
 
     def theirs(x):
       scale = variables()['params']['scale'] * r
@@ -88,7 +88,7 @@ class BatchRenormTest(parameterized.TestCase):
     layer = renorm(r_steps=(100, 200), d_steps=(100, 200))
 
     def spread_of(count):
-      y = layer.apply(variables(count=count), x, mode='batch')
+      y = layer.apply(variables(count=count), x, statistics='batch')
       y = (y - jnp.arange(4.0).reshape(1, 1, -1)) / jnp.arange(
         1.0, 5.0
       ).reshape(1, 1, -1)
@@ -99,7 +99,7 @@ class BatchRenormTest(parameterized.TestCase):
 
   def test_a_step_counts(self):
     _, new = renorm().apply(
-      variables(count=7), data(), mode='batch', mutable=['batch_stats']
+      variables(count=7), data(), statistics='batch', mutable=['batch_stats']
     )
     self.assertEqual(int(new['batch_stats']['count']), 8)
 

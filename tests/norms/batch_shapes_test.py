@@ -27,10 +27,10 @@ class AxisTest(parameterized.TestCase):
     x, _, _ = data((6, 2, 3, 4))
     last = norms.make(norm, group_size=3).layer('norm1')
     moved = norms.make(norm, group_size=3, axis=axis).layer('norm1')
-    variables = last.init(jax.random.key(0), x, mode='running')
+    variables = last.init(jax.random.key(0), x, statistics='running')
     mask = np.random.default_rng(1).random((6, 2, 3)) < 0.7
-    for mode in norms.MODES:
-      keywords = dict(mode=mode, mask=mask, mutable=['batch_stats'])
+    for statistics in norms.STATISTICS:
+      keywords = dict(statistics=statistics, mask=mask, mutable=['batch_stats'])
       want, stats = last.apply(variables, x, **keywords)
       got, new = moved.apply(variables, np.moveaxis(x, -1, axis), **keywords)
       np.testing.assert_array_equal(np.moveaxis(got, axis, -1), want)
@@ -76,12 +76,12 @@ class PositionMaskTest(parameterized.TestCase):
   def test_norms_of_one_example_leave_positions_out_too(self, name):
     x, _, _ = data((4, 6, 8))
     layer = norms.make(name).layer('norm1')
-    variables = layer.init(jax.random.key(0), x, mode='running')
+    variables = layer.init(jax.random.key(0), x, statistics='running')
     mask = np.arange(6) < 4
-    want = layer.apply(variables, x[:, mask], mode='batch')
+    want = layer.apply(variables, x[:, mask], statistics='batch')
     x[:, ~mask] = 1e4
     masks = np.broadcast_to(mask, (4, 6))
-    got = layer.apply(variables, x, mode='batch', mask=masks)
+    got = layer.apply(variables, x, statistics='batch', mask=masks)
     np.testing.assert_allclose(got[:, mask], want, rtol=1e-5, atol=1e-5)
 
   @parameterized.parameters((3,), (8, 5), (8, 4, 3), (8, 4, 2, 3))
@@ -116,7 +116,7 @@ class GroupOfOneTest(parameterized.TestCase):
     x, _, _ = data((6, 3))
     layer = norms.make('instance').layer('norm1')
     with self.assertRaisesRegex(ValueError, 'a group of one value'):
-      layer.init(jax.random.key(0), x, mode='batch')
+      layer.init(jax.random.key(0), x, statistics='batch')
 
 
 class StoppedTest(parameterized.TestCase):
@@ -170,21 +170,23 @@ class StoppedTest(parameterized.TestCase):
 
 class SmallFloatTest(parameterized.TestCase):
   @parameterized.product(
-    dtype=('bfloat16', 'float16'), mean=(0.0, 5.0), mode=norms.MODES
+    dtype=('bfloat16', 'float16'), mean=(0.0, 5.0), statistics=norms.STATISTICS
   )
-  def test_layer_in_half_precision_keeps_float32(self, dtype, mean, mode):
+  def test_layer_in_half_precision_keeps_float32(self, dtype, mean, statistics):
     x, _, _ = data((64, 4, 4, 3), mean=mean)
     x = jnp.asarray(0.1 * (x - mean) + mean, dtype)
     layer = norms.make('batch', momentum=0.0).layer('norm1')
-    variables = layer.init(jax.random.key(0), x, mode='running')
-    y, new = layer.apply(variables, x, mode='batch', mutable=['batch_stats'])
+    variables = layer.init(jax.random.key(0), x, statistics='running')
+    y, new = layer.apply(
+      variables, x, statistics='batch', mutable=['batch_stats']
+    )
     want, mean_GC, var_GC, _ = reference.batch_norm(np.float64(x), 1, 0)
     np.testing.assert_allclose(
       new['batch_stats']['mean'], mean_GC[0], rtol=1e-6, atol=1e-6
     )
     np.testing.assert_allclose(new['batch_stats']['var'], var_GC[0], rtol=1e-5)
-    if mode == 'running':
-      y = layer.apply({**variables, **new}, x, mode='running')
+    if statistics == 'running':
+      y = layer.apply({**variables, **new}, x, statistics='running')
     self.assertEqual(y.dtype, jnp.dtype(dtype))
     np.testing.assert_allclose(np.float64(y), want, rtol=1e-2, atol=1e-2)
 

@@ -160,9 +160,9 @@ class PartsApartTest(parameterized.TestCase):
 
       def updated(norm, x, mask):
         layer = norm.layer('norm1')
-        variables = layer.init(jax.random.key(0), x, mode='running')
+        variables = layer.init(jax.random.key(0), x, statistics='running')
         _, new = layer.apply(
-          variables, x, mode='batch', mask=mask, mutable=['batch_stats']
+          variables, x, statistics='batch', mask=mask, mutable=['batch_stats']
         )
         return jax.tree.map(lambda leaf: leaf[None], new['batch_stats'])
 
@@ -204,11 +204,11 @@ class PartsApartTest(parameterized.TestCase):
         layer = norms.make(
           name, group_size=group_size, spread=spread, **keywords
         ).layer('norm1')
-        variables = layer.init(jax.random.key(0), x, mode='running')
+        variables = layer.init(jax.random.key(0), x, statistics='running')
 
         def loss(x):
           y, new = layer.apply(
-            variables, x, mode='batch', mask=mask, mutable=['batch_stats']
+            variables, x, statistics='batch', mask=mask, mutable=['batch_stats']
           )
           real = mask.reshape(-1, 1, 1, 1)
           return jnp.where(real, y**2 * ways, 0).sum(), (y, new['batch_stats'])

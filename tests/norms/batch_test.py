@@ -159,7 +159,7 @@ class BatchNormLayerTest(parameterized.TestCase):
     return norms.make('batch', **keywords).layer('norm1')
 
   def variables(self, layer, x):
-    return layer.init(jax.random.key(0), x, mode='running')
+    return layer.init(jax.random.key(0), x, statistics='running')
 
   def test_collections(self):
     x, _, _ = data((6, 2, 3))
@@ -171,7 +171,7 @@ class BatchNormLayerTest(parameterized.TestCase):
 
   def test_init_in_batch_mode_leaves_the_statistics_at_their_start(self):
     x, _, _ = data((6, 2, 3), mean=4)
-    variables = self.layer().init(jax.random.key(0), x, mode='batch')
+    variables = self.layer().init(jax.random.key(0), x, statistics='batch')
     np.testing.assert_array_equal(variables['batch_stats']['mean'], 0)
 
   @parameterized.product(
@@ -183,7 +183,9 @@ class BatchNormLayerTest(parameterized.TestCase):
       group_size=group_size, momentum=0.8, running_variance=running_variance
     )
     variables = self.variables(layer, x)
-    _, new = layer.apply(variables, x, mode='batch', mutable=['batch_stats'])
+    _, new = layer.apply(
+      variables, x, statistics='batch', mutable=['batch_stats']
+    )
     _, mean_GC, var_GC, count_G = reference.batch_norm(x, 1, 0, group_size)
     if running_variance == 'unbiased':
       var_GC = var_GC * (count_G / (count_G - 1))[:, None]
@@ -198,7 +200,7 @@ class BatchNormLayerTest(parameterized.TestCase):
     layer = self.layer(group_size=2, momentum=0.0)
     mask = np.array([1, 1, 1, 1, 0, 0], bool)
     _, new = layer.apply(
-      self.variables(layer, x), x, mode='batch', mask=mask,
+      self.variables(layer, x), x, statistics='batch', mask=mask,
       mutable=['batch_stats'],
     )  # fmt: skip
     _, mean_GC, _, _ = reference.batch_norm(x[:4], 1, 0, 2)
@@ -210,8 +212,10 @@ class BatchNormLayerTest(parameterized.TestCase):
     x, _, _ = data((6, 2, 3), mean=4)
     layer = self.layer()
     variables = self.variables(layer, x)
-    frozen = layer.apply(variables, x, mode='batch')
-    moved, _ = layer.apply(variables, x, mode='batch', mutable=['batch_stats'])
+    frozen = layer.apply(variables, x, statistics='batch')
+    moved, _ = layer.apply(
+      variables, x, statistics='batch', mutable=['batch_stats']
+    )
     np.testing.assert_array_equal(frozen, moved)
 
   def test_running_mode_is_the_affine_map_of_the_collection(self):
@@ -221,14 +225,14 @@ class BatchNormLayerTest(parameterized.TestCase):
       'params': {'scale': scale, 'bias': bias},
       'batch_stats': stats,
     }
-    y = self.layer().apply(variables, x, mode='running')
+    y = self.layer().apply(variables, x, statistics='running')
     want = (
       scale
       * (np.float64(x) - stats['mean'])
       / np.sqrt(np.float64(stats['var']) + 1e-5)
     )
     np.testing.assert_allclose(y, want + bias, rtol=1e-5, atol=1e-5)
-    alone = self.layer().apply(variables, x[:1], mode='running')
+    alone = self.layer().apply(variables, x[:1], statistics='running')
     np.testing.assert_array_equal(alone, y[:1])
 
   @parameterized.parameters(

@@ -57,7 +57,7 @@ class TorchTest(absltest.TestCase):
     def step(params, stats, x):
       def loss(params, x):
         y, new = layer.apply(
-          {'params': params, 'batch_stats': stats}, x, mode='batch',
+          {'params': params, 'batch_stats': stats}, x, statistics='batch',
           mutable=['batch_stats'],
         )  # fmt: skip
         return (y**3).sum(), (y, new['batch_stats'])
@@ -75,7 +75,7 @@ class TorchTest(absltest.TestCase):
     close(stats['mean'], RUNNING_MEAN, rtol=1e-5, atol=1e-7)
     close(stats['var'], RUNNING_VAR, rtol=1e-6)
     inferred = layer.apply(
-      {'params': params, 'batch_stats': stats}, x, mode='running'
+      {'params': params, 'batch_stats': stats}, x, statistics='running'
     )
     close(inferred[1, 1].T, INFERRED, rtol=1e-5, atol=1e-6)
 

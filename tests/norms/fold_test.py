@@ -49,12 +49,12 @@ class Chain(nn.Module):
   padding: str = 'SAME'
 
   @nn.compact
-  def __call__(self, x, *, mode):
+  def __call__(self, x, *, statistics):
     made, entered = {}, x
     for number, what in enumerate(self.order):
       name = f'{what}{number}'
       if what == 'norm':
-        x = self.norm.layer(name)(x, mode=mode)
+        x = self.norm.layer(name)(x, statistics=statistics)
       elif what == 'relu':
         x = nn.relu(x)
       elif what == 'again':
@@ -96,7 +96,7 @@ class FoldTest(parameterized.TestCase):
     )  # fmt: skip
     x = images()
     shapes = jax.eval_shape(
-      lambda x: module.init(jax.random.key(0), x, mode='running'), x
+      lambda x: module.init(jax.random.key(0), x, statistics='running'), x
     )
     generator = np.random.default_rng(2)
     variables = randomized(
@@ -111,14 +111,14 @@ class FoldTest(parameterized.TestCase):
       'vgg11', num_classes=10, norm='none', width=0.0625, head=(16,)
     )
     shapes = jax.eval_shape(
-      lambda x: plain.init(jax.random.key(0), x, mode='running'), x
+      lambda x: plain.init(jax.random.key(0), x, statistics='running'), x
     )
     self.assertEqual(jax.tree.map(jnp.shape, new), jax.tree.map(
       lambda s: s.shape, shapes
     ))  # fmt: skip
     other = images() * 2 + 1  # not the images that it was compared on
-    want = module.apply(variables, other, mode='running')
-    got = folded.apply(new, other, mode='running')
+    want = module.apply(variables, other, statistics='running')
+    got = folded.apply(new, other, statistics='running')
     scale = float(jnp.abs(want).max())
     np.testing.assert_allclose(got, want, atol=2e-5 * scale)
 
@@ -142,7 +142,7 @@ class FoldTest(parameterized.TestCase):
     self.assertEqual(list(new), ['params'])
     other = 1 + models_small.inputs(shape, seed=3)
     want, got = (
-      jax.jit(lambda v, x, m=m: m.apply(v, x, mode='running'))(v, other)
+      jax.jit(lambda v, x, m=m: m.apply(v, x, statistics='running'))(v, other)
       for m, v in ((module, variables), (folded, new))
     )
     scale = float(jnp.abs(want).max())
@@ -158,10 +158,10 @@ class FoldTest(parameterized.TestCase):
       norm: norms.Norm
 
       @nn.compact
-      def __call__(self, x, *, mode):
+      def __call__(self, x, *, statistics):
         style = inception.Style(self.norm, 1.0, 'relu', 1.0, 'library')
         mixed = inception.Mixed(row, style, name='mixed_5b')
-        return mixed(x, mode=mode, per_activation=True)
+        return mixed(x, statistics=statistics, per_activation=True)
 
     module, x = Head(norms.make('batch')), images(size=3)
     variables = models_small.variables(module, x.shape[1:])
@@ -181,13 +181,15 @@ class FoldTest(parameterized.TestCase):
   def test_before_or_after_a_linear_layer(self, order, padding):
     module = Chain(norms.make('batch'), order, padding)
     x = images()
-    variables = randomized(module.init(jax.random.key(0), x, mode='running'))
+    variables = randomized(
+      module.init(jax.random.key(0), x, statistics='running')
+    )
     folded, new = norms.fold(module, variables, x[:1])
     self.assertNotIn('batch_stats', new)
     self.assertFalse([k for k in new['params'] if k.startswith('norm')])
     np.testing.assert_allclose(
-      folded.apply(new, x, mode='running'),
-      module.apply(variables, x, mode='running'),
+      folded.apply(new, x, statistics='running'),
+      module.apply(variables, x, statistics='running'),
       rtol=1e-4, atol=1e-4,
     )  # fmt: skip
 
@@ -201,7 +203,9 @@ class FoldTest(parameterized.TestCase):
   )  # fmt: skip
   def test_refuses_what_is_not_exact(self, order, message):
     module, x = Chain(norms.make('batch'), order), images()
-    variables = randomized(module.init(jax.random.key(0), x, mode='running'))
+    variables = randomized(
+      module.init(jax.random.key(0), x, statistics='running')
+    )
     with self.assertRaisesRegex(ValueError, message):
       norms.fold(module, variables, x)
 
@@ -210,25 +214,27 @@ class FoldTest(parameterized.TestCase):
       norm: norms.Norm
 
       @nn.compact
-      def __call__(self, x, *, mode):
+      def __call__(self, x, *, statistics):
         x = nn.Dense(3, name='dense1')(x)
-        a = self.norm.layer('norm1')(x, mode=mode)
+        a = self.norm.layer('norm1')(x, statistics=statistics)
         return a + nn.Dense(3, name='dense2')(x)
 
     class Sum(nn.Module):
       norm: norms.Norm
 
       @nn.compact
-      def __call__(self, x, *, mode):
+      def __call__(self, x, *, statistics):
         x = nn.Dense(3, name='dense1')(x)
-        return x + self.norm.layer('norm1')(x, mode=mode)
+        return x + self.norm.layer('norm1')(x, statistics=statistics)
 
     for module, message in (
       (Branch(norms.make('batch')), 'goes to dense2 too'),
       (Sum(norms.make('batch')), 'differs by .* of its largest output'),
     ):
       x = images()
-      variables = randomized(module.init(jax.random.key(0), x, mode='running'))
+      variables = randomized(
+        module.init(jax.random.key(0), x, statistics='running')
+      )
       with self.assertRaisesRegex(ValueError, message):
         norms.fold(module, variables, x)
 
@@ -236,7 +242,7 @@ class FoldTest(parameterized.TestCase):
   def test_refuses_norms_of_one_example(self, name):
     module = Chain(norms.make(name), ('conv', 'norm', 'relu'))
     x = images()
-    variables = module.init(jax.random.key(0), x, mode='running')
+    variables = module.init(jax.random.key(0), x, statistics='running')
     with self.assertRaisesRegex(ValueError, 'norm1 normalises each example'):
       norms.fold(module, variables, x)
 
@@ -248,14 +254,14 @@ class FoldTest(parameterized.TestCase):
     """Statistics of N(3000, 1), which float32 arithmetic would lose."""
     module = Chain(norms.make('batch'), ('dense', 'norm'))
     x = images()
-    variables = module.init(jax.random.key(0), x, mode='running')
+    variables = module.init(jax.random.key(0), x, statistics='running')
     variables['params']['dense0']['bias'] = jnp.full(3, 3000.0)
     variables['batch_stats']['norm1']['mean'] = jnp.full(3, 3000.0)
     folded, new = norms.fold(module, variables, x)
     np.testing.assert_allclose(new['params']['dense0']['bias'], 0, atol=1e-3)
     np.testing.assert_allclose(
-      folded.apply(new, x, mode='running'),
-      module.apply(variables, x, mode='running'),
+      folded.apply(new, x, statistics='running'),
+      module.apply(variables, x, statistics='running'),
       atol=2e-3,
     )
 

@@ -48,7 +48,7 @@ def layer(name, keywords, **more):
 
 def variables_of(module, x):
   """Variables that no layer begins with, so that each of them matters."""
-  variables = module.init(KEY, x, mode='running')
+  variables = module.init(KEY, x, statistics='running')
 
   def changed(path, leaf):
     if leaf.dtype == jnp.int32:
@@ -60,19 +60,19 @@ def variables_of(module, x):
 
 
 def trained(module, variables, x, **keywords):
-  """(y, batch_stats) in mode 'batch', the collection mutable."""
+  """(y, batch_stats) with statistics 'batch', the collection mutable."""
   y, new = module.apply(
-    variables, x, mode='batch', mutable=['batch_stats'], **keywords
+    variables, x, statistics='batch', mutable=['batch_stats'], **keywords
   )
   return y, new['batch_stats']
 
 
-def gradients(module, variables, x, weight, mode='batch', **keywords):
+def gradients(module, variables, x, weight, statistics='batch', **keywords):
   """Of sum(weight y), for x and for the parameters."""
 
   def loss(x, params):
     given = {**variables, 'params': params}
-    y = module.apply(given, x, mode=mode, **keywords)
+    y = module.apply(given, x, statistics=statistics, **keywords)
     return (weight * y).sum()
 
   return jax.grad(loss, argnums=(0, 1))(x, variables['params'])
@@ -90,11 +90,11 @@ class FrozenTest(parameterized.TestCase):
     frozen = layer(name, keywords, frozen=True)
     variables = variables_of(frozen, x)
     y, stats = trained(frozen, variables, x)
-    assert_same(y, frozen.apply(variables, x, mode='running'))
+    assert_same(y, frozen.apply(variables, x, statistics='running'))
     assert_same(stats, variables['batch_stats'])
     # What it infers with is what the layer that is not frozen would.
     free = layer(name, keywords)
-    assert_same(y, free.apply(variables, x, mode='running'))
+    assert_same(y, free.apply(variables, x, statistics='running'))
     self.assertTrue((trained(free, variables, x)[0] != y).any())
 
   @over_norms
@@ -109,12 +109,12 @@ class FrozenTest(parameterized.TestCase):
     else:
       divisor = np.float64(stats['scale_p'])
     want = np.float64(weight) * np.float64(scale) / divisor
-    for mode in norms.MODES:
-      of_x, of_params = gradients(frozen, variables, x, weight, mode)
+    for statistics in norms.STATISTICS:
+      of_x, of_params = gradients(frozen, variables, x, weight, statistics)
       np.testing.assert_allclose(of_x, want, rtol=1e-6)
       assert_same(of_params, {'scale': np.zeros(3), 'bias': np.zeros(3)})
       free = layer(name, keywords)
-      _, of_params = gradients(free, variables, x, weight, mode)
+      _, of_params = gradients(free, variables, x, weight, statistics)
       self.assertTrue(all(g.all() for g in of_params.values()))
 
   @over_norms
@@ -125,7 +125,7 @@ class FrozenTest(parameterized.TestCase):
     variables = variables_of(frozen, x)
     y, stats = trained(frozen, variables, x, mask=jnp.arange(6) < 2)
     assert_same(stats, variables['batch_stats'])
-    assert_same(y, frozen.apply(variables, x, mode='running'))
+    assert_same(y, frozen.apply(variables, x, statistics='running'))
     alone, _ = trained(frozen, variables, x[:1, :1])
     np.testing.assert_array_equal(alone, y[:1, :1])
 
@@ -147,7 +147,9 @@ class FrozenTest(parameterized.TestCase):
     named = {name for name, _ in WITH_STATISTICS}
     for name in norms.NORMS:
       x = values()
-      variables = norms.make(name).layer('norm1').init(KEY, x, mode='running')
+      variables = (
+        norms.make(name).layer('norm1').init(KEY, x, statistics='running')
+      )
       known = 'frozen' in inspect.signature(norms.NORMS[name]).parameters
       self.assertEqual('batch_stats' in variables, known, name)
       self.assertEqual(name in named, known, name)
@@ -168,7 +170,7 @@ class FrozenTest(parameterized.TestCase):
     variables = variables_of(plain, x)
     y, stats = trained(noisy, variables, x, rngs={'noise': KEY})
     assert_same(stats, variables['batch_stats'])
-    fixed = plain.apply(variables, x, mode='running')
+    fixed = plain.apply(variables, x, statistics='running')
     self.assertTrue((y != fixed).any())
     assert_same(trained(noisy, variables, x)[0], fixed)
     # Given its key, y = s fixed + m, element by element.
@@ -182,8 +184,8 @@ class FrozenTest(parameterized.TestCase):
     frozen = layer(name, keywords, group_size=2, frozen=True)
     variables = variables_of(frozen, x)
     found = [
-      frozen.apply(variables, x, mode=mode, mutable=['moments'])[1]
-      for mode in norms.MODES
+      frozen.apply(variables, x, statistics=statistics, mutable=['moments'])[1]
+      for statistics in norms.STATISTICS
     ]
     assert_same(*found)
     want = norms.moments(x, group_size=2)
@@ -197,9 +199,9 @@ class Small(nn.Module):
   norm: norms.Norm
 
   @nn.compact
-  def __call__(self, x, *, mode, mask=None):
+  def __call__(self, x, *, statistics, mask=None):
     x = nn.Dense(5, use_bias=self.norm.bias_before)(x)
-    return self.norm.layer('norm1')(x, mode=mode, mask=mask)
+    return self.norm.layer('norm1')(x, statistics=statistics, mask=mask)
 
 
 class NetworkTest(parameterized.TestCase):
@@ -208,8 +210,8 @@ class NetworkTest(parameterized.TestCase):
     make = functools.partial(models.make, 'vgg11', num_classes=3, width=0.02)
     self.module = make(norm=norms.make('batch', frozen=True))
     self.x = values((4, 8, 8, 1))
-    self.variables = jax.jit(self.module.init, static_argnames='mode')(
-      KEY, self.x, mode='running'
+    self.variables = jax.jit(self.module.init, static_argnames='statistics')(
+      KEY, self.x, statistics='running'
     )
 
   def test_learns_with_what_is_not_frozen(self):
@@ -239,8 +241,8 @@ class NetworkTest(parameterized.TestCase):
     assert_same(population, want)
     folded, plain = norms.fold(module, variables, self.x)
     np.testing.assert_allclose(
-      folded.apply(plain, self.x, mode='running'),
-      module.apply(variables, self.x, mode='batch'),
+      folded.apply(plain, self.x, statistics='running'),
+      module.apply(variables, self.x, statistics='batch'),
       rtol=1e-4, atol=1e-4,
     )  # fmt: skip
 

@@ -25,14 +25,14 @@ class Layer(nn.Module):
   convolution: bool = True
 
   @nn.compact
-  def __call__(self, x, *, mode):
+  def __call__(self, x, *, statistics):
     bias = self.norm.bias_before
     layer = (
       conv.Conv(5, use_bias=bias, name='conv1')
       if self.convolution
       else nn.Dense(5, use_bias=bias, name='conv1')
     )
-    return self.norm.weighted(layer, 'weight1')(x, mode=mode)
+    return self.norm.weighted(layer, 'weight1')(x, statistics=statistics)
 
 
 def data():
@@ -40,7 +40,7 @@ def data():
   return jnp.asarray(generator.normal(size=(2, 4, 4, 3)), jnp.float32)
 
 
-def effective(norm, variables, *, convolution=True, mode='running'):
+def effective(norm, variables, *, convolution=True, statistics='running'):
   """(kernel that acts, new batch_stats): the layer's answer to unit inputs."""
   module = Layer(norm, convolution=False)
   kernel = variables['params']['conv1']['kernel']
@@ -49,7 +49,7 @@ def effective(norm, variables, *, convolution=True, mode='running'):
     **variables['params']['conv1'], 'kernel': flat, 'bias': jnp.zeros(5)
   }}  # fmt: skip
   return module.apply(
-    {**variables, 'params': params}, jnp.eye(len(flat)), mode=mode,
+    {**variables, 'params': params}, jnp.eye(len(flat)), statistics=statistics,
     mutable=['batch_stats'],
   )  # fmt: skip
 
@@ -57,7 +57,7 @@ def effective(norm, variables, *, convolution=True, mode='running'):
 class KernelsTest(parameterized.TestCase):
   def variables(self, norm, **keywords):
     return Layer(norm, **keywords).init(
-      jax.random.key(0), data(), mode='running'
+      jax.random.key(0), data(), statistics='running'
     )
 
   def test_weight_norm_gives_each_unit_its_length(self):
@@ -98,7 +98,7 @@ class KernelsTest(parameterized.TestCase):
     norm = norms.make('spectral')
     variables = self.variables(norm)
     for _ in range(300):
-      kernel, new = effective(norm, variables, mode='batch')
+      kernel, new = effective(norm, variables, statistics='batch')
       variables = {**variables, **new}
     np.testing.assert_allclose(np.linalg.norm(kernel, 2), 1, rtol=1e-4)
     v = variables['params']['conv1']['kernel'].reshape(-1, 5)
@@ -109,9 +109,9 @@ class KernelsTest(parameterized.TestCase):
     norm = norms.make('spectral')
     variables = self.variables(norm)
     before = variables['batch_stats']
-    _, new = effective(norm, variables, mode='running')
+    _, new = effective(norm, variables, statistics='running')
     jax.tree.map(np.testing.assert_array_equal, new['batch_stats'], before)
-    _, new = effective(norm, variables, mode='batch')
+    _, new = effective(norm, variables, statistics='batch')
     name = 'conv1/kernel/u'
     a, b = (s['weight1'][name] for s in (before, new['batch_stats']))
     self.assertTrue((a != b).any())
@@ -136,7 +136,8 @@ class KernelsTest(parameterized.TestCase):
       large = jax.tree.map(lambda a: a, variables)
       large['params']['conv1']['kernel'] *= 100
       y, want = (
-        Layer(norm).apply(v, data(), mode='running') for v in (large, variables)
+        Layer(norm).apply(v, data(), statistics='running')
+        for v in (large, variables)
       )
       np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-5)
 
@@ -144,7 +145,7 @@ class KernelsTest(parameterized.TestCase):
     norm = norms.make('weight_standardization', scaled=False, then='group')
     module = models.make('vgg11', num_classes=3, norm=norm, width=0.0625)
     variables = jax.eval_shape(
-      lambda x: module.init(jax.random.key(0), x, mode='running'),
+      lambda x: module.init(jax.random.key(0), x, statistics='running'),
       jnp.zeros((1, 8, 8, 1)),
     )
     self.assertIn('scale', variables['params']['norm1'])

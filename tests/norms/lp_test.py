@@ -114,8 +114,10 @@ class LpNormTest(parameterized.TestCase):
     p = {'l1': 1, 'l2': 2, 'linf': INF}[name]
     x, _, _ = data()
     layer = norms.make(name, momentum=0.8, group_size=6).layer('norm1')
-    variables = layer.init(jax.random.key(0), x, mode='running')
-    y, new = layer.apply(variables, x, mode='batch', mutable=['batch_stats'])
+    variables = layer.init(jax.random.key(0), x, statistics='running')
+    y, new = layer.apply(
+      variables, x, statistics='batch', mutable=['batch_stats']
+    )
     want, mean_GC, scale_GC = reference.lp_norm(x, 1, 0, p, group_size=6)
     np.testing.assert_allclose(y, want, rtol=2e-5, atol=2e-5)
     stats = new['batch_stats']
@@ -124,7 +126,9 @@ class LpNormTest(parameterized.TestCase):
       stats['scale_p'], 0.8 + 0.2 * scale_GC.mean(0), rtol=1e-5
     )
     stats = {'mean': np.full(4, 2.0), 'scale_p': np.full(4, 4.0)}
-    y = layer.apply({**variables, 'batch_stats': stats}, x, mode='running')
+    y = layer.apply(
+      {**variables, 'batch_stats': stats}, x, statistics='running'
+    )
     np.testing.assert_allclose(y, (x - 2) / 4, rtol=1e-6, atol=1e-6)
 
 

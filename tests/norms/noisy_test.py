@@ -104,10 +104,10 @@ class NoisyLayerTest(parameterized.TestCase):
     x = normal((8, 3, 3, 4))
     noisy = norms.make('noisy').layer('norm1')
     plain = norms.make('batch').layer('norm1')
-    variables = plain.init(KEY, x, mode='running')
+    variables = plain.init(KEY, x, statistics='running')
     equal = np.testing.assert_array_equal
-    for mode in norms.MODES:
-      for_mode = dict(mode=mode, mutable=['batch_stats'])
+    for statistics in norms.STATISTICS:
+      for_mode = dict(statistics=statistics, mutable=['batch_stats'])
       want, want_stats = plain.apply(variables, x, **for_mode)
       silent, _ = noisy.apply(variables, x, **for_mode)
       equal(silent, want)
@@ -125,7 +125,7 @@ class NoisyLayerTest(parameterized.TestCase):
 
     def output(**rngs):
       return layer.apply(
-        variables, x, mode='batch', mutable=['batch_stats'], **rngs
+        variables, x, statistics='batch', mutable=['batch_stats'], **rngs
       )[0]
 
     before, after = output(), output(rngs={'noise': KEY})
@@ -141,7 +141,7 @@ class NoisyLayerTest(parameterized.TestCase):
     class Two(nn.Module):
       @nn.compact
       def __call__(self, x):
-        return [norm.layer(name)(x, mode='batch') for name in ('a', 'b')]
+        return [norm.layer(name)(x, statistics='batch') for name in ('a', 'b')]
 
     draw = jax.jit(lambda key: Two().apply({}, x, rngs={'noise': key}))
     a, b = draw(KEY)
@@ -153,8 +153,8 @@ class NoisyLayerTest(parameterized.TestCase):
     x = normal((8, 4))
     layer = norms.make('noise').layer('norm1')
     self.assertTrue(norms.make('noise').bias_before)
-    np.testing.assert_array_equal(layer.apply({}, x, mode='batch'), x)
-    loud = layer.apply({}, x, mode='batch', rngs={'noise': KEY})
+    np.testing.assert_array_equal(layer.apply({}, x, statistics='batch'), x)
+    loud = layer.apply({}, x, statistics='batch', rngs={'noise': KEY})
     self.assertFalse((loud == x).any())
 
   @parameterized.parameters(

@@ -33,23 +33,23 @@ class Block(nn.Module):
   norm: norms.Norm
 
   @nn.compact
-  def __call__(self, x, *, mode, mask=None):
+  def __call__(self, x, *, statistics, mask=None):
     layer = nn.Dense(4, use_bias=self.norm.bias_before, name='dense1')
-    x = self.norm.weighted(layer, 'weight1')(x, mode=mode)
-    x = self.norm.layer('norm1')(x, mode=mode, mask=mask)
+    x = self.norm.weighted(layer, 'weight1')(x, statistics=statistics)
+    x = self.norm.layer('norm1')(x, statistics=statistics, mask=mask)
     return jnp.sin(x)
 
 
 def block(name):
-  """(apply: (params, x) -> y in mode 'batch', params, x), float64."""
+  """(apply: (params, x) -> y with statistics 'batch', params, x), float64."""
   module = Block(norms.make(name, **KEYWORDS.get(name, {})))
   x = images(jnp.float64)
-  variables = module.init(jax.random.key(0), x, mode='running')
+  variables = module.init(jax.random.key(0), x, statistics='running')
   variables = jax.tree.map(lambda a: a.astype(jnp.float64), variables)
   params = variables.pop('params')
 
   def apply(params, x):
-    return module.apply({'params': params, **variables}, x, mode='batch')
+    return module.apply({'params': params, **variables}, x, statistics='batch')
 
   return apply, params, x
 
@@ -62,13 +62,18 @@ class RegistryTest(parameterized.TestCase):
     norm = norms.make(name, spread=placement.Spread(parts=2), **keywords)
     layer = norm.layer('norm1')
     self.assertEqual(layer.name, 'norm1')
-    variables = layer.init(jax.random.key(0), x, mode='running')
+    variables = layer.init(jax.random.key(0), x, statistics='running')
     for leaf in jax.tree.leaves(variables):
       self.assertIn(leaf.dtype, (jnp.float32, jnp.int32))
-    for mode in norms.MODES:
+    for statistics in norms.STATISTICS:
       for mask in (None, jnp.arange(6) < 5, jnp.ones((6, 2, 2), bool)):
         y, new = layer.apply(
-          variables, x, mode=mode, mask=mask, first=3, mutable=['batch_stats']
+          variables,
+          x,
+          statistics=statistics,
+          mask=mask,
+          first=3,
+          mutable=['batch_stats'],
         )
         self.assertEqual((y.shape, y.dtype), (x.shape, x.dtype))
         self.assertTrue(bool(jnp.isfinite(y).all()))
@@ -77,8 +82,13 @@ class RegistryTest(parameterized.TestCase):
             jnp.shape, {k: v for k, v in variables.items() if k != 'params'}
           )
         )  # fmt: skip
-    with self.assertRaisesRegex(ValueError, "mode is 'train'; allowed"):
-      layer.apply(variables, x, mode='train')
+    with self.assertRaisesRegex(ValueError, "statistics is 'train'; allowed"):
+      layer.apply(variables, x, statistics='train')
+    with self.assertWarnsRegex(FutureWarning, "is called statistics='running'"):
+      before = layer.apply(variables, x, mode='running')
+    np.testing.assert_array_equal(
+      before, layer.apply(variables, x, statistics='running')
+    )
     self.assertIsInstance(norm.bias_before, bool)
 
   @parameterized.parameters(*norms.NORMS)
@@ -135,10 +145,12 @@ class RegistryTest(parameterized.TestCase):
     with jax.enable_x64(True):
       norm = norms.make(name, **KEYWORDS.get(name, {}))
       layer, x = norm.layer('norm1'), images(jnp.float64)
-      variables = layer.init(jax.random.key(0), x, mode='running')
+      variables = layer.init(jax.random.key(0), x, statistics='running')
 
       def loss(bias):
-        y = layer.apply(variables, x + bias.reshape(1, 1, 1, 4), mode='batch')
+        y = layer.apply(
+          variables, x + bias.reshape(1, 1, 1, 4), statistics='batch'
+        )
         return jnp.sum(jnp.sin(y))
 
       gradient = jax.grad(loss)(jnp.zeros(4, jnp.float64))
@@ -151,7 +163,7 @@ class RegistryTest(parameterized.TestCase):
   def test_none_is_the_identity(self):
     x = images()
     layer = norms.make('none').layer('norm1')
-    np.testing.assert_array_equal(layer.apply({}, x, mode='batch'), x)
+    np.testing.assert_array_equal(layer.apply({}, x, statistics='batch'), x)
 
   def test_unknown_name(self):
     with self.assertRaisesRegex(ValueError, "unknown norm 'bach'.*'batch'"):

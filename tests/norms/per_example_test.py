@@ -16,10 +16,10 @@ def data(channels=8):
 def apply(name, x, scale, bias, **keywords):
   layer = norms.make(name, **keywords).layer('norm1')
   params = {'scale': scale} if name == 'rms' else dict(scale=scale, bias=bias)
-  variables = layer.init(jax.random.key(0), x, mode='running')
+  variables = layer.init(jax.random.key(0), x, statistics='running')
   assert variables.keys() == {'params'}
   assert variables['params'].keys() == params.keys()
-  return layer.apply({'params': params}, x, mode='batch')
+  return layer.apply({'params': params}, x, statistics='batch')
 
 
 def grouped(x, groups):
@@ -55,10 +55,10 @@ class PerExampleTest(parameterized.TestCase):
     x = data()
     x[2] = np.nan  # padding, say
     layer = norms.make(name).layer('norm1')
-    variables = layer.init(jax.random.key(0), x, mode='running')
+    variables = layer.init(jax.random.key(0), x, statistics='running')
     mask = np.array([True, True, False, True])
-    y = layer.apply(variables, x, mode='batch', mask=mask)
-    alone = layer.apply(variables, x[:1], mode='running')
+    y = layer.apply(variables, x, statistics='batch', mask=mask)
+    alone = layer.apply(variables, x[:1], statistics='running')
     np.testing.assert_array_equal(y[:1], alone)
     self.assertTrue(np.isfinite(y[mask]).all())
 

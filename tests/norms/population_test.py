@@ -24,16 +24,18 @@ class Net(nn.Module):
   norm: norms.Norm
 
   @nn.compact
-  def __call__(self, x, *, mode, mask=None):
+  def __call__(self, x, *, statistics, mask=None):
     for number in (1, 2):
       x = nn.Dense(4, use_bias=False, name=f'dense{number}')(x)
-      x = nn.relu(self.norm.layer(f'norm{number}')(x, mode=mode, mask=mask))
+      x = nn.relu(
+        self.norm.layer(f'norm{number}')(x, statistics=statistics, mask=mask)
+      )
     return x
 
 
 def made(name='batch', **keywords):
   module = Net(norms.make(name, **keywords))
-  variables = module.init(jax.random.key(0), batches()[0], mode='running')
+  variables = module.init(jax.random.key(0), batches()[0], statistics='running')
   return module, variables
 
 

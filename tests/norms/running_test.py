@@ -17,11 +17,11 @@ def batches(count=4, shape=(6, 2, 3)):
 
 def after(layer, xs, **keywords):
   """batch_stats after so many batches, and before them."""
-  variables = layer.init(jax.random.key(0), xs[0], mode='running')
+  variables = layer.init(jax.random.key(0), xs[0], statistics='running')
   params, stats = variables['params'], variables['batch_stats']
   for x in xs:
     _, new = layer.apply(
-      {'params': params, 'batch_stats': stats}, x, mode='batch',
+      {'params': params, 'batch_stats': stats}, x, statistics='batch',
       mutable=['batch_stats'], **keywords,
     )  # fmt: skip
     stats = new['batch_stats']
@@ -77,7 +77,7 @@ class RunningAverageTest(parameterized.TestCase):
       'batch_stats': before,
     }
     _, new = layer.apply(
-      variables, xs[2], mode='batch', mask=jnp.zeros(6, bool),
+      variables, xs[2], statistics='batch', mask=jnp.zeros(6, bool),
       mutable=['batch_stats'],
     )  # fmt: skip
     jax.tree.map(np.testing.assert_array_equal, new['batch_stats'], before)
@@ -91,10 +91,10 @@ class RunningAverageTest(parameterized.TestCase):
     xs = batches(10)
     layer = norms.make('batch', momentum=0.9).layer('norm1')
     theirs = nn.BatchNorm(momentum=0.9, epsilon=1e-5, use_fast_variance=False)
-    variables = layer.init(jax.random.key(0), xs[0], mode='running')
+    variables = layer.init(jax.random.key(0), xs[0], statistics='running')
     for x in xs:
       got, new = layer.apply(
-        variables, x, mode='batch', mutable=['batch_stats']
+        variables, x, statistics='batch', mutable=['batch_stats']
       )
       want, new_theirs = theirs.apply(
         variables, x, use_running_average=False, mutable=['batch_stats']
@@ -106,7 +106,7 @@ class RunningAverageTest(parameterized.TestCase):
         )
       variables = {**variables, **new}
     np.testing.assert_allclose(
-      layer.apply(variables, xs[0], mode='running'),
+      layer.apply(variables, xs[0], statistics='running'),
       theirs.apply(variables, xs[0], use_running_average=True),
       rtol=1e-6, atol=1e-6,
     )  # fmt: skip
@@ -115,13 +115,15 @@ class RunningAverageTest(parameterized.TestCase):
 class MomentsTest(parameterized.TestCase):
   """A batch's own statistics, for whoever asks."""
 
-  @parameterized.product(mode=norms.MODES, group_size=(None, 2))
-  def test_are_those_of_its_groups(self, mode, group_size):
+  @parameterized.product(statistics=norms.STATISTICS, group_size=(None, 2))
+  def test_are_those_of_its_groups(self, statistics, group_size):
     x = batches(1)[0]
     layer = norms.make('batch', group_size=group_size).layer('norm1')
-    variables = layer.init(jax.random.key(0), x, mode='running')
+    variables = layer.init(jax.random.key(0), x, statistics='running')
     self.assertNotIn('moments', variables)
-    _, new = layer.apply(variables, x, mode=mode, mutable=['moments'])
+    _, new = layer.apply(
+      variables, x, statistics=statistics, mutable=['moments']
+    )
     self.assertEqual(list(new), ['moments'])
     found = new['moments']['batch']
     want = norms.moments(x, group_size=group_size)

@@ -78,14 +78,14 @@ class EvaluateTest(Trained):
     self.assertEqual(code, 0, wrong)
     return json.loads(out.read_text()), said
 
-  def probabilities(self, mode='running'):
+  def probabilities(self, statistics='running'):
     """[2, N, 10] in float64, and the labels."""
     found = []
     for folder in run_folder.find(self.workdir):
       _, config, made, state = trained.newest(folder.path)
       test = build.source(config).load().test
       batch = test.first(test.num_examples)
-      logits = np.float64(made.outputs(state, batch, statistics=mode))
+      logits = np.float64(made.outputs(state, batch, statistics=statistics))
       exponents = np.exp(logits - logits.max(-1, keepdims=True))
       found.append(exponents / exponents.sum(-1, keepdims=True))
     return np.stack(found), np.asarray(batch.labels)

@@ -155,7 +155,7 @@ class UnitsTest(absltest.TestCase):
       @nn.compact
       def __call__(self, x):
         x = nn.Dense(5, dtype=x.dtype, name='dense')(x)
-        x = norms.make('batch').layer('norm')(x, mode='batch')
+        x = norms.make('batch').layer('norm')(x, statistics='batch')
         return nn.Dense(1, dtype=x.dtype, name='logits')(nn.tanh(x))
 
     with jax.enable_x64(True):

@@ -59,7 +59,9 @@ class StepTest(parameterized.TestCase):
       state.params, state.batch_stats, batch, jax.random.key(0)
     )
     module = toys.Net(toys.norms.make('none'))
-    logits = module.apply({'params': state.params}, batch.images, mode='batch')
+    logits = module.apply(
+      {'params': state.params}, batch.images, statistics='batch'
+    )
     logp = np.log(np.exp(np.float64(logits)))
     logp -= np.log(np.exp(logp).sum(-1, keepdims=True))
     want = -logp[np.arange(8), batch.labels].mean()

@@ -29,19 +29,19 @@ class Block(nn.Module):
   norm: norms.Norm
 
   @nn.compact
-  def __call__(self, x, mode):
+  def __call__(self, x, statistics):
     x = nn.Dense(5, dtype=x.dtype, name='dense')(x)
-    return nn.tanh(self.norm.layer('norm')(x, mode=mode))
+    return nn.tanh(self.norm.layer('norm')(x, statistics=statistics))
 
 
 class Net(nn.Module):
   norm: norms.Norm
 
   @nn.compact
-  def __call__(self, x, mode='batch'):
+  def __call__(self, x, statistics='batch'):
     x = conv.Conv(3, strides=(2, 2), use_bias=False, name='conv')(x)
-    x = nn.tanh(self.norm.layer('norm')(x, mode=mode))
-    x = Block(self.norm, name='block')(x.reshape(len(x), -1), mode)
+    x = nn.tanh(self.norm.layer('norm')(x, statistics=statistics))
+    x = Block(self.norm, name='block')(x.reshape(len(x), -1), statistics)
     return nn.Dense(3, dtype=x.dtype, name='logits')(x)
 
 

@@ -181,7 +181,7 @@ class LoweringTest(parameterized.TestCase):
       )
       made = jax.make_jaxpr(
         lambda x, module=module: module.init_with_output(
-          jax.random.key(0), x, mode='running'
+          jax.random.key(0), x, statistics='running'
         )[0]
       )(jax.ShapeDtypeStruct(*shapes))
       lowered[lowering] = [
