@@ -37,9 +37,9 @@ SMALLEST_IMAGE = 8
 class VGG(nn.Module):
   """A VGG network; layers are called conv1, conv2, ..., dense1, ..., logits.
 
-  The norm of the i-th weight layer is called norm<i>, that of its kernel, where
-  there is one, weight<i>; its nonlinearity is a ReLU. The last layer, logits,
-  has none of them.
+  The norm of a layer is called LAYER_norm, that of its kernel, where there is
+  one, LAYER_weight; its nonlinearity is a ReLU. The last layer, logits, has
+  none of them.
 
   Attributes:
     depth: 11, 13, 16 or 19.
@@ -90,23 +90,23 @@ class VGG(nn.Module):
     checks.check_rank(x, 'VGG')
     vanished = vanished_pools(x.shape[1:3])
 
-    def activation(layer, x, index):
-      x = self.norm.weighted(layer, f'weight{index}')(x, statistics=statistics)
-      norm = self.norm.layer(f'norm{index}')
-      return nn.relu(norm(x, statistics=statistics, mask=mask, first=first))
+    def activation(layer, x):
+      return nn.relu(
+        parts.normalised(
+          self.norm, layer, x, statistics=statistics, mask=mask, first=first
+        )
+      )
 
     index = 0
     for block, convolutions in enumerate(_BLOCKS[self.depth]):
       for _ in range(convolutions):
         index += 1
-        x = activation(self._convolution(block, index), x, index)
+        x = activation(self._convolution(block, index), x)
       if block >= vanished:
         x = conv.max_pool(x, lowering=self.lowering)
     x = x.reshape(x.shape[0], -1)
     for number, features in enumerate(self.head, start=1):
-      index += 1
-      dense = self._dense(f'dense{number}', features, x.dtype)
-      x = activation(dense, x, index)
+      x = activation(self._dense(f'dense{number}', features, x.dtype), x)
       x = parts.Dropout(self.dropout, name=f'dropout{number}')(x, first=first)
     logits = self._dense('logits', self.num_classes, x.dtype, use_bias=True)
     return logits(x)
@@ -137,16 +137,12 @@ class VGG(nn.Module):
     count = sum(_BLOCKS[self.depth])
     names = [f'conv{i + 1}' for i in range(count)]
     names += [f'dense{i + 1}' for i in range(len(self.head))]
-    hidden = [
-      (name, (name, f'weight{i}', f'norm{i}'))
-      for i, name in enumerate(names, start=1)
-    ]
+    hidden = [(name, parts.paths(name)) for name in names]
     return (*hidden, ('logits', ('logits',)))
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
     """(layer, path of the module whose output enters its nonlinearity)."""
-    hidden = self.layer_paths()[:-1]
-    return tuple((name, f'norm{i + 1}') for i, (name, _) in enumerate(hidden))
+    return tuple(parts.tap(name) for name, _ in self.layer_paths()[:-1])
 
 
 def make(

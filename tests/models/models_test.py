@@ -94,6 +94,8 @@ class ContractTest(parameterized.TestCase):
       self.assertLen(owning, 1, key)
     for name, paths in layers:
       self.assertIn(name, paths)
+      named = {name, f'{name}_norm', f'{name}_weight'}
+      self.assertLessEqual(set(paths), named)
 
   def check_taps(self, module, paths):
     """They are modules of the network, called in this order."""

@@ -97,15 +97,15 @@ class VGGTest(parameterized.TestCase):
     layers = models.layers(module, shapes(module, (8, 8, 1)))
     names = [f'conv{i}' for i in range(1, 14)] + ['dense1', 'dense2', 'logits']
     self.assertEqual([name for name, _ in layers], names)
-    self.assertEqual(layers[11], ('conv12', ('conv12', 'norm12')))
-    self.assertEqual(layers[13], ('dense1', ('dense1', 'norm14')))
+    self.assertEqual(layers[11], ('conv12', ('conv12', 'conv12_norm')))
+    self.assertEqual(layers[13], ('dense1', ('dense1', 'dense1_norm')))
     self.assertEqual(layers[-1], ('logits', ('logits',)))
 
   def test_no_bias_before_batch_norm(self):
     module = models.make('vgg11', num_classes=10, norm='batch', head=(8,))
     params = shapes(module, (8, 8, 1))['params']
     with_bias = [name for name in params if 'bias' in params[name]]
-    norm_names = [f'norm{i}' for i in range(1, 10)]
+    norm_names = [*(f'conv{i}_norm' for i in range(1, 9)), 'dense1_norm']
     self.assertCountEqual(with_bias, [*norm_names, 'logits'])
 
   def test_runs_of_one_seed_share_initial_weights(self):

@@ -228,7 +228,7 @@ class NetworkTest(parameterized.TestCase):
     assert_same(stats, self.variables['batch_stats'])
     for name, leaves in found.items():
       for leaf in leaves.values():
-        self.assertEqual(bool(leaf.any()), not name.startswith('norm'), name)
+        self.assertEqual(bool(leaf.any()), not name.endswith('_norm'), name)
 
   def test_folds_and_takes_the_statistics_of_a_population(self):
     module = Small(norms.make('batch', frozen=True))

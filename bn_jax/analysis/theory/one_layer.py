@@ -118,8 +118,8 @@ def of(loss: Loss, params: Mapping[str, Any], path: str) -> Layer:
       function does not call its modules again. All of this may stand in `jit`,
       which leaves out the layers below where only `Layer.loss` is asked for.
     params: the collection `params` of that network.
-    path: of the module, '/'-joined, such as 'norm3'; it owns the parameters
-      scale and bias, and has the attributes `epsilon`, `axis` and perhaps
+    path: of the module, '/'-joined, such as 'conv3_norm'; it owns the
+      parameters scale and bias, and has the attributes `epsilon`, `axis` and perhaps
       `group_size`, as `bn_jax.norms.BatchNorm` and `flax.linen.BatchNorm` do.
 
   Raises:
