@@ -73,7 +73,7 @@ def _measure(run, dataset, pairs) -> dict[str, float]:
 
 
 def _print(name, run, seconds) -> None:
-  measures = run['measures']
+  measures = run.measures
   gradients = len(measures['landscape']['step_factors']) + 1
   beyond = {
     # Never below nothing, whatever the noise.

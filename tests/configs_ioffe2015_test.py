@@ -53,7 +53,9 @@ class OneStepTest(parameterized.TestCase):
     config.data.update(name='made', resolution=32, streaming=True)
     config.data_dir = str(folder / 'data')
     config.steps = 1
-    experiment.run(config, str(folder / 'runs'))
+    experiment.run(
+      resolve.experiment(config.to_dict(), {}), str(folder / 'runs')
+    )
     place = folder / 'runs' / name / 'seed0'
     manifest = json.loads((place / 'manifest.json').read_text())
     self.assertEqual((manifest['status'], manifest['step']), ('done', 1))

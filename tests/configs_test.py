@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import json
 
 import jax
 import pytest
@@ -37,30 +36,29 @@ def resolved(file):
 
 def as_steps(run):
   """A run with nothing that cannot change a shape: figures share the rest."""
-  schedule = {**run['schedule'], 'learning_rate': 0.1}
-  same = {'steps': 1, 'log_every_steps': 1, 'measures': {}, 'weight_decay': 0.0}
-  return {**run, **same, 'schedule': schedule}
+  return run.replace(
+    steps=1, log_every_steps=1, measures={}, weight_decay=0.0,
+    schedule={**run.schedule, 'learning_rate': 0.1},
+  )  # fmt: skip
 
 
 @functools.cache
-def check_step(text):
-  """The step of a resolved run, as JSON, keeps the shapes of its state."""
-  run = json.loads(text)
+def check_step(run):
+  """The step of a resolved run keeps the shapes of its state."""
   problem = build.problem(run)
   state = jax.eval_shape(problem.init, 0)
   assert jax.eval_shape(problem.step, state, split_like(run)) == state
 
 
 @functools.cache
-def check_measure(run_text, section_text):
+def check_measure(run, section):
   """A network can be measured as a section of its config asks."""
-  run, section = json.loads(run_text), json.loads(section_text)
-  probes.check({**run, 'measures': {'it': section}}, build.problem(run))
+  probes.check(run.replace(measures={'it': section}), build.problem(run))
 
 
 def split_like(run):
   """The shapes of the training split of a run."""
-  return build.source(run).shapes(run['batch_size'])
+  return build.source(run).shapes(run.batch_size)
 
 
 class ConfigsTest(parameterized.TestCase):
@@ -69,29 +67,28 @@ class ConfigsTest(parameterized.TestCase):
   def test_every_run_has_a_step_that_keeps_the_shapes(self, file):
     for name, run in resolved(file).items():
       with self.subTest(name):
-        text = json.dumps(as_steps(run), sort_keys=True)
-        check_step(text)
-        for section in run['measures'].values():
-          check_measure(text, json.dumps(section))
+        check_step(as_steps(run))
+        for section in run.measures.values():
+          check_measure(as_steps(run), section)
 
   def test_a_run_of_each_network_has_such_a_step(self):
     """The first run of it; the slow test above has all runs."""
     seen = set()
     for file in (*_ALONE, *_SMALL):
       for run in resolved(file).values():
-        name = run['model']['name']
+        name = run.model['name']
         if name not in seen:
           seen.add(name)
           with self.subTest(name):
-            check_step(json.dumps(as_steps(run), sort_keys=True))
+            check_step(as_steps(run))
     self.assertGreater(len(seen), 4)
 
   @parameterized.parameters(*_FILES, *_SMALL)
   def test_every_run_resolves_to_a_network(self, file):
     self.assertNotEmpty(resolved(file))
     for run in resolved(file).values():
-      norm = norms.make(**run['norm'])
-      models.make(**run['model'], num_classes=10, norm=norm)
+      norm = norms.make(**run.norm)
+      models.make(**run.model, num_classes=10, norm=norm)
 
   @parameterized.parameters(*_SIZED)
   def test_the_paper_s_size_resolves_to_the_same_runs(self, file):
@@ -110,13 +107,13 @@ class ConfigsTest(parameterized.TestCase):
     seen = set()
     for file in files:
       for name, run in resolved(file).items():
-        network = (run['model']['name'], run['norm']['name'])
+        network = (run.model['name'], run.norm['name'])
         if network in seen:
           continue
         seen.add(network)
-        convolves = 'lowering' in run['model']
+        convolves = 'lowering' in run.model
         if convolves:
-          run = {**run, 'model': {**run['model'], 'lowering': 'library'}}
+          run = run.replace(model={**run.model, 'lowering': 'library'})
         made = build.problem(run)
         state = jax.eval_shape(made.init, 0)
         with self.subTest(f'{file} {name}'):

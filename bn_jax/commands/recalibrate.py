@@ -78,7 +78,7 @@ class _NoStatistics(errors.ConfigError):
   """A network that has none."""
 
 
-def _of_run(folder: Any, config: dict, values: flags.FlagValues) -> str:
+def _of_run(folder: Any, config: Any, values: flags.FlagValues) -> str:
   """Recalibrates one run; returns what to say of it."""
   from bn_jax import norms
   from bn_jax.config import build
@@ -86,16 +86,16 @@ def _of_run(folder: Any, config: dict, values: flags.FlagValues) -> str:
   from bn_jax.training import devices as devices_lib
 
   if values.data_dir is not None:
-    config['data_dir'] = values.data_dir
+    config = config.replace(data_dir=values.data_dir)
   made = build.problem(config)
   state = saved.newest(folder, config, made)
   devices = build.mesh(config)
   whole = devices_lib.whole(devices)
   train, test = (x.placed(whole) for x in build.source(config).load())
-  feed = train.feed(config['batch_size'])
+  feed = train.feed(config.batch_size)
   try:
     found = norms.population_statistics(
-      build.network(build.in_groups(config), devices_lib.in_sight(devices)),
+      build.network(config.in_groups(), devices_lib.in_sight(devices)),
       {'params': state.params, 'batch_stats': state.batch_stats},
       _Batches(feed, folder.seed, made, state, devices, values.batches),
       variance=values.variance,
@@ -160,7 +160,7 @@ def _tested(made, state, test, config) -> dict[str, float]:
   from bn_jax import analysis
 
   measure = analysis.make('evaluation')
-  batches = test.batches(config['evaluation_batch_size'])
+  batches = test.batches(config.evaluation_batch_size)
   result = measure(made, state, batches)
   return {name: float(result[name]) for name in _TESTED if name in result}
 

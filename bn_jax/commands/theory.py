@@ -82,14 +82,14 @@ def parse(argv: Sequence[str]) -> Given:
 
 def _run(given: Given) -> int:
   # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax.config import resolve
   from bn_jax.host import compilation_cache
   from bn_jax.trained import theory
 
   compilation_cache.keep()
 
   for text in theory.texts(
-    given.config,
-    overrides=given.overrides,
+    resolve.experiment(given.config.to_dict(), given.overrides),
     only=given.only,
     units=given.units,
     steps=given.steps,

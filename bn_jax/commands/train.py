@@ -61,11 +61,11 @@ def _plan(given: flags.Given) -> int:
   # Imported late: devices are counted once, and not before.
   from bn_jax.config import resolve
 
-  plan = resolve.experiment(given.config.to_dict(), given.overrides)
+  resolved = resolve.experiment(given.config.to_dict(), given.overrides)
   paragraphs = []
-  for name in plan.chosen(given.only):
-    with resolve.naming(name, plan.runs):
-      paragraphs.append(_cost(name, plan.runs[name]))
+  for name in resolved.chosen(given.only):
+    with resolve.naming(name, resolved.runs):
+      paragraphs.append(_cost(name, resolved.runs[name]))
   sys.stdout.write('\n'.join(paragraphs))
   return 0
 
@@ -73,6 +73,7 @@ def _plan(given: flags.Given) -> int:
 def _train(given: flags.Given) -> int:
   _log_plainly()
   # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax.config import resolve
   from bn_jax.experiment import experiment
   from bn_jax.host import compilation_cache
 
@@ -84,9 +85,8 @@ def _train(given: flags.Given) -> int:
   if processes.count() > 1 and 'devices' not in given.overrides:
     given.config.devices = _all_devices(given.config.devices)
   diverged = experiment.run(
-    given.config,
+    resolve.experiment(given.config.to_dict(), given.overrides),
     given.workdir,
-    overrides=given.overrides,
     only=given.only,
     resume=given.resume,
   )
@@ -130,25 +130,25 @@ def _log_plainly() -> None:
     logger.addHandler(logging.StreamHandler())
 
 
-def _cost(name: str, run: dict[str, Any]) -> str:
+def _cost(name: str, config: Any) -> str:
   """Says what a step of a run costs, compiled for the run's devices."""
   import jax
 
   from bn_jax.config import build
   from bn_jax.experiment import cost, probes
 
-  made = build.problem(run)
-  probes.check(run, made)
+  made = build.problem(config)
+  probes.check(config, made)
   state = jax.eval_shape(made.init, 0)
-  with jax.default_matmul_precision(run['matmul_precision']):
-    split = build.source(run).shapes(run['batch_size'])
-    traced = build.step(run, made).trace(state, split)
-  found = cost.of(traced, state.params, run['devices'])
+  with jax.default_matmul_precision(config.matmul_precision):
+    split = build.source(config).shapes(config.batch_size)
+    traced = build.step(config, made).trace(state, split)
+  found = cost.of(traced, state.params, config.devices)
   kind = jax.devices()[0].device_kind
-  count = run['devices']
+  count = config.devices
   head = (
-    f'{name}: {run["model"]["name"]}, norm {run["norm"]["name"]}, batch '
-    f'{run["batch_size"]}, layout {run["layout"]} on {count} '
+    f'{name}: {config.model["name"]}, norm {config.norm["name"]}, batch '
+    f'{config.batch_size}, layout {config.layout} on {count} '
     f'{kind} device{"s" if count > 1 else ""}'
   )
   memory = ', '.join(f'{k} {_bytes(v)}' for k, v in found.memory.items())

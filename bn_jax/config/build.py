@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,24 +11,23 @@ from flax import linen as nn
 
 from bn_jax import errors, losses, models, norms, optim, types
 from bn_jax import placement as placement_lib
+from bn_jax.config.run_config import RunConfig, Section
 from bn_jax.data import datasets
 from bn_jax.training import devices as devices_lib
 from bn_jax.training import problem as problem_lib
 
-Config = dict[str, Any]
 
-
-def mesh(run: Config) -> jax.sharding.Mesh:
+def mesh(config: RunConfig) -> jax.sharding.Mesh:
   """The devices of a run.
 
   Raises:
     ConfigError: there are fewer.
   """
   with blaming('config'):
-    return devices_lib.mesh(run['devices'])
+    return devices_lib.mesh(config.devices)
 
 
-def source(run: Config) -> datasets.Source:
+def source(config: RunConfig) -> datasets.Source:
   """The dataset of a run, which is not read yet.
 
   Raises:
@@ -37,15 +35,15 @@ def source(run: Config) -> datasets.Source:
     DataError: what lies in the data_dir cannot be used.
   """
   with blaming('config.data'):
-    return _source(json.dumps(run['data']), run['data_dir'])
+    return _source(config.data, config.data_dir)
 
 
 @functools.lru_cache
-def _source(section: str, data_dir: str | None) -> datasets.Source:
-  return datasets.make(**json.loads(section), data_dir=data_dir)
+def _source(section: Section, data_dir: str | None) -> datasets.Source:
+  return datasets.make(**section, data_dir=data_dir)
 
 
-def problem(run: Config) -> types.Problem:
+def problem(config: RunConfig) -> types.Problem:
   """The problem of a run, as measures see it: whole batches, in float32.
 
   Nothing is compiled, no data are read.
@@ -54,58 +52,52 @@ def problem(run: Config) -> types.Problem:
     ConfigError: a value that its constructor refuses, an image too small for
       the network, a batch larger than the split, devices that are not there.
   """
-  run = in_groups(run)
-  made = _problem(run, *_as_measured(run))
+  config = config.in_groups()
+  made = _problem(config, *_as_measured(config))
   with blaming('config.model'):
     jax.eval_shape(made.init, 0)
-    _trace_batch(run, made)
+    _trace_batch(config, made)
   return made
 
 
-def _as_measured(run: Config) -> tuple[placement_lib.Spread, Any]:
+def _as_measured(config: RunConfig) -> tuple[placement_lib.Spread, Any]:
   """How measures see a batch: all of it, in float32."""
-  return devices_lib.in_sight(mesh(run)), jnp.dtype(jnp.float32)
-
-
-def in_groups(run: Config) -> Config:
-  """The run, with the micro-batches of training as statistics groups."""
-  norm, micro = run['norm'], run['micro_batch_size']
-  if micro is None or 'group_size' not in norm:
-    return run
-  return {**run, 'norm': {**norm, 'group_size': norm['group_size'] or micro}}
+  return devices_lib.in_sight(mesh(config)), jnp.dtype(jnp.float32)
 
 
 def step(
-  run: Config, made: types.Problem
+  config: RunConfig, made: types.Problem
 ) -> Callable[[types.TrainState, types.Split], types.TrainState]:
   """The compiled training step of a run; it consumes the state.
 
   Args:
-    run: the resolved run.
+    config: of the run.
     made: what `problem` gives for it.
   """
-  devices = mesh(run)
-  spread = devices_lib.spread(run['layout'], devices)
-  dtype = jnp.dtype(run['compute_dtype'])
+  devices = mesh(config)
+  spread = devices_lib.spread(config.layout, devices)
+  dtype = jnp.dtype(config.compute_dtype)
   trained = made
   # Measures see whole batches in float32; a step that does not has a network
   # of its own, with the same parameters.
-  if (run, spread, dtype) != (in_groups(run), *_as_measured(run)):
-    trained = _problem(run, spread, dtype)
+  if (config, spread, dtype) != (config.in_groups(), *_as_measured(config)):
+    trained = _problem(config, spread, dtype)
   return devices_lib.step(
-    run['layout'], trained.step, devices, placement(run, made)
+    config.layout, trained.step, devices, placement(config, made)
   )
 
 
-def placement(run: Config, made: types.Problem) -> Any:
+def placement(config: RunConfig, made: types.Problem) -> Any:
   """Where each array of a run's state lies, a tree of shardings."""
   shapes = jax.eval_shape(made.init, 0)
   return devices_lib.placement(
-    shapes, mesh(run), shard_state=run['shard_state']
+    shapes, mesh(config), shard_state=config.shard_state
   )
 
 
-def init(run: Config, made: types.Problem) -> Callable[[int], types.TrainState]:
+def init(
+  config: RunConfig, made: types.Problem
+) -> Callable[[int], types.TrainState]:
   """seed -> the state before the first step, on its devices, compiled."""
   # It runs once: five seconds of optimizing random number generators for it,
   # as XLA does on the CPU, are lost.
@@ -114,12 +106,12 @@ def init(run: Config, made: types.Problem) -> Callable[[int], types.TrainState]:
   # Committed to their devices, as restored arrays are: else the first seed that
   # goes on and the first that starts would each compile the program.
   return jax.jit(
-    made.init, out_shardings=placement(run, made), compiler_options=options
+    made.init, out_shardings=placement(config, made), compiler_options=options
   )
 
 
 def network(
-  run: Config, spread: placement_lib.Spread = placement_lib.ALONE
+  config: RunConfig, spread: placement_lib.Spread = placement_lib.ALONE
 ) -> nn.Module:
   """The network of a run, for batches that lie as `spread` says.
 
@@ -127,31 +119,33 @@ def network(
     ConfigError: a value that its constructor refuses.
   """
   with blaming('config.norm'):
-    norm = norms.make(**run['norm'], spread=spread)
+    norm = norms.make(**config.norm, spread=spread)
   with blaming('config.model'):
     return models.make(
-      **{**run['model'], **lowering(run)},
-      num_classes=source(run).facts.num_classes,
+      **{**config.model, **lowering(config)},
+      num_classes=source(config).facts.num_classes,
       norm=norm,
     )
 
 
-def _problem(run: Config, spread: placement_lib.Spread, dtype) -> types.Problem:
-  made_of = source(run)
-  module = network(run, spread)
+def _problem(
+  config: RunConfig, spread: placement_lib.Spread, dtype: jnp.dtype
+) -> types.Problem:
+  made_of = source(config)
+  module = network(config, spread)
   with blaming('config.schedule'):
-    schedule = optim.make_schedule(**run['schedule'])
+    schedule = optim.make_schedule(**config.schedule)
   with blaming('config.optimizer'):
-    optimizer = optim.make(schedule=schedule, **run['optimizer'])
+    optimizer = optim.make(schedule=schedule, **config.optimizer)
   with blaming('config'):
     penalty = optim.weight_decay(
-      weight_decay=run['weight_decay'], weight_decay_on=run['weight_decay_on']
+      weight_decay=config.weight_decay, weight_decay_on=config.weight_decay_on
     )
-    sampler = made_of.sampler(run['batch_size'])
+    sampler = made_of.sampler(config.batch_size)
   with blaming('config.loss'):
-    loss = losses.make(**run['loss'])
-    _check_targets(run, loss)
-  _check_frozen(run)
+    loss = losses.make(**config.loss)
+    _check_targets(config, loss)
+  _check_frozen(config)
   return problem_lib.make(
     module,
     optimizer,
@@ -161,67 +155,62 @@ def _problem(run: Config, spread: placement_lib.Spread, dtype) -> types.Problem:
     layers=models.layers,
     taps=models.taps(module),
     loss=loss,
-    ring_size=run['log_every_steps'],
+    ring_size=config.log_every_steps,
     compute_dtype=dtype,
     spread=spread,
-    group_size=_group_size(run),
-    noisy=run['norm']['name'] in ('noise', 'noisy'),
-    micro_batches=run['batch_size'] // _at_a_time(run),
-    remat=run['remat'],
-    max_skips=run['max_skips'],
+    group_size=_group_size(config),
+    noisy=config.norm['name'] in ('noise', 'noisy'),
+    micro_batches=config.batch_size // config.examples_at_a_time,
+    remat=config.remat,
+    max_skips=config.max_skips,
   )
 
 
-def _group_size(run: Config) -> int | None:
+def _group_size(config: RunConfig) -> int | None:
   """Examples that see each other with batch statistics; None: all."""
-  norm = run['norm']
+  norm = config.norm
   apart = 'group_size' not in norm or norm.get('frozen')
   return 1 if apart else norm['group_size']
 
 
-def _check_targets(run: Config, loss: losses.Loss) -> None:
+def _check_targets(config: RunConfig, loss: losses.Loss) -> None:
   """Labels for a classification, numbers for a regression."""
-  targets = source(run).shapes(run['batch_size']).labels
+  targets = source(config).shapes(config.batch_size).labels
   if loss.classifies != (targets.ndim == 1):
     has = 'labels' if targets.ndim == 1 else 'numbers as targets'
     fits = 'cross_entropy' if targets.ndim == 1 else 'squared_error'
     raise ValueError(
-      f'{run["loss"]["name"]} does not fit {run["data"]["name"]}, which has '
+      f'{config.loss["name"]} does not fit {config.data["name"]}, which has '
       f'{has}; give loss.name={fits!r}'
     )
 
 
-def _check_frozen(run: Config) -> None:
+def _check_frozen(config: RunConfig) -> None:
   """A penalty on all parameters would move those that are to stay."""
-  if not run['weight_decay'] or run['weight_decay_on'] != 'all':
+  if not config.weight_decay or config.weight_decay_on != 'all':
     return
   for key, value in (('frozen', True), ('affine', False)):
-    if run['norm'].get(key) is value:
+    if config.norm.get(key) is value:
       raise errors.ConfigError(
         "config.weight_decay_on: 'all' would shrink the scale and bias of the "
         f"norm, which are to stay; allowed with norm.{key}={value}: 'kernels'"
       )
 
 
-def _at_a_time(run: Config) -> int:
-  """Examples whose gradient is taken at a time."""
-  return run['micro_batch_size'] or run['batch_size']
-
-
-def _trace_batch(run: Config, made: types.Problem) -> None:
+def _trace_batch(config: RunConfig, made: types.Problem) -> None:
   """Shapes of one training batch: what does not fit shows before compiling."""
   state = jax.eval_shape(made.init, 0)
   with blaming('config.data'):
-    jax.eval_shape(made.batch, state, source(run).shapes(run['batch_size']))
-  batch = shapes(run, _at_a_time(run))
+    jax.eval_shape(made.batch, state, source(config).shapes(config.batch_size))
+  batch = shapes(config, config.examples_at_a_time)
   jax.eval_shape(
     lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]), state, batch
   )
 
 
-def shapes(run: Config, size: int) -> types.Batch:
+def shapes(config: RunConfig, size: int) -> types.Batch:
   """The shapes of a batch of so many examples."""
-  of_step = source(run).shapes(run['batch_size'])
+  of_step = source(config).shapes(config.batch_size)
   inputs = jax.ShapeDtypeStruct((size, *of_step.images.shape[1:]), jnp.float32)
   targets = of_step.labels
   return types.Batch(
@@ -231,14 +220,14 @@ def shapes(run: Config, size: int) -> types.Batch:
   )
 
 
-def lowering(run: Config) -> dict[str, str]:
+def lowering(config: RunConfig) -> dict[str, str]:
   """{'lowering': ...} of a run's convolutions, 'auto' by this platform.
 
   Empty for a network that knows no lowering.
   """
-  if 'lowering' not in run['model']:
+  if 'lowering' not in config.model:
     return {}
-  given = run['model']['lowering']
+  given = config.model['lowering']
   if given != 'auto':
     return {'lowering': given}
   on_cpu = jax.default_backend() == 'cpu'

@@ -36,7 +36,7 @@ def check_same(workdir: pathlib.Path, experiment: resolve.Experiment) -> None:
   for name, run in experiment.runs.items():
     if old is None or name not in old['runs']:
       continue
-    different = difference(old['runs'][name], run)
+    different = difference(old['runs'][name], run.as_json())
     if different:
       raise errors.ConfigError(
         f'{workdir} holds another experiment, run {name!r}: {different}; give '

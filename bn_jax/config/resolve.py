@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from bn_jax import analysis, errors
 from bn_jax.config import schema
+from bn_jax.config.run_config import KEYS, RunConfig
 from bn_jax.storage import records, run_folder
 from bn_jax.training import devices as devices_lib
 
@@ -22,24 +23,6 @@ Config = dict[str, Any]
 _COUNTS = (
   'batch_size', 'evaluation_batch_size', 'steps', 'log_every_steps', 'devices'
 )  # fmt: skip
-KEYS = (
-  *schema.SECTIONS,
-  *_COUNTS,
-  'weight_decay',
-  'weight_decay_on',
-  'compute_dtype',
-  'matmul_precision',
-  'on_nonfinite',
-  'max_skips',
-  'layout',
-  'shard_state',
-  'micro_batch_size',
-  'remat',
-  'measures',
-  'checkpoint',
-  'data_dir',
-  'init_from',
-)
 _EXPERIMENT_KEYS = ('runs', 'seeds', 'expected_divergence')
 _PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
 _CHOICES = {
@@ -57,12 +40,12 @@ class Experiment(NamedTuple):
   """runs x seeds.
 
   Attributes:
-    runs: name -> the complete config of that run.
+    runs: name -> the config of that run, complete.
     seeds: of every run.
     expected_divergence: runs for which diverging is no failure.
   """
 
-  runs: dict[str, Config]
+  runs: dict[str, RunConfig]
   seeds: tuple[int, ...]
   expected_divergence: tuple[str, ...]
 
@@ -133,7 +116,11 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         f'--config.{path}: no run has it; what is there: '
         f'{_section_of(path, complete)}'
       )
-  return Experiment(complete, _checked_seeds(seeds), tuple(expected))
+  return Experiment(
+    {name: RunConfig.of(run) for name, run in complete.items()},
+    _checked_seeds(seeds),
+    tuple(expected),
+  )
 
 
 @contextlib.contextmanager

@@ -81,9 +81,14 @@ def message(
   )
 
 
-def goes_on(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-  """Whether a run that diverged under a config may go on under another."""
-  return _allowed(now) > _allowed(before)
+def goes_on(before: Mapping[str, Any], max_skips: int | None) -> bool:
+  """Returns whether more updates may be left out than when a run diverged.
+
+  Args:
+    before: the config in its manifest, which may be older than the key.
+    max_skips: of now; None allows none.
+  """
+  return (max_skips or 0) > (before.get('max_skips') or 0)
 
 
 def reopened(saved: types.TrainState) -> types.TrainState:
@@ -96,11 +101,6 @@ def reopened(saved: types.TrainState) -> types.TrainState:
     saved: of NumPy arrays.
   """
   return saved._replace(finite=np.ones((), bool))
-
-
-def _allowed(config: Mapping[str, Any]) -> int:
-  """How many updates may be left out; none where no word is said of it."""
-  return config.get('max_skips') or 0
 
 
 def _why(values: Mapping[str, Any]) -> str:

@@ -3,10 +3,8 @@
 import logging
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
-import ml_collections
 
 from bn_jax import errors, types
 from bn_jax.config import build, differences, resolve
@@ -19,19 +17,16 @@ _log = logging.getLogger('bn_jax')
 
 
 def run(
-  config: ml_collections.ConfigDict,
+  resolved: resolve.Experiment,
   workdir: str,
   *,
-  overrides: Mapping[str, Any] | None = None,
   only: str | None = None,
   resume: str = 'auto',
 ) -> list[str]:
   """Trains every run with every seed that is not done yet.
 
   Args:
-    config: with the keys of configs/default.py.
     workdir: where everything is written; what is there is taken up again.
-    overrides: what the command line changed in the config, path -> value.
     only: 'batchnorm' or 'batchnorm/seed0'; the others are left alone.
     resume: 'auto' takes up what is there; 'must' refuses to begin; 'never'
       refuses to go on.
@@ -44,33 +39,32 @@ def run(
     ConfigError: before anything is compiled or written.
     DataError, CheckpointError, StorageError, Interrupted.
   """
-  plan = resolve.experiment(config.to_dict(), overrides or {})
   directory = _directory(workdir)
   folders = {
     name: [run_folder.at(directory, name, seed) for seed in seeds]
-    for name, seeds in plan.chosen(only).items()
+    for name, seeds in resolved.chosen(only).items()
   }
-  problems = _problems(directory, plan)
+  problems = _problems(directory, resolved)
 
   left = processes.agreed(
-    lambda: _left(directory, plan, problems, folders, resume)
+    lambda: _left(directory, resolved, problems, folders, resume)
   )
   missing = {
     name: [folder for folder in folders[name] if folder.seed in seeds]
     for name, seeds in left.items()
   }
-  sources = {name: build.source(plan.runs[name]) for name in missing}
+  sources = {name: build.source(resolved.runs[name]) for name in missing}
   # Runs over the same data share them: a source is made once.
   datasets = processes.in_turn(
     lambda: {id(source): source.load() for source in sources.values()}
   )
-  processes.agreed(lambda: _write_experiment(directory, plan))
+  processes.agreed(lambda: _write_experiment(directory, resolved))
   with signals.Stop() as asked:
     stopping = processes.Stopping(asked)
     for name in missing:
       # With its problem go the programs that were compiled for it.
       program = run_lib.program(
-        plan.runs[name], problems.pop(name), datasets[id(sources[name])],
+        resolved.runs[name], problems.pop(name), datasets[id(sources[name])],
         stopping.check,
       )  # fmt: skip
       _train(program, missing[name], asked, stopping)
@@ -81,14 +75,14 @@ def run(
       folder.label
       for name, its in folders.items()
       for folder in its
-      if name not in plan.expected_divergence
+      if name not in resolved.expected_divergence
       and folder.again().status == 'diverged'
     ]
   )
 
 
 def _problems(
-  directory: pathlib.Path, plan: resolve.Experiment
+  directory: pathlib.Path, resolved: resolve.Experiment
 ) -> dict[str, types.Problem]:
   """Builds the network of each run, once, and checks all that hangs on it.
 
@@ -96,19 +90,19 @@ def _problems(
     ConfigError, CheckpointError: before anything is compiled or written.
   """
   problems = {}
-  for name, resolved in plan.runs.items():
-    with resolve.naming(name, plan.runs):
-      problems[name] = build.problem(resolved)
-      probes.check(resolved, problems[name])
-      seeds = [run_folder.at(directory, name, seed) for seed in plan.seeds]
+  for name, config in resolved.runs.items():
+    with resolve.naming(name, resolved.runs):
+      problems[name] = build.problem(config)
+      probes.check(config, problems[name])
+      seeds = [run_folder.at(directory, name, seed) for seed in resolved.seeds]
       if not all(_has_begun(folder) for folder in seeds):
-        init_from.check(resolved, problems[name])
+        init_from.check(config, problems[name])
   return problems
 
 
 def _left(
   directory: pathlib.Path,
-  plan: resolve.Experiment,
+  resolved: resolve.Experiment,
   problems: Mapping[str, types.Problem],
   folders: Mapping[str, list[run_folder.RunFolder]],
   resume: str,
@@ -122,15 +116,15 @@ def _left(
     raise errors.StorageError(
       f'--workdir: {directory} is a file; give a directory'
     )
-  differences.check_same(directory, plan)
-  _check_steps(directory, plan)
+  differences.check_same(directory, resolved)
+  _check_steps(directory, resolved)
   missing = {
     name: todo
     for name, its in folders.items()
-    if (todo := [f for f in its if not run_lib.is_done(f, plan.runs[name])])
+    if (todo := [f for f in its if not run_lib.is_done(f, resolved.runs[name])])
   }
   _check_resume(directory, folders, resume)
-  _check_space(directory, plan, problems, missing)
+  _check_space(directory, resolved, problems, missing)
   return {name: [one.seed for one in todo] for name, todo in missing.items()}
 
 
@@ -194,39 +188,42 @@ def _check_resume(directory, folders, resume: str) -> None:
     )
 
 
-def _check_space(directory, plan, problems, missing) -> None:
+def _check_space(directory, resolved, problems, missing) -> None:
   """Refuses to begin what could not be saved to its end."""
   needed = 0
   for name, folders in missing.items():
     state = run_lib.without_ring(jax.eval_shape(problems[name].init, 0))
-    keep = plan.runs[name]['checkpoint']['keep']
+    keep = resolved.runs[name].checkpoint['keep']
     for folder in folders:
       there = len(checkpoint.Checkpoints(folder.checkpoints).steps())
       needed += checkpoint.bytes_of(state) * max(1, keep + 1 - there)
   checkpoint.check_space(directory, needed)
 
 
-def _check_steps(directory: pathlib.Path, plan: resolve.Experiment) -> None:
+def _check_steps(directory: pathlib.Path, resolved: resolve.Experiment) -> None:
   """Refuses to train to fewer steps than were made."""
-  for name, resolved in plan.runs.items():
-    for seed in plan.seeds:
+  for name, config in resolved.runs.items():
+    for seed in resolved.seeds:
       folder = run_folder.at(directory, name, seed)
-      if folder.step > resolved['steps']:
+      if folder.step > config.steps:
         raise errors.ConfigError(
-          f'config.steps: {resolved["steps"]}; {folder.label} in {directory} '
+          f'config.steps: {config.steps}; {folder.label} in {directory} '
           f'has made {folder.step} already; allowed: as many or more'
         )
 
 
 def _write_experiment(
-  directory: pathlib.Path, plan: resolve.Experiment
+  directory: pathlib.Path, resolved: resolve.Experiment
 ) -> None:
   """experiment.json: this experiment, and what was in it before."""
   old = run_folder.read_experiment(directory) or {'runs': {}, 'seeds': []}
   new = {
-    'runs': {**old['runs'], **plan.runs},
-    'seeds': sorted({*old['seeds'], *plan.seeds}),
-    'expected_divergence': list(plan.expected_divergence),
+    'runs': {
+      **old['runs'],
+      **{name: config.as_json() for name, config in resolved.runs.items()},
+    },
+    'seeds': sorted({*old['seeds'], *resolved.seeds}),
+    'expected_divergence': list(resolved.expected_divergence),
   }
   if new == old:
     return

@@ -16,22 +16,21 @@ from flax import traverse_util
 
 from bn_jax import errors, types
 from bn_jax.config import build
+from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import saved
 from bn_jax.storage import run_folder
 
-Config = dict[str, Any]
 
-
-def check(config: Config, made: types.Problem) -> None:
+def check(config: RunConfig, made: types.Problem) -> None:
   """Whether a run can begin as its `init_from` says, by shapes alone.
 
   Raises:
     ConfigError: there is no such run.
     CheckpointError: its network is another one, beyond the last layer.
   """
-  if config['init_from'] is None:
+  if config.init_from is None:
     return
-  source = _found(config['init_from'])
+  source = _found(config.init_from)
   with _blaming():
     made_of = build.problem(saved.config_of(source))
     theirs = jax.eval_shape(made_of.init, 0)
@@ -39,7 +38,7 @@ def check(config: Config, made: types.Problem) -> None:
 
 
 def beginning(
-  config: Config,
+  config: RunConfig,
   made: types.Problem,
   init: Callable[[int], types.TrainState],
 ) -> Callable[[int], types.TrainState]:
@@ -53,9 +52,9 @@ def beginning(
   Raises:
     ConfigError, CheckpointError: as `check`, or a damaged checkpoint.
   """
-  if config['init_from'] is None:
+  if config.init_from is None:
     return init
-  source = _found(config['init_from'])
+  source = _found(config.init_from)
   with _blaming():
     its = saved.config_of(source)
     theirs = saved.newest(source, its, build.problem(its))
@@ -68,12 +67,12 @@ def beginning(
   return begin
 
 
-def _check_finite(config: Config, theirs: types.TrainState) -> None:
+def _check_finite(config: RunConfig, theirs: types.TrainState) -> None:
   """What is not finite would never become so."""
   for leaf in jax.tree.leaves((theirs.params, theirs.batch_stats)):
     if not jnp.isfinite(leaf).all():
       raise errors.CheckpointError(
-        f'config.init_from: {config["init_from"]} holds parameters or '
+        f'config.init_from: {config.init_from} holds parameters or '
         'statistics that are not finite; give another run'
       )
 
@@ -118,7 +117,7 @@ def _matched(config, made, own, theirs) -> dict[str, Any]:
     if begins_anew:
       path = begins_anew[0]
       raise errors.CheckpointError(
-        f'config.init_from: {config["init_from"]} holds another network: '
+        f'config.init_from: {config.init_from} holds another network: '
         f'{len(begins_anew)} of its {collection} differ, the first is {path}: '
         f'there {_shape(given, path)}, here {_shape(mine, path)}; only the '
         f'last layer, {last}, may'

@@ -12,6 +12,7 @@ import jax
 
 from bn_jax import analysis, types
 from bn_jax.config import build
+from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import probes
 from bn_jax.host import processes
 from bn_jax.storage import files, run_folder
@@ -52,35 +53,34 @@ class Manifest:
 
 
 def facts(
-  config: dict[str, Any], layers: Sequence[str], state: types.TrainState
+  config: RunConfig, layers: Sequence[str], state: types.TrainState
 ) -> dict[str, Any]:
   """What is known of a run before it begins, of JSON.
 
   Args:
-    config: resolved.
     layers: their names, in forward order.
     state: at any step.
   """
   sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
   device = jax.devices()[0]
   return {
-    'config': config,
+    'config': config.as_json(),
     'measures': {
       section['name']: analysis.MEASURES[section['name']].page()
-      for section in config['measures'].values()
+      for section in config.measures.values()
     },
     'parameters': sum(sizes),
     'layers': list(layers),
-    'layout': config['layout'],
+    'layout': config.layout,
     **build.lowering(config),
     'device': {
       'platform': device.platform,
       'kind': device.device_kind,
-      'count': config['devices'],
+      'count': config.devices,
     },
     'precision': {
-      'dtype': config['compute_dtype'],
-      'training': config['matmul_precision'],
+      'dtype': config.compute_dtype,
+      'training': config.matmul_precision,
       'measures': probes.PRECISION,
     },
     'versions': {

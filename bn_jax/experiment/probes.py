@@ -1,6 +1,6 @@
 """Measures, bound to their data, and what their records say of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,13 +8,12 @@ import jax
 from bn_jax import analysis, errors, types
 from bn_jax.analysis import chunks
 from bn_jax.config import build
+from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import cost
 from bn_jax.host import processes
 from bn_jax.training import devices as devices_lib
 from bn_jax.training import loop
-
-Config = dict[str, Any]
 
 PRECISION = 'highest'  # of every product of a measure
 _SHARE = 0.5  # of the memory that is left, for one gradient
@@ -35,7 +34,7 @@ class Bound(NamedTuple):
 
 
 def probes(
-  run: Config,
+  config: RunConfig,
   made: types.Problem,
   dataset: datasets.Dataset,
   feed: datasets.Feed,
@@ -44,19 +43,19 @@ def probes(
   """The measures of a run, bound to their data and times, in config order.
 
   Args:
-    run: the resolved run.
+    config: of the run.
     made: its problem.
     dataset: on its devices.
     feed: what the steps of training draw their batches from.
     check_stop: called before each batch; what it raises ends the look.
   """
   found = []
-  for name, section in run['measures'].items():
+  for name, section in config.measures.items():
     section = dict(section)
     every_steps = section.pop('every_steps')
     with build.blaming(f'config.measures.{name}'):
-      section = fitted(section, run, made)
-    one = bound(section, run, made, dataset, feed, check_stop=check_stop)
+      section = fitted(section, config, made)
+    one = bound(section, config, made, dataset, feed, check_stop=check_stop)
     found.append(
       loop.Probe(name, one.look, every_steps, one.arrays, one.conditions)
     )
@@ -64,8 +63,8 @@ def probes(
 
 
 def bound(
-  section: Config,
-  run: Config,
+  section: Mapping[str, Any],
+  config: RunConfig,
   made: types.Problem,
   dataset: datasets.Dataset,
   feed: datasets.Feed,
@@ -77,7 +76,7 @@ def bound(
 
   Args:
     section: its name, its data, its keywords; see `fitted`.
-    run: the resolved run.
+    config: of the run.
     made: its problem.
     dataset: on its devices.
     feed: what the steps of training draw their batches from.
@@ -86,7 +85,7 @@ def bound(
     check_stop: called before each batch; what it raises ends the look.
   """
   measure = analysis.make(**keywords(section))
-  batches = _batches(section['data'], run, made, dataset, feed)
+  batches = _batches(section['data'], config, made, dataset, feed)
 
   def asked(found):
     for batch in found:
@@ -98,24 +97,24 @@ def bound(
 
   return Bound(
     look,
-    conditions(section, run, statistics),
+    conditions(section, config, statistics),
     analysis.MEASURES[section['name']].arrays,
   )
 
 
-def keywords(section: Config) -> Config:
+def keywords(section: Mapping[str, Any]) -> Mapping[str, Any]:
   """Of a measure's section, what its constructor takes."""
   return {k: v for k, v in section.items() if k not in ('data', 'every_steps')}
 
 
 def conditions(
-  section: Config, run: Config, statistics: str | None = None
+  section: Mapping[str, Any], config: RunConfig, statistics: str | None = None
 ) -> dict[str, Any]:
   """What the records of a measure say of how it was taken."""
   found = {
     'statistics': statistics or section.get('statistics', 'running'),
     'data': section['data'],
-    'examples': examples(section, run),
+    'examples': examples(section, config),
     'precision': PRECISION,
   }
   # Groups, and chunks too: sums in another order are other bits.
@@ -125,13 +124,13 @@ def conditions(
   return found
 
 
-def examples(section: Config, run: Config) -> int:
+def examples(section: Mapping[str, Any], config: RunConfig) -> int:
   """How many examples a measure looks at."""
   split, _, count = section['data'].partition(':')
   if split == 'current_batch':
-    size = run['batch_size']
+    size = config.batch_size
   else:
-    facts = build.source(run).facts
+    facts = build.source(config).facts
     size = int(
       count or {'train': facts.num_train, 'test': facts.num_test}[split]
     )
@@ -140,7 +139,7 @@ def examples(section: Config, run: Config) -> int:
 
 def _batches(
   where: str,
-  run: Config,
+  config: RunConfig,
   made: types.Problem,
   dataset: datasets.Dataset,
   feed: datasets.Feed,
@@ -148,30 +147,32 @@ def _batches(
   """state -> the batches that a measure looks at."""
   if where == 'current_batch':
     return lambda state: (made.batch(state, feed.peek()),)
-  devices = build.mesh(run)
+  devices = build.mesh(config)
   name, _, count = where.partition(':')
   split = getattr(dataset, name)
   if count:
     batch = devices_lib.laid(split.first(int(count)), devices)
     return lambda state: (batch,)
-  size = run['evaluation_batch_size']
+  size = config.evaluation_batch_size
   return lambda state: (
     devices_lib.laid(batch, devices) for batch in split.batches(size)
   )
 
 
-def check(run: Config, made: types.Problem) -> None:
+def check(config: RunConfig, made: types.Problem) -> None:
   """Makes each measure, and traces its batch, before anything is compiled.
 
   Raises:
     ConfigError: what `check_one` refuses, with the place in the config.
   """
-  for name, section in run['measures'].items():
+  for name, section in config.measures.items():
     with build.blaming(f'config.measures.{name}'):
-      check_one(section, run, made)
+      check_one(section, config, made)
 
 
-def check_one(section: Config, run: Config, made: types.Problem) -> None:
+def check_one(
+  section: Mapping[str, Any], config: RunConfig, made: types.Problem
+) -> None:
   """Makes a measure, and traces its batch, before anything is compiled.
 
   Raises:
@@ -187,11 +188,13 @@ def check_one(section: Config, run: Config, made: types.Problem) -> None:
     if layer not in known:
       raise ValueError(errors.unknown('layer', layer, known))
   if section['data'] != 'current_batch':
-    _check_data(section, run, made)
-  _check_chunks(section, run, made)
+    _check_data(section, config, made)
+  _check_chunks(section, config, made)
 
 
-def where_apart(section: Config, made: types.Problem) -> Config:
+def where_apart(
+  section: Mapping[str, Any], made: types.Problem
+) -> Mapping[str, Any]:
   """A section whose groups are but chunks, where no example sees another."""
   apart = made.group_size == 1 and section.get('statistics') == 'batch'
   if not apart or section.get('group_size') is None:
@@ -203,11 +206,13 @@ def where_apart(section: Config, made: types.Problem) -> Config:
   }  # fmt: skip
 
 
-def _check_data(section: Config, run: Config, made: types.Problem) -> None:
+def _check_data(
+  section: Mapping[str, Any], config: RunConfig, made: types.Problem
+) -> None:
   """Whether there are so many examples, and they make whole groups."""
-  facts = build.source(run).facts
+  facts = build.source(config).facts
   split, _, count = section['data'].partition(':')
-  size = int(count) if count else run['evaluation_batch_size']
+  size = int(count) if count else config.evaluation_batch_size
   available = {'train': facts.num_train, 'test': facts.num_test}[split]
   if count and size > available:
     raise ValueError(
@@ -219,20 +224,22 @@ def _check_data(section: Config, run: Config, made: types.Problem) -> None:
   jax.eval_shape(
     lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]),
     state,
-    build.shapes(run, size),
+    build.shapes(config, size),
   )
 
 
-def _chunk(section: Config) -> int | None:
+def _chunk(section: Mapping[str, Any]) -> int | None:
   """The chunk size of a section, None for none or one that is to be found."""
   size = section.get('chunk_size')
   return None if size == 'auto' else size
 
 
-def _check_chunks(section: Config, run: Config, made: types.Problem) -> None:
+def _check_chunks(
+  section: Mapping[str, Any], config: RunConfig, made: types.Problem
+) -> None:
   """Refuses chunks that would change the function, and groups without them."""
   group = section.get('group_size')
-  size, count = _chunk(section), examples(section, run)
+  size, count = _chunk(section), examples(section, config)
   if group is not None:
     if section['statistics'] != 'batch' or made.group_size is not None:
       has = (
@@ -254,7 +261,9 @@ def _check_chunks(section: Config, run: Config, made: types.Problem) -> None:
     analysis.check_chunks(count, size, seen)
 
 
-def fitted(section: Config, run: Config, made: types.Problem) -> Config:
+def fitted(
+  section: Mapping[str, Any], config: RunConfig, made: types.Problem
+) -> Mapping[str, Any]:
   """A measure's section with the chunk size that 'auto' stands for.
 
   What is as large as a training batch is taken whole: training does that too.
@@ -266,16 +275,16 @@ def fitted(section: Config, run: Config, made: types.Problem) -> Config:
   """
   if section.get('chunk_size') != 'auto':
     return section
-  count, group = examples(section, run), section.get('group_size')
+  count, group = examples(section, config), section.get('group_size')
   if group is not None:
     return {**section, 'chunk_size': min(group, count)}
-  if count <= run['batch_size']:
+  if count <= config.batch_size:
     return {**section, 'chunk_size': None}
   seen = made.group_size if section['statistics'] == 'batch' else 1
-  there = _SHARE * cost.memory_left(jax.local_devices()[0]) * run['devices']
+  there = _SHARE * cost.memory_left(jax.local_devices()[0]) * config.devices
   fits = processes.agreed(
     lambda: chunks.fitting(
-      lambda size: gradient_bytes(section, run, made, size),
+      lambda size: gradient_bytes(section, config, made, size),
       count,
       there,
       seen or 1,
@@ -288,7 +297,7 @@ def fitted(section: Config, run: Config, made: types.Problem) -> Config:
       f'of {count} examples {fits} fit into half of the memory left '
       f'({1e-9 * there:.1f} GB), and with batch statistics over all of them '
       'chunks would change the function; allowed: fewer examples, '
-      f'group_size={_divisor(count, run["batch_size"])} (which is the '
+      f'group_size={_divisor(count, config.batch_size)} (which is the '
       'chunk_size too), or '
       "statistics='running'"
     )
@@ -301,12 +310,12 @@ def _divisor(count: int, most: int) -> int:
 
 
 def gradient_bytes(
-  section: Config, run: Config, made: types.Problem, size: int
+  section: Mapping[str, Any], config: RunConfig, made: types.Problem, size: int
 ) -> int:
   """Bytes that a gradient over so many examples takes; it is compiled."""
   loss = jax.eval_shape(
     lambda s, b: made.loss(s, b, section['statistics']),
     jax.eval_shape(made.init, 0),
-    build.shapes(run, size),
+    build.shapes(config, size),
   )
   return analysis.memory(loss, jax.eval_shape(made.init, 0).params)

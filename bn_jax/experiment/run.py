@@ -10,6 +10,7 @@ import jax
 
 from bn_jax import errors, types
 from bn_jax.config import build, differences
+from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import divergence
 from bn_jax.experiment import manifest as manifest_lib
@@ -25,7 +26,7 @@ class Program(NamedTuple):
   """What all seeds of a run share: it is compiled once.
 
   Attributes:
-    config: the resolved run.
+    config: of the run.
     problem: its network, objective and optimizer.
     init: its state before the first step, jitted.
     step: one update of a state, which it consumes, by what `feed` hands it.
@@ -33,7 +34,7 @@ class Program(NamedTuple):
     probes: its measures.
   """
 
-  config: dict[str, Any]
+  config: RunConfig
   problem: types.Problem
   init: Callable[[int], types.TrainState]
   step: Callable[[types.TrainState], types.TrainState]
@@ -42,7 +43,7 @@ class Program(NamedTuple):
 
 
 def program(
-  config: dict[str, Any],
+  config: RunConfig,
   problem: types.Problem,
   dataset: datasets.Dataset,
   check_stop: Callable[[], None] = lambda: None,
@@ -50,18 +51,17 @@ def program(
   """Returns the program of a resolved run over a dataset.
 
   Args:
-    config: the resolved run.
-    problem: what `build.problem` gives for it.
+    problem: what `build.problem` gives for the config.
     dataset: not on its devices yet.
     check_stop: see `probes.probes`.
   """
   whole = devices.whole(build.mesh(config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
-  feed = dataset.train.feed(config['batch_size'])
+  feed = dataset.train.feed(config.batch_size)
   compiled = build.step(config, problem)
 
   def step(state):
-    with jax.default_matmul_precision(config['matmul_precision']):
+    with jax.default_matmul_precision(config.matmul_precision):
       return compiled(state, feed.take())
 
   probes = probes_lib.probes(config, problem, dataset, feed, check_stop)
@@ -69,22 +69,24 @@ def program(
   return Program(config, problem, init, step, feed, probes)
 
 
-def is_done(folder: run_folder.RunFolder, config: dict[str, Any]) -> bool:
+def is_done(folder: run_folder.RunFolder, config: RunConfig) -> bool:
   """Whether a run has nothing left to do."""
   if folder.status == 'diverged':
-    return not divergence.goes_on(folder.manifest['config'], config)
-  return folder.status == 'done' and folder.step >= config['steps']
+    return not divergence.goes_on(folder.manifest['config'], config.max_skips)
+  return folder.status == 'done' and folder.step >= config.steps
 
 
 def checkpoints_of(
-  config: dict[str, Any], folder: run_folder.RunFolder
+  config: RunConfig, folder: run_folder.RunFolder
 ) -> checkpoint.Checkpoints:
   """The checkpoints of a run, which say by what config they were made."""
   return checkpoint.Checkpoints(
     folder.checkpoints,
-    keep=config['checkpoint']['keep'],
-    about={'config': config},
-    differs=lambda about: differences.difference(about['config'], config),
+    keep=config.checkpoint['keep'],
+    about={'config': config.as_json()},
+    differs=lambda about: differences.difference(
+      about['config'], config.as_json()
+    ),
   )
 
 
@@ -133,7 +135,7 @@ def _train(made, folder, stopped, unless_stopped) -> None:
   checkpoints.wait()
   if first:
     _log.info('%s: goes on from step %d', folder.label, first)
-  opened = _opened(folder, first_step=first, steps=config['steps'])
+  opened = _opened(folder, first_step=first, steps=config.steps)
   made.feed.start(seed=folder.seed, first_step=first)
 
   def ends():
@@ -145,13 +147,13 @@ def _train(made, folder, stopped, unless_stopped) -> None:
       outcome = loop.run(
         state,
         made.step,
-        steps=config['steps'],
+        steps=config.steps,
         probes=made.probes,
         sinks=outputs.sinks,
         arrays=outputs.arrays,
         timing=outputs.timing,
         save=_save_in(checkpoints, mesh, outputs.sync),
-        save_every_steps=config['checkpoint']['every_steps'],
+        save_every_steps=config.checkpoint['every_steps'],
         stopped=ends,
         unless_stopped=unless_stopped,
       )
@@ -257,7 +259,7 @@ def _taken_up(
 ) -> types.TrainState:
   """The state to go on from; records of what follows it are cut off."""
   state = _newest(made, folder, checkpoints)
-  first, steps = int(state.step), made.config['steps']
+  first, steps = int(state.step), made.config.steps
   if first > steps:
     raise errors.ConfigError(
       f'config.steps: {steps}; {folder.path} has made {first} already; '
@@ -320,7 +322,7 @@ def _newest(
 
 
 def placed(
-  saved: types.TrainState, config: dict[str, Any], made: types.Problem
+  saved: types.TrainState, config: RunConfig, made: types.Problem
 ) -> types.TrainState:
   """A state as it was saved, on the devices of its run."""
   return devices.placed(saved, without_ring(build.placement(config, made)))

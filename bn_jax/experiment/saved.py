@@ -3,29 +3,26 @@
 import jax
 
 from bn_jax import errors, types
-from bn_jax.config import differences, resolve
+from bn_jax.config import differences
+from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import run as run_lib
 from bn_jax.storage import checkpoint
 from bn_jax.storage.run_folder import RunFolder
 
 
-def config_of(folder: RunFolder) -> resolve.Config:
+def config_of(folder: RunFolder) -> RunConfig:
   """Returns the resolved config of a run, on as many devices as are here.
 
   Raises:
     ConfigError: it is older than a key of the config.
     StorageError: a manifest that was changed.
   """
-  config = differences.filled(folder.manifest['config'])
-  missing = [key for key in resolve.KEYS if key not in config]
-  if missing:
-    raise errors.ConfigError(
-      f'{folder.path} was trained before config.{missing[0]} was a key; train '
-      'it again'
-    )
+  config = RunConfig.of(
+    differences.filled(folder.manifest['config']), folder.path
+  )
   # The numbers are the same on any number of devices.
-  if config['devices'] > len(jax.devices()):
-    config['devices'] = 1
+  if config.devices > len(jax.devices()):
+    config = config.replace(devices=1)
   return config
 
 
@@ -36,7 +33,7 @@ def steps(folder: RunFolder) -> tuple[int, ...]:
 
 def newest(
   folder: RunFolder,
-  config: resolve.Config,
+  config: RunConfig,
   made: types.Problem,
   step: int | None = None,
 ) -> types.TrainState:
@@ -63,7 +60,7 @@ def newest(
 
 def population(
   folder: RunFolder,
-  config: resolve.Config,
+  config: RunConfig,
   made: types.Problem,
   state: types.TrainState,
 ) -> types.TrainState:

@@ -6,10 +6,11 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bn_jax import errors
 from bn_jax.config import flags
+from bn_jax.config.run_config import RunConfig
 from bn_jax.storage import run_folder
 
 # Below the working directory; what the scheduler leaves lies there.
@@ -28,14 +29,14 @@ class Cell(NamedTuple):
   """
 
   folder: run_folder.RunFolder
-  config: dict[str, Any]
+  config: RunConfig
   may_diverge: bool
   words: tuple[str, ...]
 
   @property
   def steps(self) -> int:
     """That it is to make."""
-    return self.config['steps']
+    return self.config.steps
 
   @property
   def workdir(self) -> pathlib.Path:
@@ -117,9 +118,9 @@ def _cells(
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.config import differences, resolve
 
-  plan = resolve.experiment(given.config.to_dict(), given.overrides)
+  resolved = resolve.experiment(given.config.to_dict(), given.overrides)
   said = ' '.join(f'{key}={value}' for key, value in chosen)
-  runs = json.dumps(plan.runs)
+  runs = json.dumps({k: run.as_json() for k, run in resolved.runs.items()})
   if runs in seen:
     raise errors.ConfigError(
       f'--set: {said} is the same experiment as {seen[runs]}; give each value '
@@ -129,19 +130,19 @@ def _cells(
   place = pathlib.Path(workdir)
   if chosen:
     place /= _name(chosen)
-  elif any(name.lower() == FOLDER for name in plan.runs):
+  elif any(name.lower() == FOLDER for name in resolved.runs):
     raise errors.ConfigError(
       f'config.runs: {FOLDER!r}; the folder of that name is for the '
       "scheduler's files: give the run another name"
     )
-  differences.check_same(place, plan)
-  for run, seeds in plan.chosen(only).items():
+  differences.check_same(place, resolved)
+  for run, seeds in resolved.chosen(only).items():
     for seed in seeds:
       folder = run_folder.at(place, run, seed)
       yield Cell(
         folder=folder,
-        config=plan.runs[run],
-        may_diverge=run in plan.expected_divergence,
+        config=resolved.runs[run],
+        may_diverge=run in resolved.expected_divergence,
         words=(*words, f'--workdir={place}', f'--only={folder.label}'),
       )
 

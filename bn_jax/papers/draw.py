@@ -54,10 +54,10 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
   figure, match = _found(sizes, workdirs)
   seeds = {
     run: {
-      number: _only(read.seed(folder), wanted['measures'])
+      number: _only(read.seed(folder), config.measures)
       for number, folder in sorted(match.folders[run].items())
     }
-    for run, wanted in figure.runs.items()
+    for run, config in figure.runs.items()
     if run in match.folders
   }
   runs = [curves.Run(run, tuple(its.values())) for run, its in seeds.items()]

@@ -7,10 +7,11 @@ import ast
 import functools
 import importlib.util
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bn_jax import errors
 from bn_jax.config import files, resolve
+from bn_jax.config.run_config import RunConfig
 from bn_jax.report.claims import files as claim_files
 
 PAPERS = ('santurkar2018', 'ioffe2015')
@@ -30,7 +31,7 @@ class Reproduction(NamedTuple):
   figure: str
   size: str
   title: str
-  runs: dict[str, dict[str, Any]]
+  runs: dict[str, RunConfig]
   seeds: tuple[int, ...]
 
   @property
@@ -78,9 +79,11 @@ def _of(file: pathlib.Path, paper: str) -> tuple[Reproduction, ...]:
   found = []
   for size in claim_files.SIZES:
     config = files.load(f'{file}:{size}')
-    plan = resolve.experiment(config.to_dict(), {})
+    resolved = resolve.experiment(config.to_dict(), {})
     figure = f'{paper}/{file.stem}'
-    found.append(Reproduction(figure, size, title, plan.runs, plan.seeds))
+    found.append(
+      Reproduction(figure, size, title, resolved.runs, resolved.seeds)
+    )
   return tuple(found)
 
 

@@ -2,17 +2,16 @@
 
 import functools
 import itertools
-import json
 import pathlib
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from bn_jax import analysis, errors
+from bn_jax import analysis, errors, models
 from bn_jax.config import build
+from bn_jax.config.run_config import RunConfig, Section
+from bn_jax.data import datasets
 from bn_jax.experiment import cost, probes
 from bn_jax.papers import figures as figures_lib
 from bn_jax.papers import matching
@@ -66,7 +65,7 @@ def _size(
   of_products: float,
 ) -> str:
   match = matching.match(figure, found)
-  steps = sorted({run['steps'] for run in figure.runs.values()})
+  steps = sorted({config.steps for config in figure.runs.values()})
   shape = (
     f'{_count(len(figure.runs), "run")} x {_count(len(figure.seeds), "seed")}'
     f' x {" or ".join(f"{n:,}" for n in steps)} steps'
@@ -117,7 +116,7 @@ def measured(
   """
   means = []
   for name, seeds in match.folders.items():
-    parts = ('train', 'save', *figure.runs[name]['measures'])
+    parts = ('train', 'save', *figure.runs[name].measures)
     spent = [
       sum(v for part, v in _spent(folder).items() if part in parts)
       for folder in seeds.values()
@@ -142,33 +141,30 @@ def estimated(
   """
   try:
     each = [
-      operations(run) / (_EFFICIENCY * of_products)
-      + _SECONDS_A_STEP * run['steps']
-      for run in figure.runs.values()
+      operations(config) / (_EFFICIENCY * of_products)
+      + _SECONDS_A_STEP * config.steps
+      for config in figure.runs.values()
     ]
   except errors.Failure:
     return None
   return len(figure.seeds) * sum(each)
 
 
-def operations(run: Mapping[str, Any]) -> float:
+def operations(config: RunConfig) -> float:
   """FLOPs of the products of a whole run, measures included.
 
   A gradient is three passes through the network; norms and whatever is no
   product are left out.
   """
-  of_example = 3 * _forward(
-    *(json.dumps(run[key], sort_keys=True) for key in ('data', 'model')),
-    run['data_dir'],
-  )
-  gradients = run['steps'] * run['batch_size']
-  for section in run['measures'].values():
+  of_example = 3 * _forward(config.data, config.model, config.data_dir)
+  gradients = config.steps * config.batch_size
+  for section in config.measures.values():
     # Layers that are looked at by default are no more than three.
     cost_of_look = analysis.MEASURES[section['name']].cost(section, 3)
     if isinstance(cost_of_look, str):
       continue
-    looks = run['steps'] // section['every_steps'] + 1
-    examples = probes.examples(section, run)
+    looks = config.steps // section['every_steps'] + 1
+    examples = probes.examples(section, config)
     gradients += looks * examples * cost_of_look.in_gradients
   return of_example * gradients
 
@@ -186,20 +182,19 @@ def _count(number: int, what: str) -> str:
 
 
 @functools.cache
-def _forward(data: str, model: str, data_dir: str | None) -> int:
+def _forward(data: Section, model: Section, data_dir: str | None) -> int:
   """FLOPs of the products of one pass of one example.
 
   The network is traced on shapes, without a norm and as the library computes
   it: neither changes its products by much.
   """
-  run = {
-    'data': json.loads(data), 'data_dir': data_dir, 'batch_size': 1,
-    'model': json.loads(model), 'norm': {'name': 'none'},
-  }  # fmt: skip
-  if 'lowering' in run['model']:
-    run['model']['lowering'] = 'library'
-  network = build.network(run)
-  x = build.shapes(run, 1).images
+  with build.blaming('config.data'):
+    facts = datasets.make(**data, data_dir=data_dir).facts
+  lowering = {'lowering': 'library'} if 'lowering' in model else {}
+  network = models.make(
+    **{**model, **lowering}, num_classes=facts.num_classes, norm='none'
+  )
+  x = jax.ShapeDtypeStruct((1, *facts.shape), jnp.float32)
   variables = jax.eval_shape(
     functools.partial(network.init, statistics='running'), jax.random.key(0), x
   )

@@ -64,7 +64,8 @@ def below(folder: pathlib.Path) -> Begun:
 def match(figure: figures_lib.Reproduction, found: Begun) -> Match:
   """Returns what of some runs stands for the runs of a figure."""
   taken, notes, twice = {}, {}, []
-  for name, wanted in figure.runs.items():
+  for name, run in figure.runs.items():
+    wanted = run.as_json()
     for folder, config in found.items():
       nearly = folder.run == name and _alike(config, wanted)
       # Most are of other figures: that is seen at once.

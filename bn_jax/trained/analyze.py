@@ -1,6 +1,5 @@
 """Measures of trained networks, checkpoint by checkpoint, beside their runs."""
 
-import json
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ import numpy as np
 
 from bn_jax import analysis, errors, types
 from bn_jax.config import build, resolve, schema
+from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
 from bn_jax.storage import files, journal, lock, records, run_folder
@@ -49,7 +49,7 @@ class Job(NamedTuple):
   """
 
   folder: run_folder.RunFolder
-  config: dict[str, Any]
+  config: RunConfig
   made: types.Problem
   section: dict[str, Any]
   statistics: str
@@ -100,7 +100,7 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
 def _job(
   folder: run_folder.RunFolder,
   request: Request,
-  problems: dict[str, types.Problem],
+  problems: dict[RunConfig, types.Problem],
 ) -> Job:
   """The request for one run, checked before anything is read or compiled.
 
@@ -108,15 +108,14 @@ def _job(
   """
   config = saved.config_of(folder)
   if request.data_dir is not None:
-    config['data_dir'] = request.data_dir
+    config = config.replace(data_dir=request.data_dir)
   section = schema.completed(
     f'--measure={request.section["name"]}', schema.MEASURE, request.section
   )
   resolve.check_data('--data', section)
-  key = json.dumps(config)
-  if key not in problems:
-    problems[key] = build.problem(config)
-  made = problems[key]
+  if config not in problems:
+    problems[config] = build.problem(config)
+  made = problems[config]
   with build.blaming(folder.label):
     section = probes.where_apart(section, made)
     probes.check_one(section, config, made)
@@ -204,7 +203,7 @@ def _described(job: Job) -> dict[str, Any]:
     kept = {key: value for key, value in facts.items() if key != 'test'}
     population = {'population': kept}
   return {
-    'measure': job.section,
+    'measure': schema.jsonable(job.section),
     'page': analysis.MEASURES[job.section['name']].page(),
     'statistics': job.statistics,
     **population,
@@ -237,7 +236,7 @@ def _measured(
   config = job.config
   whole = devices.whole(build.mesh(config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
-  feed = dataset.train.feed(config['batch_size'])
+  feed = dataset.train.feed(config.batch_size)
   bound = probes.bound(
     job.section, config, job.made, dataset, feed, statistics=job.statistics,
   )  # fmt: skip

@@ -28,7 +28,7 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
   size = section.get('chunk_size') or count
   if kind.forward is not None:
     in_one = section['data'] == 'current_batch' or ':' in section['data']
-    size = count if in_one else config['evaluation_batch_size']
+    size = count if in_one else config.evaluation_batch_size
   chunks = -(-count // min(size, count))
   cost = kind.cost(section, len(job.made.layers(state)))
   lines = [

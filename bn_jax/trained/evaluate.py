@@ -12,6 +12,7 @@ import numpy as np
 from bn_jax import errors, types
 from bn_jax.analysis import evaluation
 from bn_jax.config import build
+from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import saved
 from bn_jax.storage import files, run_folder
@@ -47,9 +48,9 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   folders = [folder for path in paths for folder in run_folder.find(path)]
   configs = [saved.config_of(folder) for folder in folders]
   config = _shared_config(folders, configs, values.data_dir)
-  here = {key: config[key] for key in ('data_dir', 'devices')}
+  here = {'data_dir': config.data_dir, 'devices': config.devices}
   members = [
-    _member(folder, {**its, **here}, values.statistics)
+    _member(folder, its.replace(**here), values.statistics)
     for folder, its in zip(folders, configs)
   ]
   source = build.source(config)
@@ -58,7 +59,7 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   dataset = source.load()
   sums = _sums(members, getattr(dataset, values.data), config, values, crops)
   facts = {
-    'data': f'{config["data"]["name"]} {values.data}',
+    'data': f'{config.data["name"]} {values.data}',
     'statistics': values.statistics,
     'crops': crops,
     'networks': {
@@ -74,26 +75,23 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   return 0
 
 
-def _shared_config(folders, configs, data_dir: str | None) -> dict[str, Any]:
+def _shared_config(folders, configs, data_dir: str | None) -> RunConfig:
   """The config of the first run, whose data all of them were trained on."""
   if len({folder.path.resolve() for folder in folders}) < len(folders):
     raise errors.ConfigError('a run is given twice; give each once')
   first = configs[0]
   for folder, config in zip(folders, configs):
-    if config['data'] != first['data']:
+    if config.data != first.data:
       raise errors.ConfigError(
-        f'{folder.label} was trained on {config["data"]}, {folders[0].label} '
-        f'on {first["data"]}; give runs over the same data'
+        f'{folder.label} was trained on {config.data}, {folders[0].label} '
+        f'on {first.data}; give runs over the same data'
       )
-    if config['loss']['name'] != 'cross_entropy':
+    if config.loss['name'] != 'cross_entropy':
       raise errors.ConfigError(
-        f'{folder.label} has the loss {config["loss"]["name"]}; allowed: '
+        f'{folder.label} has the loss {config.loss["name"]}; allowed: '
         'classifiers'
       )
-  shared = dict(first)
-  if data_dir is not None:
-    shared['data_dir'] = data_dir
-  return shared
+  return first if data_dir is None else first.replace(data_dir=data_dir)
 
 
 def _check(members, source, config, values, crops) -> None:
@@ -104,7 +102,7 @@ def _check(members, source, config, values, crops) -> None:
   """
   if values.out and not pathlib.Path(values.out).absolute().parent.is_dir():
     raise errors.ConfigError(f'--out: {values.out}: there is no such folder')
-  size = values.batch_size or config['evaluation_batch_size']
+  size = values.batch_size or config.evaluation_batch_size
   if crops > 1:
     height, width, _ = source.facts.shape
     if height != width:
@@ -133,7 +131,7 @@ def _check(members, source, config, values, crops) -> None:
       ) from error
 
 
-def _member(folder, config: dict[str, Any], statistics: str) -> Member:
+def _member(folder, config: RunConfig, statistics: str) -> Member:
   problem = build.problem(config)
   state = saved.newest(folder, config, problem)
   if statistics == 'population':
@@ -144,13 +142,13 @@ def _member(folder, config: dict[str, Any], statistics: str) -> Member:
 def _sums(
   members: Sequence[Member],
   examples: datasets.Examples,
-  config: dict[str, Any],
+  config: RunConfig,
   values: Any,
   crops: int,
 ) -> list[dict[str, float]]:
   """Means of each network, and of all as one behind them."""
   totals = [{} for _ in range(len(members) + 1)]
-  size = values.batch_size or config['evaluation_batch_size']
+  size = values.batch_size or config.evaluation_batch_size
   statistics = 'batch' if values.statistics == 'batch' else 'running'
   devices = build.mesh(config)
   with jax.default_matmul_precision('highest'):

@@ -7,17 +7,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 
 from bn_jax import errors, types
 from bn_jax.analysis import activations
 from bn_jax.config import build, resolve
+from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
 from bn_jax.trained import statements
-
-Config = dict[str, Any]
 
 # Those of `bn_jax.norms.NORMS` that are Algorithm 1, where there is no noise.
 _BATCH_NORMS = ('batch', 'noisy')
@@ -42,9 +40,8 @@ class After(NamedTuple):
 
 
 def texts(
-  config: ml_collections.ConfigDict,
+  resolved: resolve.Experiment,
   *,
-  overrides: Mapping[str, Any],
   only: str | None,
   units: int,
   steps: int,
@@ -52,8 +49,6 @@ def texts(
   """What there is to print, as it is found.
 
   Args:
-    config: with the keys of configs/default.py.
-    overrides: what the command line changed in the config, path -> value.
     only: a run, or a run and seed; None for all runs, with their first seed.
     units: of each normalization at most.
     steps: of training before.
@@ -63,23 +58,23 @@ def texts(
     DataError: the data are not there, or not what their name promises.
   """
   _check_platform()
-  resolved = resolve.experiment(config.to_dict(), overrides)
   chosen = resolved.chosen(only)
-  runs = {name: _alone(resolved.runs[name]) for name in chosen}
+  configs = {name: _alone(resolved.runs[name]) for name in chosen}
   problems, before = {}, {}
-  for name, run in runs.items():
+  for name, config in configs.items():
     with resolve.naming(name, resolved.runs):
-      problems[name] = build.problem(run)
-    before[name] = _before(run)
+      problems[name] = build.problem(config)
+    before[name] = _before(config)
   load = functools.cache(lambda source: source.load())
-  for name, run in runs.items():
+  for name, config in configs.items():
     if not before[name]:
-      yield _left_out(name, run)
+      yield _left_out(name, config)
       continue
     after = _trained(
-      run, problems.pop(name), load(build.source(run)), chosen[name][0], steps
-    )
-    yield from _of_run(name, run, before[name], after, units)
+      config, problems.pop(name), load(build.source(config)), chosen[name][0],
+      steps,
+    )  # fmt: skip
+    yield from _of_run(name, config, before[name], after, units)
   if any(before.values()):
     yield statements.LEGEND
 
@@ -91,35 +86,34 @@ def _check_platform() -> None:
     )
 
 
-def _alone(run: Config) -> Config:
+def _alone(config: RunConfig) -> RunConfig:
   """A run on one device and without measures: no number depends on them."""
-  here = {'devices': 1, 'layout': 'jit', 'shard_state': False, 'measures': {}}
-  return {**run, **here}
+  return config.replace(devices=1, layout='jit', shard_state=False, measures={})
 
 
-def _before(run: Config) -> dict[str, str]:
+def _before(config: RunConfig) -> dict[str, str]:
   """Path of each Batch Normalization -> path of the layer before it."""
-  given = run['norm']
+  norm = config.norm
   # Where its statistics are constants to the derivative, it is another one.
-  constant = given.get('stop_statistics_gradient') or given.get('frozen')
-  if given['name'] not in _BATCH_NORMS or constant:
+  constant = norm.get('stop_statistics_gradient') or norm.get('frozen')
+  if norm['name'] not in _BATCH_NORMS or constant:
     return {}
   return {
     path: name
-    for name, paths in build.network(run).layer_paths()
+    for name, paths in build.network(config).layer_paths()
     for path in paths
     if 'norm' in path.rpartition('/')[2]
   }
 
 
 def _trained(
-  run: Config,
+  config: RunConfig,
   problem: types.Problem,
   dataset: datasets.Dataset,
   seed: int,
   steps: int,
 ) -> After:
-  made = run_lib.program(run, problem, dataset)
+  made = run_lib.program(config, problem, dataset)
   state = made.init(seed)
   start = jax.device_get(state.params)  # the step consumes the state
   made.feed.start(seed=seed, first_step=0)
@@ -130,15 +124,15 @@ def _trained(
   return After(seed, steps, start, state, batch)
 
 
-def _of_run(name, run, before, after, units) -> Iterator[str]:
+def _of_run(name, config, before, after, units) -> Iterator[str]:
   """What the table of a run is about, then the table."""
   layers = activations.chosen_layers(tuple(before.values()), ())
-  yield _caption(name, run, after, layers)
-  yield _table(run, before, after, layers, units)
+  yield _caption(name, config, after, layers)
+  yield _table(config, before, after, layers, units)
 
 
 def _table(
-  run: Config,
+  config: RunConfig,
   before: Mapping[str, str],
   after: After,
   layers: tuple[str, ...],
@@ -156,7 +150,7 @@ def _table(
       ),
     )
     network = statements.Network(
-      loss=_loss(run, batch_stats, batch),
+      loss=_loss(config, batch_stats, batch),
       params=end,
       before={k: v for k, v in before.items() if v in layers},
     )
@@ -171,9 +165,9 @@ def _table(
   return statements.table(*of_units, of_weights)
 
 
-def _loss(run: Config, batch_stats: Any, batch: types.Batch):
+def _loss(config: RunConfig, batch_stats: Any, batch: types.Batch):
   """params -> cross-entropy of the batch; noise and dropout get no rng."""
-  network = build.network(run)
+  network = build.network(config)
 
   def loss(params):
     logits, _ = network.apply(
@@ -190,22 +184,22 @@ def _loss(run: Config, batch_stats: Any, batch: types.Batch):
 
 
 def _caption(
-  name: str, run: Config, after: After, layers: tuple[str, ...]
+  name: str, config: RunConfig, after: After, layers: tuple[str, ...]
 ) -> str:
   step = int(after.state.step)
   diverged = ', where it diverged' if step < after.steps else ''
   text = (
-    f'{name}: {run["model"]["name"]}, norm {run["norm"]["name"]}, after step '
+    f'{name}: {config.model["name"]}, norm {config.norm["name"]}, after step '
     f'{step} of seed {after.seed}{diverged}; loss of the next batch of '
-    f'{run["batch_size"]}, in float64, noise and dropout off; units of the '
+    f'{config.batch_size}, in float64, noise and dropout off; units of the '
     f'normalizations after {", ".join(layers)}.'
   )
   return textwrap.fill(text, statements.WIDTH) + '\n\n'
 
 
-def _left_out(name: str, run: Config) -> str:
+def _left_out(name: str, config: RunConfig) -> str:
   return (
-    f'{name}: norm {run["norm"]["name"]}; the theory is about Batch '
+    f'{name}: norm {config.norm["name"]}; the theory is about Batch '
     f'Normalization ({", ".join(_BATCH_NORMS)}), differentiated in full\n\n'
   )
 

@@ -27,7 +27,9 @@ class ResolveTest(parameterized.TestCase):
 
   def test_a_run_is_what_it_changes(self):
     runs = experiment().runs
-    standard, batchnorm = dict(runs['standard']), dict(runs['batchnorm'])
+    standard, batchnorm = (
+      runs[name].as_json() for name in ('standard', 'batchnorm')
+    )
     self.assertEqual(standard.pop('norm'), {'name': 'none'})
     self.assertEqual(
       batchnorm.pop('norm'),
@@ -48,8 +50,8 @@ class ResolveTest(parameterized.TestCase):
 
   def test_every_keyword_is_named(self):
     run = experiment().runs['batchnorm']
-    self.assertEqual(run['optimizer']['nesterov'], False)
-    self.assertEqual(run['measures']['test']['name'], 'evaluation')
+    self.assertEqual(run.optimizer['nesterov'], False)
+    self.assertEqual(run.measures['test']['name'], 'evaluation')
 
   def test_flag_beats_run_beats_config(self):
     runs = {
@@ -57,9 +59,9 @@ class ResolveTest(parameterized.TestCase):
       'b': {'schedule': {'learning_rate': 0.3}},
     }
     plan = experiment(runs=runs, schedule__learning_rate=0.2)
-    self.assertEqual(plan.runs['a']['schedule']['learning_rate'], 0.3)
+    self.assertEqual(plan.runs['a'].schedule['learning_rate'], 0.3)
     plan = experiment({'schedule.learning_rate': 0.7}, runs=runs)
-    self.assertEqual(plan.runs['a']['schedule']['learning_rate'], 0.7)
+    self.assertEqual(plan.runs['a'].schedule['learning_rate'], 0.7)
 
   def test_a_flag_where_the_runs_differ_is_refused(self):
     with self.assertRaisesRegex(
@@ -69,12 +71,12 @@ class ResolveTest(parameterized.TestCase):
 
   def test_a_flag_on_a_keyword_of_one_run(self):
     plan = experiment({'norm.group_size': 32})
-    self.assertEqual(plan.runs['batchnorm']['norm']['group_size'], 32)
-    self.assertEqual(plan.runs['standard']['norm'], {'name': 'none'})
+    self.assertEqual(plan.runs['batchnorm'].norm['group_size'], 32)
+    self.assertEqual(plan.runs['standard'].norm, {'name': 'none'})
 
   def test_a_new_name_drops_the_old_keywords(self):
     plan = experiment({'norm.name': 'none'}, runs={'only': {}})
-    self.assertEqual(plan.runs['only']['norm'], {'name': 'none'})
+    self.assertEqual(plan.runs['only'].norm, {'name': 'none'})
 
   @parameterized.parameters(
     (dict(batchsize=3), "unknown key 'batchsize'; did you mean 'batch_size'"),
@@ -169,15 +171,18 @@ class ResolveTest(parameterized.TestCase):
     (dict(schedule__learning_rate=0.7), False),
   )
   def test_what_is_the_same_experiment(self, changes, same):
-    old = experiment().runs['standard']
-    new = experiment(**changes).runs['standard']
+    old = experiment().runs['standard'].as_json()
+    new = experiment(**changes).runs['standard'].as_json()
     self.assertEqual(differences.difference(old, new) is None, same)
 
 
 class ContinuedTest(parameterized.TestCase):
   def changed(self, **changes):
-    old, new = experiment().runs['batchnorm'], experiment(**changes).runs
-    return differences.difference(old, new['batchnorm'])
+    old, new = (
+      one.runs['batchnorm'].as_json()
+      for one in (experiment(), experiment(**changes))
+    )
+    return differences.difference(old, new)
 
   @parameterized.parameters(
     dict(steps=2000),

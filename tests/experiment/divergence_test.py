@@ -98,7 +98,7 @@ class GoesOnTest(parameterized.TestCase):
     ({}, STOP, False), ({}, skip(1), True),
   )  # fmt: skip
   def test_where_more_may_be_left_out(self, before, now, want):
-    self.assertEqual(divergence.goes_on(before, now), want)
+    self.assertEqual(divergence.goes_on(before, now['max_skips']), want)
 
   @parameterized.parameters((None, 1), (1, 2))
   def test_as_if_it_had_been_allowed_from_the_beginning(self, before, now):

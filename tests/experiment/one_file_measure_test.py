@@ -14,7 +14,7 @@ import numpy as np
 from absl.testing import absltest
 
 from bn_jax import __main__, analysis
-from bn_jax.config import files
+from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.storage import records, run_folder
 from tests.fixtures import one_file_measure, strict, trained
@@ -46,7 +46,7 @@ class OneFileTest(absltest.TestCase):
     config.measures = {
       'sizes': {'name': _NAME, 'data': 'current_batch', 'every_steps': 2}
     }
-    experiment.run(config, folder.name)
+    experiment.run(resolve.experiment(config.to_dict(), {}), folder.name)
     cls.seed = run_folder.at(folder.name, 'batchnorm', 0)
 
   def setUp(self):

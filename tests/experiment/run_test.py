@@ -64,11 +64,11 @@ class TrainerTest(absltest.TestCase):
       self.assertTrue((self.whole / name).exists(), name)
     manifest = files_lib.read_json(self.whole / 'manifest.json')
     self.assertEqual((manifest['status'], manifest['step']), ('done', 6))
-    self.assertEqual(manifest['config'], self.config)
+    self.assertEqual(manifest['config'], self.config.as_json())
     self.assertEqual(manifest['layers'][-1], 'logits')
     whole = self.at('whole')
     self.assertTrue(run.is_done(whole, self.config))
-    self.assertFalse(run.is_done(whole, {**self.config, 'steps': 7}))
+    self.assertFalse(run.is_done(whole, self.config.replace(steps=7)))
 
   def test_a_manifest_that_was_changed_is_named(self):
     directory = self.folder / 'changed'
@@ -156,7 +156,7 @@ class TrainerTest(absltest.TestCase):
 
   def test_a_longer_run_goes_on_where_it_was(self):
     longer = run.Program(
-      {**self.config, 'steps': 8}, *self.program[1:]
+      self.config.replace(steps=8), *self.program[1:]
     )  # fmt: skip
     grown = self.train('grown')
     grown = self.train('grown', longer)

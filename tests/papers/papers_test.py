@@ -14,6 +14,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import distributions
 from bn_jax.commands import papers, train
+from bn_jax.config.run_config import RunConfig
 from bn_jax.papers import draw, figures, listing, matching
 from bn_jax.papers import verify as verify_lib
 from bn_jax.report import figures as figures_lib
@@ -34,6 +35,11 @@ def figure(name=FIGURE, size='small'):
     one for one in figures.every() if (one.figure, one.size) == (name, size)
   )
   return found
+
+
+def as_json(runs):
+  """name -> the config of a run, of JSON."""
+  return {name: run.as_json() for name, run in runs.items()}
 
 
 def changed(run, path, value):
@@ -65,7 +71,7 @@ class _InAFolder(parameterized.TestCase):
     what else a run's config says, path -> value.
     """
     place = made_up.workdir(self.folder / name)
-    configs = dict(figure(size=size).runs)
+    configs = as_json(figure(size=size).runs)
     for run, (path, value) in runs.items():
       configs[run] = changed(configs[run], path, value)
     files_lib.write_json(
@@ -194,7 +200,7 @@ class VerifyTest(_InAFolder):
     self.assertIn('3 hold, 1 fail, 1 are not measured', text)
     self.assertIn('<b class="holds">holds</b>', text)
     self.assertNotIn('Out of date', text)
-    run = figure().runs['standard']
+    run = figure().runs['standard'].as_json()
     self.add(place / 'standard' / 'seed7', run, 7)
     text = page.write([place]).read_text()
     self.assertIn('<strong>Out of date.</strong>', text)
@@ -248,7 +254,7 @@ class DrawTest(_InAFolder):
     Each has an evaluation more, every 500 steps.
     """
     place = self.folder / name
-    runs = figure().runs
+    runs = as_json(figure().runs)
     more = {'name': 'evaluation', 'data': 'train', 'every_steps': 500}
     named = {
       'b': runs['batchnorm'],
@@ -277,7 +283,7 @@ class DrawTest(_InAFolder):
     self.assertEqual([run.name for run in cut.runs], ['standard', 'batchnorm'])
     for run in cut.runs:
       self.assertEqual([seed.seed for seed in run.seeds], [0, 1, 2])
-      norm = figure().runs[run.name]['norm']['name']
+      norm = figure().runs[run.name].norm['name']
       for seed in run.seeds:
         config = seed.manifest['config']
         self.assertEqual(config['norm']['name'], norm)
@@ -364,7 +370,7 @@ def contents(folder):
 
 class MatchingTest(_InAFolder):
   def difference(self, path, value):
-    run = figure('santurkar2018/figure4').runs['batchnorm']
+    run = figure('santurkar2018/figure4').runs['batchnorm'].as_json()
     return matching.difference(changed(run, path, value), run)
 
   @parameterized.parameters(
@@ -390,7 +396,7 @@ class MatchingTest(_InAFolder):
     self.assertIn(expected, self.difference(path, value))
 
   def test_by_config_not_by_name(self):
-    runs = figure().runs
+    runs = as_json(figure().runs)
     begun = {
       run_folder.at(self.folder, name, 0): config
       for name, config in (('x', runs['batchnorm']), ('y', runs['standard']))
@@ -403,7 +409,7 @@ class MatchingTest(_InAFolder):
 
   def test_a_protocol_answers_for_its_figures(self):
     """A directory of all runs and all measures of vgg.py."""
-    whole = figure('santurkar2018/vgg').runs
+    whole = as_json(figure('santurkar2018/vgg').runs)
     begun = {
       run_folder.at(self.folder, name, 0): config
       for name, config in whole.items()
@@ -415,14 +421,14 @@ class MatchingTest(_InAFolder):
 
   def test_keys_that_came_later_are_filled_in(self):
     """A manifest from before a keyword of the norm, and before a key."""
-    old = changed(figure().runs['batchnorm'], 'norm.momentum', None)
+    old = changed(figure().runs['batchnorm'].as_json(), 'norm.momentum', None)
     old = changed(old, 'norm.epsilon', None)
     old = changed(old, 'on_nonfinite', None)
     place = self.folder / 'batchnorm' / 'seed0'
     made_up.run(place, measures=False, steps=1, manifest={'config': old})
     (config,) = matching.begun([self.folder]).values()
     # The default of momentum is .9, that of the figure .99.
-    run = figure().runs['batchnorm']
+    run = figure().runs['batchnorm'].as_json()
     self.assertEqual(
       matching.difference(config, run),
       'norm.momentum 0.9 instead of 0.99',
@@ -440,7 +446,7 @@ class ListTest(_InAFolder):
 
   def test_figures_with_their_size_and_state(self):
     place = self.workdir('runs', seeds=(0, 1))
-    run = figure().runs['standard']
+    run = figure().runs['standard'].as_json()
     self.add(place / 'standard' / 'seed2', run, 2, status='running')
     code, out, _ = self.main('ioffe2015', f'--runs={self.folder}')
     self.assertEqual(code, 0)
@@ -471,7 +477,7 @@ class ListTest(_InAFolder):
   def test_data_that_are_not_known_break_nothing(self):
     one = figure()
     runs = {
-      name: changed(run, 'data.name', 'no_such_set')
+      name: run.replace(data={'name': 'no_such_set'})
       for name, run in one.runs.items()
     }
     self.assertIsNone(listing.estimated(one._replace(runs=runs), 1e11))
@@ -485,8 +491,8 @@ class ListTest(_InAFolder):
 
   def test_operations_are_those_of_the_products(self):
     """Of a dense layer: two a weight and example, three passes a gradient."""
-    run = figure().runs['batchnorm']
-    run = changed(run, 'measures.activations', None)
+    run = figure().runs['batchnorm'].as_json()
+    run = RunConfig.of(changed(run, 'measures.activations', None))
     weights = 784 * 100 + 2 * 100 * 100 + 100 * 10
     steps, looks = 5000 * 60, 11 * 10_000 / 3  # in gradients of one example
     self.assertAlmostEqual(

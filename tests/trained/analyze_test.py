@@ -19,7 +19,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import __main__
 from bn_jax.analysis import gradients
-from bn_jax.config import files
+from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.report.drawing import canvas
 from bn_jax.storage import journal, records
@@ -47,7 +47,7 @@ def setUpModule():
     name: {'name': name, 'every_steps': 2, 'data': 'current_batch', **keywords}
     for name, keywords in MEASURES.items()
   }
-  experiment.run(config, Trained.folder.name)
+  experiment.run(resolve.experiment(config.to_dict(), {}), Trained.folder.name)
 
 
 def tearDownModule():

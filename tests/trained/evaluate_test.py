@@ -11,7 +11,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, errors
-from bn_jax.config import build, files
+from bn_jax.config import build, files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import run_folder
@@ -67,7 +67,9 @@ class Trained(absltest.TestCase):
     config.data_dir = str(cls.folder / 'data')
     config.unlock()
     config.update_from_flattened_dict(overrides)
-    experiment.run(config, str(cls.folder / name))
+    experiment.run(
+      resolve.experiment(config.to_dict(), {}), str(cls.folder / name)
+    )
     return cls.folder / name
 
 

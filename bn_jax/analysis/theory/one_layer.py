@@ -119,8 +119,9 @@ def of(loss: Loss, params: Mapping[str, Any], path: str) -> Layer:
       which leaves out the layers below where only `Layer.loss` is asked for.
     params: the collection `params` of that network.
     path: of the module, '/'-joined, such as 'conv3_norm'; it owns the
-      parameters scale and bias, and has the attributes `epsilon`, `axis` and perhaps
-      `group_size`, as `bn_jax.norms.BatchNorm` and `flax.linen.BatchNorm` do.
+      parameters scale and bias, and has the attributes `epsilon`, `axis` and
+      perhaps `group_size`, as `bn_jax.norms.BatchNorm` and
+      `flax.linen.BatchNorm` do.
 
   Raises:
     ValueError: no module with a scale and a bias has this path, its channels

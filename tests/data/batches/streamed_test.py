@@ -7,7 +7,7 @@ import pytest
 from absl.testing import absltest
 
 from bn_jax import errors
-from bn_jax.config import files
+from bn_jax.config import files, resolve
 from bn_jax.data import datasets
 from bn_jax.experiment import experiment
 from tests.fixtures import made_sets, strict, trained
@@ -101,7 +101,7 @@ class StreamedTest(absltest.TestCase):
         'data_dir': str(self.folder), 'checkpoint.every_steps': 2, **overrides,
       }
     )  # fmt: skip
-    return config
+    return resolve.experiment(config.to_dict(), {})
 
   def parameters(self, workdir):
     *_, state = trained.newest(workdir)

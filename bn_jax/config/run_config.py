@@ -1,0 +1,116 @@
+"""What one run is, resolved: checked, complete and frozen."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn, Self
+
+from bn_jax import errors
+
+
+class Section(dict):
+  """The name of a constructor and its keywords; a dict that stays as it is.
+
+  It is a dict so that JSON, `**section` and messages take it as one.
+  """
+
+  def _refuse(self, *_, **__) -> NoReturn:
+    raise TypeError('a resolved config is frozen; make another with `replace`')
+
+  __setitem__ = __delitem__ = __ior__ = _refuse
+  clear = pop = popitem = setdefault = update = _refuse
+
+  def __reduce__(self):  # pickle and copy would fill an empty one
+    return Section, (dict(self),)
+
+  def __hash__(self):
+    return hash(frozenset(self.items()))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+  """The config of one run; configs/default.py explains each key.
+
+  A section names one constructor and all of its keywords, defaults too.
+  """
+
+  data: Section
+  loss: Section
+  model: Section
+  norm: Section
+  optimizer: Section
+  schedule: Section
+  batch_size: int
+  evaluation_batch_size: int
+  steps: int
+  log_every_steps: int
+  devices: int
+  weight_decay: float
+  weight_decay_on: str
+  compute_dtype: str
+  matmul_precision: str
+  on_nonfinite: str
+  max_skips: int | None
+  layout: str
+  shard_state: bool
+  micro_batch_size: int | None
+  remat: bool
+  measures: Section  # name of an entry -> its section
+  checkpoint: Section  # every_steps, keep
+  data_dir: str | None
+  init_from: str | None
+
+  def __post_init__(self):
+    for key in KEYS:
+      object.__setattr__(self, key, _frozen(getattr(self, key)))
+
+  @classmethod
+  def of(cls, config: Mapping[str, Any], where: Any = 'config') -> Self:
+    """Returns the run of a manifest's config, which `as_json` gave.
+
+    Args:
+      config: of JSON.
+      where: what it is, for messages.
+
+    Raises:
+      ConfigError: it is older than a key.
+    """
+    for key in KEYS:
+      if key not in config:
+        raise errors.ConfigError(
+          f'{where} was trained before config.{key} was a key; train it again'
+        )
+    return cls(**{key: config[key] for key in KEYS})
+
+  def as_json(self) -> dict[str, Any]:
+    """Returns it as JSON holds it: key -> value, in the order of `KEYS`."""
+    config = {key: getattr(self, key) for key in KEYS}
+    return json.loads(json.dumps(config))
+
+  def replace(self, **changes: Any) -> Self:
+    """Returns the run with other values of some keys."""
+    return dataclasses.replace(self, **changes)
+
+  @property
+  def examples_at_a_time(self) -> int:
+    """How many examples the step takes a gradient of at a time."""
+    return self.micro_batch_size or self.batch_size
+
+  def in_groups(self) -> Self:
+    """Returns it with the micro-batches of training as statistics groups."""
+    if self.micro_batch_size is None or 'group_size' not in self.norm:
+      return self
+    size = self.norm['group_size'] or self.micro_batch_size
+    return self.replace(norm={**self.norm, 'group_size': size})
+
+
+KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
+
+
+def _frozen(value: Any) -> Any:
+  """Dicts as `Section`s and lists as tuples, all the way down."""
+  if isinstance(value, dict):
+    return Section({key: _frozen(inner) for key, inner in value.items()})
+  if isinstance(value, (list, tuple)):
+    return tuple(map(_frozen, value))
+  return value
