@@ -1,4 +1,4 @@
-"""Any set of images with one label each, in memory or streamed, as a Source."""
+"""Sets of images with one label each, in memory or streamed, as a Source."""
 
 import functools
 import os
@@ -33,28 +33,29 @@ def make(
   workers: int = 0,
   max_skipped: int = 0,
 ) -> examples.Source:
-  """The set called `name`.
+  """Returns the set of images called `name`, without reading it yet.
 
   Args:
-    name: a key of `facts.KNOWN`, or of any set that lies in the data_dir.
+    name: a key of `facts.KNOWN`, or any set in the data_dir.
     data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
     resolution: pixels of a side; None leaves the images as they are.
     classes, subset, label_noise, selection_seed: see `selection.make`.
     binarize: brightness in [0, 1] above which a pixel is 1, else 0; None keeps
       the grey levels.
     crop_padding, flip, photometric: of training images, see `augment.make`.
-    fixed_batches: whether every epoch has the batches of the first, in a new
-      order: the same examples always meet, see `order`.
-    streaming: whether images are read while training; None does so where they
-      differ in size and all of them are used.
-    crop_area, crop_aspect: of streamed training images: the share of an image,
-      and the width through the height, of the crop that is resized.
+    fixed_batches: whether every epoch has the same batches, in a new order;
+      see `order`.
+    streaming: whether images are read while training; None streams a set whose
+      images differ in size, unless a keyword needs all of it in memory.
+    crop_area, crop_aspect: smallest and largest share of the area, and width /
+      height, of the random crop of a streamed training image; by default as in
+      `crops.random_box`.
     workers: processes that read a stream; 0 reads in threads.
     max_skipped: damaged records of a stream that may be left out.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.
-    DataError: what lies in the data_dir cannot be used.
+    DataError: the set in the data_dir cannot be used.
   """
   known = facts.of(name, data_dir)
   _check(name, known, resolution, binarize)
@@ -75,7 +76,7 @@ def make(
   varied = None in known.shape
   if streaming is None:
     streaming = varied and binarize is None and chosen == selection.NONE
-  # Checked whether they are used or not: a typing error is one in both.
+  # Checked even if the set is not streamed, so that no typing error passes.
   settings = streamed.settings(
     resolution=resolution or known.shape[0],
     crop_area=crop_area,
@@ -92,7 +93,7 @@ def make(
 
 
 def _check_stream(name, known, chosen, resolution, binarize) -> None:
-  """Raises ValueError for what can be done in memory alone."""
+  """Raises ValueError for settings that only sets in memory have."""
   if binarize is not None or chosen != selection.NONE:
     raise ValueError(
       'classes, subset, label_noise and binarize are for sets in memory; '
@@ -105,7 +106,7 @@ def _check_stream(name, known, chosen, resolution, binarize) -> None:
     )
   if resolution is None and known.shape[0] != known.shape[1]:
     raise ValueError(
-      f'the images of {name} are no squares; give resolution, pixels of a side'
+      f'the images of {name} are not square; give resolution, pixels of a side'
     )
 
 
@@ -157,7 +158,7 @@ def _in_memory(
 
 
 def _counts(name, data_dir, known, chosen) -> tuple[int, int]:
-  """(training, test) examples of the chosen classes; labels are read for it."""
+  """Counts the training and test examples of the selected classes."""
   train, test = known.num_train, known.num_test
   if chosen.classes:
     train, test = _counts_of_classes(
@@ -202,7 +203,7 @@ def _shapes(sizes: facts.Facts, count: int) -> types.Split:
 
 
 def _sampler(make, name, sizes: facts.Facts, changes: augment.Augmentation):
-  """batch size -> sampler, made by `make`."""
+  """Returns batch size -> sampler, built by `make`."""
 
   def of_size(batch_size: int) -> types.Sampler:
     if name not in facts.KNOWN and batch_size > sizes.num_train:
