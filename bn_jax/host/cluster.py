@@ -55,14 +55,14 @@ class Place(NamedTuple):
 
 
 def place(
-  mode: str, given: Place, environment: Mapping[str, str]
+  mode: str, flags: Place, environment: Mapping[str, str]
 ) -> Place | None:
   """Returns how to join the other processes, or None if there are none.
 
   Args:
-    mode: 'auto' joins if the environment or `given` shows several processes,
+    mode: 'auto' joins if the environment or `flags` show several processes,
       'on' joins in any case, 'off' never.
-    given: the values of the flags.
+    flags: the values of the flags.
     environment: such as os.environ.
 
   Raises:
@@ -72,24 +72,24 @@ def place(
   if mode not in ('auto', 'on', 'off'):
     raise errors.ConfigError(f'--distributed: {mode!r}; allowed: auto, on, off')
   several = tasks(environment)
-  by_flags = any(value is not None for value in given)
-  if given.coordinator_address is None:
+  by_flags = any(value is not None for value in flags)
+  if flags.coordinator_address is None:
     address = {**environment}.get('JAX_COORDINATOR_ADDRESS')
-    given = given._replace(coordinator_address=address)
+    flags = flags._replace(coordinator_address=address)
   if mode == 'off':
     return None
   if by_flags or several is not None or mode == 'on':
-    _check(given)
+    _check(flags)
   if several is not None and several[0] == _KUBERNETES and not _has_package():
-    if not by_flags or None in given:
+    if not by_flags or None in flags:
       return _refuse_or_warn(mode, by_flags)
     several = None  # the flags suffice
   if several is None and by_flags:
-    _check_complete(given)
-    return given if given.num_processes > 1 else None
+    _check_complete(flags)
+    return flags if flags.num_processes > 1 else None
   if several is None:  # a TPU's host shows nothing here, but jax can ask it
-    return given if mode == 'on' else None
-  return given._replace(num_processes=given.num_processes or several[1])
+    return flags if mode == 'on' else None
+  return flags._replace(num_processes=flags.num_processes or several[1])
 
 
 def _has_package() -> bool:
@@ -112,10 +112,10 @@ def _refuse_or_warn(mode: str, by_flags: bool) -> None:
   )
 
 
-def _check_complete(given: Place) -> None:
+def _check_complete(flags: Place) -> None:
   """Raises ConfigError unless the flags alone say how to join."""
   missing = [
-    f'--{name}' for name, value in given._asdict().items() if value is None
+    f'--{name}' for name, value in flags._asdict().items() if value is None
   ]
   if missing:
     raise errors.ConfigError(
@@ -126,9 +126,9 @@ def _check_complete(given: Place) -> None:
     )
 
 
-def _check(given: Place) -> None:
+def _check(flags: Place) -> None:
   """Raises ConfigError for a value of a flag that cannot be right."""
-  address, count, process = given
+  address, count, process = flags
   if address is not None and not _is_address(address):
     raise errors.ConfigError(
       f'--coordinator_address: {address!r}; allowed: HOST:PORT of process 0'

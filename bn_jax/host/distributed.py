@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 from bn_jax import errors
-from bn_jax.host import cluster
+from bn_jax.host import cluster, signals
 
 # Seconds of silence after which jax's runtime declares a process lost. It must
 # be longer than `watch._SILENCE`: our watch can name the process and so should
@@ -100,23 +100,12 @@ def ended_by_signals(leave: Callable[[], NoReturn]) -> Iterator[None]:
     yield  # signals are the main thread's
     return
 
-  def watch():
-    while numbers := os.read(reader, 1):
-      if numbers[0] in (signal.SIGTERM, signal.SIGINT):
-        leave()
+  def hear(number):
+    if number in (signal.SIGTERM, signal.SIGINT):
+      leave()
 
-  reader, writer = os.pipe()
-  os.set_blocking(writer, False)
-  old = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-  thread = threading.Thread(target=watch, name='signals', daemon=True)
-  thread.start()
-  try:
+  with signals.on_signal(hear):
     yield
-  finally:
-    signal.set_wakeup_fd(old)
-    os.close(writer)
-    thread.join()
-    os.close(reader)
 
 
 def part() -> None:

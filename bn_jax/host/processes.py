@@ -40,7 +40,7 @@ _met: watch.Peers | None = None  # the peers, also after `joined` has ended
 
 @contextlib.contextmanager
 def joined(
-  mode: str = 'auto', given: Place | None = None, timeout: int = 300
+  mode: str = 'auto', flags: Place | None = None, timeout: int = 300
 ) -> Iterator[None]:
   """Joins the other processes, if there are any, during a `with` block.
 
@@ -50,14 +50,15 @@ def joined(
 
   Args:
     mode: see `cluster.place`.
-    given: see `cluster.place`.
-    timeout: seconds in which all must join.
+    flags: see `cluster.place`.
+    timeout: seconds in which all must join; clusters may start processes
+      minutes apart.
 
   Raises:
     ConfigError, Interrupted: see `cluster.place` and `distributed.join`.
   """
   global _joined, _met
-  where = cluster.place(mode, given or Place(), os.environ)
+  where = cluster.place(mode, flags or Place(), os.environ)
   if where is None:
     yield
     return
@@ -72,6 +73,7 @@ def joined(
   except KeyboardInterrupt:
     stopped = errors.Interrupted('interrupted; the same command starts again')
     end = _end(stopped.exit_code, stopped)
+    # Short: a Ctrl-C in a terminal reaches all processes at once.
     stopped.told = others.leave(end, seconds=2.0)
     raise stopped from None
   except Exception as error:
@@ -191,6 +193,7 @@ def broadcast(tree: Any, like: Any) -> Any:
   if _joined is None:
     return tree
   import jax
+  from jax.experimental import multihost_utils
 
   if not is_first():
     tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
@@ -199,7 +202,7 @@ def broadcast(tree: Any, like: Any) -> Any:
   own = np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves])
   received = np.concatenate(
     [
-      _first_of(own[start : start + _PIECE])
+      multihost_utils.broadcast_one_to_all(own[start : start + _PIECE])
       for start in range(0, own.size, _PIECE)
     ]
   )
@@ -212,13 +215,6 @@ def broadcast(tree: Any, like: Any) -> Any:
       for part, leaf in zip(parts, leaves, strict=True)
     ],
   )
-
-
-def _first_of(own: np.ndarray) -> np.ndarray:
-  """Returns the bytes of process 0, [K], given those of this one."""
-  from jax.experimental import multihost_utils
-
-  return np.asarray(multihost_utils.broadcast_one_to_all(own))
 
 
 def _interrupted() -> NoReturn:

@@ -71,26 +71,42 @@ def _watched(at_first: Callable[[], None] = lambda: None) -> Iterator[None]:
   Args:
     at_first: called in a thread of its own on the first signal.
   """
+  first = None
+
+  def hear(number):
+    nonlocal first
+    if number not in _SIGNALS:
+      return
+    now = time.monotonic()
+    if first is None:
+      first = (number, now)
+      threading.Thread(target=at_first, daemon=True).start()
+      return
+    repeated = number == signal.SIGTERM == first[0]
+    if not (repeated and now - first[1] < _ONE_SIGTERM):
+      os._exit(_AT_ONCE)
+
+  with on_signal(hear):
+    yield
+
+
+@contextlib.contextmanager
+def on_signal(hear: Callable[[int], None]) -> Iterator[None]:
+  """Calls a function with the number of each signal, during a `with` block.
+
+  It is called in a thread, even while the program is in a call outside Python,
+  but only for signals that have a Python handler.
+  """
   reader, writer = os.pipe()
   os.set_blocking(writer, False)
   old = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
   def watch():
-    first = None
     # One byte for each signal; '' when the block ends.
     while numbers := os.read(reader, 1):
-      if numbers[0] not in _SIGNALS:
-        continue
-      now = time.monotonic()
-      if first is None:
-        first = (numbers[0], now)
-        threading.Thread(target=at_first, daemon=True).start()
-        continue
-      repeated = numbers[0] == signal.SIGTERM == first[0]
-      if not (repeated and now - first[1] < _ONE_SIGTERM):
-        os._exit(_AT_ONCE)
+      hear(numbers[0])
 
-  thread = threading.Thread(target=watch, daemon=True)
+  thread = threading.Thread(target=watch, name='signals', daemon=True)
   thread.start()
   try:
     yield

@@ -134,7 +134,8 @@ class Peers:
 
     Args:
       failure: of this process; its `by` is this process.
-      seconds: how long to wait for the others to fail in the same way.
+      seconds: how long to wait for the others to fail in the same way; a step
+        or a save may lie between their failures.
 
     Returns:
       Whether process 0 reports the same failure.
