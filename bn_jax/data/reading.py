@@ -57,20 +57,22 @@ def load(
     ValueError: an unknown name, or a subset larger than the split.
     DataError: the set is absent, or has other sizes than are known of its name.
   """
-  known = facts_lib.of(name, data_dir)
+  expected = facts_lib.of(name, data_dir)
   chosen = chosen or selection.Selection()
   prepared = opened(name, data_dir)
-  take = functools.partial(_taken, prepared, known, resolution)
-  images, labels = take('train', known.num_train, _of_training(chosen))
+  take = functools.partial(_taken, prepared, expected, resolution)
+  images, labels = take('train', expected.num_train, _of_training(chosen))
   test = take(
-    known.test_split,
-    known.num_test,
+    expected.test_split,
+    expected.num_test,
     functools.partial(selection.of_classes, chosen),
   )
-  num_classes = len(chosen.classes) or known.num_classes
+  num_classes = len(chosen.classes) or expected.num_classes
   labels = selection.with_noise(chosen, labels, num_classes)
   if binarize is not None:
-    images, test_images = (_binary(x, binarize) for x in (images, test[0]))
+    images, test_images = (
+      (x > 255 * binarize).astype(np.uint8) for x in (images, test[0])
+    )
     channels = images.shape[-1]
     moments = jnp.zeros(channels), jnp.ones(channels)
     test = test_images, test[1]
@@ -113,40 +115,36 @@ def _of_training(chosen: selection.Selection):
 
 
 def _taken(
-  prepared, known, resolution, split, count, choose
+  prepared, expected, resolution, split, count, choose
 ) -> store.Arrays:  # fmt: skip
   """Returns (images, labels) of the examples that `choose` picks by label."""
-  size = count * math.prod(_image_shape(known.shape, resolution))
+  size = count * math.prod(_image_shape(expected.shape, resolution))
   if size <= _LARGEST:
-    images, all_labels = _arrays(prepared, split, known, count, resolution)
+    images, all_labels = _arrays(prepared, split, expected, count, resolution)
     numbers, new_labels = choose(all_labels)
     return images[numbers], new_labels
   # Of a large split only the chosen examples are decoded.
   all_labels = labels(prepared, split)
-  _check(f'{prepared.name} {split}', all_labels, known, count)
+  _check(f'{prepared.name} {split}', all_labels, expected, count)
   numbers, new_labels = choose(all_labels)
   numbers = np.arange(count)[numbers]
-  images, _ = _decoded(prepared, split, known, resolution, numbers)
+  images, _ = _decoded(prepared, split, expected, resolution, numbers)
   return images, new_labels
 
 
-def _binary(images: np.ndarray, threshold: float) -> np.ndarray:
-  return (images > 255 * threshold).astype(np.uint8)
-
-
-def _arrays(prepared, split, known, count, resolution) -> store.Arrays:
+def _arrays(prepared, split, expected, count, resolution) -> store.Arrays:
   """Returns (images [N, H, W, C] uint8, labels [N] int32), checked."""
   arrays = store.arrays(
     prepared,
     split,
     resolution,
-    lambda: _decoded(prepared, split, known, resolution, np.arange(count)),
+    lambda: _decoded(prepared, split, expected, resolution, np.arange(count)),
   )
-  _check(f'{prepared.name} {split}', arrays[1], known, count)
+  _check(f'{prepared.name} {split}', arrays[1], expected, count)
   return arrays
 
 
-def _decoded(prepared, split, known, resolution, numbers) -> store.Arrays:
+def _decoded(prepared, split, expected, resolution, numbers) -> store.Arrays:
   """Decodes records of a split, in as many threads as there are cores."""
   source = store.source(prepared, split)
   if len(source) <= numbers[-1]:
@@ -154,7 +152,7 @@ def _decoded(prepared, split, known, resolution, numbers) -> store.Arrays:
       f'{prepared.name} {split} holds {len(source)} examples, expected '
       f'{numbers[-1] + 1}'
     )
-  shape = _image_shape(known.shape, resolution)
+  shape = _image_shape(expected.shape, resolution)
   images = np.empty((len(numbers), *shape), np.uint8)
   labels = np.empty(len(numbers), np.int32)
 
@@ -224,13 +222,13 @@ def _decode(encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
   return np.asarray(image, np.uint8).reshape(shape)
 
 
-def _check(what, labels, known, count) -> None:
+def _check(what, labels, expected, count) -> None:
   if len(labels) != count:
     raise errors.DataError(
       f'{what} holds {len(labels)} examples, expected {count}'
     )
-  if labels.min() < 0 or labels.max() >= known.num_classes:
+  if labels.min() < 0 or labels.max() >= expected.num_classes:
     raise errors.DataError(
       f'{what} has labels {labels.min()} to {labels.max()}, '
-      f'expected 0 to {known.num_classes - 1}'
+      f'expected 0 to {expected.num_classes - 1}'
     )

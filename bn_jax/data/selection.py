@@ -66,7 +66,6 @@ def of_classes(
   """Returns (numbers of the examples of the classes, their labels from 0 on).
 
   Args:
-    selection: names the classes.
     labels: [N], of a whole split.
   """
   if not selection.classes:

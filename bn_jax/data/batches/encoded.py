@@ -186,7 +186,6 @@ def batch(
   """Returns the batch of these records.
 
   Args:
-    records: of a split.
     numbers: of the records in it, at most `size`; the rest is masked out.
     positions: of each example in its run.
     view: turns an encoded image into pixels.

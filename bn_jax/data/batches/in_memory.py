@@ -85,8 +85,6 @@ def augmented(
   """Returns the examples of a split at `index_B`, augmented and normalised.
 
   Args:
-    augmentation: the random changes.
-    split: a split of images.
     index_B: [B], numbers of the examples.
     key: of the step, for this purpose; None leaves the images as they are.
     first: the index of the first example in the batch of the step.

@@ -89,7 +89,6 @@ class Drawn:
     count: N, the number of records.
     size: records in the part of a batch that one process reads.
     parts: parts of a batch; B is parts * size.
-    seed: of the order.
   """
 
   def __init__(self, count: int, size: int, parts: int, *, seed: int):

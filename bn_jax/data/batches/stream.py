@@ -57,8 +57,6 @@ def training(
   A bad record is replaced by the next good one of the split.
 
   Args:
-    prepared: the dataset.
-    split: its name.
     batch_size: B, over all processes.
     seed: of the order and the crops, 0 or more.
     settings: how images are read.
@@ -121,7 +119,7 @@ def evaluation(
 
   Args:
     crop: number of crops of an image, a key of `crops.CROPS`.
-    **others: as for `training`.
+    **others: see `training`.
 
   Returns:
     A stream of (images [B/P, S, S, C] uint8, or [B/P, crop, S, S, C] for
@@ -131,7 +129,7 @@ def evaluation(
     ValueError, DataError: as for `training`.
   """
   part = _part(batch_size, process_index, process_count)
-  crops.crops(crop)
+  crops.crops(crop)  # raises for a number that is not allowed
   records = encoded.Records(prepared, split)
   view = encoded.TestView(crop, settings.size, _channels(prepared))
   batches = grain.MapDataset.source(_Evaluation(records, view, part))

@@ -60,22 +60,22 @@ def settings(
 def load(
   name: str,
   data_dir: str | os.PathLike | None,
-  known: facts.Facts,
+  expected: facts.Facts,
   how: stream.Settings,
 ) -> examples.Dataset:
   """Opens the training and the test split of a set; reads no images yet."""
   prepared = store.opened(name, data_dir)
   actual = facts.prepared(prepared)
-  if actual != known:
+  if actual != expected:
     raise errors.DataError(
       f'{name} in {prepared.folder} has {actual.num_classes} classes, '
       f'{actual.num_train} and {actual.num_test} examples in train and '
-      f'{actual.test_split}; expected {known.num_classes}, {known.num_train} '
-      f'and {known.num_test} in {known.test_split}'
+      f'{actual.test_split}; expected {expected.num_classes}, '
+      f'{expected.num_train} and {expected.num_test} in {expected.test_split}'
     )
   return examples.Dataset(
     Streamed(prepared, 'train', how),
-    Streamed(prepared, known.test_split, how),
+    Streamed(prepared, expected.test_split, how),
   )
 
 

@@ -121,7 +121,6 @@ def members(
   """Reads files in a gzipped tar; returns name -> bytes.
 
   Args:
-    path: of the tar.
     sizes: name -> size in bytes that the file must have.
     texts: names of short texts, which may have any size below 64 KiB.
 

@@ -70,10 +70,10 @@ def _known(name: str) -> Any:
   import tensorflow_datasets as tfds
 
   # Without community datasets, which would be looked up in the network.
-  known = tfds.list_builders(with_community_datasets=False)
+  names = tfds.list_builders(with_community_datasets=False)
   plain, _, config = name.partition('/')
-  if plain not in known:
-    raise errors.DataError(_unknown('dataset', name, [*known, 'digits']))
+  if plain not in names:
+    raise errors.DataError(_unknown('dataset', name, [*names, 'digits']))
   builder_class = tfds.builder_cls(plain)
   configs = [c.name for c in builder_class.BUILDER_CONFIGS]
   if config and config not in configs:
@@ -82,16 +82,16 @@ def _known(name: str) -> Any:
   return builder_class
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-  known = list(known)
+def _unknown(kind: str, name: str, names: Iterable[str]) -> str:
+  names = list(names)
   # At 0.5 even a short name with two typing errors is matched.
-  near = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.5)
+  near = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
   if near:
     hint = f'nearest: {", ".join(near)}'
-  elif not known:
+  elif not names:
     hint = 'it has none'
-  elif len(known) <= _NEAREST:
-    hint = f'known: {", ".join(known)}'
+  elif len(names) <= _NEAREST:
+    hint = f'known: {", ".join(names)}'
   else:
     hint = 'known: see https://www.tensorflow.org/datasets/catalog/overview'
   return f'unknown {kind} {name!r}; {hint}'

@@ -50,9 +50,9 @@ def of(name: str, data_dir: str | os.PathLike | None = None) -> Facts:
   if name in KNOWN:
     return KNOWN[name]
   if store.folder(name, data_dir) is None:
-    known = {*KNOWN, *store.names(data_dir)}
+    names = {*KNOWN, *store.names(data_dir)}
     raise ValueError(
-      f'{errors.unknown("dataset", name, known)}, or any set of images that '
+      f'{errors.unknown("dataset", name, names)}, or any set of images that '
       f'lies in {store.data_dir(data_dir)} (python -m bn_jax data prepare NAME)'
     )
   return prepared(store.opened(name, data_dir))

@@ -44,8 +44,8 @@ WITHOUT_TENSORFLOW = ('digits', *_LAYOUTS)
 def recipe(name: str) -> Recipe:
   """Returns the recipe of a set that is prepared without TensorFlow."""
   layout = errors.lookup('dataset', _LAYOUTS, name)
-  known = facts.KNOWN[name]
-  counts = {'train': known.num_train, 'test': known.num_test}
+  sizes = facts.KNOWN[name]
+  counts = {'train': sizes.num_train, 'test': sizes.num_test}
   return Recipe(archives_lib.known(name), counts, layout)
 
 

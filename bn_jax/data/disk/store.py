@@ -55,26 +55,26 @@ class Prepared(NamedTuple):
     return len(self.class_names)
 
 
-def data_dir(given: str | os.PathLike | None) -> pathlib.Path:
-  """Returns the given data_dir, or else TFDS_DATA_DIR or TFDS' default."""
+def data_dir(root: str | os.PathLike | None) -> pathlib.Path:
+  """Returns `root`, or else TFDS_DATA_DIR or TFDS' default."""
   default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   try:
-    return pathlib.Path(given or default).expanduser()
+    return pathlib.Path(root or default).expanduser()
   except RuntimeError as error:  # ~USER of an unknown user
-    raise errors.DataError(f'data_dir: {given or default}: {error}') from error
+    raise errors.DataError(f'data_dir: {root or default}: {error}') from error
 
 
-def folder(name: str, given: str | os.PathLike | None) -> pathlib.Path | None:
+def folder(name: str, root: str | os.PathLike | None) -> pathlib.Path | None:
   """Returns the folder of the newest version of a set, or None.
 
   Args:
     name: of the set, or NAME/CONFIG of one that comes in several configs.
-    given: the data_dir, see `data_dir`.
+    root: the data_dir, see `data_dir`.
 
   Raises:
     DataError: the set is there in several configs, and the name has none.
   """
-  parent = data_dir(given) / name
+  parent = data_dir(root) / name
   versions = _versions(parent)
   if not versions and parent.is_dir():
     configs = {p.name: _versions(p) for p in sorted(parent.iterdir())}
@@ -88,9 +88,9 @@ def folder(name: str, given: str | os.PathLike | None) -> pathlib.Path | None:
   return versions[-1] if versions else None
 
 
-def names(given: str | os.PathLike | None) -> list[str]:
+def names(root: str | os.PathLike | None) -> list[str]:
   """Returns the names of the sets in a data_dir."""
-  parent = data_dir(given)
+  parent = data_dir(root)
   if not parent.is_dir():
     return []
   sets = []
@@ -107,17 +107,17 @@ def _all_versions(folder: pathlib.Path) -> list[pathlib.Path]:
   return _versions(folder) + [v for p in configs for v in _versions(p)]
 
 
-def opened(name: str, given: str | os.PathLike | None) -> Prepared:
+def opened(name: str, root: str | os.PathLike | None) -> Prepared:
   """Opens the set called `name`.
 
   Raises:
     DataError: it is absent, was prepared in another format, is damaged, or is
       no set of images with one label each.
   """
-  version = folder(name, given)
+  version = folder(name, root)
   if version is None:
     raise errors.DataError(
-      f'{name} is not in {data_dir(given)}; give its folder with '
+      f'{name} is not in {data_dir(root)}; give its folder with '
       f'--data_dir=DIR or TFDS_DATA_DIR, or prepare it: python -m bn_jax data '
       f'prepare {name} --data_dir=DIR'
     )
@@ -180,8 +180,6 @@ def arrays(
   """Returns (images, labels) of a split, from the cache if they are in it.
 
   Args:
-    prepared: the set.
-    split: its name.
     resolution: pixels of a side; None leaves the images as they are.
     decode: reads and decodes them; the result is then cached.
 
@@ -257,15 +255,12 @@ def _features(name: str, info: Any) -> tuple:
     if isinstance(image, tfds.features.Image) and isinstance(
       label, tfds.features.ClassLabel
     ):
-      return *pair, tuple(image.shape), _class_names(label)
+      class_names = label.names or range(label.num_classes)
+      return *pair, tuple(image.shape), tuple(map(str, class_names))
   raise errors.DataError(
     f'{name} is no set of images with one label each; it has '
     f'{", ".join(features)}'
   )
-
-
-def _class_names(label: Any) -> tuple[str, ...]:
-  return tuple(map(str, label.names or range(label.num_classes)))
 
 
 def _fingerprint(files: Iterable[pathlib.Path]) -> str:
