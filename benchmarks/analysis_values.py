@@ -27,7 +27,6 @@ def compare(make: Make, width: float) -> bool:
 
   Args:
     make: (norm, dtype, weight_decay) -> the Problem of VGG-11 and its images.
-    width: of the network.
   """
   results = {}
   for norm in ('batch', 'none'):

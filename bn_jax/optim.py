@@ -90,7 +90,9 @@ def sgd(
   return types.Optimizer(
     init=transformation.init,
     update=transformation.update,
-    learning_rate=lambda opt_state, step: _float32(schedule(step)),
+    learning_rate=lambda opt_state, step: jnp.asarray(
+      schedule(step), jnp.float32
+    ),
   )
 
 
@@ -151,7 +153,3 @@ def _check_steps(decay_steps: int, warmup_steps: int) -> None:
       f'warmup_steps is {warmup_steps}, decay_steps is {decay_steps}; '
       'allowed: 0 <= warmup_steps < decay_steps'
     )
-
-
-def _float32(x: Any) -> jax.Array:
-  return jnp.asarray(x, jnp.float32)

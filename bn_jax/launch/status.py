@@ -215,7 +215,6 @@ def _standing(
   """Returns the progress of a cell, by its manifest and its job.
 
   Args:
-    cell: the cell.
     state: SLURM's word for a job that is alive, else None.
     code: the exit code of a job that has ended, else None.
   """

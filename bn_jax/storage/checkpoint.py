@@ -57,7 +57,8 @@ class Checkpoints:
 
     Args:
       directory: of the checkpoints, absolute or not.
-      keep: how many of the newest stay on the disk.
+      keep: how many of the newest stay on the disk; with two, there is one
+        left if the newest is damaged.
       about: JSON that is stored with each checkpoint, such as the config.
       differs: the stored `about` -> why it is another experiment's, or None.
     """

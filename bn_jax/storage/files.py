@@ -67,7 +67,6 @@ def make_folder(
   """Makes a folder, unless it exists.
 
   Args:
-    folder: its path.
     hint: what to do if it cannot be made, for the message.
     parents: whether the folders above are made too. False if they must exist:
       where somebody has removed them, they are not made again.
@@ -93,7 +92,7 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
   """Returns the content of a JSON file, or None where there is no such file.
 
   Args:
-    path: of the file.
+    path: of the file, which may be absent.
     shape: what it must hold: a type, or field -> shape, where the key `...`
       stands for all fields. `(None, shape)` allows an absent field. Further
       fields are allowed.

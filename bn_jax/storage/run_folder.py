@@ -83,7 +83,7 @@ class RunFolder:
   """One run with one seed: WORKDIR/RUN/seedK, whether it has begun or not.
 
   Attributes:
-    path: of the folder.
+    path: WORKDIR/RUN/seedK.
     run: name of the run in the experiment.
     seed: of the weights and of the order of examples.
   """
@@ -218,11 +218,7 @@ class RunFolder:
 
 @dataclasses.dataclass(frozen=True)
 class AnalysisFolder:
-  """A measure of a run's checkpoints: RUN/seedK/analysis/NAME.
-
-  Attributes:
-    path: of the folder.
-  """
+  """A measure of a run's checkpoints, at the path RUN/seedK/analysis/NAME."""
 
   path: pathlib.Path
 
@@ -267,7 +263,7 @@ def below(workdir: pathlib.Path, run: str = '*') -> list[RunFolder]:
   """Returns the folders in a working directory that have begun, in order.
 
   Args:
-    workdir: the working directory.
+    workdir: the folder above those of the runs.
     run: one run of it; by default all.
   """
   folders = []
