@@ -1,4 +1,4 @@
-"""What a network is trained to make small, example by example."""
+"""The losses that training minimises, example by example."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

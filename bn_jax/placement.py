@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 
 class Spread(NamedTuple):
-  """How a batch is split over devices, for what is computed over all of it.
+  """How a batch is split over devices, for computations over all of it.
 
   Attributes:
     parts: number of equal parts of the batch, one a device.

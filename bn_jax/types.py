@@ -1,4 +1,4 @@
-"""The words of the project: what is passed between its parts."""
+"""The types that the parts of the project exchange."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-  """What a random key is for: the first thing folded into the seed's key."""
+  """The purpose of a random key, which is first folded into the seed's key."""
 
   PARAMETERS = 0
   ORDER = 1

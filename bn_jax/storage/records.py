@@ -33,7 +33,7 @@ NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
 
 
 class Record(NamedTuple):
-  """One line: what was measured at one step under one name.
+  """The values that one measure has at one step.
 
   Attributes:
     step: number of updates before it was taken.

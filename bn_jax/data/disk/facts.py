@@ -1,4 +1,4 @@
-"""What is known of a dataset before its images are read."""
+"""The sizes of datasets, known before their images are read."""
 
 import os
 from typing import NamedTuple
