@@ -1,21 +1,22 @@
-"""The measures of the 2018 paper: their values against PyTorch's, their cost.
+"""Checks the measures of the 2018 paper against PyTorch, and times them.
 
-VGG-11 at CIFAR's shape, random images, everything in one process.
+The network is VGG-11 at CIFAR's shape, on random images; all runs in one
+process.
 
 values: the landscape along a direction and internal covariate shift, with and
 without BN, at the initial weights and after three steps of training, against
-`benchmarks/analysis_torch.py`, which shares no code with ours: in float64,
-where they must agree to 1e-4 relative (the program ends with 1 if they do not),
-and in float32, to see.
+`benchmarks/analysis_torch.py`, which shares no code with ours. In float64 they
+must agree to 1e-4 relative, or the program ends with 1; float32 is only shown.
 
-speed, with BN, in float32, both sides of each ratio alternating: a look at E
+speed, with BN, in float32, with both sides of each ratio in turns: a look at E
 points against E + 1 gradients, and against PyTorch's loop; the memory of looks;
 covariate shift of k layers, with the update that it needs, against k + 2
-gradients; training with a look at 4 points every so many steps against without.
+gradients; training with a look at 4 points every so many steps against training
+without.
 
   python benchmarks/analysis.py [--only=values|speed] [--pairs=5]
 
-PyTorch (2.13.0, the CPU build) is needed for this alone.
+Only this benchmark needs PyTorch (2.13.0, the CPU build).
 """
 
 import argparse
@@ -41,9 +42,9 @@ from bn_jax import analysis, models, optim, types
 from bn_jax.data.batches import order
 from bn_jax.training import problem
 
-_RATE = 0.1
-# Examples at most whose values are compared: PyTorch's double precision, and
-# its second derivatives, take minutes.
+_RATE = 0.1  # the paper's learning rate of VGG
+# Most examples whose values are compared: PyTorch's double precision and second
+# derivatives take minutes even for these.
 _COMPARED = 16
 _WITHOUT_TORCH = (
   'PyTorch is not installed here: pip install torch==2.13.0 (the CPU build)'
@@ -59,15 +60,15 @@ def main() -> None:
   parser.add_argument('--width', type=float, default=1.0)
   parser.add_argument('--lowering', default='auto', choices=models.LOWERINGS)
   parser.add_argument('--only', choices=('values', 'speed'), default=None)
-  given = parser.parse_args()
+  options = parser.parse_args()
   jax.config.update('jax_default_matmul_precision', 'highest')
-  make = functools.partial(_problem, given.width, given.lowering)
-  _print_machine(given)
-  if given.only != 'speed':
-    few = min(given.batch_size, _COMPARED)
-    _values(functools.partial(make, few), few, given.width)
-  if given.only != 'values':
-    _speed(functools.partial(make, given.batch_size), given)
+  make = functools.partial(_problem, options.width, options.lowering)
+  _print_machine(options)
+  if options.only != 'speed':
+    few = min(options.batch_size, _COMPARED)
+    _values(functools.partial(make, few), few, options.width)
+  if options.only != 'values':
+    _speed(functools.partial(make, options.batch_size), options)
 
 
 def _values(make, batch_size: int, width: float) -> None:
@@ -80,12 +81,12 @@ def _values(make, batch_size: int, width: float) -> None:
     raise SystemExit(1)
 
 
-def _speed(make, given: argparse.Namespace) -> None:
+def _speed(make, options: argparse.Namespace) -> None:
   """Prints each ratio beside its limit."""
-  made, split = make('batch', jnp.float32)
-  state = made.init(0)
-  batch = made.batch(state, split)
-  loss, params = made.loss(state, batch, 'batch'), state.params
+  vgg, split = make('batch', jnp.float32)
+  state = vgg.init(0)
+  batch = vgg.batch(state, split)
+  loss, params = vgg.loss(state, batch, 'batch'), state.params
   one = jax.jit(lambda loss, params: jax.value_and_grad(loss)(params))
 
   def gradients(count):
@@ -98,24 +99,26 @@ def _speed(make, given: argparse.Namespace) -> None:
       analysis.along_gradient, loss, params,
       np.geomspace(_RATE / 2, 4 * _RATE, points),
     )
-    for points in map(int, given.points.split(','))
+    for points in map(int, options.points.split(','))
   }  # fmt: skip
   next(iter(looks.values()))()
   for points, look in looks.items():
     count = points + 1
-    times = _alternating(given.pairs, functools.partial(gradients, count), look)
+    times = _alternating(
+      options.pairs, functools.partial(gradients, count), look
+    )
     _say(f'a look at {points} points / {count} gradients', *times, limit=1.05)
   _memory(looks)
   if _has_torch():
-    _against_torch(given, looks, params, batch)
+    _against_torch(options, looks, params, batch)
   else:
     print(_WITHOUT_TORCH)
-  _shift(given.pairs, made, state, batch, gradients)
-  _training(given, made, split)
+  _shift(options.pairs, vgg, state, batch, gradients)
+  _training(options, vgg, split)
 
 
 def _memory(looks: dict[int, Callable[[], Any]]) -> None:
-  """The largest resident set during each look, as Linux knows it."""
+  """Prints the peak memory of each look, the largest resident set in Linux."""
   status, reset = (
     pathlib.Path('/proc/self') / name for name in ('status', 'clear_refs')
   )
@@ -135,8 +138,8 @@ def _memory(looks: dict[int, Callable[[], Any]]) -> None:
   _say(what, [peaks[0]], [peaks[-1]], limit=1.05)
 
 
-def _against_torch(given, looks, params, batch) -> None:
-  """The same looks as an eager loop, in the better of two memory formats."""
+def _against_torch(options, looks, params, batch) -> None:
+  """Times PyTorch's loop of the same looks, in its better memory format."""
   import analysis_torch
   import analysis_values
   import torch
@@ -144,7 +147,7 @@ def _against_torch(given, looks, params, batch) -> None:
   loops = {}
   for name in ('contiguous_format', 'channels_last'):
     memory_format = getattr(torch, name)
-    model = analysis_torch.VGG11(batch_norm=True, width=given.width)
+    model = analysis_torch.VGG11(batch_norm=True, width=options.width)
     analysis_torch.load(model, params).to(memory_format=memory_format)
     objective = analysis_torch.Objective(
       batch.images, batch.labels, model, memory_format=memory_format
@@ -164,7 +167,7 @@ def _against_torch(given, looks, params, batch) -> None:
         f'{points} points, PyTorch in {name}: differs by at most '
         f'{max(worst.values()):.1e} ({max(worst, key=worst.get)})'
       )
-    our_times, *others = _alternating(given.pairs, look, *each.values())
+    our_times, *others = _alternating(options.pairs, look, *each.values())
     medians = [statistics.median(times) for times in others]
     best = medians.index(min(medians))
     _say(
@@ -173,13 +176,13 @@ def _against_torch(given, looks, params, batch) -> None:
     )  # fmt: skip
 
 
-def _shift(pairs, made, state, batch, gradients) -> None:
-  """The measure as training takes it: one gradient for the update too."""
-  names = [name for name, _ in made.layers(state)]
+def _shift(pairs, vgg, state, batch, gradients) -> None:
+  """Times covariate shift as in training, with the gradient of the update."""
+  names = [name for name, _ in vgg.layers(state)]
   third = len(names) // 3
   for layers in ([names[third], names[2 * third]], names):
     measure = analysis.make('covariate_shift', layers=layers, chunk_size=None)
-    look = functools.partial(measure, made, state, [batch])
+    look = functools.partial(measure, vgg, state, [batch])
     look()  # it compiles
     count = len(layers) + 2
     times = _alternating(pairs, functools.partial(gradients, count), look)
@@ -187,29 +190,29 @@ def _shift(pairs, made, state, batch, gradients) -> None:
     _say(what, *times, limit=1.1)
 
 
-def _training(given, made, split) -> None:
-  """So many steps and a look at 4 points against the steps alone."""
-  step = jax.jit(made.step, donate_argnums=0)
+def _training(options, vgg, split) -> None:
+  """Times so many steps with a look at 4 points against the steps alone."""
+  step = jax.jit(vgg.step, donate_argnums=0)
   measure = analysis.make('along_gradient', chunk_size=None)
-  states = {'without': made.init(0), 'with': made.init(0)}
+  states = {'without': vgg.init(0), 'with': vgg.init(0)}
   look_times = []
 
-  def train(name, steps=given.every):
+  def train(name, steps=options.every):
     state = states[name]
     for _ in range(steps):
       state = step(state, split)
     states[name] = jax.block_until_ready(state)
     if name == 'with':
       start = time.perf_counter()
-      measure(made, state, [made.batch(state, split)])
+      measure(vgg, state, [vgg.batch(state, split)])
       look_times.append(time.perf_counter() - start)
 
   for name in states:  # they compile
     train(name, steps=1)
   look_times.clear()
   ways = [functools.partial(train, name) for name in states]
-  without, both = _alternating(given.pairs, *ways)
-  what = f'training with a look every {given.every} steps / without'
+  without, both = _alternating(options.pairs, *ways)
+  what = f'training with a look every {options.every} steps / without'
   _say(what, without, both, limit=1.1)
   sums = [a + b for a, b in zip(without, look_times)]
   _say('the same, from the times of steps and look', without, sums, limit=1.1)
@@ -221,7 +224,7 @@ def _training(given, made, split) -> None:
 
 
 def _problem(width, lowering, batch_size, norm, dtype, weight_decay=0.0):
-  """(the Problem of VGG-11, random images with random labels)."""
+  """Returns (the Problem of VGG-11, random images with random labels)."""
   module = models.make(
     'vgg11', num_classes=10, norm=norm, width=width, lowering=lowering
   )
@@ -235,7 +238,7 @@ def _problem(width, lowering, batch_size, norm, dtype, weight_decay=0.0):
     mean=jnp.full(3, 127.5, jnp.float32),
     std=jnp.full(3, 74.0, jnp.float32),
   )
-  made = problem.make(
+  vgg = problem.make(
     module,
     optim.sgd(optim.constant(learning_rate=_RATE), momentum=0.9),
     sampler=order.sampler(num_examples=count, batch_size=batch_size),
@@ -245,14 +248,14 @@ def _problem(width, lowering, batch_size, norm, dtype, weight_decay=0.0):
     taps=models.taps(module),
     compute_dtype=dtype,
   )
-  # It runs once: in less time than it takes to compile it well.
-  options = {'xla_backend_optimization_level': 0}
-  init = jax.jit(made.init, compiler_options=options)
-  return made._replace(init=init), split
+  # It runs once, in less time than optimizing its program would take.
+  unoptimized = {'xla_backend_optimization_level': 0}
+  init = jax.jit(vgg.init, compiler_options=unoptimized)
+  return vgg._replace(init=init), split
 
 
 def _alternating(pairs: int, *ways: Callable[[], Any]) -> list[list[float]]:
-  """Seconds of each way, one after the other, in turns."""
+  """Times functions in turns; returns the seconds of each."""
   times = [[] for _ in ways]
   for _ in range(pairs):
     for taken, way in zip(times, ways):
@@ -263,7 +266,7 @@ def _alternating(pairs: int, *ways: Callable[[], Any]) -> list[list[float]]:
 
 
 def _say(what, base, times, *, limit: float, at_least: bool = False) -> None:
-  """One line: the ratio of times to the base, and its limit."""
+  """Prints the ratio of times to the base, and whether it is within a limit."""
   ratios = [b / a for a, b in zip(base, times)]
   median = round(statistics.median(ratios), 3)
   holds = median >= limit if at_least else median <= limit
@@ -279,12 +282,13 @@ def _has_torch() -> bool:
   return importlib.util.find_spec('torch') is not None
 
 
-def _print_machine(given) -> None:
+def _print_machine(options) -> None:
   device = jax.devices()[0]
   print(
     f'{device.platform} {device.device_kind}, {os.cpu_count()} cores, jax '
     f'{jax.__version__}, Python {platform.python_version()}; batch '
-    f'{given.batch_size}, width {given.width}, lowering {given.lowering}\n',
+    f'{options.batch_size}, width {options.width}, lowering '
+    f'{options.lowering}\n',
     flush=True,
   )
 

@@ -1,13 +1,13 @@
-"""Two measures of Santurkar et al. (2018) as one writes them with PyTorch.
+"""Two measures of Santurkar et al. (2018), written with PyTorch.
 
-Written from the papers, and from nothing of bn_jax: VGG-11 (Simonyan and
-Zisserman, 2015, arXiv:1409.1556, Table 1, column A, with one dense layer and,
-if wanted, Batch Normalization before each ReLU), the landscape along a
+They are written from the papers and share no code with bn_jax: VGG-11 (Simonyan
+and Zisserman, 2015, arXiv:1409.1556, Table 1, column A, with one dense layer
+and, if wanted, Batch Normalization before each ReLU), the landscape along a
 direction (Santurkar et al., arXiv:1805.11604, section 3.1), and internal
 covariate shift (its Definition 2.1). Parameters are copied, moved without a
 graph, and evaluated again on the same batch with batch statistics; there are no
-running ones. What goes in and comes out are NumPy arrays, with bn_jax's names
-and layouts: kernels HWIO, images NHWC.
+running ones. Inputs and outputs are NumPy arrays with bn_jax's names and
+layouts: kernels HWIO, images NHWC.
 """
 
 import collections
@@ -61,7 +61,7 @@ class Objective:
     memory_format: torch.memory_format = torch.contiguous_format,
     weight_decay: float = 0.0,
   ):
-    """Takes images, [N, H, W, C], and labels, [N], for networks like one."""
+    """Converts images, [N, H, W, C], and labels, [N], for networks like one."""
     dtype = next(like.parameters()).dtype
     images = torch.tensor(np.asarray(images), dtype=dtype).permute(0, 3, 1, 2)
     self._images = images.contiguous(memory_format=memory_format)
@@ -69,7 +69,7 @@ class Objective:
     self._weight_decay = weight_decay
 
   def __call__(self, model: nn.Module) -> torch.Tensor:
-    """The data loss, and weight_decay / 2 times the kernels' squared norm."""
+    """Returns the data loss plus weight_decay / 2 * |kernels|^2."""
     loss = functional.cross_entropy(model(self._images), self._labels)
     if self._weight_decay:
       kernels = [p for p in model.parameters() if p.ndim > 1]
@@ -79,16 +79,16 @@ class Objective:
 
 
 def load(model: nn.Module, params: Arrays) -> nn.Module:
-  """The network, with these parameters."""
+  """Copies parameters into the network, and returns it."""
   with torch.no_grad():
-    for own, given in zip(model.parameters(), tensors(model, params)):
-      own.copy_(given)
+    for own, new in zip(model.parameters(), tensors(model, params)):
+      own.copy_(new)
   return model
 
 
 def tensors(model: nn.Module, params: Arrays) -> list[torch.Tensor]:
-  """A tree like bn_jax's parameters, in the order of the network's."""
-  found = []
+  """Converts a tree like bn_jax's parameters, in the order of the network's."""
+  converted = []
   for name, own in model.named_parameters():
     module, kind = name.split('.')
     weight = 'scale' if module.startswith('norm') else 'kernel'
@@ -97,16 +97,16 @@ def tensors(model: nn.Module, params: Arrays) -> list[torch.Tensor]:
       array = array.transpose(3, 2, 0, 1)  # HWIO -> OIHW
     elif array.ndim == 2:
       array = array.T
-    given = torch.tensor(array, dtype=own.dtype)
-    assert given.shape == own.shape, name
-    found.append(given)
-  return found
+    tensor = torch.tensor(array, dtype=own.dtype)
+    assert tensor.shape == own.shape, name
+    converted.append(tensor)
+  return converted
 
 
 def train(
   model: nn.Module, objectives: Sequence[Objective], rate: float
 ) -> None:
-  """One step of SGD with momentum 0.9 on each objective."""
+  """Takes one step of SGD with momentum 0.9 on each objective."""
   optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
   for objective in objectives:
     optimizer.zero_grad()
@@ -123,10 +123,11 @@ def along_direction(
   per_layer: bool = False,
   curvature: bool = False,
 ) -> dict[str, np.ndarray]:
-  """Loss and gradient at params - e * direction, None being the gradient.
+  """Evaluates loss and gradient at params - e * direction, for each step e.
 
-  Of all parameters together and, with per_layer, of each layer; with curvature
-  also d'H d / |d|^2 and |H d| / |d|, by backpropagating twice.
+  The direction None is the gradient. The quantities are those of all parameters
+  together and, with per_layer, of each layer; with curvature also
+  d'H d / |d|^2 and |H d| / |d|, by backpropagating twice.
   """
   params = list(model.parameters())
   start = [p.detach().clone() for p in params]
@@ -135,12 +136,12 @@ def along_direction(
   along = [g.detach() for g in gradient]
   if direction is not None:
     along = tensors(model, direction)
-  found = {}
+  results = {}
   if curvature:
     product = torch.autograd.grad(_dot(gradient, along), params)
     square = _dot(along, along)
-    found['curvature'] = (_dot(along, product) / square).item()
-    found['beta_0'] = (_norm(product) / square.sqrt()).item()
+    results['curvature'] = (_dot(along, product) / square).item()
+    results['beta_0'] = (_norm(product) / square.sqrt()).item()
   loss_0, gradient_0 = loss.item(), [g.detach() for g in gradient]
   del loss, gradient
   places = _places(model) if per_layer else {}
@@ -160,19 +161,19 @@ def along_direction(
         row.setdefault(f'layer_{name}', []).append(value)
     rows.append(row)
   _move(params, start)
-  found |= {'loss_0': loss_0, 'gradient_norm_0': lengths[0].item()}
+  results |= {'loss_0': loss_0, 'gradient_norm_0': lengths[0].item()}
   if per_layer:
-    found['layer_gradient_norm_0'] = [
+    results['layer_gradient_norm_0'] = [
       _norm(gradient_0[own]).item() for own in places.values()
     ]
-  found |= {name: [row[name] for row in rows] for name in rows[0]}
-  return {name: np.array(value) for name, value in found.items()}
+  results |= {name: [row[name] for row in rows] for name in rows[0]}
+  return {name: np.array(value) for name, value in results.items()}
 
 
 def covariate_shift(
   model: nn.Module, objective: Objective, new_params: Arrays, at: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """How each layer's gradient changes by the step of those before it."""
+  """Returns the change of each layer's gradient by earlier layers' step."""
   params = list(model.parameters())
   start = [p.detach().clone() for p in params]
   new = tensors(model, new_params)
@@ -186,15 +187,15 @@ def covariate_shift(
       for i in range(moved, own.start):
         params[i].copy_(new[i])
     moved = own.start
-    # Of this layer's parameters alone: no gradient is taken below it.
-    mine = gradient[own]
-    there = torch.autograd.grad(objective(model), params[own])
-    change = distance(there, mine)
+    # With respect to this layer alone: no gradient is taken below it.
+    g_0 = gradient[own]
+    g = torch.autograd.grad(objective(model), params[own])
+    change = distance(g, g_0)
     rows.append(
       {
         'l2': change.item(),
-        'relative_l2': (change / _norm(mine)).item(),
-        'cosine': (_dot(mine, there) / (_norm(mine) * _norm(there))).item(),
+        'relative_l2': (change / _norm(g_0)).item(),
+        'cosine': (_dot(g_0, g) / (_norm(g_0) * _norm(g))).item(),
       }
     )
   _move(params, start)
@@ -204,13 +205,13 @@ def covariate_shift(
 def distance(
   x: Sequence[torch.Tensor], y: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-  """|x - y| over all tensors; no more than one difference is kept."""
+  """Returns |x - y| over all tensors, keeping one difference at a time."""
   parts = [torch.linalg.vector_norm(a - b) for a, b in zip(x, y)]
   return torch.linalg.vector_norm(torch.stack(parts))
 
 
 def _row(g, g_0, norm_0, norm_d, size) -> dict[str, float]:
-  """The quantities of one point, of all parameters or of some."""
+  """Returns the quantities of one point, of all parameters or of some."""
   norm, change = _norm(g), distance(g, g_0)
   return {
     'gradient_norm': norm.item(),
@@ -230,7 +231,7 @@ def _move(params, start, direction=None, size=0.0) -> None:
 
 
 def _places(model: nn.Module) -> dict[str, slice]:
-  """Where a layer's parameters are among the network's; its norm's are its."""
+  """Returns layer -> slice of the network's parameters, its norm's included."""
   places = {}
   for i, (name, _) in enumerate(model.named_parameters()):
     layer = name.split('.')[0].replace('norm', 'conv')
@@ -244,5 +245,5 @@ def _dot(x: Sequence[torch.Tensor], y: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _norm(x: Sequence[torch.Tensor]) -> torch.Tensor:
-  # As torch.nn.utils.clip_grad_norm_ has it: no copy into one vector.
+  # As in torch.nn.utils.clip_grad_norm_, which copies nothing into one vector.
   return torch.nn.utils.get_total_norm(x)

@@ -1,4 +1,4 @@
-"""Our measures of VGG-11 against those of `analysis_torch`, value by value."""
+"""Compares our measures of VGG-11 with those of `analysis_torch`."""
 
 import functools
 from collections.abc import Callable
@@ -11,48 +11,47 @@ import torch
 
 from bn_jax import analysis, types
 
-_FACTORS = (0.5, 1.0, 2.0, 4.0)
-_TOLERANCE = 1e-4
-_WEIGHT_DECAY = 5e-4
-# What is below it is rounding: the first layer's shift is 0 by definition.
+_FACTORS = (0.5, 1.0, 2.0, 4.0)  # step sizes over the rate, as in the paper
+_TOLERANCE = 1e-4  # relative, in float64: far above rounding, below any mistake
+_WEIGHT_DECAY = 5e-4  # above 0, so that the penalty is compared too
+# Smaller values count as this: the first layer's shift is 0 but for rounding.
 _ZERO = 1e-9
-_STEPS = 3
+_STEPS = 3  # enough for momentum and weights that are no longer initial
 
 
 Make = Callable[..., tuple[types.Problem, types.Split]]
 
 
 def compare(make: Make, width: float) -> bool:
-  """Prints the worst of each quantity; whether float64 is within tolerance.
+  """Prints the largest differences; returns whether float64's are tolerable.
 
   Args:
     make: (norm, dtype, weight_decay) -> the Problem of VGG-11 and its images.
-    width: of the network.
   """
-  found = {}
+  results = {}
   for norm in ('batch', 'none'):
-    made = functools.partial(make, norm, weight_decay=_WEIGHT_DECAY)
+    make_vgg = functools.partial(make, norm, weight_decay=_WEIGHT_DECAY)
     with jax.enable_x64(True):
-      trained = _trained(*made(dtype=jnp.float64))
+      trained = _trained(*make_vgg(dtype=jnp.float64))
     for dtype in (jnp.float64, jnp.float32):
       model = analysis_torch.VGG11(batch_norm=norm == 'batch', width=width)
       model = model.to(getattr(torch, jnp.dtype(dtype).name))
       with jax.enable_x64(dtype is jnp.float64):
-        found[norm, jnp.dtype(dtype).name] = _of_network(
-          made(dtype=dtype)[0], *trained, dtype, model
+        results[norm, jnp.dtype(dtype).name] = _of_network(
+          make_vgg(dtype=dtype)[0], *trained, dtype, model
         )
   print(
     'Largest relative difference from PyTorch over points, layers, directions '
     f'(gradient, update, random) and states (initial, after {_STEPS} steps):\n'
   )
   names = {'batch': 'with BN', 'none': 'without'}
-  heads = [f'{names[norm]}, {dtype}' for norm, dtype in found]
+  heads = [f'{names[norm]}, {dtype}' for norm, dtype in results]
   print(f'| quantity | {" | ".join(heads)} |')
   print('|---' * (1 + len(heads)) + '|')
-  for quantity in found['batch', 'float64']:
-    cells = [f'{of_all[quantity]:.1e}' for of_all in found.values()]
+  for quantity in results['batch', 'float64']:
+    cells = [f'{of_all[quantity]:.1e}' for of_all in results.values()]
     print(f'| {quantity} | {" | ".join(cells)} |')
-  worst = max(max(found[norm, 'float64'].values()) for norm in names)
+  worst = max(max(results[norm, 'float64'].values()) for norm in names)
   holds = worst <= _TOLERANCE
   print(
     f'\nfloat64, the largest of all: {worst:.1e}; limit at most '
@@ -62,50 +61,52 @@ def compare(make: Make, width: float) -> bool:
 
 
 def differences(ours, theirs) -> dict[str, float]:
-  """The largest relative difference of each quantity; inf for a lone nan."""
+  """Returns each quantity's largest relative difference; inf for a lone nan."""
   ours = {name: value for name, value in ours.items() if name != 'step_size'}
   if set(ours) != set(theirs):
     raise SystemExit(f'quantities differ: {sorted(set(ours) ^ set(theirs))}')
-  found = {}
+  largest = {}
   for name, mine in ours.items():
     mine, other = np.float64(mine), np.float64(theirs[name])
     if mine.shape != other.shape:
       raise SystemExit(f'{name} is {mine.shape}; PyTorch has {other.shape}')
     relative = np.abs(mine - other) / np.maximum(np.abs(other), _ZERO)
     relative = np.where(np.isnan(mine) & np.isnan(other), 0, relative)
-    found[name] = float(np.where(np.isnan(relative), np.inf, relative).max())
-  return found
+    largest[name] = float(np.where(np.isnan(relative), np.inf, relative).max())
+  return largest
 
 
-def _trained(made, split) -> tuple[list[types.TrainState], list[types.Batch]]:
-  """(states before and after each of the first steps, batches), in float64."""
-  states, batches = [_cast(made.init(0), jnp.float64)], []
-  step = jax.jit(made.step)
+def _trained(
+  problem, split
+) -> tuple[list[types.TrainState], list[types.Batch]]:
+  """Trains in float64; returns (states around the first steps, batches)."""
+  states, batches = [_cast(problem.init(0), jnp.float64)], []
+  step = jax.jit(problem.step)
   for _ in range(_STEPS + 1):
-    batches.append(made.batch(states[-1], split))
+    batches.append(problem.batch(states[-1], split))
     states.append(step(states[-1], split))
   return jax.device_get((states, batches))
 
 
-def _of_network(made, states, batches, dtype, model) -> dict[str, float]:
-  """Quantity -> its largest relative difference, in one precision."""
+def _of_network(problem, states, batches, dtype, model) -> dict[str, float]:
+  """Returns quantity -> largest relative difference, in one precision."""
   worst = {}
   for t in (0, _STEPS):
     before, after, batch = (
       _cast(tree, dtype) for tree in (states[t], states[t + 1], batches[t])
     )
-    for name, value in _at(made, before, after.params, batch, model):
+    for name, value in _at(problem, before, after.params, batch, model):
       worst[name] = max(value, worst[name]) if name in worst else value
   name = f'change by {_STEPS + 1} steps'
   return worst | {name: _of_training(states, batches, model)}
 
 
-def _at(made, state, new, batch, model):
-  """(quantity, its difference) of the measures of one state."""
+def _at(problem, state, new, batch, model):
+  """Yields (quantity, difference) of the measures of one state."""
   params = state.params
-  layers, rate = made.layers(state), float(made.learning_rate(state))
+  layers, rate = problem.layers(state), float(problem.learning_rate(state))
   sizes = [rate * factor for factor in _FACTORS]
-  loss = made.loss(state, batch, 'batch')
+  loss = problem.loss(state, batch, 'batch')
   analysis_torch.load(model, params)
   objective = analysis_torch.Objective(
     batch.images, batch.labels, model, weight_decay=_WEIGHT_DECAY
@@ -120,7 +121,7 @@ def _at(made, state, new, batch, model):
         model, objective, sizes, direction, per_layer=True, curvature=True
       ),
     ).items()
-  loss = made.loss(state, batch, 'batch', penalised=False)
+  loss = problem.loss(state, batch, 'batch', penalised=False)
   objective = analysis_torch.Objective(batch.images, batch.labels, model)
   names = [name for name, _ in layers]
   for name, value in differences(
@@ -131,7 +132,7 @@ def _at(made, state, new, batch, model):
 
 
 def _of_training(states, batches, model) -> float:
-  """How far PyTorch's optimizer ends from ours, relative to its way."""
+  """Returns PyTorch's distance from our result, over that of the start."""
   analysis_torch.load(model, states[0].params)
   objectives = [
     analysis_torch.Objective(
@@ -150,7 +151,7 @@ def _of_training(states, batches, model) -> float:
 
 
 def _random_like(params):
-  """A normal vector of length 1."""
+  """Returns a random direction of length 1."""
   generator = np.random.default_rng(1)
   drawn = jax.tree.map(lambda x: generator.normal(size=x.shape), params)
   squares = jax.tree.map(lambda x: np.sum(x**2), drawn)
@@ -161,7 +162,7 @@ def _random_like(params):
 
 
 def _cast(tree, dtype):
-  """A tree of arrays, those of floating point in one dtype."""
+  """Casts a tree's arrays of floating point to one dtype."""
   return jax.tree.map(
     lambda x: jnp.asarray(
       x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype

@@ -1,9 +1,9 @@
-"""What a batch costs that is drawn from memory and changed in the step.
+"""The cost of a batch that is drawn from memory and augmented in the step.
 
 step: a training step of VGG-11 with BN on images of 32 x 32, with crop and flip
-against without, in alternation. draw: the next batch of 60,000 MNIST-sized
-images, which is drawn and gathered in each step, against the whole step of the
-MLP. read: a split from disk and from its cache, where a data_dir is given.
+and without, in turns. draw: drawing and gathering the next batch of 60,000
+MNIST-sized images, against the whole step of the MLP. read: a split from disk
+and from its cache, if a data_dir is given.
 
   python benchmarks/batches.py [--data_dir=DIR]
 """
@@ -34,28 +34,30 @@ def main() -> None:
   parser.add_argument('--pairs', type=int, default=5)
   parser.add_argument('--width', type=float, default=1.0)
   parser.add_argument('--data_dir', default=None)
-  given = parser.parse_args()
-  step(given)
-  draw(given)
-  if given.data_dir is not None:
-    read(given)
+  options = parser.parse_args()
+  step(options)
+  draw(options)
+  if options.data_dir is not None:
+    read(options)
 
 
-def step(given: argparse.Namespace) -> None:
-  """A step with crop and flip, and one without."""
-  module = models.make('vgg11', num_classes=10, norm='batch', width=given.width)
+def step(options: argparse.Namespace) -> None:
+  """Times a step with crop and flip, and one without."""
+  module = models.make(
+    'vgg11', num_classes=10, norm='batch', width=options.width
+  )
   split = _split(5_000, (32, 32, 3))
   runs = {}
   for name, augmentation in (
     ('plain', augment.make()),
     ('crop and flip', augment.make(crop_padding=4, flip=True)),
   ):
-    made = _problem(module, split, given.batch_size, augmentation)
-    whole = lambda state, split, made=made: (made.step(state, split), None)
-    runs[name] = _Run(jax.jit(whole, donate_argnums=0), made.init(0), split)
+    vgg = _problem(module, split, options.batch_size, augmentation)
+    whole = lambda state, split, vgg=vgg: (vgg.step(state, split), None)
+    runs[name] = _Run(jax.jit(whole, donate_argnums=0), vgg.init(0), split)
     runs[name].seconds(steps=1)
   times = {name: [] for name in runs}
-  for _ in range(given.pairs):
+  for _ in range(options.pairs):
     for name, run in runs.items():
       times[name].append(run.seconds(steps=2))
   ratios = [b / a for a, b in zip(*times.values())]
@@ -64,60 +66,60 @@ def step(given: argparse.Namespace) -> None:
   print(f'  ratio {statistics.median(ratios):.3f} ({_listed(ratios)})')
 
 
-def draw(given: argparse.Namespace) -> None:
-  """The draw of a batch, the draw with its images, and a step of the MLP."""
+def draw(options: argparse.Namespace) -> None:
+  """Times the draw of a batch, that with its images, and a step of the MLP."""
   split = _split(60_000, (28, 28, 1))
   module = models.make('mlp', num_classes=10, norm='batch')
-  made = _problem(module, split, 60, augment.make())
+  mlp = _problem(module, split, 60, augment.make())
   sampler = order.sampler(num_examples=60_000, batch_size=60)
 
-  def drawn(state, split):
+  def draw_only(state, split):
     del split
     index, new = sampler.draw(state.order, keys.of_order(state))
     return state._replace(order=new), index
 
-  def taken(state, split):
+  def gather(state, split):
     index, new = sampler.draw(state.order, keys.of_order(state))
     return state._replace(order=new), sampler.take(split, index)
 
   def whole(state, split):
-    return made.step(state, split), None
+    return mlp.step(state, split), None
 
   listed = []
   for name, function in (
-    ('draw', drawn), ('with images', taken), ('whole step', whole)
+    ('draw', draw_only), ('with images', gather), ('whole step', whole)
   ):  # fmt: skip
-    run = _Run(jax.jit(function, donate_argnums=0), made.init(0), split)
+    run = _Run(jax.jit(function, donate_argnums=0), mlp.init(0), split)
     run.seconds(steps=1)
-    # An epoch at a time: one permutation is in it.
-    times = [1000 * run.seconds(steps=1000) for _ in range(given.pairs)]
+    # An epoch at a time, which includes one permutation.
+    times = [1000 * run.seconds(steps=1000) for _ in range(options.pairs)]
     listed.append(f'{name} {statistics.median(times):.3f} ({_listed(times)})')
   print(f'MLP, batch of 60 of 60,000, ms: {"; ".join(listed)}')
 
 
-def read(given: argparse.Namespace) -> None:
-  """CIFAR-10 from disk, then from its cache."""
+def read(options: argparse.Namespace) -> None:
+  """Times reading CIFAR-10 from disk, then from its cache."""
   with tempfile.TemporaryDirectory() as folder:
     os.environ['BN_JAX_CACHE_DIR'] = folder
     for name in ('decoded', 'cached'):
       start = time.perf_counter()
-      reading.load('cifar10', data_dir=given.data_dir)
+      reading.load('cifar10', data_dir=options.data_dir)
       print(f'CIFAR-10 {name}: {time.perf_counter() - start:.2f} s')
 
 
 class _Run:
-  """(state, split) -> (state, what is made), with its state."""
+  """A function (state, split) -> (state, output), with its state."""
 
   def __init__(self, step, state, split):
     self._step, self._state, self._split = step, state, split
 
   def seconds(self, steps: int) -> float:
-    """Of one of so many steps."""
+    """Runs so many steps; returns the mean seconds of one."""
     jax.block_until_ready(self._state)
     start = time.perf_counter()
     for _ in range(steps):
-      self._state, made = self._step(self._state, self._split)
-    jax.block_until_ready((self._state, made))
+      self._state, output = self._step(self._state, self._split)
+    jax.block_until_ready((self._state, output))
     return (time.perf_counter() - start) / steps
 
 

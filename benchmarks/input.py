@@ -1,18 +1,18 @@
-"""How fast images come in, against what the same cores can decode at best.
+"""Times the streams of images against bare decoding on the same cores.
 
 jpeg: the stream that training and evaluation read, with random and with middle
-crops, from threads and from 1 and 2 worker processes. It is set against Pillow
-alone, in as many processes as there are cores, each with its images in memory:
-decoding them, also into arrays, and with a random crop resized. Bare decoding
-and stream alternate, so that what else the machine does touches both; where it
-does much, the time of the processors says more than the clock.
+crops, from threads and from 1 and 2 worker processes. It is compared with
+Pillow alone, in one process for each core, with the images in memory: decoding
+them, also into arrays, and with a random crop resized. Bare decoding and stream
+alternate, so that other load on the machine affects both; if that is high, the
+time of the processors says more than the clock.
 
   python benchmarks/input.py [--part=jpeg] [--data_dir=DIR] [--originals=DIR]
     [--workers 0 1 2]
 
-Without folders the photographs that come with scikit-learn are read; DIR may
-hold imagenette_mini (of 224 pixels) as a TFDS data_dir, or be any folder of
-larger JPEGs.
+Without folders the photographs that come with scikit-learn are read. --data_dir
+may hold imagenette_mini (of 224 pixels); --originals is any folder of larger
+JPEGs.
 """
 
 import argparse
@@ -39,9 +39,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from bn_jax.data.batches import ahead, crops, encoded, stream
 from bn_jax.data.disk import store
 
-_SIZE = 224
-_RECORDS = 256
-_BATCHES = 16  # that are timed
+_SIZE = 224  # pixels of a side, as ImageNet's networks take them
+_RECORDS = 256  # images of a set: few enough to be written in a second
+_BATCHES = 16  # batches that are timed at a time
 _CORES = os.cpu_count()
 
 
@@ -53,25 +53,25 @@ def main() -> None:
   parser.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2])
   parser.add_argument('--data_dir', default=None)
   parser.add_argument('--originals', default=None)
-  given = parser.parse_args()
+  options = parser.parse_args()
   for name, part in PARTS.items():
-    if given.part in (None, name):
-      part(given)
+    if options.part in (None, name):
+      part(options)
 
 
 # jpeg: images that are streamed.
 
 
-def jpeg(given: argparse.Namespace) -> None:
+def jpeg(options: argparse.Namespace) -> None:
   with tempfile.TemporaryDirectory() as folder:
-    sets = {f'{_SIZE} px': _small(given, folder)}
-    sets['originals'] = _prepared('originals', folder, _originals(given))
+    sets = {f'{_SIZE} px': _small(options, folder)}
+    sets['originals'] = _prepared('originals', folder, _originals(options))
     for name, prepared in sets.items():
-      _measure(name, prepared, given)
+      _measure(name, prepared, options)
 
 
 class Photographs(tfds.core.GeneratorBasedBuilder):
-  """JPEGs that lie in memory, as a prepared set."""
+  """A set of JPEGs that are in memory."""
 
   VERSION = tfds.core.Version('1.0.0')
 
@@ -104,15 +104,15 @@ def _prepared(name, folder, images) -> store.Prepared:
   tfds.disable_progress_bar()
   keywords = {'data_dir': f'{folder}/{name}', 'file_format': 'array_record'}
   builder = Photographs(images=images, **keywords)
-  # TFDS prints that it downloads, which here it does not.
+  # TFDS says that it downloads, although nothing is downloaded here.
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare(file_format='array_record')
   return store.opened('photographs', keywords['data_dir'])
 
 
-def _small(given, folder) -> store.Prepared:
-  if given.data_dir is not None:
-    return store.opened('imagenette_mini', given.data_dir)
+def _small(options, folder) -> store.Prepared:
+  if options.data_dir is not None:
+    return store.opened('imagenette_mini', options.data_dir)
   images = []
   for photograph in datasets.load_sample_images().images:
     for left in range(0, photograph.shape[1] - _SIZE, 32):
@@ -121,11 +121,11 @@ def _small(given, folder) -> store.Prepared:
   return _prepared('small', folder, images)
 
 
-def _originals(given) -> list[bytes]:
-  if given.originals is None:
+def _originals(options) -> list[bytes]:
+  if options.originals is None:
     photographs = datasets.load_sample_images().images
     return [_encoded(Image.fromarray(pixels)) for pixels in photographs]
-  files = sorted(pathlib.Path(given.originals).iterdir())
+  files = sorted(pathlib.Path(options.originals).iterdir())
   return [
     file.read_bytes() for file in files if file.suffix.lower()[:3] == '.jp'
   ]
@@ -144,19 +144,21 @@ class _Speed(NamedTuple):
   processor: float
 
 
-def _measure(name, prepared, given) -> None:
+def _measure(name, prepared, options) -> None:
   source = store.source(prepared, 'train')
   images = [source[i]['image'] for i in range(min(len(source), _RECORDS))]
-  count = _BATCHES * given.batch_size // _CORES
+  count = _BATCHES * options.batch_size // _CORES
   context = multiprocessing.get_context('spawn')
   speeds, ratios = {}, {}
   with concurrent.futures.ProcessPoolExecutor(
     _CORES, context, _hold, (images,)
   ) as pool:
     _bare_speed(pool, _decode, 1)  # starts the processes
-    for crop, workers in itertools.product(('middle', 'random'), given.workers):
-      for _ in range(given.pairs):
-        streamed = _stream_speed(prepared, crop, workers, given.batch_size)
+    for crop, workers in itertools.product(
+      ('middle', 'random'), options.workers
+    ):
+      for _ in range(options.pairs):
+        streamed = _stream_speed(prepared, crop, workers, options.batch_size)
         speeds.setdefault((crop, workers), []).append(streamed)
         for bare in _BARE:
           speed = _bare_speed(pool, bare, count)
@@ -183,7 +185,7 @@ def _print(name, speeds, ratios) -> None:
 
 
 class _Middles:
-  """Batches as `evaluation` makes them, but without end."""
+  """Endless batches like those of `stream.evaluation`."""
 
   def __init__(self, records, batch_size):
     self._records = records
@@ -218,21 +220,21 @@ def _stream(prepared, crop, workers, batch_size) -> ahead.Stream:
 
 
 def _stream_speed(prepared, crop, workers, batch_size) -> _Speed:
-  """Of the stream, once all are at work."""
+  """Returns the speed of a stream, once all its workers are busy."""
   others = set(multiprocessing.active_children())
   with _stream(prepared, crop, workers, batch_size) as read:
-    for _ in range(4 * max(_CORES, workers)):  # those that were made ahead
+    for _ in range(4 * max(_CORES, workers)):  # those prepared ahead
       next(read)
-    made = set(multiprocessing.active_children()) - others
-    start, busy = time.perf_counter(), _busy(made)
+    started = set(multiprocessing.active_children()) - others
+    start, busy = time.perf_counter(), _busy(started)
     for _ in range(_BATCHES):
       next(read)
-    seconds, used = time.perf_counter() - start, _busy(made) - busy
+    seconds, used = time.perf_counter() - start, _busy(started) - busy
   return _Speed(_BATCHES * batch_size / seconds, _BATCHES * batch_size / used)
 
 
 def _busy(processes) -> float:
-  """Seconds that processors have worked for this process and these."""
+  """Returns the processor time, in seconds, of this process and others."""
   used = time.process_time()
   for process in processes:
     fields = pathlib.Path(f'/proc/{process.pid}/stat').read_text().split()
@@ -240,12 +242,13 @@ def _busy(processes) -> float:
   return used
 
 
-# What a process of the pool does with the images that it holds.
-_held = []
+# The images of a process of the pool, and what it does with them. The
+# docstrings of `_decode` and the like are their names in the table.
+_images = []
 
 
 def _hold(images) -> None:
-  _held.extend(images)
+  _images.extend(images)
 
 
 def _decode(data):
@@ -268,15 +271,15 @@ _BARE = (_decode, _decode_to_array, _decode_and_crop)
 
 
 def _run(bare, count) -> float:
-  """Seconds that the processor has worked."""
+  """Decodes so many images; returns the processor time in seconds."""
   start = time.process_time()
-  for data in itertools.islice(itertools.cycle(_held), count):
+  for data in itertools.islice(itertools.cycle(_images), count):
     bare(data)
   return time.process_time() - start
 
 
 def _bare_speed(pool, bare, count) -> _Speed:
-  """Of all processes together, each with so many images."""
+  """Returns the speed of all processes together, each with `count` images."""
   start = time.perf_counter()
   used = sum(pool.map(_run, [bare] * _CORES, [count] * _CORES))
   images = _CORES * count

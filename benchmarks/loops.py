@@ -1,10 +1,10 @@
-"""Gradients inside a loop of the program against the same gradients outside.
+"""Times gradients inside a loop of the program against the same ones outside.
 
 XLA's CPU convolution gradients are many times slower inside `lax.map` and
-`lax.scan` (jax#12868): why measures loop on the host, and whether
-micro-batches, which are a scan, cost more than they save. Two convolutions with
-BN on images of CIFAR's size; both lowerings of `bn_jax.models.lowering.conv`;
-all in one process.
+`lax.scan` (jax#12868). This is why measures loop on the host, and decides
+whether micro-batches, which are a scan, cost more than they save. The network
+is two convolutions with BN on images of CIFAR's size, in both lowerings of
+`bn_jax.models.lowering.conv`; all runs in one process.
 
   python benchmarks/loops.py [--batch_size=32] [--pairs=5]
 """
@@ -29,7 +29,7 @@ _GRADIENTS = 4
 
 
 class Net(nn.Module):
-  """conv, BN, ReLU, conv, mean."""
+  """Two convolutions, with BN and ReLU between them."""
 
   lowering: str
 
@@ -44,11 +44,11 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--batch_size', type=int, default=32)
   parser.add_argument('--pairs', type=int, default=5)
-  given = parser.parse_args()
-  shape = (_GRADIENTS, given.batch_size, 32, 32, 3)
+  options = parser.parse_args()
+  shape = (_GRADIENTS, options.batch_size, 32, 32, 3)
   images = jax.random.normal(jax.random.key(0), shape)
   for lowering in ('library', 'product'):
-    _compare(lowering, images, given.pairs)
+    _compare(lowering, images, options.pairs)
 
 
 def _compare(lowering: str, images: jax.Array, pairs: int) -> None:

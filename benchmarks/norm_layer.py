@@ -1,10 +1,10 @@
-"""Forward and backward pass of one BN layer: ours, flax's and PyTorch's.
+"""Times forward and backward pass of one BN layer: ours, flax's and PyTorch's.
 
-All in one process, alternating, with the same data; y, dx, dscale and dbias are
-compared first. Exact variances, beside flax's fast and inexact default. A floor
-is printed too: nine passes over x at the speed at which this machine copies.
-Memory is kept by the process between runs (glibc would give arrays of 32 MiB
-back, and to have them cleared again costs more than any of these layers).
+All run in one process, in turns, on the same data; y, dx, dscale and dbias are
+compared first. Variances are exact, except in flax's fast default, which is
+timed too. A floor is printed: nine passes over x at this machine's speed of
+copying. The process keeps its memory between runs: glibc would return arrays of
+32 MiB to the system, and clearing them again takes longer than any layer here.
 
   pip install torch==2.13.0    # the CPU build; not needed otherwise
   python benchmarks/norm_layer.py [--pairs=21]
@@ -31,11 +31,13 @@ _SHAPES = ((128, 32, 32, 64), (32, 56, 56, 192))
 # Read x for the mean; read x for the variance; read x, write y; read x and dy
 # for the two sums of the backward pass; read x and dy, write dx.
 _PASSES = 9
+# Relative; float32 sums in another order differ by less, another formula by
+# more.
 _LARGEST_DIFFERENCE = 1e-3
 _OURS = 'bn_jax'
 
 
-# For glibc's malloc, which reads them once, as a process starts.
+# Settings of glibc's malloc, which reads them when a process starts.
 _KEEP_MEMORY = {
   'MALLOC_ARENA_MAX': '1',
   'MALLOC_MMAP_THRESHOLD_': str(2**32),
@@ -47,20 +49,20 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--pairs', type=int, default=21)
   parser.add_argument('--shape', type=str, default='', help='128,32,32,64')
-  given = parser.parse_args()
+  options = parser.parse_args()
   if any(os.environ.get(k) != v for k, v in _KEEP_MEMORY.items()):
     environment = {**os.environ, **_KEEP_MEMORY}
     os.execve(sys.executable, [sys.executable, *sys.argv], environment)
   shapes = _SHAPES
-  if given.shape:
-    shapes = (tuple(int(size) for size in given.shape.split(',')),)
+  if options.shape:
+    shapes = (tuple(int(size) for size in options.shape.split(',')),)
   device = jax.devices()[0]
   print(
     f'{device.platform} {device.device_kind}, jax {jax.__version__}, '
-    f'Python {platform.python_version()}, float32, {given.pairs} pairs'
+    f'Python {platform.python_version()}, float32, {options.pairs} pairs'
   )
   for shape in shapes:
-    _measure(shape, given.pairs)
+    _measure(shape, options.pairs)
 
 
 def _measure(shape, pairs) -> None:
@@ -109,7 +111,7 @@ def _flax(*, fast):
 
 
 def _jax_program(function, x, dy):
-  """() -> (y, dx, dscale, dbias), as arrays of JAX."""
+  """Returns () -> (y, dx, dscale, dbias), arrays of JAX."""
   x, dy = jnp.asarray(x), jnp.asarray(dy)
   channels = x.shape[-1]
 
@@ -123,7 +125,7 @@ def _jax_program(function, x, dy):
 
 
 def _torch_programs(x, dy):
-  """The same by torch.nn.BatchNorm2d; none where PyTorch is not installed."""
+  """Returns the same programs of torch.nn.BatchNorm2d; {} without PyTorch."""
   try:
     import torch
   except ImportError:
@@ -135,7 +137,7 @@ def _torch_programs(x, dy):
     layer = torch.nn.BatchNorm2d(channels)
     torch.nn.init.constant_(layer.weight, 1.5)
     torch.nn.init.constant_(layer.bias, 0.5)
-    laid = [
+    inputs = [
       torch.from_numpy(a.transpose(0, 3, 1, 2)).contiguous(
         memory_format=memory_format
       )
@@ -143,10 +145,10 @@ def _torch_programs(x, dy):
     ]
 
     def run():
-      leaf = laid[0].requires_grad_()
+      leaf = inputs[0].requires_grad_()
       leaf.grad = layer.weight.grad = layer.bias.grad = None
       y = layer(leaf)
-      y.backward(laid[1])
+      y.backward(inputs[1])
       dx = leaf.grad.detach().permute(0, 2, 3, 1)
       y = y.detach().permute(0, 2, 3, 1)
       return y, dx, layer.weight.grad, layer.bias.grad
@@ -176,7 +178,7 @@ def _compare(results) -> None:
 
 
 def _print(shape, seconds) -> None:
-  # A copy reads x and writes it.
+  # A copy is two passes: it reads x and writes it.
   floor = statistics.median(seconds.pop('copy')) / 2 * _PASSES
   ours = seconds[_OURS]
   share = 100 * floor / statistics.median(ours)

@@ -1,9 +1,9 @@
-"""What looking costs: the quickstart's measures against its training.
+"""The cost of the quickstart's measures, against its training.
 
-A look at the landscape needs E + 1 gradients; what it takes beyond them, and a
-look at the activations, are set against the steps between two looks. Everything
-is compiled first; step, gradient and looks alternate in one process. What is
-written to files is not timed here.
+A look at the landscape needs E + 1 gradients. The time that it takes beyond
+them, and that of a look at the activations, are compared with the steps between
+two looks. Everything is compiled first; step, gradient and looks alternate in
+one process. Writing files is not timed.
 
   python benchmarks/probes.py [--batch_size=64] [--pairs=5]
 """
@@ -28,26 +28,26 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--batch_size', type=int, default=64)
   parser.add_argument('--pairs', type=int, default=5)
-  given = parser.parse_args()
+  options = parser.parse_args()
   config = quickstart.get_config()
-  config.batch_size = given.batch_size
+  config.batch_size = options.batch_size
   runs = resolve.experiment(config.to_dict(), {}).runs
   dataset = datasets.make('digits').load()
   for name, run in runs.items():
-    seconds = _measure(run, dataset, given.pairs)
+    seconds = _measure(run, dataset, options.pairs)
     _print(name, run, seconds)
 
 
 def _measure(run, dataset, pairs) -> dict[str, float]:
-  """Median seconds of each part."""
-  made = run_lib.program(run, build.problem(run), dataset)
-  looks = {probe.name: probe for probe in made.probes}
-  state = made.step(made.init(0))
+  """Returns the median seconds of each part."""
+  program = run_lib.program(run, build.problem(run), dataset)
+  looks = {probe.name: probe for probe in program.probes}
+  state = program.step(program.init(0))
   gradient = jax.jit(lambda loss, params: jax.value_and_grad(loss)(params))
 
   def take_gradient(state):
-    batch = made.problem.batch(state, made.feed.peek())
-    loss = made.problem.loss(state, batch, 'batch')
+    batch = program.problem.batch(state, program.feed.peek())
+    loss = program.problem.loss(state, batch, 'batch')
     with jax.default_matmul_precision('highest'):
       return gradient(loss, state.params)
 
@@ -64,8 +64,8 @@ def _measure(run, dataset, pairs) -> dict[str, float]:
       if turn:
         times[name].append(time.perf_counter() - start)
     start = time.perf_counter()
-    for _ in range(10):
-      state = made.step(state)
+    for _ in range(10):  # one step is too short to time
+      state = program.step(state)
     jax.block_until_ready(state)
     if turn:
       times['step'].append((time.perf_counter() - start) / 10)
@@ -76,11 +76,11 @@ def _print(name, run, seconds) -> None:
   measures = run.measures
   gradients = len(measures['landscape']['step_factors']) + 1
   beyond = {
-    # Never below nothing, whatever the noise.
+    # Noise may make the difference negative.
     'landscape': max(0, seconds['landscape'] - gradients * seconds['gradient']),
     'activations': seconds['activations'],
   }
-  # Of each, the share of the training between two of its looks.
+  # Each look as a share of the training between two of them.
   shares = [
     beyond[look] / (measures[look]['every_steps'] * seconds['step'])
     for look in beyond

@@ -1,8 +1,8 @@
 """How long training waits for a save: python benchmarks/saves.py [--saves=9]
 
 Saves a state of the size of VGG-16 with momentum (126 MB of random numbers) as
-training does, and prints how long `save` holds the training up, and when the
-checkpoint is whole on the disk with its digests.
+training does. Prints how long `save` delays training, and how long it takes
+until the checkpoint is on the disk with its digests.
 """
 
 import argparse
@@ -18,11 +18,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from bn_jax.storage import checkpoint
 
-_ARRAYS = 30
+_ARRAYS = 30  # about as many as VGG-16 has
 
 
 def state(megabytes: int) -> dict[str, jax.Array]:
-  size = megabytes * 10**6 // 4 // _ARRAYS
+  size = megabytes * 10**6 // 4 // _ARRAYS  # 4 bytes a number
   keys = jax.random.split(jax.random.key(0), _ARRAYS)
   return {
     f'w{i}': jax.random.normal(key, (size,)) for i, key in enumerate(keys)
@@ -33,14 +33,14 @@ def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument('--saves', type=int, default=9)
   parser.add_argument('--megabytes', type=int, default=126)
-  given = parser.parse_args()
-  arrays = jax.block_until_ready(state(given.megabytes))
+  options = parser.parse_args()
+  arrays = jax.block_until_ready(state(options.megabytes))
   stalls, wholes = [], []
   with tempfile.TemporaryDirectory() as folder:
     saved = checkpoint.Checkpoints(pathlib.Path(folder) / 'checkpoints')
     saved.save(0, arrays)  # as before the first step, which waits for it
     saved.wait()
-    for step in range(1, given.saves + 1):
+    for step in range(1, options.saves + 1):
       begun = time.perf_counter()
       saved.save(step, arrays)
       stalls.append(time.perf_counter() - begun)

@@ -1,12 +1,11 @@
-"""A second start against the first: what the compilation cache saves.
+"""Times a second start against the first: what the compilation cache saves.
 
-Starts train.py with an empty folder of compiled programs, then again with the
-same folder and new working directories, and takes the seconds from the start of
-the process to the line that reports the first step. That is all that a person
-waits for: imports, data, tracing, compiling or reading programs, the looks of
-all measures at step 0, and the step. The report at the end is not in it. Each
-start is its own process; pairs repeat with another empty folder, and the median
-of each is printed with its range.
+train.py starts with an empty folder of compiled programs, then again with the
+same folder and a new working directory. The seconds are those from the start of
+the process to the line that reports the first step. They include all that a
+person waits for: imports, data, tracing, compiling or reading programs, all
+measures at step 0, and the step, but not the report at the end. Each pair has
+an empty folder of its own; the medians are printed with their ranges.
 
   python benchmarks/second_start.py [--pairs=3] [--only=quickstart]
 """
@@ -21,7 +20,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIMIT = 0.35
+LIMIT = 0.35  # of second / first start, to be held
 CASES = {
   'quickstart': ('--config=configs/quickstart.py', '--only=batchnorm/seed0'),
   'vgg16': (
@@ -38,20 +37,19 @@ def main() -> None:
   parser.add_argument(
     'changes', nargs='*', help='further words for train.py, after --'
   )
-  given = parser.parse_args()
+  options = parser.parse_args()
   for name, words in CASES.items():
-    if given.only in (None, name):
-      pairs = [_pair((*words, *given.changes)) for _ in range(given.pairs)]
+    if options.only in (None, name):
+      pairs = [_pair((*words, *options.changes)) for _ in range(options.pairs)]
       _print(name, *zip(*pairs))
 
 
 def _pair(words) -> tuple[float, float]:
-  """Seconds of a first and of a second start."""
+  """Returns seconds of a first and of a second start."""
   with tempfile.TemporaryDirectory() as folder:
     base = pathlib.Path(folder)
     first = _start(base, 'first', words)
-    kept = list(base.glob('cache/xla/*/*-cache'))
-    if not kept:
+    if not list(base.glob('cache/xla/*/*-cache')):
       sys.exit(
         'error: no compiled program was kept; see '
         'bn_jax/host/compilation_cache.py'
@@ -60,13 +58,13 @@ def _pair(words) -> tuple[float, float]:
 
 
 def _start(base: pathlib.Path, name: str, words) -> float:
-  """Seconds from the start of train.py to its first step."""
+  """Returns seconds from the start of train.py to its first step."""
   ours = {
     key: value
     for key, value in os.environ.items()
     if key not in ('JAX_COMPILATION_CACHE_DIR', 'BN_JAX_COMPILATION_CACHE')
   }
-  start, seconds, said = time.perf_counter(), None, []
+  start, seconds, lines = time.perf_counter(), None, []
   process = subprocess.Popen(
     [sys.executable, 'train.py', *words, '--config.steps=1',
      f'--workdir={base / name}'],
@@ -75,24 +73,24 @@ def _start(base: pathlib.Path, name: str, words) -> float:
   )  # fmt: skip
   with process:
     for line in process.stderr:
-      said.append(line)
+      lines.append(line)
       if seconds is None and 'step 1/1, ' in line:
         seconds = time.perf_counter() - start
   if process.returncode or seconds is None:
-    sys.exit(f'error: train.py ended with {process.returncode}: {said[-1:]}')
+    sys.exit(f'error: train.py ended with {process.returncode}: {lines[-1:]}')
   return seconds
 
 
 def _print(name, first, second) -> None:
   ratio = statistics.median(b / a for a, b in zip(first, second))
   print(
-    f'{name}: seconds to the first step: {_said(first)} at the first start, '
-    f'{_said(second)} at the second; ratio {ratio:.3f}; limit at most {LIMIT}: '
+    f'{name}: seconds to the first step: {_text(first)} at the first start, '
+    f'{_text(second)} at the second; ratio {ratio:.3f}; limit at most {LIMIT}: '
     f'{"holds" if ratio <= LIMIT else "does not hold"}'
   )
 
 
-def _said(seconds) -> str:
+def _text(seconds) -> str:
   middle = statistics.median(seconds)
   return f'{middle:.1f} ({min(seconds):.1f} to {max(seconds):.1f})'
 

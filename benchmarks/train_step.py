@@ -1,7 +1,7 @@
-"""One training step of VGG-11 with BN at CIFAR's shape: ours and stock flax.
+"""Times a training step of VGG-11 with BN at CIFAR's shape: ours, stock flax's.
 
-Both in one process, alternating, with the same weights, batch, optimizer (SGD
-with momentum 0.9) and precision; first their losses and updates are compared.
+Both run in one process, in turns, with the same weights, batch, optimizer (SGD
+with momentum 0.9) and precision; their losses and updates are compared first.
 
   python benchmarks/train_step.py [--batch_size=128] [--pairs=5]
 
@@ -28,7 +28,7 @@ _CHANNELS = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
 class StockVGG11(nn.Module):
-  """VGG-11 with BN, as one would write it with flax; our names of layers."""
+  """VGG-11 with BN, as one would write it with flax, with our layers' names."""
 
   use_fast_variance: bool
 
@@ -54,14 +54,14 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--batch_size', type=int, default=128)
   parser.add_argument('--pairs', type=int, default=5)
-  given = parser.parse_args()
+  options = parser.parse_args()
   jax.config.update('jax_default_matmul_precision', 'highest')
 
   ours = models.make('vgg11', num_classes=10, norm='batch')
   images = jax.random.normal(
-    jax.random.key(0), (given.batch_size, 32, 32, 3), jnp.float32
+    jax.random.key(0), (options.batch_size, 32, 32, 3), jnp.float32
   )
-  labels = jnp.arange(given.batch_size) % 10
+  labels = jnp.arange(options.batch_size) % 10
   variables = jax.jit(
     lambda x: ours.init(jax.random.key(1), x, statistics='running')
   )(images[:1])
@@ -77,10 +77,10 @@ def main() -> None:
   results = {name: step(state, images, labels) for name, step in steps.items()}
   _compare(results)
   seconds = {name: [] for name in steps}
-  for _ in range(given.pairs):
+  for _ in range(options.pairs):
     for name, step in steps.items():
       seconds[name].append(_time(step, state, images, labels))
-  _print(seconds, given.batch_size)
+  _print(seconds, options.batch_size)
 
 
 def _stock(*, use_fast_variance):
@@ -124,6 +124,7 @@ def _compare(results) -> None:
     relative = float(difference / jnp.linalg.norm(flat))
     print(f'{name:21s} loss {float(value):.6f}, parameters differ by', end=' ')
     print(f'{relative:.1e} (relative, after one step)')
+    # Rounding in float32 stays below these.
     if abs(float(value - loss)) > 1e-4 or relative > 1e-3:
       raise SystemExit(f'{name} computes something else')
 

@@ -1,8 +1,7 @@
-"""What is kept of many values: their moments, and their histogram.
+"""Moments and histograms of many values, merged over batches.
 
-Both are merged over batches as if all values had been seen at once, and so is
-whatever is computed from them. NumPy only: training writes them, the report
-reads them.
+Merging the batches' distributions gives the distribution of all values
+together. NumPy only: training writes them, the report reads them.
 """
 
 import functools
@@ -10,11 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Symmetric logarithmic bins, the same for all: 40 a decade (6 % wide) from
-# 1e-4 to 1e3 on either side, one bin around zero, and two cells for what lies
-# outside.
+# Symmetric logarithmic bins from 1e-4 to 1e3 on either side, one bin around
+# zero, and two cells for what lies outside. They are the same for all layers
+# and steps, so that histograms can be added and compared. 40 bins a decade are
+# 6 % wide, which is the error of a quantile at most.
 _PER_DECADE = 40
-_POSITIVE = 10.0 ** (np.arange(-4 * _PER_DECADE, 3 * _PER_DECADE + 1) / 40)
+_POSITIVE = 10.0 ** (
+  np.arange(-4 * _PER_DECADE, 3 * _PER_DECADE + 1) / _PER_DECADE
+)
 EDGES = np.concatenate([-_POSITIVE[::-1], _POSITIVE])
 CELLS = len(EDGES) + 1
 
@@ -28,7 +30,8 @@ class Distribution(NamedTuple):
     var: [C], biased.
     histogram: [C, CELLS], how many lie below EDGES[0], between EDGES[k - 1]
       and EDGES[k], and from EDGES[-1] on; nan counts as the last.
-    positive: [C], how many lie above 0: none, and a ReLU makes the unit dead.
+    positive: [C], how many lie above 0; where none does, the unit is dead after
+      a ReLU.
   """
 
   count: int
@@ -39,7 +42,12 @@ class Distribution(NamedTuple):
 
 
 def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
-  """The distribution of values, [N, ..., C], of the examples in mask, [N]."""
+  """Returns the distribution of the values of examples where mask is True.
+
+  Args:
+    values: [N, ..., C].
+    mask: [N] bool; None takes all.
+  """
   values = np.asarray(values)
   if mask is not None:
     values = values[np.asarray(mask)]
@@ -67,11 +75,11 @@ def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
 
 
 def cells(values: np.ndarray) -> np.ndarray:
-  """The cell of each value: how many EDGES are at or below it.
+  """Returns the cell of each value: how many EDGES are at or below it.
 
-  For float32 it is looked up by the sign, the exponent and seven bits of the
-  mantissa: values that agree in these are within 0.8 %, so there is at most one
-  edge between them. That is several times faster than a search.
+  A float32 is looked up by its upper 16 bits: the sign, the exponent and seven
+  bits of the mantissa. Values that agree in these are within 0.8 %, so at most
+  one edge lies between them. This is several times faster than a search.
   """
   if values.dtype != np.float32:
     return np.searchsorted(EDGES, values.astype(np.float64), side='right')
@@ -84,12 +92,12 @@ def cells(values: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _table() -> tuple[np.ndarray, np.ndarray]:
-  """(first bits of a float32 -> least cell, cell -> the edge above it)."""
+  """Returns (upper 16 bits of a float32 -> least cell, cell -> edge above)."""
   first = np.arange(2**16, dtype=np.uint32) << 16
   negative = first >> 31 == 1
-  # Of negative numbers those with the most bits are the least.
+  # The least negative number with these upper bits has all lower bits set.
   least = np.where(negative, first | 0xFFFF, first).astype(np.uint32)
-  # But infinity is followed by what is no number.
+  # With lower bits, the pattern of -inf would be a nan.
   least = np.where(first == 0xFF800000, first, least).astype(np.uint32)
   with np.errstate(invalid='ignore'):
     cell = np.searchsorted(EDGES, least.view(np.float32), side='right')
@@ -97,7 +105,7 @@ def _table() -> tuple[np.ndarray, np.ndarray]:
 
 
 def merge(a: Distribution, b: Distribution) -> Distribution:
-  """The distribution of the values of both (Chan, Golub and LeVeque, 1983)."""
+  """Returns the distribution of both's values (Chan, Golub, LeVeque, 1983)."""
   count = a.count + b.count
   if not count:
     return a
@@ -114,10 +122,10 @@ def merge(a: Distribution, b: Distribution) -> Distribution:
 
 
 def quantiles(histogram: np.ndarray, levels: np.ndarray) -> np.ndarray:
-  """The values below which shares of each row of a histogram lie.
+  """Returns the values below which shares of each row of a histogram lie.
 
-  Exact to the width of a bin: values are taken to be even within one. What
-  lies outside of all bins is at the outermost edge.
+  Values are taken to be uniform within a bin, so a quantile is exact to the
+  width of a bin. Values outside all bins count as the outermost edge.
 
   Args:
     histogram: [..., CELLS].
@@ -132,11 +140,11 @@ def quantiles(histogram: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
-  """The distance W1 between two histograms, [CELLS]: integral of |F_a - F_b|.
+  """Returns W1 of two histograms, [CELLS]: the integral of |F_a - F_b|.
 
-  The least mean distance by which values must move to turn one distribution
-  into the other; in units of the values, exact for values even within bins.
-  nan if one of them is empty.
+  It is the least mean distance, in units of the values, by which values must
+  move to turn one distribution into the other. It is exact for values that are
+  uniform within bins, and nan if one histogram is empty.
   """
   if not a.sum() or not b.sum():
     return float('nan')
@@ -144,21 +152,21 @@ def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
   low, high = difference[:-1], difference[1:]
   same_sign = low * high >= 0
   total = np.abs(low) + np.abs(high)
-  # Where the line crosses zero inside a bin, two triangles instead of a
-  # trapezium.
+  # Where the difference crosses zero inside a bin, its area is two triangles
+  # instead of a trapezium.
   crossing = (low**2 + high**2) / np.where(total > 0, total, 1)
   heights = np.where(same_sign, total, crossing) / 2
   return float(np.sum(np.diff(EDGES) * heights))
 
 
 def density(histogram: np.ndarray) -> np.ndarray:
-  """[CELLS] counts as a density over the bins between EDGES, [CELLS - 2]."""
+  """Returns counts, [CELLS], as a density over the inner bins, [CELLS - 2]."""
   total = max(histogram.sum(), 1)
   return histogram[1:-1] / (total * np.diff(EDGES))
 
 
 def _cumulative(histogram: np.ndarray) -> np.ndarray:
-  """The share of values below each edge."""
+  """Returns the share of values below each edge."""
   return np.cumsum(histogram[:-1]) / histogram.sum()
 
 
@@ -167,9 +175,9 @@ def _quantiles_of_row(row: np.ndarray, levels: np.ndarray) -> np.ndarray:
   if not total:
     return np.full(len(levels), np.nan)
   below = np.cumsum(row)  # up to and with each cell
-  wanted = levels * total
-  cell = np.searchsorted(below, wanted, side='left')
+  ranks = levels * total
+  cell = np.searchsorted(below, ranks, side='left')
   inner = np.clip(cell, 1, CELLS - 2)
-  share = (wanted - (below[inner] - row[inner])) / np.maximum(row[inner], 1)
+  share = (ranks - (below[inner] - row[inner])) / np.maximum(row[inner], 1)
   low, high = EDGES[inner - 1], EDGES[inner]
   return low + np.clip(share, 0, 1) * (high - low)

@@ -6,22 +6,22 @@ from bn_jax import types
 
 
 def of(key: jax.Array, purpose: types.Purpose) -> jax.Array:
-  """The key for one purpose."""
+  """Returns the key for one purpose."""
   return jax.random.fold_in(key, int(purpose))
 
 
 def of_step(state: types.TrainState) -> jax.Array:
-  """The key of the next step; whoever uses it folds in a purpose first."""
+  """Returns the key of the next step; fold in a purpose before use."""
   return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
 
 def of_order(state: types.TrainState) -> jax.Array:
-  """The key by which the epochs of this seed are permuted."""
+  """Returns the key that permutes the epochs of this seed."""
   return of(jax.random.wrap_key_data(state.key), types.Purpose.ORDER)
 
 
 def streams(key: jax.Array) -> dict[str, jax.Array]:
-  """The random streams of a network in training, from the key of a step."""
+  """Returns a network's random streams in training, from a step's key."""
   return {
     'noise': of(key, types.Purpose.NOISE),
     'dropout': of(key, types.Purpose.DROPOUT),

@@ -1,4 +1,4 @@
-"""What a network is trained to make small, example by example."""
+"""The losses that training minimises, example by example."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import optax
 
 from bn_jax import errors
 
-_TOP = 5  # of ImageNet's second measure
+_TOP = 5  # ImageNet's second measure is the top-5 error
 
 
 class Loss(NamedTuple):
@@ -29,19 +29,19 @@ class Loss(NamedTuple):
 
 
 def cross_entropy() -> Loss:
-  """-log softmax(outputs)[label], the mean over a batch."""
+  """Returns -log softmax(outputs)[label], the mean over a batch."""
   return Loss(_cross_entropy, total=False, classifies=True)
 
 
 def squared_error(*, factor: float = 1.0, reduction: str = 'sum') -> Loss:
-  """factor * |outputs - target|^2 of each example.
+  """Returns factor * |outputs - target|^2 of each example.
 
-  Santurkar et al. (2018), appendix A, minimise |W_1 ... W_k x - A x|^2 with a
-  learning rate that fits a sum over the samples; whether there is a factor 1/2
-  they do not say.
+  Santurkar et al. (2018), appendix A, minimise |W_1 ... W_k x - A x|^2. Their
+  learning rate fits a sum over the samples, which is the default here; they do
+  not say whether there is a factor 1/2.
 
   Args:
-    factor: before the square.
+    factor: a positive number; 0.5 halves the square.
     reduction: over a batch, 'sum' or 'mean'.
 
   Raises:
@@ -62,22 +62,23 @@ LOSSES = {'cross_entropy': cross_entropy, 'squared_error': squared_error}
 
 
 def make(name: str, **keywords: Any) -> Loss:
-  """The loss called `name`; ValueError for an unknown one."""
+  """Returns the loss called `name`; ValueError for an unknown one."""
   return errors.lookup('loss', LOSSES, name)(**keywords)
 
 
 def _cross_entropy(logits, labels):
   loss_B = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-  found = {
+  values = {
     'loss': loss_B,
     'correct': (logits.argmax(-1) == labels).astype(logits.dtype),
   }
   if logits.shape[-1] > _TOP:
     own_B = jnp.take_along_axis(logits, labels[:, None], -1)
-    # As many as are larger; of equal ones, those that stand before the label.
+    # The outputs that rank before the label's: larger ones, and equal ones of
+    # a lower class, as argmax breaks ties.
     classes = jnp.arange(logits.shape[-1])
     before = (logits > own_B) | (
       (logits == own_B) & (classes[None] < labels[:, None])
     )
-    found['correct5'] = (before.sum(-1) < _TOP).astype(logits.dtype)
-  return found
+    values['correct5'] = (before.sum(-1) < _TOP).astype(logits.dtype)
+  return values

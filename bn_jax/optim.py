@@ -1,7 +1,7 @@
-"""Plain keywords to optax: optimizers, learning rates, weight decay.
+"""Optimizers, learning rates and weight decay, from plain keywords.
 
-The update is optax's; hyperparameters live in its state, so that a checkpoint
-knows them and a program may change them.
+The update is optax's. Hyperparameters live in its state, so that a checkpoint
+has them and a program can change them.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Schedule = Callable[[jax.Array], jax.Array]
 
 
 def constant(*, learning_rate: float) -> Schedule:
-  """The same learning rate at every step."""
+  """Returns the same learning rate at every step."""
   return optax.constant_schedule(_rate(learning_rate))
 
 
@@ -28,7 +28,7 @@ def cosine(
   warmup_steps: int = 0,
   end_factor: float = 0.0,
 ) -> Schedule:
-  """Linear warm-up to `learning_rate`, then half a cosine down.
+  """Returns a linear warm-up to `learning_rate`, then half a cosine down.
 
   Args:
     learning_rate: the peak.
@@ -54,7 +54,7 @@ def exponential(
   decay_factor: float,
   staircase: bool = False,
 ) -> Schedule:
-  """The rate times `decay_factor` every `decay_steps` steps."""
+  """Returns the rate times `decay_factor` every `decay_steps` steps."""
   _check_steps(decay_steps, 0)
   if not 0 < decay_factor <= 1:
     raise ValueError(f'decay_factor is {decay_factor}; allowed: above 0 to 1')
@@ -73,12 +73,12 @@ SCHEDULES = {
 def sgd(
   schedule: Schedule, *, momentum: float = 0.0, nesterov: bool = False
 ) -> types.Optimizer:
-  """Stochastic gradient descent; momentum 0 is the plain one of the paper.
+  """Returns stochastic gradient descent; by default plain, as in the paper.
 
   Args:
     schedule: the learning rate at each step.
     momentum: in [0, 1): trace = momentum * trace + gradient.
-    nesterov: look ahead by one step of the trace.
+    nesterov: whether the update looks ahead by one step of the trace.
   """
   if not 0 <= momentum < 1:
     raise ValueError(f'momentum is {momentum}; allowed: 0 <= momentum < 1')
@@ -90,7 +90,9 @@ def sgd(
   return types.Optimizer(
     init=transformation.init,
     update=transformation.update,
-    learning_rate=lambda opt_state, step: _float32(schedule(step)),
+    learning_rate=lambda opt_state, step: jnp.asarray(
+      schedule(step), jnp.float32
+    ),
   )
 
 
@@ -100,7 +102,10 @@ OPTIMIZERS = {'sgd': sgd}
 def weight_decay(
   *, weight_decay: float, weight_decay_on: str = 'kernels'
 ) -> Callable[[Any], jax.Array]:
-  """params -> weight_decay / 2 * |W|^2, the coupled penalty of the objective.
+  """Returns params -> weight_decay / 2 * |W|^2, a term of the objective.
+
+  As its gradient passes through the optimizer, the decay is coupled with the
+  learning rate and momentum.
 
   Args:
     weight_decay: 0 or more.
@@ -116,23 +121,23 @@ def weight_decay(
   def penalty(params):
     if not weight_decay:
       return jnp.zeros(())
-    chosen = [
+    decayed = [
       leaf
       for path, leaf in zip(trees.paths(params), jax.tree.leaves(params))
       if weight_decay_on == 'all' or path.split('/')[-1] == 'kernel'
     ]
-    return 0.5 * weight_decay * trees.vdot(chosen, chosen)
+    return 0.5 * weight_decay * trees.vdot(decayed, decayed)
 
   return penalty
 
 
 def make_schedule(name: str, **keywords: Any) -> Schedule:
-  """The schedule called `name`; ValueError for an unknown one."""
+  """Returns the schedule called `name`; ValueError for an unknown one."""
   return errors.lookup('schedule', SCHEDULES, name)(**keywords)
 
 
 def make(name: str, schedule: Schedule, **keywords: Any) -> types.Optimizer:
-  """The optimizer called `name`; ValueError for an unknown one."""
+  """Returns the optimizer called `name`; ValueError for an unknown one."""
   return errors.lookup('optimizer', OPTIMIZERS, name)(schedule, **keywords)
 
 
@@ -148,7 +153,3 @@ def _check_steps(decay_steps: int, warmup_steps: int) -> None:
       f'warmup_steps is {warmup_steps}, decay_steps is {decay_steps}; '
       'allowed: 0 <= warmup_steps < decay_steps'
     )
-
-
-def _float32(x: Any) -> jax.Array:
-  return jnp.asarray(x, jnp.float32)

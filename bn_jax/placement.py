@@ -15,13 +15,14 @@ from jax.experimental import multihost_utils
 
 
 class Spread(NamedTuple):
-  """How a batch lies on devices, for what is computed over all of it.
+  """How a batch is split over devices, for computations over all of it.
 
   Attributes:
-    parts: into how many equal parts the batch is cut, one a device.
-    axis_name: of the mapped axis, where a program sees its own part alone; None
-      where it sees the whole batch.
-    sharding: of the whole batch's first axis; None where it is left open.
+    parts: number of equal parts of the batch, one a device.
+    axis_name: the mapped axis of a program that sees one part; None if the
+      program sees the whole batch.
+    sharding: how the whole batch's first axis is sharded; None leaves it to
+      XLA.
   """
 
   parts: int = 1
@@ -29,29 +30,29 @@ class Spread(NamedTuple):
   sharding: jax.sharding.Sharding | None = None
 
   def own(self, size: int) -> int:
-    """How many of so many examples this program sees."""
+    """Returns how many of `size` examples this program sees."""
     return size // self.parts if self.axis_name else size
 
   def first(self, size: int) -> jax.Array | int:
-    """The index of the first example it sees, of so many."""
+    """Returns the index of the first of `size` examples that it sees."""
     if self.axis_name is None:
       return 0
     return lax.axis_index(self.axis_name) * self.own(size)
 
   def sum(self, tree):
-    """Sums of what each program has: of a part, or of the whole already."""
+    """Sums over the programs; a program that sees the whole has the sum."""
     return lax.psum(tree, self.axis_name) if self.axis_name else tree
 
   def mean(self, tree):
-    """Means of what each program has."""
+    """Averages over the programs."""
     return lax.pmean(tree, self.axis_name) if self.axis_name else tree
 
   def gathered(self, x):
-    """What each program has of an array, side by side, [1 or D, ...]."""
+    """Stacks the programs' arrays x, [1 or parts, ...]."""
     return lax.all_gather(x, self.axis_name) if self.axis_name else x[None]
 
   def laid(self, batch):
-    """A tree of whole arrays, [B, ...], each device holding its part."""
+    """Constrains whole arrays, [B, ...], so that each device has its part."""
     if self.sharding is None:
       return batch
     return lax.with_sharding_constraint(batch, self.sharding)
@@ -66,12 +67,13 @@ def put(
   *,
   may_alias: bool | None = None,
 ) -> Any:
-  """Arrays on devices, those of other processes too.
+  """Puts arrays on devices, those of other processes too.
 
   Args:
-    tree: of arrays of this process, the same in all; or of arrays on devices.
-    sharding: where each is to lie; None is the first device.
-    may_alias: False if they may not lie in the given arrays.
+    tree: arrays of this process, the same in all processes; or arrays that are
+      on devices already.
+    sharding: of each array; None is the first device.
+    may_alias: False if the result may not share memory with `tree`.
   """
   if sharding is None or sharding.is_fully_addressable:
     return jax.device_put(tree, sharding, may_alias=may_alias)
@@ -82,18 +84,18 @@ def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
   if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
     return _moved(sharding)(leaf)
   host = np.asarray(leaf)
-  # jax's own device_put sends all of it around, to see whether it is the same.
+  # jax.device_put would send the array to all processes to compare it.
   return jax.make_array_from_callback(
     host.shape, sharding, lambda index: np.array(host[index])
   )
 
 
 def put_parts(tree: Any, mesh: jax.sharding.Mesh) -> Any:
-  """Arrays of which each process has a part, whole on each device.
+  """Joins the arrays of which each process has a part, whole on each device.
 
   Args:
-    tree: of arrays [N / P, ...] of this process; in the order of processes they
-      are [N, ...].
+    tree: this process's arrays, [N / P, ...]; those of all P processes, one
+      after the other, are [N, ...].
     mesh: the devices, process after process.
   """
   rows = mesh.devices.reshape(jax.process_count(), -1)
@@ -109,9 +111,9 @@ def put_parts(tree: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def host(tree: Any) -> Any:
-  """Arrays on devices as NumPy arrays, all of each in every process.
+  """Copies whole arrays from devices to NumPy, in every process.
 
-  Where an array is cut over several processes, all of them must call it.
+  If an array is split over several processes, all of them must call this.
   """
   return jax.device_get(jax.tree.map(_readable, tree))
 

@@ -12,17 +12,17 @@ _ROW = 1024
 
 
 def add_scaled(x: Any, scale: jax.Array | float, y: Any) -> Any:
-  """x + scale * y, leaf by leaf, in the dtype of x."""
+  """Returns x + scale * y, leaf by leaf, in the dtype of x."""
   return jax.tree.map(lambda a, b: (a + scale * b).astype(a.dtype), x, y)
 
 
 def subtract(x: Any, y: Any) -> Any:
-  """x - y, leaf by leaf."""
+  """Returns x - y, leaf by leaf."""
   return jax.tree.map(jnp.subtract, x, y)
 
 
 def vdot(x: Any, y: Any) -> jax.Array:
-  """The Euclidean inner product of two trees of real arrays, a scalar.
+  """Returns the Euclidean inner product of two trees of real arrays, a scalar.
 
   Products and sums are in float32 at least, summed in two stages.
   """
@@ -31,30 +31,30 @@ def vdot(x: Any, y: Any) -> jax.Array:
 
 
 def norm(x: Any) -> jax.Array:
-  """The Euclidean norm of a tree of real arrays, a scalar."""
+  """Returns the Euclidean norm of a tree of real arrays, a scalar."""
   return jnp.sqrt(vdot(x, x))
 
 
 def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
-  """x / y, nan where y is not above 0."""
+  """Returns x / y, nan where y is not above 0."""
   return jnp.where(y > 0, x / y, jnp.nan)
 
 
 def cosine(inner: jax.Array, norms: jax.Array) -> jax.Array:
-  """inner / norms, of which rounding makes nothing beyond -1 and 1."""
+  """Returns inner / norms, clipped to [-1, 1], which rounding may exceed."""
   return jnp.clip(ratio(inner, norms), -1, 1)
 
 
 def paths(tree: Any) -> tuple[str, ...]:
-  """'/'-joined path of each leaf, in the order of `jax.tree.leaves`."""
+  """Returns the '/'-joined path of each leaf, in `jax.tree.leaves`' order."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return tuple('/'.join(map(_word, path)) for path, _ in leaves)
 
 
 def leaves_under(tree: Any, prefixes: Sequence[str]) -> list[Any]:
-  """The leaves whose path is one of the prefixes or lies below one, in order.
+  """Returns the leaves at or below the paths in `prefixes`, in order.
 
-  Prefixes are whole words of a path: 'conv1' is above 'conv1/kernel', and not
+  A prefix is whole words of a path: 'conv1' is above 'conv1/kernel', but not
   above 'conv10/kernel'.
   """
   return [
@@ -65,17 +65,17 @@ def leaves_under(tree: Any, prefixes: Sequence[str]) -> list[Any]:
 
 
 def lies_under(path: str, prefixes: Sequence[str]) -> bool:
-  """Whether a path is one of the prefixes or lies below one."""
+  """Returns whether a path is one of the prefixes or lies below one."""
   return any(f'{path}/'.startswith(f'{prefix}/') for prefix in prefixes)
 
 
 def select(condition: jax.Array, x: Any, y: Any) -> Any:
-  """x where the scalar condition holds, else y, leaf by leaf."""
+  """Returns x where the scalar condition holds, else y, leaf by leaf."""
   return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
 
 
 def _word(key: Any) -> str:
-  """A key of a dict, an index, or the name of an attribute."""
+  """Returns one step of a path: a dict's key, an index or an attribute."""
   for field in ('key', 'idx', 'name'):
     if hasattr(key, field):
       return str(getattr(key, field))

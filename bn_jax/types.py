@@ -1,4 +1,4 @@
-"""The words of the project: what is passed between its parts."""
+"""The types that the parts of the project exchange."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-  """What a random key is for: the first thing folded into the seed's key."""
+  """The purpose of a random key, which is first folded into the seed's key."""
 
   PARAMETERS = 0
   ORDER = 1
@@ -101,7 +101,7 @@ class TrainState(NamedTuple):
   Attributes:
     step: [] int32, batches seen so far: updates made, and left out.
     params: the network's parameters.
-    batch_stats: its running statistics; {} where it has none.
+    batch_stats: the network's running statistics; {} where it has none.
     opt_state: the optimizer's state, hyperparameters included.
     key: [2] uint32, data of the seed's key.
     order: where training stands in its epoch.
@@ -144,7 +144,7 @@ class Problem(NamedTuple):
     updates: (state, gradient) -> what the optimizer adds to the parameters.
     evaluate: (state, batch) -> sums over the real examples, with running
       statistics: loss, count and, of a classifier, correct and correct5.
-    outputs: (state, batch, statistics) -> what the network makes of a batch.
+    outputs: (state, batch, statistics) -> the network's outputs, [B, K].
     learning_rate: state -> the rate of the next step, [].
     layers: state -> ((name, paths), ...) in forward order.
     taps: names of the layers that feed a nonlinearity, in forward order.
@@ -153,11 +153,11 @@ class Problem(NamedTuple):
     perturbed: (state, batch, statistics) -> (params, perturbations) -> (the
       data loss, activations), a `jax.tree_util.Partial`; perturbations, by the
       names of layers, are added to what enters their nonlinearities.
-    affine: state -> name -> (scale, bias), [C] each, of the layers that feed a
-      nonlinearity as they were normalised, by statistics that are kept.
+    affine: state -> name -> (scale, bias), [C] each, of the layers with a norm
+      before their nonlinearity, of a kind that keeps running statistics.
     between: (state, batch, values, statistics, source, target) -> (xhat, zhat),
-      what the norms of two layers make, before their scale and bias; with
-      values that take the place of xhat, or None.
+      the outputs of the norms of two layers before scale and bias; `values`
+      replace xhat unless they are None.
   """
 
   init: Callable[[int], TrainState]
@@ -183,15 +183,15 @@ class Journal(Protocol):
   """Keeps what has been computed, so that it need not be computed again."""
 
   def kept(self, name: str) -> dict[str, np.ndarray] | None:
-    """What was kept under a name, None for nothing."""
+    """Returns the arrays kept under a name, or None."""
 
   def keep(self, name: str, arrays: Mapping[str, Any]) -> None:
-    """Keeps arrays in the place of what was there."""
+    """Keeps arrays under a name, replacing what it held."""
 
   def drop(self, name: str) -> None:
     """Forgets a name."""
 
 
-# (problem, state, batches, journal=None) -> name -> array. No writer, no
-# config, no step.
+# (problem, state, batches, journal=None) -> name -> array. A measure gets no
+# writer, no config and no number of the step.
 Measure = Callable[..., dict[str, Any]]

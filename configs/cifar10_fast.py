@@ -1,7 +1,7 @@
 """CIFAR-10 in twenty minutes on two CPU cores: VGG-11 with BN, narrowed.
 
-What can be reached on a laptop: 3/8 of the width, thirteen epochs, SGD with
-Nesterov momentum, warm-up and cosine, weight decay, crop and flip.
+For a laptop: 3/8 of the width, thirteen epochs, SGD with Nesterov momentum,
+warm-up and cosine, weight decay, crop and flip.
 
   python train.py --config=configs/cifar10_fast.py --data_dir=DIR
 
@@ -15,7 +15,7 @@ from configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """One run, one seed."""
+  """Returns a config of one run with one seed."""
   config = default.get_config()
   config.runs = default.runs(batchnorm=dict(norm=dict(name='batch')))
   config.data.name = 'cifar10'

@@ -1,10 +1,10 @@
 """Every key of an experiment, with its meaning, unit and default.
 
-A config is a file with a function `get_config()`; it starts from this one,
-changes what it is about, and says in its docstring what to expect. A section
-is one constructor: its `name` chooses the code, the other keys are the keywords
-of that code, and a change of `name` drops the keywords the new one lacks (of a
-measure: give all of them anew).
+A config is a file with a function `get_config()`. It starts from this config,
+changes some keys, and says in its docstring what to expect. A section is one
+constructor: `name` chooses it, and the other keys are its keywords. A change of
+`name` drops the keywords that the new constructor lacks; for a measure, give
+all keywords again.
 """
 
 import ml_collections
@@ -12,40 +12,41 @@ from ml_collections import config_dict
 
 
 def runs(**overrides: dict) -> ml_collections.ConfigDict:
-  """Runs in the order given, which is that of columns and colours.
+  """Returns runs in this order, which is that of columns and colours.
 
-  A run is what it changes; a plain dict would be sorted by name.
+  A run has the keys that it changes. A plain dict would be sorted by name.
   """
   return ml_collections.ConfigDict(overrides, sort_keys=False)
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """The defaults; `python train.py --config=configs/default.py` runs them."""
+  """Returns the defaults, which `train.py --config=configs/default.py` runs."""
   config = ml_collections.ConfigDict()
 
-  # The experiment: every run with every seed. A run is what it changes.
+  # The experiment: every run with every seed. A run has the keys that it
+  # changes.
   config.runs = runs(
     standard=dict(norm=dict(name='none')),
     batchnorm=dict(norm=dict(name='batch')),
   )
   config.seeds = (0,)  # initial weights, order of examples
-  config.expected_divergence = ()  # runs for which that is no failure
+  config.expected_divergence = ()  # runs whose divergence is no failure
 
-  # Data: bn_jax.data.datasets, or any set of images in the data_dir. The
-  # random ones change training images alone.
+  # Data: bn_jax.data.datasets, or any set of images in the data_dir. Random
+  # changes are of training images alone.
   config.data = dict(
     name='digits',
     resolution=config_dict.placeholder(int),  # pixels a side; None: as it is
-    binarize=config_dict.placeholder(float),  # brightness from which it is 1
-    classes=(),  # numbers of those kept, in a new order; none: all
+    binarize=config_dict.placeholder(float),  # pixels above it are 1, others 0
+    classes=(),  # numbers of the classes to keep, in a new order; (): all
     subset=config_dict.placeholder(int),  # training examples kept; None: all
     label_noise=0.0,  # share of training labels that become another class
-    selection_seed=0,  # of the two draws above; no run's seed changes them
-    crop_padding=0,  # random crops: pixels around an image before
+    selection_seed=0,  # of the two draws above, apart from the runs' seeds
+    crop_padding=0,  # pixels added on each side before a random crop
     flip=False,  # mirrors half of the images at random
-    photometric=0.0,  # random brightness, contrast and colours: strength
-    fixed_batches=False,  # True: the same examples always meet in a batch
-    streaming=config_dict.placeholder(bool),  # None: where sizes differ
+    photometric=0.0,  # strength of random brightness, contrast and colours
+    fixed_batches=False,  # True: every epoch has the batches of the first
+    streaming=config_dict.placeholder(bool),  # None: if image sizes differ
     crop_area=(0.08, 1.0),  # of streamed images: share of the image
     crop_aspect=(0.75, 4 / 3),  # of streamed images: width / height
     workers=0,  # processes that read a stream; 0: threads
@@ -54,7 +55,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.data_dir = config_dict.placeholder(str)  # of TFDS; --data_dir
   config.loss = dict(name='cross_entropy')  # bn_jax.losses.LOSSES
   config.batch_size = 128  # examples a step
-  config.evaluation_batch_size = 256  # examples at a time; no result changes
+  config.evaluation_batch_size = 256  # for memory and speed; changes no result
 
   # Network: bn_jax.models.MODELS and bn_jax.norms.NORMS.
   config.model = dict(
@@ -77,8 +78,8 @@ def get_config() -> ml_collections.ConfigDict:
     frozen=False,  # True: statistics, scale and bias stay as they are
   )
 
-  config.init_from = config_dict.placeholder(str)  # WORKDIR/run/seedK whose
-  # parameters and statistics are taken; the last layer where classes agree
+  config.init_from = config_dict.placeholder(str)  # WORKDIR/run/seedK: begin
+  # with its parameters and statistics; the last layer's if classes agree
 
   # Training: bn_jax.optim.
   config.steps = 1000  # updates
@@ -88,22 +89,22 @@ def get_config() -> ml_collections.ConfigDict:
   config.weight_decay_on = 'kernels'  # or 'all' parameters
   config.compute_dtype = 'float32'  # of training's products, or 'bfloat16'
   config.matmul_precision = 'highest'  # of training: 'default', 'high'
-  config.on_nonfinite = 'stop'  # at an update that is not; 'skip' leaves it out
-  config.max_skips = config_dict.placeholder(int)  # with 'skip': so many in
-  # all, the next one stops
+  config.on_nonfinite = 'stop'  # or 'skip' updates that are not finite
+  config.max_skips = config_dict.placeholder(int)  # with 'skip': updates to
+  # skip in all, before the next one stops; None: no bound
 
   # Devices: docs/devices.md. The numbers are the same on any number of them.
   config.layout = 'jit'  # of the training step, or 'shard_map', 'pmap'
   config.devices = 1  # how many; each holds an equal part of a batch
-  config.shard_state = False  # large parameters in shares (layout 'jit')
+  config.shard_state = False  # True: devices share large parameters ('jit')
   config.micro_batch_size = config_dict.placeholder(int)  # examples whose
   # gradients are taken at a time, each a statistics group; None: whole batch
   config.remat = False  # recompute activations instead of keeping them
 
-  # Measures while training: bn_jax.analysis.MEASURES, each on its data
-  # every so many steps and at the last: 'current_batch', 'train', 'test', or
-  # 'train:256', 'test:256', the first so many examples as one batch. Others
-  # than these, and further keywords: docs/analysis.md.
+  # Measures while training: bn_jax.analysis.MEASURES, each on its data every
+  # `every_steps` steps and at the last one. Data are 'current_batch', 'train',
+  # 'test', or 'train:256', 'test:256': the first 256 examples as one batch.
+  # Other measures, and further keywords: docs/analysis.md.
   config.measures = dict(
     test=dict(name='evaluation', data='test', every_steps=100),
     landscape=dict(
@@ -126,7 +127,7 @@ def get_config() -> ml_collections.ConfigDict:
     ),
   )
 
-  # What is kept of a run.
-  config.log_every_steps = 20  # metrics are fetched from the device
-  config.checkpoint = dict(every_steps=500, keep=2)  # the newest so many
+  # Files of a run.
+  config.log_every_steps = 20  # steps between fetches of metrics
+  config.checkpoint = dict(every_steps=500, keep=2)  # keep the newest two
   return config

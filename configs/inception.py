@@ -12,8 +12,8 @@ On the 600 images of imagenette_mini: 1.9 s a step on two CPU cores, 3.3 GB; the
 mean loss of ten steps falls from 2.39 to 2.25 in 30 steps (one seed,
 2026-11-24).
 
-`imagenette` has 9,469 images of 10 classes; python -m bn_jax data prepare
-imagenette makes it ready.
+`imagenette` has 9,469 images of 10 classes; prepare it with
+`python -m bn_jax data prepare imagenette`.
 """
 
 import ml_collections
@@ -22,7 +22,7 @@ from configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """One run, one seed."""
+  """Returns a config of one run with one seed."""
   config = default.get_config()
   config.runs = default.runs(bn_inception=dict(norm=dict(name='batch')))
   config.data.name = 'imagenette'

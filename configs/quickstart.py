@@ -20,7 +20,7 @@ from configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Three runs, one seed."""
+  """Returns a config of three runs with one seed."""
   config = default.get_config()
   config.runs = default.runs(
     standard=dict(norm=dict(name='none')),

@@ -1,8 +1,8 @@
 """The learning rate of the quickstart: the best one for the plain network.
 
 Only the network without Batch Normalization is searched, over {.01, .03, .1,
-.3}, by steps to 90 % of training batches; both networks then train with what is
-best for the plain one.
+.3}, by steps to 90 % of training batches. Both networks then train at its best
+rate.
 
   python train.py --config=configs/quickstart_search.py
 
@@ -24,7 +24,7 @@ RATES = (0.01, 0.03, 0.1, 0.3)
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """One run a learning rate, three seeds."""
+  """Returns one run for each learning rate, with three seeds."""
   config = quickstart.get_config()
   config.runs = default.runs(
     **{

@@ -10,9 +10,10 @@ def check(size: str) -> None:
 
 
 def taken(config, runs: tuple[str, ...], measures: tuple[str, ...]) -> None:
-  """Keeps of a protocol the runs and measures that one figure shows.
+  """Removes all runs and measures from a protocol but those of one figure.
 
-  A run stays what it was: its weights, batches and numbers are the protocol's.
+  A run that stays is unchanged: its weights, batches and numbers are those of
+  the protocol.
   """
   for name in set(config.runs) - set(runs):
     del config.runs[name]

@@ -1,4 +1,4 @@
-"""Any set of images with one label each, in memory or streamed, as a Source."""
+"""Sets of images with one label each, in memory or streamed, as a Source."""
 
 import functools
 import os
@@ -33,33 +33,34 @@ def make(
   workers: int = 0,
   max_skipped: int = 0,
 ) -> examples.Source:
-  """The set called `name`.
+  """Returns the set of images called `name`, without reading it yet.
 
   Args:
-    name: a key of `facts.KNOWN`, or of any set that lies in the data_dir.
+    name: a key of `facts.KNOWN`, or any set in the data_dir.
     data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
     resolution: pixels of a side; None leaves the images as they are.
     classes, subset, label_noise, selection_seed: see `selection.make`.
     binarize: brightness in [0, 1] above which a pixel is 1, else 0; None keeps
       the grey levels.
     crop_padding, flip, photometric: of training images, see `augment.make`.
-    fixed_batches: whether every epoch has the batches of the first, in a new
-      order: the same examples always meet, see `order`.
-    streaming: whether images are read while training; None does so where they
-      differ in size and all of them are used.
-    crop_area, crop_aspect: of streamed training images: the share of an image,
-      and the width through the height, of the crop that is resized.
+    fixed_batches: whether every epoch has the same batches, in a new order;
+      see `order`.
+    streaming: whether images are read while training; None streams a set whose
+      images differ in size, unless a keyword needs all of it in memory.
+    crop_area, crop_aspect: smallest and largest share of the area, and width /
+      height, of the random crop of a streamed training image; by default as in
+      `crops.random_box`.
     workers: processes that read a stream; 0 reads in threads.
     max_skipped: damaged records of a stream that may be left out.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.
-    DataError: what lies in the data_dir cannot be used.
+    DataError: the set in the data_dir cannot be used.
   """
-  known = facts.of(name, data_dir)
-  _check(name, known, resolution, binarize)
+  original = facts.of(name, data_dir)
+  _check(name, original, resolution, binarize)
   chosen = selection.make(
-    num_classes=known.num_classes,
+    num_classes=original.num_classes,
     classes=classes,
     subset=subset,
     label_noise=label_noise,
@@ -72,12 +73,12 @@ def make(
     raise ValueError(
       f'fixed_batches is {fixed_batches!r}; allowed: True, False'
     )
-  varied = None in known.shape
+  varied = None in original.shape
   if streaming is None:
     streaming = varied and binarize is None and chosen == selection.NONE
-  # Checked whether they are used or not: a typing error is one in both.
+  # Checked even if the set is not streamed, so that no typing error passes.
   settings = streamed.settings(
-    resolution=resolution or known.shape[0],
+    resolution=resolution or original.shape[0],
     crop_area=crop_area,
     crop_aspect=crop_aspect,
     workers=workers,
@@ -85,34 +86,34 @@ def make(
     fixed_batches=fixed_batches,
   )
   if not streaming:
-    return _in_memory(name, data_dir, known, resolution, chosen, binarize,
+    return _in_memory(name, data_dir, original, resolution, chosen, binarize,
                       changes, fixed_batches)  # fmt: skip
-  _check_stream(name, known, chosen, resolution, binarize)
-  return _streamed(name, data_dir, known, settings, changes)
+  _check_stream(name, original, chosen, resolution, binarize)
+  return _streamed(name, data_dir, original, settings, changes)
 
 
-def _check_stream(name, known, chosen, resolution, binarize) -> None:
-  """Raises ValueError for what can be done in memory alone."""
+def _check_stream(name, original, chosen, resolution, binarize) -> None:
+  """Raises ValueError for settings that only sets in memory have."""
   if binarize is not None or chosen != selection.NONE:
     raise ValueError(
       'classes, subset, label_noise and binarize are for sets in memory; '
       'give streaming=False'
     )
-  if known.shape[2] not in (1, 3):
+  if original.shape[2] not in (1, 3):
     raise ValueError(
-      f'the images of {name} have {known.shape[2]} channels; allowed in a '
+      f'the images of {name} have {original.shape[2]} channels; allowed in a '
       'stream: 1 or 3'
     )
-  if resolution is None and known.shape[0] != known.shape[1]:
+  if resolution is None and original.shape[0] != original.shape[1]:
     raise ValueError(
-      f'the images of {name} are no squares; give resolution, pixels of a side'
+      f'the images of {name} are not square; give resolution, pixels of a side'
     )
 
 
-def _check(name, known, resolution, binarize) -> None:
+def _check(name, original, resolution, binarize) -> None:
   if resolution is not None and (type(resolution) is not int or resolution < 1):
     raise ValueError(f'resolution is {resolution!r}; allowed: 1, 2, 3, ...')
-  if resolution is None and None in known.shape:
+  if resolution is None and None in original.shape:
     raise ValueError(
       f'the images of {name} differ in size; give resolution, pixels of a '
       'side, such as 224'
@@ -122,13 +123,13 @@ def _check(name, known, resolution, binarize) -> None:
 
 
 def _in_memory(
-  name, data_dir, known, resolution, chosen, binarize, changes, fixed_batches
+  name, data_dir, original, resolution, chosen, binarize, changes, fixed_batches
 ) -> examples.Source:
-  num_train, num_test = _counts(name, data_dir, known, chosen)
-  side = (resolution, resolution) if resolution else known.shape[:2]
-  sizes = known._replace(
-    shape=(*side, known.shape[2]),
-    num_classes=len(chosen.classes) or known.num_classes,
+  num_train, num_test = _counts(name, data_dir, original, chosen)
+  side = (resolution, resolution) if resolution else original.shape[:2]
+  sizes = original._replace(
+    shape=(*side, original.shape[2]),
+    num_classes=len(chosen.classes) or original.num_classes,
     num_train=num_train,
     num_test=num_test,
   )
@@ -156,12 +157,12 @@ def _in_memory(
   )
 
 
-def _counts(name, data_dir, known, chosen) -> tuple[int, int]:
-  """(training, test) examples of the chosen classes; labels are read for it."""
-  train, test = known.num_train, known.num_test
+def _counts(name, data_dir, original, chosen) -> tuple[int, int]:
+  """Counts the training and test examples of the selected classes."""
+  train, test = original.num_train, original.num_test
   if chosen.classes:
     train, test = _counts_of_classes(
-      name, str(data_dir or ''), known.test_split, chosen
+      name, str(data_dir or ''), original.test_split, chosen
     )
   if not test:
     raise ValueError(
@@ -181,11 +182,13 @@ def _counts_of_classes(name, data_dir, test_split, chosen) -> tuple[int, ...]:
   )
 
 
-def _streamed(name, data_dir, known, settings, changes) -> examples.Source:
-  sizes = known._replace(shape=(settings.size, settings.size, known.shape[2]))
+def _streamed(name, data_dir, original, settings, changes) -> examples.Source:
+  sizes = original._replace(
+    shape=(settings.size, settings.size, original.shape[2])
+  )
   return examples.Source(
     facts=sizes,
-    load=lambda: streamed.load(name, data_dir, known, settings),
+    load=lambda: streamed.load(name, data_dir, original, settings),
     shapes=lambda batch_size: _shapes(sizes, batch_size),
     sampler=_sampler(order.of_batches, name, sizes, changes),
   )
@@ -202,7 +205,7 @@ def _shapes(sizes: facts.Facts, count: int) -> types.Split:
 
 
 def _sampler(make, name, sizes: facts.Facts, changes: augment.Augmentation):
-  """batch size -> sampler, made by `make`."""
+  """Returns batch size -> sampler, built by `make`."""
 
   def of_size(batch_size: int) -> types.Sampler:
     if name not in facts.KNOWN and batch_size > sizes.num_train:

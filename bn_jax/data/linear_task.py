@@ -1,10 +1,10 @@
 """The regression task of the deep linear network: from x to Ax.
 
 Santurkar et al. (2018), appendix A: A is 10 x 10 and i.i.d. Gaussian, x is
-Gaussian, 1,000 samples. The paper gives no scale for either; both are standard
-normal here by default. Losses are sums over the samples and so about 1e5 at
-first, more than the paper's 3.5e4 to 4e4: its scale must have been smaller, or
-its loss halved (keyword `factor` of the loss squared_error).
+Gaussian, with 1,000 samples. The paper gives no scale for either; here both are
+standard normal by default. The loss, a sum over the samples, then begins at
+about 1e5, where the paper's begins at 3.5e4 to 4e4: its scale must have been
+smaller, or its loss halved (keyword `factor` of the loss squared_error).
 """
 
 import jax
@@ -24,14 +24,14 @@ def make(
   input_scale: float = 1.0,
   seed: int = 0,
 ) -> examples.Source:
-  """The task as a dataset; its test split are as many further samples.
+  """Returns the task as a dataset; its test split has as many samples again.
 
   Args:
     dimension: D of x and of Ax.
-    num_examples: N to train on.
+    num_examples: N, samples to train on.
     matrix_scale: standard deviation of A's entries.
     input_scale: standard deviation of x's entries.
-    seed: of A and x; the seed of a run changes neither.
+    seed: of A and x, apart from the seeds of runs.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -69,7 +69,7 @@ def make(
 def drawn(
   dimension: int, num_examples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """(A [D, D], x to train on [N, D], x to test on [N, D]), standard normal."""
+  """Draws (A [D, D], training x [N, D], test x [N, D]), standard normal."""
   generator = np.random.default_rng(seed)
   a = generator.standard_normal((dimension, dimension))
   x = generator.standard_normal((2, num_examples, dimension))

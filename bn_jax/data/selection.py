@@ -1,8 +1,8 @@
-"""Which examples of a split are kept, and what is done to their labels.
+"""A selection of the examples of a split, with noisy labels if wanted.
 
-Researchers of optimization train on fewer examples, on fewer classes, and on
-labels that are wrong on purpose (Zhang et al. 2017, "Understanding deep
-learning requires rethinking generalization").
+Experiments on optimization use fewer examples or classes, or labels that are
+wrong on purpose (Zhang et al. 2017, "Understanding deep learning requires
+rethinking generalization").
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Selection(NamedTuple):
   Attributes:
     classes: numbers of the classes that are kept, in their new order; () keeps
       all.
-    subset: how many training examples are kept, drawn at random; None: all.
+    subset: number of training examples, drawn at random; None keeps all.
     label_noise: share of the training labels that become another class.
     seed: of both draws; the seed of a run changes neither.
   """
@@ -36,11 +36,10 @@ def make(
   label_noise: float = 0.0,
   seed: int = 0,
 ) -> Selection:
-  """A selection from a set of so many classes.
+  """Returns a selection from a set of `num_classes` classes.
 
   Raises:
-    ValueError: a class that is not there or stands twice, a number out of its
-      range.
+    ValueError: an unknown or repeated class, or a number out of its range.
   """
   classes = tuple(classes)
   for label in classes:
@@ -64,11 +63,10 @@ def make(
 def of_classes(
   selection: Selection, labels: np.ndarray
 ) -> tuple[np.ndarray | slice, np.ndarray]:
-  """(examples of the chosen classes, their labels from 0 on).
+  """Returns (numbers of the examples of the classes, their labels from 0 on).
 
   Args:
-    selection: what is kept.
-    labels: [N] of a split.
+    labels: [N], of a whole split.
   """
   if not selection.classes:
     return slice(None), labels
@@ -77,15 +75,15 @@ def of_classes(
     if old < len(renumbered):
       renumbered[old] = new
   new = renumbered[labels]
-  kept = np.flatnonzero(new >= 0)
-  return kept, new[kept]
+  numbers = np.flatnonzero(new >= 0)
+  return numbers, new[numbers]
 
 
 def of_subset(selection: Selection, count: int) -> np.ndarray | slice:
-  """The training examples that are kept of so many, in their old order.
+  """Returns which of `count` training examples the subset has, in order.
 
   Raises:
-    ValueError: more are asked for.
+    ValueError: the subset is larger than `count`.
   """
   if selection.subset is None:
     return slice(None)
@@ -101,9 +99,9 @@ def of_subset(selection: Selection, count: int) -> np.ndarray | slice:
 def with_noise(
   selection: Selection, labels: np.ndarray, num_classes: int
 ) -> np.ndarray:
-  """Labels [N], round(label_noise * N) of which are another class, at random.
+  """Returns labels, [N], with round(label_noise * N) of them wrong, at random.
 
-  Every other class is equally likely, so that with label_noise = 1 no label is
+  Every other class is equally likely, so with label_noise = 1 no label is
   right.
   """
   count = round(selection.label_noise * len(labels))

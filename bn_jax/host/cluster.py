@@ -1,4 +1,4 @@
-"""Whether this process is one of several, and where they meet."""
+"""Finds out whether this process is one of several, and where they meet."""
 
 import importlib.util
 import logging
@@ -12,17 +12,16 @@ _KUBERNETES = 'Kubernetes'
 
 
 def tasks(environment: Mapping[str, str]) -> tuple[str, int | None] | None:
-  """(who started this process, of how many), where these may be several.
+  """Returns (kind of cluster, number of processes), or None for one process.
 
-  None where a process stands alone; the number is None where jax has to ask
-  for it.
+  The number is None if jax has to ask the cluster for it.
   """
 
   def has(*names):
     return all(name in environment for name in names)
 
   step = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_PROCID')
-  # A batch script has the job's number of tasks, but is no task itself.
+  # Of the step, as a batch script knows the job's tasks but is none itself.
   if has('SLURM_STEP_NUM_TASKS', 'SLURM_LOCALID', *step):
     return _if_several('SLURM', environment['SLURM_STEP_NUM_TASKS'])
   if has('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK'):
@@ -40,12 +39,14 @@ def _if_several(kind: str, count: str) -> tuple[str, int] | None:
 
 
 class Place(NamedTuple):
-  """Where the processes meet, and who of them this one is; None is asked for.
+  """Where the processes meet, and which of them this one is.
+
+  jax asks the cluster for what is None.
 
   Attributes:
     coordinator_address: host:port of process 0.
-    num_processes: of all.
-    process_id: of this one.
+    num_processes: the number of all processes.
+    process_id: the number of this process, from 0 on.
   """
 
   coordinator_address: str | None = None
@@ -54,49 +55,49 @@ class Place(NamedTuple):
 
 
 def place(
-  mode: str, given: Place, environment: Mapping[str, str]
+  mode: str, flags: Place, environment: Mapping[str, str]
 ) -> Place | None:
-  """How to join, None where this process stays alone.
+  """Returns how to join the other processes, or None if there are none.
 
   Args:
-    mode: 'auto' joins where the environment or `given` shows several processes,
-      'on' insists, 'off' does not.
-    given: by flags.
-    environment: as os.environ.
+    mode: 'auto' joins if the environment or `flags` show several processes,
+      'on' joins in any case, 'off' never.
+    flags: the values of the flags.
+    environment: such as os.environ.
 
   Raises:
-    ConfigError: an unknown mode, flags that do not say enough or contradict
-      each other, nothing that says how.
+    ConfigError: an unknown mode, or flags that are insufficient or contradict
+      each other.
   """
   if mode not in ('auto', 'on', 'off'):
     raise errors.ConfigError(f'--distributed: {mode!r}; allowed: auto, on, off')
-  found = tasks(environment)
-  by_flags = any(value is not None for value in given)
-  if given.coordinator_address is None:
+  several = tasks(environment)
+  by_flags = any(value is not None for value in flags)
+  if flags.coordinator_address is None:
     address = {**environment}.get('JAX_COORDINATOR_ADDRESS')
-    given = given._replace(coordinator_address=address)
+    flags = flags._replace(coordinator_address=address)
   if mode == 'off':
     return None
-  if by_flags or found is not None or mode == 'on':
-    _check(given)
-  if found is not None and found[0] == _KUBERNETES and not _has_kubernetes():
-    if not by_flags or None in given:
-      return _unasked(mode, by_flags)
-    found = None  # the flags say all
-  if found is None and by_flags:
-    _check_all_there(given)
-    return given if given.num_processes > 1 else None
-  if found is None:  # jax can ask a TPU's host, which shows nothing here
-    return given if mode == 'on' else None
-  return given._replace(num_processes=given.num_processes or found[1])
+  if by_flags or several is not None or mode == 'on':
+    _check(flags)
+  if several is not None and several[0] == _KUBERNETES and not _has_package():
+    if not by_flags or None in flags:
+      return _refuse_or_warn(mode, by_flags)
+    several = None  # the flags suffice
+  if several is None and by_flags:
+    _check_complete(flags)
+    return flags if flags.num_processes > 1 else None
+  if several is None:  # a TPU's host shows nothing here, but jax can ask it
+    return flags if mode == 'on' else None
+  return flags._replace(num_processes=flags.num_processes or several[1])
 
 
-def _has_kubernetes() -> bool:
+def _has_package() -> bool:
   return importlib.util.find_spec('kubernetes') is not None
 
 
-def _unasked(mode: str, by_flags: bool) -> None:
-  """Says what becomes of a pod that cannot ask for the others."""
+def _refuse_or_warn(mode: str, by_flags: bool) -> None:
+  """Warns that a pod trains alone, or raises if it was told to join others."""
   why = (
     'Kubernetes is asked for the number of processes through a package that is '
     'missing: pip install kubernetes'
@@ -111,10 +112,10 @@ def _unasked(mode: str, by_flags: bool) -> None:
   )
 
 
-def _check_all_there(given: Place) -> None:
-  """Whether flags alone say how to join."""
+def _check_complete(flags: Place) -> None:
+  """Raises ConfigError unless the flags alone say how to join."""
   missing = [
-    f'--{name}' for name, value in given._asdict().items() if value is None
+    f'--{name}' for name, value in flags._asdict().items() if value is None
   ]
   if missing:
     raise errors.ConfigError(
@@ -125,9 +126,9 @@ def _check_all_there(given: Place) -> None:
     )
 
 
-def _check(given: Place) -> None:
-  """Whether each value that is given can be one."""
-  address, count, process = given
+def _check(flags: Place) -> None:
+  """Raises ConfigError for a value of a flag that cannot be right."""
+  address, count, process = flags
   if address is not None and not _is_address(address):
     raise errors.ConfigError(
       f'--coordinator_address: {address!r}; allowed: HOST:PORT of process 0'

@@ -1,11 +1,10 @@
-"""Compiled programs, kept on disk: a second start compiles nothing again.
+"""Compiled programs on disk, so that a second start compiles nothing again.
 
-JAX writes every program that it compiles into a folder and reads it from there
-the next time. Two things are missing from that for daily use and are here: a
-folder that fits this processor, within a bound; and what happens when an entry
-is damaged. Settings of the environment:
+JAX itself writes programs into a folder and reads them the next time. This
+module adds a folder for each kind of processor, a bound on its size, and the
+removal of damaged entries. Environment variables:
 
-  JAX_COMPILATION_CACHE_DIR       JAX's own: everything here is left alone
+  JAX_COMPILATION_CACHE_DIR       JAX's own setting; nothing here is then used
   BN_JAX_CACHE_DIR                the folder; default ~/.cache/bn_jax
   BN_JAX_COMPILATION_CACHE=off    compiles at each start
 """
@@ -29,10 +28,13 @@ import jaxlib
 from bn_jax import errors
 
 _log = logging.getLogger('bn_jax')
-LARGEST = 2 << 30  # bytes of all programs together
+# Bytes of all programs together: 2 GiB hold the programs of many experiments,
+# and still fit into a home directory with a quota.
+LARGEST = 2 << 30
 _ENTRIES = '*-cache'
 _TROUBLE = r"Error (reading|writing) persistent compilation cache entry for '"
-# What decides which instructions a program may hold; not the clock.
+# The facts that decide which instructions a program may use. The clock rate,
+# which changes all the time, is not among them.
 _OF_CPU = (
   'vendor_id', 'cpu family', 'model', 'model name', 'stepping', 'flags',
   'CPU implementer', 'CPU architecture', 'CPU variant', 'CPU part', 'Features',
@@ -40,15 +42,14 @@ _OF_CPU = (
 
 
 def keep() -> pathlib.Path | None:
-  """Switches the cache on; to be called before anything is compiled.
+  """Switches the cache on, for programs of all sizes; call it before compiling.
 
-  Programs of all sizes are kept. Off where it is not known to be safe: on macOS
-  (intact entries crashed there), where an entry would carry no checksum (JAX
-  with zstandard), in a folder that others can write (an entry is code). Never
-  an error: where there is no cache, programs are compiled.
+  The cache stays off where it is not known to be safe: on macOS (intact entries
+  crashed there), where entries have no checksum (JAX with zstandard), and in a
+  folder that others can write (entries are code). Programs are then compiled.
 
   Returns:
-    The folder; None where it is off or the user's own.
+    The folder; None if the cache is off or the user has set JAX's own.
 
   Raises:
     ConfigError: BN_JAX_COMPILATION_CACHE is neither on nor off.
@@ -67,10 +68,10 @@ def keep() -> pathlib.Path | None:
 
 
 def key() -> str:
-  """The name of the folder for this jaxlib, platform and kind of processor.
+  """Returns the folder's name for this jaxlib, platform and kind of processor.
 
-  JAX's own key does not know the processor: on another one a program may hold
-  instructions that are not there.
+  JAX's own key lacks the processor: a program may use instructions that another
+  one does not have.
   """
   facts = _cpu()
   name = facts['model name'] if 'model name' in facts else platform.processor()
@@ -81,24 +82,26 @@ def key() -> str:
 
 
 def prune(base: pathlib.Path, largest: int) -> None:
-  """Deletes the programs that were not used for longest, if there are too many.
+  """Deletes the least recently used programs if all together are too large.
 
-  JAX's own bound needs a lock and a list of the folder at every program.
+  JAX's own bound locks and lists the folder for every program.
 
   Args:
-    base: of all folders of programs, older versions' too.
-    largest: bytes of all together; if they are more, half of it is left.
+    base: the folder of all folders of programs, older versions' too.
+    largest: bytes of all programs; if they are more, they are cut to half of
+      it, so that not every start has to delete some.
   """
-  found, total = [], 0
+  entries, total = [], 0
   for path in base.glob(f'*/{_ENTRIES}'):
-    with contextlib.suppress(OSError):  # another process prunes
+    with contextlib.suppress(OSError):  # another process has deleted it
       facts = path.stat()
-      # The time of reading is old on some file systems.
-      found.append((max(facts.st_atime, facts.st_mtime), facts.st_size, path))
+      # Some file systems do not update the time of reading.
+      last_use = max(facts.st_atime, facts.st_mtime)
+      entries.append((last_use, facts.st_size, path))
       total += facts.st_size
   if total <= largest:
     return
-  for _, size, path in sorted(found):
+  for _, size, path in sorted(entries):
     with contextlib.suppress(OSError):
       path.unlink()
     total -= size
@@ -107,18 +110,18 @@ def prune(base: pathlib.Path, largest: int) -> None:
 
 
 def _wanted() -> bool:
-  said = os.environ.get('BN_JAX_COMPILATION_CACHE')
-  if said not in (None, '', 'on', 'off'):
+  setting = os.environ.get('BN_JAX_COMPILATION_CACHE')
+  if setting not in (None, '', 'on', 'off'):
     raise errors.ConfigError(
-      f'BN_JAX_COMPILATION_CACHE is {said!r}; allowed: on, off'
+      f'BN_JAX_COMPILATION_CACHE is {setting!r}; allowed: on, off'
     )
-  return said != 'off' and sys.platform != 'darwin' and _has_checksums()
+  return setting != 'off' and sys.platform != 'darwin' and _has_checksums()
 
 
 def _has_checksums() -> bool:
-  """Whether JAX compresses with zlib, which notices a flipped bit.
+  """Returns whether JAX compresses with zlib, which notices a flipped bit.
 
-  It prefers zstandard, whose frames it writes without a checksum.
+  JAX prefers zstandard, but writes it without checksums.
   """
   return sys.version_info < (3, 14) and not importlib.util.find_spec(
     'zstandard'
@@ -126,7 +129,7 @@ def _has_checksums() -> bool:
 
 
 def _base() -> pathlib.Path | None:
-  """The folder of all folders of programs; None without a home."""
+  """Returns the folder of all folders of programs; None without a home."""
   ours = os.environ.get('BN_JAX_CACHE_DIR')
   if ours:
     return pathlib.Path(ours).absolute() / 'xla'
@@ -139,7 +142,7 @@ def _base() -> pathlib.Path | None:
 
 
 def _is_ours(folder: pathlib.Path) -> bool:
-  """Whether we, and nobody else, can write there; makes the folder."""
+  """Makes a folder; returns whether only this user can write there."""
   try:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     facts = folder.stat()
@@ -152,7 +155,7 @@ def _is_ours(folder: pathlib.Path) -> bool:
 
 
 def _cpu() -> dict[str, str]:
-  """What the operating system says of the first processor."""
+  """Reads the facts of the first processor from the operating system."""
   try:
     text = pathlib.Path('/proc/cpuinfo').read_text()
   except OSError:
@@ -163,15 +166,15 @@ def _cpu() -> dict[str, str]:
 
 
 def _mend(folder: pathlib.Path) -> None:
-  """Takes JAX's warnings of entries that it cannot read or write.
+  """Deletes the entries that JAX warns it cannot read or write.
 
-  It compiles such a program, but leaves the entry, warns of each and at every
-  start. Here the entry goes, so that a whole one takes its place, and one line
-  is said. The warning names the program, of which there may be several entries:
-  all of them go.
+  JAX compiles such a program, but keeps the entry and warns at every start.
+  Here the entry is deleted, so that a new one takes its place, and only one
+  line is logged. The warning names the program, which may have several entries;
+  all are deleted.
   """
   show = warnings.showwarning
-  said = []
+  reported = []
 
   def showwarning(message, category, filename, lineno, file=None, line=None):
     trouble = re.match(f"{_TROUBLE}([^']*)'", str(message))
@@ -182,8 +185,8 @@ def _mend(folder: pathlib.Path) -> None:
     with contextlib.suppress(OSError):
       for path in folder.glob(f'{glob.escape(program)}-{_ENTRIES}'):
         path.unlink(missing_ok=True)
-    if not said:
-      said.append(program)
+    if not reported:
+      reported.append(program)
       _log.warning(
         'compilation cache: trouble %s a program, which is compiled as if new; '
         'if that comes again, delete %s', doing, folder,

@@ -1,6 +1,7 @@
-"""jax.distributed, made to leave with a line where it would abort.
+"""Joins processes by jax.distributed, which ends here with one line of error.
 
-The only file that touches what is private in jax.
+jax itself would abort with pages of text. This is the only file that uses
+private parts of jax.
 """
 
 import contextlib
@@ -14,19 +15,21 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 from bn_jax import errors
-from bn_jax.host import cluster
+from bn_jax.host import cluster, signals
 
-# The runtime's own watch is the second one: ours, which has names, comes first.
-_SILENCE = 40  # seconds
+# Seconds of silence after which jax's runtime declares a process lost. It must
+# be longer than `watch._SILENCE`: our watch can name the process and so should
+# come first.
+_SILENCE = 40
 
 
 class Runtime(NamedTuple):
-  """What was joined.
+  """The runtime that connects the processes.
 
   Attributes:
-    client: of the key-value store.
-    index: of this process.
-    count: of all.
+    client: of its key-value store.
+    index: the number of this process.
+    count: the number of all processes.
   """
 
   client: Any
@@ -37,28 +40,28 @@ class Runtime(NamedTuple):
 def join(
   where: cluster.Place, timeout: int, lost: Callable[[], NoReturn]
 ) -> Runtime:
-  """Joins the other processes, before anything else of jax happens.
+  """Joins the other processes; call it before anything else of jax.
 
   Args:
-    where: they meet; None in it is asked of the cluster by jax.
-    timeout: seconds in which all must be there.
+    where: the processes meet; see `cluster.Place`.
+    timeout: seconds in which all must join.
     lost: called, in some thread, when process 0 is gone; it must not return.
 
   Raises:
     ConfigError: the cluster does not say where, or the port there is taken.
-    Interrupted: not all came in time: starting again may help.
+    Interrupted: not all joined in time; starting again may help.
   """
-  # Losses are told by us, in a line; the runtime has pages about them.
+  # Hides the runtime's pages about a loss, for which we have one line.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   import jax
   from jax._src import distributed
 
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  # One mechanism for signals, see `watch.Peers.stopping`.
+  # jax would handle SIGTERM too; we have `watch.Peers.stopping`.
   jax.config.update('jax_enable_preemption_service', False)
   state = distributed.global_state
   try:
-    with _asking(distributed, lost):
+    with _calling(lost, distributed):
       jax.distributed.initialize(
         **where._asdict(),
         initialization_timeout=timeout,
@@ -69,13 +72,13 @@ def join(
     state.client = state.service = None  # jax would wait for them at the end
     if isinstance(error, errors.Failure) or not isinstance(error, Exception):
       raise
-    # Of jax, which asked the cluster:
+    # jax raises these if the cluster's answers do not suffice.
     if isinstance(error, (ValueError, TypeError)):
       raise errors.ConfigError(
         f'--distributed: {errors.first_line(error)}'
       ) from error
     why = 'not all came'
-    if 'bad_cast' not in str(error):  # see `_asking`: that says no more
+    if 'bad_cast' not in str(error):  # see `_calling`: it has no more to say
       why = errors.first_line(error)
     raise errors.Interrupted(
       f'process {state.process_id} of {where.num_processes or "several"} has '
@@ -88,36 +91,25 @@ def join(
 
 @contextlib.contextmanager
 def ended_by_signals(leave: Callable[[], NoReturn]) -> Iterator[None]:
-  """Within, SIGTERM and Ctrl-C call `leave` at once, in a thread.
+  """Calls `leave` in a thread on SIGTERM or Ctrl-C, during a `with` block.
 
-  A handler in Python would run when `join` has met the others, or has not.
-  Signals that have no handler do what they do anyhow.
+  A Python handler would only run when `join` returns. Signals without a handler
+  keep their effect.
   """
   if threading.current_thread() is not threading.main_thread():
     yield  # signals are the main thread's
     return
 
-  def watch():
-    while numbers := os.read(seen, 1):
-      if numbers[0] in (signal.SIGTERM, signal.SIGINT):
-        leave()
+  def hear(number):
+    if number in (signal.SIGTERM, signal.SIGINT):
+      leave()
 
-  seen, told = os.pipe()
-  os.set_blocking(told, False)
-  old = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-  thread = threading.Thread(target=watch, name='signals', daemon=True)
-  thread.start()
-  try:
+  with signals.on_signal(hear):
     yield
-  finally:
-    signal.set_wakeup_fd(old)
-    os.close(told)
-    thread.join()
-    os.close(seen)
 
 
 def part() -> None:
-  """Lets go of the others, who do the same."""
+  """Leaves the runtime, together with all other processes."""
   import jax
 
   with contextlib.suppress(Exception):
@@ -125,13 +117,16 @@ def part() -> None:
 
 
 @contextlib.contextmanager
-def _asking(distributed, lost: Callable[[], NoReturn]) -> Iterator[None]:
+def _calling(lost: Callable[[], NoReturn], distributed) -> Iterator[None]:
   """Makes jax call `lost` when its runtime has lost process 0.
 
-  The runtime would abort with a page of text. jax has no argument for it, and
-  its binding of this one ends in `std::terminate` (the reason has no form in
-  Python; jaxlib 0.10): so we are asked in both ways. Process 0 would end in a
-  segmentation fault where its port is taken.
+  The runtime would abort with a page of text. `jax.distributed.initialize` has
+  no argument for a callback, and the callback that the runtime does take ends
+  in `std::terminate`, as its argument cannot be converted to Python (jaxlib
+  0.10). So `lost` is set as the callback and as the handler of `terminate`.
+
+  It also checks the port of process 0, which would otherwise end in a
+  segmentation fault if the port is taken.
   """
   make = distributed._jax.get_distributed_runtime_client
   serve = distributed._jax.get_distributed_runtime_service
@@ -159,7 +154,7 @@ def _asking(distributed, lost: Callable[[], NoReturn]) -> Iterator[None]:
 
 
 def _check_free(address: str) -> None:
-  """Whether process 0 can listen at host:port; [::] is every address."""
+  """Raises ConfigError if host:port is in use; [::] is every address."""
   host, _, port = address.rpartition(':')
   v4 = '' if host == '[::]' else host
   for family, at in (
@@ -167,13 +162,13 @@ def _check_free(address: str) -> None:
   ):  # fmt: skip
     try:
       with socket.socket(family, socket.SOCK_STREAM) as one:
-        # As the server will: what a run before left behind is no hindrance.
+        # As the server does: a port that a previous run has just left is free.
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
           one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         one.bind((at, int(port)))
         return
-    except OSError as error:  # else there is no IPv6, or jax says why
+    except OSError as error:  # others: no IPv6, or jax reports them itself
       if error.errno == errno.EADDRINUSE:
         raise errors.ConfigError(
           f'--coordinator_address: port {port} is in use; give another'
@@ -181,7 +176,7 @@ def _check_free(address: str) -> None:
 
 
 _HANDLER = ctypes.CFUNCTYPE(None)
-_handlers = []  # kept: C++ holds no reference
+_handlers = []  # keeps them alive, as C++ holds no reference
 
 
 def _on_terminate(function: Callable[[], NoReturn]) -> None:

@@ -1,8 +1,8 @@
 """Several processes that train one experiment, each with devices of its own.
 
-Process 0 keeps the books: it alone writes. What only one process may do, or
-find out, the others learn from it (`agreed`, `broadcast`). One process is
-process 0 of 1: nothing here needs to know whether there are more.
+Only process 0 writes files. The others learn from it what only one process may
+do or find out (`agreed`, `broadcast`). A single process is process 0 of 1, so
+callers need not know how many there are.
 """
 
 import contextlib
@@ -18,10 +18,12 @@ import numpy as np
 from bn_jax import errors
 from bn_jax.host import cluster, distributed, watch
 
-Place = cluster.Place  # what `joined` is given
-_PIECE = 2**26  # bytes that are told at a time
-# Seconds in which a meeting says itself who is missing: the runtime finds out
-# 40 s after a loss, the meeting after 60 s.
+Place = cluster.Place  # for callers of `joined`
+# Bytes that are broadcast at a time: 64 MiB bound the extra memory of a device,
+# and are large enough for the speed of the network.
+_PIECE = 2**26
+# Seconds for `watch.Peers` to report which process is missing while they meet:
+# the runtime notices a loss after 40 s, the meeting after 60 s.
 _PATIENCE = 25.0
 
 
@@ -33,29 +35,30 @@ class _Joined(NamedTuple):
 
 
 _joined: _Joined | None = None
-_met: watch.Peers | None = None  # the same, and still after the end
+_met: watch.Peers | None = None  # the peers, also after `joined` has ended
 
 
 @contextlib.contextmanager
 def joined(
-  mode: str = 'auto', given: Place | None = None, timeout: int = 300
+  mode: str = 'auto', flags: Place | None = None, timeout: int = 300
 ) -> Iterator[None]:
-  """Within it this process is one of several, where there are several.
+  """Joins the other processes, if there are any, during a `with` block.
 
-  It must be entered before anything else of jax happens. At its end all come to
-  their end together. A `Failure` of all is told by process 0 alone (the others'
-  has `told` set); one of this process alone ends the others too.
+  Enter it before anything else of jax. All processes leave it together. If all
+  fail alike, process 0 alone reports the `Failure` (`told` is set in that of
+  the others). If only this process fails, it makes the others end.
 
   Args:
     mode: see `cluster.place`.
-    given: by flags, see `cluster.place`.
-    timeout: seconds in which all must be there.
+    flags: see `cluster.place`.
+    timeout: seconds in which all must join; clusters may start processes
+      minutes apart.
 
   Raises:
     ConfigError, Interrupted: see `cluster.place` and `distributed.join`.
   """
   global _joined, _met
-  where = cluster.place(mode, given or Place(), os.environ)
+  where = cluster.place(mode, flags or Place(), os.environ)
   if where is None:
     yield
     return
@@ -70,10 +73,11 @@ def joined(
   except KeyboardInterrupt:
     stopped = errors.Interrupted('interrupted; the same command starts again')
     end = _end(stopped.exit_code, stopped)
+    # Short: a Ctrl-C in a terminal reaches all processes at once.
     stopped.told = others.leave(end, seconds=2.0)
     raise stopped from None
   except Exception as error:
-    others.suspect()  # most likely somebody is missing, and we leave here
+    others.suspect()  # most likely a process is lost, and this one leaves here
     others.end(_end(errors.Failure.exit_code, error))
     raise
   else:
@@ -81,60 +85,60 @@ def joined(
   finally:
     _joined = None
     others.close()
-    if not others.ended:  # else nobody would answer
+    if not others.ended:  # else none is left to answer
       distributed.part()
 
 
 def _end(exit_code: int, error: BaseException) -> watch.End:
-  said = ' '.join(str(error).split())
-  line = said if isinstance(error, errors.Failure) else f'{error!r}'
+  message = ' '.join(str(error).split())
+  line = message if isinstance(error, errors.Failure) else f'{error!r}'
   return watch.End(index(), exit_code, line)
 
 
 def index() -> int:
-  """The number of this process."""
+  """Returns the number of this process."""
   return _joined.peers.index if _joined else 0
 
 
 def count() -> int:
-  """How many processes there are."""
+  """Returns the number of processes."""
   return _joined.peers.count if _joined else 1
 
 
 def is_first() -> bool:
-  """Whether this process writes."""
+  """Returns whether this process writes."""
   return index() == 0
 
 
 def stopping(asked: bool) -> bool:
-  """Whether all processes stop now: each asks equally often, see `Peers`."""
+  """Returns whether all processes stop now, see `watch.Peers.stopping`."""
   return _joined.peers.stopping(asked) if _joined else asked
 
 
 class _Now(BaseException):
-  """Ends a look of all processes; nothing that it found is kept."""
+  """Ends a look in all processes; its results are dropped."""
 
 
 class Stopping:
-  """Whether all processes stop, as a question of a loop and within its looks.
+  """Tells a loop, and the looks within it, whether all processes stop.
 
-  A look of several processes cannot end in one of them alone.
+  A look of several processes must end in all of them at the same place.
   """
 
   def __init__(self, asked: Callable[[], bool]):
-    """Asks `stopping` whether this process was `asked`."""
+    """Takes a function that says whether this process was asked to stop."""
     self._asked = asked
 
   def __call__(self) -> bool:
     return stopping(self._asked())
 
   def check(self) -> None:
-    """Ends the look that is being taken, if there are several processes."""
+    """Ends the current look if all of several processes stop."""
     if _joined is not None and self():
       raise _Now
 
   def unless_asked(self, look: Callable[[], Any]) -> Any:
-    """What a look sees, or None if `check` has ended it."""
+    """Calls `look`; returns its result, or None if `check` has ended it."""
     try:
       return look()
     except _Now:
@@ -142,69 +146,70 @@ class Stopping:
 
 
 def agreed(function: Callable[[], Any]) -> Any:
-  """What a function gives in process 0, which alone calls it, in all.
+  """Calls a function in process 0 alone; returns its result in all processes.
 
   Args:
-    function: gives what JSON can hold; tuples come back as lists.
+    function: returns JSON values; tuples become lists.
 
   Raises:
-    Failure: that of process 0, in all processes.
+    Failure: the function's, in all processes.
   """
   if _joined is None:
     return function()
   key = f'agreed/{next(_joined.agreements)}'
   if is_first():
     try:
-      found = json.dumps({'value': function()})
+      text = json.dumps({'value': function()})
     except errors.Failure as failure:
-      told = [type(failure).__name__, str(failure)]
-      _joined.peers.put(key, json.dumps({'failure': told}))
+      name_and_message = [type(failure).__name__, str(failure)]
+      _joined.peers.put(key, json.dumps({'failure': name_and_message}))
       raise
-    _joined.peers.put(key, found)
-    return json.loads(found)['value']
-  found = json.loads(_joined.peers.get(key))
-  if 'failure' in found:
-    name, message = found['failure']
+    _joined.peers.put(key, text)
+    return json.loads(text)['value']
+  result = json.loads(_joined.peers.get(key))
+  if 'failure' in result:
+    name, message = result['failure']
     raise getattr(errors, name)(message)
-  return found['value']
+  return result['value']
 
 
 def in_turn(function: Callable[[], Any]) -> Any:
-  """What a function gives in each process; process 0 calls it first.
+  """Calls a function in process 0, then in the others; returns its result.
 
-  For what is prepared in a folder by who comes first.
+  It is for functions whose first call prepares a folder.
   """
-  found = []
-  agreed(lambda: found.append(function()))
-  return found[0] if found else function()
+  results = []
+  agreed(lambda: results.append(function()))
+  return results[0] if results else function()
 
 
 def broadcast(tree: Any, like: Any) -> Any:
-  """The arrays of process 0 in all processes, bit for bit.
+  """Sends the arrays of process 0 to all processes, bit for bit.
 
   Args:
-    tree: of numpy arrays; nobody asks for that of another process.
+    tree: NumPy arrays of process 0; ignored in the others.
     like: their shapes and dtypes, in all processes.
   """
   if _joined is None:
     return tree
   import jax
+  from jax.experimental import multihost_utils
 
   if not is_first():
     tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-  leaves, form = jax.tree.flatten(tree)
+  leaves, structure = jax.tree.flatten(tree)
   leaves = [np.asarray(leaf, order='C') for leaf in leaves]
-  mine = np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves])
-  told = np.concatenate(
+  own = np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves])
+  received = np.concatenate(
     [
-      _first_of(mine[start : start + _PIECE])
-      for start in range(0, mine.size, _PIECE)
+      multihost_utils.broadcast_one_to_all(own[start : start + _PIECE])
+      for start in range(0, own.size, _PIECE)
     ]
   )
   ends = np.cumsum([leaf.nbytes for leaf in leaves])
-  parts = np.split(told, ends[:-1])
+  parts = np.split(received, ends[:-1])
   return jax.tree.unflatten(
-    form,
+    structure,
     [
       part.view(leaf.dtype).reshape(leaf.shape)
       for part, leaf in zip(parts, leaves, strict=True)
@@ -212,20 +217,13 @@ def broadcast(tree: Any, like: Any) -> Any:
   )
 
 
-def _first_of(mine: np.ndarray) -> np.ndarray:
-  """Bytes [K] of process 0."""
-  from jax.experimental import multihost_utils
-
-  return np.asarray(multihost_utils.broadcast_one_to_all(mine))
-
-
 def _interrupted() -> NoReturn:
-  """A signal came before all have met: nothing has been written."""
+  """Leaves on a signal before all have met; nothing has been written yet."""
   _start_again('interrupted while waiting for the other processes')
 
 
 def _lost() -> NoReturn:
-  """Process 0 is gone: in a thread of the runtime's, which may not go on."""
+  """Leaves because process 0 is gone; the runtime calls it in its thread."""
   if _met is not None:
     _met.lost()
   time.sleep(_PATIENCE)

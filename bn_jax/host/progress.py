@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, plain lines elsewhere."""
+"""Shows the progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from rich import progress as rich_progress
 
 from bn_jax.storage.records import Record
 
-_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_LINES = 10.0  # often enough to follow, rare enough for a log
 
 
 class Progress:
@@ -18,17 +18,17 @@ class Progress:
   def __init__(
     self, run: str, *, first_step: int, steps: int, say: Callable[[str], None]
   ):
-    """Starts to show a run.
+    """Prepares the bar, if there is a terminal.
 
     Args:
-      run: its name.
+      run: name of the run and seed.
       first_step: updates made before.
       steps: updates in all.
-      say: takes plain lines, where there is no terminal.
+      say: writes a plain line, if there is no terminal.
     """
     self._run, self._steps, self._say = run, steps, say
     self._started, self._first = time.monotonic(), first_step
-    self._said = 0.0
+    self._last_line = 0.0
     console = rich_console.Console(stderr=True)
     self._bar = None
     if console.is_terminal:
@@ -58,17 +58,19 @@ class Progress:
   def write(self, record: Record) -> None:
     if record.name != 'train':
       return
-    done = record.step + 1
+    steps = record.step + 1
     numbers = f'loss {record.values["data_loss"]:.4g}'
     if 'accuracy' in record.values:
       numbers += f' accuracy {100 * record.values["accuracy"]:.0f} %'
     if self._bar:
-      self._bar.update(self._task, completed=done, numbers=numbers)
+      self._bar.update(self._task, completed=steps, numbers=numbers)
       return
     now = time.monotonic()
-    if done == self._steps or now - self._said > _SECONDS_BETWEEN_LINES:
-      self._said = now
-      rate = (done - self._first) / max(now - self._started, 1e-9)
+    is_last = steps == self._steps
+    if is_last or now - self._last_line > _SECONDS_BETWEEN_LINES:
+      self._last_line = now
+      rate = (steps - self._first) / max(now - self._started, 1e-9)
       self._say(
-        f'{self._run}: step {done}/{self._steps}, {numbers}, {rate:.1f} steps/s'
+        f'{self._run}: step {steps}/{self._steps}, {numbers}, '
+        f'{rate:.1f} steps/s'
       )

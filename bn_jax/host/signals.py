@@ -1,7 +1,7 @@
-"""What SIGTERM and Ctrl-C do: the first asks, the second one exits at once.
+"""Handles SIGTERM and Ctrl-C: the first asks to stop, a second exits at once.
 
-Whatever can be started again ends where it stands; training, whose state is to
-be saved, is asked, and ends at its next step.
+A command that can simply be started again ends where it is (`at_once`).
+Training first saves its state and ends at its next step (`Stop`).
 """
 
 import contextlib
@@ -18,41 +18,44 @@ from bn_jax import errors
 
 _log = logging.getLogger('bn_jax')
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_AT_ONCE = 130
-# Some launchers send SIGTERM to a process and to its group: that is one.
-_ONE_SIGTERM = 0.3  # seconds
-_PATIENCE = 8.0  # seconds in which a signal is heard by Python
+_AT_ONCE = 130  # the shells' exit code of Ctrl-C: 128 + SIGINT
+# Seconds in which two SIGTERMs count as one, as some launchers send it to a
+# process and also to its group.
+_ONE_SIGTERM = 0.3
+# Seconds for Python to handle a signal: longer than most calls take, and less
+# than the 10 s after which Docker, for one, kills.
+_PATIENCE = 8.0
 
 
 class Now(BaseException):
-  """Ends a look in which a signal came; nothing that it found is kept."""
+  """Ends a look in which a signal came; its results are dropped."""
 
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-  """Within, SIGTERM ends a command as Ctrl-C does: by KeyboardInterrupt.
+  """Raises KeyboardInterrupt on SIGTERM too, during a `with` block.
 
-  Where the program is in a long call that no line of Python interrupts, it ends
-  all the same, after a few seconds: with what is on the disk.
+  If the program is in a long call outside Python, the process ends after a few
+  seconds all the same.
   """
   if threading.current_thread() is not threading.main_thread():
     yield  # signals are the main thread's
     return
-  heard = threading.Event()
+  handled = threading.Event()
 
-  def ask(*unused):
-    if not heard.is_set():  # a second one is seen by the watch
-      heard.set()
+  def interrupt(*unused):
+    if not handled.is_set():  # `_watched` handles a second one
+      handled.set()
       raise KeyboardInterrupt
 
-  def unheard():
-    if not heard.wait(_PATIENCE):
+  def exit_unless_handled():
+    if not handled.wait(_PATIENCE):
       sys.stderr.write('error: interrupted; the same command starts again\n')
       os._exit(errors.Interrupted.exit_code)
 
-  old = {number: signal.signal(number, ask) for number in _SIGNALS}
+  old = {number: signal.signal(number, interrupt) for number in _SIGNALS}
   try:
-    with _watched(unheard):
+    with _watched(exit_unless_handled):
       yield
   finally:
     for number, handler in old.items():
@@ -61,45 +64,63 @@ def at_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched(at_first: Callable[[], None] = lambda: None) -> Iterator[None]:
-  """Within, a second signal exits with 130, whatever the program is doing.
+  """Exits with 130 on a second signal, during a `with` block.
+
+  It does so even while the program is in a call outside Python.
 
   Args:
-    at_first: called in a thread of its own when the first one comes.
+    at_first: called in a thread of its own on the first signal.
   """
-  seen, told = os.pipe()
-  os.set_blocking(told, False)
-  old = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+  first = None
+
+  def hear(number):
+    nonlocal first
+    if number not in _SIGNALS:
+      return
+    now = time.monotonic()
+    if first is None:
+      first = (number, now)
+      threading.Thread(target=at_first, daemon=True).start()
+      return
+    repeated = number == signal.SIGTERM == first[0]
+    if not (repeated and now - first[1] < _ONE_SIGTERM):
+      os._exit(_AT_ONCE)
+
+  with on_signal(hear):
+    yield
+
+
+@contextlib.contextmanager
+def on_signal(hear: Callable[[int], None]) -> Iterator[None]:
+  """Calls a function with the number of each signal, during a `with` block.
+
+  It is called in a thread, even while the program is in a call outside Python,
+  but only for signals that have a Python handler.
+  """
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)
+  old = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
   def watch():
-    first = None
-    # As the system delivers them, one byte each; '' when the block ends.
-    while numbers := os.read(seen, 1):
-      if numbers[0] not in _SIGNALS:
-        continue
-      now = time.monotonic()
-      if first is None:
-        first = (numbers[0], now)
-        threading.Thread(target=at_first, daemon=True).start()
-        continue
-      again = numbers[0] == signal.SIGTERM == first[0]
-      if not (again and now - first[1] < _ONE_SIGTERM):
-        os._exit(_AT_ONCE)
+    # One byte for each signal; '' when the block ends.
+    while numbers := os.read(reader, 1):
+      hear(numbers[0])
 
-  thread = threading.Thread(target=watch, daemon=True)
+  thread = threading.Thread(target=watch, name='signals', daemon=True)
   thread.start()
   try:
     yield
   finally:
     signal.set_wakeup_fd(old)
-    os.close(told)
+    os.close(writer)
     thread.join()
-    os.close(seen)
+    os.close(reader)
 
 
 class Stop:
-  """Within, the first signal is kept as the answer to a question.
+  """A `with` block in which a signal is noted; call it to ask for one.
 
-  A second one exits with 130, even while the program is compiling or in a
+  A second signal exits with 130, even while the program is compiling or in a
   step.
   """
 
@@ -119,21 +140,21 @@ class Stop:
       signal.signal(number, handler)
 
   def __call__(self) -> bool:
-    """Whether a signal has come."""
+    """Returns whether a signal has come."""
     return self._asked
 
   def unless_asked(self, look: Callable[[], Any]) -> Any:
-    """What a look sees, or None if a signal comes before its end.
+    """Calls `look`; returns its result, or None if a signal comes before.
 
-    For what changes nothing, and may take long.
+    It is for functions that may take long and change nothing.
     """
     try:
       self._may_end_now = True
       if self._asked:
         return None
-      seen = look()
+      result = look()
       self._may_end_now = False
-      return seen
+      return result
     except Now:
       return None
     finally:

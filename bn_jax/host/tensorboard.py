@@ -1,7 +1,7 @@
-"""Records as TensorBoard events, through tensorboardX (no TensorFlow).
+"""Writes records as TensorBoard events, through tensorboardX (no TensorFlow).
 
-Written from the thread of training: tensorboardX's writer has one of its own,
-which a full disk ends without a word, and then waits for it for ever.
+Training's own thread writes them. tensorboardX's SummaryWriter has a thread for
+it, which dies silently on a full disk; closing then waits for it for ever.
 """
 
 import contextlib
@@ -18,11 +18,13 @@ from bn_jax import errors
 from bn_jax.storage import files
 from bn_jax.storage.records import Record
 
-_SECONDS_BETWEEN_FLUSHES = 10  # each waits for the disk
+# A flush waits for the disk, and a page that shows the events is some seconds
+# behind anyway.
+_SECONDS_BETWEEN_FLUSHES = 10
 
 
 class Events:
-  """Takes records; a list of numbers becomes its smallest and its largest."""
+  """A folder of events; of a list of numbers the least and largest are kept."""
 
   def __init__(self, directory: pathlib.Path, *, first_step: int):
     """Opens a directory; events from `first_step` on replace older ones.
@@ -33,7 +35,7 @@ class Events:
     self._directory = directory
     self._failed = False
     self._flushed = time.monotonic()
-    # The name has the second: one that went on within it is another file.
+    # tensorboardX names files by the second; a run may be resumed within it.
     suffix = f'.{first_step}.{os.getpid()}'
     files.make_folder(directory)
     with self._blaming():
@@ -63,7 +65,7 @@ class Events:
         self._flushed = now
 
   def close(self) -> None:
-    """Writes what is left, unless writing has failed before.
+    """Writes the remaining events, unless writing has failed before.
 
     Raises:
       StorageError: it cannot be written.

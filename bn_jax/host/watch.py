@@ -1,9 +1,8 @@
-"""The other processes of a run: who they are, and whether all are still there.
+"""Watches the other processes of a run, and ends all if one is lost.
 
-Every process writes a sign of life once a second into the key-value store
-that jax.distributed keeps in process 0; process 0 looks at all of them, and
-tells the others of one that has none. Nothing here touches a device, so that
-nothing here can wait for one.
+Every process writes a sign of life once a second into the key-value store that
+jax.distributed keeps in process 0. Process 0 reads them and tells the others if
+one is missing. Nothing here uses a device, so nothing here waits for one.
 """
 
 import atexit
@@ -19,18 +18,31 @@ from typing import Any, NamedTuple, NoReturn
 
 from bn_jax import errors
 
-_SPACE = 'bn_jax'  # of our keys in the store
-_BEAT = 1.0  # seconds between signs of life
-_TURN = 0.2  # seconds that the watch waits for an event at a time
-_SILENCE = 15.0  # seconds without one, after which a process is gone
-_SUSPECTED = 5.0  # the same, once a communication has failed
-_HEARD = 1.5  # seconds in which everybody hears of an end
-_MEETING = 60.0  # seconds in which all that joined say who they are
-_ANSWER = 5.0  # seconds in which the store gives what is there
+_SPACE = 'bn_jax'  # prefix of our keys in the store
+# Times in seconds. Long ones delay the end of a run that has lost a process,
+# short ones end a run whose process is only slow.
+_BEAT = 1.0  # between signs of life
+_TURN = 0.2  # of one wait for an event, between which beats and votes are due
+# Without a sign of life, before a process counts as lost: 15 beats, so that a
+# pause of the machine or the network is no loss.
+_SILENCE = 15.0
+_SUSPECTED = 5.0  # the same, once a communication has failed: a loss is likely
+# For all to read an end: a beat and some waits, as each reads between these.
+_HEARD = 1.5
+# For all to introduce themselves: longer than jax's runtime needs to find a
+# loss (`distributed._SILENCE`), so that it does so first.
+_MEETING = 60.0
+_ANSWER = 5.0  # for the store to return a value that exists
 
 
 class End(NamedTuple):
-  """Why all processes leave at once: an exit code and a line of one of them."""
+  """Why all processes leave at once.
+
+  Attributes:
+    by: number of the process that failed or is lost.
+    exit_code: of all processes.
+    line: the error message.
+  """
 
   by: int
   exit_code: int
@@ -38,38 +50,39 @@ class End(NamedTuple):
 
 
 class Peers:
-  """The processes that joined, seen by one of them.
+  """The processes that joined, as one of them sees them.
 
-  Stopping is agreed upon without waiting: whoever was asked to stop says so;
-  each process then names, from a thread, the number of questions `stopping`
-  that it has answered, and all stop at the first that nobody has answered yet.
+  All stop at the same step, without waiting for each other at every step. A
+  process that is to stop tells the others. A thread of each then publishes how
+  often `stopping` has been called there. All stop at the first call that no
+  process has made yet.
   """
 
   def __init__(self, client: Any, index: int, count: int):
     """Introduces this process to the others.
 
     Args:
-      client: of jax.distributed: a key-value store.
-      index: of this process.
-      count: of all.
+      client: the key-value store of jax.distributed.
+      index: the number of this process.
+      count: the number of all processes.
 
     Raises:
-      Interrupted: one of them has gone before it said who it is.
+      Interrupted: one of them is gone before it introduced itself.
     """
     self.index, self.count = index, count
     self._client = client
     self._lock = threading.Lock()
-    self._asked = False  # whether somebody was, to stop
-    self._polls = 0  # how often `stopping` was called
-    self._held = False  # whether it now waits for the others' numbers
-    self._last = None  # the number at which all stop
-    self._known = threading.Event()
-    self._left = threading.Event()
+    self._has_told = False  # whether this process has told the others to stop
+    self._polls = 0  # number of calls of `stopping`
+    self._is_voting = False  # whether `stopping` waits for the others' numbers
+    self._last_poll = None  # the number of the call at which all stop
+    self._agreement = threading.Event()  # set when that number is known
+    self._leaving = threading.Event()
     self._silence = _SILENCE
-    self._seen = {}  # process -> its last sign of life, and when it came
-    self._events = 0
+    self._signs = {}  # process -> its last sign of life, and when it came
+    self._events = 0  # number of events that were read
     self._exit_code = 0
-    self.ended = False  # whether this one has made the others leave
+    self.ended = False  # whether this process has made the others leave
     try:
       self._names = self._introduced()
     except errors.Interrupted as end:
@@ -82,100 +95,102 @@ class Peers:
     self._thread.start()
 
   def name(self, process: int) -> str:
-    """A process as messages call it."""
+    """Returns a process as messages call it."""
     return f'process {process} of {self.count} on {self._names[process]}'
 
   def put(self, key: str, value: str) -> None:
-    """Writes a value that others `get`, once."""
+    """Writes a value for the others to `get`."""
     with self._unless_lost():
       self._set(key, value)
 
   def get(self, key: str) -> str:
-    """A value that another process puts, as soon as it has."""
+    """Waits for a value that another process puts, and returns it."""
     with self._unless_lost():
-      while (found := self._waited(key, _BEAT)) is None:
+      while (value := self._waited(key, _BEAT)) is None:
         pass
-    return found
+    return value
 
   def stopping(self, asked: bool) -> bool:
-    """Whether all processes stop now.
+    """Returns whether all processes stop now.
 
-    All of them ask equally often, in the same places.
+    All of them must call it equally often, in the same places.
 
     Args:
       asked: whether this process was asked to stop.
     """
     with self._lock:
       self._polls += 1
-      poll, waits = self._polls, self._held
-    if asked and not self._asked:
-      self._asked = True
+      poll, is_voting = self._polls, self._is_voting
+    if asked and not self._has_told:
+      self._has_told = True
       with self._unless_lost():
         self._tell({'stop': self.index})
-    if waits:
-      self._known.wait()
-    return self._last is not None and poll >= self._last
+    if is_voting:
+      self._agreement.wait()
+    return self._last_poll is not None and poll >= self._last_poll
 
   def leave(self, failure: End | None, seconds: float = 10.0) -> bool:
-    """Waits until all have come to their end; or ends them, if this one failed.
+    """Waits until all processes end; makes them end if this one failed alone.
 
     Args:
       failure: of this process; its `by` is this process.
-      seconds: in which the others are given the time to fail alike.
+      seconds: how long to wait for the others to fail in the same way; a step
+        or a save may lie between their failures.
 
     Returns:
-      Whether process 0 says what this one would say.
+      Whether process 0 reports the same failure.
     """
     self._exit_code = failure.exit_code if failure else 0
     patience = seconds if failure else float('inf')
     with self._unless_lost():
       self._set(f'left/{self.index}', json.dumps(failure))
-      found = self._of_all('left', patience)
-      if len(found) < self.count:
+      failures = self._of_all('left', patience)
+      if len(failures) < self.count:
         self.end(failure)
         return self.index > 0
-      # Process 0 takes the store with it: it goes when all have seen this.
+      # The store ends with process 0, which therefore leaves last.
       self._set(f'away/{self.index}', '')
       if self.index == 0:
         self._of_all('away', _SUSPECTED)
     self.close()
     if failure is None or not self.index:
       return False
-    first = json.loads(found[0])
+    first = json.loads(failures[0])
     return first is not None and End(*first).line == failure.line
 
   def suspect(self) -> None:
-    """After a failed communication: waits until it is known who is missing.
+    """Waits, after a failed communication, for the watch to find who is lost.
 
-    Nothing comes back where somebody is; else all are still there.
+    If a process is lost, this one leaves and the call does not return.
     """
-    with contextlib.suppress(Exception):  # then it is process 0
+    with contextlib.suppress(Exception):  # if it fails, process 0 is lost
       self._tell({'suspect': self.index})
-    self._left.wait(_SUSPECTED + 5 * _BEAT)
+    # Five beats more than process 0 waits, for its word to come here.
+    self._leaving.wait(_SUSPECTED + 5 * _BEAT)
 
   def end(self, end: End) -> None:
-    """Makes all others leave."""
+    """Makes all other processes leave."""
     self.ended = True
     self._exit_code = end.exit_code
     # The runtime would wait for the others when Python ends.
     atexit.register(leave_at_once, end.exit_code)
-    with contextlib.suppress(Exception):  # then there is nobody to hear it
+    with contextlib.suppress(Exception):  # without a store nobody can read it
       self._tell({'end': end})
     time.sleep(_HEARD)
     self.close()
 
   def close(self) -> None:
-    """Gives no more signs of life."""
-    self._left.set()
+    """Ends the thread and the signs of life."""
+    self._leaving.set()
     self._thread.join()
 
   def lost(self) -> NoReturn:
-    """Leaves because the runtime has ended: that of process 0, with its store.
+    """Leaves because the runtime has ended, and with it the store.
 
-    In process 0 itself nobody else can be the reason.
+    The runtime is that of process 0: in the others, process 0 is lost.
     """
-    if self.ended or self._left.is_set():
-      time.sleep(_SILENCE)  # this process is ending, in its own words
+    if self.ended or self._leaving.is_set():
+      time.sleep(_SILENCE)  # this process is about to leave by itself
       leave_at_once(self._exit_code)
     if self.index == 0:
       line = 'the runtime of jax ended without a reason'
@@ -184,7 +199,7 @@ class Peers:
     leave_at_once(errors.Interrupted.exit_code, line)
 
   def _introduced(self) -> list[str]:
-    """The names of all: until they are there, nobody looks after anybody."""
+    """Returns the names of all processes; only then can the watch begin."""
     deadline = time.monotonic() + _MEETING
     name = f'{socket.gethostname()} (pid {os.getpid()})'
     names = []
@@ -210,20 +225,20 @@ class Peers:
     return names
 
   def _watch(self) -> None:
-    """Signs of life, and what others tell, until this process leaves."""
+    """Gives signs of life and reads events, until this process leaves."""
     beat, next_beat = 0, 0.0
-    while not self._left.is_set():
+    while not self._leaving.is_set():
       try:
         if time.monotonic() >= next_beat:
           beat, next_beat = beat + 1, time.monotonic() + _BEAT
           self._set(f'alive/{self.index}', str(beat))
           if self.index == 0:
             self._look()
-        if self._held and not self._known.is_set():
+        if self._is_voting and not self._agreement.is_set():
           self._agree()
         event = self._waited(f'event/{self._events}', _TURN)
-      except Exception:  # of the store: there is only one reason
-        if not self._left.wait(_HEARD) and not self.ended:
+      except Exception:  # the store is gone, and so is process 0
+        if not self._leaving.wait(_HEARD) and not self.ended:
           self.lost()
         return
       if event is not None:
@@ -231,12 +246,12 @@ class Peers:
         self._hear(json.loads(event))
 
   def _look(self) -> None:
-    """Process 0: who has not been seen for long?"""
+    """Ends all processes if one has given no sign of life for too long."""
     now = time.monotonic()
     for process, sign in self._all('alive').items():
-      before, at = self._seen.setdefault(process, (sign, now))
+      before, at = self._signs.setdefault(process, (sign, now))
       if sign != before:
-        self._seen[process] = sign, now
+        self._signs[process] = sign, now
       elif now - at > self._silence and process not in self._all('left'):
         line = f'{self.name(process)} is gone; start again to go on'
         code = errors.Interrupted.exit_code
@@ -250,51 +265,53 @@ class Peers:
       return
     if 'stop' in event:
       with self._lock:
-        if self._held:
+        if self._is_voting:
           return
-        self._held = True
+        self._is_voting = True
         polls = self._polls
       self._set(f'polls/{self.index}', str(polls))
       return
     end = End(*event['end'])
-    if self.ended or self._left.is_set():
-      return  # this one is leaving, in its own words
+    if self.ended or self._leaving.is_set():
+      return  # this process leaves by itself
     if self.index:
       leave_at_once(end.exit_code)
-    time.sleep(_HEARD)  # the store goes with this process
+    time.sleep(_HEARD)  # the store ends with process 0: others read this first
     leave_at_once(end.exit_code, f'{self.name(end.by)}: {end.line}')
 
   def _agree(self) -> None:
+    """Sets the call at which all stop, once all have published theirs."""
     polls = self._all('polls')
     if len(polls) == self.count:
-      self._last = 1 + max(map(int, polls.values()))
-      self._known.set()
+      self._last_poll = 1 + max(map(int, polls.values()))
+      self._agreement.set()
 
   def _tell(self, event: dict[str, Any]) -> None:
-    """Puts an event into the first place that is free; all hear all of them."""
-    place = self._events
+    """Stores an event under the first free number; all read all events."""
+    number = self._events
     while True:
-      with contextlib.suppress(Exception):  # it is taken
-        self._client.key_value_set(f'{_SPACE}/event/{place}', json.dumps(event))
+      with contextlib.suppress(Exception):  # another event has this number
+        key = f'{_SPACE}/event/{number}'
+        self._client.key_value_set(key, json.dumps(event))
         return
-      if self._waited(f'event/{place}', _ANSWER) is None:
+      if self._waited(f'event/{number}', _ANSWER) is None:
         raise ConnectionError('the key-value store of the processes is gone')
-      place += 1
+      number += 1
 
   @contextlib.contextmanager
   def _unless_lost(self) -> Iterator[None]:
-    """Leaves it to the watch to say what a store that does not answer means."""
+    """Gives the watch time to report why the store does not answer."""
     try:
       yield
     except Exception:
-      self._left.wait(2 * _HEARD)
+      self._leaving.wait(2 * _HEARD)
       raise
 
   def _set(self, key: str, value: str) -> None:
     self._client.key_value_set(f'{_SPACE}/{key}', value, allow_overwrite=True)
 
   def _waited(self, key: str, seconds: float) -> str | None:
-    """A value, if it comes within so many seconds."""
+    """Waits for a value; returns None if it does not come in time."""
     try:
       return self._client.blocking_key_value_get(
         f'{_SPACE}/{key}', int(1000 * seconds)
@@ -305,32 +322,32 @@ class Peers:
       raise
 
   def _of_all(self, folder: str, seconds: float) -> dict[int, str]:
-    """The values of all processes, or of those that came within the time."""
+    """Waits for the values of all processes; returns those that came."""
     deadline = time.monotonic() + seconds
-    while len(found := self._all(folder)) < self.count:
+    while len(values := self._all(folder)) < self.count:
       if time.monotonic() > deadline:
         break
-      time.sleep(0.02)
-    return found
+      time.sleep(0.02)  # short beside the end of a run, long for the store
+    return values
 
   def _all(self, folder: str) -> dict[int, str]:
-    """process -> its value in a folder of the store."""
-    found = self._client.key_value_dir_get(f'{_SPACE}/{folder}/')
-    return {int(key.rpartition('/')[2]): value for key, value in found}
+    """Returns process -> its value in a folder of the store."""
+    entries = self._client.key_value_dir_get(f'{_SPACE}/{folder}/')
+    return {int(key.rpartition('/')[2]): value for key, value in entries}
 
 
 _last_words = threading.Lock()
 
 
 def leave_at_once(exit_code: int, line: str | None = None) -> NoReturn:
-  """Leaves from a thread, whatever the others are in the midst of.
+  """Ends the process from any thread, whatever the other threads do.
 
-  What is written is whole at any time, so this may be any time too.
+  Files are whole at any time, so it may be called at any time.
   """
-  _last_words.acquire()  # for good: another thread may come to the same end
+  _last_words.acquire()  # never released: only one thread reports the end
   try:
     if line is not None:
-      with contextlib.suppress(OSError, ValueError):  # nobody listens
+      with contextlib.suppress(OSError, ValueError):  # stderr is closed
         sys.stderr.write(f'error: {line}\n')
     for stream in (sys.stdout, sys.stderr):
       with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Who runs the cells of a sweep: submitit, here or through SLURM."""
+"""Runs the cells of a sweep with submitit, here or through SLURM."""
 
 import contextlib
 import io
@@ -17,39 +17,42 @@ from bn_jax.launch import job, status, sweep
 from bn_jax.storage import files, lock
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-_POLL = 0.2  # seconds between two looks at local jobs
-_POLL_QUEUE = 5.0  # and at a queue, which others look at too
-_SILENT = 60  # looks in a row that SLURM may leave without an answer
-_FOREVER = 10**6  # minutes
-_AGAIN = 1000  # how often a job whose time was over is queued again
-_DELAY = 90  # seconds before the end of a job's time in which it is told
+_POLL = 0.2  # seconds between checks of local jobs, each of some files
+_POLL_QUEUE = 5.0  # seconds between checks of a queue, which serves many users
+# Checks in a row without an answer of SLURM before waiting ends: 5 minutes, in
+# which a controller can be started again.
+_SILENT = 60
+_FOREVER = 10**6  # minutes (two years): a local job has no limit
+# How often a job whose time is over is queued again: in effect without end, but
+# a job that makes no progress ends some day.
+_AGAIN = 1000
+_DELAY = 90  # seconds before the end of its time when a job is told to save
 _TIME = re.compile(r'(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?')
 _ENGINES = ('local', 'print', 'slurm')
 
 
 def command(cell: sweep.Cell) -> list[str]:
-  """The command of a cell, for the processes of this machine's Python."""
+  """Returns the command of a cell, with absolute paths."""
   return [sys.executable, str(_ROOT / 'train.py'), *cell.words]
 
 
 def printed(cell: sweep.Cell) -> list[str]:
-  """The command of a cell as one would type it here."""
-  here = pathlib.Path.cwd()
-  script = 'train.py' if here == _ROOT else str(_ROOT / 'train.py')
+  """Returns the command of a cell as one would type it in this folder."""
+  folder = pathlib.Path.cwd()
+  script = 'train.py' if folder == _ROOT else str(_ROOT / 'train.py')
   python = sys.executable
   if shutil.which('python') == python:
     python = 'python'
-  elif pathlib.Path(python).is_relative_to(here):
-    python = str(pathlib.Path(python).relative_to(here))
+  elif pathlib.Path(python).is_relative_to(folder):
+    python = str(pathlib.Path(python).relative_to(folder))
   return [python, script, *cell.words]
 
 
 def check(engine: str, options: Sequence[str]) -> dict[str, str]:
-  """The options of SLURM, key -> value, of an engine that is there.
+  """Checks an engine and its options; returns those of SLURM, key -> value.
 
   Raises:
-    ConfigError: an unknown engine, one that is not installed, or options that
-      it does not have.
+    ConfigError: the engine is unknown, not installed, or has no such options.
   """
   if engine not in _ENGINES:
     raise errors.ConfigError(
@@ -74,18 +77,19 @@ def locally(
   at_once: int,
   say: Callable[[str], None],
 ) -> None:
-  """Runs cells as local jobs, so many at once, and waits for their end.
+  """Runs cells as local jobs, `at_once` at a time, until all have ended.
 
-  Ctrl-C and SIGTERM are passed on; what runs saves its state first.
+  Ctrl-C and SIGTERM are passed on to the jobs, which save their state first.
 
   Raises:
-    ConfigError: another process does so for this sweep. From a job's start
-      until train.py locks its folder, nothing else keeps a second one away.
+    ConfigError: another process runs local jobs of this sweep.
   """
   executor = _executor(sweep_dir, 'local')
   executor.update_parameters(timeout_min=_FOREVER)
+  # Between a job's start and the lock that train.py takes in its folder, only
+  # this lock keeps another launch from starting the same cell.
   with lock.held(pathlib.Path(sweep_dir) / sweep.FOLDER, 'launch.lock'):
-    # Whoever held it until now may have ended some of them.
+    # A launch that held the lock before may have finished some cells.
     standings = status.of(sweep_dir, cells)
     todo = [cell for cell, now in zip(cells, standings) if now.is_to_start]
     _run_here(executor, sweep_dir, todo, at_once, say)
@@ -103,22 +107,21 @@ def _run_here(
     while todo or running:
       while todo and len(running) < at_once:
         cell = todo.pop(0)
-        made = _submit_here(executor, _job(sweep_dir, cell, local=True))
-        status.Notes(sweep_dir, cell).submitted('local', made.job_id)
-        running[made.job_id] = (made, cell)
-        say(f'{cell.workdir}: {cell.label} started, job {made.job_id}')
+        process = _submit_here(executor, _job(sweep_dir, cell, local=True))
+        status.Notes(sweep_dir, cell).submitted('local', process.job_id)
+        running[process.job_id] = (process, cell)
+        say(f'{cell.workdir}: {cell.label} started, job {process.job_id}')
       time.sleep(_POLL)
-      for name in [name for name, (made, _) in running.items() if made.done()]:
+      for name in [name for name, (p, _) in running.items() if p.done()]:
         _, cell = running.pop(name)
         (now,) = status.of(sweep_dir, [cell])
         say(f'{cell.workdir}: {cell.label} {now.status}')
   except KeyboardInterrupt:
     say('stopping; the jobs save their state first. Once more to stop at once')
-    for made, _ in running.values():
-      # It may have ended a moment ago.
-      with contextlib.suppress(ProcessLookupError):
-        os.kill(int(made.job_id), signal.SIGTERM)
-    while not all(made.done() for made, _ in running.values()):
+    for process, _ in running.values():
+      with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.kill(int(process.job_id), signal.SIGTERM)
+    while not all(process.done() for process, _ in running.values()):
       time.sleep(_POLL)
 
 
@@ -129,7 +132,7 @@ def to_slurm(
   at_once: int | None,
   options: dict[str, str],
 ) -> None:
-  """Hands cells to SLURM, as one array.
+  """Submits cells to SLURM, as one job array.
 
   Raises:
     ConfigError: sbatch refuses them.
@@ -138,26 +141,26 @@ def to_slurm(
   executor.update_parameters(**sbatch_parameters(options, at_once))
   from submitit.core import utils
 
-  waiting = []
+  jobs = []
   try:
-    # submitit prints what sbatch says; here it is part of the one line.
+    # submitit also prints sbatch's message, which is part of our error.
     with contextlib.redirect_stderr(io.StringIO()), executor.batch():
       for cell in cells:
-        waiting.append(executor.submit(_job(sweep_dir, cell, local=False)))
+        jobs.append(executor.submit(_job(sweep_dir, cell, local=False)))
   except (utils.FailedJobError, utils.FailedSubmissionError) as error:
     lines = [line for line in str(error).splitlines() if 'sbatch: ' in line]
     raise errors.ConfigError(
       f'SLURM refuses: {" ".join(lines) or error}'
     ) from error
-  for cell, made in zip(cells, waiting):
-    status.Notes(sweep_dir, cell).submitted('slurm', made.job_id)
+  for cell, submitted in zip(cells, jobs):
+    status.Notes(sweep_dir, cell).submitted('slurm', submitted.job_id)
 
 
 def sbatch_options(words: Sequence[str]) -> dict[str, str]:
-  """Splits 'KEY=VALUE' into key -> value, keys as sbatch spells them.
+  """Splits 'KEY=VALUE' into key -> value, with keys as sbatch spells them.
 
   Raises:
-    ConfigError: no such pair, or no time.
+    ConfigError: a word is no such pair, or `time` is missing.
   """
   options = {}
   for word in words:
@@ -180,17 +183,18 @@ def sbatch_options(words: Sequence[str]) -> dict[str, str]:
 def sbatch_parameters(
   options: dict[str, str], at_once: int | None
 ) -> dict[str, Any]:
-  """Translates options of sbatch into submitit's words."""
+  """Translates options of sbatch into parameters of submitit."""
   options = dict(options)
   minutes = _minutes(options.pop('time'))
   parameters = {
     'name': 'bn_jax',
     'slurm_time': minutes,
+    # Half of its time at most, so that a short job trains at all.
     'slurm_signal_delay_s': min(_DELAY, 30 * minutes),
   }
   if at_once is not None:
     parameters['slurm_array_parallelism'] = at_once
-  # srun does not take it over from sbatch since SLURM 22.05.
+  # Since SLURM 22.05 srun does not inherit this option from sbatch.
   if cpus := options.get('cpus-per-task'):
     parameters['slurm_srun_args'] = ['--cpus-per-task', cpus]
   if options:
@@ -199,10 +203,10 @@ def sbatch_parameters(
 
 
 def wait(sweep_dir: str, cells: Sequence[sweep.Cell]) -> None:
-  """Waits until no job of the cells is in SLURM's queue, and none is written.
+  """Waits until no cell is in SLURM's queue or being trained.
 
   Raises:
-    ConfigError: SLURM has some of them and has not answered for minutes.
+    ConfigError: some cells are SLURM's, which has not answered for 5 minutes.
   """
   silent = 0
   while True:
@@ -211,7 +215,7 @@ def wait(sweep_dir: str, cells: Sequence[sweep.Cell]) -> None:
         return
       silent = 0
     except errors.ConfigError:
-      # It may be starting anew: the jobs go on.
+      # SLURM may be starting again; its jobs go on meanwhile.
       silent += 1
       if silent == _SILENT:
         raise
@@ -235,7 +239,8 @@ def _executor(sweep_dir: str, cluster: str, **keywords: Any) -> Any:
       f'--engine={cluster} needs submitit (pip install submitit); or give '
       '--engine=print'
     ) from error
-  # The job may start elsewhere, and with another working directory.
+  # The job may start on another machine and in another working directory,
+  # where bn_jax cannot be imported.
   cloudpickle.register_pickle_by_value(job)
   folder = pathlib.Path(sweep_dir) / sweep.FOLDER
   files.make_folder(folder, 'give another --workdir')
@@ -256,8 +261,9 @@ def _job(sweep_dir: str, cell: sweep.Cell, *, local: bool) -> job.Training:
 
 
 def _submit_here(executor: Any, training: job.Training) -> Any:
-  # Ctrl-C in a terminal reaches the whole group; it is for this process, which
-  # tells the others: submitit's would kill their jobs a second later.
+  # Ctrl-C in a terminal reaches the whole process group. submitit's processes
+  # inherit that they ignore it, as they would kill their jobs a second later;
+  # this process stops them instead.
   old = signal.signal(signal.SIGINT, signal.SIG_IGN)
   try:
     return executor.submit(training)

@@ -1,6 +1,6 @@
-"""What a scheduler runs: one command, with signals and its exit code noted.
+"""The job that a scheduler runs: one command, its signals and its exit code.
 
-It is pickled as code, so it needs nothing of bn_jax where it runs.
+This module is pickled by value, so it runs where bn_jax cannot be imported.
 """
 
 import json
@@ -16,25 +16,25 @@ class Training:
   """One command of train.py as a job of submitit.
 
   Args:
-    command: its words.
+    command: the command line, split into words.
     ended: the file to write at the end: {"job":, "exit_code":}.
-    local: whether it runs below the process that started it. Then signals are
-      passed on; a cluster sends them to every process of a job by itself.
+    local: whether it runs on the machine of the launching process. It then
+      passes signals on; a cluster sends them to every process of a job.
     visible: CUDA_VISIBLE_DEVICES of the command; None leaves it as it is.
-      submitit's local jobs would see no GPU.
+      Without it, submitit's local jobs would see no GPU.
   """
 
   def __init__(
     self, command: Sequence[str], ended: str, *, local: bool, visible=None
   ):
-    self._given = (tuple(command), ended, local, visible)
+    self._arguments = (tuple(command), ended, local, visible)
     self._process, self._asked = None, False
 
   def __call__(self) -> None:
-    """Runs the command to its end; a failure is the exit code of the job."""
+    """Runs the command and exits with its exit code, if that is not 0."""
     import submitit
 
-    command, ended, local, visible = self._given
+    command, ended, local, visible = self._arguments
     here = submitit.JobEnvironment()
     environment = dict(os.environ)
     if local:
@@ -50,24 +50,25 @@ class Training:
     code = self._process.wait()
     if here.global_rank == 0:
       _write(ended, {'job': here.job_id, 'exit_code': code})
-    if code:
+    if code:  # negative for a signal, which shells report as 128 + number
       sys.exit(code if code > 0 else 128 - code)
 
   def checkpoint(self):
-    """submitit asks at the end of the job's time, or when it must make room.
+    """Stops the command; returns the job to queue again, or None if it is done.
 
-    Returns:
-      The same job, to be queued again; None if the command needs that no more.
+    submitit calls this at the end of the job's time, and when SLURM preempts
+    it.
     """
     import submitit
 
     process = self._process
     process.send_signal(signal.SIGTERM)
-    # Whoever is interrupted here may be within Popen.wait, which is not to be
-    # called twice: this one looks without taking the exit code away.
+    # This runs in a signal handler, perhaps within Popen.wait, which must not
+    # be called again. WNOWAIT leaves the exit code to that call.
     end = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    command, ended, local, visible = self._given
+    command, ended, local, visible = self._arguments
     again = Training(command, ended, local=local, visible=visible)
+    # 75 is `errors.Interrupted.exit_code`, which cannot be imported here.
     interrupted = end.si_code == os.CLD_EXITED and end.si_status == 75
     return submitit.helpers.DelayedSubmission(again) if interrupted else None
 
@@ -79,15 +80,15 @@ class Training:
 
 
 def _signals() -> None:
-  """In the command's process: no signals but those that are meant for it."""
-  # A cluster sends it to all of a job, and it would end train.py.
+  """Sets the signals of the command's process before it starts."""
+  # SLURM sends submitit's signal to all processes of a job; it would kill
+  # train.py.
   signal.signal(signal.SIGUSR2, signal.SIG_IGN)
   signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _write(path: str, content: dict) -> None:
-  # As `storage.files` does, which is not there: this module travels to the job
-  # by value, where bn_jax need not be found.
+  # As `storage.files.write` does, which cannot be imported here.
   file = pathlib.Path(path)
   temporary = file.with_name(f'{file.name}.{os.getpid()}.tmp')
   temporary.write_text(json.dumps(content))

@@ -1,4 +1,4 @@
-"""How far the cells of a sweep are: from their files, the queue, their jobs."""
+"""The progress of a sweep's cells: from their files, the queue, their jobs."""
 
 import collections
 import getpass
@@ -18,7 +18,7 @@ from bn_jax.storage import files, lock
 
 _QUEUED = ('PENDING', 'CONFIGURING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED')
 _EXPECTED = 'diverged, expected'
-_SECOND_SIGNAL = 130
+_SECOND_SIGNAL = 130  # the exit code of `host.signals`
 _FAILURES = (
   errors.ConfigError,
   errors.DataError,
@@ -26,20 +26,23 @@ _FAILURES = (
   errors.Diverged,
   errors.StorageError,
 )
-_TAIL = 1 << 14  # bytes of a file in which its last lines are looked for
-_PATIENCE = 120  # seconds that SLURM has for an answer
-_WIDTH = 80  # of the table
-_INDENT = 6 * ' '  # of what a command said
+# Bytes at the end of a file that are searched for its last lines: a record of
+# all layers has some thousand.
+_TAIL = 1 << 14
+# Seconds for an answer of SLURM: a busy controller needs a minute or more.
+_PATIENCE = 120
+_WIDTH = 80  # columns of the table
+_INDENT = 6 * ' '  # of a command's error in the table
 _HEAD = ('run', 'status', 'steps', 'job')
 
 
 class Note(NamedTuple):
-  """What is known of the last job of a cell.
+  """The last job of a cell.
 
   Attributes:
-    engine: that it was given to; None if it never was.
-    job: its name there.
-    exit_code: of its command, negative for a signal; None before its end.
+    engine: the engine of the job; None if there never was one.
+    job: the engine's name of the job.
+    exit_code: of the command, negative for a signal; None before its end.
   """
 
   engine: str | None
@@ -48,10 +51,10 @@ class Note(NamedTuple):
 
 
 class Notes:
-  """What is noted about the job of a cell, below WORKDIR/launch/jobs.
+  """The files about the last job of a cell, below WORKDIR/launch/jobs.
 
   Attributes:
-    ended: the file that the job writes at its end.
+    ended: path of the file that the job writes at its end.
   """
 
   def __init__(self, workdir: str, cell: sweep.Cell):
@@ -61,7 +64,7 @@ class Notes:
     self.ended = self._folder / 'ended.json'
 
   def prepare(self) -> None:
-    """Before a job is started: nothing of an earlier one is left."""
+    """Removes the notes of an earlier job, before a new one starts."""
     files.make_folder(self._folder)
     try:
       self.ended.unlink(missing_ok=True)
@@ -84,29 +87,29 @@ class Notes:
     return Note(note['engine'], note['job'], code)
 
   def error(self, job: str) -> str | None:
-    """The last line that begins with 'error:' of what the job wrote."""
+    """Returns the last line in the job's log that begins with 'error:'."""
     log = self._launch / f'{job}_0_log.err'
     lines = re.findall(r'^error: (.*)$', _tail(log), flags=re.MULTILINE)
     return lines[-1].strip() if lines else None
 
 
 class Standing(NamedTuple):
-  """How far a cell is.
+  """The progress of a cell.
 
   Attributes:
     status: 'done', 'diverged', 'diverged, expected', 'queued', 'running',
       'interrupted', 'killed', 'failed', 'unfinished', 'not started'.
-    step: the last that is recorded or saved; None before the first.
-    job: the last that it was given to; None if it never was.
+    step: the last step that is recorded or saved; None before the first.
+    job: the name of its last job; None if there never was one.
     exit_code: of a command that failed, negative for a signal.
-    said: the last line of it that begins with 'error:'.
+    error: the command's error message.
   """
 
   status: str
   step: int | None = None
   job: str | None = None
   exit_code: int | None = None
-  said: str | None = None
+  error: str | None = None
 
   @property
   def is_over(self) -> bool:
@@ -123,34 +126,34 @@ class Standing(NamedTuple):
 
 
 def of(workdir: str, cells: Sequence[sweep.Cell]) -> list[Standing]:
-  """How far each cell of a sweep is.
+  """Returns the progress of each cell of a sweep.
 
   Raises:
-    ConfigError: SLURM has some of them and does not say which are alive.
-    StorageError: a manifest that is damaged.
+    ConfigError: some cells are SLURM's, which does not answer.
+    StorageError: a manifest is damaged.
   """
-  notes = [Notes(workdir, cell) for cell in cells]
-  last = [of_cell.read() for of_cell in notes]
+  all_notes = [Notes(workdir, cell) for cell in cells]
+  last = [notes.read() for notes in all_notes]
   states = {}
   if any(note.engine == 'slurm' for note in last):
     states = in_queue()
   standings = []
-  for cell, of_cell, note in zip(cells, notes, last):
+  for cell, notes, note in zip(cells, all_notes, last):
     state = states.get(note.job)
     if state is None and lock.is_held(cell.folder.path):
       state = 'RUNNING'
     now = _standing(cell, state, note.exit_code)._replace(job=note.job)
     if now.status == 'failed':
-      now = now._replace(said=of_cell.error(note.job))
+      now = now._replace(error=notes.error(note.job))
     standings.append(now)
   return standings
 
 
 def exit_code(standings: Sequence[Standing]) -> int:
-  """What a sweep that was waited for ends with; 0 if all are done.
+  """Returns the exit code of a finished sweep; 0 if all cells are done.
 
-  Failures come first, then what is to be started again, then divergence that
-  nobody expected.
+  A failure counts most, then a cell to start again, then a divergence that was
+  not expected.
   """
   failed = {one.exit_code for one in standings if one.status == 'failed'}
   if failed:
@@ -164,18 +167,18 @@ def exit_code(standings: Sequence[Standing]) -> int:
 
 
 def table(cells: Sequence[sweep.Cell], standings: Sequence[Standing]) -> str:
-  """The table, working directory by working directory, and a line of sums."""
+  """Returns a table for each working directory, and a line of sums."""
   rows = [_row(cell, now) for cell, now in zip(cells, standings)]
   widths = [max(map(len, column)) for column in zip(_HEAD, *rows)]
-  lines, above = [], None
+  lines, workdir = [], None
   for cell, now, row in zip(cells, standings, rows):
-    if cell.workdir != above:
-      above = cell.workdir
-      lines += [str(above), _line(_HEAD, widths)]
+    if cell.workdir != workdir:
+      workdir = cell.workdir
+      lines += [str(workdir), _line(_HEAD, widths)]
     lines.append(_line(row, widths))
-    if now.said:
+    if now.error:
       lines += textwrap.wrap(
-        now.said, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
+        now.error, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
       )
   counts = collections.Counter(now.status for now in standings)
   lines.append(', '.join(f'{n} {status}' for status, n in counts.items()))
@@ -183,7 +186,7 @@ def table(cells: Sequence[sweep.Cell], standings: Sequence[Standing]) -> str:
 
 
 def in_queue() -> dict[str, str]:
-  """job -> its state, of one's jobs in SLURM's queue; none without a SLURM.
+  """Returns job -> state of the user's jobs in SLURM's queue, if it exists.
 
   Raises:
     ConfigError: SLURM does not answer.
@@ -194,22 +197,27 @@ def in_queue() -> dict[str, str]:
              f'--user={getpass.getuser()}']  # fmt: skip
   silent = 'SLURM does not say which jobs are alive'
   try:
-    done = subprocess.run(
+    queue = subprocess.run(
       command, capture_output=True, text=True, timeout=_PATIENCE
     )
   except subprocess.TimeoutExpired as error:
     raise errors.ConfigError(
       f'{silent}: no answer of squeue in {_PATIENCE} s'
     ) from error
-  if done.returncode:
-    raise errors.ConfigError(f'{silent}: {done.stderr.strip()}')
-  return dict(line.split(None, 1) for line in done.stdout.splitlines())
+  if queue.returncode:
+    raise errors.ConfigError(f'{silent}: {queue.stderr.strip()}')
+  return dict(line.split(None, 1) for line in queue.stdout.splitlines())
 
 
 def _standing(
   cell: sweep.Cell, state: str | None, code: int | None
 ) -> Standing:
-  """How far a cell is, by its manifest, the state of its job and its end."""
+  """Returns the progress of a cell, by its manifest and its job.
+
+  Args:
+    state: SLURM's word for a job that is alive, else None.
+    code: the exit code of a job that has ended, else None.
+  """
   folder = cell.folder.again()
   manifest, status, step = folder.manifest, folder.status, folder.step
   goes_on = status == 'diverged' and divergence.goes_on(
@@ -225,7 +233,7 @@ def _standing(
   if code is not None and (code < 0 or code == _SECOND_SIGNAL):
     return Standing('killed', step, exit_code=code)
   if goes_on and code in (None, 0, errors.Diverged.exit_code):
-    return Standing('unfinished', step)  # more updates may be left out now
+    return Standing('unfinished', step)  # the config now skips more updates
   if code not in (None, 0, errors.Interrupted.exit_code):
     return Standing('failed', step, exit_code=code)
   if status == 'running':
@@ -238,14 +246,14 @@ def _standing(
 
 
 def _recorded(scalars: pathlib.Path) -> int:
-  """The step of the last whole record."""
+  """Returns the step of the last whole record."""
   end = _tail(scalars)
   steps = re.findall(r'^{"step": (\d+).*\n', end, re.MULTILINE)
   return int(steps[-1]) if steps else 0
 
 
 def _tail(path: pathlib.Path) -> str:
-  """The end of a text file; nothing of one that is not there."""
+  """Returns the end of a text file; '' if there is no such file."""
   try:
     with path.open('rb') as file:
       file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""From one command line to those of train.py: overrides x runs x seeds."""
+"""Expands one command line to those of train.py: overrides x runs x seeds."""
 
 import hashlib
 import itertools
@@ -13,19 +13,19 @@ from bn_jax.config import flags
 from bn_jax.config.run_config import RunConfig
 from bn_jax.storage import run_folder
 
-# Below the working directory; what the scheduler leaves lies there.
+# In the working directory; the scheduler's files lie there.
 FOLDER = 'launch'
-_LONGEST = 120  # characters of a folder's name
+_LONGEST = 120  # characters of a folder's name; file systems allow 255 bytes
 
 
 class Cell(NamedTuple):
   """One run with one seed of one combination: one command, one folder.
 
   Attributes:
-    folder: of the run and seed; its working directory is the combination's.
+    folder: of the run and seed, in the working directory of the combination.
     config: of the run, resolved.
-    may_diverge: whether the config expects it to.
-    words: the command line of train.py, without its name.
+    may_diverge: whether the config expects the run to diverge.
+    words: the arguments of train.py.
   """
 
   folder: run_folder.RunFolder
@@ -35,7 +35,7 @@ class Cell(NamedTuple):
 
   @property
   def steps(self) -> int:
-    """That it is to make."""
+    """Number of steps that the run is to make."""
     return self.config.steps
 
   @property
@@ -51,7 +51,7 @@ class Sweep(NamedTuple):
   """All cells of a command line.
 
   Attributes:
-    workdir: of all combinations.
+    workdir: contains the working directories of all combinations.
     cells: combination by combination, run by run, seed by seed.
   """
 
@@ -66,19 +66,19 @@ def expand(
   workdir: str | None,
   only: str | None,
 ) -> Sweep:
-  """Every run and seed of every combination of settings.
+  """Returns every run and seed of every combination of settings.
 
-  The combinations of all keys but `seeds` have working directories of their
-  own below `workdir`, named after them: 'norm.name=batch__steps=100'.
+  Each combination of the keys other than `seeds` has a working directory of its
+  own below `workdir`, named after it: 'norm.name=batch__steps=100'.
 
   Args:
-    words: what all commands have in common: --config=FILE and its changes.
-    settings: 'KEY=VALUE,VALUE,...' each; of seeds, 'seeds=FIRST:END' too.
+    words: arguments that all commands share: --config=FILE and its changes.
+    settings: 'KEY=VALUE,VALUE,...' each, or 'seeds=FIRST:END'.
     workdir: None is that of train.py.
     only: RUN or RUN/seedK; None is all.
 
   Raises:
-    ConfigError: whatever train.py would refuse before it builds a network.
+    ConfigError: train.py would refuse an argument or the config.
     StorageError: experiment.json of a working directory is damaged.
   """
   keys = [_setting(text, words) for text in settings]
@@ -91,10 +91,10 @@ def expand(
   common = [*words, *seeds]
   swept = [(key, values) for key, values in keys if key != 'seeds']
   workdir = workdir or flags.train(['train.py', *common]).workdir
-  cells, seen = [], {}
+  cells, experiments = [], {}
   for values in itertools.product(*(values for _, values in swept)):
     chosen = [(key, value) for (key, _), value in zip(swept, values)]
-    cells += _cells(common, chosen, workdir, only, seen)
+    cells += _cells(common, chosen, workdir, only, experiments)
   return Sweep(workdir, tuple(cells))
 
 
@@ -103,57 +103,68 @@ def _cells(
   chosen: Sequence[tuple[str, str]],
   workdir: str,
   only: str | None,
-  seen: dict[str, str],
+  experiments: dict[str, str],
 ) -> Iterator[Cell]:
-  """The cells of one combination."""
+  """Yields the cells of one combination.
+
+  Args:
+    common: arguments of all commands.
+    chosen: (key, value) of each swept key.
+    workdir: of the sweep.
+    only: RUN or RUN/seedK; None is all.
+    experiments: runs, as JSON -> the combination that they belong to; this one
+      is added.
+  """
   words = [*common, *(f'--config.{key}={value}' for key, value in chosen)]
-  given = flags.train(['train.py', *words])
-  if given.plan:
+  values = flags.train(['train.py', *words])
+  if values.plan:
     raise errors.ConfigError('--plan trains nothing; give it to train.py')
-  if any(value is not None for value in given.place):
+  if any(value is not None for value in values.place):
     raise errors.ConfigError(
       '--coordinator_address, --num_processes, --process_id: each run is one '
       'job, whose processes find each other; give --slurm ntasks-per-node=N'
     )
-  # Imported late: a wrong command line need not wait for JAX.
+  # Imported late, so that a wrong command line is refused without JAX.
   from bn_jax.config import differences, resolve
 
-  resolved = resolve.experiment(given.config.to_dict(), given.overrides)
-  said = ' '.join(f'{key}={value}' for key, value in chosen)
-  runs = json.dumps({k: run.as_json() for k, run in resolved.runs.items()})
-  if runs in seen:
+  experiment = resolve.experiment(values.config.to_dict(), values.overrides)
+  combination = ' '.join(f'{key}={value}' for key, value in chosen)
+  runs = json.dumps(
+    {name: config.as_json() for name, config in experiment.runs.items()}
+  )
+  if runs in experiments:
     raise errors.ConfigError(
-      f'--set: {said} is the same experiment as {seen[runs]}; give each value '
-      'once'
+      f'--set: {combination} is the same experiment as {experiments[runs]}; '
+      'give each value once'
     )
-  seen[runs] = said
-  place = pathlib.Path(workdir)
+  experiments[runs] = combination
+  own_workdir = pathlib.Path(workdir)
   if chosen:
-    place /= _name(chosen)
-  elif any(name.lower() == FOLDER for name in resolved.runs):
+    own_workdir /= _name(chosen)
+  elif any(name.lower() == FOLDER for name in experiment.runs):
     raise errors.ConfigError(
       f'config.runs: {FOLDER!r}; the folder of that name is for the '
       "scheduler's files: give the run another name"
     )
-  differences.check_same(place, resolved)
-  for run, seeds in resolved.chosen(only).items():
+  differences.check_same(own_workdir, experiment)
+  for run, seeds in experiment.chosen(only).items():
     for seed in seeds:
-      folder = run_folder.at(place, run, seed)
+      folder = run_folder.at(own_workdir, run, seed)
       yield Cell(
         folder=folder,
-        config=resolved.runs[run],
-        may_diverge=run in resolved.expected_divergence,
-        words=(*words, f'--workdir={place}', f'--only={folder.label}'),
+        config=experiment.runs[run],
+        may_diverge=run in experiment.expected_divergence,
+        words=(*words, f'--workdir={own_workdir}', f'--only={folder.label}'),
       )
 
 
 def _setting(text: str, words: Sequence[str]) -> tuple[str, list[str]]:
-  """KEY=VALUE,VALUE as (key, values)."""
+  """Splits KEY=VALUE,VALUE into (key, values); checks it against the words."""
   key, equals, rest = text.partition('=')
   match = re.fullmatch(r'(\d{1,10}):(\d{1,10})', rest)
   if key == 'seeds' and match:
     first, end = map(int, match.groups())
-    if not 0 < end - first <= 10_000:
+    if not 0 < end - first <= 10_000:  # more are a typing error
       raise errors.ConfigError(
         f'--set {text}: {end - first} seeds, FIRST to END - 1; allowed: 1 to '
         '10000'
@@ -174,7 +185,7 @@ def _setting(text: str, words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _split(text: str) -> list[str]:
-  """Cuts at the commas that stand in no bracket."""
+  """Splits at the commas outside brackets."""
   depth, values = 0, ['']
   for character in text:
     depth += (character in '([{') - (character in ')]}')
@@ -186,14 +197,14 @@ def _split(text: str) -> list[str]:
 
 
 def _name(chosen: Sequence[tuple[str, str]]) -> str:
-  """A combination as the name of a folder, safe in paths and shells.
+  """Returns the folder name of a combination, safe in paths and shells.
 
-  It depends on this combination alone, so that more values may be added to a
+  It depends on this combination alone, so that more values can be added to a
   sweep later.
   """
-  said = '__'.join(f'{key}={value}' for key, value in chosen)
-  safe = re.sub(r'[^A-Za-z0-9._=+-]+', '-', said).lstrip('.-=')
-  if safe == said and len(said) <= _LONGEST:
-    return said
-  digest = hashlib.sha256(said.encode()).hexdigest()[:8]
+  name = '__'.join(f'{key}={value}' for key, value in chosen)
+  safe = re.sub(r'[^A-Za-z0-9._=+-]+', '-', name).lstrip('.-=')
+  if safe == name and len(name) <= _LONGEST:
+    return name
+  digest = hashlib.sha256(name.encode()).hexdigest()[:8]
   return f'{safe[: _LONGEST - 9]}-{digest}'

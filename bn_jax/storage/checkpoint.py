@@ -3,13 +3,13 @@
   checkpoints/500/state/...       what orbax writes
   checkpoints/500/digests.json    what must be there; see `digests`
 
-A checkpoint is made under another name, `500.new`, and renamed when it is
-whole; one that goes is renamed to `500.old` first. So a step's folder is whole,
-or was damaged later: what a killed process leaves has another name. Of a
-damaged one nothing is used, and it is kept aside as `500.damaged`.
+A checkpoint is written as `500.new` and renamed when it is complete; before it
+is removed it is renamed to `500.old`. What a killed process leaves thus never
+has a step's name, so a step's folder is complete unless it was damaged later.
+Nothing of a damaged checkpoint is used; it is set aside as `500.damaged`.
 
-The state is always read into a tree that our own network made: what does not
-fit is refused, never cast or left out.
+A state is read into the tree of our own network. What does not fit is refused,
+never cast or left out.
 """
 
 import concurrent.futures
@@ -30,16 +30,19 @@ from bn_jax import errors, trees
 from bn_jax.storage import digests
 
 _log = logging.getLogger('bn_jax')
-_OVERHEAD = 2**18  # bytes of files beside the arrays
-_MARGIN = 1.2  # times the arrays must be free, for what is beside them
-_FEW = 3  # differences that a message names
+# Bytes of a checkpoint's files beside the arrays: metadata of orbax, digests.
+_OVERHEAD = 2**18
+# Free space that is required, as a multiple of the arrays' size: records and
+# the files of other programs need some of it too.
+_MARGIN = 1.2
+_FEW = 3  # differences that a message lists; more would not be read
 
 
 class Checkpoints:
-  """The checkpoints of one run, the newest few of them.
+  """The newest few checkpoints of one run.
 
-  Saving goes on behind the training: `save` returns when it has a copy of the
-  state. One process writes, see `lock`; any may read.
+  `save` returns when it has copied the state; a thread then writes it while
+  training continues. One process writes, see `lock`; any may read.
   """
 
   def __init__(
@@ -50,14 +53,14 @@ class Checkpoints:
     about: Mapping[str, Any] | None = None,
     differs: Callable[[Mapping[str, Any]], str | None] = lambda about: None,
   ):
-    """Opens a directory; nothing is made or changed.
+    """Opens a directory, without creating or changing anything.
 
     Args:
       directory: of the checkpoints, absolute or not.
-      keep: how many stay.
-      about: what each is to say of itself, of JSON; the config, say.
-      differs: what one says of itself -> why it is another experiment's, or
-        None.
+      keep: how many of the newest stay on the disk; with two, there is one
+        left if the newest is damaged.
+      about: JSON that is stored with each checkpoint, such as the config.
+      differs: the stored `about` -> why it is another experiment's, or None.
     """
     self._directory = directory
     self._keep = keep
@@ -69,18 +72,18 @@ class Checkpoints:
     self._copies: list[np.ndarray] = []
 
   def steps(self) -> tuple[int, ...]:
-    """The steps of all checkpoints, in order, damaged ones too."""
+    """Returns the steps of all checkpoints, in order, damaged ones too."""
     if not self._directory.is_dir():
       return ()
-    found = (path.name for path in self._directory.iterdir() if path.is_dir())
-    return tuple(sorted(int(name) for name in found if name.isdecimal()))
+    names = (path.name for path in self._directory.iterdir() if path.is_dir())
+    return tuple(sorted(int(name) for name in names if name.isdecimal()))
 
   def latest(self) -> int | None:
-    """The step of the newest checkpoint, None where there is none."""
+    """Returns the step of the newest checkpoint, None where there is none."""
     return max(self.steps(), default=None)
 
   def clean(self) -> None:
-    """Removes what interrupted saves and removals have left."""
+    """Removes the remains of interrupted saves and removals."""
     if self._directory.is_dir():
       for path in self._directory.iterdir():
         if path.suffix in ('.new', '.old'):
@@ -89,11 +92,11 @@ class Checkpoints:
   def save(self, step: int, state: Any) -> None:
     """Begins to write the state of a step; `wait` waits for it.
 
-    A step that is there already is left alone.
+    A checkpoint that exists already is not written again.
 
     Raises:
-      StorageError: this one is earlier than what is there, or the save before
-        it could not be written.
+      StorageError: the step is earlier than the newest checkpoint's, or the
+        save before it failed.
     """
     self.wait()
     newest = self.latest() if self._newest is None else self._newest
@@ -102,7 +105,7 @@ class Checkpoints:
         f'checkpoint {step} in {self._directory} was refused: {newest} is '
         'there already'
       )
-    # Also of one that is there: the memory of the next copy is then ready.
+    # Copied even if the checkpoint exists: this allocates the memory of copies.
     copy = self._copied(state)
     if step != newest:
       self._newest = step
@@ -114,10 +117,10 @@ class Checkpoints:
       self.wait()
 
   def wait(self) -> None:
-    """Waits for the save that goes on.
+    """Waits until the current save is finished.
 
     Raises:
-      StorageError: it could not be written.
+      StorageError: it failed.
     """
     saving, self._saving = self._saving, None
     if saving is not None:
@@ -128,7 +131,7 @@ class Checkpoints:
         raise
 
   def restore(self, step: int, like: Any) -> Any:
-    """The state of a step, as NumPy arrays.
+    """Reads the state of a step, as NumPy arrays.
 
     Args:
       step: one of `steps`.
@@ -136,8 +139,8 @@ class Checkpoints:
         agree.
 
     Raises:
-      CheckpointError: it is absent or damaged, of another network or of another
-        experiment.
+      CheckpointError: the checkpoint is absent or damaged, of another network
+        or of another experiment.
     """
     try:
       return self._restored(step, like)
@@ -153,26 +156,26 @@ class Checkpoints:
       ) from error
 
   def newest(self, like: Any, *, set_aside: bool = False) -> Any | None:
-    """The newest state that is whole, as NumPy arrays; None without any.
+    """Reads the newest undamaged state, as NumPy arrays; None without any.
 
-    Says which were damaged.
+    Warns of each damaged one.
 
     Args:
       like: as for `restore`.
-      set_aside: whether damaged ones are renamed, to make room for new ones of
-        their steps.
+      set_aside: whether damaged ones are renamed, so that their steps can be
+        saved again.
 
     Raises:
-      CheckpointError: none of those there is whole, or the newest that is does
-        not fit.
+      CheckpointError: all are damaged, or the newest undamaged one does not
+        fit.
     """
-    damaged, looked_at = {}, set()
-    while left := [s for s in self.steps() if s not in looked_at]:
-      # Looked for anew each time: training may let one go while it is read.
-      step = left[-1]
-      looked_at.add(step)
+    damaged, tried = {}, set()
+    # Listed anew each time: training may remove one while it is read.
+    while untried := [s for s in self.steps() if s not in tried]:
+      step = untried[-1]
+      tried.add(step)
       try:
-        found = self._restored(step, like)
+        state = self._restored(step, like)
       except digests.Damaged as error:
         if step not in self.steps():
           continue
@@ -185,7 +188,7 @@ class Checkpoints:
       if set_aside:
         for late in damaged:
           self._rename(late, 'damaged')
-      return found
+      return state
     if damaged:
       step, why = next(iter(damaged.items()))
       raise errors.CheckpointError(
@@ -196,23 +199,26 @@ class Checkpoints:
     return None
 
   def close(self) -> None:
-    """Waits for the save that goes on, whether it succeeds or not."""
+    """Waits until the current save is finished, whether it succeeds or not."""
     self._writer.shutdown(wait=True)
 
   def _restored(self, step: int, like: Any) -> Any:
     folder = self._directory / str(step)
-    said = digests.read(folder)
-    self._check(step, said, _arrays(like))
+    facts = digests.read(folder)
+    self._check(step, facts, _arrays(like))
     digests.verify(folder)
     return _read_tree(folder / 'state', like)
 
-  def _check(self, step: int, said: Mapping, wanted: Mapping) -> None:
-    """Config, shapes and dtypes first: orbax casts a dtype silently."""
+  def _check(self, step: int, facts: Mapping, wanted: Mapping) -> None:
+    """Raises CheckpointError for another config, other shapes or dtypes.
+
+    orbax would cast a dtype silently.
+    """
     where = f'checkpoint {step} in {self._directory}'
-    why = self._differs(said['about'])
+    why = self._differs(facts['about'])
     if why is not None:
       raise errors.CheckpointError(f'{where} is of another experiment: {why}')
-    stored = said['arrays']
+    stored = facts['arrays']
     different = sorted(
       path
       for path in stored.keys() | wanted.keys()
@@ -220,7 +226,7 @@ class Checkpoints:
     )
     if different:
       listed = '; '.join(
-        f'{path} is {_told(stored.get(path))} there, {_told(wanted.get(path))} '
+        f'{path} is {_type(stored.get(path))} there, {_type(wanted.get(path))} '
         'here'
         for path in different[:_FEW]
       )
@@ -233,9 +239,10 @@ class Checkpoints:
       )
 
   def _copied(self, state: Any) -> Any:
-    """The state on the host, in memory that the next save uses again.
+    """Copies the state to the host, into memory that the next save reuses.
 
-    The step consumes the state, and the CPU's arrays would be seen, not copied.
+    It must be a copy: the next step donates the state's buffers, and on a CPU
+    `np.asarray` is only a view of them.
     """
     leaves, tree = jax.tree.flatten(state)
     for leaf in leaves:
@@ -248,14 +255,14 @@ class Checkpoints:
     return jax.tree.unflatten(tree, self._copies)
 
   def _write(self, step: int, state: Any) -> None:
-    """Writes one checkpoint whole, then lets the oldest go."""
+    """Writes one checkpoint, then removes the oldest."""
     new = self._directory / f'{step}.new'
     try:
       shutil.rmtree(new, ignore_errors=True)
-      # The folder above is the run's: where it was removed, so is the run.
+      # Without parents: if somebody removed the run's folder, saving fails.
       self._directory.mkdir(exist_ok=True)
       new.mkdir()
-      # Before orbax begins: what fails in it is told by its threads.
+      # Checked before orbax begins, whose threads report errors by themselves.
       if self._free() < _MARGIN * bytes_of(state) + _OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       _write_tree(new / 'state', state)
@@ -265,9 +272,9 @@ class Checkpoints:
       new.rename(self._directory / str(step))
       for old in self.steps()[: -self._keep]:
         self._rename(old, 'old')
-        # What somebody still reads may stay on some file systems: see `clean`.
+        # On some file systems a file that is being read stays; see `clean`.
         shutil.rmtree(self._directory / f'{old}.old', ignore_errors=True)
-    # orbax says ValueError where a disk is full.
+    # orbax raises ValueError if the disk is full.
     except (OSError, ValueError, errors.StorageError) as error:
       shutil.rmtree(new, ignore_errors=True)
       raise errors.StorageError(self._failed(step, state, error)) from error
@@ -279,42 +286,43 @@ class Checkpoints:
     size = bytes_of(state) + _OVERHEAD
     if not self._directory.is_dir():
       return f'{self._directory} is gone: somebody removed it'
-    good = [f'that of step {there}' for there in self.steps()[-1:]]
+    newest = self.latest()
+    good = 'none' if newest is None else f'that of step {newest}'
     return (
       f'cannot write checkpoint {step} in {self._directory}, of {_mb(size)} '
       f'with {_mb(self._free())} left on the disk: {_reason(error)}; the '
-      f'newest whole one is {"".join(good) or "none"}; make room, and the same '
-      'command goes on from there'
+      f'newest whole one is {good}; make room, and the same command goes on '
+      'from there'
     )
 
   def _rename(self, step: int, suffix: str) -> None:
-    """Gives a step's folder a name that is no step's."""
+    """Renames a step's folder to STEP.SUFFIX."""
     other = self._directory / f'{step}.{suffix}'
     shutil.rmtree(other, ignore_errors=True)
     (self._directory / str(step)).rename(other)
 
 
 def bytes_of(state: Any) -> int:
-  """The size of a state's arrays, or of their shapes."""
+  """Returns the size of a state's arrays, or of their shapes."""
   return sum(
     leaf.size * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(state)
   )
 
 
 def check_space(folder: pathlib.Path, needed: int) -> None:
-  """Refuses a folder with too little room, before anything is begun.
+  """Refuses a folder with too little room, before training begins.
 
   Args:
-    folder: to be written to; it may not exist yet.
-    needed: bytes.
+    folder: of the checkpoints; it need not exist yet.
+    needed: bytes that they will take.
 
   Raises:
-    StorageError: less than 1.2 times as much is free.
+    StorageError: less than `_MARGIN` times `needed` is free.
   """
-  there = folder.absolute()
-  while not there.exists():
-    there = there.parent
-  free = shutil.disk_usage(there).free
+  existing = folder.absolute()
+  while not existing.exists():
+    existing = existing.parent
+  free = shutil.disk_usage(existing).free
   if free < _MARGIN * needed:
     raise errors.StorageError(
       f'{folder} needs {_MARGIN * needed / 1e6:,.1f} MB for its checkpoints, '
@@ -324,14 +332,14 @@ def check_space(folder: pathlib.Path, needed: int) -> None:
 
 
 def _arrays(tree: Any) -> dict[str, list]:
-  """path -> [dtype, [sizes]] of each array, of JSON."""
+  """Returns path -> [dtype, [sizes]] of each array, as JSON has them."""
   return {
     path: [str(leaf.dtype), list(leaf.shape)]
     for path, leaf in zip(trees.paths(tree), jax.tree.leaves(tree))
   }
 
 
-def _told(array: list | None) -> str:
+def _type(array: list | None) -> str:
   return 'nothing' if array is None else f'{array[0]}{array[1]}'
 
 
@@ -344,7 +352,7 @@ def _mb(size: int) -> str:
 
 
 def _write_tree(folder: pathlib.Path, tree: Any) -> None:
-  """Writes a tree of NumPy arrays; the folder appears when it is whole.
+  """Writes a tree of NumPy arrays; the folder appears when it is complete.
 
   Raises:
     OSError, ValueError: it cannot be written; see `_reason`.
@@ -354,9 +362,9 @@ def _write_tree(folder: pathlib.Path, tree: Any) -> None:
 
 
 def _read_tree(folder: pathlib.Path, like: Any) -> Any:
-  """Returns a tree as it was written, of NumPy arrays.
+  """Reads a tree of NumPy arrays.
 
-  orbax casts dtypes, and does not see flipped bits: compare before.
+  orbax casts dtypes and does not notice flipped bits: check both before.
 
   Raises:
     Damaged: it cannot be read.
@@ -366,12 +374,12 @@ def _read_tree(folder: pathlib.Path, like: Any) -> Any:
   try:
     with _orbax() as orbax:
       return orbax.restore(folder.absolute(), args=wanted)
-  except Exception as error:  # orbax raises bare Exception for damaged data
+  except Exception as error:  # orbax raises plain Exception for damaged data
     raise digests.Damaged(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
-  """Returns the line that says why, of orbax's many."""
+  """Returns the reason in orbax's long message, in one line."""
   full = os.strerror(errno.ENOSPC)
   if full in str(error):
     return full
@@ -380,11 +388,11 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[ocp.Checkpointer]:
-  """Opens orbax, and keeps the tracebacks of its threads from users.
+  """Opens orbax, without the tracebacks that its threads would log.
 
-  What is wrong we say ourselves.
+  Our own errors say what is wrong.
   """
-  # One process alone writes and reads: no other is to be waited for.
+  # Only one process writes, or reads: orbax must not wait for the others.
   alone = ocp.options.MultiprocessingOptions(
     primary_host=jax.process_index(),
     active_processes={jax.process_index()},

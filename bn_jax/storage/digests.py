@@ -1,11 +1,11 @@
-"""What a folder must hold to be what was written: a digest of every file.
+"""A digest of every file in a folder, to notice damage.
 
   {"format": 1, ..., "files": {"state/d/0": [4194304, "9f86d0..."], ...},
    "digest": "60303a..."}
 
-`digests.json` is written last, so a folder that has none is not finished; its
-own digest is over the rest of it. It finds accidents: bits that flipped, files
-that are cut or gone. It is no protection from anybody who can write there.
+`digests.json` is written last, so a folder without it is unfinished; "digest"
+is that of the rest of the file itself. It shows accidents: flipped bits, files
+that are cut or missing. It does not protect from people who can write there.
 """
 
 import errno
@@ -24,15 +24,15 @@ _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
 
 class Damaged(Exception):
-  """A folder does not hold what was written; the message says what is wrong."""
+  """A folder's content differs from what was written; the message says how."""
 
 
 def write(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
   """Writes digests.json over all files below a folder.
 
   Args:
-    folder: which nobody writes to any more.
-    facts: what else the file is to say; of JSON.
+    folder: its files must be final.
+    facts: JSON that the file stores besides.
 
   Raises:
     StorageError: it cannot be written.
@@ -42,11 +42,11 @@ def write(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-  """What digests.json says, when it is as it was written.
+  """Reads digests.json.
 
   Raises:
-    Damaged: it is not there, or not as it was written.
-    CheckpointError: it was written by a newer version.
+    Damaged: it is missing, or was changed.
+    CheckpointError: another version wrote it.
   """
   try:
     content = (folder / NAME).read_bytes()
@@ -56,7 +56,7 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
         f'{folder} was written by an earlier version, without digests; go on '
         'with that version, or give another --workdir'
       ) from error
-    raise _what(folder / NAME, error) from error
+    raise _failure(folder / NAME, error) from error
   try:
     body = json.loads(content)
     del body['digest']
@@ -77,30 +77,30 @@ def verify(folder: pathlib.Path) -> None:
   """Compares every file with its digest.
 
   Raises:
-    Damaged: one is missing, of another size, or of other content.
-    CheckpointError: written by a newer version.
+    Damaged: a file is missing, or has another size or content.
+    CheckpointError: another version wrote the digests.
   """
   for name, (size, digest) in read(folder)['files'].items():
     path = folder / name
     try:
-      is_size = path.stat().st_size
-      if is_size != size:
-        raise Damaged(f'{name} has {is_size:,} bytes, {size:,} were written')
+      actual = path.stat().st_size
+      if actual != size:
+        raise Damaged(f'{name} has {actual:,} bytes, {size:,} were written')
       if _of_file(path) != digest:
         raise Damaged(f'{name} is not what was written')
     except OSError as error:
-      raise _what(path, error) from error
+      raise _failure(path, error) from error
 
 
-def _what(path: pathlib.Path, error: OSError) -> Exception:
-  """Damage, or a file that cannot be read now: that says nothing of it."""
+def _failure(path: pathlib.Path, error: OSError) -> Exception:
+  """Returns Damaged if a file is lost, CheckpointError if it may be intact."""
   if error.errno in _DAMAGE:
     return Damaged(f'{path.name}: {error.strerror}')
   return errors.CheckpointError(f'cannot read {path}: {error.strerror}')
 
 
 def _signed(body: Mapping[str, Any]) -> bytes:
-  """The file with its own digest at its end."""
+  """Returns the content of the file, with its own digest at the end."""
   digest = hashlib.sha256(_text(body)).hexdigest()
   return _text({**body, 'digest': digest})
 
@@ -110,7 +110,7 @@ def _text(body: Mapping[str, Any]) -> bytes:
 
 
 def _of_files(folder: pathlib.Path) -> dict[str, list]:
-  """path -> [bytes, digest] of each file below a folder."""
+  """Returns path -> [bytes, digest] of each file below a folder."""
   files = sorted(path for path in folder.rglob('*') if path.is_file())
   return {
     path.relative_to(folder).as_posix(): [path.stat().st_size, _of_file(path)]

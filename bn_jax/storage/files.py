@@ -1,8 +1,7 @@
-"""Files that are written whole, JSON of a known shape, and folders.
+"""Writes whole files, reads JSON of a known shape, makes folders.
 
-Every writer of a working directory goes through here: a file has its name only
-when all of it is there, so whoever is killed leaves what was before, or what
-was to be.
+Every file of a working directory is written here. A file gets its name when it
+is complete, so a killed process leaves either the old file or the new one.
 """
 
 import contextlib
@@ -23,15 +22,15 @@ def write(path: pathlib.Path, content: Content, *, sync: bool = True) -> None:
   """Writes a file whole: under another name first, then renamed.
 
   Args:
-    path: of the file; what is there is replaced.
-    content: bytes, a text, or a function that writes them into a file.
-    sync: whether the disk must have it before the name changes; without, a
-      file survives the process, not a power failure.
+    path: of the file, which is replaced if it exists.
+    content: bytes, a text, or a function that writes to an open file.
+    sync: whether to wait for the disk before renaming. Without it, the file
+      survives a crash of the process, but not a power failure.
 
   Raises:
-    StorageError: it cannot be written; the old file is as it was.
+    StorageError: it cannot be written; the old file is unchanged.
   """
-  # Several processes may write it at once, on several hosts.
+  # Named by host and process, as several may write the same file at once.
   temporary = path.with_name(f'{path.name}.{_host()}.{os.getpid()}.tmp')
   try:
     with temporary.open('wb') as file:
@@ -54,7 +53,7 @@ def write(path: pathlib.Path, content: Content, *, sync: bool = True) -> None:
 
 
 def remove_torn(folder: pathlib.Path) -> None:
-  """Removes what writers that were killed on this host left in a folder."""
+  """Removes the temporary files of writers that were killed on this host."""
   for path in folder.glob(f'*.{_host()}.*.tmp'):
     writer = path.suffixes[-2][1:]
     if writer.isdecimal() and not _is_alive(int(writer)):
@@ -65,13 +64,12 @@ def remove_torn(folder: pathlib.Path) -> None:
 def make_folder(
   folder: pathlib.Path, hint: str = '', *, parents: bool = True
 ) -> None:
-  """Makes a folder, where it is not there yet.
+  """Makes a folder, unless it exists.
 
   Args:
-    folder: its path.
-    hint: what to do where it cannot be made, for the message.
-    parents: False where the folder above is there, or was removed meanwhile,
-      which is not to be undone.
+    hint: what to do if it cannot be made, for the message.
+    parents: whether the folders above are made too. False if they must exist:
+      where somebody has removed them, they are not made again.
 
   Raises:
     StorageError: it cannot be made.
@@ -94,9 +92,10 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
   """Returns the content of a JSON file, or None where there is no such file.
 
   Args:
-    path: of the file.
-    shape: what it holds at least: a type, or the shapes of its fields by their
-      names; `...` is the name of all of them. `(None, shape)` may be absent.
+    path: of the file, which may be absent.
+    shape: what it must hold: a type, or field -> shape, where the key `...`
+      stands for all fields. `(None, shape)` allows an absent field. Further
+      fields are allowed.
 
   Raises:
     StorageError: it is no JSON, or not of this shape.
@@ -116,7 +115,7 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
 
 
 def check_shape(path: pathlib.Path, content: Any, shape: Any) -> None:
-  """Raises StorageError unless the content of a file is of a shape."""
+  """Raises StorageError unless a file's content has the shape; `read_json`."""
   wrong = _misfit('its content', content, shape)
   if wrong is not None:
     raise errors.StorageError(
@@ -126,13 +125,13 @@ def check_shape(path: pathlib.Path, content: Any, shape: Any) -> None:
 
 
 def _misfit(where: str, value: Any, shape: Any) -> str | None:
-  """Returns the first place at which a value is not of a shape, in words."""
+  """Returns the first misfit of a value and a shape, in words, or None."""
   if isinstance(shape, tuple):
     return None if value is None else _misfit(where, value, shape[1])
   kind = dict if isinstance(shape, dict) else shape
   if not isinstance(value, kind):
-    given, allowed = repr(value)[:40], getattr(kind, '__name__', kind)
-    return f'{where} is {given}, allowed: {allowed}'
+    shown, allowed = repr(value)[:40], getattr(kind, '__name__', kind)
+    return f'{where} is {shown}, allowed: {allowed}'
   if kind is shape:
     return None
   for key, inner in shape.items():

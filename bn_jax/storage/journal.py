@@ -1,8 +1,8 @@
-"""What a long computation has found so far, on disk.
+"""The results of a long computation so far, on disk.
 
-A file for each name, written whole: whoever is killed has lost what was being
-computed, and nothing else. Nothing waits for the disk: what is written is the
-system's, and survives the process.
+Each name has a file, written whole: a killed process loses only the result in
+progress. Writing does not wait for the disk, as the operating system keeps the
+file when the process dies.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ class Journal:
     self._directory = directory
 
   def kept(self, name: str) -> dict[str, np.ndarray] | None:
-    """What was kept under a name, None for nothing.
+    """Returns the arrays kept under a name, or None.
 
     Raises:
-      StorageError: it is damaged.
+      StorageError: the file is damaged.
     """
     path = self._path(name)
     if not path.exists():
@@ -43,7 +43,7 @@ class Journal:
       ) from error
 
   def keep(self, name: str, arrays: Mapping[str, Any]) -> None:
-    """Keeps arrays in the place of what was there.
+    """Keeps arrays under a name, replacing what it held.
 
     Raises:
       StorageError: they cannot be written.
@@ -60,18 +60,18 @@ class Journal:
     self._path(name).unlink(missing_ok=True)
 
   def clear(self) -> None:
-    """Forgets everything; and the folder above, where nothing else is in it."""
+    """Removes the folder, and the one above if that is then empty."""
     shutil.rmtree(self._directory, ignore_errors=True)
     with contextlib.suppress(OSError):
       self._directory.parent.rmdir()
 
   def _path(self, name: str) -> pathlib.Path:
-    # Names of layers may have slashes; a file's may not.
+    # Names of layers may have slashes, file names may not.
     return self._directory / f'{name.replace("/", "%2F")}.npz'
 
 
 def _untyped(key: str, value: Any) -> tuple[str, np.ndarray]:
-  """An array as NumPy's files know it; they have no word for bfloat16."""
+  """Returns (key, array) as NumPy can store it, which has no bfloat16."""
   array = np.asarray(value)
   if array.dtype.kind != 'V':
     return key, array
@@ -80,6 +80,6 @@ def _untyped(key: str, value: Any) -> tuple[str, np.ndarray]:
 
 
 def _typed(key: str, value: np.ndarray) -> tuple[str, np.ndarray]:
-  """The inverse of `_untyped`."""
+  """Inverts `_untyped`."""
   name, _, dtype = key.partition('|')
   return name, value.view(np.dtype(dtype)) if dtype else value

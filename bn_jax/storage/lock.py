@@ -1,8 +1,8 @@
-"""One writer a folder: a lock that the system gives back when a process dies.
+"""A lock that allows one process to write in a folder.
 
-The lock is the system's, so one that was left by a killed process holds nobody
-up; the file says whose it is, for people. It holds between hosts where the file
-system's locks do (NFS, Lustre with flock).
+The operating system holds it and releases it when the process dies, so a killed
+process blocks nobody. The lock file's content tells people who holds it. It
+works between hosts if the file system's locks do (NFS, Lustre with flock).
 """
 
 import contextlib
@@ -25,7 +25,11 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path, name: str = 'lock') -> Iterator[None]:
-  """Holds the lock of a folder, which exists, or of something in it.
+  """Holds a lock while the `with` block runs.
+
+  Args:
+    folder: it must exist.
+    name: of the lock's file in it.
 
   Raises:
     ConfigError: another process holds it.
@@ -33,7 +37,7 @@ def held(folder: pathlib.Path, name: str = 'lock') -> Iterator[None]:
   """
   path = folder / name
   try:
-    # Unbuffered: what a full disk refused must not be tried again at the end.
+    # Unbuffered, so that closing does not retry what a full disk has refused.
     file = path.open('ab+', buffering=0)
   except OSError as error:
     raise errors.StorageError(
@@ -41,21 +45,21 @@ def held(folder: pathlib.Path, name: str = 'lock') -> Iterator[None]:
     ) from error
   with file:
     _take(file, folder)
-    left = _said(file)
-    if left:
+    previous = _holder(file)
+    if previous:
       _log.info('%s: taken over from %s, which ended without notice',
-                folder, left)  # fmt: skip
-    _say(file, _who())
+                folder, previous)  # fmt: skip
+    _write(file, _who())
     try:
       yield
     finally:
-      _say(file, '')
+      _write(file, '')
 
 
 def is_held(folder: pathlib.Path, name: str = 'lock') -> bool:
-  """Whether another process holds it; nothing is taken.
+  """Returns whether another process holds a lock, without taking it.
 
-  Where the system cannot be asked, the word of the file is taken.
+  On systems other than Linux the content of the file decides.
   """
   try:
     file = (folder / name).open('rb', buffering=0)
@@ -66,22 +70,22 @@ def is_held(folder: pathlib.Path, name: str = 'lock') -> bool:
       import fcntl
 
       # struct flock: type, whence, start, length, process.
-      asked = struct.pack('hhqqi4x', fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+      request = struct.pack('hhqqi4x', fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
       with contextlib.suppress(OSError):
         kind, *_ = struct.unpack(
-          'hhqqi4x', fcntl.fcntl(file, fcntl.F_GETLK, asked)
+          'hhqqi4x', fcntl.fcntl(file, fcntl.F_GETLK, request)
         )
         return kind != fcntl.F_UNLCK
-    return bool(_said(file))
+    return bool(_holder(file))
 
 
 def _take(file, folder: pathlib.Path) -> None:
   try:
     import fcntl
-  except ImportError:  # Windows: nobody is kept out
+  except ImportError:  # Windows has no such locks, and any process may write
     return
   try:
-    # Not flock: that would be inherited by workers, which may outlive us.
+    # Not flock, which worker processes would inherit and might hold for longer.
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError as error:
     if error.errno in _NO_LOCKS:
@@ -93,8 +97,8 @@ def _take(file, folder: pathlib.Path) -> None:
         f'cannot lock {folder}: {error.strerror}'
       ) from error
     raise errors.ConfigError(
-      f'{folder} is being written by {_said(file) or "another process"}; wait '
-      'for it, or give another --workdir'
+      f'{folder} is being written by {_holder(file) or "another process"}; '
+      'wait for it, or give another --workdir'
     ) from error
 
 
@@ -105,11 +109,11 @@ def _who() -> str:
   )
 
 
-def _said(file) -> str:
-  """Who wrote the file, in words; '' where it says nothing."""
+def _holder(file) -> str:
+  """Returns the process named in the file, in words, or ''."""
   file.seek(0)
   try:
-    who = json.loads(file.read(1000))
+    who = json.loads(file.read(1000))  # our lines are shorter
     return (
       f'process {who["process"]} on {who["host"]}, started {who["started"]}'
     )
@@ -117,8 +121,8 @@ def _said(file) -> str:
     return ''
 
 
-def _say(file, text: str) -> None:
-  # A full disk takes no words; the lock holds without.
+def _write(file, text: str) -> None:
+  # A full disk may refuse the text; the lock holds all the same.
   with contextlib.suppress(OSError):
     file.seek(0)
     file.truncate()

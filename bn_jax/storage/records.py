@@ -1,13 +1,12 @@
-"""Records on disk: one JSON object a line, or a file of arrays a record.
+"""Records on disk: lines of JSON, or files of arrays.
 
   {"step": 40, "name": "train", "values": {"objective": 2.25, ...}}
   {"step": 40, "name": "test", "values": {"loss": 0.5, ...}, "conditions":
     {"statistics": "running", "data": "test", "examples": 355, ...}}  (one line)
 
-Numbers are written in the fewest digits that give the same float32 again;
-what JSON has no word for is written as "NaN", "Infinity", "-Infinity". A file
-holds its lines in the order of steps, so a run that was stopped and went on
-leaves the same bytes as one that was not.
+A number is written in the fewest digits that give the same float32 again, or as
+"NaN", "Infinity" or "-Infinity", which JSON lacks. Lines are in the order of
+steps, so a run that was interrupted leaves the same bytes as one that was not.
 """
 
 import contextlib
@@ -28,20 +27,20 @@ import numpy as np
 from bn_jax import errors
 from bn_jax.storage import files
 
-# What a run or a measure may be called: it becomes part of a path, and of the
-# path of a key, which dots divide.
+# Allowed names of runs and measures: they become parts of paths, and of config
+# keys, which are separated by dots.
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
 
 
 class Record(NamedTuple):
-  """One line: what was measured at one step under one name.
+  """The values that one measure has at one step.
 
   Attributes:
-    step: updates made before it was taken.
+    step: number of updates before it was taken.
     name: 'train', or the key of a measure in the config.
     values: name -> number or list of numbers.
-    conditions: under which a measure was taken: statistics, data, examples,
-      precision; None of training.
+    conditions: of a measure: statistics, data, examples, precision; None for
+      training.
   """
 
   step: int
@@ -51,10 +50,10 @@ class Record(NamedTuple):
 
 
 class Lines:
-  """A file of records that grows by whole lines."""
+  """A file of records that is appended to, line by line."""
 
   def __init__(self, path: pathlib.Path):
-    """Of a path; the file is made with its first line."""
+    """Opens no file yet: the first line creates it."""
     self._path, self._file = path, None
 
   def write(self, record: Record) -> None:
@@ -62,7 +61,7 @@ class Lines:
     line = as_line(record).encode()
     try:
       if self._file is None:
-        # Unbuffered: what a full disk refused must not be tried again later.
+        # Unbuffered, so that nothing later retries what a full disk refused.
         self._file = self._path.open('ab', buffering=0)
       if self._file.write(line) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -73,7 +72,7 @@ class Lines:
       ) from error
 
   def sync(self) -> None:
-    """Waits until the disk has what was written, should the power fail."""
+    """Waits until the lines are on the disk, in case the power fails."""
     if self._file is not None:
       os.fsync(self._file.fileno())
 
@@ -88,7 +87,7 @@ class Lines:
 
 
 def as_line(record: Record) -> str:
-  """The line of a record."""
+  """Formats a record as a line of JSON."""
   values = {name: _plain(value) for name, value in record.values.items()}
   line = {'step': int(record.step), 'name': record.name, 'values': values}
   if record.conditions is not None:
@@ -97,7 +96,7 @@ def as_line(record: Record) -> str:
 
 
 class Arrays:
-  """A folder of records that are too large for a line, a file each."""
+  """A folder of records that are too large for a line, one file each."""
 
   def __init__(self, directory: pathlib.Path):
     self._directory = directory
@@ -115,7 +114,7 @@ class Arrays:
 
 
 def write_all(path: pathlib.Path, records: Sequence[Record]) -> None:
-  """Writes a file of records whole, in the order of steps."""
+  """Writes a whole file of records, in the order of steps."""
   lines = [
     as_line(record) for record in sorted(records, key=lambda one: one.step)
   ]
@@ -123,16 +122,16 @@ def write_all(path: pathlib.Path, records: Sequence[Record]) -> None:
 
 
 def read_arrays(directory: pathlib.Path, name: str) -> list[Record]:
-  """The records of one name in a folder of arrays, in the order of steps."""
-  found = []
+  """Reads the records of one name in a folder of arrays, by step."""
+  named = []
   for step, path in _array_files(directory):
     if path.name == f'{name}-{step}.npz':
       values = _loaded(path)
       conditions = None
       if 'conditions' in values:
         conditions = json.loads(str(values.pop('conditions')))
-      found.append(Record(step, name, values, conditions))
-  return sorted(found, key=lambda record: record.step)
+      named.append(Record(step, name, values, conditions))
+  return sorted(named, key=lambda record: record.step)
 
 
 def _loaded(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -144,9 +143,9 @@ def _loaded(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def cut_arrays(directory: pathlib.Path, step: int) -> None:
-  """Leaves only the arrays of steps before `step`."""
-  for taken, path in _array_files(directory):
-    if taken >= step:
+  """Removes the arrays of `step` and later steps."""
+  for other, path in _array_files(directory):
+    if other >= step:
       path.unlink()
 
 
@@ -160,9 +159,9 @@ def _array_files(
 
 
 def read(path: pathlib.Path) -> Iterator[Record]:
-  """The records of a file in order; an unfinished last line is left out.
+  """Yields the records of a file in order, without an unfinished last line.
 
-  Numbers written as words become floats again.
+  "NaN", "Infinity" and "-Infinity" become floats again.
   """
   if path.exists():
     for line in _whole_lines(path):
@@ -170,26 +169,26 @@ def read(path: pathlib.Path) -> Iterator[Record]:
 
 
 def cut(path: pathlib.Path, step: int, *, and_at: Sequence[str] = ()) -> None:
-  """Leaves only the records of steps before `step`, atomically.
+  """Removes the records of `step` and later steps, atomically.
 
   Args:
-    path: of the file; none is no error.
-    step: the first one to go.
+    path: of the file, which need not exist.
+    step: the first step that is removed.
     and_at: names whose records at `step` itself stay.
   """
   if not path.exists():
     return
-  kept = []
+  lines = []
   for line in _whole_lines(path):
     record = _parsed(path, line)
     at = record.step == step and record.name in and_at
     if record.step < step or at:
-      kept.append(line)
-  files.write(path, b''.join(kept))
+      lines.append(line)
+  files.write(path, b''.join(lines))
 
 
 def _whole_lines(path: pathlib.Path) -> Iterator[bytes]:
-  """The lines up to one that has no end: what is torn may be no text."""
+  """Yields the lines up to one without an end, whose bytes may be no text."""
   try:
     with path.open('rb') as file:
       for line in file:
@@ -221,7 +220,7 @@ def _parsed(path: pathlib.Path, line: bytes) -> Record:
 
 
 def _plain(value: Any) -> Any:
-  """A number or (nested) list of numbers as JSON can hold it."""
+  """Converts a number or (nested) list of numbers to what JSON can hold."""
   array = np.asarray(value)
   if array.ndim:
     return [_plain(item) for item in array]

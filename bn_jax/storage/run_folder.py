@@ -1,12 +1,12 @@
-"""One run with one seed on disk: where its files lie, and what they say.
+"""The files of one run with one seed: their paths and their content.
 
 WORKDIR/experiment.json            the runs, resolved, and their seeds
 WORKDIR/RUN/seedK/                 a `RunFolder`
-  manifest.json                    what it is, on what it ran, how far it is
+  manifest.json                    the config, the machine, the last step
   scalars.jsonl, timing.jsonl, tb/ records, their seconds, for TensorBoard
   arrays/NAME-STEP.npz             records that are too large for a line
   checkpoints/STEP/                states of training
-  population/, population.json     what `recalibrate` found
+  population/, population.json     result of `recalibrate`
   analysis/NAME/                   an `AnalysisFolder`: a measure that was
                                    taken of its checkpoints afterwards
 """
@@ -21,9 +21,10 @@ from typing import Any
 from bn_jax import errors
 from bn_jax.storage import files, records
 
-# How the page speaks of a measure: see `analysis.Kind.page`.
+# The shapes below are those of `files.read_json`.
+# A measure's title and quantities on the page: see `analysis.Kind.page`.
 _PAGE = {'title': str, 'quantities': {...: str}}
-# What a manifest holds at least, to go on with; `config` is the resolved run.
+# What a manifest must hold to continue the run; `config` is the resolved run.
 MANIFEST = {
   'status': str,  # 'running', 'done', 'interrupted', 'diverged'
   'step': int | None,
@@ -31,7 +32,7 @@ MANIFEST = {
   'seed': int,
   'config': dict,
 }
-# And what it holds for those who speak of the run: the report and the papers.
+# What it must hold for the report and the papers.
 WHOLE = {
   **MANIFEST,
   'config': {
@@ -68,12 +69,12 @@ _SEED = re.compile(r'seed(0|[1-9]\d*)')
 
 
 def seed_name(seed: int) -> str:
-  """Returns what a seed is called, as a folder too: 'seed0'."""
+  """Returns the name of a seed, also of its folder: 'seed0'."""
   return f'seed{seed}'
 
 
 def label(run: str, seed: int) -> str:
-  """Returns what a run with a seed is called everywhere: 'batchnorm/seed0'."""
+  """Returns the name of a run with a seed: 'batchnorm/seed0'."""
   return f'{run}/{seed_name(seed)}'
 
 
@@ -82,9 +83,9 @@ class RunFolder:
   """One run with one seed: WORKDIR/RUN/seedK, whether it has begun or not.
 
   Attributes:
-    path: of the folder.
-    run: its name in the experiment.
-    seed: of its weights and examples.
+    path: WORKDIR/RUN/seedK.
+    run: name of the run in the experiment.
+    seed: of the weights and of the order of examples.
   """
 
   path: pathlib.Path
@@ -101,13 +102,13 @@ class RunFolder:
 
   @functools.cached_property
   def manifest(self) -> dict[str, Any] | None:
-    """What it is and how far it is, see `MANIFEST`; None before it begins.
+    """The content of manifest.json, see `MANIFEST`; None before it begins.
 
-    It is read once, when it is first asked for: make a new RunFolder, or see
-    `again`, to look at a run that goes on.
+    The file is read once, at the first access. `again` reads it anew, for a run
+    that is in progress.
 
     Raises:
-      StorageError: a file that was changed, or that is another seed's.
+      StorageError: the file was changed, or is another seed's.
     """
     manifest = files.read_json(self.manifest_file, MANIFEST)
     if manifest is not None and manifest['seed'] != self.seed:
@@ -121,7 +122,7 @@ class RunFolder:
     """Returns the manifest of a run that has begun, see `WHOLE`.
 
     Raises:
-      StorageError: a file that was changed.
+      StorageError: the file was changed.
     """
     files.check_shape(self.manifest_file, self.manifest, WHOLE)
     return self.manifest
@@ -133,21 +134,21 @@ class RunFolder:
 
   @property
   def step(self) -> int:
-    """How far it is by its manifest; 0 before it begins."""
+    """The last step in the manifest; 0 before it begins."""
     return (self.manifest['step'] or 0) if self.manifest else 0
 
   @property
   def has_ended(self) -> bool:
-    """Whether it goes on no more by itself."""
+    """Whether training is over: done, or diverged."""
     return self.status in ('done', 'diverged')
 
   @property
   def has_records(self) -> bool:
-    """Whether it made steps: its first checkpoint is older than they are."""
+    """Whether it has made steps; a checkpoint of step 0 does not count."""
     return bool(self.step) or any(True for _ in records.read(self.scalars))
 
   def again(self) -> 'RunFolder':
-    """Returns the same folder, to be read anew."""
+    """Returns the same folder without the manifest that it has read."""
     return dataclasses.replace(self)
 
   @property
@@ -184,7 +185,7 @@ class RunFolder:
     return self.path / 'population.json'
 
   def read_population(self) -> dict[str, Any] | None:
-    """Returns how those were found, and the test with both; None for none."""
+    """Returns the content of population.json: its test results, or None."""
     return files.read_json(self.population_file, _POPULATION)
 
   def analysis(self, name: str) -> 'AnalysisFolder':
@@ -193,15 +194,15 @@ class RunFolder:
 
   def analyses(self) -> list['AnalysisFolder']:
     """Returns the analyses that have begun, in the order of their names."""
-    found = sorted((self.path / 'analysis').glob('*/settings.json'))
-    names = [path.parent.name for path in found]
+    paths = sorted((self.path / 'analysis').glob('*/settings.json'))
+    names = [path.parent.name for path in paths]
     return [self.analysis(n) for n in names if records.NAME.fullmatch(n)]
 
   def seconds(self) -> dict[str, float]:
-    """Returns name -> seconds of it, over all restarts that counted.
+    """Sums the seconds of each name in timing.jsonl, over all restarts.
 
     Raises:
-      StorageError: a file that was changed.
+      StorageError: the file was changed.
     """
     total = {}
     for record in records.read(self.timing):
@@ -217,11 +218,7 @@ class RunFolder:
 
 @dataclasses.dataclass(frozen=True)
 class AnalysisFolder:
-  """A measure of a run's checkpoints: RUN/seedK/analysis/NAME.
-
-  Attributes:
-    path: of the folder.
-  """
+  """A measure of a run's checkpoints, at the path RUN/seedK/analysis/NAME."""
 
   path: pathlib.Path
 
@@ -242,14 +239,14 @@ class AnalysisFolder:
     return self.path / 'arrays'
 
   def partial(self, step: int) -> pathlib.Path:
-    """Returns where a look at a checkpoint keeps what it has so far."""
+    """Returns the folder of the journal of an unfinished step."""
     return self.path / 'partial' / f'{step}'
 
   def settings(self) -> dict[str, Any] | None:
-    """Returns what was measured, and how; None before the first look.
+    """Returns the settings of the measure; None before its first result.
 
     Raises:
-      StorageError: a file that was changed.
+      StorageError: the file was changed.
     """
     begun = (self.scalars, self.arrays, self.path / 'partial')
     if not any(path.exists() for path in begun):
@@ -258,60 +255,61 @@ class AnalysisFolder:
 
 
 def at(workdir: str | os.PathLike, run: str, seed: int) -> RunFolder:
-  """Returns the folder of a run and seed, which need not be there."""
+  """Returns the folder of a run and seed, which need not exist."""
   return RunFolder(pathlib.Path(workdir) / run / seed_name(seed), run, seed)
 
 
 def below(workdir: pathlib.Path, run: str = '*') -> list[RunFolder]:
-  """Returns what has begun in a working directory, by run and seed.
+  """Returns the folders in a working directory that have begun, in order.
 
   Args:
-    workdir: the working directory.
+    workdir: the folder above those of the runs.
     run: one run of it; by default all.
   """
-  found = []
-  for folder in workdir.glob(run):
-    found += _seeds(folder, folder.name)
-  return sorted(found, key=lambda one: (one.run, one.seed))
+  folders = []
+  for path in workdir.glob(run):
+    folders += _seeds(path, path.name)
+  return sorted(folders, key=lambda folder: (folder.run, folder.seed))
 
 
 def find(path: pathlib.Path) -> list[RunFolder]:
-  """Returns what has begun at WORKDIR, WORKDIR/RUN or WORKDIR/RUN/seedK.
+  """Returns the folders at WORKDIR, WORKDIR/RUN or WORKDIR/RUN/seedK.
 
-  They are called as their manifests say: a folder may have moved.
+  A run's name is that in its manifest, as its folder may have been moved.
 
   Raises:
-    ConfigError: nothing has.
-    StorageError: a manifest that was changed, or that is another seed's.
+    ConfigError: no run has begun there.
+    StorageError: a manifest was changed, or is another seed's.
   """
   match = _SEED.fullmatch(path.absolute().name)
   if path.is_dir() and (path / 'manifest.json').exists():
     manifest = files.read_json(path / 'manifest.json', MANIFEST)
     seed = int(match[1]) if match else manifest['seed']
-    found = [RunFolder(path, manifest['run'], seed)]
+    folders = [RunFolder(path, manifest['run'], seed)]
   else:
-    found = _seeds(path, path.absolute().name) or below(path)
-  if not found:
+    folders = _seeds(path, path.absolute().name) or below(path)
+  if not folders:
     raise errors.ConfigError(
       f'{path} holds no run; give WORKDIR/run or WORKDIR/run/seedK'
     )
   return [
-    dataclasses.replace(folder, run=folder.manifest['run']) for folder in found
+    dataclasses.replace(folder, run=folder.manifest['run'])
+    for folder in folders
   ]
 
 
 def _seeds(folder: pathlib.Path, run: str) -> list[RunFolder]:
   """Returns the seeds of one run that have begun, in order."""
-  found = []
+  folders = []
   for path in folder.glob('seed*/manifest.json'):
     match = _SEED.fullmatch(path.parent.name)
     if match:  # 'seed0.bak' is no seed
-      found.append(RunFolder(path.parent, run, int(match[1])))
-  return sorted(found, key=lambda one: one.seed)
+      folders.append(RunFolder(path.parent, run, int(match[1])))
+  return sorted(folders, key=lambda folder: folder.seed)
 
 
 def is_workdir(path: pathlib.Path) -> bool:
-  """Whether a folder is a working directory: it has an experiment."""
+  """Returns whether a folder has experiment.json: is a working directory."""
   return (path / _FILE).exists()
 
 
@@ -321,10 +319,10 @@ def workdirs(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_experiment(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """Returns the runs and seeds of a working directory; None for none.
+  """Returns the content of experiment.json, or None.
 
   Raises:
-    StorageError: a file that was changed, or that cannot be read.
+    StorageError: the file was changed, or cannot be read.
   """
   path = workdir / _FILE
   experiment = files.read_json(path, _EXPERIMENT)

@@ -23,7 +23,7 @@ from configs.ioffe2015 import figure1
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Two runs; the size is 'paper' or 'small'."""
+  """Returns two runs of a size, 'paper' or 'small'."""
   sizes.check(size)
   config = figure1.get_config(size)
   batch = dict(name='batch', affine=False, bias_before=True)

@@ -23,7 +23,7 @@ from configs import default, sizes
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Two runs; five seeds at the paper's size."""
+  """Returns two runs, with five seeds at the paper's size."""
   sizes.check(size)
   config = default.get_config()
   config.runs = default.runs(

@@ -22,7 +22,7 @@ DEVIATIONS = (0.03, 0.1, 0.3)
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Thirty runs: two networks, five rates, three deviations."""
+  """Returns thirty runs: two networks, five rates, three deviations."""
   config = figure1.get_config(size)
   config.runs = default.runs(
     **{

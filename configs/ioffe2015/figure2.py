@@ -15,7 +15,7 @@ from configs.ioffe2015 import inception
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """The size is 'paper' or 'small'."""
+  """Returns the config of a size, 'paper' or 'small'."""
   config = inception.get_config(size)
   sizes.taken(
     config,

@@ -15,5 +15,5 @@ from configs.ioffe2015 import inception
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """All seven runs; the size is 'paper' or 'small'."""
+  """Returns all seven runs of a size, 'paper' or 'small'."""
   return inception.get_config(size)

@@ -23,7 +23,7 @@ from configs.ioffe2015 import inception
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Six runs; the size is 'paper' or 'small'."""
+  """Returns six runs of a size, 'paper' or 'small'."""
   config = inception.get_config(size)
   last = ('mixed_5a', 'mixed_5b') if size == 'paper' else ('mixed_5b',)
   large, each = dict(kernel_scale=2.0), dict(per_activation=last)

@@ -43,11 +43,11 @@ MODULES = ('mixed_3a', 'mixed_3c', 'mixed_4a', 'mixed_4e', 'mixed_5b')
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Seven runs; the size is 'paper' or 'small'."""
+  """Returns seven runs of a size, 'paper' or 'small'."""
   sizes.check(size)
   config = default.get_config()
   config.runs = _runs(size)
-  # What the paper says of it; diverging is no failure of ours.
+  # The paper says that it diverges, so this is no failure.
   config.expected_divergence = ('inception_x5',)
   config.seeds = (0, 1, 2) if size == 'paper' else (0,)
   config.data.update(
@@ -89,7 +89,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
 
 
 def accelerated(size: str, factor: float, **model) -> dict:
-  """BN and the seven changes of section 4.2.1, at `factor` times the rate."""
+  """Returns a run with BN, section 4.2.1's changes and a faster rate."""
   return dict(
     norm=dict(name='batch'),
     schedule=dict(

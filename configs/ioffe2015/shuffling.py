@@ -17,7 +17,7 @@ from configs.ioffe2015 import inception
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Two runs; the size is 'paper' or 'small'."""
+  """Returns two runs of a size, 'paper' or 'small'."""
   config = inception.get_config(size)
   shuffled = inception.accelerated(size, 5)
   fixed = inception.accelerated(size, 5)

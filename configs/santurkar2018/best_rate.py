@@ -16,7 +16,7 @@ RATES = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Twelve runs; the size is 'paper' or 'small'."""
+  """Returns twelve runs of a size, 'paper' or 'small'."""
   config = vgg.get_config(size)
   sizes.taken(config, runs=(), measures=('test',))
   config.runs = default.runs(

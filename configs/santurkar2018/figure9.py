@@ -12,7 +12,7 @@ from configs.santurkar2018 import linear
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """The size is 'paper' or 'small'."""
+  """Returns the config of a size, 'paper' or 'small'."""
   config = linear.get_config(size)
   sizes.taken(
     config,

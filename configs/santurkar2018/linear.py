@@ -23,7 +23,7 @@ import ml_collections
 
 from configs import default, sizes
 
-SLOW = 1e-7
+SLOW = 1e-7  # the paper's second rate
 NETWORKS = {
   'standard': dict(name='none'),
   'batchnorm': dict(name='batch'),
@@ -34,7 +34,7 @@ NETWORKS = {
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Ten runs: five networks, two rates."""
+  """Returns ten runs: five networks at two rates."""
   sizes.check(size)
   config = default.get_config()
   config.runs = default.runs(

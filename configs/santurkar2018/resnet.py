@@ -13,7 +13,7 @@ from configs.santurkar2018 import vgg
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Two runs; the size is 'paper' or 'small'."""
+  """Returns two runs of a size, 'paper' or 'small'."""
   config = vgg.get_config(size)
   sizes.taken(
     config,

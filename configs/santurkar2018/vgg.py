@@ -9,45 +9,47 @@ Figures 1 to 6, 8, 11 and 12.
   python train.py --config=configs/santurkar2018/vgg.py --data_dir=DIR
   python train.py --config=configs/santurkar2018/vgg.py:small --data_dir=DIR
 
-What the paper leaves open, and what is chosen: VGG-16's convolutions, for the
+What the paper leaves open, and what is chosen: VGG-16's convolutions, as the
 figures name layer 13 (`model.name`), and no hidden dense layers (`model.head`);
-Glorot uniform; epsilon 1e-5; no weight decay, although the level of its loss
-in Figure 4 tells that there was one: the `_decay` runs have 5e-4 on kernels,
+Glorot uniform; epsilon 1e-5; no weight decay, although the level of the loss in
+Figure 4 shows that the paper had one: the `_decay` runs have 5e-4 on kernels,
 coupled. Probes go down the gradient of the objective on the same batch, with
 batch statistics.
 
-Beyond the paper: noise without BN, of which it says that it fails and shows
-nothing; `smaller_steps`, which tell whether beta reads the curvature or the
-smallest step; random directions. Residual networks, which it left out, are in
-resnet.py.
+Beyond the paper: noise without BN, which fails according to the paper and has
+no figure there; `smaller_steps`, which show whether beta depends on the
+curvature or on the smallest step; random directions. Residual networks, which
+the paper left out, are in resnet.py.
 
-`small`, for two CPU cores: VGG-11 at a quarter of the width, 1,200 steps, looks
-every 40; layers stand for the paper's by their relative depth. Its levels of
-accuracy were chosen from one seed (100) that is not judged. The paper's size
-was not run.
+`small`, for two CPU cores: VGG-11 at a quarter of the width, 1,200 steps,
+measured every 40; its layers have the relative depths of the paper's. Its
+levels of accuracy were chosen from one seed (100) that is not judged. The
+paper's size was not run.
 """
 
 import ml_collections
 
 from configs import default, sizes
 
-# Those of the figures: 2, 9, 13 (Figures 2, 8), 3, 11 (1, 6), and 5, 10 (3).
+# Layers of the paper's figures: 2, 9, 13 in Figures 2 and 8, 3 and 11 in 1 and
+# 6, and 5 and 10 in 3.
 LAYERS = {
   'paper': ('conv2', 'conv3', 'conv9', 'conv11', 'conv13'),
   'small': ('conv2', 'conv5', 'conv7', 'conv8'),
 }
 SHIFTED = {'paper': ('conv5', 'conv10'), 'small': ('conv3', 'conv6')}
-STEP_FACTORS = (0.5, 1.0, 2.0, 4.0)  # times the learning rate
-SMALLER = (1 / 32, 1 / 8, *STEP_FACTORS)
+STEP_FACTORS = (0.5, 1.0, 2.0, 4.0)  # times the learning rate, as in Figure 11
+SMALLER = (1 / 32, 1 / 8, *STEP_FACTORS)  # 16 and 4 times below the smallest
+# The paper names none; this fits the level and fall of its loss in Figure 4.
 WEIGHT_DECAY = 5e-4
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
-  """Thirteen runs; the size is 'paper' or 'small'."""
+  """Returns thirteen runs of a size, 'paper' or 'small'."""
   sizes.check(size)
   config = default.get_config()
   config.runs = _runs()
-  # What the paper says of the first; diverging is no failure of ours.
+  # The paper says so of the first; divergence of these two is no failure.
   config.expected_divergence = ('standard_fast', 'noise_alone')
   config.seeds = (0, 1, 2) if size == 'paper' else (0,)
   config.data.name = 'cifar10'

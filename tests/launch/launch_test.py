@@ -416,7 +416,7 @@ class StandingTest(LaunchCase):
   def test_the_table_fits(self):
     cells = self.expand('seeds=0:3', config=_DENSE)
     now = status_lib.Standing(
-      'failed', 3, '123456_12', 2, said='of these words ' * 12
+      'failed', 3, '123456_12', 2, error='of these words ' * 12
     )
     lines = status_lib.table(cells, [now] * len(cells)).splitlines()
     self.assertLessEqual(max(map(len, lines[1:])), 80)
@@ -592,7 +592,7 @@ class JobTest(absltest.TestCase):
       'time.sleep(60)'
     )
     again = self.training(saves.format(75)).checkpoint()
-    self.assertEqual(again.function._given[0], ('true',))
+    self.assertEqual(again.function._arguments[0], ('true',))
     # A command that has ended, well or not, is not to be started again.
     for code in (0, 3):
       self.assertIsNone(self.training(saves.format(code)).checkpoint())

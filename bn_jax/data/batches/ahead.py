@@ -1,4 +1,4 @@
-"""Batches made ahead of the training, by grain: in threads or processes."""
+"""Batches that grain prepares ahead of training, in threads or processes."""
 
 import contextlib
 import gc
@@ -22,35 +22,37 @@ from bn_jax.data.batches import encoded
 
 _log = logging.getLogger('bn_jax')
 
-_THREADS = 16  # more of them only wait for Python's lock
-_BYTES = 2**30  # of batches that are made ahead in a process, at most
+_THREADS = 16  # more threads would only wait for Python's lock
+# Bound on the bytes of batches ahead in a process: 55 batches of 128 images of
+# 224 pixels, more than 16 threads prepare.
+_BYTES = 2**30
 _SHARED = '/dev/shm'
-# Of a worker's batches in shared memory: one that it makes, one in each of two
-# queues, one in use.
+# Batches of a worker in shared memory: the one in preparation, one in each of
+# two queues, and the one in use.
 _SHARED_EACH = 4
 
 
 class Stream(Iterator):
-  """Batches that are made ahead; `close` it, or use it in a `with`.
+  """Batches that are prepared ahead; `close` it, or use it in a `with`.
 
   Args:
-    batches: by their number; they can be pickled.
-    records: of which they are made, for messages.
-    given: what is yielded of a batch.
-    batch_bytes: of one of them.
-    workers: processes that make them; 0 is threads of this one.
+    batches: indexed by number; they can be pickled.
+    records: of the batches, for messages.
+    convert: a batch -> what the stream yields.
+    batch_bytes: size of one batch's images.
+    workers: processes that prepare batches; 0 uses threads of this one.
     max_skipped: bad records that may be left out.
 
   Raises:
-    ConfigError: workers for which there is no room in /dev/shm.
-    DataError: while it runs, one bad record more than may be left out.
+    ConfigError: /dev/shm has no room for the workers' batches.
+    DataError: while it runs, there are more than `max_skipped` bad records.
   """
 
   def __init__(
     self,
     batches: 'grain.MapDataset[encoded.Batch]',
     records: encoded.Records,
-    given: Callable[[encoded.Batch], Any],
+    convert: Callable[[encoded.Batch], Any],
     *,
     batch_bytes: int,
     workers: int,
@@ -58,16 +60,15 @@ class Stream(Iterator):
   ):
     self._records = records
     self._max_skipped = max_skipped
-    self._given = given
+    self._convert = convert
     self._skipped = set()
     self._ended = False
     self._started = False
     self._workers = min(workers, len(batches))
-    self._iterators = [iter(_made(batches, batch_bytes, self._workers))]
-    # At the end of the program too: it would complain of what is still open.
-    self._stop = weakref.finalize(
-      self, _stopped, self._iterators, self._workers
-    )
+    self._iterators = [iter(_ahead(batches, batch_bytes, self._workers))]
+    # A finalizer also runs at the end of the program, where grain would
+    # complain of an open iterator.
+    self._stop = weakref.finalize(self, _stop, self._iterators, self._workers)
 
   def __next__(self) -> Any:
     if self._ended:
@@ -77,7 +78,7 @@ class Stream(Iterator):
     try:
       batch = self._next()
       self._account(batch.bad)
-      return self._given(batch)
+      return self._convert(batch)
     except StopIteration:
       self._ended = True
       self.close()
@@ -97,8 +98,8 @@ class Stream(Iterator):
     with contextlib.nullcontext() if self._started else _signals_held():
       batch = next(self._iterators[0])
     self._started = True
-    # Out of shared memory: there is little of it, and what still lies in it
-    # when the program ends is complained of.
+    # Copied out of shared memory: there is little of it, and Python complains
+    # of what is left there when the program ends.
     arrays = (np.array(array) for array in batch[:3])
     return encoded.Batch(*arrays, batch.bad)
 
@@ -107,14 +108,14 @@ class Stream(Iterator):
     for number, reason in bad:
       if number in self._skipped:
         continue
-      said = f'{self._records}, {self._records.place_of(number)}: {reason}'
+      message = f'{self._records}, {self._records.place_of(number)}: {reason}'
       if len(self._skipped) == self._max_skipped:
         raise errors.DataError(
-          f'{said}; max_skipped is {self._max_skipped}: repair it, or allow '
+          f'{message}; max_skipped is {self._max_skipped}: repair it, or allow '
           'more to be left out'
         )
       self._skipped.add(number)
-      _log.warning('%s; it is left out', said)
+      _log.warning('%s; it is left out', message)
 
   def close(self) -> None:
     """Stops threads and worker processes."""
@@ -127,37 +128,40 @@ class Stream(Iterator):
     self.close()
 
 
-def _stopped(iterators: list['grain.DatasetIterator'], workers: int) -> None:
+def _stop(iterators: list['grain.DatasetIterator'], workers: int) -> None:
   iterators.pop().close()
   if workers:
-    # What it held of batches lies in shared memory, and in cycles.
+    # Reference cycles of the iterator hold batches in shared memory.
     gc.collect()
 
 
-def _made(
+def _ahead(
   batches: 'grain.MapDataset[encoded.Batch]', batch_bytes: int, workers: int
 ) -> 'grain.IterDataset[encoded.Batch]':
-  """The batches in order, each made by one thread."""
+  """Returns the batches in order, each prepared by one thread."""
   cores = os.cpu_count() or 1
   threads = max(1, min(_THREADS, cores // max(1, workers)))
-  # One more than there are threads, so that none waits for what is taken.
+  # One batch more than threads, so that none of them waits for the training.
   room = max(2, min(threads + 1, _BYTES // batch_bytes))
   options = grain.ReadOptions(
     num_threads=min(threads, room), prefetch_buffer_size=room
   )
-  made = batches.to_iter_dataset(options)
+  dataset = batches.to_iter_dataset(options)
   if not workers:
-    return made
+    return dataset
   _check_shared(workers, batch_bytes)
-  if not flags.FLAGS.is_parsed():  # in a program that is no absl app
+  if not flags.FLAGS.is_parsed():  # grain reads them, in any program
     flags.FLAGS.mark_as_parsed()
-  return made.mp_prefetch(
+  return dataset.mp_prefetch(
     grain.MultiprocessingOptions(num_workers=workers), _as_worker
   )
 
 
 def _check_shared(workers: int, batch_bytes: int) -> None:
-  """Writing more than there is room for would end a worker without a word."""
+  """Raises ConfigError if shared memory is too small for the batches.
+
+  A worker that writes more than there is room for would end without a word.
+  """
   needed = workers * _SHARED_EACH * batch_bytes
   if not os.path.isdir(_SHARED):
     return
@@ -171,12 +175,13 @@ def _check_shared(workers: int, batch_bytes: int) -> None:
 
 
 def _as_worker(index: int, count: int) -> None:
-  """What a worker process does first."""
+  """Prepares a worker process: it ends with the training, and not before."""
   del index, count
-  # Ctrl-C and the signals of batch systems reach it too; the training decides.
+  # Ctrl-C and the signals of batch systems reach workers too; the training
+  # decides when to stop.
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)
-  # Nothing else would end it where the training was killed.
+  # Nothing else ends a worker whose training was killed.
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -187,11 +192,11 @@ def _end_with_parent() -> None:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-  """Processes that are started meanwhile hear of no signal, from their start.
+  """Blocks signals, so that processes started within never receive them.
 
-  The signals themselves come afterwards.
+  This process receives them afterwards.
   """
-  # Starting its own process it would let them through again.
+  # It would unblock the signals to start its own process.
   resource_tracker.ensure_running()
   before = signal.pthread_sigmask(
     signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)

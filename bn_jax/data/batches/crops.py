@@ -1,7 +1,7 @@
 """Squares cut out of images: at random to train, in the middle or many to test.
 
-Pillow images come in, uint8 arrays [size, size, C] go out. What is cut out is
-resized bilinearly with antialiasing, once, from the box it was cut out of.
+They turn Pillow images into uint8 arrays, [size, size, C]. A box is resized
+once, bilinearly with antialiasing.
 """
 
 import math
@@ -11,12 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+# Draws before the fallback, the middle of the image: the number that the usual
+# implementations of this crop use (torchvision's RandomResizedCrop among them).
 _ATTEMPTS = 10
 _BILINEAR = Image.Resampling.BILINEAR
-# Where a box is more than twice this larger than its result, whole pixels are
-# averaged first, which is faster; from 2 on it can hardly be seen.
+# Pillow's reducing_gap: it first averages whole blocks of pixels, which is
+# faster, down to this many times the result's size. From 2 on the difference
+# can hardly be seen.
 _GAP = 2.0
-# Short sides of an image that is tested at 224 pixels, Szegedy et al. (2014).
+# Short sides, in pixels, to which Szegedy et al. (2014) resize a test image of
+# a network for 224 pixels.
 _SCALES = (256, 288, 320, 352)
 _SCALES_OF = 224
 
@@ -24,13 +28,13 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class Crop(NamedTuple):
-  """What is cut out of an image to test a network.
+  """A way to cut test inputs out of an image.
 
   Attributes:
-    take: (image, size) -> [size, size, C], or [count, size, size, C] where
-      there are several.
-    short: pixels that the image's short side is resized to at most, as a
-      multiple of size.
+    take: (image, size) -> [size, size, C], or [count, size, size, C] for
+      several crops.
+    short: the largest short side that `take` resizes the image to, as a
+      multiple of size; a JPEG need not be decoded much larger.
   """
 
   take: Callable[[Image.Image, int], np.ndarray]
@@ -43,21 +47,22 @@ def random_box(
   area: tuple[float, float] = (0.08, 1.0),
   aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Box:
-  """A box at random: its share of the area even, its aspect log-uniform.
+  """Draws a box: its share of the area uniform, its aspect log-uniform.
 
-  A draw that does not fit into the image is repeated; after ten of them it is
-  the largest box in the middle with an aspect that is allowed. Szegedy et al.
-  (2014), "Going Deeper with Convolutions", arXiv:1409.4842, section 6.
+  A box that does not fit into the image is drawn again. After ten draws it is
+  the largest box in the middle with an allowed aspect. Szegedy et al. (2014),
+  "Going Deeper with Convolutions", arXiv:1409.4842, section 6, whose ranges
+  are the defaults.
 
   Args:
     extent: (width, height) of the image, in pixels.
-    rng: what draws it.
+    rng: the generator of the draws.
     area: smallest and largest share of the image's area.
     aspect: smallest and largest width / height.
   """
   width, height = extent
   low, high = math.log(aspect[0]), math.log(aspect[1])
-  # All at once: a call costs more than a number.
+  # All draws at once: a call costs more than the numbers.
   draws = rng.random((_ATTEMPTS, 4)).tolist()
   for share, shape, across, down in draws:
     pixels = width * height * (area[0] + share * (area[1] - area[0]))
@@ -72,7 +77,7 @@ def random_box(
 
 
 def cut(image: Image.Image, box: Box, size: int) -> np.ndarray:
-  """What is in a box, resized: [size, size, C] uint8."""
+  """Cuts a box out of an image and resizes it: [size, size, C] uint8."""
   if image.size != (size, size) or tuple(box) != (0, 0, size, size):
     image = image.resize((size, size), _BILINEAR, box=box, reducing_gap=_GAP)
   return _array(image)
@@ -85,15 +90,16 @@ def random_resized(
   area: tuple[float, float] = (0.08, 1.0),
   aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> np.ndarray:
-  """A random part of an image, resized, see `random_box`: [size, size, C]."""
+  """Cuts out and resizes a random box (`random_box`): [size, size, C]."""
   return cut(image, random_box(image.size, rng, area, aspect), size)
 
 
 def center(image: Image.Image, size: int, share: float = 0.875) -> np.ndarray:
-  """The middle square: [size, size, C].
+  """Returns the middle square of an image, [size, size, C].
 
-  The short side is resized to size / share and size x size are cut out, with
-  one resampling. An image of that very size is not resampled.
+  The short side is resized to size / share, and size x size pixels are cut out,
+  in one resampling. The default, 224 of 256 pixels, is the usual test crop of
+  ImageNet. An image that is size x size already is returned as it is.
   """
   if image.size == (size, size):
     return _array(image)
@@ -102,18 +108,18 @@ def center(image: Image.Image, size: int, share: float = 0.875) -> np.ndarray:
 
 
 def paper_144(image: Image.Image, size: int = 224) -> np.ndarray:
-  """The 144 crops of Szegedy et al. (2014), section 7: [144, size, size, C].
+  """Returns the 144 crops of Szegedy et al. (2014), section 7.
 
-  Crop 36 s + 12 q + 2 k + m is of
-    scale s: the short side is resized to 256, 288, 320 or 352 pixels, for a
-      size of 224, in proportion for others;
-    square q: the left, middle or right one of the scaled image, or top, middle
-      and bottom of one that is higher than wide;
-    place k in it: top left, top right, bottom left, bottom right, middle, of
-      `size` pixels, then the whole square, resized;
-    mirror m: as it is, and mirrored left to right.
+  They are [144, size, size, C]. Crop 36 s + 12 q + 2 k + m has
+    scale s: the short side is resized to 256, 288, 320 or 352 pixels for size
+      224, and in proportion for other sizes;
+    square q: the left, middle or right square of the scaled image, or its top,
+      middle or bottom one if it is higher than wide;
+    crop k of that square: top left, top right, bottom left, bottom right and
+      middle, each of `size` pixels, then the whole square, resized;
+    mirror m: as it is, then mirrored left to right.
   """
-  found = []
+  views = []
   for scale in _SCALES:
     short = round(scale * size / _SCALES_OF)
     scaled = _with_short_side(image, short)
@@ -122,9 +128,9 @@ def paper_144(image: Image.Image, size: int = 224) -> np.ndarray:
       square = pixels[top : top + short, left : left + short]
       far, middle = short - size, (short - size) // 2
       for y, x in ((0, 0), (0, far), (far, 0), (far, far), (middle, middle)):
-        found.append(square[y : y + size, x : x + size])
-      found.append(cut(scaled, (left, top, left + short, top + short), size))
-  return np.stack([view for one in found for view in (one, one[:, ::-1])])
+        views.append(square[y : y + size, x : x + size])
+      views.append(cut(scaled, (left, top, left + short, top + short), size))
+  return np.stack([x for view in views for x in (view, view[:, ::-1])])
 
 
 CROPS = {
@@ -134,10 +140,10 @@ CROPS = {
 
 
 def crops(count: int) -> Crop:
-  """The crops of an image by their number, a key of `CROPS`.
+  """Returns the way to cut `count` crops out of an image.
 
   Raises:
-    ValueError: no such number.
+    ValueError: `CROPS` has no such number.
   """
   if count not in CROPS:
     allowed = ', '.join(map(str, CROPS))
@@ -160,7 +166,7 @@ def _with_short_side(image: Image.Image, short: int) -> Image.Image:
 
 
 def _squares(extent: tuple[int, int], side: int) -> list[tuple[int, int]]:
-  """(left, top) of the first, middle and last square along the long side."""
+  """Returns (left, top) of the first, middle and last square in an image."""
   width, height = extent
   room = max(extent) - side
   starts = (0, room // 2, room)
@@ -170,6 +176,6 @@ def _squares(extent: tuple[int, int], side: int) -> list[tuple[int, int]]:
 
 
 def _array(image: Image.Image) -> np.ndarray:
-  """[H, W, C] uint8; an image in grey has one channel."""
+  """Converts an image to [H, W, C] uint8; grey has one channel."""
   width, height = image.size
   return np.asarray(image).reshape(height, width, -1)

@@ -1,7 +1,7 @@
-"""The encoded records of a prepared split, made pixels.
+"""Batches of pixels from the encoded records of a prepared split.
 
-Nothing here imports JAX, and all of it can be pickled: it is what the worker
-processes of `stream` run.
+The worker processes of `stream` run this, so all of it can be pickled, and
+nothing here imports JAX.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Bad(NamedTuple):
 
   Attributes:
     number: in its split.
-    reason: what is wrong with it, one line.
+    reason: why it cannot be used, in one line.
   """
 
   number: int
@@ -43,14 +43,13 @@ class Batch(NamedTuple):
 
 
 class RandomView(NamedTuple):
-  """A random part of an image, by the position that it has in a run.
+  """A random crop of an image, drawn by (seed, position in the run).
 
   Attributes:
     seed: of the run, below 2^64.
     size: S, pixels of a side.
     channels: C, 1 or 3.
-    area: see `crops.random_box`.
-    aspect: likewise.
+    area, aspect: see `crops.random_box`.
   """
 
   seed: int
@@ -66,7 +65,8 @@ class RandomView(NamedTuple):
   def __call__(self, encoded: bytes, position: int) -> np.ndarray:
     image = pixels.opened(encoded)
     width, height = image.size
-    # Counter-based: its key alone says what it draws, and it is cheap to make.
+    # A counter-based generator: its key alone determines the draws, and a new
+    # one for each image is cheap.
     rng = np.random.Generator(np.random.Philox(key=self.seed << 64 | position))
     box = crops.random_box((width, height), rng, self.area, self.aspect)
     side = min(box[2] - box[0], box[3] - box[1])
@@ -113,7 +113,7 @@ View = RandomView | TestView
 
 
 class Records:
-  """The records of a split; they are opened anew where they are unpickled.
+  """The records of a split; a worker that unpickles them opens the files anew.
 
   Raises:
     DataError: no such split, or one without records.
@@ -145,11 +145,11 @@ class Records:
   def example(
     self, number: int, position: int, view: View
   ) -> tuple[np.ndarray, int]:
-    """(pixels, label) of a record.
+    """Returns (pixels, label) of a record.
 
     Raises:
-      ValueError: it cannot be read or decoded, with the reason.
-      DataError: its label is of no class.
+      ValueError: it cannot be read or decoded; the message is the reason.
+      DataError: its label is no class of the set.
     """
     image, label = self._read(number)
     if not 0 <= label < self.prepared.num_classes:
@@ -160,8 +160,8 @@ class Records:
     return view(image, position), label
 
   def _read(self, number: int) -> tuple[bytes, int]:
-    """(encoded image, label) of a record."""
-    # As `self._source[number]` has them, which takes as long again as the rest.
+    """Returns (encoded image, label) of a record."""
+    # `self._source[number]` has the same, but doubles the time of a record.
     try:
       data = self._source.data_source[number]
       features = self._parsed(data).features.feature
@@ -183,16 +183,15 @@ def batch(
   size: int,
   attempts: int = 1,
 ) -> Batch:
-  """The examples of these records, one after the other.
+  """Returns the batch of these records.
 
   Args:
-    records: of a split.
-    numbers: of the records, at most `size`; what is missing is masked out.
-    positions: of each in its run.
-    view: what is done to an image.
-    size: b of the batch.
-    attempts: records that are tried for an example: a bad one is replaced by
-      the next one of the split. 1 masks it out.
+    numbers: of the records in it, at most `size`; the rest is masked out.
+    positions: of each example in its run.
+    view: turns an encoded image into pixels.
+    size: b, examples of the batch.
+    attempts: records to try for an example: a bad one is replaced by the next
+      one of the split. With 1 it is masked out.
   """
   images = np.zeros((size, *view.shape), np.uint8)
   labels = np.zeros(size, np.int32)

@@ -1,4 +1,4 @@
-"""What a set of examples is to training, wherever its images lie."""
+"""The interface of a dataset to training, in memory or streamed."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, Self
@@ -10,19 +10,19 @@ from bn_jax.data.disk import facts as facts_lib
 
 
 class Feed(Protocol):
-  """Hands a training step what it draws its batch from, step by step."""
+  """Gives each training step the split from which it draws its batch."""
 
   def start(self, *, seed: int, first_step: int) -> None:
-    """Goes to the step that comes next, of a run with a seed."""
+    """Goes to a step of the run with this seed."""
 
   def peek(self) -> types.Split:
-    """What the next step takes; it stays the next one."""
+    """Returns the split of the next step, without moving on."""
 
   def take(self) -> types.Split:
-    """What the next step takes; the one after it is then the next."""
+    """Returns the split of the next step, and moves on by one step."""
 
   def close(self) -> None:
-    """Ends whatever reads ahead."""
+    """Ends the threads and processes that read ahead."""
 
 
 class Examples(Protocol):
@@ -31,39 +31,39 @@ class Examples(Protocol):
   num_examples: int
 
   def placed(self, sharding: jax.sharding.Sharding) -> Self:
-    """The same examples, for devices that each hold all of what a step sees."""
+    """Returns the same examples, to be put on devices by this sharding."""
 
   def feed(self, batch_size: int) -> Feed:
-    """Feeds training with batches of a size."""
+    """Returns a feed of batches of this size."""
 
   def first(self, count: int) -> types.Batch:
-    """The first so many examples, as one batch."""
+    """Returns the first `count` examples, as one batch."""
 
   def batches(self, batch_size: int) -> Iterator[types.Batch]:
-    """All of it in order, each example once; the last batch is padded."""
+    """Yields all examples once, in order; the last batch is padded."""
 
   def crops(self, batch_size: int, count: int) -> Iterator[types.Batch]:
-    """The same in so many crops an example, which stand side by side.
+    """Yields all examples in order, each as `count` successive crops.
 
-    A batch is [batch_size * count, ...], labels and mask with it.
+    Images, labels and mask of a batch are [batch_size * count, ...].
     """
 
 
 class Dataset(NamedTuple):
-  """A dataset: what is trained on and what is tested on."""
+  """The training and the test split of a dataset."""
 
   train: Examples
   test: Examples
 
 
 class Source(NamedTuple):
-  """A dataset that can be read.
+  """A dataset that is not read yet.
 
   Attributes:
-    facts: its sizes, as a network and a sampler see it.
+    facts: its sizes, after selection and resizing.
     load: reads it.
-    shapes: batch size -> the shapes of what a training step takes.
-    sampler: batch size -> how a step draws its batch from that.
+    shapes: batch size -> the shapes of the split that a training step gets.
+    sampler: batch size -> how a step draws its batch from that split.
   """
 
   facts: facts_lib.Facts

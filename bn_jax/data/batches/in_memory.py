@@ -1,7 +1,7 @@
-"""Examples that fit in memory, on the device: gathered, normalised, in batches.
+"""Batches of examples that lie on the device.
 
-Images stay uint8 there, a quarter of what float32 would take; whatever a batch
-needs of them is done in the step.
+Images are kept as uint8, a quarter of the size of float32. A step gathers,
+augments and normalises those of its batch.
 """
 
 import functools
@@ -19,10 +19,10 @@ from bn_jax.data.batches import crops as crops_lib
 
 
 class Resident:
-  """A split that lies on the device; it is its own feed, the same at all steps.
+  """A split on the device, and its own feed: every step gets the whole split.
 
   Attributes:
-    split: the arrays.
+    split: its arrays.
     num_examples: N.
   """
 
@@ -38,7 +38,7 @@ class Resident:
     return self
 
   def start(self, *, seed: int, first_step: int) -> None:
-    """The order of examples lies in the state: nothing is to be found here."""
+    """Does nothing: the order of examples is part of the training state."""
 
   def peek(self) -> types.Split:
     return self.split
@@ -47,7 +47,7 @@ class Resident:
     return self.split
 
   def close(self) -> None:
-    """Nothing reads ahead."""
+    """Does nothing: no thread or process reads ahead."""
 
   def first(self, count: int) -> types.Batch:
     return first(self.split, count)
@@ -70,7 +70,7 @@ class Resident:
 def gather(
   split: types.Split, index_B: jax.Array, mask_B: jax.Array | None = None
 ) -> types.Batch:
-  """The examples of a split at `index_B`, normalised per channel."""
+  """Returns the examples of a split at `index_B`, normalised per channel."""
   inputs = normalised(split, split.images[index_B].astype(jnp.float32))
   return types.Batch(inputs, split.labels[index_B], mask_B)
 
@@ -82,12 +82,10 @@ def augmented(
   key: jax.Array | None = None,
   first: jax.Array | int = 0,
 ) -> types.Batch:
-  """The examples of a split at `index_B`, changed at random, then normalised.
+  """Returns the examples of a split at `index_B`, augmented and normalised.
 
   Args:
-    augmentation: how.
-    split: with images.
-    index_B: [B] of the examples.
+    index_B: [B], numbers of the examples.
     key: of the step, for this purpose; None leaves the images as they are.
     first: the index of the first example in the batch of the step.
   """
@@ -102,7 +100,7 @@ def augmented(
 def crops_of(
   split: types.Split, images: np.ndarray, labels: np.ndarray, mask: np.ndarray
 ) -> types.Batch:
-  """Crops [B, V, H, W, C] uint8 of B examples as a batch of B * V images."""
+  """Returns V crops of each example, [B, V, H, W, C], as a batch of B * V."""
   count = images.shape[1]
   inputs = jnp.asarray(images.reshape(-1, *images.shape[2:]), jnp.float32)
   return types.Batch(
@@ -113,7 +111,7 @@ def crops_of(
 
 
 def _cropped(take, image: np.ndarray) -> np.ndarray:
-  """The crops of an image, of its own size: [V, H, W, C]."""
+  """Returns the V crops of an image, each of the image's size, [V, H, W, C]."""
   height, width, channels = image.shape
   if height != width:
     raise ValueError(
@@ -124,20 +122,20 @@ def _cropped(take, image: np.ndarray) -> np.ndarray:
 
 
 def normalised(split: types.Split, inputs: jax.Array) -> jax.Array:
-  """(x - mean) / std, along the last axis of x."""
+  """Returns (x - mean) / std, channel by channel, of the last axis of x."""
   last = (1,) * (inputs.ndim - 1) + (-1,)
   return (inputs - split.mean.reshape(last)) / split.std.reshape(last)
 
 
 def first(split: types.Split, count: int) -> types.Batch:
-  """The first `count` examples of a split, as one batch."""
+  """Returns the first `count` examples of a split, as one batch."""
   return gather(split, jnp.arange(count))
 
 
 def padded_batches(
   split: types.Split, *, batch_size: int
 ) -> Iterator[types.Batch]:
-  """A whole split in order, each example once; the last batch is padded."""
+  """Yields all examples of a split once, in order; pads the last batch."""
   for start in range(0, split.labels.shape[0], batch_size):
     yield _padded(split, start, batch_size)
 
@@ -150,13 +148,13 @@ def _padded(split, start, batch_size):
 
 
 def channel_moments(images: np.ndarray) -> tuple[jax.Array, jax.Array]:
-  """Mean and standard deviation per channel, exact; a constant has std 1.
+  """Returns the exact mean and standard deviation of each channel, [C] each.
+
+  They are in grey levels 0..255. A constant channel gets standard deviation 1,
+  so that normalising does not divide by 0.
 
   Args:
     images: [N, H, W, C] uint8.
-
-  Returns:
-    [C] each, in grey levels 0..255.
   """
   levels = np.arange(256, dtype=np.float64)
   moments = []

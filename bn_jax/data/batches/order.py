@@ -1,15 +1,15 @@
-"""Which examples batch t of a seed holds: a pure function of (seed, t).
+"""The examples of batch t of a seed: a pure function of (seed, t).
 
 Batch t takes positions t * B ... (t + 1) * B - 1 of the concatenated epoch
-permutations, without remainder.
+permutations. A batch may thus reach into the next epoch, and no example is left
+over.
 
-Fixed batches are those of the first epoch, again in every epoch: the same
-examples always meet in one batch. Epoch 0 is as without; in epoch e > 0 the
-batches, and nothing within them, are permuted. The N mod B examples that are
-left over make no batch, and are never seen.
+Fixed batches are those of the first epoch in every epoch: the same examples
+always share a batch. Later epochs permute the batches, and nothing within them.
+The N mod B examples after the last whole batch are never used.
 
-A split on the device is drawn from within the step (`sampler`), where epoch e
-is permuted by fold_in(key, e); the records of a stream are drawn on the host
+Batches of a split on the device are drawn within the step (`sampler`), where
+epoch e is permuted by fold_in(key, e). Those of a stream are drawn on the host
 (`Drawn`, `Fixed`), where grain permutes epoch e by its seed + e.
 """
 
@@ -35,12 +35,12 @@ def sampler(
   augmentation: augment.Augmentation = _NONE,
   fixed_batches: bool = False,
 ) -> types.Sampler:
-  """Draws the batches of a training split that lies on the device.
+  """Returns the sampler of a training split that lies on the device.
 
   Args:
     num_examples: N of the split.
     batch_size: B, at most N.
-    augmentation: what is done to the images of a batch.
+    augmentation: of the images of a batch.
     fixed_batches: whether every epoch has the batches of the first.
 
   Raises:
@@ -64,12 +64,12 @@ def of_batches(
   batch_size: int,
   augmentation: augment.Augmentation = _NONE,
 ) -> types.Sampler:
-  """Takes batches that come from outside already drawn, one a step.
+  """Returns the sampler of a stream: a step gets its batch already drawn.
 
   Args:
-    num_examples: N of the whole split, to know where an epoch ends.
-    batch_size: B, all that a step is handed.
-    augmentation: what is done to the images of a batch.
+    num_examples: N of the whole split, which says where an epoch ends.
+    batch_size: B, the number of examples that a step gets.
+    augmentation: of the images of a batch.
 
   Raises:
     ValueError: a batch size outside 1..N.
@@ -83,13 +83,12 @@ def of_batches(
 
 
 class Drawn:
-  """Permutes every epoch of a stream anew; batches have no remainder.
+  """The batches of a stream that permutes every epoch anew.
 
   Args:
-    count: N records.
-    size: of the part of a batch that a process reads.
-    parts: of a batch, which is parts * size records.
-    seed: of the order.
+    count: N, the number of records.
+    size: records in the part of a batch that one process reads.
+    parts: parts of a batch; B is parts * size.
   """
 
   def __init__(self, count: int, size: int, parts: int, *, seed: int):
@@ -97,14 +96,14 @@ class Drawn:
     self._order = _shuffled(count, seed, 0).repeat().batch(size)
 
   def examples(self, step: int, part: int) -> np.ndarray:
-    """The records of one part of batch `step`, [size]."""
+    """Returns the numbers of the records in a part of batch `step`, [size]."""
     return self._order[step * self._parts + part]
 
 
 class Fixed:
-  """Repeats the batches of a stream's first epoch, which is that of `Drawn`.
+  """The batches of a stream that repeats those of its first epoch.
 
-  Arguments as of `Drawn`.
+  The first epoch and the arguments are those of `Drawn`.
   """
 
   def __init__(self, count: int, size: int, parts: int, *, seed: int):
@@ -114,7 +113,7 @@ class Fixed:
     self._moved = _shuffled(self._number, seed, 1).repeat()
 
   def examples(self, step: int, part: int) -> np.ndarray:
-    """The records of one part of batch `step`, [size]."""
+    """Returns the numbers of the records in a part of batch `step`, [size]."""
     batch = step if step < self._number else self._moved[step]
     start = (batch * self._parts + part) * self._size
     return np.array([self._first[start + i] for i in range(self._size)])
@@ -131,8 +130,8 @@ def _check(num_examples: int, batch_size: int) -> None:
 def _counted(
   count: int, batch_size: int, order: types.EpochOrder, key: jax.Array
 ) -> tuple[jax.Array, types.EpochOrder]:
-  """All of what was handed over; whoever drew it knows the order."""
-  del key
+  """Returns all examples of the batch that was handed in, and counts them."""
+  del key  # the host has drawn them
   after = order.offset + batch_size
   moved = order._replace(
     epoch=order.epoch + after // count, offset=after % count
@@ -148,13 +147,13 @@ def _permutation(count: int, key: jax.Array, epoch: jax.Array) -> jax.Array:
 def _of_fixed_batches(
   count: int, batch_size: int, key: jax.Array, epoch: jax.Array
 ) -> jax.Array:
-  """The order of an epoch whose batches are those of epoch 0, [N - N mod B]."""
+  """Returns the order of an epoch of fixed batches, [N - N mod B]."""
   number = count // batch_size
   first = _permutation(count, key, jnp.zeros((), jnp.int32))
   batches_NB = first[: number * batch_size].reshape(number, batch_size)
   moved_N = _permutation(number, key, epoch)
-  place_N = jnp.where(epoch > 0, moved_N, jnp.arange(number, dtype=jnp.int32))
-  return batches_NB[place_N].reshape(-1)
+  batch_N = jnp.where(epoch > 0, moved_N, jnp.arange(number, dtype=jnp.int32))
+  return batches_NB[batch_N].reshape(-1)
 
 
 def _first(
@@ -170,7 +169,7 @@ def _draw(
   order: types.EpochOrder,
   key: jax.Array,
 ) -> tuple[jax.Array, types.EpochOrder]:
-  """The examples of the next batch, which may reach into the next epoch."""
+  """Returns (examples of the next batch, [B]; the order after it)."""
   count = order.permutation.shape[0]
   after = order.offset + batch_size
   ends = after >= count
@@ -195,8 +194,8 @@ def _draw(
 
 
 def _shuffled(count: int, seed: int, purpose: int) -> grain.MapDataset:
-  """Every epoch's order, one after the other where it is repeated."""
-  # The seed is mixed: grain adds e to it, so that of neighbours the epochs of
-  # one would be those of the other, an epoch later.
+  """Returns a shuffled range; repeated, each epoch is shuffled anew."""
+  # The seed is hashed, as grain adds the epoch to it: epoch 1 of seed 0 would
+  # be epoch 0 of seed 1.
   words = np.random.SeedSequence(seed).generate_state(purpose + 1)
   return grain.MapDataset.range(count).shuffle(seed=int(words[purpose]))

@@ -1,8 +1,8 @@
 """Large sets of images, read in batches while the network trains.
 
-Each batch is a pure function of (seed, step): threads, worker processes, hosts
-and restarts change nothing. Reading, decoding and cropping run ahead of the
-training, by grain.
+A batch is a pure function of (seed, step): the numbers of threads, worker
+processes and hosts change nothing, nor does a restart. Grain reads, decodes and
+crops ahead of the training.
 """
 
 import math
@@ -15,20 +15,19 @@ from bn_jax import errors
 from bn_jax.data.batches import ahead, crops, encoded, order
 from bn_jax.data.disk import store
 
-_STEPS = 2**40  # more than any run makes
+_STEPS = 2**40  # grain wants a length; this is more than any run needs
 
 
 class Settings(NamedTuple):
   """How images are read.
 
   Attributes:
-    size: S, pixels of a side of what is cut out of them.
-    area: smallest and largest share of an image that a training crop takes.
-    aspect: its smallest and largest width / height.
+    size: S, pixels of a side of a crop.
+    area, aspect: of a training crop, see `crops.random_box`.
     workers: processes that decode; 0 decodes in threads of this one. More than
-      0 needs a `__main__` guard in the program, and /dev/shm.
-    max_skipped: bad records that a run may leave out before it is an error; one
-      is counted once, and by each process for itself.
+      0 need /dev/shm, and a `__main__` guard in the program.
+    max_skipped: bad records that a run may leave out; more are an error. A
+      record counts once, and each process counts for itself.
     fixed_batches: whether every epoch has the batches of the first.
   """
 
@@ -51,30 +50,26 @@ def training(
   process_index: int = 0,
   process_count: int = 1,
 ) -> ahead.Stream:
-  """Random crops of a split that is shuffled anew each epoch, without end.
+  """Returns an endless stream of random crops of a split.
 
-  Batch t takes positions t B to (t + 1) B - 1 of the concatenated epochs,
-  without remainder (fixed batches: see `order`); process p of P yields part p
-  of each, so that the parts in order are the batch. The crop of a position is
-  drawn by (seed, position). A bad record is replaced by the next good one of
-  the split.
+  Batch t is that of `order`. Process p of P yields part p of each batch: the
+  parts in order are the batch. (seed, position in the run) determines a crop.
+  A bad record is replaced by the next good one of the split.
 
   Args:
-    prepared: the dataset.
-    split: its name.
     batch_size: B, over all processes.
     seed: of the order and the crops, 0 or more.
-    settings: see `Settings`.
+    settings: how images are read.
     first_step: t of the first batch.
     process_index: p.
     process_count: P, which divides B.
 
   Returns:
-    Of (images [B/P, S, S, C] uint8, labels [B/P] int32).
+    A stream of (images [B/P, S, S, C] uint8, labels [B/P] int32).
 
   Raises:
     ValueError: an argument out of its range.
-    DataError: a split that is absent, damaged or smaller than a batch.
+    DataError: the split is absent, damaged or smaller than a batch.
   """
   part = _part(batch_size, process_index, process_count)
   if not 0 <= seed < 2**64:
@@ -89,10 +84,10 @@ def training(
     seed, settings.size, _channels(prepared), settings.area, settings.aspect
   )
   attempts = min(settings.max_skipped + 1, len(records))
-  made = _Training(records, view, part, attempts, settings.fixed_batches)
-  batches = grain.MapDataset.source(made)[first_step:]
+  by_step = _Training(records, view, part, attempts, settings.fixed_batches)
+  batches = grain.MapDataset.source(by_step)[first_step:]
 
-  def given(batch):
+  def convert(batch):
     if not batch.mask.all():
       raise errors.DataError(f'{records} holds no record that can be read')
     return batch.images, batch.labels
@@ -100,7 +95,7 @@ def training(
   return ahead.Stream(
     batches,
     records,
-    given,
+    convert,
     batch_bytes=part.size * math.prod(view.shape),
     workers=settings.workers,
     max_skipped=settings.max_skipped,
@@ -117,24 +112,24 @@ def evaluation(
   process_count: int = 1,
   crop: int = 1,
 ) -> ahead.Stream:
-  """A split in order, every example once; the last batch is padded.
+  """Returns a stream of all examples once, in order; pads the last batch.
 
   Process p of P yields part p of each batch, and as many batches as the others.
   A bad record is masked out.
 
   Args:
-    crop: crops of an image, a key of `crops.CROPS`.
-    **others: as for `training`.
+    crop: number of crops of an image, a key of `crops.CROPS`.
+    **others: see `training`.
 
   Returns:
-    Of (images [B/P, S, S, C] uint8, or [B/P, crop, S, S, C] where there are
-    several, labels [B/P] int32, mask [B/P] bool).
+    A stream of (images [B/P, S, S, C] uint8, or [B/P, crop, S, S, C] for
+    several crops; labels [B/P] int32; mask [B/P] bool).
 
   Raises:
     ValueError, DataError: as for `training`.
   """
   part = _part(batch_size, process_index, process_count)
-  crops.crops(crop)
+  crops.crops(crop)  # raises for a number that is not allowed
   records = encoded.Records(prepared, split)
   view = encoded.TestView(crop, settings.size, _channels(prepared))
   batches = grain.MapDataset.source(_Evaluation(records, view, part))
@@ -151,7 +146,7 @@ def evaluation(
 def first(
   prepared: store.Prepared, split: str, count: int, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Middle crops of the first so many examples that can be read.
+  """Reads middle crops of the first `count` examples that can be read.
 
   Returns:
     (images [count, S, S, C] uint8, labels [count] int32).
@@ -163,12 +158,12 @@ def first(
   with evaluation(
     prepared,
     split,
-    batch_size=min(count, 64),
+    batch_size=min(count, 64),  # so that little more than `count` is decoded
     settings=settings._replace(workers=0),
   ) as batches:
-    for found, classes, mask in batches:
-      images.extend(found[mask])
-      labels.extend(classes[mask])
+    for batch_images, batch_labels, mask in batches:
+      images.extend(batch_images[mask])
+      labels.extend(batch_labels[mask])
       if len(labels) >= count:
         return np.stack(images[:count]), np.array(labels[:count], np.int32)
   raise errors.DataError(
@@ -187,20 +182,20 @@ class _Part(NamedTuple):
   count: int
 
   def positions(self, step: int) -> np.ndarray:
-    """Of its examples in the run."""
+    """Returns the positions of its examples in the run, [size]."""
     return (step * self.count + self.index) * self.size + np.arange(self.size)
 
 
 class _Training:
-  """Batch t of a run, by t."""
+  """The training batches of a run, indexed by step."""
 
   def __init__(self, records, view, part, attempts, fixed_batches=False):
     self._records = records
     self._view = view
     self._part = part
     self._attempts = attempts
-    arranged = order.Fixed if fixed_batches else order.Drawn
-    self._order = arranged(len(records), part.size, part.count, seed=view.seed)
+    make = order.Fixed if fixed_batches else order.Drawn
+    self._order = make(len(records), part.size, part.count, seed=view.seed)
 
   def __len__(self) -> int:
     return _STEPS
@@ -218,7 +213,7 @@ class _Training:
 
 
 class _Evaluation:
-  """Batch t of a split in order, by t."""
+  """The batches of a split in order, indexed by number."""
 
   def __init__(self, records, view, part):
     self._records = records

@@ -1,7 +1,6 @@
-"""Examples that do not fit in memory: a stream of JPEGs, as batches of a step.
+"""Examples that do not fit in memory: a step gets its batch from a stream.
 
-What a step takes is a split of one batch. Reading runs ahead of the device; the
-batch of step t is the same whoever reads it, see `stream`.
+The split that a step gets holds just its batch, see `stream`.
 """
 
 import os
@@ -16,8 +15,8 @@ from bn_jax import errors, placement, types
 from bn_jax.data.batches import examples, in_memory, stream
 from bn_jax.data.disk import facts, store
 
-# Mean and standard deviation of ImageNet's pixels, which everybody uses, in
-# grey levels; counting them anew would read the whole set once.
+# The usual mean and standard deviation of ImageNet's pixels, in grey levels.
+# Computing those of the set itself would need to read all of it.
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
 
@@ -31,7 +30,7 @@ def settings(
   max_skipped: int,
   fixed_batches: bool = False,
 ) -> stream.Settings:
-  """How images are read, checked; keywords as of `images.make`.
+  """Checks and collects how images are read; keywords as of `images.make`.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -61,22 +60,22 @@ def settings(
 def load(
   name: str,
   data_dir: str | os.PathLike | None,
-  known: facts.Facts,
+  expected: facts.Facts,
   how: stream.Settings,
 ) -> examples.Dataset:
-  """The training and the test split of a set; hardly anything is read yet."""
+  """Opens the training and the test split of a set; reads no images yet."""
   prepared = store.opened(name, data_dir)
-  there = facts.prepared(prepared)
-  if there != known:
+  actual = facts.prepared(prepared)
+  if actual != expected:
     raise errors.DataError(
-      f'{name} in {prepared.folder} has {there.num_classes} classes, '
-      f'{there.num_train} and {there.num_test} examples in train and '
-      f'{there.test_split}; expected {known.num_classes}, {known.num_train} '
-      f'and {known.num_test} in {known.test_split}'
+      f'{name} in {prepared.folder} has {actual.num_classes} classes, '
+      f'{actual.num_train} and {actual.num_test} examples in train and '
+      f'{actual.test_split}; expected {expected.num_classes}, '
+      f'{expected.num_train} and {expected.num_test} in {expected.test_split}'
     )
   return examples.Dataset(
     Streamed(prepared, 'train', how),
-    Streamed(prepared, known.test_split, how),
+    Streamed(prepared, expected.test_split, how),
   )
 
 
@@ -94,7 +93,7 @@ class Streamed:
     how: stream.Settings,
     sharding: jax.sharding.Sharding | None = None,
   ):
-    store.source(prepared, split)  # there, and whole as far as can be seen
+    store.source(prepared, split)  # raises if the split is absent or damaged
     self.num_examples = prepared.splits[split]
     self._prepared, self._split, self._how = prepared, split, how
     self._sharding = sharding
@@ -141,7 +140,7 @@ class Streamed:
     *,
     parts: bool = False,
   ) -> types.Batch:
-    """Images [B, H, W, C] uint8 as a network takes them; see `split`."""
+    """Returns the batch of images [B, H, W, C] uint8, see `split`."""
     split = self.split(images, labels, parts=parts)
     inputs = in_memory.normalised(split, split.images.astype(jnp.float32))
     if mask is not None:
@@ -151,12 +150,12 @@ class Streamed:
   def split(
     self, images: np.ndarray, labels: np.ndarray, *, parts: bool = False
   ) -> types.Split:
-    """Images and labels as a split of their own, on the devices.
+    """Puts images and labels on the devices, as a split of their own.
 
     Args:
       images: [B, H, W, C] uint8.
       labels: [B] int32.
-      parts: whether they are this process's part, and others have the rest.
+      parts: whether other processes have the rest of the batch.
     """
     channels = images.shape[-1]
     moments = [np.float32(values[:channels]) for values in (_MEAN, _STD)]
@@ -170,7 +169,7 @@ class Streamed:
     return placement.put(tree, self._sharding)
 
   def part(self, batch_size: int) -> dict[str, int]:
-    """Which part of each batch this process reads, for `stream`; {} is all."""
+    """Returns `stream`'s keywords for this process's part; {} is all of it."""
     alone = self._sharding is None or self._sharding.is_fully_addressable
     if alone or batch_size % jax.process_count():
       return {}
@@ -186,7 +185,7 @@ class Streamed:
 
 
 class StreamFeed:
-  """Hands each step its batch."""
+  """A feed that reads the batches of a split ahead of the steps."""
 
   def __init__(self, read: Streamed, batch_size: int):
     self._read, self._batch_size = read, batch_size
@@ -210,8 +209,8 @@ class StreamFeed:
     return self._next
 
   def take(self) -> types.Split:
-    taken, self._next = self.peek(), None
-    return taken
+    split, self._next = self.peek(), None
+    return split
 
   def close(self) -> None:
     if self._batches is not None:

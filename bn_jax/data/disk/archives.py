@@ -1,9 +1,9 @@
-"""The archives that datasets are made from: to have them whole, to unpack them.
+"""Downloads, checks and unpacks the archives of datasets.
 
-What is published of them (address, size, sha256, file name) stands in the
-checksum lists that come with tensorflow-datasets. They are unpacked in memory,
-and never more of them than is expected: nothing is extracted to disk, so that
-no archive can write where it wants.
+Their addresses, sizes, sha256 and file names stand in the checksum lists that
+come with tensorflow-datasets. Archives are unpacked in memory, up to the size
+that is expected. Nothing is extracted to disk, so no archive can write files
+where it wants.
 """
 
 import contextlib
@@ -24,19 +24,21 @@ from typing import NamedTuple
 from bn_jax import errors
 
 _BLOCK = 2**20  # bytes read at a time
-_SECONDS = 60  # that a server may be silent
-_TEXT_BYTES = 2**16  # more than any list of names has
-_SKIPPED_BYTES = 2**30  # a tar that has more beside its records is a bomb
+_SECONDS = 60  # a server that is silent for longer counts as gone
+_TEXT_BYTES = 2**16  # no list of class names is as long
+# Bytes of other files in a tar: the real archives have some kilobytes, so more
+# than 1 GiB is a decompression bomb.
+_SKIPPED_BYTES = 2**30
 
 
 class Archive(NamedTuple):
   """A published file.
 
   Attributes:
-    url: its address.
+    url: where it is published.
     size: in bytes.
     sha256: its digest, hexadecimal.
-    name: under which it is kept.
+    name: its file name on disk.
   """
 
   url: str
@@ -49,7 +51,7 @@ class Archive(NamedTuple):
 
 
 def known(name: str) -> tuple[Archive, ...]:
-  """The archives of a set of tensorflow-datasets, from its checksum list."""
+  """Returns the archives of a set, from tensorflow-datasets' checksum list."""
   lists = importlib.resources.files('tensorflow_datasets') / 'url_checksums'
   lines = (lists / f'{name}.txt').read_text().splitlines()
   fields = [line.split('\t') for line in lines if line.strip()]
@@ -59,10 +61,10 @@ def known(name: str) -> tuple[Archive, ...]:
 def given(
   archives: Iterable[Archive], folder: str | os.PathLike
 ) -> dict[str, pathlib.Path]:
-  """name -> path of archives that someone put into a folder.
+  """Returns name -> path of the archives that the user put into a folder.
 
   Raises:
-    DataError: one is missing, or is not the published one.
+    DataError: an archive is missing, or differs from the published one.
   """
   folder = pathlib.Path(folder).expanduser()
   paths = {archive.name: folder / archive.name for archive in archives}
@@ -82,12 +84,13 @@ def downloaded(
   folder: pathlib.Path,
   say: Callable[[str], None],
 ) -> dict[str, pathlib.Path]:
-  """name -> path of archives in a folder, downloaded where they are not there.
+  """Downloads the archives that a folder lacks; returns name -> path of all.
 
-  A file gets its name when it is whole and its digest is the published one.
+  A file gets its name when it is complete and has the published digest.
 
   Raises:
-    DataError: it cannot be had, or is not the published one.
+    DataError: an archive cannot be downloaded, or differs from the published
+      one.
     OSError: the folder cannot be written.
   """
   folder.mkdir(parents=True, exist_ok=True)
@@ -115,15 +118,14 @@ def check(path: pathlib.Path, archive: Archive) -> None:
 def members(
   path: pathlib.Path, sizes: Mapping[str, int], texts: Collection[str]
 ) -> dict[str, bytes]:
-  """name -> bytes of files in a gzipped tar.
+  """Reads files in a gzipped tar; returns name -> bytes.
 
   Args:
-    path: of the tar.
-    sizes: name -> bytes that a file must have.
-    texts: names of short files of any size.
+    sizes: name -> size in bytes that the file must have.
+    texts: names of short texts, which may have any size below 64 KiB.
 
   Raises:
-    DataError: it is damaged, lacks one of them, or one has another size.
+    DataError: the tar is damaged, lacks a file, or has one of another size.
   """
   contents, skipped = {}, 0
   with _blaming(path), tarfile.open(path, 'r:gz') as tar:
@@ -153,7 +155,7 @@ def members(
 
 
 def gunzipped(path: pathlib.Path, *, size: int) -> bytes:
-  """The first bytes of a gzipped file, `size` of them where it has so many.
+  """Returns the first `size` bytes of a gzipped file, or all if it has fewer.
 
   Raises:
     DataError: it is damaged.
@@ -164,7 +166,7 @@ def gunzipped(path: pathlib.Path, *, size: int) -> bytes:
 
 @contextlib.contextmanager
 def _blaming(path: pathlib.Path) -> Iterator[None]:
-  """Says of what tarfile, gzip and zlib raise which archive it is about."""
+  """Turns the errors of tarfile, gzip and zlib into a DataError of the file."""
   try:
     yield
   except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
@@ -181,7 +183,7 @@ def _downloaded(archive, path, say) -> pathlib.Path:
   part_path = pathlib.Path(name)
   try:
     with open(part, 'wb') as file:
-      for block in _said(_blocks(archive), archive, say):
+      for block in _reported(_blocks(archive), archive, say):
         file.write(block)
     check(part_path, archive)
     part_path.rename(path)
@@ -191,18 +193,18 @@ def _downloaded(archive, path, say) -> pathlib.Path:
 
 
 def _blocks(archive: Archive) -> Iterator[bytes]:
-  """The bytes at an address, no more than were published and one block."""
+  """Yields the bytes at an archive's address, at most one block too many."""
   request = urllib.request.Request(
     archive.url, headers={'User-Agent': 'bn_jax'}
   )
-  left = archive.size
+  remaining = archive.size
   try:
     with urllib.request.urlopen(request, timeout=_SECONDS) as response:
-      while left >= 0 and (block := response.read(_BLOCK)):
-        left -= len(block)
+      while remaining >= 0 and (block := response.read(_BLOCK)):
+        remaining -= len(block)
         yield block
   except (OSError, http.client.HTTPException) as error:
-    # URLError says why in its reason, the others in themselves.
+    # A URLError's message is its reason; other errors are their own.
     why = error.reason if isinstance(error, urllib.error.URLError) else error
     raise errors.DataError(
       f'cannot download {archive.url}: {why}; download it by hand, and give '
@@ -211,14 +213,14 @@ def _blocks(archive: Archive) -> Iterator[bytes]:
     ) from error
 
 
-def _said(blocks, archive, say) -> Iterator[bytes]:
-  """The same blocks; says at each tenth how far it is."""
+def _reported(blocks, archive, say) -> Iterator[bytes]:
+  """Yields the same blocks, and reports the progress at each tenth."""
   say(f'downloading {archive}')
-  done = said = 0
+  size = last_tenths = 0
   for block in blocks:
     yield block
-    done += len(block)
-    tenths = min(10, 10 * done // max(1, archive.size))
-    if tenths > said:
-      said = tenths
+    size += len(block)
+    tenths = min(10, 10 * size // max(1, archive.size))
+    if tenths > last_tenths:
+      last_tenths = tenths
       say(f'{archive.name}: {10 * tenths} %')

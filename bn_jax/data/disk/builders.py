@@ -1,8 +1,8 @@
-"""Datasets that are written without TensorFlow, as builders of TFDS.
+"""Builders of TFDS that write datasets without TensorFlow.
 
-Of CIFAR and MNIST the name, version, features and description are those of the
-builders of tensorflow-datasets, so that it reads what is written here as its
-own; only where the examples come from differs. The digits are ours.
+CIFAR and MNIST inherit name, version, features and description from the
+builders of tensorflow-datasets, which thus reads them as its own; only the
+source of the examples differs. The digits are ours.
 """
 
 import collections
@@ -16,10 +16,12 @@ from PIL import Image
 
 from bn_jax.data.disk import layouts
 
+# Every fifth digit of a class is held out: with 355 test images an accuracy
+# near 95 % has a standard error of 1.2 points.
 _HOLD_OUT = 5
-_GREY_LEVELS = 16  # the darkest of the digits'; there are 17
+_GREY_LEVELS = 16  # the digits' pixels are 0 to 16
 # Written into the dataset.
-_OF_DIGITS = """\
+_DIGITS_DESCRIPTION = """\
 Real handwritten digits that need no download, as a TFDS dataset.
 
 The 1,797 images of 8 x 8 pixels and 17 grey levels that ship with scikit-learn:
@@ -30,7 +32,7 @@ on, 355 to test on.
 
 
 class _FromContent:
-  """Examples out of `content`, which is set before anything is prepared."""
+  """A builder of the examples in `content`, which is set before preparing."""
 
   content: layouts.Content
 
@@ -48,7 +50,7 @@ class _FromContent:
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     for key, image in enumerate(examples.images):
       labels = {name: int(x_N[key]) for name, x_N in examples.labels.items()}
-      # The keys are those of tensorflow-datasets, and so is the order.
+      # With tensorflow-datasets' keys, the order of the records is its own.
       yield key, {'image': _png(image), **labels, **self._more(split, key)}
 
   def _more(self, split: str, key: int) -> dict[str, Any]:
@@ -88,7 +90,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
       builder=self,
-      description=_OF_DIGITS,
+      description=_DIGITS_DESCRIPTION,
       features=tfds.features.FeaturesDict(
         {
           'image': tfds.features.Image(shape=(8, 8, 1), encoding_format='png'),
@@ -107,14 +109,14 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     }
 
   def _generate_examples(self, held_out: bool):
-    # Imported late: it takes seconds, and only the digits need it.
+    # Imported late: this takes seconds, and only the digits need it.
     from sklearn import datasets
 
     digits = datasets.load_digits()
-    seen = collections.Counter()
+    counts = collections.Counter()
     for key, (grey_HW, label) in enumerate(zip(digits.images, digits.target)):
-      seen[label] += 1
-      if (seen[label] % _HOLD_OUT == 0) == held_out:
+      counts[label] += 1
+      if (counts[label] % _HOLD_OUT == 0) == held_out:
         pixels_HW = np.rint(grey_HW * (255 / _GREY_LEVELS)).astype(np.uint8)
         yield key, {'image': _png(pixels_HW[..., None]), 'label': int(label)}
 
@@ -125,7 +127,7 @@ BUILDERS = {
 
 
 def _png(image_HWC: np.ndarray) -> io.BytesIO:
-  """The image as PNG: TFDS would need TensorFlow to encode an array."""
+  """Encodes an image as PNG, for which TFDS would need TensorFlow."""
   pixels = image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC
   encoded = io.BytesIO()
   Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, 'PNG')

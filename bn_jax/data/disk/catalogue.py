@@ -16,8 +16,8 @@ _MANUAL = {
     'https://image-net.org/download-images',
   ),
 }
-_NEAREST = 5
-# What writing fails with, in contrast to a download.
+_NEAREST = 5  # names that a message lists; more would not be read
+# Errors of writing to a disk, as opposed to a download's.
 _OF_STORAGE = (
   errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.ENOTDIR,
   errno.EDQUOT, errno.EEXIST,
@@ -34,8 +34,8 @@ def prepare(
   """Lets tensorflow-datasets prepare NAME or NAME/CONFIG as array_record.
 
   Raises:
-    DataError: an unknown name, a missing package or archive, or whatever went
-      wrong in the builder.
+    DataError: an unknown name, a missing package or archive, or any error in
+      the builder.
     StorageError: the data_dir cannot be written.
   """
   import tensorflow_datasets as tfds
@@ -57,23 +57,23 @@ def prepare(
     builder.download_and_prepare(
       file_format='array_record', download_config=config
     )
-  except Exception as error:  # of 245 builders, any
+  except Exception as error:  # the 245 builders may raise anything
     raise _failure(name, data_dir, error) from error
 
 
 def _known(name: str) -> Any:
-  """The class of the builder of a name.
+  """Returns the class of the builder of a name.
 
   Raises:
-    DataError: there is none; says the nearest names.
+    DataError: there is none; the message has the nearest names.
   """
   import tensorflow_datasets as tfds
 
-  # Without the community's, which would be looked up in the network.
-  known = tfds.list_builders(with_community_datasets=False)
+  # Without community datasets, which would be looked up in the network.
+  names = tfds.list_builders(with_community_datasets=False)
   plain, _, config = name.partition('/')
-  if plain not in known:
-    raise errors.DataError(_unknown('dataset', name, [*known, 'digits']))
+  if plain not in names:
+    raise errors.DataError(_unknown('dataset', name, [*names, 'digits']))
   builder_class = tfds.builder_cls(plain)
   configs = [c.name for c in builder_class.BUILDER_CONFIGS]
   if config and config not in configs:
@@ -82,27 +82,28 @@ def _known(name: str) -> Any:
   return builder_class
 
 
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-  known = list(known)
-  near = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.5)
+def _unknown(kind: str, name: str, names: Iterable[str]) -> str:
+  names = list(names)
+  # At 0.5 even a short name with two typing errors is matched.
+  near = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
   if near:
-    said = f'nearest: {", ".join(near)}'
-  elif not known:
-    said = 'it has none'
-  elif len(known) <= _NEAREST:
-    said = f'known: {", ".join(known)}'
+    hint = f'nearest: {", ".join(near)}'
+  elif not names:
+    hint = 'it has none'
+  elif len(names) <= _NEAREST:
+    hint = f'known: {", ".join(names)}'
   else:
-    said = 'known: see https://www.tensorflow.org/datasets/catalog/overview'
-  return f'unknown {kind} {name!r}; {said}'
+    hint = 'known: see https://www.tensorflow.org/datasets/catalog/overview'
+  return f'unknown {kind} {name!r}; {hint}'
 
 
 def _missing(
   name: str, builder_class: Any, manual_dir: str | os.PathLike | None
 ) -> list[str]:
-  """What must be there before a set can be prepared, and is not."""
-  found = []
+  """Returns what a set lacks to be prepared, each with how to get it."""
+  missing = []
   if importlib.util.find_spec('tensorflow') is None:
-    found.append(
+    missing.append(
       'TensorFlow is missing, which only preparing needs: '
       'pip install tensorflow'
     )
@@ -111,20 +112,20 @@ def _missing(
     folder = manual_dir and pathlib.Path(manual_dir).expanduser()
     absent = [f for f in files if not folder or not (folder / f).is_file()]
     if absent:
-      found.append(
+      missing.append(
         f'{" and ".join(absent)} must lie in --manual_dir='
         f'{folder or "DIR"}: download from {url}'
       )
   elif builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS and manual_dir is None:
     steps = ' '.join(builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
-    found.append(f'its files must be given with --manual_dir=DIR: {steps}')
-  return found
+    missing.append(f'its files must be given with --manual_dir=DIR: {steps}')
+  return missing
 
 
 def _failure(
   name: str, data_dir: pathlib.Path, error: Exception
 ) -> errors.Failure:
-  """What to tell of an error that a builder of TFDS raised."""
+  """Turns an error of a builder of TFDS into one that says what to do."""
   why = errors.first_line(error)
   if isinstance(error, ImportError) and error.name:
     package = error.name.split('.')[0]

@@ -1,4 +1,4 @@
-"""What is known of a dataset before its images are read."""
+"""The sizes of datasets, known before their images are read."""
 
 import os
 from typing import NamedTuple
@@ -11,9 +11,10 @@ class Facts(NamedTuple):
   """Sizes of a dataset.
 
   Attributes:
-    shape: of one input: (height, width, channels) of an image, None where
-      images differ in it; (D,) of a vector.
-    num_classes: size of a network's output: classes, or numbers of a target.
+    shape: of one input: (height, width, channels) of an image, with None where
+      images differ; (D,) of a vector.
+    num_classes: size of the network's output: the classes, or the size of a
+      vector target.
     num_train: examples to train on.
     num_test: examples to test on.
     test_split: the name of the split to test on.
@@ -40,45 +41,49 @@ KNOWN = {
 
 
 def of(name: str, data_dir: str | os.PathLike | None = None) -> Facts:
-  """The facts of the set called `name`; others than `KNOWN` are looked up.
+  """Returns the facts of a set: from `KNOWN`, or else from the data_dir.
 
   Raises:
-    ValueError: a name that is neither known nor in the data_dir.
-    DataError: what lies there is no set of images with one label each.
+    ValueError: the name is neither known nor in the data_dir.
+    DataError: the folder holds no set of images with one label each.
   """
   if name in KNOWN:
     return KNOWN[name]
   if store.folder(name, data_dir) is None:
-    known = {*KNOWN, *store.names(data_dir)}
+    names = {*KNOWN, *store.names(data_dir)}
     raise ValueError(
-      f'{errors.unknown("dataset", name, known)}, or any set of images that '
+      f'{errors.unknown("dataset", name, names)}, or any set of images that '
       f'lies in {store.data_dir(data_dir)} (python -m bn_jax data prepare NAME)'
     )
   return prepared(store.opened(name, data_dir))
 
 
-def prepared(found: store.Prepared) -> Facts:
-  """The facts of a set that lies on disk."""
-  if 'train' not in found.splits:
+def prepared(dataset: store.Prepared) -> Facts:
+  """Returns the facts of a set that lies on disk.
+
+  Raises:
+    DataError: it lacks a split to train or to test on, or one is empty.
+  """
+  if 'train' not in dataset.splits:
     raise errors.DataError(
-      f'{found.name} in {found.folder} has no split train; it has '
-      f'{", ".join(found.splits)}'
+      f'{dataset.name} in {dataset.folder} has no split train; it has '
+      f'{", ".join(dataset.splits)}'
     )
   for test in ('test', 'validation'):
-    if test in found.splits:
+    if test in dataset.splits:
       for split in ('train', test):
-        if not found.splits[split]:
+        if not dataset.splits[split]:
           raise errors.DataError(
-            f'{found.name} in {found.folder}: {split} is empty'
+            f'{dataset.name} in {dataset.folder}: {split} is empty'
           )
       return Facts(
-        found.shape,
-        found.num_classes,
-        found.splits['train'],
-        found.splits[test],
+        dataset.shape,
+        dataset.num_classes,
+        dataset.splits['train'],
+        dataset.splits[test],
         test,
       )
   raise errors.DataError(
-    f'{found.name} in {found.folder} has no split test or validation; it has '
-    f'{", ".join(found.splits)}'
+    f'{dataset.name} in {dataset.folder} has no split test or validation; it '
+    f'has {", ".join(dataset.splits)}'
   )

@@ -1,8 +1,8 @@
-"""What lies in the archives of CIFAR and of MNIST: images and labels.
+"""Reads the images and labels in the archives of CIFAR and of MNIST.
 
-CIFAR: a gzipped tar of files of records, each of one or two labels of a byte
-and 3,072 bytes of the image, channel by channel (Krizhevsky 2009,
-https://www.cs.toronto.edu/~kriz/cifar.html). MNIST: four gzipped IDX files, a
+CIFAR is a gzipped tar. Its records have one or two labels of a byte and 3,072
+bytes of image, channel by channel (Krizhevsky 2009,
+https://www.cs.toronto.edu/~kriz/cifar.html). MNIST is four gzipped IDX files, a
 big-endian header and the bytes (LeCun, http://yann.lecun.com/exdb/mnist).
 """
 
@@ -23,7 +23,7 @@ _UBYTE = 8  # the IDX code of unsigned bytes
 
 
 class Labelled(NamedTuple):
-  """A split.
+  """A split as arrays.
 
   Attributes:
     images: [N, H, W, C] uint8.
@@ -38,8 +38,8 @@ class Content(NamedTuple):
   """A dataset as its archives hold it.
 
   Attributes:
-    splits: by name.
-    class_names: label -> names, where the archive says them.
+    splits: name -> examples.
+    class_names: label -> names of its classes, if the archive has them.
   """
 
   splits: dict[str, Labelled]
@@ -47,13 +47,13 @@ class Content(NamedTuple):
 
 
 class Cifar(NamedTuple):
-  """Where the parts of a CIFAR archive lie in it.
+  """The layout of a CIFAR archive.
 
   Attributes:
     archive: its file name.
     files: split -> its files of records, of equal length.
-    names: label -> (file of its names, number of classes); the labels stand in
-      this order before each image.
+    names: label -> (file of its class names, number of classes); the labels
+      stand before each image in this order.
   """
 
   archive: str
@@ -63,7 +63,11 @@ class Cifar(NamedTuple):
   def read(
     self, paths: Mapping[str, pathlib.Path], counts: Mapping[str, int]
   ) -> Content:
-    """The dataset of `counts` examples, split by split.
+    """Reads the dataset.
+
+    Args:
+      paths: archive -> its path.
+      counts: split -> number of examples that it must have.
 
     Raises:
       DataError: the archive is damaged, or holds something else.
@@ -98,11 +102,11 @@ class Cifar(NamedTuple):
 
 
 class Mnist(NamedTuple):
-  """Which files a set in the format of MNIST has.
+  """The layout of a set in the format of MNIST.
 
   Attributes:
     files: split -> (file of images, file of labels).
-    classes: how many there are.
+    classes: the number of classes.
   """
 
   files: dict[str, tuple[str, str]]
@@ -111,7 +115,7 @@ class Mnist(NamedTuple):
   def read(
     self, paths: Mapping[str, pathlib.Path], counts: Mapping[str, int]
   ) -> Content:
-    """See `Cifar.read`."""
+    """Reads the dataset, as `Cifar.read`."""
     splits = {}
     for split, (images, labels) in self.files.items():
       count = counts[split]
@@ -165,10 +169,10 @@ def _names(path, file, data: bytes, classes: int) -> tuple[str, ...]:
 
 
 def _idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
-  """The array of a gzipped IDX file, of a shape that it must have."""
+  """Reads the array of a gzipped IDX file, which must have this shape."""
   header = struct.pack(f'>BBBB{len(shape)}I', 0, 0, _UBYTE, len(shape), *shape)
   size = math.prod(shape)
-  # One more byte tells a longer file.
+  # One byte more shows whether the file is too long.
   data = archives.gunzipped(path, size=len(header) + size + 1)
   start, data = data[: len(header)], data[len(header) :]
   if start != header:
@@ -177,8 +181,8 @@ def _idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
       f'header is {start.hex()}; expected: {header.hex()}'
     )
   if len(data) != size:
-    found = 'more' if len(data) > size else f'{len(data):,}'
-    raise errors.DataError(f'{path} holds {found} bytes; expected: {size:,}')
+    amount = 'more' if len(data) > size else f'{len(data):,}'
+    raise errors.DataError(f'{path} holds {amount} bytes; expected: {size:,}')
   return np.frombuffer(data, np.uint8).reshape(shape)
 
 

@@ -1,16 +1,16 @@
-"""Encoded images made pixels, strictly: what is damaged is an error.
+"""Decodes images strictly: damaged data are an error.
 
-Every image becomes 8-bit RGB or grey, in one declared way:
+Every image becomes 8-bit RGB or grey:
 
 * grey is repeated into red, green and blue; colour becomes grey by the luma of
   Rec. 601, 0.299 R + 0.587 G + 0.114 B;
 * of 16 bits the upper 8 are kept;
-* CMYK and YCCK, inverted as Adobe stores them, become R = C K / 255 of the
-  inverted values, without a colour profile;
-* an alpha channel, or a palette's transparent entry, is left out: the colours
-  under it count as they are;
+* CMYK and YCCK, which Adobe stores inverted, become R = C K / 255 (and G and B
+  likewise) of the inverted values, without a colour profile;
+* an alpha channel or transparent palette entry is ignored: the colour under it
+  counts;
 * of several frames the first is taken; an Exif orientation is not applied, as
-  nothing applies it to ImageNet.
+  is usual with ImageNet.
 """
 
 import io
@@ -24,7 +24,7 @@ from PIL import Image
 from bn_jax import errors
 
 _JPEG = b'\xff\xd8'
-_SCAN, _END = b'\xff\xda', b'\xff\xd9'  # coded data hold no such pairs
+_SCAN, _END = b'\xff\xda', b'\xff\xd9'  # never occur in coded data
 _TARGETS = {1: 'L', 3: 'RGB'}
 
 
@@ -45,23 +45,22 @@ class Opened(NamedTuple):
 def decoded(
   encoded: bytes, channels: int = 3, draft: tuple[int, int] | None = None
 ) -> Image.Image:
-  """The pixels of an encoded image, see `opened` and `loaded`."""
+  """Decodes an image, see `opened` and `loaded`."""
   return loaded(opened(encoded), channels, draft)
 
 
 def opened(encoded: bytes) -> Opened:
-  """The header of an encoded image.
+  """Reads the header of an encoded image.
 
   Raises:
-    ValueError: the header is of no image, or damaged.
+    ValueError: the data are no image, or the header is damaged.
   """
   if encoded[:2] == _JPEG:
     try:
       height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
     except ValueError as error:
       raise _refusal(error) from error
-    # Of zeros, as a disk leaves them behind what was written, libjpeg makes
-    # pixels as of anything.
+    # libjpeg would decode the zeros that a broken disk leaves after the data.
     if encoded.find(_END, encoded.rfind(_SCAN)) < 0:
       raise ValueError('damaged image: its JPEG data have no end')
     if colours in ('YCbCr', 'Gray', 'RGB'):
@@ -69,7 +68,7 @@ def opened(encoded: bytes) -> Opened:
   try:
     image = Image.open(io.BytesIO(encoded))
   except Image.UnidentifiedImageError:
-    # Its own message holds an address in memory.
+    # Pillow's message has an address in memory.
     raise ValueError(f'no image ({len(encoded)} bytes)') from None
   except Exception as error:
     raise _refusal(error) from error
@@ -81,39 +80,39 @@ def loaded(
   channels: int = 3,
   draft: tuple[int, int] | None = None,
 ) -> Image.Image:
-  """The pixels of an image that was opened, in mode 'RGB' or 'L'.
+  """Decodes an opened image, in mode 'RGB' or 'L'.
 
-  A JPEG of which libjpeg has anything to complain is refused, such as one that
-  is cut off or has changed bytes. A change that leaves valid codes makes other
-  pixels and cannot be told; array_record has a checksum for that.
+  A JPEG of which libjpeg complains is refused, such as one that is cut off or
+  has changed bytes. A changed byte that leaves valid codes only makes other
+  pixels and goes unnoticed here; array_record has a checksum for that.
 
   Args:
     image: from `opened`.
     channels: 3 or 1.
-    draft: (width, height) that are enough; a JPEG of twice that or more is
-      decoded at some eighths of its size, not below these, which takes less
-      time. None: at its own size.
+    draft: (width, height) that suffice: to save time, a JPEG of at least twice
+      the size is decoded at some eighths of its size, not below these. None
+      decodes at full size.
 
   Raises:
-    ValueError: damaged data, with the reason; or channels that are not allowed.
+    ValueError: damaged data, with the reason; or other channels.
   """
   _check(channels)
   if image.jpeg is not None:
-    found = Image.fromarray(_from_jpeg(image, draft))
+    pixels = Image.fromarray(_from_jpeg(image, draft))
   else:
-    found = image.image
+    pixels = image.image
     try:
       if draft is not None:
-        found.draft(None, draft)
-      found.load()
+        pixels.draft(None, draft)
+      pixels.load()
     except Exception as error:
       raise _refusal(error) from error
   target = _TARGETS[channels]
-  return found if found.mode == target else _converted(found, target)
+  return pixels if pixels.mode == target else _converted(pixels, target)
 
 
 def array(image: Opened, channels: int = 3) -> np.ndarray:
-  """The pixels of an image that was opened, at its own size: [H, W, C] uint8.
+  """Decodes an opened image at full size, [H, W, C] uint8.
 
   Raises:
     ValueError: as `loaded`.
@@ -145,22 +144,23 @@ def _check(channels: int) -> None:
 def enough(
   extent: tuple[int, int], side: float, needed: float, gap: float = 2.0
 ) -> tuple[int, int] | None:
-  """The draft of an image of which `side` pixels are to become `needed`.
+  """Returns the draft size of an image that is resized from `side` to `needed`.
 
-  At least `gap` times as many pixels as needed are left, so that what reduces
-  them further does the most of it; below 2 it can be seen.
+  The draft's side is at least `gap` times `needed`: the final resizing, which
+  is of better quality, then does at least half of the reduction. With less than
+  2 the difference can be seen.
 
   Args:
     extent: (width, height) of the image.
-    side: the length, of the image, that is to be reduced.
-    needed: what it is reduced to.
-    gap: how much larger than `needed` the side stays.
+    side: pixels of the part that is resized.
+    needed: pixels that it is resized to.
+    gap: least ratio of the draft's side to `needed`.
 
   Returns:
-    (width, height) for `loaded`; None where the image is not too large.
+    (width, height) for `loaded`; None if the image is not large enough.
   """
   share = gap * needed / side
-  if share > 0.5:
+  if share > 0.5:  # `loaded` decodes in full what is not twice as large
     return None
   width, height = extent
   return math.ceil(width * share), math.ceil(height * share)
@@ -175,7 +175,7 @@ def _converted(image: Image.Image, target: str) -> Image.Image:
     values = np.asarray(image)
     image = Image.fromarray((values >> 8).astype(np.uint8))
   elif image.mode in ('P', 'PA'):
-    # Straight to RGB, Pillow warns of transparent entries.
+    # By way of RGBA, as Pillow warns of transparent entries otherwise.
     image = image.convert('RGBA').convert('RGB')
   elif image.mode not in ('1', 'L', 'LA', 'La', 'RGB'):
     image = image.convert('RGB')
@@ -183,10 +183,10 @@ def _converted(image: Image.Image, target: str) -> Image.Image:
 
 
 def _refusal(error: Exception) -> ValueError:
-  """One line that says what is wrong with an image.
+  """Turns a decoder's error into a ValueError of one line.
 
-  Pillow raises anything of damaged data, by way of its many formats; only that
-  there was no memory says nothing of the image.
+  Pillow's many formats raise any error on damaged data. Only a MemoryError says
+  nothing about the image.
   """
   if isinstance(error, MemoryError):
     raise error

@@ -1,8 +1,8 @@
-"""Makes a dataset ready to be read: once, into a folder of TFDS.
+"""Prepares a dataset, once, in a folder of TFDS.
 
-digits comes with scikit-learn; CIFAR and MNIST are read from their published
-archives without TensorFlow; the others are left to tensorflow-datasets, which
-needs it.
+The digits come with scikit-learn. CIFAR and MNIST are read from their published
+archives, without TensorFlow. All others are left to tensorflow-datasets, which
+needs TensorFlow.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from bn_jax.data.disk import facts, layouts, store
 
 
 class Recipe(NamedTuple):
-  """What a dataset is made from.
+  """What a dataset is prepared from.
 
   Attributes:
     archives: the published files.
-    counts: split -> number of examples in them.
-    layout: how they lie in the files.
+    counts: split -> number of examples.
+    layout: where the examples lie in the files.
   """
 
   archives: tuple[archives_lib.Archive, ...]
@@ -42,10 +42,10 @@ WITHOUT_TENSORFLOW = ('digits', *_LAYOUTS)
 
 
 def recipe(name: str) -> Recipe:
-  """What one of the sets that need no TensorFlow is made from."""
+  """Returns the recipe of a set that is prepared without TensorFlow."""
   layout = errors.lookup('dataset', _LAYOUTS, name)
-  known = facts.KNOWN[name]
-  counts = {'train': known.num_train, 'test': known.num_test}
+  sizes = facts.KNOWN[name]
+  counts = {'train': sizes.num_train, 'test': sizes.num_test}
   return Recipe(archives_lib.known(name), counts, layout)
 
 
@@ -57,33 +57,33 @@ def prepare(
   made_from: Recipe | None = None,
   say: Callable[[str], None] = lambda line: None,
 ) -> pathlib.Path:
-  """Writes a dataset as array_record, if it is not there already.
+  """Writes a dataset as array_record, unless it exists already.
 
-  It gets its name when it is whole: an interrupted preparation leaves nothing
-  that looks like a dataset.
+  The folder gets its name when it is complete, so an interrupted preparation
+  leaves nothing that looks like a dataset.
 
   Args:
     name: of the set, in tensorflow-datasets.
     data_dir: see `store.data_dir`.
     manual_dir: where its archives lie; None downloads them into
       DATA_DIR/downloads/NAME.
-    made_from: the archives, if not the published ones.
-    say: is told what happens, a line at a time.
+    made_from: other archives than the published ones.
+    say: called with each line about the progress.
 
   Returns:
     The folder of the dataset.
 
   Raises:
-    DataError: an unknown name, archives that cannot be had or are not the
-      published ones, a package that is missing, or a set that is there and
-      cannot be read.
+    DataError: an unknown name; archives that cannot be downloaded or differ
+      from the published ones; a missing package; an existing set that cannot
+      be read.
     StorageError: the data_dir cannot be written.
   """
-  place = store.folder(name, data_dir)
-  if place is not None:
-    store.opened(name, data_dir)  # says what is wrong with it, if anything
-    say(f'{name} is there already: {place}')
-    return place
+  folder = store.folder(name, data_dir)
+  if folder is not None:
+    store.opened(name, data_dir)  # raises if the set is damaged
+    say(f'{name} is there already: {folder}')
+    return folder
   root = store.data_dir(data_dir)
   with _blaming(root):
     root.mkdir(parents=True, exist_ok=True)
@@ -97,13 +97,13 @@ def prepare(
     from bn_jax.data.disk import catalogue
 
     catalogue.prepare(name, data_dir=root, manual_dir=manual_dir, say=say)
-  place = store.folder(name, data_dir)
-  say(f'{name} is prepared: {place}')
-  return place
+  folder = store.folder(name, data_dir)
+  say(f'{name} is prepared: {folder}')
+  return folder
 
 
 def write(builder: Any, root: pathlib.Path) -> None:
-  """Writes what a builder of ours generates, unless it is there.
+  """Writes the dataset of one of our builders, unless it exists already.
 
   Raises:
     StorageError: the data_dir `root` cannot be written.
@@ -111,16 +111,16 @@ def write(builder: Any, root: pathlib.Path) -> None:
   import tensorflow_datasets as tfds
 
   tfds.disable_progress_bar()
-  # TFDS prints that it downloads, which here it does not, and makes folders
-  # for that.
+  # TFDS says that it downloads, and makes a folder for it, although nothing is
+  # downloaded here.
   with (
     _blaming(root),
     contextlib.redirect_stdout(io.StringIO()),
-    tempfile.TemporaryDirectory() as nothing,
+    tempfile.TemporaryDirectory() as downloads,
   ):
     try:
       builder.download_and_prepare(
-        file_format='array_record', download_dir=nothing
+        file_format='array_record', download_dir=downloads
       )
     except OSError:
       # Another process may have written the same set in the meantime.
@@ -129,7 +129,7 @@ def write(builder: Any, root: pathlib.Path) -> None:
 
 
 def _from_archives(name, made_from, root, manual_dir, say) -> None:
-  """Writes a set that is read from archives."""
+  """Writes a set from its archives."""
   if manual_dir is not None:
     paths = archives_lib.given(made_from.archives, manual_dir)
   else:
@@ -139,7 +139,8 @@ def _from_archives(name, made_from, root, manual_dir, say) -> None:
       )
   say(f'reading {", ".join(paths)}')
   content = made_from.layout.read(paths, made_from.counts)
-  # Imported late: TFDS takes a second, a missing archive none.
+  # Imported late, so that a missing archive is reported without TFDS, which
+  # takes a second to import.
   from bn_jax.data.disk import builders
 
   builder = builders.BUILDERS[name](**_keywords(root))
@@ -154,7 +155,7 @@ def _keywords(root: pathlib.Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _blaming(root: pathlib.Path):
-  """Says of what writing raises which folder it is about."""
+  """Turns errors of writing into a StorageError that names the folder."""
   try:
     yield
   except (OSError, RuntimeError) as error:  # array_record raises the latter

@@ -1,6 +1,6 @@
 """A first look at a dataset: its labels, and a picture of some images.
 
-`glance` reads them; `draw` makes a row of images for each of the first classes.
+`glance` reads them; `draw` draws a row of images for each of the first classes.
 """
 
 import functools
@@ -15,14 +15,16 @@ import numpy as np
 from bn_jax import errors
 from bn_jax.data.disk import store
 
-# A split within both limits is counted: it takes about 1 s (70,000 labels/s).
+# The labels of a split within both limits are counted, which takes about 1 s
+# (70,000 labels/s).
 _COUNTED = 100_000  # examples
 _COUNTED_BYTES = 256 * 2**20
-_SAMPLED_BYTES = 512 * 2**20  # read of a larger split, to find images
-_CHUNK = 64  # records read together
+# Bytes read of a larger split to find images: some seconds from a slow disk.
+_SAMPLED_BYTES = 512 * 2**20
+_CHUNK = 64  # records read together: a larger chunk makes a coarser sample
 
 _HEIGHT = 96  # pixels of an image on the sheet
-_WIDEST = 2 * _HEIGHT  # a panorama is made smaller than the others
+_WIDEST = 2 * _HEIGHT  # a wider image is made less high than the others
 _NAME_WIDEST = 240
 _GAP, _MARGIN = 6, 20
 _TITLE_SIZE, _NAME_SIZE, _NOTE_SIZE = 22, 17, 14
@@ -31,13 +33,13 @@ _SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
 class Glance(NamedTuple):
-  """What was seen.
+  """The labels and some images of a split.
 
   Attributes:
-    split: 'train', or the first one where there is none.
+    split: 'train', or the first split if there is no 'train'.
     images: class -> its first images, as PIL decodes them.
     counts: examples of each class; None if the split is large.
-    looked_at: how many examples were looked at for it.
+    looked_at: number of labels that were read.
   """
 
   split: str
@@ -51,8 +53,8 @@ class Row(NamedTuple):
 
   Attributes:
     name: of the class.
-    note: said below its name; may be empty.
-    images: as PIL has them, of any size and mode.
+    note: a line below the name; may be empty.
+    images: PIL images of any size and mode.
   """
 
   name: str
@@ -61,7 +63,7 @@ class Row(NamedTuple):
 
 
 def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
-  """A look at the first classes of a prepared set, `each` images of them.
+  """Reads `each` images of each of the first classes of a prepared set.
 
   Raises:
     DataError: it is damaged.
@@ -98,22 +100,22 @@ def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
 
 
 def size_on_disk(prepared: store.Prepared, split: str) -> int:
-  """Bytes of a split on disk."""
+  """Returns bytes of a split on disk."""
   with store.blaming(f'{prepared.name} {split}', prepared.folder):
     files = store.shards(prepared, split)
     return sum(path.stat().st_size for path, _ in files)
 
 
 def draw(title: str, rows: list[Row], note: str = '') -> Any:
-  """The sheet, an RGB image of PIL.
+  """Draws rows of images on a sheet, an RGB image of PIL.
 
   Small images are enlarged by a whole factor, pixel by pixel; large ones are
   reduced to a common height.
 
   Args:
-    title: said above all rows.
-    rows: from the first to the last.
-    note: said below them; may be empty.
+    title: the line above all rows.
+    rows: from the top down.
+    note: the line below all rows; may be empty.
   """
   from PIL import Image, ImageDraw
 
@@ -154,7 +156,7 @@ def draw(title: str, rows: list[Row], note: str = '') -> Any:
 
 
 def check_place(path: pathlib.Path) -> None:
-  """Raises ConfigError where something that is no PNG would be lost."""
+  """Raises ConfigError if a path is no place for a PNG, or is another file."""
   if path.suffix.lower() != '.png':
     raise errors.ConfigError(f'--out is {path}; give a name that ends in .png')
   if path.is_dir():
@@ -177,9 +179,9 @@ def _quick(prepared: store.Prepared, split: str) -> bool:
 
 
 def _order(prepared, split, whole) -> Iterator[range]:
-  """Positions to look at, some at a time: all, or a sample spread evenly.
+  """Yields chunks of positions: of all records, or of a random sample.
 
-  A set may be sorted by class, so the first records alone would not do.
+  A set may be sorted by class, so the first records would not do as a sample.
   """
   count = prepared.splits[split]
   chunks = [
@@ -194,7 +196,7 @@ def _order(prepared, split, whole) -> Iterator[range]:
 
 
 def _labels(source: Any, label_key: str, positions: range) -> np.ndarray:
-  """Labels alone: six times as fast as records with their images."""
+  """Reads labels alone, six times as fast as records with their images."""
   import tensorflow_datasets as tfds
 
   label = source.dataset_info.features[label_key]
@@ -220,7 +222,7 @@ def _decoded(prepared, split, source, position) -> Any:
 
 
 def _draw_name(pen: Any, row: Row, middle: int) -> None:
-  """The name of a row, and its note below it, about a height."""
+  """Draws the name of a row, and its note below, around a height."""
   up, down = (_NOTE_SIZE // 2 + 2, _NAME_SIZE // 2 + 4) if row.note else (0, 0)
   name_at, note_at = (_MARGIN, middle - up), (_MARGIN, middle + down)
   pen.text(name_at, row.name, _INK, _font(_NAME_SIZE), anchor='lm')
@@ -235,7 +237,7 @@ def _paste(sheet: Any, images: list[Any], at: tuple, cell: tuple) -> None:
 
 
 def _widest(rows: list[Row]) -> int:
-  """Pixels that the names and notes of rows need."""
+  """Returns the width in pixels of the widest name or note."""
   names = [_length(row.name, _NAME_SIZE) for row in rows]
   notes = [_length(row.note, _NOTE_SIZE) for row in rows]
   return max(names + notes, default=0)
@@ -250,7 +252,7 @@ def _scaled(image: Any) -> Any:
 
   image = image.convert('RGB')
   if image.height < _HEIGHT and image.width < _WIDEST:
-    # The whole factor that comes nearest to the height from above, if it fits.
+    # The smallest whole factor that reaches the height, if the width allows it.
     factor = -(-_HEIGHT // image.height)
     factor = max(1, min(factor, _WIDEST // image.width))
     size = (factor * image.width, factor * image.height)

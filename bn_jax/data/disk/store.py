@@ -1,13 +1,13 @@
 """Prepared datasets on disk: folders of tensorflow-datasets, as array_record.
 
-They are opened by what lies in the folder alone, so that any set of images with
-one label each can be read, whoever made it, and without TensorFlow.
+Any set of images with one label each can be read, without TensorFlow: the files
+in its folder suffice to open it.
 
-Decoded splits are kept beside the set, so that they are decoded once: one
-uncompressed .npz a split and resolution, in the folder of the set's version (or
-below BN_JAX_CACHE_DIR, where that is set). Its parts carry checksums, and it
-names the files that it was made of, so that neither a damaged nor an outdated
-one is used. Where the folder cannot be written, nothing is kept.
+Decoded splits are cached, so that they are decoded once: one uncompressed .npz
+for each split and resolution, in the folder of the set's version (or below
+BN_JAX_CACHE_DIR, if that is set). The .npz has checksums and lists the files it
+was decoded from, so a damaged or outdated one is not used. If the folder cannot
+be written, nothing is cached.
 """
 
 import contextlib
@@ -26,19 +26,19 @@ from bn_jax import errors
 Arrays = tuple[np.ndarray, np.ndarray]
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 _CACHE = 1  # the version of the format of decoded splits
-_SMALLEST = 2**24  # bytes; less is decoded faster than a file is worth
+_SMALLEST = 2**24  # bytes; smaller splits are decoded in a moment anyway
 
 
 class Prepared(NamedTuple):
   """A dataset that lies in a folder.
 
   Attributes:
-    name: as it was asked for.
+    name: NAME or NAME/CONFIG, as given by the user.
     folder: of its newest version.
-    image_key: under which a record holds its image, encoded.
-    label_key: under which it holds its label.
-    shape: (height, width, channels); None where images differ in it.
-    class_names: one a class.
+    image_key: a record's key of its encoded image.
+    label_key: a record's key of its label.
+    shape: (height, width, channels), with None where images differ.
+    class_names: by label.
     splits: name -> number of examples.
   """
 
@@ -55,96 +55,96 @@ class Prepared(NamedTuple):
     return len(self.class_names)
 
 
-def data_dir(given: str | os.PathLike | None) -> pathlib.Path:
-  """Where TFDS keeps its data: given, TFDS_DATA_DIR, or its own default."""
+def data_dir(root: str | os.PathLike | None) -> pathlib.Path:
+  """Returns `root`, or else TFDS_DATA_DIR or TFDS' default."""
   default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   try:
-    return pathlib.Path(given or default).expanduser()
-  except RuntimeError as error:  # of a user who is not there
-    raise errors.DataError(f'data_dir: {given or default}: {error}') from error
+    return pathlib.Path(root or default).expanduser()
+  except RuntimeError as error:  # ~USER of an unknown user
+    raise errors.DataError(f'data_dir: {root or default}: {error}') from error
 
 
-def folder(name: str, given: str | os.PathLike | None) -> pathlib.Path | None:
-  """The folder of the newest version of a set; None where it is not there.
+def folder(name: str, root: str | os.PathLike | None) -> pathlib.Path | None:
+  """Returns the folder of the newest version of a set, or None.
 
   Args:
-    name: of the set, or NAME/CONFIG of one that comes in several.
-    given: the data_dir, see `data_dir`.
+    name: of the set, or NAME/CONFIG of one that comes in several configs.
+    root: the data_dir, see `data_dir`.
 
   Raises:
-    DataError: the set is there in several configs, and the name says none.
+    DataError: the set is there in several configs, and the name has none.
   """
-  above = data_dir(given) / name
-  versions = _versions(above)
-  if not versions and above.is_dir():
-    configs = {p.name: _versions(p) for p in sorted(above.iterdir())}
-    configs = {config: found for config, found in configs.items() if found}
+  parent = data_dir(root) / name
+  versions = _versions(parent)
+  if not versions and parent.is_dir():
+    configs = {p.name: _versions(p) for p in sorted(parent.iterdir())}
+    configs = {config: paths for config, paths in configs.items() if paths}
     if len(configs) > 1:
       raise errors.DataError(
-        f'{name} is in {above} in several configs; give one of '
+        f'{name} is in {parent} in several configs; give one of '
         f'{", ".join(f"{name}/{config}" for config in configs)}'
       )
     versions = next(iter(configs.values()), [])
   return versions[-1] if versions else None
 
 
-def names(given: str | os.PathLike | None) -> list[str]:
-  """What lies in a data_dir, by name."""
-  above = data_dir(given)
-  if not above.is_dir():
+def names(root: str | os.PathLike | None) -> list[str]:
+  """Returns the names of the sets in a data_dir."""
+  parent = data_dir(root)
+  if not parent.is_dir():
     return []
-  found = []
-  for path in sorted(above.iterdir()):
+  sets = []
+  for path in sorted(parent.iterdir()):
     with contextlib.suppress(OSError):  # a folder that others own
       if path.is_dir() and _all_versions(path):
-        found.append(path.name)
-  return found
+        sets.append(path.name)
+  return sets
 
 
-def _all_versions(above: pathlib.Path) -> list[pathlib.Path]:
-  """Folders of versions in the folder of a set, those of its configs too."""
-  below = [p for p in sorted(above.iterdir()) if p.is_dir()]
-  return _versions(above) + [v for p in below for v in _versions(p)]
+def _all_versions(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the folders of a set's versions, those of its configs too."""
+  configs = [p for p in sorted(folder.iterdir()) if p.is_dir()]
+  return _versions(folder) + [v for p in configs for v in _versions(p)]
 
 
-def opened(name: str, given: str | os.PathLike | None) -> Prepared:
-  """The set called `name`.
+def opened(name: str, root: str | os.PathLike | None) -> Prepared:
+  """Opens the set called `name`.
 
   Raises:
-    DataError: it is not there, was prepared in another format, is damaged, or
-      is no set of images with one label each.
+    DataError: it is absent, was prepared in another format, is damaged, or is
+      no set of images with one label each.
   """
-  place = folder(name, given)
-  if place is None:
+  version = folder(name, root)
+  if version is None:
     raise errors.DataError(
-      f'{name} is not in {data_dir(given)}; give its folder with '
+      f'{name} is not in {data_dir(root)}; give its folder with '
       f'--data_dir=DIR or TFDS_DATA_DIR, or prepare it: python -m bn_jax data '
       f'prepare {name} --data_dir=DIR'
     )
-  facts = _json(place / 'dataset_info.json')
+  facts = _json(version / 'dataset_info.json')
   kind = facts.get('fileFormat') or 'tfrecord'
   if kind != 'array_record':
     raise errors.DataError(
-      f'{name} in {place} was prepared as {kind}; convert it once where '
+      f'{name} in {version} was prepared as {kind}; convert it once where '
       'TensorFlow is installed: python -m '
       'tensorflow_datasets.scripts.convert_format '
-      f'--dataset_dir={place} --out_file_format=array_record'
+      f'--dataset_dir={version} --out_file_format=array_record'
     )
-  with blaming(name, place):
-    builder = _builder(place)
+  with blaming(name, version):
+    builder = _builder(version)
     splits = {
       split: info.num_examples for split, info in builder.info.splits.items()
     }
-    return Prepared(name, place, *_features(name, builder.info), splits)
+    return Prepared(name, version, *_features(name, builder.info), splits)
 
 
 def source(prepared: Prepared, split: str) -> Sequence[dict[str, Any]]:
-  """The records of a split, by number; their images stay encoded.
+  """Opens the records of a split, indexed by number, with encoded images.
 
-  It has `__len__`, `__getitem__` and, for many at once, `__getitems__`.
+  `__getitems__` reads many at once.
 
   Raises:
-    DataError: no such split, or a damaged one.
+    DataError: the split is absent or damaged.
   """
   import tensorflow_datasets as tfds
 
@@ -157,13 +157,13 @@ def source(prepared: Prepared, split: str) -> Sequence[dict[str, Any]]:
 
 
 def shards(prepared: Prepared, split: str) -> list[tuple[pathlib.Path, int]]:
-  """(file, number of records) of a split, in order."""
+  """Returns (file, number of records) of each shard of a split, in order."""
   info = _builder(prepared.folder).info.splits[split]
   return list(zip(map(pathlib.Path, info.filepaths), info.shard_lengths))
 
 
 def place_of(prepared: Prepared, split: str, number: int) -> str:
-  """Where the record of a number lies, for messages: 'record 3 of FILE'."""
+  """Returns the place of a record, for messages: 'record 3 of FILE'."""
   for path, length in shards(prepared, split):
     if number < length:
       return f'record {number} of {path.name}'
@@ -177,54 +177,52 @@ def arrays(
   resolution: int | None,
   decode: Callable[[], Arrays],
 ) -> Arrays:
-  """(images, labels) of a split: as they are kept, or decoded and then kept.
+  """Returns (images, labels) of a split, from the cache if they are in it.
 
   Args:
-    prepared: the set.
-    split: its name.
     resolution: pixels of a side; None leaves the images as they are.
-    decode: makes them.
+    decode: reads and decodes them; the result is then cached.
 
   Raises:
-    DataError: no such split, or a damaged one.
+    DataError: the split is absent or damaged.
   """
-  source(prepared, split)  # says it if there is no such split
+  source(prepared, split)  # raises if the split is absent
   with blaming(f'{prepared.name} {split}', prepared.folder):
-    made_of = _fingerprint(file for file, _ in shards(prepared, split))
+    fingerprint = _fingerprint(file for file, _ in shards(prepared, split))
   path = _cache_file(prepared, split, resolution)
-  cached = _cached(path, made_of)
+  cached = _cached(path, fingerprint)
   if cached is not None:
     return cached
   images, labels = decode()
   if images.nbytes >= _SMALLEST:
-    _keep(path, images=images, labels=labels, made_of=made_of)
+    _keep(path, images=images, labels=labels, made_of=fingerprint)
   return images, labels
 
 
 @contextlib.contextmanager
-def blaming(what: str, place: pathlib.Path) -> Iterator[None]:
-  """Says of what TFDS and array_record raise which data it is about."""
+def blaming(what: str, folder: pathlib.Path) -> Iterator[None]:
+  """Turns errors of TFDS and array_record into a DataError of these data."""
   try:
     yield
   except errors.Failure:
     raise
   except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
     raise errors.DataError(
-      f'cannot read {what} in {place}: {errors.first_line(error)}; it must be '
+      f'cannot read {what} in {folder}: {errors.first_line(error)}; it must be '
       'whole, and prepared as array_record'
     ) from error
 
 
-def _versions(above: pathlib.Path) -> list[pathlib.Path]:
-  """Folders of versions that hold a set, the newest last."""
-  if not above.is_dir():
+def _versions(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the folders of a set's versions, the newest last."""
+  if not folder.is_dir():
     return []
-  found = [
+  versions = [
     p
-    for p in above.iterdir()
+    for p in folder.iterdir()
     if _VERSION.fullmatch(p.name) and (p / 'dataset_info.json').is_file()
   ]
-  return sorted(found, key=lambda p: tuple(map(int, p.name.split('.'))))
+  return sorted(versions, key=lambda p: tuple(map(int, p.name.split('.'))))
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
@@ -237,15 +235,15 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
   return facts
 
 
-def _builder(place: pathlib.Path):
+def _builder(folder: pathlib.Path):
   # Imported late: it takes a second, and only reading needs it.
   import tensorflow_datasets as tfds
 
-  return tfds.builder_from_directory(str(place))
+  return tfds.builder_from_directory(str(folder))
 
 
 def _features(name: str, info: Any) -> tuple:
-  """(image_key, label_key, shape, class_names) of a set."""
+  """Returns (image_key, label_key, shape, class_names) of a set."""
   import tensorflow_datasets as tfds
 
   features = dict(info.features)
@@ -257,48 +255,45 @@ def _features(name: str, info: Any) -> tuple:
     if isinstance(image, tfds.features.Image) and isinstance(
       label, tfds.features.ClassLabel
     ):
-      return *pair, tuple(image.shape), _class_names(label)
+      class_names = label.names or range(label.num_classes)
+      return *pair, tuple(image.shape), tuple(map(str, class_names))
   raise errors.DataError(
     f'{name} is no set of images with one label each; it has '
     f'{", ".join(features)}'
   )
 
 
-def _class_names(label: Any) -> tuple[str, ...]:
-  return tuple(map(str, label.names or range(label.num_classes)))
-
-
 def _fingerprint(files: Iterable[pathlib.Path]) -> str:
-  """Name, size and time of change of each file, as JSON."""
+  """Returns name, size and time of change of each file, as JSON."""
   stats = [(path.name, path.stat()) for path in files]
   facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
   return json.dumps([_CACHE, facts])
 
 
 def _cache_file(prepared, split, resolution) -> pathlib.Path:
-  asked = os.environ.get('BN_JAX_CACHE_DIR')
+  base = os.environ.get('BN_JAX_CACHE_DIR')
   version = prepared.folder
   name = f'{split}-{resolution or "full"}.npz'
-  if not asked:
+  if not base:
     return version / 'decoded' / name
-  return pathlib.Path(asked).expanduser() / prepared.name / version.name / name
+  return pathlib.Path(base).expanduser() / prepared.name / version.name / name
 
 
-def _cached(path: pathlib.Path, made_of: str) -> Arrays | None:
-  """What a whole and current file holds, else None."""
+def _cached(path: pathlib.Path, fingerprint: str) -> Arrays | None:
+  """Returns the arrays in a cache file; None unless it is whole and current."""
   damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
   with (
     contextlib.suppress(*damaged),
     path.open('rb') as stream,
     np.load(stream, allow_pickle=False) as file,
   ):
-    if str(file['made_of']) == made_of:
+    if str(file['made_of']) == fingerprint:
       return file['images'], file['labels']
   return None
 
 
 def _keep(path: pathlib.Path, **arrays: Any) -> None:
-  """Writes a file whole, or not at all."""
+  """Writes a cache file completely, or not at all."""
   new = path.with_name(f'{path.name}.{os.getpid()}')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
