@@ -1,4 +1,4 @@
-"""From a resolved run to the objects that train it."""
+"""Builds the objects that train a resolved run."""
 
 import contextlib
 import functools
@@ -18,17 +18,17 @@ from bn_jax.training import problem as problem_lib
 
 
 def mesh(config: RunConfig) -> jax.sharding.Mesh:
-  """The devices of a run.
+  """Returns the devices of a run.
 
   Raises:
-    ConfigError: there are fewer.
+    ConfigError: this machine has fewer.
   """
   with blaming('config'):
     return devices_lib.mesh(config.devices)
 
 
 def source(config: RunConfig) -> datasets.Source:
-  """The dataset of a run, which is not read yet.
+  """Returns the dataset of a run, without reading it.
 
   Raises:
     ConfigError: an unknown name, or a keyword that its constructor refuses.
@@ -44,7 +44,7 @@ def _source(section: Section, data_dir: str | None) -> datasets.Source:
 
 
 def problem(config: RunConfig) -> types.Problem:
-  """The problem of a run, as measures see it: whole batches, in float32.
+  """Returns the problem of a run for measures: whole batches, in float32.
 
   Nothing is compiled, no data are read.
 
@@ -53,52 +53,51 @@ def problem(config: RunConfig) -> types.Problem:
       the network, a batch larger than the split, devices that are not there.
   """
   config = config.in_groups()
-  made = _problem(config, *_as_measured(config))
+  measured = _problem(config, *_as_measured(config))
   with blaming('config.model'):
-    jax.eval_shape(made.init, 0)
-    _trace_batch(config, made)
-  return made
+    jax.eval_shape(measured.init, 0)
+    _trace_batch(config, measured)
+  return measured
 
 
 def _as_measured(config: RunConfig) -> tuple[placement_lib.Spread, Any]:
-  """How measures see a batch: all of it, in float32."""
+  """Returns how measures see a batch: all of it, in float32."""
   return devices_lib.in_sight(mesh(config)), jnp.dtype(jnp.float32)
 
 
 def step(
-  config: RunConfig, made: types.Problem
+  config: RunConfig, problem: types.Problem
 ) -> Callable[[types.TrainState, types.Split], types.TrainState]:
-  """The compiled training step of a run; it consumes the state.
+  """Returns the compiled training step of a run; it consumes the state.
 
   Args:
-    config: of the run.
-    made: what `problem` gives for it.
+    problem: what `build.problem` returns for the config.
   """
   devices = mesh(config)
   spread = devices_lib.spread(config.layout, devices)
   dtype = jnp.dtype(config.compute_dtype)
-  trained = made
+  of_step = problem
   # Measures see whole batches in float32; a step that does not has a network
   # of its own, with the same parameters.
   if (config, spread, dtype) != (config.in_groups(), *_as_measured(config)):
-    trained = _problem(config, spread, dtype)
+    of_step = _problem(config, spread, dtype)
   return devices_lib.step(
-    config.layout, trained.step, devices, placement(config, made)
+    config.layout, of_step.step, devices, placement(config, problem)
   )
 
 
-def placement(config: RunConfig, made: types.Problem) -> Any:
-  """Where each array of a run's state lies, a tree of shardings."""
-  shapes = jax.eval_shape(made.init, 0)
+def placement(config: RunConfig, problem: types.Problem) -> Any:
+  """Returns where each array of a run's state lies, a tree of shardings."""
+  shapes = jax.eval_shape(problem.init, 0)
   return devices_lib.placement(
     shapes, mesh(config), shard_state=config.shard_state
   )
 
 
 def init(
-  config: RunConfig, made: types.Problem
+  config: RunConfig, problem: types.Problem
 ) -> Callable[[int], types.TrainState]:
-  """seed -> the state before the first step, on its devices, compiled."""
+  """Returns seed -> the state before the first step, on its devices."""
   # It runs once: five seconds of optimizing random number generators for it,
   # as XLA does on the CPU, are lost.
   on_cpu = jax.default_backend() == 'cpu'
@@ -106,14 +105,16 @@ def init(
   # Committed to their devices, as restored arrays are: else the first seed that
   # goes on and the first that starts would each compile the program.
   return jax.jit(
-    made.init, out_shardings=placement(config, made), compiler_options=options
+    problem.init,
+    out_shardings=placement(config, problem),
+    compiler_options=options,
   )
 
 
 def network(
   config: RunConfig, spread: placement_lib.Spread = placement_lib.ALONE
 ) -> nn.Module:
-  """The network of a run, for batches that lie as `spread` says.
+  """Returns the network of a run, for batches that lie as `spread` says.
 
   Raises:
     ConfigError: a value that its constructor refuses.
@@ -131,7 +132,7 @@ def network(
 def _problem(
   config: RunConfig, spread: placement_lib.Spread, dtype: jnp.dtype
 ) -> types.Problem:
-  made_of = source(config)
+  dataset = source(config)
   module = network(config, spread)
   with blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
@@ -141,7 +142,7 @@ def _problem(
     penalty = optim.weight_decay(
       weight_decay=config.weight_decay, weight_decay_on=config.weight_decay_on
     )
-    sampler = made_of.sampler(config.batch_size)
+    sampler = dataset.sampler(config.batch_size)
   with blaming('config.loss'):
     loss = losses.make(**config.loss)
     _check_targets(config, loss)
@@ -151,7 +152,7 @@ def _problem(
     optimizer,
     sampler=sampler,
     penalty=penalty,
-    image_shape=made_of.facts.shape,
+    image_shape=dataset.facts.shape,
     layers=models.layers,
     taps=models.taps(module),
     loss=loss,
@@ -167,14 +168,14 @@ def _problem(
 
 
 def _group_size(config: RunConfig) -> int | None:
-  """Examples that see each other with batch statistics; None: all."""
+  """Returns how many examples share batch statistics; None is all."""
   norm = config.norm
   apart = 'group_size' not in norm or norm.get('frozen')
   return 1 if apart else norm['group_size']
 
 
 def _check_targets(config: RunConfig, loss: losses.Loss) -> None:
-  """Labels for a classification, numbers for a regression."""
+  """Raises ValueError unless a classification has labels, others numbers."""
   targets = source(config).shapes(config.batch_size).labels
   if loss.classifies != (targets.ndim == 1):
     has = 'labels' if targets.ndim == 1 else 'numbers as targets'
@@ -186,7 +187,7 @@ def _check_targets(config: RunConfig, loss: losses.Loss) -> None:
 
 
 def _check_frozen(config: RunConfig) -> None:
-  """A penalty on all parameters would move those that are to stay."""
+  """Refuses a penalty that would move parameters that are to stay."""
   if not config.weight_decay or config.weight_decay_on != 'all':
     return
   for key, value in (('frozen', True), ('affine', False)):
@@ -197,19 +198,23 @@ def _check_frozen(config: RunConfig) -> None:
       )
 
 
-def _trace_batch(config: RunConfig, made: types.Problem) -> None:
-  """Shapes of one training batch: what does not fit shows before compiling."""
-  state = jax.eval_shape(made.init, 0)
+def _trace_batch(config: RunConfig, problem: types.Problem) -> None:
+  """Traces one training batch, so that a misfit shows before compiling."""
+  state = jax.eval_shape(problem.init, 0)
   with blaming('config.data'):
-    jax.eval_shape(made.batch, state, source(config).shapes(config.batch_size))
+    jax.eval_shape(
+      problem.batch, state, source(config).shapes(config.batch_size)
+    )
   batch = shapes(config, config.examples_at_a_time)
   jax.eval_shape(
-    lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]), state, batch
+    lambda s, b: problem.activations(s, b, 'batch', problem.taps[-1:]),
+    state,
+    batch,
   )
 
 
 def shapes(config: RunConfig, size: int) -> types.Batch:
-  """The shapes of a batch of so many examples."""
+  """Returns the shapes of a batch of `size` examples."""
   of_step = source(config).shapes(config.batch_size)
   inputs = jax.ShapeDtypeStruct((size, *of_step.images.shape[1:]), jnp.float32)
   targets = of_step.labels
@@ -221,15 +226,14 @@ def shapes(config: RunConfig, size: int) -> types.Batch:
 
 
 def lowering(config: RunConfig) -> dict[str, str]:
-  """{'lowering': ...} of a run's convolutions, 'auto' by this platform.
+  """Returns {'lowering': ...} of convolutions, 'auto' by this platform.
 
   Empty for a network that knows no lowering.
   """
   if 'lowering' not in config.model:
     return {}
-  given = config.model['lowering']
-  if given != 'auto':
-    return {'lowering': given}
+  if config.model['lowering'] != 'auto':
+    return {'lowering': config.model['lowering']}
   on_cpu = jax.default_backend() == 'cpu'
   return {'lowering': 'product' if on_cpu else 'library'}
 

@@ -1,4 +1,4 @@
-"""From a config to what each run is: plain, complete and checked.
+"""Resolves a config: says what each run is, complete and checked.
 
 Command line beats run override beats config. A resolved run names every
 keyword of every constructor that it uses, defaults too, as JSON can hold it:
@@ -50,7 +50,7 @@ class Experiment(NamedTuple):
   expected_divergence: tuple[str, ...]
 
   def chosen(self, only: str | None) -> dict[str, tuple[int, ...]]:
-    """run -> its seeds, those that --only asks for; None asks for all.
+    """Returns run -> seeds, of all or of what --only asks for.
 
     Raises:
       ConfigError: a run or seed that the experiment does not have.
@@ -73,7 +73,7 @@ class Experiment(NamedTuple):
 
 
 def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
-  """The experiment that a config describes.
+  """Returns the experiment that a config describes.
 
   Args:
     config: nested dicts with the keys of configs/default.py, command line
@@ -183,7 +183,7 @@ def _check_flag(path: str, runs: Config) -> None:
 
 
 def _section_of(path: str, runs: Config) -> str:
-  """The section that a flag is about, in each run."""
+  """Says what the section that a flag is about holds, in each run."""
   key = path.split('.')[0]
   return '; '.join(f'{name}: {run[key]}' for name, run in runs.items())
 
@@ -197,7 +197,7 @@ def _at(tree: Any, keys: list[str]) -> Any:
 
 
 def _overridden(config: Config, override: Config, flags: Config) -> Config:
-  """config with the run's override, and the flags again on top of it."""
+  """Returns config under the run's override under the flags."""
   merged = _merged(config, override)
   for path, value in flags.items():
     *above, last = path.split('.')
@@ -213,7 +213,7 @@ def _overridden(config: Config, override: Config, flags: Config) -> Config:
 
 
 def _merged(config: Config, override: Config) -> Config:
-  """A deep merge in which a new `name` drops the old one's keywords."""
+  """Merges deeply; a new `name` drops the keywords of the old one."""
   config = copy.deepcopy(config)
   for key, value in override.items():
     old = config.get(key)
@@ -227,7 +227,7 @@ def _merged(config: Config, override: Config) -> Config:
 
 
 def _completed(config: Config) -> Config:
-  """A run's config, checked, with the defaults of all constructors."""
+  """Checks a run's config and fills in the defaults of all constructors."""
   for key, section in schema.SECTIONS.items():
     config[key] = schema.completed(f'config.{key}', section, config[key])
   for key in _COUNTS:
@@ -253,7 +253,7 @@ def _completed(config: Config) -> Config:
 
 
 def _check_skips(on_nonfinite: str, max_skips: Any) -> None:
-  """How many updates may be left out, where they may be."""
+  """Checks how many updates may be left out, and that they may be."""
   if on_nonfinite == 'skip':
     schema.check_count("config.max_skips, with on_nonfinite 'skip'", max_skips)
   elif max_skips is not None:
@@ -264,7 +264,7 @@ def _check_skips(on_nonfinite: str, max_skips: Any) -> None:
 
 
 def _check_division(config: Config) -> None:
-  """Batch into micro-batches, these into devices' parts, these into groups."""
+  """Checks that a batch divides into micro-batches, devices and groups."""
   batch, devices = config['batch_size'], config['devices']
   micro = config['micro_batch_size']
   if micro is None:
@@ -299,28 +299,29 @@ def _check_division(config: Config) -> None:
     )
 
 
-def _check_checkpoint(given: Any) -> None:
+def _check_checkpoint(checkpoint: Any) -> None:
   keys = ('every_steps', 'keep')
-  if not isinstance(given, dict) or set(given) != set(keys):
+  if not isinstance(checkpoint, dict) or set(checkpoint) != set(keys):
     raise errors.ConfigError(
-      f'config.checkpoint: {given}; allowed: a dict of every_steps and keep'
+      f'config.checkpoint: {checkpoint}; allowed: a dict of every_steps and '
+      'keep'
     )
   for key in keys:
-    schema.check_count(f'config.checkpoint.{key}', given[key])
+    schema.check_count(f'config.checkpoint.{key}', checkpoint[key])
 
 
 def _completed_measures(measures: Any) -> Config:
   if not isinstance(measures, dict):
     raise errors.ConfigError(f'config.measures: {measures!r}; allowed: a dict')
   complete = {}
-  for name, given in measures.items():
+  for name, entry in measures.items():
     where = f'config.measures.{name}'
     if name == 'train' or not records.NAME.fullmatch(name):
       raise errors.ConfigError(
         f'{where}: no name for a measure; allowed: letters, digits, "_", "-", '
         'and not "train"'
       )
-    section = schema.completed(where, schema.MEASURE, given)
+    section = schema.completed(where, schema.MEASURE, entry)
     schema.check_count(f'{where}.every_steps', section.get('every_steps'))
     check_data(f'{where}.data', section)
     complete[name] = section
@@ -333,8 +334,8 @@ def check_data(where: str, section: Config) -> None:
   allowed = ['current_batch', 'train:N', 'test:N']
   if not analysis.MEASURES[section['name']].one_batch:
     allowed += ['train', 'test']
-  known = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
-  if not known or re.sub(r':\d+', ':N', data) not in allowed:
+  has_form = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
+  if not has_form or re.sub(r':\d+', ':N', data) not in allowed:
     raise errors.ConfigError(
       f'{where}: {data!r}; allowed for {section["name"]}: '
       f'{", ".join(allowed)} (N: the first so many, as one batch)'

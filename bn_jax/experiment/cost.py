@@ -47,7 +47,7 @@ class Collective(NamedTuple):
   times: int = 1
 
 
-class Plan(NamedTuple):
+class StepCost(NamedTuple):
   """What one step costs; all but `parameters` on each device.
 
   Attributes:
@@ -64,8 +64,8 @@ class Plan(NamedTuple):
   collectives: tuple[Collective, ...]
 
 
-def of(traced: jax.stages.Traced, params: Any, devices: int) -> Plan:
-  """The plan of a step, which is compiled for it.
+def of(traced: jax.stages.Traced, params: Any, devices: int) -> StepCost:
+  """Compiles a step and returns what it costs.
 
   Args:
     traced: as `jit(...).trace(...)` gives it.
@@ -78,7 +78,7 @@ def of(traced: jax.stages.Traced, params: Any, devices: int) -> Plan:
   flops = flops_of_products(jaxpr)
   if not is_mapped(jaxpr):
     flops //= devices
-  return Plan(
+  return StepCost(
     parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
     flops=flops,
     memory={
@@ -101,7 +101,7 @@ def flops_of_products(jaxpr: core.Jaxpr) -> int:
 
 
 def is_mapped(jaxpr: core.Jaxpr) -> bool:
-  """Whether a program, or one that it calls, is one device's part."""
+  """Returns whether a program, or one that it calls, is one device's part."""
   return any(
     equation.primitive.name == 'shard_map'
     or any(map(is_mapped, _jaxprs(equation.params)))
@@ -129,7 +129,7 @@ def _flops(equation) -> int:
 
 
 def _jaxprs(params) -> list[core.Jaxpr]:
-  """The programs that an equation calls."""
+  """Returns the programs that an equation calls."""
   programs = []
   for value in params.values():
     values = value if isinstance(value, (tuple, list)) else (value,)
@@ -142,7 +142,7 @@ def _jaxprs(params) -> list[core.Jaxpr]:
 
 
 def collectives(text: str) -> Iterator[Collective]:
-  """The collectives of an optimized HLO module."""
+  """Yields the collectives of an optimized HLO module."""
   lines, entry = _computations(text)
   times = {name: 0 for name in lines} | {entry: 1}
   _count_calls(lines, entry, 1, times)
@@ -161,7 +161,7 @@ def collectives(text: str) -> Iterator[Collective]:
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-  """Name of each computation -> its lines, and the name of the first to run."""
+  """Returns name of each computation -> its lines, and the entry's name."""
   lines, entry, name = {}, '', None
   for line in text.splitlines():
     match = _COMPUTATION.match(line)
@@ -185,8 +185,8 @@ def _count_calls(
         continue
       trips = 1
       if loop and called == loop['body']:
-        known = _TIMES.search(line)
-        trips = int(known[1]) if known else 1
+        trip_count = _TIMES.search(line)
+        trips = int(trip_count[1]) if trip_count else 1
       times[called] += factor * trips
       _count_calls(lines, called, factor * trips, times)
 
@@ -196,14 +196,14 @@ def _size(sizes: str) -> int:
 
 
 def memory_left(device: jax.Device) -> int:
-  """Bytes that a device can still give, by what it or the system says.
+  """Returns the bytes that a device has left, by what it or the system says.
 
   Of a CPU, what the system could give without swapping; on systems that do not
   say, half of what there is.
   """
-  said = device.memory_stats()
-  if said and 'bytes_limit' in said:
-    return said['bytes_limit'] - said['bytes_in_use']
+  stats = device.memory_stats()
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit'] - stats['bytes_in_use']
   listed = pathlib.Path('/proc/meminfo')
   if listed.exists():
     for line in listed.read_text().splitlines():

@@ -1,7 +1,7 @@
-"""A run that has stopped at an update that was not finite: why, and what then.
+"""Says why a run stopped at an update that was not finite, and what to do.
 
-It can be taken up again where more such updates may be left out: what it was
-before the first of them does not hang on how many may.
+It can go on where more such updates may be left out: up to the first of them
+the run is the same, however many are allowed.
 """
 
 import json
@@ -15,7 +15,9 @@ import numpy as np
 from bn_jax import types
 from bn_jax.storage import records
 
-_SUGGESTED = 10  # updates that may be left out, where none was
+# Updates to allow where none was: more than a few bad batches, and few enough
+# to stop a run that diverges for good.
+_SUGGESTED = 10
 
 
 class LastRow:
@@ -34,7 +36,7 @@ class LastRow:
 
 
 def facts(row: records.Record, checkpoint: int | None) -> dict[str, Any]:
-  """What a manifest says of a divergence, of JSON.
+  """Returns what a manifest says of a divergence, of JSON.
 
   Args:
     row: of the step that was not finite.
@@ -55,7 +57,7 @@ def facts(row: records.Record, checkpoint: int | None) -> dict[str, Any]:
 def message(
   row: records.Record, checkpoint: int | None, directory: pathlib.Path
 ) -> str:
-  """One line: at which step, why, by what numbers, and how to go on.
+  """Returns one line: at which step, why, by what numbers, how to go on.
 
   Args:
     row: of the step that was not finite.
@@ -92,7 +94,7 @@ def goes_on(before: Mapping[str, Any], max_skips: int | None) -> bool:
 
 
 def reopened(saved: types.TrainState) -> types.TrainState:
-  """A restored state that tries the step at which it stopped anew.
+  """Returns a restored state that tries the step at which it stopped again.
 
   Its arrays are the last good ones; the step itself finds again what was not
   finite, records it, and leaves it out or stops.
@@ -104,7 +106,7 @@ def reopened(saved: types.TrainState) -> types.TrainState:
 
 
 def _why(values: Mapping[str, Any]) -> str:
-  """What was not finite: the first of what a step computes, in this order."""
+  """Says what was not finite first, in the order in which a step computes."""
   if not math.isfinite(values['objective']):
     return 'the objective is not finite'
   if not math.isfinite(values['gradient_norm']):

@@ -1,4 +1,4 @@
-"""An experiment: trains what is missing of runs x seeds."""
+"""Trains what is missing of an experiment: runs x seeds."""
 
 import logging
 import pathlib
@@ -26,7 +26,7 @@ def run(
   """Trains every run with every seed that is not done yet.
 
   Args:
-    workdir: where everything is written; what is there is taken up again.
+    workdir: where everything is written; training goes on from what it holds.
     only: 'batchnorm' or 'batchnorm/seed0'; the others are left alone.
     resume: 'auto' takes up what is there; 'must' refuses to begin; 'never'
       refuses to go on.
@@ -46,12 +46,12 @@ def run(
   }
   problems = _problems(directory, resolved)
 
-  left = processes.agreed(
-    lambda: _left(directory, resolved, problems, folders, resume)
+  seeds_left = processes.agreed(
+    lambda: _seeds_left(directory, resolved, problems, folders, resume)
   )
   missing = {
     name: [folder for folder in folders[name] if folder.seed in seeds]
-    for name, seeds in left.items()
+    for name, seeds in seeds_left.items()
   }
   sources = {name: build.source(resolved.runs[name]) for name in missing}
   # Runs over the same data share them: a source is made once.
@@ -59,22 +59,22 @@ def run(
     lambda: {id(source): source.load() for source in sources.values()}
   )
   processes.agreed(lambda: _write_experiment(directory, resolved))
-  with signals.Stop() as asked:
-    stopping = processes.Stopping(asked)
+  with signals.Stop() as stop:
+    stopping = processes.Stopping(stop)
     for name in missing:
       # With its problem go the programs that were compiled for it.
       program = run_lib.program(
         resolved.runs[name], problems.pop(name), datasets[id(sources[name])],
         stopping.check,
       )  # fmt: skip
-      _train(program, missing[name], asked, stopping)
+      _train(program, missing[name], stop, stopping)
   if not missing:
     _log.info('%s: nothing left to train', directory)
   return processes.agreed(
     lambda: [
       folder.label
-      for name, its in folders.items()
-      for folder in its
+      for name, of_run in folders.items()
+      for folder in of_run
       if name not in resolved.expected_divergence
       and folder.again().status == 'diverged'
     ]
@@ -100,7 +100,7 @@ def _problems(
   return problems
 
 
-def _left(
+def _seeds_left(
   directory: pathlib.Path,
   resolved: resolve.Experiment,
   problems: Mapping[str, types.Problem],
@@ -120,30 +120,35 @@ def _left(
   _check_steps(directory, resolved)
   missing = {
     name: todo
-    for name, its in folders.items()
-    if (todo := [f for f in its if not run_lib.is_done(f, resolved.runs[name])])
+    for name, of_run in folders.items()
+    if (
+      todo := [f for f in of_run if not run_lib.is_done(f, resolved.runs[name])]
+    )
   }
   _check_resume(directory, folders, resume)
   _check_space(directory, resolved, problems, missing)
-  return {name: [one.seed for one in todo] for name, todo in missing.items()}
+  return {
+    name: [folder.seed for folder in todo] for name, todo in missing.items()
+  }
 
 
 def _train(
   program: run_lib.Program,
   folders: list[run_folder.RunFolder],
-  asked: signals.Stop,
+  stop: signals.Stop,
   stopping: processes.Stopping,
 ) -> None:
   """Trains the seeds of one run, one after the other."""
-  # What goes on needs no more where it began.
+  # A seed that has a checkpoint does not need its beginning again.
   if not processes.agreed(lambda: all(map(_has_begun, folders))):
-    begun = init_from.beginning(program.config, program.problem, program.init)
-    program = program._replace(init=begun)
+    program = program._replace(
+      init=init_from.beginning(program.config, program.problem, program.init)
+    )
   alone = processes.count() == 1
   for folder in folders:
     run_lib.train(
       program, folder, stopped=stopping,
-      unless_stopped=(asked if alone else stopping).unless_asked,
+      unless_stopped=(stop if alone else stopping).unless_asked,
     )  # fmt: skip
 
 
@@ -159,29 +164,29 @@ def _directory(workdir: str) -> pathlib.Path:
 
 
 def _has_begun(folder: run_folder.RunFolder) -> bool:
-  """Whether there is a checkpoint to go on from, whole or damaged."""
+  """Returns whether there is a checkpoint, whole or damaged."""
   return bool(checkpoint.Checkpoints(folder.checkpoints).steps())
 
 
 def _check_resume(directory, folders, resume: str) -> None:
-  """Whether going on, or beginning, is what was asked for.
+  """Checks that going on, or beginning, is what --resume asks for.
 
   Raises:
     ConfigError: --resume=never, and something is there.
     CheckpointError: --resume=must, and nothing is.
   """
-  begun = [
+  labels = [
     folder.label
-    for its in folders.values()
-    for folder in its
+    for of_run in folders.values()
+    for folder in of_run
     if _has_begun(folder)
   ]
-  if resume == 'never' and begun:
+  if resume == 'never' and labels:
     raise errors.ConfigError(
-      f'--resume: never; {directory} has begun with {begun[0]}; give another '
+      f'--resume: never; {directory} has begun with {labels[0]}; give another '
       '--workdir, or --resume=auto to go on'
     )
-  if resume == 'must' and not begun:
+  if resume == 'must' and not labels:
     raise errors.CheckpointError(
       f'--resume: must; {directory} holds no checkpoint of what is to be '
       'trained; look at --workdir, or give --resume=auto to begin'
@@ -195,8 +200,8 @@ def _check_space(directory, resolved, problems, missing) -> None:
     state = run_lib.without_ring(jax.eval_shape(problems[name].init, 0))
     keep = resolved.runs[name].checkpoint['keep']
     for folder in folders:
-      there = len(checkpoint.Checkpoints(folder.checkpoints).steps())
-      needed += checkpoint.bytes_of(state) * max(1, keep + 1 - there)
+      checkpoints = len(checkpoint.Checkpoints(folder.checkpoints).steps())
+      needed += checkpoint.bytes_of(state) * max(1, keep + 1 - checkpoints)
   checkpoint.check_space(directory, needed)
 
 
@@ -215,7 +220,7 @@ def _check_steps(directory: pathlib.Path, resolved: resolve.Experiment) -> None:
 def _write_experiment(
   directory: pathlib.Path, resolved: resolve.Experiment
 ) -> None:
-  """experiment.json: this experiment, and what was in it before."""
+  """Writes experiment.json: this experiment, added to what it held before."""
   old = run_folder.read_experiment(directory) or {'runs': {}, 'seeds': []}
   new = {
     'runs': {

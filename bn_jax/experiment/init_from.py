@@ -1,8 +1,8 @@
-"""A run that begins with the parameters of one that was trained before.
+"""Begins a run with the parameters of one that was trained before.
 
-Fine-tuning: parameters and statistics are taken over; the last layer begins
-anew where it differs, as it does for other classes. Everything else, such as
-the optimizer's state and the step, is that of a run that has just begun.
+Fine-tuning: parameters and statistics are copied; a last layer of another
+shape, as for other classes, is initialized from the seed. Everything else, such
+as the optimizer's state and the step, is that of a new run.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from bn_jax.experiment import saved
 from bn_jax.storage import run_folder
 
 
-def check(config: RunConfig, made: types.Problem) -> None:
-  """Whether a run can begin as its `init_from` says, by shapes alone.
+def check(config: RunConfig, problem: types.Problem) -> None:
+  """Checks by shapes that a run can begin as its `init_from` says.
 
   Raises:
     ConfigError: there is no such run.
@@ -32,21 +32,18 @@ def check(config: RunConfig, made: types.Problem) -> None:
     return
   source = _found(config.init_from)
   with _blaming():
-    made_of = build.problem(saved.config_of(source))
-    theirs = jax.eval_shape(made_of.init, 0)
-  _matched(config, made, jax.eval_shape(made.init, 0), theirs)
+    trained = jax.eval_shape(build.problem(saved.config_of(source)).init, 0)
+  _matched(config, problem, jax.eval_shape(problem.init, 0), trained)
 
 
 def beginning(
   config: RunConfig,
-  made: types.Problem,
+  problem: types.Problem,
   init: Callable[[int], types.TrainState],
 ) -> Callable[[int], types.TrainState]:
-  """seed -> the state before the first step, parameters taken over.
+  """Returns seed -> the state before the first step, parameters copied.
 
   Args:
-    config: the resolved run.
-    made: its problem.
     init: makes a state from a seed alone.
 
   Raises:
@@ -56,20 +53,20 @@ def beginning(
     return init
   source = _found(config.init_from)
   with _blaming():
-    its = saved.config_of(source)
-    theirs = saved.newest(source, its, build.problem(its))
-  _check_finite(config, theirs)
+    of_source = saved.config_of(source)
+    trained = saved.newest(source, of_source, build.problem(of_source))
+  _check_finite(config, trained)
 
   def begin(seed: int) -> types.TrainState:
     own = init(seed)
-    return own._replace(**_matched(config, made, own, theirs))
+    return own._replace(**_matched(config, problem, own, trained))
 
   return begin
 
 
-def _check_finite(config: RunConfig, theirs: types.TrainState) -> None:
-  """What is not finite would never become so."""
-  for leaf in jax.tree.leaves((theirs.params, theirs.batch_stats)):
+def _check_finite(config: RunConfig, trained: types.TrainState) -> None:
+  """Refuses values that are not finite: training cannot mend them."""
+  for leaf in jax.tree.leaves((trained.params, trained.batch_stats)):
     if not jnp.isfinite(leaf).all():
       raise errors.CheckpointError(
         f'config.init_from: {config.init_from} holds parameters or '
@@ -79,7 +76,7 @@ def _check_finite(config: RunConfig, theirs: types.TrainState) -> None:
 
 @contextlib.contextmanager
 def _blaming():
-  """Says that a refusal is about the run that one begins with."""
+  """Adds to a refusal that it is about the run in config.init_from."""
   try:
     yield
   except errors.Failure as error:
@@ -96,50 +93,50 @@ def _found(path: str) -> run_folder.RunFolder:
   return folders[0]
 
 
-def _matched(config, made, own, theirs) -> dict[str, Any]:
-  """params and batch_stats of `own`, those of `theirs` in their place.
+def _matched(config, problem, own, trained) -> dict[str, Any]:
+  """Returns params and batch_stats of `own` with the values of `trained`.
 
   Raises:
     CheckpointError: what does not fit lies outside the last layer.
   """
-  *_, (last, last_paths) = made.layers(own)
+  *_, (last, last_paths) = problem.layers(own)
   matched = {}
   for collection in ('params', 'batch_stats'):
-    mine, given = (
+    mine, source = (
       traverse_util.flatten_dict(getattr(state, collection), sep='/')
-      for state in (own, theirs)
+      for state in (own, trained)
     )
-    begins_anew = [
+    different = [
       path
-      for path in _different(mine, given)
+      for path in _different(mine, source)
       if not (collection == 'params' and _below(path, last_paths))
     ]
-    if begins_anew:
-      path = begins_anew[0]
+    if different:
+      path = different[0]
       raise errors.CheckpointError(
         f'config.init_from: {config.init_from} holds another network: '
-        f'{len(begins_anew)} of its {collection} differ, the first is {path}: '
-        f'there {_shape(given, path)}, here {_shape(mine, path)}; only the '
+        f'{len(different)} of its {collection} differ, the first is {path}: '
+        f'there {_shape(source, path)}, here {_shape(mine, path)}; only the '
         f'last layer, {last}, may'
       )
     # A layer that differs begins anew as a whole.
-    anew = any(True for _ in _different(mine, given))
-    taken = {
+    anew = any(True for _ in _different(mine, source))
+    leaves = {
       path: leaf
       if anew and _below(path, last_paths)
-      else _like(leaf, given[path])
+      else _like(leaf, source[path])
       for path, leaf in mine.items()
     }
-    matched[collection] = traverse_util.unflatten_dict(taken, sep='/')
+    matched[collection] = traverse_util.unflatten_dict(leaves, sep='/')
   return matched
 
 
-def _different(mine: Mapping, given: Mapping) -> Iterator[str]:
-  """Paths that only one has, or that have another shape or dtype there."""
+def _different(mine: Mapping, source: Mapping) -> Iterator[str]:
+  """Yields paths that one lacks, or whose shapes or dtypes differ."""
   return (
     path
-    for path in sorted(mine.keys() | given.keys())
-    if _shape(mine, path) != _shape(given, path)
+    for path in sorted(mine.keys() | source.keys())
+    if _shape(mine, path) != _shape(source, path)
   )
 
 
@@ -153,8 +150,8 @@ def _below(path: str, prefixes: tuple[str, ...]) -> bool:
   return any(path.startswith(f'{prefix}/') for prefix in prefixes)
 
 
-def _like(own: Any, given: Any) -> Any:
-  """A copy of the given array, where the own one lies; a step consumes it."""
+def _like(own: Any, source: Any) -> Any:
+  """Returns a copy of `source` where `own` lies; a step consumes it."""
   if isinstance(own, jax.ShapeDtypeStruct):
     return own
-  return jax.device_put(given, own.sharding, may_alias=False)
+  return jax.device_put(source, own.sharding, may_alias=False)

@@ -1,4 +1,4 @@
-"""manifest.json: what a run is, on what it ran, and how far it is."""
+"""Writes manifest.json: what a run is, on what it ran, and how far it is."""
 
 import datetime
 import importlib.metadata
@@ -26,10 +26,10 @@ _PACKAGES = (
 class Manifest:
   """manifest.json of a run's folder; process 0 writes it."""
 
-  def __init__(self, folder: run_folder.RunFolder, known: dict[str, Any]):
-    """Of a folder, with what stays true, see `facts`."""
+  def __init__(self, folder: run_folder.RunFolder, facts: dict[str, Any]):
+    """Takes the `facts` of a run, which stay true while it trains."""
     self._file = folder.manifest_file
-    self._known = {'run': folder.run, 'seed': folder.seed, **known}
+    self._facts = {'run': folder.run, 'seed': folder.seed, **facts}
 
   def write(
     self,
@@ -37,16 +37,16 @@ class Manifest:
     step: int | None,
     divergence: dict[str, Any] | None = None,
   ) -> None:
-    """Writes it whole.
+    """Writes the file whole.
 
     Args:
       status: 'running', 'done', 'interrupted' or 'diverged'.
-      step: how far it is.
+      step: the last one that was made.
       divergence: why it diverged, see `divergence.facts`.
     """
     if not processes.is_first():
       return
-    now = {'status': status, 'step': step, **self._known}
+    now = {'status': status, 'step': step, **self._facts}
     if divergence is not None:
       now['divergence'] = divergence
     files.write_json(self._file, now)
@@ -55,11 +55,10 @@ class Manifest:
 def facts(
   config: RunConfig, layers: Sequence[str], state: types.TrainState
 ) -> dict[str, Any]:
-  """What is known of a run before it begins, of JSON.
+  """Returns what is known of a run before it begins, of JSON.
 
   Args:
-    layers: their names, in forward order.
-    state: at any step.
+    layers: names, in forward order.
   """
   sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
   device = jax.devices()[0]
@@ -95,7 +94,7 @@ def facts(
 
 
 def _git_commit() -> str | None:
-  """The commit of this code, '+' where it was changed; None outside git."""
+  """Returns the commit of this code, with '+' if changed; None outside git."""
   here = pathlib.Path(__file__).parents[1]  # all of bn_jax
 
   def git(*words):

@@ -1,4 +1,4 @@
-"""Measures, bound to their data, and what their records say of it."""
+"""Binds measures to their data, and says what their records tell of it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -16,7 +16,9 @@ from bn_jax.training import devices as devices_lib
 from bn_jax.training import loop
 
 PRECISION = 'highest'  # of every product of a measure
-_SHARE = 0.5  # of the memory that is left, for one gradient
+# Of the memory that is left, for one gradient: as much again for the copies of
+# parameters that a measure keeps, and for what the estimate leaves out.
+_SHARE = 0.5
 
 
 class Bound(NamedTuple):
@@ -35,65 +37,65 @@ class Bound(NamedTuple):
 
 def probes(
   config: RunConfig,
-  made: types.Problem,
+  problem: types.Problem,
   dataset: datasets.Dataset,
   feed: datasets.Feed,
   check_stop: Callable[[], None] = lambda: None,
 ) -> list[loop.Probe]:
-  """The measures of a run, bound to their data and times, in config order.
+  """Returns the measures of a run, bound to data and times, in config order.
 
   Args:
-    config: of the run.
-    made: its problem.
-    dataset: on its devices.
+    dataset: placed on the devices.
     feed: what the steps of training draw their batches from.
     check_stop: called before each batch; what it raises ends the look.
   """
-  found = []
+  probes = []
   for name, section in config.measures.items():
     section = dict(section)
     every_steps = section.pop('every_steps')
     with build.blaming(f'config.measures.{name}'):
-      section = fitted(section, config, made)
-    one = bound(section, config, made, dataset, feed, check_stop=check_stop)
-    found.append(
-      loop.Probe(name, one.look, every_steps, one.arrays, one.conditions)
+      section = fitted(section, config, problem)
+    measure = bound(
+      section, config, problem, dataset, feed, check_stop=check_stop
     )
-  return found
+    probes.append(
+      loop.Probe(
+        name, measure.look, every_steps, measure.arrays, measure.conditions
+      )
+    )
+  return probes
 
 
 def bound(
   section: Mapping[str, Any],
   config: RunConfig,
-  made: types.Problem,
+  problem: types.Problem,
   dataset: datasets.Dataset,
   feed: datasets.Feed,
   *,
   statistics: str | None = None,
   check_stop: Callable[[], None] = lambda: None,
 ) -> Bound:
-  """A measure with its data.
+  """Returns a measure with its data.
 
   Args:
-    section: its name, its data, its keywords; see `fitted`.
-    config: of the run.
-    made: its problem.
-    dataset: on its devices.
+    section: of the measure: name, data and keywords; see `fitted`.
+    dataset: placed on the devices.
     feed: what the steps of training draw their batches from.
-    statistics: what to call those that norms use, where these are no running
-      averages but the population's.
+    statistics: 'population' where the state holds these in place of running
+      averages; None is what the section says.
     check_stop: called before each batch; what it raises ends the look.
   """
   measure = analysis.make(**keywords(section))
-  batches = _batches(section['data'], config, made, dataset, feed)
+  batches = _batches(section['data'], config, problem, dataset, feed)
 
-  def asked(found):
-    for batch in found:
+  def stoppable(batches_of_look):
+    for batch in batches_of_look:
       check_stop()
       yield batch
 
   def look(state, journal=None):
-    return measure(made, state, asked(batches(state)), journal)
+    return measure(problem, state, stoppable(batches(state)), journal)
 
   return Bound(
     look,
@@ -103,29 +105,29 @@ def bound(
 
 
 def keywords(section: Mapping[str, Any]) -> Mapping[str, Any]:
-  """Of a measure's section, what its constructor takes."""
+  """Returns what the constructor takes of a measure's section."""
   return {k: v for k, v in section.items() if k not in ('data', 'every_steps')}
 
 
 def conditions(
   section: Mapping[str, Any], config: RunConfig, statistics: str | None = None
 ) -> dict[str, Any]:
-  """What the records of a measure say of how it was taken."""
-  found = {
+  """Returns what the records of a measure say of how it was taken."""
+  conditions = {
     'statistics': statistics or section.get('statistics', 'running'),
     'data': section['data'],
     'examples': examples(section, config),
     'precision': PRECISION,
   }
-  # Groups, and chunks too: sums in another order are other bits.
+  # Groups change the function; chunks change the order of sums, and so bits.
   for key in ('group_size', 'chunk_size'):
     if section.get(key) not in (None, 'auto'):
-      found[key] = section[key]
-  return found
+      conditions[key] = section[key]
+  return conditions
 
 
 def examples(section: Mapping[str, Any], config: RunConfig) -> int:
-  """How many examples a measure looks at."""
+  """Returns how many examples a measure looks at."""
   split, _, count = section['data'].partition(':')
   if split == 'current_batch':
     size = config.batch_size
@@ -140,13 +142,13 @@ def examples(section: Mapping[str, Any], config: RunConfig) -> int:
 def _batches(
   where: str,
   config: RunConfig,
-  made: types.Problem,
+  problem: types.Problem,
   dataset: datasets.Dataset,
   feed: datasets.Feed,
 ) -> Callable[[types.TrainState], Iterable[types.Batch]]:
-  """state -> the batches that a measure looks at."""
+  """Returns state -> the batches that a measure looks at."""
   if where == 'current_batch':
-    return lambda state: (made.batch(state, feed.peek()),)
+    return lambda state: (problem.batch(state, feed.peek()),)
   devices = build.mesh(config)
   name, _, count = where.partition(':')
   split = getattr(dataset, name)
@@ -159,19 +161,19 @@ def _batches(
   )
 
 
-def check(config: RunConfig, made: types.Problem) -> None:
-  """Makes each measure, and traces its batch, before anything is compiled.
+def check(config: RunConfig, problem: types.Problem) -> None:
+  """Checks each measure of a run, before anything is compiled.
 
   Raises:
     ConfigError: what `check_one` refuses, with the place in the config.
   """
   for name, section in config.measures.items():
     with build.blaming(f'config.measures.{name}'):
-      check_one(section, config, made)
+      check_one(section, config, problem)
 
 
 def check_one(
-  section: Mapping[str, Any], config: RunConfig, made: types.Problem
+  section: Mapping[str, Any], config: RunConfig, problem: types.Problem
 ) -> None:
   """Makes a measure, and traces its batch, before anything is compiled.
 
@@ -181,22 +183,24 @@ def check_one(
       that would change the function.
   """
   analysis.make(**keywords(section))
-  known = made.taps
+  layers = problem.taps
   if analysis.MEASURES[section['name']].layers == 'all':
-    known = [name for name, _ in made.layers(jax.eval_shape(made.init, 0))]
+    layers = [
+      name for name, _ in problem.layers(jax.eval_shape(problem.init, 0))
+    ]
   for layer in section.get('layers', ()):
-    if layer not in known:
-      raise ValueError(errors.unknown('layer', layer, known))
+    if layer not in layers:
+      raise ValueError(errors.unknown('layer', layer, layers))
   if section['data'] != 'current_batch':
-    _check_data(section, config, made)
-  _check_chunks(section, config, made)
+    _check_data(section, config, problem)
+  _check_chunks(section, config, problem)
 
 
 def where_apart(
-  section: Mapping[str, Any], made: types.Problem
+  section: Mapping[str, Any], problem: types.Problem
 ) -> Mapping[str, Any]:
-  """A section whose groups are but chunks, where no example sees another."""
-  apart = made.group_size == 1 and section.get('statistics') == 'batch'
+  """Returns a section with chunks for groups, where no example sees another."""
+  apart = problem.group_size == 1 and section.get('statistics') == 'batch'
   if not apart or section.get('group_size') is None:
     return section
   if section['chunk_size'] != 'auto':
@@ -207,9 +211,9 @@ def where_apart(
 
 
 def _check_data(
-  section: Mapping[str, Any], config: RunConfig, made: types.Problem
+  section: Mapping[str, Any], config: RunConfig, problem: types.Problem
 ) -> None:
-  """Whether there are so many examples, and they make whole groups."""
+  """Checks that there are so many examples, and that they make whole groups."""
   facts = build.source(config).facts
   split, _, count = section['data'].partition(':')
   size = int(count) if count else config.evaluation_batch_size
@@ -220,32 +224,32 @@ def _check_data(
     )
   if section.get('statistics') != 'batch' or _chunk(section) not in (None, 0):
     return
-  state = jax.eval_shape(made.init, 0)
+  state = jax.eval_shape(problem.init, 0)
   jax.eval_shape(
-    lambda s, b: made.activations(s, b, 'batch', made.taps[-1:]),
+    lambda s, b: problem.activations(s, b, 'batch', problem.taps[-1:]),
     state,
     build.shapes(config, size),
   )
 
 
 def _chunk(section: Mapping[str, Any]) -> int | None:
-  """The chunk size of a section, None for none or one that is to be found."""
+  """Returns the chunk size of a section; None for none, or for 'auto'."""
   size = section.get('chunk_size')
   return None if size == 'auto' else size
 
 
 def _check_chunks(
-  section: Mapping[str, Any], config: RunConfig, made: types.Problem
+  section: Mapping[str, Any], config: RunConfig, problem: types.Problem
 ) -> None:
   """Refuses chunks that would change the function, and groups without them."""
   group = section.get('group_size')
   size, count = _chunk(section), examples(section, config)
   if group is not None:
-    if section['statistics'] != 'batch' or made.group_size is not None:
+    if section['statistics'] != 'batch' or problem.group_size is not None:
       has = (
         f'statistics {section["statistics"]!r}'
         if section['statistics'] != 'batch'
-        else f'groups of {made.group_size} already'
+        else f'groups of {problem.group_size} already'
       )
       raise ValueError(
         f'group_size is {group}; the network has {has}; allowed: None'
@@ -257,18 +261,18 @@ def _check_chunks(
       )
     return
   if size is not None:
-    seen = made.group_size if section['statistics'] == 'batch' else 1
-    analysis.check_chunks(count, size, seen)
+    group = problem.group_size if section['statistics'] == 'batch' else 1
+    analysis.check_chunks(count, size, group)
 
 
 def fitted(
-  section: Mapping[str, Any], config: RunConfig, made: types.Problem
+  section: Mapping[str, Any], config: RunConfig, problem: types.Problem
 ) -> Mapping[str, Any]:
-  """A measure's section with the chunk size that 'auto' stands for.
+  """Returns a measure's section with the chunk size that 'auto' stands for.
 
-  What is as large as a training batch is taken whole: training does that too.
-  What is larger is taken whole if its gradient takes half of the memory left,
-  and else in chunks that do.
+  Up to a training batch, examples are taken whole, as training does. More are
+  taken whole if their gradient fits into half of the memory left, and else in
+  chunks that do.
 
   Raises:
     ValueError: it does not fit, and chunks would change the function.
@@ -280,22 +284,22 @@ def fitted(
     return {**section, 'chunk_size': min(group, count)}
   if count <= config.batch_size:
     return {**section, 'chunk_size': None}
-  seen = made.group_size if section['statistics'] == 'batch' else 1
-  there = _SHARE * cost.memory_left(jax.local_devices()[0]) * config.devices
+  own_group = problem.group_size if section['statistics'] == 'batch' else 1
+  room = _SHARE * cost.memory_left(jax.local_devices()[0]) * config.devices
   fits = processes.agreed(
     lambda: chunks.fitting(
-      lambda size: gradient_bytes(section, config, made, size),
+      lambda size: gradient_bytes(section, config, problem, size),
       count,
-      there,
-      seen or 1,
+      room,
+      own_group or 1,
     )
   )
   if fits == count:
     return {**section, 'chunk_size': None}
-  if seen is None:
+  if own_group is None:
     raise ValueError(
       f'of {count} examples {fits} fit into half of the memory left '
-      f'({1e-9 * there:.1f} GB), and with batch statistics over all of them '
+      f'({1e-9 * room:.1f} GB), and with batch statistics over all of them '
       'chunks would change the function; allowed: fewer examples, '
       f'group_size={_divisor(count, config.batch_size)} (which is the '
       'chunk_size too), or '
@@ -304,18 +308,21 @@ def fitted(
   return {**section, 'chunk_size': fits}
 
 
-def _divisor(count: int, most: int) -> int:
-  """The largest number up to `most` that divides another."""
-  return next(n for n in range(most, 0, -1) if not count % n)
+def _divisor(number: int, most: int) -> int:
+  """Returns the largest divisor of `number` that is at most `most`."""
+  return next(n for n in range(most, 0, -1) if not number % n)
 
 
 def gradient_bytes(
-  section: Mapping[str, Any], config: RunConfig, made: types.Problem, size: int
+  section: Mapping[str, Any],
+  config: RunConfig,
+  problem: types.Problem,
+  size: int,
 ) -> int:
-  """Bytes that a gradient over so many examples takes; it is compiled."""
+  """Compiles a gradient over `size` examples; returns the bytes it takes."""
   loss = jax.eval_shape(
-    lambda s, b: made.loss(s, b, section['statistics']),
-    jax.eval_shape(made.init, 0),
+    lambda s, b: problem.loss(s, b, section['statistics']),
+    jax.eval_shape(problem.init, 0),
     build.shapes(config, size),
   )
-  return analysis.memory(loss, jax.eval_shape(made.init, 0).params)
+  return analysis.memory(loss, jax.eval_shape(problem.init, 0).params)

@@ -221,7 +221,7 @@ def _standing(
   folder = cell.folder.again()
   manifest, status, step = folder.manifest, folder.status, folder.step
   goes_on = status == 'diverged' and divergence.goes_on(
-    manifest['config'], cell.config
+    manifest['config'], cell.config.max_skips
   )
   if status == 'diverged' and not goes_on:
     return Standing(_EXPECTED if cell.may_diverge else status, step)

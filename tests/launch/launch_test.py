@@ -54,7 +54,11 @@ class LaunchCase(parameterized.TestCase):
     ).cells
 
   def write(self, cell, status, step):
-    config = {**cell.config, 'on_nonfinite': 'stop', 'max_skips': None}
+    config = {
+      **cell.config.as_json(),
+      'on_nonfinite': 'stop',
+      'max_skips': None,
+    }
     self.write_manifest(cell, config, status=status, step=step)
 
   def called(self, cell, name):
@@ -241,7 +245,8 @@ class ExpandTest(LaunchCase):
     from bn_jax.config import resolve
 
     given = flags.train(['train.py', _SINGLE, '--config.batch_size=8'])
-    runs = resolve.experiment(given.config.to_dict(), given.overrides).runs
+    experiment = resolve.experiment(given.config.to_dict(), given.overrides)
+    runs = {name: run.as_json() for name, run in experiment.runs.items()}
     (place / 'experiment.json').write_text(
       json.dumps({'runs': runs, 'seeds': [0]})
     )
@@ -336,7 +341,7 @@ class StandingTest(LaunchCase):
     (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual((now.status, now.is_to_start), (status, True))
     # It has diverged under this config too.
-    self.write_manifest(cell, cell.config, status='diverged', step=4)
+    self.write_manifest(cell, cell.config.as_json(), status='diverged', step=4)
     (now,) = status_lib.of(str(self.workdir), [cell])
     self.assertEqual(now.status, 'diverged, expected')
 
