@@ -1,4 +1,4 @@
-"""One run with one seed, from its resolved config to its files."""
+"""Trains one run with one seed, from its resolved config to its files."""
 
 import contextlib
 import logging
@@ -53,7 +53,7 @@ def program(
   Args:
     problem: what `build.problem` gives for the config.
     dataset: not on its devices yet.
-    check_stop: see `probes.probes`.
+    check_stop: called before each batch of a measure; what it raises ends it.
   """
   whole = devices.whole(build.mesh(config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
@@ -70,7 +70,7 @@ def program(
 
 
 def is_done(folder: run_folder.RunFolder, config: RunConfig) -> bool:
-  """Whether a run has nothing left to do."""
+  """Returns whether a run has nothing left to do."""
   if folder.status == 'diverged':
     return not divergence.goes_on(folder.manifest['config'], config.max_skips)
   return folder.status == 'done' and folder.step >= config.steps
@@ -79,7 +79,7 @@ def is_done(folder: run_folder.RunFolder, config: RunConfig) -> bool:
 def checkpoints_of(
   config: RunConfig, folder: run_folder.RunFolder
 ) -> checkpoint.Checkpoints:
-  """The checkpoints of a run, which say by what config they were made."""
+  """Returns the checkpoints of a run, which hold the config beside them."""
   return checkpoint.Checkpoints(
     folder.checkpoints,
     keep=config.checkpoint['keep'],
@@ -91,7 +91,7 @@ def checkpoints_of(
 
 
 def train(
-  made: Program,
+  program: Program,
   folder: run_folder.RunFolder,
   *,
   stopped: Callable[[], bool],
@@ -100,32 +100,31 @@ def train(
   """Trains a run from its newest checkpoint, or from the seed, to its end.
 
   Args:
-    made: the run's program.
-    folder: of the run and seed; what is there is taken up.
-    stopped: True ends it, with its state saved.
+    folder: of the run and seed; training goes on from what it holds.
+    stopped: True ends training, with the state saved.
     unless_stopped: takes a look, or gives None where that is to end early.
 
   Raises:
     ConfigError: fewer steps than it has made, or another process trains it.
     CheckpointError, StorageError, Interrupted.
   """
-  with contextlib.ExitStack() as held:
+  with contextlib.ExitStack() as stack:
 
     def begin():
       files.make_folder(folder.path, 'give another --workdir')
-      held.enter_context(lock.held(folder.path))
+      stack.enter_context(lock.held(folder.path))
 
     processes.agreed(begin)
     # Nobody else changes it from here on.
-    _train(made, folder.again(), stopped, unless_stopped)
+    _train(program, folder.again(), stopped, unless_stopped)
 
 
-def _train(made, folder, stopped, unless_stopped) -> None:
-  config = made.config
+def _train(program, folder, stopped, unless_stopped) -> None:
+  config = program.config
   checkpoints = checkpoints_of(config, folder)
-  state = _taken_up(made, folder, checkpoints)
+  state = _taken_up(program, folder, checkpoints)
   first = int(state.step)
-  layers = [layer for layer, _ in made.problem.layers(state)]
+  layers = [layer for layer, _ in program.problem.layers(state)]
   facts = manifest_lib.facts(config, layers, state)
   manifest = manifest_lib.Manifest(folder, facts)
   manifest.write('running', first)
@@ -136,7 +135,7 @@ def _train(made, folder, stopped, unless_stopped) -> None:
   if first:
     _log.info('%s: goes on from step %d', folder.label, first)
   opened = _opened(folder, first_step=first, steps=config.steps)
-  made.feed.start(seed=folder.seed, first_step=first)
+  program.feed.start(seed=folder.seed, first_step=first)
 
   def ends():
     checkpoints.check()  # what cannot be saved is not trained on
@@ -146,9 +145,9 @@ def _train(made, folder, stopped, unless_stopped) -> None:
     with opened as outputs:
       outcome = loop.run(
         state,
-        made.step,
+        program.step,
         steps=config.steps,
-        probes=made.probes,
+        probes=program.probes,
         sinks=outputs.sinks,
         arrays=outputs.arrays,
         timing=outputs.timing,
@@ -159,10 +158,10 @@ def _train(made, folder, stopped, unless_stopped) -> None:
       )
     checkpoints.wait()
     if outcome.status == 'diverged':
-      what = (outputs.last.row, checkpoints.latest())
-      said = divergence.message(*what, folder.path)
-      _log.info('%s: %s', folder.label, said)
-      manifest.write('diverged', outcome.step, divergence.facts(*what))
+      row, newest = outputs.last.row, checkpoints.latest()
+      message = divergence.message(row, newest, folder.path)
+      _log.info('%s: %s', folder.label, message)
+      manifest.write('diverged', outcome.step, divergence.facts(row, newest))
     else:
       manifest.write(outcome.status, outcome.step)
   except errors.Interrupted as error:
@@ -172,15 +171,15 @@ def _train(made, folder, stopped, unless_stopped) -> None:
       f'{folder.label}: {error}; the same command goes on from there'
     ) from error
   finally:
-    made.feed.close()
+    program.feed.close()
     checkpoints.close()
 
 
 class _Nowhere:
-  """Takes what process 0, which has the same, writes to a file."""
+  """A sink that drops records, which process 0 writes to a file."""
 
   def write(self, record: records.Record) -> None:
-    """Leaves it out."""
+    """Drops the record."""
 
 
 class _Outputs(NamedTuple):
@@ -222,14 +221,14 @@ def _opened(
     )
     for file in opened:
       stack.callback(file.close)
-    shown = stack.enter_context(
+    bar = stack.enter_context(
       progress.Progress(
         folder.label, first_step=first_step, steps=steps, say=_log.info
       )
     )
     yield _Outputs(
       last,
-      sinks=(scalars, events, shown, last),
+      sinks=(scalars, events, bar, last),
       arrays=records.Arrays(folder.arrays),
       timing=timing,
       sync=scalars.sync,
@@ -241,7 +240,7 @@ def _save_in(
   mesh: jax.sharding.Mesh,
   sync: Callable[[], None] = lambda: None,
 ) -> Callable[[int, types.TrainState], None]:
-  """(step, state) -> None: process 0 saves it, to which all contribute."""
+  """Returns save(step, state): all processes gather, process 0 writes."""
 
   def save(step, state):
     whole = devices.gathered(without_ring(state), mesh)
@@ -253,13 +252,13 @@ def _save_in(
 
 
 def _taken_up(
-  made: Program,
+  program: Program,
   folder: run_folder.RunFolder,
   checkpoints: checkpoint.Checkpoints,
 ) -> types.TrainState:
-  """The state to go on from; records of what follows it are cut off."""
-  state = _newest(made, folder, checkpoints)
-  first, steps = int(state.step), made.config.steps
+  """Returns the state to go on from; later records are cut off."""
+  state = _newest(program, folder, checkpoints)
+  first, steps = int(state.step), program.config.steps
   if first > steps:
     raise errors.ConfigError(
       f'config.steps: {steps}; {folder.path} has made {first} already; '
@@ -289,45 +288,47 @@ def _check_whole(path: pathlib.Path, steps: int) -> None:
 
 
 def _newest(
-  made: Program,
+  program: Program,
   folder: run_folder.RunFolder,
   checkpoints: checkpoint.Checkpoints,
 ) -> types.TrainState:
-  """The newest saved state, or that before the first step.
+  """Returns the newest saved state, or that before the first step.
 
   Raises:
     CheckpointError: none is whole, or there are records and no checkpoint.
   """
-  fresh = made.init(folder.seed)
-  found = None
+  fresh = program.init(folder.seed)
+  newest = None
 
   def read() -> bool:
-    nonlocal found
+    nonlocal newest
     checkpoints.clean()
-    for place in (folder.path, folder.arrays):
-      files.remove_torn(place)
-    found = checkpoints.newest(without_ring(fresh), set_aside=True)
-    if found is None and folder.has_records:
+    for directory in (folder.path, folder.arrays):
+      files.remove_torn(directory)
+    newest = checkpoints.newest(without_ring(fresh), set_aside=True)
+    if newest is None and folder.has_records:
       raise errors.CheckpointError(
         f'{folder.path} holds records and no checkpoint: it was removed; '
         'restore it, or give another --workdir to begin again'
       )
-    return found is not None
+    return newest is not None
 
   if not processes.agreed(read):
     return fresh
   like = jax.eval_shape(lambda: without_ring(fresh))
-  saved = divergence.reopened(processes.broadcast(found, like))
-  return placed(saved, made.config, made.problem)._replace(ring=fresh.ring)
+  saved = divergence.reopened(processes.broadcast(newest, like))
+  return placed(saved, program.config, program.problem)._replace(
+    ring=fresh.ring
+  )
 
 
 def placed(
-  saved: types.TrainState, config: RunConfig, made: types.Problem
+  saved: types.TrainState, config: RunConfig, problem: types.Problem
 ) -> types.TrainState:
-  """A state as it was saved, on the devices of its run."""
-  return devices.placed(saved, without_ring(build.placement(config, made)))
+  """Returns a saved state on the devices of its run."""
+  return devices.placed(saved, without_ring(build.placement(config, problem)))
 
 
 def without_ring(state: types.TrainState) -> types.TrainState:
-  """What is saved: rows are written before, and the ring's size may change."""
+  """Returns what is saved: the ring's rows are on disk, its size may change."""
   return state._replace(ring={})

@@ -1,4 +1,4 @@
-"""What a run that was trained has saved, read back onto this machine."""
+"""Reads back what a trained run has saved, onto this machine."""
 
 import jax
 
@@ -34,7 +34,7 @@ def steps(folder: RunFolder) -> tuple[int, ...]:
 def newest(
   folder: RunFolder,
   config: RunConfig,
-  made: types.Problem,
+  problem: types.Problem,
   step: int | None = None,
 ) -> types.TrainState:
   """Returns the newest saved state, or that of a step; its ring is empty.
@@ -42,35 +42,36 @@ def newest(
   Damaged ones are left out, and named; not that of a step that is asked for.
 
   Args:
-    folder: of the run.
-    config: as `config_of` says.
-    made: its problem.
     step: one of `steps`; None is the newest.
 
   Raises:
     CheckpointError: there is none, or it is damaged or of another network.
   """
-  like = run_lib.without_ring(jax.eval_shape(made.init, 0))
-  there = run_lib.checkpoints_of(config, folder)
-  saved = there.newest(like) if step is None else there.restore(step, like)
+  like = run_lib.without_ring(jax.eval_shape(problem.init, 0))
+  checkpoints = run_lib.checkpoints_of(config, folder)
+  saved = (
+    checkpoints.newest(like)
+    if step is None
+    else checkpoints.restore(step, like)
+  )
   if saved is None:
     raise errors.CheckpointError(f'{folder.path} holds no checkpoint yet')
-  return run_lib.placed(saved, config, made)
+  return run_lib.placed(saved, config, problem)
 
 
 def population(
   folder: RunFolder,
   config: RunConfig,
-  made: types.Problem,
+  problem: types.Problem,
   state: types.TrainState,
 ) -> types.TrainState:
-  """Returns the state with the statistics that `recalibrate` found for it.
+  """Returns the state with the population statistics of `recalibrate`.
 
   Raises:
-    CheckpointError: it did not, or for another step.
+    CheckpointError: there are none, or of another step.
   """
-  there = checkpoint.Checkpoints(folder.population)
-  step = there.latest()
+  checkpoints = checkpoint.Checkpoints(folder.population)
+  step = checkpoints.latest()
   if step is None:
     raise errors.CheckpointError(
       f'{folder.path} holds no population statistics; make them: python -m '
@@ -82,5 +83,5 @@ def population(
       f'{int(state.step)}; make it anew: python -m bn_jax recalibrate '
       f'{folder.path}'
     )
-  saved = there.restore(step, run_lib.without_ring(state))
-  return run_lib.placed(saved, config, made)
+  saved = checkpoints.restore(step, run_lib.without_ring(state))
+  return run_lib.placed(saved, config, problem)

@@ -1,4 +1,4 @@
-"""Measures of trained networks, checkpoint by checkpoint, beside their runs."""
+"""Measures trained networks, checkpoint by checkpoint, beside their runs."""
 
 import pathlib
 import sys
@@ -36,21 +36,18 @@ class Request(NamedTuple):
 
 
 class Job(NamedTuple):
-  """A request, understood for one run.
+  """A request for one run.
 
   Attributes:
-    folder: of the run.
-    config: of it, see `saved.config_of`.
-    made: its problem.
-    section: the measure's, complete.
-    statistics: which the records name.
-    steps: the checkpoints, in order.
-    results: the folder of what was found.
+    section: of the measure, complete.
+    statistics: 'batch', 'running' or 'population', as the records name them.
+    steps: of the checkpoints, in order.
+    results: the folder of the analysis.
   """
 
   folder: run_folder.RunFolder
   config: RunConfig
-  made: types.Problem
+  problem: types.Problem
   section: dict[str, Any]
   statistics: str
   steps: tuple[int, ...]
@@ -70,8 +67,8 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
     raise errors.ConfigError(
       f'--name: {request.name[:100]!r}; allowed: letters, digits, "_", "-"'
     )
-  made = {}
-  jobs = [_job(folder, request, made) for folder in run_folder.find(path)]
+  problems = {}
+  jobs = [_job(folder, request, problems) for folder in run_folder.find(path)]
   if plan:
     for job in jobs:
       missing = missing_steps(job)
@@ -102,9 +99,9 @@ def _job(
   request: Request,
   problems: dict[RunConfig, types.Problem],
 ) -> Job:
-  """The request for one run, checked before anything is read or compiled.
+  """Checks the request for one run, before anything is read or compiled.
 
-  Problems are made once for all seeds of a run: so are their programs.
+  Problems are built once for all seeds of a run: so are their programs.
   """
   config = saved.config_of(folder)
   if request.data_dir is not None:
@@ -115,36 +112,36 @@ def _job(
   resolve.check_data('--data', section)
   if config not in problems:
     problems[config] = build.problem(config)
-  made = problems[config]
+  problem = problems[config]
   with build.blaming(folder.label):
-    section = probes.where_apart(section, made)
-    probes.check_one(section, config, made)
+    section = probes.where_apart(section, problem)
+    probes.check_one(section, config, problem)
   statistics = request.statistics or section.get('statistics', 'running')
   steps = _steps(folder, request)
   if statistics == 'population':
-    _check_population(folder, config, made, steps)
+    _check_population(folder, config, problem, steps)
   results = folder.analysis(request.name)
   # A sum goes on in the chunks in which it was begun.
-  begun = results.settings()
-  same = begun and begun['measure']['name'] == section['name']
+  old = results.settings()
+  same = old and old['measure']['name'] == section['name']
   if same and section.get('chunk_size') == 'auto':
-    section = {**section, 'chunk_size': begun['measure']['chunk_size']}
+    section = {**section, 'chunk_size': old['measure']['chunk_size']}
   with build.blaming(folder.label):
-    section = probes.fitted(section, config, made)
-  job = Job(folder, config, made, section, statistics, steps, results)
+    section = probes.fitted(section, config, problem)
+  job = Job(folder, config, problem, section, statistics, steps, results)
   _check_results(job)
   return job
 
 
-def _check_population(folder, config, made, steps: tuple[int, ...]) -> None:
-  """Whether there are population statistics of each of these steps."""
-  state = saved.newest(folder, config, made)
+def _check_population(folder, config, problem, steps: tuple[int, ...]) -> None:
+  """Checks that there are population statistics of each of these steps."""
+  state = saved.newest(folder, config, problem)
   if not state.batch_stats:
     raise errors.ConfigError(
       f'--statistics: population; {folder.label} keeps no statistics; allowed: '
       'batch, running'
     )
-  saved.population(folder, config, made, state)
+  saved.population(folder, config, problem, state)
   for step in steps:
     if step != int(state.step):
       raise errors.ConfigError(
@@ -154,15 +151,15 @@ def _check_population(folder, config, made, steps: tuple[int, ...]) -> None:
 
 
 def _steps(folder: run_folder.RunFolder, request: Request) -> tuple[int, ...]:
-  """The checkpoints that are asked for."""
-  there = saved.steps(folder)
+  """Returns the steps that are asked for, which have checkpoints."""
+  saved_steps = saved.steps(folder)
   if isinstance(request.steps, str):
-    if not there:
+    if not saved_steps:
       raise errors.CheckpointError(f'{folder.path} holds no checkpoint yet')
-    return there[-1:] if request.steps == 'last' else there
+    return saved_steps[-1:] if request.steps == 'last' else saved_steps
   for step in request.steps:
-    if step and step not in there:
-      listed = ', '.join(map(str, there)) or 'none'
+    if step and step not in saved_steps:
+      listed = ', '.join(map(str, saved_steps)) or 'none'
       raise errors.ConfigError(
         f'--steps: {folder.label} has no checkpoint of step {step}; there are: '
         f'{listed}, and 0, which is made from the seed (config.checkpoint.keep '
@@ -196,12 +193,11 @@ def _check_results(job: Job) -> None:
 
 
 def _described(job: Job) -> dict[str, Any]:
-  """settings.json: what was measured, and how."""
+  """Returns what settings.json says: what was measured, and how."""
   population = {}
   if job.statistics == 'population':
     facts = job.folder.read_population() or {}
-    kept = {key: value for key, value in facts.items() if key != 'test'}
-    population = {'population': kept}
+    population = {'population': {k: v for k, v in facts.items() if k != 'test'}}
   return {
     'measure': schema.jsonable(job.section),
     'page': analysis.MEASURES[job.section['name']].page(),
@@ -218,7 +214,7 @@ def _nothing_left(job: Job) -> str:
 
 
 def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
-  """Measures one run, checkpoint by checkpoint; says what it found."""
+  """Measures one run, checkpoint by checkpoint, and yields what to print."""
   with lock.held(job.folder.path, f'analysis-{job.results.name}.lock'):
     missing = missing_steps(job)
     for step in set(job.steps) - set(missing):  # of one killed at its end
@@ -238,7 +234,7 @@ def _measured(
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
   feed = dataset.train.feed(config.batch_size)
   bound = probes.bound(
-    job.section, config, job.made, dataset, feed, statistics=job.statistics,
+    job.section, config, job.problem, dataset, feed, statistics=job.statistics,
   )  # fmt: skip
   for step in missing:
     state = _state(job, step)
@@ -246,17 +242,17 @@ def _measured(
       files.make_folder(job.results.path)
       files.write_json(job.results.settings_file, _described(job))
       fresh = False
-    kept = _journal(job, step)
+    journal_of_step = _journal(job, step)
     feed.start(seed=job.folder.seed, first_step=step)
     try:
-      values = bound.look(state, kept)
+      values = bound.look(state, journal_of_step)
     except ValueError as error:
       raise errors.ConfigError(f'{job.folder.label}: {error}') from error
     finally:
       feed.close()
     record = records.Record(step, job.results.name, values, bound.conditions)
     _write(job, record)
-    kept.clear()
+    journal_of_step.clear()
     yield f'{job.folder.label} step {step}: {_summary(values)}'
   yield f'wrote {job.results.path}'
 
@@ -266,12 +262,12 @@ def _journal(job: Job, step: int) -> journal.Journal:
 
 
 def missing_steps(job: Job) -> list[int]:
-  """The checkpoints that were not measured yet."""
+  """Returns the steps that were not measured yet."""
   return [step for step in job.steps if not _has(job, step)]
 
 
 def _has(job: Job, step: int) -> bool:
-  """Whether a checkpoint was measured."""
+  """Returns whether a checkpoint was measured."""
   results = job.results
   if analysis.MEASURES[job.section['name']].arrays:
     return (results.arrays / f'{results.name}-{step}.npz').exists()
@@ -288,30 +284,30 @@ def _write(job: Job, record: records.Record) -> None:
 
 
 def _state(job: Job, step: int) -> types.TrainState:
-  """The state of a checkpoint, with the statistics that are asked for."""
-  folder, config, made = job.folder, job.config, job.made
+  """Returns the state of a checkpoint, with the statistics asked for."""
+  folder, config, problem = job.folder, job.config, job.problem
   if step or step in saved.steps(folder):
-    state = saved.newest(folder, config, made, step)
+    state = saved.newest(folder, config, problem, step)
   else:
-    init = init_from.beginning(config, made, build.init(config, made))
+    init = init_from.beginning(config, problem, build.init(config, problem))
     state = init(folder.seed)
   if job.statistics == 'population':
-    return saved.population(folder, config, made, state)
+    return saved.population(folder, config, problem, state)
   return state
 
 
 def _summary(values: Mapping[str, Any]) -> str:
-  """A few of the numbers: those that are single, and ranges of the others."""
-  said = []
+  """Says a few numbers: single values, and the ranges of arrays."""
+  texts = []
   for name, value in values.items():
     array = np.asarray(value)
     if not array.size or name in ('edges', 'levels'):
       continue
     if array.ndim == 0:
-      said.append(f'{name} {array:.4g}')
+      texts.append(f'{name} {array:.4g}')
     else:
       finite = array[np.isfinite(array)]
       ends = (np.min(finite), np.max(finite)) if finite.size else (np.nan,) * 2
-      said.append(f'{name} {ends[0]:.4g} to {ends[1]:.4g}')
-  more = f', and {len(said) - 8} more' if len(said) > 8 else ''
-  return ', '.join(said[:8]) + more
+      texts.append(f'{name} {ends[0]:.4g} to {ends[1]:.4g}')
+  more = f', and {len(texts) - 8} more' if len(texts) > 8 else ''
+  return ', '.join(texts[:8]) + more

@@ -1,4 +1,4 @@
-"""What an analysis costs: evaluations, memory and time, before it is made."""
+"""Estimates what an analysis costs: evaluations, memory and time."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +15,10 @@ from bn_jax.training import devices
 
 
 def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
-  """The plan of a job, for people; a gradient is compiled and timed for it.
+  """Returns the plan of a job; a gradient is compiled and timed for it.
 
   Args:
-    job: of `analyze`.
+    job: an `analyze.Job`.
     state: one of its checkpoints.
     steps: those that are to be measured.
   """
@@ -30,7 +30,7 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
     in_one = section['data'] == 'current_batch' or ':' in section['data']
     size = count if in_one else config.evaluation_batch_size
   chunks = -(-count // min(size, count))
-  cost = kind.cost(section, len(job.made.layers(state)))
+  cost = kind.cost(section, len(job.problem.layers(state)))
   lines = [
     f'{job.folder.label}: {section["name"]} of {count:,} examples '
     f'({section["data"]}), {job.statistics} statistics, at '
@@ -41,13 +41,13 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
     rows['memory'] = rows['time'] = 'not estimated for this measure'
   else:
     seconds, needed = _tried(job, state, min(size, count))
-    there = cost_lib.memory_left(jax.devices()[0])
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
+    room = cost_lib.memory_left(jax.devices()[0])
+    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     rows['memory'] = (
       f'{1e-9 * needed:.2f} GB for {min(size, count):,} examples at a time, '
       f'{"twice that for a Hessian product, " if cost.products else ""}'
-      f'and a few times the parameters ({1e-9 * held:.2g} GB); '
-      f'{1e-9 * there:.1f} GB are left'
+      f'and a few times the parameters ({1e-9 * parameters:.2g} GB); '
+      f'{1e-9 * room:.1f} GB are left'
     )
     times = cost.in_gradients if kind.forward is None else cost.values
     total = seconds * times * chunks * len(steps)
@@ -68,32 +68,32 @@ def _steps(steps: Sequence[int]) -> str:
 def _evaluations(cost: analysis.Cost | str, chunks: int, steps: int) -> str:
   if isinstance(cost, str):
     return cost
-  said = [
+  counts = [
     f'{number * chunks * steps:,} {what}'
     for what, number in zip(('gradients', 'values', 'Hessian products'), cost)
     if number
   ]
   return (
-    f'{", ".join(said)} ({chunks} chunk{"s" if chunks > 1 else ""} x {steps} '
+    f'{", ".join(counts)} ({chunks} chunk{"s" if chunks > 1 else ""} x {steps} '
     f'checkpoint{"s" if steps > 1 else ""})'
   )
 
 
 def _tried(job, state, size: int) -> tuple[float, int]:
-  """(seconds, bytes) of one evaluation over so many examples."""
+  """Returns (seconds, bytes) of one evaluation over `size` examples."""
   shapes = build.shapes(job.config, size)
   zeros = jax.tree.map(
     lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes
   )
   batch = devices.laid(zeros, build.mesh(job.config))
-  made, section = job.made, job.section
+  problem, section = job.problem, job.section
   forward = analysis.MEASURES[section['name']].forward
   if forward is None:
-    loss = made.loss(state, batch, section.get('statistics', 'running'))
+    loss = problem.loss(state, batch, section.get('statistics', 'running'))
     return _seconds(
       lambda: gradients.value_and_gradient(loss, state.params)
     ), analysis.memory(loss, state.params)
-  function, arguments = forward(made, state, batch, section)
+  function, arguments = forward(problem, state, batch, section)
   with jax.default_matmul_precision(probes.PRECISION):
     lowered = function.lower(*arguments).compile().memory_analysis()
     needed = lowered.temp_size_in_bytes + lowered.output_size_in_bytes
@@ -101,7 +101,7 @@ def _tried(job, state, size: int) -> tuple[float, int]:
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-  """Of the second and third call: the first one compiles."""
+  """Returns the mean time of two calls, after one that compiles."""
   jax.block_until_ready(call())
   start = time.perf_counter()
   for _ in range(2):

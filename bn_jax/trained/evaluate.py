@@ -1,4 +1,4 @@
-"""Trained networks on a whole split, each alone and all as one."""
+"""Evaluates trained networks on a whole split, alone and as an ensemble."""
 
 import pathlib
 import sys
@@ -23,9 +23,8 @@ class Member(NamedTuple):
   """A trained network.
 
   Attributes:
-    label: of its run and seed.
-    problem: its functions.
-    state: its parameters, and the statistics that were asked for.
+    label: RUN/seedK.
+    state: with the statistics that were asked for.
   """
 
   label: str
@@ -50,8 +49,8 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   config = _shared_config(folders, configs, values.data_dir)
   here = {'data_dir': config.data_dir, 'devices': config.devices}
   members = [
-    _member(folder, its.replace(**here), values.statistics)
-    for folder, its in zip(folders, configs)
+    _member(folder, own.replace(**here), values.statistics)
+    for folder, own in zip(folders, configs)
   ]
   source = build.source(config)
   crops = int(values.crops)
@@ -76,7 +75,7 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
 
 
 def _shared_config(folders, configs, data_dir: str | None) -> RunConfig:
-  """The config of the first run, whose data all of them were trained on."""
+  """Returns the config of the first run; all must have the same data."""
   if len({folder.path.resolve() for folder in folders}) < len(folders):
     raise errors.ConfigError('a run is given twice; give each once')
   first = configs[0]
@@ -119,7 +118,7 @@ def _check(members, source, config, values, crops) -> None:
   for member in members:
     try:
       jax.eval_shape(
-        lambda state, batch, made=member.problem: made.outputs(
+        lambda state, batch, problem=member.problem: problem.outputs(
           state, batch, statistics=statistics
         ),
         member.state,
@@ -146,7 +145,7 @@ def _sums(
   values: Any,
   crops: int,
 ) -> list[dict[str, float]]:
-  """Means of each network, and of all as one behind them."""
+  """Returns the means of each network, and last those of the ensemble."""
   totals = [{} for _ in range(len(members) + 1)]
   size = values.batch_size or config.evaluation_batch_size
   statistics = 'batch' if values.statistics == 'batch' else 'running'
@@ -164,7 +163,7 @@ def _sums(
 def _views(
   examples: datasets.Examples, size: int, crops: int
 ) -> Iterator[types.Batch]:
-  """Batches whose neighbours are the crops of one image."""
+  """Returns batches in which the crops of one image are neighbours."""
   if crops == 1:
     return examples.batches(size)
   return examples.crops(max(1, size // crops), crops)
@@ -173,14 +172,16 @@ def _views(
 def _log_probabilities(
   member: Member, batch: types.Batch, crops: int, statistics: str
 ) -> jax.Array:
-  """[B, K], log of the mean probability over the crops of an image."""
+  """Returns the log of the mean probability over an image's crops, [B, K]."""
   logits = member.problem.outputs(member.state, batch, statistics=statistics)
-  found = jax.nn.log_softmax(logits.astype(jnp.float32))
-  return _log_mean(found.reshape(-1, crops, logits.shape[-1]).swapaxes(0, 1))
+  log_softmax = jax.nn.log_softmax(logits.astype(jnp.float32))
+  return _log_mean(
+    log_softmax.reshape(-1, crops, logits.shape[-1]).swapaxes(0, 1)
+  )
 
 
 def _log_mean(log_probabilities: jax.Array) -> jax.Array:
-  """Log of the mean over the first axis, also where probabilities underflow."""
+  """Returns the log of the mean over axis 0, without underflow."""
   return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(
     jnp.float32(len(log_probabilities))
   )

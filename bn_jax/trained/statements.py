@@ -10,7 +10,8 @@ import numpy as np
 from bn_jax import trees
 from bn_jax.analysis.theory import one_layer, sides, statements
 
-# Deviations below this share of the largest value are rounding, no variance.
+# A standard deviation below this share of the largest value is rounding:
+# float64 rounds at 1e-16, and sums over a batch lose a few digits.
 _CONSTANT = 1e-12
 
 WIDTH = 100  # of the table
@@ -92,7 +93,7 @@ class Network(NamedTuple):
   before: Mapping[str, str]
 
 
-class Found(NamedTuple):
+class Outcome(NamedTuple):
   """A statement about one unit, as numbers; vectors by their norms."""
 
   left: jax.Array
@@ -101,22 +102,22 @@ class Found(NamedTuple):
   holds: jax.Array
 
 
-# Name of a statement -> what was found of each unit.
-Statements = dict[str, list[Found]]
+# Name of a statement -> its outcome for each unit.
+Statements = dict[str, list[Outcome]]
 
 
 def of_units(
   network: Network, *, units: int, key: jax.Array
 ) -> tuple[Statements, Statements, float]:
-  """The statements about some units of each normalization of a network.
+  """Checks the statements about some units of each normalization.
 
   Args:
-    network: in float64.
     units: of each layer at most, evenly spaced among those whose input varies.
-    key: for random vectors.
+    key: of the random vectors v.
 
   Returns:
-    With epsilon = 0 in the layer looked at, with its own, and that one.
+    The outcomes with epsilon = 0 in the layer, those with its own epsilon, and
+    that epsilon.
   """
   at_zero, at_own, epsilon = {}, {}, 0.0
   for path, below in network.before.items():
@@ -124,18 +125,18 @@ def of_units(
     epsilon = float(own)  # as 0.0 is: else the program is compiled for each
     look = _look_at(network, path)
     for index in _spaced(np.flatnonzero(varies_C), units):
-      for value, found in ((0.0, at_zero), (epsilon, at_own)):
-        one = jax.device_get(look(index, value, key, *x_and_norm))
-        for name, numbers in one.items():
-          found.setdefault(name, []).append(numbers)
+      for value, outcomes in ((0.0, at_zero), (epsilon, at_own)):
+        of_unit = jax.device_get(look(index, value, key, *x_and_norm))
+        for name, outcome in of_unit.items():
+          outcomes.setdefault(name, []).append(outcome)
   return at_zero, at_own, epsilon
 
 
 def of_weights(w_0: Any, w_star: Any) -> Statements:
-  """Lemma 4.5 about weights before and after training."""
+  """Checks Lemma 4.5 about weights before and after training."""
   ray = statements.lemma_4_5(w_0, w_star)
   positive = sides.AtMost(jnp.zeros(()), ray.factor, jnp.ones(()))
-  return {'lemma_4_5': [_found(ray.closer)], 'factor': [_found(positive)]}
+  return {'lemma_4_5': [_outcome(ray.closer)], 'factor': [_outcome(positive)]}
 
 
 def table(
@@ -147,9 +148,8 @@ def table(
   """Writes the table of a network.
 
   Args:
-    at_zero: with epsilon = 0 in the layer looked at.
-    at_own: with its own epsilon.
-    epsilon: that one.
+    at_zero: outcomes with epsilon = 0 in the layer.
+    at_own: outcomes with `epsilon`, the layer's own.
     of_weights: of all weights together.
   """
   lines = [
@@ -166,38 +166,38 @@ def table(
 
 
 def _survey(network: Network, path: str, below: str):
-  """Which units of a layer vary, its epsilon, the X before it, and |X|_2."""
+  """Returns which units vary, epsilon, the X before the layer, and |X|_2."""
 
   @jax.jit
   def survey(params):
-    found = one_layer.of(network.loss, params, path)
-    x_MC = found.input[: found.group_size]
+    layer = one_layer.of(network.loss, params, path)
+    x_MC = layer.input[: layer.group_size]
     x_MC = x_MC.reshape(-1, x_MC.shape[-1])
     varies_C = x_MC.std(axis=0) > _CONSTANT * jnp.abs(x_MC).max(axis=0)
     x_MD = one_layer.inputs(
-      network.loss, params, below, examples=found.group_size
+      network.loss, params, below, examples=layer.group_size
     )
     norm = statements.largest_singular_value(x_MD)
-    return varies_C, found.epsilon, x_MD, norm
+    return varies_C, layer.epsilon, x_MD, norm
 
   return survey(network.params)
 
 
 def _look_at(network: Network, path: str):
-  """One program for all units of a layer, and for any epsilon."""
+  """Returns one program for all units of a layer, and for any epsilon."""
 
   @jax.jit
   def look(params, index, epsilon, key, x_MD, norm):
-    found = one_layer.of(network.loss, params, path)
-    unit = found.unit(index)
+    layer = one_layer.of(network.loss, params, path)
+    unit = layer.unit(index)
     # Jitted once more, the network is traced once and not for each derivative
     # of each statement: of VGG-11 in 1 s instead of 12 s.
     unit = unit._replace(loss=jax.jit(unit.loss), epsilon=epsilon)
     v_M = jax.random.normal(key, unit.y.shape, unit.y.dtype)
     at = statements.point(unit)
     of_unit = _statements(at, v_M, x_MD, norm)
-    of_unit['algorithm_1'] = statements.algorithm_1(at, found.made(index))
-    return {name: _found(side) for name, side in of_unit.items()}
+    of_unit['algorithm_1'] = statements.algorithm_1(at, layer.made(index))
+    return {name: _outcome(side) for name, side in of_unit.items()}
 
   return lambda *rest: look(network.params, *rest)
 
@@ -225,33 +225,34 @@ def _statements(
   }
 
 
-def _found(side: sides.Equality | sides.AtMost) -> Found:
+def _outcome(side: sides.Equality | sides.AtMost) -> Outcome:
   left, right = (
     trees.norm(x) if x.ndim else x for x in (side.left, side.right)
   )
-  return Found(left, right, side.difference(), side.holds())
+  return Outcome(left, right, side.difference(), side.holds())
 
 
 def _spaced(among: np.ndarray, count: int) -> np.ndarray:
-  """So many of some numbers, or all, evenly spaced."""
+  """Returns `count` of some numbers, or all, evenly spaced."""
   if len(among) <= count:
     return among
   return among[np.linspace(0, len(among) - 1, count).round().astype(int)]
 
 
 def _lines(
-  rows: Sequence[tuple[str, str, str]], found: Statements
+  rows: Sequence[tuple[str, str, str]], outcomes: Statements
 ) -> Iterator[str]:
   for name, title, formula in rows:
-    yield f'{title:10} {formula:47} {_numbers(found.get(name))}\n'
+    yield f'{title:10} {formula:47} {_numbers(outcomes.get(name))}\n'
 
 
-def _numbers(found: Sequence[Found] | None) -> str:
-  """The numbers of the worst unit, and of how many it holds."""
-  if not found:
+def _numbers(outcomes: Sequence[Outcome] | None) -> str:
+  """Returns the numbers of the worst unit, and of how many it holds."""
+  if not outcomes:
     return 'no unit whose input varies'
-  worst = max(found, key=lambda one: _badness(float(one.difference)))
-  holds = f'{sum(bool(one.holds) for one in found)} of {len(found)}'
+  worst = max(outcomes, key=lambda outcome: _badness(float(outcome.difference)))
+  count = sum(bool(outcome.holds) for outcome in outcomes)
+  holds = f'{count} of {len(outcomes)}'
   return (
     f'{worst.left:10.3e} {worst.right:10.3e} {holds:>8} '
     f'{worst.difference:10.0e}'

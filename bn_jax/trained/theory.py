@@ -1,4 +1,4 @@
-"""The theory of each run of a config: a few steps, then its statements."""
+"""Checks the theory on each run of a config, after a few steps."""
 
 import functools
 import textwrap
@@ -25,11 +25,10 @@ class After(NamedTuple):
   """A run after some steps.
 
   Attributes:
-    seed: of it.
-    steps: that were asked for.
-    start: its parameters before the first.
-    state: after the last.
-    batch: that comes next.
+    steps: that were asked for; it may have diverged before.
+    start: the parameters before the first step.
+    state: after the last step.
+    batch: the next one.
   """
 
   seed: int
@@ -46,12 +45,12 @@ def texts(
   units: int,
   steps: int,
 ) -> Iterator[str]:
-  """What there is to print, as it is found.
+  """Yields what to print, run by run.
 
   Args:
     only: a run, or a run and seed; None for all runs, with their first seed.
     units: of each normalization at most.
-    steps: of training before.
+    steps: of training before the statements are checked.
 
   Raises:
     ConfigError: before anything is compiled.
@@ -87,12 +86,12 @@ def _check_platform() -> None:
 
 
 def _alone(config: RunConfig) -> RunConfig:
-  """A run on one device and without measures: no number depends on them."""
+  """Returns a run on one device, without measures: no number changes."""
   return config.replace(devices=1, layout='jit', shard_state=False, measures={})
 
 
 def _before(config: RunConfig) -> dict[str, str]:
-  """Path of each Batch Normalization -> path of the layer before it."""
+  """Returns path of each Batch Normalization -> path of the layer before."""
   norm = config.norm
   # Where its statistics are constants to the derivative, it is another one.
   constant = norm.get('stop_statistics_gradient') or norm.get('frozen')
@@ -113,19 +112,19 @@ def _trained(
   seed: int,
   steps: int,
 ) -> After:
-  made = run_lib.program(config, problem, dataset)
-  state = made.init(seed)
+  program = run_lib.program(config, problem, dataset)
+  state = program.init(seed)
   start = jax.device_get(state.params)  # the step consumes the state
-  made.feed.start(seed=seed, first_step=0)
+  program.feed.start(seed=seed, first_step=0)
   for _ in range(steps):
-    state = made.step(state)
-  batch = made.problem.batch(state, made.feed.peek())
-  made.feed.close()
+    state = program.step(state)
+  batch = program.problem.batch(state, program.feed.peek())
+  program.feed.close()
   return After(seed, steps, start, state, batch)
 
 
 def _of_run(name, config, before, after, units) -> Iterator[str]:
-  """What the table of a run is about, then the table."""
+  """Yields what the table of a run is about, then the table."""
   layers = activations.chosen_layers(tuple(before.values()), ())
   yield _caption(name, config, after, layers)
   yield _table(config, before, after, layers, units)
@@ -138,7 +137,7 @@ def _table(
   layers: tuple[str, ...],
   units: int,
 ) -> str:
-  """The table of a run, in float64 whatever it was trained in."""
+  """Returns the table of a run, in float64 whatever it was trained in."""
   with jax.enable_x64(True):
     start, end, batch_stats, batch = jax.tree.map(
       _in_float64,
@@ -166,7 +165,7 @@ def _table(
 
 
 def _loss(config: RunConfig, batch_stats: Any, batch: types.Batch):
-  """params -> cross-entropy of the batch; noise and dropout get no rng."""
+  """Returns params -> cross-entropy of the batch, noise and dropout off."""
   network = build.network(config)
 
   def loss(params):
@@ -205,7 +204,7 @@ def _left_out(name: str, config: RunConfig) -> str:
 
 
 def _in_float64(x: jax.Array) -> jax.Array:
-  """x, in float64 if it is floating point."""
+  """Returns x, in float64 if it is floating point."""
   x = jnp.asarray(x)
   return x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
