@@ -172,7 +172,9 @@ class AfterwardsTest(Trained):
     code, _, wrong = self.run_command(*words)
     (self.place / 'population.json').unlink()
     self.assertEqual(code, 2)
-    self.assertIn('holds another analysis: batches 5, not batches 6', wrong)
+    self.assertIn(
+      'another analysis: population.batches was 5, is 6; give', wrong
+    )
     code, _, wrong = self.run_command(*words, '--steps=all')
     self.assertEqual(code, 2)
     self.assertIn('has those of step 4, its newest; allowed: --steps=l', wrong)
@@ -363,7 +365,7 @@ class WrongTest(Trained):
     self.run_command('--measure=weights')
     before = (self.place / 'analysis/weights/scalars.jsonl').read_bytes()
     for words, message in (
-      (('--data=train:16',), 'data current_batch, not data train:16'),
+      (('--data=train:16',), "measure.data was 'current_batch', is 'train:16'"),
       (('--layers=logits',), 'layers'),
     ):
       code, _, wrong = self.run_command('--measure=weights', *words)
@@ -378,7 +380,7 @@ class WrongTest(Trained):
     self.run_command('--measure=signal', '--name=x')
     code, _, wrong = self.run_command('--measure=weights', '--name=x')
     self.assertEqual(code, 2)
-    self.assertIn('name signal, not name weights', wrong)
+    self.assertIn("measure.name was 'signal', is 'weights'", wrong)
 
   def test_what_failed_before_it_began_blocks_no_name(self):
     with mock.patch.object(
@@ -417,7 +419,9 @@ class WrongTest(Trained):
     path.write_text(json.dumps(manifest))
     code, _, wrong = self.run_command('--measure=weights')
     self.assertEqual(code, 4)
-    self.assertIn('is of another experiment: config.model was', wrong)
+    self.assertIn(
+      'is of another experiment: config.model.hidden was [8], is [9]', wrong
+    )
 
   def test_more_than_fits_is_refused_with_the_way_out(self):
     words = ('--measure=weights', '--data=train:1000')
