@@ -1,25 +1,18 @@
-"""python -m bn_jax models [NAME] [--norm=NORM]"""
+"""Prints all networks, or the layers of one.
 
+Of a network: parameters and multiply-adds (of an image, in the products of its
+layers), weight layers, the smallest image, keywords with their defaults. With a
+NAME, its layers in forward order, named as measures name them.
+"""
+
+import argparse
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from absl import flags
-
-from bn_jax import commands, errors
-
-_USAGE = """\
-usage: python -m bn_jax models [NAME] [--norm=NORM] [--image=PIXELS]
-
-Prints all networks: parameters and multiply-adds (of an image, in the products
-of its layers), weight layers, the smallest image, keywords with their defaults.
-With a NAME, its layers in forward order, named as measures name them.
-
-  --norm=NORM     the normalization (config.norm.name); default: batch
-  --image=PIXELS  with NAME: the side of an image; default: the last of those
-                  that the table has
-"""
+from bn_jax import errors
+from bn_jax.config import parser as parser_lib
 
 
 class _Size(NamedTuple):
@@ -44,35 +37,38 @@ _SIZES = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
-  """Runs the command; argv[0] is its name. Returns the exit code."""
-  if any(word in ('-h', '--help') for word in argv[1:]):
-    sys.stdout.write(_USAGE)
-    return 0
-  return commands.run(lambda: _models(argv))
+def configure(parser: parser_lib.Parser) -> None:
+  """Adds the words and flags of the command."""
+  parser.set_defaults(run=run)
+  parser.add_argument(
+    'name', metavar='NAME', nargs='?', help='of a network; default: all'
+  )
+  parser.add_argument(
+    '--norm',
+    default='batch',
+    metavar='NORM',
+    help='the normalization (config.norm.name)',
+  )
+  parser.add_argument(
+    '--image',
+    metavar='PIXELS',
+    type=parser_lib.count,
+    help='with NAME: the side of an image; default: the last of those that the '
+    'table has',
+  )
 
 
-def _models(argv: Sequence[str]) -> int:
-  values = flags.FlagValues()
-  flags.DEFINE_string('norm', 'batch', '', flag_values=values)
-  flags.DEFINE_integer('image', None, '', flag_values=values)
-  try:
-    names = values(argv)[1:]
-  except flags.Error as error:
-    raise errors.ConfigError(str(error)) from error
-  if len(names) > 1:
-    raise errors.ConfigError(f'{" ".join(names)}: more than one NAME')
-  if values.image is not None and not names:
+def run(arguments: argparse.Namespace) -> int:
+  """Prints a table; returns the exit code."""
+  name, norm = arguments.name, arguments.norm
+  if arguments.image is not None and name is None:
     raise errors.ConfigError('--image needs a NAME')
   # Imported late: a wrong command line needs no JAX.
   from bn_jax import norms
 
-  if values.norm not in norms.NORMS:
-    raise errors.ConfigError(errors.unknown('norm', values.norm, norms.NORMS))
-  if names:
-    lines = _one(names[0], values.norm, values.image)
-  else:
-    lines = _all(values.norm)
+  if norm not in norms.NORMS:
+    raise errors.ConfigError(errors.unknown('norm', norm, norms.NORMS))
+  lines = _one(name, norm, arguments.image) if name else _all(norm)
   for line in lines:
     sys.stdout.write(f'{line.rstrip()}\n')
   return 0
@@ -123,9 +119,9 @@ def _one(name: str, norm: str, pixels: int | None) -> Iterator[str]:
     raise errors.ConfigError(errors.unknown('model', name, models.MODELS))
   size = _sizes(name)[-1]
   if pixels is not None:
-    if len(size.shape) != 3 or pixels < 1:
+    if len(size.shape) != 3:
       raise errors.ConfigError(
-        f'--image={pixels}: allowed for networks of images: 1, 2, 3, ...'
+        f'--image={pixels}: allowed for networks of images; {name} is none'
       )
     size = size._replace(shape=(pixels, pixels, size.shape[-1]))
   try:

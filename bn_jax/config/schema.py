@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from bn_jax import analysis, errors, losses, models, norms, optim
+from bn_jax.config import parser
 from bn_jax.data import datasets, images
 
 Config = dict[str, Any]
@@ -120,7 +121,8 @@ def check_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
   known = tuple(known)
   for key in given:
     if key not in known:
-      raise errors.ConfigError(f'{where}: {errors.unknown("key", key, known)}')
+      message = parser.unknown_key(key, known)
+      raise errors.ConfigError(f'{where}: {message}')
 
 
 def check_count(where: str, value: Any) -> None:

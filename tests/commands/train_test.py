@@ -71,7 +71,7 @@ class CommandLineTest(parameterized.TestCase):
     ('schedule', '--config.schedule.name=step', 'known: constant, cosine'),
     ('run', '--only=batchnrm', "did you mean 'batchnorm"),
     ('seed', '--only=batchnorm/seed7', 'batchnorm/seed0'),
-    ('flag', '--workdri=x', 'workdri', 'workdir'),
+    ('flag', '--workdri=x', "flag '--workdri'; did you mean '--workdir'?"),
     ('type', '--config.batch_size=abc', 'batch_size', 'abc'),
     ('fraction', '--config.batch_size=1.5', 'batch_size', '1.5'),
     ('none_left', '--config.batch_size=0', 'config.batch_size: 0', '1, 2, 3'),
@@ -115,7 +115,7 @@ class CommandLineTest(parameterized.TestCase):
     (
       'section',
       '--config.model=vgg11',
-      'config.model is a section; change one of model.dropout, model.head, ',
+      'config.model is a section; change one of model.name, model.dropout, ',
     ),
     ('runs', '--config.runs=standard', 'config.runs is a section'),
     ('norms_differ', '--config.norm.name=batch', 'the runs differ in it'),
@@ -170,7 +170,7 @@ class CommandLineTest(parameterized.TestCase):
     )
 
   @parameterized.named_parameters(
-    ('none', [], '--config is missing', 'configs/quickstart.py'),
+    ('none', [], '--config is missing; give a file of configs/'),
     ('empty', ['--config='], '--config is missing'),
     ('absent', ['--config=nowhere.py'], 'nowhere.py does not exist'),
     (

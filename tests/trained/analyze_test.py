@@ -331,7 +331,7 @@ class WrongTest(Trained):
   @parameterized.parameters(
     ((), '--measure is missing; allowed: activations, along_gradient'),
     (('--measure=along',), "or 'along_gradient'?"),
-    (('--measure=weights', '--layer=a'), "Did you mean: layers"),
+    (('--measure=weights', '--layer=a'), "did you mean '--layers'"),
     (('--measure=weights', '--steps=0.5'), 'allowed: last, all, or steps'),
     (('--measure=weights', '--steps=3'), 'no checkpoint of step 3; there are: '
      '2, 4, and 0'),
@@ -341,7 +341,7 @@ class WrongTest(Trained):
     (('--measure=weights', '--data=valid'), '--data: \'valid\'; allowed for'),
     (('--measure=weights', '--data=train'), 'allowed for weights'),
     (('--measure=evaluation', '--statistics=batch'), 'running, population'),
-    (('--measure=weights', '--statistics=mean'), 'batch|running|population'),
+    (('--measure=weights', '--statistics=mean'), "'mean'; known: batch, popul"),
     (('--measure=along_gradient', '--step_factors=-1'), 'each above 0'),
     (('--measure=along_gradient', '--step_factors=a'), "--step_factors: 'a'"),
     (('--measure=along_gradient', '--step_factors='), 'is empty'),
@@ -352,7 +352,7 @@ class WrongTest(Trained):
     (('--measure=weights', '--data=train:64', '--group_size=15'),
      'what divides them'),
     (('--measure=weights', '--name=../a'), '--name'),
-    (('more', '--measure=weights'), '2 directories given'),
+    (('more', '--measure=weights'), "'more' is one word too many"),
   )  # fmt: skip
   def test_one_line_and_exit_code_2(self, words, message):
     code, said, wrong = self.run_command(*words)
@@ -441,7 +441,7 @@ class WrongTest(Trained):
     self.assertIn('--measure=NAME', said)
     code, said, _ = self.run_command('--measure=covariate_shift', '--help')
     self.assertEqual(code, 0)
-    self.assertIn('--norm_parameters=True', said)
+    self.assertIn('--nonorm_parameters: not so', said)
 
 
 if __name__ == '__main__':
