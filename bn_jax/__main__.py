@@ -11,7 +11,7 @@ from bn_jax.config import parser as parser_lib
 
 # Each is a module of bn_jax.commands, imported late: no command needs what the
 # others need.
-_COMMANDS = {
+COMMANDS = {
   'train': 'trains the runs and seeds of a config, as train.py does',
   'analyze': 'takes measures of trained networks, checkpoint by checkpoint',
   'data': 'shows a dataset, or prepares one',
@@ -51,7 +51,7 @@ def parser(words: Sequence[str]) -> parser_lib.Parser:
   subparsers = root.add_subparsers(
     metavar='COMMAND', title='commands', required=True
   )
-  for name, line in _COMMANDS.items():
+  for name, line in COMMANDS.items():
     command = subparsers.add_parser(name, help=line, words=words[1:])
     if name in words[:1]:
       module = importlib.import_module(f'bn_jax.commands.{name}')

@@ -16,7 +16,7 @@ from bn_jax.config import parser as parser_lib
 
 
 class _Size(NamedTuple):
-  """What goes into a network, and how many classes come out."""
+  """Holds what goes into a network, and how many classes come out."""
 
   shape: tuple[int, ...]
   num_classes: int
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _all(norm: str) -> Iterator[str]:
-  """The table of all networks."""
+  """Yields the table of all networks."""
   from bn_jax import models
 
   width = max(map(len, models.MODELS))
@@ -96,7 +96,7 @@ def _cost(name: str, norm: str, size: _Size) -> str:
   from bn_jax import models
 
   try:
-    layers = models.summarize(_made(name, norm, size), size.shape)
+    layers = models.summarize(_network(name, norm, size), size.shape)
   except ValueError as error:  # a norm that is not for this network
     return f'{size!s:24}{error}'
   parameters, adds = _sums(layers)
@@ -104,7 +104,7 @@ def _cost(name: str, norm: str, size: _Size) -> str:
 
 
 def _sums(layers: Sequence[Any]) -> tuple[int, int]:
-  """(parameters, multiply-adds) of all layers."""
+  """Returns (parameters, multiply-adds) of all layers."""
   return (
     sum(layer.parameters for layer in layers),
     sum(layer.multiply_adds for layer in layers),
@@ -112,7 +112,7 @@ def _sums(layers: Sequence[Any]) -> tuple[int, int]:
 
 
 def _one(name: str, norm: str, pixels: int | None) -> Iterator[str]:
-  """The table of the layers of one network."""
+  """Yields the table of the layers of one network."""
   from bn_jax import models
 
   if name not in models.MODELS:
@@ -125,7 +125,7 @@ def _one(name: str, norm: str, pixels: int | None) -> Iterator[str]:
       )
     size = size._replace(shape=(pixels, pixels, size.shape[-1]))
   try:
-    layers = models.summarize(_made(name, norm, size), size.shape)
+    layers = models.summarize(_network(name, norm, size), size.shape)
   except ValueError as error:
     raise errors.ConfigError(f'{name} with norm {norm!r}: {error}') from error
   width = max(len(layer.name) for layer in layers)
@@ -144,7 +144,7 @@ def _one(name: str, norm: str, pixels: int | None) -> Iterator[str]:
   yield f'{"sum":{width}}  {"":34}{parameters:>12,}{adds:>15,}'
 
 
-def _made(name: str, norm: str, size: _Size) -> Any:
+def _network(name: str, norm: str, size: _Size) -> Any:
   from bn_jax import models
 
   return models.make(name, num_classes=size.num_classes, norm=norm)
@@ -164,7 +164,7 @@ def _smallest(module: Any) -> str:
 
 
 def _keywords(factory: Any) -> list[str]:
-  """The keywords that a config can set, with their defaults."""
+  """Lists the keywords that a config can set, with their defaults."""
   bound = getattr(factory, 'keywords', {})  # of a functools.partial
   return [
     f'{name}={parameter.default!r}'
@@ -174,7 +174,7 @@ def _keywords(factory: Any) -> list[str]:
 
 
 def _wrapped(words: Sequence[str], width: int) -> Iterator[str]:
-  """Words in lines of at most so many characters."""
+  """Yields words in lines of at most `width` characters."""
   line = words[0]
   for word in words[1:]:
     if len(line) + len(word) + 3 > width:

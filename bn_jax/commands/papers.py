@@ -29,7 +29,7 @@ def configure(parser: parser_lib.Parser) -> None:
   for paper in _PAPERS:
     line = 'lists the figures of this paper'
     listing = actions.add_parser(
-      paper, help=line, description=line.capitalize()
+      paper, help=line, description=f'{line.capitalize()}.'
     )
     listing.set_defaults(papers=(paper,))
     # Left out, it is that of `papers --runs=DIR santurkar2018`.
@@ -114,16 +114,16 @@ def _verify(arguments: argparse.Namespace) -> int:
   from bn_jax.papers import verify
   from bn_jax.storage import files
 
-  found = verify.of(workdirs)
-  if not found.figures:
+  verdicts = verify.of(workdirs)
+  if not verdicts.figures:
     raise verify.nothing(workdirs)
-  sys.stdout.write(verify.text(found.figures))
+  sys.stdout.write(verify.text(verdicts.figures))
   if arguments.out is not None:
-    files.write(pathlib.Path(arguments.out), verify.as_csv(found.figures))
-  verify.write(found)
+    files.write(pathlib.Path(arguments.out), verify.as_csv(verdicts.figures))
+  verify.write(verdicts)
   from bn_jax.report import page
 
-  for workdir, runs in found.runs.items():
+  for workdir, runs in verdicts.runs.items():
     sys.stderr.write(f'report: {page.write([workdir], runs=runs)}\n')
   if len(workdirs) > 1:
     sys.stderr.write(f'report: {page.write(workdirs)}\n')

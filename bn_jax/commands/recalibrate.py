@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _NoStatistics(errors.ConfigError):
-  """A network that has none."""
+  """Raised for a network that has none."""
 
 
 def _of_run(folder: Any, config: dict, arguments: argparse.Namespace) -> str:
@@ -125,7 +125,7 @@ def _of_run(folder: Any, config: dict, arguments: argparse.Namespace) -> str:
 
 
 class _Batches:
-  """The images of batches that training would see next, any number of times."""
+  """Yields the images that training would see next, any number of times."""
 
   def __init__(self, feed, seed: int, problem, state, devices, count: int):
     self._feed, self._seed, self._problem, self._state = (
@@ -156,7 +156,7 @@ _TESTED = ('loss', 'accuracy')
 
 
 def _shown(test: dict[str, dict[str, float]]) -> tuple[str, str, str]:
-  """What is compared, with running averages and with the population's."""
+  """Returns what is compared, of running averages and of the population's."""
   kinds = (test['running'], test['population'])
   if 'accuracy' in kinds[0]:
     return 'accuracy', *(f'{100 * kind["accuracy"]:.2f} %' for kind in kinds)
@@ -164,7 +164,7 @@ def _shown(test: dict[str, dict[str, float]]) -> tuple[str, str, str]:
 
 
 def _tested(problem, state, test, config) -> dict[str, float]:
-  """Loss and accuracy on the test set, with the statistics of the state."""
+  """Returns loss and accuracy on the test set, by the state's statistics."""
   from bn_jax import analysis
 
   measure = analysis.make('evaluation')

@@ -17,7 +17,9 @@ from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import processes
 
-_GARBAGE = (100_000, 50, 50)  # allocations between two collections
+# Allocations between two collections: tracing makes objects that live, by the
+# million; looking through them after every 700 was a tenth of a second start.
+_GARBAGE = (100_000, 50, 50)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,53 +37,53 @@ def configure(parser: parser_lib.Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
   """Trains, or says what a step costs; returns the exit code."""
-  given = flags.given(arguments)
-  if given.plan:
-    return _plan(given)
-  with processes.joined(given.distributed, given.place, given.join_timeout):
-    return _train(given)
+  training = flags.training(arguments)
+  if training.plan:
+    return _plan(training)
+  with processes.joined(
+    training.distributed, training.place, training.join_timeout
+  ):
+    return _train(training)
 
 
-def _plan(given: flags.Given) -> int:
+def _plan(training: flags.Training) -> int:
   """Prints what a step of every run costs; no data are read."""
   import jax
 
-  devices = given.config.devices
+  devices = training.config.devices
   if devices > max(1, jax.config.jax_num_cpu_devices):
     jax.config.update('jax_num_cpu_devices', devices)
   # Imported late: devices are counted once, and not before.
   from bn_jax.config import resolve
 
-  experiment = resolve.experiment(given.config.to_dict(), given.overrides)
+  experiment = resolve.experiment(training.config.to_dict(), training.overrides)
   paragraphs = []
-  for name in experiment.chosen(given.only):
+  for name in experiment.chosen(training.only):
     with resolve.naming(name, experiment.runs):
       paragraphs.append(_cost(name, experiment.runs[name]))
   sys.stdout.write('\n'.join(paragraphs))
   return 0
 
 
-def _train(given: flags.Given) -> int:
+def _train(training: flags.Training) -> int:
   _log_plainly()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.experiment import experiment
   from bn_jax.host import compilation_cache
 
   compilation_cache.keep()
-  # Tracing makes objects that live, by the million: looking through them after
-  # every 700 was a tenth of a second start.
   gc.set_threshold(*_GARBAGE)
 
-  if processes.count() > 1 and 'devices' not in given.overrides:
-    given.config.devices = _all_devices(given.config.devices)
+  if processes.count() > 1 and 'devices' not in training.overrides:
+    training.config.devices = _all_devices(training.config.devices)
   diverged = experiment.run(
-    given.config,
-    given.workdir,
-    overrides=given.overrides,
-    only=given.only,
-    resume=given.resume,
+    training.config,
+    training.workdir,
+    overrides=training.overrides,
+    only=training.only,
+    resume=training.resume,
   )
-  report = processes.agreed(lambda: _reported(given.workdir))
+  report = processes.agreed(lambda: _reported(training.workdir))
   if processes.is_first():
     sys.stderr.write(f'report: {report}\n')
   if diverged:
@@ -99,7 +101,7 @@ def _reported(workdir: str) -> str:
 
 
 def _all_devices(configured: int) -> int:
-  """How many devices several processes use, where nobody has said it.
+  """Returns how many devices several processes use, where nobody has said it.
 
   They are asked for by starting the processes; a config's 1 is the default.
   """
@@ -109,7 +111,7 @@ def _all_devices(configured: int) -> int:
 
 
 def _log_plainly() -> None:
-  """Our own messages on stderr, a line each; other loggers stay as they are.
+  """Sends our own messages to stderr, a line each; leaves other loggers alone.
 
   Of several processes the first one speaks; the others only warn.
   """

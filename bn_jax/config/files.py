@@ -13,7 +13,7 @@ import ml_collections
 from bn_jax import errors
 
 
-def load(given: str) -> ml_collections.ConfigDict:
+def load(name: str) -> ml_collections.ConfigDict:
   """Returns the config of FILE or FILE:ARGUMENT, locked against unknown keys.
 
   The argument, if there is one, is passed to `get_config`.
@@ -22,8 +22,8 @@ def load(given: str) -> ml_collections.ConfigDict:
     ConfigError: no such file, one that fails, or without a get_config() that
       returns a ConfigDict.
   """
-  name, colon, argument = given.partition(':')
-  path = pathlib.Path(name)
+  file, colon, argument = name.partition(':')
+  path = pathlib.Path(file)
   if not path.is_file():
     raise errors.ConfigError(_not_a_file(path))
   module = _run(path)

@@ -25,7 +25,7 @@ _ALLOWED = {int: 'whole numbers', float: 'numbers', bool: 'True, False'}
 _LISTED = 5  # keys of a section that a message names
 
 
-class Given(NamedTuple):
+class Training(NamedTuple):
   """A command line of train.py, understood.
 
   Attributes:
@@ -136,7 +136,7 @@ def add_train(parser: parser_lib.Parser) -> None:
 
 def train(
   argv: Sequence[str], beside: parser_lib.Parser | None = None
-) -> Given:
+) -> Training:
   """Understands a command line of train.py; argv[0] is its name.
 
   Args:
@@ -149,15 +149,15 @@ def train(
   """
   parser = parser_lib.Parser(prog='python train.py')
   add_train(parser)
-  return given(parser.parse_args(argv[1:]), beside)
+  return training(parser.parse_args(argv[1:]), beside)
 
 
-def given(
+def training(
   arguments: argparse.Namespace, beside: parser_lib.Parser | None = None
-) -> Given:
+) -> Training:
   """Understands what a parser with the flags of train.py has read."""
   config, overrides = read(arguments, beside)
-  return Given(
+  return Training(
     config=config,
     overrides=overrides,
     workdir=arguments.workdir or default_workdir(arguments.config),

@@ -113,11 +113,13 @@ class Parser(argparse.ArgumentParser):
       flags: further ones that there are.
       also: what it may mean although it is spelled otherwise.
     """
+    flags = [*self.flags(), *flags]
+    longer = [one for one in flags if one.startswith(flag)]
     return errors.unknown(
       'flag',
       flag,
-      [*self.flags(), *flags],
-      also=also,
+      flags,
+      also=[*also, *longer],
       see=f'{self.prog} --help',
     )
 
@@ -134,13 +136,13 @@ class Parser(argparse.ArgumentParser):
     return arguments.run(arguments)
 
   def parse_known_args(self, args=None, namespace=None):
-    """As argparse has it, with flags between words, and wrong ones refused."""
+    """Reads words as argparse does, flags among them; refuses wrong flags."""
     if self._is_mixing:
       return super().parse_known_args(args, namespace)
     has_commands = self._subparsers is not None
     words = [self._bare(word) for word in args]
     own = words
-    if has_commands:  # the flags behind a command are the command's
+    if has_commands:  # what stands behind a command is the command's
       own = itertools.takewhile(is_flag, words)
     for word in own:
       flag = word.partition('=')[0]
@@ -151,14 +153,14 @@ class Parser(argparse.ArgumentParser):
       return super().parse_known_args(words, namespace)
     self._is_mixing = True
     try:
-      found, rest = self.parse_known_intermixed_args(words, namespace)
+      arguments, rest = self.parse_known_intermixed_args(words, namespace)
     finally:
       self._is_mixing = False
     if self.keeps_rest:
-      found.rest = rest
+      arguments.rest = rest
     elif rest:
       self.error(f'{rest[0]!r} is one word too many')
-    return found, []
+    return arguments, []
 
   def error(self, message: str) -> NoReturn:
     """Raises ConfigError with what argparse, or this class, says."""
@@ -178,7 +180,7 @@ class Parser(argparse.ArgumentParser):
       raise errors.ConfigError(f'{flag}: {message}' if flag else message)
 
   def _bare(self, word: str) -> str:
-    """--plan=false as --noplan: a switch of argparse takes no value."""
+    """Writes --plan=false as --noplan: a switch of argparse takes no value."""
     flag, equals, value = word.partition('=')
     opposite = f'--no{flag[2:]}'
     if not equals or opposite not in self._option_string_actions:
@@ -189,7 +191,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Help(argparse.HelpFormatter):
-  """Defaults beside their flags, values after '=', paragraphs kept."""
+  """Writes defaults beside their flags, values after '=', and paragraphs."""
 
   def __init__(self, prog: str):
     super().__init__(prog, max_help_position=24, width=_WIDTH)
@@ -217,7 +219,7 @@ class _Help(argparse.HelpFormatter):
 
 
 def _with_equals(text: str) -> str:
-  """--flag VALUE as --flag=VALUE, but for values that hold a '=' themselves."""
+  """Writes --flag VALUE as --flag=VALUE, unless the value has a '=' itself."""
   return re.sub(r'(--\w+) (?=[A-Z{][^\s=]*(\s|$))', r'\1=', text)
 
 
