@@ -1,51 +1,91 @@
-"""python -m bn_jax COMMAND ...: everything but training (that is train.py)."""
+"""python -m bn_jax COMMAND ...: finds the command that is asked for."""
 
+import argparse
 import importlib
+import pathlib
 import sys
 from collections.abc import Sequence
 
-_USAGE = """\
-usage: python -m bn_jax COMMAND ...
+from bn_jax import commands
+from bn_jax.config import parser as parser_lib
 
-  analyze WORKDIR/run   takes measures of trained networks, checkpoint by
-                        checkpoint
-  data info|prepare NAME
-                        shows a dataset; prepares one
-  evaluate WORKDIR/run...
-                        how well trained networks do, each and together
-  launch --config=FILE --engine=ENGINE
-                        trains all runs and seeds of one or many experiments,
-                        here or through SLURM
-  models [NAME]         the networks, or the layers of one
-  papers [verify WORKDIR...]
-                        the figures of the papers; judges their claims by runs
-  report WORKDIR...     builds report.html again from what was recorded
-  recalibrate WORKDIR/run
-                        finds the statistics for inference anew
-  theory --config=FILE  both sides of each theorem about Batch Normalization
-"""
 # Each is a module of bn_jax.commands, imported late: no command needs what the
 # others need.
-_COMMANDS = (
-  'analyze', 'data', 'evaluate', 'launch', 'models', 'papers', 'recalibrate',
-  'report', 'theory',
-)  # fmt: skip
+COMMANDS = {
+  'train': 'trains the runs and seeds of a config, as train.py does',
+  'analyze': 'takes measures of trained networks, checkpoint by checkpoint',
+  'data': 'shows a dataset, or prepares one',
+  'evaluate': 'how well trained networks do, each and together',
+  'launch': 'trains all runs and seeds of one or many experiments, here or '
+  'through SLURM',
+  'models': 'the networks, or the layers of one',
+  'papers': 'the figures of the papers; judges their claims by runs',
+  'report': 'builds report.html again from what was recorded',
+  'recalibrate': 'finds the statistics for inference anew',
+  'theory': 'both sides of each theorem about Batch Normalization',
+}
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs a command; returns its exit code."""
-  command = argv[1] if len(argv) > 1 else None
-  if command in _COMMANDS:
-    module = importlib.import_module(f'bn_jax.commands.{command}')
-    return module.main(argv[1:])
-  if command in (None, '-h', '--help'):
-    sys.stdout.write(_USAGE)
-    return 0 if command else 2
-  from bn_jax import errors
+  """Runs a command; argv[0] is the program. Returns the exit code."""
+  words = argv[1:]
+  if not words:
+    parser(words).print_help()
+    return 2
+  return commands.run(lambda: parser(words).run(words))
 
-  message = errors.unknown('command', command, _COMMANDS)
-  sys.stderr.write(f'error: {message}\n')
-  return 2
+
+def parser(words: Sequence[str]) -> parser_lib.Parser:
+  """Returns the parser of a command line, with the flags of its command."""
+  root = parser_lib.Parser(
+    prog='python -m bn_jax',
+    description='A laboratory for normalization layers. COMMAND --help says '
+    'what each command takes.',
+  )
+  root.add_argument(
+    '--version',
+    action=_Version,
+    nargs=0,
+    help='prints the versions of bn_jax, jax and flax',
+  )
+  subparsers = root.add_subparsers(
+    metavar='COMMAND', title='commands', required=True
+  )
+  for name, line in COMMANDS.items():
+    command = subparsers.add_parser(name, help=line, words=words[1:])
+    if name in words[:1]:
+      module = importlib.import_module(f'bn_jax.commands.{name}')
+      command.description = module.__doc__
+      module.configure(command)
+  return root
+
+
+class _Version(argparse.Action):
+  """Prints versions and ends; they are looked up when they are asked for."""
+
+  def __call__(self, parser, *_):
+    from importlib import metadata
+
+    jax, flax = metadata.version('jax'), metadata.version('flax')
+    sys.stdout.write(f'bn_jax {_version()} (jax {jax}, flax {flax})\n')
+    parser.exit()
+
+
+def _version() -> str:
+  """Returns the version of this code: a checkout's own, or the installed one.
+
+  Beside a checkout another version may be installed.
+  """
+  # Imported late: other commands need neither.
+  import tomllib
+  from importlib import metadata
+
+  project_file = pathlib.Path(__file__).parents[1] / 'pyproject.toml'
+  if project_file.is_file():
+    project = tomllib.loads(project_file.read_text())['project']
+    if project['name'] == 'bn_jax':
+      return project['version']
+  return metadata.version('bn_jax')
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _FEW = 12  # names that a message may list
+_NEAR = 5  # of them, those that may be meant
 _LINE = 200  # characters of a library's message; some quote whole programs
 
 
@@ -75,16 +76,38 @@ def first_line(error: BaseException) -> str:
   return lines[0][:_LINE] if lines else type(error).__name__
 
 
-def unknown(kind: str, name: Any, known: Iterable[str]) -> str:
-  """The message for a name that is not in `known`, nearest names first.
+def unknown(
+  kind: str,
+  name: Any,
+  known: Iterable[str],
+  *,
+  also: Iterable[str] = (),
+  see: str | None = None,
+) -> str:
+  """Returns the message for a name that is not in `known`, near names first.
 
   A long list is left out where there are near ones: nobody would read it.
+
+  Args:
+    kind: what the name is one of: 'norm', 'model'.
+    name: that was given.
+    known: the names that are allowed.
+    also: names that are meant although they are spelled otherwise; then only
+      very near ones are added.
+    see: where all of them are listed, instead of a long list.
   """
   known = sorted(known)
-  near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+  # The dashes of flags would make all of them alike.
+  bare = {one.lstrip('-'): one for one in known}
+  close = difflib.get_close_matches(
+    str(name).lstrip('-'), bare, n=3, cutoff=0.75 if also else 0.5
+  )
+  near = list(dict.fromkeys([*also, *(bare[one] for one in close)]))[:_NEAR]
   said = [f'did you mean {" or ".join(map(repr, near))}?'] if near else []
-  if not near or len(known) <= _FEW:
+  if len(known) <= _FEW or not (near or see):
     said.append(f'known: {", ".join(known)}')
+  elif see:
+    said.append(f'see {see}')
   return f'unknown {kind} {name!r}; {" ".join(said)}'
 
 

@@ -5,6 +5,7 @@ import inspect
 import io
 import pathlib
 import re
+import shlex
 import tempfile
 
 import jax
@@ -31,14 +32,26 @@ def blocks(text, language):
   return re.findall(rf'^```{language}\n(.*?)^```$', text, re.M | re.S)
 
 
-def commands_of(program):
-  """The words after `python` of each command of a program, comments aside."""
-  found = []
-  for page in _PAGES:
-    for block in blocks(page.read_text(), 'sh'):
-      joined = re.sub(r'\\\n\s*', '', block)
-      found += re.findall(rf'^python ({program} [^#\n]*)', joined, re.M)
-  return found
+def shown_commands():
+  """(page, words) of each command line of the pages and of the configs.
+
+  They stand in blocks, in the text, and in the docstrings of configs.
+  """
+  for page in (*_PAGES, *sorted(strict.ROOT.glob('configs/**/*.py'))):
+    text = re.sub(r'\\+\n\s*', '', page.read_text())
+    lines = [line for block in blocks(text, 'sh') for line in block.split('\n')]
+    text = re.sub(r'^```.*?^```$', '', text, flags=re.M | re.S)
+    if page.suffix == '.py':
+      lines += text.split('\n')
+    else:
+      lines += [
+        ' '.join(span.split()) for span in re.findall('`([^`]*)`', text)
+      ]
+    for line in lines:
+      match = re.search(r'python (train\.py|-m bn_jax)(?: ([^#|`]*))?', line)
+      if match:
+        words = shlex.split(match[2] or '')
+        yield page, ['train', *words] if match[1] == 'train.py' else words
 
 
 class ReadmeTest(absltest.TestCase):
@@ -56,26 +69,35 @@ class ReadmeTest(absltest.TestCase):
     self.assertGreater(shown, 5)
 
   def test_its_commands_are_understood(self):
-    """Every `python train.py` is parsed as it stands, comments aside."""
-    commands = commands_of(r'train\.py')
-    self.assertNotEmpty(commands)
+    """Each is read as it stands; where it names a config, that too."""
+    commands = {}
     with contextlib.chdir(strict.ROOT):
-      for command in commands:
-        with self.subTest(command):
-          given = flags.train(command.split())
-          resolve.experiment(given.config.to_dict(), given.overrides)
+      for page, words in shown_commands():
+        with self.subTest(f'{page.name}: {shlex.join(words)}'):
+          if len(words) == 1:  # in a sentence, a command is named alone
+            self.assertIn(words[0], __main__.COMMANDS)
+            continue
+          given = __main__.parser(words).parse_args(words)
+          commands[words[0]] = commands.get(words[0], 0) + 1
+          if words[0] == 'launch' and '...' not in words:
+            flags.train(['train.py', *given.rest])
+          elif 'config' in given and given.config != 'FILE':
+            config, overrides = flags.read(given)
+            resolve.experiment(config.to_dict(), overrides)
+    self.assertContainsSubset(__main__.COMMANDS, commands)
+    self.assertGreater(commands['train'], 60)
 
   def test_its_analyses_are_understood(self):
-    """Each `python -m bn_jax analyze`, up to the run, which is not there."""
-    commands = commands_of('-m bn_jax analyze')
-    self.assertNotEmpty(commands)
+    """Each `analyze`, up to the run, which is not there."""
+    commands = [words for _, words in shown_commands() if 'analyze' in words]
+    self.assertGreater(len(commands), 3)
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
-      for command in commands:
-        said = io.StringIO()
-        with self.subTest(command), contextlib.redirect_stderr(said):
-          words = command.split()[1:]  # without -m
-          self.assertEqual(__main__.main(words), 2)
-        self.assertIn('holds no run', said.getvalue(), command)
+      for words in commands:
+        wrong = io.StringIO()
+        if len(words) > 1:
+          with self.subTest(words), contextlib.redirect_stderr(wrong):
+            self.assertEqual(__main__.main(['bn_jax', *words]), 2)
+          self.assertIn('holds no run', wrong.getvalue(), words)
 
   def test_keys_of_measures_are_explained(self):
     """docs/analysis.md has a table for each, with all keys and defaults."""

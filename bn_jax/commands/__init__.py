@@ -1,4 +1,9 @@
-"""The commands, one thin file each, and how each of them ends."""
+"""Holds the commands, one thin file each, and how each of them ends.
+
+A command has `configure(parser)`, which adds its words and flags, and sets
+`run(arguments)`, which does it and returns the exit code. Its docstring is its
+help.
+"""
 
 import sys
 from collections.abc import Callable

@@ -1,71 +1,73 @@
-"""python -m bn_jax data prepare NAME, and data info NAME."""
+"""Shows a dataset, or prepares one."""
 
+import argparse
 import pathlib
 import sys
 import textwrap
-from collections.abc import Sequence
 
-from absl import flags
+from bn_jax import errors
+from bn_jax.config import parser as parser_lib
 
-from bn_jax import commands, errors
-
-_USAGE = """\
-usage: python -m bn_jax data prepare NAME [--data_dir=DIR] [--manual_dir=DIR]
-       python -m bn_jax data info NAME [--data_dir=DIR] [--out=FILE.png]
-
-prepare  writes a dataset as array_record, once. digits is made offline;
-         cifar10, cifar100, mnist and fashion_mnist are downloaded, and need no
-         TensorFlow; any other name of tensorflow-datasets needs it here, not
-         where the set is read.
-info     says what a prepared dataset holds, and draws some images of its first
-         classes.
-
-  --data_dir=DIR    of tensorflow-datasets; default: TFDS_DATA_DIR, or
-                    ~/tensorflow_datasets
-  --manual_dir=DIR  where archives lie that were downloaded by hand
-  --out=FILE.png    where to draw; default: NAME.png in this folder
+_PREPARE = """\
+Writes a dataset as array_record, once. digits is made offline; cifar10,
+cifar100, mnist and fashion_mnist are downloaded, and need no TensorFlow; any
+other name of tensorflow-datasets needs it here, not where the set is read.
+"""
+_INFO = """\
+Says what a prepared dataset holds, and draws some images of its first classes.
 """
 _CLASSES, _EACH = 10, 8  # on the sheet
 _UNBROKEN = '\u00a0'
 _NAMED, _FEW = 100, 20  # classes named on the terminal; of more classes, a few
 
 
-def main(argv: Sequence[str]) -> int:
-  """Runs the command; argv[0] is its name. Returns the exit code."""
-  if any(word in ('-h', '--help') for word in argv[1:]):
-    sys.stdout.write(_USAGE)
-    return 0
-  if len(argv) == 1:
-    sys.stdout.write(_USAGE)
-    return errors.ConfigError.exit_code
-  return commands.run(lambda: _data(argv))
-
-
-def _data(argv: Sequence[str]) -> int:
-  if argv[1] not in _ACTIONS:
-    message = errors.unknown('action of data', argv[1], _ACTIONS)
-    raise errors.ConfigError(message)
-  optional, run = _ACTIONS[argv[1]]
-  values = flags.FlagValues()
-  for name in ('data_dir', optional):
-    flags.DEFINE_string(name, None, '', flag_values=values)
-  try:
-    names = values(argv[1:])[1:]
-  except flags.Error as error:
-    raise errors.ConfigError(str(error)) from error
-  if len(names) != 1:
-    raise errors.ConfigError(_one_name(names, values.data_dir))
-  return run(names[0], values)
-
-
-def _one_name(names: Sequence[str], data_dir: str | None) -> str:
-  from bn_jax.data.disk import store
-
-  there = ', '.join(store.names(data_dir)) or 'none'
-  return (
-    f'{len(names)} names given; give one, NAME '
-    f'(prepared in {store.data_dir(data_dir)}: {there})'
+def configure(parser: parser_lib.Parser) -> None:
+  """Adds the actions and their flags."""
+  actions = parser.add_subparsers(
+    metavar='ACTION', title='actions', required=True
   )
+  prepare = actions.add_parser(
+    'prepare', help='writes a dataset, once', description=_PREPARE
+  )
+  prepare.set_defaults(run=_prepare)
+  _add_name(prepare)
+  prepare.add_argument(
+    '--manual_dir',
+    metavar='DIR',
+    help='where archives lie that were downloaded by hand',
+  )
+  info = actions.add_parser(
+    'info', help='says what a dataset holds, and draws it', description=_INFO
+  )
+  info.set_defaults(run=_info)
+  _add_name(info)
+  info.add_argument(
+    '--out',
+    metavar='FILE.png',
+    help='where to draw; default: NAME.png in this folder',
+  )
+
+
+def _add_name(parser: parser_lib.Parser) -> None:
+  parser.add_argument('name', metavar='NAME', nargs='?', help='of the dataset')
+  parser.add_argument(
+    '--data_dir',
+    metavar='DIR',
+    help='of tensorflow-datasets; default: TFDS_DATA_DIR, or '
+    '~/tensorflow_datasets',
+  )
+
+
+def _check_name(arguments: argparse.Namespace) -> None:
+  """Names the datasets that are there, where none is given."""
+  if arguments.name is None:
+    from bn_jax.data.disk import store
+
+    data_dir = arguments.data_dir
+    prepared = ', '.join(store.names(data_dir)) or 'none'
+    raise errors.ConfigError(
+      f'NAME is missing (prepared in {store.data_dir(data_dir)}: {prepared})'
+    )
 
 
 def _say(line: str) -> None:
@@ -73,29 +75,35 @@ def _say(line: str) -> None:
   sys.stdout.flush()
 
 
-def _prepare(name: str, values: flags.FlagValues) -> int:
+def _prepare(arguments: argparse.Namespace) -> int:
+  _check_name(arguments)
   from bn_jax.data.disk import prepare
 
   prepare.prepare(
-    name, data_dir=values.data_dir, manual_dir=values.manual_dir, say=_say
+    arguments.name,
+    data_dir=arguments.data_dir,
+    manual_dir=arguments.manual_dir,
+    say=_say,
   )
   return 0
 
 
-def _info(name: str, values: flags.FlagValues) -> int:
+def _info(arguments: argparse.Namespace) -> int:
+  _check_name(arguments)
   # Imported late: a wrong command line need not wait for them.
   from bn_jax.data.disk import show, store
   from bn_jax.storage import files
 
-  path = pathlib.Path(values.out or f'{name.replace("/", "-")}.png')
+  name = arguments.name
+  path = pathlib.Path(arguments.out or f'{name.replace("/", "-")}.png')
   show.check_place(path)
-  prepared = store.opened(name, values.data_dir)
-  seen = show.glance(prepared, classes=_CLASSES, each=_EACH)
+  prepared = store.opened(name, arguments.data_dir)
+  glance = show.glance(prepared, classes=_CLASSES, each=_EACH)
   sizes = {
     split: show.size_on_disk(prepared, split) for split in prepared.splits
   }
-  sys.stdout.write(_described(prepared, seen, sizes))
-  sheet = show.draw(*_sheet(prepared, seen))
+  sys.stdout.write(_described(prepared, glance, sizes))
+  sheet = show.draw(*_sheet(prepared, glance))
   try:
     files.write(path, lambda file: sheet.save(file, 'PNG'))
   except errors.StorageError as error:
@@ -106,12 +114,8 @@ def _info(name: str, values: flags.FlagValues) -> int:
   return 0
 
 
-# action -> (its own flag, what it does)
-_ACTIONS = {'prepare': ('manual_dir', _prepare), 'info': ('out', _info)}
-
-
-def _described(prepared, seen, sizes: dict[str, int]) -> str:
-  """What is said of a dataset, in lines."""
+def _described(prepared, glance, sizes: dict[str, int]) -> str:
+  """Describes a dataset, in lines."""
   sides = [side or 'any' for side in prepared.shape]
   lines = [
     f'{prepared.name} {prepared.folder.name}',
@@ -122,17 +126,17 @@ def _described(prepared, seen, sizes: dict[str, int]) -> str:
   for split, count in prepared.splits.items():
     size = f'{sizes[split] / 1e6:,.1f} MB'
     lines.append(f'split    {split:{width}} {count:>12,} examples {size:>12}')
-  return '\n'.join([*lines, *_classes(prepared, seen)]) + '\n'
+  return '\n'.join([*lines, *_classes(prepared, glance)]) + '\n'
 
 
-def _classes(prepared, seen) -> list[str]:
-  """The lines that name the classes; a line ends between two of them."""
+def _classes(prepared, glance) -> list[str]:
+  """Returns the lines that name the classes, each cut between two of them."""
   total = prepared.num_classes
   named = total if total <= _NAMED else _FEW
   names, of = list(prepared.class_names[:named]), ''
-  if seen.counts is not None:
-    names = [f'{n} ({c:,})' for n, c in zip(names, seen.counts)]
-    of = f' (examples in {seen.split})'
+  if glance.counts is not None:
+    names = [f'{n} ({c:,})' for n, c in zip(names, glance.counts)]
+    of = f' (examples in {glance.split})'
   names += [f'and {total - named:,} more'] if total > named else []
   names = ', '.join(name.replace(' ', _UNBROKEN) for name in names)
   lines = textwrap.wrap(
@@ -144,21 +148,21 @@ def _classes(prepared, seen) -> list[str]:
   return [line.replace(_UNBROKEN, ' ') for line in lines]
 
 
-def _sheet(prepared, seen) -> tuple:
-  """(title, rows, note) of its contact sheet."""
+def _sheet(prepared, glance) -> tuple:
+  """Returns (title, rows, note) of its contact sheet."""
   from bn_jax.data.disk import show
 
   rows = []
-  for number, images in seen.images.items():
-    count = '' if seen.counts is None else _examples(seen.counts[number])
+  for number, images in glance.images.items():
+    count = '' if glance.counts is None else _examples(glance.counts[number])
     name = prepared.class_names[number]
     rows.append(show.Row(name, count, images))
   notes = []
   if len(rows) < prepared.num_classes:
     notes.append(f'the first {len(rows)} of {prepared.num_classes:,} classes')
-  if seen.counts is None and any(len(row.images) < _EACH for row in rows):
-    notes.append(f'found among {_examples(seen.looked_at)}')
-  title = f'{prepared.name} {prepared.folder.name}, {seen.split}'
+  if glance.counts is None and any(len(row.images) < _EACH for row in rows):
+    notes.append(f'found among {_examples(glance.looked_at)}')
+  title = f'{prepared.name} {prepared.folder.name}, {glance.split}'
   return title, rows, '; '.join(notes)
 
 

@@ -1,29 +1,22 @@
-"""python -m bn_jax models [NAME] [--norm=NORM]"""
+"""Prints all networks, or the layers of one.
 
+Of a network: parameters and multiply-adds (of an image, in the products of its
+layers), weight layers, the smallest image, keywords with their defaults. With a
+NAME, its layers in forward order, named as measures name them.
+"""
+
+import argparse
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from absl import flags
-
-from bn_jax import commands, errors
-
-_USAGE = """\
-usage: python -m bn_jax models [NAME] [--norm=NORM] [--image=PIXELS]
-
-Prints all networks: parameters and multiply-adds (of an image, in the products
-of its layers), weight layers, the smallest image, keywords with their defaults.
-With a NAME, its layers in forward order, named as measures name them.
-
-  --norm=NORM     the normalization (config.norm.name); default: batch
-  --image=PIXELS  with NAME: the side of an image; default: the last of those
-                  that the table has
-"""
+from bn_jax import errors
+from bn_jax.config import parser as parser_lib
 
 
 class _Size(NamedTuple):
-  """What goes into a network, and how many classes come out."""
+  """Holds what goes into a network, and how many classes come out."""
 
   shape: tuple[int, ...]
   num_classes: int
@@ -44,42 +37,45 @@ _SIZES = {
 }
 
 
-def main(argv: Sequence[str]) -> int:
-  """Runs the command; argv[0] is its name. Returns the exit code."""
-  if any(word in ('-h', '--help') for word in argv[1:]):
-    sys.stdout.write(_USAGE)
-    return 0
-  return commands.run(lambda: _models(argv))
+def configure(parser: parser_lib.Parser) -> None:
+  """Adds the words and flags of the command."""
+  parser.set_defaults(run=run)
+  parser.add_argument(
+    'name', metavar='NAME', nargs='?', help='of a network; default: all'
+  )
+  parser.add_argument(
+    '--norm',
+    default='batch',
+    metavar='NORM',
+    help='the normalization (config.norm.name)',
+  )
+  parser.add_argument(
+    '--image',
+    metavar='PIXELS',
+    type=parser_lib.count,
+    help='with NAME: the side of an image; default: the last of those that the '
+    'table has',
+  )
 
 
-def _models(argv: Sequence[str]) -> int:
-  values = flags.FlagValues()
-  flags.DEFINE_string('norm', 'batch', '', flag_values=values)
-  flags.DEFINE_integer('image', None, '', flag_values=values)
-  try:
-    names = values(argv)[1:]
-  except flags.Error as error:
-    raise errors.ConfigError(str(error)) from error
-  if len(names) > 1:
-    raise errors.ConfigError(f'{" ".join(names)}: more than one NAME')
-  if values.image is not None and not names:
+def run(arguments: argparse.Namespace) -> int:
+  """Prints a table; returns the exit code."""
+  name, norm = arguments.name, arguments.norm
+  if arguments.image is not None and name is None:
     raise errors.ConfigError('--image needs a NAME')
   # Imported late: a wrong command line needs no JAX.
   from bn_jax import norms
 
-  if values.norm not in norms.NORMS:
-    raise errors.ConfigError(errors.unknown('norm', values.norm, norms.NORMS))
-  if names:
-    lines = _one(names[0], values.norm, values.image)
-  else:
-    lines = _all(values.norm)
+  if norm not in norms.NORMS:
+    raise errors.ConfigError(errors.unknown('norm', norm, norms.NORMS))
+  lines = _one(name, norm, arguments.image) if name else _all(norm)
   for line in lines:
     sys.stdout.write(f'{line.rstrip()}\n')
   return 0
 
 
 def _all(norm: str) -> Iterator[str]:
-  """The table of all networks."""
+  """Yields the table of all networks."""
   from bn_jax import models
 
   width = max(map(len, models.MODELS))
@@ -100,7 +96,7 @@ def _cost(name: str, norm: str, size: _Size) -> str:
   from bn_jax import models
 
   try:
-    layers = models.summarize(_made(name, norm, size), size.shape)
+    layers = models.summarize(_network(name, norm, size), size.shape)
   except ValueError as error:  # a norm that is not for this network
     return f'{size!s:24}{error}'
   parameters, adds = _sums(layers)
@@ -108,7 +104,7 @@ def _cost(name: str, norm: str, size: _Size) -> str:
 
 
 def _sums(layers: Sequence[Any]) -> tuple[int, int]:
-  """(parameters, multiply-adds) of all layers."""
+  """Returns (parameters, multiply-adds) of all layers."""
   return (
     sum(layer.parameters for layer in layers),
     sum(layer.multiply_adds for layer in layers),
@@ -116,20 +112,20 @@ def _sums(layers: Sequence[Any]) -> tuple[int, int]:
 
 
 def _one(name: str, norm: str, pixels: int | None) -> Iterator[str]:
-  """The table of the layers of one network."""
+  """Yields the table of the layers of one network."""
   from bn_jax import models
 
   if name not in models.MODELS:
     raise errors.ConfigError(errors.unknown('model', name, models.MODELS))
   size = _sizes(name)[-1]
   if pixels is not None:
-    if len(size.shape) != 3 or pixels < 1:
+    if len(size.shape) != 3:
       raise errors.ConfigError(
-        f'--image={pixels}: allowed for networks of images: 1, 2, 3, ...'
+        f'--image={pixels}: allowed for networks of images; {name} is none'
       )
     size = size._replace(shape=(pixels, pixels, size.shape[-1]))
   try:
-    layers = models.summarize(_made(name, norm, size), size.shape)
+    layers = models.summarize(_network(name, norm, size), size.shape)
   except ValueError as error:
     raise errors.ConfigError(f'{name} with norm {norm!r}: {error}') from error
   width = max(len(layer.name) for layer in layers)
@@ -148,7 +144,7 @@ def _one(name: str, norm: str, pixels: int | None) -> Iterator[str]:
   yield f'{"sum":{width}}  {"":34}{parameters:>12,}{adds:>15,}'
 
 
-def _made(name: str, norm: str, size: _Size) -> Any:
+def _network(name: str, norm: str, size: _Size) -> Any:
   from bn_jax import models
 
   return models.make(name, num_classes=size.num_classes, norm=norm)
@@ -168,7 +164,7 @@ def _smallest(module: Any) -> str:
 
 
 def _keywords(factory: Any) -> list[str]:
-  """The keywords that a config can set, with their defaults."""
+  """Lists the keywords that a config can set, with their defaults."""
   bound = getattr(factory, 'keywords', {})  # of a functools.partial
   return [
     f'{name}={parameter.default!r}'
@@ -178,7 +174,7 @@ def _keywords(factory: Any) -> list[str]:
 
 
 def _wrapped(words: Sequence[str], width: int) -> Iterator[str]:
-  """Words in lines of at most so many characters."""
+  """Yields words in lines of at most `width` characters."""
   line = words[0]
   for word in words[1:]:
     if len(line) + len(word) + 3 > width:

@@ -5,12 +5,16 @@ would make its records those of another one is refused.
 """
 
 import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from bn_jax import errors
 from bn_jax.config import resolve, schema
 from bn_jax.storage import run_folder
 
 Config = resolve.Config
+
+_FEW = 4  # changes that a message names
 
 # What may differ when an experiment is taken up again: none of it changes a
 # number by more than rounding. Updates that may be left out change none before
@@ -45,37 +49,68 @@ def check_same(workdir: pathlib.Path, experiment: resolve.Experiment) -> None:
 
 
 def difference(old: Config, new: Config) -> str | None:
-  """The first key in which two configs of a run are not the same experiment."""
+  """Says in what two configs of a run are not one experiment; None if they are.
+
+  Each key that makes them two is named with its values before and now.
+  """
   old, new = filled(old), filled(new)
+  changes = []
   for key in resolve.KEYS:
-    if key not in _MAY_CHANGE and old.get(key) != new.get(key):
-      return f'config.{key} was {old.get(key)}, is {new.get(key)}'
+    if key not in _MAY_CHANGE:
+      changes += changed(f'config.{key}', old.get(key), new.get(key))
   # A measure may come, go, or look at other times; under one name it must
   # stay one measure, or its records could not stand in one file.
-  for name in old['measures'].keys() & new['measures'].keys():
-    before, after = (
-      {k: v for k, v in run['measures'][name].items() if k != 'every_steps'}
-      for run in (old, new)
+  for name in sorted(old['measures'].keys() & new['measures'].keys()):
+    before, now = (
+      {**run['measures'][name], 'every_steps': None} for run in (old, new)
     )
-    if before != after:
-      return f'config.measures.{name} was {before}, is {after}'
-  return None
+    changes += changed(f'config.measures.{name}', before, now)
+  return listed(changes)
+
+
+def changed(path: str, old: Any, new: Any) -> Iterator[str]:
+  """Yields 'PATH was OLD, is NEW' of each value in which two configs differ.
+
+  Args:
+    path: where both values stand.
+    old: what was there: a value, or a section with values at any depth.
+    new: what is there now.
+  """
+  if old == new:
+    return
+  was, now = ({} if value is None else value for value in (old, new))
+  if not (isinstance(was, dict) and isinstance(now, dict)) or was == now:
+    yield f'{path} was {old!r}, is {new!r}'
+    return
+  keys = {**was, **now}
+  if was.get('name') != now.get('name'):
+    # Another constructor has other keywords, which say nothing more.
+    keys = dict.fromkeys(['name', *(key for key in was if key in now)])
+  for key in keys:
+    yield from changed(f'{path}.{key}', was.get(key), now.get(key))
+
+
+def listed(changes: Sequence[str]) -> str | None:
+  """Joins the first few changes to one text; None where there is none."""
+  more = len(changes) - _FEW
+  shown = [*changes[:_FEW], *([f'and {more} more'] if more > 0 else [])]
+  return '; '.join(shown) or None
 
 
 def filled(run: Config) -> Config:
-  """A resolved run of before with keys and keywords that came later.
+  """Returns a resolved run with the keys and keywords that came after it.
 
   What ran before a keyword was there, did what is its default.
   """
   run = {**_ADDED, **run}
-  made = {
+  sections = {
     key: schema.filled(section, run[key])
     for key, section in schema.SECTIONS.items()
     if key in run
   }
   if 'measures' in run:
-    made['measures'] = {
+    sections['measures'] = {
       name: schema.filled(schema.MEASURE, section)
       for name, section in run['measures'].items()
     }
-  return {**run, **made}
+  return {**run, **sections}

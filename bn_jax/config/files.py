@@ -13,8 +13,8 @@ import ml_collections
 from bn_jax import errors
 
 
-def load(given: str) -> ml_collections.ConfigDict:
-  """The config of FILE or FILE:ARGUMENT, locked against unknown keys.
+def load(name: str) -> ml_collections.ConfigDict:
+  """Returns the config of FILE or FILE:ARGUMENT, locked against unknown keys.
 
   The argument, if there is one, is passed to `get_config`.
 
@@ -22,8 +22,8 @@ def load(given: str) -> ml_collections.ConfigDict:
     ConfigError: no such file, one that fails, or without a get_config() that
       returns a ConfigDict.
   """
-  name, colon, argument = given.partition(':')
-  path = pathlib.Path(name)
+  file, colon, argument = name.partition(':')
+  path = pathlib.Path(file)
   if not path.is_file():
     raise errors.ConfigError(_not_a_file(path))
   module = _run(path)
@@ -47,7 +47,7 @@ def load(given: str) -> ml_collections.ConfigDict:
 
 
 def shipped() -> list[str]:
-  """The config files below configs/, as a user would type them."""
+  """Lists the config files below configs/, as a user would type them."""
   folder = pathlib.Path('configs')
   files = sorted(folder.glob('**/*.py'))
   return [str(file) for file in files if file.name != '__init__.py']
@@ -66,7 +66,7 @@ def _run(path: pathlib.Path):
 
 
 def _blamed(path: pathlib.Path, error: Exception) -> str:
-  """The error with the last line of the config file that led to it."""
+  """Returns the error with the last line of the config file that led to it."""
   lines = [
     frame.lineno
     for frame in traceback.extract_tb(error.__traceback__)
@@ -75,14 +75,15 @@ def _blamed(path: pathlib.Path, error: Exception) -> str:
   ]
   if isinstance(error, SyntaxError):
     lines.append(error.lineno)
-  place = f'{path}:{lines[-1]}' if lines else str(path)
+  where = f'{path}:{lines[-1]}' if lines else str(path)
   text = str(error).strip().replace('\n', ' ')
-  return f'--config: {place}: {type(error).__name__}: {text}'
+  return f'--config: {where}: {type(error).__name__}: {text}'
 
 
 def _not_a_file(path: pathlib.Path) -> str:
   what = 'is a directory' if path.is_dir() else 'does not exist'
-  near = difflib.get_close_matches(str(path), shipped(), n=3, cutoff=0.5)
-  near = near or shipped()
-  hint = f'; did you mean {" or ".join(near)}?' if near else ''
-  return f'--config: {path} {what}{hint}'
+  known = shipped()
+  same = [file for file in known if pathlib.Path(file).stem == path.stem]
+  near = same or difflib.get_close_matches(str(path), known, n=3, cutoff=0.5)
+  hint = f'did you mean {" or ".join(near)}?' if near else 'see configs/'
+  return f'--config: {path} {what}; {hint}'

@@ -1,9 +1,14 @@
-"""Command lines about one config: --config=FILE, its changes, further flags."""
+"""Command lines about one config: --config=FILE, its changes, train's flags.
 
+`--config.KEY=VALUE` is read by ml_collections' config_flags, which knows the
+type of each key; all other flags are those of a parser.
+"""
+
+import argparse
 import os
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -12,28 +17,15 @@ from ml_collections import config_flags
 
 from bn_jax import errors
 from bn_jax.config import files
+from bn_jax.config import parser as parser_lib
 from bn_jax.host import processes
 
-_RESUME = ('auto', 'must', 'never')
+_CHANGE = re.compile(r'--?(?:no)?config\.([^=]*)')
+_ALLOWED = {int: 'whole numbers', float: 'numbers', bool: 'True, False'}
+_LISTED = 5  # keys of a section that a message names
 
 
-class Line(NamedTuple):
-  """A command line, understood.
-
-  Attributes:
-    file: as it was given.
-    config: of that file, with its changes.
-    overrides: the changes alone, path -> value.
-    values: of the further flags.
-  """
-
-  file: str
-  config: ml_collections.ConfigDict
-  overrides: dict[str, Any]
-  values: flags.FlagValues
-
-
-class Given(NamedTuple):
+class Training(NamedTuple):
   """A command line of train.py, understood.
 
   Attributes:
@@ -59,87 +51,169 @@ class Given(NamedTuple):
   plan: bool
 
 
-def parse(
-  argv: Sequence[str], define: Callable[[flags.FlagValues], None]
-) -> Line:
-  """Understands a command line; argv[0] is the name of the command.
+def add_config(parser: parser_lib.Parser) -> None:
+  """Adds --config and --data_dir, and keeps the changes of the config."""
+  parser.keeps_rest = True
+  parser.add_argument(
+    '--config',
+    metavar='FILE',
+    help='the experiment, a file of configs/ or your own; FILE:ARGUMENT gives '
+    'its get_config() an argument. --config.KEY=VALUE changes a key',
+  )
+  parser.add_argument(
+    '--data_dir',
+    metavar='DIR',
+    help='of tensorflow-datasets; default: TFDS_DATA_DIR, or '
+    '~/tensorflow_datasets',
+  )
+
+
+def add_train(parser: parser_lib.Parser) -> None:
+  """Adds the flags of train.py."""
+  add_config(parser)
+  parser.add_argument(
+    '--workdir',
+    metavar='DIR',
+    help='where it is written; default: runs/ and the path of the config below '
+    'configs/: runs/santurkar2018/figure10-small',
+  )
+  parser.add_argument(
+    '--only',
+    metavar='RUN/seedK',
+    help='trains one run, RUN, or one seed of it',
+  )
+  parser.add_argument(
+    '--devices',
+    metavar='N',
+    type=parser_lib.whole,
+    help='the same as --config.devices=N',
+  )
+  parser.add_argument(
+    '--resume',
+    choices=('auto', 'must', 'never'),
+    default='auto',
+    help='auto: goes on where it stopped, or begins; must: only goes on; '
+    'never: only begins',
+  )
+  parser.add_argument(
+    '--distributed',
+    choices=('auto', 'on', 'off'),
+    default='auto',
+    help='whether it joins other processes; auto: where SLURM, Open MPI, '
+    'Kubernetes, a TPU pod or the next flags show several',
+  )
+  parser.add_argument(
+    '--coordinator_address',
+    metavar='HOST:PORT',
+    help='of process 0, for processes that are started by hand',
+  )
+  parser.add_argument(
+    '--num_processes',
+    metavar='N',
+    type=parser_lib.whole,
+    help='how many are started by hand',
+  )
+  parser.add_argument(
+    '--process_id',
+    metavar='K',
+    type=parser_lib.whole,
+    help='of this one of them; HOST is that of process 0',
+  )
+  parser.add_argument(
+    '--join_timeout',
+    metavar='SECONDS',
+    type=parser_lib.count,
+    default=300,
+    help='in which all must be there',
+  )
+  parser.add_switch(
+    '--plan',
+    'prints what a step costs (parameters, FLOPs, memory, what devices tell '
+    'each other) and stops; a CPU stands in for as many devices as are asked '
+    'for',
+  )
+
+
+def train(
+  argv: Sequence[str], beside: parser_lib.Parser | None = None
+) -> Training:
+  """Understands a command line of train.py; argv[0] is its name.
 
   Args:
     argv: the words.
-    define: defines the flags beside --config.
+    beside: another command's, whose flags a wrong one may be meant for.
 
   Raises:
     ConfigError: no config or a broken one, an unknown flag or key, a value of
       another type, a word that belongs to no flag.
   """
-  file, rest = _split(argv)
-  if file is None:
-    raise errors.ConfigError(
-      f'--config is missing; give one of {_listed(files.shipped())}'
-    )
-  config = files.load(file)
-  _check_keys(rest, config)
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_dict(
-    'config', config, flag_values=values, sys_argv=rest
+  parser = parser_lib.Parser(prog='python train.py')
+  add_train(parser)
+  return training(parser.parse_args(argv[1:]), beside)
+
+
+def training(
+  arguments: argparse.Namespace, beside: parser_lib.Parser | None = None
+) -> Training:
+  """Understands what a parser with the flags of train.py has read."""
+  config, overrides = read(arguments, beside)
+  return Training(
+    config=config,
+    overrides=overrides,
+    workdir=arguments.workdir or default_workdir(arguments.config),
+    only=arguments.only,
+    resume=arguments.resume,
+    distributed=arguments.distributed,
+    place=processes.Place(
+      arguments.coordinator_address,
+      arguments.num_processes,
+      arguments.process_id,
+    ),
+    join_timeout=arguments.join_timeout,
+    plan=arguments.plan,
   )
-  define(values)
+
+
+def read(
+  arguments: argparse.Namespace, beside: parser_lib.Parser | None = None
+) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+  """Returns the config with its changes, and the changes alone, path -> value.
+
+  Args:
+    arguments: of a parser that `add_config` was given.
+    beside: see `train`.
+
+  Raises:
+    ConfigError: see `train`.
+  """
+  if not arguments.config:
+    raise errors.ConfigError(_missing(arguments, beside))
+  config = files.load(arguments.config)
+  _check_words(arguments, config, beside)
+  values = flags.FlagValues()
+  line = [arguments.parser.prog, *arguments.rest]
+  config_flags.DEFINE_config_dict(
+    'config', config, flag_values=values, sys_argv=line
+  )
   try:
-    words = values(rest)[1:]
+    words = values(line)[1:]
   except flags.Error as error:
-    raise errors.ConfigError(str(error)) from error
+    raise errors.ConfigError(_wrong_value(str(error), config)) from error
   if words:
     raise errors.ConfigError(
       f'{words[0]!r} belongs to no flag; a value is given with "=", as in '
       '--config.optimizer.nesterov=False'
     )
-  return Line(file, config, dict(values['config'].override_values), values)
-
-
-def train(argv: Sequence[str]) -> Given:
-  """Understands a command line of train.py.
-
-  Raises:
-    ConfigError: no config or a broken one, an unknown flag or key, a value of
-      another type, a word that belongs to no flag.
-  """
-
-  def define(values: flags.FlagValues) -> None:
-    flags.DEFINE_string('workdir', None, '', flag_values=values)
-    flags.DEFINE_string('only', None, '', flag_values=values)
-    flags.DEFINE_string('data_dir', None, '', flag_values=values)
-    flags.DEFINE_integer('devices', None, '', flag_values=values)
-    flags.DEFINE_enum('resume', 'auto', _RESUME, '', flag_values=values)
-    flags.DEFINE_string('distributed', 'auto', '', flag_values=values)
-    flags.DEFINE_string('coordinator_address', None, '', flag_values=values)
-    flags.DEFINE_integer('num_processes', None, '', flag_values=values)
-    flags.DEFINE_integer('process_id', None, '', flag_values=values)
-    flags.DEFINE_integer(
-      'join_timeout', 300, '', lower_bound=1, flag_values=values
-    )
-    flags.DEFINE_bool('plan', False, '', flag_values=values)
-
-  file, config, overrides, values = parse(argv, define)
+  overrides = dict(values['config'].override_values)
   for key in ('devices', 'data_dir'):
-    if values[key].value is not None:
-      config[key] = overrides[key] = values[key].value
-  return Given(
-    config=config,
-    overrides=overrides,
-    workdir=values.workdir or default_workdir(file),
-    only=values.only,
-    resume=values.resume,
-    distributed=values.distributed,
-    place=processes.Place(
-      values.coordinator_address, values.num_processes, values.process_id
-    ),
-    join_timeout=values.join_timeout,
-    plan=values.plan,
-  )
+    value = vars(arguments).get(key)
+    if value is not None:
+      config[key] = overrides[key] = value
+  return config, overrides
 
 
 def default_workdir(config: str) -> str:
-  """Returns where an experiment is written that nobody said a place for.
+  """Returns where an experiment is written without --workdir.
 
   runs/PATH[-ARGUMENT] of a config FILE or FILE:ARGUMENT. PATH is that of the
   file below configs/, without .py; a file elsewhere has its name alone. What is
@@ -155,41 +229,93 @@ def default_workdir(config: str) -> str:
   return f'{path}-{suffix}' if suffix else str(path)
 
 
-def _split(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-  """The value of --config, and the command line without it."""
-  file, rest, words = None, [], iter(argv)
-  for word in words:
-    match = re.fullmatch(r'--?config(?:=(.*))?', word)
-    if match:
-      file = match[1] if match[1] is not None else next(words, None)
-    else:
-      rest.append(word)
-  return file or None, rest
-
-
-def _check_keys(rest: Sequence[str], config: ml_collections.ConfigDict) -> None:
-  """Refuses flags on sections and on keys that the config does not have."""
+def _check_words(
+  arguments: argparse.Namespace,
+  config: ml_collections.ConfigDict,
+  beside: parser_lib.Parser | None,
+) -> None:
+  """Refuses unknown flags, and flags on sections or on unknown keys."""
   known = _paths(config)
-  leaves = [path for path, is_leaf in known.items() if is_leaf]
-  for word in rest:
-    match = re.match(r'--?(?:no)?config\.([^=]*)', word)
-    if not match:
-      continue
-    path = match[1]
-    if path not in known:
-      message = errors.unknown('key', path, leaves)
-      raise errors.ConfigError(f'--config.{path}: {message}')
-    if not known[path]:
-      below = [leaf for leaf in leaves if leaf.startswith(f'{path}.')]
+  keys = [path for path, is_key in known.items() if is_key]
+  for word in arguments.rest:
+    change = _CHANGE.match(word)
+    if change is None and parser_lib.is_flag(word):
       raise errors.ConfigError(
-        f'--config.{path} is a section; change one of {", ".join(below)}'
+        _unknown_flag(word, keys, arguments.parser, beside)
       )
+    path = change and change[1]
+    if change and path not in known:
+      message = parser_lib.unknown_key(path, keys)
+      raise errors.ConfigError(f'--config.{path}: {message}')
+    if change and not known[path]:
+      raise errors.ConfigError(
+        f'--config.{path} is a section; change one of {_below(path, keys)}'
+      )
+
+
+def _unknown_flag(
+  word: str,
+  keys: Sequence[str],
+  parser: parser_lib.Parser,
+  beside: parser_lib.Parser | None,
+) -> str:
+  """Returns the message for a flag that is none, but may be meant as a key."""
+  flag, equals, value = word.partition('=')
+  changes = [
+    f'--config.{key}{equals}{value}'
+    for key in parser_lib.meant(flag.lstrip('-'), keys)
+    if key in keys
+  ]
+  if beside is None:
+    return parser.unknown_flag(flag, also=changes)
+  return beside.unknown_flag(flag, parser.flags(), also=changes)
+
+
+def _missing(
+  arguments: argparse.Namespace, beside: parser_lib.Parser | None
+) -> str:
+  """Returns the message for a line without --config, or with it misspelt."""
+  example = 'configs/quickstart.py'
+  for word in arguments.rest:
+    if parser_lib.is_flag(word) and not _CHANGE.match(word):
+      keys = []
+      if pathlib.Path(parser_lib.DEFAULTS).is_file():
+        keys = list(_paths(files.load(parser_lib.DEFAULTS)))
+      return _unknown_flag(word, keys, arguments.parser, beside)
+    if word.endswith('.py'):
+      example = word
+  return (
+    '--config is missing; give a file of configs/ or your own, such as '
+    f'--config={example}'
+  )
+
+
+def _wrong_value(message: str, config: ml_collections.ConfigDict) -> str:
+  """Returns what absl says of a value, with what its key allows instead."""
+  match = re.match(r'flag --config\.(\S+?)=(.*?): ', message)
+  if match is None:
+    return message
+  *above, key = match[1].split('.')
+  for section in above:
+    config = config[section]
+  allowed = _ALLOWED.get(config.get_type(key))
+  if allowed is None:
+    return message
+  return f'--config.{match[1]}: {match[2]!r}; allowed: {allowed}'
+
+
+def _below(section: str, keys: Sequence[str]) -> str:
+  """Lists keys of a section, its name first: it is what a value would mean."""
+  below = [key for key in keys if key.startswith(f'{section}.')]
+  below.sort(key=lambda key: not key.endswith('.name'))
+  more = f' and {len(below) - _LISTED} more' if len(below) > _LISTED else ''
+  return ', '.join(below[:_LISTED]) + more
 
 
 def _paths(
   config: ml_collections.ConfigDict, above: str = ''
 ) -> dict[str, bool]:
-  """'section.key' -> whether it is a value and no section."""
+  """Returns 'section.key' -> whether it is a key, and no section."""
   paths = {}
   for key, value in config.items():
     is_section = isinstance(value, ml_collections.ConfigDict)
@@ -197,7 +323,3 @@ def _paths(
     if is_section:
       paths |= _paths(value, f'{above}{key}.')
   return paths
-
-
-def _listed(names: Sequence[str]) -> str:
-  return ', '.join(names) or 'your own (see configs/default.py)'

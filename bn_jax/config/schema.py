@@ -1,4 +1,4 @@
-"""One section of a config is one constructor: its name, its keywords.
+"""Reads a section of a config as one constructor: its name, its keywords.
 
 Checks that a section names something that exists and sets only keywords that
 it has, and fills in the defaults of the others.
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from bn_jax import analysis, errors, losses, models, norms, optim
+from bn_jax.config import parser
 from bn_jax.data import datasets, images
 
 Config = dict[str, Any]
@@ -34,7 +35,7 @@ class Section(NamedTuple):
   other: Any = None
 
   def constructor(self, name: Any) -> Any:
-    """What builds it; None for an unknown name."""
+    """Returns what builds it; None for an unknown name."""
     if name in self.registry:
       return self.registry[name]
     return self.other
@@ -55,31 +56,31 @@ MEASURE = Section(
 )  # fmt: skip
 
 
-def completed(where: str, section: Section, given: Any) -> Config:
-  """The section with the defaults of its constructor filled in.
+def completed(where: str, section: Section, keys: Any) -> Config:
+  """Returns the section with the defaults of its constructor filled in.
 
   Args:
-    where: its place in the config, for messages.
+    where: the path of the section, for messages.
     section: what it builds.
-    given: what the config says.
+    keys: name and keywords, as the config has them.
 
   Raises:
     ConfigError: no name, an unknown one, an unknown or a missing keyword.
   """
-  if not isinstance(given, dict) or 'name' not in given:
-    raise errors.ConfigError(f'{where}: {given!r}; allowed: a dict with a name')
-  name = given['name']
+  if not isinstance(keys, dict) or 'name' not in keys:
+    raise errors.ConfigError(f'{where}: {keys!r}; allowed: a dict with a name')
+  name = keys['name']
   if not isinstance(name, str) or section.constructor(name) is None:
     message = errors.unknown(section.kind, name, section.registry)
     raise errors.ConfigError(f'{where}.name: {message}')
   keywords = _keywords(section, name)
   check_keys(
     f'{where} ({section.kind} {name!r})',
-    given,
+    keys,
     ('name', *section.also, *keywords),
   )
   for keyword, parameter in keywords.items():
-    if keyword not in given and parameter.default is inspect.Parameter.empty:
+    if keyword not in keys and parameter.default is inspect.Parameter.empty:
       raise errors.ConfigError(
         f'{where}.{keyword}: missing; {section.kind} {name!r} needs it (set '
         'both in a config file)'
@@ -87,40 +88,41 @@ def completed(where: str, section: Section, given: Any) -> Config:
   defaults = {
     keyword: jsonable(parameter.default)
     for keyword, parameter in keywords.items()
-    if keyword not in given
+    if keyword not in keys
   }
-  return {'name': name, **defaults, **given}
+  return {'name': name, **defaults, **keys}
 
 
-def filled(section: Section, given: Config) -> Config:
-  """The section with defaults for keywords that it lacks; nothing is checked.
+def filled(section: Section, keys: Config) -> Config:
+  """Returns the section with defaults for what it lacks; nothing is checked.
 
   What was written before a keyword was there, did what is its default.
   """
-  if not section.constructor(given['name']):
-    return given
+  if not section.constructor(keys['name']):
+    return keys
   defaults = {
     keyword: jsonable(parameter.default)
-    for keyword, parameter in _keywords(section, given['name']).items()
+    for keyword, parameter in _keywords(section, keys['name']).items()
     if parameter.default is not inspect.Parameter.empty
   }
-  return {**defaults, **given}
+  return {**defaults, **keys}
 
 
-def renamed(section: Section, given: Config, name: Any) -> Config:
-  """The section under another name, without keywords that name lacks."""
-  if name == given.get('name') or not section.constructor(name):
-    return given
+def renamed(section: Section, keys: Config, name: Any) -> Config:
+  """Returns the section under another name, without keywords that it lacks."""
+  if name == keys.get('name') or not section.constructor(name):
+    return keys
   known = (*_keywords(section, name), *section.also)
-  return {k: v for k, v in given.items() if k in known} | {'name': name}
+  return {k: v for k, v in keys.items() if k in known} | {'name': name}
 
 
-def check_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+def check_keys(where: str, keys: Iterable[str], known: Iterable[str]) -> None:
   """Raises ConfigError for the first key that is not known."""
   known = tuple(known)
-  for key in given:
+  for key in keys:
     if key not in known:
-      raise errors.ConfigError(f'{where}: {errors.unknown("key", key, known)}')
+      message = parser.unknown_key(key, known)
+      raise errors.ConfigError(f'{where}: {message}')
 
 
 def check_count(where: str, value: Any) -> None:
@@ -130,7 +132,7 @@ def check_count(where: str, value: Any) -> None:
 
 
 def jsonable(value: Any) -> Any:
-  """value as JSON holds it: tuples become lists.
+  """Returns a value as JSON holds it: tuples become lists.
 
   Raises:
     ConfigError: what JSON cannot hold, nan and infinity included.
@@ -144,7 +146,7 @@ def jsonable(value: Any) -> Any:
 
 
 def _keywords(section: Section, name: str) -> dict[str, inspect.Parameter]:
-  """The keywords of a constructor that a config may set."""
+  """Returns the keywords of a constructor that a config may set."""
   factory = section.constructor(name)
   bound = getattr(factory, 'keywords', {})  # of a functools.partial
   return {

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_jax import analysis, errors, types
-from bn_jax.config import build, resolve, schema
+from bn_jax.config import build, differences, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
@@ -174,21 +174,13 @@ def _check_results(job: Job) -> None:
   if old is None:
     return
   new = _described(job)
-  for where in ('measure', 'statistics', 'population'):
-    was, now = (one.get(where) for one in (old, new))
-    if was == now:
-      continue
-    if isinstance(was, dict) and isinstance(now, dict):
-      # What is looked at first, then how.
-      keys = [
-        key
-        for key in ('name', 'data', *was, *now)
-        if was.get(key) != now.get(key)
-      ]
-      was, now = (f'{keys[0]} {one.get(keys[0])}' for one in (was, now))
+  changes = []
+  for key in ('measure', 'statistics', 'population'):
+    changes += differences.changed(key, old.get(key), new.get(key))
+  if changes:
     raise errors.ConfigError(
-      f'{job.results.path} holds another analysis: {was}, not {now}; give '
-      'another --name'
+      f'{job.results.path} holds another analysis: '
+      f'{differences.listed(changes)}; give another --name'
     )
 
 

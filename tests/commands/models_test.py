@@ -5,8 +5,7 @@ import re
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax import models as models_lib
-from bn_jax.commands import models
+from bn_jax import __main__, models
 from tests.fixtures import strict
 
 
@@ -14,7 +13,7 @@ def run(*words):
   """(exit code, standard output, standard error) of the command."""
   out, err = io.StringIO(), io.StringIO()
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    code = models.main(['models', *words])
+    code = __main__.main(['bn_jax', 'models', *words])
   return code, out.getvalue(), err.getvalue()
 
 
@@ -25,7 +24,7 @@ class TableTest(absltest.TestCase):
     self.assertEqual(code, 0)
     lines = text.splitlines()
     starts = [line.split()[0] for line in lines[2:] if line[0] != ' ']
-    self.assertEqual(starts, list(models_lib.MODELS))
+    self.assertEqual(starts, list(models.MODELS))
     self.assertLessEqual(max(map(len, lines)), 80)
     # Figures that papers and others have published.
     for figure in (
@@ -59,7 +58,7 @@ class LayersTest(parameterized.TestCase):
     *_, columns = (line for line in text.splitlines() if 'layer ' in line)
     self.assertIn('parameters  multiply-adds', columns)
     rows = text.splitlines()[2:]
-    module = models_lib.make(name, num_classes=10, norm='batch')
+    module = models.make(name, num_classes=10, norm='batch')
     self.assertEqual(
       [row.split()[0] for row in rows],
       [*(layer for layer, _ in module.layer_paths()), 'sum'],
@@ -88,13 +87,13 @@ class LayersTest(parameterized.TestCase):
   @parameterized.parameters(
     (('resnet5',), "unknown model 'resnet5'; did you mean 'resnet5"),
     (('mlp', '--norm=bach'), "unknown norm 'bach'; did you mean 'batch'"),
-    (('mlp', 'vgg11'), 'mlp vgg11: more than one NAME'),
+    (('mlp', 'vgg11'), "'vgg11' is one word too many"),
     (('deep_linear', '--image=8'), '--image=8: allowed for networks of images'),
     (('mlp', '--norm=instance'), 'mlp with norm .*a group of one value'),
     (('vgg11', '--image=4'), 'vgg11 .*4 x 4 pixels is too small'),
-    (('vgg11', '--image=0'), '--image=0: allowed'),
+    (('vgg11', '--image=0'), "--image: '0'; allowed: 1, 2, 3, ..."),
     (('--image=8',), '--image needs a NAME'),
-    (('--imag=8',), 'imag'),
+    (('--imag=8',), "unknown flag '--imag'; did you mean '--image'"),
   )
   def test_refuses(self, words, message):
     code, out, err = run(*words)

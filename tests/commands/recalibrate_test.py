@@ -28,12 +28,18 @@ def run(*words):
 
 class WrongTest(parameterized.TestCase):
   @parameterized.parameters(
-    (('recalibrate',), '0 directories given; give one, WORKDIR/run'),
-    (('recalibrate', 'a', 'b'), '2 directories given'),
+    (('recalibrate',), 'WORKDIR/run is missing; see python -m bn_jax'),
+    (('recalibrate', 'a', 'b'), "'b' is one word too many"),
     (('recalibrate', 'nowhere'), 'nowhere holds no run; give WORKDIR/run'),
-    (('recalibrate', 'a', '--batches=0'), '--batches=0'),
-    (('recalibrate', 'a', '--variance=all'), 'within|pooled'),
-    (('recalibrate', 'a', '--layers=3'), "Unknown command line flag 'layers'"),
+    (
+      ('recalibrate', 'a', '--batches=0'),
+      "--batches: '0'; allowed: 1, 2, 3, ...",
+    ),
+    (('recalibrate', 'a', '--variance=all'), "'all'; known: pooled, within"),
+    (
+      ('recalibrate', 'a', '--layers=3'),
+      "unknown flag '--layers'; did you mean '--l",
+    ),
   )
   def test_one_line_and_exit_code_2(self, words, message):
     code, said, errors = run(*words)

@@ -71,9 +71,30 @@ class CommandLineTest(parameterized.TestCase):
     ('schedule', '--config.schedule.name=step', 'known: constant, cosine'),
     ('run', '--only=batchnrm', "did you mean 'batchnorm"),
     ('seed', '--only=batchnorm/seed7', 'batchnorm/seed0'),
-    ('flag', '--workdri=x', 'workdri', 'workdir'),
-    ('type', '--config.batch_size=abc', 'batch_size', 'abc'),
-    ('fraction', '--config.batch_size=1.5', 'batch_size', '1.5'),
+    ('flag', '--workdri=x', "flag '--workdri'; did you mean '--workdir'?"),
+    (
+      'flag_that_is_a_key',
+      '--steps=10',
+      "unknown flag '--steps'; did you mean '--config.steps=10'? see python ",
+    ),
+    (
+      'flag_by_another_name',
+      '--lr=0.3',
+      "did you mean '--config.schedule.learning_rate=0.3'?",
+    ),
+    ('abbreviation', '--distr=off', "did you mean '--distributed'?"),
+    (
+      'key_by_another_name',
+      '--config.lr=0.3',
+      "unknown key 'lr'; did you mean 'schedule.learning_rate'? see configs/",
+    ),
+    ('no_such_key', '--config.zzz=3', "unknown key 'zzz'; see configs/def"),
+    ('type', '--config.batch_size=abc', ".batch_size: 'abc'; allowed: whole"),
+    ('fraction', '--config.batch_size=1.5', "batch_size: '1.5'; allowed: wh"),
+    ('rate_word', '--config.schedule.learning_rate=a', "'a'; allowed: numbers"),
+    ('no_switch', '--config.optimizer.nesterov=3', "'3'; allowed: True, False"),
+    ('unset_type', '--config.data.resolution=a', "'a'; allowed: whole numbe"),
+    ('resume', '--resume=may', "unknown value 'may'; known: auto, must, nev"),
     ('none_left', '--config.batch_size=0', 'config.batch_size: 0', '1, 2, 3'),
     ('batch_too_large', '--config.batch_size=1443', 'allowed: 1 to 1442'),
     (
@@ -115,7 +136,7 @@ class CommandLineTest(parameterized.TestCase):
     (
       'section',
       '--config.model=vgg11',
-      'config.model is a section; change one of model.dropout, model.head, ',
+      'config.model is a section; change one of model.name, model.dropout, ',
     ),
     ('runs', '--config.runs=standard', 'config.runs is a section'),
     ('norms_differ', '--config.norm.name=batch', 'the runs differ in it'),
@@ -170,9 +191,13 @@ class CommandLineTest(parameterized.TestCase):
     )
 
   @parameterized.named_parameters(
-    ('none', [], '--config is missing', 'configs/quickstart.py'),
+    ('none', [], '--config is missing; give a file of configs/'),
     ('empty', ['--config='], '--config is missing'),
-    ('absent', ['--config=nowhere.py'], 'nowhere.py does not exist'),
+    ('absent', ['--config=a.zip'], 'a.zip does not exist; see configs/\n'),
+    ('elsewhere', ['--config=figure10'], 'mean configs/santurkar2018/figure10'),
+    ('a_word', ['mine.py'], '--config is missing', '--config=mine.py'),
+    ('only_a_flag', ['--steps=3'], "did you mean '--config.steps=3'?"),
+    ('misspelt', ['--confg=mine.py'], "did you mean '--config'? see"),
     (
       'nearly',
       ['--config=configs/quikstart.py'],
@@ -200,6 +225,14 @@ class CommandLineTest(parameterized.TestCase):
       'from configs import default\ndef get_config():\n'
       '  return default.get_config(1)\n',
       'TypeError',
+    ),
+    (
+      'run_key_by_another_name',
+      'from configs import default\ndef get_config():\n'
+      '  c = default.get_config()\n'
+      '  c.runs = default.runs(a=dict(schedule=dict(lr=3)))\n'
+      '  return c\n',
+      "unknown key 'lr'; did you mean 'learning_rate'?",
     ),
     (
       'unknown_run_key',

@@ -197,14 +197,46 @@ class ContinuedTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (dict(batch_size=64), 'config.batch_size was 128, is 64'),
+    # Another norm has other keywords; the name says enough.
+    (
+      dict(runs={'batchnorm': {'norm': {'name': 'none'}}}),
+      "config.norm.name was 'batch', is 'none'",
+    ),
+    (
+      dict(
+        batch_size=64,
+        schedule__learning_rate=0.3,
+        micro_batch_size=32,
+        compute_dtype='bfloat16',
+        weight_decay=0.1,
+        model__width=2.0,
+      ),
+      'config.model.width was 1.0, is 2.0; config.schedule.learning_rate was '
+      '0.1, is 0.3; config.batch_size was 128, is 64; config.weight_decay was '
+      '0.0, is 0.1; and 2 more',
+    ),
     (
       dict(measures__landscape__step_factors=(1.0,)),
-      'config.measures.landscape was',
+      'config.measures.landscape.step_factors was [0.5, 1.0, 2.0, 4.0], '
+      'is [1.0]',
     ),
-    (dict(measures__test__data='train'), 'config.measures.test was'),
+    (
+      dict(measures__test__data='train'),
+      "config.measures.test.data was 'test', is 'train'",
+    ),
   )
   def test_may_not_change(self, changes, message):
-    self.assertIn(message, self.changed(**changes))
+    self.assertEqual(message, self.changed(**changes))
+
+  def test_a_section_that_was_not_there(self):
+    run = experiment().runs['batchnorm']
+    before = {**run, 'loss': None}
+    self.assertEqual(
+      list(differences.changed('config', before, run)),
+      ["config.loss.name was None, is 'cross_entropy'"],
+    )
+    # Nothing, and nothing in it, are two things all the same.
+    self.assertLen(list(differences.changed('a', None, {})), 1)
 
 
 class FlagTest(parameterized.TestCase):

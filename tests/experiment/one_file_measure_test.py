@@ -124,7 +124,7 @@ class OneFileTest(absltest.TestCase):
     self.assertEqual(code, 0)
     self.assertIn('Means of |w|^p over all parameters', said)
     self.assertRegex(said, r'mean_power +Mean of \|w\|ᵖ')
-    self.assertIn('--powers=1.0,2.0', said)
+    self.assertRegex(said, r'--powers=POWERS +.*; default: 1.0,2.0')
 
   def test_found_on_the_page(self):
     page, summary = self.report()

@@ -20,7 +20,6 @@ import yaml
 from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, errors
-from bn_jax.commands import launch
 from bn_jax.config import flags
 from bn_jax.launch import engines, job, sweep
 from bn_jax.launch import status as status_lib
@@ -122,8 +121,8 @@ class CommandLineTest(LaunchCase):
     ('pair', ['--engine=print', _SINGLE, '--set=steps'], 'KEY=VALUE'),
     (
       'no_value',
-      ['--engine=print', _SINGLE, '--set'],  # it takes the next flag
-      '--set --workdir=',
+      ['--engine=print', _SINGLE, '--set'],
+      '--set: expected one argument',
     ),
     (
       'twice',
@@ -152,6 +151,8 @@ class CommandLineTest(LaunchCase):
     ('place', ['--engine=print', _SINGLE, '--process_id=0'], 'ntasks-per-node'),
     ('jobs', ['--engine=print', _SINGLE, '--jobs=2'], '--engine=local'),
     ('no_jobs', ['--engine=local', _SINGLE, '--jobs=0'], '1, 2, 3, ...'),
+    ('typo', ['--engin=local', _SINGLE], "did you mean '--engine'?"),
+    ('typo_of_train', ['--engine=print', _SINGLE, '--devics=2'], '--devices'),
     ('wait', ['--engine=local', _SINGLE, '--wait'], '--engine=slurm'),
     ('slurm', ['--engine=local', _SINGLE, '--slurm=time=3'], '--engine=slurm'),
   )
@@ -660,13 +661,12 @@ class DocsTest(LaunchCase):
     )
     self.assertLen(commands, 3)
     for command in commands:
-      given = launch._parse(shlex.split(command))
-      found = sweep.expand(
-        given.rest, given.values.set, workdir=None, only=given.values.only
-      )
+      words = shlex.split(command)
+      given = __main__.parser(words).parse_args(words)
+      found = sweep.expand(given.rest, given.set, workdir=None, only=given.only)
       self.assertNotEmpty(found.cells)
-      if given.values.engine == 'slurm':
-        engines.sbatch_parameters(engines.sbatch_options(given.values.slurm), 1)
+      if given.engine == 'slurm':
+        engines.sbatch_parameters(engines.sbatch_options(given.slurm), 1)
 
   def test_templates_have_a_syntax(self):
     folder = strict.ROOT / 'docs' / 'templates'

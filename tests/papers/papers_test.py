@@ -12,8 +12,8 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import distributions
-from bn_jax.commands import papers, train
+from bn_jax import __main__, distributions
+from bn_jax.commands import train
 from bn_jax.config.run_config import RunConfig
 from bn_jax.papers import draw, figures, listing, matching
 from bn_jax.papers import verify as verify_lib
@@ -111,7 +111,7 @@ class _InAFolder(parameterized.TestCase):
     """(exit code, stdout, stderr)"""
     out, said = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
-      code = papers.main(['papers', *map(str, words)])
+      code = __main__.main(['bn_jax', 'papers', *map(str, words)])
     return code, out.getvalue(), said.getvalue()
 
 
@@ -502,17 +502,23 @@ class ListTest(_InAFolder):
 
 class WordsTest(_InAFolder):
   @parameterized.parameters(
-    (('santurkar',), "unknown paper 'santurkar'; did you mean"),
+    (('santurkar',), "unknown action 'santurkar'; did you mean 'sant"),
     (('verify',), 'WORKDIR is missing'),
     (('verify', 'nowhere'), 'nowhere is not a directory'),
     (('verify', 'docs'), 'docs holds no experiment'),
-    (('verify', '--runs=x', 'docs'), '--runs: allowed with papers [PAPER]'),
-    (('--size=small',), '--size: allowed with papers draw FIGURE'),
-    (('draw',), 'FIGURE is missing'),
+    (('verify', '--runs=x', 'docs'), "unknown flag '--runs'"),
+    (('--size=small',), "unknown flag '--size'"),
+    (('draw',), 'FIGURE, WORKDIR is missing'),
     (('draw', FIGURE), 'WORKDIR is missing'),
-    (('draw', FIGURE, '--size=big', 'docs'), "unknown size 'big'"),
-    (('draw', FIGURE, '--out=x', 'docs'), '--out: allowed with papers verify'),
-    (('--out=x.csv',), '--out: allowed with papers verify'),
+    (
+      ('draw', FIGURE, '--size=big', 'docs'),
+      "--size: unknown value 'big'; known: paper, small",
+    ),
+    (
+      ('draw', FIGURE, '--out=x', 'docs'),
+      "flag '--out'; did you mean '--output'",
+    ),
+    (('--out=x.csv',), "unknown flag '--out'"),
     (('--outt=x.csv',), 'outt'),
   )
   def test_wrong_ones_are_one_line(self, words, expected):
@@ -529,10 +535,12 @@ class WordsTest(_InAFolder):
     self.assertIn('given twice', said)
 
   def test_help(self):
-    code, out, _ = self.main('--help')
-    self.assertEqual(code, 0)
-    self.assertIn('papers verify WORKDIR', out)
-    self.assertIn('papers draw FIGURE WORKDIR', out)
+    for words in ((), ('verify',), ('draw',), ('ioffe2015',)):
+      code, out, _ = self.main(*words, '--help')
+      self.assertEqual(code, 0)
+      self.assertStartsWith(
+        out, f'usage: {" ".join(("python -m bn_jax papers", *words))} [-h]'
+      )
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 from absl.testing import absltest
 
-from bn_jax.commands import report
+from bn_jax import __main__
 from bn_jax.report import page, summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.results import read
@@ -349,7 +349,7 @@ class CommandTest(_InAFolder):
   def main(self, *words):
     out, said = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
-      code = report.main(['report', *map(str, words)])
+      code = __main__.main(['bn_jax', 'report', *map(str, words)])
     return code, out.getvalue(), said.getvalue()
 
   def test_by_itself_with_jax_hidden(self):

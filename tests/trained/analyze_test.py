@@ -172,7 +172,9 @@ class AfterwardsTest(Trained):
     code, _, wrong = self.run_command(*words)
     (self.place / 'population.json').unlink()
     self.assertEqual(code, 2)
-    self.assertIn('holds another analysis: batches 5, not batches 6', wrong)
+    self.assertIn(
+      'another analysis: population.batches was 5, is 6; give', wrong
+    )
     code, _, wrong = self.run_command(*words, '--steps=all')
     self.assertEqual(code, 2)
     self.assertIn('has those of step 4, its newest; allowed: --steps=l', wrong)
@@ -329,7 +331,7 @@ class WrongTest(Trained):
   @parameterized.parameters(
     ((), '--measure is missing; allowed: activations, along_gradient'),
     (('--measure=along',), "or 'along_gradient'?"),
-    (('--measure=weights', '--layer=a'), "Did you mean: layers"),
+    (('--measure=weights', '--layer=a'), "did you mean '--layers'"),
     (('--measure=weights', '--steps=0.5'), 'allowed: last, all, or steps'),
     (('--measure=weights', '--steps=3'), 'no checkpoint of step 3; there are: '
      '2, 4, and 0'),
@@ -339,7 +341,7 @@ class WrongTest(Trained):
     (('--measure=weights', '--data=valid'), '--data: \'valid\'; allowed for'),
     (('--measure=weights', '--data=train'), 'allowed for weights'),
     (('--measure=evaluation', '--statistics=batch'), 'running, population'),
-    (('--measure=weights', '--statistics=mean'), 'batch|running|population'),
+    (('--measure=weights', '--statistics=mean'), "'mean'; known: batch, popul"),
     (('--measure=along_gradient', '--step_factors=-1'), 'each above 0'),
     (('--measure=along_gradient', '--step_factors=a'), "--step_factors: 'a'"),
     (('--measure=along_gradient', '--step_factors='), 'is empty'),
@@ -350,7 +352,7 @@ class WrongTest(Trained):
     (('--measure=weights', '--data=train:64', '--group_size=15'),
      'what divides them'),
     (('--measure=weights', '--name=../a'), '--name'),
-    (('more', '--measure=weights'), '2 directories given'),
+    (('more', '--measure=weights'), "'more' is one word too many"),
   )  # fmt: skip
   def test_one_line_and_exit_code_2(self, words, message):
     code, said, wrong = self.run_command(*words)
@@ -363,7 +365,7 @@ class WrongTest(Trained):
     self.run_command('--measure=weights')
     before = (self.place / 'analysis/weights/scalars.jsonl').read_bytes()
     for words, message in (
-      (('--data=train:16',), 'data current_batch, not data train:16'),
+      (('--data=train:16',), "measure.data was 'current_batch', is 'train:16'"),
       (('--layers=logits',), 'layers'),
     ):
       code, _, wrong = self.run_command('--measure=weights', *words)
@@ -378,7 +380,7 @@ class WrongTest(Trained):
     self.run_command('--measure=signal', '--name=x')
     code, _, wrong = self.run_command('--measure=weights', '--name=x')
     self.assertEqual(code, 2)
-    self.assertIn('name signal, not name weights', wrong)
+    self.assertIn("measure.name was 'signal', is 'weights'", wrong)
 
   def test_what_failed_before_it_began_blocks_no_name(self):
     with mock.patch.object(
@@ -417,7 +419,9 @@ class WrongTest(Trained):
     path.write_text(json.dumps(manifest))
     code, _, wrong = self.run_command('--measure=weights')
     self.assertEqual(code, 4)
-    self.assertIn('is of another experiment: config.model was', wrong)
+    self.assertIn(
+      'is of another experiment: config.model.hidden was [8], is [9]', wrong
+    )
 
   def test_more_than_fits_is_refused_with_the_way_out(self):
     words = ('--measure=weights', '--data=train:1000')
@@ -437,7 +441,7 @@ class WrongTest(Trained):
     self.assertIn('--measure=NAME', said)
     code, said, _ = self.run_command('--measure=covariate_shift', '--help')
     self.assertEqual(code, 0)
-    self.assertIn('--norm_parameters=True', said)
+    self.assertIn('--nonorm_parameters: not so', said)
 
 
 if __name__ == '__main__':

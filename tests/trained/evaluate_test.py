@@ -28,11 +28,11 @@ def run(*words):
 
 class WrongTest(parameterized.TestCase):
   @parameterized.parameters(
-    ((), 'no run given; give WORKDIR/run'),
+    ((), 'WORKDIR/run is missing'),
     (('nowhere',), 'nowhere holds no run'),
-    (('a', '--crops=7'), '1|144'),
-    (('a', '--statistics=mean'), 'running|batch|population'),
-    (('a', '--batch_size=0'), '--batch_size=0'),
+    (('a', '--crops=7'), "unknown value '7'; known: 1, 144"),
+    (('a', '--statistics=mean'), 'known: batch, population, running'),
+    (('a', '--batch_size=0'), "--batch_size: '0'; allowed: 1, 2, 3, ..."),
   )
   def test_one_line_and_exit_code_2(self, words, message):
     code, said, wrong = run(*words)
@@ -43,7 +43,7 @@ class WrongTest(parameterized.TestCase):
   def test_help(self):
     code, said, _ = run('--help')
     self.assertEqual(code, 0)
-    self.assertIn('--crops=1', said)
+    self.assertIn('--crops={1,144}', said)
 
 
 class Trained(absltest.TestCase):

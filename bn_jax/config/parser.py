@@ -1,0 +1,270 @@
+"""Reads command lines, and names what is near to a wrong flag or key."""
+
+import argparse
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from bn_jax import errors
+
+_WIDTH = 80  # columns of a help text
+DEFAULTS = 'configs/default.py'  # explains every key
+
+# What other programs call a key of configs/default.py.
+SYNONYMS = {
+  'accumulation': 'micro_batch_size',
+  'arch': 'model.name',
+  'architecture': 'model.name',
+  'batch': 'batch_size',
+  'batchsize': 'batch_size',
+  'bn': 'norm.name',
+  'bs': 'batch_size',
+  'dataset': 'data.name',
+  'dtype': 'compute_dtype',
+  'epochs': 'steps',
+  'eps': 'norm.epsilon',
+  'eta': 'schedule.learning_rate',
+  'eval_batch_size': 'evaluation_batch_size',
+  'gpus': 'devices',
+  'iterations': 'steps',
+  'iters': 'steps',
+  'l2': 'weight_decay',
+  'learning_rate': 'schedule.learning_rate',
+  'log_every': 'log_every_steps',
+  'lr': 'schedule.learning_rate',
+  'max_steps': 'steps',
+  'model': 'model.name',
+  'momentum': 'optimizer.momentum',
+  'net': 'model.name',
+  'network': 'model.name',
+  'norm': 'norm.name',
+  'normalization': 'norm.name',
+  'num_devices': 'devices',
+  'num_epochs': 'steps',
+  'num_steps': 'steps',
+  'optim': 'optimizer.name',
+  'optimizer': 'optimizer.name',
+  'precision': 'matmul_precision',
+  'pretrained': 'init_from',
+  'save_every': 'checkpoint.every_steps',
+  'schedule': 'schedule.name',
+  'scheduler': 'schedule.name',
+  'seed': 'seeds',
+  'train_steps': 'steps',
+  'updates': 'steps',
+  'wd': 'weight_decay',
+  'weightdecay': 'weight_decay',
+}  # fmt: skip
+
+
+class Parser(argparse.ArgumentParser):
+  """argparse in the manner of this house: what is wrong is said in one line.
+
+  Flags may stand before, between and after other words, and are written out in
+  full. `parser` of what it returns is the parser itself.
+
+  Attributes:
+    words: those that it will read, for flags that depend on them.
+    keeps_rest: whether words that are none of its own are kept, as `rest`,
+      rather than refused.
+  """
+
+  def __init__(self, *, words: Sequence[str] = (), **keywords):
+    # An abbreviation would change its meaning with the next flag.
+    super().__init__(allow_abbrev=False, formatter_class=_Help, **keywords)
+    self.words, self.keeps_rest = tuple(words), False
+    self._is_mixing = False
+    self.set_defaults(parser=self)
+
+  def add_switch(
+    self, flag: str, help: str, default: bool = False, group=None
+  ) -> None:
+    """Adds --flag and --noflag, which stand alone; --flag=false works too."""
+    name = flag.removeprefix('--')
+    opposite = f'--no{name}'
+    group = group or self
+    if default:
+      help = f'{help}; {opposite}: not so'
+    group.add_argument(flag, action='store_true', default=default, help=help)
+    group.add_argument(
+      opposite,
+      action='store_false',
+      dest=name,
+      default=default,
+      help=argparse.SUPPRESS,
+    )
+
+  def flags(self) -> list[str]:
+    """Returns all flags that its help shows."""
+    return [
+      flag
+      for flag, action in self._option_string_actions.items()
+      if action.help != argparse.SUPPRESS and flag.startswith('--')
+    ]
+
+  def unknown_flag(
+    self, flag: str, flags: Sequence[str] = (), also: Sequence[str] = ()
+  ) -> str:
+    """Returns the message for a flag that is none of these.
+
+    Args:
+      flag: as it was typed, without its value.
+      flags: further ones that there are.
+      also: what it may mean although it is spelled otherwise.
+    """
+    flags = [*self.flags(), *flags]
+    longer = [one for one in flags if one.startswith(flag)]
+    return errors.unknown(
+      'flag',
+      flag,
+      flags,
+      also=[*also, *longer],
+      see=f'{self.prog} --help',
+    )
+
+  def run(self, words: Sequence[str]) -> int:
+    """Does what the words ask for; returns the exit code.
+
+    Raises:
+      Failure: words that are wrong, or whatever the command raises.
+    """
+    try:
+      arguments = self.parse_args(words)
+    except SystemExit as end:  # after --help, --version
+      return end.code
+    return arguments.run(arguments)
+
+  def parse_known_args(self, args=None, namespace=None):
+    """Reads words as argparse does, flags among them; refuses wrong flags."""
+    if self._is_mixing:
+      return super().parse_known_args(args, namespace)
+    has_commands = self._subparsers is not None
+    words = [self._bare(word) for word in args]
+    own = words
+    if has_commands:  # what stands behind a command is the command's
+      own = itertools.takewhile(is_flag, words)
+    for word in own:
+      flag = word.partition('=')[0]
+      is_known = flag in self._option_string_actions
+      if is_flag(word) and not is_known and not self.keeps_rest:
+        raise errors.ConfigError(self.unknown_flag(flag))
+    if has_commands:
+      return super().parse_known_args(words, namespace)
+    self._is_mixing = True
+    try:
+      arguments, rest = self.parse_known_intermixed_args(words, namespace)
+    finally:
+      self._is_mixing = False
+    if self.keeps_rest:
+      arguments.rest = rest
+    elif rest:
+      self.error(f'{rest[0]!r} is one word too many')
+    return arguments, []
+
+  def error(self, message: str) -> NoReturn:
+    """Raises ConfigError with what argparse, or this class, says."""
+    message = message.removeprefix('argument ')
+    message = re.sub(
+      'the following arguments are required: (.*)', r'\1 is missing', message
+    )
+    if 'allowed:' not in message:
+      message = f'{message}; see {self.prog} --help'
+    raise errors.ConfigError(message)
+
+  def _check_value(self, action, value):
+    if action.choices is not None and value not in action.choices:
+      flag = '/'.join(action.option_strings)
+      kind = 'value' if flag else action.metavar.lower()
+      message = errors.unknown(kind, value, action.choices)
+      raise errors.ConfigError(f'{flag}: {message}' if flag else message)
+
+  def _bare(self, word: str) -> str:
+    """Writes --plan=false as --noplan: a switch of argparse takes no value."""
+    flag, equals, value = word.partition('=')
+    opposite = f'--no{flag[2:]}'
+    if not equals or opposite not in self._option_string_actions:
+      return word
+    if value.lower() not in ('true', 'false', '1', '0'):
+      raise errors.ConfigError(f'{flag}: {value!r}; allowed: true, false')
+    return flag if value.lower() in ('true', '1') else opposite
+
+
+class _Help(argparse.HelpFormatter):
+  """Writes defaults beside their flags, values after '=', and paragraphs."""
+
+  def __init__(self, prog: str):
+    super().__init__(prog, max_help_position=24, width=_WIDTH)
+
+  def _get_help_string(self, action):
+    default = action.default
+    if not default or default == argparse.SUPPRESS:
+      return action.help
+    return f'{action.help}; default: %(default)s'
+
+  def _fill_text(self, text, width, indent):
+    # What is indented is a table, and stays as it is.
+    return '\n\n'.join(
+      part
+      if part.startswith(' ')
+      else super(_Help, self)._fill_text(part, width, indent)
+      for part in text.strip('\n').split('\n\n')
+    )
+
+  def _format_usage(self, *arguments):
+    return _with_equals(super()._format_usage(*arguments))
+
+  def _format_action_invocation(self, action):
+    return _with_equals(super()._format_action_invocation(action))
+
+
+def _with_equals(text: str) -> str:
+  """Writes --flag VALUE as --flag=VALUE, unless the value has a '=' itself."""
+  return re.sub(r'(--\w+) (?=[A-Z{][^\s=]*(\s|$))', r'\1=', text)
+
+
+def is_flag(word: str) -> bool:
+  """Whether a word is a flag, and no value, negative number or path."""
+  return re.match('--?[a-zA-Z]', word) is not None
+
+
+def whole(word: str) -> int:
+  """Reads a whole number."""
+  try:
+    return int(word)
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f'{word!r}; allowed: whole numbers'
+    ) from None
+
+
+def count(word: str) -> int:
+  """Reads 1, 2, 3, ..."""
+  if not word.isdecimal() or not int(word):
+    raise argparse.ArgumentTypeError(f'{word!r}; allowed: 1, 2, 3, ...')
+  return int(word)
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+  """Returns the message for a key that is not there, with what may be meant."""
+  known = tuple(known)
+  return errors.unknown('key', key, known, also=meant(key, known), see=DEFAULTS)
+
+
+def meant(key: str, known: Sequence[str]) -> list[str]:
+  """Returns the keys that end like a wrong one, or that it is a synonym of.
+
+  Args:
+    key: 'lr', or 'optimizer.lr'.
+    known: all keys, as paths; or those of one section, or the first level.
+  """
+  word = key.rpartition('.')[2].lower()
+  keys = [path for path in known if path.rpartition('.')[2] == word]
+  if word in SYNONYMS:
+    path = SYNONYMS[word]
+    first, leaf = path.partition('.')[0], path.rpartition('.')[2]
+    if path not in known and leaf in known and leaf != word:
+      keys.insert(0, leaf)
+    elif path in known or first in known or leaf != word:
+      keys.insert(0, path)
+  return list(dict.fromkeys(keys))

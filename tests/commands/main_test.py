@@ -1,0 +1,136 @@
+"""What all commands have in common: their help, their names, their version."""
+
+import contextlib
+import io
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from bn_jax import __main__, analysis
+from bn_jax.commands import train
+from tests.fixtures import strict
+
+_ACTIONS = (
+  ('data', 'prepare'), ('data', 'info'), ('papers', 'verify'),
+  ('papers', 'draw'), ('papers', 'ioffe2015'),
+)  # fmt: skip
+_MEASURES = [('analyze', f'--measure={name}') for name in analysis.MEASURES]
+
+
+def run(*words):
+  """(exit code, stdout, stderr) of python -m bn_jax WORDS."""
+  said, wrong = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
+    code = __main__.main(['bn_jax', *words])
+  return code, said.getvalue(), wrong.getvalue()
+
+
+class HelpTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (), *((name,) for name in __main__.COMMANDS), *_ACTIONS, *_MEASURES
+  )
+  def test_says_what_each_word_and_flag_is(self, *words):
+    code, said, wrong = run(*words, '--help')
+    self.assertEqual((code, wrong), (0, ''))
+    self.assertLessEqual(max(map(len, said.splitlines())), 80)
+    usage, description, *_ = said.split('\n\n')
+    name = [word for word in words if not word.startswith('--')]
+    self.assertStartsWith(usage, ' '.join(['usage: python -m bn_jax', *name]))
+    self.assertRegex(description, r'^[A-Z][^:]*\.')
+    # Words may begin below a long flag.
+    for flag in re.findall(r'\n  (-[^ ]*|[A-Z][A-Za-z/]*)(?= {2}|\n)', said):
+      if flag not in ('COMMAND', 'ACTION'):
+        text = said.split(f'\n  {flag}')[1]
+        self.assertRegex(text, r'^(, --\w+)?( {2,}|\n {20,})[\w\'(]', flag)
+
+  def test_all_flags_of_a_measure_are_there(self):
+    _, said, _ = run('analyze', '--measure=along_gradient', '--help')
+    for keyword, default in (
+      ('step_factors', '0.5,1.0,2.0,4.0'), ('chunk_size', 'auto'),
+      ('direction', 'descent'), ('group_size', 'None'),
+    ):  # fmt: skip
+      self.assertRegex(
+        ' '.join(said.split()), rf' --{keyword}=\w+ [^-]*; default: {default}'
+      )
+
+  def test_without_a_command_it_is_an_error(self):
+    self.assertEqual(run(), (2, run('--help')[1], ''))
+
+  def test_waits_for_no_jax(self):
+    """Nor do wrong command lines; `analyze` asks JAX which measures it has."""
+    code = 'import sys\nsys.modules["jax"] = sys.modules["flax"] = None\n' + (
+      'from bn_jax import __main__\n'
+      'for name in __main__.COMMANDS:\n'
+      '  if name != "analyze":\n'
+      '    assert __main__.main(["", name, "--help"]) == 0\n'
+      '    assert __main__.main(["", name, "--hlep"]) == 2\n'
+    )
+    done = subprocess.run(
+      [sys.executable, '-c', code],
+      cwd=strict.ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    self.assertEqual(done.returncode, 0, done.stderr)
+
+
+class MainTest(parameterized.TestCase):
+  def test_each_file_is_a_command(self):
+    folder = strict.ROOT / 'bn_jax' / 'commands'
+    names = {path.stem for path in folder.glob('*.py')} - {'__init__'}
+    self.assertEqual(names, set(__main__.COMMANDS))
+
+  def test_train_is_train_py(self):
+    words = ['--config=tests/fixtures/tiny_config.py', '--config.steps=3',
+             '--plan', '--only=standard']  # fmt: skip
+    with (
+      contextlib.chdir(strict.ROOT),
+      mock.patch.object(train, '_plan', return_value=47) as planned,
+    ):
+      self.assertEqual(run('train', *words)[0], 47)
+      self.assertEqual(train.main(['train.py', *words]), 47)
+    (one,), (other,) = (call.args for call in planned.call_args_list)
+    self.assertEqual(one.config.to_dict(), other.config.to_dict())
+    self.assertEqual(one.overrides, {'steps': 3})
+    self.assertEqual(one._replace(config=None), other._replace(config=None))
+
+  @parameterized.parameters(
+    (('trian',), "unknown command 'trian'; did you mean 'train'?"),
+    (('--verison',), "unknown flag '--verison'; did you mean '--version'?"),
+    (('--config=a', 'train'), "unknown flag '--config'; known: --help, --ver"),
+    (('report', '--version'), "unknown flag '--version'; known: --help, --ou"),
+  )
+  def test_refuses(self, words, message):
+    code, said, wrong = run(*words)
+    self.assertEqual((code, said), (2, ''))
+    self.assertStartsWith(wrong, f'error: {message}')
+    self.assertEqual(wrong.count('\n'), 1)
+
+  def test_version(self):
+    (version,) = re.findall(
+      r'^version = "(.*)"$', (strict.ROOT / 'pyproject.toml').read_text(), re.M
+    )
+    code, said, _ = run('--version')
+    self.assertEqual(code, 0)
+    jax, flax = metadata.version('jax'), metadata.version('flax')
+    self.assertEqual(said, f'bn_jax {version} (jax {jax}, flax {flax})\n')
+
+  @parameterized.parameters('', '[project]\nname = "other"\nversion = "7"\n')
+  def test_version_where_it_is_installed(self, text):
+    with tempfile.TemporaryDirectory() as folder:
+      site = pathlib.Path(folder)
+      if text:
+        (site / 'pyproject.toml').write_text(text)
+      with (
+        mock.patch.object(__main__, '__file__', str(site / 'bn_jax' / 'm.py')),
+        mock.patch.object(metadata, 'version', lambda name: f'{name} 1'),
+      ):
+        self.assertEqual(__main__._version(), 'bn_jax 1')
+
+
+if __name__ == '__main__':
+  absltest.main()
