@@ -108,9 +108,9 @@ class CommandTest(parameterized.TestCase):
 
 
 class TableTest(absltest.TestCase):
-  def found(self, *numbers):
+  def outcome(self, *numbers):
     return [
-      statements.Found(left, right, difference, holds)
+      statements.Outcome(left, right, difference, holds)
       for left, right, difference, holds in numbers
     ]
 
@@ -121,14 +121,14 @@ class TableTest(absltest.TestCase):
 
   def test_the_worst_unit_is_shown(self):
     line = self.line(
-      self.found((1.0, 1.0, 0.0, True), (2.0, 3.0, 0.5, False),
+      self.outcome((1.0, 1.0, 0.0, True), (2.0, 3.0, 0.5, False),
                  (4.0, 4.0, 1e-16, True))
     )  # fmt: skip
     self.assertRegex(line, r'2\.000e\+00 +3\.000e\+00 +2 of 3 +5e-01$')
 
   def test_what_is_no_number_is_the_worst(self):
     line = self.line(
-      self.found((1.0, 1.0, 9.0, False), (np.nan, 1.0, np.nan, False))
+      self.outcome((1.0, 1.0, 9.0, False), (np.nan, 1.0, np.nan, False))
     )
     self.assertRegex(line, r'nan +1\.000e\+00 +0 of 2 +nan$')
 
@@ -136,7 +136,7 @@ class TableTest(absltest.TestCase):
     self.assertRegex(self.line([]), 'no unit whose input varies$')
 
   def test_it_fits(self):
-    of = {name: self.found((-1.0, -1.0, -1.0, True)) for name, *_ in _ROWS}
+    of = {name: self.outcome((-1.0, -1.0, -1.0, True)) for name, *_ in _ROWS}
     table = statements.table(of, of, 1e-5, of) + statements.LEGEND
     widths = [len(line) for line in table.split('\n')]
     self.assertLessEqual(max(widths), statements.WIDTH)
