@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from bn_jax import errors
 from bn_jax.config import files, resolve
-from bn_jax.report.claims import files as claim_files
+from bn_jax.report.claims import reading
 
 PAPERS = ('santurkar2018', 'ioffe2015')
 
@@ -76,7 +76,7 @@ def _of(file: pathlib.Path, paper: str) -> tuple[Reproduction, ...]:
     return ()
   title = (ast.get_docstring(tree) or file.stem).splitlines()[0]
   found = []
-  for size in claim_files.SIZES:
+  for size in reading.SIZES:
     config = files.load(f'{file}:{size}')
     plan = resolve.experiment(config.to_dict(), {})
     figure = f'{paper}/{file.stem}'

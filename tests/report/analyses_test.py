@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import figures, notices, page, summary
-from bn_jax.report.claims import ordering
+from bn_jax.report.claims import alike
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import activations, along, landscape
 from bn_jax.report.results import curves, looks, read
@@ -124,12 +124,12 @@ class LoadTest(_InAFolder):
 class ClaimsTest(_InAFolder):
   def test_are_those_of_training(self):
     """Neither a run that was analysed alone, nor what was found there."""
-    (group,) = ordering.groups(self.load())
-    before = ordering.claims(group)
+    (group,) = alike.groups(self.load())
+    before = group.rows
     self.add('a', scale=99.0, run='batchnorm')
     self.add('landscape', scale=0.0)
-    (group,) = ordering.groups(self.load())
-    self.assertEqual(ordering.claims(group), before)
+    (group,) = alike.groups(self.load())
+    self.assertEqual(group.rows, before)
 
   def test_no_landscape_of_training_is_no_claim(self):
     blind = {'measures': False}
@@ -140,8 +140,8 @@ class ClaimsTest(_InAFolder):
     for run in ('standard', 'batchnorm'):
       seen = {150: made_up.landscape(1.0)}
       made_up.analysis(workdir / run / 'seed0', 'late', ALONG, seen)
-    (group,) = ordering.groups(read.runs([workdir]))
-    self.assertLen(ordering.claims(group), 1)
+    (group,) = alike.groups(read.runs([workdir]))
+    self.assertLen(group.rows, 1)
 
 
 class FiguresTest(_InAFolder):

@@ -12,6 +12,9 @@ from bn_jax.storage import records
 # Steps to an accuracy are read off the mean of so many batches: one batch of
 # 128 jumps by several percent.
 WINDOW = 20
+# To which accuracies steps are counted where runs are compared: the highest
+# that they reach, as each caption and claim says of which runs.
+LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 ANALYSIS = 'analysis/'  # and its name: the key of what was measured afterwards
 # Counts the updates left out up to a step, as they would not have been finite.
 # It is recorded only while a config says so, which may change on the way.
