@@ -37,8 +37,10 @@ class RowsTest(parameterized.TestCase):
     speed, loss, *_ = rows
     # Steps to 90 %: 18 batches after the jump, which is at 30 and 100 + seed.
     # On logarithms the mean of 117 / 47, 118 / 48 and 119 / 49 is 2.46 too.
-    self.assertStartsWith(speed['measured'], '2.46 (2.38 to 2.54), 3 seeds')
-    self.assertEndsWith(speed['measured'], '; batch 48 → none 118')
+    self.assertEqual(
+      speed['measured'],
+      'batch 48 → none 118; ratio 2.46 (2.38 to 2.54), 3 seeds',
+    )
     # (117 / 47 + 118 / 48 + 119 / 49) / 3, and t * s / sqrt(3).
     self.assertEqual(
       speed['detail'],
@@ -86,7 +88,7 @@ class RowsTest(parameterized.TestCase):
     never = {'reaches': 150}
     speed, *_ = self.rows(seeds=(0, 1, 2), standard=never)
     self.assertEqual(speed['verdict'], 'holds')
-    self.assertEndsWith(speed['measured'], '; batch 48 → none never')
+    self.assertStartsWith(speed['measured'], 'batch 48 → none never; ')
     both, *_ = self.rows(standard=never, batchnorm=never)
     self.assertEqual(
       (both['verdict'], both['detail']),
@@ -97,12 +99,12 @@ class RowsTest(parameterized.TestCase):
     """100 % from step 135 on, of 150: the mean of 20 ends at 77.5 %."""
     speed, *_ = self.rows(standard={'reaches': 135})
     self.assertIn('(to 70 % of training batches)', speed['statement'])
-    self.assertEndsWith(speed['measured'], 'batch 43 → none 148')
+    self.assertStartsWith(speed['measured'], 'batch 43 → none 148; ')
 
   def test_where_the_plain_one_gets_nowhere_to_what_the_others_reach(self):
     speed, *_ = self.rows(standard={'reaches': 150}, batchnorm={'reaches': 135})
     self.assertIn('(to 70 % of training batches)', speed['statement'])
-    self.assertEndsWith(speed['measured'], 'batch 148 → none never')
+    self.assertStartsWith(speed['measured'], 'batch 148 → none never; ')
 
   def test_no_pair_no_claim(self):
     """Other learning rates: their difference is not that of the norm."""
@@ -114,18 +116,20 @@ class RowsTest(parameterized.TestCase):
     rows = self.rows(seeds=(0, 1, 2), noisy=noisy)
     self.assertLen(rows, 2 + 3 + 2 * 2)
     self.assertEqual({row['verdict'] for row in rows}, {'holds'})
-    self.assertEndsWith(rows[1]['measured'], '; batch 48 → noisy 68 → none 118')
+    self.assertStartsWith(
+      rows[1]['measured'], 'batch 48 → noisy 68 → none 118; ratios 1.42 ('
+    )
     # (67 / 47 + 68 / 48 + 69 / 49) / 3, and t * s / sqrt(3).
     self.assertIn('mean ratios 1.42 ± 0.022, ', rows[1]['detail'])
     drift = {
       row['statement'].partition(' of activations')[0]: row['measured']
       for row in rows[5:]
     }
-    self.assertEndsWith(
-      drift['conv2: the mean'], '; batch 0.01 → none 0.1 → noisy 0.3'
+    self.assertStartsWith(
+      drift['conv2: the mean'], 'batch 0.01 → none 0.1 → noisy 0.3; '
     )
-    self.assertEndsWith(
-      drift['conv2: the variance'], '; batch 0.001 → none 0.01 → noisy 0.03'
+    self.assertStartsWith(
+      drift['conv2: the variance'], 'batch 0.001 → none 0.01 → noisy 0.03; '
     )
 
   def test_three_models_one_of_which_is_out_of_order(self):
@@ -152,7 +156,7 @@ class RowsTest(parameterized.TestCase):
   def test_what_diverged_has_ended(self):
     speed, *_ = self.rows(standard={'steps': 40, 'status': 'diverged'})
     self.assertEqual(speed['verdict'], 'undecided')
-    self.assertEndsWith(speed['measured'], '; batch 47 → none never')
+    self.assertStartsWith(speed['measured'], 'batch 47 → none never; ')
 
   def test_only_seeds_that_have_ended_count(self):
     workdir = self.workdir(seeds=(0, 1))
@@ -163,7 +167,8 @@ class RowsTest(parameterized.TestCase):
     (group,) = alike.groups(read.runs([workdir]))
     speed = group.rows[0]
     self.assertIn('(to 90 %', speed['statement'])
-    self.assertEndsWith(speed['measured'], '2 seeds; batch 47.5 → none 118')
+    self.assertStartsWith(speed['measured'], 'batch 47.5 → none 118; ratio ')
+    self.assertEndsWith(speed['measured'], ', 2 seeds')
     self.assertStartsWith(speed['detail'], '2 of 2 seeds')
     self.assertEndsWith(
       speed['detail'], '; not finished: batch/seed2, none/seed2'

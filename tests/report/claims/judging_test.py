@@ -321,14 +321,14 @@ class JudgeTest(parameterized.TestCase):
     found = self.judge(order('a', 'b', 'c'), a=[1, 3], b=[4, 6], c=[30, 70])
     half = stats.t.ppf(0.975, 1) * 1 / 2**0.5 * 2**0.5  # of ratios 4 and 2
     self.assertIn(f'mean ratios 3 ± {half:.2g}, 9.58 ± ', found.detail)
-    self.assertEndsWith(found.measured, ', 2 seeds; a 2 → b 5 → c 50')
+    self.assertStartsWith(found.measured, 'a 2 → b 5 → c 50; ratios 2.83 (')
     self.assertEqual(found.row['threshold'], 'b / a and c / b at least 1')
 
   def test_an_order_of_one_seed_and_of_what_was_never_reached(self):
     made = order('a', 'b', statistic='steps')
     one = self.judge(made, a=[100], b=[INF])
     self.assertEqual(one.said, 'undecided (one seed)')
-    self.assertEqual(one.measured, '10, 1 seed; a 100 → b never')
+    self.assertEqual(one.measured, 'a 100 → b never; ratio 10, 1 seed')
     self.assertEqual(one.detail, 'on the claimed side; b never in 1 of 1 seeds')
     some = self.judge(made, a=[100, 100, 90], b=[900, INF, INF])
     self.assertEqual(some.verdict, 'holds')

@@ -38,7 +38,7 @@ class SectionTest(absltest.TestCase):
     self.assertEqual(
       text.count('<b class="undecided">undecided (one seed)</b>'), 4
     )
-    self.assertIn('10, 1 seed; batch 0.1 → none 1', text)
+    self.assertIn('batch 0.1 → none 1; ratio 10, 1 seed', text)
 
   def test_nothing_where_there_is_no_claim(self):
     self.assertEqual(self.section((0,), batch_size=32), '')
