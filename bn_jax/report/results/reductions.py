@@ -89,14 +89,6 @@ def distances(
   )  # fmt: skip
 
 
-def median_change(
-  seed: curves.Seed, name: str, layer: str, value: str
-) -> float:
-  """Median over training of `changes`; nan where there are none."""
-  _, moved_T = changes(seed, name, layer, value)
-  return float(np.median(moved_T)) if len(moved_T) else math.nan
-
-
 def percentiles(
   seed: curves.Seed, name: str, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
