@@ -11,8 +11,7 @@ from typing import NamedTuple
 from bn_jax import errors
 from bn_jax.papers import figures, matching, verify
 from bn_jax.report import page
-from bn_jax.report.claims import files as claim_files
-from bn_jax.report.claims import verdicts
+from bn_jax.report.claims import reading, verifying
 from bn_jax.report.results import curves, read
 from bn_jax.storage import files, run_folder
 
@@ -28,9 +27,9 @@ class Cut(NamedTuple):
   """
 
   figure: figures.Reproduction
-  match: matching.Match
+  match: verifying.Standing
   runs: tuple[curves.Run, ...]
-  judged: verify.Judged | None
+  judged: verifying.Judged | None
 
 
 def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
@@ -61,10 +60,10 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
     if run in match.folders
   }
   runs = [curves.Run(run, tuple(its.values())) for run, its in seeds.items()]
-  claims = claim_files.load()
+  claims = reading.load()
   judged = None
   if name in claims:
-    judged = verify.judged(figure, match, claims[name], seeds)
+    judged = verifying.judged(match, seeds, claims[name])
   return Cut(figure, match, tuple(runs), judged)
 
 
@@ -84,7 +83,7 @@ def write(cut: Cut, output: pathlib.Path) -> pathlib.Path:
     )
   files.make_folder(output)
   judged = [] if cut.judged is None else [cut.judged]
-  verdicts.write(output, [row for one in judged for row in one.rows])
+  verifying.write(output, [row for one in judged for row in one.rows])
   files.write(output / 'verdicts.csv', verify.as_csv(judged))
   title = f'{cut.figure.label}: {cut.figure.title.rstrip(".")}'
   return page.write([output], runs=cut.runs, title=title)
@@ -112,7 +111,7 @@ def absent(cut: Cut) -> list[str]:
 
 def _found(
   sizes: Sequence[figures.Reproduction], workdirs: Iterable[pathlib.Path]
-) -> tuple[figures.Reproduction, matching.Match]:
+) -> tuple[figures.Reproduction, verifying.Standing]:
   """The one size of which there are runs, and what stands for them."""
   begun = matching.begun(workdirs)
   matches = [(one, matching.match(one, begun)) for one in sizes]

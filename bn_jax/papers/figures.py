@@ -12,7 +12,7 @@ from typing import NamedTuple
 from bn_jax import errors
 from bn_jax.config import files, resolve
 from bn_jax.config.run_config import RunConfig
-from bn_jax.report.claims import files as claim_files
+from bn_jax.report.claims import reading
 
 PAPERS = ('santurkar2018', 'ioffe2015')
 
@@ -77,7 +77,7 @@ def _of(file: pathlib.Path, paper: str) -> tuple[Reproduction, ...]:
     return ()
   title = (ast.get_docstring(tree) or file.stem).splitlines()[0]
   found = []
-  for size in claim_files.SIZES:
+  for size in reading.SIZES:
     config = files.load(f'{file}:{size}')
     resolved = resolve.experiment(config.to_dict(), {})
     figure = f'{paper}/{file.stem}'

@@ -15,6 +15,7 @@ from bn_jax.data import datasets
 from bn_jax.experiment import cost, probes
 from bn_jax.papers import figures as figures_lib
 from bn_jax.papers import matching
+from bn_jax.report.claims import verifying
 from bn_jax.storage import run_folder
 
 _FOOTER = """\
@@ -77,7 +78,7 @@ def _size(
   return f'    {figure.size:6} {shape:36} {spent:>10}   {state(figure, match)}'
 
 
-def state(figure: figures_lib.Reproduction, match: matching.Match) -> str:
+def state(figure: figures_lib.Reproduction, match: verifying.Standing) -> str:
   """'6 of 10 done', of the seeds of the config and of those found."""
   begun = {
     (name, seed): folder
@@ -107,7 +108,7 @@ def rate() -> float:
 
 
 def measured(
-  figure: figures_lib.Reproduction, match: matching.Match
+  figure: figures_lib.Reproduction, match: verifying.Standing
 ) -> float | None:
   """Returns the seconds of all runs and seeds, from those that are done.
 

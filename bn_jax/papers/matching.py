@@ -7,11 +7,12 @@ config and measures is the same run.
 import contextlib
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from bn_jax import errors
 from bn_jax.config import differences, resolve
 from bn_jax.papers import figures as figures_lib
+from bn_jax.report.claims import verifying
 from bn_jax.storage import run_folder
 
 _SHOWN = 40  # characters of a value
@@ -20,20 +21,6 @@ _TELLING = ('steps', 'batch_size', 'data', 'model', 'norm', 'schedule')
 
 # Folder of a run and seed -> its config, with the keys that came later.
 Begun = Mapping[run_folder.RunFolder, dict[str, Any]]
-
-
-class Match(NamedTuple):
-  """What was found of a figure.
-
-  Attributes:
-    folders: run of the figure -> seed -> what stands for it.
-    notes: run of the figure that nothing stands for -> what nearly does.
-    twice: what was left out, as its run and seed were there already.
-  """
-
-  folders: dict[str, dict[int, run_folder.RunFolder]]
-  notes: dict[str, str]
-  twice: tuple[str, ...]
 
 
 def begun(workdirs: Iterable[pathlib.Path]) -> Begun:
@@ -61,25 +48,31 @@ def below(folder: pathlib.Path) -> Begun:
   return found
 
 
-def match(figure: figures_lib.Reproduction, found: Begun) -> Match:
+def match(figure: figures_lib.Reproduction, begun: Begun) -> verifying.Standing:
   """Returns what of some runs stands for the runs of a figure."""
-  taken, notes, twice = {}, {}, []
+  folders, notes, twice = {}, {}, []
   for name, run in figure.runs.items():
     wanted = run.as_json()
-    for folder, config in found.items():
+    for folder, config in begun.items():
       nearly = folder.run == name and _alike(config, wanted)
       # Most are of other figures: that is seen at once.
       if not nearly and any(config.get(key) != wanted[key] for key in _TELLING):
         continue
       different = difference(config, wanted)
       if different is None:
-        seeds = taken.setdefault(name, {})
+        seeds = folders.setdefault(name, {})
         if seeds.setdefault(folder.seed, folder) is not folder:
           twice.append(f'{folder.path}: seed {folder.seed} of {name} again')
       elif nearly:
         notes.setdefault(name, f'not as configured: {different}')
-  left = {name: note for name, note in notes.items() if name not in taken}
-  return Match(taken, left, tuple(twice))
+  return verifying.Standing(
+    figure.figure,
+    figure.size,
+    tuple(figure.runs),
+    folders,
+    {name: note for name, note in notes.items() if name not in folders},
+    tuple(twice),
+  )
 
 
 def difference(

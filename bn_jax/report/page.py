@@ -7,8 +7,8 @@ import re
 import string
 from collections.abc import Sequence
 
-from bn_jax.report import figures, notices, summary, verdicts
-from bn_jax.report.claims import ordering
+from bn_jax.report import figures, notices, summary
+from bn_jax.report.claims import showing
 from bn_jax.report.drawing import canvas
 from bn_jax.report.results import conditions, curves, read
 from bn_jax.storage import files as files_lib
@@ -49,17 +49,15 @@ def write(
   sections = [_section(made, output / 'figures') for made in drawn]
   rows = summary.table(runs)
   files_lib.write(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
-  answered = _claims(ordering.groups(runs))
-  judged = verdicts.section(workdirs)
+  claims = showing.section(workdirs, runs)
   places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(places) if title is None else title
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
     title=html.escape(title),
     subtitle=html.escape(_subtitle(runs)),
     notices=_notices(runs),
-    navigation=_navigation(judged, answered, drawn),
-    verdicts=judged,
-    claims=answered,
+    navigation=_navigation(claims, drawn),
+    claims=claims,
     table=_table(rows),
     figures='\n'.join(sections),
     provenance=_provenance(runs),
@@ -108,12 +106,9 @@ def _data_uri(drawing) -> str:
   return f'data:image/svg+xml;base64,{encoded}'
 
 
-def _navigation(
-  judged: str, claims: str, drawn: Sequence[canvas.Figure]
-) -> str:
+def _navigation(claims: str, drawn: Sequence[canvas.Figure]) -> str:
   """Links to the parts that this page has."""
-  parts = [('verdicts', 'Verdicts')] if judged else []
-  parts += [('claims', 'Claims')] if claims else []
+  parts = [('claims', 'Claims')] if claims else []
   parts.append(('summary', 'Summary'))
   parts += [(made.name, _words(made.name)) for made in drawn]
   parts.append(('provenance', 'Provenance'))
@@ -144,45 +139,6 @@ def _notices(runs: Sequence[curves.Run]) -> str:
     f'{html.escape(sentence)}</p>'
     for headline, sentence in notices.of(runs)
   )
-
-
-def _claims(groups: Sequence[ordering.Group]) -> str:
-  if not groups:
-    return ''
-  blocks = '\n'.join(map(_answers, groups))
-  runs = [run for group in groups for run in group.runs]
-  kinds = {False: 'accuracy', True: 'loss'}
-  found = sorted(set(map(curves.is_regression, runs)))
-  beside = ' or the '.join(kinds[kind] for kind in found)
-  return f"""<section id="claims">
-<h2>What the paper claims, and these runs</h2>
-<p>Santurkar et al. (2018), sections 2.2 and 3.1. Networks that differ in the
-norm alone, at the same learning rate, weights and batches, in the order that
-is claimed; “holds” if the numbers grow in that order in every seed. Medians
-are over all of training: a network that has fitted its data has a flat
-landscape for that reason alone, so read them beside the {beside}.</p>
-{blocks}
-</section>"""
-
-
-def _answers(group: ordering.Group) -> str:
-  """The claims about one group of runs, under their names."""
-  compared = ', '.join(
-    f'{run.name} ({run.config["norm"]["name"]})' for run in group.runs
-  )
-  rows = '\n'.join(
-    f'<tr><td>{html.escape(claim.statement)}</td>'
-    f'<td class="number">{html.escape(claim.numbers)}</td>'
-    f'<td><b class="{claim.verdict.replace(" ", "-")}">{claim.verdict}</b> '
-    f'<small>{html.escape(claim.detail)}</small></td></tr>'
-    for claim in ordering.claims(group)
-  )
-  return f"""<div class="scroll"><table>
-<caption>Compared: {html.escape(compared)}</caption>
-<thead><tr><th>Claim</th><th>Measured, by norm</th><th>Verdict</th></tr></thead>
-<tbody>
-{rows}
-</tbody></table></div>"""
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -19,8 +19,7 @@ from bn_jax.papers import draw, figures, listing, matching
 from bn_jax.papers import verify as verify_lib
 from bn_jax.report import figures as figures_lib
 from bn_jax.report import page
-from bn_jax.report.claims import files as claim_files
-from bn_jax.report.claims import verdicts
+from bn_jax.report.claims import reading, verifying
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import records, run_folder
 from tests.fixtures import made_up, strict
@@ -140,16 +139,20 @@ class VerifyTest(_InAFolder):
     )
     self.assertIn('threshold  batchnorm / standard at most 1', out)
     # Both end at 90 %, both are as wide at all times.
-    self.assertIn('FAILS  With BN the test accuracy is higher in the end', out)
+    self.assertIn(
+      'UNDECIDED  With BN the test accuracy is higher in the end', out
+    )
     self.assertIn('NOT MEASURED  So does its 15th to 85th', out)
-    self.assertEndsWith(out, '3 hold, 1 fail, 1 not measured\n')
+    self.assertEndsWith(
+      out, '3 hold, 0 contradicted, 1 undecided, 1 not measured\n'
+    )
     rows = list(csv.DictReader((self.folder / 'v.csv').open()))
     self.assertEqual(
       [row['verdict'] for row in rows],
-      ['holds', 'fails', 'holds', 'not measured', 'holds'],
+      ['holds', 'undecided', 'holds', 'not measured', 'holds'],
     )
     self.assertAlmostEqual(float(rows[0]['mean']), 1 / 3)
-    kept, stale = verdicts.read(place)
+    kept, stale = verifying.kept(place)
     self.assertEqual([row['id'] for row in kept], [row['id'] for row in rows])
     self.assertFalse(stale)
 
@@ -157,18 +160,20 @@ class VerifyTest(_InAFolder):
     one, two = self.workdir('a', seeds=(0, 1)), self.workdir('b', seeds=(1, 2))
     out = self.verify(one)
     self.assertIn('2 of 3 seeds', out)
-    self.assertEndsWith(out, '0 hold, 0 fail, 5 not measured\n')
+    self.assertEndsWith(
+      out, '0 hold, 0 contradicted, 0 undecided, 5 not measured\n'
+    )
     out = self.verify(one, two)
     self.assertIn('0.333 (0.333 to 0.333), 3 seeds', out)
     self.assertEqual(out.count('left out: '), 2)
     self.assertIn('b/standard/seed1: seed 1 of standard again', out)
-    self.assertEqual(verdicts.read(one), verdicts.read(two))
+    self.assertEqual(verifying.kept(one), verifying.kept(two))
 
   def test_each_directory_has_the_verdicts_of_its_own_runs(self):
     small, paper = self.workdir('a'), self.workdir('b', size='paper')
     self.verify(small, paper)
     for place, size in ((small, 'small'), (paper, 'paper')):
-      rows, _ = verdicts.read(place)
+      rows, _ = verifying.kept(place)
       self.assertEqual({row['size'] for row in rows}, {size})
 
   def test_what_is_not_as_configured_is_said(self):
@@ -195,9 +200,9 @@ class VerifyTest(_InAFolder):
     place = self.workdir()
     self.assertEqual(self.main('verify', place)[0], 0)
     text = (place / 'report.html').read_text()
-    self.assertIn('<a href="#verdicts">Verdicts</a>', text)
-    self.assertIn('<section id="verdicts">', text)
-    self.assertIn('3 hold, 1 fail, 1 are not measured', text)
+    self.assertIn('<a href="#claims">Claims</a>', text)
+    self.assertIn('<section id="claims">', text)
+    self.assertIn('3 hold, 0 contradicted, 1 undecided, 1 not measured', text)
     self.assertIn('<b class="holds">holds</b>', text)
     self.assertNotIn('Out of date', text)
     run = figure().runs['standard'].as_json()
@@ -212,7 +217,7 @@ class VerifyTest(_InAFolder):
     text = (self.folder / 'a+b' / 'report.html').read_text()
     self.assertEqual(text.count('ioffe2015/figure1 (small)'), 1)
     for place in (one, two):
-      self.assertIn('id="verdicts"', (place / 'report.html').read_text())
+      self.assertIn('id="claims"', (place / 'report.html').read_text())
     self.verify(two)
     text = page.write([one, two]).read_text()
     self.assertIn('of activations; runs of a</caption>', text)
@@ -220,7 +225,7 @@ class VerifyTest(_InAFolder):
   def test_texts_cannot_break_out(self):
     place = self.workdir(seeds=(0,))
     self.verify(place)
-    path = place / verdicts.FILE
+    path = place / verifying.FILE
     text = path.read_text().replace('With BN', '<script>')
     path.write_text(text.replace('"not measured"', '"<script>"'))
     with undrawn:
@@ -229,7 +234,7 @@ class VerifyTest(_InAFolder):
   def test_after_training_and_never_in_its_way(self):
     place = self.workdir()
     self.assertLen(verify_lib.refresh(place), 2)
-    self.assertLen(verdicts.read(place)[0], 5)
+    self.assertLen(verifying.kept(place)[0], 5)
     broken = mock.patch.object(
       verify_lib.matching, 'begun', side_effect=KeyError('x')
     )
@@ -244,7 +249,7 @@ class VerifyTest(_InAFolder):
     written.assert_called_once_with([place], runs=['runs'])
     other = made_up.workdir(self.folder / 'other', standard={})
     self.assertIsNone(verify_lib.refresh(other))
-    self.assertFalse((other / verdicts.FILE).exists())
+    self.assertFalse((other / verifying.FILE).exists())
 
 
 class DrawTest(_InAFolder):
@@ -314,7 +319,7 @@ class DrawTest(_InAFolder):
     )
     text = (made / 'report.html').read_text()
     self.assertIn('<h1>ioffe2015/figure1 (small): Figure 1 of Ioffe', text)
-    self.assertIn('3 hold, 1 fail, 1 are not measured', text)
+    self.assertIn('3 hold, 0 contradicted, 1 undecided, 1 not measured', text)
     self.assertIn('2 runs, 3 seeds', text)
     self.assertNotIn('Out of date', text)
     rows = list(csv.DictReader((made / 'verdicts.csv').open()))
@@ -341,11 +346,11 @@ class DrawTest(_InAFolder):
   def test_without_claims_and_a_run(self):
     place = self.workdir(seeds=(0,), standard=('schedule.learning_rate', 0.2))
     made = self.folder / 'made'
-    with mock.patch.object(claim_files, 'load', dict):
+    with mock.patch.object(reading, 'load', dict):
       code, _, said = self.main('draw', FIGURE, place, f'--output={made}')
     self.assertEqual(code, 0, said)
     self.assertStartsWith(said, 'no run standard: not as configured: schedule.')
-    self.assertNotIn('id="verdicts"', (made / 'report.html').read_text())
+    self.assertNotIn('id="claims"', (made / 'report.html').read_text())
 
   def test_what_cannot_be_drawn_is_one_line(self):
     place = self.workdir(seeds=(0,), batchnorm=('steps', 10))

@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import figures, notices, page, summary
-from bn_jax.report.claims import ordering
+from bn_jax.report.claims import alike
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import activations, along, landscape
 from bn_jax.report.results import curves, looks, read
@@ -56,10 +56,8 @@ class LoadTest(_InAFolder):
     before = self.load()[1]
     run = self.load()[0]
     kind = 'along_gradient'
-    self.assertEqual(
-      curves.measure_named(run, kind), ['landscape', 'analysis/late']
-    )
-    self.assertEqual(curves.measure_named(before, kind), ['landscape'])
+    self.assertEqual(curves.entries(run, kind), ['landscape', 'analysis/late'])
+    self.assertEqual(curves.entries(before, kind), ['landscape'])
     found = run.seeds[0].series['analysis/late']
     np.testing.assert_array_equal(found.step, [100, 150])
     np.testing.assert_allclose(found.values['gradient_change'][1, -1], 4)
@@ -88,7 +86,7 @@ class LoadTest(_InAFolder):
     made_up.analysis(self.seed(), 'begun', ALONG, {})
     (self.seed() / 'analysis' / 'empty').mkdir()
     self.assertEqual(self.load()[0].seeds[0].left_out, ())
-    self.assertEqual(looks.keys(self.load(), 'along_gradient'), ['landscape'])
+    self.assertEqual(looks.names(self.load(), 'along_gradient'), ['landscape'])
 
   @parameterized.parameters(
     ('settings.json', b'{', 'is not JSON'),
@@ -107,7 +105,7 @@ class LoadTest(_InAFolder):
     (self.seed() / 'analysis' / 'late' / file).write_bytes(content)
     runs = self.load()
     self.assertEqual(
-      looks.keys(runs, 'along_gradient'), ['landscape', 'analysis/other']
+      looks.names(runs, 'along_gradient'), ['landscape', 'analysis/other']
     )
     ((_, said),) = [n for n in notices.of(runs) if n[0] == 'Left out:']
     self.assertIn(message, said)
@@ -118,18 +116,18 @@ class LoadTest(_InAFolder):
     (self.seed() / 'analysis' / 'late').rename(
       self.seed() / 'analysis' / '.late'
     )
-    self.assertEqual(looks.keys(self.load(), 'along_gradient'), ['landscape'])
+    self.assertEqual(looks.names(self.load(), 'along_gradient'), ['landscape'])
 
 
 class ClaimsTest(_InAFolder):
   def test_are_those_of_training(self):
     """Neither a run that was analysed alone, nor what was found there."""
-    (group,) = ordering.groups(self.load())
-    before = ordering.claims(group)
+    (group,) = alike.groups(self.load())
+    before = group.rows
     self.add('a', scale=99.0, run='batchnorm')
     self.add('landscape', scale=0.0)
-    (group,) = ordering.groups(self.load())
-    self.assertEqual(ordering.claims(group), before)
+    (group,) = alike.groups(self.load())
+    self.assertEqual(group.rows, before)
 
   def test_no_landscape_of_training_is_no_claim(self):
     blind = {'measures': False}
@@ -140,8 +138,8 @@ class ClaimsTest(_InAFolder):
     for run in ('standard', 'batchnorm'):
       seen = {150: made_up.landscape(1.0)}
       made_up.analysis(workdir / run / 'seed0', 'late', ALONG, seen)
-    (group,) = ordering.groups(read.runs([workdir]))
-    self.assertLen(ordering.claims(group), 1)
+    (group,) = alike.groups(read.runs([workdir]))
+    self.assertLen(group.rows, 1)
 
 
 class FiguresTest(_InAFolder):
@@ -170,7 +168,7 @@ class FiguresTest(_InAFolder):
     )  # fmt: skip
     self.add('a')
     self.assertEqual(
-      looks.keys(self.load(), 'along_gradient'),
+      looks.names(self.load(), 'along_gradient'),
       ['while_training', 'analysis/a'],
     )
     self.assertEqual(landscape.figure(self.load()).name, 'landscape')

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import strokes
 from bn_jax.report.results import curves
 
@@ -191,7 +190,7 @@ def _level(lines: Sequence[Line]) -> float:
     return any(not point.failing for point in points(line, _steps_to(level)))
 
   for enough in (all, any):
-    for level in ordering.LEVELS:
+    for level in curves.LEVELS:
       if lines and enough(reaches(line, level) for line in lines):
         return level
-  return ordering.LEVELS[0]
+  return curves.LEVELS[0]

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib import figure as mpl
 from matplotlib import ticker
 
-from bn_jax.report.claims import ordering
 from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import rate_search
 from bn_jax.report.results import curves
@@ -47,7 +46,7 @@ def _rules(panels: Sequence[rate_search.Quantity]) -> str:
   said = {
     'steps': 'Steps until the mean of the last '
     f'{curves.WINDOW} training batches has an accuracy: the highest of '
-    f'{{{", ".join(f"{level:g}" for level in ordering.LEVELS)}}} that every '
+    f'{{{", ".join(f"{level:g}" for level in curves.LEVELS)}}} that every '
     'line reaches at some rate, or else some line does. ',
     'accuracy': f'Accuracy of the last {curves.WINDOW} training batches. ',
     'loss': f'Loss of the last {curves.WINDOW} training batches, without a '

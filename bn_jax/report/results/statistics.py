@@ -1,10 +1,11 @@
 """Statistics that a claim may be about: each a number of one run and seed.
 
-nan is 'not recorded'; inf, of a number of steps, is 'never reached'. Band and
-edge are over step sizes at each look: the loss, the change of the gradient, the
-effective beta at each point along the gradient (Santurkar et al., 2018, section
-3.1). What is "reduced" is so over looks, by a key of `reductions.REDUCTIONS`,
-from step `after` on.
+`name` is that of a measure's entry in the config. nan is 'not recorded'; inf,
+of a number of steps, is 'never reached'. Band and edge are over step sizes at
+each look: the loss, the change of the gradient, the effective beta at each
+point along the gradient (Santurkar et al., 2018, section 3.1). What is
+"reduced" is so over looks, by a key of `reductions.REDUCTIONS`, from step
+`after` on.
 """
 
 import inspect
@@ -49,29 +50,27 @@ def final_loss(seed: curves.Seed) -> float:
   return _final(seed, 'data_loss')
 
 
-def last_of(seed: curves.Seed, *, measure: str, value: str) -> float:
+def last_of(seed: curves.Seed, *, name: str, value: str) -> float:
   """What a measure recorded last."""
-  return curves.last(seed, measure, value)
+  return curves.last(seed, name, value)
 
 
 def steps_to_test_accuracy(
-  seed: curves.Seed, *, measure: str, accuracy: float
+  seed: curves.Seed, *, name: str, accuracy: float
 ) -> float:
   """The step of the first evaluation with this accuracy; inf: never."""
-  if not curves.recorded(seed, measure, 'accuracy'):
+  if not curves.recorded(seed, name, 'accuracy'):
     return math.nan
-  series = seed.series[measure]
+  series = seed.series[name]
   reached = np.flatnonzero(series.values['accuracy'] >= accuracy - 1e-9)
   return float(series.step[reached[0]]) if len(reached) else math.inf
 
 
-def value_at(
-  seed: curves.Seed, *, measure: str, value: str, step: int
-) -> float:
+def value_at(seed: curves.Seed, *, name: str, value: str, step: int) -> float:
   """What a measure recorded at one step."""
-  if not curves.recorded(seed, measure, value):
+  if not curves.recorded(seed, name, value):
     return math.nan
-  series = seed.series[measure]
+  series = seed.series[name]
   place = np.flatnonzero(series.step == step)
   return float(series.values[value][place[0]]) if len(place) else math.nan
 
@@ -93,49 +92,49 @@ def _final(seed: curves.Seed, value: str) -> float:
 
 
 def band_width(
-  seed: curves.Seed, *, measure: str, value: str, reduce: str, after: int = 0
+  seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
 ) -> float:
   """max_e v - min_e v at each look, reduced."""
   return _reduced(
-    seed, measure, value, lambda s: curves.width(s, value), reduce, after
+    seed, name, value, lambda s: curves.width(s, value), reduce, after
   )
 
 
 def upper_edge(
-  seed: curves.Seed, *, measure: str, value: str, reduce: str, after: int = 0
+  seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
 ) -> float:
   """max_e v at each look, reduced."""
   return _reduced(
-    seed, measure, value, lambda s: curves.band(s, value)[1], reduce, after
+    seed, name, value, lambda s: curves.band(s, value)[1], reduce, after
   )
 
 
 def beta_of_rate(
-  seed: curves.Seed, *, measure: str, reduce: str, after: int = 0
+  seed: curves.Seed, *, name: str, reduce: str, after: int = 0
 ) -> float:
   """max_e beta at each look, reduced, times (learning rate) / 2.
 
   1 is the edge of stability: beta = 2 / (learning rate).
   """
-  looked = {'measure': measure, 'reduce': reduce, 'after': after}
+  looked = {'name': name, 'reduce': reduce, 'after': after}
   return upper_edge(seed, value='beta', **looked) * _rate(seed) / 2
 
 
 def curvature_of_rate(
-  seed: curves.Seed, *, measure: str, reduce: str, after: int = 0
+  seed: curves.Seed, *, name: str, reduce: str, after: int = 0
 ) -> float:
   """g'Hg / |g|^2, reduced, times (learning rate) / 2.
 
   1 is the edge of stability (Cohen et al., 2021, arXiv:2103.00065).
   """
-  looked = {'measure': measure, 'reduce': reduce, 'after': after}
+  looked = {'name': name, 'reduce': reduce, 'after': after}
   return of_measure(seed, value='curvature', **looked) * _rate(seed) / 2
 
 
 def at_factor(
   seed: curves.Seed,
   *,
-  measure: str,
+  name: str,
   value: str,
   factor: float,
   reduce: str,
@@ -144,14 +143,14 @@ def at_factor(
   """v at the step size factor * (learning rate), reduced."""
   size = factor * _rate(seed)
   return _reduced(
-    seed, measure, value, lambda s: _at(s, value, size), reduce, after
+    seed, name, value, lambda s: _at(s, value, size), reduce, after
   )
 
 
 def growth(
   seed: curves.Seed,
   *,
-  measure: str,
+  name: str,
   value: str,
   factors: Sequence[float],
   reduce: str,
@@ -164,44 +163,42 @@ def growth(
     with np.errstate(divide='ignore', invalid='ignore'):
       return b_T / a_T
 
-  return _reduced(seed, measure, value, ratio, reduce, after)
+  return _reduced(seed, name, value, ratio, reduce, after)
 
 
 def of_measure(
-  seed: curves.Seed, *, measure: str, value: str, reduce: str, after: int = 0
+  seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
 ) -> float:
   """What a measure recorded, a number a look, reduced."""
-  return _reduced(
-    seed, measure, value, lambda s: s.values[value], reduce, after
-  )
+  return _reduced(seed, name, value, lambda s: s.values[value], reduce, after)
 
 
 def of_layer(
   seed: curves.Seed,
   *,
-  measure: str,
+  name: str,
   value: str,
   layer: str,
   reduce: str,
   after: int = 0,
 ) -> float:
   """What a measure recorded of a layer, reduced."""
-  looked = {'measure': measure, 'reduce': reduce, 'after': after}
+  looked = {'name': name, 'reduce': reduce, 'after': after}
   return of_measure(seed, value=f'{layer}/{value}', **looked)
 
 
 def _reduced(
   seed: curves.Seed,
-  measure: str,
+  name: str,
   value: str,
   read: Callable[[curves.Series], np.ndarray],
   reduce: str,
   after: int,
 ) -> float:
   """What is read of a measure's series, reduced; nan without the value."""
-  if not curves.recorded(seed, measure, value):
+  if not curves.recorded(seed, name, value):
     return math.nan
-  series = seed.series[measure]
+  series = seed.series[name]
   return reductions.over(series.step, read(series), reduce, after)
 
 
@@ -221,7 +218,7 @@ def _at(series: curves.Series, value: str, size: float) -> np.ndarray:
 def moment_change(
   seed: curves.Seed,
   *,
-  measure: str,
+  name: str,
   layer: str,
   reduce: str,
   moment: str = 'mean',
@@ -231,15 +228,15 @@ def moment_change(
   Santurkar et al. (2018), Figure 8(a); the moment is 'mean' or 'var', of each
   channel.
   """
-  changes = reductions.changes(seed, measure, layer, moment)
+  changes = reductions.changes(seed, name, layer, moment)
   return reductions.over(*changes, reduce)
 
 
 def activation_std(
-  seed: curves.Seed, *, measure: str, layer: str, reduce: str, after: int = 0
+  seed: curves.Seed, *, name: str, layer: str, reduce: str, after: int = 0
 ) -> float:
   """sqrt(var), mean over channels, at each look, reduced."""
-  seen = looks.activations(seed, measure, layer)
+  seen = looks.activations(seed, name, layer)
   std_T = [np.sqrt(look.values[f'{layer}/var']).mean() for look in seen]
   return reductions.over([look.step for look in seen], std_T, reduce, after)
 
@@ -247,7 +244,7 @@ def activation_std(
 def unit_movement(
   seed: curves.Seed,
   *,
-  measure: str,
+  name: str,
   layer: str,
   of: str,
   relative: bool = False,
@@ -259,7 +256,7 @@ def unit_movement(
   the activations; if `relative`, over the unit's mean width over looks. Units
   whose percentiles are not finite, or that have no such width, are left out.
   """
-  step_T, percentiles_TQC = reductions.percentiles(seed, measure, layer)
+  step_T, percentiles_TQC = reductions.percentiles(seed, name, layer)
   if len(step_T) < 2:
     return math.nan
   low_TC, middle_TC, high_TC = np.stack(percentiles_TQC, axis=1)
@@ -273,15 +270,15 @@ def unit_movement(
 
 
 def shape_distance(
-  seed: curves.Seed, *, measure: str, layer: str, reduce: str
+  seed: curves.Seed, *, name: str, layer: str, reduce: str
 ) -> float:
   """W1 between pooled histograms of successive looks, of the earlier's std.
 
   The variance of all channels together is mean_c(var) + var_c(mean): each has
   as many values. Reduced.
   """
-  step_T, moved_T = reductions.distances(seed, measure, layer)
-  seen = looks.activations(seed, measure, layer)[:-1]
+  step_T, moved_T = reductions.distances(seed, name, layer)
+  seen = looks.activations(seed, name, layer)[:-1]
   std_T = np.array([_pooled_std(look, layer) for look in seen])
   with np.errstate(divide='ignore', invalid='ignore'):
     return reductions.over(step_T, moved_T / std_T, reduce)
@@ -303,46 +300,40 @@ STATISTICS: dict[str, Callable[..., float]] = {
 }  # fmt: skip
 
 
-def check(where: str, given: Any) -> None:
-  """Raises ConfigError unless {'name': ..., keywords} names a statistic."""
-  if not isinstance(given, dict) or 'name' not in given:
-    raise errors.ConfigError(f'{where}: {given!r}; allowed: a dict with a name')
-  name = given['name']
-  if name not in tuple(STATISTICS):
+def check(where: str, name: Any, keywords: Any) -> None:
+  """Raises ConfigError unless a statistic has this name and these keywords."""
+  if not isinstance(name, str) or name not in STATISTICS:
     message = errors.unknown('statistic', name, STATISTICS)
-    raise errors.ConfigError(f'{where}.name: {message}')
+    raise errors.ConfigError(f'{where}: {message}')
+  if not isinstance(keywords, Mapping):
+    raise errors.ConfigError(f'{where}.keywords: {keywords!r}; allowed: a dict')
   _, *known = inspect.signature(STATISTICS[name]).parameters.values()
-  names = [keyword.name for keyword in known]
-  for key in given:
-    if key not in ('name', *names):
-      message = errors.unknown('keyword', key, names)
+  known_names = [keyword.name for keyword in known]
+  for key in keywords:
+    if key not in known_names:
+      message = errors.unknown('keyword', key, known_names)
       raise errors.ConfigError(f'{where} ({name}): {message}')
   for keyword in known:
-    if keyword.name in given:
-      _check_value(f'{where}.{keyword.name}', keyword.name, given[keyword.name])
+    place = f'{where}.keywords.{keyword.name}'
+    if keyword.name in keywords:
+      _check_value(place, keyword.name, keywords[keyword.name])
     elif keyword.default is inspect.Parameter.empty:
-      raise errors.ConfigError(
-        f'{where}.{keyword.name}: missing; {name} needs it'
-      )
+      raise errors.ConfigError(f'{place}: missing; {name} needs it')
 
 
-def of(given: Mapping[str, Any], seed: curves.Seed) -> float:
-  """The number of a seed; `check` has looked at what is given.
+def of(name: str, keywords: Mapping[str, Any], seed: curves.Seed) -> float:
+  """Returns the number of a seed; `check` has looked at name and keywords.
 
   What is infinite and no number of steps is nan: it cannot be compared.
   """
-  keywords = {key: value for key, value in given.items() if key != 'name'}
-  number = STATISTICS[given['name']](seed, **keywords)
-  infinite = math.isinf(number) and given['name'] not in STEPS
-  return math.nan if infinite else number
+  number = STATISTICS[name](seed, **keywords)
+  return math.nan if math.isinf(number) and name not in STEPS else number
 
 
-def words(given: Mapping[str, Any]) -> str:
-  """'band_width(measure=landscape, value=loss, reduce=median)'."""
-  keywords = ', '.join(
-    f'{key}={value}' for key, value in given.items() if key != 'name'
-  )
-  return f'{given["name"]}({keywords})'
+def words(name: str, keywords: Mapping[str, Any]) -> str:
+  """Returns 'band_width(name=landscape, value=loss, reduce=median)'."""
+  listed = ', '.join(f'{key}={value}' for key, value in keywords.items())
+  return f'{name}({listed})'
 
 
 def _check_value(where: str, key: str, value: Any) -> None:

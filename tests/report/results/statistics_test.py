@@ -15,10 +15,9 @@ NAN = math.nan
 RATE = 0.1
 
 
-def of(seed, name, **keywords):
-  given = {'name': name, **keywords}
-  statistics.check('here', given)
-  return statistics.of(given, seed)
+def of(seed, statistic, /, **keywords):
+  statistics.check('here', statistic, keywords)
+  return statistics.of(statistic, keywords, seed)
 
 
 class ReductionsTest(parameterized.TestCase):
@@ -49,13 +48,13 @@ class TrainingTest(parameterized.TestCase):
     seed = hand_made.seed(test=test)
     steps = {
       accuracy: of(
-        seed, 'steps_to_test_accuracy', measure='test', accuracy=accuracy
+        seed, 'steps_to_test_accuracy', name='test', accuracy=accuracy
       )
       for accuracy in (0.1, 0.6, 0.7, 0.9, 0.95)
     }
     self.assertEqual(steps, {0.1: 0, 0.6: 10, 0.7: 30, 0.9: 30, 0.95: math.inf})
-    self.assertEqual(of(seed, 'last_of', measure='test', value='accuracy'), 0.9)
-    at = {'measure': 'test', 'value': 'accuracy'}
+    self.assertEqual(of(seed, 'last_of', name='test', value='accuracy'), 0.9)
+    at = {'name': 'test', 'value': 'accuracy'}
     self.assertEqual(of(seed, 'value_at', **at, step=20), 0.5)
     self.assertTrue(math.isnan(of(seed, 'value_at', **at, step=25)))
 
@@ -71,31 +70,37 @@ class TrainingTest(parameterized.TestCase):
     self.assertEqual(of(done, 'diverged'), 0.0)
 
   @parameterized.parameters(
-    dict(name='last_of', measure='test', value='accuracy'),
-    dict(name='steps_to_test_accuracy', measure='test', accuracy=0.5),
-    dict(name='value_at', measure='test', value='accuracy', step=0),
-    dict(name='final_loss'),
-    dict(name='band_width', measure='along', value='loss', reduce='mean'),
-    dict(name='upper_edge', measure='along', value='loss', reduce='mean'),
-    dict(name='beta_of_rate', measure='along', reduce='mean'),
-    dict(name='curvature_of_rate', measure='along', reduce='mean'),
+    dict(statistic='last_of', name='test', value='accuracy'),
+    dict(statistic='steps_to_test_accuracy', name='test', accuracy=0.5),
+    dict(statistic='value_at', name='test', value='accuracy', step=0),
+    dict(statistic='final_loss'),
+    dict(statistic='band_width', name='along', value='loss', reduce='mean'),
+    dict(statistic='upper_edge', name='along', value='loss', reduce='mean'),
+    dict(statistic='beta_of_rate', name='along', reduce='mean'),
+    dict(statistic='curvature_of_rate', name='along', reduce='mean'),
     dict(
-      name='at_factor', measure='along', value='loss', factor=1, reduce='mean'
+      statistic='at_factor', name='along', value='loss', factor=1, reduce='mean'
     ),
     dict(
-      name='growth', measure='along', value='loss', factors=[1, 2],
+      statistic='growth', name='along', value='loss', factors=[1, 2],
       reduce='mean',
     ),
     dict(
-      name='of_layer', measure='shift', layer='a', value='l2', reduce='mean'
+      statistic='of_layer', name='shift', layer='a', value='l2', reduce='mean'
     ),
-    dict(name='moment_change', measure='activations', layer='a', reduce='mean'),
-    dict(name='activation_std', measure='activations', layer='a', reduce='max'),
-    dict(name='unit_movement', measure='activations', layer='a', of='width'),
-    dict(name='shape_distance', measure='activations', layer='a', reduce='max'),
+    dict(
+      statistic='moment_change', name='activations', layer='a', reduce='mean'
+    ),
+    dict(
+      statistic='activation_std', name='activations', layer='a', reduce='max'
+    ),
+    dict(statistic='unit_movement', name='activations', layer='a', of='width'),
+    dict(
+      statistic='shape_distance', name='activations', layer='a', reduce='max'
+    ),
   )  # fmt: skip
-  def test_what_was_not_recorded_is_nan(self, name, **keywords):
-    self.assertTrue(math.isnan(of(hand_made.seed(), name, **keywords)))
+  def test_what_was_not_recorded_is_nan(self, statistic, **keywords):
+    self.assertTrue(math.isnan(of(hand_made.seed(), statistic, **keywords)))
 
 
 class LandscapeTest(absltest.TestCase):
@@ -107,7 +112,7 @@ class LandscapeTest(absltest.TestCase):
     seed = self.along(
       {'loss': [[1, 3, NAN], [2, 10, 4], [7, 7, 7]]}, looks=(0, 50, 100)
     )
-    band = {'measure': 'along', 'value': 'loss'}
+    band = {'name': 'along', 'value': 'loss'}
     self.assertEqual(of(seed, 'band_width', **band, reduce='max'), 8.0)
     self.assertEqual(of(seed, 'band_width', **band, reduce='median'), 2.0)
     self.assertEqual(
@@ -118,7 +123,7 @@ class LandscapeTest(absltest.TestCase):
 
   def test_what_is_infinite_is_not_measured(self):
     seed = self.along({'loss': [[1, math.inf], [1, math.inf]]})
-    band = {'measure': 'along', 'value': 'loss', 'reduce': 'mean'}
+    band = {'name': 'along', 'value': 'loss', 'reduce': 'mean'}
     self.assertTrue(math.isnan(of(seed, 'upper_edge', **band)))
 
   def test_the_edge_of_stability_is_one(self):
@@ -128,7 +133,7 @@ class LandscapeTest(absltest.TestCase):
       {'beta': [[0.5 * edge, edge], [edge, NAN]], 'curvature': [edge, edge]}
     )
     for name in ('beta_of_rate', 'curvature_of_rate'):
-      found = of(seed, name, measure='along', reduce='median')
+      found = of(seed, name, name='along', reduce='median')
       self.assertAlmostEqual(found, 1.0)
 
   def test_of_a_power_law(self):
@@ -141,7 +146,7 @@ class LandscapeTest(absltest.TestCase):
       {'gradient_change': [change] * 2, 'step_size': [sizes] * 2}
     )
     value = {
-      'measure': 'along', 'value': 'gradient_change', 'reduce': 'median',
+      'name': 'along', 'value': 'gradient_change', 'reduce': 'median',
     }  # fmt: skip
     found = of(seed, 'at_factor', **value, factor=2.0)
     self.assertAlmostEqual(found, (2 * RATE) ** 1.5, places=6)
@@ -151,11 +156,11 @@ class LandscapeTest(absltest.TestCase):
 
   def test_of_a_layer(self):
     seed = hand_made.seed(shift=((0, 50, 100), {'a/l2': [4, 1, 3]}))
-    value = {'measure': 'shift', 'layer': 'a', 'value': 'l2'}
+    value = {'name': 'shift', 'layer': 'a', 'value': 'l2'}
     self.assertEqual(of(seed, 'of_layer', **value, reduce='first'), 4)
     self.assertEqual(of(seed, 'of_layer', **value, reduce='mean', after=50), 2)
     self.assertEqual(
-      of(seed, 'of_measure', measure='shift', value='a/l2', reduce='max'),
+      of(seed, 'of_measure', name='shift', value='a/l2', reduce='max'),
       of(seed, 'of_layer', **value, reduce='max'),
     )
 
@@ -171,7 +176,7 @@ class ActivationsTest(absltest.TestCase):
       {'a/mean': np.array([1.0, -3.0]), 'a/var': np.array([1.0, 4.0])},
       {'a/mean': np.array([1.0, -3.0]), 'a/var': np.array([9.0, 81.0])},
     )
-    place = {'measure': 'act', 'layer': 'a'}
+    place = {'name': 'act', 'layer': 'a'}
     # |1| and |-3|, then nothing.
     self.assertEqual(of(seed, 'moment_change', **place, reduce='max'), 2.0)
     self.assertEqual(of(seed, 'moment_change', **place, reduce='mean'), 1.0)
@@ -193,13 +198,16 @@ class ActivationsTest(absltest.TestCase):
       return {'levels': levels, 'a/quantiles': np.array([*rows, middle + 9])}
 
     seed = self.looks(look(1), look(-1), look(1), look(-1))
-    place = {'name': 'unit_movement', 'measure': 'act', 'layer': 'a'}
-    self.assertEqual(of(seed, **place, of='median'), 3.0)
+    place = {'name': 'act', 'layer': 'a'}
+    self.assertEqual(of(seed, 'unit_movement', **place, of='median'), 3.0)
     # |2 sign| of one of three.
-    self.assertAlmostEqual(of(seed, **place, of='width'), 2 / 3)
+    self.assertAlmostEqual(
+      of(seed, 'unit_movement', **place, of='width'), 2 / 3
+    )
     # The third has no width.
     self.assertAlmostEqual(
-      of(seed, **place, of='median', relative=True), (1 / 4 + 3 / 10) / 2
+      of(seed, 'unit_movement', **place, of='median', relative=True),
+      (1 / 4 + 3 / 10) / 2,
     )
 
   def test_the_distance_of_a_shift(self):
@@ -215,36 +223,34 @@ class ActivationsTest(absltest.TestCase):
         for one in seen
       )
     )  # fmt: skip
-    found = of(seed, 'shape_distance', measure='act', layer='a', reduce='mean')
+    found = of(seed, 'shape_distance', name='act', layer='a', reduce='mean')
     self.assertAlmostEqual(found, 1 / values.std(), delta=0.01)
 
 
 class CheckTest(parameterized.TestCase):
   @parameterized.parameters(
-    ({'name': 'band'}, "unknown statistic 'band'; did you mean 'band_width'"),
-    ('band_width', 'a dict with a name'),
-    ({'name': 'steps_to_accuracy'}, 'accuracy: missing'),
+    ('band', {}, "unknown statistic 'band'; did you mean 'band_width'"),
+    ({'name': 'band_width'}, {}, 'unknown statistic'),
+    ('final_loss', [], 'allowed: a dict'),
+    ('steps_to_accuracy', {}, 'accuracy: missing'),
     (
-      {'name': 'steps_to_accuracy', 'accuracy': 0.9, 'after': 3},
+      'steps_to_accuracy', {'accuracy': 0.9, 'after': 3},
       "unknown keyword 'after'",
     ),
-    ({'name': 'steps_to_accuracy', 'accuracy': True}, 'allowed: a number'),
+    ('steps_to_accuracy', {'accuracy': True}, 'allowed: a number'),
     (
-      {'name': 'moment_change', 'measure': 'a', 'layer': 'b', 'reduce': 'avg'},
+      'moment_change', {'name': 'a', 'layer': 'b', 'reduce': 'avg'},
       "'avg'; allowed: median",
     ),
     (
-      {'name': 'growth', 'measure': 'a', 'value': 'b', 'reduce': 'max',
-       'factors': [1]},
+      'growth', {'name': 'a', 'value': 'b', 'reduce': 'max', 'factors': [1]},
       'allowed: two numbers',
     ),
-    (
-      {'name': 'last_of', 'measure': 3, 'value': 'loss'}, 'allowed: a name',
-    ),
+    ('last_of', {'name': 3, 'value': 'loss'}, 'allowed: a name'),
   )  # fmt: skip
-  def test_one_line_errors(self, given, expected):
+  def test_one_line_errors(self, statistic, keywords, expected):
     with self.assertRaisesRegex(errors.ConfigError, expected):
-      statistics.check('here', given)
+      statistics.check('here', statistic, keywords)
 
   def test_the_page_explains_each_with_its_keywords(self):
     text = (strict.ROOT / 'docs' / 'papers.md').read_text()
@@ -257,9 +263,9 @@ class CheckTest(parameterized.TestCase):
       self.assertEqual(set(re.findall(r'\w+', above)), set(known), name)
 
   def test_words(self):
-    given = {'name': 'last_of', 'measure': 'test', 'value': 'accuracy'}
     self.assertEqual(
-      statistics.words(given), 'last_of(measure=test, value=accuracy)'
+      statistics.words('last_of', {'name': 'test', 'value': 'accuracy'}),
+      'last_of(name=test, value=accuracy)',
     )
 
 

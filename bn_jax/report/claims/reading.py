@@ -1,6 +1,7 @@
-"""Claims of the papers, fixed before the runs that they are judged by.
+"""The files of claims, which were fixed before the runs that they judge.
 
-A file a figure, claims/PAPER-FIGURE.json; docs/papers.md explains it.
+A file a figure, claims/PAPER-FIGURE.json; docs/papers.md explains it. At size
+`small` a claim is what it is at `paper`, but for what its `small` says.
 """
 
 import pathlib
@@ -13,13 +14,18 @@ from bn_jax.storage import files
 
 FOLDER = pathlib.Path(__file__).parent
 SIZES = ('paper', 'small')
-COMPARISONS = {'value': 1, 'ratio': 2, 'difference': 2}  # -> sides
+# Comparison -> how many sides it may have.
+COMPARISONS = {
+  'value': (1,), 'ratio': (2,), 'difference': (2,), 'order': (2, 3, 4),
+}  # fmt: skip
 DIRECTIONS = ('at most', 'at least', 'within')
 BEST = ('lowest', 'highest')
 
 _FILE = ('figure', 'title', 'claims')
-_CLAIM = ('id', 'statement', 'source', 'runs', 'compare', 'direction')
-_OPTIONAL = ('best', *SIZES)
+_CLAIM = (
+  'id', 'statement', 'source', 'runs', 'compare', 'direction', 'paper',
+)  # fmt: skip
+_OPTIONAL = ('best', 'small')
 _STANDARD = ('statistic', 'threshold', 'seeds')
 
 
@@ -27,12 +33,14 @@ class Standard(NamedTuple):
   """What a claim is held to, at one size.
 
   Attributes:
-    statistic: {'name': ..., keywords}, see `statistics`.
+    statistic: its name, a key of `statistics.STATISTICS`.
+    keywords: of the statistic.
     threshold: a number, or (lowest, highest) of 'within'.
     seeds: the smallest number that is judged.
   """
 
-  statistic: dict[str, Any]
+  statistic: str
+  keywords: dict[str, Any]
   threshold: float | tuple[float, float]
   seeds: int
 
@@ -45,7 +53,8 @@ class Claim(NamedTuple):
     statement: what is claimed.
     source: where.
     runs: a side each: a run's name, or names of which the best stands for it.
-    compare: a key of `COMPARISONS`: of one side, or of the first to the second.
+    compare: a key of `COMPARISONS`: of one side, of the first to the second, or
+      'order': the ratio of each side to the one before it.
     direction: one of `DIRECTIONS`.
     best: of a side of several runs, whose mean over seeds is 'lowest' or
       'highest'.
@@ -77,92 +86,90 @@ class Figure(NamedTuple):
 
 
 def load(folder: pathlib.Path = FOLDER) -> dict[str, Figure]:
-  """The claims of all figures that have some, by the name of the figure.
+  """Reads the claims of all figures that have some, by the figure's name.
 
   Raises:
     ConfigError: a file that is not of this form.
     StorageError: one that is no JSON.
   """
-  found = {}
-  for path in sorted(folder.glob('*.json')):
+  figures = {}
+  for path in sorted(folder.glob('*-*.json')):
     figure = parse(path.name, files.read_json(path))
     if path.stem != figure.name.replace('/', '-'):
       raise errors.ConfigError(
         f'{path.name}: figure is {figure.name!r}, whose file is '
         f'{figure.name.replace("/", "-")}.json'
       )
-    found[figure.name] = figure
-  return found
+    figures[figure.name] = figure
+  return figures
 
 
-def parse(where: str, given: Any) -> Figure:
-  """The claims of a file that was read.
+def parse(where: str, content: Any) -> Figure:
+  """Returns the claims of a file that was read.
 
   Raises:
     ConfigError: what is wrong, and `where`.
   """
-  _check_keys(where, given, _FILE)
+  _check_keys(where, content, _FILE)
   for key in ('figure', 'title'):
-    _check_text(f'{where}: {key}', given[key])
-  if not isinstance(given['claims'], list):
+    _check_text(f'{where}: {key}', content[key])
+  if not isinstance(content['claims'], list):
     raise errors.ConfigError(f'{where}: claims: allowed: a list')
   claims = [
-    _claim(f'{where}: claim {place + 1}', one)
-    for place, one in enumerate(given['claims'])
+    claim(f'{where}: claim {place + 1}', one)
+    for place, one in enumerate(content['claims'])
   ]
-  ids = [claim.id for claim in claims]
+  ids = [one.id for one in claims]
   for name in ids:
     if ids.count(name) > 1:
       raise errors.ConfigError(f'{where}: id {name!r} is given twice')
-  return Figure(given['figure'], given['title'], tuple(claims))
+  return Figure(content['figure'], content['title'], tuple(claims))
 
 
 def names(claim: Claim) -> list[str]:
-  """Every run that a claim names."""
+  """Returns every run that a claim names."""
   return [name for side in claim.runs for name in side_names(side)]
 
 
 def side_names(side: str | tuple[str, ...]) -> tuple[str, ...]:
-  """The runs of one side."""
+  """Returns the runs of one side."""
   return (side,) if isinstance(side, str) else side
 
 
-def _claim(where: str, given: Any) -> Claim:
-  _check_keys(where, given, _CLAIM, _OPTIONAL)
+def claim(where: str, content: Any) -> Claim:
+  """Returns one claim of a file.
+
+  Raises:
+    ConfigError: what is wrong, and `where`.
+  """
+  _check_keys(where, content, _CLAIM, _OPTIONAL)
   for key in ('id', 'statement', 'source'):
-    _check_text(f'{where}: {key}', given[key])
-  where = f'{where} ({given["id"]})'
+    _check_text(f'{where}: {key}', content[key])
+  where = f'{where} ({content["id"]})'
   for key, allowed in (
     ('compare', COMPARISONS), ('direction', DIRECTIONS), ('best', BEST),
   ):  # fmt: skip
-    if key in given and given[key] not in tuple(allowed):
-      message = errors.unknown(key, given[key], allowed)
+    if key in content and content[key] not in tuple(allowed):
+      message = errors.unknown(key, content[key], allowed)
       raise errors.ConfigError(f'{where}: {message}')
-  direction = given['direction']
-  sizes = {
-    size: _standard(f'{where}: {size}', given[size], direction)
-    for size in SIZES
-    if size in given
-  }
-  if not sizes:
-    raise errors.ConfigError(f'{where}: no size; give {" or ".join(SIZES)}')
   return Claim(
-    id=given['id'],
-    statement=given['statement'],
-    source=given['source'],
-    runs=_sides(where, given['runs'], COMPARISONS[given['compare']]),
-    compare=given['compare'],
-    direction=direction,
-    best=given['best'] if 'best' in given else BEST[0],
-    sizes=sizes,
+    id=content['id'],
+    statement=content['statement'],
+    source=content['source'],
+    runs=_sides(where, content['runs'], COMPARISONS[content['compare']]),
+    compare=content['compare'],
+    direction=content['direction'],
+    best=content['best'] if 'best' in content else BEST[0],
+    sizes=_sizes(where, content),
   )
 
 
-def _sides(where: str, given: Any, count: int) -> tuple:
-  sides = given if isinstance(given, list) else [given]
-  if len(sides) != count:
+def _sides(where: str, runs: Any, counts: Sequence[int]) -> tuple:
+  sides = runs if isinstance(runs, list) else [runs]
+  if len(sides) not in counts:
+    allowed = ' or '.join(map(str, counts))
     raise errors.ConfigError(
-      f'{where}: runs: {len(sides)}; allowed: {count}, as it compares them'
+      f'{where}: runs: {len(sides)}; allowed: {allowed}, as it compares them'
     )
   for side in sides:
     listed = side if isinstance(side, list) else [side]
@@ -173,10 +180,38 @@ def _sides(where: str, given: Any, count: int) -> tuple:
   return tuple(tuple(s) if isinstance(s, list) else s for s in sides)
 
 
-def _standard(where: str, given: Any, direction: str) -> Standard:
-  _check_keys(where, given, _STANDARD)
-  statistics.check(f'{where}: statistic', given['statistic'])
-  seeds, threshold = given['seeds'], given['threshold']
+def _sizes(where: str, content: Mapping[str, Any]) -> dict[str, Standard]:
+  """Returns what is asked at each size; `small` null is no such claim."""
+  paper, small = content['paper'], {'small': {}, **content}['small']
+  sizes = {'paper': paper}
+  if small is not None:
+    _check_mapping(f'{where}: paper', paper)
+    _check_mapping(f'{where}: small', small)
+    sizes['small'] = _merged(paper, small)
+  return {
+    size: _standard(f'{where}: {size}', one, content['direction'])
+    for size, one in sizes.items()
+  }
+
+
+def _merged(content: Mapping, changes: Mapping) -> dict[str, Any]:
+  """Returns a dict with some values changed, in dicts within it too."""
+  return {
+    **content,
+    **{
+      key: _merged(content[key], value)
+      if isinstance(value, Mapping) and isinstance(content.get(key), Mapping)
+      else value
+      for key, value in changes.items()
+    },
+  }
+
+
+def _standard(where: str, content: Any, direction: str) -> Standard:
+  _check_keys(where, content, _STANDARD, ('keywords',))
+  keywords = {'keywords': {}, **content}['keywords']
+  statistics.check(where, content['statistic'], keywords)
+  seeds, threshold = content['seeds'], content['threshold']
   if type(seeds) is not int or seeds < 1:
     raise errors.ConfigError(
       f'{where}: seeds: {seeds!r}; allowed: 1, 2, 3, ...'
@@ -196,21 +231,25 @@ def _standard(where: str, given: Any, direction: str) -> Standard:
     raise errors.ConfigError(
       f'{where}: threshold: {threshold!r}; allowed: a number'
     )
-  return Standard(given['statistic'], threshold, seeds)
+  return Standard(content['statistic'], keywords, threshold, seeds)
 
 
 def _check_keys(
-  where: str, given: Any, needed: Sequence[str], optional: Sequence[str] = ()
+  where: str, content: Any, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> None:
-  if not isinstance(given, Mapping):
-    raise errors.ConfigError(f'{where}: {str(given)[:60]!r}; allowed: a dict')
-  for key in given:
+  _check_mapping(where, content)
+  for key in content:
     if key not in (*needed, *optional):
       message = errors.unknown('key', key, (*needed, *optional))
       raise errors.ConfigError(f'{where}: {message}')
   for key in needed:
-    if key not in given:
+    if key not in content:
       raise errors.ConfigError(f'{where}: {key} is missing')
+
+
+def _check_mapping(where: str, content: Any) -> None:
+  if not isinstance(content, Mapping):
+    raise errors.ConfigError(f'{where}: {str(content)[:60]!r}; allowed: a dict')
 
 
 def _check_text(where: str, value: Any) -> None:

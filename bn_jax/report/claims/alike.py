@@ -1,0 +1,143 @@
+"""The claims about any runs that differ in the norm alone: norms.json.
+
+These claims name norms in place of runs, and leave open what only the runs can
+tell: a level of accuracy that they reach, which entry has a measure, which
+layers it looks at. Filled in, each is a claim like those of a figure.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bn_jax.report.claims import judging, reading
+from bn_jax.report.claims import rows as rows_lib
+from bn_jax.report.results import curves, looks
+from bn_jax.storage import files
+
+FILE = reading.FOLDER / 'norms.json'
+PLAIN = 'none'  # the norm of the network that the others are compared with
+
+
+class Group(NamedTuple):
+  """Runs that differ in the norm alone, and what they say.
+
+  Attributes:
+    runs: norm -> the run that has it.
+    rows: a claim each, see `rows`.
+  """
+
+  runs: Mapping[str, curves.Run]
+  rows: tuple[rows_lib.Row, ...]
+
+
+def groups(runs: Sequence[curves.Run]) -> list[Group]:
+  """Judges each run without a norm together with those like it.
+
+  Of each norm the first run counts, those of the same working directory before
+  others. Claims about a norm that is not there are left out.
+  """
+  content = files.read_json(FILE)
+  norms = {name for claim in content['claims'] for name in claim['runs']}
+  groups = []
+  for plain in runs:
+    if plain.config['norm']['name'] != PLAIN:
+      continue
+    alike = {PLAIN: plain}
+    for run in sorted(runs, key=lambda run: run.workdir != plain.workdir):
+      norm = run.config['norm']['name']
+      if norm in norms and _without_norm(run) == _without_norm(plain):
+        alike.setdefault(norm, run)
+    rows = tuple(_rows(content, alike))
+    if rows:
+      groups.append(Group(alike, rows))
+  return groups
+
+
+def _rows(
+  content: Mapping[str, Any], runs: Mapping[str, curves.Run]
+) -> Iterator[rows_lib.Row]:
+  evidence = judging.Evidence(
+    {
+      norm: {seed.seed: seed for seed in run.seeds}
+      for norm, run in runs.items()
+    },
+    {},
+  )
+  claims = [
+    one
+    for claim in content['claims']
+    if set(claim['runs']) <= set(runs)
+    for one in _filled(claim, runs)
+  ]
+  figure = reading.parse(FILE.name, {**content, 'claims': claims})
+  for claim in figure.claims:
+    yield rows_lib.of(figure, judging.verdict(claim, 'paper', evidence))
+
+
+def _filled(
+  claim: Mapping[str, Any], runs: Mapping[str, curves.Run]
+) -> Iterator[dict[str, Any]]:
+  """Returns a claim with what it leaves open; one for each layer if it says so.
+
+  "accuracy": "reached" is a level, see `_level`; "measure" becomes the name of
+  the first entry with this measure that was taken in training; "layer": "each"
+  is each that it looks at. Of a regression, or without such an entry, nothing
+  is claimed.
+  """
+  plain, keywords = runs[PLAIN], dict(claim['paper']['keywords'])
+  words = {'accuracy': '', 'layer': ''}
+  if 'accuracy' in keywords:
+    if any(map(curves.is_regression, runs.values())):
+      return
+    keywords['accuracy'] = _level(runs)
+    words['accuracy'] = f'{100 * keywords["accuracy"]:.0f} %'
+  layers = ['']
+  if 'measure' in keywords:
+    names = curves.training_entries(plain, keywords.pop('measure'))
+    if not names:
+      return
+    keywords = {'name': names[0], **keywords}
+    if 'layer' in keywords:
+      layers = looks.activation_layers(plain, names[0])
+  for layer in layers:
+    words['layer'] = layer
+    yield {
+      **claim,
+      'id': claim['id'].format(**words),
+      'statement': claim['statement'].format(**words),
+      'paper': {
+        **claim['paper'],
+        'keywords': {**keywords, **({'layer': layer} if layer else {})},
+      },
+    }
+
+
+def _level(runs: Mapping[str, curves.Run]) -> float:
+  """Returns the highest level that every run reaches in every seed.
+
+  Of the seeds that have ended. Where there is none, that all but the plain run
+  do: 'never' is more steps than any. Else the first.
+  """
+  normalized = [run for norm, run in runs.items() if norm != PLAIN]
+  for some in (list(runs.values()), normalized):
+    steps = [
+      [curves.steps_to(seed, level) for level in curves.LEVELS]
+      for run in some
+      for seed in run.seeds
+      if curves.has_ended(seed)
+    ]
+    for level, of_seeds in zip(curves.LEVELS, zip(*steps)):
+      if all(map(math.isfinite, of_seeds)):
+        return level
+  return curves.LEVELS[0]
+
+
+def _without_norm(run: curves.Run) -> dict[str, Any]:
+  """Returns what a run was trained with, without what was measured later."""
+  measures = {
+    name: entry
+    for name, entry in run.config['measures'].items()
+    if not curves.is_analysis(name)
+  }
+  config = {**run.config, 'measures': measures}
+  return {key: value for key, value in config.items() if key != 'norm'}

@@ -1,0 +1,229 @@
+"""A verdict in words and numbers: a dict of `COLUMNS` for each claim.
+
+The same row is printed, kept in verdicts.json and .csv, and shown on the page.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bn_jax.report.claims import judging, reading
+from bn_jax.report.results import conditions, curves, statistics
+
+COLUMNS = {
+  'figure': str,
+  'size': str,
+  'title': str,
+  'id': str,
+  'statement': str,
+  'source': str,
+  'statistic': str,
+  'threshold': str,
+  'measured': str,
+  'mean': float | int | str | None,  # a text where it is not finite
+  'low': float | int | str | None,
+  'high': float | int | str | None,
+  'values': dict,
+  'seeds': int,
+  'needed': int,
+  'verdict': str,
+  'detail': str,
+}
+
+Row = Mapping[str, Any]
+
+_SIGNS = {'value': '', 'ratio': ' / ', 'difference': ' − '}
+
+
+def of(figure: reading.Figure, verdict: judging.Verdict) -> Row:
+  """Returns a verdict as a row, of what JSON can hold.
+
+  Of an order, mean, interval and values are those of the first two neighbours
+  to which its verdict is due.
+  """
+  claim, standard = verdict.claim, verdict.standard
+  decisive = [
+    one for one in verdict.comparisons if one.verdict == verdict.verdict
+  ]
+  return {
+    'figure': figure.name,
+    'size': verdict.size,
+    'title': figure.title,
+    'id': claim.id,
+    'statement': claim.statement,
+    'source': claim.source,
+    'statistic': statistics.words(standard.statistic, standard.keywords),
+    'threshold': _threshold(claim, standard),
+    'measured': measured(verdict),
+    **{
+      name: _plain(getattr(decisive[0], name)) if decisive else None
+      for name in ('mean', 'low', 'high')
+    },
+    'values': {
+      str(seed): _plain(value)
+      for one in decisive[:1]
+      for seed, value in one.values.items()
+    },
+    'seeds': verdict.seeds,
+    'needed': standard.seeds,
+    'verdict': verdict.verdict,
+    'detail': '; '.join(_details(verdict)),
+  }
+
+
+def said(row: Row) -> str:
+  """Returns the verdict of a row: of one seed with that word."""
+  undecided = row['verdict'] == judging.UNDECIDED
+  return f'{row["verdict"]}{" (one seed)" * (undecided and row["seeds"] == 1)}'
+
+
+def counted(rows: Sequence[Row]) -> str:
+  """Returns '3 hold, 1 contradicted, 2 undecided, 0 not measured'."""
+  verdicts = [row['verdict'] for row in rows]
+  return ', '.join(
+    f'{verdicts.count(one)} {"hold" if one == judging.HOLDS else one}'
+    for one in judging.VERDICTS
+  )
+
+
+def measured(verdict: judging.Verdict) -> str:
+  """Returns '0.41 (0.38 to 0.44), 3 seeds; batchnorm 48, standard 118'.
+
+  Of an order, 'batch 48 → none 118; ratio 2.46 (2.38 to 2.54), 3 seeds'.
+  """
+  if not verdict.comparisons:
+    return ''
+  compare = verdict.claim.compare
+  intervals = ' and '.join(
+    _interval(verdict.claim, one) for one in verdict.comparisons
+  )
+  text = f'{intervals}, {conditions.counted(verdict.seeds, "seed")}'
+  if compare == 'value':
+    return text
+  sides = [
+    f'{name} {_short(_mean(compare, numbers))}'
+    for name, numbers in verdict.sides.items()
+  ]
+  if compare == 'order':
+    ratios = f'ratio{"s" if len(sides) > 2 else ""}'
+    return f'{" → ".join(sides)}; {ratios} {text}'
+  return f'{text}; {", ".join(sides)}'
+
+
+def _interval(claim: reading.Claim, comparison: judging.Comparison) -> str:
+  mean, low, high = comparison[:3]
+  if judging.is_endless(judging.how_of(claim), mean):
+    return 'never reached'
+  if len(comparison.values) == 1:
+    return _short(mean)
+  return f'{_short(mean)} ({_short(low)} to {_short(high)})'
+
+
+def _mean(compare: str, numbers: Sequence[float]) -> float:
+  if compare != 'ratio':
+    return float(np.mean(numbers))
+  return float(np.exp(np.mean(np.log(numbers))))
+
+
+def _threshold(claim: reading.Claim, standard: reading.Standard) -> str:
+  """Returns 'batchnorm / standard at most 0.7'."""
+  sides = ' and '.join(
+    _SIGNS[judging.how_of(claim)].join(
+      _side(claim.runs[place], claim.best) for place in places
+    )
+    for places in judging.places(claim)
+  )
+  if claim.direction == 'within':
+    low, high = standard.threshold
+    return f'{sides} within {low:g} and {high:g}'
+  return f'{sides} {claim.direction} {standard.threshold:g}'
+
+
+def _side(side: str | tuple[str, ...], best: str) -> str:
+  if isinstance(side, str):
+    return side
+  return f'the {best} of {len(side)} ({side[0]} to {side[-1]})'
+
+
+def _details(verdict: judging.Verdict) -> list[str]:
+  """Returns where the interval and the seeds lie, and what else to say."""
+  if not verdict.comparisons:
+    return list(verdict.notes)
+  claim, details = verdict.claim, [_where(verdict)]
+  if claim.compare == 'order' and verdict.seeds > 1:
+    details.append(_plain_ratios(list(verdict.sides.values())))
+  chosen = [
+    name
+    for name, side in zip(verdict.sides, claim.runs)
+    if not isinstance(side, str)
+  ]
+  if chosen:
+    details.append(f'best of their kind: {", ".join(chosen)}')
+  return [*details, *verdict.notes]
+
+
+def _where(verdict: judging.Verdict) -> str:
+  """Returns in how many seeds, and where the interval lies if it must not."""
+  claim, threshold = verdict.claim, verdict.standard.threshold
+  right = [
+    all(
+      judging.judged(claim, threshold, value, value) == judging.HOLDS
+      for value in values
+    )
+    for values in zip(*(one.values.values() for one in verdict.comparisons))
+  ]
+  if len(right) == 1:
+    return f'{"" if right[0] else "not "}on the claimed side'
+  count = f'{sum(right)} of {len(right)} seeds on the claimed side'
+  within = claim.direction == 'within'
+  if verdict.verdict == judging.HOLDS:
+    return count
+  if verdict.verdict == judging.CONTRADICTED:
+    where = 'outside' if within else 'on the other side'
+    return f'the whole interval lies {where}; {count}'
+  ends = threshold if within else (threshold,)
+  intervals = [(one.low, one.high) for one in verdict.comparisons]
+  if all(low == high and low in ends for low, high in intervals):
+    return f'all at {intervals[0][0]:g} itself; {count}'
+  across = [
+    f'{end:g}'
+    for end in ends
+    if any(low <= end <= high for low, high in intervals)
+  ]
+  if not across:
+    return f'left open by what was never reached; {count}'
+  return f'the interval reaches across {" and ".join(across)}; {count}'
+
+
+def _plain_ratios(columns: Sequence[Sequence[float]]) -> str:
+  """Returns of an order the plain mean of each ratio to the run before.
+
+  With its interval, on which no verdict rests: ratios are judged on logarithms.
+  """
+
+  def ratio(before: Sequence[float], after: Sequence[float]) -> str:
+    never = sum(map(math.isinf, np.maximum(before, after)))
+    if never:
+      return f'never in {never} of {len(before)}'
+    mean, half = curves.mean_and_interval(np.divide(after, before))
+    return f'{mean:.3g} ± {half:.2g}'
+
+  ratios = [ratio(a, b) for a, b in itertools.pairwise(columns)]
+  return f'mean ratio{"s" if len(ratios) > 1 else ""} {", ".join(ratios)}'
+
+
+def _short(number: float) -> str:
+  """Returns three digits, and all of what is counted, such as steps."""
+  if math.isinf(number):
+    return 'never'
+  if 999.5 <= abs(number) < 1e6:
+    return f'{number:,.0f}'
+  return f'{number:.3g}'
+
+
+def _plain(number: float) -> float | str:
+  """Returns a number as JSON holds it; what is not finite as a word."""
+  return number if abs(number) < math.inf else str(number)

@@ -1,0 +1,187 @@
+"""The claims of figures, judged by the runs that stand for them, and kept.
+
+verdicts.json of a working directory has the rows of all figures of which it has
+runs, by figure, size and id, and how far each run was: {'standard/seed0': 'done
+at 2000'}.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from bn_jax.report.claims import judging, reading
+from bn_jax.report.claims import rows as rows_lib
+from bn_jax.report.results import curves, read
+from bn_jax.storage import files, run_folder
+
+FILE = 'verdicts.json'
+_SHAPE = {'verdicts': {...: rows_lib.COLUMNS}, 'runs': {...: str}}
+
+
+class Standing(NamedTuple):
+  """What stands for the runs of a figure.
+
+  Attributes:
+    figure: such as 'santurkar2018/figure10'.
+    size: one of `reading.SIZES`.
+    runs: the names of all that it has.
+    folders: run -> seed -> what stands for it.
+    notes: run that nothing stands for -> what nearly does.
+    twice: what was left out, as its run and seed were there already.
+  """
+
+  figure: str
+  size: str
+  runs: tuple[str, ...]
+  folders: Mapping[str, Mapping[int, run_folder.RunFolder]]
+  notes: Mapping[str, str]
+  twice: tuple[str, ...]
+
+  @property
+  def workdirs(self) -> tuple[pathlib.Path, ...]:
+    """Returns the working directories that have some of it."""
+    return tuple(
+      dict.fromkeys(
+        folder.workdir
+        for seeds in self.folders.values()
+        for folder in seeds.values()
+      )
+    )
+
+
+class Judged(NamedTuple):
+  """The claims of a figure at one size, and how they came off.
+
+  Attributes:
+    title: of the figure.
+    label: the figure and its size.
+    rows: a claim each, see `rows`.
+    twice: seeds that were left out, as they were there already.
+    workdirs: that have some of its runs.
+  """
+
+  title: str
+  label: str
+  rows: tuple[rows_lib.Row, ...]
+  twice: tuple[str, ...]
+  workdirs: tuple[pathlib.Path, ...]
+
+
+class Verification(NamedTuple):
+  """What was judged.
+
+  Attributes:
+    figures: that have claims, and of which there are runs.
+    runs: directory with some of them -> all runs in it.
+  """
+
+  figures: tuple[Judged, ...]
+  runs: dict[pathlib.Path, list[curves.Run]]
+
+
+def of(
+  workdirs: Sequence[pathlib.Path], standings: Sequence[Standing]
+) -> Verification:
+  """Judges the claims of figures by what stands for their runs.
+
+  Args:
+    workdirs: in which that lies.
+    standings: of figures, with or without claims and runs.
+
+  Raises:
+    ConfigError: a claim file that is not as it must be.
+    StorageError: records that were changed after they were written.
+  """
+  claims = reading.load()
+  standings = _spoken_of(
+    [one for one in standings if one.figure in claims and one.folders], claims
+  )
+  runs = {
+    workdir: read.runs([workdir])
+    for workdir in workdirs
+    if any(workdir in one.workdirs for one in standings)
+  }
+  seeds = {
+    (workdir, run.name, seed.seed): seed
+    for workdir, of_workdir in runs.items()
+    for run in of_workdir
+    for seed in run.seeds
+  }
+  figures = []
+  for one in standings:
+    evidence = {
+      name: {
+        number: seeds[folder.workdir, folder.run, number]
+        for number, folder in sorted(folders.items())
+      }
+      for name, folders in one.folders.items()
+    }
+    figures.append(judged(one, evidence, claims[one.figure]))
+  return Verification(tuple(figures), runs)
+
+
+def judged(
+  standing: Standing,
+  seeds: Mapping[str, Mapping[int, curves.Seed]],
+  claims: reading.Figure,
+) -> Judged:
+  """Judges the claims of a figure by run -> number of a seed -> its records."""
+  evidence = judging.Evidence(seeds, standing.notes)
+  rows = tuple(
+    rows_lib.of(claims, judging.verdict(claim, standing.size, evidence))
+    for claim in claims.claims
+    if standing.size in claim.sizes
+  )
+  label = f'{standing.figure} ({standing.size})'
+  return Judged(claims.title, label, rows, standing.twice, standing.workdirs)
+
+
+def write(workdir: pathlib.Path, rows: Sequence[rows_lib.Row]) -> None:
+  """Writes verdicts.json with some rows, and how far the runs are."""
+  content = {
+    'verdicts': {f'{r["figure"]} {r["size"]} {r["id"]}': r for r in rows},
+    'runs': _states(workdir),
+  }
+  files.write_json(workdir / FILE, content)
+
+
+def kept(workdir: pathlib.Path) -> tuple[list[rows_lib.Row], bool]:
+  """Returns the rows of a working directory, and whether its runs have changed.
+
+  No rows where there is no such file.
+
+  Raises:
+    StorageError: a file that was changed by hand.
+  """
+  content = files.read_json(workdir / FILE, _SHAPE)
+  if content is None:
+    return [], False
+  changed = content['runs'] != _states(workdir)
+  return list(content['verdicts'].values()), changed
+
+
+def _states(workdir: pathlib.Path) -> dict[str, str]:
+  """Returns run and seed -> its status and step, of a working directory."""
+  return {
+    folder.label: f'{folder.status} at {folder.step}'
+    for folder in run_folder.below(workdir)
+  }
+
+
+def _spoken_of(
+  standings: Sequence[Standing], claims: Mapping[str, reading.Figure]
+) -> Sequence[Standing]:
+  """Returns those with half of their runs, or all runs of some claim.
+
+  Figures share runs: a search of thirty is not meant where two of it, which are
+  another figure's, are all there is. Where only such are left, all of them.
+  """
+
+  def is_meant(one: Standing) -> bool:
+    complete = any(
+      set(reading.names(claim)) <= set(one.folders)
+      for claim in claims[one.figure].claims
+    )
+    return complete or 2 * len(one.folders) >= len(one.runs)
+
+  return [one for one in standings if is_meant(one)] or standings
