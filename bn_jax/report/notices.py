@@ -77,17 +77,17 @@ def _left_out(runs):
 def _different(runs):
   """Figures whose curves rest on different data, statistics or precision."""
   yield from _unlike('trained', runs, conditions.training)
-  # That of the test set is drawn whatever its name is.
-  read = functools.partial(conditions.looking, measure='evaluation')
+  # That of the test set is drawn whatever its key is.
+  read = functools.partial(conditions.looking, kind='evaluation')
   yield from _unlike('measured (evaluation)', runs, read)
-  for measure in figures.measures(runs):
-    names = looks.names(runs, measure)
-    for name in names:
-      if measure == 'evaluation' and not curves.is_analysis(name):
+  for kind in figures.measures(runs):
+    keys = looks.keys(runs, kind)
+    for key in keys:
+      if kind == 'evaluation' and not curves.is_analysis(key):
         continue
-      named = f'{measure}, {name}' if len(names) > 1 else measure
-      read = functools.partial(conditions.looking, measure=measure, name=name)
-      shown = looks.of(runs, measure, name).runs
+      named = f'{kind}, {key}' if len(keys) > 1 else kind
+      read = functools.partial(conditions.looking, kind=kind, key=key)
+      shown = looks.of(runs, kind, key).runs
       yield from _unlike(f'measured ({named})', shown, read)
 
 

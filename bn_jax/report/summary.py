@@ -60,45 +60,45 @@ def _training(runs) -> Iterator[Quantity]:
 
 def _measured(runs) -> Iterator[Quantity]:
   """What measures of some run have recorded."""
-  for measure, quantities in (
+  for kind, quantities in (
     ('evaluation', _evaluation),
     ('along_gradient', _landscape),
     ('covariate_shift', _covariate_shift),
     ('activations', _activations),
   ):
-    names = looks.names(runs, measure)
-    for name in names:
+    keys = looks.keys(runs, kind)
+    for key in keys:
       # Of several evaluations the labels say the data.
-      which = f' ({name})' if len(names) > 1 and measure != 'evaluation' else ''
-      for label, read, show in quantities(runs, name):
-        yield label + which, _only(measure, name, read), show
-  for measure in figures.unknown(runs):
-    names = looks.names(runs, measure)
-    for name in names:
-      which = f' ({name})' if len(names) > 1 else ''
-      for label, read, show in _unknown(runs, measure, name):
-        yield label + which, _only(measure, name, read), show
+      which = f' ({key})' if len(keys) > 1 and kind != 'evaluation' else ''
+      for label, read, show in quantities(runs, key):
+        yield label + which, _only(kind, key, read), show
+  for kind in figures.unknown(runs):
+    keys = looks.keys(runs, kind)
+    for key in keys:
+      which = f' ({key})' if len(keys) > 1 else ''
+      for label, read, show in _unknown(runs, kind, key):
+        yield label + which, _only(kind, key, read), show
 
 
-def _only(measure: str, name: str, read: Read) -> Read:
-  """Reads nan of a seed whose entry of this name has another measure."""
-  return lambda seed: read(seed) if looks.has(seed, measure, name) else math.nan
+def _only(kind: str, key: str, read: Read) -> Read:
+  """Reads nan of a seed whose measure of this key is of another kind."""
+  return lambda seed: read(seed) if looks.has(seed, kind, key) else math.nan
 
 
-def _evaluation(runs, name: str) -> Iterator[Quantity]:
+def _evaluation(runs, key: str) -> Iterator[Quantity]:
   """What was recorded of accuracy, or nothing yet of anything; and the loss."""
   recorded = {
     value
     for run in runs
     for seed in run.seeds
-    if name in seed.series
-    for value in seed.series[name].values
+    if key in seed.series
+    for value in seed.series[key].values
   }
-  seen = looks.of(runs, 'evaluation', name)
+  seen = looks.of(runs, 'evaluation', key)
   # ' (analysis/NAME, population)' of what was measured afterwards.
   later = ''
-  if curves.is_analysis(name):
-    later = f' ({name}, {seen.said("statistics")})'
+  if curves.is_analysis(key):
+    later = f' ({key}, {seen.said("statistics")})'
   # A squared error is in no nats, and of a training batch may be the sum.
   loss = 'Loss an example' if _in_no_nats(runs) else 'Loss in nats'
   for label, value, show in (
@@ -108,11 +108,11 @@ def _evaluation(runs, name: str) -> Iterator[Quantity]:
   ):
     to_come = not recorded and value == 'accuracy'
     if value in recorded or value == 'loss' or to_come:
-      read = functools.partial(curves.last, name=name, value=value)
+      read = functools.partial(curves.last, name=key, value=value)
       yield f'{label}, {_data(seen)}{later}', read, show
 
 
-def _landscape(runs, name: str) -> Iterator[Quantity]:
+def _landscape(runs, key: str) -> Iterator[Quantity]:
   nats = '' if _in_no_nats(runs) else ' in nats'
   for label, reduce, value in (
     (f'Loss band, median width{nats}', curves.median_width, 'loss'),
@@ -125,44 +125,44 @@ def _landscape(runs, name: str) -> Iterator[Quantity]:
     ('Limit of beta as e goes to 0, median', curves.median_of, 'beta_0'),
   ):  # fmt: skip
     if value in ('curvature', 'beta_0') and not any(
-      curves.recorded(seed, name, value) for run in runs for seed in run.seeds
+      curves.recorded(seed, key, value) for run in runs for seed in run.seeds
     ):
       continue
-    yield label, functools.partial(reduce, name=name, value=value), _short
+    yield label, functools.partial(reduce, name=key, value=value), _short
 
 
-def _covariate_shift(runs, name: str) -> Iterator[Quantity]:
-  for layer in looks.layers(looks.of(runs, 'covariate_shift', name), 'l2'):
+def _covariate_shift(runs, key: str) -> Iterator[Quantity]:
+  for layer in looks.layers(looks.of(runs, 'covariate_shift', key), 'l2'):
     for value, what in (('cosine', 'cosine'), ('relative_l2', 'relative l2')):
       read = functools.partial(
-        curves.median_of, name=name, value=f'{layer}/{value}'
+        curves.median_of, name=key, value=f'{layer}/{value}'
       )
       yield f'Covariate shift of {layer}, {what}, median', read, _short
 
 
-def _activations(runs, name: str) -> Iterator[Quantity]:
+def _activations(runs, key: str) -> Iterator[Quantity]:
   """The share of units that a ReLU makes dead, where it was recorded."""
-  read = functools.partial(dead_units, name=name)
+  read = functools.partial(dead_units, key=key)
   if any(math.isfinite(read(seed)) for run in runs for seed in run.seeds):
     label = 'Units never above 0, layers looked at, last look'
     yield label, read, _percent
 
 
-def _unknown(runs, measure: str, name: str) -> Iterator[Quantity]:
+def _unknown(runs, kind: str, key: str) -> Iterator[Quantity]:
   """What a measure without rows of its own had at its last look."""
-  seen = looks.of(runs, measure, name)
+  seen = looks.of(runs, kind, key)
   title = quantities_lib.title(seen)
   for quantity in quantities_lib.of(seen):
     of = [f'{title}: {quantity.label}']
     of += ['largest'] if quantity.several else []
     of += ['median of the layers'] if quantity.layers else []
-    read = functools.partial(quantities_lib.last, name=name, quantity=quantity)
+    read = functools.partial(quantities_lib.last, key=key, quantity=quantity)
     yield ', '.join([*of, 'last look']), read, _short
 
 
-def dead_units(seed: curves.Seed, name: str) -> float:
+def dead_units(seed: curves.Seed, key: str) -> float:
   """The share of units without a value above 0 at the last look, or nan."""
-  seen = seed.arrays.get(name)
+  seen = seed.arrays.get(key)
   shares = [
     share_C
     for name, share_C in (seen[-1].values.items() if seen else ())
@@ -271,7 +271,7 @@ def _in_no_nats(runs) -> bool:
 def _data(seen: looks.Looks) -> str:
   """What an evaluation was of: 'test set', 'train:100'."""
   configs = [seed.manifest['config'] for seed in seen.seeds]
-  found = [config['measures'][seen.name]['data'] for config in configs]
+  found = [config['measures'][seen.key]['data'] for config in configs]
   listed = ' or '.join(dict.fromkeys(found))
   return f'{listed} set' if listed in ('train', 'test') else listed
 

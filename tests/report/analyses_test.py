@@ -56,8 +56,10 @@ class LoadTest(_InAFolder):
     before = self.load()[1]
     run = self.load()[0]
     kind = 'along_gradient'
-    self.assertEqual(curves.entries(run, kind), ['landscape', 'analysis/late'])
-    self.assertEqual(curves.entries(before, kind), ['landscape'])
+    self.assertEqual(
+      curves.measure_named(run, kind), ['landscape', 'analysis/late']
+    )
+    self.assertEqual(curves.measure_named(before, kind), ['landscape'])
     found = run.seeds[0].series['analysis/late']
     np.testing.assert_array_equal(found.step, [100, 150])
     np.testing.assert_allclose(found.values['gradient_change'][1, -1], 4)
@@ -86,7 +88,7 @@ class LoadTest(_InAFolder):
     made_up.analysis(self.seed(), 'begun', ALONG, {})
     (self.seed() / 'analysis' / 'empty').mkdir()
     self.assertEqual(self.load()[0].seeds[0].left_out, ())
-    self.assertEqual(looks.names(self.load(), 'along_gradient'), ['landscape'])
+    self.assertEqual(looks.keys(self.load(), 'along_gradient'), ['landscape'])
 
   @parameterized.parameters(
     ('settings.json', b'{', 'is not JSON'),
@@ -105,7 +107,7 @@ class LoadTest(_InAFolder):
     (self.seed() / 'analysis' / 'late' / file).write_bytes(content)
     runs = self.load()
     self.assertEqual(
-      looks.names(runs, 'along_gradient'), ['landscape', 'analysis/other']
+      looks.keys(runs, 'along_gradient'), ['landscape', 'analysis/other']
     )
     ((_, said),) = [n for n in notices.of(runs) if n[0] == 'Left out:']
     self.assertIn(message, said)
@@ -116,7 +118,7 @@ class LoadTest(_InAFolder):
     (self.seed() / 'analysis' / 'late').rename(
       self.seed() / 'analysis' / '.late'
     )
-    self.assertEqual(looks.names(self.load(), 'along_gradient'), ['landscape'])
+    self.assertEqual(looks.keys(self.load(), 'along_gradient'), ['landscape'])
 
 
 class ClaimsTest(_InAFolder):
@@ -168,7 +170,7 @@ class FiguresTest(_InAFolder):
     )  # fmt: skip
     self.add('a')
     self.assertEqual(
-      looks.names(self.load(), 'along_gradient'),
+      looks.keys(self.load(), 'along_gradient'),
       ['while_training', 'analysis/a'],
     )
     self.assertEqual(landscape.figure(self.load()).name, 'landscape')

@@ -93,7 +93,7 @@ def _filled(
     words['accuracy'] = f'{100 * keywords["accuracy"]:.0f} %'
   layers = ['']
   if 'measure' in keywords:
-    names = curves.training_entries(plain, keywords.pop('measure'))
+    names = curves.training_measures(plain, keywords.pop('measure'))
     if not names:
       return
     keywords = {'name': names[0], **keywords}

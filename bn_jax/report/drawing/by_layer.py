@@ -21,7 +21,7 @@ class Row(NamedTuple):
   Attributes:
     name: of its column in the table.
     label: of its axis.
-    read: (seed, name of the entry, layer) -> (steps, values); none is [0].
+    read: (seed, key of the measure, layer) -> (steps, values); none is [0].
     logarithmic: whether its axis is.
     mark: where a line is drawn across, or None.
     limits: beyond which there is nothing to see: an interval may go there.
@@ -81,7 +81,7 @@ def table(
 
   def of(seed: curves.Seed) -> Iterator[Sequence]:
     for layer in layers:
-      found = [row.read(seed, seen.name, layer) for row in rows]
+      found = [row.read(seed, seen.key, layer) for row in rows]
       for step, *numbers in zip(found[0][0], *(line for _, line in found)):
         yield step, layer, *canvas.digits(numbers)
 
@@ -91,12 +91,12 @@ def table(
 def read(quantity: str, change: Callable = np.asarray) -> Callable:
   """Reads LAYER/quantity of a seed, for a `Row`; `change` is applied to it."""
 
-  def of(seed: curves.Seed, name: str, layer: str) -> Lines:
-    value = f'{layer}/{quantity}'
-    if not curves.recorded(seed, name, value):
+  def of(seed: curves.Seed, key: str, layer: str) -> Lines:
+    name = f'{layer}/{quantity}'
+    if not curves.recorded(seed, key, name):
       return np.zeros(0, int), np.zeros(0)
-    series = seed.series[name]
-    return series.step, change(series.values[value])
+    series = seed.series[key]
+    return series.step, change(series.values[name])
 
   return of
 
@@ -106,7 +106,7 @@ def medians(seen: looks.Looks, layer: str, row: Row) -> str:
 
   def of(run: curves.Run) -> str:
     found = [
-      curves.median(row.read(seed, seen.name, layer)[1]) for seed in run.seeds
+      curves.median(row.read(seed, seen.key, layer)[1]) for seed in run.seeds
     ]
     found = [median for median in found if np.isfinite(median)]
     return f'{np.mean(found):.3g}' if found else 'not measured'
@@ -116,7 +116,7 @@ def medians(seen: looks.Looks, layer: str, row: Row) -> str:
 
 def _draw(axis, seen, layer, row) -> None:
   for index, run in seen.indexed:
-    found = [row.read(seed, seen.name, layer) for seed in run.seeds]
+    found = [row.read(seed, seen.key, layer) for seed in run.seeds]
     found = [line for line in found if len(line[0])]
     strokes.draw_mean(axis, found, index, logarithmic=row.logarithmic)
   if row.mark is not None:

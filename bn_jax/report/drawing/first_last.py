@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 def places(seen: looks.Looks) -> list[int]:
   """[0, -1], or [0] where no seed has looked more than once."""
-  counts = [len(looks.steps_of(seed, seen.name)) for seed in seen.seeds]
+  counts = [len(looks.steps_of(seed, seen.key)) for seed in seen.seeds]
   return [0, -1] if max(counts) > 1 else [0]
 
 
@@ -66,7 +66,7 @@ def title(seen: looks.Looks, place: int) -> str:
   steps = [
     taken[place]
     for seed in seen.seeds
-    if (taken := looks.steps_of(seed, seen.name))
+    if (taken := looks.steps_of(seed, seen.key))
   ]
   span = conditions.span(min(steps), max(steps))
   if len(places(seen)) == 1:
@@ -82,20 +82,20 @@ def table(
   """The numbers of every look; `rows` has those of one, by seed and place."""
 
   def of(seed: curves.Seed) -> Iterator[Sequence]:
-    for place, step in enumerate(looks.steps_of(seed, seen.name)):
+    for place, step in enumerate(looks.steps_of(seed, seen.key)):
       yield from ((step, *row) for row in rows(seed, place))
 
   return canvas.table(seen.runs, columns, of)
 
 
-def value(seed: curves.Seed, name: str, quantity: str, place: int):
+def value(seed: curves.Seed, key: str, name: str, place: int):
   """What one look recorded, or None."""
-  if not curves.recorded(seed, name, quantity):
+  if not curves.recorded(seed, key, name):
     return None
-  return seed.series[name].values[quantity][place]
+  return seed.series[key].values[name][place]
 
 
-def values(seed: curves.Seed, name: str, place: int, *quantities: str):
-  """What one look recorded of each quantity; None where one is missing."""
-  found = [value(seed, name, quantity, place) for quantity in quantities]
+def values(seed: curves.Seed, key: str, place: int, *names: str):
+  """What one look recorded under each name; None where one is missing."""
+  found = [value(seed, key, name, place) for name in names]
   return None if any(number is None for number in found) else found

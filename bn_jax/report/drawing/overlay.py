@@ -135,7 +135,7 @@ def distinct(
 
 
 def of_layer(
-  indexed: strokes.Indexed, quantity: str, layer: str, name: str
+  indexed: strokes.Indexed, quantity: str, layer: str, key: str
 ) -> list[Match]:
   """`distinct`, of the paper's layers that one of ours is or stands for.
 
@@ -143,11 +143,11 @@ def of_layer(
     indexed: (index, run).
     quantity: of covariate shift.
     layer: ours.
-    name: of the entry of the measure.
+    key: of the measure.
   """
   by_number = {}
   for index, run in indexed:
-    number = layer_of(run, layer, name)
+    number = layer_of(run, layer, key)
     if number is not None:
       by_number.setdefault(number, []).append((index, run))
   return [
@@ -157,14 +157,14 @@ def of_layer(
   ]
 
 
-def layer_of(run: curves.Run, layer: str, name: str) -> int | None:
+def layer_of(run: curves.Run, layer: str, key: str) -> int | None:
   """The number in the paper of one of the layers that a measure looks at.
 
   In a network as large as the paper's it is its own. In a smaller one whose
   measure is asked for two, the first stands for 5 and the second for 10.
   """
   kind = network(run.config)
-  section = run.config['measures'].get(name)
+  section = run.config['measures'].get(key)
   if kind is None or section is None or section['data'] != 'current_batch':
     return None
   if is_whole(run):
@@ -183,10 +183,10 @@ def is_whole(run: curves.Run) -> bool:
   return model['name'] in _WHOLE and model.get('width') in (None, 1)
 
 
-def looks_alike(run: curves.Run, name: str) -> bool:
+def looks_alike(run: curves.Run, key: str) -> bool:
   """Whether a measure looks along the line and at the steps of the paper."""
   kind = network(run.config)
-  section = run.config['measures'].get(name)
+  section = run.config['measures'].get(key)
   if kind is None or section is None or section.get('step_sizes'):
     return False
   factors = section.get('step_factors') or ()

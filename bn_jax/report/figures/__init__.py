@@ -19,15 +19,15 @@ from bn_jax.report.figures import (
 )
 from bn_jax.report.results import curves, looks
 
-# Of all runs, of each entry with a measure; other measures get a generic one.
+# Of all runs, and of each key of a measure; other measures get a generic one.
 _OF_TRAINING = (accuracy.figure, accuracy.loss, rates.figure)
-_OF_AN_ENTRY = {
-  landscape.MEASURE: (landscape.figure, distance.figure, along.figure),
-  covariate_shift.MEASURE: (covariate_shift.figure,),
-  activations.MEASURE: (activations.figure, activations.drift, unit.figure),
-  signal.MEASURE: (signal.figure,),
-  weights.MEASURE: (weights.figure,),
-  one_step.MEASURE: (one_step.figure,),
+_OF_A_KEY = {
+  landscape.KIND: (landscape.figure, distance.figure, along.figure),
+  covariate_shift.KIND: (covariate_shift.figure,),
+  activations.KIND: (activations.figure, activations.drift, unit.figure),
+  signal.KIND: (signal.figure,),
+  weights.KIND: (weights.figure,),
+  one_step.KIND: (one_step.figure,),
 }
 
 
@@ -36,7 +36,7 @@ _OF_ACCURACY = 'evaluation'  # drawn with training
 
 def measures(runs: Sequence[curves.Run]) -> tuple[str, ...]:
   """Returns the measures of runs in the order of the page."""
-  return (*_OF_AN_ENTRY, *unknown(runs), _OF_ACCURACY)
+  return (*_OF_A_KEY, *unknown(runs), _OF_ACCURACY)
 
 
 def unknown(runs: Sequence[curves.Run]) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def unknown(runs: Sequence[curves.Run]) -> tuple[str, ...]:
     for run in runs
     for section in curves.measures(run).values()
   }
-  return tuple(sorted(found.keys() - {*_OF_AN_ENTRY, _OF_ACCURACY}))
+  return tuple(sorted(found.keys() - {*_OF_A_KEY, _OF_ACCURACY}))
 
 
 def every(runs: Sequence[curves.Run]) -> list[canvas.Figure]:
@@ -65,9 +65,9 @@ def every(runs: Sequence[curves.Run]) -> list[canvas.Figure]:
 
 def _made(runs) -> Iterator[canvas.Figure | None]:
   yield from (figure(runs) for figure in _OF_TRAINING)
-  for measure, figures in _OF_AN_ENTRY.items():
-    for name in looks.names(runs, measure):
-      yield from (figure(runs, name) for figure in figures)
-  for measure in unknown(runs):
-    for name in looks.names(runs, measure):
-      yield generic.figure(runs, measure, name)
+  for kind, figures in _OF_A_KEY.items():
+    for key in looks.keys(runs, kind):
+      yield from (figure(runs, key) for figure in figures)
+  for kind in unknown(runs):
+    for key in looks.keys(runs, kind):
+      yield generic.figure(runs, kind, key)

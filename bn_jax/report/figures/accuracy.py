@@ -181,7 +181,7 @@ def _table(runs: Sequence[curves.Run], values: tuple[str, str], name: str):
   """The numbers of the figure, as rows; `name` is that of the last column."""
   rows = [('run', 'seed', 'step', 'quantity', name)]
   for run in runs:
-    evaluations = curves.entries(run, 'evaluation')
+    evaluations = curves.measure_named(run, 'evaluation')
     quantities = [('train', values[0]), *((n, values[1]) for n in evaluations)]
     for seed in run.seeds:
       for quantity, value in quantities:
@@ -244,7 +244,7 @@ def _test_set(runs: Sequence[curves.Run]) -> str:
 def _test_measure(run: curves.Run) -> str | None:
   """The evaluation of the whole test set, else of its first examples."""
   measures = curves.measures(run)
-  names = curves.training_entries(run, 'evaluation')
+  names = curves.training_measures(run, 'evaluation')
   whole = [name for name in names if measures[name]['data'] == 'test']
   first = [name for name in names if measures[name]['data'][:5] == 'test:']
   return next(iter((*whole, *first)), None)

@@ -15,7 +15,7 @@ from bn_jax.report.drawing import by_layer, canvas, strokes
 from bn_jax.report.results import curves, looks, reductions
 from bn_jax.storage import records
 
-MEASURE = 'activations'
+KIND = 'activations'
 _TIMES = 8  # histograms of a ridge plot
 _POINTS = 90  # of each
 
@@ -41,34 +41,34 @@ _ROWS = (
 
 
 def figure(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """Histograms of activations over training, a column a run, a row a layer."""
-  seen = looked(runs, name)
+  seen = looked(runs, key)
   if seen is None:
     return None
-  rows, name = layers_of(seen), seen.name
+  rows, key = layers_of(seen), seen.key
 
   def draw(narrow: bool) -> mpl.Figure:
     size = len(rows), len(seen.indexed)
     drawing, axes = canvas.panels(*size, narrow, shared=False)
     counts = [
-      len(_evenly(run, name, layer)) for run in seen.runs for layer in rows
+      len(_evenly(run, key, layer)) for run in seen.runs for layer in rows
     ]
     for row, layer in enumerate(rows):
       limits = _limits(seen, layer)
       for column, (index, run) in enumerate(seen.indexed):
         axis = axes[row, column]
-        _draw_ridges(axis, _evenly(run, name, layer), layer, limits, index)
+        _draw_ridges(axis, _evenly(run, key, layer), layer, limits, index)
         axis.set_ylim(-0.2, max(counts) + 0.9)
         if row == 0:
-          canvas.label_top(axis, run.name, _ending(shown(run, name)))
+          canvas.label_top(axis, run.name, _ending(shown(run, key)))
         canvas.label_left(axis, f'{layer}: step')
         axis.set_xlabel('Activation' if row == len(rows) - 1 else '')
         axis.set_xlim(*limits)
     return drawing
 
-  seeds = sorted({shown(run, name).seed for run in seen.runs})
+  seeds = sorted({shown(run, key).seed for run in seen.runs})
   return canvas.Figure(
     name=f'activations{seen.suffix}',
     title=f'Distributions of activations{seen.note}',
@@ -79,17 +79,17 @@ def figure(
     f'own maximum. Seed {", ".join(map(str, seeds))}.',
     alt='Histograms of activations over training, one column a run, one row a '
     f'layer ({", ".join(rows)}). The middle 70 % of {rows[-1]} at the last '
-    'look: ' + '; '.join(_middle(run, name, rows[-1]) for run in seen.runs),
+    'look: ' + '; '.join(_middle(run, key, rows[-1]) for run in seen.runs),
     draw=draw,
     table=_table(seen, rows),
   )
 
 
 def drift(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """How moments of activations change between looks, a column a layer."""
-  seen = looked(runs, name)
+  seen = looked(runs, key)
   if seen is None or looks.once(seen):
     return None
   layers = layers_of(seen)
@@ -114,23 +114,23 @@ def drift(
 
 
 def looked(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> looks.Looks | None:
   """The runs that have looked at activations; None for none."""
-  found = looks.of(runs, MEASURE, name)
+  found = looks.of(runs, KIND, key)
   if found is None:
     return None
   indexed = tuple(
     (index, run)
     for index, run in found.indexed
-    if looks.activation_layers(run, found.name)
+    if looks.activation_layers(run, found.key)
   )
   return found._replace(indexed=indexed) if indexed else None
 
 
 def layers_of(seen: looks.Looks) -> list[str]:
   """The layers that any of the runs of `looked` looked at."""
-  found = [looks.activation_layers(run, seen.name) for run in seen.runs]
+  found = [looks.activation_layers(run, seen.key) for run in seen.runs]
   return list(dict.fromkeys(layer for layers in found for layer in layers))
 
 
@@ -168,7 +168,7 @@ def _limits(seen, layer: str) -> tuple[float, float]:
   """What holds 99 % of the values of each histogram that is drawn."""
   ends = [(-1e-3, 1e-3)]
   for run in seen.runs:
-    for look in _evenly(run, seen.name, layer):
+    for look in _evenly(run, seen.key, layer):
       counts = look.values[f'{layer}/histogram']
       ends.append(distributions.quantiles(counts, np.array([0.005, 0.995])))
   low, high = np.array(ends).T
@@ -214,7 +214,7 @@ def _table(seen, layers):
 
   def rows(seed: curves.Seed) -> Iterator[Sequence]:
     for layer in layers:
-      for look in looks.activations(seed, seen.name, layer):
+      for look in looks.activations(seed, seen.key, layer):
         mean_C, var_C = (look.values[f'{layer}/{m}'] for m in ('mean', 'var'))
         histogram = look.values[f'{layer}/histogram']
         quantiles = distributions.quantiles(histogram, levels)

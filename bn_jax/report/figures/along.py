@@ -10,7 +10,7 @@ from bn_jax.report.drawing import canvas, first_last, strokes
 from bn_jax.report.figures import landscape
 from bn_jax.report.results import beta, curves, looks
 
-MEASURE = 'along_gradient'
+KIND = 'along_gradient'
 _CURVES = (
   ('loss', 'Loss'),
   ('gradient_change', 'Gradient change'),
@@ -19,22 +19,20 @@ _CURVES = (
 
 
 def figure(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """Loss, gradient change and beta against the step size, a line a run.
 
   Of what was measured afterwards, at few steps; of training there are the
   bands of `landscape` and the map of `distance`.
   """
-  seen = looks.of(runs, MEASURE, name)
-  if seen is None or not curves.is_analysis(seen.name):
+  seen = looks.of(runs, KIND, key)
+  if seen is None or not curves.is_analysis(seen.key):
     return None
 
   def draw(narrow: bool) -> mpl.Figure:
     rows = [
-      first_last.Row(
-        label, functools.partial(_draw, name=seen.name, value=value)
-      )
+      first_last.Row(label, functools.partial(_draw, key=seen.key, value=value))
       for value, label in _CURVES
     ]
     drawing, axes = first_last.drawing(seen, rows, narrow, 'Step size e')
@@ -53,15 +51,15 @@ def figure(
     f'{beta.limit(seen)}A line ends where a number is not finite. Logarithmic '
     'axes. ' + strokes.seeds_sentence(seen.runs, logarithmic=True),
     alt='Loss, gradient change and beta against the step size, one line a run. '
-    + '; '.join(_words(run, seen.name) for run in seen.runs),
+    + '; '.join(_words(run, seen.key) for run in seen.runs),
     draw=draw,
     table=_table(seen),
   )
 
 
-def _draw(axis, run, index, place, *, name, value) -> None:
+def _draw(axis, run, index, place, *, key, value) -> None:
   found = [
-    first_last.values(seed, name, place, 'step_size', value)
+    first_last.values(seed, key, place, 'step_size', value)
     for seed in run.seeds
   ]
   found = [pair for pair in found if pair]
@@ -69,7 +67,7 @@ def _draw(axis, run, index, place, *, name, value) -> None:
   at_0 = {'loss': 'loss_0', 'beta': 'beta_0'}
   if value in at_0 and found:
     levels = [
-      first_last.value(seed, name, at_0[value], place) for seed in run.seeds
+      first_last.value(seed, key, at_0[value], place) for seed in run.seeds
     ]
     levels = [level for level in levels if level is not None and level > 0]
     strokes.level(axis, found[0][0], levels, index)
@@ -80,7 +78,7 @@ def _draw_wiped(axis, seen, place) -> None:
   found = [
     sizes
     for seed in seen.seeds
-    if (sizes := first_last.value(seed, seen.name, 'step_size', place))
+    if (sizes := first_last.value(seed, seen.key, 'step_size', place))
     is not None
   ]
   sizes = np.unique(np.concatenate(found)) if found else np.zeros(0)
@@ -88,9 +86,9 @@ def _draw_wiped(axis, seen, place) -> None:
   strokes.grey(axis, sizes, 1 / sizes)
 
 
-def _words(run, name) -> str:
+def _words(run, key) -> str:
   for seed in run.seeds:
-    found = first_last.values(seed, name, -1, 'step_size', 'gradient_change')
+    found = first_last.values(seed, key, -1, 'step_size', 'gradient_change')
     if found:
       break
   else:
@@ -107,7 +105,7 @@ def _table(seen):
   names = ('step_size', *(value for value, _ in _CURVES))
 
   def rows(seed, place):
-    found = first_last.values(seed, seen.name, place, *names) or ()
+    found = first_last.values(seed, seen.key, place, *names) or ()
     return map(canvas.digits, zip(*found))
 
   return first_last.table(seen, names, rows)

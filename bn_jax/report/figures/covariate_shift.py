@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bn_jax.report.drawing import by_layer, canvas, overlay, strokes
 from bn_jax.report.results import curves, looks
 
-MEASURE = 'covariate_shift'
+KIND = 'covariate_shift'
 _ROWS = (
   by_layer.Row('l2', "|G − G'|", by_layer.read('l2')),
   by_layer.Row('relative_l2', "|G − G'| / |G|", by_layer.read('relative_l2')),
@@ -21,10 +21,10 @@ _ROWS = (
 
 
 def figure(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """How layers below move a layer's gradient, a column a layer."""
-  seen = looks.of(runs, MEASURE, name)
+  seen = looks.of(runs, KIND, key)
   layers = [] if seen is None else looks.layers(seen, 'l2')
   if not layers:
     return None
@@ -55,9 +55,7 @@ def figure(
 def _papers(seen, layers: Sequence[str]) -> by_layer.Papers:
   """The paper's curves of the panels that have some."""
   found = {
-    (layer, row.name): overlay.of_layer(
-      seen.indexed, row.name, layer, seen.name
-    )
+    (layer, row.name): overlay.of_layer(seen.indexed, row.name, layer, seen.key)
     for layer in layers
     for row in _ROWS
   }
@@ -71,7 +69,7 @@ def _stand(seen, layers: Sequence[str]) -> str:
     for run in seen.runs
     for layer in layers
     if not overlay.is_whole(run)
-    and (number := overlay.layer_of(run, layer, seen.name)) is not None
+    and (number := overlay.layer_of(run, layer, seen.key)) is not None
   }
   if not found:
     return ''

@@ -14,7 +14,7 @@ from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import landscape
 from bn_jax.report.results import curves, looks
 
-MEASURE = 'along_gradient'
+KIND = 'along_gradient'
 _LINES = 50  # of a panel: as many as in the paper
 _CHANGE = colormaps['viridis']
 # Without its light end, which is no line on white.
@@ -38,15 +38,15 @@ class Map(NamedTuple):
 
 
 def figure(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """Gradient change by step and step size, and by step size, a column a run.
 
   None where no run has looked twice.
   """
-  seen = looks.of(runs, MEASURE, name)
+  seen = looks.of(runs, KIND, key)
   of_runs = () if seen is None else seen.runs
-  maps = [raw_curves(run, seen.name) for run in of_runs]
+  maps = [raw_curves(run, seen.key) for run in of_runs]
   if not any(len(one.step) > 1 for one in maps):
     return None
   return canvas.Figure(
@@ -67,13 +67,13 @@ def figure(
   )
 
 
-def raw_curves(run: curves.Run, name: str) -> Map:
+def raw_curves(run: curves.Run, key: str) -> Map:
   """The map of a run; of seeds that have other step sizes, the first counts."""
   found = {}
   for seed in run.seeds:
-    if not curves.recorded(seed, name, 'gradient_change'):
+    if not curves.recorded(seed, key, 'gradient_change'):
       continue
-    series = seed.series[name]
+    series = seed.series[key]
     size_TE = series.values['step_size']
     order_TE = np.argsort(size_TE, axis=1)
     pairs_T2E = np.stack(
@@ -239,9 +239,9 @@ def _table(seen):
   """All that was recorded; distance is e |d|, from beta = change / (e |d|)."""
 
   def rows(seed: curves.Seed) -> Iterator[Sequence]:
-    if not curves.recorded(seed, seen.name, 'gradient_change'):
+    if not curves.recorded(seed, seen.key, 'gradient_change'):
       return
-    series = seed.series[seen.name]
+    series = seed.series[seen.key]
     size_TE, change_TE, beta_TE = (
       series.values[name] for name in ('step_size', 'gradient_change', 'beta')
     )

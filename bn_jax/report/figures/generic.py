@@ -21,19 +21,19 @@ _MAP = 'viridis'
 
 
 def figure(
-  runs: Sequence[curves.Run], measure: str, name: str
+  runs: Sequence[curves.Run], kind: str, key: str
 ) -> canvas.Figure | None:
-  """Draws all that a measure has recorded in an entry; None for nothing."""
-  seen = looks.of(runs, measure, name)
+  """Draws all that a measure has recorded under a key; None for nothing."""
+  seen = looks.of(runs, kind, key)
   known = [] if seen is None else quantities.of(seen)
   if not known:
     return None
   drawn = known[:_ROWS]
   title = quantities.title(seen)
   return canvas.Figure(
-    name=f'{measure.replace("_", "-")}{seen.suffix}',
+    name=f'{kind.replace("_", "-")}{seen.suffix}',
     title=f'{title}{seen.note}',
-    caption=f'What the measure {measure} recorded {looks.when(seen)}, of '
+    caption=f'What the measure {kind} recorded {looks.when(seen)}, of '
     f'{looks.where(seen)}, {looks.precisely(seen)}. {_how(drawn)}'
     f'{_left_out(known)} ' + strokes.seeds_sentence(seen.runs),
     alt=f'{title} over steps: {", ".join(one.label for one in drawn)}. At the '
@@ -72,11 +72,11 @@ def _drawn(seen, drawn, narrow: bool) -> mpl.Figure:
   for row, quantity in enumerate(drawn):
     if len(quantity.layers) > _LINES:
       runs = [run for ((_, run),) in columns]
-      _draw_maps(drawing, axes[row], runs, seen.name, quantity)
+      _draw_maps(drawing, axes[row], runs, seen.key, quantity)
     else:
       for axis, shown in zip(axes[row], columns):
         canvas.label_left(axis, quantity.label)
-        _draw_lines(axis, shown, seen.name, quantity)
+        _draw_lines(axis, shown, seen.key, quantity)
     for axis, shown in zip(axes[row], columns):
       canvas.label_steps(axis, row == len(drawn) - 1)
       strokes.divergences(axis, shown)
@@ -96,20 +96,20 @@ def _legend(drawing, seen, drawn, layered: bool) -> None:
     strokes.legend(drawing, list(enumerate(max(lines, key=len))))
 
 
-def _draw_lines(axis, shown, name: str, quantity) -> None:
+def _draw_lines(axis, shown, key: str, quantity) -> None:
   """A line a layer of one run; or a line, or a band, of each run."""
   if not quantity.layers:
     for index, run in shown:
-      _draw_band(axis, _curves(run, name, quantity.name), index)
+      _draw_band(axis, _curves(run, key, quantity.name), index)
     return
   ((_, run),) = shown
   for place, layer in enumerate(quantity.layers):
-    found = _curves(run, name, quantity.recorded_as(layer))
+    found = _curves(run, key, quantity.recorded_as(layer))
     strokes.draw_mean(axis, [(c.step, c.high) for c in found], place)
 
 
-def _curves(run, name: str, value: str) -> list[quantities.Curve]:
-  found = [quantities.curve(seed, name, value) for seed in run.seeds]
+def _curves(run, key: str, name: str) -> list[quantities.Curve]:
+  found = [quantities.curve(seed, key, name) for seed in run.seeds]
   return [one for one in found if len(one.step)]
 
 
@@ -129,9 +129,9 @@ def _draw_band(axis, found: Sequence[quantities.Curve], index: int) -> None:
     strokes.line(axis, edge.step, edge.mean, index, linewidth=0.8)
 
 
-def _draw_maps(drawing, axes, runs, name: str, quantity) -> None:
+def _draw_maps(drawing, axes, runs, key: str, quantity) -> None:
   """A cell a look and layer, the mean over seeds; one scale for all runs."""
-  maps = [_map(run, name, quantity) for run in runs]
+  maps = [_map(run, key, quantity) for run in runs]
   values = np.concatenate([value_LT.ravel() for _, value_LT in maps])
   values = values[np.isfinite(values)]
   low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
@@ -153,11 +153,11 @@ def _draw_maps(drawing, axes, runs, name: str, quantity) -> None:
   bar.outline.set_visible(False)
 
 
-def _map(run, name: str, quantity) -> tuple[np.ndarray, np.ndarray]:
+def _map(run, key: str, quantity) -> tuple[np.ndarray, np.ndarray]:
   """(steps [T], values [L, T]); of several numbers the largest."""
   rows = []
   for layer in quantity.layers:
-    found = _curves(run, name, quantity.recorded_as(layer))
+    found = _curves(run, key, quantity.recorded_as(layer))
     lines = [(c.step, c.high) for c in found]
     rows.append(strokes.mean(lines) if lines else None)
   steps = sorted({int(t) for row in rows if row is not None for t in row.step})
@@ -178,7 +178,7 @@ def _edges(step_T: np.ndarray) -> np.ndarray:
 
 
 def _words(run, seen, quantity) -> str:
-  values = [quantities.last(seed, seen.name, quantity) for seed in run.seeds]
+  values = [quantities.last(seed, seen.key, quantity) for seed in run.seeds]
   values = [value for value in values if np.isfinite(value)]
   return f'{run.name} {np.mean(values):.3g}' if values else f'{run.name} none'
 
@@ -190,7 +190,7 @@ def _table(seen, known) -> list[Sequence]:
     for quantity in known:
       for layer in quantity.layers or ('',):
         name = quantity.recorded_as(layer)
-        for step, *ends in zip(*quantities.curve(seed, seen.name, name)):
+        for step, *ends in zip(*quantities.curve(seed, seen.key, name)):
           yield step, layer, quantity.name, *canvas.digits(ends)
 
   columns = ('layer', 'quantity', 'smallest', 'largest')

@@ -12,7 +12,7 @@ from matplotlib import figure as mpl
 from bn_jax.report.drawing import canvas, overlay, strokes
 from bn_jax.report.results import beta, conditions, curves, looks
 
-MEASURE = 'along_gradient'
+KIND = 'along_gradient'
 _ROWS = (
   ('loss', 'Loss'),
   ('gradient_change', 'Gradient change'),
@@ -41,13 +41,13 @@ _LEVELS = {
 
 
 def figure(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """Figure 4 of Santurkar et al. (2018), one column a run.
 
   Of an analysis at one step there is no band over training: see `along`.
   """
-  seen = looks.of(runs, MEASURE, name)
+  seen = looks.of(runs, KIND, key)
   if seen is None or looks.once(seen):
     return None
   papers = _papers(seen)
@@ -61,7 +61,7 @@ def figure(
       for row, (value, label) in enumerate(_ROWS):
         axis = axes[row, column]
         overlay.draw(axis, papers[index, value])
-        _draw(axis, run, index, seen.name, value)
+        _draw(axis, run, index, seen.key, value)
         unit = ' (nats)' if value == 'loss' and in_nats else ''
         canvas.label_left(axis, label + unit)
         canvas.label_steps(axis, row == len(_ROWS) - 1)
@@ -78,7 +78,7 @@ def figure(
     caption=_caption(seen) + overlay.sentence(matches, *_said_of(seen)),
     alt='Loss band, gradient-change band and effective beta over steps, one '
     'column a run: '
-    + '; '.join(_words(run, seen.name) for run in seen.runs)
+    + '; '.join(_words(run, seen.key) for run in seen.runs)
     + overlay.words(matches),
     draw=draw,
     table=_table(seen),
@@ -108,7 +108,7 @@ def definition(seen: looks.Looks) -> str:
 
 def _directions(seen: looks.Looks) -> Sequence[str]:
   """Those that occur; records without the word are of descent."""
-  read = conditions.of(seen.measure, 'direction', seen.name)
+  read = conditions.of(seen.kind, 'direction', seen.key)
   found = [
     said if (said := read(seed)) in _DIRECTIONS else 'descent'
     for seed in seen.seeds
@@ -121,7 +121,7 @@ def _sizes(seen: looks.Looks) -> str:
 
   def said(name: str, *, absolute: bool) -> str:
     def of(seed: curves.Seed) -> str | None:
-      found = conditions.looking(seed, seen.measure, seen.name)
+      found = conditions.looking(seed, seen.kind, seen.key)
       given = found.get('step_sizes') not in (None, '{}')
       return found.get(name) if given == absolute else None
 
@@ -137,7 +137,7 @@ def _papers(seen) -> dict[tuple[int, str], list[overlay.Match]]:
   """(index of a run, quantity) -> the paper's curve, if it looked alike."""
   found = {}
   for index, run in seen.indexed:
-    alike = overlay.looks_alike(run, seen.name)
+    alike = overlay.looks_alike(run, seen.key)
     for value, _ in _ROWS:
       matches = overlay.distinct([(index, run)], value) if alike else []
       found[index, value] = matches
@@ -194,7 +194,7 @@ def _table(seen):
   columns = [f'{value}_{end}' for value in values for end in ('min', 'max')]
 
   def rows(seed: curves.Seed) -> Iterator[Sequence]:
-    series = seed.series.get(seen.name)
+    series = seed.series.get(seen.key)
     if series is not None:
       edges = [edge for value in values for edge in curves.band(series, value)]
       for step, *numbers in zip(series.step, *edges):

@@ -9,23 +9,23 @@ from matplotlib import figure as mpl
 from bn_jax.report.drawing import canvas, first_last, strokes
 from bn_jax.report.results import curves, looks
 
-MEASURE = 'one_step_loss'
+KIND = 'one_step_loss'
 
 
 def figure(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """Loss after one step along the gradient, a line a run."""
-  seen = looks.of(runs, MEASURE, name)
+  seen = looks.of(runs, KIND, key)
   if seen is None or not any(
-    curves.recorded(seed, seen.name, 'loss') for seed in seen.seeds
+    curves.recorded(seed, seen.key, 'loss') for seed in seen.seeds
   ):
     return None
   nats = not any(curves.is_regression(run) for run in seen.runs)
   label = 'Loss after a step' + (' (nats)' if nats else '')
 
   def draw(narrow: bool) -> mpl.Figure:
-    rows = [first_last.Row(label, functools.partial(_draw, name=seen.name))]
+    rows = [first_last.Row(label, functools.partial(_draw, key=seen.key))]
     drawing, axes = first_last.drawing(seen, rows, narrow, 'Learning rate')
     canvas.scale_logarithmically(axes[0, 0], 'x', canvas.ticks_below(narrow))
     strokes.legend_of(drawing, seen.indexed)
@@ -43,28 +43,28 @@ def figure(
     + strokes.seeds_sentence(seen.runs, logarithmic=True),
     alt='Loss after one step against its learning rate, one line a run. At the '
     'first look it is the smallest: '
-    + '; '.join(_words(run, seen.name) for run in seen.runs),
+    + '; '.join(_words(run, seen.key) for run in seen.runs),
     draw=draw,
     table=_table(seen),
   )
 
 
-def _draw(axis, run, index, place, *, name) -> None:
-  found = [look for seed in run.seeds if (look := _look(seed, name, place))]
+def _draw(axis, run, index, place, *, key) -> None:
+  found = [look for seed in run.seeds if (look := _look(seed, key, place))]
   strokes.draw_mean_against(axis, [look[:2] for look in found], index)
   levels = [look[2] for look in found if look[2] > 0 and np.isfinite(look[2])]
   if found:
     strokes.level(axis, found[0][0], levels, index)
 
 
-def _look(seed, name, place):
+def _look(seed, key, place):
   """(rates [E], losses [E], the loss before), or None."""
   names = ('learning_rate', 'loss', 'loss_0')
-  return first_last.values(seed, name, place, *names)
+  return first_last.values(seed, key, place, *names)
 
 
-def _words(run, name) -> str:
-  found = [look for seed in run.seeds if (look := _look(seed, name, 0))]
+def _words(run, key) -> str:
+  found = [look for seed in run.seeds if (look := _look(seed, key, 0))]
   if not found or not np.isfinite(found[0][1]).any():
     return f'{run.name} never finite'
   rates, losses, before = found[0]
@@ -77,7 +77,7 @@ def _words(run, name) -> str:
 
 def _table(seen):
   def rows(seed, place):
-    if look := _look(seed, seen.name, place):
+    if look := _look(seed, seen.key, place):
       rates, losses, before = look
       for rate, loss in zip(rates, losses):
         yield canvas.digits((rate, loss, before))

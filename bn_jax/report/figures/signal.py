@@ -10,7 +10,7 @@ from matplotlib import ticker
 from bn_jax.report.drawing import canvas, first_last, strokes
 from bn_jax.report.results import curves, looks
 
-MEASURE = 'signal'
+KIND = 'signal'
 _NAMED = 16  # layers at most that an axis names; more are numbered
 _CURVES = (
   ('activation_rms', 'Activations (rms)'),
@@ -20,15 +20,15 @@ _SHARE = 'positive'
 
 
 def figure(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """Size of activations and of their gradients, by layer, a line a run."""
-  seen = looks.of(runs, MEASURE, name)
+  seen = looks.of(runs, KIND, key)
   layers = [] if seen is None else looks.layers(seen, 'activation_rms')
   if not layers:
     return None
   signed = any(
-    np.isfinite(_shares(seed, seen.name)).any() for seed in seen.seeds
+    np.isfinite(_shares(seed, seen.key)).any() for seed in seen.seeds
   )
   return canvas.Figure(
     name=f'signal{seen.suffix}',
@@ -43,7 +43,7 @@ def figure(
     ),
     alt='Size of activations and of the gradient by them against the layer, '
     'one line a run. From the first to the last layer, at the first look: '
-    + '; '.join(_words(run, seen.name) for run in seen.runs),
+    + '; '.join(_words(run, seen.key) for run in seen.runs),
     draw=lambda narrow: _drawn(seen, layers, signed, narrow),
     table=_table(seen, layers),
   )
@@ -62,10 +62,10 @@ def _condition(signed: bool) -> str:
 
 def _drawn(seen, layers, signed, narrow) -> mpl.Figure:
   # By name where these are the layers of one network, or some of them.
-  shared = any(_own(run, seen.name) == layers for run in seen.runs)
+  shared = any(_own(run, seen.key) == layers for run in seen.runs)
   named = shared and len(layers) <= _NAMED
   draw = functools.partial(
-    _draw, name=seen.name, layers=layers if named else None
+    _draw, key=seen.key, layers=layers if named else None
   )
   rows = [
     first_last.Row(label, functools.partial(draw, value=value))
@@ -90,25 +90,25 @@ def _drawn(seen, layers, signed, narrow) -> mpl.Figure:
   return drawing
 
 
-def _draw(axis, run, index, place, *, name, layers, value) -> None:
+def _draw(axis, run, index, place, *, key, layers, value) -> None:
   """Against the number of the layer: among `layers`, or else of the run."""
-  own = _own(run, name)
+  own = _own(run, key)
   at = [(layers or own).index(name) + 1 for name in own]
   names = [f'{name}/{value}' for name in own]
-  found = [first_last.values(seed, name, place, *names) for seed in run.seeds]
+  found = [first_last.values(seed, key, place, *names) for seed in run.seeds]
   lines = [(at, np.array(row, float)) for row in found if row is not None]
   strokes.draw_mean(axis, lines, index, logarithmic=value != _SHARE)
 
 
-def _own(run, name) -> list[str]:
+def _own(run, key) -> list[str]:
   """The layers that a run looked at."""
-  of_run = looks.Looks(MEASURE, name, ((0, run),), '')
+  of_run = looks.Looks(KIND, key, ((0, run),), '')
   return looks.layers(of_run, 'activation_rms')
 
 
-def _shares(seed, name) -> np.ndarray:
+def _shares(seed, key) -> np.ndarray:
   """All shares of units that a seed has recorded."""
-  series = seed.series.get(name)
+  series = seed.series.get(key)
   found = [
     values_T
     for name, values_T in (series.values if series is not None else {}).items()
@@ -117,12 +117,12 @@ def _shares(seed, name) -> np.ndarray:
   return np.concatenate(found) if found else np.zeros(0)
 
 
-def _words(run, name) -> str:
-  own = _own(run, name)
+def _words(run, key) -> str:
+  own = _own(run, key)
   said = []
   for value, what in zip((name for name, _ in _CURVES), ('rms', 'gradient')):
     names = [f'{own[end]}/{value}' for end in (0, -1)] if own else []
-    rows = [first_last.values(seed, name, 0, *names) for seed in run.seeds]
+    rows = [first_last.values(seed, key, 0, *names) for seed in run.seeds]
     rows = [row for row in rows if row and np.isfinite(row).all()]
     if rows:
       first, last = np.mean(rows, axis=0)
@@ -136,7 +136,7 @@ def _table(seen, layers):
   def rows(seed, place):
     for layer in layers:
       found = [
-        first_last.value(seed, seen.name, f'{layer}/{name}', place)
+        first_last.value(seed, seen.key, f'{layer}/{name}', place)
         for name in names
       ]
       if found[0] is not None:

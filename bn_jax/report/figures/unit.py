@@ -10,7 +10,7 @@ from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import activations
 from bn_jax.report.results import curves, looks, reductions
 
-MEASURE = 'activations'
+KIND = 'activations'
 
 
 class Unit(NamedTuple):
@@ -36,16 +36,16 @@ class Unit(NamedTuple):
 
 
 def figure(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """Percentiles of a typical unit over training, a column a run.
 
   None where no run has looked twice.
   """
-  seen = activations.looked(runs, name)
+  seen = activations.looked(runs, key)
   if seen is None:
     return None
-  found = [(of, typical(of[1], seen.name)) for of in seen.indexed]
+  found = [(of, typical(of[1], seen.key)) for of in seen.indexed]
   found = [(of, unit) for of, unit in found if unit is not None]
   if not found:
     return None
@@ -69,15 +69,15 @@ def figure(
   )
 
 
-def typical(run: curves.Run, name: str) -> Unit | None:
+def typical(run: curves.Run, key: str) -> Unit | None:
   """The unit of a run that drifts as much as the median unit.
 
   None with fewer than two looks that have quantiles of units, or where no unit
   has finite ones.
   """
-  seed = activations.shown(run, name)
-  layer = looks.activation_layers(run, name)[-1]
-  step_T, quantiles_TQC = reductions.percentiles(seed, name, layer)
+  seed = activations.shown(run, key)
+  layer = looks.activation_layers(run, key)[-1]
+  step_T, quantiles_TQC = reductions.percentiles(seed, key, layer)
   if len(step_T) < 2:
     return None
   moves_C = np.median(np.abs(np.diff(quantiles_TQC[:, 1], axis=0)), axis=0)

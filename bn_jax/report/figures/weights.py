@@ -10,7 +10,7 @@ import numpy as np
 from bn_jax.report.drawing import by_layer, canvas, strokes
 from bn_jax.report.results import curves, looks
 
-MEASURE = 'weights'
+KIND = 'weights'
 _ROWS = (
   by_layer.Row('weight_norm', '|w|', by_layer.read('weight_norm')),
   by_layer.Row(
@@ -28,10 +28,10 @@ _ROWS = (
 
 
 def figure(
-  runs: Sequence[curves.Run], name: str | None = None
+  runs: Sequence[curves.Run], key: str | None = None
 ) -> canvas.Figure | None:
   """Weights of the first, the middle and the last layer, a column a layer."""
-  seen = looks.of(runs, MEASURE, name)
+  seen = looks.of(runs, KIND, key)
   known = [] if seen is None else looks.layers(seen, 'weight_norm')
   if not known:
     return None

@@ -32,15 +32,13 @@ class Medians(NamedTuple):
   step: float
 
 
-def medians(run: curves.Run, name: str) -> Medians | None:
+def medians(run: curves.Run, key: str) -> Medians | None:
   """Of the seeds that have looked at the curvature; None for none."""
-  seeds = [s for s in run.seeds if curves.recorded(s, name, 'beta_0')]
+  seeds = [s for s in run.seeds if curves.recorded(s, key, 'beta_0')]
   found = Medians(
-    _mean(seeds, functools.partial(_upper, name=name)),
-    _mean(
-      seeds, functools.partial(curves.median_of, name=name, value='beta_0')
-    ),
-    _mean(seeds, functools.partial(_smallest, name=name)),
+    _mean(seeds, functools.partial(_upper, key=key)),
+    _mean(seeds, functools.partial(curves.median_of, name=key, value='beta_0')),
+    _mean(seeds, functools.partial(_smallest, key=key)),
   )
   return found if np.isfinite(found).all() else None
 
@@ -60,7 +58,7 @@ def limit(seen: looks.Looks) -> str:
 
   It ends with a space.
   """
-  found = [(run.name, medians(run, seen.name)) for run in seen.runs]
+  found = [(run.name, medians(run, seen.key)) for run in seen.runs]
   found = [(name, values) for name, values in found if values]
   if not found:
     return ''
@@ -84,11 +82,11 @@ def _mean(seeds, read: Callable[[curves.Seed], float]) -> float:
   return float(np.mean(values)) if values else np.nan
 
 
-def _upper(seed: curves.Seed, name: str) -> float:
-  return curves.median_upper(seed, name, 'beta')
+def _upper(seed: curves.Seed, key: str) -> float:
+  return curves.median_upper(seed, key, 'beta')
 
 
-def _smallest(seed: curves.Seed, name: str) -> float:
+def _smallest(seed: curves.Seed, key: str) -> float:
   """Median over training of 1 / (smallest e), looks without a step aside."""
-  low_T, _ = curves.band(seed.series[name], 'step_size')
+  low_T, _ = curves.band(seed.series[key], 'step_size')
   return curves.median(1 / low_T[low_T > 0])

@@ -42,33 +42,33 @@ def training(seed: curves.Seed) -> dict[str, str]:
 
 
 def looking(
-  seed: curves.Seed, measure: str, name: str | None = None
+  seed: curves.Seed, kind: str, key: str | None = None
 ) -> dict[str, str]:
   """What a measure rests on, by key; empty where there is none.
 
   Args:
     seed: whose.
-    measure: such as 'along_gradient'.
-    name: of the entry; None is the first with this measure in training.
+    kind: the measure's name.
+    key: its own; None is the first of this kind that training has.
   """
   config = seed.manifest['config']
-  for entry, section in config['measures'].items():
-    wanted = not curves.is_analysis(entry) if name is None else name == entry
-    if section['name'] != measure or not wanted:
+  for name, section in config['measures'].items():
+    wanted = not curves.is_analysis(name) if key is None else key == name
+    if section['name'] != kind or not wanted:
       continue
     found = {'precision': seed.manifest['precision']['measures'], **section}
     examples = _examples(section['data'], config['batch_size'])
     if examples is not None:
       found['examples'] = examples
     found = {k: _text(value) for k, value in found.items()}
-    found |= _recorded(seed, entry)
+    found |= _recorded(seed, name)
     return {k: said for k, said in found.items() if k not in _NOT_LOOKING}
   return {}
 
 
-def of(measure: str, condition: str, name: str | None = None) -> Read:
+def of(kind: str, condition: str, key: str | None = None) -> Read:
   """Reads one condition of a measure."""
-  return lambda seed: looking(seed, measure, name).get(condition)
+  return lambda seed: looking(seed, kind, key).get(condition)
 
 
 def network(seed: curves.Seed) -> str:

@@ -15,7 +15,7 @@ WINDOW = 20
 # To which accuracies steps are counted where runs are compared: the highest
 # that they reach, as each caption and claim says of which runs.
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-ANALYSIS = 'analysis/'  # and its name: the name of what was measured afterwards
+ANALYSIS = 'analysis/'  # and its name: the key of what was measured afterwards
 # Counts the updates left out up to a step, as they would not have been finite.
 # It is recorded only while a config says so, which may change on the way.
 SKIPPED = 'skipped'
@@ -81,7 +81,7 @@ class Run(NamedTuple):
 
 
 def measures(run: Run) -> dict[str, Any]:
-  """What the config says of each measure that a seed has, by its name."""
+  """What the config says of each measure that a seed has, by its key."""
   found = {}
   for seed in run.seeds:
     for name, section in seed.manifest['config']['measures'].items():
@@ -89,29 +89,29 @@ def measures(run: Run) -> dict[str, Any]:
   return found
 
 
-def entries(run: Run, measure: str) -> list[str]:
-  """The names of a run's entries with a measure, such as 'evaluation'."""
+def measure_named(run: Run, name: str) -> list[str]:
+  """The keys of a run's measures of one kind, such as 'evaluation'."""
   found = {}
   for seed in run.seeds:
-    for name, section in seed.manifest['config']['measures'].items():
-      if section['name'] == measure:
-        found[name] = None
+    for key, section in seed.manifest['config']['measures'].items():
+      if section['name'] == name:
+        found[key] = None
   return list(found)
 
 
-def training_entries(run: Run, measure: str) -> list[str]:
-  """Those of `entries` that were taken during training."""
-  return [name for name in entries(run, measure) if not is_analysis(name)]
+def training_measures(run: Run, name: str) -> list[str]:
+  """Those of `measure_named` that were taken during training."""
+  return [key for key in measure_named(run, name) if not is_analysis(key)]
 
 
-def is_analysis(name: str) -> bool:
+def is_analysis(key: str) -> bool:
   """Whether a measure was taken after training, of checkpoints."""
-  return name.startswith(ANALYSIS)
+  return key.startswith(ANALYSIS)
 
 
 def has_recorded(run: Run, value: str) -> bool:
   """Whether its training or one of its evaluations has recorded a value."""
-  names = ('train', *entries(run, 'evaluation'))
+  names = ('train', *measure_named(run, 'evaluation'))
   return any(
     value in seed.series[name].values
     for seed in run.seeds

@@ -58,7 +58,7 @@ def of(seen: looks.Looks) -> list[Quantity]:
   """Returns all quantities that some seed has recorded, in order."""
   layers, several = {}, collections.defaultdict(bool)
   for seed in seen.seeds:
-    for name, value in _first(seed, seen.name).items():
+    for name, value in _first(seed, seen.key).items():
       layer, _, quantity = name.rpartition('/')
       layers.setdefault(quantity, {})[layer] = None
       several[quantity] |= np.size(value) > 1
@@ -74,21 +74,21 @@ def of(seen: looks.Looks) -> list[Quantity]:
   ]
 
 
-def curve(seed: curves.Seed, name: str, value: str) -> Curve:
+def curve(seed: curves.Seed, key: str, name: str) -> Curve:
   """Returns what a seed recorded under a name; of no length for nothing."""
-  series = seed.series.get(name)
-  if series is not None and value in series.values:
-    values = list(series.values[value])
+  series = seed.series.get(key)
+  if series is not None and name in series.values:
+    values = list(series.values[name])
     return Curve(series.step, *_ends(values))
-  looks = [look for look in seed.arrays.get(name, ()) if value in look.values]
+  looks = [look for look in seed.arrays.get(key, ()) if name in look.values]
   step_T = np.array([look.step for look in looks], int)
-  return Curve(step_T, *_ends([look.values[value] for look in looks]))
+  return Curve(step_T, *_ends([look.values[name] for look in looks]))
 
 
-def last(seed: curves.Seed, name: str, quantity: Quantity) -> float:
+def last(seed: curves.Seed, key: str, quantity: Quantity) -> float:
   """Returns the largest number at the last look; of layers, their median."""
   found = [
-    curve(seed, name, quantity.recorded_as(layer)).high[-1:]
+    curve(seed, key, quantity.recorded_as(layer)).high[-1:]
     for layer in quantity.layers or ('',)
   ]
   values = np.concatenate(found)
@@ -99,24 +99,19 @@ def last(seed: curves.Seed, name: str, quantity: Quantity) -> float:
 def _page(seen: looks.Looks) -> dict:
   """How the page is to speak of it: as the newest seed says, or by its name."""
   for seed in reversed(seen.seeds):
-    said = (seed.manifest.get('measures') or {}).get(seen.measure)
+    said = (seed.manifest.get('measures') or {}).get(seen.kind)
     if said is not None:
       return said
-  return {
-    'title': seen.measure.replace('_', ' ').capitalize(),
-    'quantities': {},
-  }
+  return {'title': seen.kind.replace('_', ' ').capitalize(), 'quantities': {}}
 
 
-def _first(seed: curves.Seed, name: str) -> dict:
+def _first(seed: curves.Seed, key: str) -> dict:
   """Name -> the value of one look."""
-  series = seed.series.get(name)
+  series = seed.series.get(key)
   if series is not None:
-    return {value: numbers[0] for value, numbers in series.values.items()}
-  looks = seed.arrays.get(name, ())
-  return {
-    value: number for look in looks for value, number in look.values.items()
-  }
+    return {name: values[0] for name, values in series.values.items()}
+  looks = seed.arrays.get(key, ())
+  return {name: value for look in looks for name, value in look.values.items()}
 
 
 def _ends(values: Sequence) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Reads working directories: the runs of which there is something to report.
 
 What `analyze` has measured of checkpoints lies beside what training recorded;
-in the report it is one measure more, whose name is 'analysis/NAME'.
+in the report it is one measure more, whose key is 'analysis/NAME'.
 """
 
 import pathlib

@@ -54,7 +54,7 @@ def from_first(seen: Sequence) -> Iterable[tuple]:
 
 def changes(
   seed: curves.Seed,
-  name: str,
+  key: str,
   layer: str,
   value: str,
   *,
@@ -67,30 +67,30 @@ def changes(
 
   Args:
     seed: whose.
-    name: of the entry of the measure.
+    key: of the measure.
     layer: its name.
     value: 'mean' or 'var'.
     paired: looks in order -> those to compare: `itertools.pairwise` for (a),
       `from_first` for (b).
   """
   return _between(
-    looks.activations(seed, name, layer), f'{layer}/{value}', paired,
+    looks.activations(seed, key, layer), f'{layer}/{value}', paired,
     lambda a, b: np.abs(b - a).mean(),
   )  # fmt: skip
 
 
 def distances(
-  seed: curves.Seed, name: str, layer: str
+  seed: curves.Seed, key: str, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Steps of the later looks, [T], and W1 between their pooled histograms."""
   return _between(
-    looks.activations(seed, name, layer), f'{layer}/histogram',
+    looks.activations(seed, key, layer), f'{layer}/histogram',
     itertools.pairwise, distributions.wasserstein,
   )  # fmt: skip
 
 
 def percentiles(
-  seed: curves.Seed, name: str, layer: str
+  seed: curves.Seed, key: str, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Steps, [T], and the `PERCENTILES` of each unit of a layer, [T, 3, C]."""
 
@@ -99,7 +99,7 @@ def percentiles(
     places = [int(np.argmin(np.abs(levels - one))) for one in PERCENTILES]
     return np.asarray(look.values[f'{layer}/quantiles'])[places]
 
-  seen = looks.activations(seed, name, layer, 'quantiles')
+  seen = looks.activations(seed, key, layer, 'quantiles')
   return np.array([look.step for look in seen]), np.array(
     [of_look(look) for look in seen]
   )
