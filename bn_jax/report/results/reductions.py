@@ -89,12 +89,6 @@ def distances(
   )  # fmt: skip
 
 
-def median_change(seed: curves.Seed, key: str, layer: str, value: str) -> float:
-  """Median over training of `changes`; nan where there are none."""
-  _, moved_T = changes(seed, key, layer, value)
-  return float(np.median(moved_T)) if len(moved_T) else math.nan
-
-
 def percentiles(
   seed: curves.Seed, key: str, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
