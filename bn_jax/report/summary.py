@@ -22,11 +22,13 @@ _THRESHOLD_ROWS = 3
 
 def table(runs: Sequence[curves.Run]) -> list[list[str]]:
   """Returns the summary: a header with the runs, then one row a quantity."""
+  rates = [run.config['schedule']['learning_rate'] for run in runs]
+  parameters = [run.seeds[0].manifest['parameters'] for run in runs]
   return [
     ['', *(run.name for run in runs)],
     ['Normalization', *(run.config['norm']['name'] for run in runs)],
-    ['Learning rate', *(_rate(run) for run in runs)],
-    ['Parameters', *(f'{_first(run)["parameters"]:,}' for run in runs)],
+    ['Learning rate', *(f'{rate:g}' for rate in rates)],
+    ['Parameters', *(f'{count:,}' for count in parameters)],
     ['Steps', *(_status(run) for run in runs)],
     ['Seeds', *(str(len(run.seeds)) for run in runs)],
     *_steps_to(runs),
@@ -257,14 +259,6 @@ def _time(run) -> str:
   train = np.mean([seed.seconds.get('train', 0.0) for seed in run.seeds])
   whole = np.mean([sum(seed.seconds.values()) for seed in run.seeds])
   return f'{train:.0f} s / {whole:.0f} s'
-
-
-def _rate(run) -> str:
-  return f'{run.config["schedule"]["learning_rate"]:g}'
-
-
-def _first(run) -> dict:
-  return run.seeds[0].manifest
 
 
 def _has_no_unit(runs) -> bool:

@@ -44,12 +44,7 @@ def drawing(
 ) -> mpl.Figure:
   """Draws lines of runs over steps, means over their seeds.
 
-  Args:
-    entry: the entry whose runs are drawn.
-    layers: a column each.
-    rows: one quantity each.
-    narrow: for telephones.
-    papers: curves of the paper, of those panels that have some.
+  A column a layer, with the paper's curves in the panels that have some.
   """
   figure, axes = canvas.panels(len(rows), len(layers), narrow)
   for column, layer in enumerate(layers):
@@ -107,11 +102,11 @@ def medians(entry: looks.Entry, layer: str, row: Row) -> str:
   """Returns 'NAME 0.98, ...': medians over training, means over seeds."""
 
   def of(run: curves.Run) -> str:
-    values = [
-      curves.median(row.read(seed, entry.name, layer)[1]) for seed in run.seeds
-    ]
-    values = [median for median in values if np.isfinite(median)]
-    return f'{np.mean(values):.3g}' if values else 'not measured'
+    mean = curves.mean_over(
+      run.seeds,
+      lambda seed: curves.median(row.read(seed, entry.name, layer)[1]),
+    )
+    return f'{mean:.3g}' if np.isfinite(mean) else 'not measured'
 
   return ', '.join(f'{run.name} {of(run)}' for run in entry.runs)
 

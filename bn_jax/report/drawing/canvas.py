@@ -148,6 +148,7 @@ def as_csv(table: Sequence[Sequence]) -> bytes:
 
 def grid(rows: int, columns: int, narrow: bool, **keywords):
   """Returns a drawing and its [rows, columns] axes."""
+  # Inches of a panel: on a telephone, which shows four, two stand abreast.
   width = (2.0 if columns > 1 else 3.8) if narrow else 3.6
   width = min(width, _WIDE / columns)
   height = 2.1 if rows > 2 else 2.9

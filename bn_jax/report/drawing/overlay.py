@@ -84,11 +84,7 @@ def of_run(
   network are scaled to ours at step 0, for the paper does not tell the scale of
   its task.
 
-  Args:
-    index: of the run, which gives the colour.
-    run: its config decides.
-    quantity: see `paper_curves.find`.
-    layer: its number in the paper.
+  `quantity` and `layer` are those of `paper_curves.find`.
   """
   kind, steps = network(run.config), run.config.get('steps')
   if kind is None or not steps:
@@ -139,11 +135,7 @@ def of_layer(
 ) -> list[Match]:
   """Returns `distinct` of the paper's layers that one of ours stands for.
 
-  Args:
-    indexed: (index, run) that share axes.
-    quantity: 'l2' or 'cosine'.
-    layer: our name of it.
-    name: of the entry of covariate shift.
+  `quantity` is 'l2' or 'cosine', `layer` our name of it, `name` the entry's.
   """
   by_number = {}
   for index, run in indexed:

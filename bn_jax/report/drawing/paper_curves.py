@@ -85,8 +85,8 @@ def find(
   Args:
     network: 'vgg' or 'linear'.
     norm: as in `bn_jax.norms.NORMS`.
-    rate: the learning rate.
-    quantity: of `_PANELS`.
+    rate: the learning rate, equal but for rounding.
+    quantity: one of `_PANELS`.
     layer: its number in the paper, where the quantity is one of layers.
   """
   wanted_layer = [] if layer is None else [str(layer)]

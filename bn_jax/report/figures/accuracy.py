@@ -119,11 +119,8 @@ def _drawing(
 ) -> tuple[mpl.Figure, Sequence]:
   """Draws training batches and the test set; returns drawing and two axes.
 
-  Args:
-    indexed: (index, run); the index gives the colour.
-    narrow: for telephones.
-    values: names of the value in 'train' and in an evaluation.
-    logarithmic: whether means over seeds are geometric.
+  `values` are the names of the value in 'train' and in an evaluation; where
+  `logarithmic`, means over seeds are geometric.
   """
   drawing, axes = canvas.grid(2 if narrow else 1, 1 if narrow else 2, narrow)
   batch, test = axes.flat
@@ -201,10 +198,10 @@ def _ends(
   """Returns 'batchnorm ends at 98 % on training batches; ...', seeds' means."""
 
   def of(run: curves.Run) -> str:
-    values = [value for seed in run.seeds if np.isfinite(value := read(seed))]
-    if not values:
+    mean = curves.mean_over(run.seeds, read)
+    if np.isnan(mean):
       return f'{run.name} has seen fewer than {curves.WINDOW} training batches'
-    return f'{run.name} ends at {show(np.mean(values))} on training batches'
+    return f'{run.name} ends at {show(mean)} on training batches'
 
   return '; '.join(map(of, runs))
 

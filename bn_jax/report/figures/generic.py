@@ -23,7 +23,7 @@ _MAP = 'viridis'
 def figure(
   runs: Sequence[curves.Run], measure: str, name: str
 ) -> canvas.Figure | None:
-  """Draws all that a measure has recorded under a key; None for nothing."""
+  """Draws all that an entry of a measure has recorded; None for nothing."""
   entry = looks.of(runs, measure, name)
   every = [] if entry is None else quantities.of(entry)
   if not every:
@@ -173,9 +173,10 @@ def _map(run, entry: str, quantity) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _words(run, entry, quantity) -> str:
-  values = [quantities.last(seed, entry.name, quantity) for seed in run.seeds]
-  values = [value for value in values if np.isfinite(value)]
-  return f'{run.name} {np.mean(values):.3g}' if values else f'{run.name} none'
+  mean = curves.mean_over(
+    run.seeds, lambda seed: quantities.last(seed, entry.name, quantity)
+  )
+  return f'{run.name} {mean:.3g}' if np.isfinite(mean) else f'{run.name} none'
 
 
 def _table(entry, every) -> list[Sequence]:

@@ -3,6 +3,7 @@
 It also has the words for the line along which any figure of a landscape looks.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -224,8 +225,8 @@ def _caption(entry) -> str:
 
 
 def _words(run, name) -> str:
-  widths = [curves.median_width(seed, name, 'loss') for seed in run.seeds]
-  widths = [width for width in widths if np.isfinite(width)]
-  if not widths:
+  read = functools.partial(curves.median_width, name=name, value='loss')
+  width = curves.mean_over(run.seeds, read)
+  if np.isnan(width):
     return f'{run.name} has no loss band'
-  return f'{run.name} has a loss band of median width {np.mean(widths):.3g}'
+  return f'{run.name} has a loss band of median width {width:.3g}'

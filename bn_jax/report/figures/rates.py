@@ -15,9 +15,9 @@ from bn_jax.report.results import curves
 # Shares of the y axis for the marks of runs that fail: of each line's row, and
 # of all rows at most, so that two thirds are left for the numbers.
 _ROW, _ROWS = 0.07, 0.3
-_LABEL = (
-  0.11  # share of the x axis that a label needs: nearer ones are left out
-)
+# Share of the x axis that a label needs: one nearer to the last is left out.
+_LABEL = 0.11
+_MARGIN = 1.4  # factor from the outermost rates to the ends of their axis
 
 
 def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
@@ -139,7 +139,7 @@ def _draw_failing(
 
 def _label_rates(axis, rates: Sequence[float]) -> None:
   """Makes an axis of learning rates, labelled where there is room."""
-  low, high = min(rates) / 1.4, max(rates) * 1.4
+  low, high = min(rates) / _MARGIN, max(rates) * _MARGIN
   labelled = []
   for rate in sorted(set(rates)):
     if not labelled or rate >= labelled[-1] * (high / low) ** _LABEL:

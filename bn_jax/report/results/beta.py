@@ -5,8 +5,6 @@ As e goes to 0 that is beta_0 = |H d| / |d|. But where the smallest step has
 wiped the gradient out, it is 1 / (smallest e), whatever the curvature is.
 """
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -39,13 +37,12 @@ class Medians(NamedTuple):
 def medians(run: curves.Run, name: str) -> Medians | None:
   """Returns those of the seeds that recorded the curvature; None for none."""
   seeds = [seed for seed in run.seeds if curves.recorded(seed, name, 'beta_0')]
-  medians = Medians(
-    _mean(seeds, functools.partial(_upper, name=name)),
-    _mean(
-      seeds, functools.partial(curves.median_of, name=name, value='beta_0')
-    ),
-    _mean(seeds, functools.partial(_smallest, name=name)),
+  readers = (
+    lambda seed: curves.median_upper(seed, name, 'beta'),
+    lambda seed: curves.median_of(seed, name, 'beta_0'),
+    lambda seed: _inverse_of_smallest(seed, name),
   )
+  medians = Medians(*(curves.mean_over(seeds, read) for read in readers))
   return medians if np.isfinite(medians).all() else None
 
 
@@ -83,16 +80,7 @@ def limit(entry: looks.Entry, d: str) -> str:
   )
 
 
-def _mean(seeds, read: Callable[[curves.Seed], float]) -> float:
-  values = [value for seed in seeds if np.isfinite(value := read(seed))]
-  return float(np.mean(values)) if values else np.nan
-
-
-def _upper(seed: curves.Seed, name: str) -> float:
-  return curves.median_upper(seed, name, 'beta')
-
-
-def _smallest(seed: curves.Seed, name: str) -> float:
+def _inverse_of_smallest(seed: curves.Seed, name: str) -> float:
   """Returns the median of 1 / (smallest e), looks without a step aside."""
   low_T, _ = curves.band(seed.series[name], 'step_size')
   return curves.median(1 / low_T[low_T > 0])

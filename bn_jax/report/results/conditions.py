@@ -46,10 +46,7 @@ def measuring(
 ) -> dict[str, str]:
   """Returns what an entry of a measure rests on, by key; empty without one.
 
-  Args:
-    seed: whose config and records are read.
-    measure: such as 'along_gradient'.
-    name: of the entry; None is the first of this measure in training.
+  Without a name it is the first entry of this measure in training.
   """
   config = seed.manifest['config']
   for entry, section in config['measures'].items():

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ class Seed(NamedTuple):
     manifest: what the run is and how far it is; among the measures of its
       config are the analyses of its checkpoints, as 'analysis/NAME'.
     series: name -> Series: 'train', and one for each measure.
-    seconds: name -> seconds spent on it, restarts that were repeated aside.
+    seconds: name -> seconds spent on it, over all restarts that counted.
     arrays: name -> its records with arrays, in the order of steps.
     population: the file that `recalibrate` wrote, or None.
     left_out: for each analysis that could not be read, why not.
@@ -225,14 +225,9 @@ def final_of_training(seed: Seed, value: str) -> float:
   return float(value_T[-WINDOW:].mean()) if len(value_T) >= WINDOW else math.nan
 
 
-def final_train_accuracy(seed: Seed) -> float:
-  """Returns the mean accuracy of the last 20 training batches, in [0, 1]."""
-  return final_of_training(seed, 'accuracy')
-
-
-def final_train_loss(seed: Seed) -> float:
-  """Returns the mean loss of the last 20 batches, without the penalty."""
-  return final_of_training(seed, 'data_loss')
+# Accuracy is in [0, 1], and loss without the weight penalty.
+final_train_accuracy = functools.partial(final_of_training, value='accuracy')
+final_train_loss = functools.partial(final_of_training, value='data_loss')
 
 
 def last(seed: Seed, name: str, value: str) -> float:
@@ -282,6 +277,12 @@ def recorded(seed: Seed, name: str, value: str) -> bool:
   """Whether an entry has recorded a value."""
   series = seed.series.get(name)
   return series is not None and value in series.values
+
+
+def mean_over(seeds: Sequence[Seed], read: Callable[[Seed], float]) -> float:
+  """Returns the mean of what is read and finite, nan of nothing."""
+  values = [value for seed in seeds if np.isfinite(value := read(seed))]
+  return float(np.mean(values)) if values else math.nan
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:

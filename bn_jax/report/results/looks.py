@@ -74,10 +74,7 @@ def of(
 ) -> Entry | None:
   """Returns what a figure of this entry shows, or None if no run has it.
 
-  Args:
-    runs: all runs of the page.
-    measure: such as 'along_gradient'.
-    name: of the entry; None is the first of this measure.
+  `runs` are all of the page; without a name it is the measure's first entry.
   """
   entry = _entry(runs, measure, name)
   return entry and entry._replace(shared=shared(runs))
@@ -103,30 +100,18 @@ def shared(runs: Sequence[curves.Run]) -> dict[str, str]:
 def circumstances(entry: Entry) -> str:
   """Returns a sentence for a caption: when, and what the page does not state.
 
-  'Measured every 20 steps, on the first 256 examples of test.'
+  'Measured every 20 steps, on the first 256 examples of the test set.'
   """
   own = [
     words
     for key, words in _conditions(entry).items()
     if words and key not in entry.shared
   ]
-  sentence = f'Measured {", ".join([when(entry), *own])}.'
+  sentence = f'Measured {", ".join([_when(entry), *own])}.'
   for run, seeds in entry.partial.items():
     word = 'seed' if len(seeds) == 1 else 'seeds'
     sentence += f' Of {run}, {word} {", ".join(map(str, seeds))} only.'
   return sentence
-
-
-def when(entry: Entry) -> str:
-  """Returns 'every 100 steps', or at which checkpoints."""
-  every = entry.condition('every_steps')
-  if every:
-    return f'every {every} steps'
-  steps = sorted({t for s in entry.seeds for t in steps_of(s, entry.name)})
-  if len(steps) > _LISTED_STEPS:
-    return f'at {len(steps)} checkpoints from step {steps[0]} to {steps[-1]}'
-  listed = ', '.join(map(str, steps))
-  return f'at the checkpoint{"s" * (len(steps) > 1)} of step {listed}'
 
 
 def steps_of(seed: curves.Seed, name: str) -> list[int]:
@@ -178,6 +163,18 @@ def activations(
   return [look for look in every if f'{layer}/{value}' in look.values]
 
 
+def _when(entry: Entry) -> str:
+  """Returns 'every 100 steps', or at which checkpoints."""
+  every = entry.condition('every_steps')
+  if every:
+    return f'every {every} steps'
+  steps = sorted({t for s in entry.seeds for t in steps_of(s, entry.name)})
+  if len(steps) > _LISTED_STEPS:
+    return f'at {len(steps)} checkpoints from step {steps[0]} to {steps[-1]}'
+  listed = ', '.join(map(str, steps))
+  return f'at the checkpoint{"s" * (len(steps) > 1)} of step {listed}'
+
+
 def _entry(
   runs: Sequence[curves.Run], measure: str, name: str | None
 ) -> Entry | None:
@@ -211,7 +208,9 @@ def _conditions(entry: Entry) -> dict[str, str]:
   data = conditions.by_run(entry.runs, of_data)
   statistics, precision = map(entry.condition, ('statistics', 'precision'))
   # A network is noisy only as it trains: with the statistics of the batch.
-  noisy = 'batch' in statistics and any(map(curves.is_noisy, entry.runs))
+  noisy_runs = list(filter(curves.is_noisy, entry.runs))
+  of_statistics = conditions.of(entry.measure, 'statistics', entry.name)
+  noisy = 'batch' in conditions.by_value(noisy_runs, of_statistics)
   return {
     'data': f'on {data}',
     'statistics': f'with {statistics} statistics' if statistics else '',

@@ -31,13 +31,8 @@ def over(
 ) -> float:
   """Returns a series reduced over its looks at step `after` and later.
 
+  `reduce` is a key of `REDUCTIONS`: 'range' is the largest over the smallest.
   What is nan is left out; nan of nothing.
-
-  Args:
-    step_T: of the looks.
-    values_T: one number a look.
-    reduce: a key of `REDUCTIONS`; 'range' is the largest over the smallest.
-    after: the first step that counts.
   """
   step_T, values_T = np.asarray(step_T), np.asarray(values_T, float)
   counted = values_T[(step_T >= after) & ~np.isnan(values_T)]
@@ -65,13 +60,8 @@ def changes(
   Santurkar et al. (2018), Figure 8: |m(t + 1) - m(t)| between successive looks
   (a), or |m(t) - m(0)| (b); the mean over channels of the layer.
 
-  Args:
-    seed: whose records are read.
-    name: of the entry of `config.measures`.
-    layer: as the network calls it.
-    value: 'mean' or 'var'.
-    paired: looks in order -> those to compare: `itertools.pairwise` for (a),
-      `from_first` for (b).
+  `value` is 'mean' or 'var'; `paired` gives the looks to compare:
+  `itertools.pairwise` for (a), `from_first` for (b).
   """
   return _between(
     looks.activations(seed, name, layer), f'{layer}/{value}', paired,

@@ -229,6 +229,8 @@ class DirectionTest(absltest.TestCase):
       made = landscape.figure([one])
       self.assertEndsWith(made.title, title)
       self.assertIn(words, made.caption)
+      point = 'θ − e·g' if direction == 'descent' else 'θ − e·d'
+      self.assertIn(f'|∇L({point}) − g|', made.caption)
 
   def test_of_two(self):
     one, other = run(), run('b')
