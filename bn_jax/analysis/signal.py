@@ -171,7 +171,7 @@ def _signs(values, gradient, scale_C, bias_C):
 
 KIND = kind_lib.Kind(
   make=measure,
-  title='Signal at depth',
+  title='Activations and gradients by layer',
   quantities={
     'activation_rms': 'Root mean square of activations',
     'activation_gradient_norm': 'Norm of the gradient by them',

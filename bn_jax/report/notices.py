@@ -1,4 +1,4 @@
-"""What a reader must know before reading numbers, and where these come from."""
+"""Tells what to know before reading the numbers, and where these come from."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -7,11 +7,11 @@ from bn_jax.report import figures
 from bn_jax.report.results import conditions, curves, looks
 from bn_jax.storage import run_folder
 
-_FEW = 5  # steps that are listed
+_LISTED_STEPS = 5  # of updates left out: an example, where there are many
 
 
 def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
-  """(headline, sentence) of all that applies to these runs."""
+  """Returns (headline, sentence) of all that applies to these runs."""
   return [
     *_one_seed(runs),
     *_unfinished(runs),
@@ -24,27 +24,27 @@ def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
 def _one_seed(runs):
   if max(len(run.seeds) for run in runs) == 1:
     yield (
-      'An illustration:',
-      'one seed. Whether a difference is more than chance, one run of each '
-      'network cannot say; add seeds with --config.seeds=0,1,2.',
+      'One seed: an illustration.',
+      'One run of each network cannot show whether a difference is more than '
+      'chance; add seeds with --config.seeds=0,1,2.',
     )
 
 
 def _unfinished(runs):
-  said = [
+  parts = [
     f'{run_folder.label(run.name, seed.seed)}: {seed.manifest["status"]} at '
     f'step {curves.reached(seed)}'
     for run in runs
     for seed in run.seeds
     if seed.manifest['status'] != 'done'
   ]
-  if said:
-    yield 'Not finished:', '; '.join(said) + '.'
+  if parts:
+    yield 'Not finished:', '; '.join(parts) + '.'
 
 
 def _skipped(runs):
-  """Updates that never entered the parameters."""
-  said = []
+  """Yields the updates that never entered the parameters."""
+  parts = []
   for run in runs:
     for seed in run.seeds:
       train = seed.series.get('train')
@@ -52,58 +52,61 @@ def _skipped(runs):
         continue
       steps = [int(t) for t in train.step[curves.skipped(train)]]
       if steps:
-        listed = ', '.join(map(str, steps[:_FEW]))
-        more = ' and others' if len(steps) > _FEW else ''
-        said.append(
+        listed = ', '.join(map(str, steps[:_LISTED_STEPS]))
+        more = ' and others' if len(steps) > _LISTED_STEPS else ''
+        parts.append(
           f'{len(steps)} of {len(train.step)} updates of '
           f'{run_folder.label(run.name, seed.seed)} were left out, at step '
           f'{listed}{more}'
         )
-  if said:
+  if parts:
     yield (
       'Not finite:',
-      '; '.join(said) + '. Objective, gradient, parameters, statistics or '
-      'optimizer would not have been finite; means over training batches are '
-      'without these.',
+      '; '.join(parts) + '. They would have made the loss, the gradient, the '
+      'parameters, the statistics or the optimizer infinite or nan; means over '
+      'training batches are without them.',
     )
 
 
 def _left_out(runs):
-  said = [why for run in runs for seed in run.seeds for why in seed.left_out]
-  if said:
-    yield 'Left out:', '; '.join(said) + '.'
+  reasons = [why for run in runs for seed in run.seeds for why in seed.left_out]
+  if reasons:
+    yield 'Left out:', '; '.join(reasons) + '.'
 
 
 def _different(runs):
-  """Figures whose curves rest on different data, statistics or precision."""
+  """Yields conditions in which the curves of one figure differ."""
   yield from _unlike('trained', runs, conditions.training)
-  # That of the test set is drawn whatever its key is.
-  read = functools.partial(conditions.looking, kind='evaluation')
+  # The figure of accuracy draws the test set, whatever its entry is called.
+  read = functools.partial(conditions.measuring, measure=looks.EVALUATION)
   yield from _unlike('measured (evaluation)', runs, read)
-  for kind in figures.measures(runs):
-    keys = looks.keys(runs, kind)
-    for key in keys:
-      if kind == 'evaluation' and not curves.is_analysis(key):
+  for measure in figures.measures(runs):
+    names = looks.names(runs, measure)
+    for name in names:
+      if measure == looks.EVALUATION and not curves.is_analysis(name):
         continue
-      named = f'{kind}, {key}' if len(keys) > 1 else kind
-      read = functools.partial(conditions.looking, kind=kind, key=key)
-      shown = looks.of(runs, kind, key).runs
-      yield from _unlike(f'measured ({named})', shown, read)
+      which = f'{measure}, {name}' if len(names) > 1 else measure
+      read = functools.partial(conditions.measuring, measure=measure, name=name)
+      having = looks.of(runs, measure, name).runs
+      yield from _unlike(f'measured ({which})', having, read)
 
 
-def _unlike(what, runs, read):
+def _unlike(how, runs, read):
   different = conditions.different(runs, read)
   if different:
-    yield 'Not alike:', f'how runs were {what}. {"; ".join(different)}.'
+    yield (
+      'Different conditions:',
+      f'runs were not all {how} alike. {"; ".join(different)}.',
+    )
 
 
 def provenance(runs: Sequence[curves.Run]) -> dict[str, str]:
-  """On what, with what and when the numbers were made, by name.
+  """Returns on what, with what and when the numbers were made, by name.
 
-  All that there are, where seeds differ.
+  Where seeds differ, all values are listed.
   """
   manifests = [seed.manifest for run in runs for seed in run.seeds]
-  # In ISO 8601, which sort as text.
+  # ISO 8601: the order of the texts is that of the times.
   times = [m['written'] for m in manifests]
   return {
     'Device': _distinct(

@@ -1,4 +1,4 @@
-"""report.html: one file that opens offline, and the files of its figures."""
+"""Writes report.html, one file that opens offline, and its figures' files."""
 
 import base64
 import html
@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from bn_jax.report import figures, notices, summary
 from bn_jax.report.claims import showing
 from bn_jax.report.drawing import canvas
-from bn_jax.report.results import conditions, curves, read
+from bn_jax.report.results import conditions, curves, looks, read
 from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
-_PIXELS = 133  # of an inch of a figure at most: letters as large as a title's
+# Of an inch of a figure at most: its letters of 10 points are then as large as
+# those of a heading, and those of a small figure no larger.
+_PIXELS = 133
 
 
 def write(
@@ -28,10 +30,10 @@ def write(
 
   Args:
     workdirs: one or more; several are put side by side.
-    output: where to write; None is the working directory itself, or, for
+    output: folder to write to; None is the working directory itself, or, for
       several, a folder beside the first that is called after all of them.
-    runs: what `read.runs` gives of them, where they were read already.
-    title: of the page; None is the names of the working directories.
+    runs: what `read.runs` returns for them, if they were read already.
+    title: the page's; None is the names of the working directories.
 
   Returns:
     The path of the page.
@@ -45,20 +47,21 @@ def write(
   files_lib.make_folder(output / 'figures')
   for folder in (output, output / 'figures'):
     files_lib.remove_torn(folder)
-  drawn = figures.every(runs)
-  sections = [_section(made, output / 'figures') for made in drawn]
+  every = figures.every(runs)
+  sections = [_section(figure, output / 'figures') for figure in every]
   rows = summary.table(runs)
   files_lib.write(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
   claims = showing.section(workdirs, runs)
-  places = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
-  title = ' + '.join(places) if title is None else title
+  names = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
+  title = ' + '.join(names) if title is None else title
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
     title=html.escape(title),
     subtitle=html.escape(_subtitle(runs)),
     notices=_notices(runs),
-    navigation=_navigation(claims, drawn),
+    navigation=_navigation(claims, every),
     claims=claims,
     table=_table(rows),
+    conditions=html.escape(_conditions(runs)),
     figures='\n'.join(sections),
     provenance=_provenance(runs),
   )
@@ -74,29 +77,29 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
   return workdirs[0].resolve().parent / name
 
 
-def _section(made: canvas.Figure, folder: pathlib.Path) -> str:
+def _section(figure: canvas.Figure, folder: pathlib.Path) -> str:
   """Writes a figure's files; returns its part of the page."""
   with canvas.style():
     wide, narrow = (
-      canvas.settled(made.draw(narrow)) for narrow in (False, True)
+      canvas.settled(figure.draw(narrow)) for narrow in (False, True)
     )
-  for kind in ('png', 'pdf'):
-    content = canvas.rendered(wide, kind)
-    files_lib.write(folder / f'{made.name}.{kind}', content)
-  files_lib.write(folder / f'{made.name}.csv', canvas.as_csv(made.table))
+  for suffix in ('png', 'pdf'):
+    content = canvas.rendered(wide, suffix)
+    files_lib.write(folder / f'{figure.name}.{suffix}', content)
+  files_lib.write(folder / f'{figure.name}.csv', canvas.as_csv(figure.table))
   files = ', '.join(
-    f'<a href="figures/{made.name}.{kind}">{kind.upper()}</a>'
-    for kind in ('png', 'pdf', 'csv')
+    f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
+    for suffix in ('png', 'pdf', 'csv')
   )
-  return f'''<section id="{made.name}">
-<h2>{html.escape(made.title)}</h2>
+  return f'''<section id="{figure.name}">
+<h2>{html.escape(figure.title)}</h2>
 <figure>
 <picture>
 <source media="(max-width: 640px)" srcset="{_data_uri(narrow)}">
-<img src="{_data_uri(wide)}" alt="{html.escape(made.alt)}"
+<img src="{_data_uri(wide)}" alt="{html.escape(figure.alt)}"
 style="max-width: {_PIXELS * wide.get_figwidth():.0f}px">
 </picture>
-<figcaption>{html.escape(made.caption)} <span>{files}</span></figcaption>
+<figcaption>{html.escape(figure.caption)} <span>{files}</span></figcaption>
 </figure>
 </section>'''
 
@@ -106,18 +109,15 @@ def _data_uri(drawing) -> str:
   return f'data:image/svg+xml;base64,{encoded}'
 
 
-def _navigation(claims: str, drawn: Sequence[canvas.Figure]) -> str:
-  """Links to the parts that this page has."""
+def _navigation(claims: str, every: Sequence[canvas.Figure]) -> str:
+  """Returns links to the parts that this page has."""
   parts = [('claims', 'Claims')] if claims else []
   parts.append(('summary', 'Summary'))
-  parts += [(made.name, _words(made.name)) for made in drawn]
+  parts += [(figure.name, figure.title) for figure in every]
   parts.append(('provenance', 'Provenance'))
-  return ' '.join(f'<a href="#{name}">{text}</a>' for name, text in parts)
-
-
-def _words(name: str) -> str:
-  """'Covariate shift' of 'covariate-shift'."""
-  return re.sub('[-_]', ' ', name[:1].upper() + name[1:])
+  return ' '.join(
+    f'<a href="#{name}">{html.escape(text)}</a>' for name, text in parts
+  )
 
 
 def _subtitle(runs: Sequence[curves.Run]) -> str:
@@ -131,6 +131,33 @@ def _subtitle(runs: Sequence[curves.Run]) -> str:
     f'{conditions.counted(len(runs), "run")}, '
     f'{conditions.counted(count, "seed")}'
   )
+
+
+def _conditions(runs: Sequence[curves.Run]) -> str:
+  """Returns what all figures have in common, in sentences above them.
+
+  A caption states only what differs from them; see `looks.circumstances`.
+  """
+  counts = sorted({len(run.seeds) for run in runs})
+  seeds = sorted({seed.seed for run in runs for seed in run.seeds})
+  listed = ', '.join(map(str, seeds))
+  if counts == [1]:
+    sentences = [f'Each run has one seed ({listed}).']
+  else:
+    sentences = [
+      'Lines and edges of bands are means over '
+      f'{conditions.span(counts[0], counts[-1])} seeds ({listed}), shades the '
+      '95 % intervals of these means; on logarithmic axes both are of the '
+      'logarithms.'
+    ]
+    if any(s.manifest['status'] != 'done' for run in runs for s in run.seeds):
+      sentences.append('Where a seed has ended, the others go on.')
+  shared = ', '.join(filter(None, looks.shared(runs).values()))
+  if shared:
+    sentences.append(
+      f'All measures but evaluations of accuracy and loss are taken {shared}.'
+    )
+  return ' '.join(sentences)
 
 
 def _notices(runs: Sequence[curves.Run]) -> str:
@@ -157,7 +184,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _breakable(name: str) -> str:
-  """A run's name that may go on in the next line after a mark."""
+  """Returns a run's name that may be broken after / and _."""
   return re.sub('[/_]', r'\g<0><wbr>', html.escape(name))
 
 

@@ -1,4 +1,4 @@
-"""The table of the report: what each run reached, a quantity a row."""
+"""Makes the table of the report: what each run reached, a quantity a row."""
 
 import functools
 import math
@@ -14,17 +14,21 @@ Read = Callable[[curves.Seed], float]  # nan where there is nothing
 Show = Callable[[float], str]
 Quantity = tuple[str, Read, Show]  # with its label
 
-# Steps are counted to the three highest that some run reaches.
+# Steps are counted to the three highest of these accuracies that some run
+# reaches: a hard task has rows too, and an easy one none that say nothing.
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+_THRESHOLD_ROWS = 3
 
 
 def table(runs: Sequence[curves.Run]) -> list[list[str]]:
-  """The summary: a header with the runs, then one row a quantity."""
+  """Returns the summary: a header with the runs, then one row a quantity."""
+  rates = [run.config['schedule']['learning_rate'] for run in runs]
+  parameters = [run.seeds[0].manifest['parameters'] for run in runs]
   return [
     ['', *(run.name for run in runs)],
     ['Normalization', *(run.config['norm']['name'] for run in runs)],
-    ['Learning rate', *(_rate(run) for run in runs)],
-    ['Parameters', *(f'{_first(run)["parameters"]:,}' for run in runs)],
+    ['Learning rate', *(f'{rate:g}' for rate in rates)],
+    ['Parameters', *(f'{count:,}' for count in parameters)],
     ['Steps', *(_status(run) for run in runs)],
     ['Seeds', *(str(len(run.seeds)) for run in runs)],
     *_steps_to(runs),
@@ -33,20 +37,20 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
       for of in (_training, _measured, _population)
       for label, read, show in of(runs)
     ),
-    ['Time, training / all', *(_time(run) for run in runs)],
+    ['Time, training / total', *(_time(run) for run in runs)],
   ]
 
 
 def _steps_to(runs) -> Iterator[list[str]]:
-  """How fast training batches were learnt, unless no run has an accuracy."""
+  """Yields how fast training accuracy rose, unless no run has an accuracy."""
   if not all(curves.without_accuracy(runs)):
     for threshold in _reached(runs):
-      label = f'Steps to {100 * threshold:.0f} % of training batches'
+      label = f'Steps to {100 * threshold:.0f} % training accuracy'
       yield [label, *(_steps(run, threshold) for run in runs)]
 
 
 def _training(runs) -> Iterator[Quantity]:
-  """How well training batches were learnt.
+  """Yields how well training batches were learnt.
 
   By accuracy, unless no run has one; by loss, if some run has nothing else.
   """
@@ -55,52 +59,50 @@ def _training(runs) -> Iterator[Quantity]:
   if not all(regressions):
     yield f'Training accuracy, {last}', curves.final_train_accuracy, _percent
   if any(regressions):
-    yield f'Training loss a batch, {last}', curves.final_train_loss, _short
+    yield f'Training loss, {last}', curves.final_train_loss, _short
 
 
 def _measured(runs) -> Iterator[Quantity]:
-  """What measures of some run have recorded."""
-  for kind, quantities in (
-    ('evaluation', _evaluation),
-    ('along_gradient', _landscape),
-    ('covariate_shift', _covariate_shift),
-    ('activations', _activations),
-  ):
-    keys = looks.keys(runs, kind)
-    for key in keys:
-      # Of several evaluations the labels say the data.
-      which = f' ({key})' if len(keys) > 1 and kind != 'evaluation' else ''
-      for label, read, show in quantities(runs, key):
-        yield label + which, _only(kind, key, read), show
-  for kind in figures.unknown(runs):
-    keys = looks.keys(runs, kind)
-    for key in keys:
-      which = f' ({key})' if len(keys) > 1 else ''
-      for label, read, show in _unknown(runs, kind, key):
-        yield label + which, _only(kind, key, read), show
+  """Yields what measures of some run have recorded."""
+  rows = {
+    looks.EVALUATION: _evaluation,
+    'along_gradient': _landscape,
+    'covariate_shift': _covariate_shift,
+    'activations': _activations,
+  }
+  for measure in figures.unknown(runs):
+    rows[measure] = functools.partial(_unknown, measure=measure)
+  for measure, quantities in rows.items():
+    names = looks.names(runs, measure)
+    for name in names:
+      # Labels of evaluations tell several apart by their data.
+      several = len(names) > 1 and measure != looks.EVALUATION
+      which = f' ({name})' if several else ''
+      for label, read, show in quantities(runs, name):
+        yield label + which, _only(measure, name, read), show
 
 
-def _only(kind: str, key: str, read: Read) -> Read:
-  """Reads nan of a seed whose measure of this key is of another kind."""
-  return lambda seed: read(seed) if looks.has(seed, kind, key) else math.nan
+def _only(measure: str, name: str, read: Read) -> Read:
+  """Returns a reader that is nan where the entry is another measure."""
+  return lambda seed: read(seed) if looks.has(seed, measure, name) else math.nan
 
 
-def _evaluation(runs, key: str) -> Iterator[Quantity]:
-  """What was recorded of accuracy, or nothing yet of anything; and the loss."""
+def _evaluation(runs, name: str) -> Iterator[Quantity]:
+  """Yields accuracies, where recorded or nothing is yet, and the loss."""
   recorded = {
     value
     for run in runs
     for seed in run.seeds
-    if key in seed.series
-    for value in seed.series[key].values
+    if name in seed.series
+    for value in seed.series[name].values
   }
-  seen = looks.of(runs, 'evaluation', key)
-  # ' (analysis/NAME, population)' of what was measured afterwards.
-  later = ''
-  if curves.is_analysis(key):
-    later = f' ({key}, {seen.said("statistics")})'
-  # A squared error is in no nats, and of a training batch may be the sum.
-  loss = 'Loss an example' if _in_no_nats(runs) else 'Loss in nats'
+  entry = looks.of(runs, looks.EVALUATION, name)
+  # ' (analysis/NAME, population)' of an evaluation after training.
+  after = ''
+  if curves.is_analysis(name):
+    after = f' ({name}, {entry.condition("statistics")})'
+  # A squared error has no unit here, and of a training batch may be the sum.
+  loss = 'Loss per example' if _has_no_unit(runs) else 'Loss in nats'
   for label, value, show in (
     ('Accuracy', 'accuracy', _percent),
     ('Top-5 accuracy', 'top5', _percent),
@@ -108,12 +110,12 @@ def _evaluation(runs, key: str) -> Iterator[Quantity]:
   ):
     to_come = not recorded and value == 'accuracy'
     if value in recorded or value == 'loss' or to_come:
-      read = functools.partial(curves.last, name=key, value=value)
-      yield f'{label}, {_data(seen)}{later}', read, show
+      read = functools.partial(curves.last, name=name, value=value)
+      yield f'{label}, {_data(entry)}{after}', read, show
 
 
-def _landscape(runs, key: str) -> Iterator[Quantity]:
-  nats = '' if _in_no_nats(runs) else ' in nats'
+def _landscape(runs, name: str) -> Iterator[Quantity]:
+  nats = '' if _has_no_unit(runs) else ' in nats'
   for label, reduce, value in (
     (f'Loss band, median width{nats}', curves.median_width, 'loss'),
     (
@@ -125,48 +127,51 @@ def _landscape(runs, key: str) -> Iterator[Quantity]:
     ('Limit of beta as e goes to 0, median', curves.median_of, 'beta_0'),
   ):  # fmt: skip
     if value in ('curvature', 'beta_0') and not any(
-      curves.recorded(seed, key, value) for run in runs for seed in run.seeds
+      curves.recorded(seed, name, value) for run in runs for seed in run.seeds
     ):
       continue
-    yield label, functools.partial(reduce, name=key, value=value), _short
+    yield label, functools.partial(reduce, name=name, value=value), _short
 
 
-def _covariate_shift(runs, key: str) -> Iterator[Quantity]:
-  for layer in looks.layers(looks.of(runs, 'covariate_shift', key), 'l2'):
+def _covariate_shift(runs, name: str) -> Iterator[Quantity]:
+  entry = looks.of(runs, 'covariate_shift', name)
+  for layer in looks.layers(entry, 'l2'):
     for value, what in (('cosine', 'cosine'), ('relative_l2', 'relative l2')):
       read = functools.partial(
-        curves.median_of, name=key, value=f'{layer}/{value}'
+        curves.median_of, name=name, value=f'{layer}/{value}'
       )
       yield f'Covariate shift of {layer}, {what}, median', read, _short
 
 
-def _activations(runs, key: str) -> Iterator[Quantity]:
-  """The share of units that a ReLU makes dead, where it was recorded."""
-  read = functools.partial(dead_units, key=key)
+def _activations(runs, name: str) -> Iterator[Quantity]:
+  """Yields the share of units that a ReLU makes dead, where recorded."""
+  read = functools.partial(dead_units, name=name)
   if any(math.isfinite(read(seed)) for run in runs for seed in run.seeds):
-    label = 'Units never above 0, layers looked at, last look'
-    yield label, read, _percent
+    yield 'Dead units (never above 0), last measurement', read, _percent
 
 
-def _unknown(runs, kind: str, key: str) -> Iterator[Quantity]:
-  """What a measure without rows of its own had at its last look."""
-  seen = looks.of(runs, kind, key)
-  title = quantities_lib.title(seen)
-  for quantity in quantities_lib.of(seen):
-    of = [f'{title}: {quantity.label}']
-    of += ['largest'] if quantity.several else []
-    of += ['median of the layers'] if quantity.layers else []
-    read = functools.partial(quantities_lib.last, key=key, quantity=quantity)
-    yield ', '.join([*of, 'last look']), read, _short
+def _unknown(runs, name: str, measure: str) -> Iterator[Quantity]:
+  """Yields the last numbers of a measure without rows of its own."""
+  entry = looks.of(runs, measure, name)
+  title = quantities_lib.title(entry)
+  for quantity in quantities_lib.of(entry):
+    words = [f'{title}: {quantity.label}']
+    words += ['largest'] if quantity.several else []
+    words += ['median of the layers'] if quantity.layers else []
+    read = functools.partial(quantities_lib.last, entry=name, quantity=quantity)
+    yield ', '.join([*words, 'last measurement']), read, _short
 
 
-def dead_units(seed: curves.Seed, key: str) -> float:
-  """The share of units without a value above 0 at the last look, or nan."""
-  seen = seed.arrays.get(key)
+def dead_units(seed: curves.Seed, name: str) -> float:
+  """Returns the share of units without a value above 0 at the last look.
+
+  Of the layers that were looked at; nan where it is not recorded.
+  """
+  every = seed.arrays.get(name)
   shares = [
     share_C
-    for name, share_C in (seen[-1].values.items() if seen else ())
-    if name.endswith('/positive')
+    for value, share_C in (every[-1].values.items() if every else ())
+    if value.endswith('/positive')
   ]
   if not shares:
     return math.nan
@@ -174,32 +179,32 @@ def dead_units(seed: curves.Seed, key: str) -> float:
 
 
 def _population(runs) -> Iterator[Quantity]:
-  """The test set with the population's statistics, where some run has them."""
-  found = [
+  """Yields the test set with the population's statistics, if any run has it."""
+  tests = [
     seed.population['test']['population']
     for run in runs
     for seed in run.seeds
     if seed.population
   ]
-  if not found:
+  if not tests:
     return
-  classified = any(numbers.get('accuracy') is not None for numbers in found)
+  classified = any(numbers.get('accuracy') is not None for numbers in tests)
   value, show = ('accuracy', _percent) if classified else ('loss', _short)
   read = functools.partial(_of_population, value=value)
   yield f'{value.capitalize()}, test set, population statistics', read, show
 
 
 def _of_population(seed: curves.Seed, value: str) -> float:
-  """What the population's statistics give, nan if it went on since."""
-  found = seed.population
-  if found is None or found['step'] != curves.reached(seed):
+  """Returns what the population's statistics give, nan if training went on."""
+  population = seed.population
+  if population is None or population['step'] != curves.reached(seed):
     return math.nan
-  number = found['test']['population'].get(value)
+  number = population['test']['population'].get(value)
   return math.nan if number is None else number
 
 
 def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
-  """The thresholds to show, the lowest first."""
+  """Returns the thresholds to show, the lowest first."""
   reached = [
     threshold
     for threshold in _THRESHOLDS
@@ -209,23 +214,23 @@ def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
       for seed in run.seeds
     )
   ]
-  return tuple(reversed(reached[:3] or _THRESHOLDS[-1:]))
+  return tuple(reversed(reached[:_THRESHOLD_ROWS] or _THRESHOLDS[-1:]))
 
 
 def _over(run, read: Read, show: Show) -> str:
-  """Mean over the seeds that are done, with half of its 95 % interval.
+  """Returns the mean over finished seeds, with half of its 95 % interval.
 
-  Where none is done yet, over those there are: the row of steps says so.
+  Where none is finished, over all: the row of steps says so.
   """
-  done = [s for s in run.seeds if s.manifest['status'] == 'done'] or run.seeds
-  values = [value for seed in done if not math.isnan(value := read(seed))]
+  seeds = [s for s in run.seeds if s.manifest['status'] == 'done'] or run.seeds
+  values = [value for seed in seeds if not math.isnan(value := read(seed))]
   if not values:
     return 'not measured'
   mean, half = curves.mean_and_interval(values)
-  shown = show(mean) if math.isnan(half) else f'{show(mean)} ± {show(half)}'
+  text = show(mean) if math.isnan(half) else f'{show(mean)} ± {show(half)}'
   if len(values) < len(run.seeds):
-    shown += f' ({len(values)} of {len(run.seeds)} seeds)'
-  return shown
+    text += f' ({len(values)} of {len(run.seeds)} seeds)'
+  return text
 
 
 def _steps(run, threshold) -> str:
@@ -243,11 +248,11 @@ def _steps(run, threshold) -> str:
 
 
 def _status(run) -> str:
-  said = []
+  parts = []
   for seed in run.seeds:
     status, step = seed.manifest['status'], curves.reached(seed)
-    said.append(f'{step}' if status == 'done' else f'{status} at {step}')
-  return ', '.join(dict.fromkeys(said))
+    parts.append(f'{step}' if status == 'done' else f'{status} at {step}')
+  return ', '.join(dict.fromkeys(parts))
 
 
 def _time(run) -> str:
@@ -256,23 +261,15 @@ def _time(run) -> str:
   return f'{train:.0f} s / {whole:.0f} s'
 
 
-def _rate(run) -> str:
-  return f'{run.config["schedule"]["learning_rate"]:g}'
-
-
-def _first(run) -> dict:
-  return run.seeds[0].manifest
-
-
-def _in_no_nats(runs) -> bool:
+def _has_no_unit(runs) -> bool:
   return any(map(curves.is_regression, runs))
 
 
-def _data(seen: looks.Looks) -> str:
-  """What an evaluation was of: 'test set', 'train:100'."""
-  configs = [seed.manifest['config'] for seed in seen.seeds]
-  found = [config['measures'][seen.key]['data'] for config in configs]
-  listed = ' or '.join(dict.fromkeys(found))
+def _data(entry: looks.Entry) -> str:
+  """Returns what an evaluation was of: 'test set', 'train:100'."""
+  configs = [seed.manifest['config'] for seed in entry.seeds]
+  data = [config['measures'][entry.name]['data'] for config in configs]
+  listed = ' or '.join(dict.fromkeys(data))
   return f'{listed} set' if listed in ('train', 'test') else listed
 
 

@@ -135,7 +135,9 @@ class OneFileTest(absltest.TestCase):
       max(np.abs(x).max() for x in jax.tree.leaves(state.params[name]))
       for name in ('dense1', 'logits')
     ]
-    label = 'Sizes of parameters: Largest |w|, median of the layers, last look'
+    label = (
+      'Sizes of parameters: Largest |w|, median of the layers, last measurement'
+    )
     self.assertEqual(summary[label][0], f'{np.median(largest):.3g}')
     table = csv.DictReader(
       (self.workdir / 'figures' / 'sizes-of-parameters.csv').open()

@@ -56,10 +56,8 @@ class LoadTest(_InAFolder):
     before = self.load()[1]
     run = self.load()[0]
     kind = 'along_gradient'
-    self.assertEqual(
-      curves.measure_named(run, kind), ['landscape', 'analysis/late']
-    )
-    self.assertEqual(curves.measure_named(before, kind), ['landscape'])
+    self.assertEqual(curves.names(run, kind), ['landscape', 'analysis/late'])
+    self.assertEqual(curves.names(before, kind), ['landscape'])
     found = run.seeds[0].series['analysis/late']
     np.testing.assert_array_equal(found.step, [100, 150])
     np.testing.assert_allclose(found.values['gradient_change'][1, -1], 4)
@@ -88,7 +86,7 @@ class LoadTest(_InAFolder):
     made_up.analysis(self.seed(), 'begun', ALONG, {})
     (self.seed() / 'analysis' / 'empty').mkdir()
     self.assertEqual(self.load()[0].seeds[0].left_out, ())
-    self.assertEqual(looks.keys(self.load(), 'along_gradient'), ['landscape'])
+    self.assertEqual(looks.names(self.load(), 'along_gradient'), ['landscape'])
 
   @parameterized.parameters(
     ('settings.json', b'{', 'is not JSON'),
@@ -107,7 +105,7 @@ class LoadTest(_InAFolder):
     (self.seed() / 'analysis' / 'late' / file).write_bytes(content)
     runs = self.load()
     self.assertEqual(
-      looks.keys(runs, 'along_gradient'), ['landscape', 'analysis/other']
+      looks.names(runs, 'along_gradient'), ['landscape', 'analysis/other']
     )
     ((_, said),) = [n for n in notices.of(runs) if n[0] == 'Left out:']
     self.assertIn(message, said)
@@ -118,7 +116,7 @@ class LoadTest(_InAFolder):
     (self.seed() / 'analysis' / 'late').rename(
       self.seed() / 'analysis' / '.late'
     )
-    self.assertEqual(looks.keys(self.load(), 'along_gradient'), ['landscape'])
+    self.assertEqual(looks.names(self.load(), 'along_gradient'), ['landscape'])
 
 
 class ClaimsTest(_InAFolder):
@@ -170,7 +168,7 @@ class FiguresTest(_InAFolder):
     )  # fmt: skip
     self.add('a')
     self.assertEqual(
-      looks.keys(self.load(), 'along_gradient'),
+      looks.names(self.load(), 'along_gradient'),
       ['while_training', 'analysis/a'],
     )
     self.assertEqual(landscape.figure(self.load()).name, 'landscape')
@@ -193,9 +191,9 @@ class FiguresTest(_InAFolder):
   def test_holds_the_seeds_that_have_it(self):
     self.add('late', (0, 150), number=1)
     made = landscape.figure(self.load(), 'analysis/late')
-    self.assertIn('One seed (1)', made.caption)
+    self.assertIn('Of standard, seed 1 only.', made.caption)
     self.assertIn('at the checkpoints of step 0, 150', made.caption)
-    self.assertIn('the first 4096 examples of train', made.caption)
+    self.assertIn('the first 4096 examples of the training set', made.caption)
     self.assertIn('population statistics', made.caption)
     self.assertIn('e = {0.001, 0.01, 0.1}', made.caption)
     self.assertEqual({row[:2] for row in made.table[1:]}, {('standard', 1)})
@@ -257,7 +255,9 @@ class FiguresTest(_InAFolder):
 
 class UnlikeTest(_InAFolder):
   def said(self):
-    return [said for head, said in notices.of(self.load()) if 'alike' in head]
+    return [
+      said for head, said in notices.of(self.load()) if 'Different' in head
+    ]
 
   def test_training_and_analysis_are_different_figures(self):
     self.add('late')
@@ -293,7 +293,10 @@ class UnlikeTest(_InAFolder):
     self.assertEqual(self.said(), [])
     runs = self.load()[:1]
     self.assertEmpty(runs[0].seeds[0].series['landscape'].conditions)
-    self.assertIn('batch of 64 examples', landscape.figure(runs).caption)
+    self.assertIn(
+      'on the current training batch of 64 examples',
+      landscape.figure(runs).caption,
+    )
 
 
 class SummaryTest(_InAFolder):
@@ -330,7 +333,9 @@ class PageTest(_InAFolder):
       self.assertIn(f'<section id="{name}">', text)
       self.assertIn(f'<a href="#{name}">', text)
       self.assertTrue((self.place / 'figures' / f'{name}.csv').is_file())
-    self.assertIn('>Along analysis late</a>', text)
+    self.assertIn(
+      '>Loss along the gradient, by step size (analysis/late)</a>', text
+    )
     seed = files.read_json(self.seed() / 'manifest.json')
     self.assertNotIn('analysis/late', seed['config']['measures'])
 

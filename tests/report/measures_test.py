@@ -58,9 +58,9 @@ class CovariateShiftTest(_Drawn):
   def test_caption(self):
     said = covariate_shift.figure(self.runs()).caption
     for words in (
-      'Definition 2.1', 'without a penalty', 'batch statistics',
-      'the current batch of 64 examples', 'highest precision', 'every 50 steps',
-      "its norm's scale and bias too",
+      'Definition 2.1', 'without the weight penalty', 'every 50 steps',
+      'the current training batch of 64 examples',
+      "and its norm's scale and bias",
     ):  # fmt: skip
       self.assertIn(words, said)
     other = {**MEASURES, 'shift': {**MEASURES['shift']}}
@@ -113,7 +113,7 @@ class WeightsTest(_Drawn):
     made = weights.figure(runs)
     titles = [axis.get_title() for axis in self.drawn(made).axes[:3]]
     self.assertEqual(titles, ['conv1', 'later_conv1', 'later_conv10'])
-    self.assertIn('of 6 layers looked at', made.caption)
+    self.assertIn('of 6 layers measured', made.caption)
     self.assertLen(made.table, 1 + 6 * 4)
 
 
@@ -123,7 +123,7 @@ class SignalTest(_Drawn):
     axes = self.drawn(made).axes
     self.assertLen(axes, 6)
     titles = [axis.get_title() for axis in axes[:2]]
-    self.assertEqual(titles, ['First look: step 0', 'Last look: step 150'])
+    self.assertEqual(titles, ['First: step 0', 'Last: step 150'])
     line = axes[0].get_lines()[0]
     np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
     self.of([1, 2, 4], axes[0])
@@ -297,7 +297,7 @@ class SummaryTest(_Drawn):
       ('Covariate shift of conv1, relative l2, median', ['1', '0.1']),
       ("Curvature d'Hd / |d|², median", ['7', 'not measured']),
       ('Limit of beta as e goes to 0, median', ['14', 'not measured']),
-      ('Units never above 0, layers looked at, last look', ['33.3 %'] * 2),
+      ('Dead units (never above 0), last measurement', ['33.3 %'] * 2),
     ):
       self.assertEqual(rows[label], shown, label)
 

@@ -39,7 +39,8 @@ class NoticesTest(_TwoRuns):
 
   def said(self, **runs):
     made = notices.of(self.runs(**runs))
-    return ' '.join(said for headline, said in made if headline == 'Not alike:')
+    different = 'Different conditions:'
+    return ' '.join(said for headline, said in made if headline == different)
 
   def test_alike(self):
     self.assertEqual(self.said(), '')
@@ -63,7 +64,7 @@ class NoticesTest(_TwoRuns):
       'precision': precision
     })  # fmt: skip
     runs[0] = runs[0]._replace(seeds=(seeds[0], other))
-    (said,) = (s for headline, s in notices.of(runs) if 'alike' in headline)
+    (said,) = (s for headline, s in notices.of(runs) if 'Different' in headline)
     self.assertIn(
       'compute_dtype: float32 (standard/seed0, batchnorm) or bfloat16 '
       '(standard/seed1)',
@@ -86,7 +87,7 @@ class NoticesTest(_TwoRuns):
     runs = [
       curves.Run(f'r{k}', (hand_made.seed(steps=k // 8),)) for k in range(16)
     ]
-    found = conditions.said(runs, lambda seed: f'{seed.manifest["step"]}')
+    found = conditions.by_run(runs, lambda seed: f'{seed.manifest["step"]}')
     self.assertStartsWith(found, '0 (r0, r1, r2, r3, r4, r5 and 2 more) or 1 (')
 
   def test_group_size_only_where_it_differs(self):
@@ -114,7 +115,9 @@ class CaptionTest(_TwoRuns):
     part = measures('test', data='test:20')
     runs = self.runs(standard={'measures': part})
     made = accuracy.figure(runs)
-    self.assertIn('its first 20 examples or all of it, each', made.caption)
+    self.assertIn(
+      'on its first 20 examples or on all of it, with', made.caption
+    )
     with canvas.style():
       _, test = made.draw(False).axes
     self.assertLen(test.get_lines(), 2, 'a run has no line')
@@ -126,7 +129,7 @@ class CaptionTest(_TwoRuns):
     caption = landscape.figure(runs).caption
     self.assertIn('{1, 2} (standard) or {0.5, 1} (batchnorm) × the', caption)
     self.assertIn('running (standard) or batch (batchnorm) stat', caption)
-    self.assertIn('32 (standard) or 64 (batchnorm) examples', caption)
+    self.assertIn('32 examples (standard) or the current training', caption)
     self.assertIn('every 10 steps', caption)
     self.assertIn(
       '32 (standard) or 64 (batchnorm) examples', accuracy.figure(runs).caption

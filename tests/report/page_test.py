@@ -77,8 +77,8 @@ class PageTest(_InAFolder):
   def test_one_file_that_needs_no_network(self):
     text = page.write([self.workdir()]).read_text()
     made = _Page(text)
-    self.assertIn('An illustration:', text)
-    self.assertNotIn('Not alike', text)
+    self.assertIn('One seed: an illustration.', text)
+    self.assertNotIn('Different conditions', text)
     self.assertEmpty(made.open)
     self.assertNotRegex(text, r'(src|href|srcset)="(https?:)?//')
     self.assertNotIn('<script', text)
@@ -100,7 +100,7 @@ class PageTest(_InAFolder):
     before = {file: file.read_bytes() for file in files}
     text = page.write([workdir]).read_text()
     self.assertNotIn('illustration', text)
-    self.assertIn('2 seeds: lines and edges are means', text)
+    self.assertIn('of bands are means over 2 seeds (0, 1), shades', text)
     for file in files:
       self.assertEqual(file.read_bytes(), before[file], file)
 
@@ -144,8 +144,8 @@ class PageTest(_InAFolder):
     workdir = self.workdir('b', standard={'measures': other})
     made = _Page(page.write([workdir]).read_text())
     self.assertIn(
-      'how runs were measured (along_gradient). statistics: running (standard) '
-      'or batch (batchnorm).',
+      'runs were not all measured (along_gradient) alike. statistics: running '
+      '(standard) or batch (batchnorm).',
       made.text,
     )
 
@@ -190,7 +190,9 @@ class PageTest(_InAFolder):
     self.assertIn('standard ends at 100.0 % on training batches', found[0])
     self.assertIn('batchnorm has a loss band of median width 0.1', found[1])
     self.assertIn('standard from 1 at 0.05 to 2 at 0.1', found[2])
-    self.assertRegex(found[3], r'conv2 at the last look: standard from -\d')
+    self.assertRegex(
+      found[3], r'conv2 at the last measurement: standard from -\d'
+    )
     self.assertIn('conv2: standard 0.1, batchnorm 0.1', found[4])
     self.assertIn('standard 0 to 0.6', found[5])
 
@@ -243,6 +245,61 @@ class PageTest(_InAFolder):
     self.assertEqual(activations.count('\nstandard,0,100,conv2,'), 1)
 
 
+class ConditionsTest(_InAFolder):
+  """What all figures share is said above them, the rest in their captions."""
+
+  def parts(self, changes=None, norm='batch', **workdir):
+    """Returns the text above the figures, and name -> caption."""
+    measures = {
+      name: {**section, **(changes or {}).get(name, {})}
+      for name, section in made_up.CONFIG['measures'].items()
+    }
+    one = {'measures': measures, 'norm': norm}
+    with unrendered:
+      page.write([self.workdir(standard=one, batchnorm=one, **workdir)])
+    text = (self.folder / 'work' / 'report.html').read_text()
+    above = re.search('<h2>Figures</h2>(.*?)</section>', text, re.DOTALL)[1]
+    pattern = '<section id="([^"]*)">.*?<figcaption>(.*?)<span>'
+    return above, dict(re.findall(pattern, text.split(above)[1], re.DOTALL))
+
+  def test_what_is_shared_is_said_once(self):
+    above, captions = self.parts()
+    self.assertIn('Each run has one seed (0).', above)
+    for words in ('with batch statistics', 'products in highest precision'):
+      self.assertIn(words, above)
+      self.assertNotIn(words, ''.join(captions.values()))
+    batch, part = 'training batch of 64 examples', 'first 256 examples of the'
+    self.assertNotIn('examples', above)
+    self.assertIn(batch, captions['landscape'])
+    self.assertIn(part, captions['activations'])
+
+  def test_what_one_figure_differs_in_is_said_by_each(self):
+    above, captions = self.parts({'activations': {'statistics': 'running'}})
+    self.assertNotIn('statistics', above)
+    self.assertIn('with batch statistics', captions['landscape'])
+    for name in ('activations', 'drift', 'unit'):
+      self.assertIn('with running statistics', captions[name])
+
+  def test_examples_that_all_share(self):
+    above, captions = self.parts({'activations': {'data': 'current_batch'}})
+    self.assertIn('on the current training batch of 64 examples', above)
+    self.assertNotIn('training batch of', captions['landscape'])
+
+  def test_noise_is_that_of_batch_statistics(self):
+    noise = 'with the noise of the training step that follows'
+    above, captions = self.parts(norm='noisy')
+    self.assertIn(noise, above)
+    self.assertNotIn(noise, ''.join(captions.values()))
+
+  def test_there_is_no_noise_with_running_statistics(self):
+    noise = 'with the noise of the training step that follows'
+    running = {'statistics': 'running'}
+    above, captions = self.parts({'activations': running}, norm='noisy')
+    self.assertNotIn(noise, above)
+    self.assertIn(noise, captions['landscape'])
+    self.assertNotIn(noise, captions['activations'])
+
+
 class SummaryTest(_InAFolder):
   def rows(self, **keywords):
     runs = read.runs([self.workdir(**keywords)])
@@ -253,17 +310,17 @@ class SummaryTest(_InAFolder):
     self.assertEqual(rows[''], ['standard', 'batchnorm'])
     self.assertEqual(rows['Parameters'], ['1,234,567', '1,234,567'])
     # From 10 to 100 % at step 100: the mean of 20 is 90 % with the 18th.
-    self.assertEqual(rows['Steps to 90 % of training batches'], ['117', '47'])
+    self.assertEqual(rows['Steps to 90 % training accuracy'], ['117', '47'])
     self.assertEqual(rows['Loss band, median width in nats'], ['1', '0.1'])
     self.assertEqual(rows['Gradient change, median upper edge'], ['2', '0.2'])
     self.assertEqual(rows['Effective beta, median'], ['3', '0.3'])
     self.assertEqual(rows['Accuracy, test set'], ['75.0 %', '75.0 %'])
-    self.assertEqual(rows['Time, training / all'], ['4 s / 7 s', '4 s / 7 s'])
+    self.assertEqual(rows['Time, training / total'], ['4 s / 7 s', '4 s / 7 s'])
 
   def test_several_seeds_have_an_interval(self):
     rows = self.rows(seeds=(0, 1, 2))
     self.assertEqual(
-      rows['Steps to 90 % of training batches'], ['118 ± 2', '48 ± 2']
+      rows['Steps to 90 % training accuracy'], ['118 ± 2', '48 ± 2']
     )
 
   @unrendered
@@ -283,7 +340,7 @@ class SummaryTest(_InAFolder):
     )
     self.assertEqual(rows['Steps'][0], '150, running at 60, diverged at 5')
     # One of the two that miss it may still come there.
-    label = 'Steps to 90 % of training batches'
+    label = 'Steps to 90 % training accuracy'
     self.assertEqual(rows[label][0], 'not yet in 2 of 4 seeds')
     text = page.write([workdir]).read_text()
     self.assertIn('Where a seed has ended, the others go on.', text)
@@ -332,17 +389,17 @@ class SummaryTest(_InAFolder):
 
   def test_what_was_never_reached_is_said(self):
     rows = self.rows(standard={'reaches': 140}, seeds=(0, 1))
-    self.assertEqual(rows['Steps to 95 % of training batches'][0], 'never')
+    self.assertEqual(rows['Steps to 95 % training accuracy'][0], 'never')
 
   def test_steps_are_counted_to_the_three_highest_that_some_run_reaches(self):
     """Ten batches of 20 at 100 %, the others at 10 %: 55 % at the end."""
     late, never = {'reaches': 140}, {'reaches': 150}
     rows = self.rows(standard=never, batchnorm=late)
     counted = [name for name in rows if name.startswith('Steps to')]
-    want = [f'Steps to {n} % of training batches' for n in (30, 40, 50)]
+    want = [f'Steps to {n} % training accuracy' for n in (30, 40, 50)]
     self.assertEqual(counted, want)
     rows = self.rows(name='neither', standard=never, batchnorm=never)
-    self.assertEqual(rows['Steps to 20 % of training batches'], ['never'] * 2)
+    self.assertEqual(rows['Steps to 20 % training accuracy'], ['never'] * 2)
 
 
 class CommandTest(_InAFolder):

@@ -64,8 +64,8 @@ class FigureTest(_InAFolder):
       drawing = self.drawn(accuracy.loss(runs), narrow)
       batch, test = drawing.axes
       self.assertEqual((batch.get_yscale(), test.get_yscale()), ('log', 'log'))
-      self.assertEqual(batch.get_ylabel(), 'Loss of a batch')
-      self.assertEqual(test.get_ylabel(), 'Loss of an example')
+      self.assertEqual(batch.get_ylabel(), 'Training loss, per batch')
+      self.assertEqual(test.get_ylabel(), 'Test loss, per example')
       # Of each run: batches and their mean; and the test set.
       self.assertLen(batch.get_lines(), 4)
       self.assertLen(test.get_lines(), 2)
@@ -87,13 +87,15 @@ class FigureTest(_InAFolder):
       test.get_lines()[0].get_ydata(),
       10 * 10 * 0.9 ** (np.arange(0, 151, 10) / 10),
     )
-    self.assertIn('2 seeds: lines and edges are geometric means', made.caption)
 
   def test_caption_and_text_say_what_is_drawn(self):
     made = accuracy.loss(self.runs())
     self.assertIn(
-      'the loss that is made small, squared_error (factor 1, reduction sum), '
-      'of each batch of 1000 examples',
+      'loss of each batch of 1000 examples before its update', made.caption
+    )
+    self.assertIn(
+      'The loss is squared_error (factor 1, reduction sum). Without the weight '
+      'penalty',
       made.caption,
     )
     # The mean of 1000 * 0.9^(t / 10), t from 130 to 149.
@@ -154,7 +156,7 @@ class MixedTest(_InAFolder):
     self.assertEqual(header, ['', 'classifier', 'linear'])
     found = {label: cells for label, *cells in rows}
     self.assertEqual(
-      found['Steps to 95 % of training batches'], ['118', 'not measured']
+      found['Steps to 95 % training accuracy'], ['118', 'not measured']
     )
     self.assertEqual(
       found['Training accuracy, last 20 batches'], ['100.0 %', 'not measured']
@@ -163,10 +165,8 @@ class MixedTest(_InAFolder):
     self.assertEqual(
       found['Top-5 accuracy, test set'], ['87.5 %', 'not measured']
     )
-    self.assertEqual(found['Loss an example, test set'], ['0.5', '2.06'])
-    self.assertEqual(
-      found['Training loss a batch, last 20 batches'], ['1', '230']
-    )
+    self.assertEqual(found['Loss per example, test set'], ['0.5', '2.06'])
+    self.assertEqual(found['Training loss, last 20 batches'], ['1', '230'])
     self.assertIn('Loss band, median width', found)
 
   def test_a_run_without_records_stands_with_the_others(self):
@@ -196,12 +196,12 @@ class MixedTest(_InAFolder):
     mean = {**SLOW, 'loss': {**LOSS, 'reduction': 'mean'}, 'init_from': 'a/b'}
     runs = self.runs(sum={**SLOW, 'init_from': None}, mean=mean)
     ((headline, sentence),) = notices.of(runs)[1:]
-    self.assertEqual(headline, 'Not alike:')
+    self.assertEqual(headline, 'Different conditions:')
     self.assertIn('loss.reduction: sum (sum) or mean (mean)', sentence)
     self.assertIn('init_from: None (sum) or a/b (mean)', sentence)
     self.assertIn(
       'squared_error (factor 1, reduction sum) or squared_error (factor 1, '
-      'reduction mean), of each batch',
+      'reduction mean).',
       accuracy.loss(runs).caption,
     )
 
@@ -213,15 +213,15 @@ class SummaryTest(_InAFolder):
       ' '.join(found).lower().split(), ['accuracy', 'accuracy,', 'nats']
     )
     self.assertFalse([label for label in found if 'Steps to' in label])
-    self.assertEqual(found['Loss an example, test set']['standard'], '2.06')
+    self.assertEqual(found['Loss per example, test set']['standard'], '2.06')
     self.assertEqual(
-      found['Training loss a batch, last 20 batches']['standard'],
+      found['Training loss, last 20 batches']['standard'],
       f'{np.mean(1000 * 0.9 ** (np.arange(130, 150) / 10)):.3g}',
     )
 
   def test_classifications_are_as_they_were(self):
     found = self.summary(standard={}, batchnorm={'norm': 'batch'})
-    self.assertNotIn('Training loss a batch, last 20 batches', found)
+    self.assertNotIn('Training loss, last 20 batches', found)
     self.assertNotIn('Top-5 accuracy, test set', found)
     for label in (
       'Accuracy, test set', 'Loss in nats, test set',

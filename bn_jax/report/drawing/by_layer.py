@@ -1,4 +1,4 @@
-"""Figures of numbers over steps: a row a quantity, a column a layer."""
+"""Draws numbers over steps: a row a quantity, a column a layer."""
 
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from bn_jax.report.drawing import canvas, overlay, strokes
 from bn_jax.report.results import curves, looks
 
 Lines = tuple[np.ndarray, np.ndarray]  # steps and values, [T] each
-# (layer, name of a row) -> what lies behind.
+# (layer, name of a row) -> the curves of the paper behind ours.
 Papers = Mapping[tuple[str, str], Sequence[overlay.Match]]
 
 
@@ -21,10 +21,10 @@ class Row(NamedTuple):
   Attributes:
     name: of its column in the table.
     label: of its axis.
-    read: (seed, key of the measure, layer) -> (steps, values); none is [0].
+    read: (seed, name of the entry, layer) -> (steps, values), [0] of nothing.
     logarithmic: whether its axis is.
-    mark: where a line is drawn across, or None.
-    limits: beyond which there is nothing to see: an interval may go there.
+    mark: a value at which a dashed line is drawn across, or None.
+    limits: of its axis at most: an interval may reach beyond possible values.
   """
 
   name: str
@@ -36,26 +36,21 @@ class Row(NamedTuple):
 
 
 def drawing(
-  seen: looks.Looks,
+  entry: looks.Entry,
   layers: Sequence[str],
   rows: Sequence[Row],
   narrow: bool,
   papers: Papers = types.MappingProxyType({}),
 ) -> mpl.Figure:
-  """Lines of runs over steps, means over their seeds.
+  """Draws lines of runs over steps, means over their seeds.
 
-  Args:
-    seen: the runs.
-    layers: a column each.
-    rows: of panels.
-    narrow: for telephones.
-    papers: curves of the paper, of those panels that have some.
+  A column a layer, with the paper's curves in the panels that have some.
   """
-  made, axes = canvas.panels(len(rows), len(layers), narrow)
+  figure, axes = canvas.panels(len(rows), len(layers), narrow)
   for column, layer in enumerate(layers):
     canvas.label_top(axes[0, column], layer)
     for row, quantity in enumerate(rows):
-      _draw(axes[row, column], seen, layer, quantity)
+      _draw(axes[row, column], entry, layer, quantity)
       if (layer, quantity.name) in papers:
         overlay.draw(axes[row, column], papers[layer, quantity.name])
       canvas.label_left(axes[row, column], quantity.label)
@@ -68,56 +63,58 @@ def drawing(
     if max(low, least) < min(high, most):
       axes[row, 0].set_ylim(max(low, least), min(high, most))
     for axis in axes[row]:
-      strokes.divergences(axis, seen.indexed)
-  overlay.legend(made, [match for found in papers.values() for match in found])
-  strokes.legend_of(made, seen.indexed)
-  return made
+      strokes.divergences(axis, entry.indexed)
+  overlay.legend(
+    figure, [match for matches in papers.values() for match in matches]
+  )
+  strokes.legend_of(figure, entry.indexed)
+  return figure
 
 
 def table(
-  seen: looks.Looks, layers: Sequence[str], rows: Sequence[Row]
+  entry: looks.Entry, layers: Sequence[str], rows: Sequence[Row]
 ) -> list[Sequence]:
-  """The numbers: a line a run, seed, step and layer."""
+  """Returns the numbers: a line a run, seed, step and layer."""
 
   def of(seed: curves.Seed) -> Iterator[Sequence]:
     for layer in layers:
-      found = [row.read(seed, seen.key, layer) for row in rows]
-      for step, *numbers in zip(found[0][0], *(line for _, line in found)):
+      lines = [row.read(seed, entry.name, layer) for row in rows]
+      for step, *numbers in zip(lines[0][0], *(line for _, line in lines)):
         yield step, layer, *canvas.digits(numbers)
 
-  return canvas.table(seen.runs, ('layer', *(row.name for row in rows)), of)
+  return canvas.table(entry.runs, ('layer', *(row.name for row in rows)), of)
 
 
 def read(quantity: str, change: Callable = np.asarray) -> Callable:
-  """Reads LAYER/quantity of a seed, for a `Row`; `change` is applied to it."""
+  """Returns a reader of LAYER/quantity for a `Row`, changed by `change`."""
 
-  def of(seed: curves.Seed, key: str, layer: str) -> Lines:
-    name = f'{layer}/{quantity}'
-    if not curves.recorded(seed, key, name):
+  def of(seed: curves.Seed, entry: str, layer: str) -> Lines:
+    value = f'{layer}/{quantity}'
+    if not curves.recorded(seed, entry, value):
       return np.zeros(0, int), np.zeros(0)
-    series = seed.series[key]
-    return series.step, change(series.values[name])
+    series = seed.series[entry]
+    return series.step, change(series.values[value])
 
   return of
 
 
-def medians(seen: looks.Looks, layer: str, row: Row) -> str:
-  """'NAME 0.98, ...', medians over training of a quantity, means over seeds."""
+def medians(entry: looks.Entry, layer: str, row: Row) -> str:
+  """Returns 'NAME 0.98, ...': medians over training, means over seeds."""
 
   def of(run: curves.Run) -> str:
-    found = [
-      curves.median(row.read(seed, seen.key, layer)[1]) for seed in run.seeds
-    ]
-    found = [median for median in found if np.isfinite(median)]
-    return f'{np.mean(found):.3g}' if found else 'not measured'
+    mean = curves.mean_over(
+      run.seeds,
+      lambda seed: curves.median(row.read(seed, entry.name, layer)[1]),
+    )
+    return f'{mean:.3g}' if np.isfinite(mean) else 'not measured'
 
-  return ', '.join(f'{run.name} {of(run)}' for run in seen.runs)
+  return ', '.join(f'{run.name} {of(run)}' for run in entry.runs)
 
 
-def _draw(axis, seen, layer, row) -> None:
-  for index, run in seen.indexed:
-    found = [row.read(seed, seen.key, layer) for seed in run.seeds]
-    found = [line for line in found if len(line[0])]
-    strokes.draw_mean(axis, found, index, logarithmic=row.logarithmic)
+def _draw(axis, entry, layer, row) -> None:
+  for index, run in entry.indexed:
+    lines = [row.read(seed, entry.name, layer) for seed in run.seeds]
+    lines = [line for line in lines if len(line[0])]
+    strokes.draw_mean(axis, lines, index, logarithmic=row.logarithmic)
   if row.mark is not None:
     strokes.across(axis, row.mark)

@@ -1,7 +1,7 @@
-"""What the figures of the report share: style, panels, labels, tables, files.
+"""Lays out figures, alike for all: style, panels, labels, tables, files.
 
 A name of a run may have 100 characters, and its working directory in front: it
-is put in lines, and shortened in the middle.
+is broken into lines, and shortened in the middle.
 """
 
 import csv
@@ -19,11 +19,14 @@ from PIL import Image
 
 from bn_jax.report.results import curves
 
-_WIDE = 10.8  # inches of a drawing at most: below, letters are too small
-_COLUMNS = 4  # of such a drawing at most
-_FORMULA = re.compile('[=+@-]')  # how what a spreadsheet runs begins
+# Inches of a drawing at most. A page scales it to its own width, letters and
+# all: those of a wider drawing are too small to read.
+_WIDE = 10.8
+_COLUMNS = 4  # of such a drawing at most: more leave panels too narrow
+_FORMULA = re.compile('[=+@-]')  # how a cell begins that a spreadsheet runs
 _SVG_PATH = re.compile(rb' d="[^"]*"')
-_LARGE = 300_000  # bytes of a PNG, from which on it has 256 colours
+# Bytes of a PNG from which on it has 256 colours: exact shades against size.
+_LARGE = 300_000
 _STYLE = {
   'font.size': 10,
   'axes.titlesize': 10,
@@ -41,7 +44,7 @@ _STYLE = {
   'svg.hashsalt': 'bn_jax',  # the same figure is the same file
   'pdf.fonttype': 42,
 }
-_NAME_LINES = 3  # of the name of a run at most
+_NAME_LINES = 3  # of the name of a run at most: more would shrink its panel
 _SETTLED = {'figure.constrained_layout.use': False}
 
 
@@ -51,11 +54,12 @@ class Figure(NamedTuple):
   Attributes:
     name: of its files.
     title: of its section.
-    caption: definition, batch, statistics, precision, seeds.
+    caption: what is drawn and how it is defined; conditions, where they are
+      not those that the page states for all figures.
     alt: what is drawn, for those who cannot see it.
-    draw: narrow? -> the drawing, called within `style()`; narrow is for
+    draw: (narrow) -> the drawing, called within `style()`; narrow ones are for
       telephones.
-    table: its numbers: a header and rows.
+    table: the numbers that are drawn: a header and rows.
   """
 
   name: str
@@ -67,14 +71,14 @@ class Figure(NamedTuple):
 
 
 def style():
-  """The context in which figures are drawn and rendered."""
+  """Returns the context in which figures are drawn and rendered."""
   return matplotlib.rc_context(_STYLE)
 
 
 def settled(drawing: mpl.Figure) -> mpl.Figure:
-  """The drawing with all places found, once for all of its renderings.
+  """Lays a drawing out, once for all of its renderings, and returns it.
 
-  Matplotlib would find them anew for each, twice: most of the time of a report.
+  Matplotlib would do it anew for each, twice: most of the time of a report.
   """
   drawing.draw_without_rendering()
   with matplotlib.rc_context(_SETTLED):
@@ -83,7 +87,7 @@ def settled(drawing: mpl.Figure) -> mpl.Figure:
 
 
 def rendered(drawing: mpl.Figure, kind: str) -> bytes:
-  """The drawing as 'png', 'pdf' or 'svg', the same bytes each time."""
+  """Returns the drawing as 'png', 'pdf' or 'svg', the same bytes each time."""
   # With layout in the style, the first rendering would bring it back.
   with style(), matplotlib.rc_context(_SETTLED):
     content = io.BytesIO()
@@ -96,12 +100,12 @@ def rendered(drawing: mpl.Figure, kind: str) -> bytes:
 
 
 def _in_hundredths(path: re.Match) -> bytes:
-  """A path of an SVG in hundredths of a point instead of millionths."""
+  """Returns a path of an SVG in hundredths of a point, not millionths."""
   return re.sub(rb'(\.\d\d)\d+', rb'\1', path[0])
 
 
 def _in_few_colours(png: io.BytesIO) -> bytes:
-  """The same picture in the 256 colours that suit it best."""
+  """Returns the same picture in the 256 colours that suit it best."""
   content = io.BytesIO()
   with Image.open(png) as picture:
     few = picture.convert('RGB').quantize(256, dither=Image.Dither.NONE)
@@ -114,27 +118,27 @@ def table(
   columns: Sequence[str],
   rows: Callable[[curves.Seed], Iterable[Sequence]],
 ) -> list[Sequence]:
-  """The numbers of a figure: a header, and the rows of each run and seed.
+  """Returns the numbers of a figure: a header, and rows of each run and seed.
 
   Args:
-    runs: that it shows.
-    columns: behind run, seed and step.
+    runs: those that the figure shows.
+    columns: names of those that follow run, seed and step.
     rows: seed -> (step, *cells), any number of them.
   """
-  made = [('run', 'seed', 'step', *columns)]
+  lines = [('run', 'seed', 'step', *columns)]
   for run in runs:
     for seed in run.seeds:
-      made += [(run.name, seed.seed, *row) for row in rows(seed)]
-  return made
+      lines += [(run.name, seed.seed, *row) for row in rows(seed)]
+  return lines
 
 
 def digits(numbers: Iterable[float]) -> list[str]:
-  """Numbers as cells of a table: six digits of each."""
+  """Returns numbers as cells of a table: six digits of each."""
   return [f'{number:.6g}' for number in numbers]
 
 
 def as_csv(table: Sequence[Sequence]) -> bytes:
-  """A table as CSV; a cell that a spreadsheet would run is quoted."""
+  """Returns a table as CSV; a cell that a spreadsheet would run is quoted."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
   for row in table:
@@ -143,7 +147,8 @@ def as_csv(table: Sequence[Sequence]) -> bytes:
 
 
 def grid(rows: int, columns: int, narrow: bool, **keywords):
-  """A drawing and its [rows, columns] axes."""
+  """Returns a drawing and its [rows, columns] axes."""
+  # Inches of a panel: on a telephone, which shows four, two stand abreast.
   width = (2.0 if columns > 1 else 3.8) if narrow else 3.6
   width = min(width, _WIDE / columns)
   height = 2.1 if rows > 2 else 2.9
@@ -153,19 +158,18 @@ def grid(rows: int, columns: int, narrow: bool, **keywords):
 
 
 def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
-  """A drawing and its [rows, columns] axes.
+  """Returns a drawing and its [rows, columns] axes.
 
-  If shared, a row has one y axis, and all of them have one x axis.
-
-  The columns stand in blocks of rows: four beside each other at most, two on a
-  narrow drawing.
+  If shared, a row has one y axis, and all of them have one x axis. The columns
+  stand in blocks of rows: four beside each other at most, two on a narrow
+  drawing.
   """
   blocks = -(-columns // (2 if narrow else _COLUMNS))
   wide = -(-columns // blocks)
   drawing, grid_axes = grid(rows * blocks, wide, narrow)
   axes = np.empty((rows, columns), object)
-  for place in grid_axes.flat:
-    place.set_visible(False)
+  for axis in grid_axes.flat:
+    axis.set_visible(False)
   for row in range(rows):
     for column in range(columns):
       axis = grid_axes[column // wide * rows + row, column % wide]
@@ -179,6 +183,15 @@ def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
   return drawing, axes
 
 
+def cell_edges(middles: np.ndarray) -> np.ndarray:
+  """Returns where the cells of a map around so many points begin and end."""
+  if len(middles) < 2:
+    return np.concatenate([middles - 0.5, middles + 0.5])
+  between = (middles[1:] + middles[:-1]) / 2
+  first, last = 2 * middles[0] - between[0], 2 * middles[-1] - between[-1]
+  return np.concatenate([[first], between, [last]])
+
+
 def grow(drawing: mpl.Figure, legend) -> None:
   """Makes room for a legend outside of the axes."""
   height = legend.get_window_extent().height / drawing.dpi
@@ -186,52 +199,52 @@ def grow(drawing: mpl.Figure, legend) -> None:
 
 
 def ticks_below(narrow: bool) -> int:
-  """How many ticks of a logarithmic x axis there is room for."""
+  """Returns how many ticks of a logarithmic x axis there is room for."""
   return 3 if narrow else 6
 
 
 def label_top(axis, name: str, note: str = '') -> None:
-  """The name of a run above a panel, in lines that fit, and a note below it."""
+  """Writes the name of a run above a panel, and a note below the name."""
   inches = axis.get_position().width * axis.figure.get_figwidth()
   axis.set_title(f'{fitted(name, 72 * inches)}\n{note}'.rstrip())
 
 
 def label_left(axis, text: str) -> None:
-  """What the y axis shows, at the left of each block."""
+  """Writes what the y axis shows, at the left of each block."""
   axis.set_ylabel(text if axis.get_subplotspec().is_first_col() else '')
 
 
 def label_steps(axis, lowest: bool) -> None:
-  """Steps below the lowest panel of a column, and only there."""
-  axis.set_xlabel('Step' if lowest else '')
+  """Labels the steps below the lowest panel of a column, and only there."""
+  axis.set_xlabel('Training step' if lowest else '')
   axis.tick_params(labelbottom=lowest)
 
 
 def width(text: str) -> float:
-  """The width of a text in a figure, in points."""
+  """Returns the width of a text in a figure, in points."""
   return sum(map(_advance, text))
 
 
 def fitted(name: str, points: float) -> str:
-  """A name in at most three lines of so many points."""
-  shown, kept = name, len(name)
-  while len(rows := _wrapped(shown, points)) > _NAME_LINES:
-    kept -= 1
-    shown = f'{name[: (kept + 1) // 2]}…{name[-(kept // 2) :]}'
+  """Returns a name in at most three lines of so many points."""
+  text, length = name, len(name)
+  while len(rows := _wrapped(text, points)) > _NAME_LINES:
+    length -= 1
+    text = f'{name[: (length + 1) // 2]}…{name[-(length // 2) :]}'
   return '\n'.join(rows)
 
 
 def scale_logarithmically(axis, which: str = 'y', count: int = 9) -> None:
-  """A logarithmic axis whose ticks are 1, 10, 100 or 1, 2, 5, 10.
+  """Makes an axis logarithmic, with ticks at 1, 10, 100 or 1, 2, 5, 10.
 
-  It stays linear where nothing above zero is drawn: a run that diverged at
-  once.
+  It stays linear where nothing above zero is drawn, as of a run that diverged
+  at once.
   """
-  drawn = getattr(axis, f'get_shared_{which}_axes')().get_siblings(axis)
-  place = 'xy'.index(which)
-  limits = [other.dataLim for other in drawn]
-  low = min(limit.minpos[place] for limit in limits)
-  high = max(limit.max[place] for limit in limits)
+  sharing = getattr(axis, f'get_shared_{which}_axes')().get_siblings(axis)
+  dimension = 'xy'.index(which)
+  limits = [other.dataLim for other in sharing]
+  low = min(limit.minpos[dimension] for limit in limits)
+  high = max(limit.max[dimension] for limit in limits)
   if not np.isfinite(low):
     return
   if np.isclose(low, high, rtol=1e-9, atol=0):
@@ -241,7 +254,7 @@ def scale_logarithmically(axis, which: str = 'y', count: int = 9) -> None:
 
 
 def label_logarithmically(axis, which: str, count: int = 9) -> None:
-  """A logarithmic axis with so many such ticks, of limits above 0."""
+  """Puts so many such ticks on a logarithmic axis, of limits above 0."""
   if getattr(axis, f'get_{which}scale')() != 'log':
     getattr(axis, f'set_{which}scale')('log')
   low, high = getattr(axis, f'get_{which}lim')()
@@ -257,7 +270,7 @@ def _short_power(value: float, _) -> str:
 
 
 def _wrapped(text: str, points: float) -> list[str]:
-  """Lines of so many points, broken after one of -_./ where there is one."""
+  """Returns lines of so many points, broken after -_./ where one is there."""
   rows = ['']
   for character in text:
     last = rows[-1]

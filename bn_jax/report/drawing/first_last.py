@@ -1,4 +1,4 @@
-"""The first and the last look of a measure, beside each other."""
+"""Draws the first and the last look of a measure beside each other."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ class Row(NamedTuple):
 
   Attributes:
     label: of its axis.
-    draw: (axis, run, its index, the place of the look) -> draws its line.
+    draw: (axis, run, its index, number of the look) -> draws its line.
     logarithmic: whether its axis is.
   """
 
@@ -24,78 +24,78 @@ class Row(NamedTuple):
   logarithmic: bool = True
 
 
-def places(seen: looks.Looks) -> list[int]:
-  """[0, -1], or [0] where no seed has looked more than once."""
-  counts = [len(looks.steps_of(seed, seen.key)) for seed in seen.seeds]
+def ends(entry: looks.Entry) -> list[int]:
+  """Returns the numbers of the first and last look: [0, -1], or [0] of one."""
+  counts = [len(looks.steps_of(seed, entry.name)) for seed in entry.seeds]
   return [0, -1] if max(counts) > 1 else [0]
 
 
 def drawing(
-  seen: looks.Looks, rows: Sequence[Row], narrow: bool, label: str
+  entry: looks.Entry, rows: Sequence[Row], narrow: bool, label: str
 ) -> tuple[mpl.Figure, np.ndarray]:
-  """A row a quantity, a column a look; one look, side by side if wide.
+  """Draws a row a quantity, a column a look; of one look, a row of quantities.
 
   Returns:
     The drawing, without its legend, and its [rows, looks] axes.
   """
-  columns = places(seen)
+  columns = ends(entry)
   beside = len(columns) == 1 and not narrow
   if beside:
-    made, axes = canvas.grid(1, len(rows), narrow, sharex=True)
+    figure, axes = canvas.grid(1, len(rows), narrow, sharex=True)
     axes = axes.T
   else:
-    made, axes = canvas.grid(
+    figure, axes = canvas.grid(
       len(rows), len(columns), narrow, sharex=True, sharey='row'
     )
   for row, quantity in enumerate(rows):
-    for column, place in enumerate(columns):
+    for column, look in enumerate(columns):
       axis = axes[row, column]
-      for index, run in seen.indexed:
-        quantity.draw(axis, run, index, place)
+      for index, run in entry.indexed:
+        quantity.draw(axis, run, index, look)
       axis.set_ylabel(quantity.label if column == 0 else '')
       axis.set_xlabel(label if beside or row == len(rows) - 1 else '')
       if row == 0:
-        axis.set_title(title(seen, place))
+        axis.set_title(title(entry, look))
     if quantity.logarithmic:
       canvas.scale_logarithmically(axes[row, 0])
-  return made, axes
+  return figure, axes
 
 
-def title(seen: looks.Looks, place: int) -> str:
-  """'First look: step 0', 'Last look: step 100 to 150', 'Step 150'."""
+def title(entry: looks.Entry, look: int) -> str:
+  """Returns 'First: step 0', 'Last: step 100 to 150', 'Step 150'."""
   steps = [
-    taken[place]
-    for seed in seen.seeds
-    if (taken := looks.steps_of(seed, seen.key))
+    every[look]
+    for seed in entry.seeds
+    if (every := looks.steps_of(seed, entry.name))
   ]
   span = conditions.span(min(steps), max(steps))
-  if len(places(seen)) == 1:
+  if len(ends(entry)) == 1:
     return f'Step {span}'
-  return f'{"First" if place == 0 else "Last"} look: step {span}'
+  return f'{"First" if look == 0 else "Last"}: step {span}'
 
 
 def table(
-  seen: looks.Looks,
+  entry: looks.Entry,
   columns: Sequence[str],
   rows: Callable[[curves.Seed, int], Iterable[Sequence]],
 ) -> list[Sequence]:
-  """The numbers of every look; `rows` has those of one, by seed and place."""
+  """Returns the numbers of every look; `rows` has those of a seed and look."""
 
   def of(seed: curves.Seed) -> Iterator[Sequence]:
-    for place, step in enumerate(looks.steps_of(seed, seen.key)):
-      yield from ((step, *row) for row in rows(seed, place))
+    for look, step in enumerate(looks.steps_of(seed, entry.name)):
+      yield from ((step, *row) for row in rows(seed, look))
 
-  return canvas.table(seen.runs, columns, of)
+  return canvas.table(entry.runs, columns, of)
 
 
-def value(seed: curves.Seed, key: str, name: str, place: int):
-  """What one look recorded, or None."""
-  if not curves.recorded(seed, key, name):
+def value(seed: curves.Seed, entry: str, quantity: str, look: int):
+  """Returns what one look recorded, or None."""
+  if not curves.recorded(seed, entry, quantity):
     return None
-  return seed.series[key].values[name][place]
+  return seed.series[entry].values[quantity][look]
 
 
-def values(seed: curves.Seed, key: str, place: int, *names: str):
-  """What one look recorded under each name; None where one is missing."""
-  found = [value(seed, key, name, place) for name in names]
-  return None if any(number is None for number in found) else found
+def values(seed: curves.Seed, entry: str, look: int, *quantities: str):
+  """Returns what one look recorded of each quantity; None if one is missing."""
+  values = [value(seed, entry, quantity, look) for quantity in quantities]
+  return None if any(number is None for number in values) else values

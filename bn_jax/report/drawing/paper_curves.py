@@ -1,7 +1,7 @@
-"""The curves of Santurkar et al. (2018) as they are in its figures.
+"""Reads the curves of Santurkar et al. (2018) as they are in its figures.
 
-Which figure shows what, of which network and in which unit: `_PANELS`. The
-numbers: paper/*.csv, with their source and accuracy in its README.
+`_PANELS` says which figure shows what, of which network and in which unit.
+paper/*.csv has the numbers, and its README their source and accuracy.
 """
 
 import csv
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 _FOLDER = pathlib.Path(__file__).with_name('paper')
-STEPS = {'vgg': 15_000, 'linear': 10_000}  # of a run
+STEPS = {'vgg': 15_000, 'linear': 10_000}  # of a run in its figures
 
 
 class Curve(NamedTuple):
@@ -21,7 +21,7 @@ class Curve(NamedTuple):
 
   Attributes:
     name: of its figure, such as '1(a)'.
-    label: of its column: norm, learning rate, layer if it is of one.
+    label: of its column: 'NORM/RATE', or 'NORM/RATE/LAYER' if it is of a layer.
     step: [T].
     low, high: [T], the edges of a band; of a line they are the same.
   """
@@ -38,10 +38,10 @@ class _Panel(NamedTuple):
 
   Attributes:
     file: below paper/, without .csv.
-    name: of the figure.
+    name: of the figure, such as '1(a)'.
     network: 'vgg' or 'linear'.
-    quantity: as it is called in our records, and 'test accuracy'.
-    unit: its number is ours times that.
+    quantity: as it is called in our records, or 'test accuracy'.
+    unit: the factor from its numbers to ours.
   """
 
   file: str
@@ -51,7 +51,7 @@ class _Panel(NamedTuple):
   unit: float = 1.0
 
 
-# Of two that show the same run, the first is taken.
+# Where two show the same run, `find` takes the first.
 _PANELS = (
   _Panel('figure1a', '1(a)', 'vgg', 'accuracy', 0.01),
   _Panel('figure2', '2', 'vgg', 'accuracy', 0.01),
@@ -80,13 +80,13 @@ NAMES = tuple(dict.fromkeys(panel.name for panel in _PANELS))
 def find(
   network: str, norm: str, rate: float, quantity: str, layer: int | None = None
 ) -> Curve | None:
-  """The curve of one run, in the units of our records, or None.
+  """Returns the curve of one run, in the units of our records, or None.
 
   Args:
     network: 'vgg' or 'linear'.
     norm: as in `bn_jax.norms.NORMS`.
-    rate: the learning rate.
-    quantity: of `_PANELS`.
+    rate: the learning rate, equal but for rounding.
+    quantity: one of `_PANELS`.
     layer: its number in the paper, where the quantity is one of layers.
   """
   wanted_layer = [] if layer is None else [str(layer)]
@@ -104,17 +104,17 @@ def find(
 
 @functools.cache
 def _columns(file: str) -> dict[str, tuple[np.ndarray, ...]]:
-  """label -> (steps, lower edge, upper edge), without what is empty."""
+  """Reads label -> (steps, lower edge, upper edge), without empty cells."""
   path = _FOLDER / f'{file}.csv'
   header, *rows = csv.reader(path.read_text(encoding='utf-8').splitlines())
   columns = {name: cells for name, *cells in zip(header, *rows)}
   step_T = np.array(columns.pop('step'), int)
-  found = {}
+  bands = {}
   for name, cells in columns.items():
     label = name.removesuffix('/low').removesuffix('/high')
     has_T = np.array([cell != '' for cell in cells])
     value_T = np.array([float(cell) for cell in cells if cell])
     # Of a band the column of its lower edge comes first.
-    low_T = found[label][1] if name.endswith('/high') else value_T
-    found[label] = step_T[has_T], low_T, value_T
-  return found
+    low_T = bands[label][1] if name.endswith('/high') else value_T
+    bands[label] = step_T[has_T], low_T, value_T
+  return bands

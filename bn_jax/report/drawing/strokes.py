@@ -1,6 +1,6 @@
-"""How runs are drawn, the same in all figures: lines, bands, legend, ends.
+"""Draws runs, the same in all figures: lines, bands, legend, divergences.
 
-Curves of several seeds are one: the mean, with its 95 % interval.
+Several seeds are one curve: their mean, with its 95 % interval.
 
 A run has a colour, and is told apart without it: by its dash, and from the
 fifth on by markers along the line, for there are four dashes. The ninth has the
@@ -25,11 +25,12 @@ _COLOURS = (
 _DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
 _GREY = {'color': '#7F7F7F', 'linewidth': 0.8, 'zorder': 1}
-_ALONG = 6  # markers of a line
+_MARKED_POINTS = 6  # of a line: enough to follow it, too few to hide it
 _BINS = 500  # of a long line: no fewer than the pixels of an axis
-# Of a legend, in points: a column beside its name, both edges, and the longest
-# name that is not broken into lines.
+# Of a legend, in points: the sample of a line with its margins, both edges, and
+# the longest name that is not broken into lines.
 _HANDLE, _EDGES, _WIDEST = 50, 30, 180
+_INTERVAL = {'alpha': 0.2, 'linewidth': 0}  # shades of two runs may overlap
 
 # (index, run), by which it is coloured.
 Indexed = Iterable[tuple[int, curves.Run]]
@@ -51,77 +52,72 @@ class Mean(NamedTuple):
 
 
 def colour(index: int) -> str:
-  """The colour of the run with this index."""
+  """Returns the colour of the run with this index."""
   return _COLOURS[index % len(_COLOURS)]
 
 
 def line(axis, step_T, value_T, index: int, **style) -> None:
-  """A line, with a marker on each point that stands alone."""
+  """Draws a line, with a marker on each point that stands alone."""
   look = {**_look(index), **style}
   value_T = np.asarray(value_T, float)
   finite_T = np.isfinite(value_T)
   marked_T = _alone(finite_T)
   if look.pop('marker'):
-    places = np.flatnonzero(finite_T)
-    marked_T[places[:: max(1, len(places) // _ALONG)]] = True
-  kept = _telling(value_T)
-  axis.plot(np.asarray(step_T)[kept], value_T[kept], **look)
+    finite = np.flatnonzero(finite_T)
+    marked_T[finite[:: max(1, len(finite) // _MARKED_POINTS)]] = True
+  telling = _telling(value_T)
+  axis.plot(np.asarray(step_T)[telling], value_T[telling], **look)
   if marked_T.any():
     look |= {'linestyle': 'none', 'marker': _MARKERS[index % len(_MARKERS)]}
     axis.plot(np.asarray(step_T)[marked_T], value_T[marked_T], **look)
 
 
 def band(axis, step_T, low_T, high_T, index: int, **style) -> None:
-  """What lies between two lines, with a bar where a point stands alone."""
+  """Fills between two lines, with a bar where a point stands alone."""
   look = {'color': colour(index), **style}
-  kept = np.union1d(_telling(low_T), _telling(high_T))
-  axis.fill_between(step_T[kept], low_T[kept], high_T[kept], **look)
+  telling = np.union1d(_telling(low_T), _telling(high_T))
+  axis.fill_between(step_T[telling], low_T[telling], high_T[telling], **look)
   alone_T = _alone(np.isfinite(low_T) & np.isfinite(high_T))
   for step, *ends in np.transpose([step_T, low_T, high_T])[alone_T]:
     axis.plot([step, step], ends, **{**look, 'linewidth': 4, 'marker': '_'})
 
 
 def thin(axis, x, y, index: int) -> None:
-  """A thin dotted line of a run, for what its thick line is compared with."""
+  """Draws a thin dotted line, with which the thick one of a run is compared."""
   look = {'linestyle': (0, (1, 2)), 'linewidth': 1.0, 'marker': None}
   line(axis, x, y, index, **look)
 
 
 def level(axis, x, levels: Sequence[float], index: int) -> None:
-  """A thin line along x at the geometric mean of seeds; nothing of none."""
+  """Draws a thin line along x at the geometric mean of levels, if any."""
   if len(levels):
     height = float(np.exp(np.mean(np.log(levels))))
     thin(axis, (np.min(x), np.max(x)), (height, height), index)
 
 
 def grey(axis, x, y) -> None:
-  """A grey line below all others, of what is no run."""
+  """Draws a grey line below all others, of what is no run."""
   axis.plot(x, y, **_GREY)
 
 
 def across(axis, value: float) -> None:
-  """A dashed grey line at a value of y."""
+  """Draws a dashed grey line at a value of y."""
   axis.axhline(value, linestyle=(0, (4, 3)), **_GREY)
 
 
 def draw_mean(
   axis, lines: Sequence, index: int, logarithmic: bool = False
 ) -> None:
-  """Mean over seeds, with its 95 % interval where there are several."""
+  """Draws the mean over seeds, with its 95 % interval if there are several."""
   if lines:
     _draw(axis, mean(lines, logarithmic), index)
 
 
 def draw_mean_against(axis, lines: Sequence, index: int) -> None:
-  """Geometric means over seeds against what is no step, such as a step size.
+  """Draws geometric means over seeds against another x than the step.
 
-  Point i of one seed belongs to point i of the others, whose x may differ.
-
-  Args:
-    axis: to draw on.
-    lines: (x, y) each, [E]; those of another length than the first are left
-      out.
-    index: of the run.
+  Lines are (x, y), [E] each; those of another length than the first are left
+  out. Point i of one seed belongs to point i of the others, whose x may differ.
   """
   # Sizes may be given in any order, and are 0 where the learning rate was.
   lines = [(np.asarray(x, float), np.asarray(y, float)) for x, y in lines]
@@ -132,19 +128,19 @@ def draw_mean_against(axis, lines: Sequence, index: int) -> None:
   places = range(len(lines[0][0]))
   x = mean([(places, x) for x, _ in lines], logarithmic=True)
   y = mean([(places, y) for _, y in lines], logarithmic=True)
-  # What has no place is nothing, and its neighbour then stands alone.
-  placed = np.where(np.isfinite(x.mean), y.mean, np.nan)
-  _draw(axis, y._replace(step=x.mean, mean=placed), index)
+  # A point without a finite x is left out, and its neighbour may stand alone.
+  mean_E = np.where(np.isfinite(x.mean), y.mean, np.nan)
+  _draw(axis, y._replace(step=x.mean, mean=mean_E), index)
 
 
-def shade(axis, drawn: Mean, index: int) -> None:
-  """The 95 % interval of a mean, if it has one."""
-  if np.isfinite(drawn.low).any():
-    band(axis, drawn.step, drawn.low, drawn.high, index, alpha=0.2, linewidth=0)
+def shade(axis, curve: Mean, index: int) -> None:
+  """Shades the 95 % interval of a mean, if it has one."""
+  if np.isfinite(curve.low).any():
+    band(axis, curve.step, curve.low, curve.high, index, **_INTERVAL)
 
 
 def mean(lines: Sequence, logarithmic: bool = False) -> Mean:
-  """The mean of lines, (steps, values) each, at every step that one has.
+  """Returns the mean of lines, (steps, values) each, at every step of them.
 
   At each step it is over the seeds that have a finite value there: one that
   has diverged takes no part from then on.
@@ -155,26 +151,26 @@ def mean(lines: Sequence, logarithmic: bool = False) -> Mean:
       logarithms, for logarithmic axes; values that are not positive take no
       part.
   """
-  found = {}
+  values_at = {}
   for steps, values in lines:
     if logarithmic:
       values = np.log(np.where(np.asarray(values) > 0, values, np.nan))
     for step, value in zip(steps, values):
-      found.setdefault(int(step), []).append(value)
+      values_at.setdefault(int(step), []).append(value)
   pairs = [
     curves.mean_and_interval(finite)
-    if (finite := [value for value in found[step] if np.isfinite(value)])
+    if (finite := [value for value in values_at[step] if np.isfinite(value)])
     else (np.nan, np.nan)
-    for step in sorted(found)
+    for step in sorted(values_at)
   ]
   mean_T, half_T = np.array(pairs).reshape(-1, 2).T
   ends = mean_T, mean_T - half_T, mean_T + half_T
   ends = map(np.exp, ends) if logarithmic else ends
-  return Mean(np.array(sorted(found)), *ends)
+  return Mean(np.array(sorted(values_at)), *ends)
 
 
 def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
-  """One legend of (index, name) for all axes, below them, within the drawing.
+  """Draws one legend of (index, name) for all axes, below them.
 
   As many columns as the names leave room for; the drawing grows by its height.
   """
@@ -182,26 +178,26 @@ def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
   widest = min(max(canvas.width(name) for _, name in runs), _WIDEST)
   columns = max(1, min(len(runs), int(width / (widest + _HANDLE))))
   columns = -(-len(runs) // -(-len(runs) // columns))  # none nearly empty
-  made = drawing.legend(
+  box = drawing.legend(
     [lines.Line2D([], [], **_look(index)) for index, _ in runs],
     [canvas.fitted(name, width / columns - _HANDLE) for _, name in runs],
     loc='outside lower center',
     ncols=columns,
   )
-  canvas.grow(drawing, made)
+  canvas.grow(drawing, box)
 
 
 def legend_of(drawing: mpl.Figure, indexed: Indexed) -> None:
-  """The `legend` of runs, by their names."""
+  """Draws the `legend` of runs, by their names."""
   legend(drawing, [(index, run.name) for index, run in indexed])
 
 
 def divergences(axis, indexed: Indexed) -> None:
-  """Dotted lines where seeds diverged, one label where these stand close.
+  """Marks where seeds diverged, with one label where these stand close.
 
   To be called when all else is drawn.
   """
-  found = sorted(
+  ends = sorted(
     {
       (seed.manifest['step'], index)
       for index, run in indexed
@@ -209,46 +205,26 @@ def divergences(axis, indexed: Indexed) -> None:
       if seed.manifest['status'] == 'diverged'
     }
   )
-  for step, index in found:
+  for step, index in ends:
     axis.axvline(step, color=colour(index), linestyle=':')
   low, high = axis.get_xlim()
-  for steps in _close(sorted({step for step, _ in found}), axis):
+  for steps in _close(sorted({step for step, _ in ends}), axis):
     span = conditions.span(steps[0], steps[-1])
-    left = steps[0] - low > 0.1 * (high - low)
+    has_room = steps[0] - low > 0.1 * (high - low)
     axis.annotate(
-      f'diverged at {span}', (steps[0] if left else steps[-1], 0.5),
+      f'diverged at {span}', (steps[0] if has_room else steps[-1], 0.5),
       xycoords=('data', 'axes fraction'), rotation=90, va='center',
-      ha='right' if left else 'left', fontsize=8,
+      ha='right' if has_room else 'left', fontsize=8,
     )  # fmt: skip
 
 
-def seeds_sentence(
-  runs: Sequence[curves.Run], logarithmic: bool = False
-) -> str:
-  """How many seeds a figure rests on, and its means, for its caption."""
-  counts = sorted({len(run.seeds) for run in runs})
-  if counts == [1]:
-    seeds = sorted({run.seeds[0].seed for run in runs})
-    return f'One seed ({", ".join(map(str, seeds))}): an illustration.'
-  number = ' to '.join(map(str, counts))
-  kind = 'geometric means' if logarithmic else 'means'
-  words = (
-    f'{number} seeds: lines and edges are {kind}, shades their 95 % intervals.'
-  )
-  if any(
-    seed.manifest['status'] != 'done' for run in runs for seed in run.seeds
-  ):
-    words += ' Where a seed has ended, the others go on.'
-  return words
-
-
-def _draw(axis, drawn: Mean, index: int) -> None:
-  line(axis, drawn.step, drawn.mean, index)
-  shade(axis, drawn, index)
+def _draw(axis, curve: Mean, index: int) -> None:
+  line(axis, curve.step, curve.mean, index)
+  shade(axis, curve, index)
 
 
 def _close(steps: Sequence[int], axis) -> list[list[int]]:
-  """Steps, those together whose labels would lie on each other."""
+  """Groups steps whose labels would lie on each other."""
   low, high = axis.get_xlim()
   inches = axis.get_position().width * axis.figure.get_figwidth()
   label = 12 / (72 * inches) * (high - low)  # the height of its letters
@@ -262,35 +238,35 @@ def _close(steps: Sequence[int], axis) -> list[list[int]]:
 
 
 def _look(index: int) -> dict:
-  place = index % len(_MARKERS)
+  marker = index % len(_MARKERS)
   return {
     'color': colour(index),
     'linestyle': _DASHES[(index + index // len(_COLOURS)) % len(_DASHES)],
-    'marker': _MARKERS[place] if place >= len(_DASHES) else None,
+    'marker': _MARKERS[marker] if marker >= len(_DASHES) else None,
   }
 
 
 def _telling(value_T: np.ndarray) -> np.ndarray:
-  """Places of the points that draw a line: of a short one, all.
+  """Returns the indices of the points that draw a line: of a short one, all.
 
-  Of a long one those of the lowest and the highest value of each of `_BINS`
-  equal parts, both ends, and both sides of where values begin to be finite or
-  cease to be: on a screen it is the same line.
+  Of a long one the lowest and the highest value of each of `_BINS` equal parts,
+  both ends, and both sides of where values begin to be finite or cease to be:
+  on a screen it is the same line.
   """
   count = len(value_T)
   if count <= 2 * _BINS:
     return np.arange(count)
   finite_T = np.isfinite(value_T)
   breaks = np.flatnonzero(finite_T[1:] != finite_T[:-1])
-  found = [[0, count - 1], breaks, breaks + 1]
+  parts = [[0, count - 1], breaks, breaks + 1]
   for part in np.array_split(np.flatnonzero(finite_T), _BINS):
     if len(part):
       values = value_T[part]
-      found.append([part[values.argmin()], part[values.argmax()]])
-  return np.unique(np.concatenate(found)).astype(int)
+      parts.append([part[values.argmin()], part[values.argmax()]])
+  return np.unique(np.concatenate(parts)).astype(int)
 
 
 def _alone(finite_T: np.ndarray) -> np.ndarray:
-  """Whether a point has a value, and neither of its neighbours."""
+  """Returns where a point has a value and neither of its neighbours, [T]."""
   around_T = np.pad(finite_T, 1)
   return finite_T & ~around_T[:-2] & ~around_T[2:]

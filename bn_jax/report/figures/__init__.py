@@ -19,55 +19,48 @@ from bn_jax.report.figures import (
 )
 from bn_jax.report.results import curves, looks
 
-# Of all runs, and of each key of a measure; other measures get a generic one.
-_OF_TRAINING = (accuracy.figure, accuracy.loss, rates.figure)
-_OF_A_KEY = {
-  landscape.KIND: (landscape.figure, distance.figure, along.figure),
-  covariate_shift.KIND: (covariate_shift.figure,),
-  activations.KIND: (activations.figure, activations.drift, unit.figure),
-  signal.KIND: (signal.figure,),
-  weights.KIND: (weights.figure,),
-  one_step.KIND: (one_step.figure,),
+_OF_ALL_RUNS = (accuracy.figure, accuracy.loss, rates.figure)
+# Of each entry of a measure; other measures get a generic figure.
+_OF_A_MEASURE = {
+  landscape.MEASURE: (landscape.figure, distance.figure, along.figure),
+  covariate_shift.MEASURE: (covariate_shift.figure,),
+  activations.MEASURE: (activations.figure, activations.drift, unit.figure),
+  signal.MEASURE: (signal.figure,),
+  weights.MEASURE: (weights.figure,),
+  one_step.MEASURE: (one_step.figure,),
 }
-
-
-_OF_ACCURACY = 'evaluation'  # drawn with training
 
 
 def measures(runs: Sequence[curves.Run]) -> tuple[str, ...]:
   """Returns the measures of runs in the order of the page."""
-  return (*_OF_A_KEY, *unknown(runs), _OF_ACCURACY)
+  return (*_OF_A_MEASURE, *unknown(runs), looks.EVALUATION)
 
 
 def unknown(runs: Sequence[curves.Run]) -> tuple[str, ...]:
   """Returns those measures of runs that have no figure of their own."""
-  found = {
-    section['name']: None
-    for run in runs
-    for section in curves.measures(run).values()
-  }
-  return tuple(sorted(found.keys() - {*_OF_A_KEY, _OF_ACCURACY}))
+  known = {*_OF_A_MEASURE, looks.EVALUATION}
+  return tuple(sorted(looks.measures(runs) - known))
 
 
 def every(runs: Sequence[curves.Run]) -> list[canvas.Figure]:
-  """The figures that these runs have something for; no two of one name."""
-  found, names = [], set()
-  for made in filter(None, _made(runs)):
-    name, count = made.name, 1
+  """Returns the figures that these runs have, no two of one name."""
+  figures, names = [], set()
+  for figure in filter(None, _every(runs)):
+    name, count = figure.name, 1
     # A file system may not know upper from lower case.
     while name.lower() in names:
       count += 1
-      name = f'{made.name}-{count}'
+      name = f'{figure.name}-{count}'
     names.add(name.lower())
-    found.append(made._replace(name=name))
-  return found
+    figures.append(figure._replace(name=name))
+  return figures
 
 
-def _made(runs) -> Iterator[canvas.Figure | None]:
-  yield from (figure(runs) for figure in _OF_TRAINING)
-  for kind, figures in _OF_A_KEY.items():
-    for key in looks.keys(runs, kind):
-      yield from (figure(runs, key) for figure in figures)
-  for kind in unknown(runs):
-    for key in looks.keys(runs, kind):
-      yield generic.figure(runs, kind, key)
+def _every(runs: Sequence[curves.Run]) -> Iterator[canvas.Figure | None]:
+  yield from (figure(runs) for figure in _OF_ALL_RUNS)
+  for measure, figures in _OF_A_MEASURE.items():
+    for name in looks.names(runs, measure):
+      yield from (figure(runs, name) for figure in figures)
+  for measure in unknown(runs):
+    for name in looks.names(runs, measure):
+      yield generic.figure(runs, measure, name)

@@ -1,7 +1,7 @@
-"""The figures of accuracy and of loss over training.
+"""Draws accuracy and loss over training.
 
 Figure 1 of Santurkar et al. (2018), training batches beside the test set; of
-regressions, which have no accuracy, by their loss.
+regressions, which have no accuracy, the loss.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,23 +11,23 @@ from matplotlib import figure as mpl
 from matplotlib import ticker
 
 from bn_jax.report.drawing import canvas, overlay, strokes
-from bn_jax.report.results import conditions, curves
+from bn_jax.report.results import conditions, curves, looks
 
-_OF_ONE_BATCH = (
-  'Its accuracy of training batches is of one batch of 128 every 100 steps: '
+_ONE_BATCH = (
+  "The paper's training accuracy is of one batch of 128 every 100 steps: "
   'compare it with our thin lines.'
 )
 
 
 def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
-  """Accuracy of training batches, and of the test set, over training.
+  """Draws the accuracy of training batches and of the test set over training.
 
   None where no run has one: of regressions there is the figure of loss.
   """
   indexed = _indexed(runs, by_loss=False)
   if not indexed:
     return None
-  shown = [run for _, run in indexed]
+  runs = [run for _, run in indexed]
   values = 'accuracy', 'accuracy'
   # Of the axes of training batches and of the test set.
   papers = [
@@ -49,34 +49,34 @@ def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   return canvas.Figure(
     name='accuracy',
     title='Accuracy',
-    caption=f'Training batches: accuracy {_batches(shown)}. Test set: '
-    f'{_test_set(shown)}, each example once, with the running '
-    f'statistics.{_without_noise(shown)} '
-    + strokes.seeds_sentence(shown)
-    + overlay.sentence(both, _OF_ONE_BATCH if papers[0] else ''),
+    caption=f'Training batches: accuracy {_batches(runs)}. Test set: accuracy '
+    f'{_test_set(runs)}, with the running statistics.{_noise(runs)}'
+    + overlay.sentence(both, _ONE_BATCH if papers[0] else ''),
     alt='Training and test accuracy over steps, one line a run: '
-    + _ends(shown, curves.final_train_accuracy, lambda a: f'{100 * a:.1f} %')
+    + _ends(runs, curves.final_train_accuracy, lambda a: f'{100 * a:.1f} %')
     + overlay.words(both),
     draw=draw,
-    table=_table(shown, values, 'accuracy'),
+    table=_table(runs, values, 'accuracy'),
   )
 
 
 def loss(runs: Sequence[curves.Run]) -> canvas.Figure | None:
-  """Loss of training batches, and of the test set, over training."""
+  """Draws the loss of training batches and of the test set over training."""
   indexed = _indexed(runs, by_loss=True)
   if not indexed:
     return None
-  shown = [run for _, run in indexed]
+  runs = [run for _, run in indexed]
   values = 'data_loss', 'loss'
   papers = overlay.distinct(indexed, 'data_loss')
-  # 'squared_error (factor 1, reduction sum)'; '' where it is not told.
-  kind = conditions.distinct(shown, conditions.loss)
+  loss_of_runs = conditions.distinct(runs, conditions.loss)
+  kind = f'The loss is {loss_of_runs}. ' if loss_of_runs else ''
 
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = _drawing(indexed, narrow, values, logarithmic=True)
     overlay.draw(axes[0], papers)
-    for axis, label in zip(axes, ('Loss of a batch', 'Loss of an example')):
+    for axis, label in zip(
+      axes, ('Training loss, per batch', 'Test loss, per example')
+    ):
       canvas.scale_logarithmically(axis)
       axis.set_ylabel(label)
     overlay.legend(drawing, papers)
@@ -85,25 +85,22 @@ def loss(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   return canvas.Figure(
     name='loss',
     title='Loss',
-    caption='Training batches: the loss that is made small, '
-    f'{kind}{", " if kind else ""}{_batches(shown)}. Test set: its mean over '
-    f'{_test_set(shown)}, each example once, with the running '
-    'statistics. Without a penalty, in the units of the '
-    f'task. Logarithmic axes.{_without_noise(shown)} '
-    + strokes.seeds_sentence(shown, logarithmic=True)
+    caption=f'Training batches: loss {_batches(runs)}. Test set: its mean '
+    f'{_test_set(runs)}, with the running statistics. {kind}Without the weight '
+    f'penalty, in the units of the task. Logarithmic axes.{_noise(runs)}'
     + overlay.sentence(papers),
     alt='Training and test loss over steps, one line a run: '
-    + _ends(shown, curves.final_train_loss, '{:.3g}'.format)
+    + _ends(runs, curves.final_train_loss, '{:.3g}'.format)
     + overlay.words(papers),
     draw=draw,
-    table=_table(shown, values, 'loss'),
+    table=_table(runs, values, 'loss'),
   )
 
 
 def _indexed(
   runs: Sequence[curves.Run], *, by_loss: bool
 ) -> list[tuple[int, curves.Run]]:
-  """(index, run) of those that are shown by their loss, or of the others."""
+  """Returns (index, run) of those shown by their loss, or of the others."""
   return [
     (index, run)
     for index, (run, without) in enumerate(
@@ -120,25 +117,22 @@ def _drawing(
   *,
   logarithmic: bool,
 ) -> tuple[mpl.Figure, Sequence]:
-  """A drawing of training batches and test set, and its two axes.
+  """Draws training batches and the test set; returns drawing and two axes.
 
-  Args:
-    indexed: (index, run), by which it is coloured.
-    narrow: for telephones.
-    values: what it is called in 'train' and in an evaluation.
-    logarithmic: whether means over seeds are geometric.
+  `values` are the names of the value in 'train' and in an evaluation; where
+  `logarithmic`, means over seeds are geometric.
   """
   drawing, axes = canvas.grid(2 if narrow else 1, 1 if narrow else 2, narrow)
   batch, test = axes.flat
   for index, run in indexed:
     _draw_batches(batch, run, index, values[0], logarithmic)
-    found = _series(run, _test_measure(run), values[1])
-    lines = [(series.step, series.values[values[1]]) for series in found]
+    evaluations = _series(run, _test_entry(run), values[1])
+    lines = [(series.step, series.values[values[1]]) for series in evaluations]
     strokes.draw_mean(test, lines, index, logarithmic)
   batch.set_title('Training batches')
   test.set_title('Test set, running statistics')
   for axis in (batch, test):
-    axis.set_xlabel('Step')
+    axis.set_xlabel('Training step')
   return drawing, (batch, test)
 
 
@@ -146,20 +140,23 @@ def _draw_batches(axis, run, index, value, logarithmic) -> None:
   trains = _series(run, 'train', value)
   raw = {'linestyle': '-', 'marker': None, 'linewidth': 0.6}
   for train in trains:
-    enough = len(train.step) >= curves.WINDOW
-    alpha = 0.25 / len(trains) if enough else 0.6
+    has_mean = len(train.step) >= curves.WINDOW
+    # Faint behind the mean, the fainter the more seeds; alone, to be seen.
+    alpha = 0.25 / len(trains) if has_mean else 0.6
     strokes.line(
       axis, train.step, train.values[value], index, alpha=alpha, **raw
     )
-  kept = [curves.without_skipped(train, value) for train in trains]
-  smooth = [(step_T, curves.trailing_mean(value_T)) for step_T, value_T in kept]
+  entered = [curves.without_skipped(train, value) for train in trains]
+  smooth = [
+    (step_T, curves.trailing_mean(value_T)) for step_T, value_T in entered
+  ]
   strokes.draw_mean(axis, smooth, index, logarithmic)
 
 
 def _series(
   run: curves.Run, name: str | None, value: str
 ) -> list[curves.Series]:
-  """Of the seeds that have recorded a value under a name."""
+  """Returns the series of the seeds that recorded a value under a name."""
   return [
     seed.series[name]
     for seed in run.seeds
@@ -170,7 +167,7 @@ def _series(
 def _finished(
   drawing: mpl.Figure, axes: Sequence, indexed: strokes.Indexed
 ) -> mpl.Figure:
-  """The drawing with its divergences and legend, when all else is drawn."""
+  """Adds divergences and legend to a drawing, when all else is drawn."""
   for axis in axes:
     strokes.divergences(axis, indexed)
   strokes.legend_of(drawing, indexed)
@@ -178,10 +175,10 @@ def _finished(
 
 
 def _table(runs: Sequence[curves.Run], values: tuple[str, str], name: str):
-  """The numbers of the figure, as rows; `name` is that of the last column."""
+  """Returns the numbers of the figure; `name` is that of the last column."""
   rows = [('run', 'seed', 'step', 'quantity', name)]
   for run in runs:
-    evaluations = curves.measure_named(run, 'evaluation')
+    evaluations = curves.names(run, looks.EVALUATION)
     quantities = [('train', values[0]), *((n, values[1]) for n in evaluations)]
     for seed in run.seeds:
       for quantity, value in quantities:
@@ -198,53 +195,53 @@ def _ends(
   read: Callable[[curves.Seed], float],
   show: Callable[[float], str],
 ) -> str:
-  """'batchnorm ends at 98 % on training batches; ...', means over seeds."""
+  """Returns 'batchnorm ends at 98 % on training batches; ...', seeds' means."""
 
   def of(run: curves.Run) -> str:
-    found = [value for seed in run.seeds if np.isfinite(value := read(seed))]
-    if not found:
+    mean = curves.mean_over(run.seeds, read)
+    if np.isnan(mean):
       return f'{run.name} has seen fewer than {curves.WINDOW} training batches'
-    return f'{run.name} ends at {show(np.mean(found))} on training batches'
+    return f'{run.name} ends at {show(mean)} on training batches'
 
   return '; '.join(map(of, runs))
 
 
-def _without_noise(runs: Sequence[curves.Run]) -> str:
-  """What a caption says of noisy networks, if there are some."""
-  norms = {run.config['norm']['name'] for run in runs}
-  if not norms & {'noisy', 'noise'}:
+def _noise(runs: Sequence[curves.Run]) -> str:
+  """Returns what a caption says of noisy networks, if there are some."""
+  if not any(map(curves.is_noisy, runs)):
     return ''
   return (
-    ' The running statistics of noisy networks were collected with the noise, '
-    'which is off in testing: of these, the training batches tell, or what '
-    'python -m bn_jax recalibrate finds.'
+    ' The running statistics of noisy networks are collected with the noise, '
+    'which is off in testing: judge these networks by their training batches, '
+    'or after python -m bn_jax recalibrate.'
   )
 
 
 def _batches(runs: Sequence[curves.Run]) -> str:
-  """How the left half is made, for a caption."""
+  """Returns what is drawn of training batches, for a caption."""
+  size = conditions.by_run(runs, conditions.batch_size)
   return (
-    f'of each batch of {conditions.said(runs, conditions.batch_size)} examples '
-    f'(thin) and the mean of the last {curves.WINDOW} (thick), with batch '
-    'statistics, before the update'
+    f'of each batch of {size} examples before its update, with the statistics '
+    f'of the batch (thin), and the mean of the last {curves.WINDOW} batches '
+    '(thick)'
   )
 
 
 def _test_set(runs: Sequence[curves.Run]) -> str:
-  """What of the test set is shown, for a caption."""
-  found = {}
+  """Returns how much of the test set is evaluated, for a caption."""
+  parts = {}
   for run in runs:
-    name = _test_measure(run)
+    name = _test_entry(run)
     data = curves.measures(run)[name]['data'] if name else 'test'
     _, _, count = data.partition(':')
-    found[f'its first {count} examples' if count else 'all of it'] = None
-  return ' or '.join(found)
+    parts[f'on its first {count} examples' if count else 'on all of it'] = None
+  return ' or '.join(parts)
 
 
-def _test_measure(run: curves.Run) -> str | None:
-  """The evaluation of the whole test set, else of its first examples."""
+def _test_entry(run: curves.Run) -> str | None:
+  """Returns the evaluation of the whole test set, else of a part of it."""
   measures = curves.measures(run)
-  names = curves.training_measures(run, 'evaluation')
+  names = curves.training_measures(run, looks.EVALUATION)
   whole = [name for name in names if measures[name]['data'] == 'test']
   first = [name for name in names if measures[name]['data'][:5] == 'test:']
   return next(iter((*whole, *first)), None)

@@ -1,4 +1,4 @@
-"""The figures of activations: how they are distributed, and how they drift.
+"""Draws how activations are distributed, and how they drift.
 
 Figures 2 (right) and 8 of Santurkar et al. (2018).
 """
@@ -15,140 +15,140 @@ from bn_jax.report.drawing import by_layer, canvas, strokes
 from bn_jax.report.results import curves, looks, reductions
 from bn_jax.storage import records
 
-KIND = 'activations'
-_TIMES = 8  # histograms of a ridge plot
-_POINTS = 90  # of each
+MEASURE = 'activations'
+_TIMES = 8  # histograms of a panel: of more the lines lie on each other
+_BINS = 90  # of each: a panel of 2.7 inches shows no more
+_HEIGHT = 1.6  # of each, in distances between two: overlaps show what moves
+# Quantiles at which the x axis ends: with the tails of one histogram on it, all
+# others would be lines.
+_X_RANGE = np.array([0.005, 0.995])
 
 
 def _moments(value, paired=itertools.pairwise):
-  """Reads how a moment changes, for a row."""
+  """Returns a reader of how a moment changes, for a row."""
   return functools.partial(reductions.changes, value=value, paired=paired)
 
 
 _ROWS = (
   by_layer.Row('mean', 'Change of mean', _moments('mean')),
   by_layer.Row('variance', 'Change of variance', _moments('var')),
-  by_layer.Row('distance', 'Distance W1', reductions.distances),
+  by_layer.Row('distance', 'Wasserstein distance', reductions.distances),
   by_layer.Row(
-    'mean_from_first', 'Mean, from first',
+    'mean_from_first', 'Change of mean\nsince the start',
     _moments('mean', reductions.from_first),
   ),
   by_layer.Row(
-    'variance_from_first', 'Variance, from first',
+    'variance_from_first', 'Change of variance\nsince the start',
     _moments('var', reductions.from_first),
   ),
 )  # fmt: skip
 
 
 def figure(
-  runs: Sequence[curves.Run], key: str | None = None
+  runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """Histograms of activations over training, a column a run, a row a layer."""
-  seen = looked(runs, key)
-  if seen is None:
+  """Draws histograms over training, a column a run, a row a layer."""
+  entry = measured(runs, name)
+  if entry is None:
     return None
-  rows, key = layers_of(seen), seen.key
+  layers, name = _layers(entry), entry.name
 
   def draw(narrow: bool) -> mpl.Figure:
-    size = len(rows), len(seen.indexed)
+    size = len(layers), len(entry.indexed)
     drawing, axes = canvas.panels(*size, narrow, shared=False)
     counts = [
-      len(_evenly(run, key, layer)) for run in seen.runs for layer in rows
+      len(_evenly(run, name, layer)) for run in entry.runs for layer in layers
     ]
-    for row, layer in enumerate(rows):
-      limits = _limits(seen, layer)
-      for column, (index, run) in enumerate(seen.indexed):
+    for row, layer in enumerate(layers):
+      limits = _limits(entry, layer)
+      for column, (index, run) in enumerate(entry.indexed):
         axis = axes[row, column]
-        _draw_ridges(axis, _evenly(run, key, layer), layer, limits, index)
+        _draw_ridges(axis, _evenly(run, name, layer), layer, limits, index)
+        # A margin below, and above room for the uppermost histogram.
         axis.set_ylim(-0.2, max(counts) + 0.9)
         if row == 0:
-          canvas.label_top(axis, run.name, _ending(shown(run, key)))
+          canvas.label_top(axis, run.name, _ending(first_seed(run, name)))
         canvas.label_left(axis, f'{layer}: step')
-        axis.set_xlabel('Activation' if row == len(rows) - 1 else '')
+        axis.set_xlabel('Activation' if row == len(layers) - 1 else '')
         axis.set_xlim(*limits)
     return drawing
 
-  seeds = sorted({shown(run, key).seed for run in seen.runs})
   return canvas.Figure(
-    name=f'activations{seen.suffix}',
-    title=f'Distributions of activations{seen.note}',
-    caption='Histograms of what enters the nonlinearity of a layer, all '
-    'channels and positions together, at several steps of training (from '
-    f'below upwards). {conditions_of(seen)} Each row of panels has one x '
-    'axis, in the units of the activations; each histogram is scaled to its '
-    f'own maximum. Seed {", ".join(map(str, seeds))}.',
+    name=f'activations{entry.suffix}',
+    title=f'Distributions of activations{entry.note}',
+    caption='Histograms of the inputs to the nonlinearity of a layer, over all '
+    'channels and positions, at several training steps, the earliest at the '
+    'bottom. Panels of a row share their x axis, in the units of the '
+    'activations; each histogram is scaled to its own maximum.'
+    f'{_one_seed(entry)} {looks.circumstances(entry)}',
     alt='Histograms of activations over training, one column a run, one row a '
-    f'layer ({", ".join(rows)}). The middle 70 % of {rows[-1]} at the last '
-    'look: ' + '; '.join(_middle(run, key, rows[-1]) for run in seen.runs),
+    f'layer ({", ".join(layers)}). The middle 70 % of {layers[-1]} at the last '
+    'measurement: '
+    + '; '.join(_middle(run, name, layers[-1]) for run in entry.runs),
     draw=draw,
-    table=_table(seen, rows),
+    table=_table(entry, layers),
   )
 
 
 def drift(
-  runs: Sequence[curves.Run], key: str | None = None
+  runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """How moments of activations change between looks, a column a layer."""
-  seen = looked(runs, key)
-  if seen is None or looks.once(seen):
+  """Draws how far moments of activations move, a column a layer."""
+  entry = measured(runs, name)
+  if entry is None or looks.once(entry):
     return None
-  layers = layers_of(seen)
+  layers = _layers(entry)
   return canvas.Figure(
-    name=f'drift{seen.suffix}',
-    title=f'Drift of activations{seen.note}',
-    caption='By how much the inputs to a nonlinearity move from one look to '
-    'the next: |change of the mean| and |change of the variance|, averaged '
-    'over the channels of the layer, and the Wasserstein distance W1 between '
-    'the histograms of all channels together; and how far mean and variance '
-    'have moved from those of the first look. In the units of the activations '
-    f'(variances: squared). {conditions_of(seen)} Logarithmic '
-    'axes, shared by the columns. '
-    + strokes.seeds_sentence(seen.runs, logarithmic=True),
+    name=f'drift{entry.suffix}',
+    title=f'Drift of activations{entry.note}',
+    caption='How far the inputs to a nonlinearity move from one measurement to '
+    'the next: |change of the mean| and |change of the variance| of a channel, '
+    'averaged over the channels of the layer; and the Wasserstein distance W1 '
+    'between the histograms of all channels together. "Since the start": how '
+    'far mean and variance are from those of the first measurement. In the '
+    'units of the activations (variances: squared). Logarithmic axes, the same '
+    f'in all columns. {looks.circumstances(entry)}',
     alt='Change of mean and variance of activations, and distance between '
     f'histograms, over training, one column a layer ({", ".join(layers)}). '
-    f'Median change of the mean from look to look, {layers[-1]}: '
-    + by_layer.medians(seen, layers[-1], _ROWS[0]),
-    draw=lambda narrow: by_layer.drawing(seen, layers, _ROWS, narrow),
-    table=by_layer.table(seen, layers, _ROWS),
+    'Median change of the mean from one measurement to the next, '
+    f'{layers[-1]}: ' + by_layer.medians(entry, layers[-1], _ROWS[0]),
+    draw=lambda narrow: by_layer.drawing(entry, layers, _ROWS, narrow),
+    table=by_layer.table(entry, layers, _ROWS),
   )
 
 
-def looked(
-  runs: Sequence[curves.Run], key: str | None = None
-) -> looks.Looks | None:
-  """The runs that have looked at activations; None for none."""
-  found = looks.of(runs, KIND, key)
-  if found is None:
+def measured(
+  runs: Sequence[curves.Run], name: str | None = None
+) -> looks.Entry | None:
+  """Returns an entry of activations, of the runs that have looks; or None."""
+  entry = looks.of(runs, MEASURE, name)
+  if entry is None:
     return None
   indexed = tuple(
     (index, run)
-    for index, run in found.indexed
-    if looks.activation_layers(run, found.key)
+    for index, run in entry.indexed
+    if looks.activation_layers(run, entry.name)
   )
-  return found._replace(indexed=indexed) if indexed else None
+  return entry._replace(indexed=indexed) if indexed else None
 
 
-def layers_of(seen: looks.Looks) -> list[str]:
-  """The layers that any of the runs of `looked` looked at."""
-  found = [looks.activation_layers(run, seen.key) for run in seen.runs]
-  return list(dict.fromkeys(layer for layers in found for layer in layers))
-
-
-def conditions_of(seen: looks.Looks) -> str:
-  """On which data, with which statistics and precision, for a caption."""
-  runs = seen.runs
-  noisy = any(run.config['norm']['name'].startswith('nois') for run in runs)
-  noise = 'the noise of the step that follows, ' if noisy else ''
-  return (
-    f'On {seen.said("data")} {looks.when(seen)}, with '
-    f'{seen.said("statistics")} statistics, {noise}in float32 with products in '
-    f'{seen.said("precision")} precision.'
-  )
-
-
-def shown(run: curves.Run, name: str) -> curves.Seed:
-  """The first seed that has looked."""
+def first_seed(run: curves.Run, name: str) -> curves.Seed:
+  """Returns the first seed that has looked."""
   return next(seed for seed in run.seeds if seed.arrays.get(name))
+
+
+def _layers(entry: looks.Entry) -> list[str]:
+  """Returns the layers that any run has looked at."""
+  by_run = [looks.activation_layers(run, entry.name) for run in entry.runs]
+  return list(dict.fromkeys(layer for layers in by_run for layer in layers))
+
+
+def _one_seed(entry: looks.Entry) -> str:
+  """Returns which seed histograms are of, where there are several."""
+  if max(len(run.seeds) for run in entry.runs) == 1:
+    return ''
+  seeds = sorted({first_seed(run, entry.name).seed for run in entry.runs})
+  return f' Of seed {" or ".join(map(str, seeds))} alone.'
 
 
 def _ending(seed: curves.Seed) -> str:
@@ -157,64 +157,64 @@ def _ending(seed: curves.Seed) -> str:
 
 
 def _evenly(run: curves.Run, name: str, layer: str) -> list[records.Record]:
-  """At most so many of the looks, evenly spaced, with the first and last."""
-  every = looks.activations(shown(run, name), name, layer)
+  """Returns at most `_TIMES` looks, evenly spaced, with the first and last."""
+  every = looks.activations(first_seed(run, name), name, layer)
   count = min(len(every), _TIMES)
-  places = np.linspace(0, len(every) - 1, count).round().astype(int)
-  return [every[place] for place in places]
+  numbers = np.linspace(0, len(every) - 1, count).round().astype(int)
+  return [every[number] for number in numbers]
 
 
-def _limits(seen, layer: str) -> tuple[float, float]:
-  """What holds 99 % of the values of each histogram that is drawn."""
-  ends = [(-1e-3, 1e-3)]
-  for run in seen.runs:
-    for look in _evenly(run, seen.key, layer):
+def _limits(entry, layer: str) -> tuple[float, float]:
+  """Returns the range of the values of every histogram that is drawn."""
+  ends = [(-1e-3, 1e-3)]  # at least: activations that are all 0 have no width
+  for run in entry.runs:
+    for look in _evenly(run, entry.name, layer):
       counts = look.values[f'{layer}/histogram']
-      ends.append(distributions.quantiles(counts, np.array([0.005, 0.995])))
+      ends.append(distributions.quantiles(counts, _X_RANGE))
   low, high = np.array(ends).T
   return float(np.nanmin(low)), float(np.nanmax(high))
 
 
 def _draw_ridges(axis, ridges, layer, limits, index) -> None:
-  grid = np.linspace(*limits, _POINTS + 1)
-  middle = (grid[1:] + grid[:-1]) / 2
+  grid = np.linspace(*limits, _BINS + 1)
+  middles = (grid[1:] + grid[:-1]) / 2
   heights = [
     _density(look.values[f'{layer}/histogram'], grid) for look in ridges
   ]
   colour = strokes.colour(index)
-  for place in reversed(range(len(ridges))):
-    # A density that is concentrated in one point would dwarf all others.
-    scale = 1.6 / max(np.max(heights[place]), 1e-12)
+  for row in reversed(range(len(ridges))):
+    # Each to its own maximum: all values in one bin would dwarf the others.
+    scale = _HEIGHT / max(np.max(heights[row]), 1e-12)
     axis.fill_between(
-      middle, place, place + scale * heights[place],
+      middles, row, row + scale * heights[row],
       facecolor=(colour, 0.35), edgecolor=colour, linewidth=0.6,
     )  # fmt: skip
-  places = range(0, len(ridges), max(1, len(ridges) // 4))
-  axis.set_yticks(list(places), [str(ridges[place].step) for place in places])
+  ticks = list(range(0, len(ridges), max(1, len(ridges) // 4)))
+  axis.set_yticks(ticks, [str(ridges[tick].step) for tick in ticks])
   axis.grid(axis='y', visible=False)
 
 
 def _density(histogram: np.ndarray, grid: np.ndarray) -> np.ndarray:
-  """A histogram on even bins, values even within the old ones."""
+  """Returns a histogram on even bins, its values even within the old ones."""
   below = np.cumsum(histogram[:-1]) / max(histogram.sum(), 1)
   return np.diff(np.interp(grid, distributions.EDGES, below)) / np.diff(grid)
 
 
 def _middle(run, name, layer) -> str:
-  seen = _evenly(run, name, layer)
-  if not seen:
-    return f'{run.name} was not looked at'
-  counts = seen[-1].values[f'{layer}/histogram']
+  ridges = _evenly(run, name, layer)
+  if not ridges:
+    return f'{run.name} was not measured'
+  counts = ridges[-1].values[f'{layer}/histogram']
   low, high = distributions.quantiles(counts, np.array([0.15, 0.85]))
   return f'{run.name} from {low:.3g} to {high:.3g}'
 
 
-def _table(seen, layers):
+def _table(entry, layers):
   levels = np.array(reductions.PERCENTILES)
 
   def rows(seed: curves.Seed) -> Iterator[Sequence]:
     for layer in layers:
-      for look in looks.activations(seed, seen.key, layer):
+      for look in looks.activations(seed, entry.name, layer):
         mean_C, var_C = (look.values[f'{layer}/{m}'] for m in ('mean', 'var'))
         histogram = look.values[f'{layer}/histogram']
         quantiles = distributions.quantiles(histogram, levels)
@@ -223,4 +223,4 @@ def _table(seen, layers):
         yield look.step, layer, *numbers
 
   columns = ('layer', 'mean', 'variance', 'q15', 'q50', 'q85')
-  return canvas.table(seen.runs, columns, rows)
+  return canvas.table(entry.runs, columns, rows)

@@ -1,4 +1,4 @@
-"""The figure of a landscape against the step size, at the ends of training."""
+"""Draws a landscape against the step size, at the first and last checkpoint."""
 
 import functools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from bn_jax.report.drawing import canvas, first_last, strokes
 from bn_jax.report.figures import landscape
 from bn_jax.report.results import beta, curves, looks
 
-KIND = 'along_gradient'
+MEASURE = 'along_gradient'
 _CURVES = (
   ('loss', 'Loss'),
   ('gradient_change', 'Gradient change'),
@@ -19,93 +19,96 @@ _CURVES = (
 
 
 def figure(
-  runs: Sequence[curves.Run], key: str | None = None
+  runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """Loss, gradient change and beta against the step size, a line a run.
+  """Draws loss, gradient change and beta against the step size, a line a run.
 
-  Of what was measured afterwards, at few steps; of training there are the
-  bands of `landscape` and the map of `distance`.
+  Of analyses, which look at few steps; of training there are the bands of
+  `landscape` and the map of `distance`.
   """
-  seen = looks.of(runs, KIND, key)
-  if seen is None or not curves.is_analysis(seen.key):
+  entry = looks.of(runs, MEASURE, name)
+  if entry is None or not curves.is_analysis(entry.name):
     return None
+
+  d = landscape.symbol(entry)
 
   def draw(narrow: bool) -> mpl.Figure:
     rows = [
-      first_last.Row(label, functools.partial(_draw, key=seen.key, value=value))
+      first_last.Row(
+        label, functools.partial(_draw, name=entry.name, value=value)
+      )
       for value, label in _CURVES
     ]
-    drawing, axes = first_last.drawing(seen, rows, narrow, 'Step size e')
-    for axis, place in zip(axes[-1], first_last.places(seen)):
-      _draw_wiped(axis, seen, place)
+    drawing, axes = first_last.drawing(entry, rows, narrow, 'Step size e')
+    for axis, look in zip(axes[-1], first_last.ends(entry)):
+      _draw_wiped(axis, entry, look)
     canvas.scale_logarithmically(axes[0, 0], 'x', canvas.ticks_below(narrow))
-    strokes.legend_of(drawing, seen.indexed)
+    strokes.legend_of(drawing, entry.indexed)
     return drawing
 
   return canvas.Figure(
-    name=f'along{seen.suffix}',
-    title=f'Loss {landscape.direction(seen)}, by step size{seen.note}',
-    caption=f'{landscape.definition(seen)} Loss: the objective; dotted, at θ '
-    'itself. Gradient change: |∇L(θ − e·d) − g|. Beta: |∇L(θ − e·d) − g| / '
-    '(e·|d|); grey: 1 / e, on which it lies where the step has wiped g out. '
-    f'{beta.limit(seen)}A line ends where a number is not finite. Logarithmic '
-    'axes. ' + strokes.seeds_sentence(seen.runs, logarithmic=True),
+    name=f'along{entry.suffix}',
+    title=f'Loss {landscape.direction(entry)}, by step size{entry.note}',
+    caption=f'{landscape.definition(entry)} Loss: L; dotted, at θ itself. '
+    f'Gradient change: |∇L(θ − e·{d}) − g|. Beta: |∇L(θ − e·{d}) − g| / '
+    f'(e·|{d}|); grey: 1 / e, on which it lies where the step has wiped g out. '
+    f'{beta.limit(entry, d)}A line ends where a number is not finite. '
+    'Logarithmic axes.',
     alt='Loss, gradient change and beta against the step size, one line a run. '
-    + '; '.join(_words(run, seen.key) for run in seen.runs),
+    + '; '.join(_words(run, entry.name) for run in entry.runs),
     draw=draw,
-    table=_table(seen),
+    table=_table(entry),
   )
 
 
-def _draw(axis, run, index, place, *, key, value) -> None:
-  found = [
-    first_last.values(seed, key, place, 'step_size', value)
+def _draw(axis, run, index, look, *, name, value) -> None:
+  curves_of_seeds = [
+    pair
     for seed in run.seeds
+    if (pair := first_last.values(seed, name, look, 'step_size', value))
   ]
-  found = [pair for pair in found if pair]
-  strokes.draw_mean_against(axis, found, index)
+  strokes.draw_mean_against(axis, curves_of_seeds, index)
   at_0 = {'loss': 'loss_0', 'beta': 'beta_0'}
-  if value in at_0 and found:
+  if value in at_0 and curves_of_seeds:
     levels = [
-      first_last.value(seed, key, at_0[value], place) for seed in run.seeds
+      first_last.value(seed, name, at_0[value], look) for seed in run.seeds
     ]
     levels = [level for level in levels if level is not None and level > 0]
-    strokes.level(axis, found[0][0], levels, index)
+    strokes.level(axis, curves_of_seeds[0][0], levels, index)
 
 
-def _draw_wiped(axis, seen, place) -> None:
-  """The line 1 / e."""
-  found = [
-    sizes
-    for seed in seen.seeds
-    if (sizes := first_last.value(seed, seen.key, 'step_size', place))
-    is not None
+def _draw_wiped(axis, entry, look) -> None:
+  """Draws 1 / e, which beta is where the step has wiped the gradient out."""
+  of_seeds = [
+    first_last.value(seed, entry.name, 'step_size', look)
+    for seed in entry.seeds
   ]
-  sizes = np.unique(np.concatenate(found)) if found else np.zeros(0)
+  of_seeds = [sizes for sizes in of_seeds if sizes is not None]
+  sizes = np.unique(np.concatenate(of_seeds)) if of_seeds else np.zeros(0)
   sizes = sizes[sizes > 0]
   strokes.grey(axis, sizes, 1 / sizes)
 
 
-def _words(run, key) -> str:
-  for seed in run.seeds:
-    found = first_last.values(seed, key, -1, 'step_size', 'gradient_change')
-    if found:
-      break
-  else:
-    return f'{run.name} was not looked at'
-  sizes, change = found
+def _words(run, name) -> str:
+  quantities = 'step_size', 'gradient_change'
+  of_seeds = [first_last.values(s, name, -1, *quantities) for s in run.seeds]
+  pair = next(filter(None, of_seeds), None)
+  if pair is None:
+    return f'{run.name} was not measured'
+  sizes, change = pair
   low, high = np.argmin(sizes), np.argmax(sizes)
   return (
-    f'gradient of {run.name} at the last look changes by {change[low]:.3g} at '
-    f'{sizes[low]:.3g} and by {change[high]:.3g} at {sizes[high]:.3g}'
+    f'gradient of {run.name} at the last measurement changes by '
+    f'{change[low]:.3g} at {sizes[low]:.3g} and by {change[high]:.3g} at '
+    f'{sizes[high]:.3g}'
   )
 
 
-def _table(seen):
+def _table(entry):
   names = ('step_size', *(value for value, _ in _CURVES))
 
-  def rows(seed, place):
-    found = first_last.values(seed, seen.key, place, *names) or ()
-    return map(canvas.digits, zip(*found))
+  def rows(seed, look):
+    columns = first_last.values(seed, entry.name, look, *names) or ()
+    return map(canvas.digits, zip(*columns))
 
-  return first_last.table(seen, names, rows)
+  return first_last.table(entry, names, rows)

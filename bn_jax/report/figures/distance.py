@@ -1,4 +1,4 @@
-"""The figure of gradient change by distance: Figure 11 of Santurkar (2018).
+"""Draws gradient change by step size: Figure 11 of Santurkar et al. (2018).
 
 All that was recorded along a line, over training, means over the seeds.
 """
@@ -11,20 +11,19 @@ from matplotlib import cm, collections, colormaps, colors
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import canvas, strokes
-from bn_jax.report.figures import landscape
 from bn_jax.report.results import curves, looks
 
-KIND = 'along_gradient'
+MEASURE = 'along_gradient'
 _LINES = 50  # of a panel: as many as in the paper
 _CHANGE = colormaps['viridis']
-# Without its light end, which is no line on white.
+# Without its light end: a yellow line on white cannot be seen.
 _STEP = colors.LinearSegmentedColormap.from_list(
   'step', colormaps['plasma'](np.linspace(0, 0.85, 64))
 )
 
 
 class Map(NamedTuple):
-  """The raw curves of a run, geometric means over its seeds.
+  """The curves of a run, each look by itself, geometric means over its seeds.
 
   Attributes:
     step: [T].
@@ -38,42 +37,44 @@ class Map(NamedTuple):
 
 
 def figure(
-  runs: Sequence[curves.Run], key: str | None = None
+  runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """Gradient change by step and step size, and by step size, a column a run.
+  """Draws gradient change by training step and step size, a column a run.
 
   None where no run has looked twice.
   """
-  seen = looks.of(runs, KIND, key)
-  of_runs = () if seen is None else seen.runs
-  maps = [raw_curves(run, seen.key) for run in of_runs]
+  entry = looks.of(runs, MEASURE, name)
+  of_runs = () if entry is None else entry.runs
+  maps = [raw_curves(run, entry.name) for run in of_runs]
   if not any(len(one.step) > 1 for one in maps):
     return None
   return canvas.Figure(
-    name=f'distance{seen.suffix}',
-    title=f'Gradient change by distance{seen.note}',
-    caption=f'{landscape.definition(seen)} Gradient change: |∇L(θ − e·d) − g|. '
-    'Above, by step and step size, every look and every e; white where it is '
-    f'no number above 0. Below, against e, a line a look (at most {_LINES}, '
-    'evenly spaced), coloured by its step, as in the paper: the steeper, the '
-    'less g predicts. All axes but that of steps are logarithmic, and so is '
-    'the colour; both scales are shared by the columns. '
-    + strokes.seeds_sentence(seen.runs, logarithmic=True),
+    name=f'distance{entry.suffix}',
+    title=f'Gradient change by step size{entry.note}',
+    caption='The gradient change of the figure before, at each point of its '
+    'line. Above: as a colour, by training step and step size e; white where '
+    'it is not above 0. Below: against the step size, a line a training step '
+    f'(at most {_LINES}, evenly spaced), as in Figure 11 of Santurkar et al. '
+    '(2018): the steeper, the less g predicts. All scales but that of training '
+    'steps are logarithmic, and the same in all columns.',
     alt='Gradient change as a map over step and step size, and as lines '
     'against the step size, one column a run. Medians over training: '
-    + '; '.join(_words(run, one) for run, one in zip(seen.runs, maps)),
-    draw=lambda narrow: _drawn(seen, maps, narrow),
-    table=_table(seen),
+    + '; '.join(_words(run, one) for run, one in zip(entry.runs, maps)),
+    draw=lambda narrow: _drawn(entry, maps, narrow),
+    table=_table(entry),
   )
 
 
-def raw_curves(run: curves.Run, key: str) -> Map:
-  """The map of a run; of seeds that have other step sizes, the first counts."""
-  found = {}
+def raw_curves(run: curves.Run, name: str) -> Map:
+  """Returns the map of a run.
+
+  Seeds with another number of step sizes than the first are left out.
+  """
+  pairs_at = {}
   for seed in run.seeds:
-    if not curves.recorded(seed, key, 'gradient_change'):
+    if not curves.recorded(seed, name, 'gradient_change'):
       continue
-    series = seed.series[key]
+    series = seed.series[name]
     size_TE = series.values['step_size']
     order_TE = np.argsort(size_TE, axis=1)
     pairs_T2E = np.stack(
@@ -84,22 +85,22 @@ def raw_curves(run: curves.Run, key: str) -> Map:
       axis=1,
     )
     for step, pair_2E in zip(series.step, pairs_T2E):
-      found.setdefault(int(step), []).append(pair_2E)
-  if not found:
+      pairs_at.setdefault(int(step), []).append(pair_2E)
+  if not pairs_at:
     return Map(np.zeros(0, int), np.zeros((0, 1)), np.zeros((0, 1)))
-  steps = sorted(found)
-  count = found[steps[0]][0].shape[1]
+  steps = sorted(pairs_at)
+  count = pairs_at[steps[0]][0].shape[1]
   looks = [
-    _geometric([pair for pair in found[step] if pair.shape[1] == count])
+    _geometric([pair for pair in pairs_at[step] if pair.shape[1] == count])
     for step in steps
   ]
-  kept = [i for i, look in enumerate(looks) if look is not None]
-  size_TE, change_TE = np.stack([looks[i] for i in kept], axis=1)
-  return Map(np.array(steps)[kept], size_TE, change_TE)
+  rows = [i for i, look in enumerate(looks) if look is not None]
+  size_TE, change_TE = np.stack([looks[i] for i in rows], axis=1)
+  return Map(np.array(steps)[rows], size_TE, change_TE)
 
 
 def _geometric(pairs: Sequence[np.ndarray]) -> np.ndarray | None:
-  """Geometric mean of pairs [2, E] over what is finite and above 0."""
+  """Returns the geometric mean of pairs [2, E] over numbers above 0."""
   if not pairs:
     return None
   with np.errstate(divide='ignore', invalid='ignore'):
@@ -110,30 +111,28 @@ def _geometric(pairs: Sequence[np.ndarray]) -> np.ndarray | None:
   return np.where(count > 0, np.exp(total / np.maximum(count, 1)), np.nan)
 
 
-def _drawn(seen, maps, narrow) -> mpl.Figure:
+def _drawn(entry, maps, narrow) -> mpl.Figure:
   drawing, axes = canvas.panels(2, len(maps), narrow, shared=False)
   change = colors.LogNorm(*_range([one.change for one in maps]))
   step = colors.Normalize(*_ends([one.step for one in maps]))
-  for column, (one, shown) in enumerate(zip(maps, seen.indexed)):
+  for column, (one, indexed) in enumerate(zip(maps, entry.indexed)):
     above, below = axes[:, column]
-    canvas.label_top(above, shown[1].name)
+    canvas.label_top(above, indexed[1].name)
     _draw_map(above, one, change)
-    strokes.divergences(above, [shown])
+    strokes.divergences(above, [indexed])
     _draw_lines(below, one, step)
-    for axis, texts in (
-      (above, ('Step', 'Step size e')),
-      (below, ('Step size e', 'Gradient change')),
-    ):
-      axis.set_xlabel(texts[0])
-      canvas.label_left(axis, texts[1])
+    above.set_xlabel('Training step')
+    canvas.label_left(above, 'Step size e')
+    below.set_xlabel('Step size e')
+    canvas.label_left(below, 'Gradient change')
   _scale(axes, maps, canvas.ticks_below(narrow))
-  for norm, colormap, place, label in (
+  for norm, colormap, side, label in (
     (change, _CHANGE, 'top', 'Gradient change'),
-    (step, _STEP, 'bottom', 'Step of a line'),
+    (step, _STEP, 'bottom', 'Training step'),
   ):
     bar = drawing.colorbar(
       cm.ScalarMappable(norm, colormap),
-      ax=list(axes.flat), location=place, label=label, aspect=40, shrink=0.7,
+      ax=list(axes.flat), location=side, label=label, aspect=40, shrink=0.7,
     )  # fmt: skip
     bar.outline.set_visible(False)
     if norm is change:
@@ -142,8 +141,8 @@ def _drawn(seen, maps, narrow) -> mpl.Figure:
 
 
 def _draw_map(axis, one: Map, norm) -> None:
-  """A cell a look and a step size, those of equal sizes in one mesh."""
-  at = _edges(one.step.astype(float))
+  """Draws a cell a look and step size, looks of equal sizes in one mesh."""
+  at = _step_edges(one)
   alike = np.all(np.isfinite(one.size), axis=1)
   first = 0
   for t in range(1, len(one.step) + 1):
@@ -161,21 +160,21 @@ def _draw_map(axis, one: Map, norm) -> None:
 
 
 def _draw_lines(axis, one: Map, norm) -> None:
-  places = np.unique(
+  rows = np.unique(
     np.linspace(0, len(one.step) - 1, min(len(one.step), _LINES)).round()
   ).astype(int)
-  drawn = collections.LineCollection(
-    [np.stack([one.size[t], one.change[t]], axis=1) for t in places],
-    array=one.step[places],
+  lines = collections.LineCollection(
+    [np.stack([one.size[t], one.change[t]], axis=1) for t in rows],
+    array=one.step[rows],
     norm=norm, cmap=_STEP, linewidths=0.9,
   )  # fmt: skip
-  axis.add_collection(drawn)
+  axis.add_collection(lines)
   axis.autoscale_view()
 
 
 def _scale(axes, maps, count: int) -> None:
-  """One scale for all columns."""
-  steps = [_edges(one.step.astype(float)) for one in maps if len(one.step)]
+  """Sets one scale for all columns."""
+  steps = [_step_edges(one) for one in maps if len(one.step)]
   cells = [_cells(size_E) for one in maps for size_E in one.size]
   sizes = _wider(_range([one.size for one in maps]))
   changes = _wider(_range([one.change for one in maps]))
@@ -189,27 +188,23 @@ def _scale(axes, maps, count: int) -> None:
     canvas.label_logarithmically(below, 'y')
 
 
+def _step_edges(one: Map) -> np.ndarray:
+  """Returns between which training steps the cells of a map lie."""
+  return canvas.cell_edges(one.step.astype(float))
+
+
 def _cells(size_E: np.ndarray) -> np.ndarray:
-  """Between which step sizes the cells of a look lie."""
-  return np.exp(_edges(np.log(size_E)))
+  """Returns between which step sizes the cells of a look lie."""
+  return np.exp(canvas.cell_edges(np.log(size_E)))
 
 
 def _wider(ends: tuple[float, float]) -> tuple[float, float]:
-  """With room for the ends of lines."""
+  """Returns a range with room for the ends of lines."""
   return ends[0] / 1.2, ends[1] * 1.2
 
 
-def _edges(middle: np.ndarray) -> np.ndarray:
-  """Where cells around so many places begin and end."""
-  if len(middle) < 2:
-    return np.concatenate([middle - 0.5, middle + 0.5])
-  between = (middle[1:] + middle[:-1]) / 2
-  first, last = 2 * middle[0] - between[0], 2 * middle[-1] - between[-1]
-  return np.concatenate([[first], between, [last]])
-
-
 def _range(parts: Sequence[np.ndarray]) -> tuple[float, float]:
-  """Smallest and largest of all numbers, never the same."""
+  """Returns the smallest and the largest of all numbers, never the same."""
   values = np.concatenate([part[np.isfinite(part)] for part in parts])
   if not len(values):
     return 0.1, 1.0
@@ -235,13 +230,16 @@ def _words(run, one: Map) -> str:
   )
 
 
-def _table(seen):
-  """All that was recorded; distance is e |d|, from beta = change / (e |d|)."""
+def _table(entry):
+  """Returns all that was recorded.
+
+  The distance e |d| follows from beta = change / (e |d|).
+  """
 
   def rows(seed: curves.Seed) -> Iterator[Sequence]:
-    if not curves.recorded(seed, seen.key, 'gradient_change'):
+    if not curves.recorded(seed, entry.name, 'gradient_change'):
       return
-    series = seed.series[seen.key]
+    series = seed.series[entry.name]
     size_TE, change_TE, beta_TE = (
       series.values[name] for name in ('step_size', 'gradient_change', 'beta')
     )
@@ -251,4 +249,4 @@ def _table(seen):
       yield from ((step, *canvas.digits(point)) for point in zip(*points))
 
   columns = ('step_size', 'distance', 'gradient_change')
-  return canvas.table(seen.runs, columns, rows)
+  return canvas.table(entry.runs, columns, rows)

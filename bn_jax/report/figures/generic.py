@@ -1,4 +1,4 @@
-"""The figure of a measure that has none of its own: what it recorded, by step.
+"""Draws a measure that has no figure of its own: what it recorded, by step.
 
 A row a quantity. Without layers all runs share a panel: the mean over seeds,
 and, of a quantity that is several numbers a look, the band that they fill. With
@@ -21,107 +21,111 @@ _MAP = 'viridis'
 
 
 def figure(
-  runs: Sequence[curves.Run], kind: str, key: str
+  runs: Sequence[curves.Run], measure: str, name: str
 ) -> canvas.Figure | None:
-  """Draws all that a measure has recorded under a key; None for nothing."""
-  seen = looks.of(runs, kind, key)
-  known = [] if seen is None else quantities.of(seen)
-  if not known:
+  """Draws all that an entry of a measure has recorded; None for nothing."""
+  entry = looks.of(runs, measure, name)
+  every = [] if entry is None else quantities.of(entry)
+  if not every:
     return None
-  drawn = known[:_ROWS]
-  title = quantities.title(seen)
+  rows = every[:_ROWS]
+  title = quantities.title(entry)
   return canvas.Figure(
-    name=f'{kind.replace("_", "-")}{seen.suffix}',
-    title=f'{title}{seen.note}',
-    caption=f'What the measure {kind} recorded {looks.when(seen)}, of '
-    f'{looks.where(seen)}, {looks.precisely(seen)}. {_how(drawn)}'
-    f'{_left_out(known)} ' + strokes.seeds_sentence(seen.runs),
-    alt=f'{title} over steps: {", ".join(one.label for one in drawn)}. At the '
-    'last look: ' + '; '.join(_words(run, seen, drawn[0]) for run in seen.runs),
-    draw=lambda narrow: _drawn(seen, drawn, narrow),
-    table=_table(seen, known),
+    name=f'{measure.replace("_", "-")}{entry.suffix}',
+    title=f'{title}{entry.note}',
+    caption=f'The quantities that the measure {measure} recorded. {_how(rows)}'
+    f'{_left_out(every)}{looks.circumstances(entry)}',
+    alt=f'{title} over steps: {", ".join(one.label for one in rows)}. At the '
+    'last measurement: '
+    + '; '.join(_words(run, entry, rows[0]) for run in entry.runs),
+    draw=lambda narrow: _drawn(entry, rows, narrow),
+    table=_table(entry, every),
   )
 
 
-def _how(drawn: Sequence[quantities.Quantity]) -> str:
-  """What lines, bands and maps are."""
-  said = []
-  if any(one.several and not one.layers for one in drawn):
-    said.append('Bands reach from the smallest to the largest of the numbers.')
-  if any(one.several and one.layers for one in drawn):
-    said.append('Of several numbers of a layer, the largest.')
-  if any(len(one.layers) > _LINES for one in drawn):
-    said.append('Maps: the layers in forward order, the first at the bottom.')
-  elif any(one.layers for one in drawn):
-    said.append('A line a layer.')
-  return ' '.join(said)
+def _how(rows: Sequence[quantities.Quantity]) -> str:
+  """Returns what lines, bands and maps are; each sentence ends with a space."""
+  sentences = ''
+  if any(one.several and not one.layers for one in rows):
+    sentences += 'Bands reach from the smallest to the largest of the numbers. '
+  if any(one.several and one.layers for one in rows):
+    sentences += 'Of several numbers of a layer, the largest. '
+  if any(len(one.layers) > _LINES for one in rows):
+    sentences += 'Maps: layers in forward order, the first at the bottom. '
+  elif any(one.layers for one in rows):
+    sentences += 'A line a layer. '
+  return sentences
 
 
-def _left_out(known: Sequence[quantities.Quantity]) -> str:
-  if len(known) <= _ROWS:
+def _left_out(every: Sequence[quantities.Quantity]) -> str:
+  if len(every) <= _ROWS:
     return ''
-  names = ', '.join(one.name for one in known[_ROWS:])
-  return f' The CSV has more quantities: {names}.'
+  names = ', '.join(one.name for one in every[_ROWS:])
+  return f'The CSV has more quantities: {names}. '
 
 
-def _drawn(seen, drawn, narrow: bool) -> mpl.Figure:
-  layered = any(one.layers for one in drawn)
+def _drawn(entry, rows, narrow: bool) -> mpl.Figure:
+  layered = any(one.layers for one in rows)
   # One column of all runs, or one of each.
-  columns = [(pair,) for pair in seen.indexed] if layered else [seen.indexed]
-  drawing, axes = canvas.panels(len(drawn), len(columns), narrow)
-  for row, quantity in enumerate(drawn):
+  columns = [(pair,) for pair in entry.indexed] if layered else [entry.indexed]
+  drawing, axes = canvas.panels(len(rows), len(columns), narrow)
+  for row, quantity in enumerate(rows):
     if len(quantity.layers) > _LINES:
       runs = [run for ((_, run),) in columns]
-      _draw_maps(drawing, axes[row], runs, seen.key, quantity)
+      _draw_maps(drawing, axes[row], runs, entry.name, quantity)
     else:
-      for axis, shown in zip(axes[row], columns):
+      for axis, indexed in zip(axes[row], columns):
         canvas.label_left(axis, quantity.label)
-        _draw_lines(axis, shown, seen.key, quantity)
-    for axis, shown in zip(axes[row], columns):
-      canvas.label_steps(axis, row == len(drawn) - 1)
-      strokes.divergences(axis, shown)
-  for axis, shown in zip(axes[0], columns if layered else ()):
-    canvas.label_top(axis, shown[0][1].name)
-  _legend(drawing, seen, drawn, layered)
+        _draw_lines(axis, indexed, entry.name, quantity)
+    for axis, indexed in zip(axes[row], columns):
+      canvas.label_steps(axis, row == len(rows) - 1)
+      strokes.divergences(axis, indexed)
+  for axis, indexed in zip(axes[0], columns if layered else ()):
+    canvas.label_top(axis, indexed[0][1].name)
+  _legend(drawing, entry, rows, layered)
   return drawing
 
 
-def _legend(drawing, seen, drawn, layered: bool) -> None:
-  """The runs; or the layers, where these are the lines."""
+def _legend(drawing, entry, rows, layered: bool) -> None:
+  """Draws a legend of the runs; or of the layers, where these are the lines."""
   if not layered:
-    strokes.legend_of(drawing, seen.indexed)
+    strokes.legend_of(drawing, entry.indexed)
     return
-  lines = [one.layers for one in drawn if 0 < len(one.layers) <= _LINES]
+  lines = [one.layers for one in rows if 0 < len(one.layers) <= _LINES]
   if lines:
     strokes.legend(drawing, list(enumerate(max(lines, key=len))))
 
 
-def _draw_lines(axis, shown, key: str, quantity) -> None:
-  """A line a layer of one run; or a line, or a band, of each run."""
+def _draw_lines(axis, indexed, entry: str, quantity) -> None:
+  """Draws a line a layer of one run; or a line, or a band, of each run."""
   if not quantity.layers:
-    for index, run in shown:
-      _draw_band(axis, _curves(run, key, quantity.name), index)
+    for index, run in indexed:
+      _draw_band(axis, _curves(run, entry, quantity.name), index)
     return
-  ((_, run),) = shown
-  for place, layer in enumerate(quantity.layers):
-    found = _curves(run, key, quantity.recorded_as(layer))
-    strokes.draw_mean(axis, [(c.step, c.high) for c in found], place)
+  ((_, run),) = indexed
+  for number, layer in enumerate(quantity.layers):
+    curves_of_seeds = _curves(run, entry, quantity.recorded_as(layer))
+    strokes.draw_mean(axis, [(c.step, c.high) for c in curves_of_seeds], number)
 
 
-def _curves(run, key: str, name: str) -> list[quantities.Curve]:
-  found = [quantities.curve(seed, key, name) for seed in run.seeds]
-  return [one for one in found if len(one.step)]
+def _curves(run, entry: str, name: str) -> list[quantities.Curve]:
+  curves_of_seeds = [quantities.curve(seed, entry, name) for seed in run.seeds]
+  return [one for one in curves_of_seeds if len(one.step)]
 
 
-def _draw_band(axis, found: Sequence[quantities.Curve], index: int) -> None:
-  """The mean over seeds of a line; of a band, that of its two edges."""
-  if not found:
+def _draw_band(
+  axis, curves_of_seeds: Sequence[quantities.Curve], index: int
+) -> None:
+  """Draws the mean over seeds of a line; of a band, that of its two edges."""
+  if not curves_of_seeds:
     return
-  if all(np.array_equal(c.low, c.high, equal_nan=True) for c in found):
-    strokes.draw_mean(axis, [(c.step, c.high) for c in found], index)
+  if all(
+    np.array_equal(c.low, c.high, equal_nan=True) for c in curves_of_seeds
+  ):
+    strokes.draw_mean(axis, [(c.step, c.high) for c in curves_of_seeds], index)
     return
   low, high = (
-    strokes.mean([(c.step, getattr(c, end)) for c in found])
+    strokes.mean([(c.step, getattr(c, end)) for c in curves_of_seeds])
     for end in ('low', 'high')
   )
   strokes.band(axis, low.step, low.mean, high.mean, index, alpha=0.3)
@@ -129,9 +133,9 @@ def _draw_band(axis, found: Sequence[quantities.Curve], index: int) -> None:
     strokes.line(axis, edge.step, edge.mean, index, linewidth=0.8)
 
 
-def _draw_maps(drawing, axes, runs, key: str, quantity) -> None:
-  """A cell a look and layer, the mean over seeds; one scale for all runs."""
-  maps = [_map(run, key, quantity) for run in runs]
+def _draw_maps(drawing, axes, runs, entry: str, quantity) -> None:
+  """Draws a cell a look and layer, seeds as means; one scale for all runs."""
+  maps = [_map(run, entry, quantity) for run in runs]
   values = np.concatenate([value_LT.ravel() for _, value_LT in maps])
   values = values[np.isfinite(values)]
   low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
@@ -140,7 +144,7 @@ def _draw_maps(drawing, axes, runs, key: str, quantity) -> None:
   for axis, (step_T, value_LT) in zip(axes, maps):
     if len(step_T):
       axis.pcolormesh(
-        _edges(step_T), edges_L, value_LT, norm=norm, cmap=_MAP,
+        canvas.cell_edges(step_T), edges_L, value_LT, norm=norm, cmap=_MAP,
         rasterized=True,
       )  # fmt: skip
     axis.set_ylim(edges_L[0], edges_L[-1])
@@ -153,45 +157,37 @@ def _draw_maps(drawing, axes, runs, key: str, quantity) -> None:
   bar.outline.set_visible(False)
 
 
-def _map(run, key: str, quantity) -> tuple[np.ndarray, np.ndarray]:
-  """(steps [T], values [L, T]); of several numbers the largest."""
+def _map(run, entry: str, quantity) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (steps [T], values [L, T]); of several numbers the largest."""
   rows = []
   for layer in quantity.layers:
-    found = _curves(run, key, quantity.recorded_as(layer))
-    lines = [(c.step, c.high) for c in found]
+    curves_of_seeds = _curves(run, entry, quantity.recorded_as(layer))
+    lines = [(c.step, c.high) for c in curves_of_seeds]
     rows.append(strokes.mean(lines) if lines else None)
   steps = sorted({int(t) for row in rows if row is not None for t in row.step})
   value_LT = np.full((len(rows), len(steps)), np.nan)
-  for place, row in enumerate(rows):
+  for number, row in enumerate(rows):
     if row is not None:
-      value_LT[place, np.searchsorted(steps, row.step)] = row.mean
+      value_LT[number, np.searchsorted(steps, row.step)] = row.mean
   return np.array(steps, float), value_LT
 
 
-def _edges(step_T: np.ndarray) -> np.ndarray:
-  """Where the cells around so many steps begin and end."""
-  if len(step_T) < 2:
-    return np.concatenate([step_T - 0.5, step_T + 0.5])
-  between = (step_T[1:] + step_T[:-1]) / 2
-  first, last = 2 * step_T[0] - between[0], 2 * step_T[-1] - between[-1]
-  return np.concatenate([[first], between, [last]])
+def _words(run, entry, quantity) -> str:
+  mean = curves.mean_over(
+    run.seeds, lambda seed: quantities.last(seed, entry.name, quantity)
+  )
+  return f'{run.name} {mean:.3g}' if np.isfinite(mean) else f'{run.name} none'
 
 
-def _words(run, seen, quantity) -> str:
-  values = [quantities.last(seed, seen.key, quantity) for seed in run.seeds]
-  values = [value for value in values if np.isfinite(value)]
-  return f'{run.name} {np.mean(values):.3g}' if values else f'{run.name} none'
-
-
-def _table(seen, known) -> list[Sequence]:
-  """All numbers: smallest and largest of each look, layer and quantity."""
+def _table(entry, every) -> list[Sequence]:
+  """Returns smallest and largest number of each look, layer and quantity."""
 
   def rows(seed):
-    for quantity in known:
+    for quantity in every:
       for layer in quantity.layers or ('',):
         name = quantity.recorded_as(layer)
-        for step, *ends in zip(*quantities.curve(seed, seen.key, name)):
+        for step, *ends in zip(*quantities.curve(seed, entry.name, name)):
           yield step, layer, quantity.name, *canvas.digits(ends)
 
   columns = ('layer', 'quantity', 'smallest', 'largest')
-  return canvas.table(seen.runs, columns, rows)
+  return canvas.table(entry.runs, columns, rows)

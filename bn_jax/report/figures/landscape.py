@@ -1,9 +1,9 @@
-"""The figure of the landscape: Figure 4 of Santurkar et al. (2018).
+"""Draws the loss landscape: Figure 4 of Santurkar et al. (2018).
 
-And in words, for all figures of a landscape, the line along which it was looked
-at.
+It also has the words for the line along which any figure of a landscape looks.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,142 +12,149 @@ from matplotlib import figure as mpl
 from bn_jax.report.drawing import canvas, overlay, strokes
 from bn_jax.report.results import beta, conditions, curves, looks
 
-KIND = 'along_gradient'
+MEASURE = 'along_gradient'
 _ROWS = (
   ('loss', 'Loss'),
   ('gradient_change', 'Gradient change'),
   ('beta', 'Effective beta'),
 )
+# Words of a title, and what d is; along the gradient itself it needs no name.
 _DIRECTIONS = {
-  'descent': ('along the gradient', 'd = g'),
+  'descent': ('along the gradient', ''),
   'ascent': ('up the gradient', 'd = −g'),
   'random': (
     'along a random direction',
-    'd a normal vector of the length of g, another one at each look',
+    'd a normal vector of the length of g, drawn anew at each measurement',
   ),
   'update': (
     "along the optimizer's update",
-    "d what the optimizer would subtract, for a learning rate of 1",
+    'd what the optimizer would subtract for a learning rate of 1',
   ),
-}  # fmt: skip
-# What a caption says of the paper's levels, by network.
+}
+# What a caption says of the levels of the paper's curves, by network.
 _LEVELS = {
-  'vgg': 'Its loss holds a penalty on the weights of about 1.9 at first, of '
-  'which the paper says nothing, and its gradient changes seem too large for '
-  'a plain norm. Both are drawn as they are, and their levels cannot match: '
-  'compare widths, and how far the columns are apart.',
-  'linear': 'Its gradient change and its beta are drawn as they are.',
+  'vgg': "The paper's loss holds a penalty on the weights of about 1.9 at "
+  'first, of which it says nothing, and its gradient changes seem too large '
+  'for a plain norm. Both are drawn as they are, and their levels cannot '
+  'match: compare widths, and how far the columns are apart.',
+  'linear': "The paper's gradient change and beta are drawn as they are.",
 }
 
 
 def figure(
-  runs: Sequence[curves.Run], key: str | None = None
+  runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """Figure 4 of Santurkar et al. (2018), one column a run.
+  """Draws Figure 4 of Santurkar et al. (2018), one column a run.
 
-  Of an analysis at one step there is no band over training: see `along`.
+  Of an analysis of one step there is no band over training: see `along`.
   """
-  seen = looks.of(runs, KIND, key)
-  if seen is None or looks.once(seen):
+  entry = looks.of(runs, MEASURE, name)
+  if entry is None or looks.once(entry):
     return None
-  papers = _papers(seen)
-  matches = [match for found in papers.values() for match in found]
-  in_nats = not any(curves.is_regression(run) for run in seen.runs)
+  papers = _papers(entry)
+  matches = [match for of_panel in papers.values() for match in of_panel]
+  in_nats = not any(curves.is_regression(run) for run in entry.runs)
 
   def draw(narrow: bool) -> mpl.Figure:
-    drawing, axes = canvas.panels(len(_ROWS), len(seen.indexed), narrow)
-    for column, (index, run) in enumerate(seen.indexed):
+    drawing, axes = canvas.panels(len(_ROWS), len(entry.indexed), narrow)
+    for column, (index, run) in enumerate(entry.indexed):
       canvas.label_top(axes[0, column], run.name)
       for row, (value, label) in enumerate(_ROWS):
         axis = axes[row, column]
         overlay.draw(axis, papers[index, value])
-        _draw(axis, run, index, seen.key, value)
+        _draw(axis, run, index, entry.name, value)
         unit = ' (nats)' if value == 'loss' and in_nats else ''
         canvas.label_left(axis, label + unit)
         canvas.label_steps(axis, row == len(_ROWS) - 1)
     for row in range(len(_ROWS)):
       canvas.scale_logarithmically(axes[row, 0])
-      for axis, of in zip(axes[row], seen.indexed):
+      for axis, of in zip(axes[row], entry.indexed):
         strokes.divergences(axis, [of])
     overlay.legend(drawing, matches)
     return drawing
 
   return canvas.Figure(
-    name=f'landscape{seen.suffix}',
-    title=f'Loss landscape {direction(seen)}{seen.note}',
-    caption=_caption(seen) + overlay.sentence(matches, *_said_of(seen)),
+    name=f'landscape{entry.suffix}',
+    title=f'Loss landscape {direction(entry)}{entry.note}',
+    caption=_caption(entry) + overlay.sentence(matches, *_levels(entry)),
     alt='Loss band, gradient-change band and effective beta over steps, one '
     'column a run: '
-    + '; '.join(_words(run, seen.key) for run in seen.runs)
+    + '; '.join(_words(run, entry.name) for run in entry.runs)
     + overlay.words(matches),
     draw=draw,
-    table=_table(seen),
+    table=_table(entry),
   )
 
 
-def direction(seen: looks.Looks) -> str:
-  """'along the gradient', for a title."""
-  directions = _directions(seen)
-  if len(directions) > 1:
-    return 'along a line'
-  return _DIRECTIONS[directions[0]][0]
-
-
-def definition(seen: looks.Looks) -> str:
-  """Where the points of the line lie, and on what the numbers rest."""
-  directions = _directions(seen)
-  d = _DIRECTIONS[directions[0]][1]
-  if len(directions) > 1:
-    d = f'd by direction: {seen.said("direction")}'
+def direction(entry: looks.Entry) -> str:
+  """Returns 'along the gradient', for a title."""
+  directions = _directions(entry)
   return (
-    f'At θ − e·d, with g the gradient on {looks.where(seen)}, {d}, and e = '
-    f'{_sizes(seen)}, {looks.when(seen)}. The same examples at every point, '
-    f'all parameters together, {looks.precisely(seen)}.'
+    _DIRECTIONS[directions[0]][0] if len(directions) == 1 else 'along a line'
   )
 
 
-def _directions(seen: looks.Looks) -> Sequence[str]:
-  """Those that occur; records without the word are of descent."""
-  read = conditions.of(seen.kind, 'direction', seen.key)
-  found = [
-    said if (said := read(seed)) in _DIRECTIONS else 'descent'
-    for seed in seen.seeds
-  ]
-  return tuple(dict.fromkeys(found))
+def symbol(entry: looks.Entry) -> str:
+  """Returns what formulas call the direction: g along the gradient, else d."""
+  return 'g' if _directions(entry) == ('descent',) else 'd'
 
 
-def _sizes(seen: looks.Looks) -> str:
-  """'{0.5, 1} × the learning rate', or the sizes themselves."""
+def definition(entry: looks.Entry) -> str:
+  """Returns where the points of the line lie, and on what the numbers rest."""
+  directions = _directions(entry)
+  if len(directions) > 1:
+    d = f'd by direction: {entry.condition("direction")}'
+  else:
+    d = _DIRECTIONS[directions[0]][1]
+  return (
+    'L is the training loss with its weight penalty, on the same examples at '
+    'every point; θ all parameters; g = ∇L(θ). The points are θ − '
+    f'e·{symbol(entry)}, with e = {_sizes(entry)}{d and ", and "}{d}. '
+    f'{looks.circumstances(entry)}'
+  )
 
-  def said(name: str, *, absolute: bool) -> str:
-    def of(seed: curves.Seed) -> str | None:
-      found = conditions.looking(seed, seen.kind, seen.key)
-      given = found.get('step_sizes') not in (None, '{}')
-      return found.get(name) if given == absolute else None
 
-    return conditions.said(seen.runs, of)
+def _directions(entry: looks.Entry) -> tuple[str, ...]:
+  """Returns those that occur; records without the word are of descent."""
+  read = conditions.of(entry.measure, 'direction', entry.name)
+  directions = map(read, entry.seeds)
+  return tuple(
+    dict.fromkeys(d if d in _DIRECTIONS else 'descent' for d in directions)
+  )
 
-  factors = said('step_factors', absolute=False)
-  sizes = said('step_sizes', absolute=True)
+
+def _sizes(entry: looks.Entry) -> str:
+  """Returns '{0.5, 1} × the learning rate', or the sizes themselves."""
+
+  def listed(key: str, *, absolute: bool) -> str:
+    def read(seed: curves.Seed) -> str | None:
+      texts = conditions.measuring(seed, entry.measure, entry.name)
+      has_sizes = texts.get('step_sizes') not in (None, '{}')
+      return texts.get(key) if has_sizes == absolute else None
+
+    return conditions.by_run(entry.runs, read)
+
+  factors = listed('step_factors', absolute=False)
+  sizes = listed('step_sizes', absolute=True)
   factors = f'{factors} × the learning rate' if factors else ''
   return ' or '.join(filter(None, (factors, sizes)))
 
 
-def _papers(seen) -> dict[tuple[int, str], list[overlay.Match]]:
-  """(index of a run, quantity) -> the paper's curve, if it looked alike."""
-  found = {}
-  for index, run in seen.indexed:
-    alike = overlay.looks_alike(run, seen.key)
+def _papers(entry) -> dict[tuple[int, str], list[overlay.Match]]:
+  """Returns (index of a run, quantity) -> the paper's curves, if alike."""
+  matches_of = {}
+  for index, run in entry.indexed:
+    alike = overlay.looks_alike(run, entry.name)
     for value, _ in _ROWS:
       matches = overlay.distinct([(index, run)], value) if alike else []
-      found[index, value] = matches
-  return found
+      matches_of[index, value] = matches
+  return matches_of
 
 
-def _said_of(seen) -> list[str]:
-  """Which levels of the paper's curves cannot be ours."""
-  kinds = {overlay.network(run.config) for run in seen.runs}
-  return [said for kind, said in _LEVELS.items() if kind in kinds]
+def _levels(entry) -> list[str]:
+  """Returns which levels of the paper's curves cannot be ours."""
+  networks = {overlay.network(run.config) for run in entry.runs}
+  return [words for network, words in _LEVELS.items() if network in networks]
 
 
 def _draw(axis, run, index, name, value) -> None:
@@ -173,7 +180,7 @@ def _draw(axis, run, index, name, value) -> None:
 
 
 def _draw_band(axis, series, index, value) -> None:
-  """From the mean lower edge to the mean upper one; an interval around each."""
+  """Fills from the mean lower edge to the mean upper one, with intervals."""
   low, high = (
     strokes.mean(_edges(series, value, end), logarithmic=True) for end in (0, 1)
   )
@@ -185,39 +192,41 @@ def _draw_band(axis, series, index, value) -> None:
 
 
 def _edges(series, value, end):
-  """(steps, lower (0) or upper (1) edge of a value's band), one a seed."""
+  """Returns steps and lower (0) or upper (1) edges of a band, a pair a seed."""
   return [(one.step, curves.band(one, value)[end]) for one in series]
 
 
-def _table(seen):
+def _table(entry):
   values = ('loss', 'gradient_change', 'beta', 'step_size')
   columns = [f'{value}_{end}' for value in values for end in ('min', 'max')]
 
   def rows(seed: curves.Seed) -> Iterator[Sequence]:
-    series = seed.series.get(seen.key)
+    series = seed.series.get(entry.name)
     if series is not None:
       edges = [edge for value in values for edge in curves.band(series, value)]
       for step, *numbers in zip(series.step, *edges):
         yield step, *canvas.digits(numbers)
 
-  return canvas.table(seen.runs, columns, rows)
+  return canvas.table(entry.runs, columns, rows)
 
 
-def _caption(seen) -> str:
+def _caption(entry) -> str:
+  d = symbol(entry)
   return (
-    f'{definition(seen)} Loss: smallest to largest value of the objective '
-    'over e. Gradient change: smallest to largest |∇L(θ − e·d) − g|. Effective '
-    'beta: the largest |∇L(θ − e·d) − g| / (e·|d|). '
-    'Near the grey line, 1 / (smallest e), the smallest step has wiped g out '
-    'already, and beta reads that step and not the curvature. '
-    f'{beta.limit(seen)}Logarithmic axes, shared by the columns. '
-    + strokes.seeds_sentence(seen.runs, logarithmic=True)
+    f'{definition(entry)} Loss: the band from the smallest to the largest L '
+    'over e. Gradient change (gradient predictiveness): the band of '
+    f'|∇L(θ − e·{d}) − g|; where it is low, g predicts the gradients along the '
+    'line. Effective beta (effective β-smoothness): the largest '
+    f'|∇L(θ − e·{d}) − g| / (e·|{d}|). Near the grey line, 1 / (smallest e), '
+    'the smallest step has wiped g out already, and beta reads that step and '
+    'not the curvature. '
+    f'{beta.limit(entry, d)}Logarithmic axes, the same in all columns.'
   )
 
 
 def _words(run, name) -> str:
-  widths = [curves.median_width(seed, name, 'loss') for seed in run.seeds]
-  widths = [width for width in widths if np.isfinite(width)]
-  if not widths:
+  read = functools.partial(curves.median_width, name=name, value='loss')
+  width = curves.mean_over(run.seeds, read)
+  if np.isnan(width):
     return f'{run.name} has no loss band'
-  return f'{run.name} has a loss band of median width {np.mean(widths):.3g}'
+  return f'{run.name} has a loss band of median width {width:.3g}'

@@ -1,4 +1,4 @@
-"""The figure of the loss after one step, against its learning rate."""
+"""Draws the loss after one step against its learning rate."""
 
 import functools
 from collections.abc import Sequence
@@ -9,65 +9,69 @@ from matplotlib import figure as mpl
 from bn_jax.report.drawing import canvas, first_last, strokes
 from bn_jax.report.results import curves, looks
 
-KIND = 'one_step_loss'
+MEASURE = 'one_step_loss'
 
 
 def figure(
-  runs: Sequence[curves.Run], key: str | None = None
+  runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """Loss after one step along the gradient, a line a run."""
-  seen = looks.of(runs, KIND, key)
-  if seen is None or not any(
-    curves.recorded(seed, seen.key, 'loss') for seed in seen.seeds
+  """Draws the loss after one step along the gradient, a line a run."""
+  entry = looks.of(runs, MEASURE, name)
+  if entry is None or not any(
+    curves.recorded(seed, entry.name, 'loss') for seed in entry.seeds
   ):
     return None
-  nats = not any(curves.is_regression(run) for run in seen.runs)
+  nats = not any(curves.is_regression(run) for run in entry.runs)
   label = 'Loss after a step' + (' (nats)' if nats else '')
 
   def draw(narrow: bool) -> mpl.Figure:
-    rows = [first_last.Row(label, functools.partial(_draw, key=seen.key))]
-    drawing, axes = first_last.drawing(seen, rows, narrow, 'Learning rate')
+    rows = [first_last.Row(label, functools.partial(_draw, name=entry.name))]
+    drawing, axes = first_last.drawing(entry, rows, narrow, 'Learning rate')
     canvas.scale_logarithmically(axes[0, 0], 'x', canvas.ticks_below(narrow))
-    strokes.legend_of(drawing, seen.indexed)
+    strokes.legend_of(drawing, entry.indexed)
     return drawing
 
   return canvas.Figure(
-    name=f'one-step{seen.suffix}',
-    title=f'Loss after one step{seen.note}',
-    caption='The objective at θ − r·g against the learning rate r, with g its '
-    'gradient at θ; dotted: at θ itself, above which a step makes it worse. '
-    'Where a line ends, the loss was no finite number any more (Bjorck et al., '
-    '2018: without Batch Normalization that is at a smaller rate). At the '
-    'first look (step 0 is the initialization) and at the last, of '
-    f'{looks.where(seen)}, {looks.precisely(seen)}. Logarithmic axes. '
-    + strokes.seeds_sentence(seen.runs, logarithmic=True),
+    name=f'one-step{entry.suffix}',
+    title=f'Loss after one step{entry.note}',
+    caption='The training loss with its weight penalty at θ − r·g against the '
+    'learning rate r, with θ all parameters and g the gradient at θ; dotted: '
+    'at θ itself, above which a step makes the loss worse. Where a line ends, '
+    'the loss is not finite any more (Bjorck et al., 2018: without Batch '
+    'Normalization that is at a smaller rate). Left the first measurement '
+    '(step 0 is the initialization), right the last. Logarithmic axes. '
+    f'{looks.circumstances(entry)}',
     alt='Loss after one step against its learning rate, one line a run. At the '
-    'first look it is the smallest: '
-    + '; '.join(_words(run, seen.key) for run in seen.runs),
+    'first measurement it is the smallest: '
+    + '; '.join(_words(run, entry.name) for run in entry.runs),
     draw=draw,
-    table=_table(seen),
+    table=_table(entry),
   )
 
 
-def _draw(axis, run, index, place, *, key) -> None:
-  found = [look for seed in run.seeds if (look := _look(seed, key, place))]
-  strokes.draw_mean_against(axis, [look[:2] for look in found], index)
-  levels = [look[2] for look in found if look[2] > 0 and np.isfinite(look[2])]
-  if found:
-    strokes.level(axis, found[0][0], levels, index)
+def _draw(axis, run, index, look, *, name) -> None:
+  of_seeds = [_losses(seed, name, look) for seed in run.seeds]
+  of_seeds = list(filter(None, of_seeds))
+  if not of_seeds:
+    return
+  pairs = [(rates, losses) for rates, losses, _ in of_seeds]
+  strokes.draw_mean_against(axis, pairs, index)
+  levels = [loss for *_, loss in of_seeds if loss > 0 and np.isfinite(loss)]
+  strokes.level(axis, of_seeds[0][0], levels, index)
 
 
-def _look(seed, key, place):
-  """(rates [E], losses [E], the loss before), or None."""
-  names = ('learning_rate', 'loss', 'loss_0')
-  return first_last.values(seed, key, place, *names)
+def _losses(seed, name, look):
+  """Returns (rates [E], losses [E], the loss before) of a look, or None."""
+  quantities = ('learning_rate', 'loss', 'loss_0')
+  return first_last.values(seed, name, look, *quantities)
 
 
-def _words(run, key) -> str:
-  found = [look for seed in run.seeds if (look := _look(seed, key, 0))]
-  if not found or not np.isfinite(found[0][1]).any():
+def _words(run, name) -> str:
+  of_seeds = [_losses(seed, name, 0) for seed in run.seeds]
+  first = next(filter(None, of_seeds), None)
+  if first is None or not np.isfinite(first[1]).any():
     return f'{run.name} never finite'
-  rates, losses, before = found[0]
+  rates, losses, before = first
   best = int(np.nanargmin(np.where(np.isfinite(losses), losses, np.nan)))
   return (
     f'{run.name} at {rates[best]:.3g}, where it falls from {before:.3g} to '
@@ -75,12 +79,12 @@ def _words(run, key) -> str:
   )
 
 
-def _table(seen):
-  def rows(seed, place):
-    if look := _look(seed, seen.key, place):
-      rates, losses, before = look
+def _table(entry):
+  def rows(seed, look):
+    if losses_of_look := _losses(seed, entry.name, look):
+      rates, losses, before = losses_of_look
       for rate, loss in zip(rates, losses):
         yield canvas.digits((rate, loss, before))
 
   columns = ('learning_rate', 'loss', 'loss_before')
-  return first_last.table(seen, columns, rows)
+  return first_last.table(entry, columns, rows)

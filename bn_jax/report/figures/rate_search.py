@@ -1,4 +1,4 @@
-"""A search for the learning rate: its runs, and what they reach at each rate.
+"""Finds searches for the learning rate, and what runs reach at each rate.
 
 Runs that differ in nothing but the learning rate are a line.
 """
@@ -13,7 +13,7 @@ from bn_jax.report.drawing import strokes
 from bn_jax.report.results import curves
 
 _FEWEST = 3  # rates of a line: two are no search
-# What is no difference: what is measured, and where and how it is run.
+# Keys that change no result of training: what is measured, and where it is run.
 _NO_MATTER = (
   'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
   'layout', 'devices', 'shard_state', 'remat', 'data_dir',
@@ -40,7 +40,7 @@ class Quantity(NamedTuple):
     name: 'steps', 'accuracy' or 'loss'.
     label: of an axis.
     read: inf if the seed fails, nan where it is unknown.
-    failing: what a seed does that fails.
+    failing: the word for a seed that fails: 'never' or 'diverged'.
   """
 
   name: str
@@ -55,14 +55,14 @@ class Quantity(NamedTuple):
 
 
 class Point(NamedTuple):
-  """A learning rate.
+  """What the seeds of a line reach at one learning rate.
 
   Attributes:
-    rate: the number.
+    rate: the learning rate.
     mean: over the seeds, geometric but for accuracy; nan if one of them fails.
     low, high: the ends of its 95 % interval; nan for one seed.
-    failing: how many seeds do.
-    seeds: how many there are.
+    failing: how many seeds fail.
+    seeds: how many have ended.
   """
 
   rate: float
@@ -74,39 +74,40 @@ class Point(NamedTuple):
 
 
 def lines(runs: Sequence[curves.Run]) -> list[Line]:
-  """All lines of three learning rates or more, in the order of the runs."""
-  alike = {}
+  """Returns lines of three learning rates or more, in the order of the runs."""
+  by_rate_of = {}  # all facts but the rate -> {rate: run}
   for run in runs:
-    rate = run.config['schedule']['learning_rate']
-    found = alike.setdefault(json.dumps(_facts(run), sort_keys=True), {})
+    facts = json.dumps(_facts(run), sort_keys=True)
+    by_rate = by_rate_of.setdefault(facts, {})
+    rate = float(run.config['schedule']['learning_rate'])
     if rate > 0:  # others have no place on a logarithmic axis
-      found.setdefault(float(rate), run)
-  found = [
+      by_rate.setdefault(rate, run)
+  searches = [
     tuple(sorted(by_rate.items(), key=lambda point: point[0]))
-    for by_rate in alike.values()
+    for by_rate in by_rate_of.values()
     if len(by_rate) >= _FEWEST
   ]
-  facts = [_facts(points[0][1]) for points in found]
-  return [Line(_label(one, facts), p) for one, p in zip(facts, found)]
+  facts = [_facts(points[0][1]) for points in searches]
+  return [Line(_label(one, facts), p) for one, p in zip(facts, searches)]
 
 
 def quantities(lines: Sequence[Line]) -> list[Quantity]:
-  """Those of which some line has something: loss where it has no accuracy."""
+  """Returns what some line has: loss where it has no accuracy."""
   level = _level(lines)
-  known = (
+  every = (
     _steps_to(level),
     Quantity('accuracy', 'Training accuracy', _final('accuracy'), 'diverged'),
     Quantity(
-      'loss', 'Training loss a batch', _final('data_loss', unless='accuracy'),
+      'loss', 'Training loss', _final('data_loss', unless='accuracy'),
       'diverged',
     ),
   )  # fmt: skip
-  return [one for one in known if any(points(line, one) for line in lines)]
+  return [one for one in every if any(points(line, one) for line in lines)]
 
 
 def points(line: Line, quantity: Quantity) -> list[Point]:
-  """The rates of a line of which something is known."""
-  found = []
+  """Returns the rates of a line of which something is known."""
+  points = []
   for rate, run in line.points:
     values = [
       quantity.read(seed) for seed in run.seeds if curves.has_ended(seed)
@@ -115,28 +116,28 @@ def points(line: Line, quantity: Quantity) -> list[Point]:
     failing = sum(map(math.isinf, values))
     ends = math.nan, math.nan, math.nan
     if values and not failing:
-      # All seeds at one place, as if it were a step.
+      # A mean over seeds is that of lines: here of one point each, at step 0.
       each = [([0], [value]) for value in values]
       mean = strokes.mean(each, logarithmic=not quantity.highest)
       ends = tuple(float(end[0]) for end in mean[1:])
     if values:
-      found.append(Point(rate, *ends, failing, len(values)))
-  return found
+      points.append(Point(rate, *ends, failing, len(values)))
+  return points
 
 
 def best(points: Sequence[Point], quantity: Quantity) -> Point | None:
-  """The best mean, of rates at which no seed fails."""
+  """Returns the best mean, of rates at which no seed fails."""
   sign = -1 if quantity.highest else 1
   finite = [point for point in points if not point.failing]
   return min(finite, key=lambda point: sign * point.mean, default=None)
 
 
 def _facts(run: curves.Run) -> dict[str, Any]:
-  """What a run was trained with, but for its rate: 'model.width' -> value."""
+  """Returns 'model.width' -> value, of all keys but the learning rate."""
   config = {k: v for k, v in run.config.items() if k not in _NO_MATTER}
-  found = {'in': run.workdir, **dict(_flat(config))}
-  found.pop(_RATE, None)
-  return found
+  facts = {'in': run.workdir, **dict(_flat(config))}
+  facts.pop(_RATE, None)
+  return facts
 
 
 def _flat(section: Mapping[str, Any], above: str = '') -> Iterator:
@@ -148,7 +149,7 @@ def _flat(section: Mapping[str, Any], above: str = '') -> Iterator:
 
 
 def _label(one: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-  """'batch', or 'batch, model.width 0.5' if there is another 'batch'."""
+  """Returns 'batch', or 'batch, model.width 0.5' beside another 'batch'."""
   norm = one['norm.name']
   others = [line for line in lines if line['norm.name'] == norm]
   keys = dict.fromkeys(key for line in others for key in line)
@@ -163,14 +164,14 @@ def _label(one: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
 def _steps_to(level: float) -> Quantity:
   return Quantity(
     'steps',
-    f'Steps to {100 * level:.0f} % of training batches',
+    f'Steps to {100 * level:.0f} % training accuracy',
     functools.partial(curves.steps_to, accuracy=level),
     'never',
   )
 
 
 def _final(value: str, unless: str = '') -> Callable[[curves.Seed], float]:
-  """Reads the mean over the last 20 batches; a seed that diverged fails."""
+  """Returns a reader of the last 20 batches; a seed that diverged fails."""
 
   def read(seed: curves.Seed) -> float:
     recorded = [curves.recorded(seed, 'train', one) for one in (value, unless)]
@@ -184,7 +185,10 @@ def _final(value: str, unless: str = '') -> Callable[[curves.Seed], float]:
 
 
 def _level(lines: Sequence[Line]) -> float:
-  """The highest that all lines reach at some rate in every seed, or some do."""
+  """Returns the highest level that all lines reach, or else some line.
+
+  A line reaches it if at some rate every seed does.
+  """
 
   def reaches(line, level) -> bool:
     return any(not point.failing for point in points(line, _steps_to(level)))

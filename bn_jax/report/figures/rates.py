@@ -1,4 +1,4 @@
-"""The figure of learning rates: what each norm reaches at each of them."""
+"""Draws what each norm reaches at each learning rate."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,16 @@ from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import rate_search
 from bn_jax.report.results import curves
 
-# Of an axis, for the marks of those that fail: a row a line, and all rows.
+# Shares of the y axis for the marks of runs that fail: of each line's row, and
+# of all rows at most, so that two thirds are left for the numbers.
 _ROW, _ROWS = 0.07, 0.3
-_APART = 0.11  # labels of the x axis, as a share of it
+# Share of the x axis that a label needs: one nearer to the last is left out.
+_LABEL = 0.11
+_MARGIN = 1.4  # factor from the outermost rates to the ends of their axis
 
 
 def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
-  """Steps to an accuracy, final accuracy or loss against the learning rate.
+  """Draws steps to an accuracy, final accuracy or loss against the rate.
 
   None where no runs differ in three learning rates and in nothing else.
   """
@@ -25,16 +28,14 @@ def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   panels = rate_search.quantities(lines)
   if not panels:
     return None
-  shown = [run for line in lines for _, run in line.points]
   return canvas.Figure(
     name='rates',
     title='Learning rates',
-    caption='Runs that differ in the learning rate alone, a line a norm, by '
-    f'their seeds that have ended. {_rules(panels)}Circled: the best rate of '
-    'each line, where no seed fails. A cross: every seed fails, and a plus: '
-    'some do, so that there is no mean; they stand at the worse end of the '
-    'axis. Logarithmic axes and geometric means, but for accuracy. '
-    + strokes.seeds_sentence(shown),
+    caption='A line has runs that differ in the learning rate alone, and of '
+    f'these the seeds that have ended. {_rules(panels)}Circled: the best rate '
+    'of a line, among those at which no seed fails. At the worse end of the '
+    'axis, where there is no mean: a cross where every seed fails, a plus '
+    'where some do. Logarithmic axes but for accuracy.',
     alt='; '.join(_words(lines, quantity) for quantity in panels),
     draw=lambda narrow: _drawn(lines, panels, narrow),
     table=_table(lines, panels),
@@ -42,17 +43,17 @@ def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
 
 
 def _rules(panels: Sequence[rate_search.Quantity]) -> str:
-  """What the panels show; it ends with a space."""
-  said = {
-    'steps': 'Steps until the mean of the last '
-    f'{curves.WINDOW} training batches has an accuracy: the highest of '
+  """Returns what the panels show; it ends with a space."""
+  rules = {
+    'steps': 'Steps until the mean accuracy of the last '
+    f'{curves.WINDOW} training batches reaches a level: the highest of '
     f'{{{", ".join(f"{level:g}" for level in curves.LEVELS)}}} that every '
-    'line reaches at some rate, or else some line does. ',
-    'accuracy': f'Accuracy of the last {curves.WINDOW} training batches. ',
-    'loss': f'Loss of the last {curves.WINDOW} training batches, without a '
-    'penalty. ',
+    'line reaches at some rate, or else the highest that some line reaches. ',
+    'accuracy': f'Training accuracy: of the last {curves.WINDOW} batches. ',
+    'loss': f'Training loss: of the last {curves.WINDOW} batches, without the '
+    'weight penalty. ',
   }
-  return ''.join(said[quantity.name] for quantity in panels)
+  return ''.join(rules[quantity.name] for quantity in panels)
 
 
 def _drawn(lines, panels, narrow: bool) -> mpl.Figure:
@@ -60,12 +61,12 @@ def _drawn(lines, panels, narrow: bool) -> mpl.Figure:
   drawing, axes = canvas.grid(len(panels) // columns, columns, narrow)
   rates = [rate for line in lines for rate, _ in line.points]
   for axis, quantity in zip(axes.flat, panels):
-    found = [rate_search.points(line, quantity) for line in lines]
-    for index, points in enumerate(found):
+    points_of_lines = [rate_search.points(line, quantity) for line in lines]
+    for index, points in enumerate(points_of_lines):
       _draw(axis, points, rate_search.best(points, quantity), index)
     fail = [
       (index, [point for point in points if point.failing])
-      for index, points in enumerate(found)
+      for index, points in enumerate(points_of_lines)
     ]
     fail = [(index, points) for index, points in fail if points]
     strip = min(_ROW * len(fail), _ROWS)
@@ -78,15 +79,15 @@ def _drawn(lines, panels, narrow: bool) -> mpl.Figure:
 
 
 def _draw(axis, points, best, index: int) -> None:
-  """Means with their intervals; a gap where a seed fails."""
+  """Draws means with their intervals; a gap where a seed fails."""
   if not points:
     return
   rate_R, *mean = np.transpose([point[:4] for point in points])
-  drawn = strokes.Mean(rate_R, *mean)
-  strokes.line(axis, rate_R, drawn.mean, index)
+  curve = strokes.Mean(rate_R, *mean)
+  strokes.line(axis, rate_R, curve.mean, index)
   of_run = {'color': strokes.colour(index), 'linestyle': 'none'}
-  axis.plot(rate_R, drawn.mean, marker='.', **of_run)
-  strokes.shade(axis, drawn, index)
+  axis.plot(rate_R, curve.mean, marker='.', **of_run)
+  strokes.shade(axis, curve, index)
   if best is not None:
     axis.plot(
       best.rate, best.mean, marker='o', markersize=11, fillstyle='none',
@@ -95,9 +96,9 @@ def _draw(axis, points, best, index: int) -> None:
 
 
 def _scale(axis, quantity: rate_search.Quantity, strip: float) -> None:
-  """All values, and room for a strip of those that fail, a share of the axis.
+  """Sets limits for all values, and for a strip at the worse end of the axis.
 
-  It lies at the worse end.
+  `strip` is its share of the axis, for the runs that fail.
   """
   beyond = strip / (1 - strip)
   if quantity.highest:
@@ -117,11 +118,11 @@ def _scale(axis, quantity: rate_search.Quantity, strip: float) -> None:
 def _draw_failing(
   axis, fail, quantity: rate_search.Quantity, strip: float
 ) -> None:
-  """Marks in the strip, a row a line, and what they mean beside it."""
+  """Draws marks in the strip, a row a line, and says beside what they mean."""
   if not fail:
     return
-  for place, (index, points) in enumerate(fail):
-    row = (place + 0.5) * strip / len(fail)
+  for number, (index, points) in enumerate(fail):
+    row = (number + 0.5) * strip / len(fail)
     for point in points:
       axis.plot(
         point.rate, row if quantity.highest else 1 - row,
@@ -136,43 +137,43 @@ def _draw_failing(
 
 
 def _label_rates(axis, rates: Sequence[float]) -> None:
-  """A logarithmic axis of learning rates, labelled where there is room."""
-  low, high = min(rates) / 1.4, max(rates) * 1.4
-  kept = []
+  """Makes an axis of learning rates, labelled where there is room."""
+  low, high = min(rates) / _MARGIN, max(rates) * _MARGIN
+  labelled = []
   for rate in sorted(set(rates)):
-    if not kept or rate >= kept[-1] * (high / low) ** _APART:
-      kept.append(rate)
+    if not labelled or rate >= labelled[-1] * (high / low) ** _LABEL:
+      labelled.append(rate)
   axis.set_xscale('log')
   axis.set_xlim(low, high)
-  axis.set_xticks(kept, [f'{rate:g}' for rate in kept])
+  axis.set_xticks(labelled, [f'{rate:g}' for rate in labelled])
   axis.xaxis.set_minor_locator(ticker.NullLocator())
   axis.set_xlabel('Learning rate')
 
 
 def _words(lines, quantity: rate_search.Quantity) -> str:
-  """'Steps to 90 % of ... by learning rate, best of batch at 0.1 (40)'."""
-  said = []
+  """Returns 'Steps to 90 % ... by learning rate, best of batch at 0.1 (40)'."""
+  best_of_lines = []
   for line in lines:
     best = rate_search.best(rate_search.points(line, quantity), quantity)
     if best is not None:
-      shown = f'{best.mean:.4g}'
-      said.append(f'{line.label} at {best.rate:g} ({shown})')
-  listed = ', '.join(said) or 'none'
+      mean = f'{best.mean:.4g}'
+      best_of_lines.append(f'{line.label} at {best.rate:g} ({mean})')
+  listed = ', '.join(best_of_lines) or 'none'
   return f'{quantity.label} by learning rate, best of {listed}'
 
 
 def _table(lines, panels):
-  """A row a seed; inf is failing, and empty is unknown."""
+  """Returns a row a seed; inf is failing, and empty is unknown."""
   columns = ('norm', 'learning_rate', 'run', 'seed', 'status')
   rows = [(*columns, *(quantity.name for quantity in panels))]
   for line in lines:
     for rate, run in line.points:
       for seed in run.seeds:
-        said = f'{rate:g}', run.name, seed.seed, seed.manifest['status']
+        cells = f'{rate:g}', run.name, seed.seed, seed.manifest['status']
         values = [
           quantity.read(seed) if curves.has_ended(seed) else math.nan
           for quantity in panels
         ]
-        shown = ['' if math.isnan(v) else f'{v:.6g}' for v in values]
-        rows.append((line.label, *said, *shown))
+        numbers = ['' if math.isnan(v) else f'{v:.6g}' for v in values]
+        rows.append((line.label, *cells, *numbers))
   return rows

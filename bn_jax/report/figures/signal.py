@@ -1,4 +1,4 @@
-"""The figure of the signal at depth: activations and gradients by layer."""
+"""Draws the size of activations and of their gradients by layer."""
 
 import functools
 from collections.abc import Sequence
@@ -10,62 +10,62 @@ from matplotlib import ticker
 from bn_jax.report.drawing import canvas, first_last, strokes
 from bn_jax.report.results import curves, looks
 
-KIND = 'signal'
-_NAMED = 16  # layers at most that an axis names; more are numbered
+MEASURE = 'signal'
+_NAMED = 16  # layers at most that an axis names: more names would overlap
 _CURVES = (
   ('activation_rms', 'Activations (rms)'),
-  ('activation_gradient_norm', 'Gradient by them'),
+  ('activation_gradient_norm', 'Gradient by activations'),
 )
 _SHARE = 'positive'
 
 
 def figure(
-  runs: Sequence[curves.Run], key: str | None = None
+  runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """Size of activations and of their gradients, by layer, a line a run."""
-  seen = looks.of(runs, KIND, key)
-  layers = [] if seen is None else looks.layers(seen, 'activation_rms')
+  """Draws size of activations and of their gradients, a line a run."""
+  entry = looks.of(runs, MEASURE, name)
+  layers = [] if entry is None else looks.layers(entry, 'activation_rms')
   if not layers:
     return None
   signed = any(
-    np.isfinite(_shares(seed, seen.key)).any() for seed in seen.seeds
+    np.isfinite(_shares(seed, entry.name)).any() for seed in entry.seeds
   )
   return canvas.Figure(
-    name=f'signal{seen.suffix}',
-    title=f'Signal at depth{seen.note}',
-    caption='By layer, in forward order, at the first look (step 0 is the '
-    'initialization) and at the last: the root mean square of what enters the '
-    'nonlinearity, and the norm of the gradient of the objective by it, over '
-    f'all examples together{_condition(signed)}. On {looks.where(seen)}, with '
-    f'{looks.precisely(seen)}. '
-    + strokes.seeds_sentence(seen.runs, logarithmic=True).replace(
-      'geometric means', 'means (of the upper two, geometric)'
-    ),
+    name=f'signal{entry.suffix}',
+    title=f'Activations and gradients by layer{entry.note}',
+    caption='Layers in forward order, at the first measurement (step 0 is the '
+    'initialization) and at the last. Activations: root mean square of what '
+    'enters the nonlinearity. Gradient: the norm, over all examples together, '
+    'of the gradient of the training loss with its weight penalty with respect '
+    f'to them. {_condition(signed)}Logarithmic axes'
+    f'{" but for the share" if signed else ""}. {looks.circumstances(entry)}',
     alt='Size of activations and of the gradient by them against the layer, '
-    'one line a run. From the first to the last layer, at the first look: '
-    + '; '.join(_words(run, seen.key) for run in seen.runs),
-    draw=lambda narrow: _drawn(seen, layers, signed, narrow),
-    table=_table(seen, layers),
+    'one line a run. From the first to the last layer, at the first '
+    'measurement: ' + '; '.join(_words(run, entry.name) for run in entry.runs),
+    draw=lambda narrow: _drawn(entry, layers, signed, narrow),
+    table=_table(entry, layers),
   )
 
 
 def _condition(signed: bool) -> str:
+  """Returns what the share of units is; it ends with a space."""
   if not signed:
     return ''
   return (
-    '; and of layers with a norm the share of units with <ŷ, g> > 0 (dashed: '
-    'half of them), ŷ what is normalized, g the gradient by what the norm '
-    'makes: where it is not below 0, Theorem 4.2 of Santurkar et al. (2018) '
-    'promises a smaller quadratic form'
+    'Units, <ŷ, g> > 0: in layers with a norm, the share of units (dashed: '
+    'half) with a positive inner product of the normalized activations ŷ and '
+    "the gradient g with respect to the norm's output: where it is not "
+    'below 0, Theorem 4.2 of Santurkar et al. (2018) promises a smaller '
+    'quadratic form. '
   )
 
 
-def _drawn(seen, layers, signed, narrow) -> mpl.Figure:
-  # By name where these are the layers of one network, or some of them.
-  shared = any(_own(run, seen.key) == layers for run in seen.runs)
+def _drawn(entry, layers, signed, narrow) -> mpl.Figure:
+  # By name only where one run has all layers: its order is that of the axis.
+  shared = any(_own(run, entry.name) == layers for run in entry.runs)
   named = shared and len(layers) <= _NAMED
   draw = functools.partial(
-    _draw, key=seen.key, layers=layers if named else None
+    _draw, name=entry.name, layers=layers if named else None
   )
   rows = [
     first_last.Row(label, functools.partial(draw, value=value))
@@ -76,7 +76,7 @@ def _drawn(seen, layers, signed, narrow) -> mpl.Figure:
     rows.append(
       first_last.Row('Units, <ŷ, g> > 0', draw_share, logarithmic=False)
     )
-  drawing, axes = first_last.drawing(seen, rows, narrow, 'Layer')
+  drawing, axes = first_last.drawing(entry, rows, narrow, 'Layer')
   for axis in axes.flat:
     if named:
       axis.set_xticks(range(1, len(layers) + 1), layers, rotation=90)
@@ -86,60 +86,58 @@ def _drawn(seen, layers, signed, narrow) -> mpl.Figure:
     axis.set_ylim(-0.03, 1.03)
     axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
     strokes.across(axis, 0.5)
-  strokes.legend_of(drawing, seen.indexed)
+  strokes.legend_of(drawing, entry.indexed)
   return drawing
 
 
-def _draw(axis, run, index, place, *, key, layers, value) -> None:
-  """Against the number of the layer: among `layers`, or else of the run."""
-  own = _own(run, key)
-  at = [(layers or own).index(name) + 1 for name in own]
-  names = [f'{name}/{value}' for name in own]
-  found = [first_last.values(seed, key, place, *names) for seed in run.seeds]
-  lines = [(at, np.array(row, float)) for row in found if row is not None]
+def _draw(axis, run, index, look, *, name, layers, value) -> None:
+  """Draws by number of the layer: among `layers`, or else of the run."""
+  own = _own(run, name)
+  numbers = [(layers or own).index(layer) + 1 for layer in own]
+  quantities = [f'{layer}/{value}' for layer in own]
+  of_seeds = [
+    first_last.values(seed, name, look, *quantities) for seed in run.seeds
+  ]
+  lines = [(numbers, np.array(row, float)) for row in of_seeds if row]
   strokes.draw_mean(axis, lines, index, logarithmic=value != _SHARE)
 
 
-def _own(run, key) -> list[str]:
-  """The layers that a run looked at."""
-  of_run = looks.Looks(KIND, key, ((0, run),), '')
-  return looks.layers(of_run, 'activation_rms')
+def _own(run, name) -> list[str]:
+  """Returns the layers that a run looked at."""
+  return looks.layers(looks.Entry(MEASURE, name, ((0, run),)), _CURVES[0][0])
 
 
-def _shares(seed, key) -> np.ndarray:
-  """All shares of units that a seed has recorded."""
-  series = seed.series.get(key)
-  found = [
-    values_T
-    for name, values_T in (series.values if series is not None else {}).items()
-    if name.endswith(f'/{_SHARE}')
-  ]
-  return np.concatenate(found) if found else np.zeros(0)
+def _shares(seed, name) -> np.ndarray:
+  """Returns all shares of units that a seed has recorded."""
+  series = seed.series.get(name)
+  values = series.values if series is not None else {}
+  shares = [v for key, v in values.items() if key.endswith(f'/{_SHARE}')]
+  return np.concatenate(shares) if shares else np.zeros(0)
 
 
-def _words(run, key) -> str:
-  own = _own(run, key)
-  said = []
-  for value, what in zip((name for name, _ in _CURVES), ('rms', 'gradient')):
-    names = [f'{own[end]}/{value}' for end in (0, -1)] if own else []
-    rows = [first_last.values(seed, key, 0, *names) for seed in run.seeds]
+def _words(run, name) -> str:
+  own = _own(run, name)
+  parts = []
+  for (value, _), what in zip(_CURVES, ('rms', 'gradient')):
+    ends = [f'{own[end]}/{value}' for end in (0, -1)] if own else []
+    rows = [first_last.values(seed, name, 0, *ends) for seed in run.seeds]
     rows = [row for row in rows if row and np.isfinite(row).all()]
     if rows:
       first, last = np.mean(rows, axis=0)
-      said.append(f'{what} {first:.3g} to {last:.3g}')
-  return f'{run.name} {", ".join(said) or "has no numbers"}'
+      parts.append(f'{what} {first:.3g} to {last:.3g}')
+  return f'{run.name} {", ".join(parts) or "has no numbers"}'
 
 
-def _table(seen, layers):
-  names = ('activation_rms', 'activation_gradient_norm', 'positive', 'negative')
+def _table(entry, layers):
+  names = (*(value for value, _ in _CURVES), _SHARE, 'negative')
 
-  def rows(seed, place):
+  def rows(seed, look):
     for layer in layers:
-      found = [
-        first_last.value(seed, seen.key, f'{layer}/{name}', place)
+      values = [
+        first_last.value(seed, entry.name, f'{layer}/{name}', look)
         for name in names
       ]
-      if found[0] is not None:
-        yield layer, *('' if v is None else f'{v:.6g}' for v in found)
+      if values[0] is not None:
+        yield layer, *('' if v is None else f'{v:.6g}' for v in values)
 
-  return first_last.table(seen, ('layer', *names), rows)
+  return first_last.table(entry, ('layer', *names), rows)

@@ -1,4 +1,4 @@
-"""The figure of one unit: Figure 1(b, c) of Ioffe and Szegedy (2015)."""
+"""Draws one unit: Figure 1(b, c) of Ioffe and Szegedy (2015)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,20 +10,20 @@ from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import activations
 from bn_jax.report.results import curves, looks, reductions
 
-KIND = 'activations'
+MEASURE = 'activations'
 
 
 class Unit(NamedTuple):
   """Percentiles of one unit over training.
 
   Attributes:
-    run: its name.
-    seed: the first that has looked.
+    run: name of the run.
+    seed: the first of the run that has looked.
     layer: the last that was looked at.
-    index: of the unit.
-    units: of the layer.
+    index: of the unit in its layer.
+    units: how many the layer has.
     step: [T].
-    quantiles: [T, 3].
+    quantiles: [T, 3], the `reductions.PERCENTILES`.
   """
 
   run: str
@@ -36,48 +36,48 @@ class Unit(NamedTuple):
 
 
 def figure(
-  runs: Sequence[curves.Run], key: str | None = None
+  runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """Percentiles of a typical unit over training, a column a run.
+  """Draws percentiles of a typical unit over training, a column a run.
 
   None where no run has looked twice.
   """
-  seen = activations.looked(runs, key)
-  if seen is None:
+  entry = activations.measured(runs, name)
+  if entry is None:
     return None
-  found = [(of, typical(of[1], seen.key)) for of in seen.indexed]
-  found = [(of, unit) for of, unit in found if unit is not None]
-  if not found:
+  pairs = [(of, typical(of[1], entry.name)) for of in entry.indexed]
+  pairs = [(of, unit) for of, unit in pairs if unit is not None]
+  if not pairs:
     return None
-  shown = seen._replace(indexed=tuple(of for of, _ in found))
-  units = [unit for _, unit in found]
+  entry = entry._replace(indexed=tuple(of for of, _ in pairs))
+  units = [unit for _, unit in pairs]
   return canvas.Figure(
-    name=f'unit{seen.suffix}',
-    title=f'Percentiles of one unit{seen.note}',
-    caption='The 15th, 50th and 85th percentiles of what enters the '
-    'nonlinearity of one unit of the last layer that was looked at, all '
-    'positions together, over training. Nobody chose the unit: of each run '
-    'and its first seed it is the one whose median moves from look to look '
-    '(the median over training of that move) as much as that of the median '
-    f'unit. {"; ".join(map(_named, units))}. '
-    f'{activations.conditions_of(shown)} One y axis, in the units of the '
-    'activations.',
+    name=f'unit{entry.suffix}',
+    title=f'Percentiles of one unit{entry.note}',
+    caption='The 15th, 50th and 85th percentiles, over all positions, of what '
+    'enters the nonlinearity of one unit: of the last layer measured, in the '
+    'first seed of a run. The unit is the typical one: its 50th percentile '
+    'moves as far '
+    'from one measurement to the next (median over training) as that of the '
+    'median unit. '
+    f'{"; ".join(map(_named, units))}. All panels have one y axis, in the '
+    f'units of the activations. {looks.circumstances(entry)}',
     alt='Three percentiles of one unit over steps, one column a run. The 50th '
     'moves within: ' + '; '.join(map(_words, units)),
-    draw=lambda narrow: _drawn(found, narrow),
+    draw=lambda narrow: _drawn(pairs, narrow),
     table=_table(units),
   )
 
 
-def typical(run: curves.Run, key: str) -> Unit | None:
-  """The unit of a run that drifts as much as the median unit.
+def typical(run: curves.Run, name: str) -> Unit | None:
+  """Returns the unit of a run that drifts as far as the median unit.
 
   None with fewer than two looks that have quantiles of units, or where no unit
   has finite ones.
   """
-  seed = activations.shown(run, key)
-  layer = looks.activation_layers(run, key)[-1]
-  step_T, quantiles_TQC = reductions.percentiles(seed, key, layer)
+  seed = activations.first_seed(run, name)
+  layer = looks.activation_layers(run, name)[-1]
+  step_T, quantiles_TQC = reductions.percentiles(seed, name, layer)
   if len(step_T) < 2:
     return None
   moves_C = np.median(np.abs(np.diff(quantiles_TQC[:, 1], axis=0)), axis=0)
@@ -98,9 +98,9 @@ def typical(run: curves.Run, key: str) -> Unit | None:
   )
 
 
-def _drawn(found, narrow: bool) -> mpl.Figure:
-  drawing, axes = canvas.panels(1, len(found), narrow)
-  for axis, (of, unit) in zip(axes[0], found):
+def _drawn(pairs, narrow: bool) -> mpl.Figure:
+  drawing, axes = canvas.panels(1, len(pairs), narrow)
+  for axis, (of, unit) in zip(axes[0], pairs):
     index, run = of
     canvas.label_top(axis, run.name, f'{unit.layer}, unit {unit.index}')
     low, middle, high = unit.quantiles.T
@@ -112,7 +112,7 @@ def _drawn(found, narrow: bool) -> mpl.Figure:
         axis, unit.step, line, index, linewidth=width, linestyle='-',
         marker=None,
       )  # fmt: skip
-    axis.set_xlabel('Step')
+    axis.set_xlabel('Training step')
     canvas.label_left(axis, 'Input of the nonlinearity')
     strokes.divergences(axis, [of])
   return drawing
@@ -134,6 +134,6 @@ def _table(units: Sequence[Unit]):
   rows = [('run', 'seed', 'step', 'layer', 'unit', 'q15', 'q50', 'q85')]
   for unit in units:
     for step, quantiles in zip(unit.step, unit.quantiles):
-      shown = canvas.digits(quantiles)
-      rows.append((unit.run, unit.seed, step, unit.layer, unit.index, *shown))
+      digits = canvas.digits(quantiles)
+      rows.append((unit.run, unit.seed, step, unit.layer, unit.index, *digits))
   return rows

@@ -1,24 +1,21 @@
-"""The figure of weights: their length, and what a step turns them by.
-
-A file of its own, as each measure that has a figure.
-"""
+"""Draws the norm of weights, and by what angle an update turns them."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from bn_jax.report.drawing import by_layer, canvas, strokes
+from bn_jax.report.drawing import by_layer, canvas
 from bn_jax.report.results import curves, looks
 
-KIND = 'weights'
+MEASURE = 'weights'
 _ROWS = (
-  by_layer.Row('weight_norm', '|w|', by_layer.read('weight_norm')),
+  by_layer.Row('weight_norm', 'Weight norm |w|', by_layer.read('weight_norm')),
   by_layer.Row(
-    'effective_learning_rate', 'Effective rate',
+    'effective_learning_rate', 'Effective learning rate',
     by_layer.read('effective_learning_rate'),
   ),
   by_layer.Row(
-    'angular_update', 'Angle of a step (rad)', by_layer.read('angular_update')
+    'angular_update', 'Angle of update (rad)', by_layer.read('angular_update')
   ),
   by_layer.Row(
     'radial_cosine', '|cos(w, ∇L)|', by_layer.read('radial_cosine', np.abs),
@@ -28,39 +25,37 @@ _ROWS = (
 
 
 def figure(
-  runs: Sequence[curves.Run], key: str | None = None
+  runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """Weights of the first, the middle and the last layer, a column a layer."""
-  seen = looks.of(runs, KIND, key)
-  known = [] if seen is None else looks.layers(seen, 'weight_norm')
-  if not known:
+  """Draws the first, the middle and the last layer, a column each."""
+  entry = looks.of(runs, MEASURE, name)
+  every = [] if entry is None else looks.layers(entry, 'weight_norm')
+  if not every:
     return None
-  ends = (known[0], known[len(known) // 2], known[-1])
+  ends = (every[0], every[len(every) // 2], every[-1])
   layers = list(dict.fromkeys(ends))
   return canvas.Figure(
-    name=f'weights{seen.suffix}',
-    title=f'Weights and their steps{seen.note}',
-    caption='Of the weights w of a layer: their length |w|; the effective '
-    'learning rate, learning rate / |w|²; by what angle a step turns them; '
-    'and |<w, ∇L>| / (|w| |∇L|), which is 0 but for rounding where the loss '
-    'does not change with |w|, as before a norm. The step is that of the '
-    f'optimizer, L the loss without a penalty, of {looks.where(seen)}, '
-    f'{looks.when(seen)}, {looks.precisely(seen)}. {_of(layers, known)} '
-    'Logarithmic axes, shared by the columns. '
-    + strokes.seeds_sentence(seen.runs, logarithmic=True),
-    alt='Length, effective learning rate, angle of a step and radial part of '
+    name=f'weights{entry.suffix}',
+    title=f'Weights and their updates{entry.note}',
+    caption='Of the weights w of a layer: their norm |w|; the effective '
+    'learning rate, learning rate / |w|²; the angle by which the update of the '
+    'optimizer turns them; and |<w, ∇L>| / (|w| |∇L|), which is 0 but for '
+    'rounding where the loss L, without the weight penalty, does not change '
+    f'with |w|, as before a norm. {_of(layers, every)} Logarithmic axes, '
+    f'the same in all columns. {looks.circumstances(entry)}',
+    alt='Norm, effective learning rate, angle of an update and radial part of '
     f'the gradient, over training, one column a layer ({", ".join(layers)}). '
-    f'Median angle of a step of {layers[-1]}, in radians: '
-    + by_layer.medians(seen, layers[-1], _ROWS[2]),
-    draw=lambda narrow: by_layer.drawing(seen, layers, _ROWS, narrow),
-    table=by_layer.table(seen, known, _ROWS),
+    f'Median angle of an update of {layers[-1]}, in radians: '
+    + by_layer.medians(entry, layers[-1], _ROWS[2]),
+    draw=lambda narrow: by_layer.drawing(entry, layers, _ROWS, narrow),
+    table=by_layer.table(entry, every, _ROWS),
   )
 
 
-def _of(layers, known) -> str:
-  if len(layers) == len(known):
-    return 'All layers that were looked at.'
+def _of(layers, every) -> str:
+  if len(layers) == len(every):
+    return 'All layers that were measured.'
   return (
-    f'The first, the middle and the last of {len(known)} layers looked at; '
-    'the CSV has them all.'
+    f'The first, the middle and the last of {len(every)} layers measured; the '
+    'CSV has them all.'
   )

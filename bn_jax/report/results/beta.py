@@ -5,17 +5,19 @@ As e goes to 0 that is beta_0 = |H d| / |d|. But where the smallest step has
 wiped the gradient out, it is 1 / (smallest e), whatever the curvature is.
 """
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from bn_jax.report.results import curves, looks
 
+# How near counts as "reads". Both are choices, which the caption states: the
+# narrower, the more runs read neither; the wider, the less the words promise.
 _NEAR_CURVATURE = 0.2
 _NEAR_STEP = 0.1
-_APART = 1.5  # by this factor, beta_0 is another number than 1 / (smallest e)
+# Where beta_0 is about 1 / (smallest e), as at the edge of stability, beta near
+# one is near the other too: only beta_0 this much larger tells them apart.
+_APART = 1.5
 
 
 class Medians(NamedTuple):
@@ -23,7 +25,7 @@ class Medians(NamedTuple):
 
   Attributes:
     beta: the largest over e.
-    beta_0: of the Hessian.
+    beta_0: |H d| / |d|, from the Hessian H.
     step: 1 / (smallest e).
   """
 
@@ -32,61 +34,53 @@ class Medians(NamedTuple):
   step: float
 
 
-def medians(run: curves.Run, key: str) -> Medians | None:
-  """Of the seeds that have looked at the curvature; None for none."""
-  seeds = [s for s in run.seeds if curves.recorded(s, key, 'beta_0')]
-  found = Medians(
-    _mean(seeds, functools.partial(_upper, key=key)),
-    _mean(seeds, functools.partial(curves.median_of, name=key, value='beta_0')),
-    _mean(seeds, functools.partial(_smallest, key=key)),
+def medians(run: curves.Run, name: str) -> Medians | None:
+  """Returns those of the seeds that recorded the curvature; None for none."""
+  seeds = [seed for seed in run.seeds if curves.recorded(seed, name, 'beta_0')]
+  readers = (
+    lambda seed: curves.median_upper(seed, name, 'beta'),
+    lambda seed: curves.median_of(seed, name, 'beta_0'),
+    lambda seed: _inverse_of_smallest(seed, name),
   )
-  return found if np.isfinite(found).all() else None
+  medians = Medians(*(curves.mean_over(seeds, read) for read in readers))
+  return medians if np.isfinite(medians).all() else None
 
 
-def reading(found: Medians) -> str:
-  """What beta reads, by the rule that `limit` states."""
-  if abs(found.beta - found.beta_0) <= _NEAR_CURVATURE * found.beta_0:
+def reading(medians: Medians) -> str:
+  """Returns what beta reads, by the rule that `limit` states."""
+  beta, beta_0, step = medians
+  if abs(beta - beta_0) <= _NEAR_CURVATURE * beta_0:
     return 'reads the curvature'
-  wiped = abs(found.beta - found.step) <= _NEAR_STEP * found.step
-  if wiped and found.beta_0 > _APART * found.step:
+  if abs(beta - step) <= _NEAR_STEP * step and beta_0 > _APART * step:
     return 'reads the smallest step'
   return 'reads neither of them'
 
 
-def limit(seen: looks.Looks) -> str:
-  """What beta reads, run by run, where the curvature is known; else ''.
+def limit(entry: looks.Entry, d: str) -> str:
+  """Returns what beta reads, run by run, where the curvature is known.
 
-  It ends with a space.
+  '' where it is not; else it ends with a space. `d` is the direction's symbol.
   """
-  found = [(run.name, medians(run, seen.key)) for run in seen.runs]
-  found = [(name, values) for name, values in found if values]
-  if not found:
-    return ''
+  by_run = [(run.name, medians(run, entry.name)) for run in entry.runs]
   listed = '; '.join(
     f'{name}: {values.beta:.4g}, {values.beta_0:.4g} and {values.step:.4g}, '
     f'{reading(values)}'
-    for name, values in found
+    for name, values in by_run
+    if values
   )
+  if not listed:
+    return ''
   return (
-    'Dotted: beta_0 = |H·d| / |d|, to which beta tends as e goes to 0. The '
-    'largest beta reads the curvature where it is within '
-    f'{100 * _NEAR_CURVATURE:.0f} % of beta_0, and the smallest step where it '
-    f'is within {100 * _NEAR_STEP:.0f} % of 1 / (smallest e) and beta_0 is '
-    f'more than {_APART:g} times that. Medians over the looks of the largest '
-    f'beta, beta_0 and 1 / (smallest e): {listed}. '
+    f'Dotted: beta_0 = |H·{d}| / |{d}| with the Hessian H of L, to which beta '
+    'tends as e goes to 0. The largest beta reads the curvature where it is '
+    f'within {100 * _NEAR_CURVATURE:.0f} % of beta_0, and the smallest step '
+    f'where it is within {100 * _NEAR_STEP:.0f} % of 1 / (smallest e) and '
+    f'beta_0 is more than {_APART:g} times that. Medians over training of the '
+    f'largest beta, beta_0 and 1 / (smallest e): {listed}. '
   )
 
 
-def _mean(seeds, read: Callable[[curves.Seed], float]) -> float:
-  values = [value for seed in seeds if np.isfinite(value := read(seed))]
-  return float(np.mean(values)) if values else np.nan
-
-
-def _upper(seed: curves.Seed, key: str) -> float:
-  return curves.median_upper(seed, key, 'beta')
-
-
-def _smallest(seed: curves.Seed, key: str) -> float:
-  """Median over training of 1 / (smallest e), looks without a step aside."""
-  low_T, _ = curves.band(seed.series[key], 'step_size')
+def _inverse_of_smallest(seed: curves.Seed, name: str) -> float:
+  """Returns the median of 1 / (smallest e), looks without a step aside."""
+  low_T, _ = curves.band(seed.series[name], 'step_size')
   return curves.median(1 / low_T[low_T > 0])

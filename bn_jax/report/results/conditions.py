@@ -11,7 +11,7 @@ from bn_jax.report.results import curves
 from bn_jax.storage import run_folder
 
 Read = Callable[[curves.Seed], str | None]  # None: it has no say in this
-_FEW = 6  # names that are listed
+_LISTED_NAMES = 6  # of runs: more make a notice longer than it is useful
 
 # Of a config: what training rests on, beside the norm's name, the optimizer and
 # the learning rate, which the summary shows.
@@ -20,95 +20,115 @@ _TRAINING = (
   'micro_batch_size',
 )  # fmt: skip
 # Of a measure: what changes no number (chunks: but for rounding).
-_NOT_LOOKING = ('name', 'spread', 'chunk_size', 'per_layer', 'curvature')
+_NOT_MEASURING = ('name', 'spread', 'chunk_size', 'per_layer', 'curvature')
 
 
 def training(seed: curves.Seed) -> dict[str, str]:
-  """What the curves of training rest on, by key."""
+  """Returns what the curves of training rest on, by key."""
   config = seed.manifest['config']
-  found = {}
+  texts = {}
   for key in (key for key in _TRAINING if key in config):
     section = config[key]
-    if not isinstance(section, dict):
-      found[key] = _text(section)
-      continue
-    found |= {f'{key}.{name}': _text(value) for name, value in section.items()}
-  found.pop('norm.name', None)
+    if isinstance(section, dict):
+      texts |= {f'{key}.{name}': _text(v) for name, v in section.items()}
+    else:
+      texts[key] = _text(section)
+  texts.pop('norm.name', None)
   precision = seed.manifest['precision']
-  return found | {
+  return texts | {
     'compute_dtype': precision['dtype'],
     'matmul_precision': precision['training'],
   }
 
 
-def looking(
-  seed: curves.Seed, kind: str, key: str | None = None
+def measuring(
+  seed: curves.Seed, measure: str, name: str | None = None
 ) -> dict[str, str]:
-  """What a measure rests on, by key; empty where there is none.
+  """Returns what an entry of a measure rests on, by key; empty without one.
 
-  Args:
-    seed: whose.
-    kind: the measure's name.
-    key: its own; None is the first of this kind that training has.
+  Without a name it is the first entry of this measure in training.
   """
   config = seed.manifest['config']
-  for name, section in config['measures'].items():
-    wanted = not curves.is_analysis(name) if key is None else key == name
-    if section['name'] != kind or not wanted:
+  for entry, section in config['measures'].items():
+    wanted = not curves.is_analysis(entry) if name is None else name == entry
+    if section['name'] != measure or not wanted:
       continue
-    found = {'precision': seed.manifest['precision']['measures'], **section}
+    values = {'precision': seed.manifest['precision']['measures'], **section}
     examples = _examples(section['data'], config['batch_size'])
     if examples is not None:
-      found['examples'] = examples
-    found = {k: _text(value) for k, value in found.items()}
-    found |= _recorded(seed, name)
-    return {k: said for k, said in found.items() if k not in _NOT_LOOKING}
+      values['examples'] = examples
+    texts = {key: _text(value) for key, value in values.items()}
+    texts |= _recorded(seed, entry)
+    return {k: text for k, text in texts.items() if k not in _NOT_MEASURING}
   return {}
 
 
-def of(kind: str, condition: str, key: str | None = None) -> Read:
-  """Reads one condition of a measure."""
-  return lambda seed: looking(seed, kind, key).get(condition)
+def of(measure: str, condition: str, name: str | None = None) -> Read:
+  """Returns a reader of one condition of an entry."""
+  return lambda seed: measuring(seed, measure, name).get(condition)
+
+
+def data_of(measure: str, name: str) -> Read:
+  """Returns a reader of which examples an entry looks at, in words.
+
+  'the current training batch of 128 examples', 'the first 256 of the test set'.
+  """
+
+  def read(seed: curves.Seed) -> str:
+    texts = measuring(seed, measure, name)
+    data, examples = texts['data'], texts.get('examples')
+    if data == 'current_batch':
+      return f'the current training batch of {examples} examples'
+    split, _, count = data.partition(':')
+    of_set = f'the {"training" if split == "train" else split} set'
+    if count and count == examples:
+      return f'the first {count} examples of {of_set}'
+    of_set += f' ({count})' if count else ''
+    return f'{of_set}, {examples} examples' if examples else of_set
+
+  return read
 
 
 def network(seed: curves.Seed) -> str:
-  """'vgg11 of 0.25 × width'."""
+  """Returns 'vgg11 of 0.25 × width'."""
   model = seed.manifest['config']['model']
   width = f' of {model["width"]:g} × width' if 'width' in model else ''
   return f'{model["name"]}{width}'
 
 
 def data(seed: curves.Seed) -> str:
-  """The name of the dataset."""
+  """Returns the name of the dataset."""
   return seed.manifest['config']['data']['name']
 
 
 def batch_size(seed: curves.Seed) -> str:
-  """Examples of a training batch."""
+  """Returns the number of examples of a training batch."""
   return f'{seed.manifest["config"]["batch_size"]}'
 
 
 def loss(seed: curves.Seed) -> str | None:
-  """'squared_error (factor 1, reduction sum)'; None where it is not told."""
+  """Returns 'squared_error (factor 1, reduction sum)'; None where untold."""
   section = dict(seed.manifest['config'].get('loss') or {})
   name = section.pop('name', None)
-  said = ', '.join(f'{key} {_text(value)}' for key, value in section.items())
-  return f'{name} ({said})' if said else name
+  keywords = ', '.join(
+    f'{key} {_text(value)}' for key, value in section.items()
+  )
+  return f'{name} ({keywords})' if keywords else name
 
 
 def counted(number: int, what: str) -> str:
-  """'1 seed', '3 seeds'."""
+  """Returns '1 seed', '3 seeds'."""
   return f'{number} {what}{"" if number == 1 else "s"}'
 
 
 def span(first: Any, last: Any) -> str:
-  """'3 to 7', or '3' where both are."""
+  """Returns '3 to 7', or '3' where both are."""
   return ' to '.join(map(str, dict.fromkeys((first, last))))
 
 
 def by_value(runs: Sequence[curves.Run], read: Read) -> dict[str, list[str]]:
-  """What is read -> the runs that have it, or the seeds where these differ."""
-  found = {}
+  """Returns value -> the runs that have it, or the seeds where these differ."""
+  names_of = {}
   for run in runs:
     values = {
       run_folder.label(run.name, seed.seed): value
@@ -118,74 +138,76 @@ def by_value(runs: Sequence[curves.Run], read: Read) -> dict[str, list[str]]:
     if len(set(values.values())) == 1:
       values = {run.name: next(iter(values.values()))}
     for name, value in values.items():
-      found.setdefault(value, []).append(name)
-  return found
+      names_of.setdefault(value, []).append(name)
+  return names_of
 
 
 def distinct(runs: Sequence[curves.Run], read: Read) -> str:
-  """'batch', or 'batch or running'."""
+  """Returns 'batch', or 'batch or running'."""
   return ' or '.join(by_value(runs, read))
 
 
-def said(runs: Sequence[curves.Run], read: Read) -> str:
-  """'batch', or 'batch (a, b) or running (c)' where the runs differ."""
-  found = by_value(runs, read)
-  return next(iter(found)) if len(found) == 1 else _named(found)
+def by_run(runs: Sequence[curves.Run], read: Read) -> str:
+  """Returns 'batch', or 'batch (a, b) or running (c)' where runs differ."""
+  names_of = by_value(runs, read)
+  return next(iter(names_of)) if len(names_of) == 1 else _named(names_of)
 
 
 def different(
   runs: Sequence[curves.Run], read: Callable[[curves.Seed], Mapping[str, str]]
 ) -> list[str]:
-  """'statistics: batch (a) or running (b)' for each key that differs.
+  """Returns 'statistics: batch (a) or running (b)' for each key that differs.
 
   A key that a run lacks is no difference: one without BN has no group size.
   """
   keys = dict.fromkeys(
     key for run in runs for seed in run.seeds for key in read(seed)
   )
-  found = {
+  values_of = {
     key: by_value(runs, lambda seed, key=key: read(seed).get(key))
     for key in keys
   }
   return [
     f'{key}: {_named(values)}'
-    for key, values in found.items()
+    for key, values in values_of.items()
     if len(values) > 1
   ]
 
 
-def _named(found: Mapping[str, Sequence[str]]) -> str:
+def _named(names_of: Mapping[str, Sequence[str]]) -> str:
   return ' or '.join(
-    f'{value} ({_listed(names)})' for value, names in found.items()
+    f'{value} ({_listed(names)})' for value, names in names_of.items()
   )
 
 
 def _listed(names: Sequence[str]) -> str:
-  more = len(names) - _FEW
-  return ', '.join(names[:_FEW]) + (f' and {more} more' if more > 0 else '')
+  more = len(names) - _LISTED_NAMES
+  listed = ', '.join(names[:_LISTED_NAMES])
+  return listed + (f' and {more} more' if more > 0 else '')
 
 
-def _examples(where: str, batch_size: int) -> int | None:
-  """How many a measure's data are, if they say so."""
-  if where == 'current_batch':
+def _examples(data: str, batch_size: int) -> int | None:
+  """Returns how many examples a measure's data are, if they say so."""
+  if data == 'current_batch':
     return batch_size
-  count = where.partition(':')[2]
+  count = data.partition(':')[2]
   return int(count) if count.isdecimal() else None
 
 
 def _recorded(seed: curves.Seed, name: str) -> dict[str, str]:
-  """What the records of a measure say of themselves, all that occurs."""
+  """Returns the conditions in an entry's records, all values that occur."""
   series = seed.series.get(name)
-  taken = list(series.conditions) if series is not None else []
+  occurring = list(series.conditions) if series is not None else []
   looks = seed.arrays.get(name, ())
-  taken += [look.conditions for look in looks if look.conditions]
-  found = {}
-  for key, value in (item for one in taken for item in one.items()):
-    found.setdefault(key, {})[_text(value)] = None
-  return {key: ', then '.join(values) for key, values in found.items()}
+  occurring += [look.conditions for look in looks if look.conditions]
+  values_of = {}
+  for key, value in (item for one in occurring for item in one.items()):
+    values_of.setdefault(key, {})[_text(value)] = None
+  return {key: ', then '.join(values) for key, values in values_of.items()}
 
 
 def _text(value: Any) -> str:
+  """Returns a config's value: '{0.5, 1}', '0.1', 'batch'."""
   if isinstance(value, list | tuple):
     return f'{{{", ".join(map(_text, value))}}}'
   return f'{value:g}' if isinstance(value, float) else f'{value}'

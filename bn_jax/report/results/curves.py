@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +10,16 @@ import numpy as np
 from bn_jax.storage import records
 
 # Steps to an accuracy are read off the mean of so many batches: one batch of
-# 128 jumps by several percent.
+# 128 jumps by several percent. More would be smoother, and lag further behind.
 WINDOW = 20
 # To which accuracies steps are counted where runs are compared: the highest
 # that they reach, as each caption and claim says of which runs.
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+_ROUNDING = 1e-9  # of a mean accuracy: twenty times 0.9 add up to less than 18
+_CONFIDENCE = 0.95  # of intervals over seeds, two-sided
 ANALYSIS = 'analysis/'  # and its name: the key of what was measured afterwards
-# Counts the updates left out up to a step, as they would not have been finite.
-# It is recorded only while a config says so, which may change on the way.
+# The name that counts the updates left out up to a step, as they would not have
+# been finite. A config says whether it is recorded, and may change on the way.
 SKIPPED = 'skipped'
 
 
@@ -39,14 +41,14 @@ class Seed(NamedTuple):
   """One run with one seed.
 
   Attributes:
-    seed: its number.
-    manifest: what it is and how far it is; among the measures of its config
-      are the analyses of its checkpoints, as 'analysis/NAME'.
+    seed: the number that training was started with.
+    manifest: what the run is and how far it is; among the measures of its
+      config are the analyses of its checkpoints, as 'analysis/NAME'.
     series: name -> Series: 'train', and one for each measure.
-    seconds: name -> seconds of it, over all restarts that counted.
-    arrays: name -> what was kept as arrays under it, in the order of steps.
-    population: what `recalibrate` found of it, or None.
-    left_out: what could not be read of its analyses, and why.
+    seconds: name -> seconds spent on it, over all restarts that counted.
+    arrays: name -> its records with arrays, in the order of steps.
+    population: the file that `recalibrate` wrote, or None.
+    left_out: for each analysis that could not be read, why not.
   """
 
   seed: int
@@ -71,51 +73,60 @@ class Run(NamedTuple):
 
   @property
   def config(self) -> dict[str, Any]:
-    """The resolved config; of seeds that were added later, it may differ."""
+    """Returns the resolved config; of seeds added later, it may differ."""
     return self.seeds[0].manifest['config']
 
   @property
   def workdir(self) -> str:
-    """The working directory in its name; '' where there is one alone."""
+    """Returns the working directory in its name; '' where there is only one."""
     return self.name.rpartition('/')[0]
 
 
 def measures(run: Run) -> dict[str, Any]:
-  """What the config says of each measure that a seed has, by its key."""
-  found = {}
+  """Returns what the config says of each entry that a seed has, by its name.
+
+  Where seeds differ, the first counts.
+  """
+  sections = {}
   for seed in run.seeds:
     for name, section in seed.manifest['config']['measures'].items():
-      found.setdefault(name, section)
-  return found
+      sections.setdefault(name, section)
+  return sections
 
 
-def measure_named(run: Run, name: str) -> list[str]:
-  """The keys of a run's measures of one kind, such as 'evaluation'."""
-  found = {}
-  for seed in run.seeds:
-    for key, section in seed.manifest['config']['measures'].items():
-      if section['name'] == name:
-        found[key] = None
-  return list(found)
+def names(run: Run, measure: str) -> list[str]:
+  """Returns the names of the entries of a measure, such as 'evaluation'."""
+  entries = {
+    name: None
+    for seed in run.seeds
+    for name, section in seed.manifest['config']['measures'].items()
+    if section['name'] == measure
+  }
+  return list(entries)
 
 
-def training_measures(run: Run, name: str) -> list[str]:
-  """Those of `measure_named` that were taken during training."""
-  return [key for key in measure_named(run, name) if not is_analysis(key)]
+def training_measures(run: Run, measure: str) -> list[str]:
+  """Returns those of `names` that were measured during training."""
+  return [name for name in names(run, measure) if not is_analysis(name)]
 
 
-def is_analysis(key: str) -> bool:
-  """Whether a measure was taken after training, of checkpoints."""
-  return key.startswith(ANALYSIS)
+def is_analysis(name: str) -> bool:
+  """Whether an entry was measured after training, of checkpoints."""
+  return name.startswith(ANALYSIS)
+
+
+def is_noisy(run: Run) -> bool:
+  """Whether its norm adds noise to what it has normalized, in training."""
+  return run.config['norm']['name'] in ('noisy', 'noise')
 
 
 def has_recorded(run: Run, value: str) -> bool:
   """Whether its training or one of its evaluations has recorded a value."""
-  names = ('train', *measure_named(run, 'evaluation'))
+  entries = ('train', *names(run, 'evaluation'))
   return any(
     value in seed.series[name].values
     for seed in run.seeds
-    for name in names
+    for name in entries
     if name in seed.series
   )
 
@@ -127,15 +138,17 @@ def is_regression(run: Run) -> bool:
 
 
 def without_accuracy(runs: Sequence[Run]) -> list[bool]:
-  """Which runs are shown by their loss.
+  """Returns which runs are shown by their loss.
 
   One that has recorded nothing yet stands with the others: by its accuracy, if
   any has one or none has anything.
   """
-  found = [is_regression(run) for run in runs]
-  if any(found) and not any(has_recorded(run, 'accuracy') for run in runs):
+  regressions = [is_regression(run) for run in runs]
+  if any(regressions) and not any(
+    has_recorded(run, 'accuracy') for run in runs
+  ):
     return [True] * len(runs)
-  return found
+  return regressions
 
 
 def has_ended(seed: Seed) -> bool:
@@ -144,7 +157,7 @@ def has_ended(seed: Seed) -> bool:
 
 
 def reached(seed: Seed) -> int:
-  """The step to which it has come.
+  """Returns the step to which it has come.
 
   The manifest of one that runs, or was killed, says where it began.
   """
@@ -152,15 +165,15 @@ def reached(seed: Seed) -> int:
   if seed.manifest['status'] != 'running':
     return step
   # A row of training is of the step that leads on from there.
-  taken = [
+  steps = [
     int(series.step[-1]) + (name == 'train')
     for name, series in seed.series.items()
   ]
-  return max([step, *taken])
+  return max([step, *steps])
 
 
 def skipped(train: Series) -> np.ndarray:
-  """Which rows of training, [T], are of an update that was left out.
+  """Returns which rows of training, [T], are of an update that was left out.
 
   A row without a count is as the one before it; where none has one, nothing
   was left out.
@@ -172,13 +185,13 @@ def skipped(train: Series) -> np.ndarray:
 
 
 def without_skipped(train: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
-  """(steps, one value) of the batches whose update was not left out."""
-  kept_T = ~skipped(train)
-  return train.step[kept_T], train.values[value][kept_T]
+  """Returns (steps, one value) of the batches whose update entered."""
+  entered_T = ~skipped(train)
+  return train.step[entered_T], train.values[value][entered_T]
 
 
 def trailing_mean(values_T: np.ndarray, window: int = WINDOW) -> np.ndarray:
-  """Mean over the last `window` values at each place, nan before the first."""
+  """Returns the mean of the last `window` values, [T]; nan before the first."""
   result_T = np.full(len(values_T), np.nan)
   if len(values_T) >= window:
     sums = np.convolve(values_T, np.ones(window), 'valid')
@@ -187,9 +200,10 @@ def trailing_mean(values_T: np.ndarray, window: int = WINDOW) -> np.ndarray:
 
 
 def steps_to(seed: Seed, accuracy: float) -> float:
-  """The first step whose last 20 batches have this mean accuracy, or inf.
+  """Returns the first step whose last 20 batches have this mean accuracy.
 
-  nan where no accuracy is recorded. Updates that were left out do not count.
+  inf where it is never reached, nan where no accuracy is recorded. Updates that
+  were left out do not count.
   """
   train = seed.series.get('train')
   if train is None:
@@ -198,15 +212,14 @@ def steps_to(seed: Seed, accuracy: float) -> float:
     return math.nan
   step_T, accuracy_T = without_skipped(train, 'accuracy')
   mean_T = trailing_mean(accuracy_T)
-  # Rounding aside: twenty times 0.9 adds up to less than 18.
-  reached = np.flatnonzero(mean_T >= accuracy - 1e-9)
+  reached = np.flatnonzero(mean_T >= accuracy - _ROUNDING)
   return float(step_T[reached[0]]) if len(reached) else math.inf
 
 
 def final_of_training(seed: Seed, value: str) -> float:
-  """Mean of a value over the last 20 training batches, nan for fewer.
+  """Returns the mean of a value over the last 20 training batches.
 
-  Those whose update was left out are not among them.
+  Those whose update was left out are not among them; nan for fewer than 20.
   """
   train = seed.series.get('train')
   if train is None or value not in train.values:
@@ -215,25 +228,20 @@ def final_of_training(seed: Seed, value: str) -> float:
   return float(value_T[-WINDOW:].mean()) if len(value_T) >= WINDOW else math.nan
 
 
-def final_train_accuracy(seed: Seed) -> float:
-  """Mean accuracy of the last 20 training batches, in [0, 1]."""
-  return final_of_training(seed, 'accuracy')
-
-
-def final_train_loss(seed: Seed) -> float:
-  """Mean loss of the last 20 training batches, without the penalty."""
-  return final_of_training(seed, 'data_loss')
+# Accuracy is in [0, 1], and loss without the weight penalty.
+final_train_accuracy = functools.partial(final_of_training, value='accuracy')
+final_train_loss = functools.partial(final_of_training, value='data_loss')
 
 
 def last(seed: Seed, name: str, value: str) -> float:
-  """The last value that a measure recorded, nan where there is none."""
+  """Returns the last value that an entry recorded, nan where there is none."""
   if not recorded(seed, name, value):
     return math.nan
   return float(seed.series[name].values[value][-1])
 
 
 def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
-  """(minimum, maximum) over the step sizes, [T] each; nan is left out."""
+  """Returns (minimum, maximum) over the step sizes, [T] each, nan left out."""
   values_TE = series.values[value]
   empty_T = np.isnan(values_TE).all(axis=1)
   low_T = np.where(np.isnan(values_TE), np.inf, values_TE).min(axis=1)
@@ -242,42 +250,49 @@ def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def width(series: Series, value: str) -> np.ndarray:
-  """Maximum minus minimum over the step sizes, [T]."""
+  """Returns maximum minus minimum over the step sizes, [T]."""
   low_T, high_T = band(series, value)
   return high_T - low_T
 
 
 def median_width(seed: Seed, name: str, value: str) -> float:
-  """Median over training of a band's width."""
+  """Returns the median over training of a band's width."""
   if not recorded(seed, name, value):
     return math.nan
   return median(width(seed.series[name], value))
 
 
 def median_upper(seed: Seed, name: str, value: str) -> float:
-  """Median over training of a band's upper edge."""
+  """Returns the median over training of a band's upper edge."""
   if not recorded(seed, name, value):
     return math.nan
   return median(band(seed.series[name], value)[1])
 
 
 def median_of(seed: Seed, name: str, value: str) -> float:
-  """Median over training of a number."""
+  """Returns the median over training of a number."""
   if not recorded(seed, name, value):
     return math.nan
   return median(seed.series[name].values[value])
 
 
 def recorded(seed: Seed, name: str, value: str) -> bool:
-  """Whether a measure has recorded a value."""
+  """Whether an entry has recorded a value."""
   series = seed.series.get(name)
   return series is not None and value in series.values
 
 
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-  """Mean over seeds and half of its 95 % interval (Student's t).
+def mean_over(seeds: Sequence[Seed], read: Callable[[Seed], float]) -> float:
+  """Returns the mean of what is read and finite, nan of nothing."""
+  values = [value for seed in seeds if np.isfinite(value := read(seed))]
+  return float(np.mean(values)) if values else math.nan
 
-  The half width is nan for one seed: there is none to speak of.
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+  """Returns the mean over seeds and half of its 95 % interval (Student's t).
+
+  The half width is nan for one seed, whose spread is unknown, and where a value
+  is not finite.
   """
   count = len(values)
   mean = float(np.mean(values))
@@ -288,13 +303,13 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
 
 @functools.cache
 def _student(count: int) -> float:
-  """The 97.5 % quantile of Student's t for so many values."""
+  """Returns the quantile of Student's t for a mean of `count` values."""
   from scipy import stats  # imported late: only several seeds need it
 
-  return float(stats.t.ppf(0.975, count - 1))
+  return float(stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1))
 
 
 def median(values_T: np.ndarray) -> float:
-  """The median of what is not nan, nan of nothing."""
+  """Returns the median of what is not nan, nan of nothing."""
   values_T = values_T[~np.isnan(values_T)]
   return float(np.median(values_T)) if len(values_T) else math.nan

@@ -1,163 +1,219 @@
 """The looks of a measure: which runs took them, when, where, of which layers.
 
-A figure shows one key of a measure, of each run that has it the seeds that have
-it; keys of training come first, then those that were looked at afterwards.
+A figure shows one entry of `config.measures`: of each run that has it, the
+seeds that have it. Entries of training come before analyses of checkpoints.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bn_jax.report.results import conditions, curves
 from bn_jax.storage import records
 
-_SAID = 6  # steps that a caption lists
+_LISTED_STEPS = 6  # that a caption lists: more fill a line and tell no more
+EVALUATION = 'evaluation'  # the measure that is drawn with training
 
 
-class Looks(NamedTuple):
-  """What one figure shows: a measure of some runs.
+class Entry(NamedTuple):
+  """What one figure shows: an entry of `config.measures`, of some runs.
 
   Attributes:
-    kind: its name, such as 'along_gradient'.
-    key: in the config, or 'analysis/NAME'.
-    indexed: (index, run) of the runs that have it, with the seeds that do; by
-      the index they are coloured.
-    suffix: of the names of the figure's files; '' for the first measure of
+    measure: what it is, such as 'along_gradient'.
+    name: the entry's, such as 'landscape'; of an analysis 'analysis/NAME'.
+    indexed: (index, run) of the runs that have it, with the seeds that do; the
+      index gives the colour.
+    suffix: of the names of the figure's files; '' for the first entry of
       training.
+    shared: conditions that the page states once, for all figures of measures.
+    partial: run -> its seeds that have it, where others of the run do not.
   """
 
-  kind: str
-  key: str
+  measure: str
+  name: str
   indexed: tuple[tuple[int, curves.Run], ...]
-  suffix: str
+  suffix: str = ''
+  shared: Mapping[str, str] = {}
+  partial: Mapping[str, Sequence[int]] = {}
 
   @property
   def runs(self) -> list[curves.Run]:
-    """The runs alone."""
+    """Returns the runs without their indices."""
     return [run for _, run in self.indexed]
 
   @property
   def seeds(self) -> list[curves.Seed]:
-    """Those of all runs."""
+    """Returns the seeds of all runs."""
     return [seed for run in self.runs for seed in run.seeds]
 
   @property
   def note(self) -> str:
-    """What follows the title: ' (analysis/NAME)', or nothing."""
-    return f' ({self.key})' if self.suffix else ''
+    """Returns what follows the title: ' (analysis/NAME)', or nothing."""
+    return f' ({self.name})' if self.suffix else ''
 
-  def said(self, condition: str) -> str:
-    """One condition, and of which runs it is true where they differ."""
-    read = conditions.of(self.kind, condition, self.key)
-    return conditions.said(self.runs, read)
+  def condition(self, key: str) -> str:
+    """Returns one condition, and of which runs it is true where they differ."""
+    read = conditions.of(self.measure, key, self.name)
+    return conditions.by_run(self.runs, read)
 
 
-def keys(runs: Sequence[curves.Run], kind: str) -> list[str]:
-  """The keys of all measures of a kind, those of training first."""
-  found = [key for run in runs for key in curves.measure_named(run, kind)]
-  return sorted(dict.fromkeys(found), key=curves.is_analysis)
+def measures(runs: Sequence[curves.Run]) -> set[str]:
+  """Returns what some run has measured, such as 'along_gradient'."""
+  return {
+    section['name'] for run in runs for section in curves.measures(run).values()
+  }
+
+
+def names(runs: Sequence[curves.Run], measure: str) -> list[str]:
+  """Returns the names of all entries of a measure, those of training first."""
+  every = [name for run in runs for name in curves.names(run, measure)]
+  return sorted(dict.fromkeys(every), key=curves.is_analysis)
 
 
 def of(
-  runs: Sequence[curves.Run], kind: str, key: str | None = None
-) -> Looks | None:
-  """What a figure of this key shows, or None if no run has it.
+  runs: Sequence[curves.Run], measure: str, name: str | None = None
+) -> Entry | None:
+  """Returns what a figure of this entry shows, or None if no run has it.
 
-  Args:
-    runs: of the report.
-    kind: name of a measure.
-    key: of the measure; None is the first.
+  `runs` are all of the page; without a name it is the measure's first entry.
   """
-  known = keys(runs, kind)
-  if key is None and known:
-    key = known[0]
-  indexed = tuple(
-    (index, run._replace(seeds=seeds))
-    for index, run in enumerate(runs)
-    if (seeds := tuple(s for s in run.seeds if has(s, kind, key)))
-  )
-  if not indexed:
-    return None
-  suffix = '-' + key.replace('/', '-')
-  if key == known[0] and not curves.is_analysis(key):
-    suffix = ''
-  return Looks(kind, key, indexed, suffix)
+  entry = _entry(runs, measure, name)
+  return entry and entry._replace(shared=shared(runs))
 
 
-def where(seen: Looks) -> str:
-  """'the current batch of 128 examples', 'the first 4096 examples of train'."""
-  data, examples = seen.said('data'), seen.said('examples')
-  split, _, count = data.partition(':')
-  if data == 'current_batch':
-    return f'the current batch of {examples} examples'
-  if count and count == examples:
-    return f'the first {count} examples of {split}'
-  return f'{data} ({examples} examples)' if examples else data
+def shared(runs: Sequence[curves.Run]) -> dict[str, str]:
+  """Returns the conditions in which no two entries of these runs differ.
+
+  Evaluations stand aside: their figures say how the test set is evaluated.
+  """
+  stated = [
+    _conditions(_entry(runs, measure, name))
+    for measure in measures(runs) - {EVALUATION}
+    for name in names(runs, measure)
+  ]
+  return {
+    key: words
+    for key, words in (stated[0].items() if stated else ())
+    if all(one[key] == words for one in stated)
+  }
 
 
-def when(seen: Looks) -> str:
-  """'every 100 steps', or at which checkpoints."""
-  every = seen.said('every_steps')
+def circumstances(entry: Entry) -> str:
+  """Returns a sentence for a caption: when, and what the page does not state.
+
+  'Measured every 20 steps, on the first 256 examples of the test set.'
+  """
+  own = [
+    words
+    for key, words in _conditions(entry).items()
+    if words and key not in entry.shared
+  ]
+  sentence = f'Measured {", ".join([_when(entry), *own])}.'
+  for run, seeds in entry.partial.items():
+    word = 'seed' if len(seeds) == 1 else 'seeds'
+    sentence += f' Of {run}, {word} {", ".join(map(str, seeds))} only.'
+  return sentence
+
+
+def steps_of(seed: curves.Seed, name: str) -> list[int]:
+  """Returns the steps at which an entry has looked."""
+  series = seed.series.get(name)
+  if series is not None:
+    return [int(step) for step in series.step]
+  return [record.step for record in seed.arrays.get(name, ())]
+
+
+def once(entry: Entry) -> bool:
+  """Whether it is an analysis of one step: of training, more looks come."""
+  counts = [len(steps_of(seed, entry.name)) for seed in entry.seeds]
+  return curves.is_analysis(entry.name) and max(counts) < 2
+
+
+def has(seed: curves.Seed, measure: str, name: str | None) -> bool:
+  """Whether a seed has an entry of this name that is this measure."""
+  section = seed.manifest['config']['measures'].get(name)
+  return section is not None and section['name'] == measure
+
+
+def layers(entry: Entry, quantity: str) -> list[str]:
+  """Returns the layers of which LAYER/quantity is recorded, in order."""
+  layers = {}
+  for seed in entry.seeds:
+    series = seed.series.get(entry.name)
+    for value in series.values if series is not None else ():
+      layer, _, last = value.rpartition('/')
+      if last == quantity:
+        layers[layer] = None
+  return list(layers)
+
+
+def activation_layers(run: curves.Run, name: str) -> list[str]:
+  """Returns the layers whose activations were measured, in forward order."""
+  for seed in run.seeds:
+    for record in seed.arrays.get(name, ()):
+      means = [value for value in record.values if value.endswith('/mean')]
+      return [value.removesuffix('/mean') for value in means]
+  return []
+
+
+def activations(
+  seed: curves.Seed, name: str, layer: str, value: str = 'mean'
+) -> list[records.Record]:
+  """Returns the looks that have a value of a layer's activations, by step."""
+  every = seed.arrays.get(name, ())
+  return [look for look in every if f'{layer}/{value}' in look.values]
+
+
+def _when(entry: Entry) -> str:
+  """Returns 'every 100 steps', or at which checkpoints."""
+  every = entry.condition('every_steps')
   if every:
     return f'every {every} steps'
-  steps = sorted({step for s in seen.seeds for step in steps_of(s, seen.key)})
-  if len(steps) > _SAID:
+  steps = sorted({t for s in entry.seeds for t in steps_of(s, entry.name)})
+  if len(steps) > _LISTED_STEPS:
     return f'at {len(steps)} checkpoints from step {steps[0]} to {steps[-1]}'
   listed = ', '.join(map(str, steps))
   return f'at the checkpoint{"s" * (len(steps) > 1)} of step {listed}'
 
 
-def precisely(seen: Looks) -> str:
-  """'batch statistics, float32 with products in highest precision'."""
-  return (
-    f'{seen.said("statistics")} statistics, float32 with products in '
-    f'{seen.said("precision")} precision'
+def _entry(
+  runs: Sequence[curves.Run], measure: str, name: str | None
+) -> Entry | None:
+  """Returns an entry, knowing of no other; see `of`."""
+  every = names(runs, measure)
+  name = every[0] if name is None and every else name
+  indexed = tuple(
+    (index, run._replace(seeds=seeds))
+    for index, run in enumerate(runs)
+    if (seeds := tuple(s for s in run.seeds if has(s, measure, name)))
+  )
+  if not indexed:
+    return None
+  is_first = name == every[0] and not curves.is_analysis(name)
+  return Entry(
+    measure,
+    name,
+    indexed,
+    suffix='' if is_first else '-' + name.replace('/', '-'),
+    partial={
+      run.name: [seed.seed for seed in run.seeds]
+      for index, run in indexed
+      if len(run.seeds) < len(runs[index].seeds)
+    },
   )
 
 
-def steps_of(seed: curves.Seed, key: str) -> list[int]:
-  """The steps at which a measure has looked."""
-  series = seed.series.get(key)
-  if series is not None:
-    return [int(step) for step in series.step]
-  return [record.step for record in seed.arrays.get(key, ())]
-
-
-def once(seen: Looks) -> bool:
-  """Whether it is an analysis of one step: of training, more looks come."""
-  counts = [len(steps_of(seed, seen.key)) for seed in seen.seeds]
-  return curves.is_analysis(seen.key) and max(counts) < 2
-
-
-def has(seed: curves.Seed, kind: str, key: str | None) -> bool:
-  """Whether a seed's measure of this key is of this kind."""
-  section = seed.manifest['config']['measures'].get(key)
-  return section is not None and section['name'] == kind
-
-
-def layers(seen: Looks, quantity: str) -> list[str]:
-  """The layers of which a measure has recorded LAYER/quantity, in order."""
-  found = {}
-  for seed in seen.seeds:
-    series = seed.series.get(seen.key)
-    for name in series.values if series is not None else ():
-      layer, _, what = name.rpartition('/')
-      if what == quantity:
-        found[layer] = None
-  return list(found)
-
-
-def activation_layers(run: curves.Run, key: str) -> list[str]:
-  """The layers whose activations a measure looked at, in forward order."""
-  for seed in run.seeds:
-    for record in seed.arrays.get(key, ()):
-      names = [name for name in record.values if name.endswith('/mean')]
-      return [name.removesuffix('/mean') for name in names]
-  return []
-
-
-def activations(
-  seed: curves.Seed, key: str, layer: str, value: str = 'mean'
-) -> list[records.Record]:
-  """What has a value of a layer's activations, in the order of steps."""
-  found = seed.arrays.get(key, ())
-  return [look for look in found if f'{layer}/{value}' in look.values]
+def _conditions(entry: Entry) -> dict[str, str]:
+  """Returns what a caption says of data, statistics, precision and noise."""
+  of_data = conditions.data_of(entry.measure, entry.name)
+  data = conditions.by_run(entry.runs, of_data)
+  statistics, precision = map(entry.condition, ('statistics', 'precision'))
+  # A network is noisy only as it trains: with the statistics of the batch.
+  noisy_runs = list(filter(curves.is_noisy, entry.runs))
+  of_statistics = conditions.of(entry.measure, 'statistics', entry.name)
+  noisy = 'batch' in conditions.by_value(noisy_runs, of_statistics)
+  return {
+    'data': f'on {data}',
+    'statistics': f'with {statistics} statistics' if statistics else '',
+    'noise': 'with the noise of the training step that follows' * noisy,
+    'precision': f'in float32 with matrix products in {precision} precision',
+  }

@@ -1,7 +1,7 @@
-"""What any measure recorded, read without knowing the measure.
+"""Reads what any measure recorded, without knowing the measure.
 
-For those that have no figure of their own: their quantities, by layer or not,
-one number a look or several, as lines or as arrays.
+For measures that have no figure of their own: their quantities, by layer or
+not, one number a look or several, as lines or as arrays.
 """
 
 import collections
@@ -49,76 +49,77 @@ class Quantity(NamedTuple):
     return f'{layer}/{self.name}' if layer else self.name
 
 
-def title(seen: looks.Looks) -> str:
+def title(entry: looks.Entry) -> str:
   """Returns what the page calls the measure: its own words, or its name."""
-  return _page(seen)['title']
+  return _page(entry)['title']
 
 
-def of(seen: looks.Looks) -> list[Quantity]:
+def of(entry: looks.Entry) -> list[Quantity]:
   """Returns all quantities that some seed has recorded, in order."""
-  layers, several = {}, collections.defaultdict(bool)
-  for seed in seen.seeds:
-    for name, value in _first(seed, seen.key).items():
+  layers_of, several = {}, collections.defaultdict(bool)
+  for seed in entry.seeds:
+    for name, value in _first(seed, entry.name).items():
       layer, _, quantity = name.rpartition('/')
-      layers.setdefault(quantity, {})[layer] = None
+      layers_of.setdefault(quantity, {})[layer] = None
       several[quantity] |= np.size(value) > 1
-  words = _page(seen)['quantities']
+  words = _page(entry)['quantities']
   return [
     Quantity(
       name,
       words[name] if name in words else name.replace('_', ' '),
-      tuple(layer for layer in found if layer),
+      tuple(layer for layer in layers if layer),
       several[name],
     )
-    for name, found in layers.items()
+    for name, layers in layers_of.items()
   ]
 
 
-def curve(seed: curves.Seed, key: str, name: str) -> Curve:
-  """Returns what a seed recorded under a name; of no length for nothing."""
-  series = seed.series.get(key)
+def curve(seed: curves.Seed, entry: str, name: str) -> Curve:
+  """Returns what an entry recorded under a name; of no length for nothing."""
+  series = seed.series.get(entry)
   if series is not None and name in series.values:
     values = list(series.values[name])
     return Curve(series.step, *_ends(values))
-  looks = [look for look in seed.arrays.get(key, ()) if name in look.values]
+  looks = [look for look in seed.arrays.get(entry, ()) if name in look.values]
   step_T = np.array([look.step for look in looks], int)
   return Curve(step_T, *_ends([look.values[name] for look in looks]))
 
 
-def last(seed: curves.Seed, key: str, quantity: Quantity) -> float:
+def last(seed: curves.Seed, entry: str, quantity: Quantity) -> float:
   """Returns the largest number at the last look; of layers, their median."""
-  found = [
-    curve(seed, key, quantity.recorded_as(layer)).high[-1:]
+  numbers = [
+    curve(seed, entry, quantity.recorded_as(layer)).high[-1:]
     for layer in quantity.layers or ('',)
   ]
-  values = np.concatenate(found)
+  values = np.concatenate(numbers)
   values = values[np.isfinite(values)]
   return float(np.median(values)) if len(values) else math.nan
 
 
-def _page(seen: looks.Looks) -> dict:
-  """How the page is to speak of it: as the newest seed says, or by its name."""
-  for seed in reversed(seen.seeds):
-    said = (seed.manifest.get('measures') or {}).get(seen.kind)
-    if said is not None:
-      return said
-  return {'title': seen.kind.replace('_', ' ').capitalize(), 'quantities': {}}
+def _page(entry: looks.Entry) -> dict:
+  """Returns the words for a page: of the newest seed, or made of its name."""
+  for seed in reversed(entry.seeds):
+    words = (seed.manifest.get('measures') or {}).get(entry.measure)
+    if words is not None:
+      return words
+  title = entry.measure.replace('_', ' ').capitalize()
+  return {'title': title, 'quantities': {}}
 
 
-def _first(seed: curves.Seed, key: str) -> dict:
-  """Name -> the value of one look."""
-  series = seed.series.get(key)
+def _first(seed: curves.Seed, entry: str) -> dict:
+  """Returns name -> the value of one look."""
+  series = seed.series.get(entry)
   if series is not None:
     return {name: values[0] for name, values in series.values.items()}
-  looks = seed.arrays.get(key, ())
+  looks = seed.arrays.get(entry, ())
   return {name: value for look in looks for name, value in look.values.items()}
 
 
 def _ends(values: Sequence) -> tuple[np.ndarray, np.ndarray]:
-  """([T], [T]): smallest and largest finite number of each value."""
+  """Returns smallest and largest finite number of each value, [T] each."""
   finite = [np.asarray(value, float)[np.isfinite(value)] for value in values]
-  read = functools.partial(np.array, dtype=float)
+  array = functools.partial(np.array, dtype=float)
   return (
-    read([part.min() if part.size else math.nan for part in finite]),
-    read([part.max() if part.size else math.nan for part in finite]),
+    array([part.min() if part.size else math.nan for part in finite]),
+    array([part.max() if part.size else math.nan for part in finite]),
   )

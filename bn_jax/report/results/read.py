@@ -1,7 +1,7 @@
-"""Reads working directories: the runs of which there is something to report.
+"""Reads working directories: the runs that have something to report.
 
-What `analyze` has measured of checkpoints lies beside what training recorded;
-in the report it is one measure more, whose key is 'analysis/NAME'.
+`analyze` measures checkpoints and writes beside what training recorded; in the
+report each analysis is one entry of `config.measures` more, 'analysis/NAME'.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ from bn_jax.storage import records, run_folder
 
 
 def runs(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
-  """The runs of working directories that have begun, in their order.
+  """Returns the runs of working directories that have begun, in order.
 
   Raises:
     ConfigError: a directory that is given twice.
@@ -23,10 +23,10 @@ def runs(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
       or one whose files were changed.
   """
   _check_distinct(workdirs)
-  short = [workdir.resolve().name for workdir in workdirs]
-  distinct = len(set(short)) == len(short)
+  base_names = [workdir.resolve().name for workdir in workdirs]
+  distinct = len(set(base_names)) == len(base_names)
   begun = []
-  for workdir, base in zip(workdirs, short):
+  for workdir, base in zip(workdirs, base_names):
     above = f'{base if distinct else workdir}/' if len(workdirs) > 1 else ''
     for name in _names(workdir):
       seeds = tuple(map(seed, run_folder.below(workdir, name)))
@@ -46,7 +46,7 @@ def seed(folder: run_folder.RunFolder) -> curves.Seed:
     StorageError: files that were changed.
   """
   manifest = folder.whole_manifest()
-  found = curves.Seed(
+  seed_of_run = curves.Seed(
     seed=folder.seed,
     manifest=manifest,
     series=series(folder.scalars),
@@ -57,22 +57,22 @@ def seed(folder: run_folder.RunFolder) -> curves.Seed:
     },
     population=folder.read_population(),
   )
-  return _with_analyses(found, folder)
+  return _with_analyses(seed_of_run, folder)
 
 
 def _check_distinct(workdirs: Sequence[pathlib.Path]) -> None:
-  given = {}
+  directory_of = {}
   for workdir in workdirs:
-    place = workdir.resolve()
-    if place in given:
+    path = workdir.resolve()
+    if path in directory_of:
       raise errors.ConfigError(
-        f'{given[place]} and {workdir} are one directory; give each once'
+        f'{directory_of[path]} and {workdir} are one directory; give each once'
       )
-    given[place] = workdir
+    directory_of[path] = workdir
 
 
 def _names(workdir: pathlib.Path) -> list[str]:
-  """The runs of an experiment, whether they have begun or not."""
+  """Returns the runs of an experiment, whether they have begun or not."""
   experiment = run_folder.read_experiment(workdir)
   if experiment is None:
     raise errors.StorageError(
@@ -83,7 +83,7 @@ def _names(workdir: pathlib.Path) -> list[str]:
 
 
 def series(path: pathlib.Path) -> dict[str, curves.Series]:
-  """What each name has recorded in a file, as curves; no file is no error.
+  """Reads what each name has recorded in a file; no file is no error.
 
   Raises:
     StorageError: a line that is no record, or records of one name that hold
@@ -122,7 +122,7 @@ def _joined(rows: Sequence[records.Record]) -> curves.Series:
 def _with_analyses(
   seed: curves.Seed, folder: run_folder.RunFolder
 ) -> curves.Seed:
-  """The seed with the analyses of its folder, in the order of their names.
+  """Returns the seed with the analyses of its folder, by name.
 
   One that has recorded nothing yet is left out, and so is one that cannot be
   read: the seed says so.
@@ -138,29 +138,32 @@ def _with_analyses(
 def _with_analysis(
   seed: curves.Seed, analysis: run_folder.AnalysisFolder
 ) -> curves.Seed:
-  """The seed with one analysis more.
+  """Returns the seed with one analysis more.
 
   Raises:
     StorageError: it was changed after it was written.
   """
   settings, name = analysis.settings(), analysis.name
-  found = series(analysis.scalars).get(name)
+  series_of_name = series(analysis.scalars).get(name)
   arrays = records.read_arrays(analysis.arrays, name)
-  if settings is None or (found is None and not arrays):
+  if settings is None or (series_of_name is None and not arrays):
     return seed
-  key = f'{curves.ANALYSIS}{name}'
+  entry = f'{curves.ANALYSIS}{name}'
   statistics = {'statistics': settings['statistics']}
   config = seed.manifest['config']
-  measures = {**config['measures'], key: settings['measure'] | statistics}
+  measures = {**config['measures'], entry: settings['measure'] | statistics}
   pages = dict(seed.manifest.get('measures') or {})
   if settings.get('page'):
     pages.setdefault(settings['measure']['name'], settings['page'])
+  every_series = seed.series
+  if series_of_name is not None:
+    every_series = {**every_series, entry: series_of_name}
   return seed._replace(
     manifest={
       **seed.manifest,
       'config': {**config, 'measures': measures},
       'measures': pages,
     },
-    series=seed.series if found is None else {**seed.series, key: found},
-    arrays={**seed.arrays, key: arrays} if arrays else seed.arrays,
+    series=every_series,
+    arrays={**seed.arrays, entry: arrays} if arrays else seed.arrays,
   )

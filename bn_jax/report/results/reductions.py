@@ -1,7 +1,7 @@
 """Series reduced to one number, and how far activations move between looks.
 
-Of activations a look keeps moments of each channel and a histogram, not the
-values: what moves is read from these.
+A look at activations records moments of each channel and a histogram, not the
+values: how far activations move is read from these.
 """
 
 import itertools
@@ -29,91 +29,82 @@ PERCENTILES = (0.15, 0.5, 0.85)
 def over(
   step_T: np.ndarray, values_T: np.ndarray, reduce: str, after: int = 0
 ) -> float:
-  """A series reduced over its looks at step `after` and later.
+  """Returns a series reduced over its looks at step `after` and later.
 
+  `reduce` is a key of `REDUCTIONS`: 'range' is the largest over the smallest.
   What is nan is left out; nan of nothing.
-
-  Args:
-    step_T: of the looks.
-    values_T: what they saw.
-    reduce: a key of `REDUCTIONS`; 'range' is the largest over the smallest.
-    after: the first step that counts.
   """
   step_T, values_T = np.asarray(step_T), np.asarray(values_T, float)
-  kept = values_T[(step_T >= after) & ~np.isnan(values_T)]
-  if not len(kept):
+  counted = values_T[(step_T >= after) & ~np.isnan(values_T)]
+  if not len(counted):
     return math.nan
   with np.errstate(divide='ignore', invalid='ignore'):
-    return float(REDUCTIONS[reduce](kept))
+    return float(REDUCTIONS[reduce](counted))
 
 
-def from_first(seen: Sequence) -> Iterable[tuple]:
-  """The first of what was seen, with each of the others."""
-  return ((seen[0], later) for later in seen[1:])
+def from_first(items: Sequence) -> Iterable[tuple]:
+  """Returns the first item paired with each of the others."""
+  return ((items[0], later) for later in items[1:])
 
 
 def changes(
   seed: curves.Seed,
-  key: str,
+  name: str,
   layer: str,
   value: str,
   *,
   paired: Callable[[Sequence], Iterable[tuple]] = itertools.pairwise,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Steps of the later looks, [T], and by how much a moment has changed, [T].
+  """Returns steps of the later looks, [T], and how far a moment moved, [T].
 
   Santurkar et al. (2018), Figure 8: |m(t + 1) - m(t)| between successive looks
   (a), or |m(t) - m(0)| (b); the mean over channels of the layer.
 
-  Args:
-    seed: whose.
-    key: of the measure.
-    layer: its name.
-    value: 'mean' or 'var'.
-    paired: looks in order -> those to compare: `itertools.pairwise` for (a),
-      `from_first` for (b).
+  `value` is 'mean' or 'var'; `paired` gives the looks to compare:
+  `itertools.pairwise` for (a), `from_first` for (b).
   """
   return _between(
-    looks.activations(seed, key, layer), f'{layer}/{value}', paired,
+    looks.activations(seed, name, layer), f'{layer}/{value}', paired,
     lambda a, b: np.abs(b - a).mean(),
   )  # fmt: skip
 
 
 def distances(
-  seed: curves.Seed, key: str, layer: str
+  seed: curves.Seed, name: str, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Steps of the later looks, [T], and W1 between their pooled histograms."""
+  """Returns steps of the later looks, [T], and W1 of pooled histograms, [T]."""
   return _between(
-    looks.activations(seed, key, layer), f'{layer}/histogram',
+    looks.activations(seed, name, layer), f'{layer}/histogram',
     itertools.pairwise, distributions.wasserstein,
   )  # fmt: skip
 
 
 def percentiles(
-  seed: curves.Seed, key: str, layer: str
+  seed: curves.Seed, name: str, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Steps, [T], and the `PERCENTILES` of each unit of a layer, [T, 3, C]."""
+  """Returns steps, [T], and the `PERCENTILES` of each unit, [T, 3, C]."""
 
   def of_look(look: records.Record) -> np.ndarray:
     levels = np.asarray(look.values['levels'])
-    places = [int(np.argmin(np.abs(levels - one))) for one in PERCENTILES]
-    return np.asarray(look.values[f'{layer}/quantiles'])[places]
+    # Levels are recorded in float32.
+    nearest = [int(np.argmin(np.abs(levels - one))) for one in PERCENTILES]
+    return np.asarray(look.values[f'{layer}/quantiles'])[nearest]
 
-  seen = looks.activations(seed, key, layer, 'quantiles')
-  return np.array([look.step for look in seen]), np.array(
-    [of_look(look) for look in seen]
+  every = looks.activations(seed, name, layer, 'quantiles')
+  return np.array([look.step for look in every]), np.array(
+    [of_look(look) for look in every]
   )
 
 
 def _between(
-  seen: Sequence[records.Record],
+  looks_T: Sequence[records.Record],
   value: str,
   paired: Callable[[Sequence], Iterable[tuple]],
   distance: Callable,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Steps of the later looks, [T], and how far apart pairs of values are."""
-  values = [look.values[value] for look in seen]
+  """Returns steps of the later looks, [T], and each pair's distance, [T]."""
+  values = [look.values[value] for look in looks_T]
   return (
-    np.array([look.step for look in seen[1:]]),
+    np.array([look.step for look in looks_T[1:]]),
     np.array([distance(a, b) for a, b in paired(values)]),
   )

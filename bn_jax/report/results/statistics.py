@@ -22,7 +22,10 @@ from bn_jax.storage import records
 # Numbers of steps: of these alone inf means that it was never reached.
 STEPS = ('steps_to_accuracy', 'steps_to_test_accuracy')
 
-_NEAR = 1e-3  # relative: step sizes are recorded in float32
+# Relative: step sizes are recorded in float32, and rounding moves them by 1e-7;
+# two step sizes of one look differ by far more than this.
+_NEAR = 1e-3
+_ROUNDING = 1e-9  # of an accuracy: 0.9 may be recorded a little below
 _CHOICES = {
   'reduce': tuple(reductions.REDUCTIONS),
   'moment': ('mean', 'var'),
@@ -33,50 +36,53 @@ _NUMBERS = ('accuracy', 'factor', 'step', 'after')
 
 
 def steps_to_accuracy(seed: curves.Seed, *, accuracy: float) -> float:
-  """First step whose last 20 batches have this mean accuracy; inf: never."""
+  """Returns the first step whose last 20 batches have this mean accuracy.
+
+  inf where it is never reached.
+  """
   return curves.steps_to(seed, accuracy)
 
 
 def final_accuracy(seed: curves.Seed) -> float:
-  """Mean accuracy of the last 20 training batches, in [0, 1].
+  """Returns the mean accuracy of the last 20 training batches, in [0, 1].
 
-  Of one that diverged before it had so many, of all that it had.
+  A run that diverged before it had so many: of all that it had.
   """
   return _final(seed, 'accuracy')
 
 
 def final_loss(seed: curves.Seed) -> float:
-  """The same of the loss, without the penalty."""
+  """Returns the same of the loss, without the penalty."""
   return _final(seed, 'data_loss')
 
 
 def last_of(seed: curves.Seed, *, name: str, value: str) -> float:
-  """What a measure recorded last."""
+  """Returns the last number that an entry recorded."""
   return curves.last(seed, name, value)
 
 
 def steps_to_test_accuracy(
   seed: curves.Seed, *, name: str, accuracy: float
 ) -> float:
-  """The step of the first evaluation with this accuracy; inf: never."""
+  """Returns the step of the first evaluation with this accuracy; inf: never."""
   if not curves.recorded(seed, name, 'accuracy'):
     return math.nan
   series = seed.series[name]
-  reached = np.flatnonzero(series.values['accuracy'] >= accuracy - 1e-9)
+  reached = np.flatnonzero(series.values['accuracy'] >= accuracy - _ROUNDING)
   return float(series.step[reached[0]]) if len(reached) else math.inf
 
 
 def value_at(seed: curves.Seed, *, name: str, value: str, step: int) -> float:
-  """What a measure recorded at one step."""
+  """Returns the number that an entry recorded at one step."""
   if not curves.recorded(seed, name, value):
     return math.nan
   series = seed.series[name]
-  place = np.flatnonzero(series.step == step)
-  return float(series.values[value][place[0]]) if len(place) else math.nan
+  rows = np.flatnonzero(series.step == step)
+  return float(series.values[value][rows[0]]) if len(rows) else math.nan
 
 
 def diverged(seed: curves.Seed) -> float:
-  """1 if the objective became infinite or nan, else 0."""
+  """Returns 1 if the objective became infinite or nan, else 0."""
   return float(seed.manifest['status'] == 'diverged')
 
 
@@ -94,7 +100,7 @@ def _final(seed: curves.Seed, value: str) -> float:
 def band_width(
   seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
 ) -> float:
-  """max_e v - min_e v at each look, reduced."""
+  """Returns max_e v - min_e v at each look, reduced."""
   return _reduced(
     seed, name, value, lambda s: curves.width(s, value), reduce, after
   )
@@ -103,7 +109,7 @@ def band_width(
 def upper_edge(
   seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
 ) -> float:
-  """max_e v at each look, reduced."""
+  """Returns max_e v at each look, reduced."""
   return _reduced(
     seed, name, value, lambda s: curves.band(s, value)[1], reduce, after
   )
@@ -112,23 +118,23 @@ def upper_edge(
 def beta_of_rate(
   seed: curves.Seed, *, name: str, reduce: str, after: int = 0
 ) -> float:
-  """max_e beta at each look, reduced, times (learning rate) / 2.
+  """Returns max_e beta at each look, reduced, times (learning rate) / 2.
 
   1 is the edge of stability: beta = 2 / (learning rate).
   """
-  looked = {'name': name, 'reduce': reduce, 'after': after}
-  return upper_edge(seed, value='beta', **looked) * _rate(seed) / 2
+  keywords = {'name': name, 'reduce': reduce, 'after': after}
+  return upper_edge(seed, value='beta', **keywords) * _rate(seed) / 2
 
 
 def curvature_of_rate(
   seed: curves.Seed, *, name: str, reduce: str, after: int = 0
 ) -> float:
-  """g'Hg / |g|^2, reduced, times (learning rate) / 2.
+  """Returns g'Hg / |g|^2, reduced, times (learning rate) / 2.
 
   1 is the edge of stability (Cohen et al., 2021, arXiv:2103.00065).
   """
-  looked = {'name': name, 'reduce': reduce, 'after': after}
-  return of_measure(seed, value='curvature', **looked) * _rate(seed) / 2
+  keywords = {'name': name, 'reduce': reduce, 'after': after}
+  return of_measure(seed, value='curvature', **keywords) * _rate(seed) / 2
 
 
 def at_factor(
@@ -140,7 +146,7 @@ def at_factor(
   reduce: str,
   after: int = 0,
 ) -> float:
-  """v at the step size factor * (learning rate), reduced."""
+  """Returns v at the step size factor * (learning rate), reduced."""
   size = factor * _rate(seed)
   return _reduced(
     seed, name, value, lambda s: _at(s, value, size), reduce, after
@@ -156,7 +162,7 @@ def growth(
   reduce: str,
   after: int = 0,
 ) -> float:
-  """v(b) / v(a) at each look, reduced; the step sizes (a, b) in rates."""
+  """Returns v(b) / v(a) at each look, reduced; step sizes (a, b) in rates."""
 
   def ratio(series: curves.Series) -> np.ndarray:
     a_T, b_T = (_at(series, value, one * _rate(seed)) for one in factors)
@@ -169,7 +175,7 @@ def growth(
 def of_measure(
   seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
 ) -> float:
-  """What a measure recorded, a number a look, reduced."""
+  """Returns a quantity that is one number a look, reduced."""
   return _reduced(seed, name, value, lambda s: s.values[value], reduce, after)
 
 
@@ -182,9 +188,9 @@ def of_layer(
   reduce: str,
   after: int = 0,
 ) -> float:
-  """What a measure recorded of a layer, reduced."""
-  looked = {'name': name, 'reduce': reduce, 'after': after}
-  return of_measure(seed, value=f'{layer}/{value}', **looked)
+  """Returns such a quantity of a layer, reduced."""
+  keywords = {'name': name, 'reduce': reduce, 'after': after}
+  return of_measure(seed, value=f'{layer}/{value}', **keywords)
 
 
 def _reduced(
@@ -195,7 +201,7 @@ def _reduced(
   reduce: str,
   after: int,
 ) -> float:
-  """What is read of a measure's series, reduced; nan without the value."""
+  """Returns what is read of a series, reduced; nan without the value."""
   if not curves.recorded(seed, name, value):
     return math.nan
   series = seed.series[name]
@@ -207,12 +213,12 @@ def _rate(seed: curves.Seed) -> float:
 
 
 def _at(series: curves.Series, value: str, size: float) -> np.ndarray:
-  """[T], the value at a step size; nan where that was not taken."""
+  """Returns the value at a step size, [T]; nan where that was not taken."""
   sizes_TE, values_TE = series.values['step_size'], series.values[value]
-  there_TE = np.abs(sizes_TE - size) <= _NEAR * size
+  same_TE = np.abs(sizes_TE - size) <= _NEAR * size
   # A sum over the one place: what stands elsewhere may be infinite.
-  value_T = np.where(there_TE, values_TE, 0).sum(axis=1)
-  return np.where(there_TE.sum(axis=1) == 1, value_T, np.nan)
+  value_T = np.where(same_TE, values_TE, 0).sum(axis=1)
+  return np.where(same_TE.sum(axis=1) == 1, value_T, np.nan)
 
 
 def moment_change(
@@ -223,7 +229,7 @@ def moment_change(
   reduce: str,
   moment: str = 'mean',
 ) -> float:
-  """|m(t + 1) - m(t)| between looks, mean over channels, reduced.
+  """Returns |m(t + 1) - m(t)| between looks, mean over channels, reduced.
 
   Santurkar et al. (2018), Figure 8(a); the moment is 'mean' or 'var', of each
   channel.
@@ -235,10 +241,10 @@ def moment_change(
 def activation_std(
   seed: curves.Seed, *, name: str, layer: str, reduce: str, after: int = 0
 ) -> float:
-  """sqrt(var), mean over channels, at each look, reduced."""
-  seen = looks.activations(seed, name, layer)
-  std_T = [np.sqrt(look.values[f'{layer}/var']).mean() for look in seen]
-  return reductions.over([look.step for look in seen], std_T, reduce, after)
+  """Returns sqrt(var), mean over channels, at each look, reduced."""
+  every = looks.activations(seed, name, layer)
+  std_T = [np.sqrt(look.values[f'{layer}/var']).mean() for look in every]
+  return reductions.over([look.step for look in every], std_T, reduce, after)
 
 
 def unit_movement(
@@ -249,7 +255,7 @@ def unit_movement(
   of: str,
   relative: bool = False,
 ) -> float:
-  """How much percentiles of units move over training, mean over units.
+  """Returns how far percentiles of units move in training, mean over units.
 
   The standard deviation over looks of each unit's 50th percentile, or of its
   85th minus its 15th (Ioffe and Szegedy, 2015, Figure 1(b, c)), in the units of
@@ -261,27 +267,27 @@ def unit_movement(
     return math.nan
   low_TC, middle_TC, high_TC = np.stack(percentiles_TQC, axis=1)
   width_TC = high_TC - low_TC
-  moved_C = {'median': middle_TC, 'width': width_TC}[of].std(axis=0)
+  movement_C = {'median': middle_TC, 'width': width_TC}[of].std(axis=0)
   if relative:
     with np.errstate(divide='ignore', invalid='ignore'):
-      moved_C = moved_C / width_TC.mean(axis=0)
-  moved_C = moved_C[np.isfinite(moved_C)]
-  return float(moved_C.mean()) if len(moved_C) else math.nan
+      movement_C = movement_C / width_TC.mean(axis=0)
+  movement_C = movement_C[np.isfinite(movement_C)]
+  return float(movement_C.mean()) if len(movement_C) else math.nan
 
 
 def shape_distance(
   seed: curves.Seed, *, name: str, layer: str, reduce: str
 ) -> float:
-  """W1 between pooled histograms of successive looks, of the earlier's std.
+  """Returns W1 of pooled histograms of successive looks, in the earlier's std.
 
   The variance of all channels together is mean_c(var) + var_c(mean): each has
   as many values. Reduced.
   """
-  step_T, moved_T = reductions.distances(seed, name, layer)
-  seen = looks.activations(seed, name, layer)[:-1]
-  std_T = np.array([_pooled_std(look, layer) for look in seen])
+  step_T, distance_T = reductions.distances(seed, name, layer)
+  earlier = looks.activations(seed, name, layer)[:-1]
+  std_T = np.array([_pooled_std(look, layer) for look in earlier])
   with np.errstate(divide='ignore', invalid='ignore'):
-    return reductions.over(step_T, moved_T / std_T, reduce)
+    return reductions.over(step_T, distance_T / std_T, reduce)
 
 
 def _pooled_std(look: records.Record, layer: str) -> float:
@@ -339,8 +345,8 @@ def words(name: str, keywords: Mapping[str, Any]) -> str:
 def _check_value(where: str, key: str, value: Any) -> None:
   if key in _CHOICES:
     if value not in _CHOICES[key]:
-      known = ', '.join(map(str, _CHOICES[key]))
-      raise errors.ConfigError(f'{where}: {value!r}; allowed: {known}')
+      choices = ', '.join(map(str, _CHOICES[key]))
+      raise errors.ConfigError(f'{where}: {value!r}; allowed: {choices}')
   elif key in _NUMBERS:
     if not is_number(value):
       raise errors.ConfigError(f'{where}: {value!r}; allowed: a number')

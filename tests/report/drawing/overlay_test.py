@@ -132,7 +132,7 @@ class SaidTest(absltest.TestCase):
 
   def test_which_runs_share_a_curve(self):
     runs = [*vgg(), paper_like.run('decay', weight_decay=5e-4)]
-    said = 'For standard and decay it has one curve'
+    said = 'standard and decay share one curve of the paper'
     made = accuracy.figure(runs)
     self.assertEqual(made.caption.count(said), 1)
     self.assertNotIn(said, landscape.figure(runs, 'landscape').caption)
@@ -143,8 +143,10 @@ class SaidTest(absltest.TestCase):
     self.assertNotIn('multiplied', caption)
     caption = landscape.figure(linear(), 'landscape').caption
     self.assertNotIn('1.9', caption)
-    self.assertIn('multiplied so that its first is ours', caption)
-    self.assertIn('so that its first is ours', accuracy.loss(linear()).caption)
+    self.assertIn('multiplied so that the first one is ours', caption)
+    self.assertIn(
+      'so that the first one is ours', accuracy.loss(linear()).caption
+    )
 
   def test_layers_that_stand_for_others(self):
     said = 'conv3 for 5, conv6 for 10'

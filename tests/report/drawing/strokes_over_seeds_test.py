@@ -91,7 +91,11 @@ def _seed(number, edges):
   }
   manifest = {
     'status': 'done',
-    'config': {'measures': measures, 'batch_size': 8},
+    'config': {
+      'measures': measures,
+      'batch_size': 8,
+      'norm': {'name': 'batch'},
+    },
     'precision': {'measures': 'highest'},
   }
   return curves.Seed(

@@ -67,8 +67,7 @@ class WholeNetworkTest(_Measured):
     for index in (0, 1):
       want = np.array([1, 11, 21]) + index
       np.testing.assert_allclose(axis.get_lines()[index].get_ydata(), want)
-    self.assertIn('2 seeds', made.caption)
-    self.assertIn('the first 64 examples of train', made.caption)
+    self.assertIn('recorded. Measured every 10 steps.', made.caption)
 
   def test_several_numbers_are_a_band(self):
     runs = self.runs(
@@ -135,7 +134,7 @@ class LayersTest(_Measured):
 
   def test_the_summary_has_a_row_for_each_quantity(self):
     rows = {row[0]: row[1:] for row in summary.table(self.of_layers(3))}
-    label = 'Sizes: Norm |w|, median of the layers, last look'
+    label = 'Sizes: Norm |w|, median of the layers, last measurement'
     self.assertEqual(rows[label], ['30', '31'])
 
   def test_without_words_it_goes_by_its_names(self):

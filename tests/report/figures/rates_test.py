@@ -85,7 +85,7 @@ class PointsTest(absltest.TestCase):
     # The mean of 20 of which the last n are right: (2 + 0.9 * n) / 20.
     got = [point.mean for point in rate_search.points(line, steps)]
     np.testing.assert_allclose(got, [200 + 17, 40 + 17, 80 + 17])
-    self.assertEqual(steps.label, 'Steps to 90 % of training batches')
+    self.assertEqual(steps.label, 'Steps to 90 % training accuracy')
     self.assertEqual(
       rate_search.best(rate_search.points(line, steps), steps).rate, 0.1
     )
@@ -138,10 +138,10 @@ class PointsTest(absltest.TestCase):
       share_T = run.seeds[0].series['train'].values['accuracy']
       share_T[:] = np.minimum(share_T, 0.625)
     _, (steps, _) = self.quantities([*search(), *slow])
-    self.assertEqual(steps.label, 'Steps to 60 % of training batches')
+    self.assertEqual(steps.label, 'Steps to 60 % training accuracy')
     never = search('batch', reaches=(999, 999, 999))
     _, (steps, _) = self.quantities([*search(), *never])
-    self.assertEqual(steps.label, 'Steps to 90 % of training batches')
+    self.assertEqual(steps.label, 'Steps to 90 % training accuracy')
 
   def test_regressions_have_a_loss(self):
     runs = search(kind='linear', at=(1e-8, 1e-7, 1e-6))

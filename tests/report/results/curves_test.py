@@ -69,6 +69,11 @@ class CurvesTest(parameterized.TestCase):
     got = curves.mean_and_interval(values)
     np.testing.assert_allclose(got, (mean, half), rtol=1e-3)
 
+  def test_a_mean_over_seeds_is_of_what_is_finite(self):
+    read = lambda number: [1.0, math.nan, math.inf, 3.0][number]
+    self.assertEqual(curves.mean_over(range(4), read), 2)
+    self.assertTrue(math.isnan(curves.mean_over([1, 2], read)))
+
   def test_one_seed_has_no_interval(self):
     mean, half = curves.mean_and_interval([4.0])
     self.assertEqual(mean, 4.0)

@@ -99,7 +99,7 @@ class LoadTest(absltest.TestCase):
     workdir = made_up.workdir(self.folder / 'w', standard={'measures': False})
     made_up.run(workdir / 'standard' / 'seed1', seed=1)
     (run,) = read.runs([workdir])
-    self.assertEqual(curves.measure_named(run, 'evaluation'), ['test'])
+    self.assertEqual(curves.names(run, 'evaluation'), ['test'])
 
 
 class DamagedTest(parameterized.TestCase):
