@@ -69,7 +69,7 @@ def loss(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   values = 'data_loss', 'loss'
   papers = overlay.distinct(indexed, 'data_loss')
   loss_of_runs = conditions.distinct(runs, conditions.loss)
-  kind = f'The loss is {loss_of_runs}. ' if loss_of_runs else ''
+  loss_sentence = f'The loss is {loss_of_runs}. ' if loss_of_runs else ''
 
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = _drawing(indexed, narrow, values, logarithmic=True)
@@ -86,9 +86,9 @@ def loss(runs: Sequence[curves.Run]) -> canvas.Figure | None:
     name='loss',
     title='Loss',
     caption=f'Training batches: loss {_batches(runs)}. Test set: its mean '
-    f'{_test_set(runs)}, with the running statistics. {kind}Without the weight '
-    f'penalty, in the units of the task. Logarithmic axes.{_noise(runs)}'
-    + overlay.sentence(papers),
+    f'{_test_set(runs)}, with the running statistics. {loss_sentence}Without '
+    'the weight penalty, in the units of the task. Logarithmic axes.'
+    f'{_noise(runs)}' + overlay.sentence(papers),
     alt='Training and test loss over steps, one line a run: '
     + _ends(runs, curves.final_train_loss, '{:.3g}'.format)
     + overlay.words(papers),

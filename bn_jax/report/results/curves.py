@@ -17,7 +17,7 @@ WINDOW = 20
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 _ROUNDING = 1e-9  # of a mean accuracy: twenty times 0.9 add up to less than 18
 _CONFIDENCE = 0.95  # of intervals over seeds, two-sided
-ANALYSIS = 'analysis/'  # and its name: the key of what was measured afterwards
+ANALYSIS = 'analysis/'  # NAME: an entry that was measured after training
 # The name that counts the updates left out up to a step, as they would not have
 # been finite. A config says whether it is recorded, and may change on the way.
 SKIPPED = 'skipped'
