@@ -69,7 +69,6 @@ class RunConfig:
     """Returns the run of a manifest's config, which `as_json` gave.
 
     Args:
-      config: of JSON.
       where: what it is, for messages.
 
     Raises:
@@ -93,7 +92,7 @@ class RunConfig:
 
   @property
   def examples_at_a_time(self) -> int:
-    """How many examples the step takes a gradient of at a time."""
+    """The examples of which the step takes a gradient at a time."""
     return self.micro_batch_size or self.batch_size
 
   def in_groups(self) -> Self:

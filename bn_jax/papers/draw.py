@@ -33,11 +33,11 @@ class Cut(NamedTuple):
 
 
 def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
-  """The runs of a figure, seeds of all directories together.
+  """Returns the runs of a figure, seeds of all directories together.
 
   Args:
-    name: such as 'santurkar2018/figure10'.
-    workdirs: where its runs lie, among others.
+    name: of the figure, such as 'santurkar2018/figure10'.
+    workdirs: hold its runs, and perhaps others.
     size: 'paper' or 'small'; None is the one of which there are runs.
 
   Raises:
@@ -45,12 +45,12 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
     StorageError: records that were changed after they were written.
   """
   every = figures.every()
-  sizes = [one for one in every if one.figure == name]
+  sizes = [figure for figure in every if figure.figure == name]
   if not sizes:
-    known = dict.fromkeys(one.figure for one in every)
-    raise errors.ConfigError(errors.unknown('figure', name, tuple(known)))
-  sizes = [one for one in sizes if size in (None, one.size)]
-  figure, match = _found(sizes, workdirs)
+    names = dict.fromkeys(figure.figure for figure in every)
+    raise errors.ConfigError(errors.unknown('figure', name, tuple(names)))
+  sizes = [figure for figure in sizes if size in (None, figure.size)]
+  figure, match = _with_runs(sizes, workdirs)
   seeds = {
     run: {
       number: _only(read.seed(folder), config.measures)
@@ -59,7 +59,10 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
     for run, config in figure.runs.items()
     if run in match.folders
   }
-  runs = [curves.Run(run, tuple(its.values())) for run, its in seeds.items()]
+  runs = [
+    curves.Run(run, tuple(by_number.values()))
+    for run, by_number in seeds.items()
+  ]
   claims = reading.load()
   judged = None
   if name in claims:
@@ -92,59 +95,59 @@ def write(cut: Cut, output: pathlib.Path) -> pathlib.Path:
 def default_output(
   figure: figures.Reproduction, workdir: pathlib.Path
 ) -> pathlib.Path:
-  """WORKDIR/papers/figure10, or .../figure10-small."""
+  """Returns WORKDIR/papers/figure10, or .../figure10-small."""
   stem = figure.figure.rpartition('/')[2]
   suffix = '-small' if figure.size == 'small' else ''
   return workdir / 'papers' / f'{stem}{suffix}'
 
 
 def absent(cut: Cut) -> list[str]:
-  """A sentence for each run that is not there, and each seed left out."""
+  """Yields a sentence for each run that is missing, and each seed left out."""
   notes = cut.match.notes
   missing = [
     f'no run {run}' + (f': {notes[run]}' if run in notes else '')
     for run in cut.figure.runs
     if run not in cut.match.folders
   ]
-  return missing + [f'left out: {one}' for one in cut.match.twice]
+  return missing + [f'left out: {seed}' for seed in cut.match.twice]
 
 
-def _found(
+def _with_runs(
   sizes: Sequence[figures.Reproduction], workdirs: Iterable[pathlib.Path]
 ) -> tuple[figures.Reproduction, verifying.Standing]:
-  """The one size of which there are runs, and what stands for them."""
+  """Returns the one size of which there are runs, and what stands for them."""
   begun = matching.begun(workdirs)
-  matches = [(one, matching.match(one, begun)) for one in sizes]
-  found = [(one, match) for one, match in matches if match.folders]
-  if len(found) > 1:
+  matches = [(figure, matching.match(figure, begun)) for figure in sizes]
+  with_runs = [(figure, match) for figure, match in matches if match.folders]
+  if len(with_runs) > 1:
+    labels = ' and of '.join(figure.label for figure, _ in with_runs)
     raise errors.ConfigError(
-      f'there are runs of {" and of ".join(one.label for one, _ in found)}; '
-      'give --size=paper or --size=small'
+      f'there are runs of {labels}; give --size=paper or --size=small'
     )
-  if not found:
-    labels = ' or '.join(one.label for one in sizes)
+  if not with_runs:
+    labels = ' or '.join(figure.label for figure in sizes)
     hint = matching.nearest(sizes, begun) or (
       f'python -m bn_jax papers verify {" ".join(map(str, workdirs))} says of '
       'which figures there are some'
     )
     raise errors.ConfigError(f'no run is one of {labels}; {hint}')
-  return found[0]
+  return with_runs[0]
 
 
 def _only(seed: curves.Seed, measures: Iterable[str]) -> curves.Seed:
-  """A seed as if it had been trained with these measures alone.
+  """Returns a seed as if it had been trained with these measures alone.
 
   Its seconds stay: they are those of the run.
   """
   config = seed.manifest['config']
-  kept = {name: config['measures'][name] for name in measures}
+  entries = {name: config['measures'][name] for name in measures}
   return seed._replace(
-    manifest={**seed.manifest, 'config': {**config, 'measures': kept}},
+    manifest={**seed.manifest, 'config': {**config, 'measures': entries}},
     series={
       name: series
       for name, series in seed.series.items()
-      if name == 'train' or name in kept
+      if name == 'train' or name in entries
     },
-    arrays={name: seed.arrays[name] for name in kept},
+    arrays={name: seed.arrays[name] for name in entries},
     left_out=(),
   )

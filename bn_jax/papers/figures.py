@@ -42,10 +42,9 @@ class Reproduction(NamedTuple):
 def every(
   papers: tuple[str, ...] = PAPERS, folder: pathlib.Path | None = None
 ) -> tuple[Reproduction, ...]:
-  """All figures of papers at all sizes.
+  """Returns all figures of papers at all sizes.
 
   Args:
-    papers: of `PAPERS`.
     folder: the configs; None is where Python finds `configs`.
 
   Raises:
@@ -71,7 +70,7 @@ def _folder() -> pathlib.Path:
 
 @functools.cache
 def _of(file: pathlib.Path, paper: str) -> tuple[Reproduction, ...]:
-  """A config file at each size; nothing of one that takes none."""
+  """Returns a config file at each size; nothing if it takes no size."""
   tree = ast.parse(file.read_text(encoding='utf-8'))
   if not any(map(_takes_a_size, tree.body)):
     return ()
@@ -96,7 +95,7 @@ def _takes_a_size(statement: ast.stmt) -> bool:
 
 
 def _natural(file: pathlib.Path) -> tuple:
-  """figure2 before figure10, and both before what is no figure."""
+  """Sorts figure2 before figure10, and both before other names."""
   stem = file.stem.removeprefix('figure')
   digits = ''.join(c for c in stem.partition('_')[0] if c.isdigit())
   is_figure = stem != file.stem and bool(digits)

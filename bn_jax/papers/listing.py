@@ -16,6 +16,7 @@ from bn_jax.experiment import cost, probes
 from bn_jax.papers import figures as figures_lib
 from bn_jax.papers import matching
 from bn_jax.report.claims import verifying
+from bn_jax.report.results import conditions
 from bn_jax.storage import run_folder
 
 _FOOTER = """\
@@ -26,31 +27,30 @@ of the runs found; else from the products of the networks, at {share:.0%} of the
 rate of a matrix product here ({rate:.0f} GFLOP/s) and {least:.0f} ms a step: it
 may be wrong by a factor of three. ?: what it computes is not known.
 """
-# Of the rate of a large matrix product that training reaches, and what a step
-# takes however small the network: for an estimate that is right within a
-# factor of about three.
+# The share of a large matrix product's rate that training reaches, and the time
+# of a step of the smallest network. Round numbers, chosen and not fitted: small
+# products reach less and large ones more, so the estimate may be wrong by a
+# factor of three. A run that is done replaces it by its own seconds.
 _EFFICIENCY = 0.5
 _SECONDS_A_STEP = 1e-3
-_SIDE = 1024  # of the matrices that are multiplied
-_TIMES = 3  # of which the fastest counts
+_SIDE = 1024  # of the matrices, large enough to reach the full rate
+_TIMES = 3  # the fastest counts: others share the machine
 _UNITS = ((86_400, 'days'), (3_600, 'h'), (60, 'min'), (1, 's'))
 
 
 def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
-  """Paper by paper and figure by figure, a line a size.
+  """Lists the figures paper by paper, a line a size.
 
-  Args:
-    papers: of `figures.PAPERS`.
-    folder: below which runs are looked for; it need not be there.
+  Runs are looked for in `folder` and below it; it need not exist.
   """
   figures = figures_lib.every(papers)
-  found = matching.below(folder)
+  begun = matching.below(folder)
   of_products = rate()
   lines = []
-  for name, sizes in itertools.groupby(figures, lambda one: one.figure):
+  for name, sizes in itertools.groupby(figures, lambda figure: figure.figure):
     sizes = list(sizes)
     lines += [name, f'  {sizes[0].title}']
-    lines += [_size(figure, found, of_products) for figure in sizes]
+    lines += [_size(figure, begun, of_products) for figure in sizes]
   footer = _FOOTER.format(
     example=figures[0].figure,
     share=_EFFICIENCY,
@@ -62,13 +62,14 @@ def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
 
 def _size(
   figure: figures_lib.Reproduction,
-  found: matching.Begun,
+  begun: matching.Begun,
   of_products: float,
 ) -> str:
-  match = matching.match(figure, found)
+  match = matching.match(figure, begun)
   steps = sorted({config.steps for config in figure.runs.values()})
   shape = (
-    f'{_count(len(figure.runs), "run")} x {_count(len(figure.seeds), "seed")}'
+    f'{conditions.counted(len(figure.runs), "run")} x '
+    f'{conditions.counted(len(figure.seeds), "seed")}'
     f' x {" or ".join(f"{n:,}" for n in steps)} steps'
   )
   seconds, mark = measured(figure, match), '*'
@@ -79,19 +80,19 @@ def _size(
 
 
 def state(figure: figures_lib.Reproduction, match: verifying.Standing) -> str:
-  """'6 of 10 done', of the seeds of the config and of those found."""
-  begun = {
+  """Says '6 of 10 done', of the config's seeds and those that were found."""
+  folders = {
     (name, seed): folder
     for name, seeds in match.folders.items()
     for seed, folder in seeds.items()
   }
-  if not begun:
+  if not folders:
     return 'not started'
   wanted = set(itertools.product(figure.runs, figure.seeds))
-  done = sum(folder.has_ended for folder in begun.values())
-  said = f'{done} of {len(wanted | set(begun))} done'
-  going = len(begun) - done
-  return f'{said}, {going} begun' if going else said
+  ended = sum(folder.has_ended for folder in folders.values())
+  progress = f'{ended} of {len(wanted | set(folders))} done'
+  going = len(folders) - ended
+  return f'{progress}, {going} begun' if going else progress
 
 
 def rate() -> float:
@@ -152,7 +153,7 @@ def estimated(
 
 
 def operations(config: RunConfig) -> float:
-  """FLOPs of the products of a whole run, measures included.
+  """Counts the FLOPs of the products of a whole run, measures included.
 
   A gradient is three passes through the network; norms and whatever is no
   product are left out.
@@ -171,20 +172,16 @@ def operations(config: RunConfig) -> float:
 
 
 def duration(seconds: float) -> str:
-  """In the largest unit of which it is two or more: '90 s', '25 min'."""
+  """Says seconds in the largest unit of which they are two: '25 min'."""
   for size, unit in _UNITS:
     if seconds >= 2 * size or unit == 's':
       return f'{seconds / size:.0f} {unit}'
   raise AssertionError('a unit is always found')
 
 
-def _count(number: int, what: str) -> str:
-  return f'{number} {what}{"" if number == 1 else "s"}'
-
-
 @functools.cache
 def _forward(data: Section, model: Section, data_dir: str | None) -> int:
-  """FLOPs of the products of one pass of one example.
+  """Counts the FLOPs of the products of one pass of one example.
 
   The network is traced on shapes, without a norm and as the library computes
   it: neither changes its products by much.
@@ -207,7 +204,7 @@ def _forward(data: Section, model: Section, data_dir: str | None) -> int:
 
 @functools.cache
 def _spent(folder: run_folder.RunFolder) -> dict[str, float]:
-  """Name -> seconds of a run; nothing where they cannot be read."""
+  """Returns name -> seconds of a run; nothing if they cannot be read."""
   try:
     return folder.seconds()
   except errors.StorageError:

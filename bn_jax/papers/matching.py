@@ -1,7 +1,7 @@
-"""Which runs in working directories stand for the runs of a figure.
+"""Finds which runs in working directories stand for the runs of a figure.
 
-By what they are, not by their names: a run of another experiment with the same
-config and measures is the same run.
+They are matched by what they are, not by name: a run of another experiment with
+the same config and measures is the same run.
 """
 
 import contextlib
@@ -15,7 +15,8 @@ from bn_jax.papers import figures as figures_lib
 from bn_jax.report.claims import verifying
 from bn_jax.storage import run_folder
 
-_SHOWN = 40  # characters of a value
+_SHOWN = 40  # characters of a value: a message stays one line
+# Keys by which most runs are seen to be no match, before all are compared.
 _TELLING = ('steps', 'batch_size', 'data', 'model', 'norm', 'schedule')
 
 
@@ -37,15 +38,15 @@ def begun(workdirs: Iterable[pathlib.Path]) -> Begun:
 
 
 def below(folder: pathlib.Path) -> Begun:
-  """Returns the same of all working directories in a folder and below it.
+  """Returns what has begun in all working directories below a folder.
 
-  What is damaged is left out.
+  Damaged runs are left out.
   """
-  found = {}
+  all_begun = {}
   for workdir in run_folder.workdirs(folder):
     with contextlib.suppress(errors.StorageError):
-      found |= begun([workdir])
-  return found
+      all_begun |= begun([workdir])
+  return all_begun
 
 
 def match(figure: figures_lib.Reproduction, begun: Begun) -> verifying.Standing:
@@ -78,17 +79,17 @@ def match(figure: figures_lib.Reproduction, begun: Begun) -> verifying.Standing:
 def difference(
   theirs: Mapping[str, Any], ours: Mapping[str, Any]
 ) -> str | None:
-  """Why a run does not stand for that of a figure, or None.
+  """Says why a run does not stand for that of a figure; None if it does.
 
   Whatever changes numbers must be the same, and each measure of the figure must
   have been taken as it says; further measures change nothing.
   """
   for key in resolve.KEYS:
-    given = theirs.get(key)
-    if key == 'measures' or given == ours[key]:
+    value = theirs.get(key)
+    if key == 'measures' or value == ours[key]:
       continue
-    if differences.difference({**ours, key: given}, ours):
-      return _leaf(key, given, ours[key])
+    if differences.difference({**ours, key: value}, ours):
+      return _leaf(key, value, ours[key])
   for key in ('steps', 'on_nonfinite', 'max_skips'):
     if theirs.get(key) != ours[key]:
       return _leaf(key, theirs.get(key), ours[key])
@@ -101,7 +102,7 @@ def difference(
 
 
 def _leaf(path: str, theirs: Any, ours: Any) -> str:
-  """The first key in which two values differ: 'steps 10 instead of 15000'."""
+  """Names the first key in which two differ: 'steps 10 instead of 15000'."""
   if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
     for key in (*ours, *theirs):
       pair = theirs.get(key), ours.get(key)
@@ -116,7 +117,7 @@ def _short(value: Any) -> str:
 
 
 def _alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-  """Whether it is the same network on the same data, by their names."""
+  """Returns whether network, norm and data have the same names."""
   return all(
     theirs[key]['name'] == ours[key]['name']
     for key in ('data', 'model', 'norm')
@@ -124,10 +125,10 @@ def _alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
 
 
 def nearest(
-  figures: Iterable[figures_lib.Reproduction], found: Begun
+  figures: Iterable[figures_lib.Reproduction], begun: Begun
 ) -> str | None:
-  """The first run that is nearly one of a figure, and what is different."""
+  """Names a run that is nearly one of a figure, and what is different."""
   for figure in figures:
-    for name, note in match(figure, found).notes.items():
+    for name, note in match(figure, begun).notes.items():
       return f'run {name} is that of {figure.label}, but {note}'
   return None
