@@ -8,15 +8,14 @@ undecided where it reaches across. One seed has no interval: it decides nothing.
 
 An order a < b < c is about the ratios of neighbours, b / a and c / b. It holds
 if all of them are above 1: so it holds wrongly no more often than one ratio
-would, and their intervals need no correction for their number. It is
-contradicted if one of them is below 1.
+would, and needs no correction for their number. It is contradicted if one of
+them is below 1: wrongly so, of two, up to twice as often as one would be.
 
 A number of steps may be inf: never within the steps of the run. It then lies
-anywhere from these steps on, and what is compared in the seed in a range. The
-interval reaches from the low end of that of the ranges' low ends to the high
-end of that of their high ends: so 'never' neither helps a claim nor speaks
-against it further than the steps that were made. A seed's number, where one is
-shown, is the end of its range that is the worse for the claim.
+anywhere from these on, and what is compared in the seed lies in a range. The
+interval is from the low end of that of the ranges' low ends to the high end of
+that of their high ends: 'never' counts for or against a claim no further than
+the steps that were made. The number shown of a seed is the worse end for it.
 """
 
 import itertools
@@ -62,8 +61,7 @@ class Evidence(NamedTuple):
     if name not in self.seeds:
       note = f' ({self.notes[name]})' if name in self.notes else ''
       raise NotMeasured(f'no run {name}{note}')
-    seeds = self.seeds[name]
-    return [number for number in seeds if curves.has_ended(seeds[number])]
+    return [k for k, seed in self.seeds[name].items() if curves.has_ended(seed)]
 
   def unfinished(self, names: Sequence[str]) -> list[str]:
     """Returns one sentence about the seeds that go on, or none."""
@@ -339,9 +337,8 @@ def _comparison(
 def _worst(claim: reading.Claim, how: str, ends: tuple[float, float]) -> float:
   """Returns the end of a range that is the worse for a claim."""
   low, high = ends
-  if claim.direction == 'within':
-    return high if is_endless(how, high) else low
-  return {'at most': high, 'at least': low}[claim.direction]
+  is_up = claim.direction == 'within' and is_endless(how, high)
+  return high if is_up or claim.direction == 'at most' else low
 
 
 def _interval(how: str, numbers: Sequence[float]) -> tuple[float, float, float]:
