@@ -159,12 +159,6 @@ def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
   return float(np.sum(np.diff(EDGES) * heights))
 
 
-def density(histogram: np.ndarray) -> np.ndarray:
-  """Returns counts, [CELLS], as a density over the inner bins, [CELLS - 2]."""
-  total = max(histogram.sum(), 1)
-  return histogram[1:-1] / (total * np.diff(EDGES))
-
-
 def _cumulative(histogram: np.ndarray) -> np.ndarray:
   """Returns the share of values below each edge."""
   return np.cumsum(histogram[:-1]) / histogram.sum()
