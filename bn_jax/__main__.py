@@ -43,11 +43,9 @@ def parser(words: Sequence[str]) -> parser_lib.Parser:
     'what each command takes.',
   )
   root.add_argument(
-    '--version',
-    action=_Version,
-    nargs=0,
+    '--version', action=_Version, nargs=0,
     help='prints the versions of bn_jax, jax and flax',
-  )
+  )  # fmt: skip
   subparsers = root.add_subparsers(
     metavar='COMMAND', title='commands', required=True
   )

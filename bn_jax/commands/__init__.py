@@ -5,10 +5,12 @@ A command has `configure(parser)`, which adds its words and flags, and sets
 help.
 """
 
+import pathlib
 import sys
 from collections.abc import Callable
 
 from bn_jax import errors
+from bn_jax.config import parser as parser_lib
 from bn_jax.host import signals
 
 
@@ -29,3 +31,16 @@ def run(command: Callable[[], int]) -> int:
   except KeyboardInterrupt:  # outside training, which handles it itself
     sys.stderr.write('error: interrupted; the same command starts again\n')
     return errors.Interrupted.exit_code
+
+
+def add_trained(parser: parser_lib.Parser, nargs: str | None = None) -> None:
+  """Adds the word and the flag of what reads a trained run, or many of them."""
+  parser.add_argument(
+    'paths' if nargs else 'path', metavar='WORKDIR/run', nargs=nargs,
+    type=pathlib.Path,
+    help='a trained run, or one seed of it: WORKDIR/run/seedK',
+  )  # fmt: skip
+  parser.add_argument(
+    '--data_dir', metavar='DIR',
+    help='of tensorflow-datasets; default: where training found it',
+  )  # fmt: skip

@@ -12,11 +12,10 @@ the keywords of that measure, too.
 import argparse
 import functools
 import inspect
-import pathlib
 import re
 from typing import Any
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 _STEPS = re.compile(r'last|all|\d{1,9}(,\d{1,9})*')
@@ -28,25 +27,16 @@ def configure(parser: parser_lib.Parser) -> None:
   from bn_jax import analysis
 
   parser.set_defaults(run=run)
+  commands.add_trained(parser)
   parser.add_argument(
-    'path',
-    metavar='WORKDIR/run',
-    type=pathlib.Path,
-    help='a trained run, or one seed of it: WORKDIR/run/seedK',
-  )
-  parser.add_argument(
-    '--measure',
-    metavar='NAME',
-    choices=sorted(analysis.MEASURES),
+    '--measure', metavar='NAME', choices=sorted(analysis.MEASURES),
     help=f'one of {", ".join(sorted(analysis.MEASURES))}',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--steps',
-    type=_steps,
-    default='last',
+    '--steps', type=_steps, default='last',
     help='which checkpoints: last, all, or steps such as 500,1000; step 0, if '
     'it was not kept, is made from the seed',
-  )
+  )  # fmt: skip
   parser.add_argument(
     '--data',
     help='current_batch (that of the step to come), train:N or test:N (the '
@@ -54,19 +44,13 @@ def configure(parser: parser_lib.Parser) -> None:
     'measure of any number of batches',
   )
   parser.add_argument(
-    '--statistics',
-    choices=('batch', 'running', 'population'),
+    '--statistics', choices=('batch', 'running', 'population'),
     help='what norms use: those of the batch, the running averages of '
     'training, or those of recalibrate (population); default: the '
     "measure's own",
-  )
+  )  # fmt: skip
   parser.add_argument(
     '--name', help="of the folder; default: the measure's name"
-  )
-  parser.add_argument(
-    '--data_dir',
-    metavar='DIR',
-    help='of tensorflow-datasets; default: where training found it',
   )
   parser.add_switch('--plan', 'prints evaluations, memory and time, and stops')
   # The measure decides which other flags there are.
@@ -131,10 +115,9 @@ def _add_keywords(parser: parser_lib.Parser, name: str, kind) -> None:
     if isinstance(default, tuple):
       default = ','.join(map(str, default)) or 'none'
     group.add_argument(
-      f'--{keyword}',
-      type=functools.partial(_value, parameter),
+      f'--{keyword}', type=functools.partial(_value, parameter),
       help=f'{line}; default: {default}',
-    )
+    )  # fmt: skip
 
 
 def _section(arguments: argparse.Namespace, kind) -> dict[str, Any]:

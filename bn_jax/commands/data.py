@@ -32,30 +32,27 @@ def configure(parser: parser_lib.Parser) -> None:
   prepare.set_defaults(run=_prepare)
   _add_name(prepare)
   prepare.add_argument(
-    '--manual_dir',
-    metavar='DIR',
+    '--manual_dir', metavar='DIR',
     help='where archives lie that were downloaded by hand',
-  )
+  )  # fmt: skip
   info = actions.add_parser(
     'info', help='says what a dataset holds, and draws it', description=_INFO
   )
   info.set_defaults(run=_info)
   _add_name(info)
   info.add_argument(
-    '--out',
-    metavar='FILE.png',
+    '--out', metavar='FILE.png',
     help='where to draw; default: NAME.png in this folder',
-  )
+  )  # fmt: skip
 
 
 def _add_name(parser: parser_lib.Parser) -> None:
   parser.add_argument('name', metavar='NAME', nargs='?', help='of the dataset')
   parser.add_argument(
-    '--data_dir',
-    metavar='DIR',
+    '--data_dir', metavar='DIR',
     help='of tensorflow-datasets; default: TFDS_DATA_DIR, or '
     '~/tensorflow_datasets',
-  )
+  )  # fmt: skip
 
 
 def _check_name(arguments: argparse.Namespace) -> None:

@@ -6,53 +6,35 @@ Figure 4).
 """
 
 import argparse
-import pathlib
 
+from bn_jax import commands
 from bn_jax.config import parser as parser_lib
 
 
 def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command."""
   parser.set_defaults(run=run)
+  commands.add_trained(parser, nargs='+')
   parser.add_argument(
-    'paths',
-    metavar='WORKDIR/run',
-    nargs='+',
-    type=pathlib.Path,
-    help='a trained run, or one seed of it: WORKDIR/run/seedK',
-  )
-  parser.add_argument(
-    '--crops',
-    choices=('1', '144'),
-    default='1',
+    '--crops', choices=('1', '144'), default='1',
     help='1 is the centre of an image; 144 are 4 scales x 3 squares x 6 crops '
     'x 2 mirrors, whose probabilities are averaged',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--statistics',
-    choices=('running', 'batch', 'population'),
+    '--statistics', choices=('running', 'batch', 'population'),
     default='running',
     help='what the norms use: the running averages of training, those of '
     "recalibrate (population), or each batch's own (batch; then a result "
     "depends on the batch's size)",
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--data',
-    choices=('test', 'train'),
-    default='test',
+    '--data', choices=('test', 'train'), default='test',
     help='the split; train as it was trained on',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--batch_size',
-    metavar='N',
-    type=parser_lib.count,
+    '--batch_size', metavar='N', type=parser_lib.count,
     help='images at a time; default: config.evaluation_batch_size',
-  )
-  parser.add_argument(
-    '--data_dir',
-    metavar='DIR',
-    help='of tensorflow-datasets; default: where training found it',
-  )
+  )  # fmt: skip
   parser.add_argument(
     '--out', metavar='FILE.json', help='writes the numbers there, too'
   )

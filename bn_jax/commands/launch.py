@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from bn_jax import errors
 from bn_jax.config import parser as parser_lib
 
-_ENGINES = ('local', 'slurm', 'print')
 _OF_ENGINE = {'jobs': 'local', 'array': 'slurm', 'wait': 'slurm'}
 
 
@@ -30,21 +29,17 @@ def configure(parser: parser_lib.Parser) -> None:
   parser.set_defaults(run=run)
   parser.keeps_rest = True
   parser.add_argument(
-    '--engine',
-    choices=_ENGINES,
+    '--engine', choices=('local', 'slurm', 'print'),
     help='local: here, returns when all have ended; slurm: through SLURM, as '
     'an array of jobs, returns at once; print: prints the commands, a line '
     'each, and starts nothing',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--set',
-    metavar='KEY=V1,V2',
-    action='append',
-    default=[],
+    '--set', metavar='KEY=V1,V2', action='append', default=[],
     help='one experiment a value, each in a working directory of its own below '
     'the --workdir; several --set: all combinations. A value with commas in '
     'it: (0,1),(2,3). seeds=0:5 are seeds 0 to 4, in one working directory',
-  )
+  )  # fmt: skip
   parser.add_argument(
     '--only', metavar='RUN/seedK', help='one run, RUN, or one seed of it'
   )
@@ -52,25 +47,18 @@ def configure(parser: parser_lib.Parser) -> None:
     '--workdir', metavar='DIR', help='default: that of train.py'
   )
   parser.add_argument(
-    '--jobs',
-    metavar='N',
-    type=parser_lib.count,
+    '--jobs', metavar='N', type=parser_lib.count,
     help='local: so many at once; default: 1',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--array',
-    metavar='N',
-    type=parser_lib.count,
+    '--array', metavar='N', type=parser_lib.count,
     help='slurm: so many at once; default: as many as SLURM lets',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--slurm',
-    metavar='KEY=VALUE',
-    action='append',
-    default=[],
+    '--slurm', metavar='KEY=VALUE', action='append', default=[],
     help='slurm: an option of sbatch: time (needed), partition, cpus-per-task, '
     'gpus, mem, ...',
-  )
+  )  # fmt: skip
   parser.add_switch('--wait', 'slurm: returns when all have ended')
 
 

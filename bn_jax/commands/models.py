@@ -44,18 +44,14 @@ def configure(parser: parser_lib.Parser) -> None:
     'name', metavar='NAME', nargs='?', help='of a network; default: all'
   )
   parser.add_argument(
-    '--norm',
-    default='batch',
-    metavar='NORM',
+    '--norm', default='batch', metavar='NORM',
     help='the normalization (config.norm.name)',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--image',
-    metavar='PIXELS',
-    type=parser_lib.count,
+    '--image', metavar='PIXELS', type=parser_lib.count,
     help='with NAME: the side of an image; default: the last of those that the '
     'table has',
-  )
+  )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -53,16 +53,13 @@ def configure(parser: parser_lib.Parser) -> None:
   )
   _add_workdirs(draw)
   draw.add_argument(
-    '--size',
-    choices=('paper', 'small'),
+    '--size', choices=('paper', 'small'),
     help='default: the one of which there are runs',
-  )
+  )  # fmt: skip
   draw.add_argument(
-    '--output',
-    metavar='DIR',
-    type=pathlib.Path,
+    '--output', metavar='DIR', type=pathlib.Path,
     help='default: the first WORKDIR/papers/FIGURE, or FIGURE-small',
-  )
+  )  # fmt: skip
 
 
 def _add_runs(parser: parser_lib.Parser, default: str) -> None:
@@ -73,11 +70,9 @@ def _add_runs(parser: parser_lib.Parser, default: str) -> None:
 
 def _add_workdirs(parser: parser_lib.Parser) -> None:
   parser.add_argument(
-    'workdirs',
-    metavar='WORKDIR',
-    nargs='+',
+    'workdirs', metavar='WORKDIR', nargs='+',
     help='the --workdir of a training',
-  )
+  )  # fmt: skip
 
 
 def _workdirs(words: Sequence[str]) -> list[pathlib.Path]:

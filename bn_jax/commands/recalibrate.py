@@ -15,42 +15,27 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 
 def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command."""
   parser.set_defaults(run=run)
+  commands.add_trained(parser)
   parser.add_argument(
-    'path',
-    metavar='WORKDIR/run',
-    type=pathlib.Path,
-    help='a trained run, or one seed of it: WORKDIR/run/seedK',
-  )
-  parser.add_argument(
-    '--batches',
-    metavar='N',
-    type=parser_lib.count,
-    default=100,
+    '--batches', metavar='N', type=parser_lib.count, default=100,
     help="how many training batches, of the run's batch size",
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--variance',
-    choices=('within', 'pooled'),
-    default='within',
+    '--variance', choices=('within', 'pooled'), default='within',
     help="within: m/(m-1) times the mean of the batches' variances, as the "
     'paper has it; pooled: the variance of all values',
-  )
+  )  # fmt: skip
   parser.add_switch(
     '--layerwise',
     'measures a layer when those below it infer already: the literal reading, '
     'a pass over the batches for each layer',
-  )
-  parser.add_argument(
-    '--data_dir',
-    metavar='DIR',
-    help='of tensorflow-datasets; default: where training found it',
   )
 
 

@@ -15,19 +15,14 @@ def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command."""
   parser.set_defaults(run=run)
   parser.add_argument(
-    'workdirs',
-    metavar='WORKDIR',
-    nargs='+',
-    type=pathlib.Path,
+    'workdirs', metavar='WORKDIR', nargs='+', type=pathlib.Path,
     help='the --workdir of a training',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--output',
-    metavar='DIR',
-    type=pathlib.Path,
+    '--output', metavar='DIR', type=pathlib.Path,
     help='where to write; default: the WORKDIR, or, for several, a folder '
     'beside the first that is called after all of them',
-  )
+  )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,24 +18,17 @@ def configure(parser: parser_lib.Parser) -> None:
   parser.set_defaults(run=run)
   flags.add_config(parser)
   parser.add_argument(
-    '--only',
-    metavar='RUN/seedK',
+    '--only', metavar='RUN/seedK',
     help='one run, RUN, or one seed of it; default: all, first seed',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--units',
-    metavar='N',
-    type=parser_lib.count,
-    default=8,
+    '--units', metavar='N', type=parser_lib.count, default=8,
     help='units of each layer at most',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--steps',
-    metavar='N',
-    type=parser_lib.count,
-    default=10,
+    '--steps', metavar='N', type=parser_lib.count, default=10,
     help='training steps before',
-  )
+  )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -31,13 +31,9 @@ class Training(NamedTuple):
   Attributes:
     config: with its changes.
     overrides: the changes alone, path -> value.
-    workdir: where to write.
-    only: a run, or a run and seed; None for all.
-    resume: 'auto', 'must' or 'never'.
-    distributed: 'auto', 'on' or 'off'.
     place: of this process among others.
-    join_timeout: seconds in which all must be there.
-    plan: whether to print what a step costs, instead of training.
+
+  The others are flags; see `add_train`.
   """
 
   config: ml_collections.ConfigDict
@@ -55,77 +51,59 @@ def add_config(parser: parser_lib.Parser) -> None:
   """Adds --config and --data_dir, and keeps the changes of the config."""
   parser.keeps_rest = True
   parser.add_argument(
-    '--config',
-    metavar='FILE',
+    '--config', metavar='FILE',
     help='the experiment, a file of configs/ or your own; FILE:ARGUMENT gives '
     'its get_config() an argument. --config.KEY=VALUE changes a key',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--data_dir',
-    metavar='DIR',
+    '--data_dir', metavar='DIR',
     help='of tensorflow-datasets; default: TFDS_DATA_DIR, or '
     '~/tensorflow_datasets',
-  )
+  )  # fmt: skip
 
 
 def add_train(parser: parser_lib.Parser) -> None:
   """Adds the flags of train.py."""
   add_config(parser)
   parser.add_argument(
-    '--workdir',
-    metavar='DIR',
+    '--workdir', metavar='DIR',
     help='where it is written; default: runs/ and the path of the config below '
     'configs/: runs/santurkar2018/figure10-small',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--only',
-    metavar='RUN/seedK',
+    '--only', metavar='RUN/seedK',
     help='trains one run, RUN, or one seed of it',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--devices',
-    metavar='N',
-    type=parser_lib.whole,
+    '--devices', metavar='N', type=parser_lib.whole,
     help='the same as --config.devices=N',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--resume',
-    choices=('auto', 'must', 'never'),
-    default='auto',
+    '--resume', choices=('auto', 'must', 'never'), default='auto',
     help='auto: goes on where it stopped, or begins; must: only goes on; '
     'never: only begins',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--distributed',
-    choices=('auto', 'on', 'off'),
-    default='auto',
+    '--distributed', choices=('auto', 'on', 'off'), default='auto',
     help='whether it joins other processes; auto: where SLURM, Open MPI, '
     'Kubernetes, a TPU pod or the next flags show several',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--coordinator_address',
-    metavar='HOST:PORT',
+    '--coordinator_address', metavar='HOST:PORT',
     help='of process 0, for processes that are started by hand',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--num_processes',
-    metavar='N',
-    type=parser_lib.whole,
+    '--num_processes', metavar='N', type=parser_lib.whole,
     help='how many are started by hand',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--process_id',
-    metavar='K',
-    type=parser_lib.whole,
+    '--process_id', metavar='K', type=parser_lib.whole,
     help='of this one of them; HOST is that of process 0',
-  )
+  )  # fmt: skip
   parser.add_argument(
-    '--join_timeout',
-    metavar='SECONDS',
-    type=parser_lib.count,
-    default=300,
+    '--join_timeout', metavar='SECONDS', type=parser_lib.count, default=300,
     help='in which all must be there',
-  )
+  )  # fmt: skip
   parser.add_switch(
     '--plan',
     'prints what a step costs (parameters, FLOPs, memory, what devices tell '

@@ -11,51 +11,32 @@ from bn_jax import errors
 _WIDTH = 80  # columns of a help text
 DEFAULTS = 'configs/default.py'  # explains every key
 
-# What other programs call a key of configs/default.py.
+# Keys of configs/default.py, and what other programs call them.
+_CALLED = {
+  'batch_size': 'batch batchsize bs',
+  'checkpoint.every_steps': 'save_every',
+  'compute_dtype': 'dtype',
+  'data.name': 'dataset',
+  'devices': 'gpus num_devices',
+  'evaluation_batch_size': 'eval_batch_size',
+  'init_from': 'pretrained',
+  'log_every_steps': 'log_every',
+  'matmul_precision': 'precision',
+  'micro_batch_size': 'accumulation',
+  'model.name': 'arch architecture model net network',
+  'norm.epsilon': 'eps',
+  'norm.name': 'bn norm normalization',
+  'optimizer.momentum': 'momentum',
+  'optimizer.name': 'optim optimizer',
+  'schedule.learning_rate': 'eta learning_rate lr',
+  'schedule.name': 'schedule scheduler',
+  'seeds': 'seed',
+  'steps': 'epochs iterations iters max_steps num_epochs num_steps updates',
+  'weight_decay': 'l2 wd weightdecay',
+}
 SYNONYMS = {
-  'accumulation': 'micro_batch_size',
-  'arch': 'model.name',
-  'architecture': 'model.name',
-  'batch': 'batch_size',
-  'batchsize': 'batch_size',
-  'bn': 'norm.name',
-  'bs': 'batch_size',
-  'dataset': 'data.name',
-  'dtype': 'compute_dtype',
-  'epochs': 'steps',
-  'eps': 'norm.epsilon',
-  'eta': 'schedule.learning_rate',
-  'eval_batch_size': 'evaluation_batch_size',
-  'gpus': 'devices',
-  'iterations': 'steps',
-  'iters': 'steps',
-  'l2': 'weight_decay',
-  'learning_rate': 'schedule.learning_rate',
-  'log_every': 'log_every_steps',
-  'lr': 'schedule.learning_rate',
-  'max_steps': 'steps',
-  'model': 'model.name',
-  'momentum': 'optimizer.momentum',
-  'net': 'model.name',
-  'network': 'model.name',
-  'norm': 'norm.name',
-  'normalization': 'norm.name',
-  'num_devices': 'devices',
-  'num_epochs': 'steps',
-  'num_steps': 'steps',
-  'optim': 'optimizer.name',
-  'optimizer': 'optimizer.name',
-  'precision': 'matmul_precision',
-  'pretrained': 'init_from',
-  'save_every': 'checkpoint.every_steps',
-  'schedule': 'schedule.name',
-  'scheduler': 'schedule.name',
-  'seed': 'seeds',
-  'train_steps': 'steps',
-  'updates': 'steps',
-  'wd': 'weight_decay',
-  'weightdecay': 'weight_decay',
-}  # fmt: skip
+  word: path for path, words in _CALLED.items() for word in words.split()
+}
 
 
 class Parser(argparse.ArgumentParser):
