@@ -44,10 +44,7 @@ def dense(
   name: str, features: int, dtype: Any, *, use_bias: bool, **keywords: Any
 ) -> nn.Dense:
   """Returns a dense layer, with Glorot uniform weights by default."""
-  keywords = {
-    'kernel_init': nn.initializers.glorot_uniform(),
-    **keywords,
-  }
+  keywords.setdefault('kernel_init', nn.initializers.glorot_uniform())
   return nn.Dense(
     features, dtype=dtype, use_bias=use_bias, name=name, **keywords
   )

@@ -50,7 +50,7 @@ class BatchNorm(running.RunningNorm):
       statistics: 'batch' or 'running'.
       mask: bool, [N] or x's shape without channels; False is padding.
     """
-    del first  # statistics do not depend on where an example stands
+    del first  # statistics do not depend on the order of examples
     channels = x.shape[self.axis]
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
@@ -58,10 +58,10 @@ class BatchNorm(running.RunningNorm):
     averages = self.averages(channels, mean=0.0, var=1.0)
     if self.is_fixed(statistics):
       if self.wants_moments():
-        self._tell(self.moments(x, mask))
+        self._sow_moments(self.moments(x, mask))
       return transform.normalize(x, *self.fixed(), axis=self.axis)
     y, moments = self.transformed(x, scale_C, bias_C, mask, averages)
-    self._tell(moments)
+    self._sow_moments(moments)
     batch = {'mean': moments.mean, 'var': self._running_variance(moments)}
     self.update(averages, batch, moments.count, x.shape[0])
     return y
@@ -78,7 +78,7 @@ class BatchNorm(running.RunningNorm):
     del averages  # `BatchRenorm` needs them
     return transform.batch_norm(
       x, scale_C, bias_C, mask=mask, epsilon=self.epsilon,
-      stop_statistics_gradient=self.stop_statistics_gradient, **self._laid(),
+      stop_statistics_gradient=self.stop_statistics_gradient, **self._layout(),
     )  # fmt: skip
 
   def fixed(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -94,7 +94,7 @@ class BatchNorm(running.RunningNorm):
     self, x: jax.Array, mask: jax.Array | None
   ) -> moments_lib.Moments:
     """Returns the statistics of a batch, per group."""
-    return transform.moments(x, mask=mask, **self._laid())
+    return transform.moments(x, mask=mask, **self._layout())
 
   def deviation(self, var: jax.Array) -> jax.Array:
     """Returns what the layer divides by for a variance of `var`."""
@@ -104,11 +104,11 @@ class BatchNorm(running.RunningNorm):
     """Returns scale and bias, without a derivative unless they are learned."""
     return pair if self.affine else lax.stop_gradient(pair)
 
-  def _laid(self) -> dict[str, Any]:
+  def _layout(self) -> dict[str, Any]:
     return dict(axis=self.axis, group_size=self.group_size, spread=self.spread)
 
-  def _tell(self, moments: moments_lib.Moments) -> None:
-    self.tell({'mean': moments.mean, 'var': moments.var}, moments.count)
+  def _sow_moments(self, moments: moments_lib.Moments) -> None:
+    self.sow_moments({'mean': moments.mean, 'var': moments.var}, moments.count)
 
   def _running_variance(self, moments: moments_lib.Moments) -> jax.Array:
     if self.running_variance == 'biased':
@@ -223,7 +223,7 @@ def make_renorm(
   r_steps: tuple[int, int] = (5_000, 40_000),
   d_steps: tuple[int, int] = (5_000, 25_000),
   group_size: int | None = None,
-  momentum: float = 0.99,
+  momentum: float = 0.99,  # the paper averages with weight 0.01
   epsilon: float = 1e-5,
   running_variance: str = 'biased',
   running_average: str = 'ema',

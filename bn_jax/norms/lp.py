@@ -139,7 +139,7 @@ class LpNorm(running.RunningNorm):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Normalises x by its batch's statistics or by the running averages."""
-    del first  # statistics do not depend on where an example stands
+    del first  # statistics do not depend on the order of examples
     channels = x.shape[self.axis]
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
@@ -151,14 +151,14 @@ class LpNorm(running.RunningNorm):
           last, self.p, self.centred, self.group_size, mask, self.epsilon,
           self.spread,
         )  # fmt: skip
-        self.tell(_statistics(moments), moments.count)
+        self.sow_moments(_statistics(moments), moments.count)
       return transform.normalize(x, *self.fixed(), axis=self.axis)
     y, moments = lp_norm(
       x, scale_C, bias_C, p=self.p, centred=self.centred, axis=self.axis,
       group_size=self.group_size, mask=mask, epsilon=self.epsilon,
       spread=self.spread,
     )  # fmt: skip
-    self.tell(_statistics(moments), moments.count)
+    self.sow_moments(_statistics(moments), moments.count)
     self.update(averages, _statistics(moments), moments.count, x.shape[0])
     return y
 

@@ -95,8 +95,10 @@ class RunningNorm(nn.Module):
     """Returns whether the caller asks for a batch's own statistics."""
     return self.is_mutable_collection('moments') and not self.is_initializing()
 
-  def tell(self, batch_GC: Mapping[str, jax.Array], count_G: jax.Array) -> None:
-    """Returns a batch's statistics to the caller, if it asks for them."""
+  def sow_moments(
+    self, batch_GC: Mapping[str, jax.Array], count_G: jax.Array
+  ) -> None:
+    """Writes a batch's statistics to 'moments', if the caller asks for them."""
     if self.wants_moments():
       self.sow(
         'moments',
