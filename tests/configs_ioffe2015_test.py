@@ -22,7 +22,7 @@ class SevenChangesTest(parameterized.TestCase):
   def test_are_all_that_differs_from_bn_baseline(self, size, name):
     """Section 4.2.1: seven keys."""
     runs = resolve.experiment(load('inception', size).to_dict(), {}).runs
-    base, fast = (flat(runs[run]) for run in ('bn_baseline', name))
+    base, fast = (flat(runs[run].as_json()) for run in ('bn_baseline', name))
     ratio = {'bn_x5': 5, 'bn_x30': 30}[name]
     changed = {key for key in base if base[key] != fast[key]}
     self.assertEqual(

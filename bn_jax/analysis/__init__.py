@@ -1,10 +1,10 @@
 """Measures of the loss landscape, on any `loss(params)` of any JAX program.
 
-One contract for all: `NAME(loss, params, ...) -> dict of arrays`. The loss is
-a function of a tree of parameters alone; a `jax.tree_util.Partial` of one
-function is compiled once for all batches, and `chunked` makes one of more
-examples than fit. Parameters stay as they are; products are taken in full
-precision.
+All have one contract: `NAME(loss, params, ...) -> dict of arrays`. The loss is
+a function of a tree of parameters alone. A `jax.tree_util.Partial` of one
+function is compiled once for all batches; `chunked` gives a loss over more
+examples than fit into memory. Parameters are not changed; matrix products are
+computed in full precision.
 """
 
 from typing import Any
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def make(name: str, **keywords: Any) -> types.Measure:
-  """The measure called `name`, to be taken while training.
+  """Returns the measure called `name`, to be taken while training.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.

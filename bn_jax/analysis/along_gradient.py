@@ -34,7 +34,7 @@ def along_gradient(
   devices: Sequence[jax.Device] = (),
   journal: types.Journal | None = None,
 ) -> dict[str, np.ndarray]:
-  """The loss and its gradient at params - e * direction, for each step size e.
+  """Computes the loss and its gradient at params - e * direction, for each e.
 
   With g = grad loss(params), d the direction (g unless given) and
   g(e) = grad loss(params - e d):
@@ -46,45 +46,45 @@ def along_gradient(
     beta[e]             |g(e) - g| / (e |d|)    (effective beta: its maximum)
     lipschitz[e]        |loss(params - e d) - loss(params)| / (e |d|)
 
-  norms over all parameters together. The figures' bands are the minimum and
-  maximum over e; they are left to the reader, who gets the curves. It costs one
-  gradient a step size and one more, and one compilation: if `loss` is a
-  `jax.tree_util.Partial` of one function, one for all batches that it is given.
-  Products of float32 matrices are taken in full precision.
+  Norms are over all parameters together. The bands of the paper's figures are
+  the minimum and maximum over e of these curves. It costs one gradient a step
+  size and one more, and one compilation; if `loss` is a `jax.tree_util.Partial`
+  of one function, that serves all batches. Products of float32 matrices are
+  computed in full precision.
 
-  With layers, the same of each layer i, its own part of g and of d in the place
-  of the whole (all of them move): layer_gradient_norm, layer_gradient_change,
-  layer_gradient_cosine, layer_beta. With curvature, for one Hessian product
-  more (two gradients' worth), with H the Hessian at params:
+  With layers, the same for each layer, with its part of g and of d instead of
+  the whole (all layers move): layer_gradient_norm, layer_gradient_change,
+  layer_gradient_cosine, layer_beta. With curvature, which costs a Hessian
+  product (as much as two gradients), with H the Hessian at params:
 
     curvature   d'H d / |d|^2   the second derivative along d
-    beta_0      |H d| / |d|     what beta tends to as e goes to 0
+    beta_0      |H d| / |d|     the limit of beta as e goes to 0
 
-  Beta much below beta_0, and near 1 / (smallest e), says that the smallest step
-  has wiped the gradient out: it reads that step, and not the curvature.
+  If beta is much below beta_0, and near 1 / (smallest e), the smallest step has
+  already removed the gradient: beta then shows that step, not the curvature.
 
   Args:
     loss: params -> a real scalar. Any function that JAX can differentiate, or
       what `chunked` returns.
-    params: any tree of floating-point arrays; it is not changed.
+    params: any tree of floating-point arrays.
     step_sizes: E sizes, each above 0, in units of the direction.
-    direction: a tree like params; None or 'descent' is the gradient at params,
-      so that the steps are those of gradient descent with these learning rates;
-      'ascent' its negative; 'random' a normal vector of the gradient's length,
-      from the key. Or a function of the gradient that gives a tree.
+    direction: a tree like params, or a function of the gradient that returns
+      one. None or 'descent' is the gradient at params, so that the steps are
+      those of gradient descent with these learning rates; 'ascent' is its
+      negative; 'random' a normal vector of the gradient's length.
     layers: ((name, (path, ...)), ...), see `by_layer`.
-    curvature: whether to take the Hessian product.
-    key: of the random direction.
-    devices: those that take a point each, several at once; none is one point
-      after the other, wherever params lie.
-    journal: keeps each point as soon as it is known.
+    curvature: whether to compute the Hessian product.
+    key: for a random direction.
+    devices: devices that compute one point each at a time; () computes one
+      point after the other where params lie.
+    journal: keeps each point as soon as it is computed.
 
   Returns:
     NumPy arrays: step_size, loss, gradient_norm, gradient_change,
     gradient_cosine, beta, lipschitz: [E]; layer_...: [E, L]; loss_0,
-    gradient_norm_0, curvature, beta_0: []; layer_gradient_norm_0: [L]. Where
-    what they divide by is zero, cosine, beta and lipschitz are nan; and beta
-    and lipschitz where a step is too small for the parameters' digits.
+    gradient_norm_0, curvature, beta_0: []; layer_gradient_norm_0: [L]. Cosine,
+    beta and lipschitz are nan where they would divide by zero; beta and
+    lipschitz also where a step is too small for the parameters' digits.
 
   Raises:
     ValueError: no step sizes, or one that is not above 0 and finite; parameters
@@ -102,10 +102,10 @@ def along_gradient(
 
 
 def _along(loss, params, sizes, direct, layers, curvature, devices, journal):
-  """The arrays of `along_gradient`, from arguments that are checked."""
+  """Computes the arrays of `along_gradient` from checked arguments."""
   if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
-  kept = _Kept(journal)
+  points = _Points(journal)
   with jax.default_matmul_precision('highest'):
     loss_0, gradient_0 = gradients.value_and_gradient(
       loss, params, journal, 'point_0'
@@ -117,20 +117,20 @@ def _along(loss, params, sizes, direct, layers, curvature, devices, journal):
     if devices:
       mesh = jax.sharding.Mesh(np.array(devices), ('points',))
       rounds = _rounds(sizes, len(devices))
-      rows = kept.rows(
+      rows = points.rows(
         rounds, lambda some, _: _points(mesh, loss, np.array(some), *at_0)
       )
     else:
-      rows = kept.rows(
+      rows = points.rows(
         sizes, lambda size, name: _point(loss, size, *at_0, journal, name)
       )
-    ends = {'gradient_norm_0': lengths['gradient']}
+    start = {'gradient_norm_0': lengths['gradient']}
     if layers:
-      ends['layer_gradient_norm_0'] = lengths['layer_gradient']
+      start['layer_gradient_norm_0'] = lengths['layer_gradient']
     if curvature:
       product = gradients.hessian_product(loss, params, along, journal)
-      ends |= _curvature(product, along)
-  rows, loss_0, ends = placement.host((rows, loss_0, ends))
+      start |= _curvature(product, along)
+  rows, loss_0, start = placement.host((rows, loss_0, start))
   curves = {
     name: np.concatenate([_upright(name, row[name]) for row in rows])
     for name in rows[0]
@@ -142,7 +142,7 @@ def _along(loss, params, sizes, direct, layers, curvature, devices, journal):
   return {
     **_without_digits(curves, loss_0, params, along),
     'loss_0': np.asarray(loss_0),
-    **{name: np.asarray(value) for name, value in ends.items()},
+    **{name: np.asarray(value) for name, value in start.items()},
   }
 
 
@@ -158,29 +158,29 @@ def measure(
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
-  """`along_gradient` of the objective on one batch, while training.
+  """Measures `along_gradient` of the objective on one batch, while training.
 
   Args:
-    step_factors: step sizes in units of the current learning rate.
-    step_sizes: the sizes themselves, in the place of factors.
+    step_factors: step sizes in units of the current learning rate; the paper
+      has these four for its VGG.
+    step_sizes: the sizes themselves, instead of factors.
     direction: 'descent', 'ascent', 'random' (of the gradient's length, another
-      one at each step of training), or 'update': what the optimizer would do
-      with this gradient, for a learning rate of 1.
+      one at each step of training), or 'update', that of the optimizer for this
+      gradient, at a learning rate of 1.
     statistics: 'batch' (the function that training descends) or 'running'.
-    spread: what several devices divide among them: the 'batch', one point after
-      the other, or the 'points', each of them over the whole batch.
+    spread: what several devices share: the 'batch', one point after the other,
+      or the 'points', with the whole batch on each device.
     per_layer: whether each layer has its curves too.
-    curvature: whether to take a Hessian product along the direction.
-    chunk_size: examples at a time; 'auto' (as many as fit) is resolved by who
-      makes the measure, None is all.
-    group_size: of batch statistics, where chunks are to be groups.
+    curvature: whether to compute a Hessian product along the direction.
+    chunk_size: examples at a time; 'auto' is as many as fit, None is all.
+    group_size: takes batch statistics over groups of so many, the chunks.
 
   Returns:
     A measure of exactly one batch; its arrays are those of `along_gradient`,
     nan where the learning rate is 0.
   """
   factors = kind_lib.checked_sizes(step_factors)
-  given = kind_lib.checked_sizes(step_sizes) if len(step_sizes) else ()
+  fixed = kind_lib.checked_sizes(step_sizes) if len(step_sizes) else ()
   kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
   kind_lib.check_choice('spread', spread, ('batch', 'points'))
   kind_lib.check_choice('direction', direction, (*DIRECTIONS, 'update'))
@@ -208,7 +208,7 @@ def measure(
       along = lambda gradient: jax.tree.map(
         lambda update: -update / rate, problem.updates(state, gradient)
       )
-    found = functools.partial(
+    curves = functools.partial(
       along_gradient,
       loss,
       state.params,
@@ -217,27 +217,27 @@ def measure(
       key=keys.of(keys.of_step(state), types.Purpose.MEASURE),
       journal=journal,
     )
-    nowhere = not rate and (not given or direction == 'update')
-    if nowhere:  # as a warm-up or a decay has it at its end
-      return _nowhere(found([1.0], 'descent'), len(given or factors))
+    # A schedule's rate may be 0 at its start or end.
+    if not rate and (not fixed or direction == 'update'):
+      return _without_steps(curves([1.0], 'descent'), len(fixed or factors))
     devices = _devices_of(state.step) if spread == 'points' else ()
-    sizes = given or [factor * rate for factor in factors]
-    return found(sizes, along, devices=devices)
+    sizes = fixed or [factor * rate for factor in factors]
+    return curves(sizes, along, devices=devices)
 
   return look
 
 
-class _Kept:
-  """Points in order, each kept by a journal when it is known."""
+class _Points:
+  """Computes points in order; a journal keeps each of them."""
 
   def __init__(self, journal: types.Journal | None):
     self._journal = journal
 
   def rows(self, points: Sequence, row_of: Callable) -> list[dict[str, Any]]:
-    """row_of(point, name of its gradient in the journal), for all points."""
+    """Returns row_of(point, name of its gradient in the journal) of each."""
     rows = []
     for i, point in enumerate(points):
-      if len(rows) > 1:  # else the host runs ahead, and holds many gradients
+      if len(rows) > 1:  # else Python runs ahead, with many gradients at once
         jax.block_until_ready(rows[-2])
       rows.append(self._row(f'point_{i + 1}', point, row_of))
     return rows
@@ -245,16 +245,16 @@ class _Kept:
   def _row(self, name, point, row_of):
     if self._journal is None:
       return row_of(point, name)
-    kept = self._journal.kept(f'{name}_row')
-    if kept is None:
-      kept = placement.host(row_of(point, name))
-      self._journal.keep(f'{name}_row', kept)
+    row = self._journal.kept(f'{name}_row')
+    if row is None:
+      row = placement.host(row_of(point, name))
+      self._journal.keep(f'{name}_row', row)
       self._journal.drop(name)
-    return kept
+    return row
 
 
 def _direct(params, direction, key) -> Callable[[Any], Any]:
-  """gradient -> direction; what cannot be one is refused."""
+  """Returns a function gradient -> direction; ValueError for no direction."""
   if direction is None or isinstance(direction, str):
     name = direction or 'descent'
     kind_lib.check_choice('direction', name, DIRECTIONS)
@@ -273,38 +273,38 @@ def _direct(params, direction, key) -> Callable[[Any], Any]:
 
 @jax.jit
 def _random(key, gradient):
-  """A normal vector of the length of the gradient."""
+  """Draws a normal vector of the length of the gradient."""
   leaves, structure = jax.tree.flatten(gradient)
-  drawn = [
+  normal = [
     jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype)
     for i, leaf in enumerate(leaves)
   ]
-  scale = trees.norm(leaves) / trees.norm(drawn)
+  scale = trees.norm(leaves) / trees.norm(normal)
   return jax.tree.unflatten(
-    structure, [(scale * leaf).astype(leaf.dtype) for leaf in drawn]
+    structure, [(scale * leaf).astype(leaf.dtype) for leaf in normal]
   )
 
 
 def _devices_of(array: jax.Array) -> tuple[jax.Device, ...]:
-  """The devices that an array lies on, in the order of its mesh."""
+  """Returns the devices that an array lies on, in the order of its mesh."""
   if isinstance(array.sharding, jax.sharding.NamedSharding):
     return tuple(array.sharding.mesh.devices.flat)
   return tuple(array.devices())
 
 
-def _nowhere(at_one: dict[str, np.ndarray], count: int):
-  """The result without steps to take: nan but for the point itself."""
+def _without_steps(at_one: dict[str, np.ndarray], count: int):
+  """Returns curves of nan for `count` steps of size 0, from those of one."""
   at_0 = ('loss_0', 'gradient_norm_0', 'layer_gradient_norm_0')
-  found = {}
+  curves = {}
   for name, value in at_one.items():
     shape = value.shape if not value.ndim else (count, *value.shape[1:])
     empty = np.full(shape, np.nan, value.dtype)
-    found[name] = value if name in at_0 else empty
-  return found | {'step_size': np.zeros(count, at_one['step_size'].dtype)}
+    curves[name] = value if name in at_0 else empty
+  return curves | {'step_size': np.zeros(count, at_one['step_size'].dtype)}
 
 
 def _rounds(sizes: Sequence[float], count: int) -> list[list[float]]:
-  """The sizes, so many at a time; the last round repeats its last."""
+  """Splits sizes into rounds of `count`; the last one repeats its last."""
   rounds = [list(sizes[i : i + count]) for i in range(0, len(sizes), count)]
   rounds[-1] += rounds[-1][-1:] * (count - len(rounds[-1]))
   return rounds
@@ -314,7 +314,7 @@ def _point(
   loss, size, params, direction, loss_0, gradient_0, lengths, layers,
   journal=None, name='',
 ):  # fmt: skip
-  """The quantities of one point, scalars and [L]; nothing waits for them."""
+  """Starts to compute the quantities of one point, scalars and [L]."""
   point = _descended(params, size, direction)
   value, gradient = gradients.value_and_gradient(loss, point, journal, name)
   return _compare(value, gradient, loss_0, gradient_0, lengths, size, layers)
@@ -324,7 +324,7 @@ def _point(
 def _points(
   mesh, loss, sizes, params, direction, loss_0, gradient_0, lengths, layers
 ):
-  """The same of one point on each device, [D] and [D, L]."""
+  """Computes the quantities of a point on each device, [D] and [D, L]."""
   whole, one_each = (
     jax.sharding.PartitionSpec(),
     jax.sharding.PartitionSpec('points'),
@@ -334,7 +334,7 @@ def _points(
     row = _point(loss, size_1[0], *rest, layers)
     return {name: value[None] for name, value in row.items()}
 
-  # Nothing is summed over devices here, so nothing needs to be checked.
+  # No sums over devices, so the check of replicated values is not needed.
   return jax.shard_map(
     of_one,
     mesh=mesh,
@@ -345,7 +345,7 @@ def _points(
 
 
 def _upright(name: str, value: np.ndarray) -> np.ndarray:
-  """A row of one point, [] or [L], as that of several: [1] or [1, L]."""
+  """Adds the axis of points, [1] or [1, L], to a row of one point."""
   of_one = np.ndim(value) == (1 if name.startswith('layer_') else 0)
   return np.asarray(value)[None] if of_one else np.asarray(value)
 
@@ -356,13 +356,13 @@ def _descended(params, size, direction):
 
 
 def _without_digits(curves, loss_0, params, direction):
-  """Curves with nan in beta and lipschitz where a step has moved nothing.
+  """Sets beta and lipschitz to nan where a step has changed no parameter.
 
-  A step may be too small for the digits of the parameters: then loss and
-  gradient are those of the beginning, to the bit.
+  Such a step is too small for the digits of the parameters, so that loss and
+  gradient are exactly those at params.
   """
-  still = (curves['gradient_change'] == 0) & (curves['loss'] == loss_0)
-  for i in np.flatnonzero(still):
+  unchanged = (curves['gradient_change'] == 0) & (curves['loss'] == loss_0)
+  for i in np.flatnonzero(unchanged):
     size = curves['step_size'][i]
     if not any(
       np.any(a != b)
@@ -378,19 +378,19 @@ def _without_digits(curves, loss_0, params, direction):
 
 @functools.partial(jax.jit, static_argnums=2)
 def _lengths(gradient_0, direction, layers):
-  """Of gradient and direction, and of their layers: the same for all points."""
+  """Returns the norms of gradient and direction, and those in each layer."""
   both = {'gradient': gradient_0, 'direction': direction}
-  found = {name: trees.norm(tree) for name, tree in both.items()}
+  lengths = {name: trees.norm(tree) for name, tree in both.items()}
   if not layers:
-    return found
-  return found | {
+    return lengths
+  return lengths | {
     f'layer_{name}': by_layer.norms(tree, layers) for name, tree in both.items()
   }
 
 
 @functools.partial(jax.jit, static_argnums=6)
 def _compare(value, gradient, loss_0, gradient_0, lengths, size, layers):
-  """The quantities of one point, scalars; of its layers, [L]."""
+  """Returns the quantities of one point, scalars; of its layers, [L]."""
   norm, norm_0 = trees.norm(gradient), lengths['gradient']
   difference = trees.subtract(gradient, gradient_0)
   change, distance = trees.norm(difference), size * lengths['direction']
@@ -430,7 +430,7 @@ def _curvature(product, direction):
 
 
 def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
-  del layers  # they come with the same gradients
+  del layers  # curves of layers come from the same gradients
   points = len(section['step_sizes'] or section['step_factors'])
   return kind_lib.Cost(1 + points, products=int(section['curvature']))
 

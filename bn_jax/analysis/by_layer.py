@@ -18,11 +18,11 @@ Layers = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def checked(params: Any, layers: Sequence[tuple[str, Sequence[str]]]) -> Layers:
-  """The layers as tuples, each of which has parameters of its own.
+  """Returns the layers as tuples; each must have parameters of its own.
 
   Raises:
-    ValueError: no layers, a string for paths, a name that stands twice, a layer
-      without parameters, one parameter in two layers.
+    ValueError: no layers, a string for paths, a name that occurs twice, a layer
+      without parameters, a parameter in two layers.
   """
   try:
     layers = [(name, paths) for name, paths in layers]
@@ -33,56 +33,60 @@ def checked(params: Any, layers: Sequence[tuple[str, Sequence[str]]]) -> Layers:
   for name, paths in layers:
     if isinstance(paths, str):  # which would be a path for each letter
       raise ValueError(f'layer {name!r} has {paths!r}; give ({paths!r},)')
-  found = tuple((str(name), tuple(paths)) for name, paths in layers)
-  if not found:
+  layers = tuple((str(name), tuple(paths)) for name, paths in layers)
+  if not layers:
     raise ValueError('no layers; give ((name, (path, ...)), ...)')
-  names = [name for name, _ in found]
+  names = [name for name, _ in layers]
   for name in names:
     if names.count(name) > 1:
       raise ValueError(f'layer {name!r} is given twice')
-  known, owner = trees.paths(params), {}
-  for name, prefixes in found:
-    own = [path for path in known if trees.lies_under(path, prefixes)]
+  parameters, owner = trees.paths(params), {}
+  for name, prefixes in layers:
+    own = [path for path in parameters if trees.lies_under(path, prefixes)]
     if not own:
-      said = errors.unknown('path', ', '.join(prefixes), known)
-      raise ValueError(f'layer {name!r} has no parameters: {said}')
+      message = errors.unknown('path', ', '.join(prefixes), parameters)
+      raise ValueError(f'layer {name!r} has no parameters: {message}')
     for path in own:
       if path in owner:
         raise ValueError(
           f'parameter {path!r} is in layer {owner[path]!r} and in {name!r}'
         )
       owner[path] = name
-  return found
+  return layers
 
 
 def chosen(layers: Layers, names: Sequence[str]) -> Layers:
-  """The layers of these names, in forward order; ValueError for another."""
-  known = [name for name, _ in layers]
+  """Returns the layers of these names, in forward order.
+
+  Raises:
+    ValueError: a name that is no layer's.
+  """
+  allowed = [name for name, _ in layers]
   for name in names:
-    if name not in known:
-      raise ValueError(errors.unknown('layer', name, known))
+    if name not in allowed:
+      raise ValueError(errors.unknown('layer', name, allowed))
   return tuple(layer for layer in layers if layer[0] in names)
 
 
 def norms(tree: Any, layers: Layers) -> jax.Array:
-  """The Euclidean norm of each layer of a tree like the parameters, [L]."""
+  """Returns the Euclidean norm of each layer of a tree like the params, [L]."""
   return jnp.stack([trees.norm(own(tree, paths)) for _, paths in layers])
 
 
 def vdots(x: Any, y: Any, layers: Layers) -> jax.Array:
-  """The inner product of each layer of two trees, [L]."""
+  """Returns the inner product of two trees in each layer, [L]."""
   return jnp.stack(
     [trees.vdot(own(x, paths), own(y, paths)) for _, paths in layers]
   )
 
 
 def own(tree: Any, paths: Sequence[str]) -> list[Any]:
-  """The arrays of one layer."""
+  """Returns the arrays of one layer."""
   return trees.leaves_under(tree, paths)
 
 
 def moved(params: Any, new_params: Any, layers: Layers) -> Any:
-  """The parameters, those of these layers taken from new_params."""
+  """Returns the parameters, with those of these layers from new_params."""
   prefixes = [path for _, paths in layers for path in paths]
   leaves = [
     new if trees.lies_under(path, prefixes) else old

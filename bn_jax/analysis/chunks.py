@@ -1,10 +1,10 @@
-"""Losses over more examples than fit: a weighted sum over chunks of them.
+"""Losses over more examples than fit into memory, in chunks of them.
 
 The mean over N examples is the sum over chunks of n_k / N times the mean over
-the n_k of chunk k, and so is its gradient: exact, but for rounding. It is not
-where examples see each other, as the batch statistics of Batch Normalization
-have it: statistics of chunks are other statistics, unless they are taken over
-groups of examples, and chunks are whole groups.
+the n_k examples of chunk k, and so is its gradient, up to rounding. This does
+not hold where the loss of an example depends on other examples, as with the
+batch statistics of Batch Normalization. Then statistics must be taken over
+groups of examples, and chunks must be whole groups.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,20 @@ from bn_jax.analysis import kind
 
 Loss = Callable[[Any], jax.Array]
 
-_TRIED = 32  # examples, and twice as many, by whose memory others' is found
+# Memory is measured for so many examples and for twice as many; a line through
+# both predicts it for other numbers.
+_SAMPLE = 32
 
 
 class Chunks(NamedTuple):
   """A loss that is a weighted sum: params -> sum of share_k * part_k(params).
 
-  It can be called as any loss can; what knows it takes one part at a time, and
-  so needs the memory of one.
+  It can be called like any loss. Functions that know this type take one part
+  after the other, and need the memory of one.
 
   Attributes:
     parts: losses of the chunks, `jax.tree_util.Partial`s of one function.
-    shares: their weights.
+    shares: the weights of the parts, which sum up to 1.
   """
 
   parts: tuple[Loss, ...]
@@ -48,20 +50,21 @@ def chunked(
   chunk_size: int,
   group_size: int | None,
 ) -> Loss:
-  """A loss over a batch, as a function of params alone, in chunks.
+  """Returns a loss over a batch, as a function of params alone, in chunks.
 
   Args:
     loss: (batch, params) -> the mean over the examples of that batch.
     batch: a tree of arrays, [N, ...] each.
-    chunk_size: examples at a time, see `fitting_chunk_size`; the last chunk has
-      what is left (and is compiled once more where that is fewer).
-    group_size: how many examples see each other in the loss, which JAX cannot
-      tell: 1 where none do, None where all of a batch do, as with batch
-      statistics. With chunk_size, of such a loss, the statistics are over
-      groups of so many: another function than the loss over the whole batch.
+    chunk_size: examples at a time, see `fitting_chunk_size`. The last chunk may
+      have fewer, and is then compiled too.
+    group_size: on how many examples, itself included, the loss of an example
+      depends: 1, or None for the whole batch, as with batch statistics. JAX
+      cannot find this out. Chunks must be whole groups. For statistics of the
+      whole batch, group_size=chunk_size takes those of chunks instead, which is
+      another function than the loss over the whole batch.
 
   Returns:
-    What every analysis takes as its loss.
+    A loss that every analysis accepts.
 
   Raises:
     ValueError: chunks that would change the function, no chunk or group size,
@@ -101,14 +104,13 @@ def of_problem(
   chunk_size: int | None = None,
   group_size: int | None = None,
 ) -> Loss:
-  """The loss of a Problem over a batch, in chunks where it is larger.
+  """Returns the loss of a Problem over a batch, in chunks if it is larger.
 
   Args:
-    problem: whose.
-    state: its statistics, and the key of its noise.
-    batch: without padding.
+    state: has the running statistics, and the key of the noise.
+    batch: a batch without padding.
     statistics: 'batch' or 'running'.
-    penalised: whether the penalty is in it.
+    penalised: whether the penalty is added.
     chunk_size: examples at a time; None is all.
     group_size: takes batch statistics over groups of so many examples, the
       chunks; None leaves them as the network has them.
@@ -119,10 +121,12 @@ def of_problem(
   count = len(batch.labels)
   if chunk_size is None or chunk_size >= count:
     return problem.loss(state, batch, statistics, penalised)
-  seen = problem.group_size if statistics == 'batch' else 1
-  # A batch of a chunk's size is normalised by itself: a group of that size.
-  if not (seen is None and group_size == chunk_size and not count % chunk_size):
-    check(count, chunk_size, seen)
+  groups = problem.group_size if statistics == 'batch' else 1
+  # A chunk is normalised by its own statistics, so it is a group of that size.
+  if not (
+    groups is None and group_size == chunk_size and not count % chunk_size
+  ):
+    check(count, chunk_size, groups)
   return _of_parts(
     count,
     chunk_size,
@@ -141,9 +145,9 @@ def check(count: int, chunk_size: int, group_size: int | None) -> None:
   """Raises ValueError where chunks would change a loss.
 
   Args:
-    count: examples of the batch.
+    count: the number of examples of the batch.
     chunk_size: examples at a time.
-    group_size: examples that see each other, None: all of a batch.
+    group_size: see `chunked`.
   """
   if type(chunk_size) is not int or chunk_size < 1:
     raise ValueError(f'chunk_size is {chunk_size!r}; allowed: 1, 2, 3, ...')
@@ -171,34 +175,34 @@ def fitting(
   memory: float,
   group_size: int = 1,
 ) -> int:
-  """How many of so many examples can be taken at a time.
+  """Returns how many examples of a batch can be taken at a time.
 
   Args:
-    bytes_of: examples -> bytes that a gradient over them takes.
-    count: examples of the batch.
-    memory: bytes that it may take.
+    bytes_of: number of examples -> bytes that a gradient over them needs.
+    count: the number of examples of the batch.
+    memory: bytes that it may need.
     group_size: chunks are whole groups of so many.
 
   Returns:
-    count where all fit; else whole groups, and one group at least.
+    count if all fit; else whole groups, one at least.
   """
-  tried = min(count, -(-_TRIED // group_size) * group_size)
-  needed = bytes_of(tried)
-  if tried == count and needed <= memory:
+  sample = min(count, -(-_SAMPLE // group_size) * group_size)
+  needed = bytes_of(sample)
+  if sample == count and needed <= memory:
     return count
   # The gradient itself does not grow with the examples, the rest does.
-  slope = max(bytes_of(2 * tried) - needed, 1) / tried
-  fits = int((memory - needed) / slope) + tried
+  slope = max(bytes_of(2 * sample) - needed, 1) / sample
+  fits = int((memory - needed) / slope) + sample
   if fits >= count:
     return count
   return max(1, fits // group_size) * group_size
 
 
 def parts_of(loss: Loss) -> tuple[tuple[Loss, ...], tuple[float, ...]]:
-  """(parts, shares) of any loss; one that is no sum is a part of its own."""
+  """Returns (parts, shares) of any loss; one not in chunks is its only part."""
   if isinstance(loss, Chunks):
     return loss.parts, loss.shares
-  # A plain function is a leafless Partial; jit then keys on the function.
+  # A Partial can be an argument of jit, which compiles once for a function.
   if not isinstance(loss, jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
   return (loss,), (1.0,)
@@ -212,6 +216,6 @@ def _of_parts(count, chunk_size, part: Callable[[int, int], Loss]) -> Loss:
     for first in range(0, count, chunk_size)
   ]
   return Chunks(
-    tuple(part(*both) for both in ends),
+    tuple(part(first, end) for first, end in ends),
     tuple((end - first) / count for first, end in ends),
   )

@@ -1,9 +1,8 @@
 """Internal covariate shift: how layers below change a layer's gradient.
 
-Santurkar et al. (2018), arXiv:1805.11604, Definition 2.1 and Figure 3. The
-2015 paper speaks of distributions; this speaks of optimization: how far does
-the gradient that a layer descends move because the layers before it make their
-step?
+Santurkar et al. (2018), arXiv:1805.11604, Definition 2.1 and Figure 3. The 2015
+paper defines it by distributions. This definition is about optimization: by how
+much does a layer's gradient change when the layers before it make their step?
 """
 
 import functools
@@ -29,7 +28,7 @@ def covariate_shift(
   at: Sequence[str] = (),
   journal: types.Journal | None = None,
 ) -> dict[str, np.ndarray]:
-  """How much the gradient of each layer changes when those before it step.
+  """Computes how each layer's gradient changes when those before it step.
 
   For layer i of layers 1 to k, with W(t) in params and W(t+1) in new_params,
 
@@ -40,11 +39,11 @@ def covariate_shift(
     relative_l2  |G_i - G'_i| / |G_i|
     cosine       <G_i, G'_i> / (|G_i| |G'_i|)
 
-  The loss is of one batch, the same for both, and should have no penalty: the
-  penalty's gradient at W_i is in both, leaves the difference as it is, and
-  would draw the cosine towards 1. For scale-invariant weights |G_i| goes as
-  1 / |W_i|: compare networks by the relative difference and the cosine. The
-  first layer has nothing before it: 0, 0 and 1.
+  Both losses are of the same batch. They should have no penalty: its gradient
+  at W_i is in both, so it cancels in the difference, but it would raise the
+  cosine towards 1. For scale-invariant weights |G_i| is proportional to
+  1 / |W_i|, so compare networks by relative_l2 and the cosine. The first layer
+  has none before it: 0, 0 and 1.
 
   It costs one gradient, and one more for each layer of `at`; one compilation.
 
@@ -52,16 +51,15 @@ def covariate_shift(
     loss: params -> a real scalar, without penalty; or what `chunked` returns.
     params: any tree of floating-point arrays.
     new_params: the same after the step.
-    layers: ((name, (path, ...)), ...) in forward order, see `by_layer`; what is
-      in none of them stays as it is. What of a layer moves, and is
-      differentiated by, are the parameters under its paths: leave those of its
-      norm out, or not.
-    at: names of the layers to look at; none is all of them.
-    journal: keeps each layer as soon as it is known.
+    layers: ((name, (path, ...)), ...) in forward order, see `by_layer`. W_i are
+      the parameters under the paths of layer i, with those of its norm or
+      without; parameters in no layer do not change.
+    at: names of the layers to look at; () is all of them.
+    journal: keeps each layer as soon as it is computed.
 
   Returns:
-    l2, relative_l2, cosine: [L], L the layers looked at, in forward order; nan
-    where what they divide by is zero.
+    l2, relative_l2, cosine: [L], in the layers of `at`, in forward order; nan
+    where they would divide by zero.
 
   Raises:
     ValueError: parameters that are not floating point, new ones unlike them; an
@@ -71,20 +69,18 @@ def covariate_shift(
   params = gradients.checked(params)
   new_params = gradients.checked_like(params, new_params, 'step')
   layers = by_layer.checked(params, layers)
-  looked = by_layer.chosen(layers, at) if len(at) else layers
-  if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
-    loss = jax.tree_util.Partial(loss)
+  chosen = by_layer.chosen(layers, at) if len(at) else layers
   rows = []
   _, gradient = gradients.value_and_gradient(loss, params, journal, 'point_0')
-  for name, paths in looked:
+  for name, paths in chosen:
     before = layers[: [layer for layer, _ in layers].index(name)]
     row = None if journal is None else journal.kept(f'{name}_row')
     if row is None:
-      if len(rows) > 1:  # else the host runs ahead, and holds many gradients
+      if len(rows) > 1:  # else Python runs ahead, with many gradients at once
         jax.block_until_ready(rows[-2])
       point = by_layer.moved(params, new_params, before)
-      _, there = gradients.value_and_gradient(loss, point, journal, name)
-      row = _compare(*(by_layer.own(tree, paths) for tree in (gradient, there)))
+      _, other = gradients.value_and_gradient(loss, point, journal, name)
+      row = _compare(*(by_layer.own(tree, paths) for tree in (gradient, other)))
       if journal is not None:
         journal.keep(f'{name}_row', jax.device_get(row))
         journal.drop(name)
@@ -101,26 +97,25 @@ def measure(
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
-  """`covariate_shift` of the step that one batch makes, while training.
+  """Measures `covariate_shift` for the step of one batch, while training.
 
-  The step is the optimizer's, from the gradient of the objective (its penalty
-  included); the gradients compared are those of the data loss.
+  The step is the optimizer's, for the gradient of the objective with its
+  penalty; the gradients compared are those of the data loss.
 
   Args:
-    layers: names such as 'conv5'; none is a third and two thirds of the way (9
+    layers: names such as 'conv5'; () is a third and two thirds of the way (9
       and 17 of 25 layers, as in the paper).
     statistics: 'batch' (the function that training descends) or 'running'.
-    norm_parameters: whether a layer is its norm's scale and bias too, or its
-      weights and bias alone: both in what moves and in what is compared.
-    chunk_size: examples at a time; 'auto' (as many as fit) is resolved by who
-      makes the measure, None is all.
-    group_size: of batch statistics, where chunks are to be groups.
+    norm_parameters: whether the scale and bias of a layer's norm count as its
+      parameters, beside its weights and bias.
+    chunk_size: examples at a time; 'auto' is as many as fit, None is all.
+    group_size: takes batch statistics over groups of so many, the chunks.
 
   Returns:
     A measure of exactly one batch; for each layer NAME: NAME/l2,
     NAME/relative_l2, NAME/cosine, [].
   """
-  given = tuple(layers)
+  chosen = tuple(layers)
   kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
@@ -140,51 +135,50 @@ def measure(
     )
     updates = problem.updates(state, gradient)
     # The first path of a layer is that of its weights and bias.
-    known = tuple(
+    own = tuple(
       (name, paths if norm_parameters else paths[:1])
       for name, paths in problem.layers(state)
     )
-    names = given or default_layers([name for name, _ in known])
-    found = covariate_shift(
+    names = chosen or default_layers([name for name, _ in own])
+    shift = covariate_shift(
       loss_of(penalised=False),
       state.params,
       trees.add_scaled(state.params, 1.0, updates),
-      known,
+      own,
       at=names,
       journal=journal,
     )
-    seen = by_layer.chosen(known, names)
     return {
-      f'{name}/{quantity}': found[quantity][i]
-      for i, (name, _) in enumerate(seen)
+      f'{name}/{quantity}': shift[quantity][i]
+      for i, (name, _) in enumerate(by_layer.chosen(own, names))
       for quantity in QUANTITIES
     }
 
   return look
 
 
-def default_layers(known: Sequence[str]) -> tuple[str, ...]:
-  """A third and two thirds of the way: layers 9 and 17 of 25."""
-  places = {-(-k * len(known) // 3) - 1 for k in (1, 2)}
-  return tuple(known[place] for place in sorted(places))
+def default_layers(names: Sequence[str]) -> tuple[str, ...]:
+  """Returns the layers a third and two thirds of the way: 9 and 17 of 25."""
+  indices = {-(-k * len(names) // 3) - 1 for k in (1, 2)}
+  return tuple(names[index] for index in sorted(indices))
 
 
 @jax.jit
-def _compare(mine, other):
-  """The quantities of one layer, from its two gradients; scalars."""
-  norm, norm_there = trees.norm(mine), trees.norm(other)
-  change = trees.norm(trees.subtract(mine, other))
+def _compare(gradient, other):
+  """Returns the quantities of one layer, from its two gradients; scalars."""
+  norm, other_norm = trees.norm(gradient), trees.norm(other)
+  change = trees.norm(trees.subtract(gradient, other))
   return {
     'l2': change,
     'relative_l2': trees.ratio(change, norm),
-    'cosine': trees.cosine(trees.vdot(mine, other), norm * norm_there),
+    'cosine': trees.cosine(trees.vdot(gradient, other), norm * other_norm),
   }
 
 
 def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
-  known = tuple(map(str, range(layers)))
-  looked = set(section['layers'] or default_layers(known))
-  return kind_lib.Cost(2 + len(looked))
+  names = tuple(map(str, range(layers)))
+  chosen = set(section['layers'] or default_layers(names))
+  return kind_lib.Cost(2 + len(chosen))
 
 
 KIND = kind_lib.Kind(

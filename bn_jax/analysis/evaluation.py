@@ -1,4 +1,4 @@
-"""Loss and accuracy over a whole split, with the running statistics."""
+"""Loss and accuracy over a whole split, with the running averages."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +15,12 @@ _NAMES = {'loss': 'loss', 'correct': 'accuracy', 'correct5': 'top5'}
 
 
 def measure() -> types.Measure:
-  """Mean data loss and accuracy over all real examples, each counted once.
+  """Measures mean data loss and accuracy over all real examples.
 
-  The network is the one for inference: normalised by its running averages.
+  The network is that for inference, normalised by its running averages.
 
   Returns:
-    A measure of any number of batches, padded ones included: loss (without
+    A measure of any number of batches, with padding or without: loss (without
     penalty, the mean over examples) and count, the number of examples; of a
     classifier also accuracy in [0, 1] and, with more than five classes, top5,
     the share whose label is among the five largest outputs.
@@ -32,8 +32,8 @@ def measure() -> types.Measure:
     batches: Iterable[types.Batch],
     journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
-    kept = None if journal is None else journal.kept('sums')
-    sums = [] if kept is None else _rows(kept)
+    columns = None if journal is None else journal.kept('sums')
+    sums = [] if columns is None else _rows(columns)
     for batch in itertools.islice(batches, len(sums), None):
       with jax.default_matmul_precision('highest'):
         sums.append(problem.evaluate(state, batch))
@@ -49,26 +49,24 @@ def measure() -> types.Measure:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-  """Sums of batches, one after the other, by name."""
+  """Returns {name: its sums in all batches}."""
   return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-  """The inverse of `_columns`."""
+  """Inverts `_columns`."""
   return [
     dict(zip(columns, row)) for row in zip(*columns.values(), strict=True)
   ]
 
 
 def means(total: dict[str, float]) -> dict[str, float]:
-  """Sums over examples, as `Problem.evaluate` names them, as means."""
+  """Returns means, from sums over examples as `Problem.evaluate` names them."""
   count = total['count']
-  found = {
-    name: total[given] / count
-    for given, name in _NAMES.items()
-    if given in total
+  averages = {
+    _NAMES[name]: total[name] / count for name in _NAMES if name in total
   }
-  return {**found, 'count': count}
+  return {**averages, 'count': count}
 
 
 def of_log_probabilities(
@@ -82,12 +80,12 @@ def of_log_probabilities(
     mask: [B] bool, False for padding; None: all are real.
 
   Returns:
-    loss: -log of the label's probability; correct, correct5 (with more than
-    five classes), count; of equal probabilities the first counts as larger.
+    loss (-log of the label's probability), correct, correct5 (with more than
+    five classes) and count. Of equal probabilities the first counts as larger.
   """
-  found = losses.cross_entropy().of_examples(log_probabilities, labels)
+  values = losses.cross_entropy().of_examples(log_probabilities, labels)
   real_B = jnp.ones(labels.shape, bool) if mask is None else mask
-  sums = {n: jnp.where(real_B, v, 0).sum() for n, v in found.items()}
+  sums = {n: jnp.where(real_B, v_B, 0).sum() for n, v_B in values.items()}
   return {**sums, 'count': real_B.sum(dtype=log_probabilities.dtype)}
 
 

@@ -1,8 +1,8 @@
 """Values, gradients and Hessian products of a loss, one compiled program each.
 
-A loss is any function of a tree of parameters that JAX can differentiate. One
-in chunks is taken chunk by chunk, on the host: XLA's CPU convolution gradients
-are 12 to 30 times slower inside a loop of its own (jax#12868).
+A loss is any function of a tree of parameters that JAX can differentiate. The
+loop over chunks is in Python: in a loop of XLA's, convolution gradients are 12
+to 30 times slower on the CPU (jax#12868).
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ Loss = chunks.Loss
 
 
 def checked(params: Any) -> Any:
-  """The parameters as arrays; ValueError unless all are of floating point.
+  """Returns the parameters as arrays; ValueError unless floating point.
 
-  As jax sees it, numbers of Python, and arrays filled with one, are of a type
-  of their own ("weak"): for them everything would be compiled once more.
+  JAX gives Python's numbers, and arrays filled with one, a "weak" type; for it
+  everything would be compiled once more.
   """
   check(params)
-  return jax.tree.map(_array, params)
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), params)
 
 
 def check(params: Any) -> None:
@@ -35,9 +35,9 @@ def check(params: Any) -> None:
     raise ValueError('there are no parameters; give a tree of arrays')
   for path, leaf in zip(trees.paths(params), leaves):
     try:
-      # A name or a class of numbers has a dtype too, and is no array.
-      named = isinstance(leaf, str | type | np.dtype)
-      dtype = None if named else jnp.result_type(leaf)
+      # JAX reads a string or a class as a dtype, but neither is an array.
+      is_name = isinstance(leaf, str | type | np.dtype)
+      dtype = None if is_name else jnp.result_type(leaf)
     except TypeError:
       dtype = None
     if dtype is None:
@@ -71,19 +71,15 @@ def check_like(params: Any, tree: Any, what: str) -> None:
 
 
 def checked_like(params: Any, tree: Any, what: str) -> Any:
-  """A tree like checked parameters, in their dtypes; or as `check_like`."""
+  """Returns a tree in the dtypes of params; raises as `check_like`."""
   check_like(params, tree, what)
   return jax.tree.map(lambda p, x: jnp.asarray(x, p.dtype), params, tree)
 
 
-def _array(x: Any) -> jax.Array:
-  return jnp.asarray(x, jnp.result_type(x))
-
-
 def is_function(direction: Any, params: Any) -> bool:
-  """Whether a direction is a function of the gradient, and not a tree.
+  """Returns whether a direction is a function of the gradient, and no tree.
 
-  A tree of parameters may be callable too, as modules of some libraries are.
+  A tree of parameters may be callable too, like modules of some libraries.
   """
   structure = jax.tree.structure(direction)
   is_tree = structure == jax.tree.structure(params)
@@ -93,19 +89,19 @@ def is_function(direction: Any, params: Any) -> bool:
 
 
 def real_scalar(value: Any) -> jax.Array:
-  """What a loss returns, as an array; ValueError unless it is one number."""
+  """Returns a loss's value as an array; ValueError unless it is one number."""
   try:
-    # Of a tuple jax would make an array, if it could.
+    # jnp.asarray would accept a tuple or a list of numbers.
     array = None if isinstance(value, tuple | list) else jnp.asarray(value)
   except (TypeError, ValueError):
     array = None
   if array is None:
-    given = f'a {type(value).__name__}'
+    kind = f'a {type(value).__name__}'
   elif array.shape or not jnp.issubdtype(array.dtype, jnp.floating):
-    given = f'{array.dtype}{list(array.shape)}'
+    kind = f'{array.dtype}{list(array.shape)}'
   else:
     return array
-  raise ValueError(f'the loss is {given}; it must be a real scalar')
+  raise ValueError(f'the loss is {kind}; it must be a real scalar')
 
 
 def value(
@@ -114,7 +110,7 @@ def value(
   journal: types.Journal | None = None,
   name: str = 'value',
 ) -> jax.Array:
-  """The loss, a scalar; chunks that the journal has are not taken again."""
+  """Computes the loss, without the chunks that the journal has already."""
   return _summed(_value, loss, params, (), None, journal, name)
 
 
@@ -124,13 +120,11 @@ def value_and_gradient(
   journal: types.Journal | None = None,
   name: str = 'gradient',
 ) -> tuple[jax.Array, Any]:
-  """(the loss, its gradient, a tree like params).
+  """Computes the loss and its gradient, a tree like params.
 
   Args:
     loss: whole, or in chunks.
-    params: where.
     journal: keeps the sum over chunks, under `name`, after each of them.
-    name: of it.
 
   Raises:
     ValueError: a loss that is not a real scalar, or cannot be differentiated.
@@ -146,32 +140,29 @@ def hessian_product(
   journal: types.Journal | None = None,
   name: str = 'product',
 ) -> Any:
-  """The Hessian of the loss times a direction, a tree like params."""
+  """Computes the Hessian of the loss times a direction, a tree like params."""
+  arguments = loss, params, (direction,), params, journal, name
   try:
-    return _summed(_product, loss, params, (direction,), params, journal, name)[
-      1
-    ]
+    return _summed(_product, *arguments)[1]
   except TypeError as error:
-    # A custom_vjp knows no forward mode; reverse over reverse needs none.
+    # A custom_vjp has no forward mode; reverse over reverse needs none.
     if 'custom_vjp' not in str(error):
       raise
-    return _summed(
-      _product_backwards, loss, params, (direction,), params, journal, name
-    )[1]
+    return _summed(_product_backwards, *arguments)[1]
 
 
 def memory(loss: Loss, params: Any) -> int:
-  """Bytes that the value and gradient of a loss need, beside its arguments.
+  """Returns the bytes that a gradient of a loss needs beside its arguments.
 
-  Of a loss in chunks, of its first part. It is compiled for this.
+  For a loss in chunks that is its first part's. It is compiled for this.
   """
   return _memory(chunks.parts_of(loss)[0][0], params)
 
 
 def _memory(part: Loss, params: Any) -> int:
   with jax.default_matmul_precision('highest'):
-    found = _value_and_gradient.lower(part, params).compile().memory_analysis()
-  return found.temp_size_in_bytes + found.output_size_in_bytes
+    sizes = _value_and_gradient.lower(part, params).compile().memory_analysis()
+  return sizes.temp_size_in_bytes + sizes.output_size_in_bytes
 
 
 def fitting_chunk_size(
@@ -182,19 +173,18 @@ def fitting_chunk_size(
   memory: float,
   group_size: int = 1,
 ) -> int:
-  """How many examples of a batch `chunked` may take at a time.
+  """Returns how many examples of a batch `chunked` may take at a time.
 
-  Gradients over 32 and 64 of them are compiled, not run, for it.
+  Gradients over 32 and 64 of them are compiled for this, but not run.
 
   Args:
     loss: (batch, params) -> the mean over the examples of that batch.
-    params: where.
     batch: a tree of arrays, [N, ...] each, or of their shapes.
-    memory: bytes that a gradient may take, say half of what the device has.
-    group_size: how many examples see each other; chunks are whole groups.
+    memory: bytes that a gradient may need, say half of what the device has.
+    group_size: see `chunked`; chunks are whole groups.
 
   Returns:
-    N where all fit; else whole groups, and one group at least.
+    N if all fit; else whole groups, one at least.
   """
   leaves = jax.tree.leaves(batch)
 
@@ -209,13 +199,13 @@ def fitting_chunk_size(
 
 
 def _summed(function, loss, params, more, like, journal, name):
-  """The sum over parts of share * function(part, params, *more).
+  """Returns the sum over parts of share * function(part, params, *more).
 
-  The function gives a scalar, or (a scalar, a tree like `like`).
+  The function returns a scalar, or (a scalar, a tree like `like`).
   """
   parts, shares = chunks.parts_of(loss)
-  done, total = _taken_up(journal, name, like)
-  for k in range(done, len(parts)):
+  start, total = _resumed(journal, name, like)
+  for k in range(start, len(parts)):
     before = total
     with jax.default_matmul_precision('highest'):
       part = explained(function, parts[k], params, *more)
@@ -225,50 +215,50 @@ def _summed(function, loss, params, more, like, journal, name):
       total = (
         _scaled(part, shares[k]) if k == 0 else _added(before, part, shares[k])
       )
-      # Else the host runs ahead, and holds a gradient for each chunk.
+      # Else Python runs ahead of the device, with a gradient for each chunk.
       jax.block_until_ready(before)
     if journal is not None:
-      arrays = map(np.asarray, jax.tree.leaves(total))
-      kept = {f'{i}': array for i, array in enumerate(arrays)}
-      journal.keep(name, {**kept, 'chunks': np.array(k + 1)})
+      leaves = map(np.asarray, jax.tree.leaves(total))
+      arrays = {f'{i}': leaf for i, leaf in enumerate(leaves)}
+      journal.keep(name, {**arrays, 'chunks': np.array(k + 1)})
   if len(parts) == 1 or like is None:
     return total
   return total[0], jax.tree.map(lambda p, x: x.astype(p.dtype), like, total[1])
 
 
-def _taken_up(journal, name, like) -> tuple[int, Any]:
-  """How many chunks were taken, and their sum."""
-  kept = None if journal is None else journal.kept(name)
-  if kept is None:
+def _resumed(journal, name, like) -> tuple[int, Any]:
+  """Returns how many chunks a journal has summed, and their sum."""
+  arrays = None if journal is None else journal.kept(name)
+  if arrays is None:
     return 0, None
-  done = int(kept['chunks'])
-  scalar, *rest = (kept[f'{i}'] for i in range(len(kept) - 1))
+  count = int(arrays['chunks'])
+  scalar, *rest = (arrays[f'{i}'] for i in range(len(arrays) - 1))
   scalar = jnp.asarray(scalar)
   if like is None:
-    return done, scalar
+    return count, scalar
   leaves = map(jnp.asarray, rest)
-  return done, (scalar, jax.tree.unflatten(jax.tree.structure(like), leaves))
+  return count, (scalar, jax.tree.unflatten(jax.tree.structure(like), leaves))
 
 
 def explained(function: Callable, part: Callable, *arguments: Any) -> Any:
-  """function(part, *arguments), or one line on why the loss has no gradient."""
+  """Calls function(part, *arguments); explains why a loss has no gradient."""
   try:
     return function(part, *arguments)
   except (TypeError, ValueError, NotImplementedError) as error:
-    why = _why(part, arguments[0], error)
-    if why is None:
+    reason = _reason(part, arguments[0], error)
+    if reason is None:
       raise
-    raise ValueError(why) from error
+    raise ValueError(reason) from error
 
 
-def _why(part, params, error: Exception) -> str | None:
-  """Why a loss has no derivative; None where that is not what went wrong."""
-  said = str(error)
-  if said.startswith('the loss ') or 'custom_vjp' in said:
+def _reason(part, params, error: Exception) -> str | None:
+  """Returns why a loss has no derivative; None for an error of another kind."""
+  message = str(error)
+  if message.startswith('the loss ') or 'custom_vjp' in message:
     return None
-  if 'has been deleted' in said:  # parameters that a step was given to keep
+  if 'has been deleted' in message:  # parameters that a step has consumed
     return None
-  line = said.strip().splitlines()
+  line = message.strip().splitlines()
   if isinstance(error, jax.errors.JAXTypeError):
     return (
       'the loss cannot be traced by JAX: it may not turn what it computes into '
@@ -277,7 +267,7 @@ def _why(part, params, error: Exception) -> str | None:
   try:
     jax.eval_shape(part, params)
   except Exception:
-    return None  # the loss itself fails: its own message says more
+    return None  # the loss itself fails; its own message says more
   return (
     'the loss cannot be differentiated by JAX '
     f'({line[0][:200] if line else type(error).__name__})'
@@ -285,7 +275,7 @@ def _why(part, params, error: Exception) -> str | None:
 
 
 def _checked(loss):
-  """The loss, refused where it is no real scalar, before it is compiled."""
+  """Returns a loss that raises ValueError if it is no real scalar."""
 
   return lambda params: real_scalar(loss(params))
 
@@ -302,7 +292,7 @@ def _value_and_gradient(loss: Loss, params: Any):
 
 @jax.jit
 def _product(loss: Loss, params: Any, direction: Any):
-  """(0, H d): the derivative of the gradient along d."""
+  """Returns (0, H d), the latter as the derivative of the gradient along d."""
   gradient = jax.grad(_checked(loss))
   along = _like(direction, params)
   return jnp.zeros(()), jax.jvp(gradient, (params,), (along,))[1]
@@ -310,7 +300,7 @@ def _product(loss: Loss, params: Any, direction: Any):
 
 @jax.jit
 def _product_backwards(loss: Loss, params: Any, direction: Any):
-  """(0, H d): the gradient of <gradient, d>."""
+  """Returns (0, H d), the latter as the gradient of <gradient, d>."""
   along = _like(direction, params)
 
   def inner(params):
@@ -321,13 +311,13 @@ def _product_backwards(loss: Loss, params: Any, direction: Any):
 
 
 def _like(direction, params):
-  """The direction in the dtypes of the parameters."""
+  """Returns the direction in the dtypes of the parameters."""
   return jax.tree.map(lambda d, p: d.astype(p.dtype), direction, params)
 
 
 @jax.jit
 def _scaled(part, share):
-  """share * part, in float32 at least: what is summed must keep its digits."""
+  """Returns share * part, in float32 at least, so that sums keep digits."""
   return jax.tree.map(
     lambda x: share * x.astype(jnp.promote_types(x.dtype, jnp.float32)), part
   )

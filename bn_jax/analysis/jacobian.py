@@ -1,7 +1,7 @@
 """Singular values of the Jacobian from one normalised layer to the next.
 
 Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, section 3.3:
-of zhat = F(xhat), both normalised, the paper conjectures that the Jacobian has
+for zhat = F(xhat), both normalised, the paper conjectures that the Jacobian has
 singular values close to 1, "which is known to be beneficial for training"
 (Saxe, McClelland and Ganguli, 2014, arXiv:1312.6120). For xhat and zhat
 Gaussian and uncorrelated and F linear, J J' = I follows.
@@ -17,23 +17,27 @@ import numpy as np
 from bn_jax import errors, placement, types
 from bn_jax.analysis import kind as kind_lib
 
-_LARGEST = 2**24  # numbers of a Jacobian: 4096 x 4096 take a minute
-_AT_ONCE = 64  # columns
+# Largest Jacobian, in numbers: 4096 x 4096 take a minute.
+_LARGEST = 2**24
+# Columns that are computed together. More would need more memory, since each
+# column holds the activations' derivatives; fewer would take more calls.
+_COLUMNS = 64
 
 
 def singular_values(
   function: Callable[[jax.Array], jax.Array], x: jax.Array
 ) -> np.ndarray:
-  """Singular values of d function / d x, the largest first, in float64.
+  """Computes the singular values of d function / d x, in float64.
 
-  The matrix is formed, in forward mode, a column for each number of x.
+  The matrix is formed in forward mode, a column for each number of x.
 
   Args:
-    function: of one array of any shape, to one of any shape.
-    x: where to differentiate, floating point.
+    function: takes one array of any shape, and returns one.
+    x: floating point.
 
   Returns:
-    [K], K the smaller of the two sizes; nan where the Jacobian is not finite.
+    [K], the largest first, K the smaller of the two sizes; nan for a Jacobian
+    that is not finite.
 
   Raises:
     ValueError: a Jacobian of more than 2^24 numbers.
@@ -48,15 +52,15 @@ def singular_values(
   @jax.jit
   def columns(index_I):
     def column(index):
-      along = jnp.zeros(x.size, x.dtype).at[index].set(1)
-      return jax.jvp(function, (x,), (along.reshape(x.shape),))[1].ravel()
+      unit = jnp.zeros(x.size, x.dtype).at[index].set(1)
+      return jax.jvp(function, (x,), (unit.reshape(x.shape),))[1].ravel()
 
     return jax.vmap(column)(index_I)
 
   with jax.default_matmul_precision('highest'):
     parts = [
-      columns(jnp.arange(first, first + _AT_ONCE) % x.size)
-      for first in range(0, x.size, _AT_ONCE)
+      columns(jnp.arange(first, first + _COLUMNS) % x.size)
+      for first in range(0, x.size, _COLUMNS)
     ]
   jacobian = np.concatenate(placement.host(parts))[: x.size].astype(np.float64)
   if not np.isfinite(jacobian).all():
@@ -70,18 +74,19 @@ def measure(
   examples: int = 2,
   statistics: str = 'running',
 ) -> types.Measure:
-  """Singular values from each normalised layer to the one after it.
+  """Measures singular values from each normalised layer to the next one.
 
-  xhat and zhat are what the norms make before their scale and bias; a
-  nonlinearity and a layer lie between, or a pool too. The Jacobian is that of
+  xhat and zhat are the outputs of the norms before scale and bias; a
+  nonlinearity, a layer and perhaps a pool lie between. The Jacobian is that of
   one example.
 
   Args:
-    layers: where to begin, such as 'conv3'; none is every layer but the last
+    layers: the layers of xhat, such as 'conv3'; () is every layer but the last
       whose Jacobian has 2^24 numbers or less.
-    examples: the first so many of the batch, one after the other.
-    statistics: 'running', by which examples do not see each other; or 'batch',
-      the other examples held fixed, at the cost of the whole batch a column.
+    examples: the Jacobians of how many examples, the first of the batch.
+    statistics: 'running', with which examples do not depend on each other; or
+      'batch', with the other examples fixed: then a column costs as much as the
+      whole batch.
 
   Returns:
     A measure of exactly one batch: for each pair of layers A-B,
@@ -90,13 +95,10 @@ def measure(
   Raises:
     ValueError: no example, or other statistics.
   """
-  if statistics not in ('batch', 'running'):
-    raise ValueError(
-      f"statistics is {statistics!r}; allowed: 'batch', 'running'"
-    )
+  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
   if type(examples) is not int or examples < 1:
     raise ValueError(f'examples is {examples}; allowed: 1, 2, 3, ...')
-  given = tuple(layers)
+  sources = tuple(layers)
 
   def look(
     problem: types.Problem,
@@ -105,34 +107,34 @@ def measure(
     journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
     (batch,) = batches
-    found = {}
+    values = {}
     for source, target in zip(problem.taps, problem.taps[1:]):
-      if given and source not in given:
+      if sources and source not in sources:
         continue
       between = _Between(problem, state, batch, statistics, source, target)
-      if not given and between.size() > _LARGEST:
+      if not sources and between.size() > _LARGEST:
         continue
       pair = f'{source}-{target}'
-      kept = None if journal is None else journal.kept(pair)
-      if kept is None:
-        shown = range(min(examples, len(batch.labels)))
-        values = np.stack([between.of_example(i) for i in shown])
-        kept = {'singular_values': values}
+      arrays = None if journal is None else journal.kept(pair)
+      if arrays is None:
+        count = min(examples, len(batch.labels))
+        rows = [between.of_example(i) for i in range(count)]
+        arrays = {'singular_values': np.stack(rows)}
         if journal is not None:
-          journal.keep(pair, kept)
-      found[f'{pair}/singular_values'] = kept['singular_values']
-    if not found:
+          journal.keep(pair, arrays)
+      values[f'{pair}/singular_values'] = arrays['singular_values']
+    if not values:
       raise errors.ConfigError(
         'measure jacobian: every Jacobian is too large, or no layer follows; '
         f'allowed: {_LARGEST:,} numbers'
       )
-    return found
+    return values
 
   return look
 
 
 class _Between:
-  """From one tap of a network to the next."""
+  """The map from one layer's xhat to the next one's zhat, at a batch."""
 
   def __init__(
     self,
@@ -149,28 +151,27 @@ class _Between:
     self._problem, self._state, self._batch = problem, state, batch
 
   def size(self) -> int:
-    """Numbers of the Jacobian of one example."""
-    shapes = jax.eval_shape(lambda: self._normalised(self._batch))
-    values, result = shapes
-    return values.size * result.size // len(self._batch.labels) ** 2
+    """Returns how many numbers the Jacobian of one example has."""
+    xhat, zhat = jax.eval_shape(lambda: self._normalised(self._batch))
+    return xhat.size * zhat.size // len(self._batch.labels) ** 2
 
   def of_example(self, i: int) -> np.ndarray:
-    """Singular values of the Jacobian of example i."""
-    batch, own = self._batch, i
+    """Returns the singular values of the Jacobian of example i."""
+    batch, index = self._batch, i
     if self._arguments['statistics'] == 'running':
-      batch, own = jax.tree.map(lambda leaf: leaf[i : i + 1], batch), 0
-    values, _ = self._normalised(batch)
+      batch, index = jax.tree.map(lambda leaf: leaf[i : i + 1], batch), 0
+    xhat, _ = self._normalised(batch)
 
     def function(x):
-      changed = values.at[own].set(x)
+      changed = xhat.at[index].set(x)
       return self._problem.between(
         self._state, batch, changed, **self._arguments
-      )[1][own]
+      )[1][index]
 
-    return singular_values(function, values[own])
+    return singular_values(function, xhat[index])
 
   def _normalised(self, batch: types.Batch) -> tuple[jax.Array, jax.Array]:
-    """(xhat, zhat) as they are in the network."""
+    """Returns (xhat, zhat) of a batch in the network."""
     return self._problem.between(self._state, batch, None, **self._arguments)
 
 

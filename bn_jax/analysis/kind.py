@@ -1,9 +1,8 @@
-"""What a measure is, beside its function: one record that all others read.
+"""What other packages know of a measure, and checks of shared keywords.
 
 A new measure is one file with a `KIND`, one line in `analysis.MEASURES`, its
-keys in docs/analysis.md and one test: training, `analyze` with its `--plan`
-and the page find the rest here. The keywords that measures share are checked
-here, too.
+keys in docs/analysis.md and one test. Training, `analyze` with its `--plan` and
+the page read the rest from its `KIND`.
 """
 
 import dataclasses
@@ -16,17 +15,17 @@ import numpy as np
 from bn_jax import types
 
 Section = Mapping[str, Any]
-# What norms normalise with: the batch's own statistics, or those they keep.
+# What norms normalise by: the batch's statistics, or their running averages.
 STATISTICS = ('batch', 'running')
 
 
 class Cost(NamedTuple):
-  """Evaluations of one chunk of examples at one look.
+  """The number of evaluations of one chunk of examples at one look.
 
   Attributes:
-    gradients: of the loss.
-    values: of the loss, or passes through the network.
-    products: of the Hessian and a vector.
+    gradients: gradients of the loss.
+    values: values of the loss, or passes through the network.
+    products: products of the Hessian and a vector.
   """
 
   gradients: int = 0
@@ -35,29 +34,34 @@ class Cost(NamedTuple):
 
   @property
   def in_gradients(self) -> float:
-    """As so many gradients: a value is a third of one, a product two."""
+    """Returns the cost in gradients.
+
+    A value is a third of one, since a backward pass costs two forward passes. A
+    product is the derivative of a gradient, and costs two of them.
+    """
     return self.gradients + self.values / 3 + 2 * self.products
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """One measure, as those see it who bind it to data, cost it or show it.
+  """One measure, for packages that bind it to data, plan it or show it.
 
-  It can be called for its `make`.
+  A call of it is a call of `make`.
 
   Attributes:
-    make: keywords -> measure; a config's section has these keywords, and its
-      docstring says formula, source, units and shapes.
-    title: of its figure on the page, and of what `--help` says.
-    quantities: name -> what it is, with its unit, for an axis; of a layer's
-      the name after the slash, as in 'conv1/l2'. Those that it may lack too.
+    make: keywords -> measure. A config's section has these keywords; `--help`
+      shows its docstring: formula, source, units and shapes.
+    title: the title of its figure on the page, and in `--help`.
+    quantities: {name: its meaning, with its unit, for an axis}; the name of a
+      layer's quantity is that after the slash, as in 'conv1/l2'. Quantities
+      that only some runs have are listed too.
     one_batch: whether it looks at exactly one batch; others take any number.
-    arrays: whether what it gives is too large for a line of records: it is
-      kept in a file a look.
+    arrays: whether its result is too large for a line of records; then each
+      look is written to a file of its own.
     layers: which names its keyword `layers` takes: 'taps', what enters a
       nonlinearity; or 'all', every layer with parameters.
-    cost: (the section, how many layers the network has) -> its evaluations, or
-      in words what it evaluates where that is none of them.
+    cost: (the section, number of layers of the network) -> its evaluations, or
+      words for evaluations of another kind.
     forward: (problem, state, batch, section) -> (function, arguments), one of
       its passes over a batch, to be compiled and timed; None for a measure
       whose `cost` is in gradients of the loss.
@@ -73,63 +77,67 @@ class Kind:
   forward: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] | None = None
 
   def __post_init__(self):
-    # A factory to whoever asks inspect, such as the schema of a config.
+    # The schema of a config reads the keywords by `inspect.signature`.
     object.__setattr__(self, '__signature__', inspect.signature(self.make))
 
   def __call__(self, **keywords: Any) -> types.Measure:
     return self.make(**keywords)
 
   def page(self) -> dict[str, Any]:
-    """Returns how the page speaks of it, of JSON: it lies beside the numbers.
+    """Returns what the page shows, as JSON, to be written beside the numbers.
 
-    So the page of a measure that nobody else has can be drawn by everybody.
+    So a page can be drawn by somebody who does not have the measure's code.
     """
     return {'title': self.title, 'quantities': dict(self.quantities)}
 
 
-def check_choice(keyword: str, given: Any, allowed: Sequence[str]) -> None:
-  """Raises ValueError unless a keyword is one of the allowed."""
-  if given not in allowed:
+def check_choice(keyword: str, value: Any, allowed: Sequence[str]) -> None:
+  """Raises ValueError unless a keyword has one of the allowed values."""
+  if value not in allowed:
     listed = ', '.join(map(repr, allowed))
-    raise ValueError(f'{keyword} is {given!r}; allowed: {listed}')
+    raise ValueError(f'{keyword} is {value!r}; allowed: {listed}')
 
 
-def checked_chunk_size(given: Any, group_size: Any) -> int | None:
-  """Examples at a time, None for all; 'auto', not yet resolved, is all.
+def checked_chunk_size(chunk_size: Any, group_size: Any) -> int | None:
+  """Returns how many examples to take at a time, None for all.
 
-  Chunks that are groups of batch statistics are as large as these.
+  'auto' that nobody has replaced by a number is all. With a group size, chunks
+  are the groups of batch statistics.
   """
   check_group_size(group_size)
-  if group_size is not None and given not in (None, 'auto', group_size):
+  if group_size is not None and chunk_size not in (None, 'auto', group_size):
     raise ValueError(
-      f'chunk_size is {given!r}, group_size is {group_size}; allowed: the same'
+      f'chunk_size is {chunk_size!r}, group_size is {group_size}; allowed: the '
+      'same'
     )
-  if given in (None, 'auto'):
+  if chunk_size in (None, 'auto'):
     return group_size
-  if type(given) is not int or given < 1:
+  if type(chunk_size) is not int or chunk_size < 1:
     raise ValueError(
-      f"chunk_size is {given!r}; allowed: 1, 2, 3, ..., 'auto' or None"
+      f"chunk_size is {chunk_size!r}; allowed: 1, 2, 3, ..., 'auto' or None"
     )
-  return given
+  return chunk_size
 
 
-def check_group_size(given: Any) -> None:
+def check_group_size(group_size: Any) -> None:
   """Raises ValueError unless a group size is None, 1, 2, 3, ..."""
-  if given is not None and (type(given) is not int or given < 1):
-    raise ValueError(f'group_size is {given!r}; allowed: 1, 2, 3, ... or None')
+  if group_size is not None and (type(group_size) is not int or group_size < 1):
+    raise ValueError(
+      f'group_size is {group_size!r}; allowed: 1, 2, 3, ... or None'
+    )
 
 
 def checked_sizes(
-  given: Sequence[float], what: str = 'step sizes'
+  sizes: Sequence[float], what: str = 'step sizes'
 ) -> tuple[float, ...]:
-  """Sizes as floats; ValueError unless each is above 0 and finite."""
+  """Returns sizes as floats; ValueError unless all are above 0 and finite."""
   try:
-    sizes = tuple(float(size) for size in np.atleast_1d(given))
+    floats = tuple(float(size) for size in np.atleast_1d(sizes))
   except (TypeError, ValueError):
-    sizes = ()
-  if not sizes or not all(0 < size < float('inf') for size in sizes):
+    floats = ()
+  if not floats or not all(0 < size < float('inf') for size in floats):
     raise ValueError(
-      f'{what} are {sizes or given}; allowed: one or more, each above 0 and '
+      f'{what} are {floats or sizes}; allowed: one or more, each above 0 and '
       'finite'
     )
-  return sizes
+  return floats

@@ -24,18 +24,18 @@ def one_step_loss(
   *,
   journal: types.Journal | None = None,
 ) -> dict[str, np.ndarray]:
-  """loss(params - r * direction) for each learning rate r.
+  """Computes loss(params - r * direction) for each learning rate r.
 
-  It costs a gradient (where no direction is given) and a value a rate; two
+  It costs a gradient (unless a direction is given) and a value a rate; two
   compilations.
 
   Args:
     loss: params -> a real scalar; or what `chunked` returns.
     params: any tree of floating-point arrays.
     learning_rates: E rates, each above 0.
-    direction: a tree like params, or a function of the gradient that gives one;
-      None is the gradient at params.
-    journal: keeps each loss as soon as it is known.
+    direction: a tree like params, or a function of the gradient that returns
+      one; None is the gradient at params.
+    journal: keeps each loss as soon as it is computed.
 
   Returns:
     learning_rate, loss: [E]; loss_0: [], at params.
@@ -46,8 +46,6 @@ def one_step_loss(
   """
   rates = kind_lib.checked_sizes(learning_rates, 'learning rates')
   params = gradients.checked(params)
-  if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
-    loss = jax.tree_util.Partial(loss)
   of_gradient = gradients.is_function(direction, params)
   if direction is None or of_gradient:
     loss_0, gradient = gradients.value_and_gradient(
@@ -59,7 +57,7 @@ def one_step_loss(
   gradients.check_like(params, direction, 'direction')
   values = []
   for i, rate in enumerate(rates):
-    if len(values) > 1:  # else the host runs ahead
+    if len(values) > 1:  # else Python runs ahead, with many points at once
       jax.block_until_ready(values[-2])
     point = _descended(params, rate, direction)
     values.append(gradients.value(loss, point, journal, f'loss_{i + 1}'))
@@ -91,14 +89,14 @@ def measure(
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
-  """`one_step_loss` of the objective on one batch, along its gradient.
+  """Measures `one_step_loss` of the objective on one batch, while training.
 
   Args:
-    learning_rates: of the step.
+    learning_rates: by default two a decade, from steps that hardly change the
+      loss to steps at which networks diverge.
     statistics: 'batch' (the function that training descends) or 'running'.
-    chunk_size: examples at a time; 'auto' (as many as fit) is resolved by who
-      makes the measure, None is all.
-    group_size: of batch statistics, where chunks are to be groups.
+    chunk_size: examples at a time; 'auto' is as many as fit, None is all.
+    group_size: takes batch statistics over groups of so many, the chunks.
 
   Returns:
     A measure of exactly one batch; its arrays are those of `one_step_loss`.

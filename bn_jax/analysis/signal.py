@@ -1,14 +1,14 @@
-"""How large activations, and the gradients that come to them, are with depth.
+"""The sizes of activations, and of gradients by them, at each depth.
 
 Yang et al. (2019), "A Mean Field Theory of Batch Normalization",
 arXiv:1902.08129: at initialisation Batch Normalization makes gradients explode
 with depth; Bjorck et al. (2018), arXiv:1806.02375: without it, activations
 grow.
 
-And the sign condition under which Santurkar et al. (2018), Theorem 4.2, promise
-a smaller quadratic form: <yhat_j, g_j> >= 0 for unit j, with yhat its
-normalised outputs over the batch and g the gradient of the loss by what the
-norm makes.
+The measure also checks the condition under which Santurkar et al. (2018),
+Theorem 4.2, promise a smaller quadratic form: <yhat_j, g_j> >= 0 for unit j,
+with yhat its normalised outputs over the batch and g the gradient of the loss
+by the output of the norm.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,13 +29,13 @@ Perturbed = Callable[[Any, Mapping[str, jax.Array]], tuple[jax.Array, dict]]
 def signal(
   loss: Perturbed, params: Any, perturbations: Mapping[str, jax.Array]
 ) -> dict[str, np.ndarray]:
-  """Size of each layer's activations h and of the loss's gradient by them.
+  """Computes the size of each layer's activations h, and of d loss / d h.
 
     activation_rms            sqrt(mean of h^2), over examples and units
     activation_gradient_norm  |d loss / d h|, over all examples together
 
-  One gradient gives them all: whatever is added to the activations of a layer
-  has the gradient of the activations.
+  One gradient gives all of them: that by a perturbation which is added to the
+  activations is the gradient by the activations.
 
   Args:
     loss: (params, perturbations) -> (a real scalar, activations), where
@@ -45,7 +45,7 @@ def signal(
     perturbations: zeros of the activations' shapes, in forward order.
 
   Returns:
-    Both [L], L the layers of perturbations, in their order.
+    [L] each, in the order of the layers in perturbations.
 
   Raises:
     ValueError: parameters that are not floating point, no layers, or one that
@@ -55,11 +55,11 @@ def signal(
   params = gradients.checked(params)
   if not perturbations:
     raise ValueError('no layers; give {name: zeros of its activations}')
-  seen, gradient = _signals(loss, params, dict(perturbations))
+  activations, gradient = _signals(loss, params, dict(perturbations))
   for name in perturbations:
-    if name not in seen:
-      raise ValueError(errors.unknown('layer', name, seen))
-  rows = [_sizes(seen[name], gradient[name]) for name in perturbations]
+    if name not in activations:
+      raise ValueError(errors.unknown('layer', name, activations))
+  rows = [_sizes(activations[name], gradient[name]) for name in perturbations]
   rows = jax.device_get(rows)
   return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
@@ -67,20 +67,20 @@ def signal(
 def measure(
   *, layers: Sequence[str] = (), statistics: str = 'batch'
 ) -> types.Measure:
-  """`signal` of the layers that feed a nonlinearity, and signs of <yhat, g>.
+  """Measures `signal` of layers before nonlinearities, and signs of <yhat, g>.
 
   Args:
-    layers: names such as 'conv5'; none is all of them.
+    layers: names such as 'conv5'; () is all of them.
     statistics: 'batch' (the function that training descends) or 'running'.
 
   Returns:
     A measure of exactly one batch; for each layer NAME: NAME/activation_rms,
     NAME/activation_gradient_norm, and NAME/positive, NAME/negative: the shares
     of its units with <yhat, g> above and below 0 (units of scale 0 are in
-    neither), nan where yhat is not to be had: without a norm that keeps running
-    statistics, or with noise after it; all [].
+    neither); all []. The shares are nan where yhat is unknown: for a layer
+    without running statistics, or with noise.
   """
-  given = tuple(layers)
+  chosen = tuple(layers)
   kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
 
   def look(
@@ -89,11 +89,11 @@ def measure(
     batches: Iterable[types.Batch],
     journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
-    del journal  # there is one gradient, and nothing to go on from
+    del journal  # one gradient is all, so there is nothing to resume
     (batch,) = batches
     names = (
-      activations_lib.chosen_layers(problem.taps, given)
-      if given
+      activations_lib.chosen_layers(problem.taps, chosen)
+      if chosen
       else problem.taps
     )
     shapes = jax.eval_shape(
@@ -103,25 +103,25 @@ def measure(
       name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in names
     }
     loss = problem.perturbed(state, batch, statistics)
-    seen, gradient = _signals(loss, state.params, zeros)
+    activations, gradient = _signals(loss, state.params, zeros)
     affine = problem.affine(state)
-    found = {}
+    values = {}
     for name in names:
-      row = _sizes(seen[name], gradient[name])
+      row = _sizes(activations[name], gradient[name])
       if name in affine:
-        row |= _signs(seen[name], gradient[name], *affine[name])
+        row |= _signs(activations[name], gradient[name], *affine[name])
       else:
         row |= {'positive': np.float32(np.nan), 'negative': np.float32(np.nan)}
-      found |= {f'{name}/{quantity}': value for quantity, value in row.items()}
+      values |= {f'{name}/{quantity}': value for quantity, value in row.items()}
     return {
-      name: np.asarray(value) for name, value in jax.device_get(found).items()
+      name: np.asarray(value) for name, value in jax.device_get(values).items()
     }
 
   return look
 
 
 def _signals(loss, params, perturbations):
-  """(activations, gradients by them), both by the name of a layer."""
+  """Returns (activations, gradients by them), both by the name of a layer."""
   # A Partial of a Partial would be a new function at each call.
   if not isinstance(loss, jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
@@ -137,11 +137,11 @@ def _called(loss, params, perturbations):
 @jax.jit
 def _both(loss, perturbations):
   def checked(perturbations):
-    value, seen = loss(perturbations)
-    return gradients.real_scalar(value), seen
+    value, activations = loss(perturbations)
+    return gradients.real_scalar(value), activations
 
-  gradient, seen = jax.grad(checked, has_aux=True)(perturbations)
-  return seen, gradient
+  gradient, activations = jax.grad(checked, has_aux=True)(perturbations)
+  return activations, gradient
 
 
 @jax.jit
@@ -158,7 +158,10 @@ def _sizes(values, gradient):
 
 @jax.jit
 def _signs(values, gradient, scale_C, bias_C):
-  """Shares of units by the sign of <yhat, g>; yhat = (z - bias) / scale."""
+  """Returns the shares of units by the sign of <yhat, g>.
+
+  yhat is (z - bias) / scale, with z the output of the norm.
+  """
   channels = values.shape[-1]
   values_MC, gradient_MC = (x.reshape(-1, channels) for x in (values, gradient))
   normalised_MC = (values_MC - bias_C[None]) / scale_C[None]

@@ -1,10 +1,10 @@
-"""How large the weights of a layer are, and what a step makes of them.
+"""The size of a layer's weights, and the angle by which a step turns them.
 
-The loss of a network does not change with the length of weights that a norm
-rescales. So their gradient is orthogonal to them, and goes as 1 / |w|: what a
-step turns them by is governed by eta / |w|^2, the effective learning rate. Van
-Laarhoven (2017), arXiv:1706.05350; Hoffer et al. (2018), arXiv:1803.01814;
-Arora, Li and Lyu (2019), arXiv:1812.03981.
+The loss does not depend on the length of weights before a norm. So their
+gradient is orthogonal to them and proportional to 1 / |w|, and the angle of a
+step depends on eta / |w|^2, the effective learning rate. Van Laarhoven (2017),
+arXiv:1706.05350; Hoffer et al. (2018), arXiv:1803.01814; Arora, Li and Lyu
+(2019), arXiv:1812.03981.
 """
 
 import functools
@@ -29,7 +29,7 @@ def weights(
   *,
   journal: types.Journal | None = None,
 ) -> dict[str, np.ndarray]:
-  """Norms and angles of the weights w of each layer, and of their step.
+  """Computes norms and angles of each layer's weights w, and of their step.
 
     weight_norm              |w|
     gradient_norm            |g|, g the gradient of the loss by w
@@ -45,13 +45,13 @@ def weights(
       or what `chunked` returns.
     params: any tree of floating-point arrays.
     new_params: the same after the step.
-    layers: ((name, (path, ...)), ...) in forward order, see `by_layer`: what is
-      under the paths of a layer is its w, so give kernels.
+    layers: ((name, (path, ...)), ...) in forward order, see `by_layer`. A
+      layer's w is all under its paths, so give kernels.
     learning_rate: of the step.
     journal: keeps the gradient.
 
   Returns:
-    All of them [L]; nan where what they divide by is zero.
+    [L] each; nan where a quantity would divide by zero.
 
   Raises:
     ValueError: parameters that are not floating point, new ones unlike them; a
@@ -60,11 +60,9 @@ def weights(
   params = gradients.checked(params)
   new_params = gradients.checked_like(params, new_params, 'step')
   layers = by_layer.checked(params, layers)
-  if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
-    loss = jax.tree_util.Partial(loss)
   _, gradient = gradients.value_and_gradient(loss, params, journal, 'point_0')
-  found = _compare(params, new_params, gradient, learning_rate, layers)
-  return {name: np.asarray(value) for name, value in found.items()}
+  rows = _compare(params, new_params, gradient, learning_rate, layers)
+  return {name: np.asarray(value) for name, value in rows.items()}
 
 
 def measure(
@@ -75,23 +73,22 @@ def measure(
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
-  """`weights` of the kernels of a network, and of the step a batch makes.
+  """Measures `weights` of a network's kernels, with the step of one batch.
 
   Args:
-    layers: names such as 'conv5'; none is all that have a kernel.
+    layers: names such as 'conv5'; () is all that have a kernel.
     statistics: 'batch' (the function that training descends) or 'running'.
-    biases: whether to record the length |b| of a layer's bias too (not the
-      norm's), NAME/bias_norm, of layers that have one. Ioffe and Szegedy
-      (2015), section 2: with statistics outside the gradient it grows.
-    chunk_size: examples at a time; 'auto' (as many as fit) is resolved by who
-      makes the measure, None is all.
-    group_size: of batch statistics, where chunks are to be groups.
+    biases: whether to record NAME/bias_norm, the length |b| of a layer's own
+      bias (not the norm's), where it has one. Ioffe and Szegedy (2015), section
+      2: it grows if the gradient leaves out the statistics.
+    chunk_size: examples at a time; 'auto' is as many as fit, None is all.
+    group_size: takes batch statistics over groups of so many, the chunks.
 
   Returns:
     A measure of exactly one batch: for each layer NAME and quantity of
     `weights`, NAME/quantity, [].
   """
-  given = tuple(layers)
+  names = tuple(layers)
   kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
   kind_lib.check_choice('biases', biases, (False, True))
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
@@ -111,51 +108,52 @@ def measure(
       loss_of(), state.params, journal, 'step'
     )
     updates = problem.updates(state, gradient)
-    known = kernels(state.params, problem.layers(state))
-    looked = by_layer.chosen(known, given) if given else known
-    found = weights(
+    chosen = kernels(state.params, problem.layers(state))
+    if names:
+      chosen = by_layer.chosen(chosen, names)
+    quantities = weights(
       loss_of(penalised=False),
       state.params,
       trees.add_scaled(state.params, 1.0, updates),
-      looked,
+      chosen,
       float(problem.learning_rate(state)),
       journal=journal,
     )
-    named = {
+    arrays = {
       f'{name}/{quantity}': values_L[i]
-      for i, (name, _) in enumerate(looked)
-      for quantity, values_L in found.items()
+      for i, (name, _) in enumerate(chosen)
+      for quantity, values_L in quantities.items()
     }
-    return named | (_bias_norms(state.params, looked) if biases else {})
+    return arrays | (_bias_norms(state.params, chosen) if biases else {})
 
   return look
 
 
 def kernels(params: Any, layers: by_layer.Layers) -> by_layer.Layers:
-  """The layers that have a kernel, with the paths of their kernels alone."""
-  known = trees.paths(params)
-  found = []
+  """Returns the layers that have a kernel, with the paths of their kernels."""
+  parameters = trees.paths(params)
+  with_kernel = []
   for name, prefixes in layers:
     own = [
       path
-      for path in known
+      for path in parameters
       if trees.lies_under(path, prefixes) and path.split('/')[-1] == 'kernel'
     ]
     if own:
-      found.append((name, tuple(own)))
-  return tuple(found)
+      with_kernel.append((name, tuple(own)))
+  return tuple(with_kernel)
 
 
-def _bias_norms(params: Any, looked: by_layer.Layers) -> dict[str, np.ndarray]:
-  """NAME/bias_norm of the biases beside kernels."""
-  known, found = trees.paths(params), {}
-  for name, paths in looked:
-    beside = [path.removesuffix('kernel') + 'bias' for path in paths]
-    own = [path for path in beside if path in known]
+def _bias_norms(params: Any, layers: by_layer.Layers) -> dict[str, np.ndarray]:
+  """Returns NAME/bias_norm of the biases beside kernels."""
+  parameters, bias_norms = trees.paths(params), {}
+  for name, kernel_paths in layers:
+    paths = [path.removesuffix('kernel') + 'bias' for path in kernel_paths]
+    own = [path for path in paths if path in parameters]
     if own:
       norm = trees.norm(by_layer.own(params, own))
-      found[f'{name}/bias_norm'] = np.asarray(norm)
-  return found
+      bias_norms[f'{name}/bias_norm'] = np.asarray(norm)
+  return bias_norms
 
 
 @functools.partial(jax.jit, static_argnums=4)
@@ -175,8 +173,8 @@ def _of_layer(w, new, gradient, rate):
   square = trees.vdot(w, w)
   norm, gradient_norm = jnp.sqrt(square), trees.norm(gradient)
   radial = trees.vdot(w, gradient)
-  # From the step's parts along w and across it: of a small angle, the cosine
-  # between w and w' keeps no digits.
+  # From the step's parts along w and across it: the cosine between w and w'
+  # would lose the digits of a small angle.
   along = trees.ratio(trees.vdot(w, step), square)
   across = trees.norm(trees.add_scaled(step, -along, w))
   return {

@@ -1,4 +1,4 @@
-"""The networks of the papers; which normalization they have is an argument."""
+"""The networks of the papers, each with any normalization."""
 
 import functools
 import math
@@ -43,13 +43,13 @@ class Layer(NamedTuple):
   """A layer of a network, for one example.
 
   Attributes:
-    name: as records and figures have it.
+    name: its name in records and figures.
     shape: of its output, without the batch.
     kernel: shape of its kernel; of the last, where it has two.
-    weights: numbers in its kernels.
-    parameters: those, its biases and what its norm has.
-    multiply_adds: of its products, at the border of a map as everywhere:
-      weights of an output, times outputs.
+    weights: how many numbers its kernels have.
+    parameters: the weights, biases and parameters of its norm, counted.
+    multiply_adds: weights of an output, times outputs; zeros of the padding
+      count too.
   """
 
   name: str
@@ -67,21 +67,23 @@ def make(
   norm: str | norms.Norm = 'none',
   **keywords: Any,
 ) -> nn.Module:
-  """The network called `name`.
+  """Returns the network called `name`.
 
-  Its call is `module(x, statistics=..., mask=None, first=0)`: x is
-  [N, H, W, C]; statistics 'batch' normalises with those of the batch, 'running'
-  with those of the collection batch_stats; mask, [N] bool, keeps padding out of
-  the statistics; first is the index of x[0] in its batch, where x is a part.
+  Its call is `module(x, statistics=..., mask=None, first=0)` and returns
+  [N, num_classes]. x is [N, H, W, C]; all products are computed in its dtype.
+  Statistics 'batch' normalises by those of the batch, 'running' by those of the
+  collection batch_stats. mask, [N] bool, is False for padding, which is left
+  out of the statistics. first is the index of x[0] in the batch of the step;
+  random streams depend on it.
 
   Args:
-    name: a key of `MODELS`.
     num_classes: size of the output.
     norm: a key of `norms.NORMS`, or what `norms.make` returns.
-    **keywords: of that model, such as `width` and `head` of a VGG.
+    **keywords: those of that model, such as `width` and `head` of a VGG.
 
   Raises:
-    ValueError: an unknown name, or a keyword out of its range.
+    ValueError: an unknown name, or a keyword out of its range; the call raises
+      it for images that are too small and for unknown statistics.
   """
   factory = errors.lookup('model', MODELS, name)
   norm = norms.make(norm) if isinstance(norm, str) else norm
@@ -91,10 +93,10 @@ def make(
 def layers(
   module: nn.Module, variables: Mapping[str, Any]
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-  """The layers of a network in forward order: ((name, paths), ...).
+  """Returns the layers of a network in forward order: ((name, paths), ...).
 
-  A layer is its kernel, its bias and the parameters of its norm; paths are
-  '/'-joined prefixes into variables['params'], those that are there.
+  A layer is its kernel, its bias and the parameters of its norm. Paths are
+  '/'-joined prefixes into variables['params'], without those that it lacks.
   """
   params = variables['params']
   return tuple(
@@ -104,20 +106,19 @@ def layers(
 
 
 def taps(module: nn.Module) -> tuple[tuple[str, str], ...]:
-  """What enters the nonlinearities, in forward order: ((layer, path), ...).
+  """Returns ((layer, path), ...) of what enters nonlinearities, in order.
 
-  path is that of the module whose output it is: the norm, which is there even
-  where it is the identity.
+  The path is that of the module whose output enters: the norm, which exists
+  even where it is the identity.
   """
   return module.tap_paths()
 
 
 def summarize(module: nn.Module, shape: Sequence[int]) -> tuple[Layer, ...]:
-  """What each layer of a network makes and costs, without running it.
+  """Computes the shapes and costs of a network's layers, without running it.
 
   Args:
-    module: a network of `bn_jax.models`.
-    shape: of one example of its input, such as (224, 224, 3).
+    shape: of one example of the input, such as (224, 224, 3).
 
   Raises:
     ValueError: an input that the network refuses.
@@ -130,7 +131,7 @@ def summarize(module: nn.Module, shape: Sequence[int]) -> tuple[Layer, ...]:
 
 
 def _traced(module, shape) -> tuple[dict, dict]:
-  """path -> shape of what a module with a kernel makes; path -> parameter."""
+  """Returns {path: output's shape} of layers, and {path: parameter}."""
   outputs = {}
 
   def record(call, args, keywords, context):

@@ -1,4 +1,4 @@
-"""What keywords and images several networks refuse, each in one line."""
+"""Checks of keywords and images that several networks share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,13 +54,13 @@ def check_count(name: str, value: Any) -> None:
 def check_images(x: jax.Array, network: str, halving: Sequence[str]) -> None:
   """Raises ValueError unless x can go through a network.
 
-  Of h layers of stride 2, each has to halve a map of at least two whole pixels,
-  so an image has at least 2^h x 2^h pixels.
+  Each of h layers of stride 2 has to halve a map of at least two whole pixels,
+  so an image needs 2^h x 2^h pixels or more.
 
   Args:
     x: [N, H, W, C].
-    network: its name, for the message.
-    halving: its layers of stride 2, in forward order.
+    network: a name for the message.
+    halving: names of the layers of stride 2, in forward order.
   """
   check_rank(x, network)
   smallest, shorter = 2 ** len(halving), min(x.shape[1:3])

@@ -2,9 +2,9 @@
 
 Santurkar et al. (2018), "How Does Batch Normalization Help Optimization?",
 arXiv:1805.11604, section 2 and appendix A: 25 layers, 10 x 10 each, Glorot
-weights, that learn y = A x. The paper mentions no biases: there are none by
-default. It does not say whether the last layer is normalised, which would fix
-the scale of the output: by default it is not.
+weights, that learn y = A x. The paper mentions no biases, so by default there
+are none. It does not say whether the last layer is normalised; by default it is
+not, since that would fix the scale of the output.
 """
 
 import jax
@@ -22,7 +22,7 @@ class DeepLinear(nn.Module):
     norm: the normalization after each layer.
     depth: number of layers.
     features: the width of all layers but the last.
-    bias: whether a layer has a bias, where its norm leaves sense to one.
+    bias: whether layers have biases, unless their norm would remove them.
     norm_last: whether the last layer has a norm too.
   """
 
@@ -43,24 +43,14 @@ class DeepLinear(nn.Module):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """The output, [N, num_classes], of x, [N, D] (or flattened to that).
-
-    Args:
-      x: all products are taken in its dtype.
-      statistics: 'batch' or 'running'.
-      mask: [N] bool, False for padding.
-      first: the index of the first example in the batch of the step.
-
-    Raises:
-      ValueError: an unknown statistics.
-    """
-    how = dict(statistics=statistics, mask=mask, first=first)
+    """Returns the output of x, flattened; see `bn_jax.models.make`."""
+    keywords = dict(statistics=statistics, mask=mask, first=first)
     x = x.reshape(x.shape[0], -1)
     normed = self._normed()
     for name in self._names()[:normed]:
       use_bias = self.bias and self.norm.bias_before
       linear = self._linear(name, x.dtype, use_bias)
-      x = parts.normalised(self.norm, linear, x, **how)
+      x = parts.normalised(self.norm, linear, x, **keywords)
     for name in self._names()[normed:]:
       x = self._linear(name, x.dtype, self.bias)(x)
     return x
@@ -74,11 +64,11 @@ class DeepLinear(nn.Module):
     return [f'linear{i + 1}' for i in range(self.depth)]
 
   def _normed(self) -> int:
-    """How many layers have a norm, the first ones."""
+    """Returns how many of the first layers have a norm."""
     return self.depth if self.norm_last else self.depth - 1
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(name, paths of its parameters) of each layer, in forward order."""
+    """Returns (name, paths of its parameters) of each layer, in order."""
     names, normed = self._names(), self._normed()
     return (
       *((name, parts.paths(name)) for name in names[:normed]),
@@ -86,7 +76,7 @@ class DeepLinear(nn.Module):
     )
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
-    """(layer, path of its norm): what each layer hands on."""
+    """Returns (layer, path of its norm); a nonlinearity would follow it."""
     return tuple(map(parts.tap, self._names()[: self._normed()]))
 
 
@@ -99,7 +89,7 @@ def make(
   bias: bool = False,
   norm_last: bool = False,
 ) -> DeepLinear:
-  """A deep linear network; keywords are the attributes of `DeepLinear`.
+  """Returns a deep linear network; keywords are those of `DeepLinear`.
 
   Raises:
     ValueError: a keyword out of its range.

@@ -2,12 +2,13 @@
 
 Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, section 4.2
 and the table of their Figure 5, inception_table.py. Where the paper is silent,
-this is what we chose (docs/models.md says what others did):
+these are our choices (docs/models.md says what others did):
 
   * The second convolution is 1 x 1 to 64 channels, then 3 x 3 to 192.
   * The separable first layer has no norm between its two convolutions.
   * All padding is 'SAME', and averages are of the pixels alone.
-  * No auxiliary classifiers; one bias, of the logits, where norms take means.
+  * No auxiliary classifiers; only the logits have a bias where norms remove the
+    mean.
   * Local response normalization stands where GoogLeNet has it: after the first
     pool and before the second.
 """
@@ -24,7 +25,7 @@ from bn_jax.models.lowering import conv, pool
 from bn_jax.norms import norm as norm_lib
 
 ACTIVATIONS = {'relu': nn.relu, 'sigmoid': nn.sigmoid}
-# Of each stem, its layers of stride 2.
+# The layers of stride 2 in each stem.
 STEMS = {'imagenet': ('conv1', 'pool1', 'pool2'), 'cifar': ()}
 
 
@@ -37,9 +38,9 @@ class Style(NamedTuple):
   kernel_scale: float
   lowering: str
 
-  def activated(self, x, how, name, channels, size=1, stride=1):
-    """nonlinearity(norm(convolution(x))); `how` is what `normalised` takes."""
-    made = conv.Conv(
+  def activated(self, x, keywords, name, channels, size=1, stride=1):
+    """Returns nonlinearity(norm(convolution(x))); keywords of `normalised`."""
+    layer = conv.Conv(
       features=parts.scaled(channels, self.width),
       kernel_size=(size, size),
       strides=(stride, stride),
@@ -49,16 +50,16 @@ class Style(NamedTuple):
       name=name,
     )
     return ACTIVATIONS[self.activation](
-      parts.normalised(self.norm, made, x, **how)
+      parts.normalised(self.norm, layer, x, **keywords)
     )
 
   def kernel_init(self, *shape) -> jax.Array:
-    """Glorot uniform weights, times kernel_scale."""
+    """Draws Glorot uniform weights, times kernel_scale."""
     return self.kernel_scale * nn.initializers.glorot_uniform()(*shape)
 
 
 class Mixed(nn.Module):
-  """One inception module: four branches, side by side along the channels.
+  """One inception module: up to four branches, concatenated by channels.
 
   Layers: b1x1; b3x3_1 (1 x 1), b3x3_2; bd3x3_1 (1 x 1), bd3x3_2, bd3x3_3 (in
   place of a 5 x 5); bpool, the projection after a 3 x 3 pool. At stride 2,
@@ -69,12 +70,12 @@ class Mixed(nn.Module):
   style: Style
 
   @nn.compact
-  def __call__(self, x: jax.Array, **how) -> jax.Array:
-    """x, [N, H, W, C]; `how` is what `parts.normalised` takes."""
+  def __call__(self, x: jax.Array, **keywords) -> jax.Array:
+    """Returns the module of x; keywords are those of `parts.normalised`."""
     row, stride = self.row, self.row.stride
 
     def activated(x, *convolution):
-      return self.style.activated(x, how, *convolution)
+      return self.style.activated(x, keywords, *convolution)
 
     branches = []
     if row.b1x1:
@@ -105,20 +106,21 @@ class Inception(nn.Module):
     norm: the normalization before each nonlinearity.
     width: multiplies all channels.
     pool_projection: channels of the pool's projection in 4c and 4d, 128 or 96.
-    separable: whether the first convolution is separable: each channel by
-      itself to 8, then 1 x 1 to 64.
+    separable: whether the first convolution is separable: 8 outputs of each
+      channel by itself, then 1 x 1 to 64.
     activation: 'relu' or 'sigmoid'.
-    dropout: probability with which an input of the classifier is dropped.
+    dropout: probability that an input of the classifier is dropped.
     lrn: whether there is local response normalization in the stem.
     stem: 'imagenet', or 'cifar' for small images: its first convolution is 3 x
       3 at stride 1, and it has no pools.
-    per_activation: modules whose norms act on each activation, not each map
-      (the last ones, in the ensemble of section 4.2.3); their images must be of
-      one size.
+    per_activation: modules whose norms have statistics of each activation, not
+      of each map (the last ones, in the ensemble of section 4.2.3); all images
+      must then have one size.
     kernel_scale: multiplies the initial kernels of convolutions.
-    modules: those of the table that are there, in its order; none is all of
-      them, the paper's network.
-    lowering: of convolutions and pools, see `bn_jax.models.lowering`.
+    modules: the modules of the table to use, in its order; () is all of them,
+      the paper's network.
+    lowering: how convolutions and pools are computed, see
+      `bn_jax.models.lowering`.
   """
 
   num_classes: int
@@ -145,35 +147,25 @@ class Inception(nn.Module):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """The logits, [N, num_classes], of images, [N, H, W, C].
-
-    Args:
-      x: images; all products are taken in their dtype.
-      statistics: 'batch' or 'running'.
-      mask: [N] bool, False for padding.
-      first: the index of the first image in the batch of the step.
-
-    Raises:
-      ValueError: images that are too small, or an unknown statistics.
-    """
+    """Returns the logits of images; see `bn_jax.models.make`."""
     checks.check_images(x, 'Inception', self._halving())
-    how = dict(statistics=statistics, mask=mask, first=first)
+    keywords = dict(statistics=statistics, mask=mask, first=first)
     style = Style(
       self.norm, self.width, self.activation, self.kernel_scale, self.lowering
     )
-    x = self._stem(x, style, how)
+    x = self._stem(x, style, keywords)
     for name, row in self.rows().items():
       per_activation = name in self.per_activation
       module = Mixed(row, style, name=name)
-      x = module(x, per_activation=per_activation, **how)
+      x = module(x, per_activation=per_activation, **keywords)
     x = parts.Dropout(self.dropout, name='dropout')(
       pool.global_average(x), first=first
     )
     logits = parts.dense('logits', self.num_classes, x.dtype, use_bias=True)
     return logits(x)
 
-  def _stem(self, x, style, how):
-    """What enters mixed_3a."""
+  def _stem(self, x, style, keywords):
+    """Returns the input of the first module."""
     small = self.stem == 'cifar'
     size, stride = (3, 1) if small else (7, 2)
 
@@ -185,7 +177,7 @@ class Inception(nn.Module):
 
     if self.separable:
       x = conv.DepthwiseConv(
-        multiplier=8,
+        multiplier=8,  # the depth multiplier of the paper
         kernel_size=(size, size),
         strides=(stride, stride),
         kernel_init=style.kernel_init,
@@ -193,44 +185,44 @@ class Inception(nn.Module):
         name='conv1_depthwise',
       )(x)
       size, stride = 1, 1
-    x = lrn(pooled(style.activated(x, how, 'conv1', 64, size, stride)))
-    x = style.activated(x, how, 'conv2', 64)
-    x = style.activated(x, how, 'conv3', 192, 3)
+    x = lrn(pooled(style.activated(x, keywords, 'conv1', 64, size, stride)))
+    x = style.activated(x, keywords, 'conv2', 64)
+    x = style.activated(x, keywords, 'conv3', 192, 3)
     return pooled(lrn(x))
 
   def rows(self) -> dict[str, inception_table.Row]:
-    """The table, with the modules and projections that were chosen."""
-    chosen = {'mixed_4c', 'mixed_4d'}
+    """Returns the rows of the table for `modules` and `pool_projection`."""
+    ambiguous = {'mixed_4c', 'mixed_4d'}
     return {
       name: row._replace(projection=self.pool_projection)
-      if name in chosen
+      if name in ambiguous
       else row
       for name, row in inception_table.TABLE.items()
       if name in (self.modules or inception_table.MODULES)
     }
 
   def smallest_image(self) -> int:
-    """The smallest side of an image, in pixels."""
+    """Returns the smallest side of an image, in pixels."""
     return 2 ** len(self._halving())
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(name, paths of its parameters) of each layer, in forward order."""
+    """Returns (name, paths of its parameters) of each layer, in order."""
     hidden = [(name, parts.paths(name)) for name in self._hidden()]
     if self.separable:
       hidden[0] = ('conv1', ('conv1_depthwise', *hidden[0][1]))
     return (*hidden, ('logits', ('logits',)))
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
-    """(layer, path of the module whose output enters its nonlinearity)."""
+    """Returns (layer, path of its norm) of what enters nonlinearities."""
     return tuple(map(parts.tap, self._hidden()))
 
   def _halving(self) -> tuple[str, ...]:
-    """What has stride 2."""
+    """Returns the layers and modules of stride 2, in forward order."""
     strided = [name for name, row in self.rows().items() if row.stride == 2]
     return (*STEMS[self.stem], *strided)
 
   def _hidden(self) -> Sequence[str]:
-    """The names of all layers but the last."""
+    """Returns the names of all layers but the last."""
     names = ['conv1', 'conv2', 'conv3']
     for module, row in self.rows().items():
       inside = ['b1x1'] if row.b1x1 else []
@@ -277,37 +269,38 @@ def _factory(
   return make
 
 
-# The paper's with norm 'none', its BN-Baseline with 'batch'.
+# The paper's Inception with norm 'none', its BN-Baseline with 'batch'. Dropout
+# and local response normalization are GoogLeNet's.
 make_inception = _factory(default_dropout=0.4, default_lrn=True)
-# What batch normalization makes superfluous is left out.
+# Section 4.2.1 leaves out both, which Batch Normalization makes superfluous.
 make_bn_inception = _factory(default_dropout=0.0, default_lrn=False)
 
 
-def _checked(made: Inception) -> Inception:
-  """The network, if its attributes are in their ranges."""
-  checks.check_num_classes(made.num_classes)
-  checks.check_width(made.width)
-  checks.check_dropout(made.dropout)
-  checks.check_lowering(made.lowering)
+def _checked(network: Inception) -> Inception:
+  """Returns the network; ValueError if an attribute is out of its range."""
+  checks.check_num_classes(network.num_classes)
+  checks.check_width(network.width)
+  checks.check_dropout(network.dropout)
+  checks.check_lowering(network.lowering)
   check_one_of = checks.check_one_of
   check_one_of(
-    'pool_projection', made.pool_projection, inception_table.PROJECTIONS
+    'pool_projection', network.pool_projection, inception_table.PROJECTIONS
   )
-  check_one_of('activation', made.activation, tuple(ACTIVATIONS))
-  check_one_of('stem', made.stem, tuple(STEMS))
-  checks.check_bool('separable', made.separable)
-  checks.check_bool('lrn', made.lrn)
-  for name in made.modules:
+  check_one_of('activation', network.activation, tuple(ACTIVATIONS))
+  check_one_of('stem', network.stem, tuple(STEMS))
+  checks.check_bool('separable', network.separable)
+  checks.check_bool('lrn', network.lrn)
+  for name in network.modules:
     check_one_of('modules', name, inception_table.MODULES)
-  if made.modules and list(made.modules) != list(made.rows()):
+  if network.modules and list(network.modules) != list(network.rows()):
     raise ValueError(
-      f'modules is {made.modules}; allowed: each once, in the order of '
+      f'modules is {network.modules}; allowed: each once, in the order of '
       f'{", ".join(inception_table.MODULES)}'
     )
-  for name in made.per_activation:
-    check_one_of('per_activation', name, tuple(made.rows()))
-  if not 0 < made.kernel_scale < float('inf'):
+  for name in network.per_activation:
+    check_one_of('per_activation', name, tuple(network.rows()))
+  if not 0 < network.kernel_scale < float('inf'):
     raise ValueError(
-      f'kernel_scale is {made.kernel_scale}; allowed: more than 0'
+      f'kernel_scale is {network.kernel_scale}; allowed: more than 0'
     )
-  return made
+  return network

@@ -1,13 +1,12 @@
 """The ten inception modules of Figure 5 of Ioffe and Szegedy (2015).
 
-A file of its own, to be laid beside the paper's table line by line.
-
-Where the table is ambiguous, this is what we chose:
+A separate file, to compare with the paper's table line by line. Where the table
+is ambiguous, these are our choices:
 
   * The branches of mixed_4c and mixed_4d sum up to 608 channels; the table says
     576. `pool_projection` of both is 128, as printed (608), or 96 (576).
   * 28 and 14 pixels, printed as the outputs of 3c and 4e, are their inputs.
-  * The paper's 13.6 million parameters cannot be had from its table. With 1000
+  * The table does not give the paper's 13.6 million parameters. With 1000
     classes it gives 11,285,224 (128) or 11,194,984 (96); 11,278,528 and
     11,188,288 with the separable first layer.
 """
@@ -28,7 +27,7 @@ class Row(NamedTuple):
 
   @property
   def stride(self) -> int:
-    """2 where the pool passes through."""
+    """Returns 2 for a pool without a projection, else 1."""
     return 1 if self.projection else 2
 
 

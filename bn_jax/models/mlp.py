@@ -25,8 +25,8 @@ class MLP(nn.Module):
     norm: the normalization before each nonlinearity.
     hidden: widths of the hidden layers.
     activation: 'sigmoid', 'relu' or 'tanh'.
-    initial_std: standard deviation of all initial weights, which are Gaussian;
-      the paper says "small" and no number. None: Glorot uniform weights.
+    initial_std: standard deviation of the Gaussian initial weights. The paper
+      says "small" without a number; 0.1 is our choice. None: Glorot uniform.
   """
 
   num_classes: int
@@ -45,42 +45,32 @@ class MLP(nn.Module):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """The logits, [N, num_classes], of x, [N, ...], which is flattened.
-
-    Args:
-      x: all products are taken in its dtype.
-      statistics: 'batch' or 'running'.
-      mask: [N] bool, False for padding.
-      first: the index of the first example in the batch of the step.
-
-    Raises:
-      ValueError: an unknown statistics.
-    """
-    how = dict(statistics=statistics, mask=mask, first=first)
+    """Returns the logits of x, flattened; see `bn_jax.models.make`."""
+    keywords = dict(statistics=statistics, mask=mask, first=first)
     x = x.reshape(x.shape[0], -1)
     for name, features in zip(self._hidden(), self.hidden):
       dense = self._dense(name, features, x.dtype, self.norm.bias_before)
       x = ACTIVATIONS[self.activation](
-        parts.normalised(self.norm, dense, x, **how)
+        parts.normalised(self.norm, dense, x, **keywords)
       )
     return self._dense('logits', self.num_classes, x.dtype, True)(x)
 
   def _dense(self, name, features, dtype, use_bias) -> nn.Dense:
-    own = {}
+    init = {}
     if self.initial_std is not None:
-      own['kernel_init'] = nn.initializers.normal(self.initial_std)
-    return parts.dense(name, features, dtype, use_bias=use_bias, **own)
+      init['kernel_init'] = nn.initializers.normal(self.initial_std)
+    return parts.dense(name, features, dtype, use_bias=use_bias, **init)
 
   def _hidden(self) -> Sequence[str]:
     return [f'dense{i + 1}' for i in range(len(self.hidden))]
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(name, paths of its parameters) of each layer, in forward order."""
+    """Returns (name, paths of its parameters) of each layer, in order."""
     hidden = [(name, parts.paths(name)) for name in self._hidden()]
     return (*hidden, ('logits', ('logits',)))
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
-    """(layer, path of the module whose output enters its nonlinearity)."""
+    """Returns (layer, path of its norm) of what enters nonlinearities."""
     return tuple(map(parts.tap, self._hidden()))
 
 
@@ -92,7 +82,7 @@ def make(
   activation: str = 'sigmoid',
   initial_std: float | None = 0.1,
 ) -> MLP:
-  """A multilayer perceptron; keywords are the attributes of `MLP`.
+  """Returns a multilayer perceptron; keywords are the attributes of `MLP`.
 
   Raises:
     ValueError: a keyword out of its range.

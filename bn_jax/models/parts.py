@@ -1,9 +1,8 @@
-"""What several networks are built of: a layer with its norm, Dropout, and LRN.
+"""Parts that several networks share: a layer with its norm, Dropout, and LRN.
 
-A layer NAME is up to three modules beside each other, under the names that
-records and figures use: NAME itself, which has the kernel, NAME_weight, the
-norm of that kernel where there is one, and NAME_norm, the norm of what the
-layer makes.
+A layer NAME is up to three modules side by side, under the names that records
+and figures use: NAME itself, which has the kernel; NAME_weight, the norm of
+that kernel, if it has one; and NAME_norm, the norm of the layer's output.
 """
 
 from typing import Any
@@ -24,14 +23,12 @@ def normalised(
   statistics: str,
   **examples: Any,
 ) -> jax.Array:
-  """norm(layer(x)): what enters the nonlinearity.
+  """Returns norm(layer(x)), what enters the nonlinearity.
 
   Args:
-    norm: of the network.
     layer: a named module with a parameter 'kernel'.
-    x: [N, ..., C].
-    per_activation: whether each activation of a feature map has statistics,
-      scale and bias of its own, as in a dense layer.
+    per_activation: whether each activation of a feature map has its own
+      statistics, scale and bias, as in a dense layer.
     statistics: 'batch' or 'running'.
     **examples: mask and first, as the norm takes them.
   """
@@ -46,23 +43,20 @@ def normalised(
 def dense(
   name: str, features: int, dtype: Any, *, use_bias: bool, **keywords: Any
 ) -> nn.Dense:
-  """A dense layer with Glorot uniform weights, its product in a dtype."""
-  keywords = {
-    'kernel_init': nn.initializers.glorot_uniform(),
-    **keywords,
-  }
+  """Returns a dense layer, with Glorot uniform weights by default."""
+  keywords.setdefault('kernel_init', nn.initializers.glorot_uniform())
   return nn.Dense(
     features, dtype=dtype, use_bias=use_bias, name=name, **keywords
   )
 
 
 def paths(name: str) -> tuple[str, ...]:
-  """Where the parameters of a layer are."""
+  """Returns the paths of a layer's parameters."""
   return name, f'{name}_weight', f'{name}_norm'
 
 
 def tap(name: str) -> tuple[str, str]:
-  """(layer, path of the module whose output enters its nonlinearity)."""
+  """Returns (layer, path of the module whose output enters a nonlinearity)."""
   return name, f'{name}_norm'
 
 
@@ -74,11 +68,11 @@ def scaled(channels: int, width: float) -> int:
 class Dropout(nn.Module):
   """Sets each activation to 0 with probability `rate`; the others grow.
 
-  Srivastava et al. (2014), "Dropout", in its inverted form: what is kept is
-  divided by 1 - rate, so that nothing is left to do for inference. It acts if
-  and only if the rng 'dropout' is passed. What an example keeps depends on
-  nothing but its index; flax's own draws for a whole array at once, so that it
-  would change with the size of the batch.
+  Srivastava et al. (2014), "Dropout", in its inverted form: the other
+  activations are divided by 1 - rate, so that inference needs no change. It
+  acts if and only if the rng 'dropout' is passed. What is dropped of an example
+  depends on its index alone; flax's Dropout draws for the whole array, so that
+  it would depend on the size of the batch.
 
   Attributes:
     rate: in [0, 1).
@@ -88,18 +82,18 @@ class Dropout(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, first: jax.Array | int = 0) -> jax.Array:
-    """x, [N, ...]; `first` is the index of x[0] in the batch of the step."""
+    """Drops activations of x; first is the index of x[0] in the batch."""
     if not self.rate or not self.has_rng('dropout'):
       return x
     key = self.make_rng('dropout')
 
-    def kept(index):
+    def mask(index):
       return jax.random.bernoulli(
         jax.random.fold_in(key, index), 1 - self.rate, x.shape[1:]
       )
 
-    kept_N = jax.vmap(kept)(first + jnp.arange(len(x)))
-    return jnp.where(kept_N, x / (1 - self.rate), jnp.zeros((), x.dtype))
+    mask_N = jax.vmap(mask)(first + jnp.arange(len(x)))
+    return jnp.where(mask_N, x / (1 - self.rate), jnp.zeros((), x.dtype))
 
 
 def local_response_norm(
@@ -110,20 +104,18 @@ def local_response_norm(
   beta: float = 0.75,
   k: float = 1.0,
 ) -> jax.Array:
-  """Divides each activation by those at its place in neighbouring channels.
+  """Divides each activation by those of neighbouring channels at its pixel.
 
     y_c = x_c / (k + alpha/n sum_{|d - c| <= n/2} x_d^2)^beta
 
   Krizhevsky, Sutskever and Hinton (2012), "ImageNet Classification with Deep
-  Convolutional Neural Networks", section 3.3, in the form and with the
-  constants of Caffe (alpha divided by n), in which GoogLeNet was published;
-  the 2015 paper, which made it superfluous, gives none. Beyond the first and
-  last channel are zeros.
+  Convolutional Neural Networks", section 3.3, in the form (alpha divided by n)
+  and with the constants of Caffe, in which GoogLeNet was published; the 2015
+  paper names no constants. Channels beyond the first and the last count as 0.
 
   Args:
     x: [N, ..., C].
     size: n, channels of a neighbourhood, odd.
-    alpha, beta, k: as in the formula.
 
   Returns:
     y, of the shape and dtype of x; sums are in float32 at least.

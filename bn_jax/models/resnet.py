@@ -16,7 +16,7 @@ nonlinearity or the sum; the last norm of a block begins with scale 1.
 
 Initial kernels of convolutions are He's, N(0, 2 / fan_in) (He et al., 2015,
 arXiv:1502.01852), as in the paper, or Glorot uniform as in the other networks
-here; those of the logits are Glorot uniform.
+here. The logits' kernel is Glorot uniform.
 """
 
 import math
@@ -38,11 +38,11 @@ SHORTCUTS = ('zeros', 'projection')
 
 
 class Sum(nn.Module):
-  """A block's output before its nonlinearity; a module, so it has a path."""
+  """The sum of a block and its shortcut; a module, so that it has a path."""
 
   @nn.compact
   def __call__(self, x: jax.Array, shortcut: jax.Array) -> jax.Array:
-    """x + shortcut."""
+    """Returns x + shortcut."""
     return x + shortcut
 
 
@@ -53,9 +53,9 @@ class Style(NamedTuple):
   init: str
   lowering: str
 
-  def normalised(self, x, how, name, channels, size, stride):
-    """norm(convolution(x)); `how` is what `parts.normalised` takes."""
-    made = conv.Conv(
+  def normalised(self, x, keywords, name, channels, size, stride):
+    """Returns norm(convolution(x)); keywords are of `parts.normalised`."""
+    layer = conv.Conv(
       features=channels,
       kernel_size=(size, size),
       strides=(stride, stride),
@@ -64,16 +64,16 @@ class Style(NamedTuple):
       lowering=self.lowering,
       name=name,
     )
-    return parts.normalised(self.norm, made, x, **how)
+    return parts.normalised(self.norm, layer, x, **keywords)
 
 
 class Block(nn.Module):
-  """Convolutions, then the sum with what entered, then a ReLU.
+  """Convolutions, then the sum with the block's input, then a ReLU.
 
   Attributes:
-    convolutions: (channels, kernel size, stride) of each; conv1, ...
+    convolutions: (channels, kernel size, stride) of conv1, conv2, ...
     shortcut: 'identity', 'zeros' or 'projection', a layer of that name.
-    style: of the network.
+    style: what the layers of the network share.
   """
 
   convolutions: tuple[tuple[int, int, int], ...]
@@ -81,23 +81,23 @@ class Block(nn.Module):
   style: Style
 
   @nn.compact
-  def __call__(self, x: jax.Array, **how) -> jax.Array:
-    """x, [N, H, W, C]; `how` is what `parts.normalised` takes."""
+  def __call__(self, x: jax.Array, **keywords) -> jax.Array:
+    """Returns the block of x, [N, H, W, C]; keywords as `parts.normalised`."""
     y = x
     for index, sizes in enumerate(self.convolutions):
       y = nn.relu(y) if index else y
-      y = self.style.normalised(y, how, f'conv{index + 1}', *sizes)
+      y = self.style.normalised(y, keywords, f'conv{index + 1}', *sizes)
     stride = math.prod(stride for _, _, stride in self.convolutions)
     if self.shortcut == 'projection':
       sizes = (y.shape[-1], 1, stride)
-      x = self.style.normalised(x, how, 'projection', *sizes)
+      x = self.style.normalised(x, keywords, 'projection', *sizes)
     elif self.shortcut == 'zeros':
-      x = filled(x, stride, y.shape[-1])
+      x = padded(x, stride, y.shape[-1])
     return nn.relu(Sum(name='sum')(y, x))
 
 
-def filled(x: jax.Array, stride: int, channels: int) -> jax.Array:
-  """Option A: every stride-th pixel of x, then maps of zeros."""
+def padded(x: jax.Array, stride: int, channels: int) -> jax.Array:
+  """Returns every stride-th pixel of x, with channels of zeros: option A."""
   x = x[:, ::stride, ::stride]
   return jnp.pad(x, [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
 
@@ -113,10 +113,11 @@ class ResNet(nn.Module):
     num_classes: size of the output.
     norm: the normalization after each convolution.
     width: multiplies all channels.
-    shortcut: 'zeros' or 'projection', into another shape.
-    initial: kernels of convolutions, 'he' or 'glorot' (flax has taken the name
-      init).
-    lowering: of convolutions and pools, see `bn_jax.models.lowering`.
+    shortcut: 'zeros' or 'projection', where the shape changes.
+    initial: how kernels of convolutions are drawn, 'he' or 'glorot'. (A
+      module of flax has a method called init.)
+    lowering: how convolutions and pools are computed, see
+      `bn_jax.models.lowering`.
   """
 
   blocks: tuple[int, ...]
@@ -138,27 +139,17 @@ class ResNet(nn.Module):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """The logits, [N, num_classes], of images, [N, H, W, C].
-
-    Args:
-      x: images; all products are taken in their dtype.
-      statistics: 'batch' or 'running'.
-      mask: [N] bool, False for padding.
-      first: the index of the first image in the batch of the step.
-
-    Raises:
-      ValueError: images that are too small, or an unknown statistics.
-    """
+    """Returns the logits of images; see `bn_jax.models.make`."""
     checks.check_images(x, 'ResNet', self._halving())
-    how = dict(statistics=statistics, mask=mask, first=first)
+    keywords = dict(statistics=statistics, mask=mask, first=first)
     style = Style(self.norm, self.initial, self.lowering)
     size, stride = (7, 2) if self.bottleneck else (3, 1)
     channels = self._channels(stage=0)
-    x = nn.relu(style.normalised(x, how, 'conv1', channels, size, stride))
+    x = nn.relu(style.normalised(x, keywords, 'conv1', channels, size, stride))
     if self.bottleneck:
       x = pool.max_pool(x, lowering=self.lowering)
     for name, (convolutions, shortcut) in self._plan().items():
-      x = Block(convolutions, shortcut, style, name=name)(x, **how)
+      x = Block(convolutions, shortcut, style, name=name)(x, **keywords)
     x = pool.global_average(x)
     return parts.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
 
@@ -167,7 +158,7 @@ class ResNet(nn.Module):
     return parts.scaled(channels, self.width)
 
   def _plan(self) -> dict[str, tuple[Any, str]]:
-    """name of each block -> its convolutions and its shortcut."""
+    """Returns {name of a block: (its convolutions, its shortcut)}."""
     plan = {}
     for stage, count in enumerate(self.blocks):
       channels = self._channels(stage)
@@ -186,7 +177,7 @@ class ResNet(nn.Module):
     return plan
 
   def _halving(self) -> list[str]:
-    """The layers of stride 2."""
+    """Returns the names of the layers of stride 2."""
     stem = ['conv1', 'pool1'] if self.bottleneck else []
     inside = [
       f'{block}/conv{index + 1}'
@@ -197,11 +188,11 @@ class ResNet(nn.Module):
     return stem + inside
 
   def smallest_image(self) -> int:
-    """The smallest side of an image, in pixels."""
+    """Returns the smallest side of an image, in pixels."""
     return 2 ** len(self._halving())
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(name, paths of its parameters) of each layer, in forward order."""
+    """Returns (name, paths of its parameters) of each layer, in order."""
     names = ['conv1']
     for block, (convolutions, shortcut) in self._plan().items():
       inside = [f'conv{i + 1}' for i in range(len(convolutions))]
@@ -211,9 +202,9 @@ class ResNet(nn.Module):
     return (*hidden, ('logits', ('logits',)))
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
-    """(layer, path of the module whose output enters a nonlinearity).
+    """Returns (layer, path of the module) of what enters nonlinearities.
 
-    That of a block's last convolution is the sum. A projection has none.
+    For a block's last convolution that is the sum. A projection has none.
     """
     taps = [parts.tap('conv1')]
     for block, (convolutions, _) in self._plan().items():
@@ -233,9 +224,9 @@ def make_cifar(
   init: str = 'he',
   lowering: str = 'auto',
 ) -> ResNet:
-  """A residual network for images of CIFAR's size, 6n + 2 layers deep.
+  """Returns a residual network for images of CIFAR's size, 6n + 2 layers deep.
 
-  Keywords, beside the depth, are the attributes of `ResNet`; init is initial.
+  Keywords, except depth, are the attributes of `ResNet`; init is initial.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -256,7 +247,7 @@ def make_imagenet(
   init: str = 'he',
   lowering: str = 'auto',
 ) -> ResNet:
-  """ResNet-50; keywords are the attributes of `ResNet`, init is initial.
+  """Returns ResNet-50; keywords are those of `ResNet`, init is initial.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -267,11 +258,11 @@ def make_imagenet(
   )
 
 
-def _checked(made: ResNet) -> ResNet:
-  """The network, if its attributes are in their ranges."""
-  checks.check_num_classes(made.num_classes)
-  checks.check_width(made.width)
-  checks.check_one_of('shortcut', made.shortcut, SHORTCUTS)
-  checks.check_one_of('init', made.initial, tuple(INITS))
-  checks.check_lowering(made.lowering)
-  return made
+def _checked(network: ResNet) -> ResNet:
+  """Returns the network; ValueError if an attribute is out of its range."""
+  checks.check_num_classes(network.num_classes)
+  checks.check_width(network.width)
+  checks.check_one_of('shortcut', network.shortcut, SHORTCUTS)
+  checks.check_one_of('init', network.initial, tuple(INITS))
+  checks.check_lowering(network.lowering)
+  return network

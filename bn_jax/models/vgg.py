@@ -1,16 +1,17 @@
 """VGG networks for any image of at least 8 x 8 pixels.
 
 Simonyan and Zisserman (2015), "Very Deep Convolutional Networks", arXiv:
-1409.1556, Table 1, columns A, B, D and E; the normalization, if any, stands
-before the nonlinearity (Ioffe and Szegedy 2015, section 3.2), and a layer
-followed by one that removes the mean has no bias.
+1409.1556, Table 1, columns A, B, D and E. The normalization, if any, stands
+before the nonlinearity (Ioffe and Szegedy 2015, section 3.2). A layer has no
+bias where its norm removes the mean.
 
-Five blocks, each followed by a 2 x 2 max pool. A small image cannot be halved
-five times: then the *first* pools vanish, so that the late blocks see maps of
-the size they have on CIFAR (on a 1 x 1 map eight of a 3 x 3 kernel's nine taps
-would be dead, and networks without normalization lose their signal):
+Five blocks are each followed by a 2 x 2 max pool. An image below 32 x 32 cannot
+be halved five times, so the *first* pools are left out, and the late blocks get
+maps of the size they have on CIFAR. (On a 1 x 1 map, eight of a 3 x 3 kernel's
+nine weights would see padding alone, and networks without normalization lose
+their signal.)
 
-  image     pools that vanish    maps seen by the five blocks (square images)
+  image     pools left out       maps at the five blocks (square images)
   8 - 15    1, 2                 8  8  8  4  2      ends as 1 x 1
   16 - 31   1                    16 16 8  4  2      ends as 1 x 1
   32 -      none                 32 16 8  4  2      ends as 1 x 1 (224: 7 x 7)
@@ -31,6 +32,7 @@ _BLOCKS = {
   19: (2, 2, 4, 4, 4),
 }
 _CHANNELS = (64, 128, 256, 512, 512)
+# With the first two pools left out, three have to halve the map.
 SMALLEST_IMAGE = 8
 
 
@@ -48,9 +50,10 @@ class VGG(nn.Module):
     width: multiplies the channels of the convolutions.
     head: widths of the hidden dense layers; (4096, 4096) is the original,
       (512, 512) or () are usual for CIFAR.
-    dropout: probability with which a hidden dense unit is dropped; the original
-      has 0.5.
-    lowering: of convolutions and pools, see `bn_jax.models.lowering.conv`.
+    dropout: probability that a hidden dense unit is dropped; 0.5 in the
+      original.
+    lowering: how convolutions and pools are computed, see
+      `bn_jax.models.lowering`.
   """
 
   depth: int
@@ -71,24 +74,9 @@ class VGG(nn.Module):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """The logits of images.
-
-    Args:
-      x: [N, H, W, C] images; all products are taken in their dtype.
-      statistics: 'batch' normalises with those of this batch, 'running' with
-        those of the collection batch_stats.
-      mask: [N] bool, False for padding.
-      first: the index of the first image in the batch of the step, by which
-        random streams go.
-
-    Returns:
-      [N, num_classes].
-
-    Raises:
-      ValueError: images smaller than 8 x 8, or an unknown statistics.
-    """
+    """Returns the logits of images; see `bn_jax.models.make`."""
     checks.check_rank(x, 'VGG')
-    vanished = vanished_pools(x.shape[1:3])
+    omitted = omitted_pools(x.shape[1:3])
 
     def activation(layer, x):
       return nn.relu(
@@ -102,38 +90,31 @@ class VGG(nn.Module):
       for _ in range(convolutions):
         index += 1
         x = activation(self._convolution(block, index), x)
-      if block >= vanished:
+      if block >= omitted:
         x = conv.max_pool(x, lowering=self.lowering)
     x = x.reshape(x.shape[0], -1)
     for number, features in enumerate(self.head, start=1):
-      x = activation(self._dense(f'dense{number}', features, x.dtype), x)
+      dense = parts.dense(
+        f'dense{number}', features, x.dtype, use_bias=self.norm.bias_before
+      )
+      x = activation(dense, x)
       x = parts.Dropout(self.dropout, name=f'dropout{number}')(x, first=first)
-    logits = self._dense('logits', self.num_classes, x.dtype, use_bias=True)
-    return logits(x)
+    return parts.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
 
   def _convolution(self, block: int, index: int) -> nn.Module:
     return conv.Conv(
-      features=max(1, round(_CHANNELS[block] * self.width)),
+      features=parts.scaled(_CHANNELS[block], self.width),
       use_bias=self.norm.bias_before,
       lowering=self.lowering,
       name=f'conv{index}',
     )
 
-  def _dense(self, name, features, dtype, use_bias=None) -> nn.Module:
-    return nn.Dense(
-      features,
-      dtype=dtype,
-      use_bias=self.norm.bias_before if use_bias is None else use_bias,
-      kernel_init=nn.initializers.glorot_uniform(),
-      name=name,
-    )
-
   def smallest_image(self) -> int:
-    """The smallest side of an image, in pixels."""
+    """Returns the smallest side of an image, in pixels."""
     return SMALLEST_IMAGE
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(name, paths of its parameters) of each layer, in forward order."""
+    """Returns (name, paths of its parameters) of each layer, in order."""
     count = sum(_BLOCKS[self.depth])
     names = [f'conv{i + 1}' for i in range(count)]
     names += [f'dense{i + 1}' for i in range(len(self.head))]
@@ -141,7 +122,7 @@ class VGG(nn.Module):
     return (*hidden, ('logits', ('logits',)))
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
-    """(layer, path of the module whose output enters its nonlinearity)."""
+    """Returns (layer, path of its norm) of what enters nonlinearities."""
     return tuple(parts.tap(name) for name, _ in self.layer_paths()[:-1])
 
 
@@ -155,7 +136,7 @@ def make(
   dropout: float = 0.0,
   lowering: str = 'auto',
 ) -> VGG:
-  """A VGG of a depth; keywords are the attributes of `VGG`.
+  """Returns a VGG network; keywords are the attributes of `VGG`.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -177,8 +158,8 @@ def make(
   )
 
 
-def vanished_pools(image: tuple[int, int]) -> int:
-  """How many of the five pools, the first ones, an image is too small for.
+def omitted_pools(image: tuple[int, int]) -> int:
+  """Returns how many of the first pools are left out for an image.
 
   Args:
     image: (height, width) in pixels.

@@ -59,12 +59,11 @@ __all__ = [
 
 
 def make(name: str, **keywords: Any) -> Norm:
-  """The normalization called `name`, for the `norm` of a model.
+  """Returns the normalization called `name`, for the `norm` of a model.
 
   Args:
-    name: a key of `NORMS`.
-    **keywords: of that normalization, such as `group_size` of 'batch'; `spread`
-      of every one, how the batch lies on devices.
+    **keywords: those of that normalization, such as `group_size` of 'batch';
+      every one has `spread`, how the batch lies on devices.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.

@@ -24,8 +24,9 @@ class BatchNorm(running.RunningNorm):
   Attributes, beside those of `RunningNorm`:
     running_variance: 'biased', or 'unbiased' (times m/(m-1), as PyTorch does).
     stop_statistics_gradient: see `batch_norm`.
-    affine: whether scale and bias are learned. Without they are there, 1 and 0,
-      and no gradient comes to them: section 2 of the paper, before it has any.
+    affine: whether scale and bias are learned. Otherwise they stay 1 and 0 and
+      their gradients are zero, as in section 2 of the paper, before it
+      introduces them.
   """
 
   running_variance: str = 'biased'
@@ -42,15 +43,14 @@ class BatchNorm(running.RunningNorm):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """x normalised; statistics 'batch' or 'running' names by what.
+    """Normalises x by its batch's statistics or by the running averages.
 
     Args:
       x: [N, ..., C], or with its channels along `axis`.
       statistics: 'batch' or 'running'.
       mask: bool, [N] or x's shape without channels; False is padding.
-      first: not used.
     """
-    del first  # statistics do not depend on where an example stands
+    del first  # statistics do not depend on the order of examples
     channels = x.shape[self.axis]
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
@@ -58,10 +58,10 @@ class BatchNorm(running.RunningNorm):
     averages = self.averages(channels, mean=0.0, var=1.0)
     if self.is_fixed(statistics):
       if self.wants_moments():
-        self._tell(self.moments(x, mask))
+        self._sow_moments(self.moments(x, mask))
       return transform.normalize(x, *self.fixed(), axis=self.axis)
     y, moments = self.transformed(x, scale_C, bias_C, mask, averages)
-    self._tell(moments)
+    self._sow_moments(moments)
     batch = {'mean': moments.mean, 'var': self._running_variance(moments)}
     self.update(averages, batch, moments.count, x.shape[0])
     return y
@@ -74,11 +74,11 @@ class BatchNorm(running.RunningNorm):
     mask: jax.Array | None,
     averages: dict[str, nn.Variable],
   ) -> tuple[jax.Array, moments_lib.Moments]:
-    """x with statistics 'batch', and its statistics."""
-    del averages  # what this batch is normalised by is its own
+    """Returns x normalised by its batch, and the batch's statistics."""
+    del averages  # `BatchRenorm` needs them
     return transform.batch_norm(
       x, scale_C, bias_C, mask=mask, epsilon=self.epsilon,
-      stop_statistics_gradient=self.stop_statistics_gradient, **self._laid(),
+      stop_statistics_gradient=self.stop_statistics_gradient, **self._layout(),
     )  # fmt: skip
 
   def fixed(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
@@ -93,22 +93,22 @@ class BatchNorm(running.RunningNorm):
   def moments(
     self, x: jax.Array, mask: jax.Array | None
   ) -> moments_lib.Moments:
-    """The statistics of a batch, per group."""
-    return transform.moments(x, mask=mask, **self._laid())
+    """Returns the statistics of a batch, per group."""
+    return transform.moments(x, mask=mask, **self._layout())
 
   def deviation(self, var: jax.Array) -> jax.Array:
-    """What the layer divides by where the variance is `var`."""
+    """Returns what the layer divides by for a variance of `var`."""
     return jnp.sqrt(moments_lib.exact(var) + self.epsilon)
 
   def _learned(self, *pair: jax.Array) -> tuple[jax.Array, ...]:
-    """Scale and bias; constants to the derivative unless they are learned."""
+    """Returns scale and bias, without a derivative unless they are learned."""
     return pair if self.affine else lax.stop_gradient(pair)
 
-  def _laid(self) -> dict[str, Any]:
+  def _layout(self) -> dict[str, Any]:
     return dict(axis=self.axis, group_size=self.group_size, spread=self.spread)
 
-  def _tell(self, moments: moments_lib.Moments) -> None:
-    self.tell({'mean': moments.mean, 'var': moments.var}, moments.count)
+  def _sow_moments(self, moments: moments_lib.Moments) -> None:
+    self.sow_moments({'mean': moments.mean, 'var': moments.var}, moments.count)
 
   def _running_variance(self, moments: moments_lib.Moments) -> jax.Array:
     if self.running_variance == 'biased':
@@ -123,18 +123,17 @@ class BatchRenorm(BatchNorm):
     y = scale ((x - mean_B) / s_B r + d) + bias
     r = clip(s_B / s, 1/r_max, r_max)      d = clip((mean_B - mean)/s, +-d_max)
 
-  with s^2 = var + epsilon, of the batch and of the running averages; r and d
-  are constants to the derivative. Without clipping the layer would normalise by
-  its running averages, and yet be differentiated through the batch's. r_max and
-  d_max grow from 1 and 0, where it is Batch Normalization, on a straight line
-  between two steps.
+  with s^2 = var + epsilon, of the batch and of the running averages before it;
+  the derivative treats r and d as constants. Without clipping the output would
+  be x normalised by the running averages, with the derivative of the batch's
+  statistics. At r_max 1 and d_max 0 it is Batch Normalization; from there both
+  grow linearly between two updates.
 
-  The paper averages s, this layer s^2, as Batch Normalization does. The running
-  averages beside a batch are those from before it.
+  The paper averages s, this layer s^2, as Batch Normalization does.
 
-  Attributes, beside those of `BatchNorm`:
-    r_max, d_max: in the end, 3 and 5 in the paper.
-    r_steps, d_steps: (first, last) update while they grow.
+  Attributes, beside those of `BatchNorm`; the defaults are the paper's:
+    r_max, d_max: the final limits.
+    r_steps, d_steps: (first, last) update between which they grow.
   """
 
   r_max: float = 3.0
@@ -143,11 +142,11 @@ class BatchRenorm(BatchNorm):
   d_steps: tuple[int, int] = (5_000, 25_000)
 
   def counts(self) -> bool:
-    """True: r_max and d_max grow by it."""
+    """Returns True: r_max and d_max depend on the number of updates."""
     return True
 
   def transformed(self, x, scale_C, bias_C, mask, averages):
-    """x with statistics 'batch', and its statistics."""
+    """Returns x normalised by its batch, and the batch's statistics."""
     count = self.get_variable('batch_stats', 'count')
     r_max = 1 + (self.r_max - 1) * _ramp(count, self.r_steps)
     d_max = self.d_max * _ramp(count, self.d_steps)
@@ -164,9 +163,9 @@ class BatchRenorm(BatchNorm):
     return transform.of_groups(y, factor_GC, shift_GC, axis=self.axis), moments
 
 
-def _ramp(step: jax.Array, between: tuple[int, int]) -> jax.Array:
-  """From 0 to 1 while step goes from the first to the last."""
-  first, last = between
+def _ramp(step: jax.Array, bounds: tuple[int, int]) -> jax.Array:
+  """Returns 0 up to the first step, 1 from the last, linear in between."""
+  first, last = bounds
   share = jnp.clip((step - first) / max(last - first, 1), 0, 1)
   return jnp.where(step >= last, 1.0, share)
 
@@ -185,10 +184,10 @@ def make(
   axis: int = -1,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """Batch Normalization for a model; keywords are those of `BatchNorm`.
+  """Returns Batch Normalization for a model; keywords are of `BatchNorm`.
 
-  And bias_before: whether the layer before it has a bias; None is where it
-  makes sense. True shows that its gradient is zero.
+  One more is bias_before, whether the layer before it has a bias. None gives
+  it one where it has an effect; True shows that its gradient is zero.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -208,7 +207,7 @@ def make(
     frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
   if bias_before is None:
-    # A mean that is a constant to the derivative takes no bias away.
+    # A bias gets a gradient only where the mean is treated as a constant.
     bias_before = stop_statistics_gradient
   return norm.Norm(
     layer=lambda name: BatchNorm(name=name, **keywords),
@@ -224,7 +223,7 @@ def make_renorm(
   r_steps: tuple[int, int] = (5_000, 40_000),
   d_steps: tuple[int, int] = (5_000, 25_000),
   group_size: int | None = None,
-  momentum: float = 0.99,
+  momentum: float = 0.99,  # the paper averages with weight 0.01
   epsilon: float = 1e-5,
   running_variance: str = 'biased',
   running_average: str = 'ema',
@@ -232,7 +231,7 @@ def make_renorm(
   axis: int = -1,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """Batch Renormalization; keywords are those of `BatchRenorm`.
+  """Returns Batch Renormalization; keywords are those of `BatchRenorm`.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -241,11 +240,10 @@ def make_renorm(
     raise ValueError(
       f'r_max is {r_max}, d_max is {d_max}; allowed: r_max >= 1, d_max >= 0'
     )
-  for name, between in (('r_steps', r_steps), ('d_steps', d_steps)):
-    if len(between) != 2 or not 0 <= between[0] <= between[1]:
+  for name, bounds in (('r_steps', r_steps), ('d_steps', d_steps)):
+    if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1]:
       raise ValueError(
-        f'{name} is {tuple(between)}; allowed: (first, last), 0 <= first <= '
-        'last'
+        f'{name} is {tuple(bounds)}; allowed: (first, last), 0 <= first <= last'
       )
   keywords = checked(
     group_size, momentum, epsilon, running_variance, running_average
@@ -268,7 +266,7 @@ def checked(
   running_variance: str,
   running_average: str,
 ) -> dict[str, Any]:
-  """The attributes of a `BatchNorm`; ValueError for one out of its range."""
+  """Returns attributes of a `BatchNorm`; ValueError if one is out of range."""
   running.check(group_size, momentum, running_average, epsilon)
   if running_variance not in ('biased', 'unbiased'):
     raise ValueError(

@@ -1,7 +1,7 @@
-"""A network for inference without its normalizations, which it no longer needs.
+"""Folds normalizations into the layers beside them, for inference.
 
-With fixed statistics a normalization is one affine map a channel, and next to a
-convolution or a dense layer it becomes part of that (Ioffe and Szegedy, 2015,
+With fixed statistics a normalization is one affine map a channel. A convolution
+or a dense layer beside it can take that map up (Ioffe and Szegedy, 2015,
 section 3.1, after Algorithm 2):
 
   factor (W u + b) + shift = (factor W) u + (factor b + shift)
@@ -20,7 +20,9 @@ from flax import traverse_util
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms import per_example, running
 
-_CLOSE = 1e-3  # of the largest output: rounding through a deep network
+# Largest difference allowed, as a share of the largest output. It is far above
+# float32's rounding in a deep network, and far below what a wrong fold gives.
+_TOLERANCE = 1e-3
 
 
 class _Call(NamedTuple):
@@ -44,30 +46,29 @@ def fold(
 ) -> tuple[nn.Module, dict[str, Any]]:
   """Returns the network without norms, and its variables, for 'running'.
 
-  Normalised kernels ('weight', 'spectral', ...) become what they are. What the
-  network computes is compared on x, in the end.
+  Normalised kernels ('weight', 'spectral', ...) are replaced by their values.
+  In the end the outputs of both networks are compared on x.
 
   Args:
-    module: a network of `bn_jax.models`, or one like them: its attribute `norm`
-      is all it knows of norms, and layers before a norm have a bias where
+    module: a network of `bn_jax.models`, or one like them: its norms come from
+      its attribute `norm` alone, and layers before a norm have a bias where
       `norm.bias_before`. If its attribute `bias` is False, it becomes True
-      where a shift has to be taken up.
-    variables: its collections.
-    x: an example of its input, [N, ...].
+      where a bias is needed.
+    variables: the collections of the module.
+    x: inputs to compare the networks on, [N, ...].
 
   Returns:
-    (module, variables); `module.apply(variables, x, statistics='running')` is
-    what the network with norms gives, but for rounding.
+    (module, variables); `module.apply(variables, x, statistics='running')`
+    equals the output of the network with norms, up to rounding.
 
   Raises:
-    ValueError: a norm that is not exactly an affine map next to a linear one,
-      with its name and why.
+    ValueError: a norm that cannot be folded, with its name and the reason.
   """
   if not hasattr(module, 'norm'):
     raise ValueError(
       f'{type(module).__name__} has no attribute norm that could be replaced'
     )
-  calls, want = _traced(module, variables, x)
+  calls, y = _traced(module, variables, x)
   new = {call.path: (call.kernel, call.bias) for call in _linear(calls)}
   for call in calls:
     if isinstance(call.module, per_example.PerExample):
@@ -83,13 +84,13 @@ def fold(
     'params': _params(folded_module, variables['params'], x, new)
   }
   with jax.default_matmul_precision('highest'):
-    got = folded_module.apply(folded_variables, x, statistics='running')
-  _compare(got, want)
+    folded_y = folded_module.apply(folded_variables, x, statistics='running')
+  _compare(folded_y, y)
   return folded_module, folded_variables
 
 
 def _biases(module: nn.Module, new: Mapping) -> dict[str, bool]:
-  """What gives a network without biases those that its layers now need."""
+  """Returns the attribute that gives a network biases, if it now needs them."""
   shifted = any(bias.any() for _, bias in new.values())
   lacking = getattr(module, 'bias', None) is False
   return {'bias': True} if shifted and lacking else {}
@@ -133,7 +134,7 @@ def _recorder(calls: list[_Call]):
 
 
 def _weights(module) -> tuple[np.ndarray | None, np.ndarray | None]:
-  """(kernel, bias) of a convolution or dense layer, as they act, in float64."""
+  """Returns (kernel, bias) of a convolution or dense layer, in float64."""
   if not hasattr(module, 'features') or not module.has_variable(
     'params', 'kernel'
   ):
@@ -160,7 +161,7 @@ def _linear(calls: list[_Call]) -> Iterator[_Call]:
 
 
 def _folded(norm: _Call, calls: list[_Call], new: Mapping) -> tuple[_Call, Any]:
-  """The layer that takes a norm up, with its new kernel and bias."""
+  """Returns the layer that a norm goes into, with its new kernel and bias."""
   factor_C, shift_C = norm.affine
   if norm.module.axis not in (-1, norm.x.ndim - 1):
     raise ValueError(
@@ -186,14 +187,18 @@ def _folded(norm: _Call, calls: list[_Call], new: Mapping) -> tuple[_Call, Any]:
       'shift would be missing at the border'
     )
   kernel, bias = new[layer.path]
-  seen = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)  # [in, out]
-  return layer, (kernel * factor_C[:, None], bias + shift_C @ seen)
+  total = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)  # [in, out]
+  return layer, (kernel * factor_C[:, None], bias + shift_C @ total)
 
 
 def _alone(
   layer: _Call, calls: list[_Call], between: Any, norm: _Call
 ) -> _Call:
-  """The layer, if it and what is between it and the norm serve nobody else."""
+  """Returns the layer; ValueError if another layer depends on it in between.
+
+  Args:
+    between: the activations between the layer and the norm.
+  """
   if sum(call.path == layer.path for call in calls) > 1:
     raise ValueError(
       f'{norm.name} cannot be folded: {layer.name} is applied more than once'
@@ -215,7 +220,7 @@ def _pads(layer: _Call) -> bool:
 
 
 def _params(module, old, x, new) -> dict[str, Any]:
-  """The parameters of the folded network."""
+  """Returns the parameters of the folded network."""
   shapes = jax.eval_shape(
     lambda x: module.init(jax.random.key(0), x, statistics='running'), x
   )['params']
@@ -238,11 +243,12 @@ def _params(module, old, x, new) -> dict[str, Any]:
   return traverse_util.unflatten_dict(flat)
 
 
-def _compare(got: jax.Array, want: jax.Array) -> None:
-  got, want = np.float64(got), np.float64(want)
-  apart = np.abs(got - want).max() / max(np.abs(want).max(), 1e-30)
-  if not apart <= _CLOSE:
+def _compare(folded_y: jax.Array, y: jax.Array) -> None:
+  folded_y, y = np.float64(folded_y), np.float64(y)
+  # 1e-30 stands in for an output that is zero everywhere.
+  error = np.abs(folded_y - y).max() / max(np.abs(y).max(), 1e-30)
+  if not error <= _TOLERANCE:
     raise ValueError(
-      f'the folded network differs by {apart:.1e} of its largest output: a '
+      f'the folded network differs by {error:.1e} of its largest output: a '
       'norm stands in a way that was not seen, such as beside a shortcut'
     )

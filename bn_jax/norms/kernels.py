@@ -1,4 +1,4 @@
-"""Normalizations of a layer's kernel; activations pass as they are.
+"""Normalizations of a layer's kernel; activations are not normalised.
 
   weight                  W = g V / |V|, per output unit (Salimans and Kingma,
                           2016, arXiv:1602.07868); flax's
@@ -7,8 +7,11 @@
   spectral                W = V / (largest singular value) (Miyato et al., 2018,
                           arXiv:1802.05957); flax's
 
-The kernel is [..., in, out]; a unit's weights are all of it with one last
-index. It is stored as V, under the path that it has without normalization.
+The epsilons of 'weight' and 'spectral' are flax's; 'weight_standardization' has
+that of `batch_norm`.
+The kernel is [..., in, out]; the weights of an output unit are those with its
+last index. V is stored, under the path that the kernel has without
+normalization.
 """
 
 import math
@@ -28,24 +31,25 @@ _AFTER = {
 
 
 class WeightNorm(nn.WeightNorm):
-  """flax's, called as ours; params {LAYER/kernel/scale}, [out]: g, from 1."""
+  """flax's, with our signature; params {LAYER/kernel/scale}: g, [out]."""
 
   @norm.naming_statistics
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
-    """The layer of x with normalised weights; statistics change nothing."""
+    """Applies the layer with normalised weights; ignores `statistics`."""
     return _keeping_kernel(self, x, lambda: super(WeightNorm, self).__call__(x))
 
 
 class SpectralNorm(nn.SpectralNorm):
-  """flax's, called as ours; batch_stats {LAYER/kernel/u, LAYER/kernel/sigma}.
+  """flax's, with our signature.
 
-  A call takes `n_steps` of power iteration from u; with statistics 'batch', if
-  the collection is mutable, the result is kept.
+  batch_stats has {LAYER/kernel/u, LAYER/kernel/sigma}. A call makes `n_steps`
+  of power iteration from u; with statistics 'batch', if the collection is
+  mutable, it stores the result.
   """
 
   @norm.naming_statistics
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
-    """The layer of x with normalised weights."""
+    """Applies the layer with normalised weights."""
     update = statistics == 'batch' and self.is_mutable_collection('batch_stats')
     return _keeping_kernel(
       self,
@@ -58,8 +62,8 @@ class WeightStandardization(nn.Module):
   """A layer whose kernel is standardized, see `standardized`.
 
   Attributes:
-    layer_instance: with a parameter 'kernel'.
-    epsilon, scaled: of `standardized`.
+    layer_instance: a layer with a parameter 'kernel'.
+    epsilon, scaled: see `standardized`.
   """
 
   layer_instance: nn.Module
@@ -69,7 +73,7 @@ class WeightStandardization(nn.Module):
   @norm.naming_statistics
   @nn.compact
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
-    """The layer of x with standardized weights; statistics change nothing."""
+    """Applies the layer with standardized weights; ignores `statistics`."""
 
     def transformed(variables):
       own = variables['params']
@@ -89,10 +93,10 @@ class WeightStandardization(nn.Module):
 def _keeping_kernel(
   module: nn.Module, x: jax.Array, call: Callable[[], jax.Array]
 ) -> jax.Array:
-  """call(), after which the kernel is the one that was drawn for the layer.
+  """Returns call(), and stores the kernel that was drawn for the layer.
 
-  flax stores the normalised kernel at initialization; here networks of one seed
-  begin with the same weights, whatever their normalization.
+  flax would store the normalised kernel at initialization. This way networks of
+  one seed start with the same weights, whatever their normalization.
   """
   if not module.is_initializing():
     return call()
@@ -107,14 +111,14 @@ def _keeping_kernel(
 def standardized(
   kernel: jax.Array, *, epsilon: float = 1e-5, scaled: bool = True
 ) -> jax.Array:
-  """(V - mean) / sqrt(var + epsilon) over the n weights of each output unit.
+  """Returns (V - mean) / sqrt(var + epsilon) of each output unit's n weights.
 
   Args:
-    kernel: [..., in, out].
+    kernel: V, [..., in, out].
     epsilon: added to the variance, inside the root.
-    scaled: whether it is divided by sqrt(n) too, so that a unit keeps the scale
-      of its inputs (Brock, De and Smith, 2021, arXiv:2101.08692). Without it,
-      as in the original, a normalization of activations must follow.
+    scaled: whether the result is also divided by sqrt(n), so that a unit keeps
+      the scale of its inputs (Brock, De and Smith, 2021, arXiv:2101.08692).
+      Without that, as in the original, a norm of activations must follow.
   """
   units = kernel.reshape(-1, kernel.shape[-1]).astype(
     jnp.promote_types(kernel.dtype, jnp.float32)
@@ -129,11 +133,10 @@ def standardized(
 def make_weight(
   *, epsilon: float = 1e-12, spread: placement.Spread = placement.ALONE
 ) -> norm.Norm:
-  """Weight normalization for a model.
+  """Returns weight normalization for a model.
 
   Args:
     epsilon: added to the square of a unit's length.
-    spread: not used.
   """
   del spread  # nothing is computed over examples
   _check_epsilon(epsilon)
@@ -148,12 +151,11 @@ def make_spectral(
   epsilon: float = 1e-12,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """Spectral normalization for a model.
+  """Returns spectral normalization for a model.
 
   Args:
-    n_steps: of power iteration, a call.
+    n_steps: steps of power iteration in a call.
     epsilon: added to the square of a vector's length.
-    spread: not used.
   """
   del spread  # nothing is computed over examples
   _check_epsilon(epsilon)
@@ -173,14 +175,14 @@ def make_standardization(
   epsilon: float = 1e-5,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """Weight standardization for a model.
+  """Returns weight standardization for a model.
 
   Args:
     scaled: see `standardized`.
     then: the normalization of activations that follows: 'none', 'group' or
-      'batch', as they are by default.
+      'batch', with its defaults.
     epsilon: added to the variance of a unit's weights.
-    spread: how the batch lies on devices.
+    spread: how the batch lies on devices, for 'batch'.
   """
   _check_epsilon(epsilon)
   if then not in _AFTER:

@@ -30,8 +30,8 @@ class LpMoments(NamedTuple):
 
   Attributes:
     mean: [G, C].
-    scale_p: [G, C], what the group is divided by.
-    count: [G], how many real values of a channel the group holds.
+    scale_p: [G, C], the divisor.
+    count: [G], number of real values of a channel in the group.
   """
 
   mean: jax.Array
@@ -52,12 +52,11 @@ def lp_norm(
   epsilon: float = 1e-5,
   spread: placement.Spread = placement.ALONE,
 ) -> tuple[jax.Array, LpMoments]:
-  """x normalised by its mean and power mean, and these.
+  """Returns x normalised by its mean and power mean, and these statistics.
 
   Args:
     x: [N, ..., C], floating point.
-    scale: [C].
-    bias: [C].
+    scale, bias: [C], as in the formula.
     p: 1 or more; infinity is the maximum.
     centred: whether the power mean is that of x - mean.
     axis: of the channels, any but the first.
@@ -75,14 +74,14 @@ def lp_norm(
   check_p(p)
   x = transform.channels_last(x, axis)
   transform.check_parameters(x, scale, bias)
-  pieces, centre, found = _find(
+  pieces, centre, moments = _find(
     x, p, centred, group_size, mask, epsilon, spread
   )
-  factor_GC = moments_lib.exact(scale)[None] / found.scale_p
+  factor_GC = moments_lib.exact(scale)[None] / moments.scale_p
   bias_1C = moments_lib.exact(bias)[None]
   y_PRKC = transform.affine(pieces, centre, factor_GC, bias_1C)
   y = y_PRKC.astype(x.dtype).reshape(x.shape)
-  return jnp.moveaxis(y, -1, axis), found
+  return jnp.moveaxis(y, -1, axis), moments
 
 
 def check_p(p: float) -> None:
@@ -92,7 +91,7 @@ def check_p(p: float) -> None:
 
 
 def _find(x, p, centred, group_size, mask, epsilon, spread):
-  """(pieces, centre, LpMoments) of x, [N, ..., C]."""
+  """Returns (pieces, centre, LpMoments) of x, [N, ..., C]."""
   transform.check(x, group_size, mask, spread)
   pieces = moments_lib.cut(x, group_size, mask, spread)
   centre, moments = moments_lib.find(pieces)
@@ -110,7 +109,7 @@ def _find(x, p, centred, group_size, mask, epsilon, spread):
 
 
 def _power(x: jax.Array, p: float) -> jax.Array:
-  """x^p; products and roots where they do, which cost a tenth of a power."""
+  """Returns x^p, by a product or a root if possible: a tenth of the cost."""
   plain = {1: lambda x: x, 2: jnp.square, 0.5: jnp.sqrt}
   return plain[p](x) if p in plain else x**p
 
@@ -139,8 +138,8 @@ class LpNorm(running.RunningNorm):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """x normalised; statistics 'batch' or 'running' names by what."""
-    del first  # statistics do not depend on where an example stands
+    """Normalises x by its batch's statistics or by the running averages."""
+    del first  # statistics do not depend on the order of examples
     channels = x.shape[self.axis]
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
@@ -148,19 +147,19 @@ class LpNorm(running.RunningNorm):
     if self.is_fixed(statistics):
       if self.wants_moments():
         last = transform.channels_last(x, self.axis)
-        *_, found = _find(
+        *_, moments = _find(
           last, self.p, self.centred, self.group_size, mask, self.epsilon,
           self.spread,
         )  # fmt: skip
-        self.tell(_statistics(found), found.count)
+        self.sow_moments(_statistics(moments), moments.count)
       return transform.normalize(x, *self.fixed(), axis=self.axis)
-    y, found = lp_norm(
+    y, moments = lp_norm(
       x, scale_C, bias_C, p=self.p, centred=self.centred, axis=self.axis,
       group_size=self.group_size, mask=mask, epsilon=self.epsilon,
       spread=self.spread,
     )  # fmt: skip
-    self.tell(_statistics(found), found.count)
-    self.update(averages, _statistics(found), found.count, x.shape[0])
+    self.sow_moments(_statistics(moments), moments.count)
+    self.update(averages, _statistics(moments), moments.count, x.shape[0])
     return y
 
   def divisor(self) -> jax.Array:
@@ -168,8 +167,8 @@ class LpNorm(running.RunningNorm):
     return self.get_variable('batch_stats', 'scale_p')
 
 
-def _statistics(found: LpMoments) -> dict[str, jax.Array]:
-  return {'mean': found.mean, 'scale_p': found.scale_p}
+def _statistics(moments: LpMoments) -> dict[str, jax.Array]:
+  return {'mean': moments.mean, 'scale_p': moments.scale_p}
 
 
 def make(
@@ -184,7 +183,7 @@ def make(
   axis: int = -1,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """`lp_norm` for a model; keywords are those of `LpNorm`.
+  """Returns `lp_norm` for a model; keywords are those of `LpNorm`.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -198,7 +197,7 @@ def make(
   )  # fmt: skip
   return norm.Norm(
     layer=lambda name: LpNorm(name=name, **keywords),
-    # The mean takes it away; in scale_p it would do what `scale` does.
+    # The mean removes a bias; in scale_p it would act as `scale` does.
     bias_before=False,
     frozen=frozen,
   )

@@ -9,8 +9,12 @@ from jax import ad_checkpoint, lax
 
 from bn_jax import placement
 
-_BLOCK = 16  # rows that are summed first, where there are no positions
-_SAMPLE = 16  # one row of so many tells about where the mean is
+# At most so many rows lie along the second axis where there are no positions,
+# see `cut`. That there are two axes matters; their lengths are a choice.
+_BLOCK = 16
+# One row of so many gives the shift of the two-pass variance. More rows cost
+# time; fewer lose bits of the variance, see `_find_alone`.
+_SAMPLE = 16
 
 
 class Moments(NamedTuple):
@@ -19,8 +23,8 @@ class Moments(NamedTuple):
   Attributes:
     mean: [G, C].
     var: [G, C], biased (divided by the count).
-    count: [G], how many values of a channel the group holds; 0 where all of
-      its examples are padding, and then mean and var are 0.
+    count: [G], number of real values of a channel in the group. It is 0 where
+      all examples are padding; mean and var are then 0.
   """
 
   mean: jax.Array
@@ -29,13 +33,13 @@ class Moments(NamedTuple):
 
 
 class Pieces(NamedTuple):
-  """A batch cut into statistics groups, and these into pieces, one a device.
+  """A batch cut into statistics groups, and these into one piece a device.
 
   Attributes:
     x: [P, R, K, C]; the pieces of a group are neighbours.
     mask: [P, R, K] or [P, R, 1], or None.
     groups: G, which divides P.
-    spread: over which the one group there is goes on, or ALONE.
+    spread: the devices over which the only group goes on, or ALONE.
   """
 
   x: jax.Array
@@ -50,7 +54,7 @@ def cut(
   mask: jax.Array | None,
   spread: placement.Spread,
 ) -> Pieces:
-  """The groups of a batch, [N, ..., C], in pieces that lie on one device each.
+  """Cuts a batch, [N, ..., C], into pieces of groups, each on one device.
 
   The values of a piece lie along two axes, although one would do: XLA's CPU
   code for the derivative of statistics over a single axis is ten times slower.
@@ -71,13 +75,18 @@ def cut(
 def is_whole(
   examples: int, group_size: int | None, spread: placement.Spread
 ) -> bool:
-  """Whether the whole batch is one group; `examples` are those in sight."""
+  """Returns whether the whole batch is one group.
+
+  Args:
+    examples: number of examples in x, which inside pmap and shard_map are those
+      of one device.
+  """
   everything = examples * spread.parts if spread.axis_name else examples
   return group_size in (None, everything)
 
 
 def _pieces_of_a_group(examples, groups, spread) -> int:
-  """Into how many devices' parts a group falls, where the batch is in sight."""
+  """Returns on how many devices a group lies, where x is the whole batch."""
   if spread.axis_name or spread.parts % groups:
     return 1
   pieces = spread.parts // groups
@@ -87,58 +96,56 @@ def _pieces_of_a_group(examples, groups, spread) -> int:
 class Centre(NamedTuple):
   """The mean of the group of each piece, as the sum of two numbers.
 
-  Where a mean is large beside its deviations, float32 cannot hold it: it is
-  rounded by 0.001 at 10,000. (x - high) - low loses nothing.
+  A mean that is large beside the deviations does not fit into float32: at
+  10,000 it is rounded by 0.001. (x - high) - low loses nothing.
 
   Attributes:
     high: [P, C], a value near the mean.
-    low: [P, C], what is missing.
+    low: [P, C], the mean minus high.
   """
 
   high: jax.Array
   low: jax.Array
 
   def away(self, x_PRKC: jax.Array) -> jax.Array:
-    """x minus the mean of its group, [P, R, K, C], in float32 at least."""
+    """Returns x minus the mean of its group, in float32 at least."""
     return (exact(x_PRKC) - wide(self.high)) - wide(self.low)
 
   def near(self, x_PRKC: jax.Array, other_PC: jax.Array) -> jax.Array:
-    """x minus high, for a sum; low is to be subtracted from the result.
+    """Returns x minus high, for a mean from which low is then subtracted.
 
     Args:
-      x_PRKC: the values.
       other_PC: any finite numbers, see `apart`.
     """
     return exact(x_PRKC) - wide(apart(self.high, other_PC))
 
 
 def exact(x: jax.Array) -> jax.Array:
-  """x in float32 at least: statistics are never found in less."""
+  """Returns x in float32 at least, as all statistics are computed."""
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def find(pieces: Pieces) -> tuple[Centre, Moments]:
-  """The moments of the groups, and their means in full.
+  """Returns the means of the groups in two numbers each, and their moments.
 
-  The moments of the pieces, each found by itself, are merged (Chan, Golub and
-  LeVeque, 1983): two numbers a channel are all that devices tell each other.
+  The moments of single pieces are merged (Chan, Golub and LeVeque, 1983), so
+  devices exchange two numbers a channel.
   """
-  found = _find_alone(pieces.x, pieces.mask)
-  high_PC, low_PC, var_PC = _kept(found)
+  high_PC, low_PC, var_PC = _saved(_find_alone(pieces.x, pieces.mask))
   mean_PC = high_PC + low_PC
   count_G = total(pieces)
   if _is_in_one_piece(pieces):
     if pieces.mask is not None:
       mean_PC = jnp.where(count_G[:, None] > 0, mean_PC, 0)
     return Centre(high_PC, low_PC), Moments(mean_PC, var_PC, count_G)
-  mean_GC = _kept(over_groups(pieces, mean_PC))
+  mean_GC = _saved(over_groups(pieces, mean_PC))
   apart_PC = mean_PC - to_pieces(pieces, mean_GC)
-  var_GC = _kept(over_groups(pieces, var_PC + apart_PC**2))
+  var_GC = _saved(over_groups(pieces, var_PC + apart_PC**2))
   return Centre(high_PC, low_PC - apart_PC), Moments(mean_GC, var_GC, count_G)
 
 
-def _kept(statistics):
-  """Named for who recomputes activations: these few are worth keeping."""
+def _saved(statistics):
+  """Names statistics, so that recomputing activations can save these few."""
   return ad_checkpoint.checkpoint_name(statistics, 'moments')
 
 
@@ -147,7 +154,7 @@ def _is_in_one_piece(pieces: Pieces) -> bool:
 
 
 def over_groups(pieces: Pieces, x_PC: jax.Array) -> jax.Array:
-  """Means over groups, [G, C], from means over pieces, [P, C]."""
+  """Returns means over groups, [G, C], from means over pieces, [P, C]."""
   if _is_in_one_piece(pieces):
     return x_PC
   count_P = _count(pieces.x, pieces.mask)
@@ -158,11 +165,10 @@ def over_groups(pieces: Pieces, x_PC: jax.Array) -> jax.Array:
 
 
 def largest(pieces: Pieces, x_PRKC: jax.Array) -> jax.Array:
-  """Largest of the real values of each group, 0 where there are none, [G, C].
+  """Returns the largest real value of each group, 0 without any, [G, C].
 
   Args:
-    pieces: the groups.
-    x_PRKC: 0 or more each.
+    x_PRKC: values of 0 or more.
   """
   if pieces.mask is not None:
     x_PRKC = jnp.where(pieces.mask[..., None], x_PRKC, 0)
@@ -173,26 +179,26 @@ def largest(pieces: Pieces, x_PRKC: jax.Array) -> jax.Array:
 
 
 def _largest(x: jax.Array, axis: int) -> jax.Array:
-  """The maximum along an axis; where several are equal, the first has it.
+  """Returns the maximum along an axis; of equal values the first counts.
 
-  JAX differentiates `max` by asking which values equal it. A compiler that
-  computes them twice may round them twice, and then none does.
+  JAX differentiates `max` by comparing the values with it. A compiler that
+  computes them twice may round them differently, and then none is equal.
   """
   index = lax.stop_gradient(jnp.argmax(x, axis=axis, keepdims=True))
   return jnp.take_along_axis(x, index, axis=axis).squeeze(axis)
 
 
 def to_pieces(pieces: Pieces, x_GC: jax.Array) -> jax.Array:
-  """What is of a group, [G, C], for each of its pieces, [P, C]."""
+  """Returns values of groups, [G, C], for each of their pieces, [P, C]."""
   return jnp.repeat(x_GC, len(pieces.x) // pieces.groups, axis=0)
 
 
 def total(pieces: Pieces) -> jax.Array:
-  """How many values of a channel each group holds, over all devices, [G]."""
+  """Returns the number of values of a channel in each group, [G]."""
   count_P = _count(pieces.x, pieces.mask)
   count_G = count_P.reshape(pieces.groups, -1).sum(axis=1)
   if pieces.mask is None:
-    return count_G * pieces.spread.parts  # nobody needs to be asked
+    return count_G * pieces.spread.parts  # devices need not be asked
   return pieces.spread.sum(count_G)
 
 
@@ -200,16 +206,17 @@ def total(pieces: Pieces) -> jax.Array:
 def _find_alone(
   x_GRKC: jax.Array, mask_GRK: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """(high, low, var), [G, C] each, by the shifted two-pass algorithm.
+  """Returns (high, low, var), [G, C] each, by the shifted two-pass algorithm.
 
     mean = s + E[x - s]      var = E[(x - s)^2] - E[x - s]^2
 
-  holds for every s. With s = 0 it loses everything for data far from zero: of
-  N(3000, 1) in float32 the variance is 0 to 2. Here s is the mean of a share f
-  of the values (after a shift by one of them). Whatever the data, the variance
-  between that share and the rest is a part of var, f / (1 - f) (mean - s)^2, so
-  the subtraction takes away at most 1/f times what remains: with f = 1/16, four
-  of float32's 24 bits, and of random data next to none.
+  holds for every s. With s = 0 all digits are lost for data far from zero: the
+  variance of N(3000, 1) in float32 comes out as 0 to 2. Here s is the mean of a
+  share f of the values (after a shift by one of them). Whatever the data, var
+  contains the variance between that share and the rest, f / (1 - f)
+  (mean - s)^2, so the subtraction takes away at most 1/f times what remains:
+  with f = 1/16 that costs four of float32's 24 bits, for random data almost
+  none.
   """
   x_GRKC = exact(x_GRKC)
   first_GC = _first_real(x_GRKC, mask_GRK)
@@ -222,24 +229,24 @@ def _find_alone(
 
 
 def apart(x_GC: jax.Array, other_GC: jax.Array) -> jax.Array:
-  """x, such that the compiler does not see that it is x.
+  """Returns x, in a form that the compiler does not recognise as x.
 
-  Sums over values that are centred in the same way would share the centred
-  array, and XLA would write it to memory for them. A sum that has a subtraction
-  of its own reads x alone. (XLA keeps 0 * other, which might be NaN, and drops
-  optimization barriers before it looks for what is computed twice.)
+  If several sums centred the values in the same way, XLA would write the
+  centred array to memory and share it. A sum with a subtraction of its own
+  reads x alone. (XLA keeps 0 * other, which might be NaN; an optimization
+  barrier does not help, since XLA drops it before it merges equal terms.)
   """
   return x_GC + 0 * other_GC
 
 
 @_find_alone.defjvp
 def _find_alone_jvp(primals, tangents):
-  """The derivatives of the exact moments, whatever the algorithm.
+  """Returns the derivatives of the exact moments, whatever the algorithm.
 
     d mean = E[dx]      d var = 2 E[(x - mean) dx]
 
   JAX transposes them for reverse mode and differentiates them for the second
-  order. All of the mean's derivative is given to its low part.
+  order. The derivative of the mean is that of low; that of high is 0.
   """
   (x_GRKC, mask_GRK), (dx_GRKC, _) = primals, tangents
   high_GC, low_GC, var_GC = _find_alone(x_GRKC, mask_GRK)
@@ -252,12 +259,12 @@ def _find_alone_jvp(primals, tangents):
 
 
 def wide(x_GC: jax.Array) -> jax.Array:
-  """[G, C] as [G, 1, 1, C], to stand beside values."""
+  """Reshapes [G, C] to [G, 1, 1, C], to broadcast against values."""
   return x_GC[:, None, None]
 
 
 def _first_real(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
-  """The first value of each group and channel that is not padding."""
+  """Returns the first value of each group and channel that is no padding."""
   if mask_GRK is None:
     return x_GRKC[:, 0, 0]
   x_GMC = x_GRKC[:, :, : mask_GRK.shape[2]].reshape(
@@ -268,7 +275,7 @@ def _first_real(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
 
 
 def mean(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
-  """Mean over the real values of each group, [G, C]; 0 where there are none."""
+  """Returns the mean of each group's real values, [G, C]; 0 without any."""
   if mask_GRK is None:
     return x_GRKC.mean(axis=(1, 2))
   total_GC = jnp.where(mask_GRK[..., None], x_GRKC, 0).sum(axis=(1, 2))
@@ -276,7 +283,7 @@ def mean(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
 
 
 def _count(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
-  """How many real values each group holds of a channel, [G]."""
+  """Returns the number of real values of a channel in each piece, [G]."""
   groups, rows, inner, _ = x_GRKC.shape
   dtype = jnp.promote_types(x_GRKC.dtype, jnp.float32)
   if mask_GRK is None:

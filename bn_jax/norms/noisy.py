@@ -9,8 +9,8 @@ feature maps) and each step, then for each element i of the unit:
   y_ij = s_ij * x_ij + m_ij
 
 so the distribution of every unit jumps from step to step: an internal covariate
-shift by design. The paper does not say whether r_sigma is a variance; it is
-taken as a standard deviation.
+shift by design. The paper does not say whether r_sigma is a variance or a
+standard deviation; here it is the latter. Defaults are the paper's constants.
 """
 
 import math
@@ -39,16 +39,15 @@ def add_noise(
   r_mu: float = 0.1,
   r_sigma: float = 0.1,
 ) -> jax.Array:
-  """x, [N, ..., C], with the noise of Algorithm 1.
+  """Adds the noise of Algorithm 1 to x, [N, ..., C].
 
   For x of mean 0 and variance 1, given mu and sigma, the result has mean mu and
   variance sigma^2 + r_sigma^2 + r_mu^2 / 3.
 
   Args:
-    x: [N, ..., C], channels last.
-    key: of this layer and step. Example i draws from a key of its own, so its
-      noise does not depend on how many stand beside it.
-    first: the index of the first example of x in the batch of the step.
+    key: of this layer and step.
+    first: the index of the first example of x in the batch of the step. An
+      example's noise depends on its index, not on the size of x.
     n_mu: largest |mu| of a unit.
     n_sigma: largest sigma of a unit; the smallest is 1.
     r_mu: largest distance of an element's shift from its unit's.
@@ -70,11 +69,11 @@ def add_noise(
 def _pair_of_uniforms(
   key: jax.Array, shape: tuple[int, ...], first: jax.Array | int
 ) -> tuple[jax.Array, jax.Array]:
-  """Two independent arrays, uniform on (-1, 1): both words of one hash.
+  """Returns two independent uniform arrays on (-1, 1): both words of a hash.
 
-  `jax.random` would hash once for each, and keep half of each hash; drawing is
-  most of what noise costs. The counter is (example, element of it), so that an
-  example's noise depends on its index alone.
+  `jax.random` would compute a hash for each and use half of it, and most of the
+  cost of noise is in these hashes. The counter is (example, element of it), so
+  that an example's noise depends on its index alone.
   """
   example = lax.broadcasted_iota(jnp.uint32, shape, 0)
   example = example + jnp.asarray(first, jnp.uint32)
@@ -88,7 +87,7 @@ def _pair_of_uniforms(
 
 
 def _uniform(word: jax.Array) -> jax.Array:
-  """23 random bits as an even float32 in (-1, 1), where erf_inv is finite."""
+  """Returns 23 random bits as a float32 in (-1, 1), where erf_inv is finite."""
   one_to_two = lax.bitcast_convert_type(
     (word >> 9) | jnp.uint32(0x3F800000), jnp.float32
   )
@@ -98,13 +97,13 @@ def _uniform(word: jax.Array) -> jax.Array:
 class NoisyBatchNorm(batch.BatchNorm):
   """Batch Normalization, then noise: after scale and bias, before the ReLU.
 
-  Its parameters and statistics are those of `BatchNorm`, which never see the
-  noise. The noise acts if and only if the rng 'noise' is passed, with any
-  statistics, and where the layer is frozen too: it is no statistic, and no
-  parameter.
+  Its parameters and statistics are those of `BatchNorm`, without the noise. The
+  noise acts if and only if the rng 'noise' is passed, with statistics 'batch'
+  and 'running', and in a frozen layer too.
 
   Attributes:
-    noise: keywords of `add_noise`.
+    noise: (name, value) of keywords of `add_noise`; a module's attributes must
+      be hashable.
   """
 
   noise: tuple[tuple[str, float], ...] = ()
@@ -118,17 +117,17 @@ class NoisyBatchNorm(batch.BatchNorm):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """x, [N, ..., C], normalised, with noise."""
+    """Normalises x, [N, ..., C], and adds noise."""
     return _noisy(
       self, super().__call__(x, statistics=statistics, mask=mask), first
     )
 
 
 class Noise(norm.Identity):
-  """The same noise on its own: the paper's control.
+  """The same noise without a normalization: the paper's control.
 
   Attributes:
-    noise: keywords of `add_noise`.
+    noise: see `NoisyBatchNorm`.
   """
 
   noise: tuple[tuple[str, float], ...] = ()
@@ -142,7 +141,7 @@ class Noise(norm.Identity):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """x, [N, ..., C], with noise."""
+    """Adds noise to x, [N, ..., C]."""
     return _noisy(
       self, super().__call__(x, statistics=statistics, mask=mask), first
     )
@@ -163,7 +162,7 @@ def make(
   axis: int = -1,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """Noisy Batch Normalization; keywords of `add_noise` and `BatchNorm`.
+  """Returns Batch Normalization, then noise; keywords are of both.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -188,7 +187,7 @@ def make_alone(
   r_sigma: float = 0.1,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """Noise without a normalization; keywords of `add_noise`.
+  """Returns noise without a normalization; keywords are of `add_noise`.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -208,10 +207,10 @@ def _noisy(layer: nn.Module, y: jax.Array, first: jax.Array | int) -> jax.Array:
 
 
 def _checked(n_mu, n_sigma, r_mu, r_sigma) -> tuple[tuple[str, float], ...]:
-  """The keywords of `add_noise`, hashable."""
-  given = dict(n_mu=n_mu, n_sigma=n_sigma, r_mu=r_mu, r_sigma=r_sigma)
-  for name, value in given.items():
+  """Returns the keywords of `add_noise`, hashable; checks their ranges."""
+  noise = dict(n_mu=n_mu, n_sigma=n_sigma, r_mu=r_mu, r_sigma=r_sigma)
+  for name, value in noise.items():
     smallest = 1 if name == 'n_sigma' else 0
     if not smallest <= value < float('inf'):
       raise ValueError(f'{name} is {value}; allowed: {smallest} or more')
-  return tuple(given.items())
+  return tuple(noise.items())

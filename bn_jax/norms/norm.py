@@ -1,4 +1,4 @@
-"""What a normalization is to a model; and none, which is the identity."""
+"""The type of a normalization in a model, and the one that does nothing."""
 
 import functools
 import warnings
@@ -14,9 +14,9 @@ STATISTICS = ('batch', 'running')
 
 
 def naming_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
-  """Wraps a call with the keyword `statistics`: checks it, before anything.
+  """Wraps a call so that its keyword `statistics` is checked first.
 
-  For this version alone, its old name `mode` is taken too, with a warning.
+  In this version its old name `mode` works too, with a warning.
 
   Raises:
     ValueError: anything but 'batch' or 'running'.
@@ -43,7 +43,7 @@ def naming_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plainly(layer: nn.Module, name: str) -> Callable[..., jax.Array]:
-  """The layer with its kernel as it is."""
+  """Returns a call of the layer that leaves its kernel as it is."""
   del name
 
   @naming_statistics
@@ -59,15 +59,16 @@ class Norm(NamedTuple):
 
   Attributes:
     layer: name -> the module that acts on activations, before the
-      nonlinearity: `layer(name)(x, statistics=..., mask=..., first=...)`. It is
-      there even where it does nothing, so that the input to the nonlinearity
-      has one path in every network.
-    bias_before: whether a bias of the layer before it makes sense.
+      nonlinearity: `layer(name)(x, statistics=..., mask=..., first=...)`. A
+      norm that does nothing still has such a module, so that the input to the
+      nonlinearity has the same path in every network.
+    bias_before: whether the layer before the norm has a bias. Where the norm
+      subtracts a mean, a bias would have no effect.
     weighted: (layer with a parameter 'kernel', name) -> the same layer with its
       kernel normalised: `weighted(conv, name)(x, statistics=...)`.
-    frozen: whether the layers' scale, bias and statistics stay as they are: no
-      gradient comes to them, and no batch moves them. Whoever changes
-      parameters by something else, such as weight decay, has to see to it.
+    frozen: whether the layers' scale, bias and statistics stay as they are:
+      their gradients are zero, and no batch changes them. Weight decay would
+      still change them, so the optimizer has to leave them out.
   """
 
   layer: Callable[[str], nn.Module]
@@ -77,7 +78,7 @@ class Norm(NamedTuple):
 
 
 class Identity(nn.Module):
-  """x, unchanged; without parameters and without statistics."""
+  """The identity as a module, without parameters and statistics."""
 
   @naming_statistics
   @nn.compact
@@ -90,11 +91,11 @@ class Identity(nn.Module):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Returns x."""
-    del statistics, mask, first  # an identity asks nothing about examples
+    del statistics, mask, first  # x stays as it is
     return x
 
 
 def none(*, spread: placement.Spread = placement.ALONE) -> Norm:
-  """No normalization, for a model: the paper's standard network."""
+  """Returns no normalization, for a model: the paper's standard network."""
   del spread  # nothing is computed over examples
   return Norm(layer=lambda name: Identity(name=name), bias_before=True)

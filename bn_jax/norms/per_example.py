@@ -1,4 +1,4 @@
-"""Normalizations of each example by itself: those of flax, called as ours.
+"""Normalizations of each example by itself: flax's, with our signature.
 
   layer     over all units of an example (Ba, Kiros and Hinton, 2016,
             arXiv:1607.06450), or over those at each of its positions
@@ -8,9 +8,11 @@
   rms       as layer, but divided by the root mean square, without a mean (Zhang
             and Sennrich, 2019, arXiv:1910.07467)
 
-They keep no statistics, so both are the same, and padding examples
-concern nobody. Padding positions (a mask of x's shape without channels) are
-left out of the statistics. Variances are exact, as those of `batch_norm`.
+They keep no statistics, so 'batch' and 'running' give the same, and examples
+that are padding have no influence. Padding positions (a mask of x's shape
+without channels) are left out of the statistics. Variances take two passes over
+the values, so that they are exact far from zero too. epsilon is that of
+`batch_norm`.
 """
 
 import functools
@@ -28,15 +30,15 @@ _PER = ('example', 'position')
 
 
 class PerExample(nn.Module):
-  """A normalization of flax's, called as ours.
+  """A normalization of flax's, with our signature.
 
   Collections: params {scale, bias}, [C] each ('rms': scale alone).
 
   Attributes:
-    made: shape of x -> the module of flax.
+    factory: shape of x -> the module of flax.
   """
 
-  made: Callable[[tuple[int, ...]], nn.Module]
+  factory: Callable[[tuple[int, ...]], nn.Module]
 
   @norm.naming_statistics
   @nn.compact
@@ -48,12 +50,12 @@ class PerExample(nn.Module):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """x, [N, ..., C], normalised; computed in float32 at least."""
+    """Normalises x, [N, ..., C]; computed in float32 at least."""
     del first
-    inner = self.made(x.shape)
-    nn.share_scope(self, inner)  # its parameters are ours
+    inner = self.factory(x.shape)
+    nn.share_scope(self, inner)  # no level of its own in the parameters' paths
     if mask is not None:
-      # An example is its own statistics group: all of one may be padding.
+      # A mask of examples changes nothing: each has statistics of its own.
       is_position = mask.ndim > 1
       mask = jnp.broadcast_to(mask[..., None], x.shape) if is_position else None
     return inner(x, mask=mask).astype(x.dtype)
@@ -65,12 +67,11 @@ def make_layer(
   epsilon: float = 1e-5,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """Layer normalization for a model.
+  """Returns layer normalization for a model.
 
   Args:
     per: 'example', over channels and positions, or 'position', over channels.
     epsilon: added to the variance, inside the root.
-    spread: not used.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -85,7 +86,7 @@ def make_rms(
   epsilon: float = 1e-5,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """RMS normalization for a model; keywords are those of `make_layer`."""
+  """Returns RMS normalization for a model; keywords are of `make_layer`."""
   del spread  # nothing is computed over examples
   return _over_units(nn.RMSNorm, per, epsilon)
 
@@ -96,13 +97,11 @@ def make_group(
   epsilon: float = 1e-5,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """Group normalization for a model.
+  """Returns group normalization for a model.
 
   Args:
-    num_groups: of channels, whose number it must divide; None is
-      `usual_groups`.
+    num_groups: must divide the number of channels; None is `usual_groups`.
     epsilon: added to the variance, inside the root.
-    spread: not used.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -111,7 +110,7 @@ def make_group(
   if num_groups is not None and num_groups < 1:
     raise ValueError(f'num_groups is {num_groups}; allowed: 1 or more, or None')
 
-  def made(shape):
+  def constructor(shape):
     groups = num_groups or usual_groups(shape[-1])
     if shape[-1] % groups:
       raise ValueError(
@@ -119,24 +118,23 @@ def make_group(
       )
     return functools.partial(nn.GroupNorm, groups)
 
-  return _norm(made, epsilon)
+  return _norm(constructor, epsilon)
 
 
 def make_instance(
   *, epsilon: float = 1e-5, spread: placement.Spread = placement.ALONE
 ) -> norm.Norm:
-  """Instance normalization for a model.
+  """Returns instance normalization for a model.
 
   Args:
     epsilon: added to the variance, inside the root.
-    spread: not used.
 
   Raises:
     ValueError: a keyword out of its range; in its call, images of one position.
   """
   del spread  # nothing is computed over examples
 
-  def made(shape):
+  def constructor(shape):
     if math.prod(shape[1:-1]) == 1:
       raise ValueError(
         f'x has shape {list(shape)}: a group of one value, all would become '
@@ -144,14 +142,16 @@ def make_instance(
       )
     return nn.InstanceNorm
 
-  # Its mean takes the bias of a unit away.
-  return _norm(made, epsilon)._replace(bias_before=False)
+  # The mean of a channel removes its bias.
+  return _norm(constructor, epsilon)._replace(bias_before=False)
 
 
 def usual_groups(channels: int) -> int:
-  """32 groups, as in the paper; of less than 64 channels, groups of two.
+  """Returns 32 groups, as in the paper, or fewer for few channels.
 
-  Of a number that these do not divide, fewer.
+  Below 64 channels a group would hold one channel, which is instance
+  normalization; then groups have two. A number of channels that 32 does not
+  divide gets fewer groups too.
   """
   divisor = math.gcd(32, channels)
   return divisor if channels >= 64 else max(1, divisor // 2)
@@ -161,25 +161,26 @@ def _over_units(module, per: str, epsilon: float) -> norm.Norm:
   if per not in _PER:
     raise ValueError(f'per is {per!r}; allowed: {", ".join(map(repr, _PER))}')
 
-  def made(shape):
+  def constructor(shape):
     axes = tuple(range(1, len(shape))) if per == 'example' else -1
     return functools.partial(module, reduction_axes=axes)
 
-  return _norm(made, epsilon)
+  return _norm(constructor, epsilon)
 
 
 def _norm(
-  made: Callable[[tuple[int, ...]], Callable[..., nn.Module]], epsilon: float
+  constructor: Callable[[tuple[int, ...]], Callable[..., nn.Module]],
+  epsilon: float,
 ) -> norm.Norm:
-  """The Norm from shape -> constructor."""
+  """Returns the norm whose module has a constructor that depends on a shape."""
   if not epsilon >= 0:
     raise ValueError(f'epsilon is {epsilon}; allowed: 0 or more')
 
-  def exact(shape):
-    return made(shape)(epsilon=epsilon, use_fast_variance=False)
+  def module(shape):
+    return constructor(shape)(epsilon=epsilon, use_fast_variance=False)
 
   return norm.Norm(
-    layer=lambda name: PerExample(made=exact, name=name),
-    # A mean over several channels does not take a channel's bias away.
+    layer=lambda name: PerExample(factory=module, name=name),
+    # A mean over several channels does not remove a channel's bias.
     bias_before=True,
   )

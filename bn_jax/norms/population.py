@@ -26,12 +26,12 @@ Path = tuple[str, ...]
 
 
 class Population(NamedTuple):
-  """What `population_statistics` finds.
+  """The result of `population_statistics`.
 
   Attributes:
-    batch_stats: the collection, its statistics those of the population.
-    batches: how many were used.
-    examples: how many they held, padding left out.
+    batch_stats: the collection, with the statistics of the population.
+    batches: the number of batches.
+    examples: the number of examples in them, without padding.
   """
 
   batch_stats: Any
@@ -47,33 +47,33 @@ def population_statistics(
   variance: str = 'within',
   layerwise: bool = False,
 ) -> Population:
-  """The batch_stats of a network by which it should infer.
+  """Computes the batch_stats of a network for inference.
 
-  Batches are taken one at a time; of each only its moments are kept, in
-  float64. They may lie on several devices. Random parts (noise, dropout) are
-  off. Running averages of training have no influence, nor has their momentum.
+  Batches are taken one at a time, and only their moments are added up, in
+  float64. They may lie on several devices. Noise and dropout are off. The
+  running averages of training and their momentum have no influence.
 
   Args:
     module: called as `module(x, statistics=..., mask=...)`, with norms of this
       package.
-    variables: its collections, batch_stats among them.
-    batches: each x, or (x, mask), of the size m of training, since with
-      statistics 'batch' upper layers see what lower ones made of it.
+    batches: each x, or (x, mask). They should have the size m of training: with
+      statistics 'batch' the outputs of a layer, and so the statistics of the
+      next, depend on m.
     variance: 'within', m/(m-1) times the mean of the batches' (groups')
-      variances, as in Algorithm 2; or 'pooled', that of all values together,
-      over their number (Wu and Johnson, 2021, "Rethinking Batch in BatchNorm",
+      variances, as in Algorithm 2; or 'pooled', the biased variance of all
+      values together (Wu and Johnson, 2021, "Rethinking Batch in BatchNorm",
       arXiv:2105.07576, section 3: "precise BN"). They differ by the variance of
       the batches' means.
-    layerwise: False takes all layers at once, each batch normalised by its own
-      statistics throughout. True is the literal reading: a layer is measured
-      when those below it infer already. That takes a pass over the batches for
-      each layer (it ends when a pass changes nothing), so `batches` must be
-      something that can be gone through again, such as a list.
+    layerwise: False measures all layers at once, each batch normalised by its
+      own statistics throughout. True is the literal reading: a layer is
+      measured when those below already use their population statistics. That
+      takes a pass over the batches for each layer, until a pass changes
+      nothing, so `batches` must be iterable again, such as a list.
 
   Raises:
-    ValueError: no batches, or an iterator where several passes are taken; a
-      network that keeps no batch statistics; an unknown variance; a layer that
-      has seen no group of two real values.
+    ValueError: no batches, or an iterator where several passes are needed; a
+      network that keeps no batch statistics; an unknown variance; a layer
+      without a group of two real values.
   """
   if variance not in VARIANCES:
     raise ValueError(
@@ -86,23 +86,24 @@ def population_statistics(
   if not layerwise:
     return _pass(module, variables, batches, variance, 'batch')
   while True:
-    found = _pass(module, variables, batches, variance, 'running')
-    if _same(found.batch_stats, variables['batch_stats']):
-      return found
-    # A pass in which the layers below have had their last values settles one.
-    variables = {**variables, 'batch_stats': found.batch_stats}
+    population = _pass(module, variables, batches, variance, 'running')
+    if _same(population.batch_stats, variables['batch_stats']):
+      return population
+    # Once the layers below a layer have their final values, the next pass
+    # gives it its own.
+    variables = {**variables, 'batch_stats': population.batch_stats}
 
 
 def _pass(module, variables, batches, variance, statistics) -> Population:
-  """The statistics of all layers, over the batches once."""
+  """Returns the statistics of all layers, from one pass over the batches."""
   tallies: dict[Path, _Tally] = {}
   count = examples = 0
   for batch in batches:
     x, mask = batch if isinstance(batch, tuple) else (batch, None)
     with jax.default_matmul_precision('highest'):
       moments = _moments(module, variables, x, mask, statistics)
-    for path, of_layer in _by_layer(jax.device_get(moments)).items():
-      tallies.setdefault(path, _Tally(variance)).add(of_layer)
+    for path, groups in _by_layer(jax.device_get(moments)).items():
+      tallies.setdefault(path, _Tally(variance)).add(groups)
     count += 1
     examples += len(x) if mask is None else int(_examples(mask))
   if not count:
@@ -121,7 +122,7 @@ def _pass(module, variables, batches, variance, statistics) -> Population:
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _moments(module, variables, x, mask, statistics):
-  """The collection 'moments' of one batch."""
+  """Returns the collection 'moments' of one batch."""
   _, new = module.apply(
     variables, x, statistics=statistics, mask=mask, mutable=['moments']
   )
@@ -129,7 +130,7 @@ def _moments(module, variables, x, mask, statistics):
 
 
 def _by_layer(moments: Mapping[str, Any]) -> dict[Path, dict[str, np.ndarray]]:
-  """Path of each layer -> statistic -> per group, in float64."""
+  """Returns {layer's path: {statistic: its values per group}}, in float64."""
   layers: dict[Path, dict[str, np.ndarray]] = {}
   for (*path, _, name), value in traverse_util.flatten_dict(moments).items():
     layers.setdefault(tuple(path), {})[name] = np.asarray(value, np.float64)
@@ -139,8 +140,8 @@ def _by_layer(moments: Mapping[str, Any]) -> dict[Path, dict[str, np.ndarray]]:
 class _Tally:
   """Statistics of one layer, over the groups so far, weighted by their counts.
 
-  The mean and what it is of between groups are merged by differences (Chan,
-  Golub and LeVeque, 1983).
+  Means and the variance between groups are merged by differences (Chan, Golub
+  and LeVeque, 1983).
   """
 
   def __init__(self, variance: str):
@@ -149,14 +150,14 @@ class _Tally:
       'pooled': lambda count: 1.0,
     }[variance]
     self._pooled = variance == 'pooled'
-    self._count = 0.0  # of all values, and of those in groups of two or more
-    self._in_groups = 0.0
+    self._count = 0.0  # of all real values
+    self._in_groups = 0.0  # of those in groups of two or more, with a variance
     self._means: dict[str, Any] = {}
     self._within = self._between = 0.0  # sums of squares
     self._has_variance = False
 
   def add(self, statistics: Mapping[str, np.ndarray]) -> None:
-    """Takes the groups of one batch, [G, C] each."""
+    """Adds the groups of one batch, [G, C] each."""
     statistics = dict(statistics)
     count_G = statistics.pop('count')
     var_GC = statistics.pop('var', None)
@@ -171,13 +172,13 @@ class _Tally:
   def _add_means(self, values_C: Mapping[str, np.ndarray], count) -> None:
     before, self._count = self._count, self._count + count
     for name, value_C in values_C.items():
-      apart_C = value_C - self._means.setdefault(name, value_C)
-      self._means[name] = self._means[name] + apart_C * (count / self._count)
+      change_C = value_C - self._means.setdefault(name, value_C)
+      self._means[name] = self._means[name] + change_C * (count / self._count)
       if name == 'mean':
-        self._between += apart_C**2 * (before * count / self._count)
+        self._between += change_C**2 * (before * count / self._count)
 
   def result(self, layer: str) -> dict[str, np.ndarray]:
-    """Statistic -> [C]."""
+    """Returns {statistic: its value, [C]}; ValueError without enough data."""
     if not self._count or (self._has_variance and not self._in_groups):
       raise ValueError(f'{layer} has seen no group of two real values')
     if not self._has_variance:
@@ -190,12 +191,12 @@ class _Tally:
 
 
 def _examples(mask: jax.Array) -> int:
-  """How many examples of a batch have a real value."""
+  """Returns how many examples of a batch have a real value."""
   return np.asarray(mask).reshape(len(mask), -1).any(axis=1).sum()
 
 
 def _like(old: Any, value: np.ndarray) -> jax.Array:
-  """value where and as the old one lies."""
+  """Returns value with the dtype of old, on the same devices."""
   new = jnp.asarray(value, old.dtype)
   return jax.device_put(new, old.sharding) if hasattr(old, 'sharding') else new
 

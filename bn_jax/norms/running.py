@@ -5,13 +5,13 @@ At update t, with the statistics `batch` of one batch and a weight w:
   running = running + w (batch - running)
 
   ema            w = 1 - momentum: an exponential moving average that begins at
-                 mean 0 and variance 1, as everywhere
+                 mean 0 and variance 1, as in other libraries
   corrected_ema  w = (1 - momentum) / (1 - momentum^t): the same, without the
-                 weight that its beginning keeps (Kingma and Ba, 2015, "Adam",
-                 section 3)
+                 bias to its start (Kingma and Ba, 2015, "Adam", section 3)
   cumulative     w = 1 / t: the mean of all batches so far
 
-momentum is flax's, the share of the old average; PyTorch's is one minus it.
+momentum is flax's, the share of the old average; PyTorch's is one minus it. The
+defaults, momentum 0.9 and epsilon 1e-5, are PyTorch's.
 """
 
 from collections.abc import Mapping
@@ -28,26 +28,26 @@ AVERAGES = ('ema', 'corrected_ema', 'cumulative')
 
 
 class RunningNorm(nn.Module):
-  """What layers with running averages have in common.
+  """The base of layers with running averages.
 
   The averages are the collection batch_stats, [C] each. A second collection,
-  'moments', is for whoever wants a batch's own statistics: where it is mutable,
-  'batch' in it holds them per group, [G, C] each, with their 'count', [G]; with
-  statistics 'running' too.
+  'moments', returns a batch's own statistics: where it is mutable, its 'batch'
+  holds them per group, [G, C] each, with their 'count', [G]. That also works
+  with statistics 'running'.
 
   Attributes:
-    axis: of the channels.
+    axis: the axis of x that has the channels.
     group_size: examples that share statistics; None is the whole batch.
-    momentum: in [0, 1): the share of the old average that a step keeps.
-    running_average: one of `AVERAGES`.
+    momentum: in [0, 1), the share of the old average that an update keeps.
+    running_average: the weight of an update, one of `AVERAGES`.
     epsilon: added before the root.
     spread: how the batch lies on devices.
     frozen: whether the layer is a fixed map a channel, for fine-tuning. With
-      statistics 'batch' it then does what it does with 'running', so that no
-      example depends on another; the collection comes back as it was, and the
-      gradients of scale and bias are zero, with both. To keep the parameters
-      alone, while statistics of the batch normalise and move the averages, is
-      something else: trainable=False in Keras before TensorFlow 2.
+      statistics 'batch' it then does the same as with 'running', so that no
+      example depends on another. The collection does not change, and the
+      gradients of scale and bias are zero. (Keras before TensorFlow 2 had
+      another meaning: trainable=False fixed the parameters alone, and the batch
+      still normalised and moved the averages.)
   """
 
   axis: int = -1
@@ -59,11 +59,11 @@ class RunningNorm(nn.Module):
   frozen: bool = False
 
   def counts(self) -> bool:
-    """Whether batch_stats holds the number of updates, 'count', too."""
+    """Returns whether batch_stats also holds 'count', the updates so far."""
     return self.running_average != 'ema'
 
   def averages(self, channels: int, **start: float) -> dict[str, nn.Variable]:
-    """The averages by name, each beginning at a number."""
+    """Returns the averages by name, each with the initial value given."""
     if self.counts():
       self.variable('batch_stats', 'count', jnp.zeros, (), jnp.int32)
     return {
@@ -84,7 +84,7 @@ class RunningNorm(nn.Module):
     return mean_C, self.divisor(), scale_C, bias_C
 
   def is_fixed(self, statistics: str) -> bool:
-    """Whether it normalises with the averages."""
+    """Returns whether the layer normalises by its running averages."""
     return statistics == 'running' or self.frozen
 
   def divisor(self) -> jax.Array:
@@ -92,11 +92,13 @@ class RunningNorm(nn.Module):
     raise NotImplementedError
 
   def wants_moments(self) -> bool:
-    """Returns whether somebody wants a batch's moments, with 'running' too."""
+    """Returns whether the caller asks for a batch's own statistics."""
     return self.is_mutable_collection('moments') and not self.is_initializing()
 
-  def tell(self, batch_GC: Mapping[str, jax.Array], count_G: jax.Array) -> None:
-    """Hands a batch's statistics to who wants them."""
+  def sow_moments(
+    self, batch_GC: Mapping[str, jax.Array], count_G: jax.Array
+  ) -> None:
+    """Writes a batch's statistics to 'moments', if the caller asks for them."""
     if self.wants_moments():
       self.sow(
         'moments',
@@ -113,16 +115,16 @@ class RunningNorm(nn.Module):
     count_G: jax.Array,
     examples: int,
   ) -> None:
-    """Moves the averages, if they are mutable, by the mean over the groups.
+    """Updates the averages, if they are mutable, by the mean over the groups.
 
-    A group without a real value does not count; without any, nothing moves.
+    Groups that are all padding do not count; if all are, nothing changes.
     """
     if not self.is_mutable_collection('batch_stats') or self.is_initializing():
       return
     whole = moments_lib.is_whole(examples, self.group_size, self.spread)
     across = placement.ALONE if whole else self.spread
     real_G1 = (count_G > 0)[:, None].astype(count_G.dtype)
-    # No matrix product: on GPU and TPU it might lose digits.
+    # No matrix product: on GPU and TPU its default precision loses digits.
     number, *sums = across.sum(
       [real_G1.sum(), *((real_G1 * x).sum(axis=0) for x in batch_GC.values())]
     )
@@ -136,7 +138,7 @@ class RunningNorm(nn.Module):
       self.put_variable('batch_stats', 'count', count + (number > 0))
 
   def _weight(self) -> jax.Array | float:
-    """w of the update that comes."""
+    """Returns w of the next update."""
     if self.running_average == 'ema':
       return 1 - self.momentum
     t = self.get_variable('batch_stats', 'count') + 1

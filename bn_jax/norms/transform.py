@@ -32,7 +32,7 @@ def batch_norm(
   stop_statistics_gradient: bool = False,
   spread: placement.Spread = placement.ALONE,
 ) -> tuple[jax.Array, moments_lib.Moments]:
-  """x normalised by the statistics of its own batch, and those statistics.
+  """Returns x normalised by the statistics of its batch, and the statistics.
 
   Args:
     x: [N, ..., C], floating point.
@@ -41,15 +41,15 @@ def batch_norm(
     axis: of the channels, any but the first.
     group_size: examples that share statistics, in the order of the batch; None
       is the whole batch. 32 is a replica of the 2015 paper.
-    mask: bool, of the shape [N], or of x without its channels; what is False is
-      left out of the statistics (and normalised with them like the rest).
+    mask: bool, of the shape [N], or of x without its channels. Where it is
+      False, values are left out of the statistics, but normalised by them too.
     epsilon: added to the variance, inside the root.
-    stop_statistics_gradient: whether the derivative takes mean and variance for
-      constants. That is wrong: it is the 2015 paper's section 2, in which a
-      bias before the layer grows without end while the loss stays.
+    stop_statistics_gradient: whether the derivative treats mean and variance as
+      constants. That is wrong on purpose: in section 2 of the 2015 paper, a
+      bias before the layer then grows without end while the loss stays.
     spread: how the batch lies on devices. Inside pmap and shard_map x is one
-      device's part of it, and a group is the whole batch, then averaged over
-      the axis, or lies within that part.
+      device's part of it; a group is then the whole batch, averaged over the
+      axis, or lies within that part.
 
   Returns:
     y, of the shape and dtype of x, and the Moments in float32 at least.
@@ -66,8 +66,8 @@ def batch_norm(
   scale_1C = moments_lib.exact(scale)[None]
   bias_1C = moments_lib.exact(bias)[None]
   if stop_statistics_gradient:
-    still = pieces._replace(x=lax.stop_gradient(pieces.x))
-    centre, moments = moments_lib.find(still)
+    constant = pieces._replace(x=lax.stop_gradient(pieces.x))
+    centre, moments = moments_lib.find(constant)
     factor_GC = lax.rsqrt(moments.var + epsilon) * scale_1C
     y_PRKC = affine(pieces, centre, factor_GC, bias_1C)
   else:
@@ -86,7 +86,7 @@ def moments(
   mask: jax.Array | None = None,
   spread: placement.Spread = placement.ALONE,
 ) -> moments_lib.Moments:
-  """The statistics of a batch by which `batch_norm` normalises it."""
+  """Returns the statistics by which `batch_norm` normalises a batch."""
   x = channels_last(x, axis)
   check(x, group_size, mask, spread)
   return moments_lib.find(moments_lib.cut(x, group_size, mask, spread))[1]
@@ -95,12 +95,12 @@ def moments(
 def of_groups(
   x: jax.Array, factor_GC: jax.Array, shift_GC: jax.Array, *, axis: int = -1
 ) -> jax.Array:
-  """factor x + shift, one of each a group and channel, in the dtype of x."""
+  """Returns factor x + shift, by group and channel, in the dtype of x."""
   last = channels_last(x, axis)
-  each = len(x) // len(factor_GC)
+  group_size = len(x) // len(factor_GC)
   shape = (len(x), *(1,) * (x.ndim - 2), -1)
   factor, shift = (
-    jnp.repeat(value, each, axis=0).reshape(shape)
+    jnp.repeat(value, group_size, axis=0).reshape(shape)
     for value in (factor_GC, shift_GC)
   )
   y = moments_lib.exact(last) * factor + shift
@@ -108,7 +108,7 @@ def of_groups(
 
 
 def channels_last(x: jax.Array, axis: int) -> jax.Array:
-  """x, [N, ..., C], from x with its channels along another axis.
+  """Moves the channels of x from `axis` to the last axis.
 
   Raises:
     ValueError: x of rank below 2, or an axis that cannot be one of channels.
@@ -125,7 +125,7 @@ def channels_last(x: jax.Array, axis: int) -> jax.Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _transform(epsilon, groups, spread, x_PRKC, mask, scale_1C, bias_1C):
-  """y, [P, R, K, C], and the Moments; the derivative is `_transform_jvp`."""
+  """Returns y, [P, R, K, C], and the Moments; see `_transform_jvp`."""
   pieces = moments_lib.Pieces(x_PRKC, mask, groups, spread)
   centre, moments = moments_lib.find(pieces)
   factor_GC = lax.rsqrt(moments.var + epsilon) * scale_1C
@@ -138,7 +138,7 @@ def affine(
   factor_GC: jax.Array,
   bias_1C: jax.Array,
 ) -> jax.Array:
-  """(x - mean) factor + bias, [P, R, K, C]."""
+  """Returns (x - mean) factor + bias, [P, R, K, C]."""
   factor_PC = moments_lib.to_pieces(pieces, factor_GC)
   scaled_PRKC = centre.away(pieces.x) * moments_lib.wide(factor_PC)
   return scaled_PRKC + moments_lib.wide(bias_1C)
@@ -146,14 +146,14 @@ def affine(
 
 @_transform.defjvp
 def _transform_jvp(epsilon, groups, spread, primals, tangents):
-  """The derivative along (dx, dscale, dbias), with s^2 = var + epsilon:
+  """Returns the derivative along (dx, dscale, dbias), s^2 = var + epsilon:
 
     dy = scale/s (dx - E[dx] - (x - mean)/s^2 E[(x - mean) dx])
          + dscale (x - mean)/s + dbias
 
-  What is of a channel is multiplied before it is spread over the values, so
-  that the transposed rule takes two sums over them, of dy and (x - mean) dy,
-  which are those of the parameters' gradients too. Of the forward pass it keeps
+  Factors of a channel are multiplied before they are broadcast to the values.
+  The transposed rule then needs two sums over values, of dy and (x - mean) dy,
+  which are also the gradients of the parameters. Of the forward pass it saves
   x and four numbers a channel, and centres x again.
   """
   x_PRKC, mask, scale_1C, bias_1C = primals
@@ -206,17 +206,12 @@ def normalize(
   *,
   axis: int = -1,
 ) -> jax.Array:
-  """x normalised by given statistics: one affine map a channel (Algorithm 2).
+  """Normalises x by given statistics: an affine map a channel (Algorithm 2).
 
     y = scale (x - mean) / deviation + bias
 
-  Args:
-    x: [N, ..., C].
-    mean: [C].
-    deviation: [C], what is divided by, such as sqrt(var + epsilon).
-    scale: [C].
-    bias: [C].
-    axis: of the channels.
+  mean, deviation (such as sqrt(var + epsilon)), scale and bias are [C] each,
+  and `axis` of x has the channels.
 
   Returns:
     y, of the shape and dtype of x; computed in float32 at least.
@@ -247,7 +242,7 @@ def check(
   mask: jax.Array | None,
   spread: placement.Spread,
 ) -> None:
-  """Raises ValueError for what no batch, [N, ..., C], can be normalised by."""
+  """Raises ValueError where x, [N, ..., C], cannot be normalised like this."""
   examples = x.shape[0]
   if not moments_lib.is_whole(examples, group_size, spread) and (
     group_size < 1 or examples % group_size

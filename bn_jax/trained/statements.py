@@ -196,7 +196,7 @@ def _look_at(network: Network, path: str):
     v_M = jax.random.normal(key, unit.y.shape, unit.y.dtype)
     at = statements.point(unit)
     of_unit = _statements(at, v_M, x_MD, norm)
-    of_unit['algorithm_1'] = statements.algorithm_1(at, layer.made(index))
+    of_unit['algorithm_1'] = statements.algorithm_1(at, layer.output_of(index))
     return {name: _outcome(side) for name, side in of_unit.items()}
 
   return lambda *rest: look(network.params, *rest)

@@ -1,8 +1,8 @@
 """The training step on several devices, in one of three layouts.
 
-All devices hold the parameters (or shares of them) and the data; a batch is cut
+All devices hold the parameters (or shares of them) and the data. A batch is cut
 into equal parts, example i of B on device i * D // B. The layouts differ in who
-does the cutting, and give the same numbers:
+cuts, and give the same numbers:
 
   jit        one program over the whole batch; the compiler cuts it
   shard_map  one program for each device's part, averaged by hand
@@ -24,14 +24,14 @@ from bn_jax import placement as placement_lib
 
 AXIS = 'data'
 _WHOLE = sharding.PartitionSpec()
-# Below this many numbers an array is cheaper kept whole than put together.
+# Below this many numbers, gathering an array costs more than keeping it whole.
 _SMALLEST_SHARDED = 2**14
 
 Step = Callable[[types.TrainState, types.Split], types.TrainState]
 
 
 def mesh(count: int) -> sharding.Mesh:
-  """The first `count` devices in a row, equally many of each process.
+  """Returns a mesh of the first devices, equally many of each process.
 
   Raises:
     ValueError: there are fewer, or some process would have fewer than another.
@@ -52,7 +52,7 @@ def mesh(count: int) -> sharding.Mesh:
 
 
 def _in_rows(devices: list, count: int, processes: int) -> list:
-  """Equally many devices of each process, process after process."""
+  """Returns equally many devices of each process, process after process."""
   of = [
     sorted((d for d in devices if d.process_index == p), key=lambda d: d.id)
     for p in range(processes)
@@ -73,24 +73,24 @@ _SIMULATE = (
 
 
 def whole(mesh: sharding.Mesh) -> sharding.NamedSharding:
-  """All of it on every device."""
+  """Returns the sharding of arrays that are whole on every device."""
   return sharding.NamedSharding(mesh, _WHOLE)
 
 
 def cut(mesh: sharding.Mesh) -> sharding.NamedSharding:
-  """A part of the first axis on each device."""
+  """Returns the sharding of arrays whose first axis is cut over devices."""
   return sharding.NamedSharding(mesh, sharding.PartitionSpec(AXIS))
 
 
 def in_sight(mesh: sharding.Mesh) -> placement_lib.Spread:
-  """How batches lie where a program sees all of one: measures, and `jit`."""
+  """Returns how a batch lies where a program sees all of it, as in measures."""
   if mesh.size == 1:
     return placement_lib.ALONE
   return placement_lib.Spread(parts=mesh.size, sharding=cut(mesh))
 
 
 def spread(layout: str, mesh: sharding.Mesh) -> placement_lib.Spread:
-  """How batches lie for the step of a layout.
+  """Returns how batches lie in the step of a layout.
 
   Raises:
     ValueError: an unknown layout.
@@ -103,29 +103,24 @@ def spread(layout: str, mesh: sharding.Mesh) -> placement_lib.Spread:
 def step(
   layout: str, function: Step, mesh: sharding.Mesh, placement: Any
 ) -> Step:
-  """The compiled step of a layout; it consumes the state.
+  """Returns the compiled step of a layout; it consumes the state.
 
   Args:
     layout: a key of `LAYOUTS`.
-    function: made for `spread(layout, mesh)`.
-    mesh: the devices.
+    function: a step for `spread(layout, mesh)`.
     placement: the shardings of the state, a tree like it.
-
-  Returns:
-    A jitted function.
   """
   return LAYOUTS[layout](function, mesh, placement)
 
 
 def placement(state: Any, mesh: sharding.Mesh, *, shard_state: bool) -> Any:
-  """Where each array of a state lies: a tree of shardings.
+  """Returns the shardings of a state, a tree like it.
 
   Args:
     state: a TrainState, or its shapes.
-    mesh: the devices.
-    shard_state: whether parameters, and what the optimizer keeps of them, are
-      cut along their longest axis that divides, each device holding a share;
-      small ones stay whole.
+    shard_state: whether parameters and the optimizer's arrays are cut along
+      their longest axis that the devices divide, so that each device has a
+      share. Small ones stay whole.
   """
 
   def of_parameter(leaf):
@@ -139,37 +134,39 @@ def placement(state: Any, mesh: sharding.Mesh, *, shard_state: bool) -> Any:
     spec[longest] = AXIS
     return sharding.NamedSharding(mesh, sharding.PartitionSpec(*spec))
 
-  placed = jax.tree.map(lambda _: whole(mesh), state)
-  return placed._replace(
+  shardings = jax.tree.map(lambda _: whole(mesh), state)
+  return shardings._replace(
     params=jax.tree.map(of_parameter, state.params),
     opt_state=jax.tree.map(of_parameter, state.opt_state),
   )
 
 
 def laid(batch: types.Batch, mesh: sharding.Mesh) -> types.Batch:
-  """A batch on the devices: cut where it divides, else whole on each."""
+  """Puts a batch on the devices: cut if it divides, else whole on each."""
   divides = len(batch.labels) % mesh.size == 0
   return placement_lib.put(batch, cut(mesh) if divides else whole(mesh))
 
 
 def placed(tree: Any, placement: Any) -> Any:
-  """Arrays of the host, the same in all processes, on devices.
+  """Puts arrays of the host, the same in all processes, on devices.
+
+  The result shares no memory with them, since a step may consume it.
 
   Args:
-    tree: of arrays; none is used again: a step may consume what comes back.
-    placement: the sharding of each, a tree like it.
+    tree: a tree of arrays.
+    placement: their shardings, a tree like it.
   """
   return jax.tree.map(
-    lambda leaf, where: placement_lib.put(leaf, where, may_alias=False),
+    lambda leaf, sharding: placement_lib.put(leaf, sharding, may_alias=False),
     tree,
     placement,
   )
 
 
 def gathered(tree: Any, mesh: sharding.Mesh) -> Any:
-  """The same arrays, such that each process can read all of them.
+  """Returns the arrays in a form that every process can read whole.
 
-  Every process must call it. What a process has whole already is not touched.
+  Every process must call it. Arrays that a process has whole stay as they are.
   """
 
   def of(leaf):
@@ -190,7 +187,7 @@ def _jit(function: Step, mesh: sharding.Mesh, placement: Any) -> Step:
 
 
 def _shard_map(function: Step, mesh: sharding.Mesh, placement: Any) -> Step:
-  # With check_vma=True the mean of gradients would be their sum, silently.
+  # With check_vma=True gradients would silently be summed, not averaged.
   mapped = jax.shard_map(
     function,
     mesh=mesh,
@@ -211,8 +208,8 @@ def _pmap(function: Step, mesh: sharding.Mesh, placement: Any) -> Step:
   )
   if not whole(mesh).is_fully_addressable:
     return _pmap_of_processes(mapped, mesh)
-  # It insists on one argument that is cut. The jit around it keeps the state
-  # where the other layouts have it, and gives its memory back.
+  # pmap needs an argument that is cut. The jit around it keeps the state where
+  # the other layouts have it, and frees the memory of the old one.
   numbers = np.arange(mesh.size)
   return _jit(
     lambda state, split: mapped(numbers, state, split), mesh, placement
@@ -220,13 +217,17 @@ def _pmap(function: Step, mesh: sharding.Mesh, placement: Any) -> Step:
 
 
 def _pmap_of_processes(mapped: Callable, mesh: sharding.Mesh) -> Step:
-  """Within a jit a pmap would be over the devices of this process alone."""
+  """Returns the pmapped step for several processes.
+
+  It has no jit around it, in which a pmap would use the devices of this process
+  alone.
+  """
   numbers = np.arange(mesh.local_mesh.size)
 
   def step(state, split):
-    here = jax.tree.map(lambda leaf: leaf.addressable_data(0), (state, split))
+    local = jax.tree.map(lambda leaf: leaf.addressable_data(0), (state, split))
     return multihost_utils.host_local_array_to_global_array(
-      mapped(numbers, *here), mesh, _WHOLE
+      mapped(numbers, *local), mesh, _WHOLE
     )
 
   return step

@@ -1,4 +1,4 @@
-"""Time: look, step, write, checkpoint; nothing else happens in a run."""
+"""The loop of a run: write, save, measure, step; nothing else happens."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ State = types.TrainState
 
 
 class Sink(Protocol):
-  """Whatever takes records: a file, TensorBoard, a progress bar."""
+  """A destination of records: a file, TensorBoard, a progress bar."""
 
   def write(self, record: Record) -> None: ...
 
@@ -22,11 +22,11 @@ class Probe(NamedTuple):
   """A measure, bound to its data and its times.
 
   Attributes:
-    name: under which its records are written.
+    name: the name of its records.
     look: state -> name -> array; it must not keep the state.
     every_steps: it looks at steps 0, every_steps, ... and at the last.
-    arrays: whether what it sees is too large for a line of records.
-    conditions: under which it looks, for its records.
+    arrays: whether its result is too large for a line of records.
+    conditions: of the measurement, such as statistics; part of its records.
   """
 
   name: str
@@ -37,14 +37,14 @@ class Probe(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """How a run ended: 'done', or 'diverged', at `step`."""
+  """The end of a run: its status, 'done' or 'diverged', and its step."""
 
   status: str
   step: int
 
 
 def due(step: int, every_steps: int, last: int) -> bool:
-  """Whether what happens every so many steps, and at the last, happens now."""
+  """Returns whether step is a multiple of every_steps, or the last."""
   return step % every_steps == 0 or step == last
 
 
@@ -69,24 +69,21 @@ def run(
   So a restart from a saved state repeats exactly what came after the save.
 
   Args:
-    state: where to start; the step may consume it.
+    state: the state to start from; the step may consume it.
     step: one update, compiled; nothing here waits for it.
-    steps: updates in all, those before `state` included.
-    probes: what is looked at, in this order.
-    sinks: take all that is measured, in the order of steps, arrays excepted.
-    arrays: takes what the probes of arrays see.
-    timing: takes seconds; kept apart, for they are never the same twice.
-    save: writes a checkpoint of a step, of which it has a copy when it returns;
-      one that is there is left alone.
-    save_every_steps: between two checkpoints; the last step has one too.
-    stopped: asked before each step and each look; True ends the run.
-    unless_stopped: takes a look, or gives None where that is to end early.
-
-  Returns:
-    How it ended.
+    steps: the last step, counted from the start of training.
+    probes: measures, in the order in which they look.
+    sinks: get all records in the order of steps, except arrays.
+    arrays: gets the records of probes with `arrays`.
+    timing: gets seconds, apart from the records, which are reproducible.
+    save: writes a checkpoint of a step, and has copied the state when it
+      returns; it does not replace a checkpoint that exists.
+    save_every_steps: steps between two checkpoints; the last step has one too.
+    stopped: is called before each step and each look; True ends the run.
+    unless_stopped: calls a look, or returns None where that is to end early.
 
   Raises:
-    Interrupted: `stopped` said so; the state is saved.
+    Interrupted: `stopped` returned True; the state is saved.
   """
   ring = _Ring(state, sinks, timing)
   now = int(state.step)
@@ -124,17 +121,17 @@ class _Ring:
     self._clock = time.perf_counter()
 
   def is_full(self, now: int) -> bool:
-    """Whether another step would overwrite a row that nobody has read."""
+    """Returns whether another step would overwrite a row not yet written."""
     return now - self._written >= self._size
 
   def flush(self, now: int, state: State) -> bool:
-    """Writes the rows before `now`; False if one of them was not finite."""
+    """Writes the rows before `now`; returns False if one was not finite."""
     if now == self._written:
       return True
     finite, reached, ring = jax.device_get(
       (state.finite, state.step, state.ring)
     )
-    # A frozen state stands at the step that was not finite: its row is there.
+    # A frozen state is at the step that was not finite, and has its row.
     end = now if finite else int(reached) + 1
     for t in range(self._written, end):
       row = {name: values[t % self._size] for name, values in ring.items()}
@@ -146,12 +143,12 @@ class _Ring:
   def look(
     self, now: int, probe: Probe, state: State, arrays: Sink, unless_stopped
   ) -> None:
-    """Takes and writes one measure, unless it ended early."""
+    """Computes and writes one measure, unless it ended early."""
     self._clock = time.perf_counter()
-    seen = unless_stopped(lambda: probe.look(state))
-    if seen is None:
+    values = unless_stopped(lambda: probe.look(state))
+    if values is None:
       return
-    record = Record(now, probe.name, seen, probe.conditions)
+    record = Record(now, probe.name, values, probe.conditions)
     if probe.arrays:
       arrays.write(record)
     else:
@@ -159,7 +156,7 @@ class _Ring:
     self._time(now, probe.name, looks=1)
 
   def save(self, now: int, state: State, save) -> None:
-    """Saves a state, and writes how long it took."""
+    """Saves a state, and writes how long that took."""
     self._clock = time.perf_counter()
     save(now, state)
     self._time(now, 'save', saves=1)

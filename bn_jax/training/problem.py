@@ -2,7 +2,7 @@
 
   objective(params) = mean (or sum) over the batch of the loss + penalty(params)
 
-The penalty (weight decay) is a term of its own, so that data_loss can be read
+The penalty (weight decay) is a separate term, so that data_loss is recorded
 beside the objective.
 """
 
@@ -40,29 +40,28 @@ def make(
   remat: bool = False,
   max_skips: int | None = None,
 ) -> types.Problem:
-  """The Problem of training a network.
+  """Returns the Problem of training a network.
 
   Args:
-    module: called as `module(x, statistics=..., mask=..., first=...)`, returns
-      logits, or what is compared with the targets.
-    optimizer: turns gradients into updates.
-    sampler: draws batch t.
+    module: called as `module(x, statistics=..., mask=..., first=...)`; its
+      output goes to the loss.
     penalty: params -> the term added to the data loss.
     image_shape: (height, width, channels) of the input, or (D,) of a vector.
     layers: (module, variables) -> ordered ((name, paths), ...).
     taps: ordered ((layer, path of the module whose output enters the layer's
       nonlinearity), ...).
     loss: of the data; None is the cross-entropy.
-    ring_size: K, how many rows of metrics stay on the device.
+    ring_size: K, the rows of metrics that the device holds. The loop reads them
+      when they are full, and waits for the device to do so.
     compute_dtype: of images, and so of activations and products; parameters,
       statistics and losses are float32 at least.
     spread: how batches lie on devices; the module's norms must have the same.
-    group_size: examples that see each other with statistics 'batch': 1 where
-      none do, None where all of a batch do.
-    noisy: whether the module's norms add noise to what they have normalised.
+    group_size: on how many examples, itself included, the output of an example
+      depends with statistics 'batch'; None is the whole batch.
+    noisy: whether the module's norms add noise after normalizing.
     micro_batches, max_skips: see `step.make`.
-    remat: whether the step's backward pass finds everything but products and
-      statistics anew, for memory.
+    remat: whether the step's backward pass recomputes everything but products
+      and statistics, to save memory.
   """
   loss = loss or losses.cross_entropy()
   forward = functools.partial(_forward, module, compute_dtype)
@@ -91,26 +90,25 @@ def make(
 
 
 def _learning_rate(optimizer, state):
-  made = step.updates_made(state)
-  return optimizer.learning_rate(state.opt_state, made)
+  return optimizer.learning_rate(state.opt_state, step.updates_made(state))
 
 
 def _of_params(objective, paths) -> dict[str, Callable]:
-  """What a problem gives measures to differentiate, whole batches at a time."""
+  """Returns the attributes of a problem that measures differentiate."""
   objectives = {
     statistics: functools.partial(objective, 1, statistics)
     for statistics in ('batch', 'running')
   }
-  # Made once, so that all Partials over one of them are one program.
+  # Built once, so that all Partials of one function are one compiled program.
   of_params = {
-    (statistics, penalised): functools.partial(_loss, one, penalised)
-    for statistics, one in objectives.items()
+    (statistics, penalised): functools.partial(_loss, function, penalised)
+    for statistics, function in objectives.items()
     for penalised in (False, True)
   }
 
   perturbed = {
-    statistics: functools.partial(_perturbed, one, paths)
-    for statistics, one in objectives.items()
+    statistics: functools.partial(_perturbed, function, paths)
+    for statistics, function in objectives.items()
   }
 
   def loss_of(state, batch, statistics, penalised=True, *, first=0, share=1.0):
@@ -132,7 +130,7 @@ def _of_params(objective, paths) -> dict[str, Callable]:
 
 
 def _of_network(module, compute_dtype, forward, loss, paths, noisy) -> dict:
-  """What a problem gives measures to look at: the network's own numbers."""
+  """Returns the attributes of a problem that compute a network's values."""
   return {
     'evaluate': jax.jit(functools.partial(_evaluate, forward, loss)),
     'outputs': jax.jit(
@@ -143,7 +141,7 @@ def _of_network(module, compute_dtype, forward, loss, paths, noisy) -> dict:
       functools.partial(taps_lib.activations, module, compute_dtype, paths),
       static_argnums=(2, 3),
     ),
-    # Noise hides what was normalised.
+    # With noise, yhat cannot be computed from the output of a norm.
     'affine': functools.partial(taps_lib.affines, {} if noisy else paths),
     'between': jax.jit(
       functools.partial(taps_lib.between, module, compute_dtype, paths),
@@ -173,7 +171,7 @@ def _init(module, optimizer, sampler, image, metrics, ring_size, seed: int):
 def _forward(
   module, dtype, statistics, params, batch_stats, batch, key=None, first=0
 ):
-  """(logits, batch_stats as they are afterwards)."""
+  """Returns (logits, batch_stats after the call)."""
   variables = {'params': params, 'batch_stats': batch_stats}
   keywords = {'statistics': statistics, 'mask': batch.mask, 'first': first}
   images = batch.images.astype(dtype)
@@ -193,18 +191,19 @@ def _objective(
   forward, loss, penalty, spread, parts, statistics, params, batch_stats, batch,
   key, first=0, share=1.0,
 ):  # fmt: skip
-  """The objective; of a part of a batch, such that their mean is the whole's.
+  """Returns the objective of a part of a batch, and its terms.
 
-  So the gradient is the mean of the parts' gradients, however many examples of
-  each are real. A batch is cut into `parts` micro-batches, and each of these
-  over devices. Of a batch that is itself a `share` of one, such that the sum of
-  share * objective is the whole's.
+  A batch is cut into `parts` micro-batches, and each of these over devices. The
+  mean of the objectives of all parts is that of the whole, and so is the mean
+  of their gradients, however many examples of each part are real. If the batch
+  is itself a `share` of a larger one, the sum of share * objective over these
+  is the objective of the larger one.
   """
   outputs, new = forward(statistics, params, batch_stats, batch, key, first)
   sums = _sums(loss, outputs, batch)
   mean_count = spread.mean(sums['count'])
-  seen_apart = parts * (spread.parts if spread.axis_name else 1)
-  weight = seen_apart / share if loss.total else 1 / mean_count
+  pieces = parts * (spread.parts if spread.axis_name else 1)
+  weight = pieces / share if loss.total else 1 / mean_count
   data_loss = sums['loss'] * weight
   aux = {
     'data_loss': data_loss,
@@ -217,7 +216,7 @@ def _objective(
 
 
 def _loss(objective, penalised, batch_stats, batch, key, part, params):
-  """The objective alone; whatever statistics this look makes are dropped."""
+  """Returns the objective, or the data loss, without its new statistics."""
   value, aux = objective(params, batch_stats, batch, key, *part)
   return value if penalised else aux['data_loss']
 
@@ -225,22 +224,22 @@ def _loss(objective, penalised, batch_stats, batch, key, part, params):
 def _perturbed(
   objective, paths, batch_stats, batch, key, params, perturbations
 ):
-  """(data loss, what enters nonlinearities), both with perturbations."""
-  (_, aux), seen = taps_lib.perturbed(
+  """Returns (data loss, inputs of nonlinearities), both with perturbations."""
+  (_, aux), activations = taps_lib.perturbed(
     paths, perturbations, lambda: objective(params, batch_stats, batch, key)
   )
-  return aux['data_loss'], seen
+  return aux['data_loss'], activations
 
 
 def _updates(optimizer, state, gradient):
-  """What the optimizer adds to the parameters for this gradient."""
+  """Returns what the optimizer adds to the parameters for this gradient."""
   return optimizer.update(gradient, state.opt_state, state.params)[0]
 
 
 def _recomputing(objective):
-  """The objective, of which products and statistics alone are kept.
+  """Returns the objective, with only products and statistics kept in memory.
 
-  They are what costs time; all between them is recomputed in the backward pass.
+  These take most of the time; the rest is recomputed in the backward pass.
   """
   policies = jax.checkpoint_policies
   policy = policies.save_from_both_policies(
@@ -266,7 +265,7 @@ def _evaluate(forward, loss, state, batch):
 
 
 def _outputs(forward, state, batch, *, statistics):
-  """What the network makes of a batch, [B, K]; without noise."""
+  """Returns the network's outputs for a batch, [B, K], without noise."""
   outputs, _ = forward(statistics, state.params, state.batch_stats, batch)
   return outputs
 

@@ -1,7 +1,7 @@
-"""One update: draw a batch, take its gradient wherever it lies, step, record.
+"""One update: draw a batch, compute its gradient, step, record.
 
-The same code is the step on one device and on many. Where a program sees the
-whole batch, `Spread` does nothing; inside pmap and shard_map it sees its part,
+The same code runs on one device and on many. Where a program sees the whole
+batch, `Spread` does nothing. Inside pmap and shard_map a program sees its part,
 and gradients and metrics are averaged over the devices.
 """
 
@@ -17,10 +17,10 @@ from bn_jax import keys, placement, trees, types
 
 
 def metrics(*, classifies: bool, skips: bool = False) -> tuple[str, ...]:
-  """Names of what is recorded of every step.
+  """Returns the names of the metrics of a step.
 
-  Row t of the ring belongs to the parameters before update t and to batch t;
-  `skipped` alone is what it is after that update.
+  Row t of the ring is about batch t and the parameters before update t, except
+  `skipped`, which counts that update too.
 
   Args:
     classifies: whether there is an accuracy.
@@ -43,20 +43,19 @@ def make(
   micro_batches: int = 1,
   max_skips: int | None = None,
 ) -> Callable[[types.TrainState, types.Split], types.TrainState]:
-  """The function (state, split) -> state after one update.
+  """Returns the function (state, split) -> state after one update.
 
   Args:
-    objective: as `Problem.objective`, its mean over devices being the whole's.
-    optimizer: turns gradients into updates.
-    sampler: draws batch t.
+    objective: as `Problem.objective`; the mean of its values on all devices is
+      the objective of the whole batch.
     spread: how a batch lies on devices.
-    micro_batches: into how many equal, contiguous parts a batch is cut, whose
-      gradients are taken one after the other, and averaged. Each begins with
-      the running statistics from before the step; what they make of them is
-      averaged, which for running means is one update by the mean.
+    micro_batches: into how many equal, contiguous parts a batch is cut. Their
+      gradients are computed one after the other, and averaged. Each starts from
+      the running statistics before the step; the new ones are averaged, which
+      for running means is one update by the mean.
     max_skips: how many updates that are not finite are left out in all, before
-      one stops training; None, or 0, is none of them. With a number the row of
-      a step has `skipped`.
+      the next one stops training; None and 0 stop at the first. With a number,
+      the row of a step has `skipped`.
   """
   gradient_of = jax.value_and_grad(objective, has_aux=True)
 
@@ -64,12 +63,12 @@ def make(
     index_B, order = sampler.draw(state.order, keys.of_order(state))
     size = len(index_B) // micro_batches
     key = keys.of_step(state)
-    changing = keys.of(key, types.Purpose.AUGMENTATION)
+    augmentation_key = keys.of(key, types.Purpose.AUGMENTATION)
 
     def of_part(number):
       first = number * size + spread.first(size)
       index = lax.dynamic_slice_in_dim(index_B, first, spread.own(size))
-      batch = spread.laid(sampler.take(split, index, changing, first))
+      batch = spread.laid(sampler.take(split, index, augmentation_key, first))
       (value, aux), gradient = gradient_of(
         state.params, state.batch_stats, batch, key, first
       )
@@ -77,7 +76,7 @@ def make(
       return gradient, {'objective': value, **aux}, batch_stats
 
     gradient, row, batch_stats = _mean_over(micro_batches, of_part)
-    # Every device knows the whole batch's statistics already.
+    # The statistics are those of the whole batch on every device already.
     gradient, row = spread.mean((gradient, row))
     row |= {
       'gradient_norm': trees.norm(gradient),
@@ -95,16 +94,16 @@ def make(
       opt_state=opt_state,
       order=order,
     )
-    kept = _unless_broken(new, state, row, max_skips or 0)
+    new = _if_finite(new, state, row, max_skips or 0)
     if max_skips is not None:
-      row['skipped'] = kept.skipped
-    return _recorded(kept, row, state.finite)
+      row['skipped'] = new.skipped
+    return _recorded(new, row, state.finite)
 
   return step
 
 
 def _mean_over(count: int, of_part: Callable[[Any], Any]) -> Any:
-  """The mean of a tree over parts 0, 1, ..., one after the other."""
+  """Returns the mean of a tree over parts 0, 1, ..., one after the other."""
   if count == 1:
     return of_part(0)
 
@@ -119,26 +118,26 @@ def _mean_over(count: int, of_part: Callable[[Any], Any]) -> Any:
 
 
 def updates_made(state: types.TrainState) -> jax.Array:
-  """How many updates are in a state: its steps, less what was left out.
+  """Returns the number of updates made: steps, less those left out.
 
-  The optimizer counts these, so schedules go by them.
+  The optimizer counts these, so schedules depend on them.
   """
   return state.step - state.skipped
 
 
-def _unless_broken(
+def _if_finite(
   new: types.TrainState,
   old: types.TrainState,
   row: dict[str, jax.Array],
   max_skips: int,
 ) -> types.TrainState:
-  """The new state where all of it is finite, else as little as may be of it.
+  """Returns the new state if all of it is finite; else the old one.
 
-  A loss may be finite and its gradient not, both may be and the update
-  overflow, or the statistics: what is looked at is all that would be kept. An
-  update that is not finite is left out: the state is the old one, at the next
-  step. Once as many were left out as may be, the next one closes the latch: the
-  step counter stands still, and further calls change nothing.
+  A loss may be finite and its gradient not, or both may be finite and the
+  update or the statistics overflow. So everything that would be kept is
+  checked. An update that is not finite is left out: the state is the old one,
+  at the next step. After max_skips of them, the next one freezes the state: its
+  step counter no longer changes, nor anything else in further calls.
   """
   learned = (new.params, new.batch_stats, new.opt_state)
   good = jnp.isfinite(row['objective'] + row['gradient_norm'])
@@ -158,7 +157,7 @@ def _unless_broken(
 
 
 def _all_finite(tree: Any) -> jax.Array:
-  """Whether all numbers of a tree are finite, []; whole numbers always are."""
+  """Returns whether all numbers of a tree are finite, []; integers are."""
   finite = jnp.ones((), bool)
   for leaf in jax.tree.leaves(tree):
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
@@ -167,17 +166,17 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def _recorded(
-  kept: types.TrainState, row: dict[str, jax.Array], finite: jax.Array
+  state: types.TrainState, row: dict[str, jax.Array], finite: jax.Array
 ) -> types.TrainState:
-  """The state with the metrics of the step just made in its ring.
+  """Returns the state after a step, with the metrics of the step in its ring.
 
-  One that was frozen before it keeps the row of the step that broke: a feed may
-  have gone on to another batch.
+  A state that was frozen before (`finite` is False) keeps the row of the step
+  that was not finite, since the batch may be another one by now.
   """
-  # A frozen state has not counted the step that broke.
-  step = kept.step - kept.finite
+  # A frozen state has not counted the step that was not finite.
+  step = state.step - state.finite
   ring = {
     name: values.at[step % values.shape[0]].set(row[name])
-    for name, values in kept.ring.items()
+    for name, values in state.ring.items()
   }
-  return kept._replace(ring=trees.select(finite, ring, kept.ring))
+  return state._replace(ring=trees.select(finite, ring, state.ring))

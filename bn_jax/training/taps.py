@@ -1,7 +1,7 @@
-"""What happens inside a network, for measures; the network knows nothing of it.
+"""The values inside a network, for measures; the network has no code for them.
 
-A network says where its nonlinearities are entered (`models.taps`); flax can
-tell what a module at some place makes, and put something else there.
+A network names the modules whose outputs enter nonlinearities (`models.taps`).
+flax can return the output of a module, and replace it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,19 +23,17 @@ def activations(
   statistics: str,
   names: Sequence[str],
 ) -> dict[str, jax.Array]:
-  """name -> what enters the nonlinearity of that layer, [N, ..., C].
+  """Returns {layer: input of its nonlinearity, [N, ..., C]}.
 
   Args:
-    module: the network.
-    dtype: of its images.
-    paths: name of a layer -> path of the module that makes it.
-    state: the network's parameters and statistics, and the step's key.
-    batch: what goes through it.
-    statistics: 'batch', with the noise of the step to come, or 'running'.
-    names: of the layers.
+    dtype: of the images in the network.
+    paths: name of a layer -> path of the module whose output enters the
+      nonlinearity.
+    statistics: 'batch', with the noise of the next step, or 'running'.
+    names: the layers to return.
   """
-  wanted = {paths[name] for name in names}
-  _, seen = _applied(
+  captured = {paths[name] for name in names}
+  _, collections = _applied(
     module,
     dtype,
     state,
@@ -43,15 +41,13 @@ def activations(
     statistics,
     ('intermediates',),
     capture_intermediates=lambda inner, method: (
-      method == '__call__' and '/'.join(inner.path) in wanted
+      method == '__call__' and '/'.join(inner.path) in captured
     ),
   )
   outputs = {}
   for name in names:
-    found = seen['intermediates']
-    for key in paths[name].split('/'):
-      found = found[key]
-    outputs[name] = found['__call__'][-1]  # the last: of the whole module
+    calls = _below(collections['intermediates'], paths[name])['__call__']
+    outputs[name] = calls[-1]  # the last; the first may be its parent class's
   return outputs
 
 
@@ -60,44 +56,40 @@ def perturbed(
   perturbations: Mapping[str, jax.Array],
   call: Callable[[], Any],
 ) -> tuple[Any, dict[str, jax.Array]]:
-  """call() with something added to what enters nonlinearities.
+  """Calls a network with perturbations of the inputs of nonlinearities.
 
   Args:
-    paths: name of a layer -> path of the module that makes it.
+    paths: as in `activations`.
     perturbations: name of a layer -> what is added, [N, ..., C].
     call: applies the network.
 
   Returns:
-    (what it returns, name -> what entered the nonlinearity).
+    (what call returns, {layer: input of its nonlinearity}).
   """
-  names, seen = {paths[name]: name for name in perturbations}, {}
+  names, inputs = {paths[name]: name for name in perturbations}, {}
 
-  def step_in(call, args, keywords, context):
+  def perturb(call, args, keywords, context):
     y = call(*args, **keywords)
     name = names.get('/'.join(context.module.path))
     if name is None or context.method_name != '__call__':
       return y
-    seen[name] = y + perturbations[name].astype(y.dtype)
-    return seen[name]
+    inputs[name] = y + perturbations[name].astype(y.dtype)
+    return inputs[name]
 
-  with nn.intercept_methods(step_in):
-    return call(), seen
+  with nn.intercept_methods(perturb):
+    return call(), inputs
 
 
 def affines(
   paths: Mapping[str, str], state: types.TrainState
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """name -> (scale, bias), [C] each, of layers whose norm keeps statistics."""
-  found = {}
+  """Returns {layer: (scale, bias)} of norms with running statistics."""
+  pairs = {}
   for name, path in paths.items():
-    kept, own = (
-      _below(tree, path) for tree in (state.batch_stats, state.params)
-    )
-    if 'mean' in kept:
-      channels = len(kept['mean'])
-      scale = own['scale'] if 'scale' in own else jnp.ones(channels)
-      found[name] = scale, own['bias'] if 'bias' in own else jnp.zeros(channels)
-  return found
+    averages = _below(state.batch_stats, path)
+    if 'mean' in averages:
+      pairs[name] = _scale_and_bias(state.params, path, len(averages['mean']))
+  return pairs
 
 
 def between(
@@ -112,35 +104,38 @@ def between(
   source: str,
   target: str,
 ) -> tuple[jax.Array, jax.Array]:
-  """(xhat, zhat), what two layers' norms make before their scale and bias.
+  """Returns (xhat, zhat), the outputs of two norms before scale and bias.
 
   Args:
-    module, dtype, paths, state, batch, statistics: as of `activations`.
-    values: like xhat, to take its place; None leaves it as it is.
+    values: replace xhat, unless they are None.
     source: the layer of xhat.
     target: the layer of zhat.
   """
-  seen = {}
+  normalised = {}
 
-  def step_in(call, args, keywords, context):
+  def replace(call, args, keywords, context):
     y = call(*args, **keywords)
     path = '/'.join(context.module.path)
     is_end = path in (paths[source], paths[target])
     if not is_end or context.method_name != '__call__':
       return y
-    scale, bias = _affine(state.params, path, y)
-    seen[path] = (y - bias) / scale
+    last = (1,) * (y.ndim - 1) + (-1,)
+    scale, bias = (
+      value.reshape(last)
+      for value in _scale_and_bias(state.params, path, y.shape[-1])
+    )
+    normalised[path] = (y - bias) / scale
     if path == paths[source] and values is not None:
-      seen[path] = values
-    return (scale * seen[path] + bias).astype(y.dtype)
+      normalised[path] = values
+    return (scale * normalised[path] + bias).astype(y.dtype)
 
-  with nn.intercept_methods(step_in):
+  with nn.intercept_methods(replace):
     _applied(module, dtype, state, batch, statistics)
-  return seen[paths[source]], seen[paths[target]]
+  return normalised[paths[source]], normalised[paths[target]]
 
 
 def _applied(module, dtype, state, batch, statistics, also=(), **keywords):
-  """(logits, collections written) of a network that looks as it trains."""
+  """Returns (logits, written collections); 'batch' has noise as in training."""
   in_training = statistics == 'batch'
   return module.apply(
     {'params': state.params, 'batch_stats': state.batch_stats},
@@ -153,19 +148,17 @@ def _applied(module, dtype, state, batch, statistics, also=(), **keywords):
   )
 
 
-def _affine(
-  params: Mapping[str, Any], path: str, y: jax.Array
+def _scale_and_bias(
+  params: Mapping[str, Any], path: str, channels: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Scale and bias of a module, those it has, to stand beside its output y."""
+  """Returns scale and bias of a module, [C]; 1 and 0 where it has none."""
   own = _below(params, path)
-  channels, last = y.shape[-1], (1,) * (y.ndim - 1) + (-1,)
   scale = own['scale'] if 'scale' in own else jnp.ones(channels)
-  bias = own['bias'] if 'bias' in own else jnp.zeros(channels)
-  return scale.reshape(last), bias.reshape(last)
+  return scale, own['bias'] if 'bias' in own else jnp.zeros(channels)
 
 
 def _below(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-  """What lies at a path, {} for nothing."""
+  """Returns what is at a path of a tree, {} if nothing is."""
   for key in path.split('/'):
     tree = tree.get(key, {})
   return tree

@@ -140,7 +140,7 @@ class EquinoxNet(eqx.Module):
   def __init__(self, weights):
     key = jax.random.key(0)
     self.stem = eqx.nn.Linear(5, 6, key=key)
-    self.norm = eqx.nn.BatchNorm(6, axis_name='batch', statistics='batch')
+    self.norm = eqx.nn.BatchNorm(6, axis_name='batch', mode='batch')
     self.head = eqx.nn.Linear(6, 2, key=key)
     for name, (first, bias) in weights.items():
       layer = eqx.tree_at(

@@ -57,9 +57,9 @@ class VGGTest(parameterized.TestCase):
   @parameterized.parameters(
     (8, 2), (15, 2), (16, 1), (28, 1), (31, 1), (32, 0), (224, 0)
   )
-  def test_table_of_vanished_pools(self, pixels, vanished):
-    self.assertEqual(vgg.vanished_pools((pixels, 224)), vanished)
-    self.assertEqual(vgg.vanished_pools((224, pixels)), vanished)
+  def test_table_of_omitted_pools(self, pixels, omitted):
+    self.assertEqual(vgg.omitted_pools((pixels, 224)), omitted)
+    self.assertEqual(vgg.omitted_pools((224, pixels)), omitted)
 
   @parameterized.parameters(
     (8, [8, 8, 8, 4, 2], 1), (12, [12, 12, 12, 6, 3], 1),

@@ -73,7 +73,7 @@ class PenaltyTest(parameterized.TestCase):
     run = resolve.experiment(config.to_dict(), {}).runs['one']
     build.problem(run)
     with self.assertRaisesRegex(errors.ConfigError, f'norm.{key}={value}: '):
-      build.problem({**run, 'weight_decay_on': 'all'})
+      build.problem(run.replace(weight_decay_on='all'))
 
 
 class BiasBeforeTest(parameterized.TestCase):

@@ -148,7 +148,7 @@ class KernelsTest(parameterized.TestCase):
       lambda x: module.init(jax.random.key(0), x, statistics='running'),
       jnp.zeros((1, 8, 8, 1)),
     )
-    self.assertIn('scale', variables['params']['norm1'])
+    self.assertIn('scale', variables['params']['conv1_norm'])
     self.assertFalse(
       norms.make('weight_standardization', then='batch').bias_before
     )

@@ -1,11 +1,11 @@
-"""One batch normalization, or one unit of it, taken out of a network.
+"""One batch normalization of a network, or one unit of it.
 
-`of` finds a layer in any flax linen network, by stepping in where the module is
-called; the network itself knows nothing of it.
+`of` reads a layer of any flax linen network, by intercepting the call of its
+module; the network needs no code for this.
 
 A unit is the setting of Santurkar et al. (2018), "How Does Batch Normalization
-Help Optimization?", arXiv:1805.11604, section 4: all is held fixed but the
-inputs y of one unit over the batch.
+Help Optimization?", arXiv:1805.11604, section 4: all is fixed but the inputs y
+of one unit over the batch.
 
   s = sqrt(var(y) + epsilon)   yhat = (y - mean(y)) / s   z = scale yhat + bias
   P = I - 1 1'/m - yhat yhat'/m
@@ -34,9 +34,8 @@ class Unit(NamedTuple):
   m is the number of its values in a batch: examples times positions.
 
   Attributes:
-    loss: [m] -> [], the network's loss as a function of what the unit makes, z,
-      all else fixed.
-    y: [m], floating point, what comes in.
+    loss: [m] -> [], the network's loss as a function of the unit's output z.
+    y: [m], floating point, the unit's input.
     scale: [], gamma of the paper.
     bias: [], beta of the paper.
     epsilon: added to the variance, [] or a number; the paper's theory has 0.
@@ -50,7 +49,7 @@ class Unit(NamedTuple):
 
 
 class Point(NamedTuple):
-  """Where a unit stands, in the notation above: what statements are made of."""
+  """The quantities of a unit at its y, in the notation above."""
 
   unit: Unit
   m: int
@@ -61,21 +60,19 @@ class Point(NamedTuple):
   q: jax.Array
 
   def projected(self, v_M: jax.Array) -> jax.Array:
-    """P v, [m]."""
+    """Returns P v, [m]."""
     along = trees.vdot(self.yhat, v_M) / self.m
     return v_M - v_M.mean() - along * self.yhat
 
 
 class Layer(NamedTuple):
-  """A batch normalization as one forward pass met it.
+  """A batch normalization in one forward pass.
 
   Attributes:
     loss: [N, ..., C] -> [], the network's loss as a function of the output.
-    input: [N, ..., C].
-    output: [N, ..., C].
-    scale: [C].
-    bias: [C].
-    epsilon: of the layer.
+    input, output: [N, ..., C].
+    scale, bias: [C].
+    epsilon: a number.
     group_size: examples that share statistics; None is the whole batch.
   """
 
@@ -88,7 +85,7 @@ class Layer(NamedTuple):
   group_size: int | None
 
   def unit(self, index: jax.Array | int) -> Unit:
-    """Unit `index`, over the first statistics group, with this epsilon."""
+    """Returns unit `index`, over the first statistics group."""
     first = slice(self.group_size)
     y = self.input[first, ..., index]
 
@@ -104,43 +101,43 @@ class Layer(NamedTuple):
       epsilon=self.epsilon,
     )
 
-  def made(self, index: jax.Array | int) -> jax.Array:
-    """What unit `index` made of its y in that forward pass, [m]."""
+  def output_of(self, index: jax.Array | int) -> jax.Array:
+    """Returns the output of unit `index` for its y, [m]."""
     return self.output[: self.group_size, ..., index].reshape(-1)
 
 
 def of(loss: Loss, params: Mapping[str, Any], path: str) -> Layer:
-  """The normalization at a path of a network.
+  """Returns the normalization at a path of a network.
 
   Args:
-    loss: params -> a real scalar; it applies a linen network, normalised by the
-      statistics of the batch, to this batch. Not itself jitted: a compiled
-      function does not call its modules again. All of this may stand in `jit`,
-      which leaves out the layers below where only `Layer.loss` is asked for.
+    loss: params -> a real scalar; it applies a linen network, with statistics
+      of the batch, to a batch. It must not be jitted, since a compiled function
+      does not call its modules again. This function may be called inside `jit`,
+      which removes the layers below if only `Layer.loss` is used.
     params: the collection `params` of that network.
-    path: of the module, '/'-joined, such as 'conv3_norm'; it owns the
-      parameters scale and bias, and has the attributes `epsilon`, `axis` and
-      perhaps `group_size`, as `bn_jax.norms.BatchNorm` and
-      `flax.linen.BatchNorm` do.
+    path: the path of the module, '/'-joined, such as 'conv3_norm'. The module
+      has the parameters scale and bias, and the attributes `epsilon`, `axis`
+      and perhaps `group_size`, like `bn_jax.norms.BatchNorm` and
+      `flax.linen.BatchNorm`.
 
   Raises:
     ValueError: no module with a scale and a bias has this path, its channels
       are not the last axis, or the loss does not call it exactly once.
   """
   own = _owned(params, path, ('scale', 'bias'))
-  module, x, y = _met(loss, params, path)
+  module, x, y = _call(loss, params, path)
   if module.axis not in (-1, x.ndim - 1):
     raise ValueError(
       f'{path!r} normalises axis {module.axis} of {x.ndim}; allowed: the last'
     )
   return Layer(
-    loss=lambda output: _stepped_in(loss, params, path, lambda *_: output),
+    loss=lambda output: _intercepted(loss, params, path, lambda *_: output),
     input=x,
     output=y,
     scale=own['scale'],
     bias=own['bias'],
     epsilon=module.epsilon,
-    # flax's own normalization knows no groups.
+    # flax's BatchNorm has no groups.
     group_size=getattr(module, 'group_size', None),
   )
 
@@ -148,44 +145,43 @@ def of(loss: Loss, params: Mapping[str, Any], path: str) -> Layer:
 def inputs(
   loss: Loss, params: Mapping[str, Any], path: str, *, examples: int | None
 ) -> jax.Array:
-  """X, [m, d]: what enters a dense or convolutional layer.
+  """Returns X, [m, d], the inputs of a dense or convolutional layer.
 
-  Unit j of the layer makes y = X w, but for a bias, where w is kernel[..., j]
-  as one vector of d numbers; the m rows are ordered as in `Unit.y`.
+  The output of unit j, without bias, is y = X w, where w is kernel[..., j] as
+  one vector of d numbers. The m rows are ordered as in `Unit.y`.
 
   Args:
-    loss: as of `of`.
-    params: likewise.
-    path: of a module with a parameter `kernel` [..., I, O] and the attributes
-      `features` and `use_bias`, such as `flax.linen.Dense` and `Conv`, its
-      features in one group.
-    examples: how many, the first ones; None is all of them.
+    loss, params: see `of`.
+    path: the path of a module with a parameter `kernel` [..., I, O] and the
+      attributes `features` and `use_bias`, such as `flax.linen.Dense` and
+      `Conv`, without groups of features.
+    examples: how many of the first examples to use; None is all.
 
   Raises:
     ValueError: no module with a kernel has this path, or the loss does not call
       it exactly once.
   """
   shape = _owned(params, path, ('kernel',))['kernel'].shape[:-1]
-  module, x, _ = _met(loss, params, path)
+  module, x, _ = _call(loss, params, path)
   size = math.prod(shape)
-  # With the identity for its kernel the layer puts out what each weight sees.
+  # With the identity as its kernel the layer returns the input of each weight.
   plain = module.clone(parent=None, name=None, features=size, use_bias=False)
   kernel = jnp.eye(size, dtype=x.dtype).reshape(*shape, size)
-  seen = plain.apply({'params': {'kernel': kernel}}, x[:examples])
-  return seen.reshape(-1, size)
+  rows = plain.apply({'params': {'kernel': kernel}}, x[:examples])
+  return rows.reshape(-1, size)
 
 
 def normalized(
   y_M: jax.Array, epsilon: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
-  """(yhat, s), [m] and []: Algorithm 1 of Batch Normalization, written out."""
+  """Returns (yhat, s), [m] and []: Algorithm 1 of Batch Normalization."""
   centred_M = y_M - y_M.mean()
   s = jnp.sqrt((centred_M * centred_M).mean() + epsilon)
   return centred_M / s, s
 
 
 def through(unit: Unit) -> Loss:
-  """y -> L(z(y)): the loss through the normalization."""
+  """Returns y -> L(z(y)), the loss through the normalization."""
 
   def loss(y_M):
     yhat_M, _ = normalized(y_M, unit.epsilon)
@@ -195,9 +191,7 @@ def through(unit: Unit) -> Loss:
 
 
 def point(unit: Unit | Point) -> Point:
-  """Where a unit stands, which costs two gradients; of a point, that point.
-
-  q is differentiated as `through` is written.
+  """Returns the point of a unit, for two gradients; or the point it is given.
 
   Raises:
     ValueError: y is not floating point or has more than one axis.
@@ -222,12 +216,12 @@ def point(unit: Unit | Point) -> Point:
 
 
 def hessian_times(loss: Loss, at_M: jax.Array, v_M: jax.Array) -> jax.Array:
-  """The Hessian of a loss times v, [m], which costs two gradients."""
+  """Returns the Hessian of a loss times v, [m]; it costs two gradients."""
   return jax.jvp(jax.grad(loss), (at_M,), (v_M,))[1]
 
 
-def _met(loss, params, path) -> tuple[nn.Module, jax.Array, jax.Array]:
-  """The module at a path, its input and its output in one forward pass."""
+def _call(loss, params, path) -> tuple[nn.Module, jax.Array, jax.Array]:
+  """Returns the module at a path, its input and its output."""
   calls, inside = [], False
 
   def record(call, module, args, keywords):
@@ -240,7 +234,7 @@ def _met(loss, params, path) -> tuple[nn.Module, jax.Array, jax.Array]:
     calls.append((module, args[0], y))
     return y
 
-  _stepped_in(loss, params, path, record)
+  _intercepted(loss, params, path, record)
   if len(calls) != 1:
     raise ValueError(
       f'the loss calls {path!r} {len(calls)} times; allowed: once (a jitted '
@@ -249,12 +243,12 @@ def _met(loss, params, path) -> tuple[nn.Module, jax.Array, jax.Array]:
   return calls[0]
 
 
-def _stepped_in(loss, params, path, instead) -> jax.Array:
-  """loss(params), with `instead` called for the module at a path."""
+def _intercepted(loss, params, path, instead) -> jax.Array:
+  """Returns loss(params), with `instead` called for the module at a path."""
 
   def interceptor(call, args, keywords, context):
-    here = '/'.join(context.module.path) == path
-    if not here or context.method_name != '__call__':
+    is_at_path = '/'.join(context.module.path) == path
+    if not is_at_path or context.method_name != '__call__':
       return call(*args, **keywords)
     return instead(call, context.module, args, keywords)
 
@@ -265,21 +259,21 @@ def _stepped_in(loss, params, path, instead) -> jax.Array:
 def _owned(
   params: Mapping[str, Any], path: str, names: tuple[str, ...]
 ) -> Mapping[str, Any]:
-  """The parameters of the module at a path, which has all of these names."""
+  """Returns the parameters of the module at a path; all names must be there."""
   owners = dict(_modules(params))
-  known = [
+  allowed = [
     module for module, own in owners.items() if all(n in own for n in names)
   ]
-  if path not in known:
+  if path not in allowed:
     raise ValueError(
       f'no module at {path!r} has parameters {" and ".join(names)}; those that '
-      f'have: {", ".join(known) or "none"}'
+      f'have: {", ".join(allowed) or "none"}'
     )
   return owners[path]
 
 
 def _modules(params: Mapping[str, Any], above: str = ''):
-  """(path, parameters) of every module, at any depth."""
+  """Yields (path, parameters) of every module, at any depth."""
   for key, value in params.items():
     if isinstance(value, Mapping):
       yield f'{above}{key}', value

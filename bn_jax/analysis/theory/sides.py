@@ -1,4 +1,8 @@
-"""The two sides of a statement, and whether it holds in floating point."""
+"""The two sides of a statement, and whether it holds in floating point.
+
+The tolerances are for float64, which rounds single operations by 1e-16: 1e-9
+leaves room for sums over a batch and second derivatives.
+"""
 
 from typing import NamedTuple
 
@@ -12,10 +16,9 @@ class Equality(NamedTuple):
   """Two sides that a statement says are equal.
 
   Attributes:
-    left: [] or [m].
-    right: like left.
-    size: [], how large the terms are that both are sums of. Rounding errors are
-      in proportion to it, and not to the sides, where the terms cancel.
+    left, right: [] or [m].
+    size: [], the size of the terms that both sides are sums of. If terms
+      cancel, rounding errors are in proportion to it and not to the sides.
   """
 
   left: jax.Array
@@ -24,12 +27,12 @@ class Equality(NamedTuple):
   relation = '='
 
   def difference(self) -> jax.Array:
-    """|left - right| / size, []; 0 where nothing differs."""
+    """Returns |left - right| / size, []; 0 where the sides are equal."""
     gap = trees.norm(self.left - self.right)
     return jnp.where(gap == 0, 0, gap / self.size)
 
   def holds(self, tolerance: float = 1e-9) -> jax.Array:
-    """Whether they are equal but for rounding, in float64; [] bool."""
+    """Returns whether the sides are equal up to rounding, [] bool."""
     return self.difference() <= tolerance
 
 
@@ -37,9 +40,8 @@ class AtMost(NamedTuple):
   """Two sides, [], of which a statement says that left <= right.
 
   Attributes:
-    left: [].
-    right: [].
-    size: [], as of `Equality`.
+    left, right: [].
+    size: [], see `Equality`.
   """
 
   left: jax.Array
@@ -48,12 +50,12 @@ class AtMost(NamedTuple):
   relation = '<='
 
   def difference(self) -> jax.Array:
-    """(left - right) / size, []: below 0 where there is room between them."""
+    """Returns (left - right) / size, []: below 0 where left is smaller."""
     gap = self.left - self.right
     return jnp.where(gap == 0, 0, gap / self.size)
 
   def holds(self, tolerance: float = 1e-9) -> jax.Array:
-    """Whether left is the smaller but for rounding, in float64; [] bool."""
+    """Returns whether left <= right up to rounding, [] bool."""
     return self.difference() <= tolerance
 
 
@@ -62,8 +64,8 @@ class Conditional(NamedTuple):
 
   Attributes:
     bound: the statement.
-    condition: what it needs.
-    improvement: where the bound is smaller than without its last term.
+    condition: implies the bound.
+    improvement: holds where the last term makes the bound smaller.
   """
 
   bound: AtMost
@@ -72,7 +74,7 @@ class Conditional(NamedTuple):
 
 
 class Ray(NamedTuple):
-  """How much nearer a start is to the ray of an optimum.
+  """The distances of a start to an optimum and to the optimum's ray.
 
   Attributes:
     closer: both sides of the difference of squared distances.

@@ -1,20 +1,20 @@
 """Both sides of each statement about Batch Normalization, for a given network.
 
 Santurkar, Tsipras, Ilyas and Madry (2018), "How Does Batch Normalization Help
-Optimization?", arXiv:1805.11604, section 4 and appendix C, corrected where
-deriving them again showed misprints. All are about one unit of one layer; the
+Optimization?", arXiv:1805.11604, section 4 and appendix C, with misprints
+corrected by deriving them again. All are about one unit of one layer; the
 notation (s, yhat, z, P, g, H, q, G) is that of
 `bn_jax.analysis.theory.one_layer`.
 
-The left sides differentiate the normalization as it is written out there, the
-right sides are made of g, H times a vector, and y; no m x m matrix is formed.
-The paper calls g the gradient of *the network without normalization*, which it
-is where both are at the same z: see `observation_4_3`.
+The left sides differentiate the normalization as it is written there; the right
+sides are computed from g, H times a vector, and y. No m x m matrix is formed.
+The paper calls g the gradient of *the network without normalization*; that is
+true where both networks are at the same z, see `observation_4_3`.
 
-Every function may be called under jit and vmap, at any epsilon. Where several
-are asked about one unit, give them `point(unit)` in its place: it holds the two
-gradients that all of them need. They raise ValueError where y is not floating
-point of one axis, or another argument has not its shape.
+Every function works under jit and vmap, at any epsilon. To compute several for
+one unit, pass `point(unit)` instead of it: it has the two gradients that all of
+them need. They raise ValueError if y is not a floating-point vector, or another
+argument does not have the right shape.
 """
 
 from typing import Any
@@ -29,14 +29,15 @@ Unit, Point, point = one_layer.Unit, one_layer.Point, one_layer.point
 
 
 def algorithm_1(unit: Unit | Point, output_M: jax.Array) -> sides.Equality:
-  """output = scale yhat + bias, [m] each: the layer is Batch Normalization.
+  """States output = scale yhat + bias, [m]: a layer's Batch Normalization.
 
   Ioffe and Szegedy (2015), arXiv:1502.03167, Algorithm 1, at any epsilon. All
-  that follows is about this function; this says whether it is the layer's.
+  statements below are about this function; this one checks that the layer
+  computes it.
 
   Args:
     unit: with the epsilon of the layer.
-    output_M: [m], what the layer made of its y.
+    output_M: [m], the output of the layer for y.
   """
   at = point(unit)
   _check_like_y('output', output_M, at)
@@ -45,9 +46,9 @@ def algorithm_1(unit: Unit | Point, output_M: jax.Array) -> sides.Equality:
 
 
 def fact_c1(unit: Unit | Point) -> sides.Equality:
-  """q = (scale / s) P g, [m] each: the gradient through a normalization.
+  """States q = (scale / s) P g, [m]: the gradient through a normalization.
 
-  Fact C.1; exact at any epsilon, with s in the place of sigma.
+  Fact C.1; exact at any epsilon, with s instead of sigma.
   """
   at = point(unit)
   factor = at.unit.scale / at.s
@@ -56,10 +57,11 @@ def fact_c1(unit: Unit | Point) -> sides.Equality:
 
 
 def fact_c2(unit: Unit | Point, v_M: jax.Array) -> sides.Equality:
-  """(d yhat / d y) v = P v / s, [m] each: the Jacobian times a vector v.
+  """States (d yhat / d y) v = P v / s, [m]: the Jacobian times a vector v.
 
-  Fact C.2, whose entry (b, k) is (1[b = k] - 1/m - yhat_b yhat_k / m) / s; that
-  of z is scale times it. Exact at any epsilon.
+  Fact C.2: entry (b, k) of the Jacobian is
+  (1[b = k] - 1/m - yhat_b yhat_k / m) / s, and that of z is scale times it.
+  Exact at any epsilon.
   """
   at = point(unit)
   _check_like_y('v', v_M, at)
@@ -74,7 +76,7 @@ def fact_c2(unit: Unit | Point, v_M: jax.Array) -> sides.Equality:
 
 
 def theorem_4_1(unit: Unit | Point) -> sides.Equality:
-  """|q|^2 = (scale/s)^2 (|g|^2 - <1,g>^2/m - c <g,yhat>^2/m).
+  """States |q|^2 = (scale/s)^2 (|g|^2 - <1,g>^2/m - c <g,yhat>^2/m).
 
   Theorem 4.1, with c = 2 - |yhat|^2/m = 1 + epsilon/s^2. At epsilon = 0, c = 1;
   there the paper prints "<=", and its proof gives equality.
@@ -86,10 +88,10 @@ def theorem_4_1(unit: Unit | Point) -> sides.Equality:
 
 
 def theorem_4_1_bound(unit: Unit | Point) -> sides.AtMost:
-  """|q|^2 <= (scale/s)^2 (|g|^2 - <1,g>^2/m - <g,yhat>^2/m), at any epsilon.
+  """States |q|^2 <= (scale/s)^2 (|g|^2 - <1,g>^2/m - <g,yhat>^2/m).
 
-  Theorem 4.1 with its printed "<=", and s in the place of sigma: for epsilon >
-  0 it is true, and no equality. Hence |q| <= |scale|/s |g|.
+  Theorem 4.1 with its printed "<=", and s instead of sigma. For epsilon > 0 it
+  is true, and no equality. Hence |q| <= |scale|/s |g|.
   """
   at = point(unit)
   right, size = _shortened(at, 1)
@@ -97,12 +99,12 @@ def theorem_4_1_bound(unit: Unit | Point) -> sides.AtMost:
 
 
 def hessian_identity(unit: Unit | Point, v_M: jax.Array) -> sides.Equality:
-  """G v, [m] each, of the Hessian through a normalization, at any epsilon:
+  """States G v, [m], the Hessian through a normalization times a vector:
 
     G = (scale/s)^2 P H P - scale/(m s^2) (Pg yhat' + yhat (Pg)' + <g,yhat> P)
 
-  Appendix C, equations 38 to 42 (40 is misprinted). At epsilon = 0 this is the
-  paper's form, with c = g - mean(g): its bracket is
+  At any epsilon. Appendix C, equations 38 to 42 (40 is misprinted). At epsilon
+  = 0 this is the paper's form, with c = g - mean(g): its bracket is
   c yhat' + yhat c' - 3/m <g,yhat> yhat yhat' + <g,yhat> (I - 1 1'/m).
   """
   at = point(unit)
@@ -123,14 +125,14 @@ def hessian_identity(unit: Unit | Point, v_M: jax.Array) -> sides.Equality:
 
 
 def theorem_4_2_line_1(unit: Unit | Point) -> sides.Equality:
-  """q'G q, the curvature along the gradient, at any epsilon:
+  """States q'G q, the curvature along the gradient, at any epsilon:
 
     q'G q = (scale/s)^2 (Pq)'H(Pq)
             - scale/(m s^2) (<g,yhat> <q,Pq> + 2 <yhat,q> <q,Pg>)
 
   Theorem 4.2, first line. At epsilon = 0, Pq = q and <yhat,q> = 0, which leaves
-  (scale/s)^2 q'H q - scale/(m s^2) <g,yhat> |q|^2. Printed is "<="; it is an
-  equality.
+  (scale/s)^2 q'H q - scale/(m s^2) <g,yhat> |q|^2. The paper prints "<="; it is
+  an equality.
   """
   at = point(unit)
   pq_M, pg_M = at.projected(at.q), at.projected(at.g)
@@ -146,14 +148,14 @@ def theorem_4_2_line_1(unit: Unit | Point) -> sides.Equality:
 
 
 def theorem_4_2_line_2(unit: Unit | Point) -> sides.Conditional:
-  """q'G q <= (scale/s)^2 g'H g - scale/(m s^2) <g,yhat> |q|^2, if it holds.
+  """States q'G q <= (scale/s)^2 g'H g - scale/(m s^2) <g,yhat> |q|^2.
 
-  Theorem 4.2, second line. As printed it is false: it puts g'H g for q'H q, so
-  it needs q'H q <= g'H g; at epsilon = 0, where line 1 is an equality, the two
-  say the same. The paper's "H preserves the relative norms" gives it only
-  together with |q| <= |g|, while |scale|/s may be large. The bound improves on
-  (scale/s)^2 g'H g where 0 <= scale <g,yhat>; the paper, which takes scale > 0,
-  assumes so.
+  Theorem 4.2, second line. As printed it is false in general: it replaces
+  q'H q by g'H g, so it needs the condition q'H q <= g'H g, which at epsilon = 0
+  is equivalent to it, by line 1. The paper's "H preserves the relative norms"
+  implies that condition only together with |q| <= |g|, but |scale|/s may be
+  large. The bound is smaller than (scale/s)^2 g'H g where 0 <= scale <g,yhat>;
+  the paper assumes this, with scale > 0.
   """
   at = point(unit)
   curved_g_M, curved_q_M = (
@@ -182,10 +184,11 @@ def theorem_4_2_line_2(unit: Unit | Point) -> sides.Conditional:
 
 
 def observation_4_3(unit: Unit | Point) -> sides.Equality:
-  """z = y, [m] each, if scale were s and bias mean(y).
+  """States z = y, [m], for scale s and bias mean(y).
 
-  Observation 4.3 (there with epsilon = 0): on a batch, a network with
-  normalization can be what any network without it is, its optima included.
+  Observation 4.3 (in the paper with epsilon = 0): on a batch, a network with
+  normalization can compute what any network without it does, so it has the same
+  optima.
   """
   at = point(unit)
   left_M = at.s * at.yhat + at.unit.y.mean()
@@ -195,19 +198,19 @@ def observation_4_3(unit: Unit | Point) -> sides.Equality:
 def theorem_4_4(
   unit: Unit | Point, x_MD: jax.Array, *, spectral_norm: jax.Array | None = None
 ) -> sides.Equality:
-  """The largest |X'q|^2 over all X with the spectral norm l of the given one:
+  """States the largest |X'q|^2 over all X with spectral norm l:
 
     l^2 |q|^2 = (scale/s)^2 (l^2 |g|^2 - l^2 <1,g>^2/m - l^2 c <g,yhat>^2/m)
 
-  with c as of `theorem_4_1`, 1 at epsilon = 0. Theorem 4.4 corrected: printed
-  are the square of l^2 |g|^2 (which is one already), no l^2 in the second term
-  and no 1/m in the third. The maximum is formal: y stands still while X varies,
-  although y = X w. Of the X at hand, see `theorem_4_4_pointwise`.
+  with c of `theorem_4_1`, 1 at epsilon = 0. This corrects Theorem 4.4, which
+  prints the square of l^2 |g|^2 (already a square), no l^2 in the second term
+  and no 1/m in the third. The maximum is formal: y is fixed while X varies,
+  although y = X w. For the actual X, see `theorem_4_4_pointwise`.
 
   Args:
-    unit: of a layer before which y = X w.
-    x_MD: [m, d], what enters the layer that makes y.
-    spectral_norm: l, if it is known; finding it is an eigenvalue problem.
+    unit: its y is X w.
+    x_MD: X, [m, d], the input of the layer whose output is y.
+    spectral_norm: l of X, if it is known; else it is computed.
   """
   at = point(unit)
   square = _square_norm(x_MD, spectral_norm, at)
@@ -217,15 +220,11 @@ def theorem_4_4(
 def theorem_4_4_pointwise(
   unit: Unit | Point, x_MD: jax.Array, *, spectral_norm: jax.Array | None = None
 ) -> sides.AtMost:
-  """|X'q|^2 <= l^2 |q|^2, where X'q is the gradient by the unit's weights.
+  """States |X'q|^2 <= l^2 |q|^2; X'q is the gradient by the unit's weights.
 
-  What Theorem 4.4 says of the X at hand. It does not say that normalization
-  makes the gradient by the weights shorter: |X'Pg| may exceed |X'g|.
-
-  Args:
-    unit: of a layer before which y = X w.
-    x_MD: [m, d], what enters the layer that makes y.
-    spectral_norm: l, if it is known.
+  This is Theorem 4.4 for the actual X. It does not say that normalization makes
+  the gradient by the weights shorter: |X'Pg| may exceed |X'g|. Arguments are
+  those of `theorem_4_4`.
   """
   at = point(unit)
   bound = _square_norm(x_MD, spectral_norm, at) * trees.vdot(at.q, at.q)
@@ -234,16 +233,16 @@ def theorem_4_4_pointwise(
 
 
 def lemma_4_5(w_0: Any, w_star: Any) -> sides.Ray:
-  """|w_0 - k w*|^2 - |w_0 - w*|^2 = -(|w*|^2 - <w*,w_0>)^2 / |w*|^2
+  """States |w_0 - k w*|^2 - |w_0 - w*|^2 = -(|w*|^2 - <w*,w_0>)^2 / |w*|^2
 
   for k = <w*,w_0> / |w*|^2. Lemma 4.5: weights before a normalization may be
-  multiplied by any k > 0 (see `scale_invariance`), so a whole ray is optimal if
-  w* is, and the start w_0 is nearer to it than to w*. Exact for this point, the
-  nearest of the line; nothing makes k > 0.
+  multiplied by any k > 0 (see `scale_invariance`), so if w* is optimal, so is
+  its whole ray, and the start w_0 is nearer to the ray than to w*. The equation
+  is exact for the nearest point of the line; nothing ensures that k > 0.
 
   Args:
     w_0: the weights at the start, a tree of floating-point arrays.
-    w_star: a tree like it, not zero: the weights of an optimum.
+    w_star: the weights of an optimum, a tree like w_0, not zero.
   """
   square = trees.vdot(w_star, w_star)
   factor = trees.vdot(w_star, w_0) / square
@@ -258,11 +257,11 @@ def lemma_4_5(w_0: Any, w_star: Any) -> sides.Ray:
 def scale_invariance(
   unit: Unit | Point, factor: jax.Array | float
 ) -> sides.Equality:
-  """The gradient at factor y is 1 / factor of that at y, [m] each.
+  """States that the gradient at factor y is 1 / factor of that at y, [m].
 
   Ioffe and Szegedy (2015), section 3.3, for factor > 0: larger weights get
-  smaller gradients. Exact at epsilon = 0; for epsilon > 0 the right side is
-  taken with epsilon / factor^2, with which both are the same function.
+  smaller gradients. Exact at epsilon = 0. For epsilon > 0 the right side has
+  epsilon / factor^2, which makes both the same function.
   """
   at = point(unit)
   left_M = jax.grad(one_layer.through(at.unit))(factor * at.unit.y)
@@ -273,7 +272,7 @@ def scale_invariance(
 
 
 def largest_singular_value(x_MD: jax.Array) -> jax.Array:
-  """|X|_2, the spectral norm of a matrix, []."""
+  """Returns |X|_2, the spectral norm of a matrix, []."""
   x_MD = x_MD if x_MD.shape[0] >= x_MD.shape[1] else x_MD.T
   gram_DD = jnp.matmul(x_MD.T, x_MD, precision='highest')
   # Rounding may leave the eigenvalue of a zero matrix below 0.
@@ -281,14 +280,14 @@ def largest_singular_value(x_MD: jax.Array) -> jax.Array:
 
 
 def _factors(at: Point) -> tuple[jax.Array, jax.Array]:
-  """(scale/s)^2 and scale/(m s^2), of the terms of second order."""
+  """Returns (scale/s)^2 and scale/(m s^2), factors of second-order terms."""
   return (at.unit.scale / at.s) ** 2, at.unit.scale / (at.m * at.s**2)
 
 
 def _shortened(
   at: Point, factor: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
-  """The right side of Theorem 4.1, `factor` in its last term, and its size."""
+  """Returns the right side of Theorem 4.1, with c = factor, and its size."""
   whole, square = trees.vdot(at.g, at.g), _factors(at)[0]
   of_mean = at.g.sum() ** 2 / at.m
   of_yhat = factor * trees.vdot(at.g, at.yhat) ** 2 / at.m
@@ -296,7 +295,7 @@ def _shortened(
 
 
 def _curvature_along_q(at: Point) -> jax.Array:
-  """q'G q, the left side of Theorem 4.2."""
+  """Returns q'G q, the left side of Theorem 4.2."""
   curved_M = one_layer.hessian_times(
     one_layer.through(at.unit), at.unit.y, at.q
   )
@@ -306,7 +305,7 @@ def _curvature_along_q(at: Point) -> jax.Array:
 def _size_of_product(
   at: Point, v_M: jax.Array, curved_M: jax.Array
 ) -> jax.Array:
-  """How large the terms of G v are, where those of H v are as given."""
+  """Returns the size of the terms of G v, from H v in curved_M."""
   first, second = _factors(at)
   bracket = 3 * trees.norm(at.g) * trees.norm(at.yhat) * trees.norm(v_M)
   return first * trees.norm(curved_M) + jnp.abs(second) * bracket
@@ -315,7 +314,7 @@ def _size_of_product(
 def _square_norm(
   x_MD: jax.Array, spectral_norm: jax.Array | None, at: Point
 ) -> jax.Array:
-  """The square of the spectral norm of X, given or found."""
+  """Returns the square of the spectral norm of X, computed if it is None."""
   if x_MD.ndim != 2 or x_MD.shape[0] != at.m:
     raise ValueError(
       f'X has shape {x_MD.shape}; allowed: ({at.m}, d), a row for each of y'
@@ -325,8 +324,8 @@ def _square_norm(
   return spectral_norm**2
 
 
-def _check_like_y(name: str, given_M: jax.Array, at: Point) -> None:
-  if given_M.shape != (at.m,):
+def _check_like_y(name: str, vector_M: jax.Array, at: Point) -> None:
+  if vector_M.shape != (at.m,):
     raise ValueError(
-      f'{name} has shape {given_M.shape}; allowed: ({at.m},), that of y'
+      f'{name} has shape {vector_M.shape}; allowed: ({at.m},), that of y'
     )

@@ -1,9 +1,9 @@
 """Ways to write one operation, and the choice between them.
 
 'library' is XLA's own operation; 'product' is written in products, slices and
-elementwise operations; 'auto' is the one of them that suits the platform that a
-program is compiled for: 'product' on the CPU. 'winograd' is 'product', but for
-the convolutions of `bn_jax.models.lowering.winograd`: faster, and rounded more.
+elementwise operations; 'auto' is 'product' where a program is compiled for the
+CPU, else 'library'. 'winograd' is 'product' except for the convolutions of
+`bn_jax.models.lowering.winograd`, which are faster and round more.
 """
 
 import functools
@@ -21,11 +21,10 @@ def table(
   product: Callable[..., jax.Array],
   winograd: Callable[..., jax.Array] | None = None,
 ) -> Mapping[str, Callable[..., jax.Array]]:
-  """name of a lowering -> function; arrays by position, the rest by keyword.
+  """Returns {lowering: its function} of an operation.
 
-  Args:
-    library, product: of these names.
-    winograd: None where it is the product's.
+  Functions take arrays by position and the rest by keyword. winograd is product
+  where it is not given.
   """
 
   def auto(*arrays, **keywords):

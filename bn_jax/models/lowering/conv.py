@@ -1,13 +1,12 @@
-"""Convolution and 2 x 2 pooling, lowered in one of the ways that agree.
+"""Convolution and 2 x 2 pooling, in each lowering.
 
-'library' is XLA's own operation, right for GPU and TPU. 'product' writes a
-convolution as one matrix product over shifted slices and a pool as a maximum
-over them: the same numbers, and on the CPU 3 to 30 times faster, because XLA's
-convolution gradients are slow there. 'auto' takes whichever suits the platform
-that the program is compiled for. 'winograd' is twice as fast again on the CPU
-in 3 x 3 convolutions of stride 1, and rounds more: it is 'product' elsewhere,
-and nothing takes it unasked. Parameters are the same in all of them.
-Overlapping windows are in `bn_jax.models.lowering.pool`.
+'library' is XLA's own operation, the right one for GPU and TPU. 'product'
+writes a convolution as one matrix product over shifted slices and a pool as a
+maximum over them. The numbers are the same, and on the CPU it is 3 to 30 times
+faster, because XLA's convolution gradients are slow there. 'winograd' is twice
+as fast again on the CPU in 3 x 3 convolutions of stride 1, but rounds more, so
+it is never chosen by default. Parameters are the same in all of them. For
+overlapping windows see `bn_jax.models.lowering.pool`.
 """
 
 import functools
@@ -28,15 +27,13 @@ Strides = tuple[int, int]
 class Conv(nn.Module):
   """A 2-D convolution with the parameters of `flax.linen.Conv`.
 
-  params: kernel [kH, kW, Cin, Cout] (HWIO) and, if asked for, bias [Cout].
+  params: kernel [kH, kW, Cin, Cout] (HWIO) and, with use_bias, bias [Cout].
 
   Attributes:
-    features: output channels.
-    kernel_size: (kH, kW).
-    strides: (sH, sW).
+    features: the number of output channels.
     padding: 'SAME' or 'VALID'.
-    use_bias: whether a bias is added.
-    kernel_init: of the kernel; Glorot (Xavier) uniform as in both papers' time.
+    kernel_init: by default Glorot (Xavier) uniform, which was usual when both
+      papers were written.
     lowering: 'library', 'product', 'auto' or 'winograd'.
   """
 
@@ -50,7 +47,7 @@ class Conv(nn.Module):
 
   @nn.compact
   def __call__(self, x_NHWC: jax.Array) -> jax.Array:
-    """The convolution of x, [N, H, W, Cin] -> [N, H', W', Cout]."""
+    """Returns the convolution of x, [N, H, W, Cin] -> [N, H', W', Cout]."""
     shape_HWIO = (*self.kernel_size, x_NHWC.shape[-1], self.features)
     kernel_HWIO = self.param('kernel', self.kernel_init, shape_HWIO)
     y_NHWC = convolve(
@@ -71,11 +68,9 @@ class DepthwiseConv(nn.Module):
   """A 2-D convolution of each channel by itself, without a bias.
 
   params: kernel [kH, kW, 1, Cin * multiplier], as flax's with
-  feature_group_count=Cin; channel c makes the outputs c * multiplier + m.
-
-  Attributes:
-    multiplier: outputs of each channel.
-    kernel_size, strides, kernel_init, lowering: of `Conv`. Padding is 'SAME'.
+  feature_group_count=Cin; channel c gives the outputs c * multiplier + m.
+  Padding is 'SAME'; attributes are those of `Conv`, and multiplier, the number
+  of outputs of each channel.
   """
 
   multiplier: int
@@ -86,13 +81,13 @@ class DepthwiseConv(nn.Module):
 
   @nn.compact
   def __call__(self, x_NHWC: jax.Array) -> jax.Array:
-    """The convolution of x, [N, H, W, C] -> [N, H', W', C * multiplier]."""
+    """Returns the convolution of x, [N, H, W, C] -> [N, H', W', C * m]."""
     outputs = x_NHWC.shape[-1] * self.multiplier
     kernel = self.param(
       'kernel', self.kernel_init, (*self.kernel_size, 1, outputs)
     )
-    chosen = errors.lookup('lowering', _DEPTHWISE, self.lowering)
-    return chosen(
+    convolution = errors.lookup('lowering', _DEPTHWISE, self.lowering)
+    return convolution(
       x_NHWC,
       kernel.astype(x_NHWC.dtype),
       strides=self.strides,
@@ -108,20 +103,20 @@ def convolve(
   padding: str = 'SAME',
   lowering: str = 'auto',
 ) -> jax.Array:
-  """The cross-correlation of x, [N, H, W, I], with a kernel, [kH, kW, I, O].
+  """Returns the cross-correlation of x, [N, H, W, I], and a kernel, HWIO.
 
   Raises:
     ValueError: an unknown lowering.
   """
-  chosen = errors.lookup('lowering', _CONVOLUTIONS, lowering)
-  return chosen(x, kernel, strides=strides, padding=padding)
+  convolution = errors.lookup('lowering', _CONVOLUTIONS, lowering)
+  return convolution(x, kernel, strides=strides, padding=padding)
 
 
 def max_pool(x: jax.Array, *, lowering: str = 'auto') -> jax.Array:
-  """The maximum over 2 x 2 windows, stride 2, of x, [N, H, W, C].
+  """Returns the maximum of 2 x 2 windows at stride 2 of x, [N, H, W, C].
 
   An odd last row or column is left out: the result is [N, H//2, W//2, C].
-  Where several values of a window are equal, the first takes the gradient.
+  Where several values of a window are equal, the first gets the gradient.
 
   Raises:
     ValueError: an unknown lowering.
@@ -130,9 +125,10 @@ def max_pool(x: jax.Array, *, lowering: str = 'auto') -> jax.Array:
 
 
 def first_maximum(a, b):
-  """max(a, b) whose gradient goes to a where they are equal; NaN stays NaN.
+  """Returns max(a, b); of equal values a gets the gradient; NaN stays NaN.
 
-  `jnp.maximum` shares the gradient of a tie, XLA's pooling does not.
+  `jnp.maximum` would share the gradient of equal values; XLA's pooling does
+  not.
   """
   return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
@@ -149,7 +145,7 @@ def _convolve_library(x, kernel, *, strides, padding, groups=1):
 
 
 def _convolve_product(x, kernel, *, strides, padding):
-  """pad, shifted slices side by side, one product: patches @ kernel."""
+  """Pads, lays shifted slices side by side, and takes patches @ kernel."""
   height, width, channels, features = kernel.shape
   slices = _shifted(x, (height, width), strides, padding)
   patches = jnp.concatenate(slices, axis=-1)
@@ -171,7 +167,7 @@ def _depthwise_library(x, kernel, *, strides, padding):
 
 
 def _depthwise_product(x, kernel, *, strides, padding):
-  """One product a channel, over its shifted slices."""
+  """Takes one product a channel, over its shifted slices."""
   height, width, _, features = kernel.shape
   channels = x.shape[-1]
   slices = _shifted(x, (height, width), strides, padding)
@@ -182,18 +178,18 @@ def _depthwise_product(x, kernel, *, strides, padding):
 
 
 def _shifted(x, window, strides, padding) -> list[jax.Array]:
-  """What each element of the window sees at its places, row by row."""
+  """Returns the inputs of each element of the window, row by row."""
   pads = lax.padtype_to_pads(x.shape[1:3], window, strides, padding.upper())
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
   return [
-    _every(x, row, col, window, strides)
+    _inputs(x, row, col, window, strides)
     for row in range(window[0])
     for col in range(window[1])
   ]
 
 
-def _every(x, row, col, window, strides):
-  """What the window's element (row, col) sees at each of its places."""
+def _inputs(x, row, col, window, strides):
+  """Returns the inputs of the window's element (row, col) in all windows."""
   high = x.shape[1] - window[0] + row + 1
   wide = x.shape[2] - window[1] + col + 1
   return x[:, row : high : strides[0], col : wide : strides[1]]
@@ -207,7 +203,7 @@ def _max_pool_product(x):
   n, height, width, channels = x.shape
   x = x[:, : height // 2 * 2, : width // 2 * 2]
   x = x.reshape(n, height // 2, 2, width // 2, 2, channels)
-  # Split, not indexed: the gradient of four indices is a sum of four maps.
+  # Split, not indexed: the gradient of indices would be a sum of four maps.
   rows = lax.split(x, (1, 1), axis=2)
   corners = [
     corner for row in rows for corner in lax.split(row, (1, 1), axis=4)

@@ -1,12 +1,12 @@
-"""Pooling over overlapping windows, each lowered in one of two ways that agree.
+"""Pooling over overlapping windows, in each lowering.
 
-Padding is 'SAME': of n rows, ceil(n / stride) windows, what they lack is padded
-on both sides, an odd row at the end. Padding never counts: a maximum is that of
-the pixels in its window, an average is divided by their number (the 2015 paper
-does not say; TensorFlow's 'SAME' does so, Caffe's averages count zeros).
+Padding is 'SAME': n rows give ceil(n / stride) windows, with padding on both
+sides and an odd row of it at the end. Padding never counts: a maximum is that
+of the pixels in its window, an average is divided by their number. (The 2015
+paper does not say; TensorFlow's 'SAME' does so, Caffe's averages count zeros.)
 
 'library' is XLA's reduce_window. 'product' takes the maximum, or the sum, of
-shifted slices, over columns and then over rows; on the CPU that is several
+shifted slices, over columns and then over rows. On the CPU that is several
 times faster, because XLA's gradient of overlapping windows is slow there.
 """
 
@@ -27,9 +27,9 @@ from bn_jax.models.lowering import conv
 def max_pool(
   x: jax.Array, *, window: int = 3, stride: int = 2, lowering: str = 'auto'
 ) -> jax.Array:
-  """The maximum over windows of x, [N, H, W, C] -> [N, H', W', C].
+  """Returns the maximum over windows of x, [N, H, W, C] -> [N, H', W', C].
 
-  Where several values of a window are equal, the first, row by row, takes the
+  Where several values of a window are equal, the first, row by row, gets the
   gradient; NaN stays NaN.
 
   Raises:
@@ -39,14 +39,14 @@ def max_pool(
     raise ValueError(
       f'window is {window}, stride is {stride}; allowed: 1 <= stride <= window'
     )
-  chosen = errors.lookup('lowering', _MAXIMA, lowering)
-  return chosen(x, window=window, stride=stride)
+  pool = errors.lookup('lowering', _MAXIMA, lowering)
+  return pool(x, window=window, stride=stride)
 
 
 def average_pool(
   x: jax.Array, *, window: int = 3, lowering: str = 'auto'
 ) -> jax.Array:
-  """The mean of the pixels in each window, at stride 1, [N, H, W, C].
+  """Returns the mean of the pixels in each window, at stride 1.
 
   Raises:
     ValueError: an unknown lowering.
@@ -55,7 +55,7 @@ def average_pool(
 
 
 def global_average(x: jax.Array) -> jax.Array:
-  """The mean of each map of x, [N, H, W, C] -> [N, C]."""
+  """Returns the mean of each map of x, [N, H, W, C] -> [N, C]."""
   return x.mean(axis=(1, 2))
 
 
@@ -64,7 +64,8 @@ def _max_library(x, *, window, stride):
 
 
 def _max_product(x, *, window, stride):
-  # Columns first: of equal values the first row's, there the first column's.
+  # Columns first: of equal values, the gradient goes to the first row, and in
+  # that row to the first column.
   for axis in (2, 1):
     x = _max_along(x, axis, window, stride)
   return x
@@ -92,7 +93,7 @@ def _average_product(x, *, window):
 
 
 def _pixels(size, window):
-  """How many pixels each window holds, [1, H, W, 1]."""
+  """Returns the number of pixels in each window, [1, H, W, 1]."""
   counts = [
     np.convolve(np.ones(n), np.ones(window))[_pads(n, window, 1)[1] :][:n]
     for n in size
@@ -101,19 +102,19 @@ def _pixels(size, window):
 
 
 def _pads(size: int, window: int, stride: int) -> tuple[int, int]:
-  """(before, after) of 'SAME'."""
+  """Returns the padding (before, after) of 'SAME'."""
   return lax.padtype_to_pads((size,), (window,), (stride,), 'SAME')[0]
 
 
 def _slices(x, axis, window, stride, pads, value) -> Iterator[jax.Array]:
-  """What each element of the window sees at its places along an axis."""
+  """Returns the inputs of each element of the window along an axis."""
   config = [(0, 0, 0)] * x.ndim
   config[axis] = (*pads, 0)
   x = lax.pad(x, jnp.asarray(value, x.dtype), config)
   last = x.shape[axis] - window
   return (
-    lax.slice_in_dim(x, place, place + last + 1, stride, axis)
-    for place in range(window)
+    lax.slice_in_dim(x, offset, offset + last + 1, stride, axis)
+    for offset in range(window)
   )
 
 

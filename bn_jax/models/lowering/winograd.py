@@ -2,33 +2,36 @@
 
 Winograd's minimal filtering, as in Lavin and Gray (2016), "Fast algorithms for
 convolutional neural networks", arXiv:1509.09308, section 4.3. Along an axis, a
-tile of outputs y is found from the inputs d that it sees and three taps g,
+tile of outputs y is computed from its inputs d and three taps g,
 
   y = A' [(G g) * (B' d)]       * element by element,
 
 so in two dimensions V = B'dB, U = GgG', and Y = A'MA of the sums M = sum_c V U
-over channels: a matrix product for each of the elements. Two such algorithms:
+over channels, which are a matrix product for each of the elements. Two such
+algorithms:
 
-F(4, 3): outputs 4, inputs 6, products 6 where shifted slices take 12. It is the
+F(4, 3): 4 outputs of 6 inputs by 6 products; shifted slices need 12. It is the
   product of two polynomials by their values at the points p = 0, 1, -1, 2, -2
-  and infinity (Toom and Cook), transposed: A evaluates at the points, G does
-  and divides by prod_{j != i} (p_i - p_j), and a row of B' holds the
-  coefficients of prod_{j != i} (z - p_j). Sides are filled up to fours.
-Pair, for a side of 2: y0 = g1 d0 + g2 d1, y1 = g0 d0 + g1 d1 (what the padding
-  meets is left out), and g1 (d0 + d1) is in both: products 3 instead of 6.
+  and infinity (Toom and Cook), transposed. A evaluates at the points. G does
+  too, and divides by prod_{j != i} (p_i - p_j). A row of B' holds the
+  coefficients of prod_{j != i} (z - p_j). Sides are padded to multiples of 4.
+Pair, for a side of 2: y0 = g1 d0 + g2 d1, y1 = g0 d0 + g1 d1 (taps that meet
+  padding are left out). g1 (d0 + d1) is in both: 3 products instead of 6.
 
-All is linear in x and in the kernel and written in slices, weighted sums and
-stacks, whose transposes JAX finds: gradients cost two such convolutions, and
-every order and mode of derivatives is there. Slabs come from `lax.split`, whose
-transpose is one concatenation; that of indices is a slow sum of padded arrays.
+All is linear in x and in the kernel, and written in slices, weighted sums and
+stacks, which JAX can transpose: gradients cost two such convolutions, and
+derivatives exist in both modes and at any order. Slabs come from `lax.split`,
+whose transpose is one concatenation; that of indices is a slow sum of padded
+arrays.
 
-It rounds more than the product form: A' adds up large terms that cancel. In
-float32 the relative error (2-norm) of a layer of VGG-11 or of its gradients is
-1e-6 to 5e-6 (product and library: 2e-7 to 4e-7, 3e-6 at worst), 8e-7 of a Pair;
-the largest one is 1.5e-5 of the largest value. The gradient of a whole VGG-11
-(batch 128, two seeds, with and without Batch Normalization) is 1e-3 to 4e-3 of
-its norm away from that in float64, the product's 4e-4 to 1e-3, the library's
-1e-6 to 2e-3: a last digit decides which way a ReLU or a maximum goes.
+It rounds more than the product form, since A' adds up large terms that cancel.
+In float32 the relative error (2-norm) of a layer of VGG-11 or of its gradients
+is 1e-6 to 5e-6, and 8e-7 for a Pair (product and library: 2e-7 to 4e-7, 3e-6 at
+worst). The largest error of a value is 1.5e-5 of the largest value. The
+gradient of a whole VGG-11 (batch 128, two seeds, with and without Batch
+Normalization) differs from that in float64 by 1e-3 to 4e-3 of its norm, the
+product's by 4e-4 to 1e-3, the library's by 1e-6 to 2e-3: the last digit of a
+value can switch a ReLU or a maximum.
 """
 
 import functools
@@ -43,11 +46,11 @@ Matrix = tuple[tuple[float, ...], ...]
 
 
 class Algorithm(NamedTuple):
-  """How a tile of one axis is convolved with three taps.
+  """The convolution of a tile of one axis with three taps.
 
   Attributes:
-    tile: outputs of a tile.
-    pad: zeros before and after the axis.
+    tile: the number of outputs of a tile.
+    pad: the number of zeros before and after the axis.
     inputs: B', [products, inputs of a tile].
     taps: G, [products, 3].
     outputs: A', [tile, products].
@@ -94,16 +97,16 @@ PAIR = Algorithm(
   outputs=((1, 1, 0), (1, 0, 1)),
 )
 
-# The products of 3 or 4 channels are next to nothing, and V and M, which hold
-# 2.25 numbers for one of x and of y, cost as always: half as fast.
+# With 3 or 4 channels it is half as fast as 'product': there are few products
+# to save, and V and M still have to be written, 2.25 times as large as x and y.
 _LEAST_CHANNELS = 8
-_DTYPES = ('float32', 'float64')  # half precision would keep no digits
+_DTYPES = ('float32', 'float64')  # in half precision no digit would be left
 
 
 def pays(
   x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: str
 ) -> bool:
-  """Whether `convolve` is right for a convolution, and the faster one."""
+  """Returns whether `convolve` can do a convolution, and does it faster."""
   return (
     kernel.shape[:2] == (3, 3)
     and tuple(strides) == (1, 1)
@@ -115,10 +118,10 @@ def pays(
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """The cross-correlation of x with a kernel, padding 'SAME', stride 1.
+  """Returns the cross-correlation of x and a kernel, 'SAME', at stride 1.
 
   Args:
-    x: [N, H, W, I]; a side that is not 2 and not divisible by 4 is filled up.
+    x: [N, H, W, I].
     kernel: [3, 3, I, O].
 
   Returns:
@@ -137,8 +140,8 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   # [products, tiles, I] @ [products, I, O]: one batched product.
   m = _of_input(x, rows, cols) @ _of_kernel(kernel, rows, cols)
   m = m.reshape(len(rows.inputs), len(cols.inputs), examples, *tiles, -1)
-  y = jnp.stack(_mixed(cols.outputs, _apart(m, 1)), axis=4)
-  y = jnp.stack(_mixed(rows.outputs, _apart(y, 0)), axis=2)
+  y = jnp.stack(_mixed(cols.outputs, _slabs(m, 1)), axis=4)
+  y = jnp.stack(_mixed(rows.outputs, _slabs(y, 0)), axis=2)
   y = y.reshape(examples, tiles[0] * rows.tile, tiles[1] * cols.tile, -1)
   return y[:, :height, :width]
 
@@ -152,29 +155,29 @@ def _tiles(size: int, algorithm: Algorithm) -> int:
 
 
 def _of_input(x: jax.Array, rows: Algorithm, cols: Algorithm) -> jax.Array:
-  """V, [products, tiles, I]."""
+  """Returns V, [products, tiles, I]."""
   sides = zip(x.shape[1:3], (rows, cols))
   pads = [
     (each.pad, _tiles(size, each) * each.tile - size + each.pad)
     for size, each in sides
   ]
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-  v = jnp.stack(_mixed(rows.inputs, _seen(x, 1, rows)))
-  v = jnp.stack(_mixed(cols.inputs, _seen(v, 3, cols)), axis=1)
+  v = jnp.stack(_mixed(rows.inputs, _tile_inputs(x, 1, rows)))
+  v = jnp.stack(_mixed(cols.inputs, _tile_inputs(v, 3, cols)), axis=1)
   return v.reshape(len(rows.inputs) * len(cols.inputs), -1, x.shape[-1])
 
 
 def _of_kernel(
   kernel: jax.Array, rows: Algorithm, cols: Algorithm
 ) -> jax.Array:
-  """U, [products, I, O]."""
-  u = jnp.stack(_mixed(rows.taps, _apart(kernel, 0)))
-  u = jnp.stack(_mixed(cols.taps, _apart(u, 1)), axis=1)
+  """Returns U, [products, I, O]."""
+  u = jnp.stack(_mixed(rows.taps, _slabs(kernel, 0)))
+  u = jnp.stack(_mixed(cols.taps, _slabs(u, 1)), axis=1)
   return u.reshape(-1, *kernel.shape[2:])
 
 
 def _mixed(matrix: Matrix, slabs: Sequence[jax.Array]) -> list[jax.Array]:
-  """matrix @ slabs, without the products by 0 and 1."""
+  """Returns matrix @ slabs, without the products by 0 and 1."""
   return [
     functools.reduce(
       jnp.add,
@@ -188,17 +191,19 @@ def _mixed(matrix: Matrix, slabs: Sequence[jax.Array]) -> list[jax.Array]:
   ]
 
 
-def _seen(x: jax.Array, axis: int, algorithm: Algorithm) -> list[jax.Array]:
-  """What each input of a tile is in all the tiles of a padded axis."""
+def _tile_inputs(
+  x: jax.Array, axis: int, algorithm: Algorithm
+) -> list[jax.Array]:
+  """Returns the first, second, ... inputs of all tiles of a padded axis."""
   inputs, tile = len(algorithm.inputs[0]), algorithm.tile
   last = x.shape[axis] - inputs
   return [
-    lax.slice_in_dim(x, place, place + last + 1, tile, axis)
-    for place in range(inputs)
+    lax.slice_in_dim(x, offset, offset + last + 1, tile, axis)
+    for offset in range(inputs)
   ]
 
 
-def _apart(x: jax.Array, axis: int) -> list[jax.Array]:
-  """The slabs of an axis."""
+def _slabs(x: jax.Array, axis: int) -> list[jax.Array]:
+  """Splits x into its slabs along an axis."""
   parts = lax.split(x, (1,) * x.shape[axis], axis)
   return [part.squeeze(axis) for part in parts]

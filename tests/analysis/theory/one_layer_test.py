@@ -95,7 +95,7 @@ class LayerTest(parameterized.TestCase):
     def look(params, index):
       found = one_layer.of(loss, params, path)
       unit = found.unit(index)
-      z = found.made(index)
+      z = found.output_of(index)
       return unit._replace(loss=unit.loss(z)), unit.loss(z + 1), z
 
     whole = jax.jit(loss)(params)
@@ -149,7 +149,10 @@ class LayerTest(parameterized.TestCase):
     def look(params):
       found = one_layer.of(loss, params, path)
       at = statements.point(found.unit(1))
-      facts = statements.algorithm_1(at, found.made(1)), statements.fact_c1(at)
+      facts = (
+        statements.algorithm_1(at, found.output_of(1)),
+        statements.fact_c1(at),
+      )
       return [fact.difference() for fact in facts], at.yhat
 
     differences, yhat = look(params)
@@ -162,7 +165,7 @@ class LayerTest(parameterized.TestCase):
     self.assertEqual(found.epsilon, 1e-5)
     at = statements.point(found.unit(2))
     # Flax takes the variance as E[x^2] - E[x]^2.
-    self.assertTrue(statements.algorithm_1(at, found.made(2)).holds())
+    self.assertTrue(statements.algorithm_1(at, found.output_of(2)).holds())
     self.assertTrue(statements.theorem_4_1(at).holds())
 
   def test_paths_that_are_none(self):
