@@ -64,7 +64,7 @@ class Interrupted(Failure):
 
 
 def reason(error: OSError) -> str:
-  """What the system says, and what to do where a disk is full."""
+  """Returns what the system says, and what to do where a disk is full."""
   if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
     return f'{error.strerror}; make room, and the same command goes on'
   return str(error.strerror)
@@ -90,7 +90,6 @@ def unknown(
 
   Args:
     kind: what the name is one of: 'norm', 'model'.
-    name: that was given.
     known: the names that are allowed.
     also: names that are meant although they are spelled otherwise; then only
       very near ones are added.
@@ -98,21 +97,23 @@ def unknown(
   """
   known = sorted(known)
   # The dashes of flags would make all of them alike.
-  bare = {one.lstrip('-'): one for one in known}
+  bare = {choice.lstrip('-'): choice for choice in known}
   close = difflib.get_close_matches(
     str(name).lstrip('-'), bare, n=3, cutoff=0.75 if also else 0.5
   )
-  near = list(dict.fromkeys([*also, *(bare[one] for one in close)]))[:_NEAR]
-  said = [f'did you mean {" or ".join(map(repr, near))}?'] if near else []
+  near = list(dict.fromkeys([*also, *(bare[choice] for choice in close)]))[
+    :_NEAR
+  ]
+  hints = [f'did you mean {" or ".join(map(repr, near))}?'] if near else []
   if len(known) <= _FEW or not (near or see):
-    said.append(f'known: {", ".join(known)}')
+    hints.append(f'known: {", ".join(known)}')
   elif see:
-    said.append(f'see {see}')
-  return f'unknown {kind} {name!r}; {" ".join(said)}'
+    hints.append(f'see {see}')
+  return f'unknown {kind} {name!r}; {" ".join(hints)}'
 
 
 def lookup(kind: str, registry: Mapping[str, Any], name: Any) -> Any:
-  """`registry[name]`, or a ValueError that names what is known."""
+  """Returns `registry[name]`, or raises a ValueError that lists the names."""
   if name not in registry:
     raise ValueError(unknown(kind, name, registry))
   return registry[name]

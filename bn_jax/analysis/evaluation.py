@@ -72,7 +72,7 @@ def means(total: dict[str, float]) -> dict[str, float]:
 def of_log_probabilities(
   log_probabilities: jax.Array, labels: jax.Array, mask: jax.Array | None = None
 ) -> dict[str, jax.Array]:
-  """Sums over the real examples of a batch, from class probabilities.
+  """Returns sums over the real examples of a batch, from class probabilities.
 
   Args:
     log_probabilities: [B, K], such as of a mean over crops or networks.

@@ -159,7 +159,7 @@ class ResNet(nn.Module):
 
   def _plan(self) -> dict[str, tuple[Any, str]]:
     """Returns {name of a block: (its convolutions, its shortcut)}."""
-    plan = {}
+    blocks = {}
     for stage, count in enumerate(self.blocks):
       channels = self._channels(stage)
       for block in range(count):
@@ -170,11 +170,11 @@ class ResNet(nn.Module):
             (channels, 1, 1), (channels, 3, stride), (4 * channels, 1, 1)
           )  # fmt: skip
         changes = not block and (stage > 0 or self.bottleneck)
-        plan[f'stage{stage + 1}_block{block + 1}'] = (
+        blocks[f'stage{stage + 1}_block{block + 1}'] = (
           convolutions,
           self.shortcut if changes else 'identity',
         )
-    return plan
+    return blocks
 
   def _halving(self) -> list[str]:
     """Returns the names of the layers of stride 2."""
