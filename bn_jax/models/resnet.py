@@ -148,7 +148,7 @@ class ResNet(nn.Module):
     x = nn.relu(style.normalised(x, keywords, 'conv1', channels, size, stride))
     if self.bottleneck:
       x = pool.max_pool(x, lowering=self.lowering)
-    for name, (convolutions, shortcut) in self._plan().items():
+    for name, (convolutions, shortcut) in self._block_specs().items():
       x = Block(convolutions, shortcut, style, name=name)(x, **keywords)
     x = pool.global_average(x)
     return parts.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
@@ -157,7 +157,7 @@ class ResNet(nn.Module):
     channels = (64 if self.bottleneck else 16) * 2**stage
     return parts.scaled(channels, self.width)
 
-  def _plan(self) -> dict[str, tuple[Any, str]]:
+  def _block_specs(self) -> dict[str, tuple[Any, str]]:
     """Returns {name of a block: (its convolutions, its shortcut)}."""
     blocks = {}
     for stage, count in enumerate(self.blocks):
@@ -181,7 +181,7 @@ class ResNet(nn.Module):
     stem = ['conv1', 'pool1'] if self.bottleneck else []
     inside = [
       f'{block}/conv{index + 1}'
-      for block, (convolutions, _) in self._plan().items()
+      for block, (convolutions, _) in self._block_specs().items()
       for index, (_, _, stride) in enumerate(convolutions)
       if stride == 2
     ]
@@ -194,7 +194,7 @@ class ResNet(nn.Module):
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Returns (name, paths of its parameters) of each layer, in order."""
     names = ['conv1']
-    for block, (convolutions, shortcut) in self._plan().items():
+    for block, (convolutions, shortcut) in self._block_specs().items():
       inside = [f'conv{i + 1}' for i in range(len(convolutions))]
       inside += ['projection'] if shortcut == 'projection' else []
       names += [f'{block}/{name}' for name in inside]
@@ -207,7 +207,7 @@ class ResNet(nn.Module):
     For a block's last convolution that is the sum. A projection has none.
     """
     taps = [parts.tap('conv1')]
-    for block, (convolutions, _) in self._plan().items():
+    for block, (convolutions, _) in self._block_specs().items():
       last = len(convolutions)
       taps += [parts.tap(f'{block}/conv{i}') for i in range(1, last)]
       taps.append((f'{block}/conv{last}', f'{block}/sum'))
