@@ -37,7 +37,7 @@ class VGG11(nn.Sequential):
           channels, features, 3, padding=1, bias=not batch_norm
         )
         if batch_norm:
-          modules[f'norm{index}'] = nn.BatchNorm2d(
+          modules[f'conv{index}_norm'] = nn.BatchNorm2d(
             features, track_running_stats=False
           )
         modules[f'relu{index}'] = nn.ReLU(inplace=True)
@@ -91,7 +91,7 @@ def tensors(model: nn.Module, params: Arrays) -> list[torch.Tensor]:
   converted = []
   for name, own in model.named_parameters():
     module, kind = name.split('.')
-    weight = 'scale' if module.startswith('norm') else 'kernel'
+    weight = 'scale' if module.endswith('_norm') else 'kernel'
     array = np.asarray(params[module]['bias' if kind == 'bias' else weight])
     if array.ndim == 4:
       array = array.transpose(3, 2, 0, 1)  # HWIO -> OIHW

@@ -43,7 +43,7 @@ class StockVGG11(nn.Module):
           use_running_average=False,
           momentum=0.9,
           use_fast_variance=self.use_fast_variance,
-          name=f'norm{index}',
+          name=f'conv{index}_norm',
         )(x)
         x = nn.relu(x)
       x = nn.max_pool(x, (2, 2), (2, 2))

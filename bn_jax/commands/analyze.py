@@ -116,7 +116,7 @@ def _add_keywords(parser: parser_lib.Parser, name: str, kind) -> None:
       default = ','.join(map(str, default)) or 'none'
     group.add_argument(
       f'--{keyword}', type=functools.partial(_value, parameter),
-      help=f'{line}; default: {default}',
+      default=argparse.SUPPRESS, help=f'{line}; default: {default}',
     )  # fmt: skip
 
 
@@ -125,9 +125,8 @@ def _section(arguments: argparse.Namespace, kind) -> dict[str, Any]:
   data = arguments.data or ('current_batch' if kind.one_batch else 'test')
   section = {'name': arguments.measure, 'data': data}
   for keyword in _keywords(kind):
-    value = vars(arguments)[keyword]
-    if value is not None:
-      section[keyword] = value
+    if keyword in arguments:
+      section[keyword] = vars(arguments)[keyword]
   statistics = arguments.statistics
   has_statistics = 'statistics' in inspect.signature(kind).parameters
   if has_statistics and statistics is not None:
@@ -150,7 +149,7 @@ def _value(keyword: inspect.Parameter, word: str) -> Any:
         'default'
       )
     is_number = 'float' in str(keyword.annotation)  # Sequence[float]
-    items = word.split(',')
+    items = [item.strip() for item in word.split(',')]
     return [_number(item) for item in items] if is_number else items
   if isinstance(default, float):
     return _number(word)

@@ -24,6 +24,11 @@ def naming_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
 
   @functools.wraps(call)
   def checked(*arguments, statistics=None, mode=None, **keywords):
+    if mode is not None and statistics is not None:
+      raise ValueError(
+        f'statistics={statistics!r} and mode={mode!r} are given; mode is the '
+        'old name of statistics: give statistics alone'
+      )
     if mode is not None:
       warnings.warn(
         f'mode={mode!r} is called statistics={mode!r}; the old name goes with '

@@ -86,6 +86,8 @@ class RegistryTest(parameterized.TestCase):
       layer.apply(variables, x, statistics='train')
     with self.assertWarnsRegex(FutureWarning, "is called statistics='running'"):
       before = layer.apply(variables, x, mode='running')
+    with self.assertRaisesRegex(ValueError, 'give statistics alone'):
+      layer.apply(variables, x, statistics='batch', mode='running')
     np.testing.assert_array_equal(
       before, layer.apply(variables, x, statistics='running')
     )

@@ -205,10 +205,21 @@ class VerifyTest(_InAFolder):
     self.assertIn('3 hold, 0 contradicted, 1 undecided, 1 not measured', text)
     self.assertIn('<b class="holds">holds</b>', text)
     self.assertNotIn('Out of date', text)
+    self.judge_by_older_rules(place)
+    text = page.write([place]).read_text()
+    self.assertIn('<strong>Out of date.</strong>', text)
+    self.assertEqual(self.main('verify', place)[0], 0)
+    self.assertNotIn('Out of date', page.write([place]).read_text())
     run = figure().runs['standard'].as_json()
     self.add(place / 'standard' / 'seed7', run, 7)
     text = page.write([place]).read_text()
     self.assertIn('<strong>Out of date.</strong>', text)
+
+  def judge_by_older_rules(self, place):
+    """Makes verdicts.json one of before rules had a number."""
+    content = json.loads((place / 'verdicts.json').read_text())
+    del content['rules']
+    files_lib.write_json(place / 'verdicts.json', content)
 
   @undrawn
   def test_the_page_of_several_says_what_is_alike_once(self):

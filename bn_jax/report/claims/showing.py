@@ -78,8 +78,8 @@ def _notice(outdated: Sequence[str]) -> str:
   names = html.escape(', '.join(outdated))
   return (
     '<p class="notice"><strong>Out of date.</strong> Runs have changed since '
-    f'these verdicts were made ({names}); <code>python -m bn_jax papers verify'
-    '</code> makes them anew.</p>\n'
+    f'these verdicts were made, or older rules made them ({names}); '
+    '<code>python -m bn_jax papers verify</code> makes them anew.</p>\n'
   )
 
 

@@ -15,7 +15,13 @@ from bn_jax.report.results import curves, read
 from bn_jax.storage import files, run_folder
 
 FILE = 'verdicts.json'
-_SHAPE = {'verdicts': {...: rows_lib.COLUMNS}, 'runs': {...: str}}
+# Of the rules by which verdicts were found; files of before have no number.
+_RULES = 2
+_SHAPE = {
+  'verdicts': {...: rows_lib.COLUMNS},
+  'runs': {...: str},
+  'rules': (None, int),
+}
 
 
 class Standing(NamedTuple):
@@ -141,12 +147,13 @@ def write(workdir: pathlib.Path, rows: Sequence[rows_lib.Row]) -> None:
   content = {
     'verdicts': {f'{r["figure"]} {r["size"]} {r["id"]}': r for r in rows},
     'runs': _states(workdir),
+    'rules': _RULES,
   }
   files.write_json(workdir / FILE, content)
 
 
 def kept(workdir: pathlib.Path) -> tuple[list[rows_lib.Row], bool]:
-  """Returns the rows of a working directory, and whether its runs have changed.
+  """Returns the rows of a working directory, and whether they are out of date.
 
   No rows where there is no such file.
 
@@ -156,8 +163,9 @@ def kept(workdir: pathlib.Path) -> tuple[list[rows_lib.Row], bool]:
   content = files.read_json(workdir / FILE, _SHAPE)
   if content is None:
     return [], False
-  changed = content['runs'] != _states(workdir)
-  return list(content['verdicts'].values()), changed
+  current = content.get('rules') == _RULES
+  stale = not current or content['runs'] != _states(workdir)
+  return list(content['verdicts'].values()), stale
 
 
 def _states(workdir: pathlib.Path) -> dict[str, str]:
