@@ -21,7 +21,7 @@ def mesh(config: RunConfig) -> jax.sharding.Mesh:
   """Returns the devices of a run.
 
   Raises:
-    ConfigError: this machine has fewer.
+    ConfigError: this machine has fewer than config.devices.
   """
   with blaming('config'):
     return devices_lib.mesh(config.devices)
@@ -68,7 +68,7 @@ def _as_measured(config: RunConfig) -> tuple[placement_lib.Spread, Any]:
 def step(
   config: RunConfig, problem: types.Problem
 ) -> Callable[[types.TrainState, types.Split], types.TrainState]:
-  """Returns the compiled training step of a run; it consumes the state.
+  """Returns the training step of a run, jitted; it consumes the state.
 
   Args:
     problem: what `build.problem` returns for the config.
@@ -76,34 +76,34 @@ def step(
   devices = mesh(config)
   spread = devices_lib.spread(config.layout, devices)
   dtype = jnp.dtype(config.compute_dtype)
-  of_step = problem
-  # Measures see whole batches in float32; a step that does not has a network
-  # of its own, with the same parameters.
+  step_problem = problem
+  # Measures see whole batches in float32; a step that sees them otherwise has
+  # a network of its own, with the same parameters.
   if (config, spread, dtype) != (config.in_groups(), *_as_measured(config)):
-    of_step = _problem(config, spread, dtype)
+    step_problem = _problem(config, spread, dtype)
   return devices_lib.step(
-    config.layout, of_step.step, devices, placement(config, problem)
+    config.layout, step_problem.step, devices, placement(config, problem)
   )
 
 
 def placement(config: RunConfig, problem: types.Problem) -> Any:
   """Returns where each array of a run's state lies, a tree of shardings."""
-  shapes = jax.eval_shape(problem.init, 0)
+  state_shapes = jax.eval_shape(problem.init, 0)
   return devices_lib.placement(
-    shapes, mesh(config), shard_state=config.shard_state
+    state_shapes, mesh(config), shard_state=config.shard_state
   )
 
 
 def init(
   config: RunConfig, problem: types.Problem
 ) -> Callable[[int], types.TrainState]:
-  """Returns seed -> the state before the first step, on its devices."""
-  # It runs once: five seconds of optimizing random number generators for it,
-  # as XLA does on the CPU, are lost.
+  """Returns seed -> the state before the first step, on the run's devices."""
+  # It runs once, too short to repay the five seconds in which XLA optimizes its
+  # random number generators on the CPU.
   on_cpu = jax.default_backend() == 'cpu'
   options = {'xla_backend_optimization_level': 0} if on_cpu else None
-  # Committed to their devices, as restored arrays are: else the first seed that
-  # goes on and the first that starts would each compile the program.
+  # Committed to their devices, as restored arrays are: else the step would be
+  # compiled twice, for a seed that starts and for one that goes on.
   return jax.jit(
     problem.init,
     out_shardings=placement(config, problem),
@@ -168,10 +168,10 @@ def _problem(
 
 
 def _group_size(config: RunConfig) -> int | None:
-  """Returns how many examples share batch statistics; None is all."""
+  """Returns how many examples share batch statistics; 1: none do, None: all."""
   norm = config.norm
-  apart = 'group_size' not in norm or norm.get('frozen')
-  return 1 if apart else norm['group_size']
+  is_apart = 'group_size' not in norm or norm.get('frozen')
+  return 1 if is_apart else norm['group_size']
 
 
 def _check_targets(config: RunConfig, loss: losses.Loss) -> None:
@@ -187,7 +187,7 @@ def _check_targets(config: RunConfig, loss: losses.Loss) -> None:
 
 
 def _check_frozen(config: RunConfig) -> None:
-  """Refuses a penalty that would move parameters that are to stay."""
+  """Refuses a penalty that would move what the norm does not train."""
   if not config.weight_decay or config.weight_decay_on != 'all':
     return
   for key, value in (('frozen', True), ('affine', False)):
@@ -215,9 +215,11 @@ def _trace_batch(config: RunConfig, problem: types.Problem) -> None:
 
 def shapes(config: RunConfig, size: int) -> types.Batch:
   """Returns the shapes of a batch of `size` examples."""
-  of_step = source(config).shapes(config.batch_size)
-  inputs = jax.ShapeDtypeStruct((size, *of_step.images.shape[1:]), jnp.float32)
-  targets = of_step.labels
+  batch_shapes = source(config).shapes(config.batch_size)
+  inputs = jax.ShapeDtypeStruct(
+    (size, *batch_shapes.images.shape[1:]), jnp.float32
+  )
+  targets = batch_shapes.labels
   return types.Batch(
     inputs,
     jax.ShapeDtypeStruct((size, *targets.shape[1:]), targets.dtype),
@@ -226,9 +228,9 @@ def shapes(config: RunConfig, size: int) -> types.Batch:
 
 
 def lowering(config: RunConfig) -> dict[str, str]:
-  """Returns {'lowering': ...} of convolutions, 'auto' by this platform.
+  """Returns {'lowering': ...}, with 'auto' resolved by this platform.
 
-  Empty for a network that knows no lowering.
+  Empty for a network without that keyword.
   """
   if 'lowering' not in config.model:
     return {}
@@ -240,7 +242,7 @@ def lowering(config: RunConfig) -> dict[str, str]:
 
 @contextlib.contextmanager
 def blaming(where: str):
-  """Turns a constructor's refusal into one that names the config's section."""
+  """Turns a constructor's refusal into one that names `where` in the config."""
   try:
     yield
   except errors.Failure:

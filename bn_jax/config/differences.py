@@ -1,7 +1,7 @@
-"""Whether two configs of a run are one experiment, and in what they differ.
+"""Finds in what two configs of a run differ so that they are two experiments.
 
-An experiment is taken up again in the working directory that holds it; what
-would make its records those of another one is refused.
+An experiment is continued in the working directory that holds it; a change
+that would mix the records of two experiments is refused.
 """
 
 import pathlib
@@ -14,18 +14,18 @@ from bn_jax.storage import run_folder
 
 Config = resolve.Config
 
-_FEW = 4  # changes that a message names
+_FEW = 4  # changes that a message names: it stays readable
 
-# What may differ when an experiment is taken up again: none of it changes a
-# number by more than rounding. Updates that may be left out change none before
-# the one at which a run without them stops: it can go on from there.
+# What may differ when an experiment is continued: none of it changes a number
+# by more than rounding. on_nonfinite and max_skips change none before the first
+# update that is not finite, at which a run that may skip none stops.
 _MAY_CHANGE = (
   'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
   'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
   'max_skips',
 )  # fmt: skip
 
-# Keys that came later, with what runs before them did.
+# Keys that are younger than some runs -> what those runs did.
 _ADDED = {'on_nonfinite': 'stop', 'max_skips': None}
 
 
@@ -33,7 +33,7 @@ def check_same(workdir: pathlib.Path, experiment: resolve.Experiment) -> None:
   """Refuses a working directory that holds another experiment.
 
   Raises:
-    ConfigError: a run of the same name that is another one.
+    ConfigError: it holds a run of the same name that is another one.
     StorageError: experiment.json is damaged.
   """
   old = run_folder.read_experiment(workdir)
@@ -72,9 +72,9 @@ def changed(path: str, old: Any, new: Any) -> Iterator[str]:
   """Yields 'PATH was OLD, is NEW' of each value in which two configs differ.
 
   Args:
-    path: where both values stand.
-    old: what was there: a value, or a section with values at any depth.
-    new: what is there now.
+    path: of both values, such as 'config.norm'.
+    old: the value before, or a section with values at any depth.
+    new: the same now.
   """
   if old == new:
     return
@@ -84,23 +84,23 @@ def changed(path: str, old: Any, new: Any) -> Iterator[str]:
     return
   keys = {**was, **now}
   if was.get('name') != now.get('name'):
-    # Another constructor has other keywords, which say nothing more.
+    # Another constructor has other keywords, which would tell nothing more.
     keys = dict.fromkeys(['name', *(key for key in was if key in now)])
   for key in keys:
     yield from changed(f'{path}.{key}', was.get(key), now.get(key))
 
 
 def listed(changes: Sequence[str]) -> str | None:
-  """Joins the first few changes to one text; None where there is none."""
+  """Joins the first few changes to one text; None if there are none."""
   more = len(changes) - _FEW
-  shown = [*changes[:_FEW], *([f'and {more} more'] if more > 0 else [])]
-  return '; '.join(shown) or None
+  parts = [*changes[:_FEW], *([f'and {more} more'] if more > 0 else [])]
+  return '; '.join(parts) or None
 
 
 def filled(run: Config) -> Config:
-  """Returns a resolved run with the keys and keywords that came after it.
+  """Returns a resolved run with the keys and keywords that are younger than it.
 
-  What ran before a keyword was there, did what is its default.
+  A run from before a keyword existed did what is the keyword's default.
   """
   run = {**_ADDED, **run}
   sections = {

@@ -1,6 +1,6 @@
-"""Config files: Python with a function `get_config()`.
+"""Loads config files: Python with a function `get_config()`.
 
-They are code: whoever runs one trusts it.
+A config file is code: whoever loads one trusts it.
 """
 
 import difflib
@@ -19,8 +19,8 @@ def load(name: str) -> ml_collections.ConfigDict:
   The argument, if there is one, is passed to `get_config`.
 
   Raises:
-    ConfigError: no such file, one that fails, or without a get_config() that
-      returns a ConfigDict.
+    ConfigError: no such file, one that is no Python or fails, or without a
+      get_config() that returns a ConfigDict.
   """
   file, colon, argument = name.partition(':')
   path = pathlib.Path(file)
@@ -33,7 +33,7 @@ def load(name: str) -> ml_collections.ConfigDict:
     )
   try:
     config = module.get_config(argument) if colon else module.get_config()
-    # A placeholder that must be filled says so only when it is read.
+    # A required placeholder that is not filled raises only when it is read.
     dict(config) if isinstance(config, dict) else config.to_dict()
   except Exception as error:
     raise errors.ConfigError(_blamed(path, error)) from error
@@ -47,7 +47,7 @@ def load(name: str) -> ml_collections.ConfigDict:
 
 
 def shipped() -> list[str]:
-  """Lists the config files below configs/, as a user would type them."""
+  """Returns the config files below configs/, as a user would type them."""
   folder = pathlib.Path('configs')
   files = sorted(folder.glob('**/*.py'))
   return [str(file) for file in files if file.name != '__init__.py']
@@ -81,9 +81,14 @@ def _blamed(path: pathlib.Path, error: Exception) -> str:
 
 
 def _not_a_file(path: pathlib.Path) -> str:
+  """Returns the message; names are as near as those of errors.unknown."""
   what = 'is a directory' if path.is_dir() else 'does not exist'
-  known = shipped()
-  same = [file for file in known if pathlib.Path(file).stem == path.stem]
-  near = same or difflib.get_close_matches(str(path), known, n=3, cutoff=0.5)
+  config_files = shipped()
+  same_names = [
+    file for file in config_files if pathlib.Path(file).stem == path.stem
+  ]
+  near = same_names or difflib.get_close_matches(
+    str(path), config_files, n=3, cutoff=0.5
+  )
   hint = f'did you mean {" or ".join(near)}?' if near else 'see configs/'
   return f'--config: {path} {what}; {hint}'

@@ -1,7 +1,7 @@
-"""Command lines about one config: --config=FILE, its changes, train's flags.
+"""Reads command lines about one config: --config, its changes, train's flags.
 
 `--config.KEY=VALUE` is read by ml_collections' config_flags, which knows the
-type of each key; all other flags are those of a parser.
+type of each key; all other flags by argparse.
 """
 
 import argparse
@@ -22,18 +22,18 @@ from bn_jax.host import processes
 
 _CHANGE = re.compile(r'--?(?:no)?config\.([^=]*)')
 _ALLOWED = {int: 'whole numbers', float: 'numbers', bool: 'True, False'}
-_LISTED = 5  # keys of a section that a message names
+_LISTED = 5  # keys of a section that a message names: it stays one line
 
 
 class Training(NamedTuple):
-  """A command line of train.py, understood.
+  """What a command line of train.py asks for.
 
   Attributes:
-    config: with its changes.
+    config: that of the file, with the changes of the command line.
     overrides: the changes alone, path -> value.
     place: of this process among others.
 
-  The others are flags; see `add_train`.
+  The other attributes are flags; see `add_train`.
   """
 
   config: ml_collections.ConfigDict
@@ -48,7 +48,7 @@ class Training(NamedTuple):
 
 
 def add_config(parser: parser_lib.Parser) -> None:
-  """Adds --config and --data_dir, and keeps the changes of the config."""
+  """Adds --config and --data_dir; keeps --config.KEY=VALUE in `rest`."""
   parser.keeps_rest = True
   parser.add_argument(
     '--config', metavar='FILE',
@@ -67,8 +67,8 @@ def add_train(parser: parser_lib.Parser) -> None:
   add_config(parser)
   parser.add_argument(
     '--workdir', metavar='DIR',
-    help='where it is written; default: runs/ and the path of the config below '
-    'configs/: runs/santurkar2018/figure10-small',
+    help='where the experiment is written; default: runs/ and the path of the '
+    'config below configs/: runs/santurkar2018/figure10-small',
   )  # fmt: skip
   parser.add_argument(
     '--only', metavar='RUN/seedK',
@@ -85,7 +85,7 @@ def add_train(parser: parser_lib.Parser) -> None:
   )  # fmt: skip
   parser.add_argument(
     '--distributed', choices=('auto', 'on', 'off'), default='auto',
-    help='whether it joins other processes; auto: where SLURM, Open MPI, '
+    help='whether this process joins others; auto: where SLURM, Open MPI, '
     'Kubernetes, a TPU pod or the next flags show several',
   )  # fmt: skip
   parser.add_argument(
@@ -94,15 +94,15 @@ def add_train(parser: parser_lib.Parser) -> None:
   )  # fmt: skip
   parser.add_argument(
     '--num_processes', metavar='N', type=parser_lib.whole,
-    help='how many are started by hand',
+    help='number of processes that are started by hand',
   )  # fmt: skip
   parser.add_argument(
     '--process_id', metavar='K', type=parser_lib.whole,
-    help='of this one of them; HOST is that of process 0',
+    help='number of this process, from 0',
   )  # fmt: skip
   parser.add_argument(
     '--join_timeout', metavar='SECONDS', type=parser_lib.count, default=300,
-    help='in which all must be there',
+    help='in which all processes must have joined',
   )  # fmt: skip
   parser.add_switch(
     '--plan',
@@ -115,11 +115,11 @@ def add_train(parser: parser_lib.Parser) -> None:
 def train(
   argv: Sequence[str], beside: parser_lib.Parser | None = None
 ) -> Training:
-  """Understands a command line of train.py; argv[0] is its name.
+  """Reads a command line of train.py; argv[0] is its name.
 
   Args:
-    argv: the words.
-    beside: another command's, whose flags a wrong one may be meant for.
+    beside: of another command that takes these words; a message about a wrong
+      flag names the flags of both, and that command's help.
 
   Raises:
     ConfigError: no config or a broken one, an unknown flag or key, a value of
@@ -133,7 +133,7 @@ def train(
 def training(
   arguments: argparse.Namespace, beside: parser_lib.Parser | None = None
 ) -> Training:
-  """Understands what a parser with the flags of train.py has read."""
+  """Returns what the arguments of a parser with train.py's flags ask for."""
   config, overrides = read(arguments, beside)
   return Training(
     config=config,
@@ -158,11 +158,11 @@ def read(
   """Returns the config with its changes, and the changes alone, path -> value.
 
   Args:
-    arguments: of a parser that `add_config` was given.
-    beside: see `train`.
+    arguments: of a parser with the flags of `add_config`.
+    beside: as of `train`.
 
   Raises:
-    ConfigError: see `train`.
+    ConfigError: as `train`.
   """
   if not arguments.config:
     raise errors.ConfigError(_missing(arguments, beside))
@@ -193,17 +193,17 @@ def read(
 def default_workdir(config: str) -> str:
   """Returns where an experiment is written without --workdir.
 
-  runs/PATH[-ARGUMENT] of a config FILE or FILE:ARGUMENT. PATH is that of the
-  file below configs/, without .py; a file elsewhere has its name alone. What is
-  no letter, digit, '.', '_' or '-' in the argument becomes '-'.
+  It is runs/PATH[-ARGUMENT] for --config=FILE[:ARGUMENT]. PATH is the path of
+  the file below configs/, without .py; of a file elsewhere, its name. Each
+  character of ARGUMENT but letters, digits, '.', '_' and '-' becomes '-'.
   """
   name, _, argument = config.partition(':')
   *folders, stem = pathlib.Path(os.path.normpath(name)).with_suffix('').parts
-  below = []
+  folders_below = []
   if 'configs' in folders:
-    below = folders[len(folders) - folders[::-1].index('configs') :]
+    folders_below = folders[len(folders) - folders[::-1].index('configs') :]
   suffix = re.sub(r'[^A-Za-z0-9._-]', '-', argument)
-  path = pathlib.Path('runs', *below, stem)
+  path = pathlib.Path('runs', *folders_below, stem)
   return f'{path}-{suffix}' if suffix else str(path)
 
 
@@ -213,8 +213,8 @@ def _check_words(
   beside: parser_lib.Parser | None,
 ) -> None:
   """Refuses unknown flags, and flags on sections or on unknown keys."""
-  known = _paths(config)
-  keys = [path for path, is_key in known.items() if is_key]
+  is_key = _paths(config)
+  keys = [path for path in is_key if is_key[path]]
   for word in arguments.rest:
     change = _CHANGE.match(word)
     if change is None and parser_lib.is_flag(word):
@@ -222,10 +222,10 @@ def _check_words(
         _unknown_flag(word, keys, arguments.parser, beside)
       )
     path = change and change[1]
-    if change and path not in known:
+    if change and path not in is_key:
       message = parser_lib.unknown_key(path, keys)
       raise errors.ConfigError(f'--config.{path}: {message}')
-    if change and not known[path]:
+    if change and not is_key[path]:
       raise errors.ConfigError(
         f'--config.{path} is a section; change one of {_below(path, keys)}'
       )
@@ -237,7 +237,7 @@ def _unknown_flag(
   parser: parser_lib.Parser,
   beside: parser_lib.Parser | None,
 ) -> str:
-  """Returns the message for a flag that is none, but may be meant as a key."""
+  """Returns the message for an unknown flag, which may be meant as a key."""
   flag, equals, value = word.partition('=')
   changes = [
     f'--config.{key}{equals}{value}'
@@ -252,7 +252,7 @@ def _unknown_flag(
 def _missing(
   arguments: argparse.Namespace, beside: parser_lib.Parser | None
 ) -> str:
-  """Returns the message for a line without --config, or with it misspelt."""
+  """Returns the message for a line without --config, or with a misspelt one."""
   example = 'configs/quickstart.py'
   for word in arguments.rest:
     if parser_lib.is_flag(word) and not _CHANGE.match(word):
@@ -269,7 +269,7 @@ def _missing(
 
 
 def _wrong_value(message: str, config: ml_collections.ConfigDict) -> str:
-  """Returns what absl says of a value, with what its key allows instead."""
+  """Returns absl's message about a value, or one with what its key allows."""
   match = re.match(r'flag --config\.(\S+?)=(.*?): ', message)
   if match is None:
     return message
@@ -283,17 +283,17 @@ def _wrong_value(message: str, config: ml_collections.ConfigDict) -> str:
 
 
 def _below(section: str, keys: Sequence[str]) -> str:
-  """Lists keys of a section, its name first: it is what a value would mean."""
-  below = [key for key in keys if key.startswith(f'{section}.')]
-  below.sort(key=lambda key: not key.endswith('.name'))
-  more = f' and {len(below) - _LISTED} more' if len(below) > _LISTED else ''
-  return ', '.join(below[:_LISTED]) + more
+  """Lists keys of a section, its name first: most likely it is meant."""
+  paths = [key for key in keys if key.startswith(f'{section}.')]
+  paths.sort(key=lambda key: not key.endswith('.name'))
+  more = f' and {len(paths) - _LISTED} more' if len(paths) > _LISTED else ''
+  return ', '.join(paths[:_LISTED]) + more
 
 
 def _paths(
   config: ml_collections.ConfigDict, above: str = ''
 ) -> dict[str, bool]:
-  """Returns 'section.key' -> whether it is a key, and no section."""
+  """Returns path, such as 'norm' or 'norm.name' -> whether it is no section."""
   paths = {}
   for key, value in config.items():
     is_section = isinstance(value, ml_collections.ConfigDict)

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 from bn_jax import errors
 
-_WIDTH = 80  # columns of a help text
+_WIDTH = 80  # columns of a help text, the same on every terminal
 DEFAULTS = 'configs/default.py'  # explains every key
 
-# Keys of configs/default.py, and what other programs call them.
-_CALLED = {
+# Keys of configs/default.py -> words that may mean them (epochs: another unit).
+_SYNONYMS_OF = {
   'batch_size': 'batch batchsize bs',
   'checkpoint.every_steps': 'save_every',
   'compute_dtype': 'dtype',
@@ -35,38 +35,39 @@ _CALLED = {
   'weight_decay': 'l2 wd weightdecay',
 }
 SYNONYMS = {
-  word: path for path, words in _CALLED.items() for word in words.split()
+  word: path for path, words in _SYNONYMS_OF.items() for word in words.split()
 }
 
 
 class Parser(argparse.ArgumentParser):
-  """argparse in the manner of this house: what is wrong is said in one line.
+  """Parses as argparse does, and says in one line what is wrong.
 
   Flags may stand before, between and after other words, and are written out in
-  full. `parser` of what it returns is the parser itself.
+  full. The namespace has the parser itself, as `parser`.
 
   Attributes:
-    words: those that it will read, for flags that depend on them.
-    keeps_rest: whether words that are none of its own are kept, as `rest`,
+    words: to be parsed; `configure` of a command may add flags by them.
+    keeps_rest: whether unknown words are kept, as `rest` of the namespace,
       rather than refused.
   """
 
   def __init__(self, *, words: Sequence[str] = (), **keywords):
-    # An abbreviation would change its meaning with the next flag.
+    # An abbreviation could change its meaning when a flag is added.
     super().__init__(allow_abbrev=False, formatter_class=_Help, **keywords)
     self.words, self.keeps_rest = tuple(words), False
+    # True while argparse's own mixed parsing calls parse_known_args again.
     self._is_mixing = False
     self.set_defaults(parser=self)
 
   def add_switch(
     self, flag: str, help: str, default: bool = False, group=None
   ) -> None:
-    """Adds --flag and --noflag, which stand alone; --flag=false works too."""
+    """Adds --flag and --noflag, which take no value; --flag=false works too."""
     name = flag.removeprefix('--')
     opposite = f'--no{name}'
     group = group or self
     if default:
-      help = f'{help}; {opposite}: not so'
+      help = f'{help}; {opposite} turns it off'
     group.add_argument(flag, action='store_true', default=default, help=help)
     group.add_argument(
       opposite,
@@ -87,15 +88,15 @@ class Parser(argparse.ArgumentParser):
   def unknown_flag(
     self, flag: str, flags: Sequence[str] = (), also: Sequence[str] = ()
   ) -> str:
-    """Returns the message for a flag that is none of these.
+    """Returns the message for a flag that neither this parser nor `flags` has.
 
     Args:
       flag: as it was typed, without its value.
-      flags: further ones that there are.
-      also: what it may mean although it is spelled otherwise.
+      flags: further ones that are allowed.
+      also: words that the flag may mean although they are spelled otherwise.
     """
     flags = [*self.flags(), *flags]
-    longer = [one for one in flags if one.startswith(flag)]
+    longer = [name for name in flags if name.startswith(flag)]
     return errors.unknown(
       'flag',
       flag,
@@ -117,15 +118,15 @@ class Parser(argparse.ArgumentParser):
     return arguments.run(arguments)
 
   def parse_known_args(self, args=None, namespace=None):
-    """Reads words as argparse does, flags among them; refuses wrong flags."""
+    """Parses words with flags anywhere among them; refuses unknown flags."""
     if self._is_mixing:
       return super().parse_known_args(args, namespace)
     has_commands = self._subparsers is not None
     words = [self._bare(word) for word in args]
-    own = words
-    if has_commands:  # what stands behind a command is the command's
-      own = itertools.takewhile(is_flag, words)
-    for word in own:
+    own_words = words
+    if has_commands:  # words behind a command are for its parser
+      own_words = itertools.takewhile(is_flag, words)
+    for word in own_words:
       flag = word.partition('=')[0]
       is_known = flag in self._option_string_actions
       if is_flag(word) and not is_known and not self.keeps_rest:
@@ -144,11 +145,12 @@ class Parser(argparse.ArgumentParser):
     return arguments, []
 
   def error(self, message: str) -> NoReturn:
-    """Raises ConfigError with what argparse, or this class, says."""
+    """Raises ConfigError with the message of argparse, or of this class."""
     message = message.removeprefix('argument ')
     message = re.sub(
       'the following arguments are required: (.*)', r'\1 is missing', message
     )
+    # What names the allowed values needs no pointer to the help.
     if 'allowed:' not in message:
       message = f'{message}; see {self.prog} --help'
     raise errors.ConfigError(message)
@@ -175,7 +177,7 @@ class _Help(argparse.HelpFormatter):
   """Writes defaults beside their flags, values after '=', and paragraphs."""
 
   def __init__(self, prog: str):
-    super().__init__(prog, max_help_position=24, width=_WIDTH)
+    super().__init__(prog, width=_WIDTH)
 
   def _get_help_string(self, action):
     default = action.default
@@ -205,7 +207,7 @@ def _with_equals(text: str) -> str:
 
 
 def is_flag(word: str) -> bool:
-  """Whether a word is a flag, and no value, negative number or path."""
+  """Returns whether a word is a flag, not a value, negative number or path."""
   return re.match('--?[a-zA-Z]', word) is not None
 
 
@@ -226,26 +228,26 @@ def count(word: str) -> int:
   return int(word)
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-  """Returns the message for a key that is not there, with what may be meant."""
-  known = tuple(known)
-  return errors.unknown('key', key, known, also=meant(key, known), see=DEFAULTS)
+def unknown_key(key: str, keys: Iterable[str]) -> str:
+  """Returns the message for an unknown key, with the keys that it may mean."""
+  keys = tuple(keys)
+  return errors.unknown('key', key, keys, also=meant(key, keys), see=DEFAULTS)
 
 
-def meant(key: str, known: Sequence[str]) -> list[str]:
-  """Returns the keys that end like a wrong one, or that it is a synonym of.
+def meant(key: str, keys: Sequence[str]) -> list[str]:
+  """Returns the keys that a wrong one may mean: by its last name, or SYNONYMS.
 
   Args:
-    key: 'lr', or 'optimizer.lr'.
-    known: all keys, as paths; or those of one section, or the first level.
+    key: a name, 'lr', or a path, 'optimizer.lr'.
+    keys: the allowed ones: all, as paths; or those of one section, or level.
   """
   word = key.rpartition('.')[2].lower()
-  keys = [path for path in known if path.rpartition('.')[2] == word]
+  candidates = [path for path in keys if path.rpartition('.')[2] == word]
   if word in SYNONYMS:
     path = SYNONYMS[word]
-    first, leaf = path.partition('.')[0], path.rpartition('.')[2]
-    if path not in known and leaf in known and leaf != word:
-      keys.insert(0, leaf)
-    elif path in known or first in known or leaf != word:
-      keys.insert(0, path)
-  return list(dict.fromkeys(keys))
+    section, leaf = path.partition('.')[0], path.rpartition('.')[2]
+    if path not in keys and leaf in keys and leaf != word:
+      candidates.insert(0, leaf)
+    elif path in keys or section in keys or leaf != word:
+      candidates.insert(0, path)
+  return list(dict.fromkeys(candidates))

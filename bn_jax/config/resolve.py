@@ -1,8 +1,8 @@
 """Resolves a config: says what each run is, complete and checked.
 
-Command line beats run override beats config. A resolved run names every
-keyword of every constructor that it uses, defaults too, as JSON can hold it:
-what is in the manifest is what was run.
+A flag of the command line goes over a run's override, and that over the config.
+A resolved run has every keyword of every constructor that it uses, defaults
+too, as JSON can hold it: what is in the manifest is what was run.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class Experiment(NamedTuple):
 
   Attributes:
     runs: name -> the config of that run, complete.
-    seeds: of every run.
+    seeds: with each of which every run is trained.
     expected_divergence: runs for which diverging is no failure.
   """
 
@@ -50,7 +50,7 @@ class Experiment(NamedTuple):
   expected_divergence: tuple[str, ...]
 
   def chosen(self, only: str | None) -> dict[str, tuple[int, ...]]:
-    """Returns run -> seeds, of all or of what --only asks for.
+    """Returns run -> seeds: of all runs, or of what --only asks for.
 
     Raises:
       ConfigError: a run or seed that the experiment does not have.
@@ -66,8 +66,8 @@ class Experiment(NamedTuple):
       for seed in self.seeds
     }
     if only not in labels:
-      known = (*everything, *labels)
-      raise errors.ConfigError(f'--only: {errors.unknown("run", only, known)}')
+      names = (*everything, *labels)
+      raise errors.ConfigError(f'--only: {errors.unknown("run", only, names)}')
     name, seed = labels[only]
     return {name: (seed,)}
 
@@ -76,18 +76,18 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
   """Returns the experiment that a config describes.
 
   Args:
-    config: nested dicts with the keys of configs/default.py, command line
-      included.
-    overrides: what the command line changed: 'schedule.learning_rate' -> 0.3.
+    config: nested dicts with the keys of configs/default.py, changed by the
+      command line already.
+    overrides: those changes alone: 'schedule.learning_rate' -> 0.3.
 
   Raises:
-    ConfigError: an unknown key or name, a value out of range, or a flag on a
-      key in which the runs differ.
+    ConfigError: a missing or unknown key or name, a value out of range, or a
+      flag on a key that no run has or in which the runs differ.
   """
   config = schema.jsonable(config)
-  known = KEYS + _EXPERIMENT_KEYS
-  schema.check_keys('config', config, known)
-  for key in known:
+  allowed_keys = KEYS + _EXPERIMENT_KEYS
+  schema.check_keys('config', config, allowed_keys)
+  for key in allowed_keys:
     if key not in config:
       raise errors.ConfigError(
         f'config.{key}: missing; start from configs/default.py'
@@ -113,7 +113,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
   for path in flags:
     if all(_at(run, path.split('.')) is _ABSENT for run in complete.values()):
       raise errors.ConfigError(
-        f'--config.{path}: no run has it; what is there: '
+        f'--config.{path}: no run has it; the runs have '
         f'{_section_of(path, complete)}'
       )
   return Experiment(
@@ -125,7 +125,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
 
 @contextlib.contextmanager
 def naming(run: str, runs: Iterable[str]):
-  """Adds to a refusal which run it is about, where there are several."""
+  """Adds the name of the run to a refusal, if there are several runs."""
   try:
     yield
   except errors.ConfigError as error:
@@ -175,15 +175,15 @@ def _check_flag(path: str, runs: Config) -> None:
   }
   distinct = {str(value) for value in values.values()}
   if values and (len(values) < len(runs) or len(distinct) > 1):
-    listed = ', '.join(f'{name}: {value}' for name, value in values.items())
+    by_run = ', '.join(f'{name}: {value}' for name, value in values.items())
     raise errors.ConfigError(
-      f'--config.{path}: the runs differ in it ({listed}); change one of them '
+      f'--config.{path}: the runs differ in it ({by_run}); change one of them '
       f'with --config.runs.{next(iter(values))}.{path}=...'
     )
 
 
 def _section_of(path: str, runs: Config) -> str:
-  """Says what the section that a flag is about holds, in each run."""
+  """Returns, for messages, the section of a flag's path in each run."""
   key = path.split('.')[0]
   return '; '.join(f'{name}: {run[key]}' for name, run in runs.items())
 
@@ -197,7 +197,7 @@ def _at(tree: Any, keys: list[str]) -> Any:
 
 
 def _overridden(config: Config, override: Config, flags: Config) -> Config:
-  """Returns config under the run's override under the flags."""
+  """Returns the config, changed by a run's override and then by the flags."""
   merged = _merged(config, override)
   for path, value in flags.items():
     *above, last = path.split('.')
@@ -206,7 +206,7 @@ def _overridden(config: Config, override: Config, flags: Config) -> Config:
         schema.SECTIONS[above[0]], merged[above[0]] | {'name': None}, value
       )
     section = _at(merged, above)
-    # A flag on a keyword that this run's constructor lacks is not for it.
+    # A flag on a keyword that this run's constructor lacks is for other runs.
     if isinstance(section, dict) and last in section:
       section[last] = value
   return merged
@@ -238,7 +238,7 @@ def _completed(config: Config) -> Config:
       raise errors.ConfigError(
         f'config.{key}: {config[key]!r}; allowed: the path of a folder, or None'
       )
-    if config[key] is not None:  # it must be found from other folders too
+    if config[key] is not None:  # a later command may run in another folder
       config[key] = os.path.abspath(os.path.expanduser(config[key]))
   for key, allowed in _CHOICES.items():
     if config[key] not in allowed:
@@ -253,7 +253,7 @@ def _completed(config: Config) -> Config:
 
 
 def _check_skips(on_nonfinite: str, max_skips: Any) -> None:
-  """Checks how many updates may be left out, and that they may be."""
+  """Checks max_skips: a number with on_nonfinite 'skip', else None."""
   if on_nonfinite == 'skip':
     schema.check_count("config.max_skips, with on_nonfinite 'skip'", max_skips)
   elif max_skips is not None:
@@ -274,7 +274,8 @@ def _check_division(config: Config) -> None:
     schema.check_count(where, micro)
     if batch % micro:
       raise errors.ConfigError(
-        f'{where}: {micro} does not divide the batch of {batch}'
+        f'{where}: {micro} does not divide the batch of {batch}; allowed: '
+        'its divisors'
       )
   if micro % devices:
     below = micro // devices * devices
@@ -290,12 +291,12 @@ def _check_division(config: Config) -> None:
       f'config.shard_state: True with layout {config["layout"]!r}; allowed: '
       "with layout 'jit'"
     )
-  own, group = micro // devices, config['norm'].get('group_size')
-  if group not in (None, micro) and own % group:
+  per_device, group = micro // devices, config['norm'].get('group_size')
+  if group not in (None, micro) and per_device % group:
     raise errors.ConfigError(
       f'config.norm.group_size: {group} with layout {config["layout"]!r}; '
-      f'allowed: what divides {own}, the examples of one device, or {micro}, '
-      'all of them'
+      f'allowed: what divides {per_device}, the examples of one device, or '
+      f'{micro}, all of them'
     )
 
 
@@ -329,7 +330,7 @@ def _completed_measures(measures: Any) -> Config:
 
 
 def check_data(where: str, section: Config) -> None:
-  """Raises ConfigError unless a measure can look at the data it names."""
+  """Raises ConfigError unless a measure can look at its section's data."""
   data = section.get('data')
   allowed = ['current_batch', 'train:N', 'test:N']
   if not analysis.MEASURES[section['name']].one_batch:
@@ -338,5 +339,5 @@ def check_data(where: str, section: Config) -> None:
   if not has_form or re.sub(r':\d+', ':N', data) not in allowed:
     raise errors.ConfigError(
       f'{where}: {data!r}; allowed for {section["name"]}: '
-      f'{", ".join(allowed)} (N: the first so many, as one batch)'
+      f'{", ".join(allowed)} (N: the first N, as one batch)'
     )

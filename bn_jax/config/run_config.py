@@ -1,4 +1,4 @@
-"""What one run is, resolved: checked, complete and frozen."""
+"""Defines the config of one run, resolved: checked, complete and frozen."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from bn_jax import errors
 
 
 class Section(dict):
-  """The name of a constructor and its keywords; a dict that stays as it is.
+  """A frozen dict, such as the name of a constructor with its keywords.
 
   It is a dict so that JSON, `**section` and messages take it as one.
   """
@@ -20,7 +20,7 @@ class Section(dict):
   __setitem__ = __delitem__ = __ior__ = _refuse
   clear = pop = popitem = setdefault = update = _refuse
 
-  def __reduce__(self):  # pickle and copy would fill an empty one
+  def __reduce__(self):  # pickle and copy would set items of an empty one
     return Section, (dict(self),)
 
   def __hash__(self):
@@ -31,7 +31,7 @@ class Section(dict):
 class RunConfig:
   """The config of one run; configs/default.py explains each key.
 
-  A section names one constructor and all of its keywords, defaults too.
+  The first six name one constructor each, and all of its keywords.
   """
 
   data: Section
@@ -66,13 +66,13 @@ class RunConfig:
 
   @classmethod
   def of(cls, config: Mapping[str, Any], where: Any = 'config') -> Self:
-    """Returns the run of a manifest's config, which `as_json` gave.
+    """Returns the run of a manifest's config, which `as_json` returned.
 
     Args:
-      where: what it is, for messages.
+      where: what the config is of, for messages.
 
     Raises:
-      ConfigError: it is older than a key.
+      ConfigError: a key is missing, since the run is older.
     """
     for key in KEYS:
       if key not in config:
@@ -82,7 +82,7 @@ class RunConfig:
     return cls(**{key: config[key] for key in KEYS})
 
   def as_json(self) -> dict[str, Any]:
-    """Returns it as JSON holds it: key -> value, in the order of `KEYS`."""
+    """Returns key -> value as JSON holds it, in the order of `KEYS`."""
     config = {key: getattr(self, key) for key in KEYS}
     return json.loads(json.dumps(config))
 
@@ -92,11 +92,11 @@ class RunConfig:
 
   @property
   def examples_at_a_time(self) -> int:
-    """The examples of which the step takes a gradient at a time."""
+    """Returns how many examples the step takes one gradient of."""
     return self.micro_batch_size or self.batch_size
 
   def in_groups(self) -> Self:
-    """Returns it with the micro-batches of training as statistics groups."""
+    """Returns the run, micro-batches as the norm's groups if it has none."""
     if self.micro_batch_size is None or 'group_size' not in self.norm:
       return self
     size = self.norm['group_size'] or self.micro_batch_size
@@ -107,7 +107,7 @@ KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 
 
 def _frozen(value: Any) -> Any:
-  """Dicts as `Section`s and lists as tuples, all the way down."""
+  """Returns a value, dicts as `Section`s and lists as tuples at all depths."""
   if isinstance(value, dict):
     return Section({key: _frozen(inner) for key, inner in value.items()})
   if isinstance(value, (list, tuple)):

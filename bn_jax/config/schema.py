@@ -1,7 +1,7 @@
 """Reads a section of a config as one constructor: its name, its keywords.
 
-Checks that a section names something that exists and sets only keywords that
-it has, and fills in the defaults of the others.
+Checks that the name is known and that the constructor has the keywords, and
+fills in the defaults of the others.
 """
 
 import inspect
@@ -22,10 +22,10 @@ class Section(NamedTuple):
   Attributes:
     kind: the word for it in messages.
     registry: name -> constructor.
-    supplied: keywords that the program gives, not the config.
+    supplied: keywords that the program passes, not the config.
     also: keys beside the constructor's, which the program itself reads.
-    other: constructor of a name that the registry lacks; None where there is
-      no such thing.
+    other: the constructor for names that the registry lacks; None: they are
+      unknown.
   """
 
   kind: str
@@ -35,7 +35,7 @@ class Section(NamedTuple):
   other: Any = None
 
   def constructor(self, name: Any) -> Any:
-    """Returns what builds it; None for an unknown name."""
+    """Returns the constructor of this name; None if it is unknown."""
     if name in self.registry:
       return self.registry[name]
     return self.other
@@ -61,7 +61,6 @@ def completed(where: str, section: Section, keys: Any) -> Config:
 
   Args:
     where: the path of the section, for messages.
-    section: what it builds.
     keys: name and keywords, as the config has them.
 
   Raises:
@@ -96,7 +95,7 @@ def completed(where: str, section: Section, keys: Any) -> Config:
 def filled(section: Section, keys: Config) -> Config:
   """Returns the section with defaults for what it lacks; nothing is checked.
 
-  What was written before a keyword was there, did what is its default.
+  See `differences.filled`.
   """
   if not section.constructor(keys['name']):
     return keys
@@ -109,19 +108,19 @@ def filled(section: Section, keys: Config) -> Config:
 
 
 def renamed(section: Section, keys: Config, name: Any) -> Config:
-  """Returns the section under another name, without keywords that it lacks."""
+  """Returns the section with another name, without keywords unknown to that."""
   if name == keys.get('name') or not section.constructor(name):
     return keys
-  known = (*_keywords(section, name), *section.also)
-  return {k: v for k, v in keys.items() if k in known} | {'name': name}
+  allowed = (*_keywords(section, name), *section.also)
+  return {k: v for k, v in keys.items() if k in allowed} | {'name': name}
 
 
-def check_keys(where: str, keys: Iterable[str], known: Iterable[str]) -> None:
-  """Raises ConfigError for the first key that is not known."""
-  known = tuple(known)
+def check_keys(where: str, keys: Iterable[str], allowed: Iterable[str]) -> None:
+  """Raises ConfigError for the first key that is not allowed."""
+  allowed = tuple(allowed)
   for key in keys:
-    if key not in known:
-      message = parser.unknown_key(key, known)
+    if key not in allowed:
+      message = parser.unknown_key(key, allowed)
       raise errors.ConfigError(f'{where}: {message}')
 
 

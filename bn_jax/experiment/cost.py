@@ -1,9 +1,9 @@
-"""What a training step costs: counted in its program, traced and compiled.
+"""Counts what a training step costs, in its program, traced and compiled.
 
 FLOPs are counted by hand in the traced program: XLA counts the body of a loop
-once, however often it runs; here a loop counts as often as it does. Matrix
-products and convolutions alone are counted, two operations a multiplication and
-addition, padding included.
+once, however often it runs; here it counts once a round. Matrix products and
+convolutions alone are counted, two operations a multiplication and addition,
+padding included.
 """
 
 import math
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
+# XLA's types of numbers -> bytes.
 _BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2}
 _BYTES |= {'f32': 4, 's32': 4, 'u32': 4, 'f64': 8, 's64': 8, 'u64': 8}
 _KINDS = (
@@ -38,7 +39,7 @@ class Collective(NamedTuple):
     kind: 'all-reduce' or another of XLA's names.
     sizes: numbers in each of the arrays that each device receives.
     bytes: of these arrays together.
-    times: how often in a step.
+    times: how often it runs in a step.
   """
 
   kind: str
@@ -51,10 +52,10 @@ class StepCost(NamedTuple):
   """What one step costs; all but `parameters` on each device.
 
   Attributes:
-    parameters: of the network.
+    parameters: their number in the network.
     flops: floating-point operations of its products, see `flops_of_products`.
-    memory: 'arguments', 'outputs', 'temporaries' -> bytes; outputs take the
-      place of arguments where the two agree.
+    memory: 'arguments', 'outputs', 'temporaries' -> bytes; an output lies in
+      the place of a donated argument of its shape.
     collectives: what devices tell each other.
   """
 
@@ -68,9 +69,9 @@ def of(traced: jax.stages.Traced, params: Any, devices: int) -> StepCost:
   """Compiles a step and returns what it costs.
 
   Args:
-    traced: as `jit(...).trace(...)` gives it.
+    traced: the step, as `jit(...).trace(...)` returns it.
     params: the parameters, or their shapes.
-    devices: over which the batch of the step lies.
+    devices: the number of them over which the batch lies.
   """
   compiled = traced.lower().compile()
   memory = compiled.memory_analysis()
@@ -93,8 +94,8 @@ def of(traced: jax.stages.Traced, params: Any, devices: int) -> StepCost:
 def flops_of_products(jaxpr: core.Jaxpr) -> int:
   """Counts the operations of all products in a traced program.
 
-  Of the branches of a condition the costliest counts; a loop whose length is
-  not known to the program counts once. Inside shard_map and pmap the operations
+  Of the branches of a condition the costliest counts; a loop whose length the
+  program does not tell counts once. Inside shard_map and pmap the operations
   are those of one device.
   """
   return sum(_flops(equation) for equation in jaxpr.eqns)
@@ -110,7 +111,7 @@ def is_mapped(jaxpr: core.Jaxpr) -> bool:
 
 
 def _flops(equation) -> int:
-  """Counts those of an equation and of the programs that it calls."""
+  """Counts the operations of an equation and of the programs that it calls."""
   name, params = equation.primitive.name, equation.params
   if name == 'dot_general':
     (contracted, _), _ = params['dimension_numbers']
@@ -154,10 +155,11 @@ def collectives(text: str) -> Iterator[Collective]:
         if match['start'] and match['kind'] != 'all-reduce':
           arrays = arrays[-1:]  # what is sent stands before what is received
         sizes = tuple(_size(array['sizes']) for array in arrays)
-        size = sum(
-          _BYTES[array['dtype']] * n for array, n in zip(arrays, sizes)
+        num_bytes = sum(
+          _BYTES[array['dtype']] * length
+          for array, length in zip(arrays, sizes)
         )
-        yield Collective(match['kind'], sizes, size, times[name])
+        yield Collective(match['kind'], sizes, num_bytes, times[name])
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
@@ -177,7 +179,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 def _count_calls(
   lines: Mapping[str, list[str]], name: str, factor: int, times: dict[str, int]
 ) -> None:
-  """Adds how often the computations that one calls run, loops multiplied."""
+  """Adds to `times` how often the callees of `name` run, loops multiplied."""
   for line in lines[name]:
     loop = _LOOP.search(line)
     for called in re.findall(r'[=,{ ]%([\w.-]+)', line.partition('(')[2]):
@@ -199,14 +201,14 @@ def memory_left(device: jax.Device) -> int:
   """Returns the bytes that a device has left, by what it or the system says.
 
   Of a CPU, what the system could give without swapping; on systems that do not
-  say, half of what there is.
+  say, half of all memory: the other half may be in use.
   """
   stats = device.memory_stats()
   if stats and 'bytes_limit' in stats:
     return stats['bytes_limit'] - stats['bytes_in_use']
-  listed = pathlib.Path('/proc/meminfo')
-  if listed.exists():
-    for line in listed.read_text().splitlines():
+  meminfo = pathlib.Path('/proc/meminfo')
+  if meminfo.exists():
+    for line in meminfo.read_text().splitlines():
       name, _, amount = line.partition(':')
       if name == 'MemAvailable':
         return 1024 * int(amount.split()[0])

@@ -1,7 +1,7 @@
 """Says why a run stopped at an update that was not finite, and what to do.
 
-It can go on where more such updates may be left out: up to the first of them
-the run is the same, however many are allowed.
+The run can go on if more such updates may be left out: before the first of
+them it is the same, however many are allowed.
 """
 
 import json
@@ -21,10 +21,10 @@ _SUGGESTED = 10
 
 
 class LastRow:
-  """A sink that keeps the newest row of training.
+  """A sink that keeps the newest record of training.
 
   Attributes:
-    row: that record, None before the first.
+    row: that record; None before the first.
   """
 
   def __init__(self):
@@ -36,14 +36,14 @@ class LastRow:
 
 
 def facts(row: records.Record, checkpoint: int | None) -> dict[str, Any]:
-  """Returns what a manifest says of a divergence, of JSON.
+  """Returns what a manifest says of a divergence, as JSON values.
 
   Args:
     row: of the step that was not finite.
     checkpoint: the step of the newest one, None where there is none.
 
   Returns:
-    step, why, row (name -> value, words where it is not finite), checkpoint.
+    step, why, row (name -> number, or a word if not finite), checkpoint.
   """
   values = json.loads(records.as_line(row))['values']
   return {
@@ -62,7 +62,7 @@ def message(
   Args:
     row: of the step that was not finite.
     checkpoint: the step of the newest one, None where there is none.
-    directory: of the run and seed.
+    directory: of the run with its seed.
   """
   numbers = ', '.join(
     f'{name.replace("_", " ")} {float(row.values[name]):.4g}'
@@ -88,19 +88,19 @@ def goes_on(before: Mapping[str, Any], max_skips: int | None) -> bool:
 
   Args:
     before: the config in its manifest, which may be older than the key.
-    max_skips: of now; None allows none.
+    max_skips: updates that may be left out now; None allows none.
   """
   return (max_skips or 0) > (before.get('max_skips') or 0)
 
 
 def reopened(saved: types.TrainState) -> types.TrainState:
-  """Returns a restored state that tries the step at which it stopped again.
+  """Returns a saved state that takes the step again at which training stopped.
 
-  Its arrays are the last good ones; the step itself finds again what was not
-  finite, records it, and leaves it out or stops.
+  Its arrays are those before that step, which records again what was not finite
+  and leaves it out or stops.
 
   Args:
-    saved: of NumPy arrays.
+    saved: restored, its leaves NumPy arrays.
   """
   return saved._replace(finite=np.ones((), bool))
 

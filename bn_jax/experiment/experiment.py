@@ -27,16 +27,17 @@ def run(
 
   Args:
     workdir: where everything is written; training goes on from what it holds.
-    only: 'batchnorm' or 'batchnorm/seed0'; the others are left alone.
-    resume: 'auto' takes up what is there; 'must' refuses to begin; 'never'
-      refuses to go on.
+    only: a run, 'batchnorm', or a seed of it, 'batchnorm/seed0'; None is all.
+    resume: 'auto' goes on from checkpoints or begins; 'must' refuses to begin;
+      'never' refuses to go on.
 
   Returns:
     The runs that diverged although the config does not expect it of them,
     such as 'standard/seed0'.
 
   Raises:
-    ConfigError: before anything is compiled or written.
+    ConfigError: what cannot be trained, before anything is compiled or written;
+      or, at its turn, a seed that another process trains.
     DataError, CheckpointError, StorageError, Interrupted.
   """
   directory = _directory(workdir)
@@ -49,32 +50,32 @@ def run(
   seeds_left = processes.agreed(
     lambda: _seeds_left(directory, resolved, problems, folders, resume)
   )
-  missing = {
+  to_train = {
     name: [folder for folder in folders[name] if folder.seed in seeds]
     for name, seeds in seeds_left.items()
   }
-  sources = {name: build.source(resolved.runs[name]) for name in missing}
-  # Runs over the same data share them: a source is made once.
+  sources = {name: build.source(resolved.runs[name]) for name in to_train}
+  # Runs over the same data have one source, and load it once.
   datasets = processes.in_turn(
     lambda: {id(source): source.load() for source in sources.values()}
   )
   processes.agreed(lambda: _write_experiment(directory, resolved))
   with signals.Stop() as stop:
     stopping = processes.Stopping(stop)
-    for name in missing:
-      # With its problem go the programs that were compiled for it.
+    for name in to_train:
+      # `pop`, so that the programs compiled for a problem go with it.
       program = run_lib.program(
         resolved.runs[name], problems.pop(name), datasets[id(sources[name])],
         stopping.check,
       )  # fmt: skip
-      _train(program, missing[name], stop, stopping)
-  if not missing:
+      _train(program, to_train[name], stop, stopping)
+  if not to_train:
     _log.info('%s: nothing left to train', directory)
   return processes.agreed(
     lambda: [
       folder.label
-      for name, of_run in folders.items()
-      for folder in of_run
+      for name, run_folders in folders.items()
+      for folder in run_folders
       if name not in resolved.expected_divergence
       and folder.again().status == 'diverged'
     ]
@@ -84,10 +85,10 @@ def run(
 def _problems(
   directory: pathlib.Path, resolved: resolve.Experiment
 ) -> dict[str, types.Problem]:
-  """Builds the network of each run, once, and checks all that hangs on it.
+  """Builds the problem of each run, and checks its measures and `init_from`.
 
   Raises:
-    ConfigError, CheckpointError: before anything is compiled or written.
+    ConfigError, CheckpointError: a run that cannot be built, measured or begun.
   """
   problems = {}
   for name, config in resolved.runs.items():
@@ -107,10 +108,12 @@ def _seeds_left(
   folders: Mapping[str, list[run_folder.RunFolder]],
   resume: str,
 ) -> dict[str, list[int]]:
-  """Returns run -> the seeds left to train, once nothing stands against it.
+  """Returns run -> the seeds left to train, after checking that it can be done.
 
   Raises:
-    ConfigError, CheckpointError, StorageError.
+    ConfigError: another experiment, fewer steps, or --resume against it.
+    CheckpointError: --resume=must, and there is nothing to go on from.
+    StorageError: --workdir is a file, is damaged, or has too little space.
   """
   if directory.exists() and not directory.is_dir():
     raise errors.StorageError(
@@ -118,17 +121,22 @@ def _seeds_left(
     )
   differences.check_same(directory, resolved)
   _check_steps(directory, resolved)
-  missing = {
-    name: todo
-    for name, of_run in folders.items()
+  to_train = {
+    name: unfinished
+    for name, run_folders in folders.items()
     if (
-      todo := [f for f in of_run if not run_lib.is_done(f, resolved.runs[name])]
+      unfinished := [
+        folder
+        for folder in run_folders
+        if not run_lib.is_done(folder, resolved.runs[name])
+      ]
     )
   }
   _check_resume(directory, folders, resume)
-  _check_space(directory, resolved, problems, missing)
+  _check_space(directory, resolved, problems, to_train)
   return {
-    name: [folder.seed for folder in todo] for name, todo in missing.items()
+    name: [folder.seed for folder in unfinished]
+    for name, unfinished in to_train.items()
   }
 
 
@@ -164,7 +172,7 @@ def _directory(workdir: str) -> pathlib.Path:
 
 
 def _has_begun(folder: run_folder.RunFolder) -> bool:
-  """Returns whether there is a checkpoint, whole or damaged."""
+  """Returns whether a seed has a checkpoint, whole or damaged."""
   return bool(checkpoint.Checkpoints(folder.checkpoints).steps())
 
 
@@ -172,13 +180,13 @@ def _check_resume(directory, folders, resume: str) -> None:
   """Checks that going on, or beginning, is what --resume asks for.
 
   Raises:
-    ConfigError: --resume=never, and something is there.
-    CheckpointError: --resume=must, and nothing is.
+    ConfigError: --resume=never, and a seed has a checkpoint.
+    CheckpointError: --resume=must, and no seed has one.
   """
   labels = [
     folder.label
-    for of_run in folders.values()
-    for folder in of_run
+    for run_folders in folders.values()
+    for folder in run_folders
     if _has_begun(folder)
   ]
   if resume == 'never' and labels:
@@ -193,10 +201,10 @@ def _check_resume(directory, folders, resume: str) -> None:
     )
 
 
-def _check_space(directory, resolved, problems, missing) -> None:
-  """Refuses to begin what could not be saved to its end."""
+def _check_space(directory, resolved, problems, to_train) -> None:
+  """Refuses to begin if the disk has no room for the checkpoints."""
   needed = 0
-  for name, folders in missing.items():
+  for name, folders in to_train.items():
     state = run_lib.without_ring(jax.eval_shape(problems[name].init, 0))
     keep = resolved.runs[name].checkpoint['keep']
     for folder in folders:
@@ -206,7 +214,7 @@ def _check_space(directory, resolved, problems, missing) -> None:
 
 
 def _check_steps(directory: pathlib.Path, resolved: resolve.Experiment) -> None:
-  """Refuses to train to fewer steps than were made."""
+  """Refuses to train to fewer steps than a seed has taken."""
   for name, config in resolved.runs.items():
     for seed in resolved.seeds:
       folder = run_folder.at(directory, name, seed)
@@ -220,7 +228,7 @@ def _check_steps(directory: pathlib.Path, resolved: resolve.Experiment) -> None:
 def _write_experiment(
   directory: pathlib.Path, resolved: resolve.Experiment
 ) -> None:
-  """Writes experiment.json: this experiment, added to what it held before."""
+  """Writes experiment.json: this experiment, added to those that it held."""
   old = run_folder.read_experiment(directory) or {'runs': {}, 'seeds': []}
   new = {
     'runs': {

@@ -25,14 +25,15 @@ def check(config: RunConfig, problem: types.Problem) -> None:
   """Checks by shapes that a run can begin as its `init_from` says.
 
   Raises:
-    ConfigError: there is no such run.
-    CheckpointError: its network is another one, beyond the last layer.
+    ConfigError: not exactly one run lies there, or it is older than a key.
+    CheckpointError: its network differs in more than the last layer.
+    StorageError: its manifest was changed.
   """
   if config.init_from is None:
     return
-  source = _found(config.init_from)
+  folder = _one_run(config.init_from)
   with _blaming():
-    trained = jax.eval_shape(build.problem(saved.config_of(source)).init, 0)
+    trained = jax.eval_shape(build.problem(saved.config_of(folder)).init, 0)
   _matched(config, problem, jax.eval_shape(problem.init, 0), trained)
 
 
@@ -44,17 +45,18 @@ def beginning(
   """Returns seed -> the state before the first step, parameters copied.
 
   Args:
-    init: makes a state from a seed alone.
+    init: seed -> the state without the copy, on its devices.
 
   Raises:
-    ConfigError, CheckpointError: as `check`, or a damaged checkpoint.
+    ConfigError, CheckpointError, StorageError: as `check`, a damaged
+      checkpoint, or values that are not finite.
   """
   if config.init_from is None:
     return init
-  source = _found(config.init_from)
+  folder = _one_run(config.init_from)
   with _blaming():
-    of_source = saved.config_of(source)
-    trained = saved.newest(source, of_source, build.problem(of_source))
+    source = saved.config_of(folder)
+    trained = saved.newest(folder, source, build.problem(source))
   _check_finite(config, trained)
 
   def begin(seed: int) -> types.TrainState:
@@ -76,19 +78,19 @@ def _check_finite(config: RunConfig, trained: types.TrainState) -> None:
 
 @contextlib.contextmanager
 def _blaming():
-  """Adds to a refusal that it is about the run in config.init_from."""
+  """Adds to a refusal that it is about config.init_from."""
   try:
     yield
   except errors.Failure as error:
     raise type(error)(f'config.init_from: {error}') from error
 
 
-def _found(path: str) -> run_folder.RunFolder:
+def _one_run(path: str) -> run_folder.RunFolder:
   folders = run_folder.find(pathlib.Path(path))
   if len(folders) > 1:
-    listed = ', '.join(str(folder.path) for folder in folders)
+    paths = ', '.join(str(folder.path) for folder in folders)
     raise errors.ConfigError(
-      f'config.init_from: {path} holds {len(folders)} runs; give one: {listed}'
+      f'config.init_from: {path} holds {len(folders)} runs; give one: {paths}'
     )
   return folders[0]
 
@@ -96,19 +98,21 @@ def _found(path: str) -> run_folder.RunFolder:
 def _matched(config, problem, own, trained) -> dict[str, Any]:
   """Returns params and batch_stats of `own` with the values of `trained`.
 
+  A last layer that does not fit keeps the params of `own`.
+
   Raises:
-    CheckpointError: what does not fit lies outside the last layer.
+    CheckpointError: another leaf does not fit.
   """
   *_, (last, last_paths) = problem.layers(own)
   matched = {}
   for collection in ('params', 'batch_stats'):
-    mine, source = (
+    own_leaves, trained_leaves = (
       traverse_util.flatten_dict(getattr(state, collection), sep='/')
       for state in (own, trained)
     )
     different = [
       path
-      for path in _different(mine, source)
+      for path in _different(own_leaves, trained_leaves)
       if not (collection == 'params' and _below(path, last_paths))
     ]
     if different:
@@ -116,27 +120,26 @@ def _matched(config, problem, own, trained) -> dict[str, Any]:
       raise errors.CheckpointError(
         f'config.init_from: {config.init_from} holds another network: '
         f'{len(different)} of its {collection} differ, the first is {path}: '
-        f'there {_shape(source, path)}, here {_shape(mine, path)}; only the '
-        f'last layer, {last}, may'
+        f'there {_shape(trained_leaves, path)}, here '
+        f'{_shape(own_leaves, path)}; only the last layer, {last}, may'
       )
-    # A layer that differs begins anew as a whole.
-    anew = any(True for _ in _different(mine, source))
+    differs = any(True for _ in _different(own_leaves, trained_leaves))
     leaves = {
       path: leaf
-      if anew and _below(path, last_paths)
-      else _like(leaf, source[path])
-      for path, leaf in mine.items()
+      if differs and _below(path, last_paths)
+      else _like(leaf, trained_leaves[path])
+      for path, leaf in own_leaves.items()
     }
     matched[collection] = traverse_util.unflatten_dict(leaves, sep='/')
   return matched
 
 
-def _different(mine: Mapping, source: Mapping) -> Iterator[str]:
-  """Yields paths that one lacks, or whose shapes or dtypes differ."""
+def _different(own: Mapping, trained: Mapping) -> Iterator[str]:
+  """Yields the paths that one lacks, or whose shapes or dtypes differ."""
   return (
     path
-    for path in sorted(mine.keys() | source.keys())
-    if _shape(mine, path) != _shape(source, path)
+    for path in sorted(own.keys() | trained.keys())
+    if _shape(own, path) != _shape(trained, path)
   )
 
 
@@ -150,8 +153,8 @@ def _below(path: str, prefixes: tuple[str, ...]) -> bool:
   return any(path.startswith(f'{prefix}/') for prefix in prefixes)
 
 
-def _like(own: Any, source: Any) -> Any:
-  """Returns a copy of `source` where `own` lies; a step consumes it."""
+def _like(own: Any, trained: Any) -> Any:
+  """Returns a copy of `trained` where `own` lies; a step consumes it."""
   if isinstance(own, jax.ShapeDtypeStruct):
     return own
-  return jax.device_put(source, own.sharding, may_alias=False)
+  return jax.device_put(trained, own.sharding, may_alias=False)

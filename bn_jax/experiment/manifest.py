@@ -41,21 +41,21 @@ class Manifest:
 
     Args:
       status: 'running', 'done', 'interrupted' or 'diverged'.
-      step: the last one that was made.
-      divergence: why it diverged, see `divergence.facts`.
+      step: how many were taken; None if no checkpoint tells.
+      divergence: where and why, see `divergence.facts`.
     """
     if not processes.is_first():
       return
-    now = {'status': status, 'step': step, **self._facts}
+    content = {'status': status, 'step': step, **self._facts}
     if divergence is not None:
-      now['divergence'] = divergence
-    files.write_json(self._file, now)
+      content['divergence'] = divergence
+    files.write_json(self._file, content)
 
 
 def facts(
   config: RunConfig, layers: Sequence[str], state: types.TrainState
 ) -> dict[str, Any]:
-  """Returns what is known of a run before it begins, of JSON.
+  """Returns what is known of a run before it begins, as JSON values.
 
   Args:
     layers: names, in forward order.
@@ -94,19 +94,19 @@ def facts(
 
 
 def _git_commit() -> str | None:
-  """Returns the commit of this code, with '+' if changed; None outside git."""
-  here = pathlib.Path(__file__).parents[1]  # all of bn_jax
+  """Returns the commit of this code, and '+' if changed; None outside git."""
+  package = pathlib.Path(__file__).parents[1]  # all of bn_jax
 
   def git(*words):
     return subprocess.run(
-      ['git', '-C', str(here), *words],
+      ['git', '-C', str(package), *words],
       capture_output=True,
       text=True,
       check=True,
     ).stdout.strip()
 
   try:
-    changed = git('status', '--porcelain', '--untracked-files=no', '.')
-    return git('rev-parse', 'HEAD') + ('+' if changed else '')
+    changes = git('status', '--porcelain', '--untracked-files=no', '.')
+    return git('rev-parse', 'HEAD') + ('+' if changes else '')
   except (OSError, subprocess.CalledProcessError):
     return None

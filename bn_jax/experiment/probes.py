@@ -1,4 +1,4 @@
-"""Binds measures to their data, and says what their records tell of it."""
+"""Binds measures to their data, and states the conditions of their records."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ from bn_jax.training import devices as devices_lib
 from bn_jax.training import loop
 
 PRECISION = 'highest'  # of every product of a measure
-# Of the memory that is left, for one gradient: as much again for the copies of
-# parameters that a measure keeps, and for what the estimate leaves out.
+# Of the memory that is left, for one gradient: the other half is for the copies
+# of parameters that a measure keeps, and for what the estimate leaves out.
 _SHARE = 0.5
 
 
@@ -25,7 +25,7 @@ class Bound(NamedTuple):
   """A measure with its data.
 
   Attributes:
-    look: (state, journal=None) -> name -> array.
+    look: (state, journal=None) -> (name of a quantity -> array).
     conditions: what its records say: statistics, data, examples, precision.
     arrays: whether its results are too large for a line of records.
   """
@@ -49,7 +49,7 @@ def probes(
     feed: what the steps of training draw their batches from.
     check_stop: called before each batch; what it raises ends the look.
   """
-  probes = []
+  bound_probes = []
   for name, section in config.measures.items():
     section = dict(section)
     every_steps = section.pop('every_steps')
@@ -58,12 +58,12 @@ def probes(
     measure = bound(
       section, config, problem, dataset, feed, check_stop=check_stop
     )
-    probes.append(
+    bound_probes.append(
       loop.Probe(
         name, measure.look, every_steps, measure.arrays, measure.conditions
       )
     )
-  return probes
+  return bound_probes
 
 
 def bound(
@@ -82,8 +82,8 @@ def bound(
     section: of the measure: name, data and keywords; see `fitted`.
     dataset: placed on the devices.
     feed: what the steps of training draw their batches from.
-    statistics: 'population' where the state holds these in place of running
-      averages; None is what the section says.
+    statistics: 'population' if the state holds these in place of running
+      averages; None: what the section says.
     check_stop: called before each batch; what it raises ends the look.
   """
   measure = analysis.make(**keywords(section))
@@ -105,25 +105,25 @@ def bound(
 
 
 def keywords(section: Mapping[str, Any]) -> Mapping[str, Any]:
-  """Returns what the constructor takes of a measure's section."""
+  """Returns the keywords of the constructor in a measure's section."""
   return {k: v for k, v in section.items() if k not in ('data', 'every_steps')}
 
 
 def conditions(
   section: Mapping[str, Any], config: RunConfig, statistics: str | None = None
 ) -> dict[str, Any]:
-  """Returns what the records of a measure say of how it was taken."""
-  conditions = {
+  """Returns the conditions that the records of a measure state."""
+  record_conditions = {
     'statistics': statistics or section.get('statistics', 'running'),
     'data': section['data'],
     'examples': examples(section, config),
     'precision': PRECISION,
   }
-  # Groups change the function; chunks change the order of sums, and so bits.
+  # Groups change the function; chunks the order of sums, and so the last bits.
   for key in ('group_size', 'chunk_size'):
     if section.get(key) not in (None, 'auto'):
-      conditions[key] = section[key]
-  return conditions
+      record_conditions[key] = section[key]
+  return record_conditions
 
 
 def examples(section: Mapping[str, Any], config: RunConfig) -> int:
@@ -140,17 +140,17 @@ def examples(section: Mapping[str, Any], config: RunConfig) -> int:
 
 
 def _batches(
-  where: str,
+  data: str,
   config: RunConfig,
   problem: types.Problem,
   dataset: datasets.Dataset,
   feed: datasets.Feed,
 ) -> Callable[[types.TrainState], Iterable[types.Batch]]:
   """Returns state -> the batches that a measure looks at."""
-  if where == 'current_batch':
+  if data == 'current_batch':
     return lambda state: (problem.batch(state, feed.peek()),)
   devices = build.mesh(config)
-  name, _, count = where.partition(':')
+  name, _, count = data.partition(':')
   split = getattr(dataset, name)
   if count:
     batch = devices_lib.laid(split.first(int(count)), devices)
@@ -162,10 +162,10 @@ def _batches(
 
 
 def check(config: RunConfig, problem: types.Problem) -> None:
-  """Checks each measure of a run, before anything is compiled.
+  """Checks each measure of a run; nothing is compiled.
 
   Raises:
-    ConfigError: what `check_one` refuses, with the place in the config.
+    ConfigError: what `check_one` refuses, with its path in the config.
   """
   for name, section in config.measures.items():
     with build.blaming(f'config.measures.{name}'):
@@ -175,7 +175,7 @@ def check(config: RunConfig, problem: types.Problem) -> None:
 def check_one(
   section: Mapping[str, Any], config: RunConfig, problem: types.Problem
 ) -> None:
-  """Makes a measure, and traces its batch, before anything is compiled.
+  """Constructs a measure, and traces its batch; nothing is compiled.
 
   Raises:
     ValueError: a keyword that the measure refuses, a layer that the network
@@ -199,9 +199,9 @@ def check_one(
 def where_apart(
   section: Mapping[str, Any], problem: types.Problem
 ) -> Mapping[str, Any]:
-  """Returns a section with chunks for groups, where no example sees another."""
-  apart = problem.group_size == 1 and section.get('statistics') == 'batch'
-  if not apart or section.get('group_size') is None:
+  """Returns a section, its groups as chunks where no example sees another."""
+  is_apart = problem.group_size == 1 and section.get('statistics') == 'batch'
+  if not is_apart or section.get('group_size') is None:
     return section
   if section['chunk_size'] != 'auto':
     return {**section, 'group_size': None}
@@ -213,14 +213,15 @@ def where_apart(
 def _check_data(
   section: Mapping[str, Any], config: RunConfig, problem: types.Problem
 ) -> None:
-  """Checks that there are so many examples, and that they make whole groups."""
+  """Checks that a split has the examples, and that they make whole groups."""
   facts = build.source(config).facts
   split, _, count = section['data'].partition(':')
   size = int(count) if count else config.evaluation_batch_size
   available = {'train': facts.num_train, 'test': facts.num_test}[split]
   if count and size > available:
     raise ValueError(
-      f'data is {section["data"]!r}; {split} has {available} examples'
+      f'data is {section["data"]!r}; {split} has {available} examples; '
+      f'allowed: {split}:N up to that'
     )
   if section.get('statistics') != 'batch' or _chunk(section) not in (None, 0):
     return
@@ -233,7 +234,7 @@ def _check_data(
 
 
 def _chunk(section: Mapping[str, Any]) -> int | None:
-  """Returns the chunk size of a section; None for none, or for 'auto'."""
+  """Returns the chunk size of a section; None also for 'auto'."""
   size = section.get('chunk_size')
   return None if size == 'auto' else size
 
@@ -270,12 +271,12 @@ def fitted(
 ) -> Mapping[str, Any]:
   """Returns a measure's section with the chunk size that 'auto' stands for.
 
-  Up to a training batch, examples are taken whole, as training does. More are
+  Up to a training batch, examples are taken whole, as in training. More are
   taken whole if their gradient fits into half of the memory left, and else in
-  chunks that do.
+  chunks whose gradients do.
 
   Raises:
-    ValueError: it does not fit, and chunks would change the function.
+    ValueError: the gradient does not fit, and chunks would change the function.
   """
   if section.get('chunk_size') != 'auto':
     return section
@@ -284,28 +285,28 @@ def fitted(
     return {**section, 'chunk_size': min(group, count)}
   if count <= config.batch_size:
     return {**section, 'chunk_size': None}
-  own_group = problem.group_size if section['statistics'] == 'batch' else 1
+  network_group = problem.group_size if section['statistics'] == 'batch' else 1
   room = _SHARE * cost.memory_left(jax.local_devices()[0]) * config.devices
-  fits = processes.agreed(
+  largest = processes.agreed(
     lambda: chunks.fitting(
       lambda size: gradient_bytes(section, config, problem, size),
       count,
       room,
-      own_group or 1,
+      network_group or 1,
     )
   )
-  if fits == count:
+  if largest == count:
     return {**section, 'chunk_size': None}
-  if own_group is None:
+  if network_group is None:
     raise ValueError(
-      f'of {count} examples {fits} fit into half of the memory left '
+      f'of {count} examples {largest} fit into half of the memory left '
       f'({1e-9 * room:.1f} GB), and with batch statistics over all of them '
       'chunks would change the function; allowed: fewer examples, '
       f'group_size={_divisor(count, config.batch_size)} (which is the '
       'chunk_size too), or '
       "statistics='running'"
     )
-  return {**section, 'chunk_size': fits}
+  return {**section, 'chunk_size': largest}
 
 
 def _divisor(number: int, most: int) -> int:

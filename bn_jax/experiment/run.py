@@ -23,13 +23,13 @@ _log = logging.getLogger('bn_jax')
 
 
 class Program(NamedTuple):
-  """What all seeds of a run share: it is compiled once.
+  """What all seeds of a run share, compiled once.
 
   Attributes:
     config: of the run.
     problem: its network, objective and optimizer.
     init: its state before the first step, jitted.
-    step: one update of a state, which it consumes, by what `feed` hands it.
+    step: one update of a state, which it consumes, by the next of `feed`.
     feed: what the steps draw their batches from.
     probes: its measures.
   """
@@ -51,9 +51,9 @@ def program(
   """Returns the program of a resolved run over a dataset.
 
   Args:
-    problem: what `build.problem` gives for the config.
+    problem: what `build.problem` returns for the config.
     dataset: not on its devices yet.
-    check_stop: called before each batch of a measure; what it raises ends it.
+    check_stop: called before each batch of a measure; it raises to end that.
   """
   whole = devices.whole(build.mesh(config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
@@ -70,7 +70,7 @@ def program(
 
 
 def is_done(folder: run_folder.RunFolder, config: RunConfig) -> bool:
-  """Returns whether a run has nothing left to do."""
+  """Returns whether a seed has nothing left to train."""
   if folder.status == 'diverged':
     return not divergence.goes_on(folder.manifest['config'], config.max_skips)
   return folder.status == 'done' and folder.step >= config.steps
@@ -100,12 +100,12 @@ def train(
   """Trains a run from its newest checkpoint, or from the seed, to its end.
 
   Args:
-    folder: of the run and seed; training goes on from what it holds.
-    stopped: True ends training, with the state saved.
-    unless_stopped: takes a look, or gives None where that is to end early.
+    folder: of the run with its seed; training goes on from what it holds.
+    stopped: called each step; True ends training, with the state saved.
+    unless_stopped: calls its argument; None if that is to end early.
 
   Raises:
-    ConfigError: fewer steps than it has made, or another process trains it.
+    ConfigError: fewer steps than it has taken, or another process trains it.
     CheckpointError, StorageError, Interrupted.
   """
   with contextlib.ExitStack() as stack:
@@ -115,7 +115,7 @@ def train(
       stack.enter_context(lock.held(folder.path))
 
     processes.agreed(begin)
-    # Nobody else changes it from here on.
+    # Read again: nobody else changes the folder from here on.
     _train(program, folder.again(), stopped, unless_stopped)
 
 
@@ -123,21 +123,21 @@ def _train(program, folder, stopped, unless_stopped) -> None:
   config = program.config
   checkpoints = checkpoints_of(config, folder)
   state = _taken_up(program, folder, checkpoints)
-  first = int(state.step)
+  first_step = int(state.step)
   layers = [layer for layer, _ in program.problem.layers(state)]
   facts = manifest_lib.facts(config, layers, state)
   manifest = manifest_lib.Manifest(folder, facts)
-  manifest.write('running', first)
+  manifest.write('running', first_step)
   mesh = build.mesh(config)
-  # The first is waited for: whoever has records has a checkpoint.
-  _save_in(checkpoints, mesh)(first, state)
+  # The first save is waited for: a run with records has a checkpoint.
+  _save_in(checkpoints, mesh)(first_step, state)
   checkpoints.wait()
-  if first:
-    _log.info('%s: goes on from step %d', folder.label, first)
-  opened = _opened(folder, first_step=first, steps=config.steps)
-  program.feed.start(seed=folder.seed, first_step=first)
+  if first_step:
+    _log.info('%s: goes on from step %d', folder.label, first_step)
+  opened = _opened(folder, first_step=first_step, steps=config.steps)
+  program.feed.start(seed=folder.seed, first_step=first_step)
 
-  def ends():
+  def must_stop():
     checkpoints.check()  # what cannot be saved is not trained on
     return stopped()
 
@@ -153,7 +153,7 @@ def _train(program, folder, stopped, unless_stopped) -> None:
         timing=outputs.timing,
         save=_save_in(checkpoints, mesh, outputs.sync),
         save_every_steps=config.checkpoint['every_steps'],
-        stopped=ends,
+        stopped=must_stop,
         unless_stopped=unless_stopped,
       )
     checkpoints.wait()
@@ -186,11 +186,11 @@ class _Outputs(NamedTuple):
   """Where the records of a run go; those of process 0 go to its files.
 
   Attributes:
-    last: one of the sinks, which knows the newest row of training.
-    sinks: of all that is measured, in the order of steps, arrays excepted.
-    arrays: of what is too large for a line.
+    last: the sink that keeps the newest record of training.
+    sinks: of all records, in the order of steps, arrays excepted.
+    arrays: of results too large for a line.
     timing: of seconds.
-    sync: waits until the disk has the lines of the sinks.
+    sync: waits until the lines of scalars.jsonl are on the disk.
   """
 
   last: divergence.LastRow
@@ -204,7 +204,7 @@ class _Outputs(NamedTuple):
 def _opened(
   folder: run_folder.RunFolder, *, first_step: int, steps: int
 ) -> Iterator[_Outputs]:
-  """Opens the files that grow with a run, and shows how far it is.
+  """Opens the files that grow with a run, and its progress bar.
 
   Raises:
     StorageError: they cannot be written.
@@ -256,21 +256,21 @@ def _taken_up(
   folder: run_folder.RunFolder,
   checkpoints: checkpoint.Checkpoints,
 ) -> types.TrainState:
-  """Returns the state to go on from; later records are cut off."""
+  """Returns the state to go on from; cuts off later records."""
   state = _newest(program, folder, checkpoints)
-  first, steps = int(state.step), program.config.steps
-  if first > steps:
+  step, all_steps = int(state.step), program.config.steps
+  if step > all_steps:
     raise errors.ConfigError(
-      f'config.steps: {steps}; {folder.path} has made {first} already; '
+      f'config.steps: {all_steps}; {folder.path} has made {step} already; '
       'allowed: as many or more'
     )
 
   def cut():
-    records.cut(folder.scalars, first)
-    # The time of steps is written at the step after them.
-    records.cut(folder.timing, first, and_at=('train', 'save'))
-    records.cut_arrays(folder.arrays, first)
-    _check_whole(folder.scalars, first)
+    records.cut(folder.scalars, step)
+    # The seconds of some steps are written at the step after them.
+    records.cut(folder.timing, step, and_at=('train', 'save'))
+    records.cut_arrays(folder.arrays, step)
+    _check_whole(folder.scalars, step)
 
   processes.agreed(cut)
   return state
@@ -295,7 +295,8 @@ def _newest(
   """Returns the newest saved state, or that before the first step.
 
   Raises:
-    CheckpointError: none is whole, or there are records and no checkpoint.
+    CheckpointError: none is whole, or the newest does not fit, or there are
+      records and no checkpoint.
   """
   fresh = program.init(folder.seed)
   newest = None
@@ -315,9 +316,9 @@ def _newest(
 
   if not processes.agreed(read):
     return fresh
-  like = jax.eval_shape(lambda: without_ring(fresh))
-  saved = divergence.reopened(processes.broadcast(newest, like))
-  return placed(saved, program.config, program.problem)._replace(
+  shapes = jax.eval_shape(lambda: without_ring(fresh))
+  restored = divergence.reopened(processes.broadcast(newest, shapes))
+  return placed(restored, program.config, program.problem)._replace(
     ring=fresh.ring
   )
 
@@ -330,5 +331,5 @@ def placed(
 
 
 def without_ring(state: types.TrainState) -> types.TrainState:
-  """Returns what is saved: the ring's rows are on disk, its size may change."""
+  """Returns a state without its ring: rows are on disk, its size may change."""
   return state._replace(ring={})

@@ -1,4 +1,4 @@
-"""Reads back what a trained run has saved, onto this machine."""
+"""Reads back what a trained run has saved, onto this machine's devices."""
 
 import jax
 
@@ -11,11 +11,11 @@ from bn_jax.storage.run_folder import RunFolder
 
 
 def config_of(folder: RunFolder) -> RunConfig:
-  """Returns the resolved config of a run, on as many devices as are here.
+  """Returns the resolved config of a run, for devices that this machine has.
 
   Raises:
     ConfigError: it is older than a key of the config.
-    StorageError: a manifest that was changed.
+    StorageError: the manifest was changed.
   """
   config = RunConfig.of(
     differences.filled(folder.manifest['config']), folder.path
@@ -27,7 +27,7 @@ def config_of(folder: RunFolder) -> RunConfig:
 
 
 def steps(folder: RunFolder) -> tuple[int, ...]:
-  """Returns the steps of which a run has kept its state, in order."""
+  """Returns the steps of the checkpoints that a run has kept, in order."""
   return checkpoint.Checkpoints(folder.checkpoints).steps()
 
 
@@ -39,20 +39,20 @@ def newest(
 ) -> types.TrainState:
   """Returns the newest saved state, or that of a step; its ring is empty.
 
-  Damaged ones are left out, and named; not that of a step that is asked for.
-
   Args:
-    step: one of `steps`; None is the newest.
+    step: one of `steps`; None is the newest undamaged one, and damaged ones are
+      named.
 
   Raises:
-    CheckpointError: there is none, or it is damaged or of another network.
+    CheckpointError: there is none, or it is damaged, or of another network or
+      experiment.
   """
-  like = run_lib.without_ring(jax.eval_shape(problem.init, 0))
+  shapes = run_lib.without_ring(jax.eval_shape(problem.init, 0))
   checkpoints = run_lib.checkpoints_of(config, folder)
   saved = (
-    checkpoints.newest(like)
+    checkpoints.newest(shapes)
     if step is None
-    else checkpoints.restore(step, like)
+    else checkpoints.restore(step, shapes)
   )
   if saved is None:
     raise errors.CheckpointError(f'{folder.path} holds no checkpoint yet')
@@ -68,7 +68,7 @@ def population(
   """Returns the state with the population statistics of `recalibrate`.
 
   Raises:
-    CheckpointError: there are none, or of another step.
+    CheckpointError: there are none, or they are damaged or of another step.
   """
   checkpoints = checkpoint.Checkpoints(folder.population)
   step = checkpoints.latest()

@@ -1,7 +1,7 @@
-"""The page of one figure, cut from runs that other figures share.
+"""Writes the page of one figure, cut from runs that other figures share.
 
 A protocol, such as santurkar2018/linear, trains the runs of several figures
-with the measures of all; a figure's page shows its own, under its names.
+with the measures of all; the page has those of one figure, under its names.
 """
 
 import pathlib
@@ -21,9 +21,9 @@ class Cut(NamedTuple):
 
   Attributes:
     figure: at the size of which there are runs.
-    match: what stands for its runs.
-    runs: those that are there, in its order, with its measures alone.
-    judged: its claims; None where the figure has none.
+    match: the folders that stand for the figure's runs.
+    runs: those with folders, in the figure's order, with its measures alone.
+    judged: the figure's claims; None if it has none.
   """
 
   figure: figures.Reproduction
@@ -37,17 +37,17 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
 
   Args:
     name: of the figure, such as 'santurkar2018/figure10'.
-    workdirs: hold its runs, and perhaps others.
+    workdirs: with its runs, and perhaps others.
     size: 'paper' or 'small'; None is the one of which there are runs.
 
   Raises:
-    ConfigError: no such figure, or no runs of it, or runs of both sizes.
-    StorageError: records that were changed after they were written.
+    ConfigError: no such figure, no runs of it, or runs of both sizes.
+    StorageError: a manifest or records that were changed.
   """
-  every = figures.every()
-  sizes = [figure for figure in every if figure.figure == name]
+  all_figures = figures.every()
+  sizes = [figure for figure in all_figures if figure.figure == name]
   if not sizes:
-    names = dict.fromkeys(figure.figure for figure in every)
+    names = dict.fromkeys(figure.figure for figure in all_figures)
     raise errors.ConfigError(errors.unknown('figure', name, tuple(names)))
   sizes = [figure for figure in sizes if size in (None, figure.size)]
   figure, match = _with_runs(sizes, workdirs)
@@ -77,16 +77,16 @@ def write(cut: Cut, output: pathlib.Path) -> pathlib.Path:
     The path of the page.
 
   Raises:
-    ConfigError: the place is a working directory, which has its own.
-    StorageError: it cannot be written.
+    ConfigError: `output` is a working directory, which has a page of its own.
+    StorageError: the files cannot be written.
   """
   if run_folder.is_workdir(output):
     raise errors.ConfigError(
-      f'--output: {output} is a working directory; give another place'
+      f'--output: {output} is a working directory; give another folder'
     )
   files.make_folder(output)
   judged = [] if cut.judged is None else [cut.judged]
-  verifying.write(output, [row for one in judged for row in one.rows])
+  verifying.write(output, [row for figure in judged for row in figure.rows])
   files.write(output / 'verdicts.csv', verify.as_csv(judged))
   title = f'{cut.figure.label}: {cut.figure.title.rstrip(".")}'
   return page.write([output], runs=cut.runs, title=title)
@@ -102,7 +102,7 @@ def default_output(
 
 
 def absent(cut: Cut) -> list[str]:
-  """Yields a sentence for each run that is missing, and each seed left out."""
+  """Returns a sentence for each missing run, and for each seed left out."""
   notes = cut.match.notes
   missing = [
     f'no run {run}' + (f': {notes[run]}' if run in notes else '')
@@ -115,9 +115,9 @@ def absent(cut: Cut) -> list[str]:
 def _with_runs(
   sizes: Sequence[figures.Reproduction], workdirs: Iterable[pathlib.Path]
 ) -> tuple[figures.Reproduction, verifying.Standing]:
-  """Returns the one size of which there are runs, and what stands for them."""
-  begun = matching.begun(workdirs)
-  matches = [(figure, matching.match(figure, begun)) for figure in sizes]
+  """Returns the one size of which there are runs, and the folders of these."""
+  runs = matching.begun(workdirs)
+  matches = [(figure, matching.match(figure, runs)) for figure in sizes]
   with_runs = [(figure, match) for figure, match in matches if match.folders]
   if len(with_runs) > 1:
     labels = ' and of '.join(figure.label for figure, _ in with_runs)
@@ -126,9 +126,9 @@ def _with_runs(
     )
   if not with_runs:
     labels = ' or '.join(figure.label for figure in sizes)
-    hint = matching.nearest(sizes, begun) or (
-      f'python -m bn_jax papers verify {" ".join(map(str, workdirs))} says of '
-      'which figures there are some'
+    hint = matching.nearest(sizes, runs) or (
+      f'python -m bn_jax papers verify {" ".join(map(str, workdirs))} lists '
+      'the figures of which there are runs'
     )
     raise errors.ConfigError(f'no run is one of {labels}; {hint}')
   return with_runs[0]
@@ -137,7 +137,7 @@ def _with_runs(
 def _only(seed: curves.Seed, measures: Iterable[str]) -> curves.Seed:
   """Returns a seed as if it had been trained with these measures alone.
 
-  Its seconds stay: they are those of the run.
+  Its seconds stay those of the whole training.
   """
   config = seed.manifest['config']
   entries = {name: config['measures'][name] for name in measures}

@@ -1,6 +1,6 @@
-"""The figures of the papers as experiments: every config that takes a size.
+"""Reads the figures of the papers as experiments: the configs that take a size.
 
-configs/PAPER/FIGURE.py at its sizes is what a run is compared with.
+A run stands for one of a figure if it is as configs/PAPER/FIGURE.py has it.
 """
 
 import ast
@@ -25,7 +25,7 @@ class Reproduction(NamedTuple):
     size: 'paper' or 'small'.
     title: the first line of its config.
     runs: name -> resolved config.
-    seeds: that its config names.
+    seeds: those of its config.
   """
 
   figure: str
@@ -45,17 +45,17 @@ def every(
   """Returns all figures of papers at all sizes.
 
   Args:
-    folder: the configs; None is where Python finds `configs`.
+    folder: that of the configs; None is where Python finds `configs`.
 
   Raises:
-    ConfigError: no configs, or one that fails.
+    ConfigError: no folder of configs, or a config that fails.
   """
   folder = folder or _folder()
   return tuple(
-    one
+    figure
     for paper in papers
     for file in sorted((folder / paper).glob('*.py'), key=_natural)
-    for one in _of(file, paper)
+    for figure in _of(file, paper)
   )
 
 
@@ -70,20 +70,20 @@ def _folder() -> pathlib.Path:
 
 @functools.cache
 def _of(file: pathlib.Path, paper: str) -> tuple[Reproduction, ...]:
-  """Returns a config file at each size; nothing if it takes no size."""
+  """Returns the figure of a config at each size; () if it takes no size."""
   tree = ast.parse(file.read_text(encoding='utf-8'))
   if not any(map(_takes_a_size, tree.body)):
     return ()
   title = (ast.get_docstring(tree) or file.stem).splitlines()[0]
-  found = []
+  figures = []
   for size in reading.SIZES:
     config = files.load(f'{file}:{size}')
     resolved = resolve.experiment(config.to_dict(), {})
-    figure = f'{paper}/{file.stem}'
-    found.append(
-      Reproduction(figure, size, title, resolved.runs, resolved.seeds)
+    name = f'{paper}/{file.stem}'
+    figures.append(
+      Reproduction(name, size, title, resolved.runs, resolved.seeds)
     )
-  return tuple(found)
+  return tuple(figures)
 
 
 def _takes_a_size(statement: ast.stmt) -> bool:
@@ -95,7 +95,7 @@ def _takes_a_size(statement: ast.stmt) -> bool:
 
 
 def _natural(file: pathlib.Path) -> tuple:
-  """Sorts figure2 before figure10, and both before other names."""
+  """Returns a key to sort figure2 before figure10, both before others."""
   stem = file.stem.removeprefix('figure')
   digits = ''.join(c for c in stem.partition('_')[0] if c.isdigit())
   is_figure = stem != file.stem and bool(digits)

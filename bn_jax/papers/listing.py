@@ -1,4 +1,4 @@
-"""What can be trained of the papers, and about how long it takes here."""
+"""Lists what can be trained of the papers, and for about how long here."""
 
 import functools
 import itertools
@@ -39,22 +39,22 @@ _UNITS = ((86_400, 'days'), (3_600, 'h'), (60, 'min'), (1, 's'))
 
 
 def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
-  """Lists the figures paper by paper, a line a size.
+  """Returns the list of figures, paper by paper, a line a size.
 
   Runs are looked for in `folder` and below it; it need not exist.
   """
   figures = figures_lib.every(papers)
-  begun = matching.below(folder)
-  of_products = rate()
+  runs = matching.below(folder)
+  product_rate = rate()
   lines = []
   for name, sizes in itertools.groupby(figures, lambda figure: figure.figure):
     sizes = list(sizes)
     lines += [name, f'  {sizes[0].title}']
-    lines += [_size(figure, begun, of_products) for figure in sizes]
+    lines += [_size(figure, runs, product_rate) for figure in sizes]
   footer = _FOOTER.format(
     example=figures[0].figure,
     share=_EFFICIENCY,
-    rate=of_products / 1e9,
+    rate=product_rate / 1e9,
     least=1000 * _SECONDS_A_STEP,
   )
   return ''.join(f'{line}\n' for line in (*lines, '')) + footer
@@ -62,10 +62,10 @@ def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
 
 def _size(
   figure: figures_lib.Reproduction,
-  begun: matching.Begun,
-  of_products: float,
+  runs: matching.Begun,
+  product_rate: float,
 ) -> str:
-  match = matching.match(figure, begun)
+  match = matching.match(figure, runs)
   steps = sorted({config.steps for config in figure.runs.values()})
   shape = (
     f'{conditions.counted(len(figure.runs), "run")} x '
@@ -74,13 +74,13 @@ def _size(
   )
   seconds, mark = measured(figure, match), '*'
   if seconds is None:
-    seconds, mark = estimated(figure, of_products), ''
+    seconds, mark = estimated(figure, product_rate), ''
   spent = '?' if seconds is None else duration(seconds) + mark
   return f'    {figure.size:6} {shape:36} {spent:>10}   {state(figure, match)}'
 
 
 def state(figure: figures_lib.Reproduction, match: verifying.Standing) -> str:
-  """Says '6 of 10 done', of the config's seeds and those that were found."""
+  """Returns '6 of 10 done', of the config's seeds and others with runs."""
   folders = {
     (name, seed): folder
     for name, seeds in match.folders.items()
@@ -88,15 +88,15 @@ def state(figure: figures_lib.Reproduction, match: verifying.Standing) -> str:
   }
   if not folders:
     return 'not started'
-  wanted = set(itertools.product(figure.runs, figure.seeds))
+  expected = set(itertools.product(figure.runs, figure.seeds))
   ended = sum(folder.has_ended for folder in folders.values())
-  progress = f'{ended} of {len(wanted | set(folders))} done'
-  going = len(folders) - ended
-  return f'{progress}, {going} begun' if going else progress
+  progress = f'{ended} of {len(expected | set(folders))} done'
+  unfinished = len(folders) - ended
+  return f'{progress}, {unfinished} begun' if unfinished else progress
 
 
 def rate() -> float:
-  """Measures the floating-point operations a second of a matrix product."""
+  """Measures the floating-point operations of a matrix product a second."""
   matrix = jnp.ones((_SIDE, _SIDE), jnp.float32)
   product = jax.jit(lambda a, b: a @ b)
   product(matrix, matrix).block_until_ready()  # compiles it
@@ -111,10 +111,9 @@ def rate() -> float:
 def measured(
   figure: figures_lib.Reproduction, match: verifying.Standing
 ) -> float | None:
-  """Returns the seconds of all runs and seeds, from those that are done.
+  """Returns the seconds of all runs and seeds, from those done; None without.
 
-  Only what the figure needs counts: a run may have measured more. None where
-  none is done.
+  Only the figure's measures count: a run may have taken more.
   """
   means = []
   for name, seeds in match.folders.items():
@@ -131,48 +130,47 @@ def measured(
 
 
 def estimated(
-  figure: figures_lib.Reproduction, of_products: float
+  figure: figures_lib.Reproduction, product_rate: float
 ) -> float | None:
   """Returns the seconds of all runs and seeds, from what they compute.
 
-  None where that cannot be said, say of data that are not there.
+  None where that cannot be told, as without the data.
 
   Args:
-    figure: of which no run is done.
-    of_products: FLOPs a second, see `rate`.
+    figure: one of which no run is done.
+    product_rate: FLOPs a second, see `rate`.
   """
   try:
-    each = [
-      operations(config) / (_EFFICIENCY * of_products)
+    run_seconds = [
+      operations(config) / (_EFFICIENCY * product_rate)
       + _SECONDS_A_STEP * config.steps
       for config in figure.runs.values()
     ]
   except errors.Failure:
     return None
-  return len(figure.seeds) * sum(each)
+  return len(figure.seeds) * sum(run_seconds)
 
 
 def operations(config: RunConfig) -> float:
   """Counts the FLOPs of the products of a whole run, measures included.
 
-  A gradient is three passes through the network; norms and whatever is no
-  product are left out.
+  A gradient is three passes through the network; all but products is left out.
   """
-  of_example = 3 * _forward(config.data, config.model, config.data_dir)
+  example_flops = 3 * _forward(config.data, config.model, config.data_dir)
   gradients = config.steps * config.batch_size
   for section in config.measures.values():
-    # Layers that are looked at by default are no more than three.
-    cost_of_look = analysis.MEASURES[section['name']].cost(section, 3)
-    if isinstance(cost_of_look, str):
+    # 3 layers: no measure looks at more by default.
+    look_cost = analysis.MEASURES[section['name']].cost(section, 3)
+    if isinstance(look_cost, str):
       continue
     looks = config.steps // section['every_steps'] + 1
     examples = probes.examples(section, config)
-    gradients += looks * examples * cost_of_look.in_gradients
-  return of_example * gradients
+    gradients += looks * examples * look_cost.in_gradients
+  return example_flops * gradients
 
 
 def duration(seconds: float) -> str:
-  """Says seconds in the largest unit of which they are two: '25 min'."""
+  """Returns seconds in the largest unit that gives 2 or more: '25 min'."""
   for size, unit in _UNITS:
     if seconds >= 2 * size or unit == 's':
       return f'{seconds / size:.0f} {unit}'
@@ -181,7 +179,7 @@ def duration(seconds: float) -> str:
 
 @functools.cache
 def _forward(data: Section, model: Section, data_dir: str | None) -> int:
-  """Counts the FLOPs of the products of one pass of one example.
+  """Counts the FLOPs of the products of a forward pass of one example.
 
   The network is traced on shapes, without a norm and as the library computes
   it: neither changes its products by much.
@@ -204,7 +202,7 @@ def _forward(data: Section, model: Section, data_dir: str | None) -> int:
 
 @functools.cache
 def _spent(folder: run_folder.RunFolder) -> dict[str, float]:
-  """Returns name -> seconds of a run; nothing if they cannot be read."""
+  """Returns part of training -> its seconds; {} if they cannot be read."""
   try:
     return folder.seconds()
   except errors.StorageError:

@@ -1,7 +1,7 @@
 """Finds which runs in working directories stand for the runs of a figure.
 
-They are matched by what they are, not by name: a run of another experiment with
-the same config and measures is the same run.
+Runs are matched by config, not by name: a run of another experiment with the
+same config and measures is the same run.
 """
 
 import contextlib
@@ -15,20 +15,20 @@ from bn_jax.papers import figures as figures_lib
 from bn_jax.report.claims import verifying
 from bn_jax.storage import run_folder
 
-_SHOWN = 40  # characters of a value: a message stays one line
-# Keys by which most runs are seen to be no match, before all are compared.
+_SHOWN = 40  # characters of a value: the message stays one line
+# Most runs of other figures differ in these keys; comparing all takes longer.
 _TELLING = ('steps', 'batch_size', 'data', 'model', 'norm', 'schedule')
 
 
-# Folder of a run and seed -> its config, with the keys that came later.
+# Folder of a run with a seed -> its config, filled by `differences.filled`.
 Begun = Mapping[run_folder.RunFolder, dict[str, Any]]
 
 
 def begun(workdirs: Iterable[pathlib.Path]) -> Begun:
-  """Returns what has begun in working directories, by run and seed.
+  """Returns the runs that have begun in working directories, and their configs.
 
   Raises:
-    StorageError: a manifest that is damaged.
+    StorageError: a manifest that was changed.
   """
   return {
     folder: differences.filled(folder.whole_manifest()['config'])
@@ -38,33 +38,34 @@ def begun(workdirs: Iterable[pathlib.Path]) -> Begun:
 
 
 def below(folder: pathlib.Path) -> Begun:
-  """Returns what has begun in all working directories below a folder.
+  """Returns the runs that have begun in all working directories below a folder.
 
-  Damaged runs are left out.
+  A working directory with a damaged manifest is left out.
   """
-  all_begun = {}
+  all_runs = {}
   for workdir in run_folder.workdirs(folder):
     with contextlib.suppress(errors.StorageError):
-      all_begun |= begun([workdir])
-  return all_begun
+      all_runs |= begun([workdir])
+  return all_runs
 
 
-def match(figure: figures_lib.Reproduction, begun: Begun) -> verifying.Standing:
-  """Returns what of some runs stands for the runs of a figure."""
+def match(figure: figures_lib.Reproduction, runs: Begun) -> verifying.Standing:
+  """Returns which of some runs stand for the runs of a figure."""
   folders, notes, twice = {}, {}, []
   for name, run in figure.runs.items():
-    wanted = run.as_json()
-    for folder, config in begun.items():
-      nearly = folder.run == name and _alike(config, wanted)
-      # Most are of other figures: that is seen at once.
-      if not nearly and any(config.get(key) != wanted[key] for key in _TELLING):
+    expected = run.as_json()
+    for folder, config in runs.items():
+      is_near = folder.run == name and _alike(config, expected)
+      if not is_near and any(
+        config.get(key) != expected[key] for key in _TELLING
+      ):
         continue
-      different = difference(config, wanted)
+      different = difference(config, expected)
       if different is None:
         seeds = folders.setdefault(name, {})
         if seeds.setdefault(folder.seed, folder) is not folder:
           twice.append(f'{folder.path}: seed {folder.seed} of {name} again')
-      elif nearly:
+      elif is_near:
         notes.setdefault(name, f'not as configured: {different}')
   return verifying.Standing(
     figure.figure,
@@ -77,38 +78,38 @@ def match(figure: figures_lib.Reproduction, begun: Begun) -> verifying.Standing:
 
 
 def difference(
-  theirs: Mapping[str, Any], ours: Mapping[str, Any]
+  config: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> str | None:
   """Says why a run does not stand for that of a figure; None if it does.
 
   Whatever changes numbers must be the same, and each measure of the figure must
-  have been taken as it says; further measures change nothing.
+  have been taken as its config says; further measures change nothing.
   """
   for key in resolve.KEYS:
-    value = theirs.get(key)
-    if key == 'measures' or value == ours[key]:
+    value = config.get(key)
+    if key == 'measures' or value == expected[key]:
       continue
-    if differences.difference({**ours, key: value}, ours):
-      return _leaf(key, value, ours[key])
+    if differences.difference({**expected, key: value}, expected):
+      return _leaf(key, value, expected[key])
   for key in ('steps', 'on_nonfinite', 'max_skips'):
-    if theirs.get(key) != ours[key]:
-      return _leaf(key, theirs.get(key), ours[key])
-  for name, section in ours['measures'].items():
-    if name not in theirs['measures']:
-      return f'measure {name} is not there'
-    if theirs['measures'][name] != section:
-      return _leaf(f'measures.{name}', theirs['measures'][name], section)
+    if config.get(key) != expected[key]:
+      return _leaf(key, config.get(key), expected[key])
+  for name, section in expected['measures'].items():
+    if name not in config['measures']:
+      return f'measure {name} was not taken'
+    if config['measures'][name] != section:
+      return _leaf(f'measures.{name}', config['measures'][name], section)
   return None
 
 
-def _leaf(path: str, theirs: Any, ours: Any) -> str:
-  """Names the first key in which two differ: 'steps 10 instead of 15000'."""
-  if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
-    for key in (*ours, *theirs):
-      pair = theirs.get(key), ours.get(key)
-      if pair[0] != pair[1]:
-        return _leaf(f'{path}.{key}', *pair)
-  return f'{path} {_short(theirs)} instead of {_short(ours)}'
+def _leaf(path: str, value: Any, expected: Any) -> str:
+  """Names the first key with two values: 'steps 10 instead of 15000'."""
+  if isinstance(value, Mapping) and isinstance(expected, Mapping):
+    for key in (*expected, *value):
+      values = value.get(key), expected.get(key)
+      if values[0] != values[1]:
+        return _leaf(f'{path}.{key}', *values)
+  return f'{path} {_short(value)} instead of {_short(expected)}'
 
 
 def _short(value: Any) -> str:
@@ -116,19 +117,19 @@ def _short(value: Any) -> str:
   return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'
 
 
-def _alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+def _alike(config: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
   """Returns whether network, norm and data have the same names."""
   return all(
-    theirs[key]['name'] == ours[key]['name']
+    config[key]['name'] == expected[key]['name']
     for key in ('data', 'model', 'norm')
   )
 
 
 def nearest(
-  figures: Iterable[figures_lib.Reproduction], begun: Begun
+  figures: Iterable[figures_lib.Reproduction], runs: Begun
 ) -> str | None:
-  """Names a run that is nearly one of a figure, and what is different."""
+  """Names a run that is nearly one of a figure, and how it differs."""
   for figure in figures:
-    for name, note in match(figure, begun).notes.items():
+    for name, note in match(figure, runs).notes.items():
       return f'run {name} is that of {figure.label}, but {note}'
   return None

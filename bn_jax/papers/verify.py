@@ -1,4 +1,4 @@
-"""The claims of the papers, judged by what lies in working directories."""
+"""Judges the claims of the papers by the runs in working directories."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from bn_jax.report.claims import verifying
 from bn_jax.report.results import curves
 
 _log = logging.getLogger('bn_jax')
-_WIDTH = 80  # of what is printed
+_WIDTH = 80  # columns of what is printed
 _COLUMNS = [name for name in rows_lib.COLUMNS if name != 'values']
 
 
@@ -25,17 +25,17 @@ def of(workdirs: Sequence[pathlib.Path]) -> verifying.Verification:
   Seeds of all directories count together.
 
   Raises:
-    ConfigError: a claim file that is not as it must be.
-    StorageError: records that were changed after they were written.
+    ConfigError: a claim file or a config that cannot be used.
+    StorageError: a manifest or records that were changed.
   """
-  begun = matching.begun(workdirs)
+  runs = matching.begun(workdirs)
   return verifying.of(
-    workdirs, [matching.match(figure, begun) for figure in figures_lib.every()]
+    workdirs, [matching.match(figure, runs) for figure in figures_lib.every()]
   )
 
 
 def write(verification: verifying.Verification) -> None:
-  """Writes verdicts.json into each directory that has some of the runs."""
+  """Writes verdicts.json into each directory with runs of a figure."""
   for workdir in verification.runs:
     rows = [
       row
@@ -48,45 +48,46 @@ def write(verification: verifying.Verification) -> None:
 
 
 def refresh(workdir: pathlib.Path) -> list[curves.Run] | None:
-  """Judges anew what a training has changed; a failure is only warned of.
+  """Judges the claims again after training; a failure is only warned of.
 
   Returns:
-    The runs in the directory, if they were read for it.
+    The runs in the directory, if they were read for that.
   """
   try:
     verification = of([workdir])
     write(verification)
     return verification.runs.get(workdir)
   except Exception as error:  # the runs are worth more than their verdicts
-    said = ' '.join(str(error).split())
-    _log.warning('%s: no verdicts: %s', workdir, said or repr(error))
+    message = ' '.join(str(error).split())
+    _log.warning('%s: no verdicts: %s', workdir, message or repr(error))
     return None
 
 
 def nothing(workdirs: Sequence[pathlib.Path]) -> errors.ConfigError:
-  """Returns what to say where no run is one of a figure."""
-  begun = matching.begun(workdirs)
-  near = matching.nearest(figures_lib.every(), begun)
-  hint = near or 'python -m bn_jax papers lists what can be trained'
+  """Returns the error for directories in which no run is one of a figure."""
+  runs = matching.begun(workdirs)
+  nearest = matching.nearest(figures_lib.every(), runs)
+  hint = nearest or 'python -m bn_jax papers lists what can be trained'
   names = ', '.join(map(str, workdirs))
   return errors.ConfigError(f'{names}: no run is one of a figure; {hint}')
 
 
 def text(figures: Sequence[verifying.Judged]) -> str:
-  """Says figure by figure and claim by claim how it came off; then counts."""
-  lines = [line for one in figures for line in _lines(one)]
-  lines.append(rows_lib.counted([row for one in figures for row in one.rows]))
+  """Returns the verdicts, figure by figure and claim by claim; then counts."""
+  lines = [line for figure in figures for line in _lines(figure)]
+  rows = [row for figure in figures for row in figure.rows]
+  lines.append(rows_lib.counted(rows))
   return ''.join(f'{line}\n' for line in lines)
 
 
 def as_csv(figures: Sequence[verifying.Judged]) -> str:
-  """Writes a line a claim; a number that is not there is empty."""
+  """Returns a line a claim; a number that was not measured is empty."""
   content = io.StringIO()
   writer = csv.DictWriter(
     content, _COLUMNS, extrasaction='ignore', lineterminator='\n'
   )
   writer.writeheader()
-  writer.writerows(row for one in figures for row in one.rows)
+  writer.writerows(row for figure in figures for row in figure.rows)
   return content.getvalue()
 
 

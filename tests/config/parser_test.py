@@ -81,7 +81,7 @@ class ReadTest(parameterized.TestCase):
     self.assertIn('--output=DIR', text)
     self.assertIn('--size={paper,small}', text)
     self.assertIn('how many; default: 8\n', text)
-    self.assertIn('with biases; --nobiases: not so; default: True\n', text)
+    self.assertIn('with biases; --nobiases turns it off; default: True\n', text)
     self.assertIn('says what it costs\n', text)
     self.assertNotIn('  --nobiases', text)
 

@@ -406,7 +406,7 @@ class MatchingTest(_InAFolder):
     ('on_nonfinite', 'skip', 'on_nonfinite skip instead of stop'),
     ('measures.landscape.every_steps', 100, 'every_steps 100 instead of 40'),
     ('measures.landscape.direction', 'random', 'random instead of descent'),
-    ('measures.random', None, 'measure random is not there'),
+    ('measures.random', None, 'measure random was not taken'),
   )
   def test_what_does_is_said(self, path, value, expected):
     self.assertIn(expected, self.difference(path, value))

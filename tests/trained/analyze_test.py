@@ -441,7 +441,7 @@ class WrongTest(Trained):
     self.assertIn('--measure=NAME', said)
     code, said, _ = self.run_command('--measure=covariate_shift', '--help')
     self.assertEqual(code, 0)
-    self.assertIn('--nonorm_parameters: not so', said)
+    self.assertIn('--nonorm_parameters turns it off', said)
 
 
 if __name__ == '__main__':
