@@ -1,8 +1,8 @@
-"""The claims about any runs that differ in the norm alone: norms.json.
+"""Judges runs that differ in the norm alone, by the claims of norms.json.
 
 These claims name norms in place of runs, and leave open what only the runs can
-tell: a level of accuracy that they reach, which entry has a measure, which
-layers it looks at. Filled in, each is a claim like those of a figure.
+tell: an accuracy that they reach, which entry has a measure, at which layers it
+looks. Filled in, each is a claim like those of a figure.
 """
 
 import math
@@ -19,7 +19,7 @@ PLAIN = 'none'  # the norm of the network that the others are compared with
 
 
 class Group(NamedTuple):
-  """Runs that differ in the norm alone, and what they say.
+  """Runs that differ in the norm alone, and the verdicts on them.
 
   Attributes:
     runs: norm -> the run that has it.
@@ -33,12 +33,12 @@ class Group(NamedTuple):
 def groups(runs: Sequence[curves.Run]) -> list[Group]:
   """Judges each run without a norm together with those like it.
 
-  Of each norm the first run counts, those of the same working directory before
-  others. Claims about a norm that is not there are left out.
+  Of each norm the first run counts, one of the same working directory before
+  others. Claims about a norm that no run has are left out.
   """
   content = files.read_json(FILE)
   norms = {name for claim in content['claims'] for name in claim['runs']}
-  groups = []
+  all_groups = []
   for plain in runs:
     if plain.config['norm']['name'] != PLAIN:
       continue
@@ -49,8 +49,8 @@ def groups(runs: Sequence[curves.Run]) -> list[Group]:
         alike.setdefault(norm, run)
     rows = tuple(_rows(content, alike))
     if rows:
-      groups.append(Group(alike, rows))
-  return groups
+      all_groups.append(Group(alike, rows))
+  return all_groups
 
 
 def _rows(
@@ -64,10 +64,10 @@ def _rows(
     {},
   )
   claims = [
-    one
+    section
     for claim in content['claims']
     if set(claim['runs']) <= set(runs)
-    for one in _filled(claim, runs)
+    for section in _filled(claim, runs)
   ]
   figure = reading.parse(FILE.name, {**content, 'claims': claims})
   for claim in figure.claims:
@@ -77,12 +77,12 @@ def _rows(
 def _filled(
   claim: Mapping[str, Any], runs: Mapping[str, curves.Run]
 ) -> Iterator[dict[str, Any]]:
-  """Returns a claim with what it leaves open; one for each layer if it says so.
+  """Yields a claim with what it leaves open filled in.
 
-  "accuracy": "reached" is a level, see `_level`; "measure" becomes the name of
-  the first entry with this measure that was taken in training; "layer": "each"
-  is each that it looks at. Of a regression, or without such an entry, nothing
-  is claimed.
+  "accuracy": "reached" becomes a level, see `_level`; "measure" the `name` of
+  the first entry of training with this measure; "layer": "each" makes a claim
+  for each layer of that entry. Nothing is claimed about the accuracy of a
+  regression, nor without such an entry.
   """
   plain, keywords = runs[PLAIN], dict(claim['paper']['keywords'])
   words = {'accuracy': '', 'layer': ''}
@@ -113,16 +113,16 @@ def _filled(
 
 
 def _level(runs: Mapping[str, curves.Run]) -> float:
-  """Returns the highest level that every run reaches in every seed.
+  """Returns the highest level that every run reaches in all seeds that ended.
 
-  Of the seeds that have ended. Where there is none, that all but the plain run
-  do: 'never' is more steps than any. Else the first.
+  If there is none, the highest that all but the plain run reach, for then it
+  needs more steps than they. Else the first of `curves.LEVELS`.
   """
   normalized = [run for norm, run in runs.items() if norm != PLAIN]
-  for some in (list(runs.values()), normalized):
+  for subset in (list(runs.values()), normalized):
     steps = [
       [curves.steps_to(seed, level) for level in curves.LEVELS]
-      for run in some
+      for run in subset
       for seed in run.seeds
       if curves.has_ended(seed)
     ]

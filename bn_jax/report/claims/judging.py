@@ -1,21 +1,21 @@
-"""Whether the records of runs bear a claim out.
+"""Judges whether the records of runs bear a claim out.
 
-Seeds of one number are a pair: they began with the same weights and saw the
-same batches. What is judged is the 95 % interval over pairs (Student's t; of a
-ratio on logarithms). A claim holds where all of it lies on the claimed side of
-the threshold, is contradicted where all of it lies on the other side, and is
-undecided where it reaches across. One seed has no interval: it decides nothing.
+Runs with one seed are a pair: they begin with the same weights and see the same
+batches. What is judged is the 95 % interval over pairs (Student's t; of a ratio
+on logarithms). A claim holds if the whole interval lies on the claimed side of
+the threshold, is contradicted if all of it lies on the other side, and is
+undecided if it reaches across. One seed has no interval and decides nothing.
 
 An order a < b < c is about the ratios of neighbours, b / a and c / b. It holds
-if all of them are above 1: so it holds wrongly no more often than one ratio
-would, and needs no correction for their number. It is contradicted if one of
-them is below 1: wrongly so, of two, up to twice as often as one would be.
+if all intervals lie above 1. So chance makes it hold no more often than one
+ratio, and the intervals need no correction for their number. It is contradicted
+if one of them lies below 1: by chance up to twice as often as one ratio is.
 
-A number of steps may be inf: never within the steps of the run. It then lies
-anywhere from these on, and what is compared in the seed lies in a range. The
-interval is from the low end of that of the ranges' low ends to the high end of
-that of their high ends: 'never' counts for or against a claim no further than
-the steps that were made. The number shown of a seed is the worse end for it.
+A number of steps may be inf: not reached within the steps of the run, which may
+need any number from these on. The comparison in that seed then has a range of
+values. Judged is from the low end of the interval of all low ends to the high
+end of the interval of all high ends: 'never' counts no further than the steps
+that were made. Shown of a seed is the end that is worse for the claim.
 """
 
 import itertools
@@ -33,7 +33,7 @@ HOLDS, CONTRADICTED, UNDECIDED = 'holds', 'contradicted', 'undecided'
 UNKNOWN = 'not measured'
 VERDICTS = (HOLDS, CONTRADICTED, UNDECIDED, UNKNOWN)
 
-# Below all that a comparison can give, as inf is above all.
+# The low end of a range that has none; inf is the high end.
 _LOWEST = {'value': -math.inf, 'ratio': 0.0, 'difference': -math.inf}
 
 
@@ -45,15 +45,15 @@ class Evidence(NamedTuple):
   """The runs that a claim is about, as far as there are records.
 
   Attributes:
-    seeds: run -> number of a seed -> it, whether it has ended or not.
-    notes: run -> why it is not there, where there is something to say.
+    seeds: run -> number of a seed -> its records, ended or not.
+    notes: run without records -> what is known of it.
   """
 
   seeds: Mapping[str, Mapping[int, curves.Seed]]
   notes: Mapping[str, str]
 
   def ended(self, name: str) -> list[int]:
-    """Returns the seeds of a run that go on no more.
+    """Returns the seeds of a run that are done or diverged.
 
     Raises:
       NotMeasured: there is no such run.
@@ -64,14 +64,14 @@ class Evidence(NamedTuple):
     return [k for k, seed in self.seeds[name].items() if curves.has_ended(seed)]
 
   def unfinished(self, names: Sequence[str]) -> list[str]:
-    """Returns one sentence about the seeds that go on, or none."""
-    going = [
+    """Returns a note on the seeds that have not ended, or none."""
+    labels = [
       run_folder.label(name, number)
       for name in names
       for number, seed in sorted(self.seeds[name].items())
       if not curves.has_ended(seed)
     ]
-    return [f'not finished: {", ".join(going)}'] if going else []
+    return [f'not finished: {", ".join(labels)}'] if labels else []
 
   def number(self, standard: reading.Standard, name: str, seed: int) -> float:
     """Returns the statistic of a run's seed."""
@@ -80,7 +80,7 @@ class Evidence(NamedTuple):
     )
 
   def steps(self, name: str, seed: int) -> int:
-    """Returns how many steps a run had to make."""
+    """Returns the number of steps of a whole run."""
     return self.seeds[name][seed].manifest['config']['steps']
 
 
@@ -88,10 +88,10 @@ class Comparison(NamedTuple):
   """What was measured of one run, or of two that are compared.
 
   Attributes:
-    mean: over seeds, of a ratio the geometric one; not finite where a seed
-      never reached what it had to.
-    low, high: the ends of its 95 % interval; the number itself for one seed.
-    values: seed -> its number.
+    mean: over `values`, of a ratio geometric; if some are endless (see
+      `is_endless`), the first of them.
+    low, high: the ends of its 95 % interval; the mean for one seed.
+    values: seed -> its number, or the worse end of its range.
     verdict: of this comparison alone.
   """
 
@@ -106,13 +106,12 @@ class Verdict(NamedTuple):
   """How a claim came off.
 
   Attributes:
-    claim: it.
-    size: at which it was judged.
+    size: at which the claim was judged.
     verdict: one of `VERDICTS`.
-    comparisons: of an order each run with the one before it, else one; none of
-      what was not measured.
-    sides: run -> its own numbers, of these seeds.
-    notes: of what nothing is known, and why.
+    comparisons: of an order each run with the one before it, else one; none if
+      the claim was not measured.
+    sides: run -> its numbers, one a seed.
+    notes: what is missing and why, and which runs never reach.
   """
 
   claim: reading.Claim
@@ -124,7 +123,7 @@ class Verdict(NamedTuple):
 
   @property
   def standard(self) -> reading.Standard:
-    """Returns what it is held to."""
+    """Returns what the claim is held to."""
     return self.claim.sizes[self.size]
 
   @property
@@ -134,27 +133,27 @@ class Verdict(NamedTuple):
 
 
 def verdict(claim: reading.Claim, size: str, evidence: Evidence) -> Verdict:
-  """Returns how a claim comes off at a size that it has."""
+  """Returns how a claim comes off at a size, which must be in its `sizes`."""
   standard = claim.sizes[size]
   try:
     names = [
-      _standing(side, claim.best, standard, evidence) for side in claim.runs
+      _run_of_side(side, claim.best, standard, evidence) for side in claim.runs
     ]
     numbers, notes = _paired(claim, standard, names, evidence)
   except NotMeasured as reason:
     return Verdict(claim, size, UNKNOWN, (), {}, (str(reason),))
   comparisons = []
-  for compared in places(claim):
+  for indices in places(claim):
     spans = {
       seed: span(
         how_of(claim),
-        [sides[k] for k in compared],
-        [evidence.steps(names[k], seed) for k in compared],
+        [sides[k] for k in indices],
+        [evidence.steps(names[k], seed) for k in indices],
       )
       for seed, sides in numbers.items()
     }
     comparisons.append(_comparison(claim, standard.threshold, spans))
-  verdicts = [one.verdict for one in comparisons]
+  verdicts = [comparison.verdict for comparison in comparisons]
   worst = next(v for v in (CONTRADICTED, UNDECIDED, HOLDS) if v in verdicts)
   columns = dict(zip(names, zip(*numbers.values())))
   return Verdict(claim, size, worst, tuple(comparisons), columns, tuple(notes))
@@ -166,10 +165,10 @@ def how_of(claim: reading.Claim) -> str:
 
 
 def judged(claim: reading.Claim, threshold, low: float, high: float) -> str:
-  """Returns the verdict on all that lies from low to high.
+  """Returns the verdict on an interval from low to high.
 
-  Where runs are compared, the threshold itself is on neither side: equal runs
-  are no better than each other. A value may lie at its threshold.
+  Where runs are compared, the threshold itself is on neither side: of equal
+  runs none is better. A value may lie at its threshold.
   """
   if claim.direction == 'within':
     lowest, highest = threshold
@@ -187,21 +186,22 @@ def judged(claim: reading.Claim, threshold, low: float, high: float) -> str:
 def span(
   how: str, sides: Sequence[float], steps: Sequence[int]
 ) -> tuple[float, float]:
-  """Returns in which range a, a / b or a - b of a seed lies.
+  """Returns the range of a, a / b or a - b in one seed.
 
-  Both ends are the number itself unless something was never reached; they are
-  nan where a side is nan or a ratio is not of two positive numbers.
+  Both ends are the number itself unless a side is inf, never reached; they are
+  nan if a side is nan or a ratio is not of two positive numbers.
 
   Args:
     how: 'value', 'ratio' or 'difference'.
     sides: (a,) or (a, b).
-    steps: that the run of each side had.
+    steps: of each side, the steps of the run: the least that inf can mean.
   """
   if any(map(math.isnan, sides)):
     return math.nan, math.nan
   never = [math.isinf(side) for side in sides]
   least = [
-    float(most) if inf else side for side, most, inf in zip(sides, steps, never)
+    float(count) if is_inf else side
+    for side, count, is_inf in zip(sides, steps, never)
   ]
   if how == 'value':
     number = least[0]
@@ -221,14 +221,14 @@ def is_endless(how: str, number: float) -> bool:
 
 
 def places(claim: reading.Claim) -> list[tuple[int, ...]]:
-  """Returns the places of the sides that are compared with each other."""
-  every = range(len(claim.runs))
+  """Returns the indices of the sides of each comparison, in `claim.runs`."""
+  indices = range(len(claim.runs))
   if claim.compare == 'order':
-    return [(after, before) for before, after in itertools.pairwise(every)]
-  return [tuple(every)]
+    return [(after, before) for before, after in itertools.pairwise(indices)]
+  return [tuple(indices)]
 
 
-def _standing(
+def _run_of_side(
   side: str | tuple[str, ...],
   best: str,
   standard: reading.Standard,
@@ -236,11 +236,11 @@ def _standing(
 ) -> str:
   """Returns the run that stands for a side: of several, the best.
 
-  It is the one whose mean over the seeds that all of them have is the lowest or
-  the highest; one that diverged before it recorded anything is none.
+  That is the run with the lowest or the highest mean over the seeds that all
+  runs of the side have; runs that diverged before any record do not count.
 
   Raises:
-    NotMeasured: one of them has too few seeds, or was not measured.
+    NotMeasured: a run is missing, or lacks seeds or records; or all diverged.
   """
   if isinstance(side, str):
     return side
@@ -254,17 +254,17 @@ def _standing(
     )
     raise NotMeasured('; '.join([few, *evidence.unfinished([fewest])]))
   means = {name: _mean_of(name, shared, standard, evidence) for name in side}
-  known = {name: mean for name, mean in means.items() if not math.isnan(mean)}
-  if not known:
+  means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
+  if not means:
     raise NotMeasured(f'nothing recorded by any of {len(side)} runs')
   choose = {'lowest': min, 'highest': max}[best]
-  return choose(known, key=known.__getitem__)
+  return choose(means, key=means.__getitem__)
 
 
 def _mean_of(
   name: str, shared: set[int], standard: reading.Standard, evidence: Evidence
 ) -> float:
-  """Returns the mean over seeds; nan of a run that diverged too early."""
+  """Returns the mean over seeds; nan if one diverged before any record."""
   numbers = []
   for seed in sorted(shared):
     number = evidence.number(standard, name, seed)
@@ -282,10 +282,10 @@ def _paired(
   names: Sequence[str],
   evidence: Evidence,
 ) -> tuple[dict[int, list[float]], list[str]]:
-  """Returns the numbers of each seed, and what is to be said of others.
+  """Returns seed -> the numbers of its sides, and notes on what is missing.
 
   Raises:
-    NotMeasured: fewer seeds than are needed, or nothing is known of any.
+    NotMeasured: a run is missing, too few seeds, or nothing is ever reached.
   """
   ended = set.intersection(*(set(evidence.ended(name)) for name in names))
   numbers, absent, undefined = {}, [], []
@@ -309,20 +309,20 @@ def _paired(
   never = np.isinf(list(numbers.values()))
   if len(names) > 1 and never.all():
     raise NotMeasured('; '.join(['never reached by any run', *missing]))
-  said = [
+  notes = [
     f'{name} never in {count} of {len(numbers)} seeds'
     for name, count in zip(names, never.sum(axis=0))
     if count
   ]
-  return numbers, said + missing
+  return numbers, notes + missing
 
 
 def _comparison(
   claim: reading.Claim, threshold, spans: Mapping[int, tuple[float, float]]
 ) -> Comparison:
-  """Returns what is said of seed -> range, and the verdict on it."""
+  """Returns the comparison, from seed -> range."""
   how = how_of(claim)
-  values = {seed: _worst(claim, how, one) for seed, one in spans.items()}
+  values = {seed: _worst(claim, how, ends) for seed, ends in spans.items()}
   mean, low, high = _interval(how, list(values.values()))
   if len(spans) == 1:
     return Comparison(mean, low, high, values, UNDECIDED)
@@ -335,14 +335,14 @@ def _comparison(
 
 
 def _worst(claim: reading.Claim, how: str, ends: tuple[float, float]) -> float:
-  """Returns the end of a range that is the worse for a claim."""
+  """Returns the end of a range that is worse for the claim."""
   low, high = ends
   is_up = claim.direction == 'within' and is_endless(how, high)
   return high if is_up or claim.direction == 'at most' else low
 
 
 def _interval(how: str, numbers: Sequence[float]) -> tuple[float, float, float]:
-  """Returns the mean and both ends of the interval; of a ratio geometric."""
+  """Returns the mean and both ends of its interval; of a ratio geometric."""
   endless = [number for number in numbers if is_endless(how, number)]
   if endless or len(set(numbers)) == 1:
     return ((endless or numbers)[0],) * 3

@@ -1,7 +1,7 @@
-"""The files of claims, which were fixed before the runs that they judge.
+"""Reads the files of claims, which were fixed before the runs that they judge.
 
-A file a figure, claims/PAPER-FIGURE.json; docs/papers.md explains it. At size
-`small` a claim is what it is at `paper`, but for what its `small` says.
+A figure has a file, claims/PAPER-FIGURE.json; docs/papers.md explains it. At
+size `small` a claim is that at `paper`, changed by what its `small` says.
 """
 
 import pathlib
@@ -14,7 +14,7 @@ from bn_jax.storage import files
 
 FOLDER = pathlib.Path(__file__).parent
 SIZES = ('paper', 'small')
-# Comparison -> how many sides it may have.
+# Key of a comparison -> how many sides it may have.
 COMPARISONS = {
   'value': (1,), 'ratio': (2,), 'difference': (2,), 'order': (2, 3, 4),
 }  # fmt: skip
@@ -36,7 +36,7 @@ class Standard(NamedTuple):
     statistic: its name, a key of `statistics.STATISTICS`.
     keywords: of the statistic.
     threshold: a number, or (lowest, highest) of 'within'.
-    seeds: the smallest number that is judged.
+    seeds: the smallest number of seeds that is judged.
   """
 
   statistic: str
@@ -49,16 +49,15 @@ class Claim(NamedTuple):
   """What a paper claims of its runs.
 
   Attributes:
-    id: among the claims of its figure.
-    statement: what is claimed.
-    source: where.
-    runs: a side each: a run's name, or names of which the best stands for it.
-    compare: a key of `COMPARISONS`: of one side, of the first to the second, or
+    id: no other claim of its figure has it.
+    statement, source: the claim in words, and where the paper makes it.
+    runs: the sides, each a run's name, or names of which the best counts.
+    compare: a key of `COMPARISONS`: one side, the first to the second, or
       'order': the ratio of each side to the one before it.
     direction: one of `DIRECTIONS`.
-    best: of a side of several runs, whose mean over seeds is 'lowest' or
-      'highest'.
-    sizes: size -> what it is held to; one that is not there has no such claim.
+    best: which run stands for a side of several: that with the 'lowest' or the
+      'highest' mean over seeds.
+    sizes: size -> its standard; at a missing size there is no such claim.
   """
 
   id: str
@@ -76,8 +75,8 @@ class Figure(NamedTuple):
 
   Attributes:
     name: such as 'santurkar2018/figure10'.
-    title: what it shows.
-    claims: in order.
+    title: what it shows, for the report.
+    claims: in the order of the file.
   """
 
   name: str
@@ -89,8 +88,8 @@ def load(folder: pathlib.Path = FOLDER) -> dict[str, Figure]:
   """Reads the claims of all figures that have some, by the figure's name.
 
   Raises:
-    ConfigError: a file that is not of this form.
-    StorageError: one that is no JSON.
+    ConfigError: content that is not allowed, or of another figure.
+    StorageError: a file that is no JSON.
   """
   figures = {}
   for path in sorted(folder.glob('*-*.json')):
@@ -108,21 +107,24 @@ def parse(where: str, content: Any) -> Figure:
   """Returns the claims of a file that was read.
 
   Raises:
-    ConfigError: what is wrong, and `where`.
+    ConfigError: content that is not allowed; the message begins with `where`.
   """
   _check_keys(where, content, _FILE)
   for key in ('figure', 'title'):
     _check_text(f'{where}: {key}', content[key])
   if not isinstance(content['claims'], list):
-    raise errors.ConfigError(f'{where}: claims: allowed: a list')
+    value = str(content['claims'])[:60]
+    raise errors.ConfigError(f'{where}: claims: {value!r}; allowed: a list')
   claims = [
-    claim(f'{where}: claim {place + 1}', one)
-    for place, one in enumerate(content['claims'])
+    _claim(f'{where}: claim {index + 1}', section)
+    for index, section in enumerate(content['claims'])
   ]
-  ids = [one.id for one in claims]
+  ids = [claim.id for claim in claims]
   for name in ids:
     if ids.count(name) > 1:
-      raise errors.ConfigError(f'{where}: id {name!r} is given twice')
+      raise errors.ConfigError(
+        f'{where}: id {name!r} is given twice; use each once'
+      )
   return Figure(content['figure'], content['title'], tuple(claims))
 
 
@@ -136,12 +138,7 @@ def side_names(side: str | tuple[str, ...]) -> tuple[str, ...]:
   return (side,) if isinstance(side, str) else side
 
 
-def claim(where: str, content: Any) -> Claim:
-  """Returns one claim of a file.
-
-  Raises:
-    ConfigError: what is wrong, and `where`.
-  """
+def _claim(where: str, content: Any) -> Claim:
   _check_keys(where, content, _CLAIM, _OPTIONAL)
   for key in ('id', 'statement', 'source'):
     _check_text(f'{where}: {key}', content[key])
@@ -172,8 +169,8 @@ def _sides(where: str, runs: Any, counts: Sequence[int]) -> tuple:
       f'{where}: runs: {len(sides)}; allowed: {allowed}, as it compares them'
     )
   for side in sides:
-    listed = side if isinstance(side, list) else [side]
-    if not listed or not all(isinstance(name, str) and name for name in listed):
+    side_runs = side if isinstance(side, list) else [side]
+    if not side_runs or not all(isinstance(n, str) and n for n in side_runs):
       raise errors.ConfigError(
         f'{where}: runs: {side!r}; allowed: the name of a run, or several'
       )
@@ -181,7 +178,7 @@ def _sides(where: str, runs: Any, counts: Sequence[int]) -> tuple:
 
 
 def _sizes(where: str, content: Mapping[str, Any]) -> dict[str, Standard]:
-  """Returns what is asked at each size; `small` null is no such claim."""
+  """Returns size -> standard; `small` null is no claim at that size."""
   paper, small = content['paper'], {'small': {}, **content}['small']
   sizes = {'paper': paper}
   if small is not None:
@@ -189,8 +186,8 @@ def _sizes(where: str, content: Mapping[str, Any]) -> dict[str, Standard]:
     _check_mapping(f'{where}: small', small)
     sizes['small'] = _merged(paper, small)
   return {
-    size: _standard(f'{where}: {size}', one, content['direction'])
-    for size, one in sizes.items()
+    size: _standard(f'{where}: {size}', section, content['direction'])
+    for size, section in sizes.items()
   }
 
 
@@ -217,14 +214,14 @@ def _standard(where: str, content: Any, direction: str) -> Standard:
       f'{where}: seeds: {seeds!r}; allowed: 1, 2, 3, ...'
     )
   if direction == 'within':
-    pair = isinstance(threshold, list) and len(threshold) == 2
-    if not pair or not all(map(statistics.is_number, threshold)):
+    is_pair = isinstance(threshold, list) and len(threshold) == 2
+    if not is_pair or not all(map(statistics.is_number, threshold)):
       raise errors.ConfigError(
         f'{where}: threshold: {threshold!r}; allowed: [lowest, highest]'
       )
     if threshold[0] >= threshold[1]:
       raise errors.ConfigError(
-        f'{where}: threshold: {threshold}; the lowest comes first'
+        f'{where}: threshold: {threshold}; allowed: the lowest first'
       )
     threshold = tuple(threshold)
   elif not statistics.is_number(threshold):

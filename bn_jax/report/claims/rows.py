@@ -1,4 +1,4 @@
-"""A verdict in words and numbers: a dict of `COLUMNS` for each claim.
+"""Puts verdicts into words and numbers: a row, a dict of `COLUMNS`, a claim.
 
 The same row is printed, kept in verdicts.json and .csv, and shown on the page.
 """
@@ -39,14 +39,16 @@ _SIGNS = {'value': '', 'ratio': ' / ', 'difference': ' − '}
 
 
 def of(figure: reading.Figure, verdict: judging.Verdict) -> Row:
-  """Returns a verdict as a row, of what JSON can hold.
+  """Returns a verdict as a row that JSON can hold.
 
-  Of an order, mean, interval and values are those of the first two neighbours
-  to which its verdict is due.
+  Of an order, mean, interval and values are those of the first comparison whose
+  own verdict is that of the claim.
   """
   claim, standard = verdict.claim, verdict.standard
   decisive = [
-    one for one in verdict.comparisons if one.verdict == verdict.verdict
+    comparison
+    for comparison in verdict.comparisons
+    if comparison.verdict == verdict.verdict
   ]
   return {
     'figure': figure.name,
@@ -64,8 +66,8 @@ def of(figure: reading.Figure, verdict: judging.Verdict) -> Row:
     },
     'values': {
       str(seed): _plain(value)
-      for one in decisive[:1]
-      for seed, value in one.values.items()
+      for comparison in decisive[:1]
+      for seed, value in comparison.values.items()
     },
     'seeds': verdict.seeds,
     'needed': standard.seeds,
@@ -75,7 +77,7 @@ def of(figure: reading.Figure, verdict: judging.Verdict) -> Row:
 
 
 def said(row: Row) -> str:
-  """Returns the verdict of a row: of one seed with that word."""
+  """Returns the verdict of a row: 'holds', 'undecided (one seed)'."""
   undecided = row['verdict'] == judging.UNDECIDED
   return f'{row["verdict"]}{" (one seed)" * (undecided and row["seeds"] == 1)}'
 
@@ -84,8 +86,9 @@ def counted(rows: Sequence[Row]) -> str:
   """Returns '3 hold, 1 contradicted, 2 undecided, 0 not measured'."""
   verdicts = [row['verdict'] for row in rows]
   return ', '.join(
-    f'{verdicts.count(one)} {"hold" if one == judging.HOLDS else one}'
-    for one in judging.VERDICTS
+    f'{verdicts.count(verdict)} '
+    f'{"hold" if verdict == judging.HOLDS else verdict}'
+    for verdict in judging.VERDICTS
   )
 
 
@@ -98,7 +101,7 @@ def measured(verdict: judging.Verdict) -> str:
     return ''
   compare = verdict.claim.compare
   intervals = ' and '.join(
-    _interval(verdict.claim, one) for one in verdict.comparisons
+    _interval(verdict.claim, comparison) for comparison in verdict.comparisons
   )
   text = f'{intervals}, {conditions.counted(verdict.seeds, "seed")}'
   if compare == 'value':
@@ -132,9 +135,9 @@ def _threshold(claim: reading.Claim, standard: reading.Standard) -> str:
   """Returns 'batchnorm / standard at most 0.7'."""
   sides = ' and '.join(
     _SIGNS[judging.how_of(claim)].join(
-      _side(claim.runs[place], claim.best) for place in places
+      _side(claim.runs[index], claim.best) for index in indices
     )
-    for places in judging.places(claim)
+    for indices in judging.places(claim)
   )
   if claim.direction == 'within':
     low, high = standard.threshold
@@ -149,35 +152,35 @@ def _side(side: str | tuple[str, ...], best: str) -> str:
 
 
 def _details(verdict: judging.Verdict) -> list[str]:
-  """Returns where the interval and the seeds lie, and what else to say."""
+  """Returns where interval and seeds lie, the runs chosen, and the notes."""
   if not verdict.comparisons:
     return list(verdict.notes)
   claim, details = verdict.claim, [_where(verdict)]
   if claim.compare == 'order' and verdict.seeds > 1:
     details.append(_plain_ratios(list(verdict.sides.values())))
-  chosen = [
+  best_runs = [
     name
     for name, side in zip(verdict.sides, claim.runs)
     if not isinstance(side, str)
   ]
-  if chosen:
-    details.append(f'best of their kind: {", ".join(chosen)}')
+  if best_runs:
+    details.append(f'best of their kind: {", ".join(best_runs)}')
   return [*details, *verdict.notes]
 
 
 def _where(verdict: judging.Verdict) -> str:
-  """Returns in how many seeds, and where the interval lies if it must not."""
+  """Returns how many seeds are as claimed, and why the claim does not hold."""
   claim, threshold = verdict.claim, verdict.standard.threshold
-  right = [
+  as_claimed = [
     all(
       judging.judged(claim, threshold, value, value) == judging.HOLDS
       for value in values
     )
-    for values in zip(*(one.values.values() for one in verdict.comparisons))
+    for values in zip(*(c.values.values() for c in verdict.comparisons))
   ]
-  if len(right) == 1:
-    return f'{"" if right[0] else "not "}on the claimed side'
-  count = f'{sum(right)} of {len(right)} seeds on the claimed side'
+  if len(as_claimed) == 1:
+    return f'{"" if as_claimed[0] else "not "}on the claimed side'
+  count = f'{sum(as_claimed)} of {len(as_claimed)} seeds on the claimed side'
   within = claim.direction == 'within'
   if verdict.verdict == judging.HOLDS:
     return count
@@ -185,7 +188,7 @@ def _where(verdict: judging.Verdict) -> str:
     where = 'outside' if within else 'on the other side'
     return f'the whole interval lies {where}; {count}'
   ends = threshold if within else (threshold,)
-  intervals = [(one.low, one.high) for one in verdict.comparisons]
+  intervals = [(c.low, c.high) for c in verdict.comparisons]
   if all(low == high and low in ends for low, high in intervals):
     return f'all at {intervals[0][0]:g} itself; {count}'
   across = [
@@ -199,9 +202,9 @@ def _where(verdict: judging.Verdict) -> str:
 
 
 def _plain_ratios(columns: Sequence[Sequence[float]]) -> str:
-  """Returns of an order the plain mean of each ratio to the run before.
+  """Returns the plain mean and interval of each ratio of an order.
 
-  With its interval, on which no verdict rests: ratios are judged on logarithms.
+  No verdict rests on them: ratios are judged on logarithms.
   """
 
   def ratio(before: Sequence[float], after: Sequence[float]) -> str:
@@ -216,7 +219,7 @@ def _plain_ratios(columns: Sequence[Sequence[float]]) -> str:
 
 
 def _short(number: float) -> str:
-  """Returns three digits, and all of what is counted, such as steps."""
+  """Returns three digits, or all before the point from 1,000 to a million."""
   if math.isinf(number):
     return 'never'
   if 999.5 <= abs(number) < 1e6:
@@ -225,5 +228,5 @@ def _short(number: float) -> str:
 
 
 def _plain(number: float) -> float | str:
-  """Returns a number as JSON holds it; what is not finite as a word."""
+  """Returns a number, or 'inf', '-inf' or 'nan', which JSON cannot hold."""
   return number if abs(number) < math.inf else str(number)

@@ -1,4 +1,4 @@
-"""The part of the page that shows how claims came off."""
+"""Shows on the page how claims came off."""
 
 import html
 import pathlib
@@ -15,7 +15,7 @@ class _Block(NamedTuple):
 
   Attributes:
     rows: at least one.
-    names: of the working directories that say so.
+    names: of the working directories that have these rows.
   """
 
   rows: list[rows_lib.Row]
@@ -25,12 +25,11 @@ class _Block(NamedTuple):
 def section(
   workdirs: Sequence[pathlib.Path], runs: Sequence[curves.Run]
 ) -> str:
-  """Returns section `claims` of the page; nothing where there are none.
+  """Returns section `claims` of the page; '' where there are no claims.
 
   Args:
-    workdirs: whose verdicts on the claims of figures are shown; what several
-      say alike once.
-    runs: of which those that differ in the norm alone are judged here.
+    workdirs: whose verdicts.json is shown; of equal rows of a figure the first.
+    runs: those of the page; the ones that differ in the norm alone are judged.
   """
   blocks, outdated = _blocks(workdirs)
   groups = alike.groups(runs)
@@ -54,7 +53,7 @@ those of runs in an order (→) are plain.</p>
 def _blocks(
   workdirs: Sequence[pathlib.Path],
 ) -> tuple[list[_Block], list[str]]:
-  """Returns the blocks of all, and whose runs have changed since."""
+  """Returns all blocks, and the names of directories that are out of date."""
   blocks, outdated = [], []
   for workdir in workdirs:
     rows, changed = verifying.kept(workdir)
@@ -63,12 +62,12 @@ def _blocks(
     by_figure = {}
     for row in rows:
       by_figure.setdefault((row['figure'], row['size']), []).append(row)
-    for of_figure in by_figure.values():
-      same = [block for block in blocks if block.rows == of_figure]
+    for figure_rows in by_figure.values():
+      same = [block for block in blocks if block.rows == figure_rows]
       if same:
         same[0].names.append(name)
       else:
-        blocks.append(_Block(of_figure, [name]))
+        blocks.append(_Block(figure_rows, [name]))
   return blocks, outdated
 
 
@@ -84,7 +83,7 @@ def _notice(outdated: Sequence[str]) -> str:
 
 
 def _of_figures(blocks: Sequence[_Block]) -> str:
-  """Returns how the claims of figures came off in all."""
+  """Returns the counts of verdicts on the claims of figures."""
   if not blocks:
     return ''
   counts = rows_lib.counted([row for block in blocks for row in block.rows])
@@ -94,17 +93,17 @@ they judge, {counts}.</p>
 
 
 def _of_groups(groups: Sequence[alike.Group]) -> str:
-  """Returns the same of runs that differ in the norm, and how to read it."""
+  """Returns the counts of these claims, and how to read their verdicts."""
   if not groups:
     return ''
   counts = rows_lib.counted([row for group in groups for row in group.rows])
   runs = [run for group in groups for run in group.runs.values()]
   kinds = {False: 'accuracy', True: 'loss'}
-  shown = [kinds[one] for one in sorted(set(map(curves.is_regression, runs)))]
+  metrics = [kinds[k] for k in sorted(set(map(curves.is_regression, runs)))]
   return f"""<p>Of the claims about networks that differ in the norm alone, at
 the same learning rate, weights and batches, {counts}. Medians are over all of
 training: a network that has fitted its data has a flat landscape for that
-reason alone, so read them beside the {' or the '.join(shown)}.</p>
+reason alone, so read them beside the {' or the '.join(metrics)}.</p>
 """
 
 

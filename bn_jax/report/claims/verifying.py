@@ -1,8 +1,8 @@
-"""The claims of figures, judged by the runs that stand for them, and kept.
+"""Judges the claims of figures by the runs that stand for them.
 
-verdicts.json of a working directory has the rows of all figures of which it has
-runs, by figure, size and id, and how far each run was: {'standard/seed0': 'done
-at 2000'}.
+verdicts.json of a working directory keeps the rows of all figures of which it
+has runs, by figure, size and id, and how far each run was: {'standard/seed0':
+'done at 2000'}.
 """
 
 import pathlib
@@ -30,10 +30,10 @@ class Standing(NamedTuple):
   Attributes:
     figure: such as 'santurkar2018/figure10'.
     size: one of `reading.SIZES`.
-    runs: the names of all that it has.
-    folders: run -> seed -> what stands for it.
-    notes: run that nothing stands for -> what nearly does.
-    twice: what was left out, as its run and seed were there already.
+    runs: the names of all runs of the figure.
+    folders: run -> seed -> the folder that stands for it.
+    notes: run that nothing stands for -> what nearly does, and its difference.
+    twice: a note on each folder whose run and seed another one stands for.
   """
 
   figure: str
@@ -45,7 +45,7 @@ class Standing(NamedTuple):
 
   @property
   def workdirs(self) -> tuple[pathlib.Path, ...]:
-    """Returns the working directories that have some of it."""
+    """Returns the working directories of these folders."""
     return tuple(
       dict.fromkeys(
         folder.workdir
@@ -62,8 +62,7 @@ class Judged(NamedTuple):
     title: of the figure.
     label: the figure and its size.
     rows: a claim each, see `rows`.
-    twice: seeds that were left out, as they were there already.
-    workdirs: that have some of its runs.
+    twice, workdirs: those of its `Standing`.
   """
 
   title: str
@@ -77,8 +76,8 @@ class Verification(NamedTuple):
   """What was judged.
 
   Attributes:
-    figures: that have claims, and of which there are runs.
-    runs: directory with some of them -> all runs in it.
+    figures: those that have claims and runs.
+    runs: working directory with some of these runs -> all runs in it.
   """
 
   figures: tuple[Judged, ...]
@@ -91,38 +90,38 @@ def of(
   """Judges the claims of figures by what stands for their runs.
 
   Args:
-    workdirs: in which that lies.
+    workdirs: those that hold the folders of `standings`.
     standings: of figures, with or without claims and runs.
 
   Raises:
-    ConfigError: a claim file that is not as it must be.
+    ConfigError: a claim file whose content is not allowed.
     StorageError: records that were changed after they were written.
   """
   claims = reading.load()
   standings = _spoken_of(
-    [one for one in standings if one.figure in claims and one.folders], claims
+    [s for s in standings if s.figure in claims and s.folders], claims
   )
   runs = {
     workdir: read.runs([workdir])
     for workdir in workdirs
-    if any(workdir in one.workdirs for one in standings)
+    if any(workdir in standing.workdirs for standing in standings)
   }
   seeds = {
     (workdir, run.name, seed.seed): seed
-    for workdir, of_workdir in runs.items()
-    for run in of_workdir
+    for workdir, runs_of_workdir in runs.items()
+    for run in runs_of_workdir
     for seed in run.seeds
   }
   figures = []
-  for one in standings:
+  for standing in standings:
     evidence = {
       name: {
         number: seeds[folder.workdir, folder.run, number]
         for number, folder in sorted(folders.items())
       }
-      for name, folders in one.folders.items()
+      for name, folders in standing.folders.items()
     }
-    figures.append(judged(one, evidence, claims[one.figure]))
+    figures.append(judged(standing, evidence, claims[standing.figure]))
   return Verification(tuple(figures), runs)
 
 
@@ -169,7 +168,7 @@ def kept(workdir: pathlib.Path) -> tuple[list[rows_lib.Row], bool]:
 
 
 def _states(workdir: pathlib.Path) -> dict[str, str]:
-  """Returns run and seed -> its status and step, of a working directory."""
+  """Returns RUN/seedK -> its status and step, of a working directory."""
   return {
     folder.label: f'{folder.status} at {folder.step}'
     for folder in run_folder.below(workdir)
@@ -181,15 +180,15 @@ def _spoken_of(
 ) -> Sequence[Standing]:
   """Returns those with half of their runs, or all runs of some claim.
 
-  Figures share runs: a search of thirty is not meant where two of it, which are
-  another figure's, are all there is. Where only such are left, all of them.
+  Figures share runs: two runs of one figure may be two of thirty of another,
+  of which the user does not ask. If no figure has enough runs, all are meant.
   """
 
-  def is_meant(one: Standing) -> bool:
+  def is_meant(standing: Standing) -> bool:
     complete = any(
-      set(reading.names(claim)) <= set(one.folders)
-      for claim in claims[one.figure].claims
+      set(reading.names(claim)) <= set(standing.folders)
+      for claim in claims[standing.figure].claims
     )
-    return complete or 2 * len(one.folders) >= len(one.runs)
+    return complete or 2 * len(standing.folders) >= len(standing.runs)
 
-  return [one for one in standings if is_meant(one)] or standings
+  return [s for s in standings if is_meant(s)] or standings

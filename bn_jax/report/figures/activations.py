@@ -24,9 +24,9 @@ _HEIGHT = 1.6  # of each, in distances between two: overlaps show what moves
 _X_RANGE = np.array([0.005, 0.995])
 
 
-def _moments(value, paired=itertools.pairwise):
+def _moments(moment, paired=itertools.pairwise):
   """Returns a reader of how a moment changes, for a row."""
-  return functools.partial(reductions.changes, value=value, paired=paired)
+  return functools.partial(reductions.changes, moment=moment, paired=paired)
 
 
 _ROWS = (

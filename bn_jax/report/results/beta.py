@@ -1,8 +1,8 @@
-"""What the effective beta reads: the curvature, or the smallest step.
+"""Tells what the effective beta reads: the curvature, or the smallest step.
 
 Santurkar et al. (2018), Figure 4(c), draws the largest |g(e) - g| / (e |d|).
-As e goes to 0 that is beta_0 = |H d| / |d|. But where the smallest step has
-wiped the gradient out, it is 1 / (smallest e), whatever the curvature is.
+As e goes to 0 it tends to beta_0 = |H d| / |d|. But where the smallest step has
+wiped g out, the largest is 1 / (smallest e), whatever the curvature is.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,12 @@ import numpy as np
 
 from bn_jax.report.results import curves, looks
 
-# How near counts as "reads". Both are choices, which the caption states: the
-# narrower, the more runs read neither; the wider, the less the words promise.
+# How near counts as "reads", relative. Both are choices, which the caption
+# states: the narrower, the more runs read neither; the wider, the less it says.
 _NEAR_CURVATURE = 0.2
 _NEAR_STEP = 0.1
-# Where beta_0 is about 1 / (smallest e), as at the edge of stability, beta near
-# one is near the other too: only beta_0 this much larger tells them apart.
+# Where beta_0 is about 1 / (smallest e), as at the edge of stability, a beta
+# near either is near both: only a beta_0 this much larger tells them apart.
 _APART = 1.5
 
 
@@ -24,7 +24,7 @@ class Medians(NamedTuple):
   """Medians over training, means over the seeds.
 
   Attributes:
-    beta: the largest over e.
+    beta: the largest |g(e) - g| / (e |d|) over e.
     beta_0: |H d| / |d|, from the Hessian H.
     step: 1 / (smallest e).
   """
@@ -35,20 +35,20 @@ class Medians(NamedTuple):
 
 
 def medians(run: curves.Run, name: str) -> Medians | None:
-  """Returns those of the seeds that recorded the curvature; None for none."""
+  """Returns those of the seeds with beta_0; None if one is not finite."""
   seeds = [seed for seed in run.seeds if curves.recorded(seed, name, 'beta_0')]
   readers = (
     lambda seed: curves.median_upper(seed, name, 'beta'),
     lambda seed: curves.median_of(seed, name, 'beta_0'),
     lambda seed: _inverse_of_smallest(seed, name),
   )
-  medians = Medians(*(curves.mean_over(seeds, read) for read in readers))
-  return medians if np.isfinite(medians).all() else None
+  means = Medians(*(curves.mean_over(seeds, read) for read in readers))
+  return means if np.isfinite(means).all() else None
 
 
-def reading(medians: Medians) -> str:
+def reading(means: Medians) -> str:
   """Returns what beta reads, by the rule that `limit` states."""
-  beta, beta_0, step = medians
+  beta, beta_0, step = means
   if abs(beta - beta_0) <= _NEAR_CURVATURE * beta_0:
     return 'reads the curvature'
   if abs(beta - step) <= _NEAR_STEP * step and beta_0 > _APART * step:
@@ -57,18 +57,18 @@ def reading(medians: Medians) -> str:
 
 
 def limit(entry: looks.Entry, d: str) -> str:
-  """Returns what beta reads, run by run, where the curvature is known.
+  """Returns what beta reads in each run that recorded beta_0; '' for none.
 
-  '' where it is not; else it ends with a space. `d` is the direction's symbol.
+  It ends with a space. `d` is the symbol of the direction: 'd' or 'g'.
   """
   by_run = [(run.name, medians(run, entry.name)) for run in entry.runs]
-  listed = '; '.join(
-    f'{name}: {values.beta:.4g}, {values.beta_0:.4g} and {values.step:.4g}, '
-    f'{reading(values)}'
-    for name, values in by_run
-    if values
+  readings = '; '.join(
+    f'{name}: {means.beta:.4g}, {means.beta_0:.4g} and {means.step:.4g}, '
+    f'{reading(means)}'
+    for name, means in by_run
+    if means
   )
-  if not listed:
+  if not readings:
     return ''
   return (
     f'Dotted: beta_0 = |H·{d}| / |{d}| with the Hessian H of L, to which beta '
@@ -76,11 +76,11 @@ def limit(entry: looks.Entry, d: str) -> str:
     f'within {100 * _NEAR_CURVATURE:.0f} % of beta_0, and the smallest step '
     f'where it is within {100 * _NEAR_STEP:.0f} % of 1 / (smallest e) and '
     f'beta_0 is more than {_APART:g} times that. Medians over training of the '
-    f'largest beta, beta_0 and 1 / (smallest e): {listed}. '
+    f'largest beta, beta_0 and 1 / (smallest e): {readings}. '
   )
 
 
 def _inverse_of_smallest(seed: curves.Seed, name: str) -> float:
-  """Returns the median of 1 / (smallest e), looks without a step aside."""
+  """Returns the median of 1 / (smallest e) over looks with an e above 0."""
   low_T, _ = curves.band(seed.series[name], 'step_size')
   return curves.median(1 / low_T[low_T > 0])

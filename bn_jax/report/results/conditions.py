@@ -1,7 +1,7 @@
-"""On what the curves of runs rest: data, network, statistics, precision.
+"""Tells on what the curves of runs rest: data, network, statistics, precision.
 
-Each condition is a key and a text, read from a seed, for those of one run may
-differ too: from what its records say of themselves, and else from its manifest.
+Each condition is a key and a text of one seed, since seeds of a run may differ:
+from its records, if these have the key, else from its manifest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import Any
 from bn_jax.report.results import curves
 from bn_jax.storage import run_folder
 
-Read = Callable[[curves.Seed], str | None]  # None: it has no say in this
+Read = Callable[[curves.Seed], str | None]  # None: not a condition of the seed
 _LISTED_NAMES = 6  # of runs: more make a notice longer than it is useful
 
-# Of a config: what training rests on, beside the norm's name, the optimizer and
-# the learning rate, which the summary shows.
+# Keys of a config on which training rests, but for what the summary shows (the
+# norm's name, the learning rate), and the rest of optimizer and schedule.
 _TRAINING = (
   'data', 'loss', 'model', 'norm', 'init_from', 'batch_size',
   'micro_batch_size',
@@ -44,9 +44,9 @@ def training(seed: curves.Seed) -> dict[str, str]:
 def measuring(
   seed: curves.Seed, measure: str, name: str | None = None
 ) -> dict[str, str]:
-  """Returns what an entry of a measure rests on, by key; empty without one.
+  """Returns what an entry of a measure rests on, by key; {} without an entry.
 
-  Without a name it is the first entry of this measure in training.
+  If `name` is None, it is the first entry of this measure in training.
   """
   config = seed.manifest['config']
   for entry, section in config['measures'].items():
@@ -76,10 +76,10 @@ def data_of(measure: str, name: str) -> Read:
 
   def read(seed: curves.Seed) -> str:
     texts = measuring(seed, measure, name)
-    data, examples = texts['data'], texts.get('examples')
-    if data == 'current_batch':
+    source, examples = texts['data'], texts.get('examples')
+    if source == 'current_batch':
       return f'the current training batch of {examples} examples'
-    split, _, count = data.partition(':')
+    split, _, count = source.partition(':')
     of_set = f'the {"training" if split == "train" else split} set'
     if count and count == examples:
       return f'the first {count} examples of {of_set}'
@@ -158,7 +158,7 @@ def different(
 ) -> list[str]:
   """Returns 'statistics: batch (a) or running (b)' for each key that differs.
 
-  A key that a run lacks is no difference: one without BN has no group size.
+  A key that a run lacks is no difference: without BN there is no group size.
   """
   keys = dict.fromkeys(
     key for run in runs for seed in run.seeds for key in read(seed)
@@ -186,22 +186,22 @@ def _listed(names: Sequence[str]) -> str:
   return listed + (f' and {more} more' if more > 0 else '')
 
 
-def _examples(data: str, batch_size: int) -> int | None:
-  """Returns how many examples a measure's data are, if they say so."""
-  if data == 'current_batch':
-    return batch_size
-  count = data.partition(':')[2]
+def _examples(source: str, batch: int) -> int | None:
+  """Returns how many examples `data` of a measure are, if its text tells."""
+  if source == 'current_batch':
+    return batch
+  count = source.partition(':')[2]
   return int(count) if count.isdecimal() else None
 
 
 def _recorded(seed: curves.Seed, name: str) -> dict[str, str]:
-  """Returns the conditions in an entry's records, all values that occur."""
+  """Returns the conditions in an entry's records: 'batch, then running'."""
   series = seed.series.get(name)
-  occurring = list(series.conditions) if series is not None else []
+  conditions = list(series.conditions) if series is not None else []
   looks = seed.arrays.get(name, ())
-  occurring += [look.conditions for look in looks if look.conditions]
+  conditions += [look.conditions for look in looks if look.conditions]
   values_of = {}
-  for key, value in (item for one in occurring for item in one.items()):
+  for key, value in (item for texts in conditions for item in texts.items()):
     values_of.setdefault(key, {})[_text(value)] = None
   return {key: ', then '.join(values) for key, values in values_of.items()}
 

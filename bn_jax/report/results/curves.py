@@ -1,4 +1,4 @@
-"""Records of runs as curves, and what the report reduces them to."""
+"""Holds the records of runs as curves, and reduces them to numbers."""
 
 import functools
 import math
@@ -9,17 +9,17 @@ import numpy as np
 
 from bn_jax.storage import records
 
-# Steps to an accuracy are read off the mean of so many batches: one batch of
-# 128 jumps by several percent. More would be smoother, and lag further behind.
+# Batches of the mean by which steps to an accuracy are counted: that of one
+# batch of 128 jumps by several percent. More are smoother, and lag behind.
 WINDOW = 20
-# To which accuracies steps are counted where runs are compared: the highest
-# that they reach, as each caption and claim says of which runs.
+# Accuracies to which steps are counted where runs are compared: the first that
+# is reached; each caption and claim says by which runs.
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 _ROUNDING = 1e-9  # of a mean accuracy: twenty times 0.9 add up to less than 18
 _CONFIDENCE = 0.95  # of intervals over seeds, two-sided
-ANALYSIS = 'analysis/'  # NAME: an entry that was measured after training
-# The name that counts the updates left out up to a step, as they would not have
-# been finite. A config says whether it is recorded, and may change on the way.
+ANALYSIS = 'analysis/'  # and NAME: an entry measured after training
+# Value of a record of training: how many updates, not finite, were left out so
+# far. Recorded if config.on_nonfinite is 'skip', which may change on the way.
 SKIPPED = 'skipped'
 
 
@@ -28,8 +28,8 @@ class Series(NamedTuple):
 
   Attributes:
     step: [T].
-    values: name -> [T] or [T, E].
-    conditions: under which it was taken, each that occurs once.
+    values: name -> [T], or [T, E] of E numbers a look.
+    conditions: all under which records were taken, none twice.
   """
 
   step: np.ndarray
@@ -45,7 +45,7 @@ class Seed(NamedTuple):
     manifest: what the run is and how far it is; among the measures of its
       config are the analyses of its checkpoints, as 'analysis/NAME'.
     series: name -> Series: 'train', and one for each measure.
-    seconds: name -> seconds spent on it, over all restarts that counted.
+    seconds: name -> seconds spent on it, over all restarts.
     arrays: name -> its records with arrays, in the order of steps.
     population: the file that `recalibrate` wrote, or None.
     left_out: for each analysis that could not be read, why not.
@@ -73,7 +73,7 @@ class Run(NamedTuple):
 
   @property
   def config(self) -> dict[str, Any]:
-    """Returns the resolved config; of seeds added later, it may differ."""
+    """Returns the config of the first seed; those of others may differ."""
     return self.seeds[0].manifest['config']
 
   @property
@@ -83,7 +83,7 @@ class Run(NamedTuple):
 
 
 def measures(run: Run) -> dict[str, Any]:
-  """Returns what the config says of each entry that a seed has, by its name.
+  """Returns name -> section of the config, of each entry that a seed has.
 
   Where seeds differ, the first counts.
   """
@@ -95,7 +95,7 @@ def measures(run: Run) -> dict[str, Any]:
 
 
 def names(run: Run, measure: str) -> list[str]:
-  """Returns the names of the entries of a measure, such as 'evaluation'."""
+  """Returns the names of the entries of a measure, such as 'along_gradient'."""
   entries = {
     name: None
     for seed in run.seeds
@@ -111,17 +111,17 @@ def training_measures(run: Run, measure: str) -> list[str]:
 
 
 def is_analysis(name: str) -> bool:
-  """Whether an entry was measured after training, of checkpoints."""
+  """Returns whether an entry was measured after training, of checkpoints."""
   return name.startswith(ANALYSIS)
 
 
 def is_noisy(run: Run) -> bool:
-  """Whether its norm adds noise to what it has normalized, in training."""
+  """Returns whether its norm adds noise to its output in training."""
   return run.config['norm']['name'] in ('noisy', 'noise')
 
 
 def has_recorded(run: Run, value: str) -> bool:
-  """Whether its training or one of its evaluations has recorded a value."""
+  """Returns whether training or an evaluation of a run recorded a value."""
   entries = ('train', *names(run, 'evaluation'))
   return any(
     value in seed.series[name].values
@@ -132,7 +132,7 @@ def has_recorded(run: Run, value: str) -> bool:
 
 
 def is_regression(run: Run) -> bool:
-  """Whether it has recorded losses, and no accuracy beside them."""
+  """Returns whether a run has recorded losses, and no accuracy."""
   losses = has_recorded(run, 'data_loss') or has_recorded(run, 'loss')
   return losses and not has_recorded(run, 'accuracy')
 
@@ -140,8 +140,8 @@ def is_regression(run: Run) -> bool:
 def without_accuracy(runs: Sequence[Run]) -> list[bool]:
   """Returns which runs are shown by their loss.
 
-  One that has recorded nothing yet stands with the others: by its accuracy, if
-  any has one or none has anything.
+  One that has recorded nothing yet is shown as the others are: by its accuracy,
+  if any has one or none has recorded anything.
   """
   regressions = [is_regression(run) for run in runs]
   if any(regressions) and not any(
@@ -152,14 +152,14 @@ def without_accuracy(runs: Sequence[Run]) -> list[bool]:
 
 
 def has_ended(seed: Seed) -> bool:
-  """Whether it goes on no more: what it has not reached, it never will."""
+  """Returns whether a seed trains no more: what it missed, it never reaches."""
   return seed.manifest['status'] in ('done', 'diverged')
 
 
 def reached(seed: Seed) -> int:
-  """Returns the step to which it has come.
+  """Returns the step to which a seed has trained.
 
-  The manifest of one that runs, or was killed, says where it began.
+  While it runs, or if it was killed, its manifest has the step of its start.
   """
   step = seed.manifest['step'] or 0
   if seed.manifest['status'] != 'running':
@@ -175,7 +175,7 @@ def reached(seed: Seed) -> int:
 def skipped(train: Series) -> np.ndarray:
   """Returns which rows of training, [T], are of an update that was left out.
 
-  A row without a count is as the one before it; where none has one, nothing
+  A row without a count has that of the row before; without any count, nothing
   was left out.
   """
   if SKIPPED not in train.values:
@@ -185,7 +185,7 @@ def skipped(train: Series) -> np.ndarray:
 
 
 def without_skipped(train: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (steps, one value) of the batches whose update entered."""
+  """Returns (steps, values) of the batches whose update was not left out."""
   entered_T = ~skipped(train)
   return train.step[entered_T], train.values[value][entered_T]
 
@@ -200,10 +200,10 @@ def trailing_mean(values_T: np.ndarray, window: int = WINDOW) -> np.ndarray:
 
 
 def steps_to(seed: Seed, accuracy: float) -> float:
-  """Returns the first step whose last 20 batches have this mean accuracy.
+  """Returns the first step whose last 20 batches reach this mean accuracy.
 
-  inf where it is never reached, nan where no accuracy is recorded. Updates that
-  were left out do not count.
+  inf where it is never reached, nan where no accuracy is recorded. Batches
+  whose update was left out do not count.
   """
   train = seed.series.get('train')
   if train is None:
@@ -212,14 +212,14 @@ def steps_to(seed: Seed, accuracy: float) -> float:
     return math.nan
   step_T, accuracy_T = without_skipped(train, 'accuracy')
   mean_T = trailing_mean(accuracy_T)
-  reached = np.flatnonzero(mean_T >= accuracy - _ROUNDING)
-  return float(step_T[reached[0]]) if len(reached) else math.inf
+  rows = np.flatnonzero(mean_T >= accuracy - _ROUNDING)
+  return float(step_T[rows[0]]) if len(rows) else math.inf
 
 
 def final_of_training(seed: Seed, value: str) -> float:
   """Returns the mean of a value over the last 20 training batches.
 
-  Those whose update was left out are not among them; nan for fewer than 20.
+  Batches whose update was left out do not count; nan for fewer than 20.
   """
   train = seed.series.get('train')
   if train is None or value not in train.values:
@@ -270,20 +270,20 @@ def median_upper(seed: Seed, name: str, value: str) -> float:
 
 
 def median_of(seed: Seed, name: str, value: str) -> float:
-  """Returns the median over training of a number."""
+  """Returns the median over training of a value, one number a look."""
   if not recorded(seed, name, value):
     return math.nan
   return median(seed.series[name].values[value])
 
 
 def recorded(seed: Seed, name: str, value: str) -> bool:
-  """Whether an entry has recorded a value."""
+  """Returns whether an entry has recorded a value."""
   series = seed.series.get(name)
   return series is not None and value in series.values
 
 
 def mean_over(seeds: Sequence[Seed], read: Callable[[Seed], float]) -> float:
-  """Returns the mean of what is read and finite, nan of nothing."""
+  """Returns the mean over seeds of `read`, where finite; nan if nowhere."""
   values = [value for seed in seeds if np.isfinite(value := read(seed))]
   return float(np.mean(values)) if values else math.nan
 
@@ -303,13 +303,13 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
 
 @functools.cache
 def _student(count: int) -> float:
-  """Returns the quantile of Student's t for a mean of `count` values."""
+  """Returns Student's t for the interval of a mean of `count` values."""
   from scipy import stats  # imported late: only several seeds need it
 
   return float(stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1))
 
 
 def median(values_T: np.ndarray) -> float:
-  """Returns the median of what is not nan, nan of nothing."""
+  """Returns the median without nan; nan if nothing else is there."""
   values_T = values_T[~np.isnan(values_T)]
   return float(np.median(values_T)) if len(values_T) else math.nan

@@ -1,7 +1,8 @@
-"""The looks of a measure: which runs took them, when, where, of which layers.
+"""Tells of the looks of a measure: when they were taken, of which runs, layers.
 
-A figure shows one entry of `config.measures`: of each run that has it, the
-seeds that have it. Entries of training come before analyses of checkpoints.
+A look is what a measure records at one step. A figure shows the looks of one
+entry of `config.measures`, of the runs and seeds that have it. Entries of
+training come before analyses of checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,10 @@ class Entry(NamedTuple):
   """What one figure shows: an entry of `config.measures`, of some runs.
 
   Attributes:
-    measure: what it is, such as 'along_gradient'.
+    measure: its key in `analysis.MEASURES`, such as 'along_gradient'.
     name: the entry's, such as 'landscape'; of an analysis 'analysis/NAME'.
     indexed: (index, run) of the runs that have it, with the seeds that do; the
-      index gives the colour.
+      index, among all runs of the page, gives the colour.
     suffix: of the names of the figure's files; '' for the first entry of
       training.
     shared: conditions that the page states once, for all figures of measures.
@@ -57,7 +58,7 @@ class Entry(NamedTuple):
 
 
 def measures(runs: Sequence[curves.Run]) -> set[str]:
-  """Returns what some run has measured, such as 'along_gradient'."""
+  """Returns the measures that some run has an entry of."""
   return {
     section['name'] for run in runs for section in curves.measures(run).values()
   }
@@ -74,7 +75,7 @@ def of(
 ) -> Entry | None:
   """Returns what a figure of this entry shows, or None if no run has it.
 
-  `runs` are all of the page; without a name it is the measure's first entry.
+  `runs` are all of the page; name None is the first entry of the measure.
   """
   entry = _entry(runs, measure, name)
   return entry and entry._replace(shared=shared(runs))
@@ -83,17 +84,17 @@ def of(
 def shared(runs: Sequence[curves.Run]) -> dict[str, str]:
   """Returns the conditions in which no two entries of these runs differ.
 
-  Evaluations stand aside: their figures say how the test set is evaluated.
+  Evaluations are not compared: their figures say how the test set is evaluated.
   """
-  stated = [
+  of_entries = [
     _conditions(_entry(runs, measure, name))
     for measure in measures(runs) - {EVALUATION}
     for name in names(runs, measure)
   ]
   return {
     key: words
-    for key, words in (stated[0].items() if stated else ())
-    if all(one[key] == words for one in stated)
+    for key, words in (of_entries[0].items() if of_entries else ())
+    if all(texts[key] == words for texts in of_entries)
   }
 
 
@@ -102,12 +103,12 @@ def circumstances(entry: Entry) -> str:
 
   'Measured every 20 steps, on the first 256 examples of the test set.'
   """
-  own = [
+  parts = [
     words
     for key, words in _conditions(entry).items()
     if words and key not in entry.shared
   ]
-  sentence = f'Measured {", ".join([_when(entry), *own])}.'
+  sentence = f'Measured {", ".join([_when(entry), *parts])}.'
   for run, seeds in entry.partial.items():
     word = 'seed' if len(seeds) == 1 else 'seeds'
     sentence += f' Of {run}, {word} {", ".join(map(str, seeds))} only.'
@@ -123,27 +124,27 @@ def steps_of(seed: curves.Seed, name: str) -> list[int]:
 
 
 def once(entry: Entry) -> bool:
-  """Whether it is an analysis of one step: of training, more looks come."""
+  """Returns whether an entry is an analysis of one step, so has no curves."""
   counts = [len(steps_of(seed, entry.name)) for seed in entry.seeds]
   return curves.is_analysis(entry.name) and max(counts) < 2
 
 
 def has(seed: curves.Seed, measure: str, name: str | None) -> bool:
-  """Whether a seed has an entry of this name that is this measure."""
+  """Returns whether a seed has an entry of this name and measure."""
   section = seed.manifest['config']['measures'].get(name)
   return section is not None and section['name'] == measure
 
 
 def layers(entry: Entry, quantity: str) -> list[str]:
   """Returns the layers of which LAYER/quantity is recorded, in order."""
-  layers = {}
+  layer_names = {}
   for seed in entry.seeds:
     series = seed.series.get(entry.name)
     for value in series.values if series is not None else ():
       layer, _, last = value.rpartition('/')
       if last == quantity:
-        layers[layer] = None
-  return list(layers)
+        layer_names[layer] = None
+  return list(layer_names)
 
 
 def activation_layers(run: curves.Run, name: str) -> list[str]:
@@ -159,15 +160,15 @@ def activations(
   seed: curves.Seed, name: str, layer: str, value: str = 'mean'
 ) -> list[records.Record]:
   """Returns the looks that have a value of a layer's activations, by step."""
-  every = seed.arrays.get(name, ())
-  return [look for look in every if f'{layer}/{value}' in look.values]
+  looks = seed.arrays.get(name, ())
+  return [look for look in looks if f'{layer}/{value}' in look.values]
 
 
 def _when(entry: Entry) -> str:
   """Returns 'every 100 steps', or at which checkpoints."""
-  every = entry.condition('every_steps')
-  if every:
-    return f'every {every} steps'
+  period = entry.condition('every_steps')
+  if period:
+    return f'every {period} steps'
   steps = sorted({t for s in entry.seeds for t in steps_of(s, entry.name)})
   if len(steps) > _LISTED_STEPS:
     return f'at {len(steps)} checkpoints from step {steps[0]} to {steps[-1]}'
@@ -178,9 +179,9 @@ def _when(entry: Entry) -> str:
 def _entry(
   runs: Sequence[curves.Run], measure: str, name: str | None
 ) -> Entry | None:
-  """Returns an entry, knowing of no other; see `of`."""
-  every = names(runs, measure)
-  name = every[0] if name is None and every else name
+  """Returns an entry as `of` does, without what it shares with others."""
+  entry_names = names(runs, measure)
+  name = entry_names[0] if name is None and entry_names else name
   indexed = tuple(
     (index, run._replace(seeds=seeds))
     for index, run in enumerate(runs)
@@ -188,7 +189,7 @@ def _entry(
   )
   if not indexed:
     return None
-  is_first = name == every[0] and not curves.is_analysis(name)
+  is_first = name == entry_names[0] and not curves.is_analysis(name)
   return Entry(
     measure,
     name,

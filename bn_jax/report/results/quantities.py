@@ -1,7 +1,7 @@
 """Reads what any measure recorded, without knowing the measure.
 
 For measures that have no figure of their own: their quantities, by layer or
-not, one number a look or several, as lines or as arrays.
+not, one number a look or several, from records with numbers or with arrays.
 """
 
 import collections
@@ -16,7 +16,7 @@ from bn_jax.report.results import curves, looks
 
 
 class Curve(NamedTuple):
-  """What one quantity was at the looks of a seed.
+  """A quantity at the looks of a seed.
 
   Attributes:
     step: [T].
@@ -50,7 +50,7 @@ class Quantity(NamedTuple):
 
 
 def title(entry: looks.Entry) -> str:
-  """Returns what the page calls the measure: its own words, or its name."""
+  """Returns what the page calls the measure of an entry."""
   return _page(entry)['title']
 
 
@@ -75,14 +75,14 @@ def of(entry: looks.Entry) -> list[Quantity]:
 
 
 def curve(seed: curves.Seed, entry: str, name: str) -> Curve:
-  """Returns what an entry recorded under a name; of no length for nothing."""
+  """Returns what an entry recorded under a name; of length 0 for nothing."""
   series = seed.series.get(entry)
   if series is not None and name in series.values:
     values = list(series.values[name])
     return Curve(series.step, *_ends(values))
-  looks = [look for look in seed.arrays.get(entry, ()) if name in look.values]
-  step_T = np.array([look.step for look in looks], int)
-  return Curve(step_T, *_ends([look.values[name] for look in looks]))
+  looks_T = [look for look in seed.arrays.get(entry, ()) if name in look.values]
+  step_T = np.array([look.step for look in looks_T], int)
+  return Curve(step_T, *_ends([look.values[name] for look in looks_T]))
 
 
 def last(seed: curves.Seed, entry: str, quantity: Quantity) -> float:
@@ -97,22 +97,22 @@ def last(seed: curves.Seed, entry: str, quantity: Quantity) -> float:
 
 
 def _page(entry: looks.Entry) -> dict:
-  """Returns the words for a page: of the newest seed, or made of its name."""
+  """Returns title and labels: of the last seed that has them, or by name."""
   for seed in reversed(entry.seeds):
     words = (seed.manifest.get('measures') or {}).get(entry.measure)
     if words is not None:
       return words
-  title = entry.measure.replace('_', ' ').capitalize()
-  return {'title': title, 'quantities': {}}
+  heading = entry.measure.replace('_', ' ').capitalize()
+  return {'title': heading, 'quantities': {}}
 
 
 def _first(seed: curves.Seed, entry: str) -> dict:
-  """Returns name -> the value of one look."""
+  """Returns name -> its value at one look, of all that were recorded."""
   series = seed.series.get(entry)
   if series is not None:
     return {name: values[0] for name, values in series.values.items()}
-  looks = seed.arrays.get(entry, ())
-  return {name: value for look in looks for name, value in look.values.items()}
+  looks_T = seed.arrays.get(entry, ())
+  return {name: v for look in looks_T for name, v in look.values.items()}
 
 
 def _ends(values: Sequence) -> tuple[np.ndarray, np.ndarray]:

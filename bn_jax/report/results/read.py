@@ -1,7 +1,7 @@
-"""Reads working directories: the runs that have something to report.
+"""Reads from working directories the runs that have something to report.
 
 `analyze` measures checkpoints and writes beside what training recorded; in the
-report each analysis is one entry of `config.measures` more, 'analysis/NAME'.
+report each analysis is a further entry of `config.measures`, 'analysis/NAME'.
 """
 
 import pathlib
@@ -19,24 +19,24 @@ def runs(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
 
   Raises:
     ConfigError: a directory that is given twice.
-    StorageError: a directory without an experiment, or with nothing recorded,
-      or one whose files were changed.
+    StorageError: a directory without an experiment, files that were changed,
+      or no run that has begun in any directory.
   """
   _check_distinct(workdirs)
   base_names = [workdir.resolve().name for workdir in workdirs]
   distinct = len(set(base_names)) == len(base_names)
-  begun = []
+  begun_runs = []
   for workdir, base in zip(workdirs, base_names):
     above = f'{base if distinct else workdir}/' if len(workdirs) > 1 else ''
     for name in _names(workdir):
       seeds = tuple(map(seed, run_folder.below(workdir, name)))
       if seeds:
-        begun.append(curves.Run(above + name, seeds))
-  if not begun:
+        begun_runs.append(curves.Run(above + name, seeds))
+  if not begun_runs:
     raise errors.StorageError(
       f'{", ".join(map(str, workdirs))}: nothing was recorded yet'
     )
-  return begun
+  return begun_runs
 
 
 def seed(folder: run_folder.RunFolder) -> curves.Seed:
@@ -46,7 +46,7 @@ def seed(folder: run_folder.RunFolder) -> curves.Seed:
     StorageError: files that were changed.
   """
   manifest = folder.whole_manifest()
-  seed_of_run = curves.Seed(
+  run_seed = curves.Seed(
     seed=folder.seed,
     manifest=manifest,
     series=series(folder.scalars),
@@ -57,7 +57,7 @@ def seed(folder: run_folder.RunFolder) -> curves.Seed:
     },
     population=folder.read_population(),
   )
-  return _with_analyses(seed_of_run, folder)
+  return _with_analyses(run_seed, folder)
 
 
 def _check_distinct(workdirs: Sequence[pathlib.Path]) -> None:
@@ -72,7 +72,7 @@ def _check_distinct(workdirs: Sequence[pathlib.Path]) -> None:
 
 
 def _names(workdir: pathlib.Path) -> list[str]:
-  """Returns the runs of an experiment, whether they have begun or not."""
+  """Returns the names of an experiment's runs, begun or not."""
   experiment = run_folder.read_experiment(workdir)
   if experiment is None:
     raise errors.StorageError(
@@ -120,50 +120,51 @@ def _joined(rows: Sequence[records.Record]) -> curves.Series:
 
 
 def _with_analyses(
-  seed: curves.Seed, folder: run_folder.RunFolder
+  run_seed: curves.Seed, folder: run_folder.RunFolder
 ) -> curves.Seed:
-  """Returns the seed with the analyses of its folder, by name.
+  """Returns the seed with the analyses of its folder.
 
-  One that has recorded nothing yet is left out, and so is one that cannot be
-  read: the seed says so.
+  An analysis that has recorded nothing yet is left out; so is one that cannot
+  be read, and `left_out` of the seed says why.
   """
   for analysis in folder.analyses():
     try:
-      seed = _with_analysis(seed, analysis)
+      run_seed = _with_analysis(run_seed, analysis)
     except errors.StorageError as error:
-      seed = seed._replace(left_out=(*seed.left_out, str(error)))
-  return seed
+      reasons = (*run_seed.left_out, str(error))
+      run_seed = run_seed._replace(left_out=reasons)
+  return run_seed
 
 
 def _with_analysis(
-  seed: curves.Seed, analysis: run_folder.AnalysisFolder
+  run_seed: curves.Seed, analysis: run_folder.AnalysisFolder
 ) -> curves.Seed:
-  """Returns the seed with one analysis more.
+  """Returns the seed with one further analysis.
 
   Raises:
-    StorageError: it was changed after it was written.
+    StorageError: a file of the analysis that was changed.
   """
   settings, name = analysis.settings(), analysis.name
   series_of_name = series(analysis.scalars).get(name)
   arrays = records.read_arrays(analysis.arrays, name)
   if settings is None or (series_of_name is None and not arrays):
-    return seed
+    return run_seed
   entry = f'{curves.ANALYSIS}{name}'
   statistics = {'statistics': settings['statistics']}
-  config = seed.manifest['config']
+  config = run_seed.manifest['config']
   measures = {**config['measures'], entry: settings['measure'] | statistics}
-  pages = dict(seed.manifest.get('measures') or {})
+  pages = dict(run_seed.manifest.get('measures') or {})
   if settings.get('page'):
     pages.setdefault(settings['measure']['name'], settings['page'])
-  every_series = seed.series
+  every_series = run_seed.series
   if series_of_name is not None:
     every_series = {**every_series, entry: series_of_name}
-  return seed._replace(
+  return run_seed._replace(
     manifest={
-      **seed.manifest,
+      **run_seed.manifest,
       'config': {**config, 'measures': measures},
       'measures': pages,
     },
     series=every_series,
-    arrays={**seed.arrays, entry: arrays} if arrays else seed.arrays,
+    arrays=run_seed.arrays | ({entry: arrays} if arrays else {}),
   )

@@ -1,7 +1,7 @@
-"""Series reduced to one number, and how far activations move between looks.
+"""Reduces series to one number, and tells how far activations move.
 
-A look at activations records moments of each channel and a histogram, not the
-values: how far activations move is read from these.
+A look at activations records moments of each channel and histograms, not the
+values themselves: how far these move is read from moments and histograms.
 """
 
 import itertools
@@ -22,7 +22,7 @@ REDUCTIONS = {
   'first': lambda values: values[0],
   'range': lambda values: values.max() / values.min(),
 }
-# Ioffe and Szegedy (2015), Figure 1(b, c).
+# Of Figure 1(b, c) of Ioffe and Szegedy (2015).
 PERCENTILES = (0.15, 0.5, 0.85)
 
 
@@ -32,14 +32,14 @@ def over(
   """Returns a series reduced over its looks at step `after` and later.
 
   `reduce` is a key of `REDUCTIONS`: 'range' is the largest over the smallest.
-  What is nan is left out; nan of nothing.
+  Looks with nan are left out; nan where none is left.
   """
   step_T, values_T = np.asarray(step_T), np.asarray(values_T, float)
-  counted = values_T[(step_T >= after) & ~np.isnan(values_T)]
-  if not len(counted):
+  numbers = values_T[(step_T >= after) & ~np.isnan(values_T)]
+  if not len(numbers):
     return math.nan
   with np.errstate(divide='ignore', invalid='ignore'):
-    return float(REDUCTIONS[reduce](counted))
+    return float(REDUCTIONS[reduce](numbers))
 
 
 def from_first(items: Sequence) -> Iterable[tuple]:
@@ -51,7 +51,7 @@ def changes(
   seed: curves.Seed,
   name: str,
   layer: str,
-  value: str,
+  moment: str,
   *,
   paired: Callable[[Sequence], Iterable[tuple]] = itertools.pairwise,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -60,11 +60,11 @@ def changes(
   Santurkar et al. (2018), Figure 8: |m(t + 1) - m(t)| between successive looks
   (a), or |m(t) - m(0)| (b); the mean over channels of the layer.
 
-  `value` is 'mean' or 'var'; `paired` gives the looks to compare:
+  `moment` is 'mean' or 'var'; `paired` gives the looks to compare:
   `itertools.pairwise` for (a), `from_first` for (b).
   """
   return _between(
-    looks.activations(seed, name, layer), f'{layer}/{value}', paired,
+    looks.activations(seed, name, layer), f'{layer}/{moment}', paired,
     lambda a, b: np.abs(b - a).mean(),
   )  # fmt: skip
 
@@ -72,7 +72,7 @@ def changes(
 def distances(
   seed: curves.Seed, name: str, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns steps of the later looks, [T], and W1 of pooled histograms, [T]."""
+  """Returns steps of the later looks, [T], and W1 between all values, [T]."""
   return _between(
     looks.activations(seed, name, layer), f'{layer}/histogram',
     itertools.pairwise, distributions.wasserstein,
@@ -87,12 +87,12 @@ def percentiles(
   def of_look(look: records.Record) -> np.ndarray:
     levels = np.asarray(look.values['levels'])
     # Levels are recorded in float32.
-    nearest = [int(np.argmin(np.abs(levels - one))) for one in PERCENTILES]
+    nearest = [int(np.argmin(np.abs(levels - p))) for p in PERCENTILES]
     return np.asarray(look.values[f'{layer}/quantiles'])[nearest]
 
-  every = looks.activations(seed, name, layer, 'quantiles')
-  return np.array([look.step for look in every]), np.array(
-    [of_look(look) for look in every]
+  looks_T = looks.activations(seed, name, layer, 'quantiles')
+  return np.array([look.step for look in looks_T]), np.array(
+    [of_look(look) for look in looks_T]
   )
 
 

@@ -1,11 +1,11 @@
-"""Statistics that a claim may be about: each a number of one run and seed.
+"""Computes the statistics that a claim may be about: numbers of a run and seed.
 
-`name` is that of a measure's entry in the config. nan is 'not recorded'; inf,
-of a number of steps, is 'never reached'. Band and edge are over step sizes at
-each look: the loss, the change of the gradient, the effective beta at each
-point along the gradient (Santurkar et al., 2018, section 3.1). What is
-"reduced" is so over looks, by a key of `reductions.REDUCTIONS`, from step
-`after` on.
+`name` is that of a measure's entry in the config, `value` the name of a
+quantity v that it records; nan: not recorded, or nothing that can be compared.
+At a look along the gradient v has a number for each step size e (Santurkar et
+al., 2018, section 3.1); its band is from the smallest to the largest of these.
+"Reduced": over the looks from step `after` on, by
+`reductions.REDUCTIONS[reduce]`.
 """
 
 import inspect
@@ -19,13 +19,13 @@ from bn_jax import errors
 from bn_jax.report.results import curves, looks, reductions
 from bn_jax.storage import records
 
-# Numbers of steps: of these alone inf means that it was never reached.
+# Numbers of steps. In these alone inf is a result, "never reached".
 STEPS = ('steps_to_accuracy', 'steps_to_test_accuracy')
 
 # Relative: step sizes are recorded in float32, and rounding moves them by 1e-7;
 # two step sizes of one look differ by far more than this.
 _NEAR = 1e-3
-_ROUNDING = 1e-9  # of an accuracy: 0.9 may be recorded a little below
+_ROUNDING = 1e-9  # of an accuracy: far less than one example of a test set
 _CHOICES = {
   'reduce': tuple(reductions.REDUCTIONS),
   'moment': ('mean', 'var'),
@@ -36,9 +36,9 @@ _NUMBERS = ('accuracy', 'factor', 'step', 'after')
 
 
 def steps_to_accuracy(seed: curves.Seed, *, accuracy: float) -> float:
-  """Returns the first step whose last 20 batches have this mean accuracy.
+  """Returns the first step whose last 20 batches reach this mean accuracy.
 
-  inf where it is never reached.
+  inf: never reached; nan: no accuracy recorded.
   """
   return curves.steps_to(seed, accuracy)
 
@@ -46,34 +46,34 @@ def steps_to_accuracy(seed: curves.Seed, *, accuracy: float) -> float:
 def final_accuracy(seed: curves.Seed) -> float:
   """Returns the mean accuracy of the last 20 training batches, in [0, 1].
 
-  A run that diverged before it had so many: of all that it had.
+  Of a run that diverged, if that mean is not a number: over all finite ones.
   """
   return _final(seed, 'accuracy')
 
 
 def final_loss(seed: curves.Seed) -> float:
-  """Returns the same of the loss, without the penalty."""
+  """Returns `final_accuracy` of the data loss, which has no penalty."""
   return _final(seed, 'data_loss')
 
 
 def last_of(seed: curves.Seed, *, name: str, value: str) -> float:
-  """Returns the last number that an entry recorded."""
+  """Returns the quantity at the last look of an entry."""
   return curves.last(seed, name, value)
 
 
 def steps_to_test_accuracy(
   seed: curves.Seed, *, name: str, accuracy: float
 ) -> float:
-  """Returns the step of the first evaluation with this accuracy; inf: never."""
+  """Returns the first step evaluated to reach this accuracy; inf: never."""
   if not curves.recorded(seed, name, 'accuracy'):
     return math.nan
   series = seed.series[name]
-  reached = np.flatnonzero(series.values['accuracy'] >= accuracy - _ROUNDING)
-  return float(series.step[reached[0]]) if len(reached) else math.inf
+  rows = np.flatnonzero(series.values['accuracy'] >= accuracy - _ROUNDING)
+  return float(series.step[rows[0]]) if len(rows) else math.inf
 
 
 def value_at(seed: curves.Seed, *, name: str, value: str, step: int) -> float:
-  """Returns the number that an entry recorded at one step."""
+  """Returns the quantity at one step; nan without a look there."""
   if not curves.recorded(seed, name, value):
     return math.nan
   series = seed.series[name]
@@ -102,7 +102,7 @@ def band_width(
 ) -> float:
   """Returns max_e v - min_e v at each look, reduced."""
   return _reduced(
-    seed, name, value, lambda s: curves.width(s, value), reduce, after
+    seed, name, value, lambda series: curves.width(series, value), reduce, after
   )
 
 
@@ -111,7 +111,12 @@ def upper_edge(
 ) -> float:
   """Returns max_e v at each look, reduced."""
   return _reduced(
-    seed, name, value, lambda s: curves.band(s, value)[1], reduce, after
+    seed,
+    name,
+    value,
+    lambda series: curves.band(series, value)[1],
+    reduce,
+    after,
   )
 
 
@@ -129,7 +134,9 @@ def beta_of_rate(
 def curvature_of_rate(
   seed: curves.Seed, *, name: str, reduce: str, after: int = 0
 ) -> float:
-  """Returns g'Hg / |g|^2, reduced, times (learning rate) / 2.
+  """Returns d'Hd / |d|^2, reduced, times (learning rate) / 2.
+
+  H is the Hessian of the loss, d the direction along which the entry looks.
 
   1 is the edge of stability (Cohen et al., 2021, arXiv:2103.00065).
   """
@@ -146,10 +153,10 @@ def at_factor(
   reduce: str,
   after: int = 0,
 ) -> float:
-  """Returns v at the step size factor * (learning rate), reduced."""
+  """Returns v at the step size `factor` * (learning rate), reduced."""
   size = factor * _rate(seed)
   return _reduced(
-    seed, name, value, lambda s: _at(s, value, size), reduce, after
+    seed, name, value, lambda series: _at(series, value, size), reduce, after
   )
 
 
@@ -162,10 +169,10 @@ def growth(
   reduce: str,
   after: int = 0,
 ) -> float:
-  """Returns v(b) / v(a) at each look, reduced; step sizes (a, b) in rates."""
+  """Returns v(b) / v(a), reduced; `factors` (a, b) of the learning rate."""
 
   def ratio(series: curves.Series) -> np.ndarray:
-    a_T, b_T = (_at(series, value, one * _rate(seed)) for one in factors)
+    a_T, b_T = (_at(series, value, factor * _rate(seed)) for factor in factors)
     with np.errstate(divide='ignore', invalid='ignore'):
       return b_T / a_T
 
@@ -176,7 +183,9 @@ def of_measure(
   seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
 ) -> float:
   """Returns a quantity that is one number a look, reduced."""
-  return _reduced(seed, name, value, lambda s: s.values[value], reduce, after)
+  return _reduced(
+    seed, name, value, lambda series: series.values[value], reduce, after
+  )
 
 
 def of_layer(
@@ -188,7 +197,7 @@ def of_layer(
   reduce: str,
   after: int = 0,
 ) -> float:
-  """Returns such a quantity of a layer, reduced."""
+  """Returns a quantity of a layer that is one number a look, reduced."""
   keywords = {'name': name, 'reduce': reduce, 'after': after}
   return of_measure(seed, value=f'{layer}/{value}', **keywords)
 
@@ -201,7 +210,7 @@ def _reduced(
   reduce: str,
   after: int,
 ) -> float:
-  """Returns what is read of a series, reduced; nan without the value."""
+  """Returns read(series of the entry), reduced; nan without the quantity."""
   if not curves.recorded(seed, name, value):
     return math.nan
   series = seed.series[name]
@@ -209,14 +218,15 @@ def _reduced(
 
 
 def _rate(seed: curves.Seed) -> float:
+  """Returns the config's learning rate: of a schedule, its peak."""
   return seed.manifest['config']['schedule']['learning_rate']
 
 
 def _at(series: curves.Series, value: str, size: float) -> np.ndarray:
-  """Returns the value at a step size, [T]; nan where that was not taken."""
+  """Returns the quantity at a step size, [T]; nan at looks without it."""
   sizes_TE, values_TE = series.values['step_size'], series.values[value]
   same_TE = np.abs(sizes_TE - size) <= _NEAR * size
-  # A sum over the one place: what stands elsewhere may be infinite.
+  # Not a product with same_TE: elsewhere it may be inf, and 0 * inf is nan.
   value_T = np.where(same_TE, values_TE, 0).sum(axis=1)
   return np.where(same_TE.sum(axis=1) == 1, value_T, np.nan)
 
@@ -231,20 +241,20 @@ def moment_change(
 ) -> float:
   """Returns |m(t + 1) - m(t)| between looks, mean over channels, reduced.
 
-  Santurkar et al. (2018), Figure 8(a); the moment is 'mean' or 'var', of each
+  Santurkar et al. (2018), Figure 8(a); `moment` is 'mean' or 'var', of each
   channel.
   """
-  changes = reductions.changes(seed, name, layer, moment)
-  return reductions.over(*changes, reduce)
+  step_T, change_T = reductions.changes(seed, name, layer, moment)
+  return reductions.over(step_T, change_T, reduce)
 
 
 def activation_std(
   seed: curves.Seed, *, name: str, layer: str, reduce: str, after: int = 0
 ) -> float:
   """Returns sqrt(var), mean over channels, at each look, reduced."""
-  every = looks.activations(seed, name, layer)
-  std_T = [np.sqrt(look.values[f'{layer}/var']).mean() for look in every]
-  return reductions.over([look.step for look in every], std_T, reduce, after)
+  looks_T = looks.activations(seed, name, layer)
+  std_T = [np.sqrt(look.values[f'{layer}/var']).mean() for look in looks_T]
+  return reductions.over([look.step for look in looks_T], std_T, reduce, after)
 
 
 def unit_movement(
@@ -257,17 +267,17 @@ def unit_movement(
 ) -> float:
   """Returns how far percentiles of units move in training, mean over units.
 
-  The standard deviation over looks of each unit's 50th percentile, or of its
-  85th minus its 15th (Ioffe and Szegedy, 2015, Figure 1(b, c)), in the units of
-  the activations; if `relative`, over the unit's mean width over looks. Units
-  whose percentiles are not finite, or that have no such width, are left out.
+  The standard deviation over looks of each unit's 50th percentile (`of` =
+  'median'), or of its 85th minus its 15th ('width'; Ioffe and Szegedy, 2015,
+  Figure 1(b, c)), in the units of the activations; if `relative`, divided by
+  the unit's mean width. Units without a finite result are left out.
   """
   step_T, percentiles_TQC = reductions.percentiles(seed, name, layer)
   if len(step_T) < 2:
     return math.nan
-  low_TC, middle_TC, high_TC = np.stack(percentiles_TQC, axis=1)
+  low_TC, median_TC, high_TC = np.stack(percentiles_TQC, axis=1)
   width_TC = high_TC - low_TC
-  movement_C = {'median': middle_TC, 'width': width_TC}[of].std(axis=0)
+  movement_C = {'median': median_TC, 'width': width_TC}[of].std(axis=0)
   if relative:
     with np.errstate(divide='ignore', invalid='ignore'):
       movement_C = movement_C / width_TC.mean(axis=0)
@@ -278,10 +288,9 @@ def unit_movement(
 def shape_distance(
   seed: curves.Seed, *, name: str, layer: str, reduce: str
 ) -> float:
-  """Returns W1 of pooled histograms of successive looks, in the earlier's std.
+  """Returns W1 of successive looks over the earlier's deviation, reduced.
 
-  The variance of all channels together is mean_c(var) + var_c(mean): each has
-  as many values. Reduced.
+  Both are of the values of all channels together.
   """
   step_T, distance_T = reductions.distances(seed, name, layer)
   earlier = looks.activations(seed, name, layer)[:-1]
@@ -291,6 +300,7 @@ def shape_distance(
 
 
 def _pooled_std(look: records.Record, layer: str) -> float:
+  """Returns that of all channels together: each has equally many values."""
   mean_C, var_C = (look.values[f'{layer}/{name}'] for name in ('mean', 'var'))
   return float(np.sqrt(np.mean(var_C) + np.var(mean_C)))
 
@@ -313,24 +323,24 @@ def check(where: str, name: Any, keywords: Any) -> None:
     raise errors.ConfigError(f'{where}: {message}')
   if not isinstance(keywords, Mapping):
     raise errors.ConfigError(f'{where}.keywords: {keywords!r}; allowed: a dict')
-  _, *known = inspect.signature(STATISTICS[name]).parameters.values()
-  known_names = [keyword.name for keyword in known]
+  _, *parameters = inspect.signature(STATISTICS[name]).parameters.values()
+  allowed = [parameter.name for parameter in parameters]
   for key in keywords:
-    if key not in known_names:
-      message = errors.unknown('keyword', key, known_names)
+    if key not in allowed:
+      message = errors.unknown('keyword', key, allowed)
       raise errors.ConfigError(f'{where} ({name}): {message}')
-  for keyword in known:
-    place = f'{where}.keywords.{keyword.name}'
-    if keyword.name in keywords:
-      _check_value(place, keyword.name, keywords[keyword.name])
-    elif keyword.default is inspect.Parameter.empty:
-      raise errors.ConfigError(f'{place}: missing; {name} needs it')
+  for parameter in parameters:
+    path = f'{where}.keywords.{parameter.name}'
+    if parameter.name in keywords:
+      _check_value(path, parameter.name, keywords[parameter.name])
+    elif parameter.default is inspect.Parameter.empty:
+      raise errors.ConfigError(f'{path}: missing; {name} needs it')
 
 
 def of(name: str, keywords: Mapping[str, Any], seed: curves.Seed) -> float:
-  """Returns the number of a seed; `check` has looked at name and keywords.
+  """Returns a statistic of a seed; name and keywords must have passed `check`.
 
-  What is infinite and no number of steps is nan: it cannot be compared.
+  Infinite numbers, but of STEPS, become nan: they cannot be compared.
   """
   number = STATISTICS[name](seed, **keywords)
   return math.nan if math.isinf(number) and name not in STEPS else number
@@ -338,8 +348,8 @@ def of(name: str, keywords: Mapping[str, Any], seed: curves.Seed) -> float:
 
 def words(name: str, keywords: Mapping[str, Any]) -> str:
   """Returns 'band_width(name=landscape, value=loss, reduce=median)'."""
-  listed = ', '.join(f'{key}={value}' for key, value in keywords.items())
-  return f'{name}({listed})'
+  arguments = ', '.join(f'{key}={value}' for key, value in keywords.items())
+  return f'{name}({arguments})'
 
 
 def _check_value(where: str, key: str, value: Any) -> None:
@@ -351,13 +361,13 @@ def _check_value(where: str, key: str, value: Any) -> None:
     if not is_number(value):
       raise errors.ConfigError(f'{where}: {value!r}; allowed: a number')
   elif key == 'factors':
-    pair = isinstance(value, list) and len(value) == 2
-    if not pair or not all(map(is_number, value)):
+    is_pair = isinstance(value, list) and len(value) == 2
+    if not is_pair or not all(map(is_number, value)):
       raise errors.ConfigError(f'{where}: {value!r}; allowed: two numbers')
   elif not isinstance(value, str):
     raise errors.ConfigError(f'{where}: {value!r}; allowed: a name')
 
 
 def is_number(value: Any) -> bool:
-  """Whether it is a finite number, and no truth value."""
+  """Returns whether value is a finite int or float; a bool is not."""
   return type(value) in (int, float) and math.isfinite(value)
