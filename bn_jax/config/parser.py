@@ -126,20 +126,24 @@ class Parser(argparse.ArgumentParser):
     own_words = words
     if has_commands:  # words behind a command are for its parser
       own_words = itertools.takewhile(is_flag, words)
-    for word in own_words:
+    for word in itertools.takewhile(lambda word: word != '--', own_words):
       flag = word.partition('=')[0]
       is_known = flag in self._option_string_actions
       if is_flag(word) and not is_known and not self.keeps_rest:
         raise errors.ConfigError(self.unknown_flag(flag))
     if has_commands:
-      return super().parse_known_args(words, namespace)
-    self._is_mixing = True
-    try:
-      arguments, rest = self.parse_known_intermixed_args(words, namespace)
-    finally:
-      self._is_mixing = False
+      arguments, rest = super().parse_known_args(words, namespace)
+    else:
+      self._is_mixing = True
+      try:
+        arguments, rest = self.parse_known_intermixed_args(words, namespace)
+      finally:
+        self._is_mixing = False
+    rest = [word for word in rest if word != '--']
     if self.keeps_rest:
       arguments.rest = rest
+    elif rest and is_flag(rest[0]):
+      raise errors.ConfigError(self.unknown_flag(rest[0].partition('=')[0]))
     elif rest:
       self.error(f'{rest[0]!r} is one word too many')
     return arguments, []

@@ -59,6 +59,24 @@ class HelpTest(parameterized.TestCase):
         ' '.join(said.split()), rf' --{keyword}=\w+ [^-]*; default: {default}'
       )
 
+  @parameterized.parameters(
+    ((), {}),
+    (('--chunk_size=None',), {'chunk_size': None}),
+    (('--chunk_size=7',), {'chunk_size': 7}),
+    (('--layers=conv1, conv2',), {'layers': ['conv1', 'conv2']}),
+    (('--step_sizes=0.1,2',), {'step_sizes': [0.1, 2.0]}),
+  )
+  def test_a_keyword_that_is_given_is_in_the_section(self, words, keywords):
+    """None is given too: it is not the default of chunk_size."""
+    with mock.patch('bn_jax.trained.analyze.done', return_value=0) as done:
+      self.assertEqual(
+        run('analyze', 'x', '--measure=along_gradient', *words)[0], 0
+      )
+    section = dict(done.call_args.args[1].section)
+    for key in ('name', 'data', 'curvature', 'per_layer'):
+      del section[key]
+    self.assertEqual(section, keywords)
+
   def test_without_a_command_it_is_an_error(self):
     self.assertEqual(run(), (2, run('--help')[1], ''))
 
@@ -103,6 +121,10 @@ class MainTest(parameterized.TestCase):
     (('--verison',), "unknown flag '--verison'; did you mean '--version'?"),
     (('--config=a', 'train'), "unknown flag '--config'; known: --help, --ver"),
     (('report', '--version'), "unknown flag '--version'; known: --help, --ou"),
+    (
+      ('papers', '--runs', 'x', '--foo'),
+      "unknown flag '--foo'; known: --help, -",
+    ),
   )
   def test_refuses(self, words, message):
     code, said, wrong = run(*words)

@@ -186,7 +186,8 @@ def _where(verdict: judging.Verdict) -> str:
     return count
   if verdict.verdict == judging.CONTRADICTED:
     where = 'outside' if within else 'on the other side'
-    return f'the whole interval lies {where}; {count}'
+    of_one = ' of one ratio' if len(verdict.comparisons) > 1 else ''
+    return f'the whole interval{of_one} lies {where}; {count}'
   ends = threshold if within else (threshold,)
   intervals = [(c.low, c.high) for c in verdict.comparisons]
   if all(low == high and low in ends for low, high in intervals):
