@@ -63,8 +63,7 @@ class HelpTest(parameterized.TestCase):
     ((), {}),
     (('--chunk_size=None',), {'chunk_size': None}),
     (('--chunk_size=7',), {'chunk_size': 7}),
-    (('--layers=conv1, conv2',), {'layers': ['conv1', 'conv2']}),
-    (('--step_sizes=0.1,2',), {'step_sizes': [0.1, 2.0]}),
+    (('--step_sizes=0.1, 2',), {'step_sizes': [0.1, 2.0]}),
   )
   def test_a_keyword_that_is_given_is_in_the_section(self, words, keywords):
     """None is given too: it is not the default of chunk_size."""
