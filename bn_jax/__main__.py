@@ -1,4 +1,4 @@
-"""python -m bn_jax COMMAND ...: finds the command that is asked for."""
+"""Runs a command of bn_jax: python -m bn_jax COMMAND ..."""
 
 import argparse
 import importlib
@@ -9,25 +9,25 @@ from collections.abc import Sequence
 from bn_jax import commands
 from bn_jax.config import parser as parser_lib
 
-# Each is a module of bn_jax.commands, imported late: no command needs what the
-# others need.
+# Name of a module of bn_jax.commands -> its help. Modules are imported late: no
+# command needs what the others need.
 COMMANDS = {
   'train': 'trains the runs and seeds of a config, as train.py does',
   'analyze': 'takes measures of trained networks, checkpoint by checkpoint',
   'data': 'shows a dataset, or prepares one',
-  'evaluate': 'how well trained networks do, each and together',
+  'evaluate': 'evaluates trained networks, each and as an ensemble',
   'launch': 'trains all runs and seeds of one or many experiments, here or '
   'through SLURM',
-  'models': 'the networks, or the layers of one',
-  'papers': 'the figures of the papers; judges their claims by runs',
+  'models': 'prints the networks, or the layers of one',
+  'papers': 'lists the figures of the papers, judges their claims by runs',
   'report': 'builds report.html again from what was recorded',
-  'recalibrate': 'finds the statistics for inference anew',
-  'theory': 'both sides of each theorem about Batch Normalization',
+  'recalibrate': 'estimates the statistics for inference anew',
+  'theory': 'computes both sides of each theorem about Batch Normalization',
 }
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs a command; argv[0] is the program. Returns the exit code."""
+  """Runs a command, whose program is argv[0]; returns the exit code."""
   words = argv[1:]
   if not words:
     parser(words).print_help()
@@ -59,7 +59,7 @@ def parser(words: Sequence[str]) -> parser_lib.Parser:
 
 
 class _Version(argparse.Action):
-  """Prints versions and ends; they are looked up when they are asked for."""
+  """Prints versions, looked up only then, and ends."""
 
   def __call__(self, parser, *_):
     from importlib import metadata
@@ -72,7 +72,7 @@ class _Version(argparse.Action):
 def _version() -> str:
   """Returns the version of this code: a checkout's own, or the installed one.
 
-  Beside a checkout another version may be installed.
+  Another version than the checkout's may be installed.
   """
   # Imported late: other commands need neither.
   import tomllib

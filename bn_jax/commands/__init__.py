@@ -1,8 +1,8 @@
-"""Holds the commands, one thin file each, and how each of them ends.
+"""Holds the commands, one thin file each, and ends them with an exit code.
 
-A command has `configure(parser)`, which adds its words and flags, and sets
-`run(arguments)`, which does it and returns the exit code. Its docstring is its
-help.
+The module of a command has `configure(parser)`, which adds its words and flags,
+and `run(arguments)`, which carries it out and returns the exit code. Its
+docstring is the command's help.
 """
 
 import pathlib
@@ -34,7 +34,10 @@ def run(command: Callable[[], int]) -> int:
 
 
 def add_trained(parser: parser_lib.Parser, nargs: str | None = None) -> None:
-  """Adds the word and the flag of what reads a trained run, or many of them."""
+  """Adds the words and the flag of a command that reads trained runs.
+
+  Args:
+    nargs: of argparse, such as '+' for several runs; None is one."""
   parser.add_argument(
     'paths' if nargs else 'path', metavar='WORKDIR/run', nargs=nargs,
     type=pathlib.Path,
@@ -42,5 +45,5 @@ def add_trained(parser: parser_lib.Parser, nargs: str | None = None) -> None:
   )  # fmt: skip
   parser.add_argument(
     '--data_dir', metavar='DIR',
-    help='of tensorflow-datasets; default: where training found it',
+    help='folder of tensorflow-datasets; default: where training found it',
   )  # fmt: skip

@@ -1,11 +1,11 @@
-"""Takes a measure of bn_jax.analysis of the checkpoints that training has kept.
+"""Takes a measure of bn_jax.analysis at the checkpoints that training has kept.
 
 For each seed it writes, beside the run's own records,
 
-  analysis/NAME/      settings.json, and what was found, a record a checkpoint
+  analysis/NAME/      settings.json, and the results, a record a checkpoint
 
-and `python -m bn_jax report WORKDIR` shows it. What was stopped or killed goes
-on with the same command, to the same bits. With --measure=NAME, --help shows
+and `python -m bn_jax report WORKDIR` shows them. After a stop or a kill the
+same command goes on, to the same bits. With --measure=NAME, --help shows
 the keywords of that measure, too.
 """
 
@@ -35,25 +35,25 @@ def configure(parser: parser_lib.Parser) -> None:
   parser.add_argument(
     '--steps', type=_steps, default='last',
     help='which checkpoints: last, all, or steps such as 500,1000; step 0, if '
-    'it was not kept, is made from the seed',
+    'it was not kept, is computed from the seed',
   )  # fmt: skip
   parser.add_argument(
     '--data',
-    help='current_batch (that of the step to come), train:N or test:N (the '
-    'first so many), train, test; default: current_batch, or test for a '
+    help='current_batch (that of the next step), train:N or test:N (the '
+    'first N), train, test; default: current_batch, or test for a '
     'measure of any number of batches',
   )
   parser.add_argument(
     '--statistics', choices=('batch', 'running', 'population'),
-    help='what norms use: those of the batch, the running averages of '
-    'training, or those of recalibrate (population); default: the '
-    "measure's own",
+    help='whose mean and variance norms use: batch, those of the batch; '
+    'running, the averages kept in training; population, what recalibrate '
+    "estimated; default: the measure's own",
   )  # fmt: skip
   parser.add_argument(
-    '--name', help="of the folder; default: the measure's name"
+    '--name', help="NAME of the folder analysis/NAME; default: the measure's"
   )
   parser.add_switch('--plan', 'prints evaluations, memory and time, and stops')
-  # The measure decides which other flags there are.
+  # The measure decides which other flags the command has.
   finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
   finder.add_argument('--measure', nargs='?')
   name = finder.parse_known_args(parser.words)[0].measure
@@ -62,12 +62,12 @@ def configure(parser: parser_lib.Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-  """Measures, or says what that costs; returns the exit code."""
+  """Takes the measure, or prints its cost; returns the exit code."""
   from bn_jax import analysis
 
   if arguments.measure is None:
-    known = ', '.join(sorted(analysis.MEASURES))
-    raise errors.ConfigError(f'--measure is missing; allowed: {known}')
+    measures = ', '.join(sorted(analysis.MEASURES))
+    raise errors.ConfigError(f'--measure is missing; allowed: {measures}')
   section = _section(arguments, analysis.MEASURES[arguments.measure])
   from bn_jax.host import compilation_cache
   from bn_jax.trained import analyze
@@ -92,7 +92,7 @@ def _keywords(kind) -> dict[str, inspect.Parameter]:
 
 
 def _add_keywords(parser: parser_lib.Parser, name: str, kind) -> None:
-  """Adds a flag for each keyword, with its words of the measure's docstring."""
+  """Adds a flag for each keyword, with its text in the measure's docstring."""
   text = inspect.getdoc(kind.make) or ''
   summary = re.split(r'\n(?=Args:|Returns:|Raises:)', text)[0]
   quantities = '\n'.join(
@@ -104,8 +104,8 @@ def _add_keywords(parser: parser_lib.Parser, name: str, kind) -> None:
   )
   group = parser.add_argument_group(f'keywords of {name}')
   for keyword, parameter in _keywords(kind).items():
-    words = re.search(rf'^  {keyword}: (.*(\n    .*)*)', text, re.M)
-    line = ' '.join(words[1].split()).rstrip('.') if words else ''
+    match = re.search(rf'^  {keyword}: (.*(\n    .*)*)', text, re.M)
+    line = ' '.join(match[1].split()).rstrip('.') if match else ''
     # A '%' would begin a field of argparse.
     line = line.replace('%', '%%')
     default = parameter.default
@@ -140,13 +140,13 @@ def _section(arguments: argparse.Namespace, kind) -> dict[str, Any]:
 
 
 def _value(keyword: inspect.Parameter, word: str) -> Any:
-  """Returns what a flag says, in the type of the keyword's default."""
+  """Returns a flag's value, of the type of the keyword's default."""
   default = keyword.default
   if isinstance(default, tuple):
     if not word:
       raise argparse.ArgumentTypeError(
-        'is empty; allowed: items with commas between; leave it out for the '
-        'default'
+        'is empty; allowed: items with commas between, or no flag for '
+        'the default'
       )
     is_number = 'float' in str(keyword.annotation)  # Sequence[float]
     items = [item.strip() for item in word.split(',')]

@@ -14,11 +14,11 @@ cifar100, mnist and fashion_mnist are downloaded, and need no TensorFlow; any
 other name of tensorflow-datasets needs it here, not where the set is read.
 """
 _INFO = """\
-Says what a prepared dataset holds, and draws some images of its first classes.
+Prints what a prepared dataset holds, and draws images of its first classes.
 """
-_CLASSES, _EACH = 10, 8  # on the sheet
+_CLASSES, _EACH = 10, 8  # rows of the sheet, images in each
 _UNBROKEN = '\u00a0'
-_NAMED, _FEW = 100, 20  # classes named on the terminal; of more classes, a few
+_NAMED, _FEW = 100, 20  # classes named on the terminal; of more, the first few
 
 
 def configure(parser: parser_lib.Parser) -> None:
@@ -33,10 +33,10 @@ def configure(parser: parser_lib.Parser) -> None:
   _add_name(prepare)
   prepare.add_argument(
     '--manual_dir', metavar='DIR',
-    help='where archives lie that were downloaded by hand',
+    help='folder of archives that were downloaded by hand',
   )  # fmt: skip
   info = actions.add_parser(
-    'info', help='says what a dataset holds, and draws it', description=_INFO
+    'info', help='prints what a dataset holds, and draws it', description=_INFO
   )
   info.set_defaults(run=_info)
   _add_name(info)
@@ -47,7 +47,7 @@ def configure(parser: parser_lib.Parser) -> None:
 
 
 def _add_name(parser: parser_lib.Parser) -> None:
-  parser.add_argument('name', metavar='NAME', nargs='?', help='of the dataset')
+  parser.add_argument('name', metavar='NAME', nargs='?', help='the dataset')
   parser.add_argument(
     '--data_dir', metavar='DIR',
     help='of tensorflow-datasets; default: TFDS_DATA_DIR, or '
@@ -56,7 +56,7 @@ def _add_name(parser: parser_lib.Parser) -> None:
 
 
 def _check_name(arguments: argparse.Namespace) -> None:
-  """Names the datasets that are there, where none is given."""
+  """Refuses a line without NAME; the message has those that are prepared."""
   if arguments.name is None:
     from bn_jax.data.disk import store
 
@@ -105,7 +105,7 @@ def _info(arguments: argparse.Namespace) -> int:
     files.write(path, lambda file: sheet.save(file, 'PNG'))
   except errors.StorageError as error:
     raise errors.StorageError(
-      f'{error}; give another place with --out=FILE.png'
+      f'{error}; give another file with --out=FILE.png'
     ) from error
   _say(f'wrote {path}')
   return 0
@@ -127,17 +127,17 @@ def _described(prepared, glance, sizes: dict[str, int]) -> str:
 
 
 def _classes(prepared, glance) -> list[str]:
-  """Returns the lines that name the classes, each cut between two of them."""
+  """Returns the lines that name the classes, broken only between names."""
   total = prepared.num_classes
-  named = total if total <= _NAMED else _FEW
-  names, of = list(prepared.class_names[:named]), ''
+  num_named = total if total <= _NAMED else _FEW
+  names, heading = list(prepared.class_names[:num_named]), ''
   if glance.counts is not None:
     names = [f'{n} ({c:,})' for n, c in zip(names, glance.counts)]
-    of = f' (examples in {glance.split})'
-  names += [f'and {total - named:,} more'] if total > named else []
+    heading = f' (examples in {glance.split})'
+  names += [f'and {total - num_named:,} more'] if total > num_named else []
   names = ', '.join(name.replace(' ', _UNBROKEN) for name in names)
   lines = textwrap.wrap(
-    f'classes  {total:,}{of}: {names}',
+    f'classes  {total:,}{heading}: {names}',
     80,
     subsequent_indent=' ' * 9,
     break_on_hyphens=False,
@@ -146,7 +146,7 @@ def _classes(prepared, glance) -> list[str]:
 
 
 def _sheet(prepared, glance) -> tuple:
-  """Returns (title, rows, note) of its contact sheet."""
+  """Returns (title, rows, note) of a dataset's contact sheet."""
   from bn_jax.data.disk import show
 
   rows = []

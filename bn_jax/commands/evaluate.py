@@ -1,7 +1,7 @@
 """Prints loss, top-1 and top-5 accuracy of trained networks.
 
-Each example is counted once. Several networks are also taken as one, by the
-mean of their probabilities (Ioffe and Szegedy 2015, section 4.2.3 and
+Each example counts once. Several networks are evaluated as an ensemble too, by
+the mean of their probabilities (Ioffe and Szegedy 2015, section 4.2.3 and
 Figure 4).
 """
 
@@ -17,23 +17,26 @@ def configure(parser: parser_lib.Parser) -> None:
   commands.add_trained(parser, nargs='+')
   parser.add_argument(
     '--crops', choices=('1', '144'), default='1',
-    help='1 is the centre of an image; 144 are 4 scales x 3 squares x 6 crops '
-    'x 2 mirrors, whose probabilities are averaged',
+    help='1 is the whole image, or its central square if the set is streamed; '
+    '144 are 4 scales x 3 squares x 6 crops x 2 mirrors, whose probabilities '
+    'are averaged',
   )  # fmt: skip
   parser.add_argument(
     '--statistics', choices=('running', 'batch', 'population'),
     default='running',
-    help='what the norms use: the running averages of training, those of '
-    "recalibrate (population), or each batch's own (batch; then a result "
-    "depends on the batch's size)",
+    help='whose mean and variance the norms use: running, the averages kept in '
+    'training; population, what recalibrate estimated; batch, those of each '
+    'batch, so that results depend on --batch_size',
   )  # fmt: skip
   parser.add_argument(
     '--data', choices=('test', 'train'), default='test',
-    help='the split; train as it was trained on',
+    help='the split; train has the subset and label noise of the config, and '
+    'no augmentation',
   )  # fmt: skip
   parser.add_argument(
     '--batch_size', metavar='N', type=parser_lib.count,
-    help='images at a time; default: config.evaluation_batch_size',
+    help='images, or crops of them, at a time; default: '
+    'config.evaluation_batch_size',
   )  # fmt: skip
   parser.add_argument(
     '--out', metavar='FILE.json', help='writes the numbers there, too'

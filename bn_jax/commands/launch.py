@@ -2,14 +2,15 @@
 
 Starts one train.py for each run and seed that is not done, and shows how far
 all of them are. The same command again starts what failed or was interrupted,
-and nothing twice; while one --engine=local is at work, a second one in the same
+and nothing twice; while a launch --engine=local is at work, a second one in its
 --workdir is refused.
 
 All flags but those below are those of train: --config.KEY=VALUE, --data_dir,
 ... (python -m bn_jax train --help).
 
-Exit codes: 0 all are done (slurm without --wait: submitted), 75 some are to be
-started again, 5 one diverged that was not expected to, or how one failed.
+Exit codes: 0 all are done (slurm without --wait: submitted), that of the failed
+(1 if these differ), 75 some are to be started again, 5 one diverged that was
+not expected to.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from bn_jax import errors
 from bn_jax.config import parser as parser_lib
 
-_OF_ENGINE = {'jobs': 'local', 'array': 'slurm', 'wait': 'slurm'}
+_ENGINE_OF_FLAG = {'jobs': 'local', 'array': 'slurm', 'wait': 'slurm'}
 
 
 def configure(parser: parser_lib.Parser) -> None:
@@ -48,11 +49,11 @@ def configure(parser: parser_lib.Parser) -> None:
   )
   parser.add_argument(
     '--jobs', metavar='N', type=parser_lib.count,
-    help='local: so many at once; default: 1',
+    help='local: N at once; default: 1',
   )  # fmt: skip
   parser.add_argument(
     '--array', metavar='N', type=parser_lib.count,
-    help='slurm: so many at once; default: as many as SLURM lets',
+    help='slurm: N at once; default: as many as SLURM lets',
   )  # fmt: skip
   parser.add_argument(
     '--slurm', metavar='KEY=VALUE', action='append', default=[],
@@ -63,7 +64,7 @@ def configure(parser: parser_lib.Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-  """Starts what is to be started; returns the exit code."""
+  """Starts what is not done, shows how far all is; returns the exit code."""
   from bn_jax.config import flags
 
   # A wrong flag may be meant for this command as well as for train.
@@ -81,46 +82,46 @@ def run(arguments: argparse.Namespace) -> int:
     only=arguments.only,
   )
   before = status.of(sweep.workdir, sweep.cells)
-  todo = [cell for cell, now in zip(sweep.cells, before) if now.is_to_start]
+  to_start = [c for c, now in zip(sweep.cells, before) if now.is_to_start]
   if arguments.engine == 'print':
-    for cell in todo:
+    for cell in to_start:
       sys.stdout.write(f'{shlex.join(engines.printed(cell))}\n')
     sys.stderr.write(status.table(sweep.cells, before))
     return 0
   if arguments.engine == 'local':
-    # Also with nothing to start: then it says that another one is at work.
-    if not all(now.is_over for now in before):
+    # With nothing to start, too: it refuses if another launch is at work.
+    if not all(standing.is_over for standing in before):
       at_once = arguments.jobs or 1
-      engines.locally(sweep.workdir, todo, at_once=at_once, say=_say)
-  elif todo:
+      engines.locally(sweep.workdir, to_start, at_once=at_once, say=_say)
+  elif to_start:
     engines.to_slurm(
-      sweep.workdir, todo, at_once=arguments.array, options=options
+      sweep.workdir, to_start, at_once=arguments.array, options=options
     )
   wait = arguments.engine == 'local' or arguments.wait
-  return _ended(sweep, todo, wait=wait)
+  return _ended(sweep, to_start, wait=wait)
 
 
 def _check_engine(arguments: argparse.Namespace) -> None:
-  """Refuses a line without an engine, or with a flag of another one."""
+  """Refuses a line without an engine, or with a flag of another engine."""
   if arguments.engine is None:
     raise errors.ConfigError('--engine is missing; give local, slurm or print')
-  for name, engine in _OF_ENGINE.items():
+  for name, engine in _ENGINE_OF_FLAG.items():
     if vars(arguments)[name] and arguments.engine != engine:
       raise errors.ConfigError(f'--{name}: allowed with --engine={engine}')
 
 
 def _ended(sweep, started: Sequence, *, wait: bool) -> int:
-  """Shows how far everything is, at its end if that is waited for."""
+  """Shows how far all is, with `wait` at the end; returns the exit code."""
   from bn_jax.launch import engines, status
 
   after = status.of(sweep.workdir, sweep.cells)
-  if wait and any(now.is_alive for now in after):
+  if wait and any(standing.is_alive for standing in after):
     engines.wait(sweep.workdir, sweep.cells)
     after = status.of(sweep.workdir, sweep.cells)
   if wait:
     _report({cell.workdir for cell in started}, sweep.cells, after)
   sys.stdout.write(status.table(sweep.cells, after))
-  if not wait and any(now.is_alive for now in after):
+  if not wait and any(standing.is_alive for standing in after):
     _say('the same command shows how far they are')
     return 0
   return status.exit_code(after)
@@ -129,19 +130,19 @@ def _ended(sweep, started: Sequence, *, wait: bool) -> int:
 def _report(
   workdirs: set[pathlib.Path], cells: Sequence, standings: Sequence
 ) -> None:
-  """Writes the page of each working directory in which several jobs wrote.
+  """Writes the page of each working directory of several jobs.
 
-  Each of them wrote it at its own end, when others were not done.
+  Each job wrote it at its own end, before others were done.
   """
-  over = {}
-  for cell, now in zip(cells, standings):
-    if now.is_over and cell.workdir in workdirs:
-      over.setdefault(cell.workdir, []).append(cell)
+  ended = {}
+  for cell, standing in zip(cells, standings):
+    if standing.is_over and cell.workdir in workdirs:
+      ended.setdefault(cell.workdir, []).append(cell)
   # Imported late: matplotlib takes a second.
   from bn_jax.papers import verify
   from bn_jax.report import page
 
-  for workdir, cells in over.items():
+  for workdir, cells in ended.items():
     if len(cells) > 1:
       runs = verify.refresh(workdir)
       _say(f'report: {page.write([workdir], runs=runs)}')

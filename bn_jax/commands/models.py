@@ -1,8 +1,8 @@
 """Prints all networks, or the layers of one.
 
-Of a network: parameters and multiply-adds (of an image, in the products of its
-layers), weight layers, the smallest image, keywords with their defaults. With a
-NAME, its layers in forward order, named as measures name them.
+Of each network: parameters and multiply-adds (of an image, in the products of
+its layers), weight layers, the smallest image, keywords with their defaults.
+With NAME, the layers of that network in forward order, named as in measures.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from bn_jax.config import parser as parser_lib
 
 
 class _Size(NamedTuple):
-  """Holds what goes into a network, and how many classes come out."""
+  """Shape of an input of a network, and its number of outputs."""
 
   shape: tuple[int, ...]
   num_classes: int
@@ -28,7 +28,7 @@ class _Size(NamedTuple):
 
 _CIFAR = _Size((32, 32, 3), 10)
 _IMAGENET = _Size((224, 224, 3), 1000)
-# Those of the papers; of other networks, CIFAR's and ImageNet's.
+# Sizes in the papers; networks that are not here have CIFAR's and ImageNet's.
 _SIZES = {
   'deep_linear': (_Size((10,), 10),),
   'mlp': (_Size((28, 28, 1), 10),),
@@ -41,7 +41,7 @@ def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command."""
   parser.set_defaults(run=run)
   parser.add_argument(
-    'name', metavar='NAME', nargs='?', help='of a network; default: all'
+    'name', metavar='NAME', nargs='?', help='a network; default: all'
   )
   parser.add_argument(
     '--norm', default='batch', metavar='NORM',
@@ -49,8 +49,8 @@ def configure(parser: parser_lib.Parser) -> None:
   )  # fmt: skip
   parser.add_argument(
     '--image', metavar='PIXELS', type=parser_lib.count,
-    help='with NAME: the side of an image; default: the last of those that the '
-    'table has',
+    help='with NAME: the side of an image; default: that of its last size in '
+    'the table of all',
   )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
   """Prints a table; returns the exit code."""
   name, norm = arguments.name, arguments.norm
   if arguments.image is not None and name is None:
-    raise errors.ConfigError('--image needs a NAME')
+    raise errors.ConfigError(f'--image={arguments.image}: allowed with a NAME')
   # Imported late: a wrong command line needs no JAX.
   from bn_jax import norms
 
@@ -93,7 +93,7 @@ def _cost(name: str, norm: str, size: _Size) -> str:
 
   try:
     layers = models.summarize(_network(name, norm, size), size.shape)
-  except ValueError as error:  # a norm that is not for this network
+  except ValueError as error:  # this network has no such norm
     return f'{size!s:24}{error}'
   parameters, adds = _sums(layers)
   return f'{size!s:24}{parameters:>12,}{_millions(adds):>15}{len(layers):>8}'
@@ -160,7 +160,7 @@ def _smallest(module: Any) -> str:
 
 
 def _keywords(factory: Any) -> list[str]:
-  """Lists the keywords that a config can set, with their defaults."""
+  """Returns the keywords that a config can set, with their defaults."""
   bound = getattr(factory, 'keywords', {})  # of a functools.partial
   return [
     f'{name}={parameter.default!r}'

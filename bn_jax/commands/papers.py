@@ -1,8 +1,8 @@
 """Lists the papers' figures that configs/ can train, and judges their claims.
 
-The list says of which runs a figure is, about how long they take here, and how
-far those below --runs are. 'verify' judges the claims by the runs of working
-directories, 'draw' makes the page of one figure.
+The list has the number of runs of each figure, about how long they take here,
+and how far those below --runs are. 'verify' judges the claims by the runs of
+working directories, 'draw' makes the page of one figure.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from bn_jax import errors
 from bn_jax.config import parser as parser_lib
 
 _VERIFY = """\
-Judges the papers' claims by the runs of working directories, whose seeds add
-up, and puts the verdicts into their reports. The exit code is 0 whatever the
-verdicts are.
+Judges the papers' claims by the runs of working directories, seeds of all
+together, and puts the verdicts into their reports. The exit code is 0 whatever
+the verdicts are.
 """
 _PAPERS = ('santurkar2018', 'ioffe2015')
 
@@ -32,7 +32,7 @@ def configure(parser: parser_lib.Parser) -> None:
       paper, help=line, description=f'{line.capitalize()}.'
     )
     listing.set_defaults(papers=(paper,))
-    # Left out, it is that of `papers --runs=DIR santurkar2018`.
+    # Suppressed, so that `papers --runs=DIR santurkar2018` keeps its DIR.
     _add_runs(listing, default=argparse.SUPPRESS)
   verify = actions.add_parser(
     'verify', help='judges the claims by runs', description=_VERIFY

@@ -1,11 +1,11 @@
-"""Estimates the statistics that a trained network normalises with anew.
+"""Estimates anew the statistics that a trained network normalises with.
 
 They come from training batches (Ioffe and Szegedy 2015, Algorithm 2), instead
 of the running averages of training. For each seed it writes, beside the run's
 own checkpoints,
 
   population/         a checkpoint whose batch_stats are the population's
-  population.json     how they were found, and the test accuracy with both
+  population.json     how they were estimated, and test results with both
 """
 
 import argparse
@@ -34,8 +34,8 @@ def configure(parser: parser_lib.Parser) -> None:
   )  # fmt: skip
   parser.add_switch(
     '--layerwise',
-    'measures a layer when those below it infer already: the literal reading, '
-    'a pass over the batches for each layer',
+    'estimates a layer when those below it use their new statistics already: '
+    'the literal reading of the paper, a pass over the batches for each layer',
   )
 
 
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _NoStatistics(errors.ConfigError):
-  """Raised for a network that has none."""
+  """Raised for a network whose norms have no statistics to estimate."""
 
 
 def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
@@ -93,8 +93,8 @@ def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
     raise
   except ValueError as error:
     raise _NoStatistics(f'{folder.label}: {error}') from error
-  new = state._replace(batch_stats=population.batch_stats)
-  _write_checkpoint(folder.population, int(state.step), new)
+  new_state = state._replace(batch_stats=population.batch_stats)
+  _write_checkpoint(folder.population, int(state.step), new_state)
   facts = {
     'step': int(state.step),
     'batches': population.batches,
@@ -103,14 +103,14 @@ def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
     'layerwise': arguments.layerwise,
     'test': {
       'running': _tested(problem, state, test, config),
-      'population': _tested(problem, new, test, config),
+      'population': _tested(problem, new_state, test, config),
     },
   }
   return _written(folder, facts)
 
 
 class _Batches:
-  """Yields the images that training would see next, any number of times."""
+  """The images that training would see next, the same at each iteration."""
 
   def __init__(self, feed, seed: int, problem, state, devices, count: int):
     self._feed, self._seed, self._problem, self._state = (
@@ -141,15 +141,17 @@ _TESTED = ('loss', 'accuracy')
 
 
 def _shown(test: dict[str, dict[str, float]]) -> tuple[str, str, str]:
-  """Returns what is compared, of running averages and of the population's."""
-  kinds = (test['running'], test['population'])
-  if 'accuracy' in kinds[0]:
-    return 'accuracy', *(f'{100 * kind["accuracy"]:.2f} %' for kind in kinds)
-  return 'loss', *(f'{kind["loss"]:.6g}' for kind in kinds)
+  """Returns a name, and its values with running and population statistics."""
+  results = (test['running'], test['population'])
+  if 'accuracy' in results[0]:
+    return 'accuracy', *(
+      f'{100 * result["accuracy"]:.2f} %' for result in results
+    )
+  return 'loss', *(f'{result["loss"]:.6g}' for result in results)
 
 
 def _tested(problem, state, test, config) -> dict[str, float]:
-  """Returns loss and accuracy on the test set, by the state's statistics."""
+  """Returns loss and accuracy on the test set, with the state's batch_stats."""
   from bn_jax import analysis
 
   measure = analysis.make('evaluation')
@@ -178,6 +180,7 @@ def _write_checkpoint(folder: pathlib.Path, step: int, state: Any) -> None:
 
 
 def _written(folder: Any, facts: dict[str, Any]) -> str:
+  """Writes population.json; returns a line about it."""
   from bn_jax.storage import files
 
   files.write_json(folder.population_file, facts)

@@ -21,7 +21,7 @@ def configure(parser: parser_lib.Parser) -> None:
   parser.add_argument(
     '--output', metavar='DIR', type=pathlib.Path,
     help='where to write; default: the WORKDIR, or, for several, a folder '
-    'beside the first that is called after all of them',
+    'beside the first that is named after all of them',
   )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 Trains each run of a config for a few steps; then computes, in float64, both
 sides of each statement of Santurkar et al. (2018) about Batch Normalization,
-for units of its first, middle and last normalization, and prints them. Nothing
+for units of the network's first, middle and last norm, and prints them. Nothing
 is written. Runs without Batch Normalization are left out.
 """
 
@@ -19,15 +19,15 @@ def configure(parser: parser_lib.Parser) -> None:
   flags.add_config(parser)
   parser.add_argument(
     '--only', metavar='RUN/seedK',
-    help='one run, RUN, or one seed of it; default: all, first seed',
+    help='one run, RUN, or one seed of it; default: all runs, first seed',
   )  # fmt: skip
   parser.add_argument(
     '--units', metavar='N', type=parser_lib.count, default=8,
-    help='units of each layer at most',
+    help='at most N units of each layer',
   )  # fmt: skip
   parser.add_argument(
     '--steps', metavar='N', type=parser_lib.count, default=10,
-    help='training steps before',
+    help='training steps before the statements are evaluated',
   )  # fmt: skip
 
 

@@ -17,13 +17,14 @@ from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import processes
 
-# Allocations between two collections: tracing makes objects that live, by the
-# million; looking through them after every 700 was a tenth of a second start.
+# Allocations between two garbage collections: tracing makes objects that live,
+# by the million; looking through them after every 700 took a tenth of a start
+# with compiled programs.
 _GARBAGE = (100_000, 50, 50)
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs train.py; argv[0] is its name. Returns the exit code."""
+  """Runs train.py, whose name is argv[0]; returns the exit code."""
   parser = parser_lib.Parser(prog='python train.py', description=__doc__)
   configure(parser)
   return commands.run(lambda: parser.run(argv[1:]))
@@ -36,7 +37,7 @@ def configure(parser: parser_lib.Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-  """Trains, or says what a step costs; returns the exit code."""
+  """Trains, or prints what a step costs; returns the exit code."""
   training = flags.training(arguments)
   if training.plan:
     return _plan(training)
@@ -53,7 +54,7 @@ def _plan(training: flags.Training) -> int:
   devices = training.config.devices
   if devices > max(1, jax.config.jax_num_cpu_devices):
     jax.config.update('jax_num_cpu_devices', devices)
-  # Imported late: devices are counted once, and not before.
+  # Imported late: JAX counts its devices once, which must come after this.
   from bn_jax.config import resolve
 
   experiment = resolve.experiment(training.config.to_dict(), training.overrides)
@@ -101,9 +102,9 @@ def _reported(workdir: str) -> str:
 
 
 def _all_devices(configured: int) -> int:
-  """Returns how many devices several processes use, where nobody has said it.
+  """Returns how many devices several processes use without --devices.
 
-  They are asked for by starting the processes; a config's 1 is the default.
+  Starting the processes asks for all; a config's 1 is only the default.
   """
   import jax
 
@@ -116,15 +117,15 @@ def _log_plainly() -> None:
   Of several processes the first one speaks; the others only warn.
   """
   logger = logging.getLogger('bn_jax')
-  first = processes.is_first()
-  logger.setLevel(logging.INFO if first else logging.WARNING)
+  is_first = processes.is_first()
+  logger.setLevel(logging.INFO if is_first else logging.WARNING)
   logger.propagate = False
   if not logger.handlers:
     logger.addHandler(logging.StreamHandler())
 
 
 def _cost(name: str, config: Any) -> str:
-  """Says what a step of a run costs, compiled for the run's devices."""
+  """Returns what a step of a run costs, compiled for the run's devices."""
   import jax
 
   from bn_jax.config import build
@@ -136,7 +137,7 @@ def _cost(name: str, config: Any) -> str:
   with jax.default_matmul_precision(config.matmul_precision):
     split = build.source(config).shapes(config.batch_size)
     traced = build.step(config, problem).trace(state, split)
-  of_step = cost.of(traced, state.params, config.devices)
+  step_cost = cost.of(traced, state.params, config.devices)
   kind = jax.devices()[0].device_kind
   count = config.devices
   head = (
@@ -144,12 +145,12 @@ def _cost(name: str, config: Any) -> str:
     f'{config.batch_size}, layout {config.layout} on {count} '
     f'{kind} device{"s" if count > 1 else ""}'
   )
-  memory = ', '.join(f'{k} {_bytes(v)}' for k, v in of_step.memory.items())
+  memory = ', '.join(f'{k} {_bytes(v)}' for k, v in step_cost.memory.items())
   lines = [
-    ('parameters', f'{of_step.parameters:,}'),
-    ('FLOPs a step', f'{of_step.flops:,} of products on each device'),
+    ('parameters', f'{step_cost.parameters:,}'),
+    ('FLOPs a step', f'{step_cost.flops:,} of products on each device'),
     ('memory', f'{memory} on each device'),
-    ('collectives', _collectives(of_step.collectives)),
+    ('collectives', _collectives(step_cost.collectives)),
   ]
   return '\n'.join([head, *(f'  {k:14}{v}' for k, v in lines)]) + '\n'
 
@@ -158,10 +159,12 @@ def _collectives(collectives: Sequence[Any]) -> str:
   if not collectives:
     return 'none'
   words = []
-  for kind in sorted({one.kind for one in collectives}):
-    same = [one for one in collectives if one.kind == kind]
-    number = sum(one.times for one in same)
-    size = sum(one.times * one.bytes for one in same)
+  for kind in sorted({collective.kind for collective in collectives}):
+    of_kind = [
+      collective for collective in collectives if collective.kind == kind
+    ]
+    number = sum(collective.times for collective in of_kind)
+    size = sum(collective.times * collective.bytes for collective in of_kind)
     words.append(f'{number} {kind}, {_bytes(size)}')
   return '; '.join(words) + ', received by each device a step'
 

@@ -1,15 +1,15 @@
-"""Checkpoints of a training state, through orbax, each with its digests.
+"""Saves and restores states of training, by orbax, each with its digests.
 
   checkpoints/500/state/...       what orbax writes
   checkpoints/500/digests.json    what must be there; see `digests`
 
 A checkpoint is written as `500.new` and renamed when it is complete; before it
-is removed it is renamed to `500.old`. What a killed process leaves thus never
-has a step's name, so a step's folder is complete unless it was damaged later.
-Nothing of a damaged checkpoint is used; it is set aside as `500.damaged`.
+is removed it is renamed to `500.old`. Thus a folder named by a step alone is
+complete, even if a process is killed, unless it was damaged later. Nothing of a
+damaged checkpoint is used; it is set aside as `500.damaged`.
 
-A state is read into the tree of our own network. What does not fit is refused,
-never cast or left out.
+A state is read into the tree of the caller's network. A checkpoint with other
+arrays is refused; nothing is cast or left out.
 """
 
 import concurrent.futures
@@ -30,10 +30,11 @@ from bn_jax import errors, trees
 from bn_jax.storage import digests
 
 _log = logging.getLogger('bn_jax')
-# Bytes of a checkpoint's files beside the arrays: metadata of orbax, digests.
+# Bytes allowed for a checkpoint's files beside the arrays: metadata of orbax
+# and digests. Too few let a save begin that fills the disk, too many refuse it.
 _OVERHEAD = 2**18
-# Free space that is required, as a multiple of the arrays' size: records and
-# the files of other programs need some of it too.
+# Free space that a save requires, as a multiple of the arrays' size: records
+# and other programs need some of it too.
 _MARGIN = 1.2
 _FEW = 3  # differences that a message lists; more would not be read
 
@@ -57,10 +58,10 @@ class Checkpoints:
 
     Args:
       directory: of the checkpoints, absolute or not.
-      keep: how many of the newest stay on the disk; with two, there is one
-        left if the newest is damaged.
+      keep: how many of the newest stay on the disk; two leave one to restore
+        if the newest is damaged.
       about: JSON that is stored with each checkpoint, such as the config.
-      differs: the stored `about` -> why it is another experiment's, or None.
+      differs: returns why a stored `about` is another experiment's, or None.
     """
     self._directory = directory
     self._keep = keep
@@ -83,36 +84,36 @@ class Checkpoints:
     return max(self.steps(), default=None)
 
   def clean(self) -> None:
-    """Removes the remains of interrupted saves and removals."""
+    """Removes what interrupted saves and removals have left."""
     if self._directory.is_dir():
       for path in self._directory.iterdir():
         if path.suffix in ('.new', '.old'):
           shutil.rmtree(path, ignore_errors=True)
 
   def save(self, step: int, state: Any) -> None:
-    """Begins to write the state of a step; `wait` waits for it.
+    """Begins to write the state of a step, once the save before is finished.
 
-    A checkpoint that exists already is not written again.
+    If the newest checkpoint is of this step, that stays as it is.
 
     Raises:
       StorageError: the step is earlier than the newest checkpoint's, or the
-        save before it failed.
+        save before failed.
     """
     self.wait()
-    newest = self.latest() if self._newest is None else self._newest
-    if newest is not None and step < newest:
+    newest_step = self.latest() if self._newest is None else self._newest
+    if newest_step is not None and step < newest_step:
       raise errors.StorageError(
-        f'checkpoint {step} in {self._directory} was refused: {newest} is '
-        'there already'
+        f'checkpoint {step} in {self._directory} was refused: {newest_step} is '
+        f'there already; allowed: {newest_step} or later'
       )
     # Copied even if the checkpoint exists: this allocates the memory of copies.
     copy = self._copied(state)
-    if step != newest:
+    if step != newest_step:
       self._newest = step
       self._saving = self._writer.submit(self._write, step, copy)
 
   def check(self) -> None:
-    """Raises StorageError if a save has failed; waits for none."""
+    """Raises StorageError if the last save has failed; does not wait for it."""
     if self._saving is not None and self._saving.done():
       self.wait()
 
@@ -120,7 +121,7 @@ class Checkpoints:
     """Waits until the current save is finished.
 
     Raises:
-      StorageError: it failed.
+      StorageError: the save has failed.
     """
     saving, self._saving = self._saving, None
     if saving is not None:
@@ -134,13 +135,12 @@ class Checkpoints:
     """Reads the state of a step, as NumPy arrays.
 
     Args:
-      step: one of `steps`.
       like: a state of the same network, or its shapes; shapes and dtypes must
         agree.
 
     Raises:
-      CheckpointError: the checkpoint is absent or damaged, of another network
-        or of another experiment.
+      CheckpointError: the checkpoint is absent, damaged or unreadable, or of
+        another network, optimizer, experiment or version.
     """
     try:
       return self._restored(step, like)
@@ -156,22 +156,21 @@ class Checkpoints:
       ) from error
 
   def newest(self, like: Any, *, set_aside: bool = False) -> Any | None:
-    """Reads the newest undamaged state, as NumPy arrays; None without any.
+    """Reads the newest undamaged state, as NumPy arrays, or None without any.
 
-    Warns of each damaged one.
+    Warns of each damaged checkpoint.
 
     Args:
-      like: as for `restore`.
-      set_aside: whether damaged ones are renamed, so that their steps can be
-        saved again.
+      like: a state of the same network, or its shapes.
+      set_aside: whether damaged checkpoints are renamed, so that their steps
+        can be saved again.
 
     Raises:
-      CheckpointError: all are damaged, or the newest undamaged one does not
-        fit.
+      CheckpointError: all are damaged, or `restore` refuses the newest other.
     """
     damaged, tried = {}, set()
-    # Listed anew each time: training may remove one while it is read.
-    while untried := [s for s in self.steps() if s not in tried]:
+    # Steps are listed anew each time: training may remove one meanwhile.
+    while untried := [step for step in self.steps() if step not in tried]:
       step = untried[-1]
       tried.add(step)
       try:
@@ -186,8 +185,8 @@ class Checkpoints:
         damaged[step] = str(error)
         continue
       if set_aside:
-        for late in damaged:
-          self._rename(late, 'damaged')
+        for damaged_step in damaged:
+          self._rename(damaged_step, 'damaged')
       return state
     if damaged:
       step, why = next(iter(damaged.items()))
@@ -210,39 +209,39 @@ class Checkpoints:
     return _read_tree(folder / 'state', like)
 
   def _check(self, step: int, facts: Mapping, wanted: Mapping) -> None:
-    """Raises CheckpointError for another config, other shapes or dtypes.
+    """Raises CheckpointError for another experiment, other shapes or dtypes.
 
-    orbax would cast a dtype silently.
+    orbax itself would cast a dtype silently.
     """
     where = f'checkpoint {step} in {self._directory}'
     why = self._differs(facts['about'])
     if why is not None:
       raise errors.CheckpointError(f'{where} is of another experiment: {why}')
     stored = facts['arrays']
-    different = sorted(
+    paths = sorted(
       path
       for path in stored.keys() | wanted.keys()
       if stored.get(path) != wanted.get(path)
     )
-    if different:
-      listed = '; '.join(
+    if paths:
+      differences = '; '.join(
         f'{path} is {_type(stored.get(path))} there, {_type(wanted.get(path))} '
         'here'
-        for path in different[:_FEW]
+        for path in paths[:_FEW]
       )
       what = 'network'
-      if all(path.startswith('opt_state') for path in different):
+      if all(path.startswith('opt_state') for path in paths):
         what = 'optimizer (config.init_from takes the parameters alone)'
       raise errors.CheckpointError(
-        f'{where} is of another {what}: {len(different)} arrays differ: '
-        f'{listed}'
+        f'{where} is of another {what}: {len(paths)} arrays differ: '
+        f'{differences}'
       )
 
   def _copied(self, state: Any) -> Any:
     """Copies the state to the host, into memory that the next save reuses.
 
-    It must be a copy: the next step donates the state's buffers, and on a CPU
-    `np.asarray` is only a view of them.
+    A view would not do: the next step donates the state's buffers, and on a CPU
+    `np.asarray` returns a view of them.
     """
     leaves, tree = jax.tree.flatten(state)
     for leaf in leaves:
@@ -262,7 +261,7 @@ class Checkpoints:
       # Without parents: if somebody removed the run's folder, saving fails.
       self._directory.mkdir(exist_ok=True)
       new.mkdir()
-      # Checked before orbax begins, whose threads report errors by themselves.
+      # Checked before orbax begins: its threads print their errors themselves.
       if self._free() < _MARGIN * bytes_of(state) + _OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       _write_tree(new / 'state', state)
@@ -272,7 +271,7 @@ class Checkpoints:
       new.rename(self._directory / str(step))
       for old in self.steps()[: -self._keep]:
         self._rename(old, 'old')
-        # On some file systems a file that is being read stays; see `clean`.
+        # Some file systems keep a file that is being read; see `clean`.
         shutil.rmtree(self._directory / f'{old}.old', ignore_errors=True)
     # orbax raises ValueError if the disk is full.
     except (OSError, ValueError, errors.StorageError) as error:
@@ -283,11 +282,12 @@ class Checkpoints:
     return shutil.disk_usage(self._directory).free
 
   def _failed(self, step: int, state: Any, error: Exception) -> str:
+    """Returns the message of a save that failed."""
     size = bytes_of(state) + _OVERHEAD
     if not self._directory.is_dir():
       return f'{self._directory} is gone: somebody removed it'
-    newest = self.latest()
-    good = 'none' if newest is None else f'that of step {newest}'
+    newest_step = self.latest()
+    good = 'none' if newest_step is None else f'that of step {newest_step}'
     return (
       f'cannot write checkpoint {step} in {self._directory}, of {_mb(size)} '
       f'with {_mb(self._free())} left on the disk: {_reason(error)}; the '
@@ -296,14 +296,14 @@ class Checkpoints:
     )
 
   def _rename(self, step: int, suffix: str) -> None:
-    """Renames a step's folder to STEP.SUFFIX."""
-    other = self._directory / f'{step}.{suffix}'
-    shutil.rmtree(other, ignore_errors=True)
-    (self._directory / str(step)).rename(other)
+    """Renames a step's folder to STEP.SUFFIX, which is replaced."""
+    new_path = self._directory / f'{step}.{suffix}'
+    shutil.rmtree(new_path, ignore_errors=True)
+    (self._directory / str(step)).rename(new_path)
 
 
 def bytes_of(state: Any) -> int:
-  """Returns the size of a state's arrays, or of their shapes."""
+  """Returns the bytes of a state's arrays, or of arrays of these shapes."""
   return sum(
     leaf.size * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(state)
   )
@@ -314,7 +314,7 @@ def check_space(folder: pathlib.Path, needed: int) -> None:
 
   Args:
     folder: of the checkpoints; it need not exist yet.
-    needed: bytes that they will take.
+    needed: bytes that all checkpoints will take.
 
   Raises:
     StorageError: less than `_MARGIN` times `needed` is free.
@@ -332,7 +332,7 @@ def check_space(folder: pathlib.Path, needed: int) -> None:
 
 
 def _arrays(tree: Any) -> dict[str, list]:
-  """Returns path -> [dtype, [sizes]] of each array, as JSON has them."""
+  """Returns path -> [dtype, shape] of each array, in types of JSON."""
   return {
     path: [str(leaf.dtype), list(leaf.shape)]
     for path, leaf in zip(trees.paths(tree), jax.tree.leaves(tree))
@@ -362,12 +362,12 @@ def _write_tree(folder: pathlib.Path, tree: Any) -> None:
 
 
 def _read_tree(folder: pathlib.Path, like: Any) -> Any:
-  """Reads a tree of NumPy arrays.
+  """Reads a tree of NumPy arrays whose dtypes and digests were checked.
 
-  orbax casts dtypes and does not notice flipped bits: check both before.
+  orbax would cast dtypes, and does not notice flipped bits.
 
   Raises:
-    Damaged: it cannot be read.
+    Damaged: orbax cannot read the tree.
   """
   shape_of = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
   wanted = ocp.args.StandardRestore(jax.tree.map(shape_of, like))
@@ -379,7 +379,7 @@ def _read_tree(folder: pathlib.Path, like: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-  """Returns the reason in orbax's long message, in one line."""
+  """Returns the reason of an error of orbax, in one line."""
   full = os.strerror(errno.ENOSPC)
   if full in str(error):
     return full
@@ -388,21 +388,21 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[ocp.Checkpointer]:
-  """Opens orbax, without the tracebacks that its threads would log.
+  """Opens orbax, and drops the tracebacks that its threads log.
 
-  Our own errors say what is wrong.
+  The errors of this module say what is wrong.
   """
-  # Only one process writes, or reads: orbax must not wait for the others.
-  alone = ocp.options.MultiprocessingOptions(
+  # Only this process writes or reads: orbax must not wait for others.
+  one_process = ocp.options.MultiprocessingOptions(
     primary_host=jax.process_index(),
     active_processes={jax.process_index()},
     barrier_sync_key_prefix='bn_jax',
   )
-  handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+  handler = ocp.StandardCheckpointHandler(multiprocessing_options=one_process)
   is_no_error = lambda record: record.levelno < logging.ERROR
   logger = logging.getLogger('absl')
   logger.addFilter(is_no_error)
   try:
-    yield ocp.Checkpointer(handler, multiprocessing_options=alone)
+    yield ocp.Checkpointer(handler, multiprocessing_options=one_process)
   finally:
     logger.removeFilter(is_no_error)

@@ -1,11 +1,11 @@
-"""A digest of every file in a folder, to notice damage.
+"""Writes and checks digests of all files in a folder, to notice damage.
 
   {"format": 1, ..., "files": {"state/d/0": [4194304, "9f86d0..."], ...},
    "digest": "60303a..."}
 
-`digests.json` is written last, so a folder without it is unfinished; "digest"
-is that of the rest of the file itself. It shows accidents: flipped bits, files
-that are cut or missing. It does not protect from people who can write there.
+`digests.json` is written last, so a folder without it is unfinished. Its own
+"digest" is of all its other content. Digests show accidents: flipped bits, and
+files that are cut or missing. They do not stop people who can write there.
 """
 
 import errno
@@ -19,7 +19,9 @@ from bn_jax import errors
 from bn_jax.storage import files as files_lib
 
 NAME = 'digests.json'
-_FORMAT = 1
+_FORMAT = 1  # of digests.json; another version of it is refused
+# The system's answers if a file is lost or the disk cannot read it. Others,
+# such as a missing permission, say nothing about the file's content.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
 
@@ -31,11 +33,11 @@ def write(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
   """Writes digests.json over all files below a folder.
 
   Args:
-    folder: its files must be final.
-    facts: JSON that the file stores besides.
+    folder: no file in it may change afterwards.
+    facts: JSON that digests.json also holds.
 
   Raises:
-    StorageError: it cannot be written.
+    StorageError: digests.json cannot be written.
   """
   body = {'format': _FORMAT, **facts, 'files': _of_files(folder)}
   files_lib.write(folder / NAME, _signed(body))
@@ -45,8 +47,8 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
   """Reads digests.json.
 
   Raises:
-    Damaged: it is missing, or was changed.
-    CheckpointError: another version wrote it.
+    Damaged: the file is missing, or was changed.
+    CheckpointError: it cannot be read, or another version wrote it.
   """
   try:
     content = (folder / NAME).read_bytes()
@@ -60,14 +62,14 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
   try:
     body = json.loads(content)
     del body['digest']
-    whole = content == _signed(body)
+    is_intact = content == _signed(body)
   except (ValueError, KeyError, TypeError) as error:
     raise Damaged(f'{NAME} cannot be read') from error
-  if not whole:
+  if not is_intact:
     raise Damaged(f'{NAME} is not as it was written')
   if body['format'] != _FORMAT:
     raise errors.CheckpointError(
-      f'{folder} has format {body["format"]}, this version knows {_FORMAT}; '
+      f'{folder} has format {body["format"]}; allowed: {_FORMAT}; '
       'use the version that wrote it'
     )
   return body
@@ -78,7 +80,8 @@ def verify(folder: pathlib.Path) -> None:
 
   Raises:
     Damaged: a file is missing, or has another size or content.
-    CheckpointError: another version wrote the digests.
+    CheckpointError: a file cannot be read, or another version wrote the
+      digests.
   """
   for name, (size, digest) in read(folder)['files'].items():
     path = folder / name
@@ -93,14 +96,14 @@ def verify(folder: pathlib.Path) -> None:
 
 
 def _failure(path: pathlib.Path, error: OSError) -> Exception:
-  """Returns Damaged if a file is lost, CheckpointError if it may be intact."""
+  """Returns Damaged if the file is lost, else CheckpointError."""
   if error.errno in _DAMAGE:
     return Damaged(f'{path.name}: {error.strerror}')
   return errors.CheckpointError(f'cannot read {path}: {error.strerror}')
 
 
 def _signed(body: Mapping[str, Any]) -> bytes:
-  """Returns the content of the file, with its own digest at the end."""
+  """Returns the content of digests.json, with its own digest at the end."""
   digest = hashlib.sha256(_text(body)).hexdigest()
   return _text({**body, 'digest': digest})
 
@@ -111,10 +114,10 @@ def _text(body: Mapping[str, Any]) -> bytes:
 
 def _of_files(folder: pathlib.Path) -> dict[str, list]:
   """Returns path -> [bytes, digest] of each file below a folder."""
-  files = sorted(path for path in folder.rglob('*') if path.is_file())
+  paths = sorted(path for path in folder.rglob('*') if path.is_file())
   return {
     path.relative_to(folder).as_posix(): [path.stat().st_size, _of_file(path)]
-    for path in files
+    for path in paths
   }
 
 

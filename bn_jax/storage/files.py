@@ -1,7 +1,7 @@
 """Writes whole files, reads JSON of a known shape, makes folders.
 
-Every file of a working directory is written here. A file gets its name when it
-is complete, so a killed process leaves either the old file or the new one.
+A file gets its name when it is completely written, so a killed process leaves
+either the old file or the new one.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ Content = bytes | str | Callable[[BinaryIO], Any]
 
 
 def write(path: pathlib.Path, content: Content, *, sync: bool = True) -> None:
-  """Writes a file whole: under another name first, then renamed.
+  """Writes a file whole: writes under another name first, then renames.
 
   Args:
     path: of the file, which is replaced if it exists.
-    content: bytes, a text, or a function that writes to an open file.
+    content: bytes, a text, or a function that writes them to an open file.
     sync: whether to wait for the disk before renaming. Without it, the file
       survives a crash of the process, but not a power failure.
 
   Raises:
-    StorageError: it cannot be written; the old file is unchanged.
+    StorageError: the file cannot be written; the old one is unchanged.
   """
-  # Named by host and process, as several may write the same file at once.
+  # Its own name for each process, as several may write one file at once.
   temporary = path.with_name(f'{path.name}.{_host()}.{os.getpid()}.tmp')
   try:
     with temporary.open('wb') as file:
@@ -67,12 +67,12 @@ def make_folder(
   """Makes a folder, unless it exists.
 
   Args:
-    hint: what to do if it cannot be made, for the message.
-    parents: whether the folders above are made too. False if they must exist:
-      where somebody has removed them, they are not made again.
+    hint: what a user can do if that fails, for the message.
+    parents: whether the folders above are made too. False is for folders in one
+      that somebody may have removed, which then stays removed.
 
   Raises:
-    StorageError: it cannot be made.
+    StorageError: the folder cannot be made.
   """
   try:
     folder.mkdir(parents=parents, exist_ok=True)
@@ -92,13 +92,12 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
   """Returns the content of a JSON file, or None where there is no such file.
 
   Args:
-    path: of the file, which may be absent.
-    shape: what it must hold: a type, or field -> shape, where the key `...`
-      stands for all fields. `(None, shape)` allows an absent field. Further
-      fields are allowed.
+    shape: what the content must be: a type, or field -> shape, where the key
+      `...` stands for all fields. `(None, shape)` allows an absent field.
+      Further fields are allowed.
 
   Raises:
-    StorageError: it is no JSON, or not of this shape.
+    StorageError: the file cannot be read, is no JSON or has another shape.
   """
   try:
     content = json.loads(path.read_bytes().decode())
@@ -115,30 +114,30 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
 
 
 def check_shape(path: pathlib.Path, content: Any, shape: Any) -> None:
-  """Raises StorageError unless a file's content has the shape; `read_json`."""
-  wrong = _misfit('its content', content, shape)
-  if wrong is not None:
+  """Raises StorageError unless content has a shape; see `read_json`."""
+  misfit = _misfit('its content', content, shape)
+  if misfit is not None:
     raise errors.StorageError(
-      f'{path}: {wrong}; the file was changed after it was written: restore '
+      f'{path}: {misfit}; the file was changed after it was written: restore '
       'it, or give another directory'
     )
 
 
 def _misfit(where: str, value: Any, shape: Any) -> str | None:
-  """Returns the first misfit of a value and a shape, in words, or None."""
+  """Returns where a value first differs from a shape, in words, or None."""
   if isinstance(shape, tuple):
     return None if value is None else _misfit(where, value, shape[1])
   kind = dict if isinstance(shape, dict) else shape
   if not isinstance(value, kind):
-    shown, allowed = repr(value)[:40], getattr(kind, '__name__', kind)
-    return f'{where} is {shown}, allowed: {allowed}'
+    excerpt, allowed = repr(value)[:40], getattr(kind, '__name__', kind)
+    return f'{where} is {excerpt}, allowed: {allowed}'
   if kind is shape:
     return None
-  for key, inner in shape.items():
-    for name in value if key is ... else (key,):
-      wrong = _misfit(repr(name), value.get(name), inner)
-      if wrong is not None:
-        return wrong
+  for key, field_shape in shape.items():
+    for field in value if key is ... else (key,):
+      misfit = _misfit(repr(field), value.get(field), field_shape)
+      if misfit is not None:
+        return misfit
   return None
 
 

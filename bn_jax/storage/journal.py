@@ -1,8 +1,8 @@
-"""The results of a long computation so far, on disk.
+"""Keeps the finished parts of a long computation on disk.
 
-Each name has a file, written whole: a killed process loses only the result in
-progress. Writing does not wait for the disk, as the operating system keeps the
-file when the process dies.
+Each part has a name and a file, written whole: a killed process loses only the
+part in progress. Writing does not wait for the disk, as the operating system
+keeps the file when the process dies.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from bn_jax.storage import files
 
 
 class Journal:
-  """A `types.Journal` in a folder of its own."""
+  """A `types.Journal` in a folder that holds nothing else."""
 
   def __init__(self, directory: pathlib.Path):
     self._directory = directory
@@ -46,21 +46,21 @@ class Journal:
     """Keeps arrays under a name, replacing what it held.
 
     Raises:
-      StorageError: they cannot be written.
+      StorageError: the folder or the file cannot be written.
     """
-    plain = dict(_untyped(key, value) for key, value in arrays.items())
+    storable = dict(_untyped(key, value) for key, value in arrays.items())
     files.make_folder(self._directory)
     files.remove_torn(self._directory)
     files.write(
-      self._path(name), lambda file: np.savez(file, **plain), sync=False
+      self._path(name), lambda file: np.savez(file, **storable), sync=False
     )
 
   def drop(self, name: str) -> None:
-    """Forgets a name."""
+    """Removes the arrays kept under a name, if there are any."""
     self._path(name).unlink(missing_ok=True)
 
   def clear(self) -> None:
-    """Removes the folder, and the one above if that is then empty."""
+    """Removes the folder, and the folder above if that is then empty."""
     shutil.rmtree(self._directory, ignore_errors=True)
     with contextlib.suppress(OSError):
       self._directory.parent.rmdir()
@@ -71,12 +71,12 @@ class Journal:
 
 
 def _untyped(key: str, value: Any) -> tuple[str, np.ndarray]:
-  """Returns (key, array) as NumPy can store it, which has no bfloat16."""
+  """Returns key and array as a .npz file can hold them: not as bfloat16."""
   array = np.asarray(value)
   if array.dtype.kind != 'V':
     return key, array
-  plain = np.dtype(f'u{array.dtype.itemsize}')
-  return f'{key}|{array.dtype.name}', array.view(plain)
+  bits = np.dtype(f'u{array.dtype.itemsize}')
+  return f'{key}|{array.dtype.name}', array.view(bits)
 
 
 def _typed(key: str, value: np.ndarray) -> tuple[str, np.ndarray]:

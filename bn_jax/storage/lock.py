@@ -1,8 +1,9 @@
-"""A lock that allows one process to write in a folder.
+"""Locks a folder, so that one process at a time writes in it.
 
-The operating system holds it and releases it when the process dies, so a killed
-process blocks nobody. The lock file's content tells people who holds it. It
-works between hosts if the file system's locks do (NFS, Lustre with flock).
+The operating system releases a lock when its process dies, so a killed process
+blocks nobody. The lock file's content tells people which process holds the
+lock. Locks work between hosts if the file system has them (NFS, Lustre with
+flock).
 """
 
 import contextlib
@@ -20,20 +21,20 @@ from collections.abc import Iterator
 from bn_jax import errors
 
 _log = logging.getLogger('bn_jax')
+# The system's answers where a file system has no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path, name: str = 'lock') -> Iterator[None]:
-  """Holds a lock while the `with` block runs.
+  """Holds the lock of an existing folder while the `with` block runs.
 
   Args:
-    folder: it must exist.
-    name: of the lock's file in it.
+    name: of the lock's file in the folder; locks of other names are others.
 
   Raises:
-    ConfigError: another process holds it.
-    StorageError: nothing can be written there.
+    ConfigError: another process holds the lock.
+    StorageError: the lock's file cannot be written or locked.
   """
   path = folder / name
   try:
@@ -49,7 +50,7 @@ def held(folder: pathlib.Path, name: str = 'lock') -> Iterator[None]:
     if previous:
       _log.info('%s: taken over from %s, which ended without notice',
                 folder, previous)  # fmt: skip
-    _write(file, _who())
+    _write(file, _this_process())
     try:
       yield
     finally:
@@ -57,9 +58,9 @@ def held(folder: pathlib.Path, name: str = 'lock') -> Iterator[None]:
 
 
 def is_held(folder: pathlib.Path, name: str = 'lock') -> bool:
-  """Returns whether another process holds a lock, without taking it.
+  """Returns whether another process holds a folder's lock; takes none.
 
-  On systems other than Linux the content of the file decides.
+  Where the system is not Linux, or does not say, the file's content decides.
   """
   try:
     file = (folder / name).open('rb', buffering=0)
@@ -69,7 +70,7 @@ def is_held(folder: pathlib.Path, name: str = 'lock') -> bool:
     if sys.platform == 'linux':
       import fcntl
 
-      # struct flock: type, whence, start, length, process.
+      # struct flock: type, whence, start, length, process id.
       request = struct.pack('hhqqi4x', fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
       with contextlib.suppress(OSError):
         kind, *_ = struct.unpack(
@@ -102,10 +103,10 @@ def _take(file, folder: pathlib.Path) -> None:
     ) from error
 
 
-def _who() -> str:
-  started = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+def _this_process() -> str:
+  now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   return json.dumps(
-    {'host': socket.gethostname(), 'process': os.getpid(), 'started': started}
+    {'host': socket.gethostname(), 'process': os.getpid(), 'started': now}
   )
 
 
@@ -113,9 +114,9 @@ def _holder(file) -> str:
   """Returns the process named in the file, in words, or ''."""
   file.seek(0)
   try:
-    who = json.loads(file.read(1000))  # our lines are shorter
+    line = json.loads(file.read(1000))  # `_this_process` writes fewer bytes
     return (
-      f'process {who["process"]} on {who["host"]}, started {who["started"]}'
+      f'process {line["process"]} on {line["host"]} since {line["started"]}'
     )
   except (OSError, ValueError, KeyError, TypeError):
     return ''

@@ -1,12 +1,13 @@
-"""Records on disk: lines of JSON, or files of arrays.
+"""Writes and reads records: lines of JSON, or files of arrays.
 
   {"step": 40, "name": "train", "values": {"objective": 2.25, ...}}
   {"step": 40, "name": "test", "values": {"loss": 0.5, ...}, "conditions":
     {"statistics": "running", "data": "test", "examples": 355, ...}}  (one line)
 
-A number is written in the fewest digits that give the same float32 again, or as
-"NaN", "Infinity" or "-Infinity", which JSON lacks. Lines are in the order of
-steps, so a run that was interrupted leaves the same bytes as one that was not.
+A float is written in the fewest digits that give it again in its own precision,
+or as "NaN", "Infinity" or "-Infinity", which JSON lacks. Lines are in the order
+of steps; `cut` removes those that a resumed run writes again, so that the file
+ends with the same bytes as without interruption.
 """
 
 import contextlib
@@ -27,8 +28,9 @@ import numpy as np
 from bn_jax import errors
 from bn_jax.storage import files
 
-# Allowed names of runs and measures: they become parts of paths, and of config
-# keys, which are separated by dots.
+# Allowed names of runs and measures: parts of paths, and of config keys, which
+# are separated by dots. 100 characters leave room for what is added to them in
+# a file's name, which may have 255 bytes.
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
 
 
@@ -36,11 +38,11 @@ class Record(NamedTuple):
   """The values that one measure has at one step.
 
   Attributes:
-    step: number of updates before it was taken.
+    step: number of updates before the values were computed.
     name: 'train', or the key of a measure in the config.
-    values: name -> number or list of numbers.
-    conditions: of a measure: statistics, data, examples, precision; None for
-      training.
+    values: quantity -> number, list of numbers or array.
+    conditions: how a measure was taken: statistics, data, examples, precision;
+      None for training.
   """
 
   step: int
@@ -53,7 +55,7 @@ class Lines:
   """A file of records that is appended to, line by line."""
 
   def __init__(self, path: pathlib.Path):
-    """Opens no file yet: the first line creates it."""
+    """Takes the file's path; the first line creates the file."""
     self._path, self._file = path, None
 
   def write(self, record: Record) -> None:
@@ -61,7 +63,7 @@ class Lines:
     line = as_line(record).encode()
     try:
       if self._file is None:
-        # Unbuffered, so that nothing later retries what a full disk refused.
+        # Unbuffered, so that closing does not retry what a full disk refused.
         self._file = self._path.open('ab', buffering=0)
       if self._file.write(line) < len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -89,10 +91,10 @@ class Lines:
 def as_line(record: Record) -> str:
   """Formats a record as a line of JSON."""
   values = {name: _plain(value) for name, value in record.values.items()}
-  line = {'step': int(record.step), 'name': record.name, 'values': values}
+  fields = {'step': int(record.step), 'name': record.name, 'values': values}
   if record.conditions is not None:
-    line['conditions'] = dict(record.conditions)
-  return json.dumps(line, allow_nan=False) + '\n'
+    fields['conditions'] = dict(record.conditions)
+  return json.dumps(fields, allow_nan=False) + '\n'
 
 
 class Arrays:
@@ -102,7 +104,7 @@ class Arrays:
     self._directory = directory
 
   def write(self, record: Record) -> None:
-    """Writes NAME-STEP.npz, whole."""
+    """Writes the file NAME-STEP.npz, whole."""
     content = io.BytesIO()
     conditions = {}
     if record.conditions is not None:
@@ -115,23 +117,21 @@ class Arrays:
 
 def write_all(path: pathlib.Path, records: Sequence[Record]) -> None:
   """Writes a whole file of records, in the order of steps."""
-  lines = [
-    as_line(record) for record in sorted(records, key=lambda one: one.step)
-  ]
-  files.write(path, ''.join(lines))
+  by_step = sorted(records, key=lambda record: record.step)
+  files.write(path, ''.join(map(as_line, by_step)))
 
 
 def read_arrays(directory: pathlib.Path, name: str) -> list[Record]:
-  """Reads the records of one name in a folder of arrays, by step."""
-  named = []
+  """Returns the records of one name in a folder of arrays, ordered by step."""
+  records = []
   for step, path in _array_files(directory):
     if path.name == f'{name}-{step}.npz':
       values = _loaded(path)
       conditions = None
       if 'conditions' in values:
         conditions = json.loads(str(values.pop('conditions')))
-      named.append(Record(step, name, values, conditions))
-  return sorted(named, key=lambda record: record.step)
+      records.append(Record(step, name, values, conditions))
+  return sorted(records, key=lambda record: record.step)
 
 
 def _loaded(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -144,8 +144,8 @@ def _loaded(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def cut_arrays(directory: pathlib.Path, step: int) -> None:
   """Removes the arrays of `step` and later steps."""
-  for other, path in _array_files(directory):
-    if other >= step:
+  for file_step, path in _array_files(directory):
+    if file_step >= step:
       path.unlink()
 
 
@@ -159,9 +159,13 @@ def _array_files(
 
 
 def read(path: pathlib.Path) -> Iterator[Record]:
-  """Yields the records of a file in order, without an unfinished last line.
+  """Yields the records of a file, none if there is no file.
 
-  "NaN", "Infinity" and "-Infinity" become floats again.
+  An unfinished last line is left out. "NaN", "Infinity" and "-Infinity" become
+  floats again.
+
+  Raises:
+    StorageError: the file cannot be read, or a line is no record.
   """
   if path.exists():
     for line in _whole_lines(path):
@@ -172,7 +176,7 @@ def cut(path: pathlib.Path, step: int, *, and_at: Sequence[str] = ()) -> None:
   """Removes the records of `step` and later steps, atomically.
 
   Args:
-    path: of the file, which need not exist.
+    path: of a file of records, which need not exist.
     step: the first step that is removed.
     and_at: names whose records at `step` itself stay.
   """
@@ -181,14 +185,14 @@ def cut(path: pathlib.Path, step: int, *, and_at: Sequence[str] = ()) -> None:
   lines = []
   for line in _whole_lines(path):
     record = _parsed(path, line)
-    at = record.step == step and record.name in and_at
-    if record.step < step or at:
+    is_exempt = record.step == step and record.name in and_at
+    if record.step < step or is_exempt:
       lines.append(line)
   files.write(path, b''.join(lines))
 
 
 def _whole_lines(path: pathlib.Path) -> Iterator[bytes]:
-  """Yields the lines up to one without an end, whose bytes may be no text."""
+  """Yields the lines before one without an end, which may be no text."""
   try:
     with path.open('rb') as file:
       for line in file:
@@ -212,15 +216,15 @@ def _parsed(path: pathlib.Path, line: bytes) -> Record:
       fields.get('conditions'),
     )
   except (ValueError, KeyError, TypeError, AttributeError) as error:
-    shown = line[:60].decode(errors='replace').strip()
+    start = line[:60].decode(errors='replace').strip()
     raise errors.StorageError(
-      f'{path}: {shown!r} is no record ({type(error).__name__}: {error}); the '
-      'file was changed after it was written'
+      f'{path}: {start!r} is no record ({type(error).__name__}: {error}); the '
+      'file was changed after it was written: restore it'
     ) from error
 
 
 def _plain(value: Any) -> Any:
-  """Converts a number or (nested) list of numbers to what JSON can hold."""
+  """Converts a number or array of numbers to what JSON can hold."""
   array = np.asarray(value)
   if array.ndim:
     return [_plain(item) for item in array]
@@ -235,6 +239,7 @@ def _plain(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
+  """Converts a number or list of numbers of JSON; `_plain` writes them."""
   if isinstance(value, list):
     return [_number(item) for item in value]
   return float(value) if isinstance(value, str) else value

@@ -1,14 +1,15 @@
-"""The files of one run with one seed: their paths and their content.
+"""Finds and reads the files of one run with one seed.
 
 WORKDIR/experiment.json            the runs, resolved, and their seeds
 WORKDIR/RUN/seedK/                 a `RunFolder`
   manifest.json                    the config, the machine, the last step
-  scalars.jsonl, timing.jsonl, tb/ records, their seconds, for TensorBoard
+  scalars.jsonl, tb/               records; the same for TensorBoard
+  timing.jsonl                     seconds of steps, measures and saves
   arrays/NAME-STEP.npz             records that are too large for a line
   checkpoints/STEP/                states of training
   population/, population.json     result of `recalibrate`
-  analysis/NAME/                   an `AnalysisFolder`: a measure that was
-                                   taken of its checkpoints afterwards
+  analysis/NAME/                   an `AnalysisFolder`: a measure of the
+                                   checkpoints, taken after training
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ MANIFEST = {
   'seed': int,
   'config': dict,
 }
-# What it must hold for the report and the papers.
+# What a manifest must hold for the report and the papers.
 WHOLE = {
   **MANIFEST,
   'config': {
@@ -43,7 +44,7 @@ WHOLE = {
     'schedule': {'learning_rate': int | float},
     'measures': {...: {'name': str, 'data': str, 'every_steps': int}},
   },
-  'measures': (None, {...: _PAGE}),  # by measure; older ones lack it
+  'measures': (None, {...: _PAGE}),  # older manifests lack it
   'parameters': int,
   'layout': str,
   'device': {'kind': str, 'count': int},
@@ -64,7 +65,7 @@ _SETTINGS = {
   'statistics': str,
   'page': (None, _PAGE),
 }
-_FILE = 'experiment.json'
+_EXPERIMENT_FILE = 'experiment.json'
 _SEED = re.compile(r'seed(0|[1-9]\d*)')
 
 
@@ -80,7 +81,7 @@ def label(run: str, seed: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-  """One run with one seed: WORKDIR/RUN/seedK, whether it has begun or not.
+  """The folder of one run with one seed; before training it need not exist.
 
   Attributes:
     path: WORKDIR/RUN/seedK.
@@ -102,13 +103,13 @@ class RunFolder:
 
   @functools.cached_property
   def manifest(self) -> dict[str, Any] | None:
-    """The content of manifest.json, see `MANIFEST`; None before it begins.
+    """Returns the content of manifest.json, see `MANIFEST`, or None.
 
-    The file is read once, at the first access. `again` reads it anew, for a run
-    that is in progress.
+    None is for a run that has not begun. The file is read once, at the first
+    access; `again` is for a run that is in progress.
 
     Raises:
-      StorageError: the file was changed, or is another seed's.
+      StorageError: the file cannot be read, was changed or is another seed's.
     """
     manifest = files.read_json(self.manifest_file, MANIFEST)
     if manifest is not None and manifest['seed'] != self.seed:
@@ -122,33 +123,33 @@ class RunFolder:
     """Returns the manifest of a run that has begun, see `WHOLE`.
 
     Raises:
-      StorageError: the file was changed.
+      StorageError: see `manifest`.
     """
     files.check_shape(self.manifest_file, self.manifest, WHOLE)
     return self.manifest
 
   @property
   def status(self) -> str | None:
-    """'running', 'done', 'interrupted', 'diverged'; None before it begins."""
+    """Returns a status as in `MANIFEST`, or None before the run begins."""
     return self.manifest['status'] if self.manifest else None
 
   @property
   def step(self) -> int:
-    """The last step in the manifest; 0 before it begins."""
+    """Returns the number of steps by the manifest, 0 before the run begins."""
     return (self.manifest['step'] or 0) if self.manifest else 0
 
   @property
   def has_ended(self) -> bool:
-    """Whether training is over: done, or diverged."""
+    """Returns whether training is over: done or diverged."""
     return self.status in ('done', 'diverged')
 
   @property
   def has_records(self) -> bool:
-    """Whether it has made steps; a checkpoint of step 0 does not count."""
+    """Returns whether the manifest or a record tells of a step."""
     return bool(self.step) or any(True for _ in records.read(self.scalars))
 
   def again(self) -> 'RunFolder':
-    """Returns the same folder without the manifest that it has read."""
+    """Returns the same folder, which will read its manifest anew."""
     return dataclasses.replace(self)
 
   @property
@@ -177,7 +178,7 @@ class RunFolder:
 
   @property
   def population(self) -> pathlib.Path:
-    """The checkpoint whose statistics are those of the training set."""
+    """Returns the path of the checkpoint with population statistics."""
     return self.path / 'population'
 
   @property
@@ -185,7 +186,7 @@ class RunFolder:
     return self.path / 'population.json'
 
   def read_population(self) -> dict[str, Any] | None:
-    """Returns the content of population.json: its test results, or None."""
+    """Returns the content of population.json, None without such a file."""
     return files.read_json(self.population_file, _POPULATION)
 
   def analysis(self, name: str) -> 'AnalysisFolder':
@@ -193,16 +194,18 @@ class RunFolder:
     return AnalysisFolder(self.path / 'analysis' / name)
 
   def analyses(self) -> list['AnalysisFolder']:
-    """Returns the analyses that have begun, in the order of their names."""
+    """Returns the analyses with settings.json, in the order of their names."""
     paths = sorted((self.path / 'analysis').glob('*/settings.json'))
     names = [path.parent.name for path in paths]
-    return [self.analysis(n) for n in names if records.NAME.fullmatch(n)]
+    return [
+      self.analysis(name) for name in names if records.NAME.fullmatch(name)
+    ]
 
   def seconds(self) -> dict[str, float]:
-    """Sums the seconds of each name in timing.jsonl, over all restarts.
+    """Returns name -> seconds in timing.jsonl, summed over all restarts.
 
     Raises:
-      StorageError: the file was changed.
+      StorageError: the file cannot be read or was changed.
     """
     total = {}
     for record in records.read(self.timing):
@@ -218,7 +221,7 @@ class RunFolder:
 
 @dataclasses.dataclass(frozen=True)
 class AnalysisFolder:
-  """A measure of a run's checkpoints, at the path RUN/seedK/analysis/NAME."""
+  """The folder RUN/seedK/analysis/NAME: a measure of a run's checkpoints."""
 
   path: pathlib.Path
 
@@ -239,17 +242,17 @@ class AnalysisFolder:
     return self.path / 'arrays'
 
   def partial(self, step: int) -> pathlib.Path:
-    """Returns the folder of the journal of an unfinished step."""
+    """Returns the journal's folder for a checkpoint that is being measured."""
     return self.path / 'partial' / f'{step}'
 
   def settings(self) -> dict[str, Any] | None:
-    """Returns the settings of the measure; None before its first result.
+    """Returns the settings of the measure; None without any result.
 
     Raises:
-      StorageError: the file was changed.
+      StorageError: settings.json cannot be read or was changed.
     """
-    begun = (self.scalars, self.arrays, self.path / 'partial')
-    if not any(path.exists() for path in begun):
+    results = (self.scalars, self.arrays, self.path / 'partial')
+    if not any(path.exists() for path in results):
       return None
     return files.read_json(self.settings_file, _SETTINGS)
 
@@ -260,11 +263,11 @@ def at(workdir: str | os.PathLike, run: str, seed: int) -> RunFolder:
 
 
 def below(workdir: pathlib.Path, run: str = '*') -> list[RunFolder]:
-  """Returns the folders in a working directory that have begun, in order.
+  """Returns the folders with a manifest, in the order of run and seed.
 
   Args:
     workdir: the folder above those of the runs.
-    run: one run of it; by default all.
+    run: a name, or a pattern as in shells; '*' stands for all runs.
   """
   folders = []
   for path in workdir.glob(run):
@@ -279,7 +282,7 @@ def find(path: pathlib.Path) -> list[RunFolder]:
 
   Raises:
     ConfigError: no run has begun there.
-    StorageError: a manifest was changed, or is another seed's.
+    StorageError: see `RunFolder.manifest`.
   """
   match = _SEED.fullmatch(path.absolute().name)
   if path.is_dir() and (path / 'manifest.json').exists():
@@ -299,7 +302,7 @@ def find(path: pathlib.Path) -> list[RunFolder]:
 
 
 def _seeds(folder: pathlib.Path, run: str) -> list[RunFolder]:
-  """Returns the seeds of one run that have begun, in order."""
+  """Returns the folders of one run with a manifest, in the order of seeds."""
   folders = []
   for path in folder.glob('seed*/manifest.json'):
     match = _SEED.fullmatch(path.parent.name)
@@ -309,22 +312,22 @@ def _seeds(folder: pathlib.Path, run: str) -> list[RunFolder]:
 
 
 def is_workdir(path: pathlib.Path) -> bool:
-  """Returns whether a folder has experiment.json: is a working directory."""
-  return (path / _FILE).exists()
+  """Returns whether a folder is a working directory: has experiment.json."""
+  return (path / _EXPERIMENT_FILE).exists()
 
 
 def workdirs(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the working directories in a folder and below it, in order."""
-  return sorted(path.parent for path in folder.glob(f'**/{_FILE}'))
+  return sorted(path.parent for path in folder.glob(f'**/{_EXPERIMENT_FILE}'))
 
 
 def read_experiment(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """Returns the content of experiment.json, or None.
+  """Returns the content of experiment.json, None without such a file.
 
   Raises:
-    StorageError: the file was changed, or cannot be read.
+    StorageError: the file cannot be read or was changed.
   """
-  path = workdir / _FILE
+  path = workdir / _EXPERIMENT_FILE
   experiment = files.read_json(path, _EXPERIMENT)
   for name in experiment['runs'] if experiment else ():
     if not records.NAME.fullmatch(name):
@@ -334,4 +337,4 @@ def read_experiment(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 def write_experiment(workdir: pathlib.Path, content: dict[str, Any]) -> None:
   """Writes experiment.json, whole."""
-  files.write_json(workdir / _FILE, content)
+  files.write_json(workdir / _EXPERIMENT_FILE, content)

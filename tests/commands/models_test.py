@@ -92,7 +92,7 @@ class LayersTest(parameterized.TestCase):
     (('mlp', '--norm=instance'), 'mlp with norm .*a group of one value'),
     (('vgg11', '--image=4'), 'vgg11 .*4 x 4 pixels is too small'),
     (('vgg11', '--image=0'), "--image: '0'; allowed: 1, 2, 3, ..."),
-    (('--image=8',), '--image needs a NAME'),
+    (('--image=8',), '--image=8: allowed with a NAME'),
     (('--imag=8',), "unknown flag '--imag'; did you mean '--image'"),
   )
   def test_refuses(self, words, message):

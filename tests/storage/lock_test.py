@@ -43,7 +43,7 @@ class LockTest(absltest.TestCase):
     with (
       self.assertRaisesRegex(
         errors.ConfigError,
-        rf'being written by process {process.pid} on \S+, started 20\d\d-',
+        rf'being written by process {process.pid} on \S+ since 20\d\d-',
       ),
       lock.held(self.folder),
     ):

@@ -76,7 +76,9 @@ class CommandTest(parameterized.TestCase):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
       self.assertEqual(__main__.main(['bn_jax', '--help']), 0)
-    self.assertIn('theory     both sides of each theorem', printed.getvalue())
+    self.assertIn(
+      'theory     computes both sides of each theorem', printed.getvalue()
+    )
 
   def test_another_network_is_left_out(self):
     code, printed, _ = self.main(_TINY, '--only=standard')
