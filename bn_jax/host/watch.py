@@ -27,9 +27,7 @@ _TURN = 0.2  # of a wait for an event; signs of life and votes wait for its end
 # pause of the machine or the network is no loss.
 _SILENCE = 15.0
 _SUSPECTED = 5.0  # the same, once a communication has failed: a loss is likely
-_HEARD = (
-  1.5  # for all processes to read an end: a beat and some waits for events
-)
+_HEARD = 1.5  # for all processes to read an end: a beat and some `_TURN`s
 # For all to introduce themselves. If jax's runtime notices a loss before, it
 # waits for the message of this meeting: see `processes._PATIENCE`.
 _MEETING = 60.0

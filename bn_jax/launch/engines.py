@@ -54,7 +54,7 @@ def check(engine: str, options: Sequence[str]) -> dict[str, str]:
   """Checks an engine and its options; returns those of SLURM, key -> value.
 
   Raises:
-    ConfigError: the engine or an option is unknown, or sbatch is missing.
+    ConfigError: the engine or an option is wrong, or sbatch or time is missing.
   """
   if engine not in _ENGINES:
     raise errors.ConfigError(
