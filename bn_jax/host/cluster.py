@@ -1,4 +1,4 @@
-"""Finds out whether this process is one of several, and where they meet."""
+"""Finds out whether this process is one of several, and where all meet."""
 
 import importlib.util
 import logging
@@ -20,9 +20,9 @@ def tasks(environment: Mapping[str, str]) -> tuple[str, int | None] | None:
   def has(*names):
     return all(name in environment for name in names)
 
-  step = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_PROCID')
-  # Of the step, as a batch script knows the job's tasks but is none itself.
-  if has('SLURM_STEP_NUM_TASKS', 'SLURM_LOCALID', *step):
+  slurm = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_PROCID')
+  # Not SLURM_NTASKS, which a batch script has too without being a task.
+  if has('SLURM_STEP_NUM_TASKS', 'SLURM_LOCALID', *slurm):
     return _if_several('SLURM', environment['SLURM_STEP_NUM_TASKS'])
   if has('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK'):
     return _if_several('Open MPI', environment['OMPI_COMM_WORLD_SIZE'])
@@ -35,18 +35,19 @@ def tasks(environment: Mapping[str, str]) -> tuple[str, int | None] | None:
 
 
 def _if_several(kind: str, count: str) -> tuple[str, int] | None:
+  """Returns (kind, count) if the count is a number above 1, else None."""
   return (kind, int(count)) if count.isdecimal() and int(count) > 1 else None
 
 
 class Place(NamedTuple):
   """Where the processes meet, and which of them this one is.
 
-  jax asks the cluster for what is None.
+  jax asks the cluster for each value that is None.
 
   Attributes:
-    coordinator_address: host:port of process 0.
-    num_processes: the number of all processes.
-    process_id: the number of this process, from 0 on.
+    coordinator_address: host:port at which process 0 listens.
+    num_processes: how many processes there are.
+    process_id: the index of this process, from 0 on.
   """
 
   coordinator_address: str | None = None
@@ -60,55 +61,56 @@ def place(
   """Returns how to join the other processes, or None if there are none.
 
   Args:
-    mode: 'auto' joins if the environment or `flags` show several processes,
-      'on' joins in any case, 'off' never.
-    flags: the values of the flags.
-    environment: such as os.environ.
+    mode: 'off' joins nothing; 'auto' joins if `environment` or `flags` tell of
+      several processes; 'on' also if neither tells of any.
+    flags: the values that the user gave, None for the others.
+    environment: the variables of the process, as in os.environ.
 
   Raises:
-    ConfigError: an unknown mode, or flags that are insufficient or contradict
-      each other.
+    ConfigError: an unknown mode; flags that are incomplete, out of range or
+      contradict each other; or Kubernetes without its Python package.
   """
   if mode not in ('auto', 'on', 'off'):
     raise errors.ConfigError(f'--distributed: {mode!r}; allowed: auto, on, off')
-  several = tasks(environment)
-  by_flags = any(value is not None for value in flags)
+  cluster_tasks = tasks(environment)
+  has_flags = any(value is not None for value in flags)
   if flags.coordinator_address is None:
     address = {**environment}.get('JAX_COORDINATOR_ADDRESS')
     flags = flags._replace(coordinator_address=address)
   if mode == 'off':
     return None
-  if by_flags or several is not None or mode == 'on':
+  if has_flags or cluster_tasks is not None or mode == 'on':
     _check(flags)
-  if several is not None and several[0] == _KUBERNETES and not _has_package():
-    if not by_flags or None in flags:
-      return _refuse_or_warn(mode, by_flags)
-    several = None  # the flags suffice
-  if several is None and by_flags:
+  is_kubernetes = cluster_tasks is not None and cluster_tasks[0] == _KUBERNETES
+  if is_kubernetes and not _has_package():
+    if not has_flags or None in flags:
+      return _refuse_or_warn(mode, has_flags)
+    cluster_tasks = None  # the flags suffice
+  if cluster_tasks is None and has_flags:
     _check_complete(flags)
     return flags if flags.num_processes > 1 else None
-  if several is None:  # a TPU's host shows nothing here, but jax can ask it
+  if cluster_tasks is None:  # jax can ask a TPU, whose host may show nothing
     return flags if mode == 'on' else None
-  return flags._replace(num_processes=flags.num_processes or several[1])
+  return flags._replace(num_processes=flags.num_processes or cluster_tasks[1])
 
 
 def _has_package() -> bool:
   return importlib.util.find_spec('kubernetes') is not None
 
 
-def _refuse_or_warn(mode: str, by_flags: bool) -> None:
+def _refuse_or_warn(mode: str, has_flags: bool) -> None:
   """Warns that a pod trains alone, or raises if it was told to join others."""
   why = (
     'Kubernetes is asked for the number of processes through a package that is '
     'missing: pip install kubernetes'
   )
-  if mode == 'on' or by_flags:
+  if mode == 'on' or has_flags:
     raise errors.ConfigError(
-      f'--distributed: {mode}; {why}, or give --coordinator_address, '
+      f'--distributed={mode}: {why}, or give --coordinator_address, '
       '--num_processes and --process_id'
     )
   _log.warning(
-    'each pod trains alone: %s, or say --distributed=off if that is meant', why
+    'each pod trains alone: %s, or give --distributed=off if you mean that', why
   )
 
 
@@ -119,15 +121,15 @@ def _check_complete(flags: Place) -> None:
   ]
   if missing:
     raise errors.ConfigError(
-      f'{" and ".join(missing)} missing, and nothing is seen that started '
-      'several tasks (SLURM, Open MPI, Kubernetes, a TPU pod); give '
+      f'{" and ".join(missing)} missing, and no cluster tells of several tasks '
+      '(SLURM, Open MPI, Kubernetes, a TPU pod); give '
       '--coordinator_address=HOST:PORT --num_processes=N --process_id=0..N-1, '
       'or --distributed=off'
     )
 
 
 def _check(flags: Place) -> None:
-  """Raises ConfigError for a value of a flag that cannot be right."""
+  """Raises ConfigError for a flag that is out of range."""
   address, count, process = flags
   if address is not None and not _is_address(address):
     raise errors.ConfigError(

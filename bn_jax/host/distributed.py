@@ -1,6 +1,6 @@
-"""Joins processes by jax.distributed, which ends here with one line of error.
+"""Joins processes by jax.distributed, and reports its errors in one line.
 
-jax itself would abort with pages of text. This is the only file that uses
+jax itself would abort with pages of text. This is the only module that uses
 private parts of jax.
 """
 
@@ -17,9 +17,8 @@ from typing import Any, NamedTuple, NoReturn
 from bn_jax import errors
 from bn_jax.host import cluster, signals
 
-# Seconds of silence after which jax's runtime declares a process lost. It must
-# be longer than `watch._SILENCE`: our watch can name the process and so should
-# come first.
+# Seconds of silence after which jax's runtime declares a process lost: longer
+# than `watch._SILENCE`, so that the watch, which names the process, is first.
 _SILENCE = 40
 
 
@@ -28,8 +27,8 @@ class Runtime(NamedTuple):
 
   Attributes:
     client: of its key-value store.
-    index: the number of this process.
-    count: the number of all processes.
+    index: of this process, from 0 on.
+    count: number of processes.
   """
 
   client: Any
@@ -43,21 +42,21 @@ def join(
   """Joins the other processes; call it before anything else of jax.
 
   Args:
-    where: the processes meet; see `cluster.Place`.
+    where: the address of process 0, and which process this is.
     timeout: seconds in which all must join.
-    lost: called, in some thread, when process 0 is gone; it must not return.
+    lost: called, in a thread of jax, when process 0 is gone; must not return.
 
   Raises:
-    ConfigError: the cluster does not say where, or the port there is taken.
+    ConfigError: the cluster does not tell jax enough, or the port is in use.
     Interrupted: not all joined in time; starting again may help.
   """
-  # Hides the runtime's pages about a loss, for which we have one line.
+  # Hides the runtime's pages about a loss; `watch` reports it in one line.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   import jax
   from jax._src import distributed
 
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  # jax would handle SIGTERM too; we have `watch.Peers.stopping`.
+  # jax would handle SIGTERM too, which `watch.Peers.stopping` answers.
   jax.config.update('jax_enable_preemption_service', False)
   state = distributed.global_state
   try:
@@ -72,13 +71,13 @@ def join(
     state.client = state.service = None  # jax would wait for them at the end
     if isinstance(error, errors.Failure) or not isinstance(error, Exception):
       raise
-    # jax raises these if the cluster's answers do not suffice.
+    # jax raises these types if the cluster does not tell enough.
     if isinstance(error, (ValueError, TypeError)):
       raise errors.ConfigError(
         f'--distributed: {errors.first_line(error)}'
       ) from error
     why = 'not all came'
-    if 'bad_cast' not in str(error):  # see `_calling`: it has no more to say
+    if 'bad_cast' not in str(error):  # else jax's text is lost: see `_calling`
       why = errors.first_line(error)
     raise errors.Interrupted(
       f'process {state.process_id} of {where.num_processes or "several"} has '
@@ -93,8 +92,8 @@ def join(
 def ended_by_signals(leave: Callable[[], NoReturn]) -> Iterator[None]:
   """Calls `leave` in a thread on SIGTERM or Ctrl-C, during a `with` block.
 
-  A Python handler would only run when `join` returns. Signals without a handler
-  keep their effect.
+  A Python handler would run only after `join`. Signals that have no Python
+  handler keep their effect.
   """
   if threading.current_thread() is not threading.main_thread():
     yield  # signals are the main thread's
@@ -121,18 +120,18 @@ def _calling(lost: Callable[[], NoReturn], distributed) -> Iterator[None]:
   """Makes jax call `lost` when its runtime has lost process 0.
 
   The runtime would abort with a page of text. `jax.distributed.initialize` has
-  no argument for a callback, and the callback that the runtime does take ends
-  in `std::terminate`, as its argument cannot be converted to Python (jaxlib
-  0.10). So `lost` is set as the callback and as the handler of `terminate`.
+  no argument for a callback. The runtime itself takes one, but calling it ends
+  in `std::terminate`, as the callback's argument cannot be converted to Python
+  (jaxlib 0.10). So `lost` is both that callback and the handler of `terminate`.
 
-  It also checks the port of process 0, which would otherwise end in a
-  segmentation fault if the port is taken.
+  The port of process 0 is checked too, since jax ends in a segmentation fault
+  if it is in use.
   """
-  make = distributed._jax.get_distributed_runtime_client
-  serve = distributed._jax.get_distributed_runtime_service
+  make_client = distributed._jax.get_distributed_runtime_client
+  make_service = distributed._jax.get_distributed_runtime_service
 
   def client(*arguments, **keywords):
-    return make(
+    return make_client(
       *arguments,
       **keywords,
       missed_heartbeat_callback=lambda *reason: lost(),
@@ -141,7 +140,7 @@ def _calling(lost: Callable[[], NoReturn], distributed) -> Iterator[None]:
 
   def service(address, *arguments, **keywords):
     _check_free(address)
-    return serve(address, *arguments, **keywords)
+    return make_service(address, *arguments, **keywords)
 
   distributed._jax.get_distributed_runtime_client = client
   distributed._jax.get_distributed_runtime_service = service
@@ -149,37 +148,38 @@ def _calling(lost: Callable[[], NoReturn], distributed) -> Iterator[None]:
     yield
     _on_terminate(lost)
   finally:
-    distributed._jax.get_distributed_runtime_client = make
-    distributed._jax.get_distributed_runtime_service = serve
+    distributed._jax.get_distributed_runtime_client = make_client
+    distributed._jax.get_distributed_runtime_service = make_service
 
 
 def _check_free(address: str) -> None:
-  """Raises ConfigError if host:port is in use; [::] is every address."""
+  """Raises ConfigError if host:port is in use; host [::] is every address."""
   host, _, port = address.rpartition(':')
-  v4 = '' if host == '[::]' else host
-  for family, at in (
-    (socket.AF_INET6, host.strip('[]')), (socket.AF_INET, v4)
+  ipv4_host = '' if host == '[::]' else host
+  for family, family_host in (
+    (socket.AF_INET6, host.strip('[]')), (socket.AF_INET, ipv4_host)
   ):  # fmt: skip
     try:
-      with socket.socket(family, socket.SOCK_STREAM) as one:
-        # As the server does: a port that a previous run has just left is free.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      with socket.socket(family, socket.SOCK_STREAM) as server:
+        # As jax's server does: a port that a run has just left is free.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-          one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        one.bind((at, int(port)))
+          server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        server.bind((family_host, int(port)))
         return
     except OSError as error:  # others: no IPv6, or jax reports them itself
       if error.errno == errno.EADDRINUSE:
         raise errors.ConfigError(
-          f'--coordinator_address: port {port} is in use; give another'
+          f'--coordinator_address: port {port} is in use; give another one'
         ) from error
 
 
 _HANDLER = ctypes.CFUNCTYPE(None)
-_handlers = []  # keeps them alive, as C++ holds no reference
+_handlers = []  # keeps handlers alive, as C++ holds no reference
 
 
 def _on_terminate(function: Callable[[], NoReturn]) -> None:
+  """Sets the handler of `std::terminate`, where a C++ library is found."""
   for name in ('libstdc++.so.6', '/usr/lib/libc++abi.dylib'):
     with contextlib.suppress(OSError, AttributeError):
       set_handler = ctypes.CDLL(name)._ZSt13set_terminatePFvvE

@@ -1,8 +1,8 @@
-"""Several processes that train one experiment, each with devices of its own.
+"""Lets several processes train one experiment, each with devices of its own.
 
-Only process 0 writes files. The others learn from it what only one process may
-do or find out (`agreed`, `broadcast`). A single process is process 0 of 1, so
-callers need not know how many there are.
+Only process 0 writes files. What one process alone may do, process 0 does, and
+the others get its result (`agreed`, `broadcast`). A single process is process 0
+of 1, so callers need not know how many there are.
 """
 
 import contextlib
@@ -19,23 +19,23 @@ from bn_jax import errors
 from bn_jax.host import cluster, distributed, watch
 
 Place = cluster.Place  # for callers of `joined`
-# Bytes that are broadcast at a time: 64 MiB bound the extra memory of a device,
-# and are large enough for the speed of the network.
+# Bytes that are broadcast at a time: more need more memory on a device, fewer
+# need more calls, each of which waits for all processes.
 _PIECE = 2**26
-# Seconds for `watch.Peers` to report which process is missing while they meet:
-# the runtime notices a loss after 40 s, the meeting after 60 s.
+# Seconds for `watch.Peers` to name the process that is missing while all meet:
+# the runtime notices a loss after 40 s, the meeting of the peers after 60 s.
 _PATIENCE = 25.0
 
 
 class _Joined(NamedTuple):
-  """The processes, and how often they have agreed."""
+  """The processes, and the numbers of their coming agreements."""
 
   peers: watch.Peers
   agreements: Iterator[int]
 
 
 _joined: _Joined | None = None
-_met: watch.Peers | None = None  # the peers, also after `joined` has ended
+_met: watch.Peers | None = None  # the same peers, also after `joined` has ended
 
 
 @contextlib.contextmanager
@@ -44,18 +44,19 @@ def joined(
 ) -> Iterator[None]:
   """Joins the other processes, if there are any, during a `with` block.
 
-  Enter it before anything else of jax. All processes leave it together. If all
-  fail alike, process 0 alone reports the `Failure` (`told` is set in that of
-  the others). If only this process fails, it makes the others end.
+  Enter the block before any other use of jax. All processes leave it together.
+  If all fail alike, process 0 alone reports that: in the others, the `Failure`
+  has `told` set. If only this process fails, it makes the others end.
 
   Args:
-    mode: see `cluster.place`.
-    flags: see `cluster.place`.
+    mode: 'auto', 'on' or 'off'; see `cluster.place`.
+    flags: the values that the user gave; see `cluster.place`.
     timeout: seconds in which all must join; clusters may start processes
       minutes apart.
 
   Raises:
-    ConfigError, Interrupted: see `cluster.place` and `distributed.join`.
+    ConfigError: see `cluster.place` and `distributed.join`.
+    Interrupted: a process is missing, or Ctrl-C ended the block.
   """
   global _joined, _met
   where = cluster.place(mode, flags or Place(), os.environ)
@@ -63,29 +64,29 @@ def joined(
     yield
     return
   with distributed.ended_by_signals(_interrupted):
-    others = _met = watch.Peers(*distributed.join(where, timeout, _lost))
-  _joined = _Joined(others, itertools.count())
+    peers = _met = watch.Peers(*distributed.join(where, timeout, _lost))
+  _joined = _Joined(peers, itertools.count())
   try:
     yield
   except errors.Failure as failure:
-    failure.told |= others.leave(_end(failure.exit_code, failure))
+    failure.told |= peers.leave(_end(failure.exit_code, failure))
     raise
   except KeyboardInterrupt:
-    stopped = errors.Interrupted('interrupted; the same command starts again')
-    end = _end(stopped.exit_code, stopped)
+    failure = errors.Interrupted('interrupted; the same command starts again')
+    end = _end(failure.exit_code, failure)
     # Short: a Ctrl-C in a terminal reaches all processes at once.
-    stopped.told = others.leave(end, seconds=2.0)
-    raise stopped from None
+    failure.told = peers.leave(end, seconds=2.0)
+    raise failure from None
   except Exception as error:
-    others.suspect()  # most likely a process is lost, and this one leaves here
-    others.end(_end(errors.Failure.exit_code, error))
+    peers.suspect()  # most likely a process is lost, and this one leaves here
+    peers.end(_end(errors.Failure.exit_code, error))
     raise
   else:
-    others.leave(None)
+    peers.leave(None)
   finally:
     _joined = None
-    others.close()
-    if not others.ended:  # else none is left to answer
+    peers.close()
+    if not peers.ended:  # else no other process is left to answer
       distributed.part()
 
 
@@ -96,7 +97,7 @@ def _end(exit_code: int, error: BaseException) -> watch.End:
 
 
 def index() -> int:
-  """Returns the number of this process."""
+  """Returns the index of this process, from 0 on."""
   return _joined.peers.index if _joined else 0
 
 
@@ -106,17 +107,17 @@ def count() -> int:
 
 
 def is_first() -> bool:
-  """Returns whether this process writes."""
+  """Returns whether this is process 0, which writes files."""
   return index() == 0
 
 
-def stopping(asked: bool) -> bool:
+def stopping(is_asked: bool) -> bool:
   """Returns whether all processes stop now, see `watch.Peers.stopping`."""
-  return _joined.peers.stopping(asked) if _joined else asked
+  return _joined.peers.stopping(is_asked) if _joined else is_asked
 
 
 class _Now(BaseException):
-  """Ends a look in all processes; its results are dropped."""
+  """Ends a look in all processes; the look's results are lost."""
 
 
 class Stopping:
@@ -125,15 +126,15 @@ class Stopping:
   A look of several processes must end in all of them at the same place.
   """
 
-  def __init__(self, asked: Callable[[], bool]):
+  def __init__(self, is_asked: Callable[[], bool]):
     """Takes a function that says whether this process was asked to stop."""
-    self._asked = asked
+    self._is_asked = is_asked
 
   def __call__(self) -> bool:
-    return stopping(self._asked())
+    return stopping(self._is_asked())
 
   def check(self) -> None:
-    """Ends the current look if all of several processes stop."""
+    """Ends the current look if there are several processes and all stop."""
     if _joined is not None and self():
       raise _Now
 
@@ -152,7 +153,7 @@ def agreed(function: Callable[[], Any]) -> Any:
     function: returns JSON values; tuples become lists.
 
   Raises:
-    Failure: the function's, in all processes.
+    Failure: what the function raises, in all processes.
   """
   if _joined is None:
     return function()
@@ -176,7 +177,7 @@ def agreed(function: Callable[[], Any]) -> Any:
 def in_turn(function: Callable[[], Any]) -> Any:
   """Calls a function in process 0, then in the others; returns its result.
 
-  It is for functions whose first call prepares a folder.
+  The first call may prepare a folder, which the others then find.
   """
   results = []
   agreed(lambda: results.append(function()))
@@ -188,7 +189,7 @@ def broadcast(tree: Any, like: Any) -> Any:
 
   Args:
     tree: NumPy arrays of process 0; ignored in the others.
-    like: their shapes and dtypes, in all processes.
+    like: a tree of the same shapes and dtypes, in all processes.
   """
   if _joined is None:
     return tree
@@ -199,15 +200,15 @@ def broadcast(tree: Any, like: Any) -> Any:
     tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
   leaves, structure = jax.tree.flatten(tree)
   leaves = [np.asarray(leaf, order='C') for leaf in leaves]
-  own = np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves])
-  received = np.concatenate(
+  data = np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves])
+  data_of_first = np.concatenate(
     [
-      multihost_utils.broadcast_one_to_all(own[start : start + _PIECE])
-      for start in range(0, own.size, _PIECE)
+      multihost_utils.broadcast_one_to_all(data[start : start + _PIECE])
+      for start in range(0, data.size, _PIECE)
     ]
   )
   ends = np.cumsum([leaf.nbytes for leaf in leaves])
-  parts = np.split(received, ends[:-1])
+  parts = np.split(data_of_first, ends[:-1])
   return jax.tree.unflatten(
     structure,
     [
@@ -223,7 +224,7 @@ def _interrupted() -> NoReturn:
 
 
 def _lost() -> NoReturn:
-  """Leaves because process 0 is gone; the runtime calls it in its thread."""
+  """Leaves because process 0 is gone; called in a thread of the runtime."""
   if _met is not None:
     _met.lost()
   time.sleep(_PATIENCE)

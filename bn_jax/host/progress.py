@@ -1,5 +1,6 @@
 """Shows the progress of a run: a bar on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Self
@@ -16,19 +17,19 @@ class Progress:
   """Takes records and shows the step, loss and accuracy of training."""
 
   def __init__(
-    self, run: str, *, first_step: int, steps: int, say: Callable[[str], None]
+    self, label: str, *, first_step: int, steps: int, say: Callable[[str], None]
   ):
     """Prepares the bar, if there is a terminal.
 
     Args:
-      run: name of the run and seed.
-      first_step: updates made before.
-      steps: updates in all.
+      label: RUN/seedK, which stands before the bar or each line.
+      first_step: number of steps that earlier processes took.
+      steps: number of steps of the whole training.
       say: writes a plain line, if there is no terminal.
     """
-    self._run, self._steps, self._say = run, steps, say
-    self._started, self._first = time.monotonic(), first_step
-    self._last_line = 0.0
+    self._label, self._steps, self._say = label, steps, say
+    self._start_time, self._first_step = time.monotonic(), first_step
+    self._last_line_time = -math.inf  # the first record is shown at once
     console = rich_console.Console(stderr=True)
     self._bar = None
     if console.is_terminal:
@@ -41,14 +42,15 @@ class Progress:
         console=console,
       )
       self._task = self._bar.add_task(
-        run, total=steps, completed=first_step, numbers='compiling'
+        label, total=steps, completed=first_step, numbers='compiling'
       )
 
   def __enter__(self) -> Self:
     if self._bar:
       self._bar.start()
     else:
-      self._say(f'{self._run}: step {self._first}/{self._steps}, compiling')
+      position = f'step {self._first_step}/{self._steps}'
+      self._say(f'{self._label}: {position}, compiling')
     return self
 
   def __exit__(self, *unused) -> None:
@@ -56,21 +58,23 @@ class Progress:
       self._bar.stop()
 
   def write(self, record: Record) -> None:
+    """Shows a record of training; ignores those of measures."""
     if record.name != 'train':
       return
-    steps = record.step + 1
+    step = record.step + 1
     numbers = f'loss {record.values["data_loss"]:.4g}'
     if 'accuracy' in record.values:
       numbers += f' accuracy {100 * record.values["accuracy"]:.0f} %'
     if self._bar:
-      self._bar.update(self._task, completed=steps, numbers=numbers)
+      self._bar.update(self._task, completed=step, numbers=numbers)
       return
     now = time.monotonic()
-    is_last = steps == self._steps
-    if is_last or now - self._last_line > _SECONDS_BETWEEN_LINES:
-      self._last_line = now
-      rate = (steps - self._first) / max(now - self._started, 1e-9)
+    is_last = step == self._steps
+    if is_last or now - self._last_line_time > _SECONDS_BETWEEN_LINES:
+      self._last_line_time = now
+      # Of this process alone, compilation included; 1e-9 avoids 0 / 0.
+      rate = (step - self._first_step) / max(now - self._start_time, 1e-9)
       self._say(
-        f'{self._run}: step {steps}/{self._steps}, {numbers}, '
+        f'{self._label}: step {step}/{self._steps}, {numbers}, '
         f'{rate:.1f} steps/s'
       )

@@ -1,7 +1,7 @@
 """Handles SIGTERM and Ctrl-C: the first asks to stop, a second exits at once.
 
-A command that can simply be started again ends where it is (`at_once`).
-Training first saves its state and ends at its next step (`Stop`).
+On the first signal, a command that can simply be started again ends where it is
+(`at_once`); training ends at its next step and saves its state (`Stop`).
 """
 
 import contextlib
@@ -18,25 +18,25 @@ from bn_jax import errors
 
 _log = logging.getLogger('bn_jax')
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_AT_ONCE = 130  # the shells' exit code of Ctrl-C: 128 + SIGINT
-# Seconds in which two SIGTERMs count as one, as some launchers send it to a
-# process and also to its group.
+_SECOND_SIGNAL = 130  # the shells' exit code of Ctrl-C: 128 + SIGINT
+# Seconds in which two SIGTERMs count as one, as some launchers signal a process
+# and then also its group.
 _ONE_SIGTERM = 0.3
-# Seconds for Python to handle a signal: longer than most calls take, and less
-# than the 10 s after which Docker, for one, kills.
+# Seconds for Python to handle a signal: more than most calls take, and less
+# than the 10 s after which Docker kills a container.
 _PATIENCE = 8.0
 
 
 class Now(BaseException):
-  """Ends a look in which a signal came; its results are dropped."""
+  """Ends a look during which a signal comes; the look's results are lost."""
 
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
   """Raises KeyboardInterrupt on SIGTERM too, during a `with` block.
 
-  If the program is in a long call outside Python, the process ends after a few
-  seconds all the same.
+  A process that is in a call outside Python for longer than `_PATIENCE` ends
+  with `errors.Interrupted.exit_code`.
   """
   if threading.current_thread() is not threading.main_thread():
     yield  # signals are the main thread's
@@ -53,12 +53,12 @@ def at_once() -> Iterator[None]:
       sys.stderr.write('error: interrupted; the same command starts again\n')
       os._exit(errors.Interrupted.exit_code)
 
-  old = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+  handlers = {number: signal.signal(number, interrupt) for number in _SIGNALS}
   try:
     with _watched(exit_unless_handled):
       yield
   finally:
-    for number, handler in old.items():
+    for number, handler in handlers.items():
       signal.signal(number, handler)
 
 
@@ -66,25 +66,26 @@ def at_once() -> Iterator[None]:
 def _watched(at_first: Callable[[], None] = lambda: None) -> Iterator[None]:
   """Exits with 130 on a second signal, during a `with` block.
 
-  It does so even while the program is in a call outside Python.
+  A call outside Python does not delay the exit.
 
   Args:
-    at_first: called in a thread of its own on the first signal.
+    at_first: called in a new thread on the first signal.
   """
-  first = None
+  first_signal = None
 
   def hear(number):
-    nonlocal first
+    nonlocal first_signal
     if number not in _SIGNALS:
       return
     now = time.monotonic()
-    if first is None:
-      first = (number, now)
+    if first_signal is None:
+      first_signal = (number, now)
       threading.Thread(target=at_first, daemon=True).start()
       return
-    repeated = number == signal.SIGTERM == first[0]
-    if not (repeated and now - first[1] < _ONE_SIGTERM):
-      os._exit(_AT_ONCE)
+    first_number, first_time = first_signal
+    is_repeated = number == signal.SIGTERM == first_number
+    if not (is_repeated and now - first_time < _ONE_SIGTERM):
+      os._exit(_SECOND_SIGNAL)
 
   with on_signal(hear):
     yield
@@ -94,12 +95,12 @@ def _watched(at_first: Callable[[], None] = lambda: None) -> Iterator[None]:
 def on_signal(hear: Callable[[int], None]) -> Iterator[None]:
   """Calls a function with the number of each signal, during a `with` block.
 
-  It is called in a thread, even while the program is in a call outside Python,
-  but only for signals that have a Python handler.
+  It is called in a thread, so a call outside Python does not delay it. Signals
+  without a Python handler do not reach it.
   """
   reader, writer = os.pipe()
   os.set_blocking(writer, False)
-  old = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+  old_writer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
   def watch():
     # One byte for each signal; '' when the block ends.
@@ -111,23 +112,22 @@ def on_signal(hear: Callable[[int], None]) -> Iterator[None]:
   try:
     yield
   finally:
-    signal.set_wakeup_fd(old)
+    signal.set_wakeup_fd(old_writer)
     os.close(writer)
     thread.join()
     os.close(reader)
 
 
 class Stop:
-  """A `with` block in which a signal is noted; call it to ask for one.
+  """Whether a signal has come during a `with` block; call it to learn that.
 
-  A second signal exits with 130, even while the program is compiling or in a
-  step.
+  A second signal exits with 130, even during a compilation or a step.
   """
 
   def __enter__(self) -> Self:
-    self._asked = False
-    self._may_end_now = False
-    self._old = {
+    self._has_signal = False
+    self._may_end_now = False  # whether a signal raises `Now`
+    self._old_handlers = {
       number: signal.signal(number, self._ask) for number in _SIGNALS
     }
     self._watch = _watched()
@@ -136,21 +136,21 @@ class Stop:
 
   def __exit__(self, *unused) -> None:
     self._watch.__exit__(None, None, None)
-    for number, handler in self._old.items():
+    for number, handler in self._old_handlers.items():
       signal.signal(number, handler)
 
   def __call__(self) -> bool:
     """Returns whether a signal has come."""
-    return self._asked
+    return self._has_signal
 
   def unless_asked(self, look: Callable[[], Any]) -> Any:
-    """Calls `look`; returns its result, or None if a signal comes before.
+    """Calls `look`; returns its result, or None if a signal comes meanwhile.
 
-    It is for functions that may take long and change nothing.
+    A look may take long, and changes nothing, so it can end anywhere.
     """
     try:
       self._may_end_now = True
-      if self._asked:
+      if self._has_signal:
         return None
       result = look()
       self._may_end_now = False
@@ -161,8 +161,8 @@ class Stop:
       self._may_end_now = False
 
   def _ask(self, *unused) -> None:
-    first, self._asked = not self._asked, True
-    if first:
+    is_first, self._has_signal = not self._has_signal, True
+    if is_first:
       _log.info('stopping; the state is saved first. Once more to stop at once')
     if self._may_end_now:
       self._may_end_now = False

@@ -1,7 +1,7 @@
 """Writes records as TensorBoard events, through tensorboardX (no TensorFlow).
 
-Training's own thread writes them. tensorboardX's SummaryWriter has a thread for
-it, which dies silently on a full disk; closing then waits for it for ever.
+The thread that trains writes them. The thread of tensorboardX's SummaryWriter
+dies silently on a full disk, and closing that writer then never returns.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ from bn_jax import errors
 from bn_jax.storage import files
 from bn_jax.storage.records import Record
 
-# A flush waits for the disk, and a page that shows the events is some seconds
-# behind anyway.
+# Longer lets a page that shows the events fall behind, shorter makes training
+# wait for the disk more often.
 _SECONDS_BETWEEN_FLUSHES = 10
 
 
 class Events:
-  """A folder of events; of a list of numbers the least and largest are kept."""
+  """A folder of events; a list of numbers becomes its minimum and maximum."""
 
   def __init__(self, directory: pathlib.Path, *, first_step: int):
     """Opens a directory; events from `first_step` on replace older ones.
 
     Raises:
-      StorageError: it cannot be written.
+      StorageError: the directory cannot be made or written.
     """
     self._directory = directory
-    self._failed = False
-    self._flushed = time.monotonic()
+    self._has_failed = False
+    self._last_flush = time.monotonic()
     # tensorboardX names files by the second; a run may be resumed within it.
     suffix = f'.{first_step}.{os.getpid()}'
     files.make_folder(directory)
@@ -45,10 +45,10 @@ class Events:
       self._writer.flush()
 
   def write(self, record: Record) -> None:
-    """Writes one event for each value.
+    """Writes one event for each number, two for each list of numbers.
 
     Raises:
-      StorageError: it cannot be written.
+      StorageError: the directory cannot be written.
     """
     with self._blaming():
       for name, value in record.values.items():
@@ -56,21 +56,21 @@ class Events:
         if np.ndim(value) == 0:
           self._write_scalar(tag, float(value), record.step)
         else:
-          low, high = float(np.min(value)), float(np.max(value))
-          self._write_scalar(f'{tag}_min', low, record.step)
-          self._write_scalar(f'{tag}_max', high, record.step)
+          least, largest = float(np.min(value)), float(np.max(value))
+          self._write_scalar(f'{tag}_min', least, record.step)
+          self._write_scalar(f'{tag}_max', largest, record.step)
       now = time.monotonic()
-      if now - self._flushed > _SECONDS_BETWEEN_FLUSHES:
+      if now - self._last_flush > _SECONDS_BETWEEN_FLUSHES:
         self._writer.flush()
-        self._flushed = now
+        self._last_flush = now
 
   def close(self) -> None:
     """Writes the remaining events, unless writing has failed before.
 
     Raises:
-      StorageError: it cannot be written.
+      StorageError: the directory cannot be written.
     """
-    if not self._failed:
+    if not self._has_failed:
       with self._blaming():
         self._writer.close()
 
@@ -84,10 +84,11 @@ class Events:
 
   @contextlib.contextmanager
   def _blaming(self):
+    """Turns an OSError into a StorageError that names the directory."""
     try:
       yield
     except OSError as error:
-      self._failed = True
+      self._has_failed = True
       raise errors.StorageError(
         f'cannot write {self._directory}: {errors.reason(error)}'
       ) from error

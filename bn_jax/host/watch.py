@@ -1,8 +1,8 @@
-"""Watches the other processes of a run, and ends all if one is lost.
+"""Watches the processes of an experiment, and ends all if one is lost.
 
 Every process writes a sign of life once a second into the key-value store that
-jax.distributed keeps in process 0. Process 0 reads them and tells the others if
-one is missing. Nothing here uses a device, so nothing here waits for one.
+jax.distributed keeps in process 0. Process 0 reads the signs, and tells all
+processes if one gives none. This module uses no device and so waits for none.
 """
 
 import atexit
@@ -22,15 +22,14 @@ _SPACE = 'bn_jax'  # prefix of our keys in the store
 # Times in seconds. Long ones delay the end of a run that has lost a process,
 # short ones end a run whose process is only slow.
 _BEAT = 1.0  # between signs of life
-_TURN = 0.2  # of one wait for an event, between which beats and votes are due
+_TURN = 0.2  # of a wait for an event; signs of life and votes wait for its end
 # Without a sign of life, before a process counts as lost: 15 beats, so that a
 # pause of the machine or the network is no loss.
 _SILENCE = 15.0
 _SUSPECTED = 5.0  # the same, once a communication has failed: a loss is likely
-# For all to read an end: a beat and some waits, as each reads between these.
-_HEARD = 1.5
-# For all to introduce themselves: longer than jax's runtime needs to find a
-# loss (`distributed._SILENCE`), so that it does so first.
+_HEARD = 1.5  # for all processes to read an end: a beat and some `_TURN`s
+# For all to introduce themselves. If jax's runtime notices a loss before, it
+# waits for the message of this meeting: see `processes._PATIENCE`.
 _MEETING = 60.0
 _ANSWER = 5.0  # for the store to return a value that exists
 
@@ -39,8 +38,8 @@ class End(NamedTuple):
   """Why all processes leave at once.
 
   Attributes:
-    by: number of the process that failed or is lost.
-    exit_code: of all processes.
+    by: index of the process that failed or is lost.
+    exit_code: with which all processes exit.
     line: the error message.
   """
 
@@ -50,10 +49,10 @@ class End(NamedTuple):
 
 
 class Peers:
-  """The processes that joined, as one of them sees them.
+  """The processes that joined, and this one among them.
 
   All stop at the same step, without waiting for each other at every step. A
-  process that is to stop tells the others. A thread of each then publishes how
+  process that is to stop tells the others. In each, a thread then publishes how
   often `stopping` has been called there. All stop at the first call that no
   process has made yet.
   """
@@ -62,22 +61,22 @@ class Peers:
     """Introduces this process to the others.
 
     Args:
-      client: the key-value store of jax.distributed.
-      index: the number of this process.
-      count: the number of all processes.
+      client: of the key-value store of jax.distributed.
+      index: of this process, from 0 on.
+      count: number of processes.
 
     Raises:
-      Interrupted: one of them is gone before it introduced itself.
+      Interrupted: a process has not introduced itself in time or is gone.
     """
     self.index, self.count = index, count
     self._client = client
     self._lock = threading.Lock()
     self._has_told = False  # whether this process has told the others to stop
     self._polls = 0  # number of calls of `stopping`
-    self._is_voting = False  # whether `stopping` waits for the others' numbers
-    self._last_poll = None  # the number of the call at which all stop
-    self._agreement = threading.Event()  # set when that number is known
-    self._leaving = threading.Event()
+    self._is_voting = False  # whether `stopping` waits for the others' polls
+    self._last_poll = None  # the poll at which all stop
+    self._agreement = threading.Event()  # set when `_last_poll` is known
+    self._leaving = threading.Event()  # set when the watch shall end
     self._silence = _SILENCE
     self._signs = {}  # process -> its last sign of life, and when it came
     self._events = 0  # number of events that were read
@@ -95,7 +94,7 @@ class Peers:
     self._thread.start()
 
   def name(self, process: int) -> str:
-    """Returns a process as messages call it."""
+    """Returns what messages call the process of this index."""
     return f'process {process} of {self.count} on {self._names[process]}'
 
   def put(self, key: str, value: str) -> None:
@@ -104,24 +103,24 @@ class Peers:
       self._set(key, value)
 
   def get(self, key: str) -> str:
-    """Waits for a value that another process puts, and returns it."""
+    """Waits until another process puts a value; returns the value."""
     with self._unless_lost():
       while (value := self._waited(key, _BEAT)) is None:
         pass
     return value
 
-  def stopping(self, asked: bool) -> bool:
+  def stopping(self, is_asked: bool) -> bool:
     """Returns whether all processes stop now.
 
-    All of them must call it equally often, in the same places.
+    All processes must call it equally often, in the same places.
 
     Args:
-      asked: whether this process was asked to stop.
+      is_asked: whether this process was asked to stop.
     """
     with self._lock:
       self._polls += 1
       poll, is_voting = self._polls, self._is_voting
-    if asked and not self._has_told:
+    if is_asked and not self._has_told:
       self._has_told = True
       with self._unless_lost():
         self._tell({'stop': self.index})
@@ -133,12 +132,12 @@ class Peers:
     """Waits until all processes end; makes them end if this one failed alone.
 
     Args:
-      failure: of this process; its `by` is this process.
-      seconds: how long to wait for the others to fail in the same way; a step
-        or a save may lie between their failures.
+      failure: of this process; None if it has ended without one.
+      seconds: for the others to fail too; a step or a save may lie between the
+        failures.
 
     Returns:
-      Whether process 0 reports the same failure.
+      Whether process 0 reports the failure, so that this process need not.
     """
     self._exit_code = failure.exit_code if failure else 0
     patience = seconds if failure else float('inf')
@@ -155,17 +154,17 @@ class Peers:
     self.close()
     if failure is None or not self.index:
       return False
-    first = json.loads(failures[0])
-    return first is not None and End(*first).line == failure.line
+    fields = json.loads(failures[0])
+    return fields is not None and End(*fields).line == failure.line
 
   def suspect(self) -> None:
-    """Waits, after a failed communication, for the watch to find who is lost.
+    """Lets the watch look for a lost process after a failed communication.
 
-    If a process is lost, this one leaves and the call does not return.
+    If the watch finds one, this process leaves and the call does not return.
     """
     with contextlib.suppress(Exception):  # if it fails, process 0 is lost
       self._tell({'suspect': self.index})
-    # Five beats more than process 0 waits, for its word to come here.
+    # Five beats more than process 0 waits, for its event to come here.
     self._leaving.wait(_SUSPECTED + 5 * _BEAT)
 
   def end(self, end: End) -> None:
@@ -185,9 +184,9 @@ class Peers:
     self._thread.join()
 
   def lost(self) -> NoReturn:
-    """Leaves because the runtime has ended, and with it the store.
+    """Leaves because the runtime of process 0, which has the store, has ended.
 
-    The runtime is that of process 0: in the others, process 0 is lost.
+    To the other processes this means that process 0 is lost.
     """
     if self.ended or self._leaving.is_set():
       time.sleep(_SILENCE)  # this process is about to leave by itself
@@ -199,12 +198,12 @@ class Peers:
     leave_at_once(errors.Interrupted.exit_code, line)
 
   def _introduced(self) -> list[str]:
-    """Returns the names of all processes; only then can the watch begin."""
+    """Returns the names of all processes; the watch begins only afterwards."""
     deadline = time.monotonic() + _MEETING
-    name = f'{socket.gethostname()} (pid {os.getpid()})'
+    own_name = f'{socket.gethostname()} (pid {os.getpid()})'
     names = []
     try:
-      self._set(f'who/{self.index}', name)
+      self._set(f'who/{self.index}', own_name)
       self._set(f'alive/{self.index}', '0')
       while len(names) < self.count:
         if (name := self._waited(f'who/{len(names)}', _BEAT)) is not None:
@@ -233,7 +232,7 @@ class Peers:
           beat, next_beat = beat + 1, time.monotonic() + _BEAT
           self._set(f'alive/{self.index}', str(beat))
           if self.index == 0:
-            self._look()
+            self._check_signs()
         if self._is_voting and not self._agreement.is_set():
           self._agree()
         event = self._waited(f'event/{self._events}', _TURN)
@@ -245,14 +244,14 @@ class Peers:
         self._events += 1
         self._hear(json.loads(event))
 
-  def _look(self) -> None:
+  def _check_signs(self) -> None:
     """Ends all processes if one has given no sign of life for too long."""
     now = time.monotonic()
     for process, sign in self._all('alive').items():
-      before, at = self._signs.setdefault(process, (sign, now))
-      if sign != before:
+      last, when = self._signs.setdefault(process, (sign, now))
+      if sign != last:
         self._signs[process] = sign, now
-      elif now - at > self._silence and process not in self._all('left'):
+      elif now - when > self._silence and process not in self._all('left'):
         line = f'{self.name(process)} is gone; start again to go on'
         code = errors.Interrupted.exit_code
         self._tell({'end': End(process, code, line)})
@@ -260,6 +259,7 @@ class Peers:
         leave_at_once(code, line)
 
   def _hear(self, event: dict[str, Any]) -> None:
+    """Does what an event asks of this process."""
     if 'suspect' in event:
       self._silence = _SUSPECTED
       return
@@ -280,14 +280,14 @@ class Peers:
     leave_at_once(end.exit_code, f'{self.name(end.by)}: {end.line}')
 
   def _agree(self) -> None:
-    """Sets the call at which all stop, once all have published theirs."""
+    """Sets the poll at which all stop, once all have published their polls."""
     polls = self._all('polls')
     if len(polls) == self.count:
       self._last_poll = 1 + max(map(int, polls.values()))
       self._agreement.set()
 
   def _tell(self, event: dict[str, Any]) -> None:
-    """Stores an event under the first free number; all read all events."""
+    """Stores an event for all processes, under the first free number."""
     number = self._events
     while True:
       with contextlib.suppress(Exception):  # another event has this number
@@ -300,7 +300,7 @@ class Peers:
 
   @contextlib.contextmanager
   def _unless_lost(self) -> Iterator[None]:
-    """Gives the watch time to report why the store does not answer."""
+    """Delays errors of the store, so that the watch can report a loss first."""
     try:
       yield
     except Exception:

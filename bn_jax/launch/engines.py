@@ -1,4 +1,4 @@
-"""Runs the cells of a sweep with submitit, here or through SLURM."""
+"""Runs the cells of a sweep with submitit, on this machine or through SLURM."""
 
 import contextlib
 import io
@@ -19,25 +19,27 @@ from bn_jax.storage import files, lock
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _POLL = 0.2  # seconds between checks of local jobs, each of some files
 _POLL_QUEUE = 5.0  # seconds between checks of a queue, which serves many users
-# Checks in a row without an answer of SLURM before waiting ends: 5 minutes, in
-# which a controller can be started again.
+# Checks in a row without an answer of SLURM before waiting ends: at least 5
+# minutes, in which a controller can be started again.
 _SILENT = 60
 _FOREVER = 10**6  # minutes (two years): a local job has no limit
 # How often a job whose time is over is queued again: in effect without end, but
 # a job that makes no progress ends some day.
 _AGAIN = 1000
-_DELAY = 90  # seconds before the end of its time when a job is told to save
+# Seconds before the end of its time when a job is told to save, submitit's
+# default: less may not suffice for a step and a save, more is not trained.
+_DELAY = 90
 _TIME = re.compile(r'(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?')
 _ENGINES = ('local', 'print', 'slurm')
 
 
 def command(cell: sweep.Cell) -> list[str]:
-  """Returns the command of a cell, with absolute paths."""
+  """Returns the command of a cell, by the absolute paths of its programs."""
   return [sys.executable, str(_ROOT / 'train.py'), *cell.words]
 
 
 def printed(cell: sweep.Cell) -> list[str]:
-  """Returns the command of a cell as one would type it in this folder."""
+  """Returns the command of a cell, by paths as short as this folder allows."""
   folder = pathlib.Path.cwd()
   script = 'train.py' if folder == _ROOT else str(_ROOT / 'train.py')
   python = sys.executable
@@ -52,7 +54,7 @@ def check(engine: str, options: Sequence[str]) -> dict[str, str]:
   """Checks an engine and its options; returns those of SLURM, key -> value.
 
   Raises:
-    ConfigError: the engine is unknown, not installed, or has no such options.
+    ConfigError: the engine or an option is wrong, or sbatch or time is missing.
   """
   if engine not in _ENGINES:
     raise errors.ConfigError(
@@ -65,7 +67,7 @@ def check(engine: str, options: Sequence[str]) -> dict[str, str]:
     )
   if engine != 'slurm' and options:
     raise errors.ConfigError(
-      f'--slurm {options[0]}: allowed with --engine=slurm'
+      f'--slurm {options[0]}: allowed only with --engine=slurm'
     )
   return sbatch_options(options) if engine == 'slurm' else {}
 
@@ -82,7 +84,8 @@ def locally(
   Ctrl-C and SIGTERM are passed on to the jobs, which save their state first.
 
   Raises:
-    ConfigError: another process runs local jobs of this sweep.
+    ConfigError: submitit is missing, or another process runs these jobs.
+    StorageError: the working directory cannot be written.
   """
   executor = _executor(sweep_dir, 'local')
   executor.update_parameters(timeout_min=_FOREVER)
@@ -90,38 +93,40 @@ def locally(
   # this lock keeps another launch from starting the same cell.
   with lock.held(pathlib.Path(sweep_dir) / sweep.FOLDER, 'launch.lock'):
     # A launch that held the lock before may have finished some cells.
-    standings = status.of(sweep_dir, cells)
-    todo = [cell for cell, now in zip(cells, standings) if now.is_to_start]
-    _run_here(executor, sweep_dir, todo, at_once, say)
+    pairs = zip(cells, status.of(sweep_dir, cells))
+    waiting = [cell for cell, standing in pairs if standing.is_to_start]
+    _run_here(executor, sweep_dir, waiting, at_once, say)
 
 
 def _run_here(
   executor: Any,
   sweep_dir: str,
-  todo: list[sweep.Cell],
+  cells: list[sweep.Cell],
   at_once: int,
   say: Callable[[str], None],
 ) -> None:
-  running = {}
+  """Runs all cells; takes each from the list when its job starts."""
+  running = {}  # name of a job -> submitit's handle of the job, its cell
   try:
-    while todo or running:
-      while todo and len(running) < at_once:
-        cell = todo.pop(0)
-        process = _submit_here(executor, _job(sweep_dir, cell, local=True))
-        status.Notes(sweep_dir, cell).submitted('local', process.job_id)
-        running[process.job_id] = (process, cell)
-        say(f'{cell.workdir}: {cell.label} started, job {process.job_id}')
+    while cells or running:
+      while cells and len(running) < at_once:
+        cell = cells.pop(0)
+        handle = _submit_here(executor, _job(sweep_dir, cell, local=True))
+        status.Notes(sweep_dir, cell).submitted('local', handle.job_id)
+        running[handle.job_id] = (handle, cell)
+        say(f'{cell.workdir}: {cell.label} started, job {handle.job_id}')
       time.sleep(_POLL)
-      for name in [name for name, (p, _) in running.items() if p.done()]:
-        _, cell = running.pop(name)
-        (now,) = status.of(sweep_dir, [cell])
-        say(f'{cell.workdir}: {cell.label} {now.status}')
+      for name, (handle, cell) in list(running.items()):
+        if handle.done():
+          del running[name]
+          (standing,) = status.of(sweep_dir, [cell])
+          say(f'{cell.workdir}: {cell.label} {standing.status}')
   except KeyboardInterrupt:
     say('stopping; the jobs save their state first. Once more to stop at once')
-    for process, _ in running.values():
-      with contextlib.suppress(ProcessLookupError):  # it has just ended
-        os.kill(int(process.job_id), signal.SIGTERM)
-    while not all(process.done() for process, _ in running.values()):
+    for handle, _ in running.values():
+      with contextlib.suppress(ProcessLookupError):  # the job has just ended
+        os.kill(int(handle.job_id), signal.SIGTERM)
+    while not all(handle.done() for handle, _ in running.values()):
       time.sleep(_POLL)
 
 
@@ -135,32 +140,33 @@ def to_slurm(
   """Submits cells to SLURM, as one job array.
 
   Raises:
-    ConfigError: sbatch refuses them.
+    ConfigError: sbatch refuses the cells, or submitit is missing.
+    StorageError: the working directory cannot be written.
   """
   executor = _executor(sweep_dir, 'slurm', slurm_max_num_timeout=_AGAIN)
   executor.update_parameters(**sbatch_parameters(options, at_once))
   from submitit.core import utils
 
-  jobs = []
+  handles = []
   try:
-    # submitit also prints sbatch's message, which is part of our error.
+    # submitit also prints sbatch's message, which the ConfigError has.
     with contextlib.redirect_stderr(io.StringIO()), executor.batch():
       for cell in cells:
-        jobs.append(executor.submit(_job(sweep_dir, cell, local=False)))
+        handles.append(executor.submit(_job(sweep_dir, cell, local=False)))
   except (utils.FailedJobError, utils.FailedSubmissionError) as error:
     lines = [line for line in str(error).splitlines() if 'sbatch: ' in line]
     raise errors.ConfigError(
       f'SLURM refuses: {" ".join(lines) or error}'
     ) from error
-  for cell, submitted in zip(cells, jobs):
-    status.Notes(sweep_dir, cell).submitted('slurm', submitted.job_id)
+  for cell, handle in zip(cells, handles):
+    status.Notes(sweep_dir, cell).submitted('slurm', handle.job_id)
 
 
 def sbatch_options(words: Sequence[str]) -> dict[str, str]:
   """Splits 'KEY=VALUE' into key -> value, with keys as sbatch spells them.
 
   Raises:
-    ConfigError: a word is no such pair, or `time` is missing.
+    ConfigError: a word is no such pair, or `time` is missing or no time.
   """
   options = {}
   for word in words:
@@ -189,7 +195,7 @@ def sbatch_parameters(
   parameters = {
     'name': 'bn_jax',
     'slurm_time': minutes,
-    # Half of its time at most, so that a short job trains at all.
+    # Half of the job's time at most, so that a short job trains at all.
     'slurm_signal_delay_s': min(_DELAY, 30 * minutes),
   }
   if at_once is not None:
@@ -206,37 +212,39 @@ def wait(sweep_dir: str, cells: Sequence[sweep.Cell]) -> None:
   """Waits until no cell is in SLURM's queue or being trained.
 
   Raises:
-    ConfigError: some cells are SLURM's, which has not answered for 5 minutes.
+    ConfigError: some cells are SLURM's, which did not answer `_SILENT` checks.
   """
-  silent = 0
+  silent_checks = 0
   while True:
     try:
       if not _any_alive(sweep_dir, cells):
         return
-      silent = 0
+      silent_checks = 0
     except errors.ConfigError:
       # SLURM may be starting again; its jobs go on meanwhile.
-      silent += 1
-      if silent == _SILENT:
+      silent_checks += 1
+      if silent_checks == _SILENT:
         raise
     time.sleep(_POLL_QUEUE)
 
 
 def _any_alive(sweep_dir: str, cells: Sequence[sweep.Cell]) -> bool:
+  """Returns whether a cell is in SLURM's queue or being trained."""
   notes = [status.Notes(sweep_dir, cell).read() for cell in cells]
-  jobs = {note.job for note in notes if note.engine == 'slurm'}
-  if jobs and jobs & status.in_queue().keys():
+  names = {note.job for note in notes if note.engine == 'slurm'}
+  if names and names & status.in_queue().keys():
     return True
   return any(lock.is_held(cell.folder.path) for cell in cells)
 
 
-def _executor(sweep_dir: str, cluster: str, **keywords: Any) -> Any:
+def _executor(sweep_dir: str, engine: str, **keywords: Any) -> Any:
+  """Returns submitit's executor of 'local' or 'slurm'; makes its folder."""
   try:
     import cloudpickle
     import submitit
   except ImportError as error:
     raise errors.ConfigError(
-      f'--engine={cluster} needs submitit (pip install submitit); or give '
+      f'--engine={engine} needs submitit (pip install submitit); or give '
       '--engine=print'
     ) from error
   # The job may start on another machine and in another working directory,
@@ -245,7 +253,7 @@ def _executor(sweep_dir: str, cluster: str, **keywords: Any) -> Any:
   folder = pathlib.Path(sweep_dir) / sweep.FOLDER
   files.make_folder(folder, 'give another --workdir')
   try:
-    return submitit.AutoExecutor(folder, cluster=cluster, **keywords)
+    return submitit.AutoExecutor(folder, cluster=engine, **keywords)
   except OSError as error:
     raise errors.StorageError(
       f'--workdir: cannot make {folder}: {error.strerror}'
@@ -253,6 +261,7 @@ def _executor(sweep_dir: str, cluster: str, **keywords: Any) -> Any:
 
 
 def _job(sweep_dir: str, cell: sweep.Cell, *, local: bool) -> job.Training:
+  """Returns the job of a cell, whose earlier note of an end is removed."""
   notes = status.Notes(sweep_dir, cell)
   notes.prepare()
   visible = os.environ.get('CUDA_VISIBLE_DEVICES') if local else None
@@ -262,28 +271,28 @@ def _job(sweep_dir: str, cell: sweep.Cell, *, local: bool) -> job.Training:
 
 def _submit_here(executor: Any, training: job.Training) -> Any:
   # Ctrl-C in a terminal reaches the whole process group. submitit's processes
-  # inherit that they ignore it, as they would kill their jobs a second later;
-  # this process stops them instead.
-  old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  # would then kill their jobs a second later, so they inherit that they ignore
+  # it; this process stops the jobs instead.
+  old_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
   try:
     return executor.submit(training)
   finally:
-    signal.signal(signal.SIGINT, old)
+    signal.signal(signal.SIGINT, old_handler)
 
 
 def _minutes(text: str) -> int:
-  """Reads SLURM's time, in minutes: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S."""
+  """Returns the whole minutes of M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
   match = _TIME.fullmatch(text)
   if not match:
     raise errors.ConfigError(
-      f'--slurm time={text}: allowed: MINUTES, HOURS:MINUTES:SECONDS, '
-      'DAYS-HOURS'
+      f'--slurm time={text}: allowed: MINUTES[:SECONDS], '
+      'HOURS:MINUTES:SECONDS, DAYS-HOURS[:MINUTES[:SECONDS]]'
     )
-  days, *rest = match.groups()
-  first, second, third = (int(part or 0) for part in rest)
+  days, *numbers = match.groups()
+  first, second, third = (int(number or 0) for number in numbers)
   if days is not None:
     minutes = (int(days) * 24 + first) * 60 + second + third / 60
-  elif rest[2] is not None:
+  elif numbers[2] is not None:
     minutes = first * 60 + second + third / 60
   else:
     minutes = first + second / 60

@@ -1,4 +1,4 @@
-"""The job that a scheduler runs: one command, its signals and its exit code.
+"""Runs one command as a job of a scheduler: its signals and its exit code.
 
 This module is pickled by value, so it runs where bn_jax cannot be imported.
 """
@@ -17,25 +17,25 @@ class Training:
 
   Args:
     command: the command line, split into words.
-    ended: the file to write at the end: {"job":, "exit_code":}.
-    local: whether it runs on the machine of the launching process. It then
-      passes signals on; a cluster sends them to every process of a job.
-    visible: CUDA_VISIBLE_DEVICES of the command; None leaves it as it is.
-      Without it, submitit's local jobs would see no GPU.
+    ended: path of a file to write at the end: {"job": ..., "exit_code": ...}.
+    local: whether the job runs on the machine that launches it. It then passes
+      signals on to the command; a cluster signals every process of a job.
+    visible: CUDA_VISIBLE_DEVICES of the command; without it, submitit's local
+      jobs would see no GPU. None unsets it if `local`, else leaves it.
   """
 
   def __init__(
     self, command: Sequence[str], ended: str, *, local: bool, visible=None
   ):
     self._arguments = (tuple(command), ended, local, visible)
-    self._process, self._asked = None, False
+    self._process, self._has_signal = None, False
 
   def __call__(self) -> None:
     """Runs the command and exits with its exit code, if that is not 0."""
     import submitit
 
     command, ended, local, visible = self._arguments
-    here = submitit.JobEnvironment()
+    job_environment = submitit.JobEnvironment()
     environment = dict(os.environ)
     if local:
       del environment['CUDA_VISIBLE_DEVICES']
@@ -45,19 +45,19 @@ class Training:
     self._process = subprocess.Popen(
       command, env=environment, start_new_session=local, preexec_fn=_signals
     )
-    if self._asked:
+    if self._has_signal:
       self._process.terminate()
     code = self._process.wait()
-    if here.global_rank == 0:
-      _write(ended, {'job': here.job_id, 'exit_code': code})
+    if job_environment.global_rank == 0:
+      _write(ended, {'job': job_environment.job_id, 'exit_code': code})
     if code:  # negative for a signal, which shells report as 128 + number
       sys.exit(code if code > 0 else 128 - code)
 
   def checkpoint(self):
-    """Stops the command; returns the job to queue again, or None if it is done.
+    """Stops the command; returns the job to queue again if it was interrupted.
 
     submitit calls this at the end of the job's time, and when SLURM preempts
-    it.
+    the job. None, after any other end of the command, queues nothing.
     """
     import submitit
 
@@ -67,22 +67,22 @@ class Training:
     # be called again. WNOWAIT leaves the exit code to that call.
     end = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     command, ended, local, visible = self._arguments
-    again = Training(command, ended, local=local, visible=visible)
+    job = Training(command, ended, local=local, visible=visible)
     # 75 is `errors.Interrupted.exit_code`, which cannot be imported here.
-    interrupted = end.si_code == os.CLD_EXITED and end.si_status == 75
-    return submitit.helpers.DelayedSubmission(again) if interrupted else None
+    is_interrupted = end.si_code == os.CLD_EXITED and end.si_status == 75
+    return submitit.helpers.DelayedSubmission(job) if is_interrupted else None
 
   def _pass_on(self, number, frame) -> None:
     del frame
-    self._asked = True
+    self._has_signal = True
     if self._process is not None:
       self._process.send_signal(number)
 
 
 def _signals() -> None:
   """Sets the signals of the command's process before it starts."""
-  # SLURM sends submitit's signal to all processes of a job; it would kill
-  # train.py.
+  # SLURM sends the signal that is meant for submitit to all processes of a job;
+  # it would kill train.py.
   signal.signal(signal.SIGUSR2, signal.SIG_IGN)
   signal.signal(signal.SIGINT, signal.SIG_DFL)
 

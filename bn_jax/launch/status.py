@@ -1,4 +1,4 @@
-"""The progress of a sweep's cells: from their files, the queue, their jobs."""
+"""Tells the progress of a sweep's cells, by files, jobs and SLURM's queue."""
 
 import collections
 import getpass
@@ -16,9 +16,11 @@ from bn_jax.experiment import divergence
 from bn_jax.launch import sweep
 from bn_jax.storage import files, lock
 
+# SLURM's states of a job that does not run; in all others it counts as running.
 _QUEUED = ('PENDING', 'CONFIGURING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED')
 _EXPECTED = 'diverged, expected'
 _SECOND_SIGNAL = 130  # the exit code of `host.signals`
+# A sweep exits with the code of these if all its failed cells have that code.
 _FAILURES = (
   errors.ConfigError,
   errors.DataError,
@@ -29,10 +31,10 @@ _FAILURES = (
 # Bytes at the end of a file that are searched for its last lines: a record of
 # all layers has some thousand.
 _TAIL = 1 << 14
-# Seconds for an answer of SLURM: a busy controller needs a minute or more.
+# Seconds for one answer of SLURM: a busy controller needs a minute or more.
 _PATIENCE = 120
 _WIDTH = 80  # columns of the table
-_INDENT = 6 * ' '  # of a command's error in the table
+_INDENT = 6 * ' '  # of a command's error, below its row of the table
 _HEAD = ('run', 'status', 'steps', 'job')
 
 
@@ -40,7 +42,7 @@ class Note(NamedTuple):
   """The last job of a cell.
 
   Attributes:
-    engine: the engine of the job; None if there never was one.
+    engine: 'local' or 'slurm'; None if there never was a job.
     job: the engine's name of the job.
     exit_code: of the command, negative for a signal; None before its end.
   """
@@ -54,7 +56,7 @@ class Notes:
   """The files about the last job of a cell, below WORKDIR/launch/jobs.
 
   Attributes:
-    ended: path of the file that the job writes at its end.
+    ended: path of the file that the job writes at its end, see `job.Training`.
   """
 
   def __init__(self, workdir: str, cell: sweep.Cell):
@@ -64,7 +66,7 @@ class Notes:
     self.ended = self._folder / 'ended.json'
 
   def prepare(self) -> None:
-    """Removes the notes of an earlier job, before a new one starts."""
+    """Removes the note of an earlier job's end, before a new job starts."""
     files.make_folder(self._folder)
     try:
       self.ended.unlink(missing_ok=True)
@@ -74,10 +76,12 @@ class Notes:
       ) from error
 
   def submitted(self, engine: str, job: str) -> None:
+    """Notes that a job of the cell was submitted."""
     note = {'engine': engine, 'job': job}
     files.write_json(self._folder / 'submitted.json', note)
 
   def read(self) -> Note:
+    """Returns the note of the last job; all fields are None without a job."""
     shape = {'engine': str, 'job': str}
     note = files.read_json(self._folder / 'submitted.json', shape)
     if note is None:
@@ -99,10 +103,10 @@ class Standing(NamedTuple):
   Attributes:
     status: 'done', 'diverged', 'diverged, expected', 'queued', 'running',
       'interrupted', 'killed', 'failed', 'unfinished', 'not started'.
-    step: the last step that is recorded or saved; None before the first.
-    job: the name of its last job; None if there never was one.
-    exit_code: of a command that failed, negative for a signal.
-    error: the command's error message.
+    step: the last step that is recorded or saved; None before training begins.
+    job: the name of the cell's last job; None if there never was one.
+    exit_code: of a command that failed or was killed, negative for a signal.
+    error: the message of a command that failed, without 'error:'.
   """
 
   status: str
@@ -113,7 +117,7 @@ class Standing(NamedTuple):
 
   @property
   def is_over(self) -> bool:
-    """Whether there is nothing left to do."""
+    """Returns whether nothing is left to do for the cell."""
     return self.status in ('done', 'diverged', _EXPECTED)
 
   @property
@@ -130,92 +134,94 @@ def of(workdir: str, cells: Sequence[sweep.Cell]) -> list[Standing]:
 
   Raises:
     ConfigError: some cells are SLURM's, which does not answer.
-    StorageError: a manifest is damaged.
+    StorageError: a manifest, a note or a file of records is damaged.
   """
   all_notes = [Notes(workdir, cell) for cell in cells]
-  last = [notes.read() for notes in all_notes]
+  last_notes = [notes.read() for notes in all_notes]
   states = {}
-  if any(note.engine == 'slurm' for note in last):
+  if any(note.engine == 'slurm' for note in last_notes):
     states = in_queue()
   standings = []
-  for cell, notes, note in zip(cells, all_notes, last):
+  for cell, notes, note in zip(cells, all_notes, last_notes):
     state = states.get(note.job)
     if state is None and lock.is_held(cell.folder.path):
       state = 'RUNNING'
-    now = _standing(cell, state, note.exit_code)._replace(job=note.job)
-    if now.status == 'failed':
-      now = now._replace(error=notes.error(note.job))
-    standings.append(now)
+    standing = _standing(cell, state, note.exit_code)._replace(job=note.job)
+    if standing.status == 'failed':
+      standing = standing._replace(error=notes.error(note.job))
+    standings.append(standing)
   return standings
 
 
 def exit_code(standings: Sequence[Standing]) -> int:
-  """Returns the exit code of a finished sweep; 0 if all cells are done.
+  """Returns the exit code of a sweep; 0 if all cells are done as expected.
 
-  A failure counts most, then a cell to start again, then a divergence that was
-  not expected.
+  A failure counts most, with its own code if all failures have that and 1 else;
+  then a cell that is not over, then a divergence that was not expected.
   """
-  failed = {one.exit_code for one in standings if one.status == 'failed'}
-  if failed:
-    known = {kind.exit_code for kind in _FAILURES}
-    return failed.pop() if len(failed) == 1 and failed <= known else 1
-  if not all(one.is_over for one in standings):
+  codes = {
+    standing.exit_code for standing in standings if standing.status == 'failed'
+  }
+  if codes:
+    passed_on = {kind.exit_code for kind in _FAILURES}
+    return codes.pop() if len(codes) == 1 and codes <= passed_on else 1
+  if not all(standing.is_over for standing in standings):
     return errors.Interrupted.exit_code
-  if any(one.status == 'diverged' for one in standings):
+  if any(standing.status == 'diverged' for standing in standings):
     return errors.Diverged.exit_code
   return 0
 
 
 def table(cells: Sequence[sweep.Cell], standings: Sequence[Standing]) -> str:
-  """Returns a table for each working directory, and a line of sums."""
-  rows = [_row(cell, now) for cell, now in zip(cells, standings)]
+  """Returns a table for each working directory, and a line of counts."""
+  rows = [_row(cell, standing) for cell, standing in zip(cells, standings)]
   widths = [max(map(len, column)) for column in zip(_HEAD, *rows)]
   lines, workdir = [], None
-  for cell, now, row in zip(cells, standings, rows):
+  for cell, standing, row in zip(cells, standings, rows):
     if cell.workdir != workdir:
       workdir = cell.workdir
       lines += [str(workdir), _line(_HEAD, widths)]
     lines.append(_line(row, widths))
-    if now.error:
+    if error := standing.error:
       lines += textwrap.wrap(
-        now.error, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
+        error, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
       )
-  counts = collections.Counter(now.status for now in standings)
-  lines.append(', '.join(f'{n} {status}' for status, n in counts.items()))
+  counts = collections.Counter(standing.status for standing in standings)
+  lines.append(', '.join(f'{count} {key}' for key, count in counts.items()))
   return ''.join(f'{line}\n' for line in lines)
 
 
 def in_queue() -> dict[str, str]:
-  """Returns job -> state of the user's jobs in SLURM's queue, if it exists.
+  """Returns job -> state of the user's jobs in SLURM's queue; {} without SLURM.
 
   Raises:
-    ConfigError: SLURM does not answer.
+    ConfigError: SLURM does not answer, or with an error.
   """
   if shutil.which('squeue') is None:
     return {}
   command = ['squeue', '--noheader', '--array', '--format=%i %T',
              f'--user={getpass.getuser()}']  # fmt: skip
-  silent = 'SLURM does not say which jobs are alive'
+  problem = 'SLURM does not say which jobs are alive'
   try:
     queue = subprocess.run(
       command, capture_output=True, text=True, timeout=_PATIENCE
     )
   except subprocess.TimeoutExpired as error:
     raise errors.ConfigError(
-      f'{silent}: no answer of squeue in {_PATIENCE} s'
+      f'{problem}: no answer of squeue in {_PATIENCE} s'
     ) from error
   if queue.returncode:
-    raise errors.ConfigError(f'{silent}: {queue.stderr.strip()}')
+    raise errors.ConfigError(f'{problem}: {queue.stderr.strip()}')
   return dict(line.split(None, 1) for line in queue.stdout.splitlines())
 
 
 def _standing(
   cell: sweep.Cell, state: str | None, code: int | None
 ) -> Standing:
-  """Returns the progress of a cell, by its manifest and its job.
+  """Returns the progress of a cell, without its job and error.
 
   Args:
-    state: SLURM's word for a job that is alive, else None.
+    state: of a job that is alive, as SLURM calls it, else None.
     code: the exit code of a job that has ended, else None.
   """
   folder = cell.folder.again()
@@ -246,14 +252,13 @@ def _standing(
 
 
 def _recorded(scalars: pathlib.Path) -> int:
-  """Returns the step of the last whole record."""
-  end = _tail(scalars)
-  steps = re.findall(r'^{"step": (\d+).*\n', end, re.MULTILINE)
+  """Returns the step of the last whole record; 0 if there is none."""
+  steps = re.findall(r'^{"step": (\d+).*\n', _tail(scalars), re.MULTILINE)
   return int(steps[-1]) if steps else 0
 
 
 def _tail(path: pathlib.Path) -> str:
-  """Returns the end of a text file; '' if there is no such file."""
+  """Returns the end of a text file; '' if it cannot be read."""
   try:
     with path.open('rb') as file:
       file.seek(0, os.SEEK_END)
@@ -263,11 +268,12 @@ def _tail(path: pathlib.Path) -> str:
     return ''
 
 
-def _row(cell: sweep.Cell, now: Standing) -> tuple[str, ...]:
-  status, code = now.status, now.exit_code
+def _row(cell: sweep.Cell, standing: Standing) -> tuple[str, ...]:
+  status, code = standing.status, standing.exit_code
   if code is not None:
     status += f', exit {code}' if code > 0 else f', signal {-code}'
-  return cell.label, status, f'{now.step or 0} of {cell.steps}', now.job or '-'
+  steps = f'{standing.step or 0} of {cell.steps}'
+  return cell.label, status, steps, standing.job or '-'
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Expands one command line to those of train.py: overrides x runs x seeds."""
+"""Expands a command line to those of train.py: combinations x runs x seeds."""
 
 import hashlib
 import itertools
@@ -13,9 +13,9 @@ from bn_jax.config import flags
 from bn_jax.config.run_config import RunConfig
 from bn_jax.storage import run_folder
 
-# In the working directory; the scheduler's files lie there.
-FOLDER = 'launch'
-_LONGEST = 120  # characters of a folder's name; file systems allow 255 bytes
+FOLDER = 'launch'  # in a sweep's working directory, for the scheduler's files
+# Characters of a folder's name: more are hard to read, fewer cut more names.
+_LONGEST = 120
 
 
 class Cell(NamedTuple):
@@ -25,7 +25,7 @@ class Cell(NamedTuple):
     folder: of the run and seed, in the working directory of the combination.
     config: of the run, resolved.
     may_diverge: whether the config expects the run to diverge.
-    words: the arguments of train.py.
+    words: the arguments of train.py, one string each.
   """
 
   folder: run_folder.RunFolder
@@ -35,7 +35,7 @@ class Cell(NamedTuple):
 
   @property
   def steps(self) -> int:
-    """Number of steps that the run is to make."""
+    """Returns the number of steps that the run is to make."""
     return self.config.steps
 
   @property
@@ -66,7 +66,7 @@ def expand(
   workdir: str | None,
   only: str | None,
 ) -> Sweep:
-  """Returns every run and seed of every combination of settings.
+  """Returns the cells of every combination of settings.
 
   Each combination of the keys other than `seeds` has a working directory of its
   own below `workdir`, named after it: 'norm.name=batch__steps=100'.
@@ -74,33 +74,33 @@ def expand(
   Args:
     words: arguments that all commands share: --config=FILE and its changes.
     settings: 'KEY=VALUE,VALUE,...' each, or 'seeds=FIRST:END'.
-    workdir: None is that of train.py.
+    workdir: of the sweep; None is what train.py takes by default.
     only: RUN or RUN/seedK; None is all.
 
   Raises:
-    ConfigError: train.py would refuse an argument or the config.
+    ConfigError: a setting or combination is wrong, or train.py would refuse it.
     StorageError: experiment.json of a working directory is damaged.
   """
-  keys = [_setting(text, words) for text in settings]
-  for key in {key for key, _ in keys}:
-    if sum(other == key for other, _ in keys) > 1:
+  values_of = {}
+  for key, values in (_setting(text, words) for text in settings):
+    if key in values_of:
       raise errors.ConfigError(
         f'--set {key}: given twice; give all values once'
       )
-  seeds = [f'--config.seeds={",".join(v)}' for k, v in keys if k == 'seeds']
-  common = [*words, *seeds]
-  swept = [(key, values) for key, values in keys if key != 'seeds']
-  workdir = workdir or flags.train(['train.py', *common]).workdir
+    values_of[key] = values
+  if 'seeds' in values_of:
+    words = [*words, f'--config.seeds={",".join(values_of.pop("seeds"))}']
+  workdir = workdir or flags.train(['train.py', *words]).workdir
   cells, experiments = [], {}
-  for values in itertools.product(*(values for _, values in swept)):
-    chosen = [(key, value) for (key, _), value in zip(swept, values)]
-    cells += _cells(common, chosen, workdir, only, experiments)
+  for values in itertools.product(*values_of.values()):
+    combination = list(zip(values_of, values))
+    cells += _cells(words, combination, workdir, only, experiments)
   return Sweep(workdir, tuple(cells))
 
 
 def _cells(
-  common: Sequence[str],
-  chosen: Sequence[tuple[str, str]],
+  words: Sequence[str],
+  combination: Sequence[tuple[str, str]],
   workdir: str,
   only: str | None,
   experiments: dict[str, str],
@@ -108,14 +108,14 @@ def _cells(
   """Yields the cells of one combination.
 
   Args:
-    common: arguments of all commands.
-    chosen: (key, value) of each swept key.
-    workdir: of the sweep.
+    words: arguments of all commands of the sweep.
+    combination: (key, value) of each key of the sweep.
+    workdir: the folder above those of all combinations.
     only: RUN or RUN/seedK; None is all.
-    experiments: runs, as JSON -> the combination that they belong to; this one
-      is added.
+    experiments: the runs of each earlier combination, as JSON -> its text; this
+      combination is added.
   """
-  words = [*common, *(f'--config.{key}={value}' for key, value in chosen)]
+  words = [*words, *(f'--config.{key}={value}' for key, value in combination)]
   values = flags.train(['train.py', *words])
   if values.plan:
     raise errors.ConfigError('--plan trains nothing; give it to train.py')
@@ -128,19 +128,19 @@ def _cells(
   from bn_jax.config import differences, resolve
 
   experiment = resolve.experiment(values.config.to_dict(), values.overrides)
-  combination = ' '.join(f'{key}={value}' for key, value in chosen)
+  text = ' '.join(f'{key}={value}' for key, value in combination)
   runs = json.dumps(
     {name: config.as_json() for name, config in experiment.runs.items()}
   )
   if runs in experiments:
     raise errors.ConfigError(
-      f'--set: {combination} is the same experiment as {experiments[runs]}; '
+      f'--set: {text} is the same experiment as {experiments[runs]}; '
       'give each value once'
     )
-  experiments[runs] = combination
+  experiments[runs] = text
   own_workdir = pathlib.Path(workdir)
-  if chosen:
-    own_workdir /= _name(chosen)
+  if combination:
+    own_workdir /= _name(combination)
   elif any(name.lower() == FOLDER for name in experiment.runs):
     raise errors.ConfigError(
       f'config.runs: {FOLDER!r}; the folder of that name is for the '
@@ -159,25 +159,26 @@ def _cells(
 
 
 def _setting(text: str, words: Sequence[str]) -> tuple[str, list[str]]:
-  """Splits KEY=VALUE,VALUE into (key, values); checks it against the words."""
-  key, equals, rest = text.partition('=')
-  match = re.fullmatch(r'(\d{1,10}):(\d{1,10})', rest)
+  """Splits KEY=VALUE,VALUE into (key, values); refuses a key of the words."""
+  key, equals, values_text = text.partition('=')
+  match = re.fullmatch(r'(\d{1,10}):(\d{1,10})', values_text)
   if key == 'seeds' and match:
     first, end = map(int, match.groups())
-    if not 0 < end - first <= 10_000:  # more are a typing error
+    if not 0 < end - first <= 10_000:  # nobody trains more: a typing error
       raise errors.ConfigError(
         f'--set {text}: {end - first} seeds, FIRST to END - 1; allowed: 1 to '
         '10000'
       )
     values = [str(seed) for seed in range(first, end)]
   else:
-    values = _split(rest)
+    values = _split(values_text)
   if not key or key[0] == '-' or not equals or not all(values):
     raise errors.ConfigError(
       f'--set {text}: allowed: KEY=VALUE,VALUE,..., such as '
       'norm.name=batch,none or seeds=0:5'
     )
-  if any(re.match(rf'--?(no)?config\.{re.escape(key)}(=|$)', w) for w in words):
+  flag = re.compile(rf'--?(no)?config\.{re.escape(key)}(=|$)')
+  if any(flag.match(word) for word in words):
     raise errors.ConfigError(
       f'--set {key} and --config.{key}: the same key; give one of them'
     )
@@ -185,7 +186,7 @@ def _setting(text: str, words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _split(text: str) -> list[str]:
-  """Splits at the commas outside brackets."""
+  """Splits a text at the commas outside brackets."""
   depth, values = 0, ['']
   for character in text:
     depth += (character in '([{') - (character in ')]}')
@@ -196,15 +197,15 @@ def _split(text: str) -> list[str]:
   return [value.strip() for value in values]
 
 
-def _name(chosen: Sequence[tuple[str, str]]) -> str:
+def _name(combination: Sequence[tuple[str, str]]) -> str:
   """Returns the folder name of a combination, safe in paths and shells.
 
-  It depends on this combination alone, so that more values can be added to a
-  sweep later.
+  The name depends on this combination alone, so that a later sweep of more
+  values finds the same folders.
   """
-  name = '__'.join(f'{key}={value}' for key, value in chosen)
+  name = '__'.join(f'{key}={value}' for key, value in combination)
   safe = re.sub(r'[^A-Za-z0-9._=+-]+', '-', name).lstrip('.-=')
   if safe == name and len(name) <= _LONGEST:
     return name
   digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-  return f'{safe[: _LONGEST - 9]}-{digest}'
+  return f'{safe[: _LONGEST - 9]}-{digest}'  # 9: the dash and the digest

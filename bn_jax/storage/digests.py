@@ -20,8 +20,7 @@ from bn_jax.storage import files as files_lib
 
 NAME = 'digests.json'
 _FORMAT = 1  # of digests.json; another version of it is refused
-# The system's answers if a file is lost or the disk cannot read it. Others,
-# such as a missing permission, say nothing about the file's content.
+# The file is lost, or the disk cannot read it; a missing permission is neither.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
 

@@ -1,9 +1,8 @@
 """Locks a folder, so that one process at a time writes in it.
 
 The operating system releases a lock when its process dies, so a killed process
-blocks nobody. The lock file's content tells people which process holds the
-lock. Locks work between hosts if the file system has them (NFS, Lustre with
-flock).
+blocks nobody. The lock file's content tells people which process holds it.
+Locks work between hosts if the file system's do (NFS, Lustre with flock).
 """
 
 import contextlib

@@ -8,8 +8,7 @@ WORKDIR/RUN/seedK/                 a `RunFolder`
   arrays/NAME-STEP.npz             records that are too large for a line
   checkpoints/STEP/                states of training
   population/, population.json     result of `recalibrate`
-  analysis/NAME/                   an `AnalysisFolder`: a measure of the
-                                   checkpoints, taken after training
+  analysis/NAME/                   a measure taken later, an `AnalysisFolder`
 """
 
 import dataclasses
