@@ -1,4 +1,4 @@
-"""Figure 4 of Ioffe and Szegedy (2015): an ensemble of six, and 144 crops.
+"""Trains an ensemble, for 144 crops: Figure 4 of Ioffe and Szegedy (2015).
 
 Section 4.2.3: six networks like BN-x30, each with some of: larger initial
 weights, Dropout of 5 or 10 %, norms of each activation in the last modules.
@@ -9,11 +9,12 @@ weights, Dropout of 5 or 10 %, norms of each activation in the last modules.
   python -m bn_jax evaluate RUNS/*/seed0 --crops=144
 
 The evaluations print each network and the mean of all; both are the table. What
-the paper leaves open: weights twice as large (`model.kernel_scale`); which
-network has which; modules 5a and 5b. All begin with one seed. Protocol and
-other choices: inception.py. `small` has images of 16 pixels, of which no 144
-crops can be cut; with --config.data.name=imagenette_mini
---config.data.resolution=32 there are. The paper's size was not run.
+the paper leaves open, and what is chosen: weights twice as large
+(`model.kernel_scale`); which network has which of these; the last modules, 5a
+and 5b; one seed for all. Protocol and other choices: inception.py. The images
+of `small` are squares, whose 144 crops are 48 thrice; with
+--config.data.name=imagenette_mini --config.data.resolution=32 all differ. The
+paper's size was not run.
 """
 
 import ml_collections
