@@ -27,14 +27,14 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns six runs of a size, 'paper' or 'small'."""
   config = inception.get_config(size)
   last = ('mixed_5a', 'mixed_5b') if size == 'paper' else ('mixed_5b',)
-  large, each = dict(kernel_scale=2.0), dict(per_activation=last)
+  large, per_unit = dict(kernel_scale=2.0), dict(per_activation=last)
   variants = dict(
     large=large,
     dropout_5=dict(dropout=0.05),
     dropout_10=dict(dropout=0.1),
-    per_activation=each,
+    per_activation=per_unit,
     large_dropout_5=large | dict(dropout=0.05),
-    per_activation_dropout_10=each | dict(dropout=0.1),
+    per_activation_dropout_10=per_unit | dict(dropout=0.1),
   )
   runs = {}
   for name, model in variants.items():

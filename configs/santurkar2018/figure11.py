@@ -1,4 +1,4 @@
-"""Measures the change of the gradient by distance in VGG: Figure 11.
+"""Measures gradient change against distance in VGG: Figure 11.
 
   python train.py --config=configs/santurkar2018/figure11.py --data_dir=DIR
 

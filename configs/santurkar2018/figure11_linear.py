@@ -1,4 +1,4 @@
-"""Measures gradient change by distance, deep linear network: Figure 11.
+"""Measures gradient change against distance, deep linear network: Figure 11.
 
   python train.py --config=configs/santurkar2018/figure11_linear.py
 

@@ -285,9 +285,9 @@ def _cache_file(prepared, split, resolution) -> pathlib.Path:
 
 def _cached(path: pathlib.Path, fingerprint: str) -> Arrays | None:
   """Returns the arrays in a cache file; None unless it is whole and current."""
-  damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+  read_errors = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
   with (
-    contextlib.suppress(*damaged),
+    contextlib.suppress(*read_errors),
     path.open('rb') as stream,
     np.load(stream, allow_pickle=False) as file,
   ):
