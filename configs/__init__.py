@@ -1,1 +1,1 @@
-"""Experiments, one file each; `default.py` explains every key."""
+"""Holds experiments, one a file; `default.py` explains every key."""

@@ -1,4 +1,4 @@
-"""CIFAR-10 in twenty minutes on two CPU cores: VGG-11 with BN, narrowed.
+"""Trains VGG-11 with BN on CIFAR-10 in twenty minutes, on two CPU cores.
 
 For a laptop: 3/8 of the width, thirteen epochs, SGD with Nesterov momentum,
 warm-up and cosine, weight decay, crop and flip.

@@ -1,10 +1,10 @@
-"""Every key of an experiment, with its meaning, unit and default.
+"""Explains every key of an experiment: meaning, unit and default.
 
 A config is a file with a function `get_config()`. It starts from this config,
-changes some keys, and says in its docstring what to expect. A section is one
-constructor: `name` chooses it, and the other keys are its keywords. A change of
-`name` drops the keywords that the new constructor lacks; for a measure, give
-all keywords again.
+changes some keys, and says in its docstring what to expect. A section stands
+for a constructor: `name` chooses it, and the other keys are its keywords. A
+change of `name` drops the keywords that the new constructor lacks; for a
+measure, give all keywords again.
 """
 
 import ml_collections
@@ -12,7 +12,7 @@ from ml_collections import config_dict
 
 
 def runs(**overrides: dict) -> ml_collections.ConfigDict:
-  """Returns runs in this order, which is that of columns and colours.
+  """Returns runs in the given order, which columns and colours have, too.
 
   A run has the keys that it changes. A plain dict would be sorted by name.
   """
@@ -29,15 +29,15 @@ def get_config() -> ml_collections.ConfigDict:
     standard=dict(norm=dict(name='none')),
     batchnorm=dict(norm=dict(name='batch')),
   )
-  config.seeds = (0,)  # initial weights, order of examples
+  config.seeds = (0,)  # of initial weights, order of examples, draws of steps
   config.expected_divergence = ()  # runs whose divergence is no failure
 
   # Data: bn_jax.data.datasets, or any set of images in the data_dir. Random
   # changes are of training images alone.
   config.data = dict(
     name='digits',
-    resolution=config_dict.placeholder(int),  # pixels a side; None: as it is
-    binarize=config_dict.placeholder(float),  # pixels above it are 1, others 0
+    resolution=config_dict.placeholder(int),  # pixels a side; None: as they are
+    binarize=config_dict.placeholder(float),  # brightness; above it 1, else 0
     classes=(),  # numbers of the classes to keep, in a new order; (): all
     subset=config_dict.placeholder(int),  # training examples kept; None: all
     label_noise=0.0,  # share of training labels that become another class
@@ -55,14 +55,15 @@ def get_config() -> ml_collections.ConfigDict:
   config.data_dir = config_dict.placeholder(str)  # of TFDS; --data_dir
   config.loss = dict(name='cross_entropy')  # bn_jax.losses.LOSSES
   config.batch_size = 128  # examples a step
-  config.evaluation_batch_size = 256  # for memory and speed; changes no result
+  config.evaluation_batch_size = 256  # examples; changes no result but that of
+  # a measure of a whole split by its batches' statistics
 
   # Network: bn_jax.models.MODELS and bn_jax.norms.NORMS.
   config.model = dict(
     name='vgg11',
     width=1.0,  # times the paper's channels
-    head=(),  # widths of hidden dense layers; (4096, 4096) is the original
-    dropout=0.0,  # of hidden dense units; 0.5 is the original
+    head=(),  # widths of hidden dense layers; (4096, 4096) in the paper
+    dropout=0.0,  # share of hidden dense units; 0.5 in the paper
     lowering='auto',  # 'library' or 'product' by platform; also 'winograd'
   )
   config.norm = dict(

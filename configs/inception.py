@@ -1,8 +1,8 @@
-"""BN-Inception on photographs of 224 pixels, for a look at cost and memory.
+"""Trains BN-Inception on photographs, for a look at cost and memory.
 
-Ioffe and Szegedy (2015), section 4.2 and Figure 5: the network of the paper, on
-any set of JPEGs that tensorflow-datasets knows. Batch 16 and plain SGD, so that
-it runs on a laptop; it is no reproduction of the paper's training.
+Ioffe and Szegedy (2015), section 4.2 and Figure 5: the network of the paper, at
+224 pixels, on any set of JPEGs that tensorflow-datasets knows. Batch 16 and
+plain SGD, so that it runs on a laptop: no reproduction of the paper's training.
 
   python train.py --config=configs/inception.py --data_dir=DIR
   python train.py --config=configs/inception.py --data_dir=DIR \\

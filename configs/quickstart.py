@@ -1,4 +1,4 @@
-"""VGG-11 without and with Batch Normalization, and with noise after it.
+"""Trains VGG-11 without and with Batch Normalization, and with noise after it.
 
 Santurkar et al. (2018), Figures 1, 2, 4 and 8, in small, on real digits and on
 a laptop: plain SGD, no augmentation, no weight decay, the same learning rate,

@@ -1,8 +1,8 @@
-"""The learning rate of the quickstart: the best one for the plain network.
+"""Searches the learning rate of the quickstart, the best for the plain network.
 
-Only the network without Batch Normalization is searched, over {.01, .03, .1,
-.3}, by steps to 90 % of training batches. Both networks then train at its best
-rate.
+Only the network without Batch Normalization is tried, at {.01, .03, .1, .3}, by
+steps to 90 % of training batches. All networks of the quickstart then train at
+its best rate.
 
   python train.py --config=configs/quickstart_search.py
 

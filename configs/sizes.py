@@ -1,10 +1,10 @@
-"""The sizes of a reproduction: as in the paper, or for two CPU cores."""
+"""Names the sizes of a reproduction: as in the paper, or for two CPU cores."""
 
 SIZES = ('paper', 'small')
 
 
 def check(size: str) -> None:
-  """Raises ValueError unless there is such a size."""
+  """Raises ValueError unless a size is one of `SIZES`."""
   if size not in SIZES:
     raise ValueError(f'the size is {size!r}; allowed: {", ".join(SIZES)}')
 

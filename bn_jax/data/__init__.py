@@ -1,1 +1,1 @@
-"""Datasets, read through tensorflow-datasets without TensorFlow."""
+"""Reads datasets of tensorflow-datasets, without TensorFlow."""

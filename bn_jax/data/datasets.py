@@ -1,7 +1,7 @@
-"""The registry of datasets by name.
+"""Makes datasets by name.
 
-It is not in the package's `__init__`, so that a command that only looks into a
-data_dir imports in 0.1 s: with JAX and grain it would take 3 s.
+This is not in the package's `__init__`, so that a command that only looks into
+a data_dir imports in 0.1 s: with JAX and grain it would take 3 s.
 """
 
 import functools
@@ -28,7 +28,7 @@ def make(
 
   Args:
     name: a key of `DATASETS`, or any set of images in the data_dir.
-    data_dir: see `images.make`.
+    data_dir: of TFDS, see `images.make`; the linear task needs none.
     **keywords: of `linear_task.make` or `images.make`.
 
   Raises:

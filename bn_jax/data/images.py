@@ -1,4 +1,4 @@
-"""Sets of images with one label each, in memory or streamed, as a Source."""
+"""Makes a Source of a set of labelled images, in memory or streamed."""
 
 import functools
 import os
@@ -40,18 +40,18 @@ def make(
     data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
     resolution: pixels of a side; None leaves the images as they are.
     classes, subset, label_noise, selection_seed: see `selection.make`.
-    binarize: brightness in [0, 1] above which a pixel is 1, else 0; None keeps
-      the grey levels.
+    binarize: share of the full brightness, 0 to below 1, above which a pixel
+      is 1, else 0; None keeps the grey levels.
     crop_padding, flip, photometric: of training images, see `augment.make`.
     fixed_batches: whether every epoch has the same batches, in a new order;
       see `order`.
-    streaming: whether images are read while training; None streams a set whose
-      images differ in size, unless a keyword needs all of it in memory.
+    streaming: whether images are read while training; None: if their sizes
+      differ, and neither `binarize` nor a selection needs them in memory.
     crop_area, crop_aspect: smallest and largest share of the area, and width /
       height, of the random crop of a streamed training image; by default as in
       `crops.random_box`.
-    workers: processes that read a stream; 0 reads in threads.
-    max_skipped: damaged records of a stream that may be left out.
+    workers: number of processes that read a stream; 0 reads in threads.
+    max_skipped: number of damaged records of a stream that may be left out.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.
@@ -59,24 +59,24 @@ def make(
   """
   original = facts.of(name, data_dir)
   _check(name, original, resolution, binarize)
-  chosen = selection.make(
+  choice = selection.make(
     num_classes=original.num_classes,
     classes=classes,
     subset=subset,
     label_noise=label_noise,
     seed=selection_seed,
   )
-  changes = augment.make(
+  augmentation = augment.make(
     crop_padding=crop_padding, flip=flip, photometric=photometric
   )
   if type(fixed_batches) is not bool:
     raise ValueError(
       f'fixed_batches is {fixed_batches!r}; allowed: True, False'
     )
-  varied = None in original.shape
+  sizes_differ = None in original.shape
   if streaming is None:
-    streaming = varied and binarize is None and chosen == selection.NONE
-  # Checked even if the set is not streamed, so that no typing error passes.
+    streaming = sizes_differ and binarize is None and choice == selection.NONE
+  # Checked even if the set is not streamed, so that no wrong value passes.
   settings = streamed.settings(
     resolution=resolution or original.shape[0],
     crop_area=crop_area,
@@ -86,18 +86,18 @@ def make(
     fixed_batches=fixed_batches,
   )
   if not streaming:
-    return _in_memory(name, data_dir, original, resolution, chosen, binarize,
-                      changes, fixed_batches)  # fmt: skip
-  _check_stream(name, original, chosen, resolution, binarize)
-  return _streamed(name, data_dir, original, settings, changes)
+    return _in_memory(name, data_dir, original, resolution, choice, binarize,
+                      augmentation, fixed_batches)  # fmt: skip
+  _check_stream(name, original, choice, resolution, binarize)
+  return _streamed(name, data_dir, original, settings, augmentation)
 
 
-def _check_stream(name, original, chosen, resolution, binarize) -> None:
-  """Raises ValueError for settings that only sets in memory have."""
-  if binarize is not None or chosen != selection.NONE:
+def _check_stream(name, original, choice, resolution, binarize) -> None:
+  """Raises ValueError for a set, or settings, that cannot be streamed."""
+  if binarize is not None or choice != selection.NONE:
     raise ValueError(
-      'classes, subset, label_noise and binarize are for sets in memory; '
-      'give streaming=False'
+      'classes, subset, label_noise, selection_seed and binarize are for sets '
+      'in memory; give streaming=False'
     )
   if original.shape[2] not in (1, 3):
     raise ValueError(
@@ -123,13 +123,14 @@ def _check(name, original, resolution, binarize) -> None:
 
 
 def _in_memory(
-  name, data_dir, original, resolution, chosen, binarize, changes, fixed_batches
-) -> examples.Source:
-  num_train, num_test = _counts(name, data_dir, original, chosen)
+  name, data_dir, original, resolution, choice, binarize, augmentation,
+  fixed_batches,
+) -> examples.Source:  # fmt: skip
+  num_train, num_test = _counts(name, data_dir, original, choice)
   side = (resolution, resolution) if resolution else original.shape[:2]
   sizes = original._replace(
     shape=(*side, original.shape[2]),
-    num_classes=len(chosen.classes) or original.num_classes,
+    num_classes=len(choice.classes) or original.num_classes,
     num_train=num_train,
     num_test=num_test,
   )
@@ -139,7 +140,7 @@ def _in_memory(
       name,
       resolution=resolution,
       data_dir=data_dir,
-      chosen=chosen,
+      choice=choice,
       binarize=binarize,
     )
     return examples.Dataset(*map(in_memory.Resident, splits))
@@ -152,37 +153,39 @@ def _in_memory(
       functools.partial(order.sampler, fixed_batches=fixed_batches),
       name,
       sizes,
-      changes,
+      augmentation,
     ),
   )
 
 
-def _counts(name, data_dir, original, chosen) -> tuple[int, int]:
-  """Counts the training and test examples of the selected classes."""
+def _counts(name, data_dir, original, choice) -> tuple[int, int]:
+  """Returns the numbers of the selected training and test examples."""
   train, test = original.num_train, original.num_test
-  if chosen.classes:
+  if choice.classes:
     train, test = _counts_of_classes(
-      name, str(data_dir or ''), original.test_split, chosen
+      name, str(data_dir or ''), original.test_split, choice
     )
   if not test:
     raise ValueError(
-      f'classes is {list(chosen.classes)}; the test split of {name} has none '
-      'of them'
+      f'classes is {list(choice.classes)}; the test split of {name} has none '
+      'of them: give others'
     )
-  selection.of_subset(chosen, train)
-  return chosen.subset or train, test
+  selection.of_subset(choice, train)  # raises if the subset is too large
+  return choice.subset or train, test
 
 
 @functools.lru_cache
-def _counts_of_classes(name, data_dir, test_split, chosen) -> tuple[int, ...]:
+def _counts_of_classes(name, data_dir, test_split, choice) -> tuple[int, ...]:
   prepared = reading.opened(name, data_dir)
   return tuple(
-    len(selection.of_classes(chosen, reading.labels(prepared, split))[1])
+    len(selection.of_classes(choice, reading.labels(prepared, split))[1])
     for split in ('train', test_split)
   )
 
 
-def _streamed(name, data_dir, original, settings, changes) -> examples.Source:
+def _streamed(
+  name, data_dir, original, settings, augmentation
+) -> examples.Source:
   sizes = original._replace(
     shape=(settings.size, settings.size, original.shape[2])
   )
@@ -190,7 +193,7 @@ def _streamed(name, data_dir, original, settings, changes) -> examples.Source:
     facts=sizes,
     load=lambda: streamed.load(name, data_dir, original, settings),
     shapes=lambda batch_size: _shapes(sizes, batch_size),
-    sampler=_sampler(order.of_batches, name, sizes, changes),
+    sampler=_sampler(order.of_batches, name, sizes, augmentation),
   )
 
 
@@ -204,8 +207,10 @@ def _shapes(sizes: facts.Facts, count: int) -> types.Split:
   )
 
 
-def _sampler(make, name, sizes: facts.Facts, changes: augment.Augmentation):
-  """Returns batch size -> sampler, built by `make`."""
+def _sampler(
+  sampler_of, name, sizes: facts.Facts, augmentation: augment.Augmentation
+):
+  """Returns batch size -> sampler, from the constructor `sampler_of`."""
 
   def of_size(batch_size: int) -> types.Sampler:
     if name not in facts.KNOWN and batch_size > sizes.num_train:
@@ -213,10 +218,10 @@ def _sampler(make, name, sizes: facts.Facts, changes: augment.Augmentation):
         f'{name} has {sizes.num_train} examples to train on, fewer than one '
         f'batch of {batch_size}; give a smaller batch_size'
       )
-    return make(
+    return sampler_of(
       num_examples=sizes.num_train,
       batch_size=batch_size,
-      augmentation=changes,
+      augmentation=augmentation,
     )
 
   return of_size

@@ -1,10 +1,10 @@
-"""The regression task of the deep linear network: from x to Ax.
+"""Draws the regression task of the deep linear network: from x to Ax.
 
 Santurkar et al. (2018), appendix A: A is 10 x 10 and i.i.d. Gaussian, x is
 Gaussian, with 1,000 samples. The paper gives no scale for either; here both are
 standard normal by default. The loss, a sum over the samples, then begins at
-about 1e5, where the paper's begins at 3.5e4 to 4e4: its scale must have been
-smaller, or its loss halved (keyword `factor` of the loss squared_error).
+about 1e5, the paper's at 3.5e4 to 5.6e4: its scale must have been smaller, or
+its loss halved (keyword `factor` of the loss squared_error).
 """
 
 import jax
@@ -24,7 +24,7 @@ def make(
   input_scale: float = 1.0,
   seed: int = 0,
 ) -> examples.Source:
-  """Returns the task as a dataset; its test split has as many samples again.
+  """Returns the task as a dataset; the test split has N samples, too.
 
   Args:
     dimension: D of x and of Ax.
@@ -44,7 +44,7 @@ def make(
     ('input_scale', input_scale),
   ):
     if not 0 < value < float('inf'):
-      raise ValueError(f'{name} is {value}; allowed: more than 0')
+      raise ValueError(f'{name} is {value}; allowed: more than 0, finite')
   if type(seed) is not int or seed < 0:
     raise ValueError(f'seed is {seed!r}; allowed: 0, 1, 2, ...')
   sizes = facts.Facts((dimension,), dimension, num_examples, num_examples)

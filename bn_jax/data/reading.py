@@ -1,4 +1,4 @@
-"""Image sets read from disk into memory, as arrays."""
+"""Reads sets of images from disk into memory, as arrays."""
 
 import concurrent.futures
 import contextlib
@@ -18,8 +18,8 @@ from bn_jax.data.batches import crops, in_memory
 from bn_jax.data.disk import facts as facts_lib
 from bn_jax.data.disk import pixels, prepare, store
 
-# Records that a thread fetches and decodes at a time: many calls fewer than one
-# by one, and still enough parts for all cores.
+# Records that a thread fetches and decodes at a time: few calls, but 50,000
+# images are still 98 parts for the cores.
 _AT_ONCE = 512
 # Bytes of decoded images up to which a whole split is decoded and cached, even
 # if a selection needs a part of it: 2 GiB fit into the memory of most machines.
@@ -38,50 +38,51 @@ def load(
   *,
   resolution: int | None = None,
   data_dir: str | os.PathLike | None = None,
-  chosen: selection.Selection | None = None,
+  choice: selection.Selection | None = None,
   binarize: float | None = None,
 ) -> Splits:
-  """Returns the dataset called `name`, its images resized to squares.
+  """Returns the arrays of the dataset called `name`.
 
   Args:
     name: a set that lies in the data_dir as array_record; 'digits' is
       prepared on first use, offline.
-    resolution: pixels of a side (bilinear); None leaves the images as they are.
+    resolution: pixels of a side, to which the middle square of an image is
+      resized, bilinearly; None leaves the images as they are.
     data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
-    chosen: the examples and their labels; None takes all as they are.
-    binarize: brightness in [0, 1] above which a pixel is 1, else 0; None keeps
-      the grey levels. Binary images have mean 0 and standard deviation 1, so
-      that normalising them changes nothing.
+    choice: of examples and labels; None takes all as they are.
+    binarize: share of the full brightness above which a pixel is 1, else 0;
+      None keeps the grey levels. The mean and standard deviation of binary
+      images are given as 0 and 1, so that normalising changes nothing.
 
   Raises:
     ValueError: an unknown name, or a subset larger than the split.
-    DataError: the set is absent, or has other sizes than are known of its name.
+    DataError: the set is absent or damaged, or has other sizes than its name in
+      `facts.KNOWN`.
   """
   expected = facts_lib.of(name, data_dir)
-  chosen = chosen or selection.Selection()
+  choice = choice or selection.Selection()
   prepared = opened(name, data_dir)
   take = functools.partial(_taken, prepared, expected, resolution)
-  images, labels = take('train', expected.num_train, _of_training(chosen))
-  test = take(
+  images, train_labels = take('train', expected.num_train, _of_training(choice))
+  test_images, test_labels = take(
     expected.test_split,
     expected.num_test,
-    functools.partial(selection.of_classes, chosen),
+    functools.partial(selection.of_classes, choice),
   )
-  num_classes = len(chosen.classes) or expected.num_classes
-  labels = selection.with_noise(chosen, labels, num_classes)
+  num_classes = len(choice.classes) or expected.num_classes
+  train_labels = selection.with_noise(choice, train_labels, num_classes)
   if binarize is not None:
     images, test_images = (
-      (x > 255 * binarize).astype(np.uint8) for x in (images, test[0])
+      (x > 255 * binarize).astype(np.uint8) for x in (images, test_images)
     )
     channels = images.shape[-1]
     moments = jnp.zeros(channels), jnp.ones(channels)
-    test = test_images, test[1]
   else:
     moments = in_memory.channel_moments(images)
   return Splits(
     *(
       types.Split(jnp.asarray(x), jnp.asarray(y), *moments)
-      for x, y in ((images, labels), test)
+      for x, y in ((images, train_labels), (test_images, test_labels))
     )
   )
 
@@ -103,13 +104,13 @@ def labels(prepared: store.Prepared, split: str) -> np.ndarray:
   return np.array(values, np.int32)
 
 
-def _of_training(chosen: selection.Selection):
+def _of_training(choice: selection.Selection):
   """Returns labels -> (numbers of the examples to train on, their labels)."""
 
-  def choose(labels):
-    numbers, new_labels = selection.of_classes(chosen, labels)
-    subset = selection.of_subset(chosen, len(new_labels))
-    return np.arange(len(labels))[numbers][subset], new_labels[subset]
+  def choose(all_labels):
+    numbers, new_labels = selection.of_classes(choice, all_labels)
+    subset = selection.of_subset(choice, len(new_labels))
+    return np.arange(len(all_labels))[numbers][subset], new_labels[subset]
 
   return choose
 
@@ -133,7 +134,7 @@ def _taken(
 
 
 def _arrays(prepared, split, expected, count, resolution) -> store.Arrays:
-  """Returns (images [N, H, W, C] uint8, labels [N] int32), checked."""
+  """Returns (images [N, H, W, C] uint8, labels [N] int32) of a whole split."""
   arrays = store.arrays(
     prepared,
     split,
@@ -145,7 +146,7 @@ def _arrays(prepared, split, expected, count, resolution) -> store.Arrays:
 
 
 def _decoded(prepared, split, expected, resolution, numbers) -> store.Arrays:
-  """Decodes records of a split, in as many threads as there are cores."""
+  """Decodes the records `numbers`, in as many threads as there are cores."""
   source = store.source(prepared, split)
   if len(source) <= numbers[-1]:
     raise errors.DataError(
@@ -154,19 +155,19 @@ def _decoded(prepared, split, expected, resolution, numbers) -> store.Arrays:
     )
   shape = _image_shape(expected.shape, resolution)
   images = np.empty((len(numbers), *shape), np.uint8)
-  labels = np.empty(len(numbers), np.int32)
+  record_labels = np.empty(len(numbers), np.int32)
 
   def decode(part: range) -> None:
     records = _fetched(prepared, split, numbers[part.start : part.stop])
     for index, record in zip(part, records):
       with _blaming_record(prepared, split, int(numbers[index])):
         images[index] = _decode(record[prepared.image_key], shape)
-      labels[index] = record[prepared.label_key]
+      record_labels[index] = record[prepared.label_key]
 
   # Threads suffice: Pillow releases Python's lock while it decodes.
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
     list(threads.map(decode, _parts(len(numbers))))
-  return images, labels
+  return images, record_labels
 
 
 def _parts(count: int) -> list[range]:
@@ -222,13 +223,14 @@ def _decode(encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
   return np.asarray(image, np.uint8).reshape(shape)
 
 
-def _check(what, labels, expected, count) -> None:
-  if len(labels) != count:
+def _check(what, all_labels, expected, count) -> None:
+  if len(all_labels) != count:
     raise errors.DataError(
-      f'{what} holds {len(labels)} examples, expected {count}'
+      f'{what} holds {len(all_labels)} examples, expected {count}'
     )
-  if labels.min() < 0 or labels.max() >= expected.num_classes:
+  smallest, largest = all_labels.min(), all_labels.max()
+  if smallest < 0 or largest >= expected.num_classes:
     raise errors.DataError(
-      f'{what} has labels {labels.min()} to {labels.max()}, '
+      f'{what} has labels {smallest} to {largest}, '
       f'expected 0 to {expected.num_classes - 1}'
     )

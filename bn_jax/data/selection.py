@@ -1,4 +1,4 @@
-"""A selection of the examples of a split, with noisy labels if wanted.
+"""Selects examples of a split, and makes labels wrong if wanted.
 
 Experiments on optimization use fewer examples or classes, or labels that are
 wrong on purpose (Zhang et al. 2017, "Understanding deep learning requires
@@ -19,7 +19,7 @@ class Selection(NamedTuple):
       all.
     subset: number of training examples, drawn at random; None keeps all.
     label_noise: share of the training labels that become another class.
-    seed: of both draws; the seed of a run changes neither.
+    seed: of the draws of subset and label_noise, apart from the runs' seeds.
   """
 
   classes: tuple[int, ...] = ()
@@ -63,7 +63,9 @@ def make(
 def of_classes(
   selection: Selection, labels: np.ndarray
 ) -> tuple[np.ndarray | slice, np.ndarray]:
-  """Returns (numbers of the examples of the classes, their labels from 0 on).
+  """Returns (which examples are of the classes, their labels from 0 on).
+
+  The first is [M] or, for all classes, the slice of all N.
 
   Args:
     labels: [N], of a whole split.
@@ -71,16 +73,16 @@ def of_classes(
   if not selection.classes:
     return slice(None), labels
   renumbered = np.full(labels.max(initial=0) + 1, -1, labels.dtype)
-  for new, old in enumerate(selection.classes):
-    if old < len(renumbered):
-      renumbered[old] = new
-  new = renumbered[labels]
-  numbers = np.flatnonzero(new >= 0)
-  return numbers, new[numbers]
+  for new_label, label in enumerate(selection.classes):
+    if label < len(renumbered):
+      renumbered[label] = new_label
+  new_labels = renumbered[labels]
+  numbers = np.flatnonzero(new_labels >= 0)
+  return numbers, new_labels[numbers]
 
 
 def of_subset(selection: Selection, count: int) -> np.ndarray | slice:
-  """Returns which of `count` training examples the subset has, in order.
+  """Returns which of `count` training examples are in the subset, in order.
 
   Raises:
     ValueError: the subset is larger than `count`.
@@ -101,21 +103,21 @@ def with_noise(
 ) -> np.ndarray:
   """Returns labels, [N], with round(label_noise * N) of them wrong, at random.
 
-  Every other class is equally likely, so with label_noise = 1 no label is
-  right.
+  A wrong label is any of the other classes, with equal probability.
   """
   count = round(selection.label_noise * len(labels))
   if not count:
     return labels
   generator = _generator(selection, 1)
-  wrong = generator.permutation(len(labels))[:count]
+  numbers = generator.permutation(len(labels))[:count]
   shift = generator.integers(1, num_classes, size=count)
-  noisy = labels.copy()
-  noisy[wrong] = (labels[wrong] + shift) % num_classes
-  return noisy
+  noisy_labels = labels.copy()
+  noisy_labels[numbers] = (labels[numbers] + shift) % num_classes
+  return noisy_labels
 
 
 def _generator(selection: Selection, purpose: int) -> np.random.Generator:
+  """Returns the generator of the subset, purpose 0, or of the noise, 1."""
   return np.random.default_rng([selection.seed, purpose])
 
 

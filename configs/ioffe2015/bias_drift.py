@@ -1,4 +1,4 @@
-"""Section 2 of Ioffe and Szegedy (2015): a bias drifts without end.
+"""Lets a bias drift without end: section 2 of Ioffe and Szegedy (2015).
 
 If x = u + b is normalized and the statistics do not take part in the gradient
 step, the update of b has no effect on what leaves the norm, so that b grows
@@ -10,7 +10,7 @@ statistics that are constants to it (`norm.stop_statistics_gradient`).
   python train.py --config=configs/ioffe2015/bias_drift.py:small --data_dir=DIR
 
 The paper has no numbers. What is chosen: the network of Figure 1 (figure1.py)
-with rectifiers, 20,000 steps at 0.1; `small` is 3,000. Rectifiers and the
+with rectifiers, 20,000 steps at 0.1; `small` has 3,000. Rectifiers and the
 threshold of the claim were chosen after pilots with seed 100, which is not
 judged: at step 3,000 the bias of the last hidden layer had length 6.3 with
 rectifiers and 1.1 with the paper's sigmoids.

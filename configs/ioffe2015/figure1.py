@@ -1,4 +1,4 @@
-"""Figure 1 of Ioffe and Szegedy (2015): MNIST, without and with BN.
+"""Trains on MNIST without and with BN: Figure 1 of Ioffe and Szegedy (2015).
 
 Section 4.1: three hidden layers of 100 sigmoid units on binary images, 50,000
 steps of 60 examples. (a) accuracy on the test set; (b, c) the 15th, 50th and
@@ -8,13 +8,13 @@ layer, over training.
   python train.py --config=configs/ioffe2015/figure1.py --data_dir=DIR
   python train.py --config=configs/ioffe2015/figure1.py:small --data_dir=DIR
 
-What the paper leaves open, and what is chosen: pixels are 1 from a brightness
-of 1/2 on (`data.binarize`); plain SGD at 0.1 on the mean cross-entropy, no
-decay of rate or weights; weights "small random Gaussian" with a standard
-deviation of 0.1 (`model.initial_std`), biases 0; the test set with running
-averages of momentum .99; percentiles of the first 1,000 test images, with
-their own statistics, of y, after scale and bias. figure1_sweep.py varies rate
-and deviation. `small` is 5,000 steps.
+What the paper leaves open, and what is chosen: pixels are 1 above a brightness
+of 1/2 (`data.binarize`); plain SGD at 0.1 on the mean cross-entropy, no decay
+of rate or weights; weights "small random Gaussian" with a standard deviation of
+0.1 (`model.initial_std`), biases 0; the test set with running averages of
+momentum .99; percentiles after scale and bias, over the first 1,000 test
+images, whose own statistics the norms use. figure1_sweep.py varies rate and
+deviation. `small` has 5,000 steps.
 """
 
 import ml_collections

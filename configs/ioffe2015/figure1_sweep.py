@@ -1,13 +1,13 @@
-"""Figure 1(a) of Ioffe and Szegedy (2015) over what the paper leaves open.
+"""Varies what the paper leaves open in Figure 1(a) of Ioffe and Szegedy (2015).
 
-The learning rate, and the standard deviation of the initial weights: each
-network at each of them, so that each can be read at its own best.
+Each network trains at each learning rate and standard deviation of the initial
+weights, so that each network can be read at its own best.
 
   python train.py --config=configs/ioffe2015/figure1_sweep.py --data_dir=DIR
   python train.py --config=configs/ioffe2015/figure1_sweep.py:small \\
       --data_dir=DIR
 
-Everything else is figure1.py's; `small` is its 5,000 steps.
+Everything else is figure1.py's; `small` has its 5,000 steps.
 """
 
 import itertools
@@ -17,6 +17,7 @@ import ml_collections
 from configs import default
 from configs.ioffe2015 import figure1
 
+# Below and above the 0.1 that figure1.py has of both, by factors of about 3.
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
 DEVIATIONS = (0.03, 0.1, 0.3)
 

@@ -1,4 +1,4 @@
-"""Figure 2 of Ioffe and Szegedy (2015): Inception, without and with BN.
+"""Trains Inception without and with BN: Figure 2 of Ioffe and Szegedy (2015).
 
 Validation accuracy over steps.
 

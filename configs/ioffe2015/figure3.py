@@ -1,7 +1,7 @@
-"""Figure 3 of Ioffe and Szegedy (2015): the table of the Inception networks.
+"""Compares Inception networks: the table of Figure 3, Ioffe and Szegedy (2015).
 
-Their highest validation accuracy; and the two networks that fail in the text
-of section 4.2.2: without BN at 5 times the rate, and with sigmoids.
+Their highest validation accuracy; and the two networks without BN that fail in
+the text of section 4.2.2: at 5 times the rate, and with sigmoids.
 
   python train.py --config=configs/ioffe2015/figure3.py --data_dir=DIR
   python train.py --config=configs/ioffe2015/figure3.py:small --data_dir=DIR

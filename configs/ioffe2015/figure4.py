@@ -1,4 +1,4 @@
-"""Figure 4 of Ioffe and Szegedy (2015): an ensemble of six, and 144 crops.
+"""Trains an ensemble, for 144 crops: Figure 4 of Ioffe and Szegedy (2015).
 
 Section 4.2.3: six networks like BN-x30, each with some of: larger initial
 weights, Dropout of 5 or 10 %, norms of each activation in the last modules.
@@ -9,11 +9,12 @@ weights, Dropout of 5 or 10 %, norms of each activation in the last modules.
   python -m bn_jax evaluate RUNS/*/seed0 --crops=144
 
 The evaluations print each network and the mean of all; both are the table. What
-the paper leaves open: weights twice as large (`model.kernel_scale`); which
-network has which; modules 5a and 5b. All begin with one seed. Protocol and
-other choices: inception.py. `small` has images of 16 pixels, of which no 144
-crops can be cut; with --config.data.name=imagenette_mini
---config.data.resolution=32 there are. The paper's size was not run.
+the paper leaves open, and what is chosen: weights twice as large
+(`model.kernel_scale`); which network has which of these; the last modules, 5a
+and 5b; one seed for all. Protocol and other choices: inception.py. The images
+of `small` are squares, whose 144 crops are 48 thrice; with
+--config.data.name=imagenette_mini --config.data.resolution=32 all differ. The
+paper's size was not run.
 """
 
 import ml_collections
@@ -26,14 +27,14 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns six runs of a size, 'paper' or 'small'."""
   config = inception.get_config(size)
   last = ('mixed_5a', 'mixed_5b') if size == 'paper' else ('mixed_5b',)
-  large, each = dict(kernel_scale=2.0), dict(per_activation=last)
+  large, per_unit = dict(kernel_scale=2.0), dict(per_activation=last)
   variants = dict(
     large=large,
     dropout_5=dict(dropout=0.05),
     dropout_10=dict(dropout=0.1),
-    per_activation=each,
+    per_activation=per_unit,
     large_dropout_5=large | dict(dropout=0.05),
-    per_activation_dropout_10=each | dict(dropout=0.1),
+    per_activation_dropout_10=per_unit | dict(dropout=0.1),
   )
   runs = {}
   for name, model in variants.items():

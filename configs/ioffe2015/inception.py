@@ -1,4 +1,4 @@
-"""Inception and BN-Inception of Ioffe and Szegedy (2015): all of its runs.
+"""Trains Inception and BN-Inception, in all runs of Ioffe and Szegedy (2015).
 
 Section 4.2: Inception (local response normalization, Dropout of 40 %) at a rate
 of 0.0015; BN-Baseline, the same with BN before each nonlinearity; BN-x5, BN-x30
@@ -8,7 +8,7 @@ the config: `schedule.learning_rate` (x5, x30), `model.dropout` (none),
 times faster), `model.lrn` (none), `data.fixed_batches` (examples meet in new
 batches in each epoch) and `data.photometric` (half). Beside the paper's table,
 two networks that fail in its text: `inception_x5` and `inception_sigmoid`.
-Figures 2 and 3.
+Figures 2 and 3 select from these.
 
   python train.py --config=configs/ioffe2015/inception.py --data_dir=DIR
   python train.py --config=configs/ioffe2015/inception.py:small --data_dir=DIR
@@ -24,12 +24,12 @@ many that update asynchronously; Glorot uniform weights; no Polyak average;
 every run has the 31 million steps of the slowest. The paper's size was not run.
 
 `small`, for two CPU cores: CIFAR-10 at 16 x 16 pixels, stem 'cifar', five of
-the ten modules at an eighth of the width, 1,000 steps, the first 2,000 test
-images every 25 steps. The plain network's rate, 0.04, is the best of (.01, .02,
-.04, .1) for its accuracy after 1,000 steps of one seed (100) that is not
-judged; x5 and x30 are multiples of it. Size and level of accuracy were chosen
-from that seed, too. 1,000 steps are no epoch, so that `fixed_batches` changes
-nothing there: shuffling.py has it.
+the ten modules at an eighth of the width, 1,000 steps, running averages of
+momentum .9, the first 2,000 test images every 25 steps. The plain network's
+rate, 0.04, is the best of (.01, .02, .04, .1) for its accuracy after 1,000
+steps of one seed (100) that is not judged; x5 and x30 are multiples of it. Size
+and level of accuracy were chosen from that seed, too. 1,000 steps are no epoch,
+so that `fixed_batches` changes nothing there: shuffling.py has it.
 """
 
 import ml_collections
@@ -37,8 +37,10 @@ import ml_collections
 from configs import default, sizes
 
 RATE = {'paper': 0.0015, 'small': 0.04}
-DECAY_STEPS = {'paper': 320_292, 'small': 120}  # the rate falls by 4 %
-WEIGHT_DECAY = 2e-4
+# In these the rate falls by 4 %; of `small`, by 29 % in all its 1,000 steps.
+DECAY_STEPS = {'paper': 320_292, 'small': 120}
+WEIGHT_DECAY = 2e-4  # of GoogLeNet in Caffe
+# Of `small`: both modules of stride 2, and one of stride 1 at each size.
 MODULES = ('mixed_3a', 'mixed_3c', 'mixed_4a', 'mixed_4e', 'mixed_5b')
 
 
@@ -47,7 +49,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   sizes.check(size)
   config = default.get_config()
   config.runs = _runs(size)
-  # The paper says that it diverges, so this is no failure.
+  # The paper says that this run diverges, so that is no failure.
   config.expected_divergence = ('inception_x5',)
   config.seeds = (0, 1, 2) if size == 'paper' else (0,)
   config.data.update(

@@ -1,7 +1,8 @@
-"""Section 4.2.1 of Ioffe and Szegedy (2015): shuffled against fixed batches.
+"""Compares shuffled with fixed batches, as Ioffe and Szegedy (2015) do.
 
-BN-x5 whose examples meet in new batches in each epoch, and BN-x5 whose batches
-stay those of the first epoch, in a new order: "about 1 %" of accuracy.
+Section 4.2.1: BN-x5 whose examples meet in new batches in each epoch, and BN-x5
+whose batches stay those of the first epoch, in a new order: "about 1 %" of
+accuracy.
 
   python train.py --config=configs/ioffe2015/shuffling.py --data_dir=DIR
   python train.py --config=configs/ioffe2015/shuffling.py:small --data_dir=DIR

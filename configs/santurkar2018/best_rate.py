@@ -1,8 +1,8 @@
-"""Beyond Figure 1: each network at its own best learning rate.
+"""Trains each network at six learning rates, to read it at its best.
 
-A comparison at one rate is open to the objection that the rate suits one of
-the networks. Here both train at each of six rates, and each is read at its best
-(steps to an accuracy of training batches). The protocol is vgg.py's.
+Beyond Figure 1: a comparison at one rate is open to the objection that the rate
+suits one of the networks. The best rate takes the fewest steps to an accuracy
+of training batches. The protocol is vgg.py's.
 
   python train.py --config=configs/santurkar2018/best_rate.py --data_dir=DIR
 """
@@ -12,6 +12,7 @@ import ml_collections
 from configs import default, sizes
 from configs.santurkar2018 import vgg
 
+# The paper's 0.01, 0.1 and 0.5, and rates between and above them.
 RATES = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
 
 

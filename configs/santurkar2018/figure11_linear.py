@@ -1,4 +1,4 @@
-"""Figure 11: gradient change against distance, deep linear network.
+"""Measures gradient change against distance, deep linear network: Figure 11.
 
   python train.py --config=configs/santurkar2018/figure11_linear.py
 

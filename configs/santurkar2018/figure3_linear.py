@@ -1,4 +1,4 @@
-"""Figure 3(b): internal covariate shift of the deep linear network.
+"""Measures covariate shift of the deep linear network: Figure 3(b).
 
   python train.py --config=configs/santurkar2018/figure3_linear.py
 

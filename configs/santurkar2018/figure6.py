@@ -1,4 +1,4 @@
-"""Figure 6: activations of VGG under lp normalization.
+"""Records activations of VGG under lp normalization: Figure 6.
 
   python train.py --config=configs/santurkar2018/figure6.py --data_dir=DIR
 

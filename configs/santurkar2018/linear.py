@@ -1,9 +1,9 @@
-"""The deep linear network of Santurkar et al. (2018): all of its figures.
+"""Trains the deep linear network of Santurkar et al. (2018), in all runs.
 
 Section 2 and appendix A: 25 layers of 10 units learn y = A x from 1,000
 samples, by gradient descent over all of them, summed squared error, Glorot
-weights, 10,000 steps at 1e-6 and (`_slow`) at 1e-7; measured every 50 steps.
-Figures 3, 5, 9, 10, 11 and 13.
+weights, 10,000 steps at 1e-6 and (`_slow`) at 1e-7; measured every 50 steps or
+more rarely. Figures 3, 5, 9, 10, 11 and 13 select from these.
 
   python train.py --config=configs/santurkar2018/linear.py
   python train.py --config=configs/santurkar2018/linear.py:small
@@ -16,7 +16,7 @@ at about 1e5: compare losses with their first value.
 
 Beyond the paper: the curvature along the gradient, which tells whether the
 network is at the edge of stability; probes in random directions; both rates
-for all five networks. `small` is 2,000 steps.
+for all five networks. `small` has 2,000 steps.
 """
 
 import ml_collections
@@ -24,6 +24,7 @@ import ml_collections
 from configs import default, sizes
 
 SLOW = 1e-7  # the paper's second rate
+STEP_FACTORS = (0.01, 0.1, 1.0, 10.0, 31.6)  # of the rate, as in Figure 11
 NETWORKS = {
   'standard': dict(name='none'),
   'batchnorm': dict(name='batch'),
@@ -72,7 +73,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
       name='along_gradient',
       data='current_batch',
       every_steps=50,
-      step_factors=(0.01, 0.1, 1.0, 10.0, 31.6),
+      step_factors=STEP_FACTORS,
       statistics='batch',
       spread='batch',
       curvature=True,
@@ -81,7 +82,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
       name='along_gradient',
       data='current_batch',
       every_steps=500,
-      step_factors=(0.01, 0.1, 1.0, 10.0, 31.6),
+      step_factors=STEP_FACTORS,
       direction='random',
       statistics='batch',
       spread='batch',
@@ -90,14 +91,14 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
       name='covariate_shift',
       data='current_batch',
       every_steps=50,
-      layers=('linear9', 'linear17'),
+      layers=('linear9', 'linear17'),  # of Figure 3
       statistics='batch',
     ),
     activations=dict(
       name='activations',
       data='test:1000',
       every_steps=250,
-      layers=('linear1', 'linear11', 'linear24'),
+      layers=('linear1', 'linear11', 'linear24'),  # of Figure 9
       statistics='batch',
     ),
   )

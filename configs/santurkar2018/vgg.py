@@ -1,10 +1,10 @@
-"""The VGG network of Santurkar et al. (2018) on CIFAR-10: all of its figures.
+"""Trains the VGG network of Santurkar et al. (2018) on CIFAR-10, in all runs.
 
 Sections 1 to 3 and appendix A: a VGG without and with a norm before each
 nonlinearity, plain SGD at 0.1 (`_fast`: 0.5, `_slow`: 0.01), batches of 128, no
-augmentation, Glorot weights, 15,000 steps, measured every 100 steps; the loss
-landscape along the gradient of the current batch, at {1/2, 1, 2, 4} x rate.
-Figures 1 to 6, 8, 11 and 12.
+augmentation, Glorot weights, 15,000 steps, measured every 100 steps or more
+rarely; the loss landscape along the gradient of the current batch, at {1/2, 1,
+2, 4} x rate. Figures 1 to 6, 8, 11 and 12 select from these.
 
   python train.py --config=configs/santurkar2018/vgg.py --data_dir=DIR
   python train.py --config=configs/santurkar2018/vgg.py:small --data_dir=DIR
@@ -22,17 +22,17 @@ curvature or on the smallest step; random directions. Residual networks, which
 the paper left out, are in resnet.py.
 
 `small`, for two CPU cores: VGG-11 at a quarter of the width, 1,200 steps,
-measured every 40; its layers have the relative depths of the paper's. Its
-levels of accuracy were chosen from one seed (100) that is not judged. The
-paper's size was not run.
+measured every 40 or more rarely, in layers of the paper's relative depths. The
+levels of accuracy in its claims were chosen from one seed (100) that is not
+judged. The paper's size was not run.
 """
 
 import ml_collections
 
 from configs import default, sizes
 
-# Layers of the paper's figures: 2, 9, 13 in Figures 2 and 8, 3 and 11 in 1 and
-# 6, and 5 and 10 in 3.
+# Layers of the paper's figures: 2, 9 and 13 in Figures 2 and 8, 3 and 11 in
+# Figure 1, 11 in Figure 6; 5 and 10 in Figure 3.
 LAYERS = {
   'paper': ('conv2', 'conv3', 'conv9', 'conv11', 'conv13'),
   'small': ('conv2', 'conv5', 'conv7', 'conv8'),
@@ -49,7 +49,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   sizes.check(size)
   config = default.get_config()
   config.runs = _runs()
-  # The paper says so of the first; divergence of these two is no failure.
+  # Both fail to train in the paper, so their divergence is no failure.
   config.expected_divergence = ('standard_fast', 'noise_alone')
   config.seeds = (0, 1, 2) if size == 'paper' else (0,)
   config.data.name = 'cifar10'

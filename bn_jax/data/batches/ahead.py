@@ -1,4 +1,4 @@
-"""Batches that grain prepares ahead of training, in threads or processes."""
+"""Prepares batches ahead of training, by grain, in threads or processes."""
 
 import contextlib
 import gc
@@ -22,13 +22,13 @@ from bn_jax.data.batches import encoded
 
 _log = logging.getLogger('bn_jax')
 
-_THREADS = 16  # more threads would only wait for Python's lock
-# Bound on the bytes of batches ahead in a process: 55 batches of 128 images of
-# 224 pixels, more than 16 threads prepare.
+_THREADS = 16  # more of them would only wait for Python's lock
+# Largest number of bytes of the batches ahead in a process: 55 batches of 128
+# images of 224 pixels, more than 16 threads prepare.
 _BYTES = 2**30
 _SHARED = '/dev/shm'
 # Batches of a worker in shared memory: the one in preparation, one in each of
-# two queues, and the one in use.
+# grain's two queues, and the one in use.
 _SHARED_EACH = 4
 
 
@@ -36,16 +36,17 @@ class Stream(Iterator):
   """Batches that are prepared ahead; `close` it, or use it in a `with`.
 
   Args:
-    batches: indexed by number; they can be pickled.
+    batches: indexed by number; with workers, they are pickled.
     records: of the batches, for messages.
     convert: a batch -> what the stream yields.
-    batch_bytes: size of one batch's images.
+    batch_bytes: bytes of the images of a batch.
     workers: processes that prepare batches; 0 uses threads of this one.
-    max_skipped: bad records that may be left out.
+    max_skipped: number of bad records that may be left out.
 
   Raises:
     ConfigError: /dev/shm has no room for the workers' batches.
-    DataError: while it runs, there are more than `max_skipped` bad records.
+    DataError: while it runs: more than `max_skipped` bad records, or a worker
+      process that has ended.
   """
 
   def __init__(
@@ -74,7 +75,7 @@ class Stream(Iterator):
     if self._ended:
       raise StopIteration
     if not self._stop.alive:
-      raise ValueError('this stream of batches is closed')
+      raise ValueError('this stream of batches is closed; make a new one')
     try:
       batch = self._next()
       self._account(batch.bad)
@@ -138,19 +139,19 @@ def _stop(iterators: list['grain.DatasetIterator'], workers: int) -> None:
 def _ahead(
   batches: 'grain.MapDataset[encoded.Batch]', batch_bytes: int, workers: int
 ) -> 'grain.IterDataset[encoded.Batch]':
-  """Returns the batches in order, each prepared by one thread."""
+  """Returns the batches in order, each of them prepared by one thread."""
   cores = os.cpu_count() or 1
   threads = max(1, min(_THREADS, cores // max(1, workers)))
-  # One batch more than threads, so that none of them waits for the training.
-  room = max(2, min(threads + 1, _BYTES // batch_bytes))
+  # One batch more than threads, so that no thread waits for the training.
+  buffer_size = max(2, min(threads + 1, _BYTES // batch_bytes))
   options = grain.ReadOptions(
-    num_threads=min(threads, room), prefetch_buffer_size=room
+    num_threads=min(threads, buffer_size), prefetch_buffer_size=buffer_size
   )
   dataset = batches.to_iter_dataset(options)
   if not workers:
     return dataset
   _check_shared(workers, batch_bytes)
-  if not flags.FLAGS.is_parsed():  # grain reads them, in any program
+  if not flags.FLAGS.is_parsed():  # grain reads flags, even of other programs
     flags.FLAGS.mark_as_parsed()
   return dataset.mp_prefetch(
     grain.MultiprocessingOptions(num_workers=workers), _as_worker
@@ -160,7 +161,7 @@ def _ahead(
 def _check_shared(workers: int, batch_bytes: int) -> None:
   """Raises ConfigError if shared memory is too small for the batches.
 
-  A worker that writes more than there is room for would end without a word.
+  A worker that writes more than the free bytes would end without a message.
   """
   needed = workers * _SHARED_EACH * batch_bytes
   if not os.path.isdir(_SHARED):
@@ -169,13 +170,13 @@ def _check_shared(workers: int, batch_bytes: int) -> None:
   if needed > free:
     raise errors.ConfigError(
       f'workers is {workers}: their batches take {needed >> 20} MiB of '
-      f'{_SHARED}, which has {free >> 20} MiB left; give workers=0, fewer of '
-      'them, or smaller batches'
+      f'{_SHARED}, which has {free >> 20} MiB left; give workers=0, fewer '
+      'workers, or smaller batches'
     )
 
 
 def _as_worker(index: int, count: int) -> None:
-  """Prepares a worker process: it ends with the training, and not before."""
+  """Prepares a worker process to end with the training, and not before."""
   del index, count
   # Ctrl-C and the signals of batch systems reach workers too; the training
   # decides when to stop.
@@ -196,12 +197,12 @@ def _signals_held() -> Iterator[None]:
 
   This process receives them afterwards.
   """
-  # It would unblock the signals to start its own process.
+  # Started later, with the first worker, the tracker would unblock the signals.
   resource_tracker.ensure_running()
-  before = signal.pthread_sigmask(
+  old_mask = signal.pthread_sigmask(
     signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)
   )
   try:
     yield
   finally:
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)

@@ -1,8 +1,8 @@
-"""Random crops, reflections and colours, drawn anew at every step.
+"""Draws crops, reflections and colours at random, anew at every step.
 
 Example i of a step draws from fold_in(key, i) alone, so that layouts, the
-number of devices and micro-batches change nothing. Augmentation is a part of
-the step, on uint8 images that lie on the device.
+number of devices and micro-batches do not change the draws. Augmentation is a
+part of the step, on uint8 images that lie on the device.
 """
 
 from typing import NamedTuple
@@ -17,19 +17,19 @@ _FACTOR = 0.4
 _CAST = 0.1
 # Rec. 601: how bright red, green and blue are to the eye.
 _LUMA = (0.299, 0.587, 0.114)
-_WORDS = 9  # random words an example: row, column, flip; six of colour
+_WORDS = 9  # random words an example: row, column, flip and the six of colour
 
 
 class Augmentation(NamedTuple):
   """The random changes of a training image; none by default.
 
   Attributes:
-    crop_padding: pixels added on each side, before a part of the image's own
-      size is cut out, with equal probability everywhere. He et al. (2015),
+    crop_padding: pixels added on each side, before a part as large as the image
+      was is cut out, from any place with equal probability. He et al. (2015),
       "Deep Residual Learning", arXiv:1512.03385, section 4.2, have 4.
-    flip: whether it is mirrored left to right with probability 1/2.
+    flip: whether an image is mirrored left to right with probability 1/2.
     photometric: strength of the changes of brightness, contrast, saturation
-      and colour, see `apply`; 0 is none, 1 the usual.
+      and colour, see `apply`; 0 is none, 1 the usual, 2.5 the most.
   """
 
   crop_padding: int = 0
@@ -69,7 +69,7 @@ def make(
     raise ValueError(
       f'crop_padding is {crop_padding}; allowed: 0 or more whole pixels'
     )
-  if not 0 <= photometric <= 1 / _FACTOR:
+  if not 0 <= photometric <= 1 / _FACTOR:  # no factor becomes negative
     raise ValueError(
       f'photometric is {photometric}; allowed: 0 (none) to {1 / _FACTOR:g}'
     )
@@ -79,7 +79,7 @@ def make(
 def drawn(
   augmentation: Augmentation, key: jax.Array, index: jax.Array | int
 ) -> Drawn:
-  """Returns the draws of the example with this index, from a step's key.
+  """Returns the draws of example `index` of a step, from the step's key.
 
   Each draw has its own random words, so switching one off does not change the
   others.
@@ -89,8 +89,8 @@ def drawn(
   # The bias of the remainder is at most 2^-32 (2 padding + 1).
   corner = (words[:2] % jnp.uint32(2 * padding + 1)).astype(jnp.int32) - padding
   coin = words[2] >> 31 == 1
-  even = (words[3:] >> 8).astype(jnp.float32) * 2.0**-23 - 1
-  factors = 1 + augmentation.photometric * _FACTOR * even[:3]
+  uniform = (words[3:] >> 8).astype(jnp.float32) * 2.0**-23 - 1
+  factors = 1 + augmentation.photometric * _FACTOR * uniform[:3]
   return Drawn(
     row=corner[0],
     column=corner[1],
@@ -98,7 +98,7 @@ def drawn(
     brightness=factors[0],
     contrast=factors[1],
     saturation=factors[2],
-    cast=1 + augmentation.photometric * _CAST * even[3:],
+    cast=1 + augmentation.photometric * _CAST * uniform[3:],
   )
 
 
@@ -130,38 +130,37 @@ def apply(
   With everything off, the images are only converted to float32.
 
   Args:
-    augmentation: from `make`.
     images: [B, H, W, C], uint8, or floating point in grey levels 0 to 255.
-    key: of the step, for this purpose.
+    key: of the step, for augmentation.
     first: the index of images[0] in the batch of the step.
-    fill: [C], the grey level of the padding, if there is any. The mean of the
-      training split becomes 0 by normalisation.
+    fill: [C], the grey levels of the padding, if there is any. Those of the
+      training split's mean become 0 by normalisation.
 
   Returns:
     [B, H, W, C] float32.
 
   Raises:
-    ValueError: padding without `fill`, or as large as a side; or changes of
-      colour with other channels than 1 or 3.
+    ValueError: padding as large as a side, or without C grey levels to fill it;
+      or changes of colour where C is not 1 or 3.
   """
   if augmentation == Augmentation():
     return images.astype(jnp.float32)
   _check(augmentation, images, fill)
   fill_C = jnp.zeros(images.shape[-1:]) if fill is None else fill
 
-  def one(image_HWC, index):
-    mine = drawn(augmentation, key, index)
-    return _changed(augmentation, image_HWC, mine, fill_C)
+  def change(image_HWC, index):
+    draws = drawn(augmentation, key, index)
+    return _changed(augmentation, image_HWC, draws, fill_C)
 
-  return jax.vmap(one)(images, first + jnp.arange(len(images)))
+  return jax.vmap(change)(images, first + jnp.arange(len(images)))
 
 
-def _changed(augmentation, image_HWC, mine, fill_C) -> jax.Array:
+def _changed(augmentation, image_HWC, draws, fill_C) -> jax.Array:
   """Returns one image, [H, W, C] float32, after its random changes."""
   height, width, channels = image_HWC.shape
   across_W = jnp.arange(width)
-  across_W = jnp.where(mine.flip, width - 1 - across_W, across_W)
-  row_H, column_W = mine.row + jnp.arange(height), mine.column + across_W
+  across_W = jnp.where(draws.flip, width - 1 - across_W, across_W)
+  row_H, column_W = draws.row + jnp.arange(height), draws.column + across_W
   # One gather of whole pixels while they are bytes takes 0.2 ms for 128 images
   # of 32 x 32 on a CPU; a slice for each image takes 0.4 ms, 18 shifts 5 ms.
   pixel_HW = (
@@ -172,7 +171,7 @@ def _changed(augmentation, image_HWC, mine, fill_C) -> jax.Array:
   y_HWC = pixels_KC.at[pixel_HW].get(mode='promise_in_bounds')
   y_HWC = y_HWC.astype(jnp.float32)
   if augmentation.photometric:
-    y_HWC = _distorted(y_HWC, image_HWC, mine)
+    y_HWC = _distorted(y_HWC, image_HWC, draws)
   if not augmentation.crop_padding:
     return y_HWC
   # The padding keeps the grey level of `fill`, whatever the colours.
@@ -181,16 +180,16 @@ def _changed(augmentation, image_HWC, mine, fill_C) -> jax.Array:
   return jnp.where(inside_HW[..., None], y_HWC, fill_11C)
 
 
-def _distorted(y_HWC, image_HWC, mine) -> jax.Array:
-  """Returns pixels of an image, with the colours that it has drawn."""
+def _distorted(y_HWC, image_HWC, draws) -> jax.Array:
+  """Returns pixels y of an image in the colours drawn for it, see `apply`."""
   mean_C = image_HWC.astype(jnp.float32).mean(axis=(0, 1))
-  scale = mine.contrast * mine.brightness
-  shift = (1 - mine.contrast) * mine.brightness * _grey(mean_C)
+  scale = draws.contrast * draws.brightness
+  shift = (1 - draws.contrast) * draws.brightness * _grey(mean_C)
   cast_C = jnp.ones(1)
   if y_HWC.shape[-1] == 3:
     grey_HW1 = _grey(y_HWC)[..., None]
-    y_HWC = mine.saturation * y_HWC + (1 - mine.saturation) * grey_HW1
-    cast_C = mine.cast
+    y_HWC = draws.saturation * y_HWC + (1 - draws.saturation) * grey_HW1
+    cast_C = draws.cast
   return jnp.clip((scale * y_HWC + shift) * cast_C[None, None], 0, 255)
 
 
@@ -207,7 +206,7 @@ def _within(index: jax.Array, size: int) -> jax.Array:
 
 
 def _check(augmentation, images, fill) -> None:
-  """Raises ValueError for images that cannot be augmented so."""
+  """Raises ValueError for images that this augmentation cannot change."""
   _, height, width, channels = images.shape
   padding = augmentation.crop_padding
   if padding >= min(height, width):
@@ -218,7 +217,7 @@ def _check(augmentation, images, fill) -> None:
   if padding and (fill is None or jnp.shape(fill) != (channels,)):
     raise ValueError(
       f'crop_padding is {padding}, fill is {fill}; allowed: a grey level for '
-      f'each of {channels} channels, such as the mean of the training split'
+      f'each of {channels} channels; give the mean of the training split'
     )
   if augmentation.photometric and channels not in (1, 3):
     raise ValueError(

@@ -1,6 +1,6 @@
-"""Squares cut out of images: at random to train, in the middle or many to test.
+"""Cuts squares out of images: at random to train, the middle or 144 to test.
 
-They turn Pillow images into uint8 arrays, [size, size, C]. A box is resized
+A crop of a Pillow image is an array, [size, size, C] uint8. A box is resized
 once, bilinearly with antialiasing.
 """
 
@@ -16,8 +16,8 @@ from PIL import Image
 _ATTEMPTS = 10
 _BILINEAR = Image.Resampling.BILINEAR
 # Pillow's reducing_gap: it first averages whole blocks of pixels, which is
-# faster, down to this many times the result's size. From 2 on the difference
-# can hardly be seen.
+# faster, but keeps at least this many times the result's size. From 2 on the
+# difference can hardly be seen.
 _GAP = 2.0
 # Short sides, in pixels, to which Szegedy et al. (2014) resize a test image of
 # a network for 224 pixels.
@@ -33,8 +33,8 @@ class Crop(NamedTuple):
   Attributes:
     take: (image, size) -> [size, size, C], or [count, size, size, C] for
       several crops.
-    short: the largest short side that `take` resizes the image to, as a
-      multiple of size; a JPEG need not be decoded much larger.
+    short: the largest short side to which `take` resizes the image, as a
+      multiple of size; a JPEG need not be decoded at a much larger size.
   """
 
   take: Callable[[Image.Image, int], np.ndarray]
@@ -49,14 +49,13 @@ def random_box(
 ) -> Box:
   """Draws a box: its share of the area uniform, its aspect log-uniform.
 
-  A box that does not fit into the image is drawn again. After ten draws it is
-  the largest box in the middle with an allowed aspect. Szegedy et al. (2014),
-  "Going Deeper with Convolutions", arXiv:1409.4842, section 6, whose ranges
-  are the defaults.
+  A box that does not fit into the image is drawn again; after ten, it is the
+  largest one in the middle with an allowed aspect. The default ranges are from
+  Szegedy et al. (2014), "Going Deeper with Convolutions", arXiv:1409.4842,
+  section 6.
 
   Args:
     extent: (width, height) of the image, in pixels.
-    rng: the generator of the draws.
     area: smallest and largest share of the image's area.
     aspect: smallest and largest width / height.
   """
@@ -64,12 +63,12 @@ def random_box(
   low, high = math.log(aspect[0]), math.log(aspect[1])
   # All draws at once: a call costs more than the numbers.
   draws = rng.random((_ATTEMPTS, 4)).tolist()
-  for share, shape, across, down in draws:
-    pixels = width * height * (area[0] + share * (area[1] - area[0]))
-    ratio = math.exp(low + shape * (high - low))
+  for u_area, u_aspect, u_left, u_top in draws:
+    pixels = width * height * (area[0] + u_area * (area[1] - area[0]))
+    ratio = math.exp(low + u_aspect * (high - low))
     w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
     if 0 < w <= width and 0 < h <= height:
-      left, top = int(across * (width - w + 1)), int(down * (height - h + 1))
+      left, top = int(u_left * (width - w + 1)), int(u_top * (height - h + 1))
       return left, top, left + w, top + h
   w = min(width, max(1, round(height * aspect[1])))
   h = min(height, max(1, round(width / aspect[0])))
@@ -77,7 +76,7 @@ def random_box(
 
 
 def cut(image: Image.Image, box: Box, size: int) -> np.ndarray:
-  """Cuts a box out of an image and resizes it: [size, size, C] uint8."""
+  """Returns a box of an image, resized to [size, size, C] uint8."""
   if image.size != (size, size) or tuple(box) != (0, 0, size, size):
     image = image.resize((size, size), _BILINEAR, box=box, reducing_gap=_GAP)
   return _array(image)
@@ -90,16 +89,16 @@ def random_resized(
   area: tuple[float, float] = (0.08, 1.0),
   aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> np.ndarray:
-  """Cuts out and resizes a random box (`random_box`): [size, size, C]."""
+  """Returns a `random_box` of an image, resized to [size, size, C] uint8."""
   return cut(image, random_box(image.size, rng, area, aspect), size)
 
 
 def center(image: Image.Image, size: int, share: float = 0.875) -> np.ndarray:
   """Returns the middle square of an image, [size, size, C].
 
-  The short side is resized to size / share, and size x size pixels are cut out,
-  in one resampling. The default, 224 of 256 pixels, is the usual test crop of
-  ImageNet. An image that is size x size already is returned as it is.
+  The short side is resized to size / share, and the middle size x size pixels
+  are cut out, in one resampling. The default, 224 of 256 pixels, is the usual
+  test crop of ImageNet. An image of size x size is returned as it is.
   """
   if image.size == (size, size):
     return _array(image)
@@ -108,7 +107,7 @@ def center(image: Image.Image, size: int, share: float = 0.875) -> np.ndarray:
 
 
 def paper_144(image: Image.Image, size: int = 224) -> np.ndarray:
-  """Returns the 144 crops of Szegedy et al. (2014), section 7.
+  """Returns the 144 crops of Szegedy et al. (2014), section 7, of an image.
 
   They are [144, size, size, C]. Crop 36 s + 12 q + 2 k + m has
     scale s: the short side is resized to 256, 288, 320 or 352 pixels for size
@@ -126,11 +125,11 @@ def paper_144(image: Image.Image, size: int = 224) -> np.ndarray:
     pixels = _array(scaled)
     for left, top in _squares(scaled.size, short):
       square = pixels[top : top + short, left : left + short]
-      far, middle = short - size, (short - size) // 2
-      for y, x in ((0, 0), (0, far), (far, 0), (far, far), (middle, middle)):
+      end, middle = short - size, (short - size) // 2
+      for y, x in ((0, 0), (0, end), (end, 0), (end, end), (middle, middle)):
         views.append(square[y : y + size, x : x + size])
       views.append(cut(scaled, (left, top, left + short, top + short), size))
-  return np.stack([x for view in views for x in (view, view[:, ::-1])])
+  return np.stack([x for crop in views for x in (crop, crop[:, ::-1])])
 
 
 CROPS = {
@@ -168,8 +167,8 @@ def _with_short_side(image: Image.Image, short: int) -> Image.Image:
 def _squares(extent: tuple[int, int], side: int) -> list[tuple[int, int]]:
   """Returns (left, top) of the first, middle and last square in an image."""
   width, height = extent
-  room = max(extent) - side
-  starts = (0, room // 2, room)
+  end = max(extent) - side
+  starts = (0, end // 2, end)
   if width >= height:
     return [(start, 0) for start in starts]
   return [(0, start) for start in starts]

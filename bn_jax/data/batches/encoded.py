@@ -1,7 +1,6 @@
-"""Batches of pixels from the encoded records of a prepared split.
+"""Decodes batches of pixels from the records of a prepared split.
 
-The worker processes of `stream` run this, so all of it can be pickled, and
-nothing here imports JAX.
+The worker processes of `stream` run this, so all of it can be pickled.
 """
 
 from typing import NamedTuple
@@ -17,7 +16,7 @@ class Bad(NamedTuple):
   """A record that cannot be used.
 
   Attributes:
-    number: in its split.
+    number: its place in the split, from 0 on.
     reason: why it cannot be used, in one line.
   """
 
@@ -29,11 +28,11 @@ class Batch(NamedTuple):
   """Examples as they leave a worker.
 
   Attributes:
-    images: [b, S, S, C] uint8, or [b, count, S, S, C] where an image has
-      several crops; 0 where there is none.
-    labels: [b] int32, likewise.
+    images: [b, S, S, C] uint8, or [b, V, S, S, C] where an image has V crops;
+      0 where there is no example.
+    labels: [b] int32; 0 where there is no example.
     mask: [b] bool, False where there is no example.
-    bad: the records that were left out.
+    bad: the records that were left out, each once.
   """
 
   images: np.ndarray
@@ -43,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class RandomView(NamedTuple):
-  """A random crop of an image, drawn by (seed, position in the run).
+  """A random crop of an image, which (seed, position in the run) determines.
 
   Attributes:
     seed: of the run, below 2^64.
@@ -73,8 +72,10 @@ class RandomView(NamedTuple):
     draft = pixels.enough((width, height), side, self.size)
     image = pixels.loaded(image, self.channels, draft)
     if draft is not None:
-      x, y = image.width / width, image.height / height
-      box = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+      scale_x, scale_y = image.width / width, image.height / height
+      box = (
+        box[0] * scale_x, box[1] * scale_y, box[2] * scale_x, box[3] * scale_y
+      )  # fmt: skip
     return crops.cut(image, box, self.size)
 
 
@@ -82,7 +83,7 @@ class TestView(NamedTuple):
   """The crops of an image that a network is tested on.
 
   Attributes:
-    crop: their number, a key of `crops.CROPS`.
+    crop: V, their number, a key of `crops.CROPS`.
     size: S, pixels of a side.
     channels: C, 1 or 3.
   """
@@ -93,8 +94,8 @@ class TestView(NamedTuple):
 
   @property
   def shape(self) -> tuple[int, ...]:
-    one = self.size, self.size, self.channels
-    return one if self.crop == 1 else (self.crop, *one)
+    crop_shape = self.size, self.size, self.channels
+    return crop_shape if self.crop == 1 else (self.crop, *crop_shape)
 
   def __call__(self, encoded: bytes, position: int) -> np.ndarray:
     del position
@@ -123,7 +124,7 @@ class Records:
     # Imported late: it takes a second, and only reading needs it.
     from tensorflow_datasets.proto import tf_example_pb2
 
-    self._parsed = tf_example_pb2.Example.FromString
+    self._parse = tf_example_pb2.Example.FromString
     self.prepared = prepared
     self.split = split
     if prepared.splits.get(split) == 0:
@@ -145,11 +146,15 @@ class Records:
   def example(
     self, number: int, position: int, view: View
   ) -> tuple[np.ndarray, int]:
-    """Returns (pixels, label) of a record.
+    """Returns (pixels of shape view.shape, label) of a record.
+
+    Args:
+      number: the place of the record in the split.
+      position: of the example in the run, which a random crop depends on.
 
     Raises:
-      ValueError: it cannot be read or decoded; the message is the reason.
-      DataError: its label is no class of the set.
+      ValueError: the record cannot be read or decoded, with the reason.
+      DataError: the label is no class of the set.
     """
     image, label = self._read(number)
     if not 0 <= label < self.prepared.num_classes:
@@ -161,15 +166,15 @@ class Records:
 
   def _read(self, number: int) -> tuple[bytes, int]:
     """Returns (encoded image, label) of a record."""
-    # `self._source[number]` has the same, but doubles the time of a record.
+    # `self._source[number]` gives the same two, but takes twice the time.
     try:
       data = self._source.data_source[number]
-      features = self._parsed(data).features.feature
+      features = self._parse(data).features.feature
       image = features[self.prepared.image_key].bytes_list.value[0]
       return image, features[self.prepared.label_key].int64_list.value[0]
     except MemoryError:
       raise
-    except Exception as error:  # array_record and protobuf have their own
+    except Exception as error:  # array_record and protobuf may raise any
       reason = errors.first_line(error)
       raise ValueError(f'damaged record: {reason}') from error
 
@@ -186,20 +191,20 @@ def batch(
   """Returns the batch of these records.
 
   Args:
-    numbers: of the records in it, at most `size`; the rest is masked out.
-    positions: of each example in its run.
+    numbers: of the records, at most `size`; the rest is masked out.
+    positions: of the examples in the run, as many as `numbers`.
     view: turns an encoded image into pixels.
     size: b, examples of the batch.
     attempts: records to try for an example: a bad one is replaced by the next
-      one of the split. With 1 it is masked out.
+      one of the split. If all of them are bad, the example is masked out.
   """
   images = np.zeros((size, *view.shape), np.uint8)
   labels = np.zeros(size, np.int32)
   mask = np.zeros(size, bool)
   bad = []
-  for i, (first, position) in enumerate(zip(numbers, positions)):
-    for further in range(attempts):
-      number = int(first + further) % len(records)
+  for i, (first_number, position) in enumerate(zip(numbers, positions)):
+    for attempt in range(attempts):
+      number = int(first_number + attempt) % len(records)
       try:
         images[i], labels[i] = records.example(number, int(position), view)
       except ValueError as error:

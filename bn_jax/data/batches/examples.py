@@ -1,4 +1,4 @@
-"""The interface of a dataset to training, in memory or streamed."""
+"""Defines what training needs of a dataset, in memory or streamed."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, Self
@@ -13,7 +13,7 @@ class Feed(Protocol):
   """Gives each training step the split from which it draws its batch."""
 
   def start(self, *, seed: int, first_step: int) -> None:
-    """Goes to a step of the run with this seed."""
+    """Makes `first_step` the next step, in the run with this seed."""
 
   def peek(self) -> types.Split:
     """Returns the split of the next step, without moving on."""
@@ -31,7 +31,7 @@ class Examples(Protocol):
   num_examples: int
 
   def placed(self, sharding: jax.sharding.Sharding) -> Self:
-    """Returns the same examples, to be put on devices by this sharding."""
+    """Returns the same examples, whose batches lie on devices as `sharding`."""
 
   def feed(self, batch_size: int) -> Feed:
     """Returns a feed of batches of this size."""
@@ -45,7 +45,7 @@ class Examples(Protocol):
   def crops(self, batch_size: int, count: int) -> Iterator[types.Batch]:
     """Yields all examples in order, each as `count` successive crops.
 
-    Images, labels and mask of a batch are [batch_size * count, ...].
+    Inputs, labels and mask of a batch are [batch_size * count, ...].
     """
 
 

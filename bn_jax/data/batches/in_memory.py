@@ -1,4 +1,4 @@
-"""Batches of examples that lie on the device.
+"""Gathers batches of examples that lie on the device.
 
 Images are kept as uint8, a quarter of the size of float32. A step gathers,
 augments and normalises those of its batch.
@@ -22,7 +22,7 @@ class Resident:
   """A split on the device, and its own feed: every step gets the whole split.
 
   Attributes:
-    split: its arrays.
+    split: the arrays.
     num_examples: N.
   """
 
@@ -60,17 +60,17 @@ class Resident:
     take = crops_lib.crops(count).take
     for start in range(0, self.num_examples, batch_size):
       numbers = np.arange(start, start + batch_size)
-      real = numbers < self.num_examples
-      cut = [_cropped(take, images[i]) for i in numbers[real]]
-      cut += [np.zeros_like(cut[0])] * (batch_size - len(cut))
+      mask = numbers < self.num_examples
+      views = [_cropped(take, images[i]) for i in numbers[mask]]
+      views += [np.zeros_like(views[0])] * (batch_size - len(views))
       numbers = np.minimum(numbers, self.num_examples - 1)
-      yield crops_of(self.split, np.stack(cut), labels[numbers], real)
+      yield crops_of(self.split, np.stack(views), labels[numbers], mask)
 
 
 def gather(
   split: types.Split, index_B: jax.Array, mask_B: jax.Array | None = None
 ) -> types.Batch:
-  """Returns the examples of a split at `index_B`, normalised per channel."""
+  """Returns the examples of a split at `index_B`, normalised by channel."""
   inputs = normalised(split, split.images[index_B].astype(jnp.float32))
   return types.Batch(inputs, split.labels[index_B], mask_B)
 
@@ -85,9 +85,9 @@ def augmented(
   """Returns the examples of a split at `index_B`, augmented and normalised.
 
   Args:
-    index_B: [B], numbers of the examples.
-    key: of the step, for this purpose; None leaves the images as they are.
-    first: the index of the first example in the batch of the step.
+    index_B: [B], places of the examples in the split, from 0 on.
+    key: of the step, for augmentation; None leaves the images as they are.
+    first: the place of the example index_B[0] in the batch of the step.
   """
   if key is None:
     return gather(split, index_B)
@@ -100,7 +100,7 @@ def augmented(
 def crops_of(
   split: types.Split, images: np.ndarray, labels: np.ndarray, mask: np.ndarray
 ) -> types.Batch:
-  """Returns V crops of each example, [B, V, H, W, C], as a batch of B * V."""
+  """Returns images [B, V, H, W, C], V crops an example, as a batch of B * V."""
   count = images.shape[1]
   inputs = jnp.asarray(images.reshape(-1, *images.shape[2:]), jnp.float32)
   return types.Batch(
@@ -115,16 +115,17 @@ def _cropped(take, image: np.ndarray) -> np.ndarray:
   height, width, channels = image.shape
   if height != width:
     raise ValueError(
-      f'an image of {height} x {width} has no crops; allowed: squares'
+      f'images are {height} x {width}; allowed for crops: squares; give '
+      'resolution, pixels of a side'
     )
   pillow = Image.fromarray(image[..., 0] if channels == 1 else image)
   return take(pillow, height).reshape(-1, height, width, channels)
 
 
 def normalised(split: types.Split, inputs: jax.Array) -> jax.Array:
-  """Returns (x - mean) / std, channel by channel, of the last axis of x."""
-  last = (1,) * (inputs.ndim - 1) + (-1,)
-  return (inputs - split.mean.reshape(last)) / split.std.reshape(last)
+  """Returns (x - mean) / std, by channel: the last axis of x."""
+  shape = (1,) * (inputs.ndim - 1) + (-1,)
+  return (inputs - split.mean.reshape(shape)) / split.std.reshape(shape)
 
 
 def first(split: types.Split, count: int) -> types.Batch:
@@ -148,10 +149,10 @@ def _padded(split, start, batch_size):
 
 
 def channel_moments(images: np.ndarray) -> tuple[jax.Array, jax.Array]:
-  """Returns the exact mean and standard deviation of each channel, [C] each.
+  """Returns (mean, standard deviation) of each channel, [C] each, exactly.
 
-  They are in grey levels 0..255. A constant channel gets standard deviation 1,
-  so that normalising does not divide by 0.
+  Both are in grey levels 0 to 255. The standard deviation of a constant channel
+  is 1, so that normalising does not divide by 0.
 
   Args:
     images: [N, H, W, C] uint8.

@@ -1,4 +1,4 @@
-"""The examples of batch t of a seed: a pure function of (seed, t).
+"""Orders the examples: those of batch t are a pure function of (seed, t).
 
 Batch t takes positions t * B ... (t + 1) * B - 1 of the concatenated epoch
 permutations. A batch may thus reach into the next epoch, and no example is left
@@ -8,9 +8,10 @@ Fixed batches are those of the first epoch in every epoch: the same examples
 always share a batch. Later epochs permute the batches, and nothing within them.
 The N mod B examples after the last whole batch are never used.
 
-Batches of a split on the device are drawn within the step (`sampler`), where
-epoch e is permuted by fold_in(key, e). Those of a stream are drawn on the host
-(`Drawn`, `Fixed`), where grain permutes epoch e by its seed + e.
+Batches of a split on the device are drawn within the step (`sampler`), which
+permutes epoch e by fold_in(key, e). Those of a stream are drawn on the host
+(`Drawn`, `Fixed`), where grain permutes epoch e by a hash of the
+seed, plus e.
 """
 
 import functools
@@ -40,7 +41,7 @@ def sampler(
   Args:
     num_examples: N of the split.
     batch_size: B, at most N.
-    augmentation: of the images of a batch.
+    augmentation: random changes of the images of a batch.
     fixed_batches: whether every epoch has the batches of the first.
 
   Raises:
@@ -48,12 +49,12 @@ def sampler(
   """
   _check(num_examples, batch_size)
   if fixed_batches:
-    arranged = functools.partial(_of_fixed_batches, num_examples, batch_size)
+    order_of = functools.partial(_of_fixed_batches, num_examples, batch_size)
   else:
-    arranged = functools.partial(_permutation, num_examples)
+    order_of = functools.partial(_permutation, num_examples)
   return types.Sampler(
-    init=functools.partial(_first, arranged),
-    draw=functools.partial(_draw, batch_size, arranged),
+    init=functools.partial(_first, order_of),
+    draw=functools.partial(_draw, batch_size, order_of),
     take=functools.partial(in_memory.augmented, augmentation),
   )
 
@@ -69,13 +70,14 @@ def of_batches(
   Args:
     num_examples: N of the whole split, which says where an epoch ends.
     batch_size: B, the number of examples that a step gets.
-    augmentation: of the images of a batch.
+    augmentation: random changes of the images of a batch.
 
   Raises:
     ValueError: a batch size outside 1..N.
   """
   _check(num_examples, batch_size)
   return types.Sampler(
+    # The host has permuted the examples: the permutation here is unused.
     init=functools.partial(_first, functools.partial(_permutation, 1)),
     draw=functools.partial(_counted, num_examples, batch_size),
     take=functools.partial(in_memory.augmented, augmentation),
@@ -88,7 +90,7 @@ class Drawn:
   Args:
     count: N, the number of records.
     size: records in the part of a batch that one process reads.
-    parts: parts of a batch; B is parts * size.
+    parts: processes that read a part each; B is parts * size.
   """
 
   def __init__(self, count: int, size: int, parts: int, *, seed: int):
@@ -108,15 +110,15 @@ class Fixed:
 
   def __init__(self, count: int, size: int, parts: int, *, seed: int):
     self._size, self._parts = size, parts
-    self._number = count // (parts * size)
-    self._first = _shuffled(count, seed, 0)
-    self._moved = _shuffled(self._number, seed, 1).repeat()
+    self._num_batches = count // (parts * size)
+    self._first_epoch = _shuffled(count, seed, 0)
+    self._later_batches = _shuffled(self._num_batches, seed, 1).repeat()
 
   def examples(self, step: int, part: int) -> np.ndarray:
     """Returns the numbers of the records in a part of batch `step`, [size]."""
-    batch = step if step < self._number else self._moved[step]
+    batch = step if step < self._num_batches else self._later_batches[step]
     start = (batch * self._parts + part) * self._size
-    return np.array([self._first[start + i] for i in range(self._size)])
+    return np.array([self._first_epoch[start + i] for i in range(self._size)])
 
 
 def _check(num_examples: int, batch_size: int) -> None:
@@ -130,13 +132,13 @@ def _check(num_examples: int, batch_size: int) -> None:
 def _counted(
   count: int, batch_size: int, order: types.EpochOrder, key: jax.Array
 ) -> tuple[jax.Array, types.EpochOrder]:
-  """Returns all examples of the batch that was handed in, and counts them."""
-  del key  # the host has drawn them
-  after = order.offset + batch_size
-  moved = order._replace(
-    epoch=order.epoch + after // count, offset=after % count
+  """Returns (all examples of the batch, [B]; the order after it)."""
+  del key  # the host has drawn the batch
+  end = order.offset + batch_size
+  next_order = order._replace(
+    epoch=order.epoch + end // count, offset=end % count
   )
-  return jnp.arange(batch_size, dtype=jnp.int32), moved
+  return jnp.arange(batch_size, dtype=jnp.int32), next_order
 
 
 def _permutation(count: int, key: jax.Array, epoch: jax.Array) -> jax.Array:
@@ -148,54 +150,58 @@ def _of_fixed_batches(
   count: int, batch_size: int, key: jax.Array, epoch: jax.Array
 ) -> jax.Array:
   """Returns the order of an epoch of fixed batches, [N - N mod B]."""
-  number = count // batch_size
+  num_batches = count // batch_size
   first = _permutation(count, key, jnp.zeros((), jnp.int32))
-  batches_NB = first[: number * batch_size].reshape(number, batch_size)
-  moved_N = _permutation(number, key, epoch)
-  batch_N = jnp.where(epoch > 0, moved_N, jnp.arange(number, dtype=jnp.int32))
+  batches_NB = first[: num_batches * batch_size].reshape(
+    num_batches, batch_size
+  )
+  permuted_N = _permutation(num_batches, key, epoch)
+  batch_N = jnp.where(
+    epoch > 0, permuted_N, jnp.arange(num_batches, dtype=jnp.int32)
+  )
   return batches_NB[batch_N].reshape(-1)
 
 
 def _first(
-  arranged: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array
+  order_of: Callable[[jax.Array, jax.Array], jax.Array], key: jax.Array
 ) -> types.EpochOrder:
   zero = jnp.zeros((), jnp.int32)
-  return types.EpochOrder(arranged(key, zero), zero, zero)
+  return types.EpochOrder(order_of(key, zero), zero, zero)
 
 
 def _draw(
   batch_size: int,
-  arranged: Callable[[jax.Array, jax.Array], jax.Array],
+  order_of: Callable[[jax.Array, jax.Array], jax.Array],
   order: types.EpochOrder,
   key: jax.Array,
 ) -> tuple[jax.Array, types.EpochOrder]:
   """Returns (examples of the next batch, [B]; the order after it)."""
   count = order.permutation.shape[0]
-  after = order.offset + batch_size
-  ends = after >= count
-  # A permutation of 50,000 costs 30 ms: once an epoch, not once a step.
-  following = lax.cond(
-    ends,
-    lambda: arranged(key, order.epoch + 1),
+  end = order.offset + batch_size
+  epoch_ends = end >= count
+  # Permuting 50,000 examples takes 30 ms: once an epoch, not once a step.
+  next_permutation = lax.cond(
+    epoch_ends,
+    lambda: order_of(key, order.epoch + 1),
     lambda: order.permutation,
   )
   position = order.offset + jnp.arange(batch_size, dtype=jnp.int32)
   index = jnp.where(
     position < count,
     order.permutation[position % count],
-    following[position % count],
+    next_permutation[position % count],
   )
-  moved = types.EpochOrder(
-    permutation=following,
-    epoch=order.epoch + ends,
-    offset=jnp.where(ends, after - count, after),
+  next_order = types.EpochOrder(
+    permutation=next_permutation,
+    epoch=order.epoch + epoch_ends,
+    offset=jnp.where(epoch_ends, end - count, end),
   )
-  return index, moved
+  return index, next_order
 
 
 def _shuffled(count: int, seed: int, purpose: int) -> grain.MapDataset:
-  """Returns a shuffled range; repeated, each epoch is shuffled anew."""
+  """Returns range(count), shuffled; repeated, each epoch is shuffled anew."""
   # The seed is hashed, as grain adds the epoch to it: epoch 1 of seed 0 would
-  # be epoch 0 of seed 1.
+  # be epoch 0 of seed 1. Purpose 0 orders examples, 1 batches.
   words = np.random.SeedSequence(seed).generate_state(purpose + 1)
   return grain.MapDataset.range(count).shuffle(seed=int(words[purpose]))

@@ -1,8 +1,8 @@
-"""Large sets of images, read in batches while the network trains.
+"""Reads large sets of images in batches while the network trains.
 
 A batch is a pure function of (seed, step): the numbers of threads, worker
-processes and hosts change nothing, nor does a restart. Grain reads, decodes and
-crops ahead of the training.
+processes and hosts do not change it, nor does a restart. Grain reads, decodes
+and crops ahead of the training.
 """
 
 import math
@@ -15,7 +15,7 @@ from bn_jax import errors
 from bn_jax.data.batches import ahead, crops, encoded, order
 from bn_jax.data.disk import store
 
-_STEPS = 2**40  # grain wants a length; this is more than any run needs
+_STEPS = 2**40  # grain wants a length; no run has as many steps
 
 
 class Settings(NamedTuple):
@@ -26,8 +26,8 @@ class Settings(NamedTuple):
     area, aspect: of a training crop, see `crops.random_box`.
     workers: processes that decode; 0 decodes in threads of this one. More than
       0 need /dev/shm, and a `__main__` guard in the program.
-    max_skipped: bad records that a run may leave out; more are an error. A
-      record counts once, and each process counts for itself.
+    max_skipped: bad records that a run may leave out; more are an error. Each
+      record counts once, in each training process that reads it.
     fixed_batches: whether every epoch has the batches of the first.
   """
 
@@ -52,16 +52,15 @@ def training(
 ) -> ahead.Stream:
   """Returns an endless stream of random crops of a split.
 
-  Batch t is that of `order`. Process p of P yields part p of each batch: the
-  parts in order are the batch. (seed, position in the run) determines a crop.
-  A bad record is replaced by the next good one of the split.
+  Batch t has the examples that `order` says. Process p of P yields part p of
+  each batch: the parts in order are the batch. (seed, position in the run)
+  determines a crop. A bad record is replaced by the next good one of the split.
 
   Args:
     batch_size: B, over all processes.
-    seed: of the order and the crops, 0 or more.
-    settings: how images are read.
+    seed: of the order and the crops, 0 to 2^64 - 1.
     first_step: t of the first batch.
-    process_index: p.
+    process_index: p, 0 to P - 1.
     process_count: P, which divides B.
 
   Returns:
@@ -69,7 +68,8 @@ def training(
 
   Raises:
     ValueError: an argument out of its range.
-    DataError: the split is absent, damaged or smaller than a batch.
+    DataError: the split is absent, damaged or smaller than a batch; while the
+      stream runs, see `ahead.Stream`, or no record can be read.
   """
   part = _part(batch_size, process_index, process_count)
   if not 0 <= seed < 2**64:
@@ -115,18 +115,18 @@ def evaluation(
   """Returns a stream of all examples once, in order; pads the last batch.
 
   Process p of P yields part p of each batch, and as many batches as the others.
-  A bad record is masked out.
+  A bad record is masked out. Arguments without a word are as for `training`.
 
   Args:
-    crop: number of crops of an image, a key of `crops.CROPS`.
-    **others: see `training`.
+    crop: V, number of crops of an image, a key of `crops.CROPS`.
 
   Returns:
-    A stream of (images [B/P, S, S, C] uint8, or [B/P, crop, S, S, C] for
-    several crops; labels [B/P] int32; mask [B/P] bool).
+    A stream of (images [B/P, S, S, C] uint8, or [B/P, V, S, S, C] for several
+    crops; labels [B/P] int32; mask [B/P] bool).
 
   Raises:
-    ValueError, DataError: as for `training`.
+    ValueError: an argument out of its range.
+    DataError: the split is absent or damaged; or see `ahead.Stream`.
   """
   part = _part(batch_size, process_index, process_count)
   crops.crops(crop)  # raises for a number that is not allowed
@@ -152,7 +152,7 @@ def first(
     (images [count, S, S, C] uint8, labels [count] int32).
 
   Raises:
-    DataError: the split holds fewer.
+    DataError: the split holds fewer, or more bad records than may be skipped.
   """
   images, labels = [], []
   with evaluation(
@@ -173,9 +173,7 @@ def first(
 
 
 class _Part(NamedTuple):
-  """The part of each batch that this process reads: number `index` of `count`,
-  of `size` examples.
-  """
+  """Part `index` of the `count` parts of a batch, of `size` examples each."""
 
   size: int
   index: int
@@ -187,15 +185,15 @@ class _Part(NamedTuple):
 
 
 class _Training:
-  """The training batches of a run, indexed by step."""
+  """The training batches of a run, indexed by step: `encoded.Batch`es."""
 
   def __init__(self, records, view, part, attempts, fixed_batches=False):
     self._records = records
     self._view = view
     self._part = part
     self._attempts = attempts
-    make = order.Fixed if fixed_batches else order.Drawn
-    self._order = make(len(records), part.size, part.count, seed=view.seed)
+    kind = order.Fixed if fixed_batches else order.Drawn
+    self._order = kind(len(records), part.size, part.count, seed=view.seed)
 
   def __len__(self) -> int:
     return _STEPS
@@ -213,7 +211,7 @@ class _Training:
 
 
 class _Evaluation:
-  """The batches of a split in order, indexed by number."""
+  """The batches of a split in order, indexed by number: `encoded.Batch`es."""
 
   def __init__(self, records, view, part):
     self._records = records

@@ -1,6 +1,6 @@
-"""Examples that do not fit in memory: a step gets its batch from a stream.
+"""Feeds steps from a stream, for examples that do not fit in memory.
 
-The split that a step gets holds just its batch, see `stream`.
+The split that a step gets is the batch itself, see `stream`.
 """
 
 import os
@@ -15,8 +15,8 @@ from bn_jax import errors, placement, types
 from bn_jax.data.batches import examples, in_memory, stream
 from bn_jax.data.disk import facts, store
 
-# The usual mean and standard deviation of ImageNet's pixels, in grey levels.
-# Computing those of the set itself would need to read all of it.
+# The usual mean and standard deviation of ImageNet's red, green and blue, in
+# grey levels, for every set: its own would need all of its images.
 _MEAN = (123.675, 116.28, 103.53)
 _STD = (58.395, 57.12, 57.375)
 
@@ -30,19 +30,19 @@ def settings(
   max_skipped: int,
   fixed_batches: bool = False,
 ) -> stream.Settings:
-  """Checks and collects how images are read; keywords as of `images.make`.
+  """Returns how images are read; keywords as of `images.make`.
 
   Raises:
     ValueError: a keyword out of its range.
   """
-  for name, pair, most in (
+  for name, bounds, limit in (
     ('crop_area', crop_area, 1.0),
     ('crop_aspect', crop_aspect, float('inf')),
   ):
-    if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
+    if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= limit:
       raise ValueError(
-        f'{name} is {list(pair)}; allowed: (smallest, largest), above 0'
-        f'{" to 1" if most == 1 else ""}'
+        f'{name} is {list(bounds)}; allowed: (smallest, largest), above 0'
+        f'{" to 1" if limit == 1 else ""}'
       )
   for name, count in (('workers', workers), ('max_skipped', max_skipped)):
     if type(count) is not int or count < 0:
@@ -61,21 +61,26 @@ def load(
   name: str,
   data_dir: str | os.PathLike | None,
   expected: facts.Facts,
-  how: stream.Settings,
+  stream_settings: stream.Settings,
 ) -> examples.Dataset:
-  """Opens the training and the test split of a set; reads no images yet."""
+  """Opens the training and the test split of a set; reads no images yet.
+
+  Raises:
+    DataError: the set is absent, damaged, or of other sizes than `expected`.
+  """
   prepared = store.opened(name, data_dir)
   actual = facts.prepared(prepared)
   if actual != expected:
     raise errors.DataError(
       f'{name} in {prepared.folder} has {actual.num_classes} classes, '
       f'{actual.num_train} and {actual.num_test} examples in train and '
-      f'{actual.test_split}; expected {expected.num_classes}, '
-      f'{expected.num_train} and {expected.num_test} in {expected.test_split}'
+      f'{actual.test_split}, of shape {actual.shape}; expected '
+      f'{expected.num_classes}, {expected.num_train} and {expected.num_test} '
+      f'in {expected.test_split}, {expected.shape}'
     )
   return examples.Dataset(
-    Streamed(prepared, 'train', how),
-    Streamed(prepared, expected.test_split, how),
+    Streamed(prepared, 'train', stream_settings),
+    Streamed(prepared, expected.test_split, stream_settings),
   )
 
 
@@ -90,22 +95,24 @@ class Streamed:
     self,
     prepared: store.Prepared,
     split: str,
-    how: stream.Settings,
+    stream_settings: stream.Settings,
     sharding: jax.sharding.Sharding | None = None,
   ):
     store.source(prepared, split)  # raises if the split is absent or damaged
     self.num_examples = prepared.splits[split]
-    self._prepared, self._split, self._how = prepared, split, how
-    self._sharding = sharding
+    self._prepared, self._split = prepared, split
+    self._settings, self._sharding = stream_settings, sharding
 
   def placed(self, sharding: jax.sharding.Sharding) -> Self:
-    return type(self)(self._prepared, self._split, self._how, sharding)
+    return type(self)(self._prepared, self._split, self._settings, sharding)
 
   def feed(self, batch_size: int) -> 'StreamFeed':
     return StreamFeed(self, batch_size)
 
   def first(self, count: int) -> types.Batch:
-    images, labels = stream.first(self._prepared, self._split, count, self._how)
+    images, labels = stream.first(
+      self._prepared, self._split, count, self._settings
+    )
     return self.batch(images, labels, None)
 
   def batches(self, batch_size: int) -> Iterator[types.Batch]:
@@ -114,10 +121,10 @@ class Streamed:
       self._prepared,
       self._split,
       batch_size=batch_size,
-      settings=self._how,
+      settings=self._settings,
       **part,
-    ) as read:
-      for images, labels, mask in read:
+    ) as batches:
+      for images, labels, mask in batches:
         yield self.batch(images, labels, mask, parts=bool(part))
 
   def crops(self, batch_size: int, count: int) -> Iterator[types.Batch]:
@@ -125,10 +132,10 @@ class Streamed:
       self._prepared,
       self._split,
       batch_size=batch_size,
-      settings=self._how,
+      settings=self._settings,
       crop=count,
-    ) as read:
-      for images, labels, mask in read:
+    ) as batches:
+      for images, labels, mask in batches:
         split = self.split(images[:, 0], labels)
         yield in_memory.crops_of(split, images, labels, mask)
 
@@ -140,7 +147,7 @@ class Streamed:
     *,
     parts: bool = False,
   ) -> types.Batch:
-    """Returns the batch of images [B, H, W, C] uint8, see `split`."""
+    """Returns images, labels and mask, [B] bool, as a batch; see `split`."""
     split = self.split(images, labels, parts=parts)
     inputs = in_memory.normalised(split, split.images.astype(jnp.float32))
     if mask is not None:
@@ -150,12 +157,12 @@ class Streamed:
   def split(
     self, images: np.ndarray, labels: np.ndarray, *, parts: bool = False
   ) -> types.Split:
-    """Puts images and labels on the devices, as a split of their own.
+    """Puts a batch on the devices, as a split that holds nothing else.
 
     Args:
       images: [B, H, W, C] uint8.
-      labels: [B] int32.
-      parts: whether other processes have the rest of the batch.
+      labels: [B] int32, the class of each image.
+      parts: whether these are a part, and other processes have the others.
     """
     channels = images.shape[-1]
     moments = [np.float32(values[:channels]) for values in (_MEAN, _STD)]
@@ -169,9 +176,9 @@ class Streamed:
     return placement.put(tree, self._sharding)
 
   def part(self, batch_size: int) -> dict[str, int]:
-    """Returns `stream`'s keywords for this process's part; {} is all of it."""
-    alone = self._sharding is None or self._sharding.is_fully_addressable
-    if alone or batch_size % jax.process_count():
+    """Returns `stream`'s keywords of this process's part; {} for all of it."""
+    is_local = self._sharding is None or self._sharding.is_fully_addressable
+    if is_local or batch_size % jax.process_count():
       return {}
     return {
       'process_index': jax.process_index(),
@@ -180,21 +187,21 @@ class Streamed:
 
   def training(self, **keywords) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     return stream.training(
-      self._prepared, self._split, settings=self._how, **keywords
+      self._prepared, self._split, settings=self._settings, **keywords
     )
 
 
 class StreamFeed:
   """A feed that reads the batches of a split ahead of the steps."""
 
-  def __init__(self, read: Streamed, batch_size: int):
-    self._read, self._batch_size = read, batch_size
-    self._part = read.part(batch_size)
+  def __init__(self, streamed: Streamed, batch_size: int):
+    self._streamed, self._batch_size = streamed, batch_size
+    self._part = streamed.part(batch_size)
     self._batches, self._next = None, None
 
   def start(self, *, seed: int, first_step: int) -> None:
     self.close()
-    self._batches = self._read.training(
+    self._batches = self._streamed.training(
       batch_size=self._batch_size,
       seed=seed,
       first_step=first_step,
@@ -203,7 +210,7 @@ class StreamFeed:
 
   def peek(self) -> types.Split:
     if self._next is None:
-      self._next = self._read.split(
+      self._next = self._streamed.split(
         *next(self._batches), parts=bool(self._part)
       )
     return self._next

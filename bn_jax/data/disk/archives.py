@@ -1,9 +1,8 @@
 """Downloads, checks and unpacks the archives of datasets.
 
-Their addresses, sizes, sha256 and file names stand in the checksum lists that
-come with tensorflow-datasets. Archives are unpacked in memory, up to the size
-that is expected. Nothing is extracted to disk, so no archive can write files
-where it wants.
+The checksum lists of tensorflow-datasets have the addresses, sizes, sha256 and
+file names of archives. An archive is unpacked in memory, up to the expected
+size, and never to disk, where it could write files anywhere.
 """
 
 import contextlib
@@ -35,10 +34,10 @@ class Archive(NamedTuple):
   """A published file.
 
   Attributes:
-    url: where it is published.
+    url: address from which it is downloaded.
     size: in bytes.
-    sha256: its digest, hexadecimal.
-    name: its file name on disk.
+    sha256: digest, in hexadecimal.
+    name: of the file on disk.
   """
 
   url: str
@@ -54,8 +53,8 @@ def known(name: str) -> tuple[Archive, ...]:
   """Returns the archives of a set, from tensorflow-datasets' checksum list."""
   lists = importlib.resources.files('tensorflow_datasets') / 'url_checksums'
   lines = (lists / f'{name}.txt').read_text().splitlines()
-  fields = [line.split('\t') for line in lines if line.strip()]
-  return tuple(Archive(url, int(n), sha, file) for url, n, sha, file in fields)
+  rows = [line.split('\t') for line in lines if line.strip()]
+  return tuple(Archive(url, int(n), sha, file) for url, n, sha, file in rows)
 
 
 def given(
@@ -86,7 +85,7 @@ def downloaded(
 ) -> dict[str, pathlib.Path]:
   """Downloads the archives that a folder lacks; returns name -> path of all.
 
-  A file gets its name when it is complete and has the published digest.
+  A download gets its name once it is complete and has the published digest.
 
   Raises:
     DataError: an archive cannot be downloaded, or differs from the published
@@ -122,10 +121,11 @@ def members(
 
   Args:
     sizes: name -> size in bytes that the file must have.
-    texts: names of short texts, which may have any size below 64 KiB.
+    texts: names of short texts, which may have any size up to 64 KiB.
 
   Raises:
-    DataError: the tar is damaged, lacks a file, or has one of another size.
+    DataError: the tar is damaged, lacks a file, or has one of another size or
+      more than 1 GiB of others.
   """
   contents, skipped = {}, 0
   with _blaming(path), tarfile.open(path, 'r:gz') as tar:
@@ -158,7 +158,7 @@ def gunzipped(path: pathlib.Path, *, size: int) -> bytes:
   """Returns the first `size` bytes of a gzipped file, or all if it has fewer.
 
   Raises:
-    DataError: it is damaged.
+    DataError: the file cannot be read, or is damaged.
   """
   with _blaming(path), gzip.open(path, 'rb') as file:
     return file.read(size)
@@ -166,7 +166,7 @@ def gunzipped(path: pathlib.Path, *, size: int) -> bytes:
 
 @contextlib.contextmanager
 def _blaming(path: pathlib.Path) -> Iterator[None]:
-  """Turns the errors of tarfile, gzip and zlib into a DataError of the file."""
+  """Turns errors of tarfile, gzip and zlib into a DataError with the path."""
   try:
     yield
   except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
@@ -179,10 +179,10 @@ def _downloaded(archive, path, say) -> pathlib.Path:
   if path.is_file():
     check(path, archive)
     return path
-  part, name = tempfile.mkstemp('.part', f'{archive.name}.', path.parent)
-  part_path = pathlib.Path(name)
+  descriptor, part = tempfile.mkstemp('.part', f'{archive.name}.', path.parent)
+  part_path = pathlib.Path(part)
   try:
-    with open(part, 'wb') as file:
+    with open(descriptor, 'wb') as file:
       for block in _reported(_blocks(archive), archive, say):
         file.write(block)
     check(part_path, archive)
@@ -193,7 +193,7 @@ def _downloaded(archive, path, say) -> pathlib.Path:
 
 
 def _blocks(archive: Archive) -> Iterator[bytes]:
-  """Yields the bytes at an archive's address, at most one block too many."""
+  """Yields the bytes at an archive's address, one block too many at most."""
   request = urllib.request.Request(
     archive.url, headers={'User-Agent': 'bn_jax'}
   )
@@ -204,23 +204,23 @@ def _blocks(archive: Archive) -> Iterator[bytes]:
         remaining -= len(block)
         yield block
   except (OSError, http.client.HTTPException) as error:
-    # A URLError's message is its reason; other errors are their own.
-    why = error.reason if isinstance(error, urllib.error.URLError) else error
+    # The message of a URLError is in its reason.
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
     raise errors.DataError(
-      f'cannot download {archive.url}: {why}; download it by hand, and give '
+      f'cannot download {archive.url}: {reason}; download it by hand, and give '
       f'its folder with --manual_dir=DIR (as {archive.name}, '
       f'{archive.size:,} bytes)'
     ) from error
 
 
 def _reported(blocks, archive, say) -> Iterator[bytes]:
-  """Yields the same blocks, and reports the progress at each tenth."""
+  """Yields the blocks, and says how far they are at each tenth."""
   say(f'downloading {archive}')
-  size = last_tenths = 0
+  size = reported_tenths = 0
   for block in blocks:
     yield block
     size += len(block)
     tenths = min(10, 10 * size // max(1, archive.size))
-    if tenths > last_tenths:
-      last_tenths = tenths
+    if tenths > reported_tenths:
+      reported_tenths = tenths
       say(f'{archive.name}: {10 * tenths} %')

@@ -1,8 +1,8 @@
-"""Builders of TFDS that write datasets without TensorFlow.
+"""Builds datasets for TFDS, without TensorFlow.
 
-CIFAR and MNIST inherit name, version, features and description from the
-builders of tensorflow-datasets, which thus reads them as its own; only the
-source of the examples differs. The digits are ours.
+The builders of CIFAR and MNIST inherit name, version, features and description
+from those of tensorflow-datasets, which thus reads the sets as its own; only
+the source of the examples differs. The digits are a set of this package.
 """
 
 import collections
@@ -16,11 +16,11 @@ from PIL import Image
 
 from bn_jax.data.disk import layouts
 
-# Every fifth digit of a class is held out: with 355 test images an accuracy
+# Every fifth digit of a class is a test image: with 355 of them an accuracy
 # near 95 % has a standard error of 1.2 points.
 _HOLD_OUT = 5
 _GREY_LEVELS = 16  # the digits' pixels are 0 to 16
-# Written into the dataset.
+# TFDS writes this into the dataset.
 _DIGITS_DESCRIPTION = """\
 Real handwritten digits that need no download, as a TFDS dataset.
 
@@ -37,7 +37,7 @@ class _FromContent:
   content: layouts.Content
 
   def _split_generators(self, dl_manager):
-    del dl_manager  # the archives are read already
+    del dl_manager  # the archives have been read
     for label, names in self.content.class_names.items():
       self.info.features[label].names = names
     return {
@@ -50,40 +50,43 @@ class _FromContent:
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     for key, image in enumerate(examples.images):
       labels = {name: int(x_N[key]) for name, x_N in examples.labels.items()}
-      # With tensorflow-datasets' keys, the order of the records is its own.
-      yield key, {'image': _png(image), **labels, **self._more(split, key)}
+      # Keys decide the order of records: these are tensorflow-datasets' own.
+      yield key, {'image': _png(image), **labels, **self._further(split, key)}
 
-  def _more(self, split: str, key: int) -> dict[str, Any]:
+  def _further(self, split: str, key: int) -> dict[str, Any]:
+    """Returns the further features of an example."""
     del split, key
     return {}
 
 
 class _Cifar(_FromContent):
-  def _more(self, split: str, key: int) -> dict[str, Any]:
+  def _further(self, split: str, key: int) -> dict[str, Any]:
     return {'id': f'{split}_{key:05d}'}
 
 
-_known = tfds.image_classification
+_published = tfds.image_classification
 
 
-class Cifar10(_Cifar, _known.Cifar10, skip_registration=True):
+class Cifar10(_Cifar, _published.Cifar10, skip_registration=True):
   """CIFAR-10."""
 
 
-class Cifar100(_Cifar, _known.Cifar100, skip_registration=True):
+class Cifar100(_Cifar, _published.Cifar100, skip_registration=True):
   """CIFAR-100."""
 
 
-class MNIST(_FromContent, _known.MNIST, skip_registration=True):
+class MNIST(_FromContent, _published.MNIST, skip_registration=True):
   """MNIST."""
 
 
-class FashionMNIST(_FromContent, _known.FashionMNIST, skip_registration=True):
+class FashionMNIST(
+  _FromContent, _published.FashionMNIST, skip_registration=True
+):
   """Fashion-MNIST."""
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-  """The dataset 'digits'; it is prepared offline, in half a second."""
+  """The digits of scikit-learn, prepared offline in half a second."""
 
   VERSION = tfds.core.Version('1.0.0')
 

@@ -1,4 +1,4 @@
-"""The sets that only tensorflow-datasets can prepare, with TensorFlow."""
+"""Prepares the sets for which tensorflow-datasets needs TensorFlow."""
 
 import difflib
 import errno
@@ -10,14 +10,15 @@ from typing import Any
 
 from bn_jax import errors
 
+# Set -> (archives that the user has to download, where they are).
 _MANUAL = {
   'imagenet2012': (
     ('ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'),
     'https://image-net.org/download-images',
   ),
 }
-_NEAREST = 5  # names that a message lists; more would not be read
-# Errors of writing to a disk, as opposed to a download's.
+_NEAREST = 5  # most names in a message: it has to stay short
+# Errors of writing to a disk, not of a download.
 _OF_STORAGE = (
   errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.ENOTDIR,
   errno.EDQUOT, errno.EEXIST,
@@ -34,8 +35,8 @@ def prepare(
   """Lets tensorflow-datasets prepare NAME or NAME/CONFIG as array_record.
 
   Raises:
-    DataError: an unknown name, a missing package or archive, or any error in
-      the builder.
+    DataError: an unknown name, a missing package or archive, or any error of
+      the builder but those of writing.
     StorageError: the data_dir cannot be written.
   """
   import tensorflow_datasets as tfds
@@ -57,37 +58,37 @@ def prepare(
     builder.download_and_prepare(
       file_format='array_record', download_config=config
     )
-  except Exception as error:  # the 245 builders may raise anything
+  except Exception as error:  # any of the builders may raise anything
     raise _failure(name, data_dir, error) from error
 
 
 def _known(name: str) -> Any:
-  """Returns the class of the builder of a name.
+  """Returns the class of the builder of NAME or NAME/CONFIG.
 
   Raises:
     DataError: there is none; the message has the nearest names.
   """
   import tensorflow_datasets as tfds
 
-  # Without community datasets, which would be looked up in the network.
+  # Without the sets of its community: TFDS would look for them on the network.
   names = tfds.list_builders(with_community_datasets=False)
-  plain, _, config = name.partition('/')
-  if plain not in names:
+  base, _, config = name.partition('/')
+  if base not in names:
     raise errors.DataError(_unknown('dataset', name, [*names, 'digits']))
-  builder_class = tfds.builder_cls(plain)
+  builder_class = tfds.builder_cls(base)
   configs = [c.name for c in builder_class.BUILDER_CONFIGS]
   if config and config not in configs:
-    of = f'config of {plain}'
-    raise errors.DataError(_unknown(of, config, configs))
+    kind = f'config of {base}'
+    raise errors.DataError(_unknown(kind, config, configs))
   return builder_class
 
 
 def _unknown(kind: str, name: str, names: Iterable[str]) -> str:
   names = list(names)
-  # At 0.5 even a short name with two typing errors is matched.
-  near = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
-  if near:
-    hint = f'nearest: {", ".join(near)}'
+  # 0.5 matches even a short name with two typing errors.
+  nearest = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
+  if nearest:
+    hint = f'nearest: {", ".join(nearest)}'
   elif not names:
     hint = 'it has none'
   elif len(names) <= _NEAREST:
@@ -110,10 +111,10 @@ def _missing(
   if name in _MANUAL:
     files, url = _MANUAL[name]
     folder = manual_dir and pathlib.Path(manual_dir).expanduser()
-    absent = [f for f in files if not folder or not (folder / f).is_file()]
-    if absent:
+    archives = [f for f in files if not folder or not (folder / f).is_file()]
+    if archives:
       missing.append(
-        f'{" and ".join(absent)} must lie in --manual_dir='
+        f'{" and ".join(archives)} must lie in --manual_dir='
         f'{folder or "DIR"}: download from {url}'
       )
   elif builder_class.MANUAL_DOWNLOAD_INSTRUCTIONS and manual_dir is None:
@@ -126,19 +127,19 @@ def _failure(
   name: str, data_dir: pathlib.Path, error: Exception
 ) -> errors.Failure:
   """Turns an error of a builder of TFDS into one that says what to do."""
-  why = errors.first_line(error)
+  reason = errors.first_line(error)
   if isinstance(error, ImportError) and error.name:
     package = error.name.split('.')[0]
     return errors.DataError(
       f'{name} needs the package {package} to be prepared: '
-      f'pip install {package} ({why})'
+      f'pip install {package} ({reason})'
     )
   if isinstance(error, OSError) and error.errno in _OF_STORAGE:
     return errors.StorageError(
-      f'cannot write {data_dir}: {why}; give a writable folder with enough '
+      f'cannot write {data_dir}: {reason}; give a writable folder with enough '
       'space with --data_dir=DIR'
     )
   return errors.DataError(
     f'tensorflow-datasets could not prepare {name}: {type(error).__name__}: '
-    f'{why}'
+    f'{reason}'
   )

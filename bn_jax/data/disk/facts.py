@@ -1,4 +1,4 @@
-"""The sizes of datasets, known before their images are read."""
+"""Tells the sizes of datasets before their images are read."""
 
 import os
 from typing import NamedTuple
@@ -8,16 +8,15 @@ from bn_jax.data.disk import store
 
 
 class Facts(NamedTuple):
-  """Sizes of a dataset.
+  """The sizes of a dataset.
 
   Attributes:
-    shape: of one input: (height, width, channels) of an image, with None where
+    shape: of an input: (height, width, channels) of an image, with None where
       images differ; (D,) of a vector.
-    num_classes: size of the network's output: the classes, or the size of a
-      vector target.
-    num_train: examples to train on.
-    num_test: examples to test on.
-    test_split: the name of the split to test on.
+    num_classes: size of the network's output: the number of classes, or the
+      size of a vector target.
+    num_train, num_test: numbers of examples to train and to test on.
+    test_split: name of the split to test on.
   """
 
   shape: tuple[int | None, ...]
@@ -28,6 +27,7 @@ class Facts(NamedTuple):
 
 
 _PHOTOGRAPHS = (None, None, 3)
+# Datasets that a config may name before they are prepared.
 KNOWN = {
   'cifar10': Facts((32, 32, 3), 10, 50_000, 10_000),
   'cifar100': Facts((32, 32, 3), 100, 50_000, 10_000),
@@ -45,7 +45,7 @@ def of(name: str, data_dir: str | os.PathLike | None = None) -> Facts:
 
   Raises:
     ValueError: the name is neither known nor in the data_dir.
-    DataError: the folder holds no set of images with one label each.
+    DataError: the set in the data_dir cannot be used.
   """
   if name in KNOWN:
     return KNOWN[name]
@@ -69,9 +69,9 @@ def prepared(dataset: store.Prepared) -> Facts:
       f'{dataset.name} in {dataset.folder} has no split train; it has '
       f'{", ".join(dataset.splits)}'
     )
-  for test in ('test', 'validation'):
-    if test in dataset.splits:
-      for split in ('train', test):
+  for test_split in ('test', 'validation'):
+    if test_split in dataset.splits:
+      for split in ('train', test_split):
         if not dataset.splits[split]:
           raise errors.DataError(
             f'{dataset.name} in {dataset.folder}: {split} is empty'
@@ -80,8 +80,8 @@ def prepared(dataset: store.Prepared) -> Facts:
         dataset.shape,
         dataset.num_classes,
         dataset.splits['train'],
-        dataset.splits[test],
-        test,
+        dataset.splits[test_split],
+        test_split,
       )
   raise errors.DataError(
     f'{dataset.name} in {dataset.folder} has no split test or validation; it '

@@ -23,7 +23,7 @@ _UBYTE = 8  # the IDX code of unsigned bytes
 
 
 class Labelled(NamedTuple):
-  """A split as arrays.
+  """The examples of a split, as arrays.
 
   Attributes:
     images: [N, H, W, C] uint8.
@@ -38,8 +38,9 @@ class Content(NamedTuple):
   """A dataset as its archives hold it.
 
   Attributes:
-    splits: name -> examples.
-    class_names: label -> names of its classes, if the archive has them.
+    splits: name of the split -> examples.
+    class_names: name of the label -> names of its classes; {} if the archives
+      have none.
   """
 
   splits: dict[str, Labelled]
@@ -52,8 +53,8 @@ class Cifar(NamedTuple):
   Attributes:
     archive: its file name.
     files: split -> its files of records, of equal length.
-    names: label -> (file of its class names, number of classes); the labels
-      stand before each image in this order.
+    names: name of the label -> (file of its class names, number of classes). In
+      a record the labels stand in this order, before the image.
   """
 
   archive: str
@@ -66,32 +67,32 @@ class Cifar(NamedTuple):
     """Reads the dataset.
 
     Args:
-      paths: archive -> its path.
+      paths: name of the archive -> path.
       counts: split -> number of examples that it must have.
 
     Raises:
       DataError: the archive is damaged, or holds something else.
     """
     path = paths[self.archive]
-    record = len(self.names) + math.prod(_CIFAR_IMAGE)
+    record_size = len(self.names) + math.prod(_CIFAR_IMAGE)
     sizes = {
-      file: counts[split] // len(files) * record
+      file: counts[split] // len(files) * record_size
       for split, files in self.files.items()
       for file in files
     }
     members = archives.members(
       path, sizes, [file for file, _ in self.names.values()]
     )
-    names = {
+    class_names = {
       label: _names(path, file, members[file], classes)
       for label, (file, classes) in self.names.items()
     }
     splits = {}
     for split, files in self.files.items():
       data = b''.join(members.pop(file) for file in files)
-      records = np.frombuffer(data, np.uint8).reshape(-1, record)
+      records = np.frombuffer(data, np.uint8).reshape(-1, record_size)
       splits[split] = self._labelled(path, split, records)
-    return Content(splits, names)
+    return Content(splits, class_names)
 
   def _labelled(self, path, split, records) -> Labelled:
     labels = {label: records[:, i] for i, label in enumerate(self.names)}
@@ -115,14 +116,14 @@ class Mnist(NamedTuple):
   def read(
     self, paths: Mapping[str, pathlib.Path], counts: Mapping[str, int]
   ) -> Content:
-    """Reads the dataset, as `Cifar.read`."""
+    """Reads the dataset; arguments and errors as of `Cifar.read`."""
     splits = {}
-    for split, (images, labels) in self.files.items():
+    for split, (image_file, label_file) in self.files.items():
       count = counts[split]
-      label = _idx(paths[labels], (count,))
-      _check_labels(str(paths[labels]), label, self.classes)
-      image = _idx(paths[images], (count, *_MNIST_IMAGE))
-      splits[split] = Labelled(image[..., None], {'label': label})
+      labels = _idx(paths[label_file], (count,))
+      _check_labels(str(paths[label_file]), labels, self.classes)
+      images = _idx(paths[image_file], (count, *_MNIST_IMAGE))
+      splits[split] = Labelled(images[..., None], {'label': labels})
     return Content(splits, {})
 
 
@@ -169,25 +170,25 @@ def _names(path, file, data: bytes, classes: int) -> tuple[str, ...]:
 
 
 def _idx(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
-  """Reads the array of a gzipped IDX file, which must have this shape."""
+  """Reads the bytes of a gzipped IDX file, which must have this shape."""
   header = struct.pack(f'>BBBB{len(shape)}I', 0, 0, _UBYTE, len(shape), *shape)
   size = math.prod(shape)
   # One byte more shows whether the file is too long.
   data = archives.gunzipped(path, size=len(header) + size + 1)
-  start, data = data[: len(header)], data[len(header) :]
-  if start != header:
+  actual_header, data = data[: len(header)], data[len(header) :]
+  if actual_header != header:
     raise errors.DataError(
       f'{path} is no IDX file of {" x ".join(map(str, shape))} bytes: its '
-      f'header is {start.hex()}; expected: {header.hex()}'
+      f'header is {actual_header.hex()}; expected: {header.hex()}'
     )
   if len(data) != size:
-    amount = 'more' if len(data) > size else f'{len(data):,}'
-    raise errors.DataError(f'{path} holds {amount} bytes; expected: {size:,}')
+    length = 'more' if len(data) > size else f'{len(data):,}'
+    raise errors.DataError(f'{path} holds {length} bytes; expected: {size:,}')
   return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _check_labels(where: str, labels: np.ndarray, classes: int) -> None:
+def _check_labels(what: str, labels: np.ndarray, classes: int) -> None:
   if labels.size and labels.max() >= classes:
     raise errors.DataError(
-      f'{where}: a label is {labels.max()}; allowed: 0 to {classes - 1}'
+      f'{what}: a label is {labels.max()}; allowed: 0 to {classes - 1}'
     )

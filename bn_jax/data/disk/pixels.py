@@ -1,4 +1,4 @@
-"""Decodes images strictly: damaged data are an error.
+"""Decodes images, and refuses damaged ones.
 
 Every image becomes 8-bit RGB or grey:
 
@@ -33,8 +33,8 @@ class Opened(NamedTuple):
 
   Attributes:
     size: (width, height).
-    jpeg: its data, where libjpeg decodes them straight into an array.
-    image: otherwise, what Pillow has opened.
+    jpeg: the encoded bytes, if libjpeg can decode them straight into an array.
+    image: opened by Pillow, if not.
   """
 
   size: tuple[int, int]
@@ -45,7 +45,7 @@ class Opened(NamedTuple):
 def decoded(
   encoded: bytes, channels: int = 3, draft: tuple[int, int] | None = None
 ) -> Image.Image:
-  """Decodes an image, see `opened` and `loaded`."""
+  """Decodes an image; see `loaded` for arguments and errors."""
   return loaded(opened(encoded), channels, draft)
 
 
@@ -82,15 +82,14 @@ def loaded(
 ) -> Image.Image:
   """Decodes an opened image, in mode 'RGB' or 'L'.
 
-  A JPEG of which libjpeg complains is refused, such as one that is cut off or
-  has changed bytes. A changed byte that leaves valid codes only makes other
-  pixels and goes unnoticed here; array_record has a checksum for that.
+  A JPEG of which libjpeg complains is refused: one that is cut off, or has
+  changed bytes. A byte that changes into another valid code passes, with wrong
+  pixels; array_record has a checksum for that.
 
   Args:
-    image: from `opened`.
-    channels: 3 or 1.
-    draft: (width, height) that suffice: to save time, a JPEG of at least twice
-      the size is decoded at some eighths of its size, not below these. None
+    channels: 3 (RGB) or 1 (grey).
+    draft: (width, height) that suffice: to save time, a JPEG at least twice as
+      large is decoded at some eighths of its size, never below `draft`. None
       decodes at full size.
 
   Raises:
@@ -112,11 +111,7 @@ def loaded(
 
 
 def array(image: Opened, channels: int = 3) -> np.ndarray:
-  """Decodes an opened image at full size, [H, W, C] uint8.
-
-  Raises:
-    ValueError: as `loaded`.
-  """
+  """Decodes an opened image at full size, [H, W, C] uint8; see `loaded`."""
   _check(channels)
   if image.jpeg is not None and channels == 3:
     return _from_jpeg(image)
@@ -127,11 +122,11 @@ def array(image: Opened, channels: int = 3) -> np.ndarray:
 def _from_jpeg(
   image: Opened, draft: tuple[int, int] | None = None
 ) -> np.ndarray:
-  least = {}
+  least_size = {}
   if draft and all(2 * a <= b for a, b in zip(draft, image.size)):
-    least = {'min_width': draft[0], 'min_height': draft[1]}
+    least_size = {'min_width': draft[0], 'min_height': draft[1]}
   try:
-    return simplejpeg.decode_jpeg(image.jpeg, 'RGB', **least)
+    return simplejpeg.decode_jpeg(image.jpeg, 'RGB', **least_size)
   except ValueError as error:
     raise _refusal(error) from error
 
@@ -146,9 +141,9 @@ def enough(
 ) -> tuple[int, int] | None:
   """Returns the draft size of an image that is resized from `side` to `needed`.
 
-  The draft's side is at least `gap` times `needed`: the final resizing, which
-  is of better quality, then does at least half of the reduction. With less than
-  2 the difference can be seen.
+  The draft's side is at least `gap` times `needed`. With a gap of 2 the final
+  resizing, which is of better quality, still halves the image at least; with
+  less the difference can be seen.
 
   Args:
     extent: (width, height) of the image.
@@ -186,7 +181,7 @@ def _refusal(error: Exception) -> ValueError:
   """Turns a decoder's error into a ValueError of one line.
 
   Pillow's many formats raise any error on damaged data. Only a MemoryError says
-  nothing about the image.
+  nothing about the image, and is raised as it is.
   """
   if isinstance(error, MemoryError):
     raise error

@@ -22,9 +22,9 @@ class Recipe(NamedTuple):
   """What a dataset is prepared from.
 
   Attributes:
-    archives: the published files.
+    archives: files to download.
     counts: split -> number of examples.
-    layout: where the examples lie in the files.
+    layout: how the examples lie in the archives.
   """
 
   archives: tuple[archives_lib.Archive, ...]
@@ -42,7 +42,7 @@ WITHOUT_TENSORFLOW = ('digits', *_LAYOUTS)
 
 
 def recipe(name: str) -> Recipe:
-  """Returns the recipe of a set that is prepared without TensorFlow."""
+  """Returns the recipe of CIFAR-10, CIFAR-100, MNIST or Fashion-MNIST."""
   layout = errors.lookup('dataset', _LAYOUTS, name)
   sizes = facts.KNOWN[name]
   counts = {'train': sizes.num_train, 'test': sizes.num_test}
@@ -63,20 +63,20 @@ def prepare(
   leaves nothing that looks like a dataset.
 
   Args:
-    name: of the set, in tensorflow-datasets.
-    data_dir: see `store.data_dir`.
-    manual_dir: where its archives lie; None downloads them into
-      DATA_DIR/downloads/NAME.
-    made_from: other archives than the published ones.
+    name: of the set in tensorflow-datasets, or 'digits'.
+    data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
+    manual_dir: where its archives lie; None downloads them, those of a recipe
+      into DATA_DIR/downloads/NAME.
+    made_from: a recipe instead of that of `recipe`.
     say: called with each line about the progress.
 
   Returns:
     The folder of the dataset.
 
   Raises:
-    DataError: an unknown name; archives that cannot be downloaded or differ
-      from the published ones; a missing package; an existing set that cannot
-      be read.
+    DataError: an unknown name; archives that are missing, cannot be downloaded
+      or differ from the published ones; a missing package; an existing set that
+      cannot be read.
     StorageError: the data_dir cannot be written.
   """
   folder = store.folder(name, data_dir)
@@ -103,7 +103,7 @@ def prepare(
 
 
 def write(builder: Any, root: pathlib.Path) -> None:
-  """Writes the dataset of one of our builders, unless it exists already.
+  """Writes the dataset of a builder of `builders`, unless it exists already.
 
   Raises:
     StorageError: the data_dir `root` cannot be written.
@@ -111,8 +111,8 @@ def write(builder: Any, root: pathlib.Path) -> None:
   import tensorflow_datasets as tfds
 
   tfds.disable_progress_bar()
-  # TFDS says that it downloads, and makes a folder for it, although nothing is
-  # downloaded here.
+  # TFDS prints that it downloads, and makes a folder for downloads, although
+  # there are none.
   with (
     _blaming(root),
     contextlib.redirect_stdout(io.StringIO()),
@@ -123,13 +123,13 @@ def write(builder: Any, root: pathlib.Path) -> None:
         file_format='array_record', download_dir=downloads
       )
     except OSError:
-      # Another process may have written the same set in the meantime.
+      # Another process may have written this set in the meantime.
       if not builder.data_path.exists():
         raise
 
 
 def _from_archives(name, made_from, root, manual_dir, say) -> None:
-  """Writes a set from its archives."""
+  """Writes a set from the archives of a recipe, after their download."""
   if manual_dir is not None:
     paths = archives_lib.given(made_from.archives, manual_dir)
   else:

@@ -1,6 +1,6 @@
-"""A first look at a dataset: its labels, and a picture of some images.
+"""Shows a dataset: the labels of a split, and a picture of some images.
 
-`glance` reads them; `draw` draws a row of images for each of the first classes.
+`glance` reads both; `draw` draws a row of images for each of some classes.
 """
 
 import functools
@@ -16,16 +16,18 @@ from bn_jax import errors
 from bn_jax.data.disk import store
 
 # The labels of a split within both limits are counted, which takes about 1 s
-# (70,000 labels/s).
+# (70,000 labels/s). They lie among the images, so that all bytes are read.
 _COUNTED = 100_000  # examples
 _COUNTED_BYTES = 256 * 2**20
 # Bytes read of a larger split to find images: some seconds from a slow disk.
 _SAMPLED_BYTES = 512 * 2**20
-_CHUNK = 64  # records read together: a larger chunk makes a coarser sample
+_CHUNK = 64  # records read at a time: larger chunks make a coarser sample
 
-_HEIGHT = 96  # pixels of an image on the sheet
+# Of the sheet, in pixels: larger ones would show more of an image, and fewer
+# classes on a screen.
+_HEIGHT = 96  # of a large image; a small one may be higher, see `_scaled`
 _WIDEST = 2 * _HEIGHT  # a wider image is made less high than the others
-_NAME_WIDEST = 240
+_NAME_WIDEST = 240  # a longer name is cut off
 _GAP, _MARGIN = 6, 20
 _TITLE_SIZE, _NAME_SIZE, _NOTE_SIZE = 22, 17, 14
 _PAPER, _INK, _PALE = (255, 255, 255), (24, 24, 24), (110, 110, 110)
@@ -37,7 +39,7 @@ class Glance(NamedTuple):
 
   Attributes:
     split: 'train', or the first split if there is no 'train'.
-    images: class -> its first images, as PIL decodes them.
+    images: class -> images of it, the first that were read, of PIL.
     counts: examples of each class; None if the split is large.
     looked_at: number of labels that were read.
   """
@@ -49,12 +51,12 @@ class Glance(NamedTuple):
 
 
 class Row(NamedTuple):
-  """The images of a class.
+  """A row of the sheet: the images of a class.
 
   Attributes:
     name: of the class.
     note: a line below the name; may be empty.
-    images: PIL images of any size and mode.
+    images: of PIL, of any size and mode.
   """
 
   name: str
@@ -63,23 +65,25 @@ class Row(NamedTuple):
 
 
 def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
-  """Reads `each` images of each of the first classes of a prepared set.
+  """Reads `each` images of each of the first `classes` classes of a set.
 
   Raises:
-    DataError: it is damaged.
+    DataError: the set has no split, or is damaged.
   """
   if not prepared.splits:
     raise errors.DataError(f'{prepared.name} in {prepared.folder} has no split')
   split = 'train' if 'train' in prepared.splits else next(iter(prepared.splits))
   source = store.source(prepared, split)
-  first = {number: [] for number in range(min(classes, prepared.num_classes))}
+  positions_of = {
+    label: [] for label in range(min(classes, prepared.num_classes))
+  }
   counts = np.zeros(prepared.num_classes, int)
   looked_at = 0
-  whole = _quick(prepared, split)
+  whole = _is_small(prepared, split)
   with store.blaming(f'{prepared.name} {split}', prepared.folder):
-    for positions in _order(prepared, split, whole):
-      labels = _labels(source, prepared.label_key, positions)
-      looked_at += len(positions)
+    for chunk in _chunks(prepared, split, whole):
+      labels = _labels(source, prepared.label_key, chunk)
+      looked_at += len(chunk)
       if labels.max(initial=0) >= prepared.num_classes:
         raise errors.DataError(
           f'{prepared.name} {split} has the label {labels.max()}; allowed: 0 '
@@ -87,34 +91,33 @@ def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
         )
       # A test split may hide its labels: -1.
       np.add.at(counts, labels[labels >= 0], 1)
-      for position, label in zip(positions, labels):
-        if label in first and len(first[label]) < each:
-          first[label].append(position)
-      if not whole and all(len(x) == each for x in first.values()):
+      for position, label in zip(chunk, labels):
+        if label in positions_of and len(positions_of[label]) < each:
+          positions_of[label].append(position)
+      if not whole and all(len(x) == each for x in positions_of.values()):
         break
   images = {
-    number: [_decoded(prepared, split, source, p) for p in positions]
-    for number, positions in first.items()
+    label: [_decoded(prepared, split, source, p) for p in positions]
+    for label, positions in positions_of.items()
   }
   return Glance(split, images, counts if whole else None, looked_at)
 
 
 def size_on_disk(prepared: store.Prepared, split: str) -> int:
-  """Returns bytes of a split on disk."""
+  """Returns the bytes that a split takes on disk."""
   with store.blaming(f'{prepared.name} {split}', prepared.folder):
     files = store.shards(prepared, split)
     return sum(path.stat().st_size for path, _ in files)
 
 
 def draw(title: str, rows: list[Row], note: str = '') -> Any:
-  """Draws rows of images on a sheet, an RGB image of PIL.
+  """Draws rows of images, the first on top, on a sheet: an RGB image of PIL.
 
   Small images are enlarged by a whole factor, pixel by pixel; large ones are
   reduced to a common height.
 
   Args:
     title: the line above all rows.
-    rows: from the top down.
     note: the line below all rows; may be empty.
   """
   from PIL import Image, ImageDraw
@@ -127,22 +130,22 @@ def draw(title: str, rows: list[Row], note: str = '') -> Any:
     )
     for row in rows
   ]
-  every = [image for row in rows for image in row.images]
+  images = [image for row in rows for image in row.images]
   cell = (
-    max((image.width for image in every), default=_HEIGHT),
-    max((image.height for image in every), default=_HEIGHT),
+    max((image.width for image in images), default=_HEIGHT),
+    max((image.height for image in images), default=_HEIGHT),
   )
   top = _MARGIN + 2 * _TITLE_SIZE
   left = _MARGIN + _widest(rows) + 2 * _GAP
   columns = max((len(row.images) for row in rows), default=0)
   right = max(
     left + columns * (cell[0] + _GAP) - _GAP,
-    _MARGIN + _length(title, _TITLE_SIZE),
-    _MARGIN + _length(note, _NOTE_SIZE),
+    _MARGIN + _text_width(title, _TITLE_SIZE),
+    _MARGIN + _text_width(note, _NOTE_SIZE),
   )
   bottom = top + len(rows) * (cell[1] + _GAP) - _GAP
-  below = _GAP + 2 * _NOTE_SIZE if note else 0
-  size = (right + _MARGIN, bottom + below + _MARGIN)
+  note_height = _GAP + 2 * _NOTE_SIZE if note else 0
+  size = (right + _MARGIN, bottom + note_height + _MARGIN)
   sheet = Image.new('RGB', size, _PAPER)
   pen = ImageDraw.Draw(sheet)
   pen.text((_MARGIN, _MARGIN), title, _INK, _font(_TITLE_SIZE), anchor='lt')
@@ -156,7 +159,7 @@ def draw(title: str, rows: list[Row], note: str = '') -> Any:
 
 
 def check_place(path: pathlib.Path) -> None:
-  """Raises ConfigError if a path is no place for a PNG, or is another file."""
+  """Raises ConfigError or StorageError if a path is no place for a PNG."""
   if path.suffix.lower() != '.png':
     raise errors.ConfigError(f'--out is {path}; give a name that ends in .png')
   if path.is_dir():
@@ -164,24 +167,24 @@ def check_place(path: pathlib.Path) -> None:
   if path.is_file():
     try:
       with path.open('rb') as file:
-        start = file.read(len(_SIGNATURE))
+        signature = file.read(len(_SIGNATURE))
     except OSError as error:
       raise errors.StorageError(f'cannot read {path}: {error}') from error
-    if start != _SIGNATURE:
+    if signature != _SIGNATURE:
       raise errors.ConfigError(
         f'{path} is there and is no PNG; give another name with --out='
       )
 
 
-def _quick(prepared: store.Prepared, split: str) -> bool:
+def _is_small(prepared: store.Prepared, split: str) -> bool:
   count = prepared.splits[split]
   return count <= _COUNTED and size_on_disk(prepared, split) <= _COUNTED_BYTES
 
 
-def _order(prepared, split, whole) -> Iterator[range]:
+def _chunks(prepared, split, whole) -> Iterator[range]:
   """Yields chunks of positions: of all records, or of a random sample.
 
-  A set may be sorted by class, so the first records would not do as a sample.
+  The first records are no sample of a set that is sorted by class.
   """
   count = prepared.splits[split]
   chunks = [
@@ -196,14 +199,14 @@ def _order(prepared, split, whole) -> Iterator[range]:
 
 
 def _labels(source: Any, label_key: str, positions: range) -> np.ndarray:
-  """Reads labels alone, six times as fast as records with their images."""
+  """Reads the labels alone, six times as fast as with the images."""
   import tensorflow_datasets as tfds
 
   label = source.dataset_info.features[label_key]
   features = tfds.features.FeaturesDict({label_key: label})
   raw = source.data_source.__getitems__(list(positions))
-  read = features.deserialize_example_np
-  return np.array([read(record)[label_key] for record in raw], int)
+  deserialize = features.deserialize_example_np
+  return np.array([deserialize(record)[label_key] for record in raw], int)
 
 
 def _decoded(prepared, split, source, position) -> Any:
@@ -222,28 +225,28 @@ def _decoded(prepared, split, source, position) -> Any:
 
 
 def _draw_name(pen: Any, row: Row, middle: int) -> None:
-  """Draws the name of a row, and its note below, around a height."""
+  """Draws the name of a row, and the note below it, around y = middle."""
   up, down = (_NOTE_SIZE // 2 + 2, _NAME_SIZE // 2 + 4) if row.note else (0, 0)
   name_at, note_at = (_MARGIN, middle - up), (_MARGIN, middle + down)
   pen.text(name_at, row.name, _INK, _font(_NAME_SIZE), anchor='lm')
   pen.text(note_at, row.note, _PALE, _font(_NOTE_SIZE), anchor='lm')
 
 
-def _paste(sheet: Any, images: list[Any], at: tuple, cell: tuple) -> None:
-  """Puts images side by side, each in the middle of its cell."""
+def _paste(sheet: Any, images: list[Any], corner: tuple, cell: tuple) -> None:
+  """Puts images side by side, each in the middle of a cell (width, height)."""
   for column, image in enumerate(images):
-    x = at[0] + column * (cell[0] + _GAP) + (cell[0] - image.width) // 2
-    sheet.paste(image, (x, at[1] + (cell[1] - image.height) // 2))
+    x = corner[0] + column * (cell[0] + _GAP) + (cell[0] - image.width) // 2
+    sheet.paste(image, (x, corner[1] + (cell[1] - image.height) // 2))
 
 
 def _widest(rows: list[Row]) -> int:
   """Returns the width in pixels of the widest name or note."""
-  names = [_length(row.name, _NAME_SIZE) for row in rows]
-  notes = [_length(row.note, _NOTE_SIZE) for row in rows]
+  names = [_text_width(row.name, _NAME_SIZE) for row in rows]
+  notes = [_text_width(row.note, _NOTE_SIZE) for row in rows]
   return max(names + notes, default=0)
 
 
-def _length(text: str, size: int) -> int:
+def _text_width(text: str, size: int) -> int:
   return math.ceil(_font(size).getlength(text))
 
 
@@ -252,7 +255,7 @@ def _scaled(image: Any) -> Any:
 
   image = image.convert('RGB')
   if image.height < _HEIGHT and image.width < _WIDEST:
-    # The smallest whole factor that reaches the height, if the width allows it.
+    # The smallest whole factor that reaches _HEIGHT, if the width allows it.
     factor = -(-_HEIGHT // image.height)
     factor = max(1, min(factor, _WIDEST // image.width))
     size = (factor * image.width, factor * image.height)

@@ -1,13 +1,12 @@
-"""Prepared datasets on disk: folders of tensorflow-datasets, as array_record.
+"""Opens prepared datasets: folders of tensorflow-datasets, as array_record.
 
 Any set of images with one label each can be read, without TensorFlow: the files
 in its folder suffice to open it.
 
-Decoded splits are cached, so that they are decoded once: one uncompressed .npz
-for each split and resolution, in the folder of the set's version (or below
-BN_JAX_CACHE_DIR, if that is set). The .npz has checksums and lists the files it
-was decoded from, so a damaged or outdated one is not used. If the folder cannot
-be written, nothing is cached.
+Decoded splits of 16 MiB or more are cached: an uncompressed .npz for each split
+and resolution, in the folder of the set's version (or below BN_JAX_CACHE_DIR).
+The .npz has checksums and lists the files it was decoded from, so a damaged or
+outdated one is not used. If the folder cannot be written, nothing is cached.
 """
 
 import contextlib
@@ -25,18 +24,17 @@ from bn_jax import errors
 
 Arrays = tuple[np.ndarray, np.ndarray]
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
-_CACHE = 1  # the version of the format of decoded splits
-_SMALLEST = 2**24  # bytes; smaller splits are decoded in a moment anyway
+_CACHE_VERSION = 1  # of the format of cached splits
+_SMALLEST = 2**24  # bytes: to decode a smaller split takes only a moment
 
 
 class Prepared(NamedTuple):
   """A dataset that lies in a folder.
 
   Attributes:
-    name: NAME or NAME/CONFIG, as given by the user.
-    folder: of its newest version.
-    image_key: a record's key of its encoded image.
-    label_key: a record's key of its label.
+    name: NAME or NAME/CONFIG, as the user wrote it.
+    folder: of the newest version.
+    image_key, label_key: keys of the encoded image and the label in a record.
     shape: (height, width, channels), with None where images differ.
     class_names: by label.
     splits: name -> number of examples.
@@ -56,12 +54,18 @@ class Prepared(NamedTuple):
 
 
 def data_dir(root: str | os.PathLike | None) -> pathlib.Path:
-  """Returns `root`, or else TFDS_DATA_DIR or TFDS' default."""
+  """Returns `root`, or else TFDS_DATA_DIR, or else ~/tensorflow_datasets.
+
+  Raises:
+    DataError: it begins with ~USER, and there is no such user.
+  """
   default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   try:
     return pathlib.Path(root or default).expanduser()
-  except RuntimeError as error:  # ~USER of an unknown user
-    raise errors.DataError(f'data_dir: {root or default}: {error}') from error
+  except RuntimeError as error:
+    raise errors.DataError(
+      f'data_dir is {root or default}: {error}; give another path'
+    ) from error
 
 
 def folder(name: str, root: str | os.PathLike | None) -> pathlib.Path | None:
@@ -69,15 +73,15 @@ def folder(name: str, root: str | os.PathLike | None) -> pathlib.Path | None:
 
   Args:
     name: of the set, or NAME/CONFIG of one that comes in several configs.
-    root: the data_dir, see `data_dir`.
+    root: the data_dir; None as for `data_dir`.
 
   Raises:
-    DataError: the set is there in several configs, and the name has none.
+    DataError: the set lies there in several configs, and `name` has none.
   """
   parent = data_dir(root) / name
   versions = _versions(parent)
   if not versions and parent.is_dir():
-    configs = {p.name: _versions(p) for p in sorted(parent.iterdir())}
+    configs = {path.name: _versions(path) for path in sorted(parent.iterdir())}
     configs = {config: paths for config, paths in configs.items() if paths}
     if len(configs) > 1:
       raise errors.DataError(
@@ -101,18 +105,18 @@ def names(root: str | os.PathLike | None) -> list[str]:
   return sets
 
 
-def _all_versions(folder: pathlib.Path) -> list[pathlib.Path]:
+def _all_versions(parent: pathlib.Path) -> list[pathlib.Path]:
   """Returns the folders of a set's versions, those of its configs too."""
-  configs = [p for p in sorted(folder.iterdir()) if p.is_dir()]
-  return _versions(folder) + [v for p in configs for v in _versions(p)]
+  configs = [path for path in sorted(parent.iterdir()) if path.is_dir()]
+  return _versions(parent) + [v for path in configs for v in _versions(path)]
 
 
 def opened(name: str, root: str | os.PathLike | None) -> Prepared:
   """Opens the set called `name`.
 
   Raises:
-    DataError: it is absent, was prepared in another format, is damaged, or is
-      no set of images with one label each.
+    DataError: the set is absent, damaged, in another format than array_record,
+      or no set of images with one label each.
   """
   version = folder(name, root)
   if version is None:
@@ -122,11 +126,11 @@ def opened(name: str, root: str | os.PathLike | None) -> Prepared:
       f'prepare {name} --data_dir=DIR'
     )
   facts = _json(version / 'dataset_info.json')
-  kind = facts.get('fileFormat') or 'tfrecord'
-  if kind != 'array_record':
+  file_format = facts.get('fileFormat') or 'tfrecord'
+  if file_format != 'array_record':
     raise errors.DataError(
-      f'{name} in {version} was prepared as {kind}; convert it once where '
-      'TensorFlow is installed: python -m '
+      f'{name} in {version} was prepared as {file_format}; convert it once '
+      'where TensorFlow is installed: python -m '
       'tensorflow_datasets.scripts.convert_format '
       f'--dataset_dir={version} --out_file_format=array_record'
     )
@@ -141,7 +145,7 @@ def opened(name: str, root: str | os.PathLike | None) -> Prepared:
 def source(prepared: Prepared, split: str) -> Sequence[dict[str, Any]]:
   """Opens the records of a split, indexed by number, with encoded images.
 
-  `__getitems__` reads many at once.
+  The `__getitems__` of the result reads many at once.
 
   Raises:
     DataError: the split is absent or damaged.
@@ -157,13 +161,13 @@ def source(prepared: Prepared, split: str) -> Sequence[dict[str, Any]]:
 
 
 def shards(prepared: Prepared, split: str) -> list[tuple[pathlib.Path, int]]:
-  """Returns (file, number of records) of each shard of a split, in order."""
+  """Returns (path, number of records) of each shard of a split, in order."""
   info = _builder(prepared.folder).info.splits[split]
   return list(zip(map(pathlib.Path, info.filepaths), info.shard_lengths))
 
 
 def place_of(prepared: Prepared, split: str, number: int) -> str:
-  """Returns the place of a record, for messages: 'record 3 of FILE'."""
+  """Returns the file of a record, for messages: 'record 3 of FILE'."""
   for path, length in shards(prepared, split):
     if number < length:
       return f'record {number} of {path.name}'
@@ -177,11 +181,11 @@ def arrays(
   resolution: int | None,
   decode: Callable[[], Arrays],
 ) -> Arrays:
-  """Returns (images, labels) of a split, from the cache if they are in it.
+  """Returns (images [N, H, W, C] uint8, labels [N] int32), cached or decoded.
 
   Args:
-    resolution: pixels of a side; None leaves the images as they are.
-    decode: reads and decodes them; the result is then cached.
+    resolution: pixels of a side of the images; None if they are as on disk.
+    decode: reads and decodes the split, if the cache does not have it.
 
   Raises:
     DataError: the split is absent or damaged.
@@ -195,32 +199,32 @@ def arrays(
     return cached
   images, labels = decode()
   if images.nbytes >= _SMALLEST:
-    _keep(path, images=images, labels=labels, made_of=fingerprint)
+    _write(path, images=images, labels=labels, made_of=fingerprint)
   return images, labels
 
 
 @contextlib.contextmanager
-def blaming(what: str, folder: pathlib.Path) -> Iterator[None]:
-  """Turns errors of TFDS and array_record into a DataError of these data."""
+def blaming(what: str, directory: pathlib.Path) -> Iterator[None]:
+  """Turns errors of TFDS and array_record into a DataError with this path."""
   try:
     yield
   except errors.Failure:
     raise
   except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
     raise errors.DataError(
-      f'cannot read {what} in {folder}: {errors.first_line(error)}; it must be '
-      'whole, and prepared as array_record'
+      f'cannot read {what} in {directory}: {errors.first_line(error)}; it must '
+      'be whole, and prepared as array_record'
     ) from error
 
 
-def _versions(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the folders of a set's versions, the newest last."""
-  if not folder.is_dir():
+def _versions(parent: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the folders of the versions in a folder, the newest last."""
+  if not parent.is_dir():
     return []
   versions = [
-    p
-    for p in folder.iterdir()
-    if _VERSION.fullmatch(p.name) and (p / 'dataset_info.json').is_file()
+    path
+    for path in parent.iterdir()
+    if _VERSION.fullmatch(path.name) and (path / 'dataset_info.json').is_file()
   ]
   return sorted(versions, key=lambda p: tuple(map(int, p.name.split('.'))))
 
@@ -235,11 +239,11 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
   return facts
 
 
-def _builder(folder: pathlib.Path):
+def _builder(version: pathlib.Path):
   # Imported late: it takes a second, and only reading needs it.
   import tensorflow_datasets as tfds
 
-  return tfds.builder_from_directory(str(folder))
+  return tfds.builder_from_directory(str(version))
 
 
 def _features(name: str, info: Any) -> tuple:
@@ -267,7 +271,7 @@ def _fingerprint(files: Iterable[pathlib.Path]) -> str:
   """Returns name, size and time of change of each file, as JSON."""
   stats = [(path.name, path.stat()) for path in files]
   facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-  return json.dumps([_CACHE, facts])
+  return json.dumps([_CACHE_VERSION, facts])
 
 
 def _cache_file(prepared, split, resolution) -> pathlib.Path:
@@ -281,9 +285,9 @@ def _cache_file(prepared, split, resolution) -> pathlib.Path:
 
 def _cached(path: pathlib.Path, fingerprint: str) -> Arrays | None:
   """Returns the arrays in a cache file; None unless it is whole and current."""
-  damaged = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+  read_errors = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
   with (
-    contextlib.suppress(*damaged),
+    contextlib.suppress(*read_errors),
     path.open('rb') as stream,
     np.load(stream, allow_pickle=False) as file,
   ):
@@ -292,14 +296,14 @@ def _cached(path: pathlib.Path, fingerprint: str) -> Arrays | None:
   return None
 
 
-def _keep(path: pathlib.Path, **arrays: Any) -> None:
+def _write(path: pathlib.Path, **contents: Any) -> None:
   """Writes a cache file completely, or not at all."""
-  new = path.with_name(f'{path.name}.{os.getpid()}')
+  part = path.with_name(f'{path.name}.{os.getpid()}')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with new.open('wb') as file:
-      np.savez(file, **arrays)
-    new.replace(path)
+    with part.open('wb') as file:
+      np.savez(file, **contents)
+    part.replace(path)
   except OSError:  # a folder that others own, a full disk: it is only a cache
     with contextlib.suppress(OSError):
-      new.unlink()
+      part.unlink()
