@@ -91,10 +91,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.compute_dtype = 'float32'  # of training's products, or 'bfloat16'
   config.matmul_precision = 'highest'  # of training: 'default', 'high'
   config.on_nonfinite = 'stop'  # or 'skip' updates that are not finite
-  config.max_skips = config_dict.placeholder(
-    int
-  )  # with 'skip', which needs it:
-  # updates to skip in all, before the next one stops; None with 'stop'
+  # With 'skip', which needs it: updates to skip in all, before the next one
+  # stops. None with 'stop'.
+  config.max_skips = config_dict.placeholder(int)
 
   # Devices: docs/devices.md. The numbers are the same on any number of them.
   config.layout = 'jit'  # of the training step, or 'shard_map', 'pmap'
