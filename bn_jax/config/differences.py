@@ -17,9 +17,10 @@ Config = resolve.Config
 _FEW = 4  # changes that a message names: it stays readable
 
 # What may differ when an experiment is continued: none of it changes a number
-# by more than rounding, but evaluation_batch_size that of a whole split measured
-# with batch statistics. on_nonfinite and max_skips change none before the first
-# update that is not finite, at which a run that may skip none stops.
+# by more than rounding, except that evaluation_batch_size is the size of the
+# batches of a split that is measured with batch statistics. on_nonfinite and
+# max_skips change none before the first update that is not finite, at which a
+# run that may skip none stops.
 _MAY_CHANGE = (
   'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
   'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
