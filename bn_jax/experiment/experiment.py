@@ -209,6 +209,7 @@ def _check_space(directory, resolved, problems, to_train) -> None:
     keep = resolved.runs[name].checkpoint['keep']
     for folder in folders:
       checkpoints = len(checkpoint.Checkpoints(folder.checkpoints).steps())
+      # Of `keep` + 1, the oldest is removed once the newest is written.
       needed += checkpoint.bytes_of(state) * max(1, keep + 1 - checkpoints)
   checkpoint.check_space(directory, needed)
 
