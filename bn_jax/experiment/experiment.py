@@ -88,7 +88,8 @@ def _problems(
   """Builds the problem of each run, and checks its measures and `init_from`.
 
   Raises:
-    ConfigError, CheckpointError: a run that cannot be built, measured or begun.
+    ConfigError, DataError, CheckpointError, StorageError: a run that cannot be
+      built, measured or begun.
   """
   problems = {}
   for name, config in resolved.runs.items():
