@@ -6,13 +6,13 @@ process.
 values: the landscape along a direction and internal covariate shift, with and
 without BN, at the initial weights and after three steps of training, against
 `benchmarks/analysis_torch.py`, which shares no code with ours. In float64 they
-must agree to 1e-4 relative, or the program ends with 1; float32 is only shown.
+must agree to 1e-4 relative, or the program exits with 1; float32 is only shown.
 
 speed, with BN, in float32, with both sides of each ratio in turns: a look at E
 points against E + 1 gradients, and against PyTorch's loop; the memory of looks;
 covariate shift of k layers, with the update that it needs, against k + 2
-gradients; training with a look at 4 points every so many steps against training
-without.
+gradients; training with a look at 4 points every --every steps against
+training without.
 
   python benchmarks/analysis.py [--only=values|speed] [--pairs=5]
 
@@ -43,8 +43,8 @@ from bn_jax.data.batches import order
 from bn_jax.training import problem
 
 _RATE = 0.1  # the paper's learning rate of VGG
-# Most examples whose values are compared: PyTorch's double precision and second
-# derivatives take minutes even for these.
+# Examples whose values are compared, at most: PyTorch's double precision and
+# second derivatives take minutes even for these.
 _COMPARED = 16
 _WITHOUT_TORCH = (
   'PyTorch is not installed here: pip install torch==2.13.0 (the CPU build)'
@@ -65,8 +65,8 @@ def main() -> None:
   make = functools.partial(_problem, options.width, options.lowering)
   _print_machine(options)
   if options.only != 'speed':
-    few = min(options.batch_size, _COMPARED)
-    _values(functools.partial(make, few), few, options.width)
+    num_compared = min(options.batch_size, _COMPARED)
+    _values(functools.partial(make, num_compared), num_compared, options.width)
   if options.only != 'values':
     _speed(functools.partial(make, options.batch_size), options)
 
@@ -87,11 +87,11 @@ def _speed(make, options: argparse.Namespace) -> None:
   state = vgg.init(0)
   batch = vgg.batch(state, split)
   loss, params = vgg.loss(state, batch, 'batch'), state.params
-  one = jax.jit(lambda loss, params: jax.value_and_grad(loss)(params))
+  gradient = jax.jit(lambda loss, params: jax.value_and_grad(loss)(params))
 
   def gradients(count):
     for _ in range(count):
-      jax.block_until_ready(one(loss, params))
+      jax.block_until_ready(gradient(loss, params))
 
   gradients(1)
   looks = {
@@ -118,7 +118,7 @@ def _speed(make, options: argparse.Namespace) -> None:
 
 
 def _memory(looks: dict[int, Callable[[], Any]]) -> None:
-  """Prints the peak memory of each look, the largest resident set in Linux."""
+  """Prints the peak memory of each look, the largest resident set of Linux."""
   status, reset = (
     pathlib.Path('/proc/self') / name for name in ('status', 'clear_refs')
   )
@@ -139,7 +139,7 @@ def _memory(looks: dict[int, Callable[[], Any]]) -> None:
 
 
 def _against_torch(options, looks, params, batch) -> None:
-  """Times PyTorch's loop of the same looks, in its better memory format."""
+  """Times PyTorch's loop of the same looks, in its faster memory format."""
   import analysis_torch
   import analysis_values
   import torch
@@ -157,17 +157,17 @@ def _against_torch(options, looks, params, batch) -> None:
     )
   for points, look in looks.items():
     ours = look()
-    each = {
+    peers = {
       name: functools.partial(loop, ours['step_size'].tolist())
       for name, loop in loops.items()
     }
-    for name, loop in each.items():
+    for name, loop in peers.items():
       worst = analysis_values.differences(ours, loop())
       print(
         f'{points} points, PyTorch in {name}: differs by at most '
         f'{max(worst.values()):.1e} ({max(worst, key=worst.get)})'
       )
-    our_times, *others = _alternating(options.pairs, look, *each.values())
+    our_times, *others = _alternating(options.pairs, look, *peers.values())
     medians = [statistics.median(times) for times in others]
     best = medians.index(min(medians))
     _say(
@@ -183,7 +183,7 @@ def _shift(pairs, vgg, state, batch, gradients) -> None:
   for layers in ([names[third], names[2 * third]], names):
     measure = analysis.make('covariate_shift', layers=layers, chunk_size=None)
     look = functools.partial(measure, vgg, state, [batch])
-    look()  # it compiles
+    look()  # compiles it
     count = len(layers) + 2
     times = _alternating(pairs, functools.partial(gradients, count), look)
     what = f'covariate shift of {len(layers)} layers / {count} gradients'
@@ -191,7 +191,7 @@ def _shift(pairs, vgg, state, batch, gradients) -> None:
 
 
 def _training(options, vgg, split) -> None:
-  """Times so many steps with a look at 4 points against the steps alone."""
+  """Times --every steps with a look at 4 points against the steps alone."""
   step = jax.jit(vgg.step, donate_argnums=0)
   measure = analysis.make('along_gradient', chunk_size=None)
   states = {'without': vgg.init(0), 'with': vgg.init(0)}
@@ -207,7 +207,7 @@ def _training(options, vgg, split) -> None:
       measure(vgg, state, [vgg.batch(state, split)])
       look_times.append(time.perf_counter() - start)
 
-  for name in states:  # they compile
+  for name in states:  # compiles them
     train(name, steps=1)
   look_times.clear()
   ways = [functools.partial(train, name) for name in states]
@@ -248,7 +248,7 @@ def _problem(width, lowering, batch_size, norm, dtype, weight_decay=0.0):
     taps=models.taps(module),
     compute_dtype=dtype,
   )
-  # It runs once, in less time than optimizing its program would take.
+  # `init` runs once, in less time than optimizing its program would take.
   unoptimized = {'xla_backend_optimization_level': 0}
   init = jax.jit(vgg.init, compiler_options=unoptimized)
   return vgg._replace(init=init), split
@@ -258,10 +258,10 @@ def _alternating(pairs: int, *ways: Callable[[], Any]) -> list[list[float]]:
   """Times functions in turns; returns the seconds of each."""
   times = [[] for _ in ways]
   for _ in range(pairs):
-    for taken, way in zip(times, ways):
+    for seconds, way in zip(times, ways):
       start = time.perf_counter()
       way()
-      taken.append(time.perf_counter() - start)
+      seconds.append(time.perf_counter() - start)
   return times
 
 

@@ -1,11 +1,11 @@
-"""Two measures of Santurkar et al. (2018), written with PyTorch.
+"""Computes two measures of Santurkar et al. (2018) with PyTorch.
 
 They are written from the papers and share no code with bn_jax: VGG-11 (Simonyan
 and Zisserman, 2015, arXiv:1409.1556, Table 1, column A, with one dense layer
 and, if wanted, Batch Normalization before each ReLU), the landscape along a
 direction (Santurkar et al., arXiv:1805.11604, section 3.1), and internal
-covariate shift (its Definition 2.1). Parameters are copied, moved without a
-graph, and evaluated again on the same batch with batch statistics; there are no
+covariate shift (Definition 2.1 there). Parameters are copied, moved without a
+graph, and evaluated again on the same batch with its statistics; there are no
 running ones. Inputs and outputs are NumPy arrays with bn_jax's names and
 layouts: kernels HWIO, images NHWC.
 """
@@ -61,7 +61,7 @@ class Objective:
     memory_format: torch.memory_format = torch.contiguous_format,
     weight_decay: float = 0.0,
   ):
-    """Converts images, [N, H, W, C], and labels, [N], for networks like one."""
+    """Converts images, [N, H, W, C], and labels, [N], to dtype of `like`."""
     dtype = next(like.parameters()).dtype
     images = torch.tensor(np.asarray(images), dtype=dtype).permute(0, 3, 1, 2)
     self._images = images.contiguous(memory_format=memory_format)
@@ -81,15 +81,15 @@ class Objective:
 def load(model: nn.Module, params: Arrays) -> nn.Module:
   """Copies parameters into the network, and returns it."""
   with torch.no_grad():
-    for own, new in zip(model.parameters(), tensors(model, params)):
-      own.copy_(new)
+    for parameter, new in zip(model.parameters(), tensors(model, params)):
+      parameter.copy_(new)
   return model
 
 
 def tensors(model: nn.Module, params: Arrays) -> list[torch.Tensor]:
-  """Converts a tree like bn_jax's parameters, in the order of the network's."""
+  """Converts a tree like bn_jax's parameters, in the order of the network."""
   converted = []
-  for name, own in model.named_parameters():
+  for name, parameter in model.named_parameters():
     module, kind = name.split('.')
     weight = 'scale' if module.endswith('_norm') else 'kernel'
     array = np.asarray(params[module]['bias' if kind == 'bias' else weight])
@@ -97,8 +97,8 @@ def tensors(model: nn.Module, params: Arrays) -> list[torch.Tensor]:
       array = array.transpose(3, 2, 0, 1)  # HWIO -> OIHW
     elif array.ndim == 2:
       array = array.T
-    tensor = torch.tensor(array, dtype=own.dtype)
-    assert tensor.shape == own.shape, name
+    tensor = torch.tensor(array, dtype=parameter.dtype)
+    assert tensor.shape == parameter.shape, name
     converted.append(tensor)
   return converted
 
@@ -123,11 +123,11 @@ def along_direction(
   per_layer: bool = False,
   curvature: bool = False,
 ) -> dict[str, np.ndarray]:
-  """Evaluates loss and gradient at params - e * direction, for each step e.
+  """Evaluates loss and gradient at params - e * direction, for each size e.
 
-  The direction None is the gradient. The quantities are those of all parameters
-  together and, with per_layer, of each layer; with curvature also
-  d'H d / |d|^2 and |H d| / |d|, by backpropagating twice.
+  Direction None is the gradient. The quantities are those of all parameters
+  together and, with per_layer, of each layer; with curvature, d'H d / |d|^2 and
+  |H d| / |d| too, by backpropagating twice.
   """
   params = list(model.parameters())
   start = [p.detach().clone() for p in params]
@@ -144,7 +144,7 @@ def along_direction(
     results['beta_0'] = (_norm(product) / square.sqrt()).item()
   loss_0, gradient_0 = loss.item(), [g.detach() for g in gradient]
   del loss, gradient
-  places = _places(model) if per_layer else {}
+  slices = _slices_of_layers(model) if per_layer else {}
   lengths = [_norm(gradient_0), _norm(along)]
   rows = []
   for size in step_sizes:
@@ -154,17 +154,17 @@ def along_direction(
     row = {'loss': loss.item()}
     row |= _row(gradient, gradient_0, *lengths, size)
     row['lipschitz'] = abs(row['loss'] - loss_0) / (size * lengths[1].item())
-    for own in places.values():
-      mine, mine_0 = gradient[own], gradient_0[own]
-      of_layer = _row(mine, mine_0, _norm(mine_0), _norm(along[own]), size)
-      for name, value in of_layer.items():
+    for part in slices.values():
+      g, g_0 = gradient[part], gradient_0[part]
+      row_of_layer = _row(g, g_0, _norm(g_0), _norm(along[part]), size)
+      for name, value in row_of_layer.items():
         row.setdefault(f'layer_{name}', []).append(value)
     rows.append(row)
   _move(params, start)
   results |= {'loss_0': loss_0, 'gradient_norm_0': lengths[0].item()}
   if per_layer:
     results['layer_gradient_norm_0'] = [
-      _norm(gradient_0[own]).item() for own in places.values()
+      _norm(gradient_0[part]).item() for part in slices.values()
     ]
   results |= {name: [row[name] for row in rows] for name in rows[0]}
   return {name: np.array(value) for name, value in results.items()}
@@ -173,23 +173,23 @@ def along_direction(
 def covariate_shift(
   model: nn.Module, objective: Objective, new_params: Arrays, at: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """Returns the change of each layer's gradient by earlier layers' step."""
+  """Returns the change of each layer's gradient by the step of those before."""
   params = list(model.parameters())
   start = [p.detach().clone() for p in params]
   new = tensors(model, new_params)
-  places = _places(model)
+  slices = _slices_of_layers(model)
   gradient = torch.autograd.grad(objective(model), params)
-  rows, moved = [], 0
-  for name, own in places.items():
+  rows, num_moved = [], 0
+  for name, part in slices.items():
     if name not in at:
       continue
     with torch.no_grad():
-      for i in range(moved, own.start):
+      for i in range(num_moved, part.start):
         params[i].copy_(new[i])
-    moved = own.start
+    num_moved = part.start
     # With respect to this layer alone: no gradient is taken below it.
-    g_0 = gradient[own]
-    g = torch.autograd.grad(objective(model), params[own])
+    g_0 = gradient[part]
+    g = torch.autograd.grad(objective(model), params[part])
     change = distance(g, g_0)
     rows.append(
       {
@@ -211,7 +211,7 @@ def distance(
 
 
 def _row(g, g_0, norm_0, norm_d, size) -> dict[str, float]:
-  """Returns the quantities of one point, of all parameters or of some."""
+  """Returns the quantities at one point, of all parameters or of one layer."""
   norm, change = _norm(g), distance(g, g_0)
   return {
     'gradient_norm': norm.item(),
@@ -230,14 +230,14 @@ def _move(params, start, direction=None, size=0.0) -> None:
       p.add_(direction[i], alpha=size)
 
 
-def _places(model: nn.Module) -> dict[str, slice]:
-  """Returns layer -> slice of the network's parameters, its norm's included."""
-  places = {}
+def _slices_of_layers(model: nn.Module) -> dict[str, slice]:
+  """Returns layer -> slice of the network's parameters, its norm included."""
+  slices = {}
   for i, (name, _) in enumerate(model.named_parameters()):
     layer = name.split('.')[0].replace('norm', 'conv')
-    first = places[layer].start if layer in places else i
-    places[layer] = slice(first, i + 1)
-  return places
+    first = slices[layer].start if layer in slices else i
+    slices[layer] = slice(first, i + 1)
+  return slices
 
 
 def _dot(x: Sequence[torch.Tensor], y: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from bn_jax import analysis, types
 
-_FACTORS = (0.5, 1.0, 2.0, 4.0)  # step sizes over the rate, as in the paper
+_FACTORS = (0.5, 1.0, 2.0, 4.0)  # step sizes / learning rate, as in the paper
 _TOLERANCE = 1e-4  # relative, in float64: far above rounding, below any mistake
 _WEIGHT_DECAY = 5e-4  # above 0, so that the penalty is compared too
 # Smaller values count as this: the first layer's shift is 0 but for rounding.
@@ -23,7 +23,7 @@ Make = Callable[..., tuple[types.Problem, types.Split]]
 
 
 def compare(make: Make, width: float) -> bool:
-  """Prints the largest differences; returns whether float64's are tolerable.
+  """Prints the largest differences; returns whether float64's are small enough.
 
   Args:
     make: (norm, dtype, weight_decay) -> the Problem of VGG-11 and its images.
@@ -60,18 +60,18 @@ def compare(make: Make, width: float) -> bool:
   return holds
 
 
-def differences(ours, theirs) -> dict[str, float]:
+def differences(ours, peer) -> dict[str, float]:
   """Returns each quantity's largest relative difference; inf for a lone nan."""
   ours = {name: value for name, value in ours.items() if name != 'step_size'}
-  if set(ours) != set(theirs):
-    raise SystemExit(f'quantities differ: {sorted(set(ours) ^ set(theirs))}')
+  if set(ours) != set(peer):
+    raise SystemExit(f'quantities differ: {sorted(set(ours) ^ set(peer))}')
   largest = {}
-  for name, mine in ours.items():
-    mine, other = np.float64(mine), np.float64(theirs[name])
-    if mine.shape != other.shape:
-      raise SystemExit(f'{name} is {mine.shape}; PyTorch has {other.shape}')
-    relative = np.abs(mine - other) / np.maximum(np.abs(other), _ZERO)
-    relative = np.where(np.isnan(mine) & np.isnan(other), 0, relative)
+  for name, x in ours.items():
+    x, y = np.float64(x), np.float64(peer[name])
+    if x.shape != y.shape:
+      raise SystemExit(f'{name} is {x.shape}; PyTorch has {y.shape}')
+    relative = np.abs(x - y) / np.maximum(np.abs(y), _ZERO)
+    relative = np.where(np.isnan(x) & np.isnan(y), 0, relative)
     largest[name] = float(np.where(np.isnan(relative), np.inf, relative).max())
   return largest
 
@@ -79,7 +79,7 @@ def differences(ours, theirs) -> dict[str, float]:
 def _trained(
   problem, split
 ) -> tuple[list[types.TrainState], list[types.Batch]]:
-  """Trains in float64; returns (states around the first steps, batches)."""
+  """Trains in float64; returns (states before and after each step, batches)."""
   states, batches = [_cast(problem.init(0), jnp.float64)], []
   step = jax.jit(problem.step)
   for _ in range(_STEPS + 1):
@@ -90,15 +90,15 @@ def _trained(
 
 def _of_network(problem, states, batches, dtype, model) -> dict[str, float]:
   """Returns quantity -> largest relative difference, in one precision."""
-  worst = {}
+  largest = {}
   for t in (0, _STEPS):
     before, after, batch = (
       _cast(tree, dtype) for tree in (states[t], states[t + 1], batches[t])
     )
     for name, value in _at(problem, before, after.params, batch, model):
-      worst[name] = max(value, worst[name]) if name in worst else value
+      largest[name] = max(value, largest[name]) if name in largest else value
   name = f'change by {_STEPS + 1} steps'
-  return worst | {name: _of_training(states, batches, model)}
+  return largest | {name: _of_training(states, batches, model)}
 
 
 def _at(problem, state, new, batch, model):
@@ -132,7 +132,7 @@ def _at(problem, state, new, batch, model):
 
 
 def _of_training(states, batches, model) -> float:
-  """Returns PyTorch's distance from our result, over that of the start."""
+  """Returns PyTorch's distance from our result, over the start's."""
   analysis_torch.load(model, states[0].params)
   objectives = [
     analysis_torch.Objective(
@@ -142,22 +142,22 @@ def _of_training(states, batches, model) -> float:
   ]
   rate = float(states[0].opt_state.hyperparams['learning_rate'])
   analysis_torch.train(model, objectives, rate)
-  start, want = (
+  start, ours = (
     analysis_torch.tensors(model, states[t].params) for t in (0, -1)
   )
-  got = [p.detach() for p in model.parameters()]
+  params = [p.detach() for p in model.parameters()]
   distance = analysis_torch.distance
-  return float(distance(got, want) / distance(want, start))
+  return float(distance(params, ours) / distance(ours, start))
 
 
 def _random_like(params):
   """Returns a random direction of length 1."""
   generator = np.random.default_rng(1)
-  drawn = jax.tree.map(lambda x: generator.normal(size=x.shape), params)
-  squares = jax.tree.map(lambda x: np.sum(x**2), drawn)
+  direction = jax.tree.map(lambda x: generator.normal(size=x.shape), params)
+  squares = jax.tree.map(lambda x: np.sum(x**2), direction)
   length = np.sqrt(sum(jax.tree.leaves(squares)))
   return jax.tree.map(
-    lambda d, x: jnp.asarray(d / length, x.dtype), drawn, params
+    lambda d, x: jnp.asarray(d / length, x.dtype), direction, params
   )
 
 

@@ -1,4 +1,4 @@
-"""The cost of a batch that is drawn from memory and augmented in the step.
+"""Times a batch that is drawn from memory and augmented in the step.
 
 step: a training step of VGG-11 with BN on images of 32 x 32, with crop and flip
 and without, in turns. draw: drawing and gathering the next batch of 60,000
@@ -63,7 +63,7 @@ def step(options: argparse.Namespace) -> None:
   ratios = [b / a for a, b in zip(*times.values())]
   for name, seconds in times.items():
     print(f'VGG-11 step, {name:14}{1000 * statistics.median(seconds):9.1f} ms')
-  print(f'  ratio {statistics.median(ratios):.3f} ({_listed(ratios)})')
+  print(f'  ratio {statistics.median(ratios):.3f} ({_joined(ratios)})')
 
 
 def draw(options: argparse.Namespace) -> None:
@@ -85,7 +85,7 @@ def draw(options: argparse.Namespace) -> None:
   def whole(state, split):
     return mlp.step(state, split), None
 
-  listed = []
+  parts = []
   for name, function in (
     ('draw', draw_only), ('with images', gather), ('whole step', whole)
   ):  # fmt: skip
@@ -93,8 +93,8 @@ def draw(options: argparse.Namespace) -> None:
     run.seconds(steps=1)
     # An epoch at a time, which includes one permutation.
     times = [1000 * run.seconds(steps=1000) for _ in range(options.pairs)]
-    listed.append(f'{name} {statistics.median(times):.3f} ({_listed(times)})')
-  print(f'MLP, batch of 60 of 60,000, ms: {"; ".join(listed)}')
+    parts.append(f'{name} {statistics.median(times):.3f} ({_joined(times)})')
+  print(f'MLP, batch of 60 of 60,000, ms: {"; ".join(parts)}')
 
 
 def read(options: argparse.Namespace) -> None:
@@ -114,7 +114,7 @@ class _Run:
     self._step, self._state, self._split = step, state, split
 
   def seconds(self, steps: int) -> float:
-    """Runs so many steps; returns the mean seconds of one."""
+    """Runs `steps` steps; returns the mean seconds of one."""
     jax.block_until_ready(self._state)
     start = time.perf_counter()
     for _ in range(steps):
@@ -151,7 +151,7 @@ def _split(count: int, shape: tuple[int, ...]) -> types.Split:
   )
 
 
-def _listed(values) -> str:
+def _joined(values) -> str:
   return ' '.join(f'{value:.3f}' for value in values)
 
 

@@ -4,8 +4,8 @@ jpeg: the stream that training and evaluation read, with random and with middle
 crops, from threads and from 1 and 2 worker processes. It is compared with
 Pillow alone, in one process for each core, with the images in memory: decoding
 them, also into arrays, and with a random crop resized. Bare decoding and stream
-alternate, so that other load on the machine affects both; if that is high, the
-time of the processors says more than the clock.
+alternate, so that other load on the machine affects both; under a high load,
+the time of the processors says more than the clock.
 
   python benchmarks/input.py [--part=jpeg] [--data_dir=DIR] [--originals=DIR]
     [--workers 0 1 2]
@@ -40,7 +40,7 @@ from bn_jax.data.batches import ahead, crops, encoded, stream
 from bn_jax.data.disk import store
 
 _SIZE = 224  # pixels of a side, as ImageNet's networks take them
-_RECORDS = 256  # images of a set: few enough to be written in a second
+_RECORDS = 256  # images of a set: few enough to write in a second
 _BATCHES = 16  # batches that are timed at a time
 _CORES = os.cpu_count()
 
@@ -115,8 +115,8 @@ def _small(options, folder) -> store.Prepared:
     return store.opened('imagenette_mini', options.data_dir)
   images = []
   for photograph in datasets.load_sample_images().images:
-    for left in range(0, photograph.shape[1] - _SIZE, 32):
-      square = photograph[100 : 100 + _SIZE, left : left + _SIZE]
+    for column in range(0, photograph.shape[1] - _SIZE, 32):
+      square = photograph[100 : 100 + _SIZE, column : column + _SIZE]
       images.append(_encoded(Image.fromarray(square)))
   return _prepared('small', folder, images)
 
@@ -170,14 +170,14 @@ def _measure(name, prepared, options) -> None:
 
 def _print(name, speeds, ratios) -> None:
   print(f'{name}: images/s by the clock (per second of a core)')
-  for key, found in speeds.items():
+  for key, values in speeds.items():
     what = f'Pillow, {key}'
     if isinstance(key, tuple):
       what = 'stream, {} crop, {} workers'.format(*key)
-    clock, processor = np.median(found, axis=0)
+    clock, processor = np.median(values, axis=0)
     print(f'  {what}: {clock:.0f} ({processor:.0f})')
-  for (crop, workers, bare), found in ratios.items():
-    clock, processor = np.median(found, axis=0)
+  for (crop, workers, bare), values in ratios.items():
+    clock, processor = np.median(values, axis=0)
     print(
       f'  {crop} crop, {workers} workers: {clock:.2f} ({processor:.2f}) of '
       f'bare {bare}'
@@ -222,13 +222,13 @@ def _stream(prepared, crop, workers, batch_size) -> ahead.Stream:
 def _stream_speed(prepared, crop, workers, batch_size) -> _Speed:
   """Returns the speed of a stream, once all its workers are busy."""
   others = set(multiprocessing.active_children())
-  with _stream(prepared, crop, workers, batch_size) as read:
+  with _stream(prepared, crop, workers, batch_size) as batches:
     for _ in range(4 * max(_CORES, workers)):  # those prepared ahead
-      next(read)
+      next(batches)
     started = set(multiprocessing.active_children()) - others
     start, busy = time.perf_counter(), _busy(started)
     for _ in range(_BATCHES):
-      next(read)
+      next(batches)
     seconds, used = time.perf_counter() - start, _busy(started) - busy
   return _Speed(_BATCHES * batch_size / seconds, _BATCHES * batch_size / used)
 
@@ -242,8 +242,8 @@ def _busy(processes) -> float:
   return used
 
 
-# The images of a process of the pool, and what it does with them. The
-# docstrings of `_decode` and the like are their names in the table.
+# The images of a process of the pool, and what it does with them; docstrings of
+# the functions in _BARE are their names in the table.
 _images = []
 
 
@@ -271,7 +271,7 @@ _BARE = (_decode, _decode_to_array, _decode_and_crop)
 
 
 def _run(bare, count) -> float:
-  """Decodes so many images; returns the processor time in seconds."""
+  """Decodes `count` images; returns the processor time in seconds."""
   start = time.process_time()
   for data in itertools.islice(itertools.cycle(_images), count):
     bare(data)

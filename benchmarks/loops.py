@@ -1,10 +1,10 @@
 """Times gradients inside a loop of the program against the same ones outside.
 
 XLA's CPU convolution gradients are many times slower inside `lax.map` and
-`lax.scan` (jax#12868). This is why measures loop on the host, and decides
-whether micro-batches, which are a scan, cost more than they save. The network
-is two convolutions with BN on images of CIFAR's size, in both lowerings of
-`bn_jax.models.lowering.conv`; all runs in one process.
+`lax.scan` (jax#12868). So measures loop on the host; the ratio tells what
+micro-batches, which are a scan, cost. The network is two convolutions with BN
+on images of CIFAR's size, in both lowerings of `bn_jax.models.lowering.conv`;
+all runs in one process.
 
   python benchmarks/loops.py [--batch_size=32] [--pairs=5]
 """
@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from bn_jax import norms
 from bn_jax.models.lowering import conv
 
-_GRADIENTS = 4
+_GRADIENTS = 4  # in one loop
 
 
 class Net(nn.Module):

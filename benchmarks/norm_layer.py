@@ -168,11 +168,11 @@ def _jax_program_of_copy(x):
 
 
 def _compare(results) -> None:
-  """Stops unless all programs compute the same."""
+  """Stops unless all programs compute the same y, dx, dscale and dbias."""
   for name, arrays in results.items():
-    for ours, theirs in zip(results[_OURS], arrays):
-      ours, theirs = np.asarray(ours), np.asarray(theirs)
-      difference = np.abs(ours - theirs).max() / np.abs(ours).max()
+    for y, peer_y in zip(results[_OURS], arrays):
+      y, peer_y = np.asarray(y), np.asarray(peer_y)
+      difference = np.abs(y - peer_y).max() / np.abs(y).max()
       if not difference < _LARGEST_DIFFERENCE:
         raise SystemExit(f'{name} computes something else: {difference:.1e}')
 
@@ -186,7 +186,7 @@ def _print(shape, seconds) -> None:
   print(f'{share:.0f} % of what bn_jax takes')
   for name, times in seconds.items():
     print(f'  {name:23s} {statistics.median(times) * 1e3:7.1f} ms', end='')
-    ratios = [theirs / own for theirs, own in zip(times, ours)]
+    ratios = [other / our for other, our in zip(times, ours)]
     print(
       ''
       if name == _OURS

@@ -1,7 +1,7 @@
-"""The cost of the quickstart's measures, against its training.
+"""Times the quickstart's measures, against its training.
 
-A look at the landscape needs E + 1 gradients. The time that it takes beyond
-them, and that of a look at the activations, are compared with the steps between
+A look at the landscape at E points needs E + 1 gradients. Its time beyond them,
+and the time of a look at the activations, are compared with the steps between
 two looks. Everything is compiled first; step, gradient and looks alternate in
 one process. Writing files is not timed.
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _measure(run, dataset, pairs) -> dict[str, float]:
-  """Returns the median seconds of each part."""
+  """Returns part, such as 'step' or 'landscape' -> its median seconds."""
   program = run_lib.program(run, build.problem(run), dataset)
   looks = {probe.name: probe for probe in program.probes}
   state = program.step(program.init(0))
@@ -69,7 +69,7 @@ def _measure(run, dataset, pairs) -> dict[str, float]:
     jax.block_until_ready(state)
     if turn:
       times['step'].append((time.perf_counter() - start) / 10)
-  return {name: statistics.median(taken) for name, taken in times.items()}
+  return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def _print(name, run, seconds) -> None:
@@ -85,9 +85,9 @@ def _print(name, run, seconds) -> None:
     beyond[look] / (measures[look]['every_steps'] * seconds['step'])
     for look in beyond
   ]
-  listed = ', '.join(f'{part} {1e3 * s:.1f} ms' for part, s in seconds.items())
+  text = ', '.join(f'{part} {1e3 * s:.1f} ms' for part, s in seconds.items())
   print(
-    f'{name}: {listed}; looks beyond their {gradients} gradients: '
+    f'{name}: {text}; looks beyond their {gradients} gradients: '
     f'{100 * sum(shares):.1f} % of the training'
   )
 

@@ -1,4 +1,4 @@
-"""How long training waits for a save: python benchmarks/saves.py [--saves=9]
+"""Times the wait for a save: python benchmarks/saves.py [--saves=9]
 
 Saves a state of the size of VGG-16 with momentum (126 MB of random numbers) as
 training does. Prints how long `save` delays training, and how long it takes
@@ -35,19 +35,19 @@ def main() -> None:
   parser.add_argument('--megabytes', type=int, default=126)
   options = parser.parse_args()
   arrays = jax.block_until_ready(state(options.megabytes))
-  stalls, wholes = [], []
+  waits, totals = [], []
   with tempfile.TemporaryDirectory() as folder:
     saved = checkpoint.Checkpoints(pathlib.Path(folder) / 'checkpoints')
-    saved.save(0, arrays)  # as before the first step, which waits for it
+    saved.save(0, arrays)  # training waits for this one
     saved.wait()
     for step in range(1, options.saves + 1):
-      begun = time.perf_counter()
+      start = time.perf_counter()
       saved.save(step, arrays)
-      stalls.append(time.perf_counter() - begun)
+      waits.append(time.perf_counter() - start)
       saved.wait()
-      wholes.append(time.perf_counter() - begun)
+      totals.append(time.perf_counter() - start)
     saved.close()
-  for name, seconds in (('held up', stalls), ('whole after', wholes)):
+  for name, seconds in (('held up', waits), ('whole after', totals)):
     print(
       f'{name:12} {statistics.median(seconds):.3f} s '
       f'({min(seconds):.3f} to {max(seconds):.3f} in {len(seconds)} saves)'

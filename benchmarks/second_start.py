@@ -20,7 +20,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIMIT = 0.35  # of second / first start, to be held
+LIMIT = 0.35  # second / first start must not exceed this
 CASES = {
   'quickstart': ('--config=configs/quickstart.py', '--only=batchnorm/seed0'),
   'vgg16': (
@@ -59,7 +59,7 @@ def _pair(words) -> tuple[float, float]:
 
 def _start(base: pathlib.Path, name: str, words) -> float:
   """Returns seconds from the start of train.py to its first step."""
-  ours = {
+  environment = {
     key: value
     for key, value in os.environ.items()
     if key not in ('JAX_COMPILATION_CACHE_DIR', 'BN_JAX_COMPILATION_CACHE')
@@ -69,7 +69,7 @@ def _start(base: pathlib.Path, name: str, words) -> float:
     [sys.executable, 'train.py', *words, '--config.steps=1',
      f'--workdir={base / name}'],
     cwd=ROOT, stderr=subprocess.PIPE, text=True,
-    env={**ours, 'BN_JAX_CACHE_DIR': str(base / 'cache')},
+    env={**environment, 'BN_JAX_CACHE_DIR': str(base / 'cache')},
   )  # fmt: skip
   with process:
     for line in process.stderr:
@@ -91,8 +91,8 @@ def _print(name, first, second) -> None:
 
 
 def _text(seconds) -> str:
-  middle = statistics.median(seconds)
-  return f'{middle:.1f} ({min(seconds):.1f} to {max(seconds):.1f})'
+  median = statistics.median(seconds)
+  return f'{median:.1f} ({min(seconds):.1f} to {max(seconds):.1f})'
 
 
 if __name__ == '__main__':

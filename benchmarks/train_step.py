@@ -28,7 +28,7 @@ _CHANNELS = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
 class StockVGG11(nn.Module):
-  """VGG-11 with BN, as one would write it with flax, with our layers' names."""
+  """VGG-11 with BN as flax's users write it, with our layers' names."""
 
   use_fast_variance: bool
 

@@ -5,7 +5,7 @@ of the running averages of training. For each seed it writes, beside the run's
 own checkpoints,
 
   population/         a checkpoint whose batch_stats are the population's
-  population.json     how they were estimated, and test results with both
+  population.json     how they were estimated, and test results with old and new
 """
 
 import argparse

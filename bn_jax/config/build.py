@@ -50,7 +50,7 @@ def problem(config: RunConfig) -> types.Problem:
 
   Raises:
     ConfigError: a value that its constructor refuses, an image too small for
-      the network, a batch larger than the split, devices that are not there.
+      the network, a batch larger than the split, more devices than there are.
   """
   config = config.in_groups()
   measured = _problem(config, *_as_measured(config))

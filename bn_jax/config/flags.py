@@ -159,7 +159,7 @@ def read(
 
   Args:
     arguments: of a parser with the flags of `add_config`.
-    beside: as of `train`.
+    beside: as in `train`.
 
   Raises:
     ConfigError: as `train`.

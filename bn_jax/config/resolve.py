@@ -1,6 +1,6 @@
 """Resolves a config: says what each run is, complete and checked.
 
-A flag of the command line goes over a run's override, and that over the config.
+A flag of the command line beats a run's override, which beats the config.
 A resolved run has every keyword of every constructor that it uses, defaults
 too, as JSON can hold it: what is in the manifest is what was run.
 """
@@ -37,7 +37,7 @@ _ABSENT = object()
 
 
 class Experiment(NamedTuple):
-  """runs x seeds.
+  """Runs x seeds.
 
   Attributes:
     runs: name -> the config of that run, complete.

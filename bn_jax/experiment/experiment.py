@@ -88,7 +88,8 @@ def _problems(
   """Builds the problem of each run, and checks its measures and `init_from`.
 
   Raises:
-    ConfigError, CheckpointError: a run that cannot be built, measured or begun.
+    ConfigError, DataError, CheckpointError, StorageError: a run that cannot be
+      built, measured or begun.
   """
   problems = {}
   for name, config in resolved.runs.items():
@@ -209,6 +210,7 @@ def _check_space(directory, resolved, problems, to_train) -> None:
     keep = resolved.runs[name].checkpoint['keep']
     for folder in folders:
       checkpoints = len(checkpoint.Checkpoints(folder.checkpoints).steps())
+      # Of `keep` + 1, the oldest is removed once the newest is written.
       needed += checkpoint.bytes_of(state) * max(1, keep + 1 - checkpoints)
   checkpoint.check_space(directory, needed)
 

@@ -175,7 +175,7 @@ def check(config: RunConfig, problem: types.Problem) -> None:
 def check_one(
   section: Mapping[str, Any], config: RunConfig, problem: types.Problem
 ) -> None:
-  """Constructs a measure, and traces its batch; nothing is compiled.
+  """Checks a measure: its keywords, layers, data and chunks; compiles nothing.
 
   Raises:
     ValueError: a keyword that the measure refuses, a layer that the network
