@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from bn_jax import errors, losses, models, norms, optim, types
 from bn_jax import placement as placement_lib
-from bn_jax.config.run_config import RunConfig, Section
+from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
 from bn_jax.training import devices as devices_lib
 from bn_jax.training import problem as problem_lib
@@ -39,7 +39,7 @@ def source(config: RunConfig) -> datasets.Source:
 
 
 @functools.lru_cache
-def _source(section: Section, data_dir: str | None) -> datasets.Source:
+def _source(section: FrozenDict, data_dir: str | None) -> datasets.Source:
   return datasets.make(**section, data_dir=data_dir)
 
 

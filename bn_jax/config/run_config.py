@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Self
 from bn_jax import errors
 
 
-class Section(dict):
+class FrozenDict(dict):
   """A frozen dict, such as the name of a constructor with its keywords.
 
   It is a dict so that JSON, `**section` and messages take it as one.
@@ -21,7 +21,7 @@ class Section(dict):
   clear = pop = popitem = setdefault = update = _refuse
 
   def __reduce__(self):  # pickle and copy would set items of an empty one
-    return Section, (dict(self),)
+    return FrozenDict, (dict(self),)
 
   def __hash__(self):
     return hash(frozenset(self.items()))
@@ -34,12 +34,12 @@ class RunConfig:
   The first six name one constructor each, and all of its keywords.
   """
 
-  data: Section
-  loss: Section
-  model: Section
-  norm: Section
-  optimizer: Section
-  schedule: Section
+  data: FrozenDict
+  loss: FrozenDict
+  model: FrozenDict
+  norm: FrozenDict
+  optimizer: FrozenDict
+  schedule: FrozenDict
   batch_size: int
   evaluation_batch_size: int
   steps: int
@@ -55,8 +55,8 @@ class RunConfig:
   shard_state: bool
   micro_batch_size: int | None
   remat: bool
-  measures: Section  # name of an entry -> its section
-  checkpoint: Section  # every_steps, keep
+  measures: FrozenDict  # name of an entry -> its section
+  checkpoint: FrozenDict  # every_steps, keep
   data_dir: str | None
   init_from: str | None
 
@@ -107,9 +107,9 @@ KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
 
 
 def _frozen(value: Any) -> Any:
-  """Returns a value, dicts as `Section`s and lists as tuples at all depths."""
+  """Returns a value with frozen dicts, and tuples for lists, at all depths."""
   if isinstance(value, dict):
-    return Section({key: _frozen(inner) for key, inner in value.items()})
+    return FrozenDict({key: _frozen(inner) for key, inner in value.items()})
   if isinstance(value, (list, tuple)):
     return tuple(map(_frozen, value))
   return value

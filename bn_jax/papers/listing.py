@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from bn_jax import analysis, errors, models
 from bn_jax.config import build
-from bn_jax.config.run_config import RunConfig, Section
+from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import cost, probes
 from bn_jax.papers import figures as figures_lib
@@ -178,7 +178,7 @@ def duration(seconds: float) -> str:
 
 
 @functools.cache
-def _forward(data: Section, model: Section, data_dir: str | None) -> int:
+def _forward(data: FrozenDict, model: FrozenDict, data_dir: str | None) -> int:
   """Counts the FLOPs of the products of a forward pass of one example.
 
   The network is traced on shapes, without a norm and as the library computes
