@@ -23,9 +23,9 @@ from bn_jax.report.results import curves
 # letters of a wider drawing are too small to read.
 _WIDE = 10.8
 _COLUMNS = 4  # of panels abreast at most: more are too narrow
-_FORMULA = re.compile('[=+@-]')  # the first letter of a cell that is run
+_FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
 _SVG_PATH = re.compile(rb' d="[^"]*"')
-# Bytes above which a PNG gets 256 colours: its shades are less exact.
+# Bytes above which a PNG gets 256 colours: smaller, its shades less exact.
 _LARGE = 300_000
 _STYLE = {
   'font.size': 10,
@@ -270,7 +270,7 @@ def _short_power(value: float, _) -> str:
 
 
 def _wrapped(text: str, points: float) -> list[str]:
-  """Returns lines at most `points` wide, broken after a -_./ if they can."""
+  """Returns lines at most `points` wide, broken after -_./ where possible."""
   rows = ['']
   for character in text:
     last = rows[-1]

@@ -23,7 +23,7 @@ def figure(
 ) -> canvas.Figure | None:
   """Draws loss, gradient change and beta against the step size, a line a run.
 
-  Of analyses, which look at few steps; of training there are the bands of
+  Of analyses alone, which look at few steps: training has the bands of
   `landscape` and the map of `distance`.
   """
   entry = looks.of(runs, MEASURE, name)

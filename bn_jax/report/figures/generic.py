@@ -15,7 +15,7 @@ from matplotlib import figure as mpl
 from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.results import curves, looks, quantities
 
-_LINES = 7  # layers that have a colour each; of more, colours would repeat
+_LINES = 7  # layers drawn as lines, a colour each; more are told by a map
 _ROWS = 6  # quantities that are drawn: a figure of more is no overview
 _MAP = 'viridis'
 

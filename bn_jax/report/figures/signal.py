@@ -91,7 +91,7 @@ def _drawn(entry, layers, signed, narrow) -> mpl.Figure:
 
 
 def _draw(axis, run, index, look, *, name, layers, value) -> None:
-  """Draws against the number of a layer in `layers`, if None in the run."""
+  """Draws against the number of a layer: in `layers`; if None, in the run."""
   run_layers = _layers_of(run, name)
   numbers = [(layers or run_layers).index(layer) + 1 for layer in run_layers]
   quantities = [f'{layer}/{value}' for layer in run_layers]
