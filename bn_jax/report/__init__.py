@@ -1,1 +1,1 @@
-"""From records to figures and a page; imports no JAX."""
+"""Makes figures and a page of records; imports no JAX."""

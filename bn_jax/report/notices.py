@@ -7,11 +7,11 @@ from bn_jax.report import figures
 from bn_jax.report.results import conditions, curves, looks
 from bn_jax.storage import run_folder
 
-_LISTED_STEPS = 5  # of updates left out: an example, where there are many
+_LISTED_STEPS = 5  # of updates left out: of many, the first as examples
 
 
 def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
-  """Returns (headline, sentence) of all that applies to these runs."""
+  """Returns (headline, sentence) of each notice that these runs need."""
   return [
     *_one_seed(runs),
     *_unfinished(runs),
@@ -43,7 +43,7 @@ def _unfinished(runs):
 
 
 def _skipped(runs):
-  """Yields the updates that never entered the parameters."""
+  """Yields how many updates were left out, and at which steps."""
   parts = []
   for run in runs:
     for seed in run.seeds:
@@ -52,12 +52,12 @@ def _skipped(runs):
         continue
       steps = [int(t) for t in train.step[curves.skipped(train)]]
       if steps:
-        listed = ', '.join(map(str, steps[:_LISTED_STEPS]))
+        numbers = ', '.join(map(str, steps[:_LISTED_STEPS]))
         more = ' and others' if len(steps) > _LISTED_STEPS else ''
         parts.append(
           f'{len(steps)} of {len(train.step)} updates of '
           f'{run_folder.label(run.name, seed.seed)} were left out, at step '
-          f'{listed}{more}'
+          f'{numbers}{more}'
         )
   if parts:
     yield (
@@ -75,7 +75,7 @@ def _left_out(runs):
 
 
 def _different(runs):
-  """Yields conditions in which the curves of one figure differ."""
+  """Yields conditions in which the curves of a figure differ."""
   yield from _unlike('trained', runs, conditions.training)
   # The figure of accuracy draws the test set, whatever its entry is called.
   read = functools.partial(conditions.measuring, measure=looks.EVALUATION)
@@ -87,8 +87,8 @@ def _different(runs):
         continue
       which = f'{measure}, {name}' if len(names) > 1 else measure
       read = functools.partial(conditions.measuring, measure=measure, name=name)
-      having = looks.of(runs, measure, name).runs
-      yield from _unlike(f'measured ({which})', having, read)
+      runs_with_entry = looks.of(runs, measure, name).runs
+      yield from _unlike(f'measured ({which})', runs_with_entry, read)
 
 
 def _unlike(how, runs, read):
@@ -101,9 +101,9 @@ def _unlike(how, runs, read):
 
 
 def provenance(runs: Sequence[curves.Run]) -> dict[str, str]:
-  """Returns on what, with what and when the numbers were made, by name.
+  """Returns device, versions, time and the like of all numbers, by name.
 
-  Where seeds differ, all values are listed.
+  Where seeds differ, all values are there.
   """
   manifests = [seed.manifest for run in runs for seed in run.seeds]
   # ISO 8601: the order of the texts is that of the times.

@@ -14,8 +14,8 @@ from bn_jax.report.results import conditions, curves, looks, read
 from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
-# Of an inch of a figure at most: its letters of 10 points are then as large as
-# those of a heading, and those of a small figure no larger.
+# Of an inch of a figure at most: letters of 10 points are then as large as in a
+# heading, in a small figure too.
 _PIXELS = 133
 
 
@@ -32,23 +32,24 @@ def write(
     workdirs: one or more; several are put side by side.
     output: folder to write to; None is the working directory itself, or, for
       several, a folder beside the first that is called after all of them.
-    runs: what `read.runs` returns for them, if they were read already.
-    title: the page's; None is the names of the working directories.
+    runs: what `read.runs` returns for them; None reads them.
+    title: that of the page; None is the names of the working directories.
 
   Returns:
     The path of the page.
 
   Raises:
     ConfigError: a directory that is given twice.
-    StorageError: nothing to report, or no place to write it.
+    StorageError: nothing to report, files that were changed, or no place to
+      write.
   """
   runs = read.runs(workdirs) if runs is None else runs
   output = output or _default_output(workdirs)
   files_lib.make_folder(output / 'figures')
   for folder in (output, output / 'figures'):
     files_lib.remove_torn(folder)
-  every = figures.every(runs)
-  sections = [_section(figure, output / 'figures') for figure in every]
+  page_figures = figures.every(runs)
+  sections = [_section(figure, output / 'figures') for figure in page_figures]
   rows = summary.table(runs)
   files_lib.write(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
   claims = showing.section(workdirs, runs)
@@ -58,7 +59,7 @@ def write(
     title=html.escape(title),
     subtitle=html.escape(_subtitle(runs)),
     notices=_notices(runs),
-    navigation=_navigation(claims, every),
+    navigation=_navigation(claims, page_figures),
     claims=claims,
     table=_table(rows),
     conditions=html.escape(_conditions(runs)),
@@ -109,11 +110,11 @@ def _data_uri(drawing) -> str:
   return f'data:image/svg+xml;base64,{encoded}'
 
 
-def _navigation(claims: str, every: Sequence[canvas.Figure]) -> str:
-  """Returns links to the parts that this page has."""
+def _navigation(claims: str, page_figures: Sequence[canvas.Figure]) -> str:
+  """Returns links to the sections of the page."""
   parts = [('claims', 'Claims')] if claims else []
   parts.append(('summary', 'Summary'))
-  parts += [(figure.name, figure.title) for figure in every]
+  parts += [(figure.name, figure.title) for figure in page_figures]
   parts.append(('provenance', 'Provenance'))
   return ' '.join(
     f'<a href="#{name}">{html.escape(text)}</a>' for name, text in parts
@@ -136,17 +137,17 @@ def _subtitle(runs: Sequence[curves.Run]) -> str:
 def _conditions(runs: Sequence[curves.Run]) -> str:
   """Returns what all figures have in common, in sentences above them.
 
-  A caption states only what differs from them; see `looks.circumstances`.
+  A caption states only what these do not; see `looks.circumstances`.
   """
   counts = sorted({len(run.seeds) for run in runs})
   seeds = sorted({seed.seed for run in runs for seed in run.seeds})
-  listed = ', '.join(map(str, seeds))
+  numbers = ', '.join(map(str, seeds))
   if counts == [1]:
-    sentences = [f'Each run has one seed ({listed}).']
+    sentences = [f'Each run has one seed ({numbers}).']
   else:
     sentences = [
       'Lines and edges of bands are means over '
-      f'{conditions.span(counts[0], counts[-1])} seeds ({listed}), shades the '
+      f'{conditions.span(counts[0], counts[-1])} seeds ({numbers}), shades the '
       '95 % intervals of these means; on logarithmic axes both are of the '
       'logarithms.'
     ]

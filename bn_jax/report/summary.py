@@ -15,13 +15,13 @@ Show = Callable[[float], str]
 Quantity = tuple[str, Read, Show]  # with its label
 
 # Steps are counted to the three highest of these accuracies that some run
-# reaches: a hard task has rows too, and an easy one none that say nothing.
+# reaches: so a hard task has rows too, and an easy one few.
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 _THRESHOLD_ROWS = 3
 
 
 def table(runs: Sequence[curves.Run]) -> list[list[str]]:
-  """Returns the summary: a header with the runs, then one row a quantity."""
+  """Returns the summary: a header of runs, then a row for each quantity."""
   rates = [run.config['schedule']['learning_rate'] for run in runs]
   parameters = [run.seeds[0].manifest['parameters'] for run in runs]
   return [
@@ -42,7 +42,7 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
 
 
 def _steps_to(runs) -> Iterator[list[str]]:
-  """Yields how fast training accuracy rose, unless no run has an accuracy."""
+  """Yields steps to levels of training accuracy, if some run has accuracies."""
   if not all(curves.without_accuracy(runs)):
     for threshold in _reached(runs):
       label = f'Steps to {100 * threshold:.0f} % training accuracy'
@@ -50,9 +50,9 @@ def _steps_to(runs) -> Iterator[list[str]]:
 
 
 def _training(runs) -> Iterator[Quantity]:
-  """Yields how well training batches were learnt.
+  """Yields accuracy of training batches, unless no run has one, and loss.
 
-  By accuracy, unless no run has one; by loss, if some run has nothing else.
+  Loss only if some run has no accuracy.
   """
   regressions = curves.without_accuracy(runs)
   last = f'last {curves.WINDOW} batches'
@@ -63,7 +63,7 @@ def _training(runs) -> Iterator[Quantity]:
 
 
 def _measured(runs) -> Iterator[Quantity]:
-  """Yields what measures of some run have recorded."""
+  """Yields the quantities that measures of some run have recorded."""
   rows = {
     looks.EVALUATION: _evaluation,
     'along_gradient': _landscape,
@@ -88,7 +88,10 @@ def _only(measure: str, name: str, read: Read) -> Read:
 
 
 def _evaluation(runs, name: str) -> Iterator[Quantity]:
-  """Yields accuracies, where recorded or nothing is yet, and the loss."""
+  """Yields accuracy, top-5 accuracy and loss, as far as a run recorded them.
+
+  Before the first record: accuracy and loss, which are then not measured.
+  """
   recorded = {
     value
     for run in runs
@@ -101,7 +104,7 @@ def _evaluation(runs, name: str) -> Iterator[Quantity]:
   after = ''
   if curves.is_analysis(name):
     after = f' ({name}, {entry.condition("statistics")})'
-  # A squared error has no unit here, and of a training batch may be the sum.
+  # A squared error is not in nats, and of a training batch may be a sum.
   loss = 'Loss per example' if _has_no_unit(runs) else 'Loss in nats'
   for label, value, show in (
     ('Accuracy', 'accuracy', _percent),
@@ -165,12 +168,12 @@ def _unknown(runs, name: str, measure: str) -> Iterator[Quantity]:
 def dead_units(seed: curves.Seed, name: str) -> float:
   """Returns the share of units without a value above 0 at the last look.
 
-  Of the layers that were looked at; nan where it is not recorded.
+  Of the layers at which the entry looks; nan where it is not recorded.
   """
-  every = seed.arrays.get(name)
+  looks_T = seed.arrays.get(name)
   shares = [
     share_C
-    for value, share_C in (every[-1].values.items() if every else ())
+    for value, share_C in (looks_T[-1].values.items() if looks_T else ())
     if value.endswith('/positive')
   ]
   if not shares:
@@ -179,7 +182,7 @@ def dead_units(seed: curves.Seed, name: str) -> float:
 
 
 def _population(runs) -> Iterator[Quantity]:
-  """Yields the test set with the population's statistics, if any run has it."""
+  """Yields accuracy or loss of the test set by the population's statistics."""
   tests = [
     seed.population['test']['population']
     for run in runs
@@ -195,7 +198,7 @@ def _population(runs) -> Iterator[Quantity]:
 
 
 def _of_population(seed: curves.Seed, value: str) -> float:
-  """Returns what the population's statistics give, nan if training went on."""
+  """Returns a value by population statistics; nan if training went on since."""
   population = seed.population
   if population is None or population['step'] != curves.reached(seed):
     return math.nan
@@ -205,7 +208,7 @@ def _of_population(seed: curves.Seed, value: str) -> float:
 
 def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
   """Returns the thresholds to show, the lowest first."""
-  reached = [
+  thresholds = [
     threshold
     for threshold in _THRESHOLDS
     if any(
@@ -214,13 +217,13 @@ def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
       for seed in run.seeds
     )
   ]
-  return tuple(reversed(reached[:_THRESHOLD_ROWS] or _THRESHOLDS[-1:]))
+  return tuple(reversed(thresholds[:_THRESHOLD_ROWS] or _THRESHOLDS[-1:]))
 
 
 def _over(run, read: Read, show: Show) -> str:
-  """Returns the mean over finished seeds, with half of its 95 % interval.
+  """Returns the mean over seeds that are done, ± half of its 95 % interval.
 
-  Where none is finished, over all: the row of steps says so.
+  If none is done, over all: the row of steps says so.
   """
   seeds = [s for s in run.seeds if s.manifest['status'] == 'done'] or run.seeds
   values = [value for seed in seeds if not math.isnan(value := read(seed))]
@@ -266,11 +269,11 @@ def _has_no_unit(runs) -> bool:
 
 
 def _data(entry: looks.Entry) -> str:
-  """Returns what an evaluation was of: 'test set', 'train:100'."""
+  """Returns the data of an evaluation: 'test set', 'train:100'."""
   configs = [seed.manifest['config'] for seed in entry.seeds]
   data = [config['measures'][entry.name]['data'] for config in configs]
-  listed = ' or '.join(dict.fromkeys(data))
-  return f'{listed} set' if listed in ('train', 'test') else listed
+  text = ' or '.join(dict.fromkeys(data))
+  return f'{text} set' if text in ('train', 'test') else text
 
 
 def _percent(value: float) -> str:

@@ -13,9 +13,9 @@ if one of them lies below 1: by chance up to twice as often as one ratio is.
 
 A number of steps may be inf: not reached within the steps of the run, which may
 need any number from these on. The comparison in that seed then has a range of
-values. Judged is from the low end of the interval of all low ends to the high
-end of the interval of all high ends: 'never' counts no further than the steps
-that were made. Shown of a seed is the end that is worse for the claim.
+values. What is judged reaches from the low end of the interval of all low ends
+to the high end of the interval of all high ends: 'never' counts no further than
+the steps that were made. A seed's number is the end worse for the claim.
 """
 
 import itertools

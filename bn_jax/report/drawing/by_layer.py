@@ -12,7 +12,7 @@ from bn_jax.report.results import curves, looks
 
 Lines = tuple[np.ndarray, np.ndarray]  # steps and values, [T] each
 # (layer, name of a row) -> the curves of the paper behind ours.
-Papers = Mapping[tuple[str, str], Sequence[overlay.Match]]
+MatchesOf = Mapping[tuple[str, str], Sequence[overlay.Match]]
 
 
 class Row(NamedTuple):
@@ -21,10 +21,10 @@ class Row(NamedTuple):
   Attributes:
     name: of its column in the table.
     label: of its axis.
-    read: (seed, name of the entry, layer) -> (steps, values), [0] of nothing.
+    read: (seed, name of the entry, layer) -> (steps, values), [T] each.
     logarithmic: whether its axis is.
     mark: a value at which a dashed line is drawn across, or None.
-    limits: of its axis at most: an interval may reach beyond possible values.
+    limits: beyond which its axis never reaches, though intervals may.
   """
 
   name: str
@@ -40,7 +40,7 @@ def drawing(
   layers: Sequence[str],
   rows: Sequence[Row],
   narrow: bool,
-  papers: Papers = types.MappingProxyType({}),
+  matches_of: MatchesOf = types.MappingProxyType({}),
 ) -> mpl.Figure:
   """Draws lines of runs over steps, means over their seeds.
 
@@ -51,21 +51,21 @@ def drawing(
     canvas.label_top(axes[0, column], layer)
     for row, quantity in enumerate(rows):
       _draw(axes[row, column], entry, layer, quantity)
-      if (layer, quantity.name) in papers:
-        overlay.draw(axes[row, column], papers[layer, quantity.name])
+      if (layer, quantity.name) in matches_of:
+        overlay.draw(axes[row, column], matches_of[layer, quantity.name])
       canvas.label_left(axes[row, column], quantity.label)
       canvas.label_steps(axes[row, column], row == len(rows) - 1)
   for row, quantity in enumerate(rows):
     if quantity.logarithmic:
       canvas.scale_logarithmically(axes[row, 0])
     low, high = axes[row, 0].get_ylim()
-    least, most = quantity.limits
-    if max(low, least) < min(high, most):
-      axes[row, 0].set_ylim(max(low, least), min(high, most))
+    lowest, highest = quantity.limits
+    if max(low, lowest) < min(high, highest):
+      axes[row, 0].set_ylim(max(low, lowest), min(high, highest))
     for axis in axes[row]:
       strokes.divergences(axis, entry.indexed)
   overlay.legend(
-    figure, [match for matches in papers.values() for match in matches]
+    figure, [match for matches in matches_of.values() for match in matches]
   )
   strokes.legend_of(figure, entry.indexed)
   return figure
@@ -86,7 +86,7 @@ def table(
 
 
 def read(quantity: str, change: Callable = np.asarray) -> Callable:
-  """Returns a reader of LAYER/quantity for a `Row`, changed by `change`."""
+  """Returns a reader of change(LAYER/quantity) for a `Row`."""
 
   def of(seed: curves.Seed, entry: str, layer: str) -> Lines:
     value = f'{layer}/{quantity}'

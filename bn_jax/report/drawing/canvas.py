@@ -19,13 +19,13 @@ from PIL import Image
 
 from bn_jax.report.results import curves
 
-# Inches of a drawing at most. A page scales it to its own width, letters and
-# all: those of a wider drawing are too small to read.
+# Inches of a drawing at most. A page scales it to its own width, so that the
+# letters of a wider drawing are too small to read.
 _WIDE = 10.8
-_COLUMNS = 4  # of such a drawing at most: more leave panels too narrow
-_FORMULA = re.compile('[=+@-]')  # how a cell begins that a spreadsheet runs
+_COLUMNS = 4  # of panels abreast at most: more are too narrow
+_FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
 _SVG_PATH = re.compile(rb' d="[^"]*"')
-# Bytes of a PNG from which on it has 256 colours: exact shades against size.
+# Bytes above which a PNG gets 256 colours: smaller, its shades less exact.
 _LARGE = 300_000
 _STYLE = {
   'font.size': 10,
@@ -54,10 +54,10 @@ class Figure(NamedTuple):
   Attributes:
     name: of its files.
     title: of its section.
-    caption: what is drawn and how it is defined; conditions, where they are
-      not those that the page states for all figures.
+    caption: what is drawn and how it is defined; conditions that the page
+      does not state for all figures.
     alt: what is drawn, for those who cannot see it.
-    draw: (narrow) -> the drawing, called within `style()`; narrow ones are for
+    draw: (narrow) -> the drawing, called within `style()`; a narrow one is for
       telephones.
     table: the numbers that are drawn: a header and rows.
   """
@@ -78,7 +78,7 @@ def style():
 def settled(drawing: mpl.Figure) -> mpl.Figure:
   """Lays a drawing out, once for all of its renderings, and returns it.
 
-  Matplotlib would do it anew for each, twice: most of the time of a report.
+  Matplotlib would lay it out twice for each: most of the time of a report.
   """
   drawing.draw_without_rendering()
   with matplotlib.rc_context(_SETTLED):
@@ -88,7 +88,7 @@ def settled(drawing: mpl.Figure) -> mpl.Figure:
 
 def rendered(drawing: mpl.Figure, kind: str) -> bytes:
   """Returns the drawing as 'png', 'pdf' or 'svg', the same bytes each time."""
-  # With layout in the style, the first rendering would bring it back.
+  # The style asks for a layout, which the first rendering would do again.
   with style(), matplotlib.rc_context(_SETTLED):
     content = io.BytesIO()
     stamp = {'png': 'Software', 'pdf': 'CreationDate', 'svg': 'Date'}[kind]
@@ -122,7 +122,7 @@ def table(
 
   Args:
     runs: those that the figure shows.
-    columns: names of those that follow run, seed and step.
+    columns: the names after run, seed and step.
     rows: seed -> (step, *cells), any number of them.
   """
   lines = [('run', 'seed', 'step', *columns)]
@@ -137,22 +137,22 @@ def digits(numbers: Iterable[float]) -> list[str]:
   return [f'{number:.6g}' for number in numbers]
 
 
-def as_csv(table: Sequence[Sequence]) -> bytes:
+def as_csv(rows: Sequence[Sequence]) -> bytes:
   """Returns a table as CSV; a cell that a spreadsheet would run is quoted."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
-  for row in table:
+  for row in rows:
     writer.writerow([_harmless(cell) for cell in row])
   return text.getvalue().encode()
 
 
 def grid(rows: int, columns: int, narrow: bool, **keywords):
   """Returns a drawing and its [rows, columns] axes."""
-  # Inches of a panel: on a telephone, which shows four, two stand abreast.
-  width = (2.0 if columns > 1 else 3.8) if narrow else 3.6
-  width = min(width, _WIDE / columns)
+  # Of a panel: a telephone shows four inches, so that two stand abreast.
+  inches = (2.0 if columns > 1 else 3.8) if narrow else 3.6
+  inches = min(inches, _WIDE / columns)
   height = 2.1 if rows > 2 else 2.9
-  drawing = mpl.Figure(figsize=(width * columns, height * rows))
+  drawing = mpl.Figure(figsize=(inches * columns, height * rows))
   axes = drawing.subplots(rows, columns, squeeze=False, **keywords)
   return drawing, axes
 
@@ -160,9 +160,8 @@ def grid(rows: int, columns: int, narrow: bool, **keywords):
 def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
   """Returns a drawing and its [rows, columns] axes.
 
-  If shared, a row has one y axis, and all of them have one x axis. The columns
-  stand in blocks of rows: four beside each other at most, two on a narrow
-  drawing.
+  If shared, the panels of a row have one y axis, and all have one x axis. More
+  than four columns, or two on a narrow drawing, continue in a block below.
   """
   blocks = -(-columns // (2 if narrow else _COLUMNS))
   wide = -(-columns // blocks)
@@ -184,7 +183,7 @@ def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
 
 
 def cell_edges(middles: np.ndarray) -> np.ndarray:
-  """Returns where the cells of a map around so many points begin and end."""
+  """Returns the edges of the cells of a map around T points, [T + 1]."""
   if len(middles) < 2:
     return np.concatenate([middles - 0.5, middles + 0.5])
   between = (middles[1:] + middles[:-1]) / 2
@@ -199,7 +198,7 @@ def grow(drawing: mpl.Figure, legend) -> None:
 
 
 def ticks_below(narrow: bool) -> int:
-  """Returns how many ticks of a logarithmic x axis there is room for."""
+  """Returns for how many ticks a logarithmic x axis has room."""
   return 3 if narrow else 6
 
 
@@ -210,12 +209,12 @@ def label_top(axis, name: str, note: str = '') -> None:
 
 
 def label_left(axis, text: str) -> None:
-  """Writes what the y axis shows, at the left of each block."""
+  """Writes what the y axis shows, at the leftmost panel of each block."""
   axis.set_ylabel(text if axis.get_subplotspec().is_first_col() else '')
 
 
 def label_steps(axis, lowest: bool) -> None:
-  """Labels the steps below the lowest panel of a column, and only there."""
+  """Labels the steps of a panel if it is the lowest of its column."""
   axis.set_xlabel('Training step' if lowest else '')
   axis.tick_params(labelbottom=lowest)
 
@@ -226,7 +225,7 @@ def width(text: str) -> float:
 
 
 def fitted(name: str, points: float) -> str:
-  """Returns a name in at most three lines of so many points."""
+  """Returns a name in at most three lines, each at most `points` wide."""
   text, length = name, len(name)
   while len(rows := _wrapped(text, points)) > _NAME_LINES:
     length -= 1
@@ -237,7 +236,7 @@ def fitted(name: str, points: float) -> str:
 def scale_logarithmically(axis, which: str = 'y', count: int = 9) -> None:
   """Makes an axis logarithmic, with ticks at 1, 10, 100 or 1, 2, 5, 10.
 
-  It stays linear where nothing above zero is drawn, as of a run that diverged
+  It stays linear if nothing above zero is drawn, such as of a run that diverged
   at once.
   """
   sharing = getattr(axis, f'get_shared_{which}_axes')().get_siblings(axis)
@@ -248,17 +247,18 @@ def scale_logarithmically(axis, which: str = 'y', count: int = 9) -> None:
   if not np.isfinite(low):
     return
   if np.isclose(low, high, rtol=1e-9, atol=0):
-    # One number: Matplotlib widens what is equal, but not but for rounding.
+    # One number: Matplotlib widens equal limits, but not nearly equal ones.
     getattr(axis, f'set_{which}lim')(low / 10, high * 10)
   label_logarithmically(axis, which, count)
 
 
 def label_logarithmically(axis, which: str, count: int = 9) -> None:
-  """Puts so many such ticks on a logarithmic axis, of limits above 0."""
+  """Puts at most `count` such ticks on an axis whose limits are above 0."""
   if getattr(axis, f'get_{which}scale')() != 'log':
     getattr(axis, f'set_{which}scale')('log')
   low, high = getattr(axis, f'get_{which}lim')()
   scale = axis.xaxis if which == 'x' else axis.yaxis
+  # Over more than two decades and a half, 2 and 5 would crowd the axis.
   steps = (1.0,) if high > 300 * low else (1.0, 2.0, 5.0)
   scale.set_major_locator(ticker.LogLocator(subs=steps, numticks=count))
   scale.set_major_formatter(ticker.FuncFormatter(_short_power))
@@ -270,7 +270,7 @@ def _short_power(value: float, _) -> str:
 
 
 def _wrapped(text: str, points: float) -> list[str]:
-  """Returns lines of so many points, broken after -_./ where one is there."""
+  """Returns lines at most `points` wide, broken after -_./ where possible."""
   rows = ['']
   for character in text:
     last = rows[-1]

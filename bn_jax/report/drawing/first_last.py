@@ -15,7 +15,7 @@ class Row(NamedTuple):
 
   Attributes:
     label: of its axis.
-    draw: (axis, run, its index, number of the look) -> draws its line.
+    draw: (axis, run, its index, index of the look) -> draws a line.
     logarithmic: whether its axis is.
   """
 
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 def ends(entry: looks.Entry) -> list[int]:
-  """Returns the numbers of the first and last look: [0, -1], or [0] of one."""
+  """Returns the indices of first and last look: [0, -1], or [0] of one."""
   counts = [len(looks.steps_of(seed, entry.name)) for seed in entry.seeds]
   return [0, -1] if max(counts) > 1 else [0]
 
@@ -33,7 +33,7 @@ def ends(entry: looks.Entry) -> list[int]:
 def drawing(
   entry: looks.Entry, rows: Sequence[Row], narrow: bool, label: str
 ) -> tuple[mpl.Figure, np.ndarray]:
-  """Draws a row a quantity, a column a look; of one look, a row of quantities.
+  """Draws a row a quantity, a column a look; if there is one look, one row.
 
   Returns:
     The drawing, without its legend, and its [rows, looks] axes.
@@ -97,5 +97,5 @@ def value(seed: curves.Seed, entry: str, quantity: str, look: int):
 
 def values(seed: curves.Seed, entry: str, look: int, *quantities: str):
   """Returns what one look recorded of each quantity; None if one is missing."""
-  values = [value(seed, entry, quantity, look) for quantity in quantities]
-  return None if any(number is None for number in values) else values
+  numbers = [value(seed, entry, quantity, look) for quantity in quantities]
+  return None if any(number is None for number in numbers) else numbers

@@ -1,6 +1,6 @@
-"""Draws curves of Santurkar et al. (2018) behind ours, and tells of them.
+"""Draws curves of Santurkar et al. (2018) behind ours, and says so in captions.
 
-The config of a run decides which of them belongs to it.
+The config of a run decides which curve belongs to it.
 """
 
 import math
@@ -16,7 +16,8 @@ from bn_jax.report.results import curves
 
 LABEL = "the paper's curve, for its network as we read it"
 _GREY = '#8C8C8C'
-_GREY_SHARE = 0.45  # in a run's colour: behind ours, and still told apart
+# In the colour of a run: more would recede further, but be told apart less.
+_GREY_SHARE = 0.45
 _BESIDE = 60  # points of a legend beside its text: the sample, and margins
 _LINE = {'linestyle': (0, (2.5, 1.2)), 'linewidth': 0.9}
 # The paper says "VGG-like" and names a layer 13: these have at least as many.
@@ -40,7 +41,7 @@ class Match(NamedTuple):
     curve: with its steps and values scaled.
     index: of the run, by which it is coloured.
     runs: the names of that run and of others that have the same curve.
-    steps_times: the factor of its steps; 1 for a network as large.
+    steps_times: the factor of its steps; 1 if our network is as large.
     values_times: the factor of its values.
   """
 
@@ -79,8 +80,8 @@ def of_run(
 ) -> Match | None:
   """Returns the paper's curve that belongs to a run, or None.
 
-  It goes as far as the run will. If the network is smaller than the paper's,
-  the paper's steps are scaled to end where ours do. Losses of the linear
+  It ends at the last step of the run. If the network is smaller than the
+  paper's, the paper's steps are scaled to end there. Losses of the linear
   network are scaled to ours at step 0, for the paper does not tell the scale of
   its task.
 
@@ -91,8 +92,8 @@ def of_run(
     return None
   norm = run.config['norm']['name']
   rate = float(run.config['schedule']['learning_rate'])
-  theirs = paper_curves.find(kind, norm, rate, quantity, layer)
-  if theirs is None:
+  curve = paper_curves.find(kind, norm, rate, quantity, layer)
+  if curve is None:
     return None
   steps_times = 1.0 if is_whole(run) else steps / paper_curves.STEPS[kind]
   values_times = 1.0
@@ -101,12 +102,12 @@ def of_run(
     values_times = _first_loss(run) / first_loss
   if not math.isfinite(values_times):
     return None
-  step_T = theirs.step * steps_times
-  shown_T = step_T <= steps
+  step_T = curve.step * steps_times
+  within_T = step_T <= steps
   low_T, high_T = (
-    edge_T[shown_T] * values_times for edge_T in (theirs.low, theirs.high)
+    edge_T[within_T] * values_times for edge_T in (curve.low, curve.high)
   )
-  curve = theirs._replace(step=step_T[shown_T], low=low_T, high=high_T)
+  curve = curve._replace(step=step_T[within_T], low=low_T, high=high_T)
   return Match(curve, index, (run.name,), steps_times, values_times)
 
 
@@ -115,17 +116,17 @@ def distinct(
 ) -> list[Match]:
   """Returns the paper's curves of runs that share axes, each curve once.
 
-  It has the colour of its first run. Runs that the paper does not tell apart,
-  such as one with weight decay and one without, share a curve.
+  A curve has the colour of its first run. Runs that the paper does not tell
+  apart, such as one with weight decay and one without, share a curve.
   """
   match_of = {}
   for index, run in indexed:
-    theirs = of_run(index, run, quantity, layer)
-    if theirs is not None:
-      curve = theirs.curve
-      identity = curve.name, curve.label, theirs.steps_times
-      first = match_of.setdefault(identity, theirs)
-      if first is not theirs:
+    match = of_run(index, run, quantity, layer)
+    if match is not None:
+      curve = match.curve
+      identity = curve.name, curve.label, match.steps_times
+      first = match_of.setdefault(identity, match)
+      if first is not match:
         match_of[identity] = first._replace(runs=(*first.runs, run.name))
   return list(match_of.values())
 
@@ -133,9 +134,9 @@ def distinct(
 def of_layer(
   indexed: strokes.Indexed, quantity: str, layer: str, name: str
 ) -> list[Match]:
-  """Returns `distinct` of the paper's layers that one of ours stands for.
+  """Returns the paper's curves of the layers that one of ours stands for.
 
-  `quantity` is 'l2' or 'cosine', `layer` our name of it, `name` the entry's.
+  `quantity` is 'l2' or 'cosine', `layer` our layer, `name` that of the entry.
   """
   by_number = {}
   for index, run in indexed:
@@ -143,17 +144,17 @@ def of_layer(
     if number is not None:
       by_number.setdefault(number, []).append((index, run))
   return [
-    theirs
+    match
     for number, runs in by_number.items()
-    for theirs in distinct(runs, quantity, number)
+    for match in distinct(runs, quantity, number)
   ]
 
 
 def layer_of(run: curves.Run, layer: str, name: str) -> int | None:
   """Returns the number in the paper of a layer that an entry looks at, or None.
 
-  In a network as large as the paper's it is its own. In a smaller one whose
-  entry asks for two layers, the first stands for 5 and the second for 10.
+  In a network as large as the paper's, the name tells. In a smaller one whose
+  entry has two layers, the first stands for 5 and the second for 10.
   """
   kind = network(run.config)
   section = run.config['measures'].get(name)
@@ -168,7 +169,7 @@ def layer_of(run: curves.Run, layer: str, name: str) -> int | None:
 
 
 def is_whole(run: curves.Run) -> bool:
-  """Whether its network is as large as the paper's."""
+  """Returns whether the network of a run is as large as the paper's."""
   model = run.config['model']
   if model['name'] == 'deep_linear':
     return True
@@ -176,7 +177,7 @@ def is_whole(run: curves.Run) -> bool:
 
 
 def looks_alike(run: curves.Run, name: str) -> bool:
-  """Whether an entry looks along the line and at the steps of the paper."""
+  """Returns whether an entry looks along the paper's line at its step sizes."""
   kind = network(run.config)
   section = run.config['measures'].get(name)
   if kind is None or section is None or section.get('step_sizes'):
@@ -197,16 +198,16 @@ def draw(axis, matches: Iterable[Match]) -> None:
   The edges of a band lie above ours, which would hide them.
   """
   for match in matches:
-    curve, look = match.curve, {'color': _tint(match.index), **_LINE}
+    curve, style = match.curve, {'color': _tint(match.index), **_LINE}
     if np.array_equal(curve.low, curve.high):
-      axis.plot(curve.step, curve.low, zorder=1.8, **look)
+      axis.plot(curve.step, curve.low, zorder=1.8, **style)
       continue
     axis.fill_between(
-      curve.step, curve.low, curve.high, color=look['color'], alpha=0.2,
+      curve.step, curve.low, curve.high, color=style['color'], alpha=0.2,
       linewidth=0, zorder=0.8,
     )  # fmt: skip
     for edge_T in (curve.low, curve.high):
-      axis.plot(curve.step, edge_T, zorder=2.5, **look)
+      axis.plot(curve.step, edge_T, zorder=2.5, **style)
 
 
 def legend(drawing: mpl.Figure, matches: Sequence[Match]) -> None:
@@ -224,9 +225,9 @@ def legend(drawing: mpl.Figure, matches: Sequence[Match]) -> None:
 
 
 def sentence(matches: Sequence[Match], *notes: str) -> str:
-  """Returns what a caption says of them, after a space; '' for none.
+  """Returns what a caption says of these curves, after a space; '' for none.
 
-  `notes` are further sentences.
+  `notes` are further sentences, of which '' are left out.
   """
   if not matches:
     return ''
@@ -259,21 +260,21 @@ def sentence(matches: Sequence[Match], *notes: str) -> str:
 
 
 def words(matches: Sequence[Match]) -> str:
-  """Returns what the figure's alternative text says of them; '' for none."""
+  """Returns what an alternative text says of these curves; '' for none."""
   if not matches:
     return ''
   return f". Behind them, {len(matches)} of the paper's curves"
 
 
 def _tint(index: int) -> tuple[float, ...]:
-  of_run, grey = (
+  of_index, grey = (
     np.array(colors.to_rgb(colour)) for colour in (strokes.colour(index), _GREY)
   )
-  return tuple((1 - _GREY_SHARE) * of_run + _GREY_SHARE * grey)
+  return tuple((1 - _GREY_SHARE) * of_index + _GREY_SHARE * grey)
 
 
 def _wrapped(text: str, points: float) -> str:
-  """Returns lines of so many points, broken between words."""
+  """Returns lines at most `points` wide, broken between words."""
   rows = ['']
   for word in text.split():
     longer = f'{rows[-1]} {word}'.lstrip()

@@ -41,7 +41,7 @@ class _Panel(NamedTuple):
     name: of the figure, such as '1(a)'.
     network: 'vgg' or 'linear'.
     quantity: as it is called in our records, or 'test accuracy'.
-    unit: the factor from its numbers to ours.
+    unit: what its numbers are multiplied by to be in the unit of our records.
   """
 
   file: str
@@ -51,7 +51,7 @@ class _Panel(NamedTuple):
   unit: float = 1.0
 
 
-# Where two show the same run, `find` takes the first.
+# Where two panels show the same run, `find` takes the first.
 _PANELS = (
   _Panel('figure1a', '1(a)', 'vgg', 'accuracy', 0.01),
   _Panel('figure2', '2', 'vgg', 'accuracy', 0.01),
@@ -83,10 +83,10 @@ def find(
   """Returns the curve of one run, in the units of our records, or None.
 
   Args:
-    network: 'vgg' or 'linear'.
-    norm: as in `bn_jax.norms.NORMS`.
-    rate: the learning rate, equal but for rounding.
-    quantity: one of `_PANELS`.
+    network: 'vgg' or 'linear', as in `_PANELS`.
+    norm: a key of `bn_jax.norms.NORMS`.
+    rate: the learning rate, which may differ by rounding.
+    quantity: that of a panel of `_PANELS`.
     layer: its number in the paper, where the quantity is one of layers.
   """
   wanted_layer = [] if layer is None else [str(layer)]
@@ -94,9 +94,9 @@ def find(
     if (panel.network, panel.quantity) != (network, quantity):
       continue
     for label, (step_T, *edges) in _columns(panel.file).items():
-      its_norm, its_rate, *its_layer = label.split('/')
-      same_rate = math.isclose(float(its_rate), rate, rel_tol=1e-6)
-      if (its_norm, its_layer) == (norm, wanted_layer) and same_rate:
+      curve_norm, curve_rate, *curve_layer = label.split('/')
+      same_rate = math.isclose(float(curve_rate), rate, rel_tol=1e-6)
+      if (curve_norm, curve_layer) == (norm, wanted_layer) and same_rate:
         low_T, high_T = (panel.unit * edge_T for edge_T in edges)
         return Curve(panel.name, label, step_T, low_T, high_T)
   return None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib import figure as mpl
-from matplotlib import lines
+from matplotlib import lines as mpl_lines
 
 from bn_jax.report.drawing import canvas
 from bn_jax.report.results import conditions, curves
@@ -58,34 +58,34 @@ def colour(index: int) -> str:
 
 def line(axis, step_T, value_T, index: int, **style) -> None:
   """Draws a line, with a marker on each point that stands alone."""
-  look = {**_look(index), **style}
+  keywords = {**_style_of(index), **style}
   value_T = np.asarray(value_T, float)
   finite_T = np.isfinite(value_T)
   marked_T = _alone(finite_T)
-  if look.pop('marker'):
+  if keywords.pop('marker'):
     finite = np.flatnonzero(finite_T)
     marked_T[finite[:: max(1, len(finite) // _MARKED_POINTS)]] = True
-  telling = _telling(value_T)
-  axis.plot(np.asarray(step_T)[telling], value_T[telling], **look)
+  points = _thinned(value_T)
+  axis.plot(np.asarray(step_T)[points], value_T[points], **keywords)
   if marked_T.any():
-    look |= {'linestyle': 'none', 'marker': _MARKERS[index % len(_MARKERS)]}
-    axis.plot(np.asarray(step_T)[marked_T], value_T[marked_T], **look)
+    keywords |= {'linestyle': 'none', 'marker': _MARKERS[index % len(_MARKERS)]}
+    axis.plot(np.asarray(step_T)[marked_T], value_T[marked_T], **keywords)
 
 
 def band(axis, step_T, low_T, high_T, index: int, **style) -> None:
   """Fills between two lines, with a bar where a point stands alone."""
-  look = {'color': colour(index), **style}
-  telling = np.union1d(_telling(low_T), _telling(high_T))
-  axis.fill_between(step_T[telling], low_T[telling], high_T[telling], **look)
+  keywords = {'color': colour(index), **style}
+  points = np.union1d(_thinned(low_T), _thinned(high_T))
+  axis.fill_between(step_T[points], low_T[points], high_T[points], **keywords)
   alone_T = _alone(np.isfinite(low_T) & np.isfinite(high_T))
   for step, *ends in np.transpose([step_T, low_T, high_T])[alone_T]:
-    axis.plot([step, step], ends, **{**look, 'linewidth': 4, 'marker': '_'})
+    axis.plot([step, step], ends, **{**keywords, 'linewidth': 4, 'marker': '_'})
 
 
 def thin(axis, x, y, index: int) -> None:
-  """Draws a thin dotted line, with which the thick one of a run is compared."""
-  look = {'linestyle': (0, (1, 2)), 'linewidth': 1.0, 'marker': None}
-  line(axis, x, y, index, **look)
+  """Draws a thin dotted line, to be compared with the thick one of a run."""
+  dotted = {'linestyle': (0, (1, 2)), 'linewidth': 1.0, 'marker': None}
+  line(axis, x, y, index, **dotted)
 
 
 def level(axis, x, levels: Sequence[float], index: int) -> None:
@@ -96,7 +96,7 @@ def level(axis, x, levels: Sequence[float], index: int) -> None:
 
 
 def grey(axis, x, y) -> None:
-  """Draws a grey line below all others, of what is no run."""
+  """Draws a thin grey line, behind the lines of runs."""
   axis.plot(x, y, **_GREY)
 
 
@@ -125,9 +125,9 @@ def draw_mean_against(axis, lines: Sequence, index: int) -> None:
   lines = [(x, y) for x, y in lines if len(x) == len(lines[0][0])]
   if not lines:
     return
-  places = range(len(lines[0][0]))
-  x = mean([(places, x) for x, _ in lines], logarithmic=True)
-  y = mean([(places, y) for _, y in lines], logarithmic=True)
+  indices = range(len(lines[0][0]))
+  x = mean([(indices, x) for x, _ in lines], logarithmic=True)
+  y = mean([(indices, y) for _, y in lines], logarithmic=True)
   # A point without a finite x is left out, and its neighbour may stand alone.
   mean_E = np.where(np.isfinite(x.mean), y.mean, np.nan)
   _draw(axis, y._replace(step=x.mean, mean=mean_E), index)
@@ -140,16 +140,15 @@ def shade(axis, curve: Mean, index: int) -> None:
 
 
 def mean(lines: Sequence, logarithmic: bool = False) -> Mean:
-  """Returns the mean of lines, (steps, values) each, at every step of them.
+  """Returns the mean over seeds, at every step that one of them has.
 
-  At each step it is over the seeds that have a finite value there: one that
-  has diverged takes no part from then on.
+  It is over the finite values at the step: a seed that has diverged takes no
+  part from then on.
 
   Args:
-    lines: at least one.
+    lines: (steps, values) of each seed, at least one.
     logarithmic: the geometric mean instead, and the interval of the
-      logarithms, for logarithmic axes; values that are not positive take no
-      part.
+      logarithms, for logarithmic axes; only positive values take part.
   """
   values_at = {}
   for steps, values in lines:
@@ -179,7 +178,7 @@ def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
   columns = max(1, min(len(runs), int(width / (widest + _HANDLE))))
   columns = -(-len(runs) // -(-len(runs) // columns))  # none nearly empty
   box = drawing.legend(
-    [lines.Line2D([], [], **_look(index)) for index, _ in runs],
+    [mpl_lines.Line2D([], [], **_style_of(index)) for index, _ in runs],
     [canvas.fitted(name, width / columns - _HANDLE) for _, name in runs],
     loc='outside lower center',
     ncols=columns,
@@ -193,7 +192,7 @@ def legend_of(drawing: mpl.Figure, indexed: Indexed) -> None:
 
 
 def divergences(axis, indexed: Indexed) -> None:
-  """Marks where seeds diverged, with one label where these stand close.
+  """Marks the steps where seeds diverged, with one label for close ones.
 
   To be called when all else is drawn.
   """
@@ -237,7 +236,8 @@ def _close(steps: Sequence[int], axis) -> list[list[int]]:
   return groups
 
 
-def _look(index: int) -> dict:
+def _style_of(index: int) -> dict:
+  """Returns colour, dash and marker of a run, as Matplotlib's keywords."""
   marker = index % len(_MARKERS)
   return {
     'color': colour(index),
@@ -246,12 +246,12 @@ def _look(index: int) -> dict:
   }
 
 
-def _telling(value_T: np.ndarray) -> np.ndarray:
-  """Returns the indices of the points that draw a line: of a short one, all.
+def _thinned(value_T: np.ndarray) -> np.ndarray:
+  """Returns the indices of the points to draw of a line: of a short one, all.
 
   Of a long one the lowest and the highest value of each of `_BINS` equal parts,
-  both ends, and both sides of where values begin to be finite or cease to be:
-  on a screen it is the same line.
+  both ends, and both sides of where values begin or cease to be finite: on a
+  screen it is the same line.
   """
   count = len(value_T)
   if count <= 2 * _BINS:

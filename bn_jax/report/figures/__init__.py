@@ -1,4 +1,4 @@
-"""The figures of a report, in their order; each is a file."""
+"""Lists the figures of a report, in their order; each has a file here."""
 
 from collections.abc import Iterator, Sequence
 
@@ -38,12 +38,12 @@ def measures(runs: Sequence[curves.Run]) -> tuple[str, ...]:
 
 def unknown(runs: Sequence[curves.Run]) -> tuple[str, ...]:
   """Returns those measures of runs that have no figure of their own."""
-  known = {*_OF_A_MEASURE, looks.EVALUATION}
-  return tuple(sorted(looks.measures(runs) - known))
+  with_figures = {*_OF_A_MEASURE, looks.EVALUATION}
+  return tuple(sorted(looks.measures(runs) - with_figures))
 
 
 def every(runs: Sequence[curves.Run]) -> list[canvas.Figure]:
-  """Returns the figures that these runs have, no two of one name."""
+  """Returns the figures that these runs have, each with its own name."""
   figures, names = [], set()
   for figure in filter(None, _every(runs)):
     name, count = figure.name, 1

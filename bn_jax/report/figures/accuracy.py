@@ -1,7 +1,7 @@
 """Draws accuracy and loss over training.
 
-Figure 1 of Santurkar et al. (2018), training batches beside the test set; of
-regressions, which have no accuracy, the loss.
+As in Figure 1 of Santurkar et al. (2018), training batches beside the test set.
+Regressions, which have no accuracy, have the figure of the loss instead.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,28 +22,28 @@ _ONE_BATCH = (
 def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   """Draws the accuracy of training batches and of the test set over training.
 
-  None where no run has one: of regressions there is the figure of loss.
+  None where no run has an accuracy: regressions have the figure of the loss.
   """
   indexed = _indexed(runs, by_loss=False)
   if not indexed:
     return None
   runs = [run for _, run in indexed]
   values = 'accuracy', 'accuracy'
-  # Of the axes of training batches and of the test set.
-  papers = [
+  # The paper's curves on the axes of training batches and of the test set.
+  matches_of_axes = [
     overlay.distinct(indexed, quantity)
     for quantity in ('accuracy', 'test accuracy')
   ]
-  both = [*papers[0], *papers[1]]
+  matches = [*matches_of_axes[0], *matches_of_axes[1]]
 
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = _drawing(indexed, narrow, values, logarithmic=False)
-    for axis, theirs in zip(axes, papers):
-      overlay.draw(axis, theirs)
+    for axis, axis_matches in zip(axes, matches_of_axes):
+      overlay.draw(axis, axis_matches)
       axis.set_ylabel('Accuracy')
       axis.set_ylim(0, 1.02)
       axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
-    overlay.legend(drawing, both)
+    overlay.legend(drawing, matches)
     return _finished(drawing, axes, indexed)
 
   return canvas.Figure(
@@ -51,10 +51,10 @@ def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
     title='Accuracy',
     caption=f'Training batches: accuracy {_batches(runs)}. Test set: accuracy '
     f'{_test_set(runs)}, with the running statistics.{_noise(runs)}'
-    + overlay.sentence(both, _ONE_BATCH if papers[0] else ''),
+    + overlay.sentence(matches, _ONE_BATCH if matches_of_axes[0] else ''),
     alt='Training and test accuracy over steps, one line a run: '
     + _ends(runs, curves.final_train_accuracy, lambda a: f'{100 * a:.1f} %')
-    + overlay.words(both),
+    + overlay.words(matches),
     draw=draw,
     table=_table(runs, values, 'accuracy'),
   )
@@ -67,19 +67,19 @@ def loss(runs: Sequence[curves.Run]) -> canvas.Figure | None:
     return None
   runs = [run for _, run in indexed]
   values = 'data_loss', 'loss'
-  papers = overlay.distinct(indexed, 'data_loss')
+  matches = overlay.distinct(indexed, 'data_loss')
   loss_of_runs = conditions.distinct(runs, conditions.loss)
   loss_sentence = f'The loss is {loss_of_runs}. ' if loss_of_runs else ''
 
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = _drawing(indexed, narrow, values, logarithmic=True)
-    overlay.draw(axes[0], papers)
+    overlay.draw(axes[0], matches)
     for axis, label in zip(
       axes, ('Training loss, per batch', 'Test loss, per example')
     ):
       canvas.scale_logarithmically(axis)
       axis.set_ylabel(label)
-    overlay.legend(drawing, papers)
+    overlay.legend(drawing, matches)
     return _finished(drawing, axes, indexed)
 
   return canvas.Figure(
@@ -88,10 +88,10 @@ def loss(runs: Sequence[curves.Run]) -> canvas.Figure | None:
     caption=f'Training batches: loss {_batches(runs)}. Test set: its mean '
     f'{_test_set(runs)}, with the running statistics. {loss_sentence}Without '
     'the weight penalty, in the units of the task. Logarithmic axes.'
-    f'{_noise(runs)}' + overlay.sentence(papers),
+    f'{_noise(runs)}' + overlay.sentence(matches),
     alt='Training and test loss over steps, one line a run: '
     + _ends(runs, curves.final_train_loss, '{:.3g}'.format)
-    + overlay.words(papers),
+    + overlay.words(matches),
     draw=draw,
     table=_table(runs, values, 'loss'),
   )
@@ -100,7 +100,7 @@ def loss(runs: Sequence[curves.Run]) -> canvas.Figure | None:
 def _indexed(
   runs: Sequence[curves.Run], *, by_loss: bool
 ) -> list[tuple[int, curves.Run]]:
-  """Returns (index, run) of those shown by their loss, or of the others."""
+  """Returns (index, run) of runs shown by their loss, or by their accuracy."""
   return [
     (index, run)
     for index, (run, without) in enumerate(
@@ -119,7 +119,7 @@ def _drawing(
 ) -> tuple[mpl.Figure, Sequence]:
   """Draws training batches and the test set; returns drawing and two axes.
 
-  `values` are the names of the value in 'train' and in an evaluation; where
+  `values` are the names of what is drawn in 'train' and in an evaluation; if
   `logarithmic`, means over seeds are geometric.
   """
   drawing, axes = canvas.grid(2 if narrow else 1, 1 if narrow else 2, narrow)
@@ -141,7 +141,7 @@ def _draw_batches(axis, run, index, value, logarithmic) -> None:
   raw = {'linestyle': '-', 'marker': None, 'linewidth': 0.6}
   for train in trains:
     has_mean = len(train.step) >= curves.WINDOW
-    # Faint behind the mean, the fainter the more seeds; alone, to be seen.
+    # Faint behind their mean, and fainter with more seeds; else well visible.
     alpha = 0.25 / len(trains) if has_mean else 0.6
     strokes.line(
       axis, train.step, train.values[value], index, alpha=alpha, **raw
@@ -195,7 +195,7 @@ def _ends(
   read: Callable[[curves.Seed], float],
   show: Callable[[float], str],
 ) -> str:
-  """Returns 'batchnorm ends at 98 % on training batches; ...', seeds' means."""
+  """Returns 'batchnorm ends at 98 % on training batches; ...'."""
 
   def of(run: curves.Run) -> str:
     mean = curves.mean_over(run.seeds, read)

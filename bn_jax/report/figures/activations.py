@@ -1,6 +1,6 @@
 """Draws how activations are distributed, and how they drift.
 
-Figures 2 (right) and 8 of Santurkar et al. (2018).
+As in Figures 2 (right) and 8 of Santurkar et al. (2018).
 """
 
 import functools
@@ -16,11 +16,12 @@ from bn_jax.report.results import curves, looks, reductions
 from bn_jax.storage import records
 
 MEASURE = 'activations'
-_TIMES = 8  # histograms of a panel: of more the lines lie on each other
+_TIMES = 8  # histograms of a panel at most: more would hide each other
 _BINS = 90  # of each: a panel of 2.7 inches shows no more
-_HEIGHT = 1.6  # of each, in distances between two: overlaps show what moves
-# Quantiles at which the x axis ends: with the tails of one histogram on it, all
-# others would be lines.
+# Of each, in distances between two: neighbours overlap, so that moves show.
+_HEIGHT = 1.6
+# Quantiles at which the x axis ends: to show the tails of one histogram whole
+# would make the others as narrow as lines.
 _X_RANGE = np.array([0.005, 0.995])
 
 
@@ -144,7 +145,7 @@ def _layers(entry: looks.Entry) -> list[str]:
 
 
 def _one_seed(entry: looks.Entry) -> str:
-  """Returns which seed histograms are of, where there are several."""
+  """Returns of which seed the histograms are, where there are several."""
   if max(len(run.seeds) for run in entry.runs) == 1:
     return ''
   seeds = sorted({first_seed(run, entry.name).seed for run in entry.runs})
@@ -158,10 +159,10 @@ def _ending(seed: curves.Seed) -> str:
 
 def _evenly(run: curves.Run, name: str, layer: str) -> list[records.Record]:
   """Returns at most `_TIMES` looks, evenly spaced, with the first and last."""
-  every = looks.activations(first_seed(run, name), name, layer)
-  count = min(len(every), _TIMES)
-  numbers = np.linspace(0, len(every) - 1, count).round().astype(int)
-  return [every[number] for number in numbers]
+  looks_T = looks.activations(first_seed(run, name), name, layer)
+  count = min(len(looks_T), _TIMES)
+  indices = np.linspace(0, len(looks_T) - 1, count).round().astype(int)
+  return [looks_T[index] for index in indices]
 
 
 def _limits(entry, layer: str) -> tuple[float, float]:
@@ -183,7 +184,7 @@ def _draw_ridges(axis, ridges, layer, limits, index) -> None:
   ]
   colour = strokes.colour(index)
   for row in reversed(range(len(ridges))):
-    # Each to its own maximum: all values in one bin would dwarf the others.
+    # Each to its own maximum: one of a single bin would dwarf the others.
     scale = _HEIGHT / max(np.max(heights[row]), 1e-12)
     axis.fill_between(
       middles, row, row + scale * heights[row],
@@ -195,7 +196,7 @@ def _draw_ridges(axis, ridges, layer, limits, index) -> None:
 
 
 def _density(histogram: np.ndarray, grid: np.ndarray) -> np.ndarray:
-  """Returns a histogram on even bins, its values even within the old ones."""
+  """Returns the density on an even grid, taken as constant in each old bin."""
   below = np.cumsum(histogram[:-1]) / max(histogram.sum(), 1)
   return np.diff(np.interp(grid, distributions.EDGES, below)) / np.diff(grid)
 

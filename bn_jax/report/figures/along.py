@@ -23,7 +23,7 @@ def figure(
 ) -> canvas.Figure | None:
   """Draws loss, gradient change and beta against the step size, a line a run.
 
-  Of analyses, which look at few steps; of training there are the bands of
+  Of analyses alone, which look at few steps: training has the bands of
   `landscape` and the map of `distance`.
   """
   entry = looks.of(runs, MEASURE, name)
@@ -35,9 +35,9 @@ def figure(
   def draw(narrow: bool) -> mpl.Figure:
     rows = [
       first_last.Row(
-        label, functools.partial(_draw, name=entry.name, value=value)
+        label, functools.partial(_draw, name=entry.name, quantity=quantity)
       )
-      for value, label in _CURVES
+      for quantity, label in _CURVES
     ]
     drawing, axes = first_last.drawing(entry, rows, narrow, 'Step size e')
     for axis, look in zip(axes[-1], first_last.ends(entry)):
@@ -61,17 +61,17 @@ def figure(
   )
 
 
-def _draw(axis, run, index, look, *, name, value) -> None:
+def _draw(axis, run, index, look, *, name, quantity) -> None:
   curves_of_seeds = [
     pair
     for seed in run.seeds
-    if (pair := first_last.values(seed, name, look, 'step_size', value))
+    if (pair := first_last.values(seed, name, look, 'step_size', quantity))
   ]
   strokes.draw_mean_against(axis, curves_of_seeds, index)
   at_0 = {'loss': 'loss_0', 'beta': 'beta_0'}
-  if value in at_0 and curves_of_seeds:
+  if quantity in at_0 and curves_of_seeds:
     levels = [
-      first_last.value(seed, name, at_0[value], look) for seed in run.seeds
+      first_last.value(seed, name, at_0[quantity], look) for seed in run.seeds
     ]
     levels = [level for level in levels if level is not None and level > 0]
     strokes.level(axis, curves_of_seeds[0][0], levels, index)
@@ -79,12 +79,12 @@ def _draw(axis, run, index, look, *, name, value) -> None:
 
 def _draw_wiped(axis, entry, look) -> None:
   """Draws 1 / e, which beta is where the step has wiped the gradient out."""
-  of_seeds = [
+  sizes_of_seeds = [
     first_last.value(seed, entry.name, 'step_size', look)
     for seed in entry.seeds
   ]
-  of_seeds = [sizes for sizes in of_seeds if sizes is not None]
-  sizes = np.unique(np.concatenate(of_seeds)) if of_seeds else np.zeros(0)
+  sizes_of_seeds = [sizes for sizes in sizes_of_seeds if sizes is not None]
+  sizes = np.unique(np.concatenate(sizes_of_seeds or [np.zeros(0)]))
   sizes = sizes[sizes > 0]
   strokes.grey(axis, sizes, 1 / sizes)
 
@@ -105,7 +105,7 @@ def _words(run, name) -> str:
 
 
 def _table(entry):
-  names = ('step_size', *(value for value, _ in _CURVES))
+  names = ('step_size', *(quantity for quantity, _ in _CURVES))
 
   def rows(seed, look):
     columns = first_last.values(seed, entry.name, look, *names) or ()

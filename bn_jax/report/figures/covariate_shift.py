@@ -1,4 +1,4 @@
-"""Draws internal covariate shift: Figure 3 of Santurkar et al. (2018)."""
+"""Draws internal covariate shift, as in Figure 3 of Santurkar et al. (2018)."""
 
 from collections.abc import Sequence
 
@@ -23,13 +23,13 @@ _ROWS = (
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
 ) -> canvas.Figure | None:
-  """Draws how the layers before a layer move its gradient, a column a layer."""
+  """Draws how a layer's gradient moves with the layers before it."""
   entry = looks.of(runs, MEASURE, name)
   layers = [] if entry is None else looks.layers(entry, 'l2')
   if not layers:
     return None
-  papers = _papers(entry, layers)
-  matches = [match for of_panel in papers.values() for match in of_panel]
+  matches_of = _matches_of(entry, layers)
+  matches = [match for panel in matches_of.values() for match in panel]
   return canvas.Figure(
     name=f'covariate-shift{entry.suffix}',
     title=f'Internal covariate shift{entry.note}',
@@ -46,12 +46,14 @@ def figure(
     f'layer ({", ".join(layers)}). Median cosine of {layers[-1]}: '
     + by_layer.medians(entry, layers[-1], _ROWS[2])
     + overlay.words(matches),
-    draw=lambda narrow: by_layer.drawing(entry, layers, _ROWS, narrow, papers),
+    draw=lambda narrow: by_layer.drawing(
+      entry, layers, _ROWS, narrow, matches_of
+    ),
     table=by_layer.table(entry, layers, _ROWS),
   )
 
 
-def _papers(entry, layers: Sequence[str]) -> by_layer.Papers:
+def _matches_of(entry, layers: Sequence[str]) -> by_layer.MatchesOf:
   """Returns the paper's curves of the panels that have some."""
   matches_of = {
     (layer, row.name): overlay.of_layer(
@@ -64,7 +66,7 @@ def _papers(entry, layers: Sequence[str]) -> by_layer.Papers:
 
 
 def _stand(entry, layers: Sequence[str]) -> str:
-  """Returns which of our layers stand for which of the paper's, if some do."""
+  """Returns which of our layers stand for which of the paper's; '' for none."""
   pairs = {
     f'{layer} for {number}': None
     for run in entry.runs

@@ -1,6 +1,6 @@
-"""Draws gradient change by step size: Figure 11 of Santurkar et al. (2018).
+"""Draws gradient change by step size, as Figure 11 of Santurkar et al. (2018).
 
-All that was recorded along a line, over training, means over the seeds.
+All that a look recorded along its line, over training, means over the seeds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _STEP = colors.LinearSegmentedColormap.from_list(
 
 
 class Map(NamedTuple):
-  """The curves of a run, each look by itself, geometric means over its seeds.
+  """The curves of a run, one a look, as geometric means over its seeds.
 
   Attributes:
     step: [T].
@@ -46,7 +46,7 @@ def figure(
   entry = looks.of(runs, MEASURE, name)
   of_runs = () if entry is None else entry.runs
   maps = [raw_curves(run, entry.name) for run in of_runs]
-  if not any(len(one.step) > 1 for one in maps):
+  if not any(len(run_map.step) > 1 for run_map in maps):
     return None
   return canvas.Figure(
     name=f'distance{entry.suffix}',
@@ -59,7 +59,7 @@ def figure(
     'steps are logarithmic, and the same in all columns.',
     alt='Gradient change as a map over step and step size, and as lines '
     'against the step size, one column a run. Medians over training: '
-    + '; '.join(_words(run, one) for run, one in zip(entry.runs, maps)),
+    + '; '.join(map(_words, entry.runs, maps)),
     draw=lambda narrow: _drawn(entry, maps, narrow),
     table=_table(entry),
   )
@@ -90,12 +90,12 @@ def raw_curves(run: curves.Run, name: str) -> Map:
     return Map(np.zeros(0, int), np.zeros((0, 1)), np.zeros((0, 1)))
   steps = sorted(pairs_at)
   count = pairs_at[steps[0]][0].shape[1]
-  looks = [
+  means = [
     _geometric([pair for pair in pairs_at[step] if pair.shape[1] == count])
     for step in steps
   ]
-  rows = [i for i, look in enumerate(looks) if look is not None]
-  size_TE, change_TE = np.stack([looks[i] for i in rows], axis=1)
+  rows = [i for i, mean in enumerate(means) if mean is not None]
+  size_TE, change_TE = np.stack([means[i] for i in rows], axis=1)
   return Map(np.array(steps)[rows], size_TE, change_TE)
 
 
@@ -105,22 +105,22 @@ def _geometric(pairs: Sequence[np.ndarray]) -> np.ndarray | None:
     return None
   with np.errstate(divide='ignore', invalid='ignore'):
     logs = np.log(np.array(pairs))
-  good = np.isfinite(logs)
-  total = np.where(good, logs, 0).sum(axis=0)
-  count = good.sum(axis=0)
+  finite = np.isfinite(logs)
+  total = np.where(finite, logs, 0).sum(axis=0)
+  count = finite.sum(axis=0)
   return np.where(count > 0, np.exp(total / np.maximum(count, 1)), np.nan)
 
 
 def _drawn(entry, maps, narrow) -> mpl.Figure:
   drawing, axes = canvas.panels(2, len(maps), narrow, shared=False)
-  change = colors.LogNorm(*_range([one.change for one in maps]))
-  step = colors.Normalize(*_ends([one.step for one in maps]))
-  for column, (one, indexed) in enumerate(zip(maps, entry.indexed)):
+  change = colors.LogNorm(*_range([run_map.change for run_map in maps]))
+  step = colors.Normalize(*_ends([run_map.step for run_map in maps]))
+  for column, (run_map, indexed) in enumerate(zip(maps, entry.indexed)):
     above, below = axes[:, column]
     canvas.label_top(above, indexed[1].name)
-    _draw_map(above, one, change)
+    _draw_map(above, run_map, change)
     strokes.divergences(above, [indexed])
-    _draw_lines(below, one, step)
+    _draw_lines(below, run_map, step)
     above.set_xlabel('Training step')
     canvas.label_left(above, 'Step size e')
     below.set_xlabel('Step size e')
@@ -140,32 +140,34 @@ def _drawn(entry, maps, narrow) -> mpl.Figure:
   return drawing
 
 
-def _draw_map(axis, one: Map, norm) -> None:
+def _draw_map(axis, run_map: Map, norm) -> None:
   """Draws a cell a look and step size, looks of equal sizes in one mesh."""
-  at = _step_edges(one)
-  alike = np.all(np.isfinite(one.size), axis=1)
+  step, size, change = run_map
+  edges = _step_edges(run_map)
+  finite_T = np.all(np.isfinite(size), axis=1)
   first = 0
-  for t in range(1, len(one.step) + 1):
-    if t < len(one.step) and np.array_equal(one.size[t], one.size[first]):
+  for t in range(1, len(step) + 1):
+    if t < len(step) and np.array_equal(size[t], size[first]):
       continue
-    if alike[first]:
+    if finite_T[first]:
       axis.pcolormesh(
-        at[first : t + 1],
-        _cells(one.size[first]),
-        one.change[first:t].T,
+        edges[first : t + 1],
+        _cells(size[first]),
+        change[first:t].T,
         norm=norm, cmap=_CHANGE, rasterized=True,
       )  # fmt: skip
     first = t
   axis.grid(visible=False)
 
 
-def _draw_lines(axis, one: Map, norm) -> None:
+def _draw_lines(axis, run_map: Map, norm) -> None:
+  step, size, change = run_map
   rows = np.unique(
-    np.linspace(0, len(one.step) - 1, min(len(one.step), _LINES)).round()
+    np.linspace(0, len(step) - 1, min(len(step), _LINES)).round()
   ).astype(int)
   lines = collections.LineCollection(
-    [np.stack([one.size[t], one.change[t]], axis=1) for t in rows],
-    array=one.step[rows],
+    [np.stack([size[t], change[t]], axis=1) for t in rows],
+    array=step[rows],
     norm=norm, cmap=_STEP, linewidths=0.9,
   )  # fmt: skip
   axis.add_collection(lines)
@@ -173,11 +175,11 @@ def _draw_lines(axis, one: Map, norm) -> None:
 
 
 def _scale(axes, maps, count: int) -> None:
-  """Sets one scale for all columns."""
-  steps = [_step_edges(one) for one in maps if len(one.step)]
-  cells = [_cells(size_E) for one in maps for size_E in one.size]
-  sizes = _wider(_range([one.size for one in maps]))
-  changes = _wider(_range([one.change for one in maps]))
+  """Sets the same limits and ticks in all columns."""
+  steps = [_step_edges(run_map) for run_map in maps if len(run_map.step)]
+  cells = [_cells(size_E) for run_map in maps for size_E in run_map.size]
+  sizes = _wider(_range([run_map.size for run_map in maps]))
+  changes = _wider(_range([run_map.change for run_map in maps]))
   for above, below in axes.T:
     above.set_xlim(*_ends(steps))
     above.set_ylim(*_range(cells))
@@ -188,23 +190,23 @@ def _scale(axes, maps, count: int) -> None:
     canvas.label_logarithmically(below, 'y')
 
 
-def _step_edges(one: Map) -> np.ndarray:
-  """Returns between which training steps the cells of a map lie."""
-  return canvas.cell_edges(one.step.astype(float))
+def _step_edges(run_map: Map) -> np.ndarray:
+  """Returns the edges of the cells of a map, in training steps, [T + 1]."""
+  return canvas.cell_edges(run_map.step.astype(float))
 
 
 def _cells(size_E: np.ndarray) -> np.ndarray:
-  """Returns between which step sizes the cells of a look lie."""
+  """Returns the edges of the cells of a look, in step sizes, [E + 1]."""
   return np.exp(canvas.cell_edges(np.log(size_E)))
 
 
 def _wider(ends: tuple[float, float]) -> tuple[float, float]:
-  """Returns a range with room for the ends of lines."""
+  """Returns a range that leaves room around the ends of lines."""
   return ends[0] / 1.2, ends[1] * 1.2
 
 
 def _range(parts: Sequence[np.ndarray]) -> tuple[float, float]:
-  """Returns the smallest and the largest of all numbers, never the same."""
+  """Returns the smallest and the largest finite number, made to differ."""
   values = np.concatenate([part[np.isfinite(part)] for part in parts])
   if not len(values):
     return 0.1, 1.0
@@ -217,13 +219,13 @@ def _ends(parts: Sequence[np.ndarray]) -> tuple[float, float]:
   return float(values.min()), float(values.max())
 
 
-def _words(run, one: Map) -> str:
-  good = np.isfinite(one.size) & np.isfinite(one.change)
-  if not good.all(axis=1).any():
+def _words(run, run_map: Map) -> str:
+  finite_TE = np.isfinite(run_map.size) & np.isfinite(run_map.change)
+  rows = finite_TE.all(axis=1)
+  if not rows.any():
     return f'{run.name} has none'
-  rows = good.all(axis=1)
-  change = np.median(one.change[rows], axis=0)
-  size = np.median(one.size[rows], axis=0)
+  change = np.median(run_map.change[rows], axis=0)
+  size = np.median(run_map.size[rows], axis=0)
   return (
     f'{run.name} from {change[0]:.3g} at {size[0]:.3g} to {change[-1]:.3g} at '
     f'{size[-1]:.3g}'
@@ -244,8 +246,8 @@ def _table(entry):
       series.values[name] for name in ('step_size', 'gradient_change', 'beta')
     )
     with np.errstate(divide='ignore', invalid='ignore'):
-      far_TE = change_TE / beta_TE
-    for step, *points in zip(series.step, size_TE, far_TE, change_TE):
+      distance_TE = change_TE / beta_TE
+    for step, *points in zip(series.step, size_TE, distance_TE, change_TE):
       yield from ((step, *canvas.digits(point)) for point in zip(*points))
 
   columns = ('step_size', 'distance', 'gradient_change')

@@ -1,9 +1,9 @@
 """Draws a measure that has no figure of its own: what it recorded, by step.
 
-A row a quantity. Without layers all runs share a panel: the mean over seeds,
-and, of a quantity that is several numbers a look, the band that they fill. With
-layers a column a run: a line a layer, or a map of layers over steps where there
-are more than lines can tell apart; of several numbers the largest.
+Each quantity has a row. Without layers all runs share its panel: means over
+seeds, and the band of a quantity that is several numbers a look. With layers
+each run has a column: a line a layer, or a map of layers over steps if they are
+many; of several numbers the largest.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from matplotlib import figure as mpl
 from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.results import curves, looks, quantities
 
-_LINES = 7  # layers that have a colour each; of more, colours would repeat
+_LINES = 7  # layers drawn as lines, a colour each; more are told by a map
 _ROWS = 6  # quantities that are drawn: a figure of more is no overview
 _MAP = 'viridis'
 
@@ -35,7 +35,7 @@ def figure(
     title=f'{title}{entry.note}',
     caption=f'The quantities that the measure {measure} recorded. {_how(rows)}'
     f'{_left_out(every)}{looks.circumstances(entry)}',
-    alt=f'{title} over steps: {", ".join(one.label for one in rows)}. At the '
+    alt=f'{title} over steps: {", ".join(row.label for row in rows)}. At the '
     'last measurement: '
     + '; '.join(_words(run, entry, rows[0]) for run in entry.runs),
     draw=lambda narrow: _drawn(entry, rows, narrow),
@@ -46,13 +46,13 @@ def figure(
 def _how(rows: Sequence[quantities.Quantity]) -> str:
   """Returns what lines, bands and maps are; each sentence ends with a space."""
   sentences = ''
-  if any(one.several and not one.layers for one in rows):
+  if any(row.several and not row.layers for row in rows):
     sentences += 'Bands reach from the smallest to the largest of the numbers. '
-  if any(one.several and one.layers for one in rows):
+  if any(row.several and row.layers for row in rows):
     sentences += 'Of several numbers of a layer, the largest. '
-  if any(len(one.layers) > _LINES for one in rows):
+  if any(len(row.layers) > _LINES for row in rows):
     sentences += 'Maps: layers in forward order, the first at the bottom. '
-  elif any(one.layers for one in rows):
+  elif any(row.layers for row in rows):
     sentences += 'A line a layer. '
   return sentences
 
@@ -60,13 +60,13 @@ def _how(rows: Sequence[quantities.Quantity]) -> str:
 def _left_out(every: Sequence[quantities.Quantity]) -> str:
   if len(every) <= _ROWS:
     return ''
-  names = ', '.join(one.name for one in every[_ROWS:])
+  names = ', '.join(quantity.name for quantity in every[_ROWS:])
   return f'The CSV has more quantities: {names}. '
 
 
 def _drawn(entry, rows, narrow: bool) -> mpl.Figure:
-  layered = any(one.layers for one in rows)
-  # One column of all runs, or one of each.
+  layered = any(row.layers for row in rows)
+  # One column for all runs, or a column a run.
   columns = [(pair,) for pair in entry.indexed] if layered else [entry.indexed]
   drawing, axes = canvas.panels(len(rows), len(columns), narrow)
   for row, quantity in enumerate(rows):
@@ -91,7 +91,7 @@ def _legend(drawing, entry, rows, layered: bool) -> None:
   if not layered:
     strokes.legend_of(drawing, entry.indexed)
     return
-  lines = [one.layers for one in rows if 0 < len(one.layers) <= _LINES]
+  lines = [row.layers for row in rows if 0 < len(row.layers) <= _LINES]
   if lines:
     strokes.legend(drawing, list(enumerate(max(lines, key=len))))
 
@@ -110,13 +110,13 @@ def _draw_lines(axis, indexed, entry: str, quantity) -> None:
 
 def _curves(run, entry: str, name: str) -> list[quantities.Curve]:
   curves_of_seeds = [quantities.curve(seed, entry, name) for seed in run.seeds]
-  return [one for one in curves_of_seeds if len(one.step)]
+  return [curve for curve in curves_of_seeds if len(curve.step)]
 
 
 def _draw_band(
   axis, curves_of_seeds: Sequence[quantities.Curve], index: int
 ) -> None:
-  """Draws the mean over seeds of a line; of a band, that of its two edges."""
+  """Draws the mean over seeds of a line; of a band, the means of its edges."""
   if not curves_of_seeds:
     return
   if all(
@@ -134,7 +134,7 @@ def _draw_band(
 
 
 def _draw_maps(drawing, axes, runs, entry: str, quantity) -> None:
-  """Draws a cell a look and layer, seeds as means; one scale for all runs."""
+  """Draws means over seeds, a cell a look and layer; one scale for all runs."""
   maps = [_map(run, entry, quantity) for run in runs]
   values = np.concatenate([value_LT.ravel() for _, value_LT in maps])
   values = values[np.isfinite(values)]

@@ -1,6 +1,6 @@
-"""Draws the loss landscape: Figure 4 of Santurkar et al. (2018).
+"""Draws the loss landscape over training: Figure 4 of Santurkar et al. (2018).
 
-It also has the words for the line along which any figure of a landscape looks.
+Words the direction also for `along`, the other figure of this measure.
 """
 
 import functools
@@ -18,7 +18,7 @@ _ROWS = (
   ('gradient_change', 'Gradient change'),
   ('beta', 'Effective beta'),
 )
-# Words of a title, and what d is; along the gradient itself it needs no name.
+# Direction -> (words of a title, what d is); '' for g, which needs no d.
 _DIRECTIONS = {
   'descent': ('along the gradient', ''),
   'ascent': ('up the gradient', 'd = −g'),
@@ -31,11 +31,12 @@ _DIRECTIONS = {
     'd what the optimizer would subtract for a learning rate of 1',
   ),
 }
-# What a caption says of the levels of the paper's curves, by network.
+# Network -> what a caption says of the levels of the paper's curves. Those of
+# Figure 4(a) begin at 4.2 to 4.3; the loss of ten equal classes is ln 10 = 2.3.
 _LEVELS = {
   'vgg': "The paper's loss holds a penalty on the weights of about 1.9 at "
-  'first, of which it says nothing, and its gradient changes seem too large '
-  'for a plain norm. Both are drawn as they are, and their levels cannot '
+  'first, which the paper does not mention, and its gradient changes seem too '
+  'large for a plain norm. Both are drawn as they are, and their levels cannot '
   'match: compare widths, and how far the columns are apart.',
   'linear': "The paper's gradient change and beta are drawn as they are.",
 }
@@ -46,30 +47,30 @@ def figure(
 ) -> canvas.Figure | None:
   """Draws Figure 4 of Santurkar et al. (2018), one column a run.
 
-  Of an analysis of one step there is no band over training: see `along`.
+  None for an analysis of one step, which has no band: see `along`.
   """
   entry = looks.of(runs, MEASURE, name)
   if entry is None or looks.once(entry):
     return None
-  papers = _papers(entry)
-  matches = [match for of_panel in papers.values() for match in of_panel]
+  matches_of = _matches_of(entry)
+  matches = [match for panel in matches_of.values() for match in panel]
   in_nats = not any(curves.is_regression(run) for run in entry.runs)
 
   def draw(narrow: bool) -> mpl.Figure:
     drawing, axes = canvas.panels(len(_ROWS), len(entry.indexed), narrow)
     for column, (index, run) in enumerate(entry.indexed):
       canvas.label_top(axes[0, column], run.name)
-      for row, (value, label) in enumerate(_ROWS):
+      for row, (quantity, label) in enumerate(_ROWS):
         axis = axes[row, column]
-        overlay.draw(axis, papers[index, value])
-        _draw(axis, run, index, entry.name, value)
-        unit = ' (nats)' if value == 'loss' and in_nats else ''
+        overlay.draw(axis, matches_of[index, quantity])
+        _draw(axis, run, index, entry.name, quantity)
+        unit = ' (nats)' if quantity == 'loss' and in_nats else ''
         canvas.label_left(axis, label + unit)
         canvas.label_steps(axis, row == len(_ROWS) - 1)
     for row in range(len(_ROWS)):
       canvas.scale_logarithmically(axes[row, 0])
-      for axis, of in zip(axes[row], entry.indexed):
-        strokes.divergences(axis, [of])
+      for axis, indexed_run in zip(axes[row], entry.indexed):
+        strokes.divergences(axis, [indexed_run])
     overlay.legend(drawing, matches)
     return drawing
 
@@ -103,23 +104,25 @@ def definition(entry: looks.Entry) -> str:
   """Returns where the points of the line lie, and on what the numbers rest."""
   directions = _directions(entry)
   if len(directions) > 1:
-    d = f'd by direction: {entry.condition("direction")}'
+    meaning = f'd by direction: {entry.condition("direction")}'
   else:
-    d = _DIRECTIONS[directions[0]][1]
+    meaning = _DIRECTIONS[directions[0]][1]
   return (
     'L is the training loss with its weight penalty, on the same examples at '
     'every point; θ all parameters; g = ∇L(θ). The points are θ − '
-    f'e·{symbol(entry)}, with e = {_sizes(entry)}{d and ", and "}{d}. '
-    f'{looks.circumstances(entry)}'
+    f'e·{symbol(entry)}, with e = {_sizes(entry)}'
+    f'{meaning and ", and "}{meaning}. {looks.circumstances(entry)}'
   )
 
 
 def _directions(entry: looks.Entry) -> tuple[str, ...]:
-  """Returns those that occur; records without the word are of descent."""
+  """Returns each direction once; 'descent' if not recorded or unknown."""
   read = conditions.of(entry.measure, 'direction', entry.name)
   directions = map(read, entry.seeds)
   return tuple(
-    dict.fromkeys(d if d in _DIRECTIONS else 'descent' for d in directions)
+    dict.fromkeys(
+      name if name in _DIRECTIONS else 'descent' for name in directions
+    )
   )
 
 
@@ -129,7 +132,7 @@ def _sizes(entry: looks.Entry) -> str:
   def listed(key: str, *, absolute: bool) -> str:
     def read(seed: curves.Seed) -> str | None:
       texts = conditions.measuring(seed, entry.measure, entry.name)
-      has_sizes = texts.get('step_sizes') not in (None, '{}')
+      has_sizes = texts.get('step_sizes') not in (None, '{}')  # '{}': of none
       return texts.get(key) if has_sizes == absolute else None
 
     return conditions.by_run(entry.runs, read)
@@ -140,49 +143,56 @@ def _sizes(entry: looks.Entry) -> str:
   return ' or '.join(filter(None, (factors, sizes)))
 
 
-def _papers(entry) -> dict[tuple[int, str], list[overlay.Match]]:
-  """Returns (index of a run, quantity) -> the paper's curves, if alike."""
+def _matches_of(entry) -> dict[tuple[int, str], list[overlay.Match]]:
+  """Returns (index of a run, quantity) -> the paper's curves.
+
+  [] if the entry looks at other points than the paper.
+  """
   matches_of = {}
   for index, run in entry.indexed:
     alike = overlay.looks_alike(run, entry.name)
-    for value, _ in _ROWS:
-      matches = overlay.distinct([(index, run)], value) if alike else []
-      matches_of[index, value] = matches
+    for quantity, _ in _ROWS:
+      matches = overlay.distinct([(index, run)], quantity) if alike else []
+      matches_of[index, quantity] = matches
   return matches_of
 
 
 def _levels(entry) -> list[str]:
-  """Returns which levels of the paper's curves cannot be ours."""
+  """Returns what the caption says of the paper's levels, one text a network."""
   networks = {overlay.network(run.config) for run in entry.runs}
   return [words for network, words in _LEVELS.items() if network in networks]
 
 
-def _draw(axis, run, index, name, value) -> None:
+def _draw(axis, run, index, name, quantity) -> None:
+  """Draws a band; or beta, with 1 / (smallest e) and beta_0."""
   series = [
-    s.series[name] for s in run.seeds if curves.recorded(s, name, value)
+    seed.series[name]
+    for seed in run.seeds
+    if curves.recorded(seed, name, quantity)
   ]
   if not series:
     return
-  if value != 'beta':
-    _draw_band(axis, series, index, value)
+  if quantity != 'beta':
+    _draw_band(axis, series, index, quantity)
     return
   strokes.draw_mean(axis, _edges(series, 'beta', 1), index, logarithmic=True)
-  wiped = [
+  inverse_steps = [
     (steps, 1 / np.where(smallest_T > 0, smallest_T, np.nan))
     for steps, smallest_T in _edges(series, 'step_size', 0)
   ]
-  one_over = strokes.mean(wiped, logarithmic=True)
-  strokes.grey(axis, one_over.step, one_over.mean)
+  inverse_step = strokes.mean(inverse_steps, logarithmic=True)
+  strokes.grey(axis, inverse_step.step, inverse_step.mean)
   at_0 = [(s.step, s.values['beta_0']) for s in series if 'beta_0' in s.values]
   if at_0:
     limit = strokes.mean(at_0, logarithmic=True)
     strokes.thin(axis, limit.step, limit.mean, index)
 
 
-def _draw_band(axis, series, index, value) -> None:
+def _draw_band(axis, series, index, quantity) -> None:
   """Fills from the mean lower edge to the mean upper one, with intervals."""
   low, high = (
-    strokes.mean(_edges(series, value, end), logarithmic=True) for end in (0, 1)
+    strokes.mean(_edges(series, quantity, end), logarithmic=True)
+    for end in (0, 1)
   )
   strokes.band(
     axis, low.step, low.mean, high.mean, index, alpha=0.6, linewidth=0.4
@@ -191,19 +201,19 @@ def _draw_band(axis, series, index, value) -> None:
     strokes.shade(axis, edge, index)
 
 
-def _edges(series, value, end):
-  """Returns steps and lower (0) or upper (1) edges of a band, a pair a seed."""
-  return [(one.step, curves.band(one, value)[end]) for one in series]
+def _edges(series, quantity, end):
+  """Returns (steps, edge) of each seed, of the lower (0) or upper (1) edge."""
+  return [(s.step, curves.band(s, quantity)[end]) for s in series]
 
 
 def _table(entry):
-  values = ('loss', 'gradient_change', 'beta', 'step_size')
-  columns = [f'{value}_{end}' for value in values for end in ('min', 'max')]
+  names = ('loss', 'gradient_change', 'beta', 'step_size')
+  columns = [f'{name}_{end}' for name in names for end in ('min', 'max')]
 
   def rows(seed: curves.Seed) -> Iterator[Sequence]:
     series = seed.series.get(entry.name)
     if series is not None:
-      edges = [edge for value in values for edge in curves.band(series, value)]
+      edges = [edge for name in names for edge in curves.band(series, name)]
       for step, *numbers in zip(series.step, *edges):
         yield step, *canvas.digits(numbers)
 

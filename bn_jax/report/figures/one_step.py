@@ -38,8 +38,8 @@ def figure(
     'learning rate r, with θ all parameters and g the gradient at θ; dotted: '
     'at θ itself, above which a step makes the loss worse. Where a line ends, '
     'the loss is not finite any more (Bjorck et al., 2018: without Batch '
-    'Normalization that is at a smaller rate). Left the first measurement '
-    '(step 0 is the initialization), right the last. Logarithmic axes. '
+    'Normalization that is at a smaller rate). Panels: the first measurement '
+    '(step 0 is the initialization) and the last. Logarithmic axes. '
     f'{looks.circumstances(entry)}',
     alt='Loss after one step against its learning rate, one line a run. At the '
     'first measurement it is the smallest: '
@@ -50,14 +50,14 @@ def figure(
 
 
 def _draw(axis, run, index, look, *, name) -> None:
-  of_seeds = [_losses(seed, name, look) for seed in run.seeds]
-  of_seeds = list(filter(None, of_seeds))
-  if not of_seeds:
+  looks_of_seeds = [_losses(seed, name, look) for seed in run.seeds]
+  looks_of_seeds = list(filter(None, looks_of_seeds))
+  if not looks_of_seeds:
     return
-  pairs = [(rates, losses) for rates, losses, _ in of_seeds]
+  pairs = [(rates, losses) for rates, losses, _ in looks_of_seeds]
   strokes.draw_mean_against(axis, pairs, index)
-  levels = [loss for *_, loss in of_seeds if loss > 0 and np.isfinite(loss)]
-  strokes.level(axis, of_seeds[0][0], levels, index)
+  levels = [loss for *_, loss in looks_of_seeds if 0 < loss < np.inf]
+  strokes.level(axis, looks_of_seeds[0][0], levels, index)
 
 
 def _losses(seed, name, look):

@@ -1,6 +1,6 @@
 """Finds searches for the learning rate, and what runs reach at each rate.
 
-Runs that differ in nothing but the learning rate are a line.
+Runs that differ in nothing but the learning rate make a line.
 """
 
 import functools
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from bn_jax.report.drawing import strokes
 from bn_jax.report.results import curves
 
-_FEWEST = 3  # rates of a line: two are no search
-# Keys that change no result of training: what is measured, and where it is run.
+_FEWEST = 3  # rates of a line: two only compare, they do not search
+# Keys that change no result of training: what is measured, where it runs.
 _NO_MATTER = (
   'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
   'layout', 'devices', 'shard_state', 'remat', 'data_dir',
@@ -50,7 +50,7 @@ class Quantity(NamedTuple):
 
   @property
   def highest(self) -> bool:
-    """Whether the best is the highest."""
+    """Returns whether a higher number is a better one."""
     return self.name == 'accuracy'
 
 
@@ -83,17 +83,20 @@ def lines(runs: Sequence[curves.Run]) -> list[Line]:
     if rate > 0:  # others have no place on a logarithmic axis
       by_rate.setdefault(rate, run)
   searches = [
-    tuple(sorted(by_rate.items(), key=lambda point: point[0]))
+    tuple(sorted(by_rate.items(), key=lambda item: item[0]))
     for by_rate in by_rate_of.values()
     if len(by_rate) >= _FEWEST
   ]
-  facts = [_facts(points[0][1]) for points in searches]
-  return [Line(_label(one, facts), p) for one, p in zip(facts, searches)]
+  all_facts = [_facts(search[0][1]) for search in searches]
+  return [
+    Line(_label(facts, all_facts), search)
+    for facts, search in zip(all_facts, searches)
+  ]
 
 
-def quantities(lines: Sequence[Line]) -> list[Quantity]:
-  """Returns what some line has: loss where it has no accuracy."""
-  level = _level(lines)
+def quantities(all_lines: Sequence[Line]) -> list[Quantity]:
+  """Returns what some line has recorded: loss only of runs without accuracy."""
+  level = _level(all_lines)
   every = (
     _steps_to(level),
     Quantity('accuracy', 'Training accuracy', _final('accuracy'), 'diverged'),
@@ -102,12 +105,12 @@ def quantities(lines: Sequence[Line]) -> list[Quantity]:
       'diverged',
     ),
   )  # fmt: skip
-  return [one for one in every if any(points(line, one) for line in lines)]
+  return [q for q in every if any(points(line, q) for line in all_lines)]
 
 
 def points(line: Line, quantity: Quantity) -> list[Point]:
-  """Returns the rates of a line of which something is known."""
-  points = []
+  """Returns the points of a line at the rates where some seed is known."""
+  points_of_line = []
   for rate, run in line.points:
     values = [
       quantity.read(seed) for seed in run.seeds if curves.has_ended(seed)
@@ -121,19 +124,19 @@ def points(line: Line, quantity: Quantity) -> list[Point]:
       mean = strokes.mean(each, logarithmic=not quantity.highest)
       ends = tuple(float(end[0]) for end in mean[1:])
     if values:
-      points.append(Point(rate, *ends, failing, len(values)))
-  return points
+      points_of_line.append(Point(rate, *ends, failing, len(values)))
+  return points_of_line
 
 
-def best(points: Sequence[Point], quantity: Quantity) -> Point | None:
-  """Returns the best mean, of rates at which no seed fails."""
+def best(candidates: Sequence[Point], quantity: Quantity) -> Point | None:
+  """Returns the point with the best mean, of those at which no seed fails."""
   sign = -1 if quantity.highest else 1
-  finite = [point for point in points if not point.failing]
+  finite = [point for point in candidates if not point.failing]
   return min(finite, key=lambda point: sign * point.mean, default=None)
 
 
 def _facts(run: curves.Run) -> dict[str, Any]:
-  """Returns 'model.width' -> value, of all keys but the learning rate."""
+  """Returns 'model.width' -> value, of all keys that make two lines differ."""
   config = {k: v for k, v in run.config.items() if k not in _NO_MATTER}
   facts = {'in': run.workdir, **dict(_flat(config))}
   facts.pop(_RATE, None)
@@ -148,17 +151,19 @@ def _flat(section: Mapping[str, Any], above: str = '') -> Iterator:
       yield above + key, value
 
 
-def _label(one: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
+def _label(
+  facts: Mapping[str, Any], all_facts: Sequence[Mapping[str, Any]]
+) -> str:
   """Returns 'batch', or 'batch, model.width 0.5' beside another 'batch'."""
-  norm = one['norm.name']
-  others = [line for line in lines if line['norm.name'] == norm]
-  keys = dict.fromkeys(key for line in others for key in line)
+  norm = facts['norm.name']
+  rivals = [other for other in all_facts if other['norm.name'] == norm]
+  keys = dict.fromkeys(key for other in rivals for key in other)
   differ = [
     key
     for key in keys
-    if key in one and any(line.get(key) != one[key] for line in others)
+    if key in facts and any(other.get(key) != facts[key] for other in rivals)
   ]
-  return ', '.join([norm, *(f'{key} {one[key]}' for key in differ)])
+  return ', '.join([norm, *(f'{key} {facts[key]}' for key in differ)])
 
 
 def _steps_to(level: float) -> Quantity:
@@ -171,10 +176,13 @@ def _steps_to(level: float) -> Quantity:
 
 
 def _final(value: str, unless: str = '') -> Callable[[curves.Seed], float]:
-  """Returns a reader of the last 20 batches; a seed that diverged fails."""
+  """Returns a reader of the last 20 batches: inf of a seed that diverged.
+
+  nan if `value` is not recorded, or if `unless` is.
+  """
 
   def read(seed: curves.Seed) -> float:
-    recorded = [curves.recorded(seed, 'train', one) for one in (value, unless)]
+    recorded = [curves.recorded(seed, 'train', v) for v in (value, unless)]
     if recorded != [True, False]:
       return math.nan
     if seed.manifest['status'] == 'diverged':
@@ -184,7 +192,7 @@ def _final(value: str, unless: str = '') -> Callable[[curves.Seed], float]:
   return read
 
 
-def _level(lines: Sequence[Line]) -> float:
+def _level(all_lines: Sequence[Line]) -> float:
   """Returns the highest level that all lines reach, or else some line.
 
   A line reaches it if at some rate every seed does.
@@ -195,6 +203,6 @@ def _level(lines: Sequence[Line]) -> float:
 
   for enough in (all, any):
     for level in curves.LEVELS:
-      if lines and enough(reaches(line, level) for line in lines):
+      if all_lines and enough(reaches(line, level) for line in all_lines):
         return level
   return curves.LEVELS[0]

@@ -11,8 +11,8 @@ from bn_jax.report.drawing import canvas, strokes
 from bn_jax.report.figures import rate_search
 from bn_jax.report.results import curves
 
-# Shares of the y axis for the marks of runs that fail: of each line's row, and
-# of all rows at most, so that two thirds are left for the numbers.
+# Shares of the y axis for the marks of runs that fail: a row for each line, and
+# all rows at most, so that two thirds are left for the numbers.
 _ROW, _ROWS = 0.07, 0.3
 # Share of the x axis that a label needs: one nearer to the last is left out.
 _LABEL = 0.11
@@ -64,14 +64,14 @@ def _drawn(lines, panels, narrow: bool) -> mpl.Figure:
     points_of_lines = [rate_search.points(line, quantity) for line in lines]
     for index, points in enumerate(points_of_lines):
       _draw(axis, points, rate_search.best(points, quantity), index)
-    fail = [
+    failures = [
       (index, [point for point in points if point.failing])
       for index, points in enumerate(points_of_lines)
     ]
-    fail = [(index, points) for index, points in fail if points]
-    strip = min(_ROW * len(fail), _ROWS)
+    failures = [(index, points) for index, points in failures if points]
+    strip = min(_ROW * len(failures), _ROWS)
     _scale(axis, quantity, strip)
-    _draw_failing(axis, fail, quantity, strip)
+    _draw_failing(axis, failures, quantity, strip)
     _label_rates(axis, rates)
     axis.set_title(quantity.label)
   strokes.legend(drawing, [(i, line.label) for i, line in enumerate(lines)])
@@ -96,7 +96,7 @@ def _draw(axis, points, best, index: int) -> None:
 
 
 def _scale(axis, quantity: rate_search.Quantity, strip: float) -> None:
-  """Sets limits for all values, and for a strip at the worse end of the axis.
+  """Sets limits that hold all values, and a strip at the worse end of the axis.
 
   `strip` is its share of the axis, for the runs that fail.
   """
@@ -116,13 +116,13 @@ def _scale(axis, quantity: rate_search.Quantity, strip: float) -> None:
 
 
 def _draw_failing(
-  axis, fail, quantity: rate_search.Quantity, strip: float
+  axis, failures, quantity: rate_search.Quantity, strip: float
 ) -> None:
-  """Draws marks in the strip, a row a line, and says beside what they mean."""
-  if not fail:
+  """Draws marks in the strip, a row a line, with their meaning beside them."""
+  if not failures:
     return
-  for number, (index, points) in enumerate(fail):
-    row = (number + 0.5) * strip / len(fail)
+  for number, (index, points) in enumerate(failures):
+    row = (number + 0.5) * strip / len(failures)
     for point in points:
       axis.plot(
         point.rate, row if quantity.highest else 1 - row,
@@ -158,12 +158,12 @@ def _words(lines, quantity: rate_search.Quantity) -> str:
     if best is not None:
       mean = f'{best.mean:.4g}'
       best_of_lines.append(f'{line.label} at {best.rate:g} ({mean})')
-  listed = ', '.join(best_of_lines) or 'none'
-  return f'{quantity.label} by learning rate, best of {listed}'
+  texts = ', '.join(best_of_lines) or 'none'
+  return f'{quantity.label} by learning rate, best of {texts}'
 
 
 def _table(lines, panels):
-  """Returns a row a seed; inf is failing, and empty is unknown."""
+  """Returns a header, and a row a seed: inf if it fails, empty if unknown."""
   columns = ('norm', 'learning_rate', 'run', 'seed', 'status')
   rows = [(*columns, *(quantity.name for quantity in panels))]
   for line in lines:

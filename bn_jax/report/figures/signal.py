@@ -61,8 +61,8 @@ def _condition(signed: bool) -> str:
 
 
 def _drawn(entry, layers, signed, narrow) -> mpl.Figure:
-  # By name only where one run has all layers: its order is that of the axis.
-  shared = any(_own(run, entry.name) == layers for run in entry.runs)
+  # Names only where one run has all layers, so that they are in its order.
+  shared = any(_layers_of(run, entry.name) == layers for run in entry.runs)
   named = shared and len(layers) <= _NAMED
   draw = functools.partial(
     _draw, name=entry.name, layers=layers if named else None
@@ -91,10 +91,10 @@ def _drawn(entry, layers, signed, narrow) -> mpl.Figure:
 
 
 def _draw(axis, run, index, look, *, name, layers, value) -> None:
-  """Draws by number of the layer: among `layers`, or else of the run."""
-  own = _own(run, name)
-  numbers = [(layers or own).index(layer) + 1 for layer in own]
-  quantities = [f'{layer}/{value}' for layer in own]
+  """Draws against the number of a layer: in `layers`; if None, in the run."""
+  run_layers = _layers_of(run, name)
+  numbers = [(layers or run_layers).index(layer) + 1 for layer in run_layers]
+  quantities = [f'{layer}/{value}' for layer in run_layers]
   of_seeds = [
     first_last.values(seed, name, look, *quantities) for seed in run.seeds
   ]
@@ -102,8 +102,8 @@ def _draw(axis, run, index, look, *, name, layers, value) -> None:
   strokes.draw_mean(axis, lines, index, logarithmic=value != _SHARE)
 
 
-def _own(run, name) -> list[str]:
-  """Returns the layers that a run looked at."""
+def _layers_of(run, name) -> list[str]:
+  """Returns the layers at which an entry of a run looked."""
   return looks.layers(looks.Entry(MEASURE, name, ((0, run),)), _CURVES[0][0])
 
 
@@ -116,10 +116,10 @@ def _shares(seed, name) -> np.ndarray:
 
 
 def _words(run, name) -> str:
-  own = _own(run, name)
+  run_layers = _layers_of(run, name)
   parts = []
   for (value, _), what in zip(_CURVES, ('rms', 'gradient')):
-    ends = [f'{own[end]}/{value}' for end in (0, -1)] if own else []
+    ends = [f'{layer}/{value}' for layer in (*run_layers[:1], *run_layers[-1:])]
     rows = [first_last.values(seed, name, 0, *ends) for seed in run.seeds]
     rows = [row for row in rows if row and np.isfinite(row).all()]
     if rows:

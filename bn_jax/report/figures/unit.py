@@ -1,4 +1,4 @@
-"""Draws one unit: Figure 1(b, c) of Ioffe and Szegedy (2015)."""
+"""Draws one unit, as in Figure 1(b, c) of Ioffe and Szegedy (2015)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,8 +18,8 @@ class Unit(NamedTuple):
 
   Attributes:
     run: name of the run.
-    seed: the first of the run that has looked.
-    layer: the last that was looked at.
+    seed: the first of the run that has looks.
+    layer: the last one at which it looked.
     index: of the unit in its layer.
     units: how many the layer has.
     step: [T].
@@ -45,11 +45,13 @@ def figure(
   entry = activations.measured(runs, name)
   if entry is None:
     return None
-  pairs = [(of, typical(of[1], entry.name)) for of in entry.indexed]
-  pairs = [(of, unit) for of, unit in pairs if unit is not None]
+  pairs = [
+    ((index, run), typical(run, entry.name)) for index, run in entry.indexed
+  ]
+  pairs = [(indexed, unit) for indexed, unit in pairs if unit is not None]
   if not pairs:
     return None
-  entry = entry._replace(indexed=tuple(of for of, _ in pairs))
+  entry = entry._replace(indexed=tuple(indexed for indexed, _ in pairs))
   units = [unit for _, unit in pairs]
   return canvas.Figure(
     name=f'unit{entry.suffix}',
@@ -57,9 +59,8 @@ def figure(
     caption='The 15th, 50th and 85th percentiles, over all positions, of what '
     'enters the nonlinearity of one unit: of the last layer measured, in the '
     'first seed of a run. The unit is the typical one: its 50th percentile '
-    'moves as far '
-    'from one measurement to the next (median over training) as that of the '
-    'median unit. '
+    'moves as far from one measurement to the next (median over training) as '
+    'that of the median unit. '
     f'{"; ".join(map(_named, units))}. All panels have one y axis, in the '
     f'units of the activations. {looks.circumstances(entry)}',
     alt='Three percentiles of one unit over steps, one column a run. The 50th '
@@ -72,8 +73,8 @@ def figure(
 def typical(run: curves.Run, name: str) -> Unit | None:
   """Returns the unit of a run that drifts as far as the median unit.
 
-  None with fewer than two looks that have quantiles of units, or where no unit
-  has finite ones.
+  None with fewer than two looks that have quantiles of units, or if no unit has
+  finite ones.
   """
   seed = activations.first_seed(run, name)
   layer = looks.activation_layers(run, name)[-1]
@@ -100,13 +101,11 @@ def typical(run: curves.Run, name: str) -> Unit | None:
 
 def _drawn(pairs, narrow: bool) -> mpl.Figure:
   drawing, axes = canvas.panels(1, len(pairs), narrow)
-  for axis, (of, unit) in zip(axes[0], pairs):
-    index, run = of
+  for axis, (indexed, unit) in zip(axes[0], pairs):
+    index, run = indexed
     canvas.label_top(axis, run.name, f'{unit.layer}, unit {unit.index}')
     low, middle, high = unit.quantiles.T
-    strokes.band(
-      axis, unit.step, low, high, index, alpha=0.2, linewidth=0
-    )  # fmt: skip
+    strokes.band(axis, unit.step, low, high, index, alpha=0.2, linewidth=0)
     for line, width in ((low, 0.8), (middle, 1.8), (high, 0.8)):
       strokes.line(
         axis, unit.step, line, index, linewidth=width, linestyle='-',
@@ -114,7 +113,7 @@ def _drawn(pairs, narrow: bool) -> mpl.Figure:
       )  # fmt: skip
     axis.set_xlabel('Training step')
     canvas.label_left(axis, 'Input of the nonlinearity')
-    strokes.divergences(axis, [of])
+    strokes.divergences(axis, [indexed])
   return drawing
 
 

@@ -46,7 +46,7 @@ def steps_to_accuracy(seed: curves.Seed, *, accuracy: float) -> float:
 def final_accuracy(seed: curves.Seed) -> float:
   """Returns the mean accuracy of the last 20 training batches, in [0, 1].
 
-  Of a run that diverged, if that mean is not a number: over all finite ones.
+  Of a run that diverged, if that mean is nan: the mean of all finite values.
   """
   return _final(seed, 'accuracy')
 
@@ -64,7 +64,7 @@ def last_of(seed: curves.Seed, *, name: str, value: str) -> float:
 def steps_to_test_accuracy(
   seed: curves.Seed, *, name: str, accuracy: float
 ) -> float:
-  """Returns the first step evaluated to reach this accuracy; inf: never."""
+  """Returns the first step at which `name` has this accuracy; inf: never."""
   if not curves.recorded(seed, name, 'accuracy'):
     return math.nan
   series = seed.series[name]
@@ -288,9 +288,9 @@ def unit_movement(
 def shape_distance(
   seed: curves.Seed, *, name: str, layer: str, reduce: str
 ) -> float:
-  """Returns W1 of successive looks over the earlier's deviation, reduced.
+  """Returns W1 of successive looks over the standard deviation, reduced.
 
-  Both are of the values of all channels together.
+  Of all channels together; the deviation is that at the earlier look.
   """
   step_T, distance_T = reductions.distances(seed, name, layer)
   earlier = looks.activations(seed, name, layer)[:-1]
@@ -300,7 +300,7 @@ def shape_distance(
 
 
 def _pooled_std(look: records.Record, layer: str) -> float:
-  """Returns that of all channels together: each has equally many values."""
+  """Returns the deviation of all channels, which have equally many values."""
   mean_C, var_C = (look.values[f'{layer}/{name}'] for name in ('mean', 'var'))
   return float(np.sqrt(np.mean(var_C) + np.var(mean_C)))
 
