@@ -98,12 +98,12 @@ class RowsTest(parameterized.TestCase):
   def test_steps_are_counted_to_what_all_of_them_reach(self):
     """100 % from step 135 on, of 150: the mean of 20 ends at 77.5 %."""
     speed, *_ = self.rows(standard={'reaches': 135})
-    self.assertIn('(to 70 % of training batches)', speed['statement'])
+    self.assertIn('(to 70 % accuracy on training batches)', speed['statement'])
     self.assertStartsWith(speed['measured'], 'batch 43 → none 148; ')
 
   def test_where_the_plain_one_gets_nowhere_to_what_the_others_reach(self):
     speed, *_ = self.rows(standard={'reaches': 150}, batchnorm={'reaches': 135})
-    self.assertIn('(to 70 % of training batches)', speed['statement'])
+    self.assertIn('(to 70 % accuracy on training batches)', speed['statement'])
     self.assertStartsWith(speed['measured'], 'batch 148 → none never; ')
 
   def test_no_pair_no_claim(self):
