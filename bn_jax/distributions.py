@@ -1,4 +1,4 @@
-"""Moments and histograms of many values, merged over batches.
+"""Computes moments and histograms of many values, and merges them.
 
 Merging the batches' distributions gives the distribution of all values
 together. NumPy only: training writes them, the report reads them.
@@ -12,7 +12,7 @@ import numpy as np
 # Symmetric logarithmic bins from 1e-4 to 1e3 on either side, one bin around
 # zero, and two cells for what lies outside. They are the same for all layers
 # and steps, so that histograms can be added and compared. 40 bins a decade are
-# 6 % wide, which is the error of a quantile at most.
+# 6 % wide, which is the largest error of a quantile within these bounds.
 _PER_DECADE = 40
 _POSITIVE = 10.0 ** (
   np.arange(-4 * _PER_DECADE, 3 * _PER_DECADE + 1) / _PER_DECADE
@@ -83,8 +83,8 @@ def cells(values: np.ndarray) -> np.ndarray:
   """
   if values.dtype != np.float32:
     return np.searchsorted(EDGES, values.astype(np.float64), side='right')
-  least, next_edge = _table()
-  cell = least[values.view(np.uint32) >> 16]
+  least_cell, next_edge = _table()
+  cell = least_cell[values.view(np.uint32) >> 16]
   cell = cell + (values >= next_edge[cell])
   cell[np.isnan(values)] = CELLS - 1
   return cell
@@ -93,12 +93,12 @@ def cells(values: np.ndarray) -> np.ndarray:
 @functools.cache
 def _table() -> tuple[np.ndarray, np.ndarray]:
   """Returns (upper 16 bits of a float32 -> least cell, cell -> edge above)."""
-  first = np.arange(2**16, dtype=np.uint32) << 16
-  negative = first >> 31 == 1
+  bits = np.arange(2**16, dtype=np.uint32) << 16
+  is_negative = bits >> 31 == 1
   # The least negative number with these upper bits has all lower bits set.
-  least = np.where(negative, first | 0xFFFF, first).astype(np.uint32)
+  least = np.where(is_negative, bits | 0xFFFF, bits).astype(np.uint32)
   # With lower bits, the pattern of -inf would be a nan.
-  least = np.where(first == 0xFF800000, first, least).astype(np.uint32)
+  least = np.where(bits == 0xFF800000, bits, least).astype(np.uint32)
   with np.errstate(invalid='ignore'):
     cell = np.searchsorted(EDGES, least.view(np.float32), side='right')
   return cell, np.append(EDGES, np.nan)  # nothing lies above the last cell
@@ -144,17 +144,18 @@ def wasserstein(a: np.ndarray, b: np.ndarray) -> float:
 
   It is the least mean distance, in units of the values, by which values must
   move to turn one distribution into the other. It is exact for values that are
-  uniform within bins, and nan if one histogram is empty.
+  uniform within bins, and nan if one histogram is empty. Values outside all
+  bins count as at the outermost edge.
   """
   if not a.sum() or not b.sum():
     return float('nan')
   difference = _cumulative(a) - _cumulative(b)
-  low, high = difference[:-1], difference[1:]
-  same_sign = low * high >= 0
-  total = np.abs(low) + np.abs(high)
+  start, end = difference[:-1], difference[1:]
+  same_sign = start * end >= 0
+  total = np.abs(start) + np.abs(end)
   # Where the difference crosses zero inside a bin, its area is two triangles
   # instead of a trapezium.
-  crossing = (low**2 + high**2) / np.where(total > 0, total, 1)
+  crossing = (start**2 + end**2) / np.where(total > 0, total, 1)
   heights = np.where(same_sign, total, crossing) / 2
   return float(np.sum(np.diff(EDGES) * heights))
 

@@ -1,4 +1,4 @@
-"""What a person is told when something given cannot be used: one line, a code.
+"""Tells a person, in one line and by an exit code, why a command ended.
 
 Exit codes: 0 done, 2 usage or config, 3 data, 4 checkpoint, 5 numerical,
 6 storage, 75 interrupted (start again to go on), 130 stopped at once, 1 a bug
@@ -10,7 +10,7 @@ import errno
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_FEW = 12  # names that a message may list
+_FEW = 12  # names that a message may list, unless no other help is there
 _NEAR = 5  # of them, those that may be meant
 _LINE = 200  # characters of a library's message; some quote whole programs
 
@@ -20,7 +20,7 @@ class Failure(Exception):
 
   Attributes:
     exit_code: of the command that it ends.
-    told: whether another process says it already.
+    told: whether another process reports it.
   """
 
   exit_code = 1
@@ -97,13 +97,13 @@ def unknown(
   """
   known = sorted(known)
   # The dashes of flags would make all of them alike.
-  bare = {choice.lstrip('-'): choice for choice in known}
-  close = difflib.get_close_matches(
-    str(name).lstrip('-'), bare, n=3, cutoff=0.75 if also else 0.5
+  spellings = {choice.lstrip('-'): choice for choice in known}
+  # difflib's own cutoff is 0.6; a lower one finds more, and more that is wrong.
+  matches = difflib.get_close_matches(
+    str(name).lstrip('-'), spellings, n=3, cutoff=0.75 if also else 0.5
   )
-  near = list(dict.fromkeys([*also, *(bare[choice] for choice in close)]))[
-    :_NEAR
-  ]
+  near = dict.fromkeys([*also, *(spellings[match] for match in matches)])
+  near = list(near)[:_NEAR]
   hints = [f'did you mean {" or ".join(map(repr, near))}?'] if near else []
   if len(known) <= _FEW or not (near or see):
     hints.append(f'known: {", ".join(known)}')

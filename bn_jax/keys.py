@@ -1,4 +1,4 @@
-"""Random keys: one seed, then what for, then the step."""
+"""Derives random keys: by seed and purpose, or by seed, step and purpose."""
 
 import jax
 
@@ -6,7 +6,7 @@ from bn_jax import types
 
 
 def of(key: jax.Array, purpose: types.Purpose) -> jax.Array:
-  """Returns the key for one purpose."""
+  """Returns the key for a purpose, from a seed's or a step's."""
   return jax.random.fold_in(key, int(purpose))
 
 
@@ -16,7 +16,7 @@ def of_step(state: types.TrainState) -> jax.Array:
 
 
 def of_order(state: types.TrainState) -> jax.Array:
-  """Returns the key that permutes the epochs of this seed."""
+  """Returns the key from which each epoch's permutation is drawn."""
   return of(jax.random.wrap_key_data(state.key), types.Purpose.ORDER)
 
 

@@ -1,4 +1,4 @@
-"""The losses that training minimises, example by example."""
+"""Computes the losses that training minimises, example by example."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ def squared_error(*, factor: float = 1.0, reduction: str = 'sum') -> Loss:
     ValueError: a keyword out of its range.
   """
   if not 0 < factor < float('inf'):
-    raise ValueError(f'factor is {factor}; allowed: more than 0')
+    raise ValueError(f'factor is {factor}; allowed: above 0 and finite')
   if reduction not in ('sum', 'mean'):
     raise ValueError(f"reduction is {reduction!r}; allowed: 'sum', 'mean'")
 
@@ -62,7 +62,7 @@ LOSSES = {'cross_entropy': cross_entropy, 'squared_error': squared_error}
 
 
 def make(name: str, **keywords: Any) -> Loss:
-  """Returns the loss called `name`; ValueError for an unknown one."""
+  """Returns the loss called `name`; ValueError: a wrong name or keyword."""
   return errors.lookup('loss', LOSSES, name)(**keywords)
 
 
@@ -73,12 +73,12 @@ def _cross_entropy(logits, labels):
     'correct': (logits.argmax(-1) == labels).astype(logits.dtype),
   }
   if logits.shape[-1] > _TOP:
-    own_B = jnp.take_along_axis(logits, labels[:, None], -1)
+    label_B1 = jnp.take_along_axis(logits, labels[:, None], -1)
     # The outputs that rank before the label's: larger ones, and equal ones of
     # a lower class, as argmax breaks ties.
     classes = jnp.arange(logits.shape[-1])
-    before = (logits > own_B) | (
-      (logits == own_B) & (classes[None] < labels[:, None])
+    is_before = (logits > label_B1) | (
+      (logits == label_B1) & (classes[None] < labels[:, None])
     )
-    values['correct5'] = (before.sum(-1) < _TOP).astype(logits.dtype)
+    values['correct5'] = (is_before.sum(-1) < _TOP).astype(logits.dtype)
   return values

@@ -1,4 +1,4 @@
-"""Optimizers, learning rates and weight decay, from plain keywords.
+"""Makes optimizers, learning rates and weight decay from plain keywords.
 
 The update is optax's. Hyperparameters live in its state, so that a checkpoint
 has them and a program can change them.
@@ -37,7 +37,11 @@ def cosine(
     warmup_steps: steps from 0 to the peak.
     end_factor: the last rate as a share of the peak.
   """
-  _check_steps(decay_steps, warmup_steps)
+  if not 0 <= warmup_steps < decay_steps:
+    raise ValueError(
+      f'warmup_steps is {warmup_steps}, decay_steps is {decay_steps}; '
+      'allowed: 0 <= warmup_steps < decay_steps'
+    )
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0 if warmup_steps else _rate(learning_rate),
     peak_value=_rate(learning_rate),
@@ -54,8 +58,12 @@ def exponential(
   decay_factor: float,
   staircase: bool = False,
 ) -> Schedule:
-  """Returns the rate times `decay_factor` every `decay_steps` steps."""
-  _check_steps(decay_steps, 0)
+  """Returns learning_rate * decay_factor^(step / decay_steps).
+
+  staircase rounds the exponent down.
+  """
+  if not decay_steps > 0:
+    raise ValueError(f'decay_steps is {decay_steps}; allowed: above 0')
   if not 0 < decay_factor <= 1:
     raise ValueError(f'decay_factor is {decay_factor}; allowed: above 0 to 1')
   return optax.exponential_decay(
@@ -83,7 +91,7 @@ def sgd(
   if not 0 <= momentum < 1:
     raise ValueError(f'momentum is {momentum}; allowed: 0 <= momentum < 1')
   if nesterov and not momentum:
-    raise ValueError('nesterov needs a momentum above 0')
+    raise ValueError('nesterov is True, momentum is 0; allowed: above 0')
   transformation = optax.inject_hyperparams(
     optax.sgd, static_args=('nesterov',)
   )(learning_rate=schedule, momentum=momentum or None, nesterov=nesterov)
@@ -108,7 +116,7 @@ def weight_decay(
   learning rate and momentum.
 
   Args:
-    weight_decay: 0 or more.
+    weight_decay: the factor of |W|^2 / 2, 0 or more.
     weight_decay_on: 'kernels', or 'all' parameters (biases and scales too).
   """
   if not weight_decay >= 0:
@@ -121,35 +129,29 @@ def weight_decay(
   def penalty(params):
     if not weight_decay:
       return jnp.zeros(())
-    decayed = [
+    leaves = [
       leaf
       for path, leaf in zip(trees.paths(params), jax.tree.leaves(params))
       if weight_decay_on == 'all' or path.split('/')[-1] == 'kernel'
     ]
-    return 0.5 * weight_decay * trees.vdot(decayed, decayed)
+    return 0.5 * weight_decay * trees.vdot(leaves, leaves)
 
   return penalty
 
 
 def make_schedule(name: str, **keywords: Any) -> Schedule:
-  """Returns the schedule called `name`; ValueError for an unknown one."""
+  """Returns the schedule called `name`; ValueError: a wrong name or keyword."""
   return errors.lookup('schedule', SCHEDULES, name)(**keywords)
 
 
 def make(name: str, schedule: Schedule, **keywords: Any) -> types.Optimizer:
-  """Returns the optimizer called `name`; ValueError for an unknown one."""
+  """Returns the optimizer called `name`; ValueError: wrong name or keyword."""
   return errors.lookup('optimizer', OPTIMIZERS, name)(schedule, **keywords)
 
 
 def _rate(learning_rate: float) -> float:
   if not 0 < learning_rate < float('inf'):
-    raise ValueError(f'learning_rate is {learning_rate}; allowed: above 0')
-  return learning_rate
-
-
-def _check_steps(decay_steps: int, warmup_steps: int) -> None:
-  if not 0 <= warmup_steps < decay_steps:
     raise ValueError(
-      f'warmup_steps is {warmup_steps}, decay_steps is {decay_steps}; '
-      'allowed: 0 <= warmup_steps < decay_steps'
+      f'learning_rate is {learning_rate}; allowed: above 0 and finite'
     )
+  return learning_rate

@@ -1,6 +1,6 @@
-"""How the examples of a batch are spread over devices.
+"""Spreads the examples of a batch over devices.
 
-Example i of a batch of B lies on device i * D // B, whatever the layout. A
+Example i of a batch of B lies on device i * D // B of D, whatever the layout. A
 program sees either the whole batch, whose first axis is sharded (`jit`), or the
 part of one device, beside which others run (`pmap`, `shard_map`).
 """
@@ -83,10 +83,10 @@ def put(
 def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
   if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
     return _moved(sharding)(leaf)
-  host = np.asarray(leaf)
+  array = np.asarray(leaf)
   # jax.device_put would send the array to all processes to compare it.
   return jax.make_array_from_callback(
-    host.shape, sharding, lambda index: np.array(host[index])
+    array.shape, sharding, lambda index: np.array(array[index])
   )
 
 
@@ -98,15 +98,15 @@ def put_parts(tree: Any, mesh: jax.sharding.Mesh) -> Any:
       after the other, are [N, ...].
     mesh: the devices, process after process.
   """
-  rows = mesh.devices.reshape(jax.process_count(), -1)
+  devices = mesh.devices.reshape(jax.process_count(), -1)
   by_process = jax.sharding.NamedSharding(
-    jax.sharding.Mesh(rows, ('process', 'device')),
+    jax.sharding.Mesh(devices, ('process', 'device')),
     jax.sharding.PartitionSpec('process'),
   )
-  parts = jax.make_array_from_process_local_data
-  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  join = jax.make_array_from_process_local_data
+  replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   return jax.tree.map(
-    lambda leaf: _moved(whole)(parts(by_process, np.asarray(leaf))), tree
+    lambda leaf: _moved(replicated)(join(by_process, np.asarray(leaf))), tree
   )
 
 

@@ -1,4 +1,4 @@
-"""The only pytree algebra of the project: sums, inner products, paths."""
+"""Computes sums, inner products and paths of pytrees, for the whole project."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def cosine(inner: jax.Array, norms: jax.Array) -> jax.Array:
-  """Returns inner / norms, clipped to [-1, 1], which rounding may exceed."""
+  """Returns inner / norms in [-1, 1]; norms is the product of the two norms."""
   return jnp.clip(ratio(inner, norms), -1, 1)
 
 

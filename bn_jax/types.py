@@ -1,4 +1,4 @@
-"""The types that the parts of the project exchange."""
+"""Defines the types that the parts of the project exchange."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -9,8 +9,9 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-  """The purpose of a random key, which is first folded into the seed's key."""
+  """The purpose of a random key, folded into the key of a seed or step."""
 
+  # Other numbers would give other results.
   PARAMETERS = 0
   ORDER = 1
   NOISE = 2
@@ -132,10 +133,10 @@ class Problem(NamedTuple):
       batch is a part of one.
     loss: (state, batch, statistics, penalised=True, first=0, share=1.0) -> the
       objective as a function of params alone, a `jax.tree_util.Partial`;
-      statistics is 'batch' or 'running'; without its penalty it is the data
-      loss. Where the batch is a part of one, first is the index of its first
-      example and share its part of the examples: the sum over the parts of
-      share * loss is then the loss of the whole.
+      statistics is 'batch' or 'running'; penalised=False leaves the data loss.
+      Where the batch is a part of one, first is the index of its first example
+      and share its fraction of the examples: the sum over the parts of share
+      * loss is then the loss of the whole.
     group_size: examples that see each other with batch statistics: 1 where none
       do, None where all of a batch do.
     batch: (state, split) -> the batch that the next step will use.
@@ -193,5 +194,5 @@ class Journal(Protocol):
 
 
 # (problem, state, batches, journal=None) -> name -> array. A measure gets no
-# writer, no config and no number of the step.
+# writer and no config.
 Measure = Callable[..., dict[str, Any]]

@@ -1,4 +1,4 @@
-"""The networks of the papers, each with any normalization."""
+"""Makes the networks of the papers, and residual ones, with any norm."""
 
 import functools
 import math
@@ -14,6 +14,7 @@ from bn_jax import errors, norms
 from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
 from bn_jax.models.lowering import LOWERINGS
 
+# Name in a config -> a constructor of the network.
 MODELS = {
   'bn_inception': inception.make_bn_inception,
   'deep_linear': deep_linear.make,
@@ -79,7 +80,7 @@ def make(
   Args:
     num_classes: size of the output.
     norm: a key of `norms.NORMS`, or what `norms.make` returns.
-    **keywords: those of that model, such as `width` and `head` of a VGG.
+    **keywords: of its constructor, such as `width` and `head` of a VGG.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range; the call raises
@@ -96,7 +97,7 @@ def layers(
   """Returns the layers of a network in forward order: ((name, paths), ...).
 
   A layer is its kernel, its bias and the parameters of its norm. Paths are
-  '/'-joined prefixes into variables['params'], without those that it lacks.
+  '/'-joined prefixes into variables['params']; those not in it are left out.
   """
   params = variables['params']
   return tuple(
@@ -123,21 +124,23 @@ def summarize(module: nn.Module, shape: Sequence[int]) -> tuple[Layer, ...]:
   Raises:
     ValueError: an input that the network refuses.
   """
-  outputs, params = _traced(module, shape)
+  output_shapes, params = _traced(module, shape)
   return tuple(
-    _summary(name, [tuple(path.split('/')) for path in paths], outputs, params)
+    _summary(
+      name, [tuple(path.split('/')) for path in paths], output_shapes, params
+    )
     for name, paths in module.layer_paths()
   )
 
 
 def _traced(module, shape) -> tuple[dict, dict]:
   """Returns {path: output's shape} of layers, and {path: parameter}."""
-  outputs = {}
+  output_shapes = {}
 
   def record(call, args, keywords, context):
     y = call(*args, **keywords)
     if context.module.has_variable('params', 'kernel'):
-      outputs[context.module.path] = y.shape[1:]
+      output_shapes[context.module.path] = y.shape[1:]
     return y
 
   def init(x):
@@ -146,23 +149,24 @@ def _traced(module, shape) -> tuple[dict, dict]:
 
   x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
   params = jax.eval_shape(init, x)['params']
-  return outputs, traverse_util.flatten_dict(params)
+  return output_shapes, traverse_util.flatten_dict(params)
 
 
-def _summary(name, paths, outputs, params) -> Layer:
-  own = {
-    key: leaf
+def _summary(name, paths, output_shapes, params) -> Layer:
+  leaves = [
+    leaf
     for key, leaf in params.items()
     if any(key[: len(path)] == path for path in paths)
-  }
-  kernels = [params[*path, 'kernel'].shape for path in paths if path in outputs]
-  shapes = [outputs[path] for path in paths if path in outputs]
+  ]
+  paths = [path for path in paths if path in output_shapes]
+  kernels = [params[*path, 'kernel'].shape for path in paths]
+  shapes = [output_shapes[path] for path in paths]
   return Layer(
     name,
     shapes[-1],
     kernels[-1],
     sum(map(math.prod, kernels)),
-    sum(leaf.size for leaf in own.values()),
+    sum(leaf.size for leaf in leaves),
     sum(
       math.prod(kernel[:-1]) * math.prod(shape)
       for kernel, shape in zip(kernels, shapes)

@@ -1,4 +1,4 @@
-"""Checks of keywords and images that several networks share."""
+"""Checks keywords and images, for several networks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +15,9 @@ def check_num_classes(value: int) -> None:
 
 
 def check_width(value: float) -> None:
-  """Raises ValueError unless channels can be multiplied by value."""
+  """Raises ValueError unless value is above 0 and finite."""
   if not 0 < value < float('inf'):
-    raise ValueError(f'width is {value}; allowed: more than 0')
+    raise ValueError(f'width is {value}; allowed: above 0 and finite')
 
 
 def check_dropout(value: float) -> None:
@@ -32,7 +32,7 @@ def check_lowering(value: str) -> None:
 
 
 def check_one_of(name: str, value: Any, allowed: Sequence[Any]) -> None:
-  """Raises ValueError unless value is one of those that are allowed."""
+  """Raises ValueError unless value is in `allowed`."""
   if value not in allowed:
     raise ValueError(
       f'{name} is {value!r}; allowed: {", ".join(map(str, allowed))}'
@@ -63,12 +63,12 @@ def check_images(x: jax.Array, network: str, halving: Sequence[str]) -> None:
     halving: names of the layers of stride 2, in forward order.
   """
   check_rank(x, network)
-  smallest, shorter = 2 ** len(halving), min(x.shape[1:3])
-  if shorter < smallest:
-    first = next(name for k, name in enumerate(halving) if shorter >> k < 2)
+  smallest, side = 2 ** len(halving), min(x.shape[1:3])
+  if side < smallest:
+    layer = next(name for k, name in enumerate(halving) if side >> k < 2)
     raise ValueError(
       f'an image of {x.shape[1]} x {x.shape[2]} pixels is too small for '
-      f'{network}: {first} would halve a map of less than 2 whole pixels; '
+      f'{network}: {layer} would halve a map of less than 2 whole pixels; '
       f'allowed: {smallest} x {smallest} or more'
     )
 

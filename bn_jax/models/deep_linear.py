@@ -1,4 +1,4 @@
-"""The deep linear network: many dense layers and no nonlinearity.
+"""Builds the deep linear network: many dense layers and no nonlinearity.
 
 Santurkar et al. (2018), "How Does Batch Normalization Help Optimization?",
 arXiv:1805.11604, section 2 and appendix A: 25 layers, 10 x 10 each, Glorot
@@ -19,7 +19,7 @@ class DeepLinear(nn.Module):
 
   Attributes:
     num_classes: size of the output, the width of the last layer.
-    norm: the normalization after each layer.
+    norm: the normalization after each layer; for the last see norm_last.
     depth: number of layers.
     features: the width of all layers but the last.
     bias: whether layers have biases, unless their norm would remove them.
@@ -46,12 +46,12 @@ class DeepLinear(nn.Module):
     """Returns the output of x, flattened; see `bn_jax.models.make`."""
     keywords = dict(statistics=statistics, mask=mask, first=first)
     x = x.reshape(x.shape[0], -1)
-    normed = self._normed()
-    for name in self._names()[:normed]:
+    norm_count = self._norm_count()
+    for name in self._names()[:norm_count]:
       use_bias = self.bias and self.norm.bias_before
       linear = self._linear(name, x.dtype, use_bias)
       x = parts.normalised(self.norm, linear, x, **keywords)
-    for name in self._names()[normed:]:
+    for name in self._names()[norm_count:]:
       x = self._linear(name, x.dtype, self.bias)(x)
     return x
 
@@ -63,21 +63,21 @@ class DeepLinear(nn.Module):
   def _names(self) -> list[str]:
     return [f'linear{i + 1}' for i in range(self.depth)]
 
-  def _normed(self) -> int:
+  def _norm_count(self) -> int:
     """Returns how many of the first layers have a norm."""
     return self.depth if self.norm_last else self.depth - 1
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Returns (name, paths of its parameters) of each layer, in order."""
-    names, normed = self._names(), self._normed()
+    names, norm_count = self._names(), self._norm_count()
     return (
-      *((name, parts.paths(name)) for name in names[:normed]),
-      *((name, (name,)) for name in names[normed:]),
+      *((name, parts.paths(name)) for name in names[:norm_count]),
+      *((name, (name,)) for name in names[norm_count:]),
     )
 
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
-    """Returns (layer, path of its norm); a nonlinearity would follow it."""
-    return tuple(map(parts.tap, self._names()[: self._normed()]))
+    """Returns (layer, path of its norm), for each layer with a norm."""
+    return tuple(map(parts.tap, self._names()[: self._norm_count()]))
 
 
 def make(

@@ -1,4 +1,4 @@
-"""Inception with Batch Normalization, and without: the networks for ImageNet.
+"""Builds Inception, with Batch Normalization or without, for ImageNet.
 
 Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, section 4.2
 and the table of their Figure 5, inception_table.py. Where the paper is silent,
@@ -62,8 +62,8 @@ class Mixed(nn.Module):
   """One inception module: up to four branches, concatenated by channels.
 
   Layers: b1x1; b3x3_1 (1 x 1), b3x3_2; bd3x3_1 (1 x 1), bd3x3_2, bd3x3_3 (in
-  place of a 5 x 5); bpool, the projection after a 3 x 3 pool. At stride 2,
-  b3x3_2 and bd3x3_3 have it, and the pool passes through.
+  place of a 5 x 5); bpool, the projection after a 3 x 3 pool. Stride 2 is that
+  of b3x3_2, bd3x3_3 and the pool, which then has no projection.
   """
 
   row: inception_table.Row
@@ -166,11 +166,11 @@ class Inception(nn.Module):
 
   def _stem(self, x, style, keywords):
     """Returns the input of the first module."""
-    small = self.stem == 'cifar'
-    size, stride = (3, 1) if small else (7, 2)
+    is_small = self.stem == 'cifar'
+    size, stride = (3, 1) if is_small else (7, 2)
 
     def pooled(x):
-      return x if small else pool.max_pool(x, lowering=self.lowering)
+      return x if is_small else pool.max_pool(x, lowering=self.lowering)
 
     def lrn(x):
       return parts.local_response_norm(x) if self.lrn else x
@@ -192,10 +192,10 @@ class Inception(nn.Module):
 
   def rows(self) -> dict[str, inception_table.Row]:
     """Returns the rows of the table for `modules` and `pool_projection`."""
-    ambiguous = {'mixed_4c', 'mixed_4d'}
+    ambiguous_modules = {'mixed_4c', 'mixed_4d'}
     return {
       name: row._replace(projection=self.pool_projection)
-      if name in ambiguous
+      if name in ambiguous_modules
       else row
       for name, row in inception_table.TABLE.items()
       if name in (self.modules or inception_table.MODULES)
@@ -218,17 +218,17 @@ class Inception(nn.Module):
 
   def _halving(self) -> tuple[str, ...]:
     """Returns the layers and modules of stride 2, in forward order."""
-    strided = [name for name, row in self.rows().items() if row.stride == 2]
-    return (*STEMS[self.stem], *strided)
+    modules = [name for name, row in self.rows().items() if row.stride == 2]
+    return (*STEMS[self.stem], *modules)
 
   def _hidden(self) -> Sequence[str]:
     """Returns the names of all layers but the last."""
     names = ['conv1', 'conv2', 'conv3']
     for module, row in self.rows().items():
-      inside = ['b1x1'] if row.b1x1 else []
-      inside += ['b3x3_1', 'b3x3_2', 'bd3x3_1', 'bd3x3_2', 'bd3x3_3']
-      inside += ['bpool'] if row.projection else []
-      names += [f'{module}/{name}' for name in inside]
+      layers = ['b1x1'] if row.b1x1 else []
+      layers += ['b3x3_1', 'b3x3_2', 'bd3x3_1', 'bd3x3_2', 'bd3x3_3']
+      layers += ['bpool'] if row.projection else []
+      names += [f'{module}/{name}' for name in layers]
     return names
 
 
@@ -301,6 +301,6 @@ def _checked(network: Inception) -> Inception:
     check_one_of('per_activation', name, tuple(network.rows()))
   if not 0 < network.kernel_scale < float('inf'):
     raise ValueError(
-      f'kernel_scale is {network.kernel_scale}; allowed: more than 0'
+      f'kernel_scale is {network.kernel_scale}; allowed: above 0 and finite'
     )
   return network

@@ -1,4 +1,4 @@
-"""The ten inception modules of Figure 5 of Ioffe and Szegedy (2015).
+"""Lists the ten inception modules of Figure 5 of Ioffe and Szegedy (2015).
 
 A separate file, to compare with the paper's table line by line. Where the table
 is ambiguous, these are our choices:
@@ -43,5 +43,5 @@ TABLE = {
   'mixed_5a': Row(352, 192, 320, 160, 224, 'average', 128),
   'mixed_5b': Row(352, 192, 320, 192, 224, 'max', 128),
 }
-PROJECTIONS = (128, 96)
+PROJECTIONS = (128, 96)  # the choices for mixed_4c and mixed_4d
 MODULES = tuple(TABLE)

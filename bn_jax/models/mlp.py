@@ -1,4 +1,4 @@
-"""The network of dense layers that the 2015 paper trains on MNIST.
+"""Builds the network of dense layers that the 2015 paper trains on MNIST.
 
 Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, section 4.1:
 three hidden layers of 100 sigmoid units each, a norm before each nonlinearity,
@@ -56,10 +56,10 @@ class MLP(nn.Module):
     return self._dense('logits', self.num_classes, x.dtype, True)(x)
 
   def _dense(self, name, features, dtype, use_bias) -> nn.Dense:
-    init = {}
+    keywords = {}
     if self.initial_std is not None:
-      init['kernel_init'] = nn.initializers.normal(self.initial_std)
-    return parts.dense(name, features, dtype, use_bias=use_bias, **init)
+      keywords['kernel_init'] = nn.initializers.normal(self.initial_std)
+    return parts.dense(name, features, dtype, use_bias=use_bias, **keywords)
 
   def _hidden(self) -> Sequence[str]:
     return [f'dense{i + 1}' for i in range(len(self.hidden))]
@@ -93,6 +93,7 @@ def make(
     raise ValueError(f'hidden is {tuple(hidden)}; allowed: widths of 1 or more')
   if initial_std is not None and not 0 < initial_std < float('inf'):
     raise ValueError(
-      f'initial_std is {initial_std}; allowed: more than 0, or None for Glorot'
+      f'initial_std is {initial_std}; allowed: above 0 and finite, or '
+      'None for Glorot'
     )
   return MLP(num_classes, norm, tuple(hidden), activation, initial_std)

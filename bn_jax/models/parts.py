@@ -1,4 +1,4 @@
-"""Parts that several networks share: a layer with its norm, Dropout, and LRN.
+"""Builds parts of several networks: a layer with its norm, Dropout, and LRN.
 
 A layer NAME is up to three modules side by side, under the names that records
 and figures use: NAME itself, which has the kernel; NAME_weight, the norm of
@@ -29,7 +29,6 @@ def normalised(
     layer: a named module with a parameter 'kernel'.
     per_activation: whether each activation of a feature map has its own
       statistics, scale and bias, as in a dense layer.
-    statistics: 'batch' or 'running'.
     **examples: mask and first, as the norm takes them.
   """
   y = norm.weighted(layer, f'{layer.name}_weight')(x, statistics=statistics)
@@ -115,7 +114,7 @@ def local_response_norm(
 
   Args:
     x: [N, ..., C].
-    size: n, channels of a neighbourhood, odd.
+    size: n, the number of channels in a neighbourhood, odd.
 
   Returns:
     y, of the shape and dtype of x; sums are in float32 at least.

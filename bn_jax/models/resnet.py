@@ -1,4 +1,4 @@
-"""Residual networks: of CIFAR's size and of ImageNet's.
+"""Builds residual networks, of CIFAR's size and of ImageNet's.
 
 He, Zhang, Ren and Sun (2016), "Deep Residual Learning for Image Recognition",
 arXiv:1512.03385. The norm stands after each convolution, before the
@@ -50,7 +50,7 @@ class Style(NamedTuple):
   """What all layers of a network share; names are those of `ResNet`."""
 
   norm: norm_lib.Norm
-  init: str
+  initial: str
   lowering: str
 
   def normalised(self, x, keywords, name, channels, size, stride):
@@ -60,7 +60,7 @@ class Style(NamedTuple):
       kernel_size=(size, size),
       strides=(stride, stride),
       use_bias=self.norm.bias_before,
-      kernel_init=INITS[self.init],
+      kernel_init=INITS[self.initial],
       lowering=self.lowering,
       name=name,
     )
@@ -97,7 +97,7 @@ class Block(nn.Module):
 
 
 def padded(x: jax.Array, stride: int, channels: int) -> jax.Array:
-  """Returns every stride-th pixel of x, with channels of zeros: option A."""
+  """Returns every stride-th pixel of x, filled up with channels of zeros."""
   x = x[:, ::stride, ::stride]
   return jnp.pad(x, [(0, 0)] * 3 + [(0, channels - x.shape[-1])])
 
@@ -109,7 +109,7 @@ class ResNet(nn.Module):
     blocks: number of blocks in each stage.
     bottleneck: whether a block is a bottleneck and the stem is that for
       ImageNet: 7 x 7 at stride 2 to 64 channels, then a 3 x 3 max pool at
-      stride 2; otherwise it is 3 x 3 to 16 channels.
+      stride 2; otherwise the stem is 3 x 3 to 16 channels.
     num_classes: size of the output.
     norm: the normalization after each convolution.
     width: multiplies all channels.
@@ -159,7 +159,7 @@ class ResNet(nn.Module):
 
   def _block_specs(self) -> dict[str, tuple[Any, str]]:
     """Returns {name of a block: (its convolutions, its shortcut)}."""
-    blocks = {}
+    specs = {}
     for stage, count in enumerate(self.blocks):
       channels = self._channels(stage)
       for block in range(count):
@@ -169,23 +169,23 @@ class ResNet(nn.Module):
           convolutions = (
             (channels, 1, 1), (channels, 3, stride), (4 * channels, 1, 1)
           )  # fmt: skip
-        changes = not block and (stage > 0 or self.bottleneck)
-        blocks[f'stage{stage + 1}_block{block + 1}'] = (
+        changes_shape = not block and (stage > 0 or self.bottleneck)
+        specs[f'stage{stage + 1}_block{block + 1}'] = (
           convolutions,
-          self.shortcut if changes else 'identity',
+          self.shortcut if changes_shape else 'identity',
         )
-    return blocks
+    return specs
 
   def _halving(self) -> list[str]:
     """Returns the names of the layers of stride 2."""
     stem = ['conv1', 'pool1'] if self.bottleneck else []
-    inside = [
+    layers = [
       f'{block}/conv{index + 1}'
       for block, (convolutions, _) in self._block_specs().items()
       for index, (_, _, stride) in enumerate(convolutions)
       if stride == 2
     ]
-    return stem + inside
+    return stem + layers
 
   def smallest_image(self) -> int:
     """Returns the smallest side of an image, in pixels."""
@@ -195,9 +195,9 @@ class ResNet(nn.Module):
     """Returns (name, paths of its parameters) of each layer, in order."""
     names = ['conv1']
     for block, (convolutions, shortcut) in self._block_specs().items():
-      inside = [f'conv{i + 1}' for i in range(len(convolutions))]
-      inside += ['projection'] if shortcut == 'projection' else []
-      names += [f'{block}/{name}' for name in inside]
+      layers = [f'conv{i + 1}' for i in range(len(convolutions))]
+      layers += ['projection'] if shortcut == 'projection' else []
+      names += [f'{block}/{name}' for name in layers]
     hidden = ((name, parts.paths(name)) for name in names)
     return (*hidden, ('logits', ('logits',)))
 

@@ -1,4 +1,4 @@
-"""VGG networks for any image of at least 8 x 8 pixels.
+"""Builds VGG networks, for images of at least 8 x 8 pixels.
 
 Simonyan and Zisserman (2015), "Very Deep Convolutional Networks", arXiv:
 1409.1556, Table 1, columns A, B, D and E. The normalization, if any, stands
@@ -76,7 +76,7 @@ class VGG(nn.Module):
   ) -> jax.Array:
     """Returns the logits of images; see `bn_jax.models.make`."""
     checks.check_rank(x, 'VGG')
-    omitted = omitted_pools(x.shape[1:3])
+    first_pool = omitted_pools(x.shape[1:3])
 
     def activation(layer, x):
       return nn.relu(
@@ -90,7 +90,7 @@ class VGG(nn.Module):
       for _ in range(convolutions):
         index += 1
         x = activation(self._convolution(block, index), x)
-      if block >= omitted:
+      if block >= first_pool:
         x = conv.max_pool(x, lowering=self.lowering)
     x = x.reshape(x.shape[0], -1)
     for number, features in enumerate(self.head, start=1):
@@ -167,11 +167,11 @@ def omitted_pools(image: tuple[int, int]) -> int:
   Raises:
     ValueError: an image smaller than 8 x 8.
   """
-  shorter = min(image)
-  if shorter < SMALLEST_IMAGE:
+  side = min(image)
+  if side < SMALLEST_IMAGE:
     raise ValueError(
       f'an image of {image[0]} x {image[1]} pixels is too small for VGG: its '
       f'last pool would see less than 2 x 2; allowed: {SMALLEST_IMAGE} x '
       f'{SMALLEST_IMAGE} or more'
     )
-  return 2 if shorter < 16 else 1 if shorter < 32 else 0
+  return 2 if side < 16 else 1 if side < 32 else 0

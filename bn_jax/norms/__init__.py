@@ -1,4 +1,4 @@
-"""Normalization layers with explicit statistics."""
+"""Provides normalizations as functions, as layers and, by name, for models."""
 
 import functools
 import math
@@ -17,6 +17,7 @@ from bn_jax.norms.norm import STATISTICS, Norm
 from bn_jax.norms.population import Population, population_statistics
 from bn_jax.norms.transform import batch_norm, moments, normalize
 
+# Name in a config -> a constructor of a Norm, which has the keyword `spread`.
 NORMS = {
   'batch': batch.make,
   'batch_renorm': batch.make_renorm,
@@ -59,11 +60,11 @@ __all__ = [
 
 
 def make(name: str, **keywords: Any) -> Norm:
-  """Returns the normalization called `name`, for the `norm` of a model.
+  """Returns the normalization called `name`, for `models.make(norm=...)`.
 
   Args:
-    **keywords: those of that normalization, such as `group_size` of 'batch';
-      every one has `spread`, how the batch lies on devices.
+    **keywords: of its constructor, such as `group_size` of 'batch'; all have
+      `spread`, how the batch lies on devices.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.

@@ -1,4 +1,4 @@
-"""Batch Normalization as a layer that owns its parameters and statistics."""
+"""Defines the layers of Batch Normalization and Batch Renormalization."""
 
 from typing import Any
 
@@ -16,17 +16,16 @@ class BatchNorm(running.RunningNorm):
   """Batch Normalization (Ioffe and Szegedy, 2015, arXiv:1502.03167).
 
   Collections: params {scale, bias}, [C] each; batch_stats {mean, var}, [C]
-  each, written with statistics 'batch' if and only if the collection is
-  mutable. Over several groups they follow the mean of the groups' means and of
-  their *within-group* variances, as in the paper, not the variance of the
-  pooled batch.
+  each, updated with statistics 'batch' where the collection is mutable and the
+  layer not frozen, but not by `init`. Of several groups the averages take the
+  mean of the groups' means and of their variances, as in the paper, not the
+  variance of the pooled batch.
 
   Attributes, beside those of `RunningNorm`:
     running_variance: 'biased', or 'unbiased' (times m/(m-1), as PyTorch does).
     stop_statistics_gradient: see `batch_norm`.
     affine: whether scale and bias are learned. Otherwise they stay 1 and 0 and
-      their gradients are zero, as in section 2 of the paper, before it
-      introduces them.
+      their gradients are zero, as in section 2 of the paper, which has none.
   """
 
   running_variance: str = 'biased'
@@ -47,10 +46,9 @@ class BatchNorm(running.RunningNorm):
 
     Args:
       x: [N, ..., C], or with its channels along `axis`.
-      statistics: 'batch' or 'running'.
       mask: bool, [N] or x's shape without channels; False is padding.
     """
-    del first  # statistics do not depend on the order of examples
+    del first  # only noise depends on where x begins in its batch
     channels = x.shape[self.axis]
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
@@ -83,8 +81,8 @@ class BatchNorm(running.RunningNorm):
 
   def fixed(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Returns the mean, divisor, scale and bias of 'running', [C] each."""
-    mean_C, divisor_C, *pair = super().fixed()
-    return mean_C, divisor_C, *self._learned(*pair)
+    mean_C, divisor_C, scale_C, bias_C = super().fixed()
+    return mean_C, divisor_C, *self._learned(scale_C, bias_C)
 
   def divisor(self) -> jax.Array:
     """Returns what statistics 'running' divide by, [C]."""
@@ -97,12 +95,12 @@ class BatchNorm(running.RunningNorm):
     return transform.moments(x, mask=mask, **self._layout())
 
   def deviation(self, var: jax.Array) -> jax.Array:
-    """Returns what the layer divides by for a variance of `var`."""
+    """Returns the divisor of values whose variance is `var`."""
     return jnp.sqrt(moments_lib.exact(var) + self.epsilon)
 
-  def _learned(self, *pair: jax.Array) -> tuple[jax.Array, ...]:
+  def _learned(self, *parameters: jax.Array) -> tuple[jax.Array, ...]:
     """Returns scale and bias, without a derivative unless they are learned."""
-    return pair if self.affine else lax.stop_gradient(pair)
+    return parameters if self.affine else lax.stop_gradient(parameters)
 
   def _layout(self) -> dict[str, Any]:
     return dict(axis=self.axis, group_size=self.group_size, spread=self.spread)
@@ -123,17 +121,18 @@ class BatchRenorm(BatchNorm):
     y = scale ((x - mean_B) / s_B r + d) + bias
     r = clip(s_B / s, 1/r_max, r_max)      d = clip((mean_B - mean)/s, +-d_max)
 
-  with s^2 = var + epsilon, of the batch and of the running averages before it;
-  the derivative treats r and d as constants. Without clipping the output would
-  be x normalised by the running averages, with the derivative of the batch's
-  statistics. At r_max 1 and d_max 0 it is Batch Normalization; from there both
-  grow linearly between two updates.
+  with s_B^2 = var_B + epsilon of the batch, and s^2 = var + epsilon of the
+  running averages before it; the derivative treats r and d as constants.
+  Without clipping y would be x normalised by the running averages, with the
+  derivative of the batch's statistics. The limits begin at r_max 1 and d_max 0,
+  which is Batch Normalization, and grow linearly.
 
-  The paper averages s, this layer s^2, as Batch Normalization does.
+  The paper averages s; this layer averages s^2, so that population statistics
+  and folding apply.
 
   Attributes, beside those of `BatchNorm`; the defaults are the paper's:
     r_max, d_max: the final limits.
-    r_steps, d_steps: (first, last) update between which they grow.
+    r_steps, d_steps: (first, last), the updates between which they grow.
   """
 
   r_max: float = 3.0
@@ -160,14 +159,15 @@ class BatchRenorm(BatchNorm):
     )
     factor_GC, shift_GC = scale_C[None] * r_GC, scale_C[None] * d_GC
     shift_GC = shift_GC + bias_C[None]
-    return transform.of_groups(y, factor_GC, shift_GC, axis=self.axis), moments
+    y = transform.affine_by_group(y, factor_GC, shift_GC, axis=self.axis)
+    return y, moments
 
 
-def _ramp(step: jax.Array, bounds: tuple[int, int]) -> jax.Array:
-  """Returns 0 up to the first step, 1 from the last, linear in between."""
+def _ramp(count: jax.Array, bounds: tuple[int, int]) -> jax.Array:
+  """Returns 0 up to the first update, 1 from the last, linear in between."""
   first, last = bounds
-  share = jnp.clip((step - first) / max(last - first, 1), 0, 1)
-  return jnp.where(step >= last, 1.0, share)
+  share = jnp.clip((count - first) / max(last - first, 1), 0, 1)
+  return jnp.where(count >= last, 1.0, share)
 
 
 def make(
@@ -186,8 +186,8 @@ def make(
 ) -> norm.Norm:
   """Returns Batch Normalization for a model; keywords are of `BatchNorm`.
 
-  One more is bias_before, whether the layer before it has a bias. None gives
-  it one where it has an effect; True shows that its gradient is zero.
+  One more is bias_before, whether the layer before the norm has a bias: None is
+  where a bias has an effect; True can show that its gradient is zero.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -195,7 +195,7 @@ def make(
   if bias_before is not None and type(bias_before) is not bool:
     raise ValueError(
       f'bias_before is {bias_before!r}; allowed: True, False, or None for '
-      'where a bias makes sense'
+      'where a bias has an effect'
     )
   if type(affine) is not bool:
     raise ValueError(f'affine is {affine!r}; allowed: True, False')
@@ -270,7 +270,7 @@ def checked(
   running.check(group_size, momentum, running_average, epsilon)
   if running_variance not in ('biased', 'unbiased'):
     raise ValueError(
-      f"running_variance is {running_variance!r}; 'biased' or 'unbiased'"
+      f'running_variance is {running_variance!r}; allowed: biased, unbiased'
     )
   return dict(
     group_size=group_size,

@@ -62,14 +62,15 @@ def fold(
     equals the output of the network with norms, up to rounding.
 
   Raises:
-    ValueError: a norm that cannot be folded, with its name and the reason.
+    ValueError: a module without `norm`; a norm that cannot be folded, by name;
+      a layer that can have no bias; outputs that differ by more than rounding.
   """
   if not hasattr(module, 'norm'):
     raise ValueError(
       f'{type(module).__name__} has no attribute norm that could be replaced'
     )
   calls, y = _traced(module, variables, x)
-  new = {call.path: (call.kernel, call.bias) for call in _linear(calls)}
+  weights = {call.path: (call.kernel, call.bias) for call in _linear(calls)}
   for call in calls:
     if isinstance(call.module, per_example.PerExample):
       raise ValueError(
@@ -77,11 +78,11 @@ def fold(
         'no fixed map'
       )
     if call.affine is not None:
-      layer, folded = _folded(call, calls, new)
-      new[layer.path] = folded
-  folded_module = module.clone(norm=norm_lib.none(), **_biases(module, new))
+      layer, layer_weights = _folded(call, calls, weights)
+      weights[layer.path] = layer_weights
+  folded_module = module.clone(norm=norm_lib.none(), **_biases(module, weights))
   folded_variables = {
-    'params': _params(folded_module, variables['params'], x, new)
+    'params': _params(folded_module, variables['params'], x, weights)
   }
   with jax.default_matmul_precision('highest'):
     folded_y = folded_module.apply(folded_variables, x, statistics='running')
@@ -89,11 +90,11 @@ def fold(
   return folded_module, folded_variables
 
 
-def _biases(module: nn.Module, new: Mapping) -> dict[str, bool]:
+def _biases(module: nn.Module, weights: Mapping) -> dict[str, bool]:
   """Returns the attribute that gives a network biases, if it now needs them."""
-  shifted = any(bias.any() for _, bias in new.values())
-  lacking = getattr(module, 'bias', None) is False
-  return {'bias': True} if shifted and lacking else {}
+  needs_bias = any(bias.any() for _, bias in weights.values())
+  has_none = getattr(module, 'bias', None) is False
+  return {'bias': True} if needs_bias and has_none else {}
 
 
 def _traced(module, variables, x) -> tuple[list[_Call], jax.Array]:
@@ -108,20 +109,21 @@ def _traced(module, variables, x) -> tuple[list[_Call], jax.Array]:
 
 
 def _recorder(calls: list[_Call]):
-  inside: list[tuple[str, ...]] = []
+  """Returns an interceptor of methods that appends to `calls`."""
+  open_paths: list[tuple[str, ...]] = []
 
   @contextlib.contextmanager
   def entered(path):
-    inside.append(path)
+    open_paths.append(path)
     try:
       yield
     finally:
-      inside.pop()
+      open_paths.pop()
 
   def record(call_next, args, keywords, context):
     module = context.module
     # A class that calls its parent's __call__ is still one call.
-    if context.method_name != '__call__' or module.path in inside:
+    if context.method_name != '__call__' or module.path in open_paths:
       return call_next(*args, **keywords)
     with entered(module.path):
       y = call_next(*args, **keywords)
@@ -160,7 +162,9 @@ def _linear(calls: list[_Call]) -> Iterator[_Call]:
   return (call for call in calls if call.kernel is not None)
 
 
-def _folded(norm: _Call, calls: list[_Call], new: Mapping) -> tuple[_Call, Any]:
+def _folded(
+  norm: _Call, calls: list[_Call], weights: Mapping
+) -> tuple[_Call, Any]:
   """Returns the layer that a norm goes into, with its new kernel and bias."""
   factor_C, shift_C = norm.affine
   if norm.module.axis not in (-1, norm.x.ndim - 1):
@@ -168,36 +172,36 @@ def _folded(norm: _Call, calls: list[_Call], new: Mapping) -> tuple[_Call, Any]:
       f'{norm.name} has its channels along axis {norm.module.axis}; allowed: '
       'the last'
     )
-  before = [call for call in _linear(calls) if call.y is norm.x]
-  if before:
-    layer = _alone(before[0], calls, norm.x, norm)
-    kernel, bias = new[layer.path]
+  layers_before = [call for call in _linear(calls) if call.y is norm.x]
+  if layers_before:
+    layer = _alone(layers_before[0], calls, norm.x, norm)
+    kernel, bias = weights[layer.path]
     return layer, (kernel * factor_C, bias * factor_C + shift_C)
-  after = [call for call in _linear(calls) if call.x is norm.y]
-  if not after:
+  layers_after = [call for call in _linear(calls) if call.x is norm.y]
+  if not layers_after:
     raise ValueError(
       f'{norm.name} is no neighbour of a convolution or dense layer: something '
       'stands between: a nonlinearity, a pool, a sum, or a reshape that gives '
       'each activation statistics of its own'
     )
-  layer = _alone(after[0], calls, norm.y, norm)
+  layer = _alone(layers_after[0], calls, norm.y, norm)
   if _pads(layer):
     raise ValueError(
       f'{norm.name} stands before {layer.name}, which pads with zeros: its '
       'shift would be missing at the border'
     )
-  kernel, bias = new[layer.path]
-  total = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)  # [in, out]
-  return layer, (kernel * factor_C[:, None], bias + shift_C @ total)
+  kernel, bias = weights[layer.path]
+  kernel_sum = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)  # [in, out]
+  return layer, (kernel * factor_C[:, None], bias + shift_C @ kernel_sum)
 
 
 def _alone(
   layer: _Call, calls: list[_Call], between: Any, norm: _Call
 ) -> _Call:
-  """Returns the layer; ValueError if another layer depends on it in between.
+  """Returns the layer; ValueError if others use it, or what lies between.
 
   Args:
-    between: the activations between the layer and the norm.
+    between: the activations on their way from the layer to the norm, or back.
   """
   if sum(call.path == layer.path for call in calls) > 1:
     raise ValueError(
@@ -219,36 +223,38 @@ def _pads(layer: _Call) -> bool:
   )
 
 
-def _params(module, old, x, new) -> dict[str, Any]:
+def _params(module, params, x, weights) -> dict[str, Any]:
   """Returns the parameters of the folded network."""
   shapes = jax.eval_shape(
     lambda x: module.init(jax.random.key(0), x, statistics='running'), x
   )['params']
-  old = traverse_util.flatten_dict(old)
-  flat = {}
+  params = traverse_util.flatten_dict(params)
+  folded = {}
   for path, shape in traverse_util.flatten_dict(shapes).items():
     *layer, name = path
-    if tuple(layer) in new and name in ('kernel', 'bias'):
-      kernel, bias = new[tuple(layer)]
+    if tuple(layer) in weights and name in ('kernel', 'bias'):
+      kernel, bias = weights[tuple(layer)]
       value = kernel if name == 'kernel' else bias
-      flat[path] = jnp.asarray(value, shape.dtype)
+      folded[path] = jnp.asarray(value, shape.dtype)
     else:
-      flat[path] = old[path]
-  for layer, (_, bias) in new.items():
-    if (*layer, 'bias') not in flat and bias.any():
+      folded[path] = params[path]
+  for layer, (_, bias) in weights.items():
+    if (*layer, 'bias') not in folded and bias.any():
       raise ValueError(
         f'{"/".join(layer)} has no bias in the network without norms, which '
         'would have to take up a shift'
       )
-  return traverse_util.unflatten_dict(flat)
+  return traverse_util.unflatten_dict(folded)
 
 
 def _compare(folded_y: jax.Array, y: jax.Array) -> None:
+  """Raises ValueError if the outputs of the two networks differ."""
   folded_y, y = np.float64(folded_y), np.float64(y)
   # 1e-30 stands in for an output that is zero everywhere.
   error = np.abs(folded_y - y).max() / max(np.abs(y).max(), 1e-30)
   if not error <= _TOLERANCE:
     raise ValueError(
-      f'the folded network differs by {error:.1e} of its largest output: a '
-      'norm stands in a way that was not seen, such as beside a shortcut'
+      f'the folded network differs by {error:.1e} of its largest output; '
+      f'allowed: {_TOLERANCE}; a norm stands where it cannot be folded, such '
+      'as beside a shortcut'
     )

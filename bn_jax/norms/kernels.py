@@ -1,4 +1,4 @@
-"""Normalizations of a layer's kernel; activations are not normalised.
+"""Normalises the kernels of layers, and not their activations.
 
   weight                  W = g V / |V|, per output unit (Salimans and Kingma,
                           2016, arXiv:1602.07868); flax's
@@ -25,6 +25,7 @@ from jax import lax
 from bn_jax import placement
 from bn_jax.norms import batch, norm, per_example
 
+# What may follow weight standardization.
 _AFTER = {
   'none': norm.none, 'batch': batch.make, 'group': per_example.make_group
 }  # fmt: skip
@@ -76,11 +77,11 @@ class WeightStandardization(nn.Module):
     """Applies the layer with standardized weights; ignores `statistics`."""
 
     def transformed(variables):
-      own = variables['params']
+      params = variables['params']
       kernel = standardized(
-        own['kernel'], epsilon=self.epsilon, scaled=self.scaled
+        params['kernel'], epsilon=self.epsilon, scaled=self.scaled
       )
-      return {**variables, 'params': {**own, 'kernel': kernel}}
+      return {**variables, 'params': {**params, 'kernel': kernel}}
 
     mapped = nn.map_variables(
       lambda layer: layer(x),
@@ -102,9 +103,9 @@ def _keeping_kernel(
     return call()
   layer = module.layer_instance
   layer(x)
-  drawn = layer.get_variable('params', 'kernel')
+  kernel = layer.get_variable('params', 'kernel')
   y = call()
-  layer.put_variable('params', 'kernel', drawn)
+  layer.put_variable('params', 'kernel', kernel)
   return y
 
 
@@ -178,10 +179,9 @@ def make_standardization(
   """Returns weight standardization for a model.
 
   Args:
-    scaled: see `standardized`.
+    scaled, epsilon: see `standardized`.
     then: the normalization of activations that follows: 'none', 'group' or
       'batch', with its defaults.
-    epsilon: added to the variance of a unit's weights.
     spread: how the batch lies on devices, for 'batch'.
   """
   _check_epsilon(epsilon)

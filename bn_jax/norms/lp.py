@@ -1,16 +1,16 @@
-"""Normalization by the mean of |x|^p in place of the variance.
+"""Normalises by the mean of |x|^p in place of the variance.
 
 Santurkar et al. (2018), "How Does Batch Normalization Help Optimization?",
-arXiv:1805.11604, section 3.3: the mean is subtracted as in Batch Normalization,
-the result is divided by "the average of the lp norm" of the activations from
-*before* that. Per channel, over the m values of a statistics group:
+arXiv:1805.11604, section 3.3: the mean is subtracted as in Batch Normalization;
+the result is divided by "the average of the lp norm" of the activations whose
+mean is *not* subtracted. Per channel, over the m values of a statistics group:
 
-  scale_p = (1/m sum_i |x_i|^p + epsilon)^(1/p)       p = inf: max_i |x_i|
+  scale_p = (1/m sum_i |x_i|^p + epsilon)^(1/p)   p = inf: max_i |x_i| + epsilon
   y_i     = scale * (x_i - mean) / scale_p + bias
 
-which is the reading that gives the ranges of the paper's Figure 6. It does not
-change with the scale of x; with a shift it does. For p = 2 and mean 0 it is
-Batch Normalization. The centred form takes x - mean instead of x in scale_p.
+which is the reading that gives the ranges of the paper's Figure 6. But for
+epsilon, y changes with a shift of x, not with its scale. For p = 2 and mean 0
+it is Batch Normalization. The centred form has x - mean in scale_p, not x.
 """
 
 import math
@@ -98,11 +98,11 @@ def _find(x, p, centred, group_size, mask, epsilon, spread):
   values_PRKC = (
     centre.away(pieces.x) if centred else moments_lib.exact(pieces.x)
   )
-  size_PRKC = jnp.abs(values_PRKC)
+  magnitude_PRKC = jnp.abs(values_PRKC)
   if math.isinf(p):
-    scale_GC = moments_lib.largest(pieces, size_PRKC) + epsilon
+    scale_GC = moments_lib.largest(pieces, magnitude_PRKC) + epsilon
   else:
-    mean_PC = moments_lib.mean(_power(size_PRKC, p), pieces.mask)
+    mean_PC = moments_lib.mean(_power(magnitude_PRKC, p), pieces.mask)
     mean_GC = moments_lib.over_groups(pieces, mean_PC)
     scale_GC = _power(mean_GC + epsilon, 1 / p)
   return pieces, centre, LpMoments(moments.mean, scale_GC, moments.count)
@@ -110,8 +110,8 @@ def _find(x, p, centred, group_size, mask, epsilon, spread):
 
 def _power(x: jax.Array, p: float) -> jax.Array:
   """Returns x^p, by a product or a root if possible: a tenth of the cost."""
-  plain = {1: lambda x: x, 2: jnp.square, 0.5: jnp.sqrt}
-  return plain[p](x) if p in plain else x**p
+  operations = {1: lambda x: x, 2: jnp.square, 0.5: jnp.sqrt}
+  return operations[p](x) if p in operations else x**p
 
 
 class LpNorm(running.RunningNorm):
@@ -139,16 +139,16 @@ class LpNorm(running.RunningNorm):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Normalises x by its batch's statistics or by the running averages."""
-    del first  # statistics do not depend on the order of examples
+    del first  # only noise depends on where x begins in its batch
     channels = x.shape[self.axis]
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
     averages = self.averages(channels, mean=0.0, scale_p=1.0)
     if self.is_fixed(statistics):
       if self.wants_moments():
-        last = transform.channels_last(x, self.axis)
+        x_last = transform.channels_last(x, self.axis)
         *_, moments = _find(
-          last, self.p, self.centred, self.group_size, mask, self.epsilon,
+          x_last, self.p, self.centred, self.group_size, mask, self.epsilon,
           self.spread,
         )  # fmt: skip
         self.sow_moments(_statistics(moments), moments.count)

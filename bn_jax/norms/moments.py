@@ -1,4 +1,4 @@
-"""Mean and variance of a batch, exact in float32, per group and channel."""
+"""Computes the mean and variance of a batch, exact in float32, per group."""
 
 import math
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from jax import ad_checkpoint, lax
 
 from bn_jax import placement
 
-# At most so many rows lie along the second axis where there are no positions,
-# see `cut`. That there are two axes matters; their lengths are a choice.
+# The largest K of `Pieces` where there are no positions. That values lie along
+# two axes matters, see `cut`; their lengths are a choice.
 _BLOCK = 16
-# One row of so many gives the shift of the two-pass variance. More rows cost
-# time; fewer lose bits of the variance, see `_find_alone`.
+# Every 16th row gives the shift of the two-pass variance. More rows cost time;
+# fewer lose bits of the variance, see `_find_alone`.
 _SAMPLE = 16
 
 
@@ -36,10 +36,11 @@ class Pieces(NamedTuple):
   """A batch cut into statistics groups, and these into one piece a device.
 
   Attributes:
-    x: [P, R, K, C]; the pieces of a group are neighbours.
+    x: [P, R, K, C]: P pieces of R times K values a channel; the pieces of a
+      group are neighbours.
     mask: [P, R, K] or [P, R, 1], or None.
     groups: G, which divides P.
-    spread: the devices over which the only group goes on, or ALONE.
+    spread: that of the only group, if programs see parts of it; else ALONE.
   """
 
   x: jax.Array
@@ -57,19 +58,21 @@ def cut(
   """Cuts a batch, [N, ..., C], into pieces of groups, each on one device.
 
   The values of a piece lie along two axes, although one would do: XLA's CPU
-  code for the derivative of statistics over a single axis is ten times slower.
+  code for the derivative of statistics over a single axis takes 230 ms instead
+  of 30 (128 x 32 x 32 x 64).
   """
   examples, channels = x.shape[0], x.shape[-1]
   whole = is_whole(examples, group_size, spread)
   groups = 1 if whole else examples // group_size
-  pieces = groups * _pieces_of_a_group(examples, groups, spread)
+  piece_count = groups * _pieces_of_a_group(examples, groups, spread)
   positions = math.prod(x.shape[1:-1])
-  inner = positions if positions > 1 else math.gcd(examples // pieces, _BLOCK)
-  x_PRKC = x.reshape(pieces, -1, inner, channels)
+  inner = math.gcd(examples // piece_count, _BLOCK)
+  inner = positions if positions > 1 else inner
+  x_PRKC = x.reshape(piece_count, -1, inner, channels)
   if mask is not None:
-    mask = mask.reshape(pieces, x_PRKC.shape[1], -1)
-  across = spread if whole and spread.axis_name else placement.ALONE
-  return Pieces(x_PRKC, mask, groups, across)
+    mask = mask.reshape(piece_count, x_PRKC.shape[1], -1)
+  group_spread = spread if whole and spread.axis_name else placement.ALONE
+  return Pieces(x_PRKC, mask, groups, group_spread)
 
 
 def is_whole(
@@ -81,16 +84,16 @@ def is_whole(
     examples: number of examples in x, which inside pmap and shard_map are those
       of one device.
   """
-  everything = examples * spread.parts if spread.axis_name else examples
-  return group_size in (None, everything)
+  batch_size = examples * spread.parts if spread.axis_name else examples
+  return group_size in (None, batch_size)
 
 
 def _pieces_of_a_group(examples, groups, spread) -> int:
-  """Returns on how many devices a group lies, where x is the whole batch."""
+  """Returns how many pieces a group has: one a device if that is even, or 1."""
   if spread.axis_name or spread.parts % groups:
     return 1
-  pieces = spread.parts // groups
-  return 1 if examples // groups % pieces else pieces
+  devices = spread.parts // groups
+  return 1 if examples // groups % devices else devices
 
 
 class Centre(NamedTuple):
@@ -112,7 +115,7 @@ class Centre(NamedTuple):
     return (exact(x_PRKC) - wide(self.high)) - wide(self.low)
 
   def near(self, x_PRKC: jax.Array, other_PC: jax.Array) -> jax.Array:
-    """Returns x minus high, for a mean from which low is then subtracted.
+    """Returns x minus high; low is then subtracted from sums, not from values.
 
     Args:
       other_PC: any finite numbers, see `apart`.
@@ -145,7 +148,7 @@ def find(pieces: Pieces) -> tuple[Centre, Moments]:
 
 
 def _saved(statistics):
-  """Names statistics, so that recomputing activations can save these few."""
+  """Names statistics, so that a policy of `jax.checkpoint` can save them."""
   return ad_checkpoint.checkpoint_name(statistics, 'moments')
 
 
@@ -172,8 +175,8 @@ def largest(pieces: Pieces, x_PRKC: jax.Array) -> jax.Array:
   """
   if pieces.mask is not None:
     x_PRKC = jnp.where(pieces.mask[..., None], x_PRKC, 0)
-  count, _, _, channels = x_PRKC.shape
-  largest_PC = _largest(x_PRKC.reshape(count, -1, channels), 1)
+  channels = x_PRKC.shape[-1]
+  largest_PC = _largest(x_PRKC.reshape(len(x_PRKC), -1, channels), 1)
   largest_GC = _largest(largest_PC.reshape(pieces.groups, -1, channels), 1)
   return _largest(pieces.spread.gathered(largest_GC), 0)
 
@@ -181,8 +184,8 @@ def largest(pieces: Pieces, x_PRKC: jax.Array) -> jax.Array:
 def _largest(x: jax.Array, axis: int) -> jax.Array:
   """Returns the maximum along an axis; of equal values the first counts.
 
-  JAX differentiates `max` by comparing the values with it. A compiler that
-  computes them twice may round them differently, and then none is equal.
+  JAX differentiates `max` by comparing the values with it. If a compiler
+  computes the values twice, they may round otherwise, and none equals it.
   """
   index = lax.stop_gradient(jnp.argmax(x, axis=axis, keepdims=True))
   return jnp.take_along_axis(x, index, axis=axis).squeeze(axis)
@@ -194,19 +197,19 @@ def to_pieces(pieces: Pieces, x_GC: jax.Array) -> jax.Array:
 
 
 def total(pieces: Pieces) -> jax.Array:
-  """Returns the number of values of a channel in each group, [G]."""
+  """Returns the number of real values of a channel in each group, [G]."""
   count_P = _count(pieces.x, pieces.mask)
   count_G = count_P.reshape(pieces.groups, -1).sum(axis=1)
   if pieces.mask is None:
-    return count_G * pieces.spread.parts  # devices need not be asked
+    return count_G * pieces.spread.parts  # all parts have as many
   return pieces.spread.sum(count_G)
 
 
 @jax.custom_jvp
 def _find_alone(
-  x_GRKC: jax.Array, mask_GRK: jax.Array | None
+  x_PRKC: jax.Array, mask_PRK: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns (high, low, var), [G, C] each, by the shifted two-pass algorithm.
+  """Returns (high, low, var), [P, C] each, by the shifted two-pass algorithm.
 
     mean = s + E[x - s]      var = E[(x - s)^2] - E[x - s]^2
 
@@ -218,17 +221,17 @@ def _find_alone(
   with f = 1/16 that costs four of float32's 24 bits, for random data almost
   none.
   """
-  x_GRKC = exact(x_GRKC)
-  first_GC = _first_real(x_GRKC, mask_GRK)
-  sample_GRKC = x_GRKC if mask_GRK is not None else x_GRKC[:, ::_SAMPLE]
-  high_GC = first_GC + mean(sample_GRKC - wide(first_GC), mask_GRK)
-  low_GC = mean(x_GRKC - wide(apart(high_GC, first_GC)), mask_GRK)
-  near_GRKC = x_GRKC - wide(apart(high_GC, low_GC))
-  square_GC = mean(near_GRKC * near_GRKC, mask_GRK)
-  return high_GC, low_GC, jnp.maximum(square_GC - low_GC * low_GC, 0)
+  x_PRKC = exact(x_PRKC)
+  first_PC = _first_real(x_PRKC, mask_PRK)
+  sample_PRKC = x_PRKC if mask_PRK is not None else x_PRKC[:, ::_SAMPLE]
+  high_PC = first_PC + mean(sample_PRKC - wide(first_PC), mask_PRK)
+  low_PC = mean(x_PRKC - wide(apart(high_PC, first_PC)), mask_PRK)
+  near_PRKC = x_PRKC - wide(apart(high_PC, low_PC))
+  square_PC = mean(near_PRKC * near_PRKC, mask_PRK)
+  return high_PC, low_PC, jnp.maximum(square_PC - low_PC * low_PC, 0)
 
 
-def apart(x_GC: jax.Array, other_GC: jax.Array) -> jax.Array:
+def apart(x_PC: jax.Array, other_PC: jax.Array) -> jax.Array:
   """Returns x, in a form that the compiler does not recognise as x.
 
   If several sums centred the values in the same way, XLA would write the
@@ -236,7 +239,7 @@ def apart(x_GC: jax.Array, other_GC: jax.Array) -> jax.Array:
   reads x alone. (XLA keeps 0 * other, which might be NaN; an optimization
   barrier does not help, since XLA drops it before it merges equal terms.)
   """
-  return x_GC + 0 * other_GC
+  return x_PC + 0 * other_PC
 
 
 @_find_alone.defjvp
@@ -248,45 +251,45 @@ def _find_alone_jvp(primals, tangents):
   JAX transposes them for reverse mode and differentiates them for the second
   order. The derivative of the mean is that of low; that of high is 0.
   """
-  (x_GRKC, mask_GRK), (dx_GRKC, _) = primals, tangents
-  high_GC, low_GC, var_GC = _find_alone(x_GRKC, mask_GRK)
-  dx_GRKC = exact(dx_GRKC)
-  dmean_GC = mean(dx_GRKC, mask_GRK)
-  near_GRKC = Centre(high_GC, low_GC).near(x_GRKC, var_GC)
-  slope_GC = mean(near_GRKC * dx_GRKC, mask_GRK) - low_GC * dmean_GC
-  derivatives = jnp.zeros_like(high_GC), dmean_GC, 2 * slope_GC
-  return (high_GC, low_GC, var_GC), derivatives
+  (x_PRKC, mask_PRK), (dx_PRKC, _) = primals, tangents
+  high_PC, low_PC, var_PC = _find_alone(x_PRKC, mask_PRK)
+  dx_PRKC = exact(dx_PRKC)
+  dmean_PC = mean(dx_PRKC, mask_PRK)
+  near_PRKC = Centre(high_PC, low_PC).near(x_PRKC, var_PC)
+  slope_PC = mean(near_PRKC * dx_PRKC, mask_PRK) - low_PC * dmean_PC
+  derivatives = jnp.zeros_like(high_PC), dmean_PC, 2 * slope_PC
+  return (high_PC, low_PC, var_PC), derivatives
 
 
-def wide(x_GC: jax.Array) -> jax.Array:
-  """Reshapes [G, C] to [G, 1, 1, C], to broadcast against values."""
-  return x_GC[:, None, None]
+def wide(x_PC: jax.Array) -> jax.Array:
+  """Reshapes [P, C] to [P, 1, 1, C], to broadcast against values."""
+  return x_PC[:, None, None]
 
 
-def _first_real(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
-  """Returns the first value of each group and channel that is no padding."""
-  if mask_GRK is None:
-    return x_GRKC[:, 0, 0]
-  x_GMC = x_GRKC[:, :, : mask_GRK.shape[2]].reshape(
-    x_GRKC.shape[0], -1, x_GRKC.shape[3]
+def _first_real(x_PRKC: jax.Array, mask_PRK: jax.Array | None) -> jax.Array:
+  """Returns the first value of each piece and channel that is no padding."""
+  if mask_PRK is None:
+    return x_PRKC[:, 0, 0]
+  x_PMC = x_PRKC[:, :, : mask_PRK.shape[2]].reshape(
+    x_PRKC.shape[0], -1, x_PRKC.shape[3]
   )
-  first_G = jnp.argmax(mask_GRK.reshape(len(x_GMC), -1), axis=1)
-  return jnp.take_along_axis(x_GMC, first_G[:, None, None], axis=1)[:, 0]
+  first_P = jnp.argmax(mask_PRK.reshape(len(x_PMC), -1), axis=1)
+  return jnp.take_along_axis(x_PMC, first_P[:, None, None], axis=1)[:, 0]
 
 
-def mean(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
-  """Returns the mean of each group's real values, [G, C]; 0 without any."""
-  if mask_GRK is None:
-    return x_GRKC.mean(axis=(1, 2))
-  total_GC = jnp.where(mask_GRK[..., None], x_GRKC, 0).sum(axis=(1, 2))
-  return total_GC / jnp.maximum(_count(x_GRKC, mask_GRK), 1)[:, None]
+def mean(x_PRKC: jax.Array, mask_PRK: jax.Array | None) -> jax.Array:
+  """Returns the mean of each piece's real values, [P, C]; 0 without any."""
+  if mask_PRK is None:
+    return x_PRKC.mean(axis=(1, 2))
+  total_PC = jnp.where(mask_PRK[..., None], x_PRKC, 0).sum(axis=(1, 2))
+  return total_PC / jnp.maximum(_count(x_PRKC, mask_PRK), 1)[:, None]
 
 
-def _count(x_GRKC: jax.Array, mask_GRK: jax.Array | None) -> jax.Array:
-  """Returns the number of real values of a channel in each piece, [G]."""
-  groups, rows, inner, _ = x_GRKC.shape
-  dtype = jnp.promote_types(x_GRKC.dtype, jnp.float32)
-  if mask_GRK is None:
-    return jnp.full((groups,), rows * inner, dtype)
-  values = inner // mask_GRK.shape[2]  # of one element of the mask
-  return values * mask_GRK.sum(axis=(1, 2), dtype=dtype)
+def _count(x_PRKC: jax.Array, mask_PRK: jax.Array | None) -> jax.Array:
+  """Returns the number of real values of a channel in each piece, [P]."""
+  piece_count, rows, inner, _ = x_PRKC.shape
+  dtype = jnp.promote_types(x_PRKC.dtype, jnp.float32)
+  if mask_PRK is None:
+    return jnp.full((piece_count,), rows * inner, dtype)
+  values = inner // mask_PRK.shape[2]  # of one element of the mask
+  return values * mask_PRK.sum(axis=(1, 2), dtype=dtype)

@@ -1,4 +1,4 @@
-"""Random noise after a normalization, drawn anew at every step.
+"""Adds random noise after a normalization, drawn anew at every step.
 
 Santurkar et al. (2018), "How Does Batch Normalization Help Optimization?",
 arXiv:1805.11604, Algorithm 1 and appendix A.2.1. For each unit j (a channel of
@@ -10,7 +10,7 @@ feature maps) and each step, then for each element i of the unit:
 
 so the distribution of every unit jumps from step to step: an internal covariate
 shift by design. The paper does not say whether r_sigma is a variance or a
-standard deviation; here it is the latter. Defaults are the paper's constants.
+standard deviation; here it is the second. Defaults are the paper's constants.
 """
 
 import math
@@ -45,7 +45,7 @@ def add_noise(
   variance sigma^2 + r_sigma^2 + r_mu^2 / 3.
 
   Args:
-    key: of this layer and step.
+    key: of the layer and step.
     first: the index of the first example of x in the batch of the step. An
       example's noise depends on its index, not on the size of x.
     n_mu: largest |mu| of a unit.
@@ -59,10 +59,10 @@ def add_noise(
   unit_key, element_key = jax.random.split(key)
   mu_C, sigma_C = jax.random.uniform(unit_key, (2, x.shape[-1]))
   mu_C, sigma_C = n_mu * (2 * mu_C - 1), 1 + (n_sigma - 1) * sigma_C
-  shift, factor = _pair_of_uniforms(element_key, x.shape, first)
-  last = (1,) * (x.ndim - 1) + (-1,)
-  m = mu_C.reshape(last) + r_mu * shift
-  s = sigma_C.reshape(last) + r_sigma * 2**0.5 * lax.erf_inv(factor)
+  uniform_m, uniform_s = _pair_of_uniforms(element_key, x.shape, first)
+  shape = (1,) * (x.ndim - 1) + (-1,)
+  m = mu_C.reshape(shape) + r_mu * uniform_m
+  s = sigma_C.reshape(shape) + r_sigma * 2**0.5 * lax.erf_inv(uniform_s)
   return (s * x.astype(s.dtype) + m).astype(x.dtype)
 
 
@@ -212,5 +212,7 @@ def _checked(n_mu, n_sigma, r_mu, r_sigma) -> tuple[tuple[str, float], ...]:
   for name, value in noise.items():
     smallest = 1 if name == 'n_sigma' else 0
     if not smallest <= value < float('inf'):
-      raise ValueError(f'{name} is {value}; allowed: {smallest} or more')
+      raise ValueError(
+        f'{name} is {value}; allowed: {smallest} or more, and finite'
+      )
   return tuple(noise.items())

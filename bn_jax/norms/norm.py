@@ -1,4 +1,4 @@
-"""The type of a normalization in a model, and the one that does nothing."""
+"""Defines what a model takes as its norm, and the norm that does nothing."""
 
 import functools
 import warnings
@@ -10,6 +10,8 @@ from flax import linen as nn
 
 from bn_jax import placement
 
+# Those of the batch; or those in batch_stats: running averages, or the
+# population's in their place.
 STATISTICS = ('batch', 'running')
 
 
@@ -19,7 +21,7 @@ def naming_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
   In this version its old name `mode` works too, with a warning.
 
   Raises:
-    ValueError: anything but 'batch' or 'running'.
+    ValueError: statistics other than 'batch' or 'running'.
   """
 
   @functools.wraps(call)
@@ -64,16 +66,16 @@ class Norm(NamedTuple):
 
   Attributes:
     layer: name -> the module that acts on activations, before the
-      nonlinearity: `layer(name)(x, statistics=..., mask=..., first=...)`. A
-      norm that does nothing still has such a module, so that the input to the
-      nonlinearity has the same path in every network.
+      nonlinearity: `layer(name)(x, statistics=..., mask=..., first=...)`. It is
+      a module even if it does nothing, so that the input to the nonlinearity
+      has the same path in every network.
     bias_before: whether the layer before the norm has a bias. Where the norm
       subtracts a mean, a bias would have no effect.
     weighted: (layer with a parameter 'kernel', name) -> the same layer with its
       kernel normalised: `weighted(conv, name)(x, statistics=...)`.
-    frozen: whether the layers' scale, bias and statistics stay as they are:
-      their gradients are zero, and no batch changes them. Weight decay would
-      still change them, so the optimizer has to leave them out.
+    frozen: whether scale, bias and statistics stay as they are: the gradients
+      of scale and bias are zero, and no batch changes the statistics. Weight
+      decay would still change scale and bias; who adds it leaves them out.
   """
 
   layer: Callable[[str], nn.Module]
@@ -101,6 +103,6 @@ class Identity(nn.Module):
 
 
 def none(*, spread: placement.Spread = placement.ALONE) -> Norm:
-  """Returns no normalization, for a model: the paper's standard network."""
+  """Returns the norm that does nothing: the 2018 paper's standard network."""
   del spread  # nothing is computed over examples
   return Norm(layer=lambda name: Identity(name=name), bias_before=True)

@@ -1,4 +1,4 @@
-"""Normalizations of each example by itself: flax's, with our signature.
+"""Normalises each example by itself: flax's modules, with our signature.
 
   layer     over all units of an example (Ba, Kiros and Hinton, 2016,
             arXiv:1607.06450), or over those at each of its positions
@@ -104,7 +104,8 @@ def make_group(
     epsilon: added to the variance, inside the root.
 
   Raises:
-    ValueError: a keyword out of its range.
+    ValueError: num_groups or epsilon out of its range; in its call, channels
+      that num_groups does not divide.
   """
   del spread  # nothing is computed over examples
   if num_groups is not None and num_groups < 1:
@@ -130,15 +131,15 @@ def make_instance(
     epsilon: added to the variance, inside the root.
 
   Raises:
-    ValueError: a keyword out of its range; in its call, images of one position.
+    ValueError: epsilon below 0; in its call, images of one position.
   """
   del spread  # nothing is computed over examples
 
   def constructor(shape):
     if math.prod(shape[1:-1]) == 1:
       raise ValueError(
-        f'x has shape {list(shape)}: a group of one value, all would become '
-        'the bias; allowed: two positions or more'
+        f'x {list(shape)} has groups of one value, which would all become the '
+        'bias; allowed: two positions or more'
       )
     return nn.InstanceNorm
 
@@ -147,11 +148,10 @@ def make_instance(
 
 
 def usual_groups(channels: int) -> int:
-  """Returns 32 groups, as in the paper, or fewer for few channels.
+  """Returns gcd(32, channels) groups, or half as many below 64 channels.
 
-  Below 64 channels a group would hold one channel, which is instance
-  normalization; then groups have two. A number of channels that 32 does not
-  divide gets fewer groups too.
+  32 is the paper's number. Below 64 channels a group could hold one channel,
+  which is instance normalization; half as many groups hold two or more.
   """
   divisor = math.gcd(32, channels)
   return divisor if channels >= 64 else max(1, divisor // 2)
@@ -172,7 +172,7 @@ def _norm(
   constructor: Callable[[tuple[int, ...]], Callable[..., nn.Module]],
   epsilon: float,
 ) -> norm.Norm:
-  """Returns the norm whose module has a constructor that depends on a shape."""
+  """Returns a norm; constructor: shape of x -> a constructor of flax."""
   if not epsilon >= 0:
     raise ValueError(f'epsilon is {epsilon}; allowed: 0 or more')
 

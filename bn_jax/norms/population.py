@@ -1,4 +1,4 @@
-"""Statistics of the training set, for inference.
+"""Estimates the statistics of the training set, for inference.
 
 Ioffe and Szegedy (2015), Algorithm 2, steps 8 to 12: with the parameters fixed,
 over training batches of m values a channel,
@@ -49,9 +49,9 @@ def population_statistics(
 ) -> Population:
   """Computes the batch_stats of a network for inference.
 
-  Batches are taken one at a time, and only their moments are added up, in
-  float64. They may lie on several devices. Noise and dropout are off. The
-  running averages of training and their momentum have no influence.
+  Batches are taken one at a time, and may lie on several devices; only their
+  moments are added up, in float64. Noise and dropout are off. The running
+  averages of training and their momentum have no influence.
 
   Args:
     module: called as `module(x, statistics=..., mask=...)`, with norms of this
@@ -62,8 +62,8 @@ def population_statistics(
     variance: 'within', m/(m-1) times the mean of the batches' (groups')
       variances, as in Algorithm 2; or 'pooled', the biased variance of all
       values together (Wu and Johnson, 2021, "Rethinking Batch in BatchNorm",
-      arXiv:2105.07576, section 3: "precise BN"). They differ by the variance of
-      the batches' means.
+      arXiv:2105.07576, section 3: "precise BN"). Pooled adds the variance of
+      the batches' means, and has no factor m/(m-1).
     layerwise: False measures all layers at once, each batch normalised by its
       own statistics throughout. True is the literal reading: a layer is
       measured when those below already use their population statistics. That
@@ -89,24 +89,24 @@ def population_statistics(
     population = _pass(module, variables, batches, variance, 'running')
     if _same(population.batch_stats, variables['batch_stats']):
       return population
-    # Once the layers below a layer have their final values, the next pass
-    # gives it its own.
+    # A layer's statistics are final in the pass after the one in which those of
+    # all layers below became so.
     variables = {**variables, 'batch_stats': population.batch_stats}
 
 
 def _pass(module, variables, batches, variance, statistics) -> Population:
   """Returns the statistics of all layers, from one pass over the batches."""
   tallies: dict[Path, _Tally] = {}
-  count = examples = 0
+  batch_count = examples = 0
   for batch in batches:
     x, mask = batch if isinstance(batch, tuple) else (batch, None)
     with jax.default_matmul_precision('highest'):
       moments = _moments(module, variables, x, mask, statistics)
-    for path, groups in _by_layer(jax.device_get(moments)).items():
-      tallies.setdefault(path, _Tally(variance)).add(groups)
-    count += 1
+    for path, layer in _by_layer(jax.device_get(moments)).items():
+      tallies.setdefault(path, _Tally(variance)).add(layer)
+    batch_count += 1
     examples += len(x) if mask is None else int(_examples(mask))
-  if not count:
+  if not batch_count:
     raise ValueError('there are no batches; allowed: one or more')
   if not tallies:
     raise ValueError(
@@ -117,7 +117,8 @@ def _pass(module, variables, batches, variance, statistics) -> Population:
   for path, tally in tallies.items():
     for name, value in tally.result('/'.join(path)).items():
       flat[*path, name] = _like(flat[*path, name], value)
-  return Population(traverse_util.unflatten_dict(flat), count, examples)
+  batch_stats = traverse_util.unflatten_dict(flat)
+  return Population(batch_stats, batch_count, examples)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -170,17 +171,17 @@ class _Tally:
         self._within += count * self._factor(count) * var_GC[group]
 
   def _add_means(self, values_C: Mapping[str, np.ndarray], count) -> None:
-    before, self._count = self._count, self._count + count
+    count_before, self._count = self._count, self._count + count
     for name, value_C in values_C.items():
       change_C = value_C - self._means.setdefault(name, value_C)
       self._means[name] = self._means[name] + change_C * (count / self._count)
       if name == 'mean':
-        self._between += change_C**2 * (before * count / self._count)
+        self._between += change_C**2 * (count_before * count / self._count)
 
   def result(self, layer: str) -> dict[str, np.ndarray]:
     """Returns {statistic: its value, [C]}; ValueError without enough data."""
     if not self._count or (self._has_variance and not self._in_groups):
-      raise ValueError(f'{layer} has seen no group of two real values')
+      raise ValueError(f'{layer} has no group of two real values; allowed: one')
     if not self._has_variance:
       return self._means
     if self._pooled:

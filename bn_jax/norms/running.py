@@ -1,4 +1,4 @@
-"""Running averages of batch statistics, for layers that normalise with them.
+"""Keeps running averages of batch statistics, for layers to normalise by them.
 
 At update t, with the statistics `batch` of one batch and a weight w:
 
@@ -40,7 +40,7 @@ class RunningNorm(nn.Module):
     group_size: examples that share statistics; None is the whole batch.
     momentum: in [0, 1), the share of the old average that an update keeps.
     running_average: the weight of an update, one of `AVERAGES`.
-    epsilon: added before the root.
+    epsilon: added to the variance, or to what a norm has in its place.
     spread: how the batch lies on devices.
     frozen: whether the layer is a fixed map a channel, for fine-tuning. With
       statistics 'batch' it then does the same as with 'running', so that no
@@ -63,7 +63,7 @@ class RunningNorm(nn.Module):
     return self.running_average != 'ema'
 
   def averages(self, channels: int, **start: float) -> dict[str, nn.Variable]:
-    """Returns the averages by name, each with the initial value given."""
+    """Returns the averages by name; `start` has their initial values."""
     if self.counts():
       self.variable('batch_stats', 'count', jnp.zeros, (), jnp.int32)
     return {
@@ -117,25 +117,26 @@ class RunningNorm(nn.Module):
   ) -> None:
     """Updates the averages, if they are mutable, by the mean over the groups.
 
-    Groups that are all padding do not count; if all are, nothing changes.
+    Groups of padding alone do not count; without any other nothing changes.
     """
     if not self.is_mutable_collection('batch_stats') or self.is_initializing():
       return
     whole = moments_lib.is_whole(examples, self.group_size, self.spread)
-    across = placement.ALONE if whole else self.spread
+    spread = placement.ALONE if whole else self.spread
     real_G1 = (count_G > 0)[:, None].astype(count_G.dtype)
     # No matrix product: on GPU and TPU its default precision loses digits.
-    number, *sums = across.sum(
+    group_count, *sums = spread.sum(
       [real_G1.sum(), *((real_G1 * x).sum(axis=0) for x in batch_GC.values())]
     )
-    weight = jnp.where(number > 0, self._weight(), 0)
+    weight = jnp.where(group_count > 0, self._weight(), 0)
     for name, sum_C in zip(batch_GC, sums):
       old_C = averages[name].value
-      new_C = (1 - weight) * old_C + weight * (sum_C / jnp.maximum(number, 1))
+      mean_C = sum_C / jnp.maximum(group_count, 1)
+      new_C = (1 - weight) * old_C + weight * mean_C
       averages[name].value = new_C.astype(old_C.dtype)
     if self.counts():
       count = self.get_variable('batch_stats', 'count')
-      self.put_variable('batch_stats', 'count', count + (number > 0))
+      self.put_variable('batch_stats', 'count', count + (group_count > 0))
 
   def _weight(self) -> jax.Array | float:
     """Returns w of the next update."""
@@ -150,9 +151,9 @@ class RunningNorm(nn.Module):
 def check(
   group_size: int | None, momentum: float, running_average: str, epsilon: float
 ) -> None:
-  """Raises ValueError for an attribute out of its range."""
+  """Raises ValueError for a keyword out of its range."""
   if group_size is not None and group_size < 1:
-    raise ValueError(f'group_size is {group_size}; at least 1, or None')
+    raise ValueError(f'group_size is {group_size}; allowed: 1 or more, or None')
   if not 0 <= momentum < 1:
     raise ValueError(f'momentum is {momentum}; allowed: 0 <= momentum < 1')
   if running_average not in AVERAGES:

@@ -1,12 +1,12 @@
-"""Batch Normalization as a function, and its derivative.
+"""Computes Batch Normalization as a function, and its derivative.
 
 Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, Algorithm 1:
 
   mean = 1/m sum_i x_i            var = 1/m sum_i (x_i - mean)^2
   y_i  = scale * (x_i - mean) / sqrt(var + epsilon) + bias
 
-per channel, over the m values of a statistics group: its examples times, for
-feature maps, their positions (section 3.2).
+per channel, over the m values of a statistics group: m is the number of its
+examples; for feature maps, times that of positions (section 3.2).
 """
 
 import functools
@@ -35,21 +35,21 @@ def batch_norm(
   """Returns x normalised by the statistics of its batch, and the statistics.
 
   Args:
-    x: [N, ..., C], floating point.
+    x: [N, ..., C], or with its channels along `axis`; floating point.
     scale: [C], gamma of the paper.
     bias: [C], beta of the paper.
     axis: of the channels, any but the first.
     group_size: examples that share statistics, in the order of the batch; None
-      is the whole batch. 32 is a replica of the 2015 paper.
-    mask: bool, of the shape [N], or of x without its channels. Where it is
-      False, values are left out of the statistics, but normalised by them too.
+      is the whole batch. 32 is the 2015 paper's mini-batch (section 4.2).
+    mask: bool, [N] or x's shape without channels. False leaves values out of
+      the statistics; they are normalised all the same.
     epsilon: added to the variance, inside the root.
     stop_statistics_gradient: whether the derivative treats mean and variance as
       constants. That is wrong on purpose: in section 2 of the 2015 paper, a
       bias before the layer then grows without end while the loss stays.
     spread: how the batch lies on devices. Inside pmap and shard_map x is one
       device's part of it; a group is then the whole batch, averaged over the
-      axis, or lies within that part.
+      mapped axis, or lies within that part.
 
   Returns:
     y, of the shape and dtype of x, and the Moments in float32 at least.
@@ -57,7 +57,7 @@ def batch_norm(
   Raises:
     ValueError: a group size that does not divide N, a group of one value, a
       mask or parameters of another shape, x of rank below 2, or an axis that is
-      not one of channels.
+      the first or out of range.
   """
   x = channels_last(x, axis)
   check_parameters(x, scale, bias)
@@ -66,14 +66,15 @@ def batch_norm(
   scale_1C = moments_lib.exact(scale)[None]
   bias_1C = moments_lib.exact(bias)[None]
   if stop_statistics_gradient:
-    constant = pieces._replace(x=lax.stop_gradient(pieces.x))
-    centre, moments = moments_lib.find(constant)
+    constant_pieces = pieces._replace(x=lax.stop_gradient(pieces.x))
+    centre, moments = moments_lib.find(constant_pieces)
     factor_GC = lax.rsqrt(moments.var + epsilon) * scale_1C
     y_PRKC = affine(pieces, centre, factor_GC, bias_1C)
   else:
     y_PRKC, moments = _transform(
-      epsilon, pieces.groups, pieces.spread, *pieces[:2], scale_1C, bias_1C
-    )
+      epsilon, pieces.groups, pieces.spread, pieces.x, pieces.mask, scale_1C,
+      bias_1C,
+    )  # fmt: skip
   y = y_PRKC.astype(x.dtype).reshape(x.shape)
   return jnp.moveaxis(y, -1, axis), moments
 
@@ -92,18 +93,18 @@ def moments(
   return moments_lib.find(moments_lib.cut(x, group_size, mask, spread))[1]
 
 
-def of_groups(
+def affine_by_group(
   x: jax.Array, factor_GC: jax.Array, shift_GC: jax.Array, *, axis: int = -1
 ) -> jax.Array:
   """Returns factor x + shift, by group and channel, in the dtype of x."""
-  last = channels_last(x, axis)
+  x_last = channels_last(x, axis)
   group_size = len(x) // len(factor_GC)
   shape = (len(x), *(1,) * (x.ndim - 2), -1)
   factor, shift = (
     jnp.repeat(value, group_size, axis=0).reshape(shape)
     for value in (factor_GC, shift_GC)
   )
-  y = moments_lib.exact(last) * factor + shift
+  y = moments_lib.exact(x_last) * factor + shift
   return jnp.moveaxis(y.astype(x.dtype), -1, axis)
 
 
@@ -111,7 +112,7 @@ def channels_last(x: jax.Array, axis: int) -> jax.Array:
   """Moves the channels of x from `axis` to the last axis.
 
   Raises:
-    ValueError: x of rank below 2, or an axis that cannot be one of channels.
+    ValueError: x of rank below 2, or an axis that is the first or out of range.
   """
   if x.ndim < 2:
     raise ValueError(f'x has shape {x.shape}; allowed: [N, ..., C]')
@@ -125,7 +126,7 @@ def channels_last(x: jax.Array, axis: int) -> jax.Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _transform(epsilon, groups, spread, x_PRKC, mask, scale_1C, bias_1C):
-  """Returns y, [P, R, K, C], and the Moments; see `_transform_jvp`."""
+  """Returns y, [P, R, K, C] as in `moments.Pieces`, and the Moments."""
   pieces = moments_lib.Pieces(x_PRKC, mask, groups, spread)
   centre, moments = moments_lib.find(pieces)
   factor_GC = lax.rsqrt(moments.var + epsilon) * scale_1C
@@ -140,8 +141,8 @@ def affine(
 ) -> jax.Array:
   """Returns (x - mean) factor + bias, [P, R, K, C]."""
   factor_PC = moments_lib.to_pieces(pieces, factor_GC)
-  scaled_PRKC = centre.away(pieces.x) * moments_lib.wide(factor_PC)
-  return scaled_PRKC + moments_lib.wide(bias_1C)
+  product_PRKC = centre.away(pieces.x) * moments_lib.wide(factor_PC)
+  return product_PRKC + moments_lib.wide(bias_1C)
 
 
 @_transform.defjvp
@@ -153,8 +154,8 @@ def _transform_jvp(epsilon, groups, spread, primals, tangents):
 
   Factors of a channel are multiplied before they are broadcast to the values.
   The transposed rule then needs two sums over values, of dy and (x - mean) dy,
-  which are also the gradients of the parameters. Of the forward pass it saves
-  x and four numbers a channel, and centres x again.
+  from which the gradients of scale and bias follow. Of the forward pass it
+  saves x and four numbers a channel, and centres x again.
   """
   x_PRKC, mask, scale_1C, bias_1C = primals
   pieces = moments_lib.Pieces(x_PRKC, mask, groups, spread)
@@ -162,13 +163,14 @@ def _transform_jvp(epsilon, groups, spread, primals, tangents):
   inverse_GC = lax.rsqrt(moments.var + epsilon)
   y_PRKC = affine(pieces, centre, inverse_GC * scale_1C, bias_1C)
 
-  def wide(x_GC):
+  def to_values(x_GC):
     return moments_lib.wide(moments_lib.to_pieces(pieces, x_GC))
 
   def expectation(values_PRKC):
     mean_PC = moments_lib.mean(values_PRKC, mask)
     return moments_lib.over_groups(pieces, mean_PC)
 
+  # XLA cannot fuse across the barriers that prevent_cse would put.
   @functools.partial(jax.checkpoint, prevent_cse=False)
   def derivative(x_PRKC, centre, inverse_GC, scale_1C, tangents):
     dx_PRKC, _, dscale_1C, dbias_1C = tangents
@@ -182,7 +184,7 @@ def _transform_jvp(epsilon, groups, spread, primals, tangents):
     dshift_PC = moments_lib.to_pieces(pieces, dshift_GC)
     near_PRKC = centre.near(x_PRKC, inverse_GC)
     dy_PRKC = (
-      dx_PRKC * wide(factor_GC)
+      dx_PRKC * to_values(factor_GC)
       + near_PRKC * moments_lib.wide(dfactor_PC)
       + moments_lib.wide(dshift_PC - centre.low * dfactor_PC)
     )
@@ -211,14 +213,15 @@ def normalize(
     y = scale (x - mean) / deviation + bias
 
   mean, deviation (such as sqrt(var + epsilon)), scale and bias are [C] each,
-  and `axis` of x has the channels.
+  and `axis` of x has the channels. y has the shape and dtype of x, and is
+  computed in float32 at least.
 
-  Returns:
-    y, of the shape and dtype of x; computed in float32 at least.
+  Raises:
+    ValueError: x of rank below 2, or an axis that is the first or out of range.
   """
-  last = (1,) * (x.ndim - 1) + (-1,)
+  shape = (1,) * (x.ndim - 1) + (-1,)
   mean, deviation, scale, bias = (
-    moments_lib.exact(value).reshape(last)
+    moments_lib.exact(value).reshape(shape)
     for value in (mean, deviation, scale, bias)
   )
   centred = moments_lib.exact(channels_last(x, axis)) - mean
@@ -227,12 +230,12 @@ def normalize(
 
 
 def check_parameters(x: jax.Array, scale: jax.Array, bias: jax.Array) -> None:
-  """Raises ValueError unless both are [C] of x, [N, ..., C]."""
+  """Raises ValueError unless scale and bias are [C], for x of [N, ..., C]."""
   channels = x.shape[-1]
   if scale.shape != (channels,) or bias.shape != (channels,):
     raise ValueError(
-      f'scale and bias have shapes {scale.shape} and {bias.shape}; x has '
-      f'{channels} channels'
+      f'scale and bias have shapes {scale.shape} and {bias.shape}; allowed: '
+      f'({channels},) for x of {channels} channels'
     )
 
 
@@ -242,7 +245,7 @@ def check(
   mask: jax.Array | None,
   spread: placement.Spread,
 ) -> None:
-  """Raises ValueError where x, [N, ..., C], cannot be normalised like this."""
+  """Raises ValueError if x, [N, ..., C], cannot have these groups or mask."""
   examples = x.shape[0]
   if not moments_lib.is_whole(examples, group_size, spread) and (
     group_size < 1 or examples % group_size
@@ -250,13 +253,13 @@ def check(
     part = f' that one of {spread.parts} devices holds'
     raise ValueError(
       f'group_size {group_size} does not divide the batch of {examples}'
-      f'{part if spread.axis_name else ""}'
+      f'{part if spread.axis_name else ""}; allowed: a divisor of it'
     )
-  whole = examples * (spread.parts if spread.axis_name else 1)
-  if (group_size or whole) * math.prod(x.shape[1:-1]) == 1:
+  batch_size = examples * (spread.parts if spread.axis_name else 1)
+  if (group_size or batch_size) * math.prod(x.shape[1:-1]) == 1:
     raise ValueError(
-      f'a group of one value, of x {list(x.shape)}: all would become the bias; '
-      'allowed: two examples or positions, or more'
+      f'x {list(x.shape)} has groups of one value, which would all become the '
+      'bias; allowed: groups of two values or more'
     )
   if mask is not None and mask.shape not in ((examples,), x.shape[:-1]):
     raise ValueError(

@@ -110,7 +110,7 @@ class ContractTest(parameterized.TestCase):
   @parameterized.parameters(*DENSE)
   def test_a_unit_of_one_value_is_refused(self, name):
     module, shape = models_small.make(name, 'instance')
-    with self.assertRaisesRegex(ValueError, 'a group of one value'):
+    with self.assertRaisesRegex(ValueError, 'has groups of one value'):
       called(module, shape)
 
   @parameterized.parameters(*models.MODELS)

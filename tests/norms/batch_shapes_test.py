@@ -101,9 +101,9 @@ class GroupOfOneTest(parameterized.TestCase):
   )
   def test_is_refused(self, shape, group_size):
     x, scale, bias = data(shape)
-    with self.assertRaisesRegex(ValueError, 'a group of one value'):
+    with self.assertRaisesRegex(ValueError, 'has groups of one value'):
       norms.batch_norm(x, scale, bias, group_size=group_size)
-    with self.assertRaisesRegex(ValueError, 'a group of one value'):
+    with self.assertRaisesRegex(ValueError, 'has groups of one value'):
       norms.lp_norm(x, scale, bias, p=1, group_size=group_size)
 
   def test_one_example_with_positions_is_not(self):
@@ -115,7 +115,7 @@ class GroupOfOneTest(parameterized.TestCase):
   def test_instance_norm_of_one_position_is_refused(self):
     x, _, _ = data((6, 3))
     layer = norms.make('instance').layer('norm1')
-    with self.assertRaisesRegex(ValueError, 'a group of one value'):
+    with self.assertRaisesRegex(ValueError, 'has groups of one value'):
       layer.init(jax.random.key(0), x, statistics='batch')
 
 

@@ -1,4 +1,4 @@
-"""Ways to write one operation, and the choice between them.
+"""Chooses a lowering: one of the ways to write an operation.
 
 'library' is XLA's own operation; 'product' is written in products, slices and
 elementwise operations; 'auto' is 'product' where a program is compiled for the

@@ -1,9 +1,9 @@
-"""Convolution and 2 x 2 pooling, in each lowering.
+"""Computes convolutions and 2 x 2 max pools, in each lowering.
 
 'library' is XLA's own operation, the right one for GPU and TPU. 'product'
 writes a convolution as one matrix product over shifted slices and a pool as a
-maximum over them. The numbers are the same, and on the CPU it is 3 to 30 times
-faster, because XLA's convolution gradients are slow there. 'winograd' is twice
+maximum over them. It gives the same numbers but for rounding, 3 to 30 times as
+fast on the CPU, where XLA's convolution gradients are slow. 'winograd' is twice
 as fast again on the CPU in 3 x 3 convolutions of stride 1, but rounds more, so
 it is never chosen by default. Parameters are the same in all of them. For
 overlapping windows see `bn_jax.models.lowering.pool`.
@@ -190,9 +190,9 @@ def _shifted(x, window, strides, padding) -> list[jax.Array]:
 
 def _inputs(x, row, col, window, strides):
   """Returns the inputs of the window's element (row, col) in all windows."""
-  high = x.shape[1] - window[0] + row + 1
-  wide = x.shape[2] - window[1] + col + 1
-  return x[:, row : high : strides[0], col : wide : strides[1]]
+  row_end = x.shape[1] - window[0] + row + 1
+  col_end = x.shape[2] - window[1] + col + 1
+  return x[:, row : row_end : strides[0], col : col_end : strides[1]]
 
 
 def _max_pool_library(x):

@@ -1,9 +1,9 @@
-"""Pooling over overlapping windows, in each lowering.
+"""Pools over overlapping windows, in each way of `bn_jax.models.lowering`.
 
 Padding is 'SAME': n rows give ceil(n / stride) windows, with padding on both
 sides and an odd row of it at the end. Padding never counts: a maximum is that
 of the pixels in its window, an average is divided by their number. (The 2015
-paper does not say; TensorFlow's 'SAME' does so, Caffe's averages count zeros.)
+paper does not say; TensorFlow leaves it out too, Caffe's averages count zeros.)
 
 'library' is XLA's reduce_window. 'product' takes the maximum, or the sum, of
 shifted slices, over columns and then over rows. On the CPU that is several
@@ -33,7 +33,7 @@ def max_pool(
   gradient; NaN stays NaN.
 
   Raises:
-    ValueError: an unknown lowering, or a stride larger than the window.
+    ValueError: an unknown lowering, or a stride outside 1 to window.
   """
   if not 1 <= stride <= window:
     raise ValueError(
@@ -46,7 +46,7 @@ def max_pool(
 def average_pool(
   x: jax.Array, *, window: int = 3, lowering: str = 'auto'
 ) -> jax.Array:
-  """Returns the mean of the pixels in each window, at stride 1.
+  """Returns the mean of the pixels in each window at stride 1, [N, H, W, C].
 
   Raises:
     ValueError: an unknown lowering.
@@ -80,7 +80,7 @@ def _max_along(x, axis, window, stride):
 
 def _average_library(x, *, window):
   y = nn.avg_pool(x, (window, window), padding='SAME', count_include_pad=False)
-  return y.astype(x.dtype)  # flax counts in float32
+  return y.astype(x.dtype)  # flax's counts make it float32
 
 
 def _average_product(x, *, window):
@@ -92,28 +92,29 @@ def _average_product(x, *, window):
   return sums / jnp.asarray(_pixels(x.shape[1:3], window), x.dtype)
 
 
-def _pixels(size, window):
+def _pixels(shape, window):
   """Returns the number of pixels in each window, [1, H, W, 1]."""
+  # Window i ends `after` places behind pixel i: the first `after` are cut off.
   counts = [
     np.convolve(np.ones(n), np.ones(window))[_pads(n, window, 1)[1] :][:n]
-    for n in size
+    for n in shape
   ]
   return np.outer(*counts)[None, :, :, None]
 
 
-def _pads(size: int, window: int, stride: int) -> tuple[int, int]:
+def _pads(length: int, window: int, stride: int) -> tuple[int, int]:
   """Returns the padding (before, after) of 'SAME'."""
-  return lax.padtype_to_pads((size,), (window,), (stride,), 'SAME')[0]
+  return lax.padtype_to_pads((length,), (window,), (stride,), 'SAME')[0]
 
 
-def _slices(x, axis, window, stride, pads, value) -> Iterator[jax.Array]:
-  """Returns the inputs of each element of the window along an axis."""
-  config = [(0, 0, 0)] * x.ndim
-  config[axis] = (*pads, 0)
-  x = lax.pad(x, jnp.asarray(value, x.dtype), config)
-  last = x.shape[axis] - window
+def _slices(x, axis, window, stride, pads, fill) -> Iterator[jax.Array]:
+  """Returns, for each place in the window, the inputs at it of all windows."""
+  padding = [(0, 0, 0)] * x.ndim
+  padding[axis] = (*pads, 0)
+  x = lax.pad(x, jnp.asarray(fill, x.dtype), padding)
+  last_start = x.shape[axis] - window
   return (
-    lax.slice_in_dim(x, offset, offset + last + 1, stride, axis)
+    lax.slice_in_dim(x, offset, offset + last_start + 1, stride, axis)
     for offset in range(window)
   )
 

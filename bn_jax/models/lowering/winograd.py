@@ -1,4 +1,4 @@
-"""3 x 3 convolutions of stride 1 with four times fewer multiplications.
+"""Computes 3 x 3 convolutions of stride 1 by a quarter of the multiplications.
 
 Winograd's minimal filtering, as in Lavin and Gray (2016), "Fast algorithms for
 convolutional neural networks", arXiv:1509.09308, section 4.3. Along an axis, a
@@ -7,8 +7,8 @@ tile of outputs y is computed from its inputs d and three taps g,
   y = A' [(G g) * (B' d)]       * element by element,
 
 so in two dimensions V = B'dB, U = GgG', and Y = A'MA of the sums M = sum_c V U
-over channels, which are a matrix product for each of the elements. Two such
-algorithms:
+over channels, which are a matrix product for each of the elements. There are
+two algorithms:
 
 F(4, 3): 4 outputs of 6 inputs by 6 products; shifted slices need 12. It is the
   product of two polynomials by their values at the points p = 0, 1, -1, 2, -2
@@ -20,9 +20,9 @@ Pair, for a side of 2: y0 = g1 d0 + g2 d1, y1 = g0 d0 + g1 d1 (taps that meet
 
 All is linear in x and in the kernel, and written in slices, weighted sums and
 stacks, which JAX can transpose: gradients cost two such convolutions, and
-derivatives exist in both modes and at any order. Slabs come from `lax.split`,
-whose transpose is one concatenation; that of indices is a slow sum of padded
-arrays.
+derivatives exist in both modes and at any order. Slabs, slices of length 1,
+come from `lax.split`, whose transpose is one concatenation; that of indices is
+a slow sum of padded arrays.
 
 It rounds more than the product form, since A' adds up large terms that cancel.
 In float32 the relative error (2-norm) of a layer of VGG-11 or of its gradients
@@ -195,11 +195,11 @@ def _tile_inputs(
   x: jax.Array, axis: int, algorithm: Algorithm
 ) -> list[jax.Array]:
   """Returns the first, second, ... inputs of all tiles of a padded axis."""
-  inputs, tile = len(algorithm.inputs[0]), algorithm.tile
-  last = x.shape[axis] - inputs
+  input_count, tile = len(algorithm.inputs[0]), algorithm.tile
+  last_start = x.shape[axis] - input_count
   return [
-    lax.slice_in_dim(x, offset, offset + last + 1, tile, axis)
-    for offset in range(inputs)
+    lax.slice_in_dim(x, offset, offset + last_start + 1, tile, axis)
+    for offset in range(input_count)
   ]
 
 
