@@ -1,4 +1,4 @@
-"""Lets a bias drift without end: section 2 of Ioffe and Szegedy (2015).
+"""Section 2 of Ioffe and Szegedy (2015): a bias drifts without end.
 
 If x = u + b is normalized and the statistics do not take part in the gradient
 step, the update of b has no effect on what leaves the norm, so that b grows

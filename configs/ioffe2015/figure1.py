@@ -1,4 +1,4 @@
-"""Trains on MNIST without and with BN: Figure 1 of Ioffe and Szegedy (2015).
+"""Figure 1 of Ioffe and Szegedy (2015): MNIST, without and with BN.
 
 Section 4.1: three hidden layers of 100 sigmoid units on binary images, 50,000
 steps of 60 examples. (a) accuracy on the test set; (b, c) the 15th, 50th and

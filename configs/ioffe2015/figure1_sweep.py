@@ -1,4 +1,4 @@
-"""Varies what the paper leaves open in Figure 1(a) of Ioffe and Szegedy (2015).
+"""Figure 1(a) of Ioffe and Szegedy (2015) over what the paper leaves open.
 
 Each network trains at each learning rate and standard deviation of the initial
 weights, so that each network can be read at its own best.

@@ -1,4 +1,4 @@
-"""Trains Inception without and with BN: Figure 2 of Ioffe and Szegedy (2015).
+"""Figure 2 of Ioffe and Szegedy (2015): Inception, without and with BN.
 
 Validation accuracy over steps.
 

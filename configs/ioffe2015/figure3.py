@@ -1,4 +1,4 @@
-"""Compares Inception networks: the table of Figure 3, Ioffe and Szegedy (2015).
+"""Figure 3 of Ioffe and Szegedy (2015): the table of the Inception networks.
 
 Their highest validation accuracy; and the two networks without BN that fail in
 the text of section 4.2.2: at 5 times the rate, and with sigmoids.

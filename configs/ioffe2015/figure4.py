@@ -1,4 +1,4 @@
-"""Trains an ensemble, for 144 crops: Figure 4 of Ioffe and Szegedy (2015).
+"""Figure 4 of Ioffe and Szegedy (2015): an ensemble of six, and 144 crops.
 
 Section 4.2.3: six networks like BN-x30, each with some of: larger initial
 weights, Dropout of 5 or 10 %, norms of each activation in the last modules.

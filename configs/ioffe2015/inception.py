@@ -1,4 +1,4 @@
-"""Trains Inception and BN-Inception, in all runs of Ioffe and Szegedy (2015).
+"""Inception and BN-Inception of Ioffe and Szegedy (2015): all of its runs.
 
 Section 4.2: Inception (local response normalization, Dropout of 40 %) at a rate
 of 0.0015; BN-Baseline, the same with BN before each nonlinearity; BN-x5, BN-x30

@@ -1,4 +1,4 @@
-"""Compares shuffled with fixed batches, as Ioffe and Szegedy (2015) do.
+"""Section 4.2.1 of Ioffe and Szegedy (2015): shuffled against fixed batches.
 
 Section 4.2.1: BN-x5 whose examples meet in new batches in each epoch, and BN-x5
 whose batches stay those of the first epoch, in a new order: "about 1 %" of

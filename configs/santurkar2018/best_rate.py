@@ -1,4 +1,4 @@
-"""Trains each network at six learning rates, to read it at its best.
+"""Beyond Figure 1: each network at its own best learning rate.
 
 Beyond Figure 1: a comparison at one rate is open to the objection that the rate
 suits one of the networks. The best rate takes the fewest steps to an accuracy

@@ -1,4 +1,4 @@
-"""Takes the deep linear network to the edge of stability, beyond the paper.
+"""Beyond the paper: the deep linear network at the edge of stability.
 
   python train.py --config=configs/santurkar2018/edge_of_stability.py
 

@@ -1,4 +1,4 @@
-"""Trains VGG on CIFAR-10 without and with BN, at 0.1 and 0.5: Figure 1.
+"""Figure 1: VGG on CIFAR-10 without and with BN, at rates 0.1 and 0.5.
 
   python train.py --config=configs/santurkar2018/figure1.py --data_dir=DIR
 

@@ -1,4 +1,4 @@
-"""Measures the loss landscape of the deep linear network: Figure 10.
+"""Figure 10: the loss landscape of the deep linear network.
 
   python train.py --config=configs/santurkar2018/figure10.py
 

@@ -1,4 +1,4 @@
-"""Measures gradient change against distance in VGG: Figure 11.
+"""Figure 11: gradient change against distance, VGG.
 
   python train.py --config=configs/santurkar2018/figure11.py --data_dir=DIR
 

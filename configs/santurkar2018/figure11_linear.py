@@ -1,4 +1,4 @@
-"""Measures gradient change against distance, deep linear network: Figure 11.
+"""Figure 11: gradient change against distance, deep linear network.
 
   python train.py --config=configs/santurkar2018/figure11_linear.py
 

@@ -1,4 +1,4 @@
-"""Measures the loss landscape of VGG under lp normalization: Figure 12.
+"""Figure 12: the landscape of VGG under lp normalization.
 
   python train.py --config=configs/santurkar2018/figure12.py --data_dir=DIR
 

@@ -1,4 +1,4 @@
-"""Measures the landscape of lp norms in the deep linear network: Figure 13.
+"""Figure 13: the landscape of the deep linear network under lp normalization.
 
   python train.py --config=configs/santurkar2018/figure13.py
 

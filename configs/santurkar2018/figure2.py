@@ -1,4 +1,4 @@
-"""Compares no norm, BN, BN with noise after it, and noise alone: Figure 2.
+"""Figure 2: BN, and BN with noise after it; and that noise alone.
 
   python train.py --config=configs/santurkar2018/figure2.py --data_dir=DIR
 

@@ -1,4 +1,4 @@
-"""Measures internal covariate shift of VGG, at 0.1 and 0.01: Figure 3(a).
+"""Figure 3(a): internal covariate shift of VGG, at rates 0.1 and 0.01.
 
   python train.py --config=configs/santurkar2018/figure3.py --data_dir=DIR
 

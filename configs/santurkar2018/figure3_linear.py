@@ -1,4 +1,4 @@
-"""Measures covariate shift of the deep linear network: Figure 3(b).
+"""Figure 3(b): internal covariate shift of the deep linear network.
 
   python train.py --config=configs/santurkar2018/figure3_linear.py
 

@@ -1,4 +1,4 @@
-"""Measures the loss landscape of VGG along the gradient: Figure 4.
+"""Figure 4: the loss landscape of VGG along the gradient.
 
   python train.py --config=configs/santurkar2018/figure4.py --data_dir=DIR
 

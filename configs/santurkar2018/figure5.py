@@ -1,4 +1,4 @@
-"""Trains VGG with lp normalization: Figure 5(a).
+"""Figure 5(a): lp normalization in VGG.
 
   python train.py --config=configs/santurkar2018/figure5.py --data_dir=DIR
 

@@ -1,4 +1,4 @@
-"""Trains the deep linear network with lp normalization: Figure 5(b).
+"""Figure 5(b): lp normalization in the deep linear network.
 
   python train.py --config=configs/santurkar2018/figure5_linear.py
 

@@ -1,4 +1,4 @@
-"""Records activations of VGG under lp normalization: Figure 6.
+"""Figure 6: activations of VGG under lp normalization.
 
   python train.py --config=configs/santurkar2018/figure6.py --data_dir=DIR
 

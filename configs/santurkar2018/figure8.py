@@ -1,4 +1,4 @@
-"""Records how the moments of activations move in VGG: Figure 8.
+"""Figure 8: how the moments of activations move in VGG.
 
   python train.py --config=configs/santurkar2018/figure8.py --data_dir=DIR
 

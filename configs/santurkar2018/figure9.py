@@ -1,4 +1,4 @@
-"""Records activations of the deep linear network: Figure 9.
+"""Figure 9: activations of the deep linear network over training.
 
   python train.py --config=configs/santurkar2018/figure9.py
 

@@ -1,4 +1,4 @@
-"""Trains the deep linear network of Santurkar et al. (2018), in all runs.
+"""The deep linear network of Santurkar et al. (2018): all of its figures.
 
 Section 2 and appendix A: 25 layers of 10 units learn y = A x from 1,000
 samples, by gradient descent over all of them, summed squared error, Glorot

@@ -1,4 +1,4 @@
-"""Measures the loss landscape of a residual network: beyond Figure 4.
+"""Beyond Figure 4: the loss landscape of a residual network.
 
 Santurkar et al. (2018) left residual networks out, "to isolate the effect of
 BN"; the protocol is vgg.py's, the network ResNet-20 (`small`: half its width).

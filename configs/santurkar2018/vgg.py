@@ -1,4 +1,4 @@
-"""Trains the VGG network of Santurkar et al. (2018) on CIFAR-10, in all runs.
+"""The VGG network of Santurkar et al. (2018) on CIFAR-10: all of its figures.
 
 Sections 1 to 3 and appendix A: a VGG without and with a norm before each
 nonlinearity, plain SGD at 0.1 (`_fast`: 0.5, `_slow`: 0.01), batches of 128, no
