@@ -1,10 +1,10 @@
-"""Measures of the loss landscape, on any `loss(params)` of any JAX program.
+"""Measures the loss of any JAX program: its landscape, gradients and layers.
 
-All have one contract: `NAME(loss, params, ...) -> dict of arrays`. The loss is
-a function of a tree of parameters alone. A `jax.tree_util.Partial` of one
-function is compiled once for all batches; `chunked` gives a loss over more
-examples than fit into memory. Parameters are not changed; matrix products are
-computed in full precision.
+`along_gradient`, `covariate_shift`, `one_step_loss`, `weights` and `signal`
+have one contract: `NAME(loss, params, ...) -> dict of arrays`. The loss is a
+function of a tree of parameters (and in `signal` of perturbations). A
+`jax.tree_util.Partial` of one function is compiled once for all batches.
+Parameters are not changed; matrix products are computed in full precision.
 """
 
 from typing import Any
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def make(name: str, **keywords: Any) -> types.Measure:
-  """Returns the measure called `name`, to be taken while training.
+  """Returns the measure called `name`: a function of a Problem and its state.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.

@@ -1,9 +1,9 @@
-"""Distributions of the inputs to nonlinearities, and how they drift.
+"""Measures distributions of the inputs to nonlinearities, and their drift.
 
 Ioffe and Szegedy (2015), Figure 1 (b, c): quantiles of one unit over training;
 Santurkar et al. (2018), Figure 2 (right), histograms, and Figure 8, changes of
-the moments. The network names the layers that feed a nonlinearity; they are the
-same with and without normalization.
+the moments. The network names the layers that feed a nonlinearity: the same
+names with and without normalization.
 """
 
 import itertools
@@ -28,12 +28,13 @@ def measure(
     statistics: 'batch', with the noise of the next training step, or 'running'.
 
   Returns:
-    A measure of any number of batches, merged as if they were one (although
-    each is normalised by its own statistics). For each layer NAME: NAME/mean,
-    NAME/var, [C]; NAME/quantiles, [Q, C], at `levels`, [Q]; NAME/histogram, of
-    all channels together, over `edges` (see `distributions`); NAME/positive,
-    [C], the share of values above 0 (a unit with 0 is dead behind a ReLU);
-    NAME/count, the number of values of a channel.
+    A measure of any number of batches, merged as if they were one (with batch
+    statistics, each is normalised by its own). For each layer NAME, of C units
+    (channels): NAME/mean, NAME/var, [C]; NAME/quantiles, [Q, C], at `levels`,
+    [Q]; NAME/histogram, [E + 1], the numbers of values of all units together
+    between `edges`, [E], and outside; NAME/positive, [C], the share of values
+    above 0 (a unit with 0 is dead behind a ReLU); NAME/count, [], the number of
+    values of a unit.
   """
   kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
   names = tuple(layers)
@@ -44,20 +45,20 @@ def measure(
     batches: Iterable[types.Batch],
     journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
-    chosen = chosen_layers(problem.taps, names)
-    count, merged = _resumed(journal, chosen)
+    selection = chosen_layers(problem.taps, names)
+    count, totals = _resumed(journal, selection)
     for batch in itertools.islice(batches, count, None):
       with jax.default_matmul_precision('highest'):
-        values = problem.activations(state, batch, statistics, chosen)
+        values = problem.activations(state, batch, statistics, selection)
       values, mask = placement.host((values, batch.mask))
-      for name in chosen:
+      for name in selection:
         part = distributions.of(values[name], mask)
-        old = merged.get(name)
-        merged[name] = distributions.merge(old, part) if old else part
+        previous = totals.get(name)
+        totals[name] = distributions.merge(previous, part) if previous else part
       count += 1
       if journal is not None:
-        journal.keep('merged', _fields(merged) | {'batches': np.array(count)})
-    return _arrays(merged)
+        journal.keep('merged', _fields(totals) | {'batches': np.array(count)})
+    return _arrays(totals)
 
   return look
 
@@ -84,13 +85,12 @@ def chosen_layers(taps: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
 def drift(
   before: distributions.Distribution, after: distributions.Distribution
 ) -> dict[str, np.ndarray]:
-  """Computes how far distributions moved between two times, per channel.
-
-  Santurkar et al. (2018), Figure 8, and the distance of the distributions.
+  """Computes how far the distributions of C units moved between two times.
 
   Returns:
-    mean_change [C], |mean' - mean|; variance_change [C], |var' - var|;
-    wasserstein [C], W1 of the channel's values, in their units.
+    mean_change, |mean' - mean|, and variance_change, |var' - var|, as in
+    Santurkar et al. (2018), Figure 8; wasserstein, the distance W1 of a unit's
+    distributions, in the scale of its values; [C] each.
   """
   pairs = zip(before.histogram, after.histogram)
   return {
@@ -103,45 +103,45 @@ def drift(
 
 
 def _fields(
-  merged: Mapping[str, distributions.Distribution],
+  totals: Mapping[str, distributions.Distribution],
 ) -> dict[str, np.ndarray]:
-  """Returns distributions as arrays for a journal."""
+  """Returns distributions as {layer/field: array}, for a journal."""
   return {
     f'{name}/{field}': np.asarray(value)
-    for name, distribution in merged.items()
+    for name, distribution in totals.items()
     for field, value in distribution._asdict().items()
   }
 
 
 def _resumed(
-  journal: types.Journal | None, chosen: Sequence[str]
+  journal: types.Journal | None, layers: Sequence[str]
 ) -> tuple[int, dict[str, distributions.Distribution]]:
-  """Returns how many batches a journal has merged, and their distributions."""
+  """Returns how many batches a journal has, and their merged distributions."""
   arrays = None if journal is None else journal.kept('merged')
   if arrays is None:
     return 0, {}
-  merged = {}
-  for name in chosen:
+  totals = {}
+  for name in layers:
     fields = [
       arrays[f'{name}/{field}'] for field in distributions.Distribution._fields
     ]
-    merged[name] = distributions.Distribution(int(fields[0]), *fields[1:])
-  return int(arrays['batches']), merged
+    totals[name] = distributions.Distribution(int(fields[0]), *fields[1:])
+  return int(arrays['batches']), totals
 
 
 def _arrays(
-  merged: Mapping[str, distributions.Distribution],
+  totals: Mapping[str, distributions.Distribution],
 ) -> dict[str, np.ndarray]:
   arrays = {'levels': np.array(LEVELS), 'edges': distributions.EDGES}
-  for name, values in merged.items():
-    quantiles_CQ = distributions.quantiles(values.histogram, LEVELS)
+  for name, total in totals.items():
+    quantiles_CQ = distributions.quantiles(total.histogram, LEVELS)
     arrays |= {
-      f'{name}/count': np.array(values.count),
-      f'{name}/positive': values.positive / max(values.count, 1),
-      f'{name}/mean': values.mean,
-      f'{name}/var': values.var,
+      f'{name}/count': np.array(total.count),
+      f'{name}/positive': total.positive / max(total.count, 1),
+      f'{name}/mean': total.mean,
+      f'{name}/var': total.var,
       f'{name}/quantiles': quantiles_CQ.T,
-      f'{name}/histogram': values.histogram.sum(axis=0),
+      f'{name}/histogram': total.histogram.sum(axis=0),
     }
   return arrays
 

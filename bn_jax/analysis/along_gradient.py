@@ -1,4 +1,4 @@
-"""The loss landscape along one direction: values, gradients, smoothness.
+"""Measures the loss along one direction: values, gradients, smoothness.
 
 Santurkar, Tsipras, Ilyas and Madry (2018), "How Does Batch Normalization Help
 Optimization?", arXiv:1805.11604, section 3.1 and Figures 4 and 11: from a point
@@ -47,15 +47,15 @@ def along_gradient(
     lipschitz[e]        |loss(params - e d) - loss(params)| / (e |d|)
 
   Norms are over all parameters together. The bands of the paper's figures are
-  the minimum and maximum over e of these curves. It costs one gradient a step
-  size and one more, and one compilation; if `loss` is a `jax.tree_util.Partial`
-  of one function, that serves all batches. Products of float32 matrices are
-  computed in full precision.
+  the minimum and maximum over e of these curves. E step sizes cost E + 1
+  gradients, compiled once (with `devices` twice); if `loss` is a
+  `jax.tree_util.Partial` of one function, that serves all batches. Products of
+  float32 matrices are computed in full precision.
 
   With layers, the same for each layer, with its part of g and of d instead of
   the whole (all layers move): layer_gradient_norm, layer_gradient_change,
   layer_gradient_cosine, layer_beta. With curvature, which costs a Hessian
-  product (as much as two gradients), with H the Hessian at params:
+  product (as much as two gradients), H being the Hessian at params:
 
     curvature   d'H d / |d|^2   the second derivative along d
     beta_0      |H d| / |d|     the limit of beta as e goes to 0
@@ -73,8 +73,8 @@ def along_gradient(
       those of gradient descent with these learning rates; 'ascent' is its
       negative; 'random' a normal vector of the gradient's length.
     layers: ((name, (path, ...)), ...), see `by_layer`.
-    curvature: whether to compute the Hessian product.
-    key: for a random direction.
+    curvature: whether to compute curvature and beta_0.
+    key: a random key, which direction 'random' needs.
     devices: devices that compute one point each at a time; () computes one
       point after the other where params lie.
     journal: keeps each point as soon as it is computed.
@@ -82,57 +82,60 @@ def along_gradient(
   Returns:
     NumPy arrays: step_size, loss, gradient_norm, gradient_change,
     gradient_cosine, beta, lipschitz: [E]; layer_...: [E, L]; loss_0,
-    gradient_norm_0, curvature, beta_0: []; layer_gradient_norm_0: [L]. Cosine,
-    beta and lipschitz are nan where they would divide by zero; beta and
-    lipschitz also where a step is too small for the parameters' digits.
+    gradient_norm_0, curvature, beta_0: []; layer_gradient_norm_0: [L]. All are
+    nan where they would divide by zero; beta (also of layers) and lipschitz
+    also where a step is too small to change any parameter.
 
   Raises:
     ValueError: no step sizes, or one that is not above 0 and finite; parameters
-      that are not floating point; a direction unlike them, or random without a
-      key; a layer without parameters; a loss that is not a real scalar or that
-      JAX cannot differentiate.
+      that are not floating point; a direction unlike them or unknown, or random
+      without a key; layers without parameters, with those of another, or named
+      twice; a loss that is not a real scalar or that JAX cannot differentiate.
   """
   sizes = kind_lib.checked_sizes(step_sizes)
   params = gradients.checked(params)
-  direct = _direct(params, direction, key)
+  direction_of = _direct(params, direction, key)
   layers = by_layer.checked(params, layers) if layers else ()
   return _along(
-    loss, params, sizes, direct, layers, curvature, devices, journal
+    loss, params, sizes, direction_of, layers, curvature, devices, journal
   )
 
 
-def _along(loss, params, sizes, direct, layers, curvature, devices, journal):
+def _along(
+  loss, params, sizes, direction_of, layers, curvature, devices, journal
+):
   """Computes the arrays of `along_gradient` from checked arguments."""
   if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
-  points = _Points(journal)
+  row_maker = _Rows(journal)
   with jax.default_matmul_precision('highest'):
     loss_0, gradient_0 = gradients.value_and_gradient(
       loss, params, journal, 'point_0'
     )
-    along = direct(gradient_0)
-    gradients.check_like(params, along, 'direction')
-    lengths = _lengths(gradient_0, along, layers)
-    at_0 = params, along, loss_0, gradient_0, lengths, layers
+    direction = direction_of(gradient_0)
+    gradients.check_like(params, direction, 'direction')
+    lengths = _lengths(gradient_0, direction, layers)
+    origin = params, direction, loss_0, gradient_0, lengths, layers
     if devices:
       mesh = jax.sharding.Mesh(np.array(devices), ('points',))
       rounds = _rounds(sizes, len(devices))
-      rows = points.rows(
-        rounds, lambda some, _: _points(mesh, loss, np.array(some), *at_0)
+      rows = row_maker.of(
+        rounds,
+        lambda group, _: _points_on(mesh, loss, np.array(group), *origin),
       )
     else:
-      rows = points.rows(
-        sizes, lambda size, name: _point(loss, size, *at_0, journal, name)
+      rows = row_maker.of(
+        sizes, lambda size, name: _point(loss, size, *origin, journal, name)
       )
-    start = {'gradient_norm_0': lengths['gradient']}
+    at_start = {'gradient_norm_0': lengths['gradient']}
     if layers:
-      start['layer_gradient_norm_0'] = lengths['layer_gradient']
+      at_start['layer_gradient_norm_0'] = lengths['layer_gradient']
     if curvature:
-      product = gradients.hessian_product(loss, params, along, journal)
-      start |= _curvature(product, along)
-  rows, loss_0, start = placement.host((rows, loss_0, start))
+      product = gradients.hessian_product(loss, params, direction, journal)
+      at_start |= _curvature(product, direction)
+  rows, loss_0, at_start = placement.host((rows, loss_0, at_start))
   curves = {
-    name: np.concatenate([_upright(name, row[name]) for row in rows])
+    name: np.concatenate([_with_axis(name, row[name]) for row in rows])
     for name in rows[0]
   }
   curves = {
@@ -140,9 +143,9 @@ def _along(loss, params, sizes, direct, layers, curvature, devices, journal):
     **{name: curve[: len(sizes)] for name, curve in curves.items()},
   }
   return {
-    **_without_digits(curves, loss_0, params, along),
+    **_without_digits(curves, loss_0, params, direction),
     'loss_0': np.asarray(loss_0),
-    **{name: np.asarray(value) for name, value in start.items()},
+    **{name: np.asarray(value) for name, value in at_start.items()},
   }
 
 
@@ -158,7 +161,7 @@ def measure(
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
-  """Measures `along_gradient` of the objective on one batch, while training.
+  """Measures the objective of one batch, and its gradient, along a direction.
 
   Args:
     step_factors: step sizes in units of the current learning rate; the paper
@@ -168,19 +171,20 @@ def measure(
       one at each step of training), or 'update', that of the optimizer for this
       gradient, at a learning rate of 1.
     statistics: 'batch' (the function that training descends) or 'running'.
-    spread: what several devices share: the 'batch', one point after the other,
-      or the 'points', with the whole batch on each device.
+    spread: what is divided among devices: the 'batch', for one point after the
+      other, or the 'points', with the whole batch on each device.
     per_layer: whether each layer has its curves too.
-    curvature: whether to compute a Hessian product along the direction.
+    curvature: whether to compute curvature and beta_0, by a Hessian product.
     chunk_size: examples at a time; 'auto' is as many as fit, None is all.
-    group_size: takes batch statistics over groups of so many, the chunks.
+    group_size: examples that share batch statistics; None: as in the network.
 
   Returns:
-    A measure of exactly one batch; its arrays are those of `along_gradient`,
-    nan where the learning rate is 0.
+    A measure of exactly one batch; its arrays are those of `along_gradient`. If
+    the learning rate is 0, and the step sizes or the direction depend on it,
+    all but those of params itself are nan, with step sizes 0.
   """
   factors = kind_lib.checked_sizes(step_factors)
-  fixed = kind_lib.checked_sizes(step_sizes) if len(step_sizes) else ()
+  steps = kind_lib.checked_sizes(step_sizes) if len(step_sizes) else ()
   kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
   kind_lib.check_choice('spread', spread, ('batch', 'points'))
   kind_lib.check_choice('direction', direction, (*DIRECTIONS, 'update'))
@@ -203,12 +207,12 @@ def measure(
       problem, state, batch, statistics,
       chunk_size=size, group_size=group_size,
     )  # fmt: skip
-    along = direction
+    step_direction = direction
     if direction == 'update' and rate:
-      along = lambda gradient: jax.tree.map(
+      step_direction = lambda gradient: jax.tree.map(
         lambda update: -update / rate, problem.updates(state, gradient)
       )
-    curves = functools.partial(
+    curves_of = functools.partial(
       along_gradient,
       loss,
       state.params,
@@ -218,23 +222,23 @@ def measure(
       journal=journal,
     )
     # A schedule's rate may be 0 at its start or end.
-    if not rate and (not fixed or direction == 'update'):
-      return _without_steps(curves([1.0], 'descent'), len(fixed or factors))
+    if not rate and (not steps or direction == 'update'):
+      return _without_steps(curves_of([1.0], 'descent'), len(steps or factors))
     devices = _devices_of(state.step) if spread == 'points' else ()
-    sizes = fixed or [factor * rate for factor in factors]
-    return curves(sizes, along, devices=devices)
+    sizes = steps or [factor * rate for factor in factors]
+    return curves_of(sizes, step_direction, devices=devices)
 
   return look
 
 
-class _Points:
-  """Computes points in order; a journal keeps each of them."""
+class _Rows:
+  """Computes a row for each point, in order; a journal keeps each of them."""
 
   def __init__(self, journal: types.Journal | None):
     self._journal = journal
 
-  def rows(self, points: Sequence, row_of: Callable) -> list[dict[str, Any]]:
-    """Returns row_of(point, name of its gradient in the journal) of each."""
+  def of(self, points: Sequence, row_of: Callable) -> list[dict[str, Any]]:
+    """Returns row_of(point, its gradient's name in the journal) for each."""
     rows = []
     for i, point in enumerate(points):
       if len(rows) > 1:  # else Python runs ahead, with many gradients at once
@@ -254,7 +258,7 @@ class _Points:
 
 
 def _direct(params, direction, key) -> Callable[[Any], Any]:
-  """Returns a function gradient -> direction; ValueError for no direction."""
+  """Returns gradient -> direction; ValueError for what is no direction."""
   if direction is None or isinstance(direction, str):
     name = direction or 'descent'
     kind_lib.check_choice('direction', name, DIRECTIONS)
@@ -292,19 +296,19 @@ def _devices_of(array: jax.Array) -> tuple[jax.Device, ...]:
   return tuple(array.devices())
 
 
-def _without_steps(at_one: dict[str, np.ndarray], count: int):
-  """Returns curves of nan for `count` steps of size 0, from those of one."""
+def _without_steps(step: dict[str, np.ndarray], count: int):
+  """Returns curves of nan for `count` steps of size 0, from those of a step."""
   at_0 = ('loss_0', 'gradient_norm_0', 'layer_gradient_norm_0')
   curves = {}
-  for name, value in at_one.items():
+  for name, value in step.items():
     shape = value.shape if not value.ndim else (count, *value.shape[1:])
     empty = np.full(shape, np.nan, value.dtype)
     curves[name] = value if name in at_0 else empty
-  return curves | {'step_size': np.zeros(count, at_one['step_size'].dtype)}
+  return curves | {'step_size': np.zeros(count, step['step_size'].dtype)}
 
 
 def _rounds(sizes: Sequence[float], count: int) -> list[list[float]]:
-  """Splits sizes into rounds of `count`; the last one repeats its last."""
+  """Splits sizes into rounds of `count`; fills the last with its last size."""
   rounds = [list(sizes[i : i + count]) for i in range(0, len(sizes), count)]
   rounds[-1] += rounds[-1][-1:] * (count - len(rounds[-1]))
   return rounds
@@ -321,33 +325,33 @@ def _point(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 8))
-def _points(
+def _points_on(
   mesh, loss, sizes, params, direction, loss_0, gradient_0, lengths, layers
 ):
   """Computes the quantities of a point on each device, [D] and [D, L]."""
-  whole, one_each = (
+  replicated, by_point = (
     jax.sharding.PartitionSpec(),
     jax.sharding.PartitionSpec('points'),
   )
 
-  def of_one(size_1, loss, *rest):
+  def on_device(size_1, loss, *rest):
     row = _point(loss, size_1[0], *rest, layers)
     return {name: value[None] for name, value in row.items()}
 
   # No sums over devices, so the check of replicated values is not needed.
   return jax.shard_map(
-    of_one,
+    on_device,
     mesh=mesh,
-    in_specs=(one_each, *(whole,) * 6),
-    out_specs=one_each,
+    in_specs=(by_point, *(replicated,) * 6),
+    out_specs=by_point,
     check_vma=False,
   )(sizes, loss, params, direction, loss_0, gradient_0, lengths)
 
 
-def _upright(name: str, value: np.ndarray) -> np.ndarray:
-  """Adds the axis of points, [1] or [1, L], to a row of one point."""
-  of_one = np.ndim(value) == (1 if name.startswith('layer_') else 0)
-  return np.asarray(value)[None] if of_one else np.asarray(value)
+def _with_axis(name: str, value: np.ndarray) -> np.ndarray:
+  """Adds the axis of points, [1] or [1, L], to a value of one point."""
+  lacks_axis = np.ndim(value) == (1 if name.startswith('layer_') else 0)
+  return np.asarray(value)[None] if lacks_axis else np.asarray(value)
 
 
 @jax.jit
@@ -356,7 +360,7 @@ def _descended(params, size, direction):
 
 
 def _without_digits(curves, loss_0, params, direction):
-  """Sets beta and lipschitz to nan where a step has changed no parameter.
+  """Sets each beta and lipschitz to nan where a step changes no parameter.
 
   Such a step is too small for the digits of the parameters, so that loss and
   gradient are exactly those at params.
@@ -365,8 +369,8 @@ def _without_digits(curves, loss_0, params, direction):
   for i in np.flatnonzero(unchanged):
     size = curves['step_size'][i]
     if not any(
-      np.any(a != b)
-      for a, b in zip(
+      np.any(new != old)
+      for new, old in zip(
         jax.tree.leaves(_descended(params, size, direction)),
         jax.tree.leaves(params),
       )
@@ -378,13 +382,14 @@ def _without_digits(curves, loss_0, params, direction):
 
 @functools.partial(jax.jit, static_argnums=2)
 def _lengths(gradient_0, direction, layers):
-  """Returns the norms of gradient and direction, and those in each layer."""
-  both = {'gradient': gradient_0, 'direction': direction}
-  lengths = {name: trees.norm(tree) for name, tree in both.items()}
+  """Returns the norms of gradient and direction, of the whole and by layer."""
+  vectors = {'gradient': gradient_0, 'direction': direction}
+  lengths = {name: trees.norm(tree) for name, tree in vectors.items()}
   if not layers:
     return lengths
   return lengths | {
-    f'layer_{name}': by_layer.norms(tree, layers) for name, tree in both.items()
+    f'layer_{name}': by_layer.norms(tree, layers)
+    for name, tree in vectors.items()
   }
 
 
@@ -422,10 +427,10 @@ def _compare(value, gradient, loss_0, gradient_0, lengths, size, layers):
 
 @jax.jit
 def _curvature(product, direction):
-  square = trees.vdot(direction, direction)
+  square_norm = trees.vdot(direction, direction)
   return {
-    'curvature': trees.ratio(trees.vdot(direction, product), square),
-    'beta_0': trees.ratio(trees.norm(product), jnp.sqrt(square)),
+    'curvature': trees.ratio(trees.vdot(direction, product), square_norm),
+    'beta_0': trees.ratio(trees.norm(product), jnp.sqrt(square_norm)),
   }
 
 

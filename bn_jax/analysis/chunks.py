@@ -1,4 +1,4 @@
-"""Losses over more examples than fit into memory, in chunks of them.
+"""Splits losses over more examples than fit into memory into chunks.
 
 The mean over N examples is the sum over chunks of n_k / N times the mean over
 the n_k examples of chunk k, and so is its gradient, up to rounding. This does
@@ -18,16 +18,16 @@ from bn_jax.analysis import kind
 
 Loss = Callable[[Any], jax.Array]
 
-# Memory is measured for so many examples and for twice as many; a line through
-# both predicts it for other numbers.
+# The memory of gradients over this many examples and over twice as many is read
+# from their compiled programs; a line through both predicts other numbers.
 _SAMPLE = 32
 
 
 class Chunks(NamedTuple):
   """A loss that is a weighted sum: params -> sum of share_k * part_k(params).
 
-  It can be called like any loss. Functions that know this type take one part
-  after the other, and need the memory of one.
+  It can be called like any loss. `gradients` takes one part after the other, in
+  the memory of one.
 
   Attributes:
     parts: losses of the chunks, `jax.tree_util.Partial`s of one function.
@@ -59,16 +59,16 @@ def chunked(
       have fewer, and is then compiled too.
     group_size: on how many examples, itself included, the loss of an example
       depends: 1, or None for the whole batch, as with batch statistics. JAX
-      cannot find this out. Chunks must be whole groups. For statistics of the
-      whole batch, group_size=chunk_size takes those of chunks instead, which is
+      cannot find this out. Chunks must be whole groups. If `loss` takes batch
+      statistics, group_size=chunk_size takes them over each chunk, which is
       another function than the loss over the whole batch.
 
   Returns:
     A loss that every analysis accepts.
 
   Raises:
-    ValueError: chunks that would change the function, no chunk or group size,
-      arrays that do not have the same number of examples.
+    ValueError: chunks that would change the function, a chunk or group size out
+      of its range, arrays that do not have the same number of examples.
   """
   sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
   if len(sizes) != 1 or sizes == {()} or sizes == {(0,)}:
@@ -104,16 +104,16 @@ def of_problem(
   chunk_size: int | None = None,
   group_size: int | None = None,
 ) -> Loss:
-  """Returns the loss of a Problem over a batch, in chunks if it is larger.
+  """Returns the loss of a Problem over a batch, in chunks of `chunk_size`.
 
   Args:
     state: has the running statistics, and the key of the noise.
     batch: a batch without padding.
-    statistics: 'batch' or 'running'.
+    statistics: whose mean and variance the norms use, 'batch' or 'running'.
     penalised: whether the penalty is added.
     chunk_size: examples at a time; None is all.
-    group_size: takes batch statistics over groups of so many examples, the
-      chunks; None leaves them as the network has them.
+    group_size: chunk_size, if batch statistics are to be over each chunk where
+      the network has them over the whole batch; None leaves them as they are.
 
   Raises:
     ValueError: chunks that would change the function.
@@ -121,12 +121,12 @@ def of_problem(
   count = len(batch.labels)
   if chunk_size is None or chunk_size >= count:
     return problem.loss(state, batch, statistics, penalised)
-  groups = problem.group_size if statistics == 'batch' else 1
+  own_size = problem.group_size if statistics == 'batch' else 1
   # A chunk is normalised by its own statistics, so it is a group of that size.
   if not (
-    groups is None and group_size == chunk_size and not count % chunk_size
+    own_size is None and group_size == chunk_size and not count % chunk_size
   ):
-    check(count, chunk_size, groups)
+    check(count, chunk_size, own_size)
   return _of_parts(
     count,
     chunk_size,
@@ -146,8 +146,7 @@ def check(count: int, chunk_size: int, group_size: int | None) -> None:
 
   Args:
     count: the number of examples of the batch.
-    chunk_size: examples at a time.
-    group_size: see `chunked`.
+    chunk_size, group_size: see `chunked`.
   """
   if type(chunk_size) is not int or chunk_size < 1:
     raise ValueError(f'chunk_size is {chunk_size!r}; allowed: 1, 2, 3, ...')
@@ -180,26 +179,26 @@ def fitting(
   Args:
     bytes_of: number of examples -> bytes that a gradient over them needs.
     count: the number of examples of the batch.
-    memory: bytes that it may need.
-    group_size: chunks are whole groups of so many.
+    memory: bytes that a gradient may need.
+    group_size: the result is a multiple of it, unless all fit.
 
   Returns:
-    count if all fit; else whole groups, one at least.
+    count if all fit; else one group at least, even if it does not fit.
   """
   sample = min(count, -(-_SAMPLE // group_size) * group_size)
-  needed = bytes_of(sample)
-  if sample == count and needed <= memory:
+  sample_bytes = bytes_of(sample)
+  if sample == count and sample_bytes <= memory:
     return count
   # The gradient itself does not grow with the examples, the rest does.
-  slope = max(bytes_of(2 * sample) - needed, 1) / sample
-  fits = int((memory - needed) / slope) + sample
-  if fits >= count:
+  slope = max(bytes_of(2 * sample) - sample_bytes, 1) / sample
+  estimate = int((memory - sample_bytes) / slope) + sample
+  if estimate >= count:
     return count
-  return max(1, fits // group_size) * group_size
+  return max(1, estimate // group_size) * group_size
 
 
 def parts_of(loss: Loss) -> tuple[tuple[Loss, ...], tuple[float, ...]]:
-  """Returns (parts, shares) of any loss; one not in chunks is its only part."""
+  """Returns (parts, shares) of a loss; a loss not in chunks is one part."""
   if isinstance(loss, Chunks):
     return loss.parts, loss.shares
   # A Partial can be an argument of jit, which compiles once for a function.
@@ -211,11 +210,11 @@ def parts_of(loss: Loss) -> tuple[tuple[Loss, ...], tuple[float, ...]]:
 def _of_parts(count, chunk_size, part: Callable[[int, int], Loss]) -> Loss:
   if chunk_size >= count:
     return part(0, count)
-  ends = [
+  bounds = [
     (first, min(first + chunk_size, count))
     for first in range(0, count, chunk_size)
   ]
   return Chunks(
-    tuple(part(first, end) for first, end in ends),
-    tuple((end - first) / count for first, end in ends),
+    tuple(part(first, end) for first, end in bounds),
+    tuple((end - first) / count for first, end in bounds),
   )

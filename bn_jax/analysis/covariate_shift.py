@@ -1,8 +1,8 @@
-"""Internal covariate shift: how layers below change a layer's gradient.
+"""Measures by how much the steps of earlier layers change a layer's gradient.
 
-Santurkar et al. (2018), arXiv:1805.11604, Definition 2.1 and Figure 3. The 2015
-paper defines it by distributions. This definition is about optimization: by how
-much does a layer's gradient change when the layers before it make their step?
+This is internal covariate shift as Santurkar et al. (2018), arXiv:1805.11604,
+define it for optimization (Definition 2.1 and Figure 3). The 2015 paper defines
+it by distributions.
 """
 
 import functools
@@ -43,9 +43,9 @@ def covariate_shift(
   at W_i is in both, so it cancels in the difference, but it would raise the
   cosine towards 1. For scale-invariant weights |G_i| is proportional to
   1 / |W_i|, so compare networks by relative_l2 and the cosine. The first layer
-  has none before it: 0, 0 and 1.
+  has no layer before it, so l2 and relative_l2 are 0 and the cosine is 1.
 
-  It costs one gradient, and one more for each layer of `at`; one compilation.
+  It costs one gradient, and one more for each layer of `at`, compiled once.
 
   Args:
     loss: params -> a real scalar, without penalty; or what `chunked` returns.
@@ -58,13 +58,14 @@ def covariate_shift(
     journal: keeps each layer as soon as it is computed.
 
   Returns:
-    l2, relative_l2, cosine: [L], in the layers of `at`, in forward order; nan
+    l2, relative_l2, cosine: [L], of the layers of `at`, in forward order; nan
     where they would divide by zero.
 
   Raises:
-    ValueError: parameters that are not floating point, new ones unlike them; an
-      unknown layer, or one without parameters; a loss that is not a real scalar
-      or that JAX cannot differentiate.
+    ValueError: parameters that are not floating point, new ones unlike them; a
+      layer that is unknown or named twice, without parameters or with those of
+      another; a loss that is not a real scalar or that JAX cannot
+      differentiate.
   """
   params = gradients.checked(params)
   new_params = gradients.checked_like(params, new_params, 'step')
@@ -72,15 +73,17 @@ def covariate_shift(
   chosen = by_layer.chosen(layers, at) if len(at) else layers
   rows = []
   _, gradient = gradients.value_and_gradient(loss, params, journal, 'point_0')
-  for name, paths in chosen:
-    before = layers[: [layer for layer, _ in layers].index(name)]
+  for name, prefixes in chosen:
+    layers_before = layers[: [layer for layer, _ in layers].index(name)]
     row = None if journal is None else journal.kept(f'{name}_row')
     if row is None:
       if len(rows) > 1:  # else Python runs ahead, with many gradients at once
         jax.block_until_ready(rows[-2])
-      point = by_layer.moved(params, new_params, before)
-      _, other = gradients.value_and_gradient(loss, point, journal, name)
-      row = _compare(*(by_layer.own(tree, paths) for tree in (gradient, other)))
+      point = by_layer.moved(params, new_params, layers_before)
+      _, new_gradient = gradients.value_and_gradient(loss, point, journal, name)
+      row = _compare(
+        *(by_layer.own(tree, prefixes) for tree in (gradient, new_gradient))
+      )
       if journal is not None:
         journal.keep(f'{name}_row', jax.device_get(row))
         journal.drop(name)
@@ -97,19 +100,19 @@ def measure(
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
-  """Measures `covariate_shift` for the step of one batch, while training.
+  """Measures how the step of one batch changes the gradients of later layers.
 
   The step is the optimizer's, for the gradient of the objective with its
   penalty; the gradients compared are those of the data loss.
 
   Args:
-    layers: names such as 'conv5'; () is a third and two thirds of the way (9
-      and 17 of 25 layers, as in the paper).
+    layers: names such as 'conv5'; () is the layers a third and two thirds of
+      the way (the 9th and 17th of 25, as in the paper).
     statistics: 'batch' (the function that training descends) or 'running'.
-    norm_parameters: whether the scale and bias of a layer's norm count as its
-      parameters, beside its weights and bias.
+    norm_parameters: whether a layer's parameters include the scale and bias of
+      its norm, both in what moves and in the gradients compared.
     chunk_size: examples at a time; 'auto' is as many as fit, None is all.
-    group_size: takes batch statistics over groups of so many, the chunks.
+    group_size: examples that share batch statistics; None: as in the network.
 
   Returns:
     A measure of exactly one batch; for each layer NAME: NAME/l2,
@@ -135,22 +138,22 @@ def measure(
     )
     updates = problem.updates(state, gradient)
     # The first path of a layer is that of its weights and bias.
-    own = tuple(
+    own_layers = tuple(
       (name, paths if norm_parameters else paths[:1])
       for name, paths in problem.layers(state)
     )
-    names = chosen or default_layers([name for name, _ in own])
+    names = chosen or default_layers([name for name, _ in own_layers])
     shift = covariate_shift(
       loss_of(penalised=False),
       state.params,
       trees.add_scaled(state.params, 1.0, updates),
-      own,
+      own_layers,
       at=names,
       journal=journal,
     )
     return {
       f'{name}/{quantity}': shift[quantity][i]
-      for i, (name, _) in enumerate(by_layer.chosen(own, names))
+      for i, (name, _) in enumerate(by_layer.chosen(own_layers, names))
       for quantity in QUANTITIES
     }
 
@@ -158,20 +161,20 @@ def measure(
 
 
 def default_layers(names: Sequence[str]) -> tuple[str, ...]:
-  """Returns the layers a third and two thirds of the way: 9 and 17 of 25."""
+  """Returns the layers a third and two thirds of the way, [9, 17] of 25."""
   indices = {-(-k * len(names) // 3) - 1 for k in (1, 2)}
   return tuple(names[index] for index in sorted(indices))
 
 
 @jax.jit
-def _compare(gradient, other):
-  """Returns the quantities of one layer, from its two gradients; scalars."""
-  norm, other_norm = trees.norm(gradient), trees.norm(other)
-  change = trees.norm(trees.subtract(gradient, other))
+def _compare(gradient, new_gradient):
+  """Returns the quantities of one layer, scalars, from its two gradients."""
+  norm, new_norm = trees.norm(gradient), trees.norm(new_gradient)
+  change = trees.norm(trees.subtract(gradient, new_gradient))
   return {
     'l2': change,
     'relative_l2': trees.ratio(change, norm),
-    'cosine': trees.cosine(trees.vdot(gradient, other), norm * other_norm),
+    'cosine': trees.cosine(trees.vdot(gradient, new_gradient), norm * new_norm),
   }
 
 

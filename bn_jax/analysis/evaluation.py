@@ -1,4 +1,4 @@
-"""Loss and accuracy over a whole split, with the running averages."""
+"""Measures loss and accuracy over many batches, with running statistics."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,13 +11,14 @@ import numpy as np
 from bn_jax import losses, types
 from bn_jax.analysis import kind as kind_lib
 
+# Name of a sum over examples -> name of their mean.
 _NAMES = {'loss': 'loss', 'correct': 'accuracy', 'correct5': 'top5'}
 
 
 def measure() -> types.Measure:
   """Measures mean data loss and accuracy over all real examples.
 
-  The network is that for inference, normalised by its running averages.
+  The network is that for inference, normalised by its running statistics.
 
   Returns:
     A measure of any number of batches, with padding or without: loss (without
@@ -49,7 +50,7 @@ def measure() -> types.Measure:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-  """Returns {name: its sums in all batches}."""
+  """Returns {name: its sums over the examples of each batch, [batches]}."""
   return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -61,7 +62,7 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
 
 
 def means(total: dict[str, float]) -> dict[str, float]:
-  """Returns means, from sums over examples as `Problem.evaluate` names them."""
+  """Returns means and count, from sums named as by `Problem.evaluate`."""
   count = total['count']
   averages = {
     _NAMES[name]: total[name] / count for name in _NAMES if name in total
@@ -75,9 +76,9 @@ def of_log_probabilities(
   """Returns sums over the real examples of a batch, from class probabilities.
 
   Args:
-    log_probabilities: [B, K], such as of a mean over crops or networks.
-    labels: [B] int32.
-    mask: [B] bool, False for padding; None: all are real.
+    log_probabilities: [B, K], of K classes; perhaps means over crops.
+    labels: [B] int32, the true classes.
+    mask: [B] bool, False for padding; None if there is none.
 
   Returns:
     loss (-log of the label's probability), correct, correct5 (with more than

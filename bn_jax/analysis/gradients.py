@@ -1,4 +1,4 @@
-"""Values, gradients and Hessian products of a loss, one compiled program each.
+"""Computes values, gradients and Hessian products, by one program each.
 
 A loss is any function of a tree of parameters that JAX can differentiate. The
 loop over chunks is in Python: in a loop of XLA's, convolution gradients are 12
@@ -21,8 +21,8 @@ Loss = chunks.Loss
 def checked(params: Any) -> Any:
   """Returns the parameters as arrays; ValueError unless floating point.
 
-  JAX gives Python's numbers, and arrays filled with one, a "weak" type; for it
-  everything would be compiled once more.
+  JAX gives Python's numbers, and arrays filled with one, a "weak" type; with it
+  every program would be compiled once more.
   """
   check(params)
   return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), params)
@@ -53,9 +53,11 @@ def check(params: Any) -> None:
 
 
 def check_like(params: Any, tree: Any, what: str) -> None:
-  """Raises ValueError unless a tree has the structure and shapes of params."""
+  """Raises ValueError unless a tree is real and has the shapes of params."""
   if jax.tree.structure(tree) != jax.tree.structure(params):
-    raise ValueError(f'the {what} is another tree than the parameters')
+    raise ValueError(
+      f'the {what} is another tree than the parameters; give one like them'
+    )
   for path, leaf, other in zip(
     trees.paths(params), jax.tree.leaves(params), jax.tree.leaves(tree)
   ):
@@ -77,9 +79,9 @@ def checked_like(params: Any, tree: Any, what: str) -> Any:
 
 
 def is_function(direction: Any, params: Any) -> bool:
-  """Returns whether a direction is a function of the gradient, and no tree.
+  """Returns whether a direction is a function of the gradient, not a tree.
 
-  A tree of parameters may be callable too, like modules of some libraries.
+  A tree of parameters may be callable too, as modules of some libraries are.
   """
   structure = jax.tree.structure(direction)
   is_tree = structure == jax.tree.structure(params)
@@ -110,7 +112,7 @@ def value(
   journal: types.Journal | None = None,
   name: str = 'value',
 ) -> jax.Array:
-  """Computes the loss, without the chunks that the journal has already."""
+  """Computes the loss; chunks that the journal has are not computed again."""
   return _summed(_value, loss, params, (), None, journal, name)
 
 
@@ -123,8 +125,8 @@ def value_and_gradient(
   """Computes the loss and its gradient, a tree like params.
 
   Args:
-    loss: whole, or in chunks.
-    journal: keeps the sum over chunks, under `name`, after each of them.
+    loss: params -> a real scalar, or what `chunked` returns.
+    journal: keeps the sum over chunks, under `name`, after each chunk.
 
   Raises:
     ValueError: a loss that is not a real scalar, or cannot be differentiated.
@@ -152,9 +154,9 @@ def hessian_product(
 
 
 def memory(loss: Loss, params: Any) -> int:
-  """Returns the bytes that a gradient of a loss needs beside its arguments.
+  """Returns the bytes that a loss's gradient needs beside its arguments.
 
-  For a loss in chunks that is its first part's. It is compiled for this.
+  The gradient is compiled, not run; of a loss in chunks, that of the first.
   """
   return _memory(chunks.parts_of(loss)[0][0], params)
 
@@ -175,16 +177,16 @@ def fitting_chunk_size(
 ) -> int:
   """Returns how many examples of a batch `chunked` may take at a time.
 
-  Gradients over 32 and 64 of them are compiled for this, but not run.
+  Gradients over about 32 and 64 examples are compiled for this, but not run.
 
   Args:
     loss: (batch, params) -> the mean over the examples of that batch.
     batch: a tree of arrays, [N, ...] each, or of their shapes.
     memory: bytes that a gradient may need, say half of what the device has.
-    group_size: see `chunked`; chunks are whole groups.
+    group_size: see `chunked`; the result is a multiple of it, unless all fit.
 
   Returns:
-    N if all fit; else whole groups, one at least.
+    N if all fit; else one group at least, even if it does not fit.
   """
   leaves = jax.tree.leaves(batch)
 
@@ -198,25 +200,26 @@ def fitting_chunk_size(
   return chunks.fitting(bytes_of, leaves[0].shape[0], memory, group_size)
 
 
-def _summed(function, loss, params, more, like, journal, name):
-  """Returns the sum over parts of share * function(part, params, *more).
+def _summed(function, loss, params, extras, like, journal, name):
+  """Returns the sum over parts of share * function(part, params, *extras).
 
-  The function returns a scalar, or (a scalar, a tree like `like`).
+  The function returns a scalar, or, unless `like` is None, (a scalar, a tree
+  like `like`). The journal keeps the sum under `name`.
   """
   parts, shares = chunks.parts_of(loss)
   start, total = _resumed(journal, name, like)
   for k in range(start, len(parts)):
-    before = total
+    prior = total
     with jax.default_matmul_precision('highest'):
-      part = explained(function, parts[k], params, *more)
+      term = explained(function, parts[k], params, *extras)
     if len(parts) == 1:
-      total = part
+      total = term
     else:
       total = (
-        _scaled(part, shares[k]) if k == 0 else _added(before, part, shares[k])
+        _scaled(term, shares[k]) if k == 0 else _added(prior, term, shares[k])
       )
       # Else Python runs ahead of the device, with a gradient for each chunk.
-      jax.block_until_ready(before)
+      jax.block_until_ready(prior)
     if journal is not None:
       leaves = map(np.asarray, jax.tree.leaves(total))
       arrays = {f'{i}': leaf for i, leaf in enumerate(leaves)}
@@ -241,7 +244,7 @@ def _resumed(journal, name, like) -> tuple[int, Any]:
 
 
 def explained(function: Callable, part: Callable, *arguments: Any) -> Any:
-  """Calls function(part, *arguments); explains why a loss has no gradient."""
+  """Returns function(part, *arguments); explains why a loss has no gradient."""
   try:
     return function(part, *arguments)
   except (TypeError, ValueError, NotImplementedError) as error:
@@ -254,15 +257,16 @@ def explained(function: Callable, part: Callable, *arguments: Any) -> Any:
 def _reason(part, params, error: Exception) -> str | None:
   """Returns why a loss has no derivative; None for an error of another kind."""
   message = str(error)
+  # The first is of real_scalar; hessian_product sees to the second.
   if message.startswith('the loss ') or 'custom_vjp' in message:
     return None
   if 'has been deleted' in message:  # parameters that a step has consumed
     return None
-  line = message.strip().splitlines()
+  lines = message.strip().splitlines()  # the first may be long: cut at 200
   if isinstance(error, jax.errors.JAXTypeError):
     return (
       'the loss cannot be traced by JAX: it may not turn what it computes into '
-      f'numbers of Python or NumPy, nor branch on it ({line[0][:200]})'
+      f'numbers of Python or NumPy, nor branch on it ({lines[0][:200]})'
     )
   try:
     jax.eval_shape(part, params)
@@ -270,12 +274,12 @@ def _reason(part, params, error: Exception) -> str | None:
     return None  # the loss itself fails; its own message says more
   return (
     'the loss cannot be differentiated by JAX '
-    f'({line[0][:200] if line else type(error).__name__})'
+    f'({lines[0][:200] if lines else type(error).__name__})'
   )
 
 
 def _checked(loss):
-  """Returns a loss that raises ValueError if it is no real scalar."""
+  """Returns the loss; it raises ValueError if its value is no real scalar."""
 
   return lambda params: real_scalar(loss(params))
 
@@ -292,20 +296,20 @@ def _value_and_gradient(loss: Loss, params: Any):
 
 @jax.jit
 def _product(loss: Loss, params: Any, direction: Any):
-  """Returns (0, H d), the latter as the derivative of the gradient along d."""
+  """Returns (0 for `_summed`, H d), by the gradient's derivative along d."""
   gradient = jax.grad(_checked(loss))
-  along = _like(direction, params)
-  return jnp.zeros(()), jax.jvp(gradient, (params,), (along,))[1]
+  tangent = _like(direction, params)
+  return jnp.zeros(()), jax.jvp(gradient, (params,), (tangent,))[1]
 
 
 @jax.jit
 def _product_backwards(loss: Loss, params: Any, direction: Any):
-  """Returns (0, H d), the latter as the gradient of <gradient, d>."""
-  along = _like(direction, params)
+  """Returns (0 for `_summed`, H d), by the gradient of <gradient, d>."""
+  tangent = _like(direction, params)
 
   def inner(params):
     gradient = jax.grad(_checked(loss))(params)
-    return trees.vdot(gradient, along)
+    return trees.vdot(gradient, tangent)
 
   return jnp.zeros(()), jax.grad(inner)(params)
 

@@ -1,10 +1,10 @@
-"""Singular values of the Jacobian from one normalised layer to the next.
+"""Measures singular values of Jacobians from one normalised layer to the next.
 
 Ioffe and Szegedy (2015), "Batch Normalization", arXiv:1502.03167, section 3.3:
 for zhat = F(xhat), both normalised, the paper conjectures that the Jacobian has
 singular values close to 1, "which is known to be beneficial for training"
-(Saxe, McClelland and Ganguli, 2014, arXiv:1312.6120). For xhat and zhat
-Gaussian and uncorrelated and F linear, J J' = I follows.
+(Saxe, McClelland and Ganguli, 2014, arXiv:1312.6120). If xhat and zhat are
+Gaussian and uncorrelated and F is linear, then J J' = I.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ import numpy as np
 from bn_jax import errors, placement, types
 from bn_jax.analysis import kind as kind_lib
 
-# Largest Jacobian, in numbers: 4096 x 4096 take a minute.
+# The most numbers that a Jacobian may have: 4096 x 4096 take a minute.
 _LARGEST = 2**24
 # Columns that are computed together. More would need more memory, since each
 # column holds the activations' derivatives; fewer would take more calls.
@@ -29,15 +29,16 @@ def singular_values(
 ) -> np.ndarray:
   """Computes the singular values of d function / d x, in float64.
 
-  The matrix is formed in forward mode, a column for each number of x.
+  The Jacobian is computed in the dtype of x, in forward mode, a column for each
+  number of x.
 
   Args:
     function: takes one array of any shape, and returns one.
-    x: floating point.
+    x: an array of any shape, floating point.
 
   Returns:
-    [K], the largest first, K the smaller of the two sizes; nan for a Jacobian
-    that is not finite.
+    [K], the largest first, K the number of rows or columns, whichever is
+    smaller; nan for a Jacobian that is not finite.
 
   Raises:
     ValueError: a Jacobian of more than 2^24 numbers.
@@ -81,9 +82,9 @@ def measure(
   one example.
 
   Args:
-    layers: the layers of xhat, such as 'conv3'; () is every layer but the last
-      whose Jacobian has 2^24 numbers or less.
-    examples: the Jacobians of how many examples, the first of the batch.
+    layers: the layers of xhat, such as 'conv3'; () is all whose Jacobian has
+      2^24 numbers or less. The last layer has none.
+    examples: the number of Jacobians, of the first examples of the batch.
     statistics: 'running', with which examples do not depend on each other; or
       'batch', with the other examples fixed: then a column costs as much as the
       whole batch.
@@ -93,7 +94,8 @@ def measure(
     A-B/singular_values, [examples, K], the largest first.
 
   Raises:
-    ValueError: no example, or other statistics.
+    ValueError: a number of examples that is not 1, 2, 3, ..., or other
+      statistics.
   """
   kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
   if type(examples) is not int or examples < 1:
@@ -125,8 +127,8 @@ def measure(
       values[f'{pair}/singular_values'] = arrays['singular_values']
     if not values:
       raise errors.ConfigError(
-        'measure jacobian: every Jacobian is too large, or no layer follows; '
-        f'allowed: {_LARGEST:,} numbers'
+        'measure jacobian: every Jacobian is too large, or the last layer has '
+        f'none; allowed: layers before it, {_LARGEST:,} numbers at most'
       )
     return values
 
@@ -134,7 +136,7 @@ def measure(
 
 
 class _Between:
-  """The map from one layer's xhat to the next one's zhat, at a batch."""
+  """The map from a layer's xhat to the next layer's zhat, at a batch."""
 
   def __init__(
     self,
@@ -163,9 +165,9 @@ class _Between:
     xhat, _ = self._normalised(batch)
 
     def function(x):
-      changed = xhat.at[index].set(x)
+      new_xhat = xhat.at[index].set(x)
       return self._problem.between(
-        self._state, batch, changed, **self._arguments
+        self._state, batch, new_xhat, **self._arguments
       )[1][index]
 
     return singular_values(function, xhat[index])

@@ -1,8 +1,8 @@
-"""What other packages know of a measure, and checks of shared keywords.
+"""Describes a measure to other packages, and checks keywords of several.
 
-A new measure is one file with a `KIND`, one line in `analysis.MEASURES`, its
-keys in docs/analysis.md and one test. Training, `analyze` with its `--plan` and
-the page read the rest from its `KIND`.
+A new measure is one file with a `KIND`, its import and line in
+`analysis.MEASURES`, its keys in docs/analysis.md and one test. Training,
+`analyze` with its `--plan` and the page read the rest from its `KIND`.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ import numpy as np
 
 from bn_jax import types
 
-Section = Mapping[str, Any]
-# What norms normalise by: the batch's statistics, or their running averages.
+Section = Mapping[str, Any]  # a measure's name, data and keywords
+# Whose mean and variance norms use: the batch's, or their running averages.
 STATISTICS = ('batch', 'running')
 
 
 class Cost(NamedTuple):
-  """The number of evaluations of one chunk of examples at one look.
+  """How often one look evaluates the loss or network on each chunk of examples.
 
   Attributes:
     gradients: gradients of the loss.
@@ -34,10 +34,10 @@ class Cost(NamedTuple):
 
   @property
   def in_gradients(self) -> float:
-    """Returns the cost in gradients.
+    """Returns the cost in units of a gradient.
 
-    A value is a third of one, since a backward pass costs two forward passes. A
-    product is the derivative of a gradient, and costs two of them.
+    A value costs 1/3, since a backward pass costs two forward passes; a product
+    costs 2, as it is the derivative of a gradient.
     """
     return self.gradients + self.values / 3 + 2 * self.products
 
@@ -52,19 +52,18 @@ class Kind:
     make: keywords -> measure. A config's section has these keywords; `--help`
       shows its docstring: formula, source, units and shapes.
     title: the title of its figure on the page, and in `--help`.
-    quantities: {name: its meaning, with its unit, for an axis}; the name of a
-      layer's quantity is that after the slash, as in 'conv1/l2'. Quantities
-      that only some runs have are listed too.
+    quantities: {name: its meaning, with its unit, for an axis}, those that only
+      some runs have included; 'l2' is the name of 'conv1/l2'.
     one_batch: whether it looks at exactly one batch; others take any number.
     arrays: whether its result is too large for a line of records; then each
       look is written to a file of its own.
-    layers: which names its keyword `layers` takes: 'taps', what enters a
-      nonlinearity; or 'all', every layer with parameters.
-    cost: (the section, number of layers of the network) -> its evaluations, or
+    layers: which names its keyword `layers` takes: 'taps', the layers that feed
+      a nonlinearity; or 'all', every layer with parameters.
+    cost: (section, number of layers of the network) -> its evaluations, or
       words for evaluations of another kind.
-    forward: (problem, state, batch, section) -> (function, arguments), one of
-      its passes over a batch, to be compiled and timed; None for a measure
-      whose `cost` is in gradients of the loss.
+    forward: (problem, state, batch, section) -> (jitted function, arguments),
+      one of its passes over a batch, to be compiled and timed; None for a
+      measure whose `cost` is in gradients of the loss, or in words.
   """
 
   make: Callable[..., types.Measure]
@@ -84,9 +83,9 @@ class Kind:
     return self.make(**keywords)
 
   def page(self) -> dict[str, Any]:
-    """Returns what the page shows, as JSON, to be written beside the numbers.
+    """Returns title and quantities, as JSON to be written beside the numbers.
 
-    So a page can be drawn by somebody who does not have the measure's code.
+    With it a page can be drawn without the measure's code.
     """
     return {'title': self.title, 'quantities': dict(self.quantities)}
 
@@ -94,21 +93,21 @@ class Kind:
 def check_choice(keyword: str, value: Any, allowed: Sequence[str]) -> None:
   """Raises ValueError unless a keyword has one of the allowed values."""
   if value not in allowed:
-    listed = ', '.join(map(repr, allowed))
-    raise ValueError(f'{keyword} is {value!r}; allowed: {listed}')
+    choices = ', '.join(map(repr, allowed))
+    raise ValueError(f'{keyword} is {value!r}; allowed: {choices}')
 
 
 def checked_chunk_size(chunk_size: Any, group_size: Any) -> int | None:
   """Returns how many examples to take at a time, None for all.
 
-  'auto' that nobody has replaced by a number is all. With a group size, chunks
-  are the groups of batch statistics.
+  'auto' is all here: training and `analyze` replace it by a number before. With
+  a group size, chunks are the groups of batch statistics.
   """
   check_group_size(group_size)
   if group_size is not None and chunk_size not in (None, 'auto', group_size):
     raise ValueError(
       f'chunk_size is {chunk_size!r}, group_size is {group_size}; allowed: the '
-      'same'
+      "same, or chunk_size 'auto' or None"
     )
   if chunk_size in (None, 'auto'):
     return group_size

@@ -1,8 +1,8 @@
-"""The loss after one step, against the learning rate of that step.
+"""Measures the loss after one step, against the learning rate of that step.
 
 Bjorck, Gomes, Selman and Weinberger (2018), "Understanding Batch
-Normalization", arXiv:1806.02375: at initialisation, networks without it diverge
-from learning rates at which networks with it still descend.
+Normalization", arXiv:1806.02375: at initialisation, networks without it already
+diverge at learning rates at which networks with it still descend.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +15,8 @@ from bn_jax import trees, types
 from bn_jax.analysis import chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+
 
 def one_step_loss(
   loss: chunks.Loss,
@@ -26,32 +28,33 @@ def one_step_loss(
 ) -> dict[str, np.ndarray]:
   """Computes loss(params - r * direction) for each learning rate r.
 
-  It costs a gradient (unless a direction is given) and a value a rate; two
-  compilations.
+  R rates cost R values and a gradient (with a tree as direction, another
+  value), each compiled once.
 
   Args:
     loss: params -> a real scalar; or what `chunked` returns.
     params: any tree of floating-point arrays.
-    learning_rates: E rates, each above 0.
+    learning_rates: R rates, each above 0.
     direction: a tree like params, or a function of the gradient that returns
       one; None is the gradient at params.
     journal: keeps each loss as soon as it is computed.
 
   Returns:
-    learning_rate, loss: [E]; loss_0: [], at params.
+    learning_rate, loss: [R]; loss_0: [], at params.
 
   Raises:
-    ValueError: rates that are not above 0 and finite; parameters that are not
-      floating point, a direction unlike them; a loss that is not a real scalar.
+    ValueError: no rates, or one that is not above 0 and finite; parameters that
+      are not floating point, a direction unlike them; a loss that is not a real
+      scalar or that JAX cannot differentiate.
   """
   rates = kind_lib.checked_sizes(learning_rates, 'learning rates')
   params = gradients.checked(params)
-  of_gradient = gradients.is_function(direction, params)
-  if direction is None or of_gradient:
+  is_function = gradients.is_function(direction, params)
+  if direction is None or is_function:
     loss_0, gradient = gradients.value_and_gradient(
       loss, params, journal, 'point_0'
     )
-    direction = direction(gradient) if of_gradient else gradient
+    direction = direction(gradient) if is_function else gradient
   else:
     loss_0 = gradients.value(loss, params, journal, 'point_0')
   gradients.check_like(params, direction, 'direction')
@@ -72,31 +75,19 @@ def one_step_loss(
 
 def measure(
   *,
-  learning_rates: Sequence[float] = (
-    1e-4,
-    3e-4,
-    1e-3,
-    3e-3,
-    1e-2,
-    3e-2,
-    0.1,
-    0.3,
-    1.0,
-    3.0,
-    10.0,
-  ),
+  learning_rates: Sequence[float] = RATES,
   statistics: str = 'batch',
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
-  """Measures `one_step_loss` of the objective on one batch, while training.
+  """Measures the objective of one batch after a step along its gradient.
 
   Args:
-    learning_rates: by default two a decade, from steps that hardly change the
-      loss to steps at which networks diverge.
+    learning_rates: rates of the step; by default two a decade, from those that
+      hardly change the loss to those at which networks diverge.
     statistics: 'batch' (the function that training descends) or 'running'.
     chunk_size: examples at a time; 'auto' is as many as fit, None is all.
-    group_size: takes batch statistics over groups of so many, the chunks.
+    group_size: examples that share batch statistics; None: as in the network.
 
   Returns:
     A measure of exactly one batch; its arrays are those of `one_step_loss`.

@@ -1,4 +1,4 @@
-"""The sizes of activations, and of gradients by them, at each depth.
+"""Measures the sizes of activations, and of gradients by them, at each depth.
 
 Yang et al. (2019), "A Mean Field Theory of Batch Normalization",
 arXiv:1902.08129: at initialisation Batch Normalization makes gradients explode
@@ -6,9 +6,9 @@ with depth; Bjorck et al. (2018), arXiv:1806.02375: without it, activations
 grow.
 
 The measure also checks the condition under which Santurkar et al. (2018),
-Theorem 4.2, promise a smaller quadratic form: <yhat_j, g_j> >= 0 for unit j,
-with yhat its normalised outputs over the batch and g the gradient of the loss
-by the output of the norm.
+Theorem 4.2, promise a smaller quadratic form: <yhat_j, g_j> >= 0 for unit j of
+scale above 0, with yhat_j its normalised outputs over the batch and g_j the
+gradient of the loss by the outputs of the norm.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,13 +34,13 @@ def signal(
     activation_rms            sqrt(mean of h^2), over examples and units
     activation_gradient_norm  |d loss / d h|, over all examples together
 
-  One gradient gives all of them: that by a perturbation which is added to the
-  activations is the gradient by the activations.
+  All come from one gradient: the gradient by a perturbation that is added to
+  the activations is the gradient by the activations.
 
   Args:
     loss: (params, perturbations) -> (a real scalar, activations), where
       perturbations are added to the activations; both by the name of a layer.
-      flax: `Module.perturb`, or `Problem.perturbed`.
+      `Problem.perturbed` returns one; in flax, `Module.perturb` makes one.
     params: any tree of floating-point arrays.
     perturbations: zeros of the activations' shapes, in forward order.
 
@@ -67,10 +67,10 @@ def signal(
 def measure(
   *, layers: Sequence[str] = (), statistics: str = 'batch'
 ) -> types.Measure:
-  """Measures `signal` of layers before nonlinearities, and signs of <yhat, g>.
+  """Measures sizes of activations and gradients, and the signs of <yhat, g>.
 
   Args:
-    layers: names such as 'conv5'; () is all of them.
+    layers: names such as 'conv5'; () is all that feed a nonlinearity.
     statistics: 'batch' (the function that training descends) or 'running'.
 
   Returns:
@@ -78,9 +78,9 @@ def measure(
     NAME/activation_gradient_norm, and NAME/positive, NAME/negative: the shares
     of its units with <yhat, g> above and below 0 (units of scale 0 are in
     neither); all []. The shares are nan where yhat is unknown: for a layer
-    without running statistics, or with noise.
+    whose norm has no running statistics, or adds noise.
   """
-  chosen = tuple(layers)
+  layer_names = tuple(layers)
   kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
 
   def look(
@@ -92,8 +92,8 @@ def measure(
     del journal  # one gradient is all, so there is nothing to resume
     (batch,) = batches
     names = (
-      activations_lib.chosen_layers(problem.taps, chosen)
-      if chosen
+      activations_lib.chosen_layers(problem.taps, layer_names)
+      if layer_names
       else problem.taps
     )
     shapes = jax.eval_shape(
@@ -125,9 +125,11 @@ def _signals(loss, params, perturbations):
   # A Partial of a Partial would be a new function at each call.
   if not isinstance(loss, jax.tree_util.Partial):
     loss = jax.tree_util.Partial(loss)
-  bound = jax.tree_util.Partial(_called, loss, params)
+  loss_at_params = jax.tree_util.Partial(_called, loss, params)
   with jax.default_matmul_precision('highest'):
-    return gradients.explained(_both, bound, perturbations)
+    return gradients.explained(
+      _activations_and_gradient, loss_at_params, perturbations
+    )
 
 
 def _called(loss, params, perturbations):
@@ -135,7 +137,7 @@ def _called(loss, params, perturbations):
 
 
 @jax.jit
-def _both(loss, perturbations):
+def _activations_and_gradient(loss, perturbations):
   def checked(perturbations):
     value, activations = loss(perturbations)
     return gradients.real_scalar(value), activations

@@ -1,10 +1,10 @@
-"""The size of a layer's weights, and the angle by which a step turns them.
+"""Measures the norm of a layer's weights, and the angle by which they turn.
 
-The loss does not depend on the length of weights before a norm. So their
-gradient is orthogonal to them and proportional to 1 / |w|, and the angle of a
-step depends on eta / |w|^2, the effective learning rate. Van Laarhoven (2017),
-arXiv:1706.05350; Hoffer et al. (2018), arXiv:1803.01814; Arora, Li and Lyu
-(2019), arXiv:1812.03981.
+The loss does not depend on the norm |w| of weights before a normalization. So
+their gradient is orthogonal to them and proportional to 1 / |w|, and the angle
+of a step depends on eta / |w|^2, the effective learning rate. Van Laarhoven
+(2017), arXiv:1706.05350; Hoffer et al. (2018), arXiv:1803.01814; Arora, Li and
+Lyu (2019), arXiv:1812.03981.
 """
 
 import functools
@@ -46,16 +46,17 @@ def weights(
     params: any tree of floating-point arrays.
     new_params: the same after the step.
     layers: ((name, (path, ...)), ...) in forward order, see `by_layer`. A
-      layer's w is all under its paths, so give kernels.
-    learning_rate: of the step.
-    journal: keeps the gradient.
+      layer's w is all under its paths, so give those of kernels.
+    learning_rate: that of the step from params to new_params.
+    journal: keeps the gradient's sum over chunks.
 
   Returns:
     [L] each; nan where a quantity would divide by zero.
 
   Raises:
-    ValueError: parameters that are not floating point, new ones unlike them; a
-      layer without parameters; a loss that is not a real scalar.
+    ValueError: parameters that are not floating point, new ones unlike them;
+      layers without parameters, with those of another, or named twice; a loss
+      that is not a real scalar or that JAX cannot differentiate.
   """
   params = gradients.checked(params)
   new_params = gradients.checked_like(params, new_params, 'step')
@@ -73,16 +74,16 @@ def measure(
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
-  """Measures `weights` of a network's kernels, with the step of one batch.
+  """Measures norms of kernels, and by how much the step of a batch turns them.
 
   Args:
     layers: names such as 'conv5'; () is all that have a kernel.
     statistics: 'batch' (the function that training descends) or 'running'.
-    biases: whether to record NAME/bias_norm, the length |b| of a layer's own
-      bias (not the norm's), where it has one. Ioffe and Szegedy (2015), section
-      2: it grows if the gradient leaves out the statistics.
+    biases: whether to record NAME/bias_norm too, |b| of the bias beside a
+      kernel (not that of the norm). Ioffe and Szegedy (2015), section 2: it
+      grows if the gradient leaves out the statistics.
     chunk_size: examples at a time; 'auto' is as many as fit, None is all.
-    group_size: takes batch statistics over groups of so many, the chunks.
+    group_size: examples that share batch statistics; None: as in the network.
 
   Returns:
     A measure of exactly one batch: for each layer NAME and quantity of
@@ -131,27 +132,27 @@ def measure(
 
 def kernels(params: Any, layers: by_layer.Layers) -> by_layer.Layers:
   """Returns the layers that have a kernel, with the paths of their kernels."""
-  parameters = trees.paths(params)
+  leaf_paths = trees.paths(params)
   with_kernel = []
   for name, prefixes in layers:
-    own = [
+    kernel_paths = [
       path
-      for path in parameters
+      for path in leaf_paths
       if trees.lies_under(path, prefixes) and path.split('/')[-1] == 'kernel'
     ]
-    if own:
-      with_kernel.append((name, tuple(own)))
+    if kernel_paths:
+      with_kernel.append((name, tuple(kernel_paths)))
   return tuple(with_kernel)
 
 
 def _bias_norms(params: Any, layers: by_layer.Layers) -> dict[str, np.ndarray]:
-  """Returns NAME/bias_norm of the biases beside kernels."""
-  parameters, bias_norms = trees.paths(params), {}
+  """Returns {NAME/bias_norm: []} of the layers with a bias beside a kernel."""
+  leaf_paths, bias_norms = trees.paths(params), {}
   for name, kernel_paths in layers:
     paths = [path.removesuffix('kernel') + 'bias' for path in kernel_paths]
-    own = [path for path in paths if path in parameters]
-    if own:
-      norm = trees.norm(by_layer.own(params, own))
+    bias_paths = [path for path in paths if path in leaf_paths]
+    if bias_paths:
+      norm = trees.norm(by_layer.own(params, bias_paths))
       bias_norms[f'{name}/bias_norm'] = np.asarray(norm)
   return bias_norms
 
@@ -160,16 +161,18 @@ def _bias_norms(params: Any, layers: by_layer.Layers) -> dict[str, np.ndarray]:
 def _compare(params, new_params, gradient, rate, layers):
   rows = [
     _of_layer(
-      *(by_layer.own(tree, paths) for tree in (params, new_params, gradient)),
+      *(
+        by_layer.own(tree, prefixes) for tree in (params, new_params, gradient)
+      ),
       rate,
     )
-    for _, paths in layers
+    for _, prefixes in layers
   ]
   return {name: jnp.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _of_layer(w, new, gradient, rate):
-  step = trees.subtract(new, w)
+def _of_layer(w, new_w, gradient, rate):
+  step = trees.subtract(new_w, w)
   square = trees.vdot(w, w)
   norm, gradient_norm = jnp.sqrt(square), trees.norm(gradient)
   radial = trees.vdot(w, gradient)

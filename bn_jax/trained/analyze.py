@@ -23,7 +23,7 @@ class Request(NamedTuple):
   Attributes:
     section: the measure as a config has it: its name, data, keywords.
     statistics: 'batch', 'running', 'population', or None for the measure's own.
-    steps: 'last', 'all' or some.
+    steps: of the checkpoints: 'last', 'all' or numbers.
     name: of the folder of the results.
     data_dir: of tensorflow-datasets; None is where training found it.
   """
@@ -36,10 +36,10 @@ class Request(NamedTuple):
 
 
 class Job(NamedTuple):
-  """A request for one run.
+  """A request for one run and seed.
 
   Attributes:
-    section: of the measure, complete.
+    section: of the measure, with all its keywords.
     statistics: 'batch', 'running' or 'population', as the records name them.
     steps: of the checkpoints, in order.
     results: the folder of the analysis.
@@ -55,13 +55,15 @@ class Job(NamedTuple):
 
 
 def done(path: pathlib.Path, request: Request, plan: bool) -> int:
-  """Measures the runs at a path, or says what that costs; the exit code.
+  """Measures the runs at a path, or prints the plan; returns the exit code.
 
   Raises:
     ConfigError: no run, no such step, a measure or data that do not fit, a
-      folder that holds another analysis.
+      folder that holds another analysis, or that another process writes in.
     CheckpointError: no checkpoint, a damaged one, no population statistics.
-    DataError, StorageError.
+    DataError: the data are not there, or cannot be used.
+    StorageError: a changed manifest, or a folder that cannot be written.
+    Interrupted: Ctrl-C; what is measured is kept.
   """
   if not records.NAME.fullmatch(request.name):
     raise errors.ConfigError(
@@ -78,13 +80,13 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       else:
         sys.stdout.write(f'{_nothing_left(job)}\n')
     return 0
-  loaded = {}
+  dataset_of = {}  # by id: build.source returns one object for equal configs
   try:
     for job in jobs:
       source = build.source(job.config)
-      if id(source) not in loaded:
-        loaded[id(source)] = source.load()
-      for line in _lines(job, loaded[id(source)]):
+      if id(source) not in dataset_of:
+        dataset_of[id(source)] = source.load()
+      for line in _lines(job, dataset_of[id(source)]):
         sys.stdout.write(f'{line}\n')
         sys.stdout.flush()
   except KeyboardInterrupt:
@@ -99,9 +101,10 @@ def _job(
   request: Request,
   problems: dict[RunConfig, types.Problem],
 ) -> Job:
-  """Checks the request for one run, before anything is read or compiled.
+  """Returns the request for one run, checked before any data are read.
 
-  Problems are built once for all seeds of a run: so are their programs.
+  Args:
+    problems: those built before; a run's seeds share one, and its programs.
   """
   config = saved.config_of(folder)
   if request.data_dir is not None:
@@ -121,10 +124,10 @@ def _job(
   if statistics == 'population':
     _check_population(folder, config, problem, steps)
   results = folder.analysis(request.name)
-  # A sum goes on in the chunks in which it was begun.
+  # A sum that the journal has goes on in chunks of the size that it began with.
   old = results.settings()
-  same = old and old['measure']['name'] == section['name']
-  if same and section.get('chunk_size') == 'auto':
+  is_same = old and old['measure']['name'] == section['name']
+  if is_same and section.get('chunk_size') == 'auto':
     section = {**section, 'chunk_size': old['measure']['chunk_size']}
   with build.blaming(folder.label):
     section = probes.fitted(section, config, problem)
@@ -151,7 +154,7 @@ def _check_population(folder, config, problem, steps: tuple[int, ...]) -> None:
 
 
 def _steps(folder: run_folder.RunFolder, request: Request) -> tuple[int, ...]:
-  """Returns the steps that are asked for, which have checkpoints."""
+  """Returns the steps of the request; all but step 0 must have checkpoints."""
   saved_steps = saved.steps(folder)
   if isinstance(request.steps, str):
     if not saved_steps:
@@ -159,11 +162,11 @@ def _steps(folder: run_folder.RunFolder, request: Request) -> tuple[int, ...]:
     return saved_steps[-1:] if request.steps == 'last' else saved_steps
   for step in request.steps:
     if step and step not in saved_steps:
-      listed = ', '.join(map(str, saved_steps)) or 'none'
+      allowed = ', '.join(map(str, saved_steps)) or 'none'
       raise errors.ConfigError(
-        f'--steps: {folder.label} has no checkpoint of step {step}; there are: '
-        f'{listed}, and 0, which is made from the seed (config.checkpoint.keep '
-        'says how many training keeps)'
+        f'--steps: {folder.label} has no checkpoint of step {step}; allowed: '
+        f'{allowed}, and 0, made from the seed (config.checkpoint.keep says '
+        'how many training keeps)'
       )
   return request.steps
 
@@ -185,7 +188,7 @@ def _check_results(job: Job) -> None:
 
 
 def _described(job: Job) -> dict[str, Any]:
-  """Returns what settings.json says: what was measured, and how."""
+  """Returns the content of settings.json: what is measured, and how."""
   population = {}
   if job.statistics == 'population':
     facts = job.folder.read_population() or {}
@@ -209,7 +212,8 @@ def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
   """Measures one run, checkpoint by checkpoint, and yields what to print."""
   with lock.held(job.folder.path, f'analysis-{job.results.name}.lock'):
     missing = missing_steps(job)
-    for step in set(job.steps) - set(missing):  # of one killed at its end
+    # A process killed after its last record has left its journal.
+    for step in set(job.steps) - set(missing):
       _journal(job, step).clear()
     if not missing:
       yield _nothing_left(job)
@@ -220,7 +224,7 @@ def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
 def _measured(
   job: Job, dataset: datasets.Dataset, missing: list[int]
 ) -> Iterator[str]:
-  fresh = job.results.settings() is None
+  is_new = job.results.settings() is None
   config = job.config
   whole = devices.whole(build.mesh(config))
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
@@ -230,10 +234,10 @@ def _measured(
   )  # fmt: skip
   for step in missing:
     state = _state(job, step)
-    if fresh:
+    if is_new:
       files.make_folder(job.results.path)
       files.write_json(job.results.settings_file, _described(job))
-      fresh = False
+      is_new = False
     journal_of_step = _journal(job, step)
     feed.start(seed=job.folder.seed, first_step=step)
     try:
@@ -254,12 +258,12 @@ def _journal(job: Job, step: int) -> journal.Journal:
 
 
 def missing_steps(job: Job) -> list[int]:
-  """Returns the steps that were not measured yet."""
+  """Returns the steps of a job that are not measured yet, in order."""
   return [step for step in job.steps if not _has(job, step)]
 
 
 def _has(job: Job, step: int) -> bool:
-  """Returns whether a checkpoint was measured."""
+  """Returns whether the results have a step."""
   results = job.results
   if analysis.MEASURES[job.section['name']].arrays:
     return (results.arrays / f'{results.name}-{step}.npz').exists()
@@ -267,7 +271,7 @@ def _has(job: Job, step: int) -> bool:
 
 
 def _write(job: Job, record: records.Record) -> None:
-  """Adds a record to what is there, in the order of steps."""
+  """Adds a record to the results, which are in the order of steps."""
   if analysis.MEASURES[job.section['name']].arrays:
     records.Arrays(job.results.arrays).write(record)
     return
@@ -276,7 +280,7 @@ def _write(job: Job, record: records.Record) -> None:
 
 
 def _state(job: Job, step: int) -> types.TrainState:
-  """Returns the state of a checkpoint, with the statistics asked for."""
+  """Returns the state of a step, with the job's statistics."""
   folder, config, problem = job.folder, job.config, job.problem
   if step or step in saved.steps(folder):
     state = saved.newest(folder, config, problem, step)
@@ -289,7 +293,7 @@ def _state(job: Job, step: int) -> types.TrainState:
 
 
 def _summary(values: Mapping[str, Any]) -> str:
-  """Says a few numbers: single values, and the ranges of arrays."""
+  """Returns values as a line of text, 8 at most: scalars, ranges of arrays."""
   texts = []
   for name, value in values.items():
     array = np.asarray(value)
@@ -301,5 +305,5 @@ def _summary(values: Mapping[str, Any]) -> str:
       finite = array[np.isfinite(array)]
       ends = (np.min(finite), np.max(finite)) if finite.size else (np.nan,) * 2
       texts.append(f'{name} {ends[0]:.4g} to {ends[1]:.4g}')
-  more = f', and {len(texts) - 8} more' if len(texts) > 8 else ''
-  return ', '.join(texts[:8]) + more
+  rest = f', and {len(texts) - 8} more' if len(texts) > 8 else ''
+  return ', '.join(texts[:8]) + rest

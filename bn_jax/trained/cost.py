@@ -1,4 +1,4 @@
-"""Estimates what an analysis costs: evaluations, memory and time."""
+"""Estimates the cost of an analysis: evaluations, memory and time."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from bn_jax.training import devices
 
 
 def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
-  """Returns the plan of a job; a gradient is compiled and timed for it.
+  """Returns the plan of a job, one evaluation of which is compiled and timed.
 
   Args:
-    job: an `analyze.Job`.
-    state: one of its checkpoints.
+    job: an `analyze.Job`; `Any`, since that module imports this one.
+    state: that of one of its steps.
     steps: those that are to be measured.
   """
   section, config = job.section, job.config
@@ -27,8 +27,8 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
   count = probes.examples(section, config)
   size = section.get('chunk_size') or count
   if kind.forward is not None:
-    in_one = section['data'] == 'current_batch' or ':' in section['data']
-    size = count if in_one else config.evaluation_batch_size
+    is_one_batch = section['data'] == 'current_batch' or ':' in section['data']
+    size = count if is_one_batch else config.evaluation_batch_size
   chunks = -(-count // min(size, count))
   cost = kind.cost(section, len(job.problem.layers(state)))
   lines = [
@@ -40,14 +40,14 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
   if isinstance(cost, str):
     rows['memory'] = rows['time'] = 'not estimated for this measure'
   else:
-    seconds, needed = _tried(job, state, min(size, count))
-    room = cost_lib.memory_left(jax.devices()[0])
+    seconds, memory = _trial(job, state, min(size, count))
+    memory_left = cost_lib.memory_left(jax.devices()[0])
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     rows['memory'] = (
-      f'{1e-9 * needed:.2f} GB for {min(size, count):,} examples at a time, '
+      f'{1e-9 * memory:.2f} GB for {min(size, count):,} examples at a time, '
       f'{"twice that for a Hessian product, " if cost.products else ""}'
       f'and a few times the parameters ({1e-9 * parameters:.2g} GB); '
-      f'{1e-9 * room:.1f} GB are left'
+      f'{1e-9 * memory_left:.1f} GB are left'
     )
     times = cost.in_gradients if kind.forward is None else cost.values
     total = seconds * times * chunks * len(steps)
@@ -60,9 +60,10 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
 
 
 def _steps(steps: Sequence[int]) -> str:
-  listed = ', '.join(map(str, steps[:8])) + (', ...' if steps[8:] else '')
-  several = f'{len(steps)} steps' if len(steps) > 1 else 'step'
-  return f'{several} ({listed})' if len(steps) > 1 else f'{several} {listed}'
+  if len(steps) == 1:
+    return f'step {steps[0]}'
+  numbers = ', '.join(map(str, steps[:8])) + (', ...' if steps[8:] else '')
+  return f'{len(steps)} steps ({numbers})'
 
 
 def _evaluations(cost: analysis.Cost | str, chunks: int, steps: int) -> str:
@@ -79,7 +80,7 @@ def _evaluations(cost: analysis.Cost | str, chunks: int, steps: int) -> str:
   )
 
 
-def _tried(job, state, size: int) -> tuple[float, int]:
+def _trial(job, state, size: int) -> tuple[float, int]:
   """Returns (seconds, bytes) of one evaluation over `size` examples."""
   shapes = build.shapes(job.config, size)
   zeros = jax.tree.map(
@@ -95,13 +96,13 @@ def _tried(job, state, size: int) -> tuple[float, int]:
     ), analysis.memory(loss, state.params)
   function, arguments = forward(problem, state, batch, section)
   with jax.default_matmul_precision(probes.PRECISION):
-    lowered = function.lower(*arguments).compile().memory_analysis()
-    needed = lowered.temp_size_in_bytes + lowered.output_size_in_bytes
-    return _seconds(lambda: function(*arguments)), needed
+    sizes = function.lower(*arguments).compile().memory_analysis()
+    memory = sizes.temp_size_in_bytes + sizes.output_size_in_bytes
+    return _seconds(lambda: function(*arguments)), memory
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-  """Returns the mean time of two calls, after one that compiles."""
+  """Returns the mean time of two calls, in seconds, after one that compiles."""
   jax.block_until_ready(call())
   start = time.perf_counter()
   for _ in range(2):

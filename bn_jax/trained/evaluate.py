@@ -20,11 +20,11 @@ from bn_jax.training import devices as devices_lib
 
 
 class Member(NamedTuple):
-  """A trained network.
+  """A trained network, alone or in the ensemble.
 
   Attributes:
     label: RUN/seedK.
-    state: with the statistics that were asked for.
+    state: the newest saved, with the statistics of --statistics.
   """
 
   label: str
@@ -33,41 +33,43 @@ class Member(NamedTuple):
 
 
 def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
-  """Evaluates what lies at the paths, prints a table; returns the exit code.
+  """Evaluates the networks at the paths, prints a table; returns the exit code.
 
   Args:
     paths: of runs or seeds.
-    values: the flags of the command `evaluate`.
+    values: the flags of the command `evaluate`, as attributes.
 
   Raises:
-    ConfigError: no run, runs over different data, a regression.
+    ConfigError: no run, one given twice, runs over different data, a
+      regression, batches or crops that do not fit, no folder for --out.
     CheckpointError: one has no checkpoint, or no population statistics.
-    DataError: the data are not there.
+    DataError: the data are not there, or cannot be used.
+    StorageError: a changed manifest, or --out cannot be written.
   """
   folders = [folder for path in paths for folder in run_folder.find(path)]
   configs = [saved.config_of(folder) for folder in folders]
   config = _shared_config(folders, configs, values.data_dir)
-  here = {'data_dir': config.data_dir, 'devices': config.devices}
+  shared = {'data_dir': config.data_dir, 'devices': config.devices}
   members = [
-    _member(folder, own.replace(**here), values.statistics)
-    for folder, own in zip(folders, configs)
+    _member(folder, own_config.replace(**shared), values.statistics)
+    for folder, own_config in zip(folders, configs)
   ]
   source = build.source(config)
   crops = int(values.crops)
   _check(members, source, config, values, crops)
   dataset = source.load()
-  sums = _sums(members, getattr(dataset, values.data), config, values, crops)
+  rows = _means(members, getattr(dataset, values.data), config, values, crops)
   facts = {
     'data': f'{config.data["name"]} {values.data}',
     'statistics': values.statistics,
     'crops': crops,
     'networks': {
-      member.label: {'step': int(member.state.step), **means}
-      for member, means in zip(members, sums)
+      member.label: {'step': int(member.state.step), **row}
+      for member, row in zip(members, rows)
     },
   }
   if len(members) > 1:
-    facts['together'] = sums[-1]
+    facts['together'] = rows[-1]
   sys.stdout.write(_table(facts))
   if values.out:
     files.write_json(pathlib.Path(values.out), facts)
@@ -75,7 +77,7 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
 
 
 def _shared_config(folders, configs, data_dir: str | None) -> RunConfig:
-  """Returns the config of the first run; all must have the same data."""
+  """Returns the first run's config; all must be classifiers of its data."""
   if len({folder.path.resolve() for folder in folders}) < len(folders):
     raise errors.ConfigError('a run is given twice; give each once')
   first = configs[0]
@@ -94,10 +96,11 @@ def _shared_config(folders, configs, data_dir: str | None) -> RunConfig:
 
 
 def _check(members, source, config, values, crops) -> None:
-  """Traces a batch of each network, before anything is read or compiled.
+  """Traces a batch of each network, before data are read or programs compiled.
 
   Raises:
-    ConfigError: what cannot be evaluated so, and no folder for --out.
+    ConfigError: batches that a network refuses, crops of images that are not
+      square, no folder for --out.
   """
   if values.out and not pathlib.Path(values.out).absolute().parent.is_dir():
     raise errors.ConfigError(f'--out: {values.out}: there is no such folder')
@@ -138,7 +141,7 @@ def _member(folder, config: RunConfig, statistics: str) -> Member:
   return Member(folder.label, problem, state)
 
 
-def _sums(
+def _means(
   members: Sequence[Member],
   examples: datasets.Examples,
   config: RunConfig,
@@ -152,18 +155,18 @@ def _sums(
   devices = build.mesh(config)
   with jax.default_matmul_precision('highest'):
     for batch in _views(examples, size, crops):
-      laid = devices_lib.laid(batch, devices)
-      each = [_log_probabilities(m, laid, crops, statistics) for m in members]
-      together = _log_mean(jnp.stack(each))
-      for total, log_probabilities in zip(totals, (*each, together)):
-        _add(total, log_probabilities, laid, crops)
+      batch = devices_lib.laid(batch, devices)
+      logs = [_log_probabilities(m, batch, crops, statistics) for m in members]
+      ensemble = _log_mean(jnp.stack(logs))
+      for total, log_probabilities in zip(totals, (*logs, ensemble)):
+        _add(total, log_probabilities, batch, crops)
   return [evaluation.means(total) for total in totals]
 
 
 def _views(
   examples: datasets.Examples, size: int, crops: int
 ) -> Iterator[types.Batch]:
-  """Returns batches in which the crops of one image are neighbours."""
+  """Returns batches, the crops of an image in one batch, side by side."""
   if crops == 1:
     return examples.batches(size)
   return examples.crops(max(1, size // crops), crops)
@@ -197,7 +200,8 @@ def _add(total, log_probabilities, batch, crops) -> None:
 
 
 def _table(facts: dict[str, Any]) -> str:
-  crops = 'centre crop' if facts['crops'] == 1 else f'{facts["crops"]} crops'
+  # One crop is the whole image, or the central square of a streamed one.
+  crops = '1 crop' if facts['crops'] == 1 else f'{facts["crops"]} crops'
   rows = dict(facts['networks'])
   if 'together' in facts:
     rows['together'] = facts['together']

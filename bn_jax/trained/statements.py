@@ -1,4 +1,4 @@
-"""The statements of the theory about a network's normalizations, as a table."""
+"""Checks the theory's statements about a network, and writes their table."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from bn_jax.analysis.theory import one_layer, sides, statements
 # float64 rounds at 1e-16, and sums over a batch lose a few digits.
 _CONSTANT = 1e-12
 
-WIDTH = 100  # of the table
+WIDTH = 100  # of a row of the table, as _HEAD has it
 # A row: the name of a statement, what the papers call it, what it says.
 AT_ZERO = (
   ('fact_c1', 'Fact C.1', 'q = k P g'),
@@ -83,9 +83,9 @@ class Network(NamedTuple):
 
   Attributes:
     loss: params -> [], not jitted.
-    params: its parameters.
-    before: path of each normalization to look at -> path of the layer that
-      makes its input.
+    params: the parameters of the point.
+    before: path of each normalization to look at -> path of the layer whose
+      output is its input.
   """
 
   loss: Callable[[Any], jax.Array]
@@ -94,7 +94,7 @@ class Network(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """A statement about one unit, as numbers; vectors by their norms."""
+  """A statement about a unit, or all weights, as numbers; vectors as norms."""
 
   left: jax.Array
   right: jax.Array
@@ -117,16 +117,17 @@ def of_units(
 
   Returns:
     The outcomes with epsilon = 0 in the layer, those with its own epsilon, and
-    that epsilon.
+    the epsilon of the last layer.
   """
   at_zero, at_own, epsilon = {}, {}, 0.0
   for path, below in network.before.items():
-    varies_C, own, *x_and_norm = _survey(network, path, below)
-    epsilon = float(own)  # as 0.0 is: else the program is compiled for each
+    varies_C, own_epsilon, *x_and_norm = _survey(network, path, below)
+    # A float like 0.0, so that one program serves both.
+    epsilon = float(own_epsilon)
     look = _look_at(network, path)
     for index in _spaced(np.flatnonzero(varies_C), units):
-      for value, outcomes in ((0.0, at_zero), (epsilon, at_own)):
-        of_unit = jax.device_get(look(index, value, key, *x_and_norm))
+      for layer_epsilon, outcomes in ((0.0, at_zero), (epsilon, at_own)):
+        of_unit = jax.device_get(look(index, layer_epsilon, key, *x_and_norm))
         for name, outcome in of_unit.items():
           outcomes.setdefault(name, []).append(outcome)
   return at_zero, at_own, epsilon
@@ -143,15 +144,9 @@ def table(
   at_zero: Statements,
   at_own: Statements,
   epsilon: float,
-  of_weights: Statements,
+  weight_outcomes: Statements,
 ) -> str:
-  """Writes the table of a network.
-
-  Args:
-    at_zero: outcomes with epsilon = 0 in the layer.
-    at_own: outcomes with `epsilon`, the layer's own.
-    of_weights: of all weights together.
-  """
+  """Returns the table of a network, from `of_units` and `of_weights`."""
   lines = [
     _HEAD,
     'with epsilon = 0 in the layer looked at\n',
@@ -159,14 +154,14 @@ def table(
     f'with its own epsilon, {epsilon:g}\n',
     *_lines(AT_EPSILON, at_own),
     'of all weights before normalizations\n',
-    *_lines(OF_WEIGHTS, of_weights),
+    *_lines(OF_WEIGHTS, weight_outcomes),
     '\n',
   ]
   return ''.join(lines)
 
 
 def _survey(network: Network, path: str, below: str):
-  """Returns which units vary, epsilon, the X before the layer, and |X|_2."""
+  """Returns whether each unit's input varies, epsilon, X, and |X|_2."""
 
   @jax.jit
   def survey(params):
@@ -184,7 +179,7 @@ def _survey(network: Network, path: str, below: str):
 
 
 def _look_at(network: Network, path: str):
-  """Returns one program for all units of a layer, and for any epsilon."""
+  """Returns a program that checks any unit of a layer, at any epsilon."""
 
   @jax.jit
   def look(params, index, epsilon, key, x_MD, norm):
@@ -232,11 +227,11 @@ def _outcome(side: sides.Equality | sides.AtMost) -> Outcome:
   return Outcome(left, right, side.difference(), side.holds())
 
 
-def _spaced(among: np.ndarray, count: int) -> np.ndarray:
-  """Returns `count` of some numbers, or all, evenly spaced."""
-  if len(among) <= count:
-    return among
-  return among[np.linspace(0, len(among) - 1, count).round().astype(int)]
+def _spaced(indices: np.ndarray, count: int) -> np.ndarray:
+  """Returns `count` of the indices, evenly spaced, or all if they are fewer."""
+  if len(indices) <= count:
+    return indices
+  return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
 
 
 def _lines(
@@ -247,7 +242,7 @@ def _lines(
 
 
 def _numbers(outcomes: Sequence[Outcome] | None) -> str:
-  """Returns the numbers of the worst unit, and of how many it holds."""
+  """Returns the numbers of the worst unit, and for how many units it holds."""
   if not outcomes:
     return 'no unit whose input varies'
   worst = max(outcomes, key=lambda outcome: _badness(float(outcome.difference)))

@@ -17,7 +17,7 @@ from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
 from bn_jax.trained import statements
 
-# Those of `bn_jax.norms.NORMS` that are Algorithm 1, where there is no noise.
+# The norms that compute Algorithm 1; 'noisy' does with its noise off, as here.
 _BATCH_NORMS = ('batch', 'noisy')
 
 
@@ -25,10 +25,10 @@ class After(NamedTuple):
   """A run after some steps.
 
   Attributes:
-    steps: that were asked for; it may have diverged before.
+    steps: the number of --steps; training may have diverged before.
     start: the parameters before the first step.
-    state: after the last step.
-    batch: the next one.
+    state: the state after the last step.
+    batch: the batch of the next step.
   """
 
   seed: int
@@ -49,32 +49,32 @@ def texts(
 
   Args:
     only: a run, or a run and seed; None for all runs, with their first seed.
-    units: of each normalization at most.
-    steps: of training before the statements are checked.
+    units: the most units of each normalization.
+    steps: the number of training steps before the statements are checked.
 
   Raises:
-    ConfigError: before anything is compiled.
+    ConfigError: an unknown run, one that cannot be built, or a TPU.
     DataError: the data are not there, or not what their name promises.
   """
   _check_platform()
-  chosen = resolved.chosen(only)
-  configs = {name: _alone(resolved.runs[name]) for name in chosen}
-  problems, before = {}, {}
+  seeds_of = resolved.chosen(only)
+  configs = {name: _alone(resolved.runs[name]) for name in seeds_of}
+  problems, layers_before = {}, {}
   for name, config in configs.items():
     with resolve.naming(name, resolved.runs):
       problems[name] = build.problem(config)
-    before[name] = _before(config)
+    layers_before[name] = _before(config)
   load = functools.cache(lambda source: source.load())
   for name, config in configs.items():
-    if not before[name]:
+    if not layers_before[name]:
       yield _left_out(name, config)
       continue
-    after = _trained(
-      config, problems.pop(name), load(build.source(config)), chosen[name][0],
+    after = _train(
+      config, problems.pop(name), load(build.source(config)), seeds_of[name][0],
       steps,
     )  # fmt: skip
-    yield from _of_run(name, config, before[name], after, units)
-  if any(before.values()):
+    yield from _of_run(name, config, layers_before[name], after, units)
+  if any(layers_before.values()):
     yield statements.LEGEND
 
 
@@ -86,14 +86,14 @@ def _check_platform() -> None:
 
 
 def _alone(config: RunConfig) -> RunConfig:
-  """Returns a run on one device, without measures: no number changes."""
+  """Returns a run on one device, without measures: the same, up to rounding."""
   return config.replace(devices=1, layout='jit', shard_state=False, measures={})
 
 
 def _before(config: RunConfig) -> dict[str, str]:
-  """Returns path of each Batch Normalization -> path of the layer before."""
+  """Returns path of a Batch Normalization -> path of the layer before."""
   norm = config.norm
-  # Where its statistics are constants to the derivative, it is another one.
+  # With statistics as constants the derivative is not that of Algorithm 1.
   constant = norm.get('stop_statistics_gradient') or norm.get('frozen')
   if norm['name'] not in _BATCH_NORMS or constant:
     return {}
@@ -105,7 +105,7 @@ def _before(config: RunConfig) -> dict[str, str]:
   }
 
 
-def _trained(
+def _train(
   config: RunConfig,
   problem: types.Problem,
   dataset: datasets.Dataset,
@@ -114,7 +114,7 @@ def _trained(
 ) -> After:
   program = run_lib.program(config, problem, dataset)
   state = program.init(seed)
-  start = jax.device_get(state.params)  # the step consumes the state
+  start = jax.device_get(state.params)  # a copy: the step consumes the state
   program.feed.start(seed=seed, first_step=0)
   for _ in range(steps):
     state = program.step(state)
@@ -151,21 +151,21 @@ def _table(
     network = statements.Network(
       loss=_loss(config, batch_stats, batch),
       params=end,
-      before={k: v for k, v in before.items() if v in layers},
+      before={path: layer for path, layer in before.items() if layer in layers},
     )
     key = jax.random.key(after.seed)
-    of_units = statements.of_units(network, units=units, key=key)
-    of_weights = statements.of_weights(
+    unit_outcomes = statements.of_units(network, units=units, key=key)
+    weight_outcomes = statements.of_weights(
       *(
         {path: _at(params, path)['kernel'] for path in before.values()}
         for params in (start, end)
       )
     )
-  return statements.table(*of_units, of_weights)
+  return statements.table(*unit_outcomes, weight_outcomes)
 
 
 def _loss(config: RunConfig, batch_stats: Any, batch: types.Batch):
-  """Returns params -> cross-entropy of the batch, noise and dropout off."""
+  """Returns params -> cross-entropy of a batch, with noise and dropout off."""
   network = build.network(config)
 
   def loss(params):

@@ -1,4 +1,4 @@
-"""The loop of a run: write, save, measure, step; nothing else happens."""
+"""Runs the loop of training: write, save, measure, step, and nothing else."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ class Probe(NamedTuple):
   Attributes:
     name: the name of its records.
     look: state -> name -> array; it must not keep the state.
-    every_steps: it looks at steps 0, every_steps, ... and at the last.
+    every_steps: the look is at steps 0, every_steps, ... and at the last.
     arrays: whether its result is too large for a line of records.
     conditions: of the measurement, such as statistics; part of its records.
   """
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
 
 def due(step: int, every_steps: int, last: int) -> bool:
-  """Returns whether step is a multiple of every_steps, or the last."""
+  """Returns whether a step is a multiple of every_steps, or the last step."""
   return step % every_steps == 0 or step == last
 
 
@@ -65,22 +65,25 @@ def run(
   """Trains from the step of `state` to `steps`.
 
   At each step, in this order: the rows of the steps before it are written (if
-  anything else is due), the state is saved, the probes look, the step is taken.
-  So a restart from a saved state repeats exactly what came after the save.
+  a save or look is due, or the ring is full), the state is saved, the probes
+  look, the step is taken. So a restart from a saved state repeats exactly what
+  came after the save.
 
   Args:
     state: the state to start from; the step may consume it.
     step: one update, compiled; nothing here waits for it.
     steps: the last step, counted from the start of training.
     probes: measures, in the order in which they look.
-    sinks: get all records in the order of steps, except arrays.
+    sinks: get the records, except those of probes with `arrays`, in the order
+      of steps.
     arrays: gets the records of probes with `arrays`.
     timing: gets seconds, apart from the records, which are reproducible.
     save: writes a checkpoint of a step, and has copied the state when it
       returns; it does not replace a checkpoint that exists.
     save_every_steps: steps between two checkpoints; the last step has one too.
     stopped: is called before each step and each look; True ends the run.
-    unless_stopped: calls a look, or returns None where that is to end early.
+    unless_stopped: calls a look; returns its result, or None if it was ended
+      early.
 
   Raises:
     Interrupted: `stopped` returned True; the state is saved.
@@ -88,15 +91,15 @@ def run(
   ring = _Ring(state, sinks, timing)
   now = int(state.step)
   while True:
-    looking = [p for p in probes if due(now, p.every_steps, steps)]
-    saving = due(now, save_every_steps, steps)
-    wanted = looking or saving or ring.is_full(now)
-    if wanted and not ring.flush(now, state):
+    due_probes = [p for p in probes if due(now, p.every_steps, steps)]
+    save_is_due = due(now, save_every_steps, steps)
+    flush_is_due = due_probes or save_is_due or ring.is_full(now)
+    if flush_is_due and not ring.flush(now, state):
       save(int(state.step), state)
       return Outcome('diverged', int(state.step))
-    if saving:
+    if save_is_due:
       ring.save(now, state, save)
-    for probe in looking:
+    for probe in due_probes:
       if not stopped():
         ring.look(now, probe, state, arrays, unless_stopped)
     if stopped():
@@ -115,24 +118,22 @@ class _Ring:
 
   def __init__(self, state: State, sinks: Sequence[Sink], timing: Sink):
     self._size = next(iter(state.ring.values())).shape[0]
-    self._written = int(state.step)
+    self._written = int(state.step)  # the rows of steps before it are written
     self._sinks = sinks
     self._timing = timing
-    self._clock = time.perf_counter()
+    self._clock = time.perf_counter()  # the start of what is timed next
 
   def is_full(self, now: int) -> bool:
     """Returns whether another step would overwrite a row not yet written."""
     return now - self._written >= self._size
 
   def flush(self, now: int, state: State) -> bool:
-    """Writes the rows before `now`; returns False if one was not finite."""
+    """Writes the rows before `now`; returns whether their steps were finite."""
     if now == self._written:
       return True
-    finite, reached, ring = jax.device_get(
-      (state.finite, state.step, state.ring)
-    )
+    finite, step, ring = jax.device_get((state.finite, state.step, state.ring))
     # A frozen state is at the step that was not finite, and has its row.
-    end = now if finite else int(reached) + 1
+    end = now if finite else int(step) + 1
     for t in range(self._written, end):
       row = {name: values[t % self._size] for name, values in ring.items()}
       self._write(Record(t, 'train', row))
@@ -143,7 +144,7 @@ class _Ring:
   def look(
     self, now: int, probe: Probe, state: State, arrays: Sink, unless_stopped
   ) -> None:
-    """Computes and writes one measure, unless it ended early."""
+    """Computes and writes one measure, unless it was ended early."""
     self._clock = time.perf_counter()
     values = unless_stopped(lambda: probe.look(state))
     if values is None:

@@ -1,9 +1,9 @@
-"""A network, an optimizer and a way to draw batches, as one set of functions.
+"""Makes a Problem of a network, an optimizer and a way to draw batches.
 
-  objective(params) = mean (or sum) over the batch of the loss + penalty(params)
+  objective(params) = data_loss(params) + penalty(params)
 
-The penalty (weight decay) is a separate term, so that data_loss is recorded
-beside the objective.
+The data loss is the mean (or sum) of the losses of a batch's examples. The
+penalty (weight decay) is a separate term, so that both are recorded.
 """
 
 import functools
@@ -18,7 +18,7 @@ from bn_jax import keys, losses, placement, types
 from bn_jax.training import step
 from bn_jax.training import taps as taps_lib
 
-_PRODUCTS = ('dot_general', 'conv_general_dilated')
+_PRODUCTS = ('dot_general', 'conv_general_dilated')  # names of JAX's primitives
 
 
 def make(
@@ -43,16 +43,16 @@ def make(
   """Returns the Problem of training a network.
 
   Args:
-    module: called as `module(x, statistics=..., mask=..., first=...)`; its
-      output goes to the loss.
+    module: called as `module(x, statistics=..., mask=..., first=...)`; the loss
+      takes its output.
     penalty: params -> the term added to the data loss.
     image_shape: (height, width, channels) of the input, or (D,) of a vector.
     layers: (module, variables) -> ordered ((name, paths), ...).
     taps: ordered ((layer, path of the module whose output enters the layer's
       nonlinearity), ...).
     loss: of the data; None is the cross-entropy.
-    ring_size: K, the rows of metrics that the device holds. The loop reads them
-      when they are full, and waits for the device to do so.
+    ring_size: K, the rows of metrics that the device holds. When all are full,
+      the loop waits for the device and reads them.
     compute_dtype: of images, and so of activations and products; parameters,
       statistics and losses are float32 at least.
     spread: how batches lie on devices; the module's norms must have the same.
@@ -66,19 +66,21 @@ def make(
   loss = loss or losses.cross_entropy()
   forward = functools.partial(_forward, module, compute_dtype)
   objective = functools.partial(_objective, forward, loss, penalty, spread)
-  trained = functools.partial(objective, micro_batches, 'batch')
+  step_objective = functools.partial(objective, micro_batches, 'batch')
   metrics = step.metrics(
     classifies=loss.classifies, skips=max_skips is not None
   )
   image = jnp.zeros((1, *image_shape), jnp.float32)
-  start = (module, optimizer, sampler, image, metrics, ring_size)
+  init = functools.partial(
+    _init, module, optimizer, sampler, image, metrics, ring_size
+  )
   return types.Problem(
-    init=jax.jit(functools.partial(_init, *start)),
+    init=jax.jit(init),
     batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
-    following=jax.jit(lambda state: _drawn(sampler, state)[1]),
+    following=jax.jit(lambda state: _draw(sampler, state)[1]),
     step=step.make(
-      _recomputing(trained) if remat else trained, optimizer, sampler,
-      spread=spread, micro_batches=micro_batches, max_skips=max_skips,
+      _recomputing(step_objective) if remat else step_objective, optimizer,
+      sampler, spread=spread, micro_batches=micro_batches, max_skips=max_skips,
     ),
     updates=jax.jit(functools.partial(_updates, optimizer)),
     learning_rate=functools.partial(_learning_rate, optimizer),
@@ -94,7 +96,7 @@ def _learning_rate(optimizer, state):
 
 
 def _of_params(objective, paths) -> dict[str, Callable]:
-  """Returns the attributes of a problem that measures differentiate."""
+  """Returns the functions of a Problem that measures differentiate."""
   objectives = {
     statistics: functools.partial(objective, 1, statistics)
     for statistics in ('batch', 'running')
@@ -130,7 +132,7 @@ def _of_params(objective, paths) -> dict[str, Callable]:
 
 
 def _of_network(module, compute_dtype, forward, loss, paths, noisy) -> dict:
-  """Returns the attributes of a problem that compute a network's values."""
+  """Returns the functions of a Problem that compute a network's values."""
   return {
     'evaluate': jax.jit(functools.partial(_evaluate, forward, loss)),
     'outputs': jax.jit(
@@ -171,35 +173,35 @@ def _init(module, optimizer, sampler, image, metrics, ring_size, seed: int):
 def _forward(
   module, dtype, statistics, params, batch_stats, batch, key=None, first=0
 ):
-  """Returns (logits, batch_stats after the call)."""
+  """Returns (outputs, batch_stats after the call)."""
   variables = {'params': params, 'batch_stats': batch_stats}
   keywords = {'statistics': statistics, 'mask': batch.mask, 'first': first}
   images = batch.images.astype(dtype)
   if statistics == 'running':
     return module.apply(variables, images, **keywords), batch_stats
-  logits, new = module.apply(
+  outputs, new = module.apply(
     variables,
     images,
     **keywords,
     rngs=None if key is None else keys.streams(key),
     mutable=['batch_stats'],
   )
-  return logits, new.get('batch_stats', {})
+  return outputs, new.get('batch_stats', {})
 
 
 def _objective(
   forward, loss, penalty, spread, parts, statistics, params, batch_stats, batch,
   key, first=0, share=1.0,
 ):  # fmt: skip
-  """Returns the objective of a part of a batch, and its terms.
+  """Returns the objective of a piece of a batch, and its terms.
 
-  A batch is cut into `parts` micro-batches, and each of these over devices. The
-  mean of the objectives of all parts is that of the whole, and so is the mean
-  of their gradients, however many examples of each part are real. If the batch
-  is itself a `share` of a larger one, the sum of share * objective over these
-  is the objective of the larger one.
+  A batch is cut into `parts` micro-batches, and each of these over devices into
+  pieces. The mean of the pieces' objectives is the objective of the batch, and
+  so with gradients, if micro-batches have equally many real examples. If the
+  batch is itself a `share` of a larger one, the objective of the larger one is
+  the sum of share * objective.
   """
-  outputs, new = forward(statistics, params, batch_stats, batch, key, first)
+  outputs, stats = forward(statistics, params, batch_stats, batch, key, first)
   sums = _sums(loss, outputs, batch)
   mean_count = spread.mean(sums['count'])
   pieces = parts * (spread.parts if spread.axis_name else 1)
@@ -208,7 +210,7 @@ def _objective(
   aux = {
     'data_loss': data_loss,
     'penalty': penalty(params),
-    'batch_stats': new,
+    'batch_stats': stats,
   }
   if loss.classifies:
     aux['accuracy'] = sums['correct'] / mean_count
@@ -216,7 +218,7 @@ def _objective(
 
 
 def _loss(objective, penalised, batch_stats, batch, key, part, params):
-  """Returns the objective, or the data loss, without its new statistics."""
+  """Returns the objective (penalised) or the data loss alone, []."""
   value, aux = objective(params, batch_stats, batch, key, *part)
   return value if penalised else aux['data_loss']
 
@@ -237,9 +239,9 @@ def _updates(optimizer, state, gradient):
 
 
 def _recomputing(objective):
-  """Returns the objective, with only products and statistics kept in memory.
+  """Returns the objective; its backward pass recomputes what costs little.
 
-  These take most of the time; the rest is recomputed in the backward pass.
+  Products and the statistics of norms are kept in memory.
   """
   policies = jax.checkpoint_policies
   policy = policies.save_from_both_policies(
@@ -249,12 +251,12 @@ def _recomputing(objective):
   return jax.checkpoint(objective, policy=policy)
 
 
-def _drawn(sampler, state):
+def _draw(sampler, state):
   return sampler.draw(state.order, keys.of_order(state))
 
 
 def _next_batch(sampler, spread, state, split):
-  index_B, _ = _drawn(sampler, state)
+  index_B, _ = _draw(sampler, state)
   key = keys.of(keys.of_step(state), types.Purpose.AUGMENTATION)
   return spread.laid(sampler.take(split, index_B, key))
 
@@ -265,7 +267,7 @@ def _evaluate(forward, loss, state, batch):
 
 
 def _outputs(forward, state, batch, *, statistics):
-  """Returns the network's outputs for a batch, [B, K], without noise."""
+  """Returns the network's outputs for a batch, [B, K], without random noise."""
   outputs, _ = forward(statistics, state.params, state.batch_stats, batch)
   return outputs
 
@@ -273,7 +275,7 @@ def _outputs(forward, state, batch, *, statistics):
 def _sums(
   loss: losses.Loss, outputs: jax.Array, batch: types.Batch
 ) -> dict[str, jax.Array]:
-  """Sums over the real examples: loss, correct ones, and their number."""
+  """Returns sums over the real examples: losses, correct ones, their count."""
   outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
   real_B = jnp.ones(batch.labels.shape[:1], bool)
   real_B = real_B if batch.mask is None else batch.mask

@@ -1,8 +1,8 @@
-"""One update: draw a batch, compute its gradient, step, record.
+"""Makes the step of training: draw a batch, differentiate, update, record.
 
-The same code runs on one device and on many. Where a program sees the whole
-batch, `Spread` does nothing. Inside pmap and shard_map a program sees its part,
-and gradients and metrics are averaged over the devices.
+The same code runs on one device and on many. Under `jit` a program sees the
+whole batch. Under pmap and shard_map it sees the part of one device, and
+gradients and metrics are averaged over the devices.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def metrics(*, classifies: bool, skips: bool = False) -> tuple[str, ...]:
   `skipped`, which counts that update too.
 
   Args:
-    classifies: whether there is an accuracy.
+    classifies: whether examples have labels, and so an accuracy.
     skips: whether updates that are not finite are left out, and counted.
   """
   accuracy = ('accuracy',) if classifies else ()
@@ -46,16 +46,16 @@ def make(
   """Returns the function (state, split) -> state after one update.
 
   Args:
-    objective: as `Problem.objective`; the mean of its values on all devices is
-      the objective of the whole batch.
+    objective: as `Problem.objective`; the mean of its values on all devices and
+      micro-batches is the objective of the whole batch.
     spread: how a batch lies on devices.
     micro_batches: into how many equal, contiguous parts a batch is cut. Their
-      gradients are computed one after the other, and averaged. Each starts from
-      the running statistics before the step; the new ones are averaged, which
-      for running means is one update by the mean.
+      gradients are computed one after the other, and averaged. Each part
+      updates the running statistics from before the step; the results are
+      averaged, which for running means is one update by the parts' mean.
     max_skips: how many updates that are not finite are left out in all, before
       the next one stops training; None and 0 stop at the first. With a number,
-      the row of a step has `skipped`.
+      0 too, the row of a step has `skipped`.
   """
   gradient_of = jax.value_and_grad(objective, has_aux=True)
 
@@ -103,7 +103,7 @@ def make(
 
 
 def _mean_over(count: int, of_part: Callable[[Any], Any]) -> Any:
-  """Returns the mean of a tree over parts 0, 1, ..., one after the other."""
+  """Returns the mean of of_part(0), of_part(1), ..., one after the other."""
   if count == 1:
     return of_part(0)
 
@@ -118,9 +118,9 @@ def _mean_over(count: int, of_part: Callable[[Any], Any]) -> Any:
 
 
 def updates_made(state: types.TrainState) -> jax.Array:
-  """Returns the number of updates made: steps, less those left out.
+  """Returns the number of updates made: steps, less the updates left out.
 
-  The optimizer counts these, so schedules depend on them.
+  This is the optimizer's count, on which schedules depend.
   """
   return state.step - state.skipped
 
@@ -136,28 +136,30 @@ def _if_finite(
   A loss may be finite and its gradient not, or both may be finite and the
   update or the statistics overflow. So everything that would be kept is
   checked. An update that is not finite is left out: the state is the old one,
-  at the next step. After max_skips of them, the next one freezes the state: its
-  step counter no longer changes, nor anything else in further calls.
+  at the next step. After max_skips such updates, the next one freezes the
+  state: from then on no call changes anything, not even the step counter.
   """
-  learned = (new.params, new.batch_stats, new.opt_state)
-  good = jnp.isfinite(row['objective'] + row['gradient_norm'])
-  good &= _all_finite(learned)
-  skips = ~good & (old.skipped < max_skips)
-  finite = old.finite & (good | skips)
+  new_values = (new.params, new.batch_stats, new.opt_state)
+  is_good = jnp.isfinite(row['objective'] + row['gradient_norm'])
+  is_good &= _all_finite(new_values)
+  is_skip = ~is_good & (old.skipped < max_skips)
+  finite = old.finite & (is_good | is_skip)
   params, batch_stats, opt_state = trees.select(
-    old.finite & good, learned, (old.params, old.batch_stats, old.opt_state)
+    old.finite & is_good,
+    new_values,
+    (old.params, old.batch_stats, old.opt_state),
   )
   return trees.select(finite, new, old)._replace(
     params=params,
     batch_stats=batch_stats,
     opt_state=opt_state,
     finite=finite,
-    skipped=old.skipped + (finite & ~good),
+    skipped=old.skipped + (finite & ~is_good),
   )
 
 
 def _all_finite(tree: Any) -> jax.Array:
-  """Returns whether all numbers of a tree are finite, []; integers are."""
+  """Returns whether all numbers of a tree are finite, [] bool."""
   finite = jnp.ones((), bool)
   for leaf in jax.tree.leaves(tree):
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
@@ -170,8 +172,8 @@ def _recorded(
 ) -> types.TrainState:
   """Returns the state after a step, with the metrics of the step in its ring.
 
-  A state that was frozen before (`finite` is False) keeps the row of the step
-  that was not finite, since the batch may be another one by now.
+  A state that was frozen before this call (`finite` is False) keeps the row of
+  the step that was not finite, since the batch may be another one by now.
   """
   # A frozen state has not counted the step that was not finite.
   step = state.step - state.finite

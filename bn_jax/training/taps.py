@@ -1,4 +1,4 @@
-"""The values inside a network, for measures; the network has no code for them.
+"""Reads and replaces values inside a network, which needs no code for it.
 
 A network names the modules whose outputs enter nonlinearities (`models.taps`).
 flax can return the output of a module, and replace it.
@@ -30,10 +30,10 @@ def activations(
     paths: name of a layer -> path of the module whose output enters the
       nonlinearity.
     statistics: 'batch', with the noise of the next step, or 'running'.
-    names: the layers to return.
+    names: of the layers, keys of `paths`.
   """
-  captured = {paths[name] for name in names}
-  _, collections = _applied(
+  captured_paths = {paths[name] for name in names}
+  _, collections = _apply(
     module,
     dtype,
     state,
@@ -41,7 +41,7 @@ def activations(
     statistics,
     ('intermediates',),
     capture_intermediates=lambda inner, method: (
-      method == '__call__' and '/'.join(inner.path) in captured
+      method == '__call__' and '/'.join(inner.path) in captured_paths
     ),
   )
   outputs = {}
@@ -59,12 +59,11 @@ def perturbed(
   """Calls a network with perturbations of the inputs of nonlinearities.
 
   Args:
-    paths: as in `activations`.
-    perturbations: name of a layer -> what is added, [N, ..., C].
-    call: applies the network.
+    perturbations: name of a layer -> what is added to it, [N, ..., C].
+    call: applies a flax network, without arguments and not jitted.
 
   Returns:
-    (what call returns, {layer: input of its nonlinearity}).
+    (what call returns, {layer: perturbed input of its nonlinearity}).
   """
   names, inputs = {paths[name]: name for name in perturbations}, {}
 
@@ -83,7 +82,7 @@ def perturbed(
 def affines(
   paths: Mapping[str, str], state: types.TrainState
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Returns {layer: (scale, bias)} of norms with running statistics."""
+  """Returns {layer: (scale, bias)}, [C], of norms with running statistics."""
   pairs = {}
   for name, path in paths.items():
     averages = _below(state.batch_stats, path)
@@ -107,9 +106,9 @@ def between(
   """Returns (xhat, zhat), the outputs of two norms before scale and bias.
 
   Args:
-    values: replace xhat, unless they are None.
-    source: the layer of xhat.
-    target: the layer of zhat.
+    values: what replaces xhat, [N, ..., C]; None leaves it.
+    source: the layer of xhat, a key of `paths`.
+    target: the layer of zhat, likewise.
   """
   normalised = {}
 
@@ -119,9 +118,9 @@ def between(
     is_end = path in (paths[source], paths[target])
     if not is_end or context.method_name != '__call__':
       return y
-    last = (1,) * (y.ndim - 1) + (-1,)
+    last_axis = (1,) * (y.ndim - 1) + (-1,)
     scale, bias = (
-      value.reshape(last)
+      value.reshape(last_axis)
       for value in _scale_and_bias(state.params, path, y.shape[-1])
     )
     normalised[path] = (y - bias) / scale
@@ -130,19 +129,19 @@ def between(
     return (scale * normalised[path] + bias).astype(y.dtype)
 
   with nn.intercept_methods(replace):
-    _applied(module, dtype, state, batch, statistics)
+    _apply(module, dtype, state, batch, statistics)
   return normalised[paths[source]], normalised[paths[target]]
 
 
-def _applied(module, dtype, state, batch, statistics, also=(), **keywords):
-  """Returns (logits, written collections); 'batch' has noise as in training."""
-  in_training = statistics == 'batch'
+def _apply(module, dtype, state, batch, statistics, also=(), **keywords):
+  """Returns (outputs, written collections); 'batch' has the step's noise."""
+  is_training = statistics == 'batch'
   return module.apply(
     {'params': state.params, 'batch_stats': state.batch_stats},
     batch.images.astype(dtype),
     statistics=statistics,
     mask=batch.mask,
-    rngs=keys.streams(keys.of_step(state)) if in_training else None,
+    rngs=keys.streams(keys.of_step(state)) if is_training else None,
     mutable=['batch_stats', *also],
     **keywords,
   )
@@ -152,9 +151,9 @@ def _scale_and_bias(
   params: Mapping[str, Any], path: str, channels: int
 ) -> tuple[jax.Array, jax.Array]:
   """Returns scale and bias of a module, [C]; 1 and 0 where it has none."""
-  own = _below(params, path)
-  scale = own['scale'] if 'scale' in own else jnp.ones(channels)
-  return scale, own['bias'] if 'bias' in own else jnp.zeros(channels)
+  arrays = _below(params, path)
+  scale = arrays['scale'] if 'scale' in arrays else jnp.ones(channels)
+  return scale, arrays['bias'] if 'bias' in arrays else jnp.zeros(channels)
 
 
 def _below(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:

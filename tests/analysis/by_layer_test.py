@@ -133,7 +133,7 @@ class CheckedTest(parameterized.TestCase):
       "'conv2/kernel'",
     ),
     ('part_of_a_word', (('a', ('conv',)),), "unknown path 'conv'"),
-    ('letters', (('a', 'conv1'),), r"layer 'a' has 'conv1'; give \('conv1',\)"),
+    ('letters', (('a', 'conv1'),), r"the string 'conv1'; give \('conv1',\)"),
   )
   def test_refuses(self, layers, said):
     with self.assertRaisesRegex(ValueError, said) as caught:

@@ -333,7 +333,7 @@ class WrongTest(Trained):
     (('--measure=along',), "or 'along_gradient'?"),
     (('--measure=weights', '--layer=a'), "did you mean '--layers'"),
     (('--measure=weights', '--steps=0.5'), 'allowed: last, all, or steps'),
-    (('--measure=weights', '--steps=3'), 'no checkpoint of step 3; there are: '
+    (('--measure=weights', '--steps=3'), 'no checkpoint of step 3; allowed: '
      '2, 4, and 0'),
     (('--measure=weights', '--layers=dense'), "did you mean 'dense"),
     (('--measure=signal', '--layers=logits'), "unknown layer 'logits'"),

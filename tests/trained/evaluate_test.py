@@ -107,7 +107,7 @@ class EvaluateTest(Trained):
       row = facts['networks'][f'batchnorm/seed{seed}']
       self.assert_row(row, probabilities[seed], labels)
     self.assert_row(facts['together'], probabilities.mean(0), labels)
-    self.assertIn('digits test, 355 examples, centre crop, running', said)
+    self.assertIn('digits test, 355 examples, 1 crop, running', said)
     self.assertIn(f'{100 * facts["together"]["accuracy"]:.2f} %', said)
 
   def test_of_one_network_nothing_is_taken_together(self):

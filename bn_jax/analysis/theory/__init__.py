@@ -1,4 +1,4 @@
-"""The statements of Santurkar et al. (2018), both sides of each."""
+"""Computes both sides of each statement of the papers' theory."""
 
 from bn_jax.analysis.theory.one_layer import (
   Point,

@@ -1,4 +1,4 @@
-"""One batch normalization of a network, or one unit of it.
+"""Reads one batch normalization of a network, and one unit of it.
 
 `of` reads a layer of any flax linen network, by intercepting the call of its
 module; the network needs no code for this.
@@ -31,7 +31,8 @@ Loss = Callable[[Any], jax.Array]
 class Unit(NamedTuple):
   """A unit of a normalization, and the network as a function of it.
 
-  m is the number of its values in a batch: examples times positions.
+  m is the number of its values over the examples that share statistics: their
+  number times that of positions.
 
   Attributes:
     loss: [m] -> [], the network's loss as a function of the unit's output z.
@@ -124,7 +125,7 @@ def of(loss: Loss, params: Mapping[str, Any], path: str) -> Layer:
     ValueError: no module with a scale and a bias has this path, its channels
       are not the last axis, or the loss does not call it exactly once.
   """
-  own = _owned(params, path, ('scale', 'bias'))
+  parameters = _owned(params, path, ('scale', 'bias'))
   module, x, y = _call(loss, params, path)
   if module.axis not in (-1, x.ndim - 1):
     raise ValueError(
@@ -134,8 +135,8 @@ def of(loss: Loss, params: Mapping[str, Any], path: str) -> Layer:
     loss=lambda output: _intercepted(loss, params, path, lambda *_: output),
     input=x,
     output=y,
-    scale=own['scale'],
-    bias=own['bias'],
+    scale=parameters['scale'],
+    bias=parameters['bias'],
     epsilon=module.epsilon,
     # flax's BatchNorm has no groups.
     group_size=getattr(module, 'group_size', None),
@@ -191,7 +192,7 @@ def through(unit: Unit) -> Loss:
 
 
 def point(unit: Unit | Point) -> Point:
-  """Returns the point of a unit, for two gradients; or the point it is given.
+  """Returns the point of a unit, by two gradients; returns a point as it is.
 
   Raises:
     ValueError: y is not floating point or has more than one axis.
@@ -259,15 +260,17 @@ def _intercepted(loss, params, path, instead) -> jax.Array:
 def _owned(
   params: Mapping[str, Any], path: str, names: tuple[str, ...]
 ) -> Mapping[str, Any]:
-  """Returns the parameters of the module at a path; all names must be there."""
+  """Returns the parameters of the module at a path; it must have `names`."""
   owners = dict(_modules(params))
   allowed = [
-    module for module, own in owners.items() if all(n in own for n in names)
+    module
+    for module, parameters in owners.items()
+    if all(name in parameters for name in names)
   ]
   if path not in allowed:
     raise ValueError(
-      f'no module at {path!r} has parameters {" and ".join(names)}; those that '
-      f'have: {", ".join(allowed) or "none"}'
+      f'no module at {path!r} has parameters {" and ".join(names)}; allowed: '
+      f'{", ".join(allowed) or "none"}'
     )
   return owners[path]
 

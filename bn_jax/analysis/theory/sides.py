@@ -1,4 +1,4 @@
-"""The two sides of a statement, and whether it holds in floating point.
+"""Says whether a statement about two sides holds in floating point.
 
 The tolerances are for float64, which rounds single operations by 1e-16: 1e-9
 leaves room for sums over a batch and second derivatives.
@@ -64,8 +64,8 @@ class Conditional(NamedTuple):
 
   Attributes:
     bound: the statement.
-    condition: implies the bound.
-    improvement: holds where the last term makes the bound smaller.
+    condition: implies the bound, if epsilon = 0.
+    improvement: implies that the last term does not make the bound larger.
   """
 
   bound: AtMost
@@ -74,10 +74,10 @@ class Conditional(NamedTuple):
 
 
 class Ray(NamedTuple):
-  """The distances of a start to an optimum and to the optimum's ray.
+  """The distances of a start to an optimum and to the optimum's line.
 
   Attributes:
-    closer: both sides of the difference of squared distances.
+    closer: both sides of the difference of the squared distances.
     factor: k, []: k times the optimum is the nearest point of its line. The
       network is the same there if k > 0.
   """

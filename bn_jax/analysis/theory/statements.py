@@ -1,20 +1,21 @@
-"""Both sides of each statement about Batch Normalization, for a given network.
+"""Computes both sides of each statement about Batch Normalization.
 
 Santurkar, Tsipras, Ilyas and Madry (2018), "How Does Batch Normalization Help
 Optimization?", arXiv:1805.11604, section 4 and appendix C, with misprints
-corrected by deriving them again. All are about one unit of one layer; the
-notation (s, yhat, z, P, g, H, q, G) is that of
+corrected by deriving them again. All but Lemma 4.5 are about one unit of one
+layer; the notation (s, yhat, z, P, g, H, q, G) is that of
 `bn_jax.analysis.theory.one_layer`.
 
-The left sides differentiate the normalization as it is written there; the right
-sides are computed from g, H times a vector, and y. No m x m matrix is formed.
-The paper calls g the gradient of *the network without normalization*; that is
-true where both networks are at the same z, see `observation_4_3`.
+Left sides with q or G differentiate the normalization in `one_layer`; right
+sides are computed from y, g and H times a vector, and from q where they name
+it. No m x m matrix is formed. The paper calls g the gradient of *the network
+without normalization*; that is true where both networks are at the same z, see
+`observation_4_3`.
 
 Every function works under jit and vmap, at any epsilon. To compute several for
-one unit, pass `point(unit)` instead of it: it has the two gradients that all of
-them need. They raise ValueError if y is not a floating-point vector, or another
-argument does not have the right shape.
+one unit, pass `point(unit)` in its place: it has the gradients g and q. A
+ValueError says that y is not a floating-point vector, or that another argument
+does not have the right shape.
 """
 
 from typing import Any
@@ -32,8 +33,8 @@ def algorithm_1(unit: Unit | Point, output_M: jax.Array) -> sides.Equality:
   """States output = scale yhat + bias, [m]: a layer's Batch Normalization.
 
   Ioffe and Szegedy (2015), arXiv:1502.03167, Algorithm 1, at any epsilon. All
-  statements below are about this function; this one checks that the layer
-  computes it.
+  other statements are about the right side as a function of y; this one checks
+  that the layer computes it.
 
   Args:
     unit: with the epsilon of the layer.
@@ -154,8 +155,8 @@ def theorem_4_2_line_2(unit: Unit | Point) -> sides.Conditional:
   q'H q by g'H g, so it needs the condition q'H q <= g'H g, which at epsilon = 0
   is equivalent to it, by line 1. The paper's "H preserves the relative norms"
   implies that condition only together with |q| <= |g|, but |scale|/s may be
-  large. The bound is smaller than (scale/s)^2 g'H g where 0 <= scale <g,yhat>;
-  the paper assumes this, with scale > 0.
+  large. The bound is at most (scale/s)^2 g'H g where 0 <= scale <g,yhat>; the
+  paper assumes this, with scale > 0.
   """
   at = point(unit)
   curved_g_M, curved_q_M = (
@@ -187,8 +188,8 @@ def observation_4_3(unit: Unit | Point) -> sides.Equality:
   """States z = y, [m], for scale s and bias mean(y).
 
   Observation 4.3 (in the paper with epsilon = 0): on a batch, a network with
-  normalization can compute what any network without it does, so it has the same
-  optima.
+  normalization can compute what any network without it computes, so both have
+  the same optima.
   """
   at = point(unit)
   left_M = at.s * at.yhat + at.unit.y.mean()
@@ -210,7 +211,7 @@ def theorem_4_4(
   Args:
     unit: its y is X w.
     x_MD: X, [m, d], the input of the layer whose output is y.
-    spectral_norm: l of X, if it is known; else it is computed.
+    spectral_norm: l of X, []; None computes it.
   """
   at = point(unit)
   square = _square_norm(x_MD, spectral_norm, at)
@@ -287,11 +288,11 @@ def _factors(at: Point) -> tuple[jax.Array, jax.Array]:
 def _shortened(
   at: Point, factor: jax.Array | float
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the right side of Theorem 4.1, with c = factor, and its size."""
-  whole, square = trees.vdot(at.g, at.g), _factors(at)[0]
+  """Returns the right side of Theorem 4.1 with c = factor, and the size."""
+  square_g, factor_2 = trees.vdot(at.g, at.g), _factors(at)[0]
   of_mean = at.g.sum() ** 2 / at.m
   of_yhat = factor * trees.vdot(at.g, at.yhat) ** 2 / at.m
-  return square * (whole - of_mean - of_yhat), square * whole
+  return factor_2 * (square_g - of_mean - of_yhat), factor_2 * square_g
 
 
 def _curvature_along_q(at: Point) -> jax.Array:

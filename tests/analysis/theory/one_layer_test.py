@@ -179,7 +179,7 @@ class LayerTest(parameterized.TestCase):
     ):
       one_layer.inputs(loss, params, 'norm', examples=None)
     loss, params = self.problem(Net(norms.make('none')))
-    with self.assertRaisesRegex(ValueError, 'those that have: none'):
+    with self.assertRaisesRegex(ValueError, 'allowed: none'):
       one_layer.of(loss, params, 'norm')
 
   def test_channels_that_are_not_last(self):
