@@ -3,7 +3,8 @@
 `along_gradient`, `covariate_shift`, `one_step_loss`, `weights` and `signal`
 have one contract: `NAME(loss, params, ...) -> dict of arrays`. The loss is a
 function of a tree of parameters (and in `signal` of perturbations). A
-`jax.tree_util.Partial` of one function is compiled once for all batches.
+loss that is a `jax.tree_util.Partial` of one function is compiled once for all
+batches bound to it.
 Parameters are not changed; matrix products are computed in full precision.
 """
 
@@ -70,7 +71,7 @@ __all__ = [
 
 
 def make(name: str, **keywords: Any) -> types.Measure:
-  """Returns the measure called `name`: a function of a Problem and its state.
+  """Returns the measure called `name`: see `types.Measure`.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.

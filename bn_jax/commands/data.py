@@ -10,8 +10,9 @@ from bn_jax.config import parser as parser_lib
 
 _PREPARE = """\
 Writes a dataset as array_record, once. digits is made offline; cifar10,
-cifar100, mnist and fashion_mnist are downloaded, and need no TensorFlow; any
-other name of tensorflow-datasets needs it here, not where the set is read.
+cifar100, mnist and fashion_mnist are downloaded, and need no TensorFlow. Any
+other dataset of tensorflow-datasets needs TensorFlow to be prepared, but not to
+be read.
 """
 _INFO = """\
 Prints what a prepared dataset holds, and draws images of its first classes.
@@ -42,7 +43,7 @@ def configure(parser: parser_lib.Parser) -> None:
   _add_name(info)
   info.add_argument(
     '--out', metavar='FILE.png',
-    help='where to draw; default: NAME.png in this folder',
+    help='where to draw; default: NAME.png in the current folder',
   )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def _add_name(parser: parser_lib.Parser) -> None:
   parser.add_argument('name', metavar='NAME', nargs='?', help='the dataset')
   parser.add_argument(
     '--data_dir', metavar='DIR',
-    help='of tensorflow-datasets; default: TFDS_DATA_DIR, or '
+    help='folder of tensorflow-datasets; default: TFDS_DATA_DIR, or '
     '~/tensorflow_datasets',
   )  # fmt: skip
 
@@ -94,13 +95,11 @@ def _info(arguments: argparse.Namespace) -> int:
   name = arguments.name
   path = pathlib.Path(arguments.out or f'{name.replace("/", "-")}.png')
   show.check_place(path)
-  prepared = store.opened(name, arguments.data_dir)
-  glance = show.glance(prepared, classes=_CLASSES, each=_EACH)
-  sizes = {
-    split: show.size_on_disk(prepared, split) for split in prepared.splits
-  }
-  sys.stdout.write(_described(prepared, glance, sizes))
-  sheet = show.draw(*_sheet(prepared, glance))
+  dataset = store.opened(name, arguments.data_dir)
+  glance = show.glance(dataset, classes=_CLASSES, each=_EACH)
+  sizes = {split: show.size_on_disk(dataset, split) for split in dataset.splits}
+  sys.stdout.write(_described(dataset, glance, sizes))
+  sheet = show.draw(*_sheet(dataset, glance))
   try:
     files.write(path, lambda file: sheet.save(file, 'PNG'))
   except errors.StorageError as error:
@@ -111,26 +110,26 @@ def _info(arguments: argparse.Namespace) -> int:
   return 0
 
 
-def _described(prepared, glance, sizes: dict[str, int]) -> str:
-  """Describes a dataset, in lines."""
-  sides = [side or 'any' for side in prepared.shape]
+def _described(dataset, glance, sizes: dict[str, int]) -> str:
+  """Returns the text of `info`; sizes is split -> bytes on disk."""
+  sides = [side or 'any' for side in dataset.shape]
   lines = [
-    f'{prepared.name} {prepared.folder.name}',
-    f'folder   {prepared.folder}',
+    f'{dataset.name} {dataset.folder.name}',
+    f'folder   {dataset.folder}',
     f'images   {" x ".join(map(str, sides))} (height x width x channels)',
   ]
-  width = max(map(len, prepared.splits), default=0)
-  for split, count in prepared.splits.items():
+  width = max(map(len, dataset.splits), default=0)
+  for split, count in dataset.splits.items():
     size = f'{sizes[split] / 1e6:,.1f} MB'
     lines.append(f'split    {split:{width}} {count:>12,} examples {size:>12}')
-  return '\n'.join([*lines, *_classes(prepared, glance)]) + '\n'
+  return '\n'.join([*lines, *_classes(dataset, glance)]) + '\n'
 
 
-def _classes(prepared, glance) -> list[str]:
+def _classes(dataset, glance) -> list[str]:
   """Returns the lines that name the classes, broken only between names."""
-  total = prepared.num_classes
+  total = dataset.num_classes
   num_named = total if total <= _NAMED else _FEW
-  names, heading = list(prepared.class_names[:num_named]), ''
+  names, heading = list(dataset.class_names[:num_named]), ''
   if glance.counts is not None:
     names = [f'{n} ({c:,})' for n, c in zip(names, glance.counts)]
     heading = f' (examples in {glance.split})'
@@ -145,21 +144,21 @@ def _classes(prepared, glance) -> list[str]:
   return [line.replace(_UNBROKEN, ' ') for line in lines]
 
 
-def _sheet(prepared, glance) -> tuple:
+def _sheet(dataset, glance) -> tuple:
   """Returns (title, rows, note) of a dataset's contact sheet."""
   from bn_jax.data.disk import show
 
   rows = []
   for number, images in glance.images.items():
     count = '' if glance.counts is None else _examples(glance.counts[number])
-    name = prepared.class_names[number]
+    name = dataset.class_names[number]
     rows.append(show.Row(name, count, images))
   notes = []
-  if len(rows) < prepared.num_classes:
-    notes.append(f'the first {len(rows)} of {prepared.num_classes:,} classes')
+  if len(rows) < dataset.num_classes:
+    notes.append(f'the first {len(rows)} of {dataset.num_classes:,} classes')
   if glance.counts is None and any(len(row.images) < _EACH for row in rows):
     notes.append(f'found among {_examples(glance.looked_at)}')
-  title = f'{prepared.name} {prepared.folder.name}, {glance.split}'
+  title = f'{dataset.name} {dataset.folder.name}, {glance.split}'
   return title, rows, '; '.join(notes)
 
 

@@ -72,7 +72,7 @@ class Progress:
     is_last = step == self._steps
     if is_last or now - self._last_line_time > _SECONDS_BETWEEN_LINES:
       self._last_line_time = now
-      # Of this process alone, compilation included; 1e-9 avoids 0 / 0.
+      # Of this process alone, compilation included; 1e-9 avoids dividing by 0.
       rate = (step - self._first_step) / max(now - self._start_time, 1e-9)
       self._say(
         f'{self._label}: step {step}/{self._steps}, {numbers}, '

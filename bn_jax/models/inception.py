@@ -6,9 +6,9 @@ these are our choices (docs/models.md says what others did):
 
   * The second convolution is 1 x 1 to 64 channels, then 3 x 3 to 192.
   * The separable first layer has no norm between its two convolutions.
-  * All padding is 'SAME', and averages are of the pixels alone.
-  * No auxiliary classifiers; only the logits have a bias where norms remove the
-    mean.
+  * All padding is 'SAME', and average pools do not count it.
+  * There are no auxiliary classifiers. The logits have a bias; convolutions
+    have one where the norm does not remove the mean, the depthwise one never.
   * Local response normalization stands where GoogLeNet has it: after the first
     pool and before the second.
 """

@@ -97,9 +97,9 @@ def _uniform(word: jax.Array) -> jax.Array:
 class NoisyBatchNorm(batch.BatchNorm):
   """Batch Normalization, then noise: after scale and bias, before the ReLU.
 
-  Its parameters and statistics are those of `BatchNorm`, without the noise. The
-  noise acts if and only if the rng 'noise' is passed, with statistics 'batch'
-  and 'running', and in a frozen layer too.
+  Its parameters are those of `BatchNorm`; its statistics are those of x, before
+  its own noise is added. Noise is added whenever the rng 'noise' is passed,
+  whichever statistics are named, also in a frozen layer; else never.
 
   Attributes:
     noise: (name, value) of keywords of `add_noise`; a module's attributes must
@@ -117,10 +117,9 @@ class NoisyBatchNorm(batch.BatchNorm):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """Normalises x, [N, ..., C], and adds noise."""
-    return _noisy(
-      self, super().__call__(x, statistics=statistics, mask=mask), first
-    )
+    """Normalises x, [N, ..., C] or with channels along `axis`; adds noise."""
+    y = super().__call__(x, statistics=statistics, mask=mask)
+    return _noisy(self, y, first, self.axis)
 
 
 class Noise(norm.Identity):
@@ -162,7 +161,7 @@ def make(
   axis: int = -1,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
-  """Returns Batch Normalization, then noise; keywords are of both.
+  """Returns Batch Normalization, then noise; keywords are those of both.
 
   Raises:
     ValueError: a keyword out of its range.
@@ -192,18 +191,23 @@ def make_alone(
   Raises:
     ValueError: a keyword out of its range.
   """
-  del spread  # noise is drawn for each example by itself
+  del spread  # noise depends on the key and an example's index alone
   noise = _checked(n_mu, n_sigma, r_mu, r_sigma)
   return norm.Norm(
     layer=lambda name: Noise(noise=noise, name=name), bias_before=True
   )
 
 
-def _noisy(layer: nn.Module, y: jax.Array, first: jax.Array | int) -> jax.Array:
+def _noisy(
+  layer: nn.Module, y: jax.Array, first: jax.Array | int, axis: int = -1
+) -> jax.Array:
   if not layer.has_rng('noise'):
     return y
   key = layer.make_rng('noise')
-  return add_noise(y, key, first=first, **dict(layer.noise))
+  noisy = add_noise(
+    jnp.moveaxis(y, axis, -1), key, first=first, **dict(layer.noise)
+  )
+  return jnp.moveaxis(noisy, -1, axis)
 
 
 def _checked(n_mu, n_sigma, r_mu, r_sigma) -> tuple[tuple[str, float], ...]:

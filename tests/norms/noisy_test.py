@@ -100,6 +100,20 @@ class AddNoiseTest(parameterized.TestCase):
 
 
 class NoisyLayerTest(parameterized.TestCase):
+  def test_a_unit_is_a_channel_along_the_axis(self):
+    x = normal((8, 3, 5, 4))
+    last, second = (
+      norms.make('noisy', axis=axis).layer('norm1') for axis in (-1, 1)
+    )
+    rngs = {'params': KEY, 'noise': KEY}
+    want, _ = last.init_with_output(rngs, x, statistics='batch')
+    moved, _ = second.init_with_output(
+      rngs, jnp.moveaxis(x, -1, 1), statistics='batch'
+    )
+    np.testing.assert_allclose(
+      jnp.moveaxis(moved, 1, -1), want, rtol=1e-5, atol=1e-5
+    )
+
   def test_acts_if_and_only_if_its_rng_is_passed(self):
     x = normal((8, 3, 3, 4))
     noisy = norms.make('noisy').layer('norm1')

@@ -1,7 +1,7 @@
 """Cuts squares out of images: at random to train, the middle or 144 to test.
 
-A crop of a Pillow image is an array, [size, size, C] uint8. A box is resized
-once, bilinearly with antialiasing.
+A crop of a Pillow image is an array, [size, size, C] uint8. Resizing is
+bilinear with antialiasing; only whole squares of `paper_144` are resized twice.
 """
 
 import math
@@ -16,8 +16,8 @@ from PIL import Image
 _ATTEMPTS = 10
 _BILINEAR = Image.Resampling.BILINEAR
 # Pillow's reducing_gap: it first averages whole blocks of pixels, which is
-# faster, but keeps at least this many times the result's size. From 2 on the
-# difference can hardly be seen.
+# faster, but keeps at least this many times the result's size. Pillow's manual
+# calls 2 very close to fair resampling.
 _GAP = 2.0
 # Short sides, in pixels, to which Szegedy et al. (2014) resize a test image of
 # a network for 224 pixels.
@@ -146,7 +146,7 @@ def crops(count: int) -> Crop:
   """
   if count not in CROPS:
     allowed = ', '.join(map(str, CROPS))
-    raise ValueError(f'crops is {count!r}; allowed: {allowed} of an image')
+    raise ValueError(f'crops is {count!r}; allowed, for each image: {allowed}')
   return CROPS[count]
 
 

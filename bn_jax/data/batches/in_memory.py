@@ -86,7 +86,7 @@ def augmented(
 
   Args:
     index_B: [B], places of the examples in the split, from 0 on.
-    key: of the step, for augmentation; None leaves the images as they are.
+    key: of the step, for augmentation; None: without augmentation.
     first: the place of the example index_B[0] in the batch of the step.
   """
   if key is None:
@@ -100,7 +100,10 @@ def augmented(
 def crops_of(
   split: types.Split, images: np.ndarray, labels: np.ndarray, mask: np.ndarray
 ) -> types.Batch:
-  """Returns images [B, V, H, W, C], V crops an example, as a batch of B * V."""
+  """Returns V crops of B examples, [B, V, H, W, C], as one normalised batch.
+
+  They are in the order of the examples, the crops of one beside each other.
+  """
   count = images.shape[1]
   inputs = jnp.asarray(images.reshape(-1, *images.shape[2:]), jnp.float32)
   return types.Batch(
@@ -149,7 +152,7 @@ def _padded(split, start, batch_size):
 
 
 def channel_moments(images: np.ndarray) -> tuple[jax.Array, jax.Array]:
-  """Returns (mean, standard deviation) of each channel, [C] each, exactly.
+  """Returns (mean, standard deviation) of each channel, [C] float32 each.
 
   Both are in grey levels 0 to 255. The standard deviation of a constant channel
   is 1, so that normalising does not divide by 0.

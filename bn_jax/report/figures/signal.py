@@ -27,62 +27,74 @@ def figure(
   layers = [] if entry is None else looks.layers(entry, 'activation_rms')
   if not layers:
     return None
-  signed = any(
+  has_shares = any(
     np.isfinite(_shares(seed, entry.name)).any() for seed in entry.seeds
   )
   return canvas.Figure(
     name=f'signal{entry.suffix}',
     title=f'Activations and gradients by layer{entry.note}',
-    caption='Layers in forward order, at the first measurement (step 0 is the '
-    'initialization) and at the last. Activations: root mean square of what '
-    'enters the nonlinearity. Gradient: the norm, over all examples together, '
-    'of the gradient of the training loss with its weight penalty with respect '
-    f'to them. {_condition(signed)}Logarithmic axes'
-    f'{" but for the share" if signed else ""}. {looks.circumstances(entry)}',
-    alt='Size of activations and of the gradient by them against the layer, '
-    'one line a run. From the first to the last layer, at the first '
+    caption=f'Layers in forward order{_times(entry)} Activations: root mean '
+    'square of what enters the nonlinearity. Gradient: the norm, over all '
+    'examples together, of the gradient of the training loss with respect to '
+    f'them (the weight penalty does not enter it). {_condition(has_shares)}'
+    f'Logarithmic vertical axes{" but for the share" if has_shares else ""}. '
+    f'{looks.circumstances(entry)}',
+    alt='Size of activations and of the gradient with respect to them, by '
+    'layer, one line a run. From the first to the last layer, at the first '
     'measurement: ' + '; '.join(_words(run, entry.name) for run in entry.runs),
-    draw=lambda narrow: _drawn(entry, layers, signed, narrow),
+    draw=lambda narrow: _drawn(entry, layers, has_shares, narrow),
     table=_table(entry, layers),
   )
 
 
-def _condition(signed: bool) -> str:
+def _times(entry: looks.Entry) -> str:
+  """Returns when the layers were measured, with a full stop."""
+  if len(first_last.ends(entry)) == 1:
+    return '.'
+  return (
+    ', at the first measurement (step 0 is the initialization) and at the last.'
+  )
+
+
+def _condition(has_shares: bool) -> str:
   """Returns what the share of units is; it ends with a space."""
-  if not signed:
+  if not has_shares:
     return ''
   return (
     'Units, <ŷ, g> > 0: in layers with a norm, the share of units (dashed: '
     'half) with a positive inner product of the normalized activations ŷ and '
-    "the gradient g with respect to the norm's output: where it is not "
-    'below 0, Theorem 4.2 of Santurkar et al. (2018) promises a smaller '
-    'quadratic form. '
+    "the gradient g with respect to the norm's output: where this product and "
+    "the norm's scale are positive, Theorem 4.2 of Santurkar et al. (2018) "
+    'subtracts a positive term from the quadratic form of the Hessian along '
+    "the gradient by the norm's input. "
   )
 
 
-def _drawn(entry, layers, signed, narrow) -> mpl.Figure:
+def _drawn(entry, layers, has_shares, narrow) -> mpl.Figure:
   # Names only where one run has all layers, so that they are in its order.
-  shared = any(_layers_of(run, entry.name) == layers for run in entry.runs)
-  named = shared and len(layers) <= _NAMED
+  has_one_order = any(
+    _layers_of(run, entry.name) == layers for run in entry.runs
+  )
+  has_names = has_one_order and len(layers) <= _NAMED
   draw = functools.partial(
-    _draw, name=entry.name, layers=layers if named else None
+    _draw, name=entry.name, layers=layers if has_names else None
   )
   rows = [
     first_last.Row(label, functools.partial(draw, value=value))
     for value, label in _CURVES
   ]
-  if signed:
+  if has_shares:
     draw_share = functools.partial(draw, value=_SHARE)
     rows.append(
       first_last.Row('Units, <ŷ, g> > 0', draw_share, logarithmic=False)
     )
   drawing, axes = first_last.drawing(entry, rows, narrow, 'Layer')
   for axis in axes.flat:
-    if named:
+    if has_names:
       axis.set_xticks(range(1, len(layers) + 1), layers, rotation=90)
     else:
       axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  for axis in axes[-1] if signed else ():
+  for axis in axes[-1] if has_shares else ():
     axis.set_ylim(-0.03, 1.03)
     axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
     strokes.across(axis, 0.5)
@@ -91,7 +103,7 @@ def _drawn(entry, layers, signed, narrow) -> mpl.Figure:
 
 
 def _draw(axis, run, index, look, *, name, layers, value) -> None:
-  """Draws against the number of a layer: in `layers`; if None, in the run."""
+  """Draws a quantity against the layer's number, in `layers` or the run."""
   run_layers = _layers_of(run, name)
   numbers = [(layers or run_layers).index(layer) + 1 for layer in run_layers]
   quantities = [f'{layer}/{value}' for layer in run_layers]
