@@ -1,6 +1,7 @@
 """Two processes on this machine train what one process trains."""
 
 import json
+import os
 import pathlib
 import re
 import signal
@@ -57,6 +58,7 @@ class Case(parameterized.TestCase):
     found = []
     for flags in of:
       simulated = f'--xla_force_host_platform_device_count={devices}'
+      simulated = f'{os.environ.get("XLA_FLAGS", "")} {simulated}'
       found.append(
         self.server.start('train', *words, *flags, XLA_FLAGS=simulated)
       )
