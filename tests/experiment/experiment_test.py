@@ -12,6 +12,7 @@ from absl.testing import absltest
 
 from bn_jax import models
 from bn_jax.commands import train
+from bn_jax.report import page
 from bn_jax.storage import files
 from tests.fixtures import strict
 
@@ -47,6 +48,11 @@ def main(*words):
   return code, said.getvalue()
 
 
+def without_page():
+  """Saves the seconds that drawing takes, where nobody looks at the page."""
+  return mock.patch.object(page, 'write', return_value='none')
+
+
 class ExperimentTest(absltest.TestCase):
   """The whole of it by its command line, once, on two tiny networks."""
 
@@ -62,7 +68,8 @@ class ExperimentTest(absltest.TestCase):
       '--config=tests/fixtures/dense_config.py', f'--workdir={cls.workdir}',
       f'--data_dir={cls.folder / "data"}', '--config.steps=3',
     )  # fmt: skip
-    cls.only = main(*cls.words, '--only=batchnorm/seed0')
+    with without_page():
+      cls.only = main(*cls.words, '--only=batchnorm/seed0')
     cls.seen = cls.files()
     with mock.patch.object(models, 'make', wraps=models.make) as make:
       cls.whole = main(*cls.words)
@@ -109,7 +116,8 @@ class ExperimentTest(absltest.TestCase):
 
   def test_again_trains_nothing(self):
     before = self.files()
-    code, said = main(*self.words)
+    with without_page():
+      code, said = main(*self.words)
     self.assertEqual(code, 0, said)
     self.assertIn('nothing left to train', said)
     self.assertEqual(self.files(), before)
@@ -219,7 +227,8 @@ class ExperimentTest(absltest.TestCase):
     self.assertEqual(code, 5, said)
     self.assertIn('diverged: wild/seed0', said)
     self.assertIn('diverged at step', (workdir / 'report.html').read_text())
-    code, said = main(f'--config={path}:expected', *words)
+    with without_page():
+      code, said = main(f'--config={path}:expected', *words)
     self.assertEqual(code, 0, said)
 
 

@@ -14,7 +14,7 @@ from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
 from tests.fixtures import strict
 
-_CONFIG = strict.FIXTURES / 'tiny_config.py'
+_CONFIG = strict.FIXTURES / 'dense_config.py'
 
 
 def setUpModule():
@@ -149,9 +149,9 @@ class TrainerTest(absltest.TestCase):
 
   def test_another_seed_is_another_run(self):
     other = self.train('other', seed=1)
-    first = self.state(other).params['conv1']['kernel']
+    first = self.state(other).params['dense1']['kernel']
     self.assertFalse(
-      (first == self.state(self.whole).params['conv1']['kernel']).any()
+      (first == self.state(self.whole).params['dense1']['kernel']).any()
     )
 
   def test_a_longer_run_goes_on_where_it_was(self):

@@ -45,14 +45,14 @@ class Case(parameterized.TestCase):
       *more,
     )
 
-  def train(self, name, *more):
-    process = self.server.start('train', *self.words(name, *more))
+  def train(self, name, *more, program='train'):
+    process = self.server.start(program, *self.words(name, *more))
     self.addCleanup(process.kill)
     return process
 
-  def done(self, name, *more):
+  def done(self, name, *more, program='train'):
     """Trains to the end."""
-    process = self.train(name, *more)
+    process = self.train(name, *more, program=program)
     self.assertEqual(process.wait(300), 0, process.text())
     return process.text()
 
@@ -136,7 +136,7 @@ class KillTest(Case):
     return self.manifest(name).get('status') != 'done'
 
   def kill_often(self, kills, seed):
-    self.done('whole')
+    self.done('whole', program='train without a page')
     want = self.content('whole')
     generator = np.random.default_rng(seed)
     self.kills, number, went_on = 0, 0, []
@@ -230,10 +230,10 @@ class SignalTest(Case):
       step = self.stopped(name, number, *_DOING['training'])
     end = step + 10
     few = (f'--config.steps={end}', *_DOING['training'][2:])
-    said = self.done(name, *few)
+    said = self.done(name, *few, program='train without a page')
     self.assertIn(f'goes on from step {step}', said)
     self.assertGreater(step, 0)
-    self.done('at once', *few)
+    self.done('at once', *few, program='train without a page')
     want = self.content('at once')
     # The looks at the last step differ: no other step was the last.
     self.assert_same(name, want)

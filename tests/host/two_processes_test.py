@@ -1,6 +1,7 @@
 """Two processes on this machine train what one process trains."""
 
 import json
+import os
 import pathlib
 import re
 import signal
@@ -54,11 +55,14 @@ class Case(parameterized.TestCase):
         ]
         for i in range(count)
       ]  # fmt: skip
+    # The page is of the records, and those are compared.
+    program = 'train' if count > 1 else 'train without a page'
     found = []
     for flags in of:
       simulated = f'--xla_force_host_platform_device_count={devices}'
+      simulated = f'{os.environ.get("XLA_FLAGS", "")} {simulated}'
       found.append(
-        self.server.start('train', *words, *flags, XLA_FLAGS=simulated)
+        self.server.start(program, *words, *flags, XLA_FLAGS=simulated)
       )
       self.addCleanup(found[-1].kill)
     return found
