@@ -183,7 +183,9 @@ class CropsTest(absltest.TestCase):
       self.assertEqual(got.reshape(-1, 8, 8, 3).shape[0], count)
 
   def test_refuses_another_number(self):
-    with self.assertRaisesRegex(ValueError, 'crops is 10; allowed, for each image: 1, 144'):
+    with self.assertRaisesRegex(
+      ValueError, 'crops is 10; allowed, for each image: 1, 144'
+    ):
       crops.crops(10)
 
 
