@@ -5,12 +5,14 @@ programs that they compile. The folder is new at each call and gone after it, so
 that every program is compiled once by the code under test.
 
 The fast suite compiles in ways of XLA that take less time; with the slow tests
-(`make test-all`) programs are compiled as they are outside of tests.
+(`make test-all`) programs are compiled as they are outside of tests, except in
+modules that leave optimizations out themselves.
 """
 
 import importlib.metadata
 import os
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -35,9 +37,22 @@ def pytest_configure(config: pytest.Config) -> None:
   os.environ[_FOLDER] = _made[0]
   # Keeping what is compiled sooner takes as long as compiling it.
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
-  if config.option.markexpr == 'not slow':
+  if _is_fast(config):
     given = os.environ.get('XLA_FLAGS', '')
     os.environ['XLA_FLAGS'] = f'{_XLA_FLAGS} {given}'
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _compile_sooner(request: pytest.FixtureRequest) -> None:
+  """Leaves most optimizations out; a module may ask for them again."""
+  if 'jax' in sys.modules and _is_fast(request.config):
+    import jax
+
+    jax.config.update('jax_disable_most_optimizations', True)
+
+
+def _is_fast(config: pytest.Config) -> bool:
+  return config.option.markexpr == 'not slow'
 
 
 def pytest_unconfigure() -> None:

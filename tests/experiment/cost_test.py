@@ -48,6 +48,11 @@ backend_config={"known_trip_count":{"n":"2"}}
 """
 
 
+def setUpModule():
+  # What is counted is what the optimizations of XLA leave of a program.
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 class CollectivesTest(parameterized.TestCase):
   def test_kinds_sizes_and_how_often(self):
     found = {c.kind + str(c.times): c for c in cost.collectives(_HLO)}

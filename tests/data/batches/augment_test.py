@@ -132,9 +132,11 @@ class CropTest(parameterized.TestCase):
 
   def test_floating_point_images_are_cut_alike(self):
     images = pictures()
-    np.testing.assert_array_equal(
-      applied(images.astype(np.float32), **ALL), applied(images, **ALL)
-    )
+    # By single operations: two programs may round in different places.
+    with jax.disable_jit():
+      np.testing.assert_array_equal(
+        applied(images.astype(np.float32), **ALL), applied(images, **ALL)
+      )
 
 
 class PhotometricTest(parameterized.TestCase):
