@@ -89,7 +89,7 @@ class LayersTest(parameterized.TestCase):
     (('mlp', '--norm=bach'), "unknown norm 'bach'; did you mean 'batch'"),
     (('mlp', 'vgg11'), "'vgg11' is one word too many"),
     (('deep_linear', '--image=8'), '--image=8: allowed for networks of images'),
-    (('mlp', '--norm=instance'), 'mlp with norm .*a group of one value'),
+    (('mlp', '--norm=instance'), 'mlp with norm .*groups of one value'),
     (('vgg11', '--image=4'), 'vgg11 .*4 x 4 pixels is too small'),
     (('vgg11', '--image=0'), "--image: '0'; allowed: 1, 2, 3, ..."),
     (('--image=8',), '--image=8: allowed with a NAME'),
