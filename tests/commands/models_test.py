@@ -41,7 +41,7 @@ class TableTest(absltest.TestCase):
   def test_a_norm_that_is_not_for_every_network(self):
     code, text, _ = run('--norm=instance')
     self.assertEqual(code, 0)
-    self.assertRegex(text, 'mlp .*a group of one value')
+    self.assertRegex(text, 'mlp .*groups of one value')
     self.assertIn('11,285,224', text)
 
   def test_help(self):
