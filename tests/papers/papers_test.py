@@ -41,20 +41,6 @@ def as_json(runs):
   return {name: run.as_json() for name, run in runs.items()}
 
 
-def changed(run, path, value):
-  """A copy of a resolved run with another value at 'section.key'."""
-  made = json.loads(json.dumps(run))
-  *above, last = path.split('.')
-  place = made
-  for key in above:
-    place = place[key]
-  if value is None:
-    del place[last]
-  else:
-    place[last] = value
-  return made
-
-
 class _InAFolder(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -72,7 +58,7 @@ class _InAFolder(parameterized.TestCase):
     place = made_up.workdir(self.folder / name)
     configs = as_json(figure(size=size).runs)
     for run, (path, value) in runs.items():
-      configs[run] = changed(configs[run], path, value)
+      configs[run] = made_up.changed(configs[run], path, value)
     files_lib.write_json(
       place / 'experiment.json', {'runs': configs, 'seeds': list(seeds)}
     )
@@ -274,11 +260,11 @@ class DrawTest(_InAFolder):
     more = {'name': 'evaluation', 'data': 'train', 'every_steps': 500}
     named = {
       'b': runs['batchnorm'],
-      'fast': changed(runs['standard'], 'schedule.learning_rate', 0.2),
+      'fast': made_up.changed(runs['standard'], 'schedule.learning_rate', 0.2),
       's': runs['standard'],
     }
     named = {
-      run: changed(config, 'measures.more', more)
+      run: made_up.changed(config, 'measures.more', more)
       for run, config in named.items()
     }
     for run, config in named.items():
@@ -387,7 +373,7 @@ def contents(folder):
 class MatchingTest(_InAFolder):
   def difference(self, path, value):
     run = figure('santurkar2018/figure4').runs['batchnorm'].as_json()
-    return matching.difference(changed(run, path, value), run)
+    return matching.difference(made_up.changed(run, path, value), run)
 
   @parameterized.parameters(
     ('data_dir', '/elsewhere'),
@@ -437,9 +423,11 @@ class MatchingTest(_InAFolder):
 
   def test_keys_that_came_later_are_filled_in(self):
     """A manifest from before a keyword of the norm, and before a key."""
-    old = changed(figure().runs['batchnorm'].as_json(), 'norm.momentum', None)
-    old = changed(old, 'norm.epsilon', None)
-    old = changed(old, 'on_nonfinite', None)
+    old = made_up.changed(
+      figure().runs['batchnorm'].as_json(), 'norm.momentum', None
+    )
+    old = made_up.changed(old, 'norm.epsilon', None)
+    old = made_up.changed(old, 'on_nonfinite', None)
     place = self.folder / 'batchnorm' / 'seed0'
     made_up.run(place, measures=False, steps=1, manifest={'config': old})
     (config,) = matching.begun([self.folder]).values()
@@ -450,7 +438,7 @@ class MatchingTest(_InAFolder):
       'norm.momentum 0.9 instead of 0.99',
     )
     self.assertIsNone(
-      matching.difference(changed(config, 'norm.momentum', 0.99), run)
+      matching.difference(made_up.changed(config, 'norm.momentum', 0.99), run)
     )
 
 
@@ -508,7 +496,7 @@ class ListTest(_InAFolder):
   def test_operations_are_those_of_the_products(self):
     """Of a dense layer: two a weight and example, three passes a gradient."""
     run = figure().runs['batchnorm'].as_json()
-    run = RunConfig.of(changed(run, 'measures.activations', None))
+    run = RunConfig.of(made_up.changed(run, 'measures.activations', None))
     weights = 784 * 100 + 2 * 100 * 100 + 100 * 10
     steps, looks = 5000 * 60, 11 * 10_000 / 3  # in gradients of one example
     self.assertAlmostEqual(

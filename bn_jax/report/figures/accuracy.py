@@ -87,7 +87,7 @@ def loss(runs: Sequence[curves.Run]) -> canvas.Figure | None:
     title='Loss',
     caption=f'Training batches: loss {_batches(runs)}. Test set: its mean '
     f'{_test_set(runs)}, with the running statistics. {loss_sentence}Without '
-    'the weight penalty, in the units of the task. Logarithmic axes.'
+    'the weight penalty, in the units of the task. Logarithmic vertical axes.'
     f'{_noise(runs)}' + overlay.sentence(matches),
     alt='Training and test loss over steps, one line a run: '
     + _ends(runs, curves.final_train_loss, '{:.3g}'.format)

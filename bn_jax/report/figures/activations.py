@@ -107,8 +107,8 @@ def drift(
     'averaged over the channels of the layer; and the Wasserstein distance W1 '
     'between the histograms of all channels together. "Since the start": how '
     'far mean and variance are from those of the first measurement. In the '
-    'units of the activations (variances: squared). Logarithmic axes, the same '
-    f'in all columns. {looks.circumstances(entry)}',
+    'units of the activations (variances: squared). Logarithmic vertical '
+    f'axes, the same in all columns. {looks.circumstances(entry)}',
     alt='Change of mean and variance of activations, and distance between '
     f'histograms, over training, one column a layer ({", ".join(layers)}). '
     'Median change of the mean from one measurement to the next, '

@@ -230,7 +230,7 @@ def _caption(entry) -> str:
     f'|∇L(θ − e·{d}) − g| / (e·|{d}|). Near the grey line, 1 / (smallest e), '
     'the smallest step has wiped g out already, and beta reads that step and '
     'not the curvature. '
-    f'{beta.limit(entry, d)}Logarithmic axes, the same in all columns.'
+    f'{beta.limit(entry, d)}Logarithmic vertical axes, the same in all columns.'
   )
 
 

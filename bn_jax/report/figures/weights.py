@@ -41,8 +41,8 @@ def figure(
     'learning rate, learning rate / |w|²; the angle by which the update of the '
     'optimizer turns them; and |<w, ∇L>| / (|w| |∇L|), which is 0 but for '
     'rounding where the loss L, without the weight penalty, does not change '
-    f'with |w|, as before a norm. {_of(layers, every)} Logarithmic axes, '
-    f'the same in all columns. {looks.circumstances(entry)}',
+    f'with |w|, as before a norm. {_of(layers, every)} Logarithmic vertical '
+    f'axes, the same in all columns. {looks.circumstances(entry)}',
     alt='Norm, effective learning rate, angle of an update and radial part of '
     f'the gradient, over training, one column a layer ({", ".join(layers)}). '
     f'Median angle of an update of {layers[-1]}, in radians: '

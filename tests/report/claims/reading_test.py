@@ -9,7 +9,10 @@ from absl.testing import absltest, parameterized
 from bn_jax import errors
 from bn_jax.papers import figures as figures_lib
 from bn_jax.report.claims import reading
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  made_up,
+  strict,  # noqa: F401
+)
 
 _STANDARD = {
   'statistic': 'steps_to_accuracy',
@@ -38,20 +41,6 @@ _RECORDED = {
 }  # fmt: skip
 
 
-def changed(path, value):
-  """The file with one value changed, at 'claims.0.paper.seeds', or gone."""
-  made = copy.deepcopy(_FILE)
-  *above, last = [int(k) if k.isdigit() else k for k in path.split('.')]
-  place = made
-  for key in above:
-    place = place[key]
-  if value is None:
-    del place[last]
-  else:
-    place[last] = value
-  return made
-
-
 class FormTest(parameterized.TestCase):
   def test_what_is_right(self):
     (claim,) = reading.parse('f', _FILE).claims
@@ -64,10 +53,12 @@ class FormTest(parameterized.TestCase):
   def test_small_is_as_paper_but_for_what_it_says(self):
     (claim,) = reading.parse('f', _FILE).claims
     self.assertEqual(claim.sizes['small'], claim.sizes['paper'])
-    (claim,) = reading.parse('f', changed('claims.0.small', {})).claims
+    (claim,) = reading.parse(
+      'f', made_up.changed(_FILE, 'claims.0.small', {})
+    ).claims
     self.assertEqual(claim.sizes['small'], claim.sizes['paper'])
     keywords = {'name': 'test', 'accuracy': 0.9}
-    content = changed('claims.0.paper', {
+    content = made_up.changed(_FILE, 'claims.0.paper', {
       **_STANDARD, 'statistic': 'steps_to_test_accuracy', 'keywords': keywords,
     })  # fmt: skip
     content['claims'][0]['small'] = {'keywords': {'accuracy': 0.5}, 'seeds': 1}
@@ -109,13 +100,13 @@ class FormTest(parameterized.TestCase):
   )
   def test_what_is_wrong_is_one_line(self, path, value, expected):
     with self.assertRaisesRegex(errors.ConfigError, expected) as caught:
-      reading.parse('p-figure1.json', changed(path, value))
+      reading.parse('p-figure1.json', made_up.changed(_FILE, path, value))
     self.assertStartsWith(str(caught.exception), 'p-figure1.json: ')
     self.assertNotIn('\n', str(caught.exception))
 
   @parameterized.parameters((1.0,), ([1.0],), ([2.0, 1.0],), ([1.0, 'x'],))
   def test_within_has_two_ends(self, threshold):
-    made = changed('claims.0.direction', 'within')
+    made = made_up.changed(_FILE, 'claims.0.direction', 'within')
     made['claims'][0]['paper'] = {**_STANDARD, 'threshold': threshold}
     with self.assertRaisesRegex(errors.ConfigError, 'lowest'):
       reading.parse('f', made)
