@@ -226,13 +226,11 @@ def _over(run, read: Read, show: Show) -> str:
   If none is done, over all: the row of steps says so.
   """
   seeds = [s for s in run.seeds if s.manifest['status'] == 'done'] or run.seeds
-  values = [value for seed in seeds if not math.isnan(value := read(seed))]
-  if not values:
-    return 'not measured'
-  mean, half = curves.mean_and_interval(values)
-  text = show(mean) if math.isnan(half) else f'{show(mean)} ± {show(half)}'
-  if len(values) < len(run.seeds):
-    text += f' ({len(values)} of {len(run.seeds)} seeds)'
+  values = list(map(read, seeds))
+  text = curves.in_words(values, show)
+  count = sum(not math.isnan(value) for value in values)
+  if 0 < count < len(run.seeds):
+    text += f' ({count} of {len(run.seeds)} seeds)'
   return text
 
 
