@@ -77,7 +77,9 @@ def _measured(runs) -> Iterator[Quantity]:
     for name in names:
       # Labels of evaluations tell several apart by their data.
       several = len(names) > 1 and measure != looks.EVALUATION
-      which = f' ({name})' if several else ''
+      # An analysis called after its measure is told by its step.
+      note = looks.of(runs, measure, name).note
+      which = (note or f' ({name})') if several else ''
       for label, read, show in quantities(runs, name):
         yield label + which, _only(measure, name, read), show
 
