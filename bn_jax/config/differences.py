@@ -36,18 +36,22 @@ def check_same(workdir: pathlib.Path, experiment: resolve.Experiment) -> None:
 
   Raises:
     ConfigError: it holds a run of the same name that is another one.
-    StorageError: experiment.json is damaged.
+    StorageError: experiment.json or a manifest is damaged.
   """
-  old = run_folder.read_experiment(workdir)
+  begun = run_folder.read_experiment(workdir) or {'runs': {}}
   for name, run in experiment.runs.items():
-    if old is None or name not in old['runs']:
-      continue
-    different = difference(old['runs'][name], run.as_json())
-    if different:
-      raise errors.ConfigError(
-        f'{workdir} holds another experiment, run {name!r}: {different}; give '
-        'another --workdir'
-      )
+    folders = (run_folder.at(workdir, name, seed) for seed in experiment.seeds)
+    manifests = [folder.manifest for folder in folders if folder.manifest]
+    configs = [manifest['config'] for manifest in manifests]
+    if name in begun['runs']:
+      configs.append(begun['runs'][name])
+    for config in configs:
+      different = difference(config, run.as_json())
+      if different:
+        raise errors.ConfigError(
+          f'{workdir} holds another experiment, run {name!r}: {different}; '
+          'give another --workdir'
+        )
 
 
 def difference(old: Config, new: Config) -> str | None:

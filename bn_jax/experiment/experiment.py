@@ -3,6 +3,7 @@
 import logging
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -11,7 +12,7 @@ from bn_jax.config import build, differences, resolve
 from bn_jax.experiment import init_from, probes
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
-from bn_jax.storage import checkpoint, files, run_folder
+from bn_jax.storage import chain, checkpoint, files, run_folder
 
 _log = logging.getLogger('bn_jax')
 
@@ -122,6 +123,7 @@ def _seeds_left(
     )
   differences.check_same(directory, resolved)
   _check_steps(directory, resolved)
+  _check_done(folders, resolved)
   to_train = {
     name: unfinished
     for name, run_folders in folders.items()
@@ -227,11 +229,26 @@ def _check_steps(directory: pathlib.Path, resolved: resolve.Experiment) -> None:
         )
 
 
+def _check_done(
+  folders: Mapping[str, list[run_folder.RunFolder]],
+  resolved: resolve.Experiment,
+) -> None:
+  """Checks the files of seeds that are done; others are when they go on.
+
+  Raises:
+    CheckpointError, StorageError: see `chain.check`.
+  """
+  for name, run_folders in folders.items():
+    for folder in run_folders:
+      if run_lib.is_done(folder, resolved.runs[name]):
+        chain.check(folder)
+
+
 def _write_experiment(
   directory: pathlib.Path, resolved: resolve.Experiment
 ) -> None:
   """Writes experiment.json: this experiment, added to those that it held."""
-  old = run_folder.read_experiment(directory) or {'runs': {}, 'seeds': []}
+  old = run_folder.read_experiment(directory) or _begun(directory)
   new = {
     'runs': {
       **old['runs'],
@@ -244,3 +261,17 @@ def _write_experiment(
     return
   files.make_folder(directory, 'give another --workdir')
   run_folder.write_experiment(directory, new)
+
+
+def _begun(directory: pathlib.Path) -> dict[str, Any]:
+  """Returns an experiment of the runs that have begun; for a lost file."""
+  folders = run_folder.below(directory)
+  if folders:
+    _log.warning(
+      '%s/experiment.json is missing; it is made again of what has begun there',
+      directory,
+    )
+  return {
+    'runs': {folder.run: folder.manifest['config'] for folder in folders},
+    'seeds': sorted({folder.seed for folder in folders}),
+  }
