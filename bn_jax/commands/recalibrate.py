@@ -185,10 +185,10 @@ def _written(folder: Any, facts: dict[str, Any]) -> str:
   """Writes population.json; returns a line about it."""
   from bn_jax.storage import chain, files
 
+  owner = {'run': folder.run, 'seed': folder.seed}
   state = chain.state_digest(folder.population, facts['step'])
-  files.write_json(
-    folder.population_file, {**facts, 'state': state}, digest=True
-  )
+  content = {**facts, **owner, 'state': state}
+  files.write_json(folder.population_file, content, digest=True)
   what, running, population = _shown(facts['test'])
   return (
     f'{folder.label}: test {what} {running} with running averages, '

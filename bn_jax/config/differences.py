@@ -16,17 +16,6 @@ Config = resolve.Config
 
 _FEW = 4  # changes that a message names: it stays readable
 
-# What may differ when an experiment is continued: none of it changes a number
-# by more than rounding, except that evaluation_batch_size is the size of the
-# batches of a split that is measured with batch statistics. on_nonfinite and
-# max_skips change none before the first update that is not finite, at which a
-# run that may skip none stops.
-_MAY_CHANGE = (
-  'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
-  'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
-  'max_skips',
-)  # fmt: skip
-
 # Keys that are younger than some runs -> what those runs did.
 _ADDED = {'on_nonfinite': 'stop', 'max_skips': None}
 
@@ -62,7 +51,7 @@ def difference(old: Config, new: Config) -> str | None:
   old, new = filled(old), filled(new)
   changes = []
   for key in resolve.KEYS:
-    if key not in _MAY_CHANGE:
+    if key not in run_folder.MAY_CHANGE:
       changes += changed(f'config.{key}', old.get(key), new.get(key))
   # A measure may come, go, or look at other times; under one name it must
   # stay one measure, or its records could not stand in one file.

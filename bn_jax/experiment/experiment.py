@@ -114,7 +114,8 @@ def _seeds_left(
 
   Raises:
     ConfigError: another experiment, fewer steps, or --resume against it.
-    CheckpointError: --resume=must, and there is nothing to go on from.
+    CheckpointError: --resume=must, and there is nothing to go on from; or a
+      checkpoint of another run.
     StorageError: --workdir is a file, is damaged, or has too little space.
   """
   if directory.exists() and not directory.is_dir():
@@ -123,7 +124,9 @@ def _seeds_left(
     )
   differences.check_same(directory, resolved)
   _check_steps(directory, resolved)
-  _check_done(folders, resolved)
+  for run_folders in folders.values():
+    for folder in filter(_has_begun, run_folders):
+      chain.check(folder)
   to_train = {
     name: unfinished
     for name, run_folders in folders.items()
@@ -227,21 +230,6 @@ def _check_steps(directory: pathlib.Path, resolved: resolve.Experiment) -> None:
           f'config.steps: {config.steps}; {folder.label} in {directory} '
           f'has made {folder.step} already; allowed: as many or more'
         )
-
-
-def _check_done(
-  folders: Mapping[str, list[run_folder.RunFolder]],
-  resolved: resolve.Experiment,
-) -> None:
-  """Checks the files of seeds that are done; others are when they go on.
-
-  Raises:
-    CheckpointError, StorageError: see `chain.check`.
-  """
-  for name, run_folders in folders.items():
-    for folder in run_folders:
-      if run_lib.is_done(folder, resolved.runs[name]):
-        chain.check(folder)
 
 
 def _write_experiment(

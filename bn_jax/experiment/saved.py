@@ -15,8 +15,9 @@ def config_of(folder: RunFolder) -> RunConfig:
 
   Raises:
     ConfigError: it is older than a key of the config.
-    StorageError: the manifest was changed.
+    StorageError: the manifest was changed, or is of another experiment.
   """
+  chain.check_config(folder)
   config = RunConfig.of(
     differences.filled(folder.manifest['config']), folder.path
   )

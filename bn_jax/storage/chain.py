@@ -22,7 +22,7 @@ from typing import Any
 
 from bn_jax import errors
 from bn_jax.storage import digests as digests_lib
-from bn_jax.storage import records
+from bn_jax.storage import records, run_folder
 from bn_jax.storage.run_folder import AnalysisFolder, RunFolder
 
 
@@ -35,30 +35,41 @@ def on_disk(folder: RunFolder) -> dict[str, Any]:
 
 
 def stranger(about: Mapping[str, Any], folder: RunFolder) -> str | None:
-  """Returns which run's a checkpoint is, if not that of a folder; else None.
+  """Says which run's a checkpoint or an analysis is, if not that of a folder.
 
   Args:
-    about: what the checkpoint says: run, seed, config, records.
+    about: its `run` and `seed`, which those of earlier versions lack.
   """
   owner = (about.get('run', folder.run), about.get('seed', folder.seed))
   if owner == (folder.run, folder.seed):
     return None
-  return f'it is of run {owner[0]!r} with seed {owner[1]}'
+  return f'is of run {owner[0]!r} with seed {owner[1]}'
 
 
 def check(folder: RunFolder) -> None:
-  """Checks the newest checkpoint and the records of a run that has begun.
+  """Checks config, newest checkpoint and records of a run that has begun.
+
+  A manifest that is missing is written again when the run goes on.
 
   Raises:
-    CheckpointError: the checkpoint is another run's or another version's.
+    CheckpointError: the checkpoint is another run's.
     StorageError: records are lost or were changed, or the manifest was.
   """
-  manifest = folder.manifest
+  check_config(folder)
+  manifest = folder.manifest or {}
   about = _newest_about(folder)
   if about is not None:
     owner = stranger(about, folder)
     if owner is not None:
-      raise errors.CheckpointError(f'{folder.checkpoints}: {owner}')
+      raise errors.CheckpointError(f'{folder.checkpoints} {owner}')
+    key = _conflict(
+      'config', about.get('config', {}), manifest.get('config', {})
+    )
+    if key is not None:
+      raise errors.CheckpointError(
+        f'{folder.checkpoints} has another {key} than {folder.manifest_file}: '
+        'they are of two experiments; restore the folder from a copy'
+      )
   try:
     if manifest.get('records') is not None:
       check_records(folder, manifest['records'], all_of_them=True)
@@ -66,8 +77,50 @@ def check(folder: RunFolder) -> None:
       check_records(folder, about.get('records'))
   except errors.StorageError:
     # A run that goes on meanwhile has other records than it had.
-    if folder.again().manifest == manifest:
+    if (folder.again().manifest or {}) == manifest:
       raise
+
+
+def check_config(folder: RunFolder) -> None:
+  """Compares the config in the manifest with that in experiment.json.
+
+  Raises:
+    StorageError: they are of two experiments, or a file was changed.
+  """
+  experiment = run_folder.read_experiment(folder.workdir)
+  if folder.manifest is None or experiment is None:
+    return
+  if folder.path.parent.name != folder.run:  # moved out of its experiment
+    return
+  config = experiment['runs'].get(folder.run, {})
+  key = _conflict(config, folder.manifest['config'])
+  if key is not None:
+    raise errors.StorageError(
+      f'{folder.manifest_file} has another {key} than experiment.json: they '
+      'are of two experiments; restore the folder from a copy'
+    )
+
+
+def _conflict(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+  """Returns the first key in which two configs of one run cannot differ."""
+  return _different(
+    'config', *(
+      {k: v for k, v in config.items() if k not in run_folder.MAY_CHANGE}
+      for config in (one, other)
+    ),
+  )  # fmt: skip
+
+
+def _different(key: str, one: Any, other: Any) -> str | None:
+  """Returns the first key with two values; what only one has is younger."""
+  if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+    return key if one != other else None
+  keys = (
+    _different(f'{key}.{name}', one[name], other[name])
+    for name in one
+    if name in other
+  )
+  return next(filter(None, keys), None)
 
 
 def check_records(
@@ -110,7 +163,7 @@ def state_digest(checkpoints: pathlib.Path, step: int) -> str | None:
   """
   try:
     return digests_lib.read(checkpoints / str(step)).get('state')
-  except digests_lib.Damaged:
+  except (digests_lib.Damaged, errors.CheckpointError):
     return None
 
 
@@ -121,7 +174,11 @@ def population(folder: RunFolder) -> dict[str, Any] | None:
     StorageError: it was changed, or is not of the checkpoint beside it.
   """
   facts = folder.read_population()
-  state = facts.get('state') if facts else None
+  if facts is None:
+    return None
+  owner, state = stranger(facts, folder), facts.get('state')
+  if owner is not None:
+    raise errors.StorageError(f'{folder.population_file} {owner}')
   if state and state != state_digest(folder.population, facts['step']):
     raise errors.StorageError(
       f'{folder.population_file} is of another checkpoint than '
@@ -160,9 +217,12 @@ def check_analysis(
     StorageError: a record was changed or is of another checkpoint; or one was
       lost, or has no digest as the process was killed.
   """
-  settings = analysis.settings()
+  settings = analysis.settings() or {}
+  owner = stranger(settings, folder)
+  if owner is not None:
+    raise errors.StorageError(f'{analysis.path} {owner}')
   found = records.digests_by_step(analysis.scalars, analysis.arrays)
-  wanted = settings.get('records') if settings else None
+  wanted = settings.get('records')
   if wanted is None:
     return set(found)
   whole = set()
@@ -199,7 +259,7 @@ def _newest_about(folder: RunFolder) -> dict[str, Any] | None:
   for step in reversed(digests_lib.steps(folder.checkpoints)):
     try:
       facts = digests_lib.read(folder.checkpoints / str(step))
-    except digests_lib.Damaged:
+    except (digests_lib.Damaged, errors.CheckpointError):
       continue  # `checkpoint` says so where it is used
     if facts['step'] == step:
       return facts['about']

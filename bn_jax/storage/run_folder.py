@@ -60,15 +60,29 @@ _NUMBERS = {'accuracy': float | None, 'loss': float}
 _POPULATION = {
   'step': int,
   'batches': int,
+  'run': (None, str),
+  'seed': (None, int),
   'state': (None, str),  # of the checkpoint, see `chain.state_digest`
   'test': {'running': _NUMBERS, 'population': _NUMBERS},
 }
 _SETTINGS = {
   'measure': {'name': str, 'data': str},
   'statistics': str,
+  'run': (None, str),
+  'seed': (None, int),
   'page': (None, _PAGE),
   'records': (None, {...: {'digest': list, 'checkpoint': str | None}}),
 }
+# Keys of a config that may change when a run goes on: none of it changes a
+# number by more than rounding, except that evaluation_batch_size is the size of
+# the batches of a split that is measured with batch statistics. on_nonfinite
+# and max_skips change none before the first update that is not finite, at which
+# a run that may skip none stops.
+MAY_CHANGE = (
+  'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
+  'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
+  'max_skips',
+)  # fmt: skip
 _EXPERIMENT_FILE = 'experiment.json'
 _SEED = re.compile('seed(0|[1-9][0-9]*)')
 

@@ -194,6 +194,8 @@ def _described(job: Job) -> dict[str, Any]:
     facts = chain.population(job.folder) or {}
     population = {'population': {k: v for k, v in facts.items() if k != 'test'}}
   return {
+    'run': job.folder.run,
+    'seed': job.folder.seed,
     'measure': schema.jsonable(job.section),
     'page': analysis.MEASURES[job.section['name']].page(),
     'statistics': job.statistics,
