@@ -24,6 +24,7 @@ from bn_jax import __main__
 from bn_jax.data.disk import prepare
 from tests.fixtures import strict
 from tests.fixtures.bad_inputs import (
+  chained,
   commands,
   config,
   constructors,
@@ -109,6 +110,21 @@ def trained():
   return place
 
 
+@functools.cache
+def chained_workdir():
+  """Returns the working directory that the rows of `chained` change."""
+  place = _SHARED / 'chained'
+  for words in (
+    f'train {rows.CHAINED} --workdir={place}',
+    'recalibrate work/slow --batches=2',
+    f'{chained.LOSS} --steps=all',
+    f'{chained.UNITS} --steps=all',
+  ):
+    code, said, wrong = run(words.replace('work/', f'{place}/').split())
+    assert code == 0, said + wrong
+  return place
+
+
 class Case(parameterized.TestCase):
   """In a folder with configs/ alone; digits to train on lie elsewhere."""
 
@@ -138,7 +154,8 @@ class Case(parameterized.TestCase):
     before = digests(self.folder)
     _compilations.clear()
     self.assert_refused(row, run(words))
-    self.assertEqual(digests(self.folder), before)
+    now = digests(self.folder)
+    self.assertEmpty(now.items() ^ before.items())
     self.assertEmpty(_compilations)
 
 
@@ -185,15 +202,24 @@ class DataTest(Case):
 class WorkdirTest(Case):
   @named(workdir.WORKDIRS)
   def test_row(self, row):
-    shutil.copytree(trained(), self.folder / 'work', symlinks=True)
+    self.check_changed(trained(), row, rows.SMALL)
+
+  @named(chained.CHAINED)
+  def test_chain(self, row):
+    self.check_changed(chained_workdir(), row, rows.CHAINED)
+
+  def check_changed(self, whole, row, config_flag):
+    shutil.copytree(whole, self.folder / 'work', symlinks=True)
     row.change(self.folder / 'work')
-    words = words_of(row, rows.SMALL)
+    words = words_of(row, config_flag)
     if row.code:
       self.check(row, words)
       return
-    code, said, wrong = run(words)
+    with self.assertLogs('bn_jax') as log:
+      logging.getLogger('bn_jax').info('begins')
+      code, said, wrong = run(words)
     self.assertEqual(code, 0, wrong)
-    self.assert_line(row, said + wrong)
+    self.assert_line(row, said + wrong + '\n'.join(log.output))
     if row.check is not None:
       row.check(self.folder / 'work')
 

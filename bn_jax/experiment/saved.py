@@ -15,9 +15,10 @@ def config_of(folder: RunFolder) -> RunConfig:
 
   Raises:
     ConfigError: it is older than a key of the config.
+    CheckpointError: its newest checkpoint is another run's.
     StorageError: the manifest was changed, or is of another experiment.
   """
-  chain.check_config(folder)
+  chain.check_owner(folder)
   config = RunConfig.of(
     differences.filled(folder.manifest['config']), folder.path
   )

@@ -55,21 +55,8 @@ def check(folder: RunFolder) -> None:
     CheckpointError: the checkpoint is another run's.
     StorageError: records are lost or were changed, or the manifest was.
   """
-  check_config(folder)
+  about = check_owner(folder)
   manifest = folder.manifest or {}
-  about = _newest_about(folder)
-  if about is not None:
-    owner = stranger(about, folder)
-    if owner is not None:
-      raise errors.CheckpointError(f'{folder.checkpoints} {owner}')
-    key = _conflict(
-      'config', about.get('config', {}), manifest.get('config', {})
-    )
-    if key is not None:
-      raise errors.CheckpointError(
-        f'{folder.checkpoints} has another {key} than {folder.manifest_file}: '
-        'they are of two experiments; restore the folder from a copy'
-      )
   try:
     if manifest.get('records') is not None:
       check_records(folder, manifest['records'], all_of_them=True)
@@ -81,24 +68,39 @@ def check(folder: RunFolder) -> None:
       raise
 
 
-def check_config(folder: RunFolder) -> None:
-  """Compares the config in the manifest with that in experiment.json.
+def check_owner(folder: RunFolder) -> Mapping[str, Any] | None:
+  """Checks that the manifest and the newest checkpoint are of one run.
+
+  Returns:
+    What the checkpoint says beside its arrays; None where there is none.
 
   Raises:
-    StorageError: they are of two experiments, or a file was changed.
+    CheckpointError: the checkpoint is another run's.
+    StorageError: the manifest is of another experiment, or was changed.
   """
-  experiment = run_folder.read_experiment(folder.workdir)
-  if folder.manifest is None or experiment is None:
-    return
-  if folder.path.parent.name != folder.run:  # moved out of its experiment
-    return
-  config = experiment['runs'].get(folder.run, {})
-  key = _conflict(config, folder.manifest['config'])
+  config = folder.manifest['config'] if folder.manifest else {}
+  # A folder that was moved out of its experiment is compared with none.
+  if folder.path.parent.name == folder.run:
+    experiment = run_folder.read_experiment(folder.workdir) or {'runs': {}}
+    key = _conflict(experiment['runs'].get(folder.run, {}), config)
+    if key is not None:
+      raise errors.StorageError(
+        f'{folder.manifest_file} has another {key} than experiment.json: they '
+        'are of two experiments; restore the folder from a copy'
+      )
+  about = _newest_about(folder)
+  if about is None:
+    return None
+  owner = stranger(about, folder)
+  if owner is not None:
+    raise errors.CheckpointError(f'{folder.checkpoints} {owner}')
+  key = _conflict(about.get('config', {}), config)
   if key is not None:
-    raise errors.StorageError(
-      f'{folder.manifest_file} has another {key} than experiment.json: they '
-      'are of two experiments; restore the folder from a copy'
+    raise errors.CheckpointError(
+      f'{folder.checkpoints} has another {key} than {folder.manifest_file}: '
+      'they are of two experiments; restore the folder from a copy'
     )
+  return about
 
 
 def _conflict(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:

@@ -172,10 +172,16 @@ def _steps(folder: run_folder.RunFolder, request: Request) -> tuple[int, ...]:
 
 
 def _check_results(job: Job) -> None:
-  """Refuses a folder that holds the results of another analysis."""
+  """Refuses a folder that holds another analysis, or results of another run.
+
+  Raises:
+    ConfigError: another measure, statistics or keywords.
+    StorageError: results of another run, or that were changed.
+  """
   old = job.results.settings()
   if old is None:
     return
+  missing_steps(job)
   new = _described(job)
   changes = []
   for key in ('measure', 'statistics', 'population'):
