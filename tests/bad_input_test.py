@@ -113,16 +113,7 @@ def trained():
 @functools.cache
 def chained_workdir():
   """Returns the working directory that the rows of `chained` change."""
-  place = _SHARED / 'chained'
-  for words in (
-    f'train {rows.CHAINED} --workdir={place}',
-    'recalibrate work/slow --batches=2',
-    f'{chained.LOSS} --steps=all',
-    f'{chained.UNITS} --steps=all',
-  ):
-    code, said, wrong = run(words.replace('work/', f'{place}/').split())
-    assert code == 0, said + wrong
-  return place
+  return chained.made(_SHARED / 'chained', run)
 
 
 class Case(parameterized.TestCase):

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import itertools
 import json
 import math
 import operator
@@ -167,14 +168,22 @@ def digests_by_step(
   """Returns step -> digest of what one name has recorded, as line or array.
 
   Raises:
-    StorageError: a file cannot be read, or a line is no record.
+    StorageError: a file cannot be read, a line is no record, or a step is there
+      twice.
   """
-  lines = {
-    record.step: _digest(line) for line, record in _parsed_lines(scalars)
-  }
-  return lines | {
-    step: _digest(_content(path)) for step, path in _array_files(arrays)
-  }
+  found = {}
+  lines = ((record.step, line) for line, record in _parsed_lines(scalars))
+  files_of_arrays = (
+    (step, _content(path)) for step, path in _array_files(arrays)
+  )
+  for step, content in itertools.chain(lines, files_of_arrays):
+    if step in found:
+      raise errors.StorageError(
+        f'{scalars.parent} has two records of step {step}: it was changed '
+        'after it was written; restore it'
+      )
+    found[step] = _digest(content)
+  return found
 
 
 def beginning_digest(path: pathlib.Path, size: int | None = None) -> Digest:
