@@ -234,8 +234,8 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     StorageError: the file is damaged.
   """
   try:
-    # NumPy stops where an array's header says, before the checksum is compared,
-    # so a flipped digit of a shape or dtype would go unnoticed.
+    # NumPy (2.4.6) reads as much as an array's header says; where a flipped
+    # bit made that less, it stops before the checksum is compared.
     with zipfile.ZipFile(path) as archive:
       if (member := archive.testzip()) is not None:
         raise zipfile.BadZipFile(f'{member} is not what was written')
