@@ -25,6 +25,8 @@ from bn_jax.storage import digests as digests_lib
 from bn_jax.storage import records, run_folder
 from bn_jax.storage.run_folder import AnalysisFolder, RunFolder
 
+_ABSENT = (0, '')  # the digest of a file that is not there
+
 
 def on_disk(folder: RunFolder) -> dict[str, Any]:
   """Returns the digests of all records of a run, in types of JSON."""
@@ -40,10 +42,11 @@ def stranger(about: Mapping[str, Any], folder: RunFolder) -> str | None:
   Args:
     about: its `run` and `seed`, which those of earlier versions lack.
   """
-  owner = (about.get('run', folder.run), about.get('seed', folder.seed))
-  if owner == (folder.run, folder.seed):
+  ours = {'run': folder.run, 'seed': folder.seed}
+  theirs = {**ours, **{key: about[key] for key in ours if key in about}}
+  if theirs == ours:
     return None
-  return f'is of run {owner[0]!r} with seed {owner[1]}'
+  return f'is of run {theirs["run"]!r} with seed {theirs["seed"]}'
 
 
 def check(folder: RunFolder) -> None:
@@ -82,7 +85,7 @@ def check_owner(folder: RunFolder) -> Mapping[str, Any] | None:
   # A folder that was moved out of its experiment is compared with none.
   if folder.path.parent.name == folder.run:
     experiment = run_folder.read_experiment(folder.workdir) or {'runs': {}}
-    key = _conflict(experiment['runs'].get(folder.run, {}), config)
+    key = _conflict(experiment['runs'].get(folder.run) or {}, config)
     if key is not None:
       raise errors.StorageError(
         f'{folder.manifest_file} has another {key} than experiment.json: they '
@@ -94,7 +97,7 @@ def check_owner(folder: RunFolder) -> Mapping[str, Any] | None:
   owner = stranger(about, folder)
   if owner is not None:
     raise errors.CheckpointError(f'{folder.checkpoints} {owner}')
-  key = _conflict(about.get('config', {}), config)
+  key = _conflict(about.get('config') or {}, config)
   if key is not None:
     raise errors.CheckpointError(
       f'{folder.checkpoints} has another {key} than {folder.manifest_file}: '
@@ -152,8 +155,8 @@ def check_records(
   stored = records.array_digests(folder.arrays)
   names = stored if all_of_them else {}
   for name in sorted({*digests['arrays'], *names}):
-    size, _ = wanted = tuple(digests['arrays'].get(name, (0, '')))
-    found = stored.get(name, (0, ''))
+    size, _ = wanted = tuple(digests['arrays'].get(name) or _ABSENT)
+    found = stored.get(name) or _ABSENT
     if found != wanted:
       raise _changed(folder, folder.arrays / name, found[0], size)
 
