@@ -68,7 +68,8 @@ def words_of(row, config_flag=rows.TINY):
   words = row.words.split() if isinstance(row.words, str) else list(row.words)
   if words[0] == 'train':
     for flag in (config_flag, '--workdir=work'):
-      if not any(word.startswith(flag.split('=')[0] + '=') for word in words):
+      name = flag.partition('=')[0]
+      if not any(word.partition('=')[0] == name for word in words):
         words.append(flag)
   return words
 
@@ -109,12 +110,14 @@ def trained():
 
 
 class Case(parameterized.TestCase):
-  """In an empty folder, with digits to train on elsewhere."""
+  """In a folder with configs/ alone; digits to train on lie elsewhere."""
 
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.enterContext(contextlib.chdir(self.folder))
+    # Messages name the files of configs/, as in a checkout.
+    (self.folder / 'configs').symlink_to(strict.ROOT / 'configs')
     variables = {'TFDS_DATA_DIR': str(_SHARED / 'tfds')}
     self.enterContext(mock.patch.dict(os.environ, variables))
 
@@ -130,25 +133,41 @@ class Case(parameterized.TestCase):
     self.assertEqual(wrong.count('\n'), 1, wrong)
     self.assert_line(row, wrong)
 
+  def assert_unchanged(self, before):
+    now = digests(self.folder)
+    changed = {
+      path
+      for path in {*before, *now}
+      if path not in before or path not in now or before[path] != now[path]
+    }
+    self.assertEmpty(changed)
+
   def check(self, row, words):
     """Runs a command that must be refused before anything happens."""
     before = digests(self.folder)
     _compilations.clear()
     self.assert_refused(row, run(words))
-    self.assertEqual(digests(self.folder), before)
+    self.assert_unchanged(before)
     self.assertEmpty(_compilations)
 
 
 class CommandTest(Case):
-  @named((*commands.COMMANDS, *config.LINES))
-  def test_row(self, row):
+  @named(commands.COMMANDS)
+  def test_line(self, row):
     for name, text in row.files.items():
       (self.folder / name).write_text(text)
+    self.check(row, row.words.split() if row.whole else words_of(row))
+
+  @named(config.LINES)
+  def test_key(self, row):
     self.check(row, words_of(row))
 
   @named(config.FILES)
   def test_config(self, row):
-    (self.folder / row.name).write_text(row.text)
+    text = row.text
+    (self.folder / row.name).write_bytes(
+      text if isinstance(text, bytes) else text.encode()
+    )
     self.check(row, ['train', f'--config={row.name}', '--workdir=work'])
 
 
@@ -203,7 +222,7 @@ class EnvironmentTest(Case):
       capture_output=True, text=True,
     )  # fmt: skip
     self.assert_refused(row, (done.returncode, done.stdout, done.stderr))
-    self.assertEqual(digests(self.folder), before)
+    self.assert_unchanged(before)
 
 
 if __name__ == '__main__':
