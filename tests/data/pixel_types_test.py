@@ -263,6 +263,7 @@ class RefusedTest(Folder):
 
   def test_a_random_crop_of_an_image_of_another_size(self):
     files = [made_sets.png(np.zeros((7, 7, 3), np.uint8))] * _COUNT
+    files[0] = made_sets.png(values_of('uint8')[0])  # `load` looks at it
     made_sets.of(self.folder, image_feature((6, 6, 3)), **labelled(files))
     feed = in_memory(self.folder, streaming=True).train.feed(4)
     feed.start(seed=0, first_step=0)

@@ -63,16 +63,20 @@ def load(
   expected: facts.Facts,
   stream_settings: stream.Settings,
 ) -> examples.Dataset:
-  """Opens the training and the test split of a set; reads no images yet.
+  """Opens the training and the test split of a set, and reads an image of each.
+
+  What is wrong with all of them is then said before a network is compiled.
 
   Raises:
     DataError: the set is absent, damaged, or of other sizes than `expected`.
   """
   prepared = store.opened(name, data_dir)
   facts.check(prepared, expected)
+  splits = 'train', expected.test_split
+  for split in splits:
+    stream.first(prepared, split, 1, stream_settings)
   return examples.Dataset(
-    Streamed(prepared, 'train', stream_settings),
-    Streamed(prepared, expected.test_split, stream_settings),
+    *(Streamed(prepared, split, stream_settings) for split in splits)
   )
 
 
