@@ -6,10 +6,7 @@ from PIL import Image
 
 from bn_jax.data.batches import crops
 from bn_jax.data.disk import levels, pixels
-from tests.fixtures import (
-  made_sets,
-  strict,  # noqa: F401
-)
+from tests.fixtures import made_sets, strict
 
 
 def encoded(image, kind='PNG', **keywords):
@@ -118,6 +115,11 @@ class ConvertedTest(parameterized.TestCase):
         ValueError, rf'has 30 x 40 pixels .* of the set say {said}'
       ):
         pixels.opened(data, levels.Stated((height, width, 3)))
+
+  def test_the_docs_have_the_rules(self):
+    docs = (strict.ROOT / 'docs' / 'data.md').read_text()
+    for kind, becomes in pixels.RULES:
+      self.assertIn(f'| {kind} | {becomes} |', docs)
 
 
 class DeepTest(parameterized.TestCase):
