@@ -12,6 +12,8 @@ import sys
 import types
 from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -152,6 +154,40 @@ class TypesTest(Folder):
         (levels_of(values) - mean) / std,
         atol=1e-5,
       )
+
+  def test_a_picture_gives_the_same_batches_whatever_its_dtype(self):
+    values = values_of('uint8')
+    batches = []
+    for number, pictures in enumerate(
+      (values, values.astype(np.uint16) * 257, values / np.float32(255))
+    ):
+      folder = self.folder / str(number)
+      folder.mkdir()
+      feature = tfds.features.Tensor(shape=(6, 6, 3), dtype=pictures.dtype)
+      made_sets.of(folder, feature, **labelled(pictures))
+      keywords = dict(flip=True, crop_padding=1, photometric=1.0)
+      source = datasets.make('made', data_dir=folder, **keywords)
+      train = source.load().train
+      take = source.sampler(4).take
+      key = jax.random.key(1)
+      streamed = in_memory(folder, streaming=True).train
+      feed = streamed.feed(8)
+      feed.start(seed=5, first_step=2)
+      batches.append(
+        dict(
+          drawn=take(train.split, jnp.arange(4), key).images,
+          crops=next(train.crops(2, 144)).images,
+          streamed=streamed.first(_COUNT).images,
+          drawn_of_stream=feed.take().images,
+        )
+      )
+      feed.close()
+    for other in batches[1:]:
+      for name, want in batches[0].items():
+        want, got = (np.asarray(x, float) for x in (want, other[name]))
+        # Bytes are rounded when they are resized.
+        atol = 0.05 if name in ('crops', 'drawn_of_stream') else 1e-4
+        np.testing.assert_allclose(got, want, atol=atol, err_msg=name)
 
   @parameterized.parameters('float32', 'uint16', 'int64', 'bool')
   def test_moments_of_the_training_split(self, dtype):
