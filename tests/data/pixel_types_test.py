@@ -185,8 +185,9 @@ class TypesTest(Folder):
     for other in batches[1:]:
       for name, want in batches[0].items():
         want, got = (np.asarray(x, float) for x in (want, other[name]))
-        # Bytes are rounded when they are resized.
-        atol = 0.05 if name in ('crops', 'drawn_of_stream') else 1e-4
+        # Bytes are rounded when they are resized: a level, which is 0.05 of
+        # the normalised crops.
+        atol = {'drawn_of_stream': 1.01, 'crops': 0.05}.get(name, 1e-4)
         np.testing.assert_allclose(got, want, atol=atol, err_msg=name)
 
   @parameterized.parameters('float32', 'uint16', 'int64', 'bool')
