@@ -210,8 +210,9 @@ class TypesTest(Folder):
     values[..., 1] = 0.1
     feature = tfds.features.Tensor(shape=(6, 6, 3), dtype=np.float32)
     made_sets.of(self.folder, feature, **labelled(values))
-    got = in_memory(self.folder).train.first(_COUNT).images
-    np.testing.assert_array_equal(got[..., 1], 0)
+    train = in_memory(self.folder).train
+    np.testing.assert_array_equal(train.first(_COUNT).images[..., 1], 0)
+    self.assertEqual(train.split.std[1], 1)
 
   def test_many_channels_and_other_sides(self):
     values = np.random.default_rng(0).normal(size=(_COUNT, 9, 7, 13))

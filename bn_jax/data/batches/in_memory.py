@@ -181,5 +181,4 @@ def _of_numbers(values: np.ndarray) -> tuple[float, float]:
     return values.flat[0], 1.0
   mean = sum(x.sum(dtype=np.float64) for x in values) / values.size
   squares = sum(((x - mean) ** 2).sum(dtype=np.float64) for x in values)
-  # What is below the smallest float32 would become 0.
-  return mean, max(np.sqrt(squares / values.size), np.finfo(np.float32).tiny)
+  return mean, np.float32(np.sqrt(squares / values.size)) or 1.0
