@@ -70,8 +70,14 @@ def prepared(
     test_splits: the first of them that it has is the one to test on.
 
   Raises:
-    DataError: it lacks a split to train or to test on, or one is empty.
+    DataError: it lacks a split to train or to test on, or one is empty; or it
+      has one class.
   """
+  if dataset.num_classes < 2:  # the loss would be 0, whatever the network
+    raise errors.DataError(
+      f'{dataset.name} in {dataset.folder} has one class, '
+      f'{dataset.class_names[0]!r}; allowed: two or more'
+    )
   if 'train' not in dataset.splits:
     raise errors.DataError(
       f'{dataset.name} in {dataset.folder} has no split train; it has '

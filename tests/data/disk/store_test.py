@@ -96,9 +96,9 @@ class DamagedTest(absltest.TestCase):
     splits = {'train': 20, 'validation': 8, 'test': 5}
     stated = levels.Stated((6, 6, 3))
     prepared = store.Prepared(
-      'made', pathlib.Path('made'), 'image', 'label', stated, ('a',), splits
+      'made', pathlib.Path('made'), 'image', 'label', stated, ('a', 'b'), splits
     )
-    expected = facts.Facts((6, 6, 3), 1, 20, 8, 'validation')
+    expected = facts.Facts((6, 6, 3), 2, 20, 8, 'validation')
     facts.check(prepared, expected)
     with self.assertRaisesRegex(errors.DataError, '20 examples in train and 8'):
       facts.check(prepared, expected._replace(num_train=21))
