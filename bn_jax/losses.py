@@ -86,6 +86,7 @@ def sums(
     ValueError: outputs that are not floating point; a mask that is not bool or
       of another shape.
   """
+  trees.check_floating('outputs', outputs)
   outputs = trees.unpadded(outputs, mask)
   outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
   values = loss.of_examples(outputs, trees.unpadded(targets, mask))
