@@ -54,15 +54,20 @@ def checked_call(call: Callable[..., Any]) -> Callable[..., Any]:
     bound = signature.bind(*arguments, statistics=statistics, **keywords)
     values = bound.arguments
     trees.check_floating('x', values['x'])
-    if values.get('mask') is not None:
-      # What has its channels along another axis than the last says so.
-      axis = getattr(values.get('self'), 'axis', -1)
-      x_last = transform.channels_last(values['x'], axis)
-      x_last = trees.unpadded(x_last, values['mask'])
-      values['x'] = jnp.moveaxis(x_last, -1, axis)
+    # What has its channels along another axis than the last says so.
+    axis = getattr(values.get('self'), 'axis', -1)
+    values['x'] = _unpadded(values['x'], values.get('mask'), axis)
     return call(*bound.args, **bound.kwargs)
 
   return checked
+
+
+def _unpadded(x: jax.Array, mask: jax.Array | None, axis: int) -> jax.Array:
+  """Returns x with 0 where the mask is False; `axis` of x has the channels."""
+  if mask is None or axis == -1:
+    return trees.unpadded(x, mask)
+  x_last = trees.unpadded(transform.channels_last(x, axis), mask)
+  return jnp.moveaxis(x_last, -1, axis)
 
 
 def plainly(layer: nn.Module, name: str) -> Callable[..., jax.Array]:
