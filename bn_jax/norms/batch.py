@@ -32,7 +32,7 @@ class BatchNorm(running.RunningNorm):
   stop_statistics_gradient: bool = False
   affine: bool = True
 
-  @norm.naming_statistics
+  @norm.checked_call
   @nn.compact
   def __call__(
     self,

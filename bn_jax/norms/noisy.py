@@ -22,7 +22,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import placement
+from bn_jax import placement, trees
 from bn_jax.norms import batch, norm
 
 # The error function has no inverse at -1.
@@ -55,7 +55,11 @@ def add_noise(
 
   Returns:
     y, of the shape and dtype of x.
+
+  Raises:
+    ValueError: x that is not floating point.
   """
+  trees.check_floating('x', x)
   unit_key, element_key = jax.random.split(key)
   mu_C, sigma_C = jax.random.uniform(unit_key, (2, x.shape[-1]))
   mu_C, sigma_C = n_mu * (2 * mu_C - 1), 1 + (n_sigma - 1) * sigma_C
@@ -108,7 +112,7 @@ class NoisyBatchNorm(batch.BatchNorm):
 
   noise: tuple[tuple[str, float], ...] = ()
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(
     self,
     x: jax.Array,
@@ -131,7 +135,7 @@ class Noise(norm.Identity):
 
   noise: tuple[tuple[str, float], ...] = ()
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(
     self,
     x: jax.Array,
