@@ -2,11 +2,9 @@
 
 import contextlib
 import io
-import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
 from unittest import mock
 
@@ -139,18 +137,6 @@ class MainTest(parameterized.TestCase):
     self.assertEqual(code, 0)
     jax, flax = metadata.version('jax'), metadata.version('flax')
     self.assertEqual(said, f'bn_jax {version} (jax {jax}, flax {flax})\n')
-
-  @parameterized.parameters('', '[project]\nname = "other"\nversion = "7"\n')
-  def test_version_where_it_is_installed(self, text):
-    with tempfile.TemporaryDirectory() as folder:
-      site = pathlib.Path(folder)
-      if text:
-        (site / 'pyproject.toml').write_text(text)
-      with (
-        mock.patch.object(__main__, '__file__', str(site / 'bn_jax' / 'm.py')),
-        mock.patch.object(metadata, 'version', lambda name: f'{name} 1'),
-      ):
-        self.assertEqual(__main__._version(), 'bn_jax 1')
 
 
 if __name__ == '__main__':
