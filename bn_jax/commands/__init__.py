@@ -7,11 +7,35 @@ docstring is the command's help.
 
 import pathlib
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Sequence
 
 from bn_jax import errors
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import signals
+
+
+def main(
+  command: types.ModuleType, argv: Sequence[str], prog: str | None = None
+) -> int:
+  """Runs the module of a command as a program; returns the exit code.
+
+  Args:
+    argv: the words of the command line, behind the name of the program.
+    prog: how the program is called; None is `python -m bn_jax NAME`.
+  """
+  words = argv[1:]
+
+  def parsed():
+    parser = parser_lib.Parser(
+      prog=prog or f'python -m bn_jax {pathlib.Path(command.__file__).stem}',
+      description=command.__doc__,
+      words=words,
+    )
+    command.configure(parser)
+    return parser.run(words)
+
+  return run(parsed)
 
 
 def run(command: Callable[[], int]) -> int:

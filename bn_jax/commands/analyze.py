@@ -13,6 +13,7 @@ import argparse
 import functools
 import inspect
 import re
+import sys
 from typing import Any
 
 from bn_jax import commands, errors
@@ -175,3 +176,7 @@ def _steps(word: str) -> str | tuple[int, ...]:
   if word in ('last', 'all'):
     return word
   return tuple(sorted({int(step) for step in word.split(',')}))
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

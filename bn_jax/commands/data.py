@@ -5,7 +5,7 @@ import pathlib
 import sys
 import textwrap
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 _PREPARE = """\
@@ -164,3 +164,7 @@ def _sheet(dataset, glance) -> tuple:
 
 def _examples(count: int) -> str:
   return f'{count:,} example{"" if count == 1 else "s"}'
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

@@ -6,6 +6,7 @@ Figure 4).
 """
 
 import argparse
+import sys
 
 from bn_jax import commands
 from bn_jax.config import parser as parser_lib
@@ -52,3 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
   compilation_cache.keep()
 
   return evaluate.printed(arguments.paths, arguments)
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

@@ -19,7 +19,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 _ENGINE_OF_FLAG = {'jobs': 'local', 'array': 'slurm', 'wait': 'slurm'}
@@ -150,3 +150,7 @@ def _report(
 
 def _say(line: str) -> None:
   sys.stderr.write(f'{line}\n')
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 
@@ -187,3 +187,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 def _millions(count: int) -> str:
   return f'{count / 1e6:,.1f} M' if count >= 1e5 else f'{count:,}'
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

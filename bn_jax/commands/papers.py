@@ -10,7 +10,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 _VERIFY = """\
@@ -137,3 +137,7 @@ def _draw(arguments: argparse.Namespace) -> int:
     output = draw.default_output(cut.figure, workdirs[0])
   sys.stdout.write(f'{draw.write(cut, output)}\n')
   return 0
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

@@ -190,3 +190,7 @@ def _written(folder: Any, facts: dict[str, Any]) -> str:
     f'{population} with statistics of {facts["batches"]} batches '
     f'({facts["examples"]:,} examples); wrote {folder.population}'
   )
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

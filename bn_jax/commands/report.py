@@ -7,7 +7,7 @@ import argparse
 import pathlib
 import sys
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 
@@ -35,3 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
   sys.stdout.write(f'{page.write(arguments.workdirs, arguments.output)}\n')
   return 0
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

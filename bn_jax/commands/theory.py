@@ -9,6 +9,7 @@ is written. Runs without Batch Normalization are left out.
 import argparse
 import sys
 
+from bn_jax import commands
 from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
 
@@ -50,3 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.write(text)
     sys.stdout.flush()
   return 0
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

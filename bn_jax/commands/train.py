@@ -25,9 +25,7 @@ _GARBAGE = (100_000, 50, 50)
 
 def main(argv: Sequence[str]) -> int:
   """Runs train.py, whose name is argv[0]; returns the exit code."""
-  parser = parser_lib.Parser(prog='python train.py', description=__doc__)
-  configure(parser)
-  return commands.run(lambda: parser.run(argv[1:]))
+  return commands.main(sys.modules[__name__], argv, 'python train.py')
 
 
 def configure(parser: parser_lib.Parser) -> None:
@@ -175,3 +173,7 @@ def _bytes(count: int) -> str:
       return f'{count:.3g} {unit}' if unit != 'B' else f'{count} B'
     count /= 1000
   raise AssertionError('a unit is always found')
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

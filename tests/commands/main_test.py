@@ -138,6 +138,39 @@ class MainTest(parameterized.TestCase):
     jax, flax = metadata.version('jax'), metadata.version('flax')
     self.assertEqual(said, f'bn_jax {version} (jax {jax}, flax {flax})\n')
 
+  def module(self, name, *words):
+    """(exit code, stdout, stderr) of python -m NAME WORDS."""
+    done = subprocess.run(
+      [sys.executable, '-m', name, *words],
+      cwd=strict.ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+  @parameterized.parameters(*__main__.COMMANDS)
+  def test_a_module_of_a_command_is_the_command(self, name):
+    """24.14: it did nothing, and exited with 0."""
+    found = self.module(f'bn_jax.commands.{name}', '--nosuchflag')
+    code, _, wrong = run(name, '--nosuchflag')
+    self.assertEqual(found[0], code)
+    # train says how it is called itself: python train.py.
+    self.assertEqual(
+      found[2].replace('python train.py', 'python -m bn_jax train'), wrong
+    )
+
+  @parameterized.parameters(
+    'trained.evaluate', 'trained.analyze', 'trained.theory', 'papers.verify',
+    'papers.draw', 'report.page', 'report', 'launch.engines', 'launch',
+    'experiment.run', 'experiment.experiment', 'data.disk.prepare', 'commands',
+  )  # fmt: skip
+  def test_a_module_that_is_no_command_says_so(self, name):
+    """24.14."""
+    code, said, wrong = self.module(f'bn_jax.{name}', 'runs/mine')
+    self.assertEqual((code, said), (2, ''))
+    self.assertEqual(
+      wrong,
+      f'error: bn_jax.{name} is no command; see python -m bn_jax --help\n',
+    )
+
 
 if __name__ == '__main__':
   absltest.main()
