@@ -13,9 +13,8 @@ def _refuse_module() -> None:
     return
   module = re.sub('^-[^m]*m', '', sys.orig_argv[-len(sys.argv)])
   if re.match(r'bn_jax\.(?!__main__$|commands\.)', module):
-    sys.stderr.write(
-      f'error: {module} is no command; see python -m bn_jax --help\n'
-    )
+    line = f'error: {module} is no command; see python -m bn_jax --help'
+    print(line, file=sys.stderr)  # which is None where it is closed
     raise SystemExit(2)
 
 

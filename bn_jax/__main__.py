@@ -28,10 +28,13 @@ COMMANDS = {
 def main(argv: Sequence[str]) -> int:
   """Runs a command, whose program is argv[0]; returns the exit code."""
   words = argv[1:]
-  if not words:
-    parser(words).print_help()
-    return 2
-  return commands.run(lambda: parser(words).run(words))
+  return commands.run(lambda: parser(words).run(words) if words else _help())
+
+
+def _help() -> int:
+  """Prints what there is to a line without a command, which is an error."""
+  parser([]).print_help()
+  return 2
 
 
 def parser(words: Sequence[str]) -> parser_lib.Parser:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from bn_jax import errors
 from bn_jax.config import parser as parser_lib
-from bn_jax.host import signals
+from bn_jax.host import output, signals
 
 
 def main(
@@ -44,17 +44,20 @@ def run(command: Callable[[], int]) -> int:
   Anything that is neither a `Failure` nor a signal is a bug of ours, and keeps
   its traceback.
   """
-  try:
-    with signals.at_once():
-      return command()
-  except errors.Failure as failure:
-    if not failure.told:
-      line = ' '.join(str(failure).split())
-      sys.stderr.write(f'error: {line}\n')
-    return failure.exit_code
-  except KeyboardInterrupt:  # outside training, which handles it itself
-    sys.stderr.write('error: interrupted; the same command starts again\n')
-    return errors.Interrupted.exit_code
+  with output.dropping():
+    try:
+      with signals.at_once():
+        code = command()
+        output.check()
+        return code
+    except errors.Failure as failure:
+      if not failure.told:
+        line = ' '.join(str(failure).split())
+        sys.stderr.write(f'error: {line}\n')
+      return failure.exit_code
+    except KeyboardInterrupt:  # outside training, which handles it itself
+      sys.stderr.write('error: interrupted; the same command starts again\n')
+      return errors.Interrupted.exit_code
 
 
 def add_trained(parser: parser_lib.Parser, nargs: str | None = None) -> None:

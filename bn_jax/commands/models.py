@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
+from bn_jax.host import output
 
 
 class _Size(NamedTuple):
@@ -65,8 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
   if norm not in norms.NORMS:
     raise errors.ConfigError(errors.unknown('norm', norm, norms.NORMS))
   lines = _one(name, norm, arguments.image) if name else _all(norm)
-  for line in lines:
-    sys.stdout.write(f'{line.rstrip()}\n')
+  output.show(f'{line.rstrip()}\n' for line in lines)
   return 0
 
 

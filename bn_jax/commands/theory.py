@@ -12,6 +12,7 @@ import sys
 from bn_jax import commands
 from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
+from bn_jax.host import output
 
 
 def configure(parser: parser_lib.Parser) -> None:
@@ -42,14 +43,14 @@ def run(arguments: argparse.Namespace) -> int:
 
   compilation_cache.keep()
 
-  for text in theory.texts(
-    resolve.experiment(config.to_dict(), overrides),
-    only=arguments.only,
-    units=arguments.units,
-    steps=arguments.steps,
-  ):
-    sys.stdout.write(text)
-    sys.stdout.flush()
+  output.show(
+    theory.texts(
+      resolve.experiment(config.to_dict(), overrides),
+      only=arguments.only,
+      units=arguments.units,
+      steps=arguments.steps,
+    )
+  )
   return 0
 
 
