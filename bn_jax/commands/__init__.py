@@ -67,10 +67,10 @@ def add_trained(parser: parser_lib.Parser, nargs: str | None = None) -> None:
     nargs: of argparse, such as '+' for several runs; None is one."""
   parser.add_argument(
     'paths' if nargs else 'path', metavar='WORKDIR/run', nargs=nargs,
-    type=pathlib.Path,
+    type=parser_lib.path_object,
     help='a trained run, or one seed of it: WORKDIR/run/seedK',
   )  # fmt: skip
   parser.add_argument(
-    '--data_dir', metavar='DIR',
+    '--data_dir', metavar='DIR', type=parser_lib.path,
     help='folder of tensorflow-datasets; default: where training found it',
   )  # fmt: skip

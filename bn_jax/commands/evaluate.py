@@ -40,8 +40,9 @@ def configure(parser: parser_lib.Parser) -> None:
     'config.evaluation_batch_size',
   )  # fmt: skip
   parser.add_argument(
-    '--out', metavar='FILE.json', help='writes the numbers there, too'
-  )
+    '--out', metavar='FILE.json', type=parser_lib.path,
+    help='writes the numbers there, too',
+  )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -45,8 +45,9 @@ def configure(parser: parser_lib.Parser) -> None:
     '--only', metavar='RUN/seedK', help='one run, RUN, or one seed of it'
   )
   parser.add_argument(
-    '--workdir', metavar='DIR', help='default: that of train.py'
-  )
+    '--workdir', metavar='DIR', type=parser_lib.path,
+    help='default: that of train.py',
+  )  # fmt: skip
   parser.add_argument(
     '--jobs', metavar='N', type=parser_lib.count,
     help='local: N at once; default: 1',
@@ -88,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
       sys.stdout.write(f'{shlex.join(engines.printed(cell))}\n')
     sys.stderr.write(status.table(sweep.cells, before))
     return 0
+  engines.check_folder(sweep.workdir)
   if arguments.engine == 'local':
     # With nothing to start, too: it refuses if another launch is at work.
     if not all(standing.is_over for standing in before):

@@ -4,7 +4,6 @@ Several working directories are put side by side.
 """
 
 import argparse
-import pathlib
 import sys
 
 from bn_jax import commands, errors
@@ -15,11 +14,11 @@ def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command."""
   parser.set_defaults(run=run)
   parser.add_argument(
-    'workdirs', metavar='WORKDIR', nargs='+', type=pathlib.Path,
+    'workdirs', metavar='WORKDIR', nargs='+', type=parser_lib.path_object,
     help='the --workdir of a training',
   )  # fmt: skip
   parser.add_argument(
-    '--output', metavar='DIR', type=pathlib.Path,
+    '--output', metavar='DIR', type=parser_lib.path_object,
     help='where to write; default: the WORKDIR, or, for several, a folder '
     'beside the first that is named after all of them',
   )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -98,6 +99,26 @@ class MainTest(parameterized.TestCase):
     folder = strict.ROOT / 'bn_jax' / 'commands'
     names = {path.stem for path in folder.glob('*.py')} - {'__init__'}
     self.assertEqual(names, set(__main__.COMMANDS))
+
+  @parameterized.parameters(
+    'train', 'analyze', 'data prepare', 'data info', 'evaluate', 'launch',
+    'papers', 'papers verify', 'papers draw', 'papers ioffe2015', 'report',
+    'recalibrate', 'theory',
+  )  # fmt: skip
+  def test_whatever_is_a_path_is_read_as_one(self, words):
+    """24.8: ~ is the home folder, and no bucket becomes a local folder."""
+    parsers = [__main__.parser(words.split())]
+    for word in words.split():
+      parsers.append(parsers[-1]._subparsers._group_actions[0].choices[word])
+    found = [
+      action
+      for action in parsers[-1]._actions
+      if re.match('DIR|FILE|WORKDIR', str(action.metavar))
+    ]
+    self.assertNotEmpty(found)
+    for action in found:
+      with mock.patch.dict(os.environ, HOME='/home/me'):
+        self.assertEqual(str(action.type('~/x')), '/home/me/x', action.dest)
 
   def test_train_is_train_py(self):
     words = ['--config=tests/fixtures/tiny_config.py', '--config.steps=3',
