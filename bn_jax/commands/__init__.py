@@ -55,9 +55,33 @@ def run(command: Callable[[], int]) -> int:
         line = ' '.join(str(failure).split())
         sys.stderr.write(f'error: {line}\n')
       return failure.exit_code
+    except Exception as error:
+      if not errors.is_out_of_memory(error):
+        raise
+      sys.stderr.write(
+        f'error: out of memory: {errors.first_line(error)}; give a smaller '
+        'config.batch_size, config.evaluation_batch_size, data or network\n'
+      )
+      return errors.ConfigError.exit_code
     except KeyboardInterrupt:  # outside training, which handles it itself
       sys.stderr.write('error: interrupted; the same command starts again\n')
       return errors.Interrupted.exit_code
+
+
+def begin() -> None:
+  """Begins JAX: looks for its devices, and keeps the programs it compiles.
+
+  Raises:
+    ConfigError: a variable of the environment is wrong.
+  """
+  # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax.host import environment
+
+  environment.check()
+  environment.check_devices()
+  from bn_jax.host import compilation_cache
+
+  compilation_cache.keep()
 
 
 def add_trained(parser: parser_lib.Parser, nargs: str | None = None) -> None:

@@ -25,6 +25,9 @@ _STEPS = re.compile(r'last|all|\d{1,9}(,\d{1,9})*')
 def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command, and those of the measure."""
   # Imported late: JAX takes a second.
+  from bn_jax.host import environment
+
+  environment.check()
   from bn_jax import analysis
 
   parser.set_defaults(run=run)
@@ -70,10 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     measures = ', '.join(sorted(analysis.MEASURES))
     raise errors.ConfigError(f'--measure is missing; allowed: {measures}')
   section = _section(arguments, analysis.MEASURES[arguments.measure])
-  from bn_jax.host import compilation_cache
+  commands.begin()
   from bn_jax.trained import analyze
-
-  compilation_cache.keep()
 
   request = analyze.Request(
     section=section,

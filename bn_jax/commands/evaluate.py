@@ -47,11 +47,9 @@ def configure(parser: parser_lib.Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
   """Evaluates and prints; returns the exit code."""
+  commands.begin()
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax.host import compilation_cache
   from bn_jax.trained import evaluate
-
-  compilation_cache.keep()
 
   return evaluate.printed(arguments.paths, arguments)
 

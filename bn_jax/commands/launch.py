@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
+from bn_jax.host import environment
 
 _ENGINE_OF_FLAG = {'jobs': 'local', 'array': 'slurm', 'wait': 'slurm'}
 
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
   # A wrong flag may be meant for this command as well as for train.
   flags.train(['train.py', *arguments.rest], beside=arguments.parser)
   _check_engine(arguments)
+  environment.check()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.launch import engines, status
   from bn_jax.launch import sweep as sweep_lib

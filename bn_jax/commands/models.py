@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
   name, norm = arguments.name, arguments.norm
   if arguments.image is not None and name is None:
     raise errors.ConfigError(f'--image={arguments.image}: allowed with a NAME')
+  commands.begin()
   # Imported late: a wrong command line needs no JAX.
   from bn_jax import norms
 

@@ -40,13 +40,11 @@ def configure(parser: parser_lib.Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
   """Recalibrates the seeds of a run; returns the exit code."""
+  commands.begin()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.experiment import saved
-  from bn_jax.host import compilation_cache
   from bn_jax.storage import lock, run_folder
   from bn_jax.trained import statistics
-
-  compilation_cache.keep()
 
   folders = run_folder.find(arguments.path)
   configs = [saved.config_of(folder) for folder in folders]

@@ -36,12 +36,10 @@ def configure(parser: parser_lib.Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
   """Prints the tables; returns the exit code."""
   config, overrides = flags.read(arguments)
+  commands.begin()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.config import resolve
-  from bn_jax.host import compilation_cache
   from bn_jax.trained import theory
-
-  compilation_cache.keep()
 
   output.show(
     theory.texts(

@@ -15,7 +15,7 @@ from typing import Any
 from bn_jax import commands, errors
 from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
-from bn_jax.host import processes
+from bn_jax.host import environment, processes
 
 # Allocations between two garbage collections: tracing makes objects that live,
 # by the million; looking through them after every 700 took a tenth of a start
@@ -37,6 +37,7 @@ def configure(parser: parser_lib.Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
   """Trains, or prints what a step costs; returns the exit code."""
   training = flags.training(arguments)
+  environment.check()
   if training.plan:
     return _plan(training)
   with processes.joined(
@@ -52,7 +53,8 @@ def _plan(training: flags.Training) -> int:
   devices = training.config.devices
   if devices > max(1, jax.config.jax_num_cpu_devices):
     jax.config.update('jax_num_cpu_devices', devices)
-  # Imported late: JAX counts its devices once, which must come after this.
+  # JAX counts its devices once, which must come after this.
+  environment.check_devices()
   from bn_jax.config import resolve
 
   experiment = resolve.experiment(training.config.to_dict(), training.overrides)
@@ -66,12 +68,11 @@ def _plan(training: flags.Training) -> int:
 
 def _train(training: flags.Training) -> int:
   _log_plainly()
+  commands.begin()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.config import resolve
   from bn_jax.experiment import experiment
-  from bn_jax.host import compilation_cache
 
-  compilation_cache.keep()
   gc.set_threshold(*_GARBAGE)
 
   if processes.count() > 1 and 'devices' not in training.overrides:
