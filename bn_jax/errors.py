@@ -76,6 +76,14 @@ def first_line(error: BaseException) -> str:
   return lines[0][:_LINE] if lines else type(error).__name__
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+  """Returns whether the machine or a device had too little memory."""
+  # JAX's errors have this word; NumPy's is a MemoryError.
+  return isinstance(error, MemoryError) or (
+    isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+  )
+
+
 def unknown(
   kind: str,
   name: Any,
