@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import types
+from bn_jax import checks, types
 from bn_jax.data.batches import examples, in_memory, order
 from bn_jax.data.disk import facts
 
@@ -36,17 +36,11 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  for name, value in (('dimension', dimension), ('num_examples', num_examples)):
-    if type(value) is not int or value < 1:
-      raise ValueError(f'{name} is {value!r}; allowed: 1, 2, 3, ...')
-  for name, value in (
-    ('matrix_scale', matrix_scale),
-    ('input_scale', input_scale),
-  ):
-    if not 0 < value < float('inf'):
-      raise ValueError(f'{name} is {value}; allowed: more than 0, finite')
-  if type(seed) is not int or seed < 0:
-    raise ValueError(f'seed is {seed!r}; allowed: 0, 1, 2, ...')
+  checks.count('dimension', dimension)
+  checks.count('num_examples', num_examples)
+  checks.number('matrix_scale', matrix_scale, above=0)
+  checks.number('input_scale', input_scale, above=0)
+  checks.whole('seed', seed)
   sizes = facts.Facts((dimension,), dimension, num_examples, num_examples)
 
   def load() -> examples.Dataset:

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from bn_jax import errors, trees
+from bn_jax import checks, errors, trees
 from bn_jax.storage import digests
 
 _log = logging.getLogger('bn_jax')
@@ -62,7 +62,11 @@ class Checkpoints:
         if the newest is damaged.
       about: JSON that is stored with each checkpoint, such as the config.
       differs: returns why a stored `about` is another experiment's, or None.
+
+    Raises:
+      ValueError: `keep` is not 1, 2, 3, ...
     """
+    checks.count('keep', keep)
     self._directory = directory
     self._keep = keep
     self._about = dict(about or {})
