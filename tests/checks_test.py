@@ -147,7 +147,8 @@ _OTHER = (
   'x', 'scale', 'bias', 'mask', 'spread', 'mean', 'deviation', 'kernel',
   'module', 'variables', 'batches', 'loss', 'params', 'new_params', 'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
-  'differs', 'count', 'first', 'schedule', 'name', 'parent', 'num_classes', 'norm',
+  'differs', 'count', 'first', 'schedule', 'name', 'parent', 'num_classes',
+  'norm',
 )  # fmt: skip
 
 # Registered constructors: kind -> (registry, how one is called by name).

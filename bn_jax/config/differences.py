@@ -9,12 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.config import resolve, schema
+from bn_jax.config import parser, resolve, schema
 from bn_jax.storage import run_folder
 
 Config = resolve.Config
-
-_FEW = 4  # changes that a message names: it stays readable
 
 # What may differ when an experiment is continued: none of it changes a number
 # by more than rounding, except that evaluation_batch_size is the size of the
@@ -94,9 +92,7 @@ def changed(path: str, old: Any, new: Any) -> Iterator[str]:
 
 def listed(changes: Sequence[str]) -> str | None:
   """Joins the first few changes to one text; None if there are none."""
-  more = len(changes) - _FEW
-  parts = [*changes[:_FEW], *([f'and {more} more'] if more > 0 else [])]
-  return '; '.join(parts) or None
+  return parser.listed(changes) or None
 
 
 def filled(run: Config) -> Config:

@@ -9,6 +9,7 @@ from typing import NoReturn
 from bn_jax import errors
 
 _WIDTH = 80  # columns of a help text, the same on every terminal
+_FEW = 4  # messages in a line that is still read
 DEFAULTS = 'configs/default.py'  # explains every key
 
 # Keys of configs/default.py -> words that may mean them (epochs: another unit).
@@ -230,6 +231,13 @@ def count(word: str) -> int:
   if not word.isdecimal() or not int(word):
     raise argparse.ArgumentTypeError(f'{word!r}; allowed: 1, 2, 3, ...')
   return int(word)
+
+
+def listed(messages: Sequence[str]) -> str:
+  """Returns several messages as one line, the first few of many."""
+  more = len(messages) - _FEW
+  parts = [*messages[:_FEW], *([f'and {more} more'] if more > 0 else [])]
+  return '; '.join(parts)
 
 
 def unknown_key(key: str, keys: Iterable[str]) -> str:

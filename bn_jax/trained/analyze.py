@@ -194,7 +194,7 @@ def _described(job: Job) -> dict[str, Any]:
     facts = job.folder.read_population() or {}
     population = {'population': {k: v for k, v in facts.items() if k != 'test'}}
   return {
-    'measure': schema.jsonable(job.section),
+    'measure': schema.jsonable('measure', job.section),
     'page': analysis.MEASURES[job.section['name']].page(),
     'statistics': job.statistics,
     **population,

@@ -131,7 +131,7 @@ class ResolveTest(parameterized.TestCase):
     (dict(on_nonfinite='skip', max_skips=2.5), "'skip': 2.5; allowed: 1"),
     (dict(max_skips=2), "max_skips: 2 with on_nonfinite 'stop'; allowed: None"),
     (dict(max_skips=0), "max_skips: 0 with on_nonfinite 'stop'"),
-    (dict(remat='yes'), "config.remat: 'yes'; allowed: False, True"),
+    (dict(remat='yes'), "config.remat: 'yes'; allowed: True, False"),
     (dict(layout='pmap', shard_state=True), "allowed: with layout 'jit'"),
     (
       dict(layout='pmap', devices=4, norm__group_size=64),
