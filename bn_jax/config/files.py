@@ -33,8 +33,9 @@ def load(name: str) -> ml_collections.ConfigDict:
     )
   try:
     config = module.get_config(argument) if colon else module.get_config()
-    # A required placeholder that is not filled raises only when it is read.
-    dict(config) if isinstance(config, dict) else config.to_dict()
+    if isinstance(config, ml_collections.ConfigDict):
+      # A required placeholder that is not filled raises only when it is read.
+      config.to_dict()
   except Exception as error:
     raise errors.ConfigError(_blamed(path, error)) from error
   if not isinstance(config, ml_collections.ConfigDict):

@@ -1,0 +1,220 @@
+"""Bad input, by a table: one line, the right exit code, nothing changed.
+
+The rows lie in tests/fixtures/bad_inputs, a file for each area.
+"""
+
+import contextlib
+import functools
+import hashlib
+import io
+import logging
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+import jax
+from absl.testing import absltest, parameterized
+
+from bn_jax import __main__
+from bn_jax.data.disk import prepare
+from tests.fixtures import strict
+from tests.fixtures.bad_inputs import (
+  commands,
+  config,
+  constructors,
+  data,
+  environment,
+  rows,
+  workdir,
+)
+
+_COMPILED = '/jax/core/compile/backend_compile_duration'
+# Single operations, each a program of its own, in which constants are made.
+_CONSTANTS = ('jit(convert_element_type)', 'jit(broadcast_in_dim)')
+_compilations = []
+_shared = tempfile.TemporaryDirectory()
+_SHARED = pathlib.Path(_shared.name)
+
+
+def setUpModule():
+  jax.monitoring.register_event_duration_secs_listener(_count)
+  prepare.prepare('digits', data_dir=_SHARED / 'tfds')
+
+
+def tearDownModule():
+  jax.monitoring.unregister_event_duration_listener(_count)
+  _shared.cleanup()
+
+
+def _count(event, _, fun_name='', **__):
+  if event == _COMPILED and fun_name not in _CONSTANTS:
+    _compilations.append(fun_name)
+
+
+def named(table):
+  """Names tests by the rows: pytest -k C7."""
+  return parameterized.named_parameters(
+    (re.sub(r'\W+', '_', f'_{row.number}_{row.given}'), row) for row in table
+  )
+
+
+def words_of(row, config_flag=rows.TINY):
+  """Returns the words of a row, with what is the same in most of them."""
+  words = row.words.split() if isinstance(row.words, str) else list(row.words)
+  if words[0] == 'train':
+    for flag in (config_flag, '--workdir=work'):
+      name = flag.partition('=')[0]
+      if not any(word.partition('=')[0] == name for word in words):
+        words.append(flag)
+  return words
+
+
+def run(words):
+  """Returns (exit code, stdout, stderr) of python -m bn_jax WORDS."""
+  said, wrong = io.StringIO(), io.StringIO()
+  try:
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
+      code = __main__.main(['bn_jax', *words])
+  finally:
+    # Of train; the next one must not write to this stderr.
+    logging.getLogger('bn_jax').handlers.clear()
+  return code, said.getvalue(), wrong.getvalue()
+
+
+def digests(folder):
+  """Returns path -> what lies there, of all that lies below a folder."""
+  found = {}
+  for path in sorted(folder.rglob('*')):
+    if path.is_symlink():
+      content = os.readlink(path)
+    elif path.is_file():
+      content = hashlib.sha256(path.read_bytes()).hexdigest()
+    else:
+      content = None
+    found[str(path.relative_to(folder))] = content
+  return found
+
+
+@functools.cache
+def trained():
+  """Returns the working directory of the small config, trained once."""
+  place = _SHARED / 'trained'
+  code, said, wrong = run(['train', rows.SMALL, f'--workdir={place}'])
+  assert code == 0, said + wrong
+  return place
+
+
+class Case(parameterized.TestCase):
+  """In a folder with configs/ alone; digits to train on lie elsewhere."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    self.enterContext(contextlib.chdir(self.folder))
+    # Messages name the files of configs/, as in a checkout.
+    (self.folder / 'configs').symlink_to(strict.ROOT / 'configs')
+    variables = {'TFDS_DATA_DIR': str(_SHARED / 'tfds')}
+    self.enterContext(mock.patch.dict(os.environ, variables))
+
+  def assert_line(self, row, text):
+    for fragment in [row.said] if isinstance(row.said, str) else row.said:
+      self.assertIn(fragment, text)
+
+  def assert_refused(self, row, outcome):
+    code, said, wrong = outcome
+    self.assertEqual(code, row.code, wrong)
+    self.assertEqual(said, '')
+    self.assertStartsWith(wrong, 'error: ')
+    self.assertEqual(wrong.count('\n'), 1, wrong)
+    self.assert_line(row, wrong)
+
+  def check(self, row, words):
+    """Runs a command that must be refused before anything happens."""
+    before = digests(self.folder)
+    _compilations.clear()
+    self.assert_refused(row, run(words))
+    self.assertEqual(digests(self.folder), before)
+    self.assertEmpty(_compilations)
+
+
+class CommandTest(Case):
+  @named(commands.COMMANDS)
+  def test_line(self, row):
+    for name, text in row.files.items():
+      (self.folder / name).write_text(text)
+    self.check(row, row.words.split() if row.whole else words_of(row))
+
+  @named(config.LINES)
+  def test_key(self, row):
+    self.check(row, words_of(row))
+
+  @named(config.FILES)
+  def test_config(self, row):
+    text = row.text
+    (self.folder / row.name).write_bytes(
+      text if isinstance(text, bytes) else text.encode()
+    )
+    self.check(row, ['train', f'--config={row.name}', '--workdir=work'])
+
+
+class CallTest(Case):
+  @named(constructors.CALLS)
+  def test_row(self, row):
+    _compilations.clear()
+    with self.assertRaises(ValueError) as raised:
+      row.call()
+    text = str(raised.exception)
+    self.assert_line(row, text)
+    self.assertNotIn('\n', text)
+    self.assertEmpty(_compilations)
+
+
+class DataTest(Case):
+  @named(data.SETS)
+  def test_row(self, row):
+    (self.folder / 'data').mkdir()
+    row.write(self.folder / 'data')
+    self.check(row, [*words_of(row, rows.SMALL), '--data_dir=data'])
+
+
+class WorkdirTest(Case):
+  @named(workdir.WORKDIRS)
+  def test_row(self, row):
+    shutil.copytree(trained(), self.folder / 'work', symlinks=True)
+    row.change(self.folder / 'work')
+    words = words_of(row, rows.SMALL)
+    if row.code:
+      self.check(row, words)
+      return
+    code, said, wrong = run(words)
+    self.assertEqual(code, 0, wrong)
+    self.assert_line(row, said + wrong)
+    if row.check is not None:
+      row.check(self.folder / 'work')
+
+
+class EnvironmentTest(Case):
+  @named(environment.ENVIRONMENTS)
+  def test_row(self, row):
+    before = digests(self.folder)
+    # What is compiled would be a line on stderr.
+    variables = {
+      **os.environ, 'PYTHONPATH': str(strict.ROOT), 'JAX_LOG_COMPILES': '1',
+      **row.variables,
+    }  # fmt: skip
+    done = subprocess.run(
+      [sys.executable, '-m', 'bn_jax', *words_of(row)],
+      env={name: x for name, x in variables.items() if x is not None},
+      capture_output=True, text=True,
+    )  # fmt: skip
+    self.assert_refused(row, (done.returncode, done.stdout, done.stderr))
+    self.assertEqual(digests(self.folder), before)
+
+
+if __name__ == '__main__':
+  absltest.main()
