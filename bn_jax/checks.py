@@ -28,21 +28,27 @@ class Refused(ValueError):
 
 
 def count(
-  name: str, value: Any, *, least: int = 1, also: Sequence[Any] = ()
+  name: str,
+  value: Any,
+  *,
+  least: int = 1,
+  most: int = _SIZES - 1,
+  also: Sequence[Any] = (),
 ) -> None:
-  """Checks a whole number, below 2**31: a size, or how often.
+  """Checks a whole number: a size, or how often.
 
   Args:
     least: the smallest that is allowed, 0 or 1.
+    most: the largest; more than is listed only where a value is above it.
     also: what is allowed beside numbers, such as None.
 
   Raises:
     Refused: another value.
   """
   words = '1, 2, 3, ...' if least else '0, 1, 2, ...'
-  if is_whole(value) and value >= _SIZES:
-    words += ' below 2**31'
-  is_count = is_whole(value) and least <= value < _SIZES
+  if is_whole(value) and value > most:
+    words += f' to {most:,}'
+  is_count = is_whole(value) and least <= value <= most
   if not is_count and not _is_one(value, also):
     raise Refused(name, value, _listed(words, also))
 

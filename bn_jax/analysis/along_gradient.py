@@ -185,20 +185,13 @@ def measure(
     all but those of params itself are nan, with step sizes 0.
   """
   factors = kind_lib.checked_sizes('step_factors', step_factors)
-  steps = ()
-  if not isinstance(step_sizes, list | tuple) or step_sizes:
-    steps = kind_lib.checked_sizes('step_sizes', step_sizes)
+  steps = kind_lib.checked_sizes('step_sizes', step_sizes, least=0)
   checks.flag('per_layer', per_layer)
   checks.flag('curvature', curvature)
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
-  checks.one_of('spread', spread, ('batch', 'points'))
   checks.one_of('direction', direction, (*DIRECTIONS, 'update'))
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
-  if spread == 'points' and size is not None:
-    raise ValueError(
-      f"chunk_size is {size} with spread 'points'; allowed: None, each device "
-      "has the whole batch; or spread='batch'"
-    )
+  _check_spread(spread, size)
 
   def look(
     problem: types.Problem,
@@ -234,6 +227,16 @@ def measure(
     return curves_of(sizes, step_direction, devices=devices)
 
   return look
+
+
+def _check_spread(spread: str, chunk_size: int | None) -> None:
+  """Raises ValueError for an unknown spread, or one that has no chunks."""
+  checks.one_of('spread', spread, ('batch', 'points'))
+  if spread == 'points' and chunk_size is not None:
+    raise ValueError(
+      f"chunk_size is {chunk_size} with spread 'points'; allowed: None, each "
+      "device has the whole batch; or spread='batch'"
+    )
 
 
 class _Rows:

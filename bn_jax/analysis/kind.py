@@ -109,12 +109,15 @@ def checked_chunk_size(chunk_size: Any, group_size: Any) -> int | None:
   return chunk_size
 
 
-def checked_sizes(name: str, sizes: Sequence[float]) -> tuple[float, ...]:
+def checked_sizes(
+  name: str, sizes: Sequence[float], *, least: int = 1
+) -> tuple[float, ...]:
   """Returns sizes as floats; ValueError unless all are above 0 and finite.
 
   Args:
     name: of the argument that has them.
     sizes: a list or tuple of numbers, a vector of NumPy or JAX, or one number.
+    least: how many there must be.
   """
   sizes = plain(sizes)
   if isinstance(sizes, list | tuple):
@@ -125,8 +128,8 @@ def checked_sizes(name: str, sizes: Sequence[float]) -> tuple[float, ...]:
     name,
     sizes,
     lambda size: checks.is_number(size) and 0 < size < float('inf'),
-    'one or more numbers, each above 0 and finite',
-    least=1,
+    f'{"one or more " if least else ""}numbers, each above 0 and finite',
+    least=least,
   )
   return tuple(map(float, sizes))
 

@@ -15,7 +15,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from bn_jax import errors
+from bn_jax import checks, errors
 from bn_jax.config import files, run_flags
 from bn_jax.config import parser as parser_lib
 from bn_jax.config.run_config import KEYS
@@ -304,7 +304,7 @@ def _wrong_value(message: str, config: ml_collections.ConfigDict) -> str:
   allowed = _ALLOWED.get(config.get_type(key))
   if allowed is None:
     return message
-  return f'--config.{match[1]}: {match[2]!r}; allowed: {allowed}'
+  return f'--config.{match[1]}: {checks.shown(match[2])}; allowed: {allowed}'
 
 
 def _below(section: str, keys: Sequence[str]) -> str:

@@ -15,6 +15,8 @@ from bn_jax import checks, types
 from bn_jax.data.batches import examples, in_memory, order
 from bn_jax.data.disk import facts
 
+_MOST = 2**28  # numbers of A and x together: 2 GB in float64
+
 
 def make(
   *,
@@ -38,6 +40,12 @@ def make(
   """
   checks.count('dimension', dimension)
   checks.count('num_examples', num_examples)
+  count = dimension * (dimension + 2 * num_examples)
+  if count > _MOST:
+    raise ValueError(
+      f'dimension is {dimension}, num_examples is {num_examples}: {count:,} '
+      f'numbers; allowed: {_MOST:,}'
+    )
   checks.number('matrix_scale', matrix_scale, above=0)
   checks.number('input_scale', input_scale, above=0)
   checks.whole('seed', seed)

@@ -95,7 +95,8 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  checks.count('depth', depth)
+  # A network is traced layer by layer; deeper ones would take hours.
+  checks.count('depth', depth, most=10_000)
   checks.count('features', features)
   checks.flag('bias', bias)
   checks.flag('norm_last', norm_last)
