@@ -227,8 +227,9 @@ def check_batch(where: str, size: int, shape: Sequence[int]) -> None:
   left = memory_left(jax.local_devices()[0]) * len(jax.local_devices())
   if needed > left:
     raise errors.ConfigError(
-      f'{where}: {size}; a batch of so many examples takes {needed / 1e9:,.1f} '
-      f'GB, {left / 1e9:,.1f} GB are left; give fewer'
+      f'{where}: {size}; so many examples of {" x ".join(map(str, shape))} '
+      f'numbers take {needed / 1e9:,.1f} GB, {left / 1e9:,.1f} GB are left; '
+      'give fewer, or smaller ones'
     )
 
 

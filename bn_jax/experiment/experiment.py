@@ -94,6 +94,8 @@ def _problems(
   problems = {}
   for name, config in resolved.runs.items():
     with resolve.naming(name, resolved.runs):
+      size, shape = config.examples_at_a_time, build.source(config).facts.shape
+      cost.check_batch('config.batch_size', size, shape)
       problems[name] = build.problem(config)
       probes.check(config, problems[name])
       seeds = [run_folder.at(directory, name, seed) for seed in resolved.seeds]

@@ -281,7 +281,7 @@ make_bn_inception = _factory(default_dropout=0.0, default_lrn=False)
 
 def _checked(network: Inception) -> Inception:
   """Returns the network; ValueError if an attribute is out of its range."""
-  checks.number('width', network.width, above=0)
+  parts.check_width(network.width)
   checks.number('dropout', network.dropout, least=0, below=1)
   checks.one_of('lowering', network.lowering, LOWERINGS)
   checks.one_of(

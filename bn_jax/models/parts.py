@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from bn_jax import checks
 from bn_jax.norms import norm as norm_lib
 
 
@@ -126,6 +127,12 @@ def local_response_norm(
   channels = x.shape[-1]
   sums = sum(padded[..., shift : shift + channels] for shift in range(size))
   return (x * (k + alpha / size * sums) ** -beta).astype(x.dtype)
+
+
+def check_width(value: float) -> None:
+  """Raises ValueError unless value can multiply channels."""
+  # The product must be a size of an array; nobody has a network so wide.
+  checks.number('width', value, above=0, most=10_000)
 
 
 def check_images(x: jax.Array, network: str, halving: Sequence[str]) -> None:

@@ -261,7 +261,7 @@ def make_imagenet(
 
 def _checked(network: ResNet) -> ResNet:
   """Returns the network; ValueError if an attribute is out of its range."""
-  checks.number('width', network.width, above=0)
+  parts.check_width(network.width)
   checks.one_of('shortcut', network.shortcut, SHORTCUTS)
   checks.one_of('init', network.initial, tuple(INITS))
   checks.one_of('lowering', network.lowering, LOWERINGS)

@@ -143,7 +143,7 @@ def make(
     ValueError: a keyword out of its range.
   """
   checks.one_of('depth', depth, tuple(_BLOCKS))
-  checks.number('width', width, above=0)
+  parts.check_width(width)
   checks.sizes('head', head)
   checks.number('dropout', dropout, least=0, below=1)
   checks.one_of('lowering', lowering, LOWERINGS)
