@@ -26,27 +26,6 @@ def run(*words):
   return code, said.getvalue(), failed.getvalue()
 
 
-class WrongTest(parameterized.TestCase):
-  @parameterized.parameters(
-    (
-      ('inform', 'digits'),
-      "unknown action 'inform'; did you mean 'info'? known: info, prepare",
-    ),
-    (('info', '--data_dir=nowhere'), 'NAME is missing (prepared in nowhere: '),
-    (('prepare',), 'NAME is missing (prepared in '),
-    (('prepare', 'a', 'b'), "'b' is one word too many; see python -m bn_jax d"),
-    ((), 'ACTION is missing; see python -m bn_jax data --help'),
-    (('prepare', 'digits', '--out=a.png'), "unknown flag '--out'"),
-    (('info', 'digits', '--manual_dir=a'), "unknown flag '--manual_dir'"),
-    (('info', 'digits', '--out=a.jpg'), 'is a.jpg; give a name that ends in'),
-  )
-  def test_one_line_and_exit_code_2(self, words, message):
-    code, said, failed = run(*words)
-    self.assertEqual((code, said), (2, ''))
-    self.assertEqual(failed.count('\n'), 1, failed)
-    self.assertIn(message, failed)
-
-
 class DigitsTest(absltest.TestCase):
   """Commands on the digits, in a folder of the test."""
 
@@ -80,14 +59,6 @@ class DigitsTest(absltest.TestCase):
       run('prepare', 'digits', '--data_dir=new'),
       (0, 'digits is prepared: new/digits/1.0.0\n', ''),
     )
-
-  def test_prepare_fails_in_one_line(self):
-    code, said, failed = run(
-      'prepare', 'mnist', '--manual_dir=.', '--data_dir=d'
-    )
-    self.assertEqual((code, said, failed.count('\n')), (3, '', 1))
-    self.assertIn('train-images-idx3-ubyte.gz (https://', failed)
-    self.assertIn('9,912,422 bytes', failed)
 
   def test_info(self):
     code, said, failed = run('info', 'digits', f'--data_dir={self.prepared}')
@@ -147,11 +118,6 @@ class DigitsTest(absltest.TestCase):
     self.assertEqual(code, 6)
     self.assertIn('cannot write none/a.png', failed)
     self.assertEqual([p.name for p in self.folder.iterdir()], ['a.png'])
-
-  def test_not_there(self):
-    code, said, failed = run('info', 'mnist', '--data_dir=.')
-    self.assertEqual((code, said), (3, ''))
-    self.assertIn('python -m bn_jax data prepare mnist', failed)
 
   def test_a_build_as_tfrecord(self):
     path = self.copied() / 'dataset_info.json'

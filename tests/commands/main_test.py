@@ -115,22 +115,6 @@ class MainTest(parameterized.TestCase):
     self.assertEqual(one.overrides, {'steps': 3})
     self.assertEqual(one._replace(config=None), other._replace(config=None))
 
-  @parameterized.parameters(
-    (('trian',), "unknown command 'trian'; did you mean 'train'?"),
-    (('--verison',), "unknown flag '--verison'; did you mean '--version'?"),
-    (('--config=a', 'train'), "unknown flag '--config'; known: --help, --ver"),
-    (('report', '--version'), "unknown flag '--version'; known: --help, --ou"),
-    (
-      ('papers', '--runs', 'x', '--foo'),
-      "unknown flag '--foo'; known: --help, -",
-    ),
-  )
-  def test_refuses(self, words, message):
-    code, said, wrong = run(*words)
-    self.assertEqual((code, said), (2, ''))
-    self.assertStartsWith(wrong, f'error: {message}')
-    self.assertEqual(wrong.count('\n'), 1)
-
   def test_version(self):
     (version,) = re.findall(
       r'^version = "(.*)"$', (strict.ROOT / 'pyproject.toml').read_text(), re.M

@@ -145,41 +145,6 @@ class ExperimentTest(absltest.TestCase):
     self.assertEqual(manifest['device']['count'], 4)
     self.assertEqual((manifest['layout'], manifest['step']), ('shard_map', 4))
 
-  def test_another_experiment_is_refused(self):
-    before = self.files()
-    code, said = main(*self.words, '--config.schedule.learning_rate=0.2')
-    self.assertEqual((code, said.count('\n')), (2, 1), said)
-    self.assertIn('holds another experiment', said)
-    self.assertIn('learning_rate', said)
-    self.assertEqual(self.files(), before)
-
-  def test_a_damaged_directory_is_refused(self):
-    workdir = self.folder / 'damaged'
-    workdir.mkdir()
-    path = workdir / 'experiment.json'
-    for text in ('{}', '[]', '{"runs": null}', '{"runs": {"standard": []}}'):
-      path.write_text(text)
-      code, said = main(*self.words, f'--workdir={workdir}')
-      self.assertEqual((code, said.count('\n')), (6, 1), said)
-      self.assertEqual(path.read_text(), text)
-
-  def test_fewer_steps_are_refused(self):
-    code, said = main(*self.words, '--config.steps=2')
-    self.assertEqual((code, said.count('\n')), (2, 1), said)
-    self.assertIn('has made 3 already', said)
-
-  def test_resume_never_refuses_what_has_begun(self):
-    code, said = main(*self.words, '--resume=never', '--config.steps=9')
-    self.assertEqual((code, said.count('\n')), (2, 1), said)
-    self.assertIn('has begun with standard/seed0; give another', said)
-
-  def test_resume_must_refuses_to_begin(self):
-    workdir = self.folder / 'nothing'
-    code, said = main(*self.words, f'--workdir={workdir}', '--resume=must')
-    self.assertEqual((code, said.count('\n')), (4, 1), said)
-    self.assertIn('holds no checkpoint', said)
-    self.assertFalse(workdir.exists())
-
   def test_removed_checkpoints_are_no_silent_beginning(self):
     workdir = self.folder / 'removed'
     shutil.copytree(self.workdir, workdir)

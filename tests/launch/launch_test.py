@@ -110,60 +110,6 @@ class LaunchCase(parameterized.TestCase):
 
 
 class CommandLineTest(LaunchCase):
-  @parameterized.named_parameters(
-    ('no_engine', [_SINGLE], '--engine is missing; give local, slurm or print'),
-    ('engine', ['--engine=slrum', _SINGLE], 'known: local, print, slurm'),
-    ('no_config', ['--engine=print'], '--config is missing'),
-    ('key', ['--engine=print', _SINGLE, '--set=stepz=1'], "mean 'steps'"),
-    ('type', ['--engine=print', _SINGLE, '--set=steps=3,x'], "'x'"),
-    ('name', ['--engine=print', _SINGLE, '--set=norm.name=bach'], "'batch'"),
-    ('empty', ['--engine=print', _SINGLE, '--set=steps=3,'], 'KEY=VALUE'),
-    ('pair', ['--engine=print', _SINGLE, '--set=steps'], 'KEY=VALUE'),
-    (
-      'no_value',
-      ['--engine=print', _SINGLE, '--set'],
-      '--set: expected one argument',
-    ),
-    (
-      'twice',
-      ['--engine=print', _SINGLE, '--set=steps=3', '--set=steps=4'],
-      '--set steps: given twice',
-    ),
-    (
-      'both',
-      ['--engine=print', _SINGLE, '--set=steps=3', '--config.steps=4'],
-      '--set steps and --config.steps: the same key',
-    ),
-    (
-      'same',
-      ['--engine=print', _SINGLE, '--set=schedule.learning_rate=0.1,1e-1'],
-      'learning_rate=1e-1 is the same experiment as schedule.learning_rate=0.1',
-    ),
-    (
-      'runs_differ',
-      ['--engine=print', _DENSE, '--set=norm.name=batch,none'],
-      'the runs differ in it',
-    ),
-    ('seeds', ['--engine=print', _SINGLE, '--set=seeds=3:3'], '0 seeds'),
-    ('run', ['--engine=print', _SINGLE, '--only=onyl'], "unknown run 'onyl'"),
-    ('word', ['--engine=print', _SINGLE, 'x'], "'x' belongs to no flag"),
-    ('plan', ['--engine=print', _SINGLE, '--plan'], 'give it to train.py'),
-    ('place', ['--engine=print', _SINGLE, '--process_id=0'], 'ntasks-per-node'),
-    ('jobs', ['--engine=print', _SINGLE, '--jobs=2'], '--engine=local'),
-    ('no_jobs', ['--engine=local', _SINGLE, '--jobs=0'], '1, 2, 3, ...'),
-    ('typo', ['--engin=local', _SINGLE], "did you mean '--engine'?"),
-    ('typo_of_train', ['--engine=print', _SINGLE, '--devics=2'], '--devices'),
-    ('wait', ['--engine=local', _SINGLE, '--wait'], '--engine=slurm'),
-    ('slurm', ['--engine=local', _SINGLE, '--slurm=time=3'], '--engine=slurm'),
-  )
-  def test_refused_in_one_line(self, words, expected):
-    code, printed, said = self.main(*words)
-    self.assertEqual((code, printed), (2, ''), said)
-    self.assertStartsWith(said, 'error: ')
-    self.assertEqual(said.count('\n'), 1, said)
-    self.assertIn(expected, said)
-    self.assertFalse(self.workdir.exists())
-
   def test_slurm_where_there_is_none(self):
     with mock.patch.object(shutil, 'which', lambda name: None):
       code, _, said = self.main('--engine=slurm', _SINGLE)

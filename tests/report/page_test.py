@@ -440,33 +440,11 @@ class CommandTest(_InAFolder):
       compared = f'Compared: {name}/standard (none), {name}/batchnorm (batch)'
       self.assertIn(compared, text)
 
-  def test_one_directory_twice(self):
-    workdir = self.workdir()
-    code, out, said = self.main(workdir, self.folder / '.' / 'work')
-    self.assertEqual((code, out, said.count('\n')), (2, '', 1), said)
-    self.assertIn('one directory; give each once', said)
-
   @unrendered
   def test_output(self):
     code, _, said = self.main(self.workdir(), f'--output={self.folder / "o"}')
     self.assertEqual(code, 0, said)
     self.assertTrue((self.folder / 'o' / 'report.html').is_file())
-
-  def test_wrong_words(self):
-    empty, damaged = self.folder / 'empty', self.folder / 'damaged'
-    for folder in (empty, damaged):
-      folder.mkdir()
-    (damaged / 'experiment.json').write_text('{}')
-    for words, code, expected in (
-      ((), 2, 'WORKDIR is missing'),
-      ((self.folder / 'no',), 2, 'is not a directory'),
-      ((empty,), 6, 'holds no experiment'),
-      ((empty, '--outptu=x'), 2, 'outptu'),
-      ((damaged,), 6, "'runs' is None, allowed: dict"),
-    ):
-      got, _, said = self.main(*words)
-      self.assertEqual((got, said.count('\n')), (code, 1), said)
-      self.assertIn(expected, said)
 
 
 if __name__ == '__main__':

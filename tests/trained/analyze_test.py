@@ -328,39 +328,6 @@ class PlanTest(Trained):
 
 
 class WrongTest(Trained):
-  @parameterized.parameters(
-    ((), '--measure is missing; allowed: activations, along_gradient'),
-    (('--measure=along',), "or 'along_gradient'?"),
-    (('--measure=weights', '--layer=a'), "did you mean '--layers'"),
-    (('--measure=weights', '--steps=0.5'), 'allowed: last, all, or steps'),
-    (('--measure=weights', '--steps=3'), 'no checkpoint of step 3; allowed: '
-     '2, 4, and 0'),
-    (('--measure=weights', '--layers=dense'), "did you mean 'dense"),
-    (('--measure=signal', '--layers=logits'), "unknown layer 'logits'"),
-    (('--measure=weights', '--data=train:9999'), 'train has 1442 examples'),
-    (('--measure=weights', '--data=valid'), '--data: \'valid\'; allowed for'),
-    (('--measure=weights', '--data=train'), 'allowed for weights'),
-    (('--measure=evaluation', '--statistics=batch'), 'running, population'),
-    (('--measure=weights', '--statistics=mean'), "'mean'; known: batch, popul"),
-    (('--measure=along_gradient', '--step_factors=-1'), 'each above 0'),
-    (('--measure=along_gradient', '--step_factors=a'), "--step_factors: 'a'"),
-    (('--measure=along_gradient', '--step_factors='), 'is empty'),
-    (('--measure=along_gradient', '--step_sizes='), 'is empty'),
-    (('--measure=along_gradient', '--direction=up'), "'descent', 'ascent'"),
-    (('--measure=weights', '--data=train:64', '--chunk_size=16'),
-     'the loss would be another function; allowed: group_size=16'),
-    (('--measure=weights', '--data=train:64', '--group_size=15'),
-     'what divides them'),
-    (('--measure=weights', '--name=../a'), '--name'),
-    (('more', '--measure=weights'), "'more' is one word too many"),
-  )  # fmt: skip
-  def test_one_line_and_exit_code_2(self, words, message):
-    code, said, wrong = self.run_command(*words)
-    self.assertEqual((code, said), (2, ''), wrong)
-    self.assertEqual(wrong.count('\n'), 1, wrong)
-    self.assertIn(message, wrong)
-    self.assertFalse((self.place / 'analysis').exists())
-
   def test_another_analysis_under_one_name_is_refused(self):
     self.run_command('--measure=weights')
     before = (self.place / 'analysis/weights/scalars.jsonl').read_bytes()

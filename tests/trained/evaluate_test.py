@@ -27,19 +27,6 @@ def run(*words):
 
 
 class WrongTest(parameterized.TestCase):
-  @parameterized.parameters(
-    ((), 'WORKDIR/run is missing'),
-    (('nowhere',), 'nowhere holds no run'),
-    (('a', '--crops=7'), "unknown value '7'; known: 1, 144"),
-    (('a', '--statistics=mean'), 'known: batch, population, running'),
-    (('a', '--batch_size=0'), "--batch_size: '0'; allowed: 1, 2, 3, ..."),
-  )
-  def test_one_line_and_exit_code_2(self, words, message):
-    code, said, wrong = run(*words)
-    self.assertEqual((code, said), (2, ''))
-    self.assertEqual(wrong.count('\n'), 1, wrong)
-    self.assertIn(message, wrong)
-
   def test_help(self):
     code, said, _ = run('--help')
     self.assertEqual(code, 0)
@@ -163,11 +150,6 @@ class EvaluateTest(Trained):
       self.workdir, f'--data_dir={self.folder / "moved"}'
     )
     self.assertEqual(facts['together']['count'], 355)
-
-  def test_no_folder_for_what_is_written(self):
-    code, _, wrong = run(self.workdir, f'--out={self.folder}/no/out.json')
-    self.assertEqual(code, 2)
-    self.assertIn('there is no such folder', wrong)
 
   def test_population_statistics_of_an_earlier_step(self):
     workdir = self.train('earlier', seeds=(0,), steps=2)

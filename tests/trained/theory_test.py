@@ -1,8 +1,6 @@
 import contextlib
 import io
-import pathlib
 import re
-import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -34,37 +32,6 @@ class CommandTest(parameterized.TestCase):
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
       code = __main__.main(['bn_jax', 'theory', *words])
     return code, printed.getvalue(), said.getvalue()
-
-  @parameterized.named_parameters(
-    ('no_config', [], '--config is missing'),
-    ('absent', ['--config=nowhere.py'], 'nowhere.py does not exist'),
-    ('key', [_TINY, '--config.stepz=3'], "did you mean 'steps'"),
-    ('run', [_TINY, '--only=batchnrm'], "did you mean 'batchnorm"),
-    ('no_units', [_TINY, '--units=0'], 'units'),
-    ('no_steps', [_TINY, '--steps=0'], 'steps'),
-    ('units_word', [_TINY, '--units=all'], 'units'),
-    ('flag', [_TINY, '--workdir=x'], 'workdir'),
-    ('word', [_TINY, 'batchnorm'], "'batchnorm' belongs to no flag"),
-    (
-      'group',
-      [_TINY, '--config.norm.group_size=5'],
-      "run 'batchnorm': config.model: group_size 5",
-    ),
-  )
-  def test_refused_in_one_line(self, words, expected):
-    code, printed, said = self.main(*words)
-    self.assertEqual((code, printed), (2, ''), said)
-    self.assertStartsWith(said, 'error: ')
-    self.assertEqual(said.count('\n'), 1, said)
-    self.assertIn(expected, said)
-
-  def test_data_that_are_not_there(self):
-    with tempfile.TemporaryDirectory() as folder:
-      code, _, said = self.main(
-        _TINY, '--only=batchnorm', '--config.data.name=cifar10',
-        f'--data_dir={pathlib.Path(folder)}',
-      )  # fmt: skip
-    self.assertEqual((code, said.count('\n')), (3, 1), said)
 
   def test_help(self):
     code, printed, _ = self.main('--help')

@@ -85,8 +85,6 @@ def prepare(
     say(f'{name} is there already: {folder}')
     return folder
   root = store.data_dir(data_dir)
-  with _blaming(root):
-    root.mkdir(parents=True, exist_ok=True)
   if name == 'digits':
     from bn_jax.data.disk import builders
 
