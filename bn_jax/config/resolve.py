@@ -205,13 +205,15 @@ def _overridden(config: Config, override: Config, flags: Config) -> Config:
   merged = _merged(config, override)
   for path, value in flags.items():
     *above, last = path.split('.')
-    if last == 'name' and above and above[0] in schema.SECTIONS:
-      merged[above[0]] = schema.renamed(
-        schema.SECTIONS[above[0]], merged[above[0]] | {'name': None}, value
-      )
     section = _at(merged, above)
+    if not isinstance(section, dict):  # a False, say, which is refused later
+      continue
+    if last == 'name' and above and above[0] in schema.SECTIONS:
+      section = merged[above[0]] = schema.renamed(
+        schema.SECTIONS[above[0]], section | {'name': None}, value
+      )
     # A flag on a keyword that this run's constructor lacks is for other runs.
-    if isinstance(section, dict) and last in section:
+    if last in section:
       section[last] = value
   return merged
 

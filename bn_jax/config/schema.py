@@ -38,9 +38,9 @@ class Section(NamedTuple):
 
   def constructor(self, name: Any) -> Any:
     """Returns the constructor of this name; None if it is unknown."""
-    if name in self.registry:
-      return self.registry[name]
-    return self.other
+    if not isinstance(name, str):
+      return None
+    return self.registry.get(name, self.other)
 
 
 SECTIONS = {
@@ -71,7 +71,7 @@ def completed(where: str, section: Section, keys: Any) -> Config:
   if not isinstance(keys, dict) or 'name' not in keys:
     raise errors.ConfigError(f'{where}: {keys!r}; allowed: a dict with a name')
   name = keys['name']
-  if not isinstance(name, str) or section.constructor(name) is None:
+  if section.constructor(name) is None:
     message = errors.unknown(section.kind, name, section.registry)
     raise errors.ConfigError(f'{where}.name: {message}')
   keywords = _keywords(section, name)

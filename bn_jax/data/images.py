@@ -57,6 +57,8 @@ def make(
     ValueError: an unknown name, or a keyword out of its range.
     DataError: the set in the data_dir cannot be used.
   """
+  if not isinstance(name, str):
+    raise checks.Refused('name', name, 'the name of a set')
   original = facts.of(name, data_dir)
   _check(name, original, resolution, binarize)
   choice = selection.make(
