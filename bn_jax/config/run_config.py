@@ -7,7 +7,7 @@ from typing import Any, NoReturn, Self
 
 from bn_jax import errors
 
-# Of one experiment: nobody trains more, so that more is a typing error.
+# Seeds of one experiment: nobody trains more, so that more is a typing error.
 MOST_SEEDS = 10_000
 
 
