@@ -80,6 +80,18 @@ class RunTest(parameterized.TestCase):
     runs = self.of_flags('--noconfig.runs.batchnorm.norm.affine').runs
     self.assertIs(runs['batchnorm'].norm['affine'], False)
 
+  def test_a_sweep_over_a_key_of_one_run(self):
+    setting = 'runs.batchnorm.norm.momentum=0.5,0.75'
+    with contextlib.chdir(strict.ROOT):
+      cells = sweep.expand(
+        ['--config=configs/default.py'],
+        [setting],
+        workdir='w',
+        only='batchnorm',
+      ).cells
+    momenta = [cell.config.norm['momentum'] for cell in cells]
+    self.assertEqual(momenta, [0.5, 0.75])
+
   def test_what_a_message_proposes_works(self):
     words = ['--config.runs.batchnorm.norm.momentum=0.8']
     self.assertEqual(
