@@ -196,7 +196,7 @@ class _Middles:
 
   def __getitem__(self, step):
     numbers = step * self._batch_size + np.arange(self._batch_size)
-    view = encoded.TestView(1, _SIZE, 3)
+    view = encoded.TestView(1, _SIZE, self._records.prepared.stated)
     return encoded.batch(
       self._records, numbers, numbers, view, size=self._batch_size
     )

@@ -24,7 +24,8 @@ class Split(NamedTuple):
   """One split of a dataset, resident on the device.
 
   Attributes:
-    images: [N, H, W, C] uint8; [N, D] float32 where inputs are vectors.
+    images: [N, H, W, C] in grey levels 0..255, uint8, or float32 where they
+      are no bytes on disk; [N, D] float32 where inputs are vectors.
     labels: [N] int32, in [0, num_classes); [N, K] float32 where targets are
       vectors.
     mean: [C] float32, of the training split, in grey levels 0..255.

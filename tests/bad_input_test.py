@@ -21,9 +21,11 @@ import jax
 from absl.testing import absltest, parameterized
 
 from bn_jax import __main__
+from bn_jax.config import build
 from bn_jax.data.disk import prepare
 from tests.fixtures import strict
 from tests.fixtures.bad_inputs import (
+  chained,
   commands,
   config,
   constructors,
@@ -109,6 +111,12 @@ def trained():
   return place
 
 
+@functools.cache
+def chained_workdir():
+  """Returns the working directory that the rows of `chained` change."""
+  return chained.made(_SHARED / 'chained', run)
+
+
 class Case(parameterized.TestCase):
   """In a folder with configs/ alone; digits to train on lie elsewhere."""
 
@@ -187,6 +195,7 @@ class DataTest(Case):
   @named(data.SETS)
   def test_row(self, row):
     (self.folder / 'data').mkdir()
+    build._source.cache_clear()  # of another row's folder, of the same name
     row.write(self.folder / 'data')
     self.check(row, [*words_of(row, rows.SMALL), '--data_dir=data'])
 
@@ -194,15 +203,24 @@ class DataTest(Case):
 class WorkdirTest(Case):
   @named(workdir.WORKDIRS)
   def test_row(self, row):
-    shutil.copytree(trained(), self.folder / 'work', symlinks=True)
+    self.check_changed(trained(), row, rows.SMALL)
+
+  @named(chained.CHAINED)
+  def test_chain(self, row):
+    self.check_changed(chained_workdir(), row, rows.CHAINED)
+
+  def check_changed(self, whole, row, config_flag):
+    shutil.copytree(whole, self.folder / 'work', symlinks=True)
     row.change(self.folder / 'work')
-    words = words_of(row, rows.SMALL)
+    words = words_of(row, config_flag)
     if row.code:
       self.check(row, words)
       return
-    code, said, wrong = run(words)
+    with self.assertLogs('bn_jax') as log:
+      logging.getLogger('bn_jax').info('begins')
+      code, said, wrong = run(words)
     self.assertEqual(code, 0, wrong)
-    self.assert_line(row, said + wrong)
+    self.assert_line(row, said + wrong + '\n'.join(log.output))
     if row.check is not None:
       row.check(self.folder / 'work')
 

@@ -112,17 +112,28 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _described(dataset, glance, sizes: dict[str, int]) -> str:
   """Returns the text of `info`; sizes is split -> bytes on disk."""
+  from bn_jax.data.disk import levels, pixels
+
   sides = [side or 'any' for side in dataset.shape]
   lines = [
     f'{dataset.name} {dataset.folder.name}',
     f'folder   {dataset.folder}',
     f'images   {" x ".join(map(str, sides))} (height x width x channels)',
+    f'pixels   {levels.described(dataset.stated)}',
   ]
   width = max(map(len, dataset.splits), default=0)
   for split, count in dataset.splits.items():
     size = f'{sizes[split] / 1e6:,.1f} MB'
     lines.append(f'split    {split:{width}} {count:>12,} examples {size:>12}')
-  return '\n'.join([*lines, *_classes(dataset, glance)]) + '\n'
+  lines += _classes(dataset, glance)
+  lines += ['rules    of all images, in memory and in a stream']
+  width = max(len(kind) for kind, _ in pixels.RULES)
+  for kind, becomes in pixels.RULES:
+    lines += textwrap.wrap(
+      f'{kind:{width}}  {becomes}', 80,
+      initial_indent=' ' * 9, subsequent_indent=' ' * (11 + width),
+    )  # fmt: skip
+  return '\n'.join(lines) + '\n'
 
 
 def _classes(dataset, glance) -> list[str]:

@@ -9,7 +9,6 @@ own checkpoints,
 """
 
 import argparse
-import pathlib
 import shutil
 import sys
 from collections.abc import Iterator
@@ -94,7 +93,7 @@ def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
   except ValueError as error:
     raise _NoStatistics(f'{folder.label}: {error}') from error
   new_state = state._replace(batch_stats=population.batch_stats)
-  _write_checkpoint(folder.population, int(state.step), new_state)
+  _write_checkpoint(folder, config, new_state)
   facts = {
     'step': int(state.step),
     'batches': population.batches,
@@ -160,30 +159,36 @@ def _tested(problem, state, test, config) -> dict[str, float]:
   return {name: float(result[name]) for name in _TESTED if name in result}
 
 
-def _write_checkpoint(folder: pathlib.Path, step: int, state: Any) -> None:
+def _write_checkpoint(folder: Any, config: Any, state: Any) -> None:
   """Writes population/: under another name first, then renamed."""
-  from bn_jax.storage import checkpoint
+  from bn_jax.experiment import run as run_lib
+  from bn_jax.storage import chain
 
-  new, old = (folder.with_name(f'{folder.name}.{x}') for x in ('new', 'old'))
+  place, step = folder.population, int(state.step)
+  new, old = (place.with_name(f'{place.name}.{x}') for x in ('new', 'old'))
   for leftover in (new, old):
     shutil.rmtree(leftover, ignore_errors=True)
-  saved = checkpoint.Checkpoints(new, keep=1)
+  saved = run_lib.checkpoints_of(config, folder, new)
+  source = chain.state_digest(folder.checkpoints, step)
   try:
-    saved.save(step, state)
+    saved.save(step, state, {'source': source})
     saved.wait()
   finally:
     saved.close()
-  if folder.exists():
-    folder.rename(old)
-  new.rename(folder)
+  if place.exists():
+    place.rename(old)
+  new.rename(place)
   shutil.rmtree(old, ignore_errors=True)
 
 
 def _written(folder: Any, facts: dict[str, Any]) -> str:
   """Writes population.json; returns a line about it."""
-  from bn_jax.storage import files
+  from bn_jax.storage import chain, files
 
-  files.write_json(folder.population_file, facts)
+  owner = {'run': folder.run, 'seed': folder.seed}
+  state = chain.state_digest(folder.population, facts['step'])
+  content = {**facts, **owner, 'state': state}
+  files.write_json(folder.population_file, content, digest=True)
   what, running, population = _shown(facts['test'])
   return (
     f'{folder.label}: test {what} {running} with running averages, '

@@ -14,16 +14,6 @@ from bn_jax.storage import run_folder
 
 Config = resolve.Config
 
-# What may differ when an experiment is continued: none of it changes a number
-# by more than rounding, except that evaluation_batch_size is the size of the
-# batches of a split that is measured with batch statistics. on_nonfinite and
-# max_skips change none before the first update that is not finite, at which a
-# run that may skip none stops.
-_MAY_CHANGE = (
-  'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
-  'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
-  'max_skips',
-)  # fmt: skip
 
 # Keys that are younger than some runs -> what those runs did.
 _ADDED = {'on_nonfinite': 'stop', 'max_skips': None}
@@ -34,18 +24,22 @@ def check_same(workdir: pathlib.Path, experiment: resolve.Experiment) -> None:
 
   Raises:
     ConfigError: it holds a run of the same name that is another one.
-    StorageError: experiment.json is damaged.
+    StorageError: experiment.json or a manifest is damaged.
   """
-  old = run_folder.read_experiment(workdir)
+  begun = run_folder.read_experiment(workdir) or {'runs': {}}
   for name, run in experiment.runs.items():
-    if old is None or name not in old['runs']:
-      continue
-    different = difference(old['runs'][name], run.as_json())
-    if different:
-      raise errors.ConfigError(
-        f'{workdir} holds another experiment, run {name!r}: {different}; give '
-        'another --workdir'
-      )
+    folders = (run_folder.at(workdir, name, seed) for seed in experiment.seeds)
+    manifests = [folder.manifest for folder in folders if folder.manifest]
+    configs = [manifest['config'] for manifest in manifests]
+    if name in begun['runs']:
+      configs.append(begun['runs'][name])
+    for config in configs:
+      different = difference(config, run.as_json())
+      if different:
+        raise errors.ConfigError(
+          f'{workdir} holds another experiment, run {name!r}: {different}; '
+          'give another --workdir'
+        )
 
 
 def difference(old: Config, new: Config) -> str | None:
@@ -56,7 +50,7 @@ def difference(old: Config, new: Config) -> str | None:
   old, new = filled(old), filled(new)
   changes = []
   for key in resolve.KEYS:
-    if key not in _MAY_CHANGE:
+    if key not in run_folder.MAY_CHANGE:
       changes += changed(f'config.{key}', old.get(key), new.get(key))
   # A measure may come, go, or look at other times; under one name it must
   # stay one measure, or its records could not stand in one file.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from bn_jax import checks, errors, types
 from bn_jax.data import reading, selection
 from bn_jax.data.batches import augment, examples, in_memory, order, streamed
-from bn_jax.data.disk import facts
+from bn_jax.data.disk import facts, levels
 
 
 def make(
@@ -40,8 +40,8 @@ def make(
     data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
     resolution: pixels of a side; None leaves the images as they are.
     classes, subset, label_noise, selection_seed: see `selection.make`.
-    binarize: share of the full brightness, 0 to below 1, above which a pixel
-      is 1, else 0; None keeps the grey levels.
+    binarize: share of white, 0 to below 1, above which a pixel is 1, else 0;
+      None keeps the grey levels.
     crop_padding, flip, photometric: of training images, see `augment.make`.
     fixed_batches: whether every epoch has the same batches, in a new order;
       see `order`.
@@ -71,6 +71,7 @@ def make(
   augmentation = augment.make(
     crop_padding=crop_padding, flip=flip, photometric=photometric
   )
+  _check_white(name, original, binarize, augmentation)
   checks.flag('fixed_batches', fixed_batches)
   checks.flag('streaming', streaming, also=(None,))
   sizes_differ = None in original.shape
@@ -102,7 +103,12 @@ def _check_stream(name, original, choice, resolution, binarize) -> None:
   if original.shape[2] not in (1, 3):
     raise ValueError(
       f'the images of {name} have {original.shape[2]} channels; allowed in a '
-      'stream: 1 or 3'
+      'stream: 1 or 3; give streaming=False'
+    )
+  if levels.WHITES[original.dtype] is None:
+    raise ValueError(
+      f'the images of {name} are {original.dtype}, without a white; allowed in '
+      f'a stream: {_with_white()}; give streaming=False'
     )
   if resolution is None and original.shape[0] != original.shape[1]:
     raise ValueError(
@@ -120,6 +126,33 @@ def _check(name, original, resolution, binarize) -> None:
   checks.number('binarize', binarize, least=0, below=1, also=(None,))
 
 
+def _check_white(name, original, binarize, augmentation) -> None:
+  """Raises ValueError for a keyword that these images cannot have."""
+  keyword = _needs_white(binarize, augmentation)
+  if keyword and levels.WHITES[original.dtype] is None:
+    raise ValueError(
+      f'the images of {name} are {original.dtype}, without a white; allowed '
+      f'with {keyword}: {_with_white()}'
+    )
+  if augmentation.photometric and original.shape[2] not in (1, 3):
+    raise ValueError(
+      f'photometric is {augmentation.photometric}, and the images of {name} '
+      f'have {original.shape[2]} channels; allowed: 1 (grey) or 3 (red, green, '
+      'blue)'
+    )
+
+
+def _needs_white(binarize, augmentation) -> str | None:
+  """Returns the keyword that counts on pixels between black and white."""
+  if binarize is not None:
+    return 'binarize'
+  return 'photometric' if augmentation.photometric else None
+
+
+def _with_white() -> str:
+  return ', '.join(name for name, white in levels.WHITES.items() if white)
+
+
 def _in_memory(
   name, data_dir, original, resolution, choice, binarize, augmentation,
   fixed_batches,
@@ -131,6 +164,7 @@ def _in_memory(
     num_classes=len(choice.classes) or original.num_classes,
     num_train=num_train,
     num_test=num_test,
+    dtype='uint8' if binarize is not None else original.dtype,
   )
 
   def load() -> examples.Dataset:
@@ -140,6 +174,7 @@ def _in_memory(
       data_dir=data_dir,
       choice=choice,
       binarize=binarize,
+      white_for=_needs_white(binarize, augmentation),
     )
     return examples.Dataset(*map(in_memory.Resident, splits))
 
@@ -198,7 +233,9 @@ def _streamed(
 def _shapes(sizes: facts.Facts, count: int) -> types.Split:
   channels = jax.ShapeDtypeStruct(sizes.shape[-1:], jnp.float32)
   return types.Split(
-    images=jax.ShapeDtypeStruct((count, *sizes.shape), jnp.uint8),
+    images=jax.ShapeDtypeStruct(
+      (count, *sizes.shape), levels.kept(sizes.dtype)
+    ),
     labels=jax.ShapeDtypeStruct((count,), jnp.int32),
     mean=channels,
     std=channels,

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from bn_jax import errors, types
 from bn_jax.data import selection
 from bn_jax.data.batches import crops, in_memory
 from bn_jax.data.disk import facts as facts_lib
-from bn_jax.data.disk import pixels, prepare, store
+from bn_jax.data.disk import levels, pixels, prepare, store
 
 # Records that a thread fetches and decodes at a time: few calls, but 50,000
 # images are still 98 parts for the cores.
@@ -40,6 +40,7 @@ def load(
   data_dir: str | os.PathLike | None = None,
   choice: selection.Selection | None = None,
   binarize: float | None = None,
+  white_for: str | None = None,
 ) -> Splits:
   """Returns the arrays of the dataset called `name`.
 
@@ -50,30 +51,36 @@ def load(
       resized, bilinearly; None leaves the images as they are.
     data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
     choice: of examples and labels; None takes all as they are.
-    binarize: share of the full brightness above which a pixel is 1, else 0;
+    binarize: share of white above which a pixel is 1, else 0;
       None keeps the grey levels. The mean and standard deviation of binary
       images are given as 0 and 1, so that normalising changes nothing.
+    white_for: the keyword for which all pixels have to lie between black and
+      white; None: floating point may lie beyond.
 
   Raises:
     ValueError: an unknown name, or a subset larger than the split.
     DataError: the set is absent or damaged, or has other sizes than its name in
-      `facts.KNOWN`.
+      `facts.KNOWN`, or an image than its features.
   """
   expected = facts_lib.of(name, data_dir)
   choice = choice or selection.Selection()
   prepared = opened(name, data_dir)
-  take = functools.partial(_taken, prepared, expected, resolution)
-  images, train_labels = take('train', expected.num_train, _of_training(choice))
+  facts_lib.check(prepared, expected)
+  take = functools.partial(_taken, prepared, resolution)
+  images, train_labels = take('train', _of_training(choice))
   test_images, test_labels = take(
-    expected.test_split,
-    expected.num_test,
-    functools.partial(selection.of_classes, choice),
+    expected.test_split, functools.partial(selection.of_classes, choice)
   )
   num_classes = len(choice.classes) or expected.num_classes
   train_labels = selection.with_noise(choice, train_labels, num_classes)
+  if white_for is not None:
+    for split, x in (('train', images), (expected.test_split, test_images)):
+      with _blaming(lambda split=split: f'{name} {split}'):
+        levels.check_brightness(x, white_for)
   if binarize is not None:
     images, test_images = (
-      (x > 255 * binarize).astype(np.uint8) for x in (images, test_images)
+      (x > levels.WHITE * binarize).astype(np.uint8)
+      for x in (images, test_images)
     )
     channels = images.shape[-1]
     moments = jnp.zeros(channels), jnp.ones(channels)
@@ -95,13 +102,17 @@ def opened(name: str, data_dir: str | os.PathLike | None) -> store.Prepared:
 
 
 def labels(prepared: store.Prepared, split: str) -> np.ndarray:
-  """Reads the labels of a split, [N] int32, without decoding its images."""
+  """Reads the labels of a split, [N] int32, without decoding its images.
+
+  Raises:
+    DataError: a label is no class of the set.
+  """
   values = [
-    record[prepared.label_key]
+    label
     for part in _parts(prepared.splits[split])
-    for record in _fetched(prepared, split, part)
+    for _, label in _fetched(prepared, split, part)
   ]
-  return np.array(values, np.int32)
+  return _checked(prepared, split, values)
 
 
 def _of_training(choice: selection.Selection):
@@ -115,37 +126,28 @@ def _of_training(choice: selection.Selection):
   return choose
 
 
-def _taken(
-  prepared, expected, resolution, split, count, choose
-) -> store.Arrays:  # fmt: skip
+def _taken(prepared, resolution, split, choose) -> store.Arrays:
   """Returns (images, labels) of the examples that `choose` picks by label."""
-  size = count * math.prod(_image_shape(expected.shape, resolution))
-  if size <= _LARGEST:
-    images, all_labels = _arrays(prepared, split, expected, count, resolution)
+  count, stated = prepared.splits[split], prepared.stated
+  size = count * math.prod(_image_shape(stated.shape, resolution))
+  if size * stated.levels.itemsize <= _LARGEST:
+    images, all_labels = store.arrays(
+      prepared,
+      split,
+      resolution,
+      lambda: _decoded(prepared, split, resolution, np.arange(count)),
+    )
     numbers, new_labels = choose(all_labels)
     return images[numbers], new_labels
   # Of a large split only the chosen examples are decoded.
   all_labels = labels(prepared, split)
-  _check(f'{prepared.name} {split}', all_labels, expected, count)
   numbers, new_labels = choose(all_labels)
   numbers = np.arange(count)[numbers]
-  images, _ = _decoded(prepared, split, expected, resolution, numbers)
+  images, _ = _decoded(prepared, split, resolution, numbers)
   return images, new_labels
 
 
-def _arrays(prepared, split, expected, count, resolution) -> store.Arrays:
-  """Returns (images [N, H, W, C] uint8, labels [N] int32) of a whole split."""
-  arrays = store.arrays(
-    prepared,
-    split,
-    resolution,
-    lambda: _decoded(prepared, split, expected, resolution, np.arange(count)),
-  )
-  _check(f'{prepared.name} {split}', arrays[1], expected, count)
-  return arrays
-
-
-def _decoded(prepared, split, expected, resolution, numbers) -> store.Arrays:
+def _decoded(prepared, split, resolution, numbers) -> store.Arrays:
   """Decodes the records `numbers`, in as many threads as there are cores."""
   source = store.source(prepared, split)
   if len(source) <= numbers[-1]:
@@ -153,21 +155,22 @@ def _decoded(prepared, split, expected, resolution, numbers) -> store.Arrays:
       f'{prepared.name} {split} holds {len(source)} examples, expected '
       f'{numbers[-1] + 1}'
     )
-  shape = _image_shape(expected.shape, resolution)
-  images = np.empty((len(numbers), *shape), np.uint8)
-  record_labels = np.empty(len(numbers), np.int32)
+  stated = prepared.stated
+  shape = _image_shape(stated.shape, resolution)
+  images = np.empty((len(numbers), *shape), stated.levels)
+  record_labels = np.empty(len(numbers), np.int64)
 
   def decode(part: range) -> None:
     records = _fetched(prepared, split, numbers[part.start : part.stop])
-    for index, record in zip(part, records):
+    for index, (raw, label) in zip(part, records):
       with _blaming_record(prepared, split, int(numbers[index])):
-        images[index] = _decode(record[prepared.image_key], shape)
-      record_labels[index] = record[prepared.label_key]
+        images[index] = _decode(raw, stated, shape)
+      record_labels[index] = label
 
   # Threads suffice: Pillow releases Python's lock while it decodes.
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
     list(threads.map(decode, _parts(len(numbers))))
-  return images, record_labels
+  return images, _checked(prepared, split, record_labels)
 
 
 def _parts(count: int) -> list[range]:
@@ -177,30 +180,46 @@ def _parts(count: int) -> list[range]:
   ]
 
 
-def _fetched(prepared, split, numbers: Sequence[int]) -> list[dict]:
-  """Reads records; an error names the record that cannot be read."""
-  source = store.source(prepared, split)
+def _fetched(
+  prepared, split, numbers: Sequence[int]
+) -> list[tuple[bytes | np.ndarray, int]]:
+  """Returns (image's file or array, label) of records.
+
+  An error names the record that cannot be read.
+  """
+  source = store.source(prepared, split).data_source
+  read = store.reader(prepared)
   numbers = [int(number) for number in numbers]
   try:
-    return source.__getitems__(numbers)
+    return [read(record) for record in source.__getitems__(numbers)]
   except Exception:  # array_record and protobuf have exceptions of their own
     for number in numbers:
       with _blaming_record(prepared, split, number):
-        source.__getitems__([number])
+        for record in source.__getitems__([number]):
+          read(record)
     raise
 
 
 @contextlib.contextmanager
-def _blaming_record(prepared, split, number):
+def _blaming(what: Callable[[], str]):
+  """Turns any error of reading into a DataError about what `what` returns."""
   try:
     yield
   except errors.Failure:
     raise
   except Exception as error:  # as in `_fetched`
     raise errors.DataError(
-      f'{prepared.name} {split}: {store.place_of(prepared, split, number)} in '
-      f'{prepared.folder} cannot be used: {errors.first_line(error)}'
+      f'{what()} cannot be used: {errors.first_line(error)}'
     ) from error
+
+
+def _blaming_record(prepared, split, number):
+  return _blaming(
+    lambda: (
+      f'{prepared.name} {split}: {store.place_of(prepared, split, number)} in '
+      f'{prepared.folder}'
+    )
+  )
 
 
 def _image_shape(shape, resolution) -> tuple[int, int, int]:
@@ -210,27 +229,24 @@ def _image_shape(shape, resolution) -> tuple[int, int, int]:
   return resolution, resolution, channels
 
 
-def _decode(encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-  height, width, channels = shape
-  if not encoded:  # array_record returns this from a truncated file
-    raise ValueError('it holds no image')
-  image = pixels.decoded(encoded, channels)
+def _decode(raw, stated: levels.Stated, shape: tuple[int, int, int]):
+  height, width, _ = shape
+  image = pixels.decoded(raw, stated)
   if image.size != (width, height):
     # The whole middle square of a photograph; a square image is resized.
     if image.width != image.height:
       return crops.center(image, height, share=1.0)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-  return np.asarray(image, np.uint8).reshape(shape)
+  return pixels.as_array(image)
 
 
-def _check(what, all_labels, expected, count) -> None:
-  if len(all_labels) != count:
-    raise errors.DataError(
-      f'{what} holds {len(all_labels)} examples, expected {count}'
-    )
+def _checked(prepared, split, all_labels: Sequence[int]) -> np.ndarray:
+  """Returns labels, [N], as int32, if they are classes of the set."""
+  all_labels = np.array(all_labels, np.int64)
   smallest, largest = all_labels.min(), all_labels.max()
-  if smallest < 0 or largest >= expected.num_classes:
+  if smallest < 0 or largest >= prepared.num_classes:
     raise errors.DataError(
-      f'{what} has labels {smallest} to {largest}, '
-      f'expected 0 to {expected.num_classes - 1}'
+      f'{prepared.name} {split} has labels {smallest} to {largest}, expected 0 '
+      f'to {prepared.num_classes - 1}'
     )
+  return all_labels.astype(np.int32)

@@ -3,6 +3,7 @@
 import logging
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -11,7 +12,7 @@ from bn_jax.config import build, differences, resolve
 from bn_jax.experiment import cost, init_from, probes
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
-from bn_jax.storage import checkpoint, files, run_folder
+from bn_jax.storage import chain, checkpoint, files, run_folder
 
 _log = logging.getLogger('bn_jax')
 
@@ -115,7 +116,8 @@ def _seeds_left(
 
   Raises:
     ConfigError: another experiment, fewer steps, or --resume against it.
-    CheckpointError: --resume=must, and there is nothing to go on from.
+    CheckpointError: --resume=must, and there is nothing to go on from; or a
+      checkpoint of another run.
     StorageError: --workdir is a file, is damaged, or has too little space.
   """
   if directory.exists() and not directory.is_dir():
@@ -124,6 +126,9 @@ def _seeds_left(
     )
   differences.check_same(directory, resolved)
   _check_steps(directory, resolved)
+  for run_folders in folders.values():
+    for folder in filter(_has_begun, run_folders):
+      chain.check(folder)
   to_train = {
     name: unfinished
     for name, run_folders in folders.items()
@@ -237,7 +242,7 @@ def _write_experiment(
   directory: pathlib.Path, resolved: resolve.Experiment
 ) -> None:
   """Writes experiment.json: this experiment, added to those that it held."""
-  old = run_folder.read_experiment(directory) or {'runs': {}, 'seeds': []}
+  old = run_folder.read_experiment(directory) or _begun(directory)
   new = {
     'runs': {
       **old['runs'],
@@ -250,3 +255,17 @@ def _write_experiment(
     return
   files.make_folder(directory, 'give another --workdir')
   run_folder.write_experiment(directory, new)
+
+
+def _begun(directory: pathlib.Path) -> dict[str, Any]:
+  """Returns an experiment of the runs that have begun; for a lost file."""
+  folders = run_folder.below(directory)
+  if folders:
+    _log.warning(
+      '%s/experiment.json is missing; it is made again of what has begun there',
+      directory,
+    )
+  return {
+    'runs': {folder.run: folder.manifest['config'] for folder in folders},
+    'seeds': sorted({folder.seed for folder in folders}),
+  }

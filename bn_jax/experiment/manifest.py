@@ -35,21 +35,20 @@ class Manifest:
     self,
     status: str,
     step: int | None,
-    divergence: dict[str, Any] | None = None,
+    **more: Any,
   ) -> None:
     """Writes the file whole.
 
     Args:
       status: 'running', 'done', 'interrupted' or 'diverged'.
       step: how many were taken; None if no checkpoint tells.
-      divergence: where and why, see `divergence.facts`.
+      more: `records` once training has stopped, see `chain.recorded`, and
+        `divergence`, see `divergence.facts`.
     """
     if not processes.is_first():
       return
-    content = {'status': status, 'step': step, **self._facts}
-    if divergence is not None:
-      content['divergence'] = divergence
-    files.write_json(self._file, content)
+    content = {'status': status, 'step': step, **self._facts, **more}
+    files.write_json(self._file, content, digest=True)
 
 
 def facts(

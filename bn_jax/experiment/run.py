@@ -16,7 +16,7 @@ from bn_jax.experiment import divergence
 from bn_jax.experiment import manifest as manifest_lib
 from bn_jax.experiment import probes as probes_lib
 from bn_jax.host import processes, progress, tensorboard
-from bn_jax.storage import checkpoint, files, lock, records, run_folder
+from bn_jax.storage import chain, checkpoint, files, lock, records, run_folder
 from bn_jax.training import devices, loop
 
 _log = logging.getLogger('bn_jax')
@@ -77,16 +77,28 @@ def is_done(folder: run_folder.RunFolder, config: RunConfig) -> bool:
 
 
 def checkpoints_of(
-  config: RunConfig, folder: run_folder.RunFolder
+  config: RunConfig,
+  folder: run_folder.RunFolder,
+  directory: pathlib.Path | None = None,
 ) -> checkpoint.Checkpoints:
-  """Returns the checkpoints of a run, which hold the config beside them."""
+  """Returns the checkpoints of a run, which say whose they are.
+
+  Args:
+    directory: where they lie, if not in `folder.checkpoints`.
+  """
+  about = {'run': folder.run, 'seed': folder.seed, 'config': config.as_json()}
+
+  def differs(stored):
+    owner = chain.stranger(stored, folder)
+    if owner is not None or 'config' not in stored:  # of an earlier version
+      return owner
+    return differences.difference(stored['config'], about['config'])
+
   return checkpoint.Checkpoints(
-    folder.checkpoints,
+    directory or folder.checkpoints,
     keep=config.checkpoint['keep'],
-    about={'config': config.as_json()},
-    differs=lambda about: differences.difference(
-      about['config'], config.as_json()
-    ),
+    about=about,
+    differs=differs,
   )
 
 
@@ -130,7 +142,8 @@ def _train(program, folder, stopped, unless_stopped) -> None:
   manifest.write('running', first_step)
   mesh = build.mesh(config)
   # The first save is waited for: a run with records has a checkpoint.
-  _save_in(checkpoints, mesh)(first_step, state)
+  save = _save_in(checkpoints, mesh, lambda _: chain.on_disk(folder))
+  save(first_step, state)
   checkpoints.wait()
   if first_step:
     _log.info('%s: goes on from step %d', folder.label, first_step)
@@ -151,7 +164,7 @@ def _train(program, folder, stopped, unless_stopped) -> None:
         sinks=outputs.sinks,
         arrays=outputs.arrays,
         timing=outputs.timing,
-        save=_save_in(checkpoints, mesh, outputs.sync),
+        save=_save_in(checkpoints, mesh, outputs.recorded),
         save_every_steps=config.checkpoint['every_steps'],
         stopped=must_stop,
         unless_stopped=unless_stopped,
@@ -161,12 +174,17 @@ def _train(program, folder, stopped, unless_stopped) -> None:
       row, newest = outputs.last.row, checkpoints.latest()
       message = divergence.message(row, newest, folder.path)
       _log.info('%s: %s', folder.label, message)
-      manifest.write('diverged', outcome.step, divergence.facts(row, newest))
+      manifest.write(
+        'diverged', outcome.step, records=outputs.recorded(),
+        divergence=divergence.facts(row, newest),
+      )  # fmt: skip
     else:
-      manifest.write(outcome.status, outcome.step)
+      manifest.write(outcome.status, outcome.step, records=outputs.recorded())
   except errors.Interrupted as error:
     checkpoints.wait()
-    manifest.write('interrupted', checkpoints.latest())
+    manifest.write(
+      'interrupted', checkpoints.latest(), records=outputs.recorded()
+    )
     raise errors.Interrupted(
       f'{folder.label}: {error}; the same command goes on from there'
     ) from error
@@ -190,14 +208,15 @@ class _Outputs(NamedTuple):
     sinks: of all records, in the order of steps, arrays excepted.
     arrays: of results too large for a line.
     timing: of seconds.
-    sync: waits until the lines of scalars.jsonl are on the disk.
+    recorded: returns the digests of the records before a step, or of all, as
+      `chain.on_disk`, once they are on the disk.
   """
 
   last: divergence.LastRow
   sinks: tuple[loop.Sink, ...]
   arrays: loop.Sink
   timing: loop.Sink
-  sync: Callable[[], None]
+  recorded: Callable[..., dict[str, Any]]
 
 
 @contextlib.contextmanager
@@ -211,7 +230,7 @@ def _opened(
   """
   last = divergence.LastRow()
   if not processes.is_first():
-    yield _Outputs(last, (last,), _Nowhere(), _Nowhere(), lambda: None)
+    yield _Outputs(last, (last,), _Nowhere(), _Nowhere(), lambda step=None: {})
     return
   with contextlib.ExitStack() as stack:
     scalars, timing, events = opened = (
@@ -226,27 +245,33 @@ def _opened(
         folder.label, first_step=first_step, steps=steps, say=_log.info
       )
     )
+    arrays = records.Arrays(folder.arrays)
+
+    def recorded(step=None):
+      scalars.sync()
+      return {'scalars': scalars.digest(step), 'arrays': arrays.digests(step)}
+
     yield _Outputs(
       last,
       sinks=(scalars, events, bar, last),
-      arrays=records.Arrays(folder.arrays),
+      arrays=arrays,
       timing=timing,
-      sync=scalars.sync,
+      recorded=recorded,
     )
 
 
 def _save_in(
   checkpoints: checkpoint.Checkpoints,
   mesh: jax.sharding.Mesh,
-  sync: Callable[[], None] = lambda: None,
+  recorded: Callable[[int], dict[str, Any]],
 ) -> Callable[[int, types.TrainState], None]:
   """Returns save(step, state): all processes gather, process 0 writes."""
 
   def save(step, state):
     whole = devices.gathered(without_ring(state), mesh)
     if processes.is_first():
-      sync()  # records before what comes after them
-      checkpoints.save(step, whole)
+      # Records are on the disk before what comes after them.
+      checkpoints.save(step, whole, {'records': recorded(step)})
 
   return save
 
@@ -266,11 +291,15 @@ def _taken_up(
     )
 
   def cut():
+    if checkpoints.steps():
+      about = checkpoints.about(step)
+      chain.check_records(folder, about.get('records'))
+      if 'records' not in about:  # of an earlier version
+        _check_whole(folder.scalars, step)
     records.cut(folder.scalars, step)
     # The seconds of some steps are written at the step after them.
-    records.cut(folder.timing, step, and_at=('train', 'save'))
+    records.cut(folder.timing, step, and_at=('train', 'save'), strict=False)
     records.cut_arrays(folder.arrays, step)
-    _check_whole(folder.scalars, step)
 
   processes.agreed(cut)
   return state
@@ -278,7 +307,10 @@ def _taken_up(
 
 def _check_whole(path: pathlib.Path, steps: int) -> None:
   """Refuses to go on with records that lack steps before the checkpoint."""
-  rows = sum(record.name == 'train' for record in records.read(path))
+  rows = sum(
+    record.name == 'train' and record.step < steps
+    for record in records.read(path)
+  )
   if rows != steps:
     raise errors.StorageError(
       f'{path} holds {rows} of the {steps} steps before the checkpoint: it was '

@@ -6,7 +6,7 @@ from bn_jax import errors, types
 from bn_jax.config import differences
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import run as run_lib
-from bn_jax.storage import checkpoint
+from bn_jax.storage import chain, checkpoint
 from bn_jax.storage.run_folder import RunFolder
 
 
@@ -15,8 +15,10 @@ def config_of(folder: RunFolder) -> RunConfig:
 
   Raises:
     ConfigError: it is older than a key of the config.
-    StorageError: the manifest was changed.
+    CheckpointError: its newest checkpoint is another run's.
+    StorageError: the manifest was changed, or is of another experiment.
   """
+  chain.check_owner(folder)
   config = RunConfig.of(
     differences.filled(folder.manifest['config']), folder.path
   )
@@ -70,7 +72,7 @@ def population(
   Raises:
     CheckpointError: there are none, or they are damaged or of another step.
   """
-  checkpoints = checkpoint.Checkpoints(folder.population)
+  checkpoints = run_lib.checkpoints_of(config, folder, folder.population)
   step = checkpoints.latest()
   if step is None:
     raise errors.CheckpointError(
@@ -84,4 +86,10 @@ def population(
       f'{folder.path}'
     )
   saved = checkpoints.restore(step, run_lib.without_ring(state))
+  source = checkpoints.about(step).get('source')
+  if source and source != chain.state_digest(folder.checkpoints, step):
+    raise errors.CheckpointError(
+      f'{folder.population} was made from another checkpoint of step {step}; '
+      f'make it anew: python -m bn_jax recalibrate {folder.path}'
+    )
   return run_lib.placed(saved, config, problem)

@@ -15,9 +15,11 @@ arrays is refused; nothing is cast or left out.
 import concurrent.futures
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -36,6 +38,7 @@ _OVERHEAD = 2**18
 # Free space that a save requires, as a multiple of the arrays' size: records
 # and other programs need some of it too.
 _MARGIN = 1.2
+_LEFT = re.compile('[0-9]+[.](new|old)')  # what a killed save left
 _FEW = 3  # differences that a message lists; more would not be read
 
 
@@ -78,10 +81,7 @@ class Checkpoints:
 
   def steps(self) -> tuple[int, ...]:
     """Returns the steps of all checkpoints, in order, damaged ones too."""
-    if not self._directory.is_dir():
-      return ()
-    names = (path.name for path in self._directory.iterdir() if path.is_dir())
-    return tuple(sorted(int(name) for name in names if name.isdecimal()))
+    return digests.steps(self._directory)
 
   def latest(self) -> int | None:
     """Returns the step of the newest checkpoint, None where there is none."""
@@ -91,13 +91,22 @@ class Checkpoints:
     """Removes what interrupted saves and removals have left."""
     if self._directory.is_dir():
       for path in self._directory.iterdir():
-        if path.suffix in ('.new', '.old'):
+        if _LEFT.fullmatch(path.name):
           shutil.rmtree(path, ignore_errors=True)
 
-  def save(self, step: int, state: Any) -> None:
+  def about(self, step: int) -> dict[str, Any]:
+    """Returns the JSON that is stored with a checkpoint that was restored."""
+    return digests.read(self._directory / str(step))['about']
+
+  def save(
+    self, step: int, state: Any, about: Mapping[str, Any] | None = None
+  ) -> None:
     """Begins to write the state of a step, once the save before is finished.
 
     If the newest checkpoint is of this step, that stays as it is.
+
+    Args:
+      about: JSON that is stored with this one, beside that of all.
 
     Raises:
       StorageError: the step is earlier than the newest checkpoint's, or the
@@ -114,7 +123,7 @@ class Checkpoints:
     copy = self._copied(state)
     if step != newest_step:
       self._newest = step
-      self._saving = self._writer.submit(self._write, step, copy)
+      self._saving = self._writer.submit(self._write, step, copy, about)
 
   def check(self) -> None:
     """Raises StorageError if the last save has failed; does not wait for it."""
@@ -208,6 +217,8 @@ class Checkpoints:
   def _restored(self, step: int, like: Any) -> Any:
     folder = self._directory / str(step)
     facts = digests.read(folder)
+    if facts['step'] != step:
+      raise digests.Damaged(f'it is that of step {facts["step"]}')
     self._check(step, facts, _arrays(like))
     digests.verify(folder)
     return _read_tree(folder / 'state', like)
@@ -257,7 +268,7 @@ class Checkpoints:
       np.copyto(copy, np.asarray(leaf), casting='no')
     return jax.tree.unflatten(tree, self._copies)
 
-  def _write(self, step: int, state: Any) -> None:
+  def _write(self, step: int, state: Any, about: Mapping | None) -> None:
     """Writes one checkpoint, then removes the oldest."""
     new = self._directory / f'{step}.new'
     try:
@@ -269,9 +280,13 @@ class Checkpoints:
       if self._free() < _MARGIN * bytes_of(state) + _OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       _write_tree(new / 'state', state)
-      digests.write(
-        new, {'step': step, 'about': self._about, 'arrays': _arrays(state)}
-      )
+      facts = {
+        'step': step,
+        'about': {**self._about, **(about or {})},
+        'arrays': _arrays(state),
+        'state': _digest(state),
+      }
+      digests.write(new, facts)
       new.rename(self._directory / str(step))
       for old in self.steps()[: -self._keep]:
         self._rename(old, 'old')
@@ -346,6 +361,17 @@ def _arrays(tree: Any) -> dict[str, list]:
     path: [str(leaf.dtype), list(leaf.shape)]
     for path, leaf in zip(trees.paths(tree), jax.tree.leaves(tree))
   }
+
+
+def _digest(tree: Any) -> str:
+  """Returns one SHA-256 of all arrays: the same whenever they are saved.
+
+  The files of orbax differ from save to save.
+  """
+  content = hashlib.sha256()
+  for leaf in jax.tree.leaves(tree):
+    content.update(np.ascontiguousarray(leaf).view(np.uint8).data)
+  return content.hexdigest()
 
 
 def _type(array: list | None) -> str:

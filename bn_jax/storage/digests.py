@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +21,21 @@ from bn_jax.storage import files as files_lib
 
 NAME = 'digests.json'
 _FORMAT = 1  # of digests.json; another version of it is refused
+_STEP = re.compile('0|[1-9][0-9]*')
 # The file is lost, or the disk cannot read it; a missing permission is neither.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
 
 class Damaged(Exception):
   """A folder's content differs from what was written; the message says how."""
+
+
+def steps(directory: pathlib.Path) -> tuple[int, ...]:
+  """Returns the names of a directory's folders that are numbers, in order."""
+  if not directory.is_dir():
+    return ()
+  names = (path.name for path in directory.iterdir() if path.is_dir())
+  return tuple(sorted(int(name) for name in names if _STEP.fullmatch(name)))
 
 
 def write(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
@@ -62,7 +72,7 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     body = json.loads(content)
     del body['digest']
     is_intact = content == _signed(body)
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise Damaged(f'{NAME} cannot be read') from error
   if not is_intact:
     raise Damaged(f'{NAME} is not as it was written')
@@ -88,7 +98,7 @@ def verify(folder: pathlib.Path) -> None:
       actual = path.stat().st_size
       if actual != size:
         raise Damaged(f'{name} has {actual:,} bytes, {size:,} were written')
-      if _of_file(path) != digest:
+      if of_file(path) != digest:
         raise Damaged(f'{name} is not what was written')
     except OSError as error:
       raise _failure(path, error) from error
@@ -103,23 +113,19 @@ def _failure(path: pathlib.Path, error: OSError) -> Exception:
 
 def _signed(body: Mapping[str, Any]) -> bytes:
   """Returns the content of digests.json, with its own digest at the end."""
-  digest = hashlib.sha256(_text(body)).hexdigest()
-  return _text({**body, 'digest': digest})
-
-
-def _text(body: Mapping[str, Any]) -> bytes:
-  return json.dumps(body, indent=1, allow_nan=False).encode()
+  return files_lib.with_digest(body, indent=1).encode()
 
 
 def _of_files(folder: pathlib.Path) -> dict[str, list]:
   """Returns path -> [bytes, digest] of each file below a folder."""
   paths = sorted(path for path in folder.rglob('*') if path.is_file())
   return {
-    path.relative_to(folder).as_posix(): [path.stat().st_size, _of_file(path)]
+    path.relative_to(folder).as_posix(): [path.stat().st_size, of_file(path)]
     for path in paths
   }
 
 
-def _of_file(path: pathlib.Path) -> str:
+def of_file(path: pathlib.Path) -> str:
+  """Returns the SHA-256 of a file's content."""
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

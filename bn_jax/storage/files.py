@@ -5,6 +5,7 @@ either the old file or the new one.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -16,6 +17,8 @@ from typing import Any, BinaryIO
 from bn_jax import errors
 
 Content = bytes | str | Callable[[BinaryIO], Any]
+# Of JSON with a digest: a file that has this key must have the other one too.
+_FORMAT, _DIGEST = 'format', 'digest'
 
 
 def write(path: pathlib.Path, content: Content, *, sync: bool = True) -> None:
@@ -83,9 +86,27 @@ def make_folder(
     ) from error
 
 
-def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-  """Writes a JSON file whole."""
-  write(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
+def write_json(
+  path: pathlib.Path, value: Mapping[str, Any], *, digest: bool = False
+) -> None:
+  """Writes a JSON file whole.
+
+  Args:
+    digest: whether the file ends with a digest of its content, so that
+      `read_json` refuses it if it was changed.
+  """
+  if digest:
+    text = with_digest({_FORMAT: 1, **value}, indent=2)
+  else:
+    text = json.dumps(value, indent=2, allow_nan=False)
+  write(path, text + '\n')
+
+
+def with_digest(value: Mapping[str, Any], indent: int) -> str:
+  """Returns JSON that ends with "digest", SHA-256 of its text without it."""
+  as_text = lambda x: json.dumps(x, indent=indent, allow_nan=False)
+  digest = hashlib.sha256(as_text(value).encode()).hexdigest()
+  return as_text({**value, _DIGEST: digest})
 
 
 def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
@@ -97,18 +118,30 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
       Further fields are allowed.
 
   Raises:
-    StorageError: the file cannot be read, is no JSON or has another shape.
+    StorageError: the file cannot be read, is no JSON, is not what was written
+      with a digest, or has another shape.
   """
   try:
-    content = json.loads(path.read_bytes().decode())
-  except FileNotFoundError:
+    text = path.read_bytes().decode()
+    content = json.loads(text)
+  except (FileNotFoundError, NotADirectoryError):
     return None
   except OSError as error:
     raise errors.StorageError(
       f'cannot read {path}: {error.strerror}'
     ) from error
-  except ValueError as error:
-    raise errors.StorageError(f'{path} is not JSON: {error}') from error
+  except (ValueError, RecursionError) as error:
+    raise errors.StorageError(
+      f'{path} is not JSON: {errors.first_line(error)}; it was changed after '
+      'it was written: restore it'
+    ) from error
+  if isinstance(content, dict) and {_FORMAT, _DIGEST} & content.keys():
+    body = {k: v for k, v in content.items() if k != _DIGEST}
+    if text != with_digest(body, indent=2) + '\n':
+      raise errors.StorageError(
+        f'{path} is not as it was written: restore it from a copy'
+      )
+    content = {k: v for k, v in body.items() if k != _FORMAT}
   check_shape(path, content, shape)
   return content
 

@@ -8,14 +8,13 @@ keeps the file when the process dies.
 import contextlib
 import pathlib
 import shutil
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.storage import files
+from bn_jax.storage import files, records
 
 
 class Journal:
@@ -34,12 +33,11 @@ class Journal:
     if not path.exists():
       return None
     try:
-      with path.open('rb') as file:
-        stored = np.load(file, allow_pickle=False)
-        return dict(_typed(key, value) for key, value in stored.items())
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+      stored = records.load_arrays(path)
+      return dict(_typed(key, value) for key, value in stored.items())
+    except (errors.StorageError, TypeError) as error:
       raise errors.StorageError(
-        f'{path} is damaged ({error}); remove {self._directory} to begin again'
+        f'{errors.first_line(error)}; remove {self._directory} to begin again'
       ) from error
 
   def keep(self, name: str, arrays: Mapping[str, Any]) -> None:

@@ -12,7 +12,9 @@ ends with the same bytes as without interruption.
 
 import contextlib
 import errno
+import hashlib
 import io
+import itertools
 import json
 import math
 import operator
@@ -32,6 +34,7 @@ from bn_jax.storage import files
 # are separated by dots. 100 characters leave room for what is added to them in
 # a file's name, which may have 255 bytes.
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
+_ARRAYS = re.compile(rf'{NAME.pattern}-(0|[1-9][0-9]*)[.]npz')
 
 
 class Record(NamedTuple):
@@ -51,16 +54,39 @@ class Record(NamedTuple):
   conditions: Mapping[str, Any] | None = None
 
 
+# Size in bytes and SHA-256 of a file, or of its beginning.
+Digest = tuple[int, str]
+
+
 class Lines:
   """A file of records that is appended to, line by line."""
 
   def __init__(self, path: pathlib.Path):
     """Takes the file's path; the first line creates the file."""
     self._path, self._file = path, None
+    content = path.read_bytes() if path.exists() else b''
+    self._size, self._hash = len(content), hashlib.sha256(content)
+    # The newest step written, and what came before its first record.
+    self._newest, self._before = -1, (self._size, self._hash.copy())
+
+  def digest(self, step: int | None = None) -> Digest:
+    """Returns the digest of the records before a step, or of all.
+
+    Args:
+      step: the newest that was written, or a later one.
+    """
+    is_newest = step is not None and step <= self._newest
+    size, content = self._before if is_newest else (self._size, self._hash)
+    return size, content.hexdigest()
 
   def write(self, record: Record) -> None:
     """Appends one line and hands it to the operating system."""
     line = as_line(record).encode()
+    if record.step > self._newest:
+      self._newest = record.step
+      self._before = (self._size, self._hash.copy())
+    self._size += len(line)
+    self._hash.update(line)
     try:
       if self._file is None:
         # Unbuffered, so that closing does not retry what a full disk refused.
@@ -75,7 +101,7 @@ class Lines:
 
   def sync(self) -> None:
     """Waits until the lines are on the disk, in case the power fails."""
-    if self._file is not None:
+    if self._file is not None and not self._file.closed:
       os.fsync(self._file.fileno())
 
   def close(self) -> None:
@@ -102,6 +128,15 @@ class Arrays:
 
   def __init__(self, directory: pathlib.Path):
     self._directory = directory
+    self._digests = array_digests(directory)
+
+  def digests(self, step: int | None = None) -> dict[str, Digest]:
+    """Returns file name -> digest of the records before a step, or of all."""
+    return {
+      name: digest
+      for name, digest in self._digests.items()
+      if step is None or _step_of(name) < step
+    }
 
   def write(self, record: Record) -> None:
     """Writes the file NAME-STEP.npz, whole."""
@@ -111,8 +146,66 @@ class Arrays:
       conditions['conditions'] = np.array(json.dumps(record.conditions))
     np.savez_compressed(content, **record.values, **conditions)
     files.make_folder(self._directory, parents=False)
-    path = self._directory / f'{record.name}-{record.step}.npz'
-    files.write(path, content.getvalue())
+    name = f'{record.name}-{record.step}.npz'
+    files.write(self._directory / name, content.getvalue())
+    self._digests[name] = _digest(content.getvalue())
+
+
+def array_digests(directory: pathlib.Path) -> dict[str, Digest]:
+  """Returns file name -> digest of each record in a folder of arrays.
+
+  Raises:
+    StorageError: a file cannot be read.
+  """
+  return {
+    path.name: _digest(_content(path)) for _, path in _array_files(directory)
+  }
+
+
+def digests_by_step(
+  scalars: pathlib.Path, arrays: pathlib.Path
+) -> dict[int, Digest]:
+  """Returns step -> digest of what one name has recorded, as line or array.
+
+  Raises:
+    StorageError: a file cannot be read, a line is no record, or a step is there
+      twice.
+  """
+  found = {}
+  lines = ((record.step, line) for line, record in _parsed_lines(scalars))
+  files_of_arrays = (
+    (step, _content(path)) for step, path in _array_files(arrays)
+  )
+  for step, content in itertools.chain(lines, files_of_arrays):
+    if step in found:
+      raise errors.StorageError(
+        f'{scalars.parent} has two records of step {step}: it was changed '
+        'after it was written; restore it'
+      )
+    found[step] = _digest(content)
+  return found
+
+
+def beginning_digest(path: pathlib.Path, size: int | None = None) -> Digest:
+  """Returns the digest of a file's first `size` bytes, or of all.
+
+  Raises:
+    StorageError: the file cannot be read.
+  """
+  return _digest(_content(path)[:size] if path.exists() else b'')
+
+
+def _digest(content: bytes) -> Digest:
+  return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _content(path: pathlib.Path) -> bytes:
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot read {path}: {error.strerror}'
+    ) from error
 
 
 def write_all(path: pathlib.Path, records: Sequence[Record]) -> None:
@@ -126,7 +219,7 @@ def read_arrays(directory: pathlib.Path, name: str) -> list[Record]:
   records = []
   for step, path in _array_files(directory):
     if path.name == f'{name}-{step}.npz':
-      values = _loaded(path)
+      values = load_arrays(path)
       conditions = None
       if 'conditions' in values:
         conditions = json.loads(str(values.pop('conditions')))
@@ -134,12 +227,25 @@ def read_arrays(directory: pathlib.Path, name: str) -> list[Record]:
   return sorted(records, key=lambda record: record.step)
 
 
-def _loaded(path: pathlib.Path) -> dict[str, np.ndarray]:
+def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Returns the arrays of a .npz file.
+
+  Raises:
+    StorageError: the file is damaged.
+  """
   try:
+    # NumPy (2.4.6) reads as much as an array's header says; where a flipped
+    # bit made that less, it stops before the checksum is compared.
+    with zipfile.ZipFile(path) as archive:
+      if (member := archive.testzip()) is not None:
+        raise zipfile.BadZipFile(f'{member} is not what was written')
     with np.load(path, allow_pickle=False) as values:
       return dict(values)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise errors.StorageError(f'{path} is damaged: {error}') from error
+  # Of zlib, of a tokenizer, of memory: whatever the parsers meet.
+  except Exception as error:
+    raise errors.StorageError(
+      f'{path} is damaged: {errors.first_line(error)}'
+    ) from error
 
 
 def cut_arrays(directory: pathlib.Path, step: int) -> None:
@@ -152,43 +258,72 @@ def cut_arrays(directory: pathlib.Path, step: int) -> None:
 def _array_files(
   directory: pathlib.Path,
 ) -> Iterator[tuple[int, pathlib.Path]]:
-  for path in directory.glob('*-*.npz'):
-    step = path.stem.rpartition('-')[2]
-    if step.isdecimal():
-      yield int(step), path
+  for path in sorted(directory.glob('*.npz')):
+    step = _step_of(path.name)
+    if step is not None:
+      yield step, path
 
 
-def read(path: pathlib.Path) -> Iterator[Record]:
+def _step_of(name: str) -> int | None:
+  """Returns the step of a file of arrays; None for the name of another file."""
+  match = _ARRAYS.fullmatch(name)
+  return int(match[1]) if match else None
+
+
+def read(path: pathlib.Path, *, strict: bool = True) -> Iterator[Record]:
   """Yields the records of a file, none if there is no file.
 
   An unfinished last line is left out. "NaN", "Infinity" and "-Infinity" become
   floats again.
 
+  Args:
+    strict: whether a line that is no record is refused; else it is left out.
+
   Raises:
     StorageError: the file cannot be read, or a line is no record.
   """
-  if path.exists():
-    for line in _whole_lines(path):
-      yield _parsed(path, line)
+  for _, record in _parsed_lines(path, strict):
+    yield record
 
 
-def cut(path: pathlib.Path, step: int, *, and_at: Sequence[str] = ()) -> None:
+def cut(
+  path: pathlib.Path,
+  step: int,
+  *,
+  and_at: Sequence[str] = (),
+  strict: bool = True,
+) -> None:
   """Removes the records of `step` and later steps, atomically.
 
   Args:
     path: of a file of records, which need not exist.
     step: the first step that is removed.
     and_at: names whose records at `step` itself stay.
+    strict: as of `read`.
   """
   if not path.exists():
     return
   lines = []
-  for line in _whole_lines(path):
-    record = _parsed(path, line)
+  for line, record in _parsed_lines(path, strict):
     is_exempt = record.step == step and record.name in and_at
     if record.step < step or is_exempt:
       lines.append(line)
   files.write(path, b''.join(lines))
+
+
+def _parsed_lines(
+  path: pathlib.Path, strict: bool = True
+) -> Iterator[tuple[bytes, Record]]:
+  """Yields each line of a file with the record that it is; see `read`."""
+  if path.exists():
+    for line in _whole_lines(path):
+      try:
+        record = _parsed(path, line)
+      except errors.StorageError:
+        if strict:
+          raise
+        continue
+      yield line, record
 
 
 def _whole_lines(path: pathlib.Path) -> Iterator[bytes]:
@@ -215,7 +350,9 @@ def _parsed(path: pathlib.Path, line: bytes) -> Record:
       values,
       fields.get('conditions'),
     )
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (
+    ValueError, KeyError, TypeError, AttributeError, RecursionError,
+  ) as error:  # fmt: skip
     start = line[:60].decode(errors='replace').strip()
     raise errors.StorageError(
       f'{path}: {start!r} is no record ({type(error).__name__}: {error}); the '

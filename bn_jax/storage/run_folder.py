@@ -1,5 +1,7 @@
 """Finds and reads the files of one run with one seed.
 
+`chain` checks that they belong together.
+
 WORKDIR/experiment.json            the runs, resolved, and their seeds
 WORKDIR/RUN/seedK/                 a `RunFolder`
   manifest.json                    the config, the machine, the last step
@@ -31,6 +33,7 @@ MANIFEST = {
   'run': str,
   'seed': int,
   'config': dict,
+  'records': (None, {'scalars': list, 'arrays': dict}),  # once it has stopped
 }
 # What a manifest must hold for the report and the papers.
 WHOLE = {
@@ -57,15 +60,31 @@ _NUMBERS = {'accuracy': float | None, 'loss': float}
 _POPULATION = {
   'step': int,
   'batches': int,
+  'run': (None, str),
+  'seed': (None, int),
+  'state': (None, str),  # of the checkpoint, see `chain.state_digest`
   'test': {'running': _NUMBERS, 'population': _NUMBERS},
 }
 _SETTINGS = {
   'measure': {'name': str, 'data': str},
   'statistics': str,
+  'run': (None, str),
+  'seed': (None, int),
   'page': (None, _PAGE),
+  'records': (None, {...: {'digest': list, 'checkpoint': str | None}}),
 }
+# Keys of a config that may change when a run goes on: none of it changes a
+# number by more than rounding, except that evaluation_batch_size is the size of
+# the batches of a split that is measured with batch statistics. on_nonfinite
+# and max_skips change none before the first update that is not finite, at which
+# a run that may skip none stops.
+MAY_CHANGE = (
+  'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
+  'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
+  'max_skips',
+)  # fmt: skip
 _EXPERIMENT_FILE = 'experiment.json'
-_SEED = re.compile(r'seed(0|[1-9]\d*)')
+_SEED = re.compile('seed(0|[1-9][0-9]*)')
 
 
 def seed_name(seed: int) -> str:
@@ -108,14 +127,16 @@ class RunFolder:
     access; `again` is for a run that is in progress.
 
     Raises:
-      StorageError: the file cannot be read, was changed or is another seed's.
+      StorageError: the file cannot be read, was changed or is another run's.
     """
     manifest = files.read_json(self.manifest_file, MANIFEST)
-    if manifest is not None and manifest['seed'] != self.seed:
-      raise errors.StorageError(
-        f'{self.manifest_file} is that of seed {manifest["seed"]}; give the '
-        f'folder its name again, {seed_name(manifest["seed"])}'
-      )
+    if manifest is not None:
+      owner = (manifest['run'], manifest['seed'])
+      if owner != (self.run, self.seed):
+        raise errors.StorageError(
+          f'{self.manifest_file} is that of run {owner[0]!r} with seed '
+          f'{owner[1]}; give the folder its name again, {label(*owner)}'
+        )
     return manifest
 
   def whole_manifest(self) -> dict[str, Any]:
@@ -185,7 +206,7 @@ class RunFolder:
     return self.path / 'population.json'
 
   def read_population(self) -> dict[str, Any] | None:
-    """Returns the content of population.json, None without such a file."""
+    """Returns the content of population.json; see `chain.population`."""
     return files.read_json(self.population_file, _POPULATION)
 
   def analysis(self, name: str) -> 'AnalysisFolder':
@@ -193,28 +214,29 @@ class RunFolder:
     return AnalysisFolder(self.path / 'analysis' / name)
 
   def analyses(self) -> list['AnalysisFolder']:
-    """Returns the analyses with settings.json, in the order of their names."""
-    paths = sorted((self.path / 'analysis').glob('*/settings.json'))
-    names = [path.parent.name for path in paths]
-    return [
-      self.analysis(name) for name in names if records.NAME.fullmatch(name)
+    """Returns the analyses that were begun, in the order of their names."""
+    above = self.path / 'analysis'
+    paths = sorted(above.iterdir()) if above.is_dir() else ()
+    found = [
+      self.analysis(path.name)
+      for path in paths
+      if records.NAME.fullmatch(path.name) and path.is_dir()
     ]
+    return [one for one in found if one.has_begun]
 
   def seconds(self) -> dict[str, float]:
     """Returns name -> seconds in timing.jsonl, summed over all restarts.
 
+    Lines that were changed are left out: nothing but a time is read from them.
+
     Raises:
-      StorageError: the file cannot be read or was changed.
+      StorageError: the file cannot be read.
     """
     total = {}
-    for record in records.read(self.timing):
+    for record in records.read(self.timing, strict=False):
       seconds = record.values.get('seconds')
-      if not isinstance(seconds, int | float):
-        raise errors.StorageError(
-          f'{self.timing}: {record.name} at step {record.step} took {seconds} '
-          'seconds; the file was changed after it was written'
-        )
-      total[record.name] = total.get(record.name, 0.0) + seconds
+      if isinstance(seconds, int | float):
+        total[record.name] = total.get(record.name, 0.0) + seconds
     return total
 
 
@@ -244,16 +266,35 @@ class AnalysisFolder:
     """Returns the journal's folder for a checkpoint that is being measured."""
     return self.path / 'partial' / f'{step}'
 
+  def write_settings(self, settings: dict[str, Any]) -> None:
+    """Writes settings.json, whole."""
+    files.write_json(self.settings_file, settings, digest=True)
+
   def settings(self) -> dict[str, Any] | None:
     """Returns the settings of the measure; None without any result.
 
     Raises:
-      StorageError: settings.json cannot be read or was changed.
+      StorageError: settings.json is missing, was changed or cannot be read.
     """
-    results = (self.scalars, self.arrays, self.path / 'partial')
-    if not any(path.exists() for path in results):
+    if not self._has_results:
       return None
-    return files.read_json(self.settings_file, _SETTINGS)
+    settings = files.read_json(self.settings_file, _SETTINGS)
+    if settings is None:
+      raise errors.StorageError(
+        f'{self.settings_file} is missing: nothing tells what was measured; '
+        'restore it, or give another --name'
+      )
+    return settings
+
+  @property
+  def has_begun(self) -> bool:
+    """Returns whether there are settings or results."""
+    return self.settings_file.exists() or self._has_results
+
+  @property
+  def _has_results(self) -> bool:
+    results = (self.scalars, self.arrays, self.path / 'partial')
+    return any(path.exists() for path in results)
 
 
 def at(workdir: str | os.PathLike, run: str, seed: int) -> RunFolder:
@@ -261,52 +302,91 @@ def at(workdir: str | os.PathLike, run: str, seed: int) -> RunFolder:
   return RunFolder(pathlib.Path(workdir) / run / seed_name(seed), run, seed)
 
 
-def below(workdir: pathlib.Path, run: str = '*') -> list[RunFolder]:
-  """Returns the folders with a manifest, in the order of run and seed.
+def below(workdir: pathlib.Path, run: str | None = None) -> list[RunFolder]:
+  """Returns the folders that have begun, in the order of run and seed.
 
   Args:
     workdir: the folder above those of the runs.
-    run: a name, or a pattern as in shells; '*' stands for all runs.
+    run: a name; None is for all runs of the experiment, or where there is no
+      experiment.json, all folders whose name is one for a run.
+
+  Raises:
+    StorageError: experiment.json was changed, or a manifest is missing.
   """
-  folders = []
-  for path in workdir.glob(run):
-    folders += _seeds(path, path.name)
-  return sorted(folders, key=lambda folder: (folder.run, folder.seed))
+  if run is not None:
+    names = [run]
+  elif (experiment := read_experiment(workdir)) is not None:
+    names = experiment['runs']
+  elif workdir.is_dir():
+    names = [path.name for path in workdir.iterdir()]
+    names = filter(records.NAME.fullmatch, names)
+  else:
+    names = ()
+  return [
+    folder for name in sorted(names) for folder in _seeds(workdir / name, name)
+  ]
 
 
 def find(path: pathlib.Path) -> list[RunFolder]:
   """Returns the folders at WORKDIR, WORKDIR/RUN or WORKDIR/RUN/seedK.
 
-  A run's name is that in its manifest, as its folder may have been moved.
+  A folder that is no longer below its experiment, or under a name that the
+  experiment does not have, is that of the run in its manifest.
 
   Raises:
     ConfigError: no run has begun there.
     StorageError: see `RunFolder.manifest`.
   """
-  match = _SEED.fullmatch(path.absolute().name)
-  if path.is_dir() and (path / 'manifest.json').exists():
+  named = pathlib.Path(os.path.abspath(path))  # '.' has a name, too
+  match = _SEED.fullmatch(named.name)
+  if (path / 'manifest.json').exists():
     manifest = files.read_json(path / 'manifest.json', MANIFEST)
     seed = int(match[1]) if match else manifest['seed']
-    folders = [RunFolder(path, manifest['run'], seed)]
+    run = _name_in_experiment(named.parent) or manifest['run']
+    folders = [RunFolder(path, run, seed)]
   else:
-    folders = _seeds(path, path.absolute().name) or below(path)
+    folders = _seeds(path, _name_in_experiment(named)) or below(path)
   if not folders:
     raise errors.ConfigError(
       f'{path} holds no run; give WORKDIR/run or WORKDIR/run/seedK'
     )
-  return [
-    dataclasses.replace(folder, run=folder.manifest['run'])
-    for folder in folders
-  ]
+  for folder in folders:
+    _ = folder.manifest  # refused here, before any of them is used
+  return folders
 
 
-def _seeds(folder: pathlib.Path, run: str) -> list[RunFolder]:
-  """Returns the folders of one run with a manifest, in the order of seeds."""
+def _name_in_experiment(path: pathlib.Path) -> str | None:
+  """Returns the name of a run's folder, None if its experiment lacks it."""
+  experiment = read_experiment(path.parent)
+  return path.name if experiment and path.name in experiment['runs'] else None
+
+
+def _seeds(folder: pathlib.Path, run: str | None) -> list[RunFolder]:
+  """Returns the folders of one run that have begun, in the order of seeds.
+
+  Args:
+    run: its name; None is for that in each manifest.
+
+  Raises:
+    StorageError: a manifest is missing, or cannot be read.
+  """
   folders = []
-  for path in folder.glob('seed*/manifest.json'):
-    match = _SEED.fullmatch(path.parent.name)
-    if match:  # 'seed0.bak' is no seed
-      folders.append(RunFolder(path.parent, run, int(match[1])))
+  for path in folder.iterdir() if folder.is_dir() else ():
+    match = _SEED.fullmatch(path.name)  # 'seed0.bak' is no seed
+    if not match:
+      continue
+    seed = RunFolder(path, run or '', int(match[1]))
+    if not seed.manifest_file.exists():
+      if seed.scalars.exists() or seed.checkpoints.exists():
+        raise errors.StorageError(
+          f'{seed.manifest_file} is missing: restore it; the command that '
+          'trained the run writes it again'
+        )
+      continue  # has not begun
+    if run is None:
+      manifest = files.read_json(seed.manifest_file, MANIFEST)
+      seed = dataclasses.replace(seed, run=manifest['run'])
+    folders.append(seed)
   return sorted(folders, key=lambda folder: folder.seed)
 
 
@@ -316,8 +396,15 @@ def is_workdir(path: pathlib.Path) -> bool:
 
 
 def workdirs(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the working directories in a folder and below it, in order."""
-  return sorted(path.parent for path in folder.glob(f'**/{_EXPERIMENT_FILE}'))
+  """Returns the working directories in a folder and below it, in order.
+
+  Hidden folders are left out, unless `folder` itself is one.
+  """
+  return sorted(
+    path.parent
+    for path in folder.glob(f'**/{_EXPERIMENT_FILE}')
+    if not any(name.startswith('.') for name in path.relative_to(folder).parts)
+  )
 
 
 def read_experiment(workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -336,4 +423,4 @@ def read_experiment(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 def write_experiment(workdir: pathlib.Path, content: dict[str, Any]) -> None:
   """Writes experiment.json, whole."""
-  files.write_json(workdir / _EXPERIMENT_FILE, content)
+  files.write_json(workdir / _EXPERIMENT_FILE, content, digest=True)

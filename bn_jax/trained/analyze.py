@@ -12,7 +12,7 @@ from bn_jax.config import build, differences, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
-from bn_jax.storage import files, journal, lock, records, run_folder
+from bn_jax.storage import chain, files, journal, lock, records, run_folder
 from bn_jax.trained import cost
 from bn_jax.training import devices
 
@@ -172,10 +172,16 @@ def _steps(folder: run_folder.RunFolder, request: Request) -> tuple[int, ...]:
 
 
 def _check_results(job: Job) -> None:
-  """Refuses a folder that holds the results of another analysis."""
+  """Refuses a folder that holds another analysis, or results of another run.
+
+  Raises:
+    ConfigError: another measure, statistics or keywords.
+    StorageError: results of another run, or that were changed.
+  """
   old = job.results.settings()
   if old is None:
     return
+  missing_steps(job)
   new = _described(job)
   changes = []
   for key in ('measure', 'statistics', 'population'):
@@ -191,9 +197,11 @@ def _described(job: Job) -> dict[str, Any]:
   """Returns the content of settings.json: what is measured, and how."""
   population = {}
   if job.statistics == 'population':
-    facts = job.folder.read_population() or {}
+    facts = chain.population(job.folder) or {}
     population = {'population': {k: v for k, v in facts.items() if k != 'test'}}
   return {
+    'run': job.folder.run,
+    'seed': job.folder.seed,
     'measure': schema.jsonable('measure', job.section),
     'page': analysis.MEASURES[job.section['name']].page(),
     'statistics': job.statistics,
@@ -236,7 +244,7 @@ def _measured(
     state = _state(job, step)
     if is_new:
       files.make_folder(job.results.path)
-      files.write_json(job.results.settings_file, _described(job))
+      job.results.write_settings({**_described(job), 'records': {}})
       is_new = False
     journal_of_step = _journal(job, step)
     feed.start(seed=job.folder.seed, first_step=step)
@@ -258,25 +266,26 @@ def _journal(job: Job, step: int) -> journal.Journal:
 
 
 def missing_steps(job: Job) -> list[int]:
-  """Returns the steps of a job that are not measured yet, in order."""
-  return [step for step in job.steps if not _has(job, step)]
+  """Returns the steps of a job that are not measured yet, in order.
 
-
-def _has(job: Job, step: int) -> bool:
-  """Returns whether the results have a step."""
-  results = job.results
-  if analysis.MEASURES[job.section['name']].arrays:
-    return (results.arrays / f'{results.name}-{step}.npz').exists()
-  return any(record.step == step for record in records.read(results.scalars))
+  Raises:
+    StorageError: what was measured has been changed since.
+  """
+  measured = chain.check_analysis(job.results, job.folder, goes_on=True)
+  return [step for step in job.steps if step not in measured]
 
 
 def _write(job: Job, record: records.Record) -> None:
   """Adds a record to the results, which are in the order of steps."""
+  results = job.results
   if analysis.MEASURES[job.section['name']].arrays:
-    records.Arrays(job.results.arrays).write(record)
-    return
-  path = job.results.scalars
-  records.write_all(path, [*records.read(path), record])
+    records.Arrays(results.arrays).write(record)
+  else:
+    others = (
+      one for one in records.read(results.scalars) if one.step != record.step
+    )
+    records.write_all(results.scalars, [*others, record])
+  chain.record_of(results, job.folder, record.step)
 
 
 def _state(job: Job, step: int) -> types.TrainState:

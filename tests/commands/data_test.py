@@ -12,10 +12,12 @@ from PIL import Image
 
 from bn_jax import __main__, errors
 from bn_jax.commands import data
-from bn_jax.data.disk import prepare, show, store
+from bn_jax.data.disk import levels, prepare, show, store
+from bn_jax.data.disk.pixels import RULES
 from tests.fixtures import strict  # noqa: F401
 
 _PNG = show._SIGNATURE
+_RULES = 'rules    of all images, in memory and in a stream'
 
 
 def run(*words):
@@ -67,17 +69,21 @@ class DigitsTest(absltest.TestCase):
     self.assertEqual(lines[0], 'digits 1.0.0')
     self.assertEqual(lines[1], f'folder   {self.prepared}/digits/1.0.0')
     self.assertStartsWith(lines[2], 'images   8 x 8 x 1 ')
-    self.assertStartsWith(lines[3], 'split    train        1,442 examples')
-    self.assertStartsWith(lines[4], 'split    test           355 examples')
+    self.assertEqual(lines[3], 'pixels   uint8, 0 is black and 255 white')
+    self.assertStartsWith(lines[4], 'split    train        1,442 examples')
+    self.assertStartsWith(lines[5], 'split    test           355 examples')
     self.assertStartsWith(
-      lines[5], 'classes  10 (examples in train): 0 (143), '
+      lines[6], 'classes  10 (examples in train): 0 (143), '
     )
     self.assertEqual(lines[-1], 'wrote digits.png')
     # 178 zeros, 182 ones, ... (UCI), without every fifth of each.
     totals = np.array([178, 182, 177, 183, 181, 182, 181, 179, 174, 180])
     numbers = [f'{i} ({n})' for i, n in enumerate(totals - totals // 5)]
-    classes = ' '.join(line.strip() for line in lines[5:-1])
+    rules = lines.index(_RULES)
+    classes = ' '.join(line.strip() for line in lines[6:rules])
     self.assertEqual(classes.split('train): ')[1], ', '.join(numbers))
+    said = ' '.join(' '.join(lines[rules + 1 : -1]).split())
+    self.assertEqual(said, ' '.join(' '.join(rule) for rule in RULES))
     sheet = Image.open('digits.png')
     self.assertEqual((sheet.format, sheet.mode), ('PNG', 'RGB'))
     # Ten rows of images of 96 pixels, twelve times 8.
@@ -137,13 +143,10 @@ class DigitsTest(absltest.TestCase):
 
   def test_a_broken_image(self):
     prepared = store.opened('digits', self.prepared)
-    with (
-      mock.patch.object(Image, 'open', side_effect=OSError('broken')),
-      self.assertRaisesRegex(
-        errors.DataError, 'record 0 of digits-train.*brok'
-      ),
+    with self.assertRaisesRegex(
+      errors.DataError, 'record 0 of digits-train.*no image'
     ):
-      show._decoded(prepared, 'train', store.source(prepared, 'train'), 0)
+      show._decoded(prepared, 'train', (b'no image', 0), 0)
 
   def test_a_large_split_is_sampled(self):
     prepared = store.opened('digits', self.prepared)
@@ -167,9 +170,9 @@ class DescribedTest(absltest.TestCase):
   def lines(self, classes, counts):
     names = tuple(f'class {i}' for i in range(classes))
     folder = pathlib.Path('a') / '1.0.0'
-    shape = (None, 40, 3)
+    stated = levels.Stated((None, 40, 3), 'uint16')
     prepared = store.Prepared(
-      'a', folder, 'image', 'label', shape, names, {'train': 1_281_167}
+      'a', folder, 'image', 'label', stated, names, {'train': 1_281_167}
     )
     images = {0: [Image.new('L', (9, 9))] * 8, 1: [Image.new('L', (9, 9))]}
     seen = show.Glance('train', images, counts, 4_096)
@@ -178,13 +181,18 @@ class DescribedTest(absltest.TestCase):
     notes = [row.note for row in rows]
     said = data._described(prepared, seen, {'train': 25_500_000_000})
     self.assertLess(max(map(len, said.splitlines())), 81)
-    return said.splitlines(), notes, note
+    lines = said.splitlines()
+    return lines[: lines.index(_RULES)], notes, note
 
   def test_a_large_set(self):
     lines, notes, note = self.lines(1000, None)
     self.assertStartsWith(lines[2], 'images   any x 40 x 3 ')
-    self.assertEndsWith(lines[3], '1,281,167 examples  25,500.0 MB')
-    self.assertStartsWith(lines[4], 'classes  1,000: class 0, class 1, ')
+    self.assertEqual(
+      lines[3],
+      'pixels   uint16, 0 is black and 65,535 white, x read as x / 257',
+    )
+    self.assertEndsWith(lines[4], '1,281,167 examples  25,500.0 MB')
+    self.assertStartsWith(lines[5], 'classes  1,000: class 0, class 1, ')
     self.assertEndsWith(' '.join(lines), ' class 19,          and 980 more')
     self.assertEqual(notes, ['', ''])
     self.assertEqual(
@@ -195,7 +203,7 @@ class DescribedTest(absltest.TestCase):
     counts = np.arange(100) + 1
     lines, notes, note = self.lines(100, counts)
     self.assertEndsWith(lines[-1], ' class 99 (100)')
-    self.assertStartsWith(lines[5], '         class ')  # no name is broken
+    self.assertStartsWith(lines[6], '         class ')  # no name is broken
     self.assertEqual(notes, ['1 example', '2 examples'])
     self.assertEqual(note, 'the first 2 of 100 classes')
 

@@ -203,7 +203,7 @@ class VerifyTest(_InAFolder):
 
   def judge_by_older_rules(self, place):
     """Makes verdicts.json one of before rules had a number."""
-    content = json.loads((place / 'verdicts.json').read_text())
+    content = files_lib.read_json(place / 'verdicts.json')
     del content['rules']
     files_lib.write_json(place / 'verdicts.json', content)
 
@@ -223,7 +223,7 @@ class VerifyTest(_InAFolder):
     place = self.workdir(seeds=(0,))
     self.verify(place)
     path = place / verifying.FILE
-    text = path.read_text().replace('With BN', '<script>')
+    text = json.dumps(files_lib.read_json(path)).replace('With BN', '<script>')
     path.write_text(text.replace('"not measured"', '"<script>"'))
     with undrawn:
       self.assertNotIn('<script>', page.write([place]).read_text())

@@ -94,8 +94,8 @@ class LoadTest(_InAFolder):
     ('scalars.jsonl', b'no record\n', 'is no record'),
     (
       'scalars.jsonl',
-      b'{"step": 1, "name": "late", "values": {"loss": 1}}\n' * 2
-      + b'{"step": 1, "name": "late", "values": {"lost": 1}}\n',
+      b'{"step": 1, "name": "late", "values": {"loss": 1}}\n'
+      b'{"step": 2, "name": "late", "values": {"lost": 1}}\n',
       'different values',
     ),
   )

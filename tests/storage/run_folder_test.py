@@ -40,10 +40,12 @@ class RunFolderTest(absltest.TestCase):
   def test_the_folder_of_another_seed(self):
     shutil.copytree(self.workdir / 'a' / 'seed2', self.workdir / 'a' / 'seed3')
     copied = run_folder.at(self.workdir, 'a', 3)
-    with self.assertRaisesRegex(errors.StorageError, 'that of seed 2'):
+    with self.assertRaisesRegex(errors.StorageError, "of run 'a' with seed 2"):
       _ = copied.manifest
     for path in (copied.path, copied.path.parent):
-      with self.assertRaisesRegex(errors.StorageError, 'that of seed 2'):
+      with self.assertRaisesRegex(
+        errors.StorageError, "of run 'a' with seed 2"
+      ):
         run_folder.find(path)
 
   def test_found_at_any_height(self):
@@ -95,13 +97,16 @@ class RunFolderTest(absltest.TestCase):
     folder.timing.write_text(''.join(json.dumps(x) + '\n' for x in lines))
     self.assertEqual(folder.seconds(), {'train': 1.75, 'test': 2.0})
     lines[0]['values'] = {}
-    folder.timing.write_text(json.dumps(lines[0]) + '\n')
-    with self.assertRaisesRegex(errors.StorageError, 'took None seconds'):
-      folder.seconds()
+    lines[1]['values'] = {'seconds': 'long'}
+    texts = [*map(json.dumps, lines), '{"step": 5,', '[' * 10**5]
+    folder.timing.write_text(''.join(f'{text}\n' for text in texts))
+    self.assertEqual(
+      folder.seconds(), {'train': 0.25}
+    )  # the lines that are whole
 
   def test_a_changed_manifest_is_named(self):
     folder = run_folder.at(self.workdir, 'a', 2)
-    optional = ('step', 'git_commit', 'measures')
+    optional = ('step', 'git_commit', 'measures', 'records')
     for key in run_folder.WHOLE.keys() - set(optional):
       changed = {k: v for k, v in folder.manifest.items() if k != key}
       files.write_json(folder.manifest_file, changed)

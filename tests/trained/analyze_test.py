@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import pathlib
 import shutil
 import signal
@@ -22,8 +21,9 @@ from bn_jax.analysis import gradients
 from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.report.drawing import canvas
+from bn_jax.storage import files as files_lib
 from bn_jax.storage import journal, records
-from tests.fixtures import strict
+from tests.fixtures import made_up, strict
 
 # Each as training takes it, by the keywords that both give.
 MEASURES = {
@@ -163,12 +163,12 @@ class AfterwardsTest(Trained):
     self.assertEqual(code, 0)
     (record,) = self.found('p')
     self.assertEqual(record.conditions['statistics'], 'population')
-    facts = json.loads((self.place / 'population.json').read_text())
+    facts = files_lib.read_json(self.place / 'population.json')
     self.assertAlmostEqual(
       record.values['loss'], facts['test']['population']['loss'], places=5
     )
     facts['batches'] = 6  # as if it had been made anew
-    (self.place / 'population.json').write_text(json.dumps(facts))
+    files_lib.write_json(self.place / 'population.json', facts)
     code, _, wrong = self.run_command(*words)
     (self.place / 'population.json').unlink()
     self.assertEqual(code, 2)
@@ -290,7 +290,9 @@ class RestartTest(Trained):
     self.assertEqual(got.replace('killed', 'at_once'), want)
 
   def test_a_damaged_journal_is_no_result(self):
+    self.run_command('--measure=along_gradient')
     folder = self.place / 'analysis' / 'along_gradient' / 'partial' / '4'
+    (folder.parents[1] / 'scalars.jsonl').unlink()
     folder.mkdir(parents=True)
     (folder / 'point_0.npz').write_bytes(b'PK\x03\x04 torn')
     code, _, wrong = self.run_command('--measure=along_gradient')
@@ -378,17 +380,18 @@ class WrongTest(Trained):
     self.assertFalse(partial.exists())
 
   def test_a_checkpoint_of_another_network(self):
-    path = self.place / 'manifest.json'
-    before = path.read_text()
-    self.addCleanup(path.write_text, before)
-    manifest = json.loads(before)
-    manifest['config']['model']['hidden'] = [9]
-    path.write_text(json.dumps(manifest))
+    changes = {
+      self.place / 'manifest.json': 'config.model.hidden',
+      self.place.parents[1] / 'experiment.json':
+        'runs.batchnorm.model.hidden',
+    }  # fmt: skip
+    for path, key in changes.items():
+      self.addCleanup(path.write_text, path.read_text())
+      content = made_up.changed(files_lib.read_json(path), key, [9])
+      files_lib.write_json(path, content)
     code, _, wrong = self.run_command('--measure=weights')
     self.assertEqual(code, 4)
-    self.assertIn(
-      'is of another experiment: config.model.hidden was [8], is [9]', wrong
-    )
+    self.assertIn('has another config.model.hidden than', wrong)
 
   def test_more_than_fits_is_refused_with_the_way_out(self):
     words = ('--measure=weights', '--data=train:1000')

@@ -1,7 +1,8 @@
 """Cuts squares out of images: at random to train, the middle or 144 to test.
 
-A crop of a Pillow image is an array, [size, size, C] uint8. Resizing is
-bilinear with antialiasing; only whole squares of `paper_144` are resized twice.
+A crop of an image, see `pixels.Picture`, is an array, [size, size, C] uint8 or
+float32. Resizing is bilinear with antialiasing; only whole squares of
+`paper_144` are resized twice.
 """
 
 import math
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from bn_jax.data.disk import pixels
 
 # Draws before the fallback, the middle of the image: the number that the usual
 # implementations of this crop use (torchvision's RandomResizedCrop among them).
@@ -37,7 +40,7 @@ class Crop(NamedTuple):
       multiple of size; a JPEG need not be decoded at a much larger size.
   """
 
-  take: Callable[[Image.Image, int], np.ndarray]
+  take: Callable[[pixels.Picture, int], np.ndarray]
   short: float
 
 
@@ -64,9 +67,9 @@ def random_box(
   # All draws at once: a call costs more than the numbers.
   draws = rng.random((_ATTEMPTS, 4)).tolist()
   for u_area, u_aspect, u_left, u_top in draws:
-    pixels = width * height * (area[0] + u_area * (area[1] - area[0]))
+    count = width * height * (area[0] + u_area * (area[1] - area[0]))
     ratio = math.exp(low + u_aspect * (high - low))
-    w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+    w, h = round(math.sqrt(count * ratio)), round(math.sqrt(count / ratio))
     if 0 < w <= width and 0 < h <= height:
       left, top = int(u_left * (width - w + 1)), int(u_top * (height - h + 1))
       return left, top, left + w, top + h
@@ -75,25 +78,27 @@ def random_box(
   return _middle(extent, w, h)
 
 
-def cut(image: Image.Image, box: Box, size: int) -> np.ndarray:
-  """Returns a box of an image, resized to [size, size, C] uint8."""
+def cut(image: pixels.Picture, box: Box, size: int) -> np.ndarray:
+  """Returns a box of an image, resized to [size, size, C]."""
   if image.size != (size, size) or tuple(box) != (0, 0, size, size):
     image = image.resize((size, size), _BILINEAR, box=box, reducing_gap=_GAP)
-  return _array(image)
+  return pixels.as_array(image)
 
 
 def random_resized(
-  image: Image.Image,
+  image: pixels.Picture,
   size: int,
   rng: np.random.Generator,
   area: tuple[float, float] = (0.08, 1.0),
   aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> np.ndarray:
-  """Returns a `random_box` of an image, resized to [size, size, C] uint8."""
+  """Returns a `random_box` of an image, resized to [size, size, C]."""
   return cut(image, random_box(image.size, rng, area, aspect), size)
 
 
-def center(image: Image.Image, size: int, share: float = 0.875) -> np.ndarray:
+def center(
+  image: pixels.Picture, size: int, share: float = 0.875
+) -> np.ndarray:
   """Returns the middle square of an image, [size, size, C].
 
   The short side is resized to size / share, and the middle size x size pixels
@@ -101,12 +106,12 @@ def center(image: Image.Image, size: int, share: float = 0.875) -> np.ndarray:
   test crop of ImageNet. An image of size x size is returned as it is.
   """
   if image.size == (size, size):
-    return _array(image)
+    return pixels.as_array(image)
   side = min(image.size) * size / max(size, round(size / share))
   return cut(image, _middle(image.size, side, side), size)
 
 
-def paper_144(image: Image.Image, size: int = 224) -> np.ndarray:
+def paper_144(image: pixels.Picture, size: int = 224) -> np.ndarray:
   """Returns the 144 crops of Szegedy et al. (2014), section 7, of an image.
 
   They are [144, size, size, C]. Crop 36 s + 12 q + 2 k + m has
@@ -122,9 +127,9 @@ def paper_144(image: Image.Image, size: int = 224) -> np.ndarray:
   for scale in _SCALES:
     short = round(scale * size / _SCALES_OF)
     scaled = _with_short_side(image, short)
-    pixels = _array(scaled)
+    values = pixels.as_array(scaled)
     for left, top in _squares(scaled.size, short):
-      square = pixels[top : top + short, left : left + short]
+      square = values[top : top + short, left : left + short]
       end, middle = short - size, (short - size) // 2
       for y, x in ((0, 0), (0, end), (end, 0), (end, end), (middle, middle)):
         views.append(square[y : y + size, x : x + size])
@@ -155,7 +160,7 @@ def _middle(extent: tuple[int, int], width: float, height: float) -> Box:
   return left, top, left + width, top + height
 
 
-def _with_short_side(image: Image.Image, short: int) -> Image.Image:
+def _with_short_side(image: pixels.Picture, short: int) -> pixels.Picture:
   width, height = image.size
   side = min(width, height)
   extent = round(width * short / side), round(height * short / side)
@@ -172,9 +177,3 @@ def _squares(extent: tuple[int, int], side: int) -> list[tuple[int, int]]:
   if width >= height:
     return [(start, 0) for start in starts]
   return [(0, start) for start in starts]
-
-
-def _array(image: Image.Image) -> np.ndarray:
-  """Converts an image to [H, W, C] uint8; grey has one channel."""
-  width, height = image.size
-  return np.asarray(image).reshape(height, width, -1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bn_jax import errors
 from bn_jax.data.batches import crops
-from bn_jax.data.disk import pixels, store
+from bn_jax.data.disk import levels, pixels, store
 
 
 class Bad(NamedTuple):
@@ -28,8 +28,8 @@ class Batch(NamedTuple):
   """Examples as they leave a worker.
 
   Attributes:
-    images: [b, S, S, C] uint8, or [b, V, S, S, C] where an image has V crops;
-      0 where there is no example.
+    images: [b, S, S, C], or [b, V, S, S, C] where an image has V crops, in
+      grey levels, uint8 or float32; 0 where there is no example.
     labels: [b] int32; 0 where there is no example.
     mask: [b] bool, False where there is no example.
     bad: the records that were left out, each once.
@@ -47,22 +47,22 @@ class RandomView(NamedTuple):
   Attributes:
     seed: of the run, below 2^64.
     size: S, pixels of a side.
-    channels: C, 1 or 3.
+    stated: what the set says of an image, its C channels too.
     area, aspect: see `crops.random_box`.
   """
 
   seed: int
   size: int
-  channels: int
+  stated: levels.Stated
   area: tuple[float, float]
   aspect: tuple[float, float]
 
   @property
   def shape(self) -> tuple[int, ...]:
-    return self.size, self.size, self.channels
+    return self.size, self.size, self.stated.channels
 
-  def __call__(self, encoded: bytes, position: int) -> np.ndarray:
-    image = pixels.opened(encoded)
+  def __call__(self, raw: bytes | np.ndarray, position: int) -> np.ndarray:
+    image = pixels.opened(raw, self.stated)
     width, height = image.size
     # A counter-based generator: its key alone determines the draws, and a new
     # one for each image is cheap.
@@ -70,7 +70,7 @@ class RandomView(NamedTuple):
     box = crops.random_box((width, height), rng, self.area, self.aspect)
     side = min(box[2] - box[0], box[3] - box[1])
     draft = pixels.enough((width, height), side, self.size)
-    image = pixels.loaded(image, self.channels, draft)
+    image = pixels.loaded(image, draft)
     if draft is not None:
       scale_x, scale_y = image.width / width, image.height / height
       box = (
@@ -85,28 +85,28 @@ class TestView(NamedTuple):
   Attributes:
     crop: V, their number, a key of `crops.CROPS`.
     size: S, pixels of a side.
-    channels: C, 1 or 3.
+    stated: what the set says of an image, its C channels too.
   """
 
   crop: int
   size: int
-  channels: int
+  stated: levels.Stated
 
   @property
   def shape(self) -> tuple[int, ...]:
-    crop_shape = self.size, self.size, self.channels
+    crop_shape = self.size, self.size, self.stated.channels
     return crop_shape if self.crop == 1 else (self.crop, *crop_shape)
 
-  def __call__(self, encoded: bytes, position: int) -> np.ndarray:
+  def __call__(self, raw: bytes | np.ndarray, position: int) -> np.ndarray:
     del position
     cropping = crops.crops(self.crop)
-    image = pixels.opened(encoded)
+    image = pixels.opened(raw, self.stated)
     if self.crop == 1 and image.size == (self.size, self.size):
-      return pixels.array(image, self.channels)
+      return pixels.array(image)
     draft = pixels.enough(
       image.size, min(image.size), cropping.short * self.size
     )
-    image = pixels.loaded(image, self.channels, draft)
+    image = pixels.loaded(image, draft)
     return cropping.take(image, self.size)
 
 
@@ -121,15 +121,12 @@ class Records:
   """
 
   def __init__(self, prepared: store.Prepared, split: str):
-    # Imported late: it takes a second, and only reading needs it.
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    self._parse = tf_example_pb2.Example.FromString
     self.prepared = prepared
     self.split = split
     if prepared.splits.get(split) == 0:
       raise errors.DataError(f'{self} in {prepared.folder} holds no records')
-    self._source = store.source(prepared, split)
+    self._source = store.source(prepared, split).data_source
+    self._reader = store.reader(prepared)
 
   def __str__(self) -> str:
     return f'{self.prepared.name} {self.split}'
@@ -153,7 +150,8 @@ class Records:
       position: of the example in the run, which a random crop depends on.
 
     Raises:
-      ValueError: the record cannot be read or decoded, with the reason.
+      ValueError: the record cannot be read or decoded, or is not what the
+        features of the set say, with the reason.
       DataError: the label is no class of the set.
     """
     image, label = self._read(number)
@@ -162,16 +160,15 @@ class Records:
         f'{self}, {self.place_of(number)}: its label is {label}; allowed: 0 to '
         f'{self.prepared.num_classes - 1}'
       )
-    return view(image, position), label
+    array = view(image, position)
+    # They are normalised as ImageNet, in grey levels from 0 to 255.
+    levels.check_brightness(array, 'a stream')
+    return array, label
 
-  def _read(self, number: int) -> tuple[bytes, int]:
-    """Returns (encoded image, label) of a record."""
-    # `self._source[number]` gives the same two, but takes twice the time.
+  def _read(self, number: int) -> tuple[bytes | np.ndarray, int]:
+    """Returns (image's file or array, label) of a record."""
     try:
-      data = self._source.data_source[number]
-      features = self._parse(data).features.feature
-      image = features[self.prepared.image_key].bytes_list.value[0]
-      return image, features[self.prepared.label_key].int64_list.value[0]
+      return self._reader(self._source[number])
     except MemoryError:
       raise
     except Exception as error:  # array_record and protobuf may raise any
@@ -193,12 +190,12 @@ def batch(
   Args:
     numbers: of the records, at most `size`; the rest is masked out.
     positions: of the examples in the run, as many as `numbers`.
-    view: turns an encoded image into pixels.
+    view: turns an image into an array.
     size: b, examples of the batch.
     attempts: records to try for an example: a bad one is replaced by the next
       one of the split. If all of them are bad, the example is masked out.
   """
-  images = np.zeros((size, *view.shape), np.uint8)
+  images = np.zeros((size, *view.shape), view.stated.levels)
   labels = np.zeros(size, np.int32)
   mask = np.zeros(size, bool)
   bad = []

@@ -1,7 +1,7 @@
 """Gathers batches of examples that lie on the device.
 
-Images are kept as uint8, a quarter of the size of float32. A step gathers,
-augments and normalises those of its batch.
+Images of bytes are kept as uint8, a quarter of the size of float32. A step
+gathers, augments and normalises those of its batch.
 """
 
 import functools
@@ -11,11 +11,11 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from bn_jax import placement, types
 from bn_jax.data.batches import augment
 from bn_jax.data.batches import crops as crops_lib
+from bn_jax.data.disk import pixels
 
 
 class Resident:
@@ -121,8 +121,9 @@ def _cropped(take, image: np.ndarray) -> np.ndarray:
       f'images are {height} x {width}; allowed for crops: squares; give '
       'resolution, pixels of a side'
     )
-  pillow = Image.fromarray(image[..., 0] if channels == 1 else image)
-  return take(pillow, height).reshape(-1, height, width, channels)
+  return take(pixels.of_levels(image), height).reshape(
+    -1, height, width, channels
+  )
 
 
 def normalised(split: types.Split, inputs: jax.Array) -> jax.Array:
@@ -158,14 +159,28 @@ def channel_moments(images: np.ndarray) -> tuple[jax.Array, jax.Array]:
   is 1, so that normalising does not divide by 0.
 
   Args:
-    images: [N, H, W, C] uint8.
+    images: [N, H, W, C], uint8 or float32.
   """
-  levels = np.arange(256, dtype=np.float64)
-  moments = []
-  for channel in range(images.shape[-1]):
-    counts = np.bincount(images[..., channel].reshape(-1), minlength=256)
-    mean = counts @ levels / counts.sum()
-    std = np.sqrt(counts @ (levels - mean) ** 2 / counts.sum())
-    moments.append((mean, std or 1.0))
+  moments_of = _of_bytes if images.dtype == np.uint8 else _of_numbers
+  moments = [moments_of(images[..., i]) for i in range(images.shape[-1])]
   mean_C, std_C = np.array(moments, np.float32).T
   return jnp.asarray(mean_C), jnp.asarray(std_C)
+
+
+def _of_bytes(values: np.ndarray) -> tuple[float, float]:
+  levels = np.arange(256, dtype=np.float64)
+  counts = np.bincount(values.reshape(-1), minlength=256)
+  mean = counts @ levels / counts.sum()
+  std = np.sqrt(counts @ (levels - mean) ** 2 / counts.sum())
+  return mean, std or 1.0
+
+
+def _of_numbers(values: np.ndarray) -> tuple[float, float]:
+  """Returns the moments of float32, summed in float64 image by image.
+
+  float64 holds the sum of 2^29 equal numbers exactly, so that a constant
+  channel deviates by 0.
+  """
+  mean = sum(x.sum(dtype=np.float64) for x in values) / values.size
+  squares = sum(((x - mean) ** 2).sum(dtype=np.float64) for x in values)
+  return mean, np.float32(np.sqrt(squares / values.size)) or 1.0

@@ -64,7 +64,7 @@ def training(
     process_count: P, which divides B.
 
   Returns:
-    A stream of (images [B/P, S, S, C] uint8, labels [B/P] int32).
+    A stream of (images [B/P, S, S, C] uint8 or float32, labels [B/P] int32).
 
   Raises:
     ValueError: an argument out of its range.
@@ -81,7 +81,7 @@ def training(
       f'{batch_size}; give a smaller batch_size'
     )
   view = encoded.RandomView(
-    seed, settings.size, _channels(prepared), settings.area, settings.aspect
+    seed, settings.size, prepared.stated, settings.area, settings.aspect
   )
   attempts = min(settings.max_skipped + 1, len(records))
   by_step = _Training(records, view, part, attempts, settings.fixed_batches)
@@ -96,7 +96,7 @@ def training(
     batches,
     records,
     convert,
-    batch_bytes=part.size * math.prod(view.shape),
+    batch_bytes=part.size * _bytes(view),
     workers=settings.workers,
     max_skipped=settings.max_skipped,
   )
@@ -121,8 +121,8 @@ def evaluation(
     crop: V, number of crops of an image, a key of `crops.CROPS`.
 
   Returns:
-    A stream of (images [B/P, S, S, C] uint8, or [B/P, V, S, S, C] for several
-    crops; labels [B/P] int32; mask [B/P] bool).
+    A stream of (images [B/P, S, S, C] uint8 or float32, or [B/P, V, S, S, C]
+    for several crops; labels [B/P] int32; mask [B/P] bool).
 
   Raises:
     ValueError: an argument out of its range.
@@ -131,13 +131,13 @@ def evaluation(
   part = _part(batch_size, process_index, process_count)
   crops.crops(crop)  # raises for a number that is not allowed
   records = encoded.Records(prepared, split)
-  view = encoded.TestView(crop, settings.size, _channels(prepared))
+  view = encoded.TestView(crop, settings.size, prepared.stated)
   batches = grain.MapDataset.source(_Evaluation(records, view, part))
   return ahead.Stream(
     batches,
     records,
     lambda batch: batch[:3],
-    batch_bytes=part.size * math.prod(view.shape),
+    batch_bytes=part.size * _bytes(view),
     workers=settings.workers,
     max_skipped=settings.max_skipped,
   )
@@ -149,7 +149,7 @@ def first(
   """Reads middle crops of the first `count` examples that can be read.
 
   Returns:
-    (images [count, S, S, C] uint8, labels [count] int32).
+    (images [count, S, S, C] uint8 or float32, labels [count] int32).
 
   Raises:
     DataError: the split holds fewer, or more bad records than may be skipped.
@@ -170,6 +170,10 @@ def first(
     f'{prepared.name} {split} holds {len(labels)} examples that can be read; '
     f'asked for: the first {count}'
   )
+
+
+def _bytes(view: encoded.View) -> int:
+  return math.prod(view.shape) * view.stated.levels.itemsize
 
 
 class _Part(NamedTuple):
@@ -238,7 +242,3 @@ def _part(batch_size: int, index: int, count: int) -> _Part:
   if not 0 <= index < count:
     raise ValueError(f'process_index is {index}; allowed: 0 to {count - 1}')
   return _Part(batch_size // count, index, count)
-
-
-def _channels(prepared: store.Prepared) -> int:
-  return 1 if prepared.shape[-1] == 1 else 3

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import checks, errors, placement, types
+from bn_jax import checks, placement, types
 from bn_jax.data.batches import examples, in_memory, stream
 from bn_jax.data.disk import facts, store
 
@@ -63,24 +63,20 @@ def load(
   expected: facts.Facts,
   stream_settings: stream.Settings,
 ) -> examples.Dataset:
-  """Opens the training and the test split of a set; reads no images yet.
+  """Opens the training and the test split of a set, and reads an image of each.
+
+  What is wrong with all of them is then said before a network is compiled.
 
   Raises:
     DataError: the set is absent, damaged, or of other sizes than `expected`.
   """
   prepared = store.opened(name, data_dir)
-  actual = facts.prepared(prepared)
-  if actual != expected:
-    raise errors.DataError(
-      f'{name} in {prepared.folder} has {actual.num_classes} classes, '
-      f'{actual.num_train} and {actual.num_test} examples in train and '
-      f'{actual.test_split}, of shape {actual.shape}; expected '
-      f'{expected.num_classes}, {expected.num_train} and {expected.num_test} '
-      f'in {expected.test_split}, {expected.shape}'
-    )
+  facts.check(prepared, expected)
+  splits = 'train', expected.test_split
+  for split in splits:
+    stream.first(prepared, split, 1, stream_settings)
   return examples.Dataset(
-    Streamed(prepared, 'train', stream_settings),
-    Streamed(prepared, expected.test_split, stream_settings),
+    *(Streamed(prepared, split, stream_settings) for split in splits)
   )
 
 
@@ -160,7 +156,7 @@ class Streamed:
     """Puts a batch on the devices, as a split that holds nothing else.
 
     Args:
-      images: [B, H, W, C] uint8.
+      images: [B, H, W, C], uint8 or float32 grey levels.
       labels: [B] int32, the class of each image.
       parts: whether these are a part, and other processes have the others.
     """

@@ -1,6 +1,7 @@
 """Tells the sizes of datasets before their images are read."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bn_jax import errors
@@ -17,6 +18,7 @@ class Facts(NamedTuple):
       size of a vector target.
     num_train, num_test: numbers of examples to train and to test on.
     test_split: name of the split to test on.
+    dtype: of a pixel on disk, see `levels`.
   """
 
   shape: tuple[int | None, ...]
@@ -24,6 +26,7 @@ class Facts(NamedTuple):
   num_train: int
   num_test: int
   test_split: str = 'test'
+  dtype: str = 'uint8'
 
 
 _PHOTOGRAPHS = (None, None, 3)
@@ -58,18 +61,29 @@ def of(name: str, data_dir: str | os.PathLike | None = None) -> Facts:
   return prepared(store.opened(name, data_dir))
 
 
-def prepared(dataset: store.Prepared) -> Facts:
+def prepared(
+  dataset: store.Prepared, test_splits: Sequence[str] = ('test', 'validation')
+) -> Facts:
   """Returns the facts of a set that lies on disk.
 
+  Args:
+    test_splits: the first of them that it has is the one to test on.
+
   Raises:
-    DataError: it lacks a split to train or to test on, or one is empty.
+    DataError: it lacks a split to train or to test on, or one is empty; or it
+      has one class.
   """
+  if dataset.num_classes < 2:  # the loss would be 0, whatever the network
+    raise errors.DataError(
+      f'{dataset.name} in {dataset.folder} has one class, '
+      f'{dataset.class_names[0]!r}; allowed: two or more'
+    )
   if 'train' not in dataset.splits:
     raise errors.DataError(
       f'{dataset.name} in {dataset.folder} has no split train; it has '
       f'{", ".join(dataset.splits)}'
     )
-  for test_split in ('test', 'validation'):
+  for test_split in test_splits:
     if test_split in dataset.splits:
       for split in ('train', test_split):
         if not dataset.splits[split]:
@@ -82,8 +96,27 @@ def prepared(dataset: store.Prepared) -> Facts:
         dataset.splits['train'],
         dataset.splits[test_split],
         test_split,
+        dataset.stated.dtype,
       )
   raise errors.DataError(
-    f'{dataset.name} in {dataset.folder} has no split test or validation; it '
-    f'has {", ".join(dataset.splits)}'
+    f'{dataset.name} in {dataset.folder} has no split '
+    f'{" or ".join(test_splits)}; it has {", ".join(dataset.splits)}'
+  )
+
+
+def check(dataset: store.Prepared, expected: Facts) -> None:
+  """Raises DataError for a set on disk that is another than expected."""
+  actual = prepared(dataset, [expected.test_split])
+  if actual != expected:
+    raise errors.DataError(
+      f'{dataset.name} in {dataset.folder} has {_described(actual)}; expected: '
+      f'{_described(expected)}'
+    )
+
+
+def _described(facts: Facts) -> str:
+  return (
+    f'{facts.num_classes} classes, {facts.num_train} examples in train and '
+    f'{facts.num_test} in {facts.test_split}, of shape {facts.shape}, '
+    f'{facts.dtype}'
   )

@@ -1,19 +1,11 @@
-"""Decodes images, and refuses damaged ones.
+"""Turns what a record holds into grey levels, and refuses what is damaged.
 
-Every image becomes 8-bit RGB or grey:
-
-* grey is repeated into red, green and blue; colour becomes grey by the luma of
-  Rec. 601, 0.299 R + 0.587 G + 0.114 B;
-* of 16 bits the upper 8 are kept;
-* CMYK and YCCK, which Adobe stores inverted, become R = C K / 255 (and G and B
-  likewise) of the inverted values, without a colour profile;
-* an alpha channel or transparent palette entry is ignored: the colour under it
-  counts;
-* of several frames the first is taken; an Exif orientation is not applied, as
-  is usual with ImageNet.
+A record holds the file of an image, or an array. Its numbers become grey levels
+as `levels` says, and its channels those that the features of the set state, by
+`RULES`. Decoding is left neither to TFDS, whose pixels depend on whether OpenCV
+is installed, nor to a file's own idea of what an image is shown as.
 """
 
-import io
 import math
 from typing import NamedTuple
 
@@ -22,10 +14,61 @@ import simplejpeg
 from PIL import Image
 
 from bn_jax import errors
+from bn_jax.data.disk import deep, levels
+
+# What an image is -> what it becomes. `data info` prints them.
+RULES = (
+  ('grey', '0 is black, the largest number white; three times where colours '
+           'are stated'),
+  ('colour', 'where grey is stated: 0.299 red + 0.587 green + 0.114 blue'),
+  ('palette', 'the colours of its entries'),
+  ('CMYK, YCCK', 'red is (255 - C) (255 - K) / 255, and so on; no profile'),
+  ('alpha', 'left out: the colour under it counts; kept where 2 or 4 channels '
+            'are stated'),
+  ('16 bits', 'where uint16 is stated, of a PNG or a grey TIFF; else refused'),
+  ('float32', 'where it is stated: the four bytes of a PNG of mode RGBA, as '
+              'TFDS writes them'),
+  ('several frames', 'the first'),
+  ('Exif', 'an image is not turned, as is usual with ImageNet'),
+  ('size', 'another one than stated is refused'),
+)  # fmt: skip
 
 _JPEG = b'\xff\xd8'
 _SCAN, _END = b'\xff\xda', b'\xff\xd9'  # never occur in coded data
-_TARGETS = {1: 'L', 3: 'RGB'}
+_MODES = {1: 'L', 2: 'LA', 3: 'RGB', 4: 'RGBA'}
+
+
+class Planes:
+  """An image of any channels, each an image of Pillow, of mode 'L' or 'F'.
+
+  It has what `crops` needs of Pillow's images. Alpha has no part in it: Pillow
+  would weigh the colours by it when it resizes.
+  """
+
+  def __init__(self, planes: list[Image.Image]):
+    self.planes = planes
+
+  @property
+  def size(self) -> tuple[int, int]:
+    return self.planes[0].size
+
+  @property
+  def width(self) -> int:
+    return self.size[0]
+
+  @property
+  def height(self) -> int:
+    return self.size[1]
+
+  def resize(self, *arguments, **keywords) -> 'Planes':
+    return Planes([x.resize(*arguments, **keywords) for x in self.planes])
+
+  def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    del copy  # it is always one
+    return np.stack([np.asarray(x) for x in self.planes], -1, dtype=dtype)
+
+
+Picture = Image.Image | Planes
 
 
 class Opened(NamedTuple):
@@ -33,28 +76,54 @@ class Opened(NamedTuple):
 
   Attributes:
     size: (width, height).
-    jpeg: the encoded bytes, if libjpeg can decode them straight into an array.
-    image: opened by Pillow, if not.
+    stated: what its set says of it.
+    encoded: the bytes of its file; empty where it is an array.
+    image: opened by Pillow, or the whole array; None for a JPEG that libjpeg
+      can decode straight into an array.
   """
 
   size: tuple[int, int]
-  jpeg: bytes | None
-  image: Image.Image | None
+  stated: levels.Stated
+  encoded: bytes
+  image: Picture | None
 
 
 def decoded(
-  encoded: bytes, channels: int = 3, draft: tuple[int, int] | None = None
-) -> Image.Image:
-  """Decodes an image; see `loaded` for arguments and errors."""
-  return loaded(opened(encoded), channels, draft)
+  raw: bytes | np.ndarray,
+  stated: levels.Stated = levels.RGB,
+  draft: tuple[int, int] | None = None,
+) -> Picture:
+  """Decodes an image; see `opened` and `loaded` for arguments and errors."""
+  return loaded(opened(raw, stated), draft)
 
 
-def opened(encoded: bytes) -> Opened:
-  """Reads the header of an encoded image.
+def opened(
+  raw: bytes | np.ndarray, stated: levels.Stated = levels.RGB
+) -> Opened:
+  """Reads the header of an image's file, or takes an array as it is.
+
+  Args:
+    raw: the bytes of the file, or the array, [H, W] or [H, W, C].
+    stated: what the features of its set say.
 
   Raises:
-    ValueError: the data are no image, or the header is damaged.
+    ValueError: the data are no image, the header is damaged, or the image has
+      another size than stated.
   """
+  if isinstance(raw, np.ndarray):
+    values = raw[..., None] if raw.ndim == 2 else raw
+    image = Opened(
+      values.shape[1::-1], stated, b'', of_levels(levels.of(values))
+    )
+  elif raw:
+    image = _opened_file(raw, stated)
+  else:  # array_record returns this from a truncated file
+    raise ValueError('it holds no image')
+  levels.check_size(stated, *image.size)
+  return image
+
+
+def _opened_file(encoded: bytes, stated: levels.Stated) -> Opened:
   if encoded[:2] == _JPEG:
     try:
       height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
@@ -64,76 +133,90 @@ def opened(encoded: bytes) -> Opened:
     if encoded.find(_END, encoded.rfind(_SCAN)) < 0:
       raise ValueError('damaged image: its JPEG data have no end')
     if colours in ('YCbCr', 'Gray', 'RGB'):
-      return Opened((width, height), encoded, None)
+      return Opened((width, height), stated, encoded, None)
   try:
-    image = Image.open(io.BytesIO(encoded))
+    image = deep.opened(encoded)
   except Image.UnidentifiedImageError:
     # Pillow's message has an address in memory.
-    raise ValueError(f'no image ({len(encoded)} bytes)') from None
+    raise ValueError(
+      f'no image ({len(encoded)} bytes); allowed: {", ".join(deep.FORMATS)}'
+    ) from None
   except Exception as error:
     raise _refusal(error) from error
-  return Opened(image.size, None, image)
+  return Opened(image.size, stated, encoded, image)
 
 
-def loaded(
-  image: Opened,
-  channels: int = 3,
-  draft: tuple[int, int] | None = None,
-) -> Image.Image:
-  """Decodes an opened image, in mode 'RGB' or 'L'.
+def loaded(image: Opened, draft: tuple[int, int] | None = None) -> Picture:
+  """Decodes an opened image, with the channels that its set states.
 
   A JPEG of which libjpeg complains is refused: one that is cut off, or has
   changed bytes. A byte that changes into another valid code passes, with wrong
   pixels; array_record has a checksum for that.
 
   Args:
-    channels: 3 (RGB) or 1 (grey).
     draft: (width, height) that suffice: to save time, a JPEG at least twice as
       large is decoded at some eighths of its size, never below `draft`. None
       decodes at full size.
 
+  Returns:
+    An image of Pillow, of mode 'RGB' or 'L', where there are three channels or
+    one, of bytes; else `Planes`, of grey levels.
+
   Raises:
-    ValueError: damaged data, with the reason; or other channels.
+    ValueError: damaged data, with the reason; or another depth than stated.
   """
-  _check(channels)
-  if image.jpeg is not None:
+  if not image.encoded:
+    return image.image
+  stated = image.stated
+  if image.image is None:
     pixels = Image.fromarray(_from_jpeg(image, draft))
   else:
     pixels = image.image
+    is_deep = deep.is_deep(pixels)
+    if is_deep:
+      deep.check(pixels, stated)
     try:
+      if is_deep:
+        return of_levels(deep.sixteen(image.encoded, stated.channels))
       if draft is not None:
         pixels.draft(None, draft)
       pixels.load()
     except Exception as error:
       raise _refusal(error) from error
-  target = _TARGETS[channels]
-  return pixels if pixels.mode == target else _converted(pixels, target)
+  if stated.dtype == 'float32':
+    return of_levels(deep.float32(pixels))
+  target = _MODES[stated.channels]
+  pixels = pixels if pixels.mode == target else _converted(pixels, target)
+  if stated.dtype == 'uint8' and stated.channels in (1, 3):
+    return pixels
+  return of_levels(as_array(pixels).astype(stated.levels))
 
 
-def array(image: Opened, channels: int = 3) -> np.ndarray:
-  """Decodes an opened image at full size, [H, W, C] uint8; see `loaded`."""
-  _check(channels)
-  if image.jpeg is not None and channels == 3:
+def array(image: Opened) -> np.ndarray:
+  """Decodes an opened image at full size, [H, W, C]; see `loaded`."""
+  stated = image.stated
+  if image.image is None and (stated.channels, stated.dtype) == (3, 'uint8'):
     return _from_jpeg(image)
+  return as_array(loaded(image))
+
+
+def of_levels(values: np.ndarray) -> Picture:
+  """Returns grey levels, [H, W, C] uint8 or float32, as an image to resize."""
+  channels = values.shape[-1]
+  if values.dtype == np.uint8 and channels in (1, 3):
+    return Image.fromarray(values[..., 0] if channels == 1 else values)
+  return Planes(
+    [
+      Image.fromarray(np.ascontiguousarray(values[..., channel]))
+      for channel in range(channels)
+    ]
+  )
+
+
+def as_array(image: Picture) -> np.ndarray:
+  """Returns a decoded image as an array, [H, W, C]; grey has one channel."""
   width, height = image.size
-  return np.asarray(loaded(image, channels)).reshape(height, width, channels)
-
-
-def _from_jpeg(
-  image: Opened, draft: tuple[int, int] | None = None
-) -> np.ndarray:
-  least_size = {}
-  if draft and all(2 * a <= b for a, b in zip(draft, image.size)):
-    least_size = {'min_width': draft[0], 'min_height': draft[1]}
-  try:
-    return simplejpeg.decode_jpeg(image.jpeg, 'RGB', **least_size)
-  except ValueError as error:
-    raise _refusal(error) from error
-
-
-def _check(channels: int) -> None:
-  if channels not in _TARGETS:
-    raise ValueError(f'channels is {channels}; allowed: 1 (grey) or 3 (RGB)')
+  return np.asarray(image).reshape(height, width, -1)
 
 
 def enough(
@@ -161,19 +244,29 @@ def enough(
   return math.ceil(width * share), math.ceil(height * share)
 
 
+def _from_jpeg(
+  image: Opened, draft: tuple[int, int] | None = None
+) -> np.ndarray:
+  least_size = {}
+  if draft and all(2 * a <= b for a, b in zip(draft, image.size)):
+    least_size = {'min_width': draft[0], 'min_height': draft[1]}
+  try:
+    return simplejpeg.decode_jpeg(image.encoded, 'RGB', **least_size)
+  except ValueError as error:
+    raise _refusal(error) from error
+
+
 def _converted(image: Image.Image, target: str) -> Image.Image:
   if image.mode in ('I', 'F'):
     raise ValueError(
       f'its pixels are of Pillow mode {image.mode!r}; allowed: 8 or 16 bits'
     )
-  if image.mode.startswith('I;16'):
-    values = np.asarray(image)
-    image = Image.fromarray((values >> 8).astype(np.uint8))
-  elif image.mode in ('P', 'PA'):
+  if image.mode in ('P', 'PA'):
     # By way of RGBA, as Pillow warns of transparent entries otherwise.
-    image = image.convert('RGBA').convert('RGB')
-  elif image.mode not in ('1', 'L', 'LA', 'La', 'RGB'):
-    image = image.convert('RGB')
+    image = image.convert('RGBA')
+    image = image if target in ('LA', 'RGBA') else image.convert('RGB')
+  elif image.mode not in ('1', 'L', 'LA', 'La', 'RGB', 'RGBA'):
+    image = image.convert('RGBA' if image.mode == 'RGBa' else 'RGB')
   return image if image.mode == target else image.convert(target)
 
 

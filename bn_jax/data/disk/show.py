@@ -4,7 +4,6 @@
 """
 
 import functools
-import io
 import math
 import pathlib
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.data.disk import store
+from bn_jax.data.disk import levels, store
 
 # The labels of a split within both limits are counted, which takes about 1 s
 # (70,000 labels/s). They lie among the images, so that all bytes are read.
@@ -73,7 +72,8 @@ def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
   if not prepared.splits:
     raise errors.DataError(f'{prepared.name} in {prepared.folder} has no split')
   split = 'train' if 'train' in prepared.splits else next(iter(prepared.splits))
-  source = store.source(prepared, split)
+  source = store.source(prepared, split).data_source
+  read = store.reader(prepared)
   positions_of = {
     label: [] for label in range(min(classes, prepared.num_classes))
   }
@@ -82,7 +82,8 @@ def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
   whole = _is_small(prepared, split)
   with store.blaming(f'{prepared.name} {split}', prepared.folder):
     for chunk in _chunks(prepared, split, whole):
-      labels = _labels(source, prepared.label_key, chunk)
+      records = source.__getitems__(list(chunk))
+      labels = np.array([read(record)[1] for record in records], int)
       looked_at += len(chunk)
       if labels.max(initial=0) >= prepared.num_classes:
         raise errors.DataError(
@@ -97,7 +98,7 @@ def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
       if not whole and all(len(x) == each for x in positions_of.values()):
         break
   images = {
-    label: [_decoded(prepared, split, source, p) for p in positions]
+    label: [_decoded(prepared, split, read(source[p]), p) for p in positions]
     for label, positions in positions_of.items()
   }
   return Glance(split, images, counts if whole else None, looked_at)
@@ -198,30 +199,18 @@ def _chunks(prepared, split, whole) -> Iterator[range]:
   yield from chunks
 
 
-def _labels(source: Any, label_key: str, positions: range) -> np.ndarray:
-  """Reads the labels alone, six times as fast as with the images."""
-  import tensorflow_datasets as tfds
+def _decoded(prepared, split, record, position) -> Any:
+  """Returns an image of PIL, of the pixels that a network would get."""
+  from bn_jax.data.disk import pixels
 
-  label = source.dataset_info.features[label_key]
-  features = tfds.features.FeaturesDict({label_key: label})
-  raw = source.data_source.__getitems__(list(positions))
-  deserialize = features.deserialize_example_np
-  return np.array([deserialize(record)[label_key] for record in raw], int)
-
-
-def _decoded(prepared, split, source, position) -> Any:
-  from PIL import Image
-
-  record = source[position]
   try:
-    image = Image.open(io.BytesIO(record[prepared.image_key]))
-    image.load()
-  except (OSError, ValueError, SyntaxError) as error:
+    image = pixels.array(pixels.opened(record[0], prepared.stated))
+  except ValueError as error:
     raise errors.DataError(
       f'cannot read the image of {store.place_of(prepared, split, position)} '
       f'in {prepared.folder}: {error}'
     ) from error
-  return image
+  return pixels.of_levels(levels.picture(image))
 
 
 def _draw_name(pen: Any, row: Row, middle: int) -> None:

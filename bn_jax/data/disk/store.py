@@ -15,16 +15,18 @@ import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bn_jax import errors
+from bn_jax.data.disk import features, levels
 
 Arrays = tuple[np.ndarray, np.ndarray]
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
-_CACHE_VERSION = 1  # of the format of cached splits
+# Of the format of cached splits, and of the rules by which they are decoded.
+_CACHE_VERSION = 2
 _SMALLEST = 2**24  # bytes: to decode a smaller split takes only a moment
 
 
@@ -34,8 +36,8 @@ class Prepared(NamedTuple):
   Attributes:
     name: NAME or NAME/CONFIG, as the user wrote it.
     folder: of the newest version.
-    image_key, label_key: keys of the encoded image and the label in a record.
-    shape: (height, width, channels), with None where images differ.
+    image_key, label_key: keys of the image and the label in a record.
+    stated: what its features say of an image.
     class_names: by label.
     splits: name -> number of examples.
   """
@@ -44,13 +46,17 @@ class Prepared(NamedTuple):
   folder: pathlib.Path
   image_key: str
   label_key: str
-  shape: tuple[int | None, int | None, int]
+  stated: levels.Stated
   class_names: tuple[str, ...]
   splits: dict[str, int]
 
   @property
   def num_classes(self) -> int:
     return len(self.class_names)
+
+  @property
+  def shape(self) -> tuple[int | None, int | None, int]:
+    return self.stated.shape
 
 
 def data_dir(root: str | os.PathLike | None) -> pathlib.Path:
@@ -142,13 +148,14 @@ def opened(name: str, root: str | os.PathLike | None) -> Prepared:
     splits = {
       split: info.num_examples for split, info in builder.info.splits.items()
     }
-    return Prepared(name, version, *_features(name, builder.info), splits)
+    return Prepared(name, version, *features.of(name, builder.info), splits)
 
 
 def source(prepared: Prepared, split: str) -> Sequence[dict[str, Any]]:
   """Opens the records of a split, indexed by number, with encoded images.
 
-  The `__getitems__` of the result reads many at once.
+  The `__getitems__` of the result reads many at once; its `data_source` has the
+  same records as bytes, for `reader`.
 
   Raises:
     DataError: the split is absent or damaged.
@@ -161,6 +168,14 @@ def source(prepared: Prepared, split: str) -> Sequence[dict[str, Any]]:
   skip = {prepared.image_key: tfds.decode.SkipDecoding()}
   with blaming(f'{prepared.name} {split}', prepared.folder):
     return _builder(prepared.folder).as_data_source(split=split, decoders=skip)
+
+
+def reader(
+  prepared: Prepared,
+) -> Callable[[bytes], tuple[bytes | np.ndarray, int]]:
+  """Returns bytes of a record -> (the image's file or array, the label)."""
+  found = _builder(prepared.folder).info.features
+  return features.reader(found, prepared.image_key, prepared.label_key)
 
 
 def shards(prepared: Prepared, split: str) -> list[tuple[pathlib.Path, int]]:
@@ -184,7 +199,7 @@ def arrays(
   resolution: int | None,
   decode: Callable[[], Arrays],
 ) -> Arrays:
-  """Returns (images [N, H, W, C] uint8, labels [N] int32), cached or decoded.
+  """Returns (images [N, H, W, C], labels [N] int32), cached or decoded.
 
   Args:
     resolution: pixels of a side of the images; None if they are as on disk.
@@ -195,7 +210,8 @@ def arrays(
   """
   source(prepared, split)  # raises if the split is absent
   with blaming(f'{prepared.name} {split}', prepared.folder):
-    fingerprint = _fingerprint(file for file, _ in shards(prepared, split))
+    files = [file for file, _ in shards(prepared, split)]
+    fingerprint = _fingerprint(prepared, files)
   path = _cache_file(prepared, split, resolution)
   cached = _cached(path, fingerprint)
   if cached is not None:
@@ -249,32 +265,16 @@ def _builder(version: pathlib.Path):
   return tfds.builder_from_directory(str(version))
 
 
-def _features(name: str, info: Any) -> tuple:
-  """Returns (image_key, label_key, shape, class_names) of a set."""
-  import tensorflow_datasets as tfds
+def _fingerprint(prepared: Prepared, files: list[pathlib.Path]) -> str:
+  """Returns, as JSON, what cached arrays are made of.
 
-  features = dict(info.features)
-  pairs = [tuple(info.supervised_keys or ()), ('image', 'label')]
-  for pair in pairs:
-    if len(pair) != 2 or not set(pair) <= features.keys():
-      continue
-    image, label = (features[key] for key in pair)
-    if isinstance(image, tfds.features.Image) and isinstance(
-      label, tfds.features.ClassLabel
-    ):
-      class_names = label.names or range(label.num_classes)
-      return *pair, tuple(image.shape), tuple(map(str, class_names))
-  raise errors.DataError(
-    f'{name} is no set of images with one label each; it has '
-    f'{", ".join(features)}'
-  )
-
-
-def _fingerprint(files: Iterable[pathlib.Path]) -> str:
-  """Returns name, size and time of change of each file, as JSON."""
+  That is name, size and time of change of each file, and what the features say
+  of an image: they may be corrected, as from uint8 to uint16.
+  """
   stats = [(path.name, path.stat()) for path in files]
   facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-  return json.dumps([_CACHE_VERSION, facts])
+  keys = [prepared.image_key, prepared.label_key]
+  return json.dumps([_CACHE_VERSION, *prepared.stated, *keys, facts])
 
 
 def _cache_file(prepared, split, resolution) -> pathlib.Path:

@@ -148,7 +148,7 @@ def write(workdir: pathlib.Path, rows: Sequence[rows_lib.Row]) -> None:
     'runs': _states(workdir),
     'rules': _RULES,
   }
-  files.write_json(workdir / FILE, content)
+  files.write_json(workdir / FILE, content, digest=True)
 
 
 def kept(workdir: pathlib.Path) -> tuple[list[rows_lib.Row], bool]:

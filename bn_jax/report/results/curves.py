@@ -48,7 +48,7 @@ class Seed(NamedTuple):
     seconds: name -> seconds spent on it, over all restarts.
     arrays: name -> its records with arrays, in the order of steps.
     population: the file that `recalibrate` wrote, or None.
-    left_out: for each analysis that could not be read, why not.
+    left_out: why an analysis, or population.json, could not be read.
   """
 
   seed: int

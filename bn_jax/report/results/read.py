@@ -11,7 +11,7 @@ import numpy as np
 
 from bn_jax import errors
 from bn_jax.report.results import curves
-from bn_jax.storage import records, run_folder
+from bn_jax.storage import chain, records, run_folder
 
 
 def runs(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
@@ -43,9 +43,16 @@ def seed(folder: run_folder.RunFolder) -> curves.Seed:
   """Reads one run with one seed, which has begun.
 
   Raises:
-    StorageError: files that were changed.
+    CheckpointError: its checkpoints are another run's.
+    StorageError: files that were lost or changed.
   """
   manifest = folder.whole_manifest()
+  chain.check(folder)
+  population, left_out = None, ()
+  try:
+    population = chain.population(folder)
+  except errors.StorageError as error:
+    left_out = (str(error),)
   run_seed = curves.Seed(
     seed=folder.seed,
     manifest=manifest,
@@ -55,7 +62,8 @@ def seed(folder: run_folder.RunFolder) -> curves.Seed:
       name: records.read_arrays(folder.arrays, name)
       for name in manifest['config']['measures']
     },
-    population=folder.read_population(),
+    population=population,
+    left_out=left_out,
   )
   return _with_analyses(run_seed, folder)
 
@@ -129,6 +137,8 @@ def _with_analyses(
   """
   for analysis in folder.analyses():
     try:
+      if analysis.settings() is not None:
+        chain.check_analysis(analysis, folder)
       run_seed = _with_analysis(run_seed, analysis)
     except errors.StorageError as error:
       reasons = (*run_seed.left_out, str(error))

@@ -18,10 +18,11 @@ from PIL import Image
 
 from bn_jax import errors
 from bn_jax.data.batches import crops, encoded, stream
-from bn_jax.data.disk import pixels, store
+from bn_jax.data.disk import levels, pixels, store
 from tests.fixtures import strict
 
 _CLASSES = 40
+GREY = levels.Stated((None, None, 1))
 # Splits and their numbers of records; those of 'broken' and 'worse' that are
 # cut off are named by their labels.
 _SPLITS = {'train': 23, 'test': 10, 'broken': 12, 'worse': 4}
@@ -198,7 +199,7 @@ class TrainingTest(parameterized.TestCase):
     values = np.stack([x // 4, y // 4, (x + y) // 8], -1).astype(np.uint8)
     data = io.BytesIO()
     Image.fromarray(values).save(data, 'JPEG', quality=95)
-    view = encoded.RandomView(5, 16, 3, (0.3, 1.0), (3 / 4, 4 / 3))
+    view = encoded.RandomView(5, 16, levels.RGB, (0.3, 1.0), (3 / 4, 4 / 3))
     for position in range(5):
       rng = np.random.Generator(np.random.Philox(key=[position, 5]))
       want = crops.random_resized(Image.fromarray(values), 16, rng, (0.3, 1))
@@ -290,12 +291,12 @@ class EvaluationTest(parameterized.TestCase):
       self.assertFalse(thread.is_alive())
 
   def test_grey_sets_stay_grey(self):
-    grey = prepared._replace(shape=(None, None, 1))
+    grey = prepared._replace(stated=GREY)
     with stream.evaluation(
       grey, 'test', batch_size=5, settings=SETTINGS
     ) as batches:
       images, labels, _ = next(batches)
-    want = crops.center(pixels.decoded(made_up_jpeg(labels[0]), 1), 16)
+    want = crops.center(pixels.decoded(made_up_jpeg(labels[0]), GREY), 16)
     np.testing.assert_array_equal(images[0], want)
 
   def test_the_first_so_many(self):
@@ -358,7 +359,7 @@ class BadRecordsTest(parameterized.TestCase):
       def example(self, number, position, view):
         return np.zeros(view.shape, np.uint8), number
 
-    view = encoded.RandomView(0, 1, 3, (0.1, 1), (1, 1))
+    view = encoded.RandomView(0, 1, levels.RGB, (0.1, 1), (1, 1))
     made = stream._Training(
       Numbers(prepared, 'broken'), view, stream._Part(batch_size, 0, 1), 1
     )
@@ -441,7 +442,7 @@ class RecordsTest(absltest.TestCase):
     data = pickle.dumps(records)
     self.assertLess(len(data), 5000)
     again = pickle.loads(data)
-    view = encoded.TestView(1, 8, 3)
+    view = encoded.TestView(1, 8, levels.RGB)
     np.testing.assert_array_equal(
       again.example(3, 0, view)[0], records.example(3, 0, view)[0]
     )

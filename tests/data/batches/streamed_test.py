@@ -161,11 +161,14 @@ class KnownTest(absltest.TestCase):
       info.write_text(info.read_text().replace('"made"', '"cifar10"'))
     for shard in folder.glob('cifar10/*/made-*'):
       shard.rename(shard.with_name(shard.name.replace('made', 'cifar10')))
-    source = datasets.make('cifar10', data_dir=folder, streaming=True)
-    with self.assertRaisesRegex(
-      errors.DataError, 'has 4 classes, 20 and 7.*expected 10, 50000 and 10000'
-    ):
-      source.load()
+    for streaming in (True, False):
+      source = datasets.make('cifar10', data_dir=folder, streaming=streaming)
+      with self.assertRaisesRegex(
+        errors.DataError,
+        r'has 4 classes, 20 examples in train and 7 in test, of shape '
+        r'\(6, 6, 3\), uint8; expected: 10 classes, 50000 .* 10000',
+      ):
+        source.load()
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from bn_jax import errors
-from bn_jax.data.disk import facts, store
+from bn_jax.data.disk import facts, levels, store
 from tests.fixtures import (
   made_sets,
   strict,  # noqa: F401
@@ -90,6 +90,18 @@ class DamagedTest(absltest.TestCase):
     empty = prepared._replace(splits={'train': 20, 'test': 0})
     with self.assertRaisesRegex(errors.DataError, 'test is empty'):
       facts.prepared(empty)
+
+  def test_the_split_to_test_on_is_that_of_the_name(self):
+    # imagenet2012 may have a test split too, whose labels are not published.
+    splits = {'train': 20, 'validation': 8, 'test': 5}
+    stated = levels.Stated((6, 6, 3))
+    prepared = store.Prepared(
+      'made', pathlib.Path('made'), 'image', 'label', stated, ('a', 'b'), splits
+    )
+    expected = facts.Facts((6, 6, 3), 2, 20, 8, 'validation')
+    facts.check(prepared, expected)
+    with self.assertRaisesRegex(errors.DataError, '20 examples in train and 8'):
+      facts.check(prepared, expected._replace(num_train=21))
 
   def test_a_set_of_another_format(self):
     folder = pathlib.Path(self.create_tempdir().full_path)

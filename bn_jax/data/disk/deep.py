@@ -1,0 +1,108 @@
+"""Reads the files of images of more than 8 bits a channel.
+
+Pillow opens them, and of most gives the upper 8 bits alone, without a word.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from bn_jax.data.disk import levels
+
+# Pillow knows more formats; of some it cannot be told here how many bits they
+# had, and one runs a program.
+FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+_LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as Pillow's
+
+
+def opened(encoded: bytes) -> Image.Image:
+  """Reads the header of a file, by Pillow, which may raise any error."""
+  return Image.open(io.BytesIO(encoded), formats=FORMATS)
+
+
+def is_deep(image: Image.Image) -> bool:
+  """Returns whether the file of an image has 16 bits a channel.
+
+  Pillow's mode tells it of grey alone: other images lose the lower eight.
+  """
+  if image.mode.startswith('I;16'):
+    return True
+  for tile in image.tile:
+    arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    if image.format in ('PNG', 'TIFF') and ';16' in str(arguments[0]):
+      return True
+    # The last one of a netpbm format is the number that is white there.
+    if image.format == 'PPM' and isinstance(arguments[-1], int):
+      return arguments[-1] > levels.WHITE
+  return False
+
+
+def check(image: Image.Image, stated: levels.Stated) -> None:
+  """Raises ValueError for a deep file that cannot be read as stated."""
+  if stated.dtype != 'uint16':
+    raise ValueError(
+      'its file has 16 bits a channel, and the features of the set say '
+      f'{stated.dtype}; allowed: uint16'
+    )
+  if image.format != 'PNG' and not image.mode.startswith('I;16'):
+    raise ValueError(
+      f'its file is a {image.format} of 16 bits a channel, in colour; allowed: '
+      'a PNG'
+    )
+
+
+def sixteen(encoded: bytes, channels: int) -> np.ndarray:
+  """Returns the grey levels of a deep file, [H, W, channels] float32.
+
+  The file has passed `check`. Pillow unpacks colours of 16 bits into the byte
+  that comes first, or, if told that the bytes lie the other way round, into the
+  one that comes second. Grey with alpha has the four bytes of an RGBA pixel.
+  """
+  image = opened(encoded)
+  if image.mode.startswith('I;16'):
+    values = np.asarray(image)[..., None].astype(np.uint16)
+  elif image.tile[0].args == 'LA;16B':
+    values = _unpacked(image, 'RGBA').view('>u2').astype(np.uint16)
+  else:
+    order = image.tile[0].args
+    upper = _unpacked(image, order).astype(np.uint16)
+    lower = _unpacked(opened(encoded), order.replace('16B', '16L'))
+    values = upper << 8 | lower
+  return _with_channels(levels.of(values), channels)
+
+
+def _unpacked(image: Image.Image, rawmode: str) -> np.ndarray:
+  """Returns the pixels of an opened PNG as if they lay as `rawmode` says."""
+  image.tile = [tile._replace(args=rawmode) for tile in image.tile]
+  return np.asarray(image)
+
+
+def _with_channels(values: np.ndarray, channels: int) -> np.ndarray:
+  """Returns grey levels, [H, W, C], with other channels.
+
+  The second of two channels, and the fourth of four, is alpha.
+  """
+  count = values.shape[-1]
+  alpha = values[..., -1:] if count in (2, 4) else None
+  colours = values[..., : 3 if count > 2 else 1]
+  if channels > 2 and count < 3:
+    colours = np.repeat(colours, 3, -1)
+  elif channels < 3 and count > 2:
+    luma = sum(share * colours[..., i] for i, share in enumerate(_LUMA))
+    colours = luma[..., None]
+  if channels in (1, 3):
+    return colours
+  if alpha is None:
+    alpha = np.full_like(colours[..., :1], levels.WHITE)
+  return np.concatenate([colours, alpha], -1)
+
+
+def float32(image: Image.Image) -> np.ndarray:
+  """Returns the grey levels of what TFDS made a PNG of, [H, W, 1] float32."""
+  if image.mode != 'RGBA' or image.format != 'PNG':
+    raise ValueError(
+      f'its file is a {image.format} of mode {image.mode}; allowed for '
+      'float32: the four bytes of a PNG of mode RGBA, as TFDS writes them'
+    )
+  return levels.of(np.ascontiguousarray(image).view('<f4'))

@@ -1,0 +1,282 @@
+"""Checks that the files of a run belong together, and are as they were written.
+
+Each names what it belongs to, and the digests of what came before it:
+
+  manifest.json              run, seed, config; when training has stopped,
+                             `records`: the digests of all records
+  checkpoints/STEP/          run, seed, step, config; `records` before STEP
+  population/STEP/           the same; `source`: the checkpoint it is made from
+  analysis/NAME/             `records`: of each step, with its checkpoint
+
+So none is used in the place of another, or after a change, without a word: not
+a copied folder, a lost line, another seed's checkpoint. What was recorded since
+the newest checkpoint of a run that was killed has no digest yet; it is cut off
+when the run goes on. Runs of earlier versions lack some of these; what they
+have is compared. Digests show accidents: they do not stop people who can write
+there.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from bn_jax import errors
+from bn_jax.storage import digests as digests_lib
+from bn_jax.storage import records, run_folder
+from bn_jax.storage.run_folder import AnalysisFolder, RunFolder
+
+_ABSENT = (0, '')  # the digest of a file that is not there
+
+
+def on_disk(folder: RunFolder) -> dict[str, Any]:
+  """Returns the digests of all records of a run, in types of JSON."""
+  return {
+    'scalars': records.beginning_digest(folder.scalars),
+    'arrays': records.array_digests(folder.arrays),
+  }
+
+
+def stranger(about: Mapping[str, Any], folder: RunFolder) -> str | None:
+  """Says which run's a checkpoint or an analysis is, if not that of a folder.
+
+  Args:
+    about: its `run` and `seed`, which those of earlier versions lack.
+  """
+  ours = {'run': folder.run, 'seed': folder.seed}
+  theirs = {**ours, **{key: about[key] for key in ours if key in about}}
+  if theirs == ours:
+    return None
+  return f'is of run {theirs["run"]!r} with seed {theirs["seed"]}'
+
+
+def check(folder: RunFolder) -> None:
+  """Checks config, newest checkpoint and records of a run that has begun.
+
+  A manifest that is missing is written again when the run goes on.
+
+  Raises:
+    CheckpointError: the checkpoint is another run's.
+    StorageError: records are lost or were changed, or the manifest was.
+  """
+  about = check_owner(folder)
+  manifest = folder.manifest or {}
+  try:
+    if manifest.get('records') is not None:
+      check_records(folder, manifest['records'], all_of_them=True)
+    elif about is not None:
+      check_records(folder, about.get('records'))
+  except errors.StorageError:
+    # A run that goes on meanwhile has other records than it had.
+    if (folder.again().manifest or {}) == manifest:
+      raise
+
+
+def check_owner(folder: RunFolder) -> Mapping[str, Any] | None:
+  """Checks that the manifest and the newest checkpoint are of one run.
+
+  Returns:
+    What the checkpoint says beside its arrays; None where there is none.
+
+  Raises:
+    CheckpointError: the checkpoint is another run's.
+    StorageError: the manifest is of another experiment, or was changed.
+  """
+  config = folder.manifest['config'] if folder.manifest else {}
+  # A folder that was moved out of its experiment is compared with none.
+  if folder.path.parent.name == folder.run:
+    experiment = run_folder.read_experiment(folder.workdir) or {'runs': {}}
+    key = _conflict(experiment['runs'].get(folder.run) or {}, config)
+    if key is not None:
+      raise errors.StorageError(
+        f'{folder.manifest_file} has another {key} than experiment.json: they '
+        'are of two experiments; restore the folder from a copy'
+      )
+  about = _newest_about(folder)
+  if about is None:
+    return None
+  owner = stranger(about, folder)
+  if owner is not None:
+    raise errors.CheckpointError(f'{folder.checkpoints} {owner}')
+  key = _conflict(about.get('config') or {}, config)
+  if key is not None:
+    raise errors.CheckpointError(
+      f'{folder.checkpoints} has another {key} than {folder.manifest_file}: '
+      'they are of two experiments; restore the folder from a copy'
+    )
+  return about
+
+
+def _conflict(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+  """Returns the first key in which two configs of one run cannot differ."""
+  return _different(
+    'config', *(
+      {k: v for k, v in config.items() if k not in run_folder.MAY_CHANGE}
+      for config in (one, other)
+    ),
+  )  # fmt: skip
+
+
+def _different(key: str, one: Any, other: Any) -> str | None:
+  """Returns the first key with two values; what only one has is younger."""
+  if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+    return key if one != other else None
+  keys = (
+    _different(f'{key}.{name}', one[name], other[name])
+    for name in one
+    if name in other
+  )
+  return next(filter(None, keys), None)
+
+
+def check_records(
+  folder: RunFolder,
+  digests: Mapping[str, Any] | None,
+  *,
+  all_of_them: bool = False,
+) -> None:
+  """Compares the records of a run with their digests.
+
+  Args:
+    digests: as of `on_disk`, of all or earlier records; None of an earlier
+      version of this code.
+    all_of_them: whether there must be no further records.
+
+  Raises:
+    StorageError: records are lost or were changed.
+  """
+  if digests is None:
+    return
+  size, _ = wanted = tuple(digests['scalars'])
+  found = records.beginning_digest(
+    folder.scalars, None if all_of_them else size
+  )
+  if found != wanted:
+    raise _changed(folder, folder.scalars, found[0], size)
+  stored = records.array_digests(folder.arrays)
+  names = stored if all_of_them else {}
+  for name in sorted({*digests['arrays'], *names}):
+    size, _ = wanted = tuple(digests['arrays'].get(name) or _ABSENT)
+    found = stored.get(name) or _ABSENT
+    if found != wanted:
+      raise _changed(folder, folder.arrays / name, found[0], size)
+
+
+def state_digest(checkpoints: pathlib.Path, step: int) -> str | None:
+  """Returns the digest of the arrays in the checkpoint of a step.
+
+  None where there is none of this step, or it is damaged or without a digest.
+  """
+  try:
+    return digests_lib.read(checkpoints / str(step)).get('state')
+  except (digests_lib.Damaged, errors.CheckpointError):
+    return None
+
+
+def population(folder: RunFolder) -> dict[str, Any] | None:
+  """Returns the content of population.json, None without such a file.
+
+  Raises:
+    StorageError: it was changed, or is not of the checkpoint beside it.
+  """
+  facts = folder.read_population()
+  if facts is None:
+    return None
+  owner, state = stranger(facts, folder), facts.get('state')
+  if owner is not None:
+    raise errors.StorageError(f'{folder.population_file} {owner}')
+  if state and state != state_digest(folder.population, facts['step']):
+    raise errors.StorageError(
+      f'{folder.population_file} is of another checkpoint than '
+      f'{folder.population}; make both anew: python -m bn_jax recalibrate '
+      f'{folder.path}'
+    )
+  return facts
+
+
+def record_of(analysis: AnalysisFolder, folder: RunFolder, step: int) -> None:
+  """Adds to an analysis the digest of what was just recorded at a step."""
+  settings = analysis.settings()
+  found = records.digests_by_step(analysis.scalars, analysis.arrays)
+  before = settings.get('records')
+  if before is None:  # of an earlier version
+    before = {
+      str(k): {'digest': digest, 'checkpoint': None}
+      for k, digest in found.items()
+    }
+  one = {
+    'digest': found[step],
+    'checkpoint': state_digest(folder.checkpoints, step),
+  }
+  analysis.write_settings({**settings, 'records': {**before, str(step): one}})
+
+
+def check_analysis(
+  analysis: AnalysisFolder, folder: RunFolder, *, goes_on: bool = False
+) -> set[int]:
+  """Returns the steps of an analysis whose records are as they were written.
+
+  Args:
+    goes_on: whether what was lost is no error, as it is measured again.
+
+  Raises:
+    StorageError: a record was changed or is of another checkpoint; or one was
+      lost, or has no digest as the process was killed.
+  """
+  settings = analysis.settings() or {}
+  owner = stranger(settings, folder)
+  if owner is not None:
+    raise errors.StorageError(f'{analysis.path} {owner}')
+  found = records.digests_by_step(analysis.scalars, analysis.arrays)
+  wanted = settings.get('records')
+  if wanted is None:
+    return set(found)
+  whole = set()
+  for step in map(int, wanted):
+    if step not in found:
+      continue
+    if found[step] != tuple(wanted[str(step)]['digest']):
+      raise errors.StorageError(
+        f'{analysis.path}: its record of step {step} is not what was written; '
+        'restore it, or remove the folder and measure again'
+      )
+    measured, now = (
+      wanted[str(step)]['checkpoint'],
+      state_digest(folder.checkpoints, step),
+    )
+    if measured and now and measured != now:
+      raise errors.StorageError(
+        f'{analysis.path}: step {step} was measured at another checkpoint than '
+        f'{folder.checkpoints / str(step)}; restore that, or give another '
+        '--name'
+      )
+    whole.add(step)
+  odd = sorted((set(found) | set(map(int, wanted))) - whole)
+  if odd and not goes_on:
+    raise errors.StorageError(
+      f'{analysis.path} is not complete at step {odd[0]}: the same `analyze` '
+      'measures it again'
+    )
+  return whole
+
+
+def _newest_about(folder: RunFolder) -> dict[str, Any] | None:
+  """Returns what the newest checkpoint that says something says; or None."""
+  for step in reversed(digests_lib.steps(folder.checkpoints)):
+    try:
+      facts = digests_lib.read(folder.checkpoints / str(step))
+    except (digests_lib.Damaged, errors.CheckpointError):
+      continue  # `checkpoint` says so where it is used
+    if facts['step'] == step:
+      return facts['about']
+  return None
+
+
+def _changed(folder, path, size: int, wanted: int) -> errors.StorageError:
+  """Returns the refusal of a file of records."""
+  what = f'has {size:,} bytes, {wanted:,} were written'
+  if size == wanted:
+    what = 'is not what was written'
+  return errors.StorageError(
+    f'{path} {what}: records of {folder.label} were lost or changed; restore '
+    'the folder from a copy, or train again in another --workdir'
+  )
