@@ -271,14 +271,14 @@ class AnalysisFolder:
     files.write_json(self.settings_file, settings, digest=True)
 
   def settings(self) -> dict[str, Any] | None:
-    """Returns the settings of the measure; None without any result.
+    """Returns the settings of the measure; None where nothing was recorded.
 
     Raises:
       StorageError: settings.json is missing, was changed or cannot be read.
     """
-    if not self._has_results:
-      return None
     settings = files.read_json(self.settings_file, _SETTINGS)
+    if not self._has_results and not (settings and settings.get('records')):
+      return None
     if settings is None:
       raise errors.StorageError(
         f'{self.settings_file} is missing: nothing tells what was measured; '
