@@ -122,7 +122,7 @@ def unknown(
 
 def lookup(kind: str, registry: Mapping[str, Any], name: Any) -> Any:
   """Returns `registry[name]`, or raises a ValueError that lists the names."""
-  if name not in registry:
+  if not isinstance(name, str) or name not in registry:
     raise ValueError(unknown(kind, name, registry))
   return registry[name]
 

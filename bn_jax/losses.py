@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bn_jax import errors, trees
+from bn_jax import checks, errors, trees
 
 _TOP = 5  # ImageNet's second measure is the top-5 error
 
@@ -47,10 +47,8 @@ def squared_error(*, factor: float = 1.0, reduction: str = 'sum') -> Loss:
   Raises:
     ValueError: a keyword out of its range.
   """
-  if not 0 < factor < float('inf'):
-    raise ValueError(f'factor is {factor}; allowed: above 0 and finite')
-  if reduction not in ('sum', 'mean'):
-    raise ValueError(f"reduction is {reduction!r}; allowed: 'sum', 'mean'")
+  checks.number('factor', factor, above=0)
+  checks.one_of('reduction', reduction, ('sum', 'mean'))
 
   def of_examples(outputs, targets):
     trees.check_floating('outputs', outputs)

@@ -52,7 +52,7 @@ class SquaredErrorTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (dict(factor=0.0), 'factor is 0.0'),
-    (dict(reduction='max'), "reduction is 'max'; allowed: 'sum', 'mean'"),
+    (dict(reduction='max'), "reduction is 'max'; allowed: sum, mean"),
   )
   def test_refuses(self, keywords, message):
     with self.assertRaisesRegex(ValueError, message):

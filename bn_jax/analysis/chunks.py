@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bn_jax import types
+from bn_jax import checks, types
 from bn_jax.analysis import kind
 
 Loss = Callable[[Any], jax.Array]
@@ -149,9 +149,8 @@ def check(count: int, chunk_size: int, group_size: int | None) -> None:
     count: the number of examples of the batch.
     chunk_size, group_size: see `chunked`.
   """
-  if type(chunk_size) is not int or chunk_size < 1:
-    raise ValueError(f'chunk_size is {chunk_size!r}; allowed: 1, 2, 3, ...')
-  kind.check_group_size(group_size)
+  checks.count('chunk_size', chunk_size)
+  checks.count('group_size', group_size, also=(None,))
   if chunk_size >= count:
     return
   if group_size is None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import errors, placement, trees, types
+from bn_jax import checks, errors, placement, trees, types
 from bn_jax.analysis import kind as kind_lib
 
 # The most numbers that a Jacobian may have: 4096 x 4096 take a minute.
@@ -99,9 +99,9 @@ def measure(
     ValueError: a number of examples that is not 1, 2, 3, ..., or other
       statistics.
   """
-  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
-  if type(examples) is not int or examples < 1:
-    raise ValueError(f'examples is {examples}; allowed: 1, 2, 3, ...')
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
+  checks.names('layers', layers, 'layers')
+  checks.count('examples', examples)
   sources = tuple(layers)
 
   def look(

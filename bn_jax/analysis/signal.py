@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import errors, types
+from bn_jax import checks, errors, types
 from bn_jax.analysis import activations as activations_lib
 from bn_jax.analysis import gradients
 from bn_jax.analysis import kind as kind_lib
@@ -81,8 +81,9 @@ def measure(
     neither); all []. The shares are nan where yhat is unknown: for a layer
     whose norm has no running statistics, or adds noise.
   """
+  checks.names('layers', layers, 'layers')
   layer_names = tuple(layers)
-  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
 
   def look(
     problem: types.Problem,

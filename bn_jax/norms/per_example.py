@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import placement
+from bn_jax import checks, placement
 from bn_jax.norms import norm
 
 _PER = ('example', 'position')
@@ -133,8 +133,7 @@ def make_group(
       that num_groups does not divide.
   """
   del spread  # nothing is computed over examples
-  if num_groups is not None and num_groups < 1:
-    raise ValueError(f'num_groups is {num_groups}; allowed: 1 or more, or None')
+  checks.count('num_groups', num_groups, also=(None,))
 
   def constructor(shape):
     groups = num_groups or usual_groups(shape[-1])
@@ -183,8 +182,7 @@ def usual_groups(channels: int) -> int:
 
 
 def _over_units(module, per: str, epsilon: float) -> norm.Norm:
-  if per not in _PER:
-    raise ValueError(f'per is {per!r}; allowed: {", ".join(map(repr, _PER))}')
+  checks.one_of('per', per, _PER)
 
   def constructor(shape):
     axes = tuple(range(1, len(shape))) if per == 'example' else -1
@@ -199,8 +197,7 @@ def _norm(
   per: str = 'example',
 ) -> norm.Norm:
   """Returns a norm; constructor: shape of x -> a constructor of flax."""
-  if not epsilon >= 0:
-    raise ValueError(f'epsilon is {epsilon}; allowed: 0 or more')
+  checks.number('epsilon', epsilon, least=0)
 
   def module(shape):
     return constructor(shape)(epsilon=epsilon, use_fast_variance=False)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bn_jax import errors, placement, trees
+from bn_jax import checks, errors, placement, trees
 from bn_jax.norms import moments as moments_lib
 
 
@@ -60,6 +60,8 @@ def batch_norm(
       of one value; a mask that is not bool; a mask or parameters of another
       shape.
   """
+  checks.number('epsilon', epsilon, least=0)
+  checks.flag('stop_statistics_gradient', stop_statistics_gradient)
   x = channels_last(x, axis)
   check_parameters(x, scale, bias)
   check(x, group_size, mask, spread)
@@ -117,14 +119,21 @@ def channels_last(x: jax.Array, axis: int) -> jax.Array:
       is the first or out of range.
   """
   trees.check_floating('x', x)
+  channels(x, axis)
+  return jnp.moveaxis(x, axis, -1)
+
+
+def channels(x: jax.Array, axis: int) -> int:
+  """Returns the number of channels of x; raises as `channels_last`."""
   if x.ndim < 2:
     raise ValueError(f'x has shape {x.shape}; allowed: [N, ..., C]')
+  checks.axis(axis)
   if not -x.ndim < axis < x.ndim or axis == 0:
     raise ValueError(
-      f'axis is {axis}; allowed for channels of x, {list(x.shape)}: any but '
-      'the first'
+      f'axis is {checks.shown(axis)}; allowed for channels of x, '
+      f'{list(x.shape)}: any but the first'
     )
-  return jnp.moveaxis(x, axis, -1)
+  return x.shape[axis]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
@@ -260,9 +269,10 @@ def check(
   spread: placement.Spread,
 ) -> None:
   """Raises ValueError if x, [N, ..., C], cannot have these groups or mask."""
+  checks.count('group_size', group_size, also=(None,))
   examples = x.shape[0]
   if not moments_lib.is_whole(examples, group_size, spread) and (
-    group_size < 1 or examples % group_size
+    examples % group_size
   ):
     part = f' that one of {spread.parts} devices holds'
     raise ValueError(

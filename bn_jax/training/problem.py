@@ -70,9 +70,8 @@ def make(
   metrics = step.metrics(
     classifies=loss.classifies, skips=max_skips is not None
   )
-  image = jnp.zeros((1, *image_shape), jnp.float32)
   init = functools.partial(
-    _init, module, optimizer, sampler, image, metrics, ring_size
+    _init, module, optimizer, sampler, image_shape, metrics, ring_size
   )
   return types.Problem(
     init=jax.jit(init),
@@ -152,7 +151,10 @@ def _of_network(module, compute_dtype, forward, loss, paths, noisy) -> dict:
   }
 
 
-def _init(module, optimizer, sampler, image, metrics, ring_size, seed: int):
+def _init(
+  module, optimizer, sampler, image_shape, metrics, ring_size, seed: int
+):
+  image = jnp.zeros((1, *image_shape), jnp.float32)
   key = jax.random.key(seed)
   parameter_key = keys.of(key, types.Purpose.PARAMETERS)
   variables = dict(module.init(parameter_key, image, statistics='running'))

@@ -212,7 +212,7 @@ class PopulationTest(parameterized.TestCase):
     call = norms.population_statistics
     with self.assertRaisesRegex(ValueError, 'no batches; allowed: one or'):
       call(module, variables, [])
-    with self.assertRaisesRegex(ValueError, "variance is 'all'; allowed: 'wit"):
+    with self.assertRaisesRegex(ValueError, "variance is 'all'; allowed: with"):
       call(module, variables, batches(), variance='all')
     with self.assertRaisesRegex(ValueError, 'gone through once; .*a list'):
       call(module, variables, iter(batches()), layerwise=True)
