@@ -40,7 +40,7 @@ class Section(NamedTuple):
     """Returns the constructor of this name; None if it is unknown."""
     if not isinstance(name, str):
       return None
-    return self.registry.get(name, self.other)
+    return self.registry[name] if name in self.registry else self.other
 
 
 SECTIONS = {
