@@ -20,6 +20,8 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
+from bn_jax import checks
+
 VARIANCES = ('within', 'pooled')
 
 Path = tuple[str, ...]
@@ -75,10 +77,8 @@ def population_statistics(
       network that keeps no batch statistics; an unknown variance; a layer
       without a group of two real values.
   """
-  if variance not in VARIANCES:
-    raise ValueError(
-      f'variance is {variance!r}; allowed: {", ".join(map(repr, VARIANCES))}'
-    )
+  checks.one_of('variance', variance, VARIANCES)
+  checks.flag('layerwise', layerwise)
   if layerwise and iter(batches) is batches:
     raise ValueError(
       'batches can be gone through once; allowed with layerwise: a list'
@@ -92,6 +92,17 @@ def population_statistics(
     # A layer's statistics are final in the pass after the one in which those of
     # all layers below became so.
     variables = {**variables, 'batch_stats': population.batch_stats}
+
+
+def keeps_statistics(batch_stats: Mapping[str, Any]) -> bool:
+  """Returns whether any layer keeps statistics that can be estimated.
+
+  Args:
+    batch_stats: arrays or their shapes; a layer may keep something else there.
+  """
+  return any(
+    path[-1] == 'mean' for path in traverse_util.flatten_dict(batch_stats)
+  )
 
 
 def _pass(module, variables, batches, variance, statistics) -> Population:
