@@ -164,6 +164,7 @@ class Case(parameterized.TestCase):
 _ELSEWHERE = {
   'C22': 'data/disk/pixels_test.py',
   'C42': 'experiment/survive_test.py::TwoWritersTest',
+  'C43': 'experiment/experiment_test.py::test_no_room_is_said_before_anything',
   'C47': 'storage/checkpoint_test.py::test_another_dtype_is_refused',
   'C49': 'storage/checkpoint_test.py::test_an_empty_folder_is_no_checkpoint',
   'C50': 'storage/checkpoint_test.py::test_a_newer_format_is_refused',
