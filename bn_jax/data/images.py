@@ -12,6 +12,8 @@ from bn_jax.data import reading, selection
 from bn_jax.data.batches import augment, examples, in_memory, order, streamed
 from bn_jax.data.disk import facts, levels
 
+_LARGEST = 65535  # pixels of a side, as of a JPEG
+
 
 def make(
   name: str,
@@ -117,8 +119,12 @@ def _check_stream(name, original, choice, resolution, binarize) -> None:
 
 
 def _check(name, original, resolution, binarize) -> None:
-  if resolution is not None and (type(resolution) is not int or resolution < 1):
-    raise ValueError(f'resolution is {resolution!r}; allowed: 1, 2, 3, ...')
+  if resolution is not None and (
+    type(resolution) is not int or not 1 <= resolution <= _LARGEST
+  ):
+    raise ValueError(
+      f'resolution is {resolution!r}; allowed: 1, 2, 3, ..., {_LARGEST}'
+    )
   if resolution is None and None in original.shape:
     raise ValueError(
       f'the images of {name} differ in size; give resolution, pixels of a '
