@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bn_jax import errors, trees, types
+from bn_jax import checks, errors, trees, types
 
 Schedule = Callable[[jax.Array], jax.Array]
 
 
 def constant(*, learning_rate: float) -> Schedule:
   """Returns the same learning rate at every step."""
-  return optax.constant_schedule(_rate(learning_rate))
+  checks.number('learning_rate', learning_rate, above=0)
+  return optax.constant_schedule(learning_rate)
 
 
 def cosine(
@@ -35,16 +36,23 @@ def cosine(
     decay_steps: the step at which the rate has reached its end, warm-up
       included.
     warmup_steps: steps from 0 to the peak.
-    end_factor: the last rate as a share of the peak.
+    end_factor: the last rate as a share of the peak, 0 to 1.
+
+  Raises:
+    ValueError: a keyword out of its range.
   """
-  if not 0 <= warmup_steps < decay_steps:
+  checks.number('learning_rate', learning_rate, above=0)
+  checks.count('decay_steps', decay_steps)
+  checks.count('warmup_steps', warmup_steps, least=0)
+  checks.number('end_factor', end_factor, least=0, most=1)
+  if not warmup_steps < decay_steps:
     raise ValueError(
       f'warmup_steps is {warmup_steps}, decay_steps is {decay_steps}; '
       'allowed: 0 <= warmup_steps < decay_steps'
     )
   return optax.warmup_cosine_decay_schedule(
-    init_value=0.0 if warmup_steps else _rate(learning_rate),
-    peak_value=_rate(learning_rate),
+    init_value=0.0 if warmup_steps else learning_rate,
+    peak_value=learning_rate,
     warmup_steps=warmup_steps,
     decay_steps=decay_steps,
     end_value=learning_rate * end_factor,
@@ -61,13 +69,16 @@ def exponential(
   """Returns learning_rate * decay_factor^(step / decay_steps).
 
   staircase rounds the exponent down.
+
+  Raises:
+    ValueError: a keyword out of its range.
   """
-  if not decay_steps > 0:
-    raise ValueError(f'decay_steps is {decay_steps}; allowed: above 0')
-  if not 0 < decay_factor <= 1:
-    raise ValueError(f'decay_factor is {decay_factor}; allowed: above 0 to 1')
+  checks.number('learning_rate', learning_rate, above=0)
+  checks.count('decay_steps', decay_steps)
+  checks.number('decay_factor', decay_factor, above=0, most=1)
+  checks.flag('staircase', staircase)
   return optax.exponential_decay(
-    _rate(learning_rate), decay_steps, decay_factor, staircase=staircase
+    learning_rate, decay_steps, decay_factor, staircase=staircase
   )
 
 
@@ -87,9 +98,12 @@ def sgd(
     schedule: the learning rate at each step.
     momentum: in [0, 1): trace = momentum * trace + gradient.
     nesterov: whether the update looks ahead by one step of the trace.
+
+  Raises:
+    ValueError: a keyword out of its range.
   """
-  if not 0 <= momentum < 1:
-    raise ValueError(f'momentum is {momentum}; allowed: 0 <= momentum < 1')
+  checks.number('momentum', momentum, least=0, below=1)
+  checks.flag('nesterov', nesterov)
   if nesterov and not momentum:
     raise ValueError('nesterov is True, momentum is 0; allowed: above 0')
   transformation = optax.inject_hyperparams(
@@ -118,13 +132,12 @@ def weight_decay(
   Args:
     weight_decay: the factor of |W|^2 / 2, 0 or more.
     weight_decay_on: 'kernels', or 'all' parameters (biases and scales too).
+
+  Raises:
+    ValueError: a keyword out of its range.
   """
-  if not weight_decay >= 0:
-    raise ValueError(f'weight_decay is {weight_decay}; allowed: 0 or more')
-  if weight_decay_on not in ('kernels', 'all'):
-    raise ValueError(
-      f"weight_decay_on is {weight_decay_on!r}; allowed: 'kernels', 'all'"
-    )
+  checks.number('weight_decay', weight_decay, least=0)
+  checks.one_of('weight_decay_on', weight_decay_on, ('kernels', 'all'))
 
   def penalty(params):
     if not weight_decay:
@@ -147,11 +160,3 @@ def make_schedule(name: str, **keywords: Any) -> Schedule:
 def make(name: str, schedule: Schedule, **keywords: Any) -> types.Optimizer:
   """Returns the optimizer called `name`; ValueError: wrong name or keyword."""
   return errors.lookup('optimizer', OPTIMIZERS, name)(schedule, **keywords)
-
-
-def _rate(learning_rate: float) -> float:
-  if not 0 < learning_rate < float('inf'):
-    raise ValueError(
-      f'learning_rate is {learning_rate}; allowed: above 0 and finite'
-    )
-  return learning_rate

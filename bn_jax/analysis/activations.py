@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import jax
 import numpy as np
 
-from bn_jax import distributions, errors, placement, types
+from bn_jax import checks, distributions, errors, placement, types
 from bn_jax.analysis import kind as kind_lib
 
 LEVELS = (0.15, 0.5, 0.85)  # the quantiles of the 2015 paper's Figure 1
@@ -36,7 +36,8 @@ def measure(
     above 0 (a unit with 0 is dead behind a ReLU); NAME/count, [], the number of
     values of a unit.
   """
-  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
+  checks.names('layers', layers, 'layers')
   names = tuple(layers)
 
   def look(

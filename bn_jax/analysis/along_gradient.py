@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import keys, placement, trees, types
+from bn_jax import checks, keys, placement, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
@@ -92,7 +92,8 @@ def along_gradient(
       without a key; layers without parameters, with those of another, or named
       twice; a loss that is not a real scalar or that JAX cannot differentiate.
   """
-  sizes = kind_lib.checked_sizes(step_sizes)
+  sizes = kind_lib.checked_sizes('step_sizes', step_sizes)
+  checks.flag('curvature', curvature)
   params = gradients.checked(params)
   direction_of = _direct(params, direction, key)
   layers = by_layer.checked(params, layers) if layers else ()
@@ -183,17 +184,14 @@ def measure(
     the learning rate is 0, and the step sizes or the direction depend on it,
     all but those of params itself are nan, with step sizes 0.
   """
-  factors = kind_lib.checked_sizes(step_factors)
-  steps = kind_lib.checked_sizes(step_sizes) if len(step_sizes) else ()
-  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
-  kind_lib.check_choice('spread', spread, ('batch', 'points'))
-  kind_lib.check_choice('direction', direction, (*DIRECTIONS, 'update'))
+  factors = kind_lib.checked_sizes('step_factors', step_factors)
+  steps = kind_lib.checked_sizes('step_sizes', step_sizes, least=0)
+  checks.flag('per_layer', per_layer)
+  checks.flag('curvature', curvature)
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
+  checks.one_of('direction', direction, (*DIRECTIONS, 'update'))
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
-  if spread == 'points' and size is not None:
-    raise ValueError(
-      f"chunk_size is {size} with spread 'points'; allowed: None, each device "
-      "has the whole batch; or spread='batch'"
-    )
+  _check_spread(spread, size)
 
   def look(
     problem: types.Problem,
@@ -231,6 +229,16 @@ def measure(
   return look
 
 
+def _check_spread(spread: str, chunk_size: int | None) -> None:
+  """Raises ValueError for an unknown spread, or one that has no chunks."""
+  checks.one_of('spread', spread, ('batch', 'points'))
+  if spread == 'points' and chunk_size is not None:
+    raise ValueError(
+      f"chunk_size is {chunk_size} with spread 'points'; allowed: None, each "
+      "device has the whole batch; or spread='batch'"
+    )
+
+
 class _Rows:
   """Computes a row for each point, in order; a journal keeps each of them."""
 
@@ -261,7 +269,7 @@ def _direct(params, direction, key) -> Callable[[Any], Any]:
   """Returns gradient -> direction; ValueError for what is no direction."""
   if direction is None or isinstance(direction, str):
     name = direction or 'descent'
-    kind_lib.check_choice('direction', name, DIRECTIONS)
+    checks.one_of('direction', name, DIRECTIONS)
     if name == 'random' and key is None:
       raise ValueError("direction is 'random'; give a key too")
     return {

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bn_jax import types
+from bn_jax import checks, types
 from bn_jax.analysis import kind
 
 Loss = Callable[[Any], jax.Array]
@@ -108,7 +108,7 @@ def of_problem(
 
   Args:
     state: has the running statistics, and the key of the noise.
-    batch: a batch without padding.
+    batch: in chunks, one without padding.
     statistics: whose mean and variance the norms use, 'batch' or 'running'.
     penalised: whether the penalty is added.
     chunk_size: examples at a time; None is all.
@@ -116,11 +116,12 @@ def of_problem(
       the network has them over the whole batch; None leaves them as they are.
 
   Raises:
-    ValueError: chunks that would change the function.
+    ValueError: chunks that would change the function, or of padding.
   """
   count = len(batch.labels)
   if chunk_size is None or chunk_size >= count:
     return problem.loss(state, batch, statistics, penalised)
+  kind.check_unpadded(batch)
   own_size = problem.group_size if statistics == 'batch' else 1
   # A chunk is normalised by its own statistics, so it is a group of that size.
   if not (
@@ -148,9 +149,8 @@ def check(count: int, chunk_size: int, group_size: int | None) -> None:
     count: the number of examples of the batch.
     chunk_size, group_size: see `chunked`.
   """
-  if type(chunk_size) is not int or chunk_size < 1:
-    raise ValueError(f'chunk_size is {chunk_size!r}; allowed: 1, 2, 3, ...')
-  kind.check_group_size(group_size)
+  checks.count('chunk_size', chunk_size)
+  checks.count('group_size', group_size, also=(None,))
   if chunk_size >= count:
     return
   if group_size is None:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bn_jax import trees, types
+from bn_jax import checks, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
@@ -70,7 +70,8 @@ def covariate_shift(
   params = gradients.checked(params)
   new_params = gradients.checked_like(params, new_params, 'step')
   layers = by_layer.checked(params, layers)
-  chosen = by_layer.chosen(layers, at) if len(at) else layers
+  checks.names('at', at, 'layers')
+  chosen = by_layer.chosen(layers, at) if at else layers
   rows = []
   _, gradient = gradients.value_and_gradient(loss, params, journal, 'point_0')
   for name, prefixes in chosen:
@@ -118,8 +119,10 @@ def measure(
     A measure of exactly one batch; for each layer NAME: NAME/l2,
     NAME/relative_l2, NAME/cosine, [].
   """
+  checks.names('layers', layers, 'layers')
+  checks.flag('norm_parameters', norm_parameters)
   chosen = tuple(layers)
-  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
   def look(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import trees, types
+from bn_jax import checks, trees, types
 from bn_jax.analysis import chunks
 
 Loss = chunks.Loss
@@ -188,6 +188,8 @@ def fitting_chunk_size(
   Returns:
     N if all fit; else one group at least, even if it does not fit.
   """
+  checks.number('memory', memory, above=0)
+  checks.count('group_size', group_size)
   leaves = jax.tree.leaves(batch)
 
   def bytes_of(size):

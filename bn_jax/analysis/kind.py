@@ -10,9 +10,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from bn_jax import types
+from bn_jax import checks, types
 
 Section = Mapping[str, Any]  # a measure's name, data and keywords
 # Whose mean and variance norms use: the batch's, or their running averages.
@@ -90,11 +91,14 @@ class Kind:
     return {'title': self.title, 'quantities': dict(self.quantities)}
 
 
-def check_choice(keyword: str, value: Any, allowed: Sequence[str]) -> None:
-  """Raises ValueError unless a keyword has one of the allowed values."""
-  if value not in allowed:
-    choices = ', '.join(map(repr, allowed))
-    raise ValueError(f'{keyword} is {value!r}; allowed: {choices}')
+def check_unpadded(batch: types.Batch) -> None:
+  """Raises ValueError for a batch with padding, where each example counts."""
+  if batch.mask is not None and not np.all(batch.mask):
+    padding = np.sum(~np.asarray(batch.mask))
+    raise ValueError(
+      f'{padding} of the {len(batch.mask)} examples of the batch are padding; '
+      'allowed here: none'
+    )
 
 
 def checked_chunk_size(chunk_size: Any, group_size: Any) -> int | None:
@@ -103,40 +107,44 @@ def checked_chunk_size(chunk_size: Any, group_size: Any) -> int | None:
   'auto' is all here: training and `analyze` replace it by a number before. With
   a group size, chunks are the groups of batch statistics.
   """
-  check_group_size(group_size)
-  if group_size is not None and chunk_size not in (None, 'auto', group_size):
+  checks.count('group_size', group_size, also=(None,))
+  checks.count('chunk_size', chunk_size, also=('auto', None))
+  if chunk_size in (None, 'auto'):
+    return group_size
+  if group_size not in (None, chunk_size):
     raise ValueError(
       f'chunk_size is {chunk_size!r}, group_size is {group_size}; allowed: the '
       "same, or chunk_size 'auto' or None"
     )
-  if chunk_size in (None, 'auto'):
-    return group_size
-  if type(chunk_size) is not int or chunk_size < 1:
-    raise ValueError(
-      f"chunk_size is {chunk_size!r}; allowed: 1, 2, 3, ..., 'auto' or None"
-    )
   return chunk_size
 
 
-def check_group_size(group_size: Any) -> None:
-  """Raises ValueError unless a group size is None, 1, 2, 3, ..."""
-  if group_size is not None and (type(group_size) is not int or group_size < 1):
-    raise ValueError(
-      f'group_size is {group_size!r}; allowed: 1, 2, 3, ... or None'
-    )
-
-
 def checked_sizes(
-  sizes: Sequence[float], what: str = 'step sizes'
+  name: str, sizes: Sequence[float], *, least: int = 1
 ) -> tuple[float, ...]:
-  """Returns sizes as floats; ValueError unless all are above 0 and finite."""
-  try:
-    floats = tuple(float(size) for size in np.atleast_1d(sizes))
-  except (TypeError, ValueError):
-    floats = ()
-  if not floats or not all(0 < size < float('inf') for size in floats):
-    raise ValueError(
-      f'{what} are {floats or sizes}; allowed: one or more, each above 0 and '
-      'finite'
-    )
-  return floats
+  """Returns sizes as floats; ValueError unless all are above 0 and finite.
+
+  Args:
+    name: of the argument that has them.
+    sizes: a list or tuple of numbers, a vector of NumPy or JAX, or one number.
+    least: how many there must be.
+  """
+  sizes = plain(sizes)
+  if isinstance(sizes, list | tuple):
+    sizes = tuple(map(plain, sizes))
+  elif checks.is_number(sizes):
+    sizes = (sizes,)
+  checks.sequence(
+    name,
+    sizes,
+    lambda size: checks.is_number(size) and 0 < size < float('inf'),
+    f'{"one or more " if least else ""}numbers, each above 0 and finite',
+    least=least,
+  )
+  return tuple(map(float, sizes))
+
+
+def plain(value: Any) -> Any:
+  """Returns Python's number or list for an array, anything else as it is."""
+  is_array = isinstance(value, np.ndarray | jax.Array)
+  return np.asarray(value).tolist() if is_array else value

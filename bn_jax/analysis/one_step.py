@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bn_jax import trees, types
+from bn_jax import checks, trees, types
 from bn_jax.analysis import chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
@@ -47,7 +47,7 @@ def one_step_loss(
       are not floating point, a direction unlike them; a loss that is not a real
       scalar or that JAX cannot differentiate.
   """
-  rates = kind_lib.checked_sizes(learning_rates, 'learning rates')
+  rates = kind_lib.checked_sizes('learning_rates', learning_rates)
   params = gradients.checked(params)
   is_function = gradients.is_function(direction, params)
   if direction is None or is_function:
@@ -92,8 +92,8 @@ def measure(
   Returns:
     A measure of exactly one batch; its arrays are those of `one_step_loss`.
   """
-  rates = kind_lib.checked_sizes(learning_rates, 'learning rates')
-  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
+  rates = kind_lib.checked_sizes('learning_rates', learning_rates)
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
   def look(

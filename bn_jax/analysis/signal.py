@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import errors, types
+from bn_jax import checks, errors, types
 from bn_jax.analysis import activations as activations_lib
 from bn_jax.analysis import gradients
 from bn_jax.analysis import kind as kind_lib
@@ -74,14 +74,16 @@ def measure(
     statistics: 'batch' (the function that training descends) or 'running'.
 
   Returns:
-    A measure of exactly one batch; for each layer NAME: NAME/activation_rms,
+    A measure of exactly one batch without padding; for each layer NAME:
+    NAME/activation_rms,
     NAME/activation_gradient_norm, and NAME/positive, NAME/negative: the shares
     of its units with <yhat, g> above and below 0 (units of scale 0 are in
     neither); all []. The shares are nan where yhat is unknown: for a layer
     whose norm has no running statistics, or adds noise.
   """
+  checks.names('layers', layers, 'layers')
   layer_names = tuple(layers)
-  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
 
   def look(
     problem: types.Problem,
@@ -91,6 +93,7 @@ def measure(
   ) -> dict[str, np.ndarray]:
     del journal  # one gradient is all, so there is nothing to resume
     (batch,) = batches
+    kind_lib.check_unpadded(batch)
     names = (
       activations_lib.chosen_layers(problem.taps, layer_names)
       if layer_names

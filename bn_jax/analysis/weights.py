@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import trees, types
+from bn_jax import checks, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
@@ -58,6 +58,7 @@ def weights(
       layers without parameters, with those of another, or named twice; a loss
       that is not a real scalar or that JAX cannot differentiate.
   """
+  checks.number('learning_rate', kind_lib.plain(learning_rate), least=0)
   params = gradients.checked(params)
   new_params = gradients.checked_like(params, new_params, 'step')
   layers = by_layer.checked(params, layers)
@@ -89,9 +90,10 @@ def measure(
     A measure of exactly one batch: for each layer NAME and quantity of
     `weights`, NAME/quantity, [].
   """
+  checks.names('layers', layers, 'layers')
   names = tuple(layers)
-  kind_lib.check_choice('statistics', statistics, kind_lib.STATISTICS)
-  kind_lib.check_choice('biases', biases, (False, True))
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
+  checks.flag('biases', biases)
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
   def look(

@@ -145,11 +145,6 @@ def _value(keyword: inspect.Parameter, word: str) -> Any:
   """Returns a flag's value, of the type of the keyword's default."""
   default = keyword.default
   if isinstance(default, tuple):
-    if not word:
-      raise argparse.ArgumentTypeError(
-        'is empty; allowed: items with commas between, or no flag for '
-        'the default'
-      )
     is_number = 'float' in str(keyword.annotation)  # Sequence[float]
     items = [item.strip() for item in word.split(',')]
     return [_number(item) for item in items] if is_number else items

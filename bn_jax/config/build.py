@@ -156,7 +156,7 @@ def _problem(
     layers=models.layers,
     taps=models.taps(module),
     loss=loss,
-    ring_size=config.log_every_steps,
+    ring_size=min(config.log_every_steps, config.steps),
     compute_dtype=dtype,
     spread=spread,
     group_size=_group_size(config),

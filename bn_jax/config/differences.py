@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.config import resolve, schema
+from bn_jax.config import parser, resolve, schema
 from bn_jax.storage import run_folder
 
 Config = resolve.Config
 
-_FEW = 4  # changes that a message names: it stays readable
 
 # Keys that are younger than some runs -> what those runs did.
 _ADDED = {'on_nonfinite': 'stop', 'max_skips': None}
@@ -87,9 +86,7 @@ def changed(path: str, old: Any, new: Any) -> Iterator[str]:
 
 def listed(changes: Sequence[str]) -> str | None:
   """Joins the first few changes to one text; None if there are none."""
-  more = len(changes) - _FEW
-  parts = [*changes[:_FEW], *([f'and {more} more'] if more > 0 else [])]
-  return '; '.join(parts) or None
+  return parser.listed(changes) or None
 
 
 def filled(run: Config) -> Config:

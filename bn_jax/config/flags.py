@@ -15,9 +15,10 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from bn_jax import errors
-from bn_jax.config import files
+from bn_jax import checks, errors
+from bn_jax.config import files, run_flags
 from bn_jax.config import parser as parser_lib
+from bn_jax.config.run_config import KEYS
 from bn_jax.host import processes
 
 _CHANGE = re.compile(r'--?(?:no)?config\.([^=]*)')
@@ -167,22 +168,23 @@ def read(
   if not arguments.config:
     raise errors.ConfigError(_missing(arguments, beside))
   config = files.load(arguments.config)
+  words, added = run_flags.added(arguments.rest, config)
   _check_words(arguments, config, beside)
   values = flags.FlagValues()
-  line = [arguments.parser.prog, *arguments.rest]
+  line = [arguments.parser.prog, *words]
   config_flags.DEFINE_config_dict(
     'config', config, flag_values=values, sys_argv=line
   )
   try:
-    words = values(line)[1:]
+    other_words = values(line)[1:]
   except flags.Error as error:
     raise errors.ConfigError(_wrong_value(str(error), config)) from error
-  if words:
+  if other_words:
     raise errors.ConfigError(
-      f'{words[0]!r} belongs to no flag; a value is given with "=", as in '
-      '--config.optimizer.nesterov=False'
+      f'{other_words[0]!r} belongs to no flag; a value is given with "=", as '
+      'in --config.optimizer.nesterov=False'
     )
-  overrides = dict(values['config'].override_values)
+  overrides = added | values['config'].override_values
   for key in ('devices', 'data_dir'):
     value = vars(arguments).get(key)
     if value is not None:
@@ -215,6 +217,7 @@ def _check_words(
   """Refuses unknown flags, and flags on sections or on unknown keys."""
   is_key = _paths(config)
   keys = [path for path in is_key if is_key[path]]
+  unknown_keys = {}
   for word in arguments.rest:
     change = _CHANGE.match(word)
     if change is None and parser_lib.is_flag(word):
@@ -223,12 +226,34 @@ def _check_words(
       )
     path = change and change[1]
     if change and path not in is_key:
-      message = parser_lib.unknown_key(path, keys)
-      raise errors.ConfigError(f'--config.{path}: {message}')
-    if change and not is_key[path]:
+      unknown_keys[path] = _unknown_key(path, keys, config)
+    elif change and not is_key[path]:
       raise errors.ConfigError(
         f'--config.{path} is a section; change one of {_below(path, keys)}'
       )
+  if unknown_keys:
+    messages = [
+      f'--config.{path}: {text}' for path, text in unknown_keys.items()
+    ]
+    raise errors.ConfigError(parser_lib.listed(messages))
+
+
+def _unknown_key(
+  path: str, keys: Sequence[str], config: ml_collections.ConfigDict
+) -> str:
+  """Returns the message for an unknown key; runs have those of the config."""
+  section, *below = path.split('.', 2)
+  runs = config.get('runs')
+  if section != 'runs' or len(below) < 2 or not isinstance(runs, type(config)):
+    return parser_lib.unknown_key(path, keys)
+  run, key = below
+  if run not in runs:
+    return errors.unknown('run', run, runs)
+  if _paths(config).get(key) is False:
+    return f'a section; change one of its keys {_below(key, keys)}'
+  return parser_lib.unknown_key(
+    key, [path for path in keys if path.split('.')[0] in KEYS]
+  )
 
 
 def _unknown_flag(
@@ -279,7 +304,7 @@ def _wrong_value(message: str, config: ml_collections.ConfigDict) -> str:
   allowed = _ALLOWED.get(config.get_type(key))
   if allowed is None:
     return message
-  return f'--config.{match[1]}: {match[2]!r}; allowed: {allowed}'
+  return f'--config.{match[1]}: {checks.shown(match[2])}; allowed: {allowed}'
 
 
 def _below(section: str, keys: Sequence[str]) -> str:

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from bn_jax import errors
+from bn_jax import checks, errors
 
 _WIDTH = 80  # columns of a help text, the same on every terminal
+_FEW = 4  # messages in a line that is still read
 DEFAULTS = 'configs/default.py'  # explains every key
 
 # Keys of configs/default.py -> words that may mean them (epochs: another unit).
@@ -120,7 +121,11 @@ class Parser(argparse.ArgumentParser):
     return arguments.run(arguments)
 
   def parse_known_args(self, args=None, namespace=None):
-    """Parses words with flags anywhere among them; refuses unknown flags."""
+    """Parses words with flags anywhere among them; refuses unknown flags.
+
+    A word or a value that is empty is refused, too: most likely it is a shell's
+    variable that is not set, and the default would be taken for it.
+    """
     if self._is_mixing:
       return super().parse_known_args(args, namespace)
     has_commands = self._subparsers is not None
@@ -133,6 +138,13 @@ class Parser(argparse.ArgumentParser):
       is_known = flag in self._option_string_actions
       if is_flag(word) and not is_known and not self.keeps_rest:
         raise errors.ConfigError(self.unknown_flag(flag))
+      if not (word.partition('=')[2] if is_known else word).strip() and (
+        '=' in word or not is_known
+      ):
+        raise errors.ConfigError(
+          f'{flag if is_known else "a word"} is empty; give a value, or leave '
+          'it out for its default'
+        )
     if has_commands:
       arguments, rest = super().parse_known_args(words, namespace)
     else:
@@ -244,15 +256,28 @@ def whole(word: str) -> int:
     return int(word)
   except ValueError:
     raise argparse.ArgumentTypeError(
-      f'{word!r}; allowed: whole numbers'
+      f'{checks.shown(word)}; allowed: whole numbers'
     ) from None
 
 
 def count(word: str) -> int:
   """Reads 1, 2, 3, ..."""
-  if not word.isdecimal() or not int(word):
-    raise argparse.ArgumentTypeError(f'{word!r}; allowed: 1, 2, 3, ...')
+  try:
+    # As text, 3.0 and 1_0 are numbers of Python, but no count.
+    checks.count('', int(word) if word.isdecimal() else word)
+  except ValueError as error:  # int() reads no more than 4300 digits
+    allowed = getattr(error, 'allowed', '1, 2, 3, ...')
+    raise argparse.ArgumentTypeError(
+      f'{checks.shown(word)}; allowed: {allowed}'
+    ) from None
   return int(word)
+
+
+def listed(messages: Sequence[str]) -> str:
+  """Returns several messages as one line, the first few of many."""
+  more = len(messages) - _FEW
+  parts = [*messages[:_FEW], *([f'and {more} more'] if more > 0 else [])]
+  return '; '.join(parts)
 
 
 def unknown_key(key: str, keys: Iterable[str]) -> str:

@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, errors
+from bn_jax import analysis, checks, errors
 from bn_jax.config import parser, schema
-from bn_jax.config.run_config import KEYS, RunConfig
+from bn_jax.config.run_config import KEYS, MOST_SEEDS, RunConfig
 from bn_jax.storage import records, run_folder
 from bn_jax.training import devices as devices_lib
 
@@ -31,9 +31,8 @@ _CHOICES = {
   'compute_dtype': ('float32', 'bfloat16'),
   'on_nonfinite': ('stop', 'skip'),
   'layout': tuple(devices_lib.LAYOUTS),
-  'shard_state': (False, True),
-  'remat': (False, True),
 }
+_FLAGS = ('shard_state', 'remat')
 _ABSENT = object()
 
 
@@ -85,7 +84,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     ConfigError: a missing or unknown key or name, a value out of range, or a
       flag on a key that no run has or in which the runs differ.
   """
-  config = schema.jsonable(config)
+  config = schema.jsonable('config', config)
   allowed_keys = KEYS + _EXPERIMENT_KEYS
   schema.check_keys('config', config, allowed_keys)
   for key in allowed_keys:
@@ -95,14 +94,14 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
       )
   runs, seeds, expected = (config.pop(key) for key in _EXPERIMENT_KEYS)
   _check_runs(runs)
+  where = 'config.expected_divergence'
+  schema.check(where, checks.names, expected, 'runs')
   for name in expected:
     if name not in runs:
-      raise errors.ConfigError(
-        f'config.expected_divergence: {errors.unknown("run", name, runs)}'
-      )
+      raise errors.ConfigError(f'{where}: {errors.unknown("run", name, runs)}')
   flags = {
     path: value
-    for path, value in schema.jsonable(dict(overrides)).items()
+    for path, value in schema.jsonable('--config', dict(overrides)).items()
     if path.split('.')[0] not in _EXPERIMENT_KEYS
   }
   for path in flags:
@@ -155,10 +154,15 @@ def _check_runs(runs: Any) -> None:
 def _checked_seeds(seeds: Any) -> tuple[int, ...]:
   seeds = seeds if isinstance(seeds, list) else [seeds]
   for seed in seeds:
-    if type(seed) is not int or not 0 <= seed < 2**31:
+    if not checks.is_whole(seed) or not 0 <= seed < 2**31:
       raise errors.ConfigError(
-        f'config.seeds: {seed!r}; allowed: whole numbers from 0 to 2**31 - 1'
+        f'config.seeds: {checks.shown(seed)}; allowed: whole numbers from 0 to '
+        '2**31 - 1'
       )
+  if len(seeds) > MOST_SEEDS:
+    raise errors.ConfigError(
+      f'config.seeds: {len(seeds)} seeds; allowed: 1 to {MOST_SEEDS}'
+    )
   if not seeds or len(set(seeds)) < len(seeds):
     raise errors.ConfigError(
       f'config.seeds: {seeds}; allowed: one seed or more, each once'
@@ -202,13 +206,15 @@ def _overridden(config: Config, override: Config, flags: Config) -> Config:
   merged = _merged(config, override)
   for path, value in flags.items():
     *above, last = path.split('.')
-    if last == 'name' and above and above[0] in schema.SECTIONS:
-      merged[above[0]] = schema.renamed(
-        schema.SECTIONS[above[0]], merged[above[0]] | {'name': None}, value
-      )
     section = _at(merged, above)
+    if not isinstance(section, dict):  # a False, say, which is refused later
+      continue
+    if last == 'name' and above and above[0] in schema.SECTIONS:
+      section = merged[above[0]] = schema.renamed(
+        schema.SECTIONS[above[0]], section | {'name': None}, value
+      )
     # A flag on a keyword that this run's constructor lacks is for other runs.
-    if isinstance(section, dict) and last in section:
+    if last in section:
       section[last] = value
   return merged
 
@@ -232,12 +238,15 @@ def _completed(config: Config) -> Config:
   for key, section in schema.SECTIONS.items():
     config[key] = schema.completed(f'config.{key}', section, config[key])
   for key in _COUNTS:
-    schema.check_count(f'config.{key}', config[key])
+    schema.check(f'config.{key}', checks.count, config[key])
+  for key in _FLAGS:
+    schema.check(f'config.{key}', checks.flag, config[key])
   _check_checkpoint(config['checkpoint'])
   for key in ('data_dir', 'init_from'):
-    if not isinstance(config[key], str | None):
+    if not isinstance(config[key], str | None) or config[key] == '':
       raise errors.ConfigError(
-        f'config.{key}: {config[key]!r}; allowed: the path of a folder, or None'
+        f'config.{key}: {checks.shown(config[key])}; allowed: the path of a '
+        'folder, or None'
       )
     if config[key] is not None:  # a later command may run in another folder
       try:
@@ -245,11 +254,7 @@ def _completed(config: Config) -> Config:
       except argparse.ArgumentTypeError as error:
         raise errors.ConfigError(f'config.{key}: {error}') from error
   for key, allowed in _CHOICES.items():
-    if config[key] not in allowed:
-      raise errors.ConfigError(
-        f'config.{key}: {config[key]!r}; allowed: '
-        f'{", ".join(map(str, allowed))}'
-      )
+    schema.check(f'config.{key}', checks.one_of, config[key], allowed)
   _check_skips(config['on_nonfinite'], config['max_skips'])
   _check_division(config)
   config['measures'] = _completed_measures(config['measures'])
@@ -259,7 +264,8 @@ def _completed(config: Config) -> Config:
 def _check_skips(on_nonfinite: str, max_skips: Any) -> None:
   """Checks max_skips: a number with on_nonfinite 'skip', else None."""
   if on_nonfinite == 'skip':
-    schema.check_count("config.max_skips, with on_nonfinite 'skip'", max_skips)
+    where = "config.max_skips, with on_nonfinite 'skip'"
+    schema.check(where, checks.count, max_skips)
   elif max_skips is not None:
     raise errors.ConfigError(
       f'config.max_skips: {max_skips!r} with on_nonfinite {on_nonfinite!r}; '
@@ -275,7 +281,7 @@ def _check_division(config: Config) -> None:
     where, micro = 'config.batch_size', batch
   else:
     where = 'config.micro_batch_size'
-    schema.check_count(where, micro)
+    schema.check(where, checks.count, micro)
     if batch % micro:
       raise errors.ConfigError(
         f'{where}: {micro} does not divide the batch of {batch}; allowed: '
@@ -296,6 +302,8 @@ def _check_division(config: Config) -> None:
       "with layout 'jit'"
     )
   per_device, group = micro // devices, config['norm'].get('group_size')
+  if not checks.is_size(group):  # None, or what the norm refuses
+    return
   if group not in (None, micro) and per_device % group:
     raise errors.ConfigError(
       f'config.norm.group_size: {group} with layout {config["layout"]!r}; '
@@ -312,7 +320,7 @@ def _check_checkpoint(checkpoint: Any) -> None:
       'keep'
     )
   for key in keys:
-    schema.check_count(f'config.checkpoint.{key}', checkpoint[key])
+    schema.check(f'config.checkpoint.{key}', checks.count, checkpoint[key])
 
 
 def _completed_measures(measures: Any) -> Config:
@@ -327,7 +335,8 @@ def _completed_measures(measures: Any) -> Config:
         'and not "train"'
       )
     section = schema.completed(where, schema.MEASURE, entry)
-    schema.check_count(f'{where}.every_steps', section.get('every_steps'))
+    every_steps = section.get('every_steps')
+    schema.check(f'{where}.every_steps', checks.count, every_steps)
     check_data(f'{where}.data', section)
     complete[name] = section
   return complete

@@ -7,6 +7,9 @@ from typing import Any, NoReturn, Self
 
 from bn_jax import errors
 
+# Seeds of one experiment: nobody trains more, so that more is a typing error.
+MOST_SEEDS = 10_000
+
 
 class FrozenDict(dict):
   """A frozen dict, such as the name of a constructor with its keywords.

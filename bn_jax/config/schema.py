@@ -5,11 +5,13 @@ fills in the defaults of the others.
 """
 
 import inspect
-import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, errors, losses, models, norms, optim
+import numpy as np
+
+from bn_jax import analysis, checks, errors, losses, models, norms, optim
 from bn_jax.config import parser
 from bn_jax.data import datasets, images
 
@@ -36,9 +38,9 @@ class Section(NamedTuple):
 
   def constructor(self, name: Any) -> Any:
     """Returns the constructor of this name; None if it is unknown."""
-    if name in self.registry:
-      return self.registry[name]
-    return self.other
+    if not isinstance(name, str):
+      return None
+    return self.registry.get(name, self.other)
 
 
 SECTIONS = {
@@ -69,7 +71,7 @@ def completed(where: str, section: Section, keys: Any) -> Config:
   if not isinstance(keys, dict) or 'name' not in keys:
     raise errors.ConfigError(f'{where}: {keys!r}; allowed: a dict with a name')
   name = keys['name']
-  if not isinstance(name, str) or section.constructor(name) is None:
+  if section.constructor(name) is None:
     message = errors.unknown(section.kind, name, section.registry)
     raise errors.ConfigError(f'{where}.name: {message}')
   keywords = _keywords(section, name)
@@ -85,7 +87,7 @@ def completed(where: str, section: Section, keys: Any) -> Config:
         'both in a config file)'
       )
   defaults = {
-    keyword: jsonable(parameter.default)
+    keyword: jsonable(f'{where}.{keyword}', parameter.default)
     for keyword, parameter in keywords.items()
     if keyword not in keys
   }
@@ -100,7 +102,7 @@ def filled(section: Section, keys: Config) -> Config:
   if not section.constructor(keys['name']):
     return keys
   defaults = {
-    keyword: jsonable(parameter.default)
+    keyword: jsonable(keyword, parameter.default)
     for keyword, parameter in _keywords(section, keys['name']).items()
     if parameter.default is not inspect.Parameter.empty
   }
@@ -116,32 +118,61 @@ def renamed(section: Section, keys: Config, name: Any) -> Config:
 
 
 def check_keys(where: str, keys: Iterable[str], allowed: Iterable[str]) -> None:
-  """Raises ConfigError for the first key that is not allowed."""
+  """Raises ConfigError, which names every key that is not allowed."""
   allowed = tuple(allowed)
-  for key in keys:
-    if key not in allowed:
-      message = parser.unknown_key(key, allowed)
-      raise errors.ConfigError(f'{where}: {message}')
+  messages = [
+    parser.unknown_key(key, allowed) for key in keys if key not in allowed
+  ]
+  if messages:
+    raise errors.ConfigError(f'{where}: {parser.listed(messages)}')
 
 
-def check_count(where: str, value: Any) -> None:
-  """Raises ConfigError unless value is 1, 2, 3, ..."""
-  if type(value) is not int or value < 1:
-    raise errors.ConfigError(f'{where}: {value!r}; allowed: 1, 2, 3, ...')
+def check(
+  where: str, check: Callable[..., None], value: Any, *arguments: Any
+) -> None:
+  """Raises ConfigError for a value that a function of `checks` refuses.
+
+  Args:
+    where: the path of the key, for messages.
+    check: the function, such as `checks.count`.
+    *arguments: of the function, after the value.
+  """
+  try:
+    check(where, value, *arguments)
+  except checks.Refused as refusal:
+    raise errors.ConfigError(
+      f'{where}: {refusal.value}; allowed: {refusal.allowed}'
+    ) from refusal
 
 
-def jsonable(value: Any) -> Any:
+def jsonable(where: str, value: Any) -> Any:
   """Returns a value as JSON holds it: tuples become lists.
+
+  Args:
+    where: the path of the value, for messages.
 
   Raises:
     ConfigError: what JSON cannot hold, nan and infinity included.
   """
-  try:
-    return json.loads(json.dumps(value, allow_nan=False))
-  except (TypeError, ValueError) as error:
+  if isinstance(value, dict):
+    for key in value:
+      if not isinstance(key, str):
+        raise errors.ConfigError(
+          f'{where}: the key {checks.shown(key)}; allowed: text'
+        )
+    return {
+      key: jsonable(f'{where}.{key}', inner) for key, inner in value.items()
+    }
+  if isinstance(value, list | tuple):
+    return [jsonable(where, inner) for inner in value]
+  is_finite = checks.is_number(value) and math.isfinite(value)
+  if not (isinstance(value, str | bool | None) or is_finite):
     raise errors.ConfigError(
-      f'config: {error}; allowed: finite numbers, strings, lists and dicts'
-    ) from error
+      f'{where}: {checks.shown(value)}; allowed: finite numbers, strings, '
+      'lists and dicts'
+    )
+  # NumPy's numbers, of which JSON has some, become Python's.
+  return value.item() if isinstance(value, np.generic) else value
 
 
 def _keywords(section: Section, name: str) -> dict[str, inspect.Parameter]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from bn_jax import errors, types
+from bn_jax import checks, errors, types
 from bn_jax.data import reading, selection
 from bn_jax.data.batches import augment, examples, in_memory, order, streamed
 from bn_jax.data.disk import facts, levels
@@ -59,6 +59,8 @@ def make(
     ValueError: an unknown name, or a keyword out of its range.
     DataError: the set in the data_dir cannot be used.
   """
+  if not isinstance(name, str):
+    raise checks.Refused('name', name, 'the name of a set')
   original = facts.of(name, data_dir)
   _check(name, original, resolution, binarize)
   choice = selection.make(
@@ -72,10 +74,8 @@ def make(
     crop_padding=crop_padding, flip=flip, photometric=photometric
   )
   _check_white(name, original, binarize, augmentation)
-  if type(fixed_batches) is not bool:
-    raise ValueError(
-      f'fixed_batches is {fixed_batches!r}; allowed: True, False'
-    )
+  checks.flag('fixed_batches', fixed_batches)
+  checks.flag('streaming', streaming, also=(None,))
   sizes_differ = None in original.shape
   if streaming is None:
     streaming = sizes_differ and binarize is None and choice == selection.NONE
@@ -119,19 +119,13 @@ def _check_stream(name, original, choice, resolution, binarize) -> None:
 
 
 def _check(name, original, resolution, binarize) -> None:
-  if resolution is not None and (
-    type(resolution) is not int or not 1 <= resolution <= _LARGEST
-  ):
-    raise ValueError(
-      f'resolution is {resolution!r}; allowed: 1, 2, 3, ..., {_LARGEST}'
-    )
+  checks.count('resolution', resolution, most=_LARGEST, also=(None,))
   if resolution is None and None in original.shape:
     raise ValueError(
       f'the images of {name} differ in size; give resolution, pixels of a '
       'side, such as 224'
     )
-  if binarize is not None and not 0 <= binarize < 1:
-    raise ValueError(f'binarize is {binarize}; allowed: 0 to below 1')
+  checks.number('binarize', binarize, least=0, below=1, also=(None,))
 
 
 def _check_white(name, original, binarize, augmentation) -> None:

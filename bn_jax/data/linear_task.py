@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import types
+from bn_jax import checks, types
 from bn_jax.data.batches import examples, in_memory, order
 from bn_jax.data.disk import facts
+
+_MOST = 2**28  # numbers of A and x together: 2 GB in float64
 
 
 def make(
@@ -36,17 +38,17 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  for name, value in (('dimension', dimension), ('num_examples', num_examples)):
-    if type(value) is not int or value < 1:
-      raise ValueError(f'{name} is {value!r}; allowed: 1, 2, 3, ...')
-  for name, value in (
-    ('matrix_scale', matrix_scale),
-    ('input_scale', input_scale),
-  ):
-    if not 0 < value < float('inf'):
-      raise ValueError(f'{name} is {value}; allowed: more than 0, finite')
-  if type(seed) is not int or seed < 0:
-    raise ValueError(f'seed is {seed!r}; allowed: 0, 1, 2, ...')
+  checks.count('dimension', dimension)
+  checks.count('num_examples', num_examples)
+  count = dimension * (dimension + 2 * num_examples)
+  if count > _MOST:
+    raise ValueError(
+      f'dimension is {dimension}, num_examples is {num_examples}: {count:,} '
+      f'numbers; allowed: {_MOST:,}'
+    )
+  checks.number('matrix_scale', matrix_scale, above=0)
+  checks.number('input_scale', input_scale, above=0)
+  checks.whole('seed', seed)
   sizes = facts.Facts((dimension,), dimension, num_examples, num_examples)
 
   def load() -> examples.Dataset:

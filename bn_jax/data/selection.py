@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bn_jax import checks
+
 
 class Selection(NamedTuple):
   """A choice of examples and labels.
@@ -41,9 +43,12 @@ def make(
   Raises:
     ValueError: an unknown or repeated class, or a number out of its range.
   """
+  checks.sequence(
+    'classes', classes, checks.is_whole, 'a list or tuple of whole numbers'
+  )
   classes = tuple(classes)
   for label in classes:
-    if type(label) is not int or not 0 <= label < num_classes:
+    if not 0 <= label < num_classes:
       raise ValueError(
         f'classes names {label!r}; allowed: 0 to {num_classes - 1}, each once'
       )
@@ -51,12 +56,9 @@ def make(
     raise ValueError(
       f'classes is {list(classes)}; allowed: two classes or more, each once'
     )
-  if subset is not None and (type(subset) is not int or subset < 1):
-    raise ValueError(f'subset is {subset!r}; allowed: 1, 2, 3, ... examples')
-  if not 0 <= label_noise <= 1:
-    raise ValueError(f'label_noise is {label_noise}; allowed: 0 to 1')
-  if type(seed) is not int or seed < 0:
-    raise ValueError(f'selection_seed is {seed!r}; allowed: 0, 1, 2, ...')
+  checks.count('subset', subset, also=(None,))
+  checks.number('label_noise', label_noise, least=0, most=1)
+  checks.whole('selection_seed', seed)
   return Selection(classes, subset, label_noise, seed)
 
 

@@ -10,12 +10,18 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
 
+from bn_jax import analysis, errors
+from bn_jax.config.run_config import RunConfig
+
+# Bytes of a line of records, and of a file of arrays: a block of the disk. They
+# may be more; a larger number might refuse what there is room for.
+_LINE, _ARRAYS = 100, 4096
 # XLA's types of numbers -> bytes.
 _BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2}
 _BYTES |= {'f32': 4, 's32': 4, 'u32': 4, 'f64': 8, 's64': 8, 'u64': 8}
@@ -195,6 +201,36 @@ def _count_calls(
 
 def _size(sizes: str) -> int:
   return math.prod(int(size) for size in sizes.split(',') if size)
+
+
+def record_bytes(config: RunConfig) -> float:
+  """Returns the bytes on the disk that the records of a step take at least."""
+  looks = sum(
+    (_ARRAYS if analysis.MEASURES[section['name']].arrays else _LINE)
+    / section['every_steps']
+    for section in config.measures.values()
+  )
+  return _LINE + looks
+
+
+def check_batch(where: str, size: int, shape: Sequence[int]) -> None:
+  """Refuses a batch whose examples alone do not fit into the memory left.
+
+  Args:
+    where: the path of `size` in a config, or a flag.
+    shape: of one example, float32.
+
+  Raises:
+    ConfigError: it does not fit.
+  """
+  needed = 4 * size * math.prod(shape)
+  left = memory_left(jax.local_devices()[0]) * len(jax.local_devices())
+  if needed > left:
+    raise errors.ConfigError(
+      f'{where}: {size}; so many examples of {" x ".join(map(str, shape))} '
+      f'numbers take {needed / 1e9:,.1f} GB, {left / 1e9:,.1f} GB are left; '
+      'give fewer, or smaller ones'
+    )
 
 
 def memory_left(device: jax.Device) -> int:

@@ -9,7 +9,7 @@ import jax
 
 from bn_jax import errors, types
 from bn_jax.config import build, differences, resolve
-from bn_jax.experiment import init_from, probes
+from bn_jax.experiment import cost, init_from, probes
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
 from bn_jax.storage import chain, checkpoint, files, run_folder
@@ -95,6 +95,8 @@ def _problems(
   problems = {}
   for name, config in resolved.runs.items():
     with resolve.naming(name, resolved.runs):
+      size, shape = config.examples_at_a_time, build.source(config).facts.shape
+      cost.check_batch('config.batch_size', size, shape)
       problems[name] = build.problem(config)
       probes.check(config, problems[name])
       seeds = [run_folder.at(directory, name, seed) for seed in resolved.seeds]
@@ -208,16 +210,20 @@ def _check_resume(directory, folders, resume: str) -> None:
 
 
 def _check_space(directory, resolved, problems, to_train) -> None:
-  """Refuses to begin if the disk has no room for the checkpoints."""
-  needed = 0
+  """Refuses to begin if the disk has no room for checkpoints and records."""
+  needed = {'checkpoints': 0, 'records': 0}
   for name, folders in to_train.items():
+    config = resolved.runs[name]
     state = run_lib.without_ring(jax.eval_shape(problems[name].init, 0))
-    keep = resolved.runs[name].checkpoint['keep']
     for folder in folders:
-      checkpoints = len(checkpoint.Checkpoints(folder.checkpoints).steps())
+      steps = config.steps - folder.step
+      old = len(checkpoint.Checkpoints(folder.checkpoints).steps())
+      new = 2 + steps // config.checkpoint['every_steps']
       # Of `keep` + 1, the oldest is removed once the newest is written.
-      needed += checkpoint.bytes_of(state) * max(1, keep + 1 - checkpoints)
-  checkpoint.check_space(directory, needed)
+      count = min(new, max(1, config.checkpoint['keep'] + 1 - old))
+      needed['checkpoints'] += checkpoint.bytes_of(state) * count
+      needed['records'] += steps * cost.record_bytes(config)
+  checkpoint.check_space(directory, **needed)
 
 
 def _check_steps(directory: pathlib.Path, resolved: resolve.Experiment) -> None:

@@ -183,6 +183,11 @@ def check_one(
       that would change the function.
   """
   analysis.make(**keywords(section))
+  if section['data'] in ('train', 'test'):
+    cost.check_batch(
+      'config.evaluation_batch_size', config.evaluation_batch_size,
+      build.source(config).facts.shape,
+    )  # fmt: skip
   layers = problem.taps
   if analysis.MEASURES[section['name']].layers == 'all':
     layers = [

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bn_jax import errors
 from bn_jax.config import flags
-from bn_jax.config.run_config import RunConfig
+from bn_jax.config.run_config import MOST_SEEDS, RunConfig
 from bn_jax.storage import run_folder
 
 FOLDER = 'launch'  # in a sweep's working directory, for the scheduler's files
@@ -164,10 +164,10 @@ def _setting(text: str, words: Sequence[str]) -> tuple[str, list[str]]:
   match = re.fullmatch(r'(\d{1,10}):(\d{1,10})', values_text)
   if key == 'seeds' and match:
     first, end = map(int, match.groups())
-    if not 0 < end - first <= 10_000:  # nobody trains more: a typing error
+    if not 0 < end - first <= MOST_SEEDS:
       raise errors.ConfigError(
         f'--set {text}: {end - first} seeds, FIRST to END - 1; allowed: 1 to '
-        '10000'
+        f'{MOST_SEEDS}'
       )
     values = [str(seed) for seed in range(first, end)]
   else:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
-from bn_jax import errors, norms
+from bn_jax import checks, errors, norms
 from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
 from bn_jax.models.lowering import LOWERINGS
 
@@ -88,6 +88,9 @@ def make(
   """
   factory = errors.lookup('model', MODELS, name)
   norm = norms.make(norm) if isinstance(norm, str) else norm
+  if not isinstance(norm, norms.Norm):
+    raise checks.Refused('norm', norm, 'a name, or what norms.make returns')
+  checks.count('num_classes', num_classes)
   return factory(num_classes=num_classes, norm=norm, **keywords)
 
 

@@ -10,8 +10,8 @@ not, since that would fix the scale of the output.
 import jax
 from flax import linen as nn
 
-from bn_jax import trees
-from bn_jax.models import checks, parts
+from bn_jax import checks, trees
+from bn_jax.models import parts
 from bn_jax.norms import norm as norm_lib
 
 
@@ -34,7 +34,7 @@ class DeepLinear(nn.Module):
   bias: bool = False
   norm_last: bool = False
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,
@@ -96,9 +96,9 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  checks.check_num_classes(num_classes)
-  checks.check_count('depth', depth)
-  checks.check_count('features', features)
-  checks.check_bool('bias', bias)
-  checks.check_bool('norm_last', norm_last)
+  # A network is traced layer by layer; deeper ones would take hours.
+  checks.count('depth', depth, most=10_000)
+  checks.count('features', features)
+  checks.flag('bias', bias)
+  checks.flag('norm_last', norm_last)
   return DeepLinear(num_classes, norm, depth, features, bias, norm_last)

@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax.models import checks, inception_table, parts
-from bn_jax.models.lowering import conv, pool
+from bn_jax import checks
+from bn_jax.models import inception_table, parts
+from bn_jax.models.lowering import LOWERINGS, conv, pool
 from bn_jax.norms import norm as norm_lib
 
 ACTIVATIONS = {'relu': nn.relu, 'sigmoid': nn.sigmoid}
@@ -137,7 +138,7 @@ class Inception(nn.Module):
   modules: tuple[str, ...] = ()
   lowering: str = 'auto'
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,
@@ -148,7 +149,7 @@ class Inception(nn.Module):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Returns the logits of images; see `bn_jax.models.make`."""
-    checks.check_images(x, 'Inception', self._halving())
+    parts.check_images(x, 'Inception', self._halving())
     keywords = dict(statistics=statistics, mask=mask, first=first)
     style = Style(
       self.norm, self.width, self.activation, self.kernel_scale, self.lowering
@@ -258,6 +259,8 @@ def _factory(
     Raises:
       ValueError: a keyword out of its range.
     """
+    checks.names('per_activation', per_activation, 'modules')
+    checks.names('modules', modules, 'modules')
     return _checked(
       Inception(
         num_classes, norm, width, pool_projection, separable, activation,
@@ -278,29 +281,24 @@ make_bn_inception = _factory(default_dropout=0.0, default_lrn=False)
 
 def _checked(network: Inception) -> Inception:
   """Returns the network; ValueError if an attribute is out of its range."""
-  checks.check_num_classes(network.num_classes)
-  checks.check_width(network.width)
-  checks.check_dropout(network.dropout)
-  checks.check_lowering(network.lowering)
-  check_one_of = checks.check_one_of
-  check_one_of(
+  parts.check_width(network.width)
+  checks.number('dropout', network.dropout, least=0, below=1)
+  checks.one_of('lowering', network.lowering, LOWERINGS)
+  checks.one_of(
     'pool_projection', network.pool_projection, inception_table.PROJECTIONS
   )
-  check_one_of('activation', network.activation, tuple(ACTIVATIONS))
-  check_one_of('stem', network.stem, tuple(STEMS))
-  checks.check_bool('separable', network.separable)
-  checks.check_bool('lrn', network.lrn)
+  checks.one_of('activation', network.activation, tuple(ACTIVATIONS))
+  checks.one_of('stem', network.stem, tuple(STEMS))
+  checks.flag('separable', network.separable)
+  checks.flag('lrn', network.lrn)
   for name in network.modules:
-    check_one_of('modules', name, inception_table.MODULES)
+    checks.one_of('modules', name, inception_table.MODULES)
   if network.modules and list(network.modules) != list(network.rows()):
     raise ValueError(
       f'modules is {network.modules}; allowed: each once, in the order of '
       f'{", ".join(inception_table.MODULES)}'
     )
   for name in network.per_activation:
-    check_one_of('per_activation', name, tuple(network.rows()))
-  if not 0 < network.kernel_scale < float('inf'):
-    raise ValueError(
-      f'kernel_scale is {network.kernel_scale}; allowed: above 0 and finite'
-    )
+    checks.one_of('per_activation', name, tuple(network.rows()))
+  checks.number('kernel_scale', network.kernel_scale, above=0)
   return network

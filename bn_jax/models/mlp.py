@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from bn_jax import trees
-from bn_jax.models import checks, parts
+from bn_jax import checks, trees
+from bn_jax.models import parts
 from bn_jax.norms import norm as norm_lib
 
 ACTIVATIONS = {'sigmoid': nn.sigmoid, 'relu': nn.relu, 'tanh': nn.tanh}
@@ -36,7 +36,7 @@ class MLP(nn.Module):
   activation: str = 'sigmoid'
   initial_std: float | None = 0.1
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,
@@ -89,13 +89,7 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  checks.check_num_classes(num_classes)
-  checks.check_one_of('activation', activation, tuple(ACTIVATIONS))
-  if any(type(features) is not int or features < 1 for features in hidden):
-    raise ValueError(f'hidden is {tuple(hidden)}; allowed: widths of 1 or more')
-  if initial_std is not None and not 0 < initial_std < float('inf'):
-    raise ValueError(
-      f'initial_std is {initial_std}; allowed: above 0 and finite, or '
-      'None for Glorot'
-    )
+  checks.one_of('activation', activation, tuple(ACTIVATIONS))
+  checks.sizes('hidden', hidden)
+  checks.number('initial_std', initial_std, above=0, also=(None,))
   return MLP(num_classes, norm, tuple(hidden), activation, initial_std)

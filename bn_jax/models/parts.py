@@ -1,16 +1,18 @@
-"""Builds parts of several networks: a layer with its norm, Dropout, and LRN.
+"""Has parts of several networks: a layer with its norm, Dropout, LRN, checks.
 
 A layer NAME is up to three modules side by side, under the names that records
 and figures use: NAME itself, which has the kernel; NAME_weight, the norm of
 that kernel, if it has one; and NAME_norm, the norm of the layer's output.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from bn_jax import checks, trees
 from bn_jax.norms import norm as norm_lib
 
 
@@ -118,10 +120,52 @@ def local_response_norm(
 
   Returns:
     y, of the shape and dtype of x; sums are in float32 at least.
+
+  Raises:
+    ValueError: x that is not floating point.
   """
+  trees.check_floating('x', x)
   squares = jnp.square(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
   pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, size // 2)]
   padded = jnp.pad(squares, pads)
   channels = x.shape[-1]
   sums = sum(padded[..., shift : shift + channels] for shift in range(size))
   return (x * (k + alpha / size * sums) ** -beta).astype(x.dtype)
+
+
+def check_width(value: float) -> None:
+  """Raises ValueError unless value can multiply channels."""
+  # The product must be a size of an array; nobody has a network so wide.
+  checks.number('width', value, above=0, most=10_000)
+
+
+def check_images(x: jax.Array, network: str, halving: Sequence[str]) -> None:
+  """Raises ValueError unless x can go through a network.
+
+  Each of h layers of stride 2 has to halve a map of at least two whole pixels,
+  so an image needs 2^h x 2^h pixels or more.
+
+  Args:
+    x: [N, H, W, C].
+    network: a name for the message.
+    halving: names of the layers of stride 2, in forward order.
+  """
+  check_rank(x, network)
+  smallest, side = 2 ** len(halving), min(x.shape[1:3])
+  if side < smallest:
+    layer = next(name for k, name in enumerate(halving) if side >> k < 2)
+    raise ValueError(
+      f'an image of {x.shape[1]} x {x.shape[2]} pixels is too small for '
+      f'{network}: {layer} would halve a map of less than 2 whole pixels; '
+      f'allowed: {smallest} x {smallest} or more'
+    )
+
+
+def check_rank(x: jax.Array, network: str) -> None:
+  """Raises ValueError unless x is a batch of images, one or more."""
+  if x.ndim != 4:
+    raise ValueError(
+      f'x has shape {list(x.shape)}; allowed for {network}: images, '
+      '[N, H, W, C]'
+    )
+  trees.check_examples(x)

@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax.models import checks, parts
-from bn_jax.models.lowering import conv, pool
+from bn_jax import checks
+from bn_jax.models import parts
+from bn_jax.models.lowering import LOWERINGS, conv, pool
 from bn_jax.norms import norm as norm_lib
 
 INITS = {
@@ -129,7 +130,7 @@ class ResNet(nn.Module):
   initial: str = 'he'
   lowering: str = 'auto'
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,
@@ -140,7 +141,7 @@ class ResNet(nn.Module):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Returns the logits of images; see `bn_jax.models.make`."""
-    checks.check_images(x, 'ResNet', self._halving())
+    parts.check_images(x, 'ResNet', self._halving())
     keywords = dict(statistics=statistics, mask=mask, first=first)
     style = Style(self.norm, self.initial, self.lowering)
     size, stride = (7, 2) if self.bottleneck else (3, 1)
@@ -231,8 +232,8 @@ def make_cifar(
   Raises:
     ValueError: a keyword out of its range.
   """
-  if type(depth) is not int or depth < 8 or depth % 6 != 2:
-    raise ValueError(f'depth is {depth}; allowed: 8, 14, 20, ..., 6n + 2')
+  if not checks.is_size(depth) or depth < 8 or depth % 6 != 2:
+    raise checks.Refused('depth', depth, '8, 14, 20, ..., 6n + 2')
   blocks = ((depth - 2) // 6,) * 3
   return _checked(
     ResNet(blocks, False, num_classes, norm, width, shortcut, init, lowering)
@@ -260,9 +261,8 @@ def make_imagenet(
 
 def _checked(network: ResNet) -> ResNet:
   """Returns the network; ValueError if an attribute is out of its range."""
-  checks.check_num_classes(network.num_classes)
-  checks.check_width(network.width)
-  checks.check_one_of('shortcut', network.shortcut, SHORTCUTS)
-  checks.check_one_of('init', network.initial, tuple(INITS))
-  checks.check_lowering(network.lowering)
+  parts.check_width(network.width)
+  checks.one_of('shortcut', network.shortcut, SHORTCUTS)
+  checks.one_of('init', network.initial, tuple(INITS))
+  checks.one_of('lowering', network.lowering, LOWERINGS)
   return network

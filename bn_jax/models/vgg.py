@@ -20,8 +20,9 @@ their signal.)
 import jax
 from flax import linen as nn
 
-from bn_jax.models import checks, parts
-from bn_jax.models.lowering import conv
+from bn_jax import checks
+from bn_jax.models import parts
+from bn_jax.models.lowering import LOWERINGS, conv
 from bn_jax.norms import norm as norm_lib
 
 # Convolutions in each of the five blocks; depth counts three dense layers too.
@@ -64,7 +65,7 @@ class VGG(nn.Module):
   dropout: float = 0.0
   lowering: str = 'auto'
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,
@@ -75,7 +76,7 @@ class VGG(nn.Module):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Returns the logits of images; see `bn_jax.models.make`."""
-    checks.check_rank(x, 'VGG')
+    parts.check_rank(x, 'VGG')
     first_pool = omitted_pools(x.shape[1:3])
 
     def activation(layer, x):
@@ -141,12 +142,11 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  checks.check_num_classes(num_classes)
-  checks.check_width(width)
-  if any(type(features) is not int or features < 1 for features in head):
-    raise ValueError(f'head is {tuple(head)}; allowed: widths of 1 or more')
-  checks.check_dropout(dropout)
-  checks.check_lowering(lowering)
+  checks.one_of('depth', depth, tuple(_BLOCKS))
+  parts.check_width(width)
+  checks.sizes('head', head)
+  checks.number('dropout', dropout, least=0, below=1)
+  checks.one_of('lowering', lowering, LOWERINGS)
   return VGG(
     depth=depth,
     num_classes=num_classes,

@@ -1,5 +1,6 @@
 """Defines the layers of Batch Normalization and Batch Renormalization."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import placement
+from bn_jax import checks, placement
 from bn_jax.norms import moments as moments_lib
 from bn_jax.norms import norm, running, transform
 
@@ -32,7 +33,15 @@ class BatchNorm(running.RunningNorm):
   stop_statistics_gradient: bool = False
   affine: bool = True
 
-  @norm.naming_statistics
+  def __post_init__(self):
+    checks.one_of(
+      'running_variance', self.running_variance, ('biased', 'unbiased')
+    )
+    checks.flag('stop_statistics_gradient', self.stop_statistics_gradient)
+    checks.flag('affine', self.affine)
+    super().__post_init__()
+
+  @norm.checked_call
   @nn.compact
   def __call__(
     self,
@@ -49,7 +58,7 @@ class BatchNorm(running.RunningNorm):
       mask: bool, [N] or x's shape without channels; False is padding.
     """
     del first  # only noise depends on where x begins in its batch
-    channels = x.shape[self.axis]
+    channels = transform.channels(x, self.axis)
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
     scale_C, bias_C = self._learned(scale_C, bias_C)
@@ -140,6 +149,13 @@ class BatchRenorm(BatchNorm):
   r_steps: tuple[int, int] = (5_000, 40_000)
   d_steps: tuple[int, int] = (5_000, 25_000)
 
+  def __post_init__(self):
+    checks.number('r_max', self.r_max, least=1)
+    checks.number('d_max', self.d_max, least=0)
+    for name in ('r_steps', 'd_steps'):
+      _check_bounds(name, getattr(self, name))
+    super().__post_init__()
+
   def counts(self) -> bool:
     """Returns True: r_max and d_max depend on the number of updates."""
     return True
@@ -192,28 +208,17 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  if bias_before is not None and type(bias_before) is not bool:
-    raise ValueError(
-      f'bias_before is {bias_before!r}; allowed: True, False, or None for '
-      'where a bias has an effect'
-    )
-  if type(affine) is not bool:
-    raise ValueError(f'affine is {affine!r}; allowed: True, False')
-  keywords = checked(
-    group_size, momentum, epsilon, running_variance, running_average
-  )
-  keywords |= dict(
-    stop_statistics_gradient=stop_statistics_gradient, affine=affine,
-    frozen=frozen, axis=axis, spread=spread,
-  )  # fmt: skip
+  checks.flag('bias_before', bias_before, also=(None,))
   if bias_before is None:
     # A bias gets a gradient only where the mean is treated as a constant.
     bias_before = stop_statistics_gradient
-  return norm.Norm(
-    layer=lambda name: BatchNorm(name=name, **keywords),
-    bias_before=bias_before,
-    frozen=frozen,
-  )
+  layer = functools.partial(
+    BatchNorm, group_size=group_size, momentum=momentum, epsilon=epsilon,
+    running_variance=running_variance, running_average=running_average,
+    stop_statistics_gradient=stop_statistics_gradient, affine=affine,
+    frozen=frozen, axis=axis, spread=spread,
+  )  # fmt: skip
+  return running.as_norm(layer, bias_before=bias_before)
 
 
 def make_renorm(
@@ -236,46 +241,20 @@ def make_renorm(
   Raises:
     ValueError: a keyword out of its range.
   """
-  if not r_max >= 1 or not d_max >= 0:
-    raise ValueError(
-      f'r_max is {r_max}, d_max is {d_max}; allowed: r_max >= 1, d_max >= 0'
-    )
   for name, bounds in (('r_steps', r_steps), ('d_steps', d_steps)):
-    if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1]:
-      raise ValueError(
-        f'{name} is {tuple(bounds)}; allowed: (first, last), 0 <= first <= last'
-      )
-  keywords = checked(
-    group_size, momentum, epsilon, running_variance, running_average
-  )
-  keywords |= dict(
-    r_max=r_max, d_max=d_max, r_steps=tuple(r_steps), d_steps=tuple(d_steps),
-    frozen=frozen, axis=axis, spread=spread,
+    _check_bounds(name, bounds)
+  layer = functools.partial(
+    BatchRenorm, r_max=r_max, d_max=d_max, r_steps=tuple(r_steps),
+    d_steps=tuple(d_steps), group_size=group_size, momentum=momentum,
+    epsilon=epsilon, running_variance=running_variance,
+    running_average=running_average, frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
-  return norm.Norm(
-    layer=lambda name: BatchRenorm(name=name, **keywords),
-    bias_before=False,
-    frozen=frozen,
-  )
+  return running.as_norm(layer, bias_before=False)
 
 
-def checked(
-  group_size: int | None,
-  momentum: float,
-  epsilon: float,
-  running_variance: str,
-  running_average: str,
-) -> dict[str, Any]:
-  """Returns attributes of a `BatchNorm`; ValueError if one is out of range."""
-  running.check(group_size, momentum, running_average, epsilon)
-  if running_variance not in ('biased', 'unbiased'):
-    raise ValueError(
-      f'running_variance is {running_variance!r}; allowed: biased, unbiased'
-    )
-  return dict(
-    group_size=group_size,
-    momentum=momentum,
-    epsilon=epsilon,
-    running_variance=running_variance,
-    running_average=running_average,
-  )
+def _check_bounds(name: str, bounds: Any) -> None:
+  """Raises ValueError unless bounds are the first and the last update."""
+  allowed = '(first, last), whole numbers, 0 <= first <= last'
+  checks.sequence(name, bounds, checks.is_whole, allowed, length=2)
+  if not 0 <= bounds[0] <= bounds[1]:
+    raise checks.Refused(name, bounds, allowed)

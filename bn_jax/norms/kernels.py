@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import placement
+from bn_jax import checks, placement, trees
 from bn_jax.norms import batch, norm, per_example
 
 # What may follow weight standardization.
@@ -34,7 +34,7 @@ _AFTER = {
 class WeightNorm(nn.WeightNorm):
   """flax's, with our signature; params {LAYER/kernel/scale}: g, [out]."""
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
     """Applies the layer with normalised weights; ignores `statistics`."""
     return _keeping_kernel(self, x, lambda: super(WeightNorm, self).__call__(x))
@@ -48,7 +48,7 @@ class SpectralNorm(nn.SpectralNorm):
   mutable, it stores the result.
   """
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
     """Applies the layer with normalised weights."""
     update = statistics == 'batch' and self.is_mutable_collection('batch_stats')
@@ -71,7 +71,7 @@ class WeightStandardization(nn.Module):
   epsilon: float = 1e-5
   scaled: bool = True
 
-  @norm.naming_statistics
+  @norm.checked_call
   @nn.compact
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
     """Applies the layer with standardized weights; ignores `statistics`."""
@@ -120,7 +120,12 @@ def standardized(
     scaled: whether the result is also divided by sqrt(n), so that a unit keeps
       the scale of its inputs (Brock, De and Smith, 2021, arXiv:2101.08692).
       Without that, as in the original, a norm of activations must follow.
+
+  Raises:
+    ValueError: a kernel that is not floating point.
   """
+  trees.check_floating('kernel', kernel)
+  _check_standardized(epsilon, scaled)
   units = kernel.reshape(-1, kernel.shape[-1]).astype(
     jnp.promote_types(kernel.dtype, jnp.float32)
   )
@@ -140,7 +145,7 @@ def make_weight(
     epsilon: added to the square of a unit's length.
   """
   del spread  # nothing is computed over examples
-  _check_epsilon(epsilon)
+  checks.number('epsilon', epsilon, least=0)
   return _norm(
     lambda layer, name: WeightNorm(layer, epsilon=epsilon, name=name)
   )
@@ -159,9 +164,9 @@ def make_spectral(
     epsilon: added to the square of a vector's length.
   """
   del spread  # nothing is computed over examples
-  _check_epsilon(epsilon)
-  if type(n_steps) is not int or n_steps < 1:
-    raise ValueError(f'n_steps is {n_steps}; allowed: 1, 2, 3, ...')
+  checks.number('epsilon', epsilon, least=0)
+  # flax writes a program for each step; a few are exact enough.
+  checks.count('n_steps', n_steps, most=1000)
   return _norm(
     lambda layer, name: SpectralNorm(
       layer, n_steps=n_steps, epsilon=epsilon, name=name
@@ -184,9 +189,8 @@ def make_standardization(
       'batch', with its defaults.
     spread: how the batch lies on devices, for 'batch'.
   """
-  _check_epsilon(epsilon)
-  if then not in _AFTER:
-    raise ValueError(f'then is {then!r}; allowed: {", ".join(_AFTER)}')
+  _check_standardized(epsilon, scaled)
+  checks.one_of('then', then, tuple(_AFTER))
   after = _AFTER[then](spread=spread)
   return after._replace(
     weighted=lambda layer, name: WeightStandardization(
@@ -199,6 +203,7 @@ def _norm(weighted: Callable[[nn.Module, str], nn.Module]) -> norm.Norm:
   return norm.none()._replace(weighted=weighted)
 
 
-def _check_epsilon(epsilon: float) -> None:
-  if not epsilon >= 0:
-    raise ValueError(f'epsilon is {epsilon}; allowed: 0 or more')
+def _check_standardized(epsilon: float, scaled: bool) -> None:
+  """Raises ValueError for a keyword of `standardized` out of its range."""
+  checks.number('epsilon', epsilon, least=0)
+  checks.flag('scaled', scaled)

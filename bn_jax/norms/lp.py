@@ -13,14 +13,15 @@ epsilon, y changes with a shift of x, not with its scale. For p = 2 and mean 0
 it is Batch Normalization. The centred form has x - mean in scale_p, not x.
 """
 
+import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import placement
+from bn_jax import checks, placement
 from bn_jax.norms import moments as moments_lib
 from bn_jax.norms import norm, running, transform
 
@@ -61,7 +62,8 @@ def lp_norm(
     centred: whether the power mean is that of x - mean.
     axis: of the channels, any but the first.
     group_size: examples that share statistics; None is the whole batch.
-    mask: bool, [N] or x's shape without channels; False is padding.
+    mask: bool, [N] or x's shape without channels; False is padding, as in
+      `batch_norm`.
     epsilon: added to the mean of |x|^p (to the maximum, for infinity).
     spread: how the batch lies on devices.
 
@@ -71,7 +73,8 @@ def lp_norm(
   Raises:
     ValueError: p below 1, or what `batch_norm` refuses.
   """
-  check_p(p)
+  check_power(p, centred)
+  checks.number('epsilon', epsilon, least=0)
   x = transform.channels_last(x, axis)
   transform.check_parameters(x, scale, bias)
   pieces, centre, moments = _find(
@@ -84,10 +87,10 @@ def lp_norm(
   return jnp.moveaxis(y, -1, axis), moments
 
 
-def check_p(p: float) -> None:
-  """Raises ValueError for a p that makes no norm."""
-  if not p >= 1:
-    raise ValueError(f'p is {p}; allowed: 1 or more, infinity included')
+def check_power(p: float, centred: bool) -> None:
+  """Raises ValueError for a p that makes no norm, or no bool for centred."""
+  checks.number('p', p, least=1, infinite=True)
+  checks.flag('centred', centred)
 
 
 def _find(x, p, centred, group_size, mask, epsilon, spread):
@@ -101,10 +104,15 @@ def _find(x, p, centred, group_size, mask, epsilon, spread):
   magnitude_PRKC = jnp.abs(values_PRKC)
   if math.isinf(p):
     scale_GC = moments_lib.largest(pieces, magnitude_PRKC) + epsilon
+    scale_GC = moments_lib.where_real(pieces, moments.count, scale_GC)
   else:
+    if pieces.mask is not None:
+      # Not 0, where for p below 2 the second derivative of |x|^p is inf.
+      magnitude_PRKC = jnp.where(pieces.mask[..., None], magnitude_PRKC, 1)
     mean_PC = moments_lib.mean(_power(magnitude_PRKC, p), pieces.mask)
-    mean_GC = moments_lib.over_groups(pieces, mean_PC)
-    scale_GC = _power(mean_GC + epsilon, 1 / p)
+    mean_GC = moments_lib.over_groups(pieces, mean_PC) + epsilon
+    mean_GC = moments_lib.where_real(pieces, moments.count, mean_GC)
+    scale_GC = _power(mean_GC, 1 / p)
   return pieces, centre, LpMoments(moments.mean, scale_GC, moments.count)
 
 
@@ -128,7 +136,11 @@ class LpNorm(running.RunningNorm):
   p: float = 2.0
   centred: bool = False
 
-  @norm.naming_statistics
+  def __post_init__(self):
+    check_power(self.p, self.centred)
+    super().__post_init__()
+
+  @norm.checked_call
   @nn.compact
   def __call__(
     self,
@@ -140,7 +152,7 @@ class LpNorm(running.RunningNorm):
   ) -> jax.Array:
     """Normalises x by its batch's statistics or by the running averages."""
     del first  # only noise depends on where x begins in its batch
-    channels = x.shape[self.axis]
+    channels = transform.channels(x, self.axis)
     scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
     averages = self.averages(channels, mean=0.0, scale_p=1.0)
@@ -188,16 +200,10 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  check_p(p)
-  running.check(group_size, momentum, running_average, epsilon)
-  keywords: dict[str, Any] = dict(
-    p=p, centred=centred, group_size=group_size, momentum=momentum,
+  layer = functools.partial(
+    LpNorm, p=p, centred=centred, group_size=group_size, momentum=momentum,
     epsilon=epsilon, running_average=running_average, frozen=frozen, axis=axis,
     spread=spread,
   )  # fmt: skip
-  return norm.Norm(
-    layer=lambda name: LpNorm(name=name, **keywords),
-    # The mean removes a bias; in scale_p it would act as `scale` does.
-    bias_before=False,
-    frozen=frozen,
-  )
+  # The mean removes a bias; in scale_p it would act as `scale` does.
+  return running.as_norm(layer, bias_before=False)

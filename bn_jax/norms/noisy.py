@@ -13,6 +13,7 @@ shift by design. The paper does not say whether r_sigma is a variance or a
 standard deviation; here it is the second. Defaults are the paper's constants.
 """
 
+import functools
 import math
 
 import jax
@@ -22,8 +23,8 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import placement
-from bn_jax.norms import batch, norm
+from bn_jax import checks, placement, trees
+from bn_jax.norms import batch, norm, running
 
 # The error function has no inverse at -1.
 _ABOVE_MINUS_ONE = np.nextafter(np.float32(-1), np.float32(0))
@@ -55,7 +56,12 @@ def add_noise(
 
   Returns:
     y, of the shape and dtype of x.
+
+  Raises:
+    ValueError: x that is not floating point, a keyword out of its range.
   """
+  trees.check_floating('x', x)
+  _checked(n_mu, n_sigma, r_mu, r_sigma)
   unit_key, element_key = jax.random.split(key)
   mu_C, sigma_C = jax.random.uniform(unit_key, (2, x.shape[-1]))
   mu_C, sigma_C = n_mu * (2 * mu_C - 1), 1 + (n_sigma - 1) * sigma_C
@@ -108,7 +114,7 @@ class NoisyBatchNorm(batch.BatchNorm):
 
   noise: tuple[tuple[str, float], ...] = ()
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(
     self,
     x: jax.Array,
@@ -131,7 +137,7 @@ class Noise(norm.Identity):
 
   noise: tuple[tuple[str, float], ...] = ()
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(
     self,
     x: jax.Array,
@@ -166,16 +172,13 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  noise = _checked(n_mu, n_sigma, r_mu, r_sigma)
-  keywords = batch.checked(
-    group_size, momentum, epsilon, running_variance, running_average
-  )
-  keywords |= dict(noise=noise, frozen=frozen, axis=axis, spread=spread)
-  return norm.Norm(
-    layer=lambda name: NoisyBatchNorm(name=name, **keywords),
-    bias_before=False,
-    frozen=frozen,
-  )
+  layer = functools.partial(
+    NoisyBatchNorm, noise=_checked(n_mu, n_sigma, r_mu, r_sigma),
+    group_size=group_size, momentum=momentum, epsilon=epsilon,
+    running_variance=running_variance, running_average=running_average,
+    frozen=frozen, axis=axis, spread=spread,
+  )  # fmt: skip
+  return running.as_norm(layer, bias_before=False)
 
 
 def make_alone(
@@ -214,9 +217,5 @@ def _checked(n_mu, n_sigma, r_mu, r_sigma) -> tuple[tuple[str, float], ...]:
   """Returns the keywords of `add_noise`, hashable; checks their ranges."""
   noise = dict(n_mu=n_mu, n_sigma=n_sigma, r_mu=r_mu, r_sigma=r_sigma)
   for name, value in noise.items():
-    smallest = 1 if name == 'n_sigma' else 0
-    if not smallest <= value < float('inf'):
-      raise ValueError(
-        f'{name} is {value}; allowed: {smallest} or more, and finite'
-      )
+    checks.number(name, value, least=1 if name == 'n_sigma' else 0)
   return tuple(noise.items())

@@ -20,6 +20,8 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
+from bn_jax import checks
+
 VARIANCES = ('within', 'pooled')
 
 Path = tuple[str, ...]
@@ -75,10 +77,8 @@ def population_statistics(
       network that keeps no batch statistics; an unknown variance; a layer
       without a group of two real values.
   """
-  if variance not in VARIANCES:
-    raise ValueError(
-      f'variance is {variance!r}; allowed: {", ".join(map(repr, VARIANCES))}'
-    )
+  checks.one_of('variance', variance, VARIANCES)
+  checks.flag('layerwise', layerwise)
   if layerwise and iter(batches) is batches:
     raise ValueError(
       'batches can be gone through once; allowed with layerwise: a list'

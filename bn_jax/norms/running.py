@@ -14,15 +14,16 @@ momentum is flax's, the share of the old average; PyTorch's is one minus it. The
 defaults, momentum 0.9 and epsilon 1e-5, are PyTorch's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import placement
+from bn_jax import checks, placement
 from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import norm
 
 AVERAGES = ('ema', 'corrected_ema', 'cumulative')
 
@@ -57,6 +58,15 @@ class RunningNorm(nn.Module):
   epsilon: float = 1e-5
   spread: placement.Spread = placement.ALONE
   frozen: bool = False
+
+  def __post_init__(self):
+    checks.axis(self.axis)
+    checks.count('group_size', self.group_size, also=(None,))
+    checks.number('momentum', self.momentum, least=0, below=1)
+    checks.one_of('running_average', self.running_average, AVERAGES)
+    checks.number('epsilon', self.epsilon, least=0)
+    checks.flag('frozen', self.frozen)
+    super().__post_init__()
 
   def counts(self) -> bool:
     """Returns whether batch_stats also holds 'count', the updates so far."""
@@ -148,17 +158,22 @@ class RunningNorm(nn.Module):
     return (1 - self.momentum) / (1 - self.momentum**t)
 
 
-def check(
-  group_size: int | None, momentum: float, running_average: str, epsilon: float
-) -> None:
-  """Raises ValueError for a keyword out of its range."""
-  if group_size is not None and group_size < 1:
-    raise ValueError(f'group_size is {group_size}; allowed: 1 or more, or None')
-  if not 0 <= momentum < 1:
-    raise ValueError(f'momentum is {momentum}; allowed: 0 <= momentum < 1')
-  if running_average not in AVERAGES:
-    raise ValueError(
-      f'running_average is {running_average!r}; allowed: {", ".join(AVERAGES)}'
-    )
-  if not epsilon >= 0:
-    raise ValueError(f'epsilon is {epsilon}; allowed: 0 or more')
+def as_norm(
+  layer: Callable[..., RunningNorm], *, bias_before: bool
+) -> norm.Norm:
+  """Returns a layer as a model takes it.
+
+  Args:
+    layer: name -> the layer, a constructor with its keywords.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  # Made once, so that its checks come before a network is built. Without a
+  # parent, or it would become a layer of the module that calls this.
+  frozen = layer(parent=None).frozen
+  return norm.Norm(
+    layer=lambda name: layer(name=name),
+    bias_before=bias_before,
+    frozen=frozen,
+  )

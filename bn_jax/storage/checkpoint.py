@@ -28,7 +28,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from bn_jax import errors, trees
+from bn_jax import checks, errors, trees
 from bn_jax.storage import digests, files
 
 _log = logging.getLogger('bn_jax')
@@ -65,7 +65,11 @@ class Checkpoints:
         if the newest is damaged.
       about: JSON that is stored with each checkpoint, such as the config.
       differs: returns why a stored `about` is another experiment's, or None.
+
+    Raises:
+      ValueError: `keep` is not 1, 2, 3, ...
     """
+    checks.count('keep', keep)
     self._directory = directory
     self._keep = keep
     self._about = dict(about or {})
@@ -324,25 +328,30 @@ def bytes_of(state: Any) -> int:
   )
 
 
-def check_space(folder: pathlib.Path, needed: int) -> None:
+def check_space(folder: pathlib.Path, checkpoints: int, records: int) -> None:
   """Refuses a folder with too little room, before training begins.
 
   Args:
     folder: of the checkpoints; it need not exist yet.
-    needed: bytes that all checkpoints will take.
+    checkpoints: bytes that all of them will take.
+    records: bytes that these will take at least.
 
   Raises:
-    StorageError: less than `_MARGIN` times `needed` is free.
+    StorageError: less than `_MARGIN` times their sum is free.
   """
   existing = folder.absolute()
   while not existing.exists():
     existing = existing.parent
   free = shutil.disk_usage(existing).free
-  if free < _MARGIN * needed:
+  if free < _MARGIN * (checkpoints + records):
+    smaller = (
+      'config.checkpoint.keep' if checkpoints > records else 'config.steps'
+    )
     raise errors.StorageError(
-      f'{folder} needs {_MARGIN * needed / 1e6:,.1f} MB for its checkpoints, '
+      f'{folder} needs {_MARGIN * checkpoints / 1e6:,.1f} MB for its '
+      f'checkpoints and {_MARGIN * records / 1e6:,.1f} MB for its records, '
       f'{free / 1e6:,.1f} MB are free; make room, give another --workdir, or a '
-      'smaller config.checkpoint.keep'
+      f'smaller {smaller}'
     )
 
 

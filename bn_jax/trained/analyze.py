@@ -201,7 +201,7 @@ def _described(job: Job) -> dict[str, Any]:
   return {
     'run': job.folder.run,
     'seed': job.folder.seed,
-    'measure': schema.jsonable(job.section),
+    'measure': schema.jsonable('measure', job.section),
     'page': analysis.MEASURES[job.section['name']].page(),
     'statistics': job.statistics,
     **population,

@@ -14,7 +14,7 @@ from bn_jax.analysis import evaluation
 from bn_jax.config import build
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
-from bn_jax.experiment import saved
+from bn_jax.experiment import cost, saved
 from bn_jax.storage import files, run_folder
 from bn_jax.trained import statistics as statistics_lib
 from bn_jax.training import devices as devices_lib
@@ -113,6 +113,10 @@ def _check(members, source, config, values, crops) -> None:
         f'--crops: images of {height} x {width}; allowed: squares'
       )
     size = max(1, size // crops) * crops
+  where = (
+    '--batch_size' if values.batch_size else 'config.evaluation_batch_size'
+  )
+  cost.check_batch(where, size, source.facts.shape)
   batch = types.Batch(
     jax.ShapeDtypeStruct((size, *source.facts.shape), jnp.float32),
     jax.ShapeDtypeStruct((size,), jnp.int32),

@@ -72,9 +72,9 @@ class ClosedFormTest(parameterized.TestCase):
 
   @parameterized.parameters(((),), ((0.0,),), ((1.0, -1.0),), ((np.inf,),))
   def test_refuses_rates(self, rates):
-    with self.assertRaisesRegex(ValueError, 'learning rates are.*each above 0'):
+    with self.assertRaisesRegex(ValueError, 'learning_rates is.*each above 0'):
       analysis.one_step_loss(lambda x: x.sum(), jnp.ones(2), rates)
-    with self.assertRaisesRegex(ValueError, 'learning rates are.*each above 0'):
+    with self.assertRaisesRegex(ValueError, 'learning_rates is.*each above 0'):
       analysis.make('one_step_loss', learning_rates=rates)
 
   def test_refuses_directions(self):

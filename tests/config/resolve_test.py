@@ -1,7 +1,7 @@
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.config import differences, resolve
+from bn_jax.config import differences, resolve, schema
 from configs import default
 from tests.fixtures import strict  # noqa: F401
 
@@ -131,7 +131,7 @@ class ResolveTest(parameterized.TestCase):
     (dict(on_nonfinite='skip', max_skips=2.5), "'skip': 2.5; allowed: 1"),
     (dict(max_skips=2), "max_skips: 2 with on_nonfinite 'stop'; allowed: None"),
     (dict(max_skips=0), "max_skips: 0 with on_nonfinite 'stop'"),
-    (dict(remat='yes'), "config.remat: 'yes'; allowed: False, True"),
+    (dict(remat='yes'), "config.remat: 'yes'; allowed: True, False"),
     (dict(layout='pmap', shard_state=True), "allowed: with layout 'jit'"),
     (
       dict(layout='pmap', devices=4, norm__group_size=64),
@@ -174,6 +174,65 @@ class ResolveTest(parameterized.TestCase):
     old = experiment().runs['standard'].as_json()
     new = experiment(**changes).runs['standard'].as_json()
     self.assertEqual(differences.difference(old, new) is None, same)
+
+
+def leaves(config, above=''):
+  """path -> value of every key that is no section."""
+  for key, value in config.items():
+    path = f'{above}{key}'
+    if isinstance(value, dict):
+      yield from leaves(value, f'{path}.')
+    else:
+      yield path, value
+
+
+class EveryKeyTest(parameterized.TestCase):
+  """Every key of configs/default.py, with what people give it by mistake."""
+
+  def resolved(self, path, value):
+    config = default.get_config().to_dict()
+    *above, last = path.split('.')
+    section = config
+    for key in above:
+      section = section[key]
+    section[last] = value
+    return resolve.experiment(config, {})
+
+  def test_what_json_lacks_is_named_by_its_key(self):
+    paths = [path for path, _ in leaves(default.get_config().to_dict())]
+    self.assertGreater(len(paths), 70)
+    for path in paths:
+      for value in (float('nan'), float('inf'), {1}, b'a', (1, float('nan'))):
+        with self.assertRaises(errors.ConfigError) as raised:
+          self.resolved(path, value)
+        said = str(raised.exception)
+        self.assertStartsWith(said, f'config.{path}: ')
+        self.assertIn('; allowed: ', said)
+        self.assertNotIn('\n', said)
+
+  def test_a_key_of_the_program_is_checked(self):
+    """Keys of no constructor; those of one are swept in checks_test."""
+    folders = (None, 'a', '1e-3')
+    allowed = {
+      'data_dir': folders, 'init_from': folders, 'max_skips': (None,),
+      'micro_batch_size': (None,), 'shard_state': (True,), 'remat': (True,),
+      'measures': ({},), 'seeds': (0, (1, 2)), 'expected_divergence': ([],),
+    }  # fmt: skip
+    values = (True, None, '1e-3', '', -1, 0, 2.5, 10**18, (1, 2), [], {}, 'a')
+    weights = ('weight_decay', 'weight_decay_on')  # checked when it is built
+    for key in (*resolve.KEYS, 'seeds', 'expected_divergence', 'runs'):
+      if key in schema.SECTIONS or key in weights:
+        continue
+      for value in values:
+        try:
+          self.resolved(key, value)
+        except errors.ConfigError as error:
+          self.assertNotIn('\n', str(error))
+          self.assertIn(f'config.{key}', str(error))
+          self.assertIn('allowed: ', str(error))
+        else:
+          taken = [(type(one), one) for one in allowed.get(key, ())]
+          self.assertIn((type(value), value), taken, key)
 
 
 class ContinuedTest(parameterized.TestCase):

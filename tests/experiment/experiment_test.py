@@ -10,10 +10,10 @@ import jax
 import pytest
 from absl.testing import absltest
 
-from bn_jax import models
+from bn_jax import errors, models
 from bn_jax.commands import train
 from bn_jax.report import page
-from bn_jax.storage import files
+from bn_jax.storage import checkpoint, files
 from tests.fixtures import strict
 
 _DIVERGING = """
@@ -182,6 +182,43 @@ class ExperimentTest(absltest.TestCase):
     self.assertEqual((code, said.count('\n')), (6, 1), said)
     self.assertIn('0.0 MB are free; make room', said)
     self.assertFalse(workdir.exists())
+
+  def needed(self, *words):
+    """Bytes of (checkpoints, records) that a new experiment asks for."""
+    refusal = errors.StorageError('no room')
+    with mock.patch.object(
+      checkpoint, 'check_space', side_effect=refusal
+    ) as check:
+      code, said = main(
+        *self.words, f'--workdir={self.folder / "asked"}', *words
+      )
+    self.assertEqual(code, 6, said)
+    return check.call_args.kwargs['checkpoints'], check.call_args.kwargs[
+      'records'
+    ]
+
+  def test_the_room_is_that_of_what_will_be_kept(self):
+    # Of one that is kept, a second one lies beside it while it is written.
+    two, _ = self.needed('--config.checkpoint.keep=1')
+    every = '--config.checkpoint.every_steps=1'
+    all_steps, _ = self.needed('--config.checkpoint.keep=1000000000', every)
+    self.assertLessEqual(all_steps, (3 + 2) * two / 2)
+    three, _ = self.needed('--config.checkpoint.keep=2', every)
+    self.assertEqual(three, 3 * two / 2)
+
+  def test_records_take_at_least_the_room_that_is_asked_for(self):
+    _, asked = self.needed()
+    written = sum(
+      path.stat().st_blocks * 512
+      if path.suffix == '.npz'
+      else path.stat().st_size
+      for path in self.workdir.glob('*/seed*/**/*')
+      if path.name == 'scalars.jsonl' or path.suffix == '.npz'
+    )
+    self.assertGreater(asked, 3 * 100)
+    self.assertLess(asked, written)
+    _, twice = self.needed('--config.steps=6')
+    self.assertEqual(twice, 2 * asked)
 
   def test_divergence_ends_the_run_and_not_the_report(self):
     path = self.folder / 'diverging.py'

@@ -138,7 +138,7 @@ class BatchNormTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (dict(group_size=5), 'does not divide the batch of 12'),
-    (dict(group_size=0), 'does not divide'),
+    (dict(group_size=0), 'group_size is 0; allowed: 1, 2, 3, ... or None'),
     (dict(mask=np.ones(3, bool)), 'mask has shape'),
   )
   def test_refuses(self, keywords, message):

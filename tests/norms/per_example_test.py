@@ -74,7 +74,7 @@ class PerExampleTest(parameterized.TestCase):
     self.assertEqual(per_example.usual_groups(4), 2)
 
   @parameterized.parameters(
-    ('layer', dict(per='batch'), "per is 'batch'; allowed: 'example'"),
+    ('layer', dict(per='batch'), "per is 'batch'; allowed: example"),
     ('rms', dict(per='x'), "per is 'x'"),
     ('group', dict(num_groups=0), 'num_groups is 0'),
     ('instance', dict(epsilon=-1.0), 'epsilon is -1'),

@@ -121,13 +121,15 @@ class PopulationTest(parameterized.TestCase):
       found.batch_stats['norm1']['var'], want, rtol=0.08
     )
 
-  @parameterized.parameters('within', 'pooled')
-  def test_padding_never_enters(self, variance):
+  @parameterized.product(
+    variance=('within', 'pooled'), held=(1e4, np.inf, np.nan)
+  )
+  def test_padding_never_enters(self, variance, held):
     module, variables = made()
     padded = []
     for x in batches():
       mask = np.arange(6) < 4
-      padded.append((np.where(mask[:, None, None], x, 1e4), mask))
+      padded.append((np.where(mask[:, None, None], x, held), mask))
     got = norms.population_statistics(
       module, variables, padded, variance=variance
     )
@@ -210,7 +212,7 @@ class PopulationTest(parameterized.TestCase):
     call = norms.population_statistics
     with self.assertRaisesRegex(ValueError, 'no batches; allowed: one or'):
       call(module, variables, [])
-    with self.assertRaisesRegex(ValueError, "variance is 'all'; allowed: 'wit"):
+    with self.assertRaisesRegex(ValueError, "variance is 'all'; allowed: with"):
       call(module, variables, batches(), variance='all')
     with self.assertRaisesRegex(ValueError, 'gone through once; .*a list'):
       call(module, variables, iter(batches()), layerwise=True)

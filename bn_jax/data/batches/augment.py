@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bn_jax import checks
+
 # Ranges at strength 1, see `apply`. 0.4 is that of brightness, contrast and
 # saturation in fb.resnet.torch (datasets/imagenet.lua). 0.1 is the scale of its
 # lighting noise, which the colour cast replaces.
@@ -65,15 +67,11 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  if crop_padding != int(crop_padding) or crop_padding < 0:
-    raise ValueError(
-      f'crop_padding is {crop_padding}; allowed: 0 or more whole pixels'
-    )
-  if not 0 <= photometric <= 1 / _FACTOR:  # no factor becomes negative
-    raise ValueError(
-      f'photometric is {photometric}; allowed: 0 (none) to {1 / _FACTOR:g}'
-    )
-  return Augmentation(int(crop_padding), bool(flip), float(photometric))
+  checks.count('crop_padding', crop_padding, least=0)
+  checks.flag('flip', flip)
+  # At most so that no factor becomes negative.
+  checks.number('photometric', photometric, least=0, most=1 / _FACTOR)
+  return Augmentation(crop_padding, flip, float(photometric))
 
 
 def drawn(

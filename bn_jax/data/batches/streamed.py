@@ -3,6 +3,7 @@
 The split that a step gets is the batch itself, see `stream`.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import placement, types
+from bn_jax import checks, placement, types
 from bn_jax.data.batches import examples, in_memory, stream
 from bn_jax.data.disk import facts, store
 
@@ -39,14 +40,13 @@ def settings(
     ('crop_area', crop_area, 1.0),
     ('crop_aspect', crop_aspect, float('inf')),
   ):
-    if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= limit:
-      raise ValueError(
-        f'{name} is {list(bounds)}; allowed: (smallest, largest), above 0'
-        f'{" to 1" if limit == 1 else ""}'
-      )
-  for name, count in (('workers', workers), ('max_skipped', max_skipped)):
-    if type(count) is not int or count < 0:
-      raise ValueError(f'{name} is {count!r}; allowed: 0, 1, 2, ...')
+    allowed = f'(smallest, largest), above 0 {"to 1" if limit == 1 else ""}'
+    allowed = allowed.strip()
+    checks.sequence(name, bounds, checks.is_number, allowed, length=2)
+    if not 0 < bounds[0] <= bounds[1] <= limit or math.isinf(bounds[1]):
+      raise checks.Refused(name, bounds, allowed)
+  checks.count('workers', workers, least=0)
+  checks.count('max_skipped', max_skipped, least=0)
   return stream.Settings(
     size=resolution,
     area=tuple(crop_area),

@@ -94,6 +94,9 @@ def folder(name: str, root: str | os.PathLike | None) -> pathlib.Path | None:
   Raises:
     DataError: the set lies there in several configs, and `name` has none.
   """
+  # An empty name would be the data_dir itself, '..' lie outside of it.
+  if any(part.startswith('.') or not part for part in name.split('/')):
+    return None
   parent = data_dir(root) / name
   versions = _versions(parent)
   if not versions and parent.is_dir():
