@@ -12,8 +12,6 @@ from bn_jax.data import reading, selection
 from bn_jax.data.batches import augment, examples, in_memory, order, streamed
 from bn_jax.data.disk import facts, levels
 
-_LARGEST = 65535  # pixels of a side, as of a JPEG
-
 
 def make(
   name: str,
@@ -119,7 +117,7 @@ def _check_stream(name, original, choice, resolution, binarize) -> None:
 
 
 def _check(name, original, resolution, binarize) -> None:
-  checks.count('resolution', resolution, most=_LARGEST, also=(None,))
+  checks.count('resolution', resolution, also=(None,))
   if resolution is None and None in original.shape:
     raise ValueError(
       f'the images of {name} differ in size; give resolution, pixels of a '
