@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -29,10 +28,13 @@ COMMANDS = {
 def main(argv: Sequence[str]) -> int:
   """Runs a command, whose program is argv[0]; returns the exit code."""
   words = argv[1:]
-  if not words:
-    parser(words).print_help()
-    return 2
-  return commands.run(lambda: parser(words).run(words))
+  return commands.run(lambda: parser(words).run(words) if words else _help())
+
+
+def _help() -> int:
+  """Prints what there is to a line without a command, which is an error."""
+  parser([]).print_help()
+  return 2
 
 
 def parser(words: Sequence[str]) -> parser_lib.Parser:
@@ -62,28 +64,14 @@ class _Version(argparse.Action):
   """Prints versions, looked up only then, and ends."""
 
   def __call__(self, parser, *_):
+    # Imported late: other commands need neither.
     from importlib import metadata
 
+    from bn_jax.host import code
+
     jax, flax = metadata.version('jax'), metadata.version('flax')
-    sys.stdout.write(f'bn_jax {_version()} (jax {jax}, flax {flax})\n')
+    sys.stdout.write(f'bn_jax {code.version()} (jax {jax}, flax {flax})\n')
     parser.exit()
-
-
-def _version() -> str:
-  """Returns the version of this code: a checkout's own, or the installed one.
-
-  Another version than the checkout's may be installed.
-  """
-  # Imported late: other commands need neither.
-  import tomllib
-  from importlib import metadata
-
-  project_file = pathlib.Path(__file__).parents[1] / 'pyproject.toml'
-  if project_file.is_file():
-    project = tomllib.loads(project_file.read_text())['project']
-    if project['name'] == 'bn_jax':
-      return project['version']
-  return metadata.version('bn_jax')
 
 
 if __name__ == '__main__':

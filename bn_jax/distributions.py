@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bn_jax import errors
+
 # Symmetric logarithmic bins from 1e-4 to 1e3 on either side, one bin around
 # zero, and two cells for what lies outside. They are the same for all layers
 # and steps, so that histograms can be added and compared. 40 bins a decade are
@@ -47,9 +49,13 @@ def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
   Args:
     values: [N, ..., C].
     mask: [N] bool; None takes all.
+
+  Raises:
+    ValueError: a mask that is not bool or of another shape.
   """
   values = np.asarray(values)
   if mask is not None:
+    errors.check_mask(mask, values.shape[:1])
     values = values[np.asarray(mask)]
   channels = values.shape[-1]
   values_MC = values.reshape(-1, channels).astype(np.float64)

@@ -76,6 +76,14 @@ def first_line(error: BaseException) -> str:
   return lines[0][:_LINE] if lines else type(error).__name__
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+  """Returns whether the machine or a device had too little memory."""
+  # JAX's errors have this word; NumPy's is a MemoryError.
+  return isinstance(error, MemoryError) or (
+    isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+  )
+
+
 def unknown(
   kind: str,
   name: Any,
@@ -117,3 +125,19 @@ def lookup(kind: str, registry: Mapping[str, Any], name: Any) -> Any:
   if not isinstance(name, str) or name not in registry:
     raise ValueError(unknown(kind, name, registry))
   return registry[name]
+
+
+def check_mask(mask: Any, *shapes: tuple[int, ...]) -> None:
+  """Raises ValueError unless a mask is an array of bool in one of the shapes.
+
+  Numbers are refused: a sum over them would not be a count.
+  """
+  if not (hasattr(mask, 'dtype') and mask.dtype == bool):
+    given = getattr(mask, 'dtype', f'a {type(mask).__name__}')
+    raise ValueError(
+      f'mask is {given}; allowed: an array of bool, such as jnp.asarray(mask, '
+      'bool), False for padding'
+    )
+  if mask.shape not in shapes:
+    allowed = ' or '.join(map(str, dict.fromkeys(shapes)))
+    raise ValueError(f'mask has shape {mask.shape}; allowed: {allowed}')

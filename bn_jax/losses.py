@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bn_jax import checks, errors
+from bn_jax import checks, errors, trees
 
 _TOP = 5  # ImageNet's second measure is the top-5 error
 
@@ -51,6 +51,7 @@ def squared_error(*, factor: float = 1.0, reduction: str = 'sum') -> Loss:
   checks.one_of('reduction', reduction, ('sum', 'mean'))
 
   def of_examples(outputs, targets):
+    trees.check_floating('outputs', outputs)
     return {'loss': factor * jnp.square(outputs - targets).sum(-1)}
 
   return Loss(of_examples, total=reduction == 'sum', classifies=False)
@@ -64,7 +65,38 @@ def make(name: str, **keywords: Any) -> Loss:
   return errors.lookup('loss', LOSSES, name)(**keywords)
 
 
+def sums(
+  loss: Loss,
+  outputs: jax.Array,
+  targets: jax.Array,
+  mask: jax.Array | None = None,
+) -> dict[str, jax.Array]:
+  """Returns sums over the real examples: what `of_examples` gives, and count.
+
+  Padding has no influence, on derivatives neither, whatever it holds.
+
+  Args:
+    outputs: [B, K]; sums are in float32 at least.
+    targets: see `Loss`.
+    mask: [B] bool, False for padding; None if there is none.
+
+  Raises:
+    ValueError: outputs that are not floating point; a mask that is not bool or
+      of another shape.
+  """
+  trees.check_floating('outputs', outputs)
+  outputs = trees.unpadded(outputs, mask)
+  outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+  values = loss.of_examples(outputs, trees.unpadded(targets, mask))
+  real_B = jnp.ones(targets.shape[:1], bool) if mask is None else mask
+  return {
+    **{name: jnp.where(real_B, v_B, 0).sum() for name, v_B in values.items()},
+    'count': real_B.sum(dtype=outputs.dtype),
+  }
+
+
 def _cross_entropy(logits, labels):
+  trees.check_floating('outputs', logits)
   loss_B = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
   values = {
     'loss': loss_B,

@@ -1,4 +1,4 @@
-"""Computes sums, inner products and paths of pytrees, for the whole project."""
+"""Computes sums, inner products and paths of pytrees, and checks arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,49 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bn_jax import errors
+
 # Rows of the first stage of a sum. One running float32 sum over the 2.4
 # million numbers of a VGG kernel loses three digits; rows of 1024 lose none.
 _ROW = 1024
+
+
+def check_floating(name: str, x: Any) -> None:
+  """Raises ValueError unless x is an array of real floating point.
+
+  Args:
+    name: what the message calls x.
+  """
+  if not (hasattr(x, 'dtype') and hasattr(x, 'shape')):
+    given = f'a {type(x).__name__}'
+  elif not jnp.issubdtype(x.dtype, jnp.floating):
+    given = str(x.dtype)
+  else:
+    return
+  raise ValueError(
+    f'{name} is {given}; allowed: an array of floating point, such as '
+    f'jnp.asarray({name}, jnp.float32)'
+  )
+
+
+def unpadded(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+  """Returns x with 0 where the mask is False, whatever x holds there.
+
+  To select what is real after an operation is not enough: its derivative is
+  then multiplied by 0, which leaves nan where it is not finite.
+
+  Args:
+    x: [N, ..., C], or [N].
+    mask: bool, [N] or x's shape without channels; None: all is real.
+
+  Raises:
+    ValueError: a mask that is not bool or of another shape.
+  """
+  if mask is None:
+    return x
+  errors.check_mask(mask, x.shape[:1], x.shape[:-1] or x.shape)
+  real = mask.reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
+  return jnp.where(real, x, 0)
 
 
 def add_scaled(x: Any, scale: jax.Array | float, y: Any) -> Any:

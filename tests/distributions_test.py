@@ -3,7 +3,10 @@ from absl.testing import absltest, parameterized
 from scipy import stats
 
 from bn_jax import distributions
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  bits,
+  strict,  # noqa: F401
+)
 
 
 def normal(count, channels=3, mean=0.0, std=1.0, seed=0):
@@ -60,6 +63,18 @@ class DistributionsTest(parameterized.TestCase):
     found, alone = distributions.of(x, mask), distributions.of(x[mask])
     np.testing.assert_array_equal(found.histogram, alone.histogram)
     np.testing.assert_array_equal(found.var, alone.var)
+    for wrong, said in (
+      (mask.astype(int), 'mask is int64; allowed: an array of bool'),
+      (mask[:5], r'mask has shape \(5,\); allowed: \(6,\)'),
+    ):
+      with self.assertRaisesRegex(ValueError, said):
+        distributions.of(x, wrong)
+
+  @parameterized.parameters('uint8', 'int32', 'bool', 'float16')
+  def test_of_numbers_of_any_kind(self, dtype):
+    x = np.abs(normal(24)).astype(dtype)
+    found, want = distributions.of(x), distributions.of(x.astype(np.float64))
+    bits.assert_same(found, want)
 
   def test_what_lies_outside_is_counted(self):
     x = np.array([[-2e3], [-1e3], [0.0], [2e3], [np.inf], [np.nan]])

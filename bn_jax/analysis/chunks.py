@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from bn_jax import checks, types
+from bn_jax.analysis import kind
 
 Loss = Callable[[Any], jax.Array]
 
@@ -107,7 +108,7 @@ def of_problem(
 
   Args:
     state: has the running statistics, and the key of the noise.
-    batch: a batch without padding.
+    batch: in chunks, one without padding.
     statistics: whose mean and variance the norms use, 'batch' or 'running'.
     penalised: whether the penalty is added.
     chunk_size: examples at a time; None is all.
@@ -115,11 +116,12 @@ def of_problem(
       the network has them over the whole batch; None leaves them as they are.
 
   Raises:
-    ValueError: chunks that would change the function.
+    ValueError: chunks that would change the function, or of padding.
   """
   count = len(batch.labels)
   if chunk_size is None or chunk_size >= count:
     return problem.loss(state, batch, statistics, penalised)
+  kind.check_unpadded(batch)
   own_size = problem.group_size if statistics == 'batch' else 1
   # A chunk is normalised by its own statistics, so it is a group of that size.
   if not (

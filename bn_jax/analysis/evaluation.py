@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import losses, types
@@ -84,10 +83,7 @@ def of_log_probabilities(
     loss (-log of the label's probability), correct, correct5 (with more than
     five classes) and count. Of equal probabilities the first counts as larger.
   """
-  values = losses.cross_entropy().of_examples(log_probabilities, labels)
-  real_B = jnp.ones(labels.shape, bool) if mask is None else mask
-  sums = {n: jnp.where(real_B, v_B, 0).sum() for n, v_B in values.items()}
-  return {**sums, 'count': real_B.sum(dtype=log_probabilities.dtype)}
+  return losses.sums(losses.cross_entropy(), log_probabilities, labels, mask)
 
 
 def _forward(problem, state, batch, section):

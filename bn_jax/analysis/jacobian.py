@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import checks, errors, placement, types
+from bn_jax import checks, errors, placement, trees, types
 from bn_jax.analysis import kind as kind_lib
 
 # The most numbers that a Jacobian may have: 4096 x 4096 take a minute.
@@ -41,8 +41,10 @@ def singular_values(
     smaller; nan for a Jacobian that is not finite.
 
   Raises:
-    ValueError: a Jacobian of more than 2^24 numbers.
+    ValueError: x that is not floating point; a Jacobian of more than 2^24
+      numbers.
   """
+  trees.check_floating('x', x)
   y = jax.eval_shape(function, x)
   if x.size * y.size > _LARGEST:
     raise ValueError(
@@ -90,7 +92,7 @@ def measure(
       whole batch.
 
   Returns:
-    A measure of exactly one batch: for each pair of layers A-B,
+    A measure of exactly one batch without padding: for each pair of layers A-B,
     A-B/singular_values, [examples, K], the largest first.
 
   Raises:
@@ -109,6 +111,7 @@ def measure(
     journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
     (batch,) = batches
+    kind_lib.check_unpadded(batch)
     values = {}
     for source, target in zip(problem.taps, problem.taps[1:]):
       if sources and source not in sources:

@@ -91,6 +91,16 @@ class Kind:
     return {'title': self.title, 'quantities': dict(self.quantities)}
 
 
+def check_unpadded(batch: types.Batch) -> None:
+  """Raises ValueError for a batch with padding, where each example counts."""
+  if batch.mask is not None and not np.all(batch.mask):
+    padding = np.sum(~np.asarray(batch.mask))
+    raise ValueError(
+      f'{padding} of the {len(batch.mask)} examples of the batch are padding; '
+      'allowed here: none'
+    )
+
+
 def checked_chunk_size(chunk_size: Any, group_size: Any) -> int | None:
   """Returns how many examples to take at a time, None for all.
 

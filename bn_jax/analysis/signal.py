@@ -74,7 +74,8 @@ def measure(
     statistics: 'batch' (the function that training descends) or 'running'.
 
   Returns:
-    A measure of exactly one batch; for each layer NAME: NAME/activation_rms,
+    A measure of exactly one batch without padding; for each layer NAME:
+    NAME/activation_rms,
     NAME/activation_gradient_norm, and NAME/positive, NAME/negative: the shares
     of its units with <yhat, g> above and below 0 (units of scale 0 are in
     neither); all []. The shares are nan where yhat is unknown: for a layer
@@ -92,6 +93,7 @@ def measure(
   ) -> dict[str, np.ndarray]:
     del journal  # one gradient is all, so there is nothing to resume
     (batch,) = batches
+    kind_lib.check_unpadded(batch)
     names = (
       activations_lib.chosen_layers(problem.taps, layer_names)
       if layer_names

@@ -13,6 +13,7 @@ import argparse
 import functools
 import inspect
 import re
+import sys
 from typing import Any
 
 from bn_jax import commands, errors
@@ -24,6 +25,9 @@ _STEPS = re.compile(r'last|all|\d{1,9}(,\d{1,9})*')
 def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command, and those of the measure."""
   # Imported late: JAX takes a second.
+  from bn_jax.host import environment
+
+  environment.check()
   from bn_jax import analysis
 
   parser.set_defaults(run=run)
@@ -69,10 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     measures = ', '.join(sorted(analysis.MEASURES))
     raise errors.ConfigError(f'--measure is missing; allowed: {measures}')
   section = _section(arguments, analysis.MEASURES[arguments.measure])
-  from bn_jax.host import compilation_cache
+  commands.begin()
   from bn_jax.trained import analyze
-
-  compilation_cache.keep()
 
   request = analyze.Request(
     section=section,
@@ -170,3 +172,7 @@ def _steps(word: str) -> str | tuple[int, ...]:
   if word in ('last', 'all'):
     return word
   return tuple(sorted({int(step) for step in word.split(',')}))
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

@@ -5,7 +5,7 @@ import pathlib
 import sys
 import textwrap
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 _PREPARE = """\
@@ -33,7 +33,7 @@ def configure(parser: parser_lib.Parser) -> None:
   prepare.set_defaults(run=_prepare)
   _add_name(prepare)
   prepare.add_argument(
-    '--manual_dir', metavar='DIR',
+    '--manual_dir', metavar='DIR', type=parser_lib.path,
     help='folder of archives that were downloaded by hand',
   )  # fmt: skip
   info = actions.add_parser(
@@ -42,7 +42,7 @@ def configure(parser: parser_lib.Parser) -> None:
   info.set_defaults(run=_info)
   _add_name(info)
   info.add_argument(
-    '--out', metavar='FILE.png',
+    '--out', metavar='FILE.png', type=parser_lib.path,
     help='where to draw; default: NAME.png in the current folder',
   )  # fmt: skip
 
@@ -50,7 +50,7 @@ def configure(parser: parser_lib.Parser) -> None:
 def _add_name(parser: parser_lib.Parser) -> None:
   parser.add_argument('name', metavar='NAME', nargs='?', help='the dataset')
   parser.add_argument(
-    '--data_dir', metavar='DIR',
+    '--data_dir', metavar='DIR', type=parser_lib.path,
     help='folder of tensorflow-datasets; default: TFDS_DATA_DIR, or '
     '~/tensorflow_datasets',
   )  # fmt: skip
@@ -175,3 +175,7 @@ def _sheet(dataset, glance) -> tuple:
 
 def _examples(count: int) -> str:
   return f'{count:,} example{"" if count == 1 else "s"}'
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

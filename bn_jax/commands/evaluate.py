@@ -6,6 +6,7 @@ Figure 4).
 """
 
 import argparse
+import sys
 
 from bn_jax import commands
 from bn_jax.config import parser as parser_lib
@@ -39,16 +40,19 @@ def configure(parser: parser_lib.Parser) -> None:
     'config.evaluation_batch_size',
   )  # fmt: skip
   parser.add_argument(
-    '--out', metavar='FILE.json', help='writes the numbers there, too'
-  )
+    '--out', metavar='FILE.json', type=parser_lib.path,
+    help='writes the numbers there, too',
+  )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
   """Evaluates and prints; returns the exit code."""
+  commands.begin()
   # Imported late: a wrong command line need not wait for JAX.
-  from bn_jax.host import compilation_cache
   from bn_jax.trained import evaluate
 
-  compilation_cache.keep()
-
   return evaluate.printed(arguments.paths, arguments)
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

@@ -19,8 +19,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
+from bn_jax.host import environment
 
 _ENGINE_OF_FLAG = {'jobs': 'local', 'array': 'slurm', 'wait': 'slurm'}
 
@@ -45,8 +46,9 @@ def configure(parser: parser_lib.Parser) -> None:
     '--only', metavar='RUN/seedK', help='one run, RUN, or one seed of it'
   )
   parser.add_argument(
-    '--workdir', metavar='DIR', help='default: that of train.py'
-  )
+    '--workdir', metavar='DIR', type=parser_lib.path,
+    help='default: that of train.py',
+  )  # fmt: skip
   parser.add_argument(
     '--jobs', metavar='N', type=parser_lib.count,
     help='local: N at once; default: 1',
@@ -70,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
   # A wrong flag may be meant for this command as well as for train.
   flags.train(['train.py', *arguments.rest], beside=arguments.parser)
   _check_engine(arguments)
+  environment.check()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.launch import engines, status
   from bn_jax.launch import sweep as sweep_lib
@@ -88,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
       sys.stdout.write(f'{shlex.join(engines.printed(cell))}\n')
     sys.stderr.write(status.table(sweep.cells, before))
     return 0
+  engines.check_folder(sweep.workdir)
   if arguments.engine == 'local':
     # With nothing to start, too: it refuses if another launch is at work.
     if not all(standing.is_over for standing in before):
@@ -150,3 +154,7 @@ def _report(
 
 def _say(line: str) -> None:
   sys.stderr.write(f'{line}\n')
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

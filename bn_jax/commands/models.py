@@ -11,8 +11,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
+from bn_jax.host import output
 
 
 class _Size(NamedTuple):
@@ -59,14 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
   name, norm = arguments.name, arguments.norm
   if arguments.image is not None and name is None:
     raise errors.ConfigError(f'--image={arguments.image}: allowed with a NAME')
+  commands.begin()
   # Imported late: a wrong command line needs no JAX.
   from bn_jax import norms
 
   if norm not in norms.NORMS:
     raise errors.ConfigError(errors.unknown('norm', norm, norms.NORMS))
   lines = _one(name, norm, arguments.image) if name else _all(norm)
-  for line in lines:
-    sys.stdout.write(f'{line.rstrip()}\n')
+  output.show(f'{line.rstrip()}\n' for line in lines)
   return 0
 
 
@@ -187,3 +188,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 def _millions(count: int) -> str:
   return f'{count / 1e6:,.1f} M' if count >= 1e5 else f'{count:,}'
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

@@ -10,7 +10,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 _VERIFY = """\
@@ -40,8 +40,9 @@ def configure(parser: parser_lib.Parser) -> None:
   verify.set_defaults(run=_verify)
   _add_workdirs(verify)
   verify.add_argument(
-    '--out', metavar='FILE.csv', help='writes the verdicts there, too'
-  )
+    '--out', metavar='FILE.csv', type=parser_lib.path,
+    help='writes the verdicts there, too',
+  )  # fmt: skip
   draw = actions.add_parser(
     'draw',
     help='makes the page of one figure',
@@ -57,20 +58,21 @@ def configure(parser: parser_lib.Parser) -> None:
     help='default: the one of which there are runs',
   )  # fmt: skip
   draw.add_argument(
-    '--output', metavar='DIR', type=pathlib.Path,
+    '--output', metavar='DIR', type=parser_lib.path_object,
     help='default: the first WORKDIR/papers/FIGURE, or FIGURE-small',
   )  # fmt: skip
 
 
 def _add_runs(parser: parser_lib.Parser, default: str) -> None:
   parser.add_argument(
-    '--runs', metavar='DIR', default=default, help='where runs are looked for'
-  )
+    '--runs', metavar='DIR', type=parser_lib.path, default=default,
+    help='where runs are looked for',
+  )  # fmt: skip
 
 
 def _add_workdirs(parser: parser_lib.Parser) -> None:
   parser.add_argument(
-    'workdirs', metavar='WORKDIR', nargs='+',
+    'workdirs', metavar='WORKDIR', nargs='+', type=parser_lib.path,
     help='the --workdir of a training',
   )  # fmt: skip
 
@@ -137,3 +139,7 @@ def _draw(arguments: argparse.Namespace) -> int:
     output = draw.default_output(cut.figure, workdirs[0])
   sys.stdout.write(f'{draw.write(cut, output)}\n')
   return 0
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

@@ -40,29 +40,23 @@ def configure(parser: parser_lib.Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
   """Recalibrates the seeds of a run; returns the exit code."""
+  commands.begin()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.experiment import saved
-  from bn_jax.host import compilation_cache
   from bn_jax.storage import lock, run_folder
-
-  compilation_cache.keep()
+  from bn_jax.trained import statistics
 
   folders = run_folder.find(arguments.path)
   configs = [saved.config_of(folder) for folder in folders]
-  for folder, config in zip(folders, configs):
-    try:
-      with lock.held(folder.path, 'population.lock'):
-        line = _of_run(folder, config, arguments)
-    except _NoStatistics as error:
-      if len(folders) == 1:
-        raise
-      line = f'{error}; left out'
-    sys.stdout.write(f'{line}\n')
+
+  def recalibrate(run):
+    folder, config = run
+    with lock.held(folder.path, 'population.lock'):
+      sys.stdout.write(f'{_of_run(folder, config, arguments)}\n')
+      sys.stdout.flush()
+
+  statistics.having(zip(folders, configs), recalibrate)
   return 0
-
-
-class _NoStatistics(errors.ConfigError):
-  """Raised for a network whose norms have no statistics to estimate."""
 
 
 def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
@@ -70,6 +64,7 @@ def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
   from bn_jax import norms
   from bn_jax.config import build
   from bn_jax.experiment import saved
+  from bn_jax.trained import statistics
   from bn_jax.training import devices as devices_lib
 
   if arguments.data_dir is not None:
@@ -91,7 +86,10 @@ def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
   except errors.Failure:
     raise
   except ValueError as error:
-    raise _NoStatistics(f'{folder.label}: {error}') from error
+    refusal = errors.ConfigError
+    if not statistics.keeps(problem):
+      refusal = statistics.NoStatistics
+    raise refusal(f'{folder.label}: {error}') from error
   new_state = state._replace(batch_stats=population.batch_stats)
   _write_checkpoint(folder, config, new_state)
   facts = {
@@ -195,3 +193,7 @@ def _written(folder: Any, facts: dict[str, Any]) -> str:
     f'{population} with statistics of {facts["batches"]} batches '
     f'({facts["examples"]:,} examples); wrote {folder.population}'
   )
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

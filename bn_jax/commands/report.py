@@ -4,10 +4,9 @@ Several working directories are put side by side.
 """
 
 import argparse
-import pathlib
 import sys
 
-from bn_jax import errors
+from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
 
 
@@ -15,11 +14,11 @@ def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command."""
   parser.set_defaults(run=run)
   parser.add_argument(
-    'workdirs', metavar='WORKDIR', nargs='+', type=pathlib.Path,
+    'workdirs', metavar='WORKDIR', nargs='+', type=parser_lib.path_object,
     help='the --workdir of a training',
   )  # fmt: skip
   parser.add_argument(
-    '--output', metavar='DIR', type=pathlib.Path,
+    '--output', metavar='DIR', type=parser_lib.path_object,
     help='where to write; default: the WORKDIR, or, for several, a folder '
     'beside the first that is named after all of them',
   )  # fmt: skip
@@ -35,3 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
   sys.stdout.write(f'{page.write(arguments.workdirs, arguments.output)}\n')
   return 0
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

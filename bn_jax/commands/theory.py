@@ -9,8 +9,10 @@ is written. Runs without Batch Normalization are left out.
 import argparse
 import sys
 
+from bn_jax import commands
 from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
+from bn_jax.host import output
 
 
 def configure(parser: parser_lib.Parser) -> None:
@@ -34,19 +36,21 @@ def configure(parser: parser_lib.Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
   """Prints the tables; returns the exit code."""
   config, overrides = flags.read(arguments)
+  commands.begin()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.config import resolve
-  from bn_jax.host import compilation_cache
   from bn_jax.trained import theory
 
-  compilation_cache.keep()
-
-  for text in theory.texts(
-    resolve.experiment(config.to_dict(), overrides),
-    only=arguments.only,
-    units=arguments.units,
-    steps=arguments.steps,
-  ):
-    sys.stdout.write(text)
-    sys.stdout.flush()
+  output.show(
+    theory.texts(
+      resolve.experiment(config.to_dict(), overrides),
+      only=arguments.only,
+      units=arguments.units,
+      steps=arguments.steps,
+    )
+  )
   return 0
+
+
+if __name__ == '__main__':
+  sys.exit(commands.main(sys.modules[__name__], sys.argv))

@@ -15,7 +15,7 @@ from typing import Any
 from bn_jax import commands, errors
 from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
-from bn_jax.host import processes
+from bn_jax.host import environment, processes
 
 # Allocations between two garbage collections: tracing makes objects that live,
 # by the million; looking through them after every 700 took a tenth of a start
@@ -25,9 +25,7 @@ _GARBAGE = (100_000, 50, 50)
 
 def main(argv: Sequence[str]) -> int:
   """Runs train.py, whose name is argv[0]; returns the exit code."""
-  parser = parser_lib.Parser(prog='python train.py', description=__doc__)
-  configure(parser)
-  return commands.run(lambda: parser.run(argv[1:]))
+  return commands.main(sys.modules[__name__], argv, 'python train.py')
 
 
 def configure(parser: parser_lib.Parser) -> None:
@@ -39,6 +37,7 @@ def configure(parser: parser_lib.Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
   """Trains, or prints what a step costs; returns the exit code."""
   training = flags.training(arguments)
+  environment.check()
   if training.plan:
     return _plan(training)
   with processes.joined(
@@ -54,7 +53,8 @@ def _plan(training: flags.Training) -> int:
   devices = training.config.devices
   if devices > max(1, jax.config.jax_num_cpu_devices):
     jax.config.update('jax_num_cpu_devices', devices)
-  # Imported late: JAX counts its devices once, which must come after this.
+  # JAX counts its devices once, which must come after this.
+  environment.check_devices()
   from bn_jax.config import resolve
 
   experiment = resolve.experiment(training.config.to_dict(), training.overrides)
@@ -68,12 +68,11 @@ def _plan(training: flags.Training) -> int:
 
 def _train(training: flags.Training) -> int:
   _log_plainly()
+  commands.begin()
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.config import resolve
   from bn_jax.experiment import experiment
-  from bn_jax.host import compilation_cache
 
-  compilation_cache.keep()
   gc.set_threshold(*_GARBAGE)
 
   if processes.count() > 1 and 'devices' not in training.overrides:
@@ -175,3 +174,7 @@ def _bytes(count: int) -> str:
       return f'{count:.3g} {unit}' if unit != 'B' else f'{count} B'
     count /= 1000
   raise AssertionError('a unit is always found')
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

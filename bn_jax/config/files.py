@@ -36,7 +36,7 @@ def load(name: str) -> ml_collections.ConfigDict:
     if isinstance(config, ml_collections.ConfigDict):
       # A required placeholder that is not filled raises only when it is read.
       config.to_dict()
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise errors.ConfigError(_blamed(path, error)) from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise errors.ConfigError(
@@ -61,12 +61,12 @@ def _run(path: pathlib.Path):
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise errors.ConfigError(_blamed(path, error)) from error
   return module
 
 
-def _blamed(path: pathlib.Path, error: Exception) -> str:
+def _blamed(path: pathlib.Path, error: BaseException) -> str:
   """Returns the error with the last line of the config file that led to it."""
   lines = [
     frame.lineno

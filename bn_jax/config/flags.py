@@ -52,12 +52,12 @@ def add_config(parser: parser_lib.Parser) -> None:
   """Adds --config and --data_dir; keeps --config.KEY=VALUE in `rest`."""
   parser.keeps_rest = True
   parser.add_argument(
-    '--config', metavar='FILE',
+    '--config', metavar='FILE', type=parser_lib.path,
     help='the experiment, a file of configs/ or your own; FILE:ARGUMENT gives '
     'its get_config() an argument. --config.KEY=VALUE changes a key',
   )  # fmt: skip
   parser.add_argument(
-    '--data_dir', metavar='DIR',
+    '--data_dir', metavar='DIR', type=parser_lib.path,
     help='of tensorflow-datasets; default: TFDS_DATA_DIR, or '
     '~/tensorflow_datasets',
   )  # fmt: skip
@@ -67,7 +67,7 @@ def add_train(parser: parser_lib.Parser) -> None:
   """Adds the flags of train.py."""
   add_config(parser)
   parser.add_argument(
-    '--workdir', metavar='DIR',
+    '--workdir', metavar='DIR', type=parser_lib.path,
     help='where the experiment is written; default: runs/ and the path of the '
     'config below configs/: runs/santurkar2018/figure10-small',
   )  # fmt: skip

@@ -2,6 +2,8 @@
 
 import argparse
 import itertools
+import os
+import pathlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
@@ -225,6 +227,27 @@ def _with_equals(text: str) -> str:
 def is_flag(word: str) -> bool:
   """Returns whether a word is a flag, not a value, negative number or path."""
   return re.match('--?[a-zA-Z]', word) is not None
+
+
+def path(word: str) -> str:
+  """Reads the path of a file or folder, in which ~ is the home folder."""
+  if re.match('[A-Za-z][A-Za-z0-9+.-]*://', word):
+    raise argparse.ArgumentTypeError(
+      f'{word!r} is an address; allowed: a path; mount a bucket as a folder '
+      '(gcsfuse, mount-s3) and give that'
+    )
+  expanded = os.path.expanduser(word)
+  if expanded.startswith('~'):
+    raise argparse.ArgumentTypeError(
+      f'{word!r}: there is no such home folder; allowed: a path; ./{word} is '
+      'in this folder'
+    )
+  return expanded
+
+
+def path_object(word: str) -> pathlib.Path:
+  """Reads a path as `path` does."""
+  return pathlib.Path(path(word))
 
 
 def whole(word: str) -> int:

@@ -5,6 +5,7 @@ A resolved run has every keyword of every constructor that it uses, defaults
 too, as JSON can hold it: what is in the manifest is what was run.
 """
 
+import argparse
 import contextlib
 import copy
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from bn_jax import analysis, checks, errors
-from bn_jax.config import schema
+from bn_jax.config import parser, schema
 from bn_jax.config.run_config import KEYS, MOST_SEEDS, RunConfig
 from bn_jax.storage import records, run_folder
 from bn_jax.training import devices as devices_lib
@@ -248,7 +249,10 @@ def _completed(config: Config) -> Config:
         'folder, or None'
       )
     if config[key] is not None:  # a later command may run in another folder
-      config[key] = os.path.abspath(os.path.expanduser(config[key]))
+      try:
+        config[key] = os.path.abspath(parser.path(config[key]))
+      except argparse.ArgumentTypeError as error:
+        raise errors.ConfigError(f'config.{key}: {error}') from error
   for key, allowed in _CHOICES.items():
     schema.check(f'config.{key}', checks.one_of, config[key], allowed)
   _check_skips(config['on_nonfinite'], config['max_skips'])

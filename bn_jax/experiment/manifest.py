@@ -2,9 +2,7 @@
 
 import datetime
 import importlib.metadata
-import pathlib
 import platform
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from bn_jax import analysis, types
 from bn_jax.config import build
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import probes
-from bn_jax.host import processes
+from bn_jax.host import code, processes
 from bn_jax.storage import files, run_folder
 
 _PACKAGES = (
@@ -82,30 +80,12 @@ def facts(
       'measures': probes.PRECISION,
     },
     'versions': {
+      'bn_jax': code.version(),
       'python': platform.python_version(),
       **{package: importlib.metadata.version(package) for package in _PACKAGES},
     },
-    'git_commit': _git_commit(),
+    'git_commit': code.commit(),
     'written': datetime.datetime.now(datetime.UTC).isoformat(
       timespec='seconds'
     ),
   }
-
-
-def _git_commit() -> str | None:
-  """Returns the commit of this code, and '+' if changed; None outside git."""
-  package = pathlib.Path(__file__).parents[1]  # all of bn_jax
-
-  def git(*words):
-    return subprocess.run(
-      ['git', '-C', str(package), *words],
-      capture_output=True,
-      text=True,
-      check=True,
-    ).stdout.strip()
-
-  try:
-    changes = git('status', '--porcelain', '--untracked-files=no', '.')
-    return git('rev-parse', 'HEAD') + ('+' if changes else '')
-  except (OSError, subprocess.CalledProcessError):
-    return None

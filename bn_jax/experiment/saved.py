@@ -10,6 +10,10 @@ from bn_jax.storage import chain, checkpoint
 from bn_jax.storage.run_folder import RunFolder
 
 
+class NoPopulation(errors.CheckpointError):
+  """Raised for a run whose population statistics were not estimated yet."""
+
+
 def config_of(folder: RunFolder) -> RunConfig:
   """Returns the resolved config of a run, for devices that this machine has.
 
@@ -75,7 +79,7 @@ def population(
   checkpoints = run_lib.checkpoints_of(config, folder, folder.population)
   step = checkpoints.latest()
   if step is None:
-    raise errors.CheckpointError(
+    raise NoPopulation(
       f'{folder.path} holds no population statistics; make them: python -m '
       f'bn_jax recalibrate {folder.path}'
     )

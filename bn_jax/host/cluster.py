@@ -8,7 +8,8 @@ from typing import NamedTuple
 from bn_jax import errors
 
 _log = logging.getLogger('bn_jax')
-_KUBERNETES = 'Kubernetes'
+_KUBERNETES, _OPEN_MPI = 'Kubernetes', 'Open MPI'
+_RANK = 'OMPI_COMM_WORLD_RANK'
 
 
 def tasks(environment: Mapping[str, str]) -> tuple[str, int | None] | None:
@@ -24,8 +25,8 @@ def tasks(environment: Mapping[str, str]) -> tuple[str, int | None] | None:
   # Not SLURM_NTASKS, which a batch script has too without being a task.
   if has('SLURM_STEP_NUM_TASKS', 'SLURM_LOCALID', *slurm):
     return _if_several('SLURM', environment['SLURM_STEP_NUM_TASKS'])
-  if has('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK'):
-    return _if_several('Open MPI', environment['OMPI_COMM_WORLD_SIZE'])
+  if has('OMPI_COMM_WORLD_SIZE', _RANK):
+    return _if_several(_OPEN_MPI, environment['OMPI_COMM_WORLD_SIZE'])
   if has('KUBERNETES_SERVICE_HOST', 'JOB_COMPLETION_INDEX'):
     return _KUBERNETES, None
   for hosts in ('TPU_PROCESS_ADDRESSES', 'TPU_WORKER_HOSTNAMES'):
@@ -91,7 +92,14 @@ def place(
     return flags if flags.num_processes > 1 else None
   if cluster_tasks is None:  # jax can ask a TPU, whose host may show nothing
     return flags if mode == 'on' else None
-  return flags._replace(num_processes=flags.num_processes or cluster_tasks[1])
+  process_id = flags.process_id
+  rank = {**environment}.get(_RANK, '')
+  # From version 5 on Open MPI has no variable by which jax knows it.
+  if cluster_tasks[0] == _OPEN_MPI and process_id is None and rank.isdecimal():
+    process_id = int(rank)
+  return flags._replace(
+    num_processes=flags.num_processes or cluster_tasks[1], process_id=process_id
+  )
 
 
 def _has_package() -> bool:

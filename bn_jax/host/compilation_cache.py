@@ -135,7 +135,7 @@ def _base() -> pathlib.Path | None:
   """Returns the folder above those of all processors; None without a home."""
   setting = os.environ.get('BN_JAX_CACHE_DIR')
   if setting:
-    return pathlib.Path(setting).absolute() / 'xla'
+    return pathlib.Path(os.path.expanduser(setting)).absolute() / 'xla'
   xdg = os.environ.get('XDG_CACHE_HOME')
   try:
     caches = pathlib.Path(xdg) if xdg else pathlib.Path.home() / '.cache'
@@ -145,15 +145,19 @@ def _base() -> pathlib.Path | None:
 
 
 def _is_ours(folder: pathlib.Path) -> bool:
-  """Makes a folder; returns whether only this user can write there."""
+  """Makes a folder; returns whether only this user can write there.
+
+  And whether XLA, of C++, can be told its path in this locale.
+  """
   try:
+    str(folder).encode()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
     if hasattr(os, 'getuid') and status.st_uid != os.getuid():
       return False
     with tempfile.TemporaryFile(dir=folder):
       return not status.st_mode & 0o022
-  except OSError:
+  except (OSError, UnicodeEncodeError):
     return False
 
 

@@ -71,10 +71,17 @@ def join(
     state.client = state.service = None  # jax would wait for them at the end
     if isinstance(error, errors.Failure) or not isinstance(error, Exception):
       raise
-    # jax raises these types if the cluster does not tell enough.
-    if isinstance(error, (ValueError, TypeError)):
+    # jax raises these types if the cluster does not tell enough; others too,
+    # before it knows where to meet.
+    is_untold = isinstance(error, (ValueError, TypeError))
+    if is_untold or not (
+      where.coordinator_address or state.coordinator_address
+    ):
       raise errors.ConfigError(
-        f'--distributed: {errors.first_line(error)}'
+        "--distributed: the cluster's variables do not say where the processes "
+        f'meet, or which this is ({errors.first_line(error)}); give '
+        '--coordinator_address=HOST:PORT (of process 0), --num_processes=N and '
+        '--process_id=K, or --distributed=off to train with this one alone'
       ) from error
     why = 'not all came'
     if 'bad_cast' not in str(error):  # else jax's text is lost: see `_calling`

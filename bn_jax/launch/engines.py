@@ -72,6 +72,19 @@ def check(engine: str, options: Sequence[str]) -> dict[str, str]:
   return sbatch_options(options) if engine == 'slurm' else {}
 
 
+def check_folder(sweep_dir: str) -> None:
+  """Raises ConfigError for a folder in which job logs would go elsewhere.
+
+  submitit and SLURM put the number of a job in the place of '%j' in a path.
+  """
+  path = str(pathlib.Path(sweep_dir).absolute())
+  if '%' in path or '\\' in path:
+    raise errors.ConfigError(
+      f'--workdir: {path} has "%" or "\\", which SLURM and submitit read as '
+      'fields; give a folder without, or --engine=print'
+    )
+
+
 def locally(
   sweep_dir: str,
   cells: Sequence[sweep.Cell],

@@ -34,7 +34,7 @@ class DeepLinear(nn.Module):
   bias: bool = False
   norm_last: bool = False
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,

@@ -138,7 +138,7 @@ class Inception(nn.Module):
   modules: tuple[str, ...] = ()
   lowering: str = 'auto'
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,

@@ -36,7 +36,7 @@ class MLP(nn.Module):
   activation: str = 'sigmoid'
   initial_std: float | None = 0.1
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import checks
+from bn_jax import checks, trees
 from bn_jax.norms import norm as norm_lib
 
 
@@ -120,7 +120,11 @@ def local_response_norm(
 
   Returns:
     y, of the shape and dtype of x; sums are in float32 at least.
+
+  Raises:
+    ValueError: x that is not floating point.
   """
+  trees.check_floating('x', x)
   squares = jnp.square(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
   pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, size // 2)]
   padded = jnp.pad(squares, pads)

@@ -130,7 +130,7 @@ class ResNet(nn.Module):
   initial: str = 'he'
   lowering: str = 'auto'
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,

@@ -65,7 +65,7 @@ class VGG(nn.Module):
   dropout: float = 0.0
   lowering: str = 'auto'
 
-  @norm_lib.naming_statistics
+  @norm_lib.checked_call
   @nn.compact
   def __call__(
     self,

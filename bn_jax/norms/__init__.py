@@ -14,7 +14,11 @@ from bn_jax.norms.lp import LpMoments, LpNorm, lp_norm
 from bn_jax.norms.moments import Moments
 from bn_jax.norms.noisy import add_noise
 from bn_jax.norms.norm import STATISTICS, Norm
-from bn_jax.norms.population import Population, population_statistics
+from bn_jax.norms.population import (
+  Population,
+  keeps_statistics,
+  population_statistics,
+)
 from bn_jax.norms.transform import batch_norm, moments, normalize
 
 # Name in a config -> a constructor of a Norm, which has the keyword `spread`.
@@ -50,6 +54,7 @@ __all__ = [
   'add_noise',
   'batch_norm',
   'fold',
+  'keeps_statistics',
   'lp_norm',
   'make',
   'moments',

@@ -41,7 +41,7 @@ class BatchNorm(running.RunningNorm):
     checks.flag('affine', self.affine)
     super().__post_init__()
 
-  @norm.naming_statistics
+  @norm.checked_call
   @nn.compact
   def __call__(
     self,

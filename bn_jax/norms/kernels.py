@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import checks, placement
+from bn_jax import checks, placement, trees
 from bn_jax.norms import batch, norm, per_example
 
 # What may follow weight standardization.
@@ -34,7 +34,7 @@ _AFTER = {
 class WeightNorm(nn.WeightNorm):
   """flax's, with our signature; params {LAYER/kernel/scale}: g, [out]."""
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
     """Applies the layer with normalised weights; ignores `statistics`."""
     return _keeping_kernel(self, x, lambda: super(WeightNorm, self).__call__(x))
@@ -48,7 +48,7 @@ class SpectralNorm(nn.SpectralNorm):
   mutable, it stores the result.
   """
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
     """Applies the layer with normalised weights."""
     update = statistics == 'batch' and self.is_mutable_collection('batch_stats')
@@ -71,7 +71,7 @@ class WeightStandardization(nn.Module):
   epsilon: float = 1e-5
   scaled: bool = True
 
-  @norm.naming_statistics
+  @norm.checked_call
   @nn.compact
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
     """Applies the layer with standardized weights; ignores `statistics`."""
@@ -120,7 +120,11 @@ def standardized(
     scaled: whether the result is also divided by sqrt(n), so that a unit keeps
       the scale of its inputs (Brock, De and Smith, 2021, arXiv:2101.08692).
       Without that, as in the original, a norm of activations must follow.
+
+  Raises:
+    ValueError: a kernel that is not floating point.
   """
+  trees.check_floating('kernel', kernel)
   _check_standardized(epsilon, scaled)
   units = kernel.reshape(-1, kernel.shape[-1]).astype(
     jnp.promote_types(kernel.dtype, jnp.float32)

@@ -62,7 +62,8 @@ def lp_norm(
     centred: whether the power mean is that of x - mean.
     axis: of the channels, any but the first.
     group_size: examples that share statistics; None is the whole batch.
-    mask: bool, [N] or x's shape without channels; False is padding.
+    mask: bool, [N] or x's shape without channels; False is padding, as in
+      `batch_norm`.
     epsilon: added to the mean of |x|^p (to the maximum, for infinity).
     spread: how the batch lies on devices.
 
@@ -103,10 +104,15 @@ def _find(x, p, centred, group_size, mask, epsilon, spread):
   magnitude_PRKC = jnp.abs(values_PRKC)
   if math.isinf(p):
     scale_GC = moments_lib.largest(pieces, magnitude_PRKC) + epsilon
+    scale_GC = moments_lib.where_real(pieces, moments.count, scale_GC)
   else:
+    if pieces.mask is not None:
+      # Not 0, where for p below 2 the second derivative of |x|^p is inf.
+      magnitude_PRKC = jnp.where(pieces.mask[..., None], magnitude_PRKC, 1)
     mean_PC = moments_lib.mean(_power(magnitude_PRKC, p), pieces.mask)
-    mean_GC = moments_lib.over_groups(pieces, mean_PC)
-    scale_GC = _power(mean_GC + epsilon, 1 / p)
+    mean_GC = moments_lib.over_groups(pieces, mean_PC) + epsilon
+    mean_GC = moments_lib.where_real(pieces, moments.count, mean_GC)
+    scale_GC = _power(mean_GC, 1 / p)
   return pieces, centre, LpMoments(moments.mean, scale_GC, moments.count)
 
 
@@ -134,7 +140,7 @@ class LpNorm(running.RunningNorm):
     check_power(self.p, self.centred)
     super().__post_init__()
 
-  @norm.naming_statistics
+  @norm.checked_call
   @nn.compact
   def __call__(
     self,

@@ -57,6 +57,9 @@ def cut(
 ) -> Pieces:
   """Cuts a batch, [N, ..., C], into pieces of groups, each on one device.
 
+  What the mask leaves out is 0 in them. It is left out of each sum too, but
+  only after an operation, whose derivative would be inf or nan for such values.
+
   The values of a piece lie along two axes, although one would do: XLA's CPU
   code for the derivative of statistics over a single axis takes 230 ms instead
   of 30 (128 x 32 x 32 x 64).
@@ -71,6 +74,7 @@ def cut(
   x_PRKC = x.reshape(piece_count, -1, inner, channels)
   if mask is not None:
     mask = mask.reshape(piece_count, x_PRKC.shape[1], -1)
+    x_PRKC = jnp.where(mask[..., None], x_PRKC, 0)
   group_spread = spread if whole and spread.axis_name else placement.ALONE
   return Pieces(x_PRKC, mask, groups, group_spread)
 
@@ -154,6 +158,15 @@ def _saved(statistics):
 
 def _is_in_one_piece(pieces: Pieces) -> bool:
   return len(pieces.x) == pieces.groups and not pieces.spread.axis_name
+
+
+def where_real(
+  pieces: Pieces, count_G: jax.Array, x_GC: jax.Array
+) -> jax.Array:
+  """Returns x, but 1 for groups of padding alone, whose x may divide by 0."""
+  if pieces.mask is None:
+    return x_GC
+  return jnp.where(count_G[:, None] > 0, x_GC, 1)
 
 
 def over_groups(pieces: Pieces, x_PC: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import checks, placement
+from bn_jax import checks, placement, trees
 from bn_jax.norms import batch, norm, running
 
 # The error function has no inverse at -1.
@@ -58,8 +58,9 @@ def add_noise(
     y, of the shape and dtype of x.
 
   Raises:
-    ValueError: a keyword out of its range.
+    ValueError: x that is not floating point, a keyword out of its range.
   """
+  trees.check_floating('x', x)
   _checked(n_mu, n_sigma, r_mu, r_sigma)
   unit_key, element_key = jax.random.split(key)
   mu_C, sigma_C = jax.random.uniform(unit_key, (2, x.shape[-1]))
@@ -113,7 +114,7 @@ class NoisyBatchNorm(batch.BatchNorm):
 
   noise: tuple[tuple[str, float], ...] = ()
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(
     self,
     x: jax.Array,
@@ -136,7 +137,7 @@ class Noise(norm.Identity):
 
   noise: tuple[tuple[str, float], ...] = ()
 
-  @norm.naming_statistics
+  @norm.checked_call
   def __call__(
     self,
     x: jax.Array,

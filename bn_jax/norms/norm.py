@@ -1,28 +1,35 @@
 """Defines what a model takes as its norm, and the norm that does nothing."""
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import placement
+from bn_jax import placement, trees
+from bn_jax.norms import transform
 
 # Those of the batch; or those in batch_stats: running averages, or the
 # population's in their place.
 STATISTICS = ('batch', 'running')
 
 
-def naming_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
-  """Wraps a call so that its keyword `statistics` is checked first.
+def checked_call(call: Callable[..., Any]) -> Callable[..., Any]:
+  """Wraps the call of a layer or network: x, statistics and mask are checked.
 
-  In this version its old name `mode` works too, with a warning.
+  In the call, x is 0 in what a mask leaves out: whatever x holds there, it then
+  reaches no value and no gradient, and gets the gradient 0. In this version
+  `mode`, the old name of `statistics`, works too, with a warning.
 
   Raises:
-    ValueError: statistics other than 'batch' or 'running'.
+    ValueError: x that is not floating point; statistics other than 'batch' or
+      'running'; a mask that is not bool or of another shape.
   """
+  signature = inspect.signature(call)
 
   @functools.wraps(call)
   def checked(*arguments, statistics=None, mode=None, **keywords):
@@ -44,16 +51,30 @@ def naming_statistics(call: Callable[..., Any]) -> Callable[..., Any]:
         f'statistics is {statistics!r}; allowed: '
         f'{", ".join(map(repr, STATISTICS))}'
       )
-    return call(*arguments, statistics=statistics, **keywords)
+    bound = signature.bind(*arguments, statistics=statistics, **keywords)
+    values = bound.arguments
+    trees.check_floating('x', values['x'])
+    # What has its channels along another axis than the last says so.
+    axis = getattr(values.get('self'), 'axis', -1)
+    values['x'] = _unpadded(values['x'], values.get('mask'), axis)
+    return call(*bound.args, **bound.kwargs)
 
   return checked
+
+
+def _unpadded(x: jax.Array, mask: jax.Array | None, axis: int) -> jax.Array:
+  """Returns x with 0 where the mask is False; `axis` of x has the channels."""
+  if mask is None or axis == -1:
+    return trees.unpadded(x, mask)
+  x_last = trees.unpadded(transform.channels_last(x, axis), mask)
+  return jnp.moveaxis(x_last, -1, axis)
 
 
 def plainly(layer: nn.Module, name: str) -> Callable[..., jax.Array]:
   """Returns a call of the layer that leaves its kernel as it is."""
   del name
 
-  @naming_statistics
+  @checked_call
   def apply(x: jax.Array, *, statistics: str) -> jax.Array:
     del statistics  # a plain kernel has none
     return layer(x)
@@ -87,7 +108,7 @@ class Norm(NamedTuple):
 class Identity(nn.Module):
   """The identity as a module, without parameters and statistics."""
 
-  @naming_statistics
+  @checked_call
   @nn.compact
   def __call__(
     self,
@@ -97,8 +118,8 @@ class Identity(nn.Module):
     mask: jax.Array | None = None,
     first: jax.Array | int = 0,
   ) -> jax.Array:
-    """Returns x."""
-    del statistics, mask, first  # x stays as it is
+    """Returns x; where it is padding, 0."""
+    del statistics, mask, first
     return x
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from bn_jax import checks, placement
 from bn_jax.norms import norm
@@ -36,11 +37,13 @@ class PerExample(nn.Module):
 
   Attributes:
     factory: shape of x -> the module of flax.
+    per: what has statistics of its own: 'example', or each 'position'.
   """
 
   factory: Callable[[tuple[int, ...]], nn.Module]
+  per: str = 'example'
 
-  @norm.naming_statistics
+  @norm.checked_call
   @nn.compact
   def __call__(
     self,
@@ -55,10 +58,32 @@ class PerExample(nn.Module):
     inner = self.factory(x.shape)
     nn.share_scope(self, inner)  # no level of its own in the parameters' paths
     if mask is not None:
-      # A mask of examples changes nothing: each has statistics of its own.
-      is_position = mask.ndim > 1
-      mask = jnp.broadcast_to(mask[..., None], x.shape) if is_position else None
+      x, mask = self._padded(x, mask)
     return inner(x, mask=mask).astype(x.dtype)
+
+  def _padded(
+    self, x: jax.Array, mask: jax.Array
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """Returns x, and the mask of its values that are left out of statistics.
+
+    Where statistics are of padding alone, they are those of other numbers: the
+    mean of nothing would be nan, and with epsilon 0 so would be the derivative
+    for numbers that are all alike.
+    """
+    own = mask  # whether what has statistics of its own holds anything real
+    if self.per == 'example':
+      own = mask.reshape(len(mask), -1).any(axis=1)
+    own = own.reshape(*own.shape, *(1,) * (x.ndim - own.ndim))
+    x = jnp.where(own, x, _alternating(x))
+    if mask.ndim == 1 or self.per == 'position':
+      return x, None  # nothing real shares statistics with padding
+    return x, jnp.broadcast_to(mask[..., None] | ~own, x.shape)
+
+
+def _alternating(x: jax.Array) -> jax.Array:
+  """Returns an array like x of 0 and 1 in turn, along each axis."""
+  axes = (lax.broadcasted_iota(jnp.int32, x.shape, k) for k in range(x.ndim))
+  return (sum(axes) % 2).astype(x.dtype)
 
 
 def make_layer(
@@ -163,12 +188,13 @@ def _over_units(module, per: str, epsilon: float) -> norm.Norm:
     axes = tuple(range(1, len(shape))) if per == 'example' else -1
     return functools.partial(module, reduction_axes=axes)
 
-  return _norm(constructor, epsilon)
+  return _norm(constructor, epsilon, per)
 
 
 def _norm(
   constructor: Callable[[tuple[int, ...]], Callable[..., nn.Module]],
   epsilon: float,
+  per: str = 'example',
 ) -> norm.Norm:
   """Returns a norm; constructor: shape of x -> a constructor of flax."""
   checks.number('epsilon', epsilon, least=0)
@@ -177,7 +203,7 @@ def _norm(
     return constructor(shape)(epsilon=epsilon, use_fast_variance=False)
 
   return norm.Norm(
-    layer=lambda name: PerExample(factory=module, name=name),
+    layer=lambda name: PerExample(module, per, name=name),
     # A mean over several channels does not remove a channel's bias.
     bias_before=True,
   )

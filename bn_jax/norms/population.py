@@ -94,6 +94,17 @@ def population_statistics(
     variables = {**variables, 'batch_stats': population.batch_stats}
 
 
+def keeps_statistics(batch_stats: Mapping[str, Any]) -> bool:
+  """Returns whether any layer keeps statistics that can be estimated.
+
+  Args:
+    batch_stats: arrays or their shapes; a layer may keep something else there.
+  """
+  return any(
+    path[-1] == 'mean' for path in traverse_util.flatten_dict(batch_stats)
+  )
+
+
 def _pass(module, variables, batches, variance, statistics) -> Population:
   """Returns the statistics of all layers, from one pass over the batches."""
   tallies: dict[Path, _Tally] = {}

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bn_jax import checks, placement
+from bn_jax import checks, errors, placement, trees
 from bn_jax.norms import moments as moments_lib
 
 
@@ -41,8 +41,8 @@ def batch_norm(
     axis: of the channels, any but the first.
     group_size: examples that share statistics, in the order of the batch; None
       is the whole batch. 32 is the 2015 paper's mini-batch (section 4.2).
-    mask: bool, [N] or x's shape without channels. False leaves values out of
-      the statistics; they are normalised all the same.
+    mask: bool, [N] or x's shape without channels. False is padding: x counts as
+      0 there, is left out of the statistics, and gets the gradient 0.
     epsilon: added to the variance, inside the root.
     stop_statistics_gradient: whether the derivative treats mean and variance as
       constants. That is wrong on purpose: in section 2 of the 2015 paper, a
@@ -55,9 +55,10 @@ def batch_norm(
     y, of the shape and dtype of x, and the Moments in float32 at least.
 
   Raises:
-    ValueError: a group size that does not divide N, a group of one value, a
-      mask or parameters of another shape, x of rank below 2, or an axis that is
-      the first or out of range.
+    ValueError: x that is not floating point, or of rank below 2; an axis that
+      is the first or out of range; a group size that does not divide N, a group
+      of one value; a mask that is not bool; a mask or parameters of another
+      shape.
   """
   checks.number('epsilon', epsilon, least=0)
   checks.flag('stop_statistics_gradient', stop_statistics_gradient)
@@ -70,7 +71,7 @@ def batch_norm(
   if stop_statistics_gradient:
     constant_pieces = pieces._replace(x=lax.stop_gradient(pieces.x))
     centre, moments = moments_lib.find(constant_pieces)
-    factor_GC = lax.rsqrt(moments.var + epsilon) * scale_1C
+    factor_GC = _inverse(pieces, moments, epsilon) * scale_1C
     y_PRKC = affine(pieces, centre, factor_GC, bias_1C)
   else:
     y_PRKC, moments = _transform(
@@ -114,8 +115,10 @@ def channels_last(x: jax.Array, axis: int) -> jax.Array:
   """Moves the channels of x from `axis` to the last axis.
 
   Raises:
-    ValueError: x of rank below 2, or an axis that is the first or out of range.
+    ValueError: x that is not floating point, or of rank below 2; an axis that
+      is the first or out of range.
   """
+  trees.check_floating('x', x)
   channels(x, axis)
   return jnp.moveaxis(x, axis, -1)
 
@@ -138,8 +141,18 @@ def _transform(epsilon, groups, spread, x_PRKC, mask, scale_1C, bias_1C):
   """Returns y, [P, R, K, C] as in `moments.Pieces`, and the Moments."""
   pieces = moments_lib.Pieces(x_PRKC, mask, groups, spread)
   centre, moments = moments_lib.find(pieces)
-  factor_GC = lax.rsqrt(moments.var + epsilon) * scale_1C
+  factor_GC = _inverse(pieces, moments, epsilon) * scale_1C
   return affine(pieces, centre, factor_GC, bias_1C), moments
+
+
+def _inverse(
+  pieces: moments_lib.Pieces, moments: moments_lib.Moments, epsilon: float
+) -> jax.Array:
+  """Returns 1 / sqrt(var + epsilon), [G, C]."""
+  square_GC = moments_lib.where_real(
+    pieces, moments.count, moments.var + epsilon
+  )
+  return lax.rsqrt(square_GC)
 
 
 def affine(
@@ -169,7 +182,7 @@ def _transform_jvp(epsilon, groups, spread, primals, tangents):
   x_PRKC, mask, scale_1C, bias_1C = primals
   pieces = moments_lib.Pieces(x_PRKC, mask, groups, spread)
   centre, moments = moments_lib.find(pieces)
-  inverse_GC = lax.rsqrt(moments.var + epsilon)
+  inverse_GC = _inverse(pieces, moments, epsilon)
   y_PRKC = affine(pieces, centre, inverse_GC * scale_1C, bias_1C)
 
   def to_values(x_GC):
@@ -226,7 +239,8 @@ def normalize(
   computed in float32 at least.
 
   Raises:
-    ValueError: x of rank below 2, or an axis that is the first or out of range.
+    ValueError: x that is not floating point, or of rank below 2; an axis that
+      is the first or out of range.
   """
   shape = (1,) * (x.ndim - 1) + (-1,)
   mean, deviation, scale, bias = (
@@ -271,7 +285,5 @@ def check(
       f'x {list(x.shape)} has groups of one value, which would all become the '
       'bias; allowed: groups of two values or more'
     )
-  if mask is not None and mask.shape not in ((examples,), x.shape[:-1]):
-    raise ValueError(
-      f'mask has shape {mask.shape}; allowed: ({examples},) or {x.shape[:-1]}'
-    )
+  if mask is not None:
+    errors.check_mask(mask, (examples,), x.shape[:-1])

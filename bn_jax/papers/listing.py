@@ -44,7 +44,7 @@ def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
   Runs are looked for in `folder` and below it; it need not exist.
   """
   figures = figures_lib.every(papers)
-  runs = matching.below(folder)
+  runs, damage = matching.below(folder)
   product_rate = rate()
   lines = []
   for name, sizes in itertools.groupby(figures, lambda figure: figure.figure):
@@ -57,7 +57,8 @@ def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
     rate=product_rate / 1e9,
     least=1000 * _SECONDS_A_STEP,
   )
-  return ''.join(f'{line}\n' for line in (*lines, '')) + footer
+  lines += ['', *(f'Left out: {message}' for message in damage)]
+  return ''.join(f'{line}\n' for line in lines) + footer
 
 
 def _size(

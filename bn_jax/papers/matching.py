@@ -4,7 +4,6 @@ Runs are matched by config, not by name: a run of another experiment with the
 same config and measures is the same run.
 """
 
-import contextlib
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -31,22 +30,29 @@ def begun(workdirs: Iterable[pathlib.Path]) -> Begun:
     StorageError: a manifest that was changed.
   """
   return {
-    folder: differences.filled(folder.whole_manifest()['config'])
+    folder: _config(folder)
     for workdir in workdirs
     for folder in run_folder.below(workdir)
   }
 
 
-def below(folder: pathlib.Path) -> Begun:
+def below(folder: pathlib.Path) -> tuple[Begun, list[str]]:
   """Returns the runs that have begun in all working directories below a folder.
 
-  A working directory with a damaged manifest is left out.
+  And, of each run with a damaged manifest, which is left out, what is wrong.
   """
-  all_runs = {}
+  all_runs, damage = {}, []
   for workdir in run_folder.workdirs(folder):
-    with contextlib.suppress(errors.StorageError):
-      all_runs |= begun([workdir])
-  return all_runs
+    for run in run_folder.below(workdir):
+      try:
+        all_runs[run] = _config(run)
+      except errors.StorageError as error:
+        damage.append(str(error))
+  return all_runs, damage
+
+
+def _config(folder: run_folder.RunFolder) -> dict[str, Any]:
+  return differences.filled(folder.whole_manifest()['config'])
 
 
 def match(figure: figures_lib.Reproduction, runs: Begun) -> verifying.Standing:

@@ -80,6 +80,29 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
 
 def _section(figure: canvas.Figure, folder: pathlib.Path) -> str:
   """Writes a figure's files; returns its part of the page."""
+  table = canvas.as_csv(figure.table)
+  files_lib.write(folder / f'{figure.name}.csv', table)
+  suffixes = ('csv',) if figure.draw is None else ('png', 'pdf', 'csv')
+  files = ', '.join(
+    f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
+    for suffix in suffixes
+  )
+  shown = (
+    f'<div class="scroll">{_table(figure.numbers)}</div>'
+    if figure.draw is None
+    else _picture(figure, folder)
+  )
+  return f'''<section id="{figure.name}">
+<h2>{html.escape(figure.title)}</h2>
+<figure>
+{shown}
+<figcaption>{html.escape(figure.caption)} <span>{files}</span></figcaption>
+</figure>
+</section>'''
+
+
+def _picture(figure: canvas.Figure, folder: pathlib.Path) -> str:
+  """Draws a figure; writes its PNG and PDF, and returns its images."""
   with canvas.style():
     wide, narrow = (
       canvas.settled(figure.draw(narrow)) for narrow in (False, True)
@@ -87,22 +110,11 @@ def _section(figure: canvas.Figure, folder: pathlib.Path) -> str:
   for suffix in ('png', 'pdf'):
     content = canvas.rendered(wide, suffix)
     files_lib.write(folder / f'{figure.name}.{suffix}', content)
-  files_lib.write(folder / f'{figure.name}.csv', canvas.as_csv(figure.table))
-  files = ', '.join(
-    f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
-    for suffix in ('png', 'pdf', 'csv')
-  )
-  return f'''<section id="{figure.name}">
-<h2>{html.escape(figure.title)}</h2>
-<figure>
-<picture>
+  return f'''<picture>
 <source media="(max-width: 640px)" srcset="{_data_uri(narrow)}">
 <img src="{_data_uri(wide)}" alt="{html.escape(figure.alt)}"
 style="max-width: {_PIXELS * wide.get_figwidth():.0f}px">
-</picture>
-<figcaption>{html.escape(figure.caption)} <span>{files}</span></figcaption>
-</figure>
-</section>'''
+</picture>'''
 
 
 def _data_uri(drawing) -> str:

@@ -77,7 +77,9 @@ def _measured(runs) -> Iterator[Quantity]:
     for name in names:
       # Labels of evaluations tell several apart by their data.
       several = len(names) > 1 and measure != looks.EVALUATION
-      which = f' ({name})' if several else ''
+      # An analysis called after its measure is told by its step.
+      note = looks.of(runs, measure, name).note
+      which = (note or f' ({name})') if several else ''
       for label, read, show in quantities(runs, name):
         yield label + which, _only(measure, name, read), show
 
@@ -226,13 +228,11 @@ def _over(run, read: Read, show: Show) -> str:
   If none is done, over all: the row of steps says so.
   """
   seeds = [s for s in run.seeds if s.manifest['status'] == 'done'] or run.seeds
-  values = [value for seed in seeds if not math.isnan(value := read(seed))]
-  if not values:
-    return 'not measured'
-  mean, half = curves.mean_and_interval(values)
-  text = show(mean) if math.isnan(half) else f'{show(mean)} ± {show(half)}'
-  if len(values) < len(run.seeds):
-    text += f' ({len(values)} of {len(run.seeds)} seeds)'
+  values = list(map(read, seeds))
+  text = curves.in_words(values, show)
+  count = sum(not math.isnan(value) for value in values)
+  if 0 < count < len(run.seeds):
+    text += f' ({count} of {len(run.seeds)} seeds)'
   return text
 
 

@@ -29,7 +29,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from bn_jax import checks, errors, trees
-from bn_jax.storage import digests
+from bn_jax.storage import digests, files
 
 _log = logging.getLogger('bn_jax')
 # Bytes allowed for a checkpoint's files beside the arrays: metadata of orbax
@@ -392,8 +392,8 @@ def _write_tree(folder: pathlib.Path, tree: Any) -> None:
   Raises:
     OSError, ValueError: it cannot be written; see `_reason`.
   """
-  with _orbax() as orbax:
-    orbax.save(folder.absolute(), args=ocp.args.StandardSave(tree))
+  with _orbax() as orbax, files.plain(folder) as path:
+    orbax.save(path, args=ocp.args.StandardSave(tree))
 
 
 def _read_tree(folder: pathlib.Path, like: Any) -> Any:
@@ -407,8 +407,8 @@ def _read_tree(folder: pathlib.Path, like: Any) -> Any:
   shape_of = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
   wanted = ocp.args.StandardRestore(jax.tree.map(shape_of, like))
   try:
-    with _orbax() as orbax:
-      return orbax.restore(folder.absolute(), args=wanted)
+    with _orbax() as orbax, files.plain(folder) as path:
+      return orbax.restore(path, args=wanted)
   except Exception as error:  # orbax raises plain Exception for damaged data
     raise digests.Damaged(_reason(error)) from error
 

@@ -11,10 +11,15 @@ import os
 import pathlib
 import re
 import socket
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from bn_jax import errors
+
+# What every library takes in a path: '[', '{' and '\\' may be read as patterns,
+# and C++ takes only what the encoding of the locale has.
+_PLAIN = re.compile(r'[A-Za-z0-9 ._/+=,@:~%#-]*')
 
 Content = bytes | str | Callable[[BinaryIO], Any]
 # Of JSON with a digest: a file that has this key must have the other one too.
@@ -84,6 +89,34 @@ def make_folder(
     raise errors.StorageError(
       f'cannot make {folder}: {errors.reason(error)}{advice}'
     ) from error
+
+
+@contextlib.contextmanager
+def plain(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields another path of the same file that every library takes.
+
+  It is `path` itself, absolute, or leads through a link to its folder.
+
+  Args:
+    path: in a folder that exists; its last name is plain.
+
+  Raises:
+    StorageError: the folder of temporary files has no plain path either.
+  """
+  path = path.absolute()
+  if _PLAIN.fullmatch(str(path)):
+    yield path
+    return
+  with tempfile.TemporaryDirectory(prefix='bn_jax_') as folder:
+    if not _PLAIN.fullmatch(folder):
+      raise errors.StorageError(
+        f'neither {path.parent} nor TMPDIR, {tempfile.gettempdir()}, is a path '
+        'that the storage library takes; give one of letters and digits of '
+        'ASCII and "._-", a working directory or TMPDIR'
+      )
+    link = pathlib.Path(folder) / 'link'
+    link.symlink_to(path.parent, target_is_directory=True)
+    yield link / path.name
 
 
 def write_json(

@@ -14,6 +14,7 @@ from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
 from bn_jax.storage import chain, files, journal, lock, records, run_folder
 from bn_jax.trained import cost
+from bn_jax.trained import statistics as statistics_lib
 from bn_jax.training import devices
 
 
@@ -70,7 +71,9 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       f'--name: {request.name[:100]!r}; allowed: letters, digits, "_", "-"'
     )
   problems = {}
-  jobs = [_job(folder, request, problems) for folder in run_folder.find(path)]
+  jobs = statistics_lib.having(
+    run_folder.find(path), lambda folder: _job(folder, request, problems)
+  )
   if plan:
     for job in jobs:
       missing = missing_steps(job)
@@ -138,12 +141,8 @@ def _job(
 
 def _check_population(folder, config, problem, steps: tuple[int, ...]) -> None:
   """Checks that there are population statistics of each of these steps."""
+  statistics_lib.check(folder, problem)
   state = saved.newest(folder, config, problem)
-  if not state.batch_stats:
-    raise errors.ConfigError(
-      f'--statistics: population; {folder.label} keeps no statistics; allowed: '
-      'batch, running'
-    )
   saved.population(folder, config, problem, state)
   for step in steps:
     if step != int(state.step):

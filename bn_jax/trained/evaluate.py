@@ -16,6 +16,7 @@ from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import cost, saved
 from bn_jax.storage import files, run_folder
+from bn_jax.trained import statistics as statistics_lib
 from bn_jax.training import devices as devices_lib
 
 
@@ -50,10 +51,10 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   configs = [saved.config_of(folder) for folder in folders]
   config = _shared_config(folders, configs, values.data_dir)
   shared = {'data_dir': config.data_dir, 'devices': config.devices}
-  members = [
-    _member(folder, own_config.replace(**shared), values.statistics)
-    for folder, own_config in zip(folders, configs)
-  ]
+  members = statistics_lib.having(
+    zip(folders, configs),
+    lambda run: _member(run[0], run[1].replace(**shared), values.statistics),
+  )
   source = build.source(config)
   crops = int(values.crops)
   _check(members, source, config, values, crops)
@@ -141,6 +142,7 @@ def _member(folder, config: RunConfig, statistics: str) -> Member:
   problem = build.problem(config)
   state = saved.newest(folder, config, problem)
   if statistics == 'population':
+    statistics_lib.check(folder, problem)
     state = saved.population(folder, config, problem, state)
   return Member(folder.label, problem, state)
 

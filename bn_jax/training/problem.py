@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import keys, losses, placement, types
+from bn_jax import keys, losses, placement, trees, types
 from bn_jax.training import step
 from bn_jax.training import taps as taps_lib
 
@@ -178,7 +178,7 @@ def _forward(
   """Returns (outputs, batch_stats after the call)."""
   variables = {'params': params, 'batch_stats': batch_stats}
   keywords = {'statistics': statistics, 'mask': batch.mask, 'first': first}
-  images = batch.images.astype(dtype)
+  images = trees.unpadded(batch.images, batch.mask).astype(dtype)
   if statistics == 'running':
     return module.apply(variables, images, **keywords), batch_stats
   outputs, new = module.apply(
@@ -204,7 +204,7 @@ def _objective(
   the sum of share * objective.
   """
   outputs, stats = forward(statistics, params, batch_stats, batch, key, first)
-  sums = _sums(loss, outputs, batch)
+  sums = losses.sums(loss, outputs, batch.labels, batch.mask)
   mean_count = spread.mean(sums['count'])
   pieces = parts * (spread.parts if spread.axis_name else 1)
   weight = pieces / share if loss.total else 1 / mean_count
@@ -265,26 +265,10 @@ def _next_batch(sampler, spread, state, split):
 
 def _evaluate(forward, loss, state, batch):
   outputs, _ = forward('running', state.params, state.batch_stats, batch)
-  return _sums(loss, outputs, batch)
+  return losses.sums(loss, outputs, batch.labels, batch.mask)
 
 
 def _outputs(forward, state, batch, *, statistics):
   """Returns the network's outputs for a batch, [B, K], without random noise."""
   outputs, _ = forward(statistics, state.params, state.batch_stats, batch)
   return outputs
-
-
-def _sums(
-  loss: losses.Loss, outputs: jax.Array, batch: types.Batch
-) -> dict[str, jax.Array]:
-  """Returns sums over the real examples: losses, correct ones, their count."""
-  outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
-  real_B = jnp.ones(batch.labels.shape[:1], bool)
-  real_B = real_B if batch.mask is None else batch.mask
-  return {
-    **{
-      name: jnp.where(real_B, values_B, 0).sum()
-      for name, values_B in loss.of_examples(outputs, batch.labels).items()
-    },
-    'count': real_B.sum(dtype=outputs.dtype),
-  }

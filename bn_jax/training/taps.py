@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import keys, types
+from bn_jax import keys, trees, types
 
 
 def activations(
@@ -138,7 +138,7 @@ def _apply(module, dtype, state, batch, statistics, also=(), **keywords):
   is_training = statistics == 'batch'
   return module.apply(
     {'params': state.params, 'batch_stats': state.batch_stats},
-    batch.images.astype(dtype),
+    trees.unpadded(batch.images, batch.mask).astype(dtype),
     statistics=statistics,
     mask=batch.mask,
     rngs=keys.streams(keys.of_step(state)) if is_training else None,

@@ -291,6 +291,20 @@ class MeasureTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, said):
         analysis.make(name, **keywords)
 
+  def test_refuses_chunks_of_padding(self):
+    """Their shares would not be those of the real examples."""
+    made = toys.classifier('none')
+    state, batch = made.init(0), in_memory.first(toys.split(), 8)
+    of = functools.partial(chunks.of_problem, made, state)
+    padded = batch._replace(mask=np.arange(8) < 5)
+    with self.assertRaisesRegex(ValueError, '3 of the 8 examples .* padding'):
+      of(padded, 'running', chunk_size=4)
+    real = batch._replace(mask=np.ones(8, bool))
+    value = of(real, 'running', chunk_size=4)(state.params)
+    want = of(batch, 'running', chunk_size=4)(state.params)
+    np.testing.assert_allclose(value, want, rtol=1e-6)
+    of(padded, 'running')(state.params)
+
   @parameterized.parameters('sum', 'mean')
   def test_sums_and_means_of_a_linear_regression(self, reduction):
     """Closed form: the objective, its gradient and its curvature."""

@@ -88,6 +88,11 @@ class SingularValuesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, '5,000 x 5,000 numbers; allowed'):
       analysis.singular_values(lambda x: 2 * x, jnp.ones(5000))
 
+  @parameterized.parameters('uint8', 'bool', 'complex64')
+  def test_refuses_what_is_not_floating_point(self, dtype):
+    with self.assertRaisesRegex(ValueError, f'x is {dtype}; allowed'):
+      analysis.singular_values(lambda x: 2 * x, np.ones(5, dtype))
+
 
 class MeasureTest(parameterized.TestCase):
   @parameterized.parameters('running', 'batch')
@@ -178,6 +183,12 @@ class MeasureTest(parameterized.TestCase):
   def test_refuses(self, keywords, message):
     with self.assertRaisesRegex(ValueError, message):
       analysis.make('jacobian', **keywords)
+
+  def test_refuses_padding(self):
+    built, state, batch = made()
+    batch = batch._replace(mask=np.arange(len(batch.labels)) > 0)
+    with self.assertRaisesRegex(ValueError, '1 of the .* are padding'):
+      analysis.make('jacobian')(built, state, (batch,))
 
   def test_says_so_where_all_is_too_large(self):
     built, state, batch = made()

@@ -204,6 +204,9 @@ class MeasureTest(parameterized.TestCase):
     look = analysis.make('signal', layers=('conv9',))
     with self.assertRaisesRegex(ValueError, "unknown layer 'conv9'"):
       look(made, made.init(0), [in_memory.first(toys.split(), 8)])
+    batch = in_memory.first(toys.split(), 8)._replace(mask=np.arange(8) < 7)
+    with self.assertRaisesRegex(ValueError, '1 of the 8 examples .* padding'):
+      analysis.make('signal')(made, made.init(0), [batch])
 
 
 if __name__ == '__main__':

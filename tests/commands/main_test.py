@@ -2,11 +2,10 @@
 
 import contextlib
 import io
-import pathlib
+import os
 import re
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
 from unittest import mock
 
@@ -101,6 +100,26 @@ class MainTest(parameterized.TestCase):
     names = {path.stem for path in folder.glob('*.py')} - {'__init__'}
     self.assertEqual(names, set(__main__.COMMANDS))
 
+  @parameterized.parameters(
+    'train', 'analyze', 'data prepare', 'data info', 'evaluate', 'launch',
+    'papers', 'papers verify', 'papers draw', 'papers ioffe2015', 'report',
+    'recalibrate', 'theory',
+  )  # fmt: skip
+  def test_whatever_is_a_path_is_read_as_one(self, words):
+    """24.8: ~ is the home folder, and no bucket becomes a local folder."""
+    parsers = [__main__.parser(words.split())]
+    for word in words.split():
+      parsers.append(parsers[-1]._subparsers._group_actions[0].choices[word])
+    found = [
+      action
+      for action in parsers[-1]._actions
+      if re.match('DIR|FILE|WORKDIR', str(action.metavar))
+    ]
+    self.assertNotEmpty(found)
+    for action in found:
+      with mock.patch.dict(os.environ, HOME='/home/me'):
+        self.assertEqual(str(action.type('~/x')), '/home/me/x', action.dest)
+
   def test_train_is_train_py(self):
     words = ['--config=tests/fixtures/tiny_config.py', '--config.steps=3',
              '--plan', '--only=standard']  # fmt: skip
@@ -124,17 +143,38 @@ class MainTest(parameterized.TestCase):
     jax, flax = metadata.version('jax'), metadata.version('flax')
     self.assertEqual(said, f'bn_jax {version} (jax {jax}, flax {flax})\n')
 
-  @parameterized.parameters('', '[project]\nname = "other"\nversion = "7"\n')
-  def test_version_where_it_is_installed(self, text):
-    with tempfile.TemporaryDirectory() as folder:
-      site = pathlib.Path(folder)
-      if text:
-        (site / 'pyproject.toml').write_text(text)
-      with (
-        mock.patch.object(__main__, '__file__', str(site / 'bn_jax' / 'm.py')),
-        mock.patch.object(metadata, 'version', lambda name: f'{name} 1'),
-      ):
-        self.assertEqual(__main__._version(), 'bn_jax 1')
+  def module(self, name, *words):
+    """(exit code, stdout, stderr) of python -m NAME WORDS."""
+    done = subprocess.run(
+      [sys.executable, '-m', name, *words],
+      cwd=strict.ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+  @parameterized.parameters(*__main__.COMMANDS)
+  def test_a_module_of_a_command_is_the_command(self, name):
+    """24.14: it did nothing, and exited with 0."""
+    found = self.module(f'bn_jax.commands.{name}', '--nosuchflag')
+    code, _, wrong = run(name, '--nosuchflag')
+    self.assertEqual(found[0], code)
+    # train says how it is called itself: python train.py.
+    self.assertEqual(
+      found[2].replace('python train.py', 'python -m bn_jax train'), wrong
+    )
+
+  @parameterized.parameters(
+    'trained.evaluate', 'trained.analyze', 'trained.theory', 'papers.verify',
+    'papers.draw', 'report.page', 'report', 'launch.engines', 'launch',
+    'experiment.run', 'experiment.experiment', 'data.disk.prepare', 'commands',
+  )  # fmt: skip
+  def test_a_module_that_is_no_command_says_so(self, name):
+    """24.14."""
+    code, said, wrong = self.module(f'bn_jax.{name}', 'runs/mine')
+    self.assertEqual((code, said), (2, ''))
+    self.assertEqual(
+      wrong,
+      f'error: bn_jax.{name} is no command; see python -m bn_jax --help\n',
+    )
 
 
 if __name__ == '__main__':

@@ -124,6 +124,7 @@ class KeepTest(Kept):
     ('of_the_user', {'XDG_CACHE_HOME': '/x/y'}, '/x/y/bn_jax/xla'),
     ('of_the_home', {'HOME': '/x'}, '/x/.cache/bn_jax/xla'),
     ('given', {'BN_JAX_CACHE_DIR': '/z', 'HOME': '/x'}, '/z/xla'),
+    ('24.8', {'BN_JAX_CACHE_DIR': '~/z', 'HOME': '/x'}, '/x/z/xla'),
   )
   def test_where(self, given, expected):
     with mock.patch.dict(os.environ, given, clear=True):
@@ -160,6 +161,12 @@ class OffTest(Kept):
   def test_where_the_folder_cannot_be_made(self):
     (self.base / 'xla').write_text('a file')
     self.assert_off()
+
+  def test_where_xla_cannot_be_told_the_folder(self):
+    """24.18: in a locale whose encoding lacks letters of it."""
+    folder = {'BN_JAX_CACHE_DIR': f'{self.base}/\udcc3'}
+    with mock.patch.dict(os.environ, folder):
+      self.assert_off()
 
   def test_where_others_can_write(self):
     folder = self.base / 'xla' / compilation_cache_lib.key()

@@ -125,6 +125,48 @@ class ContractTest(parameterized.TestCase):
       jax.tree.structure(models_small.variables(module, shape)),
     )
 
+  @parameterized.product(
+    name=tuple(models.MODELS), dtype=('uint8', 'int32', 'bool', 'complex64')
+  )
+  def test_refuses_what_is_not_floating_point(self, name, dtype):
+    """Whatever its norm; bytes of an image would be products of bytes."""
+    module, shape = models_small.make(name, 'none')
+    x = np.ones((4, *shape), dtype)
+    for statistics in norms.STATISTICS:
+      with self.assertRaisesRegex(ValueError, f'x is {dtype}; allowed: an arr'):
+        module.init(jax.random.key(0), x, statistics=statistics)
+
+  @parameterized.parameters(*models.MODELS)
+  def test_what_a_mask_leaves_out_does_not_come_in(self, name):
+    """So 0 times inf reaches no kernel's gradient."""
+    module, shape = models_small.make(name, 'none')
+    x = models_small.inputs(shape)
+    variables = models_small.variables(module, shape)
+    mask = np.array([True, False, True, False])
+    seen = []
+
+    class Seen(Exception):
+      pass
+
+    def first(call, args, keywords, context):
+      if context.module.path == ():
+        return call(*args, **keywords)
+      seen.append(args[0])
+      raise Seen
+
+    for held in (np.inf, np.nan):
+      padded = np.array(x)
+      padded[~mask] = held
+      with nn.intercept_methods(first), self.assertRaises(Seen):
+        module.apply(variables, padded, mask=mask, statistics='running')
+      entered = np.asarray(seen.pop()).reshape(x.shape)
+      np.testing.assert_array_equal(entered[mask], x[mask])
+      np.testing.assert_array_equal(entered[~mask], 0)
+    with self.assertRaisesRegex(ValueError, 'mask is int64; allowed: an array'):
+      module.init(
+        jax.random.key(0), x, statistics='running', mask=mask.astype(int)
+      )
+
   @parameterized.parameters(*models.MODELS)
   def test_layers_are_called_in_forward_order(self, name):
     module, shape = models_small.make(name, 'batch')

@@ -24,6 +24,13 @@ def dropped(x, rate=0.25, **keywords):
   return layer.apply({}, x, rngs={'dropout': KEY}, **keywords)
 
 
+class LocalResponseNormTest(absltest.TestCase):
+  def test_refuses_what_is_not_floating_point(self):
+    for dtype in ('uint8', 'int32', 'bool', 'complex64'):
+      with self.assertRaisesRegex(ValueError, f'x is {dtype}; allowed'):
+        parts.local_response_norm(np.ones((2, 6), dtype))
+
+
 class DropoutTest(absltest.TestCase):
   def test_drops_that_share_and_keeps_the_mean(self):
     y = dropped(jnp.ones((100, 400)))

@@ -14,6 +14,7 @@ from tests.fixtures import strict  # noqa: F401
 
 def plainly(x, scale, bias, groups, mask, epsilon):
   """Algorithm 1 and its moments, in operations that JAX differentiates."""
+  x = jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, 0)
   x_GMC = x.reshape(groups, -1, x.shape[-1])
   real = jnp.repeat(mask, x.size // x.shape[0] // x.shape[-1])
   real_GM1 = real.reshape(groups, -1, 1)

@@ -7,7 +7,10 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import norms, placement
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  bits,
+  strict,  # noqa: F401
+)
 
 
 def setUpModule():
@@ -54,6 +57,17 @@ def block(name):
   return apply, params, x
 
 
+WRONG_MASKS = {
+  'int32': (np.ones(6, 'int32'), 'mask is int32; allowed: an array of bool'),
+  'float32': (np.ones(6, 'float32'), 'mask is float32; allowed: an array'),
+  'list': ([True] * 6, 'mask is a list; allowed: an array of bool'),
+  'shape': (
+    np.ones((6, 4), bool),
+    r'mask has shape \(6, 4\); allowed: \(6,\) or \(6, 2, 2\)',
+  ),
+}
+
+
 class RegistryTest(parameterized.TestCase):
   @parameterized.product(name=tuple(norms.NORMS), dtype=('float32', 'bfloat16'))
   def test_contract_of_every_norm(self, name, dtype):
@@ -92,6 +106,51 @@ class RegistryTest(parameterized.TestCase):
       before, layer.apply(variables, x, statistics='running')
     )
     self.assertIsInstance(norm.bias_before, bool)
+
+  @parameterized.product(
+    name=tuple(norms.NORMS), dtype=('uint8', 'int32', 'bool', 'complex64')
+  )
+  def test_refuses_what_is_not_floating_point(self, name, dtype):
+    """It would give integers back: 0, 1 and 255 of an image's bytes."""
+    norm = norms.make(name, **KEYWORDS.get(name, {}))
+    x = np.ones((6, 2, 2, 4), dtype)
+    layer, block = norm.layer('norm1'), Block(norm)
+    variables = jax.eval_shape(
+      lambda: layer.init(jax.random.key(0), images(), statistics='running')
+    )
+    said = f'x is {dtype}; allowed: an array of floating point'
+    for statistics in norms.STATISTICS:
+      keywords = dict(statistics=statistics, mask=np.arange(6) < 5)
+      for call in (
+        lambda k: layer.apply(variables, x, **k),
+        lambda k: layer.init(jax.random.key(0), x, **k),
+        lambda k: block.init(jax.random.key(0), x, **k),
+      ):
+        with self.assertRaisesRegex(ValueError, said):
+          call(keywords)
+    with self.assertRaisesRegex(ValueError, 'x is a list; allowed'):
+      layer.init(jax.random.key(0), [[1.0, 2.0]], statistics='batch')
+
+  @parameterized.product(name=tuple(norms.NORMS), kind=tuple(WRONG_MASKS))
+  def test_refuses_a_mask_of_another_kind(self, name, kind):
+    """Sums over numbers would not count what is real."""
+    layer = norms.make(name, **KEYWORDS.get(name, {})).layer('norm1')
+    mask, said = WRONG_MASKS[kind]
+    for statistics in norms.STATISTICS:
+      with self.assertRaisesRegex(ValueError, said):
+        layer.init(
+          jax.random.key(0), images(), statistics=statistics, mask=mask
+        )
+
+  @parameterized.parameters(*norms.NORMS)
+  def test_x_may_be_named_in_a_call(self, name):
+    layer = norms.make(name, **KEYWORDS.get(name, {})).layer('norm1')
+    key = jax.random.key(0)
+    want = layer.init_with_output(key, images(), statistics='running')
+    got = layer.init_with_output(key, x=images(), statistics='running')
+    bits.assert_same(got, want)
+    with self.assertRaisesRegex(TypeError, "argument: 'x'"):
+      layer.init(key, statistics='running')
 
   @parameterized.parameters(*norms.NORMS)
   def test_all_kinds_of_derivatives_pass(self, name):
@@ -170,6 +229,44 @@ class RegistryTest(parameterized.TestCase):
   def test_unknown_name(self):
     with self.assertRaisesRegex(ValueError, "unknown norm 'bach'.*'batch'"):
       norms.make('bach')
+
+
+ONES = np.ones(4, np.float32)
+# Each takes x, [6, 2, 2, 4].
+FUNCTIONS = {
+  'batch_norm': lambda x: norms.batch_norm(x, ONES, ONES),
+  'lp_norm': lambda x: norms.lp_norm(x, ONES, ONES, p=2),
+  'moments': lambda x: norms.moments(x),
+  'normalize': lambda x: norms.normalize(x, ONES, ONES, ONES, ONES),
+  'add_noise': lambda x: norms.add_noise(x, jax.random.key(0)),
+  'standardized': lambda x: norms.standardized(x),
+}
+
+
+class FunctionsTest(parameterized.TestCase):
+  def test_none_is_left_out(self):
+    functions = {name for name in norms.__all__ if name.islower()}
+    # They make layers, or call networks.
+    others = {'make', 'fold', 'population_statistics'}
+    self.assertEqual(functions - others, set(FUNCTIONS))
+
+  @parameterized.product(
+    name=tuple(FUNCTIONS), dtype=('uint8', 'int32', 'bool', 'complex64')
+  )
+  def test_refuses_what_is_not_floating_point(self, name, dtype):
+    with self.assertRaisesRegex(ValueError, f' is {dtype}; allowed: an array'):
+      FUNCTIONS[name](np.ones((6, 2, 2, 4), dtype))
+
+  @parameterized.parameters('int32', 'float32')
+  def test_refuses_a_mask_of_numbers(self, dtype):
+    mask = np.ones(6, dtype)
+    for call in (
+      lambda: norms.batch_norm(images(), ONES, ONES, mask=mask),
+      lambda: norms.lp_norm(images(), ONES, ONES, p=2, mask=mask),
+      lambda: norms.moments(images(), mask=mask),
+    ):
+      with self.assertRaisesRegex(ValueError, f'mask is {dtype}; allowed'):
+        call()
 
 
 if __name__ == '__main__':

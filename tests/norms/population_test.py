@@ -121,13 +121,15 @@ class PopulationTest(parameterized.TestCase):
       found.batch_stats['norm1']['var'], want, rtol=0.08
     )
 
-  @parameterized.parameters('within', 'pooled')
-  def test_padding_never_enters(self, variance):
+  @parameterized.product(
+    variance=('within', 'pooled'), held=(1e4, np.inf, np.nan)
+  )
+  def test_padding_never_enters(self, variance, held):
     module, variables = made()
     padded = []
     for x in batches():
       mask = np.arange(6) < 4
-      padded.append((np.where(mask[:, None, None], x, 1e4), mask))
+      padded.append((np.where(mask[:, None, None], x, held), mask))
     got = norms.population_statistics(
       module, variables, padded, variance=variance
     )

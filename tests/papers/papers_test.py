@@ -326,7 +326,8 @@ class DrawTest(_InAFolder):
     self.assertTrue(
       all(made in path.parents for path in after.keys() - before.keys())
     )
-    self.assertLen(matching.below(self.folder), 9)  # none of them is the page
+    runs, _ = matching.below(self.folder)
+    self.assertLen(runs, 9)  # none of them is the page
 
   @undrawn
   def test_of_both_sizes_one_is_to_be_named(self):
@@ -467,6 +468,15 @@ class ListTest(_InAFolder):
       lines[where + 3],
       r'small  2 runs x 1 seed x 5,000 steps +8 s\* +4 of 5 done, 1 begun$',
     )
+
+  def test_a_damaged_manifest_leaves_out_that_run_alone(self):
+    place = self.workdir('runs', seeds=(0, 1))
+    (place / 'standard' / 'seed1' / 'manifest.json').write_text('{"run": 3}')
+    code, out, _ = self.main('ioffe2015', f'--runs={self.folder}')
+    self.assertEqual(code, 0)
+    self.assertIn(' 3 of 3 done\n', out)
+    (left_out,) = (x for x in out.splitlines() if x.startswith('Left out: '))
+    self.assertIn('standard/seed1/manifest.json', left_out)
 
   def test_in_the_order_of_the_paper(self):
     with mock.patch.object(listing, 'estimated', lambda *_: None):

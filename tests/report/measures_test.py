@@ -1,14 +1,17 @@
 """Figures of covariate shift, weights, signal, one step and one unit."""
 
 import pathlib
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import figures, notices, summary
+from bn_jax.report import figures, notices, page, summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import (
+  along,
   covariate_shift,
+  landscape,
   one_step,
   signal,
   unit,
@@ -24,6 +27,151 @@ MEASURES = {**made_up.CONFIG['measures'], **made_up.MORE}
 KINDS = (covariate_shift, weights, signal, one_step, unit)
 FAST = {'norm': 'batch', 'scale': 0.1, 'measures': MEASURES}
 SLOW = {'scale': 1.0, 'measures': MEASURES}
+
+
+class OnceTest(parameterized.TestCase):
+  """A measure that has looked once: numbers, and no panel with a dot."""
+
+  def setUp(self):
+    super().setUp()
+    folder = pathlib.Path(self.create_tempdir().full_path) / 'w'
+    both = {'standard': SLOW, 'batchnorm': FAST}
+    self.folder = made_up.workdir(folder, (0, 1), **both)
+
+  def analysed(self, name, values, calls=None, steps=(150,)):
+    for run in ('standard', 'batchnorm'):
+      for seed in (0, 1):
+        made_up.analysis(
+          self.folder / run / f'seed{seed}', calls or name,
+          {'name': name, 'data': 'current_batch', 'statistics': 'batch'},
+          {step: values(run, seed) for step in steps},
+        )  # fmt: skip
+    return read.runs([self.folder])
+
+  def test_covariate_shift(self):
+    def values(run, seed):
+      shift = {'l2': 2.0 + seed, 'relative_l2': 0.25, 'cosine': 1.0}
+      scale = 1 if run == 'standard' else 10
+      return {f'conv5/{k}': v * scale for k, v in shift.items()}
+
+    runs = self.analysed('covariate_shift', values)
+    name = 'analysis/covariate_shift'
+    made = covariate_shift.figure(runs, name)
+    self.assertIsNone(made.draw)
+    self.assertEqual(made.name, 'covariate-shift-analysis')
+    self.assertEqual(made.title, 'Internal covariate shift, at step 150')
+    # Of 2 and 3: 2.5, and half of the interval is 12.706 * 0.7071 / sqrt(2).
+    self.assertEqual(
+      made.numbers,
+      [
+        ['', 'standard', 'batchnorm'],
+        ["|G − G'|, conv5", '2.5 ± 6.35', '25 ± 63.5'],
+        ["|G − G'| / |G|, conv5", '0.25 ± 0', '2.5 ± 0'],
+        ["Cosine of G and G', conv5", '1 ± 0', '10 ± 0'],
+      ],
+    )
+    self.assertNotIn('axes', made.caption)
+    self.assertNotIn('dashed', made.caption)
+    self.assertIn('Means over seeds ± half of their 95 %', made.caption)
+    self.assertLen(made.table, 1 + 4)
+
+  def test_two_looks_are_drawn(self):
+    def values(run, seed):
+      del run, seed
+      return {'conv5/l2': 1.0, 'conv5/relative_l2': 1.0, 'conv5/cosine': 1.0}
+
+    runs = self.analysed('covariate_shift', values, steps=(100, 150))
+    made = covariate_shift.figure(runs, 'analysis/covariate_shift')
+    self.assertIsNotNone(made.draw)
+    self.assertEqual(made.title, 'Internal covariate shift, at checkpoints')
+    self.assertEmpty(made.numbers)
+
+  def test_weights(self):
+    quantities = (
+      'weight_norm', 'effective_learning_rate', 'angular_update',
+      'radial_cosine',
+    )  # fmt: skip
+
+    def values(run, seed):
+      del run, seed
+      return {f'conv5/{quantity}': -0.5 for quantity in quantities}
+
+    made = weights.figure(
+      self.analysed('weights', values, calls='late'), 'analysis/late'
+    )
+    self.assertIsNone(made.draw)
+    self.assertEqual(made.name, 'weights-analysis-late')
+    self.assertEqual(made.title, 'Weights and their updates (analysis/late)')
+    self.assertEqual(
+      made.numbers[1], ['Weight norm |w|, conv5', *['-0.5 ± 0'] * 2]
+    )
+    self.assertEqual(made.numbers[4][1], '0.5 ± 0')  # of an absolute value
+
+  def test_along_the_gradient_it_is_drawn_by_step_size(self):
+    """Of training too, such as of a run that was stopped after one look."""
+    folder = self.folder.parent / 'once'
+    made_up.workdir(folder, (0,), standard={'steps': 0, 'measures': MEASURES})
+    runs = read.runs([folder])
+    self.assertIsNone(landscape.figure(runs))
+    made = along.figure(runs)
+    self.assertEqual(made.name, 'along')
+    with canvas.style():
+      self.assertLen(canvas.settled(made.draw(False)).axes, 3)
+
+  def test_at_one_step_size_it_is_numbers(self):
+    def values(run, seed):
+      del run
+      return {
+        'step_size': [0.1], 'loss': [1.5 + seed], 'gradient_change': [0.5],
+        'beta': [5.0], 'loss_0': 2.0,
+      }  # fmt: skip
+
+    runs = self.analysed('along_gradient', values, calls='late')
+    made = along.figure(runs, 'analysis/late')
+    self.assertIsNone(made.draw)
+    self.assertEqual(
+      [row[:2] for row in made.numbers],
+      [
+        ['', 'standard'],
+        ['Loss', '2 ± 6.35'],
+        ['Gradient change', '0.5 ± 0'],
+        ['Beta', '5 ± 0'],
+      ],
+    )
+
+  def test_one_step_of_one_rate_is_a_number(self):
+    def values(run, seed):
+      del run
+      return {'learning_rate': [0.1], 'loss': [1.5 + seed], 'loss_0': 2.0}
+
+    runs = self.analysed('one_step_loss', values)
+    made = one_step.figure(runs, 'analysis/one_step_loss')
+    self.assertIsNone(made.draw)
+    self.assertEqual(
+      made.numbers[1], ['Loss after a step (nats)', *['2 ± 6.35'] * 2]
+    )
+
+  def test_the_page_has_the_numbers(self):
+    def values(run, seed):
+      del run, seed
+      return {'conv5/l2': 0.125, 'conv5/relative_l2': 1.0, 'conv5/cosine': 1.0}
+
+    runs = self.analysed('covariate_shift', values)
+    with mock.patch.object(page, '_picture', return_value=''):
+      text = page.write([self.folder], runs=runs).read_text()
+    _, section = text.split('<section id="covariate-shift-analysis">')
+    section, *_ = section.split('</section>')
+    self.assertIn('<td class="number">0.125 ± 0</td>', section)
+    self.assertNotIn('<img', section)
+    self.assertIn('figures/covariate-shift-analysis.csv', section)
+    self.assertNotIn('.png', section)
+    self.assertIn(
+      '<a href="#covariate-shift-analysis">Internal covariate shift, at step '
+      '150</a>',
+      text,
+    )
+    made = self.folder / 'figures' / 'covariate-shift-analysis.csv'
+    self.assertIn('0.125', made.read_text())
 
 
 class _Drawn(parameterized.TestCase):

@@ -90,6 +90,26 @@ class NoticesTest(_TwoRuns):
     found = conditions.by_run(runs, lambda seed: f'{seed.manifest["step"]}')
     self.assertStartsWith(found, '0 (r0, r1, r2, r3, r4, r5 and 2 more) or 1 (')
 
+  def test_optimizer_and_schedule(self):
+    def run(momentum, rate, **schedule):
+      return {
+        'optimizer': {'name': 'sgd', 'momentum': momentum},
+        'schedule': {'learning_rate': rate, **schedule},
+        'measures': False,
+      }
+
+    said = self.said(
+      standard=run(0.0, 0.1, name='constant'),
+      batchnorm=run(0.9, 0.5, name='cosine', warmup_steps=10),
+    )
+    self.assertIn('optimizer.momentum: 0 (standard) or 0.9 (batchnorm)', said)
+    self.assertIn(
+      'schedule.name: constant (standard) or cosine (batchnorm)', said
+    )
+    # The summary has the rates, and the other schedule has no warm-up.
+    self.assertNotIn('learning_rate', said)
+    self.assertNotIn('warmup', said)
+
   def test_group_size_only_where_it_differs(self):
     groups = {'norm': {'name': 'batch', 'group_size': 32}}
     self.assertIn(

@@ -1,6 +1,9 @@
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 from unittest import mock
 
 import chex
@@ -12,10 +15,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import errors
 from bn_jax.storage import checkpoint, digests
-from tests.fixtures import (
-  strict,  # noqa: F401
-  toys,
-)
+from tests.fixtures import strict, toys
 
 
 class CheckpointsTest(parameterized.TestCase):
@@ -53,6 +53,37 @@ class CheckpointsTest(parameterized.TestCase):
     for restored in (again.restore(1, made.init(5)), again.newest(state)):
       chex.assert_trees_all_equal(restored, state)
       chex.assert_trees_all_equal_dtypes(restored, state)
+
+  @parameterized.parameters(
+    '[1]', '{1}', 'a\\1', 'a*', 'a?', "'", '"', 'a\nb', '%j', 'ä', '\udce4'
+  )
+  def test_in_a_folder_of_any_name(self, name):
+    """24.8, 24.18: orbax and C++ take such paths for something else."""
+    self.folder = self.folder.with_name(name) / 'checkpoints'
+    self.folder.parent.mkdir()
+    self.saved(1)
+    chex.assert_trees_all_equal(self.open().restore(1, self.state), self.at(1))
+    self.assertEqual(list(self.folder.parent.iterdir()), [self.folder])
+
+  def test_in_a_locale_without_its_letters(self):
+    """24.18."""
+    code = (
+      'import pathlib, sys\n'
+      'import numpy as np\n'
+      'from bn_jax.storage import checkpoint\n'
+      'at = checkpoint.Checkpoints(pathlib.Path(sys.argv[1]))\n'
+      'state = {"a": np.arange(3.0)}\n'
+      'at.save(1, state)\n'
+      'at.wait()\n'
+      'np.testing.assert_array_equal(at.restore(1, state)["a"], state["a"])\n'
+    )
+    done = subprocess.run(
+      [sys.executable, '-c', code, f'{self.folder}ä'], cwd=strict.ROOT,
+      env={**os.environ, 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0',
+           'LC_ALL': 'C'},
+      capture_output=True, text=True,
+    )  # fmt: skip
+    self.assertEqual(done.returncode, 0, done.stderr)
 
   def test_shapes_are_enough_to_restore(self):
     self.saved(1)

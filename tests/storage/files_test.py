@@ -2,6 +2,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
@@ -35,6 +37,24 @@ class FilesTest(parameterized.TestCase):
       files.write(self.path, breaks)
     self.assertEqual(self.path.read_text(), 'new')
     self.assertLen(list(self.folder.iterdir()), 1)
+
+  def test_another_path_where_libraries_do_not_take_it(self):
+    """24.8."""
+    with files.plain(self.path) as path:
+      self.assertEqual(path, self.path.absolute())
+    odd = self.folder / 'a[b]' / 'c'
+    odd.parent.mkdir()
+    with files.plain(odd) as path:
+      self.assertRegex(str(path), r'^[\w ./+-]+$')
+      path.write_text('x')
+    self.assertFalse(path.parent.exists())
+    self.assertEqual(odd.read_text(), 'x')
+    with (
+      mock.patch.object(tempfile, 'tempdir', str(odd.parent)),
+      self.assertRaisesRegex(errors.StorageError, 'nor TMPDIR, .*, is a path'),
+      files.plain(odd),
+    ):
+      self.fail('it was taken')
 
   def test_folders(self):
     files.make_folder(self.folder / 'a' / 'b')

@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ from bn_jax import analysis, types
 from bn_jax.data.batches import in_memory
 from bn_jax.training import step as step_lib
 from tests.fixtures import (
+  bits,
   strict,  # noqa: F401
   toys,
 )
@@ -98,6 +101,45 @@ class StepTest(parameterized.TestCase):
     for _ in range(60):
       state = step(state, split)
     self.assertGreater(float(state.ring['accuracy'].mean()), 0.9)
+
+
+class PaddingTest(parameterized.TestCase):
+  @parameterized.parameters('none', 'batch', 'layer')
+  def test_may_hold_anything(self, norm):
+    """Images and labels; the network's first layer is not ours."""
+    made = toys.classifier(norm)
+    state, mask = made.init(0), np.arange(8) % 4 != 1
+
+    @jax.jit
+    def all_of(batch):
+      found = {}
+      for statistics in ('batch', 'running'):
+        activations = made.activations(state, batch, statistics, ('conv1',))
+        perturbed = functools.partial(
+          made.perturbed(state, batch, statistics), state.params
+        )
+        found[statistics] = (
+          jax.value_and_grad(made.loss(state, batch, statistics))(state.params),
+          made.outputs(state, batch, statistics=statistics)[mask],
+          jax.tree.map(lambda values: values[mask], activations),
+          jax.grad(perturbed, has_aux=True)(
+            jax.tree.map(jnp.zeros_like, activations)
+          )[0],
+        )
+      return made.evaluate(state, batch), found
+
+    batch = in_memory.first(toys.split(), 8)
+
+    def of(held, label):
+      images, labels = np.array(batch.images), np.array(batch.labels)
+      images[~mask], labels[~mask] = held, label
+      return all_of(types.Batch(images, labels, mask))
+
+    want = of(0, 0)
+    for leaf in jax.tree.leaves(want):
+      self.assertTrue(np.isfinite(leaf).all())
+    for held in (np.inf, np.nan, 1e30):
+      bits.assert_same(of(held, 99), want)
 
 
 class LatchTest(parameterized.TestCase):

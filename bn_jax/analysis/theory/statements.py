@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from bn_jax import trees
+from bn_jax.analysis import gradients
 from bn_jax.analysis.theory import one_layer, sides
 
 Unit, Point, point = one_layer.Unit, one_layer.Point, one_layer.point
@@ -244,7 +245,12 @@ def lemma_4_5(w_0: Any, w_star: Any) -> sides.Ray:
   Args:
     w_0: the weights at the start, a tree of floating-point arrays.
     w_star: the weights of an optimum, a tree like w_0, not zero.
+
+  Raises:
+    ValueError: weights that are not floating point.
   """
+  gradients.check(w_0)
+  gradients.check(w_star)
   square = trees.vdot(w_star, w_star)
   factor = trees.vdot(w_star, w_0) / square
   away = trees.subtract(w_0, w_star)
@@ -273,7 +279,12 @@ def scale_invariance(
 
 
 def largest_singular_value(x_MD: jax.Array) -> jax.Array:
-  """Returns |X|_2, the spectral norm of a matrix, []."""
+  """Returns |X|_2, the spectral norm of a matrix, [].
+
+  Raises:
+    ValueError: X that is not floating point.
+  """
+  trees.check_floating('X', x_MD)
   x_MD = x_MD if x_MD.shape[0] >= x_MD.shape[1] else x_MD.T
   gram_DD = jnp.matmul(x_MD.T, x_MD, precision='highest')
   # Rounding may leave the eigenvalue of a zero matrix below 0.

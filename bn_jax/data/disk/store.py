@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -63,15 +64,24 @@ def data_dir(root: str | os.PathLike | None) -> pathlib.Path:
   """Returns `root`, or else TFDS_DATA_DIR, or else ~/tensorflow_datasets.
 
   Raises:
-    DataError: it begins with ~USER, and there is no such user.
+    DataError: it begins with ~USER, and there is no such user; or the encoding
+      of the locale lacks its letters, so that array_record cannot be told it.
   """
   default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   try:
-    return pathlib.Path(root or default).expanduser()
+    path = pathlib.Path(root or default).expanduser()
+    str(path).encode()
   except RuntimeError as error:
     raise errors.DataError(
       f'data_dir is {root or default}: {error}; give another path'
     ) from error
+  except UnicodeEncodeError as error:
+    raise errors.DataError(
+      f'data_dir is {path}: the encoding of this locale, '
+      f'{sys.getfilesystemencoding()}, lacks letters of it; set PYTHONUTF8=1, '
+      'or give another path'
+    ) from error
+  return path
 
 
 def folder(name: str, root: str | os.PathLike | None) -> pathlib.Path | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 import jax
 from jax import lax
 
+from bn_jax import trees
+
 LOWERINGS = ('library', 'product', 'auto', 'winograd')
 
 
@@ -23,8 +25,8 @@ def table(
 ) -> Mapping[str, Callable[..., jax.Array]]:
   """Returns {lowering: its function} of an operation.
 
-  Functions take arrays by position and the rest by keyword. winograd is product
-  where it is not given.
+  Functions take arrays by position and the rest by keyword; arrays that are not
+  floating point are refused. winograd is product where it is not given.
   """
 
   def auto(*arrays, **keywords):
@@ -34,5 +36,15 @@ def table(
       default=functools.partial(library, **keywords),
     )
 
-  functions = (library, product, auto, winograd or product)
+  functions = map(_of_floats, (library, product, auto, winograd or product))
   return dict(zip(LOWERINGS, functions, strict=True))
+
+
+def _of_floats(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+  @functools.wraps(function)
+  def checked(*arrays, **keywords):
+    for name, array in zip(('x', 'kernel'), arrays):
+      trees.check_floating(name, array)
+    return function(*arrays, **keywords)
+
+  return checked

@@ -85,6 +85,25 @@ def table(
   return canvas.table(entry.runs, ('layer', *(row.name for row in rows)), of)
 
 
+def numbers(
+  entry: looks.Entry, layers: Sequence[str], rows: Sequence[Row]
+) -> list[Sequence[str]]:
+  """Returns what one look has found: a line a quantity and layer."""
+
+  def of(run: curves.Run, row: Row, layer: str) -> str:
+    values = [row.read(seed, entry.name, layer)[1] for seed in run.seeds]
+    return curves.in_words([v[-1] for v in values if len(v)], '{:.3g}'.format)
+
+  return [
+    ['', *(run.name for run in entry.runs)],
+    *(
+      [f'{row.label}, {layer}', *(of(run, row, layer) for run in entry.runs)]
+      for row in rows
+      for layer in layers
+    ),
+  ]
+
+
 def read(quantity: str, change: Callable = np.asarray) -> Callable:
   """Returns a reader of change(LAYER/quantity) for a `Row`."""
 

@@ -58,16 +58,19 @@ class Figure(NamedTuple):
       does not state for all figures.
     alt: what is drawn, for those who cannot see it.
     draw: (narrow) -> the drawing, called within `style()`; a narrow one is for
-      telephones.
+      telephones. None where the page has `numbers` in its place.
     table: the numbers that are drawn: a header and rows.
+    numbers: of a measure that has looked once, so that there are no curves: a
+      header of runs, and a row a quantity.
   """
 
   name: str
   title: str
   caption: str
   alt: str
-  draw: Callable[[bool], mpl.Figure]
+  draw: Callable[[bool], mpl.Figure] | None
   table: list[Sequence]
+  numbers: Sequence[Sequence[str]] = ()
 
 
 def style():

@@ -1,6 +1,6 @@
 """Draws the first and the last look of a measure beside each other."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +86,36 @@ def table(
       yield from ((step, *row) for row in rows(seed, look))
 
   return canvas.table(entry.runs, columns, of)
+
+
+def is_point(entry: looks.Entry, quantity: str) -> bool:
+  """Returns whether there is one look, with one number of a quantity."""
+  looks_of_seeds = [
+    value(seed, entry.name, quantity, 0) for seed in entry.seeds
+  ]
+  sizes = [
+    np.size(numbers) for numbers in looks_of_seeds if numbers is not None
+  ]
+  return looks.once(entry) and max(sizes, default=0) == 1
+
+
+def numbers(
+  entry: looks.Entry, quantities: Mapping[str, str]
+) -> list[Sequence[str]]:
+  """Returns what one look has found: a line for each label -> quantity."""
+
+  def of(run: curves.Run, quantity: str) -> str:
+    looks_of_seeds = [value(s, entry.name, quantity, 0) for s in run.seeds]
+    values = [float(np.ravel(x)[0]) for x in looks_of_seeds if x is not None]
+    return curves.in_words(values, '{:.3g}'.format)
+
+  return [
+    ['', *(run.name for run in entry.runs)],
+    *(
+      [label, *(of(run, quantity) for run in entry.runs)]
+      for label, quantity in quantities.items()
+    ),
+  ]
 
 
 def value(seed: curves.Seed, entry: str, quantity: str, look: int):

@@ -16,6 +16,8 @@ _CURVES = (
   ('gradient_change', 'Gradient change'),
   ('beta', 'Beta'),
 )
+_LABELS = {label: quantity for quantity, label in _CURVES}
+_AXES = 'A line ends where a number is not finite. Logarithmic axes.'
 
 
 def figure(
@@ -23,14 +25,17 @@ def figure(
 ) -> canvas.Figure | None:
   """Draws loss, gradient change and beta against the step size, a line a run.
 
-  Of analyses alone, which look at few steps: training has the bands of
-  `landscape` and the map of `distance`.
+  Of analyses and of what has looked once: training has the bands of `landscape`
+  and the map of `distance`.
   """
   entry = looks.of(runs, MEASURE, name)
-  if entry is None or not curves.is_analysis(entry.name):
+  if entry is None:
+    return None
+  if not (curves.is_analysis(entry.name) or looks.once(entry)):
     return None
 
   d = landscape.symbol(entry)
+  is_point = first_last.is_point(entry, 'step_size')
 
   def draw(narrow: bool) -> mpl.Figure:
     rows = [
@@ -52,12 +57,13 @@ def figure(
     caption=f'{landscape.definition(entry)} Loss: L; dotted, at θ itself. '
     f'Gradient change: |∇L(θ − e·{d}) − g|. Beta: |∇L(θ − e·{d}) − g| / '
     f'(e·|{d}|); grey: 1 / e, on which it lies where the step has wiped g out. '
-    f'{beta.limit(entry, d)}A line ends where a number is not finite. '
-    'Logarithmic axes.',
+    f'{beta.limit(entry, d)}'
+    f'{looks.told(entry) if is_point else _AXES}',
     alt='Loss, gradient change and beta against the step size, one line a run. '
     + '; '.join(_words(run, entry.name) for run in entry.runs),
-    draw=draw,
+    draw=None if is_point else draw,
     table=_table(entry),
+    numbers=first_last.numbers(entry, _LABELS) if is_point else (),
   )
 
 

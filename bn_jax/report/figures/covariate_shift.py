@@ -18,6 +18,7 @@ _ROWS = (
     limits=(-1.05, 1.05),
   ),
 )
+_AXES = 'Distances on logarithmic axes; the same axes in all columns. '
 
 
 def figure(
@@ -28,7 +29,8 @@ def figure(
   layers = [] if entry is None else looks.layers(entry, 'l2')
   if not layers:
     return None
-  matches_of = _matches_of(entry, layers)
+  once = looks.once(entry)
+  matches_of = {} if once else _matches_of(entry, layers)
   matches = [match for panel in matches_of.values() for match in panel]
   return canvas.Figure(
     name=f'covariate-shift{entry.suffix}',
@@ -37,19 +39,22 @@ def figure(
     "the loss with respect to a layer's parameters, and G' the gradient on the "
     'same examples after the layers before it, and only they, have taken the '
     "optimizer's step. Their distance, that distance over |G|, and their "
-    f'cosine (dashed: 1, no shift). {_moved(entry)} The loss is without the '
-    'weight penalty. Distances on logarithmic axes; the same axes in all '
-    f'columns. {looks.circumstances(entry)}'
+    f'cosine ({"1 is" if once else "dashed: 1,"} no shift). {_moved(entry)} '
+    'The loss is without the weight penalty. '
+    f'{looks.told(entry) if once else _AXES}{looks.circumstances(entry)}'
     + overlay.sentence(matches, _stand(entry, layers)),
     alt="Distance, relative distance and cosine of a layer's gradients before "
     'and after the step of the layers before it, over training, one column a '
     f'layer ({", ".join(layers)}). Median cosine of {layers[-1]}: '
     + by_layer.medians(entry, layers[-1], _ROWS[2])
     + overlay.words(matches),
-    draw=lambda narrow: by_layer.drawing(
+    draw=None
+    if once
+    else lambda narrow: by_layer.drawing(
       entry, layers, _ROWS, narrow, matches_of
     ),
     table=by_layer.table(entry, layers, _ROWS),
+    numbers=by_layer.numbers(entry, layers, _ROWS) if once else (),
   )
 
 

@@ -29,18 +29,48 @@ def figure(
   if not every:
     return None
   rows = every[:_ROWS]
+  # A map of many layers has shapes at one look too.
+  once = looks.once(entry) and all(len(row.layers) <= _LINES for row in rows)
   title = quantities.title(entry)
   return canvas.Figure(
     name=f'{measure.replace("_", "-")}{entry.suffix}',
     title=f'{title}{entry.note}',
-    caption=f'The quantities that the measure {measure} recorded. {_how(rows)}'
+    caption=f'The quantities that the measure {measure} recorded. '
+    f'{looks.told(entry) if once else _how(rows)}'
     f'{_left_out(every)}{looks.circumstances(entry)}',
     alt=f'{title} over steps: {", ".join(row.label for row in rows)}. At the '
     'last measurement: '
     + '; '.join(_words(run, entry, rows[0]) for run in entry.runs),
-    draw=lambda narrow: _drawn(entry, rows, narrow),
+    draw=None if once else lambda narrow: _drawn(entry, rows, narrow),
     table=_table(entry, every),
+    numbers=_numbers(entry, rows) if once else (),
   )
+
+
+def _numbers(
+  entry: looks.Entry, rows: Sequence[quantities.Quantity]
+) -> list[Sequence[str]]:
+  """Returns what one look has found: a line a quantity and layer."""
+
+  def of(run: curves.Run, name: str) -> str:
+    ends = [curve[1:] for curve in _curves(run, entry.name, name)]
+    texts = [
+      curves.in_words([end[-1] for end in ends_of], '{:.3g}'.format)
+      for ends_of in zip(*ends)
+    ]
+    return ' to '.join(dict.fromkeys(texts)) or 'not measured'
+
+  return [
+    ['', *(run.name for run in entry.runs)],
+    *(
+      [
+        ', '.join(filter(None, (quantity.label, layer))),
+        *(of(run, quantity.recorded_as(layer)) for run in entry.runs),
+      ]
+      for quantity in rows
+      for layer in quantity.layers or ('',)
+    ),
+  ]
 
 
 def _how(rows: Sequence[quantities.Quantity]) -> str:

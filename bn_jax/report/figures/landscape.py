@@ -47,7 +47,7 @@ def figure(
 ) -> canvas.Figure | None:
   """Draws Figure 4 of Santurkar et al. (2018), one column a run.
 
-  None for an analysis of one step, which has no band: see `along`.
+  None for one look, which has no band over steps: see `along`.
   """
   entry = looks.of(runs, MEASURE, name)
   if entry is None or looks.once(entry):

@@ -21,6 +21,7 @@ def figure(
     curves.recorded(seed, entry.name, 'loss') for seed in entry.seeds
   ):
     return None
+  is_point = first_last.is_point(entry, 'learning_rate')
   nats = not any(curves.is_regression(run) for run in entry.runs)
   label = 'Loss after a step' + (' (nats)' if nats else '')
 
@@ -38,14 +39,24 @@ def figure(
     'learning rate r, with θ all parameters and g the gradient at θ; dotted: '
     'at θ itself, above which a step makes the loss worse. Where a line ends, '
     'the loss is not finite any more (Bjorck et al., 2018: without Batch '
-    'Normalization that is at a smaller rate). Panels: the first measurement '
-    '(step 0 is the initialization) and the last. Logarithmic axes. '
+    'Normalization that is at a smaller rate). '
+    f'{looks.told(entry) if is_point else _panels(entry)}'
     f'{looks.circumstances(entry)}',
     alt='Loss after one step against its learning rate, one line a run. At the '
     'first measurement it is the smallest: '
     + '; '.join(_words(run, entry.name) for run in entry.runs),
-    draw=draw,
+    draw=None if is_point else draw,
     table=_table(entry),
+    numbers=first_last.numbers(entry, {label: 'loss'}) if is_point else (),
+  )
+
+
+def _panels(entry: looks.Entry) -> str:
+  if looks.once(entry):
+    return 'Logarithmic axes. '
+  return (
+    'Panels: the first measurement (step 0 is the initialization) and the '
+    'last. Logarithmic axes. '
   )
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from bn_jax.report.drawing import strokes
 from bn_jax.report.results import curves
 
-_FEWEST = 3  # rates of a line: two only compare, they do not search
+_FEWEST = 2  # rates of a line
 # Keys that change no result of training: what is measured, where it runs.
 _NO_MATTER = (
   'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
@@ -74,7 +74,7 @@ class Point(NamedTuple):
 
 
 def lines(runs: Sequence[curves.Run]) -> list[Line]:
-  """Returns lines of three learning rates or more, in the order of the runs."""
+  """Returns lines of two learning rates or more, in the order of the runs."""
   by_rate_of = {}  # all facts but the rate -> {rate: run}
   for run in runs:
     facts = json.dumps(_facts(run), sort_keys=True)

@@ -22,7 +22,7 @@ _MARGIN = 1.4  # factor from the outermost rates to the ends of their axis
 def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
   """Draws steps to an accuracy, final accuracy or loss against the rate.
 
-  None where no runs differ in three learning rates and in nothing else.
+  None where no runs differ in the learning rate and in nothing else.
   """
   lines = rate_search.lines(runs)
   panels = rate_search.quantities(lines)

@@ -34,6 +34,8 @@ def figure(
     return None
   ends = (every[0], every[len(every) // 2], every[-1])
   layers = list(dict.fromkeys(ends))
+  once = looks.once(entry)
+  axes = 'Logarithmic vertical axes, the same in all columns. '
   return canvas.Figure(
     name=f'weights{entry.suffix}',
     title=f'Weights and their updates{entry.note}',
@@ -41,14 +43,17 @@ def figure(
     'learning rate, learning rate / |w|²; the angle by which the update of the '
     'optimizer turns them; and |<w, ∇L>| / (|w| |∇L|), which is 0 but for '
     'rounding where the loss L, without the weight penalty, does not change '
-    f'with |w|, as before a norm. {_of(layers, every)} Logarithmic vertical '
-    f'axes, the same in all columns. {looks.circumstances(entry)}',
+    f'with |w|, as before a norm. {_of(layers, every)} '
+    f'{looks.told(entry) if once else axes}{looks.circumstances(entry)}',
     alt='Norm, effective learning rate, angle of an update and radial part of '
     f'the gradient, over training, one column a layer ({", ".join(layers)}). '
     f'Median angle of an update of {layers[-1]}, in radians: '
     + by_layer.medians(entry, layers[-1], _ROWS[2]),
-    draw=lambda narrow: by_layer.drawing(entry, layers, _ROWS, narrow),
+    draw=None
+    if once
+    else lambda narrow: by_layer.drawing(entry, layers, _ROWS, narrow),
     table=by_layer.table(entry, every, _ROWS),
+    numbers=by_layer.numbers(entry, layers, _ROWS) if once else (),
   )
 
 

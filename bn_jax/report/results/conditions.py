@@ -13,12 +13,12 @@ from bn_jax.storage import run_folder
 Read = Callable[[curves.Seed], str | None]  # None: not a condition of the seed
 _LISTED_NAMES = 6  # of runs: more make a notice longer than it is useful
 
-# Keys of a config on which training rests, but for what the summary shows (the
-# norm's name, the learning rate), and the rest of optimizer and schedule.
+# Keys of a config on which training rests.
 _TRAINING = (
-  'data', 'loss', 'model', 'norm', 'init_from', 'batch_size',
-  'micro_batch_size',
+  'data', 'loss', 'model', 'norm', 'optimizer', 'schedule', 'init_from',
+  'batch_size', 'micro_batch_size',
 )  # fmt: skip
+_IN_SUMMARY = ('norm.name', 'schedule.learning_rate')  # what it shows
 # Of a measure: what changes no number (chunks: but for rounding).
 _NOT_MEASURING = ('name', 'spread', 'chunk_size', 'per_layer', 'curvature')
 
@@ -33,7 +33,8 @@ def training(seed: curves.Seed) -> dict[str, str]:
       texts |= {f'{key}.{name}': _text(v) for name, v in section.items()}
     else:
       texts[key] = _text(section)
-  texts.pop('norm.name', None)
+  for key in _IN_SUMMARY:
+    texts.pop(key, None)
   precision = seed.manifest['precision']
   return texts | {
     'compute_dtype': precision['dtype'],

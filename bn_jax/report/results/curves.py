@@ -301,6 +301,15 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
   return mean, _student(count) * float(np.std(values, ddof=1)) / count**0.5
 
 
+def in_words(values: Sequence[float], show: Callable[[float], str]) -> str:
+  """Returns the mean of values without nan, ± half of its 95 % interval."""
+  values = [value for value in values if not math.isnan(value)]
+  if not values:
+    return 'not measured'
+  mean, half = mean_and_interval(values)
+  return show(mean) if math.isnan(half) else f'{show(mean)} ± {show(half)}'
+
+
 @functools.cache
 def _student(count: int) -> float:
   """Returns Student's t for the interval of a mean of `count` values."""

@@ -48,8 +48,14 @@ class Entry(NamedTuple):
 
   @property
   def note(self) -> str:
-    """Returns what follows the title: ' (analysis/NAME)', or nothing."""
-    return f' ({self.name})' if self.suffix else ''
+    """Returns what follows the title: ' (NAME)', ', at step 60' or ''.
+
+    An analysis that is called after its measure is told by its steps.
+    """
+    if not self.suffix or self.name != f'analysis/{self.measure}':
+      return f' ({self.name})' if self.suffix else ''
+    steps = _steps(self)
+    return f', at step {steps[0]}' if len(steps) == 1 else ', at checkpoints'
 
   def condition(self, key: str) -> str:
     """Returns one condition, and of which runs it is true where they differ."""
@@ -124,9 +130,15 @@ def steps_of(seed: curves.Seed, name: str) -> list[int]:
 
 
 def once(entry: Entry) -> bool:
-  """Returns whether an entry is an analysis of one step, so has no curves."""
-  counts = [len(steps_of(seed, entry.name)) for seed in entry.seeds]
-  return curves.is_analysis(entry.name) and max(counts) < 2
+  """Returns whether there are looks, but of no seed two: nothing is a curve."""
+  return max(len(steps_of(seed, entry.name)) for seed in entry.seeds) == 1
+
+
+def told(entry: Entry) -> str:
+  """Returns how a table of numbers is read; it ends with a space."""
+  if max(len(run.seeds) for run in entry.runs) == 1:
+    return ''
+  return 'Means over seeds ± half of their 95 % intervals. '
 
 
 def has(seed: curves.Seed, measure: str, name: str | None) -> bool:
@@ -169,11 +181,16 @@ def _when(entry: Entry) -> str:
   period = entry.condition('every_steps')
   if period:
     return f'every {period} steps'
-  steps = sorted({t for s in entry.seeds for t in steps_of(s, entry.name)})
+  steps = _steps(entry)
   if len(steps) > _LISTED_STEPS:
     return f'at {len(steps)} checkpoints from step {steps[0]} to {steps[-1]}'
   listed = ', '.join(map(str, steps))
   return f'at the checkpoint{"s" * (len(steps) > 1)} of step {listed}'
+
+
+def _steps(entry: Entry) -> list[int]:
+  """Returns all steps at which some seed was looked at."""
+  return sorted({t for s in entry.seeds for t in steps_of(s, entry.name)})
 
 
 def _entry(
@@ -190,11 +207,13 @@ def _entry(
   if not indexed:
     return None
   is_first = name == entry_names[0] and not curves.is_analysis(name)
+  is_named = name != f'analysis/{measure}'
+  suffix = name.replace('/', '-') if is_named else 'analysis'
   return Entry(
     measure,
     name,
     indexed,
-    suffix='' if is_first else '-' + name.replace('/', '-'),
+    suffix='' if is_first else f'-{suffix}',
     partial={
       run.name: [seed.seed for seed in run.seeds]
       for index, run in indexed

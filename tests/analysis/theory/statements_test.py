@@ -469,6 +469,16 @@ class WrongArgumentsTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, r'X has .* allowed: \(3, d\)'):
         call(unit, jnp.ones((4, 3)))
 
+  @parameterized.parameters('uint8', 'int32', 'bool', 'complex64')
+  def test_not_floating_point(self, dtype):
+    """Differences and products of bytes are bytes."""
+    x, w = np.ones((4, 3), dtype), {'w': np.ones(3, dtype)}
+    with self.assertRaisesRegex(ValueError, f'X is {dtype}; allowed'):
+      statements_lib.largest_singular_value(x)
+    for pair in ((w, {'w': np.ones(3)}), ({'w': np.ones(3)}, w)):
+      with self.assertRaisesRegex(ValueError, f"'w' is {dtype}; allowed"):
+        statements_lib.lemma_4_5(*pair)
+
 
 if __name__ == '__main__':
   absltest.main()

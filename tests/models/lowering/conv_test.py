@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax.models import lowering as lowering_lib
-from bn_jax.models.lowering import conv
+from bn_jax.models.lowering import conv, pool
 from tests.fixtures import (
   reference,
   strict,  # noqa: F401
@@ -75,6 +75,26 @@ class ConvolveTest(parameterized.TestCase):
       np.testing.assert_allclose(
         tangent, reference.convolution(x, kernel, (1, 1), 'SAME'), atol=1e-4
       )
+
+  @parameterized.product(
+    lowering=lowering_lib.LOWERINGS,
+    dtype=('uint8', 'int32', 'bool', 'complex64'),
+  )
+  def test_refuses_what_is_not_floating_point(self, lowering, dtype):
+    """Its kernel would be cast to integers too."""
+    x = np.ones((2, 4, 4, 3), dtype)
+    for layer in (
+      conv.Conv(5, lowering=lowering),
+      conv.DepthwiseConv(2, lowering=lowering),
+    ):
+      with self.assertRaisesRegex(ValueError, f'x is {dtype}; allowed'):
+        jax.eval_shape(layer.init, jax.random.key(0), x)
+    kernel = np.ones((3, 3, 3, 5), dtype)
+    with self.assertRaisesRegex(ValueError, f'kernel is {dtype}; allowed'):
+      conv.convolve(np.ones((2, 4, 4, 3)), kernel, lowering=lowering)
+    for pooled in (conv.max_pool, pool.max_pool, pool.average_pool):
+      with self.assertRaisesRegex(ValueError, f'x is {dtype}; allowed'):
+        pooled(x, lowering=lowering)
 
   def test_unknown_lowering(self):
     x, kernel = arrays((4, 4), (3, 3))

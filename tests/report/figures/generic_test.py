@@ -54,6 +54,49 @@ class _Measured(parameterized.TestCase):
       return made, made.draw(narrow)
 
 
+class OnceTest(_Measured):
+  """Three looks, of which one is left: numbers, and no dot."""
+
+  def figure(self, values):
+    runs = [
+      run._replace(seeds=tuple(map(self.first, run.seeds)))
+      for run in self.runs(values, seeds=(0, 1))
+    ]
+    return generic.figure(runs, _KIND, 'it')
+
+  def first(self, seed):
+    series = seed.series['it']
+    values = {name: v[:1] for name, v in series.values.items()}
+    once = series._replace(step=series.step[:1], values=values)
+    return seed._replace(series={**seed.series, 'it': once})
+
+  def test_numbers_of_layers_and_bands(self):
+    made = self.figure(
+      lambda run, seed, step: {
+        'norm': step + 3.0 + (run == 'b'), 'power': [1.0, 4.0],
+        'a/size': 2.0, 'c/size': 5.0 + seed,
+      }
+    )  # fmt: skip
+    self.assertIsNone(made.draw)
+    self.assertEqual(
+      made.numbers,
+      [
+        ['', 'a', 'b'],
+        ['Norm |w|', '3 ± 0', '4 ± 0'],
+        ['Mean of |w|ᵖ', *['1 ± 0 to 4 ± 0'] * 2],
+        ['size, a', '2 ± 0', '2 ± 0'],
+        ['size, c', *['5.5 ± 6.35'] * 2],
+      ],
+    )
+
+  def test_many_layers_are_a_map(self):
+    made = self.figure(
+      lambda run, seed, step: {f'l{i}/size': i + 1.0 for i in range(9)}
+    )
+    with canvas.style():
+      self.assertNotEmpty(canvas.settled(made.draw(False)).axes)
+
+
 class WholeNetworkTest(_Measured):
   def test_a_line_a_run_is_the_mean_over_seeds(self):
     runs = self.runs(

@@ -49,10 +49,15 @@ class LinesTest(parameterized.TestCase):
       self.assertEqual([rate for rate, _ in line.points], [0.01, 0.1, 1.0])
     self.assertEqual(found[0].points[0][1].name, 'none_0.01')
 
-  def test_two_rates_are_no_search(self):
-    runs = [*search()[:2], *search('batch')[1:]]
-    self.assertEmpty(rate_search.lines(runs))
-    self.assertIsNone(rates.figure(runs))
+  def test_two_rates_are_a_line_and_one_is_none(self):
+    runs = [*search()[:2], *search('batch')[2:]]
+    (line,) = rate_search.lines(runs)
+    self.assertEqual([rate for rate, _ in line.points], [0.01, 0.1])
+    made = rates.figure(runs)
+    self.assertIn('best of none at 0.1', made.alt)
+    with canvas.style():
+      canvas.settled(made.draw(False))
+    self.assertIsNone(rates.figure(search()[:1]))
     self.assertIsNone(rates.figure([paper_like.run(), paper_like.run('b')]))
 
   def test_runs_that_differ_otherwise_are_another_line(self):
@@ -62,7 +67,7 @@ class LinesTest(parameterized.TestCase):
       [line.label for line in found],
       ['none', 'none, weight_decay 0.0005', 'batch'],
     )
-    mixed = [*search()[:2], decay[2]]
+    mixed = [*search()[:1], decay[2]]
     self.assertEmpty(rate_search.lines(mixed))
 
   def test_what_is_measured_is_no_difference(self):
@@ -72,7 +77,8 @@ class LinesTest(parameterized.TestCase):
     self.assertLen(rate_search.lines(runs), 1)
 
   def test_a_rate_of_zero_has_no_place(self):
-    self.assertEmpty(rate_search.lines(search(at=(0.0, 0.1, 1.0))))
+    (line,) = rate_search.lines(search(at=(0.0, 0.1, 1.0)))
+    self.assertEqual([rate for rate, _ in line.points], [0.1, 1.0])
 
 
 class PointsTest(absltest.TestCase):

@@ -1,0 +1,54 @@
+"""Tells which code this is: its version, and its commit."""
+
+import os
+import pathlib
+import subprocess
+import tomllib
+from importlib import metadata
+
+_FILE = pathlib.Path(__file__).resolve()
+_PACKAGE = _FILE.parents[1]  # all of bn_jax
+
+
+def version() -> str:
+  """Returns the version of this code: a checkout's own, or the installed one.
+
+  Another version than the checkout's may be installed.
+  """
+  project_file = _PACKAGE.parent / 'pyproject.toml'
+  if project_file.is_file():
+    project = tomllib.loads(project_file.read_text(encoding='utf-8'))['project']
+    if project['name'] == 'bn_jax':
+      return project['version']
+  return metadata.version('bn_jax')
+
+
+def commit() -> str | None:
+  """Returns the commit of this code, and '+' if changed; None outside git.
+
+  A repository that only lies around the package, as where somebody copied it,
+  tells nothing of it: git must track this file.
+  """
+  # Hooks of git set variables that would lead it to another repository.
+  environment = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith('GIT_')
+  }
+
+  def git(*words):
+    return subprocess.run(
+      ['git', '-C', str(_PACKAGE), *words],
+      env=environment,
+      capture_output=True,
+      text=True,
+      errors='replace',  # names of files, in whatever encoding
+      check=True,
+    ).stdout.strip()
+
+  try:
+    git('ls-files', '--error-unmatch', '--', str(_FILE))
+    changes = git('status', '--porcelain', '--untracked-files=no', '.')
+    return git('rev-parse', 'HEAD') + ('+' if changes else '')
+  except (OSError, subprocess.CalledProcessError):
+    return None

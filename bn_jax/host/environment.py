@@ -1,0 +1,85 @@
+"""Begins JAX, and says in one line which variable of the environment is wrong.
+
+JAX itself ends in a traceback, and XLA ends the process.
+"""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+
+from bn_jax import errors
+
+# Variables that say which devices there are.
+_DEVICES = (
+  'JAX_PLATFORMS', 'JAX_PLATFORM_NAME', 'JAX_NUM_CPU_DEVICES', 'XLA_FLAGS'
+)  # fmt: skip
+
+
+def check() -> None:
+  """Imports JAX; call it before anything else does.
+
+  Raises:
+    ConfigError: a variable JAX_... or XLA_FLAGS has a value that is refused.
+  """
+  _check_xla_flags({**os.environ}.get('XLA_FLAGS', ''))
+  try:
+    import jax  # noqa: F401
+  except ValueError as error:
+    text = str(error)
+    given = sorted(name for name in os.environ if name.startswith('JAX_'))
+    # Some messages name the variable, others its value alone.
+    meant = [name for name in given if name.lower() in text.lower()] or [
+      name for name in given if repr(os.environ[name]) in text
+    ]
+    if not given:
+      raise
+    values = ', '.join(f'{k}={os.environ[k]}' for k in meant or given)
+    raise errors.ConfigError(
+      f'{values}: {errors.first_line(error)}; correct or unset it'
+    ) from error
+
+
+def check_devices() -> None:
+  """Lets JAX find its devices, after `check`.
+
+  Raises:
+    ConfigError: there is none of the kind that a variable asks for.
+  """
+  import jax
+
+  try:
+    jax.devices()
+  # JAX asserts that there is a device where a plugin is not installed.
+  except (RuntimeError, AssertionError) as error:
+    given = [name for name in _DEVICES if os.environ.get(name)]
+    if 'device_count' not in {**os.environ}.get('XLA_FLAGS', ''):
+      given = [name for name in given if name != 'XLA_FLAGS']
+    values = ', '.join(f'{k}={os.environ[k]}' for k in given)
+    why = errors.first_line(error) if str(error) else 'there is no such device'
+    raise errors.ConfigError(
+      f'{values or "JAX_PLATFORMS is not set"}: {why}; correct or unset it; '
+      'JAX_PLATFORMS=cpu is the processor, cuda needs jax[cuda12] and a GPU'
+    ) from error
+
+
+@functools.cache
+def _check_xla_flags(flags: str) -> None:
+  """Raises ConfigError for flags with which XLA would end the process."""
+  if not flags.strip():
+    return
+  # What reads the flags, and no more: a fifth of a second.
+  code = 'from jaxlib import xla_client; xla_client.CompileOptions()'
+  child = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    errors='replace',
+  )
+  # An error in XLA's log: F1130 10:11:12.131415 123 file.cc:1] ...
+  logged = re.findall(r'^[EF]\d{4} [^\]]*\] (.*)$', child.stderr, re.M)
+  if child.returncode and logged:
+    raise errors.ConfigError(
+      f'XLA_FLAGS={flags.strip()}: {logged[0]}; correct or unset it'
+    )
