@@ -3,7 +3,6 @@ import pathlib
 import shutil
 from unittest import mock
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import errors
 from bn_jax.storage import checkpoint, digests
 from tests.fixtures import (
+  same_bits,
   strict,  # noqa: F401
   toys,
 )
@@ -51,13 +51,12 @@ class CheckpointsTest(parameterized.TestCase):
     again = self.open()
     self.assertEqual(again.latest(), 1)
     for restored in (again.restore(1, made.init(5)), again.newest(state)):
-      chex.assert_trees_all_equal(restored, state)
-      chex.assert_trees_all_equal_dtypes(restored, state)
+      same_bits.assert_same(restored, state)
 
   def test_shapes_are_enough_to_restore(self):
     self.saved(1)
     shapes = jax.eval_shape(self.made.init, 0)
-    chex.assert_trees_all_equal(self.open().newest(shapes), self.at(1))
+    same_bits.assert_same(self.open().newest(shapes), self.at(1))
 
   def test_what_is_saved_is_a_copy(self):
     """The step consumes the state, and arrays may be written over."""
@@ -68,7 +67,7 @@ class CheckpointsTest(parameterized.TestCase):
       array[...] = 0
     checkpoints.wait()
     restored = self.open().restore(1, self.state)
-    chex.assert_trees_all_equal(restored, self.state)
+    same_bits.assert_same(restored, self.state)
 
   def test_keeps_the_newest(self):
     checkpoints = self.saved(0, 3, 6, keep=2)
@@ -87,7 +86,7 @@ class CheckpointsTest(parameterized.TestCase):
     checkpoints.save(2, self.made.init(9))
     checkpoints.wait()
     restored = checkpoints.restore(2, self.state)
-    chex.assert_trees_all_equal(restored.params, self.state.params)
+    same_bits.assert_same(restored.params, self.state.params)
 
   def test_an_earlier_step_is_refused_aloud(self):
     checkpoints = self.saved(5)
@@ -310,7 +309,7 @@ class DamageTest(parameterized.TestCase):
         continue
       restored = checkpoints.newest(self.state)
       want = 1 if 2 in hit else 2
-      chex.assert_trees_all_equal(
+      same_bits.assert_same(
         restored, self.state._replace(step=np.asarray(want, np.int32))
       )
 
