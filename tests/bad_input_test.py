@@ -159,6 +159,39 @@ class Case(parameterized.TestCase):
     self.assertEmpty(_compilations)
 
 
+# Numbers of the catalogue that are no row: what is held there trains, takes
+# what no command makes, or needs a second process.
+_ELSEWHERE = {
+  'C22': 'data/disk/pixels_test.py',
+  'C42': 'experiment/survive_test.py::TwoWritersTest',
+  'C47': 'storage/checkpoint_test.py::test_another_dtype_is_refused',
+  'C49': 'storage/checkpoint_test.py::test_an_empty_folder_is_no_checkpoint',
+  'C50': 'storage/checkpoint_test.py::test_a_newer_format_is_refused',
+  'C51': 'experiment/experiment_test.py::test_goes_on_on_other_devices',
+  'C52': 'experiment/experiment_test.py::test_divergence_ends_the_run',
+  'C54': 'host/processes_test.py::test_a_meeting_in_vain_leaves_nothing',
+}
+
+
+class CatalogueTest(absltest.TestCase):
+  def test_each_number_has_a_row_or_a_test(self):
+    numbers = {
+      row.number
+      for module in (
+        chained, commands, config, constructors, data, environment, workdir
+      )
+      for table in vars(module).values()
+      if isinstance(table, tuple)
+      for row in table
+      if hasattr(row, 'number')
+    }  # fmt: skip
+    catalogue = {f'C{number}' for number in range(1, 57)}
+    self.assertEqual(catalogue - numbers - set(_ELSEWHERE), set())
+    for place in _ELSEWHERE.values():
+      path, _, name = place.partition('::')
+      self.assertIn(name, (strict.ROOT / 'tests' / path).read_text())
+
+
 class CommandTest(Case):
   @named(commands.COMMANDS)
   def test_line(self, row):

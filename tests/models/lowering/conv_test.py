@@ -8,6 +8,7 @@ from bn_jax.models import lowering as lowering_lib
 from bn_jax.models.lowering import conv, pool
 from tests.fixtures import (
   reference,
+  same_bits,
   strict,  # noqa: F401
 )
 
@@ -185,8 +186,8 @@ class MaxPoolTest(parameterized.TestCase):
       y, pull = jax.vjp(
         lambda x, lowering=lowering: conv.max_pool(x, lowering=lowering), x
       )
-      np.testing.assert_array_equal(y, want)
-      np.testing.assert_array_equal(pull(dy)[0], pull_want(dy)[0])
+      same_bits.assert_same(y, want)
+      same_bits.assert_same(pull(dy)[0], pull_want(dy)[0])
 
   @parameterized.parameters(0, 1, 2, 3)
   def test_nan_stays_nan(self, place):
