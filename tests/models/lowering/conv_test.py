@@ -187,7 +187,8 @@ class MaxPoolTest(parameterized.TestCase):
         lambda x, lowering=lowering: conv.max_pool(x, lowering=lowering), x
       )
       same_bits.assert_same(y, want)
-      same_bits.assert_same(pull(dy)[0], pull_want(dy)[0])
+      # Where a window's maximum lies elsewhere, the sign of 0 is not promised.
+      np.testing.assert_array_equal(pull(dy)[0], pull_want(dy)[0])
 
   @parameterized.parameters(0, 1, 2, 3)
   def test_nan_stays_nan(self, place):
