@@ -132,3 +132,11 @@ def _sum(x: jax.Array) -> jax.Array:
     return x.sum()
   padded = jnp.pad(x, (0, -x.size % _ROW))
   return padded.reshape(-1, _ROW).sum(axis=1).sum()
+
+
+def check_examples(x: jax.Array) -> None:
+  """Raises ValueError for a batch without an example."""
+  if not x.shape[0]:
+    raise ValueError(
+      f'x has shape {list(x.shape)}, without an example; allowed: one or more'
+    )

@@ -4,7 +4,7 @@ from scipy import stats
 
 from bn_jax import distributions
 from tests.fixtures import (
-  bits,
+  same_bits,
   strict,  # noqa: F401
 )
 
@@ -74,7 +74,7 @@ class DistributionsTest(parameterized.TestCase):
   def test_of_numbers_of_any_kind(self, dtype):
     x = np.abs(normal(24)).astype(dtype)
     found, want = distributions.of(x), distributions.of(x.astype(np.float64))
-    bits.assert_same(found, want)
+    same_bits.assert_same(found, want)
 
   def test_what_lies_outside_is_counted(self):
     x = np.array([[-2e3], [-1e3], [0.0], [2e3], [np.inf], [np.nan]])

@@ -5,7 +5,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import losses
 from tests.fixtures import (
-  bits,
+  same_bits,
   strict,  # noqa: F401
 )
 
@@ -117,7 +117,7 @@ class SumsTest(parameterized.TestCase):
     outputs[~mask] = held
     targets[~mask] = 99 if loss.classifies else held
     got = all_of(outputs, targets)
-    bits.assert_same(got, want)
+    same_bits.assert_same(got, want)
     for leaf in got[1]:
       self.assertTrue(np.isfinite(leaf).all())
       np.testing.assert_array_equal(leaf[~mask], 0)

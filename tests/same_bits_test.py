@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from tests.fixtures import (
-  bits,
+  same_bits,
   strict,  # noqa: F401
 )
 
@@ -52,9 +52,9 @@ class SameBitsTest(parameterized.TestCase):
   def test_tells_apart(self, got, want):
     for pair in ((got, want), (want, got)):
       with self.assertRaises(AssertionError):
-        bits.assert_same(*pair)
+        same_bits.assert_same(*pair)
       with self.assertRaises(AssertionError):
-        bits.assert_same({'x': [pair[0]]}, {'x': [pair[1]]})
+        same_bits.assert_same({'x': [pair[0]]}, {'x': [pair[1]]})
 
   @parameterized.named_parameters(
     (name.replace(' ', '_'), *pair) for name, pair in PASSED.items()
@@ -71,10 +71,10 @@ class SameBitsTest(parameterized.TestCase):
       jax.random.split(jax.random.key(0), 3),
       (),
     ):
-      bits.assert_same(tree, jax.tree.map(lambda leaf: leaf, tree))
-    bits.assert_same(ONES, np.ones(3, np.float32))
+      same_bits.assert_same(tree, jax.tree.map(lambda leaf: leaf, tree))
+    same_bits.assert_same(ONES, np.ones(3, np.float32))
     # However the numbers lie in memory.
-    bits.assert_same(np.ones((3, 2)).T, np.ones((2, 3)))
+    same_bits.assert_same(np.ones((3, 2)).T, np.ones((2, 3)))
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import trees
 from tests.fixtures import (
+  same_bits,
   strict,  # noqa: F401
   toys,
 )
@@ -115,7 +116,7 @@ class TreesTest(parameterized.TestCase):
     x, y = tree(0), tree(1)
     got = trees.select(jnp.asarray(condition), x, y)
     want = x if condition else y
-    np.testing.assert_array_equal(toys.flat(got), toys.flat(want))
+    same_bits.assert_same(got, want)
 
   def test_empty_tree(self):
     self.assertEqual(float(trees.norm({})), 0.0)

@@ -40,7 +40,9 @@ class Section(NamedTuple):
     """Returns the constructor of this name; None if it is unknown."""
     if not isinstance(name, str):
       return None
-    return self.registry[name] if name in self.registry else self.other
+    if name in self.registry:
+      return self.registry[name]
+    return self.other
 
 
 SECTIONS = {

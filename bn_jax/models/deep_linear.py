@@ -10,7 +10,7 @@ not, since that would fix the scale of the output.
 import jax
 from flax import linen as nn
 
-from bn_jax import checks
+from bn_jax import checks, trees
 from bn_jax.models import parts
 from bn_jax.norms import norm as norm_lib
 
@@ -46,6 +46,7 @@ class DeepLinear(nn.Module):
   ) -> jax.Array:
     """Returns the output of x, flattened; see `bn_jax.models.make`."""
     keywords = dict(statistics=statistics, mask=mask, first=first)
+    trees.check_examples(x)
     x = x.reshape(x.shape[0], -1)
     norm_count = self._norm_count()
     for name in self._names()[:norm_count]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from bn_jax import checks
+from bn_jax import checks, trees
 from bn_jax.models import parts
 from bn_jax.norms import norm as norm_lib
 
@@ -48,6 +48,7 @@ class MLP(nn.Module):
   ) -> jax.Array:
     """Returns the logits of x, flattened; see `bn_jax.models.make`."""
     keywords = dict(statistics=statistics, mask=mask, first=first)
+    trees.check_examples(x)
     x = x.reshape(x.shape[0], -1)
     for name, features in zip(self._hidden(), self.hidden):
       dense = self._dense(name, features, x.dtype, self.norm.bias_before)

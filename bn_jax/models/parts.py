@@ -162,9 +162,10 @@ def check_images(x: jax.Array, network: str, halving: Sequence[str]) -> None:
 
 
 def check_rank(x: jax.Array, network: str) -> None:
-  """Raises ValueError unless x is a batch of images."""
+  """Raises ValueError unless x is a batch of images, one or more."""
   if x.ndim != 4:
     raise ValueError(
       f'x has shape {list(x.shape)}; allowed for {network}: images, '
       '[N, H, W, C]'
     )
+  trees.check_examples(x)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import ad_checkpoint, lax
 
-from bn_jax import placement
+from bn_jax import placement, trees
 
 # The largest K of `Pieces` where there are no positions. That values lie along
 # two axes matters, see `cut`; their lengths are a choice.
@@ -64,6 +64,7 @@ def cut(
   code for the derivative of statistics over a single axis takes 230 ms instead
   of 30 (128 x 32 x 32 x 64).
   """
+  trees.check_examples(x)
   examples, channels = x.shape[0], x.shape[-1]
   whole = is_whole(examples, group_size, spread)
   groups = 1 if whole else examples // group_size

@@ -176,11 +176,16 @@ def population(folder: RunFolder) -> dict[str, Any] | None:
   """Returns the content of population.json, None without such a file.
 
   Raises:
-    StorageError: it was changed, or is not of the checkpoint beside it.
+    StorageError: it was lost or changed, or is not of the checkpoint beside it.
   """
   facts = folder.read_population()
   if facts is None:
-    return None
+    if not folder.population.exists():
+      return None
+    raise errors.StorageError(
+      f'{folder.population_file} is missing; make it anew: python -m bn_jax '
+      f'recalibrate {folder.path}'
+    )
   owner, state = stranger(facts, folder), facts.get('state')
   if owner is not None:
     raise errors.StorageError(f'{folder.population_file} {owner}')

@@ -7,6 +7,7 @@ from bn_jax import analysis, distributions, models, types
 from bn_jax.analysis import activations
 from bn_jax.data.batches import in_memory
 from tests.fixtures import (
+  same_bits,
   strict,  # noqa: F401
   toys,
 )
@@ -56,7 +57,7 @@ class TapTest(parameterized.TestCase):
     self.assertGreater(float(change.max()), 0.05)
     self.assertLess(float(change.max()), 0.65)
     again = noisy.activations(state, batch, 'batch', ('conv1',))['conv1']
-    np.testing.assert_array_equal(seen, again)
+    same_bits.assert_same(seen, again)
     later = state._replace(step=state.step + 1)
     moved = noisy.activations(later, batch, 'batch', ('conv1',))['conv1']
     self.assertFalse((moved == seen).any())
@@ -128,7 +129,7 @@ class MeasureTest(parameterized.TestCase):
     analysis.make('activations')(
       made, state, [in_memory.first(toys.split(), 8)]
     )
-    jax.tree.map(np.testing.assert_array_equal, before, state)
+    same_bits.assert_same(before, state)
 
   def test_refuses(self):
     with self.assertRaisesRegex(ValueError, "statistics is 'train'"):

@@ -7,6 +7,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import analysis, norms
 from bn_jax.data.batches import in_memory
 from tests.fixtures import (
+  same_bits,
   strict,  # noqa: F401
   toys,
 )
@@ -252,8 +253,7 @@ class DirectionTest(parameterized.TestCase):
       )
       for seed in (0, 0, 1)
     )
-    for name, value in one.items():
-      np.testing.assert_array_equal(value, again[name], err_msg=name)
+    same_bits.assert_same(one, again)
     self.assertNotEqual(one['loss'], other['loss'])
     length = one['gradient_change'] / 0.5
     np.testing.assert_allclose(length, one['gradient_norm_0'], rtol=1e-5)
@@ -313,7 +313,7 @@ class MeasureTest(parameterized.TestCase):
     # They do not need a learning rate.
     self.made = self.made._replace(learning_rate=lambda state: 0.0)
     still = self.looked(step_sizes=(0.3,))
-    np.testing.assert_array_equal(still['loss'], got['loss'])
+    same_bits.assert_same(still['loss'], got['loss'])
     for name, value in self.looked(
       step_sizes=(0.3,), direction='update'
     ).items():
@@ -324,10 +324,10 @@ class MeasureTest(parameterized.TestCase):
   def test_random_is_another_one_at_each_step(self):
     look = lambda: self.looked(direction='random', step_factors=(1.0,))
     one, again = look(), look()
-    np.testing.assert_array_equal(one['loss'], again['loss'])
+    same_bits.assert_same(one['loss'], again['loss'])
     self.state = self.state._replace(step=self.state.step + 1)
     other = look()
-    np.testing.assert_array_equal(one['loss_0'], other['loss_0'])
+    same_bits.assert_same(one['loss_0'], other['loss_0'])
     self.assertNotEqual(one['loss'], other['loss'])
 
   def test_layers_are_those_of_the_network(self):
@@ -406,9 +406,9 @@ class ContractTest(parameterized.TestCase):
         chunk_size=2,
         group_size=1,
       )
-    before = toys.flat(params)
+    before = jax.tree.map(np.array, params)
     analysis.along_gradient(loss, params, STEPS, curvature=True)
-    np.testing.assert_array_equal(toys.flat(params), before)
+    same_bits.assert_same(jax.device_get(params), before)
 
   @parameterized.parameters(
     ((),), ((0.1, 0.0),), ((-0.1,),), ((float('nan'),),), ((float('inf'),),)
@@ -465,8 +465,8 @@ class RegistryTest(parameterized.TestCase):
     self.assertNotEmpty(seen)
     for key, value in seen.items():
       self.assertIsInstance(np.asarray(value).dtype.type(0), np.number, key)
-      np.testing.assert_array_equal(value, again[key])
-    jax.tree.map(np.testing.assert_array_equal, before, state)
+    same_bits.assert_same(seen, again)
+    same_bits.assert_same(jax.device_get(state), jax.device_get(before))
 
   def test_at_a_learning_rate_of_zero_there_is_nowhere_to_look(self):
     made = toys.classifier('batch', momentum=0.9)._replace(

@@ -9,6 +9,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import analysis
 from bn_jax.analysis import by_layer
 from tests.fixtures import (
+  same_bits,
   strict,  # noqa: F401
   toys,
 )
@@ -107,7 +108,7 @@ class MovedTest(absltest.TestCase):
       'conv2': {'kernel': jnp.array([8.0])},
     }
     self.assertEqual(jax.tree.structure(got), jax.tree.structure(want))
-    np.testing.assert_array_equal(toys.flat(got), toys.flat(want))
+    same_bits.assert_same(got, want)
     np.testing.assert_array_equal(
       toys.flat(by_layer.moved(TREE, new, ())), toys.flat(TREE)
     )

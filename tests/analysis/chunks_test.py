@@ -14,6 +14,7 @@ from bn_jax import analysis, losses, norms, types
 from bn_jax.analysis import chunks, gradients
 from bn_jax.data.batches import in_memory
 from tests.fixtures import (
+  same_bits,
   strict,  # noqa: F401
   toys,
 )
@@ -92,7 +93,7 @@ class ChunkedTest(parameterized.TestCase):
         loss, batch, chunk_size=chunk_size, group_size=group_size
       )
       self.assertIsInstance(found, jax.tree_util.Partial)
-      np.testing.assert_array_equal(found(params), loss(batch, params))
+      same_bits.assert_same(found(params), loss(batch, params))
 
   def test_half_precision_is_summed_in_float32(self):
     """512 chunks of bfloat16 gradients: their mean, to bfloat16's digits."""

@@ -10,7 +10,10 @@ from bn_jax import analysis, norms, optim
 from bn_jax.analysis import jacobian
 from bn_jax.data.batches import order
 from bn_jax.training import problem
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 from tests.fixtures import toys  # isort: skip
 
@@ -173,7 +176,7 @@ class MeasureTest(parameterized.TestCase):
     built, state, batch = made()
     before = jax.device_get(state)
     analysis.make('jacobian')(built, state, (batch,))
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
+    same_bits.assert_same(jax.device_get(state), before)
     self.assertTrue(np.isfinite(optax.tree.norm(state.params)))
 
   @parameterized.parameters(

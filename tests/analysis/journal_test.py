@@ -16,6 +16,7 @@ from bn_jax.data.batches import in_memory
 from bn_jax.storage import journal
 from tests.fixtures import regression as regressions
 from tests.fixtures import (
+  same_bits,
   strict,  # noqa: F401
   toys,
 )
@@ -168,8 +169,7 @@ class ChunksTest(parameterized.TestCase):
         journal = Journal()
         journal.left, journal.stores_last = left, stores_last
         got, again = self.looked(look, journal)
-        for key, value in whole.items():
-          np.testing.assert_array_equal(got[key], value, err_msg=key)
+        same_bits.assert_same(got, whole)
         # What was kept is not computed again; else one chunk is, at most.
         self.assertLessEqual(again, calls + (not stores_last))
 
@@ -182,8 +182,7 @@ class ChunksTest(parameterized.TestCase):
     journal.left = 1
     got, again = self.looked(look, journal, then=1)
     self.assertEqual(again, calls)
-    for key, value in whole.items():
-      np.testing.assert_array_equal(got[key], value, err_msg=key)
+    same_bits.assert_same(got, whole)
 
   def test_what_is_known_is_not_computed(self):
     for name, look in looks().items():
@@ -191,8 +190,7 @@ class ChunksTest(parameterized.TestCase):
       whole, _ = self.looked(look, journal)
       got, calls = self.looked(look, journal)
       self.assertEqual(calls, 0, name)
-      for key, value in whole.items():
-        np.testing.assert_array_equal(got[key], value, err_msg=key)
+      same_bits.assert_same(got, whole)
 
 
 class BatchesTest(parameterized.TestCase):
@@ -215,8 +213,7 @@ class BatchesTest(parameterized.TestCase):
       journal.left = None
       got = look(counting, state, batches(), journal)
       self.assertEqual(counted.calls, 3 + (not stores_last))
-      for key, value in whole.items():
-        np.testing.assert_array_equal(got[key], value, err_msg=key)
+      same_bits.assert_same(got, whole)
 
 
 class DiskTest(absltest.TestCase):
@@ -230,8 +227,7 @@ class DiskTest(absltest.TestCase):
     look([0.1], journal=disk)
     got = look([0.1, 0.2], journal=disk)
     want = look([0.1, 0.2])
-    for name in want:
-      np.testing.assert_array_equal(got[name], want[name], name)
+    same_bits.assert_same(got, want)
 
 
 if __name__ == '__main__':

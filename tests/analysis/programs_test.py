@@ -14,7 +14,10 @@ from flax import linen as nn
 from flax import nnx
 
 from bn_jax import analysis, norms, trees
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 STEPS = (0.05, 0.2, 0.8)
 LAYERS = (('stem', ('stem', 'norm')), ('head', ('head',)))
@@ -217,8 +220,7 @@ class ProgramsTest(parameterized.TestCase):
         np.testing.assert_allclose(
           value, expected[name], rtol=2e-5, atol=2e-6, err_msg=name
         )
-    for old, new in zip(before, bits(program.owned), strict=True):
-      np.testing.assert_array_equal(old, new)
+    same_bits.assert_same(bits(program.owned), before)
 
   @parameterized.parameters(
     (plain, ('head/0', 'head/1')),
@@ -240,8 +242,7 @@ class ProgramsTest(parameterized.TestCase):
       analysis.along_gradient(loss, program.params, STEPS, direction)
       for direction in (gradient, None)
     )
-    for name, value in usual.items():
-      np.testing.assert_array_equal(given[name], value)
+    same_bits.assert_same(given, usual)
 
   def test_dropout_of_nnx_draws_alike_at_every_point(self):
     program = flax_nnx(dropout=0.5)
@@ -250,8 +251,7 @@ class ProgramsTest(parameterized.TestCase):
     look = analysis.along_gradient(loss, program.params, (1e-6, 0.1))
     # Another draw would be another gradient, however small the step.
     self.assertLess(look['gradient_change'][0], 1e-3 * look['gradient_norm_0'])
-    for old, new in zip(before, bits(program.owned), strict=True):
-      np.testing.assert_array_equal(old, new)
+    same_bits.assert_same(bits(program.owned), before)
     later = jax.tree.map(
       lambda leaf: leaf + 1 if leaf.dtype == jnp.uint32 else leaf, program.kept
     )

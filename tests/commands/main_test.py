@@ -9,9 +9,11 @@ import sys
 from importlib import metadata
 from unittest import mock
 
+import jax.numpy as jnp
+import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__, analysis
+from bn_jax import __main__, analysis, commands
 from bn_jax.commands import train
 from tests.fixtures import strict
 
@@ -133,6 +135,22 @@ class MainTest(parameterized.TestCase):
     self.assertEqual(one.config.to_dict(), other.config.to_dict())
     self.assertEqual(one.overrides, {'steps': 3})
     self.assertEqual(one._replace(config=None), other._replace(config=None))
+
+  @parameterized.parameters(
+    lambda: np.empty(10**15),
+    lambda: jnp.zeros((10**5, 10**9)).sum(),
+  )
+  def test_too_little_memory_is_one_line(self, allocate):
+    """24.9."""
+    with contextlib.redirect_stderr(io.StringIO()) as wrong:
+      self.assertEqual(commands.run(allocate), 2)
+    self.assertStartsWith(wrong.getvalue(), 'error: out of memory: ')
+    self.assertEndsWith(wrong.getvalue(), 'data or network\n')
+    self.assertEqual(wrong.getvalue().count('\n'), 1)
+
+  def test_another_error_keeps_its_traceback(self):
+    with self.assertRaisesRegex(RuntimeError, 'a bug'):
+      commands.run(lambda: (_ for _ in ()).throw(RuntimeError('a bug')))
 
   def test_version(self):
     (version,) = re.findall(

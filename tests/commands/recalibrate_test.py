@@ -4,7 +4,6 @@ import json
 import pathlib
 import tempfile
 
-import jax
 import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
@@ -15,7 +14,7 @@ from bn_jax.config import build
 from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
 from bn_jax.storage import checkpoint
-from tests.fixtures import made_up, strict, trained
+from tests.fixtures import made_up, same_bits, strict, trained
 
 
 def run(*words):
@@ -90,8 +89,7 @@ class RecalibrateTest(absltest.TestCase):
     saved = checkpoint.Checkpoints(place / 'population')
     new = saved.restore(6, run_lib.without_ring(state))
     saved.close()
-    equal = np.testing.assert_array_equal
-    jax.tree.map(equal, new.params, state.params)
+    same_bits.assert_same(new.params, state.params)
     # The batches are those that training would see next.
     split = datasets.make('digits').load().train.split
     batches = []
@@ -102,7 +100,7 @@ class RecalibrateTest(absltest.TestCase):
       build.network(config),
       {'params': state.params, 'batch_stats': state.batch_stats}, batches,
     )  # fmt: skip
-    jax.tree.map(equal, new.batch_stats, want.batch_stats)
+    same_bits.assert_same(new.batch_stats, want.batch_stats)
     distinct = {np.asarray(batch).tobytes() for batch in batches}
     self.assertLen(distinct, 7)
     # Again, otherwise: the new one takes the place of the old.

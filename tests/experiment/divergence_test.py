@@ -9,6 +9,7 @@ from bn_jax.experiment import divergence
 from bn_jax.storage.records import Record
 from tests.fixtures import (
   faults,
+  same_bits,
   strict,  # noqa: F401
 )
 
@@ -110,7 +111,7 @@ class GoesOnTest(parameterized.TestCase):
     same, fresh = faults.ready(max_skips=before)
     opened = divergence.reopened(closed)._replace(ring=fresh.ring)
     again = faults.run(same, opened, split, 3)[-1]
-    faults.equal(again._replace(ring=closed.ring), closed)
+    same_bits.assert_same(again._replace(ring=closed.ring), closed)
     at = int(closed.step)
     for name, values in again.ring.items():  # its row is there again
       self.assertEqual(values[at], closed.ring[name][at])
@@ -120,7 +121,7 @@ class GoesOnTest(parameterized.TestCase):
     self.assertEqual(got.skipped, now)
     for name in got._fields:
       if name != 'ring':
-        faults.equal(getattr(got, name), getattr(want, name))
+        same_bits.assert_same(getattr(got, name), getattr(want, name))
 
 
 if __name__ == '__main__':

@@ -2,7 +2,6 @@ import json
 import pathlib
 import tempfile
 
-import chex
 import jax
 from absl.testing import absltest
 
@@ -12,7 +11,7 @@ from bn_jax.data import datasets
 from bn_jax.experiment import run
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
-from tests.fixtures import strict
+from tests.fixtures import same_bits, strict
 
 _CONFIG = strict.FIXTURES / 'dense_config.py'
 
@@ -102,7 +101,7 @@ class TrainerTest(absltest.TestCase):
 
   def test_the_same_without_measures_bit_for_bit(self):
     blind = self.train('blind', self.program._replace(probes=[]))
-    chex.assert_trees_all_equal(self.state(blind), self.state(self.whole))
+    same_bits.assert_same(self.state(blind), self.state(self.whole))
     seen = [r for r in records.read(self.whole / 'scalars.jsonl')]
     self.assertEqual(
       list(records.read(blind / 'scalars.jsonl')),
@@ -125,7 +124,7 @@ class TrainerTest(absltest.TestCase):
     self.assertGreater(starts[-1], 0)  # else nothing was resumed
     self.assertGreater(len(set(starts)), 1)
     directory = self.train('stopped')
-    chex.assert_trees_all_equal(self.state(directory), self.state(self.whole))
+    same_bits.assert_same(self.state(directory), self.state(self.whole))
     self.assertEqual(
       (directory / 'scalars.jsonl').read_bytes(),
       (self.whole / 'scalars.jsonl').read_bytes(),
@@ -165,7 +164,7 @@ class TrainerTest(absltest.TestCase):
       (grown / 'scalars.jsonl').read_bytes(),
       (at_once / 'scalars.jsonl').read_bytes(),
     )
-    chex.assert_trees_all_equal(self.state(grown, 8), self.state(at_once, 8))
+    same_bits.assert_same(self.state(grown, 8), self.state(at_once, 8))
 
   def test_divergence_is_a_status(self):
     poisoned = self.program._replace(

@@ -81,7 +81,11 @@ class Case(parameterized.TestCase):
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
       **{
-        jax.tree_util.keystr(path): (str(leaf.dtype), leaf.tobytes())
+        jax.tree_util.keystr(path): (
+          leaf.shape,
+          str(leaf.dtype),
+          leaf.tobytes(),
+        )
         for path, leaf in leaves
       },
       **{

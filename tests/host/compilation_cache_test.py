@@ -14,14 +14,13 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 from jax.experimental.compilation_cache import compilation_cache
 
 from bn_jax import errors
 from bn_jax.host import compilation_cache as compilation_cache_lib
-from tests.fixtures import strict, toys
+from tests.fixtures import same_bits, strict, toys
 
 _SETTINGS = (
   'jax_compilation_cache_dir',
@@ -79,7 +78,7 @@ class KeepTest(Kept):
     self.assertLen(written, _events[_READ])
     self.assertEqual(_events[_WRITTEN], 0)
     self.assertEqual(self.sizes(), written)
-    jax.tree.map(np.testing.assert_array_equal, second, first)
+    same_bits.assert_same(second, first)
 
   def train(self):
     made = toys.classifier.__wrapped__('batch')
@@ -196,7 +195,7 @@ class DamageTest(Kept):
 
   def again(self):
     self.start()
-    np.testing.assert_array_equal(self.program(self.params), self.expected)
+    same_bits.assert_same(self.program(self.params), self.expected)
 
   @parameterized.parameters('flipped', 'cut', 'emptied')
   def test_is_compiled_again_and_mended(self, how):

@@ -5,7 +5,10 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import models
 from bn_jax.models import vgg
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 
 def shapes(module, image, batch=1):
@@ -125,7 +128,7 @@ class VGGTest(parameterized.TestCase):
       made[norm] = init(jax.random.key(3), x, statistics='running')['params']
     for params in made.values():
       for name in ('conv1', 'conv8', 'logits'):
-        np.testing.assert_array_equal(
+        same_bits.assert_same(
           made['none'][name]['kernel'], params[name]['kernel']
         )
 

@@ -8,7 +8,10 @@ from absl.testing import absltest, parameterized
 from bn_jax import errors, models, norms
 from bn_jax.config import build, resolve
 from configs import default
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 _X = jnp.asarray(np.random.default_rng(0).normal(size=(12, 3)), jnp.float32)
 
@@ -48,7 +51,7 @@ class AffineTest(parameterized.TestCase):
 
   @parameterized.parameters('batch', 'running')
   def test_changes_no_value(self, statistics):
-    np.testing.assert_array_equal(
+    same_bits.assert_same(
       applied(self.variables, statistics, affine=False),
       applied(self.variables, statistics),
     )

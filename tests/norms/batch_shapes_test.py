@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import norms
 from tests.fixtures import (
   reference,
+  same_bits,
   strict,  # noqa: F401
 )
 
@@ -33,8 +34,8 @@ class AxisTest(parameterized.TestCase):
       keywords = dict(statistics=statistics, mask=mask, mutable=['batch_stats'])
       want, stats = last.apply(variables, x, **keywords)
       got, new = moved.apply(variables, np.moveaxis(x, -1, axis), **keywords)
-      np.testing.assert_array_equal(np.moveaxis(got, axis, -1), want)
-      jax.tree.map(np.testing.assert_array_equal, new, stats)
+      same_bits.assert_same(np.moveaxis(got, axis, -1), want)
+      same_bits.assert_same(new, stats)
 
   @parameterized.parameters(0, 4, -4)
   def test_refuses_what_is_no_axis_of_channels(self, axis):
@@ -160,7 +161,7 @@ class StoppedTest(parameterized.TestCase):
     x, scale, bias = data((8, 2, 2, 3))
     got, _ = norms.batch_norm(x, scale, bias, stop_statistics_gradient=True)
     want, _ = norms.batch_norm(x, scale, bias)
-    np.testing.assert_array_equal(got, want)
+    same_bits.assert_same(got, want)
 
   def test_a_network_of_it_has_biases(self):
     self.assertTrue(

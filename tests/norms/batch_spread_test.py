@@ -14,6 +14,7 @@ from bn_jax.placement import ALONE, Spread
 from bn_jax.training import devices as devices_lib
 from tests.fixtures import (
   reference,
+  same_bits,
   strict,  # noqa: F401
 )
 
@@ -85,7 +86,7 @@ class PartsInSightTest(parameterized.TestCase):
     ones = np.ones(5, np.float32)
     got, _ = norms.batch_norm(x, ones, ones, spread=Spread(parts))
     want, _ = norms.batch_norm(x, ones, ones)
-    np.testing.assert_array_equal(got, want)
+    same_bits.assert_same(got, want)
 
 
 def on_devices(function, count=4):
@@ -251,7 +252,7 @@ class BitwiseTest(parameterized.TestCase):
 
     def equal(got, want):
       if jax.__version_info__ < (0, 11):
-        np.testing.assert_array_equal(got, want)
+        same_bits.assert_same(got, want)
       else:  # seen with jax 0.12: 1.2e-7 of the largest value; why is not known
         largest = float(np.abs(want).max())
         np.testing.assert_allclose(got, want, rtol=0, atol=2.5e-7 * largest)

@@ -10,7 +10,10 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import models, norms
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 KEY = jax.random.key(2)
 # All with running statistics; one average that counts its updates among them.
@@ -78,10 +81,6 @@ def gradients(module, variables, x, weight, statistics='batch', **keywords):
   return jax.grad(loss, argnums=(0, 1))(x, variables['params'])
 
 
-def assert_same(got, want):
-  jax.tree.map(np.testing.assert_array_equal, got, want)
-
-
 class FrozenTest(parameterized.TestCase):
   @over_norms
   def test_modes_are_alike_and_no_statistic_moves(self, name, keywords):
@@ -90,11 +89,11 @@ class FrozenTest(parameterized.TestCase):
     frozen = layer(name, keywords, frozen=True)
     variables = variables_of(frozen, x)
     y, stats = trained(frozen, variables, x)
-    assert_same(y, frozen.apply(variables, x, statistics='running'))
-    assert_same(stats, variables['batch_stats'])
+    same_bits.assert_same(y, frozen.apply(variables, x, statistics='running'))
+    same_bits.assert_same(stats, variables['batch_stats'])
     # What it infers with is what the layer that is not frozen would.
     free = layer(name, keywords)
-    assert_same(y, free.apply(variables, x, statistics='running'))
+    same_bits.assert_same(y, free.apply(variables, x, statistics='running'))
     self.assertTrue((trained(free, variables, x)[0] != y).any())
 
   @over_norms
@@ -109,10 +108,11 @@ class FrozenTest(parameterized.TestCase):
     else:
       divisor = np.float64(stats['scale_p'])
     want = np.float64(weight) * np.float64(scale) / divisor
+    zeros = jnp.zeros(3)
     for statistics in norms.STATISTICS:
       of_x, of_params = gradients(frozen, variables, x, weight, statistics)
       np.testing.assert_allclose(of_x, want, rtol=1e-6)
-      assert_same(of_params, {'scale': np.zeros(3), 'bias': np.zeros(3)})
+      same_bits.assert_same(of_params, {'scale': zeros, 'bias': zeros})
       free = layer(name, keywords)
       _, of_params = gradients(free, variables, x, weight, statistics)
       self.assertTrue(all(g.all() for g in of_params.values()))
@@ -125,11 +125,11 @@ class FrozenTest(parameterized.TestCase):
     variables = variables_of(frozen, x)
     mask = jnp.arange(6) < 2
     y, stats = trained(frozen, variables, x, mask=mask)
-    assert_same(stats, variables['batch_stats'])
+    same_bits.assert_same(stats, variables['batch_stats'])
     want = frozen.apply(variables, x, statistics='running')
-    assert_same(y[mask], want[mask])
+    same_bits.assert_same(y[mask], want[mask])
     alone, _ = trained(frozen, variables, x[:1, :1])
-    np.testing.assert_array_equal(alone, y[:1, :1])
+    same_bits.assert_same(alone, y[:1, :1])
 
   @over_norms
   def test_only_where_it_is_asked_for(self, name, keywords):
@@ -164,17 +164,17 @@ class FrozenTest(parameterized.TestCase):
     self.assertEqual((y.shape, y.dtype), (x.shape, jnp.bfloat16))
     last = layer('batch', {}, frozen=True)
     want, _ = trained(last, variables, jnp.moveaxis(x, 1, -1))
-    np.testing.assert_array_equal(y, jnp.moveaxis(want, -1, 1))
+    same_bits.assert_same(y, jnp.moveaxis(want, -1, 1))
 
   def test_noise_is_no_statistic(self):
     x = values((40, 5, 3))
     noisy, plain = layer('noisy', {}, frozen=True), layer('batch', {})
     variables = variables_of(plain, x)
     y, stats = trained(noisy, variables, x, rngs={'noise': KEY})
-    assert_same(stats, variables['batch_stats'])
+    same_bits.assert_same(stats, variables['batch_stats'])
     fixed = plain.apply(variables, x, statistics='running')
     self.assertTrue((y != fixed).any())
-    assert_same(trained(noisy, variables, x)[0], fixed)
+    same_bits.assert_same(trained(noisy, variables, x)[0], fixed)
     # Given its key, y = s fixed + m, element by element.
     again, _ = trained(noisy, variables, x + 1, rngs={'noise': KEY})
     other, _ = trained(noisy, variables, x + 2, rngs={'noise': KEY})
@@ -189,10 +189,10 @@ class FrozenTest(parameterized.TestCase):
       frozen.apply(variables, x, statistics=statistics, mutable=['moments'])[1]
       for statistics in norms.STATISTICS
     ]
-    assert_same(*found)
+    same_bits.assert_same(*found)
     want = norms.moments(x, group_size=2)
     moments = found[0]['moments']['batch']
-    np.testing.assert_array_equal(moments['mean'], want.mean)
+    same_bits.assert_same(moments['mean'], want.mean)
 
 
 class Small(nn.Module):
@@ -227,7 +227,7 @@ class NetworkTest(parameterized.TestCase):
       return jax.grad(loss, has_aux=True)(variables['params'])
 
     found, stats = gradients(self.variables, self.x)
-    assert_same(stats, self.variables['batch_stats'])
+    same_bits.assert_same(stats, self.variables['batch_stats'])
     for name, leaves in found.items():
       for leaf in leaves.values():
         self.assertEqual(bool(leaf.any()), not name.endswith('_norm'), name)
@@ -240,7 +240,7 @@ class NetworkTest(parameterized.TestCase):
     # One layer sees the same, frozen or not.
     free = module.clone(norm=norms.make('batch'))
     want = norms.population_statistics(free, variables, [self.x])
-    assert_same(population, want)
+    same_bits.assert_same(population, want)
     folded, plain = norms.fold(module, variables, self.x)
     np.testing.assert_allclose(
       folded.apply(plain, self.x, statistics='running'),

@@ -6,7 +6,10 @@ from flax import linen as nn
 
 from bn_jax import models, norms
 from bn_jax.models.lowering import conv
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 
 def setUpModule():
@@ -110,7 +113,7 @@ class KernelsTest(parameterized.TestCase):
     variables = self.variables(norm)
     before = variables['batch_stats']
     _, new = effective(norm, variables, statistics='running')
-    jax.tree.map(np.testing.assert_array_equal, new['batch_stats'], before)
+    same_bits.assert_same(new['batch_stats'], before)
     _, new = effective(norm, variables, statistics='batch')
     name = 'conv1/kernel/u'
     a, b = (s['weight1'][name] for s in (before, new['batch_stats']))
@@ -123,7 +126,7 @@ class KernelsTest(parameterized.TestCase):
   def test_kernel_is_stored_as_it_is_drawn(self, name, convolution):
     drawn = self.variables(norms.make('none'), convolution=convolution)
     stored = self.variables(norms.make(name), convolution=convolution)
-    np.testing.assert_array_equal(
+    same_bits.assert_same(
       stored['params']['conv1']['kernel'], drawn['params']['conv1']['kernel']
     )
 

@@ -5,7 +5,10 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import norms
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 KEY = jax.random.key(5)
 
@@ -76,14 +79,14 @@ class AddNoiseTest(parameterized.TestCase):
     x = normal((6, 3, 3, 4))
     all_of_them = norms.add_noise(x, KEY)
     some = norms.add_noise(x[:2], KEY)
-    np.testing.assert_array_equal(all_of_them[:2], some)
+    same_bits.assert_same(all_of_them[:2], some)
     self.assertFalse((all_of_them[0] - x[0] == all_of_them[1] - x[1]).any())
 
   def test_a_part_of_a_batch_says_where_it_begins(self):
     x = normal((6, 3, 3, 4))
     whole = norms.add_noise(x, KEY)
     part = norms.add_noise(x[4:], KEY, first=4)
-    np.testing.assert_array_equal(part, whole[4:])
+    same_bits.assert_same(part, whole[4:])
     self.assertTrue((norms.add_noise(x[4:], KEY) != whole[4:]).any())
 
   def test_gradients_flow_through_the_factor(self):
@@ -119,7 +122,7 @@ class NoisyLayerTest(parameterized.TestCase):
     noisy = norms.make('noisy').layer('norm1')
     plain = norms.make('batch').layer('norm1')
     variables = plain.init(KEY, x, statistics='running')
-    equal = np.testing.assert_array_equal
+    equal = same_bits.assert_same
     for statistics in norms.STATISTICS:
       for_mode = dict(statistics=statistics, mutable=['batch_stats'])
       want, want_stats = plain.apply(variables, x, **for_mode)
@@ -160,14 +163,14 @@ class NoisyLayerTest(parameterized.TestCase):
     draw = jax.jit(lambda key: Two().apply({}, x, rngs={'noise': key}))
     a, b = draw(KEY)
     self.assertFalse((a == b).any())
-    np.testing.assert_array_equal(draw(KEY)[0], a)
+    same_bits.assert_same(draw(KEY)[0], a)
     self.assertFalse((draw(jax.random.key(6))[0] == a).any())
 
   def test_alone_it_is_the_same_noise_on_nothing(self):
     x = normal((8, 4))
     layer = norms.make('noise').layer('norm1')
     self.assertTrue(norms.make('noise').bias_before)
-    np.testing.assert_array_equal(layer.apply({}, x, statistics='batch'), x)
+    same_bits.assert_same(layer.apply({}, x, statistics='batch'), x)
     loud = layer.apply({}, x, statistics='batch', rngs={'noise': KEY})
     self.assertFalse((loud == x).any())
 

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from bn_jax import norms, placement
 from tests.fixtures import (
-  bits,
+  same_bits,
   strict,  # noqa: F401
 )
 
@@ -102,7 +102,7 @@ class RegistryTest(parameterized.TestCase):
       before = layer.apply(variables, x, mode='running')
     with self.assertRaisesRegex(ValueError, 'give statistics alone'):
       layer.apply(variables, x, statistics='batch', mode='running')
-    np.testing.assert_array_equal(
+    same_bits.assert_same(
       before, layer.apply(variables, x, statistics='running')
     )
     self.assertIsInstance(norm.bias_before, bool)
@@ -148,7 +148,7 @@ class RegistryTest(parameterized.TestCase):
     key = jax.random.key(0)
     want = layer.init_with_output(key, images(), statistics='running')
     got = layer.init_with_output(key, x=images(), statistics='running')
-    bits.assert_same(got, want)
+    same_bits.assert_same(got, want)
     with self.assertRaisesRegex(TypeError, "argument: 'x'"):
       layer.init(key, statistics='running')
 
@@ -224,7 +224,7 @@ class RegistryTest(parameterized.TestCase):
   def test_none_is_the_identity(self):
     x = images()
     layer = norms.make('none').layer('norm1')
-    np.testing.assert_array_equal(layer.apply({}, x, statistics='batch'), x)
+    same_bits.assert_same(layer.apply({}, x, statistics='batch'), x)
 
   def test_unknown_name(self):
     with self.assertRaisesRegex(ValueError, "unknown norm 'bach'.*'batch'"):

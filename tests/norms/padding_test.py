@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import norms
 from tests.fixtures import (
-  bits,
+  same_bits,
   strict,  # noqa: F401
 )
 
@@ -110,7 +110,7 @@ class PaddingTest(parameterized.TestCase):
     of, real = program(name, MASKS[mask])
     want = of(0)
     for held in HELD:
-      bits.assert_same(of(held), want)
+      same_bits.assert_same(of(held), want)
     for (gradient, _), (hessian, _) in want.values():
       for leaf in jax.tree.leaves((gradient, hessian)):
         self.assertTrue(np.isfinite(leaf).all())
@@ -145,7 +145,7 @@ class PaddingTest(parameterized.TestCase):
 
     want = of(0)
     for held in HELD:
-      bits.assert_same(of(held), want)
+      same_bits.assert_same(of(held), want)
     self.assertFalse(np.where(real, 0, want[0]).any())
     self.assertTrue(all(leaf.any() for leaf in want))
 

@@ -6,7 +6,10 @@ from flax import linen as nn
 
 from bn_jax import norms
 from bn_jax.training import devices
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 
 def setUpModule():
@@ -153,7 +156,7 @@ class PopulationTest(parameterized.TestCase):
       for stats in (variables['batch_stats'], other)
       for layerwise in (False, True)
     ]  # fmt: skip
-    np.testing.assert_array_equal(found[0], found[2])
+    same_bits.assert_same(found[0], found[2])
     np.testing.assert_allclose(found[1], found[3], rtol=1e-6)
 
   @parameterized.parameters('batch', 'noisy', 'batch_renorm', 'l1')
@@ -171,9 +174,7 @@ class PopulationTest(parameterized.TestCase):
       want = np.abs(x).mean((1, 2)).mean(0)
       np.testing.assert_allclose(stats['scale_p'], want, rtol=1e-4)
     # What it was given is as it was.
-    jax.tree.map(
-      np.testing.assert_array_equal, variables['batch_stats'], before
-    )
+    same_bits.assert_same(variables['batch_stats'], before)
 
   def test_same_on_eight_devices(self):
     mesh = devices.mesh(8)

@@ -7,7 +7,10 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import norms
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 
 def batches(count=4, shape=(6, 2, 3)):
@@ -80,7 +83,7 @@ class RunningAverageTest(parameterized.TestCase):
       variables, xs[2], statistics='batch', mask=jnp.zeros(6, bool),
       mutable=['batch_stats'],
     )  # fmt: skip
-    jax.tree.map(np.testing.assert_array_equal, new['batch_stats'], before)
+    same_bits.assert_same(new['batch_stats'], before)
 
   def test_make_refuses(self):
     with self.assertRaisesRegex(ValueError, "is 'mean'; allowed: ema, correct"):
@@ -128,7 +131,7 @@ class MomentsTest(parameterized.TestCase):
     found = new['moments']['batch']
     want = norms.moments(x, group_size=group_size)
     for name in ('mean', 'var', 'count'):
-      np.testing.assert_array_equal(found[name], getattr(want, name))
+      same_bits.assert_same(found[name], getattr(want, name))
 
 
 if __name__ == '__main__':

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from unittest import mock
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import errors
 from bn_jax.storage import checkpoint, digests
-from tests.fixtures import strict, toys
+from tests.fixtures import same_bits, strict, toys
 
 
 class CheckpointsTest(parameterized.TestCase):
@@ -51,8 +50,7 @@ class CheckpointsTest(parameterized.TestCase):
     again = self.open()
     self.assertEqual(again.latest(), 1)
     for restored in (again.restore(1, made.init(5)), again.newest(state)):
-      chex.assert_trees_all_equal(restored, state)
-      chex.assert_trees_all_equal_dtypes(restored, state)
+      same_bits.assert_same(restored, state)
 
   @parameterized.parameters(
     '[1]', '{1}', 'a\\1', 'a*', 'a?', "'", '"', 'a\nb', '%j', 'ä', '\udce4'
@@ -62,7 +60,7 @@ class CheckpointsTest(parameterized.TestCase):
     self.folder = self.folder.with_name(name) / 'checkpoints'
     self.folder.parent.mkdir()
     self.saved(1)
-    chex.assert_trees_all_equal(self.open().restore(1, self.state), self.at(1))
+    same_bits.assert_same(self.open().restore(1, self.state), self.at(1))
     self.assertEqual(list(self.folder.parent.iterdir()), [self.folder])
 
   def test_in_a_locale_without_its_letters(self):
@@ -88,7 +86,7 @@ class CheckpointsTest(parameterized.TestCase):
   def test_shapes_are_enough_to_restore(self):
     self.saved(1)
     shapes = jax.eval_shape(self.made.init, 0)
-    chex.assert_trees_all_equal(self.open().newest(shapes), self.at(1))
+    same_bits.assert_same(self.open().newest(shapes), self.at(1))
 
   def test_what_is_saved_is_a_copy(self):
     """The step consumes the state, and arrays may be written over."""
@@ -99,7 +97,7 @@ class CheckpointsTest(parameterized.TestCase):
       array[...] = 0
     checkpoints.wait()
     restored = self.open().restore(1, self.state)
-    chex.assert_trees_all_equal(restored, self.state)
+    same_bits.assert_same(restored, self.state)
 
   def test_keeps_the_newest(self):
     checkpoints = self.saved(0, 3, 6, keep=2)
@@ -118,7 +116,7 @@ class CheckpointsTest(parameterized.TestCase):
     checkpoints.save(2, self.made.init(9))
     checkpoints.wait()
     restored = checkpoints.restore(2, self.state)
-    chex.assert_trees_all_equal(restored.params, self.state.params)
+    same_bits.assert_same(restored.params, self.state.params)
 
   def test_an_earlier_step_is_refused_aloud(self):
     checkpoints = self.saved(5)
@@ -341,7 +339,7 @@ class DamageTest(parameterized.TestCase):
         continue
       restored = checkpoints.newest(self.state)
       want = 1 if 2 in hit else 2
-      chex.assert_trees_all_equal(
+      same_bits.assert_same(
         restored, self.state._replace(step=np.asarray(want, np.int32))
       )
 

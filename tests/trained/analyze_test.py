@@ -23,7 +23,7 @@ from bn_jax.experiment import experiment
 from bn_jax.report.drawing import canvas
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import journal, records
-from tests.fixtures import made_up, strict
+from tests.fixtures import made_up, same_bits, strict
 
 # Each as training takes it, by the keywords that both give.
 MEASURES = {
@@ -104,8 +104,7 @@ class AfterwardsTest(Trained):
       self.assertEqual(one.step, other.step)
       self.assertEqual(one.conditions, other.conditions)
       self.assertEqual(list(one.values), list(other.values))
-      for key, value in one.values.items():
-        np.testing.assert_array_equal(value, other.values[key], key)
+      same_bits.assert_same(one.values, other.values)
 
   def test_all_are_those_that_were_kept(self):
     self.run_command('--measure=evaluation', '--steps=all')

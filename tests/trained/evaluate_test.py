@@ -15,7 +15,7 @@ from bn_jax.config import build, files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import run_folder
-from tests.fixtures import strict, trained
+from tests.fixtures import same_bits, strict, trained
 
 
 def run(*words):
@@ -223,7 +223,7 @@ class InheritTest(Trained):
     np.testing.assert_allclose(
       got[0]['dense1']['kernel'], want[0]['dense1']['kernel'], atol=1e-9
     )
-    jax.tree.map(np.testing.assert_array_equal, got[1], want[1])
+    same_bits.assert_same(got[1], want[1])
 
   def test_another_network_is_refused_before_anything_is_written(self):
     with self.assertRaisesRegex(

@@ -11,7 +11,7 @@ from bn_jax import analysis, types
 from bn_jax.data.batches import in_memory
 from bn_jax.training import step as step_lib
 from tests.fixtures import (
-  bits,
+  same_bits,
   strict,  # noqa: F401
   toys,
 )
@@ -19,10 +19,6 @@ from tests.fixtures import (
 
 def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
-
-
-def equal(a, b):
-  chex.assert_trees_all_equal(a, b)
 
 
 class StepTest(parameterized.TestCase):
@@ -139,7 +135,7 @@ class PaddingTest(parameterized.TestCase):
     for leaf in jax.tree.leaves(want):
       self.assertTrue(np.isfinite(leaf).all())
     for held in (np.inf, np.nan, 1e30):
-      bits.assert_same(of(held, 99), want)
+      same_bits.assert_same(of(held, 99), want)
 
 
 class LatchTest(parameterized.TestCase):
@@ -159,8 +155,8 @@ class LatchTest(parameterized.TestCase):
     self.assertTrue(np.isnan(frozen.ring['objective'][1]))
     keep = ('params', 'batch_stats', 'opt_state', 'order', 'step')
     for name in keep:
-      equal(getattr(frozen, name), getattr(state, name))
-    equal(step(frozen, split), frozen)
+      same_bits.assert_same(getattr(frozen, name), getattr(state, name))
+    same_bits.assert_same(step(frozen, split), frozen)
 
   def test_an_infinite_gradient_sets_it_too(self):
     """The loss is finite, its gradient is not."""
@@ -177,7 +173,7 @@ class LatchTest(parameterized.TestCase):
     sampler = toys.order.sampler(num_examples=20, batch_size=8)
     new = step_lib.make(objective, optimizer, sampler)(state, split)
     self.assertFalse(bool(new.finite))
-    equal(new.params, state.params)
+    same_bits.assert_same(new.params, state.params)
 
   def test_finite_steps_leave_it(self):
     made = toys.classifier('batch')
@@ -187,7 +183,7 @@ class LatchTest(parameterized.TestCase):
 class InitTest(parameterized.TestCase):
   def test_a_seed_is_its_weights(self):
     made = toys.classifier('batch')
-    equal(made.init(0), made.init(0))
+    same_bits.assert_same(made.init(0), made.init(0))
     a, b = made.init(0), made.init(1)
     kernels = (s.params['conv1']['kernel'] for s in (a, b))
     self.assertFalse(np.array_equal(*kernels))
@@ -195,8 +191,10 @@ class InitTest(parameterized.TestCase):
   def test_networks_of_one_seed_share_weights_and_batches(self):
     plain, normed = toys.classifier('none'), toys.classifier('batch')
     split, a, b = toys.split(), plain.init(3), normed.init(3)
-    equal(a.params['conv1']['kernel'], b.params['conv1']['kernel'])
-    equal(plain.batch(a, split), normed.batch(b, split))
+    same_bits.assert_same(
+      a.params['conv1']['kernel'], b.params['conv1']['kernel']
+    )
+    same_bits.assert_same(plain.batch(a, split), normed.batch(b, split))
 
   def test_only_arrays(self):
     state = toys.classifier('batch').init(0)

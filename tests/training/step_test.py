@@ -9,6 +9,7 @@ from bn_jax import norms, optim
 from bn_jax.training import problem
 from tests.fixtures import (
   faults,
+  same_bits,
   strict,  # noqa: F401
   toys,
 )
@@ -63,11 +64,13 @@ class FaultsTest(parameterized.TestCase):
       self.assertEqual(now.finite, t <= first)
       self.assertEqual(now.skipped, 0)
     for later in states[first + 1 :]:
-      faults.equal(learned(later), learned(states[first]))
-      faults.equal(later.order, states[first].order)
-    faults.equal(states[-1], states[first + 1])
+      same_bits.assert_same(learned(later), learned(states[first]))
+      same_bits.assert_same(later.order, states[first].order)
+    same_bits.assert_same(states[-1], states[first + 1])
     # A stream goes on; neither state nor row becomes that of another batch.
-    faults.equal(step(states[-1], faults.split(faults.GOOD)), states[-1])
+    same_bits.assert_same(
+      step(states[-1], faults.split(faults.GOOD)), states[-1]
+    )
     w, _, mean = faults.oracle(first, ())
     np.testing.assert_allclose(states[-1].params['w'], w, 1e-5)
     np.testing.assert_allclose(states[-1].batch_stats['mean'], mean, 1e-5)
@@ -78,8 +81,8 @@ class FaultsTest(parameterized.TestCase):
     first, second, third = self.bad
     states = faults.run(step, state, faults.split(fault), third + 2)
     for t in (first, second):
-      faults.equal(learned(states[t + 1]), learned(states[t]))
-      faults.equal(states[t + 1].order, faults.batches(9)[1][t + 1])
+      same_bits.assert_same(learned(states[t + 1]), learned(states[t]))
+      same_bits.assert_same(states[t + 1].order, faults.batches(9)[1][t + 1])
     for t, now in enumerate(states):
       self.assertTrue(is_finite(now))
       self.assertEqual(now.step, min(t, third))
@@ -104,7 +107,7 @@ class FaultsTest(parameterized.TestCase):
     )
     for t in range(bad + 1, following):
       unseen = step(unseen, faults.split(faults.GOOD))
-      faults.equal(learned(states[t + 1]), learned(unseen))
+      same_bits.assert_same(learned(states[t + 1]), learned(unseen))
       self.assertFalse(
         np.array_equal(states[t + 1].params['w'], states[t].params['w'])
       )
@@ -115,7 +118,7 @@ class FaultsTest(parameterized.TestCase):
     step, state = faults.ready(max_skips=1, micro_batches=4)
     states = faults.run(step, state, faults.split(fault), second + 1)
     for t in (first, second):
-      faults.equal(learned(states[t + 1]), learned(states[t]))
+      same_bits.assert_same(learned(states[t + 1]), learned(states[t]))
       self.assertTrue(is_finite(states[t + 1]))
       self.assertEqual(states[t + 1].skipped, 1)
       self.assertEqual(states[t + 1].finite, t == first)
@@ -130,7 +133,7 @@ class FaultsTest(parameterized.TestCase):
     for a, b in zip(plain, skipping):
       ring = dict(b.ring)
       np.testing.assert_array_equal(ring.pop('skipped'), 0)
-      faults.equal(a, b._replace(ring=ring))
+      same_bits.assert_same(a, b._replace(ring=ring))
     np.testing.assert_allclose(
       plain[-1].params['w'], faults.oracle(6, ())[0], 1e-5
     )
@@ -142,7 +145,7 @@ class FaultsTest(parameterized.TestCase):
     for _ in range(self.bad[1] + 1):
       there = step(state, faults.split(fault))
       for leaf in jax.tree.leaves(jax.device_get(there)):
-        np.testing.assert_array_equal(leaf, np.repeat(leaf[:1], 8, axis=0))
+        same_bits.assert_same(leaf, np.repeat(leaf[:1], 8, axis=0))
       state = jax.tree.map(lambda x: x[0], there)
     self.assertFalse(state.finite)
     self.assertEqual(state.skipped, 1)

@@ -185,6 +185,7 @@ class MaxPoolTest(parameterized.TestCase):
       y, pull = jax.vjp(
         lambda x, lowering=lowering: conv.max_pool(x, lowering=lowering), x
       )
+      # Of 0 and -0 either may be the maximum.
       np.testing.assert_array_equal(y, want)
       np.testing.assert_array_equal(pull(dy)[0], pull_want(dy)[0])
 

@@ -5,7 +5,10 @@ from absl.testing import absltest, parameterized
 
 from bn_jax.models import lowering as lowering_lib
 from bn_jax.models.lowering import pool
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+)
 
 SIZES = ((7, 6), (2, 3), (1, 1))
 
@@ -94,7 +97,7 @@ class MaxPoolTest(parameterized.TestCase):
     want, want_dx, _ = pulled(made['library'], x)
     for lowering in ('product', 'auto'):
       y, dx, _ = pulled(made[lowering], x)
-      np.testing.assert_array_equal(y, want)
+      same_bits.assert_same(y, want)
       np.testing.assert_allclose(dx, want_dx, atol=1e-5)
 
   @parameterized.product(size=SIZES, stride=(1, 2))
