@@ -23,7 +23,7 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import checks, placement, trees
-from bn_jax.norms import batch, norm, per_example
+from bn_jax.norms import batch, norm, per_example, transform
 
 # What may follow weight standardization.
 _AFTER = {
@@ -205,5 +205,5 @@ def _norm(weighted: Callable[[nn.Module, str], nn.Module]) -> norm.Norm:
 
 def _check_standardized(epsilon: float, scaled: bool) -> None:
   """Raises ValueError for a keyword of `standardized` out of its range."""
-  checks.number('epsilon', epsilon, least=0)
+  transform.check_epsilon(epsilon)
   checks.flag('scaled', scaled)

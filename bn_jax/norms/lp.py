@@ -74,7 +74,7 @@ def lp_norm(
     ValueError: p below 1, or what `batch_norm` refuses.
   """
   check_power(p, centred)
-  checks.number('epsilon', epsilon, least=0)
+  transform.check_epsilon(epsilon)
   x = transform.channels_last(x, axis)
   transform.check_parameters(x, scale, bias)
   pieces, centre, moments = _find(

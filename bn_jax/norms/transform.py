@@ -60,7 +60,7 @@ def batch_norm(
       of one value; a mask that is not bool; a mask or parameters of another
       shape.
   """
-  checks.number('epsilon', epsilon, least=0)
+  check_epsilon(epsilon)
   checks.flag('stop_statistics_gradient', stop_statistics_gradient)
   x = channels_last(x, axis)
   check_parameters(x, scale, bias)
@@ -250,6 +250,12 @@ def normalize(
   centred = moments_lib.exact(channels_last(x, axis)) - mean
   y = centred * (scale / deviation) + bias
   return jnp.moveaxis(y.astype(x.dtype), -1, axis)
+
+
+def check_epsilon(epsilon: float) -> None:
+  """Raises ValueError unless epsilon is 0 or more; a traced one is unknown."""
+  if not isinstance(epsilon, jax.Array):
+    checks.number('epsilon', epsilon, least=0)
 
 
 def check_parameters(x: jax.Array, scale: jax.Array, bias: jax.Array) -> None:

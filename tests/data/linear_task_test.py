@@ -36,7 +36,7 @@ class LinearTaskTest(parameterized.TestCase):
   @parameterized.parameters(
     (dict(dimension=0), 'dimension is 0'),
     (dict(num_examples=0), 'num_examples is 0'),
-    (dict(matrix_scale=0.0), 'matrix_scale is 0.0; allowed: more than 0'),
+    (dict(matrix_scale=0.0), 'matrix_scale is 0.0; allowed: above 0'),
     (dict(input_scale=float('inf')), 'input_scale is inf'),
     (dict(seed=-1), 'seed is -1'),
   )

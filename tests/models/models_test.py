@@ -354,7 +354,7 @@ class RegistryTest(parameterized.TestCase):
     (dict(name='mlp', initial_std=0.0), 'initial_std is 0.0; allowed'),
     (dict(name='deep_linear', depth=0), 'depth is 0; allowed: 1, 2'),
     (dict(name='deep_linear', features=2.5), 'features is 2.5; allowed'),
-    (dict(name='deep_linear', bias=1), 'bias is 1; allowed: True or False'),
+    (dict(name='deep_linear', bias=1), 'bias is 1; allowed: True, False'),
     (dict(name='resnet20', shortcut='A'), "'A'; allowed: zeros, projection"),
     (dict(name='resnet50', init='xavier'), "'xavier'; allowed: he, glorot"),
     (dict(name='resnet50', width=-1), 'width is -1'),
@@ -362,7 +362,7 @@ class RegistryTest(parameterized.TestCase):
     (dict(name='inception', pool_projection=64), '64; allowed: 128, 96'),
     (dict(name='inception', activation='tanh'), 'allowed: relu, sigmoid'),
     (dict(name='inception', dropout=1.0), 'dropout is 1.0'),
-    (dict(name='inception', lrn='no'), 'lrn is .no.; allowed: True or False'),
+    (dict(name='inception', lrn='no'), 'lrn is .no.; allowed: True, False'),
     (dict(name='inception', per_activation=('5b',)), "'5b'; .* mixed_5b"),
     (dict(name='inception', kernel_scale=0), 'kernel_scale is 0'),
   )

@@ -106,7 +106,7 @@ class MeasuresTest(parameterized.TestCase):
       np.testing.assert_allclose(got[key], want[key], rtol=1e-5, err_msg=key)
 
   def test_refuses_an_unknown_spread(self):
-    with self.assertRaisesRegex(ValueError, "allowed: 'batch', 'points'"):
+    with self.assertRaisesRegex(ValueError, 'allowed: batch, points'):
       analysis.make('along_gradient', spread='examples')
 
   def test_batches_are_cut_where_they_divide(self):

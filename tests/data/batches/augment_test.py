@@ -232,10 +232,10 @@ class ApplyTest(parameterized.TestCase):
     np.testing.assert_array_equal(compiled(placed, KEY), applied(images, **ALL))
 
   @parameterized.parameters(
-    (dict(crop_padding=-1), 'crop_padding is -1; allowed: 0 or more'),
-    (dict(crop_padding=1.5), 'crop_padding is 1.5; allowed: 0 or more whole'),
+    (dict(crop_padding=-1), 'crop_padding is -1; allowed: 0, 1, 2'),
+    (dict(crop_padding=1.5), 'crop_padding is 1.5; allowed: 0, 1, 2'),
     (dict(photometric=-0.1), 'photometric is -0.1; allowed: 0'),
-    (dict(photometric=2.6), 'photometric is 2.6; allowed: 0 .none. to 2.5'),
+    (dict(photometric=2.6), 'photometric is 2.6; allowed: 0 to 2.5'),
     (dict(photometric=float('nan')), 'photometric is nan'),
   )
   def test_make_refuses(self, keywords, message):
