@@ -141,6 +141,9 @@ def _seeds_left(
     )
   }
   _check_resume(directory, folders, resume)
+  for unfinished in to_train.values():
+    for folder in unfinished:
+      chain.check_restorable(folder)
   _check_space(directory, resolved, problems, to_train)
   return {
     name: [folder.seed for folder in unfinished]

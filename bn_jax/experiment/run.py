@@ -339,11 +339,8 @@ def _newest(
     for directory in (folder.path, folder.arrays):
       files.remove_torn(directory)
     newest = checkpoints.newest(without_ring(fresh), set_aside=True)
-    if newest is None and folder.has_records:
-      raise errors.CheckpointError(
-        f'{folder.path} holds records and no checkpoint: it was removed; '
-        'restore it, or give another --workdir to begin again'
-      )
+    if newest is None:
+      chain.check_restorable(folder)
     return newest is not None
 
   if not processes.agreed(read):

@@ -71,6 +71,31 @@ def check(folder: RunFolder) -> None:
       raise
 
 
+def check_restorable(folder: RunFolder) -> None:
+  """Checks that a run that is to go on has a checkpoint that is whole.
+
+  Raises:
+    CheckpointError: all are damaged, or there are records and none.
+  """
+  tried = {}
+  # Listed anew each time: another process may train, and remove one meanwhile.
+  listed = lambda: digests_lib.steps(folder.checkpoints)
+  while untried := [step for step in listed() if step not in tried]:
+    try:
+      digests_lib.verify(folder.checkpoints / str(untried[-1]))
+      return
+    except digests_lib.Damaged as error:
+      tried[untried[-1]] = str(error)
+  damaged = {step: why for step, why in tried.items() if step in listed()}
+  if damaged:
+    raise digests_lib.none_is_whole(folder.checkpoints, damaged)
+  if folder.has_records:
+    raise errors.CheckpointError(
+      f'{folder.path} holds records and no checkpoint: it was removed; '
+      'restore it, or give another --workdir to begin again'
+    )
+
+
 def check_owner(folder: RunFolder) -> Mapping[str, Any] | None:
   """Checks that the manifest and the newest checkpoint are of one run.
 

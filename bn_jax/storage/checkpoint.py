@@ -202,12 +202,7 @@ class Checkpoints:
           self._rename(damaged_step, 'damaged')
       return state
     if damaged:
-      step, why = next(iter(damaged.items()))
-      raise errors.CheckpointError(
-        f'no checkpoint in {self._directory} is whole: {len(damaged)} tried, '
-        f'the newest, {step}: {why}; restore the folder from a copy, or give '
-        'another --workdir to begin again'
-      )
+      raise digests.none_is_whole(self._directory, damaged)
     return None
 
   def close(self) -> None:

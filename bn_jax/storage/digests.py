@@ -104,6 +104,22 @@ def verify(folder: pathlib.Path) -> None:
       raise _failure(path, error) from error
 
 
+def none_is_whole(
+  directory: pathlib.Path, damaged: Mapping[int, str]
+) -> errors.CheckpointError:
+  """Returns the refusal of a directory in which all checkpoints are damaged.
+
+  Args:
+    damaged: step -> how, the newest first.
+  """
+  step, why = next(iter(damaged.items()))
+  return errors.CheckpointError(
+    f'no checkpoint in {directory} is whole: {len(damaged)} tried, the newest, '
+    f'{step}: {why}; restore the folder from a copy, or give another --workdir '
+    'to begin again'
+  )
+
+
 def _failure(path: pathlib.Path, error: OSError) -> Exception:
   """Returns Damaged if the file is lost, else CheckpointError."""
   if error.errno in _DAMAGE:
