@@ -321,7 +321,7 @@ class RefusedTest(Folder):
     files = [made_sets.png(x) for x in values_of('uint8')]
     files[7] = made_sets.deep_png(values_of('uint16')[0])
     made_sets.of(self.folder, image_feature((6, 6, 3)), **labelled(files))
-    self.assert_refused('record 7 .*16 bits.*say uint8; allowed: uint16')
+    self.assert_refused('record 7 .*8 bits.*say uint8; allowed: uint16')
 
   @parameterized.parameters(
     ('int32', 300, 'uint8'), ('int32', -1, 'uint8'), ('float32', 0.5, 'uint8'),
@@ -427,7 +427,7 @@ class CacheTest(Folder):
       self.assert_levels(np.repeat(values, 3, -1), got)
       self.assertNotEqual(file.read_bytes(), first)
       made_sets.stated(folder, dtype='uint8')
-      with self.assertRaisesRegex(errors.DataError, '16 bits.*say uint8'):
+      with self.assertRaisesRegex(errors.DataError, '8 bits.*say uint8'):
         arrays_in_memory(self.folder)
 
 

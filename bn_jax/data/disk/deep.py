@@ -4,6 +4,7 @@ Pillow opens them, and of most gives the upper 8 bits alone, without a word.
 """
 
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,9 @@ from bn_jax.data.disk import levels
 # Pillow knows more formats; of some it cannot be told here how many bits they
 # had, and one runs a program.
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+# How Pillow unpacks a grey TIFF of 16 bits; one of 12 bits it gives as such.
+_GREY_TIFF = ('I;16', 'I;16B', 'I;16L', 'I;16N', 'I;16R')
+_PHOTOMETRIC = 262  # the tag of a TIFF that is 0 where the number 0 is white
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as Pillow's
 
 
@@ -22,15 +26,15 @@ def opened(encoded: bytes) -> Image.Image:
 
 
 def is_deep(image: Image.Image) -> bool:
-  """Returns whether the file of an image has 16 bits a channel.
+  """Returns whether the file of an image has more than 8 bits a channel.
 
   Pillow's mode tells it of grey alone: other images lose the lower eight.
   """
   if image.mode.startswith('I;16'):
     return True
   for tile in image.tile:
-    arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-    if image.format in ('PNG', 'TIFF') and ';16' in str(arguments[0]):
+    arguments = _arguments(tile)
+    if image.format in ('PNG', 'PPM', 'TIFF') and ';16' in str(arguments[0]):
       return True
     # The last one of a netpbm format is the number that is white there.
     if image.format == 'PPM' and isinstance(arguments[-1], int):
@@ -42,14 +46,26 @@ def check(image: Image.Image, stated: levels.Stated) -> None:
   """Raises ValueError for a deep file that cannot be read as stated."""
   if stated.dtype != 'uint16':
     raise ValueError(
-      'its file has 16 bits a channel, and the features of the set say '
-      f'{stated.dtype}; allowed: uint16'
+      'its file has more than 8 bits a channel, and the features of the set '
+      f'say {stated.dtype}; allowed: uint16'
     )
-  if image.format != 'PNG' and not image.mode.startswith('I;16'):
+  if image.format != 'PNG' and not _is_grey_tiff(image):
     raise ValueError(
-      f'its file is a {image.format} of 16 bits a channel, in colour; allowed: '
-      'a PNG'
+      f'its file is a {image.format} of more than 8 bits a channel; allowed: a '
+      'PNG, or a TIFF that is grey and of 16 bits'
     )
+
+
+def _is_grey_tiff(image: Image.Image) -> bool:
+  return image.format == 'TIFF' and all(
+    image.mode.startswith('I;16') and _arguments(tile)[0] in _GREY_TIFF
+    for tile in image.tile
+  )
+
+
+def _arguments(tile: Any) -> tuple[Any, ...]:
+  """Returns how Pillow unpacks a part of an image; the raw mode is first."""
+  return tile.args if isinstance(tile.args, tuple) else (tile.args,)
 
 
 def sixteen(encoded: bytes, channels: int) -> np.ndarray:
@@ -61,7 +77,9 @@ def sixteen(encoded: bytes, channels: int) -> np.ndarray:
   """
   image = opened(encoded)
   if image.mode.startswith('I;16'):
+    is_inverted = image.format == 'TIFF' and not image.tag_v2[_PHOTOMETRIC]
     values = np.asarray(image)[..., None].astype(np.uint16)
+    values = ~values if is_inverted else values
   elif image.tile[0].args == 'LA;16B':
     values = _unpacked(image, 'RGBA').view('>u2').astype(np.uint16)
   else:
@@ -101,8 +119,9 @@ def _with_channels(values: np.ndarray, channels: int) -> np.ndarray:
 def float32(image: Image.Image) -> np.ndarray:
   """Returns the grey levels of what TFDS made a PNG of, [H, W, 1] float32."""
   if image.mode != 'RGBA' or image.format != 'PNG':
+    kind = image.format or 'JPEG'  # which libjpeg has decoded
     raise ValueError(
-      f'its file is a {image.format} of mode {image.mode}; allowed for '
+      f'its file is a {kind} of mode {image.mode}; allowed for '
       'float32: the four bytes of a PNG of mode RGBA, as TFDS writes them'
     )
   return levels.of(np.ascontiguousarray(image).view('<f4'))

@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -36,6 +37,22 @@ def deep(channels, extent=(11, 9)):
   """An image of 16 bits a channel, of which 12 are used."""
   shape = (extent[1], extent[0], channels)
   return np.random.default_rng(channels).integers(0, 4096, shape, np.uint16)
+
+
+def tiff(pixels_of_file, *, bits, photometric, extent=(11, 9)):
+  """A grey TIFF, which Pillow would not write with these tags."""
+  offset = 8 + len(pixels_of_file)
+  tags = {
+    256: extent[0], 257: extent[1], 258: bits, 259: 1, 262: photometric,
+    273: 8, 277: 1, 278: extent[1], 279: len(pixels_of_file),
+  }  # fmt: skip
+  return (
+    struct.pack('<2sHI', b'II', 42, offset)
+    + pixels_of_file
+    + struct.pack('<H', len(tags))
+    + b''.join(struct.pack('<HHII', key, 4, 1, x) for key, x in tags.items())
+    + bytes(4)
+  )
 
 
 class ConvertedTest(parameterized.TestCase):
@@ -155,22 +172,38 @@ class DeepTest(parameterized.TestCase):
       array(data, 1, 'uint16'), np.float32(values / 257)
     )
 
+  def test_a_grey_tiff_whose_0_is_white(self):
+    values = deep(1)
+    data = tiff(values.astype('<u2').tobytes(), bits=16, photometric=0)
+    np.testing.assert_array_equal(
+      array(data, 1, 'uint16'), np.float32((65_535 - values) / 257)
+    )
+    plain = tiff(values.astype('<u2').tobytes(), bits=16, photometric=1)
+    np.testing.assert_array_equal(
+      array(plain, 1, 'uint16'), np.float32(values / 257)
+    )
+
+  def test_refuses_a_grey_tiff_of_12_bits(self):
+    data = tiff(bytes(17 * 9), bits=12, photometric=1)
+    with self.assertRaisesRegex(ValueError, 'TIFF of more.* and of 16 bits'):
+      array(data, 1, 'uint16')
+
   @parameterized.parameters('uint8', 'float32')
   def test_is_refused_where_something_else_is_stated(self, dtype):
     for channels in (1, 3):
       with self.assertRaisesRegex(
-        ValueError, f'16 bits a channel.*say {dtype}; allowed: uint16'
+        ValueError, f'more than 8 bits a channel.*say {dtype}; allowed: uint16'
       ):
         array(made_sets.deep_png(deep(channels)), 1, dtype)
 
   def test_other_formats_that_pillow_cuts_to_8_bits(self):
-    values = deep(3)
-    header = b'P6 11 9 65535\n'
-    data = header + values.astype('>u2').tobytes()
-    with self.assertRaisesRegex(ValueError, '16 bits a channel'):
-      array(data)
-    with self.assertRaisesRegex(ValueError, 'PPM of 16 bits.*allowed: a PNG'):
-      array(data, 3, 'uint16')
+    for header in (b'P6 11 9 65535', b'P5 11 9 65535', b'P5 11 9 4095'):
+      values = deep(3 if header[:2] == b'P6' else 1)
+      data = header + b'\n' + values.astype('>u2').tobytes()
+      with self.assertRaisesRegex(ValueError, 'has more than 8 bits a channel'):
+        array(data)
+      with self.assertRaisesRegex(ValueError, 'PPM of more.*allowed: a PNG'):
+        array(data, 3, 'uint16')
 
   def test_a_damaged_one(self):
     data = made_sets.deep_png(deep(3))
@@ -185,6 +218,8 @@ class DeepTest(parameterized.TestCase):
       ValueError, 'a PNG of mode RGB; allowed for fl'
     ):
       array(encoded(noise()), 1, 'float32')
+    with self.assertRaisesRegex(ValueError, 'a JPEG of mode RGB; allowed for'):
+      array(encoded(noise(), 'JPEG'), 1, 'float32')
     values[3, 2] = np.nan
     with self.assertRaisesRegex(ValueError, 'a pixel is nan'):
       array(made_sets.png(values.view(np.uint8)), 1, 'float32')
