@@ -8,6 +8,7 @@ it is said.
 
 import math
 import numbers
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -163,6 +164,15 @@ def names(name: str, value: Any, of: str) -> None:
     name, value, lambda item: isinstance(item, str),
     f'a list or tuple of names of {of}',
   )  # fmt: skip
+
+
+def path(name: str, value: str) -> None:
+  """Checks that a text is no address of a bucket; raises Refused."""
+  if re.match('[A-Za-z][A-Za-z0-9+.-]*://', value):
+    raise Refused(
+      name, value, 'a path; mount a bucket as a folder (gcsfuse, mount-s3) and '
+      'give that'
+    )  # fmt: skip
 
 
 def mask(value: Any, *shapes: tuple[int, ...]) -> None:

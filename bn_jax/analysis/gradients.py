@@ -28,8 +28,12 @@ def checked(params: Any) -> Any:
   return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), params)
 
 
-def check(params: Any) -> None:
-  """Raises ValueError unless all parameters are real floating-point arrays."""
+def check(params: Any, name: str = 'parameter') -> None:
+  """Raises ValueError unless all parameters are real floating-point arrays.
+
+  Args:
+    name: what the message calls one of them.
+  """
   leaves = jax.tree.leaves(params)
   if not leaves:
     raise ValueError('there are no parameters; give a tree of arrays')
@@ -42,12 +46,12 @@ def check(params: Any) -> None:
       dtype = None
     if dtype is None:
       raise ValueError(
-        f'parameter {path!r} is a {type(leaf).__name__}; allowed: arrays of '
+        f'{name} {path!r} is a {type(leaf).__name__}; allowed: arrays of '
         'floating point (close over what is not trained)'
       )
     if not jnp.issubdtype(dtype, jnp.floating):
       raise ValueError(
-        f'parameter {path!r} is {dtype}; allowed: floating point (close over '
+        f'{name} {path!r} is {dtype}; allowed: floating point (close over '
         'what is not trained)'
       )
 

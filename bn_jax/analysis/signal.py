@@ -75,11 +75,10 @@ def measure(
 
   Returns:
     A measure of exactly one batch without padding; for each layer NAME:
-    NAME/activation_rms,
-    NAME/activation_gradient_norm, and NAME/positive, NAME/negative: the shares
-    of its units with <yhat, g> above and below 0 (units of scale 0 are in
-    neither); all []. The shares are nan where yhat is unknown: for a layer
-    whose norm has no running statistics, or adds noise.
+    NAME/activation_rms, NAME/activation_gradient_norm, and NAME/positive,
+    NAME/negative: the shares of its units with <yhat, g> above and below 0
+    (units of scale 0 are in neither); all []. The shares are nan where yhat is
+    unknown: for a layer whose norm has no running statistics, or adds noise.
   """
   checks.names('layers', layers, 'layers')
   layer_names = tuple(layers)

@@ -5,7 +5,7 @@ that would mix the records of two experiments is refused.
 """
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from bn_jax import errors
@@ -59,7 +59,7 @@ def difference(old: Config, new: Config) -> str | None:
       {**run['measures'][name], 'every_steps': None} for run in (old, new)
     )
     changes += changed(f'config.measures.{name}', before, now)
-  return listed(changes)
+  return parser.listed(changes) or None
 
 
 def changed(path: str, old: Any, new: Any) -> Iterator[str]:
@@ -82,11 +82,6 @@ def changed(path: str, old: Any, new: Any) -> Iterator[str]:
     keys = dict.fromkeys(['name', *(key for key in was if key in now)])
   for key in keys:
     yield from changed(f'{path}.{key}', was.get(key), now.get(key))
-
-
-def listed(changes: Sequence[str]) -> str | None:
-  """Joins the first few changes to one text; None if there are none."""
-  return parser.listed(changes) or None
 
 
 def filled(run: Config) -> Config:

@@ -138,9 +138,9 @@ class Parser(argparse.ArgumentParser):
       is_known = flag in self._option_string_actions
       if is_flag(word) and not is_known and not self.keeps_rest:
         raise errors.ConfigError(self.unknown_flag(flag))
-      if not (word.partition('=')[2] if is_known else word).strip() and (
-        '=' in word or not is_known
-      ):
+      is_given = '=' in word or not is_known
+      value = word.partition('=')[2] if is_known else word
+      if is_given and not value.strip():
         raise errors.ConfigError(
           f'{flag if is_known else "a word"} is empty; give a value, or leave '
           'it out for its default'
@@ -231,11 +231,12 @@ def is_flag(word: str) -> bool:
 
 def path(word: str) -> str:
   """Reads the path of a file or folder, in which ~ is the home folder."""
-  if re.match('[A-Za-z][A-Za-z0-9+.-]*://', word):
+  try:
+    checks.path('', word)
+  except checks.Refused as refusal:
     raise argparse.ArgumentTypeError(
-      f'{word!r} is an address; allowed: a path; mount a bucket as a folder '
-      '(gcsfuse, mount-s3) and give that'
-    )
+      f'{word!r} is an address; allowed: {refusal.allowed}'
+    ) from None
   expanded = os.path.expanduser(word)
   if expanded.startswith('~'):
     raise argparse.ArgumentTypeError(

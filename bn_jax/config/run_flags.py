@@ -37,22 +37,22 @@ def added(
   Returns:
     The words that are left for absl, and path -> value of the others.
   """
-  left, values = [], {}
+  rest, values = [], {}
   for word in words:
     match = _FLAG.fullmatch(word)
     run, path, text = match.groups() if match else ('', '', None)
     *above, key = path.split('.')
     value, is_keyword = _beside(config, run, above, key)
     if value is not _ABSENT:
-      left.append(word)
+      rest.append(word)
     elif is_keyword and text is not None:
       value = values[f'runs.{run}.{path}'] = _read(text)
     else:
-      left.append(word)
+      rest.append(word)
       continue
     with config.unlocked(), config.ignore_type():
       _put(config.runs, [run, *above], key, value)
-  return left, values
+  return rest, values
 
 
 def _beside(

@@ -165,6 +165,7 @@ def as_norm(
 
   Args:
     layer: name -> the layer, a constructor with its keywords.
+    bias_before: see `norm.Norm`.
 
   Raises:
     ValueError: a keyword out of its range.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_jax import analysis, errors, types
-from bn_jax.config import build, differences, resolve, schema
+from bn_jax.config import build, differences, parser, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
@@ -161,11 +161,11 @@ def _steps(folder: run_folder.RunFolder, request: Request) -> tuple[int, ...]:
     return saved_steps[-1:] if request.steps == 'last' else saved_steps
   for step in request.steps:
     if step and step not in saved_steps:
-      allowed = ', '.join(map(str, saved_steps)) or 'none'
+      others = [str(other) for other in saved_steps if other]
+      allowed = ', '.join(['0 (made from the seed)', *others])
       raise errors.ConfigError(
         f'--steps: {folder.label} has no checkpoint of step {step}; allowed: '
-        f'{allowed}, and 0, made from the seed (config.checkpoint.keep says '
-        'how many training keeps)'
+        f'{allowed} (config.checkpoint.keep says how many training keeps)'
       )
   return request.steps
 
@@ -188,7 +188,7 @@ def _check_results(job: Job) -> None:
   if changes:
     raise errors.ConfigError(
       f'{job.results.path} holds another analysis: '
-      f'{differences.listed(changes)}; give another --name'
+      f'{parser.listed(changes)}; give another --name'
     )
 
 

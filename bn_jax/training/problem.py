@@ -178,6 +178,7 @@ def _forward(
   """Returns (outputs, batch_stats after the call)."""
   variables = {'params': params, 'batch_stats': batch_stats}
   keywords = {'statistics': statistics, 'mask': batch.mask, 'first': first}
+  # Ours do so too, but a network may be somebody else's.
   images = trees.unpadded(batch.images, batch.mask).astype(dtype)
   if statistics == 'running':
     return module.apply(variables, images, **keywords), batch_stats

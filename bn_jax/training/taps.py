@@ -138,6 +138,7 @@ def _apply(module, dtype, state, batch, statistics, also=(), **keywords):
   is_training = statistics == 'batch'
   return module.apply(
     {'params': state.params, 'batch_stats': state.batch_stats},
+    # As in `problem._forward`.
     trees.unpadded(batch.images, batch.mask).astype(dtype),
     statistics=statistics,
     mask=batch.mask,

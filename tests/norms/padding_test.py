@@ -27,7 +27,11 @@ KEYWORDS = {
   **{name: (name, {}) for name in norms.NORMS},
   'lp': ('lp', dict(p=3.0)),
   'lp_between': ('lp', dict(p=1.5, centred=True)),
-  'renorm_at_once': ('batch_renorm', dict(r_steps=(0, 0), d_steps=(0, 0))),
+  'renorm_of_groups': (
+    'batch_renorm',
+    dict(r_steps=(0, 0), d_steps=(0, 0), group_size=2, epsilon=0.0),
+  ),
+  'batch_of_half_precision': ('batch', {}),
   'batch_frozen': ('batch', dict(frozen=True)),
   'batch_of_groups': ('batch', dict(group_size=2, epsilon=0.0)),
   'batch_stopped': ('batch', dict(stop_statistics_gradient=True)),
@@ -67,7 +71,8 @@ def program(name, mask):
   axis = getattr(layer, 'axis', -1)
   real = mask.reshape(*mask.shape, *(1,) * (4 - mask.ndim))
   generator = np.random.default_rng(2)
-  x, dx, ways = np.float32(generator.normal(1, 2, (3, *SHAPE)))
+  dtype = jnp.bfloat16 if 'half' in name else jnp.float32
+  x, dx, ways = generator.normal(1, 2, (3, *SHAPE)).astype(dtype)
   shapes = jax.eval_shape(
     lambda x: layer.init(jax.random.key(0), x, statistics='running'),
     np.moveaxis(x, -1, axis),
@@ -100,7 +105,7 @@ def program(name, mask):
       )
     return found
 
-  return lambda held: everything(np.where(real, x, np.float32(held))), real
+  return lambda held: everything(np.where(real, x, dtype(held))), real
 
 
 class PaddingTest(parameterized.TestCase):

@@ -249,8 +249,8 @@ def lemma_4_5(w_0: Any, w_star: Any) -> sides.Ray:
   Raises:
     ValueError: weights that are not floating point.
   """
-  gradients.check(w_0)
-  gradients.check(w_star)
+  gradients.check(w_0, 'w_0')
+  gradients.check(w_star, 'w_star')
   square = trees.vdot(w_star, w_star)
   factor = trees.vdot(w_star, w_0) / square
   away = trees.subtract(w_0, w_star)

@@ -2,7 +2,7 @@
 
 Example i of a step draws from fold_in(key, i) alone, so that layouts, the
 number of devices and micro-batches do not change the draws. Augmentation is a
-part of the step, on uint8 images that lie on the device.
+part of the step, on images (uint8 or float32) that lie on the device.
 """
 
 from typing import NamedTuple

@@ -155,8 +155,9 @@ def _padded(split, start, batch_size):
 def channel_moments(images: np.ndarray) -> tuple[jax.Array, jax.Array]:
   """Returns (mean, standard deviation) of each channel, [C] float32 each.
 
-  Both are in grey levels 0 to 255. The standard deviation of a constant channel
-  is 1, so that normalising does not divide by 0.
+  Both are in the unit of the images: grey levels 0 to 255, or, of integers
+  without a white, these themselves. The standard deviation of a constant
+  channel is 1, so that normalising does not divide by 0.
 
   Args:
     images: [N, H, W, C], uint8 or float32.

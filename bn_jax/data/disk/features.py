@@ -113,9 +113,9 @@ def _check_numbers(feature: Any, array: np.ndarray) -> None:
   TFDS wraps what does not fit into the dtype of the features, without a word.
   """
   numbers = np.array(feature.int64_list.value or feature.float_list.value)
-  kept = array.view(np.int64) if array.dtype == np.uint64 else array
+  values = array.view(np.int64) if array.dtype == np.uint64 else array
   if numbers.size and not np.array_equal(
-    numbers, kept.astype(numbers.dtype).ravel(), equal_nan=True
+    numbers, values.astype(numbers.dtype).ravel(), equal_nan=True
   ):
     raise ValueError(
       f'its pixels are {numbers.min()} to {numbers.max()}, which are no '

@@ -40,11 +40,12 @@ class Stated(NamedTuple):
 
   @property
   def channels(self) -> int:
+    """Returns the number of channels."""
     return self.shape[2]
 
   @property
   def levels(self) -> np.dtype:
-    """The dtype of the grey levels."""
+    """Returns the dtype of the grey levels."""
     return kept(self.dtype)
 
 
@@ -77,9 +78,9 @@ def check(stated: Stated) -> None:
 
 def check_size(stated: Stated, width: int, height: int) -> None:
   """Raises ValueError for an image of another size than its set's features."""
-  wanted = stated.shape[:2]
-  if any(side not in (None, n) for side, n in zip(wanted, (height, width))):
-    sides = ' x '.join('any' if side is None else str(side) for side in wanted)
+  extent = stated.shape[:2]
+  if any(side not in (None, n) for side, n in zip(extent, (height, width))):
+    sides = ' x '.join('any' if side is None else str(side) for side in extent)
     raise ValueError(
       f'its image has {height} x {width} pixels (height x width); the features '
       f'of the set say {sides}'

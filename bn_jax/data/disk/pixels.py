@@ -50,20 +50,25 @@ class Planes:
 
   @property
   def size(self) -> tuple[int, int]:
+    """Returns (width, height), as Pillow does."""
     return self.planes[0].size
 
   @property
   def width(self) -> int:
+    """Returns the pixels of a row."""
     return self.size[0]
 
   @property
   def height(self) -> int:
+    """Returns the pixels of a column."""
     return self.size[1]
 
   def resize(self, *arguments, **keywords) -> 'Planes':
+    """Returns the image of another size; arguments are those of Pillow."""
     return Planes([x.resize(*arguments, **keywords) for x in self.planes])
 
   def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    """Returns the pixels, [H, W, C]."""
     del copy  # it is always one
     return np.stack([np.asarray(x) for x in self.planes], -1, dtype=dtype)
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax import errors
+from bn_jax import checks, errors
 from bn_jax.data.disk import features, levels
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -64,10 +64,15 @@ def data_dir(root: str | os.PathLike | None) -> pathlib.Path:
   """Returns `root`, or else TFDS_DATA_DIR, or else ~/tensorflow_datasets.
 
   Raises:
+    ConfigError: the address of a bucket.
     DataError: it begins with ~USER, and there is no such user; or the encoding
       of the locale lacks its letters, so that array_record cannot be told it.
   """
   default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  try:
+    checks.path('data_dir' if root else 'TFDS_DATA_DIR', str(root or default))
+  except checks.Refused as refusal:
+    raise errors.ConfigError(str(refusal)) from refusal
   try:
     path = pathlib.Path(root or default).expanduser()
     str(path).encode()
@@ -184,8 +189,8 @@ def reader(
   prepared: Prepared,
 ) -> Callable[[bytes], tuple[bytes | np.ndarray, int]]:
   """Returns bytes of a record -> (the image's file or array, the label)."""
-  found = _builder(prepared.folder).info.features
-  return features.reader(found, prepared.image_key, prepared.label_key)
+  stated = _builder(prepared.folder).info.features
+  return features.reader(stated, prepared.image_key, prepared.label_key)
 
 
 def shards(prepared: Prepared, split: str) -> list[tuple[pathlib.Path, int]]:

@@ -41,6 +41,8 @@ def table(
 
 
 def _of_floats(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+  """Returns the function; it refuses arrays that are not floating point."""
+
   @functools.wraps(function)
   def checked(*arrays, **keywords):
     for name, array in zip(('x', 'kernel'), arrays):

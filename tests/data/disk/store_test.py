@@ -82,6 +82,18 @@ class CacheTest(absltest.TestCase):
     self.assertLen(list(pathlib.Path(place).glob('made/1.0.0/*.npz')), 1)
 
 
+class DataDirTest(absltest.TestCase):
+  def test_a_bucket_is_refused_by_the_name_of_what_gives_it(self):
+    said = "is 'gs://a/b'; allowed: a path; mount a bucket"
+    with self.assertRaisesRegex(errors.ConfigError, f'^data_dir {said}'):
+      store.data_dir('gs://a/b')
+    with (
+      mock.patch.dict(os.environ, {'TFDS_DATA_DIR': 'gs://a/b'}),
+      self.assertRaisesRegex(errors.ConfigError, f'^TFDS_DATA_DIR {said}'),
+    ):
+      store.data_dir(None)
+
+
 class DamagedTest(absltest.TestCase):
   def test_a_split_that_is_empty(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
