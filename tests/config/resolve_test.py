@@ -1,3 +1,5 @@
+import jax.numpy as jnp
+import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
@@ -20,6 +22,11 @@ def experiment(overrides=None, **changes):
 
 
 class ResolveTest(parameterized.TestCase):
+  def test_numbers_of_numpy_and_jax_become_pythons(self):
+    values = np.float32(0.5), np.int64(2), np.True_, jnp.float32(0.5)
+    found = schema.jsonable('config', [*values, np.arange(2)])
+    self.assertEqual(repr(found), '[0.5, 2, True, 0.5, [0, 1]]')
+
   def test_runs_keep_their_order_and_seeds(self):
     plan = experiment(seeds=(0, 2))
     self.assertEqual(list(plan.runs), ['standard', 'batchnorm'])

@@ -11,14 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from bn_jax import checks
+from bn_jax.data.disk import levels
 
 # Ranges at strength 1, see `apply`. 0.4 is that of brightness, contrast and
 # saturation in fb.resnet.torch (datasets/imagenet.lua). 0.1 is the scale of its
 # lighting noise, which the colour cast replaces.
 _FACTOR = 0.4
 _CAST = 0.1
-# Rec. 601: how bright red, green and blue are to the eye.
-_LUMA = (0.299, 0.587, 0.114)
 _WORDS = 9  # random words an example: row, column, flip and the six of colour
 
 
@@ -196,7 +195,7 @@ def _grey(x: jax.Array) -> jax.Array:
   if x.shape[-1] == 1:
     return x[..., 0]
   # Not a matrix product, which loses digits on GPU and TPU by default.
-  return sum(share * x[..., i] for i, share in enumerate(_LUMA))
+  return sum(share * x[..., i] for i, share in enumerate(levels.LUMA))
 
 
 def _within(index: jax.Array, size: int) -> jax.Array:

@@ -17,7 +17,6 @@ FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 # How Pillow unpacks a grey TIFF of 16 bits; one of 12 bits it gives as such.
 _GREY_TIFF = ('I;16', 'I;16B', 'I;16L', 'I;16N', 'I;16R')
 _PHOTOMETRIC = 262  # the tag of a TIFF that is 0 where the number 0 is white
-_LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as Pillow's
 
 
 def opened(encoded: bytes) -> Image.Image:
@@ -107,7 +106,8 @@ def _with_channels(values: np.ndarray, channels: int) -> np.ndarray:
   if channels > 2 and count < 3:
     colours = np.repeat(colours, 3, -1)
   elif channels < 3 and count > 2:
-    luma = sum(share * colours[..., i] for i, share in enumerate(_LUMA))
+    # As Pillow's.
+    luma = sum(share * colours[..., i] for i, share in enumerate(levels.LUMA))
     colours = luma[..., None]
   if channels in (1, 3):
     return colours

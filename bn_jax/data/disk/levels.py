@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 WHITE = 255  # the grey level
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601: how bright red, green and blue are
 # dtype of pixels -> the value that is white; None: no value is, and they stand
 # for themselves. Booleans and bytes stay bytes; all others become float32.
 WHITES = {

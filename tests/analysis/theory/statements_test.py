@@ -475,8 +475,9 @@ class WrongArgumentsTest(parameterized.TestCase):
     x, w = np.ones((4, 3), dtype), {'w': np.ones(3, dtype)}
     with self.assertRaisesRegex(ValueError, f'X is {dtype}; allowed'):
       statements_lib.largest_singular_value(x)
-    for pair in ((w, {'w': np.ones(3)}), ({'w': np.ones(3)}, w)):
-      with self.assertRaisesRegex(ValueError, f"'w' is {dtype}; allowed"):
+    one = {'w': np.ones(3)}
+    for name, pair in {'w_0': (w, one), 'w_star': (one, w)}.items():
+      with self.assertRaisesRegex(ValueError, f"^{name} 'w' is {dtype}; allow"):
         statements_lib.lemma_4_5(*pair)
 
 
