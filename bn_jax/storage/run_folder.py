@@ -56,7 +56,8 @@ WHOLE = {
   'written': str,
 }
 _EXPERIMENT = {'runs': {...: dict}, 'seeds': list}
-_NUMBERS = {'accuracy': float | None, 'loss': float}
+# "NaN" and "Infinity" are texts, see `files.storable`.
+_NUMBERS = {'accuracy': float | None, 'loss': float | str}
 _POPULATION = {
   'step': int,
   'batches': int,
@@ -117,7 +118,7 @@ class RunFolder:
 
   @property
   def workdir(self) -> pathlib.Path:
-    return self.path.parent.parent
+    return self.path.absolute().parent.parent
 
   @functools.cached_property
   def manifest(self) -> dict[str, Any] | None:
@@ -207,7 +208,16 @@ class RunFolder:
 
   def read_population(self) -> dict[str, Any] | None:
     """Returns the content of population.json; see `chain.population`."""
-    return files.read_json(self.population_file, _POPULATION)
+    facts = files.read_json(self.population_file, _POPULATION)
+    if facts is None:
+      return None
+    test = {
+      statistics: {
+        name: None if x is None else float(x) for name, x in numbers.items()
+      }
+      for statistics, numbers in facts['test'].items()
+    }
+    return {**facts, 'test': test}
 
   def analysis(self, name: str) -> 'AnalysisFolder':
     """Returns the folder of the analysis of this name."""

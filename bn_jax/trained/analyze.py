@@ -261,7 +261,9 @@ def _measured(
 
 
 def _journal(job: Job, step: int) -> journal.Journal:
-  return journal.Journal(job.results.partial(step))
+  state = chain.state_digest(job.folder.checkpoints, step)
+  owner = f'{job.folder.label} at step {step}, {state}'
+  return journal.Journal(job.results.partial(step), owner)
 
 
 def missing_steps(job: Job) -> list[int]:
@@ -284,7 +286,7 @@ def _write(job: Job, record: records.Record) -> None:
       one for one in records.read(results.scalars) if one.step != record.step
     )
     records.write_all(results.scalars, [*others, record])
-  chain.record_of(results, job.folder, record.step)
+  chain.add_digest(results, job.folder, record.step)
 
 
 def _state(job: Job, step: int) -> types.TrainState:
