@@ -276,14 +276,10 @@ class DamageTest(absltest.TestCase):
       self._older = self.read_by_evaluate(workdir)
     return self._older
 
-  def test_some(self):
-    outcomes = self.sweep(16, seed=0)
-    self.assertGreater(outcomes['refused'], 10, outcomes)
-
   @pytest.mark.slow
   def test_300(self):
     outcomes = self.sweep(300, seed=1)
-    print(outcomes)
+    print(outcomes)  # that of the docs
     self.assertGreater(outcomes['refused'], 200, outcomes)
 
 
