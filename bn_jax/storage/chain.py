@@ -23,7 +23,8 @@ from typing import Any
 from bn_jax import errors
 from bn_jax.storage import digests as digests_lib
 from bn_jax.storage import records, run_folder
-from bn_jax.storage.run_folder import AnalysisFolder, RunFolder
+from bn_jax.storage.analysis_folder import AnalysisFolder
+from bn_jax.storage.run_folder import RunFolder
 
 _ABSENT = (0, '')  # the digest of a file that is not there
 

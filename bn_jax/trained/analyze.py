@@ -12,7 +12,9 @@ from bn_jax.config import build, differences, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
-from bn_jax.storage import chain, files, journal, lock, records, run_folder
+from bn_jax.storage import (
+  analysis_folder, chain, files, journal, lock, records, run_folder,
+)  # fmt: skip
 from bn_jax.trained import cost
 from bn_jax.trained import statistics as statistics_lib
 from bn_jax.training import devices
@@ -52,7 +54,7 @@ class Job(NamedTuple):
   section: dict[str, Any]
   statistics: str
   steps: tuple[int, ...]
-  results: run_folder.AnalysisFolder
+  results: analysis_folder.AnalysisFolder
 
 
 def done(path: pathlib.Path, request: Request, plan: bool) -> int:
