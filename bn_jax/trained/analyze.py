@@ -13,7 +13,13 @@ from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
 from bn_jax.storage import (
-  analysis_folder, chain, files, journal, lock, records, run_folder,
+  analysis_folder,
+  chain,
+  files,
+  journal,
+  lock,
+  records,
+  run_folder,
 )  # fmt: skip
 from bn_jax.trained import cost
 from bn_jax.trained import statistics as statistics_lib
