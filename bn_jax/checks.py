@@ -1,8 +1,9 @@
 """Checks values of keywords; a refusal says keyword, value, what is allowed.
 
-A value must be of the keyword's own type, of Python's or of NumPy's scalars:
-True is no number, 2.0 no whole number, and '1e-3', which YAML makes of 1e-3, no
-number either. nan is allowed nowhere, and infinity where it is said.
+A value must be of the keyword's own type, of Python's or of NumPy's scalars, a
+number of JAX's too: True is no number, 2.0 no whole number, and '1e-3', which
+YAML makes of 1e-3, no number either. nan is allowed nowhere, and infinity where
+it is said.
 """
 
 import math
@@ -68,6 +69,7 @@ def number(
   most: float | None = None,
   below: float | None = None,
   infinite: bool = False,
+  any_size: bool = False,
   also: Sequence[Any] = (),
 ) -> None:
   """Checks a number between bounds, which are allowed, or just not.
@@ -76,20 +78,23 @@ def number(
     least, most: the smallest and the largest allowed.
     above, below: the bounds that are not allowed themselves.
     infinite: whether infinity is allowed; minus infinity is not.
+    any_size: whether whole numbers may be 2**31 or more. JAX has no room for
+      them, so this is for numbers that it never gets.
     also: what is allowed beside numbers, such as None.
 
   Raises:
     Refused: another value.
   """
-  is_inside = is_number(value) and (
-    (math.isfinite(value) or (infinite and value > 0))
-    and (least is None or value >= least)
-    and (above is None or value > above)
-    and (most is None or value <= most)
-    and (below is None or value < below)
+  x = plain(value)
+  is_inside = is_number(x) and (
+    (math.isfinite(x) or (infinite and x > 0))
+    and (least is None or x >= least)
+    and (above is None or x > above)
+    and (most is None or x <= most)
+    and (below is None or x < below)
   )
   # JAX would take it for an integer, which it has no room for.
-  is_large = is_whole(value) and abs(value) >= _SIZES
+  is_large = not any_size and is_whole(x) and abs(x) >= _SIZES
   if (is_inside and not is_large) or _is_one(value, also):
     return
   words = _range(name, least, above, most, below, infinite)
@@ -109,7 +114,7 @@ def axis(value: Any) -> None:
 
 def flag(name: str, value: Any, *, also: Sequence[Any] = ()) -> None:
   """Checks True or False; raises Refused for another value, 1 and 0 too."""
-  if type(value) is not bool and not _is_one(value, also):
+  if not _is_one(value, (True, False, *also)):
     raise Refused(name, value, _listed('True, False', also))
 
 
@@ -128,7 +133,7 @@ def sequence(
   length: int | None = None,
   least: int = 0,
 ) -> None:
-  """Checks a list or tuple; of a text each letter would be an item.
+  """Checks a list, tuple or range; of a text each letter would be an item.
 
   Args:
     is_item: whether an item is allowed.
@@ -139,7 +144,7 @@ def sequence(
     Refused: another value.
   """
   if (
-    not isinstance(value, list | tuple)
+    not isinstance(value, list | tuple | range)
     or length not in (None, len(value))
     or len(value) < least
     or not all(map(is_item, value))
@@ -160,6 +165,25 @@ def names(name: str, value: Any, of: str) -> None:
   )  # fmt: skip
 
 
+def mask(value: Any, *shapes: tuple[int, ...]) -> None:
+  """Checks that `mask` is an array of bool in one of the shapes.
+
+  Numbers are refused: a sum over them would not be a count.
+
+  Raises:
+    ValueError: another value.
+  """
+  if not (hasattr(value, 'dtype') and value.dtype == bool):
+    kind = getattr(value, 'dtype', f'a {type(value).__name__}')
+    raise ValueError(
+      f'mask is {kind}; allowed: an array of bool, such as jnp.asarray(mask, '
+      'bool), False for padding'
+    )
+  if value.shape not in shapes:
+    allowed = ' or '.join(map(str, dict.fromkeys(shapes)))
+    raise ValueError(f'mask has shape {value.shape}; allowed: {allowed}')
+
+
 def is_whole(value: Any) -> bool:
   """Returns whether a value is a whole number, and no bool."""
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -171,8 +195,13 @@ def is_size(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-  """Returns whether a value is a real number that a float can hold, or nan."""
-  if isinstance(value, bool) or not isinstance(value, numbers.Real):
+  """Returns whether a value is a real number that a float can hold, or nan.
+
+  A fraction is none, nor a long double: what takes numbers, JSON and JAX among
+  them, takes neither.
+  """
+  value = plain(value)
+  if isinstance(value, bool) or not isinstance(value, int | float):
     return False
   try:
     float(value)
@@ -181,11 +210,27 @@ def is_number(value: Any) -> bool:
   return True
 
 
+def plain(value: Any) -> Any:
+  """Returns Python's number, text or list for a scalar or array.
+
+  They are NumPy's or JAX's. Anything else stays as it is, and so does what JAX
+  traces: it has no value before the program runs.
+  """
+  try:
+    return value.tolist() if hasattr(value, 'tolist') else value
+  except TypeError:
+    return value
+
+
 def shown(value: Any) -> str:
   """Returns a value as a message shows it: one line, and not a long one."""
   try:
-    is_plain = isinstance(value, numbers.Number)  # not np.float32(0.5)
-    text = ' '.join((str if is_plain else repr)(value).split())
+    if isinstance(value, numbers.Number):
+      text = str(value)  # not np.float32(0.5)
+    else:
+      is_scalar = getattr(value, 'shape', None) == ()
+      text = repr(plain(value) if is_scalar else value)
+    text = ' '.join(text.split())
   except ValueError:  # Python writes no number of more than 4300 digits
     text = 'a number of thousands of digits'
   return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'
@@ -193,6 +238,7 @@ def shown(value: Any) -> str:
 
 def _is_one(value: Any, allowed: Sequence[Any]) -> bool:
   """Returns whether a value is one of these; 1 is not True."""
+  value = plain(value)
   return any(
     type(value) is type(choice) and value == choice for choice in allowed
   )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bn_jax import errors
+from bn_jax import checks
 
 # Symmetric logarithmic bins from 1e-4 to 1e3 on either side, one bin around
 # zero, and two cells for what lies outside. They are the same for all layers
@@ -55,7 +55,7 @@ def of(values: np.ndarray, mask: np.ndarray | None = None) -> Distribution:
   """
   values = np.asarray(values)
   if mask is not None:
-    errors.check_mask(mask, values.shape[:1])
+    checks.mask(mask, values.shape[:1])
     values = values[np.asarray(mask)]
   channels = values.shape[-1]
   values_MC = values.reshape(-1, channels).astype(np.float64)

@@ -125,19 +125,3 @@ def lookup(kind: str, registry: Mapping[str, Any], name: Any) -> Any:
   if not isinstance(name, str) or name not in registry:
     raise ValueError(unknown(kind, name, registry))
   return registry[name]
-
-
-def check_mask(mask: Any, *shapes: tuple[int, ...]) -> None:
-  """Raises ValueError unless a mask is an array of bool in one of the shapes.
-
-  Numbers are refused: a sum over them would not be a count.
-  """
-  if not (hasattr(mask, 'dtype') and mask.dtype == bool):
-    given = getattr(mask, 'dtype', f'a {type(mask).__name__}')
-    raise ValueError(
-      f'mask is {given}; allowed: an array of bool, such as jnp.asarray(mask, '
-      'bool), False for padding'
-    )
-  if mask.shape not in shapes:
-    allowed = ' or '.join(map(str, dict.fromkeys(shapes)))
-    raise ValueError(f'mask has shape {mask.shape}; allowed: {allowed}')

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bn_jax import errors
+from bn_jax import checks
 
 # Rows of the first stage of a sum. One running float32 sum over the 2.4
 # million numbers of a VGG kernel loses three digits; rows of 1024 lose none.
@@ -20,15 +20,23 @@ def check_floating(name: str, x: Any) -> None:
     name: what the message calls x.
   """
   if not (hasattr(x, 'dtype') and hasattr(x, 'shape')):
-    given = f'a {type(x).__name__}'
+    kind = f'a {type(x).__name__}'
   elif not jnp.issubdtype(x.dtype, jnp.floating):
-    given = str(x.dtype)
+    kind = str(x.dtype)
   else:
     return
   raise ValueError(
-    f'{name} is {given}; allowed: an array of floating point, such as '
+    f'{name} is {kind}; allowed: an array of floating point, such as '
     f'jnp.asarray({name}, jnp.float32)'
   )
+
+
+def check_examples(x: jax.Array) -> None:
+  """Raises ValueError unless x, [N, ...], has an example."""
+  if not x.ndim or not x.shape[0]:
+    raise ValueError(
+      f'x has shape {list(x.shape)}, without an example; allowed: one or more'
+    )
 
 
 def unpadded(x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -46,7 +54,7 @@ def unpadded(x: jax.Array, mask: jax.Array | None) -> jax.Array:
   """
   if mask is None:
     return x
-  errors.check_mask(mask, x.shape[:1], x.shape[:-1] or x.shape)
+  checks.mask(mask, x.shape[:1], x.shape[:-1] or x.shape)
   real = mask.reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
   return jnp.where(real, x, 0)
 
@@ -132,11 +140,3 @@ def _sum(x: jax.Array) -> jax.Array:
     return x.sum()
   padded = jnp.pad(x, (0, -x.size % _ROW))
   return padded.reshape(-1, _ROW).sum(axis=1).sum()
-
-
-def check_examples(x: jax.Array) -> None:
-  """Raises ValueError for a batch without an example."""
-  if not x.shape[0]:
-    raise ValueError(
-      f'x has shape {list(x.shape)}, without an example; allowed: one or more'
-    )

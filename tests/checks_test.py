@@ -18,9 +18,9 @@ from tests.fixtures import strict
 
 _NAN, _INF = float('nan'), float('inf')
 _VALUES = (
-  True, _NAN, _INF, -_INF, None, '1e-3', '', -1, 0, 2.5, 2.0, 10**18, 10**400,
-  (1, 2), (2.5,), ('a',), [], {}, {'a': 1}, b'a', np.float32('nan'), np.True_,
-  np.arange(3), object,
+  True, _NAN, _INF, -_INF, None, '1e-3', '', -1, 0, 2.5, np.float32(2), 10**18,
+  10**400, (1, 2), (2.5,), ('a',), [], {}, {'a': 1}, b'a', np.float32('nan'),
+  np.True_, np.int64(2), jnp.float32(0.5), np.arange(3), object,
 )  # fmt: skip
 
 
@@ -147,8 +147,7 @@ _OTHER = (
   'x', 'scale', 'bias', 'mask', 'spread', 'mean', 'deviation', 'kernel',
   'module', 'variables', 'batches', 'loss', 'params', 'new_params', 'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
-  'differs', 'count', 'first', 'schedule', 'name', 'parent', 'num_classes',
-  'norm',
+  'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm',
 )  # fmt: skip
 
 # Registered constructors: kind -> (registry, how one is called by name).
@@ -174,16 +173,48 @@ _NEEDED = {
   'learning_rate': 0.1, 'decay_steps': 10, 'decay_factor': 0.5, 'momentum': 0.5
 }  # fmt: skip
 
-# Where more is allowed than the annotation and the words say.
-_NEGATIVE = ('axis',)
-_FROM_0 = (
-  'warmup_steps', 'crop_padding', 'workers', 'max_skipped', 'classes',
-  'r_steps', 'd_steps',
-)  # fmt: skip
-_SEEDS = ('seed', 'selection_seed')
+# Numbers that fit, where the annotation says more or less. A case's own name
+# comes before that of its keyword.
+_RANGES = {
+  **dict.fromkeys(
+    ('warmup_steps', 'crop_padding', 'workers', 'max_skipped', 'classes',
+     'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate'),
+    lambda x: x >= 0,
+  ),
+  **dict.fromkeys(('binarize', 'momentum', 'dropout'), lambda x: 0 <= x < 1),
+  **dict.fromkeys(('end_factor', 'label_noise'), lambda x: 0 <= x <= 1),
+  **dict.fromkeys(('decay_factor', 'crop_area'), lambda x: 0 < x <= 1),
+  **dict.fromkeys(
+    ('factor', 'initial_std', 'input_scale', 'kernel_scale', 'learning_rate',
+     'matrix_scale', 'width', 'crop_aspect'),
+    lambda x: x > 0,
+  ),
+  **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),
+  'axis': lambda x: x >= -1 and x != 0,
+  **{  # of x, [4, 6]
+    f'{name}_axis': lambda x: x in (1, -1)
+    for name in ('batch_norm', 'lp_norm', 'moments', 'normalize', 'BatchNorm',
+                 'BatchRenorm', 'LpNorm')
+  },
+  **dict.fromkeys(  # none of `_VALUES`
+    ('pool_projection',
+     *(f'model_{name}_depth' for name in models.MODELS if name[-1].isdigit())),
+    lambda x: False,
+  ),
+  'photometric': lambda x: 0 <= x <= 2.5,
+}  # fmt: skip
+_ANY_SIZE = ('seed', 'selection_seed', 'memory')
 _INFINITE = ('p',)
 # A number alone is a list of one; a vector of NumPy is one, too.
 _SIZES = ('step_sizes', 'step_factors', 'learning_rates')
+_EMPTY = ('measure_along_gradient_step_sizes',)  # step_factors in their place
+_PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
+# What fits, but not to the rest of the call.
+_REFUSED = {
+  'optimizer_sgd_nesterov': True,  # without a momentum
+  'chunked_group_size': None,  # with a chunk size
+  'check_chunks_group_size': None,
+}
 
 
 def callables():
@@ -215,19 +246,29 @@ def cases():
         continue
       if keyword == 'data_dir' or name == 'measure_evaluation':
         continue
+      if name == 'selection' and keyword == 'num_classes':  # of its set
+        continue
       yield f'{name}_{keyword}', keyword, parameter, call
 
 
-def fits(keyword, annotation, value):
+def fits(name, keyword, annotation, value):
   """Whether the keyword's annotation and its words allow a value."""
+  value = value.item() if isinstance(value, np.generic | jax.Array) else value
+  if name in _REFUSED and value is _REFUSED[name]:
+    return False
   kinds = typing.get_args(annotation) or (annotation,)
-  origin = typing.get_origin(annotation)
-  if origin in (Sequence, tuple):
-    item = kinds[0]
-    if keyword in _SIZES and checks.is_number(value) and 0 < value < _INF:
-      return True
-    return isinstance(value, list | tuple) and all(
-      fits(keyword, item, one) for one in value
+  if typing.get_origin(annotation) in (Sequence, tuple):
+    if keyword in _SIZES and checks.is_number(value):
+      return 0 < value < _INF
+    least, most = (
+      (1, _INF) if keyword in _SIZES and name not in _EMPTY
+      else (2, 2) if keyword in _PAIRS
+      else (0, _INF)
+    )  # fmt: skip
+    return (
+      isinstance(value, list | tuple)
+      and least <= len(value) <= most
+      and all(fits(name, keyword, kinds[0], one) for one in value)
     )
   if value is None:
     return type(None) in kinds
@@ -235,22 +276,26 @@ def fits(keyword, annotation, value):
     return bool in kinds
   if isinstance(value, str):  # otherwise none of them is a name of anything
     return keyword in ('layers', 'at') and value == 'a'
-  if type(value) is int and int in kinds and keyword in _SEEDS:
-    return value >= 0
-  if type(value) is int and int in kinds:
-    least = -1 if keyword in _NEGATIVE else 0 if keyword in _FROM_0 else 1
-    return least <= value < 2**31
-  if type(value) is int and float in kinds:
-    return 0 <= value < 2**31
-  if type(value) is float and float in kinds:
-    return 0 <= value < _INF or (value == _INF and keyword in _INFINITE)
-  return False
+  if type(value) is int and (int in kinds or float in kinds):
+    is_size = keyword in _ANY_SIZE or abs(value) < 2**31
+    is_size &= int in kinds or checks.is_number(value)
+    usual = (lambda x: x >= 1) if int in kinds else (lambda x: x >= 0)
+  elif type(value) is float and float in kinds:
+    is_size = abs(value) < _INF or (value == _INF and keyword in _INFINITE)
+    usual = lambda x: x >= 0
+  else:
+    return False
+  fitting = _RANGES.get(name, _RANGES.get(keyword, usual))
+  return is_size and fitting(value)
 
 
 class SweepTest(parameterized.TestCase):
-  @parameterized.named_parameters(cases())
-  def test_keyword(self, keyword, parameter, call):
+  @parameterized.named_parameters(
+    (name, name, *case) for name, *case in cases()
+  )
+  def test_keyword(self, name, keyword, parameter, call):
     for value in _VALUES:
+      said = None
       try:
         call(**{keyword: value})
       except ValueError as refusal:
@@ -261,11 +306,11 @@ class SweepTest(parameterized.TestCase):
         self.assertRegex(said, 'allowed|give')
       except Exception as error:
         raise AssertionError(f'{keyword}={value!r}: {error!r}') from error
-      else:
-        self.assertTrue(
-          fits(keyword, parameter.annotation, value),
-          f'{keyword}={value!r} was taken',
-        )
+      self.assertEqual(
+        said is None,
+        fits(name, keyword, parameter.annotation, value),
+        f'{keyword}={value!r}: {said or "taken"}',
+      )
 
   def test_the_sweep_is_whole(self):
     names = [name for name, *_ in cases()]

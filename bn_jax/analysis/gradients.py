@@ -188,7 +188,7 @@ def fitting_chunk_size(
   Returns:
     N if all fit; else one group at least, even if it does not fit.
   """
-  checks.number('memory', memory, least=0)
+  checks.number('memory', memory, least=0, any_size=True)
   checks.count('group_size', group_size)
   leaves = jax.tree.leaves(batch)
 

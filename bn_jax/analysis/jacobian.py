@@ -92,8 +92,8 @@ def measure(
       whole batch.
 
   Returns:
-    A measure of exactly one batch without padding: for each pair of layers A-B,
-    A-B/singular_values, [examples, K], the largest first.
+    A measure of exactly one batch whose first examples are no padding: for each
+    pair of layers A-B, A-B/singular_values, [examples, K], the largest first.
 
   Raises:
     ValueError: a number of examples that is not 1, 2, 3, ..., or other
@@ -111,7 +111,7 @@ def measure(
     journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
     (batch,) = batches
-    kind_lib.check_unpadded(batch)
+    kind_lib.check_unpadded(batch, examples)
     values = {}
     for source, target in zip(problem.taps, problem.taps[1:]):
       if sources and source not in sources:

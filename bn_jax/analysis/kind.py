@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from bn_jax import checks, types
@@ -91,13 +90,19 @@ class Kind:
     return {'title': self.title, 'quantities': dict(self.quantities)}
 
 
-def check_unpadded(batch: types.Batch) -> None:
-  """Raises ValueError for a batch with padding, where each example counts."""
-  if batch.mask is not None and not np.all(batch.mask):
-    padding = np.sum(~np.asarray(batch.mask))
+def check_unpadded(batch: types.Batch, examples: int | None = None) -> None:
+  """Raises ValueError for a batch with padding, where each example counts.
+
+  Args:
+    examples: how many of the first ones count; None: all.
+  """
+  if batch.mask is None:
+    return
+  is_padding = ~np.asarray(batch.mask[:examples])
+  if is_padding.any():
     raise ValueError(
-      f'{padding} of the {len(batch.mask)} examples of the batch are padding; '
-      'allowed here: none'
+      f'{is_padding.sum()} of the {"first " if examples else ""}'
+      f'{len(is_padding)} examples of the batch are padding; allowed here: none'
     )
 
 
@@ -129,10 +134,8 @@ def checked_sizes(
     sizes: a list or tuple of numbers, a vector of NumPy or JAX, or one number.
     least: how many there must be.
   """
-  sizes = plain(sizes)
-  if isinstance(sizes, list | tuple):
-    sizes = tuple(map(plain, sizes))
-  elif checks.is_number(sizes):
+  sizes = checks.plain(sizes)
+  if checks.is_number(sizes):
     sizes = (sizes,)
   checks.sequence(
     name,
@@ -142,9 +145,3 @@ def checked_sizes(
     least=least,
   )
   return tuple(map(float, sizes))
-
-
-def plain(value: Any) -> Any:
-  """Returns Python's number or list for an array, anything else as it is."""
-  is_array = isinstance(value, np.ndarray | jax.Array)
-  return np.asarray(value).tolist() if is_array else value

@@ -58,7 +58,7 @@ def weights(
       layers without parameters, with those of another, or named twice; a loss
       that is not a real scalar or that JAX cannot differentiate.
   """
-  checks.number('learning_rate', kind_lib.plain(learning_rate), least=0)
+  checks.number('learning_rate', learning_rate, least=0)
   params = gradients.checked(params)
   new_params = gradients.checked_like(params, new_params, 'step')
   layers = by_layer.checked(params, layers)

@@ -9,8 +9,6 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from bn_jax import analysis, checks, errors, losses, models, norms, optim
 from bn_jax.config import parser
 from bn_jax.data import datasets, images
@@ -130,17 +128,17 @@ def check_keys(where: str, keys: Iterable[str], allowed: Iterable[str]) -> None:
 
 
 def check(
-  where: str, check: Callable[..., None], value: Any, *arguments: Any
+  where: str, rule: Callable[..., None], value: Any, *arguments: Any
 ) -> None:
   """Raises ConfigError for a value that a function of `checks` refuses.
 
   Args:
     where: the path of the key, for messages.
-    check: the function, such as `checks.count`.
+    rule: the function, such as `checks.count`.
     *arguments: of the function, after the value.
   """
   try:
-    check(where, value, *arguments)
+    rule(where, value, *arguments)
   except checks.Refused as refusal:
     raise errors.ConfigError(
       f'{where}: {refusal.value}; allowed: {refusal.allowed}'
@@ -165,6 +163,7 @@ def jsonable(where: str, value: Any) -> Any:
     return {
       key: jsonable(f'{where}.{key}', inner) for key, inner in value.items()
     }
+  value = checks.plain(value)  # numbers of NumPy become Python's
   if isinstance(value, list | tuple):
     return [jsonable(where, inner) for inner in value]
   is_finite = checks.is_number(value) and math.isfinite(value)
@@ -173,8 +172,7 @@ def jsonable(where: str, value: Any) -> Any:
       f'{where}: {checks.shown(value)}; allowed: finite numbers, strings, '
       'lists and dicts'
     )
-  # NumPy's numbers, of which JSON has some, become Python's.
-  return value.item() if isinstance(value, np.generic) else value
+  return value
 
 
 def _keywords(section: Section, name: str) -> dict[str, inspect.Parameter]:

@@ -90,7 +90,6 @@ def make(
   norm = norms.make(norm) if isinstance(norm, str) else norm
   if not isinstance(norm, norms.Norm):
     raise checks.Refused('norm', norm, 'a name, or what norms.make returns')
-  checks.count('num_classes', num_classes)
   return factory(num_classes=num_classes, norm=norm, **keywords)
 
 

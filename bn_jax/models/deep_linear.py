@@ -10,7 +10,7 @@ not, since that would fix the scale of the output.
 import jax
 from flax import linen as nn
 
-from bn_jax import checks, trees
+from bn_jax import checks
 from bn_jax.models import parts
 from bn_jax.norms import norm as norm_lib
 
@@ -34,6 +34,15 @@ class DeepLinear(nn.Module):
   bias: bool = False
   norm_last: bool = False
 
+  def __post_init__(self):
+    parts.check_network(self.num_classes, self.norm)
+    # A network is traced layer by layer; deeper ones would take hours.
+    checks.count('depth', self.depth, most=10_000)
+    checks.count('features', self.features)
+    checks.flag('bias', self.bias)
+    checks.flag('norm_last', self.norm_last)
+    super().__post_init__()
+
   @norm_lib.checked_call
   @nn.compact
   def __call__(
@@ -46,7 +55,7 @@ class DeepLinear(nn.Module):
   ) -> jax.Array:
     """Returns the output of x, flattened; see `bn_jax.models.make`."""
     keywords = dict(statistics=statistics, mask=mask, first=first)
-    trees.check_examples(x)
+    parts.check_batch(x, mask)
     x = x.reshape(x.shape[0], -1)
     norm_count = self._norm_count()
     for name in self._names()[:norm_count]:
@@ -96,9 +105,4 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  # A network is traced layer by layer; deeper ones would take hours.
-  checks.count('depth', depth, most=10_000)
-  checks.count('features', features)
-  checks.flag('bias', bias)
-  checks.flag('norm_last', norm_last)
   return DeepLinear(num_classes, norm, depth, features, bias, norm_last)

@@ -138,6 +138,33 @@ class Inception(nn.Module):
   modules: tuple[str, ...] = ()
   lowering: str = 'auto'
 
+  def __post_init__(self):
+    for name in ('per_activation', 'modules'):
+      checks.names(name, getattr(self, name), 'modules')
+      setattr(self, name, tuple(getattr(self, name)))  # a list has no hash
+    super().__post_init__()
+    parts.check_network(self.num_classes, self.norm)
+    parts.check_width(self.width)
+    checks.number('dropout', self.dropout, least=0, below=1)
+    checks.one_of('lowering', self.lowering, LOWERINGS)
+    checks.one_of(
+      'pool_projection', self.pool_projection, inception_table.PROJECTIONS
+    )
+    checks.one_of('activation', self.activation, tuple(ACTIVATIONS))
+    checks.one_of('stem', self.stem, tuple(STEMS))
+    checks.flag('separable', self.separable)
+    checks.flag('lrn', self.lrn)
+    for name in self.modules:
+      checks.one_of('modules', name, inception_table.MODULES)
+    if self.modules and list(self.modules) != list(self.rows()):
+      raise ValueError(
+        f'modules is {self.modules}; allowed: each once, in the order of '
+        f'{", ".join(inception_table.MODULES)}'
+      )
+    for name in self.per_activation:
+      checks.one_of('per_activation', name, tuple(self.rows()))
+    checks.number('kernel_scale', self.kernel_scale, above=0)
+
   @norm_lib.checked_call
   @nn.compact
   def __call__(
@@ -149,7 +176,7 @@ class Inception(nn.Module):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Returns the logits of images; see `bn_jax.models.make`."""
-    parts.check_images(x, 'Inception', self._halving())
+    parts.check_images(x, mask, 'Inception', self._halving())
     keywords = dict(statistics=statistics, mask=mask, first=first)
     style = Style(
       self.norm, self.width, self.activation, self.kernel_scale, self.lowering
@@ -259,14 +286,9 @@ def _factory(
     Raises:
       ValueError: a keyword out of its range.
     """
-    checks.names('per_activation', per_activation, 'modules')
-    checks.names('modules', modules, 'modules')
-    return _checked(
-      Inception(
-        num_classes, norm, width, pool_projection, separable, activation,
-        dropout, lrn, stem, tuple(per_activation), kernel_scale,
-        tuple(modules), lowering,
-      )
+    return Inception(
+      num_classes, norm, width, pool_projection, separable, activation,
+      dropout, lrn, stem, per_activation, kernel_scale, modules, lowering,
     )  # fmt: skip
 
   return make
@@ -277,28 +299,3 @@ def _factory(
 make_inception = _factory(default_dropout=0.4, default_lrn=True)
 # Section 4.2.1 leaves out both, which Batch Normalization makes superfluous.
 make_bn_inception = _factory(default_dropout=0.0, default_lrn=False)
-
-
-def _checked(network: Inception) -> Inception:
-  """Returns the network; ValueError if an attribute is out of its range."""
-  parts.check_width(network.width)
-  checks.number('dropout', network.dropout, least=0, below=1)
-  checks.one_of('lowering', network.lowering, LOWERINGS)
-  checks.one_of(
-    'pool_projection', network.pool_projection, inception_table.PROJECTIONS
-  )
-  checks.one_of('activation', network.activation, tuple(ACTIVATIONS))
-  checks.one_of('stem', network.stem, tuple(STEMS))
-  checks.flag('separable', network.separable)
-  checks.flag('lrn', network.lrn)
-  for name in network.modules:
-    checks.one_of('modules', name, inception_table.MODULES)
-  if network.modules and list(network.modules) != list(network.rows()):
-    raise ValueError(
-      f'modules is {network.modules}; allowed: each once, in the order of '
-      f'{", ".join(inception_table.MODULES)}'
-    )
-  for name in network.per_activation:
-    checks.one_of('per_activation', name, tuple(network.rows()))
-  checks.number('kernel_scale', network.kernel_scale, above=0)
-  return network

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from bn_jax import checks, trees
+from bn_jax import checks
 from bn_jax.models import parts
 from bn_jax.norms import norm as norm_lib
 
@@ -36,6 +36,14 @@ class MLP(nn.Module):
   activation: str = 'sigmoid'
   initial_std: float | None = 0.1
 
+  def __post_init__(self):
+    parts.check_network(self.num_classes, self.norm)
+    checks.sizes('hidden', self.hidden)
+    checks.one_of('activation', self.activation, tuple(ACTIVATIONS))
+    checks.number('initial_std', self.initial_std, above=0, also=(None,))
+    self.hidden = tuple(self.hidden)  # a list has no hash
+    super().__post_init__()
+
   @norm_lib.checked_call
   @nn.compact
   def __call__(
@@ -48,7 +56,7 @@ class MLP(nn.Module):
   ) -> jax.Array:
     """Returns the logits of x, flattened; see `bn_jax.models.make`."""
     keywords = dict(statistics=statistics, mask=mask, first=first)
-    trees.check_examples(x)
+    parts.check_batch(x, mask)
     x = x.reshape(x.shape[0], -1)
     for name, features in zip(self._hidden(), self.hidden):
       dense = self._dense(name, features, x.dtype, self.norm.bias_before)
@@ -89,7 +97,4 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  checks.one_of('activation', activation, tuple(ACTIVATIONS))
-  checks.sizes('hidden', hidden)
-  checks.number('initial_std', initial_std, above=0, also=(None,))
-  return MLP(num_classes, norm, tuple(hidden), activation, initial_std)
+  return MLP(num_classes, norm, hidden, activation, initial_std)

@@ -133,13 +133,33 @@ def local_response_norm(
   return (x * (k + alpha / size * sums) ** -beta).astype(x.dtype)
 
 
+def check_network(num_classes: int, norm: norm_lib.Norm) -> None:
+  """Raises ValueError for what every network has, and this one cannot have."""
+  checks.count('num_classes', num_classes)
+  if not isinstance(norm, norm_lib.Norm):
+    raise checks.Refused('norm', norm, 'what norms.make returns')
+
+
 def check_width(value: float) -> None:
   """Raises ValueError unless value can multiply channels."""
   # The product must be a size of an array; nobody has a network so wide.
   checks.number('width', value, above=0, most=10_000)
 
 
-def check_images(x: jax.Array, network: str, halving: Sequence[str]) -> None:
+def check_batch(x: jax.Array, mask: jax.Array | None) -> None:
+  """Raises ValueError unless x has examples and the mask, if any, is theirs.
+
+  A layer may be told which positions are padding. A network may not: a
+  convolution would spread them, and a dense layer has no positions.
+  """
+  trees.check_examples(x)
+  if mask is not None:
+    checks.mask(mask, x.shape[:1])
+
+
+def check_images(
+  x: jax.Array, mask: jax.Array | None, network: str, halving: Sequence[str]
+) -> None:
   """Raises ValueError unless x can go through a network.
 
   Each of h layers of stride 2 has to halve a map of at least two whole pixels,
@@ -147,10 +167,11 @@ def check_images(x: jax.Array, network: str, halving: Sequence[str]) -> None:
 
   Args:
     x: [N, H, W, C].
+    mask: [N], or None.
     network: a name for the message.
     halving: names of the layers of stride 2, in forward order.
   """
-  check_rank(x, network)
+  check_rank(x, mask, network)
   smallest, side = 2 ** len(halving), min(x.shape[1:3])
   if side < smallest:
     layer = next(name for k, name in enumerate(halving) if side >> k < 2)
@@ -161,11 +182,11 @@ def check_images(x: jax.Array, network: str, halving: Sequence[str]) -> None:
     )
 
 
-def check_rank(x: jax.Array, network: str) -> None:
+def check_rank(x: jax.Array, mask: jax.Array | None, network: str) -> None:
   """Raises ValueError unless x is a batch of images, one or more."""
   if x.ndim != 4:
     raise ValueError(
       f'x has shape {list(x.shape)}; allowed for {network}: images, '
       '[N, H, W, C]'
     )
-  trees.check_examples(x)
+  check_batch(x, mask)

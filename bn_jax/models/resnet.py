@@ -130,6 +130,17 @@ class ResNet(nn.Module):
   initial: str = 'he'
   lowering: str = 'auto'
 
+  def __post_init__(self):
+    parts.check_network(self.num_classes, self.norm)
+    checks.sizes('blocks', self.blocks)
+    checks.flag('bottleneck', self.bottleneck)
+    parts.check_width(self.width)
+    checks.one_of('shortcut', self.shortcut, SHORTCUTS)
+    checks.one_of('init', self.initial, tuple(INITS))
+    checks.one_of('lowering', self.lowering, LOWERINGS)
+    self.blocks = tuple(self.blocks)  # a list has no hash
+    super().__post_init__()
+
   @norm_lib.checked_call
   @nn.compact
   def __call__(
@@ -141,7 +152,7 @@ class ResNet(nn.Module):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Returns the logits of images; see `bn_jax.models.make`."""
-    parts.check_images(x, 'ResNet', self._halving())
+    parts.check_images(x, mask, 'ResNet', self._halving())
     keywords = dict(statistics=statistics, mask=mask, first=first)
     style = Style(self.norm, self.initial, self.lowering)
     size, stride = (7, 2) if self.bottleneck else (3, 1)
@@ -235,8 +246,8 @@ def make_cifar(
   if not checks.is_size(depth) or depth < 8 or depth % 6 != 2:
     raise checks.Refused('depth', depth, '8, 14, 20, ..., 6n + 2')
   blocks = ((depth - 2) // 6,) * 3
-  return _checked(
-    ResNet(blocks, False, num_classes, norm, width, shortcut, init, lowering)
+  return ResNet(
+    blocks, False, num_classes, norm, width, shortcut, init, lowering
   )
 
 
@@ -254,15 +265,6 @@ def make_imagenet(
     ValueError: a keyword out of its range.
   """
   blocks = (3, 4, 6, 3)
-  return _checked(
-    ResNet(blocks, True, num_classes, norm, width, 'projection', init, lowering)
+  return ResNet(
+    blocks, True, num_classes, norm, width, 'projection', init, lowering
   )
-
-
-def _checked(network: ResNet) -> ResNet:
-  """Returns the network; ValueError if an attribute is out of its range."""
-  parts.check_width(network.width)
-  checks.one_of('shortcut', network.shortcut, SHORTCUTS)
-  checks.one_of('init', network.initial, tuple(INITS))
-  checks.one_of('lowering', network.lowering, LOWERINGS)
-  return network

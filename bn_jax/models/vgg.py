@@ -65,6 +65,16 @@ class VGG(nn.Module):
   dropout: float = 0.0
   lowering: str = 'auto'
 
+  def __post_init__(self):
+    parts.check_network(self.num_classes, self.norm)
+    checks.one_of('depth', self.depth, tuple(_BLOCKS))
+    parts.check_width(self.width)
+    checks.sizes('head', self.head)
+    checks.number('dropout', self.dropout, least=0, below=1)
+    checks.one_of('lowering', self.lowering, LOWERINGS)
+    self.head = tuple(self.head)  # a list has no hash
+    super().__post_init__()
+
   @norm_lib.checked_call
   @nn.compact
   def __call__(
@@ -76,7 +86,7 @@ class VGG(nn.Module):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Returns the logits of images; see `bn_jax.models.make`."""
-    parts.check_rank(x, 'VGG')
+    parts.check_rank(x, mask, 'VGG')
     first_pool = omitted_pools(x.shape[1:3])
 
     def activation(layer, x):
@@ -142,17 +152,12 @@ def make(
   Raises:
     ValueError: a keyword out of its range.
   """
-  checks.one_of('depth', depth, tuple(_BLOCKS))
-  parts.check_width(width)
-  checks.sizes('head', head)
-  checks.number('dropout', dropout, least=0, below=1)
-  checks.one_of('lowering', lowering, LOWERINGS)
   return VGG(
     depth=depth,
     num_classes=num_classes,
     norm=norm,
     width=width,
-    head=tuple(head),
+    head=head,
     dropout=dropout,
     lowering=lowering,
   )

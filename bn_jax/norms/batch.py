@@ -140,7 +140,8 @@ class BatchRenorm(BatchNorm):
   and folding apply.
 
   Attributes, beside those of `BatchNorm`; the defaults are the paper's:
-    r_max, d_max: the final limits.
+    r_max, d_max: the final limits; infinity, which is none, where the steps
+      below are (0, 0).
     r_steps, d_steps: (first, last), the updates between which they grow.
   """
 
@@ -150,10 +151,12 @@ class BatchRenorm(BatchNorm):
   d_steps: tuple[int, int] = (5_000, 25_000)
 
   def __post_init__(self):
-    checks.number('r_max', self.r_max, least=1)
-    checks.number('d_max', self.d_max, least=0)
     for name in ('r_steps', 'd_steps'):
       _check_bounds(name, getattr(self, name))
+      setattr(self, name, tuple(getattr(self, name)))  # a list has no hash
+    # Towards infinity there is no way in steps.
+    checks.number('r_max', self.r_max, least=1, infinite=not self.r_steps[1])
+    checks.number('d_max', self.d_max, least=0, infinite=not self.d_steps[1])
     super().__post_init__()
 
   def counts(self) -> bool:
@@ -241,13 +244,11 @@ def make_renorm(
   Raises:
     ValueError: a keyword out of its range.
   """
-  for name, bounds in (('r_steps', r_steps), ('d_steps', d_steps)):
-    _check_bounds(name, bounds)
   layer = functools.partial(
-    BatchRenorm, r_max=r_max, d_max=d_max, r_steps=tuple(r_steps),
-    d_steps=tuple(d_steps), group_size=group_size, momentum=momentum,
-    epsilon=epsilon, running_variance=running_variance,
-    running_average=running_average, frozen=frozen, axis=axis, spread=spread,
+    BatchRenorm, r_max=r_max, d_max=d_max, r_steps=r_steps, d_steps=d_steps,
+    group_size=group_size, momentum=momentum, epsilon=epsilon,
+    running_variance=running_variance, running_average=running_average,
+    frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
   return running.as_norm(layer, bias_before=False)
 

@@ -34,6 +34,10 @@ _AFTER = {
 class WeightNorm(nn.WeightNorm):
   """flax's, with our signature; params {LAYER/kernel/scale}: g, [out]."""
 
+  def __post_init__(self):
+    transform.check_epsilon(self.epsilon)
+    super().__post_init__()
+
   @norm.checked_call
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
     """Applies the layer with normalised weights; ignores `statistics`."""
@@ -47,6 +51,10 @@ class SpectralNorm(nn.SpectralNorm):
   of power iteration from u; with statistics 'batch', if the collection is
   mutable, it stores the result.
   """
+
+  def __post_init__(self):
+    _check_spectral(self.n_steps, self.epsilon)
+    super().__post_init__()
 
   @norm.checked_call
   def __call__(self, x: jax.Array, *, statistics: str) -> jax.Array:
@@ -70,6 +78,10 @@ class WeightStandardization(nn.Module):
   layer_instance: nn.Module
   epsilon: float = 1e-5
   scaled: bool = True
+
+  def __post_init__(self):
+    _check_standardized(self.epsilon, self.scaled)
+    super().__post_init__()
 
   @norm.checked_call
   @nn.compact
@@ -145,7 +157,7 @@ def make_weight(
     epsilon: added to the square of a unit's length.
   """
   del spread  # nothing is computed over examples
-  checks.number('epsilon', epsilon, least=0)
+  transform.check_epsilon(epsilon)
   return _norm(
     lambda layer, name: WeightNorm(layer, epsilon=epsilon, name=name)
   )
@@ -164,9 +176,7 @@ def make_spectral(
     epsilon: added to the square of a vector's length.
   """
   del spread  # nothing is computed over examples
-  checks.number('epsilon', epsilon, least=0)
-  # flax writes a program for each step; a few are exact enough.
-  checks.count('n_steps', n_steps, most=1000)
+  _check_spectral(n_steps, epsilon)
   return _norm(
     lambda layer, name: SpectralNorm(
       layer, n_steps=n_steps, epsilon=epsilon, name=name
@@ -207,3 +217,10 @@ def _check_standardized(epsilon: float, scaled: bool) -> None:
   """Raises ValueError for a keyword of `standardized` out of its range."""
   transform.check_epsilon(epsilon)
   checks.flag('scaled', scaled)
+
+
+def _check_spectral(n_steps: int, epsilon: float) -> None:
+  """Raises ValueError for a keyword of `SpectralNorm` out of its range."""
+  transform.check_epsilon(epsilon)
+  # flax writes a program for each step; a few are exact enough.
+  checks.count('n_steps', n_steps, most=1000)

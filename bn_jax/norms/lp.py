@@ -96,6 +96,7 @@ def check_power(p: float, centred: bool) -> None:
 def _find(x, p, centred, group_size, mask, epsilon, spread):
   """Returns (pieces, centre, LpMoments) of x, [N, ..., C]."""
   transform.check(x, group_size, mask, spread)
+  p = checks.plain(p)  # a number of JAX has no hash, which `_power` needs
   pieces = moments_lib.cut(x, group_size, mask, spread)
   centre, moments = moments_lib.find(pieces)
   values_PRKC = (

@@ -51,13 +51,13 @@ def checked_call(call: Callable[..., Any]) -> Callable[..., Any]:
         f'statistics is {statistics!r}; allowed: '
         f'{", ".join(map(repr, STATISTICS))}'
       )
-    bound = signature.bind(*arguments, statistics=statistics, **keywords)
-    values = bound.arguments
+    binding = signature.bind(*arguments, statistics=statistics, **keywords)
+    values = binding.arguments
     trees.check_floating('x', values['x'])
     # What has its channels along another axis than the last says so.
     axis = getattr(values.get('self'), 'axis', -1)
     values['x'] = _unpadded(values['x'], values.get('mask'), axis)
-    return call(*bound.args, **bound.kwargs)
+    return call(*binding.args, **binding.kwargs)
 
   return checked
 

@@ -25,7 +25,7 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import checks, placement
-from bn_jax.norms import norm
+from bn_jax.norms import norm, transform
 
 _PER = ('example', 'position')
 
@@ -42,6 +42,10 @@ class PerExample(nn.Module):
 
   factory: Callable[[tuple[int, ...]], nn.Module]
   per: str = 'example'
+
+  def __post_init__(self):
+    checks.one_of('per', self.per, _PER)
+    super().__post_init__()
 
   @norm.checked_call
   @nn.compact
@@ -197,7 +201,7 @@ def _norm(
   per: str = 'example',
 ) -> norm.Norm:
   """Returns a norm; constructor: shape of x -> a constructor of flax."""
-  checks.number('epsilon', epsilon, least=0)
+  transform.check_epsilon(epsilon)
 
   def module(shape):
     return constructor(shape)(epsilon=epsilon, use_fast_variance=False)

@@ -23,7 +23,7 @@ from jax import lax
 
 from bn_jax import checks, placement
 from bn_jax.norms import moments as moments_lib
-from bn_jax.norms import norm
+from bn_jax.norms import norm, transform
 
 AVERAGES = ('ema', 'corrected_ema', 'cumulative')
 
@@ -64,7 +64,7 @@ class RunningNorm(nn.Module):
     checks.count('group_size', self.group_size, also=(None,))
     checks.number('momentum', self.momentum, least=0, below=1)
     checks.one_of('running_average', self.running_average, AVERAGES)
-    checks.number('epsilon', self.epsilon, least=0)
+    transform.check_epsilon(self.epsilon)
     checks.flag('frozen', self.frozen)
     super().__post_init__()
 

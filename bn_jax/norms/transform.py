@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bn_jax import checks, errors, placement, trees
+from bn_jax import checks, placement, trees
 from bn_jax.norms import moments as moments_lib
 
 
@@ -242,29 +242,30 @@ def normalize(
     ValueError: x that is not floating point, or of rank below 2; an axis that
       is the first or out of range.
   """
+  x_last = channels_last(x, axis)
   shape = (1,) * (x.ndim - 1) + (-1,)
   mean, deviation, scale, bias = (
     moments_lib.exact(value).reshape(shape)
     for value in (mean, deviation, scale, bias)
   )
-  centred = moments_lib.exact(channels_last(x, axis)) - mean
+  centred = moments_lib.exact(x_last) - mean
   y = centred * (scale / deviation) + bias
   return jnp.moveaxis(y.astype(x.dtype), -1, axis)
 
 
 def check_epsilon(epsilon: float) -> None:
   """Raises ValueError unless epsilon is 0 or more; a traced one is unknown."""
-  if not isinstance(epsilon, jax.Array):
+  if not isinstance(epsilon, jax.core.Tracer):
     checks.number('epsilon', epsilon, least=0)
 
 
 def check_parameters(x: jax.Array, scale: jax.Array, bias: jax.Array) -> None:
   """Raises ValueError unless scale and bias are [C], for x of [N, ..., C]."""
-  channels = x.shape[-1]
-  if scale.shape != (channels,) or bias.shape != (channels,):
+  count = x.shape[-1]
+  if scale.shape != (count,) or bias.shape != (count,):
     raise ValueError(
       f'scale and bias have shapes {scale.shape} and {bias.shape}; allowed: '
-      f'({channels},) for x of {channels} channels'
+      f'({count},) for x of {count} channels'
     )
 
 
@@ -292,4 +293,4 @@ def check(
       'bias; allowed: groups of two values or more'
     )
   if mask is not None:
-    errors.check_mask(mask, (examples,), x.shape[:-1])
+    checks.mask(mask, (examples,), x.shape[:-1])

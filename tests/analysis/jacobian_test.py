@@ -193,6 +193,14 @@ class MeasureTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, '1 of the .* are padding'):
       analysis.make('jacobian')(built, state, (batch,))
 
+  def test_padding_beyond_its_examples_changes_nothing(self):
+    built, state, batch = made()
+    measure = analysis.make('jacobian', layers=('dense1',), examples=2)
+    padded = batch._replace(mask=np.arange(len(batch.labels)) < 2)
+    got, want = (measure(built, state, (one,)) for one in (padded, batch))
+    for key, value in want.items():
+      np.testing.assert_allclose(got[key], value, rtol=1e-6)
+
   def test_says_so_where_all_is_too_large(self):
     built, state, batch = made()
     with (

@@ -31,6 +31,10 @@ class SelectionTest(parameterized.TestCase):
     self.assertLen(kept, np.isin(given, (7, 2, 9)).sum())
     self.assertTrue((np.diff(kept) > 0).all())
 
+  def test_a_range_of_classes(self):
+    chosen = selection.make(num_classes=10, classes=range(2, 5))
+    self.assertEqual(chosen.classes, (2, 3, 4))
+
   def test_a_class_that_a_split_lacks(self):
     chosen = selection.make(num_classes=10, classes=(1, 9))
     kept, new = selection.of_classes(chosen, np.array([0, 1, 2, 1]))

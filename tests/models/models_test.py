@@ -137,6 +137,20 @@ class ContractTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, f'x is {dtype}; allowed: an arr'):
         module.init(jax.random.key(0), x, statistics=statistics)
 
+  @parameterized.parameters(*sorted(set(models.MODELS) - {*DENSE, *LARGE}))
+  def test_refuses_a_mask_of_positions(self, name):
+    """Of whole examples alone, and before any layer is called."""
+    module, shape = models_small.make(name, 'none')
+    x = jax.ShapeDtypeStruct((4, *shape), jnp.float32)
+    mask = np.ones(x.shape[:-1], bool)
+    with self.assertRaisesRegex(ValueError, r'allowed: \(4,\)$'):
+      jax.eval_shape(
+        lambda x: module.init(
+          jax.random.key(0), x, statistics='running', mask=mask
+        ),
+        x,
+      )
+
   @parameterized.parameters(*models.MODELS)
   def test_what_a_mask_leaves_out_does_not_come_in(self, name):
     """So 0 times inf reaches no kernel's gradient."""

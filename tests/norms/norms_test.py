@@ -1,4 +1,5 @@
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -246,8 +247,8 @@ FUNCTIONS = {
 class FunctionsTest(parameterized.TestCase):
   def test_none_is_left_out(self):
     functions = {name for name in norms.__all__ if name.islower()}
-    # They make layers, or call networks.
-    others = {'make', 'fold', 'population_statistics'}
+    # They make layers, or take networks.
+    others = {'make', 'fold', 'keeps_statistics', 'population_statistics'}
     self.assertEqual(functions - others, set(FUNCTIONS))
 
   @parameterized.product(
@@ -256,6 +257,39 @@ class FunctionsTest(parameterized.TestCase):
   def test_refuses_what_is_not_floating_point(self, name, dtype):
     with self.assertRaisesRegex(ValueError, f' is {dtype}; allowed: an array'):
       FUNCTIONS[name](np.ones((6, 2, 2, 4), dtype))
+
+  def test_takes_numbers_that_are_known_later(self):
+    """Traced ones give what numbers of Python do."""
+
+    def values(epsilon, r_mu):
+      x, key = images(), jax.random.key(0)
+      layer = norms.BatchNorm(epsilon=epsilon)
+      return (
+        norms.batch_norm(x, ONES, ONES, epsilon=epsilon)[0],
+        norms.lp_norm(x, ONES, ONES, p=2, epsilon=epsilon)[0],
+        norms.standardized(x, epsilon=epsilon),
+        norms.add_noise(x, key, r_mu=r_mu),
+        layer.init_with_output(key, x, statistics='batch')[0],
+      )
+
+    known = jax.jit(functools.partial(values, 0.5, 0.2))()
+    for got, want in zip(jax.jit(values)(0.5, 0.2), known):
+      np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+  @parameterized.parameters(*norms.NORMS)
+  def test_takes_numbers_of_numpy_and_jax(self, name):
+    keywords = inspect.signature(norms.NORMS[name]).parameters
+    for kind in (np.float32, jnp.float32):
+      floats = {
+        key: kind(default.default)
+        for key, default in keywords.items()
+        if isinstance(default.default, float)
+      }
+      module = Block(norms.make(name, **floats))
+      rngs = {kind: jax.random.key(0) for kind in ('params', 'noise')}
+      jax.eval_shape(
+        functools.partial(module.init, statistics='batch'), rngs, images()
+      )
 
   @parameterized.parameters('int32', 'float32')
   def test_refuses_a_mask_of_numbers(self, dtype):
