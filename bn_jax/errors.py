@@ -52,7 +52,7 @@ class Diverged(Failure):
 
 
 class StorageError(Failure):
-  """The working directory cannot be written."""
+  """Files of a run are lost, changed, or cannot be read or written."""
 
   exit_code = 6
 

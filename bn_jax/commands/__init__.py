@@ -88,7 +88,8 @@ def add_trained(parser: parser_lib.Parser, nargs: str | None = None) -> None:
   """Adds the words and the flag of a command that reads trained runs.
 
   Args:
-    nargs: of argparse, such as '+' for several runs; None is one."""
+    nargs: of argparse, such as '+' for several runs; None is one.
+  """
   parser.add_argument(
     'paths' if nargs else 'path', metavar='WORKDIR/run', nargs=nargs,
     type=parser_lib.path_object,

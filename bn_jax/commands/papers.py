@@ -101,6 +101,8 @@ def _workdirs(words: Sequence[str]) -> list[pathlib.Path]:
 def _list(arguments: argparse.Namespace) -> int:
   from bn_jax.papers import listing
 
+  commands.begin()
+
   runs = pathlib.Path(arguments.runs)
   sys.stdout.write(listing.text(arguments.papers, runs))
   return 0
@@ -108,6 +110,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
   workdirs = _workdirs(arguments.workdirs)
+  commands.begin()
   from bn_jax.papers import verify
   from bn_jax.storage import files
 
@@ -129,6 +132,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _draw(arguments: argparse.Namespace) -> int:
   workdirs = _workdirs(arguments.workdirs)
+  commands.begin()
   from bn_jax.papers import draw
 
   cut = draw.of(arguments.figure, workdirs, arguments.size)

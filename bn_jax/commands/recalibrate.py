@@ -91,7 +91,6 @@ def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
       refusal = statistics.NoStatistics
     raise refusal(f'{folder.label}: {error}') from error
   new_state = state._replace(batch_stats=population.batch_stats)
-  _write_checkpoint(folder, config, new_state)
   facts = {
     'step': int(state.step),
     'batches': population.batches,
@@ -103,6 +102,8 @@ def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
       'population': _tested(problem, new_state, test, config),
     },
   }
+  # One after the other: a kill between them leaves another's population.json.
+  _write_checkpoint(folder, config, new_state)
   return _written(folder, facts)
 
 
@@ -185,7 +186,11 @@ def _written(folder: Any, facts: dict[str, Any]) -> str:
 
   owner = {'run': folder.run, 'seed': folder.seed}
   state = chain.state_digest(folder.population, facts['step'])
-  content = {**facts, **owner, 'state': state}
+  test = {
+    statistics: {name: files.storable(x) for name, x in numbers.items()}
+    for statistics, numbers in facts['test'].items()
+  }
+  content = {**facts, **owner, 'state': state, 'test': test}
   files.write_json(folder.population_file, content, digest=True)
   what, running, population = _shown(facts['test'])
   return (

@@ -224,7 +224,11 @@ def check_batch(where: str, size: int, shape: Sequence[int]) -> None:
     ConfigError: it does not fit.
   """
   needed = 4 * size * math.prod(shape)
-  left = memory_left(jax.local_devices()[0]) * len(jax.local_devices())
+  device = jax.local_devices()[0]
+  # The devices of a CPU share its memory; each process may have its own.
+  is_cpu = device.platform == 'cpu'
+  shares = jax.process_count() if is_cpu else jax.device_count()
+  left = memory_left(device) * shares
   if needed > left:
     raise errors.ConfigError(
       f'{where}: {size}; so many examples of {" x ".join(map(str, shape))} '

@@ -125,10 +125,13 @@ def _seeds_left(
       f'--workdir: {directory} is a file; give a directory'
     )
   differences.check_same(directory, resolved)
+  if run_folder.read_experiment(directory) is None:
+    run_folder.below(directory)  # it is made again of these, see `_begun`
   _check_steps(directory, resolved)
   for run_folders in folders.values():
-    for folder in filter(_has_begun, run_folders):
-      chain.check(folder)
+    for folder in run_folders:
+      if folder.manifest or _has_begun(folder):
+        chain.check(folder)
   to_train = {
     name: unfinished
     for name, run_folders in folders.items()

@@ -40,7 +40,7 @@ class Manifest:
     Args:
       status: 'running', 'done', 'interrupted' or 'diverged'.
       step: how many were taken; None if no checkpoint tells.
-      more: `records` once training has stopped, see `chain.recorded`, and
+      more: `records` once training has stopped, see `chain.on_disk`, and
         `divergence`, see `divergence.facts`.
     """
     if not processes.is_first():

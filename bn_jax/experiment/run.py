@@ -89,7 +89,7 @@ def checkpoints_of(
   about = {'run': folder.run, 'seed': folder.seed, 'config': config.as_json()}
 
   def differs(stored):
-    owner = chain.stranger(stored, folder)
+    owner = chain.other_owner(stored, folder)
     if owner is not None or 'config' not in stored:  # of an earlier version
       return owner
     return differences.difference(stored['config'], about['config'])
@@ -134,12 +134,17 @@ def train(
 def _train(program, folder, stopped, unless_stopped) -> None:
   config = program.config
   checkpoints = checkpoints_of(config, folder)
-  state = _taken_up(program, folder, checkpoints)
+  state = _newest(program, folder, checkpoints)
   first_step = int(state.step)
+  processes.agreed(
+    lambda: _check_before(folder, checkpoints, config, first_step)
+  )
   layers = [layer for layer, _ in program.problem.layers(state)]
   facts = manifest_lib.facts(config, layers, state)
   manifest = manifest_lib.Manifest(folder, facts)
+  # Without the digests of all records, which the cut is about to shorten.
   manifest.write('running', first_step)
+  processes.agreed(lambda: _cut(folder, first_step))
   mesh = build.mesh(config)
   # The first save is waited for: a run with records has a checkpoint.
   save = _save_in(checkpoints, mesh, lambda _: chain.on_disk(folder))
@@ -156,38 +161,40 @@ def _train(program, folder, stopped, unless_stopped) -> None:
 
   try:
     with opened as outputs:
-      outcome = loop.run(
-        state,
-        program.step,
-        steps=config.steps,
-        probes=program.probes,
-        sinks=outputs.sinks,
-        arrays=outputs.arrays,
-        timing=outputs.timing,
-        save=_save_in(checkpoints, mesh, outputs.recorded),
-        save_every_steps=config.checkpoint['every_steps'],
-        stopped=must_stop,
-        unless_stopped=unless_stopped,
-      )
+      try:
+        outcome = loop.run(
+          state,
+          program.step,
+          steps=config.steps,
+          probes=program.probes,
+          sinks=outputs.sinks,
+          arrays=outputs.arrays,
+          timing=outputs.timing,
+          save=_save_in(checkpoints, mesh, outputs.recorded),
+          save_every_steps=config.checkpoint['every_steps'],
+          stopped=must_stop,
+          unless_stopped=unless_stopped,
+        )
+      except errors.Interrupted as error:
+        checkpoints.wait()
+        manifest.write(
+          'interrupted', checkpoints.latest(), records=outputs.recorded()
+        )
+        raise errors.Interrupted(
+          f'{folder.label}: {error}; the same command goes on from there'
+        ) from error
+      digests = outputs.recorded()
     checkpoints.wait()
     if outcome.status == 'diverged':
       row, newest = outputs.last.row, checkpoints.latest()
       message = divergence.message(row, newest, folder.path)
       _log.info('%s: %s', folder.label, message)
       manifest.write(
-        'diverged', outcome.step, records=outputs.recorded(),
+        'diverged', outcome.step, records=digests,
         divergence=divergence.facts(row, newest),
       )  # fmt: skip
     else:
-      manifest.write(outcome.status, outcome.step, records=outputs.recorded())
-  except errors.Interrupted as error:
-    checkpoints.wait()
-    manifest.write(
-      'interrupted', checkpoints.latest(), records=outputs.recorded()
-    )
-    raise errors.Interrupted(
-      f'{folder.label}: {error}; the same command goes on from there'
-    ) from error
+      manifest.write(outcome.status, outcome.step, records=digests)
   finally:
     program.feed.close()
     checkpoints.close()
@@ -276,33 +283,36 @@ def _save_in(
   return save
 
 
-def _taken_up(
-  program: Program,
+def _check_before(
   folder: run_folder.RunFolder,
   checkpoints: checkpoint.Checkpoints,
-) -> types.TrainState:
-  """Returns the state to go on from; cuts off later records."""
-  state = _newest(program, folder, checkpoints)
-  step, all_steps = int(state.step), program.config.steps
-  if step > all_steps:
+  config: RunConfig,
+  step: int,
+) -> None:
+  """Checks that a run can go on from the checkpoint of a step.
+
+  Raises:
+    ConfigError: it has made more steps than are asked for.
+    StorageError: records of the steps before are lost or were changed.
+  """
+  if step > config.steps:
     raise errors.ConfigError(
-      f'config.steps: {all_steps}; {folder.path} has made {step} already; '
+      f'config.steps: {config.steps}; {folder.path} has made {step} already; '
       'allowed: as many or more'
     )
+  if checkpoints.steps():
+    about = checkpoints.about(step)
+    chain.check_records(folder, about.get('records'))
+    if 'records' not in about:  # of an earlier version
+      _check_whole(folder.scalars, step)
 
-  def cut():
-    if checkpoints.steps():
-      about = checkpoints.about(step)
-      chain.check_records(folder, about.get('records'))
-      if 'records' not in about:  # of an earlier version
-        _check_whole(folder.scalars, step)
-    records.cut(folder.scalars, step)
-    # The seconds of some steps are written at the step after them.
-    records.cut(folder.timing, step, and_at=('train', 'save'), strict=False)
-    records.cut_arrays(folder.arrays, step)
 
-  processes.agreed(cut)
-  return state
+def _cut(folder: run_folder.RunFolder, step: int) -> None:
+  """Removes the records of a step and of later ones."""
+  records.cut(folder.scalars, step)
+  # The seconds of some steps are written at the step after them.
+  records.cut(folder.timing, step, and_at=('train', 'save'), strict=False)
+  records.cut_arrays(folder.arrays, step)
 
 
 def _check_whole(path: pathlib.Path, steps: int) -> None:

@@ -76,7 +76,7 @@ def place(
   cluster_tasks = tasks(environment)
   has_flags = any(value is not None for value in flags)
   if flags.coordinator_address is None:
-    address = {**environment}.get('JAX_COORDINATOR_ADDRESS')
+    address = environment.get('JAX_COORDINATOR_ADDRESS')
     flags = flags._replace(coordinator_address=address)
   if mode == 'off':
     return None
@@ -93,7 +93,7 @@ def place(
   if cluster_tasks is None:  # jax can ask a TPU, whose host may show nothing
     return flags if mode == 'on' else None
   process_id = flags.process_id
-  rank = {**environment}.get(_RANK, '')
+  rank = environment.get(_RANK) or ''
   # From version 5 on Open MPI has no variable by which jax knows it.
   if cluster_tasks[0] == _OPEN_MPI and process_id is None and rank.isdecimal():
     process_id = int(rank)

@@ -10,17 +10,23 @@ _FILE = pathlib.Path(__file__).resolve()
 _PACKAGE = _FILE.parents[1]  # all of bn_jax
 
 
-def version() -> str:
+def version() -> str | None:
   """Returns the version of this code: a checkout's own, or the installed one.
 
-  Another version than the checkout's may be installed.
+  Another version than the checkout's may be installed. None is for a copy of
+  the package in another project.
   """
-  project_file = _PACKAGE.parent / 'pyproject.toml'
-  if project_file.is_file():
-    project = tomllib.loads(project_file.read_text(encoding='utf-8'))['project']
+  try:
+    text = (_PACKAGE.parent / 'pyproject.toml').read_text(encoding='utf-8')
+    project = tomllib.loads(text)['project']
     if project['name'] == 'bn_jax':
       return project['version']
-  return metadata.version('bn_jax')
+  except (OSError, ValueError, KeyError, TypeError):
+    pass  # there is none, or that of another project
+  try:
+    return metadata.version('bn_jax')
+  except metadata.PackageNotFoundError:
+    return None
 
 
 def commit() -> str | None:

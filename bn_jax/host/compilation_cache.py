@@ -145,9 +145,9 @@ def _base() -> pathlib.Path | None:
 
 
 def _is_ours(folder: pathlib.Path) -> bool:
-  """Makes a folder; returns whether only this user can write there.
+  """Makes a folder; returns whether this user alone can write there.
 
-  And whether XLA, of C++, can be told its path in this locale.
+  False, too, if XLA, of C++, cannot be told its path in this locale.
   """
   try:
     str(folder).encode()

@@ -23,7 +23,7 @@ def check() -> None:
   Raises:
     ConfigError: a variable JAX_... or XLA_FLAGS has a value that is refused.
   """
-  _check_xla_flags({**os.environ}.get('XLA_FLAGS', ''))
+  _check_xla_flags(os.environ.get('XLA_FLAGS') or '')
   try:
     import jax  # noqa: F401
   except ValueError as error:
@@ -54,7 +54,7 @@ def check_devices() -> None:
   # JAX asserts that there is a device where a plugin is not installed.
   except (RuntimeError, AssertionError) as error:
     given = [name for name in _DEVICES if os.environ.get(name)]
-    if 'device_count' not in {**os.environ}.get('XLA_FLAGS', ''):
+    if 'device_count' not in (os.environ.get('XLA_FLAGS') or ''):
       given = [name for name in given if name != 'XLA_FLAGS']
     values = ', '.join(f'{k}={os.environ[k]}' for k in given)
     why = errors.first_line(error) if str(error) else 'there is no such device'

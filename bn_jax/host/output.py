@@ -57,8 +57,11 @@ class Stream:
     except OSError as error:
       self.error = error
       # Python would try once more at its end, and complain.
-      with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+      with (
+        contextlib.suppress(OSError),
+        open(os.devnull, 'wb') as nowhere,
+      ):
+        os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 @contextlib.contextmanager

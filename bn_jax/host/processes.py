@@ -162,7 +162,10 @@ def agreed(function: Callable[[], Any]) -> Any:
     try:
       text = json.dumps({'value': function()})
     except errors.Failure as failure:
-      name_and_message = [type(failure).__name__, str(failure)]
+      # The other processes know the kinds of `errors`.
+      kinds = [kind.__name__ for kind in type(failure).__mro__]
+      name = next(kind for kind in kinds if hasattr(errors, kind))
+      name_and_message = [name, str(failure)]
       _joined.peers.put(key, json.dumps({'failure': name_and_message}))
       raise
     _joined.peers.put(key, text)

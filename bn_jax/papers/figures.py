@@ -71,7 +71,11 @@ def _folder() -> pathlib.Path:
 @functools.cache
 def _of(file: pathlib.Path, paper: str) -> tuple[Reproduction, ...]:
   """Returns the figure of a config at each size; () if it takes no size."""
-  tree = ast.parse(file.read_text(encoding='utf-8'))
+  try:
+    tree = ast.parse(file.read_text(encoding='utf-8'))
+  except (OSError, ValueError, SyntaxError):
+    files.load(str(file))  # raises, with file and line
+    raise
   if not any(map(_takes_a_size, tree.body)):
     return ()
   title = (ast.get_docstring(tree) or file.stem).splitlines()[0]

@@ -39,11 +39,18 @@ def begun(workdirs: Iterable[pathlib.Path]) -> Begun:
 def below(folder: pathlib.Path) -> tuple[Begun, list[str]]:
   """Returns the runs that have begun in all working directories below a folder.
 
-  And, of each run with a damaged manifest, which is left out, what is wrong.
+  Returns:
+    The runs, and what is wrong with each run, or whole working directory, that
+    is left out as it is damaged.
   """
   all_runs, damage = {}, []
   for workdir in run_folder.workdirs(folder):
-    for run in run_folder.below(workdir):
+    try:
+      runs = run_folder.below(workdir)
+    except errors.StorageError as error:
+      damage.append(str(error))
+      continue
+    for run in runs:
       try:
         all_runs[run] = _config(run)
       except errors.StorageError as error:

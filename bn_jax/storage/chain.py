@@ -23,7 +23,8 @@ from typing import Any
 from bn_jax import errors
 from bn_jax.storage import digests as digests_lib
 from bn_jax.storage import records, run_folder
-from bn_jax.storage.run_folder import AnalysisFolder, RunFolder
+from bn_jax.storage.analysis_folder import AnalysisFolder
+from bn_jax.storage.run_folder import RunFolder
 
 _ABSENT = (0, '')  # the digest of a file that is not there
 
@@ -36,7 +37,7 @@ def on_disk(folder: RunFolder) -> dict[str, Any]:
   }
 
 
-def stranger(about: Mapping[str, Any], folder: RunFolder) -> str | None:
+def other_owner(about: Mapping[str, Any], folder: RunFolder) -> str | None:
   """Says which run's a checkpoint or an analysis is, if not that of a folder.
 
   Args:
@@ -82,7 +83,8 @@ def check_restorable(folder: RunFolder) -> None:
   listed = lambda: digests_lib.steps(folder.checkpoints)
   while untried := [step for step in listed() if step not in tried]:
     try:
-      digests_lib.verify(folder.checkpoints / str(untried[-1]))
+      facts = digests_lib.read_of(folder.checkpoints, untried[-1])
+      digests_lib.verify(folder.checkpoints / str(untried[-1]), facts)
       return
     except digests_lib.Damaged as error:
       tried[untried[-1]] = str(error)
@@ -108,7 +110,7 @@ def check_owner(folder: RunFolder) -> Mapping[str, Any] | None:
   """
   config = folder.manifest['config'] if folder.manifest else {}
   # A folder that was moved out of its experiment is compared with none.
-  if folder.path.parent.name == folder.run:
+  if folder.path.absolute().parent.name == folder.run:
     experiment = run_folder.read_experiment(folder.workdir) or {'runs': {}}
     key = _conflict(experiment['runs'].get(folder.run) or {}, config)
     if key is not None:
@@ -119,7 +121,7 @@ def check_owner(folder: RunFolder) -> Mapping[str, Any] | None:
   about = _newest_about(folder)
   if about is None:
     return None
-  owner = stranger(about, folder)
+  owner = other_owner(about, folder)
   if owner is not None:
     raise errors.CheckpointError(f'{folder.checkpoints} {owner}')
   key = _conflict(about.get('config') or {}, config)
@@ -192,7 +194,7 @@ def state_digest(checkpoints: pathlib.Path, step: int) -> str | None:
   None where there is none of this step, or it is damaged or without a digest.
   """
   try:
-    return digests_lib.read(checkpoints / str(step)).get('state')
+    return digests_lib.read_of(checkpoints, step).get('state')
   except (digests_lib.Damaged, errors.CheckpointError):
     return None
 
@@ -211,7 +213,7 @@ def population(folder: RunFolder) -> dict[str, Any] | None:
       f'{folder.population_file} is missing; make it anew: python -m bn_jax '
       f'recalibrate {folder.path}'
     )
-  owner, state = stranger(facts, folder), facts.get('state')
+  owner, state = other_owner(facts, folder), facts.get('state')
   if owner is not None:
     raise errors.StorageError(f'{folder.population_file} {owner}')
   if state and state != state_digest(folder.population, facts['step']):
@@ -223,7 +225,7 @@ def population(folder: RunFolder) -> dict[str, Any] | None:
   return facts
 
 
-def record_of(analysis: AnalysisFolder, folder: RunFolder, step: int) -> None:
+def add_digest(analysis: AnalysisFolder, folder: RunFolder, step: int) -> None:
   """Adds to an analysis the digest of what was just recorded at a step."""
   settings = analysis.settings()
   found = records.digests_by_step(analysis.scalars, analysis.arrays)
@@ -253,7 +255,7 @@ def check_analysis(
       lost, or has no digest as the process was killed.
   """
   settings = analysis.settings() or {}
-  owner = stranger(settings, folder)
+  owner = other_owner(settings, folder)
   if owner is not None:
     raise errors.StorageError(f'{analysis.path} {owner}')
   found = records.digests_by_step(analysis.scalars, analysis.arrays)
@@ -293,11 +295,9 @@ def _newest_about(folder: RunFolder) -> dict[str, Any] | None:
   """Returns what the newest checkpoint that says something says; or None."""
   for step in reversed(digests_lib.steps(folder.checkpoints)):
     try:
-      facts = digests_lib.read(folder.checkpoints / str(step))
+      return digests_lib.read_of(folder.checkpoints, step)['about']
     except (digests_lib.Damaged, errors.CheckpointError):
       continue  # `checkpoint` says so where it is used
-    if facts['step'] == step:
-      return facts['about']
   return None
 
 

@@ -96,7 +96,7 @@ class Checkpoints:
 
   def about(self, step: int) -> dict[str, Any]:
     """Returns the JSON that is stored with a checkpoint that was restored."""
-    return digests.read(self._directory / str(step))['about']
+    return digests.read_of(self._directory, step)['about']
 
   def save(
     self, step: int, state: Any, about: Mapping[str, Any] | None = None
@@ -211,11 +211,9 @@ class Checkpoints:
 
   def _restored(self, step: int, like: Any) -> Any:
     folder = self._directory / str(step)
-    facts = digests.read(folder)
-    if facts['step'] != step:
-      raise digests.Damaged(f'it is that of step {facts["step"]}')
+    facts = digests.read_of(self._directory, step)
     self._check(step, facts, _arrays(like))
-    digests.verify(folder)
+    digests.verify(folder, facts)
     return _read_tree(folder / 'state', like)
 
   def _check(self, step: int, facts: Mapping, wanted: Mapping) -> None:
@@ -401,11 +399,11 @@ def _read_tree(folder: pathlib.Path, like: Any) -> Any:
   """
   shape_of = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
   wanted = ocp.args.StandardRestore(jax.tree.map(shape_of, like))
-  try:
-    with _orbax() as orbax, files.plain(folder) as path:
+  with _orbax() as orbax, files.plain(folder) as path:
+    try:
       return orbax.restore(path, args=wanted)
-  except Exception as error:  # orbax raises plain Exception for damaged data
-    raise digests.Damaged(_reason(error)) from error
+    except Exception as error:  # orbax raises plain Exception for damaged data
+      raise digests.Damaged(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

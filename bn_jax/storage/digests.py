@@ -84,15 +84,25 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
   return body
 
 
-def verify(folder: pathlib.Path) -> None:
+def read_of(folder: pathlib.Path, step: int) -> dict[str, Any]:
+  """Reads digests.json of the checkpoint of a step; raises as `read`."""
+  facts = read(folder / str(step))
+  if facts['step'] != step:
+    raise Damaged(f'it is that of step {facts["step"]}')
+  return facts
+
+
+def verify(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
   """Compares every file with its digest.
+
+  Args:
+    facts: what `read` returns of this folder.
 
   Raises:
     Damaged: a file is missing, or has another size or content.
-    CheckpointError: a file cannot be read, or another version wrote the
-      digests.
+    CheckpointError: a file cannot be read.
   """
-  for name, (size, digest) in read(folder)['files'].items():
+  for name, (size, digest) in facts['files'].items():
     path = folder / name
     try:
       actual = path.stat().st_size

@@ -7,6 +7,7 @@ either the old file or the new one.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -24,6 +25,7 @@ _PLAIN = re.compile(r'[A-Za-z0-9 ._/+=,@:~%#-]*')
 Content = bytes | str | Callable[[BinaryIO], Any]
 # Of JSON with a digest: a file that has this key must have the other one too.
 _FORMAT, _DIGEST = 'format', 'digest'
+_ENDS = {_FORMAT, _DIGEST}
 
 
 def write(path: pathlib.Path, content: Content, *, sync: bool = True) -> None:
@@ -135,6 +137,18 @@ def write_json(
   write(path, text + '\n')
 
 
+def storable(number: float) -> float | str:
+  """Returns a number as JSON can hold it; "NaN", "Infinity" as texts.
+
+  `float` makes numbers of these again.
+  """
+  if math.isnan(number):
+    return 'NaN'
+  if math.isinf(number):
+    return 'Infinity' if number > 0 else '-Infinity'
+  return number
+
+
 def with_digest(value: Mapping[str, Any], indent: int) -> str:
   """Returns JSON that ends with "digest", SHA-256 of its text without it."""
   as_text = lambda x: json.dumps(x, indent=indent, allow_nan=False)
@@ -157,6 +171,11 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
   try:
     text = path.read_bytes().decode()
     content = json.loads(text)
+    has_digest = isinstance(content, dict) and bool(_ENDS & content.keys())
+    body = (
+      {k: content[k] for k in content if k != _DIGEST} if has_digest else {}
+    )
+    is_intact = not has_digest or text == with_digest(body, indent=2) + '\n'
   except (FileNotFoundError, NotADirectoryError):
     return None
   except OSError as error:
@@ -168,12 +187,11 @@ def read_json(path: pathlib.Path, shape: Any = dict) -> dict[str, Any] | None:
       f'{path} is not JSON: {errors.first_line(error)}; it was changed after '
       'it was written: restore it'
     ) from error
-  if isinstance(content, dict) and {_FORMAT, _DIGEST} & content.keys():
-    body = {k: v for k, v in content.items() if k != _DIGEST}
-    if text != with_digest(body, indent=2) + '\n':
-      raise errors.StorageError(
-        f'{path} is not as it was written: restore it from a copy'
-      )
+  if not is_intact:
+    raise errors.StorageError(
+      f'{path} is not as it was written: restore it from a copy'
+    )
+  if has_digest:
     content = {k: v for k, v in body.items() if k != _FORMAT}
   check_shape(path, content, shape)
   return content

@@ -16,12 +16,15 @@ import numpy as np
 from bn_jax import errors
 from bn_jax.storage import files, records
 
+_OWNER = '|owner'  # the key of what a part is, and of what
+
 
 class Journal:
   """A `types.Journal` in a folder that holds nothing else."""
 
-  def __init__(self, directory: pathlib.Path):
-    self._directory = directory
+  def __init__(self, directory: pathlib.Path, of: str = ''):
+    """Takes the folder, and what the parts are of, which each of them tells."""
+    self._directory, self._of = directory, of
 
   def kept(self, name: str) -> dict[str, np.ndarray] | None:
     """Returns the arrays kept under a name, or None.
@@ -33,8 +36,11 @@ class Journal:
     if not path.exists():
       return None
     try:
-      stored = records.load_arrays(path)
-      return dict(_typed(key, value) for key, value in stored.items())
+      arrays = records.load_arrays(path)
+      owner = str(arrays.pop(_OWNER, self._owner(name)))
+      if owner != self._owner(name):
+        raise errors.StorageError(f'{path} is {owner}')
+      return dict(_typed(key, value) for key, value in arrays.items())
     except (errors.StorageError, TypeError) as error:
       raise errors.StorageError(
         f'{errors.first_line(error)}; remove {self._directory} to begin again'
@@ -47,6 +53,7 @@ class Journal:
       StorageError: the folder or the file cannot be written.
     """
     storable = dict(_untyped(key, value) for key, value in arrays.items())
+    storable[_OWNER] = np.array(self._owner(name))
     files.make_folder(self._directory)
     files.remove_torn(self._directory)
     files.write(
@@ -62,6 +69,9 @@ class Journal:
     shutil.rmtree(self._directory, ignore_errors=True)
     with contextlib.suppress(OSError):
       self._directory.parent.rmdir()
+
+  def _owner(self, name: str) -> str:
+    return f'{name} of {self._of}'
 
   def _path(self, name: str) -> pathlib.Path:
     # Names of layers may have slashes, file names may not.

@@ -117,7 +117,7 @@ def _holder(file) -> str:
     return (
       f'process {line["process"]} on {line["host"]} since {line["started"]}'
     )
-  except (OSError, ValueError, KeyError, TypeError):
+  except (OSError, ValueError, KeyError, TypeError, RecursionError):
     return ''
 
 

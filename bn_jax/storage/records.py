@@ -16,7 +16,6 @@ import hashlib
 import io
 import itertools
 import json
-import math
 import operator
 import os
 import pathlib
@@ -64,7 +63,7 @@ class Lines:
   def __init__(self, path: pathlib.Path):
     """Takes the file's path; the first line creates the file."""
     self._path, self._file = path, None
-    content = path.read_bytes() if path.exists() else b''
+    content = _content(path) if path.exists() else b''
     self._size, self._hash = len(content), hashlib.sha256(content)
     # The newest step written, and what came before its first record.
     self._newest, self._before = -1, (self._size, self._hash.copy())
@@ -101,8 +100,13 @@ class Lines:
 
   def sync(self) -> None:
     """Waits until the lines are on the disk, in case the power fails."""
-    if self._file is not None and not self._file.closed:
-      os.fsync(self._file.fileno())
+    if self._file is not None:
+      try:
+        os.fsync(self._file.fileno())
+      except OSError as error:
+        raise errors.StorageError(
+          f'cannot write {self._path}: {errors.reason(error)}'
+        ) from error
 
   def close(self) -> None:
     if self._file is not None:
@@ -367,11 +371,9 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in array]
   if np.issubdtype(array.dtype, np.integer):
     return int(array)
-  number = float(array)
-  if math.isnan(number):
-    return 'NaN'
-  if math.isinf(number):
-    return 'Infinity' if number > 0 else '-Infinity'
+  number = files.storable(float(array))
+  if isinstance(number, str):
+    return number
   return float(str(array)) if array.dtype == np.float32 else number
 
 

@@ -10,7 +10,7 @@ WORKDIR/RUN/seedK/                 a `RunFolder`
   arrays/NAME-STEP.npz             records that are too large for a line
   checkpoints/STEP/                states of training
   population/, population.json     result of `recalibrate`
-  analysis/NAME/                   a measure taken later, an `AnalysisFolder`
+  analysis/NAME/                   a measure taken later, see `analysis_folder`
 """
 
 import dataclasses
@@ -21,11 +21,9 @@ import re
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.storage import files, records
+from bn_jax.storage import analysis_folder, files, records
 
 # The shapes below are those of `files.read_json`.
-# A measure's title and quantities on the page: see `analysis.Kind.page`.
-_PAGE = {'title': str, 'quantities': {...: str}}
 # What a manifest must hold to continue the run; `config` is the resolved run.
 MANIFEST = {
   'status': str,  # 'running', 'done', 'interrupted', 'diverged'
@@ -46,7 +44,7 @@ WHOLE = {
     'schedule': {'learning_rate': int | float},
     'measures': {...: {'name': str, 'data': str, 'every_steps': int}},
   },
-  'measures': (None, {...: _PAGE}),  # older manifests lack it
+  'measures': (None, {...: analysis_folder.PAGE}),  # older manifests lack it
   'parameters': int,
   'layout': str,
   'device': {'kind': str, 'count': int},
@@ -56,7 +54,8 @@ WHOLE = {
   'written': str,
 }
 _EXPERIMENT = {'runs': {...: dict}, 'seeds': list}
-_NUMBERS = {'accuracy': float | None, 'loss': float}
+# "NaN" and "Infinity" are texts, see `files.storable`.
+_NUMBERS = {'accuracy': float | None, 'loss': float | str}
 _POPULATION = {
   'step': int,
   'batches': int,
@@ -64,14 +63,6 @@ _POPULATION = {
   'seed': (None, int),
   'state': (None, str),  # of the checkpoint, see `chain.state_digest`
   'test': {'running': _NUMBERS, 'population': _NUMBERS},
-}
-_SETTINGS = {
-  'measure': {'name': str, 'data': str},
-  'statistics': str,
-  'run': (None, str),
-  'seed': (None, int),
-  'page': (None, _PAGE),
-  'records': (None, {...: {'digest': list, 'checkpoint': str | None}}),
 }
 # Keys of a config that may change when a run goes on: none of it changes a
 # number by more than rounding, except that evaluation_batch_size is the size of
@@ -117,7 +108,7 @@ class RunFolder:
 
   @property
   def workdir(self) -> pathlib.Path:
-    return self.path.parent.parent
+    return self.path.absolute().parent.parent
 
   @functools.cached_property
   def manifest(self) -> dict[str, Any] | None:
@@ -207,13 +198,22 @@ class RunFolder:
 
   def read_population(self) -> dict[str, Any] | None:
     """Returns the content of population.json; see `chain.population`."""
-    return files.read_json(self.population_file, _POPULATION)
+    facts = files.read_json(self.population_file, _POPULATION)
+    if facts is None:
+      return None
+    test = {
+      statistics: {
+        name: None if x is None else float(x) for name, x in numbers.items()
+      }
+      for statistics, numbers in facts['test'].items()
+    }
+    return {**facts, 'test': test}
 
-  def analysis(self, name: str) -> 'AnalysisFolder':
+  def analysis(self, name: str) -> analysis_folder.AnalysisFolder:
     """Returns the folder of the analysis of this name."""
-    return AnalysisFolder(self.path / 'analysis' / name)
+    return analysis_folder.AnalysisFolder(self.path / 'analysis' / name)
 
-  def analyses(self) -> list['AnalysisFolder']:
+  def analyses(self) -> list[analysis_folder.AnalysisFolder]:
     """Returns the analyses that were begun, in the order of their names."""
     above = self.path / 'analysis'
     paths = sorted(above.iterdir()) if above.is_dir() else ()
@@ -238,63 +238,6 @@ class RunFolder:
       if isinstance(seconds, int | float):
         total[record.name] = total.get(record.name, 0.0) + seconds
     return total
-
-
-@dataclasses.dataclass(frozen=True)
-class AnalysisFolder:
-  """The folder RUN/seedK/analysis/NAME: a measure of a run's checkpoints."""
-
-  path: pathlib.Path
-
-  @property
-  def name(self) -> str:
-    return self.path.name
-
-  @property
-  def settings_file(self) -> pathlib.Path:
-    return self.path / 'settings.json'
-
-  @property
-  def scalars(self) -> pathlib.Path:
-    return self.path / 'scalars.jsonl'
-
-  @property
-  def arrays(self) -> pathlib.Path:
-    return self.path / 'arrays'
-
-  def partial(self, step: int) -> pathlib.Path:
-    """Returns the journal's folder for a checkpoint that is being measured."""
-    return self.path / 'partial' / f'{step}'
-
-  def write_settings(self, settings: dict[str, Any]) -> None:
-    """Writes settings.json, whole."""
-    files.write_json(self.settings_file, settings, digest=True)
-
-  def settings(self) -> dict[str, Any] | None:
-    """Returns the settings of the measure; None where nothing was recorded.
-
-    Raises:
-      StorageError: settings.json is missing, was changed or cannot be read.
-    """
-    settings = files.read_json(self.settings_file, _SETTINGS)
-    if not self._has_results and not (settings and settings.get('records')):
-      return None
-    if settings is None:
-      raise errors.StorageError(
-        f'{self.settings_file} is missing: nothing tells what was measured; '
-        'restore it, or give another --name'
-      )
-    return settings
-
-  @property
-  def has_begun(self) -> bool:
-    """Returns whether there are settings or results."""
-    return self.settings_file.exists() or self._has_results
-
-  @property
-  def _has_results(self) -> bool:
-    results = (self.scalars, self.arrays, self.path / 'partial')
-    return any(path.exists() for path in results)
 
 
 def at(workdir: str | os.PathLike, run: str, seed: int) -> RunFolder:

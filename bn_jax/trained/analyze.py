@@ -12,7 +12,15 @@ from bn_jax.config import build, differences, parser, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
-from bn_jax.storage import chain, files, journal, lock, records, run_folder
+from bn_jax.storage import (
+  analysis_folder,
+  chain,
+  files,
+  journal,
+  lock,
+  records,
+  run_folder,
+)  # fmt: skip
 from bn_jax.trained import cost
 from bn_jax.trained import statistics as statistics_lib
 from bn_jax.training import devices
@@ -52,7 +60,7 @@ class Job(NamedTuple):
   section: dict[str, Any]
   statistics: str
   steps: tuple[int, ...]
-  results: run_folder.AnalysisFolder
+  results: analysis_folder.AnalysisFolder
 
 
 def done(path: pathlib.Path, request: Request, plan: bool) -> int:
@@ -261,7 +269,9 @@ def _measured(
 
 
 def _journal(job: Job, step: int) -> journal.Journal:
-  return journal.Journal(job.results.partial(step))
+  state = chain.state_digest(job.folder.checkpoints, step)
+  owner = f'{job.folder.label} at step {step}, {state}'
+  return journal.Journal(job.results.partial(step), owner)
 
 
 def missing_steps(job: Job) -> list[int]:
@@ -284,7 +294,7 @@ def _write(job: Job, record: records.Record) -> None:
       one for one in records.read(results.scalars) if one.step != record.step
     )
     records.write_all(results.scalars, [*others, record])
-  chain.record_of(results, job.folder, record.step)
+  chain.add_digest(results, job.folder, record.step)
 
 
 def _state(job: Job, step: int) -> types.TrainState:

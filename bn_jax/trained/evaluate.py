@@ -73,7 +73,8 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
     facts['together'] = rows[-1]
   sys.stdout.write(_table(facts))
   if values.out:
-    files.write_json(pathlib.Path(values.out), facts)
+    storable = lambda x: files.storable(x) if isinstance(x, float) else x
+    files.write_json(pathlib.Path(values.out), jax.tree.map(storable, facts))
   return 0
 
 

@@ -175,7 +175,9 @@ class ScaleInvarianceTest(absltest.TestCase):
       norm = np.linalg.norm(bias)
       np.testing.assert_allclose(got.pop(f'{layer}/bias_norm'), norm, rtol=1e-6)
     self.assertEqual(set(got), set(without))
-    with self.assertRaisesRegex(ValueError, 'biases is 2; allowed: False'):
+    with self.assertRaisesRegex(
+      ValueError, 'biases is 2; allowed: True, False'
+    ):
       analysis.make('weights', biases=2)
 
   def test_kernels_are_found_in_the_layers(self):

@@ -10,6 +10,7 @@ import logging
 import os
 import pathlib
 import random
+import re
 import shutil
 import tempfile
 from unittest import mock
@@ -31,7 +32,7 @@ from tests.fixtures import strict, trained
 from tests.fixtures.bad_inputs import chained
 
 # Files that are built anew, or that nothing but a time is read from.
-_IGNORED = ('timing.jsonl', 'events.', 'lock', '.lock', 'report.html')
+_IGNORED = re.compile(r'timing\.jsonl|events\..*|(.*\.)?lock')
 _STEPS = 10  # of which 8 are trained before the damage
 _LABEL = 'slow/seed0'
 
@@ -218,12 +219,13 @@ class DamageTest(absltest.TestCase):
     return [
       path.relative_to(self.whole)
       for path in sorted(paths)
-      if path.is_file() and not any(part in path.name for part in _IGNORED)
+      if path.is_file() and not _IGNORED.fullmatch(path.name)
     ]
 
   def sweep(self, count, seed):
     generator = random.Random(seed)
     targets = self.targets()
+    generator.shuffle(targets)
     outcomes = {'same': 0, 'refused': 0, 'left out': 0}
     for number in range(count):
       # Each file is damaged, before one is a second time.
@@ -260,13 +262,13 @@ class DamageTest(absltest.TestCase):
       for step in found:
         self.assertEqual(found[step], wanted[step], step)
       return 'left out'
-    # Older state of a checkpoint that is whole, said by a warning.
-    if name in ('evaluate', 'population'):
-      self.assertEqual(found, self.older(name), name)
+    # The state of an older checkpoint that is whole, said by a warning.
+    if name == 'evaluate':
+      self.assertEqual(found, self.older())
       return 'left out'
     self.fail(f'{name} used what was damaged')
 
-  def older(self, name):
+  def older(self):
     """What is read where the newest checkpoint is lost."""
     if not hasattr(self, '_older'):
       workdir = self.copied('older')
@@ -274,14 +276,10 @@ class DamageTest(absltest.TestCase):
       self._older = self.read_by_evaluate(workdir)
     return self._older
 
-  def test_some(self):
-    outcomes = self.sweep(40, seed=0)
-    self.assertGreater(outcomes['refused'], 20, outcomes)
-
   @pytest.mark.slow
   def test_300(self):
     outcomes = self.sweep(300, seed=1)
-    print(outcomes)
+    print(outcomes)  # that of the docs
     self.assertGreater(outcomes['refused'], 200, outcomes)
 
 

@@ -56,6 +56,22 @@ class CommitTest(absltest.TestCase):
     )  # fmt: skip
     return done.stdout.strip()
 
+  def test_a_copy_in_another_project_has_no_version(self):
+    """24.17: the metadata of a package that is not installed are none."""
+    self.copied()
+    project = self.folder / 'pyproject.toml'
+    ask = ('-c', _ASK.replace('commit', 'version'))
+    for text in ('[tool.x]\n', '[project]\nname = "theirs"\n', 'no toml', None):
+      project.unlink(missing_ok=True)
+      if text is not None:
+        project.write_text(text)
+      done = subprocess.run(
+        [sys.executable, '-S', *ask], cwd=self.folder, text=True,
+        env={**os.environ, 'PYTHONPATH': str(self.folder)},
+        capture_output=True,
+      )  # fmt: skip
+      self.assertEqual((done.stdout, done.stderr), ('None\n', ''), text)
+
   def test_variables_of_git_lead_nowhere_else(self):
     """24.17: hooks and CI set them."""
     own = self.asked(strict.ROOT)

@@ -201,6 +201,13 @@ class VerifyTest(_InAFolder):
     text = page.write([place]).read_text()
     self.assertIn('<strong>Out of date.</strong>', text)
 
+  def test_damaged_verdicts_are_judged_again(self):
+    place = self.workdir()
+    self.assertEqual(self.main('verify', place)[0], 0)
+    (place / 'verdicts.json').write_text('{')
+    text = page.write([place]).read_text()
+    self.assertIn('<strong>Out of date.</strong>', text)
+
   def judge_by_older_rules(self, place):
     """Makes verdicts.json one of before rules had a number."""
     content = files_lib.read_json(place / 'verdicts.json')
@@ -477,6 +484,12 @@ class ListTest(_InAFolder):
     self.assertIn(' 3 of 3 done\n', out)
     (left_out,) = (x for x in out.splitlines() if x.startswith('Left out: '))
     self.assertIn('standard/seed1/manifest.json', left_out)
+    (place / 'experiment.json').write_text('{')
+    self.workdir('others', seeds=(0,))
+    code, out, _ = self.main('ioffe2015', f'--runs={self.folder}')
+    self.assertEqual(code, 0)
+    (left_out,) = (x for x in out.splitlines() if x.startswith('Left out: '))
+    self.assertIn('runs/experiment.json is not JSON', left_out)
 
   def test_in_the_order_of_the_paper(self):
     with mock.patch.object(listing, 'estimated', lambda *_: None):

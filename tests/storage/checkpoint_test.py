@@ -179,12 +179,12 @@ class CheckpointsTest(parameterized.TestCase):
     checkpoints = self.saved(1)
     verify, went = digests.verify, []
 
-    def verified(folder):
+    def verified(folder, facts):
       if not went:
         went.append(folder)
         self.saved(2)
         shutil.rmtree(folder)
-      verify(folder)
+      verify(folder, facts)
 
     with (
       mock.patch.object(digests, 'verify', verified),

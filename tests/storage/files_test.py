@@ -5,6 +5,7 @@ import sys
 import tempfile
 from unittest import mock
 
+import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
@@ -74,6 +75,31 @@ class FilesTest(parameterized.TestCase):
 
   def test_broken_json(self):
     self.path.write_text('{"a"')
+    with self.assertRaisesRegex(errors.StorageError, 'is not JSON'):
+      files.read_json(self.path)
+
+  @parameterized.parameters(
+    ('1', '2'), ('"format"', '"farmat"'), ('"digest"', '"digesu"'),
+    ('"a": 1', '"a": NaN'), ('\n}', '\n }'),
+  )  # fmt: skip
+  def test_what_has_a_digest_was_not_changed(self, old, new):
+    files.write_json(self.path, {'a': 1}, digest=True)
+    self.assertEqual(files.read_json(self.path), {'a': 1})
+    text = self.path.read_text()
+    self.assertIn(old, text)
+    self.path.write_text(text.replace(old, new, 1))
+    with self.assertRaisesRegex(errors.StorageError, 'as it was written|JSON'):
+      files.read_json(self.path)
+
+  @parameterized.parameters(
+    (float('nan'), 'NaN'), (float('-inf'), '-Infinity'), (0.1, 0.1),
+  )  # fmt: skip
+  def test_numbers_that_json_lacks_are_texts(self, number, storable):
+    self.assertEqual(files.storable(number), storable)
+    np.testing.assert_equal(float(storable), number)
+
+  def test_nested_beyond_all_depth(self):
+    self.path.write_text('[' * 10**5)
     with self.assertRaisesRegex(errors.StorageError, 'is not JSON'):
       files.read_json(self.path)
 

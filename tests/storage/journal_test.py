@@ -1,12 +1,14 @@
 """What a long computation has kept so far; its steps: tests/analysis."""
 
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 from absl.testing import absltest
 
+from bn_jax import errors
 from bn_jax.storage import files, journal
 from tests.fixtures import same_bits
 
@@ -25,6 +27,17 @@ class JournalTest(absltest.TestCase):
     self.assertIsNone(self.journal.kept('conv1/sum'))
     self.journal.clear()
     self.assertFalse(self.folder.exists())
+
+  def test_a_part_in_the_place_of_another(self):
+    at = {
+      step: journal.Journal(self.folder / step, f'step {step}') for step in '48'
+    }
+    at['4'].keep('a', {'x': np.arange(3)})
+    for other, path in ((at['4'], '4/b.npz'), (at['8'], '8/a.npz')):
+      other.keep('c', {'x': np.arange(3)})
+      shutil.copy(self.folder / '4' / 'a.npz', self.folder / path)
+      with self.assertRaisesRegex(errors.StorageError, 'is a of step 4; rem'):
+        other.kept(path[2])
 
   def test_what_a_killed_writer_left_goes_with_the_next(self):
     self.journal.keep('sum', {'a': np.arange(3)})

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 
+import numpy as np
 from absl.testing import absltest
 
 from bn_jax import errors
@@ -117,6 +118,17 @@ class RunFolderTest(absltest.TestCase):
           _ = folder.again().manifest
       else:  # it goes on without
         self.assertEqual(folder.again().status, 'done')
+
+  def test_population_statistics_of_a_network_that_diverged(self):
+    folder = run_folder.at(self.workdir, 'a', 2)
+    numbers = {'loss': files.storable(float('nan')), 'accuracy': 0.5}
+    files.write_json(folder.population_file, {
+      'step': 1, 'batches': 2, 'test': dict.fromkeys(
+        ('running', 'population'), numbers,
+      ),
+    })  # fmt: skip
+    test = folder.read_population()['test']['running']
+    np.testing.assert_equal(test, {'loss': float('nan'), 'accuracy': 0.5})
 
   def test_the_experiment(self):
     content = {'runs': {'a': {}}, 'seeds': [0]}

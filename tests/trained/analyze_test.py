@@ -188,7 +188,7 @@ class AfterwardsTest(Trained):
       code = __main__.main(['bn_jax', 'report', Trained.folder.name])
     self.assertEqual(code, 0)
     page = pathlib.Path(Trained.folder.name, 'report.html').read_text()
-    self.assertIn('analysis/along_gradient', page)
+    self.assertIn('>Loss landscape along the gradient, at checkpoints<', page)
 
 
 class Killed(BaseException):

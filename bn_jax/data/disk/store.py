@@ -266,7 +266,7 @@ def _versions(parent: pathlib.Path) -> list[pathlib.Path]:
 def _json(path: pathlib.Path) -> dict[str, Any]:
   try:
     facts = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise errors.DataError(f'cannot read {path}: {error}') from error
   if not isinstance(facts, dict):
     raise errors.DataError(f'{path} holds no dataset')

@@ -61,7 +61,11 @@ class Conv(nn.Module):
       return y_NHWC
     zeros = nn.initializers.zeros_init()
     bias_O = self.param('bias', zeros, (self.features,))
-    return y_NHWC + bias_O.astype(y_NHWC.dtype).reshape(1, 1, 1, -1)
+    # The gradient of the bias is a sum over all places: in bfloat16, on a CPU,
+    # it would stop at 256 (jax 0.10.2). The sum of float32 changes no bits.
+    wide = jnp.promote_types(y_NHWC.dtype, jnp.float32)
+    shifted = y_NHWC.astype(wide) + bias_O.astype(wide).reshape(1, 1, 1, -1)
+    return shifted.astype(y_NHWC.dtype)
 
 
 class DepthwiseConv(nn.Module):

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bn_jax import errors
 from bn_jax.report.claims import alike, verifying
 from bn_jax.report.claims import rows as rows_lib
 from bn_jax.report.results import curves
@@ -56,7 +57,10 @@ def _blocks(
   """Returns all blocks, and the names of directories that are out of date."""
   blocks, outdated = [], []
   for workdir in workdirs:
-    rows, changed = verifying.kept(workdir)
+    try:
+      rows, changed = verifying.kept(workdir)
+    except errors.StorageError:  # they can be judged again
+      rows, changed = [], True
     name = workdir.resolve().name
     outdated += [name] if changed else []
     by_figure = {}

@@ -100,7 +100,7 @@ def drift(
     return None
   layers = _layers(entry)
   # Between two looks there is one change.
-  once = max(len(looks.steps_of(s, entry.name)) for s in entry.seeds) == 2
+  is_single = max(len(looks.steps_of(s, entry.name)) for s in entry.seeds) == 2
   axes = 'Logarithmic vertical axes, the same in all columns. '
   return canvas.Figure(
     name=f'drift{entry.suffix}',
@@ -111,17 +111,17 @@ def drift(
     'between the histograms of all channels together. "Since the start": how '
     'far mean and variance are from those of the first measurement. In the '
     'units of the activations (variances: squared). '
-    f'{looks.told(entry) if once else axes}{looks.circumstances(entry)}',
+    f'{looks.told(entry) if is_single else axes}{looks.circumstances(entry)}',
     alt='Change of mean and variance of activations, and distance between '
     f'histograms, over training, one column a layer ({", ".join(layers)}). '
     'Median change of the mean from one measurement to the next, '
     f'{layers[-1]}: ' + by_layer.medians(entry, layers[-1], _ROWS[0]),
     draw=None
-    if once
+    if is_single
     else lambda narrow: by_layer.drawing(entry, layers, _ROWS, narrow),
     table=by_layer.table(entry, layers, _ROWS),
     # The one before is the first: the other rows are the same numbers.
-    numbers=by_layer.numbers(entry, layers, _ROWS[:3]) if once else (),
+    numbers=by_layer.numbers(entry, layers, _ROWS[:3]) if is_single else (),
   )
 
 

@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 
 from bn_jax.report.drawing import strokes
 from bn_jax.report.results import curves
+from bn_jax.storage import run_folder
 
 _FEWEST = 2  # rates of a line
-# Keys that change no result of training: what is measured, where it runs.
-_NO_MATTER = (
-  'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
-  'layout', 'devices', 'shard_state', 'remat', 'data_dir',
-)  # fmt: skip
+# Keys that tell two lines from each other although a run may change them.
+_TELLING = ('steps', 'on_nonfinite', 'max_skips')
 _RATE = 'schedule.learning_rate'
 
 
@@ -137,7 +135,11 @@ def best(candidates: Sequence[Point], quantity: Quantity) -> Point | None:
 
 def _facts(run: curves.Run) -> dict[str, Any]:
   """Returns 'model.width' -> value, of all keys that make two lines differ."""
-  config = {k: v for k, v in run.config.items() if k not in _NO_MATTER}
+  config = {
+    key: value
+    for key, value in run.config.items()
+    if key in _TELLING or key not in run_folder.MAY_CHANGE
+  }
   facts = {'in': run.workdir, **dict(_flat(config))}
   facts.pop(_RATE, None)
   return facts

@@ -11,7 +11,7 @@ import numpy as np
 
 from bn_jax import errors
 from bn_jax.report.results import curves
-from bn_jax.storage import chain, records, run_folder
+from bn_jax.storage import analysis_folder, chain, records, run_folder
 
 
 def runs(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
@@ -147,7 +147,7 @@ def _with_analyses(
 
 
 def _with_analysis(
-  run_seed: curves.Seed, analysis: run_folder.AnalysisFolder
+  run_seed: curves.Seed, analysis: analysis_folder.AnalysisFolder
 ) -> curves.Seed:
   """Returns the seed with one further analysis.
 

@@ -116,6 +116,15 @@ class ConvTest(parameterized.TestCase):
       ours.apply(variables, x), flax.apply(variables, x), rtol=1e-4, atol=1e-5
     )
 
+  def test_the_gradient_of_the_bias_in_bfloat16(self):
+    """It counts the outputs; a sum in bfloat16 would stop at 256."""
+    layer = conv.Conv(2, (1, 1))
+    x = jnp.ones((4, 16, 16, 1), jnp.bfloat16)
+    variables = layer.init(jax.random.key(0), x)
+    total = lambda v: layer.apply(v, x).astype(jnp.float32).sum()
+    bias = jax.jit(jax.grad(total))(variables)['params']['bias']
+    np.testing.assert_array_equal(bias, np.float32([1024, 1024]))
+
   def test_glorot_variance(self):
     """Uniform in +-sqrt(6 / (fan_in + fan_out)): variance 2 / (sum)."""
     x = jnp.zeros((1, 4, 4, 32))
