@@ -135,7 +135,9 @@ def checked_sizes(
     least: how many there must be.
   """
   sizes = checks.plain(sizes)
-  if checks.is_number(sizes):
+  if isinstance(sizes, list | tuple):
+    sizes = tuple(map(checks.plain, sizes))
+  elif checks.is_number(sizes):
     sizes = (sizes,)
   checks.sequence(
     name,
