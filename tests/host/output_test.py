@@ -45,8 +45,8 @@ class CommandsTest(parameterized.TestCase):
   def test_a_reader_that_is_gone_ends_it_quietly(self, words):
     self.check_readers(words)
 
-  @pytest.mark.slow
   @parameterized.parameters('-m bn_jax models', '-m bn_jax papers')
+  @pytest.mark.slow
   def test_a_reader_that_is_gone_ends_a_long_answer(self, words):
     self.check_readers(words)
 

@@ -477,6 +477,8 @@ class ListTest(_InAFolder):
     )
 
   def test_a_damaged_manifest_leaves_out_that_run_alone(self):
+    # Estimates of time take most of it.
+    self.enterContext(mock.patch.object(listing, 'estimated', lambda *_: None))
     place = self.workdir('runs', seeds=(0, 1))
     (place / 'standard' / 'seed1' / 'manifest.json').write_text('{"run": 3}')
     code, out, _ = self.main('ioffe2015', f'--runs={self.folder}')
