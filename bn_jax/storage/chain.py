@@ -110,8 +110,9 @@ def check_owner(folder: RunFolder) -> Mapping[str, Any] | None:
   """
   config = folder.manifest['config'] if folder.manifest else {}
   # A folder that was moved out of its experiment is compared with none.
-  if folder.path.absolute().parent.name == folder.run:
-    experiment = run_folder.read_experiment(folder.workdir) or {'runs': {}}
+  above = folder.path.absolute().parent
+  if above.name == folder.run:
+    experiment = run_folder.read_experiment(above.parent) or {'runs': {}}
     key = _conflict(experiment['runs'].get(folder.run) or {}, config)
     if key is not None:
       raise errors.StorageError(

@@ -108,7 +108,7 @@ class RunFolder:
 
   @property
   def workdir(self) -> pathlib.Path:
-    return self.path.absolute().parent.parent
+    return self.path.parent.parent
 
   @functools.cached_property
   def manifest(self) -> dict[str, Any] | None:
