@@ -405,8 +405,8 @@ def _folder(root: pathlib.Path, closure: Files) -> _Folder:
   """Returns the folder that has these files, or none of them yet."""
   for folder in reversed(_state.folders):
     if folder.root == root and all(
-      folder.files.get(module, entry) == entry
-      for module, entry in closure.items()
+      closure[module] == folder.files[module]
+      for module in closure.keys() & folder.files.keys()
     ):
       return folder
   _state.folders.append(_Folder(root, {}, {}, {}))
