@@ -16,7 +16,15 @@ from bn_jax.experiment import divergence
 from bn_jax.experiment import manifest as manifest_lib
 from bn_jax.experiment import probes as probes_lib
 from bn_jax.host import processes, progress, tensorboard
-from bn_jax.storage import chain, checkpoint, files, lock, records, run_folder
+from bn_jax.storage import (
+  array_files,
+  chain,
+  checkpoint,
+  files,
+  lock,
+  records,
+  run_folder,
+)
 from bn_jax.training import devices, loop
 
 _log = logging.getLogger('bn_jax')
@@ -252,11 +260,14 @@ def _opened(
         folder.label, first_step=first_step, steps=steps, say=_log.info
       )
     )
-    arrays = records.Arrays(folder.arrays)
+    arrays = array_files.Arrays(folder.arrays)
 
     def recorded(step=None):
       scalars.sync()
-      return {'scalars': scalars.digest(step), 'arrays': arrays.digests(step)}
+      return {
+        'scalars': scalars.digest(step),
+        'arrays': arrays.digests(step),
+      }
 
     yield _Outputs(
       last,
@@ -312,7 +323,7 @@ def _cut(folder: run_folder.RunFolder, step: int) -> None:
   records.cut(folder.scalars, step)
   # The seconds of some steps are written at the step after them.
   records.cut(folder.timing, step, and_at=('train', 'save'), strict=False)
-  records.cut_arrays(folder.arrays, step)
+  array_files.cut(folder.arrays, step)
 
 
 def _check_whole(path: pathlib.Path, steps: int) -> None:

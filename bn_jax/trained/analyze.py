@@ -13,7 +13,9 @@ from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import init_from, probes, saved
 from bn_jax.storage import (
+  analysis_chain,
   analysis_folder,
+  array_files,
   chain,
   files,
   journal,
@@ -280,7 +282,7 @@ def missing_steps(job: Job) -> list[int]:
   Raises:
     StorageError: what was measured has been changed since.
   """
-  measured = chain.check_analysis(job.results, job.folder, goes_on=True)
+  measured = analysis_chain.check(job.results, job.folder, goes_on=True)
   return [step for step in job.steps if step not in measured]
 
 
@@ -288,13 +290,13 @@ def _write(job: Job, record: records.Record) -> None:
   """Adds a record to the results, which are in the order of steps."""
   results = job.results
   if analysis.MEASURES[job.section['name']].arrays:
-    records.Arrays(results.arrays).write(record)
+    array_files.Arrays(results.arrays).write(record)
   else:
     others = (
       one for one in records.read(results.scalars) if one.step != record.step
     )
     records.write_all(results.scalars, [*others, record])
-  chain.add_digest(results, job.folder, record.step)
+  analysis_chain.add_digest(results, job.folder, record.step)
 
 
 def _state(job: Job, step: int) -> types.TrainState:

@@ -26,7 +26,7 @@ from bn_jax.data.disk import prepare
 from bn_jax.experiment import experiment, saved
 from bn_jax.experiment import run as run_lib
 from bn_jax.report.results import read
-from bn_jax.storage import records, run_folder
+from bn_jax.storage import array_files, records, run_folder
 from bn_jax.trained import analyze
 from tests.fixtures import strict, trained
 from tests.fixtures.bad_inputs import chained
@@ -198,7 +198,7 @@ class DamageTest(absltest.TestCase):
     missing = analyze.missing_steps(job)  # measured again
     results = job.results
     found = [
-      *records.read(results.scalars), *records.read_arrays(results.arrays, name)
+      *records.read(results.scalars), *array_files.read(results.arrays, name)
     ]  # fmt: skip
     return {r.step: bits(r.values) for r in found if r.step not in missing}
 

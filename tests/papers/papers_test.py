@@ -20,8 +20,8 @@ from bn_jax.papers import verify as verify_lib
 from bn_jax.report import figures as figures_lib
 from bn_jax.report import page
 from bn_jax.report.claims import reading, verifying
+from bn_jax.storage import array_files, records, run_folder
 from bn_jax.storage import files as files_lib
-from bn_jax.storage import records, run_folder
 from tests.fixtures import made_up, strict
 
 FIGURE = 'ioffe2015/figure1'
@@ -81,7 +81,7 @@ class _InAFolder(parameterized.TestCase):
       for step in range(0, 5001, 500)
     ]  # fmt: skip
     records.write_all(place / 'scalars.jsonl', looks)
-    arrays = records.Arrays(place / 'arrays')
+    arrays = array_files.Arrays(place / 'arrays')
     for k in range(3):
       middle = (-1) ** k * np.array([1.0, 1.0]) * (0.5 if fast else 1.0)
       seen = {
