@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bn_jax import checks, errors, trees, types
+from bn_jax import checks, errors, plugins, trees, types
 
 Schedule = Callable[[jax.Array], jax.Array]
 
@@ -154,9 +154,36 @@ def weight_decay(
 
 def make_schedule(name: str, **keywords: Any) -> Schedule:
   """Returns the schedule called `name`; ValueError: a wrong name or keyword."""
+  if plugins.is_reference(name):
+    return plugins.made(
+      name, keywords, callable, 'a function of the step, such as those of optax'
+    )
   return errors.lookup('schedule', SCHEDULES, name)(**keywords)
 
 
 def make(name: str, schedule: Schedule, **keywords: Any) -> types.Optimizer:
   """Returns the optimizer called `name`; ValueError: wrong name or keyword."""
+  if plugins.is_reference(name):
+    return _of_user(name, schedule, keywords)
   return errors.lookup('optimizer', OPTIMIZERS, name)(schedule, **keywords)
+
+
+def _of_user(name: str, schedule: Schedule, keywords: Any) -> types.Optimizer:
+  """Returns the optimizer of a reference; one of optax says no rate itself."""
+  made = plugins.made(
+    name,
+    {'schedule': schedule, **keywords},
+    lambda made: isinstance(
+      made, optax.GradientTransformation | types.Optimizer
+    ),
+    'an optax.GradientTransformation, which uses the schedule as its rate',
+  )
+  if isinstance(made, types.Optimizer):
+    return made
+  return types.Optimizer(
+    init=made.init,
+    update=made.update,
+    learning_rate=lambda opt_state, step: jnp.asarray(
+      schedule(step), jnp.float32
+    ),
+  )
