@@ -87,14 +87,24 @@ class Optimizer(NamedTuple):
   """An optax transformation that can say which rate it will use.
 
   Attributes:
-    init: params -> opt_state, hyperparameters in it.
+    init: params -> opt_state, the learning rate in it.
     update: (gradients, opt_state, params) -> (updates, opt_state).
     learning_rate: (opt_state, step) -> the rate of that step, [].
+    factors: params -> the factor of the rate of each array, a tree of numbers,
+      where updates are rate * factor * a sum of gradients; None where they are
+      not, as Adam's, and a rate alone says little of a step.
+    ascent: (params, gradient) -> where `update` wants the gradient; None: where
+      it is, at params.
+    extra: whether `update` takes the keywords value, grad and value_fn too: the
+      objective, its gradient and params -> objective.
   """
 
   init: Callable[[Any], Any]
-  update: Callable[[Any, Any, Any], tuple[Any, Any]]
+  update: Callable[..., tuple[Any, Any]]
   learning_rate: Callable[[Any, jax.Array], jax.Array]
+  factors: Callable[[Any], Any] | None = None
+  ascent: Callable[[Any, Any], Any] | None = None
+  extra: bool = False
 
 
 class TrainState(NamedTuple):
