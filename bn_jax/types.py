@@ -107,6 +107,19 @@ class Optimizer(NamedTuple):
   extra: bool = False
 
 
+class Average(NamedTuple):
+  """The mean of a network over the updates of training: `optim.average`.
+
+  Attributes:
+    weight: [] of all updates in units of the last one's; 0 before the first.
+    params, batch_stats: the means; before the first update, those of init.
+  """
+
+  weight: jax.Array
+  params: Any
+  batch_stats: Any
+
+
 class TrainState(NamedTuple):
   """All that training is at one step, and nothing but arrays.
 
@@ -120,6 +133,7 @@ class TrainState(NamedTuple):
     ring: name -> [K] float32; row t % K holds the metrics of step t.
     finite: [] bool; False freezes everything at the last good values.
     skipped: [] int32, updates left out so far, as they were not finite.
+    average: of parameters and statistics, if the run keeps one; else ().
   """
 
   step: jax.Array
@@ -131,6 +145,7 @@ class TrainState(NamedTuple):
   ring: dict[str, jax.Array]
   finite: jax.Array
   skipped: jax.Array | int = 0
+  average: Average | tuple[()] = ()
 
 
 class Problem(NamedTuple):
@@ -153,11 +168,15 @@ class Problem(NamedTuple):
     batch: (state, split) -> the batch that the next step will use.
     following: state -> where training stands in its epoch after that batch.
     step: (state, split) -> state after one update.
-    updates: (state, gradient) -> what the optimizer adds to the parameters.
+    updates: (state, gradient, look=None) -> what the optimizer adds to the
+      parameters; look: params -> (objective, its gradient), on the batch of
+      this gradient, of which some optimizers want more.
     evaluate: (state, batch) -> sums over the real examples, with running
       statistics: loss, count and, of a classifier, correct and correct5.
     outputs: (state, batch, statistics) -> the network's outputs, [B, K].
     learning_rate: state -> the rate of the next step, [].
+    rate_factors: params -> the factor of the rate of each array, a tree of
+      numbers; None where updates are no sums of gradients: `Optimizer.factors`.
     layers: state -> ((name, paths), ...) in forward order.
     taps: names of the layers that feed a nonlinearity, in forward order.
     activations: (state, batch, statistics, names) -> name -> the input to the
@@ -179,10 +198,11 @@ class Problem(NamedTuple):
   batch: Callable[[TrainState, Split], Batch]
   following: Callable[[TrainState], EpochOrder]
   step: Callable[[TrainState, Split], TrainState]
-  updates: Callable[[TrainState, Any], Any]
+  updates: Callable[..., Any]
   evaluate: Callable[[TrainState, Batch], dict[str, jax.Array]]
   outputs: Callable[..., jax.Array]
   learning_rate: Callable[[TrainState], jax.Array]
+  rate_factors: Callable[[Any], Any] | None
   layers: Callable[[TrainState], tuple[tuple[str, tuple[str, ...]], ...]]
   taps: tuple[str, ...]
   activations: Callable[..., dict[str, jax.Array]]

@@ -103,8 +103,8 @@ def weight_decay(
 def _patterns(globs: str) -> list[str]:
   """Returns the globs of a text, words replaced."""
   patterns = []
-  for glob in globs.split(','):
-    patterns += _WORDS.get(glob.strip(), (glob.strip(),))
+  for glob in map(str.strip, globs.split(',')):
+    patterns += _WORDS[glob] if glob in _WORDS else (glob,)
   return patterns
 
 

@@ -56,9 +56,13 @@ def within(
 
 
 def check_found(
-  params: Any, *, rates: Mapping[str, float], **globs: str
+  params: Any, *, rates: Mapping[str, float], globs: Mapping[str, str]
 ) -> None:
-  """Raises ValueError for a glob of a keyword that names no parameter."""
+  """Raises ValueError for a glob that names no parameter.
+
+  Args:
+    globs: name of a keyword -> its globs.
+  """
   for keyed in rates:
     by_path.check_found('rates', params, keyed)
   for name, value in globs.items():
