@@ -153,7 +153,8 @@ _OTHER = (
   'x', 'scale', 'bias', 'mask', 'spread', 'mean', 'deviation', 'kernel',
   'module', 'variables', 'batches', 'loss', 'params', 'new_params', 'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
-  'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm', 'optimizer',
+  'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm',
+  'optimizer',
 )  # fmt: skip
 
 # Registered constructors: kind -> (registry, how one is called by name).
@@ -288,7 +289,7 @@ def fits(name, keyword, annotation, value):
   if type(value) is bool:
     return bool in kinds
   if keyword == 'rates':
-    return value is None or value in ({}, {'a': 1})
+    return value is None or isinstance(value, dict)
   if keyword in _GLOBS:
     return isinstance(value, str) and value != ''
   if isinstance(value, str):  # otherwise none of them is a name of anything

@@ -102,10 +102,12 @@ def weight_decay(
 
 def _patterns(globs: str) -> list[str]:
   """Returns the globs of a text, words replaced."""
-  patterns = []
-  for glob in map(str.strip, globs.split(',')):
-    patterns += _WORDS[glob] if glob in _WORDS else (glob,)
-  return patterns
+  names = map(str.strip, globs.split(','))
+  return [
+    pattern
+    for name in names
+    for pattern in (_WORDS[name] if name in _WORDS else (name,))
+  ]
 
 
 def _by_path(params: Any, function: Callable[[str], Any]) -> Any:
