@@ -104,9 +104,7 @@ def _patterns(globs: str) -> list[str]:
   """Returns the globs of a text, words replaced."""
   names = map(str.strip, globs.split(','))
   return [
-    pattern
-    for name in names
-    for pattern in (_WORDS[name] if name in _WORDS else (name,))
+    pattern for name in names for pattern in {name: (name,), **_WORDS}[name]
   ]
 
 
