@@ -63,8 +63,10 @@ def problem(config: RunConfig) -> types.Problem:
   config = config.in_groups()
   measured = _problem(config, *_as_measured(config))
   with blaming('config.model'):
-    jax.eval_shape(measured.init, 0)
+    params = jax.eval_shape(measured.init, 0).params
     _trace_batch(config, measured)
+  with blaming('config'):
+    _check_paths(config, params)
   return measured
 
 
@@ -145,11 +147,18 @@ def _problem(
   with plugins.bound(config.modules), blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
   with plugins.bound(config.modules), blaming('config.optimizer'):
-    optimizer = optim.make(schedule=schedule, **config.optimizer)
+    optimizer = optim.make(
+      schedule=schedule, weight_decay_on=config.weight_decay_on,
+      **config.optimizer,
+    )  # fmt: skip
   with blaming('config'):
     penalty = optim.weight_decay(
       weight_decay=config.weight_decay, weight_decay_on=config.weight_decay_on
     )
+    optimizer = optim.within(
+      optimizer, clip_norm=config.clip_norm, rates=config.rates,
+      adaptive_clip=config.adaptive_clip, trainable=config.trainable,
+    )  # fmt: skip
     sampler = dataset.sampler(config.batch_size)
   with plugins.bound(config.modules), blaming('config.loss'):
     loss = losses.make(**config.loss)
@@ -172,6 +181,7 @@ def _problem(
     micro_batches=config.batch_size // config.examples_at_a_time,
     remat=config.remat,
     max_skips=config.max_skips,
+    ema=config.ema,
   )
 
 
@@ -196,14 +206,26 @@ def _check_targets(config: RunConfig, loss: losses.Loss) -> None:
 
 def _check_frozen(config: RunConfig) -> None:
   """Refuses a penalty that would move what the norm does not train."""
-  if not config.weight_decay or config.weight_decay_on != 'all':
+  decay = config.weight_decay or config.optimizer.get('weight_decay')
+  if not decay or config.weight_decay_on == 'kernels':
     return
   for key, value in (('frozen', True), ('affine', False)):
     if config.norm.get(key) is value:
       raise errors.ConfigError(
-        "config.weight_decay_on: 'all' would shrink the scale and bias of the "
-        f"norm, which are to stay; allowed with norm.{key}={value}: 'kernels'"
+        f'config.weight_decay_on: {config.weight_decay_on!r} would shrink the '
+        'scale and bias of the norm, which are to stay; allowed with '
+        f"norm.{key}={value}: 'kernels'"
       )
+
+
+def _check_paths(config: RunConfig, params: Any) -> None:
+  """Raises ValueError for globs of paths that name no parameter."""
+  globs = {'trainable': config.trainable}
+  if config.weight_decay or config.optimizer.get('weight_decay'):
+    globs['weight_decay_on'] = config.weight_decay_on
+  if 'perturb' in config.optimizer:
+    globs['optimizer.perturb'] = config.optimizer['perturb']
+  optim.check_found(params, rates=config.rates, globs=globs)
 
 
 def _trace_batch(config: RunConfig, problem: types.Problem) -> None:

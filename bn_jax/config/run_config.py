@@ -50,6 +50,11 @@ class RunConfig:
   devices: int
   weight_decay: float
   weight_decay_on: str
+  clip_norm: float | None
+  adaptive_clip: float | None
+  rates: FrozenDict  # globs of paths -> factor of the learning rate
+  trainable: str
+  ema: float | None
   compute_dtype: str
   matmul_precision: str
   on_nonfinite: str

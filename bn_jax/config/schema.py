@@ -65,7 +65,9 @@ SECTIONS = {
   'loss': Section('loss', losses.LOSSES),
   'model': Section('model', models.MODELS, ('num_classes', 'norm')),
   'norm': Section('norm', norms.NORMS, ('axis', 'spread')),
-  'optimizer': Section('optimizer', optim.OPTIMIZERS, ('schedule',)),
+  'optimizer': Section(
+    'optimizer', optim.OPTIMIZERS, ('schedule', 'weight_decay_on')
+  ),
   'schedule': Section('schedule', optim.SCHEDULES),
 }
 MEASURE = Section(
