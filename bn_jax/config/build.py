@@ -121,12 +121,14 @@ def network(
   """
   with blaming('config.norm'):
     norm = norms.make(**config.norm, spread=spread)
+  facts = source(config).facts
   with blaming('config.model'):
-    return models.make(
+    module = models.make(
       **{**config.model, **lowering(config)},
-      num_classes=source(config).facts.num_classes,
+      num_classes=facts.num_classes,
       norm=norm,
     )
+    return models.for_shape(module, facts.shape)
 
 
 def _problem(
@@ -134,6 +136,7 @@ def _problem(
 ) -> types.Problem:
   dataset = source(config)
   module = network(config, spread)
+  traits = _traits(config, module, spread)
   with blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
   with blaming('config.optimizer'):
@@ -159,19 +162,30 @@ def _problem(
     ring_size=min(config.log_every_steps, config.steps),
     compute_dtype=dtype,
     spread=spread,
-    group_size=_group_size(config),
-    noisy=config.norm['name'] in ('noise', 'noisy'),
+    group_size=traits.group_size,
+    noisy=traits.noisy,
     micro_batches=config.batch_size // config.examples_at_a_time,
     remat=config.remat,
     max_skips=config.max_skips,
   )
 
 
-def _group_size(config: RunConfig) -> int | None:
-  """Returns how many examples share batch statistics; 1: none do, None: all."""
+def _traits(
+  config: RunConfig, module: nn.Module, spread: placement_lib.Spread
+) -> models.Traits:
+  """Returns what training has to know of the network.
+
+  One of our networks has the config's norm and no other; any other is traced.
+  """
   norm = config.norm
+  if config.model['name'] not in models.MODELS:
+    with blaming('config.model'):
+      return models.traits(module, source(config).facts.shape, spread)
   is_apart = 'group_size' not in norm or norm.get('frozen')
-  return 1 if is_apart else norm['group_size']
+  return models.Traits(
+    group_size=1 if is_apart else norm['group_size'],
+    noisy=norm['name'] in ('noise', 'noisy'),
+  )
 
 
 def _check_targets(config: RunConfig, loss: losses.Loss) -> None:

@@ -12,7 +12,10 @@ from flax import traverse_util
 
 from bn_jax import checks, errors, norms
 from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
+from bn_jax.models.adapted import adapt, for_shape, traits
+from bn_jax.models.found import Traits
 from bn_jax.models.lowering import LOWERINGS
+from bn_jax.models.swapped import replace_norms
 
 # Name in a config -> a constructor of the network.
 MODELS = {
@@ -33,10 +36,15 @@ __all__ = [
   'LOWERINGS',
   'MODELS',
   'Layer',
+  'Traits',
+  'adapt',
+  'for_shape',
   'layers',
   'make',
+  'replace_norms',
   'summarize',
   'taps',
+  'traits',
 ]
 
 
@@ -104,7 +112,7 @@ def layers(
   params = variables['params']
   return tuple(
     (name, tuple(path for path in paths if _contains(params, path)))
-    for name, paths in module.layer_paths()
+    for name, paths in _named(module).layer_paths()
   )
 
 
@@ -114,7 +122,7 @@ def taps(module: nn.Module) -> tuple[tuple[str, str], ...]:
   The path is that of the module whose output enters: the norm, which exists
   even where it is the identity.
   """
-  return module.tap_paths()
+  return _named(module).tap_paths()
 
 
 def summarize(module: nn.Module, shape: Sequence[int]) -> tuple[Layer, ...]:
@@ -126,12 +134,23 @@ def summarize(module: nn.Module, shape: Sequence[int]) -> tuple[Layer, ...]:
   Raises:
     ValueError: an input that the network refuses.
   """
+  module = for_shape(module, shape)
   output_shapes, params = _traced(module, shape)
   return tuple(
     _summary(
       name, [tuple(path.split('/')) for path in paths], output_shapes, params
     )
     for name, paths in module.layer_paths()
+  )
+
+
+def _named(module: nn.Module) -> nn.Module:
+  """Returns a network that names its layers; raises ValueError for others."""
+  if hasattr(module, 'layer_paths'):
+    return module
+  raise ValueError(
+    f'{type(module).__name__} does not name its layers; give '
+    'models.adapt(module, shape=...)'
   )
 
 
