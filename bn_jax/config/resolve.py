@@ -13,9 +13,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, checks, errors
+from bn_jax import analysis, checks, errors, plugins
 from bn_jax.config import parser, schema
 from bn_jax.config.run_config import KEYS, MOST_SEEDS, RunConfig
+from bn_jax.data import datasets
 from bn_jax.storage import records, run_folder
 from bn_jax.training import devices as devices_lib
 
@@ -117,7 +118,10 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         f'{_section_of(path, complete)}'
       )
   return Experiment(
-    {name: RunConfig.of(run) for name, run in complete.items()},
+    {
+      name: RunConfig.of(run, modules=plugins.files(schema.references(run)))
+      for name, run in complete.items()
+    },
     _checked_seeds(seeds),
     tuple(expected),
   )
@@ -237,6 +241,8 @@ def _completed(config: Config) -> Config:
   """Checks a run's config and fills in the defaults of all constructors."""
   for key, section in schema.SECTIONS.items():
     config[key] = schema.completed(f'config.{key}', section, config[key])
+  # A later command may run in another folder.
+  config['data']['name'] = datasets.absolute(config['data']['name'])
   for key in _COUNTS:
     schema.check(f'config.{key}', checks.count, config[key])
   for key in _FLAGS:
@@ -346,7 +352,7 @@ def check_data(where: str, section: Config) -> None:
   """Raises ConfigError unless a measure can look at its section's data."""
   data = section.get('data')
   allowed = ['current_batch', 'train:N', 'test:N']
-  if not analysis.MEASURES[section['name']].one_batch:
+  if not analysis.kind_of(section['name']).one_batch:
     allowed += ['train', 'test']
   has_form = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
   if not has_form or re.sub(r':\d+', ':N', data) not in allowed:

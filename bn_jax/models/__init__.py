@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
-from bn_jax import checks, errors, norms
+from bn_jax import checks, errors, norms, plugins
 from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
 from bn_jax.models.adapted import adapt, for_shape, traits
 from bn_jax.models.found import Traits
@@ -86,6 +86,9 @@ def make(
   random streams depend on it.
 
   Args:
+    name: a key of `MODELS`, or a reference to a user's function, as
+      'my_module:make', which returns a network, adapted if it is called in
+      another way; it need not have the keywords num_classes and norm.
     num_classes: size of the output.
     norm: a key of `norms.NORMS`, or what `norms.make` returns.
     **keywords: of its constructor, such as `width` and `head` of a VGG.
@@ -94,11 +97,20 @@ def make(
     ValueError: an unknown name, or a keyword out of its range; the call raises
       it for images that are too small and for unknown statistics.
   """
-  factory = errors.lookup('model', MODELS, name)
   norm = norms.make(norm) if isinstance(norm, str) else norm
   if not isinstance(norm, norms.Norm):
     raise checks.Refused('norm', norm, 'a name, or what norms.make returns')
-  return factory(num_classes=num_classes, norm=norm, **keywords)
+  keywords |= {'num_classes': num_classes, 'norm': norm}
+  if not plugins.is_reference(name):
+    return errors.lookup('model', MODELS, name)(**keywords)
+  module = plugins.made(
+    name,
+    keywords,
+    lambda module: isinstance(module, nn.Module),
+    'a flax.linen.Module',
+    optional=('num_classes', 'norm'),
+  )
+  return for_shape(module, None)
 
 
 def layers(

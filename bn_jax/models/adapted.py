@@ -74,14 +74,14 @@ class Adapted(nn.Module):
     """Returns the network's output for x; see `bn_jax.models.make`."""
     parts.check_batch(x, mask)
     network = self.network.module.clone(parent=self.scope)
-    adapter = functools.partial(_adapted_call, statistics, mask, first, len(x))
+    adapter = functools.partial(
+      _adapted_call, statistics, mask, first, len(x), self.group_size
+    )
     try:
       with nn.intercept_methods(adapter):
         y = network(x, **self._keywords(statistics, mask, first))
     except flax.errors.FlaxError as error:
-      raise ValueError(
-        f'{_name_of(self)}: {errors.first_line(error)}'
-      ) from error
+      raise ValueError(_line(_name_of(self), error)) from error
     if not isinstance(y, jax.Array) or y.shape[:1] != x.shape[:1]:
       shape = list(y.shape) if isinstance(y, jax.Array) else type(y).__name__
       raise ValueError(
@@ -156,8 +156,10 @@ def adapt(
     shape: of one example, (height, width, channels) or (D,), by which layers
       are found; not needed in a config, which has data.
     group_size: on how many examples, itself included, an output depends in
-      training: 1, or None for the whole batch. 'auto': the whole batch if a
-      layer keeps batch_stats, or the groups of norms of this package, else 1.
+      training: 1, or None for the whole batch. 'auto': the whole batch if there
+      is a BatchNorm or a norm that is neither flax's nor of this package; the
+      groups of norms of this package; else 1. A network that mixes examples
+      without such a module has to say so.
 
   Raises:
     ValueError: no module, or one whose call lacks the keyword.
@@ -178,11 +180,11 @@ def adapt(
   )
 
 
-def for_shape(module: nn.Module, shape: Sequence[int]) -> nn.Module:
+def for_shape(module: nn.Module, shape: Sequence[int] | None) -> nn.Module:
   """Returns a network that knows the shape of an example, and so its layers.
 
   One that is called otherwise than those here is adapted, by the keyword of its
-  call that is one of `TRAIN_KEYWORDS`.
+  call that is one of `TRAIN_KEYWORDS`, or by none.
 
   Raises:
     ValueError: what `adapt` refuses.
@@ -192,7 +194,7 @@ def for_shape(module: nn.Module, shape: Sequence[int]) -> nn.Module:
   if not isinstance(module, Adapted):
     check_module(module)
     module = adapt(module, train_keyword_of(module))
-  if module.shape is None:
+  if module.shape is None and shape is not None:
     module = module.clone(shape=tuple(shape))
   return module
 
@@ -314,7 +316,9 @@ def _name_of(module: nn.Module) -> str:
   return type(module).__name__
 
 
-def _adapted_call(statistics, mask, first, size, call, args, keywords, context):
+def _adapted_call(
+  statistics, mask, first, size, group_size, call, args, keywords, context
+):
   """Calls a module inside a network, with what its own call cannot say."""
   module = context.module
   if context.method_name != '__call__' or not args:
@@ -327,8 +331,9 @@ def _adapted_call(statistics, mask, first, size, call, args, keywords, context):
   if isinstance(module, nn.Dropout):
     return _dropout(module, first, call, args, keywords)
   y = call(*args, **keywords)
-  lets_in = found.group_size(module, args, keywords) != 1
-  if mask is not None and statistics == 'batch' and lets_in:
+  if mask is None or statistics == 'running' or group_size == 1:
+    return y
+  if found.group_size(module, args, keywords) != 1:
     raise _no_mask(type(module).__name__)
   return y
 

@@ -184,9 +184,11 @@ def group_size(module: nn.Module, arguments, keywords) -> int | None:
     return 1 if uses_running(module, arguments, keywords) else None
   if isinstance(module, running.RunningNorm):
     return 1 if module.frozen else module.group_size
-  if isinstance(module, nn.SpectralNorm):
+  if isinstance(module, (*NORMS, nn.SpectralNorm)):
     return 1
-  return None if own_variables(module).get('batch_stats') else 1
+  # Of a norm that nobody here knows, the worst is taken.
+  sees_others = is_norm(module) or own_variables(module).get('batch_stats')
+  return None if sees_others else 1
 
 
 def uses_running(module: nn.BatchNorm, arguments, keywords) -> bool:
