@@ -33,14 +33,9 @@ from bn_jax.models import found, parts
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms import transform
 
-# Keyword of a network's call -> its value in training.
-TRAIN_KEYWORDS = {
-  'train': True,
-  'training': True,
-  'is_training': True,
-  'deterministic': False,
-  'use_running_average': False,
-}
+# Keywords of a network's call that say whether it trains; and whether not.
+TRAIN_KEYWORDS = ('train', 'training', 'is_training')
+NEGATED = ('deterministic', 'use_running_average')
 _COLLECTIONS = ('params', 'batch_stats')
 
 
@@ -151,8 +146,8 @@ def adapt(
       batch_stats. One with the call of this package stays as it is.
     train_keyword: the keyword's name; None: the call has none. 'statistics':
       the call takes 'batch' or 'running' itself.
-    train_value: the keyword's value in training; None: False for
-      'deterministic' and 'use_running_average', else True.
+    train_value: the keyword's value in training; None: False for `NEGATED`,
+      else True.
     shape: of one example, (height, width, channels) or (D,), by which layers
       are found; not needed in a config, which has data.
     group_size: on how many examples, itself included, an output depends in
@@ -174,7 +169,7 @@ def adapt(
     checks.sizes('shape', shape)
     shape = tuple(shape)
   if train_value is None:
-    train_value = TRAIN_KEYWORDS.get(train_keyword, True)
+    train_value = train_keyword not in NEGATED
   return Adapted(
     found.Held(module), train_keyword, train_value, shape, group_size
   )
@@ -184,7 +179,7 @@ def for_shape(module: nn.Module, shape: Sequence[int] | None) -> nn.Module:
   """Returns a network that knows the shape of an example, and so its layers.
 
   One that is called otherwise than those here is adapted, by the keyword of its
-  call that is one of `TRAIN_KEYWORDS`, or by none.
+  call that is one of `TRAIN_KEYWORDS` or `NEGATED`, or by none.
 
   Raises:
     ValueError: what `adapt` refuses.
@@ -233,7 +228,7 @@ def is_ours(module: Any) -> bool:
 def train_keyword_of(module: nn.Module) -> str | None:
   """Returns the keyword of a network's call that says whether it trains."""
   allowed = keywords_of(module)
-  for keyword in ('statistics', *TRAIN_KEYWORDS):
+  for keyword in ('statistics', *TRAIN_KEYWORDS, *NEGATED):
     if keyword in allowed:
       return keyword
   return None

@@ -202,5 +202,5 @@ def replace_norms(
   keyword = train_keyword or adapted.train_keyword_of(module)
   adapted.check_keyword(module, keyword)
   kind = SwappedOfOurs if adapted.is_ours(module) else Swapped
-  value = adapted.TRAIN_KEYWORDS.get(keyword, True)
+  value = keyword not in adapted.NEGATED
   return kind(found.Held(module), (swap,), keyword, value)
