@@ -31,6 +31,7 @@ from tests.fixtures.bad_inputs import (
   data,
   environment,
   networks,
+  plugins,
   rows,
   workdir,
 )
@@ -201,6 +202,12 @@ class CommandTest(Case):
     for name, text in row.files.items():
       (self.folder / name).write_text(text)
     self.check(row, row.words.split() if row.whole else words_of(row))
+
+  @named(plugins.COMMANDS)
+  def test_users(self, row):
+    for name, text in row.files.items():
+      (self.folder / name).write_text(text)
+    self.check(row, words_of(row))
 
   @named(config.LINES)
   def test_key(self, row):

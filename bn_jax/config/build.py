@@ -71,6 +71,8 @@ def problem(config: RunConfig) -> types.Problem:
   with blaming('config.model'):
     params = jax.eval_shape(measured.init, 0).params
     _trace_batch(config, measured)
+  if config.modules:
+    _trace_own(config, measured)
   with blaming('config'):
     _check_paths(config, params)
   return measured
@@ -262,6 +264,28 @@ def _trace_batch(config: RunConfig, problem: types.Problem) -> None:
     state,
     batch,
   )
+
+
+def _trace_own(config: RunConfig, problem: types.Problem) -> None:
+  """Traces what users wrote as evaluation and a step call it."""
+  state = jax.eval_shape(problem.init, 0)
+  size = config.examples_at_a_time
+  batch = shapes(config, size)
+  with blaming('config.model'):
+    outputs = jax.eval_shape(
+      lambda s, b: problem.outputs(s, b, statistics='running'), state, batch
+    )
+    allowed = (size, source(config).facts.num_classes)
+    if getattr(outputs, 'shape', None) != allowed:
+      raise ValueError(
+        f'{config.model["name"]} returns outputs of shape '
+        f'{jax.tree.map(lambda x: x.shape, outputs)}; allowed: {allowed}'
+      )
+  with blaming('config.loss'):
+    jax.eval_shape(problem.evaluate, state, batch)
+  with blaming('config.optimizer'):
+    split = source(config).shapes(config.batch_size)
+    jax.eval_shape(problem.step, state, split)
 
 
 def shapes(config: RunConfig, size: int) -> types.Batch:

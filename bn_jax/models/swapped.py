@@ -173,7 +173,7 @@ def replace_norms(
     where: a pattern of the paths of the norms that go, words joined by '/'; '*'
       is any text, as in a shell.
     train_keyword: of the network's call; None: the one of
-      `adapted.TRAIN_KEYWORDS` that it has.
+      those in `adapted` that it takes.
 
   Raises:
     ValueError: a norm of kernels, or no module; the call raises it where no
