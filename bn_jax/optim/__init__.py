@@ -82,6 +82,10 @@ def _of_user(
   name: str, schedule: Schedule, weight_decay_on: str, keywords: dict[str, Any]
 ) -> types.Optimizer:
   """Returns the optimizer that a user's function makes."""
+  if not plugins.takes(plugins.constructor(name), 'schedule'):
+    raise ValueError(
+      f"{name} takes no 'schedule', step -> learning rate; give it one"
+    )
   keywords |= {'schedule': schedule, 'weight_decay_on': weight_decay_on}
   made = plugins.made(
     name,
