@@ -47,10 +47,13 @@ def change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
   before, now = old.get('digest'), new.get('digest')
   if before == now or before is None or now is None:
     return None
+  sizes = {
+    split: (n, new['splits'].get(split)) for split, n in old['splits'].items()
+  }
   counts = [
-    f'{split} had {count:,} examples, has {new["splits"].get(split, 0):,}'
-    for split, count in old['splits'].items()
-    if new['splits'].get(split) != count
+    f'{split} had {was:,} examples, has {n or 0:,}'
+    for split, (was, n) in sizes.items()
+    if was != n
   ]
   what = '; '.join([f'the data {new["name"]} have changed', *counts])
   return f'{what} (digest {before[:_SHORT]}... before, {now[:_SHORT]}... now)'
