@@ -96,4 +96,6 @@ def population(
       f'{folder.population} was made from another checkpoint of step {step}; '
       f'make it anew: python -m bn_jax recalibrate {folder.path}'
     )
-  return run_lib.placed(saved, config, problem)
+  placed = run_lib.placed(saved, config, problem)
+  # The population statistics are of the parameters, not of their average.
+  return placed._replace(average=())
