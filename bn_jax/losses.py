@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bn_jax import checks, errors, trees
+from bn_jax import checks, errors, plugins, trees
 
 _TOP = 5  # ImageNet's second measure is the top-5 error
 
@@ -61,6 +61,13 @@ LOSSES = {'cross_entropy': cross_entropy, 'squared_error': squared_error}
 
 def make(name: str, **keywords: Any) -> Loss:
   """Returns the loss called `name`; ValueError: a wrong name or keyword."""
+  if plugins.is_reference(name):
+    return plugins.made(
+      name,
+      keywords,
+      lambda loss: isinstance(loss, Loss),
+      'a bn_jax.losses.Loss',
+    )
   return errors.lookup('loss', LOSSES, name)(**keywords)
 
 

@@ -6,7 +6,6 @@ The rows lie in tests/fixtures/bad_inputs, a file for each area.
 import contextlib
 import functools
 import hashlib
-import io
 import logging
 import os
 import pathlib
@@ -20,11 +19,10 @@ from unittest import mock
 import jax
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__
 from bn_jax.config import build
 from bn_jax.data.disk import prepare
 from bn_jax.report.drawing import canvas
-from tests.fixtures import strict
+from tests.fixtures import commanded, strict
 from tests.fixtures.bad_inputs import (
   chained,
   commands,
@@ -87,14 +85,7 @@ def words_of(row, config_flag=rows.TINY):
 
 def run(words):
   """Returns (exit code, stdout, stderr) of python -m bn_jax WORDS."""
-  said, wrong = io.StringIO(), io.StringIO()
-  try:
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
-      code = __main__.main(['bn_jax', *words])
-  finally:
-    # Of train; the next one must not write to this stderr.
-    logging.getLogger('bn_jax').handlers.clear()
-  return code, said.getvalue(), wrong.getvalue()
+  return commanded.run(*words)
 
 
 def digests(folder):

@@ -201,8 +201,9 @@ class RefusalTest(Case):
   def test_no_module(self):
     self.write('my_module.py', '')
     text = self.refusal('my_modul:make')
-    self.assertIn("no module 'my_modul' is beside the config file, in ", text)
-    self.assertIn(f'{self.folder}, or installed', text)
+    self.assertIn(
+      f"no module 'my_modul' is in {self.folder} or installed", text
+    )
     self.assertIn("did you mean 'my_module'?", text)
     self.assertIn('without .py', self.refusal('my_module.py:make'))
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import errors, losses, models, norms, optim, types
+from bn_jax import errors, losses, models, norms, optim, plugins, types
 from bn_jax import placement as placement_lib
 from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
@@ -35,12 +35,20 @@ def source(config: RunConfig) -> datasets.Source:
     DataError: what lies in the data_dir cannot be used.
   """
   with blaming('config.data'):
-    return _source(config.data, config.data_dir)
+    module = config.data['name'].partition(':')[0]
+    is_own = plugins.is_reference(config.data['name'])
+    # Runs that differ in other modules share their data.
+    files = config.modules if is_own else {}
+    files = {name: files[name] for name in files if name == module}
+    return _source(config.data, config.data_dir, FrozenDict(files))
 
 
 @functools.lru_cache
-def _source(section: FrozenDict, data_dir: str | None) -> datasets.Source:
-  return datasets.make(**section, data_dir=data_dir)
+def _source(
+  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+) -> datasets.Source:
+  with plugins.bound(modules):
+    return datasets.make(**section, data_dir=data_dir)
 
 
 def problem(config: RunConfig) -> types.Problem:
@@ -121,9 +129,9 @@ def network(
   Raises:
     ConfigError: a value that its constructor refuses.
   """
-  with blaming('config.norm'):
+  with plugins.bound(config.modules), blaming('config.norm'):
     norm = norms.make(**config.norm, spread=spread)
-  with blaming('config.model'):
+  with plugins.bound(config.modules), blaming('config.model'):
     return models.make(
       **{**config.model, **lowering(config)},
       num_classes=source(config).facts.num_classes,
@@ -136,9 +144,9 @@ def _problem(
 ) -> types.Problem:
   dataset = source(config)
   module = network(config, spread)
-  with blaming('config.schedule'):
+  with plugins.bound(config.modules), blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
-  with blaming('config.optimizer'):
+  with plugins.bound(config.modules), blaming('config.optimizer'):
     optimizer = optim.make(
       schedule=schedule, weight_decay_on=config.weight_decay_on,
       **config.optimizer,
@@ -152,7 +160,7 @@ def _problem(
       adaptive_clip=config.adaptive_clip, trainable=config.trainable,
     )  # fmt: skip
     sampler = dataset.sampler(config.batch_size)
-  with blaming('config.loss'):
+  with plugins.bound(config.modules), blaming('config.loss'):
     loss = losses.make(**config.loss)
     _check_targets(config, loss)
   _check_frozen(config)
@@ -270,4 +278,10 @@ def blaming(where: str):
   except errors.Failure:
     raise
   except (ValueError, TypeError) as error:
-    raise errors.ConfigError(f'{where}: {error}') from error
+    place = plugins.place(error)
+    text = plugins.described(error) if place else error
+    raise errors.ConfigError(f'{where}: {text}') from error
+  except Exception as error:
+    if plugins.place(error) is None:  # a bug of ours
+      raise
+    raise errors.ConfigError(f'{where}: {plugins.described(error)}') from error

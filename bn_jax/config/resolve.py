@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, checks, errors
+from bn_jax import analysis, checks, errors, plugins
 from bn_jax.config import parser, schema
 from bn_jax.config.run_config import KEYS, MOST_SEEDS, RunConfig
 from bn_jax.storage import records, run_folder
@@ -117,7 +117,10 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         f'{_section_of(path, complete)}'
       )
   return Experiment(
-    {name: RunConfig.of(run) for name, run in complete.items()},
+    {
+      name: RunConfig.of(run, modules=plugins.files(schema.references(run)))
+      for name, run in complete.items()
+    },
     _checked_seeds(seeds),
     tuple(expected),
   )
@@ -346,7 +349,7 @@ def check_data(where: str, section: Config) -> None:
   """Raises ConfigError unless a measure can look at its section's data."""
   data = section.get('data')
   allowed = ['current_batch', 'train:N', 'test:N']
-  if not analysis.MEASURES[section['name']].one_batch:
+  if not analysis.kind_of(section['name']).one_batch:
     allowed += ['train', 'test']
   has_form = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
   if not has_form or re.sub(r':\d+', ':N', data) not in allowed:

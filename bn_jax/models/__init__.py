@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
-from bn_jax import checks, errors, norms
+from bn_jax import checks, errors, norms, plugins
 from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
 from bn_jax.models.lowering import LOWERINGS
 
@@ -78,6 +78,9 @@ def make(
   random streams depend on it.
 
   Args:
+    name: a key of `MODELS`, or a reference to a user's function, as
+      'my_module:make', which returns a network that is called in this way; it
+      need not have the keywords num_classes and norm.
     num_classes: size of the output.
     norm: a key of `norms.NORMS`, or what `norms.make` returns.
     **keywords: of its constructor, such as `width` and `head` of a VGG.
@@ -86,11 +89,29 @@ def make(
     ValueError: an unknown name, or a keyword out of its range; the call raises
       it for images that are too small and for unknown statistics.
   """
-  factory = errors.lookup('model', MODELS, name)
   norm = norms.make(norm) if isinstance(norm, str) else norm
   if not isinstance(norm, norms.Norm):
     raise checks.Refused('norm', norm, 'a name, or what norms.make returns')
-  return factory(num_classes=num_classes, norm=norm, **keywords)
+  keywords |= {'num_classes': num_classes, 'norm': norm}
+  if plugins.is_reference(name):
+    return plugins.made(
+      name, keywords, _is_network, _NETWORK, optional=('num_classes', 'norm')
+    )
+  return errors.lookup('model', MODELS, name)(**keywords)
+
+
+_NETWORK = (
+  'a flax.linen.Module that is called with statistics=, mask= and first=, or '
+  'models.adapt(module) of one that is called otherwise'
+)
+
+
+def _is_network(module: Any) -> bool:
+  """Returns whether an object is a network that is called as ours are."""
+  return isinstance(module, nn.Module) and all(
+    plugins.takes(type(module).__call__, keyword)
+    for keyword in ('statistics', 'mask', 'first')
+  )
 
 
 def layers(

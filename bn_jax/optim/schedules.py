@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from bn_jax import checks, errors
+from bn_jax import checks, errors, plugins
 
 Schedule = Callable[[jax.Array], jax.Array]
 
@@ -86,4 +86,8 @@ SCHEDULES = {
 
 def make_schedule(name: str, **keywords: Any) -> Schedule:
   """Returns the schedule called `name`; ValueError: a wrong name or keyword."""
+  if plugins.is_reference(name):
+    return plugins.made(
+      name, keywords, callable, 'a function of the step, such as those of optax'
+    )
   return errors.lookup('schedule', SCHEDULES, name)(**keywords)

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import io
 import json
 import logging
 import pathlib
@@ -12,7 +11,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__, distributions
+from bn_jax import distributions
 from bn_jax.commands import train
 from bn_jax.config.run_config import RunConfig
 from bn_jax.papers import draw, figures, listing, matching
@@ -22,7 +21,7 @@ from bn_jax.report import page
 from bn_jax.report.claims import reading, verifying
 from bn_jax.storage import array_files, records, run_folder
 from bn_jax.storage import files as files_lib
-from tests.fixtures import made_up, strict
+from tests.fixtures import commanded, made_up, strict
 
 FIGURE = 'ioffe2015/figure1'
 # For tests of the text around the figures: drawing them takes the time.
@@ -94,10 +93,7 @@ class _InAFolder(parameterized.TestCase):
 
   def main(self, *words):
     """(exit code, stdout, stderr)"""
-    out, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
-      code = __main__.main(['bn_jax', 'papers', *map(str, words)])
-    return code, out.getvalue(), said.getvalue()
+    return commanded.run('papers', *words)
 
 
 class VerifyTest(_InAFolder):

@@ -23,7 +23,7 @@ from bn_jax.experiment import experiment
 from bn_jax.report.drawing import canvas
 from bn_jax.storage import array_files, journal, records
 from bn_jax.storage import files as files_lib
-from tests.fixtures import made_up, same_bits, strict
+from tests.fixtures import commanded, made_up, same_bits, strict
 
 # Each as training takes it, by the keywords that both give.
 MEASURES = {
@@ -67,10 +67,7 @@ class Trained(parameterized.TestCase):
 
   def run_command(self, *words):
     """(exit code, stdout, stderr) of python -m bn_jax analyze PLACE WORDS."""
-    said, wrong = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
-      code = __main__.main(['bn_jax', 'analyze', str(self.place), *words])
-    return code, said.getvalue(), wrong.getvalue()
+    return commanded.run('analyze', self.place, *words)
 
   def found(self, name):
     """The records of an analysis, scalars or arrays."""
