@@ -66,7 +66,9 @@ SECTIONS = {
   'model': Section('model', models.MODELS, ('num_classes', 'norm')),
   'norm': Section('norm', norms.NORMS, ('axis', 'spread')),
   'optimizer': Section(
-    'optimizer', optim.OPTIMIZERS, ('schedule', 'weight_decay_on')
+    'optimizer',
+    optim.OPTIMIZERS,
+    ('schedule', 'learning_rate', 'weight_decay_on'),
   ),
   'schedule': Section('schedule', optim.SCHEDULES),
 }

@@ -1,0 +1,88 @@
+"""Makes an optimizer of what a user's function, or one of optax, returns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+from optax import contrib
+
+from bn_jax import errors, plugins, types
+from bn_jax.optim import optimizers
+from bn_jax.optim.schedules import Schedule
+
+_RATES = ('schedule', 'learning_rate')  # what a function calls its first one
+# State -> what to do in place of a transformation that has it.
+_UNFIT = {
+  contrib.SAMState: (
+    'its gradients up the slope would move the running statistics; give '
+    "optimizer.name='sam', or wrap yours: optim.sharpness_aware"
+  ),
+  contrib.ScheduleFreeState: (
+    'what is to be evaluated lies in its state, and nothing here would look '
+    'there; give config.ema for an average of the parameters'
+  ),
+}
+
+
+def make(
+  name: str,
+  schedule: Schedule,
+  weight_decay_on: str,
+  keywords: Mapping[str, Any],
+) -> types.Optimizer:
+  """Returns the optimizer that the function of a reference makes.
+
+  Args:
+    name: 'my_module:make' or 'optax:adabelief'. Its keyword `schedule` or
+      `learning_rate` gets the schedule.
+    keywords: the others; `weight_decay_on` too where the function has it.
+
+  Raises:
+    ConfigError: the function has neither keyword, fails, or returns neither a
+      `types.Optimizer` nor a transformation of optax; or the transformation
+      fails, or has a state that training cannot look after.
+  """
+  function = plugins.constructor(name)
+  rates = [one for one in _RATES if plugins.takes(function, one)]
+  if not rates:
+    raise errors.ConfigError(
+      f'{name} has no keyword for the rate; give it {" or ".join(_RATES)}, a '
+      'function of the step'
+    )
+  made = plugins.made(
+    name,
+    {rates[0]: schedule, 'weight_decay_on': weight_decay_on, **keywords},
+    lambda made: isinstance(
+      made, optax.GradientTransformation | types.Optimizer
+    ),
+    'an optax.GradientTransformation, which uses the schedule as its rate',
+    optional=('weight_decay_on',),
+  )
+  if isinstance(made, types.Optimizer):
+    return made
+
+  def init(params):
+    opt_state = plugins.call(name, made.init, params)
+    _check_state(name, opt_state)
+    return opt_state
+
+  def update(gradient, opt_state, params, **extra):
+    return plugins.call(name, made.update, gradient, opt_state, params, **extra)
+
+  return optimizers.of(made, schedule)._replace(
+    init=init,
+    update=update,
+    extra=isinstance(made, optax.GradientTransformationExtraArgs),
+  )
+
+
+def _check_state(name: str, opt_state: Any) -> None:
+  """Raises ConfigError for a state that needs more than its updates."""
+  kinds = tuple(_UNFIT)
+  for part in jax.tree.leaves(
+    opt_state, is_leaf=lambda part: isinstance(part, kinds)
+  ):
+    for kind, instead in _UNFIT.items():
+      if isinstance(part, kind):
+        raise errors.ConfigError(f'{name}: {kind.__name__}: {instead}')
