@@ -178,7 +178,8 @@ def made(
     optional: keywords that are left out for a function that lacks them.
 
   Raises:
-    ConfigError: there is no such function, or it fails or returns another kind.
+    ConfigError: there is no such function.
+    ValueError: it fails, or returns another kind.
   """
   function = constructor(reference)
   absent = {name for name in optional if not takes(function, name)}
@@ -188,7 +189,7 @@ def made(
     **{name: x for name, x in keywords.items() if name not in absent},
   )
   if not is_right(result):
-    raise errors.ConfigError(
+    raise ValueError(
       f'{reference} returned {checks.shown(result)}; it must return {returns}'
     )
   return result
@@ -214,7 +215,7 @@ def call(
   """Returns what a user's function returns.
 
   Raises:
-    ConfigError: it fails; the line names its file and line.
+    ValueError: it fails; the line names its file and line.
     Failure, Refused: as the function raises them.
   """
   try:
@@ -222,7 +223,7 @@ def call(
   except (errors.Failure, checks.Refused):
     raise
   except Exception as error:
-    raise errors.ConfigError(f'{reference}: {described(error)}') from error
+    raise ValueError(f'{reference}: {described(error)}') from error
 
 
 def described(error: BaseException) -> str:

@@ -212,6 +212,7 @@ _RANGES = {
      *(f'model_{name}_depth' for name in models.MODELS if name[-1].isdigit())),
     lambda x: False,
   ),
+  'data_digits_test_share': lambda x: False,  # they have a test split
   'photometric': lambda x: 0 <= x <= 2.5,
 }  # fmt: skip
 _ANY_SIZE = ('seed', 'selection_seed', 'memory')

@@ -243,7 +243,7 @@ class RefusalTest(Case):
   def test_a_call_that_fails(self):
     self.write('my_module.py', 'def make(x):\n  return {}[x]\n')
     make = plugins.load('my_module:make')
-    with self.assertRaises(errors.ConfigError) as raised:
+    with self.assertRaises(ValueError) as raised:
       plugins.call('my_module:make', make, 0)
     self.assertRegex(
       str(raised.exception), r'my_module:make: \S*my_module.py:2: KeyError: 0'

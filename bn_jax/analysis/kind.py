@@ -121,7 +121,7 @@ def _of_user(
   def make(**keywords):
     measure = plugins.call(reference, function, **keywords)
     if isinstance(measure, Kind) or not callable(measure):
-      raise errors.ConfigError(
+      raise ValueError(
         f'{reference} returned {checks.shown(measure)}; it must return a '
         'measure: a function (problem, state, batches) -> a dict of arrays'
       )

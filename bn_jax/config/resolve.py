@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from bn_jax import analysis, checks, errors, plugins
 from bn_jax.config import parser, schema
 from bn_jax.config.run_config import KEYS, MOST_SEEDS, RunConfig
+from bn_jax.data import datasets
 from bn_jax.storage import records, run_folder
 from bn_jax.training import devices as devices_lib
 
@@ -240,6 +241,8 @@ def _completed(config: Config) -> Config:
   """Checks a run's config and fills in the defaults of all constructors."""
   for key, section in schema.SECTIONS.items():
     config[key] = schema.completed(f'config.{key}', section, config[key])
+  # A later command may run in another folder.
+  config['data']['name'] = datasets.absolute(config['data']['name'])
   for key in _COUNTS:
     schema.check(f'config.{key}', checks.count, config[key])
   for key in _FLAGS:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from bn_jax import checks, errors, plugins
@@ -88,6 +89,19 @@ def make_schedule(name: str, **keywords: Any) -> Schedule:
   """Returns the schedule called `name`; ValueError: a wrong name or keyword."""
   if plugins.is_reference(name):
     return plugins.made(
-      name, keywords, callable, 'a function of the step, such as those of optax'
+      name,
+      keywords,
+      _is_schedule,
+      'a function: step -> learning rate, such as those of optax',
     )
   return errors.lookup('schedule', SCHEDULES, name)(**keywords)
+
+
+def _is_schedule(made: Any) -> bool:
+  """Returns whether something gives a number at a step."""
+  if not callable(made):
+    return False
+  rate = jax.eval_shape(made, jax.ShapeDtypeStruct((), jnp.int32))
+  return getattr(rate, 'shape', None) == () and jnp.issubdtype(
+    rate.dtype, jnp.floating
+  )

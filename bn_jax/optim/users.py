@@ -47,8 +47,8 @@ def make(
   rates = [one for one in _RATES if plugins.takes(function, one)]
   if not rates:
     raise errors.ConfigError(
-      f'{name} has no keyword for the rate; give it {" or ".join(_RATES)}, a '
-      'function of the step'
+      f"{name} takes no 'schedule', step -> learning rate; give it one (or call "
+      'it learning_rate)'
     )
   made = plugins.made(
     name,
