@@ -75,8 +75,6 @@ def problem(config: RunConfig) -> types.Problem:
     _trace_own(config, measured)
   with blaming('config'):
     _check_paths(config, params)
-  with blaming('config.optimizer'):
-    _trace_update(measured)
   return measured
 
 
@@ -251,22 +249,6 @@ def _check_paths(config: RunConfig, params: Any) -> None:
   if 'perturb' in config.optimizer:
     globs['optimizer.perturb'] = config.optimizer['perturb']
   optim.check_found(params, rates=config.rates, globs=globs)
-
-
-def _trace_update(problem: types.Problem) -> None:
-  """Traces an update, so that what a user's optimizer lacks shows early."""
-  state = jax.eval_shape(problem.init, 0)
-  updates = jax.eval_shape(
-    lambda state: problem.updates(
-      state, state.params, lambda params: (jnp.zeros(()), params)
-    ),
-    state,
-  )
-  want, got = (
-    jax.tree.map(lambda x: x.shape, tree) for tree in (state.params, updates)
-  )
-  if want != got:
-    raise ValueError('its updates are no tree of the shapes of the parameters')
 
 
 def _trace_batch(config: RunConfig, problem: types.Problem) -> None:

@@ -39,16 +39,17 @@ def make(
     keywords: the others; `weight_decay_on` too where the function has it.
 
   Raises:
-    ConfigError: the function has neither keyword, fails, or returns neither a
-      `types.Optimizer` nor a transformation of optax; or the transformation
-      fails, or has a state that training cannot look after.
+    ValueError: the function has neither keyword.
+    ConfigError: it fails, or returns neither a `types.Optimizer` nor a
+      transformation of optax. Later: that fails, or has a state that training
+      cannot look after, or its updates do not fit.
   """
   function = plugins.constructor(name)
   rates = [one for one in _RATES if plugins.takes(function, one)]
   if not rates:
-    raise errors.ConfigError(
-      f"{name} takes no 'schedule', step -> learning rate; give it one (or call "
-      'it learning_rate)'
+    raise ValueError(
+      f"{name} takes no 'schedule', step -> learning rate; give it one, or call "
+      "it 'learning_rate'"
     )
   made = plugins.made(
     name,
@@ -85,4 +86,18 @@ def _check_state(name: str, opt_state: Any) -> None:
   ):
     for kind, instead in _UNFIT.items():
       if isinstance(part, kind):
-        raise errors.ConfigError(f'{name}: {kind.__name__}: {instead}')
+        raise errors.ConfigError(
+          f'config.optimizer: {name}: {kind.__name__}: {instead}'
+        )
+
+
+def _check_updates(name: str, updates: Any, params: Any) -> None:
+  """Raises ConfigError unless updates are a tree of the parameters' shapes."""
+  want, got = (
+    jax.tree.map(lambda x: x.shape, tree) for tree in (params, updates)
+  )
+  if want != got:
+    raise errors.ConfigError(
+      f'config.optimizer: {name}: its updates have other shapes than the '
+      'parameters; allowed: a tree like them'
+    )
