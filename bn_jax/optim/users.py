@@ -48,8 +48,8 @@ def make(
   rates = [one for one in _RATES if plugins.takes(function, one)]
   if not rates:
     raise ValueError(
-      f"{name} takes no 'schedule', step -> learning rate; give it one, or call "
-      "it 'learning_rate'"
+      f"{name} takes no 'schedule', step -> learning rate; give it one (its "
+      "name may be 'learning_rate', too)"
     )
   made = plugins.made(
     name,
@@ -63,13 +63,19 @@ def make(
   if isinstance(made, types.Optimizer):
     return made
 
+  where = f'config.optimizer: {name}'
+
   def init(params):
-    opt_state = plugins.call(name, made.init, params)
-    _check_state(name, opt_state)
+    opt_state = plugins.call(where, made.init, params)
+    _check_state(where, opt_state)
     return opt_state
 
   def update(gradient, opt_state, params, **extra):
-    return plugins.call(name, made.update, gradient, opt_state, params, **extra)
+    updates, opt_state = plugins.call(
+      where, made.update, gradient, opt_state, params, **extra
+    )
+    _check_updates(where, updates, params)
+    return updates, opt_state
 
   return optimizers.of(made, schedule)._replace(
     init=init,
@@ -78,7 +84,7 @@ def make(
   )
 
 
-def _check_state(name: str, opt_state: Any) -> None:
+def _check_state(where: str, opt_state: Any) -> None:
   """Raises ConfigError for a state that needs more than its updates."""
   kinds = tuple(_UNFIT)
   for part in jax.tree.leaves(
@@ -86,18 +92,16 @@ def _check_state(name: str, opt_state: Any) -> None:
   ):
     for kind, instead in _UNFIT.items():
       if isinstance(part, kind):
-        raise errors.ConfigError(
-          f'config.optimizer: {name}: {kind.__name__}: {instead}'
-        )
+        raise errors.ConfigError(f'{where}: {kind.__name__}: {instead}')
 
 
-def _check_updates(name: str, updates: Any, params: Any) -> None:
+def _check_updates(where: str, updates: Any, params: Any) -> None:
   """Raises ConfigError unless updates are a tree of the parameters' shapes."""
   want, got = (
     jax.tree.map(lambda x: x.shape, tree) for tree in (params, updates)
   )
   if want != got:
     raise errors.ConfigError(
-      f'config.optimizer: {name}: its updates have other shapes than the '
+      f'{where}: its updates have other shapes than the '
       'parameters; allowed: a tree like them'
     )
