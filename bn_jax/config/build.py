@@ -34,8 +34,13 @@ def source(config: RunConfig) -> datasets.Source:
     ConfigError: an unknown name, or a keyword that its constructor refuses.
     DataError: what lies in the data_dir cannot be used.
   """
+  return dataset(config.data, config.data_dir)
+
+
+def dataset(section: FrozenDict, data_dir: str | None) -> datasets.Source:
+  """Returns the dataset of a section `data`, as `source` does."""
   with blaming('config.data'):
-    return _source(config.data, config.data_dir)
+    return _source(section, data_dir)
 
 
 @functools.lru_cache
