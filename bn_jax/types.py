@@ -87,14 +87,37 @@ class Optimizer(NamedTuple):
   """An optax transformation that can say which rate it will use.
 
   Attributes:
-    init: params -> opt_state, hyperparameters in it.
+    init: params -> opt_state, the learning rate in it.
     update: (gradients, opt_state, params) -> (updates, opt_state).
     learning_rate: (opt_state, step) -> the rate of that step, [].
+    factors: params -> the factor of the rate of each array, a tree of numbers,
+      where updates are rate * factor * a sum of gradients; None where they are
+      not, as Adam's, and a rate alone says little of a step.
+    ascent: (params, gradient) -> where `update` wants the gradient; None: where
+      it is, at params.
+    extra: whether `update` takes the keywords value, grad and value_fn too: the
+      objective, its gradient and params -> objective.
   """
 
   init: Callable[[Any], Any]
-  update: Callable[[Any, Any, Any], tuple[Any, Any]]
+  update: Callable[..., tuple[Any, Any]]
   learning_rate: Callable[[Any, jax.Array], jax.Array]
+  factors: Callable[[Any], Any] | None = None
+  ascent: Callable[[Any, Any], Any] | None = None
+  extra: bool = False
+
+
+class Average(NamedTuple):
+  """The mean of a network over the updates of training: `optim.average`.
+
+  Attributes:
+    weight: [] of all updates in units of the last one's; 0 before the first.
+    params, batch_stats: the means; before the first update, those of init.
+  """
+
+  weight: jax.Array
+  params: Any
+  batch_stats: Any
 
 
 class TrainState(NamedTuple):
@@ -110,6 +133,7 @@ class TrainState(NamedTuple):
     ring: name -> [K] float32; row t % K holds the metrics of step t.
     finite: [] bool; False freezes everything at the last good values.
     skipped: [] int32, updates left out so far, as they were not finite.
+    average: of parameters and statistics, if the run keeps one; else ().
   """
 
   step: jax.Array
@@ -121,6 +145,7 @@ class TrainState(NamedTuple):
   ring: dict[str, jax.Array]
   finite: jax.Array
   skipped: jax.Array | int = 0
+  average: Average | tuple[()] = ()
 
 
 class Problem(NamedTuple):
@@ -143,11 +168,15 @@ class Problem(NamedTuple):
     batch: (state, split) -> the batch that the next step will use.
     following: state -> where training stands in its epoch after that batch.
     step: (state, split) -> state after one update.
-    updates: (state, gradient) -> what the optimizer adds to the parameters.
+    updates: (state, gradient, look=None) -> what the optimizer adds to the
+      parameters; look: params -> (objective, its gradient), on the batch of
+      this gradient, of which some optimizers want more.
     evaluate: (state, batch) -> sums over the real examples, with running
       statistics: loss, count and, of a classifier, correct and correct5.
     outputs: (state, batch, statistics) -> the network's outputs, [B, K].
     learning_rate: state -> the rate of the next step, [].
+    rate_factors: params -> the factor of the rate of each array, a tree of
+      numbers; None where updates are no sums of gradients: `Optimizer.factors`.
     layers: state -> ((name, paths), ...) in forward order.
     taps: names of the layers that feed a nonlinearity, in forward order.
     activations: (state, batch, statistics, names) -> name -> the input to the
@@ -169,10 +198,11 @@ class Problem(NamedTuple):
   batch: Callable[[TrainState, Split], Batch]
   following: Callable[[TrainState], EpochOrder]
   step: Callable[[TrainState, Split], TrainState]
-  updates: Callable[[TrainState, Any], Any]
+  updates: Callable[..., Any]
   evaluate: Callable[[TrainState, Batch], dict[str, jax.Array]]
   outputs: Callable[..., jax.Array]
   learning_rate: Callable[[TrainState], jax.Array]
+  rate_factors: Callable[[Any], Any] | None
   layers: Callable[[TrainState], tuple[tuple[str, tuple[str, ...]], ...]]
   taps: tuple[str, ...]
   activations: Callable[..., dict[str, jax.Array]]

@@ -93,11 +93,22 @@ def get_config() -> ml_collections.ConfigDict:
   # ceil(epochs * examples / batch_size) updates. None for both: 1000 updates.
   config.steps = config_dict.placeholder(int)
   config.epochs = config_dict.placeholder(float)
+  # Or adam, adamw, lion, lamb, muon, rmsprop, sam: docs/optimizers.md.
   config.optimizer = dict(name='sgd', momentum=0.0, nesterov=False)
   config.schedule = dict(name='constant', learning_rate=0.1)
-  # What a schedule takes in steps may be in epochs: decay_epochs, warmup_epochs.
+  # What a schedule has in steps may be in epochs: decay_epochs, warmup_epochs.
   config.weight_decay = 0.0  # adds weight_decay / 2 * |W|^2 to the objective
-  config.weight_decay_on = 'kernels'  # or 'all' parameters
+  # 'kernels', 'all' parameters, or globs of their paths: '*/kernel,norm*'. The
+  # decoupled decay of an optimizer, optimizer.weight_decay, is on these too.
+  config.weight_decay_on = 'kernels'
+  config.clip_norm = config_dict.placeholder(float)  # the longest gradient
+  # The longest gradient of a unit, in units of the norm of its weights.
+  config.adaptive_clip = config_dict.placeholder(float)
+  config.rates = dict()  # globs -> factor of the rate: {'*/bias': 2.0}
+  config.trainable = 'all'  # or globs: '*norm*' trains norms, and nothing else
+  # Share that a mean over the updates keeps, of parameters and statistics,
+  # which is evaluated beside them: 0.999. None: there is no mean.
+  config.ema = config_dict.placeholder(float)
   config.compute_dtype = 'float32'  # of training's products, or 'bfloat16'
   config.matmul_precision = 'highest'  # of training: 'default', 'high'
   config.on_nonfinite = 'stop'  # or 'skip' updates that are not finite

@@ -6,7 +6,6 @@ The rows lie in tests/fixtures/bad_inputs, a file for each area.
 import contextlib
 import functools
 import hashlib
-import io
 import logging
 import os
 import pathlib
@@ -20,11 +19,10 @@ from unittest import mock
 import jax
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__
 from bn_jax.config import build
 from bn_jax.data.disk import prepare
 from bn_jax.report.drawing import canvas
-from tests.fixtures import strict
+from tests.fixtures import commanded, strict
 from tests.fixtures.bad_inputs import (
   chained,
   commands,
@@ -32,6 +30,8 @@ from tests.fixtures.bad_inputs import (
   constructors,
   data,
   environment,
+  networks,
+  plugins,
   rows,
   workdir,
 )
@@ -87,14 +87,7 @@ def words_of(row, config_flag=rows.TINY):
 
 def run(words):
   """Returns (exit code, stdout, stderr) of python -m bn_jax WORDS."""
-  said, wrong = io.StringIO(), io.StringIO()
-  try:
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
-      code = __main__.main(['bn_jax', *words])
-  finally:
-    # Of train; the next one must not write to this stderr.
-    logging.getLogger('bn_jax').handlers.clear()
-  return code, said.getvalue(), wrong.getvalue()
+  return commanded.run(*words)
 
 
 def digests(folder):
@@ -210,6 +203,12 @@ class CommandTest(Case):
       (self.folder / name).write_text(text)
     self.check(row, row.words.split() if row.whole else words_of(row))
 
+  @named(plugins.COMMANDS)
+  def test_users(self, row):
+    for name, text in row.files.items():
+      (self.folder / name).write_text(text)
+    self.check(row, words_of(row))
+
   @named(config.LINES)
   def test_key(self, row):
     self.check(row, words_of(row))
@@ -224,7 +223,7 @@ class CommandTest(Case):
 
 
 class CallTest(Case):
-  @named(constructors.CALLS)
+  @named((*constructors.CALLS, *networks.CALLS))
   def test_row(self, row):
     _compilations.clear()
     with self.assertRaises(ValueError) as raised:

@@ -133,6 +133,12 @@ FUNCTIONS = {
     selection.make, lambda **k: selection.make(**{'num_classes': 10, **k})
   ),
   'linear_task': (linear_task.make, linear_task.make),
+  'within': (
+    optim.within,
+    lambda **k: optim.within(
+      optim.sgd(optim.constant(learning_rate=0.1)), **k
+    ),
+  ),
   'weight_decay': (
     optim.weight_decay,
     lambda **k: optim.weight_decay(**{'weight_decay': 0.1, **k}),
@@ -148,6 +154,7 @@ _OTHER = (
   'module', 'variables', 'batches', 'loss', 'params', 'new_params', 'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
   'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm',
+  'optimizer',
 )  # fmt: skip
 
 # Registered constructors: kind -> (registry, how one is called by name).
@@ -181,12 +188,16 @@ _RANGES = {
      'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate'),
     lambda x: x >= 0,
   ),
-  **dict.fromkeys(('binarize', 'momentum', 'dropout'), lambda x: 0 <= x < 1),
+  **dict.fromkeys(
+    ('binarize', 'momentum', 'dropout', 'b1', 'b2', 'adam_b1', 'adam_b2',
+     'beta', 'decay'),
+    lambda x: 0 <= x < 1,
+  ),
   **dict.fromkeys(('end_factor', 'label_noise'), lambda x: 0 <= x <= 1),
   **dict.fromkeys(('decay_factor', 'crop_area'), lambda x: 0 < x <= 1),
   **dict.fromkeys(
     ('factor', 'initial_std', 'input_scale', 'kernel_scale', 'learning_rate',
-     'matrix_scale', 'width', 'crop_aspect'),
+     'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip'),
     lambda x: x > 0,
   ),
   **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),
@@ -201,6 +212,7 @@ _RANGES = {
      *(f'model_{name}_depth' for name in models.MODELS if name[-1].isdigit())),
     lambda x: False,
   ),
+  'data_digits_test_share': lambda x: False,  # they have a test split
   'photometric': lambda x: 0 <= x <= 2.5,
 }  # fmt: skip
 _ANY_SIZE = ('seed', 'selection_seed', 'memory')
@@ -208,10 +220,13 @@ _INFINITE = ('p',)
 # A number alone is a list of one; a vector of NumPy is one, too.
 _SIZES = ('step_sizes', 'step_factors', 'learning_rates')
 _EMPTY = ('measure_along_gradient_step_sizes',)  # step_factors in their place
+_GLOBS = ('weight_decay_on', 'perturb', 'trainable')
 _PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
 # What fits, but not to the rest of the call.
 _REFUSED = {
-  'optimizer_sgd_nesterov': True,  # without a momentum
+  **{  # without a momentum
+    f'optimizer_{name}_nesterov': True for name in ('sgd', 'sam', 'rmsprop')
+  },
   'chunked_group_size': None,  # with a chunk size
   'check_chunks_group_size': None,
 }
@@ -274,6 +289,10 @@ def fits(name, keyword, annotation, value):
     return type(None) in kinds
   if type(value) is bool:
     return bool in kinds
+  if keyword == 'rates':
+    return value is None or isinstance(value, dict)
+  if keyword in _GLOBS:
+    return isinstance(value, str) and value != ''
   if isinstance(value, str):  # otherwise none of them is a name of anything
     return keyword in ('layers', 'at') and value == 'a'
   if type(value) is int and (int in kinds or float in kinds):

@@ -100,8 +100,8 @@ class ScheduleTest(parameterized.TestCase):
   def test_unknown_names(self):
     with self.assertRaisesRegex(ValueError, "unknown schedule 'cosin'"):
       optim.make_schedule('cosin')
-    with self.assertRaisesRegex(ValueError, "unknown optimizer 'adam'"):
-      optim.make('adam', optim.constant(learning_rate=0.1))
+    with self.assertRaisesRegex(ValueError, "unknown optimizer 'adams'"):
+      optim.make('adams', optim.constant(learning_rate=0.1))
 
 
 class WeightDecayTest(parameterized.TestCase):
@@ -125,7 +125,9 @@ class WeightDecayTest(parameterized.TestCase):
   @parameterized.parameters(
     dict(weight_decay=-1.0),
     dict(weight_decay=float('nan')),
-    dict(weight_decay=0.1, weight_decay_on='biases'),
+    dict(weight_decay=0.1, weight_decay_on=''),
+    dict(weight_decay=0.1, weight_decay_on='*bias,'),
+    dict(weight_decay=0.1, weight_decay_on=('kernels',)),
   )
   def test_refuses(self, **keywords):
     with self.assertRaises(ValueError):

@@ -97,7 +97,7 @@ def _info(arguments: argparse.Namespace) -> int:
   show.check_place(path)
   dataset = store.opened(name, arguments.data_dir)
   glance = show.glance(dataset, classes=_CLASSES, each=_EACH)
-  sizes = {split: show.size_on_disk(dataset, split) for split in dataset.splits}
+  sizes = {split: dataset.size_on_disk(split) for split in dataset.splits}
   sys.stdout.write(_described(dataset, glance, sizes))
   sheet = show.draw(*_sheet(dataset, glance))
   try:

@@ -21,6 +21,7 @@ FLAG = re.compile(r'--?(no)?config\.([^=]*)(?:=(.*))?', re.DOTALL)
 _WORDS = {'true': True, 'false': False, 'none': None}
 _SWITCHES = {**_WORDS, 't': True, 'f': False, '1': True, '0': False}
 _ALLOWED = {int: 'whole numbers', float: 'numbers', bool: 'True, False'}
+_FREE = ('rates',)  # sections whose keys are the user's
 _LISTED = 5  # keys of a section that a message names: it stays one line
 
 
@@ -125,6 +126,8 @@ def _key(
     if not below:
       return _no_key(path, config)
     trees = [runs[run[0]], config] if below[0] in RUN_KEYS else []
+  if below[0] in _FREE:
+    return _Key(path, None)
   *above, last = below
   holders = [_at(tree, above) for tree in trees]
   for holder in holders:

@@ -16,7 +16,10 @@ Config = resolve.Config
 
 
 # Keys that are younger than some runs -> what those runs did.
-_ADDED = {'on_nonfinite': 'stop', 'max_skips': None}
+_ADDED = {
+  'on_nonfinite': 'stop', 'max_skips': None, 'clip_norm': None,
+  'adaptive_clip': None, 'rates': {}, 'trainable': 'all', 'ema': None,
+}  # fmt: skip
 
 
 def check_same(workdir: pathlib.Path, experiment: resolve.Experiment) -> None:

@@ -80,10 +80,11 @@ def fitting(flags: Config, config: Config) -> Config:
   """
 
   def fitting_keys(kind, keys, name):
-    allowed = schema.allowed(schema.of(kind), name)
-    if allowed is not None:  # else the name is refused
-      keys = {key: value for key, value in keys.items() if key in allowed}
-    return _typed(kind, keys, name)
+    section = schema.of(kind)
+    fitting = {
+      k: v for k, v in keys.items() if schema.may_have(section, name, k)
+    }
+    return _typed(kind, fitting, name)
 
   taken = _by_section(flags, config, fitting_keys)
   if 'measures' in taken:

@@ -12,9 +12,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, checks, errors
-from bn_jax.config import build, epochs, levels, parser, run_config, schema
-from bn_jax.config.run_config import KEYS, MOST_SEEDS, RUN_KEYS, RunConfig
+from bn_jax import analysis, checks, errors, plugins
+from bn_jax.config import build, epochs, levels, parser, schema
+from bn_jax.config.run_config import (
+  KEYS,
+  MOST_SEEDS,
+  RUN_KEYS,
+  FrozenDict,
+  RunConfig,
+)  # fmt: skip
+from bn_jax.data import datasets
 from bn_jax.storage import records, run_folder
 from bn_jax.training import devices as devices_lib
 
@@ -101,7 +108,8 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
   complete = {}
   for name, run in _merged(config, runs, changes).items():
     with naming(name, runs):
-      complete[name] = RunConfig.of(_completed(run))
+      run = _completed(run)
+      complete[name] = RunConfig.of(run, modules=_modules(run))
   return Experiment(complete, _checked_seeds(seeds), tuple(expected))
 
 
@@ -218,15 +226,12 @@ def _completed(config: Config) -> Config:
   for key in ('data_dir', 'init_from'):
     config[key] = _absolute(f'config.{key}', config[key])
   schema.check('config.batch_size', checks.count, config['batch_size'])
-  data = schema.completed('config.data', schema.of('data'), config['data'])
-  config = epochs.in_steps(
-    config,
-    lambda: (
-      build.dataset(
-        run_config.FrozenDict.of(data), config['data_dir']
-      ).facts.num_train
-    ),
+  config['data'] = data = schema.completed(
+    'config.data', schema.of('data'), config['data']
   )
+  # A later command may run in another folder.
+  data['name'] = datasets.absolute(data['name'])
+  config = epochs.in_steps(config, lambda: _examples(data, config['data_dir']))
   for key, section in schema.SECTIONS.items():
     config[key] = schema.completed(f'config.{key}', section, config[key])
   for key in _COUNTS:
@@ -240,6 +245,17 @@ def _completed(config: Config) -> Config:
   _check_division(config)
   config['measures'] = _completed_measures(config['measures'])
   return {key: config[key] for key in KEYS}
+
+
+def _examples(data: Config, data_dir: str | None) -> int:
+  """Returns how many examples there are to train on."""
+  modules = FrozenDict.of(_modules({'data': data}))
+  return build.dataset(FrozenDict.of(data), data_dir, modules).facts.num_train
+
+
+def _modules(run: Config) -> dict[str, Any]:
+  """Returns the modules of users that a run refers to."""
+  return plugins.files(schema.references(run))
 
 
 def _absolute(where: str, path: Any) -> str | None:
@@ -341,7 +357,7 @@ def check_data(where: str, section: Config) -> None:
   """Raises ConfigError unless a measure can look at its section's data."""
   data = section.get('data')
   allowed = ['current_batch', 'train:N', 'test:N']
-  if not analysis.MEASURES[section['name']].one_batch:
+  if not analysis.kind_of(section['name']).one_batch:
     allowed += ['train', 'test']
   has_form = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
   if not has_form or re.sub(r':\d+', ':N', data) not in allowed:

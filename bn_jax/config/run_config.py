@@ -54,6 +54,11 @@ class RunConfig:
   devices: int
   weight_decay: float
   weight_decay_on: str
+  clip_norm: float | None
+  adaptive_clip: float | None
+  rates: FrozenDict  # globs of paths -> factor of the learning rate
+  trainable: str
+  ema: float | None
   compute_dtype: str
   matmul_precision: str
   on_nonfinite: str
@@ -66,17 +71,26 @@ class RunConfig:
   checkpoint: FrozenDict  # every_steps, keep
   data_dir: str | None
   init_from: str | None
+  # Of users, see `plugins.files`. It is no key: manifests have it beside the
+  # config, and a changed file makes no other experiment.
+  modules: FrozenDict = dataclasses.field(default_factory=FrozenDict)
 
   def __post_init__(self):
-    for key in KEYS:
+    for key in (*KEYS, 'modules'):
       object.__setattr__(self, key, _frozen(getattr(self, key)))
 
   @classmethod
-  def of(cls, config: Mapping[str, Any], where: Any = 'config') -> Self:
+  def of(
+    cls,
+    config: Mapping[str, Any],
+    where: Any = 'config',
+    modules: Mapping[str, Any] | None = None,
+  ) -> Self:
     """Returns the run of a manifest's config, which `as_json` returned.
 
     Args:
       where: what the config is of, for messages.
+      modules: of users, as the manifest has them.
 
     Raises:
       ConfigError: a key is missing, since the run is older.
@@ -86,7 +100,7 @@ class RunConfig:
         raise errors.ConfigError(
           f'{where} was trained before config.{key} was a key; train it again'
         )
-    return cls(**{key: config[key] for key in KEYS})
+    return cls(**{key: config[key] for key in KEYS}, modules=modules or {})
 
   def as_json(self) -> dict[str, Any]:
     """Returns key -> value as JSON holds it, in the order of `KEYS`."""
@@ -110,7 +124,11 @@ class RunConfig:
     return self.replace(norm={**self.norm, 'group_size': size})
 
 
-KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
+KEYS = tuple(
+  field.name
+  for field in dataclasses.fields(RunConfig)
+  if field.name != 'modules'
+)
 # What a config may say of a run: epochs become steps.
 RUN_KEYS = (*KEYS, 'epochs')
 

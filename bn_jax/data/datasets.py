@@ -10,7 +10,7 @@ from typing import Any
 
 from bn_jax.data import images, linear_task
 from bn_jax.data.batches.examples import Dataset, Examples, Feed, Source
-from bn_jax.data.disk import facts
+from bn_jax.data.disk import facts, own
 
 # Any other name is that of a set of images in the data_dir; see `images.make`.
 DATASETS = {
@@ -18,7 +18,9 @@ DATASETS = {
   'linear_task': linear_task.make,
 }
 
-__all__ = ['DATASETS', 'Dataset', 'Examples', 'Feed', 'Source', 'make']
+__all__ = [
+  'DATASETS', 'Dataset', 'Examples', 'Feed', 'Source', 'absolute', 'make',
+]  # fmt: skip
 
 
 def make(
@@ -38,3 +40,12 @@ def make(
   if name == 'linear_task':
     return linear_task.make(**keywords)
   return images.make(name, data_dir=data_dir, **keywords)
+
+
+def absolute(name: str) -> str:
+  """Returns the name of a dataset with whole paths, where it has paths.
+
+  Raises:
+    ConfigError: a form that is not known.
+  """
+  return own.absolute(name) if own.is_own(name) else name

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import json
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -61,8 +62,9 @@ def facts(
   device = jax.devices()[0]
   return {
     'config': config.as_json(),
+    'modules': json.loads(json.dumps(config.modules)),
     'measures': {
-      section['name']: analysis.MEASURES[section['name']].page()
+      section['name']: analysis.kind_of(section['name']).page()
       for section in config.measures.values()
     },
     'parameters': sum(sizes),

@@ -3,20 +3,29 @@
 import contextlib
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
-from bn_jax import errors, types
+from bn_jax import errors, plugins, types
 from bn_jax.config import build, differences
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import divergence
 from bn_jax.experiment import manifest as manifest_lib
+from bn_jax.experiment import outputs as outputs_lib
 from bn_jax.experiment import probes as probes_lib
-from bn_jax.host import processes, progress, tensorboard
-from bn_jax.storage import chain, checkpoint, files, lock, records, run_folder
+from bn_jax.host import processes
+from bn_jax.storage import (
+  array_files,
+  chain,
+  checkpoint,
+  files,
+  lock,
+  records,
+  run_folder,
+)
 from bn_jax.training import devices, loop
 
 _log = logging.getLogger('bn_jax')
@@ -92,7 +101,8 @@ def checkpoints_of(
     owner = chain.other_owner(stored, folder)
     if owner is not None or 'config' not in stored:  # of an earlier version
       return owner
-    return differences.difference(stored['config'], about['config'])
+    with plugins.bound(config.modules):
+      return differences.difference(stored['config'], about['config'])
 
   return checkpoint.Checkpoints(
     directory or folder.checkpoints,
@@ -152,7 +162,7 @@ def _train(program, folder, stopped, unless_stopped) -> None:
   checkpoints.wait()
   if first_step:
     _log.info('%s: goes on from step %d', folder.label, first_step)
-  opened = _opened(folder, first_step=first_step, steps=config.steps)
+  opened = outputs_lib.opened(folder, first_step=first_step, steps=config.steps)
   program.feed.start(seed=folder.seed, first_step=first_step)
 
   def must_stop():
@@ -200,73 +210,6 @@ def _train(program, folder, stopped, unless_stopped) -> None:
     checkpoints.close()
 
 
-class _Nowhere:
-  """A sink that drops records, which process 0 writes to a file."""
-
-  def write(self, record: records.Record) -> None:
-    """Drops the record."""
-
-
-class _Outputs(NamedTuple):
-  """Where the records of a run go; those of process 0 go to its files.
-
-  Attributes:
-    last: the sink that keeps the newest record of training.
-    sinks: of all records, in the order of steps, arrays excepted.
-    arrays: of results too large for a line.
-    timing: of seconds.
-    recorded: returns the digests of the records before a step, or of all, as
-      `chain.on_disk`, once they are on the disk.
-  """
-
-  last: divergence.LastRow
-  sinks: tuple[loop.Sink, ...]
-  arrays: loop.Sink
-  timing: loop.Sink
-  recorded: Callable[..., dict[str, Any]]
-
-
-@contextlib.contextmanager
-def _opened(
-  folder: run_folder.RunFolder, *, first_step: int, steps: int
-) -> Iterator[_Outputs]:
-  """Opens the files that grow with a run, and its progress bar.
-
-  Raises:
-    StorageError: they cannot be written.
-  """
-  last = divergence.LastRow()
-  if not processes.is_first():
-    yield _Outputs(last, (last,), _Nowhere(), _Nowhere(), lambda step=None: {})
-    return
-  with contextlib.ExitStack() as stack:
-    scalars, timing, events = opened = (
-      records.Lines(folder.scalars),
-      records.Lines(folder.timing),
-      tensorboard.Events(folder.events, first_step=first_step),
-    )
-    for file in opened:
-      stack.callback(file.close)
-    bar = stack.enter_context(
-      progress.Progress(
-        folder.label, first_step=first_step, steps=steps, say=_log.info
-      )
-    )
-    arrays = records.Arrays(folder.arrays)
-
-    def recorded(step=None):
-      scalars.sync()
-      return {'scalars': scalars.digest(step), 'arrays': arrays.digests(step)}
-
-    yield _Outputs(
-      last,
-      sinks=(scalars, events, bar, last),
-      arrays=arrays,
-      timing=timing,
-      recorded=recorded,
-    )
-
-
 def _save_in(
   checkpoints: checkpoint.Checkpoints,
   mesh: jax.sharding.Mesh,
@@ -312,7 +255,7 @@ def _cut(folder: run_folder.RunFolder, step: int) -> None:
   records.cut(folder.scalars, step)
   # The seconds of some steps are written at the step after them.
   records.cut(folder.timing, step, and_at=('train', 'save'), strict=False)
-  records.cut_arrays(folder.arrays, step)
+  array_files.cut(folder.arrays, step)
 
 
 def _check_whole(path: pathlib.Path, steps: int) -> None:

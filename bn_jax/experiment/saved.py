@@ -2,7 +2,7 @@
 
 import jax
 
-from bn_jax import errors, types
+from bn_jax import errors, plugins, types
 from bn_jax.config import differences
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import run as run_lib
@@ -23,9 +23,10 @@ def config_of(folder: RunFolder) -> RunConfig:
     StorageError: the manifest was changed, or is of another experiment.
   """
   chain.check_owner(folder)
-  config = RunConfig.of(
-    differences.filled(folder.manifest['config']), folder.path
-  )
+  modules = folder.manifest.get('modules') or {}
+  with plugins.bound(modules):
+    filled = differences.filled(folder.manifest['config'])
+  config = RunConfig.of(filled, folder.path, modules)
   # The numbers are the same on any number of devices.
   if config.devices > len(jax.devices()):
     config = config.replace(devices=1)

@@ -6,7 +6,7 @@ Each names what it belongs to, and the digests of what came before it:
                              `records`: the digests of all records
   checkpoints/STEP/          run, seed, step, config; `records` before STEP
   population/STEP/           the same; `source`: the checkpoint it is made from
-  analysis/NAME/             `records`: of each step, with its checkpoint
+  analysis/NAME/             see `analysis_chain`
 
 So none is used in the place of another, or after a change, without a word: not
 a copied folder, a lost line, another seed's checkpoint. What was recorded since
@@ -21,9 +21,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bn_jax import errors
+from bn_jax.storage import array_files, files, run_folder
 from bn_jax.storage import digests as digests_lib
-from bn_jax.storage import records, run_folder
-from bn_jax.storage.analysis_folder import AnalysisFolder
 from bn_jax.storage.run_folder import RunFolder
 
 _ABSENT = (0, '')  # the digest of a file that is not there
@@ -32,8 +31,8 @@ _ABSENT = (0, '')  # the digest of a file that is not there
 def on_disk(folder: RunFolder) -> dict[str, Any]:
   """Returns the digests of all records of a run, in types of JSON."""
   return {
-    'scalars': records.beginning_digest(folder.scalars),
-    'arrays': records.array_digests(folder.arrays),
+    'scalars': _beginning(folder.scalars),
+    'arrays': array_files.digests(folder.arrays),
   }
 
 
@@ -175,12 +174,10 @@ def check_records(
   if digests is None:
     return
   size, _ = wanted = tuple(digests['scalars'])
-  found = records.beginning_digest(
-    folder.scalars, None if all_of_them else size
-  )
+  found = _beginning(folder.scalars, None if all_of_them else size)
   if found != wanted:
     raise _changed(folder, folder.scalars, found[0], size)
-  stored = records.array_digests(folder.arrays)
+  stored = array_files.digests(folder.arrays)
   names = stored if all_of_them else {}
   for name in sorted({*digests['arrays'], *names}):
     size, _ = wanted = tuple(digests['arrays'].get(name) or _ABSENT)
@@ -226,72 +223,6 @@ def population(folder: RunFolder) -> dict[str, Any] | None:
   return facts
 
 
-def add_digest(analysis: AnalysisFolder, folder: RunFolder, step: int) -> None:
-  """Adds to an analysis the digest of what was just recorded at a step."""
-  settings = analysis.settings()
-  found = records.digests_by_step(analysis.scalars, analysis.arrays)
-  before = settings.get('records')
-  if before is None:  # of an earlier version
-    before = {
-      str(k): {'digest': digest, 'checkpoint': None}
-      for k, digest in found.items()
-    }
-  one = {
-    'digest': found[step],
-    'checkpoint': state_digest(folder.checkpoints, step),
-  }
-  analysis.write_settings({**settings, 'records': {**before, str(step): one}})
-
-
-def check_analysis(
-  analysis: AnalysisFolder, folder: RunFolder, *, goes_on: bool = False
-) -> set[int]:
-  """Returns the steps of an analysis whose records are as they were written.
-
-  Args:
-    goes_on: whether what was lost is no error, as it is measured again.
-
-  Raises:
-    StorageError: a record was changed or is of another checkpoint; or one was
-      lost, or has no digest as the process was killed.
-  """
-  settings = analysis.settings() or {}
-  owner = other_owner(settings, folder)
-  if owner is not None:
-    raise errors.StorageError(f'{analysis.path} {owner}')
-  found = records.digests_by_step(analysis.scalars, analysis.arrays)
-  wanted = settings.get('records')
-  if wanted is None:
-    return set(found)
-  whole = set()
-  for step in map(int, wanted):
-    if step not in found:
-      continue
-    if found[step] != tuple(wanted[str(step)]['digest']):
-      raise errors.StorageError(
-        f'{analysis.path}: its record of step {step} is not what was written; '
-        'restore it, or remove the folder and measure again'
-      )
-    measured, now = (
-      wanted[str(step)]['checkpoint'],
-      state_digest(folder.checkpoints, step),
-    )
-    if measured and now and measured != now:
-      raise errors.StorageError(
-        f'{analysis.path}: step {step} was measured at another checkpoint than '
-        f'{folder.checkpoints / str(step)}; restore that, or give another '
-        '--name'
-      )
-    whole.add(step)
-  odd = sorted((set(found) | set(map(int, wanted))) - whole)
-  if odd and not goes_on:
-    raise errors.StorageError(
-      f'{analysis.path} is not complete at step {odd[0]}: the same `analyze` '
-      'measures it again'
-    )
-  return whole
-
-
 def _newest_about(folder: RunFolder) -> dict[str, Any] | None:
   """Returns what the newest checkpoint that says something says; or None."""
   for step in reversed(digests_lib.steps(folder.checkpoints)):
@@ -311,3 +242,8 @@ def _changed(folder, path, size: int, wanted: int) -> errors.StorageError:
     f'{path} {what}: records of {folder.label} were lost or changed; restore '
     'the folder from a copy, or train again in another --workdir'
   )
+
+
+def _beginning(path: pathlib.Path, size: int | None = None) -> files.Digest:
+  """Returns the digest of a file's first `size` bytes, or of all."""
+  return files.digest_of(files.read(path)[:size] if path.exists() else b'')

@@ -22,6 +22,8 @@ from bn_jax import errors
 # and C++ takes only what the encoding of the locale has.
 _PLAIN = re.compile(r'[A-Za-z0-9 ._/+=,@:~%#-]*')
 
+# Size in bytes and SHA-256 of a file, or of its beginning.
+Digest = tuple[int, str]
 Content = bytes | str | Callable[[BinaryIO], Any]
 # Of JSON with a digest: a file that has this key must have the other one too.
 _FORMAT, _DIGEST = 'format', 'digest'
@@ -60,6 +62,25 @@ def write(path: pathlib.Path, content: Content, *, sync: bool = True) -> None:
     raise errors.StorageError(
       f'cannot write {path}: {errors.reason(error)}'
     ) from error
+
+
+def read(path: pathlib.Path) -> bytes:
+  """Reads a file whole.
+
+  Raises:
+    StorageError: the file cannot be read.
+  """
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise errors.StorageError(
+      f'cannot read {path}: {error.strerror}'
+    ) from error
+
+
+def digest_of(content: bytes) -> Digest:
+  """Returns the digest of a file's content."""
+  return len(content), hashlib.sha256(content).hexdigest()
 
 
 def remove_torn(folder: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.storage import files, records
+from bn_jax.storage import array_files, files
 
 _OWNER = '|owner'  # the key of what a part is, and of what
 
@@ -36,7 +36,7 @@ class Journal:
     if not path.exists():
       return None
     try:
-      arrays = records.load_arrays(path)
+      arrays = array_files.load(path)
       owner = str(arrays.pop(_OWNER, self._owner(name)))
       if owner != self._owner(name):
         raise errors.StorageError(f'{path} is {owner}')

@@ -1,4 +1,4 @@
-"""Writes and reads records: lines of JSON, or files of arrays.
+"""Writes and reads records: lines of JSON; for larger ones see `arrays`.
 
   {"step": 40, "name": "train", "values": {"objective": 2.25, ...}}
   {"step": 40, "name": "test", "values": {"loss": 0.5, ...}, "conditions":
@@ -13,14 +13,11 @@ ends with the same bytes as without interruption.
 import contextlib
 import errno
 import hashlib
-import io
-import itertools
 import json
 import operator
 import os
 import pathlib
 import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -33,7 +30,6 @@ from bn_jax.storage import files
 # are separated by dots. 100 characters leave room for what is added to them in
 # a file's name, which may have 255 bytes.
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
-_ARRAYS = re.compile(rf'{NAME.pattern}-(0|[1-9][0-9]*)[.]npz')
 
 
 class Record(NamedTuple):
@@ -53,22 +49,18 @@ class Record(NamedTuple):
   conditions: Mapping[str, Any] | None = None
 
 
-# Size in bytes and SHA-256 of a file, or of its beginning.
-Digest = tuple[int, str]
-
-
 class Lines:
   """A file of records that is appended to, line by line."""
 
   def __init__(self, path: pathlib.Path):
     """Takes the file's path; the first line creates the file."""
     self._path, self._file = path, None
-    content = _content(path) if path.exists() else b''
+    content = files.read(path) if path.exists() else b''
     self._size, self._hash = len(content), hashlib.sha256(content)
     # The newest step written, and what came before its first record.
     self._newest, self._before = -1, (self._size, self._hash.copy())
 
-  def digest(self, step: int | None = None) -> Digest:
+  def digest(self, step: int | None = None) -> files.Digest:
     """Returns the digest of the records before a step, or of all.
 
     Args:
@@ -127,151 +119,10 @@ def as_line(record: Record) -> str:
   return json.dumps(fields, allow_nan=False) + '\n'
 
 
-class Arrays:
-  """A folder of records that are too large for a line, one file each."""
-
-  def __init__(self, directory: pathlib.Path):
-    self._directory = directory
-    self._digests = array_digests(directory)
-
-  def digests(self, step: int | None = None) -> dict[str, Digest]:
-    """Returns file name -> digest of the records before a step, or of all."""
-    return {
-      name: digest
-      for name, digest in self._digests.items()
-      if step is None or _step_of(name) < step
-    }
-
-  def write(self, record: Record) -> None:
-    """Writes the file NAME-STEP.npz, whole."""
-    content = io.BytesIO()
-    conditions = {}
-    if record.conditions is not None:
-      conditions['conditions'] = np.array(json.dumps(record.conditions))
-    np.savez_compressed(content, **record.values, **conditions)
-    files.make_folder(self._directory, parents=False)
-    name = f'{record.name}-{record.step}.npz'
-    files.write(self._directory / name, content.getvalue())
-    self._digests[name] = _digest(content.getvalue())
-
-
-def array_digests(directory: pathlib.Path) -> dict[str, Digest]:
-  """Returns file name -> digest of each record in a folder of arrays.
-
-  Raises:
-    StorageError: a file cannot be read.
-  """
-  return {
-    path.name: _digest(_content(path)) for _, path in _array_files(directory)
-  }
-
-
-def digests_by_step(
-  scalars: pathlib.Path, arrays: pathlib.Path
-) -> dict[int, Digest]:
-  """Returns step -> digest of what one name has recorded, as line or array.
-
-  Raises:
-    StorageError: a file cannot be read, a line is no record, or a step is there
-      twice.
-  """
-  found = {}
-  lines = ((record.step, line) for line, record in _parsed_lines(scalars))
-  files_of_arrays = (
-    (step, _content(path)) for step, path in _array_files(arrays)
-  )
-  for step, content in itertools.chain(lines, files_of_arrays):
-    if step in found:
-      raise errors.StorageError(
-        f'{scalars.parent} has two records of step {step}: it was changed '
-        'after it was written; restore it'
-      )
-    found[step] = _digest(content)
-  return found
-
-
-def beginning_digest(path: pathlib.Path, size: int | None = None) -> Digest:
-  """Returns the digest of a file's first `size` bytes, or of all.
-
-  Raises:
-    StorageError: the file cannot be read.
-  """
-  return _digest(_content(path)[:size] if path.exists() else b'')
-
-
-def _digest(content: bytes) -> Digest:
-  return len(content), hashlib.sha256(content).hexdigest()
-
-
-def _content(path: pathlib.Path) -> bytes:
-  try:
-    return path.read_bytes()
-  except OSError as error:
-    raise errors.StorageError(
-      f'cannot read {path}: {error.strerror}'
-    ) from error
-
-
 def write_all(path: pathlib.Path, records: Sequence[Record]) -> None:
   """Writes a whole file of records, in the order of steps."""
   by_step = sorted(records, key=lambda record: record.step)
   files.write(path, ''.join(map(as_line, by_step)))
-
-
-def read_arrays(directory: pathlib.Path, name: str) -> list[Record]:
-  """Returns the records of one name in a folder of arrays, ordered by step."""
-  records = []
-  for step, path in _array_files(directory):
-    if path.name == f'{name}-{step}.npz':
-      values = load_arrays(path)
-      conditions = None
-      if 'conditions' in values:
-        conditions = json.loads(str(values.pop('conditions')))
-      records.append(Record(step, name, values, conditions))
-  return sorted(records, key=lambda record: record.step)
-
-
-def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Returns the arrays of a .npz file.
-
-  Raises:
-    StorageError: the file is damaged.
-  """
-  try:
-    # NumPy (2.4.6) reads as much as an array's header says; where a flipped
-    # bit made that less, it stops before the checksum is compared.
-    with zipfile.ZipFile(path) as archive:
-      if (member := archive.testzip()) is not None:
-        raise zipfile.BadZipFile(f'{member} is not what was written')
-    with np.load(path, allow_pickle=False) as values:
-      return dict(values)
-  # Of zlib, of a tokenizer, of memory: whatever the parsers meet.
-  except Exception as error:
-    raise errors.StorageError(
-      f'{path} is damaged: {errors.first_line(error)}'
-    ) from error
-
-
-def cut_arrays(directory: pathlib.Path, step: int) -> None:
-  """Removes the arrays of `step` and later steps."""
-  for file_step, path in _array_files(directory):
-    if file_step >= step:
-      path.unlink()
-
-
-def _array_files(
-  directory: pathlib.Path,
-) -> Iterator[tuple[int, pathlib.Path]]:
-  for path in sorted(directory.glob('*.npz')):
-    step = _step_of(path.name)
-    if step is not None:
-      yield step, path
-
-
-def _step_of(name: str) -> int | None:
-  """Returns the step of a file of arrays; None for the name of another file."""
-  match = _ARRAYS.fullmatch(name)
-  return int(match[1]) if match else None
 
 
 def read(path: pathlib.Path, *, strict: bool = True) -> Iterator[Record]:
@@ -286,7 +137,7 @@ def read(path: pathlib.Path, *, strict: bool = True) -> Iterator[Record]:
   Raises:
     StorageError: the file cannot be read, or a line is no record.
   """
-  for _, record in _parsed_lines(path, strict):
+  for _, record in parsed_lines(path, strict):
     yield record
 
 
@@ -308,14 +159,14 @@ def cut(
   if not path.exists():
     return
   lines = []
-  for line, record in _parsed_lines(path, strict):
+  for line, record in parsed_lines(path, strict):
     is_exempt = record.step == step and record.name in and_at
     if record.step < step or is_exempt:
       lines.append(line)
   files.write(path, b''.join(lines))
 
 
-def _parsed_lines(
+def parsed_lines(
   path: pathlib.Path, strict: bool = True
 ) -> Iterator[tuple[bytes, Record]]:
   """Yields each line of a file with the record that it is; see `read`."""

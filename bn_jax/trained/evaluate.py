@@ -89,7 +89,7 @@ def _shared_config(folders, configs, data_dir: str | None) -> RunConfig:
         f'{folder.label} was trained on {config.data}, {folders[0].label} '
         f'on {first.data}; give runs over the same data'
       )
-    if config.loss['name'] != 'cross_entropy':
+    if build.source(config).shapes(config.batch_size).labels.ndim != 1:
       raise errors.ConfigError(
         f'{folder.label} has the loss {config.loss["name"]}; allowed: '
         'classifiers'

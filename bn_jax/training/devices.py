@@ -135,6 +135,7 @@ def placement(state: Any, devices: sharding.Mesh, *, shard_state: bool) -> Any:
   return shardings._replace(
     params=jax.tree.map(of_parameter, state.params),
     opt_state=jax.tree.map(of_parameter, state.opt_state),
+    average=jax.tree.map(of_parameter, state.average),
   )
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from bn_jax import keys, losses, placement, trees, types
+from bn_jax.optim import average
 from bn_jax.training import step
 from bn_jax.training import taps as taps_lib
 
@@ -39,6 +40,7 @@ def make(
   micro_batches: int = 1,
   remat: bool = False,
   max_skips: int | None = None,
+  ema: float | None = None,
 ) -> types.Problem:
   """Returns the Problem of training a network.
 
@@ -59,10 +61,11 @@ def make(
     group_size: on how many examples, itself included, the output of an example
       depends with statistics 'batch'; None is the whole batch.
     noisy: whether the module's norms add noise after normalizing.
-    micro_batches, max_skips: see `step.make`.
+    micro_batches, max_skips, ema: see `step.make`.
     remat: whether the step's backward pass recomputes everything but products
       and statistics, to save memory.
   """
+  average.check(ema)
   loss = loss or losses.cross_entropy()
   forward = functools.partial(_forward, module, compute_dtype)
   objective = functools.partial(_objective, forward, loss, penalty, spread)
@@ -71,8 +74,9 @@ def make(
     classifies=loss.classifies, skips=max_skips is not None
   )
   init = functools.partial(
-    _init, module, optimizer, sampler, image_shape, metrics, ring_size
-  )
+    _init, module, optimizer, sampler, image_shape, metrics, ring_size,
+    ema is not None,
+  )  # fmt: skip
   return types.Problem(
     init=jax.jit(init),
     batch=jax.jit(functools.partial(_next_batch, sampler, spread)),
@@ -80,9 +84,11 @@ def make(
     step=step.make(
       _recomputing(step_objective) if remat else step_objective, optimizer,
       sampler, spread=spread, micro_batches=micro_batches, max_skips=max_skips,
+      ema=ema,
     ),
-    updates=jax.jit(functools.partial(_updates, optimizer)),
+    updates=_updates_of(optimizer),
     learning_rate=functools.partial(_learning_rate, optimizer),
+    rate_factors=optimizer.factors,
     layers=lambda state: layers(module, {'params': state.params}),
     group_size=group_size,
     **_of_params(objective, dict(taps)),
@@ -152,23 +158,26 @@ def _of_network(module, compute_dtype, forward, loss, paths, noisy) -> dict:
 
 
 def _init(
-  module, optimizer, sampler, image_shape, metrics, ring_size, seed: int
-):
+  module, optimizer, sampler, image_shape, metrics, ring_size, averages,
+  seed: int,
+):  # fmt: skip
   image = jnp.zeros((1, *image_shape), jnp.float32)
   key = jax.random.key(seed)
   parameter_key = keys.of(key, types.Purpose.PARAMETERS)
   variables = dict(module.init(parameter_key, image, statistics='running'))
   params = variables.pop('params')
+  batch_stats = variables.pop('batch_stats', {})
   return types.TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
-    batch_stats=variables.pop('batch_stats', {}),
+    batch_stats=batch_stats,
     opt_state=optimizer.init(params),
     key=jax.random.key_data(key),
     order=sampler.init(keys.of(key, types.Purpose.ORDER)),
     ring={name: jnp.zeros(ring_size, jnp.float32) for name in metrics},
     finite=jnp.ones((), bool),
     skipped=jnp.zeros((), jnp.int32),
+    average=average.begin(params, batch_stats) if averages else (),
   )
 
 
@@ -236,9 +245,29 @@ def _perturbed(
   return aux['data_loss'], activations
 
 
-def _updates(optimizer, state, gradient):
-  """Returns what the optimizer adds to the parameters for this gradient."""
-  return optimizer.update(gradient, state.opt_state, state.params)[0]
+def _updates_of(optimizer):
+  """Returns `Problem.updates` of an optimizer."""
+
+  @jax.jit
+  def update(state, gradient, extra):
+    return optimizer.update(gradient, state.opt_state, state.params, **extra)[0]
+
+  ascent = optimizer.ascent and jax.jit(optimizer.ascent)
+
+  def updates(state, gradient, look=None):
+    extra = {}
+    if (optimizer.extra or ascent) and look is None:
+      raise ValueError(
+        'this optimizer wants more of the objective than a gradient; give look'
+      )
+    if ascent:
+      _, gradient = look(ascent(state.params, gradient))
+    if optimizer.extra:
+      value, _ = look(state.params)
+      extra = {'value': value, 'grad': gradient}
+    return update(state, gradient, extra)
+
+  return updates
 
 
 def _recomputing(objective):

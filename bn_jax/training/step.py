@@ -5,6 +5,7 @@ whole batch. Under pmap and shard_map it sees the part of one device, and
 gradients and metrics are averaged over the devices.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,13 +15,14 @@ import optax
 from jax import lax
 
 from bn_jax import keys, placement, trees, types
+from bn_jax.optim import average
 
 
 def metrics(*, classifies: bool, skips: bool = False) -> tuple[str, ...]:
   """Returns the names of the metrics of a step.
 
   Row t of the ring is about batch t and the parameters before update t, except
-  `skipped`, which counts that update too.
+  `update_norm`, the length of update t, and `skipped`, which counts it too.
 
   Args:
     classifies: whether examples have labels, and so an accuracy.
@@ -30,7 +32,7 @@ def metrics(*, classifies: bool, skips: bool = False) -> tuple[str, ...]:
   skipped = ('skipped',) if skips else ()
   return (
     'objective', 'data_loss', 'penalty', *accuracy, 'gradient_norm',
-    'learning_rate', *skipped,
+    'learning_rate', 'update_norm', *skipped,
   )  # fmt: skip
 
 
@@ -42,6 +44,7 @@ def make(
   spread: placement.Spread = placement.ALONE,
   micro_batches: int = 1,
   max_skips: int | None = None,
+  ema: float | None = None,
 ) -> Callable[[types.TrainState, types.Split], types.TrainState]:
   """Returns the function (state, split) -> state after one update.
 
@@ -56,6 +59,8 @@ def make(
     max_skips: how many updates that are not finite are left out in all, before
       the next one stops training; None and 0 stop at the first. With a number,
       0 too, the row of a step has `skipped`.
+    ema: the share that the state's average keeps at an update; None: it has no
+      average.
   """
   gradient_of = jax.value_and_grad(objective, has_aux=True)
 
@@ -65,28 +70,33 @@ def make(
     key = keys.of_step(state)
     augmentation_key = keys.of(key, types.Purpose.AUGMENTATION)
 
-    def of_part(number):
+    def of_part(params, number):
       first = number * size + spread.first(size)
       index = lax.dynamic_slice_in_dim(index_B, first, spread.own(size))
       batch = spread.laid(sampler.take(split, index, augmentation_key, first))
       (value, aux), gradient = gradient_of(
-        state.params, state.batch_stats, batch, key, first
+        params, state.batch_stats, batch, key, first
       )
       batch_stats = aux.pop('batch_stats')
       return gradient, {'objective': value, **aux}, batch_stats
 
-    gradient, row, batch_stats = _mean_over(micro_batches, of_part)
-    # The statistics are those of the whole batch on every device already.
-    gradient, row = spread.mean((gradient, row))
+    def look(params):
+      """Returns (gradient, row, statistics) of the batch at params."""
+      gradient, row, batch_stats = _mean_over(
+        micro_batches, functools.partial(of_part, params)
+      )
+      # The statistics are those of the whole batch on every device already.
+      return *spread.mean((gradient, row)), batch_stats
+
+    gradient, row, batch_stats = look(state.params)
     row |= {
       'gradient_norm': trees.norm(gradient),
       'learning_rate': optimizer.learning_rate(
         state.opt_state, updates_made(state)
       ),
     }
-    updates, opt_state = optimizer.update(
-      gradient, state.opt_state, state.params
-    )
+    updates, opt_state = _updates(optimizer, state, gradient, row, look)
+    row['update_norm'] = trees.norm(updates)
     new = state._replace(
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),
@@ -94,12 +104,41 @@ def make(
       opt_state=opt_state,
       order=order,
     )
+    if ema is not None:
+      new = new._replace(
+        average=average.add(state.average, ema, new.params, new.batch_stats)
+      )
     new = _if_finite(new, state, row, max_skips or 0)
     if max_skips is not None:
       row['skipped'] = new.skipped
     return _recorded(new, row, state.finite)
 
   return step
+
+
+def _updates(
+  optimizer: types.Optimizer,
+  state: types.TrainState,
+  gradient: Any,
+  row: dict[str, jax.Array],
+  look: Callable[[Any], tuple],
+) -> tuple[Any, Any]:
+  """Returns (updates, opt_state); the statistics of further looks are dropped.
+
+  Args:
+    gradient: at the parameters, as the rest of `row`.
+    look: params -> (gradient, row, statistics) of the same batch there.
+  """
+  if optimizer.ascent is not None:
+    gradient, *_ = look(optimizer.ascent(state.params, gradient))
+  extra = {}
+  if optimizer.extra:
+    extra = {
+      'value': row['objective'],
+      'grad': gradient,
+      'value_fn': lambda params: look(params)[1]['objective'],
+    }
+  return optimizer.update(gradient, state.opt_state, state.params, **extra)
 
 
 def _mean_over(count: int, of_part: Callable[[Any], Any]) -> Any:
@@ -139,20 +178,21 @@ def _if_finite(
   at the next step. After max_skips such updates, the next one freezes the
   state: from then on no call changes anything, not even the step counter.
   """
-  new_values = (new.params, new.batch_stats, new.opt_state)
+  new_values = (new.params, new.batch_stats, new.opt_state, new.average)
   is_good = jnp.isfinite(row['objective'] + row['gradient_norm'])
   is_good &= _all_finite(new_values)
   is_skip = ~is_good & (old.skipped < max_skips)
   finite = old.finite & (is_good | is_skip)
-  params, batch_stats, opt_state = trees.select(
+  params, batch_stats, opt_state, mean = trees.select(
     old.finite & is_good,
     new_values,
-    (old.params, old.batch_stats, old.opt_state),
+    (old.params, old.batch_stats, old.opt_state, old.average),
   )
   return trees.select(finite, new, old)._replace(
     params=params,
     batch_stats=batch_stats,
     opt_state=opt_state,
+    average=mean,
     finite=finite,
     skipped=old.skipped + (finite & ~is_good),
   )

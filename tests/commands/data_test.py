@@ -10,11 +10,11 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from bn_jax import __main__, errors
+from bn_jax import errors
 from bn_jax.commands import data
 from bn_jax.data.disk import levels, prepare, show, store
 from bn_jax.data.disk.pixels import RULES
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import commanded, strict  # noqa: F401
 
 _PNG = show._SIGNATURE
 _RULES = 'rules    of all images, in memory and in a stream'
@@ -22,10 +22,7 @@ _RULES = 'rules    of all images, in memory and in a stream'
 
 def run(*words):
   """(exit code, stdout, stderr) of python -m bn_jax data WORDS."""
-  said, failed = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(failed):
-    code = __main__.main(['bn_jax', 'data', *map(str, words)])
-  return code, said.getvalue(), failed.getvalue()
+  return commanded.run('data', *words)
 
 
 class DigitsTest(absltest.TestCase):

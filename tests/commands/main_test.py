@@ -15,7 +15,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, analysis, commands
 from bn_jax.commands import train
-from tests.fixtures import strict
+from tests.fixtures import commanded, strict
 
 _ACTIONS = (
   ('data', 'prepare'), ('data', 'info'), ('papers', 'verify'),
@@ -23,13 +23,7 @@ _ACTIONS = (
 )  # fmt: skip
 _MEASURES = [('analyze', f'--measure={name}') for name in analysis.MEASURES]
 
-
-def run(*words):
-  """(exit code, stdout, stderr) of python -m bn_jax WORDS."""
-  said, wrong = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
-    code = __main__.main(['bn_jax', *words])
-  return code, said.getvalue(), wrong.getvalue()
+run = commanded.run
 
 
 class HelpTest(parameterized.TestCase):

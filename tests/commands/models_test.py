@@ -1,20 +1,15 @@
-import contextlib
-import io
 import re
 
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__, models
-from tests.fixtures import strict
+from bn_jax import models
+from tests.fixtures import commanded, strict
 
 
 def run(*words):
   """(exit code, standard output, standard error) of the command."""
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    code = __main__.main(['bn_jax', 'models', *words])
-  return code, out.getvalue(), err.getvalue()
+  return commanded.run('models', *words)
 
 
 class TableTest(absltest.TestCase):

@@ -8,21 +8,15 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__, norms
+from bn_jax import norms
 from bn_jax.commands import train
 from bn_jax.config import build
 from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
 from bn_jax.storage import checkpoint
-from tests.fixtures import made_up, same_bits, strict, trained
+from tests.fixtures import commanded, made_up, same_bits, strict, trained
 
-
-def run(*words):
-  """(exit code, stdout, stderr) of python -m bn_jax WORDS."""
-  said, errors = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
-    code = __main__.main(['bn_jax', *map(str, words)])
-  return code, said.getvalue(), errors.getvalue()
+run = commanded.run
 
 
 class WrongTest(parameterized.TestCase):

@@ -93,7 +93,7 @@ class ResolveTest(parameterized.TestCase):
     (dict(data__flipped=True), "unknown key 'flipped'; did you mean 'flip'"),
     (dict(data_dir=3), 'config.data_dir: 3; allowed: the path of a folder'),
     (dict(init_from=3), 'config.init_from: 3; allowed: the path of a folder'),
-    (dict(optimizer__name='adam'), "unknown optimizer 'adam'"),
+    (dict(optimizer__name='adams'), "unknown optimizer 'adams'"),
     (dict(schedule__name='cosin'), "unknown schedule 'cosin'"),
     (dict(measures__test__name='eval'), "unknown measure 'eval'"),
     (dict(measures__test__data='tset'), 'allowed for evaluation'),
@@ -227,7 +227,10 @@ class EveryKeyTest(parameterized.TestCase):
       'measures': ({},), 'seeds': (0, (1, 2)), 'expected_divergence': ([],),
     }  # fmt: skip
     values = (True, None, '1e-3', '', -1, 0, 2.5, 10**18, (1, 2), [], {}, 'a')
-    weights = ('weight_decay', 'weight_decay_on')  # checked when it is built
+    weights = (  # checked when the optimizer is built
+      'weight_decay', 'weight_decay_on', 'clip_norm', 'adaptive_clip', 'rates',
+      'trainable', 'ema',
+    )  # fmt: skip
     for key in (*resolve.KEYS, 'seeds', 'expected_divergence', 'runs'):
       if key in schema.SECTIONS or key in weights:
         continue

@@ -5,8 +5,6 @@ refused in one line: what was damaged is never used.
 """
 
 import contextlib
-import io
-import logging
 import os
 import pathlib
 import random
@@ -20,15 +18,15 @@ import numpy as np
 import pytest
 from absl.testing import absltest
 
-from bn_jax import __main__, errors
+from bn_jax import errors
 from bn_jax.config import files, resolve
 from bn_jax.data.disk import prepare
 from bn_jax.experiment import experiment, saved
 from bn_jax.experiment import run as run_lib
 from bn_jax.report.results import read
-from bn_jax.storage import records, run_folder
+from bn_jax.storage import array_files, records, run_folder
 from bn_jax.trained import analyze
-from tests.fixtures import strict, trained
+from tests.fixtures import commanded, strict, trained
 from tests.fixtures.bad_inputs import chained
 
 # Files that are built anew, or that nothing but a time is read from.
@@ -39,11 +37,7 @@ _LABEL = 'slow/seed0'
 
 def command(words):
   """(exit code, stdout, stderr) of python -m bn_jax WORDS."""
-  said, wrong = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
-    code = __main__.main(['bn_jax', *words])
-  logging.getLogger('bn_jax').handlers.clear()
-  return code, said.getvalue(), wrong.getvalue()
+  return commanded.run(*words)
 
 
 def bits(tree):
@@ -198,7 +192,7 @@ class DamageTest(absltest.TestCase):
     missing = analyze.missing_steps(job)  # measured again
     results = job.results
     found = [
-      *records.read(results.scalars), *records.read_arrays(results.arrays, name)
+      *records.read(results.scalars), *array_files.read(results.arrays, name)
     ]  # fmt: skip
     return {r.step: bits(r.values) for r in found if r.step not in missing}
 

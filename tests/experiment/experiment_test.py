@@ -13,7 +13,7 @@ from absl.testing import absltest
 from bn_jax import errors, models
 from bn_jax.commands import train
 from bn_jax.report import page
-from bn_jax.storage import checkpoint, files, records
+from bn_jax.storage import array_files, checkpoint, files
 from tests.fixtures import strict
 
 _DIVERGING = """
@@ -158,7 +158,7 @@ class ExperimentTest(absltest.TestCase):
       pass
 
     with (
-      mock.patch.object(records, 'cut_arrays', side_effect=Killed),
+      mock.patch.object(array_files, 'cut', side_effect=Killed),
       self.assertRaises(Killed),
     ):
       main(*words)

@@ -1,8 +1,6 @@
 """A measure is one file: trained with, analysed, costed, found on the page."""
 
-import contextlib
 import csv
-import io
 import json
 import pathlib
 import shutil
@@ -13,12 +11,12 @@ import jax
 import numpy as np
 from absl.testing import absltest
 
-from bn_jax import __main__, analysis
+from bn_jax import analysis
 from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import records, run_folder
-from tests.fixtures import made_up, one_file_measure, strict, trained
+from tests.fixtures import commanded, made_up, one_file_measure, strict, trained
 
 _NAME = 'sizes_of_parameters'
 
@@ -57,10 +55,7 @@ class OneFileTest(absltest.TestCase):
 
   def main(self, *words):
     """(exit code, stdout, stderr) of python -m bn_jax."""
-    said, wrong = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
-      code = __main__.main(['bn_jax', *map(str, words)])
-    return code, said.getvalue(), wrong.getvalue()
+    return commanded.run(*words)
 
   def analyze(self, *words):
     return self.main('analyze', self.seed.path, f'--measure={_NAME}', *words)

@@ -1,5 +1,4 @@
 import contextlib
-import io
 import itertools
 import json
 import os
@@ -24,7 +23,7 @@ from bn_jax.config import flags
 from bn_jax.launch import engines, job, sweep
 from bn_jax.launch import status as status_lib
 from bn_jax.storage import lock, run_folder
-from tests.fixtures import made_up, strict
+from tests.fixtures import commanded, made_up, strict
 
 _SINGLE = '--config=tests/fixtures/single_config.py'
 _DENSE = '--config=tests/fixtures/dense_config.py'
@@ -40,12 +39,7 @@ class LaunchCase(parameterized.TestCase):
 
   def main(self, *words):
     """(exit code, stdout, stderr) of `python -m bn_jax launch`."""
-    printed, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
-      code = __main__.main(
-        ['bn_jax', 'launch', *words, f'--workdir={self.workdir}']
-      )
-    return code, printed.getvalue(), said.getvalue()
+    return commanded.run('launch', *words, f'--workdir={self.workdir}')
 
   def expand(self, *settings, config=_SINGLE, only=None):
     return sweep.expand(

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import io
 import json
 import logging
 import pathlib
@@ -12,7 +11,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__, distributions
+from bn_jax import distributions
 from bn_jax.commands import train
 from bn_jax.config.run_config import RunConfig
 from bn_jax.papers import draw, figures, listing, matching
@@ -20,9 +19,9 @@ from bn_jax.papers import verify as verify_lib
 from bn_jax.report import figures as figures_lib
 from bn_jax.report import page
 from bn_jax.report.claims import reading, verifying
+from bn_jax.storage import array_files, records, run_folder
 from bn_jax.storage import files as files_lib
-from bn_jax.storage import records, run_folder
-from tests.fixtures import made_up, strict
+from tests.fixtures import commanded, made_up, strict
 
 FIGURE = 'ioffe2015/figure1'
 # For tests of the text around the figures: drawing them takes the time.
@@ -81,7 +80,7 @@ class _InAFolder(parameterized.TestCase):
       for step in range(0, 5001, 500)
     ]  # fmt: skip
     records.write_all(place / 'scalars.jsonl', looks)
-    arrays = records.Arrays(place / 'arrays')
+    arrays = array_files.Arrays(place / 'arrays')
     for k in range(3):
       middle = (-1) ** k * np.array([1.0, 1.0]) * (0.5 if fast else 1.0)
       seen = {
@@ -94,10 +93,7 @@ class _InAFolder(parameterized.TestCase):
 
   def main(self, *words):
     """(exit code, stdout, stderr)"""
-    out, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
-      code = __main__.main(['bn_jax', 'papers', *map(str, words)])
-    return code, out.getvalue(), said.getvalue()
+    return commanded.run('papers', *words)
 
 
 class VerifyTest(_InAFolder):

@@ -1,6 +1,4 @@
-import contextlib
 import html.parser
-import io
 import pathlib
 import re
 import shutil
@@ -13,12 +11,11 @@ from unittest import mock
 import pytest
 from absl.testing import absltest
 
-from bn_jax import __main__
 from bn_jax.report import page, summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.results import read
 from bn_jax.storage import files as files_lib
-from tests.fixtures import made_up, strict
+from tests.fixtures import commanded, made_up, strict
 
 _CHROMIUM = shutil.which('chromium')
 
@@ -404,10 +401,7 @@ class SummaryTest(_InAFolder):
 
 class CommandTest(_InAFolder):
   def main(self, *words):
-    out, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
-      code = __main__.main(['bn_jax', 'report', *map(str, words)])
-    return code, out.getvalue(), said.getvalue()
+    return commanded.run('report', *words)
 
   def test_by_itself_with_jax_hidden(self):
     workdir = self.workdir()

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.storage import records
+from bn_jax.storage import array_files, records
 from bn_jax.storage.records import Record
 from tests.fixtures import same_bits
 
@@ -83,20 +83,20 @@ class RecordsTest(parameterized.TestCase):
     self.assertFalse(self.path.exists())
 
   def test_arrays(self):
-    arrays = records.Arrays(self.folder / 'arrays')
+    arrays = array_files.Arrays(self.folder / 'arrays')
     for step in (10, 0, 5):
       values = {'a/b': np.arange(step), 'c': np.float32(step)}
       arrays.write(Record(step, 'look', values))
     arrays.write(Record(5, 'look-at', {'c': np.zeros(2)}))
-    found = records.read_arrays(self.folder / 'arrays', 'look')
+    found = array_files.read(self.folder / 'arrays', 'look')
     self.assertEqual([record.step for record in found], [0, 5, 10])
     np.testing.assert_array_equal(found[1].values['a/b'], np.arange(5))
-    records.cut_arrays(self.folder / 'arrays', 5)
+    array_files.cut(self.folder / 'arrays', 5)
     names = {path.name for path in (self.folder / 'arrays').iterdir()}
     self.assertEqual(names, {'look-0.npz'})
 
   def test_the_same_arrays_are_the_same_bytes(self):
-    arrays = records.Arrays(self.folder)
+    arrays = array_files.Arrays(self.folder)
     contents = []
     for _ in range(2):
       arrays.write(Record(1, 'look', {'a': np.arange(100.0)}))
@@ -117,11 +117,11 @@ class RecordsTest(parameterized.TestCase):
       records.cut(self.path, 3)
     (self.folder / 'look-1.npz').write_bytes(b'PK not really')
     with self.assertRaisesRegex(errors.StorageError, 'is damaged'):
-      records.read_arrays(self.folder, 'look')
+      array_files.read(self.folder, 'look')
 
   def test_no_arrays(self):
-    self.assertEqual(records.read_arrays(self.folder / 'none', 'look'), [])
-    records.cut_arrays(self.folder / 'none', 0)
+    self.assertEqual(array_files.read(self.folder / 'none', 'look'), [])
+    array_files.cut(self.folder / 'none', 0)
 
   def test_a_full_file_is_told_and_closes(self):
     """A line that went in by half is no line; nothing is tried again."""

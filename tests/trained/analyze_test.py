@@ -21,9 +21,9 @@ from bn_jax.analysis import gradients
 from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.report.drawing import canvas
+from bn_jax.storage import array_files, journal, records
 from bn_jax.storage import files as files_lib
-from bn_jax.storage import journal, records
-from tests.fixtures import made_up, same_bits, strict
+from tests.fixtures import commanded, made_up, same_bits, strict
 
 # Each as training takes it, by the keywords that both give.
 MEASURES = {
@@ -67,16 +67,13 @@ class Trained(parameterized.TestCase):
 
   def run_command(self, *words):
     """(exit code, stdout, stderr) of python -m bn_jax analyze PLACE WORDS."""
-    said, wrong = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
-      code = __main__.main(['bn_jax', 'analyze', str(self.place), *words])
-    return code, said.getvalue(), wrong.getvalue()
+    return commanded.run('analyze', self.place, *words)
 
   def found(self, name):
     """The records of an analysis, scalars or arrays."""
     folder = self.place / 'analysis' / name
     scalars = list(records.read(folder / 'scalars.jsonl'))
-    return scalars or records.read_arrays(folder / 'arrays', name)
+    return scalars or array_files.read(folder / 'arrays', name)
 
   def flags(self, name):
     """The flags of a measure of MEASURES."""
@@ -97,7 +94,7 @@ class AfterwardsTest(Trained):
       record
       for record in records.read(self.place / 'scalars.jsonl')
       if record.name == name
-    ] or records.read_arrays(self.place / 'arrays', name)
+    ] or array_files.read(self.place / 'arrays', name)
     got = self.found(name)
     self.assertEqual([record.step for record in got], [0, 2, 4])
     for one, other in zip(got, want, strict=True):

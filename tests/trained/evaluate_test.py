@@ -15,15 +15,12 @@ from bn_jax.config import build, files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import run_folder
-from tests.fixtures import same_bits, strict, trained
+from tests.fixtures import commanded, same_bits, strict, trained
 
 
 def run(*words):
   """(exit code, stdout, stderr) of python -m bn_jax evaluate WORDS."""
-  said, wrong = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
-    code = __main__.main(['bn_jax', 'evaluate', *map(str, words)])
-  return code, said.getvalue(), wrong.getvalue()
+  return commanded.run('evaluate', *words)
 
 
 class WrongTest(parameterized.TestCase):

@@ -1,7 +1,5 @@
 """A working directory of runs with and without statistics (24.13)."""
 
-import contextlib
-import io
 import json
 import pathlib
 import shutil
@@ -11,18 +9,12 @@ import jax
 import jax.numpy as jnp
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__, models, norms
+from bn_jax import models, norms
 from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
-from tests.fixtures import strict
+from tests.fixtures import commanded, strict
 
-
-def run(*words):
-  """(exit code, stdout, stderr) of python -m bn_jax WORDS."""
-  said, wrong = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(wrong):
-    code = __main__.main(['bn_jax', *map(str, words)])
-  return code, said.getvalue(), wrong.getvalue()
+run = commanded.run
 
 
 class PopulationTest(absltest.TestCase):

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from bn_jax import __main__, norms
 from bn_jax.trained import statements
-from tests.fixtures import strict
+from tests.fixtures import commanded, strict
 
 _TINY = '--config=tests/fixtures/tiny_config.py'
 _ROWS = (
@@ -28,10 +28,7 @@ class CommandTest(parameterized.TestCase):
 
   def main(self, *words):
     """(exit code, stdout, stderr) of `python -m bn_jax theory`."""
-    printed, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
-      code = __main__.main(['bn_jax', 'theory', *words])
-    return code, printed.getvalue(), said.getvalue()
+    return commanded.run('theory', *words)
 
   def test_help(self):
     code, printed, _ = self.main('--help')

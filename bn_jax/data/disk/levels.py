@@ -34,10 +34,12 @@ class Stated(NamedTuple):
   Attributes:
     shape: (height, width, channels), with None where images differ.
     dtype: of a pixel, a key of `WHITES`.
+    turned: whether an image is turned as its Exif says.
   """
 
   shape: tuple[int | None, int | None, int]
   dtype: str = 'uint8'
+  turned: bool = False
 
   @property
   def channels(self) -> int:
@@ -60,7 +62,7 @@ RGB = Stated((None, None, 3))
 
 def check(stated: Stated) -> None:
   """Raises ValueError for images that cannot be read, with the reason."""
-  shape, dtype = stated
+  shape, dtype = stated.shape, stated.dtype
   if dtype not in WHITES:
     raise ValueError(
       f'its pixels are {dtype}; allowed: {", ".join(sorted(WHITES))}'

@@ -11,7 +11,14 @@ import numpy as np
 
 from bn_jax import errors
 from bn_jax.report.results import curves
-from bn_jax.storage import analysis_folder, chain, records, run_folder
+from bn_jax.storage import (
+  analysis_chain,
+  analysis_folder,
+  array_files,
+  chain,
+  records,
+  run_folder,
+)
 
 
 def runs(workdirs: Sequence[pathlib.Path]) -> list[curves.Run]:
@@ -59,7 +66,7 @@ def seed(folder: run_folder.RunFolder) -> curves.Seed:
     series=series(folder.scalars),
     seconds=folder.seconds(),
     arrays={
-      name: records.read_arrays(folder.arrays, name)
+      name: array_files.read(folder.arrays, name)
       for name in manifest['config']['measures']
     },
     population=population,
@@ -138,7 +145,7 @@ def _with_analyses(
   for analysis in folder.analyses():
     try:
       if analysis.settings() is not None:
-        chain.check_analysis(analysis, folder)
+        analysis_chain.check(analysis, folder)
       run_seed = _with_analysis(run_seed, analysis)
     except errors.StorageError as error:
       reasons = (*run_seed.left_out, str(error))
@@ -156,7 +163,7 @@ def _with_analysis(
   """
   settings, name = analysis.settings(), analysis.name
   series_of_name = series(analysis.scalars).get(name)
-  arrays = records.read_arrays(analysis.arrays, name)
+  arrays = array_files.read(analysis.arrays, name)
   if settings is None or (series_of_name is None and not arrays):
     return run_seed
   entry = f'{curves.ANALYSIS}{name}'

@@ -11,7 +11,7 @@ from bn_jax.report import summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import generic
 from bn_jax.report.results import looks, quantities, read
-from bn_jax.storage import records
+from bn_jax.storage import array_files, records
 from tests.fixtures import made_up
 
 _KIND = 'sizes'
@@ -42,7 +42,7 @@ class _Measured(parameterized.TestCase):
         ]
         if arrays:
           for row in rows:
-            records.Arrays(place / 'arrays').write(row)
+            array_files.Arrays(place / 'arrays').write(row)
         else:
           path = place / 'scalars.jsonl'
           records.write_all(path, [*records.read(path), *rows])
