@@ -36,6 +36,7 @@ class Section(NamedTuple):
     also: keys beside the constructor's, which the program itself reads.
     other: the constructor for names that the registry lacks; None: they are
       unknown.
+    of_function: a user's function -> the constructor that it stands for.
   """
 
   kind: str
@@ -43,6 +44,7 @@ class Section(NamedTuple):
   supplied: tuple[str, ...] = ()
   also: tuple[str, ...] = ()
   other: Any = None
+  of_function: Callable[[Any], Any] = lambda function: function
 
   def constructor(self, name: Any) -> Any:
     """Returns the constructor of this name; None if it is unknown.
@@ -53,7 +55,7 @@ class Section(NamedTuple):
     if not isinstance(name, str):
       return None
     if plugins.is_reference(name):
-      return plugins.constructor(name)
+      return self.of_function(plugins.constructor(name))
     if name in self.registry:
       return self.registry[name]
     return self.other
@@ -61,13 +63,19 @@ class Section(NamedTuple):
 
 SECTIONS = {
   'data': Section(
-    'dataset', datasets.DATASETS, ('name', 'data_dir'), other=images.make
+    'dataset',
+    datasets.DATASETS,
+    ('name', 'data_dir'),
+    other=images.make,
+    of_function=datasets.of_function,
   ),
   'loss': Section('loss', losses.LOSSES),
   'model': Section('model', models.MODELS, ('num_classes', 'norm')),
   'norm': Section('norm', norms.NORMS, ('axis', 'spread')),
   'optimizer': Section(
-    'optimizer', optim.OPTIMIZERS, ('schedule', 'weight_decay_on')
+    'optimizer',
+    optim.OPTIMIZERS,
+    ('schedule', 'learning_rate', 'weight_decay_on'),
   ),
   'schedule': Section('schedule', optim.SCHEDULES),
 }

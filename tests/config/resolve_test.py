@@ -50,6 +50,7 @@ class ResolveTest(parameterized.TestCase):
         'stop_statistics_gradient': False,
         'affine': True,
         'bias_before': None,
+        'scale_init': 1.0,
         'frozen': False,
       },
     )
