@@ -30,6 +30,7 @@ from tests.fixtures.bad_inputs import (
   constructors,
   data,
   environment,
+  networks,
   plugins,
   rows,
   workdir,
@@ -222,7 +223,7 @@ class CommandTest(Case):
 
 
 class CallTest(Case):
-  @named(constructors.CALLS)
+  @named((*constructors.CALLS, *networks.CALLS))
   def test_row(self, row):
     _compilations.clear()
     with self.assertRaises(ValueError) as raised:

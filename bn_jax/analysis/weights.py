@@ -88,7 +88,10 @@ def measure(
 
   Returns:
     A measure of exactly one batch: for each layer NAME and quantity of
-    `weights`, NAME/quantity, [].
+    `weights`, NAME/quantity, []. effective_learning_rate has the rate of the
+    layer's kernels. It is nan where updates are no sums of gradients, as with
+    Adam, or the kernels of a layer have different rates: the length |w| then
+    acts otherwise, and angular_update tells how.
   """
   checks.names('layers', layers, 'layers')
   names = tuple(layers)
@@ -110,7 +113,11 @@ def measure(
     _, gradient = gradients.value_and_gradient(
       loss_of(), state.params, journal, 'step'
     )
-    updates = problem.updates(state, gradient)
+    updates = problem.updates(
+      state,
+      gradient,
+      functools.partial(gradients.value_and_gradient, loss_of()),
+    )
     chosen = kernels(state.params, problem.layers(state))
     if names:
       chosen = by_layer.chosen(chosen, names)
@@ -121,6 +128,10 @@ def measure(
       chosen,
       float(problem.learning_rate(state)),
       journal=journal,
+    )
+    rate = 'effective_learning_rate'
+    quantities[rate] = quantities[rate] * _factors(
+      problem, state.params, chosen
     )
     arrays = {
       f'{name}/{quantity}': values_L[i]
@@ -145,6 +156,19 @@ def kernels(params: Any, layers: by_layer.Layers) -> by_layer.Layers:
     if kernel_paths:
       with_kernel.append((name, tuple(kernel_paths)))
   return tuple(with_kernel)
+
+
+def _factors(
+  problem: types.Problem, params: Any, layers: by_layer.Layers
+) -> np.ndarray:
+  """Returns the factor of the rate of each layer, [L]; nan: not defined."""
+  if problem.rate_factors is None:
+    return np.full(len(layers), np.nan, np.float32)
+  factors = problem.rate_factors(params)
+  of_layers = [set(trees.leaves_under(factors, paths)) for _, paths in layers]
+  return np.array(
+    [of.pop() if len(of) == 1 else np.nan for of in of_layers], np.float32
+  )
 
 
 def _bias_norms(params: Any, layers: by_layer.Layers) -> dict[str, np.ndarray]:

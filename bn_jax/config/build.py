@@ -34,13 +34,20 @@ def source(config: RunConfig) -> datasets.Source:
     ConfigError: an unknown name, or a keyword that its constructor refuses.
     DataError: what lies in the data_dir cannot be used.
   """
+  return dataset(config.data, config.data_dir, config.modules)
+
+
+def dataset(
+  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+) -> datasets.Source:
+  """Returns the dataset of the section `data`, as `source` does."""
   with blaming('config.data'):
-    module = config.data['name'].partition(':')[0]
-    is_own = plugins.is_reference(config.data['name'])
+    module = section['name'].partition(':')[0]
+    is_own = plugins.is_reference(section['name'])
     # Runs that differ in other modules share their data.
-    files = config.modules if is_own else {}
+    files = modules if is_own else {}
     files = {name: files[name] for name in files if name == module}
-    return _source(config.data, config.data_dir, FrozenDict(files))
+    return _source(section, data_dir, FrozenDict(files))
 
 
 @functools.lru_cache
@@ -62,6 +69,12 @@ def problem(config: RunConfig) -> types.Problem:
   """
   config = config.in_groups()
   measured = _problem(config, *_as_measured(config))
+  if measured.group_size is None and config.micro_batch_size is not None:
+    raise errors.ConfigError(
+      f'config.micro_batch_size: {config.micro_batch_size} with a network that '
+      'normalises by the whole batch, as measures do then; allowed: None, or a '
+      'norm with group_size'
+    )
   with blaming('config.model'):
     params = jax.eval_shape(measured.init, 0).params
     _trace_batch(config, measured)
@@ -133,12 +146,14 @@ def network(
   """
   with plugins.bound(config.modules), blaming('config.norm'):
     norm = norms.make(**config.norm, spread=spread)
+  facts = source(config).facts
   with plugins.bound(config.modules), blaming('config.model'):
-    return models.make(
+    module = models.make(
       **{**config.model, **lowering(config)},
-      num_classes=source(config).facts.num_classes,
+      num_classes=facts.num_classes,
       norm=norm,
     )
+    return models.for_shape(module, facts.shape)
 
 
 def _problem(
@@ -146,6 +161,7 @@ def _problem(
 ) -> types.Problem:
   dataset = source(config)
   module = network(config, spread)
+  traits = _traits(config, module, spread)
   with plugins.bound(config.modules), blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
   with plugins.bound(config.modules), blaming('config.optimizer'):
@@ -178,8 +194,8 @@ def _problem(
     ring_size=min(config.log_every_steps, config.steps),
     compute_dtype=dtype,
     spread=spread,
-    group_size=_group_size(config),
-    noisy=config.norm['name'] in ('noise', 'noisy'),
+    group_size=traits.group_size,
+    noisy=traits.noisy,
     micro_batches=config.batch_size // config.examples_at_a_time,
     remat=config.remat,
     max_skips=config.max_skips,
@@ -187,11 +203,23 @@ def _problem(
   )
 
 
-def _group_size(config: RunConfig) -> int | None:
-  """Returns how many examples share batch statistics; 1: none do, None: all."""
+def _traits(
+  config: RunConfig, module: nn.Module, spread: placement_lib.Spread
+) -> models.Traits:
+  """Returns what training has to know of the network.
+
+  One of our networks has the config's norm and no other; users' are traced.
+  """
   norm = config.norm
+  names = (config.model['name'], norm['name'])
+  if any(map(plugins.is_reference, names)):
+    with blaming('config.model'):
+      return models.traits(module, source(config).facts.shape, spread)
   is_apart = 'group_size' not in norm or norm.get('frozen')
-  return 1 if is_apart else norm['group_size']
+  return models.Traits(
+    group_size=1 if is_apart else norm['group_size'],
+    noisy=norm['name'] in ('noise', 'noisy'),
+  )
 
 
 def _check_targets(config: RunConfig, loss: losses.Loss) -> None:

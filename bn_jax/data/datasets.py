@@ -5,14 +5,18 @@ a data_dir imports in 0.1 s: with JAX and grain it would take 3 s.
 """
 
 import functools
+import inspect
 import os
+from collections.abc import Callable
 from typing import Any
 
-from bn_jax.data import images, linear_task
+from bn_jax import plugins
+from bn_jax.data import images, linear_task, returned
 from bn_jax.data.batches.examples import Dataset, Examples, Feed, Source
 from bn_jax.data.disk import facts, own
 
-# Any other name is that of a set of images in the data_dir; see `images.make`.
+# Any other name is that of a set of images in the data_dir, or of a user's own;
+# see `images.make`, and `of_function`.
 DATASETS = {
   **{name: functools.partial(images.make, name) for name in facts.KNOWN},
   'linear_task': linear_task.make,
@@ -29,7 +33,8 @@ def make(
   """Returns the dataset called `name`, without reading it yet.
 
   Args:
-    name: a key of `DATASETS`, or any set of images in the data_dir.
+    name: a key of `DATASETS`, any set of images in the data_dir, a user's own
+      (`own`), or a reference to a function that makes one (`plugins`).
     data_dir: of TFDS, see `images.make`; the linear task needs none.
     **keywords: of `linear_task.make` or `images.make`.
 
@@ -39,7 +44,61 @@ def make(
   """
   if name == 'linear_task':
     return linear_task.make(**keywords)
+  if plugins.is_reference(name):
+    function = plugins.constructor(name)
+    keywords['data_dir'] = data_dir
+    theirs = {
+      keyword: value
+      for keyword, value in keywords.items()
+      if plugins.takes(function, keyword)
+      and (keyword not in _OURS or keyword in _parameters(function))
+    }
+    value = plugins.call(name, function, **theirs)
+    ours = {k: v for k, v in keywords.items() if k in _OURS}
+    return images.make(returned.opened(name, function, value), **ours)
   return images.make(name, data_dir=data_dir, **keywords)
+
+
+def of_function(function: Callable[..., Any]) -> Callable[..., Source]:
+  """Returns what has the signature of a dataset that a user's function makes.
+
+  Its keywords are those of the function and of `images.make`; one that both
+  have goes to both, and its default is the function's.
+  """
+  theirs = _parameters(function)
+  defaults = {
+    keyword: parameter.replace(kind=parameter.KEYWORD_ONLY)
+    for keyword, parameter in theirs.items()
+    if keyword not in _OURS or parameter.default is not parameter.empty
+  }
+  ours = {**_OURS, **defaults}
+  rest = [
+    parameter
+    for parameter in inspect.signature(function).parameters.values()
+    if parameter.kind is parameter.VAR_KEYWORD
+  ]
+
+  def make(**keywords):
+    return function(**keywords)
+
+  make.__signature__ = inspect.Signature([*ours.values(), *rest])
+  return make
+
+
+_OURS = {
+  keyword: parameter
+  for keyword, parameter in inspect.signature(images.make).parameters.items()
+  if keyword != 'name'
+}
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+  """Returns the keywords that a function names."""
+  return {
+    keyword: parameter
+    for keyword, parameter in inspect.signature(function).parameters.items()
+    if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+  }
 
 
 def absolute(name: str) -> str:

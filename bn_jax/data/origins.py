@@ -10,7 +10,7 @@ import numpy as np
 from bn_jax import checks
 from bn_jax.data import reading
 from bn_jax.data.disk import facts as facts_lib
-from bn_jax.data.disk import folders, held_out, levels, own, sets
+from bn_jax.data.disk import folders, held_out, identity, levels, own, sets
 
 # Bytes of decoded images above which a folder is streamed.
 _LARGEST = 2**31
@@ -81,7 +81,7 @@ def find(
     facts_lib.prepared(dataset),
     lambda: dataset,
     functools.partial(reading.labels, dataset),
-    record=held_out.record(dataset, test_share, seed),
+    record=identity.record(dataset, test_share, seed),
     is_folder=isinstance(base, folders.Folder),
   )
 

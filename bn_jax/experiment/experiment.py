@@ -10,7 +10,7 @@ import jax
 from bn_jax import errors, plugins, types
 from bn_jax.config import build, differences, resolve
 from bn_jax.config.run_config import RunConfig
-from bn_jax.experiment import cost, init_from, probes
+from bn_jax.experiment import cost, init_from, manifest, probes
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
 from bn_jax.storage import chain, checkpoint, files, run_folder
@@ -221,9 +221,11 @@ def _check_resume(directory, folders, resume: str) -> None:
 
 
 def _tell_changes(folder: run_folder.RunFolder, config: RunConfig) -> None:
-  """Warns of users' modules that have changed since a seed was trained."""
+  """Warns of users' modules and data that are others than a seed's before."""
   old = (folder.manifest or {}).get('modules') or {}
   for change in plugins.changes(old, config.modules):
+    _log.warning('%s goes on, though %s', folder.label, change)
+  if change := manifest.change_of_data(folder, config):
     _log.warning('%s goes on, though %s', folder.label, change)
 
 

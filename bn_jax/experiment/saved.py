@@ -1,13 +1,19 @@
 """Reads back what a trained run has saved, onto this machine's devices."""
 
+import functools
+import logging
+
 import jax
 
 from bn_jax import errors, plugins, types
 from bn_jax.config import differences, schema
 from bn_jax.config.run_config import RunConfig
+from bn_jax.experiment import manifest
 from bn_jax.experiment import run as run_lib
 from bn_jax.storage import chain, checkpoint
 from bn_jax.storage.run_folder import RunFolder
+
+_log = logging.getLogger('bn_jax')
 
 
 class NoPopulation(errors.CheckpointError):
@@ -57,6 +63,7 @@ def newest(
     CheckpointError: there is none, or it is damaged, or of another network or
       experiment.
   """
+  _tell_change(folder, config)
   shapes = run_lib.without_ring(jax.eval_shape(problem.init, 0))
   checkpoints = run_lib.checkpoints_of(config, folder)
   saved = (
@@ -100,4 +107,18 @@ def population(
       f'{folder.population} was made from another checkpoint of step {step}; '
       f'make it anew: python -m bn_jax recalibrate {folder.path}'
     )
-  return run_lib.placed(saved, config, problem)
+  placed = run_lib.placed(saved, config, problem)
+  # The population statistics are of the parameters, not of their average.
+  return placed._replace(average=())
+
+
+@functools.lru_cache
+def _warn(sentence: str) -> None:
+  """Warns once, though the states of many steps are read."""
+  _log.warning('%s', sentence)
+
+
+def _tell_change(folder: RunFolder, config: RunConfig) -> None:
+  """Warns of data that have changed since a run was trained."""
+  if change := manifest.change_of_data(folder, config):
+    _warn(f'{folder.label}: {change}')

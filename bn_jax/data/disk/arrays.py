@@ -324,25 +324,3 @@ def _check_finite(name: str, values: np.ndarray) -> None:
 
 def _crc(values: np.ndarray) -> int:
   return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).reshape(-1))
-
-
-def of_returned(name: str, folder: pathlib.Path, value: Any) -> Arrays:
-  """Returns what a user's function gave as a set.
-
-  Args:
-    name: of the function, for messages.
-    folder: of its module.
-    value: a dict of arrays, or a tuple (x, y) or (x, y, x_test, y_test).
-
-  Raises:
-    DataError: something else; or see `of`.
-  """
-  if isinstance(value, (tuple, list)) and len(value) in (2, 4):
-    names = ('x', 'y', 'x_test', 'y_test')
-    value = dict(zip(names, value))
-  if not isinstance(value, Mapping):
-    raise errors.DataError(
-      f'{name} returned a {type(value).__name__}; allowed: a dict of arrays, '
-      '(x, y) or (x, y, x_test, y_test), or a builder of TFDS'
-    )
-  return of(name, folder, value)

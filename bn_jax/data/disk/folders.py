@@ -25,8 +25,8 @@ _THREADS = 16  # a header waits for the disk, or for a server
 _GREY = ('1', 'L', 'LA', 'La')
 RULES = (
   *listing.RULES,
-  ('size', f'the headers of up to {_LOOKED_AT:,} files tell whether all have '
-           'one size; where not, resolution is needed'),
+  ('equal size', f'the headers of up to {_LOOKED_AT:,} files tell whether all '
+                 'have one; where not, resolution is needed'),
   ('channels', 'one where all of these are grey, else three; alpha is left '
                'out; 16 bits where one of them has as many'),
 )  # fmt: skip

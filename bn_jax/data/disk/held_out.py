@@ -1,6 +1,6 @@
 """Holds out a share of the examples where a set has no test split."""
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -8,7 +8,6 @@ from bn_jax import errors
 from bn_jax.data.disk import sets
 
 SHARE = 0.1  # of the examples, where none is given
-_NAMED = 1000  # class names that a manifest has
 RULES = (
   ('no test split', 'test_share of the examples (0.1) are held out, drawn by '
                     'seed: of each class its share, and never its last one'),
@@ -51,25 +50,6 @@ def refuse(name: str, share: float, split: str) -> NoReturn:
     f'test_share is {share:g}, and {name} has the split {split} to test on; '
     'allowed: None'
   )
-
-
-def record(dataset: sets.Set, share: float | None, seed: int) -> dict[str, Any]:
-  """Returns what a manifest says of a user's own set, as JSON values."""
-  base = getattr(dataset, 'base', dataset)
-  facts = {
-    'name': base.name,
-    'splits': dict(dataset.splits),
-    'classes': list(dataset.class_names[:_NAMED]),
-  }
-  if hasattr(base, 'digest'):
-    facts['digest'] = base.digest()
-  if dataset is not base:
-    facts['held_out'] = {
-      'share': SHARE if share is None else share,
-      'seed': seed,
-      'examples': dataset.splits['test'],
-    }
-  return facts
 
 
 def test_split(dataset: sets.Set) -> str | None:

@@ -11,7 +11,7 @@ import pathlib
 import re
 
 from bn_jax import checks, errors
-from bn_jax.data.disk import arrays, folders, sets
+from bn_jax.data.disk import arrays, folders, held_out, labels, sets
 
 _FOLDER, _ARRAYS = 'folder:', 'arrays:'
 _FORMS = (
@@ -52,10 +52,11 @@ def opened(name: str) -> folders.Folder | arrays.Arrays:
 
 def rules(dataset: sets.Set) -> tuple[tuple[str, str], ...]:
   """Returns what is, for `data info`: (what it is, what becomes of it)."""
-  dataset = getattr(dataset, 'base', dataset)
-  if isinstance(dataset, folders.Folder):
-    return folders.RULES
-  return arrays.RULES if isinstance(dataset, arrays.Arrays) else ()
+  base = getattr(dataset, 'base', dataset)
+  further = (*labels.RULES, *held_out.RULES)
+  if isinstance(base, folders.Folder):
+    return (*folders.RULES, *further)
+  return (*arrays.RULES, *further) if isinstance(base, arrays.Arrays) else ()
 
 
 def _paths(name: str) -> tuple[str, list[pathlib.Path]]:

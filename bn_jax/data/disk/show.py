@@ -66,12 +66,17 @@ class Row(NamedTuple):
 def glance(prepared: sets.Set, *, classes: int, each: int) -> Glance:
   """Reads `each` images of each of the first `classes` classes of a set.
 
+  Where there are targets, all images count as of class 0.
+
   Raises:
     DataError: the set has no split, or is damaged.
   """
   if not prepared.splits:
     raise errors.DataError(f'{prepared.name} in {prepared.folder} has no split')
   split = 'train' if 'train' in prepared.splits else next(iter(prepared.splits))
+  known = prepared.known_labels(split)
+  if known is not None:
+    return _of_known(prepared, split, known, classes, each)
   records = prepared.records(split)
   positions_of = {
     label: [] for label in range(min(classes, prepared.num_classes))
@@ -102,6 +107,26 @@ def glance(prepared: sets.Set, *, classes: int, each: int) -> Glance:
     for label, positions in positions_of.items()
   }
   return Glance(split, images, counts if whole else None, looked_at)
+
+
+def _of_known(prepared, split, known, classes, each) -> Glance:
+  """Returns the glance at a split whose labels are known without reading."""
+  counts = None
+  labels = np.zeros(len(known), int)
+  if prepared.classifies:
+    labels, counts = known, np.bincount(known, minlength=prepared.num_classes)
+  positions_of = {
+    label: np.flatnonzero(labels == label)[:each].tolist()
+    for label in range(min(classes, labels.max(initial=0) + 1))
+  }
+  images = {}
+  for label, positions in positions_of.items():
+    with store.blaming(f'{prepared.name} {split}', prepared.folder):
+      examples = prepared.records(split).read(positions)
+    images[label] = [
+      _decoded(prepared, split, *pair) for pair in zip(examples, positions)
+    ]
+  return Glance(split, images, counts, len(known))
 
 
 def draw(title: str, rows: list[Row], note: str = '') -> Any:

@@ -196,6 +196,11 @@ def opened(name: str, root: str | os.PathLike | None) -> Prepared:
       f'--data_dir=DIR or TFDS_DATA_DIR, or prepare it: python -m bn_jax data '
       f'prepare {name} --data_dir=DIR'
     )
+  return at(name, version)
+
+
+def at(name: str, version: pathlib.Path) -> Prepared:
+  """Opens the set whose version lies in a folder; see `opened` for errors."""
   facts = _json(version / 'dataset_info.json')
   file_format = facts.get('fileFormat') or 'tfrecord'
   if file_format != 'array_record':
