@@ -34,13 +34,20 @@ def source(config: RunConfig) -> datasets.Source:
     ConfigError: an unknown name, or a keyword that its constructor refuses.
     DataError: what lies in the data_dir cannot be used.
   """
+  return dataset(config.data, config.data_dir, config.modules)
+
+
+def dataset(
+  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+) -> datasets.Source:
+  """Returns the dataset of the section `data`, as `source` does."""
   with blaming('config.data'):
-    module = config.data['name'].partition(':')[0]
-    is_own = plugins.is_reference(config.data['name'])
+    module = section['name'].partition(':')[0]
+    is_own = plugins.is_reference(section['name'])
     # Runs that differ in other modules share their data.
-    files = config.modules if is_own else {}
+    files = modules if is_own else {}
     files = {name: files[name] for name in files if name == module}
-    return _source(config.data, config.data_dir, FrozenDict(files))
+    return _source(section, data_dir, FrozenDict(files))
 
 
 @functools.lru_cache

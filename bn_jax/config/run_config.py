@@ -7,6 +7,8 @@ from typing import Any, NoReturn, Self
 
 from bn_jax import errors
 
+# Those of the keys below that name one constructor each, with its keywords.
+SECTIONS = ('data', 'loss', 'model', 'norm', 'optimizer', 'schedule')
 # Seeds of one experiment: nobody trains more, so that more is a typing error.
 MOST_SEEDS = 10_000
 
@@ -16,6 +18,11 @@ class FrozenDict(dict):
 
   It is a dict so that JSON, `**section` and messages take it as one.
   """
+
+  @classmethod
+  def of(cls, section: Mapping[str, Any]) -> Self:
+    """Returns a dict frozen at all depths; lists become tuples."""
+    return cls({key: _frozen(value) for key, value in section.items()})
 
   def _refuse(self, *_, **__) -> NoReturn:
     raise TypeError('a resolved config is frozen; make another with `replace`')
@@ -32,10 +39,7 @@ class FrozenDict(dict):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-  """The config of one run; configs/default.py explains each key.
-
-  The first six name one constructor each, and all of its keywords.
-  """
+  """The config of one run; configs/default.py explains each key."""
 
   data: FrozenDict
   loss: FrozenDict
@@ -125,12 +129,14 @@ KEYS = tuple(
   for field in dataclasses.fields(RunConfig)
   if field.name != 'modules'
 )
+# What a config may say of a run: epochs become steps.
+RUN_KEYS = (*KEYS, 'epochs')
 
 
 def _frozen(value: Any) -> Any:
   """Returns a value with frozen dicts, and tuples for lists, at all depths."""
   if isinstance(value, dict):
-    return FrozenDict({key: _frozen(inner) for key, inner in value.items()})
+    return FrozenDict.of(value)
   if isinstance(value, (list, tuple)):
     return tuple(map(_frozen, value))
   return value

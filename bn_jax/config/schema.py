@@ -4,6 +4,7 @@ Checks that the name is known and that the constructor has the keywords, and
 fills in the defaults of the others.
 """
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -72,13 +73,20 @@ SECTIONS = {
   'model': Section('model', models.MODELS, ('num_classes', 'norm')),
   'norm': Section('norm', norms.NORMS, ('axis', 'spread')),
   'optimizer': Section(
-    'optimizer', optim.OPTIMIZERS, ('schedule', 'weight_decay_on')
+    'optimizer',
+    optim.OPTIMIZERS,
+    ('schedule', 'learning_rate', 'weight_decay_on'),
   ),
   'schedule': Section('schedule', optim.SCHEDULES),
 }
 MEASURE = Section(
   'measure', analysis.MEASURES, also=('data', 'every_steps')
 )  # fmt: skip
+
+
+def of(kind: str) -> Section:
+  """Returns the section of this name, or that of each 'measure'."""
+  return MEASURE if kind == 'measure' else SECTIONS[kind]
 
 
 def completed(where: str, section: Section, keys: Any) -> Config:
@@ -111,8 +119,7 @@ def completed(where: str, section: Section, keys: Any) -> Config:
   for keyword, parameter in keywords.items():
     if keyword not in keys and parameter.default is inspect.Parameter.empty:
       raise errors.ConfigError(
-        f'{where}.{keyword}: missing; {section.kind} {name!r} needs it (set '
-        'both in a config file)'
+        f'{where}.{keyword}: missing; {section.kind} {name!r} needs it'
       )
   defaults = {
     keyword: jsonable(f'{where}.{keyword}', parameter.default)
@@ -120,6 +127,46 @@ def completed(where: str, section: Section, keys: Any) -> Config:
     if keyword not in keys and not _is_own(name, parameter.default)
   }
   return {'name': name, **defaults, **keys}
+
+
+def allowed(section: Section, name: Any) -> tuple[str, ...] | None:
+  """Returns the keys that the section may have in a config.
+
+  What a schedule takes in steps may be said in epochs: `warmup_epochs`.
+
+  Args:
+    name: of its constructor; for one that is unknown, or fails, the result is
+      None.
+  """
+  try:
+    if section.constructor(name) is None:
+      return None
+  except errors.ConfigError:  # which `completed` raises too
+    return None
+  keys = ('name', *section.also, *_keywords(section, name))
+  if section.kind != 'schedule':
+    return keys
+  in_epochs = (key for key in keys if key.endswith('_steps'))
+  return (*keys, *(f'{key.removesuffix("steps")}epochs' for key in in_epochs))
+
+
+def may_have(section: Section, name: Any, key: str) -> bool:
+  """Returns whether a key may be in a section; also if nobody can know."""
+  known = allowed(section, name)
+  if known is None or key in known:
+    return True
+  return _takes_any(section.constructor(name))
+
+
+def lists(section: Section, name: Any) -> tuple[str, ...]:
+  """Returns the keywords of a constructor that take a list; () if unknown."""
+  if allowed(section, name) is None:
+    return ()
+  return tuple(
+    keyword
+    for keyword, parameter in _keywords(section, name).items()
+    if isinstance(parameter.default, list | tuple)
+  )
 
 
 def filled(section: Section, keys: Config) -> Config:
@@ -142,11 +189,16 @@ def filled(section: Section, keys: Config) -> Config:
 
 
 def renamed(section: Section, keys: Config, name: Any) -> Config:
-  """Returns the section with another name, without keywords unknown to that."""
-  if name == keys.get('name') or not section.constructor(name):
-    return keys
-  allowed = (*_keywords(section, name), *section.also)
-  return {k: v for k, v in keys.items() if k in allowed} | {'name': name}
+  """Returns the section with another name, without keywords unknown to it."""
+  known = allowed(section, name)
+  if known is None or name == keys.get('name'):
+    return {**keys, 'name': name}
+  return {k: v for k, v in keys.items() if k in known} | {'name': name}
+
+
+def check_number(where: str, value: Any, **limits: float) -> None:
+  """Raises ConfigError unless a value is a number, see `checks.number`."""
+  check(where, functools.partial(checks.number, **limits), value)
 
 
 def check_keys(where: str, keys: Iterable[str], allowed: Iterable[str]) -> None:
@@ -196,7 +248,7 @@ def jsonable(where: str, value: Any) -> Any:
       key: jsonable(f'{where}.{key}', inner) for key, inner in value.items()
     }
   value = checks.plain(value)  # numbers of NumPy become Python's
-  if isinstance(value, list | tuple):
+  if isinstance(value, list | tuple | range):
     return [jsonable(where, inner) for inner in value]
   is_finite = checks.is_number(value) and math.isfinite(value)
   if not (isinstance(value, str | bool | None) or is_finite):

@@ -6,9 +6,8 @@ A new optimizer is a function in `optimizers` and a line in its table.
 import inspect
 from typing import Any
 
-import optax
-
 from bn_jax import errors, plugins, types
+from bn_jax.optim import users
 from bn_jax.optim.by_path import weight_decay
 from bn_jax.optim.optimizers import (
   OPTIMIZERS,
@@ -71,29 +70,8 @@ def make(
     weight_decay_on: what its own, decoupled decay acts on, if it has one.
   """
   if plugins.is_reference(name):
-    return _of_user(name, schedule, weight_decay_on, keywords)
+    return users.make(name, schedule, weight_decay_on, keywords)
   factory = errors.lookup('optimizer', OPTIMIZERS, name)
   if 'weight_decay_on' in inspect.signature(factory).parameters:
     keywords['weight_decay_on'] = weight_decay_on
   return factory(schedule, **keywords)
-
-
-def _of_user(
-  name: str, schedule: Schedule, weight_decay_on: str, keywords: dict[str, Any]
-) -> types.Optimizer:
-  """Returns the optimizer that a user's function makes."""
-  if not plugins.takes(plugins.constructor(name), 'schedule'):
-    raise ValueError(
-      f"{name} takes no 'schedule', step -> learning rate; give it one"
-    )
-  keywords |= {'schedule': schedule, 'weight_decay_on': weight_decay_on}
-  made = plugins.made(
-    name,
-    keywords,
-    lambda made: isinstance(
-      made, optax.GradientTransformation | types.Optimizer
-    ),
-    'an optax.GradientTransformation, which uses the schedule as its rate',
-    optional=('weight_decay_on',),
-  )
-  return made if isinstance(made, types.Optimizer) else of(made, schedule)

@@ -249,23 +249,26 @@ def _updates_of(optimizer):
   """Returns `Problem.updates` of an optimizer."""
 
   @jax.jit
-  def update(state, gradient, extra):
-    return optimizer.update(gradient, state.opt_state, state.params, **extra)[0]
+  def update(state, gradient):
+    return optimizer.update(gradient, state.opt_state, state.params)[0]
 
   ascent = optimizer.ascent and jax.jit(optimizer.ascent)
 
   def updates(state, gradient, look=None):
-    extra = {}
     if (optimizer.extra or ascent) and look is None:
       raise ValueError(
         'this optimizer wants more of the objective than a gradient; give look'
       )
     if ascent:
       _, gradient = look(ascent(state.params, gradient))
-    if optimizer.extra:
-      value, _ = look(state.params)
-      extra = {'value': value, 'grad': gradient}
-    return update(state, gradient, extra)
+    if not optimizer.extra:
+      return update(state, gradient)
+    # Not jitted, since a look may take chunk after chunk.
+    value, _ = look(state.params)
+    return optimizer.update(
+      gradient, state.opt_state, state.params, value=value, grad=gradient,
+      value_fn=lambda params: look(params)[0],
+    )[0]  # fmt: skip
 
   return updates
 
