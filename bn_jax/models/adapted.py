@@ -287,6 +287,10 @@ def _trace(module: nn.Module, shape: tuple[int, ...] | None) -> found.Trace:
       'give models.adapt(..., shape=(height, width, channels))'
     )
   trace, variables = found.traced(module, shape)
+  if 'params' not in variables:
+    raise ValueError(
+      f'{_name_of(module)} has no parameters; allowed: a network to train'
+    )
   others = sorted(set(variables) - set(_COLLECTIONS))
   if others:
     raise ValueError(
