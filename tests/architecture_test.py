@@ -149,7 +149,7 @@ class ImportsTest(parameterized.TestCase):
 
     seen = 0
     for importing, imported in arrows():
-      if all(parts[0] == package and parts[1:] for parts in (
+      if all(parts[:1] == (package,) and parts[1:] for parts in (
         importing, imported,
       )):  # fmt: skip
         seen += 1
