@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bn_jax import checks, errors, trees
+from bn_jax import checks, errors, plugins, trees
 
 _TOP = 5  # ImageNet's second measure is the top-5 error
 
@@ -61,7 +61,40 @@ LOSSES = {'cross_entropy': cross_entropy, 'squared_error': squared_error}
 
 def make(name: str, **keywords: Any) -> Loss:
   """Returns the loss called `name`; ValueError: a wrong name or keyword."""
+  if plugins.is_reference(name):
+    return _checked(
+      name,
+      plugins.made(
+        name,
+        keywords,
+        lambda loss: isinstance(loss, Loss),
+        'a bn_jax.losses.Loss',
+      ),
+    )
   return errors.lookup('loss', LOSSES, name)(**keywords)
+
+
+def _checked(name: str, loss: Loss) -> Loss:
+  """Returns a user's loss, which refuses values that are not per example."""
+
+  def of_examples(outputs, targets):
+    values = loss.of_examples(outputs, targets)
+    shapes = {key: jnp.shape(value) for key, value in dict(values).items()}
+    for key in ('loss', 'correct') if loss.classifies else ('loss',):
+      if shapes.setdefault(key) is None:
+        raise ValueError(
+          f'{name} gives {", ".join(map(repr, values))}, and not {key!r}, a '
+          'number an example'
+        )
+    for key, shape in shapes.items():
+      if shape != outputs.shape[:1]:
+        raise ValueError(
+          f'{name} gives {key!r} of shape {shape}; allowed: '
+          f'{outputs.shape[:1]}, a number an example'
+        )
+    return values
+
+  return loss._replace(of_examples=of_examples)
 
 
 def sums(

@@ -127,18 +127,6 @@ def load(reference: str) -> Any:
     ) from None
 
 
-def lookup(kind: str, registry: Mapping[str, Any], name: Any) -> Any:
-  """Returns `registry[name]`, or what a reference names.
-
-  Raises:
-    ValueError: an unknown name, with those that are known.
-    ConfigError: see `load`.
-  """
-  if is_reference(name):
-    return load(name)
-  return errors.lookup(kind, registry, name)
-
-
 def files(names: Iterable[Any]) -> dict[str, dict[str, str]]:
   """Returns the modules of references, with the neighbours that they import.
 
@@ -173,13 +161,61 @@ def takes(function: Callable[..., Any], keyword: str) -> bool:
   )
 
 
+def made(
+  reference: str,
+  keywords: Mapping[str, Any],
+  is_right: Callable[[Any], bool],
+  returns: str,
+  *,
+  optional: Iterable[str] = (),
+) -> Any:
+  """Returns what the function of a reference makes, if it is of the right kind.
+
+  Args:
+    keywords: of the function.
+    is_right: whether a result is of that kind.
+    returns: what is, in words.
+    optional: keywords that are left out for a function that lacks them.
+
+  Raises:
+    ConfigError: there is no such function.
+    ValueError: it fails, or returns another kind.
+  """
+  function = constructor(reference)
+  absent = {name for name in optional if not takes(function, name)}
+  result = call(
+    reference,
+    function,
+    **{name: x for name, x in keywords.items() if name not in absent},
+  )
+  if not is_right(result):
+    raise ValueError(
+      f'{reference} returned {checks.shown(result)}; it must return {returns}'
+    )
+  return result
+
+
+def constructor(reference: str) -> Callable[..., Any]:
+  """Returns the function, or class, that a reference names.
+
+  Raises:
+    ConfigError: see `load`; or it is no function.
+  """
+  function = load(reference)
+  if not callable(function):
+    raise errors.ConfigError(
+      f'{reference} is {checks.shown(function)}; give the name of a function'
+    )
+  return function
+
+
 def call(
   reference: str, function: Any, *arguments: Any, **keywords: Any
 ) -> Any:
   """Returns what a user's function returns.
 
   Raises:
-    ConfigError: it fails; the line names its file and line.
+    ValueError: it fails; the line names its file and line.
     Failure, Refused: as the function raises them.
   """
   try:
@@ -187,7 +223,7 @@ def call(
   except (errors.Failure, checks.Refused):
     raise
   except Exception as error:
-    raise errors.ConfigError(f'{reference}: {described(error)}') from error
+    raise ValueError(f'{reference}: {described(error)}') from error
 
 
 def described(error: BaseException) -> str:
@@ -229,7 +265,9 @@ def _loaded(name: str) -> tuple[types.ModuleType, Files]:
       if closure and all(pins.get(one) == closure[one] for one in closure):
         _activate(folder)
         return folder.loaded[_alias(name, folder.root)], closure
-  file = _pinned_file(name, pins) or _file_in(_state.beside, name)
+  file = _pinned_file(name, pins)
+  for folder in (_state.beside, *_folders(pins)):
+    file = file or _file_in(folder, name)
   if file is None or 'site-packages' in file.parts:
     return _import_installed(name)
   root = file.parents[name.count('.') + (file.name == '__init__.py')]
@@ -248,6 +286,12 @@ def _loaded(name: str) -> tuple[types.ModuleType, Files]:
       _state.told.add(sentence)
       _log.warning('%s; the new one is used', sentence)
   return folder.loaded[_alias(name, root)], closure
+
+
+def _folders(pins: Files) -> list[pathlib.Path]:
+  """Returns the folders of modules: that of the config is among them."""
+  folders = [pathlib.Path(entry['file']).parent for entry in pins.values()]
+  return list(dict.fromkeys(folders))
 
 
 def _pinned_file(name: str, pins: Files) -> pathlib.Path | None:
@@ -320,7 +364,7 @@ def _absent(name: str) -> str:
   """Returns the message for a module that is not found."""
   where, near = 'installed', []
   if _state.beside is not None:
-    where = f'beside the config file, in {_shown(_state.beside)}, or installed'
+    where = f'in {_shown(_state.beside)} or installed'
     near = [file.stem for file in _state.beside.glob('*.py')]
     near += [file.parent.name for file in _state.beside.glob('*/__init__.py')]
   if name.endswith('.py'):

@@ -147,6 +147,12 @@ class TrainState(NamedTuple):
   skipped: jax.Array | int = 0
   average: Average | tuple[()] = ()
 
+  def averaged(self) -> 'TrainState':
+    """Returns the state with the averages for its parameters and statistics."""
+    return self._replace(
+      params=self.average.params, batch_stats=self.average.batch_stats
+    )
+
 
 class Problem(NamedTuple):
   """A network with its objective and optimizer, as pure functions.

@@ -2,13 +2,18 @@
 
 A config is a file with a function `get_config()`. It starts from this config,
 changes some keys, and says in its docstring what to expect. A section stands
-for a constructor: `name` chooses it, and the other keys are its keywords. A
-change of `name` drops the keywords that the new constructor lacks; for a
-measure, give all keywords again.
+for a constructor: `name` chooses it, and the other keys are its keywords, those
+here or others that it has. A new name drops the keywords that the old
+constructor has and the new one lacks; what is set after it stays.
+`config.norm = 'layer'` is short for `config.norm.name = 'layer'`, and
+`config.measures.test = None` takes a measure away. All of this can be a flag,
+too, in any order: --config.norm=group --config.norm.num_groups=4.
 """
 
 import ml_collections
 from ml_collections import config_dict
+
+from bn_jax.config import changeable
 
 
 def runs(**overrides: dict) -> ml_collections.ConfigDict:
@@ -16,12 +21,12 @@ def runs(**overrides: dict) -> ml_collections.ConfigDict:
 
   A run has the keys that it changes. A plain dict would be sorted by name.
   """
-  return ml_collections.ConfigDict(overrides, sort_keys=False)
+  return changeable.Config(overrides, kind='runs', sort_keys=False)
 
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns the defaults, which `train.py --config=configs/default.py` runs."""
-  config = ml_collections.ConfigDict()
+  config = changeable.Config(kind='config')
 
   # The experiment: every run with every seed. A run has the keys that it
   # changes.
@@ -29,11 +34,13 @@ def get_config() -> ml_collections.ConfigDict:
     standard=dict(norm=dict(name='none')),
     batchnorm=dict(norm=dict(name='batch')),
   )
-  config.seeds = (0,)  # of initial weights, order of examples, draws of steps
+  config.seeds = (0,)  # of initial weights, order of examples, draws of steps;
+  # or range(8), which is '0:8', as on the command line
   config.expected_divergence = ()  # runs whose divergence is no failure
 
-  # Data: bn_jax.data.datasets, or any set of images in the data_dir. Random
-  # changes are of training images alone.
+  # Data: bn_jax.data.datasets, any set of images in the data_dir, or your own,
+  # as folder:PATH, PATH.npz or my_module:make (docs/data.md). Random changes
+  # are of training images alone.
   config.data = dict(
     name='digits',
     resolution=config_dict.placeholder(int),  # pixels a side; None: as they are
@@ -42,6 +49,9 @@ def get_config() -> ml_collections.ConfigDict:
     subset=config_dict.placeholder(int),  # training examples kept; None: all
     label_noise=0.0,  # share of training labels that become another class
     selection_seed=0,  # of the two draws above, apart from the runs' seeds
+    test_share=config_dict.placeholder(float),  # held out where there is no
+    # test split; None: a tenth of your own data
+    seed=0,  # of that draw, apart from the runs' seeds
     crop_padding=0,  # pixels added on each side before a random crop
     flip=False,  # mirrors half of the images at random
     photometric=0.0,  # strength of random brightness, contrast and colours
@@ -83,10 +93,14 @@ def get_config() -> ml_collections.ConfigDict:
   # with its parameters and statistics; the last layer's if classes agree
 
   # Training: bn_jax.optim.
-  config.steps = 1000  # updates
+  # How long: updates, or passes over the training examples, also parts of one:
+  # ceil(epochs * examples / batch_size) updates. None for both: 1000 updates.
+  config.steps = config_dict.placeholder(int)
+  config.epochs = config_dict.placeholder(float)
   # Or adam, adamw, lion, lamb, muon, rmsprop, sam: docs/optimizers.md.
   config.optimizer = dict(name='sgd', momentum=0.0, nesterov=False)
   config.schedule = dict(name='constant', learning_rate=0.1)
+  # What a schedule has in steps may be in epochs: decay_epochs, warmup_epochs.
   config.weight_decay = 0.0  # adds weight_decay / 2 * |W|^2 to the objective
   # 'kernels', 'all' parameters, or globs of their paths: '*/kernel,norm*'. The
   # decoupled decay of an optimizer, optimizer.weight_decay, is on these too.

@@ -30,6 +30,8 @@ from tests.fixtures.bad_inputs import (
   constructors,
   data,
   environment,
+  networks,
+  plugins,
   rows,
   workdir,
 )
@@ -201,6 +203,12 @@ class CommandTest(Case):
       (self.folder / name).write_text(text)
     self.check(row, row.words.split() if row.whole else words_of(row))
 
+  @named(plugins.COMMANDS)
+  def test_users(self, row):
+    for name, text in row.files.items():
+      (self.folder / name).write_text(text)
+    self.check(row, words_of(row))
+
   @named(config.LINES)
   def test_key(self, row):
     self.check(row, words_of(row))
@@ -215,7 +223,7 @@ class CommandTest(Case):
 
 
 class CallTest(Case):
-  @named(constructors.CALLS)
+  @named((*constructors.CALLS, *networks.CALLS))
   def test_row(self, row):
     _compilations.clear()
     with self.assertRaises(ValueError) as raised:
@@ -227,7 +235,7 @@ class CallTest(Case):
 
 
 class DataTest(Case):
-  @named(data.SETS)
+  @named((*data.SETS, *data.FOLDERS, *data.ARRAYS))
   def test_row(self, row):
     (self.folder / 'data').mkdir()
     build._source.cache_clear()  # of another row's folder, of the same name

@@ -212,6 +212,7 @@ _RANGES = {
      *(f'model_{name}_depth' for name in models.MODELS if name[-1].isdigit())),
     lambda x: False,
   ),
+  'data_digits_test_share': lambda x: False,  # they have a test split
   'photometric': lambda x: 0 <= x <= 2.5,
 }  # fmt: skip
 _ANY_SIZE = ('seed', 'selection_seed', 'memory')
@@ -225,6 +226,9 @@ _PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
 _REFUSED = {
   **{  # without a momentum
     f'optimizer_{name}_nesterov': True for name in ('sgd', 'sam', 'rmsprop')
+  },
+  **{  # without a norm that has a scale
+    f'model_resnet{depth}_zero_init_residual': True for depth in (20, 50, 56)
   },
   'chunked_group_size': None,  # with a chunk size
   'check_chunks_group_size': None,

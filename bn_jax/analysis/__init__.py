@@ -10,7 +10,7 @@ Parameters are not changed; matrix products are computed in full precision.
 
 from typing import Any
 
-from bn_jax import errors, types
+from bn_jax import errors, plugins, types
 from bn_jax.analysis import activations as _activations
 from bn_jax.analysis import along_gradient as _along_gradient
 from bn_jax.analysis import covariate_shift as _covariate_shift
@@ -31,7 +31,7 @@ from bn_jax.analysis.gradients import (
   value_and_gradient,
 )
 from bn_jax.analysis.jacobian import singular_values
-from bn_jax.analysis.kind import Cost, Kind
+from bn_jax.analysis.kind import Cost, Kind, kind_of_user
 from bn_jax.analysis.one_step import one_step_loss
 from bn_jax.analysis.signal import signal
 from bn_jax.analysis.theory import one_layer as layer
@@ -58,6 +58,7 @@ __all__ = [
   'covariate_shift',
   'drift',
   'fitting_chunk_size',
+  'kind_of',
   'layer',
   'make',
   'memory',
@@ -76,4 +77,19 @@ def make(name: str, **keywords: Any) -> types.Measure:
   Raises:
     ValueError: an unknown name, or a keyword out of its range.
   """
-  return errors.lookup('measure', MEASURES, name)(**keywords)
+  return kind_of(name)(**keywords)
+
+
+def kind_of(name: str) -> Kind:
+  """Returns the kind of the measure called `name`.
+
+  Args:
+    name: a key of `MEASURES`, or a reference to a user's `Kind` or function,
+      as 'my_module:make', which returns a measure.
+
+  Raises:
+    ValueError: an unknown name.
+  """
+  if plugins.is_reference(name):
+    return kind_of_user(name)
+  return errors.lookup('measure', MEASURES, name)

@@ -208,7 +208,10 @@ def measure(
     step_direction = direction
     if direction == 'update' and rate:
       step_direction = lambda gradient: jax.tree.map(
-        lambda update: -update / rate, problem.updates(state, gradient)
+        lambda update: -update / rate,
+        problem.updates(
+          state, gradient, functools.partial(gradients.value_and_gradient, loss)
+        ),
       )
     curves_of = functools.partial(
       along_gradient,

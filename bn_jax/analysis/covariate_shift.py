@@ -139,7 +139,11 @@ def measure(
     _, gradient = gradients.value_and_gradient(
       loss_of(), state.params, journal, 'step'
     )
-    updates = problem.updates(state, gradient)
+    updates = problem.updates(
+      state,
+      gradient,
+      functools.partial(gradients.value_and_gradient, loss_of()),
+    )
     # The first path of a layer is that of its weights and bias.
     own_layers = tuple(
       (name, paths if norm_parameters else paths[:1])

@@ -10,6 +10,7 @@ import numpy as np
 from bn_jax import losses, types
 from bn_jax.analysis import kind as kind_lib
 
+_AVERAGED = 'ema_'  # before the names of what is of the averaged network
 # Name of a sum over examples -> name of their mean.
 _NAMES = {'loss': 'loss', 'correct': 'accuracy', 'correct5': 'top5'}
 
@@ -23,7 +24,9 @@ def measure() -> types.Measure:
     A measure of any number of batches, with padding or without: loss (without
     penalty, the mean over examples) and count, the number of examples; of a
     classifier also accuracy in [0, 1] and, with more than five classes, top5,
-    the share whose label is among the five largest outputs.
+    the share whose label is among the five largest outputs. If the state has
+    an average (config.ema), ema_loss, ema_accuracy and ema_top5 are those of
+    the averaged network, with averaged statistics.
   """
 
   def look(
@@ -36,16 +39,33 @@ def measure() -> types.Measure:
     sums = [] if columns is None else _rows(columns)
     for batch in itertools.islice(batches, len(sums), None):
       with jax.default_matmul_precision('highest'):
-        sums.append(problem.evaluate(state, batch))
+        sums.append(_sums(problem, state, batch))
       if journal is not None:
         journal.keep('sums', _columns(jax.device_get(sums)))
     # In float64: a float32 running sum over 10,000 losses loses digits.
     columns = _columns(jax.device_get(sums))
-    return means(
-      {name: part.sum(dtype=np.float64) for name, part in columns.items()}
-    )
+    total = {n: part.sum(dtype=np.float64) for n, part in columns.items()}
+    of_average = {
+      name.removeprefix(_AVERAGED): total.pop(name)
+      for name in tuple(total)
+      if name.startswith(_AVERAGED)
+    }
+    return means(total) | {
+      f'{_AVERAGED}{name}': mean
+      for name, mean in (means(of_average) if of_average else {}).items()
+      if name != 'count'
+    }
 
   return look
+
+
+def _sums(problem, state, batch) -> dict[str, jax.Array]:
+  """Returns `Problem.evaluate`, and that of the average if the state has it."""
+  sums = problem.evaluate(state, batch)
+  if not state.average:
+    return sums
+  of_average = problem.evaluate(state.averaged(), batch)
+  return sums | {f'{_AVERAGED}{name}': x for name, x in of_average.items()}
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -99,6 +119,9 @@ KIND = kind_lib.Kind(
     'accuracy': 'Accuracy',
     'top5': 'Top-5 accuracy',
     'count': 'Examples',
+    'ema_loss': 'Mean loss of an example, of the averaged network',
+    'ema_accuracy': 'Accuracy of the averaged network',
+    'ema_top5': 'Top-5 accuracy of the averaged network',
   },
   one_batch=False,
   cost=lambda section, layers: kind_lib.Cost(values=1),

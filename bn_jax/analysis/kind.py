@@ -6,13 +6,14 @@ A new measure is one file with a `KIND`, its import and line in
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax import checks, types
+from bn_jax import checks, errors, plugins, types
 
 Section = Mapping[str, Any]  # a measure's name, data and keywords
 # Whose mean and variance norms use: the batch's, or their running averages.
@@ -88,6 +89,57 @@ class Kind:
     With it a page can be drawn without the measure's code.
     """
     return {'title': self.title, 'quantities': dict(self.quantities)}
+
+
+def kind_of_user(reference: str) -> Kind:
+  """Returns the kind of a user's measure; of a function a general one.
+
+  Raises:
+    ConfigError: there is none, or its module fails.
+  """
+  function = plugins.constructor(reference)
+  if isinstance(function, Kind):
+    return dataclasses.replace(
+      function, make=_of_user(reference, function.make)
+    )
+  module, _, name = reference.partition(':')
+  words = module.rpartition('.')[2] if name == 'make' else name
+  return Kind(
+    make=_of_user(reference, function),
+    title=words.strip('_').replace('_', ' ').capitalize(),
+    quantities={},  # the page then shows their names
+    one_batch=False,
+  )
+
+
+def _of_user(
+  reference: str, function: Callable[..., types.Measure]
+) -> Callable[..., types.Measure]:
+  """Returns a user's function with its results checked."""
+
+  @functools.wraps(function)
+  def make(**keywords):
+    measure = plugins.call(reference, function, **keywords)
+    if isinstance(measure, Kind) or not callable(measure):
+      raise ValueError(
+        f'{reference} returned {checks.shown(measure)}; it must return a '
+        'measure: a function (problem, state, batches) -> a dict of arrays'
+      )
+    takes_journal = plugins.takes(measure, 'journal')
+
+    def look(problem, state, batches, journal=None):
+      more = {'journal': journal} if takes_journal else {}
+      values = measure(problem, state, batches, **more)
+      if not isinstance(values, Mapping):
+        raise errors.ConfigError(
+          f'the measure of {reference} returned {checks.shown(values)}; it '
+          'must return a dict: name -> array'
+        )
+      return values
+
+    return look
+
+  return make
 
 
 def check_unpadded(batch: types.Batch, examples: int | None = None) -> None:

@@ -88,7 +88,10 @@ def measure(
 
   Returns:
     A measure of exactly one batch: for each layer NAME and quantity of
-    `weights`, NAME/quantity, [].
+    `weights`, NAME/quantity, []. effective_learning_rate has the rate of the
+    layer's kernels, nan if they have several. It is left out where updates are
+    no sums of gradients, as with Adam: |w| then acts otherwise, and
+    angular_update tells how.
   """
   checks.names('layers', layers, 'layers')
   names = tuple(layers)
@@ -110,7 +113,11 @@ def measure(
     _, gradient = gradients.value_and_gradient(
       loss_of(), state.params, journal, 'step'
     )
-    updates = problem.updates(state, gradient)
+    updates = problem.updates(
+      state,
+      gradient,
+      functools.partial(gradients.value_and_gradient, loss_of()),
+    )
     chosen = kernels(state.params, problem.layers(state))
     if names:
       chosen = by_layer.chosen(chosen, names)
@@ -122,6 +129,10 @@ def measure(
       float(problem.learning_rate(state)),
       journal=journal,
     )
+    rate = quantities.pop('effective_learning_rate')
+    if problem.rate_factors is not None:
+      factors = problem.rate_factors(state.params)
+      quantities['effective_learning_rate'] = rate * _of_layers(factors, chosen)
     arrays = {
       f'{name}/{quantity}': values_L[i]
       for i, (name, _) in enumerate(chosen)
@@ -145,6 +156,14 @@ def kernels(params: Any, layers: by_layer.Layers) -> by_layer.Layers:
     if kernel_paths:
       with_kernel.append((name, tuple(kernel_paths)))
   return tuple(with_kernel)
+
+
+def _of_layers(factors: Any, layers: by_layer.Layers) -> np.ndarray:
+  """Returns the factor of each layer's kernels, [L]; nan where they differ."""
+  of_layers = [set(trees.leaves_under(factors, paths)) for _, paths in layers]
+  return np.array(
+    [of.pop() if len(of) == 1 else np.nan for of in of_layers], np.float32
+  )
 
 
 def _bias_norms(params: Any, layers: by_layer.Layers) -> dict[str, np.ndarray]:

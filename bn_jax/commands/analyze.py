@@ -12,11 +12,13 @@ the keywords of that measure, too.
 import argparse
 import functools
 import inspect
+import pathlib
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bn_jax import commands, errors
+from bn_jax import commands, errors, plugins
 from bn_jax.config import parser as parser_lib
 
 _STEPS = re.compile(r'last|all|\d{1,9}(,\d{1,9})*')
@@ -32,9 +34,16 @@ def configure(parser: parser_lib.Parser) -> None:
 
   parser.set_defaults(run=run)
   commands.add_trained(parser)
+  # The measure decides which other flags the command has.
+  finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  finder.add_argument('--measure', nargs='?')
+  name = finder.parse_known_args(parser.words)[0].measure
+  is_own = plugins.is_reference(name)
   parser.add_argument(
-    '--measure', metavar='NAME', choices=sorted(analysis.MEASURES),
-    help=f'one of {", ".join(sorted(analysis.MEASURES))}',
+    '--measure', metavar='NAME',
+    choices=None if is_own else sorted(analysis.MEASURES),
+    help=f'one of {", ".join(sorted(analysis.MEASURES))}, or your own, '
+    'my_module:make',
   )  # fmt: skip
   parser.add_argument(
     '--steps', type=_steps, default='last',
@@ -57,12 +66,12 @@ def configure(parser: parser_lib.Parser) -> None:
     '--name', help="NAME of the folder analysis/NAME; default: the measure's"
   )
   parser.add_switch('--plan', 'prints evaluations, memory and time, and stops')
-  # The measure decides which other flags the command has.
-  finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  finder.add_argument('--measure', nargs='?')
-  name = finder.parse_known_args(parser.words)[0].measure
-  if name in analysis.MEASURES:
-    _add_keywords(parser, name, analysis.MEASURES[name])
+  if is_own:
+    plugins.search('.')
+    with plugins.bound(_modules(parser.words)):
+      _add_keywords(parser, name, analysis.kind_of(name))
+  elif name in analysis.MEASURES:
+    _add_keywords(parser, name, analysis.kind_of(name))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -72,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
   if arguments.measure is None:
     measures = ', '.join(sorted(analysis.MEASURES))
     raise errors.ConfigError(f'--measure is missing; allowed: {measures}')
-  section = _section(arguments, analysis.MEASURES[arguments.measure])
+  with plugins.bound(_modules([str(arguments.path)])):
+    section = _section(arguments, analysis.kind_of(arguments.measure))
   commands.begin()
   from bn_jax.trained import analyze
 
@@ -80,10 +90,23 @@ def run(arguments: argparse.Namespace) -> int:
     section=section,
     statistics=arguments.statistics,
     steps=arguments.steps,
-    name=arguments.name or arguments.measure,
+    name=arguments.name or re.sub('[:.]', '-', arguments.measure),
     data_dir=arguments.data_dir,
   )
   return analyze.done(arguments.path, request, arguments.plan)
+
+
+def _modules(words: Sequence[str]) -> Mapping[str, Any]:
+  """Returns the modules of users in the manifest of a run among the words."""
+  from bn_jax.storage import run_folder
+
+  for word in words:
+    try:
+      manifest = run_folder.find(pathlib.Path(word))[0].manifest
+    except (errors.Failure, OSError, ValueError):  # no path, or said later
+      continue
+    return manifest.get('modules') or {}
+  return {}
 
 
 def _keywords(kind) -> dict[str, inspect.Parameter]:
@@ -100,17 +123,20 @@ def _add_keywords(parser: parser_lib.Parser, name: str, kind) -> None:
   quantities = '\n'.join(
     f'  {quantity:26}{words}' for quantity, words in kind.quantities.items()
   )
-  parser.epilog = (
-    f'{name}: {summary}\n\nIts quantities on the page, {kind.title}:\n\n'
-    f'{quantities}'
-  )
+  parser.epilog = f'{name}: {summary}'
+  if quantities:
+    parser.epilog += (
+      f'\n\nIts quantities on the page, {kind.title}:\n\n{quantities}'
+    )
   group = parser.add_argument_group(f'keywords of {name}')
   for keyword, parameter in _keywords(kind).items():
     match = re.search(rf'^  {keyword}: (.*(\n    .*)*)', text, re.M)
-    line = ' '.join(match[1].split()).rstrip('.') if match else ''
+    line = ' '.join(match[1].split()).rstrip('.') if match else keyword
     # A '%' would begin a field of argparse.
     line = line.replace('%', '%%')
     default = parameter.default
+    if default is parameter.empty:
+      default = 'none, give one'
     if isinstance(default, bool):
       parser.add_switch(f'--{keyword}', line, default, group)
       continue

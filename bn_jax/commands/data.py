@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import sys
 import textwrap
+from typing import Any
 
 from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
@@ -15,7 +16,8 @@ other dataset of tensorflow-datasets needs TensorFlow to be prepared, but not to
 be read.
 """
 _INFO = """\
-Prints what a prepared dataset holds, and draws images of its first classes.
+Prints what a dataset holds, and draws images of its first classes: a prepared
+one, or your own (folder:PATH, PATH.npz, X.npy,Y.npy, my_module:make).
 """
 _CLASSES, _EACH = 10, 8  # rows of the sheet, images in each
 _UNBROKEN = '\u00a0'
@@ -89,16 +91,19 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _info(arguments: argparse.Namespace) -> int:
   _check_name(arguments)
   # Imported late: a wrong command line need not wait for them.
-  from bn_jax.data.disk import show, store
+  from bn_jax.data.disk import show
   from bn_jax.storage import files
 
-  name = arguments.name
-  path = pathlib.Path(arguments.out or f'{name.replace("/", "-")}.png')
+  path = pathlib.Path(arguments.out or _file_name(arguments.name))
   show.check_place(path)
-  dataset = store.opened(name, arguments.data_dir)
-  glance = show.glance(dataset, classes=_CLASSES, each=_EACH)
-  sizes = {split: show.size_on_disk(dataset, split) for split in dataset.splits}
+  dataset = _opened(arguments.name, arguments.data_dir)
+  glance = None
+  if dataset.stated is not None:
+    glance = show.glance(dataset, classes=_CLASSES, each=_EACH)
+  sizes = {split: dataset.size_on_disk(split) for split in dataset.splits}
   sys.stdout.write(_described(dataset, glance, sizes))
+  if glance is None:
+    return 0
   sheet = show.draw(*_sheet(dataset, glance))
   try:
     files.write(path, lambda file: sheet.save(file, 'PNG'))
@@ -110,25 +115,59 @@ def _info(arguments: argparse.Namespace) -> int:
   return 0
 
 
+def _file_name(name: str) -> str:
+  """Returns the name of the picture of a dataset, in the current folder."""
+  from bn_jax.data.disk import own
+
+  if own.is_own(name):
+    name = pathlib.Path(own.absolute(name).partition(',')[0]).stem
+  return f'{name.replace("/", "-").replace(":", "-")}.png'
+
+
+def _opened(name: str, data_dir: str | None) -> Any:
+  """Opens a dataset; of a user's own, a test split is held out."""
+  from bn_jax import plugins
+  from bn_jax.data import returned
+  from bn_jax.data.disk import held_out, own, store
+
+  if plugins.is_reference(name):
+    plugins.search('.')
+    function = plugins.constructor(name)
+    value = plugins.call(name, function)
+    return held_out.of(returned.opened(name, function, value), None, 0)
+  if own.is_own(name):
+    return held_out.of(own.opened(name), None, 0)
+  return store.opened(name, data_dir)
+
+
 def _described(dataset, glance, sizes: dict[str, int]) -> str:
   """Returns the text of `info`; sizes is split -> bytes on disk."""
-  from bn_jax.data.disk import levels, pixels
+  from bn_jax.data.disk import arrays, levels, own, pixels
 
-  sides = [side or 'any' for side in dataset.shape]
-  lines = [
-    f'{dataset.name} {dataset.folder.name}',
-    f'folder   {dataset.folder}',
-    f'images   {" x ".join(map(str, sides))} (height x width x channels)',
-    f'pixels   {levels.described(dataset.stated)}',
-  ]
+  rules = own.rules(dataset)
+  lines = [_title(dataset), f'folder   {dataset.folder}']
+  if dataset.stated is None:
+    lines += [f'vectors  {dataset.shape[0]:,} numbers, as float32']
+  else:
+    sides = [side or 'any' for side in dataset.shape]
+    lines += [
+      f'images   {" x ".join(map(str, sides))} (height x width x channels)',
+      f'pixels   {levels.described(dataset.stated)}',
+    ]
+  if not isinstance(getattr(dataset, 'base', dataset), arrays.Arrays):
+    rules += pixels.RULES  # of files
   width = max(map(len, dataset.splits), default=0)
   for split, count in dataset.splits.items():
     size = f'{sizes[split] / 1e6:,.1f} MB'
     lines.append(f'split    {split:{width}} {count:>12,} examples {size:>12}')
-  lines += _classes(dataset, glance)
-  lines += ['rules    of all images, in memory and in a stream']
-  width = max(len(kind) for kind, _ in pixels.RULES)
-  for kind, becomes in pixels.RULES:
+  if dataset.classifies:
+    lines += _classes(dataset, glance)
+  else:
+    lines += [f'targets  {dataset.num_classes:,} numbers each']
+  of = 'all images, in memory and in a stream'
+  lines += [f'rules    of {"data of your own" if own.rules(dataset) else of}']
+  width = max(len(kind) for kind, _ in rules)
+  for kind, becomes in rules:
     lines += textwrap.wrap(
       f'{kind:{width}}  {becomes}', 80,
       initial_indent=' ' * 9, subsequent_indent=' ' * (11 + width),
@@ -136,14 +175,34 @@ def _described(dataset, glance, sizes: dict[str, int]) -> str:
   return '\n'.join(lines) + '\n'
 
 
+def _title(dataset) -> str:
+  """Returns the name of a dataset, and its version where it has one."""
+  from bn_jax.data.disk import store
+
+  is_prepared = isinstance(dataset, store.Prepared)
+  version = f' {dataset.folder.name}' if is_prepared else ''
+  return f'{dataset.name}{version}'
+
+
+def _counts(dataset, glance) -> tuple[Any, str]:
+  """Returns (examples of each class, or None; in which split)."""
+  if glance is not None:
+    return glance.counts, glance.split
+  import numpy as np
+
+  labels = dataset.known_labels('train')
+  return np.bincount(labels, minlength=dataset.num_classes), 'train'
+
+
 def _classes(dataset, glance) -> list[str]:
   """Returns the lines that name the classes, broken only between names."""
   total = dataset.num_classes
   num_named = total if total <= _NAMED else _FEW
   names, heading = list(dataset.class_names[:num_named]), ''
-  if glance.counts is not None:
-    names = [f'{n} ({c:,})' for n, c in zip(names, glance.counts)]
-    heading = f' (examples in {glance.split})'
+  counts, split = _counts(dataset, glance)
+  if counts is not None:
+    names = [f'{n} ({c:,})' for n, c in zip(names, counts)]
+    heading = f' (examples in {split})'
   names += [f'and {total - num_named:,} more'] if total > num_named else []
   names = ', '.join(name.replace(' ', _UNBROKEN) for name in names)
   lines = textwrap.wrap(
@@ -162,14 +221,14 @@ def _sheet(dataset, glance) -> tuple:
   rows = []
   for number, images in glance.images.items():
     count = '' if glance.counts is None else _examples(glance.counts[number])
-    name = dataset.class_names[number]
+    name = dataset.class_names[number] if dataset.classifies else 'examples'
     rows.append(show.Row(name, count, images))
   notes = []
-  if len(rows) < dataset.num_classes:
+  if dataset.classifies and len(rows) < dataset.num_classes:
     notes.append(f'the first {len(rows)} of {dataset.num_classes:,} classes')
   if glance.counts is None and any(len(row.images) < _EACH for row in rows):
     notes.append(f'found among {_examples(glance.looked_at)}')
-  title = f'{dataset.name} {dataset.folder.name}, {glance.split}'
+  title = f'{_title(dataset)}, {glance.split}'
   return title, rows, '; '.join(notes)
 
 

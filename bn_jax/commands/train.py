@@ -50,7 +50,7 @@ def _plan(training: flags.Training) -> int:
   """Prints what a step of every run costs; no data are read."""
   import jax
 
-  devices = training.config.devices
+  devices = training.devices
   if devices > max(1, jax.config.jax_num_cpu_devices):
     jax.config.update('jax_num_cpu_devices', devices)
   # JAX counts its devices once, which must come after this.
@@ -76,7 +76,7 @@ def _train(training: flags.Training) -> int:
   gc.set_threshold(*_GARBAGE)
 
   if processes.count() > 1 and 'devices' not in training.overrides:
-    training.config.devices = _all_devices(training.config.devices)
+    training.overrides['devices'] = _all_devices(training.devices)
   diverged = experiment.run(
     resolve.experiment(training.config.to_dict(), training.overrides),
     training.workdir,

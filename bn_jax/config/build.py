@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import errors, losses, models, norms, optim, types
+from bn_jax import errors, losses, models, norms, optim, plugins, types
 from bn_jax import placement as placement_lib
 from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
@@ -34,13 +34,28 @@ def source(config: RunConfig) -> datasets.Source:
     ConfigError: an unknown name, or a keyword that its constructor refuses.
     DataError: what lies in the data_dir cannot be used.
   """
+  return dataset(config.data, config.data_dir, config.modules)
+
+
+def dataset(
+  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+) -> datasets.Source:
+  """Returns the dataset of the section `data`, as `source` does."""
   with blaming('config.data'):
-    return _source(config.data, config.data_dir)
+    module = section['name'].partition(':')[0]
+    is_own = plugins.is_reference(section['name'])
+    # Runs that differ in other modules share their data.
+    files = modules if is_own else {}
+    files = {name: files[name] for name in files if name == module}
+    return _source(section, data_dir, FrozenDict(files))
 
 
 @functools.lru_cache
-def _source(section: FrozenDict, data_dir: str | None) -> datasets.Source:
-  return datasets.make(**section, data_dir=data_dir)
+def _source(
+  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+) -> datasets.Source:
+  with plugins.bound(modules):
+    return datasets.make(**section, data_dir=data_dir)
 
 
 def problem(config: RunConfig) -> types.Problem:
@@ -54,9 +69,17 @@ def problem(config: RunConfig) -> types.Problem:
   """
   config = config.in_groups()
   measured = _problem(config, *_as_measured(config))
+  if measured.group_size is None and config.micro_batch_size is not None:
+    raise errors.ConfigError(
+      f'config.micro_batch_size: {config.micro_batch_size} with a network that '
+      'normalises by the whole batch, as measures do then; allowed: None, or a '
+      'norm with group_size'
+    )
   with blaming('config.model'):
     params = jax.eval_shape(measured.init, 0).params
     _trace_batch(config, measured)
+  if config.modules:
+    _trace_own(config, measured)
   with blaming('config'):
     _check_paths(config, params)
   return measured
@@ -121,14 +144,16 @@ def network(
   Raises:
     ConfigError: a value that its constructor refuses.
   """
-  with blaming('config.norm'):
+  with plugins.bound(config.modules), blaming('config.norm'):
     norm = norms.make(**config.norm, spread=spread)
-  with blaming('config.model'):
-    return models.make(
+  facts = source(config).facts
+  with plugins.bound(config.modules), blaming('config.model'):
+    module = models.make(
       **{**config.model, **lowering(config)},
-      num_classes=source(config).facts.num_classes,
+      num_classes=facts.num_classes,
       norm=norm,
     )
+    return models.for_shape(module, facts.shape)
 
 
 def _problem(
@@ -136,9 +161,10 @@ def _problem(
 ) -> types.Problem:
   dataset = source(config)
   module = network(config, spread)
-  with blaming('config.schedule'):
+  traits = _traits(config, module, spread)
+  with plugins.bound(config.modules), blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
-  with blaming('config.optimizer'):
+  with plugins.bound(config.modules), blaming('config.optimizer'):
     optimizer = optim.make(
       schedule=schedule, weight_decay_on=config.weight_decay_on,
       **config.optimizer,
@@ -152,7 +178,7 @@ def _problem(
       adaptive_clip=config.adaptive_clip, trainable=config.trainable,
     )  # fmt: skip
     sampler = dataset.sampler(config.batch_size)
-  with blaming('config.loss'):
+  with plugins.bound(config.modules), blaming('config.loss'):
     loss = losses.make(**config.loss)
     _check_targets(config, loss)
   _check_frozen(config)
@@ -168,8 +194,8 @@ def _problem(
     ring_size=min(config.log_every_steps, config.steps),
     compute_dtype=dtype,
     spread=spread,
-    group_size=_group_size(config),
-    noisy=config.norm['name'] in ('noise', 'noisy'),
+    group_size=traits.group_size,
+    noisy=traits.noisy,
     micro_batches=config.batch_size // config.examples_at_a_time,
     remat=config.remat,
     max_skips=config.max_skips,
@@ -177,11 +203,23 @@ def _problem(
   )
 
 
-def _group_size(config: RunConfig) -> int | None:
-  """Returns how many examples share batch statistics; 1: none do, None: all."""
+def _traits(
+  config: RunConfig, module: nn.Module, spread: placement_lib.Spread
+) -> models.Traits:
+  """Returns what training has to know of the network.
+
+  One of our networks has the config's norm and no other; users' are traced.
+  """
   norm = config.norm
+  names = (config.model['name'], norm['name'])
+  if any(map(plugins.is_reference, names)):
+    with blaming('config.model'):
+      return models.traits(module, source(config).facts.shape, spread)
   is_apart = 'group_size' not in norm or norm.get('frozen')
-  return 1 if is_apart else norm['group_size']
+  return models.Traits(
+    group_size=1 if is_apart else norm['group_size'],
+    noisy=norm['name'] in ('noise', 'noisy'),
+  )
 
 
 def _check_targets(config: RunConfig, loss: losses.Loss) -> None:
@@ -235,6 +273,28 @@ def _trace_batch(config: RunConfig, problem: types.Problem) -> None:
   )
 
 
+def _trace_own(config: RunConfig, problem: types.Problem) -> None:
+  """Traces what users wrote as evaluation and a step call it."""
+  state = jax.eval_shape(problem.init, 0)
+  size = config.examples_at_a_time
+  batch = shapes(config, size)
+  with blaming('config.model'):
+    outputs = jax.eval_shape(
+      lambda s, b: problem.outputs(s, b, statistics='running'), state, batch
+    )
+    allowed = (size, source(config).facts.num_classes)
+    if getattr(outputs, 'shape', None) != allowed:
+      raise ValueError(
+        f'{config.model["name"]} returns outputs of shape '
+        f'{jax.tree.map(lambda x: x.shape, outputs)}; allowed: {allowed}'
+      )
+  with blaming('config.loss'):
+    jax.eval_shape(problem.evaluate, state, batch)
+  with blaming('config.optimizer'):
+    split = source(config).shapes(config.batch_size)
+    jax.eval_shape(problem.step, state, split)
+
+
 def shapes(config: RunConfig, size: int) -> types.Batch:
   """Returns the shapes of a batch of `size` examples."""
   batch_shapes = source(config).shapes(config.batch_size)
@@ -270,4 +330,10 @@ def blaming(where: str):
   except errors.Failure:
     raise
   except (ValueError, TypeError) as error:
-    raise errors.ConfigError(f'{where}: {error}') from error
+    place = plugins.place(error)
+    text = plugins.described(error) if place else error
+    raise errors.ConfigError(f'{where}: {text}') from error
+  except Exception as error:
+    if plugins.place(error) is None:  # a bug of ours
+      raise
+    raise errors.ConfigError(f'{where}: {plugins.described(error)}') from error

@@ -10,13 +10,14 @@ import traceback
 
 import ml_collections
 
-from bn_jax import errors
+from bn_jax import errors, plugins
 
 
 def load(name: str) -> ml_collections.ConfigDict:
   """Returns the config of FILE or FILE:ARGUMENT, locked against unknown keys.
 
-  The argument, if there is one, is passed to `get_config`.
+  The argument, if there is one, is passed to `get_config`. Modules that the
+  config refers to are looked for beside it.
 
   Raises:
     ConfigError: no such file, one that is no Python or fails, or without a
@@ -26,6 +27,7 @@ def load(name: str) -> ml_collections.ConfigDict:
   path = pathlib.Path(file)
   if not path.is_file():
     raise errors.ConfigError(_not_a_file(path))
+  plugins.search(path.parent)
   module = _run(path)
   if not callable(getattr(module, 'get_config', None)):
     raise errors.ConfigError(

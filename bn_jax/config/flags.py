@@ -1,7 +1,6 @@
 """Reads command lines about one config: --config, its changes, train's flags.
 
-`--config.KEY=VALUE` is read by ml_collections' config_flags, which knows the
-type of each key; all other flags by argparse.
+`--config.KEY=VALUE` is read by `changes`, all other flags by argparse.
 """
 
 import argparse
@@ -12,26 +11,19 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
-from bn_jax import checks, errors
-from bn_jax.config import files, run_flags
+from bn_jax import errors
+from bn_jax.config import changes, files
 from bn_jax.config import parser as parser_lib
-from bn_jax.config.run_config import KEYS
 from bn_jax.host import processes
-
-_CHANGE = re.compile(r'--?(?:no)?config\.([^=]*)')
-_ALLOWED = {int: 'whole numbers', float: 'numbers', bool: 'True, False'}
-_LISTED = 5  # keys of a section that a message names: it stays one line
 
 
 class Training(NamedTuple):
   """What a command line of train.py asks for.
 
   Attributes:
-    config: that of the file, with the changes of the command line.
-    overrides: the changes alone, path -> value.
+    config: that of the file.
+    overrides: the changes of the command line, path -> value.
     place: of this process among others.
 
   The other attributes are flags; see `add_train`.
@@ -46,6 +38,11 @@ class Training(NamedTuple):
   place: processes.Place
   join_timeout: int
   plan: bool
+
+  @property
+  def devices(self) -> int:
+    """Returns how many devices a run uses that changes nothing itself."""
+    return {'devices': self.config.devices, **self.overrides}['devices']
 
 
 def add_config(parser: parser_lib.Parser) -> None:
@@ -156,7 +153,7 @@ def training(
 def read(
   arguments: argparse.Namespace, beside: parser_lib.Parser | None = None
 ) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
-  """Returns the config with its changes, and the changes alone, path -> value.
+  """Returns the config of the file, and the changes to it, path -> value.
 
   Args:
     arguments: of a parser with the flags of `add_config`.
@@ -168,27 +165,17 @@ def read(
   if not arguments.config:
     raise errors.ConfigError(_missing(arguments, beside))
   config = files.load(arguments.config)
-  words, added = run_flags.added(arguments.rest, config)
-  _check_words(arguments, config, beside)
-  values = flags.FlagValues()
-  line = [arguments.parser.prog, *words]
-  config_flags.DEFINE_config_dict(
-    'config', config, flag_values=values, sys_argv=line
-  )
-  try:
-    other_words = values(line)[1:]
-  except flags.Error as error:
-    raise errors.ConfigError(_wrong_value(str(error), config)) from error
-  if other_words:
-    raise errors.ConfigError(
-      f'{other_words[0]!r} belongs to no flag; a value is given with "=", as '
-      'in --config.optimizer.nesterov=False'
-    )
-  overrides = added | values['config'].override_values
+  for word in arguments.rest:
+    if parser_lib.is_flag(word) and not changes.FLAG.match(word):
+      keys = list(changes.paths(config))
+      raise errors.ConfigError(
+        _unknown_flag(word, keys, arguments.parser, beside)
+      )
+  overrides = changes.read(arguments.rest, config)
   for key in ('devices', 'data_dir'):
     value = vars(arguments).get(key)
     if value is not None:
-      config[key] = overrides[key] = value
+      overrides[key] = value
   return config, overrides
 
 
@@ -207,53 +194,6 @@ def default_workdir(config: str) -> str:
   suffix = re.sub(r'[^A-Za-z0-9._-]', '-', argument)
   path = pathlib.Path('runs', *folders_below, stem)
   return f'{path}-{suffix}' if suffix else str(path)
-
-
-def _check_words(
-  arguments: argparse.Namespace,
-  config: ml_collections.ConfigDict,
-  beside: parser_lib.Parser | None,
-) -> None:
-  """Refuses unknown flags, and flags on sections or on unknown keys."""
-  is_key = _paths(config)
-  keys = [path for path in is_key if is_key[path]]
-  unknown_keys = {}
-  for word in arguments.rest:
-    change = _CHANGE.match(word)
-    if change is None and parser_lib.is_flag(word):
-      raise errors.ConfigError(
-        _unknown_flag(word, keys, arguments.parser, beside)
-      )
-    path = change and change[1]
-    if change and path not in is_key:
-      unknown_keys[path] = _unknown_key(path, keys, config)
-    elif change and not is_key[path]:
-      raise errors.ConfigError(
-        f'--config.{path} is a section; change one of {_below(path, keys)}'
-      )
-  if unknown_keys:
-    messages = [
-      f'--config.{path}: {text}' for path, text in unknown_keys.items()
-    ]
-    raise errors.ConfigError(parser_lib.listed(messages))
-
-
-def _unknown_key(
-  path: str, keys: Sequence[str], config: ml_collections.ConfigDict
-) -> str:
-  """Returns the message for an unknown key; runs have those of the config."""
-  section, *below = path.split('.', 2)
-  runs = config.get('runs')
-  if section != 'runs' or len(below) < 2 or not isinstance(runs, type(config)):
-    return parser_lib.unknown_key(path, keys)
-  run, key = below
-  if run not in runs:
-    return errors.unknown('run', run, runs)
-  if _paths(config).get(key) is False:
-    return f'a section; change one of its keys {_below(key, keys)}'
-  return parser_lib.unknown_key(
-    key, [path for path in keys if path.split('.')[0] in KEYS]
-  )
 
 
 def _unknown_flag(
@@ -280,10 +220,10 @@ def _missing(
   """Returns the message for a line without --config, or with a misspelt one."""
   example = 'configs/quickstart.py'
   for word in arguments.rest:
-    if parser_lib.is_flag(word) and not _CHANGE.match(word):
+    if parser_lib.is_flag(word) and not changes.FLAG.match(word):
       keys = []
       if pathlib.Path(parser_lib.DEFAULTS).is_file():
-        keys = list(_paths(files.load(parser_lib.DEFAULTS)))
+        keys = list(changes.paths(files.load(parser_lib.DEFAULTS)))
       return _unknown_flag(word, keys, arguments.parser, beside)
     if word.endswith('.py'):
       example = word
@@ -291,38 +231,3 @@ def _missing(
     '--config is missing; give a file of configs/ or your own, such as '
     f'--config={example}'
   )
-
-
-def _wrong_value(message: str, config: ml_collections.ConfigDict) -> str:
-  """Returns absl's message about a value, or one with what its key allows."""
-  match = re.match(r'flag --config\.(\S+?)=(.*?): ', message)
-  if match is None:
-    return message
-  *above, key = match[1].split('.')
-  for section in above:
-    config = config[section]
-  allowed = _ALLOWED.get(config.get_type(key))
-  if allowed is None:
-    return message
-  return f'--config.{match[1]}: {checks.shown(match[2])}; allowed: {allowed}'
-
-
-def _below(section: str, keys: Sequence[str]) -> str:
-  """Lists keys of a section, its name first: most likely it is meant."""
-  paths = [key for key in keys if key.startswith(f'{section}.')]
-  paths.sort(key=lambda key: not key.endswith('.name'))
-  more = f' and {len(paths) - _LISTED} more' if len(paths) > _LISTED else ''
-  return ', '.join(paths[:_LISTED]) + more
-
-
-def _paths(
-  config: ml_collections.ConfigDict, above: str = ''
-) -> dict[str, bool]:
-  """Returns path, such as 'norm' or 'norm.name' -> whether it is no section."""
-  paths = {}
-  for key, value in config.items():
-    is_section = isinstance(value, ml_collections.ConfigDict)
-    paths[above + key] = not is_section
-    if is_section:
-      paths |= _paths(value, f'{above}{key}.')
-  return paths

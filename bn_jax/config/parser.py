@@ -14,13 +14,14 @@ _WIDTH = 80  # columns of a help text, the same on every terminal
 _FEW = 4  # messages in a line that is still read
 DEFAULTS = 'configs/default.py'  # explains every key
 
-# Keys of configs/default.py -> words that may mean them (epochs: another unit).
+# Keys of configs/default.py -> words that may mean them.
 _SYNONYMS_OF = {
   'batch_size': 'batch batchsize bs',
   'checkpoint.every_steps': 'save_every',
   'compute_dtype': 'dtype',
   'data.name': 'dataset',
   'devices': 'gpus num_devices',
+  'epochs': 'max_epochs num_epochs passes',
   'evaluation_batch_size': 'eval_batch_size',
   'init_from': 'pretrained',
   'log_every_steps': 'log_every',
@@ -34,7 +35,7 @@ _SYNONYMS_OF = {
   'schedule.learning_rate': 'eta learning_rate lr',
   'schedule.name': 'schedule scheduler',
   'seeds': 'seed',
-  'steps': 'epochs iterations iters max_steps num_epochs num_steps updates',
+  'steps': 'iterations iters max_steps num_steps updates',
   'weight_decay': 'l2 wd weightdecay',
 }
 SYNONYMS = {

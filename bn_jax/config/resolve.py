@@ -7,15 +7,21 @@ too, as JSON can hold it: what is in the manifest is what was run.
 
 import argparse
 import contextlib
-import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, checks, errors
-from bn_jax.config import parser, schema
-from bn_jax.config.run_config import KEYS, MOST_SEEDS, RunConfig
+from bn_jax import analysis, checks, errors, plugins
+from bn_jax.config import build, epochs, levels, parser, schema
+from bn_jax.config.run_config import (
+  KEYS,
+  MOST_SEEDS,
+  RUN_KEYS,
+  FrozenDict,
+  RunConfig,
+)  # fmt: skip
+from bn_jax.data import datasets
 from bn_jax.storage import records, run_folder
 from bn_jax.training import devices as devices_lib
 
@@ -33,7 +39,7 @@ _CHOICES = {
   'layout': tuple(devices_lib.LAYOUTS),
 }
 _FLAGS = ('shard_state', 'remat')
-_ABSENT = object()
+_RANGE = re.compile(r'(\d{1,10}):(\d{1,10})')  # of seeds
 
 
 class Experiment(NamedTuple):
@@ -76,22 +82,22 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
   """Returns the experiment that a config describes.
 
   Args:
-    config: nested dicts with the keys of configs/default.py, changed by the
-      command line already.
-    overrides: those changes alone: 'schedule.learning_rate' -> 0.3.
+    config: nested dicts with the keys of configs/default.py.
+    overrides: changes by the command line: 'schedule.learning_rate' -> 0.3, and
+      of one run 'runs.batchnorm.norm.momentum' -> 0.8.
 
   Raises:
     ConfigError: a missing or unknown key or name, a value out of range, or a
       flag on a key that no run has or in which the runs differ.
+    DataError: epochs of a dataset that cannot be used.
   """
+  if 'seeds' in config:
+    config = {**config, 'seeds': _listed_seeds(config['seeds'])}
   config = schema.jsonable('config', config)
-  allowed_keys = KEYS + _EXPERIMENT_KEYS
-  schema.check_keys('config', config, allowed_keys)
-  for key in allowed_keys:
-    if key not in config:
-      raise errors.ConfigError(
-        f'config.{key}: missing; start from configs/default.py'
-      )
+  changes = schema.jsonable('--config', dict(overrides))
+  _check_keys(config)
+  for key in _EXPERIMENT_KEYS:
+    config[key] = changes.pop(key, config[key])
   runs, seeds, expected = (config.pop(key) for key in _EXPERIMENT_KEYS)
   _check_runs(runs)
   where = 'config.expected_divergence'
@@ -99,28 +105,53 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
   for name in expected:
     if name not in runs:
       raise errors.ConfigError(f'{where}: {errors.unknown("run", name, runs)}')
-  flags = {
-    path: value
-    for path, value in schema.jsonable('--config', dict(overrides)).items()
-    if path.split('.')[0] not in _EXPERIMENT_KEYS
-  }
-  for path in flags:
-    _check_flag(path, runs)
   complete = {}
+  for name, run in _merged(config, runs, changes).items():
+    with naming(name, runs):
+      run = _completed(run)
+      complete[name] = RunConfig.of(run, modules=_modules(run))
+  return Experiment(complete, _checked_seeds(seeds), tuple(expected))
+
+
+def _merged(config: Config, runs: Config, changes: Config) -> Config:
+  """Returns name -> what the run is by the file and the command line.
+
+  Args:
+    config: of the file, for all runs.
+    runs: name -> what the file changes in the run.
+    changes: by the command line, path -> value.
+  """
+  config = levels.merged({}, config, 'config')
+  own_flags = levels.nested(changes).pop('runs', {})
+  for_all = {
+    path: value
+    for path, value in changes.items()
+    if not path.startswith('runs.')
+  }
+  own, merged, taken = {}, {}, {}
   for name, override in runs.items():
     with naming(name, runs):
-      complete[name] = _completed(_overridden(config, override or {}, flags))
-  for path in flags:
-    if all(_at(run, path.split('.')) is _ABSENT for run in complete.values()):
+      flags = own_flags.pop(name, {})
+      own[name] = levels.with_own({}, override or {}, flags)
+      merged[name] = levels.with_own(config, override or {}, flags)
+  for path in for_all:
+    levels.check_agreed(path, own)
+  for name, run in merged.items():
+    with naming(name, runs):
+      taken[name] = levels.fitting(levels.nested(for_all), run)
+      merged[name] = levels.merged(run, taken[name], 'run')
+  levels.check_taken(for_all, merged, taken)
+  return merged
+
+
+def _check_keys(config: Config) -> None:
+  """Raises ConfigError for a key that is unknown or missing."""
+  schema.check_keys('config', config, (*RUN_KEYS, *_EXPERIMENT_KEYS))
+  for key in (*KEYS, *_EXPERIMENT_KEYS):
+    if key not in config:
       raise errors.ConfigError(
-        f'--config.{path}: no run has it; the runs have '
-        f'{_section_of(path, complete)}'
+        f'config.{key}: missing; start from configs/default.py'
       )
-  return Experiment(
-    {name: RunConfig.of(run) for name, run in complete.items()},
-    _checked_seeds(seeds),
-    tuple(expected),
-  )
 
 
 @contextlib.contextmanager
@@ -148,11 +179,31 @@ def _check_runs(runs: Any) -> None:
       raise errors.ConfigError(
         f'config.runs.{name}: {override!r}; allowed: a dict of what it changes'
       )
-    schema.check_keys(f'config.runs.{name}', override or {}, KEYS)
+    schema.check_keys(f'config.runs.{name}', override or {}, RUN_KEYS)
+
+
+def _listed_seeds(seeds: Any) -> Any:
+  """Returns seeds as a list: a range(3) or '0:3' is [0, 1, 2]."""
+  seeds = checks.plain(seeds)
+  parts = seeds if isinstance(seeds, list | tuple) else [seeds]
+  listed = []
+  for part in parts:
+    match = isinstance(part, str) and _RANGE.fullmatch(part)
+    if match:
+      part = range(int(match[1]), int(match[2]))
+    if isinstance(part, range):
+      if len(part) > MOST_SEEDS:
+        raise errors.ConfigError(
+          f'config.seeds: {len(part)} seeds; allowed: 1 to {MOST_SEEDS}'
+        )
+      listed += part
+    else:
+      listed.append(part)
+  return listed
 
 
 def _checked_seeds(seeds: Any) -> tuple[int, ...]:
-  seeds = seeds if isinstance(seeds, list) else [seeds]
+  seeds = _listed_seeds(seeds)
   for seed in seeds:
     if not checks.is_whole(seed) or not 0 <= seed < 2**31:
       raise errors.ConfigError(
@@ -170,71 +221,17 @@ def _checked_seeds(seeds: Any) -> tuple[int, ...]:
   return tuple(seeds)
 
 
-def _check_flag(path: str, runs: Config) -> None:
-  """Refuses a flag on a key in which the runs differ."""
-  keys = path.split('.')
-  values = {
-    name: value
-    for name, override in runs.items()
-    if (value := _at(override or {}, keys)) is not _ABSENT
-  }
-  distinct = {str(value) for value in values.values()}
-  if values and (len(values) < len(runs) or len(distinct) > 1):
-    by_run = ', '.join(f'{name}: {value}' for name, value in values.items())
-    raise errors.ConfigError(
-      f'--config.{path}: the runs differ in it ({by_run}); change one of them '
-      f'with --config.runs.{next(iter(values))}.{path}=...'
-    )
-
-
-def _section_of(path: str, runs: Config) -> str:
-  """Returns, for messages, the section of a flag's path in each run."""
-  key = path.split('.')[0]
-  return '; '.join(f'{name}: {run[key]}' for name, run in runs.items())
-
-
-def _at(tree: Any, keys: list[str]) -> Any:
-  for key in keys:
-    if not isinstance(tree, dict) or key not in tree:
-      return _ABSENT
-    tree = tree[key]
-  return tree
-
-
-def _overridden(config: Config, override: Config, flags: Config) -> Config:
-  """Returns the config, changed by a run's override and then by the flags."""
-  merged = _merged(config, override)
-  for path, value in flags.items():
-    *above, last = path.split('.')
-    section = _at(merged, above)
-    if not isinstance(section, dict):  # a False, say, which is refused later
-      continue
-    if last == 'name' and above and above[0] in schema.SECTIONS:
-      section = merged[above[0]] = schema.renamed(
-        schema.SECTIONS[above[0]], section | {'name': None}, value
-      )
-    # A flag on a keyword that this run's constructor lacks is for other runs.
-    if last in section:
-      section[last] = value
-  return merged
-
-
-def _merged(config: Config, override: Config) -> Config:
-  """Merges deeply; a new `name` drops the keywords of the old one."""
-  config = copy.deepcopy(config)
-  for key, value in override.items():
-    old = config.get(key)
-    if not (isinstance(value, dict) and isinstance(old, dict)):
-      config[key] = value
-      continue
-    if key in schema.SECTIONS and 'name' in value:
-      old = schema.renamed(schema.SECTIONS[key], old, value['name'])
-    config[key] = _merged(old, value)
-  return config
-
-
 def _completed(config: Config) -> Config:
   """Checks a run's config and fills in the defaults of all constructors."""
+  for key in ('data_dir', 'init_from'):
+    config[key] = _absolute(f'config.{key}', config[key])
+  schema.check('config.batch_size', checks.count, config['batch_size'])
+  config['data'] = data = schema.completed(
+    'config.data', schema.of('data'), config['data']
+  )
+  # A later command may run in another folder.
+  data['name'] = datasets.absolute(data['name'])
+  config = epochs.in_steps(config, lambda: _examples(data, config['data_dir']))
   for key, section in schema.SECTIONS.items():
     config[key] = schema.completed(f'config.{key}', section, config[key])
   for key in _COUNTS:
@@ -242,23 +239,35 @@ def _completed(config: Config) -> Config:
   for key in _FLAGS:
     schema.check(f'config.{key}', checks.flag, config[key])
   _check_checkpoint(config['checkpoint'])
-  for key in ('data_dir', 'init_from'):
-    if not isinstance(config[key], str | None) or config[key] == '':
-      raise errors.ConfigError(
-        f'config.{key}: {checks.shown(config[key])}; allowed: the path of a '
-        'folder, or None'
-      )
-    if config[key] is not None:  # a later command may run in another folder
-      try:
-        config[key] = os.path.abspath(parser.path(config[key]))
-      except argparse.ArgumentTypeError as error:
-        raise errors.ConfigError(f'config.{key}: {error}') from error
   for key, allowed in _CHOICES.items():
     schema.check(f'config.{key}', checks.one_of, config[key], allowed)
   _check_skips(config['on_nonfinite'], config['max_skips'])
   _check_division(config)
   config['measures'] = _completed_measures(config['measures'])
   return {key: config[key] for key in KEYS}
+
+
+def _examples(data: Config, data_dir: str | None) -> int:
+  """Returns how many examples there are to train on."""
+  modules = FrozenDict.of(_modules({'data': data}))
+  return build.dataset(FrozenDict.of(data), data_dir, modules).facts.num_train
+
+
+def _modules(run: Config) -> dict[str, Any]:
+  """Returns the modules of users that a run refers to."""
+  return plugins.files(schema.references(run))
+
+
+def _absolute(where: str, path: Any) -> str | None:
+  """Returns the path of a folder for later commands, which run in others."""
+  if not isinstance(path, str | None) or path == '':
+    raise errors.ConfigError(
+      f'{where}: {checks.shown(path)}; allowed: the path of a folder, or None'
+    )
+  try:
+    return path if path is None else os.path.abspath(parser.path(path))
+  except argparse.ArgumentTypeError as error:
+    raise errors.ConfigError(f'{where}: {error}') from error
 
 
 def _check_skips(on_nonfinite: str, max_skips: Any) -> None:
@@ -328,6 +337,8 @@ def _completed_measures(measures: Any) -> Config:
     raise errors.ConfigError(f'config.measures: {measures!r}; allowed: a dict')
   complete = {}
   for name, entry in measures.items():
+    if entry is None:  # taken away
+      continue
     where = f'config.measures.{name}'
     if name == 'train' or not records.NAME.fullmatch(name):
       raise errors.ConfigError(
@@ -346,7 +357,7 @@ def check_data(where: str, section: Config) -> None:
   """Raises ConfigError unless a measure can look at its section's data."""
   data = section.get('data')
   allowed = ['current_batch', 'train:N', 'test:N']
-  if not analysis.MEASURES[section['name']].one_batch:
+  if not analysis.kind_of(section['name']).one_batch:
     allowed += ['train', 'test']
   has_form = isinstance(data, str) and _PROBE_DATA.fullmatch(data)
   if not has_form or re.sub(r':\d+', ':N', data) not in allowed:

@@ -7,6 +7,8 @@ from typing import Any, NoReturn, Self
 
 from bn_jax import errors
 
+# Those of the keys below that name one constructor each, with its keywords.
+SECTIONS = ('data', 'loss', 'model', 'norm', 'optimizer', 'schedule')
 # Seeds of one experiment: nobody trains more, so that more is a typing error.
 MOST_SEEDS = 10_000
 
@@ -16,6 +18,11 @@ class FrozenDict(dict):
 
   It is a dict so that JSON, `**section` and messages take it as one.
   """
+
+  @classmethod
+  def of(cls, section: Mapping[str, Any]) -> Self:
+    """Returns a dict frozen at all depths; lists become tuples."""
+    return cls({key: _frozen(value) for key, value in section.items()})
 
   def _refuse(self, *_, **__) -> NoReturn:
     raise TypeError('a resolved config is frozen; make another with `replace`')
@@ -32,10 +39,7 @@ class FrozenDict(dict):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-  """The config of one run; configs/default.py explains each key.
-
-  The first six name one constructor each, and all of its keywords.
-  """
+  """The config of one run; configs/default.py explains each key."""
 
   data: FrozenDict
   loss: FrozenDict
@@ -67,17 +71,26 @@ class RunConfig:
   checkpoint: FrozenDict  # every_steps, keep
   data_dir: str | None
   init_from: str | None
+  # Of users, see `plugins.files`. It is no key: manifests have it beside the
+  # config, and a changed file makes no other experiment.
+  modules: FrozenDict = dataclasses.field(default_factory=FrozenDict)
 
   def __post_init__(self):
-    for key in KEYS:
+    for key in (*KEYS, 'modules'):
       object.__setattr__(self, key, _frozen(getattr(self, key)))
 
   @classmethod
-  def of(cls, config: Mapping[str, Any], where: Any = 'config') -> Self:
+  def of(
+    cls,
+    config: Mapping[str, Any],
+    where: Any = 'config',
+    modules: Mapping[str, Any] | None = None,
+  ) -> Self:
     """Returns the run of a manifest's config, which `as_json` returned.
 
     Args:
       where: what the config is of, for messages.
+      modules: of users, as the manifest has them.
 
     Raises:
       ConfigError: a key is missing, since the run is older.
@@ -87,7 +100,7 @@ class RunConfig:
         raise errors.ConfigError(
           f'{where} was trained before config.{key} was a key; train it again'
         )
-    return cls(**{key: config[key] for key in KEYS})
+    return cls(**{key: config[key] for key in KEYS}, modules=modules or {})
 
   def as_json(self) -> dict[str, Any]:
     """Returns key -> value as JSON holds it, in the order of `KEYS`."""
@@ -111,13 +124,19 @@ class RunConfig:
     return self.replace(norm={**self.norm, 'group_size': size})
 
 
-KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
+KEYS = tuple(
+  field.name
+  for field in dataclasses.fields(RunConfig)
+  if field.name != 'modules'
+)
+# What a config may say of a run: epochs become steps.
+RUN_KEYS = (*KEYS, 'epochs')
 
 
 def _frozen(value: Any) -> Any:
   """Returns a value with frozen dicts, and tuples for lists, at all depths."""
   if isinstance(value, dict):
-    return FrozenDict({key: _frozen(inner) for key, inner in value.items()})
+    return FrozenDict.of(value)
   if isinstance(value, (list, tuple)):
     return tuple(map(_frozen, value))
   return value

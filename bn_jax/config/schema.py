@@ -4,12 +4,22 @@ Checks that the name is known and that the constructor has the keywords, and
 fills in the defaults of the others.
 """
 
+import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, checks, errors, losses, models, norms, optim
+from bn_jax import (
+  analysis,
+  checks,
+  errors,
+  losses,
+  models,
+  norms,
+  optim,
+  plugins,
+)
 from bn_jax.config import parser
 from bn_jax.data import datasets, images
 
@@ -26,6 +36,7 @@ class Section(NamedTuple):
     also: keys beside the constructor's, which the program itself reads.
     other: the constructor for names that the registry lacks; None: they are
       unknown.
+    of_function: a user's function -> the constructor that it stands for.
   """
 
   kind: str
@@ -33,11 +44,18 @@ class Section(NamedTuple):
   supplied: tuple[str, ...] = ()
   also: tuple[str, ...] = ()
   other: Any = None
+  of_function: Callable[[Any], Any] = lambda function: function
 
   def constructor(self, name: Any) -> Any:
-    """Returns the constructor of this name; None if it is unknown."""
+    """Returns the constructor of this name; None if it is unknown.
+
+    Raises:
+      ConfigError: a reference to a user's function that cannot be loaded.
+    """
     if not isinstance(name, str):
       return None
+    if plugins.is_reference(name):
+      return self.of_function(plugins.constructor(name))
     if name in self.registry:
       return self.registry[name]
     return self.other
@@ -45,19 +63,30 @@ class Section(NamedTuple):
 
 SECTIONS = {
   'data': Section(
-    'dataset', datasets.DATASETS, ('name', 'data_dir'), other=images.make
+    'dataset',
+    datasets.DATASETS,
+    ('name', 'data_dir'),
+    other=images.make,
+    of_function=datasets.of_function,
   ),
   'loss': Section('loss', losses.LOSSES),
   'model': Section('model', models.MODELS, ('num_classes', 'norm')),
   'norm': Section('norm', norms.NORMS, ('axis', 'spread')),
   'optimizer': Section(
-    'optimizer', optim.OPTIMIZERS, ('schedule', 'weight_decay_on')
+    'optimizer',
+    optim.OPTIMIZERS,
+    ('schedule', 'learning_rate', 'weight_decay_on'),
   ),
   'schedule': Section('schedule', optim.SCHEDULES),
 }
 MEASURE = Section(
   'measure', analysis.MEASURES, also=('data', 'every_steps')
 )  # fmt: skip
+
+
+def of(kind: str) -> Section:
+  """Returns the section of this name, or that of each 'measure'."""
+  return MEASURE if kind == 'measure' else SECTIONS[kind]
 
 
 def completed(where: str, section: Section, keys: Any) -> Config:
@@ -73,27 +102,71 @@ def completed(where: str, section: Section, keys: Any) -> Config:
   if not isinstance(keys, dict) or 'name' not in keys:
     raise errors.ConfigError(f'{where}: {keys!r}; allowed: a dict with a name')
   name = keys['name']
-  if section.constructor(name) is None:
+  try:
+    constructor = section.constructor(name)
+  except errors.ConfigError as error:
+    raise errors.ConfigError(f'{where}.name: {error}') from error
+  if constructor is None:
     message = errors.unknown(section.kind, name, section.registry)
     raise errors.ConfigError(f'{where}.name: {message}')
   keywords = _keywords(section, name)
-  check_keys(
-    f'{where} ({section.kind} {name!r})',
-    keys,
-    ('name', *section.also, *keywords),
-  )
+  if not _takes_any(constructor):
+    check_keys(
+      f'{where} ({section.kind} {name!r})',
+      keys,
+      ('name', *section.also, *keywords),
+    )
   for keyword, parameter in keywords.items():
     if keyword not in keys and parameter.default is inspect.Parameter.empty:
       raise errors.ConfigError(
-        f'{where}.{keyword}: missing; {section.kind} {name!r} needs it (set '
-        'both in a config file)'
+        f'{where}.{keyword}: missing; {section.kind} {name!r} needs it'
       )
   defaults = {
     keyword: jsonable(f'{where}.{keyword}', parameter.default)
     for keyword, parameter in keywords.items()
-    if keyword not in keys
+    if keyword not in keys and not _is_own(name, parameter.default)
   }
   return {'name': name, **defaults, **keys}
+
+
+def allowed(section: Section, name: Any) -> tuple[str, ...] | None:
+  """Returns the keys that the section may have in a config.
+
+  What a schedule takes in steps may be said in epochs: `warmup_epochs`.
+
+  Args:
+    name: of its constructor; for one that is unknown, or fails, the result is
+      None.
+  """
+  try:
+    if section.constructor(name) is None:
+      return None
+  except errors.ConfigError:  # which `completed` raises too
+    return None
+  keys = ('name', *section.also, *_keywords(section, name))
+  if section.kind != 'schedule':
+    return keys
+  in_epochs = (key for key in keys if key.endswith('_steps'))
+  return (*keys, *(f'{key.removesuffix("steps")}epochs' for key in in_epochs))
+
+
+def may_have(section: Section, name: Any, key: str) -> bool:
+  """Returns whether a key may be in a section; also if nobody can know."""
+  known = allowed(section, name)
+  if known is None or key in known:
+    return True
+  return _takes_any(section.constructor(name))
+
+
+def lists(section: Section, name: Any) -> tuple[str, ...]:
+  """Returns the keywords of a constructor that take a list; () if unknown."""
+  if allowed(section, name) is None:
+    return ()
+  return tuple(
+    keyword
+    for keyword, parameter in _keywords(section, name).items()
+    if isinstance(parameter.default, list | tuple)
+  )
 
 
 def filled(section: Section, keys: Config) -> Config:
@@ -101,22 +174,31 @@ def filled(section: Section, keys: Config) -> Config:
 
   See `differences.filled`.
   """
-  if not section.constructor(keys['name']):
+  try:
+    if not section.constructor(keys['name']):
+      return keys
+  except errors.ConfigError:  # said by who builds the run
     return keys
   defaults = {
     keyword: jsonable(keyword, parameter.default)
     for keyword, parameter in _keywords(section, keys['name']).items()
     if parameter.default is not inspect.Parameter.empty
+    and not _is_own(keys['name'], parameter.default)
   }
   return {**defaults, **keys}
 
 
 def renamed(section: Section, keys: Config, name: Any) -> Config:
-  """Returns the section with another name, without keywords unknown to that."""
-  if name == keys.get('name') or not section.constructor(name):
-    return keys
-  allowed = (*_keywords(section, name), *section.also)
-  return {k: v for k, v in keys.items() if k in allowed} | {'name': name}
+  """Returns the section with another name, without keywords unknown to it."""
+  known = allowed(section, name)
+  if known is None or name == keys.get('name'):
+    return {**keys, 'name': name}
+  return {k: v for k, v in keys.items() if k in known} | {'name': name}
+
+
+def check_number(where: str, value: Any, **limits: float) -> None:
+  """Raises ConfigError unless a value is a number, see `checks.number`."""
+  check(where, functools.partial(checks.number, **limits), value)
 
 
 def check_keys(where: str, keys: Iterable[str], allowed: Iterable[str]) -> None:
@@ -166,7 +248,7 @@ def jsonable(where: str, value: Any) -> Any:
       key: jsonable(f'{where}.{key}', inner) for key, inner in value.items()
     }
   value = checks.plain(value)  # numbers of NumPy become Python's
-  if isinstance(value, list | tuple):
+  if isinstance(value, list | tuple | range):
     return [jsonable(where, inner) for inner in value]
   is_finite = checks.is_number(value) and math.isfinite(value)
   if not (isinstance(value, str | bool | None) or is_finite):
@@ -177,12 +259,44 @@ def jsonable(where: str, value: Any) -> Any:
   return value
 
 
+def references(run: Mapping[str, Any]) -> list[str]:
+  """Returns the names in a resolved run that refer to users' modules."""
+  sections = [run[key] for key in SECTIONS if key in run]
+  if 'measures' in run:
+    sections += run['measures'].values()
+  names = (section['name'] for section in sections)
+  return list(filter(plugins.is_reference, names))
+
+
+def _takes_any(constructor: Any) -> bool:
+  """Returns whether a constructor takes any keyword, as **keywords."""
+  return any(
+    parameter.kind is parameter.VAR_KEYWORD
+    for parameter in inspect.signature(constructor).parameters.values()
+  )
+
+
+def _is_own(name: str, default: Any) -> bool:
+  """Returns whether only a user's code can hold a default, as a function."""
+  if not plugins.is_reference(name):
+    return False
+  try:
+    jsonable(name, default)
+  except errors.ConfigError:
+    return default is not inspect.Parameter.empty
+  return False
+
+
 def _keywords(section: Section, name: str) -> dict[str, inspect.Parameter]:
   """Returns the keywords of a constructor that a config may set."""
   factory = section.constructor(name)
   bound = getattr(factory, 'keywords', {})  # of a functools.partial
+  others = {*bound, *section.supplied}
+  if plugins.is_reference(name):  # a class of flax has a name and a parent
+    others |= {'name', 'parent', *section.also}
   return {
     keyword: parameter
     for keyword, parameter in inspect.signature(factory).parameters.items()
-    if keyword not in bound and keyword not in section.supplied
+    if keyword not in others
+    and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
   }

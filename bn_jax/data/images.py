@@ -1,20 +1,24 @@
-"""Makes a Source of a set of labelled images, in memory or streamed."""
+"""Makes a Source of a set of examples, in memory or streamed.
+
+They are images with labels or, of a user's own, vectors, or with targets.
+"""
 
 import functools
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from bn_jax import checks, errors, types
-from bn_jax.data import reading, selection
+from bn_jax.data import origins, reading, selection
 from bn_jax.data.batches import augment, examples, in_memory, order, streamed
-from bn_jax.data.disk import facts, levels
+from bn_jax.data.disk import facts, levels, sets
 
 
 def make(
-  name: str,
+  name: str | sets.Set,
   *,
   data_dir: str | os.PathLike | None = None,
   resolution: int | None = None,
@@ -32,11 +36,14 @@ def make(
   crop_aspect: Sequence[float] = (0.75, 4 / 3),
   workers: int = 0,
   max_skipped: int = 0,
+  test_share: float | None = None,
+  seed: int = 0,
 ) -> examples.Source:
-  """Returns the set of images called `name`, without reading it yet.
+  """Returns the set of examples called `name`, without decoding it yet.
 
   Args:
-    name: a key of `facts.KNOWN`, or any set in the data_dir.
+    name: a key of `facts.KNOWN`, any set in the data_dir, a user's own (see
+      `own`), or a set that is opened already.
     data_dir: of TFDS; None is TFDS_DATA_DIR or ~/tensorflow_datasets.
     resolution: pixels of a side; None leaves the images as they are.
     classes, subset, label_noise, selection_seed: see `selection.make`.
@@ -46,51 +53,60 @@ def make(
     fixed_batches: whether every epoch has the same batches, in a new order;
       see `order`.
     streaming: whether images are read while training; None: if their sizes
-      differ, and neither `binarize` nor a selection needs them in memory.
+      differ, or a folder decodes to more than 2 GiB, and neither `binarize`
+      nor a selection needs them in memory.
     crop_area, crop_aspect: smallest and largest share of the area, and width /
-      height, of the random crop of a streamed training image; by default as in
-      `crops.random_box`.
+      height, of a streamed training image's random crop (`crops.random_box`).
     workers: number of processes that read a stream; 0 reads in threads.
     max_skipped: number of damaged records of a stream that may be left out.
+    test_share, seed: of examples held out where no test split is, see
+      `held_out.of`. A set of TFDS needs one, or the share.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.
     DataError: the set in the data_dir cannot be used.
   """
-  if not isinstance(name, str):
-    raise checks.Refused('name', name, 'the name of a set')
-  original = facts.of(name, data_dir)
-  _check(name, original, resolution, binarize)
+  origin = origins.find(name, data_dir, test_share, seed)
+  name, original = origin.name, origin.facts
   choice = selection.make(
-    num_classes=original.num_classes,
-    classes=classes,
-    subset=subset,
-    label_noise=label_noise,
-    seed=selection_seed,
-  )
-  augmentation = augment.make(
-    crop_padding=crop_padding, flip=flip, photometric=photometric
-  )
+    num_classes=max(2, original.num_classes), classes=classes, subset=subset,
+    label_noise=label_noise, seed=selection_seed,
+  )  # fmt: skip
+  _check(name, original, resolution, binarize, choice)
+  changes = {'crop_padding': crop_padding, 'flip': flip}
+  augmentation = augment.make(photometric=photometric, **changes)
   _check_white(name, original, binarize, augmentation)
   checks.flag('fixed_batches', fixed_batches)
   checks.flag('streaming', streaming, also=(None,))
-  sizes_differ = None in original.shape
+  _check_vectors(
+    origin, resolution=resolution, binarize=binarize, photometric=photometric,
+    streaming=streaming, **changes,
+  )  # fmt: skip
   if streaming is None:
-    streaming = sizes_differ and binarize is None and choice == selection.NONE
+    may_stream = binarize is None and choice == selection.NONE
+    streaming = may_stream and origin.is_large(resolution)
   # Checked even if the set is not streamed, so that no wrong value passes.
   settings = streamed.settings(
-    resolution=resolution or original.shape[0],
-    crop_area=crop_area,
-    crop_aspect=crop_aspect,
-    workers=workers,
-    max_skipped=max_skipped,
+    resolution=resolution or original.shape[0], crop_area=crop_area,
+    crop_aspect=crop_aspect, workers=workers, max_skipped=max_skipped,
     fixed_batches=fixed_batches,
-  )
+  )  # fmt: skip
   if not streaming:
-    return _in_memory(name, data_dir, original, resolution, choice, binarize,
-                      augmentation, fixed_batches)  # fmt: skip
+    return _in_memory(
+      origin, resolution, choice, binarize, augmentation, fixed_batches
+    )
   _check_stream(name, original, choice, resolution, binarize)
-  return _streamed(name, data_dir, original, settings, augmentation)
+  return _streamed(origin, settings, augmentation)
+
+
+def _check_vectors(origin: origins.Origin, **keywords: Any) -> None:
+  """Raises ValueError for a keyword of images where inputs are vectors."""
+  for keyword, value in keywords.items():
+    if len(origin.facts.shape) == 1 and value not in (None, False, 0):
+      raise ValueError(
+        f'{keyword} is {checks.shown(value)}, and {origin.name} holds vectors; '
+        'it is for images: give none'
+      )
 
 
 def _check_stream(name, original, choice, resolution, binarize) -> None:
@@ -116,7 +132,7 @@ def _check_stream(name, original, choice, resolution, binarize) -> None:
     )
 
 
-def _check(name, original, resolution, binarize) -> None:
+def _check(name, original, resolution, binarize, choice) -> None:
   checks.count('resolution', resolution, also=(None,))
   if resolution is None and None in original.shape:
     raise ValueError(
@@ -124,6 +140,10 @@ def _check(name, original, resolution, binarize) -> None:
       'side, such as 224'
     )
   checks.number('binarize', binarize, least=0, below=1, also=(None,))
+  if not original.classifies and (choice.classes or choice.label_noise):
+    raise ValueError(
+      f'{name} has targets, and no labels; allowed: classes=(), label_noise=0'
+    )
 
 
 def _check_white(name, original, binarize, augmentation) -> None:
@@ -154,13 +174,15 @@ def _with_white() -> str:
 
 
 def _in_memory(
-  name, data_dir, original, resolution, choice, binarize, augmentation,
-  fixed_batches,
-) -> examples.Source:  # fmt: skip
-  num_train, num_test = _counts(name, data_dir, original, choice)
-  side = (resolution, resolution) if resolution else original.shape[:2]
+  origin, resolution, choice, binarize, augmentation, fixed_batches
+) -> examples.Source:
+  name, original = origin.name, origin.facts
+  num_train, num_test = _counts(origin, choice)
+  shape = original.shape
+  if resolution:
+    shape = (resolution, resolution, shape[2])
   sizes = original._replace(
-    shape=(*side, original.shape[2]),
+    shape=shape,
     num_classes=len(choice.classes) or original.num_classes,
     num_train=num_train,
     num_test=num_test,
@@ -168,10 +190,10 @@ def _in_memory(
   )
 
   def load() -> examples.Dataset:
-    splits = reading.load(
-      name,
+    splits = reading.read(
+      origin.opened(),
+      original,
       resolution=resolution,
-      data_dir=data_dir,
       choice=choice,
       binarize=binarize,
       white_for=_needs_white(binarize, augmentation),
@@ -188,45 +210,38 @@ def _in_memory(
       sizes,
       augmentation,
     ),
+    record=origin.record,
   )
 
 
-def _counts(name, data_dir, original, choice) -> tuple[int, int]:
+def _counts(origin: origins.Origin, choice) -> tuple[int, int]:
   """Returns the numbers of the selected training and test examples."""
-  train, test = original.num_train, original.num_test
+  train, test = origin.facts.num_train, origin.facts.num_test
   if choice.classes:
-    train, test = _counts_of_classes(
-      name, str(data_dir or ''), original.test_split, choice
+    train, test = (
+      len(selection.of_classes(choice, origin.labels(split))[1])
+      for split in ('train', origin.facts.test_split)
     )
   if not test:
     raise ValueError(
-      f'classes is {list(choice.classes)}; the test split of {name} has none '
-      'of them: give others'
+      f'classes is {list(choice.classes)}; the test split of {origin.name} has '
+      'none of them: give others'
     )
   selection.of_subset(choice, train)  # raises if the subset is too large
   return choice.subset or train, test
 
 
-@functools.lru_cache
-def _counts_of_classes(name, data_dir, test_split, choice) -> tuple[int, ...]:
-  prepared = reading.opened(name, data_dir)
-  return tuple(
-    len(selection.of_classes(choice, reading.labels(prepared, split))[1])
-    for split in ('train', test_split)
-  )
-
-
-def _streamed(
-  name, data_dir, original, settings, augmentation
-) -> examples.Source:
+def _streamed(origin, settings, augmentation) -> examples.Source:
+  original = origin.facts
   sizes = original._replace(
     shape=(settings.size, settings.size, original.shape[2])
   )
   return examples.Source(
     facts=sizes,
-    load=lambda: streamed.load(name, data_dir, original, settings),
+    load=lambda: streamed.load(origin.opened(), original, settings),
     shapes=lambda batch_size: _shapes(sizes, batch_size),
-    sampler=_sampler(order.of_batches, name, sizes, augmentation),
+    sampler=_sampler(order.of_batches, origin.name, sizes, augmentation),
+    record=origin.record,
   )
 
 
@@ -236,7 +251,11 @@ def _shapes(sizes: facts.Facts, count: int) -> types.Split:
     images=jax.ShapeDtypeStruct(
       (count, *sizes.shape), levels.kept(sizes.dtype)
     ),
-    labels=jax.ShapeDtypeStruct((count,), jnp.int32),
+    labels=(
+      jax.ShapeDtypeStruct((count,), jnp.int32)
+      if sizes.classifies
+      else jax.ShapeDtypeStruct((count, sizes.num_classes), jnp.float32)
+    ),
     mean=channels,
     std=channels,
   )

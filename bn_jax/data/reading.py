@@ -16,7 +16,7 @@ from bn_jax import errors, types
 from bn_jax.data import selection
 from bn_jax.data.batches import crops, in_memory
 from bn_jax.data.disk import facts as facts_lib
-from bn_jax.data.disk import levels, pixels, prepare, store
+from bn_jax.data.disk import levels, pixels, prepare, sets, store
 
 # Records that a thread fetches and decodes at a time: few calls, but 50,000
 # images are still 98 parts for the cores.
@@ -62,9 +62,34 @@ def load(
     DataError: the set is absent or damaged, or has other sizes than its name in
       `facts.KNOWN`, or an image than its features.
   """
-  expected = facts_lib.of(name, data_dir)
-  choice = choice or selection.Selection()
-  prepared = opened(name, data_dir)
+  expected = facts_lib.of(name, data_dir)  # raises for an unknown name
+  return read(
+    opened(name, data_dir),
+    expected,
+    resolution=resolution,
+    choice=choice,
+    binarize=binarize,
+    white_for=white_for,
+  )
+
+
+def read(
+  prepared: sets.Set,
+  expected: facts_lib.Facts,
+  *,
+  resolution: int | None = None,
+  choice: selection.Selection | None = None,
+  binarize: float | None = None,
+  white_for: str | None = None,
+) -> Splits:
+  """Returns the arrays of a set; see `load` for the keywords and errors.
+
+  Args:
+    prepared: the set.
+    expected: what it has to be.
+  """
+  choice = choice or selection.NONE
+  name = prepared.name
   facts_lib.check(prepared, expected)
   take = functools.partial(_taken, prepared, resolution)
   images, train_labels = take('train', _of_training(choice))
@@ -84,6 +109,8 @@ def load(
     )
     channels = images.shape[-1]
     moments = jnp.zeros(channels), jnp.ones(channels)
+  elif images.ndim == 2:
+    moments = in_memory.feature_moments(images)
   else:
     moments = in_memory.channel_moments(images)
   return Splits(
@@ -107,6 +134,9 @@ def labels(prepared: store.Prepared, split: str) -> np.ndarray:
   Raises:
     DataError: a label is no class of the set.
   """
+  known = prepared.known_labels(split)
+  if known is not None:
+    return known
   values = [
     label
     for part in _parts(prepared.splits[split])
@@ -129,6 +159,11 @@ def _of_training(choice: selection.Selection):
 def _taken(prepared, resolution, split, choose) -> store.Arrays:
   """Returns (images, labels) of the examples that `choose` picks by label."""
   count, stated = prepared.splits[split], prepared.stated
+  if stated is None:
+    numbers, new_labels = choose(labels(prepared, split))
+    numbers = np.arange(count)[numbers]
+    vectors = prepared.records(split).read(numbers)
+    return np.stack([vector for vector, _ in vectors]), new_labels
   size = count * math.prod(_image_shape(stated.shape, resolution))
   if size * stated.levels.itemsize <= _LARGEST:
     images, all_labels = store.arrays(
@@ -149,20 +184,22 @@ def _taken(prepared, resolution, split, choose) -> store.Arrays:
 
 def _decoded(prepared, split, resolution, numbers) -> store.Arrays:
   """Decodes the records `numbers`, in as many threads as there are cores."""
-  source = store.source(prepared, split)
-  if len(source) <= numbers[-1]:
+  records = prepared.records(split)
+  if len(records) <= numbers[-1]:
     raise errors.DataError(
-      f'{prepared.name} {split} holds {len(source)} examples, expected '
+      f'{prepared.name} {split} holds {len(records)} examples, expected '
       f'{numbers[-1] + 1}'
     )
   stated = prepared.stated
   shape = _image_shape(stated.shape, resolution)
   images = np.empty((len(numbers), *shape), stated.levels)
   record_labels = np.empty(len(numbers), np.int64)
+  if not prepared.classifies:
+    record_labels = np.empty((len(numbers), prepared.num_classes), np.float32)
 
   def decode(part: range) -> None:
-    records = _fetched(prepared, split, numbers[part.start : part.stop])
-    for index, (raw, label) in zip(part, records):
+    examples = _fetched(prepared, split, numbers[part.start : part.stop])
+    for index, (raw, label) in zip(part, examples):
       with _blaming_record(prepared, split, int(numbers[index])):
         images[index] = _decode(raw, stated, shape)
       record_labels[index] = label
@@ -180,23 +217,19 @@ def _parts(count: int) -> list[range]:
   ]
 
 
-def _fetched(
-  prepared, split, numbers: Sequence[int]
-) -> list[tuple[bytes | np.ndarray, int]]:
+def _fetched(prepared, split, numbers: Sequence[int]) -> list[sets.Example]:
   """Returns (image's file or array, label) of records.
 
   An error names the record that cannot be read.
   """
-  source = store.source(prepared, split).data_source
-  read = store.reader(prepared)
+  records = prepared.records(split)
   numbers = [int(number) for number in numbers]
   try:
-    return [read(record) for record in source.__getitems__(numbers)]
+    return records.read(numbers)
   except Exception:  # array_record and protobuf have exceptions of their own
     for number in numbers:
       with _blaming_record(prepared, split, number):
-        for record in source.__getitems__([number]):
-          read(record)
+        records.read([number])
     raise
 
 
@@ -216,7 +249,7 @@ def _blaming(what: Callable[[], str]):
 def _blaming_record(prepared, split, number):
   return _blaming(
     lambda: (
-      f'{prepared.name} {split}: {store.place_of(prepared, split, number)} in '
+      f'{prepared.name} {split}: {prepared.place_of(split, number)} in '
       f'{prepared.folder}'
     )
   )
@@ -231,6 +264,8 @@ def _image_shape(shape, resolution) -> tuple[int, int, int]:
 
 def _decode(raw, stated: levels.Stated, shape: tuple[int, int, int]):
   height, width, _ = shape
+  if isinstance(raw, np.ndarray) and raw.shape[:2] == (height, width):
+    return levels.of(raw.reshape(shape))
   image = pixels.decoded(raw, stated)
   if image.size != (width, height):
     # The whole middle square of a photograph; a square image is resized.
@@ -242,6 +277,8 @@ def _decode(raw, stated: levels.Stated, shape: tuple[int, int, int]):
 
 def _checked(prepared, split, all_labels: Sequence[int]) -> np.ndarray:
   """Returns labels, [N], as int32, if they are classes of the set."""
+  if not prepared.classifies:
+    return all_labels
   all_labels = np.array(all_labels, np.int64)
   smallest, largest = all_labels.min(), all_labels.max()
   if smallest < 0 or largest >= prepared.num_classes:

@@ -206,7 +206,7 @@ def _size(sizes: str) -> int:
 def record_bytes(config: RunConfig) -> float:
   """Returns the bytes on the disk that the records of a step take at least."""
   looks = sum(
-    (_ARRAYS if analysis.MEASURES[section['name']].arrays else _LINE)
+    (_ARRAYS if analysis.kind_of(section['name']).arrays else _LINE)
     / section['every_steps']
     for section in config.measures.values()
   )

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 
-from bn_jax import errors, types
+from bn_jax import errors, plugins, types
 from bn_jax.config import build, differences, resolve
-from bn_jax.experiment import cost, init_from, probes
+from bn_jax.config.run_config import RunConfig
+from bn_jax.experiment import cost, init_from, manifest, probes
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
 from bn_jax.storage import chain, checkpoint, files, run_folder
@@ -64,12 +65,13 @@ def run(
   with signals.Stop() as stop:
     stopping = processes.Stopping(stop)
     for name in to_train:
-      # `pop`, so that the programs compiled for a problem go with it.
-      program = run_lib.program(
-        resolved.runs[name], problems.pop(name), datasets[id(sources[name])],
-        stopping.check,
-      )  # fmt: skip
-      _train(program, to_train[name], stop, stopping)
+      with plugins.bound(resolved.runs[name].modules):
+        # `pop`, so that the programs compiled for a problem go with it.
+        program = run_lib.program(
+          resolved.runs[name], problems.pop(name), datasets[id(sources[name])],
+          stopping.check,
+        )  # fmt: skip
+        _train(program, to_train[name], stop, stopping)
   if not to_train:
     _log.info('%s: nothing left to train', directory)
   return processes.agreed(
@@ -94,7 +96,9 @@ def _problems(
   """
   problems = {}
   for name, config in resolved.runs.items():
-    with resolve.naming(name, resolved.runs):
+    with (
+      resolve.naming(name, resolved.runs), plugins.bound(config.modules),
+    ):  # fmt: skip
       size, shape = config.examples_at_a_time, build.source(config).facts.shape
       cost.check_batch('config.batch_size', size, shape)
       problems[name] = build.problem(config)
@@ -144,9 +148,10 @@ def _seeds_left(
     )
   }
   _check_resume(directory, folders, resume)
-  for unfinished in to_train.values():
+  for name, unfinished in to_train.items():
     for folder in unfinished:
       chain.check_restorable(folder)
+      _tell_changes(folder, resolved.runs[name])
   _check_space(directory, resolved, problems, to_train)
   return {
     name: [folder.seed for folder in unfinished]
@@ -213,6 +218,15 @@ def _check_resume(directory, folders, resume: str) -> None:
       f'--resume: must; {directory} holds no checkpoint of what is to be '
       'trained; look at --workdir, or give --resume=auto to begin'
     )
+
+
+def _tell_changes(folder: run_folder.RunFolder, config: RunConfig) -> None:
+  """Warns of users' modules and data that are others than a seed's before."""
+  old = (folder.manifest or {}).get('modules') or {}
+  for change in plugins.changes(old, config.modules):
+    _log.warning('%s goes on, though %s', folder.label, change)
+  if change := manifest.change_of_data(folder, config):
+    _log.warning('%s goes on, though %s', folder.label, change)
 
 
 def _check_space(directory, resolved, problems, to_train) -> None:

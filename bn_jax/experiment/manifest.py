@@ -2,15 +2,17 @@
 
 import datetime
 import importlib.metadata
+import json
 import platform
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
-from bn_jax import analysis, types
+from bn_jax import analysis, errors, types
 from bn_jax.config import build
 from bn_jax.config.run_config import RunConfig
+from bn_jax.data.disk import identity
 from bn_jax.experiment import probes
 from bn_jax.host import code, processes
 from bn_jax.storage import files, run_folder
@@ -61,8 +63,10 @@ def facts(
   device = jax.devices()[0]
   return {
     'config': config.as_json(),
+    'modules': json.loads(json.dumps(config.modules)),
+    **_data(config),
     'measures': {
-      section['name']: analysis.MEASURES[section['name']].page()
+      section['name']: analysis.kind_of(section['name']).page()
       for section in config.measures.values()
     },
     'parameters': sum(sizes),
@@ -89,3 +93,27 @@ def facts(
       timespec='seconds'
     ),
   }
+
+
+def _data(config: RunConfig) -> dict[str, Any]:
+  """Returns what is said of a user's own data; {} of a set of TFDS."""
+  record = build.source(config).record
+  return {'data': record} if record else {}
+
+
+def change_of_data(
+  folder: run_folder.RunFolder, config: RunConfig
+) -> str | None:
+  """Returns a sentence on data that have changed since a seed was trained.
+
+  Raises:
+    DataError: they are more or fewer to train on; its order would not fit.
+  """
+  old = (folder.manifest or {}).get('data') or {}
+  new = build.source(config).record
+  change = identity.change(old, new)
+  if change and old['splits']['train'] != new['splits']['train']:
+    raise errors.DataError(
+      f'{folder.label}: {change}; put them back, or give another --workdir'
+    )
+  return change

@@ -100,7 +100,7 @@ def bound(
   return Bound(
     look,
     conditions(section, config, statistics),
-    analysis.MEASURES[section['name']].arrays,
+    analysis.kind_of(section['name']).arrays,
   )
 
 
@@ -189,7 +189,7 @@ def check_one(
       build.source(config).facts.shape,
     )  # fmt: skip
   layers = problem.taps
-  if analysis.MEASURES[section['name']].layers == 'all':
+  if analysis.kind_of(section['name']).layers == 'all':
     layers = [
       name for name, _ in problem.layers(jax.eval_shape(problem.init, 0))
     ]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bn_jax import errors, types
+from bn_jax import errors, plugins, types
 from bn_jax.config import build, differences
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
@@ -101,7 +101,8 @@ def checkpoints_of(
     owner = chain.other_owner(stored, folder)
     if owner is not None or 'config' not in stored:  # of an earlier version
       return owner
-    return differences.difference(stored['config'], about['config'])
+    with plugins.bound(config.modules):
+      return differences.difference(stored['config'], about['config'])
 
   return checkpoint.Checkpoints(
     directory or folder.checkpoints,

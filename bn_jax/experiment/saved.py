@@ -1,13 +1,19 @@
 """Reads back what a trained run has saved, onto this machine's devices."""
 
+import functools
+import logging
+
 import jax
 
-from bn_jax import errors, types
-from bn_jax.config import differences
+from bn_jax import errors, plugins, types
+from bn_jax.config import differences, schema
 from bn_jax.config.run_config import RunConfig
+from bn_jax.experiment import manifest
 from bn_jax.experiment import run as run_lib
 from bn_jax.storage import chain, checkpoint
 from bn_jax.storage.run_folder import RunFolder
+
+_log = logging.getLogger('bn_jax')
 
 
 class NoPopulation(errors.CheckpointError):
@@ -18,14 +24,18 @@ def config_of(folder: RunFolder) -> RunConfig:
   """Returns the resolved config of a run, for devices that this machine has.
 
   Raises:
-    ConfigError: it is older than a key of the config.
+    ConfigError: it is older than a key of the config, or a user's module that
+      it was trained by is gone, or fails.
     CheckpointError: its newest checkpoint is another run's.
     StorageError: the manifest was changed, or is of another experiment.
   """
   chain.check_owner(folder)
-  config = RunConfig.of(
-    differences.filled(folder.manifest['config']), folder.path
-  )
+  modules = folder.manifest.get('modules') or {}
+  own = {k: v for k, v in folder.manifest['config'].items() if k != 'measures'}
+  with plugins.bound(modules):
+    plugins.files(schema.references(own))  # are there, and do not fail
+    filled = differences.filled(folder.manifest['config'])
+  config = RunConfig.of(filled, folder.path, modules)
   # The numbers are the same on any number of devices.
   if config.devices > len(jax.devices()):
     config = config.replace(devices=1)
@@ -53,6 +63,7 @@ def newest(
     CheckpointError: there is none, or it is damaged, or of another network or
       experiment.
   """
+  _tell_change(folder, config)
   shapes = run_lib.without_ring(jax.eval_shape(problem.init, 0))
   checkpoints = run_lib.checkpoints_of(config, folder)
   saved = (
@@ -96,4 +107,18 @@ def population(
       f'{folder.population} was made from another checkpoint of step {step}; '
       f'make it anew: python -m bn_jax recalibrate {folder.path}'
     )
-  return run_lib.placed(saved, config, problem)
+  placed = run_lib.placed(saved, config, problem)
+  # The population statistics are of the parameters, not of their average.
+  return placed._replace(average=())
+
+
+@functools.lru_cache
+def _warn(sentence: str) -> None:
+  """Warns once, though the states of many steps are read."""
+  _log.warning('%s', sentence)
+
+
+def _tell_change(folder: RunFolder, config: RunConfig) -> None:
+  """Warns of data that have changed since a run was trained."""
+  if change := manifest.change_of_data(folder, config):
+    _warn(f'{folder.label}: {change}')

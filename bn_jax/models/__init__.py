@@ -10,9 +10,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
-from bn_jax import checks, errors, norms
+from bn_jax import checks, errors, norms, plugins
 from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
+from bn_jax.models.adapted import adapt, check_call, for_shape, traits
+from bn_jax.models.found import Traits
 from bn_jax.models.lowering import LOWERINGS
+from bn_jax.models.swapped import replace_norms
 
 # Name in a config -> a constructor of the network.
 MODELS = {
@@ -33,10 +36,15 @@ __all__ = [
   'LOWERINGS',
   'MODELS',
   'Layer',
+  'Traits',
+  'adapt',
+  'for_shape',
   'layers',
   'make',
+  'replace_norms',
   'summarize',
   'taps',
+  'traits',
 ]
 
 
@@ -78,6 +86,9 @@ def make(
   random streams depend on it.
 
   Args:
+    name: a key of `MODELS`, or a reference to a user's function, as
+      'my_module:make', which returns a network, adapted if it is called in
+      another way; it need not have the keywords num_classes and norm.
     num_classes: size of the output.
     norm: a key of `norms.NORMS`, or what `norms.make` returns.
     **keywords: of its constructor, such as `width` and `head` of a VGG.
@@ -86,11 +97,21 @@ def make(
     ValueError: an unknown name, or a keyword out of its range; the call raises
       it for images that are too small and for unknown statistics.
   """
-  factory = errors.lookup('model', MODELS, name)
   norm = norms.make(norm) if isinstance(norm, str) else norm
   if not isinstance(norm, norms.Norm):
     raise checks.Refused('norm', norm, 'a name, or what norms.make returns')
-  return factory(num_classes=num_classes, norm=norm, **keywords)
+  keywords |= {'num_classes': num_classes, 'norm': norm}
+  if not plugins.is_reference(name):
+    return errors.lookup('model', MODELS, name)(**keywords)
+  module = plugins.made(
+    name,
+    keywords,
+    lambda module: isinstance(module, nn.Module),
+    'a flax.linen.Module',
+    optional=('num_classes', 'norm'),
+  )
+  check_call(name, module)
+  return for_shape(module, None)
 
 
 def layers(
@@ -104,7 +125,7 @@ def layers(
   params = variables['params']
   return tuple(
     (name, tuple(path for path in paths if _contains(params, path)))
-    for name, paths in module.layer_paths()
+    for name, paths in _named(module).layer_paths()
   )
 
 
@@ -114,7 +135,7 @@ def taps(module: nn.Module) -> tuple[tuple[str, str], ...]:
   The path is that of the module whose output enters: the norm, which exists
   even where it is the identity.
   """
-  return module.tap_paths()
+  return _named(module).tap_paths()
 
 
 def summarize(module: nn.Module, shape: Sequence[int]) -> tuple[Layer, ...]:
@@ -126,12 +147,23 @@ def summarize(module: nn.Module, shape: Sequence[int]) -> tuple[Layer, ...]:
   Raises:
     ValueError: an input that the network refuses.
   """
+  module = for_shape(module, shape)
   output_shapes, params = _traced(module, shape)
   return tuple(
     _summary(
       name, [tuple(path.split('/')) for path in paths], output_shapes, params
     )
     for name, paths in module.layer_paths()
+  )
+
+
+def _named(module: nn.Module) -> nn.Module:
+  """Returns a network that names its layers; raises ValueError for others."""
+  if hasattr(module, 'layer_paths'):
+    return module
+  raise ValueError(
+    f'{type(module).__name__} does not name its layers; give '
+    'models.adapt(module, shape=...)'
   )
 
 

@@ -86,15 +86,21 @@ class Dropout(nn.Module):
     """Drops activations of x; first is the index of x[0] in the batch."""
     if not self.rate or not self.has_rng('dropout'):
       return x
-    key = self.make_rng('dropout')
+    return dropped(x, self.rate, self.make_rng('dropout'), first=first)
 
-    def mask(index):
-      return jax.random.bernoulli(
-        jax.random.fold_in(key, index), 1 - self.rate, x.shape[1:]
-      )
 
-    mask_N = jax.vmap(mask)(first + jnp.arange(len(x)))
-    return jnp.where(mask_N, x / (1 - self.rate), jnp.zeros((), x.dtype))
+def dropped(
+  x: jax.Array, rate: float, key: jax.Array, *, first: jax.Array | int = 0
+) -> jax.Array:
+  """Returns x with activations set to 0; first is the index of x[0]."""
+
+  def mask(index):
+    return jax.random.bernoulli(
+      jax.random.fold_in(key, index), 1 - rate, x.shape[1:]
+    )
+
+  mask_N = jax.vmap(mask)(first + jnp.arange(len(x)))
+  return jnp.where(mask_N, x / (1 - rate), jnp.zeros((), x.dtype))
 
 
 def local_response_norm(

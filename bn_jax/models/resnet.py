@@ -2,7 +2,9 @@
 
 He, Zhang, Ren and Sun (2016), "Deep Residual Learning for Image Recognition",
 arXiv:1512.03385. The norm stands after each convolution, before the
-nonlinearity or the sum; the last norm of a block begins with scale 1.
+nonlinearity or the sum. The last norm of a block begins with scale 1, or with
+0, so that a block begins as its shortcut (Goyal et al., 2017, "Accurate, Large
+Minibatch SGD", arXiv:1706.02677, section 5.1).
 
   resnet20, resnet56   section 4.2: 3 stages of n blocks of two 3 x 3
                        convolutions, 6n + 2 weight layers, 16, 32 and 64
@@ -53,6 +55,7 @@ class Style(NamedTuple):
   norm: norm_lib.Norm
   initial: str
   lowering: str
+  zero_init_residual: bool = False
 
   def normalised(self, x, keywords, name, channels, size, stride):
     """Returns norm(convolution(x)); keywords are of `parts.normalised`."""
@@ -66,6 +69,12 @@ class Style(NamedTuple):
       name=name,
     )
     return parts.normalised(self.norm, layer, x, **keywords)
+
+  def last(self):
+    """Returns the style of a block's last layer."""
+    if not self.zero_init_residual:
+      return self
+    return self._replace(norm=self.norm._replace(layer=self.norm.zeroed))
 
 
 class Block(nn.Module):
@@ -87,7 +96,9 @@ class Block(nn.Module):
     y = x
     for index, sizes in enumerate(self.convolutions):
       y = nn.relu(y) if index else y
-      y = self.style.normalised(y, keywords, f'conv{index + 1}', *sizes)
+      is_last = index == len(self.convolutions) - 1
+      style = self.style.last() if is_last else self.style
+      y = style.normalised(y, keywords, f'conv{index + 1}', *sizes)
     stride = math.prod(stride for _, _, stride in self.convolutions)
     if self.shortcut == 'projection':
       sizes = (y.shape[-1], 1, stride)
@@ -119,6 +130,7 @@ class ResNet(nn.Module):
       module of flax has a method called init.)
     lowering: how convolutions and pools are computed, see
       `bn_jax.models.lowering`.
+    zero_init_residual: whether the scale of a block's last norm begins at 0.
   """
 
   blocks: tuple[int, ...]
@@ -129,6 +141,7 @@ class ResNet(nn.Module):
   shortcut: str = 'zeros'
   initial: str = 'he'
   lowering: str = 'auto'
+  zero_init_residual: bool = False
 
   def __post_init__(self):
     parts.check_network(self.num_classes, self.norm)
@@ -138,6 +151,11 @@ class ResNet(nn.Module):
     checks.one_of('shortcut', self.shortcut, SHORTCUTS)
     checks.one_of('init', self.initial, tuple(INITS))
     checks.one_of('lowering', self.lowering, LOWERINGS)
+    checks.flag('zero_init_residual', self.zero_init_residual)
+    if self.zero_init_residual and self.norm.zeroed is None:
+      raise checks.Refused(
+        'zero_init_residual', True, 'False for a norm without a scale'
+      )
     self.blocks = tuple(self.blocks)  # a list has no hash
     super().__post_init__()
 
@@ -154,7 +172,9 @@ class ResNet(nn.Module):
     """Returns the logits of images; see `bn_jax.models.make`."""
     parts.check_images(x, mask, 'ResNet', self._halving())
     keywords = dict(statistics=statistics, mask=mask, first=first)
-    style = Style(self.norm, self.initial, self.lowering)
+    style = Style(
+      self.norm, self.initial, self.lowering, self.zero_init_residual
+    )
     size, stride = (7, 2) if self.bottleneck else (3, 1)
     channels = self._channels(stage=0)
     x = nn.relu(style.normalised(x, keywords, 'conv1', channels, size, stride))
@@ -235,6 +255,7 @@ def make_cifar(
   shortcut: str = 'zeros',
   init: str = 'he',
   lowering: str = 'auto',
+  zero_init_residual: bool = False,
 ) -> ResNet:
   """Returns a residual network for images of CIFAR's size, 6n + 2 layers deep.
 
@@ -247,8 +268,9 @@ def make_cifar(
     raise checks.Refused('depth', depth, '8, 14, 20, ..., 6n + 2')
   blocks = ((depth - 2) // 6,) * 3
   return ResNet(
-    blocks, False, num_classes, norm, width, shortcut, init, lowering
-  )
+    blocks, False, num_classes, norm, width, shortcut, init, lowering,
+    zero_init_residual,
+  )  # fmt: skip
 
 
 def make_imagenet(
@@ -258,6 +280,7 @@ def make_imagenet(
   width: float = 1.0,
   init: str = 'he',
   lowering: str = 'auto',
+  zero_init_residual: bool = False,
 ) -> ResNet:
   """Returns ResNet-50; keywords are those of `ResNet`, init is initial.
 
@@ -266,5 +289,6 @@ def make_imagenet(
   """
   blocks = (3, 4, 6, 3)
   return ResNet(
-    blocks, True, num_classes, norm, width, 'projection', init, lowering
-  )
+    blocks, True, num_classes, norm, width, 'projection', init, lowering,
+    zero_init_residual,
+  )  # fmt: skip

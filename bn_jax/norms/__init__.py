@@ -4,7 +4,7 @@ import functools
 import math
 from typing import Any
 
-from bn_jax import errors
+from bn_jax import errors, plugins
 from bn_jax.norms import batch, kernels, lp, noisy, per_example
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
@@ -68,10 +68,20 @@ def make(name: str, **keywords: Any) -> Norm:
   """Returns the normalization called `name`, for `models.make(norm=...)`.
 
   Args:
+    name: a key of `NORMS`, or a reference to a user's function, as
+      'my_module:make', which returns a `Norm`.
     **keywords: of its constructor, such as `group_size` of 'batch'; all have
       `spread`, how the batch lies on devices.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.
   """
+  if plugins.is_reference(name):
+    return plugins.made(
+      name,
+      keywords,
+      lambda norm: isinstance(norm, Norm),
+      'a bn_jax.norms.Norm',
+      optional=('axis', 'spread'),
+    )
   return errors.lookup('norm', NORMS, name)(**keywords)

@@ -39,6 +39,8 @@ class BatchNorm(running.RunningNorm):
     )
     checks.flag('stop_statistics_gradient', self.stop_statistics_gradient)
     checks.flag('affine', self.affine)
+    if not self.affine and self.scale_init != 1:
+      raise checks.Refused('scale_init', self.scale_init, '1 with affine=False')
     super().__post_init__()
 
   @norm.checked_call
@@ -59,7 +61,7 @@ class BatchNorm(running.RunningNorm):
     """
     del first  # only noise depends on where x begins in its batch
     channels = transform.channels(x, self.axis)
-    scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
+    scale_C = self.scale(channels)
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
     scale_C, bias_C = self._learned(scale_C, bias_C)
     averages = self.averages(channels, mean=0.0, var=1.0)
@@ -199,6 +201,7 @@ def make(
   stop_statistics_gradient: bool = False,
   affine: bool = True,
   bias_before: bool | None = None,
+  scale_init: float | str = 1.0,
   frozen: bool = False,
   axis: int = -1,
   spread: placement.Spread = placement.ALONE,
@@ -219,7 +222,7 @@ def make(
     BatchNorm, group_size=group_size, momentum=momentum, epsilon=epsilon,
     running_variance=running_variance, running_average=running_average,
     stop_statistics_gradient=stop_statistics_gradient, affine=affine,
-    frozen=frozen, axis=axis, spread=spread,
+    scale_init=scale_init, frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
   return running.as_norm(layer, bias_before=bias_before)
 
@@ -235,6 +238,7 @@ def make_renorm(
   epsilon: float = 1e-5,
   running_variance: str = 'biased',
   running_average: str = 'ema',
+  scale_init: float | str = 1.0,
   frozen: bool = False,
   axis: int = -1,
   spread: placement.Spread = placement.ALONE,
@@ -248,7 +252,7 @@ def make_renorm(
     BatchRenorm, r_max=r_max, d_max=d_max, r_steps=r_steps, d_steps=d_steps,
     group_size=group_size, momentum=momentum, epsilon=epsilon,
     running_variance=running_variance, running_average=running_average,
-    frozen=frozen, axis=axis, spread=spread,
+    scale_init=scale_init, frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
   return running.as_norm(layer, bias_before=False)
 

@@ -154,7 +154,7 @@ class LpNorm(running.RunningNorm):
     """Normalises x by its batch's statistics or by the running averages."""
     del first  # only noise depends on where x begins in its batch
     channels = transform.channels(x, self.axis)
-    scale_C = self.param('scale', nn.initializers.ones_init(), (channels,))
+    scale_C = self.scale(channels)
     bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
     averages = self.averages(channels, mean=0.0, scale_p=1.0)
     if self.is_fixed(statistics):
@@ -192,6 +192,7 @@ def make(
   momentum: float = 0.9,
   epsilon: float = 1e-5,
   running_average: str = 'ema',
+  scale_init: float | str = 1.0,
   frozen: bool = False,
   axis: int = -1,
   spread: placement.Spread = placement.ALONE,
@@ -203,8 +204,8 @@ def make(
   """
   layer = functools.partial(
     LpNorm, p=p, centred=centred, group_size=group_size, momentum=momentum,
-    epsilon=epsilon, running_average=running_average, frozen=frozen, axis=axis,
-    spread=spread,
+    epsilon=epsilon, running_average=running_average, scale_init=scale_init,
+    frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
   # The mean removes a bias; in scale_p it would act as `scale` does.
   return running.as_norm(layer, bias_before=False)

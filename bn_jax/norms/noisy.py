@@ -163,6 +163,7 @@ def make(
   epsilon: float = 1e-5,
   running_variance: str = 'biased',
   running_average: str = 'ema',
+  scale_init: float | str = 1.0,
   frozen: bool = False,
   axis: int = -1,
   spread: placement.Spread = placement.ALONE,
@@ -176,7 +177,7 @@ def make(
     NoisyBatchNorm, noise=_checked(n_mu, n_sigma, r_mu, r_sigma),
     group_size=group_size, momentum=momentum, epsilon=epsilon,
     running_variance=running_variance, running_average=running_average,
-    frozen=frozen, axis=axis, spread=spread,
+    scale_init=scale_init, frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
   return running.as_norm(layer, bias_before=False)
 

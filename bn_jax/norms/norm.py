@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import placement, trees
+from bn_jax import checks, placement, trees
 from bn_jax.norms import transform
 
 # Those of the batch; or those in batch_stats: running averages, or the
@@ -94,6 +94,8 @@ class Norm(NamedTuple):
       subtracts a mean, a bias would have no effect.
     weighted: (layer with a parameter 'kernel', name) -> the same layer with its
       kernel normalised: `weighted(conv, name)(x, statistics=...)`.
+    zeroed: name -> the same module with a scale that begins at 0; None: it has
+      no scale that is learned.
     frozen: whether scale, bias and statistics stay as they are: the gradients
       of scale and bias are zero, and no batch changes the statistics. Weight
       decay would still change scale and bias; who adds it leaves them out.
@@ -103,6 +105,23 @@ class Norm(NamedTuple):
   bias_before: bool
   weighted: Callable[[nn.Module, str], Callable[..., jax.Array]] = plainly
   frozen: bool = False
+  zeroed: Callable[[str], nn.Module] | None = None
+
+
+def check_scale_init(value: Any) -> None:
+  """Raises ValueError unless a scale can begin at the value."""
+  checks.number('scale_init', value, least=0, also=('uniform',))
+
+
+def scale_initializer(value: float | str) -> nn.initializers.Initializer:
+  """Returns how a scale is drawn: all of them `value`, or uniform on [0, 1).
+
+  Frankle, Schwab and Morcos (2020), "Training BatchNorm and Only BatchNorm",
+  arXiv:2003.00152, draw it so (their section 3).
+  """
+  if value == 'uniform':
+    return nn.initializers.uniform(1.0)
+  return nn.initializers.constant(value)
 
 
 class Identity(nn.Module):

@@ -94,6 +94,7 @@ def make_layer(
   *,
   per: str = 'example',
   epsilon: float = 1e-5,
+  scale_init: float | str = 1.0,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Returns layer normalization for a model.
@@ -101,29 +102,32 @@ def make_layer(
   Args:
     per: 'example', over channels and positions, or 'position', over channels.
     epsilon: added to the variance, inside the root.
+    scale_init: where scale begins, see `norm.scale_initializer`.
 
   Raises:
     ValueError: a keyword out of its range.
   """
   del spread  # nothing is computed over examples
-  return _over_units(nn.LayerNorm, per, epsilon)
+  return _over_units(nn.LayerNorm, per, epsilon, scale_init)
 
 
 def make_rms(
   *,
   per: str = 'example',
   epsilon: float = 1e-5,
+  scale_init: float | str = 1.0,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Returns RMS normalization for a model; keywords are of `make_layer`."""
   del spread  # nothing is computed over examples
-  return _over_units(nn.RMSNorm, per, epsilon)
+  return _over_units(nn.RMSNorm, per, epsilon, scale_init)
 
 
 def make_group(
   *,
   num_groups: int | None = None,
   epsilon: float = 1e-5,
+  scale_init: float | str = 1.0,
   spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Returns group normalization for a model.
@@ -131,6 +135,7 @@ def make_group(
   Args:
     num_groups: must divide the number of channels; None is `usual_groups`.
     epsilon: added to the variance, inside the root.
+    scale_init: where scale begins, see `norm.scale_initializer`.
 
   Raises:
     ValueError: num_groups or epsilon out of its range; in its call, channels
@@ -147,16 +152,20 @@ def make_group(
       )
     return functools.partial(nn.GroupNorm, groups)
 
-  return _norm(constructor, epsilon)
+  return _norm(constructor, epsilon, scale_init)
 
 
 def make_instance(
-  *, epsilon: float = 1e-5, spread: placement.Spread = placement.ALONE
+  *,
+  epsilon: float = 1e-5,
+  scale_init: float | str = 1.0,
+  spread: placement.Spread = placement.ALONE,
 ) -> norm.Norm:
   """Returns instance normalization for a model.
 
   Args:
     epsilon: added to the variance, inside the root.
+    scale_init: where scale begins, see `norm.scale_initializer`.
 
   Raises:
     ValueError: epsilon below 0; in its call, images of one position.
@@ -172,7 +181,7 @@ def make_instance(
     return nn.InstanceNorm
 
   # The mean of a channel removes its bias.
-  return _norm(constructor, epsilon)._replace(bias_before=False)
+  return _norm(constructor, epsilon, scale_init)._replace(bias_before=False)
 
 
 def usual_groups(channels: int) -> int:
@@ -185,29 +194,42 @@ def usual_groups(channels: int) -> int:
   return divisor if channels >= 64 else max(1, divisor // 2)
 
 
-def _over_units(module, per: str, epsilon: float) -> norm.Norm:
+def _over_units(
+  module, per: str, epsilon: float, scale_init: float | str
+) -> norm.Norm:
   checks.one_of('per', per, _PER)
 
   def constructor(shape):
     axes = tuple(range(1, len(shape))) if per == 'example' else -1
     return functools.partial(module, reduction_axes=axes)
 
-  return _norm(constructor, epsilon, per)
+  return _norm(constructor, epsilon, scale_init, per)
 
 
 def _norm(
   constructor: Callable[[tuple[int, ...]], Callable[..., nn.Module]],
   epsilon: float,
+  scale_init: float | str,
   per: str = 'example',
 ) -> norm.Norm:
   """Returns a norm; constructor: shape of x -> a constructor of flax."""
   transform.check_epsilon(epsilon)
+  norm.check_scale_init(scale_init)
 
-  def module(shape):
-    return constructor(shape)(epsilon=epsilon, use_fast_variance=False)
+  def module(scale_init, shape):
+    return constructor(shape)(
+      epsilon=epsilon,
+      use_fast_variance=False,
+      scale_init=norm.scale_initializer(scale_init),
+    )
+
+  def layer(scale_init, name):
+    factory = functools.partial(module, scale_init)
+    return PerExample(factory, per, name=name)
 
   return norm.Norm(
-    layer=lambda name: PerExample(module, per, name=name),
+    layer=functools.partial(layer, scale_init),
     # A mean over several channels does not remove a channel's bias.
     bias_before=True,
+    zeroed=functools.partial(layer, 0.0),
   )

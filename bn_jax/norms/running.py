@@ -43,6 +43,8 @@ class RunningNorm(nn.Module):
     running_average: the weight of an update, one of `AVERAGES`.
     epsilon: added to the variance, or to what a norm has in its place.
     spread: how the batch lies on devices.
+    scale_init: where scale begins, a number or 'uniform', see
+      `norm.scale_initializer`.
     frozen: whether the layer is a fixed map a channel, for fine-tuning. With
       statistics 'batch' it then does the same as with 'running', so that no
       example depends on another. The collection does not change, and the
@@ -58,6 +60,7 @@ class RunningNorm(nn.Module):
   epsilon: float = 1e-5
   spread: placement.Spread = placement.ALONE
   frozen: bool = False
+  scale_init: float | str = 1.0
 
   def __post_init__(self):
     checks.axis(self.axis)
@@ -66,11 +69,17 @@ class RunningNorm(nn.Module):
     checks.one_of('running_average', self.running_average, AVERAGES)
     transform.check_epsilon(self.epsilon)
     checks.flag('frozen', self.frozen)
+    norm.check_scale_init(self.scale_init)
     super().__post_init__()
 
   def counts(self) -> bool:
     """Returns whether batch_stats also holds 'count', the updates so far."""
     return self.running_average != 'ema'
+
+  def scale(self, channels: int) -> jax.Array:
+    """Returns the parameter scale, [C]."""
+    initializer = norm.scale_initializer(self.scale_init)
+    return self.param('scale', initializer, (channels,))
 
   def averages(self, channels: int, **start: float) -> dict[str, nn.Variable]:
     """Returns the averages by name; `start` has their initial values."""
@@ -172,9 +181,13 @@ def as_norm(
   """
   # Made once, so that its checks come before a network is built. Without a
   # parent, or it would become a layer of the module that calls this.
-  frozen = layer(parent=None).frozen
+  made = layer(parent=None)
+  is_learned = getattr(made, 'affine', True)
   return norm.Norm(
     layer=lambda name: layer(name=name),
     bias_before=bias_before,
-    frozen=frozen,
+    frozen=made.frozen,
+    zeroed=(
+      (lambda name: layer(name=name, scale_init=0.0)) if is_learned else None
+    ),
   )

@@ -6,7 +6,8 @@ A new optimizer is a function in `optimizers` and a line in its table.
 import inspect
 from typing import Any
 
-from bn_jax import errors, types
+from bn_jax import errors, plugins, types
+from bn_jax.optim import users
 from bn_jax.optim.by_path import weight_decay
 from bn_jax.optim.optimizers import (
   OPTIMIZERS,
@@ -68,6 +69,8 @@ def make(
   Args:
     weight_decay_on: what its own, decoupled decay acts on, if it has one.
   """
+  if plugins.is_reference(name):
+    return users.make(name, schedule, weight_decay_on, keywords)
   factory = errors.lookup('optimizer', OPTIMIZERS, name)
   if 'weight_decay_on' in inspect.signature(factory).parameters:
     keywords['weight_decay_on'] = weight_decay_on

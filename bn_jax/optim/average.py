@@ -39,13 +39,6 @@ def add(
   )
 
 
-def averaged(state: types.TrainState) -> types.TrainState:
-  """Returns the state with its averages for parameters and statistics."""
-  return state._replace(
-    params=state.average.params, batch_stats=state.average.batch_stats
-  )
-
-
 def check(ema: float | None) -> None:
   """Checks the decay of an average; raises checks.Refused."""
   checks.number('ema', ema, above=0, below=1, also=(None,))

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from bn_jax import checks, errors
+from bn_jax import checks, errors, plugins
 
 Schedule = Callable[[jax.Array], jax.Array]
 
@@ -86,4 +87,21 @@ SCHEDULES = {
 
 def make_schedule(name: str, **keywords: Any) -> Schedule:
   """Returns the schedule called `name`; ValueError: a wrong name or keyword."""
+  if plugins.is_reference(name):
+    return plugins.made(
+      name,
+      keywords,
+      _is_schedule,
+      'a function: step -> learning rate, such as those of optax',
+    )
   return errors.lookup('schedule', SCHEDULES, name)(**keywords)
+
+
+def _is_schedule(made: Any) -> bool:
+  """Returns whether something gives a number at a step."""
+  if not callable(made):
+    return False
+  rate = jax.eval_shape(made, jax.ShapeDtypeStruct((), jnp.int32))
+  return getattr(rate, 'shape', None) == () and jnp.issubdtype(
+    rate.dtype, jnp.floating
+  )

@@ -161,7 +161,7 @@ def operations(config: RunConfig) -> float:
   gradients = config.steps * config.batch_size
   for section in config.measures.values():
     # 3 layers: no measure looks at more by default.
-    look_cost = analysis.MEASURES[section['name']].cost(section, 3)
+    look_cost = analysis.kind_of(section['name']).cost(section, 3)
     if isinstance(look_cost, str):
       continue
     looks = config.steps // section['every_steps'] + 1

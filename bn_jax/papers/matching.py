@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.config import differences, resolve
+from bn_jax.config import differences, resolve, schema
 from bn_jax.papers import figures as figures_lib
 from bn_jax.report.claims import verifying
 from bn_jax.storage import run_folder
@@ -59,7 +59,9 @@ def below(folder: pathlib.Path) -> tuple[Begun, list[str]]:
 
 
 def _config(folder: run_folder.RunFolder) -> dict[str, Any]:
-  return differences.filled(folder.whole_manifest()['config'])
+  config = folder.whole_manifest()['config']
+  # A user's function is in no figure, and need not be loaded.
+  return config if schema.references(config) else differences.filled(config)
 
 
 def match(figure: figures_lib.Reproduction, runs: Begun) -> verifying.Standing:

@@ -24,6 +24,8 @@ from bn_jax import errors
 from bn_jax.storage import analysis_folder, files, records
 
 # The shapes below are those of `files.read_json`.
+# Modules of users: their files, and SHA-256 of these.
+MODULES = {...: {'file': str, 'digest': str}}
 # What a manifest must hold to continue the run; `config` is the resolved run.
 MANIFEST = {
   'status': str,  # 'running', 'done', 'interrupted', 'diverged'
@@ -31,6 +33,7 @@ MANIFEST = {
   'run': str,
   'seed': int,
   'config': dict,
+  'modules': (None, MODULES),
   'records': (None, {'scalars': list, 'arrays': dict}),  # once it has stopped
 }
 # What a manifest must hold for the report and the papers.

@@ -1,5 +1,6 @@
 """Measures trained networks, checkpoint by checkpoint, beside their runs."""
 
+import logging
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax import analysis, errors, types
+from bn_jax import analysis, errors, plugins, types
 from bn_jax.config import build, differences, parser, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
@@ -26,6 +27,8 @@ from bn_jax.storage import (
 from bn_jax.trained import cost
 from bn_jax.trained import statistics as statistics_lib
 from bn_jax.training import devices
+
+_log = logging.getLogger('bn_jax')
 
 
 class Request(NamedTuple):
@@ -120,6 +123,16 @@ def _job(
     problems: those built before; a run's seeds share one, and its programs.
   """
   config = saved.config_of(folder)
+  with plugins.bound(config.modules):
+    return _bound_job(folder, config, request, problems)
+
+
+def _bound_job(
+  folder: run_folder.RunFolder,
+  config: RunConfig,
+  request: Request,
+  problems: dict[RunConfig, types.Problem],
+) -> Job:
   if request.data_dir is not None:
     config = config.replace(data_dir=request.data_dir)
   section = schema.completed(
@@ -192,6 +205,8 @@ def _check_results(job: Job) -> None:
     return
   missing_steps(job)
   new = _described(job)
+  for change in plugins.changes(old.get('modules') or {}, new['modules']):
+    _log.warning('%s goes on, though %s', job.results.path, change)
   changes = []
   for key in ('measure', 'statistics', 'population'):
     changes += differences.changed(key, old.get(key), new.get(key))
@@ -212,7 +227,8 @@ def _described(job: Job) -> dict[str, Any]:
     'run': job.folder.run,
     'seed': job.folder.seed,
     'measure': schema.jsonable('measure', job.section),
-    'page': analysis.MEASURES[job.section['name']].page(),
+    'modules': plugins.files([job.section['name']]),
+    'page': analysis.kind_of(job.section['name']).page(),
     'statistics': job.statistics,
     **population,
     'precision': probes.PRECISION,
@@ -227,7 +243,10 @@ def _nothing_left(job: Job) -> str:
 
 def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
   """Measures one run, checkpoint by checkpoint, and yields what to print."""
-  with lock.held(job.folder.path, f'analysis-{job.results.name}.lock'):
+  with (
+    lock.held(job.folder.path, f'analysis-{job.results.name}.lock'),
+    plugins.bound(job.config.modules),
+  ):
     missing = missing_steps(job)
     # A process killed after its last record has left its journal.
     for step in set(job.steps) - set(missing):
@@ -289,7 +308,7 @@ def missing_steps(job: Job) -> list[int]:
 def _write(job: Job, record: records.Record) -> None:
   """Adds a record to the results, which are in the order of steps."""
   results = job.results
-  if analysis.MEASURES[job.section['name']].arrays:
+  if analysis.kind_of(job.section['name']).arrays:
     array_files.Arrays(results.arrays).write(record)
   else:
     others = (

@@ -23,7 +23,7 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
     steps: those that are to be measured.
   """
   section, config = job.section, job.config
-  kind = analysis.MEASURES[section['name']]
+  kind = analysis.kind_of(section['name'])
   count = probes.examples(section, config)
   size = section.get('chunk_size') or count
   if kind.forward is not None:
@@ -88,7 +88,7 @@ def _trial(job, state, size: int) -> tuple[float, int]:
   )
   batch = devices.laid(zeros, build.mesh(job.config))
   problem, section = job.problem, job.section
-  forward = analysis.MEASURES[section['name']].forward
+  forward = analysis.kind_of(section['name']).forward
   if forward is None:
     loss = problem.loss(state, batch, section.get('statistics', 'running'))
     return _seconds(

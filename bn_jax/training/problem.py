@@ -165,6 +165,8 @@ def _init(
   key = jax.random.key(seed)
   parameter_key = keys.of(key, types.Purpose.PARAMETERS)
   variables = dict(module.init(parameter_key, image, statistics='running'))
+  if 'params' not in variables:
+    raise ValueError('the network has no parameters; allowed: one or more')
   params = variables.pop('params')
   batch_stats = variables.pop('batch_stats', {})
   return types.TrainState(
@@ -249,23 +251,26 @@ def _updates_of(optimizer):
   """Returns `Problem.updates` of an optimizer."""
 
   @jax.jit
-  def update(state, gradient, extra):
-    return optimizer.update(gradient, state.opt_state, state.params, **extra)[0]
+  def update(state, gradient):
+    return optimizer.update(gradient, state.opt_state, state.params)[0]
 
   ascent = optimizer.ascent and jax.jit(optimizer.ascent)
 
   def updates(state, gradient, look=None):
-    extra = {}
     if (optimizer.extra or ascent) and look is None:
       raise ValueError(
         'this optimizer wants more of the objective than a gradient; give look'
       )
     if ascent:
       _, gradient = look(ascent(state.params, gradient))
-    if optimizer.extra:
-      value, _ = look(state.params)
-      extra = {'value': value, 'grad': gradient}
-    return update(state, gradient, extra)
+    if not optimizer.extra:
+      return update(state, gradient)
+    # Not jitted, since a look may take chunk after chunk.
+    value, _ = look(state.params)
+    return optimizer.update(
+      gradient, state.opt_state, state.params, value=value, grad=gradient,
+      value_fn=lambda params: look(params)[0],
+    )[0]  # fmt: skip
 
   return updates
 

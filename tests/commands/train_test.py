@@ -73,20 +73,25 @@ class ParseTest(absltest.TestCase):
       ['train.py', _TINY, '--config.schedule.learning_rate=0.3',
        '--config.seeds=1,2', '--noconfig.optimizer.nesterov', '--only=a']
     )  # fmt: skip
-    self.assertEqual(given.config.schedule.learning_rate, 0.3)
-    self.assertEqual(given.config.seeds, (1, 2))
-    self.assertEqual(given.overrides['schedule.learning_rate'], 0.3)
+    self.assertEqual(
+      given.overrides,
+      {
+        'schedule.learning_rate': 0.3,
+        'seeds': (1, 2),
+        'optimizer.nesterov': False,
+      },
+    )
     self.assertEqual(given.only, 'a')
 
   def test_devices(self):
     given = flags.train(['train.py', _TINY, '--devices=4', '--plan'])
-    self.assertEqual(given.config.devices, 4)
+    self.assertEqual(given.devices, 4)
     self.assertEqual(given.overrides, {'devices': 4})
     self.assertTrue(given.plan)
 
   def test_a_value_that_is_unset_by_default(self):
     given = flags.train(['train.py', _TINY, '--config.data.resolution=16'])
-    self.assertEqual(given.config.data.resolution, 16)
+    self.assertEqual(given.overrides, {'data.resolution': 16})
 
   def test_the_workdir_is_called_after_the_config(self):
     given = flags.train(['train.py', _TINY])

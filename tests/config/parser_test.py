@@ -1,7 +1,7 @@
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.config import flags, parser
+from bn_jax.config import changes, flags, parser
 from configs import default
 from tests.fixtures import strict  # noqa: F401
 
@@ -88,11 +88,11 @@ class ReadTest(parameterized.TestCase):
 
 class MeantTest(parameterized.TestCase):
   def test_synonyms_are_of_keys_that_there_are(self):
-    known = flags._paths(default.get_config())
+    known = list(changes.paths(default.get_config()))
     for word, path in parser.SYNONYMS.items():
-      self.assertTrue(known.get(path), f'{word}: {path}')
+      self.assertIn(path, known, word)
       # What is a key already needs no other.
-      self.assertNotIn(word, [k for k, is_key in known.items() if is_key])
+      self.assertNotIn(word, known)
 
   @parameterized.parameters(
     ('lr', ['schedule.learning_rate']),
@@ -100,13 +100,12 @@ class MeantTest(parameterized.TestCase):
     ('LR', ['schedule.learning_rate']),
     ('learning_rate', ['schedule.learning_rate']),
     ('momentum', ['optimizer.momentum', 'norm.momentum']),
-    ('epochs', ['steps']),
+    ('num_epochs', ['epochs']),
     ('wd', ['weight_decay']),
     ('stepz', []),
   )
   def test_of_all_keys(self, key, expected):
-    paths = flags._paths(default.get_config())
-    keys = [path for path, is_key in paths.items() if is_key]
+    keys = list(changes.paths(default.get_config()))
     self.assertEqual(parser.meant(key, keys), expected)
 
   @parameterized.parameters(
@@ -121,8 +120,8 @@ class MeantTest(parameterized.TestCase):
 
   @parameterized.parameters('lr', 'zzz', 'name', 'stepz')
   def test_few_are_named(self, key):
-    paths = flags._paths(default.get_config())
-    message = parser.unknown_key(key, paths)
+    keys = changes.paths(default.get_config())
+    message = parser.unknown_key(key, keys)
     self.assertLessEqual(message.count(' or '), 4)
     self.assertLess(len(message), 200)
     self.assertEndsWith(message, 'see configs/default.py')

@@ -50,6 +50,7 @@ class ResolveTest(parameterized.TestCase):
         'stop_statistics_gradient': False,
         'affine': True,
         'bias_before': None,
+        'scale_init': 1.0,
         'frozen': False,
       },
     )
@@ -222,7 +223,8 @@ class EveryKeyTest(parameterized.TestCase):
     folders = (None, 'a', '1e-3')
     allowed = {
       'data_dir': folders, 'init_from': folders, 'max_skips': (None,),
-      'micro_batch_size': (None,), 'shard_state': (True,), 'remat': (True,),
+      'micro_batch_size': (None,), 'steps': (None,), 'shard_state': (True,),
+      'remat': (True,),
       'measures': ({},), 'seeds': (0, (1, 2)), 'expected_divergence': ([],),
     }  # fmt: skip
     values = (True, None, '1e-3', '', -1, 0, 2.5, 10**18, (1, 2), [], {}, 'a')

@@ -129,9 +129,9 @@ class ExpandTest(LaunchCase):
       given = flags.train(['train.py', *cell.words])
       self.assertEqual(given.workdir, str(cell.workdir))
       self.assertEqual(given.only, cell.label)
-      self.assertEqual(given.config.seeds, (2, 3))
-      self.assertEqual(given.config.steps, cell.steps)
-      rate = given.config.schedule.learning_rate
+      self.assertEqual(given.overrides['seeds'], (2, 3))
+      self.assertEqual(given.overrides['steps'], cell.steps)
+      rate = given.overrides['schedule.learning_rate']
       found.append((cell.steps, rate, cell.folder.run, cell.folder.seed))
     expected = itertools.product(
       (3, 4), (0.1, 0.2, 0.3), ('standard', 'batchnorm'), (2, 3)
@@ -157,7 +157,7 @@ class ExpandTest(LaunchCase):
   def test_values_with_commas_stand_in_brackets(self):
     cells = self.expand('data.classes=(0,1),(2,3,4)')
     classes = [
-      flags.train(['train.py', *cell.words]).config.data.classes
+      flags.train(['train.py', *cell.words]).overrides['data.classes']
       for cell in cells
     ]
     self.assertEqual(classes, [(0, 1), (2, 3, 4)])
@@ -210,9 +210,11 @@ class PrintTest(LaunchCase):
       self.assertEqual(script, 'train.py')
       self.assertIsNotNone(shutil.which(python))
       given = flags.train([script, *words])
-      self.assertEqual(given.config.norm.name, norm)
-      self.assertEqual((given.config.steps, given.only), (3, 'only/seed0'))
-      self.assertEqual(given.config.data_dir, "it's here")
+      self.assertEqual(
+        given.overrides,
+        {'norm.name': norm, 'steps': 3, 'data_dir': "it's here"},
+      )
+      self.assertEqual(given.only, 'only/seed0')
     self.assertIn('2 not started', said)
     self.assertFalse(self.workdir.exists())
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bn_jax import errors
 from bn_jax.data.batches import crops
-from bn_jax.data.disk import levels, pixels, store
+from bn_jax.data.disk import levels, pixels, sets
 
 
 class Bad(NamedTuple):
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
   Attributes:
     images: [b, S, S, C], or [b, V, S, S, C] where an image has V crops, in
       grey levels, uint8 or float32; 0 where there is no example.
-    labels: [b] int32; 0 where there is no example.
+    labels: [b] int32, or targets, [b, K] float32; 0 where there is no example.
     mask: [b] bool, False where there is no example.
     bad: the records that were left out, each once.
   """
@@ -120,30 +120,35 @@ class Records:
     DataError: no such split, or one without records.
   """
 
-  def __init__(self, prepared: store.Prepared, split: str):
+  def __init__(self, prepared: sets.Set, split: str):
     self.prepared = prepared
     self.split = split
     if prepared.splits.get(split) == 0:
       raise errors.DataError(f'{self} in {prepared.folder} holds no records')
-    self._source = store.source(prepared, split).data_source
-    self._reader = store.reader(prepared)
+    self._records = prepared.records(split)
 
   def __str__(self) -> str:
     return f'{self.prepared.name} {self.split}'
 
   def __len__(self) -> int:
-    return len(self._source)
+    return len(self._records)
 
   def __reduce__(self):
     return Records, (self.prepared, self.split)
 
+  def no_labels(self, count: int) -> np.ndarray:
+    """Returns zeros, as many labels [count], or targets [count, K]."""
+    if self.prepared.classifies:
+      return np.zeros(count, np.int32)
+    return np.zeros((count, self.prepared.num_classes), np.float32)
+
   def place_of(self, number: int) -> str:
-    return store.place_of(self.prepared, self.split, number)
+    return self.prepared.place_of(self.split, number)
 
   def example(
     self, number: int, position: int, view: View
-  ) -> tuple[np.ndarray, int]:
-    """Returns (pixels of shape view.shape, label) of a record.
+  ) -> tuple[np.ndarray, int | np.ndarray]:
+    """Returns (pixels of shape view.shape, label or target) of a record.
 
     Args:
       number: the place of the record in the split.
@@ -155,7 +160,8 @@ class Records:
       DataError: the label is no class of the set.
     """
     image, label = self._read(number)
-    if not 0 <= label < self.prepared.num_classes:
+    is_label = self.prepared.classifies
+    if is_label and not 0 <= label < self.prepared.num_classes:
       raise errors.DataError(
         f'{self}, {self.place_of(number)}: its label is {label}; allowed: 0 to '
         f'{self.prepared.num_classes - 1}'
@@ -165,10 +171,10 @@ class Records:
     levels.check_brightness(array, 'a stream')
     return array, label
 
-  def _read(self, number: int) -> tuple[bytes | np.ndarray, int]:
+  def _read(self, number: int) -> sets.Example:
     """Returns (image's file or array, label) of a record."""
     try:
-      return self._reader(self._source[number])
+      return self._records.read([number])[0]
     except MemoryError:
       raise
     except Exception as error:  # array_record and protobuf may raise any
@@ -196,7 +202,7 @@ def batch(
       one of the split. If all of them are bad, the example is masked out.
   """
   images = np.zeros((size, *view.shape), view.stated.levels)
-  labels = np.zeros(size, np.int32)
+  labels = records.no_labels(size)
   mask = np.zeros(size, bool)
   bad = []
   for i, (first_number, position) in enumerate(zip(numbers, positions)):

@@ -1,7 +1,7 @@
 """Defines what training needs of a dataset, in memory or streamed."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 
@@ -64,9 +64,11 @@ class Source(NamedTuple):
     load: reads it.
     shapes: batch size -> the shapes of the split that a training step gets.
     sampler: batch size -> how a step draws its batch from that split.
+    record: what a manifest says of it, as JSON values; {} of sets of TFDS.
   """
 
   facts: facts_lib.Facts
   load: Callable[[], Dataset]
   shapes: Callable[[int], types.Split]
   sampler: Callable[[int], types.Sampler]
+  record: Mapping[str, Any] = {}

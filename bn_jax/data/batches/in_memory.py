@@ -17,6 +17,8 @@ from bn_jax.data.batches import augment
 from bn_jax.data.batches import crops as crops_lib
 from bn_jax.data.disk import pixels
 
+_AT_ONCE = 4096  # vectors whose squares are in memory at a time
+
 
 class Resident:
   """A split on the device, and its own feed: every step gets the whole split.
@@ -166,6 +168,26 @@ def channel_moments(images: np.ndarray) -> tuple[jax.Array, jax.Array]:
   moments = [moments_of(images[..., i]) for i in range(images.shape[-1])]
   mean_C, std_C = np.array(moments, np.float32).T
   return jnp.asarray(mean_C), jnp.asarray(std_C)
+
+
+def feature_moments(vectors: np.ndarray) -> tuple[jax.Array, jax.Array]:
+  """Returns (mean, standard deviation) of each feature, [D] float32 each.
+
+  The standard deviation of a constant feature is 1.
+
+  Args:
+    vectors: [N, D] float32.
+  """
+  mean_D = vectors.mean(0, dtype=np.float64)
+  # Not the `std` of NumPy, which rounds the mean to float32 before.
+  variance_D = np.zeros_like(mean_D)
+  for start in range(0, len(vectors), _AT_ONCE):
+    part = vectors[start : start + _AT_ONCE]
+    variance_D += ((part - mean_D) ** 2).sum(0)
+  std_D = np.sqrt(variance_D / len(vectors)).astype(np.float32)
+  is_constant = (vectors == vectors[0]).all(0)
+  std_D[is_constant | (std_D == 0)] = 1
+  return jnp.asarray(mean_D, jnp.float32), jnp.asarray(std_D)
 
 
 def _of_bytes(values: np.ndarray) -> tuple[float, float]:

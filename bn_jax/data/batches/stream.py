@@ -13,7 +13,7 @@ import numpy as np
 
 from bn_jax import errors
 from bn_jax.data.batches import ahead, crops, encoded, order
-from bn_jax.data.disk import store
+from bn_jax.data.disk import sets
 
 _STEPS = 2**40  # grain wants a length; no run has as many steps
 
@@ -40,7 +40,7 @@ class Settings(NamedTuple):
 
 
 def training(
-  prepared: store.Prepared,
+  prepared: sets.Set,
   split: str,
   *,
   batch_size: int,
@@ -103,7 +103,7 @@ def training(
 
 
 def evaluation(
-  prepared: store.Prepared,
+  prepared: sets.Set,
   split: str,
   *,
   batch_size: int,
@@ -144,7 +144,7 @@ def evaluation(
 
 
 def first(
-  prepared: store.Prepared, split: str, count: int, settings: Settings
+  prepared: sets.Set, split: str, count: int, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads middle crops of the first `count` examples that can be read.
 
@@ -165,7 +165,7 @@ def first(
       images.extend(batch_images[mask])
       labels.extend(batch_labels[mask])
       if len(labels) >= count:
-        return np.stack(images[:count]), np.array(labels[:count], np.int32)
+        return np.stack(images[:count]), np.stack(labels[:count])
   raise errors.DataError(
     f'{prepared.name} {split} holds {len(labels)} examples that can be read; '
     f'asked for: the first {count}'

@@ -4,7 +4,6 @@ The split that a step gets is the batch itself, see `stream`.
 """
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from bn_jax import checks, placement, types
 from bn_jax.data.batches import examples, in_memory, stream
-from bn_jax.data.disk import facts, store
+from bn_jax.data.disk import facts, sets
 
 # The usual mean and standard deviation of ImageNet's red, green and blue, in
 # grey levels, for every set: its own would need all of its images.
@@ -58,8 +57,7 @@ def settings(
 
 
 def load(
-  name: str,
-  data_dir: str | os.PathLike | None,
+  prepared: sets.Set,
   expected: facts.Facts,
   stream_settings: stream.Settings,
 ) -> examples.Dataset:
@@ -68,9 +66,8 @@ def load(
   What is wrong with all of them is then said before a network is compiled.
 
   Raises:
-    DataError: the set is absent, damaged, or of other sizes than `expected`.
+    DataError: the set is damaged, or of other sizes than `expected`.
   """
-  prepared = store.opened(name, data_dir)
   facts.check(prepared, expected)
   splits = 'train', expected.test_split
   for split in splits:
@@ -89,12 +86,12 @@ class Streamed:
 
   def __init__(
     self,
-    prepared: store.Prepared,
+    prepared: sets.Set,
     split: str,
     stream_settings: stream.Settings,
     sharding: jax.sharding.Sharding | None = None,
   ):
-    store.source(prepared, split)  # raises if the split is absent or damaged
+    prepared.records(split)  # raises if the split is absent or damaged
     self.num_examples = prepared.splits[split]
     self._prepared, self._split = prepared, split
     self._settings, self._sharding = stream_settings, sharding

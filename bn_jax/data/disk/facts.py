@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bn_jax import errors
-from bn_jax.data.disk import store
+from bn_jax.data.disk import sets, store
 
 
 class Facts(NamedTuple):
@@ -18,7 +18,8 @@ class Facts(NamedTuple):
       size of a vector target.
     num_train, num_test: numbers of examples to train and to test on.
     test_split: name of the split to test on.
-    dtype: of a pixel on disk, see `levels`.
+    dtype: of a pixel on disk, see `levels`; of a vector, 'float32'.
+    classifies: whether examples have labels; else targets, see `num_classes`.
   """
 
   shape: tuple[int | None, ...]
@@ -27,6 +28,7 @@ class Facts(NamedTuple):
   num_test: int
   test_split: str = 'test'
   dtype: str = 'uint8'
+  classifies: bool = True
 
 
 _PHOTOGRAPHS = (None, None, 3)
@@ -62,7 +64,7 @@ def of(name: str, data_dir: str | os.PathLike | None = None) -> Facts:
 
 
 def prepared(
-  dataset: store.Prepared, test_splits: Sequence[str] = ('test', 'validation')
+  dataset: sets.Set, test_splits: Sequence[str] = ('test', 'validation')
 ) -> Facts:
   """Returns the facts of a set that lies on disk.
 
@@ -73,7 +75,9 @@ def prepared(
     DataError: it lacks a split to train or to test on, or one is empty; or it
       has one class.
   """
-  if dataset.num_classes < 2:  # the loss would be 0, whatever the network
+  if (
+    dataset.classifies and dataset.num_classes < 2
+  ):  # the loss would be 0, whatever the network
     raise errors.DataError(
       f'{dataset.name} in {dataset.folder} has one class, '
       f'{dataset.class_names[0]!r}; allowed: two or more'
@@ -96,7 +100,8 @@ def prepared(
         dataset.splits['train'],
         dataset.splits[test_split],
         test_split,
-        dataset.stated.dtype,
+        dataset.stated.dtype if dataset.stated else 'float32',
+        dataset.classifies,
       )
   raise errors.DataError(
     f'{dataset.name} in {dataset.folder} has no split '
@@ -104,7 +109,7 @@ def prepared(
   )
 
 
-def check(dataset: store.Prepared, expected: Facts) -> None:
+def check(dataset: sets.Set, expected: Facts) -> None:
   """Raises DataError for a set on disk that is another than expected."""
   actual = prepared(dataset, [expected.test_split])
   if actual != expected:

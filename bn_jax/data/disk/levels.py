@@ -34,10 +34,12 @@ class Stated(NamedTuple):
   Attributes:
     shape: (height, width, channels), with None where images differ.
     dtype: of a pixel, a key of `WHITES`.
+    turned: whether an image is turned as its Exif says.
   """
 
   shape: tuple[int | None, int | None, int]
   dtype: str = 'uint8'
+  turned: bool = False
 
   @property
   def channels(self) -> int:
@@ -60,7 +62,7 @@ RGB = Stated((None, None, 3))
 
 def check(stated: Stated) -> None:
   """Raises ValueError for images that cannot be read, with the reason."""
-  shape, dtype = stated
+  shape, dtype = stated.shape, stated.dtype
   if dtype not in WHITES:
     raise ValueError(
       f'its pixels are {dtype}; allowed: {", ".join(sorted(WHITES))}'
@@ -82,10 +84,17 @@ def check_size(stated: Stated, width: int, height: int) -> None:
   extent = stated.shape[:2]
   if any(side not in (None, n) for side, n in zip(extent, (height, width))):
     sides = ' x '.join('any' if side is None else str(side) for side in extent)
+    hint = '; give resolution' if stated.turned else ''
     raise ValueError(
-      f'its image has {height} x {width} pixels (height x width); the features '
-      f'of the set say {sides}'
+      f'its image has {height} x {width} pixels (height x width); '
+      f'{whose(stated)} say {sides}{hint}'
     )
+
+
+def whose(stated: Stated) -> str:
+  """Returns what has told what is stated, for messages."""
+  # Many files of a folder are not looked at before.
+  return 'other files' if stated.turned else 'the features of the set'
 
 
 def of(values: np.ndarray) -> np.ndarray:

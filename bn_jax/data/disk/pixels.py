@@ -29,11 +29,24 @@ RULES = (
   ('float32', 'where it is stated: the four bytes of a PNG of mode RGBA, as '
               'TFDS writes them'),
   ('several frames', 'the first'),
-  ('Exif', 'an image is not turned, as is usual with ImageNet'),
+  ('Exif', 'turns an image of a folder, and a TIFF; not another one of TFDS, '
+           'as is usual with ImageNet'),
   ('size', 'another one than stated is refused'),
 )  # fmt: skip
 
 _JPEG = b'\xff\xd8'
+_EXIF = b'Exif\0\0'
+_ORIENTATION = 274  # the tag of Exif
+# Its value -> what turns the image upright, and whether sides change places.
+_TURNS = {
+  2: (Image.Transpose.FLIP_LEFT_RIGHT, False),
+  3: (Image.Transpose.ROTATE_180, False),
+  4: (Image.Transpose.FLIP_TOP_BOTTOM, False),
+  5: (Image.Transpose.TRANSPOSE, True),
+  6: (Image.Transpose.ROTATE_270, True),
+  7: (Image.Transpose.TRANSVERSE, True),
+  8: (Image.Transpose.ROTATE_90, True),
+}
 _SCAN, _END = b'\xff\xda', b'\xff\xd9'  # never occur in coded data
 _MODES = {1: 'L', 2: 'LA', 3: 'RGB', 4: 'RGBA'}
 
@@ -67,6 +80,10 @@ class Planes:
     """Returns the image of another size; arguments are those of Pillow."""
     return Planes([x.resize(*arguments, **keywords) for x in self.planes])
 
+  def transpose(self, method: Image.Transpose) -> 'Planes':
+    """Returns the image turned or mirrored, as Pillow does."""
+    return Planes([x.transpose(method) for x in self.planes])
+
   def __array__(self, dtype=None, copy=None) -> np.ndarray:
     """Returns the pixels, [H, W, C]."""
     del copy  # it is always one
@@ -80,17 +97,19 @@ class Opened(NamedTuple):
   """An image of which only the header was read.
 
   Attributes:
-    size: (width, height).
+    size: (width, height), upright.
     stated: what its set says of it.
     encoded: the bytes of its file; empty where it is an array.
     image: opened by Pillow, or the whole array; None for a JPEG that libjpeg
       can decode straight into an array.
+    orientation: of its Exif, 1 to 8; 1 where it is not turned.
   """
 
   size: tuple[int, int]
   stated: levels.Stated
   encoded: bytes
   image: Picture | None
+  orientation: int = 1
 
 
 def decoded(
@@ -122,6 +141,7 @@ def opened(
     )
   elif raw:
     image = _opened_file(raw, stated)
+    image = _upright(image) if stated.turned else image
   else:  # array_record returns this from a truncated file
     raise ValueError('it holds no image')
   levels.check_size(stated, *image.size)
@@ -151,6 +171,41 @@ def _opened_file(encoded: bytes, stated: levels.Stated) -> Opened:
   return Opened(image.size, stated, encoded, image)
 
 
+def _upright(image: Opened) -> Opened:
+  """Returns an image as it is to be turned."""
+  picture = image.image
+  if picture is None:  # a JPEG; few have an Exif, and Pillow takes its time
+    data = image.encoded
+    if data.find(_EXIF, 0, data.find(_SCAN)) < 0:
+      return image
+    picture = deep.opened(data)
+  orientation = orientation_of(picture)
+  if orientation in _TURNS and _TURNS[orientation][1]:
+    image = image._replace(size=image.size[::-1])
+  return image._replace(orientation=orientation)
+
+
+def orientation_of(picture: Image.Image) -> int:
+  """Returns the orientation in an opened file's Exif, 1 to 8; 1 for none.
+
+  What stands behind the pixels does not count, and neither does XMP. Pillow
+  itself turns a TIFF when it decodes it.
+  """
+  if 'exif' not in picture.info or picture.format == 'TIFF':
+    return 1
+  try:
+    value = picture.getexif().get(_ORIENTATION)
+  except Exception:  # a damaged Exif, of which Pillow may raise any error
+    return 1
+  return value if value in _TURNS else 1
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+  """Returns (width, height) of an opened file after turning."""
+  turn = _TURNS.get(orientation_of(picture))
+  return picture.size[::-1] if turn and turn[1] else picture.size
+
+
 def loaded(image: Opened, draft: tuple[int, int] | None = None) -> Picture:
   """Decodes an opened image, with the channels that its set states.
 
@@ -172,6 +227,17 @@ def loaded(image: Opened, draft: tuple[int, int] | None = None) -> Picture:
   """
   if not image.encoded:
     return image.image
+  if image.orientation == 1:
+    return _loaded(image, draft)
+  method, sides_change = _TURNS[image.orientation]
+  if sides_change:
+    image = image._replace(size=image.size[::-1])
+    draft = draft and draft[::-1]
+  return _loaded(image, draft).transpose(method)
+
+
+def _loaded(image: Opened, draft: tuple[int, int] | None) -> Picture:
+  """Decodes a file as it lies there, before it is turned."""
   stated = image.stated
   if image.image is None:
     pixels = Image.fromarray(_from_jpeg(image, draft))
@@ -200,7 +266,8 @@ def loaded(image: Opened, draft: tuple[int, int] | None = None) -> Picture:
 def array(image: Opened) -> np.ndarray:
   """Decodes an opened image at full size, [H, W, C]; see `loaded`."""
   stated = image.stated
-  if image.image is None and (stated.channels, stated.dtype) == (3, 'uint8'):
+  is_bytes = (stated.channels, stated.dtype) == (3, 'uint8')
+  if image.image is None and is_bytes and image.orientation == 1:
     return _from_jpeg(image)
   return as_array(loaded(image))
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.data.disk import levels, store
+from bn_jax.data.disk import levels, sets, store
 
 # The labels of a split within both limits are counted, which takes about 1 s
 # (70,000 labels/s). They lie among the images, so that all bytes are read.
@@ -63,8 +63,10 @@ class Row(NamedTuple):
   images: list[Any]
 
 
-def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
+def glance(prepared: sets.Set, *, classes: int, each: int) -> Glance:
   """Reads `each` images of each of the first `classes` classes of a set.
+
+  Where there are targets, all images count as of class 0.
 
   Raises:
     DataError: the set has no split, or is damaged.
@@ -72,8 +74,10 @@ def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
   if not prepared.splits:
     raise errors.DataError(f'{prepared.name} in {prepared.folder} has no split')
   split = 'train' if 'train' in prepared.splits else next(iter(prepared.splits))
-  source = store.source(prepared, split).data_source
-  read = store.reader(prepared)
+  known = prepared.known_labels(split)
+  if known is not None:
+    return _of_known(prepared, split, known, classes, each)
+  records = prepared.records(split)
   positions_of = {
     label: [] for label in range(min(classes, prepared.num_classes))
   }
@@ -82,8 +86,7 @@ def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
   whole = _is_small(prepared, split)
   with store.blaming(f'{prepared.name} {split}', prepared.folder):
     for chunk in _chunks(prepared, split, whole):
-      records = source.__getitems__(list(chunk))
-      labels = np.array([read(record)[1] for record in records], int)
+      labels = np.array([label for _, label in records.read(list(chunk))], int)
       looked_at += len(chunk)
       if labels.max(initial=0) >= prepared.num_classes:
         raise errors.DataError(
@@ -98,17 +101,32 @@ def glance(prepared: store.Prepared, *, classes: int, each: int) -> Glance:
       if not whole and all(len(x) == each for x in positions_of.values()):
         break
   images = {
-    label: [_decoded(prepared, split, read(source[p]), p) for p in positions]
+    label: [
+      _decoded(prepared, split, records.read([p])[0], p) for p in positions
+    ]
     for label, positions in positions_of.items()
   }
   return Glance(split, images, counts if whole else None, looked_at)
 
 
-def size_on_disk(prepared: store.Prepared, split: str) -> int:
-  """Returns the bytes that a split takes on disk."""
-  with store.blaming(f'{prepared.name} {split}', prepared.folder):
-    files = store.shards(prepared, split)
-    return sum(path.stat().st_size for path, _ in files)
+def _of_known(prepared, split, known, classes, each) -> Glance:
+  """Returns the glance at a split whose labels are known without reading."""
+  counts = None
+  labels = np.zeros(len(known), int)
+  if prepared.classifies:
+    labels, counts = known, np.bincount(known, minlength=prepared.num_classes)
+  positions_of = {
+    label: np.flatnonzero(labels == label)[:each].tolist()
+    for label in range(min(classes, labels.max(initial=0) + 1))
+  }
+  images = {}
+  for label, positions in positions_of.items():
+    with store.blaming(f'{prepared.name} {split}', prepared.folder):
+      examples = prepared.records(split).read(positions)
+    images[label] = [
+      _decoded(prepared, split, *pair) for pair in zip(examples, positions)
+    ]
+  return Glance(split, images, counts, len(known))
 
 
 def draw(title: str, rows: list[Row], note: str = '') -> Any:
@@ -177,9 +195,9 @@ def check_place(path: pathlib.Path) -> None:
       )
 
 
-def _is_small(prepared: store.Prepared, split: str) -> bool:
+def _is_small(prepared: sets.Set, split: str) -> bool:
   count = prepared.splits[split]
-  return count <= _COUNTED and size_on_disk(prepared, split) <= _COUNTED_BYTES
+  return count <= _COUNTED and prepared.size_on_disk(split) <= _COUNTED_BYTES
 
 
 def _chunks(prepared, split, whole) -> Iterator[range]:
@@ -193,7 +211,7 @@ def _chunks(prepared, split, whole) -> Iterator[range]:
     for start in range(0, count, _CHUNK)
   ]
   if not whole:
-    share = min(1.0, _SAMPLED_BYTES / max(1, size_on_disk(prepared, split)))
+    share = min(1.0, _SAMPLED_BYTES / max(1, prepared.size_on_disk(split)))
     order = np.random.default_rng(0).permutation(len(chunks))
     chunks = [chunks[i] for i in order[: max(1, round(share * len(chunks)))]]
   yield from chunks
@@ -207,7 +225,7 @@ def _decoded(prepared, split, record, position) -> Any:
     image = pixels.array(pixels.opened(record[0], prepared.stated))
   except ValueError as error:
     raise errors.DataError(
-      f'cannot read the image of {store.place_of(prepared, split, position)} '
+      f'cannot read the image of {prepared.place_of(split, position)} '
       f'in {prepared.folder}: {error}'
     ) from error
   return pixels.of_levels(levels.picture(image))

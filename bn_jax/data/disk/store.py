@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_jax import checks, errors
-from bn_jax.data.disk import features, levels
+from bn_jax.data.disk import features, levels, sets
 
 Arrays = tuple[np.ndarray, np.ndarray]
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
 # Of the format of cached splits, and of the rules by which they are decoded.
-_CACHE_VERSION = 2
+CACHE_VERSION = 2
 _SMALLEST = 2**24  # bytes: to decode a smaller split takes only a moment
 
 
@@ -58,6 +58,53 @@ class Prepared(NamedTuple):
   @property
   def shape(self) -> tuple[int | None, int | None, int]:
     return self.stated.shape
+
+  @property
+  def classifies(self) -> bool:
+    return True
+
+  def records(self, split: str) -> '_Records':
+    return _Records(source(self, split).data_source, reader(self))
+
+  def known_labels(self, split: str) -> None:
+    """Returns None: labels lie among the images."""
+
+  def place_of(self, split: str, number: int) -> str:
+    for path, length in shards(self, split):
+      if number < length:
+        return f'record {number} of {path.name}'
+      number -= length
+    raise IndexError(number)
+
+  def size_on_disk(self, split: str) -> int:
+    with blaming(f'{self.name} {split}', self.folder):
+      return sum(path.stat().st_size for path, _ in shards(self, split))
+
+  def made_of(self, split: str) -> str:
+    with blaming(f'{self.name} {split}', self.folder):
+      files = [file for file, _ in shards(self, split)]
+      return _fingerprint(self, files)
+
+  def cache_file(self, split: str, resolution: int | None) -> pathlib.Path:
+    base = os.environ.get('BN_JAX_CACHE_DIR')
+    name = f'{split}-{resolution or "full"}.npz'
+    if not base:
+      return self.folder / 'decoded' / name
+    root = pathlib.Path(base).expanduser()
+    return root / self.name / self.folder.name / name
+
+
+class _Records(NamedTuple):
+  """The records of a split; see `sets.Records`."""
+
+  source: Any
+  reader: Callable[[bytes], sets.Example]
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def read(self, numbers: Sequence[int]) -> list[sets.Example]:
+    return [self.reader(record) for record in self.source.__getitems__(numbers)]
 
 
 def data_dir(root: str | os.PathLike | None) -> pathlib.Path:
@@ -149,6 +196,11 @@ def opened(name: str, root: str | os.PathLike | None) -> Prepared:
       f'--data_dir=DIR or TFDS_DATA_DIR, or prepare it: python -m bn_jax data '
       f'prepare {name} --data_dir=DIR'
     )
+  return at(name, version)
+
+
+def at(name: str, version: pathlib.Path) -> Prepared:
+  """Opens the set whose version lies in a folder; see `opened` for errors."""
   facts = _json(version / 'dataset_info.json')
   file_format = facts.get('fileFormat') or 'tfrecord'
   if file_format != 'array_record':
@@ -199,17 +251,8 @@ def shards(prepared: Prepared, split: str) -> list[tuple[pathlib.Path, int]]:
   return list(zip(map(pathlib.Path, info.filepaths), info.shard_lengths))
 
 
-def place_of(prepared: Prepared, split: str, number: int) -> str:
-  """Returns the file of a record, for messages: 'record 3 of FILE'."""
-  for path, length in shards(prepared, split):
-    if number < length:
-      return f'record {number} of {path.name}'
-    number -= length
-  raise IndexError(number)
-
-
 def arrays(
-  prepared: Prepared,
+  prepared: sets.Set,
   split: str,
   resolution: int | None,
   decode: Callable[[], Arrays],
@@ -223,11 +266,11 @@ def arrays(
   Raises:
     DataError: the split is absent or damaged.
   """
-  source(prepared, split)  # raises if the split is absent
-  with blaming(f'{prepared.name} {split}', prepared.folder):
-    files = [file for file, _ in shards(prepared, split)]
-    fingerprint = _fingerprint(prepared, files)
-  path = _cache_file(prepared, split, resolution)
+  prepared.records(split)  # raises if the split is absent
+  path = prepared.cache_file(split, resolution)
+  if path is None:
+    return decode()
+  fingerprint = prepared.made_of(split)
   cached = _cached(path, fingerprint)
   if cached is not None:
     return cached
@@ -289,16 +332,8 @@ def _fingerprint(prepared: Prepared, files: list[pathlib.Path]) -> str:
   stats = [(path.name, path.stat()) for path in files]
   facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
   keys = [prepared.image_key, prepared.label_key]
-  return json.dumps([_CACHE_VERSION, *prepared.stated, *keys, facts])
-
-
-def _cache_file(prepared, split, resolution) -> pathlib.Path:
-  base = os.environ.get('BN_JAX_CACHE_DIR')
-  version = prepared.folder
-  name = f'{split}-{resolution or "full"}.npz'
-  if not base:
-    return version / 'decoded' / name
-  return pathlib.Path(base).expanduser() / prepared.name / version.name / name
+  stated = prepared.stated
+  return json.dumps([CACHE_VERSION, stated.shape, stated.dtype, *keys, facts])
 
 
 def _cached(path: pathlib.Path, fingerprint: str) -> Arrays | None:

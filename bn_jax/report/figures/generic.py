@@ -6,6 +6,7 @@ each run has a column: a line a layer, or a map of layers over steps if they are
 many; of several numbers the largest.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,7 +34,8 @@ def figure(
   once = looks.once(entry) and all(len(row.layers) <= _LINES for row in rows)
   title = quantities.title(entry)
   return canvas.Figure(
-    name=f'{measure.replace("_", "-")}{entry.suffix}',
+    # A user's has a ':' in its name, which no file can have everywhere.
+    name=f'{re.sub("[_:.]", "-", measure)}{entry.suffix}',
     title=f'{title}{entry.note}',
     caption=f'The quantities that the measure {measure} recorded. '
     f'{looks.told(entry) if once else _how(rows)}'

@@ -1,0 +1,102 @@
+"""Defines the config that a file changes: it takes a name as a flag does."""
+
+from typing import Any
+
+import ml_collections
+
+from bn_jax.config.run_config import SECTIONS
+
+NAMED = (*SECTIONS, 'measure')  # kinds of sections that have a name
+
+
+class Config(ml_collections.ConfigDict):
+  """A ConfigDict in which a new name drops the keywords of the old one.
+
+  `config.model.name = 'mlp'` drops what the network before it has and an mlp
+  lacks, at once: what is set after it stays, and is refused if an mlp lacks it.
+  `config.model = 'mlp'` says the same. Whatever else is a ConfigDict may be put
+  into it, and stays one without this.
+  """
+
+  def __init__(
+    self, initial_dictionary: Any = None, *settings, kind: str = '', **keywords
+  ):
+    """Takes the arguments of a ConfigDict, and what it is a section of.
+
+    Args:
+      kind: see `kind_below`; '' until it is put into one that says so.
+    """
+    # ConfigDict would make a key of it.
+    object.__setattr__(self, 'kind', kind)
+    super().__init__(None, *settings, **keywords)
+    is_config = isinstance(initial_dictionary, ml_collections.ConfigDict)
+    keep_unset = {'preserve_field_references': True} if is_config else {}
+    for key, value in (initial_dictionary or {}).items(**keep_unset):
+      self[key] = value
+
+  def __setitem__(self, key: Any, value: Any) -> None:
+    kind, section = kind_below(self.kind, key), self._fields.get(key)
+    if kind in NAMED and isinstance(value, str):
+      if isinstance(section, ml_collections.ConfigDict):
+        section['name'] = value
+        return
+      value = {'name': value}
+    if isinstance(value, dict):
+      # Runs keep the order in which columns and colours come.
+      value = Config(
+        value, self.is_type_safe, kind=kind, sort_keys=kind != 'runs'
+      )
+    elif isinstance(value, Config):
+      value._become(kind)
+    if key == 'name' and self.kind in NAMED and section not in (None, value):
+      self._drop_foreign(value)
+    if key == 'seeds' or isinstance(value, ml_collections.ConfigDict):
+      # Seeds may be a range; a ConfigDict of the user's is as good as one of
+      # ours, but not of its type.
+      with self.ignore_type():
+        super().__setitem__(key, value)
+    else:
+      super().__setitem__(key, value)
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    super().__setstate__(state)
+    self._become(state['kind'])
+
+  def copy_and_resolve_references(self, visit_map: Any = None) -> 'Config':
+    """Returns a copy with values for references, as a ConfigDict does."""
+    copied = super().copy_and_resolve_references(visit_map)
+    copied._become(self.kind)
+    return copied
+
+  def _become(self, kind: str) -> None:
+    """Says what this is a section of, and so what its sections are."""
+    object.__setattr__(self, 'kind', kind)
+    for key, value in self._fields.items():
+      if isinstance(value, Config):
+        value._become(kind_below(kind, key))
+
+  def _drop_foreign(self, name: Any) -> None:
+    # Imported late: a config that names nothing new need not wait for JAX.
+    from bn_jax.config import schema
+
+    section = schema.of(self.kind)
+    new, old = schema.allowed(section, name), schema.allowed(section, self.name)
+    # What neither has is a typing error, and is kept to be refused.
+    for key in set(old or ()) & set(self) - set(new or old or ()):
+      del self[key]
+
+
+def kind_below(kind: str, key: Any) -> str:
+  """Returns what a key of a section holds, '' for what is no section.
+
+  Args:
+    kind: of the section: 'config', the whole; 'runs', all runs; 'run', what one
+      run changes; 'measures', all; 'measure', one; or one of `SECTIONS`.
+  """
+  if kind in ('runs', 'measures'):
+    return kind.removesuffix('s')
+  sections = (*SECTIONS, 'measures', 'checkpoint')
+  is_section = (kind in ('config', 'run') and key in sections) or (
+    kind == 'config' and key == 'runs'
+  )
+  return key if is_section else ''

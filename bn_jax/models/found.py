@@ -1,0 +1,243 @@
+"""Finds the layers of a network that does not name them, by tracing it.
+
+Modules are listed in the order in which they are called, never in that of a
+dict. A layer is a module with a parameter 'kernel', under its path; a norm is
+one of flax's or of this package, or a module that has a scale, a bias or
+statistics, and no kernel. A norm belongs to the layer whose output it takes, or
+else (behind a nonlinearity, a pool or a sum) to the layer called last before
+it. What enters a layer's nonlinearity is taken to be the output of its last
+norm, or the layer's own where it has none; a last layer without a norm is the
+network's output and feeds none.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bn_jax import placement, trees
+from bn_jax.norms import noisy, per_example, running
+from bn_jax.norms import norm as norm_lib
+
+OURS = (running.RunningNorm, per_example.PerExample, norm_lib.Identity)
+NORMS = (
+  nn.BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm, *OURS
+)  # fmt: skip
+_AFFINE = {'scale', 'bias'}
+
+
+class Held:
+  """Holds a network, which flax would else give a name inside another one.
+
+  Bound to the other's scope, `held.module.clone(parent=self.scope)`, it then
+  has its variables where it would have them alone.
+
+  Attributes:
+    module: the network.
+  """
+
+  def __init__(self, module: nn.Module):
+    self.module = module
+
+  def __eq__(self, other: Any) -> bool:
+    return isinstance(other, Held) and self.module == other.module
+
+  def __hash__(self) -> int:
+    return hash(type(self.module))  # its attributes may be lists
+
+  def __repr__(self) -> str:
+    return repr(self.module)
+
+
+class Seen(NamedTuple):
+  """A layer or a norm, as a trace saw it.
+
+  Attributes:
+    path: '/'-joined.
+    is_layer: whether it has a kernel; otherwise it is a norm.
+    owner: of a norm, the layer that it belongs to; None: no layer is before it.
+    group_size: on how many examples an output depends with the batch's
+      statistics; 1 where on its own alone, None where on all.
+    spread: how it takes batches to lie on devices.
+    is_noisy: whether it adds noise.
+  """
+
+  path: str
+  is_layer: bool
+  owner: str | None
+  group_size: int | None
+  spread: placement.Spread
+  is_noisy: bool
+
+
+class Traits(NamedTuple):
+  """What training has to know of a network.
+
+  Attributes:
+    group_size: on how many examples an output depends with the batch's
+      statistics; 1 where on its own alone, None where on the whole batch.
+    noisy: whether its norms add noise after normalizing.
+  """
+
+  group_size: int | None
+  noisy: bool
+
+
+class Trace:
+  """Lists the layers and norms of the calls made under `interceptor`."""
+
+  def __init__(self):
+    self.modules: list[Seen] = []
+    self._outputs: dict[str, Any] = {}  # of layers, for their identity
+
+  def interceptor(self, call, arguments, keywords, context):
+    """Calls a method, and notes the module if it is a layer or a norm."""
+    y = call(*arguments, **keywords)
+    module, path = context.module, '/'.join(context.module.path)
+    if context.method_name != '__call__' or not path or not arguments:
+      return y
+    is_layer = module.has_variable('params', 'kernel')
+    is_new = all(seen.path != path for seen in self.modules)
+    if is_new and (is_layer or is_norm(module)):
+      self.modules.append(
+        Seen(
+          path, is_layer, self._owner(arguments[0]),
+          group_size(module, arguments, keywords),
+          getattr(module, 'spread', placement.ALONE),
+          isinstance(module, noisy.Noise | noisy.NoisyBatchNorm),
+        )
+      )  # fmt: skip
+    if is_new and is_layer:
+      self._outputs[path] = y
+    return y
+
+  def _owner(self, x: Any) -> str | None:
+    """Returns the layer whose output x is, or the last so far."""
+    for path, y in self._outputs.items():
+      if y is x:
+        return path
+    return next(reversed(self._outputs), None)
+
+  def forget(self) -> None:
+    """Drops the arrays of a trace, which end with it."""
+    self._outputs.clear()
+
+  def layers(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Returns ((name, paths of its parameters), ...), in forward order."""
+    norms = self._norms_of()
+    return tuple((name, (name, *norms[name])) for name in norms)
+
+  def taps(self) -> tuple[tuple[str, str], ...]:
+    """Returns ((layer, path of what enters its nonlinearity), ...)."""
+    pairs = [
+      (name, norms[-1] if norms else name)
+      for name, norms in self._norms_of().items()
+    ]
+    # The last layer is the network's output.
+    return tuple(pairs[:-1] if pairs and len(set(pairs[-1])) == 1 else pairs)
+
+  def traits(self) -> Traits:
+    """Returns what training has to know of the network."""
+    sizes = {seen.group_size for seen in self.modules} - {1}
+    size = sizes.pop() if len(sizes) == 1 else None if sizes else 1
+    return Traits(size, any(seen.is_noisy for seen in self.modules))
+
+  def check_spread(self, spread: placement.Spread) -> None:
+    """Raises ValueError for a norm that takes a batch to lie otherwise."""
+    for seen in self.modules:
+      if seen.group_size != 1 and seen.spread != spread:
+        raise ValueError(
+          f"{seen.path} would have each device's own statistics; allowed: "
+          "layout 'jit', or the norm that the config makes"
+        )
+
+  def _norms_of(self) -> dict[str, list[str]]:
+    """Returns {layer: its norms}, both in forward order."""
+    norms: dict[str, list[str]] = {
+      seen.path: [] for seen in self.modules if seen.is_layer
+    }
+    for seen in self.modules:
+      is_part = trees.lies_under(seen.path, tuple(norms))
+      if not is_part and seen.owner is not None:
+        norms[seen.owner].append(seen.path)
+    return norms
+
+
+def is_norm(module: nn.Module) -> bool:
+  """Returns whether a module, after its call, is a normalization."""
+  if isinstance(module, NORMS):
+    return True
+  if isinstance(module, nn.SpectralNorm | nn.WeightNorm):
+    return False  # they normalise kernels
+  own = own_variables(module)
+  return set(own.get('params', ())) <= _AFFINE and any(
+    own.get(collection) for collection in ('params', 'batch_stats')
+  )
+
+
+def group_size(module: nn.Module, arguments, keywords) -> int | None:
+  """Returns on how many examples a module's output depends, in this call."""
+  if isinstance(module, nn.BatchNorm):
+    return 1 if uses_running(module, arguments, keywords) else None
+  if isinstance(module, running.RunningNorm):
+    return 1 if module.frozen else module.group_size
+  if isinstance(module, (*NORMS, nn.SpectralNorm)):
+    return 1
+  # Of a norm that nobody here knows, the worst is taken.
+  sees_others = is_norm(module) or own_variables(module).get('batch_stats')
+  return None if sees_others else 1
+
+
+def uses_running(module: nn.BatchNorm, arguments, keywords) -> bool:
+  """Returns whether a call of flax's layer takes its running averages."""
+  argument = keywords.get('use_running_average')
+  if len(arguments) > 1:
+    argument = arguments[1]
+  return bool(
+    nn.merge_param('use_running_average', module.use_running_average, argument)
+  )
+
+
+def own_variables(module: nn.Module) -> dict[str, dict[str, Any]]:
+  """Returns {collection: {name: value}} of a module without its children's."""
+  return {
+    collection: {
+      name: value
+      for name, value in values.items()
+      if not isinstance(value, Mapping)
+    }
+    for collection, values in module.variables.items()
+  }
+
+
+def traced(module: nn.Module, shape: tuple[int, ...]) -> tuple[Trace, Any]:
+  """Returns (the trace of a call in training, the shapes of the variables).
+
+  Args:
+    module: called as ours are.
+    shape: of one example.
+  """
+  first, trace = Trace(), Trace()
+
+  def init(x):
+    with nn.intercept_methods(first.interceptor):
+      return module.init(jax.random.key(0), x, statistics='running')
+
+  def call(variables, x):
+    rngs = dict.fromkeys(('dropout', 'noise'), jax.random.key(0))
+    with nn.intercept_methods(trace.interceptor):
+      return module.apply(
+        variables, x, statistics='batch', rngs=rngs, mutable=['batch_stats']
+      )
+
+  def examples(count):
+    return jax.ShapeDtypeStruct((count, *shape), jnp.float32)
+
+  variables = jax.eval_shape(init, examples(1))
+  sizes = (seen.group_size or 1 for seen in first.modules)
+  jax.eval_shape(call, variables, examples(2 * math.lcm(*sizes)))
+  trace.forget()
+  return trace, variables
