@@ -89,9 +89,9 @@ def measure(
   Returns:
     A measure of exactly one batch: for each layer NAME and quantity of
     `weights`, NAME/quantity, []. effective_learning_rate has the rate of the
-    layer's kernels. It is nan where updates are no sums of gradients, as with
-    Adam, or the kernels of a layer have different rates: the length |w| then
-    acts otherwise, and angular_update tells how.
+    layer's kernels, nan if they have several. It is left out where updates are
+    no sums of gradients, as with Adam: |w| then acts otherwise, and
+    angular_update tells how.
   """
   checks.names('layers', layers, 'layers')
   names = tuple(layers)
@@ -129,10 +129,10 @@ def measure(
       float(problem.learning_rate(state)),
       journal=journal,
     )
-    rate = 'effective_learning_rate'
-    quantities[rate] = quantities[rate] * _factors(
-      problem, state.params, chosen
-    )
+    rate = quantities.pop('effective_learning_rate')
+    if problem.rate_factors is not None:
+      factors = problem.rate_factors(state.params)
+      quantities['effective_learning_rate'] = rate * _of_layers(factors, chosen)
     arrays = {
       f'{name}/{quantity}': values_L[i]
       for i, (name, _) in enumerate(chosen)
@@ -158,13 +158,8 @@ def kernels(params: Any, layers: by_layer.Layers) -> by_layer.Layers:
   return tuple(with_kernel)
 
 
-def _factors(
-  problem: types.Problem, params: Any, layers: by_layer.Layers
-) -> np.ndarray:
-  """Returns the factor of the rate of each layer, [L]; nan: not defined."""
-  if problem.rate_factors is None:
-    return np.full(len(layers), np.nan, np.float32)
-  factors = problem.rate_factors(params)
+def _of_layers(factors: Any, layers: by_layer.Layers) -> np.ndarray:
+  """Returns the factor of each layer's kernels, [L]; nan where they differ."""
   of_layers = [set(trees.leaves_under(factors, paths)) for _, paths in layers]
   return np.array(
     [of.pop() if len(of) == 1 else np.nan for of in of_layers], np.float32

@@ -6,7 +6,7 @@ import logging
 import jax
 
 from bn_jax import errors, plugins, types
-from bn_jax.config import differences
+from bn_jax.config import differences, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import manifest
 from bn_jax.experiment import run as run_lib
@@ -24,13 +24,16 @@ def config_of(folder: RunFolder) -> RunConfig:
   """Returns the resolved config of a run, for devices that this machine has.
 
   Raises:
-    ConfigError: it is older than a key of the config.
+    ConfigError: it is older than a key of the config, or a user's module that
+      it was trained by is gone, or fails.
     CheckpointError: its newest checkpoint is another run's.
     StorageError: the manifest was changed, or is of another experiment.
   """
   chain.check_owner(folder)
   modules = folder.manifest.get('modules') or {}
+  own = {k: v for k, v in folder.manifest['config'].items() if k != 'measures'}
   with plugins.bound(modules):
+    plugins.files(schema.references(own))  # are there, and do not fail
     filled = differences.filled(folder.manifest['config'])
   config = RunConfig.of(filled, folder.path, modules)
   # The numbers are the same on any number of devices.

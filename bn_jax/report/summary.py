@@ -112,6 +112,13 @@ def _evaluation(runs, name: str) -> Iterator[Quantity]:
     ('Accuracy', 'accuracy', _percent),
     ('Top-5 accuracy', 'top5', _percent),
     (loss, 'loss', _short),
+    *(
+      (f'{label} of the average', looks.AVERAGED + value, show)
+      for label, value, show in (
+        ('Accuracy', 'accuracy', _percent),
+        (loss, 'loss', _short),
+      )
+    ),
   ):
     to_come = not recorded and value == 'accuracy'
     if value in recorded or value == 'loss' or to_come:

@@ -24,11 +24,12 @@ class Member(NamedTuple):
   """A trained network, alone or in the ensemble.
 
   Attributes:
-    label: RUN/seedK.
+    label: RUN/seedK; its whole path, where another has that label too.
     state: the newest saved, with the statistics of --statistics.
   """
 
   label: str
+  path: pathlib.Path
   problem: types.Problem
   state: types.TrainState
 
@@ -55,6 +56,9 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
     zip(folders, configs),
     lambda run: _member(run[0], run[1].replace(**shared), values.statistics),
   )
+  labels = [member.label for member in members]
+  if len(set(labels)) < len(labels):  # of several working directories
+    members = [member._replace(label=str(member.path)) for member in members]
   source = build.source(config)
   crops = int(values.crops)
   _check(members, source, config, values, crops)
@@ -108,6 +112,8 @@ def _check(members, source, config, values, crops) -> None:
     raise errors.ConfigError(f'--out: {values.out}: there is no such folder')
   size = values.batch_size or config.evaluation_batch_size
   if crops > 1:
+    if len(source.facts.shape) != 3:
+      raise errors.ConfigError('--crops: of vectors; allowed: of images')
     height, width, _ = source.facts.shape
     if height != width:
       raise errors.ConfigError(
@@ -145,7 +151,7 @@ def _member(folder, config: RunConfig, statistics: str) -> Member:
   if statistics == 'population':
     statistics_lib.check(folder, problem)
     state = saved.population(folder, config, problem, state)
-  return Member(folder.label, problem, state)
+  return Member(folder.label, folder.path, problem, state)
 
 
 def _means(

@@ -79,7 +79,11 @@ def table(
   def of(seed: curves.Seed) -> Iterator[Sequence]:
     for layer in layers:
       lines = [row.read(seed, entry.name, layer) for row in rows]
-      for step, *numbers in zip(lines[0][0], *(line for _, line in lines)):
+      steps = lines[0][0]
+      values = [
+        line if len(line) else np.full(len(steps), np.nan) for _, line in lines
+      ]
+      for step, *numbers in zip(steps, *values):
         yield step, layer, *canvas.digits(numbers)
 
   return canvas.table(entry.runs, ('layer', *(row.name for row in rows)), of)

@@ -12,7 +12,7 @@ from matplotlib import colors, lines
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import canvas, paper_curves, strokes
-from bn_jax.report.results import curves
+from bn_jax.report.results import curves, optimizers
 
 LABEL = "the paper's curve, for its network as we read it"
 _GREY = '#8C8C8C'
@@ -63,7 +63,8 @@ def network(config: Mapping[str, Any]) -> str | None:
     config.get(key) or {}
     for key in ('optimizer', 'schedule', 'model', 'data', 'loss')
   )
-  plain = optimizer.get('name') == 'sgd' and not optimizer.get('momentum')
+  plain = optimizer.get('name') == optimizers.name(config) == 'sgd'
+  plain = plain and not optimizer.get('momentum')
   if not plain or schedule.get('name') != 'constant':
     return None
   task = data['name'], config['batch_size']

@@ -50,7 +50,8 @@ def figure(runs: Sequence[curves.Run]) -> canvas.Figure | None:
     name='accuracy',
     title='Accuracy',
     caption=f'Training batches: accuracy {_batches(runs)}. Test set: accuracy '
-    f'{_test_set(runs)}, with the running statistics.{_noise(runs)}'
+    f'{_test_set(runs)}, with the running statistics.{_average(runs)}'
+    f'{_noise(runs)}'
     + overlay.sentence(matches, _ONE_BATCH if matches_of_axes[0] else ''),
     alt='Training and test accuracy over steps, one line a run: '
     + _ends(runs, curves.final_train_accuracy, lambda a: f'{100 * a:.1f} %')
@@ -86,7 +87,8 @@ def loss(runs: Sequence[curves.Run]) -> canvas.Figure | None:
     name='loss',
     title='Loss',
     caption=f'Training batches: loss {_batches(runs)}. Test set: its mean '
-    f'{_test_set(runs)}, with the running statistics. {loss_sentence}Without '
+    f'{_test_set(runs)}, with the running statistics.{_average(runs)} '
+    f'{loss_sentence}Without '
     'the weight penalty, in the units of the task. Logarithmic vertical axes.'
     f'{_noise(runs)}' + overlay.sentence(matches),
     alt='Training and test loss over steps, one line a run: '
@@ -129,6 +131,11 @@ def _drawing(
     evaluations = _series(run, _test_entry(run), values[1])
     lines = [(series.step, series.values[values[1]]) for series in evaluations]
     strokes.draw_mean(test, lines, index, logarithmic)
+    value = looks.AVERAGED + values[1]
+    averages = _series(run, _test_entry(run), value)
+    if averages:
+      mean = strokes.mean([(s.step, s.values[value]) for s in averages])
+      strokes.thin(test, mean.step, mean.mean, index)
   batch.set_title('Training batches')
   test.set_title('Test set, running statistics')
   for axis in (batch, test):
@@ -179,14 +186,19 @@ def _table(runs: Sequence[curves.Run], values: tuple[str, str], name: str):
   rows = [('run', 'seed', 'step', 'quantity', name)]
   for run in runs:
     evaluations = curves.names(run, looks.EVALUATION)
-    quantities = [('train', values[0]), *((n, values[1]) for n in evaluations)]
+    quantities = [('train', values[0], '')]
+    for entry in evaluations:
+      quantities += [
+        (entry, values[1], ''),
+        (entry, looks.AVERAGED + values[1], ' of the average'),
+      ]
     for seed in run.seeds:
-      for quantity, value in quantities:
-        if curves.recorded(seed, quantity, value):
-          series = seed.series[quantity]
+      for entry, value, of in quantities:
+        if curves.recorded(seed, entry, value):
+          series = seed.series[entry]
           numbers = canvas.digits(series.values[value])
           for step, number in zip(series.step, numbers):
-            rows.append((run.name, seed.seed, step, quantity, number))
+            rows.append((run.name, seed.seed, step, entry + of, number))
   return rows
 
 
@@ -204,6 +216,17 @@ def _ends(
     return f'{run.name} ends at {show(mean)} on training batches'
 
   return '; '.join(map(of, runs))
+
+
+def _average(runs: Sequence[curves.Run]) -> str:
+  """Returns what a caption says of averaged networks, if there are some."""
+  decays = {run.config.get('ema') for run in runs} - {None}
+  if not decays:
+    return ''
+  return (
+    ' Dotted: the same of the averages of parameters and running statistics '
+    f'over the updates (ema {", ".join(map(str, sorted(decays)))}).'
+  )
 
 
 def _noise(runs: Sequence[curves.Run]) -> str:

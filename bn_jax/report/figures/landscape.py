@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import canvas, overlay, strokes
-from bn_jax.report.results import beta, conditions, curves, looks
+from bn_jax.report.results import beta, conditions, curves, looks, optimizers
 
 MEASURE = 'along_gradient'
 _ROWS = (
@@ -112,6 +112,7 @@ def definition(entry: looks.Entry) -> str:
     'every point; θ all parameters; g = ∇L(θ). The points are θ − '
     f'e·{symbol(entry)}, with e = {_sizes(entry)}'
     f'{meaning and ", and "}{meaning}. {looks.circumstances(entry)}'
+    f'{optimizers.of_edge(entry.runs)}'
   )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bn_jax.report.drawing import by_layer, canvas
-from bn_jax.report.results import curves, looks
+from bn_jax.report.results import curves, looks, optimizers
 
 MEASURE = 'weights'
 _ROWS = (
@@ -43,7 +43,8 @@ def figure(
     'learning rate, learning rate / |w|²; the angle by which the update of the '
     'optimizer turns them; and |<w, ∇L>| / (|w| |∇L|), which is 0 but for '
     'rounding where the loss L, without the weight penalty, does not change '
-    f'with |w|, as before a norm. {_of(layers, every)} '
+    f'with |w|, as before a norm. {optimizers.of_rates(entry.runs)}'
+    f'{_of(layers, every)} '
     f'{looks.told(entry) if once else axes}{looks.circumstances(entry)}',
     alt='Norm, effective learning rate, angle of an update and radial part of '
     f'the gradient, over training, one column a layer ({", ".join(layers)}). '

@@ -18,6 +18,11 @@ _TRAINING = (
   'data', 'loss', 'model', 'norm', 'optimizer', 'schedule', 'init_from',
   'batch_size', 'micro_batch_size',
 )  # fmt: skip
+# Further keys, which older runs lack -> what those did.
+_UNCHANGED = {
+  'clip_norm': None, 'adaptive_clip': None, 'rates': {}, 'trainable': 'all',
+  'ema': None,
+}  # fmt: skip
 _IN_SUMMARY = ('norm.name', 'schedule.learning_rate')  # what it shows
 # Of a measure: what changes no number (chunks: but for rounding).
 _NOT_MEASURING = ('name', 'spread', 'chunk_size', 'per_layer', 'curvature')
@@ -35,6 +40,8 @@ def training(seed: curves.Seed) -> dict[str, str]:
       texts[key] = _text(section)
   for key in _IN_SUMMARY:
     texts.pop(key, None)
+  changes = {**_UNCHANGED, **config}
+  texts |= {key: _text(changes[key]) for key in _UNCHANGED}
   precision = seed.manifest['precision']
   return texts | {
     'compute_dtype': precision['dtype'],

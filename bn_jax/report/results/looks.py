@@ -13,6 +13,7 @@ from bn_jax.storage import records
 
 _LISTED_STEPS = 6  # that a caption lists: more fill a line and tell no more
 EVALUATION = 'evaluation'  # the measure that is drawn with training
+AVERAGED = 'ema_'  # before the names of what it finds of an averaged network
 
 
 class Entry(NamedTuple):

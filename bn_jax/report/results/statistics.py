@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.report.results import curves, looks, reductions
+from bn_jax.report.results import curves, looks, optimizers, reductions
 from bn_jax.storage import records
 
 # Numbers of steps. In these alone inf is a result, "never reached".
@@ -125,10 +125,12 @@ def beta_of_rate(
 ) -> float:
   """Returns max_e beta at each look, reduced, times (learning rate) / 2.
 
-  1 is the edge of stability: beta = 2 / (learning rate).
+  1 is the edge of stability: beta = 2 / (learning rate). With momentum it is
+  another number than 2, see `optimizers.edge`; nan where it is not defined.
   """
   keywords = {'name': name, 'reduce': reduce, 'after': after}
-  return upper_edge(seed, value='beta', **keywords) * _rate(seed) / 2
+  beta = upper_edge(seed, value='beta', **keywords)
+  return beta * _rate(seed) / _edge(seed)
 
 
 def curvature_of_rate(
@@ -138,10 +140,13 @@ def curvature_of_rate(
 
   H is the Hessian of the loss, d the direction along which the entry looks.
 
-  1 is the edge of stability (Cohen et al., 2021, arXiv:2103.00065).
+  1 is the edge of stability (Cohen et al., 2021, arXiv:2103.00065). With
+  momentum it is another number than 2, see `optimizers.edge`; nan where it is
+  not defined.
   """
   keywords = {'name': name, 'reduce': reduce, 'after': after}
-  return of_measure(seed, value='curvature', **keywords) * _rate(seed) / 2
+  curvature = of_measure(seed, value='curvature', **keywords)
+  return curvature * _rate(seed) / _edge(seed)
 
 
 def at_factor(
@@ -220,6 +225,12 @@ def _reduced(
 def _rate(seed: curves.Seed) -> float:
   """Returns the config's learning rate: of a schedule, its peak."""
   return seed.manifest['config']['schedule']['learning_rate']
+
+
+def _edge(seed: curves.Seed) -> float:
+  """Returns `optimizers.edge` of a seed's config; nan: not defined."""
+  product = optimizers.edge(seed.manifest['config'])
+  return math.nan if product is None else product
 
 
 def _at(series: curves.Series, value: str, size: float) -> np.ndarray:
