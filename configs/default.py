@@ -38,8 +38,9 @@ def get_config() -> ml_collections.ConfigDict:
   # or range(8), which is '0:8', as on the command line
   config.expected_divergence = ()  # runs whose divergence is no failure
 
-  # Data: bn_jax.data.datasets, or any set of images in the data_dir. Random
-  # changes are of training images alone.
+  # Data: bn_jax.data.datasets, any set of images in the data_dir, or your own,
+  # as folder:PATH, PATH.npz or my_module:make (docs/data.md). Random changes
+  # are of training images alone.
   config.data = dict(
     name='digits',
     resolution=config_dict.placeholder(int),  # pixels a side; None: as they are
@@ -48,6 +49,9 @@ def get_config() -> ml_collections.ConfigDict:
     subset=config_dict.placeholder(int),  # training examples kept; None: all
     label_noise=0.0,  # share of training labels that become another class
     selection_seed=0,  # of the two draws above, apart from the runs' seeds
+    test_share=config_dict.placeholder(float),  # held out where there is no
+    # test split; None: a tenth of your own data
+    seed=0,  # of that draw, apart from the runs' seeds
     crop_padding=0,  # pixels added on each side before a random crop
     flip=False,  # mirrors half of the images at random
     photometric=0.0,  # strength of random brightness, contrast and colours

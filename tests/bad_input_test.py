@@ -235,7 +235,7 @@ class CallTest(Case):
 
 
 class DataTest(Case):
-  @named(data.SETS)
+  @named((*data.SETS, *data.FOLDERS, *data.ARRAYS))
   def test_row(self, row):
     (self.folder / 'data').mkdir()
     build._source.cache_clear()  # of another row's folder, of the same name

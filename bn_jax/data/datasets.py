@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from bn_jax import plugins
+from bn_jax import errors, plugins
 from bn_jax.data import images, linear_task, returned
 from bn_jax.data.batches.examples import Dataset, Examples, Feed, Source
 from bn_jax.data.disk import facts, own
@@ -50,8 +50,7 @@ def make(
     theirs = {
       keyword: value
       for keyword, value in keywords.items()
-      if plugins.takes(function, keyword)
-      and (keyword not in _OURS or keyword in _parameters(function))
+      if keyword not in _OURS or keyword in _parameters(function)
     }
     value = plugins.call(name, function, **theirs)
     ours = {k: v for k, v in keywords.items() if k in _OURS}
@@ -62,17 +61,25 @@ def make(
 def of_function(function: Callable[..., Any]) -> Callable[..., Source]:
   """Returns what has the signature of a dataset that a user's function makes.
 
-  Its keywords are those of the function and of `images.make`; one that both
-  have goes to both, and its default is the function's.
+  Its keywords are those of `images.make`, and the function's own.
+
+  Raises:
+    ConfigError: a keyword of the function is one of ours, which is none of
+      `_SHARED`.
   """
   theirs = _parameters(function)
-  defaults = {
-    keyword: parameter.replace(kind=parameter.KEYWORD_ONLY)
-    for keyword, parameter in theirs.items()
-    if keyword not in _OURS or parameter.default is not parameter.empty
-  }
-  ours = {**_OURS, **defaults}
-  rest = [
+  for keyword in theirs:
+    if keyword in _OURS and keyword not in _SHARED:
+      raise errors.ConfigError(
+        f'{function.__name__} has the keyword {keyword!r}, which is a key of '
+        'every dataset; give it another name'
+      )
+  keywords = {**theirs, **_OURS}
+  parameters = [
+    parameter.replace(kind=parameter.KEYWORD_ONLY)
+    for parameter in keywords.values()
+  ]
+  parameters += [
     parameter
     for parameter in inspect.signature(function).parameters.values()
     if parameter.kind is parameter.VAR_KEYWORD
@@ -81,7 +88,7 @@ def of_function(function: Callable[..., Any]) -> Callable[..., Source]:
   def make(**keywords):
     return function(**keywords)
 
-  make.__signature__ = inspect.Signature([*ours.values(), *rest])
+  make.__signature__ = inspect.Signature(parameters)
   return make
 
 
@@ -90,6 +97,7 @@ _OURS = {
   for keyword, parameter in inspect.signature(images.make).parameters.items()
   if keyword != 'name'
 }
+_SHARED = ('data_dir', 'seed')  # go to a user's function too, if it has them
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from bn_jax import errors
+from bn_jax import checks, errors
 from bn_jax.data.disk import arrays, sets, store
 
 
@@ -29,7 +29,7 @@ def opened(
     value = dict(zip(('x', 'y', 'x_test', 'y_test'), value))
   if not hasattr(value, 'keys'):
     raise errors.ConfigError(
-      f'{reference} returned a {type(value).__name__}; allowed: a dict of '
+      f'{reference} returned {checks.shown(value)}; it must return a dict of '
       'arrays, (x, y), (x, y, x_test, y_test), or a builder of TFDS'
     )
   return arrays.of(reference, _folder(function), value)

@@ -12,7 +12,7 @@ from flax import traverse_util
 
 from bn_jax import checks, errors, norms, plugins
 from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
-from bn_jax.models.adapted import adapt, for_shape, traits
+from bn_jax.models.adapted import adapt, check_call, for_shape, traits
 from bn_jax.models.found import Traits
 from bn_jax.models.lowering import LOWERINGS
 from bn_jax.models.swapped import replace_norms
@@ -110,6 +110,7 @@ def make(
     'a flax.linen.Module',
     optional=('num_classes', 'norm'),
   )
+  check_call(name, module)
   return for_shape(module, None)
 
 

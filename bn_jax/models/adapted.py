@@ -274,6 +274,17 @@ def check_keyword(module: nn.Module, keyword: str | None) -> None:
   )
 
 
+def check_call(name: str, module: nn.Module) -> None:
+  """Raises ValueError for a call that does not say how it is told to train."""
+  others = keywords_of(module)
+  if others and train_keyword_of(module) is None:
+    raise ValueError(
+      f'{name} returned {type(module).__name__}, whose call takes x, '
+      f'{", ".join(others)}; allowed: train=..., or what '
+      f'models.adapt(module, {others[0]!r}) returns'
+    )
+
+
 @functools.lru_cache
 def _trace(module: nn.Module, shape: tuple[int, ...] | None) -> found.Trace:
   """Returns the trace of a network with our call.

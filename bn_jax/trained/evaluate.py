@@ -113,6 +113,8 @@ def _check(members, source, config, values, crops) -> None:
     raise errors.ConfigError(f'--out: {values.out}: there is no such folder')
   size = values.batch_size or config.evaluation_batch_size
   if crops > 1:
+    if len(source.facts.shape) != 3:
+      raise errors.ConfigError('--crops: of vectors; allowed: of images')
     height, width, _ = source.facts.shape
     if height != width:
       raise errors.ConfigError(

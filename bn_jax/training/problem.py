@@ -165,6 +165,8 @@ def _init(
   key = jax.random.key(seed)
   parameter_key = keys.of(key, types.Purpose.PARAMETERS)
   variables = dict(module.init(parameter_key, image, statistics='running'))
+  if 'params' not in variables:
+    raise ValueError('the network has no parameters; allowed: one or more')
   params = variables.pop('params')
   batch_stats = variables.pop('batch_stats', {})
   return types.TrainState(

@@ -78,7 +78,8 @@ def _drawn(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
   quota = np.floor(exact).astype(int)
   wanted = max(1, round(share * len(labels)))
   for label in np.argsort(quota - exact, kind='stable'):
-    if quota.sum() < wanted and quota[label] < counts[label] - 1:
+    has_more = quota[label] < min(exact[label], counts[label] - 1)
+    if quota.sum() < wanted and has_more:
       quota[label] += 1
   generator = np.random.default_rng(seed)
   numbers = [

@@ -29,8 +29,8 @@ RULES = (
   ('float32', 'where it is stated: the four bytes of a PNG of mode RGBA, as '
               'TFDS writes them'),
   ('several frames', 'the first'),
-  ('Exif', 'turns an image of a folder; not one of TFDS, as is usual with '
-           'ImageNet'),
+  ('Exif', 'turns an image of a folder, and a TIFF; not another one of TFDS, '
+           'as is usual with ImageNet'),
   ('size', 'another one than stated is refused'),
 )  # fmt: skip
 
@@ -188,9 +188,10 @@ def _upright(image: Opened) -> Opened:
 def orientation_of(picture: Image.Image) -> int:
   """Returns the orientation in an opened file's Exif, 1 to 8; 1 for none.
 
-  What stands behind the pixels does not count, and neither does XMP.
+  What stands behind the pixels does not count, and neither does XMP. Pillow
+  itself turns a TIFF when it decodes it.
   """
-  if 'exif' not in picture.info and picture.format != 'TIFF':
+  if 'exif' not in picture.info or picture.format == 'TIFF':
     return 1
   try:
     value = picture.getexif().get(_ORIENTATION)

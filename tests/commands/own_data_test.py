@@ -1,0 +1,157 @@
+"""A user's own data, as they are typed: trained, then evaluated elsewhere."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import pathlib
+import shutil
+import tempfile
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from bn_jax import __main__
+from bn_jax.config import build
+from bn_jax.report.drawing import canvas
+from tests.fixtures import own_data, strict
+
+
+def run(*words):
+  """Returns (exit code, what python -m bn_jax WORDS said and warned)."""
+  said = io.StringIO()
+  try:
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+      code = __main__.main(['bn_jax', *words])
+  finally:
+    logging.getLogger('bn_jax').handlers.clear()
+  return code, said.getvalue()
+
+
+class OwnDataTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    self.folder = pathlib.Path(os.path.realpath(folder))
+    (self.folder / 'elsewhere').mkdir()
+    self.enterContext(contextlib.chdir(self.folder))
+    self.enterContext(
+      mock.patch.multiple(
+        canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
+      )
+    )
+    build._source.cache_clear()
+
+  def write(self):
+    own_data.folder(self.folder / 'pets', count=60)
+    x = np.stack([own_data.pixels(i) for i in range(60)])
+    y = np.arange(60) % 3 + 1
+    np.savez('x.npz', x=x, y=y)
+    np.save('x.npy', x.reshape(60, -1))
+    np.save('y.npy', y)
+    pathlib.Path('my_data.py').write_text(
+      'import numpy as np\n'
+      'def make(classes_from=0):\n'
+      f"  with np.load('{self.folder}/x.npz') as file:\n"
+      "    return file['x'], file['y'] + classes_from\n"
+    )
+
+  def train(self, name, *words):
+    shutil.copy(strict.ROOT / 'tests/fixtures/small_config.py', 'config.py')
+    return run(
+      'train', '--config=config.py', '--workdir=work', '--config.seeds=0,',
+      '--config.steps=2', f'--config.data.name={name}', *words,
+    )  # fmt: skip
+
+  def manifest(self):
+    text = (self.folder / 'work/batchnorm/seed0/manifest.json').read_text()
+    return json.loads(text)
+
+  @parameterized.parameters(
+    'folder:pets', 'x.npz', 'x.npy,y.npy', 'my_data:make'
+  )
+  def test_trained_here_and_evaluated_elsewhere(self, name):
+    self.write()
+    code, said = self.train(name)
+    self.assertEqual(code, 0, said)
+    content = self.manifest()
+    self.assertEqual(content['data']['held_out'],
+                     {'share': 0.1, 'seed': 0, 'examples': 6})  # fmt: skip
+    self.assertLen(content['data']['digest'], 64)
+    os.chdir('elsewhere')
+    build._source.cache_clear()
+    code, said = run('evaluate', '../work/batchnorm/seed0', '--out=out.json')
+    self.assertEqual(code, 0, said)
+    self.assertIn('6 examples', said)
+    self.assertNotIn('changed', said)
+
+  def test_the_user_s_folder_is_left_as_it_was(self):
+    self.write()
+    before = {p: p.stat().st_mtime_ns for p in pathlib.Path('pets').rglob('*')}
+    code, said = self.train('folder:pets')
+    self.assertEqual(code, 0, said)
+    run('data', 'info', 'folder:pets', '--out=elsewhere/pets.png')
+    after = {p: p.stat().st_mtime_ns for p in pathlib.Path('pets').rglob('*')}
+    self.assertEqual(before, after)
+
+  def test_changed_data_are_said(self):
+    self.write()
+    code, said = self.train('folder:pets')
+    self.assertEqual(code, 0, said)
+    shutil.copy('pets/cat/03.png', 'pets/cat/00.png')
+    os.rename('pets/cat/00.png', 'pets/cat/0.png')
+    build._source.cache_clear()
+    code, said = self.train('folder:pets', '--config.steps=4')
+    self.assertEqual(code, 0, said)
+    self.assertIn('batchnorm/seed0 goes on, though the data pets have changed '
+                  '(digest', said)  # fmt: skip
+    for number in range(30, 60, 3):
+      pathlib.Path(f'pets/cat/{number}.png').unlink()
+    build._source.cache_clear()
+    for code, said in (
+      self.train('folder:pets', '--config.steps=6'),
+      run('evaluate', 'work/batchnorm/seed0'),
+    ):
+      self.assertEqual(code, 3, said)
+      self.assertIn('train had 54 examples, has 45', said)
+      self.assertIn('put them back, or give another --workdir', said)
+
+  def test_regression_on_images(self):
+    self.write()
+    x = np.load('x.npz')['x']
+    np.savez('means.npz', x=x, y=x.mean((1, 2)) / 255)
+    code, said = self.train(
+      'means.npz', '--config.loss.name=squared_error', '--config.model.name=mlp'
+    )
+    self.assertEqual(code, 0, said)
+    text = (self.folder / 'work/batchnorm/seed0/scalars.jsonl').read_text()
+    rows = [json.loads(line)['values'] for line in text.splitlines()]
+    self.assertNotIn('accuracy', rows[-1])
+
+  @parameterized.parameters(
+    ('folder:pets', ('images   6 x 6 x 3', 'cat (18), dog (18), eel (18)',
+                     'labels.csv', 'Exif', 'no test split')),
+    ('x.npz', ('images   6 x 6 x 3', '1 (18), 2 (18), 3 (18)', 'test_share')),
+    ('x.npy,y.npy', ('vectors  108 numbers', '1 (18), 2 (18)', 'deviation')),
+    ('my_data:make', ('my_data:make', 'uint8', '1 (18), 2 (18), 3 (18)')),
+  )  # fmt: skip
+  def test_info(self, name, fragments):
+    self.write()
+    code, said = run('data', 'info', name)
+    self.assertEqual(code, 0, said)
+    said = ' '.join(said.split())
+    for fragment in fragments:
+      self.assertIn(' '.join(fragment.split()), said)
+
+  def test_info_of_targets(self):
+    np.savez('t.npz', x=np.zeros((20, 4, 4)), y=np.zeros((20, 2)))
+    code, said = run('data', 'info', 't.npz')
+    self.assertEqual(code, 0, said)
+    self.assertIn('targets  2 numbers each', said)
+    self.assertIn('wrote t.png', said)
+
+
+if __name__ == '__main__':
+  absltest.main()
