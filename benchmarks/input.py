@@ -1,4 +1,4 @@
-"""Times the streams of images against bare decoding on the same cores.
+"""Times the streams of images, against each other and bare decoding.
 
 jpeg: the stream that training and evaluation read, with random and with middle
 crops, from threads and from 1 and 2 worker processes. It is compared with
@@ -7,8 +7,13 @@ them, also into arrays, and with a random crop resized. Bare decoding and stream
 alternate, so that other load on the machine affects both; under a high load,
 the time of the processors says more than the clock.
 
+folder: a folder of images against the same files in an array_record of TFDS, by
+turns, from the memory of the system. It writes both into a temporary folder.
+
   python benchmarks/input.py [--part=jpeg] [--data_dir=DIR] [--originals=DIR]
     [--workers 0 1 2]
+  python benchmarks/input.py --part=folder [--files=100000] [--rounds=6]
+    [--side=64] [--format=JPEG]
 
 Without folders the photographs that come with scikit-learn are read. --data_dir
 may hold imagenette_mini (of 224 pixels); --originals is any folder of larger
@@ -37,7 +42,7 @@ from sklearn import datasets
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from bn_jax.data.batches import ahead, crops, encoded, stream
-from bn_jax.data.disk import store
+from bn_jax.data.disk import folders, store
 
 _SIZE = 224  # pixels of a side, as ImageNet's networks take them
 _RECORDS = 256  # images of a set: few enough to write in a second
@@ -47,16 +52,20 @@ _CORES = os.cpu_count()
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--part', choices=PARTS, default=None)
+  parser.add_argument('--part', choices=PARTS, default='jpeg')
   parser.add_argument('--batch_size', type=int, default=64)
   parser.add_argument('--pairs', type=int, default=3)
   parser.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2])
   parser.add_argument('--data_dir', default=None)
   parser.add_argument('--originals', default=None)
+  parser.add_argument('--files', type=int, default=100_000)
+  parser.add_argument('--distinct', type=int, default=1000)
+  parser.add_argument('--side', type=int, default=64)
+  parser.add_argument('--format', choices=('JPEG', 'PNG'), default='JPEG')
+  parser.add_argument('--rounds', type=int, default=6)
+  parser.add_argument('--batches', type=int, default=300)
   options = parser.parse_args()
-  for name, part in PARTS.items():
-    if options.part in (None, name):
-      part(options)
+  PARTS[options.part](options)
 
 
 # jpeg: images that are streamed.
@@ -75,8 +84,9 @@ class Photographs(tfds.core.GeneratorBasedBuilder):
 
   VERSION = tfds.core.Version('1.0.0')
 
-  def __init__(self, *, images, **keywords):
+  def __init__(self, *, images, count=_RECORDS, **keywords):
     self._images = images
+    self._count = count
     super().__init__(**keywords)
 
   def _info(self):
@@ -88,6 +98,8 @@ class Photographs(tfds.core.GeneratorBasedBuilder):
       builder=self,
       features=tfds.features.FeaturesDict(features),
       supervised_keys=('image', 'label'),
+      # TFDS needs TensorFlow to shuffle more than 1,000 MiB.
+      disable_shuffling=True,
     )
 
   def _split_generators(self, dl_manager):
@@ -95,15 +107,15 @@ class Photographs(tfds.core.GeneratorBasedBuilder):
     return {'train': self._generate_examples()}
 
   def _generate_examples(self):
-    for number in range(_RECORDS):
+    for number in range(self._count):
       image = io.BytesIO(self._images[number % len(self._images)])
       yield number, {'image': image, 'label': number % 10}
 
 
-def _prepared(name, folder, images) -> store.Prepared:
+def _prepared(name, folder, images, count=_RECORDS) -> store.Prepared:
   tfds.disable_progress_bar()
   keywords = {'data_dir': f'{folder}/{name}', 'file_format': 'array_record'}
-  builder = Photographs(images=images, **keywords)
+  builder = Photographs(images=images, count=count, **keywords)
   # TFDS says that it downloads, although nothing is downloaded here.
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare(file_format='array_record')
@@ -131,9 +143,9 @@ def _originals(options) -> list[bytes]:
   ]
 
 
-def _encoded(image: Image.Image) -> bytes:
+def _encoded(image: Image.Image, kind: str = 'JPEG') -> bytes:
   data = io.BytesIO()
-  image.save(data, 'JPEG', quality=90)
+  image.save(data, kind, **({'quality': 90} if kind == 'JPEG' else {}))
   return data.getvalue()
 
 
@@ -202,9 +214,9 @@ class _Middles:
     )
 
 
-def _stream(prepared, crop, workers, batch_size) -> ahead.Stream:
+def _stream(prepared, crop, workers, batch_size, size=_SIZE) -> ahead.Stream:
   if crop == 'random':
-    settings = stream.Settings(size=_SIZE, workers=workers)
+    settings = stream.Settings(size=size, workers=workers)
     return stream.training(
       prepared, 'train', batch_size=batch_size, seed=0, settings=settings
     )
@@ -219,18 +231,20 @@ def _stream(prepared, crop, workers, batch_size) -> ahead.Stream:
   )
 
 
-def _stream_speed(prepared, crop, workers, batch_size) -> _Speed:
+def _stream_speed(
+  prepared, crop, workers, batch_size, count=_BATCHES, size=_SIZE
+) -> _Speed:
   """Returns the speed of a stream, once all its workers are busy."""
   others = set(multiprocessing.active_children())
-  with _stream(prepared, crop, workers, batch_size) as batches:
+  with _stream(prepared, crop, workers, batch_size, size) as batches:
     for _ in range(4 * max(_CORES, workers)):  # those prepared ahead
       next(batches)
     started = set(multiprocessing.active_children()) - others
     start, busy = time.perf_counter(), _busy(started)
-    for _ in range(_BATCHES):
+    for _ in range(count):
       next(batches)
     seconds, used = time.perf_counter() - start, _busy(started) - busy
-  return _Speed(_BATCHES * batch_size / seconds, _BATCHES * batch_size / used)
+  return _Speed(count * batch_size / seconds, count * batch_size / used)
 
 
 def _busy(processes) -> float:
@@ -286,8 +300,81 @@ def _bare_speed(pool, bare, count) -> _Speed:
   return _Speed(images / (time.perf_counter() - start), images / used)
 
 
+# folder: files against an array_record.
+
+
+def folder(options: argparse.Namespace) -> None:
+  images = _varied(options)
+  with tempfile.TemporaryDirectory() as place:
+    root = pathlib.Path(place) / 'folder'
+    for number in range(options.files):
+      # In the order of the records: ten classes, by turns.
+      file = root / str(number % 10) / f'{number:07}.{options.format.lower()}'
+      if number < 10:
+        file.parent.mkdir(parents=True)
+      file.write_bytes(images[number % len(images)])
+    records = _prepared('records', place, images, options.files)
+    start = time.perf_counter()
+    files = folders.opened(root)
+    print(
+      f'{options.files:,} {options.format}s of {options.side} px, '
+      f'{sum(map(len, images)) / len(images):,.0f} bytes each: listed in '
+      f'{time.perf_counter() - start:.1f} s'
+    )
+    _compare({'array_record': records, 'folder': files}, options)
+
+
+def _varied(options: argparse.Namespace) -> list[bytes]:
+  """Returns the files of as many different images as are asked for."""
+  photographs = datasets.load_sample_images().images
+  generator = np.random.default_rng(0)
+  images = []
+  for number in range(options.distinct):
+    pixels = photographs[number % len(photographs)]
+    side = options.side
+    top, left = (
+      generator.integers(length - side + 1) for length in pixels.shape[:2]
+    )
+    part = pixels[top : top + side, left : left + side]
+    images.append(_encoded(Image.fromarray(part), options.format))
+  return images
+
+
+def _compare(sets, options: argparse.Namespace) -> None:
+  """Prints the speed of each set, and the ratio of the last to the first."""
+  for prepared in sets.values():  # into the memory of the system
+    examples = prepared.records('train')
+    for start in range(0, len(examples), 1000):
+      examples.read(range(start, min(start + 1000, len(examples))))
+  for workers in options.workers:
+    speeds = {name: [] for name in sets}
+    for turn in range(options.rounds):
+      names = list(sets) if turn % 2 else list(sets)[::-1]
+      for name in names:
+        speeds[name].append(
+          _stream_speed(
+            sets[name], 'random', workers, options.batch_size, options.batches,
+            options.side,
+          )
+        )  # fmt: skip
+    for name, values in speeds.items():
+      clock, processor = np.median(values, axis=0)
+      print(
+        f'  {workers} workers, {name}: {clock:.0f} images/s ({processor:.0f} '
+        'per second of a core)'
+      )
+    first, last = (np.array(speeds[name]) for name in (*sets,))
+    ratios = last / first
+    clock, processor = np.median(ratios, axis=0)
+    print(
+      f'  {workers} workers: {clock:.3f} of the first ({processor:.3f}), from '
+      f'{ratios[:, 0].min():.3f} to {ratios[:, 0].max():.3f} in '
+      f'{options.rounds} rounds'
+    )
+
+
 # A further part is a function of the arguments, and a line here.
-PARTS = {'jpeg': jpeg}
+PARTS = {'jpeg': jpeg, 'folder': folder}
 
 
 if __name__ == '__main__':

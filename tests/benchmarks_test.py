@@ -28,6 +28,16 @@ class BenchmarksTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertRegex(done.stdout, printed)
 
+  def test_a_folder_against_records(self):
+    done = _run(
+      'input.py', '--part=folder', '--files=400', '--distinct=20', '--side=24',
+      '--rounds=2', '--batches=4', '--workers', '0',
+    )  # fmt: skip
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertRegex(
+      done.stdout, r'0 workers: \d+\.\d+ of the first .* in 2 rounds'
+    )
+
   def test_what_measures_cost(self):
     done = _run(*_ANALYSIS, '--only=speed', '--points=2,3')
     self.assertEqual(done.returncode, 0, done.stderr)

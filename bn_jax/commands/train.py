@@ -35,15 +35,27 @@ def configure(parser: parser_lib.Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-  """Trains, or prints what a step costs; returns the exit code."""
+  """Trains, or prints the runs, or what a step costs; returns the exit code."""
   training = flags.training(arguments)
   environment.check()
+  if training.show:
+    return _show(training)
   if training.plan:
     return _plan(training)
   with processes.joined(
     training.distributed, training.place, training.join_timeout
   ):
     return _train(training)
+
+
+def _show(training: flags.Training) -> int:
+  """Prints the runs, resolved; no data are read."""
+  # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax.config import resolve, shown
+
+  experiment = resolve.experiment(training.config.to_dict(), training.overrides)
+  sys.stdout.write(shown.text(experiment, training.only))
+  return 0
 
 
 def _plan(training: flags.Training) -> int:

@@ -38,6 +38,7 @@ class Training(NamedTuple):
   place: processes.Place
   join_timeout: int
   plan: bool
+  show: bool
 
   @property
   def devices(self) -> int:
@@ -108,6 +109,11 @@ def add_train(parser: parser_lib.Parser) -> None:
     'each other) and stops; a CPU stands in for as many devices as are asked '
     'for',
   )
+  parser.add_switch(
+    '--show',
+    'prints each run, resolved: all keys, with defaults and changes, epochs '
+    'as steps; and stops',
+  )
 
 
 def train(
@@ -147,6 +153,7 @@ def training(
     ),
     join_timeout=arguments.join_timeout,
     plan=arguments.plan,
+    show=arguments.show,
   )
 
 

@@ -46,11 +46,8 @@ def merged(old: Any, new: Any, kind: str) -> Any:
   old = old if isinstance(old, dict) else {}
   if is_named and 'name' in new:
     old = schema.renamed(schema.of(kind), old, new['name'])
-  result = {
-    key: copy.deepcopy(value)
-    for key, value in old.items()
-    if key not in epochs.replaced(kind, new)
-  }
+  replaced = epochs.replaced(kind, new)
+  result = {k: copy.deepcopy(v) for k, v in old.items() if k not in replaced}
   for key, value in new.items():
     below = changeable.kind_below(kind, key)
     result[key] = merged(result.get(key), value, below)

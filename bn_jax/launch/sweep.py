@@ -117,8 +117,9 @@ def _cells(
   """
   words = [*words, *(f'--config.{key}={value}' for key, value in combination)]
   values = flags.train(['train.py', *words])
-  if values.plan:
-    raise errors.ConfigError('--plan trains nothing; give it to train.py')
+  for flag in ('plan', 'show'):
+    if getattr(values, flag):
+      raise errors.ConfigError(f'--{flag} trains nothing; give it to train.py')
   if any(value is not None for value in values.place):
     raise errors.ConfigError(
       '--coordinator_address, --num_processes, --process_id: each run is one '

@@ -5,12 +5,14 @@ import pathlib
 import tempfile
 from unittest import mock
 
+import jax
 import pytest
 from absl.testing import absltest
 
 from bn_jax.commands import train
 from bn_jax.config import files, flags
-from tests.fixtures import strict
+from bn_jax.storage import run_folder
+from tests.fixtures import commanded, strict, typed
 
 _TINY = '--config=tests/fixtures/tiny_config.py'
 
@@ -61,6 +63,95 @@ class CommandLineTest(absltest.TestCase):
       self.assertEqual(train.main(['train.py', '--help']), 0)
     for flag in ('--config', '--workdir', '--only', '--data_dir', '--plan'):
       self.assertIn(flag, said.getvalue())
+
+
+class TypedTest(absltest.TestCase):
+  """Files and flags as a user types them, trained."""
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(contextlib.chdir(strict.ROOT))
+    self.folder = pathlib.Path(
+      self.enter_context(tempfile.TemporaryDirectory())
+    )
+
+  def train(self, lines, *words, workdir='work'):
+    """Trains the file of these lines; returns what was said."""
+    file = self.folder / 'mine.py'
+    file.write_text(typed.text(*lines))
+    code, said, wrong = commanded.run(
+      'train', f'--config={file}', f'--workdir={self.folder / workdir}', *words
+    )
+    self.assertEqual(code, 0, wrong)
+    return said
+
+  def run_of(self, label, workdir='work'):
+    """The folder of a run and seed, such as 'big/seed0'."""
+    (folder,) = run_folder.find(self.folder / workdir / label)
+    return folder
+
+  def test_another_network(self):
+    """One of the four stops of a new user: a name, and nothing else."""
+    lines = ["config.model.name = 'mlp'", 'config.measures = {}']
+    self.train(lines, '--config.steps=2', '--only=batchnorm')
+    folder = self.run_of('batchnorm/seed0')
+    self.assertEqual((folder.status, folder.step), ('done', 2))
+    self.assertEqual(folder.manifest['config']['model']['name'], 'mlp')
+
+  @pytest.mark.slow  # trains six runs
+  def test_runs_of_their_own_batches_and_rates_for_epochs(self):
+    """Trained, gone on with for more epochs, as if at once, and reported."""
+    lines = [
+      "config.model = 'mlp'",
+      'config.measures = {}',
+      'config.runs = default.runs(small={}, big=dict(batch_size=256, '
+      'schedule=dict(learning_rate=0.4)))',
+      'config.epochs = 0.5',
+      "config.schedule = 'cosine'",
+      'config.schedule.decay_epochs = 2',
+      'config.schedule.warmup_epochs = 0.5',
+    ]
+    self.train(lines)
+    steps = {'small': (6, 12), 'big': (3, 6)}
+    for name, (first, _) in steps.items():
+      self.assertEqual(self.run_of(f'{name}/seed0').step, first)
+    self.train(lines, '--config.epochs=1')
+    self.train([*lines[:3], 'config.epochs = 1', *lines[4:]], workdir='at_once')
+    for name, (_, last) in steps.items():
+      folder = self.run_of(f'{name}/seed0')
+      at_once = self.run_of(f'{name}/seed0', 'at_once')
+      self.assertEqual(folder.step, last)
+      self.assertEqual(folder.manifest['config']['steps'], last)
+      self.assertEqual(
+        folder.scalars.read_bytes(), at_once.scalars.read_bytes()
+      )
+    page = (self.folder / 'work' / 'report.html').read_text()
+    for text in ('small', 'big', '256'):
+      self.assertIn(text, page)
+
+  def test_shown_and_nothing_else(self):
+    compiled = []
+
+    def count(event, *_, **__):
+      if 'backend_compile' in event:
+        compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    self.addCleanup(jax.monitoring.unregister_event_duration_listener, count)
+    words = ('--config.norm=layer', '--config.epochs=2', '--show')
+    lines = ['config.runs = default.runs(one={}, two=dict(batch_size=256))']
+    said = self.train(lines, *words)
+    for text in (
+      "\n  norm.name = 'layer'\n",
+      '\nrun one:\n  batch_size = 128\n  steps = 23  # 2.042 epochs of 1442 ex',
+      '\nrun two:\n  batch_size = 256\n  steps = 12  # 2.13 epochs of 1442 ex',
+    ):
+      self.assertIn(text, said)
+    only = self.train(lines, *words, '--only=two/seed0')
+    self.assertIn('\nrun two:\n', only)
+    self.assertNotIn('128', only)
+    self.assertEqual(os.listdir(self.folder), ['mine.py'])
+    self.assertEmpty(compiled)
 
 
 class ParseTest(absltest.TestCase):

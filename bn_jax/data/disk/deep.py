@@ -45,7 +45,7 @@ def check(image: Image.Image, stated: levels.Stated) -> None:
   """Raises ValueError for a deep file that cannot be read as stated."""
   if stated.dtype != 'uint16':
     raise ValueError(
-      'its file has more than 8 bits a channel, and the features of the set '
+      f'its file has more than 8 bits a channel, and {levels.whose(stated)} '
       f'say {stated.dtype}; allowed: uint16'
     )
   if image.format != 'PNG' and not _is_grey_tiff(image):

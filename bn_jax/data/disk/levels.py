@@ -84,10 +84,17 @@ def check_size(stated: Stated, width: int, height: int) -> None:
   extent = stated.shape[:2]
   if any(side not in (None, n) for side, n in zip(extent, (height, width))):
     sides = ' x '.join('any' if side is None else str(side) for side in extent)
+    hint = '; give resolution' if stated.turned else ''
     raise ValueError(
-      f'its image has {height} x {width} pixels (height x width); the features '
-      f'of the set say {sides}'
+      f'its image has {height} x {width} pixels (height x width); '
+      f'{whose(stated)} say {sides}{hint}'
     )
+
+
+def whose(stated: Stated) -> str:
+  """Returns what has told what is stated, for messages."""
+  # Many files of a folder are not looked at before.
+  return 'other files' if stated.turned else 'the features of the set'
 
 
 def of(values: np.ndarray) -> np.ndarray:

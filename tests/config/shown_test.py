@@ -1,0 +1,84 @@
+"""What --show prints of the resolved runs."""
+
+import json
+
+from absl.testing import absltest, parameterized
+
+from bn_jax import errors
+from bn_jax.config import shown
+from bn_jax.config.run_config import KEYS
+from tests.fixtures import typed
+
+_RUNS = (
+  'config.runs = default.runs(none=dict(norm="none"), layer=dict(norm="layer"),'
+  ' big=dict(norm="layer", batch_size=256, schedule=dict(learning_rate=0.4)))'
+)
+
+
+def read(text):
+  """(head, {'model.width': 1.0, ...}) of each paragraph but that of seeds."""
+  paragraphs = []
+  for paragraph in text.split('\n\n')[1:]:
+    head, *lines = paragraph.splitlines()
+    values = {}
+    for line in lines:
+      key, _, value = line.partition(' = ')
+      values[key.strip()] = eval(value)
+    paragraphs.append((head, values))
+  return paragraphs
+
+
+def nested(values):
+  tree = {}
+  for path, value in values.items():
+    *above, last = path.split('.')
+    section = tree
+    for key in above:
+      section = section.setdefault(key, {})
+    section[last] = value
+  return json.loads(json.dumps(tree))
+
+
+class ShownTest(parameterized.TestCase):
+  def test_is_all_of_each_run(self):
+    experiment = typed.experiment(_RUNS, 'config.measures.test = None')
+    (_, common), *own = read(shown.text(experiment, None))
+    self.assertEqual(
+      [head for head, _ in own], ['run none:', 'run layer:', 'run big:']
+    )
+    for (_, values), (name, run) in zip(own, experiment.runs.items()):
+      self.assertEmpty(common.keys() & values.keys(), name)
+      self.assertEqual(nested({**common, **values}), run.as_json())
+
+  def test_what_all_share_stands_once(self):
+    text = shown.text(typed.experiment(_RUNS), None)
+    lines = text.splitlines()
+    self.assertEqual(lines[:3], ['seeds = 0', '', 'all runs:'])
+    self.assertEqual(lines.count("  model.name = 'vgg11'"), 1)
+    # What has another name stands whole: `layer` is compared as one.
+    self.assertEqual(lines.count("  norm.name = 'layer'"), 2)
+    self.assertEqual(lines.count('  schedule.learning_rate = 0.4'), 1)
+
+  def test_of_one_run_there_is_no_other(self):
+    experiment = typed.experiment(_RUNS, 'config.seeds = range(3)')
+    text = shown.text(experiment, 'big/seed2')
+    ((head, values),) = read(text)
+    self.assertStartsWith(text, 'seeds = 2\n')
+    self.assertEqual(head, 'run big:')
+    self.assertEqual(nested(values), experiment.runs['big'].as_json())
+    self.assertEqual(list(nested(values)), list(KEYS))
+    with self.assertRaisesRegex(errors.ConfigError, "unknown run 'bog'"):
+      shown.text(experiment, 'bog')
+
+  @parameterized.parameters(
+    ('config.epochs = 2', 'steps = 23  # 2.042 epochs of 1442 examples'),
+    ('config.steps = 1442', 'steps = 1442  # 128 epochs of 1442 examples'),
+    ("config.data = 'my_set'", 'steps = 1000'),
+  )
+  def test_steps_in_epochs(self, line, expected):
+    experiment = typed.experiment('config.runs = dict(one={})', line)
+    self.assertIn(f'\n  {expected}\n', shown.text(experiment, None))
+
+
+if __name__ == '__main__':
+  absltest.main()
