@@ -1,7 +1,9 @@
 """A laboratory for normalization layers."""
 
+import os
 import re
 import sys
+from typing import Any
 
 
 def _refuse_module() -> None:
@@ -16,6 +18,29 @@ def _refuse_module() -> None:
     line = f'error: {module} is no command; see python -m bn_jax --help'
     print(line, file=sys.stderr)  # which is None where it is closed
     raise SystemExit(2)
+
+
+def load(
+  path: str | os.PathLike,
+  *,
+  step: int | None = None,
+  statistics: str = 'running',
+  averaged: bool = False,
+) -> Any:
+  """Loads the network that one seed of a run has trained, ready for inference.
+
+    trained = bn_jax.load('runs/quickstart/batchnorm/seed0')
+    trained.predict(images)  # bytes [N, H, W, C]
+
+  Returns:
+    a `bn_jax.trained.load.Trained`; see there, and its `load` for the keywords.
+  """
+  # Imported late: `import bn_jax` takes no JAX.
+  from bn_jax.trained import load as load_lib
+
+  return load_lib.load(
+    path, step=step, statistics=statistics, averaged=averaged
+  )
 
 
 _refuse_module()

@@ -203,7 +203,7 @@ class CommandTest(Case):
       (self.folder / name).write_text(text)
     self.check(row, row.words.split() if row.whole else words_of(row))
 
-  @named(plugins.COMMANDS)
+  @named((*plugins.COMMANDS, *networks.COMMANDS))
   def test_users(self, row):
     for name, text in row.files.items():
       (self.folder / name).write_text(text)

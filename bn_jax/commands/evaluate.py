@@ -30,6 +30,12 @@ def configure(parser: parser_lib.Parser) -> None:
     'batch, so that results depend on --batch_size',
   )  # fmt: skip
   parser.add_argument(
+    '--weights', choices=('trained', 'ema'), default='trained',
+    help='of the network: trained, those of the last update; ema, their '
+    'average over the updates, which config.ema keeps, with the average of the '
+    "running statistics ('running') or those of each batch",
+  )  # fmt: skip
+  parser.add_argument(
     '--data', choices=('test', 'train'), default='test',
     help='the split; train has the subset and label noise of the config, and '
     'no augmentation',

@@ -67,6 +67,9 @@ def problem(config: RunConfig) -> types.Problem:
     ConfigError: a value that its constructor refuses, an image too small for
       the network, a batch larger than the split, more devices than there are.
   """
+  spread = devices_lib.spread(config.layout, mesh(config))
+  if spread.axis_name and _is_users(config):  # before anything is written
+    _traits(config, network(config, spread), spread)
   config = config.in_groups()
   measured = _problem(config, *_as_measured(config))
   if measured.group_size is None and config.micro_batch_size is not None:
@@ -211,8 +214,7 @@ def _traits(
   One of our networks has the config's norm and no other; users' are traced.
   """
   norm = config.norm
-  names = (config.model['name'], norm['name'])
-  if any(map(plugins.is_reference, names)):
+  if _is_users(config):
     with blaming('config.model'):
       return models.traits(module, source(config).facts.shape, spread)
   is_apart = 'group_size' not in norm or norm.get('frozen')
@@ -220,6 +222,12 @@ def _traits(
     group_size=1 if is_apart else norm['group_size'],
     noisy=norm['name'] in ('noise', 'noisy'),
   )
+
+
+def _is_users(config: RunConfig) -> bool:
+  """Returns whether the network or its norm is a user's."""
+  names = (config.model['name'], config.norm['name'])
+  return any(map(plugins.is_reference, names))
 
 
 def _check_targets(config: RunConfig, loss: losses.Loss) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from bn_jax import analysis, errors, types
 from bn_jax.config import build
@@ -52,12 +53,16 @@ class Manifest:
 
 
 def facts(
-  config: RunConfig, layers: Sequence[str], state: types.TrainState
+  config: RunConfig,
+  layers: Sequence[str],
+  state: types.TrainState,
+  moments: tuple[Any, Any],
 ) -> dict[str, Any]:
   """Returns what is known of a run before it begins, as JSON values.
 
   Args:
     layers: names, in forward order.
+    moments: (mean, standard deviation) that inputs are normalised by, [C].
   """
   sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
   device = jax.devices()[0]
@@ -65,6 +70,9 @@ def facts(
     'config': config.as_json(),
     'modules': json.loads(json.dumps(config.modules)),
     **_data(config),
+    'input': {
+      name: np.asarray(x).tolist() for name, x in zip(('mean', 'std'), moments)
+    },
     'measures': {
       section['name']: analysis.kind_of(section['name']).page()
       for section in config.measures.values()

@@ -41,6 +41,7 @@ class Program(NamedTuple):
     step: one update of a state, which it consumes, by the next of `feed`.
     feed: what the steps draw their batches from.
     probes: its measures.
+    moments: (mean, standard deviation) that inputs are normalised by, [C].
   """
 
   config: RunConfig
@@ -49,6 +50,7 @@ class Program(NamedTuple):
   step: Callable[[types.TrainState], types.TrainState]
   feed: datasets.Feed
   probes: list[loop.Probe]
+  moments: tuple[Any, Any]
 
 
 def program(
@@ -65,6 +67,7 @@ def program(
     check_stop: called before each batch of a measure; it raises to end that.
   """
   whole = devices.whole(build.mesh(config))
+  moments = dataset.train.moments()
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
   feed = dataset.train.feed(config.batch_size)
   compiled = build.step(config, problem)
@@ -75,7 +78,7 @@ def program(
 
   probes = probes_lib.probes(config, problem, dataset, feed, check_stop)
   init = build.init(config, problem)
-  return Program(config, problem, init, step, feed, probes)
+  return Program(config, problem, init, step, feed, probes, moments)
 
 
 def is_done(folder: run_folder.RunFolder, config: RunConfig) -> bool:
@@ -150,7 +153,7 @@ def _train(program, folder, stopped, unless_stopped) -> None:
     lambda: _check_before(folder, checkpoints, config, first_step)
   )
   layers = [layer for layer, _ in program.problem.layers(state)]
-  facts = manifest_lib.facts(config, layers, state)
+  facts = manifest_lib.facts(config, layers, state, program.moments)
   manifest = manifest_lib.Manifest(folder, facts)
   # Without the digests of all records, which the cut is about to shorten.
   manifest.write('running', first_step)

@@ -386,7 +386,7 @@ def _write_tree(folder: pathlib.Path, tree: Any) -> None:
     OSError, ValueError: it cannot be written; see `_reason`.
   """
   with _orbax() as orbax, files.plain(folder) as path:
-    orbax.save(path, args=ocp.args.StandardSave(tree))
+    orbax.save(path, args=ocp.args.StandardSave(_fields(tree)))
 
 
 def _read_tree(folder: pathlib.Path, like: Any) -> Any:
@@ -398,12 +398,29 @@ def _read_tree(folder: pathlib.Path, like: Any) -> Any:
     Damaged: orbax cannot read the tree.
   """
   shape_of = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-  wanted = ocp.args.StandardRestore(jax.tree.map(shape_of, like))
+  fields = _fields(jax.tree.map(shape_of, like))
+  wanted = ocp.args.StandardRestore(fields)
   with _orbax() as orbax, files.plain(folder) as path:
     try:
-      return orbax.restore(path, args=wanted)
+      restored = orbax.restore(path, args=wanted)
     except Exception as error:  # orbax raises plain Exception for damaged data
       raise digests.Damaged(_reason(error)) from error
+  return like._replace(**restored) if hasattr(like, '_fields') else restored
+
+
+def _fields(tree: Any) -> Any:
+  """Returns a state as a dict of its fields, without those that are ().
+
+  Checkpoints that are older than such a field lack it. Any other tree stays as
+  it is.
+  """
+  if not hasattr(tree, '_fields'):
+    return tree
+  return {
+    name: field
+    for name, field in zip(tree._fields, tree)
+    if type(field) is not tuple or field
+  }
 
 
 def _reason(error: Exception) -> str:

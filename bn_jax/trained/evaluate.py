@@ -54,7 +54,7 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   shared = {'data_dir': config.data_dir, 'devices': config.devices}
   members = statistics_lib.having(
     zip(folders, configs),
-    lambda run: _member(run[0], run[1].replace(**shared), values.statistics),
+    lambda run: _member(run[0], run[1].replace(**shared), values),
   )
   labels = [member.label for member in members]
   if len(set(labels)) < len(labels):  # of several working directories
@@ -67,6 +67,7 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   facts = {
     'data': f'{config.data["name"]} {values.data}',
     'statistics': values.statistics,
+    'weights': values.weights,
     'crops': crops,
     'networks': {
       member.label: {'step': int(member.state.step), **row}
@@ -145,10 +146,22 @@ def _check(members, source, config, values, crops) -> None:
       ) from error
 
 
-def _member(folder, config: RunConfig, statistics: str) -> Member:
+def _member(folder, config: RunConfig, values: Any) -> Member:
   problem = build.problem(config)
   state = saved.newest(folder, config, problem)
-  if statistics == 'population':
+  if values.weights == 'ema':
+    if values.statistics == 'population':
+      raise errors.ConfigError(
+        '--statistics: population with --weights=ema; allowed: running, batch; '
+        'recalibrate estimates those of the trained weights'
+      )
+    if not state.average:
+      raise errors.ConfigError(
+        f'--weights: ema; {folder.label} was trained without config.ema, and '
+        'keeps no average'
+      )
+    state = state.averaged()
+  if values.statistics == 'population':
     statistics_lib.check(folder, problem)
     state = saved.population(folder, config, problem, state)
   return Member(folder.label, folder.path, problem, state)
@@ -212,6 +225,10 @@ def _add(total, log_probabilities, batch, crops) -> None:
     total[name] = total.setdefault(name, 0.0) + np.float64(value)
 
 
+def _of_weights(facts: dict[str, Any]) -> str:
+  return ', averaged weights' if facts['weights'] == 'ema' else ''
+
+
 def _table(facts: dict[str, Any]) -> str:
   # One crop is the whole image, or the central square of a streamed one.
   crops = '1 crop' if facts['crops'] == 1 else f'{facts["crops"]} crops'
@@ -221,7 +238,7 @@ def _table(facts: dict[str, Any]) -> str:
   width = max(map(len, rows))
   lines = [
     f'{facts["data"]}, {next(iter(rows.values()))["count"]:,.0f} examples, '
-    f'{crops}, {facts["statistics"]} statistics',
+    f'{crops}, {facts["statistics"]} statistics{_of_weights(facts)}',
     f'{"":{width}}     top-1     top-5      loss',
   ]
   for name, row in rows.items():

@@ -1,3 +1,4 @@
+import collections
 import json
 import os
 import pathlib
@@ -51,6 +52,31 @@ class CheckpointsTest(parameterized.TestCase):
     self.assertEqual(again.latest(), 1)
     for restored in (again.restore(1, made.init(5)), again.newest(state)):
       same_bits.assert_same(restored, state)
+
+  def test_a_state_that_is_older_than_a_field(self):
+    """As it was saved before states had an average."""
+    fields = [name for name in self.state._fields if name != 'average']
+    old_state = collections.namedtuple('TrainState', fields)
+    old = old_state(*(getattr(self.state, name) for name in fields))
+    checkpoints = self.open()
+    with mock.patch.object(checkpoint, '_fields', lambda tree: tree):
+      checkpoints.save(0, old)
+      checkpoints.wait()
+    again = self.open()
+    same_bits.assert_same(again.restore(0, self.made.init(5)), self.state)
+    averaging = toys.classifier('batch', momentum=0.9, ema=0.9)
+    with self.assertRaisesRegex(
+      errors.CheckpointError, '8 arrays differ: average/'
+    ):
+      again.restore(0, averaging.init(0))
+
+  def test_a_state_with_an_average(self):
+    made = toys.classifier('batch', ema=0.9)
+    state = toys.step(made)(made.init(0), toys.split())
+    checkpoints = self.open()
+    checkpoints.save(1, state)
+    checkpoints.wait()
+    same_bits.assert_same(self.open().restore(1, made.init(5)), state)
 
   @parameterized.parameters(
     '[1]', '{1}', 'a\\1', 'a*', 'a?', "'", '"', 'a\nb', '%j', 'ä', '\udce4'

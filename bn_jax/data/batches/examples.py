@@ -30,6 +30,9 @@ class Examples(Protocol):
 
   num_examples: int
 
+  def moments(self) -> tuple[Any, Any]:
+    """Returns (mean, standard deviation) that inputs are normalised by, [C]."""
+
   def placed(self, sharding: jax.sharding.Sharding) -> Self:
     """Returns the same examples, whose batches lie on devices as `sharding`."""
 

@@ -32,6 +32,9 @@ class Resident:
     self.split = split
     self.num_examples = split.labels.shape[0]
 
+  def moments(self) -> tuple[jax.Array, jax.Array]:
+    return self.split.mean, self.split.std
+
   def placed(self, sharding: jax.sharding.Sharding) -> Self:
     return type(self)(placement.put(self.split, sharding))
 

@@ -96,6 +96,10 @@ class Streamed:
     self._prepared, self._split = prepared, split
     self._settings, self._sharding = stream_settings, sharding
 
+  def moments(self) -> tuple[np.ndarray, np.ndarray]:
+    channels = self._prepared.shape[-1]
+    return tuple(np.float32(values[:channels]) for values in (_MEAN, _STD))
+
   def placed(self, sharding: jax.sharding.Sharding) -> Self:
     return type(self)(self._prepared, self._split, self._settings, sharding)
 
@@ -157,10 +161,8 @@ class Streamed:
       labels: [B] int32, the class of each image.
       parts: whether these are a part, and other processes have the others.
     """
-    channels = images.shape[-1]
-    moments = [np.float32(values[:channels]) for values in (_MEAN, _STD)]
     return types.Split(
-      *self._put((images, labels), parts), *self._put(moments, False)
+      *self._put((images, labels), parts), *self._put(self.moments(), False)
     )
 
   def _put(self, tree: Any, parts: bool) -> Any:
