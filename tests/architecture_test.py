@@ -13,8 +13,8 @@ from tests.fixtures import strict
 
 # The floors, the lowest first. The words, single files, are one package here.
 WORDS = (
-  'checks', 'distributions', 'errors', 'keys', 'losses', 'optim', 'placement',
-  'plugins', 'trees', 'types',
+  'checks', 'distributions', 'errors', 'keys', 'losses', 'modules',
+  'neighbours', 'optim', 'placement', 'plugins', 'trees', 'types',
 )  # fmt: skip
 FLOORS = (
   ('words',),
@@ -53,7 +53,9 @@ _NOT_OUTSIDE = {
   'checks': (*_DRAWING, *_FILES, *_JAX),
   'errors': (*_DRAWING, *_FILES, *_JAX),
   'distributions': (*_DRAWING, *_FILES, *_JAX),
-  'plugins': (*_DRAWING, *_JAX),  # it is there to open files
+  # They are there to open files.
+  **dict.fromkeys(('modules', 'neighbours'), (*_DRAWING, *_JAX)),
+  'plugins': (*_DRAWING, *_FILES, *_JAX),
   'report': _JAX,
 }
 # Who opens files and watches processes waits for no JAX where it need not.

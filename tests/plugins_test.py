@@ -1,15 +1,17 @@
 """Modules of users: found beside the config, kept apart, named in one line."""
 
+import contextlib
 import importlib
 import os
 import pathlib
 import random
 import sys
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from bn_jax import errors, plugins
+from bn_jax import errors, modules, plugins
 from tests.fixtures import strict  # noqa: F401
 
 
@@ -111,6 +113,31 @@ class LoadTest(Case):
       plugins.search(folder)
       self.assertEqual(plugins.load('my_module:VALUE'), value)
       self.assertEqual(importlib.import_module('neighbour').VALUE, value)
+
+  @parameterized.parameters('', None)
+  def test_one_imports_no_neighbour_of_the_current_folder(self, entry):
+    """Where Python looks first: a program that runs there, PYTHONPATH."""
+    other = self.new_folder()
+    for folder, value in ((self.folder, 3), (other, 4)):
+      self.write('my_module.py', 'from neighbour import VALUE\n', folder)
+      self.write('neighbour.py', f'VALUE = {value}\n', folder)
+    before = [str(other) if entry is None else entry, *sys.path]
+    self.enterContext(mock.patch.object(sys, 'path', list(before)))
+    self.enterContext(contextlib.chdir(other))
+    self.assertEqual(plugins.load('my_module:VALUE'), 3)
+    self.assertEqual(
+      list(plugins.files(['my_module:VALUE'])), ['my_module', 'neighbour']
+    )
+    (self.folder / 'my_module.py').unlink()
+    self.assertEqual(plugins.load('my_module:VALUE'), 4)
+    modules._activate(None)
+    self.assertEqual(sys.path, before)
+
+  def test_a_neighbour_is_one_module(self):
+    self.write('my_module.py', 'import neighbour\nMADE = neighbour.Made\n')
+    self.write('neighbour.py', 'class Made: pass\n')
+    made = plugins.load('my_module:MADE')
+    self.assertIs(plugins.load('neighbour:Made'), made)
 
   @parameterized.parameters('random', 'optax')
   def test_a_name_that_is_taken_hides_nothing(self, name):

@@ -30,7 +30,9 @@ def add(
   def added(mean, x):
     if not jnp.issubdtype(x.dtype, jnp.inexact):
       return x
-    return (mean + (x - mean) / weight).astype(x.dtype)
+    # The first one as it is: what training begins with would cost it digits.
+    later = (mean + (x - mean) / weight).astype(x.dtype)
+    return jnp.where(average.weight > 0, later, x)
 
   return types.Average(
     weight.astype(average.weight.dtype),

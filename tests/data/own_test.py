@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import io
 import pathlib
 import tempfile
 from unittest import mock
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from bn_jax import errors, plugins
 from bn_jax.data import datasets, origins
@@ -105,6 +107,42 @@ class SameAsTfdsTest(parameterized.TestCase):
     finally:
       feed.close()
     return batches, list(dataset.test.batches(4))
+
+  def test_files_of_every_kind_become_what_tfds_makes_of_them(self):
+    kinds = [
+      ('RGB', 'JPEG', {}), ('L', 'JPEG', {}), ('CMYK', 'JPEG', {}),
+      ('RGB', 'JPEG', {'progressive': True}), ('P', 'PNG', {}),
+      ('P', 'PNG', {'transparency': 3}), ('1', 'PNG', {}), ('L', 'PNG', {}),
+      ('LA', 'PNG', {}), ('RGBA', 'PNG', {}), ('RGB', 'BMP', {}),
+      ('RGB', 'PPM', {}), ('L', 'PPM', {}), ('P', 'GIF', {}),
+      ('RGB', 'TIFF', {}), ('CMYK', 'TIFF', {}), ('RGBA', 'WEBP', {}),
+    ]  # fmt: skip
+    several, rows = [], ['name,label']
+    folder = self.root / 'kinds'
+    folder.mkdir()
+    for number, (mode, kind, keywords) in enumerate(kinds):
+      image = Image.fromarray(own_data.pixels(number, (12, 12, 4)), 'RGBA')
+      image = image.convert('RGB') if mode in ('CMYK', 'P', '1') else image
+      file = io.BytesIO()
+      image.convert(mode).save(file, kind, **keywords)
+      several.append((file.getvalue(), number % 4))
+      (folder / f'{number}.{kind.lower()}').write_bytes(file.getvalue())
+      rows.append(f'{number}.{kind.lower()},{number % 4}')
+    (folder / 'labels.csv').write_text('\n'.join(rows))
+    made_sets.of(
+      self.root / 'kinds_tfds', tfds.features.Image(shape=_SHAPE),
+      train=several, test=several,
+    )  # fmt: skip
+    want = datasets.make('made', data_dir=self.root / 'kinds_tfds').load()
+    got = datasets.make(f'folder:{folder}', test_share=0.2, seed=1)
+    self.assertEqual(got.facts.shape, _SHAPE)
+    parts = got.load()
+    images = np.concatenate([part.split.images for part in parts])
+    digests = [
+      sorted(hashlib.sha256(np.asarray(x)).hexdigest() for x in several_images)
+      for several_images in (images, want.train.split.images)
+    ]
+    self.assertEqual(*digests)
 
   def test_sub_folders_have_the_same_examples(self):
     source = datasets.make(f'folder:{self.root}/classes')

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl.testing import absltest
 
-from bn_jax import plugins
+from bn_jax import modules
 from bn_jax.storage import records, run_folder
 from tests.fixtures import commanded, strict, trained
 
@@ -209,8 +209,8 @@ class UsersTest(Case):
     before, wrong = self.works(*words, '--name=before')
     self.assertEqual(wrong, '')
     self.change(project)
-    plugins._activate(None)
-    anew = mock.patch.object(plugins, '_state', plugins._State())
+    modules._activate(None)
+    anew = mock.patch.object(modules, '_state', modules._State())
     with anew, self.assertLogs('bn_jax', logging.WARNING) as log:
       after, _ = self.works(*words, '--name=after')
     self.assertIn('my_module.py has changed', log.output[0])

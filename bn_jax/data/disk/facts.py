@@ -55,6 +55,8 @@ def of(name: str, data_dir: str | os.PathLike | None = None) -> Facts:
   if name in KNOWN:
     return KNOWN[name]
   if store.folder(name, data_dir) is None:
+    if os.path.isdir(name) or name.lower().endswith('.csv'):
+      raise ValueError(f'unknown dataset {name!r}; give folder:{name}')
     names = {*KNOWN, *store.names(data_dir)}
     raise ValueError(
       f'{errors.unknown("dataset", name, names)}, or any set of images that '

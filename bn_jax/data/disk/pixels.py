@@ -188,10 +188,10 @@ def _upright(image: Opened) -> Opened:
 def orientation_of(picture: Image.Image) -> int:
   """Returns the orientation in an opened file's Exif, 1 to 8; 1 for none.
 
-  What stands behind the pixels does not count, and neither does XMP. Pillow
-  itself turns a TIFF when it decodes it.
+  What stands behind the pixels does not count, and neither does XMP. A TIFF has
+  none: Pillow turns it itself.
   """
-  if 'exif' not in picture.info or picture.format == 'TIFF':
+  if 'exif' not in picture.info:
     return 1
   try:
     value = picture.getexif().get(_ORIENTATION)

@@ -78,7 +78,9 @@ class ArraysTest(parameterized.TestCase):
       made(_X.astype(int)).digest(), made(_X[..., None, :]).digest(),
       made(y=[0, 1, 3, 0, 1, 3]).digest(),
     }  # fmt: skip
-    self.assertLen(digests, 6)
+    zeros = np.zeros_like(_X)
+    digests |= {made(zeros).digest(), made(zeros.view(np.int8)).digest()}
+    self.assertLen(digests, 8)
 
 
 class FilesTest(parameterized.TestCase):
