@@ -94,9 +94,9 @@ def get_config() -> ml_collections.ConfigDict:
   # with its parameters and statistics; the last layer's if classes agree
 
   # Training: bn_jax.optim.
-  # How long: updates, or passes over the training examples, also parts of one:
-  # ceil(epochs * examples / batch_size) updates. None for both: 1000 updates.
-  config.steps = config_dict.placeholder(int)
+  config.steps = 1000  # updates
+  # Or passes over the training examples, in place of steps: these are then
+  # ceil(epochs * examples / batch_size), and parts of a pass are allowed.
   config.epochs = config_dict.placeholder(float)
   # Or adam, adamw, lion, lamb, muon, rmsprop, sam: docs/optimizers.md.
   config.optimizer = dict(name='sgd', momentum=0.0, nesterov=False)

@@ -27,7 +27,7 @@ class Config(ml_collections.ConfigDict):
       kind: see `kind_below`; '' until it is put into one that says so.
     """
     # ConfigDict would make a key of it.
-    object.__setattr__(self, 'kind', kind)
+    object.__setattr__(self, '_kind', kind)
     super().__init__(None, *settings, **keywords)
     is_config = isinstance(initial_dictionary, ml_collections.ConfigDict)
     keep_unset = {'preserve_field_references': True} if is_config else {}
@@ -35,7 +35,7 @@ class Config(ml_collections.ConfigDict):
       self[key] = value
 
   def __setitem__(self, key: Any, value: Any) -> None:
-    kind, section = kind_below(self.kind, key), self._fields.get(key)
+    kind, section = kind_below(self._kind, key), self._fields.get(key)
     if kind in NAMED and isinstance(value, str):
       if isinstance(section, ml_collections.ConfigDict):
         section['name'] = value
@@ -48,7 +48,7 @@ class Config(ml_collections.ConfigDict):
       )
     elif isinstance(value, Config):
       value._become(kind)
-    if key == 'name' and self.kind in NAMED and section not in (None, value):
+    if key == 'name' and self._kind in NAMED and section not in (None, value):
       self._drop_foreign(value)
     if key == 'seeds' or isinstance(value, ml_collections.ConfigDict):
       # Seeds may be a range; a ConfigDict of the user's is as good as one of
@@ -60,17 +60,22 @@ class Config(ml_collections.ConfigDict):
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     super().__setstate__(state)
-    self._become(state['kind'])
+    self._take_after(state['_sort_keys'], state['_kind'])
 
   def copy_and_resolve_references(self, visit_map: Any = None) -> 'Config':
     """Returns a copy with values for references, as a ConfigDict does."""
     copied = super().copy_and_resolve_references(visit_map)
-    copied._become(self.kind)
+    copied._take_after(self._sort_keys, self._kind)
     return copied
+
+  def _take_after(self, sort_keys: bool, kind: str) -> None:
+    # The copy of a ConfigDict would sort runs.
+    object.__setattr__(self, '_sort_keys', sort_keys)
+    self._become(kind)
 
   def _become(self, kind: str) -> None:
     """Says what this is a section of, and so what its sections are."""
-    object.__setattr__(self, 'kind', kind)
+    object.__setattr__(self, '_kind', kind)
     for key, value in self._fields.items():
       if isinstance(value, Config):
         value._become(kind_below(kind, key))
@@ -79,7 +84,7 @@ class Config(ml_collections.ConfigDict):
     # Imported late: a config that names nothing new need not wait for JAX.
     from bn_jax.config import schema
 
-    section = schema.of(self.kind)
+    section = schema.of(self._kind)
     new, old = schema.allowed(section, name), schema.allowed(section, self.name)
     # What neither has is a typing error, and is kept to be refused.
     for key in set(old or ()) & set(self) - set(new or old or ()):

@@ -8,7 +8,7 @@ from typing import Any
 from bn_jax import checks, errors
 from bn_jax.config import schema
 
-_STEPS = 1000  # of a config that says neither
+_DEFAULT = 1000  # steps in configs/default.py, which no one has asked for
 
 
 def replaced(kind: str, new: dict[str, Any]) -> set[str]:
@@ -25,7 +25,8 @@ def replaced(kind: str, new: dict[str, Any]) -> set[str]:
     other = in_other_unit(kind, key)
     if other is None or value is None:
       continue
-    if new.get(other) is not None:
+    is_default = kind == 'config' and new.get('steps') == _DEFAULT
+    if new.get(other) is not None and not is_default:
       where = 'config.schedule' if kind == 'schedule' else 'config'
       raise errors.ConfigError(
         f'{where}.{key}: {checks.shown(value)}, and {other}: '
@@ -70,8 +71,6 @@ def in_steps(
   total = config.pop('epochs', None)
   if total is not None:
     config['steps'] = steps_of('config.epochs', total, above=0)
-  elif config['steps'] is None:
-    config['steps'] = _STEPS
   schedule = config['schedule']
   if isinstance(schedule, dict):
     allowed = schema.allowed(schema.of('schedule'), schedule.get('name')) or ()

@@ -127,8 +127,11 @@ class ConfigTest(parameterized.TestCase):
     copy.deepcopy, lambda config: config.copy_and_resolve_references()
   )
   def test_a_copy_does_the_same(self, copied):
-    config = copied(default.get_config())
-    self.assertEqual(config.to_dict(), default.get_config().to_dict())
+    original = default.get_config()
+    original.runs = default.runs(standard={}, batchnorm={}, a={})
+    config = copied(original)
+    self.assertEqual(repr(config.to_dict()), repr(original.to_dict()))
+    self.assertEqual(list(config.runs), ['standard', 'batchnorm', 'a'])
     config.norm = 'group'
     config.measures.test = 'activations'
     config.runs.batchnorm.norm = 'layer'
@@ -146,6 +149,12 @@ class ConfigTest(parameterized.TestCase):
     runs.a.norm.name, model.hidden = 'layer', (3,)
     self.assertEqual(config.runs.a.norm.name, 'layer')
     self.assertEqual(config.model.hidden, (3,))
+
+  def test_a_key_of_any_name(self):
+    """ConfigDict would take an attribute of the class for it."""
+    config = default.get_config()
+    config.model.kind = 'x'
+    self.assertEqual((config.model.kind, config.model.name), ('x', 'vgg11'))
 
   def test_other_types_are_refused_as_before(self):
     for line in ("config.steps = 'a'", "config.checkpoint = 'a'"):

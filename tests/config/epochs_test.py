@@ -6,7 +6,7 @@ import ml_collections
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.config import resolve
+from bn_jax.config import epochs, resolve
 from configs import default
 from tests.fixtures import strict, typed  # noqa: F401
 
@@ -17,12 +17,12 @@ class LengthTest(parameterized.TestCase):
   @parameterized.parameters(
     (1, 128), (10, 128), (10, 1), (0.5, 7), (2.75, 100), (1e-9, 128), (1, 1442),
   )  # fmt: skip
-  def test_covers_so_many_examples(self, epochs, batch_size):
+  def test_covers_so_many_examples(self, passes, batch_size):
     steps = typed.run(
-      f'config.epochs = {epochs}', f'config.batch_size = {batch_size}'
+      f'config.epochs = {passes}', f'config.batch_size = {batch_size}'
     )['steps']
-    self.assertGreaterEqual(steps * batch_size, epochs * 1442)
-    self.assertLess((steps - 1) * batch_size, epochs * 1442)
+    self.assertGreaterEqual(steps * batch_size, passes * 1442)
+    self.assertLess((steps - 1) * batch_size, passes * 1442)
 
   def test_is_exact(self):
     """In floating point, 0.07 * 100 is above 7."""
@@ -51,8 +51,12 @@ class LengthTest(parameterized.TestCase):
     self.assertEqual(runs['small'].steps, math.ceil(4 * 1442 / 16))
     self.assertEqual(runs['big'].steps, math.ceil(4 * 1442 / 256))
 
-  def test_without_either_is_as_ever(self):
-    self.assertEqual(typed.run()['steps'], 1000)
+  def test_the_default_is_no_number_of_steps_that_one_has_asked_for(self):
+    self.assertEqual(default.get_config().steps, epochs._DEFAULT)
+    self.assertEqual(typed.run()['steps'], epochs._DEFAULT)
+    lines = (f'config.runs.one = dict(steps={epochs._DEFAULT}, epochs=2)',)
+    with self.assertRaisesRegex(errors.ConfigError, 'allowed: one of them'):
+      typed.run(*lines)
 
 
 class LevelsTest(parameterized.TestCase):
@@ -63,6 +67,8 @@ class LevelsTest(parameterized.TestCase):
     (['config.steps = 7'], ['--config.epochs=2'], 23),
     (['config.steps = 7', 'config.runs.one.epochs = 2'], [], 23),
     (['config.epochs = 9', 'config.runs.one.steps = 7'], [], 7),
+    (['config.epochs = 9', 'config.runs.one.steps = 1000'], [], 1000),
+    (['config.epochs = 9'], ['--config.steps=1000'], 1000),
     (['config.runs.one.epochs = 2'], ['--config.runs.one.steps=7'], 7),
     (['config.runs.one.epochs = 9'], ['--config.runs.one.epochs=2'], 23),
     (['config.runs.one.steps = 9'], ['--config.epochs=2'], 23),
@@ -75,10 +81,12 @@ class LevelsTest(parameterized.TestCase):
   @parameterized.parameters(
     (['config.steps = 7', 'config.epochs = 2'], [],
      'config.epochs: 2.0, and steps: 7; allowed: one of them, None for the o'),
+    (['config.steps = 7', 'config.epochs = 1000'], [], 'epochs: 1000.0, and'),
     (['config.runs.one = dict(steps=7, epochs=2)'], [], 'epochs: 2, and steps'),
     ([], ['--config.steps=7', '--config.epochs=2'], 'and epochs: 2.0; allowed'),
     ([_COSINE.format('decay_steps=9, decay_epochs=2')], [],
      'config.schedule.decay_epochs: 2, and decay_steps: 9; allowed: one of'),
+    (['config.steps = None'], [], 'config.steps: None; allowed: 1, 2, 3'),
     (['config.epochs = 0'], [], 'config.epochs: 0.0; allowed: above 0 and fin'),
     (['config.epochs = -1'], [], r'config.epochs: -1.0; allowed: above 0'),
     ([], ['--config.epochs=many'], "epochs: 'many'; allowed: numbers"),

@@ -223,7 +223,7 @@ class EveryKeyTest(parameterized.TestCase):
     folders = (None, 'a', '1e-3')
     allowed = {
       'data_dir': folders, 'init_from': folders, 'max_skips': (None,),
-      'micro_batch_size': (None,), 'steps': (None,), 'shard_state': (True,),
+      'micro_batch_size': (None,), 'shard_state': (True,),
       'remat': (True,),
       'measures': ({},), 'seeds': (0, (1, 2)), 'expected_divergence': ([],),
     }  # fmt: skip
