@@ -13,6 +13,7 @@ from bn_jax import errors, losses, models, norms, optim, plugins, types
 from bn_jax import placement as placement_lib
 from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
+from bn_jax.optim import average
 from bn_jax.training import devices as devices_lib
 from bn_jax.training import problem as problem_lib
 
@@ -180,6 +181,7 @@ def _problem(
       optimizer, clip_norm=config.clip_norm, rates=config.rates,
       adaptive_clip=config.adaptive_clip, trainable=config.trainable,
     )  # fmt: skip
+    average.check(config.ema)
     sampler = dataset.sampler(config.batch_size)
   with plugins.bound(config.modules), blaming('config.loss'):
     loss = losses.make(**config.loss)

@@ -18,9 +18,11 @@ DEFAULTS = 'configs/default.py'  # explains every key
 _SYNONYMS_OF = {
   'batch_size': 'batch batchsize bs',
   'checkpoint.every_steps': 'save_every',
+  'clip_norm': 'clip clip_grad_norm grad_clip gradient_clip max_grad_norm',
   'compute_dtype': 'dtype',
   'data.name': 'dataset',
   'devices': 'gpus num_devices',
+  'ema': 'ema_decay polyak swa',
   'epochs': 'max_epochs num_epochs passes',
   'evaluation_batch_size': 'eval_batch_size',
   'init_from': 'pretrained',
@@ -36,6 +38,7 @@ _SYNONYMS_OF = {
   'schedule.name': 'schedule scheduler',
   'seeds': 'seed',
   'steps': 'iterations iters max_steps num_steps updates',
+  'trainable': 'freeze frozen',
   'weight_decay': 'l2 wd weightdecay',
 }
 SYNONYMS = {

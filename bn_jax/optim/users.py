@@ -66,12 +66,12 @@ def make(
   where = f'config.optimizer: {name}'
 
   def init(params):
-    opt_state = plugins.call(where, made.init, params)
+    opt_state = _called(where, made.init, params)
     _check_state(where, opt_state)
     return opt_state
 
   def update(gradient, opt_state, params, **extra):
-    updates, opt_state = plugins.call(
+    updates, opt_state = _called(
       where, made.update, gradient, opt_state, params, **extra
     )
     _check_updates(where, updates, params)
@@ -82,6 +82,17 @@ def make(
     update=update,
     extra=isinstance(made, optax.GradientTransformationExtraArgs),
   )
+
+
+def _called(where: str, function: Any, *arguments: Any, **extra: Any) -> Any:
+  """Returns what a function returns; what it raises tells where it comes from.
+
+  It runs while a network is traced, which a message would blame else.
+  """
+  try:
+    return plugins.call(where, function, *arguments, **extra)
+  except ValueError as error:
+    raise errors.ConfigError(str(error)) from error
 
 
 def _check_state(where: str, opt_state: Any) -> None:

@@ -56,19 +56,19 @@ def of_edge(runs: Sequence[curves.Run]) -> str:
     product = edge(run.config)
     if product is None:
       text = (
-        f'is trained by {name(run.config)}, for which no curvature is defined '
-        'at which it becomes unstable: 2 / (learning rate) says nothing of it'
+        f'trained by {name(run.config)}, for which 2 / (learning rate) is no '
+        'edge of stability, and none is defined'
       )
     elif product != 2:
       text = (
-        f'has momentum: it is stable up to a curvature of {product:.4g} / '
-        '(learning rate), not 2 / (learning rate)'
+        f'trained with momentum, stable up to a curvature of {product:.4g} / '
+        '(learning rate), not of 2 / (learning rate)'
       )
     else:
       continue
     sentences.setdefault(text, []).append(run.name)
   return ''.join(
-    f' {", ".join(names)} {text}.' for text, names in sentences.items()
+    f' {", ".join(names)}: {text}.' for text, names in sentences.items()
   )
 
 
