@@ -189,7 +189,7 @@ def for_shape(module: nn.Module, shape: Sequence[int] | None) -> nn.Module:
   if not isinstance(module, Adapted):
     check_module(module)
     module = adapt(module, train_keyword_of(module))
-  if module.shape is None and shape is not None:
+  if shape is not None:
     module = module.clone(shape=tuple(shape))
   return module
 
