@@ -3,8 +3,9 @@
 A config is a file with a function `get_config()`. It starts from this config,
 changes some keys, and says in its docstring what to expect. A section stands
 for a constructor: `name` chooses it, and the other keys are its keywords, those
-here or others that it has. A new name drops the keywords that the old
-constructor has and the new one lacks; what is set after it stays.
+here or others that it has; 'my_module:make' is a function of your own, in a
+file beside the config: docs/extending.md. A new name drops the keywords that
+the old constructor has and the new one lacks; what is set after it stays.
 `config.norm = 'layer'` is short for `config.norm.name = 'layer'`, and
 `config.measures.test = None` takes a measure away. All of this can be a flag,
 too, in any order: --config.norm=group --config.norm.num_groups=4.

@@ -129,17 +129,30 @@ def _of_user(
 
     def look(problem, state, batches, journal=None):
       more = {'journal': journal} if takes_journal else {}
-      values = measure(problem, state, batches, **more)
-      if not isinstance(values, Mapping):
+      try:
+        values = plugins.call(
+          reference, measure, problem, state, batches, **more
+        )
+      except ValueError as error:  # it is no bug of ours
+        raise errors.ConfigError(str(error)) from error
+      if not _are_values(values):
         raise errors.ConfigError(
           f'the measure of {reference} returned {checks.shown(values)}; it '
-          'must return a dict: name -> array'
+          'must return a dict: name -> numbers or an array of them'
         )
       return values
 
     return look
 
   return make
+
+
+def _are_values(values: Any) -> bool:
+  """Returns whether these are numbers or arrays of them, by name."""
+  return isinstance(values, Mapping) and all(
+    isinstance(name, str) and np.asarray(value).dtype.kind not in 'OSUMm'
+    for name, value in values.items()
+  )
 
 
 def check_unpadded(batch: types.Batch, examples: int | None = None) -> None:

@@ -16,8 +16,8 @@ other dataset of tensorflow-datasets needs TensorFlow to be prepared, but not to
 be read.
 """
 _INFO = """\
-Prints what a dataset holds, and draws images of its first classes: a prepared
-one, or your own (folder:PATH, PATH.npz, X.npy,Y.npy, my_module:make).
+Prints what a dataset holds, and draws images of its first classes. NAME is a
+prepared one, or your own: folder:PATH, PATH.npz, X.npy,Y.npy, my_module:make.
 """
 _CLASSES, _EACH = 10, 8  # rows of the sheet, images in each
 _UNBROKEN = '\u00a0'

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bn_jax import commands, errors
+from bn_jax import commands, errors, plugins
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import output
 
@@ -42,8 +42,9 @@ def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command."""
   parser.set_defaults(run=run)
   parser.add_argument(
-    'name', metavar='NAME', nargs='?', help='a network; default: all'
-  )
+    'name', metavar='NAME', nargs='?',
+    help='a network, or your own, my_module:make; default: all of ours',
+  )  # fmt: skip
   parser.add_argument(
     '--norm', default='batch', metavar='NORM',
     help='the normalization (config.norm.name)',
@@ -64,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
   # Imported late: a wrong command line needs no JAX.
   from bn_jax import norms
 
-  if norm not in norms.NORMS:
+  plugins.search('.')
+  if norm not in norms.NORMS and not plugins.is_reference(norm):
     raise errors.ConfigError(errors.unknown('norm', norm, norms.NORMS))
   lines = _one(name, norm, arguments.image) if name else _all(norm)
   output.show(f'{line.rstrip()}\n' for line in lines)
@@ -112,7 +114,7 @@ def _one(name: str, norm: str, pixels: int | None) -> Iterator[str]:
   """Yields the table of the layers of one network."""
   from bn_jax import models
 
-  if name not in models.MODELS:
+  if name not in models.MODELS and not plugins.is_reference(name):
     raise errors.ConfigError(errors.unknown('model', name, models.MODELS))
   size = _sizes(name)[-1]
   if pixels is not None:

@@ -251,10 +251,10 @@ def _check_chunks(
   group = section.get('group_size')
   size, count = _chunk(section), examples(section, config)
   if group is not None:
-    if section['statistics'] != 'batch' or problem.group_size is not None:
+    if section.get('statistics') != 'batch' or problem.group_size is not None:
       has = (
-        f'statistics {section["statistics"]!r}'
-        if section['statistics'] != 'batch'
+        f'statistics {section.get("statistics")!r}'
+        if section.get('statistics') != 'batch'
         else f'groups of {problem.group_size} already'
       )
       raise ValueError(
@@ -267,7 +267,7 @@ def _check_chunks(
       )
     return
   if size is not None:
-    group = problem.group_size if section['statistics'] == 'batch' else 1
+    group = problem.group_size if section.get('statistics') == 'batch' else 1
     analysis.check_chunks(count, size, group)
 
 
@@ -290,7 +290,8 @@ def fitted(
     return {**section, 'chunk_size': min(group, count)}
   if count <= config.batch_size:
     return {**section, 'chunk_size': None}
-  network_group = problem.group_size if section['statistics'] == 'batch' else 1
+  is_batch = section.get('statistics') == 'batch'
+  network_group = problem.group_size if is_batch else 1
   room = _SHARE * cost.memory_left(jax.local_devices()[0]) * config.devices
   largest = processes.agreed(
     lambda: chunks.fitting(
@@ -327,7 +328,7 @@ def gradient_bytes(
 ) -> int:
   """Compiles a gradient over `size` examples; returns the bytes it takes."""
   loss = jax.eval_shape(
-    lambda s, b: problem.loss(s, b, section['statistics']),
+    lambda s, b: problem.loss(s, b, section.get('statistics', 'running')),
     jax.eval_shape(problem.init, 0),
     build.shapes(config, size),
   )

@@ -27,6 +27,12 @@ def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
 
 
+def load_anew(case):
+  """Forgets what was loaded, as in another process."""
+  modules._activate(None)
+  case.enterContext(mock.patch.object(modules, '_state', modules._State()))
+
+
 class Case(absltest.TestCase):
   """In an empty folder; the config and its module lie in another one."""
 
@@ -151,6 +157,74 @@ class UsersTest(Case):
     self.assertIn('mean_power', said)
     self.assertIn('examples 8', said)
 
+  def test_a_kind_of_its_own(self):
+    project = self.copied()
+    measure = strict.FIXTURES / 'one_file_measure.py'
+    shutil.copy(measure, project / 'own_kind.py')
+    with contextlib.chdir(project):
+      said, _ = self.works(
+        'analyze', 'work/own', '--measure=own_kind:KIND', '--powers=1,2'
+      )
+      self.assertIn('mean_power', said)
+      said, _ = self.works(
+        'analyze', 'work/own', '--measure=own_kind:KIND', '--plan', '--name=x'
+      )
+    self.assertIn('1 values (1 chunk x 1 checkpoint)', said)
+    self.works('report', project / 'work')
+    page = (project / 'work' / 'report.html').read_text()
+    self.assertIn('Mean of |w|ᵖ', page)
+
+  def test_a_measure_in_chunks(self):
+    """It need not say of which statistics, which would be 'running'."""
+    project = self.copied()
+    self.change(project, 'power: float = 2.0', "power=2.0, chunk_size='auto'")
+    load_anew(self)
+    said, _ = self.works(
+      'analyze', project / 'work/own', '--measure=my_module:sizes',
+      '--data=test:64', '--name=sizes',
+    )  # fmt: skip
+    self.assertIn('examples 64', said)
+
+  def test_a_measure_that_fails(self):
+    """While training, and afterwards; it is said where."""
+    for new, said in (
+      ("return {}['mean']", "my_module.py:42: KeyError: 'mean'"),
+      ('return 3', 'the measure of my_module:sizes returned 3; it must return'),
+      ("return {'text': 'x'}", "sizes returned {'text': 'x'}; it must return"),
+    ):
+      project = self.copied(f'project{len(new)}')
+      self.change(
+        project, "return {'mean_power': mean, 'examples': examples}", new
+      )
+      command = ('analyze', project / 'work/own', '--measure=my_module:sizes')
+      if 'mean' in new:
+        command = (
+          'train', f'--config={project}/my_config.py', '--only=own',
+          f'--workdir={self.folder}/new',
+        )  # fmt: skip
+      load_anew(self)
+      code, _, wrong = commanded.run(*command)
+      self.assertEqual(code, 2, wrong)
+      self.assertIn(said, wrong.splitlines()[-1])
+      self.assertNotIn('Traceback', wrong)
+
+  def test_a_keyword_that_came_later(self):
+    project = self.copied()
+    self.change(project, 'hidden=(8,),', 'hidden=(8,), later=0.5,')
+    code, _, wrong = self.train(project, '--config.steps=6', '--only=own')
+    self.assertEqual(code, 0, wrong)
+    config = run_folder.at(project / 'work', 'own', 0).manifest['config']
+    self.assertEqual(config['model']['later'], 0.5)
+
+  def test_its_layers(self):
+    with contextlib.chdir(self.shared):
+      said, _ = self.works('models', 'my_module:network', '--image=8')
+      ours, _ = self.works('models', 'mlp')
+    self.assertIn('logits', said)
+    weights = 8 * 8 * 3 * 8 + 8 * 1000
+    self.assertRegex(said, rf'sum +\S+ +{weights:,}\n')
+    self.assertNotIn('my_module', ours)
+
   def test_its_help(self):
     said, _ = self.works(
       'analyze', self.shared / 'work' / 'own', '--measure=my_module:sizes',
@@ -209,9 +283,8 @@ class UsersTest(Case):
     before, wrong = self.works(*words, '--name=before')
     self.assertEqual(wrong, '')
     self.change(project)
-    modules._activate(None)
-    anew = mock.patch.object(modules, '_state', modules._State())
-    with anew, self.assertLogs('bn_jax', logging.WARNING) as log:
+    load_anew(self)
+    with self.assertLogs('bn_jax', logging.WARNING) as log:
       after, _ = self.works(*words, '--name=after')
     self.assertIn('my_module.py has changed', log.output[0])
     values = [

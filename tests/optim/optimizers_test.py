@@ -1,5 +1,7 @@
 """Optimizers against optax alone, and against their formulas."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import optim
 from tests.fixtures import (
   same_bits,
-  strict,  # noqa: F401
+  strict,
   toys,
 )
 
@@ -129,6 +131,25 @@ class OptaxTest(parameterized.TestCase):
 
   def test_every_optimizer_has_a_case(self):
     self.assertEqual({*CASES, 'sam'}, set(optim.OPTIMIZERS))
+
+  def test_the_table_of_the_docs(self):
+    text = (strict.ROOT / 'docs' / 'optimizers.md').read_text()
+    words = {
+      "'all'": "`'all'`", '0.0001': '1e-4', '0.001': '1e-3',
+      '1e-08': '1e-8', '1e-06': '1e-6',
+    }  # fmt: skip
+    for name, factory in optim.OPTIMIZERS.items():
+      (row,) = (
+        line for line in text.splitlines() if line.startswith(f'| `{name}` |')
+      )
+      for keyword, parameter in inspect.signature(factory).parameters.items():
+        value = parameter.default
+        if keyword in ('schedule', 'weight_decay_on') or (
+          name == 'adamw' and keyword != 'weight_decay'  # 'as adam'
+        ):
+          continue
+        said = words.get(repr(value), f'{value}'.removesuffix('.0'))
+        self.assertIn(f'`{keyword}` {said}', row, name)
 
   @parameterized.parameters(*optim.OPTIMIZERS)
   def test_parameters_in_bfloat16(self, name):
