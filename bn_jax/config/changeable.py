@@ -1,4 +1,4 @@
-"""Defines the config that a file changes: it takes a name as a flag does."""
+"""Defines the config that a file changes: its last line counts."""
 
 from typing import Any
 
@@ -15,8 +15,9 @@ class Config(ml_collections.ConfigDict):
 
   `config.model.name = 'mlp'` drops what the network before it has and an mlp
   lacks, at once: what is set after it stays, and is refused if an mlp lacks it.
-  `config.model = 'mlp'` says the same. Whatever else is a ConfigDict may be put
-  into it, and stays one without this.
+  `config.model = 'mlp'` says the same. `config.epochs = 10` takes the place of
+  the steps that were set before, and the other way round. Whatever else is a
+  ConfigDict may be put into it, and stays one without this.
   """
 
   def __init__(
@@ -33,9 +34,20 @@ class Config(ml_collections.ConfigDict):
     is_config = isinstance(initial_dictionary, ml_collections.ConfigDict)
     keep_unset = {'preserve_field_references': True} if is_config else {}
     for key, value in (initial_dictionary or {}).items(**keep_unset):
-      self[key] = value
+      self._put(key, value)
 
   def __setitem__(self, key: Any, value: Any) -> None:
+    self._put(key, value)
+    other = in_other_unit(self._kind, key)
+    # Of a placeholder the value counts.
+    if not other or self[key] is None or self.get(other) is None:
+      return
+    if self._kind == 'config':
+      self[other] = None
+    else:
+      del self[other]
+
+  def _put(self, key: Any, value: Any) -> None:
     kind, section = kind_below(self._kind, key), self._fields.get(key)
     if kind in NAMED and isinstance(value, str):
       if isinstance(section, ml_collections.ConfigDict):
@@ -112,3 +124,14 @@ def kind_below(kind: str, key: Any) -> str:
     return key
   is_section = kind in ('config', 'run') and key in (*SECTIONS, 'checkpoint')
   return key if is_section else ''
+
+
+def in_other_unit(kind: str, key: str) -> str | None:
+  """Returns 'epochs' for 'steps', and so on; None for what is no time."""
+  if kind in ('config', 'run'):
+    return {'steps': 'epochs', 'epochs': 'steps'}.get(key)
+  if kind == 'schedule' and key.endswith('_steps'):
+    return f'{key.removesuffix("steps")}epochs'
+  if kind == 'schedule' and key.endswith('_epochs'):
+    return f'{key.removesuffix("epochs")}steps'
+  return None

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bn_jax import checks, errors
-from bn_jax.config import schema
-
-_DEFAULT = 1000  # steps in configs/default.py, which no one has asked for
+from bn_jax.config import changeable, schema
 
 
 def replaced(kind: str, new: dict[str, Any]) -> set[str]:
@@ -22,11 +20,10 @@ def replaced(kind: str, new: dict[str, Any]) -> set[str]:
   """
   keys = set()
   for key, value in new.items():
-    other = in_other_unit(kind, key)
+    other = changeable.in_other_unit(kind, key)
     if other is None or value is None:
       continue
-    is_default = kind == 'config' and new.get('steps') == _DEFAULT
-    if new.get(other) is not None and not is_default:
+    if new.get(other) is not None:
       where = 'config.schedule' if kind == 'schedule' else 'config'
       raise errors.ConfigError(
         f'{where}.{key}: {checks.shown(value)}, and {other}: '
@@ -34,17 +31,6 @@ def replaced(kind: str, new: dict[str, Any]) -> set[str]:
       )
     keys.add(other)
   return keys
-
-
-def in_other_unit(kind: str, key: str) -> str | None:
-  """Returns 'epochs' for 'steps', and so on; None for what is no time."""
-  if kind in ('config', 'run'):
-    return {'steps': 'epochs', 'epochs': 'steps'}.get(key)
-  if kind == 'schedule' and key.endswith('_steps'):
-    return f'{key.removesuffix("steps")}epochs'
-  if kind == 'schedule' and key.endswith('_epochs'):
-    return f'{key.removesuffix("epochs")}steps'
-  return None
 
 
 def in_steps(
@@ -76,7 +62,7 @@ def in_steps(
     allowed = schema.allowed(schema.of('schedule'), schedule.get('name')) or ()
     config['schedule'] = schedule = dict(schedule)
     for key in tuple(schedule):
-      steps = in_other_unit('schedule', key)
+      steps = changeable.in_other_unit('schedule', key)
       if key.endswith('_epochs') and steps in allowed:
         number = schedule.pop(key)
         if number is not None:

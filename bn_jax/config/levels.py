@@ -206,7 +206,7 @@ def check_agreed(path: str, runs: Mapping[str, Config]) -> None:
   kind = 'run'
   for key in above:
     kind = changeable.kind_below(kind, key)
-  for key in {last: None, epochs.in_other_unit(kind, last): None}:
+  for key in {last: None, changeable.in_other_unit(kind, last): None}:
     values = {
       name: value
       for name, own in runs.items()

@@ -6,7 +6,7 @@ import ml_collections
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.config import epochs, resolve
+from bn_jax.config import resolve
 from configs import default
 from tests.fixtures import strict, typed  # noqa: F401
 
@@ -51,13 +51,6 @@ class LengthTest(parameterized.TestCase):
     self.assertEqual(runs['small'].steps, math.ceil(4 * 1442 / 16))
     self.assertEqual(runs['big'].steps, math.ceil(4 * 1442 / 256))
 
-  def test_the_default_is_no_number_of_steps_that_one_has_asked_for(self):
-    self.assertEqual(default.get_config().steps, epochs._DEFAULT)
-    self.assertEqual(typed.run()['steps'], epochs._DEFAULT)
-    lines = (f'config.runs.one = dict(steps={epochs._DEFAULT}, epochs=2)',)
-    with self.assertRaisesRegex(errors.ConfigError, 'allowed: one of them'):
-      typed.run(*lines)
-
 
 class LevelsTest(parameterized.TestCase):
   """The command line beats a run, which beats the config, in either unit."""
@@ -74,16 +67,16 @@ class LevelsTest(parameterized.TestCase):
     (['config.runs.one.steps = 9'], ['--config.epochs=2'], 23),
     (['config.steps = 7'], ['--config.epochs=None'], 7),
     (['config.epochs = 2', 'config.steps = None'], [], 23),
+    (['config.steps = 7', 'config.epochs = 2'], [], 23),
+    (['config.epochs = 2', 'config.steps = 1000'], [], 1000),
+    (['config.runs.one.steps = 9', 'config.runs.one.epochs = 2'], [], 23),
   )
   def test_the_nearest_counts(self, lines, words, steps):
     self.assertEqual(typed.run(*lines, words=words)['steps'], steps)
 
   @parameterized.parameters(
-    (['config.steps = 7', 'config.epochs = 2'], [],
-     'config.epochs: 2.0, and steps: 7; allowed: one of them, None for the o'),
     (['config.runs.one.epochs = 2'], ['--config.epochs=None'],
      'config.steps: None; allowed: 1, 2, 3'),
-    (['config.steps = 7', 'config.epochs = 1000'], [], 'epochs: 1000.0, and'),
     (['config.runs.one = dict(steps=7, epochs=2)'], [], 'epochs: 2, and steps'),
     ([], ['--config.steps=7', '--config.epochs=2'], 'and epochs: 2.0; allowed'),
     ([_COSINE.format('decay_steps=9, decay_epochs=2')], [],
@@ -129,6 +122,12 @@ class LevelsTest(parameterized.TestCase):
 
 
 class ScheduleTest(parameterized.TestCase):
+  def test_the_last_line_counts(self):
+    in_steps = _COSINE.format('decay_steps=9')
+    later = 'config.schedule.decay_epochs = 4'
+    run = typed.run('config.epochs = 4', in_steps, later)
+    self.assertEqual(run['schedule']['decay_steps'], run['steps'])
+
   def test_is_that_of_as_many_steps(self):
     lines = ('config.epochs = 4', 'config.batch_size = 100')
     in_epochs = _COSINE.format('decay_epochs=4, warmup_epochs=0.5')
