@@ -43,12 +43,11 @@ def dataset(
 ) -> datasets.Source:
   """Returns the dataset of the section `data`, as `source` does."""
   with blaming('config.data'):
-    module = section['name'].partition(':')[0]
-    is_own = plugins.is_reference(section['name'])
-    # Runs that differ in other modules share their data.
-    files = modules if is_own else {}
-    files = {name: files[name] for name in files if name == module}
-    return _source(section, data_dir, FrozenDict(files))
+    with plugins.bound(modules):
+      # Those of the data alone: runs that differ in others share their data.
+      files = plugins.files([section['name']])
+    frozen = {name: FrozenDict(entry) for name, entry in files.items()}
+    return _source(section, data_dir, FrozenDict(frozen))
 
 
 @functools.lru_cache
