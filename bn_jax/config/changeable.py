@@ -4,6 +4,7 @@ from typing import Any
 
 import ml_collections
 
+from bn_jax import errors
 from bn_jax.config.run_config import SECTIONS
 
 NAMED = (*SECTIONS, 'measure')  # kinds of sections that have a name
@@ -41,6 +42,8 @@ class Config(ml_collections.ConfigDict):
         section['name'] = value
         return
       value = {'name': value}
+    if self._kind == 'measures' and value is None and key not in self:
+      raise ValueError(errors.unknown('measure', key, self))
     if isinstance(value, dict):
       # Runs keep the order in which columns and colours come.
       value = Config(
@@ -96,12 +99,16 @@ def kind_below(kind: str, key: Any) -> str:
 
   Args:
     kind: of the section: 'config', the whole; 'runs', all runs; 'run', what one
-      run changes; 'measures', all; 'measure', one; or one of `SECTIONS`.
+      run changes; 'measures', all; 'own_measures', those that a run changes;
+      'measure', one; or one of `SECTIONS`.
   """
-  if kind in ('runs', 'measures'):
-    return kind.removesuffix('s')
-  sections = (*SECTIONS, 'measures', 'checkpoint')
-  is_section = (kind in ('config', 'run') and key in sections) or (
-    kind == 'config' and key == 'runs'
-  )
+  if kind == 'runs':
+    return 'run'
+  if kind in ('measures', 'own_measures'):
+    return 'measure'
+  if kind == 'run' and key == 'measures':
+    return 'own_measures'
+  if kind == 'config' and key in ('runs', 'measures'):
+    return key
+  is_section = kind in ('config', 'run') and key in (*SECTIONS, 'checkpoint')
   return key if is_section else ''

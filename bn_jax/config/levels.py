@@ -47,11 +47,33 @@ def merged(old: Any, new: Any, kind: str) -> Any:
   if is_named and 'name' in new:
     old = schema.renamed(schema.of(kind), old, new['name'])
   replaced = epochs.replaced(kind, new)
-  result = {k: copy.deepcopy(v) for k, v in old.items() if k not in replaced}
+  result = {
+    key: None if key in replaced else copy.deepcopy(value)
+    for key, value in old.items()
+  }
   for key, value in new.items():
     below = changeable.kind_below(kind, key)
     result[key] = merged(result.get(key), value, below)
   return result
+
+
+def check_taken_away(where: str, config: Config, override: Config) -> None:
+  """Refuses to take measures away that there are not.
+
+  Args:
+    where: the path of the override, for messages.
+    config: of the file, for all runs.
+    override: what the file changes in a run.
+
+  Raises:
+    ConfigError: names the measures.
+  """
+  if not all(isinstance(x.get('measures'), dict) for x in (config, override)):
+    return
+  for name, entry in override['measures'].items():
+    if entry is None and name not in config['measures']:
+      message = errors.unknown('measure', name, config['measures'])
+      raise errors.ConfigError(f'{where}.measures: {message}')
 
 
 def with_own(config: Config, override: Config, flags: Config) -> Config:

@@ -131,7 +131,9 @@ def _merged(config: Config, runs: Config, changes: Config) -> Config:
   own, merged, taken = {}, {}, {}
   for name, override in runs.items():
     with naming(name, runs):
+      levels.check_taken_away(f'config.runs.{name}', config, override or {})
       flags = own_flags.pop(name, {})
+      levels.check_taken_away(f'--config.runs.{name}', config, flags)
       own[name] = levels.with_own({}, override or {}, flags)
       merged[name] = levels.with_own(config, override or {}, flags)
   for path in for_all:

@@ -175,6 +175,8 @@ class ConfigTest(parameterized.TestCase):
   @parameterized.parameters(
     ('config', 'runs', 'runs'), ('config', 'norm', 'norm'),
     ('runs', 'norm', 'run'), ('run', 'norm', 'norm'), ('run', 'runs', ''),
+    ('config', 'measures', 'measures'), ('run', 'measures', 'own_measures'),
+    ('own_measures', 'data', 'measure'),
     ('measures', 'data', 'measure'), ('measure', 'data', ''),
     ('norm', 'loss', ''), ('', 'norm', ''), ('config', 'steps', ''),
   )  # fmt: skip
@@ -192,7 +194,8 @@ class SeedsTest(parameterized.TestCase):
     line = f'config.seeds = {in_file}'
     self.assertEqual(typed.experiment(line).seeds, expected)
     words = [f'--config.seeds={flag}']
-    self.assertEqual(typed.experiment(words=words).seeds, expected)
+    for line in ('', 'config.seeds = range(9)', "config.seeds = '5:9'"):
+      self.assertEqual(typed.experiment(line, words=words).seeds, expected)
 
 
 if __name__ == '__main__':

@@ -81,6 +81,8 @@ class LevelsTest(parameterized.TestCase):
   @parameterized.parameters(
     (['config.steps = 7', 'config.epochs = 2'], [],
      'config.epochs: 2.0, and steps: 7; allowed: one of them, None for the o'),
+    (['config.runs.one.epochs = 2'], ['--config.epochs=None'],
+     'config.steps: None; allowed: 1, 2, 3'),
     (['config.steps = 7', 'config.epochs = 1000'], [], 'epochs: 1000.0, and'),
     (['config.runs.one = dict(steps=7, epochs=2)'], [], 'epochs: 2, and steps'),
     ([], ['--config.steps=7', '--config.epochs=2'], 'and epochs: 2.0; allowed'),

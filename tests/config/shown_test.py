@@ -55,9 +55,14 @@ class ShownTest(parameterized.TestCase):
     lines = text.splitlines()
     self.assertEqual(lines[:3], ['seeds = 0', '', 'all runs:'])
     self.assertEqual(lines.count("  model.name = 'vgg11'"), 1)
-    # What has another name stands whole: `layer` is compared as one.
     self.assertEqual(lines.count("  norm.name = 'layer'"), 2)
     self.assertEqual(lines.count('  schedule.learning_rate = 0.4'), 1)
+
+  def test_a_section_of_other_names_stands_whole(self):
+    """Although both norms have the same epsilon."""
+    line = 'config.runs = dict(layer=dict(norm="layer"), l1=dict(norm="l1"))'
+    for head, values in read(shown.text(typed.experiment(line), None)):
+      self.assertEqual('norm.epsilon' in values, head != 'all runs:', head)
 
   def test_of_one_run_there_is_no_other(self):
     experiment = typed.experiment(_RUNS, 'config.seeds = range(3)')
