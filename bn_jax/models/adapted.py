@@ -168,6 +168,8 @@ def adapt(
   if shape is not None:
     checks.sizes('shape', shape)
     shape = tuple(shape)
+  if hasattr(module, 'is_adapted'):  # its norms are replaced
+    module = module.clone(is_adapted=True)
   if train_value is None:
     train_value = train_keyword not in NEGATED
   return Adapted(
@@ -189,7 +191,7 @@ def for_shape(module: nn.Module, shape: Sequence[int] | None) -> nn.Module:
   if not isinstance(module, Adapted):
     check_module(module)
     module = adapt(module, train_keyword_of(module))
-  if module.shape is None and shape is not None:
+  if shape is not None:
     module = module.clone(shape=tuple(shape))
   return module
 
@@ -334,12 +336,19 @@ def _adapted_call(
   if context.method_name != '__call__' or not args:
     return call(*args, **keywords)
   if isinstance(module, found.OURS):
-    # A network that names its statistics alone.
-    return call(*args, **{'mask': mask, 'first': first, **keywords})
+    # A network may name their statistics alone, or not even these.
+    keywords = {
+      'statistics': statistics, 'mask': mask, 'first': first, **keywords
+    }  # fmt: skip
+    return call(*args, **keywords)
   if isinstance(module, nn.BatchNorm):
     return _batch_norm(module, mask, size, call, args, keywords)
   if isinstance(module, nn.Dropout):
     return _dropout(module, first, call, args, keywords)
+  is_attention = isinstance(module, nn.MultiHeadDotProductAttention)
+  if is_attention and module.dropout_rate and not module.has_rng('dropout'):
+    without = module.clone(parent=module.scope, dropout_rate=0.0)
+    return without(*args, **keywords)
   y = call(*args, **keywords)
   if mask is None or statistics == 'running' or group_size == 1:
     return y

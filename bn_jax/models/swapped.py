@@ -43,12 +43,14 @@ class Swapped(nn.Module):
     swaps: the later before the earlier.
     train_keyword: of the network's call; None: the call has none.
     train_value: the keyword's value in training.
+    is_adapted: whether an adapter around it tells norms their statistics.
   """
 
   network: found.Held
   swaps: tuple[Swap, ...]
   train_keyword: str | None = None
   train_value: bool = True
+  is_adapted: bool = False
 
   @nn.compact
   def __call__(self, *arguments: Any, **keywords: Any) -> Any:
@@ -149,13 +151,13 @@ class _Swaps:
       statistics = 'running' if is_running else 'batch'
     if statistics is None and not isinstance(layer, running.RunningNorm):
       statistics = 'running'  # the same in both
-    if statistics is None:
+    if statistics is None and not self._swapped.is_adapted:
       raise ValueError(
         f'the call of {type(self._swapped.network.module).__name__} does not '
         'say whether it trains, which the new norm has to know; give '
-        'train_keyword, a keyword of its call'
+        'train_keyword, a keyword of its call, or models.adapt the network'
       )
-    return {'statistics': statistics}
+    return {} if statistics is None else {'statistics': statistics}
 
 
 def replace_norms(
@@ -193,7 +195,7 @@ def replace_norms(
     inner = replace_norms(
       module.network.module, norm, where, train_keyword=module.train_keyword
     )
-    inner = inner.clone(train_value=module.train_value)
+    inner = inner.clone(train_value=module.train_value, is_adapted=True)
     return module.clone(network=found.Held(inner))
   adapted.check_module(module)
   swap = Swap(where, norm.layer(None).clone)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bn_jax import errors, types
+from bn_jax import errors, plugins, types
 from bn_jax.analysis import activations
 from bn_jax.config import build, resolve
 from bn_jax.config.run_config import RunConfig
@@ -197,6 +197,11 @@ def _caption(
 
 
 def _left_out(name: str, config: RunConfig) -> str:
+  if plugins.is_reference(config.model['name']):
+    return (
+      f'{name}: network {config.model["name"]}; the theory looks at the '
+      f"config's norm ({', '.join(_BATCH_NORMS)}) under paths with 'norm'\n\n"
+    )
   return (
     f'{name}: norm {config.norm["name"]}; the theory is about Batch '
     f'Normalization ({", ".join(_BATCH_NORMS)}), differentiated in full\n\n'

@@ -3,6 +3,8 @@
 import collections
 import hashlib
 import io
+import itertools
+import os
 import pathlib
 import tempfile
 from unittest import mock
@@ -14,12 +16,20 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from bn_jax import errors, plugins
-from bn_jax.data import datasets, origins
-from bn_jax.data.disk import facts, own
+from bn_jax.data import datasets, origins, reading
+from bn_jax.data.disk import (
+  arrays,
+  facts,
+  folders,
+  held_out,
+  labels,
+  own,
+  store,
+)
 from tests.fixtures import (
   made_sets,
   own_data,
-  strict,  # noqa: F401
+  strict,
 )
 from tests.fixtures.same_bits import assert_same
 
@@ -271,6 +281,21 @@ class OwnTest(parameterized.TestCase):
       some = datasets.make(name, subset=9).load().train
       self.assertEqual(type(some).__name__, 'Resident')
 
+  def test_decoded_parts_are_kept_where_that_is_asked_for(self):
+    own_data.folder(self.root / 'pets', count=30)
+    name, kept = f'folder:{self.root}/pets', self.root / 'kept'
+    with (
+      mock.patch.dict(os.environ, BN_JAX_CACHE_DIR=str(kept)),
+      mock.patch.object(store, '_SMALLEST', 1),
+    ):
+      want = [datasets.make(name, seed=seed).load() for seed in (0, 1)]
+      self.assertLen(list(kept.rglob('*.npz')), 4)
+      with mock.patch.object(reading, '_decoded') as decoded:
+        got = [datasets.make(name, seed=seed).load() for seed in (0, 1)]
+      decoded.assert_not_called()
+    for a, b in zip(itertools.chain(*got), itertools.chain(*want)):
+      assert_same(a.split, b.split)
+
   def test_sizes_that_differ(self):
     own_data.folder(self.root, count=30)
     own_data.image('cat/00.png', (9, 5, 3))(self.root)
@@ -313,6 +338,14 @@ class OwnTest(parameterized.TestCase):
     train = source.load().train
     self.assertEqual(train.split.images.shape, (10, 3))
     np.testing.assert_array_equal(train.split.images, 5)
+
+
+class DocsTest(absltest.TestCase):
+  def test_the_docs_have_the_rules(self):
+    docs = (strict.ROOT / 'docs' / 'data.md').read_text()
+    for module in (folders, arrays, labels, held_out):
+      for kind, becomes in module.RULES:
+        self.assertIn(f'| {kind} | {becomes} |', docs)
 
 
 if __name__ == '__main__':

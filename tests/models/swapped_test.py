@@ -90,9 +90,12 @@ class OursTest(parameterized.TestCase):
     biases = jax.jit(module.init, static_argnames='statistics')(
       KEY, IMAGES, statistics='running'
     )
-    got = module.apply(biases, IMAGES, **keywords)
+    call = lambda module: jax.jit(
+      lambda variables: module.apply(variables, IMAGES, **keywords)
+    )
+    got = call(module)(biases)
     # The biases of 'layer' are zero still.
-    want = made.apply(variables, IMAGES, **keywords)
+    want = call(made)(variables)
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
       got,
@@ -141,15 +144,14 @@ class TheirsTest(parameterized.TestCase):
         models.replace_norms(theirs, grouped), shape=adapted_test.SHAPE
       )
     variables = module.init(KEY, IMAGES, statistics='running')
-    together = module.apply(variables, IMAGES, statistics='batch')
-    apart = module.apply(variables, IMAGES[:3], statistics='batch')
+    apply = jax.jit(module.apply, static_argnames='statistics')
+    together = apply(variables, IMAGES, statistics='batch')
+    apart = apply(variables, IMAGES[:3], statistics='batch')
     np.testing.assert_allclose(together[:3], apart, rtol=1e-5, atol=1e-6)
     # The mask and the moments reach the new norm.
     mask = jnp.arange(6) < 2
-    masked = module.apply(variables, IMAGES, statistics='batch', mask=mask)
-    alone = module.apply(
-      variables, IMAGES[:3], statistics='batch', mask=mask[:3]
-    )
+    masked = apply(variables, IMAGES, statistics='batch', mask=mask)
+    alone = apply(variables, IMAGES[:3], statistics='batch', mask=mask[:3])
     np.testing.assert_allclose(masked[:2], alone[:2], rtol=1e-5, atol=1e-6)
     population = norms.population_statistics(module, variables, [IMAGES])
     self.assertEqual(population.examples, 6)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from bn_jax import errors
-from bn_jax.data.disk import deep, levels, listing, pixels, sets, store
+from bn_jax.data.disk import deep, exif, levels, listing, sets, store
 
 # Files whose headers are read, evenly spread: 10,000 take 1 s from memory.
 _LOOKED_AT = 10_000
@@ -183,7 +183,7 @@ def _looked_at(
   """
   try:
     with Image.open(root / file, formats=deep.FORMATS) as image:
-      width, height = pixels.upright_size(image)
+      width, height = exif.upright_size(image)
       is_deep = deep.is_deep(image)
       is_grey = image.mode in _GREY or image.mode.startswith('I;16')
       return (height, width), is_grey, is_deep

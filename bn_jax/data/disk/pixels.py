@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from bn_jax import errors
-from bn_jax.data.disk import deep, levels
+from bn_jax.data.disk import deep, exif, levels
 
 # What an image is -> what it becomes. `data info` prints them.
 RULES = (
@@ -35,18 +35,6 @@ RULES = (
 )  # fmt: skip
 
 _JPEG = b'\xff\xd8'
-_EXIF = b'Exif\0\0'
-_ORIENTATION = 274  # the tag of Exif
-# Its value -> what turns the image upright, and whether sides change places.
-_TURNS = {
-  2: (Image.Transpose.FLIP_LEFT_RIGHT, False),
-  3: (Image.Transpose.ROTATE_180, False),
-  4: (Image.Transpose.FLIP_TOP_BOTTOM, False),
-  5: (Image.Transpose.TRANSPOSE, True),
-  6: (Image.Transpose.ROTATE_270, True),
-  7: (Image.Transpose.TRANSVERSE, True),
-  8: (Image.Transpose.ROTATE_90, True),
-}
 _SCAN, _END = b'\xff\xda', b'\xff\xd9'  # never occur in coded data
 _MODES = {1: 'L', 2: 'LA', 3: 'RGB', 4: 'RGBA'}
 
@@ -176,34 +164,16 @@ def _upright(image: Opened) -> Opened:
   picture = image.image
   if picture is None:  # a JPEG; few have an Exif, and Pillow takes its time
     data = image.encoded
-    if data.find(_EXIF, 0, data.find(_SCAN)) < 0:
+    if data.find(exif.MARK, 0, data.find(_SCAN)) < 0:
       return image
-    picture = deep.opened(data)
-  orientation = orientation_of(picture)
-  if orientation in _TURNS and _TURNS[orientation][1]:
-    image = image._replace(size=image.size[::-1])
-  return image._replace(orientation=orientation)
-
-
-def orientation_of(picture: Image.Image) -> int:
-  """Returns the orientation in an opened file's Exif, 1 to 8; 1 for none.
-
-  What stands behind the pixels does not count, and neither does XMP. A TIFF has
-  none: Pillow turns it itself.
-  """
-  if 'exif' not in picture.info:
-    return 1
-  try:
-    value = picture.getexif().get(_ORIENTATION)
-  except Exception:  # a damaged Exif, of which Pillow may raise any error
-    return 1
-  return value if value in _TURNS else 1
-
-
-def upright_size(picture: Image.Image) -> tuple[int, int]:
-  """Returns (width, height) of an opened file after turning."""
-  turn = _TURNS.get(orientation_of(picture))
-  return picture.size[::-1] if turn and turn[1] else picture.size
+    try:
+      picture = deep.opened(data)
+    except Exception as error:
+      raise _refusal(error) from error
+  orientation = exif.orientation_of(picture)
+  return image._replace(
+    size=exif.turned(image.size, orientation), orientation=orientation
+  )
 
 
 def loaded(image: Opened, draft: tuple[int, int] | None = None) -> Picture:
@@ -229,11 +199,11 @@ def loaded(image: Opened, draft: tuple[int, int] | None = None) -> Picture:
     return image.image
   if image.orientation == 1:
     return _loaded(image, draft)
-  method, sides_change = _TURNS[image.orientation]
-  if sides_change:
-    image = image._replace(size=image.size[::-1])
-    draft = draft and draft[::-1]
-  return _loaded(image, draft).transpose(method)
+  method, _ = exif.TURNS[image.orientation]
+  lying = image._replace(size=exif.turned(image.size, image.orientation))
+  if draft is not None:
+    draft = exif.turned(draft, image.orientation)
+  return _loaded(lying, draft).transpose(method)
 
 
 def _loaded(image: Opened, draft: tuple[int, int] | None) -> Picture:

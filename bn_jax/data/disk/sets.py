@@ -5,6 +5,7 @@ Sets of tensorflow-datasets (`store`), folders of images (`folders`) and arrays
 """
 
 import pathlib
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -114,8 +115,16 @@ class Parted(NamedTuple):
   def made_of(self, split: str) -> str:
     return self.base.made_of(self.parts[split][0])
 
-  def cache_file(self, split: str, resolution: int | None) -> None:
-    """Returns None: each share and seed would leave a file of its own."""
+  def cache_file(
+    self, split: str, resolution: int | None
+  ) -> pathlib.Path | None:
+    """Returns a file of these very parts, beside that of the whole split."""
+    whole, numbers = self.parts[split]
+    path = self.base.cache_file(whole, resolution)
+    if path is None:
+      return None
+    part = zlib.crc32(numbers.astype('<i8').tobytes())
+    return path.with_name(f'{path.stem}-{split}-{part:08x}.npz')
 
 
 class _Part:
