@@ -211,7 +211,7 @@ def traits(
   Raises:
     ValueError: a norm that would not see the whole batch on these devices.
   """
-  trace = _trace(for_shape(module, shape), tuple(shape))
+  trace = _trace(for_shape(module, shape), tuple(shape), spread.axis_name)
   if spread.axis_name:
     trace.check_spread(spread)
   if isinstance(module, Adapted) and module.group_size != 'auto':
@@ -289,7 +289,11 @@ def check_call(name: str, module: nn.Module) -> None:
 
 
 @functools.lru_cache
-def _trace(module: nn.Module, shape: tuple[int, ...] | None) -> found.Trace:
+def _trace(
+  module: nn.Module,
+  shape: tuple[int, ...] | None,
+  axis_name: str | None = None,
+) -> found.Trace:
   """Returns the trace of a network with our call.
 
   Raises:
@@ -300,7 +304,7 @@ def _trace(module: nn.Module, shape: tuple[int, ...] | None) -> found.Trace:
       f'the layers of {_name_of(module)} are found by the shape of an example; '
       'give models.adapt(..., shape=(height, width, channels))'
     )
-  trace, variables = found.traced(module, shape)
+  trace, variables = found.traced(module, shape, axis_name)
   others = sorted(set(variables) - set(_COLLECTIONS))
   if others:
     raise ValueError(

@@ -17,11 +17,19 @@ from PIL import Image
 
 from bn_jax import errors, plugins
 from bn_jax.data import datasets, origins, reading
-from bn_jax.data.disk import facts, own, store
+from bn_jax.data.disk import (
+  arrays,
+  facts,
+  folders,
+  held_out,
+  labels,
+  own,
+  store,
+)
 from tests.fixtures import (
   made_sets,
   own_data,
-  strict,  # noqa: F401
+  strict,
 )
 from tests.fixtures.same_bits import assert_same
 
@@ -330,6 +338,14 @@ class OwnTest(parameterized.TestCase):
     train = source.load().train
     self.assertEqual(train.split.images.shape, (10, 3))
     np.testing.assert_array_equal(train.split.images, 5)
+
+
+class DocsTest(absltest.TestCase):
+  def test_the_docs_have_the_rules(self):
+    docs = (strict.ROOT / 'docs' / 'data.md').read_text()
+    for module in (folders, arrays, labels, held_out):
+      for kind, becomes in module.RULES:
+        self.assertIn(f'| {kind} | {becomes} |', docs)
 
 
 if __name__ == '__main__':
