@@ -27,6 +27,7 @@ import flax
 import jax
 from flax import linen as nn
 from flax.core import scope as scope_lib
+from jax import lax
 
 from bn_jax import checks, errors, placement
 from bn_jax.models import found, parts
@@ -359,6 +360,10 @@ def _adapted_call(
 
 def _batch_norm(module, mask, size, call, args, keywords):
   """Calls flax's BatchNorm with the mask; sows the batch's moments."""
+  if module.axis_name is not None and not _is_bound(module.axis_name):
+    # It asks for the whole batch on all devices, which is what is seen here.
+    whole = module.clone(parent=module.scope, axis_name=None)
+    return whole(*args, **keywords)
   x = args[0]
   is_running = found.uses_running(module, args, keywords)
   if mask is not None and not is_running and keywords.get('mask') is None:
@@ -375,6 +380,15 @@ def _batch_norm(module, mask, size, call, args, keywords):
       init_fn=lambda: None, reduce_fn=lambda _, new: new,
     )  # fmt: skip
   return y
+
+
+def _is_bound(axis_name: str) -> bool:
+  """Returns whether this is inside pmap or shard_map over an axis."""
+  try:
+    lax.axis_size(axis_name)
+  except NameError:
+    return False
+  return True
 
 
 def _dropout(module, first, call, args, keywords):
