@@ -43,12 +43,11 @@ def dataset(
 ) -> datasets.Source:
   """Returns the dataset of the section `data`, as `source` does."""
   with blaming('config.data'):
-    module = section['name'].partition(':')[0]
-    is_own = plugins.is_reference(section['name'])
-    # Runs that differ in other modules share their data.
-    files = modules if is_own else {}
-    files = {name: files[name] for name in files if name == module}
-    return _source(section, data_dir, FrozenDict(files))
+    with plugins.bound(modules):
+      # Those of the data alone: runs that differ in others share their data.
+      files = plugins.files([section['name']])
+    frozen = {name: FrozenDict(entry) for name, entry in files.items()}
+    return _source(section, data_dir, FrozenDict(frozen))
 
 
 @functools.lru_cache
@@ -84,6 +83,9 @@ def problem(config: RunConfig) -> types.Problem:
     _trace_batch(config, measured)
   if config.modules:
     _trace_own(config, measured)
+  if _is_users(config) and config.layout != 'jit':
+    spread = devices_lib.spread(config.layout, mesh(config))
+    _traits(config, network(config, spread), spread)  # refuses a norm
   with blaming('config'):
     _check_paths(config, params)
   return measured
@@ -194,7 +196,7 @@ def _problem(
     penalty=penalty,
     image_shape=dataset.facts.shape,
     layers=models.layers,
-    taps=models.taps(module),
+    taps=_taps(config, module, spread),
     loss=loss,
     ring_size=min(config.log_every_steps, config.steps),
     compute_dtype=dtype,
@@ -217,13 +219,26 @@ def _traits(
   """
   norm = config.norm
   if _is_users(config):
-    with blaming('config.model'):
-      return models.traits(module, source(config).facts.shape, spread)
+    with plugins.bound(config.modules), blaming('config.model'):
+      traits = models.traits(module, source(config).facts.shape, spread)
+      if plugins.is_reference(norm['name']):
+        own = norms.make(**norm, spread=spread)
+        return models.with_norm(traits, own, spread)
+      return traits
   is_apart = 'group_size' not in norm or norm.get('frozen')
   return models.Traits(
     group_size=1 if is_apart else norm['group_size'],
     noisy=norm['name'] in ('noise', 'noisy'),
   )
+
+
+def _taps(
+  config: RunConfig, module: nn.Module, spread: placement_lib.Spread
+) -> tuple[tuple[str, str], ...]:
+  """Returns the taps of a network, which are the same on any devices."""
+  if spread.axis_name and _is_users(config):
+    module = network(config)  # is traced, for which it needs no axis
+  return models.taps(module)
 
 
 def _is_users(config: RunConfig) -> bool:

@@ -13,7 +13,7 @@ from flax import traverse_util
 from bn_jax import checks, errors, norms, plugins
 from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
 from bn_jax.models.adapted import adapt, check_call, for_shape, traits
-from bn_jax.models.found import Traits
+from bn_jax.models.found import Traits, with_norm
 from bn_jax.models.lowering import LOWERINGS
 from bn_jax.models.swapped import replace_norms
 
@@ -45,6 +45,7 @@ __all__ = [
   'summarize',
   'taps',
   'traits',
+  'with_norm',
 ]
 
 

@@ -27,6 +27,7 @@ import flax
 import jax
 from flax import linen as nn
 from flax.core import scope as scope_lib
+from jax import lax
 
 from bn_jax import checks, errors, placement
 from bn_jax.models import found, parts
@@ -210,7 +211,7 @@ def traits(
   Raises:
     ValueError: a norm that would not see the whole batch on these devices.
   """
-  trace = _trace(for_shape(module, shape), tuple(shape))
+  trace = _trace(for_shape(module, shape), tuple(shape), spread.axis_name)
   if spread.axis_name:
     trace.check_spread(spread)
   if isinstance(module, Adapted) and module.group_size != 'auto':
@@ -288,7 +289,11 @@ def check_call(name: str, module: nn.Module) -> None:
 
 
 @functools.lru_cache
-def _trace(module: nn.Module, shape: tuple[int, ...] | None) -> found.Trace:
+def _trace(
+  module: nn.Module,
+  shape: tuple[int, ...] | None,
+  axis_name: str | None = None,
+) -> found.Trace:
   """Returns the trace of a network with our call.
 
   Raises:
@@ -299,7 +304,7 @@ def _trace(module: nn.Module, shape: tuple[int, ...] | None) -> found.Trace:
       f'the layers of {_name_of(module)} are found by the shape of an example; '
       'give models.adapt(..., shape=(height, width, channels))'
     )
-  trace, variables = found.traced(module, shape)
+  trace, variables = found.traced(module, shape, axis_name)
   others = sorted(set(variables) - set(_COLLECTIONS))
   if others:
     raise ValueError(
@@ -355,6 +360,10 @@ def _adapted_call(
 
 def _batch_norm(module, mask, size, call, args, keywords):
   """Calls flax's BatchNorm with the mask; sows the batch's moments."""
+  if module.axis_name is not None and not _is_bound(module.axis_name):
+    # It asks for the whole batch on all devices, which is what is seen here.
+    whole = module.clone(parent=module.scope, axis_name=None)
+    return whole(*args, **keywords)
   x = args[0]
   is_running = found.uses_running(module, args, keywords)
   if mask is not None and not is_running and keywords.get('mask') is None:
@@ -371,6 +380,15 @@ def _batch_norm(module, mask, size, call, args, keywords):
       init_fn=lambda: None, reduce_fn=lambda _, new: new,
     )  # fmt: skip
   return y
+
+
+def _is_bound(axis_name: str) -> bool:
+  """Returns whether this is inside pmap or shard_map over an axis."""
+  try:
+    lax.axis_size(axis_name)
+  except NameError:
+    return False
+  return True
 
 
 def _dropout(module, first, call, args, keywords):

@@ -191,6 +191,28 @@ def group_size(module: nn.Module, arguments, keywords) -> int | None:
   return None if sees_others else 1
 
 
+def with_norm(
+  traits: Traits, norm: norm_lib.Norm, spread: placement.Spread
+) -> Traits:
+  """Returns the traits of a network that has a norm of whatever kind.
+
+  One without parameters is not seen in a trace. Of a norm that nobody here
+  knows, the worst is taken: an output may depend on the whole batch.
+
+  Raises:
+    ValueError: such a norm does not say that it sees the whole batch.
+  """
+  layer = norm.layer('norm')
+  if isinstance(layer, NORMS):
+    return traits
+  if spread.axis_name and getattr(layer, 'spread', placement.ALONE) != spread:
+    raise ValueError(
+      f"{type(layer).__name__} may have each device's own statistics; allowed: "
+      "layout 'jit', or a module with the field spread that its function gets"
+    )
+  return traits._replace(group_size=None)
+
+
 def uses_running(module: nn.BatchNorm, arguments, keywords) -> bool:
   """Returns whether a call of flax's layer takes its running averages."""
   argument = keywords.get('use_running_average')
@@ -213,12 +235,15 @@ def own_variables(module: nn.Module) -> dict[str, dict[str, Any]]:
   }
 
 
-def traced(module: nn.Module, shape: tuple[int, ...]) -> tuple[Trace, Any]:
+def traced(
+  module: nn.Module, shape: tuple[int, ...], axis_name: str | None = None
+) -> tuple[Trace, Any]:
   """Returns (the trace of a call in training, the shapes of the variables).
 
   Args:
     module: called as ours are.
     shape: of one example.
+    axis_name: of the programs of which the module's norms see a part each.
   """
   first, trace = Trace(), Trace()
 
@@ -238,6 +263,14 @@ def traced(module: nn.Module, shape: tuple[int, ...]) -> tuple[Trace, Any]:
 
   variables = jax.eval_shape(init, examples(1))
   sizes = (seen.group_size or 1 for seen in first.modules)
-  jax.eval_shape(call, variables, examples(2 * math.lcm(*sizes)))
+  batch = examples(2 * math.lcm(*sizes))
+  if axis_name is None:
+    jax.eval_shape(call, variables, batch)
+  else:  # one program alone has the axis, too
+    in_programs = jax.vmap(
+      lambda variables, _: call(variables, jnp.zeros(batch.shape)),
+      in_axes=(None, 0), axis_name=axis_name,
+    )  # fmt: skip
+    jax.eval_shape(in_programs, variables, jnp.zeros(1))
   trace.forget()
   return trace, variables

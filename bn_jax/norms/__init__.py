@@ -4,7 +4,7 @@ import functools
 import math
 from typing import Any
 
-from bn_jax import errors, plugins
+from bn_jax import errors, placement, plugins
 from bn_jax.norms import batch, kernels, lp, noisy, per_example
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
@@ -79,7 +79,7 @@ def make(name: str, **keywords: Any) -> Norm:
   if plugins.is_reference(name):
     return plugins.made(
       name,
-      keywords,
+      {'spread': placement.ALONE, **keywords},
       lambda norm: isinstance(norm, Norm),
       'a bn_jax.norms.Norm',
       optional=('axis', 'spread'),

@@ -5,14 +5,14 @@ import tempfile
 
 from absl.testing import absltest
 
-from bn_jax import errors, models, plugins
+from bn_jax import errors, models, norms, placement, plugins
 from bn_jax.config import schema
 from tests.fixtures import strict  # noqa: F401
 
 _MODULE = """
 from flax import linen as nn
 
-from bn_jax import models
+from bn_jax import models, norms
 
 
 class Network(nn.Module):
@@ -27,6 +27,15 @@ class Network(nn.Module):
 
 def anything(**keywords):
   return models.make('mlp', **keywords)
+
+
+class Centre(nn.Module):
+  def __call__(self, x, *, statistics, mask=None, first=0):
+    return x - x.mean(0, keepdims=True)
+
+
+def norm(*, spread):
+  return norms.Norm(lambda name: Centre(name=name), bias_before=False)
 """
 _MODEL = schema.SECTIONS['model']
 
@@ -65,6 +74,15 @@ class ReferencesTest(absltest.TestCase):
     )
     gone = {'name': 'my_other:make', 'width': 3}
     self.assertEqual(schema.filled(_MODEL, gone), gone)
+
+  def test_a_norm_that_no_trace_shows_may_see_the_whole_batch(self):
+    alone = models.Traits(group_size=1, noisy=False)
+    own, layer = norms.make('my_module:norm'), norms.make('layer')
+    traits = models.with_norm(alone, own, placement.ALONE)
+    self.assertIsNone(traits.group_size)
+    self.assertIs(models.with_norm(alone, layer, placement.ALONE), alone)
+    with self.assertRaisesRegex(ValueError, "Centre may have each device's"):
+      models.with_norm(alone, own, placement.Spread(2, 'data'))
 
   def test_references_of_a_run(self):
     run = {

@@ -352,6 +352,24 @@ class UsersTest(Case):
       self.assertIn(said, wrong)
       self.assertEqual(wrong.count('\n'), 1)
 
+  def test_on_two_devices(self):
+    """The norm sees the whole batch, of which a device has a part."""
+    folder = run_folder.at(self.shared / 'work', 'own', 0)
+    alone = [r for r in records.read(folder.scalars) if r.name == 'train'][:2]
+    code, _, wrong = commanded.run(
+      'train', f'--config={self.shared}/my_config.py', '--only=own',
+      f'--workdir={self.folder}/two', '--devices=2', '--config.steps=2',
+      '--config.layout=shard_map',
+    )  # fmt: skip
+    self.assertEqual(code, 0, wrong)
+    scalars = run_folder.at(self.folder / 'two', 'own', 0).scalars
+    rows = [r for r in records.read(scalars) if r.name == 'train']
+    for row, expected in zip(rows, alone, strict=True):
+      for name in ('objective', 'gradient_norm'):
+        np.testing.assert_allclose(
+          row.values[name], expected.values[name], rtol=1e-5
+        )
+
   def test_begun_with_its_parameters(self):
     project = self.copied()
     (project / 'own.py').write_text((project / 'my_config.py').read_text())

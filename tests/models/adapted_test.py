@@ -30,6 +30,7 @@ class Theirs(nn.Module):
 
   widths: tuple = (4, 6)
   dropout: float = 0.0
+  axis_name: str | None = None
 
   @nn.compact
   def __call__(self, x, train):
@@ -40,6 +41,7 @@ class Theirs(nn.Module):
         momentum=0.8,
         epsilon=1e-4,
         use_fast_variance=False,
+        axis_name=self.axis_name,
         name=f'conv{k}_norm',
       )(x)
       x = nn.max_pool(nn.relu(x), (2, 2), (2, 2))
@@ -238,6 +240,16 @@ class AdaptedTest(parameterized.TestCase):
       self.variables, IMAGES, statistics='batch' if train else 'running'
     )
     same_bits.assert_same(got, want)
+
+  def test_a_name_of_devices_is_for_where_they_are_mapped(self):
+    module = adapted(axis_name='devices')
+    call = functools.partial(module.apply, self.variables, statistics='batch')
+    whole = adapted().apply(self.variables, IMAGES, statistics='batch')
+    same_bits.assert_same(call(IMAGES), whole)
+    parts = jax.vmap(call, axis_name='devices')(IMAGES.reshape(2, 3, *SHAPE))
+    np.testing.assert_allclose(
+      parts.reshape(6, -1), whole, rtol=1e-5, atol=1e-6
+    )
 
   def test_statistics_move_where_they_may(self):
     call = functools.partial(
