@@ -138,7 +138,7 @@ def call(
     return function(*arguments, **keywords)
   except (errors.Failure, checks.Refused):
     raise
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     if errors.is_out_of_memory(error):
       raise
     raise ValueError(f'{reference}: {described(error)}') from error

@@ -358,7 +358,7 @@ def blaming(where: str):
     place = plugins.place(error)
     text = plugins.described(error) if place else error
     raise errors.ConfigError(f'{where}: {text}') from error
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     if plugins.place(error) is None:  # a bug of ours
       raise
     raise errors.ConfigError(f'{where}: {plugins.described(error)}') from error

@@ -44,7 +44,7 @@ WHOLE = {
     'data': {'name': str},
     'model': {'name': str},
     'norm': {'name': str},
-    'schedule': {'learning_rate': int | float},
+    'schedule': dict,  # a user's need not have a learning_rate
     'measures': {...: {'name': str, 'data': str, 'every_steps': int}},
   },
   'measures': (None, {...: analysis_folder.PAGE}),  # older manifests lack it

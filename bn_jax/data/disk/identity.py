@@ -51,15 +51,12 @@ def change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
   has_changed = None not in digests and digests[0] != digests[1]
   if old['splits'] == new['splits'] and not has_changed:
     return None
-  both = dict.fromkeys((*old['splits'], *new['splits']))
-  sizes = {
-    split: tuple(facts['splits'].get(split, 0) for facts in (old, new))
-    for split in both
-  }
+  none = dict.fromkeys((*old['splits'], *new['splits']), 0)
+  had, has = none | old['splits'], none | new['splits']
   counts = [
-    f'{split} had {was:,} examples, has {n:,}'
-    for split, (was, n) in sizes.items()
-    if was != n
+    f'{split} had {had[split]:,} examples, has {has[split]:,}'
+    for split in none
+    if had[split] != has[split]
   ]
   what = '; '.join([f'the data {new["name"]} have changed', *counts])
   if not has_changed:
