@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from bn_jax import analysis, errors, types
-from bn_jax.config import build
+from bn_jax.config import build, resolve
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data.disk import identity
 from bn_jax.experiment import probes
@@ -70,6 +70,7 @@ def facts(
     'config': config.as_json(),
     'modules': json.loads(json.dumps(config.modules)),
     **_data(config),
+    **_norm(config),
     'input': {
       name: np.asarray(x).tolist() for name, x in zip(('mean', 'std'), moments)
     },
@@ -107,6 +108,12 @@ def _data(config: RunConfig) -> dict[str, Any]:
   """Returns what is said of a user's own data; {} of a set of TFDS."""
   record = build.source(config).record
   return {'data': record} if record else {}
+
+
+def _norm(config: RunConfig) -> dict[str, Any]:
+  """Returns what is said of the norm of a network that gets none; else {}."""
+  is_own = not resolve.takes_norm(config.model)
+  return {'normalization': "the network's own"} if is_own else {}
 
 
 def change_of_data(

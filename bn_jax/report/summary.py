@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report import figures
-from bn_jax.report.results import curves, looks
+from bn_jax.report.results import conditions, curves, looks, optimizers
 from bn_jax.report.results import quantities as quantities_lib
 
 Read = Callable[[curves.Seed], float]  # nan where there is nothing
@@ -22,12 +22,12 @@ _THRESHOLD_ROWS = 3
 
 def table(runs: Sequence[curves.Run]) -> list[list[str]]:
   """Returns the summary: a header of runs, then a row for each quantity."""
-  rates = [run.config['schedule']['learning_rate'] for run in runs]
   parameters = [run.seeds[0].manifest['parameters'] for run in runs]
   return [
     ['', *(run.name for run in runs)],
-    ['Normalization', *(run.config['norm']['name'] for run in runs)],
-    ['Learning rate', *(f'{rate:g}' for rate in rates)],
+    ['Normalization', *(conditions.norm(run.seeds[0]) for run in runs)],
+    *_optimizer(runs),
+    ['Learning rate', *map(_rate, runs)],
     ['Parameters', *(f'{count:,}' for count in parameters)],
     ['Steps', *(_status(run) for run in runs)],
     ['Seeds', *(str(len(run.seeds)) for run in runs)],
@@ -39,6 +39,22 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
     ),
     ['Time, training / total', *(_time(run) for run in runs)],
   ]
+
+
+def _optimizer(runs) -> Iterator[list[str]]:
+  """Yields the names of the optimizers, if runs differ in them.
+
+  Else rates stand side by side that are no more alike than their optimizers.
+  """
+  names = [optimizers.name(run.config) for run in runs]
+  if len(set(names)) > 1:
+    yield ['Optimizer', *names]
+
+
+def _rate(run) -> str:
+  """Returns the learning rate, or the name of a schedule that states none."""
+  rate = optimizers.rate(run.config)
+  return run.config['schedule']['name'] if rate is None else f'{rate:g}'
 
 
 def _steps_to(runs) -> Iterator[list[str]]:

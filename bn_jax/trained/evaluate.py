@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import errors, types
+from bn_jax import checks, errors, types
 from bn_jax.analysis import evaluation
 from bn_jax.config import build
 from bn_jax.config.run_config import RunConfig
@@ -87,19 +87,40 @@ def _shared_config(folders, configs, data_dir: str | None) -> RunConfig:
   """Returns the first run's config; all must be classifiers of its data."""
   if len({folder.path.resolve() for folder in folders}) < len(folders):
     raise errors.ConfigError('a run is given twice; give each once')
-  first = configs[0]
+  if data_dir is not None:
+    configs = [config.replace(data_dir=data_dir) for config in configs]
   for folder, config in zip(folders, configs):
-    if config.data != first.data:
-      raise errors.ConfigError(
-        f'{folder.label} was trained on {config.data}, {folders[0].label} '
-        f'on {first.data}; give runs over the same data'
-      )
+    _check_data(folders[0], configs[0], folder, config)
     if build.source(config).shapes(config.batch_size).labels.ndim != 1:
       raise errors.ConfigError(
         f'{folder.label} has the loss {config.loss["name"]}; allowed: '
         'classifiers'
       )
-  return first if data_dir is None else first.replace(data_dir=data_dir)
+  return configs[0]
+
+
+def _check_data(first, first_config, folder, config) -> None:
+  """Raises ConfigError for a run over other data than the first one's.
+
+  A module, a folder or a set may have changed under its name, or lie elsewhere.
+  """
+  _check_alike('config.data.', first, first_config.data, folder, config.data)
+  sources = build.source(first_config), build.source(config)
+  if sources[0] is not sources[1]:
+    facts = [{**source.record, **source.facts._asdict()} for source in sources]
+    _check_alike('', first, facts[0], folder, facts[1])
+
+
+def _check_alike(prefix, first, first_facts, folder, facts) -> None:
+  for key in dict.fromkeys((*first_facts, *facts)):
+    one, other = first_facts.get(key), facts.get(key)
+    if one != other:
+      what = f'{prefix}{key}' if prefix else f'the {key} of their data'
+      raise errors.ConfigError(
+        f'{first.path} and {folder.path} differ in {what}: '
+        f'{checks.shown(one)} and {checks.shown(other)}; give runs over the '
+        'same data'
+      )
 
 
 def _check(members, source, config, values, crops) -> None:

@@ -11,12 +11,15 @@ import tempfile
 from unittest import mock
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
+from PIL import Image
 
 from bn_jax import __main__
 from bn_jax.config import build
+from bn_jax.data.disk import identity, store
 from bn_jax.report.drawing import canvas
-from tests.fixtures import own_data, strict
+from tests.fixtures import made_sets, own_data, strict
 
 
 def run(*words):
@@ -117,6 +120,84 @@ class OwnDataTest(parameterized.TestCase):
       self.assertEqual(code, 3, said)
       self.assertIn('train had 54 examples, has 45', said)
       self.assertIn('put them back, or give another --workdir', said)
+
+  @pytest.mark.slow
+  def test_a_builder_whose_set_has_changed_is_said(self):
+    pathlib.Path('my_data.py').write_text(
+      'import tensorflow_datasets as tfds\n'
+      'def make():\n'
+      f"  return tfds.builder_from_directory('{self.folder}/made/1.0.0')\n"
+    )
+    made_sets.write(self.folder, train=40, test=20)
+    code, said = self.train('my_data:make')
+    self.assertEqual(code, 0, said)
+    for sizes, code, told in (
+      ((40, 16), 0, 'test had 20 examples, has 16'),
+      ((30, 20), 3, 'train had 40 examples, has 30'),
+    ):
+      shutil.rmtree('made')
+      made_sets.write(self.folder, train=sizes[0], test=sizes[1])
+      build._source.cache_clear()
+      got, said = run('evaluate', 'work/batchnorm/seed0')
+      self.assertEqual(got, code, said)
+      self.assertIn(f'the data made have changed; {told} (digest ', said)
+
+  def test_a_set_of_other_records_or_sizes_is_another_one(self):
+    folder = made_sets.write(self.folder, train=40, test=20)
+    made = store.at('made', folder)
+    old = identity.record(made, None, 0)
+    self.assertIsNone(identity.change(old, identity.record(made, None, 0)))
+    path, _ = store.shards(made, 'train')[0]
+    with path.open('ab') as file:
+      file.write(b' ')
+    new = identity.record(made, None, 0)
+    self.assertIn('have changed (digest ', identity.change(old, new))
+    del old['digest']  # as before it was written
+    self.assertIsNone(identity.change(old, new))
+    new['splits']['train'] = 41
+    self.assertEqual(
+      identity.change(old, new),
+      'the data made have changed; train had 40 examples, has 41',
+    )
+
+  def test_pixels_that_changed_in_a_file_of_that_size_are_said(self):
+    for number in range(60):
+      path = self.folder / 'pets' / 'ab'[number % 2] / f'{number:02}.bmp'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(own_data.pixels(number)).save(path)
+    code, said = self.train('folder:pets')
+    self.assertEqual(code, 0, said)
+    size = path.stat().st_size
+    Image.fromarray(255 - own_data.pixels(number)).save(path)
+    self.assertEqual(path.stat().st_size, size)
+    build._source.cache_clear()
+    code, said = run('evaluate', 'work/batchnorm/seed0')
+    self.assertEqual(code, 0, said)
+    self.assertIn('the data pets have changed (digest', said)
+
+  @pytest.mark.slow
+  def test_functions_of_one_name_are_not_one_set_of_data(self):
+    self.write()
+    text = pathlib.Path('my_data.py').read_text()
+    for name in ('one', 'same', 'other'):
+      os.makedirs(name)
+      x = "255 - file['x']," if name == 'other' else "file['x'],"
+      mine = pathlib.Path(name, 'my_data.py')
+      mine.write_text(text.replace("file['x'],", x))
+      with contextlib.chdir(name):
+        code, said = self.train('my_data:make')
+      self.assertEqual(code, 0, said)
+    one, same, other = (
+      f'{name}/work/batchnorm/seed0' for name in ('one', 'same', 'other')
+    )
+    code, said = run('evaluate', one, same)
+    self.assertEqual(code, 0, said)
+    code, said = run('evaluate', one, other)
+    self.assertEqual(code, 2, said)
+    line = said.splitlines()[-1]
+    self.assertIn('differ in the digest of their data', line)
+    self.assertIn(f'{one} and {other}', line)
+    self.assertLess(len(line), 400)
 
   def test_regression_on_images(self):
     self.write()

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import pathlib
+import re
 import shutil
 import tempfile
 from unittest import mock
@@ -207,6 +208,24 @@ class UsersTest(Case):
       self.assertEqual(code, 2, wrong)
       self.assertIn(said, wrong.splitlines()[-1])
       self.assertNotIn('Traceback', wrong)
+
+  def test_a_schedule_that_has_no_learning_rate(self):
+    """The page has its name, and other optimizers beside the rates."""
+    project = self.copied()
+    file = project / 'work' / 'own' / 'seed0' / 'manifest.json'
+    text = json.loads(file.read_text())
+    del text['config']['schedule']['learning_rate']
+    file.write_text(json.dumps(text))
+    self.works('report', project / 'work')
+    page = (project / 'work' / 'report.html').read_text()
+    rows = {
+      name: re.findall(r'<td class="number">(.*?)</td>', cells)
+      for name, cells in re.findall(
+        r'<tr><th scope="row">(.*?)</th>(.*)</tr>', page
+      )
+    }
+    self.assertEqual(rows['Learning rate'], ['my_module:schedule', '0.1'])
+    self.assertEqual(rows['Optimizer'], ['my_module:optimizer', 'sgd'])
 
   def test_a_keyword_that_came_later(self):
     project = self.copied()

@@ -166,7 +166,9 @@ class EvaluateTest(Trained):
     other = self.train('sixteen', **{'data.resolution': 16, 'seeds': (0,)})
     code, _, wrong = run(self.workdir, other)
     self.assertEqual(code, 2)
-    self.assertIn('give runs over the same data', wrong)
+    one, two = (f / 'batchnorm' / 'seed0' for f in (self.workdir, other))
+    self.assertIn(f'{one} and {two} differ in config.data.resolution: None and '
+                  '16; give runs over the same data', wrong)  # fmt: skip
 
 
 class InheritTest(Trained):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ from bn_jax.data.disk import deep, exif, levels, listing, sets, store
 
 # Files whose headers are read, evenly spread: 10,000 take 1 s from memory.
 _LOOKED_AT = 10_000
+# Bytes of a folder up to which all files are read for its digest, 0.1 s from
+# memory; of a larger one so many files, evenly spread.
+_READ, _SPREAD = 2**28, 1_000
 _THREADS = 16  # a header waits for the disk, or for a server
 _GREY = ('1', 'L', 'LA', 'La')
 RULES = (
@@ -38,10 +42,12 @@ class Folder(NamedTuple):
   Attributes:
     listed: the files and their labels.
     stated: what their headers say.
+    contents: CRC-32 of the files that `_contents` reads.
   """
 
   listed: listing.Listing
   stated: levels.Stated
+  contents: tuple[int, ...]
 
   @property
   def name(self) -> str:
@@ -111,12 +117,17 @@ class Folder(NamedTuple):
     return pathlib.Path(base).expanduser() / f'folder-{place}' / file
 
   def digest(self) -> str:
-    """Returns the sha256 of names, sizes and labels of all files."""
+    """Returns the sha256 of names, sizes and labels of all files.
+
+    Of some or all, see `_contents`, their content counts too: what is not
+    compressed changes without a change of size.
+    """
     content = hashlib.sha256(repr(self.class_names).encode())
     for split, files in self.listed.files.items():
       content.update(b'\0\0'.join(map(os.fsencode, (split, *files))))
       content.update(self.listed.sizes[split].astype('<i8').tobytes())
       content.update(self.listed.labels[split].tobytes())
+    content.update(repr(self.contents).encode())
     return content.hexdigest()
 
 
@@ -130,19 +141,10 @@ class _Files:
     return len(self._files)
 
   def read(self, numbers: Sequence[int]) -> list[sets.Example]:
-    examples = []
-    for number in numbers:
-      # The bare calls of the system: Python's file objects take as long again.
-      file = os.open(os.path.join(self._root, self._files[number]), os.O_RDONLY)
-      try:
-        size = os.fstat(file).st_size
-        content = os.read(file, size)
-        while len(content) < size and (rest := os.read(file, size)):
-          content += rest
-      finally:
-        os.close(file)
-      examples.append((content, self._labels[number]))
-    return examples
+    return [
+      (_content(self._root, self._files[number]), self._labels[number])
+      for number in numbers
+    ]
 
 
 def opened(path: pathlib.Path) -> Folder:
@@ -155,17 +157,48 @@ def opened(path: pathlib.Path) -> Folder:
   for split, files in listed.files.items():
     if not files:
       raise errors.DataError(f'folder:{path}: {split} has no images')
-  shown = Folder(listed, levels.RGB)
-  return shown._replace(stated=_stated(shown))
+  return Folder(listed, _stated(listed), _contents(listed))
 
 
-def _stated(folder: Folder) -> levels.Stated:
-  paths = [path for files in folder.listed.files.values() for path in files]
-  step = max(1, len(paths) / _LOOKED_AT)
-  looked_at = [paths[int(i * step)] for i in range(min(len(paths), _LOOKED_AT))]
-  look = functools.partial(_looked_at, folder.folder)
+def _spread(listed: listing.Listing, most: int) -> list[str]:
+  """Returns up to so many files, evenly spread."""
+  paths = [path for files in listed.files.values() for path in files]
+  step = max(1, len(paths) / most)
+  return [paths[int(i * step)] for i in range(min(len(paths), most))]
+
+
+def _contents(listed: listing.Listing) -> tuple[int, ...]:
+  """Returns the CRC-32 of all files, or of some where they take too long."""
+  sizes = sum(int(sizes.sum()) for sizes in listed.sizes.values())
+  count = sum(map(len, listed.sizes.values()))
+  files = _spread(listed, count if sizes <= _READ else _SPREAD)
+  look = lambda file: zlib.crc32(_content(listed.root, file))
+  try:
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
+      return tuple(threads.map(look, files))
+  except OSError as error:
+    raise errors.DataError(
+      f'cannot read folder:{listed.root}: {error}'
+    ) from error
+
+
+def _content(root: str | os.PathLike, file: str) -> bytes:
+  # The bare calls of the system: Python's file objects take as long again.
+  number = os.open(os.path.join(root, file), os.O_RDONLY)
+  try:
+    size = os.fstat(number).st_size
+    content = os.read(number, size)
+    while len(content) < size and (rest := os.read(number, size)):
+      content += rest
+  finally:
+    os.close(number)
+  return content
+
+
+def _stated(listed: listing.Listing) -> levels.Stated:
+  look = functools.partial(_looked_at, listed.root)
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
-    looks = set(threads.map(look, looked_at))
+    looks = set(threads.map(look, _spread(listed, _LOOKED_AT)))
   extents = {extent for extent, _, _ in looks}
   height, width = extents.pop() if len(extents) == 1 else (None, None)
   is_grey = all(grey for _, grey, _ in looks)

@@ -1,6 +1,7 @@
 """Says on which of a user's own data a run was trained, for its manifest.
 
-Sets of TFDS have a name and a version; a folder may change under its name.
+A set of TFDS has a name and a version; a folder may change under its name, and
+so may what a function returns.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ _SHORT = 12  # characters of a digest in a message
 def record(dataset: sets.Set, share: float | None, seed: int) -> dict[str, Any]:
   """Returns what a manifest says of a set, as JSON values.
 
-  The digest is of the names, sizes and labels of the files in a folder, which
-  are not read, or of the numbers in arrays.
+  The digest is of the files of a folder, see `folders.Folder.digest`, of the
+  numbers in arrays, or of version and shards of a set of TFDS.
 
   Args:
     share, seed: see `held_out.of`.
@@ -26,9 +27,8 @@ def record(dataset: sets.Set, share: float | None, seed: int) -> dict[str, Any]:
     'name': base.name,
     'splits': dict(dataset.splits),
     'classes': list(dataset.class_names[:_NAMED]),
+    'digest': base.digest(),
   }
-  if hasattr(base, 'digest'):
-    facts['digest'] = base.digest()
   if dataset is not base:
     facts['held_out'] = {
       'share': held_out.SHARE if share is None else share,
@@ -42,18 +42,24 @@ def change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
   """Returns a sentence on data that are others than they were, or None.
 
   Args:
-    old, new: of `record`; {} of a set of TFDS.
+    old, new: of `record`; {} where there is none. An older one may lack the
+      digest.
   """
-  before, now = old.get('digest'), new.get('digest')
-  if before == now or before is None or now is None:
+  if not old or not new:
     return None
-  sizes = {
-    split: (n, new['splits'].get(split)) for split, n in old['splits'].items()
-  }
+  digests = old.get('digest'), new.get('digest')
+  has_changed = None not in digests and digests[0] != digests[1]
+  if old['splits'] == new['splits'] and not has_changed:
+    return None
+  none = dict.fromkeys((*old['splits'], *new['splits']), 0)
+  had, has = none | old['splits'], none | new['splits']
   counts = [
-    f'{split} had {was:,} examples, has {n or 0:,}'
-    for split, (was, n) in sizes.items()
-    if was != n
+    f'{split} had {had[split]:,} examples, has {has[split]:,}'
+    for split in none
+    if had[split] != has[split]
   ]
   what = '; '.join([f'the data {new["name"]} have changed', *counts])
-  return f'{what} (digest {before[:_SHORT]}... before, {now[:_SHORT]}... now)'
+  if not has_changed:
+    return what
+  before, now = (digest[:_SHORT] for digest in digests)
+  return f'{what} (digest {before}... before, {now}... now)'

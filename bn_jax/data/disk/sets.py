@@ -65,6 +65,9 @@ class Set(Protocol):
   def made_of(self, split: str) -> str:
     """Returns what decoded arrays of a split are made of, as JSON."""
 
+  def digest(self) -> str:
+    """Returns what tells this set from another one of its name."""
+
   def cache_file(
     self, split: str, resolution: int | None
   ) -> pathlib.Path | None:
@@ -111,6 +114,9 @@ class Parted(NamedTuple):
     whole, numbers = self.parts[split]
     share = len(numbers) / max(1, self.base.splits[whole])
     return round(share * self.base.size_on_disk(whole))
+
+  def digest(self) -> str:
+    return self.base.digest()
 
   def made_of(self, split: str) -> str:
     return self.base.made_of(self.parts[split][0])

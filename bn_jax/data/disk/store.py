@@ -10,6 +10,7 @@ outdated one is not used. If the folder cannot be written, nothing is cached.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -84,6 +85,17 @@ class Prepared(NamedTuple):
     with blaming(f'{self.name} {split}', self.folder):
       files = [file for file, _ in shards(self, split)]
       return _fingerprint(self, files)
+
+  def digest(self) -> str:
+    """Returns the sha256 of version, classes, and names and sizes of shards."""
+    with blaming(self.name, self.folder):
+      facts = [
+        (split, path.name, length, path.stat().st_size)
+        for split in self.splits
+        for path, length in shards(self, split)
+      ]
+    content = json.dumps([self.folder.name, self.class_names, facts])
+    return hashlib.sha256(content.encode()).hexdigest()
 
   def cache_file(self, split: str, resolution: int | None) -> pathlib.Path:
     base = os.environ.get('BN_JAX_CACHE_DIR')

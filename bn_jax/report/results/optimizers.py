@@ -46,6 +46,17 @@ def name(config: Mapping[str, Any]) -> str:
   return f'{optimizer} with {", ".join(changes)}' if changes else optimizer
 
 
+def rate(config: Mapping[str, Any]) -> float | None:
+  """Returns the learning rate of a config: of a schedule, its peak.
+
+  None where a user's schedule has no number of that name.
+  """
+  number = config['schedule'].get('learning_rate')
+  if isinstance(number, bool) or not isinstance(number, int | float):
+    return None
+  return float(number)
+
+
 def of_edge(runs: Sequence[curves.Run]) -> str:
   """Returns what a caption says of 2 / (learning rate); '' for plain SGD.
 

@@ -223,8 +223,9 @@ def _reduced(
 
 
 def _rate(seed: curves.Seed) -> float:
-  """Returns the config's learning rate: of a schedule, its peak."""
-  return seed.manifest['config']['schedule']['learning_rate']
+  """Returns the config's learning rate: of a schedule, its peak; or nan."""
+  rate = optimizers.rate(seed.manifest['config'])
+  return math.nan if rate is None else rate
 
 
 def _edge(seed: curves.Seed) -> float:
