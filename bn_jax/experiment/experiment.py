@@ -154,7 +154,7 @@ def _seeds_left(
       manifest.check_data(folder, resolved.runs[name])
   for name, run_folders in folders.items():
     for folder in run_folders:
-      is_left = folder in to_train.get(name, ())
+      is_left = name in to_train and folder in to_train[name]
       _tell_changes(folder, resolved.runs[name], is_left)
   _check_space(directory, resolved, problems, to_train)
   return {
