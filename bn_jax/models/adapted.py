@@ -38,6 +38,7 @@ from bn_jax.norms import transform
 TRAIN_KEYWORDS = ('train', 'training', 'is_training')
 NEGATED = ('deterministic', 'use_running_average')
 _COLLECTIONS = ('params', 'batch_stats')
+_STREAMS = ('dropout', 'noise')  # random streams that training passes
 
 
 class Adapted(nn.Module):
@@ -318,7 +319,7 @@ def _line(name: str, error: flax.errors.FlaxError) -> str:
   """Returns what flax says of a network called `name`, on one line."""
   said = errors.first_line(error).split(' (http')[0]
   if isinstance(error, flax.errors.InvalidRngError):
-    said += '; allowed: dropout and noise, which training passes'
+    said += f'; allowed: {" and ".join(_STREAMS)}, which training passes'
   return f'{name}: {said}'
 
 
@@ -334,10 +335,14 @@ def _adapted_call(
 ):
   """Calls a module inside a network, with what its own call cannot say."""
   module = context.module
-  if context.method_name != '__call__' or not args:
+  if context.method_name != '__call__' or not (args or keywords):
     return call(*args, **keywords)
+  if isinstance(module, (*found.OURS, nn.BatchNorm, nn.Dropout)):
+    args, keywords = found.positional(module, args, keywords)
   if isinstance(module, found.OURS):
-    # A network may name their statistics alone, or not even these.
+    # A network may name their statistics alone, or not even these. Each example
+    # may have several rows, in which noise is counted.
+    first = first * max(1, len(args[0]) // size)
     keywords = {
       'statistics': statistics, 'mask': mask, 'first': first, **keywords
     }  # fmt: skip
@@ -345,7 +350,7 @@ def _adapted_call(
   if isinstance(module, nn.BatchNorm):
     return _batch_norm(module, mask, size, call, args, keywords)
   if isinstance(module, nn.Dropout):
-    return _dropout(module, first, call, args, keywords)
+    return _dropout(module, first, size, call, args, keywords)
   is_attention = isinstance(module, nn.MultiHeadDotProductAttention)
   if is_attention and module.dropout_rate and not module.has_rng('dropout'):
     without = module.clone(parent=module.scope, dropout_rate=0.0)
@@ -391,7 +396,7 @@ def _is_bound(axis_name: str) -> bool:
   return True
 
 
-def _dropout(module, first, call, args, keywords):
+def _dropout(module, first, size, call, args, keywords):
   """Calls flax's Dropout: if it has its rng, and by the examples' indices."""
   argument = keywords.get('deterministic')
   if len(args) > 1:
@@ -399,12 +404,27 @@ def _dropout(module, first, call, args, keywords):
   is_off = nn.merge_param('deterministic', module.deterministic, argument)
   if is_off or keywords.get('rng') is not None or not 0 < module.rate < 1:
     return call(*args, **keywords)
-  if not module.has_rng(module.rng_collection):
-    return args[0]
-  if module.broadcast_dims:  # its mask is not of examples
+  x, stream = args[0], module.rng_collection
+  if stream in _STREAMS and not module.has_rng(stream):
+    return x
+  shared = {axis % x.ndim for axis in module.broadcast_dims}
+  # flax refuses a stream that training does not pass; and what is the same in
+  # all examples may be drawn as flax does.
+  if stream not in _STREAMS or 0 in shared:
     return call(*args, **keywords)
-  key = module.make_rng(module.rng_collection)
-  return parts.dropped(args[0], module.rate, key, first=first)
+  if not x.ndim or x.shape[0] % size:
+    raise ValueError(
+      f'{"/".join(module.path)} drops of {list(x.shape)} for {size} examples, '
+      'and cannot tell which are whose; allowed: the examples, or as many rows '
+      'for each, along the first axis'
+    )
+  # Rows of one example lie side by side, as a reshape leaves them.
+  x_N = x.reshape(size, x.shape[0] // size, *x.shape[1:])
+  key = module.make_rng(stream)
+  y_N = parts.dropped(
+    x_N, module.rate, key, first=first, shared=[axis + 1 for axis in shared]
+  )
+  return y_N.reshape(x.shape)
 
 
 def _no_mask(what: str) -> ValueError:

@@ -10,6 +10,7 @@ norm, or the layer's own where it has none; a last layer without a norm is the
 network's output and feeds none.
 """
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -97,6 +98,7 @@ class Trace:
     """Calls a method, and notes the module if it is a layer or a norm."""
     y = call(*arguments, **keywords)
     module, path = context.module, '/'.join(context.module.path)
+    arguments, keywords = positional(module, arguments, keywords)
     if context.method_name != '__call__' or not path or not arguments:
       return y
     is_layer = module.has_variable('params', 'kernel')
@@ -164,6 +166,22 @@ class Trace:
       if not is_part and seen.owner is not None:
         norms[seen.owner].append(seen.path)
     return norms
+
+
+def positional(
+  module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+  """Returns the arguments of a module's call, the first of them by position.
+
+  Layers are called as `layer(x)` and as `layer(inputs=x)`.
+  """
+  if arguments or not keywords:
+    return arguments, keywords
+  first = next(iter(inspect.signature(module.__call__).parameters), None)
+  if first not in keywords:  # it takes any keywords
+    first = next(iter(keywords))
+  rest = {name: x for name, x in keywords.items() if name != first}
+  return (keywords[first],), rest
 
 
 def is_norm(module: nn.Module) -> bool:

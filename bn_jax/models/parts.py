@@ -5,7 +5,7 @@ and figures use: NAME itself, which has the kernel; NAME_weight, the norm of
 that kernel, if it has one; and NAME_norm, the norm of the layer's output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -90,13 +90,22 @@ class Dropout(nn.Module):
 
 
 def dropped(
-  x: jax.Array, rate: float, key: jax.Array, *, first: jax.Array | int = 0
+  x: jax.Array,
+  rate: float,
+  key: jax.Array,
+  *,
+  first: jax.Array | int = 0,
+  shared: Collection[int] = (),
 ) -> jax.Array:
-  """Returns x with activations set to 0; first is the index of x[0]."""
+  """Returns x with activations set to 0; first is the index of x[0].
+
+  Along the axes `shared`, 1 or more, an example's activations go together.
+  """
+  shape = [1 if axis in shared else size for axis, size in enumerate(x.shape)]
 
   def mask(index):
     return jax.random.bernoulli(
-      jax.random.fold_in(key, index), 1 - rate, x.shape[1:]
+      jax.random.fold_in(key, index), 1 - rate, shape[1:]
     )
 
   mask_N = jax.vmap(mask)(first + jnp.arange(len(x)))

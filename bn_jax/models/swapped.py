@@ -111,6 +111,7 @@ class _Swaps:
     module, path = context.module, '/'.join(context.module.path)
     is_call = context.method_name == '__call__' and path and not self._is_inside
     if is_call and isinstance(module, found.NORMS):
+      arguments, keywords = found.positional(module, arguments, keywords)
       self._paths[path] = None
       matching = [
         swap

@@ -296,6 +296,106 @@ class AdaptedTest(parameterized.TestCase):
     self.assertEqual(population.examples, 6)
 
 
+class ByKeyword(nn.Module):
+  """Gives the arguments of its layers by keyword, or by position."""
+
+  by_keyword: bool
+
+  @nn.compact
+  def __call__(self, x, train):
+    def call(module, name, x, **keywords):
+      return module(**{name: x}) if self.by_keyword else module(x)
+
+    x = call(nn.Conv(4, (3, 3)), 'inputs', x)
+    x = nn.relu(call(nn.BatchNorm(not train), 'x', x))
+    x = call(nn.LayerNorm(), 'x', x.mean((1, 2)))
+    x = call(nn.Dropout(0.5, deterministic=not train), 'inputs', x)
+    return call(nn.Dense(3), 'inputs', x)
+
+
+class CallFormTest(parameterized.TestCase):
+  def test_arguments_by_keyword_are_those_by_position(self):
+    """Layers, taps, padding, dropout, moments and other norms."""
+    results = []
+    for by_keyword in (True, False):
+      module = models.adapt(ByKeyword(by_keyword), shape=SHAPE)
+      swapped = models.replace_norms(module, 'group', where='BatchNorm_0')
+      shapes = jax.eval_shape(
+        lambda swapped=swapped: swapped.init(KEY, IMAGES, statistics='running')
+      )
+      variables = module.init(KEY, IMAGES, statistics='running')
+      y, moments = module.apply(
+        variables, IMAGES, statistics='batch', mask=jnp.arange(6) < 4, first=3,
+        rngs={'dropout': KEY}, mutable=['moments'],
+      )  # fmt: skip
+      described = (
+        module.layer_paths(), module.tap_paths(), models.traits(module, SHAPE),
+        jax.tree.structure(shapes),
+      )  # fmt: skip
+      results.append((described, (y[:4], moments)))
+    (got, got_arrays), (want, want_arrays) = results
+    self.assertEqual(got, want)
+    self.assertLen(got[0], 2)
+    self.assertIsNone(got[2].group_size)
+    same_bits.assert_same(got_arrays, want_arrays)
+
+
+class Rows(nn.Module):
+  """Has several rows of an example along the first axis, as patches."""
+
+  rows: int = 8
+  broadcast_dims: tuple = ()
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = x.reshape(-1, 64 // self.rows, 1)
+    drop = nn.Dropout(0.5, self.broadcast_dims, deterministic=not train)
+    return drop(x).reshape(-1, 64)
+
+
+class DropoutTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (8, ()), (2, (1,)), (4, (-1,)), (1, (1, 2)), (4, (0, 2))
+  )
+  def test_drops_by_the_example_whatever_its_rows(self, rows, broadcast_dims):
+    module = models.adapt(Rows(rows, broadcast_dims), shape=SHAPE)
+    ones = jnp.ones((6, *SHAPE))
+
+    def call(x, first=0):
+      return module.apply(
+        {}, x, statistics='batch', first=first, rngs={'dropout': KEY}
+      )
+
+    whole = call(ones)
+    parts = jnp.concatenate([call(ones[:3]), call(ones[3:], first=3)])
+    if 0 not in broadcast_dims:
+      same_bits.assert_same(parts, whole)
+      self.assertGreater(jnp.abs(whole[:3] - whole[3:]).max(), 1)
+    self.assertEqual(set(np.unique(whole)), {0, 2})
+    if broadcast_dims:
+      rows_x = whole.reshape(-1, 64 // rows, 1)
+      self.assertEqual(jnp.ptp(rows_x, axis=broadcast_dims).max(), 0)
+
+
+class Noisy(nn.Module):
+  """Adds noise to several rows of an example."""
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    noise = norms.make('noise').layer('noise')
+    return noise(x.reshape(-1, 8), statistics='running').reshape(-1, 64)
+
+
+class NoiseTest(absltest.TestCase):
+  def test_goes_by_the_example_whatever_its_rows(self):
+    module = models.adapt(Noisy(), shape=SHAPE)
+    call = lambda x, first: module.apply(
+      {}, x, statistics='batch', first=first, rngs={'noise': KEY}
+    )
+    parts = [call(IMAGES[:3], 0), call(IMAGES[3:], 3)]
+    same_bits.assert_same(jnp.concatenate(parts), call(IMAGES, 0))
+
+
 class Block(nn.Module):
   """A block with the norm before its layer, and a shortcut by a layer."""
 
