@@ -119,16 +119,20 @@ def _norm(config: RunConfig) -> dict[str, Any]:
 def change_of_data(
   folder: run_folder.RunFolder, config: RunConfig
 ) -> str | None:
-  """Returns a sentence on data that have changed since a seed was trained.
+  """Returns a sentence on data that have changed since a seed was trained."""
+  old = (folder.manifest or {}).get('data') or {}
+  return identity.change(old, build.source(config).record)
+
+
+def check_data(folder: run_folder.RunFolder, config: RunConfig) -> None:
+  """Refuses to go on with more or fewer examples: its order would not fit.
 
   Raises:
-    DataError: they are more or fewer to train on; its order would not fit.
+    DataError: the data have changed so.
   """
-  old = (folder.manifest or {}).get('data') or {}
-  new = build.source(config).record
-  change = identity.change(old, new)
-  if change and old['splits']['train'] != new['splits']['train']:
-    raise errors.DataError(
-      f'{folder.label}: {change}; put them back, or give another --workdir'
-    )
-  return change
+  if change := change_of_data(folder, config):
+    old, new = folder.manifest['data'], build.source(config).record
+    if old['splits']['train'] != new['splits']['train']:
+      raise errors.DataError(
+        f'{folder.label}: {change}; put them back, or give another --workdir'
+      )
