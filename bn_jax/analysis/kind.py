@@ -8,6 +8,7 @@ A new measure is one file with a `KIND`, its import and line in
 import dataclasses
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from bn_jax import checks, errors, plugins, types
 Section = Mapping[str, Any]  # a measure's name, data and keywords
 # Whose mean and variance norms use: the batch's, or their running averages.
 STATISTICS = ('batch', 'running')
+_log = logging.getLogger('bn_jax')
 
 
 class Cost(NamedTuple):
@@ -99,9 +101,8 @@ def kind_of_user(reference: str) -> Kind:
   """
   function = plugins.constructor(reference)
   if isinstance(function, Kind):
-    return dataclasses.replace(
-      function, make=_of_user(reference, function.make)
-    )
+    make = _of_user(reference, function.make, is_alike=not function.arrays)
+    return dataclasses.replace(function, make=make)
   module, _, name = reference.partition(':')
   words = module.rpartition('.')[2] if name == 'make' else name
   return Kind(
@@ -113,9 +114,14 @@ def kind_of_user(reference: str) -> Kind:
 
 
 def _of_user(
-  reference: str, function: Callable[..., types.Measure]
+  reference: str, function: Callable[..., types.Measure], is_alike: bool = True
 ) -> Callable[..., types.Measure]:
-  """Returns a user's function with its results checked."""
+  """Returns a user's function with its results checked.
+
+  Args:
+    is_alike: whether all looks must return the same names and shapes, which
+      are to be lines of one file.
+  """
 
   @functools.wraps(function)
   def make(**keywords):
@@ -126,6 +132,7 @@ def _of_user(
         'measure: a function (problem, state, batches) -> a dict of arrays'
       )
     takes_journal = plugins.takes(measure, 'journal')
+    shapes, told = {}, set()  # of the first look; names that were not finite
 
     def look(problem, state, batches, journal=None):
       more = {'journal': journal} if takes_journal else {}
@@ -140,6 +147,9 @@ def _of_user(
           f'the measure of {reference} returned {checks.shown(values)}; it '
           'must return a dict: name -> numbers or an array of them'
         )
+      if is_alike:
+        _check_alike(reference, shapes, values)
+      _tell_not_finite(reference, told, values)
       return values
 
     return look
@@ -153,6 +163,33 @@ def _are_values(values: Any) -> bool:
     isinstance(name, str) and np.asarray(value).dtype.kind not in 'OSUMm'
     for name, value in values.items()
   )
+
+
+def _check_alike(reference: str, shapes: dict, values: Mapping) -> None:
+  """Raises ConfigError for other names or shapes than a look had before."""
+  new = {name: np.shape(value) for name, value in values.items()}
+  shapes = shapes or shapes.update(new) or new
+  if new != shapes:
+    name = next(
+      name for name in {**shapes, **new} if shapes.get(name) != new.get(name)
+    )
+    old_and_new = (
+      f'of shape {one[name]}' if name in one else 'absent'
+      for one in (shapes, new)
+    )  # fmt: skip
+    raise errors.ConfigError(
+      f'the measure of {reference} returned {name!r} '
+      f'{", then ".join(old_and_new)}; each look must return the same names '
+      'and shapes'
+    )
+
+
+def _tell_not_finite(reference: str, told: set, values: Mapping) -> None:
+  """Warns once of each name with a nan or an infinity."""
+  for name, value in values.items():
+    if name not in told and not np.isfinite(value).all():
+      told.add(name)
+      _log.warning('the measure of %s: %r is not finite', reference, name)
 
 
 def check_unpadded(batch: types.Batch, examples: int | None = None) -> None:
