@@ -8,7 +8,6 @@ A new measure is one file with a `KIND`, its import and line in
 import dataclasses
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ from bn_jax import checks, errors, plugins, types
 Section = Mapping[str, Any]  # a measure's name, data and keywords
 # Whose mean and variance norms use: the batch's, or their running averages.
 STATISTICS = ('batch', 'running')
-_log = logging.getLogger('bn_jax')
 
 
 class Cost(NamedTuple):
@@ -132,7 +130,7 @@ def _of_user(
         'measure: a function (problem, state, batches) -> a dict of arrays'
       )
     takes_journal = plugins.takes(measure, 'journal')
-    shapes, told = {}, set()  # of the first look; names that were not finite
+    shapes = {}  # of the first look
 
     def look(problem, state, batches, journal=None):
       more = {'journal': journal} if takes_journal else {}
@@ -149,7 +147,6 @@ def _of_user(
         )
       if is_alike:
         _check_alike(reference, shapes, values)
-      _tell_not_finite(reference, told, values)
       return values
 
     return look
@@ -182,14 +179,6 @@ def _check_alike(reference: str, shapes: dict, values: Mapping) -> None:
       f'{", then ".join(old_and_new)}; each look must return the same names '
       'and shapes'
     )
-
-
-def _tell_not_finite(reference: str, told: set, values: Mapping) -> None:
-  """Warns once of each name with a nan or an infinity."""
-  for name, value in values.items():
-    if name not in told and not np.isfinite(value).all():
-      told.add(name)
-      _log.warning('the measure of %s: %r is not finite', reference, name)
 
 
 def check_unpadded(batch: types.Batch, examples: int | None = None) -> None:

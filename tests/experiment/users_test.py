@@ -15,6 +15,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import errors, modules
 from bn_jax.analysis.kind import _of_user
+from bn_jax.experiment import probes
 from bn_jax.storage import records, run_folder
 from tests.fixtures import commanded, strict, trained
 
@@ -114,10 +115,10 @@ class LooksTest(parameterized.TestCase):
 
   def test_a_number_that_is_not_finite(self):
     """It is told once, by its name."""
-    look = _of_user('a:b', lambda: lambda *_: {'x': [1, np.nan], 'y': 1})()
+    told = set()
     with self.assertLogs('bn_jax', logging.WARNING) as log:
       for _ in range(2):
-        look(None, None, ())
+        probes._tell_not_finite('a:b', told, {'x': [1, np.nan], 'y': 1})
     self.assertEqual(
       log.output, ["WARNING:bn_jax:the measure of a:b: 'x' is not finite"]
     )
