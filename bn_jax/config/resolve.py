@@ -210,7 +210,7 @@ def _checked_seeds(seeds: Any) -> tuple[int, ...]:
     if not checks.is_whole(seed) or not 0 <= seed < 2**31:
       raise errors.ConfigError(
         f'config.seeds: {checks.shown(seed)}; allowed: whole numbers from 0 to '
-        '2**31 - 1'
+        '2**31 - 1, or 0:3 for 0, 1, 2'
       )
   if len(seeds) > MOST_SEEDS:
     raise errors.ConfigError(
