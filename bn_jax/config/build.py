@@ -3,13 +3,22 @@
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import errors, losses, models, norms, optim, plugins, types
+from bn_jax import (
+  errors,
+  losses,
+  models,
+  modules,
+  norms,
+  optim,
+  plugins,
+  types,
+)
 from bn_jax import placement as placement_lib
 from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
@@ -39,11 +48,11 @@ def source(config: RunConfig) -> datasets.Source:
 
 
 def dataset(
-  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+  section: FrozenDict, data_dir: str | None, own_modules: FrozenDict
 ) -> datasets.Source:
   """Returns the dataset of the section `data`, as `source` does."""
   with blaming('config.data'):
-    with plugins.bound(modules):
+    with modules.bound(own_modules):
       # Those of the data alone: runs that differ in others share their data.
       files = plugins.files([section['name']])
     frozen = {name: FrozenDict(entry) for name, entry in files.items()}
@@ -52,9 +61,9 @@ def dataset(
 
 @functools.lru_cache
 def _source(
-  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+  section: FrozenDict, data_dir: str | None, own_modules: FrozenDict
 ) -> datasets.Source:
-  with plugins.bound(modules):
+  with modules.bound(own_modules):
     return datasets.make(**section, data_dir=data_dir)
 
 
@@ -89,6 +98,21 @@ def problem(config: RunConfig) -> types.Problem:
   with blaming('config'):
     _check_paths(config, params)
   return measured
+
+
+def check(config: RunConfig) -> None:
+  """Refuses what constructors refuse, which takes about a millisecond.
+
+  Nothing is traced, and JAX looks for no devices. `problem` refuses more.
+
+  Raises:
+    ConfigError: a value that its constructor refuses.
+    DataError: what lies in the data_dir cannot be used.
+  """
+  if config.model.get('lowering') == 'auto':  # which asks for the devices
+    model = FrozenDict({**config.model, 'lowering': 'library'})
+    config = config.replace(model=model)
+  _parts(config, placement_lib.ALONE)
 
 
 def _as_measured(config: RunConfig) -> tuple[placement_lib.Spread, Any]:
@@ -150,10 +174,10 @@ def network(
   Raises:
     ConfigError: a value that its constructor refuses.
   """
-  with plugins.bound(config.modules), blaming('config.norm'):
+  with modules.bound(config.modules), blaming('config.norm'):
     norm = norms.make(**config.norm, spread=spread)
   facts = source(config).facts
-  with plugins.bound(config.modules), blaming('config.model'):
+  with modules.bound(config.modules), blaming('config.model'):
     module = models.make(
       **{**config.model, **lowering(config)},
       num_classes=facts.num_classes,
@@ -162,15 +186,21 @@ def network(
     return models.for_shape(module, facts.shape)
 
 
-def _problem(
-  config: RunConfig, spread: placement_lib.Spread, dtype: jnp.dtype
-) -> types.Problem:
-  dataset = source(config)
+class _Parts(NamedTuple):
+  """What the sections of a config build."""
+
+  module: nn.Module
+  optimizer: types.Optimizer
+  penalty: Callable[[Any], jax.Array]
+  sampler: types.Sampler
+  loss: losses.Loss
+
+
+def _parts(config: RunConfig, spread: placement_lib.Spread) -> _Parts:
   module = network(config, spread)
-  traits = _traits(config, module, spread)
-  with plugins.bound(config.modules), blaming('config.schedule'):
+  with modules.bound(config.modules), blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
-  with plugins.bound(config.modules), blaming('config.optimizer'):
+  with modules.bound(config.modules), blaming('config.optimizer'):
     optimizer = optim.make(
       schedule=schedule, weight_decay_on=config.weight_decay_on,
       **config.optimizer,
@@ -184,20 +214,28 @@ def _problem(
       adaptive_clip=config.adaptive_clip, trainable=config.trainable,
     )  # fmt: skip
     average.check(config.ema)
-    sampler = dataset.sampler(config.batch_size)
-  with plugins.bound(config.modules), blaming('config.loss'):
+    sampler = source(config).sampler(config.batch_size)
+  with modules.bound(config.modules), blaming('config.loss'):
     loss = losses.make(**config.loss)
     _check_targets(config, loss)
   _check_frozen(config)
+  return _Parts(module, optimizer, penalty, sampler, loss)
+
+
+def _problem(
+  config: RunConfig, spread: placement_lib.Spread, dtype: jnp.dtype
+) -> types.Problem:
+  parts = _parts(config, spread)
+  traits = _traits(config, parts.module, spread)
   return problem_lib.make(
-    module,
-    optimizer,
-    sampler=sampler,
-    penalty=penalty,
-    image_shape=dataset.facts.shape,
+    parts.module,
+    parts.optimizer,
+    sampler=parts.sampler,
+    penalty=parts.penalty,
+    image_shape=source(config).facts.shape,
     layers=models.layers,
-    taps=_taps(config, module, spread),
-    loss=loss,
+    taps=_taps(config, parts.module, spread),
+    loss=parts.loss,
     ring_size=min(config.log_every_steps, config.steps),
     compute_dtype=dtype,
     spread=spread,
@@ -219,7 +257,7 @@ def _traits(
   """
   norm = config.norm
   if _is_users(config):
-    with plugins.bound(config.modules), blaming('config.model'):
+    with modules.bound(config.modules), blaming('config.model'):
       traits = models.traits(module, source(config).facts.shape, spread)
       if plugins.is_reference(norm['name']):
         own = norms.make(**norm, spread=spread)
@@ -355,10 +393,10 @@ def blaming(where: str):
   except errors.Failure:
     raise
   except (ValueError, TypeError) as error:
-    place = plugins.place(error)
-    text = plugins.described(error) if place else error
+    place = modules.place(error)
+    text = modules.described(error) if place else error
     raise errors.ConfigError(f'{where}: {text}') from error
   except (Exception, SystemExit) as error:
-    if plugins.place(error) is None:  # a bug of ours
+    if modules.place(error) is None:  # a bug of ours
       raise
-    raise errors.ConfigError(f'{where}: {plugins.described(error)}') from error
+    raise errors.ConfigError(f'{where}: {modules.described(error)}') from error

@@ -109,7 +109,7 @@ class OwnDataTest(parameterized.TestCase):
     code, said = self.train('folder:pets', '--config.steps=4')
     self.assertEqual(code, 0, said)
     self.assertIn('batchnorm/seed0 goes on, though the data pets have changed '
-                  '(digest', said)  # fmt: skip
+                  '(SHA-256 was ', said)  # fmt: skip
     for number in range(30, 60, 3):
       pathlib.Path(f'pets/cat/{number}.png').unlink()
     build._source.cache_clear()
@@ -140,7 +140,7 @@ class OwnDataTest(parameterized.TestCase):
       build._source.cache_clear()
       got, said = run('evaluate', 'work/batchnorm/seed0')
       self.assertEqual(got, code, said)
-      self.assertIn(f'the data made have changed; {told} (digest ', said)
+      self.assertIn(f'the data made have changed; {told} (SHA-256 was ', said)
 
   def test_a_set_of_other_records_or_sizes_is_another_one(self):
     folder = made_sets.write(self.folder, train=40, test=20)
@@ -151,7 +151,7 @@ class OwnDataTest(parameterized.TestCase):
     with path.open('ab') as file:
       file.write(b' ')
     new = identity.record(made, None, 0)
-    self.assertIn('have changed (digest ', identity.change(old, new))
+    self.assertIn('have changed (SHA-256 was ', identity.change(old, new))
     del old['digest']  # as before it was written
     self.assertIsNone(identity.change(old, new))
     new['splits']['train'] = 41
@@ -173,7 +173,7 @@ class OwnDataTest(parameterized.TestCase):
     build._source.cache_clear()
     code, said = run('evaluate', 'work/batchnorm/seed0')
     self.assertEqual(code, 0, said)
-    self.assertIn('the data pets have changed (digest', said)
+    self.assertIn('the data pets have changed (SHA-256 was ', said)
 
   @pytest.mark.slow
   def test_functions_of_one_name_are_not_one_set_of_data(self):
