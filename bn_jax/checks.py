@@ -264,6 +264,8 @@ def _range(name, least, above, most, below, infinite) -> str:
   """Returns a range in words."""
   if least is not None and below is not None:
     return f'{least} <= {name} < {below}'
+  if above is not None and below is not None:
+    return f'above {above}, below {below}'
   if most is not None:
     return f'{least} to {most}' if above is None else f'above {above} to {most}'
   upper = 'infinity included' if infinite else 'and finite'

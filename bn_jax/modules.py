@@ -84,6 +84,27 @@ def search(folder: str | pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
+def beside(file: pathlib.Path) -> Iterator[None]:
+  """Finds the modules beside a file, a config, for what runs in it.
+
+  Raises:
+    OSError: the file, or one that it imports, cannot be read.
+  """
+  file = pathlib.Path(os.path.abspath(file))
+  outside = _state.active
+  _activate(_Folder(file.parent))  # so that its neighbours are found
+  try:
+    closure = neighbours.closure(file.stem, file, file.parent)
+    folder = _matching(file.parent, closure)
+    folder.files.update(closure)
+    _activate(folder)
+    with _without_bytecode():
+      yield
+  finally:
+    _activate(outside)
+
+
+@contextlib.contextmanager
 def bound(modules: Files) -> Iterator[None]:
   """Loads modules from the files that a manifest or a run's config names.
 
@@ -330,27 +351,39 @@ def _executed(
   neighbour = sys.modules.get(alias)
   if neighbour is not None and _is_of(neighbour, folder):
     return neighbour  # another one has imported it
-  writes_nothing, sys.dont_write_bytecode = sys.dont_write_bytecode, True
   try:
-    if '.' in name:  # its packages come first
-      module = importlib.import_module(name)
-      if module.__file__ != str(file):
-        raise ImportError(
-          f'{module.__file__} has that name too; rename the package'
-        )
-    else:
-      spec = importlib.util.spec_from_file_location(alias, file)
-      module = sys.modules[alias] = importlib.util.module_from_spec(spec)
-      # Bytecode that lies there may be of another text of the same second.
-      code = compile(file.read_bytes(), str(file), 'exec', dont_inherit=True)
-      exec(code, module.__dict__)
+    with _without_bytecode():
+      module = _run(name, alias, file)
   except (Exception, SystemExit) as error:
     text = described(error)
     _activate(None)
     sys.modules.pop(alias, None)
     _state.folders.remove(folder)  # the next try begins anew
     raise errors.ConfigError(f'module {name} fails: {text}') from error
-  finally:
-    sys.dont_write_bytecode = writes_nothing
   folder.loaded[alias] = module
   return module
+
+
+def _run(name: str, alias: str, file: pathlib.Path) -> types.ModuleType:
+  if '.' in name:  # its packages come first
+    module = importlib.import_module(name)
+    if module.__file__ != str(file):
+      raise ImportError(
+        f'{module.__file__} has that name too; rename the package'
+      )
+    return module
+  spec = importlib.util.spec_from_file_location(alias, file)
+  module = sys.modules[alias] = importlib.util.module_from_spec(spec)
+  # Bytecode that lies there may be of another text of the same second.
+  code = compile(file.read_bytes(), str(file), 'exec', dont_inherit=True)
+  exec(code, module.__dict__)
+  return module
+
+
+@contextlib.contextmanager
+def _without_bytecode() -> Iterator[None]:
+  writes_nothing, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+  try:
+    yield
+  finally:
+    sys.dont_write_bytecode = writes_nothing

@@ -54,7 +54,12 @@ def _imports(source: bytes, package: str) -> tuple[str, ...]:
   """Returns the names that may be modules, with the packages above them."""
   try:
     tree = ast.parse(source)
-  except (SyntaxError, ValueError):  # which running it will tell
+  except (
+    SyntaxError,
+    ValueError,
+    MemoryError,
+    RecursionError,
+  ):  # which running it will tell
     return ()
   names = []
   for node in ast.walk(tree):

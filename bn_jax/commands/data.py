@@ -1,6 +1,8 @@
 """Shows a dataset, or prepares one."""
 
 import argparse
+import ast
+import inspect
 import pathlib
 import sys
 import textwrap
@@ -18,6 +20,7 @@ be read.
 _INFO = """\
 Prints what a dataset holds, and draws images of its first classes. NAME is a
 prepared one, or your own: folder:PATH, PATH.npz, X.npy,Y.npy, my_module:make.
+Keywords of such a function follow it: my_module:make count=100.
 """
 _CLASSES, _EACH = 10, 8  # rows of the sheet, images in each
 _UNBROKEN = '\u00a0'
@@ -43,6 +46,11 @@ def configure(parser: parser_lib.Parser) -> None:
   )
   info.set_defaults(run=_info)
   _add_name(info)
+  info.add_argument(
+    'keywords', metavar='KEY=VALUE', nargs='*',
+    help='keywords of my_module:make; a value that is no number, list or such '
+    'of Python is text',
+  )  # fmt: skip
   info.add_argument(
     '--out', metavar='FILE.png', type=parser_lib.path,
     help='where to draw; default: NAME.png in the current folder',
@@ -92,18 +100,24 @@ def _info(arguments: argparse.Namespace) -> int:
   _check_name(arguments)
   # Imported late: a wrong command line need not wait for them.
   from bn_jax.data.disk import show
-  from bn_jax.storage import files
 
   path = pathlib.Path(arguments.out or _file_name(arguments.name))
   show.check_place(path)
-  dataset = _opened(arguments.name, arguments.data_dir)
+  dataset = _opened(arguments.name, arguments.data_dir, _keywords(arguments))
   glance = None
   if dataset.stated is not None:
     glance = show.glance(dataset, classes=_CLASSES, each=_EACH)
   sizes = {split: dataset.size_on_disk(split) for split in dataset.splits}
   sys.stdout.write(_described(dataset, glance, sizes))
-  if glance is None:
-    return 0
+  if glance is not None:
+    _draw(path, dataset, glance)
+  return 0
+
+
+def _draw(path: pathlib.Path, dataset, glance) -> None:
+  from bn_jax.data.disk import show
+  from bn_jax.storage import files
+
   sheet = show.draw(*_sheet(dataset, glance))
   try:
     files.write(path, lambda file: sheet.save(file, 'PNG'))
@@ -112,7 +126,6 @@ def _info(arguments: argparse.Namespace) -> int:
       f'{error}; give another file with --out=FILE.png'
     ) from error
   _say(f'wrote {path}')
-  return 0
 
 
 def _file_name(name: str) -> str:
@@ -124,7 +137,26 @@ def _file_name(name: str) -> str:
   return f'{name.replace("/", "-").replace(":", "-")}.png'
 
 
-def _opened(name: str, data_dir: str | None) -> Any:
+def _keywords(arguments: argparse.Namespace) -> dict[str, Any]:
+  """Returns the keywords that are given to a user's function."""
+  from bn_jax import plugins
+
+  keywords = {}
+  for word in arguments.keywords:
+    keyword, is_given, text = word.partition('=')
+    if not (is_given and keyword) or not plugins.is_reference(arguments.name):
+      raise errors.ConfigError(
+        f'{word!r} follows {arguments.name}; allowed: KEY=VALUE, after a '
+        'function, my_module:make'
+      )
+    try:
+      keywords[keyword] = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      keywords[keyword] = text
+  return keywords
+
+
+def _opened(name: str, data_dir: str | None, keywords: dict[str, Any]) -> Any:
   """Opens a dataset; of a user's own, a test split is held out."""
   from bn_jax import plugins
   from bn_jax.data import returned
@@ -133,16 +165,52 @@ def _opened(name: str, data_dir: str | None) -> Any:
   if plugins.is_reference(name):
     plugins.search('.')
     function = plugins.constructor(name)
-    value = plugins.call(name, function)
+    value = _called(name, function, data_dir, keywords)
     return held_out.of(returned.opened(name, function, value), None, 0)
   if own.is_own(name):
     return held_out.of(own.opened(name), None, 0)
   return store.opened(name, data_dir)
 
 
+def _called(
+  name: str, function, data_dir: str | None, keywords: dict[str, Any]
+) -> Any:
+  """Returns what a user's function makes.
+
+  Raises:
+    ConfigError: it fails, lacks a keyword, or has one without a value.
+  """
+  from bn_jax import plugins
+
+  try:
+    parameters = inspect.signature(function).parameters
+    # As in training, see `datasets.make`.
+    ours = {'data_dir': data_dir, 'seed': 0}
+    keywords = {k: x for k, x in ours.items() if k in parameters} | keywords
+    for keyword, parameter in parameters.items():
+      is_variable = parameter.kind in (
+        parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD
+      )  # fmt: skip
+      is_needed = parameter.default is parameter.empty and not is_variable
+      if is_needed and keyword not in keywords:
+        raise errors.ConfigError(
+          f'{name} needs {keyword}; give it: {name} {keyword}=VALUE'
+        )
+    for keyword in keywords:
+      if not plugins.takes(function, keyword):
+        raise errors.ConfigError(
+          f'{name}: {errors.unknown("keyword", keyword, parameters)}'
+        )
+    return plugins.call(name, function, **keywords)
+  except errors.Failure:
+    raise
+  except ValueError as error:
+    raise errors.ConfigError(str(error)) from error
+
+
 def _described(dataset, glance, sizes: dict[str, int]) -> str:
   """Returns the text of `info`; sizes is split -> bytes on disk."""
-  from bn_jax.data.disk import arrays, levels, own, pixels
+  from bn_jax.data.disk import arrays, facts, levels, own, pixels
 
   rules = own.rules(dataset)
   lines = [_title(dataset), f'folder   {dataset.folder}']
@@ -162,6 +230,13 @@ def _described(dataset, glance, sizes: dict[str, int]) -> str:
     lines.append(f'split    {split:{width}} {count:>12,} examples {size:>12}')
   if dataset.classifies:
     lines += _classes(dataset, glance)
+    try:
+      facts.check_classes(dataset)
+    except errors.DataError as error:
+      lines += textwrap.wrap(
+        f'refused  to train on: {error}', 80,
+        subsequent_indent=' ' * 9, break_on_hyphens=False,
+      )  # fmt: skip
   else:
     lines += [f'targets  {dataset.num_classes:,} numbers each']
   of = 'all images, in memory and in a stream'

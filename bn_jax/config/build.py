@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +91,21 @@ def problem(config: RunConfig) -> types.Problem:
   return measured
 
 
+def check(config: RunConfig) -> None:
+  """Refuses what constructors refuse, which takes about a millisecond.
+
+  Nothing is traced, and JAX looks for no devices. `problem` refuses more.
+
+  Raises:
+    ConfigError: a value that its constructor refuses.
+    DataError: what lies in the data_dir cannot be used.
+  """
+  if config.model.get('lowering') == 'auto':  # which asks for the devices
+    model = FrozenDict({**config.model, 'lowering': 'library'})
+    config = config.replace(model=model)
+  _parts(config, placement_lib.ALONE)
+
+
 def _as_measured(config: RunConfig) -> tuple[placement_lib.Spread, Any]:
   """Returns how measures see a batch: all of it, in float32."""
   return devices_lib.in_sight(mesh(config)), jnp.dtype(jnp.float32)
@@ -162,12 +177,18 @@ def network(
     return models.for_shape(module, facts.shape)
 
 
-def _problem(
-  config: RunConfig, spread: placement_lib.Spread, dtype: jnp.dtype
-) -> types.Problem:
-  dataset = source(config)
+class _Parts(NamedTuple):
+  """What the sections of a config build."""
+
+  module: nn.Module
+  optimizer: types.Optimizer
+  penalty: Callable[[Any], jax.Array]
+  sampler: types.Sampler
+  loss: losses.Loss
+
+
+def _parts(config: RunConfig, spread: placement_lib.Spread) -> _Parts:
   module = network(config, spread)
-  traits = _traits(config, module, spread)
   with plugins.bound(config.modules), blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
   with plugins.bound(config.modules), blaming('config.optimizer'):
@@ -184,20 +205,28 @@ def _problem(
       adaptive_clip=config.adaptive_clip, trainable=config.trainable,
     )  # fmt: skip
     average.check(config.ema)
-    sampler = dataset.sampler(config.batch_size)
+    sampler = source(config).sampler(config.batch_size)
   with plugins.bound(config.modules), blaming('config.loss'):
     loss = losses.make(**config.loss)
     _check_targets(config, loss)
   _check_frozen(config)
+  return _Parts(module, optimizer, penalty, sampler, loss)
+
+
+def _problem(
+  config: RunConfig, spread: placement_lib.Spread, dtype: jnp.dtype
+) -> types.Problem:
+  parts = _parts(config, spread)
+  traits = _traits(config, parts.module, spread)
   return problem_lib.make(
-    module,
-    optimizer,
-    sampler=sampler,
-    penalty=penalty,
-    image_shape=dataset.facts.shape,
+    parts.module,
+    parts.optimizer,
+    sampler=parts.sampler,
+    penalty=parts.penalty,
+    image_shape=source(config).facts.shape,
     layers=models.layers,
-    taps=_taps(config, module, spread),
-    loss=loss,
+    taps=_taps(config, parts.module, spread),
+    loss=parts.loss,
     ring_size=min(config.log_every_steps, config.steps),
     compute_dtype=dtype,
     spread=spread,

@@ -7,7 +7,7 @@ not. `resolve.experiment` carries the changes out.
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -49,7 +49,7 @@ def read(
 
   Raises:
     ConfigError: an unknown key, a section, a value of another type, a word that
-      belongs to no flag.
+      belongs to no flag; a value for what another flag changes a part of.
   """
   matches = [match for match in map(FLAG.fullmatch, words) if match]
   new_measures = set(_measures(match[2] for match in matches))
@@ -82,7 +82,23 @@ def read(
     changes[key.path] = _value(key, text, negation)
   if unknown:
     raise errors.ConfigError(parser_lib.listed(list(unknown.values())))
+  _check_apart(changes)
   return changes
+
+
+def _check_apart(changes: Mapping[str, Any]) -> None:
+  """Raises ConfigError where the order of two flags would count.
+
+  Others change different keys; and of two on one key the last one counts.
+  """
+  for path in changes:
+    keys = path.split('.')
+    for above in ('.'.join(keys[:k]) for k in range(1, len(keys))):
+      if above in changes:
+        raise errors.ConfigError(
+          f'--config.{above}: {checks.shown(changes[above])}, and {path}: '
+          f'{checks.shown(changes[path])}; give one of them'
+        )
 
 
 def paths(config: ml_collections.ConfigDict, above: str = '') -> Iterator[str]:

@@ -6,18 +6,18 @@ A config file is code: whoever loads one trusts it.
 import difflib
 import importlib.util
 import pathlib
-import traceback
+from typing import Any
 
 import ml_collections
 
-from bn_jax import errors, plugins
+from bn_jax import errors, modules
 
 
 def load(name: str) -> ml_collections.ConfigDict:
   """Returns the config of FILE or FILE:ARGUMENT, locked against unknown keys.
 
   The argument, if there is one, is passed to `get_config`. Modules that the
-  config refers to are looked for beside it.
+  config refers to, and those that it imports, are looked for beside it.
 
   Raises:
     ConfigError: no such file, one that is no Python or fails, or without a
@@ -27,18 +27,11 @@ def load(name: str) -> ml_collections.ConfigDict:
   path = pathlib.Path(file)
   if not path.is_file():
     raise errors.ConfigError(_not_a_file(path))
-  plugins.search(path.parent)
-  module = _run(path)
-  if not callable(getattr(module, 'get_config', None)):
-    raise errors.ConfigError(
-      f'--config: {path} must define get_config(), which returns a ConfigDict'
-    )
+  modules.search(path.parent)
   try:
-    config = module.get_config(argument) if colon else module.get_config()
-    if isinstance(config, ml_collections.ConfigDict):
-      # A required placeholder that is not filled raises only when it is read.
-      config.to_dict()
-  except (Exception, SystemExit) as error:
+    with modules.beside(path):
+      config = _returned(path, (argument,) if colon else ())
+  except OSError as error:
     raise errors.ConfigError(_blamed(path, error)) from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise errors.ConfigError(
@@ -56,6 +49,23 @@ def shipped() -> list[str]:
   return [str(file) for file in files if file.name != '__init__.py']
 
 
+def _returned(path: pathlib.Path, arguments: tuple[str, ...]) -> Any:
+  """Returns what get_config() of a file returns."""
+  module = _run(path)
+  if not callable(getattr(module, 'get_config', None)):
+    raise errors.ConfigError(
+      f'--config: {path} must define get_config(), which returns a ConfigDict'
+    )
+  try:
+    config = module.get_config(*arguments)
+    if isinstance(config, ml_collections.ConfigDict):
+      # A required placeholder that is not filled raises only when it is read.
+      config.to_dict()
+  except (Exception, SystemExit) as error:
+    raise errors.ConfigError(_blamed(path, error)) from error
+  return config
+
+
 def _run(path: pathlib.Path):
   spec = importlib.util.spec_from_file_location(path.stem, path)
   if spec is None or spec.loader is None:
@@ -69,16 +79,8 @@ def _run(path: pathlib.Path):
 
 
 def _blamed(path: pathlib.Path, error: BaseException) -> str:
-  """Returns the error with the last line of the config file that led to it."""
-  lines = [
-    frame.lineno
-    for frame in traceback.extract_tb(error.__traceback__)
-    if pathlib.Path(frame.filename) == path.absolute()
-    or pathlib.Path(frame.filename) == path
-  ]
-  if isinstance(error, SyntaxError):
-    lines.append(error.lineno)
-  where = f'{path}:{lines[-1]}' if lines else str(path)
+  """Returns the error with the last line of the user's files that led to it."""
+  where = modules.place(error) or path
   text = str(error).strip().replace('\n', ' ')
   return f'--config: {where}: {type(error).__name__}: {text}'
 

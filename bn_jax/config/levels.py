@@ -183,7 +183,7 @@ def check_taken(
     known = dict.fromkeys(key for run in runs.values() for key in _keys(run))
     if _is_of_another(keys):
       sections = ', '.join(
-        f'{name}: {config[keys[0]]}' for name, config in runs.items()
+        f'{name}: {config[keys[0]]["name"]}' for name, config in runs.items()
       )
       text = f'no run has it; the runs have {sections}'
     else:

@@ -210,7 +210,7 @@ def _checked_seeds(seeds: Any) -> tuple[int, ...]:
     if not checks.is_whole(seed) or not 0 <= seed < 2**31:
       raise errors.ConfigError(
         f'config.seeds: {checks.shown(seed)}; allowed: whole numbers from 0 to '
-        '2**31 - 1'
+        '2**31 - 1, or 0:3 for 0, 1, 2'
       )
   if len(seeds) > MOST_SEEDS:
     raise errors.ConfigError(
@@ -236,6 +236,7 @@ def _completed(config: Config) -> Config:
   config = epochs.in_steps(config, lambda: _examples(data, config['data_dir']))
   for key, section in schema.SECTIONS.items():
     config[key] = schema.completed(f'config.{key}', section, config[key])
+  _check_norm(config)
   for key in _COUNTS:
     schema.check(f'config.{key}', checks.count, config[key])
   for key in _FLAGS:
@@ -247,6 +248,35 @@ def _completed(config: Config) -> Config:
   _check_division(config)
   config['measures'] = _completed_measures(config['measures'])
   return {key: config[key] for key in KEYS}
+
+
+def takes_norm(model: Mapping[str, Any]) -> bool:
+  """Returns whether the network of a section `model` gets the config's norm.
+
+  The function of a user that lacks the argument has norms of its own, or none.
+  """
+  name = model['name']
+  return not plugins.is_reference(name) or plugins.takes(
+    plugins.constructor(name), 'norm'
+  )
+
+
+def _check_norm(config: Config) -> None:
+  """Refuses a norm for a network that would not get it.
+
+  Else runs that differ in the norm would be compared, and be the same. That of
+  configs/default.py, which one may leave alone, is not refused.
+  """
+  usual = schema.completed('config.norm', schema.of('norm'), {'name': 'batch'})
+  if takes_norm(config['model']) or config['norm'] == usual:
+    return
+  name, norm = config['model']['name'], config['norm']
+  changes = [f'{k}={x!r}' for k, x in norm.items() if usual.get(k) != x]
+  raise errors.ConfigError(
+    f"config.norm: {name} takes no 'norm', so {', '.join(changes)} would have "
+    'no effect; leave config.norm as it is in configs/default.py, or give the '
+    'function that argument'
+  )
 
 
 def _examples(data: Config, data_dir: str | None) -> int:

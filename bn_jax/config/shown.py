@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bn_jax import errors
 from bn_jax.config import build, resolve
 from bn_jax.config.run_config import KEYS, SECTIONS, RunConfig
 
@@ -17,10 +16,17 @@ def text(experiment: resolve.Experiment, only: str | None) -> str:
     only: a run, or one seed of it, RUN/seedK; None is for all.
 
   Raises:
-    ConfigError: a run or seed that the experiment does not have.
+    ConfigError: a run or seed that the experiment does not have; a value that
+      its constructor refuses.
+    DataError: data that cannot be used.
   """
   chosen = experiment.chosen(only)
-  runs = {name: dict(_lines(experiment.runs[name])) for name in chosen}
+  runs = {}
+  for name in chosen:
+    config = experiment.runs[name]
+    with resolve.naming(name, experiment.runs):
+      build.check(config)
+    runs[name] = dict(_lines(config))
   whole = {
     key
     for key in SECTIONS
@@ -65,10 +71,7 @@ def _leaves(
 
 
 def _in_epochs(config: RunConfig) -> str:
-  """Returns a comment on the steps of a run, '' where there are no data."""
-  try:
-    examples = build.source(config).facts.num_train
-  except errors.Failure:  # which says in training what is wrong
-    return ''
+  """Returns a comment on the steps of a run."""
+  examples = build.source(config).facts.num_train
   epochs = config.steps * config.batch_size / examples
   return f'  # {epochs:.4g} epochs of {examples} examples'

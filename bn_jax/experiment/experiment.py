@@ -151,7 +151,11 @@ def _seeds_left(
   for name, unfinished in to_train.items():
     for folder in unfinished:
       chain.check_restorable(folder)
-      _tell_changes(folder, resolved.runs[name])
+      manifest.check_data(folder, resolved.runs[name])
+  for name, run_folders in folders.items():
+    for folder in run_folders:
+      is_left = name in to_train and folder in to_train[name]
+      _tell_changes(folder, resolved.runs[name], is_left)
   _check_space(directory, resolved, problems, to_train)
   return {
     name: [folder.seed for folder in unfinished]
@@ -220,13 +224,21 @@ def _check_resume(directory, folders, resume: str) -> None:
     )
 
 
-def _tell_changes(folder: run_folder.RunFolder, config: RunConfig) -> None:
-  """Warns of users' modules and data that are others than a seed's before."""
+def _tell_changes(
+  folder: run_folder.RunFolder, config: RunConfig, is_left: bool
+) -> None:
+  """Warns of users' modules and data that are others than a seed's before.
+
+  Args:
+    is_left: whether it is to be trained; else it stays as it is.
+  """
+  does = 'goes on' if is_left else 'has ended and stays as it is'
   old = (folder.manifest or {}).get('modules') or {}
-  for change in plugins.changes(old, config.modules):
-    _log.warning('%s goes on, though %s', folder.label, change)
+  changes = plugins.changes(old, config.modules)
   if change := manifest.change_of_data(folder, config):
-    _log.warning('%s goes on, though %s', folder.label, change)
+    changes.append(change)
+  for change in changes:
+    _log.warning('%s %s, though %s', folder.label, does, change)
 
 
 def _check_space(directory, resolved, problems, to_train) -> None:

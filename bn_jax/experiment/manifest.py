@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from bn_jax import analysis, errors, types
-from bn_jax.config import build
+from bn_jax.config import build, resolve
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data.disk import identity
 from bn_jax.experiment import probes
@@ -70,6 +70,7 @@ def facts(
     'config': config.as_json(),
     'modules': json.loads(json.dumps(config.modules)),
     **_data(config),
+    **_norm(config),
     'input': {
       name: np.asarray(x).tolist() for name, x in zip(('mean', 'std'), moments)
     },
@@ -109,19 +110,29 @@ def _data(config: RunConfig) -> dict[str, Any]:
   return {'data': record} if record else {}
 
 
+def _norm(config: RunConfig) -> dict[str, Any]:
+  """Returns what is said of the norm of a network that gets none; else {}."""
+  is_own = not resolve.takes_norm(config.model)
+  return {'normalization': "the network's own"} if is_own else {}
+
+
 def change_of_data(
   folder: run_folder.RunFolder, config: RunConfig
 ) -> str | None:
-  """Returns a sentence on data that have changed since a seed was trained.
+  """Returns a sentence on data that have changed since a seed was trained."""
+  old = (folder.manifest or {}).get('data') or {}
+  return identity.change(old, build.source(config).record)
+
+
+def check_data(folder: run_folder.RunFolder, config: RunConfig) -> None:
+  """Refuses to go on with more or fewer examples: its order would not fit.
 
   Raises:
-    DataError: they are more or fewer to train on; its order would not fit.
+    DataError: the data have changed so.
   """
-  old = (folder.manifest or {}).get('data') or {}
-  new = build.source(config).record
-  change = identity.change(old, new)
-  if change and old['splits']['train'] != new['splits']['train']:
-    raise errors.DataError(
-      f'{folder.label}: {change}; put them back, or give another --workdir'
-    )
-  return change
+  if change := change_of_data(folder, config):
+    old, new = folder.manifest['data'], build.source(config).record
+    if old['splits']['train'] != new['splits']['train']:
+      raise errors.DataError(
+        f'{folder.label}: {change}; put them back, or give another --workdir'
+      )

@@ -119,6 +119,11 @@ def _warn(sentence: str) -> None:
 
 
 def _tell_change(folder: RunFolder, config: RunConfig) -> None:
-  """Warns of data that have changed since a run was trained."""
+  """Warns of data that have changed since a run was trained.
+
+  Raises:
+    DataError: see `manifest.check_data`.
+  """
+  manifest.check_data(folder, config)
   if change := manifest.change_of_data(folder, config):
     _warn(f'{folder.label}: {change}')

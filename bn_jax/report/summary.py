@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report import figures
-from bn_jax.report.results import curves, looks, optimizers
+from bn_jax.report.results import conditions, curves, looks, optimizers
 from bn_jax.report.results import quantities as quantities_lib
 
 Read = Callable[[curves.Seed], float]  # nan where there is nothing
@@ -25,7 +25,7 @@ def table(runs: Sequence[curves.Run]) -> list[list[str]]:
   parameters = [run.seeds[0].manifest['parameters'] for run in runs]
   return [
     ['', *(run.name for run in runs)],
-    ['Normalization', *(run.config['norm']['name'] for run in runs)],
+    ['Normalization', *(conditions.norm(run.seeds[0]) for run in runs)],
     *_optimizer(runs),
     ['Learning rate', *map(_rate, runs)],
     ['Parameters', *(f'{count:,}' for count in parameters)],

@@ -47,6 +47,7 @@ WHOLE = {
     'schedule': dict,  # a user's need not have a learning_rate
     'measures': {...: {'name': str, 'data': str, 'every_steps': int}},
   },
+  'normalization': (None, str),  # of a network that gets no norm
   'measures': (None, {...: analysis_folder.PAGE}),  # older manifests lack it
   'parameters': int,
   'layout': str,

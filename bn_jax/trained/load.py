@@ -12,13 +12,13 @@ from flax import linen as nn
 
 from bn_jax import checks, errors
 from bn_jax.config import build
-from bn_jax.config.run_config import RunConfig
+from bn_jax.config.run_config import FrozenDict, RunConfig
+from bn_jax.data.disk import levels
 from bn_jax.experiment import saved
 from bn_jax.storage import run_folder
 from bn_jax.trained import statistics as statistics_lib
 
 _STATISTICS = ('running', 'population')
-_WHITE = 255  # the grey level; binary images have 1 for it
 
 
 class Trained(NamedTuple):
@@ -31,11 +31,13 @@ class Trained(NamedTuple):
     config: of the run, resolved.
     step: of training, at which the variables were saved.
     shape: of one input: (height, width, channels) of an image, or (D,).
-    mean, std: by which an input is normalised, [C] float32, in the unit of the
-      input: of images grey levels, 0 (black) to 255 (white), unless the set's
-      pixels are integers that have no white.
-    classes: what each output stands for: the name of a class where the data are
-      a user's own, or its number in the set; () of a regression.
+    mean, std: by which an input is normalised, [C] float32: of images grey
+      levels, 0 (black) to 255 (white), unless the set's pixels are integers
+      that have no white; of vectors in the unit of the input.
+    classes: what each output stands for: the names of the classes where the
+      manifest has them all, as of a user's own data, of which it has the first
+      1,000; or their numbers in the set; () of a regression.
+    dtype: of the set's pixels; 'float32' of vectors.
   """
 
   network: nn.Module
@@ -46,27 +48,40 @@ class Trained(NamedTuple):
   mean: np.ndarray
   std: np.ndarray
   classes: tuple[str | int, ...]
+  dtype: str
 
   def normalised(self, inputs: Any) -> jax.Array:
     """Returns what the network takes for these inputs, float32.
 
     Args:
-      inputs: [N, *shape], such as the bytes of images.
+      inputs: [N, *shape], such as the bytes of images. What is white in images
+        their dtype says, as in the set (`data.disk.levels`): an image of
+        floating point is 0 to 1, and is refused where the set's are not.
 
     Raises:
-      ValueError: inputs of another shape.
+      ValueError: inputs of another shape, or of a dtype that leaves open what
+        is white.
     """
-    x = jnp.asarray(inputs)
+    x = np.asarray(inputs)
     if x.shape[1:] != self.shape or not x.ndim:
       shape = ', '.join(map(str, self.shape))
       raise ValueError(
         f'inputs have the shape {list(x.shape)}; allowed: [N, {shape}], which '
         f'the network of {self.config.data["name"]} was trained on'
       )
-    x = x.astype(jnp.float32)
+    is_image = len(self.shape) == 3
+    allowed = _readable(self.dtype) if is_image else tuple(levels.WHITES)
+    if x.dtype.name not in allowed:
+      raise ValueError(
+        f'inputs are {x.dtype}; allowed: {", ".join(allowed)}, since those of '
+        f'{self.config.data["name"]} are {self.dtype}'
+      )
+    if is_image:
+      x = levels.of(x)
     binarize = self.config.data.get('binarize')
     if binarize is not None:
-      x = (x > _WHITE * binarize).astype(jnp.float32)
+      x = x > levels.WHITE * binarize
+    x = jnp.asarray(x.astype(np.float32))
     channels = (1,) * (x.ndim - 1) + (-1,)
     return (x - self.mean.reshape(channels)) / self.std.reshape(channels)
 
@@ -74,7 +89,7 @@ class Trained(NamedTuple):
     """Returns the network's outputs for inputs that are not normalised, [N, K].
 
     Raises:
-      ValueError: inputs of another shape.
+      ValueError: see `normalised`.
     """
     return _outputs(self.network, self.variables, self.normalised(inputs))
 
@@ -82,7 +97,7 @@ class Trained(NamedTuple):
     """Returns the likeliest of `classes` for each input.
 
     Raises:
-      ValueError: inputs of another shape, or a regression.
+      ValueError: see `normalised`; or a regression.
     """
     if not self.classes:
       raise ValueError(
@@ -90,6 +105,23 @@ class Trained(NamedTuple):
       )
     numbers = np.asarray(self.outputs(inputs)).argmax(axis=-1)
     return [self.classes[number] for number in numbers]
+
+
+def _readable(own: str) -> tuple[str, ...]:
+  """Returns the dtypes of images that a set with its own dtype is clear about.
+
+  Bytes, 16 bits and booleans say by themselves what is white. Floating point
+  may be 0 to 1 or 0 to 255, and other integers anything, unless the set's are
+  such.
+  """
+  if levels.WHITES[own] is None:
+    return tuple(name for name, white in levels.WHITES.items() if white is None)
+  own_floats = 'float' in own
+  return tuple(
+    name
+    for name, white in levels.WHITES.items()
+    if white and (own_floats or 'float' not in name)
+  )
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -153,6 +185,7 @@ def load(
     np.asarray(mean, np.float32),
     np.asarray(std, np.float32),
     _classes(folder, config) if facts.classifies else (),
+    _dtype(config),
   )
 
 
@@ -170,9 +203,9 @@ def _one_seed(path: pathlib.Path) -> run_folder.RunFolder:
 
 def _moments(folder: run_folder.RunFolder, config: RunConfig) -> tuple:
   """Returns the mean and deviation of inputs: recorded, or else measured."""
-  recorded = folder.manifest.get('input')
-  if recorded:
-    return recorded['mean'], recorded['std']
+  moments = folder.manifest.get('input')
+  if moments:
+    return moments['mean'], moments['std']
   return build.source(config).load().train.moments()  # an earlier version's
 
 
@@ -180,9 +213,19 @@ def _classes(
   folder: run_folder.RunFolder, config: RunConfig
 ) -> tuple[str | int, ...]:
   """Returns the name or number of each class, in the order of the outputs."""
-  chosen = config.data.get('classes') or range(
+  numbers = config.data.get('classes') or range(
     build.source(config).facts.num_classes
   )
   data = folder.manifest.get('data') or {}
   names = data.get('classes') or {}
-  return tuple(names[k] if k < len(names) else k for k in chosen)
+  is_named = max(numbers) < len(names)
+  return tuple(names[k] if is_named else k for k in numbers)
+
+
+def _dtype(config: RunConfig) -> str:
+  """Returns the dtype of the set's inputs, which binary images had too."""
+  data = dict(config.data)
+  if 'binarize' in data:
+    data['binarize'] = None
+  whole = build.dataset(FrozenDict(data), config.data_dir, config.modules)
+  return whole.facts.dtype

@@ -226,6 +226,28 @@ class OwnDataTest(parameterized.TestCase):
     for fragment in fragments:
       self.assertIn(' '.join(fragment.split()), said)
 
+  def test_info_of_what_training_refuses(self):
+    own_data.folder(self.folder / 'pets', classes=('cat',))
+    code, said = run('data', 'info', 'folder:pets')
+    self.assertEqual(code, 0, said)
+    said = ' '.join(said.split())
+    self.assertIn('refused to train on: pets in', said)
+    self.assertIn("has one class, 'cat'; allowed: two or more", said)
+
+  def test_info_of_a_function_with_keywords(self):
+    pathlib.Path('their_data.py').write_text(
+      'import numpy as np\n'
+      'def make(count, data_dir, seed, *, name="a", **more):\n'
+      '  assert (data_dir, seed, name, more) == ("here", 0, "b", {"k": (1,)})\n'
+      '  return np.zeros((count, 4)), np.arange(count) % 2\n'
+    )
+    code, said = run(
+      'data', 'info', 'their_data:make', 'count=20', 'name=b', 'k=(1,)',
+      '--data_dir=here',
+    )  # fmt: skip
+    self.assertEqual(code, 0, said)
+    self.assertIn('0 (9), 1 (9)', said)
+
   def test_info_of_targets(self):
     np.savez('t.npz', x=np.zeros((20, 4, 4)), y=np.zeros((20, 2)))
     code, said = run('data', 'info', 't.npz')

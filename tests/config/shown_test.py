@@ -1,13 +1,16 @@
 """What --show prints of the resolved runs."""
 
 import json
+import subprocess
+import sys
 
+import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
 from bn_jax.config import shown
 from bn_jax.config.run_config import KEYS
-from tests.fixtures import typed
+from tests.fixtures import strict, typed
 
 _RUNS = (
   'config.runs = default.runs(none=dict(norm="none"), layer=dict(norm="layer"),'
@@ -78,11 +81,45 @@ class ShownTest(parameterized.TestCase):
   @parameterized.parameters(
     ('config.epochs = 2', 'steps = 23  # 2.042 epochs of 1442 examples'),
     ('config.steps = 1442', 'steps = 1442  # 128 epochs of 1442 examples'),
-    ("config.data = 'my_set'", 'steps = 1000'),
   )
   def test_steps_in_epochs(self, line, expected):
     experiment = typed.experiment('config.runs = dict(one={})', line)
     self.assertIn(f'\n  {expected}\n', shown.text(experiment, None))
+
+  @parameterized.parameters(
+    ("config.data = 'my_set'", 'config.data: unknown dataset'),
+    ("config.data = 'folder:/nowhere'", '/nowhere'),
+    ('config.runs.one = dict(rates=2.0)', 'config: rates is 2.0; allowed: '),
+    ('config.runs.one = dict(trainable=3)', 'config: trainable is 3; '),
+    ('config.norm = dict(name="group", num_groups=0)', 'num_groups is 0'),
+    ('config.model.width = 0', 'config.model: width is 0'),
+    ('config.model.lowering = "own"', "config.model: lowering is 'own'"),
+    ('config.schedule.learning_rate = -1', 'learning_rate is -1'),
+    ('config.batch_size = 1443', 'allowed: 1 to 1442'),
+    ("config.loss = 'squared_error'", 'does not fit digits'),
+  )
+  def test_refuses_what_training_refuses(self, line, message):
+    experiment = typed.experiment('config.runs = dict(one={})', line)
+    with self.assertRaises(errors.Failure) as raised:
+      shown.text(experiment, None)
+    self.assertIn(message, str(raised.exception))
+    self.assertNotIn('\n', str(raised.exception))
+
+  @pytest.mark.slow
+  def test_looks_for_no_devices(self):
+    code = """
+import pathlib, sys
+from jax._src import xla_bridge
+from bn_jax.config import files, resolve, shown
+config = files.load('configs/quickstart.py').to_dict()
+shown.text(resolve.experiment(config, {}), None)
+sys.exit(str(list(xla_bridge._backends)))
+"""
+    run = subprocess.run(
+      [sys.executable, '-c', code],
+      capture_output=True, text=True, cwd=strict.ROOT, check=False,
+    )  # fmt: skip
+    self.assertEqual(run.stderr, '[]\n')
 
 
 if __name__ == '__main__':

@@ -182,6 +182,14 @@ class SameAsTfdsTest(parameterized.TestCase):
     for a, b in zip(got.load(), want.load()):
       assert_same(a.split, b.split)
 
+  def test_the_rules_of_a_builder_without_a_test_split(self):
+    folder = made_sets.of(
+      self.root / 'alike', tfds.features.Image(shape=_SHAPE), train=examples(20)
+    )
+    made = store.at('made', folder)
+    self.assertEqual(own.rules(made), ())
+    self.assertEqual(own.rules(held_out.of(made, None, 0)), held_out.RULES)
+
   def test_a_set_of_tfds_without_a_test_split_needs_a_share(self):
     made_sets.of(
       self.root / 'other', tfds.features.Image(shape=_SHAPE), train=examples(20)

@@ -295,6 +295,19 @@ class UsersTest(Case):
     before, after = (look.values['mean_power'] for look in looks[1:3])
     self.assertGreater(after / before, 1.5)
 
+  def test_a_changed_file_is_said_where_nothing_is_left_to_train(self):
+    project = self.copied()
+    self.change(project)
+    load_anew(self)
+    with self.assertLogs('bn_jax', logging.WARNING) as log:
+      code, _, wrong = self.train(project)
+    self.assertEqual(code, 0, wrong)
+    (line,) = log.output
+    self.assertRegex(
+      line, 'own/seed0 has ended and stays as it is, though .*my_module.py has '
+      'changed: its SHA-256 was ',
+    )  # fmt: skip
+
   def test_a_changed_file_is_said_when_analysed(self):
     project = self.copied()
     own = project / 'work' / 'own'

@@ -7,12 +7,24 @@ import shutil
 import tempfile
 
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 import bn_jax
 from bn_jax import errors
 from bn_jax.config import build
 from tests.fixtures import commanded, same_bits, strict, trained
+
+_CONFIG = """
+from configs import default
+
+def get_config():
+  config = default.get_config()
+  config.data.name = 'made.npz'
+  config.model = dict(name='mlp', hidden=(4,))
+  config.runs = default.runs(batch={})
+  config.steps, config.batch_size, config.measures = 1, 16, {}
+  return config
+"""
 
 
 class LoadTest(absltest.TestCase):
@@ -112,6 +124,88 @@ class LoadTest(absltest.TestCase):
         file.write_bytes(file.read_bytes()[:-1] + b'x')
       with self.assertRaises(errors.CheckpointError):
         bn_jax.load(place)
+
+
+class DtypeTest(parameterized.TestCase):
+  """Images are read by their dtype, in training and afterwards."""
+
+  def setUp(self):
+    super().setUp()
+    place = self.enterContext(tempfile.TemporaryDirectory())
+    self.enterContext(contextlib.chdir(place))
+    rng = np.random.default_rng(0)
+    self.share = rng.uniform(size=(48, 4, 4, 1))  # of white
+    self.labels = np.arange(48) % 3
+
+  def trained(self, inputs, *flags, labels=None):
+    """Returns the network, and the examples that evaluation sees."""
+    labels = self.labels if labels is None else labels
+    np.savez('made.npz', x=inputs, y=labels, x_test=inputs, y_test=labels)
+    pathlib.Path('made_config.py').write_text(_CONFIG)
+    code, _, wrong = commanded.run(
+      'train', '--config=made_config.py', '--workdir=work', *flags
+    )
+    self.assertEqual(code, 0, wrong)
+    network = bn_jax.load('work')
+    return network, build.source(network.config).load().test
+
+  @parameterized.parameters(
+    ('float32', 1, ()),
+    ('float16', 1, ()),
+    ('uint16', 65_535, ()),
+    ('bool', 1, ()),
+    ('int16', 900, ()),
+    ('float32', 1, ('--config.data.binarize=0.4',)),
+  )
+  def test_pixels(self, dtype, white, flags):
+    inputs = (self.share * white).round(0 if dtype[0] in 'bui' else 9)
+    inputs = inputs.astype(dtype)
+    network, test = self.trained(inputs, *flags)
+    (batch,) = test.batches(48)
+    same_bits.assert_same(network.normalised(inputs), batch.images)
+    _, _, problem, state = trained.newest(pathlib.Path('work'))
+    right = np.sum(np.array(network.predict(inputs)) == self.labels.astype(str))
+    self.assertEqual(right, problem.evaluate(state, batch)['correct'])
+    self.assertEqual(network.dtype, dtype)
+
+  def test_vectors_stand_for_themselves(self):
+    vectors = np.float64(self.share.reshape(48, 16))
+    network, test = self.trained(vectors)
+    same_bits.assert_same(network.normalised(vectors), test.first(48).images)
+    whole = np.int64(900 * vectors)
+    same_bits.assert_same(
+      network.normalised(whole), network.normalised(np.float32(whole))
+    )
+
+  @parameterized.parameters(
+    ('uint8', ('float32', 'int64'), 'bool, uint8, uint16, since'),
+    ('float32', ('int32',), 'float64, since'),
+    ('int16', ('uint8', 'float32'), 'allowed: int8, int16'),
+  )
+  def test_a_dtype_that_leaves_white_open(self, own, others, allowed):
+    network, _ = self.trained((100 * self.share).astype(own))
+    for other in others:
+      with self.assertRaises(ValueError) as raised:
+        network.predict((100 * self.share).astype(other))
+      text = str(raised.exception)
+      self.assertNotIn('\n', text)
+      self.assertIn(f'inputs are {other}; allowed: ', text)
+      self.assertIn(allowed, text)
+      self.assertIn(f'made.npz are {own}', text)
+
+  def test_bytes_of_a_set_of_floating_point(self):
+    network, _ = self.trained(np.float32(self.share))
+    levels = np.uint8(255 * self.share)
+    np.testing.assert_allclose(
+      network.normalised(levels), network.normalised(levels / 255), rtol=1e-6
+    )
+
+  def test_names_of_some_classes_are_numbers_of_all(self):
+    names = np.array([f'class {k}' for k in range(1001)])
+    inputs = np.zeros((1001, 2, 2, 1), np.uint8)
+    inputs[::2] = 9
+    network, _ = self.trained(inputs, labels=names)
+    self.assertEqual(network.classes, tuple(range(1001)))
 
 
 if __name__ == '__main__':

@@ -4,8 +4,10 @@ It is given as a user types it: a config file and a module beside it.
 """
 
 import contextlib
+import html
 import json
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -49,6 +51,14 @@ class OwnNetworkTest(absltest.TestCase):
     self.assertEqual(manifest['layers'], ['Conv_0', 'Conv_1', 'Dense_0'])
     names = {one.name for one in records.read(self.mine('scalars.jsonl'))}
     self.assertEqual(names, {'train', 'landscape'})
+
+  def test_the_page_does_not_name_the_norm_that_it_ignores(self):
+    page = pathlib.Path('work/report.html').read_text()
+    (row,) = re.findall('<tr><th scope="row">Normalization</th>(.*)</tr>', page)
+    self.assertEqual(
+      html.unescape(re.sub('<[^>]*>', ' ', row)).split('  '),
+      [" the network's own", 'group '],
+    )
 
   def test_the_state_is_flaxs_own(self):
     """Its variables, given to the class itself, make the same outputs."""

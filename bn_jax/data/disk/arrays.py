@@ -34,6 +34,13 @@ RULES = (
 )  # fmt: skip
 
 
+# First bytes of an .npy, and of a zip, as which an .npz is written.
+_MAGIC = {'.npy': b'\x93NUMPY', '.npz': b'PK'}
+_AT_ONCE = (
+  2**22
+)  # numbers of which it is asked at a time whether they are finite
+
+
 class Split(NamedTuple):
   """Inputs [N, ...] and labels [N] int32 or targets [N, K] float32."""
 
@@ -145,14 +152,21 @@ def _read(path: pathlib.Path) -> Any:
   """Returns the array of an .npy, or name -> array of an .npz."""
   if not path.is_file():
     raise errors.DataError(f'{path}: there is no such file')
-  what = 'array' if path.suffix.lower() == '.npy' else 'arrays'
+  suffix = path.suffix.lower()
+  what = 'array' if suffix == '.npy' else 'arrays'
   try:
     with path.open('rb') as file:
+      magic = file.read(len(_MAGIC['.npy']))
+      if not magic.startswith(_MAGIC[suffix]):
+        raise errors.DataError(
+          f'{path} is no {suffix} file; write it by '
+          f'{"numpy.save" if suffix == ".npy" else "numpy.savez"}'
+        )
+      file.seek(0)
       content = np.load(file, allow_pickle=False)
-      if isinstance(content, np.ndarray):
-        is_npz, arrays = False, content
-      else:
-        is_npz, arrays = True, {name: content[name] for name in content.files}
+      if suffix == '.npy':
+        return content
+      return {name: content[name] for name in content.files}
   except (
     OSError,
     ValueError,
@@ -166,9 +180,6 @@ def _read(path: pathlib.Path) -> Any:
     raise errors.DataError(
       f'cannot read the {what} of {path}: {reason}'
     ) from error
-  if is_npz != (what == 'arrays'):
-    raise errors.DataError(f'{path} is no {path.suffix.lower()} file')
-  return arrays
 
 
 def of(name: str, folder: pathlib.Path, arrays: Mapping[str, Any]) -> Arrays:
@@ -184,17 +195,20 @@ def of(name: str, folder: pathlib.Path, arrays: Mapping[str, Any]) -> Arrays:
       a number that is not finite.
   """
   try:
+    named = _named(arrays)
     splits = {
-      split: Split(np.asarray(arrays[x]), _labels(y, np.asarray(arrays[y])))
-      for split, (x, y) in _named(arrays).items()
+      split: Split(_array(x, arrays[x]), _labels(y, _array(y, arrays[y])))
+      for split, (x, y) in named.items()
     }
-    for (split, both), names in zip(splits.items(), _named(arrays).values()):
-      _check(split, both, names, splits['train'], _named(arrays)['train'])
+    for split, names in named.items():
+      _check(splits[split], names, splits['train'], named['train'])
     labels, class_names = _numbered(splits)
     train = splits['train'].inputs
     if train.ndim == 2:
       stated = None
-      inputs = {split: _vectors(x) for split, (x, _) in splits.items()}
+      inputs = {
+        split: _vectors(named[split][0], x) for split, (x, _) in splits.items()
+      }
     else:
       inputs = {
         split: x[..., None] if x.ndim == 3 else x
@@ -227,6 +241,16 @@ def _named(arrays: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
   raise ValueError(f'it has {has}; needed: x and y, or x_train and y_train')
 
 
+def _array(name: str, value: Any) -> np.ndarray:
+  try:
+    return np.asarray(value)
+  except ValueError as error:  # of a list of lists
+    raise ValueError(
+      f'{name} is no array: {errors.first_line(error)}; allowed: rows of one '
+      'length'
+    ) from error
+
+
 def _labels(name: str, y: np.ndarray) -> np.ndarray:
   """Returns labels [N] of whole numbers or text, or targets [N, K] float32."""
   kind = y.dtype.kind
@@ -244,12 +268,17 @@ def _labels(name: str, y: np.ndarray) -> np.ndarray:
     raise ValueError(
       f'{name} has the shape {y.shape} of {y.dtype}; allowed: {allowed}{hint}'
     )
+  if not y.size:
+    raise ValueError(
+      f'{name} is empty, of shape {y.shape}; allowed: a label, or a target, '
+      'for each example'
+    )
   if is_target:
     y = _finite(name, y.reshape(len(y), -1))
   return y.astype(np.int64) if kind == 'b' else y
 
 
-def _check(split, both, names, train, train_names) -> None:
+def _check(both, names, train, train_names) -> None:
   """Raises ValueError for inputs that do not fit their labels, or training."""
   x, y = both
   if x.ndim not in (2, 3, 4) or 0 in x.shape[1:]:
@@ -292,14 +321,14 @@ def _numbered(splits: Mapping[str, Split]):
   return labels_lib.numbered(labels)
 
 
-def _vectors(x: np.ndarray) -> np.ndarray:
+def _vectors(name: str, x: np.ndarray) -> np.ndarray:
   """Returns vectors, [N, D] float32."""
   if x.dtype.kind in 'iu' and max(-int(x.min()), int(x.max())) > 2**24:
     raise ValueError(
-      f'vectors are {x.min()} to {x.max()}; allowed of whole numbers: -2^24 to '
-      '2^24, which float32 holds exactly'
+      f'vectors of {name} are {x.min()} to {x.max()}; allowed of whole '
+      'numbers: -2^24 to 2^24, which float32 holds exactly'
     )
-  return _finite('x', x)
+  return _finite(name, x)
 
 
 def _finite(name: str, values: np.ndarray) -> np.ndarray:
@@ -313,10 +342,13 @@ def _finite(name: str, values: np.ndarray) -> np.ndarray:
 def _check_finite(name: str, values: np.ndarray) -> None:
   if values.dtype.kind in 'biu':
     return
-  for number, example in enumerate(values):
-    wrong = ~np.isfinite(example)
+  size = max(1, _AT_ONCE // values[0].size)
+  for start in range(0, len(values), size):
+    part = values[start : start + size]
+    wrong = ~np.isfinite(part)
     if wrong.any():
-      shown = float(np.asarray(example)[wrong].reshape(-1)[0])
+      number = start + int(np.argwhere(wrong)[0][0])
+      shown = float(part[wrong][0])
       raise ValueError(
         f'example {number} of {name} has a {shown:g}; allowed: finite float32'
       )

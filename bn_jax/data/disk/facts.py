@@ -55,12 +55,13 @@ def of(name: str, data_dir: str | os.PathLike | None = None) -> Facts:
   if name in KNOWN:
     return KNOWN[name]
   if store.folder(name, data_dir) is None:
-    if os.path.isdir(name) or name.lower().endswith('.csv'):
-      raise ValueError(f'unknown dataset {name!r}; give folder:{name}')
+    if own := store.meant(name):
+      raise ValueError(f'unknown dataset {name!r}; did you mean {own}?')
     names = {*KNOWN, *store.names(data_dir)}
     raise ValueError(
-      f'{errors.unknown("dataset", name, names)}, or any set of images that '
-      f'lies in {store.data_dir(data_dir)} (python -m bn_jax data prepare NAME)'
+      f'{errors.unknown("dataset", name, names)}, any set of images that lies '
+      f'in {store.data_dir(data_dir)} (python -m bn_jax data prepare NAME), or '
+      'your own: folder:PATH, PATH.npz, my_module:make'
     )
   return prepared(store.opened(name, data_dir))
 
@@ -77,13 +78,7 @@ def prepared(
     DataError: it lacks a split to train or to test on, or one is empty; or it
       has one class.
   """
-  if (
-    dataset.classifies and dataset.num_classes < 2
-  ):  # the loss would be 0, whatever the network
-    raise errors.DataError(
-      f'{dataset.name} in {dataset.folder} has one class, '
-      f'{dataset.class_names[0]!r}; allowed: two or more'
-    )
+  check_classes(dataset)
   if 'train' not in dataset.splits:
     raise errors.DataError(
       f'{dataset.name} in {dataset.folder} has no split train; it has '
@@ -109,6 +104,15 @@ def prepared(
     f'{dataset.name} in {dataset.folder} has no split '
     f'{" or ".join(test_splits)}; it has {", ".join(dataset.splits)}'
   )
+
+
+def check_classes(dataset: sets.Set) -> None:
+  """Raises DataError for one class: the loss would be 0, whatever is learnt."""
+  if dataset.classifies and dataset.num_classes < 2:
+    raise errors.DataError(
+      f'{dataset.name} in {dataset.folder} has one class, '
+      f'{dataset.class_names[0]!r}; allowed: two or more'
+    )
 
 
 def check(dataset: sets.Set, expected: Facts) -> None:

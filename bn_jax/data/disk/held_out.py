@@ -10,7 +10,9 @@ from bn_jax.data.disk import sets
 SHARE = 0.1  # of the examples, where none is given
 RULES = (
   ('no test split', 'test_share of the examples (0.1) are held out, drawn by '
-                    'seed: of each class its share, and never its last one'),
+                    'seed: of each class its share, and never its last one; '
+                    'of a set of tensorflow-datasets, whose labels lie among '
+                    'the images, all examples alike'),
 )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ A folder has a sub-folder for each class, or a CSV of names and labels; see
 import csv
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,10 +34,14 @@ RULES = (
              'validation is the one to test on'),
   (CSV, 'beside the images, or a CSV that is named, comes first: columns name '
         'and label (or target, target2, ...: numbers), and split if wanted; '
-        'its order is that of the examples'),
+        'its order is that of the examples; blank lines are left out, and '
+        'labels are numbers where all are written as 7, +7 or -7'),
   ('left out', 'files whose names begin with a point, Thumbs.db, desktop.ini, '
-               '*.csv, __MACOSX; what else is no image is refused'),
+               '*.csv, __MACOSX; and beside the class folders what has no '
+               'name of an image, such as README.md, which is refused in them'),
 )  # fmt: skip
+_WHOLE = re.compile('[+-]?[0-9]+')  # int also takes 1_000
+_DECIMAL = re.compile(r'[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?')
 _LEFT_OUT = ('thumbs.db', 'desktop.ini', '__macosx')
 
 
@@ -214,12 +219,13 @@ def _walked(
 
 def _of_csv(path: pathlib.Path) -> Listing:
   root = path.parent
-  columns = _columns(path)
+  lines, columns = _columns(path)
   names = columns.pop('name')
   splits = [
-    _split_of(path, i, word) for i, word in enumerate(columns.pop('split'))
+    _split_of(path, line, word)
+    for line, word in zip(lines, columns.pop('split'))
   ]
-  sizes = _sizes(path, names)
+  sizes = _sizes(path, lines, names)
   is_in = {
     split: np.array([word == split for word in splits])
     for split in dict.fromkeys(splits)
@@ -233,21 +239,36 @@ def _of_csv(path: pathlib.Path) -> Listing:
       for split, rows in is_in.items()
     },
     {split: sizes[rows] for split, rows in is_in.items()},
-    *_values(path, columns, is_in),
+    *_values(path, lines, columns, is_in),
   )
   return listing
 
 
-def _columns(path: pathlib.Path) -> dict[str, list[str]]:
-  """Returns column -> its texts; there is always a column `split`."""
+def _rows(path: pathlib.Path) -> list[tuple[int, list[str]]]:
+  """Returns (number of the line, its texts) of each line that is not blank."""
   try:
     with path.open(encoding='utf-8-sig', newline='') as file:
-      header, *rows = csv.reader(file)
+      reader = csv.reader(file)
+      rows = [(reader.line_num, [x.strip() for x in row]) for row in reader]
   except (ValueError, csv.Error) as error:
     raise ValueError(
       f'{path.name} is no CSV with a header: {errors.first_line(error)}'
     ) from error
-  header = [word.strip() for word in header]
+  rows = [(line, row) for line, row in rows if any(row)]
+  if not rows:
+    raise ValueError(
+      f'{path.name} is empty; needed: a header, name and label (or target, '
+      'target2, ...), and a line for each image'
+    )
+  return rows
+
+
+def _columns(path: pathlib.Path) -> tuple[list[int], dict[str, list[str]]]:
+  """Returns (numbers of the lines, column -> its texts).
+
+  There is always a column `split`.
+  """
+  (_, header), *rows = _rows(path)
   targets = [word for word in header if word.startswith('target')]
   allowed = {'name', 'split', *(targets or ['label'])}
   for word in header:
@@ -261,62 +282,62 @@ def _columns(path: pathlib.Path) -> dict[str, list[str]]:
       f'{path.name} has the columns {", ".join(header)}; needed: name, and '
       'label (or target, target2, ...)'
     )
-  for number, row in enumerate(rows):
+  for line, row in rows:
     if len(row) != len(header):
       raise ValueError(
-        f'{path.name}, line {number + 2}: {len(row)} values; expected: '
+        f'{path.name}, line {line}: {len(row)} values; expected: '
         f'{len(header)}, as in the header'
       )
   if not rows:
     raise ValueError(f'{path.name} names no image')
-  columns = {
-    word: [value.strip() for value in column]
-    for word, column in zip(header, zip(*rows))
-  }
-  return {'split': ['train'] * len(rows), **columns}
+  lines, rows = zip(*rows)
+  columns = {word: list(texts) for word, texts in zip(header, zip(*rows))}
+  return list(lines), {'split': ['train'] * len(rows), **columns}
 
 
-def _split_of(path: pathlib.Path, number: int, word: str) -> str:
+def _split_of(path: pathlib.Path, line: int, word: str) -> str:
   if word not in SPLITS:
     raise ValueError(
-      f'{path.name}, line {number + 2}: the split {word!r}; allowed: '
+      f'{path.name}, line {line}: the split {word!r}; allowed: '
       f'{", ".join(SPLITS)}'
     )
   return SPLITS[word]
 
 
-def _sizes(path: pathlib.Path, names: list[str]) -> np.ndarray:
+def _sizes(
+  path: pathlib.Path, lines: Sequence[int], names: Sequence[str]
+) -> np.ndarray:
   """Returns the bytes of each file that a CSV names."""
   seen, sizes = {}, []
-  for number, name in enumerate(names, start=2):
+  for line, name in zip(lines, names):
     if name in seen:
       raise ValueError(
-        f'{path.name}, line {number}: {name} once more, after line {seen[name]}'
+        f'{path.name}, line {line}: {name} once more, after line {seen[name]}'
       )
-    seen[name] = number
+    seen[name] = line
     try:
       stat = os.stat(path.parent / name)
     except (OSError, ValueError):
       stat = None
     if stat is None or not name or os.path.isdir(path.parent / name):
-      raise ValueError(f'{path.name}, line {number}: there is no file {name!r}')
+      raise ValueError(f'{path.name}, line {line}: there is no file {name!r}')
     sizes.append(stat.st_size)
   return np.array(sizes, np.int64)
 
 
 def _values(
-  path: pathlib.Path, columns: Mapping[str, list[str]], is_in
+  path: pathlib.Path,
+  lines: Sequence[int],
+  columns: Mapping[str, list[str]],
+  is_in: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
   """Returns (split -> labels or targets, names of the classes)."""
   if 'label' in columns:
     texts = columns['label']
-    for number, text in enumerate(texts, start=2):
+    for line, text in zip(lines, texts):
       if not text:
-        raise ValueError(f'{path.name}, line {number}: the label is missing')
-    try:
-      values = np.array([int(text) for text in texts], np.int64)
-    except (ValueError, OverflowError):
-      values = np.array(texts)
+        raise ValueError(f'{path.name}, line {line}: the label is missing')
+    values = _label_values(path, texts)
     return labels_lib.numbered(
       {split: values[rows] for split, rows in is_in.items()}
     )
@@ -324,19 +345,34 @@ def _values(
     (len(next(iter(columns.values()))), len(columns)), np.float32
   )
   for place, (word, texts) in enumerate(columns.items()):
-    for number, text in enumerate(texts):
-      targets[number, place] = _number(path, number, word, text)
+    for number, (line, text) in enumerate(zip(lines, texts)):
+      targets[number, place] = _number(path, line, word, text)
   return {split: targets[rows] for split, rows in is_in.items()}, ()
 
 
-def _number(path: pathlib.Path, number: int, word: str, text: str) -> float:
+def _label_values(path: pathlib.Path, texts: Sequence[str]) -> np.ndarray:
+  """Returns labels as numbers, where all are written as such, or as text."""
+  if not all(map(_WHOLE.fullmatch, texts)):
+    return np.array(texts)
+  written = {}
   try:
-    value = np.float32(text)
-  except ValueError:
-    value = np.nan
+    for text in texts:
+      first = written.setdefault(int(text), text)
+      if first != text:
+        raise ValueError(
+          f'{path.name}: the labels {first!r} and {text!r} are one number; '
+          'allowed: one way to write it, or names'
+        )
+    return np.array([int(text) for text in texts], np.int64)
+  except OverflowError:
+    return np.array(texts)
+
+
+def _number(path: pathlib.Path, line: int, word: str, text: str) -> float:
+  with np.errstate(over='ignore'):
+    value = np.float32(text if _DECIMAL.fullmatch(text) else np.nan)
   if not np.isfinite(value):
     raise ValueError(
-      f'{path.name}, line {number + 2}: the {word} {text!r}; allowed: a finite '
-      'number'
+      f'{path.name}, line {line}: the {word} {text!r}; allowed: a finite number'
     )
   return value

@@ -11,7 +11,7 @@ import pathlib
 import re
 
 from bn_jax import checks, errors
-from bn_jax.data.disk import arrays, folders, held_out, labels, sets
+from bn_jax.data.disk import arrays, folders, held_out, labels, sets, store
 
 _FOLDER, _ARRAYS = 'folder:', 'arrays:'
 _FORMS = (
@@ -56,6 +56,8 @@ def rules(dataset: sets.Set) -> tuple[tuple[str, str], ...]:
   further = (*labels.RULES, *held_out.RULES)
   if isinstance(base, folders.Folder):
     return (*folders.RULES, *further)
+  if isinstance(base, store.Prepared):
+    return held_out.RULES if base is not dataset else ()
   return (*arrays.RULES, *further) if isinstance(base, arrays.Arrays) else ()
 
 

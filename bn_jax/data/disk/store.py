@@ -188,6 +188,14 @@ def names(root: str | os.PathLike | None) -> list[str]:
   return sets
 
 
+def meant(name: str) -> str | None:
+  """Returns the name of a user's own data of that path, or None."""
+  is_csv = name.lower().endswith('.csv') and os.path.isfile(name)
+  if os.path.isdir(name) or is_csv:
+    return f'folder:{name}'
+  return f'{name}.npz' if os.path.isfile(f'{name}.npz') else None
+
+
 def _all_versions(parent: pathlib.Path) -> list[pathlib.Path]:
   """Returns the folders of a set's versions, those of its configs too."""
   configs = [path for path in sorted(parent.iterdir()) if path.is_dir()]
@@ -203,8 +211,10 @@ def opened(name: str, root: str | os.PathLike | None) -> Prepared:
   """
   version = folder(name, root)
   if version is None:
+    own = meant(name)
+    hint = f'did you mean {own}? If not, ' if own else ''
     raise errors.DataError(
-      f'{name} is not in {data_dir(root)}; give its folder with '
+      f'{name} is not in {data_dir(root)}; {hint}give its folder with '
       f'--data_dir=DIR or TFDS_DATA_DIR, or prepare it: python -m bn_jax data '
       f'prepare {name} --data_dir=DIR'
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bn_jax.report.drawing import strokes
-from bn_jax.report.results import curves, optimizers
+from bn_jax.report.results import conditions, curves, optimizers
 from bn_jax.storage import run_folder
 
 _FEWEST = 2  # rates of a line
@@ -141,6 +141,7 @@ def _facts(run: curves.Run) -> dict[str, Any]:
     if key in _TELLING or key not in run_folder.MAY_CHANGE
   }
   facts = {'in': run.workdir, **dict(_flat(config))}
+  facts['norm.name'] = conditions.norm(run.seeds[0])
   facts.pop(_RATE, None)
   return facts
 

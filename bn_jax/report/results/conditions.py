@@ -104,6 +104,12 @@ def network(seed: curves.Seed) -> str:
   return f'{model["name"]}{width}'
 
 
+def norm(seed: curves.Seed) -> str:
+  """Returns the name of the norm, or "the network's own"."""
+  norm_of_config = seed.manifest['config']['norm']['name']
+  return seed.manifest.get('normalization') or norm_of_config
+
+
 def data(seed: curves.Seed) -> str:
   """Returns the name of the dataset."""
   return seed.manifest['config']['data']['name']

@@ -1,5 +1,6 @@
 import pathlib
 import tempfile
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -81,6 +82,30 @@ class ArraysTest(parameterized.TestCase):
     zeros = np.zeros_like(_X)
     digests |= {made(zeros).digest(), made(zeros.view(np.int8)).digest()}
     self.assertLen(digests, 8)
+
+  @parameterized.product(
+    at_once=(1, 5, 12, 2**22), number=(0, 4, 5), dtype=('float16', 'float64')
+  )
+  def test_the_first_that_is_not_finite_is_named(self, at_once, number, dtype):
+    x = np.ones((6, 2, 2, 1), dtype)
+    x[number, 1, 0] = -np.inf
+    x[5, 1, 1] = np.nan
+    with (
+      mock.patch.object(arrays, '_AT_ONCE', at_once),
+      self.assertRaisesRegex(
+        errors.DataError, f'example {number} of x has a -inf'
+      ),
+    ):
+      made(x)
+
+  def test_vectors_take_no_loop_over_examples(self):
+    x = np.ones((300_000, 4), np.float32)
+    asked, isfinite = [], np.isfinite
+    with mock.patch.object(
+      np, 'isfinite', lambda x: (asked.append(len(x)), isfinite(x))[1]
+    ):
+      made(x, np.arange(len(x)) % 2)
+    self.assertEqual(asked, [len(x)] * 2)
 
 
 class FilesTest(parameterized.TestCase):

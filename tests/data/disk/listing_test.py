@@ -112,6 +112,27 @@ class CsvTest(Case):
     listed = self.csv('dog/01.png,10', 'cat/03.png,9', 'cat/00.png,-1')
     self.assertEqual(listed.class_names, ('-1', '9', '10'))
 
+  @parameterized.parameters(
+    (('1_11', '111'), ('111', '1_11')), (('1_1', '2'), ('1_1', '2')),
+    (('01', 'a', '1'), ('01', '1', 'a')), (('\u0661', '1'), ('1', '\u0661')),
+    (('+2', '-2'), ('-2', '2')), (('1.0', '1'), ('1', '1.0')),
+    ((f'1{"0" * 20}', '2'), (f'1{"0" * 20}', '2')),
+  )  # fmt: skip
+  def test_different_texts_are_different_labels(self, texts, names):
+    own_data.folder(self.root, count=6)
+    files = ('dog/01.png', 'cat/03.png', 'cat/00.png')
+    listed = self.csv(*(f'{f},{text}' for f, text in zip(files, texts)))
+    self.assertEqual(listed.class_names, names)
+    labels = listed.labels['train'].tolist()
+    self.assertLen(set(labels), len(texts))
+
+  def test_blank_lines_are_left_out_and_counted(self):
+    own_data.folder(self.root, count=6)
+    listed = self.csv('', 'dog/01.png,a', ' ', ',', 'cat/03.png,b', '')
+    self.assertEqual(listed.files['train'], ('dog/01.png', 'cat/03.png'))
+    with self.assertRaisesRegex(errors.DataError, 'line 4: there is no file'):
+      self.csv('', 'dog/01.png,a', 'cat/99.png,b')
+
   def test_names_and_splits(self):
     own_data.folder(self.root, count=6)
     listed = self.csv(
