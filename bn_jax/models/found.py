@@ -123,8 +123,10 @@ class Trace:
   def read(self, intermediates: Mapping[str, Any]) -> None:
     """Notes whose outputs flax hands out, in this collection, as they were."""
     for path, shape in self._shapes.items():
-      outputs = trees.below(intermediates, path).get('__call__', (None,))
-      if getattr(outputs[-1], 'shape', None) == shape is not None:
+      calls = trees.below(intermediates, path)
+      if '__call__' not in calls or shape is None:
+        continue
+      if getattr(calls['__call__'][-1], 'shape', None) == shape:
         self._readable.add(path)
 
   def _owner(self, x: Any) -> str | None:

@@ -120,7 +120,10 @@ def _pass(module, variables, batches, variance, statistics) -> Population:
     examples += len(x) if mask is None else int(_examples(mask))
   if not batch_count:
     raise ValueError('there are no batches; allowed: one or more')
-  flat = traverse_util.flatten_dict(variables.get('batch_stats', {}))
+  has_stats = 'batch_stats' in variables
+  flat = traverse_util.flatten_dict(
+    variables['batch_stats'] if has_stats else {}
+  )
   for *path, name in flat:
     if name == 'mean' and tuple(path) not in tallies:
       raise ValueError(
