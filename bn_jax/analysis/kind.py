@@ -102,9 +102,8 @@ def kind_of_user(reference: str) -> Kind:
   """
   function = plugins.constructor(reference)
   if isinstance(function, Kind):
-    return dataclasses.replace(
-      function, make=_of_user(reference, function.make)
-    )
+    make = _of_user(reference, function.make, is_alike=not function.arrays)
+    return dataclasses.replace(function, make=make)
   module, _, name = reference.partition(':')
   words = module.rpartition('.')[2] if name == 'make' else name
   return Kind(
@@ -116,9 +115,14 @@ def kind_of_user(reference: str) -> Kind:
 
 
 def _of_user(
-  reference: str, function: Callable[..., types.Measure]
+  reference: str, function: Callable[..., types.Measure], is_alike: bool = True
 ) -> Callable[..., types.Measure]:
-  """Returns a user's function with its results checked."""
+  """Returns a user's function with its results checked.
+
+  Args:
+    is_alike: whether all looks must return the same names and shapes, which
+      are to be lines of one file.
+  """
 
   @functools.wraps(function)
   def make(**keywords):
@@ -129,6 +133,7 @@ def _of_user(
         'measure: a function (problem, state, batches) -> a dict of arrays'
       )
     takes_journal = plugins.takes(measure, 'journal')
+    shapes = {}  # of the first look
 
     def look(problem, state, batches, journal=None):
       more = {'journal': journal} if takes_journal else {}
@@ -143,6 +148,8 @@ def _of_user(
           f'the measure of {reference} returned {checks.shown(values)}; it '
           'must return a dict: name -> numbers or an array of them'
         )
+      if is_alike:
+        _check_alike(reference, shapes, values)
       return values
 
     return look
@@ -156,6 +163,25 @@ def _are_values(values: Any) -> bool:
     isinstance(name, str) and np.asarray(value).dtype.kind not in 'OSUMm'
     for name, value in values.items()
   )
+
+
+def _check_alike(reference: str, shapes: dict, values: Mapping) -> None:
+  """Raises ConfigError for other names or shapes than a look had before."""
+  new = {name: np.shape(value) for name, value in values.items()}
+  shapes = shapes or shapes.update(new) or new
+  if new != shapes:
+    name = next(
+      name for name in {**shapes, **new} if shapes.get(name) != new.get(name)
+    )
+    old_and_new = (
+      f'of shape {one[name]}' if name in one else 'absent'
+      for one in (shapes, new)
+    )  # fmt: skip
+    raise errors.ConfigError(
+      f'the measure of {reference} returned {name!r} '
+      f'{", then ".join(old_and_new)}; each look must return the same names '
+      'and shapes'
+    )
 
 
 def check_unpadded(batch: types.Batch, examples: int | None = None) -> None:

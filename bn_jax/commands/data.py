@@ -158,12 +158,12 @@ def _keywords(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _opened(name: str, data_dir: str | None, keywords: dict[str, Any]) -> Any:
   """Opens a dataset; of a user's own, a test split is held out."""
-  from bn_jax import plugins
+  from bn_jax import modules, plugins
   from bn_jax.data import returned
   from bn_jax.data.disk import held_out, own, store
 
   if plugins.is_reference(name):
-    plugins.search('.')
+    modules.search('.')
     function = plugins.constructor(name)
     value = _called(name, function, data_dir, keywords)
     return held_out.of(returned.opened(name, function, value), None, 0)

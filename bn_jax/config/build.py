@@ -9,7 +9,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import errors, losses, models, norms, optim, plugins, types
+from bn_jax import (
+  errors,
+  losses,
+  models,
+  modules,
+  norms,
+  optim,
+  plugins,
+  types,
+)
 from bn_jax import placement as placement_lib
 from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
@@ -39,11 +48,11 @@ def source(config: RunConfig) -> datasets.Source:
 
 
 def dataset(
-  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+  section: FrozenDict, data_dir: str | None, own_modules: FrozenDict
 ) -> datasets.Source:
   """Returns the dataset of the section `data`, as `source` does."""
   with blaming('config.data'):
-    with plugins.bound(modules):
+    with modules.bound(own_modules):
       # Those of the data alone: runs that differ in others share their data.
       files = plugins.files([section['name']])
     frozen = {name: FrozenDict(entry) for name, entry in files.items()}
@@ -52,9 +61,9 @@ def dataset(
 
 @functools.lru_cache
 def _source(
-  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+  section: FrozenDict, data_dir: str | None, own_modules: FrozenDict
 ) -> datasets.Source:
-  with plugins.bound(modules):
+  with modules.bound(own_modules):
     return datasets.make(**section, data_dir=data_dir)
 
 
@@ -165,10 +174,10 @@ def network(
   Raises:
     ConfigError: a value that its constructor refuses.
   """
-  with plugins.bound(config.modules), blaming('config.norm'):
+  with modules.bound(config.modules), blaming('config.norm'):
     norm = norms.make(**config.norm, spread=spread)
   facts = source(config).facts
-  with plugins.bound(config.modules), blaming('config.model'):
+  with modules.bound(config.modules), blaming('config.model'):
     module = models.make(
       **{**config.model, **lowering(config)},
       num_classes=facts.num_classes,
@@ -189,9 +198,9 @@ class _Parts(NamedTuple):
 
 def _parts(config: RunConfig, spread: placement_lib.Spread) -> _Parts:
   module = network(config, spread)
-  with plugins.bound(config.modules), blaming('config.schedule'):
+  with modules.bound(config.modules), blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
-  with plugins.bound(config.modules), blaming('config.optimizer'):
+  with modules.bound(config.modules), blaming('config.optimizer'):
     optimizer = optim.make(
       schedule=schedule, weight_decay_on=config.weight_decay_on,
       **config.optimizer,
@@ -206,7 +215,7 @@ def _parts(config: RunConfig, spread: placement_lib.Spread) -> _Parts:
     )  # fmt: skip
     average.check(config.ema)
     sampler = source(config).sampler(config.batch_size)
-  with plugins.bound(config.modules), blaming('config.loss'):
+  with modules.bound(config.modules), blaming('config.loss'):
     loss = losses.make(**config.loss)
     _check_targets(config, loss)
   _check_frozen(config)
@@ -248,7 +257,7 @@ def _traits(
   """
   norm = config.norm
   if _is_users(config):
-    with plugins.bound(config.modules), blaming('config.model'):
+    with modules.bound(config.modules), blaming('config.model'):
       traits = models.traits(module, source(config).facts.shape, spread)
       if plugins.is_reference(norm['name']):
         own = norms.make(**norm, spread=spread)
@@ -384,10 +393,10 @@ def blaming(where: str):
   except errors.Failure:
     raise
   except (ValueError, TypeError) as error:
-    place = plugins.place(error)
-    text = plugins.described(error) if place else error
+    place = modules.place(error)
+    text = modules.described(error) if place else error
     raise errors.ConfigError(f'{where}: {text}') from error
   except (Exception, SystemExit) as error:
-    if plugins.place(error) is None:  # a bug of ours
+    if modules.place(error) is None:  # a bug of ours
       raise
-    raise errors.ConfigError(f'{where}: {plugins.described(error)}') from error
+    raise errors.ConfigError(f'{where}: {modules.described(error)}') from error

@@ -1,12 +1,14 @@
 """Binds measures to their data, and states the conditions of their records."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from bn_jax import analysis, errors, types
+from bn_jax import analysis, errors, plugins, types
 from bn_jax.analysis import chunks
 from bn_jax.config import build
 from bn_jax.config.run_config import RunConfig
@@ -20,6 +22,7 @@ PRECISION = 'highest'  # of every product of a measure
 # Of the memory that is left, for one gradient: the other half is for the copies
 # of parameters that a measure keeps, and for what the estimate leaves out.
 _SHARE = 0.5
+_log = logging.getLogger('bn_jax')
 
 
 class Bound(NamedTuple):
@@ -95,14 +98,33 @@ def bound(
       check_stop()
       yield batch
 
+  told = set()
+
   def look(state, journal=None):
-    return measure(problem, state, stoppable(batches(state)), journal)
+    values = measure(problem, state, stoppable(batches(state)), journal)
+    if plugins.is_reference(section['name']):
+      _tell_not_finite(section['name'], told, values)
+    return values
 
   return Bound(
     look,
     conditions(section, config, statistics),
     analysis.kind_of(section['name']).arrays,
   )
+
+
+def _tell_not_finite(
+  name: str, told: set[str], values: Mapping[str, Any]
+) -> None:
+  """Warns of numbers of a user's measure that are not finite, once a name.
+
+  Args:
+    told: the names so far.
+  """
+  for value, numbers in values.items():
+    if value not in told and not np.isfinite(numbers).all():
+      told.add(value)
+      _log.warning('the measure of %s: %r is not finite', name, value)
 
 
 def keywords(section: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ dies silently on a full disk, and closing that writer then never returns.
 """
 
 import contextlib
+import logging
 import os
 import pathlib
 import time
@@ -21,6 +22,9 @@ from bn_jax.storage.records import Record
 # Longer lets a page that shows the events fall behind, shorter makes training
 # wait for the disk more often.
 _SECONDS_BETWEEN_FLUSHES = 10
+# It warns of each number that is not finite, without the number's name, which
+# who computed it tells.
+logging.getLogger('tensorboardX.x2num').setLevel(logging.ERROR)
 
 
 class Events:

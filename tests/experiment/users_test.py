@@ -11,9 +11,11 @@ from unittest import mock
 
 import jax
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from bn_jax import modules
+from bn_jax import errors, modules
+from bn_jax.analysis.kind import _of_user
+from bn_jax.experiment import probes
 from bn_jax.storage import records, run_folder
 from tests.fixtures import commanded, strict, trained
 
@@ -89,6 +91,37 @@ class Case(absltest.TestCase):
     code, said, wrong = commanded.run(*words)
     self.assertEqual(code, 0, wrong)
     return said, wrong
+
+
+class LooksTest(parameterized.TestCase):
+  """What a user's measure returns, look after look."""
+
+  @parameterized.parameters(
+    ({'x': [1]}, {'x': [1, 2]}, "'x' of shape (1,), then of shape (2,)"),
+    ({'x': 1}, {'x': 1, 'y': 2}, "'y' absent, then of shape ()"),
+    ({'x': 1, 'y': 2}, {'x': 1}, "'y' of shape (), then absent"),
+  )
+  def test_that_differ(self, first, second, said):
+    """Their lines could not be read as one."""
+    looks = iter([first, first, second])
+    look = _of_user('a:b', lambda: lambda *_: next(looks))()
+    self.assertIs(look(None, None, ()), look(None, None, ()))
+    with self.assertRaises(errors.ConfigError) as caught:
+      look(None, None, ())
+    self.assertEqual(
+      str(caught.exception), f'the measure of a:b returned {said}; each look '
+      'must return the same names and shapes',
+    )  # fmt: skip
+
+  def test_a_number_that_is_not_finite(self):
+    """It is told once, by its name."""
+    told = set()
+    with self.assertLogs('bn_jax', logging.WARNING) as log:
+      for _ in range(2):
+        probes._tell_not_finite('a:b', told, {'x': [1, np.nan], 'y': 1})
+    self.assertEqual(
+      log.output, ["WARNING:bn_jax:the measure of a:b: 'x' is not finite"]
+    )
 
 
 class UsersTest(Case):

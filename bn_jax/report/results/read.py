@@ -111,8 +111,9 @@ def series(path: pathlib.Path) -> dict[str, curves.Series]:
     return {name: _joined(rows) for name, rows in grouped.items()}
   except (KeyError, TypeError, ValueError) as error:
     raise errors.StorageError(
-      f'{path}: records of one name hold different values ({error}); the file '
-      'was changed after it was written'
+      f'{path}: records of one name hold different values '
+      f'({errors.first_line(error)}); the file was changed after it was '
+      'written, or the measure between two of them'
     ) from error
 
 
