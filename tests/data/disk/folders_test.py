@@ -73,7 +73,8 @@ class StatedTest(Case):
 
 class DigestTest(Case):
   @parameterized.parameters(
-    ({'_LOOKED_AT': 30}, 30), ({'_LOOKED_AT': 10}, 10), ({'_READ': 0}, 1), ({'_READ': 5}, 5),
+    ({'_LOOKED_AT': 30}, 30), ({'_LOOKED_AT': 10}, 10), ({'_READ': 0}, 1),
+    ({'_READ': 5}, 5),
   )  # fmt: skip
   def test_it_covers_the_content_of_so_many_files(self, limits, count):
     """Of equal sizes: a BMP of 6 x 6 pixels has 174 bytes."""
