@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import checks, errors, losses, plugins, types
+from bn_jax import checks, errors, losses, modules, types
 from bn_jax.analysis import evaluation
 from bn_jax.config import build
 from bn_jax.config.run_config import RunConfig
@@ -247,7 +247,7 @@ def _mean(config: RunConfig) -> Mean:
   """
   if _classifies(config):
     return Mean(jax.nn.log_softmax, _log_mean, losses.cross_entropy())
-  with plugins.bound(config.modules):
+  with modules.bound(config.modules):
     loss = losses.make(**config.loss)
   return Mean(lambda outputs: outputs, lambda x: x.mean(0), loss)
 
