@@ -16,6 +16,7 @@ __all__ = [
   'call',
   'changes',
   'constructor',
+  'defined',
   'described',
   'files',
   'is_reference',
@@ -75,6 +76,12 @@ def takes(function: Callable[..., Any], keyword: str) -> bool:
   return keyword in parameters or any(
     parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
   )
+
+
+def defined(function: Callable[..., Any]) -> str:
+  """Returns FILE:LINE of a function, as a message shows it."""
+  code = inspect.unwrap(function).__code__
+  return f'{modules.shown(code.co_filename)}:{code.co_firstlineno}'
 
 
 def made(
