@@ -12,6 +12,7 @@ from typing import Any
 
 _FEW = 12  # names that a message may list, unless no other help is there
 _NEAR = 5  # of them, those that may be meant
+_SHORT = 12  # characters of a digest in a message
 _LINE = 200  # characters of a library's message; some quote whole programs
 
 
@@ -74,6 +75,11 @@ def first_line(error: BaseException) -> str:
   """Returns what an error says, cut to one line; where nothing, its type."""
   lines = str(error).strip().splitlines()
   return lines[0][:_LINE] if lines else type(error).__name__
+
+
+def digests(before: str, now: str) -> str:
+  """Returns that a SHA-256 has changed, in words."""
+  return f'SHA-256 was {before[:_SHORT]}..., is {now[:_SHORT]}...'
 
 
 def is_out_of_memory(error: BaseException) -> bool:

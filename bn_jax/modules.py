@@ -26,7 +26,6 @@ from collections.abc import Iterator, Mapping
 from bn_jax import errors, neighbours
 from bn_jax.neighbours import Files
 
-_SHORT = 12  # characters of a digest in a message
 _INSTALLED = {'site-packages', 'dist-packages'}  # folders of libraries
 _log = logging.getLogger('bn_jax')
 
@@ -146,9 +145,8 @@ def load(name: str) -> tuple[types.ModuleType, Files]:
 def changes(old: Files, new: Files) -> list[str]:
   """Returns a sentence for each module whose file is another than it was."""
   return [
-    f'{shown(new[module]["file"])} has changed: its SHA-256 was '
-    f'{old[module]["digest"][:_SHORT]}..., is '
-    f'{new[module]["digest"][:_SHORT]}...'
+    f'{shown(new[module]["file"])} has changed: its '
+    f'{errors.digests(old[module]["digest"], new[module]["digest"])}'
     for module in sorted(old.keys() & new.keys())
     if old[module]['digest'] != new[module]['digest']
   ]

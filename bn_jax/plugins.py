@@ -9,23 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bn_jax import checks, errors, modules
-from bn_jax.modules import bound, changes, described, place, search
-
-__all__ = [
-  'bound',
-  'call',
-  'changes',
-  'constructor',
-  'defined',
-  'described',
-  'files',
-  'is_reference',
-  'load',
-  'made',
-  'place',
-  'search',
-  'takes',
-]
 
 _REFERENCE = re.compile(
   r'(?!folder:)([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)'
@@ -62,7 +45,8 @@ def files(names: Iterable[Any]) -> dict[str, dict[str, str]]:
     names: those that are no references are left out.
 
   Returns:
-    module -> {'file': path, 'digest': SHA-256 of its bytes}, for `bound`.
+    module -> {'file': path, 'digest': SHA-256 of its bytes}, for
+      `modules.bound`.
   """
   entries = {}
   for name in filter(is_reference, names):
@@ -72,9 +56,14 @@ def files(names: Iterable[Any]) -> dict[str, dict[str, str]]:
 
 def takes(function: Callable[..., Any], keyword: str) -> bool:
   """Returns whether a function has a keyword, or takes any."""
-  parameters = inspect.signature(function).parameters
-  return keyword in parameters or any(
-    parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+  return keyword in keywords_of(function) or takes_any(function)
+
+
+def takes_any(function: Callable[..., Any]) -> bool:
+  """Returns whether a function takes any keyword, as **keywords."""
+  return any(
+    parameter.kind is parameter.VAR_KEYWORD
+    for parameter in inspect.signature(function).parameters.values()
   )
 
 
@@ -82,6 +71,15 @@ def defined(function: Callable[..., Any]) -> str:
   """Returns FILE:LINE of a function, as a message shows it."""
   code = inspect.unwrap(function).__code__
   return f'{modules.shown(code.co_filename)}:{code.co_firstlineno}'
+
+
+def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+  """Returns the keywords that a function names."""
+  return {
+    keyword: parameter
+    for keyword, parameter in inspect.signature(function).parameters.items()
+    if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+  }
 
 
 def made(
@@ -148,4 +146,4 @@ def call(
   except (Exception, SystemExit) as error:
     if errors.is_out_of_memory(error):
       raise
-    raise ValueError(f'{reference}: {described(error)}') from error
+    raise ValueError(f'{reference}: {modules.described(error)}') from error

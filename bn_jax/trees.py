@@ -1,6 +1,6 @@
 """Computes sums, inner products and paths of pytrees, and checks arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,6 +57,13 @@ def unpadded(x: jax.Array, mask: jax.Array | None) -> jax.Array:
   checks.mask(mask, x.shape[:1], x.shape[:-1] or x.shape)
   real = mask.reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
   return jnp.where(real, x, 0)
+
+
+def below(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+  """Returns what is at a path of nested dicts, {} if nothing is."""
+  for key in path.split('/'):
+    tree = tree.get(key, {})
+  return tree
 
 
 def add_scaled(x: Any, scale: jax.Array | float, y: Any) -> Any:

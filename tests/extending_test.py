@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax import plugins, trees
+from bn_jax import modules, plugins, trees
 from bn_jax.storage import records, run_folder
 from tests.fixtures import commanded, strict, trained
 
@@ -86,7 +86,7 @@ class Case(parameterized.TestCase):
     return self.folder / 'runs' / 'my_config' / 'own'
 
   def load(self, reference):
-    plugins.search(self.folder)
+    modules.search(self.folder)
     return plugins.load(reference)
 
 

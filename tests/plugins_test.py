@@ -35,7 +35,7 @@ class Case(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.folder = self.new_folder()
-    plugins.search(self.folder)
+    modules.search(self.folder)
 
   def new_folder(self):
     place = self.enterContext(tempfile.TemporaryDirectory())
@@ -82,7 +82,7 @@ class LoadTest(Case):
     old = plugins.files(['my_module:VALUE'])
     self.write('my_module.py', 'VALUE = 4\n')
     self.assertEqual(plugins.load('my_module:VALUE'), 4)
-    (line,) = plugins.changes(old, plugins.files(['my_module:VALUE']))
+    (line,) = modules.changes(old, plugins.files(['my_module:VALUE']))
     self.assertRegex(line, 'my_module.py has changed: .*was [0-9a-f]{12}')
 
   def test_a_change_of_a_neighbour_is_loaded_and_seen(self):
@@ -95,7 +95,7 @@ class LoadTest(Case):
     self.assertEqual(list(old), ['my_module', 'neighbour', 'pack', 'pack.deep'])
     self.write('pack/deep.py', 'VALUE = 4\n')
     self.assertEqual(plugins.load('my_module:VALUE'), 4)
-    (line,) = plugins.changes(old, plugins.files(['my_module:VALUE']))
+    (line,) = modules.changes(old, plugins.files(['my_module:VALUE']))
     self.assertIn('deep.py has changed', line)
 
   def test_two_modules_share_their_neighbour(self):
@@ -110,7 +110,7 @@ class LoadTest(Case):
       self.write('my_module.py', 'from neighbour import VALUE\n', folder)
       self.write('neighbour.py', f'VALUE = {value}\n', folder)
     for folder, value in ((self.folder, 3), (other, 4), (self.folder, 3)):
-      plugins.search(folder)
+      modules.search(folder)
       self.assertEqual(plugins.load('my_module:VALUE'), value)
       self.assertEqual(importlib.import_module('neighbour').VALUE, value)
 
@@ -167,7 +167,7 @@ class LoadTest(Case):
     self.assertIs(plugins.load('random:Random'), random.Random)
     files = plugins.files(['random:Random'])
     self.assertEqual(files['random']['file'], random.__file__)
-    with plugins.bound(files):
+    with modules.bound(files):
       self.assertIs(plugins.load('random:Random'), random.Random)
 
   def test_dataclasses_find_their_module(self):
@@ -188,23 +188,23 @@ class BoundTest(Case):
     self.files = plugins.files(['my_module:VALUE'])
     self.other = self.new_folder()
     self.write('my_module.py', 'VALUE = 4\n', self.other)
-    plugins.search(self.other)
+    modules.search(self.other)
 
   def test_is_loaded(self):
     self.assertEqual(plugins.load('my_module:VALUE'), 4)
-    with plugins.bound(self.files):
+    with modules.bound(self.files):
       self.assertEqual(plugins.load('my_module:VALUE'), 3)
       self.assertEqual(plugins.files(['my_module:VALUE']), self.files)
     self.assertEqual(plugins.load('my_module:VALUE'), 4)
 
   def test_what_was_loaded_stays_while_its_file_is_edited(self):
     self.file.write_text('VALUE = 5\n')
-    with plugins.bound(self.files), self.assertNoLogs('bn_jax'):
+    with modules.bound(self.files), self.assertNoLogs('bn_jax'):
       self.assertEqual(plugins.load('my_module:VALUE'), 3)
 
   def test_a_changed_file_is_said_once(self):
     files = {'my_module': {'file': str(self.file), 'digest': 'a' * 64}}
-    with plugins.bound(files), self.assertLogs('bn_jax') as log:
+    with modules.bound(files), self.assertLogs('bn_jax') as log:
       for _ in range(2):
         self.assertEqual(plugins.load('my_module:VALUE'), 3)
     (line,) = log.output
@@ -214,7 +214,7 @@ class BoundTest(Case):
 
   def test_a_file_that_is_gone_is_looked_for(self):
     files = {'my_module': {**self.files['my_module'], 'file': '/gone.py'}}
-    with plugins.bound(files):
+    with modules.bound(files):
       with self.assertLogs('bn_jax'):
         self.assertEqual(plugins.load('my_module:VALUE'), 4)
       (self.other / 'my_module.py').unlink()

@@ -72,8 +72,13 @@ def chosen_layers(taps: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     names: () is the first, the middle and the last.
 
   Raises:
-    ValueError: a name that is not among the taps.
+    ValueError: a name that is not among the taps, or no taps.
   """
+  if not taps:
+    raise ValueError(
+      'the network has no layers that feed a nonlinearity; allowed: modules '
+      "with a parameter 'kernel', outside nn.scan and nn.WeightNorm"
+    )
   for name in names:
     if name not in taps:
       message = errors.unknown('layer', name, taps)

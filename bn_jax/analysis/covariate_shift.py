@@ -169,6 +169,8 @@ def measure(
 
 def default_layers(names: Sequence[str]) -> tuple[str, ...]:
   """Returns the layers a third and two thirds of the way, [9, 17] of 25."""
+  if not names:
+    return ()
   indices = {-(-k * len(names) // 3) - 1 for k in (1, 2)}
   return tuple(names[index] for index in sorted(indices))
 

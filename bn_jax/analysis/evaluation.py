@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bn_jax import losses, types
+from bn_jax import types
 from bn_jax.analysis import kind as kind_lib
 
 _AVERAGED = 'ema_'  # before the names of what is of the averaged network
@@ -87,23 +87,6 @@ def means(total: dict[str, float]) -> dict[str, float]:
     _NAMES[name]: total[name] / count for name in _NAMES if name in total
   }
   return {**averages, 'count': count}
-
-
-def of_log_probabilities(
-  log_probabilities: jax.Array, labels: jax.Array, mask: jax.Array | None = None
-) -> dict[str, jax.Array]:
-  """Returns sums over the real examples of a batch, from class probabilities.
-
-  Args:
-    log_probabilities: [B, K], of K classes; perhaps means over crops.
-    labels: [B] int32, the true classes.
-    mask: [B] bool, False for padding; None if there is none.
-
-  Returns:
-    loss (-log of the label's probability), correct, correct5 (with more than
-    five classes) and count. Of equal probabilities the first counts as larger.
-  """
-  return losses.sums(losses.cross_entropy(), log_probabilities, labels, mask)
 
 
 def _forward(problem, state, batch, section):

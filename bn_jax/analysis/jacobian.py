@@ -7,6 +7,7 @@ singular values close to 1, "which is known to be beneficial for training"
 Gaussian and uncorrelated and F is linear, then J J' = I.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -180,6 +181,21 @@ class _Between:
     return self._problem.between(self._state, batch, None, **self._arguments)
 
 
+def _ends(section: kind_lib.Section, taps: Sequence[str]) -> list[str]:
+  """Returns the layers of xhat and zhat."""
+  pairs = [
+    pair
+    for pair in itertools.pairwise(taps)
+    if not section['layers'] or pair[0] in section['layers']
+  ]
+  if not pairs:
+    raise ValueError(
+      'jacobian looks from a layer to the next one that feeds a nonlinearity; '
+      f'there is none behind {", ".join(section["layers"] or taps)}'
+    )
+  return [layer for pair in pairs for layer in pair]
+
+
 KIND = kind_lib.Kind(
   make=measure,
   title='Jacobians from layer to layer',
@@ -188,4 +204,5 @@ KIND = kind_lib.Kind(
   cost=lambda section, layers: (
     'a forward-mode product for each number of an activation'
   ),
+  replaces=_ends,
 )

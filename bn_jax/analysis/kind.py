@@ -60,6 +60,8 @@ class Kind:
       look is written to a file of its own.
     layers: which names its keyword `layers` takes: 'taps', the layers that feed
       a nonlinearity; or 'all', every layer with parameters.
+    replaces: (section, layers that feed a nonlinearity) -> those whose
+      activations it changes, which a network may forbid; None: it reads them.
     cost: (section, number of layers of the network) -> its evaluations, or
       words for evaluations of another kind.
     forward: (problem, state, batch, section) -> (jitted function, arguments),
@@ -75,6 +77,7 @@ class Kind:
   layers: str = 'taps'
   cost: Callable[[Section, int], Cost | str] = lambda section, layers: 'unknown'
   forward: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] | None = None
+  replaces: Callable[[Section, Sequence[str]], Sequence[str]] | None = None
 
   def __post_init__(self):
     # The schema of a config reads the keywords by `inspect.signature`.

@@ -93,10 +93,8 @@ def measure(
     del journal  # one gradient is all, so there is nothing to resume
     (batch,) = batches
     kind_lib.check_unpadded(batch)
-    names = (
-      activations_lib.chosen_layers(problem.taps, layer_names)
-      if layer_names
-      else problem.taps
+    names = activations_lib.chosen_layers(
+      problem.taps, layer_names or problem.taps
     )
     shapes = jax.eval_shape(
       lambda s, b: problem.activations(s, b, statistics, names), state, batch
@@ -186,4 +184,5 @@ KIND = kind_lib.Kind(
     'negative': 'Share of units with <ŷ, g> < 0',
   },
   cost=lambda section, layers: kind_lib.Cost(1),
+  replaces=lambda section, taps: section['layers'] or taps,
 )

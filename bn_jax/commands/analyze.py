@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bn_jax import commands, errors, plugins
+from bn_jax import commands, errors, modules, plugins
 from bn_jax.config import parser as parser_lib
 
 _STEPS = re.compile(r'last|all|\d{1,9}(,\d{1,9})*')
@@ -67,8 +67,8 @@ def configure(parser: parser_lib.Parser) -> None:
   )
   parser.add_switch('--plan', 'prints evaluations, memory and time, and stops')
   if is_own:
-    plugins.search('.')
-    with plugins.bound(_modules(parser.words)):
+    modules.search('.')
+    with modules.bound(_modules(parser.words)):
       _add_keywords(parser, name, analysis.kind_of(name))
   elif name in analysis.MEASURES:
     _add_keywords(parser, name, analysis.kind_of(name))
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
   if arguments.measure is None:
     measures = ', '.join(sorted(analysis.MEASURES))
     raise errors.ConfigError(f'--measure is missing; allowed: {measures}')
-  with plugins.bound(_modules([str(arguments.path)])):
+  with modules.bound(_modules([str(arguments.path)])):
     section = _section(arguments, analysis.kind_of(arguments.measure))
   commands.begin()
   from bn_jax.trained import analyze

@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import inspect
 import pathlib
 import sys
 import textwrap
@@ -158,12 +157,12 @@ def _keywords(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _opened(name: str, data_dir: str | None, keywords: dict[str, Any]) -> Any:
   """Opens a dataset; of a user's own, a test split is held out."""
-  from bn_jax import plugins
+  from bn_jax import modules, plugins
   from bn_jax.data import returned
   from bn_jax.data.disk import held_out, own, store
 
   if plugins.is_reference(name):
-    plugins.search('.')
+    modules.search('.')
     function = plugins.constructor(name)
     value = _called(name, function, data_dir, keywords)
     return held_out.of(returned.opened(name, function, value), None, 0)
@@ -183,15 +182,12 @@ def _called(
   from bn_jax import plugins
 
   try:
-    parameters = inspect.signature(function).parameters
+    parameters = plugins.keywords_of(function)
     # As in training, see `datasets.make`.
     ours = {'data_dir': data_dir, 'seed': 0}
     keywords = {k: x for k, x in ours.items() if k in parameters} | keywords
     for keyword, parameter in parameters.items():
-      is_variable = parameter.kind in (
-        parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD
-      )  # fmt: skip
-      is_needed = parameter.default is parameter.empty and not is_variable
+      is_needed = parameter.default is parameter.empty
       if is_needed and keyword not in keywords:
         raise errors.ConfigError(
           f'{name} needs {keyword}; give it: {name} {keyword}=VALUE'

@@ -2,7 +2,7 @@
 
 Each example counts once. Several networks are evaluated as an ensemble too, by
 the mean of their probabilities (Ioffe and Szegedy 2015, section 4.2.3 and
-Figure 4).
+Figure 4). Of a regression it is the loss alone, and the mean of the outputs.
 """
 
 import argparse

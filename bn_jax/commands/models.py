@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bn_jax import commands, errors, plugins
+from bn_jax import commands, errors, modules, plugins
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import output
 
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
   # Imported late: a wrong command line needs no JAX.
   from bn_jax import norms
 
-  plugins.search('.')
+  modules.search('.')
   if norm not in norms.NORMS and not plugins.is_reference(norm):
     raise errors.ConfigError(errors.unknown('norm', norm, norms.NORMS))
   lines = _one(name, norm, arguments.image) if name else _all(norm)

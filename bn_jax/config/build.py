@@ -14,6 +14,7 @@ from bn_jax import (
   errors,
   losses,
   models,
+  modules,
   norms,
   optim,
   plugins,
@@ -49,11 +50,11 @@ def source(config: RunConfig) -> datasets.Source:
 
 
 def dataset(
-  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+  section: FrozenDict, data_dir: str | None, own_modules: FrozenDict
 ) -> datasets.Source:
   """Returns the dataset of the section `data`, as `source` does."""
   with blaming('config.data'):
-    with plugins.bound(modules):
+    with modules.bound(own_modules):
       # Those of the data alone: runs that differ in others share their data.
       files = plugins.files([section['name']])
     frozen = {name: FrozenDict(entry) for name, entry in files.items()}
@@ -62,9 +63,9 @@ def dataset(
 
 @functools.lru_cache
 def _source(
-  section: FrozenDict, data_dir: str | None, modules: FrozenDict
+  section: FrozenDict, data_dir: str | None, own_modules: FrozenDict
 ) -> datasets.Source:
-  with plugins.bound(modules):
+  with modules.bound(own_modules):
     return datasets.make(**section, data_dir=data_dir)
 
 
@@ -176,10 +177,10 @@ def network(
   Raises:
     ConfigError: a value that its constructor refuses.
   """
-  with plugins.bound(config.modules), blaming('config.norm'):
+  with modules.bound(config.modules), blaming('config.norm'):
     norm = norms.make(**config.norm, spread=spread)
   facts = source(config).facts
-  with plugins.bound(config.modules), blaming('config.model'):
+  with modules.bound(config.modules), blaming('config.model'):
     module = models.make(
       **{**config.model, **lowering(config)},
       num_classes=facts.num_classes,
@@ -200,9 +201,9 @@ class _Parts(NamedTuple):
 
 def _parts(config: RunConfig, spread: placement_lib.Spread) -> _Parts:
   module = network(config, spread)
-  with plugins.bound(config.modules), blaming('config.schedule'):
+  with modules.bound(config.modules), blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
-  with plugins.bound(config.modules), blaming('config.optimizer'):
+  with modules.bound(config.modules), blaming('config.optimizer'):
     optimizer = optim.make(
       schedule=schedule, weight_decay_on=config.weight_decay_on,
       **config.optimizer,
@@ -217,7 +218,7 @@ def _parts(config: RunConfig, spread: placement_lib.Spread) -> _Parts:
     )  # fmt: skip
     average.check(config.ema)
     sampler = source(config).sampler(config.batch_size)
-  with plugins.bound(config.modules), blaming('config.loss'):
+  with modules.bound(config.modules), blaming('config.loss'):
     loss = losses.make(**config.loss)
     _check_targets(config, loss)
   return _Parts(module, optimizer, penalty, sampler, loss)
@@ -258,7 +259,7 @@ def _traits(
   """
   norm = config.norm
   if _is_users(config):
-    with plugins.bound(config.modules), blaming('config.model'):
+    with modules.bound(config.modules), blaming('config.model'):
       traits = models.traits(module, source(config).facts.shape, spread)
       if plugins.is_reference(norm['name']):
         own = norms.make(**norm, spread=spread)
@@ -404,15 +405,15 @@ def blaming(where: str):
   except errors.Failure:
     raise
   except (ValueError, TypeError) as error:
-    place = plugins.place(error)
-    text = plugins.described(error) if place else str(error)
+    place = modules.place(error)
+    text = modules.described(error) if place else str(error)
     if where == 'config.model' and isinstance(error, norms.Misfit):
       where = 'config.norm'
-    if where == 'config':  # then the text begins with the key
+    if where == 'config' and not place:  # then the text begins with the key
       text = re.sub(r'^(\S+) is ', r'\1: ', text)
       raise errors.ConfigError(f'config.{text}') from error
     raise errors.ConfigError(f'{where}: {text}') from error
   except (Exception, SystemExit) as error:
-    if plugins.place(error) is None:  # a bug of ours
+    if modules.place(error) is None:  # a bug of ours
       raise
-    raise errors.ConfigError(f'{where}: {plugins.described(error)}') from error
+    raise errors.ConfigError(f'{where}: {modules.described(error)}') from error

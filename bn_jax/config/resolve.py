@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from bn_jax import analysis, checks, errors, plugins
-from bn_jax.config import build, epochs, levels, parser, schema
+from bn_jax.config import build, epochs, merging, parser, schema
 from bn_jax.config.run_config import (
   KEYS,
   MOST_SEEDS,
@@ -121,29 +121,29 @@ def _merged(config: Config, runs: Config, changes: Config) -> Config:
     runs: name -> what the file changes in the run.
     changes: by the command line, path -> value.
   """
-  config = levels.merged({}, config, 'config')
-  own_flags = levels.nested(changes).pop('runs', {})
+  config = merging.merged({}, config, 'config')
+  own_flags = merging.nested(changes).pop('runs', {})
   for_all = {
     path: value
     for path, value in changes.items()
     if not path.startswith('runs.')
   }
-  own, merged, taken = {}, {}, {}
+  alone, complete, fits = {}, {}, {}
   for name, override in runs.items():
     with naming(name, runs):
-      levels.check_taken_away(f'config.runs.{name}', config, override or {})
+      merging.check_taken_away(f'config.runs.{name}', config, override or {})
       flags = own_flags.pop(name, {})
-      levels.check_taken_away(f'--config.runs.{name}', config, flags)
-      own[name] = levels.with_own({}, override or {}, flags)
-      merged[name] = levels.with_own(config, override or {}, flags)
+      merging.check_taken_away(f'--config.runs.{name}', config, flags)
+      alone[name] = merging.with_own({}, override or {}, flags)
+      complete[name] = merging.with_own(config, override or {}, flags)
   for path in for_all:
-    levels.check_agreed(path, own)
-  for name, run in merged.items():
+    merging.check_agreed(path, alone)
+  for name, run in complete.items():
     with naming(name, runs):
-      taken[name] = levels.fitting(levels.nested(for_all), run)
-      merged[name] = levels.merged(run, taken[name], 'run')
-  levels.check_taken(for_all, merged, taken)
-  return merged
+      fits[name] = merging.fitting(merging.nested(for_all), run)
+      complete[name] = merging.merged(run, fits[name], 'run')
+  merging.check_used(for_all, complete, fits)
+  return complete
 
 
 def _check_keys(config: Config) -> None:

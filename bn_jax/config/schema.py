@@ -110,7 +110,7 @@ def completed(where: str, section: Section, keys: Any) -> Config:
     message = errors.unknown(section.kind, name, section.registry)
     raise errors.ConfigError(f'{where}.name: {message}')
   keywords = _keywords(section, name)
-  if not _takes_any(constructor):
+  if not plugins.takes_any(constructor):
     check_keys(
       f'{where} ({section.kind} {name!r})',
       keys,
@@ -155,7 +155,7 @@ def may_have(section: Section, name: Any, key: str) -> bool:
   known = allowed(section, name)
   if known is None or key in known:
     return True
-  return _takes_any(section.constructor(name))
+  return plugins.takes_any(section.constructor(name))
 
 
 def lists(section: Section, name: Any) -> tuple[str, ...]:
@@ -268,14 +268,6 @@ def references(run: Mapping[str, Any]) -> list[str]:
   return list(filter(plugins.is_reference, names))
 
 
-def _takes_any(constructor: Any) -> bool:
-  """Returns whether a constructor takes any keyword, as **keywords."""
-  return any(
-    parameter.kind is parameter.VAR_KEYWORD
-    for parameter in inspect.signature(constructor).parameters.values()
-  )
-
-
 def _is_own(name: str, default: Any) -> bool:
   """Returns whether only a user's code can hold a default, as a function."""
   if not plugins.is_reference(name):
@@ -296,7 +288,6 @@ def _keywords(section: Section, name: str) -> dict[str, inspect.Parameter]:
     others |= {'name', 'parent', *section.also}
   return {
     keyword: parameter
-    for keyword, parameter in inspect.signature(factory).parameters.items()
+    for keyword, parameter in plugins.keywords_of(factory).items()
     if keyword not in others
-    and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
   }

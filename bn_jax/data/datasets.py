@@ -50,7 +50,7 @@ def make(
     theirs = {
       keyword: value
       for keyword, value in keywords.items()
-      if keyword not in _OURS or keyword in _parameters(function)
+      if keyword not in _OURS or keyword in plugins.keywords_of(function)
     }
     value = plugins.call(name, function, **theirs)
     ours = {k: v for k, v in keywords.items() if k in _OURS}
@@ -67,7 +67,7 @@ def of_function(function: Callable[..., Any]) -> Callable[..., Source]:
     ConfigError: a keyword of the function is one of ours, which is none of
       `_SHARED`.
   """
-  theirs = _parameters(function)
+  theirs = plugins.keywords_of(function)
   for keyword in theirs:
     if keyword in _OURS and keyword not in _SHARED:
       raise errors.ConfigError(
@@ -98,15 +98,6 @@ _OURS = {
   if keyword != 'name'
 }
 _SHARED = ('data_dir', 'seed')  # go to a user's function too, if it has them
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-  """Returns the keywords that a function names."""
-  return {
-    keyword: parameter
-    for keyword, parameter in inspect.signature(function).parameters.items()
-    if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-  }
 
 
 def absolute(name: str) -> str:

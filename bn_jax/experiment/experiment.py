@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from bn_jax import errors, plugins, types
+from bn_jax import errors, modules, types
 from bn_jax.config import build, differences, resolve
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import cost, init_from, manifest, probes
@@ -65,7 +65,7 @@ def run(
   with signals.Stop() as stop:
     stopping = processes.Stopping(stop)
     for name in to_train:
-      with plugins.bound(resolved.runs[name].modules):
+      with modules.bound(resolved.runs[name].modules):
         # `pop`, so that the programs compiled for a problem go with it.
         program = run_lib.program(
           resolved.runs[name], problems.pop(name), datasets[id(sources[name])],
@@ -97,7 +97,7 @@ def _problems(
   problems = {}
   for name, config in resolved.runs.items():
     with (
-      resolve.naming(name, resolved.runs), plugins.bound(config.modules),
+      resolve.naming(name, resolved.runs), modules.bound(config.modules),
     ):  # fmt: skip
       size, shape = config.examples_at_a_time, build.source(config).facts.shape
       cost.check_batch('config.batch_size', size, shape)
@@ -234,7 +234,7 @@ def _tell_changes(
   """
   does = 'goes on' if is_left else 'has ended and stays as it is'
   old = (folder.manifest or {}).get('modules') or {}
-  changes = plugins.changes(old, config.modules)
+  changes = modules.changes(old, config.modules)
   if change := manifest.change_of_data(folder, config):
     changes.append(change)
   for change in changes:

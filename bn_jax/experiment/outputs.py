@@ -53,12 +53,12 @@ def opened(
     yield Outputs(last, (last,), _Nowhere(), _Nowhere(), lambda step=None: {})
     return
   with contextlib.ExitStack() as stack:
-    scalars, timing, events = opened = (
+    scalars, timing, events = files = (
       records.Lines(folder.scalars),
       records.Lines(folder.timing),
       tensorboard.Events(folder.events, first_step=first_step),
     )
-    for file in opened:
+    for file in files:
       stack.callback(file.close)
     bar = stack.enter_context(
       progress.Progress(

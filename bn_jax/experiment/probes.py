@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import analysis, errors, plugins, types
@@ -210,17 +211,41 @@ def check_one(
       'config.evaluation_batch_size', config.evaluation_batch_size,
       build.source(config).facts.shape,
     )  # fmt: skip
-  layers = problem.taps
-  if analysis.kind_of(section['name']).layers == 'all':
-    layers = [
-      name for name, _ in problem.layers(jax.eval_shape(problem.init, 0))
-    ]
-  for layer in section.get('layers', ()):
-    if layer not in layers:
-      raise ValueError(errors.unknown('layer', layer, layers))
+  if 'layers' in section:
+    _check_layers(section, config, problem)
   if section['data'] != 'current_batch':
     _check_data(section, config, problem)
   _check_chunks(section, config, problem)
+
+
+def _check_layers(
+  section: Mapping[str, Any], config: RunConfig, problem: types.Problem
+) -> None:
+  """Checks that the network has the layers, and lets the measure at them."""
+  kind = analysis.kind_of(section['name'])
+  state = jax.eval_shape(problem.init, 0)
+  every = [name for name, _ in problem.layers(state)]
+  layers = every if kind.layers == 'all' else problem.taps
+  if not layers:
+    of = 'layers' if kind.layers == 'all' else 'inputs of nonlinearities'
+    raise ValueError(
+      f'{section["name"]} looks at {of}, and {config.model["name"]} has none '
+      'that can be found; allowed: other measures'
+    )
+  for layer in section['layers']:
+    if layer not in layers:
+      has_no_tap = layer in every and ' (nothing can be read behind this one)'
+      raise ValueError(
+        errors.unknown('layer', layer, layers) + (has_no_tap or '')
+      )
+  changed = kind.replaces(section, layers) if kind.replaces else ()
+  if changed and config.modules:  # those of this package let it
+    zeros = dict.fromkeys(changed, jnp.zeros(()))
+    jax.eval_shape(
+      lambda s, b: problem.perturbed(s, b, 'running')(s.params, zeros),
+      state,
+      build.shapes(config, 1),
+    )
 
 
 def where_apart(

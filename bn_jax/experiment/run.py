@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bn_jax import errors, plugins, types
+from bn_jax import errors, modules, types
 from bn_jax.config import build, differences
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
@@ -104,7 +104,7 @@ def checkpoints_of(
     owner = chain.other_owner(stored, folder)
     if owner is not None or 'config' not in stored:  # of an earlier version
       return owner
-    with plugins.bound(config.modules):
+    with modules.bound(config.modules):
       return differences.difference(stored['config'], about['config'])
 
   return checkpoint.Checkpoints(

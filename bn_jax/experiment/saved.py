@@ -5,7 +5,7 @@ import logging
 
 import jax
 
-from bn_jax import errors, plugins, types
+from bn_jax import errors, modules, plugins, types
 from bn_jax.config import differences, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import manifest
@@ -30,12 +30,12 @@ def config_of(folder: RunFolder) -> RunConfig:
     StorageError: the manifest was changed, or is of another experiment.
   """
   chain.check_owner(folder)
-  modules = folder.manifest.get('modules') or {}
+  own_modules = folder.manifest.get('modules') or {}
   own = {k: v for k, v in folder.manifest['config'].items() if k != 'measures'}
-  with plugins.bound(modules):
+  with modules.bound(own_modules):
     plugins.files(schema.references(own))  # are there, and do not fail
     filled = differences.filled(folder.manifest['config'])
-  config = RunConfig.of(filled, folder.path, modules)
+  config = RunConfig.of(filled, folder.path, own_modules)
   # The numbers are the same on any number of devices.
   if config.devices > len(jax.devices()):
     config = config.replace(devices=1)

@@ -280,7 +280,7 @@ def check_keyword(module: nn.Module, keyword: str | None) -> None:
 
 def check_call(name: str, module: nn.Module) -> None:
   """Raises ValueError for a call that does not say how it is told to train."""
-  others = keywords_of(module)
+  others = [name for name in keywords_of(module) if name != '**']
   if others and train_keyword_of(module) is None:
     raise ValueError(
       f'{name} returned {type(module).__name__}, whose call takes x, '

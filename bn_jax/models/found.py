@@ -7,7 +7,8 @@ statistics, and no kernel. A norm belongs to the layer whose output it takes, or
 else (behind a nonlinearity, a pool or a sum) to the layer called last before
 it. What enters a layer's nonlinearity is taken to be the output of its last
 norm, or the layer's own where it has none; a last layer without a norm is the
-network's output and feeds none.
+network's output and feeds none. Modules inside nn.scan, nn.RNN or nn.WeightNorm
+hand no output out, so that a layer there has parameters, and nothing to read.
 """
 
 import inspect
@@ -93,6 +94,8 @@ class Trace:
   def __init__(self):
     self.modules: list[Seen] = []
     self._outputs: dict[str, Any] = {}  # of layers, for their identity
+    self._shapes: dict[str, Any] = {}  # of the outputs of layers and norms
+    self._readable: set[str] = set()  # paths
 
   def interceptor(self, call, arguments, keywords, context):
     """Calls a method, and notes the module if it is a layer or a norm."""
@@ -114,7 +117,17 @@ class Trace:
       )  # fmt: skip
     if is_new and is_layer:
       self._outputs[path] = y
+    self._shapes[path] = getattr(y, 'shape', None)
     return y
+
+  def read(self, intermediates: Mapping[str, Any]) -> None:
+    """Notes whose outputs flax hands out, in this collection, as they were."""
+    for path, shape in self._shapes.items():
+      calls = trees.below(intermediates, path)
+      if '__call__' not in calls or shape is None:
+        continue
+      if getattr(calls['__call__'][-1], 'shape', None) == shape:
+        self._readable.add(path)
 
   def _owner(self, x: Any) -> str | None:
     """Returns the layer whose output x is, or the last so far."""
@@ -138,8 +151,9 @@ class Trace:
       (name, norms[-1] if norms else name)
       for name, norms in self._norms_of().items()
     ]
-    # The last layer is the network's output.
-    return tuple(pairs[:-1] if pairs and len(set(pairs[-1])) == 1 else pairs)
+    if pairs and len(set(pairs[-1])) == 1:
+      pairs.pop()  # the last layer is the network's output
+    return tuple(pair for pair in pairs if pair[1] in self._readable)
 
   def traits(self) -> Traits:
     """Returns what training has to know of the network."""
@@ -272,9 +286,13 @@ def traced(
   def call(variables, x):
     rngs = dict.fromkeys(('dropout', 'noise'), jax.random.key(0))
     with nn.intercept_methods(trace.interceptor):
-      return module.apply(
-        variables, x, statistics='batch', rngs=rngs, mutable=['batch_stats']
-      )
+      y, new = module.apply(
+        variables, x, statistics='batch', rngs=rngs,
+        mutable=['batch_stats', 'intermediates'],
+        capture_intermediates=lambda _, method: method == '__call__',
+      )  # fmt: skip
+    trace.read(new.get('intermediates', {}))
+    return y
 
   def examples(count):
     return jax.ShapeDtypeStruct((count, *shape), jnp.float32)

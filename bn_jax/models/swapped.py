@@ -5,8 +5,10 @@
 The network is called as before, and so are its other modules. A norm (see
 `found`) whose path matches is not called; the new one takes its place: its
 parameters and statistics lie under the same path, and the old one's do not
-exist. What a layer has before its norm stays: a convolution that was made
-without a bias, for Batch Normalization, gets none.
+exist. Of the old norm its place stays, and that its scale begins at 0, as the
+last one of a residual block may; momentum, epsilon and whether it has a scale
+and a bias are the new one's. What a layer has before its norm stays: a
+convolution that was made without a bias, for Batch Normalization, gets none.
 """
 
 import fnmatch
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from bn_jax import checks, norms
@@ -29,10 +32,12 @@ class Swap(NamedTuple):
   Attributes:
     where: a pattern of paths, such as 'conv*'.
     layer: makes the new norm; its keyword `parent` is where that lies.
+    zeroed: the same with a scale that begins at 0; None: it has no scale.
   """
 
   where: str
   layer: Callable[..., nn.Module]
+  zeroed: Callable[..., nn.Module] | None = None
 
 
 class Swapped(nn.Module):
@@ -134,7 +139,10 @@ class _Swaps:
 
   def _replaced(self, swap, module, arguments, keywords) -> jax.Array:
     """Returns the output of a new norm, in the place of a module."""
-    layer = swap.layer(parent=module.scope)
+    make = swap.layer
+    if swap.zeroed and module.is_initializing() and _begins_at_zero(module):
+      make = swap.zeroed
+    layer = make(parent=module.scope)
     keywords = self._keywords(layer, module, arguments, keywords)
     self._is_inside = True
     try:
@@ -161,6 +169,15 @@ class _Swaps:
     return {} if statistics is None else {'statistics': statistics}
 
 
+def _begins_at_zero(module: nn.Module) -> bool:
+  """Returns whether the scale of a norm begins at 0."""
+  scale_init = getattr(module, 'scale_init', None)
+  if not callable(scale_init):  # of one of ours
+    return scale_init == 0
+  with jax.ensure_compile_time_eval():
+    return not scale_init(jax.random.key(0), (1,), jnp.float32).any()
+
+
 def replace_norms(
   module: nn.Module,
   norm: str | norm_lib.Norm,
@@ -169,6 +186,9 @@ def replace_norms(
   train_keyword: str | None = None,
 ) -> nn.Module:
   """Returns a network with other norms, called as it was.
+
+  A scale that began at 0 does so in the new norm; otherwise its own keywords
+  say how it begins, and what it has.
 
   Args:
     module: any network of linen, adapted or not, or one of this package.
@@ -199,7 +219,8 @@ def replace_norms(
     inner = inner.clone(train_value=module.train_value, is_adapted=True)
     return module.clone(network=found.Held(inner))
   adapted.check_module(module)
-  swap = Swap(where, norm.layer(None).clone)
+  zeroed = norm.zeroed and norm.zeroed(None).clone
+  swap = Swap(where, norm.layer(None).clone, zeroed)
   if isinstance(module, Swapped):
     return module.clone(swaps=(swap, *module.swaps))
   keyword = train_keyword or adapted.train_keyword_of(module)

@@ -38,10 +38,12 @@ class PerExample(nn.Module):
   Attributes:
     factory: shape of x -> the module of flax.
     per: what has statistics of its own: 'example', or each 'position'.
+    scale_init: where the factory's module has its scale begin.
   """
 
   factory: Callable[[tuple[int, ...]], nn.Module]
   per: str = 'example'
+  scale_init: float | str = 1.0
 
   def __post_init__(self):
     checks.one_of('per', self.per, _PER)
@@ -225,7 +227,7 @@ def _norm(
 
   def layer(scale_init, name):
     factory = functools.partial(module, scale_init)
-    return PerExample(factory, per, name=name)
+    return PerExample(factory, per, scale_init, name=name)
 
   return norm.Norm(
     layer=functools.partial(layer, scale_init),

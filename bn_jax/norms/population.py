@@ -74,8 +74,9 @@ def population_statistics(
 
   Raises:
     ValueError: no batches, or an iterator where several passes are needed; a
-      network that keeps no batch statistics; an unknown variance; a layer
-      without a group of two real values.
+      network that keeps no batch statistics, or a layer that does not hand
+      those of a batch out; an unknown variance; a layer without a group of two
+      real values.
   """
   checks.one_of('variance', variance, VARIANCES)
   checks.flag('layerwise', layerwise)
@@ -119,12 +120,22 @@ def _pass(module, variables, batches, variance, statistics) -> Population:
     examples += len(x) if mask is None else int(_examples(mask))
   if not batch_count:
     raise ValueError('there are no batches; allowed: one or more')
+  has_stats = 'batch_stats' in variables
+  flat = traverse_util.flatten_dict(
+    variables['batch_stats'] if has_stats else {}
+  )
+  for *path, name in flat:
+    if name == 'mean' and tuple(path) not in tallies:
+      raise ValueError(
+        f"{'/'.join(path)} keeps statistics, but does not hand out a batch's: "
+        'it lies inside nn.scan, or is a norm that nobody here knows; allowed: '
+        "statistics='running'"
+      )
   if not tallies:
     raise ValueError(
       'the network keeps no batch statistics; layers that do: batch, noisy, '
       'batch_renorm, l1, l2, linf, lp'
     )
-  flat = traverse_util.flatten_dict(variables['batch_stats'])
   for path, tally in tallies.items():
     for name, value in tally.result('/'.join(path)).items():
       flat[*path, name] = _like(flat[*path, name], value)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax import analysis, errors, plugins, types
+from bn_jax import analysis, errors, modules, plugins, types
 from bn_jax.config import build, differences, parser, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
@@ -123,7 +123,7 @@ def _job(
     problems: those built before; a run's seeds share one, and its programs.
   """
   config = saved.config_of(folder)
-  with plugins.bound(config.modules):
+  with modules.bound(config.modules):
     return _bound_job(folder, config, request, problems)
 
 
@@ -205,7 +205,7 @@ def _check_results(job: Job) -> None:
     return
   missing_steps(job)
   new = _described(job)
-  for change in plugins.changes(old.get('modules') or {}, new['modules']):
+  for change in modules.changes(old.get('modules') or {}, new['modules']):
     _log.warning('%s goes on, though %s', job.results.path, change)
   changes = []
   for key in ('measure', 'statistics', 'population'):
@@ -245,7 +245,7 @@ def _lines(job: Job, dataset: datasets.Dataset) -> Iterator[str]:
   """Measures one run, checkpoint by checkpoint, and yields what to print."""
   with (
     lock.held(job.folder.path, f'analysis-{job.results.name}.lock'),
-    plugins.bound(job.config.modules),
+    modules.bound(job.config.modules),
   ):
     missing = missing_steps(job)
     # A process killed after its last record has left its journal.

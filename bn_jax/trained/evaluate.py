@@ -2,14 +2,14 @@
 
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import checks, errors, types
+from bn_jax import checks, errors, losses, modules, types
 from bn_jax.analysis import evaluation
 from bn_jax.config import build
 from bn_jax.config.run_config import RunConfig
@@ -18,6 +18,20 @@ from bn_jax.experiment import cost, saved
 from bn_jax.storage import files, run_folder
 from bn_jax.trained import statistics as statistics_lib
 from bn_jax.training import devices as devices_lib
+
+
+class Mean(NamedTuple):
+  """How several outputs for an example become one, and its loss.
+
+  Attributes:
+    of_outputs: outputs [B, K] -> what the mean is of.
+    mean: [M, B, K] -> [B, K].
+    loss: takes that mean.
+  """
+
+  of_outputs: Callable[[jax.Array], jax.Array]
+  mean: Callable[[jax.Array], jax.Array]
+  loss: losses.Loss
 
 
 class Member(NamedTuple):
@@ -42,8 +56,9 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
     values: the flags of the command `evaluate`, as attributes.
 
   Raises:
-    ConfigError: no run, one given twice, runs over different data, a
-      regression, batches or crops that do not fit, no folder for --out.
+    ConfigError: no run, one given twice, runs over different data,
+      regressions with different losses, batches or crops that do not fit, no
+      folder for --out.
     CheckpointError: one has no checkpoint, or no population statistics.
     DataError: the data are not there, or cannot be used.
     StorageError: a changed manifest, or --out cannot be written.
@@ -84,19 +99,23 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
 
 
 def _shared_config(folders, configs, data_dir: str | None) -> RunConfig:
-  """Returns the first run's config; all must be classifiers of its data."""
+  """Returns the first run's config; all must be trained on its data."""
   if len({folder.path.resolve() for folder in folders}) < len(folders):
     raise errors.ConfigError('a run is given twice; give each once')
   if data_dir is not None:
     configs = [config.replace(data_dir=data_dir) for config in configs]
   for folder, config in zip(folders, configs):
     _check_data(folders[0], configs[0], folder, config)
-    if build.source(config).shapes(config.batch_size).labels.ndim != 1:
-      raise errors.ConfigError(
-        f'{folder.label} has the loss {config.loss["name"]}; allowed: '
-        'classifiers'
-      )
+    if not _classifies(config):
+      _check_alike(
+        'config.loss.', folders[0], configs[0].loss, folder, config.loss,
+        'with the same loss',
+      )  # fmt: skip
   return configs[0]
+
+
+def _classifies(config: RunConfig) -> bool:
+  return build.source(config).shapes(config.batch_size).labels.ndim == 1
 
 
 def _check_data(first, first_config, folder, config) -> None:
@@ -111,15 +130,16 @@ def _check_data(first, first_config, folder, config) -> None:
     _check_alike('', first, facts[0], folder, facts[1])
 
 
-def _check_alike(prefix, first, first_facts, folder, facts) -> None:
+def _check_alike(
+  prefix, first, first_facts, folder, facts, needed='over the same data'
+) -> None:
   for key in dict.fromkeys((*first_facts, *facts)):
     one, other = first_facts.get(key), facts.get(key)
     if one != other:
       what = f'{prefix}{key}' if prefix else f'the {key} of their data'
       raise errors.ConfigError(
         f'{first.path} and {folder.path} differ in {what}: '
-        f'{checks.shown(one)} and {checks.shown(other)}; give runs over the '
-        'same data'
+        f'{checks.shown(one)} and {checks.shown(other)}; give runs {needed}'
       )
 
 
@@ -200,13 +220,14 @@ def _means(
   size = values.batch_size or config.evaluation_batch_size
   statistics = 'batch' if values.statistics == 'batch' else 'running'
   devices = build.mesh(config)
+  mean = _mean(config)
   with jax.default_matmul_precision('highest'):
     for batch in _views(examples, size, crops):
       batch = devices_lib.laid(batch, devices)
-      logs = [_log_probabilities(m, batch, crops, statistics) for m in members]
-      ensemble = _log_mean(jnp.stack(logs))
-      for total, log_probabilities in zip(totals, (*logs, ensemble)):
-        _add(total, log_probabilities, batch, crops)
+      of_each = [_outputs(m, mean, batch, crops, statistics) for m in members]
+      of_all = mean.mean(jnp.stack(of_each))
+      for total, outputs in zip(totals, (*of_each, of_all)):
+        _add(total, mean.loss, outputs, batch, crops)
   return [evaluation.means(total) for total in totals]
 
 
@@ -219,15 +240,25 @@ def _views(
   return examples.crops(max(1, size // crops), crops)
 
 
-def _log_probabilities(
-  member: Member, batch: types.Batch, crops: int, statistics: str
+def _mean(config: RunConfig) -> Mean:
+  """Returns that of probabilities, by their logs, or of a regression's outputs.
+
+  The loss is the cross-entropy or, of a regression, that of the config.
+  """
+  if _classifies(config):
+    return Mean(jax.nn.log_softmax, _log_mean, losses.cross_entropy())
+  with modules.bound(config.modules):
+    loss = losses.make(**config.loss)
+  return Mean(lambda outputs: outputs, lambda x: x.mean(0), loss)
+
+
+def _outputs(
+  member: Member, mean: Mean, batch: types.Batch, crops: int, statistics: str
 ) -> jax.Array:
-  """Returns the log of the mean probability over an image's crops, [B, K]."""
-  logits = member.problem.outputs(member.state, batch, statistics=statistics)
-  log_softmax = jax.nn.log_softmax(logits.astype(jnp.float32))
-  return _log_mean(
-    log_softmax.reshape(-1, crops, logits.shape[-1]).swapaxes(0, 1)
-  )
+  """Returns a network's mean over an image's crops, [B, K]."""
+  outputs = member.problem.outputs(member.state, batch, statistics=statistics)
+  values = mean.of_outputs(outputs.astype(jnp.float32))
+  return mean.mean(values.reshape(-1, crops, values.shape[-1]).swapaxes(0, 1))
 
 
 def _log_mean(log_probabilities: jax.Array) -> jax.Array:
@@ -237,11 +268,9 @@ def _log_mean(log_probabilities: jax.Array) -> jax.Array:
   )
 
 
-def _add(total, log_probabilities, batch, crops) -> None:
+def _add(total, loss, outputs, batch, crops) -> None:
   mask = None if batch.mask is None else batch.mask[::crops]
-  sums = evaluation.of_log_probabilities(
-    log_probabilities, batch.labels[::crops], mask
-  )
+  sums = losses.sums(loss, outputs, batch.labels[::crops], mask)
   for name, value in jax.device_get(sums).items():
     total[name] = total.setdefault(name, 0.0) + np.float64(value)
 
@@ -260,8 +289,12 @@ def _table(facts: dict[str, Any]) -> str:
   lines = [
     f'{facts["data"]}, {next(iter(rows.values()))["count"]:,.0f} examples, '
     f'{crops}, {facts["statistics"]} statistics{_of_weights(facts)}',
-    f'{"":{width}}     top-1     top-5      loss',
   ]
+  if 'accuracy' not in next(iter(rows.values())):  # of regressions
+    lines += [f'{"":{width}}       loss']
+    lines += [f'{n:{width}} {row["loss"]:10.4g}' for n, row in rows.items()]
+    return '\n'.join(lines) + '\n'
+  lines += [f'{"":{width}}     top-1     top-5      loss']
   for name, row in rows.items():
     top5 = f'{100 * row["top5"]:7.2f} %' if 'top5' in row else ' ' * 9
     lines.append(

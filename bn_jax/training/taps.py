@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core import tracers
 
 from bn_jax import keys, trees, types
 
@@ -46,7 +47,7 @@ def activations(
   )
   outputs = {}
   for name in names:
-    calls = _below(collections['intermediates'], paths[name])['__call__']
+    calls = trees.below(collections['intermediates'], paths[name])['__call__']
     outputs[name] = calls[-1]  # the last; the first may be its parent class's
   return outputs
 
@@ -66,12 +67,14 @@ def perturbed(
     (what call returns, {layer: perturbed input of its nonlinearity}).
   """
   names, inputs = {paths[name]: name for name in perturbations}, {}
+  trace = tracers.current_trace()
 
   def perturb(call, args, keywords, context):
     y = call(*args, **keywords)
     name = names.get('/'.join(context.module.path))
     if name is None or context.method_name != '__call__':
       return y
+    _check_open(name, trace)
     inputs[name] = y + perturbations[name].astype(y.dtype)
     return inputs[name]
 
@@ -85,7 +88,7 @@ def affines(
   """Returns {layer: (scale, bias)}, [C], of norms with running statistics."""
   pairs = {}
   for name, path in paths.items():
-    averages = _below(state.batch_stats, path)
+    averages = trees.below(state.batch_stats, path)
     if 'mean' in averages:
       pairs[name] = _scale_and_bias(state.params, path, len(averages['mean']))
   return pairs
@@ -111,6 +114,7 @@ def between(
     target: the layer of zhat, likewise.
   """
   normalised = {}
+  trace = tracers.current_trace()
 
   def replace(call, args, keywords, context):
     y = call(*args, **keywords)
@@ -118,9 +122,10 @@ def between(
     is_end = path in (paths[source], paths[target])
     if not is_end or context.method_name != '__call__':
       return y
-    last_axis = (1,) * (y.ndim - 1) + (-1,)
+    _check_open(path, trace)
     scale, bias = (
-      value.reshape(last_axis)
+      # Of the last axis; or of several, as in flax's attention.
+      jnp.expand_dims(value, range(y.ndim - value.ndim))
       for value in _scale_and_bias(state.params, path, y.shape[-1])
     )
     normalised[path] = (y - bias) / scale
@@ -131,6 +136,16 @@ def between(
   with nn.intercept_methods(replace):
     _apply(module, dtype, state, batch, statistics)
   return normalised[paths[source]], normalised[paths[target]]
+
+
+def _check_open(name: str, trace: Any) -> None:
+  """Raises ValueError inside a transform of JAX that began after `trace`."""
+  if tracers.current_trace() != trace:
+    raise ValueError(
+      f'the activations of {name} lie inside nn.remat or another transform, '
+      'where they can be read but not replaced; allowed: layers outside, or '
+      'the network without it'
+    )
 
 
 def _apply(module, dtype, state, batch, statistics, also=(), **keywords):
@@ -152,13 +167,6 @@ def _scale_and_bias(
   params: Mapping[str, Any], path: str, channels: int
 ) -> tuple[jax.Array, jax.Array]:
   """Returns scale and bias of a module, [C]; 1 and 0 where it has none."""
-  arrays = _below(params, path)
+  arrays = trees.below(params, path)
   scale = arrays['scale'] if 'scale' in arrays else jnp.ones(channels)
   return scale, arrays['bias'] if 'bias' in arrays else jnp.zeros(channels)
-
-
-def _below(tree: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-  """Returns what is at a path of a tree, {} if nothing is."""
-  for key in path.split('/'):
-    tree = tree.get(key, {})
-  return tree

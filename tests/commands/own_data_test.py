@@ -19,7 +19,7 @@ from bn_jax import __main__
 from bn_jax.config import build
 from bn_jax.data.disk import identity, store
 from bn_jax.report.drawing import canvas
-from tests.fixtures import made_sets, own_data, strict
+from tests.fixtures import made_sets, own_data, strict, trained
 
 
 def run(*words):
@@ -109,7 +109,7 @@ class OwnDataTest(parameterized.TestCase):
     code, said = self.train('folder:pets', '--config.steps=4')
     self.assertEqual(code, 0, said)
     self.assertIn('batchnorm/seed0 goes on, though the data pets have changed '
-                  '(digest', said)  # fmt: skip
+                  '(SHA-256 was ', said)  # fmt: skip
     for number in range(30, 60, 3):
       pathlib.Path(f'pets/cat/{number}.png').unlink()
     build._source.cache_clear()
@@ -140,7 +140,7 @@ class OwnDataTest(parameterized.TestCase):
       build._source.cache_clear()
       got, said = run('evaluate', 'work/batchnorm/seed0')
       self.assertEqual(got, code, said)
-      self.assertIn(f'the data made have changed; {told} (digest ', said)
+      self.assertIn(f'the data made have changed; {told} (SHA-256 was ', said)
 
   def test_a_set_of_other_records_or_sizes_is_another_one(self):
     folder = made_sets.write(self.folder, train=40, test=20)
@@ -151,7 +151,7 @@ class OwnDataTest(parameterized.TestCase):
     with path.open('ab') as file:
       file.write(b' ')
     new = identity.record(made, None, 0)
-    self.assertIn('have changed (digest ', identity.change(old, new))
+    self.assertIn('have changed (SHA-256 was ', identity.change(old, new))
     del old['digest']  # as before it was written
     self.assertIsNone(identity.change(old, new))
     new['splits']['train'] = 41
@@ -173,7 +173,7 @@ class OwnDataTest(parameterized.TestCase):
     build._source.cache_clear()
     code, said = run('evaluate', 'work/batchnorm/seed0')
     self.assertEqual(code, 0, said)
-    self.assertIn('the data pets have changed (digest', said)
+    self.assertIn('the data pets have changed (SHA-256 was ', said)
 
   @pytest.mark.slow
   def test_functions_of_one_name_are_not_one_set_of_data(self):
@@ -199,17 +199,70 @@ class OwnDataTest(parameterized.TestCase):
     self.assertIn(f'{one} and {other}', line)
     self.assertLess(len(line), 400)
 
-  def test_regression_on_images(self):
+  def train_regression(self, *words):
     self.write()
     x = np.load('x.npz')['x']
     np.savez('means.npz', x=x, y=x.mean((1, 2)) / 255)
     code, said = self.train(
-      'means.npz', '--config.loss.name=squared_error', '--config.model.name=mlp'
-    )
+      'means.npz', '--config.loss.name=squared_error',
+      '--config.loss.factor=0.5', '--config.model.name=mlp', *words,
+    )  # fmt: skip
     self.assertEqual(code, 0, said)
+
+  def test_regression_on_images(self):
+    self.train_regression()
     text = (self.folder / 'work/batchnorm/seed0/scalars.jsonl').read_text()
     rows = [json.loads(line)['values'] for line in text.splitlines()]
     self.assertNotIn('accuracy', rows[-1])
+
+  @pytest.mark.slow
+  def test_a_regression_is_evaluated_by_its_loss(self):
+    self.train_regression('--config.seeds=0,1')
+    outputs, labels = [], None
+    for seed in (0, 1):
+      _, config, problem, state = trained.newest(
+        self.folder / f'work/batchnorm/seed{seed}'
+      )
+      test = build.source(config).load().test
+      batch = test.first(test.num_examples)
+      outputs.append(problem.outputs(state, batch, statistics='running'))
+      labels = np.float64(batch.labels)
+    outputs = np.float64(outputs)  # [2, N, 3]
+    loss = lambda y: 0.5 * ((y - labels) ** 2).sum(-1).mean()
+    want = [loss(outputs[0]), loss(outputs[1]), loss(outputs.mean(0))]
+    for crops in ('1', '144'):
+      # Images of 6 pixels: a mirror is another image, so the mean is another.
+      code, said = run(
+        'evaluate', 'work', '--out=out.json', f'--crops={crops}',
+        '--batch_size=288',
+      )  # fmt: skip
+      self.assertEqual(code, 0, said)
+      self.assertNotIn('top-1', said)
+      facts = json.loads(pathlib.Path('out.json').read_text())
+      rows = [*facts['networks'].values(), facts['together']]
+      for row in rows:
+        self.assertEqual(row.keys() - {'step'}, {'loss', 'count'})
+        self.assertEqual(row['count'], 6)
+      losses = [row['loss'] for row in rows]
+      if crops == '1':
+        np.testing.assert_allclose(losses, want, rtol=1e-5)
+        for name, x in zip((*facts['networks'], 'together'), want):
+          self.assertRegex(said, rf'(?m)^{name} +{x:.3g}')
+      else:
+        self.assertTrue(np.isfinite(losses).all())
+        self.assertGreater(min(abs(np.array(losses) - want)), 1e-4)
+
+  def test_regressions_by_several_losses_are_refused(self):
+    self.train_regression()
+    shutil.copytree('work', 'other')
+    shutil.rmtree('work')
+    self.train_regression('--config.loss.factor=2.0')
+    code, said = run(
+      'evaluate', 'other/batchnorm/seed0', 'work/batchnorm/seed0'
+    )
+    self.assertEqual(code, 2, said)
+    self.assertIn('differ in config.loss.factor: 0.5 and 2.0; give runs with '
+                  'the same loss', said)  # fmt: skip
 
   @parameterized.parameters(
     ('folder:pets', ('images   6 x 6 x 3', 'cat (18), dog (18), eel (18)',

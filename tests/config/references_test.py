@@ -5,7 +5,7 @@ import tempfile
 
 from absl.testing import absltest
 
-from bn_jax import errors, models, norms, placement, plugins
+from bn_jax import errors, models, modules, norms, placement
 from bn_jax.config import schema
 from tests.fixtures import strict  # noqa: F401
 
@@ -45,7 +45,7 @@ class ReferencesTest(absltest.TestCase):
     super().setUp()
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     (folder / 'my_module.py').write_text(_MODULE)
-    plugins.search(folder)
+    modules.search(folder)
 
   def completed(self, name, **keywords):
     return schema.completed('config.model', _MODEL, {'name': name, **keywords})

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
-from bn_jax import errors, plugins
+from bn_jax import errors, modules, plugins
 from bn_jax.data import datasets, origins, reading
 from bn_jax.data.disk import (
   arrays,
@@ -176,7 +176,7 @@ class SameAsTfdsTest(parameterized.TestCase):
       'def make():\n'
       f'  return tfds.builder_from_directory({str(builder.data_path)!r})\n'
     )
-    plugins.search(self.root)
+    modules.search(self.root)
     got, want = datasets.make('builders:make'), self.sources()[0]
     self.assertEqual(got.facts, want.facts)
     for a, b in zip(got.load(), want.load()):
@@ -330,7 +330,7 @@ class OwnTest(parameterized.TestCase):
   )
   def test_functions_that_are_refused(self, text, said):
     (self.root / 'made.py').write_text(text)
-    plugins.search(self.root)
+    modules.search(self.root)
     with self.assertRaisesRegex((errors.Failure, ValueError), said):
       datasets.of_function(plugins.constructor('made:make'))
       datasets.make('made:make')
@@ -341,7 +341,7 @@ class OwnTest(parameterized.TestCase):
       'def make(count, *, seed=1, size=2):\n'
       '  return np.full((count, size), seed + 0.0), np.arange(count) % 2\n'
     )
-    plugins.search(self.root)
+    modules.search(self.root)
     source = datasets.make('made:make', count=20, size=3, seed=5, subset=10)
     train = source.load().train
     self.assertEqual(train.split.images.shape, (10, 3))

@@ -113,6 +113,38 @@ class Group(nn.Module):
     return nn.Dense(3)(x.mean((1, 2)))
 
 
+class Zeroed(nn.Module):
+  """Norms whose scale begins at 0, and one whose scale does not."""
+
+  ours: str | None = None
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    zeros = nn.initializers.zeros_init()
+    x = nn.BatchNorm(not train, scale_init=zeros, name='last')(x)
+    x = nn.LayerNorm(scale_init=nn.initializers.constant(0.0), name='other')(x)
+    if self.ours:
+      x = norms.make(self.ours).zeroed('ours')(x, statistics='running')
+    return nn.GroupNorm(1, name='first')(x)
+
+
+class ZeroedTest(parameterized.TestCase):
+  @parameterized.product(new=('batch', 'rms'), ours=('l2', 'group'))
+  def test_a_scale_that_began_at_0_begins_there(self, new, ours):
+    module = models.replace_norms(Zeroed(ours), new)
+    params = module.init(KEY, IMAGES)['params']
+    for name in ('last', 'other', 'ours', 'first'):
+      scale = params[name]['scale']
+      np.testing.assert_array_equal(scale, float(name == 'first'))
+
+  def test_a_norm_without_a_scale_to_learn_has_none_that_is_0(self):
+    for new in ('none', norms.make('batch', affine=False)):
+      module = models.replace_norms(Zeroed(), new)
+      params = module.init(KEY, IMAGES).get('params', {})
+      for arrays in params.values():
+        self.assertEqual(arrays['scale'], 1)
+
+
 class TheirsTest(parameterized.TestCase):
   def test_trains_as_before(self):
     theirs = adapted_test.Theirs()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from absl.testing import absltest, parameterized
 
-from bn_jax import errors, optim, plugins
+from bn_jax import errors, modules, optim
 from tests.fixtures import (
   same_bits,
   strict,  # noqa: F401
@@ -49,7 +49,7 @@ class UsersTest(parameterized.TestCase):
     super().setUp()
     folder = pathlib.Path(self.create_tempdir().full_path)
     (folder / 'own_optimizers.py').write_text(_TEXT)
-    plugins.search(folder)
+    modules.search(folder)
     self.addCleanup(sys.modules.pop, 'own_optimizers', None)
 
   @parameterized.parameters(

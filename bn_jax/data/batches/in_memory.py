@@ -113,7 +113,7 @@ def crops_of(
   inputs = jnp.asarray(images.reshape(-1, *images.shape[2:]), jnp.float32)
   return types.Batch(
     normalised(split, inputs),
-    jnp.repeat(jnp.asarray(labels), count),
+    jnp.repeat(jnp.asarray(labels), count, axis=0),
     jnp.repeat(jnp.asarray(mask), count),
   )
 

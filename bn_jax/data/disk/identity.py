@@ -7,10 +7,10 @@ so may what a function returns.
 from collections.abc import Mapping
 from typing import Any
 
+from bn_jax import errors
 from bn_jax.data.disk import held_out, sets
 
 _NAMED = 1000  # class names that a manifest has
-_SHORT = 12  # characters of a digest in a message
 
 
 def record(dataset: sets.Set, share: float | None, seed: int) -> dict[str, Any]:
@@ -61,5 +61,4 @@ def change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
   what = '; '.join([f'the data {new["name"]} have changed', *counts])
   if not has_changed:
     return what
-  before, now = (digest[:_SHORT] for digest in digests)
-  return f'{what} (digest {before}... before, {now}... now)'
+  return f'{what} ({errors.digests(*digests)})'

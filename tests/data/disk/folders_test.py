@@ -71,6 +71,31 @@ class StatedTest(Case):
       self.assertEqual(self.stated().shape, (6, 6, 3))
 
 
+class DigestTest(Case):
+  @parameterized.parameters(
+    ({'_LOOKED_AT': 30}, 30), ({'_LOOKED_AT': 10}, 10), ({'_READ': 0}, 1),
+    ({'_READ': 5}, 5),
+  )  # fmt: skip
+  def test_it_covers_the_content_of_so_many_files(self, limits, count):
+    """Of equal sizes: a BMP of 6 x 6 pixels has 174 bytes."""
+    for number in range(30):
+      path = self.root / 'ab'[number % 2] / f'{number:02}.bmp'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(own_data.pixels(number)).save(path)
+    if '_READ' in limits:
+      limits = {'_READ': limits['_READ'] * path.stat().st_size}
+    digest = lambda: folders.opened(self.root).digest()
+    with mock.patch.multiple(folders, **limits):
+      before, noticed = digest(), 0
+      for path in self.root.rglob('*.bmp'):
+        content = path.read_bytes()
+        path.write_bytes(content[:-3] + bytes(3))
+        noticed += digest() != before
+        path.write_bytes(content)
+      self.assertEqual(digest(), before)
+    self.assertEqual(noticed, count)
+
+
 class ExifTest(parameterized.TestCase):
   @parameterized.product(
     orientation=tuple(range(1, 9)), suffix=('JPEG', 'PNG', 'TIFF', 'WEBP')

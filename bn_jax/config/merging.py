@@ -98,22 +98,20 @@ def fitting(flags: Config, config: Config) -> Config:
     config: of the run.
   """
 
-  def fitting_keys(kind, keys, name):
+  def own_keys(kind, keys, name):
     section = schema.of(kind)
-    fitting = {
-      k: v for k, v in keys.items() if schema.may_have(section, name, k)
-    }
-    return _typed(kind, fitting, name)
+    own = {k: v for k, v in keys.items() if schema.may_have(section, name, k)}
+    return _typed(kind, own, name)
 
-  taken = _by_section(flags, config, fitting_keys)
-  if 'measures' in taken:
+  flags = _by_section(flags, config, own_keys)
+  if 'measures' in flags:
     old = config['measures'] if isinstance(config['measures'], dict) else {}
-    taken['measures'] = {
+    flags['measures'] = {
       name: entry
-      for name, entry in taken['measures'].items()
+      for name, entry in flags['measures'].items()
       if old.get(name) is not None or 'name' in (entry or ())
     }
-  return taken
+  return flags
 
 
 def _by_section(
@@ -160,17 +158,17 @@ def _typed(kind: str, flags: Config, name: Any) -> Config:
   }
 
 
-def check_taken(
+def check_used(
   changes: Mapping[str, Any],
   runs: Mapping[str, Config],
-  taken: Mapping[str, Config],
+  fits: Mapping[str, Config],
 ) -> None:
-  """Refuses flags for all runs that no run takes.
+  """Refuses flags for all runs that fit no run.
 
   Args:
     changes: path -> value of these flags.
     runs: name -> what the run is by all levels.
-    taken: name -> the flags that the run takes.
+    fits: name -> those of the flags that fit the run.
 
   Raises:
     ConfigError: names the keys, and what they may mean.
@@ -178,7 +176,7 @@ def check_taken(
   messages = []
   for path in changes:
     keys = path.split('.')
-    if any(at(flags, keys) is not ABSENT for flags in taken.values()):
+    if any(at(flags, keys) is not ABSENT for flags in fits.values()):
       continue
     known = dict.fromkeys(key for run in runs.values() for key in _keys(run))
     if _is_of_another(keys):
