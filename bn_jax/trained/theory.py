@@ -1,6 +1,5 @@
 """Checks the theory on each run of a config, after a few steps."""
 
-import functools
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -64,13 +63,16 @@ def texts(
     with resolve.naming(name, resolved.runs):
       problems[name] = build.problem(config)
     layers_before[name] = _before(config)
-  load = functools.cache(lambda source: source.load())
+  datasets = {}  # id of a source -> what it loads, once
   for name, config in configs.items():
     if not layers_before[name]:
       yield _left_out(name, config)
       continue
+    source = build.source(config)
+    if id(source) not in datasets:
+      datasets[id(source)] = source.load()
     after = _train(
-      config, problems.pop(name), load(build.source(config)), seeds_of[name][0],
+      config, problems.pop(name), datasets[id(source)], seeds_of[name][0],
       steps,
     )  # fmt: skip
     yield from _of_run(name, config, layers_before[name], after, units)
