@@ -67,6 +67,12 @@ def takes_any(function: Callable[..., Any]) -> bool:
   )
 
 
+def defined(function: Callable[..., Any]) -> str:
+  """Returns FILE:LINE of a function, as a message shows it."""
+  code = inspect.unwrap(function).__code__
+  return f'{modules.shown(code.co_filename)}:{code.co_firstlineno}'
+
+
 def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
   """Returns the keywords that a function names."""
   return {

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,12 +18,13 @@ from bn_jax import (
   norms,
   optim,
   plugins,
+  trees,
   types,
 )
 from bn_jax import placement as placement_lib
 from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
-from bn_jax.optim import average
+from bn_jax.optim import average, by_path
 from bn_jax.training import devices as devices_lib
 from bn_jax.training import problem as problem_lib
 
@@ -97,6 +99,7 @@ def problem(config: RunConfig) -> types.Problem:
     _traits(config, network(config, spread), spread)  # refuses a norm
   with blaming('config'):
     _check_paths(config, params)
+  _check_frozen(config, params)
   return measured
 
 
@@ -218,7 +221,6 @@ def _parts(config: RunConfig, spread: placement_lib.Spread) -> _Parts:
   with modules.bound(config.modules), blaming('config.loss'):
     loss = losses.make(**config.loss)
     _check_targets(config, loss)
-  _check_frozen(config)
   return _Parts(module, optimizer, penalty, sampler, loss)
 
 
@@ -297,17 +299,23 @@ def _check_targets(config: RunConfig, loss: losses.Loss) -> None:
     )
 
 
-def _check_frozen(config: RunConfig) -> None:
+def _check_frozen(config: RunConfig, params: Any) -> None:
   """Refuses a penalty that would move what the norm does not train."""
+  keys = {'frozen': True, 'affine': False}
+  stays = [key for key, x in keys.items() if config.norm.get(key) is x]
   decay = config.weight_decay or config.optimizer.get('weight_decay')
-  if not decay or config.weight_decay_on == 'kernels':
+  if not decay or not stays:
     return
-  for key, value in (('frozen', True), ('affine', False)):
-    if config.norm.get(key) is value:
+  decayed = by_path.chosen(params, config.weight_decay_on)
+  paths = dict(zip(trees.paths(params), jax.tree.leaves(decayed)))
+  for path, is_decayed in paths.items():
+    module, _, name = path.rpartition('/')
+    if is_decayed and (name == 'scale' or f'{module}/scale' in paths):
       raise errors.ConfigError(
-        f'config.weight_decay_on: {config.weight_decay_on!r} would shrink the '
-        'scale and bias of the norm, which are to stay; allowed with '
-        f"norm.{key}={value}: 'kernels'"
+        f'config.weight_decay_on: {config.weight_decay_on!r} would shrink '
+        f'{path}, which is to stay; allowed with norm.{stays[0]}='
+        f"{keys[stays[0]]}: 'kernels', or other globs that leave out the scale "
+        'and bias of norms'
       )
 
 
@@ -387,14 +395,23 @@ def lowering(config: RunConfig) -> dict[str, str]:
 
 @contextlib.contextmanager
 def blaming(where: str):
-  """Turns a constructor's refusal into one that names `where` in the config."""
+  """Turns a constructor's refusal into one that names `where` in the config.
+
+  Args:
+    where: a section, or 'config', of which the refusal begins with the key.
+  """
   try:
     yield
   except errors.Failure:
     raise
   except (ValueError, TypeError) as error:
     place = modules.place(error)
-    text = modules.described(error) if place else error
+    text = modules.described(error) if place else str(error)
+    if where == 'config.model' and isinstance(error, norms.Misfit):
+      where = 'config.norm'
+    if where == 'config' and not place:  # then the text begins with the key
+      text = re.sub(r'^(\S+) is ', r'\1: ', text)
+      raise errors.ConfigError(f'config.{text}') from error
     raise errors.ConfigError(f'{where}: {text}') from error
   except (Exception, SystemExit) as error:
     if modules.place(error) is None:  # a bug of ours

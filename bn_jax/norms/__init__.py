@@ -1,6 +1,7 @@
 """Provides normalizations as functions, as layers and, by name, for models."""
 
 import functools
+import inspect
 import math
 from typing import Any
 
@@ -19,7 +20,7 @@ from bn_jax.norms.population import (
   keeps_statistics,
   population_statistics,
 )
-from bn_jax.norms.transform import batch_norm, moments, normalize
+from bn_jax.norms.transform import Misfit, batch_norm, moments, normalize
 
 # Name in a config -> a constructor of a Norm, which has the keyword `spread`.
 NORMS = {
@@ -48,6 +49,7 @@ __all__ = [
   'BatchRenorm',
   'LpMoments',
   'LpNorm',
+  'Misfit',
   'Moments',
   'Norm',
   'Population',
@@ -77,11 +79,29 @@ def make(name: str, **keywords: Any) -> Norm:
     ValueError: an unknown name, or a keyword out of its range.
   """
   if plugins.is_reference(name):
-    return plugins.made(
+    norm = plugins.made(
       name,
       {'spread': placement.ALONE, **keywords},
       lambda norm: isinstance(norm, Norm),
       'a bn_jax.norms.Norm',
       optional=('axis', 'spread'),
     )
+    _check_call(name, norm)
+    return norm
   return errors.lookup('norm', NORMS, name)(**keywords)
+
+
+def _check_call(name: str, norm: Norm) -> None:
+  """Raises ValueError for a user's norm that a network cannot call."""
+  call = plugins.call(name, norm.layer, 'norm').__call__
+  lacking = [
+    keyword
+    for keyword in ('statistics', 'mask', 'first')
+    if not plugins.takes(call, keyword)
+  ]
+  if lacking:
+    raise ValueError(
+      f'{name}: {plugins.defined(call)}, the call of its layer, takes '
+      f'{", ".join(inspect.signature(call).parameters)}; it must take x and '
+      'the keywords statistics, mask, first'
+    )

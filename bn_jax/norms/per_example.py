@@ -149,7 +149,7 @@ def make_group(
   def constructor(shape):
     groups = num_groups or usual_groups(shape[-1])
     if shape[-1] % groups:
-      raise ValueError(
+      raise transform.Misfit(
         f'num_groups is {groups}; allowed: what divides {shape[-1]} channels'
       )
     return functools.partial(nn.GroupNorm, groups)

@@ -20,6 +20,10 @@ from bn_jax import checks, placement, trees
 from bn_jax.norms import moments as moments_lib
 
 
+class Misfit(ValueError):
+  """Raised in a network for what a norm's keyword does not fit."""
+
+
 def batch_norm(
   x: jax.Array,
   scale: jax.Array,
@@ -282,7 +286,7 @@ def check(
     examples % group_size
   ):
     part = f' that one of {spread.parts} devices holds'
-    raise ValueError(
+    raise Misfit(
       f'group_size {group_size} does not divide the batch of {examples}'
       f'{part if spread.axis_name else ""}; allowed: a divisor of it'
     )

@@ -26,8 +26,8 @@ def within(
       to it; None: none are. Pascanu et al. (2013), arXiv:1211.5063.
     adaptive_clip: a unit's gradient is scaled to this times the norm of its
       weights, 0.001 at least, if it is longer; before `clip_norm`. A unit is an
-      output of a kernel, or a bias or scale as a whole. Brock et al. (2021),
-      arXiv:2102.06171, who leave out the last layer.
+      output of a kernel (all axes but the last), or a bias or scale as a whole.
+      Brock et al. (2021), arXiv:2102.06171, who leave out the last layer.
     rates: globs of paths -> factor of the learning rate, decoupled decay with
       it; of several that name one array, the product. None: all are 1.
     trainable: globs of what is trained. The optimizer sees and keeps nothing of
@@ -43,7 +43,7 @@ def within(
   by_path.check('trainable', trainable)
   clips = []
   if adaptive_clip is not None:
-    clips.append(optax.adaptive_grad_clip(adaptive_clip))
+    clips.append(_adaptive_clip(adaptive_clip))
   if clip_norm is not None:
     clips.append(optax.clip_by_global_norm(clip_norm))
   if clips:
@@ -75,6 +75,24 @@ def _check_rates(rates: Any) -> None:
   for globs, factor in rates.items():
     by_path.check('rates', globs)
     checks.number(f'rates[{globs!r}]', factor, least=0)
+
+
+def _adaptive_clip(factor: float) -> optax.GradientTransformation:
+  """Returns optax's clipping by units, whose axes are said for each array.
+
+  By itself it takes a kernel of one input, [1, O], as one unit, and of a kernel
+  of three axes, [W, I, O], the first one alone as inputs.
+  """
+
+  def update(gradient, state, params):
+    def clipped(g, w):
+      axes = tuple(range(w.ndim - 1)) or None  # None: the whole of a vector
+      clip = optax.adaptive_grad_clip(factor, axis=axes)
+      return clip.update(g, state, w)[0]
+
+    return jax.tree.map(clipped, gradient, params), state
+
+  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
 def _clipped(

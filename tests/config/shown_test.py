@@ -89,8 +89,8 @@ class ShownTest(parameterized.TestCase):
   @parameterized.parameters(
     ("config.data = 'my_set'", 'config.data: unknown dataset'),
     ("config.data = 'folder:/nowhere'", '/nowhere'),
-    ('config.runs.one = dict(rates=2.0)', 'config: rates is 2.0; allowed: '),
-    ('config.runs.one = dict(trainable=3)', 'config: trainable is 3; '),
+    ('config.runs.one = dict(rates=2.0)', 'config.rates: 2.0; allowed: '),
+    ('config.runs.one = dict(trainable=3)', 'config.trainable: 3; '),
     ('config.norm = dict(name="group", num_groups=0)', 'num_groups is 0'),
     ('config.model.width = 0', 'config.model: width is 0'),
     ('config.model.lowering = "own"', "config.model: lowering is 'own'"),

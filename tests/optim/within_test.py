@@ -89,6 +89,19 @@ class WithinTest(parameterized.TestCase):
       self.assertLess(share.min(), 1)
       np.testing.assert_allclose(new, p - 0.1 * share * g, rtol=1e-4, atol=1e-6)
 
+  @parameterized.parameters((1, 8), (1, 1, 1, 8), (1, 5, 8), (3, 1, 8), (8, 1))
+  def test_adaptive_clip_is_by_output_whatever_the_inputs(self, *shape):
+    p, g = np.random.default_rng(0).normal(size=(2, *shape))
+    optimizer = optim.within(optim.sgd(RATE), adaptive_clip=0.5)
+    new, _ = trained(optimizer, [{'kernel': g}], {'kernel': jnp.asarray(p)})
+    norm_p, norm_g = (
+      np.sqrt(np.square(x.reshape(-1, shape[-1])).sum(0)) for x in (p, g)
+    )
+    share = np.minimum(1, 0.5 * norm_p / norm_g)
+    np.testing.assert_allclose(
+      new['kernel'], p - 0.1 * share * g, rtol=1e-4, atol=1e-6
+    )
+
   @parameterized.parameters('sgd', 'adamw', 'muon', 'lamb', 'rmsprop')
   def test_rates_scale_what_is_added(self, name):
     self.gradients = self.gradients[:1]
