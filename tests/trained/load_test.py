@@ -103,6 +103,11 @@ class LoadTest(absltest.TestCase):
       ('holds 2 trained networks; give one', self.workdir, {}),
       ('holds no population statistics; make them', self.place,
        dict(statistics='population')),
+      ("'population' with averaged=True; allowed: 'running'; recalibrate est",
+       self.place, dict(statistics='population', averaged=True)),
+      ("statistics is 'population'; standard/seed0 keeps no statistics; "
+       'allowed: running', self.workdir / 'standard',
+       dict(statistics='population')),
       ("statistics is 'batch'; allowed: running, population", self.place,
        dict(statistics='batch')),
       ('there are: 0, 2, 4', self.place, dict(step=3)),
