@@ -110,6 +110,34 @@ def arrows():
     yield from ((parts, one) for one in sorted(modules - packages))
 
 
+def defined_in(file):
+  """The names that a file defines or imports, at its top."""
+  for node in ast.parse(file.read_text()).body:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+      yield node.name
+    for inner in ast.walk(node):
+      if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+        yield inner.id
+      elif isinstance(inner, ast.alias):
+        yield (inner.asname or inner.name).partition('.')[0]
+
+
+def names_of_words(tree):
+  """(word, name) of each `word.name` of a file that imports the word."""
+  words = {
+    alias.name
+    for node in ast.walk(tree)
+    if isinstance(node, ast.ImportFrom) and node.module == 'bn_jax'
+    for alias in node.names
+    if alias.name in WORDS and not alias.asname
+  }
+  for node in ast.walk(tree):
+    value = getattr(node, 'value', None)
+    is_attribute = isinstance(node, ast.Attribute)
+    if is_attribute and isinstance(value, ast.Name) and value.id in words:
+      yield value.id, node.attr
+
+
 def why_not(package, other, floors=FLOORS):
   """Why a package may not import another one; None where it may."""
   if package == other:
@@ -133,6 +161,16 @@ class ImportsTest(parameterized.TestCase):
     for importing, imported in arrows():
       reason = why_not(package_of(importing), package_of(imported))
       self.assertIsNone(reason, f'{importing} imports {imported}')
+
+  def test_the_words_have_the_names_that_are_used(self):
+    has = {
+      word: set(defined_in(strict.ROOT / 'bn_jax' / f'{word}.py'))
+      for word in WORDS
+      if word != 'optim'  # a package
+    }
+    for file in (*sources(), *sources('tests'), *sources('examples')):
+      for word, name in names_of_words(ast.parse(file.read_text())):
+        self.assertIn(name, has.get(word, (name,)), f'{file}: {word}.{name}')
 
   def test_an_upward_arrow_is_seen(self):
     for package, other in (

@@ -146,7 +146,8 @@ def summarize(module: nn.Module, shape: Sequence[int]) -> tuple[Layer, ...]:
     shape: of one example of the input, such as (224, 224, 3).
 
   Raises:
-    ValueError: an input that the network refuses.
+    ValueError: an input that the network refuses; a layer that does not return
+      one array.
   """
   module = for_shape(module, shape)
   output_shapes, params = _traced(module, shape)
@@ -175,6 +176,11 @@ def _traced(module, shape) -> tuple[dict, dict]:
   def record(call, args, keywords, context):
     y = call(*args, **keywords)
     if context.module.has_variable('params', 'kernel'):
+      if not hasattr(y, 'shape'):  # as parts of flax's OptimizedLSTMCell
+        raise ValueError(
+          f'the layer {"/".join(context.module.path)} returns a '
+          f'{type(y).__name__}; allowed: an array, whose shape is counted'
+        )
       output_shapes[context.module.path] = y.shape[1:]
     return y
 

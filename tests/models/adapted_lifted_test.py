@@ -160,6 +160,16 @@ class LiftedTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'cells/bn keeps statistics, but'):
       norms.population_statistics(module, variables, [IMAGES])
 
+  def test_a_layer_that_returns_no_array_is_not_counted(self):
+    network = nn.RNN(nn.OptimizedLSTMCell(3))
+    module = models.adapt(network, None, shape=(5, 2))
+    self.assertEqual(models.taps(module), ())
+    self.assertIn('cell/ii', dict(module.layer_paths()))
+    with self.assertRaisesRegex(
+      ValueError, 'cell/ii returns a tuple; allowed: an'
+    ):
+      models.summarize(module, (5, 2))
+
   @parameterized.parameters('activations', 'signal', 'covariate_shift')
   def test_a_network_without_layers(self, name):
     problem, state, batch = made(None)
