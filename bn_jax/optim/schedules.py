@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bn_jax import checks, errors, plugins
+from bn_jax import checks, errors, modules, plugins
 
 Schedule = Callable[[jax.Array], jax.Array]
 
@@ -101,7 +101,13 @@ def _is_schedule(made: Any) -> bool:
   """Returns whether something gives a number at a step."""
   if not callable(made):
     return False
-  rate = jax.eval_shape(made, jax.ShapeDtypeStruct((), jnp.int32))
+  try:
+    rate = jax.eval_shape(made, jax.ShapeDtypeStruct((), jnp.int32))
+  except jax.errors.TracerBoolConversionError as error:
+    raise ValueError(
+      f'{modules.described(error)}; a schedule is traced: use jnp.where in '
+      'place of a Python `if`'
+    ) from error
   return getattr(rate, 'shape', None) == () and jnp.issubdtype(
     rate.dtype, jnp.floating
   )

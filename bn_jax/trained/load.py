@@ -150,7 +150,7 @@ def load(
 
   Raises:
     ConfigError: no run there, or several; a module of the user that fails; no
-      average.
+      average, or one with population statistics; norms that keep none.
     CheckpointError: no such checkpoint, or a damaged one; no population
       statistics.
     DataError: the data, of which the run's manifest does not say all, are gone.
@@ -160,12 +160,19 @@ def load(
   checks.one_of('statistics', statistics, _STATISTICS)
   checks.flag('averaged', averaged)
   checks.count('step', step, least=0, also=(None,))
+  if statistics == 'population' and averaged:
+    raise errors.ConfigError(
+      "statistics is 'population' with averaged=True; allowed: 'running'; "
+      'recalibrate estimates those of the trained weights'
+    )
   folder = _one_seed(pathlib.Path(path))
   config = saved.config_of(folder)
   problem = build.problem(config)
   state = saved.newest(folder, config, problem, step)
   if statistics == 'population':
-    statistics_lib.check(folder, problem)
+    statistics_lib.check(
+      folder, problem, "statistics is 'population'", 'running'
+    )
     state = saved.population(folder, config, problem, state)
   if averaged:
     if not state.average:

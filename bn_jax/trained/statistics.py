@@ -19,12 +19,21 @@ class NoStatistics(errors.ConfigError):
   """Raised for a network whose norms have no statistics to estimate."""
 
 
-def check(folder: RunFolder, problem: types.Problem) -> None:
-  """Raises NoStatistics for a network that can have none of the population."""
+def check(
+  folder: RunFolder,
+  problem: types.Problem,
+  given: str = '--statistics: population',
+  allowed: str = 'batch, running',
+) -> None:
+  """Raises NoStatistics for a network that can have none of the population.
+
+  Args:
+    given: what asks for them, as a message says it.
+    allowed: in place of them.
+  """
   if not keeps(problem):
     raise NoStatistics(
-      f'--statistics: population; {folder.label} keeps no statistics; allowed: '
-      'batch, running'
+      f'{given}; {folder.label} keeps no statistics; allowed: {allowed}'
     )
 
 

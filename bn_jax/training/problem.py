@@ -250,29 +250,57 @@ def _perturbed(
 def _updates_of(optimizer):
   """Returns `Problem.updates` of an optimizer."""
 
+  def update_with(value_fn, state, gradient, value):
+    extra = {'value': value, 'grad': gradient, 'value_fn': value_fn}
+    return optimizer.update(
+      gradient, state.opt_state, state.params,
+      **(extra if optimizer.extra else {}),
+    )[0]  # fmt: skip
+
   @jax.jit
-  def update(state, gradient):
-    return optimizer.update(gradient, state.opt_state, state.params)[0]
+  def update(state, gradient, value):
+    return update_with(lambda _: value, state, gradient, value)
 
   ascent = optimizer.ascent and jax.jit(optimizer.ascent)
+  uses = []  # whether an update uses (value, value_fn); once it was traced
 
   def updates(state, gradient, look=None):
-    if (optimizer.extra or ascent) and look is None:
+    if not uses:
+      uses.append(_uses(update_with, state, gradient))
+    (uses_value, uses_function), value = uses[0], 0.0
+    if (uses_value or ascent) and look is None:
       raise ValueError(
         'this optimizer wants more of the objective than a gradient; give look'
       )
     if ascent:
       _, gradient = look(ascent(state.params, gradient))
-    if not optimizer.extra:
-      return update(state, gradient)
-    # Not jitted, since a look may take chunk after chunk.
-    value, _ = look(state.params)
-    return optimizer.update(
-      gradient, state.opt_state, state.params, value=value, grad=gradient,
-      value_fn=lambda params: look(params)[0],
-    )[0]  # fmt: skip
+    if uses_value:
+      value, _ = look(state.params)
+    if uses_function:  # not jitted, since a look may take chunk after chunk
+      return update_with(lambda p: look(p)[0], state, gradient, value)
+    return update(state, gradient, value)
 
   return updates
+
+
+def _uses(update_with, state, gradient) -> tuple[bool, bool]:
+  """Returns whether an update uses value or value_fn, and whether value_fn.
+
+  All that optax chains takes both, and most of it uses neither.
+  """
+  calls = []
+
+  def traced(value, state, gradient):
+    def value_fn(_):
+      calls.append(value)
+      return value
+
+    return update_with(value_fn, state, gradient, value)
+
+  jaxpr = jax.make_jaxpr(traced)(jnp.zeros(()), state, gradient).jaxpr
+  read = [*jaxpr.outvars, *(x for eqn in jaxpr.eqns for x in eqn.invars)]
+  uses_value = any(x is jaxpr.invars[0] for x in read)
+  return uses_value or bool(calls), bool(calls)
 
 
 def _recomputing(objective):

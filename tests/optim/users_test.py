@@ -106,6 +106,27 @@ class UsersTest(parameterized.TestCase):
       for u, g in zip(jax.tree.leaves(got), jax.tree.leaves(gradient)):
         self.assertAlmostEqual(float(jnp.abs(u + value * g).max()), 0, places=5)
 
+  @parameterized.parameters('optax:adabelief', 'optax:sgd')
+  def test_an_update_that_uses_no_more_than_a_gradient(self, name):
+    """Optax chains all that it has, so that all take the objective too."""
+    made = toys.classifier('none', optimizer=optim.make(name, RATE))
+    state = made.init(0)
+    gradient = jax.tree.map(jnp.ones_like, state.params)
+    alone = getattr(optax, name.removeprefix('optax:'))(RATE)
+    want, _ = jax.jit(alone.update)(
+      gradient, alone.init(state.params), state.params
+    )
+    same_bits.assert_same(made.updates(state, gradient), want)
+    same_bits.assert_same(made.updates(state, gradient, self.fail), want)
+
+  def test_an_update_that_uses_more(self):
+    made = toys.classifier(
+      'none', optimizer=optim.make('own_optimizers:by_value', RATE)
+    )
+    state = made.init(0)
+    with self.assertRaisesRegex(ValueError, 'wants more of the objective'):
+      made.updates(state, state.params)
+
   def test_an_optimizer_of_ours(self):
     optimizer = optim.make('own_optimizers:sam_of_adam', RATE, rho=0.5)
     params = {'w': jnp.ones(1)}

@@ -84,6 +84,16 @@ class PageTest(absltest.TestCase):
     self.assertEqual(optimizers.of_edge(runs[:1]), '')
     self.assertEqual(optimizers.of_rates(runs[:2]), '')
 
+  def test_the_records_say_whether_there_is_an_effective_rate(self):
+    """A user's function may return ours; its name does not tell."""
+    measured = {'conv1/weight_norm': [1.0]}
+    rate = {'conv1/effective_learning_rate': [0.1]}
+    for values, is_said in ((measured, True), (measured | rate, False)):
+      seed = hand_made.seed(weights=((0,), values))
+      seed.manifest['config']['optimizer'] = {'name': 'a:b'}
+      said = optimizers.of_rates([curves.Run('own', (seed,))])
+      self.assertEqual('not defined for own (a:b)' in said, is_said)
+
   def test_the_edge_in_claims(self):
     """A beta of 20 at a rate of 0.1."""
     for config, want in (

@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -12,6 +13,7 @@ from absl.testing import absltest, parameterized
 import bn_jax
 from bn_jax import errors
 from bn_jax.config import build
+from bn_jax.trained import statistics
 from tests.fixtures import commanded, same_bits, strict, trained
 
 _CONFIG = """
@@ -103,6 +105,8 @@ class LoadTest(absltest.TestCase):
       ('holds 2 trained networks; give one', self.workdir, {}),
       ('holds no population statistics; make them', self.place,
        dict(statistics='population')),
+      ("'population' with averaged=True; allowed: 'running'; recalibrate est",
+       self.place, dict(statistics='population', averaged=True)),
       ("statistics is 'batch'; allowed: running, population", self.place,
        dict(statistics='batch')),
       ('there are: 0, 2, 4', self.place, dict(step=3)),
@@ -115,6 +119,17 @@ class LoadTest(absltest.TestCase):
         self.assertNotIn('\n', str(raised.exception))
     with self.assertRaisesRegex(ValueError, 'allowed: .N, 8, 8, 1., which'):
       bn_jax.load(self.place).predict(self.images()[:, :4])
+
+  def test_norms_without_statistics_have_none_of_the_population(self):
+    said = (
+      "statistics is 'population'; batchnorm/seed0 keeps no statistics; "
+      'allowed: running$'
+    )
+    with (
+      mock.patch.object(statistics, 'keeps', return_value=False),
+      self.assertRaisesRegex(errors.ConfigError, said),
+    ):
+      bn_jax.load(self.place, statistics='population')
 
   def test_a_damaged_checkpoint_is_refused(self):
     with tempfile.TemporaryDirectory() as folder:

@@ -88,7 +88,7 @@ def of_rates(runs: Sequence[curves.Run]) -> str:
 
   It ends with a space.
   """
-  others = [run for run in runs if not _has_effective_rate(run.config)]
+  others = [run for run in runs if not _has_effective_rate(run)]
   if not others:
     return ''
   names = ', '.join(f'{run.name} ({name(run.config)})' for run in others)
@@ -103,6 +103,17 @@ def _is_sgd(config: Mapping[str, Any]) -> bool:
   return name(config) == 'sgd'
 
 
-def _has_effective_rate(config: Mapping[str, Any]) -> bool:
-  """Returns whether updates are sums of gradients, at rates that may differ."""
-  return name({**config, 'rates': None, 'trainable': None}) == 'sgd'
+def _has_effective_rate(run: curves.Run) -> bool:
+  """Returns whether updates are sums of gradients, at rates that may differ.
+
+  The records tell: a user's function may return an optimizer of ours.
+  """
+  quantities = {
+    value.rpartition('/')[2]
+    for seed in run.seeds
+    for series in seed.series.values()
+    for value in series.values
+  }
+  if 'weight_norm' in quantities:
+    return 'effective_learning_rate' in quantities
+  return name({**run.config, 'rates': None, 'trainable': None}) == 'sgd'
