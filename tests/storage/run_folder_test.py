@@ -107,7 +107,9 @@ class RunFolderTest(absltest.TestCase):
 
   def test_a_changed_manifest_is_named(self):
     folder = run_folder.at(self.workdir, 'a', 2)
-    optional = ('step', 'git_commit', 'measures', 'records')
+    optional = (
+      'step', 'git_commit', 'measures', 'modules', 'normalization', 'records',
+    )  # fmt: skip
     for key in run_folder.WHOLE.keys() - set(optional):
       changed = {k: v for k, v in folder.manifest.items() if k != key}
       files.write_json(folder.manifest_file, changed)

@@ -1,6 +1,7 @@
 """Measures afterwards: what training recorded, and what it did not."""
 
 import contextlib
+import dataclasses
 import io
 import pathlib
 import shutil
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax import __main__
+from bn_jax import __main__, analysis
 from bn_jax.analysis import gradients
 from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
@@ -305,7 +306,6 @@ class PlanTest(Trained):
     ('covariate_shift', (), '8 gradients (1 chunk x 2'),
     ('one_step_loss', (), '2 gradients, 22 values (1 chunk x 2'),
     ('evaluation', ('--data=train',), '30 values (15 chunks x 2'),
-    ('jacobian', (), 'not estimated'),
   )  # fmt: skip
   def test_says_what_it_costs_and_writes_nothing(self, name, words, want):
     code, said, wrong = self.run_command(
@@ -316,6 +316,21 @@ class PlanTest(Trained):
     for row in ('evaluations', 'memory', 'time', 'results'):
       self.assertIn(f'\n  {row}', said)
     self.assertFalse((self.place / 'analysis').exists())
+
+  def test_costs_in_words_are_not_estimated(self):
+    in_words = dataclasses.replace(
+      analysis.MEASURES['weights'], cost=lambda section, layers: 'a look each'
+    )
+    with mock.patch.dict(analysis.MEASURES, weights=in_words):
+      code, said, _ = self.run_command('--measure=weights', '--plan')
+    self.assertEqual(code, 0)
+    self.assertRegex(said, 'evaluations +a look each')
+    self.assertRegex(said, 'time +not estimated')
+
+  def test_a_network_that_a_measure_cannot_look_at_is_refused(self):
+    code, _, wrong = self.run_command('--measure=jacobian', '--plan')
+    self.assertEqual(code, 2)
+    self.assertIn('there is none behind dense1', wrong)
 
   def test_counts_what_is_missing(self):
     self.run_command('--measure=weights')
