@@ -5,7 +5,7 @@ from typing import Any
 import ml_collections
 
 from bn_jax import errors
-from bn_jax.config.run_config import SECTIONS
+from bn_jax.config.run_config import SECTIONS, in_other_unit
 
 NAMED = (*SECTIONS, 'measure')  # kinds of sections that have a name
 
@@ -124,14 +124,3 @@ def kind_below(kind: str, key: Any) -> str:
     return key
   is_section = kind in ('config', 'run') and key in (*SECTIONS, 'checkpoint')
   return key if is_section else ''
-
-
-def in_other_unit(kind: str, key: str) -> str | None:
-  """Returns 'epochs' for 'steps', and so on; None for what is no time."""
-  if kind in ('config', 'run'):
-    return {'steps': 'epochs', 'epochs': 'steps'}.get(key)
-  if kind == 'schedule' and key.endswith('_steps'):
-    return f'{key.removesuffix("steps")}epochs'
-  if kind == 'schedule' and key.endswith('_epochs'):
-    return f'{key.removesuffix("epochs")}steps'
-  return None

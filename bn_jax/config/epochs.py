@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bn_jax import checks, errors
-from bn_jax.config import changeable, schema
+from bn_jax.config import run_config, schema
 
 
 def replaced(kind: str, new: dict[str, Any]) -> set[str]:
@@ -20,7 +20,7 @@ def replaced(kind: str, new: dict[str, Any]) -> set[str]:
   """
   keys = set()
   for key, value in new.items():
-    other = changeable.in_other_unit(kind, key)
+    other = run_config.in_other_unit(kind, key)
     if other is None or value is None:
       continue
     if new.get(other) is not None:
@@ -62,7 +62,7 @@ def in_steps(
     allowed = schema.allowed(schema.of('schedule'), schedule.get('name')) or ()
     config['schedule'] = schedule = dict(schedule)
     for key in tuple(schedule):
-      steps = changeable.in_other_unit('schedule', key)
+      steps = run_config.in_other_unit('schedule', key)
       if key.endswith('_epochs') and steps in allowed:
         number = schedule.pop(key)
         if number is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from bn_jax import errors
-from bn_jax.config import changeable, epochs, parser, schema
+from bn_jax.config import changeable, epochs, parser, run_config, schema
 
 Config = dict[str, Any]
 
@@ -204,7 +204,7 @@ def check_agreed(path: str, runs: Mapping[str, Config]) -> None:
   kind = 'run'
   for key in above:
     kind = changeable.kind_below(kind, key)
-  for key in {last: None, changeable.in_other_unit(kind, last): None}:
+  for key in {last: None, run_config.in_other_unit(kind, last): None}:
     values = {
       name: value
       for name, own in runs.items()

@@ -133,6 +133,17 @@ KEYS = tuple(
 RUN_KEYS = (*KEYS, 'epochs')
 
 
+def in_other_unit(kind: str, key: str) -> str | None:
+  """Returns 'epochs' for 'steps', and so on; None for what is no time."""
+  if kind in ('config', 'run'):
+    return {'steps': 'epochs', 'epochs': 'steps'}.get(key)
+  if kind == 'schedule' and key.endswith('_steps'):
+    return f'{key.removesuffix("steps")}epochs'
+  if kind == 'schedule' and key.endswith('_epochs'):
+    return f'{key.removesuffix("epochs")}steps'
+  return None
+
+
 def _frozen(value: Any) -> Any:
   """Returns a value with frozen dicts, and tuples for lists, at all depths."""
   if isinstance(value, dict):

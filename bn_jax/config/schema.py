@@ -20,7 +20,7 @@ from bn_jax import (
   optim,
   plugins,
 )
-from bn_jax.config import parser
+from bn_jax.config import parser, run_config
 from bn_jax.data import datasets, images
 
 Config = dict[str, Any]
@@ -118,8 +118,10 @@ def completed(where: str, section: Section, keys: Any) -> Config:
     )
   for keyword, parameter in keywords.items():
     if keyword not in keys and parameter.default is inspect.Parameter.empty:
+      other = run_config.in_other_unit(section.kind, keyword)
       raise errors.ConfigError(
         f'{where}.{keyword}: missing; {section.kind} {name!r} needs it'
+        + (f', or {other}' if other else '')
       )
   defaults = {
     keyword: jsonable(f'{where}.{keyword}', parameter.default)
