@@ -67,7 +67,7 @@ def of(name: str, data_dir: str | os.PathLike | None = None) -> Facts:
 
 
 def prepared(
-  dataset: sets.Set, test_splits: Sequence[str] = ('test', 'validation')
+  dataset: sets.Set, test_splits: Sequence[str] = sets.TEST_SPLITS
 ) -> Facts:
   """Returns the facts of a set that lies on disk.
 
@@ -84,25 +84,25 @@ def prepared(
       f'{dataset.name} in {dataset.folder} has no split train; it has '
       f'{", ".join(dataset.splits)}'
     )
-  for test_split in test_splits:
-    if test_split in dataset.splits:
-      for split in ('train', test_split):
-        if not dataset.splits[split]:
-          raise errors.DataError(
-            f'{dataset.name} in {dataset.folder}: {split} is empty'
-          )
-      return Facts(
-        dataset.shape,
-        dataset.num_classes,
-        dataset.splits['train'],
-        dataset.splits[test_split],
-        test_split,
-        dataset.stated.dtype if dataset.stated else 'float32',
-        dataset.classifies,
+  test_split = sets.split_to_test_on(dataset, test_splits)
+  if test_split is None:
+    raise errors.DataError(
+      f'{dataset.name} in {dataset.folder} has no split '
+      f'{" or ".join(test_splits)}; it has {", ".join(dataset.splits)}'
+    )
+  for split in ('train', test_split):
+    if not dataset.splits[split]:
+      raise errors.DataError(
+        f'{dataset.name} in {dataset.folder}: {split} is empty'
       )
-  raise errors.DataError(
-    f'{dataset.name} in {dataset.folder} has no split '
-    f'{" or ".join(test_splits)}; it has {", ".join(dataset.splits)}'
+  return Facts(
+    dataset.shape,
+    dataset.num_classes,
+    dataset.splits['train'],
+    dataset.splits[test_split],
+    test_split,
+    dataset.stated.dtype if dataset.stated else 'float32',
+    dataset.classifies,
   )
 
 

@@ -28,9 +28,9 @@ def of(base: sets.Set, share: float | None, seed: int) -> sets.Set:
     ValueError: a share of a set that has a test split.
     DataError: too few examples.
   """
-  if test_split(base) is not None:
+  if sets.split_to_test_on(base) is not None:
     if share is not None:
-      refuse(base.name, share, test_split(base))
+      refuse(base.name, share, sets.split_to_test_on(base))
     return base
   share = SHARE if share is None else share
   test = _drawn(_labels(base), share, seed)
@@ -52,12 +52,6 @@ def refuse(name: str, share: float, split: str) -> NoReturn:
     f'test_share is {share:g}, and {name} has the split {split} to test on; '
     'allowed: None'
   )
-
-
-def test_split(dataset: sets.Set) -> str | None:
-  """Returns the name of the split to test on; None where there is none."""
-  names = ('test', 'validation')
-  return next((name for name in names if name in dataset.splits), None)
 
 
 def _labels(base: sets.Set) -> np.ndarray:

@@ -15,6 +15,7 @@ from bn_jax.data.disk import levels
 
 # (The file of an image, or an array; its label, or a target [K].)
 Example = tuple[bytes | np.ndarray, int | np.ndarray]
+TEST_SPLITS = ('test', 'validation')  # the first of them that a set has counts
 
 
 class Records(Protocol):
@@ -144,3 +145,10 @@ class _Part:
 
   def read(self, numbers: Sequence[int]) -> list[Example]:
     return self._records.read([int(self._numbers[n]) for n in numbers])
+
+
+def split_to_test_on(
+  dataset: Set, names: Sequence[str] = TEST_SPLITS
+) -> str | None:
+  """Returns the first of these splits that a set has; None without any."""
+  return next((name for name in names if name in dataset.splits), None)
