@@ -118,7 +118,9 @@ def over_entry(
     return math.nan
   series, below = seed.series[name], seed.series[other]
   at_step = dict(zip(below.step.tolist(), below.values[value]))
-  below_T = np.array([at_step.get(k, math.nan) for k in series.step.tolist()])
+  below_T = np.array(
+    [at_step[k] if k in at_step else math.nan for k in series.step.tolist()]
+  )
   with np.errstate(divide='ignore', invalid='ignore'):
     ratio_T = series.values[value] / below_T
   return reductions.over(series.step, ratio_T, reduce, after)
