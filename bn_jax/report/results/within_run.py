@@ -117,10 +117,9 @@ def over_entry(
   if not all(curves.recorded(seed, entry, value) for entry in (name, other)):
     return math.nan
   series, below = seed.series[name], seed.series[other]
-  at_step = dict(zip(below.step.tolist(), below.values[value]))
-  below_T = np.array(
-    [at_step[k] if k in at_step else math.nan for k in series.step.tolist()]
+  step_T, above, under = np.intersect1d(
+    series.step, below.step, return_indices=True
   )
   with np.errstate(divide='ignore', invalid='ignore'):
-    ratio_T = series.values[value] / below_T
-  return reductions.over(series.step, ratio_T, reduce, after)
+    ratio_T = series.values[value][above] / below.values[value][under]
+  return reductions.over(step_T, ratio_T, reduce, after)
