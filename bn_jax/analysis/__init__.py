@@ -1,8 +1,8 @@
 """Measures the loss of any JAX program: its landscape, gradients and layers.
 
-`along_gradient`, `covariate_shift`, `one_step_loss`, `weights` and `signal`
-have one contract: `NAME(loss, params, ...) -> dict of arrays`. The loss is a
-function of a tree of parameters (and in `signal` of perturbations). A
+`along_gradient`, `covariate_shift`, `one_step_loss`, `path`, `weights` and
+`signal` have one contract: `NAME(loss, params, ...) -> dict of arrays`. The loss
+is a function of a tree of parameters (and in `signal` of perturbations). A
 loss that is a `jax.tree_util.Partial` of one function is compiled once for all
 batches bound to it.
 Parameters are not changed; matrix products are computed in full precision.
@@ -17,6 +17,7 @@ from bn_jax.analysis import covariate_shift as _covariate_shift
 from bn_jax.analysis import evaluation as _evaluation
 from bn_jax.analysis import jacobian as _jacobian
 from bn_jax.analysis import one_step as _one_step
+from bn_jax.analysis import path as _path
 from bn_jax.analysis import signal as _signal
 from bn_jax.analysis import theory
 from bn_jax.analysis import weights as _weights
@@ -33,6 +34,7 @@ from bn_jax.analysis.gradients import (
 from bn_jax.analysis.jacobian import singular_values
 from bn_jax.analysis.kind import Cost, Kind, kind_of_user
 from bn_jax.analysis.one_step import one_step_loss
+from bn_jax.analysis.path import barrier, path
 from bn_jax.analysis.signal import signal
 from bn_jax.analysis.theory import one_layer as layer
 from bn_jax.analysis.weights import weights
@@ -44,6 +46,7 @@ MEASURES: dict[str, Kind] = {
   'evaluation': _evaluation.KIND,
   'jacobian': _jacobian.KIND,
   'one_step_loss': _one_step.KIND,
+  'path': _path.KIND,
   'signal': _signal.KIND,
   'weights': _weights.KIND,
 }
@@ -53,6 +56,7 @@ __all__ = [
   'Cost',
   'Kind',
   'along_gradient',
+  'barrier',
   'check_chunks',
   'chunked',
   'covariate_shift',
@@ -63,6 +67,7 @@ __all__ = [
   'make',
   'memory',
   'one_step_loss',
+  'path',
   'signal',
   'singular_values',
   'theory',
