@@ -1,8 +1,8 @@
 """Measures the loss of any JAX program: its landscape, gradients and layers.
 
 `along_gradient`, `covariate_shift`, `one_step_loss`, `path`, `weights` and
-`signal` have one contract: `NAME(loss, params, ...) -> dict of arrays`. The loss
-is a function of a tree of parameters (and in `signal` of perturbations). A
+`signal` have one contract: `NAME(loss, params, ...) -> dict of arrays`. The
+loss is a function of a tree of parameters (and in `signal` of perturbations). A
 loss that is a `jax.tree_util.Partial` of one function is compiled once for all
 batches bound to it.
 Parameters are not changed; matrix products are computed in full precision.

@@ -7,6 +7,7 @@ batch statistics of Batch Normalization. Then statistics must be taken over
 groups of examples, and chunks must be whole groups.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -149,9 +150,9 @@ def batches_of(
   if chunk_size is None or chunk_size >= count:
     return (batch,)
   _check_batch(problem, batch, statistics, chunk_size, group_size)
+  chunks = (slice(*bounds) for bounds in _bounds(count, chunk_size))
   return tuple(
-    jax.tree.map(lambda leaf: leaf[first:end], batch)
-    for first, end in _bounds(count, chunk_size)
+    jax.tree.map(operator.itemgetter(chunk), batch) for chunk in chunks
   )
 
 

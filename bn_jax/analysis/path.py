@@ -275,7 +275,9 @@ def _along(
       if journal is not None:
         journal.keep(f'{name}/{i}', row)
     rows.append(row)
-  columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+  # A program of JAX sorts the names.
+  keys = sorted(rows[0], key=lambda key: key != 'loss')
+  columns = {key: np.array([row[key] for row in rows]) for key in keys}
   return {'t': t, **columns}
 
 
