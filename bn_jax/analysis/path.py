@@ -158,7 +158,11 @@ def measure(
     NAME/loss and, of a classifier, NAME/accuracy [points], NAME/barrier and
     NAME/barrier_of_mean [], as `barrier` defines them.
   """
-  reference = _checked_reference(to)
+  if not isinstance(to, str) or not to.strip():
+    raise checks.Refused(
+      'to', to, "a step such as '0' or '250', or a run: "
+      "'runs/a/batchnorm/seed1', 'runs/a/batchnorm/seed1:250'"
+    )  # fmt: skip
   checks.count('points', points, least=2)
   checks.sequence(
     'over', over, lambda item: item in OVER,
@@ -175,14 +179,14 @@ def measure(
     states: types.States | None = None,
   ) -> dict[str, np.ndarray]:
     (batch,) = batches
-    other = states.at(reference)
-    for here, there in zip(_end(state), _end(other)):
-      gradients.check_like(here, there, 'other end')
     of_batches = not {'batch', 'reset'}.isdisjoint(names)
     pieces = chunks.batches_of(
       problem, batch, 'batch' if of_batches else 'running',
       chunk_size=size, group_size=group_size,
     )  # fmt: skip
+    other = states.at(to)
+    for here, there in zip(_end(state), _end(other)):
+      gradients.check_like(here, there, 'other end')
     functions = _functions(problem, state, names)
     of_function = {}
     for function in dict.fromkeys(functions.values()):
@@ -197,18 +201,6 @@ def measure(
     }
 
   return look
-
-
-def _checked_reference(to: Any) -> str:
-  """Returns the reference to the other end; raises ValueError for no text."""
-  if checks.is_whole(to) and to >= 0:  # a flag's
-    return str(to)
-  if not isinstance(to, str) or not to.strip():
-    raise checks.Refused(
-      'to', to, "a step such as '0' or '250', or a run: "
-      "'runs/a/batchnorm/seed1', 'runs/a/batchnorm/seed1:250'"
-    )  # fmt: skip
-  return to
 
 
 def _end(state: types.TrainState) -> tuple[Any, Any]:
@@ -344,10 +336,6 @@ def _mixed(end_a, end_b, share_a, share_b):
   return jax.tree.map(mixed, end_a, end_b)
 
 
-def _others(section: kind_lib.Section) -> tuple[str, ...]:
-  return (_checked_reference(section['to']),)
-
-
 def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
   """Returns the passes over the examples: two for 'reset', else one."""
   del layers
@@ -374,4 +362,6 @@ KIND = kind_lib.Kind(
   },
   cost=_cost,
   forward=_forward,
+  others=lambda section: (section['to'],),
+  over=lambda section: tuple(section.get('over', OVER)),
 )

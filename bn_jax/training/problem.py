@@ -96,12 +96,7 @@ def make(
     rate_factors=optimizer.factors,
     layers=lambda state: layers(module, {'params': state.params}),
     group_size=group_size,
-    keeps_statistics=lambda state: keeps_statistics(state.batch_stats),
-    population=lambda state, inputs, **keywords: population(
-      {'params': state.params, 'batch_stats': state.batch_stats},
-      inputs,
-      **keywords,
-    ),
+    **_of_statistics(keeps_statistics, population),
     **_of_params(objective, dict(taps)),
     **_of_network(module, compute_dtype, forward, loss, dict(taps), noisy),
   )  # fmt: skip
@@ -109,6 +104,18 @@ def make(
 
 def _learning_rate(optimizer, state):
   return optimizer.learning_rate(state.opt_state, step.updates_made(state))
+
+
+def _of_statistics(keeps, population) -> dict[str, Callable]:
+  """Returns the functions of a Problem that are about kept statistics."""
+  return {
+    'keeps_statistics': lambda state: keeps(state.batch_stats),
+    'population': lambda state, inputs, **keywords: population(
+      {'params': state.params, 'batch_stats': state.batch_stats},
+      inputs,
+      **keywords,
+    ),
+  }
 
 
 def _of_params(objective, paths) -> dict[str, Callable]:

@@ -34,16 +34,6 @@ def double_well(params):
 OVER = ('batch', 'reset', 'interpolated')
 
 
-class Others(dict):
-  """A `types.States` in memory: reference -> state."""
-
-  def at(self, reference):
-    return self[reference]
-
-  def steps(self):
-    return (0,)
-
-
 class ClosedFormTest(parameterized.TestCase):
   def test_an_indefinite_quadratic(self):
     """f(t) is above its chord by t (1 - t) / 2 times -d'Hd."""
@@ -195,7 +185,7 @@ def permuted(state, order):
 
 def looked(made, state, other, batch, journal=None, **keywords):
   look = analysis.make('path', **{'points': 5, **keywords})
-  return look(made, state, [batch], journal, states=Others({'0': other}))
+  return look(made, state, [batch], journal, states=toys.States({'0': other}))
 
 
 class NetworkTest(parameterized.TestCase):
@@ -388,7 +378,7 @@ class NetworkTest(parameterized.TestCase):
       ({'over': []}, 'over is .*one or more of batch'),
       ({'over': 'batch'}, 'over is'),
       ({'to': ''}, "to is ''; allowed: a step such as '0'"),
-      ({'to': -1}, 'to is -1; allowed: a step'),
+      ({'to': 250}, 'to is 250; allowed: a step'),
       ({'to': None}, 'to is None'),
     ):
       with self.assertRaisesRegex(ValueError, said):
