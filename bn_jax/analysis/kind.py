@@ -60,6 +60,9 @@ class Kind:
       look is written to a file of its own.
     layers: which names its keyword `layers` takes: 'taps', the layers that feed
       a nonlinearity; or 'all', every layer with parameters.
+    check: (section, examples, group size) -> None, where a batch must have a
+      number of examples; raises ValueError. The group size is the problem's
+      with the section's statistics, None where all of a batch see each other.
     replaces: (section, layers that feed a nonlinearity) -> those whose
       activations it changes, which a network may forbid; None: it reads them.
     cost: (section, number of layers of the network) -> its evaluations, or
@@ -77,6 +80,7 @@ class Kind:
   layers: str = 'taps'
   cost: Callable[[Section, int], Cost | str] = lambda section, layers: 'unknown'
   forward: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] | None = None
+  check: Callable[[Section, int, int | None], None] | None = None
   replaces: Callable[[Section, Sequence[str]], Sequence[str]] | None = None
 
   def __post_init__(self):
