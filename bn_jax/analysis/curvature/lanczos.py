@@ -251,7 +251,7 @@ def _step(basis, k, image, scale):
 
 @functools.partial(jax.jit, static_argnums=2)
 def _of_program(products, starts, steps):
-  """Returns (alphas [p, m], betas [p, m], bases [p, m, n], following [p, n])."""
+  """Returns alphas and betas [p, m], bases [p, m, n] and following [p, n]."""
   vectors = starts / jnp.linalg.norm(starts, axis=1, keepdims=True)
   bases = jnp.zeros((len(starts), steps, starts.shape[1]), starts.dtype)
 
@@ -280,8 +280,10 @@ def _computed(jaxpr: core.Jaxpr) -> float:
     if equation.primitive.name in _SLOW:
       return float('inf')
     inner = _inner(equation.params.values())
-    total += sum(map(_computed, inner)) if inner else sum(
-      variable.aval.size for variable in equation.outvars
+    total += (
+      sum(map(_computed, inner))
+      if inner
+      else sum(variable.aval.size for variable in equation.outvars)
     )
   return total
 

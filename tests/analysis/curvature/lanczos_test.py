@@ -117,9 +117,7 @@ class KnownAnswersTest(parameterized.TestCase):
     matrix, _ = with_eigenvalues(INDEFINITE)
     starts = jnp.stack([signs(SIZE, key=k) for k in range(3)])
     together = lanczos.tridiagonals(dense(matrix), starts, 8)
-    alone = lanczos.tridiagonals(
-      dense(matrix, in_one_program=False), starts, 8
-    )
+    alone = lanczos.tridiagonals(dense(matrix, in_one_program=False), starts, 8)
     for a, b in zip(together, alone, strict=True):
       chex.assert_trees_all_close(a, b, rtol=1e-5, atol=1e-5)
 
