@@ -74,6 +74,10 @@ FUNCTIONS = {
       (('a', ('a',)),), **{'learning_rate': 0.1, **k}
     ),
   ),
+  'representations': (
+    analysis.representations,
+    lambda **k: analysis.representations({'h': _x()}, **k),
+  ),
   'population_statistics': (norms.population_statistics, _population),
   'BatchNorm': (
     norms.BatchNorm,
@@ -172,7 +176,7 @@ _OTHER = (
   'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
   'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm',
-  'optimizer',
+  'optimizer', 'hidden',
 )  # fmt: skip
 
 # Registered constructors: kind -> (registry, how one is called by name).
@@ -215,7 +219,8 @@ _RANGES = {
   **dict.fromkeys(('decay_factor', 'crop_area'), lambda x: 0 < x <= 1),
   **dict.fromkeys(
     ('factor', 'initial_std', 'input_scale', 'kernel_scale', 'learning_rate',
-     'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip'),
+     'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip',
+     'threshold'),
     lambda x: x > 0,
   ),
   **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),

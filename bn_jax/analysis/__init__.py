@@ -20,6 +20,7 @@ from bn_jax.analysis import gradient_confusion as _gradient_confusion
 from bn_jax.analysis import gradient_noise as _gradient_noise
 from bn_jax.analysis import jacobian as _jacobian
 from bn_jax.analysis import one_step as _one_step
+from bn_jax.analysis import representations as _representations
 from bn_jax.analysis import sharpness as _sharpness
 from bn_jax.analysis import signal as _signal
 from bn_jax.analysis import theory
@@ -40,6 +41,7 @@ from bn_jax.analysis.gradients import (
 from bn_jax.analysis.jacobian import singular_values
 from bn_jax.analysis.kind import Cost, Kind, kind_of_user
 from bn_jax.analysis.one_step import one_step_loss
+from bn_jax.analysis.representations import representations
 from bn_jax.analysis.sharpness import sharpness
 from bn_jax.analysis.signal import signal
 from bn_jax.analysis.theory import one_layer as layer
@@ -56,6 +58,7 @@ MEASURES: dict[str, Kind] = {
   'jacobian': _jacobian.KIND,
   'one_step_loss': _one_step.KIND,
   'sharpness': _sharpness.KIND,
+  'representations': _representations.KIND,
   'signal': _signal.KIND,
   'weights': _weights.KIND,
 }
@@ -78,6 +81,7 @@ __all__ = [
   'make',
   'memory',
   'one_step_loss',
+  'representations',
   'sharpness',
   'signal',
   'singular_values',
