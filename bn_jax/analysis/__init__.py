@@ -18,6 +18,7 @@ from bn_jax.analysis import evaluation as _evaluation
 from bn_jax.analysis import jacobian as _jacobian
 from bn_jax.analysis import one_step as _one_step
 from bn_jax.analysis import signal as _signal
+from bn_jax.analysis import surface as _surface
 from bn_jax.analysis import theory
 from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
@@ -25,6 +26,7 @@ from bn_jax.analysis.along_gradient import along_gradient
 from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
 from bn_jax.analysis.covariate_shift import covariate_shift
+from bn_jax.analysis.directions import random_directions, trajectory_plane
 from bn_jax.analysis.gradients import (
   fitting_chunk_size,
   memory,
@@ -34,6 +36,7 @@ from bn_jax.analysis.jacobian import singular_values
 from bn_jax.analysis.kind import Cost, Kind, kind_of_user
 from bn_jax.analysis.one_step import one_step_loss
 from bn_jax.analysis.signal import signal
+from bn_jax.analysis.surface import surface
 from bn_jax.analysis.theory import one_layer as layer
 from bn_jax.analysis.weights import weights
 
@@ -45,6 +48,7 @@ MEASURES: dict[str, Kind] = {
   'jacobian': _jacobian.KIND,
   'one_step_loss': _one_step.KIND,
   'signal': _signal.KIND,
+  'surface': _surface.KIND,
   'weights': _weights.KIND,
 }
 
@@ -63,9 +67,12 @@ __all__ = [
   'make',
   'memory',
   'one_step_loss',
+  'random_directions',
   'signal',
   'singular_values',
+  'surface',
   'theory',
+  'trajectory_plane',
   'value_and_gradient',
   'weights',
 ]
