@@ -197,7 +197,8 @@ _RANGES = {
   **dict.fromkeys(('decay_factor', 'crop_area'), lambda x: 0 < x <= 1),
   **dict.fromkeys(
     ('factor', 'initial_std', 'input_scale', 'kernel_scale', 'learning_rate',
-     'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip'),
+     'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip',
+     'extent'),
     lambda x: x > 0,
   ),
   **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),

@@ -116,24 +116,20 @@ def _bytes(aval) -> int:
   return getattr(aval, 'size', 0) * getattr(aval.dtype, 'itemsize', 0)
 
 
-def _values(value_of, loss_parts, rounds, journal) -> np.ndarray:
-  """Returns the loss of all points of all rounds, [R * C].
+def _values(value_of, loss_parts, groups, journal) -> np.ndarray:
+  """Returns the loss of all points of all groups, one after the other.
 
   Args:
-    value_of: (part of the loss, coordinates of a round [C, K]) -> [C].
+    value_of: (part of the loss, points of a group [C, K]) -> [C].
     loss_parts: (parts, shares) of the loss.
-    journal: keeps what is computed after each part of each round.
+    journal: keeps what is computed after each part of each group.
   """
   parts, shares = loss_parts
-  kept = None if journal is None else journal.kept('points')
-  values, count, total = [], 0, None
-  if kept is not None:
-    values, count = [kept['values']], int(kept['parts'])
-    total = kept['total'] if count else None
-  done = sum(map(len, values)) // len(rounds[0])
-  for i in range(done, len(rounds)):
+  values, count, total = _resumed(journal)
+  done = sum(map(len, values)) // len(groups[0])
+  for group in groups[done:]:
     for k in range(count, len(parts)):
-      term = value_of(parts[k], rounds[i])
+      term = value_of(parts[k], group)
       if len(parts) > 1:
         term = shares[k] * term
         term = term if total is None else total + term
@@ -145,22 +141,29 @@ def _values(value_of, loss_parts, rounds, journal) -> np.ndarray:
     values.append(total)
     count, total = 0, None
     if journal is not None:
-      values = [_keep(journal, values, 0, np.zeros(0))]
+      values = [np.concatenate(placement.host(values))]
+      _keep(journal, values)
   return np.concatenate(placement.host(values))
 
 
-def _keep(journal, values, count: int, total) -> np.ndarray:
+def _resumed(journal) -> tuple[list, int, Any]:
+  """Returns the points of a journal, and how many parts of others it summed."""
+  arrays = None if journal is None else journal.kept('points')
+  if arrays is None:
+    return [], 0, None
+  values = [arrays['values']] if arrays['values'].size else []
+  count = int(arrays['parts'])
+  return values, count, arrays['total'] if count else None
+
+
+def _keep(journal, values, count: int = 0, total: Any = 0) -> None:
   """Keeps the points so far, and the sum over parts of those in progress."""
-  joined = np.concatenate(placement.host(values)) if values else np.zeros(0)
-  journal.keep(
-    'points',
-    {
-      'values': joined,
-      'parts': np.array(count),
-      'total': placement.host(total),
-    },
-  )
-  return joined
+  arrays = {
+    'values': values[0] if values else np.zeros(0),
+    'parts': np.array(count),
+    'total': placement.host(total),
+  }
+  journal.keep('points', arrays)
 
 
 @functools.partial(jax.jit, static_argnums=4)

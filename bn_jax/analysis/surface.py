@@ -115,12 +115,44 @@ class _Plane(NamedTuple):
   Attributes:
     directions: K trees like the parameters.
     axes: the coordinates along each of them, [P] each.
-    found: name -> array, of what else is to be recorded.
+    more: name -> array, what else is to be recorded.
   """
 
   directions: tuple[Any, ...]
   axes: tuple[np.ndarray, ...]
-  found: dict[str, np.ndarray]
+  more: dict[str, np.ndarray]
+
+
+class _Grid(NamedTuple):
+  """The keywords of the measure that say where its points lie."""
+
+  directions: str
+  normalise: str
+  dimensions: int
+  points: int
+  extent: float
+  seed: int
+
+  def check(self) -> None:
+    """Raises ValueError for a keyword out of its range."""
+    checks.one_of('directions', self.directions, DIRECTIONS)
+    checks.one_of('normalise', self.normalise, directions_lib.NORMALISATIONS)
+    checks.one_of('dimensions', self.dimensions, (1, 2))
+    checks.count('points', self.points)
+    if self.points < 2:
+      raise checks.Refused('points', self.points, '2, 3, 4, ...')
+    checks.number('extent', self.extent, above=0)
+    checks.whole('seed', self.seed)
+
+  def plane(self, loss_of, state, states, journal) -> _Plane:
+    """Returns the directions and coordinates at a state."""
+    ticks = self.extent * np.linspace(-1, 1, self.points)
+    if self.directions == 'trajectory':
+      return _trajectory(
+        loss_of, state, states, ticks, self.dimensions, journal
+      )
+    axes = (ticks,) * self.dimensions
+    return _random(state.params, self.seed, self.normalise, axes)
 
 
 def measure(
@@ -168,14 +200,8 @@ def measure(
     running statistics, its own), and variance [K], the shares of the
     directions in the squares of its distances from the end.
   """
-  checks.one_of('directions', directions, DIRECTIONS)
-  checks.one_of('normalise', normalise, directions_lib.NORMALISATIONS)
-  checks.one_of('dimensions', dimensions, (1, 2))
-  checks.count('points', points)
-  if points < 2:
-    raise checks.Refused('points', points, '2, 3, 4, ...')
-  checks.number('extent', extent, above=0)
-  checks.whole('seed', seed)
+  grid = _Grid(directions, normalise, dimensions, points, extent, seed)
+  grid.check()
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   checks.flag('penalised', penalised)
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
@@ -189,18 +215,11 @@ def measure(
     states: types.States | None = None,
   ) -> dict[str, np.ndarray]:
     (batch,) = batches
-
-    def loss_of(state):
-      return chunks.of_problem(
-        problem, state, batch, statistics, penalised=penalised,
-        chunk_size=size, group_size=group_size,
-      )  # fmt: skip
-
-    ticks = extent * np.linspace(-1, 1, points)
-    if directions == 'random':
-      plane = _random(state.params, seed, normalise, (ticks,) * dimensions)
-    else:
-      plane = _trajectory(loss_of, state, states, ticks, dimensions, journal)
+    loss_of = lambda state: chunks.of_problem(
+      problem, state, batch, statistics, penalised=penalised,
+      chunk_size=size, group_size=group_size,
+    )  # fmt: skip
+    plane = grid.plane(loss_of, state, states, journal)
     loss = loss_of(state)
     at_0 = gradients.value(loss, state.params, journal, 'loss_0')
     devices = points_lib.devices_of(state.step) if spread == 'points' else ()
@@ -212,7 +231,7 @@ def measure(
       ),
       'loss_0': placement.host(at_0),
       'scales': directions_lib.lengths(plane.directions),
-      **plane.found,
+      **plane.more,
     }  # fmt: skip
 
   return look
