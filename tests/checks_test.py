@@ -74,6 +74,10 @@ FUNCTIONS = {
       (('a', ('a',)),), **{'learning_rate': 0.1, **k}
     ),
   ),
+  'representations': (
+    analysis.representations,
+    lambda **k: analysis.representations({'h': _x()}, **k),
+  ),
   'population_statistics': (norms.population_statistics, _population),
   'BatchNorm': (
     norms.BatchNorm,
@@ -154,7 +158,7 @@ _OTHER = (
   'module', 'variables', 'batches', 'loss', 'params', 'new_params', 'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
   'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm',
-  'optimizer',
+  'optimizer', 'hidden',
 )  # fmt: skip
 
 # Registered constructors: kind -> (registry, how one is called by name).
@@ -198,7 +202,7 @@ _RANGES = {
   **dict.fromkeys(
     ('factor', 'initial_std', 'input_scale', 'kernel_scale', 'learning_rate',
      'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip',
-     'extent'),
+     'extent', 'threshold'),
     lambda x: x > 0,
   ),
   **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),

@@ -17,6 +17,7 @@ from bn_jax.analysis import covariate_shift as _covariate_shift
 from bn_jax.analysis import evaluation as _evaluation
 from bn_jax.analysis import jacobian as _jacobian
 from bn_jax.analysis import one_step as _one_step
+from bn_jax.analysis import representations as _representations
 from bn_jax.analysis import signal as _signal
 from bn_jax.analysis import surface as _surface
 from bn_jax.analysis import theory
@@ -35,6 +36,7 @@ from bn_jax.analysis.gradients import (
 from bn_jax.analysis.jacobian import singular_values
 from bn_jax.analysis.kind import Cost, Kind, kind_of_user
 from bn_jax.analysis.one_step import one_step_loss
+from bn_jax.analysis.representations import representations
 from bn_jax.analysis.signal import signal
 from bn_jax.analysis.surface import surface
 from bn_jax.analysis.theory import one_layer as layer
@@ -47,6 +49,7 @@ MEASURES: dict[str, Kind] = {
   'evaluation': _evaluation.KIND,
   'jacobian': _jacobian.KIND,
   'one_step_loss': _one_step.KIND,
+  'representations': _representations.KIND,
   'signal': _signal.KIND,
   'surface': _surface.KIND,
   'weights': _weights.KIND,
@@ -68,6 +71,7 @@ __all__ = [
   'memory',
   'one_step_loss',
   'random_directions',
+  'representations',
   'signal',
   'singular_values',
   'surface',
