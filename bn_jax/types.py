@@ -230,6 +230,17 @@ class Journal(Protocol):
     """Forgets a name."""
 
 
-# (problem, state, batches, journal=None) -> name -> array. A measure gets no
-# writer and no config.
+class States(Protocol):
+  """Gives a measure the states of other checkpoints than its own."""
+
+  def at(self, reference: str) -> TrainState:
+    """Returns the state that a reference names: `Kind.others`."""
+
+  def steps(self) -> tuple[int, ...]:
+    """Returns the steps of this run of which there are states, in order."""
+
+
+# (problem, state, batches, journal=None) -> name -> array; a measure that looks
+# at other checkpoints takes states=None too, a `States`. It gets no writer and
+# no config.
 Measure = Callable[..., dict[str, Any]]

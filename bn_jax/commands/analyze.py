@@ -176,6 +176,8 @@ def _value(keyword: inspect.Parameter, word: str) -> Any:
     return [_number(item) for item in items] if is_number else items
   if isinstance(default, float):
     return _number(word)
+  if keyword.annotation is str:
+    return word
   if re.fullmatch(r'-?\d+', word):
     return int(word)
   return None if word == 'None' else word

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import analysis, errors, plugins, types
-from bn_jax.analysis import chunks
+from bn_jax.analysis import chunks, kind
 from bn_jax.config import build
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
@@ -29,7 +29,7 @@ class Bound(NamedTuple):
   """A measure with its data.
 
   Attributes:
-    look: (state, journal=None) -> (name of a quantity -> array).
+    look: (state, journal=None, states=None) -> (name of a quantity -> array).
     conditions: what its records say: statistics, data, examples, precision.
     arrays: whether its results are too large for a line of records.
   """
@@ -100,8 +100,11 @@ def bound(
 
   told = set()
 
-  def look(state, journal=None):
-    values = measure(problem, state, stoppable(batches(state)), journal)
+  takes_states = plugins.takes(measure, 'states')
+
+  def look(state, journal=None, states=None):
+    more = {'states': states} if takes_states else {}
+    values = measure(problem, state, stoppable(batches(state)), journal, **more)
     if plugins.is_reference(section['name']):
       _tell_not_finite(section['name'], told, values)
     return values
@@ -193,6 +196,19 @@ def check(config: RunConfig, problem: types.Problem) -> None:
   for name, section in config.measures.items():
     with build.blaming(f'config.measures.{name}'):
       check_one(section, config, problem)
+      _check_others(section)
+
+
+def _check_others(section: Mapping[str, Any]) -> None:
+  """Raises ValueError for checkpoints that are not there in training."""
+  for reference in analysis.kind_of(section['name']).others(section):
+    if reference != '0':
+      other = 'all checkpoints' if reference == kind.EVERY else reference
+      raise ValueError(
+        f'{section["name"]} looks at {other}; allowed in training: 0, the '
+        'state before the first step (afterwards: python -m bn_jax analyze RUN '
+        f'--measure={section["name"]})'
+      )
 
 
 def check_one(
