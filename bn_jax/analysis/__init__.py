@@ -25,8 +25,15 @@ from bn_jax.analysis.along_gradient import along_gradient
 from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
 from bn_jax.analysis.covariate_shift import covariate_shift
+from bn_jax.analysis.curvature.operators import Split
+from bn_jax.analysis.curvature.products import (
+  gauss_newton_product,
+  jacobian_product,
+  jacobian_transpose_product,
+)
 from bn_jax.analysis.gradients import (
   fitting_chunk_size,
+  hessian_product,
   memory,
   value_and_gradient,
 )
@@ -52,12 +59,17 @@ __all__ = [
   'MEASURES',
   'Cost',
   'Kind',
+  'Split',
   'along_gradient',
   'check_chunks',
   'chunked',
   'covariate_shift',
   'drift',
   'fitting_chunk_size',
+  'gauss_newton_product',
+  'hessian_product',
+  'jacobian_product',
+  'jacobian_transpose_product',
   'kind_of',
   'layer',
   'make',

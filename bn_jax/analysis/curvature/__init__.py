@@ -1,0 +1,1 @@
+"""Multiplies second derivatives of losses by vectors, and finds spectra."""
