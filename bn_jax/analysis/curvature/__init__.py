@@ -1,1 +1,1 @@
-"""Multiplies second derivatives of losses by vectors, and finds spectra."""
+"""Computes products, eigenvalues and spectra of a loss's second derivatives."""
