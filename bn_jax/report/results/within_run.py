@@ -76,6 +76,26 @@ def layers(series: curves.Series, value: str) -> list[str]:
   return [key for key in series.values if key.rpartition('/')[2] == value]
 
 
+def at_place(
+  seed: curves.Seed,
+  *,
+  name: str,
+  value: str,
+  place: int,
+  reduce: str,
+  after: int = 0,
+) -> float:
+  """Returns one of several numbers of a look, by its place from 1, reduced.
+
+  Of the 21 points of a `path`, 6 is t = 0.25 and 11 is t = 0.5.
+  """
+  if not curves.recorded(seed, name, value):
+    return math.nan
+  series = seed.series[name]
+  column_T = _column(series.values[value], place)
+  return reductions.over(series.step, column_T, reduce, after)
+
+
 def place_ratio(
   seed: curves.Seed,
   *,
@@ -95,11 +115,16 @@ def place_ratio(
     return math.nan
   series = seed.series[name]
   values_TK = series.values[value]
-  if values_TK.ndim != 2 or values_TK.shape[1] < max(first, last):
-    return math.nan
   with np.errstate(divide='ignore', invalid='ignore'):
-    ratio_T = values_TK[:, first - 1] / values_TK[:, last - 1]
+    ratio_T = _column(values_TK, first) / _column(values_TK, last)
   return reductions.over(series.step, ratio_T, reduce, after)
+
+
+def _column(values_TK: np.ndarray, place: int) -> np.ndarray:
+  """Returns the numbers at a place from 1, [T]; nan where there are fewer."""
+  if values_TK.ndim != 2 or values_TK.shape[1] < place:
+    return np.full(len(values_TK), np.nan)
+  return values_TK[:, place - 1]
 
 
 def quotient(

@@ -84,6 +84,9 @@ class RatiosTest(absltest.TestCase):
     place = {'name': 'top', 'value': 'eigenvalues', 'first': 1, 'last': 3}
     self.assertEqual(of(seed, 'place_ratio', **place, reduce='first'), 9.0)
     self.assertEqual(of(seed, 'place_ratio', **place, reduce='min'), 4.0)
+    at = {'name': 'top', 'value': 'eigenvalues', 'place': 2, 'reduce': 'max'}
+    self.assertEqual(of(seed, 'at_place', **at), 4.0)
+    self.assertTrue(math.isnan(of(seed, 'at_place', **at | {'place': 4})))
     place['last'] = 4
     self.assertTrue(math.isnan(of(seed, 'place_ratio', **place, reduce='min')))
     place |= {'last': 3, 'value': 'one'}
