@@ -19,9 +19,9 @@ are not quite independent of each other.
 
 `paper`: VGG-16 on CIFAR-10, 15,000 steps of 128 at 0.1, as in
 santurkar2018/vgg.py. `small`: VGG-11 at an eighth of the width on the digits,
-300 steps of 64 at 0.1. Thresholds that are of no paper were chosen after a pilot
-of `small` with seeds 100 and 101, which are not judged. The paper's size was
-not run.
+300 steps of 64 at 0.1. Thresholds that are of no paper were chosen after a
+pilot of `small` with seeds 100 and 101, which are not judged. The paper's size
+was not run.
 """
 
 import ml_collections
