@@ -335,8 +335,8 @@ STATISTICS: dict[str, Callable[..., float]] = {
     of_layer, of_measure, shape_distance, steps_to_accuracy,
     steps_to_test_accuracy, unit_movement, upper_edge, value_at,
     within_run.at_place, within_run.layer_growth, within_run.of_edge,
-    within_run.place_ratio, within_run.quotient, within_run.surface_concavity,
-    within_run.surface_height,
+    within_run.place_ratio, within_run.plane_share, within_run.quotient,
+    within_run.surface_concavity, within_run.surface_height,
   )
 }  # fmt: skip
 

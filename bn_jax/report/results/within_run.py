@@ -186,6 +186,22 @@ def surface_concavity(
   return reductions.over([step for step, _ in looks], share_T, reduce, after)
 
 
+def plane_share(
+  seed: curves.Seed, *, name: str, reduce: str, after: int = 0
+) -> float:
+  """Returns the share of a trajectory's variance that its plane holds, reduced.
+
+  Of a `surface` in directions='trajectory': the sum of `variance`.
+  """
+  looks = [
+    (step, np.sum(values['variance']))
+    for step, values in _surfaces(seed, name)
+    if 'variance' in values
+  ]
+  steps, shares = [one[0] for one in looks], [one[1] for one in looks]
+  return reductions.over(steps, shares, reduce, after)
+
+
 def _surfaces(seed: curves.Seed, name: str) -> list[tuple[int, dict]]:
   """Returns (step, values) of each look at a surface; none if there is none."""
   records = {name: [], **seed.arrays}[name]

@@ -138,6 +138,14 @@ class SurfacesTest(parameterized.TestCase):
     share = of(seed, 'surface_concavity', name='plane', reduce='max')
     self.assertAlmostEqual(share, expected)
 
+  def test_share_of_the_plane_of_a_trajectory(self):
+    seed = self.seed([[1.0]])
+    share = of(seed, 'plane_share', name='plane', reduce='max')
+    self.assertTrue(math.isnan(share))
+    seed.arrays['plane'][0].values['variance'] = np.array([0.5, 0.25])
+    share = of(seed, 'plane_share', name='plane', reduce='max')
+    self.assertEqual(share, 0.75)
+
   def test_cells_beside_what_is_not_finite_are_left_out(self):
     x, y = np.meshgrid(np.arange(5.0), np.arange(5.0), indexing='ij')
     loss = x**2 + y**2
