@@ -74,6 +74,10 @@ FUNCTIONS = {
       (('a', ('a',)),), **{'learning_rate': 0.1, **k}
     ),
   ),
+  'representations': (
+    analysis.representations,
+    lambda **k: analysis.representations({'h': _x()}, **k),
+  ),
   'population_statistics': (norms.population_statistics, _population),
   'BatchNorm': (
     norms.BatchNorm,
@@ -104,6 +108,23 @@ FUNCTIONS = {
     lambda **k: analysis.one_step_loss(
       _square, _ones, **{'learning_rates': (0.1,), **k}
     ),
+  ),
+  'batch_sharpness': (
+    analysis.batch_sharpness,
+    lambda **k: analysis.batch_sharpness([_square], _ones, **k),
+  ),
+  'gradient_noise': (
+    analysis.gradient_noise,
+    lambda **k: analysis.gradient_noise(
+      [_square, _square], _ones, **{'batch_size': 2, **k}
+    ),
+  ),
+  'gradient_confusion': (
+    analysis.gradient_confusion,
+    lambda **k: analysis.gradient_confusion([_square, _square], _ones, **k),
+  ),
+  'sharpness': (
+    analysis.sharpness, lambda **k: analysis.sharpness(_square, _ones, **k)
   ),
   'covariate_shift': (
     analysis.covariate_shift,
@@ -151,10 +172,11 @@ FUNCTIONS = {
 # Arguments that are arrays, functions or paths, of no constructor of a config.
 _OTHER = (
   'x', 'scale', 'bias', 'mask', 'spread', 'mean', 'deviation', 'kernel',
-  'module', 'variables', 'batches', 'loss', 'params', 'new_params', 'direction',
+  'module', 'variables', 'batches', 'loss', 'losses', 'params', 'new_params',
+  'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
   'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm',
-  'optimizer',
+  'optimizer', 'hidden',
 )  # fmt: skip
 
 # Registered constructors: kind -> (registry, how one is called by name).
@@ -197,7 +219,8 @@ _RANGES = {
   **dict.fromkeys(('decay_factor', 'crop_area'), lambda x: 0 < x <= 1),
   **dict.fromkeys(
     ('factor', 'initial_std', 'input_scale', 'kernel_scale', 'learning_rate',
-     'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip'),
+     'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip',
+     'extent', 'threshold'),
     lambda x: x > 0,
   ),
   **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),
@@ -218,9 +241,11 @@ _RANGES = {
 _ANY_SIZE = ('seed', 'selection_seed', 'memory')
 _INFINITE = ('p',)
 # A number alone is a list of one; a vector of NumPy is one, too.
-_SIZES = ('step_sizes', 'step_factors', 'learning_rates')
+_SIZES = ('step_sizes', 'step_factors', 'learning_rates', 'radii')
 _EMPTY = ('measure_along_gradient_step_sizes',)  # step_factors in their place
 _GLOBS = ('weight_decay_on', 'perturb', 'trainable')
+_TEXTS = ('to',)  # of any kind, as a path may be any
+_SOME = ('over',)  # a list that is not empty
 _PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
 # What fits, but not to the rest of the call.
 _REFUSED = {
@@ -279,7 +304,7 @@ def fits(name, keyword, annotation, value):
     if keyword in _SIZES and checks.is_number(value):
       return 0 < value < _INF
     least, most = (
-      (1, _INF) if keyword in _SIZES and name not in _EMPTY
+      (1, _INF) if keyword in (*_SIZES, *_SOME) and name not in _EMPTY
       else (2, 2) if keyword in _PAIRS
       else (0, _INF)
     )  # fmt: skip
@@ -294,7 +319,7 @@ def fits(name, keyword, annotation, value):
     return bool in kinds
   if keyword == 'rates':
     return value is None or isinstance(value, dict)
-  if keyword in _GLOBS:
+  if keyword in (*_GLOBS, *_TEXTS):
     return isinstance(value, str) and value != ''
   if isinstance(value, str):  # otherwise none of them is a name of anything
     return keyword in ('layers', 'at') and value == 'a'

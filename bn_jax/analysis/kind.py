@@ -18,6 +18,7 @@ from bn_jax import checks, errors, plugins, types
 Section = Mapping[str, Any]  # a measure's name, data and keywords
 # Whose mean and variance norms use: the batch's, or their running averages.
 STATISTICS = ('batch', 'running')
+EVERY = '*'  # the reference to all checkpoints of a run
 
 
 class Cost(NamedTuple):
@@ -60,6 +61,14 @@ class Kind:
       look is written to a file of its own.
     layers: which names its keyword `layers` takes: 'taps', the layers that feed
       a nonlinearity; or 'all', every layer with parameters.
+    check: (section, examples, group size) -> None, where a batch must have a
+      number of examples; raises ValueError. The group size is the problem's
+      with the section's statistics, None where all of a batch see each other.
+    others: section -> references to the other checkpoints that it looks at,
+      as '0', '250', 'runs/a/batchnorm/seed1' or 'runs/a/batchnorm/seed1:250';
+      '*' is every one of the same run. In training '0' alone is there.
+    over: section -> the statistics with which it looks, each in turn, as
+      ('batch', 'reset'); (): those that its keyword `statistics` says.
     replaces: (section, layers that feed a nonlinearity) -> those whose
       activations it changes, which a network may forbid; None: it reads them.
     cost: (section, number of layers of the network) -> its evaluations, or
@@ -77,7 +86,10 @@ class Kind:
   layers: str = 'taps'
   cost: Callable[[Section, int], Cost | str] = lambda section, layers: 'unknown'
   forward: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] | None = None
+  check: Callable[[Section, int, int | None], None] | None = None
   replaces: Callable[[Section, Sequence[str]], Sequence[str]] | None = None
+  others: Callable[[Section], Sequence[str]] = lambda section: ()
+  over: Callable[[Section], Sequence[str]] = lambda section: ()
 
   def __post_init__(self):
     # The schema of a config reads the keywords by `inspect.signature`.
@@ -132,11 +144,12 @@ def _of_user(
         f'{reference} returned {checks.shown(measure)}; it must return a '
         'measure: a function (problem, state, batches) -> a dict of arrays'
       )
-    takes_journal = plugins.takes(measure, 'journal')
+    extras = [k for k in ('journal', 'states') if plugins.takes(measure, k)]
     shapes = {}  # of the first look
 
-    def look(problem, state, batches, journal=None):
-      more = {'journal': journal} if takes_journal else {}
+    def look(problem, state, batches, journal=None, states=None):
+      every = {'journal': journal, 'states': states}
+      more = {name: every[name] for name in extras}
       try:
         values = plugins.call(
           reference, measure, problem, state, batches, **more

@@ -1,5 +1,6 @@
 """Trains what is missing of an experiment: runs x seeds."""
 
+import functools
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -7,10 +8,10 @@ from typing import Any
 
 import jax
 
-from bn_jax import errors, modules, types
+from bn_jax import analysis, errors, modules, types
 from bn_jax.config import build, differences, resolve
 from bn_jax.config.run_config import RunConfig
-from bn_jax.experiment import cost, init_from, manifest, probes
+from bn_jax.experiment import cost, init_from, manifest, probes, states
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
 from bn_jax.storage import chain, checkpoint, files, run_folder
@@ -170,15 +171,18 @@ def _train(
   stopping: processes.Stopping,
 ) -> None:
   """Trains the seeds of one run, one after the other."""
-  # A seed that has a checkpoint does not need its beginning again.
-  if not processes.agreed(lambda: all(map(_has_begun, folders))):
+  # A seed that has a checkpoint does not need its beginning again, but for a
+  # measure that looks at it.
+  if _looks_at_others(program.config) or not processes.agreed(
+    lambda: all(map(_has_begun, folders))
+  ):
     program = program._replace(
       init=init_from.beginning(program.config, program.problem, program.init)
     )
   alone = processes.count() == 1
   for folder in folders:
     run_lib.train(
-      program, folder, stopped=stopping,
+      _with_states(program, folder.seed), folder, stopped=stopping,
       unless_stopped=(stop if alone else stopping).unless_asked,
     )  # fmt: skip
 
@@ -192,6 +196,24 @@ def _directory(workdir: str) -> pathlib.Path:
       f'--workdir: {workdir[:80]!r}: {error.strerror}'
     ) from error
   return directory
+
+
+def _looks_at_others(config: RunConfig) -> bool:
+  """Returns whether a measure looks at other checkpoints than the current."""
+  return any(
+    analysis.kind_of(section['name']).others(section)
+    for section in config.measures.values()
+  )
+
+
+def _with_states(program: run_lib.Program, seed: int) -> run_lib.Program:
+  """Returns the program whose measures can ask for the state of step 0."""
+  beginning = states.Beginning(lambda: program.init(seed))
+  probes = [
+    probe._replace(look=functools.partial(probe.look, states=beginning))
+    for probe in program.probes
+  ]
+  return program._replace(probes=probes)
 
 
 def _has_begun(folder: run_folder.RunFolder) -> bool:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import analysis, errors, plugins, types
-from bn_jax.analysis import chunks
+from bn_jax.analysis import chunks, kind
 from bn_jax.config import build
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
@@ -29,7 +29,7 @@ class Bound(NamedTuple):
   """A measure with its data.
 
   Attributes:
-    look: (state, journal=None) -> (name of a quantity -> array).
+    look: (state, journal=None, states=None) -> (name of a quantity -> array).
     conditions: what its records say: statistics, data, examples, precision.
     arrays: whether its results are too large for a line of records.
   """
@@ -100,8 +100,11 @@ def bound(
 
   told = set()
 
-  def look(state, journal=None):
-    values = measure(problem, state, stoppable(batches(state)), journal)
+  takes_states = plugins.takes(measure, 'states')
+
+  def look(state, journal=None, states=None):
+    more = {'states': states} if takes_states else {}
+    values = measure(problem, state, stoppable(batches(state)), journal, **more)
     if plugins.is_reference(section['name']):
       _tell_not_finite(section['name'], told, values)
     return values
@@ -137,16 +140,29 @@ def conditions(
 ) -> dict[str, Any]:
   """Returns the conditions that the records of a measure state."""
   record_conditions = {
-    'statistics': statistics or section.get('statistics', 'running'),
+    'statistics': statistics or statistics_of(section),
     'data': section['data'],
     'examples': examples(section, config),
     'precision': PRECISION,
   }
   # Groups change the function; chunks the order of sums, and so the last bits.
-  for key in ('group_size', 'chunk_size'):
+  for key in ('group_size', 'chunk_size', 'batch_size'):
     if section.get(key) not in (None, 'auto'):
       record_conditions[key] = section[key]
   return record_conditions
+
+
+def statistics_of(section: Mapping[str, Any]) -> str:
+  """Returns with whose statistics a measure looks: 'batch', 'batch, reset'."""
+  over = analysis.kind_of(section['name']).over(section)
+  return ', '.join(over) or section.get('statistics', 'running')
+
+
+def _sees_batches(section: Mapping[str, Any]) -> bool:
+  """Returns whether norms use statistics of a batch, or a chunk of one."""
+  over = analysis.kind_of(section['name']).over(section)
+  every = over or (section.get('statistics'),)
+  return not {'batch', 'reset'}.isdisjoint(every)
 
 
 def examples(section: Mapping[str, Any], config: RunConfig) -> int:
@@ -193,6 +209,19 @@ def check(config: RunConfig, problem: types.Problem) -> None:
   for name, section in config.measures.items():
     with build.blaming(f'config.measures.{name}'):
       check_one(section, config, problem)
+      _check_others(section)
+
+
+def _check_others(section: Mapping[str, Any]) -> None:
+  """Raises ValueError for checkpoints that are not there in training."""
+  for reference in analysis.kind_of(section['name']).others(section):
+    if reference != '0':
+      other = 'all checkpoints' if reference == kind.EVERY else reference
+      raise ValueError(
+        f'{section["name"]} looks at {other}; allowed in training: 0, the '
+        'state before the first step (afterwards: python -m bn_jax analyze RUN '
+        f'--measure={section["name"]})'
+      )
 
 
 def check_one(
@@ -216,6 +245,14 @@ def check_one(
   if section['data'] != 'current_batch':
     _check_data(section, config, problem)
   _check_chunks(section, config, problem)
+  kind = analysis.kind_of(section['name'])
+  if kind.check is not None:
+    is_batch = section.get('statistics') == 'batch'
+    kind.check(
+      section,
+      examples(section, config),
+      problem.group_size if is_batch else 1,
+    )
 
 
 def _check_layers(
@@ -252,7 +289,7 @@ def where_apart(
   section: Mapping[str, Any], problem: types.Problem
 ) -> Mapping[str, Any]:
   """Returns a section, its groups as chunks where no example sees another."""
-  is_apart = problem.group_size == 1 and section.get('statistics') == 'batch'
+  is_apart = problem.group_size == 1 and _sees_batches(section)
   if not is_apart or section.get('group_size') is None:
     return section
   if section['chunk_size'] != 'auto':
@@ -275,7 +312,7 @@ def _check_data(
       f'data is {section["data"]!r}; {split} has {available} examples; '
       f'allowed: {split}:N up to that'
     )
-  if section.get('statistics') != 'batch' or _chunk(section) not in (None, 0):
+  if not _sees_batches(section) or _chunk(section) not in (None, 0):
     return
   state = jax.eval_shape(problem.init, 0)
   jax.eval_shape(
@@ -298,10 +335,10 @@ def _check_chunks(
   group = section.get('group_size')
   size, count = _chunk(section), examples(section, config)
   if group is not None:
-    if section.get('statistics') != 'batch' or problem.group_size is not None:
+    if not _sees_batches(section) or problem.group_size is not None:
       has = (
-        f'statistics {section.get("statistics")!r}'
-        if section.get('statistics') != 'batch'
+        f'statistics {statistics_of(section)!r}'
+        if not _sees_batches(section)
         else f'groups of {problem.group_size} already'
       )
       raise ValueError(
@@ -314,7 +351,7 @@ def _check_chunks(
       )
     return
   if size is not None:
-    group = problem.group_size if section.get('statistics') == 'batch' else 1
+    group = problem.group_size if _sees_batches(section) else 1
     analysis.check_chunks(count, size, group)
 
 
@@ -337,7 +374,7 @@ def fitted(
     return {**section, 'chunk_size': min(group, count)}
   if count <= config.batch_size:
     return {**section, 'chunk_size': None}
-  is_batch = section.get('statistics') == 'batch'
+  is_batch = _sees_batches(section)
   network_group = problem.group_size if is_batch else 1
   room = _SHARE * cost.memory_left(jax.local_devices()[0]) * config.devices
   largest = processes.agreed(
@@ -375,7 +412,9 @@ def gradient_bytes(
 ) -> int:
   """Compiles a gradient over `size` examples; returns the bytes it takes."""
   loss = jax.eval_shape(
-    lambda s, b: problem.loss(s, b, section.get('statistics', 'running')),
+    lambda s, b: problem.loss(
+      s, b, 'batch' if _sees_batches(section) else 'running'
+    ),
     jax.eval_shape(problem.init, 0),
     build.shapes(config, size),
   )

@@ -47,6 +47,22 @@ def steps(folder: RunFolder) -> tuple[int, ...]:
   return checkpoint.Checkpoints(folder.checkpoints).steps()
 
 
+def check_step(folder: RunFolder, step: int, where: str = '') -> None:
+  """Raises ConfigError unless a step has a checkpoint, or is 0.
+
+  Args:
+    where: what the message begins with.
+  """
+  kept_steps = steps(folder)
+  if step and step not in kept_steps:
+    others = [str(other) for other in kept_steps if other]
+    allowed = ', '.join(['0 (made from the seed)', *others])
+    raise errors.ConfigError(
+      f'{where}{folder.label} has no checkpoint of step {step}; allowed: '
+      f'{allowed} (config.checkpoint.keep says how many training keeps)'
+    )
+
+
 def newest(
   folder: RunFolder,
   config: RunConfig,

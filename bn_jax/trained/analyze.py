@@ -12,7 +12,7 @@ from bn_jax import analysis, errors, modules, plugins, types
 from bn_jax.config import build, differences, parser, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
-from bn_jax.experiment import init_from, probes, saved
+from bn_jax.experiment import probes, saved, states
 from bn_jax.storage import (
   analysis_chain,
   analysis_folder,
@@ -56,6 +56,8 @@ class Job(NamedTuple):
     section: of the measure, with all its keywords.
     statistics: 'batch', 'running' or 'population', as the records name them.
     steps: of the checkpoints, in order.
+    others: reference -> what tells whether it is still the same checkpoint, of
+      those that the measure looks at beside the one of the step.
     results: the folder of the analysis.
   """
 
@@ -65,6 +67,7 @@ class Job(NamedTuple):
   section: dict[str, Any]
   statistics: str
   steps: tuple[int, ...]
+  others: dict[str, str]
   results: analysis_folder.AnalysisFolder
 
 
@@ -145,7 +148,10 @@ def _bound_job(
   with build.blaming(folder.label):
     section = probes.where_apart(section, problem)
     probes.check_one(section, config, problem)
-  statistics = request.statistics or section.get('statistics', 'running')
+    others = states.check(
+      folder, problem, analysis.kind_of(section['name']).others(section)
+    )
+  statistics = request.statistics or probes.statistics_of(section)
   steps = _steps(folder, request)
   if statistics == 'population':
     _check_population(folder, config, problem, steps)
@@ -157,7 +163,9 @@ def _bound_job(
     section = {**section, 'chunk_size': old['measure']['chunk_size']}
   with build.blaming(folder.label):
     section = probes.fitted(section, config, problem)
-  job = Job(folder, config, problem, section, statistics, steps, results)
+  job = Job(
+    folder, config, problem, section, statistics, steps, others, results
+  )
   _check_results(job)
   return job
 
@@ -177,19 +185,13 @@ def _check_population(folder, config, problem, steps: tuple[int, ...]) -> None:
 
 def _steps(folder: run_folder.RunFolder, request: Request) -> tuple[int, ...]:
   """Returns the steps of the request; all but step 0 must have checkpoints."""
-  saved_steps = saved.steps(folder)
   if isinstance(request.steps, str):
+    saved_steps = saved.steps(folder)
     if not saved_steps:
       raise errors.CheckpointError(f'{folder.path} holds no checkpoint yet')
     return saved_steps[-1:] if request.steps == 'last' else saved_steps
   for step in request.steps:
-    if step and step not in saved_steps:
-      others = [str(other) for other in saved_steps if other]
-      allowed = ', '.join(['0 (made from the seed)', *others])
-      raise errors.ConfigError(
-        f'--steps: {folder.label} has no checkpoint of step {step}; allowed: '
-        f'{allowed} (config.checkpoint.keep says how many training keeps)'
-      )
+    saved.check_step(folder, step, '--steps: ')
   return request.steps
 
 
@@ -208,7 +210,7 @@ def _check_results(job: Job) -> None:
   for change in modules.changes(old.get('modules') or {}, new['modules']):
     _log.warning('%s goes on, though %s', job.results.path, change)
   changes = []
-  for key in ('measure', 'statistics', 'population'):
+  for key in ('measure', 'statistics', 'population', 'others'):
     changes += differences.changed(key, old.get(key), new.get(key))
   if changes:
     raise errors.ConfigError(
@@ -231,6 +233,7 @@ def _described(job: Job) -> dict[str, Any]:
     'page': analysis.kind_of(job.section['name']).page(),
     'statistics': job.statistics,
     **population,
+    **({'others': job.others} if job.others else {}),
     'precision': probes.PRECISION,
     'conditions': probes.conditions(job.section, job.config, job.statistics),
   }
@@ -277,7 +280,10 @@ def _measured(
     journal_of_step = _journal(job, step)
     feed.start(seed=job.folder.seed, first_step=step)
     try:
-      values = bound.look(state, journal_of_step)
+      values = bound.look(
+        state, journal_of_step,
+        states=states.Kept(job.folder, config, job.problem, step),
+      )  # fmt: skip
     except ValueError as error:
       raise errors.ConfigError(f'{job.folder.label}: {error}') from error
     finally:
@@ -321,11 +327,7 @@ def _write(job: Job, record: records.Record) -> None:
 def _state(job: Job, step: int) -> types.TrainState:
   """Returns the state of a step, with the job's statistics."""
   folder, config, problem = job.folder, job.config, job.problem
-  if step or step in saved.steps(folder):
-    state = saved.newest(folder, config, problem, step)
-  else:
-    init = init_from.beginning(config, problem, build.init(config, problem))
-    state = init(folder.seed)
+  state = states.at(folder, config, problem, step)
   if job.statistics == 'population':
     return saved.population(folder, config, problem, state)
   return state

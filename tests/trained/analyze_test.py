@@ -31,10 +31,15 @@ MEASURES = {
   'along_gradient': {'curvature': True, 'per_layer': True},
   'covariate_shift': {'layers': ('dense1', 'logits')},
   'one_step_loss': {'learning_rates': (0.01, 1.0)},
+  'path': {'points': 3},
   'signal': {},
   'weights': {},
   'evaluation': {'data': 'test'},
   'activations': {'data': 'test:50', 'statistics': 'running'},
+  'batch_sharpness': {'data': 'train:32', 'batch_size': 16},
+  'gradient_confusion': {'batch_size': 4},
+  'gradient_noise': {'batch_size': 4, 'penalised': False},
+  'sharpness': {'ascent_steps': 2, 'adaptive': True},
 }
 
 
