@@ -12,8 +12,8 @@
 # knows of Batch Normalization: it refuses to split a batch where there is any.
 #
 # Expected: the network is as it was, or the documentation says that it is not.
-# Why it matters: batch mode is the mode that training minimises in, so it is the
-# one to measure the sharpness in while training. What is evaluated or saved
+# Why it matters: batch mode is what training minimises in, so it is the mode to
+# measure the sharpness in while training. What is evaluated or saved
 # afterwards is another network than in a run without the look, and the smaller
 # the batch of the look, the further it is off.
 #

@@ -7,12 +7,12 @@
 # generate_random_directions draws a normal number for every array of the state
 # that is of floating point, which includes running_mean and running_var, and
 # LossLandscapeCalculator adds the direction to them. Where a variance gets
-# negative its root is NaN, and so is the loss; where it stays positive, the loss
-# is that of a network whose layers are scaled by chance.
+# negative its root is NaN, and so is the loss; where it stays positive, it is
+# the loss of a network whose layers are scaled by chance.
 #
 # Expected: directions of the parameters; statistics are no parameters.
-# Why it matters: at distances usual for filter-normalised surfaces, up to 1, most
-# of the surface is missing. Near the middle nothing is missing, and the picture
+# Why it matters: at distances usual for filter-normalised surfaces, up to 1,
+# most of the surface is missing. Near the middle nothing is missing, and the picture
 # is of another function: below, the loss falls along a line where, with the
 # statistics left as they are, it has a minimum.
 #
@@ -63,7 +63,8 @@ def surface(extent, directions):
 
 
 missing, right = (
-  int(np.isnan(surface(1.0, pair)).sum()) for pair in (directions, of_parameters)
+  int(np.isnan(surface(1.0, pair)).sum())
+  for pair in (directions, of_parameters)
 )
 print(
   f'NaN of 121 points, up to 1.0: {missing}; without directions of '

@@ -14,8 +14,8 @@
 #
 # Expected: the cell [i, j] holds the loss at i and j steps.
 # Why it matters: contours get teeth, a valley becomes two, and the roughness of
-# a surface, of which such pictures are to tell, is made by the program. A smooth
-# surface with small steps hides it; gradients along a column do not.
+# a surface, of which such pictures are to tell, is made by the program. Small
+# steps on a smooth surface hide it.
 #
 # Output seen (loss = |w|^2; steps of the second direction at each cell):
 #   row 0: 1 2 3 4 5 6

@@ -6,14 +6,14 @@
 #
 # Where d eigenvalues are distinct, Lanczos' method is at its end after d steps:
 # the remainder is rounding. tridiag_sym with reortho='full' divides it by its
-# length and goes on. Where rounding is the same in many coordinates, as in those
-# of weights whose row of the matrix is 0, this vector lies in the space that is
-# used up, and one pass of orthogonalisation cannot take it out. The columns that
-# follow are not orthogonal, and the eigenvalues of the tridiagonal matrix grow
-# with the steps, in float64 as in float32; some are nan. There is no flag.
+# length and goes on. Where rounding is the same in many coordinates, as in
+# those of weights whose row of the matrix is 0, this vector lies in the space
+# that is used up, and is not taken out of it. The vectors that follow are not
+# orthogonal, and the eigenvalues of the tridiagonal matrix grow with the steps,
+# in float64 as in float32. There is no flag.
 #
-# Expected: no new eigenvalues after step 7, or a sign of the breakdown. A matrix
-# of the same rank without rows of zeros does give that.
+# Expected: no new eigenvalues after step 7, or a sign of the breakdown. A
+# matrix of the same rank without rows of zeros does give that.
 # Why it matters: dead units and inputs that are always 0 give Hessians of this
 # kind. The largest eigenvalue is then read as a sharpness, and log-determinants
 # and densities by Lanczos quadrature use the same nodes. More steps, the usual
@@ -49,8 +49,8 @@ exact = np.linalg.eigvalsh(inputs.T @ inputs / 40)
 
 def ends(steps, dtype):
   def loss(weights):
-    residuals = jnp.asarray(inputs, dtype) @ weights - jnp.asarray(targets, dtype)
-    return (residuals**2).mean() / 2
+    x, y = jnp.asarray(inputs, dtype), jnp.asarray(targets, dtype)
+    return ((x @ weights - y) ** 2).mean() / 2
 
   def product(v):
     return jax.jvp(jax.grad(loss), (jnp.zeros(60, dtype),), (v,))[1]
