@@ -1,9 +1,10 @@
 """Measures trained networks, checkpoint by checkpoint, beside their runs."""
 
+import functools
 import logging
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ class Request(NamedTuple):
     steps: of the checkpoints: 'last', 'all' or numbers.
     name: of the folder of the results.
     data_dir: of tensorflow-datasets; None is where training found it.
+    yes: whether it may take more than a day.
   """
 
   section: dict[str, Any]
@@ -47,6 +49,7 @@ class Request(NamedTuple):
   steps: str | tuple[int, ...]
   name: str
   data_dir: str | None
+  yes: bool = False
 
 
 class Job(NamedTuple):
@@ -76,7 +79,8 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
 
   Raises:
     ConfigError: no run, no such step, a measure or data that do not fit, a
-      folder that holds another analysis, or that another process writes in.
+      folder that holds another analysis, or that another process writes in;
+      more than a day's work that was not asked for.
     CheckpointError: no checkpoint, a damaged one, no population statistics.
     DataError: the data are not there, or cannot be used.
     StorageError: a changed manifest, or a folder that cannot be written.
@@ -99,6 +103,8 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       else:
         sys.stdout.write(f'{_nothing_left(job)}\n')
     return 0
+  if not request.yes:
+    _check_times(jobs)
   dataset_of = {}  # by id: build.source returns one object for equal configs
   try:
     for job in jobs:
@@ -113,6 +119,17 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       'interrupted; the same command goes on from there'
     ) from None
   return 0
+
+
+def _check_times(jobs: Sequence[Job]) -> None:
+  """Refuses jobs of more than a day; a run's seeds take the same time."""
+  tried = set()
+  for job in jobs:
+    missing = missing_steps(job)
+    if missing and job.folder.run not in tried:
+      tried.add(job.folder.run)
+      read = functools.partial(_state, job, missing[-1])
+      cost.check_time(job, read, missing)
 
 
 def _job(
