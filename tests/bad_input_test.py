@@ -28,6 +28,7 @@ from tests.fixtures.bad_inputs import (
   commands,
   config,
   constructors,
+  curvature,
   data,
   environment,
   networks,
@@ -213,7 +214,7 @@ class CommandTest(Case):
   def test_key(self, row):
     self.check(row, words_of(row))
 
-  @named(config.FILES)
+  @named((*config.FILES, *curvature.FILES))
   def test_config(self, row):
     text = row.text
     (self.folder / row.name).write_bytes(
@@ -244,7 +245,7 @@ class DataTest(Case):
 
 
 class WorkdirTest(Case):
-  @named(workdir.WORKDIRS)
+  @named((*workdir.WORKDIRS, *curvature.WORKDIRS))
   def test_row(self, row):
     self.check_changed(trained(), row, rows.SMALL)
 

@@ -14,6 +14,7 @@ from bn_jax.report.figures import (
   one_step,
   rates,
   signal,
+  surface,
   unit,
   weights,
 )
@@ -28,6 +29,7 @@ _OF_A_MEASURE = {
   signal.MEASURE: (signal.figure,),
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
+  surface.MEASURE: (surface.figure,),
 }
 
 
