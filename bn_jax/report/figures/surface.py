@@ -53,7 +53,8 @@ class Panel(NamedTuple):
   @property
   def path_loss(self) -> np.ndarray:
     """Returns the losses of the checkpoints, [T]; [0] without any."""
-    return self.look.values.get('path_loss', np.zeros(0))
+    values = self.look.values
+    return values['path_loss'] if 'path_loss' in values else np.zeros(0)
 
 
 def figure(
