@@ -301,7 +301,8 @@ def _directions(entry: looks.Entry, is_plane: bool) -> str:
   name = entry.condition('directions')
   d = 'd₁ and d₂' if is_plane else 'd₁'
   if name == 'random':
-    how = _NORMALISED.get(entry.condition('normalise'), '')
+    by = entry.condition('normalise')
+    how = _NORMALISED[by] if by in _NORMALISED else f', normalised by {by}'
     vectors = 'normal vectors' if is_plane else 'a normal vector'
     return f'{d}: {vectors}, the same at every step{how}.'
   if name == 'trajectory':
