@@ -210,11 +210,11 @@ class CommandTest(Case):
       (self.folder / name).write_text(text)
     self.check(row, words_of(row))
 
-  @named(config.LINES)
+  @named((*config.LINES, *curvature.LINES))
   def test_key(self, row):
     self.check(row, words_of(row))
 
-  @named((*config.FILES, *curvature.FILES))
+  @named(config.FILES)
   def test_config(self, row):
     text = row.text
     (self.folder / row.name).write_bytes(

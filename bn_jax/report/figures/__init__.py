@@ -12,6 +12,7 @@ from bn_jax.report.figures import (
   generic,
   landscape,
   one_step,
+  path,
   rates,
   signal,
   surface,
@@ -30,6 +31,7 @@ _OF_A_MEASURE = {
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
   surface.MEASURE: (surface.figure,),
+  path.MEASURE: (path.figure,),
 }
 
 

@@ -302,7 +302,7 @@ def _directions(entry: looks.Entry, is_plane: bool) -> str:
   d = 'd₁ and d₂' if is_plane else 'd₁'
   if name == 'random':
     by = entry.condition('normalise')
-    how = _NORMALISED[by] if by in _NORMALISED else f', normalised by {by}'
+    how = {by: f', normalised by {by}', **_NORMALISED}[by]
     vectors = 'normal vectors' if is_plane else 'a normal vector'
     return f'{d}: {vectors}, the same at every step{how}.'
   if name == 'trajectory':
