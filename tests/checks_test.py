@@ -219,6 +219,7 @@ _RANGES = {
   ),
   'data_digits_test_share': lambda x: False,  # they have a test split
   'photometric': lambda x: 0 <= x <= 2.5,
+  'measure_cka_examples': lambda x: x >= 4,
 }  # fmt: skip
 _ANY_SIZE = ('seed', 'selection_seed', 'memory')
 _INFINITE = ('p',)
@@ -301,6 +302,8 @@ def fits(name, keyword, annotation, value):
     return value is None or isinstance(value, dict)
   if keyword in _GLOBS:
     return isinstance(value, str) and value != ''
+  if keyword == 'to':  # a step or a folder, looked for later
+    return isinstance(value, str)
   if isinstance(value, str):  # otherwise none of them is a name of anything
     return keyword in ('layers', 'at') and value == 'a'
   if type(value) is int and (int in kinds or float in kinds):

@@ -13,6 +13,7 @@ from typing import Any
 from bn_jax import errors, plugins, types
 from bn_jax.analysis import activations as _activations
 from bn_jax.analysis import along_gradient as _along_gradient
+from bn_jax.analysis import cka as _cka
 from bn_jax.analysis import covariate_shift as _covariate_shift
 from bn_jax.analysis import evaluation as _evaluation
 from bn_jax.analysis import jacobian as _jacobian
@@ -25,6 +26,7 @@ from bn_jax.analysis.activations import drift
 from bn_jax.analysis.along_gradient import along_gradient
 from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
+from bn_jax.analysis.cka import cka
 from bn_jax.analysis.covariate_shift import covariate_shift
 from bn_jax.analysis.gradients import (
   fitting_chunk_size,
@@ -42,6 +44,7 @@ from bn_jax.analysis.weights import weights
 MEASURES: dict[str, Kind] = {
   'activations': _activations.KIND,
   'along_gradient': _along_gradient.KIND,
+  'cka': _cka.KIND,
   'covariate_shift': _covariate_shift.KIND,
   'evaluation': _evaluation.KIND,
   'jacobian': _jacobian.KIND,
@@ -58,6 +61,7 @@ __all__ = [
   'along_gradient',
   'check_chunks',
   'chunked',
+  'cka',
   'covariate_shift',
   'drift',
   'fitting_chunk_size',

@@ -7,6 +7,7 @@ from bn_jax.report.figures import (
   accuracy,
   activations,
   along,
+  cka,
   covariate_shift,
   distance,
   generic,
@@ -28,6 +29,7 @@ _OF_A_MEASURE = {
   signal.MEASURE: (signal.figure,),
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
+  cka.MEASURE: (cka.figure, cka.over_steps),
 }
 
 
