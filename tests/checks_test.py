@@ -109,6 +109,23 @@ FUNCTIONS = {
       _square, _ones, **{'learning_rates': (0.1,), **k}
     ),
   ),
+  'batch_sharpness': (
+    analysis.batch_sharpness,
+    lambda **k: analysis.batch_sharpness([_square], _ones, **k),
+  ),
+  'gradient_noise': (
+    analysis.gradient_noise,
+    lambda **k: analysis.gradient_noise(
+      [_square, _square], _ones, **{'batch_size': 2, **k}
+    ),
+  ),
+  'gradient_confusion': (
+    analysis.gradient_confusion,
+    lambda **k: analysis.gradient_confusion([_square, _square], _ones, **k),
+  ),
+  'sharpness': (
+    analysis.sharpness, lambda **k: analysis.sharpness(_square, _ones, **k)
+  ),
   'covariate_shift': (
     analysis.covariate_shift,
     lambda **k: analysis.covariate_shift(
@@ -155,7 +172,8 @@ FUNCTIONS = {
 # Arguments that are arrays, functions or paths, of no constructor of a config.
 _OTHER = (
   'x', 'scale', 'bias', 'mask', 'spread', 'mean', 'deviation', 'kernel',
-  'module', 'variables', 'batches', 'loss', 'params', 'new_params', 'direction',
+  'module', 'variables', 'batches', 'loss', 'losses', 'params', 'new_params',
+  'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
   'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm',
   'optimizer', 'hidden',
@@ -224,7 +242,7 @@ _RANGES = {
 _ANY_SIZE = ('seed', 'selection_seed', 'memory')
 _INFINITE = ('p',)
 # A number alone is a list of one; a vector of NumPy is one, too.
-_SIZES = ('step_sizes', 'step_factors', 'learning_rates')
+_SIZES = ('step_sizes', 'step_factors', 'learning_rates', 'radii')
 _EMPTY = ('measure_along_gradient_step_sizes',)  # step_factors in their place
 _GLOBS = ('weight_decay_on', 'perturb', 'trainable')
 _PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')

@@ -13,21 +13,28 @@ from typing import Any
 from bn_jax import errors, plugins, types
 from bn_jax.analysis import activations as _activations
 from bn_jax.analysis import along_gradient as _along_gradient
+from bn_jax.analysis import batch_sharpness as _batch_sharpness
 from bn_jax.analysis import cka as _cka
 from bn_jax.analysis import covariate_shift as _covariate_shift
 from bn_jax.analysis import evaluation as _evaluation
+from bn_jax.analysis import gradient_confusion as _gradient_confusion
+from bn_jax.analysis import gradient_noise as _gradient_noise
 from bn_jax.analysis import jacobian as _jacobian
 from bn_jax.analysis import one_step as _one_step
 from bn_jax.analysis import representations as _representations
+from bn_jax.analysis import sharpness as _sharpness
 from bn_jax.analysis import signal as _signal
 from bn_jax.analysis import theory
 from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
 from bn_jax.analysis.along_gradient import along_gradient
+from bn_jax.analysis.batch_sharpness import batch_sharpness
 from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
 from bn_jax.analysis.cka import cka
 from bn_jax.analysis.covariate_shift import covariate_shift
+from bn_jax.analysis.gradient_confusion import gradient_confusion
+from bn_jax.analysis.gradient_noise import gradient_noise
 from bn_jax.analysis.gradients import (
   fitting_chunk_size,
   memory,
@@ -37,6 +44,7 @@ from bn_jax.analysis.jacobian import singular_values
 from bn_jax.analysis.kind import Cost, Kind, kind_of_user
 from bn_jax.analysis.one_step import one_step_loss
 from bn_jax.analysis.representations import representations
+from bn_jax.analysis.sharpness import sharpness
 from bn_jax.analysis.signal import signal
 from bn_jax.analysis.theory import one_layer as layer
 from bn_jax.analysis.weights import weights
@@ -44,12 +52,16 @@ from bn_jax.analysis.weights import weights
 MEASURES: dict[str, Kind] = {
   'activations': _activations.KIND,
   'along_gradient': _along_gradient.KIND,
+  'batch_sharpness': _batch_sharpness.KIND,
   'cka': _cka.KIND,
   'covariate_shift': _covariate_shift.KIND,
   'evaluation': _evaluation.KIND,
+  'gradient_confusion': _gradient_confusion.KIND,
+  'gradient_noise': _gradient_noise.KIND,
   'jacobian': _jacobian.KIND,
   'one_step_loss': _one_step.KIND,
   'representations': _representations.KIND,
+  'sharpness': _sharpness.KIND,
   'signal': _signal.KIND,
   'weights': _weights.KIND,
 }
@@ -59,18 +71,22 @@ __all__ = [
   'Cost',
   'Kind',
   'along_gradient',
+  'batch_sharpness',
   'check_chunks',
   'chunked',
   'cka',
   'covariate_shift',
   'drift',
   'fitting_chunk_size',
+  'gradient_confusion',
+  'gradient_noise',
   'kind_of',
   'layer',
   'make',
   'memory',
   'one_step_loss',
   'representations',
+  'sharpness',
   'signal',
   'singular_values',
   'theory',

@@ -61,6 +61,9 @@ class Kind:
       look is written to a file of its own.
     layers: which names its keyword `layers` takes: 'taps', the layers that feed
       a nonlinearity; or 'all', every layer with parameters.
+    check: (section, examples, group size) -> None, where a batch must have a
+      number of examples; raises ValueError. The group size is the problem's
+      with the section's statistics, None where all of a batch see each other.
     others: section -> references to the other checkpoints that it looks at,
       as '0', '250', 'runs/a/batchnorm/seed1' or 'runs/a/batchnorm/seed1:250';
       '*' is every one of the same run. In training '0' alone is there.
@@ -81,6 +84,7 @@ class Kind:
   layers: str = 'taps'
   cost: Callable[[Section, int], Cost | str] = lambda section, layers: 'unknown'
   forward: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] | None = None
+  check: Callable[[Section, int, int | None], None] | None = None
   replaces: Callable[[Section, Sequence[str]], Sequence[str]] | None = None
   others: Callable[[Section], Sequence[str]] = lambda section: ()
 

@@ -113,9 +113,9 @@ def measure(
       else:
         row |= {'positive': np.float32(np.nan), 'negative': np.float32(np.nan)}
       values |= {f'{name}/{quantity}': value for quantity, value in row.items()}
-    return {
-      name: np.asarray(value) for name, value in jax.device_get(values).items()
-    }
+    # JAX sorts the keys of a dict, and 'dense10' is not the second layer.
+    fetched = jax.device_get(values)
+    return {name: np.asarray(fetched[name]) for name in values}
 
   return look
 

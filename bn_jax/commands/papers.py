@@ -18,7 +18,7 @@ Judges the papers' claims by the runs of working directories, seeds of all
 together, and puts the verdicts into their reports. The exit code is 0 whatever
 the verdicts are.
 """
-_PAPERS = ('santurkar2018', 'ioffe2015')
+_PAPERS = ('santurkar2018', 'ioffe2015', 'curvature')
 
 
 def configure(parser: parser_lib.Parser) -> None:
@@ -27,7 +27,8 @@ def configure(parser: parser_lib.Parser) -> None:
   _add_runs(parser, default='runs')
   actions = parser.add_subparsers(metavar='ACTION', title='actions')
   for paper in _PAPERS:
-    line = 'lists the figures of this paper'
+    line = f'lists the {"studies" if paper == "curvature" else "figures"} of '
+    line += 'curvature' if paper == 'curvature' else 'this paper'
     listing = actions.add_parser(
       paper, help=line, description=f'{line.capitalize()}.'
     )

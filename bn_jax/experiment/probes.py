@@ -146,7 +146,7 @@ def conditions(
     'precision': PRECISION,
   }
   # Groups change the function; chunks the order of sums, and so the last bits.
-  for key in ('group_size', 'chunk_size'):
+  for key in ('group_size', 'chunk_size', 'batch_size'):
     if section.get(key) not in (None, 'auto'):
       record_conditions[key] = section[key]
   return record_conditions
@@ -232,6 +232,14 @@ def check_one(
   if section['data'] != 'current_batch':
     _check_data(section, config, problem)
   _check_chunks(section, config, problem)
+  kind = analysis.kind_of(section['name'])
+  if kind.check is not None:
+    is_batch = section.get('statistics') == 'batch'
+    kind.check(
+      section,
+      examples(section, config),
+      problem.group_size if is_batch else 1,
+    )
 
 
 def _check_layers(

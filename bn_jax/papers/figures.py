@@ -14,7 +14,8 @@ from bn_jax.config import files, resolve
 from bn_jax.config.run_config import RunConfig
 from bn_jax.report.claims import reading
 
-PAPERS = ('santurkar2018', 'ioffe2015')
+# Folders of configs/: the two papers, and studies after several others.
+PAPERS = ('santurkar2018', 'ioffe2015', 'curvature')
 
 
 class Reproduction(NamedTuple):

@@ -25,7 +25,7 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
   section, config = job.section, job.config
   kind = analysis.kind_of(section['name'])
   count = probes.examples(section, config)
-  size = section.get('chunk_size') or count
+  size = section.get('chunk_size') or section.get('batch_size') or count
   if kind.forward is not None:
     is_one_batch = section['data'] == 'current_batch' or ':' in section['data']
     size = count if is_one_batch else config.evaluation_batch_size

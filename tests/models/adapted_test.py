@@ -82,10 +82,14 @@ class Ours(nn.Module):
 # Those whose two sides are compared in float32, beside `along_gradient`.
 MEASURES = {
   'activations': {},
+  'batch_sharpness': {'batch_size': 4},
   'covariate_shift': {},
   'evaluation': {},
+  'gradient_confusion': {'batch_size': 4},
+  'gradient_noise': {'batch_size': 4},
   'jacobian': {},
   'one_step_loss': {},
+  'sharpness': {'radii': (0.1,)},
   'signal': {},
   'weights': {},
 }

@@ -35,6 +35,10 @@ MEASURES = {
   'weights': {},
   'evaluation': {'data': 'test'},
   'activations': {'data': 'test:50', 'statistics': 'running'},
+  'batch_sharpness': {'data': 'train:32', 'batch_size': 16},
+  'gradient_confusion': {'batch_size': 4},
+  'gradient_noise': {'batch_size': 4, 'penalised': False},
+  'sharpness': {'ascent_steps': 2, 'adaptive': True},
 }
 
 

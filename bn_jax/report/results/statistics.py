@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from bn_jax import errors
-from bn_jax.report.results import curves, looks, optimizers, reductions
+from bn_jax.report.results import (
+  curves,
+  looks,
+  optimizers,
+  reductions,
+  within_run,
+)
 from bn_jax.storage import records
 
 # Numbers of steps. In these alone inf is a result, "never reached".
@@ -31,8 +37,10 @@ _CHOICES = {
   'moment': ('mean', 'var'),
   'of': ('median', 'width'),
   'relative': (False, True),
+  'toward': ('input', 'output'),
 }
 _NUMBERS = ('accuracy', 'factor', 'step', 'after')
+_COUNTS = {'first': 1, 'last': 1, 'without_first': 0, 'without_last': 0}
 
 
 def steps_to_accuracy(seed: curves.Seed, *, accuracy: float) -> float:
@@ -324,6 +332,8 @@ STATISTICS: dict[str, Callable[..., float]] = {
     diverged, final_accuracy, final_loss, growth, last_of, moment_change,
     of_layer, of_measure, shape_distance, steps_to_accuracy,
     steps_to_test_accuracy, unit_movement, upper_edge, value_at,
+    within_run.layer_growth, within_run.of_edge, within_run.over_entry,
+    within_run.place_ratio,
   )
 }  # fmt: skip
 
@@ -372,6 +382,12 @@ def _check_value(where: str, key: str, value: Any) -> None:
   elif key in _NUMBERS:
     if not is_number(value):
       raise errors.ConfigError(f'{where}: {value!r}; allowed: a number')
+  elif key in _COUNTS:
+    if type(value) is not int or value < _COUNTS[key]:
+      least = _COUNTS[key]
+      raise errors.ConfigError(
+        f'{where}: {value!r}; allowed: {least}, {least + 1}, ...'
+      )
   elif key == 'factors':
     is_pair = isinstance(value, list) and len(value) == 2
     if not is_pair or not all(map(is_number, value)):

@@ -1,0 +1,1 @@
+"""Computes products, eigenvalues and spectra of a loss's second derivatives."""

@@ -1,0 +1,1 @@
+"""Studies of curvature, surfaces and depth after several papers, one a file."""
