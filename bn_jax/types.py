@@ -177,8 +177,15 @@ class Problem(NamedTuple):
     updates: (state, gradient, look=None) -> what the optimizer adds to the
       parameters; look: params -> (objective, its gradient), on the batch of
       this gradient, of which some optimizers want more.
-    evaluate: (state, batch) -> sums over the real examples, with running
-      statistics: loss, count and, of a classifier, correct and correct5.
+    evaluate: (state, batch, statistics='running') -> sums over the real
+      examples, without noise: loss, count and, of a classifier, correct and
+      correct5.
+    keeps_statistics: state -> whether the network keeps statistics that
+      `population` can estimate.
+    population: (state, inputs, **keywords) -> what has batch_stats, the
+      statistics of the population, in place of the state's; inputs are batches,
+      each images or (images, mask): `norms.population_statistics`, whose
+      keywords it takes.
     outputs: (state, batch, statistics) -> the network's outputs, [B, K].
     learning_rate: state -> the rate of the next step, [].
     rate_factors: params -> the factor of the rate of each array, a tree of
@@ -205,7 +212,9 @@ class Problem(NamedTuple):
   following: Callable[[TrainState], EpochOrder]
   step: Callable[[TrainState, Split], TrainState]
   updates: Callable[..., Any]
-  evaluate: Callable[[TrainState, Batch], dict[str, jax.Array]]
+  evaluate: Callable[..., dict[str, jax.Array]]
+  keeps_statistics: Callable[[TrainState], bool]
+  population: Callable[..., Any]
   outputs: Callable[..., jax.Array]
   learning_rate: Callable[[TrainState], jax.Array]
   rate_factors: Callable[[Any], Any] | None

@@ -245,6 +245,8 @@ _INFINITE = ('p',)
 _SIZES = ('step_sizes', 'step_factors', 'learning_rates', 'radii')
 _EMPTY = ('measure_along_gradient_step_sizes',)  # step_factors in their place
 _GLOBS = ('weight_decay_on', 'perturb', 'trainable')
+_TEXTS = ('to',)  # of any kind, as a path may be any
+_SOME = ('over',)  # a list that is not empty
 _PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
 # What fits, but not to the rest of the call.
 _REFUSED = {
@@ -303,7 +305,7 @@ def fits(name, keyword, annotation, value):
     if keyword in _SIZES and checks.is_number(value):
       return 0 < value < _INF
     least, most = (
-      (1, _INF) if keyword in _SIZES and name not in _EMPTY
+      (1, _INF) if keyword in (*_SIZES, *_SOME) and name not in _EMPTY
       else (2, 2) if keyword in _PAIRS
       else (0, _INF)
     )  # fmt: skip
@@ -318,7 +320,7 @@ def fits(name, keyword, annotation, value):
     return bool in kinds
   if keyword == 'rates':
     return value is None or isinstance(value, dict)
-  if keyword in _GLOBS:
+  if keyword in (*_GLOBS, *_TEXTS):
     return isinstance(value, str) and value != ''
   if keyword == 'to':  # a step or a folder, looked for later
     return isinstance(value, str)

@@ -1,8 +1,8 @@
 """Measures the loss of any JAX program: its landscape, gradients and layers.
 
-`along_gradient`, `covariate_shift`, `one_step_loss`, `weights` and `signal`
-have one contract: `NAME(loss, params, ...) -> dict of arrays`. The loss is a
-function of a tree of parameters (and in `signal` of perturbations). A
+`along_gradient`, `covariate_shift`, `one_step_loss`, `path`, `weights` and
+`signal` have one contract: `NAME(loss, params, ...) -> dict of arrays`. The
+loss is a function of a tree of parameters (and in `signal` of perturbations). A
 loss that is a `jax.tree_util.Partial` of one function is compiled once for all
 batches bound to it.
 Parameters are not changed; matrix products are computed in full precision.
@@ -21,6 +21,7 @@ from bn_jax.analysis import gradient_confusion as _gradient_confusion
 from bn_jax.analysis import gradient_noise as _gradient_noise
 from bn_jax.analysis import jacobian as _jacobian
 from bn_jax.analysis import one_step as _one_step
+from bn_jax.analysis import path as _path
 from bn_jax.analysis import representations as _representations
 from bn_jax.analysis import sharpness as _sharpness
 from bn_jax.analysis import signal as _signal
@@ -43,6 +44,7 @@ from bn_jax.analysis.gradients import (
 from bn_jax.analysis.jacobian import singular_values
 from bn_jax.analysis.kind import Cost, Kind, kind_of_user
 from bn_jax.analysis.one_step import one_step_loss
+from bn_jax.analysis.path import barrier, path
 from bn_jax.analysis.representations import representations
 from bn_jax.analysis.sharpness import sharpness
 from bn_jax.analysis.signal import signal
@@ -60,6 +62,8 @@ MEASURES: dict[str, Kind] = {
   'gradient_noise': _gradient_noise.KIND,
   'jacobian': _jacobian.KIND,
   'one_step_loss': _one_step.KIND,
+  'path': _path.KIND,
+  'sharpness': _sharpness.KIND,
   'representations': _representations.KIND,
   'sharpness': _sharpness.KIND,
   'signal': _signal.KIND,
@@ -71,6 +75,7 @@ __all__ = [
   'Cost',
   'Kind',
   'along_gradient',
+  'barrier',
   'batch_sharpness',
   'check_chunks',
   'chunked',
@@ -85,6 +90,7 @@ __all__ = [
   'make',
   'memory',
   'one_step_loss',
+  'path',
   'representations',
   'sharpness',
   'signal',

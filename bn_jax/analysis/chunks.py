@@ -7,6 +7,7 @@ batch statistics of Batch Normalization. Then statistics must be taken over
 groups of examples, and chunks must be whole groups.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -121,13 +122,7 @@ def of_problem(
   count = len(batch.labels)
   if chunk_size is None or chunk_size >= count:
     return problem.loss(state, batch, statistics, penalised)
-  kind.check_unpadded(batch)
-  own_size = problem.group_size if statistics == 'batch' else 1
-  # A chunk is normalised by its own statistics, so it is a group of that size.
-  if not (
-    own_size is None and group_size == chunk_size and not count % chunk_size
-  ):
-    check(count, chunk_size, own_size)
+  _check_batch(problem, batch, statistics, chunk_size, group_size)
   return _of_parts(
     count,
     chunk_size,
@@ -139,6 +134,25 @@ def of_problem(
       first=first,
       share=(end - first) / count,
     ),
+  )
+
+
+def batches_of(
+  problem: types.Problem,
+  batch: types.Batch,
+  statistics: str,
+  *,
+  chunk_size: int | None = None,
+  group_size: int | None = None,
+) -> tuple[types.Batch, ...]:
+  """Returns a batch in chunks, or whole; arguments and errors: `of_problem`."""
+  count = len(batch.labels)
+  if chunk_size is None or chunk_size >= count:
+    return (batch,)
+  _check_batch(problem, batch, statistics, chunk_size, group_size)
+  chunks = (slice(*bounds) for bounds in _bounds(count, chunk_size))
+  return tuple(
+    jax.tree.map(operator.itemgetter(chunk), batch) for chunk in chunks
   )
 
 
@@ -207,13 +221,30 @@ def parts_of(loss: Loss) -> tuple[tuple[Loss, ...], tuple[float, ...]]:
   return (loss,), (1.0,)
 
 
-def _of_parts(count, chunk_size, part: Callable[[int, int], Loss]) -> Loss:
-  if chunk_size >= count:
-    return part(0, count)
-  bounds = [
+def _check_batch(problem, batch, statistics, chunk_size, group_size) -> None:
+  """Raises ValueError where chunks would change a loss, or of padding."""
+  kind.check_unpadded(batch)
+  count = len(batch.labels)
+  own_size = problem.group_size if statistics == 'batch' else 1
+  # A chunk is normalised by its own statistics, so it is a group of that size.
+  if not (
+    own_size is None and group_size == chunk_size and not count % chunk_size
+  ):
+    check(count, chunk_size, own_size)
+
+
+def _bounds(count: int, chunk_size: int) -> list[tuple[int, int]]:
+  """Returns (first example, end) of each chunk."""
+  return [
     (first, min(first + chunk_size, count))
     for first in range(0, count, chunk_size)
   ]
+
+
+def _of_parts(count, chunk_size, part: Callable[[int, int], Loss]) -> Loss:
+  if chunk_size >= count:
+    return part(0, count)
+  bounds = _bounds(count, chunk_size)
   return Chunks(
     tuple(part(first, end) for first, end in bounds),
     tuple((end - first) / count for first, end in bounds),

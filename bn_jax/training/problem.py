@@ -41,6 +41,8 @@ def make(
   remat: bool = False,
   max_skips: int | None = None,
   ema: float | None = None,
+  keeps_statistics: Callable[[Any], bool] = lambda batch_stats: False,
+  population: Callable[..., Any] | None = None,
 ) -> types.Problem:
   """Returns the Problem of training a network.
 
@@ -64,6 +66,9 @@ def make(
     micro_batches, max_skips, ema: see `step.make`.
     remat: whether the step's backward pass recomputes everything but products
       and statistics, to save memory.
+    keeps_statistics: batch_stats -> whether they can be estimated.
+    population: (variables, inputs, **keywords) -> what has them estimated; None
+      for a network that keeps none.
   """
   average.check(ema)
   loss = loss or losses.cross_entropy()
@@ -91,6 +96,7 @@ def make(
     rate_factors=optimizer.factors,
     layers=lambda state: layers(module, {'params': state.params}),
     group_size=group_size,
+    **_of_statistics(keeps_statistics, population),
     **_of_params(objective, dict(taps)),
     **_of_network(module, compute_dtype, forward, loss, dict(taps), noisy),
   )  # fmt: skip
@@ -98,6 +104,18 @@ def make(
 
 def _learning_rate(optimizer, state):
   return optimizer.learning_rate(state.opt_state, step.updates_made(state))
+
+
+def _of_statistics(keeps, population) -> dict[str, Callable]:
+  """Returns the functions of a Problem that are about kept statistics."""
+  return {
+    'keeps_statistics': lambda state: keeps(state.batch_stats),
+    'population': lambda state, inputs, **keywords: population(
+      {'params': state.params, 'batch_stats': state.batch_stats},
+      inputs,
+      **keywords,
+    ),
+  }
 
 
 def _of_params(objective, paths) -> dict[str, Callable]:
@@ -139,7 +157,9 @@ def _of_params(objective, paths) -> dict[str, Callable]:
 def _of_network(module, compute_dtype, forward, loss, paths, noisy) -> dict:
   """Returns the functions of a Problem that compute a network's values."""
   return {
-    'evaluate': jax.jit(functools.partial(_evaluate, forward, loss)),
+    'evaluate': jax.jit(
+      functools.partial(_evaluate, forward, loss), static_argnames='statistics'
+    ),
     'outputs': jax.jit(
       functools.partial(_outputs, forward), static_argnames='statistics'
     ),
@@ -326,8 +346,8 @@ def _next_batch(sampler, spread, state, split):
   return spread.laid(sampler.take(split, index_B, key))
 
 
-def _evaluate(forward, loss, state, batch):
-  outputs, _ = forward('running', state.params, state.batch_stats, batch)
+def _evaluate(forward, loss, state, batch, statistics='running'):
+  outputs, _ = forward(statistics, state.params, state.batch_stats, batch)
   return losses.sums(loss, outputs, batch.labels, batch.mask)
 
 
