@@ -25,6 +25,7 @@ from bn_jax.analysis import path as _path
 from bn_jax.analysis import representations as _representations
 from bn_jax.analysis import sharpness as _sharpness
 from bn_jax.analysis import signal as _signal
+from bn_jax.analysis import surface as _surface
 from bn_jax.analysis import theory
 from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
@@ -34,6 +35,7 @@ from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
 from bn_jax.analysis.cka import cka
 from bn_jax.analysis.covariate_shift import covariate_shift
+from bn_jax.analysis.directions import random_directions, trajectory_plane
 from bn_jax.analysis.gradient_confusion import gradient_confusion
 from bn_jax.analysis.gradient_noise import gradient_noise
 from bn_jax.analysis.gradients import (
@@ -48,6 +50,7 @@ from bn_jax.analysis.path import barrier, path
 from bn_jax.analysis.representations import representations
 from bn_jax.analysis.sharpness import sharpness
 from bn_jax.analysis.signal import signal
+from bn_jax.analysis.surface import surface
 from bn_jax.analysis.theory import one_layer as layer
 from bn_jax.analysis.weights import weights
 
@@ -63,10 +66,10 @@ MEASURES: dict[str, Kind] = {
   'jacobian': _jacobian.KIND,
   'one_step_loss': _one_step.KIND,
   'path': _path.KIND,
-  'sharpness': _sharpness.KIND,
   'representations': _representations.KIND,
   'sharpness': _sharpness.KIND,
   'signal': _signal.KIND,
+  'surface': _surface.KIND,
   'weights': _weights.KIND,
 }
 
@@ -91,11 +94,14 @@ __all__ = [
   'memory',
   'one_step_loss',
   'path',
+  'random_directions',
   'representations',
   'sharpness',
   'signal',
   'singular_values',
+  'surface',
   'theory',
+  'trajectory_plane',
   'value_and_gradient',
   'weights',
 ]
