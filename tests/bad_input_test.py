@@ -28,6 +28,7 @@ from tests.fixtures.bad_inputs import (
   commands,
   config,
   constructors,
+  curvature,
   data,
   environment,
   networks,
@@ -182,7 +183,8 @@ class CatalogueTest(absltest.TestCase):
     numbers = {
       row.number
       for module in (
-        chained, commands, config, constructors, data, environment, workdir
+        chained, commands, config, constructors, curvature, data, environment,
+        workdir,
       )
       for table in vars(module).values()
       if isinstance(table, tuple)
@@ -244,7 +246,7 @@ class DataTest(Case):
 
 
 class WorkdirTest(Case):
-  @named(workdir.WORKDIRS)
+  @named((*workdir.WORKDIRS, *curvature.WORKDIRS))
   def test_row(self, row):
     self.check_changed(trained(), row, rows.SMALL)
 
