@@ -211,7 +211,7 @@ class CommandTest(Case):
       (self.folder / name).write_text(text)
     self.check(row, words_of(row))
 
-  @named(config.LINES)
+  @named((*config.LINES, *curvature.LINES))
   def test_key(self, row):
     self.check(row, words_of(row))
 
