@@ -18,6 +18,14 @@ Quantity = tuple[str, Read, Show]  # with its label
 # reaches: so a hard task has rows too, and an easy one few.
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 _THRESHOLD_ROWS = 3
+# Of measures without rows of their own, those quantities that say something
+# alone; of the others all.
+_SUMMARISED = {
+  'batch_sharpness': ('batch_sharpness', 'ratio_of_means'),
+  'gradient_confusion': ('smallest_cosine', 'mean_cosine'),
+  'gradient_noise': ('noise_scale', 'squared_gradient', 'covariance_trace'),
+  'sharpness': ('increase',),
+}
 
 
 def table(runs: Sequence[curves.Run]) -> list[list[str]]:
@@ -183,6 +191,8 @@ def _unknown(runs, name: str, measure: str) -> Iterator[Quantity]:
   entry = looks.of(runs, measure, name)
   title = quantities_lib.title(entry)
   for quantity in quantities_lib.of(entry):
+    if quantity.name not in _SUMMARISED.get(measure, (quantity.name,)):
+      continue
     words = [f'{title}: {quantity.label}']
     words += ['largest'] if quantity.several else []
     words += ['median of the layers'] if quantity.layers else []
