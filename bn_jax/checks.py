@@ -40,14 +40,14 @@ def count(
   """Checks a whole number: a size, or how often.
 
   Args:
-    least: the smallest that is allowed, 0 or 1.
+    least: the smallest that is allowed.
     most: the largest; more than is listed only where a value is above it.
     also: what is allowed beside numbers, such as None.
 
   Raises:
     Refused: another value.
   """
-  words = '1, 2, 3, ...' if least else '0, 1, 2, ...'
+  words = f'{least}, {least + 1}, {least + 2}, ...'
   if is_whole(value) and value > most:
     words += f' to {most:,}'
   is_count = is_whole(value) and least <= value <= most

@@ -28,6 +28,7 @@ from tests.fixtures.bad_inputs import (
   commands,
   config,
   constructors,
+  curvature,
   data,
   environment,
   mini_batches,
@@ -183,7 +184,8 @@ class CatalogueTest(absltest.TestCase):
     numbers = {
       row.number
       for module in (
-        chained, commands, config, constructors, data, environment, workdir
+        chained, commands, config, constructors, curvature, data, environment,
+        workdir,
       )
       for table in vars(module).values()
       if isinstance(table, tuple)
@@ -210,7 +212,7 @@ class CommandTest(Case):
       (self.folder / name).write_text(text)
     self.check(row, words_of(row))
 
-  @named(config.LINES)
+  @named((*config.LINES, *curvature.LINES))
   def test_key(self, row):
     self.check(row, words_of(row))
 
@@ -245,7 +247,7 @@ class DataTest(Case):
 
 
 class WorkdirTest(Case):
-  @named((*workdir.WORKDIRS, *mini_batches.WORKDIRS))
+  @named((*workdir.WORKDIRS, *curvature.WORKDIRS, *mini_batches.WORKDIRS))
   def test_row(self, row):
     self.check_changed(trained(), row, rows.SMALL)
 

@@ -17,6 +17,7 @@ import numpy as np
 from bn_jax import checks, keys, placement, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
+from bn_jax.analysis import points as points_lib
 
 Loss = chunks.Loss
 DIRECTIONS = ('descent', 'ascent', 'random')
@@ -106,8 +107,8 @@ def _along(
   loss, params, sizes, direction_of, layers, curvature, devices, journal
 ):
   """Computes the arrays of `along_gradient` from checked arguments."""
-  if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
-    loss = jax.tree_util.Partial(loss)
+  if not isinstance(loss, chunks.Chunks):
+    loss = chunks.argument(loss)
   row_maker = _Rows(journal)
   with jax.default_matmul_precision('highest'):
     loss_0, gradient_0 = gradients.value_and_gradient(
@@ -119,10 +120,9 @@ def _along(
     origin = params, direction, loss_0, gradient_0, lengths, layers
     if devices:
       mesh = jax.sharding.Mesh(np.array(devices), ('points',))
-      rounds = _rounds(sizes, len(devices))
       rows = row_maker.of(
-        rounds,
-        lambda group, _: _points_on(mesh, loss, np.array(group), *origin),
+        points_lib.rounds(sizes, len(devices)),
+        lambda group, _: _points_on(mesh, loss, group, *origin),
       )
     else:
       rows = row_maker.of(
@@ -191,7 +191,7 @@ def measure(
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   checks.one_of('direction', direction, (*DIRECTIONS, 'update'))
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
-  _check_spread(spread, size)
+  points_lib.check_spread(spread, size)
 
   def look(
     problem: types.Problem,
@@ -225,21 +225,11 @@ def measure(
     # A schedule's rate may be 0 at its start or end.
     if not rate and (not steps or direction == 'update'):
       return _without_steps(curves_of([1.0], 'descent'), len(steps or factors))
-    devices = _devices_of(state.step) if spread == 'points' else ()
+    devices = points_lib.devices_of(state.step) if spread == 'points' else ()
     sizes = steps or [factor * rate for factor in factors]
     return curves_of(sizes, step_direction, devices=devices)
 
   return look
-
-
-def _check_spread(spread: str, chunk_size: int | None) -> None:
-  """Raises ValueError for an unknown spread, or one that has no chunks."""
-  checks.one_of('spread', spread, ('batch', 'points'))
-  if spread == 'points' and chunk_size is not None:
-    raise ValueError(
-      f"chunk_size is {chunk_size} with spread 'points'; allowed: None, each "
-      "device has the whole batch; or spread='batch'"
-    )
 
 
 class _Rows:
@@ -300,13 +290,6 @@ def _random(key, gradient):
   )
 
 
-def _devices_of(array: jax.Array) -> tuple[jax.Device, ...]:
-  """Returns the devices that an array lies on, in the order of its mesh."""
-  if isinstance(array.sharding, jax.sharding.NamedSharding):
-    return tuple(array.sharding.mesh.devices.flat)
-  return tuple(array.devices())
-
-
 def _without_steps(step: dict[str, np.ndarray], count: int):
   """Returns curves of nan for `count` steps of size 0, from those of a step."""
   at_0 = ('loss_0', 'gradient_norm_0', 'layer_gradient_norm_0')
@@ -316,13 +299,6 @@ def _without_steps(step: dict[str, np.ndarray], count: int):
     empty = np.full(shape, np.nan, value.dtype)
     curves[name] = value if name in at_0 else empty
   return curves | {'step_size': np.zeros(count, step['step_size'].dtype)}
-
-
-def _rounds(sizes: Sequence[float], count: int) -> list[list[float]]:
-  """Splits sizes into rounds of `count`; fills the last with its last size."""
-  rounds = [list(sizes[i : i + count]) for i in range(0, len(sizes), count)]
-  rounds[-1] += rounds[-1][-1:] * (count - len(rounds[-1]))
-  return rounds
 
 
 def _point(

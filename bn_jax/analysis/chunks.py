@@ -7,6 +7,7 @@ batch statistics of Batch Normalization. Then statistics must be taken over
 groups of examples, and chunks must be whole groups.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -118,20 +119,41 @@ def of_problem(
   Raises:
     ValueError: chunks that would change the function, or of padding.
   """
+  return _of_function(
+    problem, problem.loss, state, batch, statistics, penalised,
+    chunk_size, group_size,
+  )  # fmt: skip
+
+
+def split_of_problem(
+  problem: types.Problem,
+  state: types.TrainState,
+  batch: types.Batch,
+  statistics: str,
+  *,
+  penalised: bool = True,
+  chunk_size: int | None = None,
+  group_size: int | None = None,
+) -> Loss:
+  """Returns `of_problem` as a `types.SplitLoss`, or chunks of such."""
+  return _of_function(
+    problem, problem.split, state, batch, statistics, penalised,
+    chunk_size, group_size,
+  )  # fmt: skip
+
+
+def _of_function(
+  problem, function, state, batch, statistics, penalised, chunk_size, group_size
+):
+  """Returns problem.loss or problem.split over a batch, in chunks."""
   count = len(batch.labels)
   if chunk_size is None or chunk_size >= count:
-    return problem.loss(state, batch, statistics, penalised)
-  kind.check_unpadded(batch)
-  own_size = problem.group_size if statistics == 'batch' else 1
-  # A chunk is normalised by its own statistics, so it is a group of that size.
-  if not (
-    own_size is None and group_size == chunk_size and not count % chunk_size
-  ):
-    check(count, chunk_size, own_size)
+    return function(state, batch, statistics, penalised)
+  _check_batch(problem, batch, statistics, chunk_size, group_size)
   return _of_parts(
     count,
     chunk_size,
-    lambda first, end: problem.loss(
+    lambda first, end: function(
       state,
       jax.tree.map(lambda leaf: leaf[first:end], batch),
       statistics,
@@ -139,6 +161,25 @@ def of_problem(
       first=first,
       share=(end - first) / count,
     ),
+  )
+
+
+def batches_of(
+  problem: types.Problem,
+  batch: types.Batch,
+  statistics: str,
+  *,
+  chunk_size: int | None = None,
+  group_size: int | None = None,
+) -> tuple[types.Batch, ...]:
+  """Returns a batch in chunks, or whole; arguments and errors: `of_problem`."""
+  count = len(batch.labels)
+  if chunk_size is None or chunk_size >= count:
+    return (batch,)
+  _check_batch(problem, batch, statistics, chunk_size, group_size)
+  chunks = (slice(*bounds) for bounds in _bounds(count, chunk_size))
+  return tuple(
+    jax.tree.map(operator.itemgetter(chunk), batch) for chunk in chunks
   )
 
 
@@ -200,20 +241,43 @@ def fitting(
 def parts_of(loss: Loss) -> tuple[tuple[Loss, ...], tuple[float, ...]]:
   """Returns (parts, shares) of a loss; a loss not in chunks is one part."""
   if isinstance(loss, Chunks):
-    return loss.parts, loss.shares
-  # A Partial can be an argument of jit, which compiles once for a function.
-  if not isinstance(loss, jax.tree_util.Partial):
-    loss = jax.tree_util.Partial(loss)
-  return (loss,), (1.0,)
+    return tuple(map(argument, loss.parts)), loss.shares
+  return (argument(loss),), (1.0,)
+
+
+def argument(loss: Loss) -> Loss:
+  """Returns a loss that can be an argument of jit: once compiled a function."""
+  if isinstance(loss, types.SplitLoss):
+    return types.SplitLoss(*(f if f is None else argument(f) for f in loss))
+  if isinstance(loss, jax.tree_util.Partial):
+    return loss
+  return jax.tree_util.Partial(loss)
+
+
+def _check_batch(problem, batch, statistics, chunk_size, group_size) -> None:
+  """Raises ValueError where chunks would change a loss, or of padding."""
+  kind.check_unpadded(batch)
+  count = len(batch.labels)
+  own_size = problem.group_size if statistics == 'batch' else 1
+  # A chunk is normalised by its own statistics, so it is a group of that size.
+  if not (
+    own_size is None and group_size == chunk_size and not count % chunk_size
+  ):
+    check(count, chunk_size, own_size)
+
+
+def _bounds(count: int, chunk_size: int) -> list[tuple[int, int]]:
+  """Returns (first example, end) of each chunk."""
+  return [
+    (first, min(first + chunk_size, count))
+    for first in range(0, count, chunk_size)
+  ]
 
 
 def _of_parts(count, chunk_size, part: Callable[[int, int], Loss]) -> Loss:
   if chunk_size >= count:
     return part(0, count)
-  bounds = [
-    (first, min(first + chunk_size, count))
-    for first in range(0, count, chunk_size)
-  ]
+  bounds = _bounds(count, chunk_size)
   return Chunks(
     tuple(part(first, end) for first, end in bounds),
     tuple((end - first) / count for first, end in bounds),

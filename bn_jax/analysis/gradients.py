@@ -60,7 +60,8 @@ def check_like(params: Any, tree: Any, what: str) -> None:
   """Raises ValueError unless a tree is real and has the shapes of params."""
   if jax.tree.structure(tree) != jax.tree.structure(params):
     raise ValueError(
-      f'the {what} is another tree than the parameters; give one like them'
+      f'the {what} is another tree than the parameters'
+      f'{_difference(params, tree)}; give one like them'
     )
   for path, leaf, other in zip(
     trees.paths(params), jax.tree.leaves(params), jax.tree.leaves(tree)
@@ -74,6 +75,18 @@ def check_like(params: Any, tree: Any, what: str) -> None:
       raise ValueError(
         f'the {what} of {path!r} is {jnp.result_type(other)}; allowed: real'
       )
+
+
+def _difference(params: Any, tree: Any) -> str:
+  """Returns ', without ...' or ', with ...': the first path that one lacks."""
+  wanted, others = map(dict.fromkeys, map(trees.paths, (params, tree)))
+  for word, paths, present in (
+    ('without', wanted, others), ('with', others, wanted),
+  ):  # fmt: skip
+    for path in paths:
+      if path not in present:
+        return f', {word} {path!r}'
+  return ''
 
 
 def checked_like(params: Any, tree: Any, what: str) -> Any:
@@ -94,8 +107,12 @@ def is_function(direction: Any, params: Any) -> bool:
   )
 
 
-def real_scalar(value: Any) -> jax.Array:
-  """Returns a loss's value as an array; ValueError unless it is one number."""
+def real_scalar(value: Any, name: str = 'the loss') -> jax.Array:
+  """Returns a loss's value as an array; ValueError unless it is one number.
+
+  Args:
+    name: what the message calls it.
+  """
   try:
     # jnp.asarray would accept a tuple or a list of numbers.
     array = None if isinstance(value, tuple | list) else jnp.asarray(value)
@@ -107,7 +124,7 @@ def real_scalar(value: Any) -> jax.Array:
     kind = f'{array.dtype}{list(array.shape)}'
   else:
     return array
-  raise ValueError(f'the loss is {kind}; it must be a real scalar')
+  raise ValueError(f'{name} is {kind}; it must be a real scalar')
 
 
 def value(
@@ -146,7 +163,19 @@ def hessian_product(
   journal: types.Journal | None = None,
   name: str = 'product',
 ) -> Any:
-  """Computes the Hessian of the loss times a direction, a tree like params."""
+  """Computes the Hessian of the loss times a direction, a tree like params.
+
+  Args:
+    loss: params -> a real scalar, or what `chunked` returns.
+    direction: a tree like params; one of zeros gives zeros.
+    journal: keeps the sum over chunks, under `name`, after each chunk.
+
+  Raises:
+    ValueError: parameters that are not floating point; a direction unlike them;
+      a loss that is no real scalar, or that JAX cannot differentiate twice.
+  """
+  params = checked(params)
+  direction = checked_like(params, direction, 'direction')
   arguments = loss, params, (direction,), params, journal, name
   try:
     return _summed(_product, *arguments)[1]

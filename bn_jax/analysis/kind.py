@@ -68,6 +68,8 @@ class Kind:
     others: section -> references to the other checkpoints that it looks at,
       as '0', '250', 'runs/a/batchnorm/seed1' or 'runs/a/batchnorm/seed1:250';
       '*' is every one of the same run. In training '0' alone is there.
+    over: section -> the statistics with which it looks, each in turn, as
+      ('batch', 'reset'); (): those that its keyword `statistics` says.
     replaces: (section, layers that feed a nonlinearity) -> those whose
       activations it changes, which a network may forbid; None: it reads them.
     cost: (section, number of layers of the network) -> its evaluations, or
@@ -90,6 +92,7 @@ class Kind:
   )
   replaces: Callable[[Section, Sequence[str]], Sequence[str]] | None = None
   others: Callable[[Section], Sequence[str]] = lambda section: ()
+  over: Callable[[Section], Sequence[str]] = lambda section: ()
 
   def __post_init__(self):
     # The schema of a config reads the keywords by `inspect.signature`.

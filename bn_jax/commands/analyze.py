@@ -159,6 +159,11 @@ def _section(arguments: argparse.Namespace, kind) -> dict[str, Any]:
   has_statistics = 'statistics' in inspect.signature(kind).parameters
   if has_statistics and statistics is not None:
     section['statistics'] = 'batch' if statistics == 'batch' else 'running'
+  if statistics is not None and kind.over(section):
+    raise errors.ConfigError(
+      f'--statistics: {statistics}; {arguments.measure} says its own; allowed: '
+      f'--over={",".join(kind.over(section))}'
+    )
   if not has_statistics and statistics == 'batch':
     raise errors.ConfigError(
       f'--statistics: batch; allowed for {arguments.measure}: running, '

@@ -61,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
   """Recalibrates one seed; returns a line about it."""
-  from bn_jax import norms
   from bn_jax.config import build
   from bn_jax.experiment import saved
   from bn_jax.trained import statistics
@@ -76,9 +75,8 @@ def _of_run(folder: Any, config: Any, arguments: argparse.Namespace) -> str:
   train, test = (x.placed(whole) for x in build.source(config).load())
   feed = train.feed(config.batch_size)
   try:
-    population = norms.population_statistics(
-      build.network(config.in_groups(), devices_lib.in_sight(devices)),
-      {'params': state.params, 'batch_stats': state.batch_stats},
+    population = problem.population(
+      state,
       _Batches(feed, folder.seed, problem, state, devices, arguments.batches),
       variance=arguments.variance,
       layerwise=arguments.layerwise,

@@ -247,6 +247,8 @@ def _problem(
     remat=config.remat,
     max_skips=config.max_skips,
     ema=config.ema,
+    keeps_statistics=norms.keeps_statistics,
+    population=functools.partial(norms.population_statistics, parts.module),
   )
 
 

@@ -140,7 +140,7 @@ def conditions(
 ) -> dict[str, Any]:
   """Returns the conditions that the records of a measure state."""
   record_conditions = {
-    'statistics': statistics or section.get('statistics', 'running'),
+    'statistics': statistics or statistics_of(section),
     'data': section['data'],
     'examples': examples(section, config),
     'precision': PRECISION,
@@ -150,6 +150,19 @@ def conditions(
     if section.get(key) not in (None, 'auto'):
       record_conditions[key] = section[key]
   return record_conditions
+
+
+def statistics_of(section: Mapping[str, Any]) -> str:
+  """Returns with whose statistics a measure looks: 'batch', 'batch, reset'."""
+  over = analysis.kind_of(section['name']).over(section)
+  return ', '.join(over) or section.get('statistics', 'running')
+
+
+def _sees_batches(section: Mapping[str, Any]) -> bool:
+  """Returns whether norms use statistics of a batch, or a chunk of one."""
+  over = analysis.kind_of(section['name']).over(section)
+  every = over or (section.get('statistics'),)
+  return not {'batch', 'reset'}.isdisjoint(every)
 
 
 def examples(section: Mapping[str, Any], config: RunConfig) -> int:
@@ -283,7 +296,7 @@ def where_apart(
   section: Mapping[str, Any], problem: types.Problem
 ) -> Mapping[str, Any]:
   """Returns a section, its groups as chunks where no example sees another."""
-  is_apart = problem.group_size == 1 and section.get('statistics') == 'batch'
+  is_apart = problem.group_size == 1 and _sees_batches(section)
   if not is_apart or section.get('group_size') is None:
     return section
   if section['chunk_size'] != 'auto':
@@ -306,7 +319,7 @@ def _check_data(
       f'data is {section["data"]!r}; {split} has {available} examples; '
       f'allowed: {split}:N up to that'
     )
-  if section.get('statistics') != 'batch' or _chunk(section) not in (None, 0):
+  if not _sees_batches(section) or _chunk(section) not in (None, 0):
     return
   state = jax.eval_shape(problem.init, 0)
   jax.eval_shape(
@@ -329,10 +342,10 @@ def _check_chunks(
   group = section.get('group_size')
   size, count = _chunk(section), examples(section, config)
   if group is not None:
-    if section.get('statistics') != 'batch' or problem.group_size is not None:
+    if not _sees_batches(section) or problem.group_size is not None:
       has = (
-        f'statistics {section.get("statistics")!r}'
-        if section.get('statistics') != 'batch'
+        f'statistics {statistics_of(section)!r}'
+        if not _sees_batches(section)
         else f'groups of {problem.group_size} already'
       )
       raise ValueError(
@@ -345,7 +358,7 @@ def _check_chunks(
       )
     return
   if size is not None:
-    group = problem.group_size if section.get('statistics') == 'batch' else 1
+    group = problem.group_size if _sees_batches(section) else 1
     analysis.check_chunks(count, size, group)
 
 
@@ -369,7 +382,7 @@ def fitted(
     return {**section, 'chunk_size': min(group, count)}
   if count <= config.batch_size:
     return {**section, 'chunk_size': None}
-  is_batch = section.get('statistics') == 'batch'
+  is_batch = _sees_batches(section)
   network_group = problem.group_size if is_batch else 1
   room = _SHARE * cost.memory_left(jax.local_devices()[0]) * config.devices
   largest = processes.agreed(
@@ -407,7 +420,9 @@ def gradient_bytes(
 ) -> int:
   """Compiles a gradient over `size` examples; returns the bytes it takes."""
   loss = jax.eval_shape(
-    lambda s, b: problem.loss(s, b, section.get('statistics', 'running')),
+    lambda s, b: problem.loss(
+      s, b, 'batch' if _sees_batches(section) else 'running'
+    ),
     jax.eval_shape(problem.init, 0),
     build.shapes(config, size),
   )

@@ -10,6 +10,7 @@ by a reference:
 In training, '0' alone is there.
 """
 
+import logging
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -19,11 +20,15 @@ import jax
 
 from bn_jax import errors, modules, trees, types
 from bn_jax.analysis import kind
-from bn_jax.config import build
+from bn_jax.config import build, differences
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import init_from, saved
 from bn_jax.storage import chain, run_folder
 
+# Of a config: what makes the same parameters another function, or were learned
+# from something else.
+_CONDITIONS = ('data', 'model', 'norm', 'loss')
+_log = logging.getLogger('bn_jax')
 _STEP = re.compile(r'[0-9]{1,9}')
 
 
@@ -119,10 +124,24 @@ def check(
       config = saved.config_of(other)
       with modules.bound(config.modules):
         _check_alike(reference, problem, build.problem(config))
+      _tell_conditions(reference, config, saved.config_of(folder))
     digests[reference] = (
       chain.state_digest(other.checkpoints, step) or f'seed {other.seed}'
     )
   return digests
+
+
+def _tell_conditions(reference: str, there: RunConfig, here: RunConfig) -> None:
+  """Warns of what another run was trained with and this one was not."""
+  for section in _CONDITIONS:
+    changes = differences.changed(
+      f'config.{section}',
+      *(dict(getattr(one, section)) for one in (there, here)),
+    )
+    for change in changes:
+      _log.warning(
+        '%s: %s here; it is looked at as this run is', reference, change
+      )
 
 
 def _located(

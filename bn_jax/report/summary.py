@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report import figures
+from bn_jax.report.figures import path
 from bn_jax.report.results import conditions, curves, looks, optimizers
 from bn_jax.report.results import quantities as quantities_lib
 
@@ -93,9 +94,12 @@ def _measured(runs) -> Iterator[Quantity]:
     'along_gradient': _landscape,
     'covariate_shift': _covariate_shift,
     'activations': _activations,
+    path.MEASURE: _path,
+    'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
   }
   for measure in figures.unknown(runs):
-    rows[measure] = functools.partial(_unknown, measure=measure)
+    only = _SUMMARISED.get(measure)
+    rows[measure] = functools.partial(_unknown, measure=measure, only=only)
   for measure, quantities in rows.items():
     names = looks.names(runs, measure)
     for name in names:
@@ -186,12 +190,28 @@ def _activations(runs, name: str) -> Iterator[Quantity]:
     yield 'Dead units (never above 0), last measurement', read, _percent
 
 
-def _unknown(runs, name: str, measure: str) -> Iterator[Quantity]:
-  """Yields the last numbers of a measure without rows of its own."""
+def _path(runs, name: str) -> Iterator[Quantity]:
+  """Yields the barriers of the last line, of each kind of statistics."""
+  nats = '' if _has_no_unit(runs) else ' in nats'
+  for statistics in path.recorded(looks.of(runs, path.MEASURE, name)):
+    read = functools.partial(
+      curves.last, name=name, value=f'{statistics}/barrier'
+    )
+    yield f'Barrier{nats}, {path.OVER[statistics]}, last', read, _short
+
+
+def _unknown(
+  runs, name: str, measure: str, only: Sequence[str] | None = None
+) -> Iterator[Quantity]:
+  """Yields the last numbers of a measure without rows of its own.
+
+  Args:
+    only: the names of its quantities that are shown; None is all.
+  """
   entry = looks.of(runs, measure, name)
   title = quantities_lib.title(entry)
   for quantity in quantities_lib.of(entry):
-    if quantity.name not in _SUMMARISED.get(measure, (quantity.name,)):
+    if only is not None and quantity.name not in only:
       continue
     words = [f'{title}: {quantity.label}']
     words += ['largest'] if quantity.several else []

@@ -151,7 +151,7 @@ def _bound_job(
     others = states.check(
       folder, problem, analysis.kind_of(section['name']).others(section)
     )
-  statistics = request.statistics or section.get('statistics', 'running')
+  statistics = request.statistics or probes.statistics_of(section)
   steps = _steps(folder, request)
   if statistics == 'population':
     _check_population(folder, config, problem, steps)

@@ -28,7 +28,8 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
   size = section.get('chunk_size') or section.get('batch_size') or count
   if kind.forward is not None:
     is_one_batch = section['data'] == 'current_batch' or ':' in section['data']
-    size = count if is_one_batch else config.evaluation_batch_size
+    whole = count if is_one_batch else config.evaluation_batch_size
+    size = section.get('chunk_size') or whole
   chunks = -(-count // min(size, count))
   cost = kind.cost(section, len(job.problem.layers(state)))
   lines = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from bn_jax import errors, norms, types
+from bn_jax import errors, types
 from bn_jax.experiment import saved
 from bn_jax.storage.run_folder import RunFolder
 
@@ -39,7 +39,7 @@ def check(
 
 def keeps(problem: types.Problem) -> bool:
   """Returns whether a network keeps statistics that can be estimated."""
-  return norms.keeps_statistics(jax.eval_shape(problem.init, 0).batch_stats)
+  return problem.keeps_statistics(jax.eval_shape(problem.init, 0))
 
 
 def having(runs: Iterable[Any], make: Callable[[Any], Any]) -> list[Any]:

@@ -41,6 +41,8 @@ def make(
   remat: bool = False,
   max_skips: int | None = None,
   ema: float | None = None,
+  keeps_statistics: Callable[[Any], bool] = lambda batch_stats: False,
+  population: Callable[..., Any] | None = None,
 ) -> types.Problem:
   """Returns the Problem of training a network.
 
@@ -64,6 +66,9 @@ def make(
     micro_batches, max_skips, ema: see `step.make`.
     remat: whether the step's backward pass recomputes everything but products
       and statistics, to save memory.
+    keeps_statistics: batch_stats -> whether they can be estimated.
+    population: (variables, inputs, **keywords) -> what has them estimated; None
+      for a network that keeps none.
   """
   average.check(ema)
   loss = loss or losses.cross_entropy()
@@ -91,13 +96,28 @@ def make(
     rate_factors=optimizer.factors,
     layers=lambda state: layers(module, {'params': state.params}),
     group_size=group_size,
+    **_of_statistics(keeps_statistics, population),
     **_of_params(objective, dict(taps)),
+    split=_split_of(forward, functools.partial(_data_loss, loss, spread),
+                    penalty),
     **_of_network(module, compute_dtype, forward, loss, dict(taps), noisy),
   )  # fmt: skip
 
 
 def _learning_rate(optimizer, state):
   return optimizer.learning_rate(state.opt_state, step.updates_made(state))
+
+
+def _of_statistics(keeps, population) -> dict[str, Callable]:
+  """Returns the functions of a Problem that are about kept statistics."""
+  return {
+    'keeps_statistics': lambda state: keeps(state.batch_stats),
+    'population': lambda state, inputs, **keywords: population(
+      {'params': state.params, 'batch_stats': state.batch_stats},
+      inputs,
+      **keywords,
+    ),
+  }
 
 
 def _of_params(objective, paths) -> dict[str, Callable]:
@@ -139,7 +159,9 @@ def _of_params(objective, paths) -> dict[str, Callable]:
 def _of_network(module, compute_dtype, forward, loss, paths, noisy) -> dict:
   """Returns the functions of a Problem that compute a network's values."""
   return {
-    'evaluate': jax.jit(functools.partial(_evaluate, forward, loss)),
+    'evaluate': jax.jit(
+      functools.partial(_evaluate, forward, loss), static_argnames='statistics'
+    ),
     'outputs': jax.jit(
       functools.partial(_outputs, forward), static_argnames='statistics'
     ),
@@ -216,19 +238,62 @@ def _objective(
   the sum of share * objective.
   """
   outputs, stats = forward(statistics, params, batch_stats, batch, key, first)
-  sums = losses.sums(loss, outputs, batch.labels, batch.mask)
-  mean_count = spread.mean(sums['count'])
-  pieces = parts * (spread.parts if spread.axis_name else 1)
-  weight = pieces / share if loss.total else 1 / mean_count
-  data_loss = sums['loss'] * weight
+  data_loss, accuracy = _data_loss(
+    loss, spread, batch.labels, batch.mask, share, outputs, parts
+  )
   aux = {
     'data_loss': data_loss,
     'penalty': penalty(params),
     'batch_stats': stats,
+    **accuracy,
   }
-  if loss.classifies:
-    aux['accuracy'] = sums['correct'] / mean_count
   return data_loss + aux['penalty'], aux
+
+
+def _data_loss(loss, spread, labels, mask, share, outputs, parts=1):
+  """Returns the data loss of outputs, and of a classifier its accuracy."""
+  sums = losses.sums(loss, outputs, labels, mask)
+  mean_count = spread.mean(sums['count'])
+  pieces = parts * (spread.parts if spread.axis_name else 1)
+  weight = pieces / share if loss.total else 1 / mean_count
+  accuracy = (
+    {'accuracy': sums['correct'] / mean_count} if loss.classifies else {}
+  )
+  return sums['loss'] * weight, accuracy
+
+
+def _split_of(forward, data_loss, penalty) -> Callable[..., types.SplitLoss]:
+  """Returns `Problem.split`; its functions are built once, as in `loss`."""
+
+  def convex(labels, mask, share, outputs):
+    return data_loss(labels, mask, share, outputs)[0]
+
+  outputs_of = {
+    statistics: functools.partial(_outputs_of_params, forward, statistics)
+    for statistics in ('batch', 'running')
+  }
+
+  def split(state, batch, statistics, penalised=True, *, first=0, share=1.0):
+    return types.SplitLoss(
+      jax.tree_util.Partial(
+        outputs_of[statistics],
+        state.batch_stats,
+        batch._replace(labels=None),
+        keys.of_step(state),
+        first,
+      ),
+      jax.tree_util.Partial(convex, batch.labels, batch.mask, share),
+      jax.tree_util.Partial(penalty) if penalised else None,
+    )
+
+  return split
+
+
+def _outputs_of_params(
+  forward, statistics, batch_stats, batch, key, first, params
+):
+  """Returns the outputs of training, with its noise, as in the objective."""
+  return forward(statistics, params, batch_stats, batch, key, first)[0]
 
 
 def _loss(objective, penalised, batch_stats, batch, key, part, params):
@@ -326,8 +391,8 @@ def _next_batch(sampler, spread, state, split):
   return spread.laid(sampler.take(split, index_B, key))
 
 
-def _evaluate(forward, loss, state, batch):
-  outputs, _ = forward('running', state.params, state.batch_stats, batch)
+def _evaluate(forward, loss, state, batch, statistics='running'):
+  outputs, _ = forward(statistics, state.params, state.batch_stats, batch)
   return losses.sums(loss, outputs, batch.labels, batch.mask)
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, norms
+from bn_jax import analysis, norms, plugins
 from bn_jax.data.batches import in_memory
 from tests.fixtures import (
   same_bits,
@@ -461,7 +461,10 @@ class RegistryTest(parameterized.TestCase):
     before = jax.tree.map(np.array, state)
     batch = in_memory.first(toys.split(), 8)
     look = analysis.make(name, **keywords)
-    seen, again = look(made, state, [batch]), look(made, state, [batch])
+    more = {}
+    if plugins.takes(look, 'states'):
+      more['states'] = toys.States({'0': made.init(1)})
+    seen, again = (look(made, state, [batch], **more) for _ in range(2))
     self.assertNotEmpty(seen)
     for key, value in seen.items():
       self.assertIsInstance(np.asarray(value).dtype.type(0), np.number, key)

@@ -185,13 +185,18 @@ def bits(tree):
 
 
 def seen(program, batch):
-  """What along_gradient and covariate_shift find, under one roof."""
+  """What along_gradient, covariate_shift and barrier find, under one roof."""
   loss = jax.tree_util.Partial(program.loss_of, program.kept, batch)
   look = analysis.along_gradient(loss, program.params, STEPS, layers=LAYERS)
   _, gradient = analysis.value_and_gradient(loss, program.params)
   after = trees.add_scaled(program.params, -0.5, gradient)
   shift = analysis.covariate_shift(loss, program.params, after, LAYERS)
-  return look | {f'shift/{name}': value for name, value in shift.items()}
+  line = analysis.barrier(loss, program.params, after, points=3)
+  return (
+    look
+    | {f'shift/{name}': value for name, value in shift.items()}
+    | {f'line/{name}': value for name, value in line.items()}
+  )
 
 
 @functools.cache
@@ -208,10 +213,11 @@ def reference():
 class ProgramsTest(parameterized.TestCase):
   @parameterized.parameters(plain, linen, flax_nnx, equinox)
   def test_five_batches(self, make):
-    """The same numbers in each library, one compilation, nothing touched."""
+    """The same numbers in each library, compiled once, nothing touched."""
     program = make()
     before = bits(program.owned)
-    traced = chex.assert_max_traces(program.loss_of, n=1)
+    # Once with its gradient, and once as values alone.
+    traced = chex.assert_max_traces(program.loss_of, n=2)
     program = program._replace(loss_of=traced)
     for seed, expected in enumerate(reference()):
       found = seen(program, batch(seed))

@@ -9,7 +9,7 @@ import pytest
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
-from bn_jax import analysis, models, norms, optim, types
+from bn_jax import analysis, models, norms, optim, plugins, types
 from bn_jax.data.batches import order
 from bn_jax.models import parts
 from bn_jax.models.lowering import conv
@@ -89,6 +89,7 @@ MEASURES = {
   'gradient_noise': {'batch_size': 4},
   'jacobian': {},
   'one_step_loss': {},
+  'path': {'points': 3, 'over': ('batch', 'interpolated')},
   'sharpness': {'radii': (0.1,)},
   'signal': {},
   'weights': {},
@@ -211,9 +212,12 @@ class MeasuresTest(parameterized.TestCase):
       made = problem_of(module)
       batches = [made.batch(state, split())]
       before = jax.tree.map(np.asarray, state)
-      results.append(
-        analysis.make(name, **MEASURES[name])(made, state, batches)
-      )
+      look = analysis.make(name, **MEASURES[name])
+      more = {}
+      if plugins.takes(look, 'states'):
+        doubled = jax.tree.map(lambda x: 2 * x, state.params)
+        more['states'] = toys.States({'0': state._replace(params=doubled)})
+      results.append(look(made, state, batches, **more))
       same_bits.assert_same(jax.tree.map(np.asarray, state), before)
     got, want = results
     self.assertEqual(got.keys(), want.keys())

@@ -31,6 +31,7 @@ MEASURES = {
   'along_gradient': {'curvature': True, 'per_layer': True},
   'covariate_shift': {'layers': ('dense1', 'logits')},
   'one_step_loss': {'learning_rates': (0.01, 1.0)},
+  'path': {'points': 3},
   'signal': {},
   'weights': {},
   'evaluation': {'data': 'test'},

@@ -7,11 +7,13 @@ from bn_jax.report.figures import (
   accuracy,
   activations,
   along,
+  cka,
   covariate_shift,
   distance,
   generic,
   landscape,
   one_step,
+  path,
   rates,
   signal,
   unit,
@@ -28,6 +30,8 @@ _OF_A_MEASURE = {
   signal.MEASURE: (signal.figure,),
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
+  path.MEASURE: (path.figure,),
+  cka.MEASURE: (cka.figure, cka.over_steps),
 }
 
 

@@ -1,0 +1,253 @@
+"""Surfaces: quadratics at every cell, and the same points by other ways."""
+
+from unittest import mock
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from bn_jax import analysis
+from bn_jax.analysis import chunks, points
+from tests.analysis import journal_test, programs_test
+from tests.fixtures import (
+  same_bits,
+  strict,  # noqa: F401
+  toys,
+)
+
+# Neither sorted nor even, and of other lengths.
+AXES = ((0.5, -1.0, 0.0), (2.0, 0.25, 1.0, -0.5), (0.0, -3.0))
+
+
+def setUpModule():
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def directions_of(params, count):
+  return [
+    jax.tree.map(lambda x, k=k: jnp.cos(k + x), params) for k in range(count)
+  ]
+
+
+def small():
+  """(a loss with BN, params, two directions), in float32."""
+  program = programs_test.plain()
+  loss = jax.tree_util.Partial(
+    program.loss_of, program.kept, programs_test.batch()
+  )
+  key = jax.random.key(2)
+  along = analysis.random_directions(program.params, 2, key)
+  return loss, program.params, along
+
+
+class QuadraticTest(parameterized.TestCase):
+  @parameterized.product(count=(1, 2, 3), together=(1, 5, 'auto'))
+  def test_every_cell(self, count, together):
+    with jax.enable_x64(True):
+      loss, params, hessian, slope = toys.quadratic()
+      along = directions_of(params, count)
+      got = analysis.surface(
+        loss, params, along, AXES[:count], together=together
+      )['loss']
+      again = analysis.surface(
+        loss, params, tuple(along), [np.array(axis) for axis in AXES[:count]]
+      )['loss']
+    self.assertEqual(got.shape, tuple(map(len, AXES[:count])))
+    for cell in np.ndindex(got.shape):
+      x = toys.flat(params)
+      for axis, d, i in zip(AXES, along, cell):
+        x = x + axis[i] * toys.flat(d)
+      want = 0.5 * x @ hessian @ x + slope @ x
+      np.testing.assert_allclose(got[cell], want, rtol=1e-12)
+    np.testing.assert_allclose(again, got, rtol=1e-12)
+
+  def test_a_line_takes_a_list_of_numbers(self):
+    loss, params, along = small()
+    flat, nested = (
+      analysis.surface(loss, params, along[:1], axis)['loss']
+      for axis in ([0.5, 0.0, 1.0], [[0.5, 0.0, 1.0]])
+    )
+    same_bits.assert_same(flat, nested)
+    np.testing.assert_allclose(flat[1], loss(params), rtol=1e-6)
+
+  def test_not_finite_stays_in_its_cell(self):
+    loss = lambda p: jnp.log(p['w'][0]) + p['w'][1] ** 40
+    params = {'w': jnp.array([1.0, 1.0])}
+    along = [{'w': jnp.array([1.0, 0.0])}, {'w': jnp.array([0.0, 1.0])}]
+    got = analysis.surface(loss, params, along, ([0, -1, -2], [0, 99]))['loss']
+    np.testing.assert_array_equal(
+      np.isfinite(got), [[True, False], [False, False], [False, False]]
+    )
+    np.testing.assert_array_equal(np.isnan(got[2]), True)
+    self.assertEqual((got[0, 1], got[1, 0]), (np.inf, -np.inf))
+
+  def test_low_precision_moves_in_float32(self):
+    """bfloat16 parameters move by less than their last digit, in sum."""
+    params = {'w': jnp.ones(4, jnp.bfloat16)}
+    along = [{'w': jnp.ones(4, jnp.bfloat16)}] * 2
+    loss = lambda p: p['w'].astype(jnp.float32).sum()
+    got = analysis.surface(loss, params, along, ([0.003], [0.003]))['loss']
+    self.assertEqual(got.dtype, np.float32)
+    np.testing.assert_allclose(got, 4 * 1.0078125)
+
+
+class WaysTest(parameterized.TestCase):
+  """The same points side by side, in chunks, over devices, and resumed."""
+
+  def test_side_by_side(self):
+    loss, params, along = small()
+    looped, together, uneven = (
+      analysis.surface(loss, params, along, AXES[:2], together=count)['loss']
+      for count in (1, 12, 5)
+    )
+    np.testing.assert_allclose(together, looped, rtol=2e-6)
+    np.testing.assert_allclose(uneven, looped, rtol=2e-6)
+
+  def test_devices(self):
+    """One point a device at a time is the same bits as one after the other."""
+    loss, params, along = small()
+    look = lambda **keywords: analysis.surface(
+      loss, params, along, AXES[:2], **keywords
+    )
+    want = look(together=1)
+    same_bits.assert_same(look(together=1, devices=jax.devices()), want)
+    several = look(devices=jax.devices()[:3])
+    np.testing.assert_allclose(several['loss'], want['loss'], rtol=2e-6)
+
+  @parameterized.parameters((1, ()), (5, ()), (1, 3))
+  def test_chunks(self, together, devices):
+    """The weighted sum over chunks, the last of which is shorter."""
+    with jax.enable_x64(True):
+      x = jnp.asarray(np.random.default_rng(0).normal(size=(10, 3)))
+      loss_of = lambda x, p: jnp.mean(jnp.cos(x @ p['w']))
+      params = {'w': jnp.array([0.3, -0.2, 1.0])}
+      along = directions_of(params, 2)
+      whole, in_chunks = (
+        analysis.surface(
+          loss, params, along, AXES[:2], together=together,
+          devices=jax.devices()[: devices or 0],
+        )['loss']
+        for loss in (
+          lambda p: loss_of(x, p),
+          analysis.chunked(loss_of, x, chunk_size=4, group_size=1),
+        )
+      )  # fmt: skip
+    np.testing.assert_allclose(in_chunks, whole, rtol=1e-12)
+
+  @parameterized.product(chunked=(False, True), stores_last=(False, True))
+  def test_interrupted_and_resumed(self, chunked, stores_last):
+    """At every point and chunk, to the same bits, and nothing done twice."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(10, 3)), jnp.float32)
+    loss_of = lambda x, p: jnp.mean(jnp.cos(x @ p['w']))
+    loss = jax.tree_util.Partial(loss_of, x)
+    if chunked:
+      loss = analysis.chunked(loss_of, x, chunk_size=4, group_size=1)
+    params = {'w': jnp.array([0.3, -0.2, 1.0])}
+    along = directions_of(params, 2)
+    look = lambda journal=None: analysis.surface(
+      loss, params, along, AXES[:2], together=5, journal=journal
+    )
+    want = look()
+    rounds, parts = 3, len(chunks.parts_of(loss)[0])
+    for left in range(1, rounds * parts + 1):
+      journal = journal_test.Journal()
+      journal.left, journal.stores_last = left, stores_last
+      with self.assertRaises(journal_test.Killed):
+        look(journal)
+      journal.left = None
+      counted = journal_test.Counted(points._round)
+      with mock.patch.object(points, '_round', counted):
+        same_bits.assert_same(look(journal), want)
+      self.assertEqual(counted.calls, rounds * parts - left + 1 - stores_last)
+
+  def test_a_convolution_or_callback_is_taken_alone(self):
+    x = jnp.ones((2, 5, 5, 1))
+
+    def convolved(p):
+      return jax.lax.conv_general_dilated(
+        x, p['w'], (1, 1), 'SAME',
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      ).sum()  # fmt: skip
+
+    def called(p):
+      shape = jax.ShapeDtypeStruct((), jnp.float32)
+      return jax.pure_callback(lambda w: w.sum(), shape, p['w'])
+
+    params = {'w': jnp.ones((3, 3, 1, 1))}
+    grid = np.zeros((7, 1), np.float32)
+    for loss, want in (
+      (convolved, 1),
+      (jax.jit(convolved), 1),
+      (jax.checkpoint(convolved), 1),
+      (called, 1),
+      (lambda p: p['w'].sum(), 7),
+      (lambda p: jnp.tanh(jnp.ones((2000, 1000)) + p['w'].sum()).sum(), 1),
+    ):
+      along = directions_of(params, 1)
+      loss = jax.tree_util.Partial(loss)
+      self.assertEqual(points._fitting(loss, params, along, grid), want)
+      got = analysis.surface(loss, params, along, [0.0, 1.0])['loss']
+      np.testing.assert_allclose(got[0], loss(params), rtol=1e-6)
+
+  @parameterized.parameters(
+    programs_test.plain, programs_test.linen, programs_test.flax_nnx,
+    programs_test.equinox,
+  )  # fmt: skip
+  def test_programs(self, make):
+    """One function in four libraries: one surface, and nothing touched."""
+    program = make()
+    before = programs_test.bits(program.owned)
+    # Weights of a layer are stored in another order by each of them.
+    along = [jax.tree.map(lambda x, k=k: (0.1 + k) * x, program.params)
+             for k in range(2)]  # fmt: skip
+    traced = chex.assert_max_traces(program.loss_of, n=1)
+    for seed in range(3):
+      batch = programs_test.batch(seed)
+      loss = jax.tree_util.Partial(traced, program.kept, batch)
+      got = analysis.surface(loss, program.params, along, AXES[:2])['loss']
+      for i, j in ((0, 0), (1, 3), (2, 1)):
+        factor = 1 + 0.1 * AXES[0][i] + 1.1 * AXES[1][j]
+        point = jax.tree.map(lambda x, f=factor: f * x, program.params)
+        want = program.loss_of(program.kept, batch, point)
+        np.testing.assert_allclose(got[i, j], want, rtol=2e-5)
+    same_bits.assert_same(programs_test.bits(program.owned), before)
+
+
+class RefusesTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({'directions': ()}, r'directions is \(\); allowed: a list or tuple'),
+    ({'directions': toys.quadratic()[1]}, 'directions is a tree like the pa'),
+    ({'directions': [{'a': jnp.ones(2)}]}, 'the direction 0 is another tree'),
+    (
+      {'directions': [{'a': jnp.ones(2), 'b': {'c': jnp.ones(3)}}]},
+      r"the direction 0 of 'b/c' has shape \(3,\); the parameter has \(4,\)",
+    ),
+    ({'coordinates': ([0.0],)}, 'coordinates has 1 lists for 2 directions'),
+    ({'coordinates': [0.0, 1.0, 2.0]}, 'coordinates has 3 lists for 2 dire'),
+    ({'coordinates': ([0.0], [])}, r'coordinates\[1\] is \[\]; allowed: one'),
+    ({'coordinates': ([0.0], [np.nan])}, r'coordinates\[1\] is \[nan\]; all'),
+    ({'coordinates': ([0.0], 'abc')}, r"coordinates\[1\] is 'abc'; allowed"),
+    ({'together': 0}, r"together is 0; allowed: 1, 2, 3, ... or 'auto'"),
+    ({'loss': lambda p: p['a']}, r'the loss is float32\[2\]; it must be a re'),
+    ({'params': {'a': 1}}, "parameter 'a' is int32; allowed: floating point"),
+  )
+  def test_refuses(self, keywords, said):
+    loss, params, *_ = toys.quadratic()
+    given = {
+      'loss': loss,
+      'params': params,
+      'directions': directions_of(params, 2),
+      'coordinates': AXES[:2],
+    }
+    with self.assertRaisesRegex(ValueError, said):
+      analysis.surface(**{**given, **keywords})
+
+
+if __name__ == '__main__':
+  absltest.main()
