@@ -7,6 +7,7 @@ from bn_jax.report.figures import (
   accuracy,
   activations,
   along,
+  cka,
   covariate_shift,
   distance,
   generic,
@@ -15,6 +16,7 @@ from bn_jax.report.figures import (
   path,
   rates,
   signal,
+  surface,
   unit,
   weights,
 )
@@ -29,7 +31,9 @@ _OF_A_MEASURE = {
   signal.MEASURE: (signal.figure,),
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
+  surface.MEASURE: (surface.figure,),
   path.MEASURE: (path.figure,),
+  cka.MEASURE: (cka.figure, cka.over_steps),
 }
 
 
