@@ -26,6 +26,7 @@ from bn_jax.analysis import sharpness as _sharpness
 from bn_jax.analysis import signal as _signal
 from bn_jax.analysis import surface as _surface
 from bn_jax.analysis import theory
+from bn_jax.analysis import top_eigenvalues as _top_eigenvalues
 from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
 from bn_jax.analysis.along_gradient import along_gradient
@@ -57,6 +58,7 @@ from bn_jax.analysis.sharpness import sharpness
 from bn_jax.analysis.signal import signal
 from bn_jax.analysis.surface import surface
 from bn_jax.analysis.theory import one_layer as layer
+from bn_jax.analysis.top_eigenvalues import top_eigenvalues
 from bn_jax.analysis.weights import weights
 
 MEASURES: dict[str, Kind] = {
@@ -74,6 +76,7 @@ MEASURES: dict[str, Kind] = {
   'sharpness': _sharpness.KIND,
   'signal': _signal.KIND,
   'surface': _surface.KIND,
+  'top_eigenvalues': _top_eigenvalues.KIND,
   'weights': _weights.KIND,
 }
 
@@ -109,6 +112,7 @@ __all__ = [
   'singular_values',
   'surface',
   'theory',
+  'top_eigenvalues',
   'trajectory_plane',
   'value_and_gradient',
   'weights',
