@@ -34,6 +34,7 @@ from bn_jax.analysis.batch_sharpness import batch_sharpness
 from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
 from bn_jax.analysis.covariate_shift import covariate_shift
+from bn_jax.analysis.curvature.blocks import Block
 from bn_jax.analysis.curvature.operators import Split
 from bn_jax.analysis.curvature.products import (
   gauss_newton_product,
@@ -82,6 +83,7 @@ MEASURES: dict[str, Kind] = {
 
 __all__ = [
   'MEASURES',
+  'Block',
   'Cost',
   'Kind',
   'Split',

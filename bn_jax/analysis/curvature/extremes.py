@@ -79,11 +79,11 @@ def pairs(
   search = _Search(space, count, ends, tolerance)
   budget = most_products - count * len(ends)
   with jax.default_matmul_precision('highest'):
-    while space.products < budget and not search.is_done():
+    while sum(space.steps) < budget and not search.is_done():
       space.step()
     ritz = space.ritz()
     if not np.isfinite(ritz.values).all():
-      return dict.fromkeys(ends, _unknown(operator, count)), space.products
+      return dict.fromkeys(ends, _unknown(operator, count)), sum(space.steps)
     scales = search.scales(ritz.values)
     results = {
       end: _measured(
@@ -94,7 +94,7 @@ def pairs(
       )
       for end in ends
     }
-  return results, space.products + count * len(ends)
+  return results, sum(space.steps) + count * len(ends)
 
 
 class _Ritz(NamedTuple):
@@ -118,8 +118,7 @@ class _Space:
 
   Attributes:
     size: dimensions now.
-    products: those that it took.
-    beginnings: from random vectors, after the first.
+    steps: the products of each beginning.
   """
 
   def __init__(self, operator, start, key, count):
@@ -132,7 +131,7 @@ class _Space:
     self._scale = jnp.zeros((), operator.dtype)
     self._next, self._rest = start / trees.norm(start), 0.0
     self.dtype = operator.dtype
-    self.size = self.products = self.beginnings = 0
+    self.size, self.steps = 0, [0]
 
   def is_whole(self) -> bool:
     """Returns whether the space has every dimension."""
@@ -156,7 +155,7 @@ class _Space:
     self._matrix[: k + 1, k] = self._matrix[k, : k + 1] = column
     self._shares[k] = 1
     self._rest, self.size = float(rest), k + 1
-    self.products += 1
+    self.steps[-1] += 1
 
   def begin_anew(self, most_residual: float) -> None:
     """Goes on from a random vector orthogonal to what is kept.
@@ -169,10 +168,10 @@ class _Space:
     if len(kept) == self._most:
       kept = kept[self._best()]
     self._keep(ritz, kept)
-    self.beginnings += 1
+    self.steps.append(0)
     self._shares[:] = 0
     self._rest = 0.0
-    key = jax.random.fold_in(self._key, self.beginnings)
+    key = jax.random.fold_in(self._key, len(self.steps))
     normal = jax.random.normal(key, self._next.shape, self._next.dtype)
     _, _, self._next = lanczos.orthogonal(self._basis, normal, 0.0)
 
@@ -245,7 +244,7 @@ class _Search:
     # With a random start no single value escapes; its copies do.
     if self._count == 1 or self._is_settled(ritz, scales):
       return True
-    if space.has_ended() or not space.beginnings:
+    if space.has_ended() or len(space.steps) == 1:
       space.begin_anew(max(scales.values()))
     return False
 
@@ -260,7 +259,8 @@ class _Search:
 
     Without it there are as many values as are asked for, at least as far out.
     """
-    if not self._space.beginnings:
+    steps = self._space.steps
+    if len(steps) == 1:
       return False
     is_new = ritz.shares > 0.5
     for end, scale in scales.items():
@@ -272,7 +272,9 @@ class _Search:
       new = np.flatnonzero(is_new)
       first = new[np.argmax(sign * ritz.values[new])]
       value, residual = sign * ritz.values[first], ritz.residuals[first]
-      if value > limit or (value + residual > limit and residual > scale):
+      # Copies of a value show as late as it did; half of that is a bargain.
+      is_far = value + residual <= limit and 2 * steps[-1] >= steps[0]
+      if value > limit or not (residual <= scale or is_far):
         return False
     return True
 
