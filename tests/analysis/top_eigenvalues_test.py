@@ -64,7 +64,7 @@ class DiagonalTest(parameterized.TestCase):
     calls = []
     operator = operators.hessian(*quadratic(DIAGONALS['an_outlier'][0]))
     counted = operator._replace(
-      product=lambda v: calls.append(v) or operator.product(v)
+      product=lambda v: calls.append(v) or operator.product(v), products=None
     )
     pairs, products = extremes.pairs(
       counted, jnp.ones(300), jax.random.key(0),
