@@ -11,7 +11,7 @@ from bn_jax.report.results import curves, looks, optimizers
 MEASURE = 'top_eigenvalues'
 _LABELS = {
   'sharpness': 'Largest eigenvalue',
-  'smallest': 'Smallest eigenvalue',
+  'smallest_eigenvalues': 'Smallest eigenvalue',
   'gradient_share': 'Share of |g|² in the top space',
 }
 # Panels that are drawn, and so many abreast; the CSV has all of them.
@@ -75,13 +75,9 @@ def _rows(entry: looks.Entry) -> list[str]:
     for value in seed.series[entry.name].values
   }
   shown = []
-  for quantity, last in (
-    ('sharpness', 'sharpness'),
-    ('smallest', 'smallest_eigenvalues'),
-    ('gradient_share', 'gradient_share'),
-  ):
+  for last in _LABELS:
     names = [value for value in recorded if value.rpartition('/')[2] == last]
-    if quantity == 'gradient_share':  # of blocks the CSV has it
+    if last == 'gradient_share':  # of blocks the records have it
       names = [value for value in names if value == last]
     shown += sorted(names, key=lambda value: '/' in value)
   return shown
@@ -89,23 +85,23 @@ def _rows(entry: looks.Entry) -> list[str]:
 
 def _label(row: str) -> str:
   block, _, last = row.rpartition('/')
-  label = _LABELS[{'smallest_eigenvalues': 'smallest'}.get(last, last)]
+  label = _LABELS[last]
   return f'{label}, {block}' if block else label
 
 
 def _matrix(entry: looks.Entry) -> str:
   """Returns 'the Hessian of the objective, with its weight penalty'."""
-  kinds = {'hessian': 'Hessian', 'gauss_newton': 'Gauss-Newton matrix'}
-  matrix = entry.condition('matrix')
-  of = f'the {kinds.get(matrix, f"matrix {matrix}")} of the '
-  penalised = {str(s.get('penalised', True)) for s in _sections(entry)}
-  if penalised == {'True'}:
+  words = {'hessian': 'Hessian', 'gauss_newton': 'Gauss-Newton matrix'}
+  kinds = dict.fromkeys(words[s['matrix']] for s in _sections(entry))
+  of = f'the {" or ".join(kinds)} of the '
+  without = [s.get('penalised') is False for s in _sections(entry)]
+  if not any(without):
     return (
       f'{of}objective; weight decay that is a penalty adds itself to each '
       'direction that is decayed'
     )
-  return f'{of}data loss' + (
-    ', without penalty' if penalised == {'False'} else ''
+  return f'{of}data loss, without penalty' + (
+    '' if all(without) else ' in some of the runs'
   )
 
 
