@@ -80,38 +80,18 @@ def top_eigenvalues(
   checks.flag('eigenvectors', eigenvectors)
   params = gradients.checked(params)
   operator = MATRICES[matrix](loss, params, block)
-  _check_size(k, operator, '' if block is None else block.name)
+  _check_k(k, operator.size, '' if block is None else block.name)
   _check_tolerance(tolerance, operator.dtype)
   key = jax.random.key(0) if key is None else key
-  if start is None:
-    normal = jax.random.normal(
-      jax.random.fold_in(key, 0), (operator.size,), operator.dtype
-    )
-    vector = normal
-  else:
-    start = gradients.checked_like(params, start, 'start')
-    vector = operator.flatten(start)
-    if not 0 < float(trees.norm(vector)) < np.inf:
-      raise ValueError(
-        f'the start has norm {float(trees.norm(vector)):g}; allowed: above 0 '
-        'and finite'
-      )
+  vector = _start(operator, params, start, key)
   pairs, products = extremes.pairs(
     operator, vector, key, count=k, ends=extremes.ENDS[ends],
     tolerance=tolerance, most_products=most_products,
   )  # fmt: skip
   result = {}
-  for end, found in pairs.items():
+  for end, of_end in pairs.items():
     prefix = '' if end == 'largest' else 'smallest_'
-    result |= {
-      f'{prefix}eigenvalues': found.values,
-      f'{prefix}residuals': found.residuals,
-      f'{prefix}converged': found.converged,
-    }
-    if eigenvectors:
-      result[f'{prefix}eigenvectors'] = tuple(
-        operator.unflatten(vector, whole=True) for vector in found.vectors
-      )
+    result |= _named(of_end, prefix, operator if eigenvectors else None)
   result['products'] = np.asarray(products)
   result['iterations'] = np.asarray(products - k * len(pairs))
   if 'largest' in pairs:
@@ -219,6 +199,34 @@ def _check(k, tolerance, ends, matrix, most_products) -> None:
     )
 
 
+def _start(operator, params, start, key) -> jax.Array:
+  """Returns the first vector; ValueError for one without length."""
+  if start is None:
+    key = jax.random.fold_in(key, 0)
+    return jax.random.normal(key, (operator.size,), operator.dtype)
+  vector = operator.flatten(gradients.checked_like(params, start, 'start'))
+  norm = float(trees.norm(vector))
+  if not 0 < norm < np.inf:
+    raise ValueError(
+      f'the start has norm {norm:g}; allowed: above 0 and finite'
+    )
+  return vector
+
+
+def _named(pairs, prefix: str, operator) -> dict[str, Any]:
+  """Returns arrays of one end; with an operator also its vectors as trees."""
+  result = {
+    'eigenvalues': pairs.values,
+    'residuals': pairs.residuals,
+    'converged': pairs.converged,
+  }
+  if operator is not None:
+    result['eigenvectors'] = tuple(
+      operator.unflatten(vector, whole=True) for vector in pairs.vectors
+    )
+  return {f'{prefix}{name}': value for name, value in result.items()}
+
+
 def _check_k(k: int, size: int, block: str) -> None:
   """Raises ValueError for more values than a block has parameters."""
   if k > size:
@@ -226,10 +234,6 @@ def _check_k(k: int, size: int, block: str) -> None:
     raise ValueError(
       f'k is {k}; allowed: 1 to {size}, the number of parameters{where}'
     )
-
-
-def _check_size(k, operator, block) -> None:
-  _check_k(k, operator.size, block)
 
 
 def _check_tolerance(tolerance: float, dtype: jnp.dtype) -> None:

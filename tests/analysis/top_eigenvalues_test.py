@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import analysis
@@ -64,7 +65,7 @@ class DiagonalTest(parameterized.TestCase):
     calls = []
     operator = operators.hessian(*quadratic(DIAGONALS['an_outlier'][0]))
     counted = operator._replace(
-      product=lambda v: calls.append(v) or operator.product(v)
+      product=lambda v: calls.append(v) or operator.product(v), products=None
     )
     pairs, products = extremes.pairs(
       counted, jnp.ones(300), jax.random.key(0),
@@ -186,6 +187,7 @@ class NetworkTest(parameterized.TestCase):
       )
       self.assertEqual(got[f'{prefix}converged'].tolist(), [1.0, 1.0])
 
+  @pytest.mark.slow  # compiles two networks; the products are tested fast
   def test_of_eight_devices_as_of_one(self):
     look = analysis.make('top_eigenvalues', k=2, tolerance=1e-6)
     with jax.enable_x64(True):

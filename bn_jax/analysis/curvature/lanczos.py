@@ -123,6 +123,21 @@ def fitting(operator: Operator, start: jax.Array, steps: int) -> int:
   return max(1, min(int(_SIDE_BY_SIDE // max(numbers, 1)), rows))
 
 
+def is_one_program(operator: Operator, start: jax.Array, steps: int) -> bool:
+  """Returns whether one program does all steps from one start vector."""
+  return _numbers(operator, start, steps) <= _NUMBERS
+
+
+def primitives(jaxpr: core.Jaxpr) -> set[str]:
+  """Returns the names of all operations of a jaxpr, and of those inside it."""
+  names = set()
+  for equation in jaxpr.eqns:
+    names.add(equation.primitive.name)
+    for inner in _inner(equation.params.values()):
+      names |= primitives(inner)
+  return names
+
+
 def _numbers(operator: Operator, start: jax.Array, steps: int) -> float:
   """Returns the numbers that a product computes; inf forbids one program."""
   if not (
