@@ -1,11 +1,11 @@
 """Chooses the matrices that a measure looks at, and draws vectors for them."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import checks, types
@@ -110,6 +110,7 @@ def normals(
   )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _drawn(draw, size, dtype, key, numbers):
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(numbers))
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
   return jax.vmap(lambda k: draw(k, (size,), dtype))(keys)

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from bn_jax import placement, trees, types
 from bn_jax.analysis.curvature import lanczos, matrices, operators
@@ -117,7 +116,7 @@ def estimates(sketch: Sketch) -> np.ndarray:
   left_out = np.zeros((r, k))
   if r == k:
     # Without A w_i, the basis lacks the direction that only this one has.
-    inverse = scipy.linalg.solve_triangular(sketch.columns, np.eye(k))
+    inverse = np.linalg.inv(sketch.columns)
     left_out = (inverse / np.linalg.norm(inverse, axis=1, keepdims=True)).T
   inner, weights = sketch.inner, sketch.weights
   traces = np.trace(inner) - _quadratic(left_out, inner)
