@@ -24,6 +24,7 @@ from bn_jax import placement, trees, types
 from bn_jax.analysis.curvature import lanczos, matrices, operators
 
 LEAST = 3  # vectors, of which two can be left out
+_OWN = 0.6  # see `error`
 
 
 class Sketch(NamedTuple):
@@ -99,7 +100,8 @@ def sketches(
     products = count + len(basis)
     if not squared:
       return (of_a,), products
-    images = jnp.stack([jnp.asarray(piece['image']) for piece in pieces])
+    images = jnp.array([piece['image'] for piece in pieces])
+    images = images.reshape(len(basis), operator.size)
     of_its_square = of_a._replace(
       inner=np.asarray(images @ images.T, np.float64),
       crossed=inner @ columns,
@@ -138,8 +140,7 @@ def error(sketch: Sketch) -> float:
   of 200 to 300 rows, with 10 to 100 products, the 95 % interval of Student's t
   held the trace in 79 to 96 %. The jackknife, which computes everything anew
   without each vector, is too large, as fewer vectors know less: 96 to 100 %.
-  The geometric mean of the two held it in 93 to 99.8 %, in 48 of the 50 cases
-  in 93 to 99 %.
+  own^0.6 * jackknife^0.4 held it in LOW to HIGH %.
   """
   values = estimates(sketch)
   k = len(values)
@@ -148,7 +149,7 @@ def error(sketch: Sketch) -> float:
     return own  # the basis has the whole range, so nothing is left to estimate
   others = np.array([estimates(sketch.without(i)).mean() for i in range(k)])
   jackknife = np.sqrt((k - 1) / k * np.square(others - others.mean()).sum())
-  return np.sqrt(own * jackknife)
+  return own**_OWN * jackknife ** (1 - _OWN)
 
 
 def _is_finite(sketch: Sketch) -> bool:
