@@ -15,6 +15,7 @@ from bn_jax.report.figures import (
   path,
   rates,
   signal,
+  spectrum,
   unit,
   weights,
 )
@@ -27,6 +28,7 @@ _OF_A_MEASURE = {
   covariate_shift.MEASURE: (covariate_shift.figure,),
   activations.MEASURE: (activations.figure, activations.drift, unit.figure),
   signal.MEASURE: (signal.figure,),
+  spectrum.MEASURE: (spectrum.figure,),
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
   path.MEASURE: (path.figure,),
