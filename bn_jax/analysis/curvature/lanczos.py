@@ -10,6 +10,10 @@ The loop is in Python: in a loop of XLA's, convolutions are many times slower on
 the CPU (jax#12868), and a small network's steps are no faster there. What saves
 time on small networks is several start vectors side by side: they share the
 dispatch of each operation.
+
+SciPy solves the small matrices, since it gives their eigenvectors, which
+jax.scipy does not. matfree 0.6's `tridiag_sym` goes on where the space has
+ended, and divides by rounding.
 """
 
 import functools

@@ -26,20 +26,20 @@ def figure(
 ) -> canvas.Figure | None:
   """Draws the density of each run, with the band over its random vectors."""
   entry = looks.of(runs, MEASURE, name)
-  blocks = [] if entry is None else _blocks(entry)
-  if not blocks:
+  names = [] if entry is None else blocks(entry)
+  if not names:
     return None
   steps = _drawn_steps(entry)
   return canvas.Figure(
     name=f'spectrum{entry.suffix}',
     title=f'Spectrum of {_matrix(entry)}{entry.note}',
-    caption=_caption(entry, blocks),
+    caption=_caption(entry, names),
     alt=f'Density of the eigenvalues of {_matrix(entry)} on a logarithmic '
     'axis, a line a run. From the smallest to the largest eigenvalue at step '
     f'{steps[-1]}: '
-    + '; '.join(_words(run, entry, blocks[0], steps[-1]) for run in entry.runs),
-    draw=lambda narrow: _drawn(entry, blocks[:_BLOCKS], steps, narrow),
-    table=_table(entry, blocks),
+    + '; '.join(_words(run, entry, names[0], steps[-1]) for run in entry.runs),
+    draw=lambda narrow: _drawn(entry, names[:_BLOCKS], steps, narrow),
+    table=_table(entry, names),
   )
 
 
@@ -60,6 +60,17 @@ def curve(
   return spectra.curve(nodes, weights)
 
 
+def blocks(entry: looks.Entry) -> list[str]:
+  """Returns '' for all parameters, and 'NAME/' of blocks that were measured."""
+  names = {}
+  for seed in entry.seeds:
+    series = seed.series.get(entry.name)
+    for value in series.values if series is not None else ():
+      if value == 'nodes' or value.endswith('/nodes'):
+        names[value.removesuffix('nodes')] = None
+  return list(names)
+
+
 def _quadrature(seed, name, block, step):
   """Returns (nodes, weights) of a look, [samples, order] each, or None."""
   steps = looks.steps_of(seed, name)
@@ -71,17 +82,6 @@ def _quadrature(seed, name, block, step):
     np.asarray(values[f'{block}{quantity}'][look], float)
     for quantity in ('nodes', 'weights')
   )
-
-
-def _blocks(entry: looks.Entry) -> list[str]:
-  """Returns '' for all parameters, and 'NAME/' of blocks that were measured."""
-  names = {}
-  for seed in entry.seeds:
-    series = seed.series.get(entry.name)
-    for value in series.values if series is not None else ():
-      if value == 'nodes' or value.endswith('/nodes'):
-        names[value.removesuffix('nodes')] = None
-  return list(names)
 
 
 def _drawn_steps(entry: looks.Entry) -> list[int]:

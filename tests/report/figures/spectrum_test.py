@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from bn_jax import spectra
-from bn_jax.report import figures
+from bn_jax.report import figures, summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import spectrum
 from bn_jax.report.results import read
@@ -97,13 +97,18 @@ class FigureTest(absltest.TestCase):
       return {**look(10.0), **look(3.0, 'norms/')}
 
     section = {**_SECTION, 'matrix': 'gauss_newton', 'penalised': True}
-    made = self.figure(self.runs(of, steps=(150,), section=section))
+    runs = self.runs(of, steps=(150,), section=section)
+    made = self.figure(runs)
     self.assertIn('the Gauss-Newton matrix of the objective', made.caption)
     drawing = self.drawn(made)
     self.assertEqual(
       [axis.get_ylabel() for axis in drawing.axes],
       ['Density', 'Density, norms'],
     )
+    rows = {row[0]: row[1] for row in summary.table(runs)}
+    self.assertIn('10', rows['Spectrum, largest eigenvalue, last'])
+    self.assertIn('3', rows['Spectrum of norms, largest eigenvalue, last'])
+    self.assertIn('-1', rows['Spectrum, smallest eigenvalue, last'])
 
   def test_a_run_that_is_not_finite_has_no_line(self):
     def of(run, seed, step):
