@@ -31,6 +31,7 @@ from tests.fixtures.bad_inputs import (
   curvature,
   data,
   environment,
+  mini_batches,
   networks,
   plugins,
   rows,
@@ -183,7 +184,8 @@ class CatalogueTest(absltest.TestCase):
     numbers = {
       row.number
       for module in (
-        chained, commands, config, constructors, data, environment, workdir
+        chained, commands, config, constructors, curvature, data, environment,
+        workdir,
       )
       for table in vars(module).values()
       if isinstance(table, tuple)
@@ -214,7 +216,7 @@ class CommandTest(Case):
   def test_key(self, row):
     self.check(row, words_of(row))
 
-  @named(config.FILES)
+  @named((*config.FILES, *mini_batches.FILES))
   def test_config(self, row):
     text = row.text
     (self.folder / row.name).write_bytes(
@@ -224,7 +226,7 @@ class CommandTest(Case):
 
 
 class CallTest(Case):
-  @named((*constructors.CALLS, *networks.CALLS))
+  @named((*constructors.CALLS, *networks.CALLS, *mini_batches.CALLS))
   def test_row(self, row):
     _compilations.clear()
     with self.assertRaises(ValueError) as raised:
@@ -245,7 +247,7 @@ class DataTest(Case):
 
 
 class WorkdirTest(Case):
-  @named((*workdir.WORKDIRS, *curvature.WORKDIRS))
+  @named((*workdir.WORKDIRS, *curvature.WORKDIRS, *mini_batches.WORKDIRS))
   def test_row(self, row):
     self.check_changed(trained(), row, rows.SMALL)
 

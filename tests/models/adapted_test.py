@@ -92,6 +92,8 @@ MEASURES = {
   'path': {'points': 3, 'over': ('batch', 'interpolated')},
   'sharpness': {'radii': (0.1,)},
   'signal': {},
+  # Their kernels have other names, so that random directions are others.
+  'surface': {'points': 3, 'dimensions': 1, 'extent': 1e-6},
   'weights': {},
 }
 

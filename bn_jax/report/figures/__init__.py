@@ -7,6 +7,7 @@ from bn_jax.report.figures import (
   accuracy,
   activations,
   along,
+  cka,
   covariate_shift,
   distance,
   generic,
@@ -16,6 +17,7 @@ from bn_jax.report.figures import (
   rates,
   signal,
   spectrum,
+  surface,
   unit,
   weights,
 )
@@ -31,7 +33,9 @@ _OF_A_MEASURE = {
   spectrum.MEASURE: (spectrum.figure,),
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
+  surface.MEASURE: (surface.figure,),
   path.MEASURE: (path.figure,),
+  cka.MEASURE: (cka.figure, cka.over_steps),
 }
 
 
