@@ -95,11 +95,9 @@ def _drawn_steps(entry: looks.Entry) -> list[int]:
 
 def _matrix(entry: looks.Entry) -> str:
   read = conditions.of(entry.measure, 'matrix', entry.name)
-  names = sorted(filter(None, conditions.by_value(entry.runs, read)))
-  return (
-    ' or '.join(_MATRICES.get(name, name) for name in names)
-    or (_MATRICES['hessian'])
-  )
+  recorded = conditions.by_value(entry.runs, read)
+  names = [words for name, words in _MATRICES.items() if name in recorded]
+  return ' or '.join(names) or _MATRICES['hessian']
 
 
 def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:
