@@ -334,6 +334,7 @@ class MeasureTest(parameterized.TestCase):
     got = look(seen, jax.device_put(state, devices.whole(mesh)), [spread])
     want = look(made, state, [batch])
     for key in want:
+      self.assertLess(want[key].ndim, 2, key)  # it is a line of records
       np.testing.assert_allclose(
         got[key], want[key], rtol=2e-4, atol=1e-6, err_msg=key
       )
@@ -396,6 +397,17 @@ class MeasureTest(parameterized.TestCase):
     analysis.make('gradient_noise', batch_size=6, statistics='running')(
       made, state, [batch]
     )
+
+  def test_noise_goes_by_the_index_in_the_batch(self):
+    """Two mini-batches of the same examples, with other noise each."""
+    batch = in_memory.first(toys.split(), 4)
+    batch = jax.tree.map(lambda x: jnp.concatenate([x, x]), batch)
+    for norm, same in (('batch', True), ('noisy', False)):
+      made = toys.classifier(norm)
+      got = analysis.make('gradient_confusion', batch_size=4)(
+        made, made.init(0), [batch]
+      )
+      self.assertEqual(got['smallest_cosine'] > 1 - 1e-6, same)
 
   def test_refuses_padding(self):
     made, state, batch = line()
