@@ -144,9 +144,10 @@ def measure(
     A measure of exactly one batch: x, y [P] (y in a plane), the coordinates of
     the grid; loss [P, P] at (x, y), or [P]; loss_0 [] at the parameters; scales
     [K], the lengths of the directions. Of random ones zero_filters [], how many
-    filters are 0; of a trajectory path [T, K], its coordinates, path_steps [T], path_loss [T], of
-    each checkpoint itself (with running statistics, its own), and variance [K],
-    the shares of the directions in the squares of its distances from the end.
+    filters are 0; of a trajectory path [T, K], its coordinates, path_steps [T],
+    path_loss [T], of each checkpoint itself (with running statistics, its own),
+    and variance [K], the shares of the directions in the squares of its
+    distances from the end.
   """
   grid = planes.Grid(directions, normalise, dimensions, points, extent, seed)
   grid.check()

@@ -353,12 +353,12 @@ class MeasureTest(parameterized.TestCase):
 
   @parameterized.parameters('trajectory', 'random')
   def test_interrupted_and_resumed(self, directions):
-    """After 4 checkpoints, or the eigenvectors; the parameters; 9 points."""
+    """After 4 checkpoints of a trajectory; the parameters; 9 points."""
     look = lambda journal: self.look(
       journal=journal, directions=directions, points=3
     )
     want = look(None)
-    for left in (1, 3, 5, 8, 11):
+    for left in (1, 3, 5, 8, 10):
       journal = journal_test.Journal()
       journal.left = left
       with self.assertRaises(journal_test.Killed):
