@@ -120,6 +120,33 @@ class Average(NamedTuple):
   batch_stats: Any
 
 
+class SplitLoss(NamedTuple):
+  """A loss as a convex function of a network's outputs, and the rest.
+
+    loss(params) = convex(outputs(params)) + rest(params)
+
+  It can be called like any loss. Its Gauss-Newton matrix is J' C J, plus the
+  Hessian of the rest, with J the Jacobian of the outputs by the parameters and
+  C the Hessian of `convex`, which has no negative eigenvalue.
+
+  Attributes:
+    outputs: params -> an array, such as [B, K].
+    convex: that array -> a real scalar.
+    rest: params -> a real scalar, such as a penalty; None is no such term.
+
+  A field that is a `jax.tree_util.Partial` of one function is compiled once for
+  all batches that are bound to it.
+  """
+
+  outputs: Callable[[Any], jax.Array]
+  convex: Callable[[jax.Array], jax.Array]
+  rest: Callable[[Any], jax.Array] | None = None
+
+  def __call__(self, params: Any) -> jax.Array:
+    loss = self.convex(self.outputs(params))
+    return loss if self.rest is None else loss + self.rest(params)
+
+
 class TrainState(NamedTuple):
   """All that training is at one step, and nothing but arrays.
 
@@ -169,6 +196,8 @@ class Problem(NamedTuple):
       Where the batch is a part of one, first is the index of its first example
       and share its fraction of the examples: the sum over the parts of share
       * loss is then the loss of the whole.
+    split: (the same) -> that objective as a `SplitLoss`: the network's outputs,
+      the data loss as a function of them, and the penalty as the rest.
     group_size: examples that see each other with batch statistics: 1 where none
       do, None where all of a batch do.
     batch: (state, split) -> the batch that the next step will use.
@@ -207,6 +236,7 @@ class Problem(NamedTuple):
   init: Callable[[int], TrainState]
   objective: Callable[..., tuple[jax.Array, dict[str, Any]]]
   loss: Callable[..., Callable[[Any], jax.Array]]
+  split: Callable[..., SplitLoss]
   group_size: int | None
   batch: Callable[[TrainState, Split], Batch]
   following: Callable[[TrainState], EpochOrder]

@@ -28,6 +28,7 @@ from tests.fixtures.bad_inputs import (
   commands,
   config,
   constructors,
+  curvature,
   data,
   environment,
   networks,
@@ -209,7 +210,7 @@ class CommandTest(Case):
       (self.folder / name).write_text(text)
     self.check(row, words_of(row))
 
-  @named(config.LINES)
+  @named((*config.LINES, *curvature.LINES))
   def test_key(self, row):
     self.check(row, words_of(row))
 
@@ -244,7 +245,7 @@ class DataTest(Case):
 
 
 class WorkdirTest(Case):
-  @named(workdir.WORKDIRS)
+  @named((*workdir.WORKDIRS, *curvature.WORKDIRS))
   def test_row(self, row):
     self.check_changed(trained(), row, rows.SMALL)
 

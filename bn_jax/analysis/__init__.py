@@ -33,11 +33,18 @@ from bn_jax.analysis.batch_sharpness import batch_sharpness
 from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
 from bn_jax.analysis.covariate_shift import covariate_shift
+from bn_jax.analysis.curvature.operators import Split
+from bn_jax.analysis.curvature.products import (
+  gauss_newton_product,
+  jacobian_product,
+  jacobian_transpose_product,
+)
 from bn_jax.analysis.directions import random_directions, trajectory_plane
 from bn_jax.analysis.gradient_confusion import gradient_confusion
 from bn_jax.analysis.gradient_noise import gradient_noise
 from bn_jax.analysis.gradients import (
   fitting_chunk_size,
+  hessian_product,
   memory,
   value_and_gradient,
 )
@@ -74,6 +81,7 @@ __all__ = [
   'MEASURES',
   'Cost',
   'Kind',
+  'Split',
   'along_gradient',
   'barrier',
   'batch_sharpness',
@@ -82,8 +90,12 @@ __all__ = [
   'covariate_shift',
   'drift',
   'fitting_chunk_size',
+  'gauss_newton_product',
   'gradient_confusion',
   'gradient_noise',
+  'hessian_product',
+  'jacobian_product',
+  'jacobian_transpose_product',
   'kind_of',
   'layer',
   'make',

@@ -107,8 +107,8 @@ def _along(
   loss, params, sizes, direction_of, layers, curvature, devices, journal
 ):
   """Computes the arrays of `along_gradient` from checked arguments."""
-  if not isinstance(loss, chunks.Chunks | jax.tree_util.Partial):
-    loss = jax.tree_util.Partial(loss)
+  if not isinstance(loss, chunks.Chunks):
+    loss = chunks.argument(loss)
   row_maker = _Rows(journal)
   with jax.default_matmul_precision('highest'):
     loss_0, gradient_0 = gradients.value_and_gradient(

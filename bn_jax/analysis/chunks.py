@@ -119,14 +119,41 @@ def of_problem(
   Raises:
     ValueError: chunks that would change the function, or of padding.
   """
+  return _of_function(
+    problem, problem.loss, state, batch, statistics, penalised,
+    chunk_size, group_size,
+  )  # fmt: skip
+
+
+def split_of_problem(
+  problem: types.Problem,
+  state: types.TrainState,
+  batch: types.Batch,
+  statistics: str,
+  *,
+  penalised: bool = True,
+  chunk_size: int | None = None,
+  group_size: int | None = None,
+) -> Loss:
+  """Returns `of_problem` as a `types.SplitLoss`, or chunks of such."""
+  return _of_function(
+    problem, problem.split, state, batch, statistics, penalised,
+    chunk_size, group_size,
+  )  # fmt: skip
+
+
+def _of_function(
+  problem, function, state, batch, statistics, penalised, chunk_size, group_size
+):
+  """Returns problem.loss or problem.split over a batch, in chunks."""
   count = len(batch.labels)
   if chunk_size is None or chunk_size >= count:
-    return problem.loss(state, batch, statistics, penalised)
+    return function(state, batch, statistics, penalised)
   _check_batch(problem, batch, statistics, chunk_size, group_size)
   return _of_parts(
     count,
     chunk_size,
-    lambda first, end: problem.loss(
+    lambda first, end: function(
       state,
       jax.tree.map(lambda leaf: leaf[first:end], batch),
       statistics,
@@ -214,11 +241,17 @@ def fitting(
 def parts_of(loss: Loss) -> tuple[tuple[Loss, ...], tuple[float, ...]]:
   """Returns (parts, shares) of a loss; a loss not in chunks is one part."""
   if isinstance(loss, Chunks):
-    return loss.parts, loss.shares
-  # A Partial can be an argument of jit, which compiles once for a function.
-  if not isinstance(loss, jax.tree_util.Partial):
-    loss = jax.tree_util.Partial(loss)
-  return (loss,), (1.0,)
+    return tuple(map(argument, loss.parts)), loss.shares
+  return (argument(loss),), (1.0,)
+
+
+def argument(loss: Loss) -> Loss:
+  """Returns a loss that can be an argument of jit: once compiled a function."""
+  if isinstance(loss, types.SplitLoss):
+    return types.SplitLoss(*(f if f is None else argument(f) for f in loss))
+  if isinstance(loss, jax.tree_util.Partial):
+    return loss
+  return jax.tree_util.Partial(loss)
 
 
 def _check_batch(problem, batch, statistics, chunk_size, group_size) -> None:

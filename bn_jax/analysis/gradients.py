@@ -163,7 +163,19 @@ def hessian_product(
   journal: types.Journal | None = None,
   name: str = 'product',
 ) -> Any:
-  """Computes the Hessian of the loss times a direction, a tree like params."""
+  """Computes the Hessian of the loss times a direction, a tree like params.
+
+  Args:
+    loss: params -> a real scalar, or what `chunked` returns.
+    direction: a tree like params; one of zeros gives zeros.
+    journal: keeps the sum over chunks, under `name`, after each chunk.
+
+  Raises:
+    ValueError: parameters that are not floating point; a direction unlike them;
+      a loss that is no real scalar, or that JAX cannot differentiate twice.
+  """
+  params = checked(params)
+  direction = checked_like(params, direction, 'direction')
   arguments = loss, params, (direction,), params, journal, name
   try:
     return _summed(_product, *arguments)[1]

@@ -128,7 +128,13 @@ def completed(where: str, section: Section, keys: Any) -> Config:
     for keyword, parameter in keywords.items()
     if keyword not in keys and not _is_own(name, parameter.default)
   }
-  return {'name': name, **defaults, **keys}
+  # A flag reads a step as a number, and `to` may be a path in its place.
+  texts = {
+    keyword: str(keys[keyword])
+    for keyword, parameter in keywords.items()
+    if parameter.annotation is str and checks.is_whole(keys.get(keyword))
+  }
+  return {'name': name, **defaults, **keys, **texts}
 
 
 def allowed(section: Section, name: Any) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report import figures
+from bn_jax.report.figures import path
 from bn_jax.report.results import conditions, curves, looks, optimizers
 from bn_jax.report.results import quantities as quantities_lib
 
@@ -85,6 +86,7 @@ def _measured(runs) -> Iterator[Quantity]:
     'along_gradient': _landscape,
     'covariate_shift': _covariate_shift,
     'activations': _activations,
+    path.MEASURE: _path,
   }
   for measure in figures.unknown(runs):
     rows[measure] = functools.partial(_unknown, measure=measure)
@@ -176,6 +178,16 @@ def _activations(runs, name: str) -> Iterator[Quantity]:
   read = functools.partial(dead_units, name=name)
   if any(math.isfinite(read(seed)) for run in runs for seed in run.seeds):
     yield 'Dead units (never above 0), last measurement', read, _percent
+
+
+def _path(runs, name: str) -> Iterator[Quantity]:
+  """Yields the barriers of the last line, of each kind of statistics."""
+  nats = '' if _has_no_unit(runs) else ' in nats'
+  for statistics in path.recorded(looks.of(runs, path.MEASURE, name)):
+    read = functools.partial(
+      curves.last, name=name, value=f'{statistics}/barrier'
+    )
+    yield f'Barrier{nats}, {path.OVER[statistics]}, last', read, _short
 
 
 def _unknown(runs, name: str, measure: str) -> Iterator[Quantity]:

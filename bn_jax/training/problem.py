@@ -98,6 +98,8 @@ def make(
     group_size=group_size,
     **_of_statistics(keeps_statistics, population),
     **_of_params(objective, dict(taps)),
+    split=_split_of(forward, functools.partial(_data_loss, loss, spread),
+                    penalty),
     **_of_network(module, compute_dtype, forward, loss, dict(taps), noisy),
   )  # fmt: skip
 
@@ -236,19 +238,62 @@ def _objective(
   the sum of share * objective.
   """
   outputs, stats = forward(statistics, params, batch_stats, batch, key, first)
-  sums = losses.sums(loss, outputs, batch.labels, batch.mask)
-  mean_count = spread.mean(sums['count'])
-  pieces = parts * (spread.parts if spread.axis_name else 1)
-  weight = pieces / share if loss.total else 1 / mean_count
-  data_loss = sums['loss'] * weight
+  data_loss, accuracy = _data_loss(
+    loss, spread, batch.labels, batch.mask, share, outputs, parts
+  )
   aux = {
     'data_loss': data_loss,
     'penalty': penalty(params),
     'batch_stats': stats,
+    **accuracy,
   }
-  if loss.classifies:
-    aux['accuracy'] = sums['correct'] / mean_count
   return data_loss + aux['penalty'], aux
+
+
+def _data_loss(loss, spread, labels, mask, share, outputs, parts=1):
+  """Returns the data loss of outputs, and of a classifier its accuracy."""
+  sums = losses.sums(loss, outputs, labels, mask)
+  mean_count = spread.mean(sums['count'])
+  pieces = parts * (spread.parts if spread.axis_name else 1)
+  weight = pieces / share if loss.total else 1 / mean_count
+  accuracy = (
+    {'accuracy': sums['correct'] / mean_count} if loss.classifies else {}
+  )
+  return sums['loss'] * weight, accuracy
+
+
+def _split_of(forward, data_loss, penalty) -> Callable[..., types.SplitLoss]:
+  """Returns `Problem.split`; its functions are built once, as in `loss`."""
+
+  def convex(labels, mask, share, outputs):
+    return data_loss(labels, mask, share, outputs)[0]
+
+  outputs_of = {
+    statistics: functools.partial(_outputs_of_params, forward, statistics)
+    for statistics in ('batch', 'running')
+  }
+
+  def split(state, batch, statistics, penalised=True, *, first=0, share=1.0):
+    return types.SplitLoss(
+      jax.tree_util.Partial(
+        outputs_of[statistics],
+        state.batch_stats,
+        batch._replace(labels=None),
+        keys.of_step(state),
+        first,
+      ),
+      jax.tree_util.Partial(convex, batch.labels, batch.mask, share),
+      jax.tree_util.Partial(penalty) if penalised else None,
+    )
+
+  return split
+
+
+def _outputs_of_params(
+  forward, statistics, batch_stats, batch, key, first, params
+):
+  """Returns the outputs of training, with its noise, as in the objective."""
+  return forward(statistics, params, batch_stats, batch, key, first)[0]
 
 
 def _loss(objective, penalised, batch_stats, batch, key, part, params):

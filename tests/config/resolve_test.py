@@ -61,6 +61,13 @@ class ResolveTest(parameterized.TestCase):
     self.assertEqual(run.optimizer['nesterov'], False)
     self.assertEqual(run.measures['test']['name'], 'evaluation')
 
+  def test_a_number_for_a_text_is_text(self):
+    """A step as the other end of a path: as the file has it, and a flag."""
+    measure = {'name': 'path', 'data': 'current_batch', 'every_steps': 1}
+    for to in ('4', 4):
+      plan = experiment(measures__line={**measure, 'to': to})
+      self.assertEqual(plan.runs['batchnorm'].measures['line']['to'], '4')
+
   def test_flag_beats_run_beats_config(self):
     runs = {
       'a': {'schedule': {'learning_rate': 0.3}},

@@ -10,7 +10,7 @@ import numpy as np
 from absl.testing import absltest
 
 from bn_jax import analysis, errors
-from bn_jax.config import files, resolve
+from bn_jax.config import files, resolve, run_config
 from bn_jax.experiment import experiment
 from bn_jax.storage import records, run_folder
 from tests.fixtures import commanded, distance_measure, strict, trained
@@ -146,6 +146,23 @@ class StatesTest(absltest.TestCase):
     self.assertRegex(
       wrong, r'is another network: \d+ of its parameters differ, the first is '
       r'\S+: there float32\[\d+(, \d+)?\], here float32\[',
+    )  # fmt: skip
+
+  def test_a_run_under_other_conditions_is_told(self):
+    other = resolved(steps=1)
+    (config,) = other.runs.values()
+    norm = run_config.FrozenDict({**config.norm, 'epsilon': 0.01})
+    with tempfile.TemporaryDirectory() as folder:
+      runs = {'batchnorm': config.replace(norm=norm)}
+      experiment.run(other._replace(runs=runs), folder)
+      other = run_folder.at(folder, 'batchnorm', 0)
+      with self.assertLogs('bn_jax', 'WARNING') as logs:
+        code, _, wrong = self.analyze(f'--to={other.path}')
+    self.assertEqual(code, 0, wrong)
+    self.assertEqual(
+      [record.getMessage() for record in logs.records],
+      [f'{other.path}: config.norm.epsilon was 0.01, is 1e-05 here; it is '
+       'looked at as this run is'],
     )  # fmt: skip
 
   def test_training_knows_no_other(self):

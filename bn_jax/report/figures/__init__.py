@@ -12,6 +12,7 @@ from bn_jax.report.figures import (
   generic,
   landscape,
   one_step,
+  path,
   rates,
   signal,
   unit,
@@ -28,6 +29,7 @@ _OF_A_MEASURE = {
   signal.MEASURE: (signal.figure,),
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
+  path.MEASURE: (path.figure,),
 }
 
 

@@ -1,0 +1,130 @@
+"""Chooses parts of the parameters whose curvature is looked at by itself.
+
+The block of a Hessian that belongs to some parameters is the Hessian of the
+loss as a function of these alone. Its eigenvalues lie between the smallest and
+the largest of the whole (Cauchy's interlacing theorem).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from bn_jax import checks, trees
+from bn_jax.analysis import by_layer
+
+NAMES = ('all', 'norms', 'others')
+# Modules of norms have it in their names in flax (BatchNorm_0), in Equinox and
+# here (conv1_norm); 'bn' is what torchvision calls them.
+_NORM = re.compile(r'norm|^bn\d*$', re.IGNORECASE)
+# Names of one array: how a kernel is scaled (conv1_weight/scale) is no norm.
+_SCALE, _OF_A_KERNEL = 'scale', '_weight'
+
+
+class Block(NamedTuple):
+  """Parameters that are looked at together.
+
+  Attributes:
+    name: 'all', 'norms', 'others' or that of a layer.
+    paths: '/'-joined paths into the tree of parameters, of whole arrays or of
+      what is above them.
+  """
+
+  name: str
+  paths: tuple[str, ...]
+
+  def key(self, quantity: str) -> str:
+    """Returns under which name a record has a quantity of this block."""
+    return quantity if self.name == 'all' else f'{self.name}/{quantity}'
+
+
+def check(names: Any) -> None:
+  """Checks the keyword `blocks`; raises checks.Refused."""
+  checks.sequence(
+    'blocks', names, lambda name: isinstance(name, str) and name in NAMES,
+    f'a list or tuple of {", ".join(map(repr, NAMES))}',
+  )  # fmt: skip
+
+
+def of(
+  params: Any,
+  layers: Sequence[tuple[str, Sequence[str]]] = (),
+  names: Sequence[str] = ('all',),
+) -> tuple[Block, ...]:
+  """Returns the blocks of these names, then one of each layer.
+
+  Args:
+    params: any tree of arrays.
+    layers: ((name, paths), ...), as `Problem.layers` gives them.
+    names: of 'all', 'norms' (scale and shift of norms: what lies in a module
+      with 'norm' in its name, or one called bn or bn1, or beside an array
+      'scale') and 'others' (everything else).
+
+  Raises:
+    ValueError: an unknown name, a block without parameters, layers as
+      `by_layer.checked` refuses them.
+  """
+  check(names)
+  layers = by_layer.checked(params, layers) if layers else ()
+  members = _members(params)
+  for name in names:
+    if not members[name]:
+      other = 'norms' if name == 'others' else 'others'
+      raise ValueError(
+        f'blocks has {name!r}, and the network has no such parameters; '
+        f"allowed: 'all', {other!r}"
+      )
+  of_names = (Block(name, members[name]) for name in dict.fromkeys(names))
+  return (*of_names, *(Block(name, paths) for name, paths in layers))
+
+
+def indices(params: Any, block: Block | None) -> tuple[int, ...]:
+  """Returns which of the leaves of params are in a block; None: all of them.
+
+  Raises:
+    ValueError: none is.
+  """
+  paths = trees.paths(params)
+  if block is None or block.name == 'all':
+    return tuple(range(len(paths)))
+  chosen = tuple(
+    i for i, path in enumerate(paths) if trees.lies_under(path, block.paths)
+  )
+  if not chosen:
+    raise ValueError(f'block {block.name!r} has no parameters; give some')
+  return chosen
+
+
+def size(params: Any, block: Block | None = None) -> int:
+  """Returns the number of parameters of a block; None: of all."""
+  leaves = jax.tree.leaves(params)
+  return sum(leaves[i].size for i in indices(params, block))
+
+
+def _members(params: Any) -> dict[str, tuple[str, ...]]:
+  """Returns name -> the paths of a block's arrays."""
+  paths = trees.paths(params)
+  scaled = {_module(path) for path in paths if _array(path) == _SCALE}
+  norms = tuple(path for path in paths if _is_of_norm(path, scaled))
+  others = tuple(path for path in paths if path not in set(norms))
+  return {'all': paths, 'norms': norms, 'others': others}
+
+
+def _is_of_norm(path: str, scaled: set[str]) -> bool:
+  module = _module(path)
+  words = module.split('/')
+  if words[-1].endswith(_OF_A_KERNEL):
+    return False
+  return module in scaled or any(map(_NORM.search, words))
+
+
+def _array(path: str) -> str:
+  """Returns the name of an array: in flax's NNX it is above a word 'value'."""
+  words = path.removesuffix('/value').split('/')
+  return words[-1]
+
+
+def _module(path: str) -> str:
+  """Returns the path of the module that an array is in; '' at the top."""
+  return path.removesuffix('/value').rpartition('/')[0]
