@@ -183,7 +183,8 @@ class CatalogueTest(absltest.TestCase):
     numbers = {
       row.number
       for module in (
-        chained, commands, config, constructors, data, environment, workdir
+        chained, commands, config, constructors, curvature, data, environment,
+        workdir,
       )
       for table in vars(module).values()
       if isinstance(table, tuple)

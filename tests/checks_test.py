@@ -237,6 +237,7 @@ _RANGES = {
   ),
   'data_digits_test_share': lambda x: False,  # they have a test split
   'photometric': lambda x: 0 <= x <= 2.5,
+  'measure_cka_examples': lambda x: x >= 4,
 }  # fmt: skip
 _ANY_SIZE = ('seed', 'selection_seed', 'memory')
 _INFINITE = ('p',)
@@ -245,6 +246,7 @@ _SIZES = ('step_sizes', 'step_factors', 'learning_rates', 'radii')
 _EMPTY = ('measure_along_gradient_step_sizes',)  # step_factors in their place
 _GLOBS = ('weight_decay_on', 'perturb', 'trainable')
 _TEXTS = ('to',)  # of any kind, as a path may be any
+_BLANK = ('measure_cka_to',)  # then it compares a network with itself
 _SOME = ('over',)  # a list that is not empty
 _PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
 # What fits, but not to the rest of the call.
@@ -320,7 +322,7 @@ def fits(name, keyword, annotation, value):
   if keyword == 'rates':
     return value is None or isinstance(value, dict)
   if keyword in (*_GLOBS, *_TEXTS):
-    return isinstance(value, str) and value != ''
+    return isinstance(value, str) and (value != '' or name in _BLANK)
   if isinstance(value, str):  # otherwise none of them is a name of anything
     return keyword in ('layers', 'at') and value == 'a'
   if type(value) is int and (int in kinds or float in kinds):

@@ -14,6 +14,7 @@ from bn_jax import errors, plugins, types
 from bn_jax.analysis import activations as _activations
 from bn_jax.analysis import along_gradient as _along_gradient
 from bn_jax.analysis import batch_sharpness as _batch_sharpness
+from bn_jax.analysis import cka as _cka
 from bn_jax.analysis import covariate_shift as _covariate_shift
 from bn_jax.analysis import evaluation as _evaluation
 from bn_jax.analysis import gradient_confusion as _gradient_confusion
@@ -32,6 +33,7 @@ from bn_jax.analysis.along_gradient import along_gradient
 from bn_jax.analysis.batch_sharpness import batch_sharpness
 from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
+from bn_jax.analysis.cka import cka
 from bn_jax.analysis.covariate_shift import covariate_shift
 from bn_jax.analysis.curvature.operators import Split
 from bn_jax.analysis.curvature.products import (
@@ -63,6 +65,7 @@ MEASURES: dict[str, Kind] = {
   'activations': _activations.KIND,
   'along_gradient': _along_gradient.KIND,
   'batch_sharpness': _batch_sharpness.KIND,
+  'cka': _cka.KIND,
   'covariate_shift': _covariate_shift.KIND,
   'evaluation': _evaluation.KIND,
   'gradient_confusion': _gradient_confusion.KIND,
@@ -87,6 +90,7 @@ __all__ = [
   'batch_sharpness',
   'check_chunks',
   'chunked',
+  'cka',
   'covariate_shift',
   'drift',
   'fitting_chunk_size',

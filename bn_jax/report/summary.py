@@ -87,6 +87,7 @@ def _measured(runs) -> Iterator[Quantity]:
     'covariate_shift': _covariate_shift,
     'activations': _activations,
     path.MEASURE: _path,
+    'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
   }
   for measure in figures.unknown(runs):
     rows[measure] = functools.partial(_unknown, measure=measure)
@@ -190,11 +191,19 @@ def _path(runs, name: str) -> Iterator[Quantity]:
     yield f'Barrier{nats}, {path.OVER[statistics]}, last', read, _short
 
 
-def _unknown(runs, name: str, measure: str) -> Iterator[Quantity]:
-  """Yields the last numbers of a measure without rows of its own."""
+def _unknown(
+  runs, name: str, measure: str, only: Sequence[str] | None = None
+) -> Iterator[Quantity]:
+  """Yields the last numbers of a measure without rows of its own.
+
+  Args:
+    only: the names of its quantities that are shown; None is all.
+  """
   entry = looks.of(runs, measure, name)
   title = quantities_lib.title(entry)
   for quantity in quantities_lib.of(entry):
+    if only is not None and quantity.name not in only:
+      continue
     words = [f'{title}: {quantity.label}']
     words += ['largest'] if quantity.several else []
     words += ['median of the layers'] if quantity.layers else []

@@ -7,6 +7,7 @@ from bn_jax.report.figures import (
   accuracy,
   activations,
   along,
+  cka,
   covariate_shift,
   distance,
   generic,
@@ -30,6 +31,7 @@ _OF_A_MEASURE = {
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
   path.MEASURE: (path.figure,),
+  cka.MEASURE: (cka.figure, cka.over_steps),
 }
 
 

@@ -22,11 +22,21 @@ _MAP = 'viridis'
 
 
 def figure(
-  runs: Sequence[curves.Run], measure: str, name: str
+  runs: Sequence[curves.Run],
+  measure: str,
+  name: str,
+  only: Sequence[str] | None = None,
 ) -> canvas.Figure | None:
-  """Draws all that an entry of a measure has recorded; None for nothing."""
+  """Draws all that an entry of a measure has recorded; None for nothing.
+
+  Args:
+    only: the names of the quantities to draw, as far as they are recorded; None
+      is all of them.
+  """
   entry = looks.of(runs, measure, name)
   every = [] if entry is None else quantities.of(entry)
+  if only is not None:
+    every = [quantity for quantity in every if quantity.name in only]
   if not every:
     return None
   rows = every[:_ROWS]

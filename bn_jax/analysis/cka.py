@@ -1,0 +1,210 @@
+"""Compares the hidden vectors of layers, of one network or of two checkpoints.
+
+Linear centred kernel alignment, CKA (Kornblith et al., 2019, arXiv:1905.00414):
+of two layers with the Gram matrices K and L of the same N examples, centred,
+
+  CKA = <K, L> / (|K| |L|).
+
+It is 1 where one layer is the other turned, scaled and shifted. But it is
+biased upwards: of independent vectors with many units it is far above 0, the
+more so the fewer examples there are. The debiased CKA (Nguyen, Raghu and
+Kornblith, 2021, arXiv:2010.15327) takes the unbiased estimates of <K, L> of
+Song et al. (2012), without their diagonals; it is near 0 for independent
+layers, at times below.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from bn_jax import checks, types
+from bn_jax.analysis import hidden as hidden_lib
+from bn_jax.analysis import kind as kind_lib
+
+_LEAST = 4  # examples: the unbiased estimate divides by N (N - 3)
+_SAME = ('cka', 'debiased_cka')  # of a layer with itself at another checkpoint
+_EACH = ('cka_with', 'debiased_cka_with')  # of a layer with every layer
+
+
+def cka(
+  hidden: Mapping[str, Any], other: Mapping[str, Any] | None = None
+) -> dict[str, np.ndarray]:
+  """Computes the linear CKA of each layer with each, in float64.
+
+  With the Gram matrix K = X X' of a layer's hidden vectors X, [N, D], and L
+  that of the other layer's:
+
+    cka           <HKH, HLH> / (|HKH| |HLH|), H = I - 11'/N, Frobenius norms
+    debiased_cka  h(K, L) / sqrt(h(K, K) h(L, L)), where h is the unbiased
+                  estimate of Song et al. (2012): with K and L without their
+                  diagonals, N (N - 3) h(K, L) = tr(KL) + 1'K1 1'L1 / ((N - 1)
+                  (N - 2)) - 2 / (N - 2) 1'KL1
+
+  Args:
+    hidden: name -> [N, ...], flattened to [N, D], of L layers.
+    other: the same for M layers, which can be other ones, of the same examples
+      in the same order; None is hidden.
+
+  Returns:
+    [L, M] each: rows are the layers of hidden. nan for a layer that is not
+    finite, or whose vectors differ by no more than rounding of their dtype;
+    debiased_cka also where all examples are equally far from each other.
+
+  Raises:
+    ValueError: no layers; values that are not floating point, of fewer than
+      four examples, or of different numbers of them.
+  """
+  of_rows = _centred(hidden)
+  of_columns = of_rows if other is None else _centred(other)
+  sizes = sorted({len(vectors) for vectors in (*of_rows, *of_columns)})
+  if len(sizes) > 1:
+    raise ValueError(
+      f'hidden vectors of {" and ".join(map(str, sizes))} examples; allowed: '
+      'those of the same examples'
+    )
+  rows, columns = _directions(of_rows), _directions(of_columns)
+  return {name: rows[name] @ columns[name].T for name in _SAME}
+
+
+def measure(
+  *,
+  layers: Sequence[str] = (),
+  to: str = '',
+  examples: int = 256,
+  statistics: str = 'batch',
+) -> types.Measure:
+  """Measures the CKA of what enters the nonlinearities, layer with layer.
+
+  Args:
+    layers: names such as 'conv5'; () is all that feed a nonlinearity.
+    to: another checkpoint of the same network: a step of the same run, such as
+      0, the beginning; or another run after training, runs/a/batchnorm/seed1 or
+      with a step, runs/a/batchnorm/seed1:250. '' compares the layers of this
+      network with each other.
+    examples: the first so many of the batch at most, all of which goes through
+      the network. Four or more; a matrix of so many numbers squared is kept for
+      each layer.
+    statistics: 'batch' (the function that training descends) or 'running'.
+
+  Returns:
+    A measure of exactly one batch whose first examples are no padding. For each
+    of L layers NAME, in forward order: NAME/cka_with, NAME/debiased_cka_with,
+    [L], with each layer of the other checkpoint, or of this network; and with
+    `to` NAME/cka and NAME/debiased_cka, [], with the same layer there.
+  """
+  checks.names('layers', layers, 'layers')
+  if not isinstance(to, str) or to == kind_lib.EVERY:
+    raise checks.Refused(
+      'to', to, "'', a step such as '0' or '250', or a run: "
+      "'runs/a/batchnorm/seed1', 'runs/a/batchnorm/seed1:250'"
+    )  # fmt: skip
+  hidden_lib.check_examples(examples, _LEAST)
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
+  layer_names = tuple(layers)
+
+  def look(
+    problem: types.Problem,
+    state: types.TrainState,
+    batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
+    states: types.States | None = None,
+  ) -> dict[str, np.ndarray]:
+    del journal  # a pass through each network is all
+    (batch,) = batches
+    kind_lib.check_unpadded(batch, examples)
+    hidden, *other = (
+      hidden_lib.of_problem(
+        problem, at, batch, statistics, layer_names, examples
+      )
+      for at in (state, *([states.at(to)] if to else []))
+    )
+    return _by_layer(tuple(hidden), cka(hidden, *other), bool(to))
+
+  return look
+
+
+def _by_layer(
+  layers: Sequence[str], values: Mapping[str, np.ndarray], has_other: bool
+) -> dict[str, np.ndarray]:
+  """Returns the rows of the matrices, and of two checkpoints the diagonals."""
+  rows = {}
+  for i, layer in enumerate(layers):
+    for same, each in zip(_SAME, _EACH):
+      if has_other:
+        rows[f'{layer}/{same}'] = values[same][i, i]
+      rows[f'{layer}/{each}'] = values[same][i]
+  return rows
+
+
+def _centred(hidden: Mapping[str, Any]) -> list[np.ndarray]:
+  """Returns the vectors of each layer less their mean, [N, D], largest 1.
+
+  All nan where they are not finite, or no further apart than rounding.
+  """
+  hidden_lib.check_layers(hidden)
+  layers = []
+  for name, values in hidden.items():
+    vectors_ND = hidden_lib.matrix(name, values, _LEAST)
+    with np.errstate(invalid='ignore', over='ignore'):
+      centred_ND = vectors_ND - vectors_ND.mean(0)[None]
+    farthest, largest = np.abs(centred_ND).max(), np.abs(vectors_ND).max()
+    rounding = float(jnp.finfo(values.dtype).eps) * largest
+    layers.append(centred_ND / (farthest if farthest > rounding else np.nan))
+  return layers
+
+
+def _directions(layers: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns both centred Gram matrices of layers, [L, N * N], of norm 1.
+
+  The vectors are centred, which changes neither; so nothing is lost to the
+  rounding of a large mean.
+  """
+  pairs = []
+  for vectors_ND in layers:
+    gram = vectors_ND @ vectors_ND.T
+    pairs.append([_unit(gram, gram), _unit(_without_diagonal(gram), gram)])
+  return {name: np.stack(rows) for name, rows in zip(_SAME, zip(*pairs))}
+
+
+def _without_diagonal(gram: np.ndarray) -> np.ndarray:
+  """Returns the U-centred Gram matrix, [N, N].
+
+  h(K, L) of Song et al. (2012) is <U(K), U(L)> / (N (N - 3)) (Szekely and
+  Rizzo, 2014).
+  """
+  n = len(gram)
+  gram = gram - np.diag(np.diag(gram))
+  sum_N = gram.sum(0)
+  mean_N = sum_N / (n - 2)
+  gram = gram - mean_N[None] - mean_N[:, None]
+  gram = gram + sum_N.sum() / ((n - 1) * (n - 2))
+  return gram - np.diag(np.diag(gram))
+
+
+def _unit(centred: np.ndarray, gram: np.ndarray) -> np.ndarray:
+  """Returns a matrix over its norm, [N * N]; nan where it is but rounding."""
+  norm = np.linalg.norm(centred)
+  is_rounding = norm <= len(gram) * np.finfo(float).eps * np.linalg.norm(gram)
+  return centred.ravel() / (np.nan if is_rounding else norm)
+
+
+def _forward(problem, state, batch, section):
+  layers = tuple(section['layers']) or problem.taps
+  return problem.activations, (state, batch, section['statistics'], layers)
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Similarity of layers (CKA)',
+  quantities={
+    'cka': 'CKA with the other checkpoint',
+    'debiased_cka': 'Debiased CKA with the other checkpoint',
+    'cka_with': 'CKA with each layer',
+    'debiased_cka_with': 'Debiased CKA with each layer',
+  },
+  cost=lambda section, layers: kind_lib.Cost(values=1 + bool(section['to'])),
+  forward=_forward,
+  others=lambda section: (section['to'],) if section['to'] else (),
+)
