@@ -58,7 +58,7 @@ _LIMITS = {
   ('surface', 'mlp'): 10.0, ('surface', 'vgg11'): 1.5,
   ('matfree', 'mlp'): 1.0, ('matfree', 'vgg11'): 1.0,
 }  # fmt: skip
-_DENSITY = {'mlp': (4, 60), 'vgg11': (1, 20)}  # probes, steps of each
+_DENSITY = {'mlp': (4, 60), 'vgg11': (2, 15)}  # probes, steps of each
 
 
 def main() -> None:
