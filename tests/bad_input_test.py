@@ -31,6 +31,7 @@ from tests.fixtures.bad_inputs import (
   curvature,
   data,
   environment,
+  mini_batches,
   networks,
   plugins,
   rows,
@@ -215,7 +216,7 @@ class CommandTest(Case):
   def test_key(self, row):
     self.check(row, words_of(row))
 
-  @named(config.FILES)
+  @named((*config.FILES, *mini_batches.FILES))
   def test_config(self, row):
     text = row.text
     (self.folder / row.name).write_bytes(
@@ -225,7 +226,7 @@ class CommandTest(Case):
 
 
 class CallTest(Case):
-  @named((*constructors.CALLS, *networks.CALLS))
+  @named((*constructors.CALLS, *networks.CALLS, *mini_batches.CALLS))
   def test_row(self, row):
     _compilations.clear()
     with self.assertRaises(ValueError) as raised:
@@ -246,7 +247,7 @@ class DataTest(Case):
 
 
 class WorkdirTest(Case):
-  @named((*workdir.WORKDIRS, *curvature.WORKDIRS))
+  @named((*workdir.WORKDIRS, *curvature.WORKDIRS, *mini_batches.WORKDIRS))
   def test_row(self, row):
     self.check_changed(trained(), row, rows.SMALL)
 

@@ -89,7 +89,7 @@ def measure(
 
   Returns:
     A measure of exactly one batch without padding, of whole mini-batches; its
-    arrays are those of `batch_sharpness`.
+    arrays are those of `batch_sharpness`, mean_of_ratios by that name alone.
   """
   checks.count('batch_size', batch_size)
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
@@ -106,7 +106,9 @@ def measure(
       problem, state, batch, min(batch_size, len(batch.labels)), statistics,
       penalised=penalised,
     )  # fmt: skip
-    return batch_sharpness(losses, state.params, journal=journal)
+    values = batch_sharpness(losses, state.params, journal=journal)
+    del values['mean_of_ratios']  # which is batch_sharpness
+    return values
 
   return look
 
@@ -144,8 +146,8 @@ def _inner(gradient, product):
 
 @jax.jit
 def _of_one(loss, params):
-  # The gradient is what its own derivative is taken along, so that one pass
-  # gives both; by `jax.jvp` it would be computed twice.
+  # In one program, so that the product does not compute the gradient again: of
+  # a VGG-11 the two cost 2.95 times a gradient's FLOPs, one by one 3.95 times.
   gradient, derivative = jax.linearize(_gradient_of(loss), params)
   return _inner(gradient, derivative(gradient))
 
@@ -172,9 +174,9 @@ def _reduced(
     of_means = numerator.sum() / total if total > 0 else math.nan
     spread = ratio_M.std(ddof=1) if len(ratio_M) > 1 else math.nan
   numbers = {
+    'batch_sharpness': ratio_M.mean(),
     'mean_of_ratios': ratio_M.mean(),
     'ratio_of_means': of_means,
-    'batch_sharpness': ratio_M.mean(),
     'standard_error': spread / math.sqrt(len(ratio_M)),
   }
   dtype = numerator_M.dtype
@@ -189,15 +191,16 @@ KIND = kind_lib.Kind(
   make=measure,
   title='Batch Sharpness',
   quantities={
-    'mean_of_ratios': "Mean over mini-batches of g'Hg / |g|²",
-    'ratio_of_means': "Mean of g'Hg by mean of |g|²",
-    'batch_sharpness': "Batch Sharpness: the mean of g'Hg / |g|²",
-    'standard_error': 'Its standard error over mini-batches',
-    'numerator': "g'Hg of each mini-batch",
-    'denominator': '|g|² of each mini-batch',
+    'batch_sharpness': "Mean of g'Hg / |g|²",
+    'ratio_of_means': "Mean g'Hg / mean |g|²",
+    'standard_error': 'Standard error',
+    'numerator': "g'Hg of mini-batches",
+    'denominator': '|g|² of mini-batches',
   },
   cost=lambda section, layers: kind_lib.Cost(1, products=1),
-  check=lambda section, count, group_size: mini_batches.checked_size(
-    min(section['batch_size'], count), count, group_size
+  fitted=lambda section, count, group_size: mini_batches.fitted(
+    {**section, 'batch_size': min(section['batch_size'], count)},
+    count,
+    group_size,
   ),
 )

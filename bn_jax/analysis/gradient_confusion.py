@@ -6,6 +6,7 @@ arXiv:1904.06963: a bound eta >= 0 with <g_i, g_j> >= -eta for all pairs of
 mini-batches; the smaller it is, the faster SGD converges.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -136,14 +137,12 @@ KIND = kind_lib.Kind(
   make=measure,
   title='Gradient confusion',
   quantities={
-    'confusion': 'Confusion: max(0, -<gᵢ, gⱼ>)',
-    'smallest_product': 'Smallest <gᵢ, gⱼ> of two mini-batches',
-    'smallest_cosine': 'Smallest cosine of two mini-batches',
-    'mean_cosine': 'Mean cosine of two mini-batches',
-    'gradient_norm': '|g| of each mini-batch',
+    'confusion': 'Confusion η',
+    'smallest_product': 'Smallest <gᵢ, gⱼ>',
+    'smallest_cosine': 'Smallest cosine',
+    'mean_cosine': 'Mean cosine',
+    'gradient_norm': '|g| of mini-batches',
   },
   cost=lambda section, layers: kind_lib.Cost(1),
-  check=lambda section, count, group_size: mini_batches.checked_size(
-    section['batch_size'], count, group_size, _LEAST
-  ),
+  fitted=functools.partial(mini_batches.fitted, least=_LEAST),
 )

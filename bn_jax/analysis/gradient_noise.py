@@ -6,6 +6,7 @@ at two batch sizes come unbiased estimates of both. Batches much smaller than
 their ratio are mostly noise; much larger ones hardly better than it.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -63,8 +64,8 @@ def gradient_noise(
     journal: keeps each gradient.
 
   Returns:
-    squared_gradient, covariance_trace, noise_scale; the same with
-    `_standard_error`, nan for two mini-batches; small, big: [] each.
+    noise_scale, squared_gradient, covariance_trace, small, big; and of the
+    first three NAME_standard_error, nan for two mini-batches: [] each.
 
   Raises:
     ValueError: less than two losses, a batch size or memory out of its range;
@@ -143,9 +144,9 @@ def _estimated(product_MM: np.ndarray, size: int) -> dict[str, Any]:
   )
   return {
     **values,
-    **{f'{k}_standard_error': _jackknife(v) for k, v in left_M.items()},
     'small': small,
     'big': big,
+    **{f'{k}_standard_error': _jackknife(v) for k, v in left_M.items()},
   }
 
 
@@ -156,9 +157,9 @@ def _of_norms(small, big, count: int, size: int) -> dict[str, Any]:
     trace = size * np.divide(count * (small - big), count - 1)
     squared = big - trace / (count * size)
     return {
+      'noise_scale': np.divide(trace, squared),
       'squared_gradient': squared,
       'covariance_trace': trace,
-      'noise_scale': np.divide(trace, squared),
     }
 
 
@@ -172,17 +173,15 @@ KIND = kind_lib.Kind(
   make=measure,
   title='Gradient noise',
   quantities={
-    'noise_scale': 'Noise scale tr(Σ) / |G|², in examples',
+    'noise_scale': 'Noise scale, in examples',
     'squared_gradient': '|G|², estimated',
-    'covariance_trace': 'tr(Σ) of one example, estimated',
-    'noise_scale_standard_error': 'Standard error of the noise scale',
+    'covariance_trace': 'tr(Σ), estimated',
+    'small': 'Mean |g|², mini-batches',
+    'big': '|g|² of their mean',
+    'noise_scale_standard_error': 'Standard error of the scale',
     'squared_gradient_standard_error': 'Standard error of |G|²',
     'covariance_trace_standard_error': 'Standard error of tr(Σ)',
-    'small': 'Mean |g|² of the mini-batches',
-    'big': '|g|² of their mean',
   },
   cost=lambda section, layers: kind_lib.Cost(1),
-  check=lambda section, count, group_size: mini_batches.checked_size(
-    section['batch_size'], count, group_size, _LEAST
-  ),
+  fitted=functools.partial(mini_batches.fitted, least=_LEAST),
 )

@@ -61,14 +61,17 @@ class Kind:
       look is written to a file of its own.
     layers: which names its keyword `layers` takes: 'taps', the layers that feed
       a nonlinearity; or 'all', every layer with parameters.
-    check: (section, examples, group size) -> None, where a batch must have a
-      number of examples; raises ValueError. The group size is the problem's
-      with the section's statistics, None where all of a batch see each other.
+    fitted: (section, examples, group size) -> the section for a batch of so
+      many examples; raises ValueError for one that it cannot look at. The group
+      size is the problem's with the section's statistics, None where all of a
+      batch see each other.
     others: section -> references to the other checkpoints that it looks at,
       as '0', '250', 'runs/a/batchnorm/seed1' or 'runs/a/batchnorm/seed1:250';
       '*' is every one of the same run. In training '0' alone is there.
     over: section -> the statistics with which it looks, each in turn, as
       ('batch', 'reset'); (): those that its keyword `statistics` says.
+    fewest: section -> how many checkpoints of the run it needs up to that of
+      its step, with it, where it looks at every one.
     replaces: (section, layers that feed a nonlinearity) -> those whose
       activations it changes, which a network may forbid; None: it reads them.
     cost: (section, number of layers of the network) -> its evaluations, or
@@ -86,9 +89,12 @@ class Kind:
   layers: str = 'taps'
   cost: Callable[[Section, int], Cost | str] = lambda section, layers: 'unknown'
   forward: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] | None = None
-  check: Callable[[Section, int, int | None], None] | None = None
+  fitted: Callable[[Section, int, int | None], Section] = (
+    lambda section, examples, group_size: section
+  )
   replaces: Callable[[Section, Sequence[str]], Sequence[str]] | None = None
   others: Callable[[Section], Sequence[str]] = lambda section: ()
+  fewest: Callable[[Section], int] = lambda section: 1
   over: Callable[[Section], Sequence[str]] = lambda section: ()
 
   def __post_init__(self):

@@ -49,7 +49,7 @@ def losses(
   return tuple(
     problem.loss(
       state,
-      _part(batch, first, size),
+      placement.part(batch, first, first + size),
       statistics,
       penalised,
       first=first,
@@ -73,10 +73,16 @@ def checked_size(
   size = batch_size or count / _SHARE
   if count % size or size != int(size) or count // size < least:
     given = f'{batch_size}' if batch_size else 'None (an eighth)'
-    most = f', {count // least} or less' if least > 1 else ''
+    divisors = [n for n in range(1, count // least + 1) if count % n == 0]
+    # The next to it on both sides, as far as there are any.
+    near = [
+      *[n for n in divisors if n <= size][-1:],
+      *[n for n in divisors if n > size][:1],
+    ]
+    allowed = f'what divides them, such as {" or ".join(map(str, near))}'
     raise ValueError(
-      f'batch_size is {given} of {count} examples; allowed: what divides '
-      f'them{most}'
+      f'batch_size is {given} of {count} examples; allowed: '
+      f'{allowed if near else f"{least} examples or more"}'
     )
   size = int(size)
   if size % (group_size or size):
@@ -85,6 +91,17 @@ def checked_size(
       f'allowed: multiples of {group_size}'
     )
   return size
+
+
+def fitted(
+  section: kind_lib.Section,
+  count: int,
+  group_size: int | None,
+  least: int = 1,
+) -> kind_lib.Section:
+  """Returns a section with the size of its mini-batches: `Kind.fitted`."""
+  size = checked_size(section['batch_size'], count, group_size, least)
+  return {**section, 'batch_size': size}
 
 
 def check_losses(of: Sequence[chunks.Loss], least: int = 1) -> None:
@@ -140,10 +157,6 @@ def checked_memory(memory: float) -> float:
   """Returns the memory for gradients side by side; ValueError for no bytes."""
   checks.number('memory', memory, least=0, any_size=True)
   return float(memory)
-
-
-def _part(batch: types.Batch, first: int, size: int) -> types.Batch:
-  return jax.tree.map(lambda leaf: leaf[first : first + size], batch)
 
 
 def _flat(gradient: Any) -> np.ndarray:

@@ -210,16 +210,16 @@ def _reduced(loss_0, loss_RS, radii, case) -> dict[str, np.ndarray]:
     rise_RS = loss_RS - np.float64(loss_0)
     arrays = {
       'increase': rise_RS.max(1) if case == 'worst' else rise_RS.mean(1),
-      'radius': radii,
+      'loss_0': loss_0,
       'loss': loss_RS.max(1) if case == 'worst' else loss_RS.mean(1),
     }
     if case == 'average':
       # Of one sample there is no spread: 0 / 0.
       others = np.float64(loss_RS.shape[1] - 1)
       arrays['standard_error'] = np.sqrt(rise_RS.var(1) / others)
+    arrays['radius'] = radii
   return {
-    **{name: np.asarray(array, loss_0.dtype) for name, array in arrays.items()},
-    'loss_0': loss_0,
+    name: np.asarray(array, loss_0.dtype) for name, array in arrays.items()
   }
 
 
@@ -268,11 +268,11 @@ KIND = kind_lib.Kind(
   make=measure,
   title='Sharpness within a radius',
   quantities={
-    'increase': 'Rise of the loss within each radius',
-    'radius': 'Radius',
-    'loss': 'Largest loss within the radius, or the mean',
-    'standard_error': 'Standard error of the rise',
+    'increase': 'Rise within a radius',
     'loss_0': 'Loss at the parameters',
+    'loss': 'Loss within a radius',
+    'standard_error': 'Standard error of the rise',
+    'radius': 'Radius',
   },
   cost=_cost,
 )

@@ -245,14 +245,21 @@ def check_one(
   if section['data'] != 'current_batch':
     _check_data(section, config, problem)
   _check_chunks(section, config, problem)
-  kind = analysis.kind_of(section['name'])
-  if kind.check is not None:
-    is_batch = section.get('statistics') == 'batch'
-    kind.check(
-      section,
-      examples(section, config),
-      problem.group_size if is_batch else 1,
-    )
+  _of_examples(section, config, problem)
+
+
+def _of_examples(
+  section: Mapping[str, Any], config: RunConfig, problem: types.Problem
+) -> Mapping[str, Any]:
+  """Returns a section as its measure has it for the examples that it is given.
+
+  Raises:
+    ValueError: the measure cannot look at so many.
+  """
+  is_batch = section.get('statistics') == 'batch'
+  return analysis.kind_of(section['name']).fitted(
+    section, examples(section, config), problem.group_size if is_batch else 1
+  )
 
 
 def _check_layers(
@@ -358,7 +365,7 @@ def _check_chunks(
 def fitted(
   section: Mapping[str, Any], config: RunConfig, problem: types.Problem
 ) -> Mapping[str, Any]:
-  """Returns a measure's section with the chunk size that 'auto' stands for.
+  """Returns a measure's section with the sizes that defaults stand for.
 
   Up to a training batch, examples are taken whole, as in training. More are
   taken whole if their gradient fits into half of the memory left, and else in
@@ -367,6 +374,7 @@ def fitted(
   Raises:
     ValueError: the gradient does not fit, and chunks would change the function.
   """
+  section = _of_examples(section, config, problem)
   if section.get('chunk_size') != 'auto':
     return section
   count, group = examples(section, config), section.get('group_size')

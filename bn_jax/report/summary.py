@@ -19,6 +19,14 @@ Quantity = tuple[str, Read, Show]  # with its label
 # reaches: so a hard task has rows too, and an easy one few.
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 _THRESHOLD_ROWS = 3
+# Of measures without rows of their own, those quantities that say something
+# alone; of the others all.
+_SUMMARISED = {
+  'batch_sharpness': ('batch_sharpness', 'ratio_of_means'),
+  'gradient_confusion': ('smallest_cosine', 'mean_cosine'),
+  'gradient_noise': ('noise_scale', 'squared_gradient', 'covariance_trace'),
+  'sharpness': ('increase',),
+}
 
 
 def table(runs: Sequence[curves.Run]) -> list[list[str]]:
@@ -90,7 +98,8 @@ def _measured(runs) -> Iterator[Quantity]:
     'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
   }
   for measure in figures.unknown(runs):
-    rows[measure] = functools.partial(_unknown, measure=measure)
+    only = _SUMMARISED.get(measure)
+    rows[measure] = functools.partial(_unknown, measure=measure, only=only)
   for measure, quantities in rows.items():
     names = looks.names(runs, measure)
     for name in names:

@@ -16,6 +16,7 @@ from bn_jax.report.figures import (
   path,
   rates,
   signal,
+  surface,
   unit,
   weights,
 )
@@ -30,6 +31,7 @@ _OF_A_MEASURE = {
   signal.MEASURE: (signal.figure,),
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
+  surface.MEASURE: (surface.figure,),
   path.MEASURE: (path.figure,),
   cka.MEASURE: (cka.figure, cka.over_steps),
 }
