@@ -25,8 +25,10 @@ from bn_jax.analysis import path as _path
 from bn_jax.analysis import representations as _representations
 from bn_jax.analysis import sharpness as _sharpness
 from bn_jax.analysis import signal as _signal
+from bn_jax.analysis import spectral_density as _spectral_density
 from bn_jax.analysis import surface as _surface
 from bn_jax.analysis import theory
+from bn_jax.analysis import trace as _trace
 from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
 from bn_jax.analysis.along_gradient import along_gradient
@@ -57,8 +59,10 @@ from bn_jax.analysis.path import barrier, path
 from bn_jax.analysis.representations import representations
 from bn_jax.analysis.sharpness import sharpness
 from bn_jax.analysis.signal import signal
+from bn_jax.analysis.spectral_density import spectral_density
 from bn_jax.analysis.surface import surface
 from bn_jax.analysis.theory import one_layer as layer
+from bn_jax.analysis.trace import trace
 from bn_jax.analysis.weights import weights
 
 MEASURES: dict[str, Kind] = {
@@ -77,6 +81,8 @@ MEASURES: dict[str, Kind] = {
   'sharpness': _sharpness.KIND,
   'signal': _signal.KIND,
   'surface': _surface.KIND,
+  'spectral_density': _spectral_density.KIND,
+  'trace': _trace.KIND,
   'weights': _weights.KIND,
 }
 
@@ -111,8 +117,10 @@ __all__ = [
   'sharpness',
   'signal',
   'singular_values',
+  'spectral_density',
   'surface',
   'theory',
+  'trace',
   'trajectory_plane',
   'value_and_gradient',
   'weights',

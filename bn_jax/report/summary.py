@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report import figures
-from bn_jax.report.figures import path
+from bn_jax.report.figures import path, spectrum
 from bn_jax.report.results import conditions, curves, looks, optimizers
 from bn_jax.report.results import quantities as quantities_lib
 
@@ -95,6 +95,7 @@ def _measured(runs) -> Iterator[Quantity]:
     'covariate_shift': _covariate_shift,
     'activations': _activations,
     path.MEASURE: _path,
+    spectrum.MEASURE: _spectrum,
     'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
   }
   for measure in figures.unknown(runs):
@@ -198,6 +199,15 @@ def _path(runs, name: str) -> Iterator[Quantity]:
       curves.last, name=name, value=f'{statistics}/barrier'
     )
     yield f'Barrier{nats}, {path.OVER[statistics]}, last', read, _short
+
+
+def _spectrum(runs, name: str) -> Iterator[Quantity]:
+  """Yields both ends of the last spectrum, of each block."""
+  for block in spectrum.blocks(looks.of(runs, spectrum.MEASURE, name)):
+    of = f' of {block.rstrip("/")}' if block else ''
+    for end in ('largest', 'smallest'):
+      read = functools.partial(curves.last, name=name, value=f'{block}{end}')
+      yield f'Spectrum{of}, {end} eigenvalue, last', read, _short
 
 
 def _unknown(
