@@ -305,6 +305,8 @@ class JournalTest(parameterized.TestCase):
     journal.left = None
     same_bits.assert_same(look(journal=journal), whole)
     self.assertLen(journal, 8)
+    journal.left = 1  # what is kept is not computed again
+    same_bits.assert_same(look(journal=journal), whole)
 
 
 if __name__ == '__main__':
