@@ -157,14 +157,15 @@ class EndOfTheSpaceTest(parameterized.TestCase):
     matrix = np.zeros((200, 200))
     matrix[:12, :12], _ = with_eigenvalues(values)
     with jax.enable_x64(dtype == 'float64'):
-      got = reduced(matrix, signs(200, dtype), 200, False)
+      start = signs(200, dtype)
+      got = reduced(matrix, start, 200, False)
     self.assertLessEqual(len(got.alphas), 13)
     nodes, weights = spread(got)
     distance = np.abs(nodes[:, None] - np.append(values, 0)).min(axis=1)
     np.testing.assert_allclose(distance, 0, atol=5e-6)
     # A double eigenvalue may come twice, by rounding, and share its weight.
     vectors = np.linalg.eigh(matrix)[1]
-    parts = np.square(vectors.T @ np.asarray(signs(200))) / 200
+    parts = np.square(vectors.T @ np.asarray(start)) / 200
     for value in (*values, 0):
       near = np.isclose(np.linalg.eigvalsh(matrix), value, atol=1e-3)
       weight = weights[np.isclose(nodes, value, atol=1e-3)].sum()
