@@ -59,8 +59,8 @@ class NetworkTest(parameterized.TestCase):
   def test_nodes_are_the_eigenvalues(self, statistics, matrix):
     self.check_nodes(statistics, matrix)
 
-  @pytest.mark.slow
   @parameterized.parameters(('running', 'hessian'), ('batch', 'gauss_newton'))
+  @pytest.mark.slow
   def test_nodes_of_the_other_two(self, statistics, matrix):
     self.check_nodes(statistics, matrix)
 
