@@ -26,7 +26,7 @@ ENDS['both'] = ENDS['largest'] + ENDS['smallest']
 # Rows of the basis beyond twice the values asked for, and at least so many: 40
 # vectors of a VGG-11 take 1.5 GB, and two outliers of a Hessian converge in 20.
 _MORE_ROWS, _LEAST_ROWS = 10, 40
-# Steps of one program between two looks at the residuals, where a product has so
+# Steps of one program between two looks at residuals, where a product has so
 # few numbers that its dispatch takes most of the time: half of them are too
 # many on average. Hardly a value converges in fewer than the first ones.
 _FIRST_STRIDE, _STRIDE = 8, 4
