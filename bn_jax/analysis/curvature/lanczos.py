@@ -126,6 +126,16 @@ def fitting(operator: Operator, start: jax.Array, steps: int = 1) -> int:
   return max(1, min(most, int(_NUMBERS // max(numbers, 1))))
 
 
+def primitives(jaxpr: core.Jaxpr) -> set[str]:
+  """Returns the names of all operations of a jaxpr, and of those inside it."""
+  names = set()
+  for equation in jaxpr.eqns:
+    names.add(equation.primitive.name)
+    for inner in _inner(equation.params.values()):
+      names |= primitives(inner)
+  return names
+
+
 @jax.jit
 def orthogonal(
   basis: jax.Array, vector: jax.Array, scale: jax.Array | float
