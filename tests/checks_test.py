@@ -126,6 +126,13 @@ FUNCTIONS = {
   'sharpness': (
     analysis.sharpness, lambda **k: analysis.sharpness(_square, _ones, **k)
   ),
+  'spectral_density': (
+    analysis.spectral_density,
+    lambda **k: analysis.spectral_density(
+      _square, _ones, **{'order': 2, 'samples': 2, **k}
+    ),
+  ),
+  'trace': (analysis.trace, lambda **k: analysis.trace(_square, _ones, **k)),
   'covariate_shift': (
     analysis.covariate_shift,
     lambda **k: analysis.covariate_shift(
@@ -176,7 +183,7 @@ _OTHER = (
   'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
   'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm',
-  'optimizer', 'hidden',
+  'optimizer', 'hidden', 'block',
 )  # fmt: skip
 
 # Registered constructors: kind -> (registry, how one is called by name).
@@ -238,6 +245,7 @@ _RANGES = {
   'data_digits_test_share': lambda x: False,  # they have a test split
   'photometric': lambda x: 0 <= x <= 2.5,
   'measure_cka_examples': lambda x: x >= 4,
+  'tolerance': lambda x: 0 < x < 1,
 }  # fmt: skip
 _ANY_SIZE = ('seed', 'selection_seed', 'memory')
 _INFINITE = ('p',)
@@ -247,7 +255,7 @@ _EMPTY = ('measure_along_gradient_step_sizes',)  # step_factors in their place
 _GLOBS = ('weight_decay_on', 'perturb', 'trainable')
 _TEXTS = ('to',)  # of any kind, as a path may be any
 _BLANK = ('measure_cka_to',)  # then it compares a network with itself
-_SOME = ('over',)  # a list that is not empty
+_SOME = ('over', 'blocks')  # a list that is not empty, or not alone
 _PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
 # What fits, but not to the rest of the call.
 _REFUSED = {

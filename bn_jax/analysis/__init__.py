@@ -25,8 +25,11 @@ from bn_jax.analysis import path as _path
 from bn_jax.analysis import representations as _representations
 from bn_jax.analysis import sharpness as _sharpness
 from bn_jax.analysis import signal as _signal
+from bn_jax.analysis import spectral_density as _spectral_density
 from bn_jax.analysis import surface as _surface
 from bn_jax.analysis import theory
+from bn_jax.analysis import top_eigenvalues as _top_eigenvalues
+from bn_jax.analysis import trace as _trace
 from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
 from bn_jax.analysis.along_gradient import along_gradient
@@ -35,6 +38,7 @@ from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
 from bn_jax.analysis.cka import cka
 from bn_jax.analysis.covariate_shift import covariate_shift
+from bn_jax.analysis.curvature.blocks import Block
 from bn_jax.analysis.curvature.operators import Split
 from bn_jax.analysis.curvature.products import (
   gauss_newton_product,
@@ -57,8 +61,11 @@ from bn_jax.analysis.path import barrier, path
 from bn_jax.analysis.representations import representations
 from bn_jax.analysis.sharpness import sharpness
 from bn_jax.analysis.signal import signal
+from bn_jax.analysis.spectral_density import spectral_density
 from bn_jax.analysis.surface import surface
 from bn_jax.analysis.theory import one_layer as layer
+from bn_jax.analysis.top_eigenvalues import top_eigenvalues
+from bn_jax.analysis.trace import trace
 from bn_jax.analysis.weights import weights
 
 MEASURES: dict[str, Kind] = {
@@ -77,11 +84,15 @@ MEASURES: dict[str, Kind] = {
   'sharpness': _sharpness.KIND,
   'signal': _signal.KIND,
   'surface': _surface.KIND,
+  'top_eigenvalues': _top_eigenvalues.KIND,
+  'spectral_density': _spectral_density.KIND,
+  'trace': _trace.KIND,
   'weights': _weights.KIND,
 }
 
 __all__ = [
   'MEASURES',
+  'Block',
   'Cost',
   'Kind',
   'Split',
@@ -111,8 +122,11 @@ __all__ = [
   'sharpness',
   'signal',
   'singular_values',
+  'spectral_density',
   'surface',
   'theory',
+  'top_eigenvalues',
+  'trace',
   'trajectory_plane',
   'value_and_gradient',
   'weights',
