@@ -245,6 +245,7 @@ _RANGES = {
   'data_digits_test_share': lambda x: False,  # they have a test split
   'photometric': lambda x: 0 <= x <= 2.5,
   'measure_cka_examples': lambda x: x >= 4,
+  'tolerance': lambda x: 0 < x < 1,
 }  # fmt: skip
 _ANY_SIZE = ('seed', 'selection_seed', 'memory')
 _INFINITE = ('p',)
@@ -253,8 +254,8 @@ _SIZES = ('step_sizes', 'step_factors', 'learning_rates', 'radii')
 _EMPTY = ('measure_along_gradient_step_sizes',)  # step_factors in their place
 _GLOBS = ('weight_decay_on', 'perturb', 'trainable')
 _TEXTS = ('to',)  # of any kind, as a path may be any
-_SOME = ('over', 'blocks')  # a list that is not empty, or not alone
 _BLANK = ('measure_cka_to',)  # then it compares a network with itself
+_SOME = ('over', 'blocks')  # a list that is not empty, or not alone
 _PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
 # What fits, but not to the rest of the call.
 _REFUSED = {

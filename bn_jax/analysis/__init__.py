@@ -28,6 +28,7 @@ from bn_jax.analysis import signal as _signal
 from bn_jax.analysis import spectral_density as _spectral_density
 from bn_jax.analysis import surface as _surface
 from bn_jax.analysis import theory
+from bn_jax.analysis import top_eigenvalues as _top_eigenvalues
 from bn_jax.analysis import trace as _trace
 from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
@@ -37,6 +38,7 @@ from bn_jax.analysis.chunks import check as check_chunks
 from bn_jax.analysis.chunks import chunked
 from bn_jax.analysis.cka import cka
 from bn_jax.analysis.covariate_shift import covariate_shift
+from bn_jax.analysis.curvature.blocks import Block
 from bn_jax.analysis.curvature.operators import Split
 from bn_jax.analysis.curvature.products import (
   gauss_newton_product,
@@ -62,6 +64,7 @@ from bn_jax.analysis.signal import signal
 from bn_jax.analysis.spectral_density import spectral_density
 from bn_jax.analysis.surface import surface
 from bn_jax.analysis.theory import one_layer as layer
+from bn_jax.analysis.top_eigenvalues import top_eigenvalues
 from bn_jax.analysis.trace import trace
 from bn_jax.analysis.weights import weights
 
@@ -81,6 +84,7 @@ MEASURES: dict[str, Kind] = {
   'sharpness': _sharpness.KIND,
   'signal': _signal.KIND,
   'surface': _surface.KIND,
+  'top_eigenvalues': _top_eigenvalues.KIND,
   'spectral_density': _spectral_density.KIND,
   'trace': _trace.KIND,
   'weights': _weights.KIND,
@@ -88,6 +92,7 @@ MEASURES: dict[str, Kind] = {
 
 __all__ = [
   'MEASURES',
+  'Block',
   'Cost',
   'Kind',
   'Split',
@@ -120,6 +125,7 @@ __all__ = [
   'spectral_density',
   'surface',
   'theory',
+  'top_eigenvalues',
   'trace',
   'trajectory_plane',
   'value_and_gradient',

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report import figures
-from bn_jax.report.figures import path, spectrum
+from bn_jax.report.figures import path, sharpness, spectrum
 from bn_jax.report.results import conditions, curves, looks, optimizers
 from bn_jax.report.results import quantities as quantities_lib
 
@@ -22,7 +22,6 @@ _THRESHOLD_ROWS = 3
 # Of measures without rows of their own, those quantities that say something
 # alone; of the others all.
 _SUMMARISED = {
-  'batch_sharpness': ('batch_sharpness', 'ratio_of_means'),
   'gradient_confusion': ('smallest_cosine', 'mean_cosine'),
   'gradient_noise': ('noise_scale', 'squared_gradient', 'covariance_trace'),
   'sharpness': ('increase',),
@@ -95,8 +94,14 @@ def _measured(runs) -> Iterator[Quantity]:
     'covariate_shift': _covariate_shift,
     'activations': _activations,
     path.MEASURE: _path,
+    sharpness.MEASURE: _sharpness,
     spectrum.MEASURE: _spectrum,
     'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
+    'batch_sharpness': functools.partial(
+      _unknown,
+      measure='batch_sharpness',
+      only=('batch_sharpness', 'ratio_of_means'),
+    ),
   }
   for measure in figures.unknown(runs):
     only = _SUMMARISED.get(measure)
@@ -199,6 +204,25 @@ def _path(runs, name: str) -> Iterator[Quantity]:
       curves.last, name=name, value=f'{statistics}/barrier'
     )
     yield f'Barrier{nats}, {path.OVER[statistics]}, last', read, _short
+
+
+def _sharpness(runs, name: str) -> Iterator[Quantity]:
+  """Yields the largest eigenvalue, and what it is of the edge of stability."""
+  read = functools.partial(curves.last, name=name, value='sharpness')
+  yield 'Sharpness, last measurement', read, _short
+  of_edge = functools.partial(_of_edge, name=name)
+  if any(math.isfinite(of_edge(seed)) for run in runs for seed in run.seeds):
+    yield 'Sharpness by the edge of stability, last', of_edge, _short
+
+
+def _of_edge(seed: curves.Seed, name: str) -> float:
+  """Returns the last sharpness by the edge then; nan where there is none."""
+  if not looks.has(seed, sharpness.MEASURE, name):
+    return math.nan
+  limits = sharpness.edge(seed, name)
+  if limits is None or not len(limits[1]):
+    return math.nan
+  return curves.last(seed, name, 'sharpness') / limits[1][-1]
 
 
 def _spectrum(runs, name: str) -> Iterator[Quantity]:

@@ -65,7 +65,8 @@ class Tridiagonal(NamedTuple):
 
   Attributes:
     alphas: [m] float64, the diagonal; m is smaller than the steps asked for
-      where the Krylov space ends before.
+      where the Krylov space ends before. Rounding may lead out of a space that
+      has ended: an eigenvalue of the matrix that is double then comes twice.
     betas: [m - 1] float64, beside the diagonal, above 0.
     basis: [m, n], orthonormal rows, the start vector's direction first.
     residual: the next beta; 0 where the Krylov space has ended.
@@ -123,6 +124,16 @@ def fitting(operator: Operator, start: jax.Array, steps: int = 1) -> int:
   operator.product(start)
   numbers = _computed(jax.make_jaxpr(operator.product)(start).jaxpr)
   return max(1, min(most, int(_NUMBERS // max(numbers, 1))))
+
+
+def primitives(jaxpr: core.Jaxpr) -> set[str]:
+  """Returns the names of all operations of a jaxpr, and of those inside it."""
+  names = set()
+  for equation in jaxpr.eqns:
+    names.add(equation.primitive.name)
+    for inner in _inner(equation.params.values()):
+      names |= primitives(inner)
+  return names
 
 
 @jax.jit

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from bn_jax import types
 from bn_jax.analysis import chunks, gradients
-from bn_jax.analysis.curvature import blocks
+from bn_jax.analysis.curvature import blocks, lanczos
 
 Split = types.SplitLoss
 
@@ -107,10 +107,23 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
   params = gradients.checked(params)
   own = blocks.indices(params, block)
   parts, shares = parts_and_shares
-  product = _Product(kinds, parts, shares, params, own)
   leaves = jax.tree.leaves(params)
   dtype = jnp.result_type(jnp.float32, *(leaves[i] for i in own))
   structure = jax.tree.structure(params)
+  kind, linear = _linear(kinds, own, parts[0], params)
+  if len(parts) == 1:
+    # Partials of functions that are made once: a program may take them.
+    product, products = (
+      jax.tree_util.Partial(
+        _applied(kind, own, is_many), linear, parts[0], params
+      )
+      for is_many in (False, True)
+    )
+  else:
+    product, products = (
+      functools.partial(_summed, kind, own, is_many, parts, shares, params)
+      for is_many in (False, True)
+    )
 
   def flatten(tree):
     # With None outside of a block a tree has the block's leaves alone.
@@ -132,71 +145,53 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
 
   return Operator(
     size=sum(leaves[i].size for i in own),
-    product=product.one,
-    products=product.several,
+    product=_precise(product),
+    products=products if len(parts) == 1 else _precise(products),
     flatten=flatten,
     unflatten=unflatten,
     dtype=dtype,
   )
 
 
-class _Product:
-  """Multiplies a matrix by vectors; it is linearised at the first product."""
+def _precise(product):
+  """Returns a product whose matrix products are in full precision."""
 
-  def __init__(self, kinds, parts, shares, params, own):
-    self._forward, self._backward = kinds
-    self._parts, self._shares = parts, shares
-    self._params, self._own = params, own
-    self._kind = self._linear = None
-
-  def one(self, vector: jax.Array) -> jax.Array:
-    """Returns the product with a vector [n]."""
-    return self._of(vector, False)
-
-  def several(self, vectors: jax.Array) -> jax.Array:
-    """Returns the products with p vectors, [p, n]."""
-    return self._of(vectors, True)
-
-  def _of(self, vector, is_many):
+  def precise(vector):
     with jax.default_matmul_precision('highest'):
-      if self._kind is not None:
-        return self._by(self._kind, vector, is_many)
-      try:
-        product = self._first(self._forward, vector, is_many)
-      except TypeError as error:
-        # A custom_vjp has no forward mode; reverse over reverse needs none.
-        if 'custom_vjp' not in str(error):
-          raise
-        product = self._first(self._backward, vector, is_many)
-      return product
+      return product(vector)
 
-  def _first(self, kind, vector, is_many):
-    """Linearises a loss in one part, and returns the first product."""
+  return precise
 
-    def first(part, params):
-      if len(self._parts) == 1:
-        self._linear = _linearised(kind, self._own, part, params)
-      return self._by(kind, vector, is_many)
 
-    product = gradients.explained(first, self._parts[0], self._params)
-    self._kind = kind
-    return product
+def _linear(kinds, own, part, params):
+  """Returns how to multiply, and what the products with one part need."""
+  forward, backward = kinds
+  with jax.default_matmul_precision('highest'):
+    try:
+      linearised = functools.partial(_linearised, forward, own)
+      linear = gradients.explained(linearised, part, params)
+      if not _lacks_forward_mode(forward, own, linear, part, params):
+        return forward, linear
+    except TypeError as error:
+      if 'custom_vjp' not in str(error):
+        raise
+    # A custom_vjp has no forward mode; reverse over reverse needs none.
+    linearised = functools.partial(_linearised, backward, own)
+    return backward, gradients.explained(linearised, part, params)
 
-  def _by(self, kind, vector, is_many):
-    """Returns the product, a sum over chunks."""
-    if len(self._parts) == 1:
-      return _applied(
-        kind, self._own, is_many, self._linear, self._parts[0], self._params,
-        vector,
-      )  # fmt: skip
-    total = None
-    for part, share in zip(self._parts, self._shares):
-      prior = total
-      term = _direct(kind, self._own, is_many, part, self._params, vector)
-      total = share * term if prior is None else prior + share * term
-      # Else Python runs ahead of the device, with a gradient for each chunk.
-      jax.block_until_ready(prior)
-    return total
+
+def _lacks_forward_mode(kind, own, linear, part, params) -> bool:
+  """Returns whether a linear part would fail at its first product.
+
+  `jax.linearize` lets a custom_vjp pass.
+  """
+  leaves = jax.tree.leaves(params)
+  dtype = jnp.result_type(jnp.float32, *(leaves[i] for i in own))
+  size = sum(leaves[i].size for i in own)
+  applied = jax.make_jaxpr(_applied(kind, own, False))(
+    linear, part, params, jax.ShapeDtypeStruct((size,), dtype)
+  )
+  return 'custom_lin' in lanczos.primitives(applied.jaxpr)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -204,11 +199,30 @@ def _linearised(kind, own, part, params):
   return kind.linearise(part, params, own)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _applied(kind, own, is_many, linear, part, params, vector):
-  return _mapped(
-    lambda v: kind.apply(linear, part, params, own, v), is_many, vector
-  )
+@functools.lru_cache(maxsize=256)  # a function for each block
+def _applied(kind, own, is_many):
+  """Returns a jitted (linear, part, params, vector) -> product."""
+
+  @jax.jit
+  def applied(linear, part, params, vector):
+    with jax.default_matmul_precision('highest'):
+      return _mapped(
+        lambda v: kind.apply(linear, part, params, own, v), is_many, vector
+      )
+
+  return applied
+
+
+def _summed(kind, own, is_many, parts, shares, params, vector):
+  """Returns the product as a sum over chunks, one after the other."""
+  total = None
+  for part, share in zip(parts, shares):
+    prior = total
+    term = _direct(kind, own, is_many, part, params, vector)
+    total = share * term if prior is None else prior + share * term
+    # Else Python runs ahead of the device, with a gradient for each chunk.
+    jax.block_until_ready(prior)
+  return total
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

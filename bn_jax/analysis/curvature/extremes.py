@@ -1,0 +1,331 @@
+"""Finds eigenvalues at the ends of a spectrum by Lanczos' method, restarted.
+
+The basis is orthogonalised in full. When it is as large as memory should hold,
+it is replaced by its best Ritz vectors and goes on from there: Wu and Simon
+(2000), "Thick-restart Lanczos method for large symmetric eigenvalue problems".
+
+From one start vector a value that occurs twice comes out once. So where the
+Krylov space ends, and where several values are asked for and have converged,
+the method begins anew from a random vector orthogonal to what it has, until
+that brings up no further value at the ends asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_jax import trees
+from bn_jax.analysis.curvature import lanczos, operators
+
+ENDS = {'largest': ('largest',), 'smallest': ('smallest',)}
+ENDS['both'] = ENDS['largest'] + ENDS['smallest']
+# Rows of the basis beyond twice the values asked for, and at least so many: 40
+# vectors of a VGG-11 take 1.5 GB, and two outliers of a Hessian converge in 20.
+_MORE_ROWS, _LEAST_ROWS = 10, 40
+# Residuals of float32 products are no smaller than this many units of its
+# rounding times the largest eigenvalue: networks had 1 to 8.
+_ROUNDING = 16
+
+
+class Pairs(NamedTuple):
+  """Eigenpairs of one end, the outermost first.
+
+  Attributes:
+    values: [k] float64.
+    vectors: [k, n], of length 1.
+    residuals: [k] float64, |A v - value v|, by a product of each v.
+    converged: [k] bool.
+  """
+
+  values: np.ndarray
+  vectors: jax.Array
+  residuals: np.ndarray
+  converged: np.ndarray
+
+
+def least_tolerance(dtype: jnp.dtype) -> float:
+  """Returns the smallest tolerance that products of a dtype allow."""
+  return _ROUNDING * float(jnp.finfo(dtype).eps)
+
+
+def pairs(
+  operator: operators.Operator,
+  start: jax.Array,
+  key: jax.Array,
+  *,
+  count: int,
+  ends: Sequence[str],
+  tolerance: float,
+  most_products: int,
+) -> tuple[Mapping[str, Pairs], int]:
+  """Returns end -> its eigenpairs, and the products that they took.
+
+  A pair has converged where its residual is at most `tolerance` times the
+  largest of |values| at the end (and times the largest eigenvalue, at the lower
+  end), or is rounding.
+
+  Args:
+    operator: symmetric, n x n.
+    start: [n], not zero.
+    key: of the random vectors of further beginnings.
+    count: values at each end, n at most.
+    ends: of 'largest' and 'smallest'.
+    most_products: above 2 count of all ends; the last are kept for residuals.
+  """
+  space = _Space(operator, start, key, count * len(ends))
+  search = _Search(space, count, ends, tolerance)
+  budget = most_products - count * len(ends)
+  with jax.default_matmul_precision('highest'):
+    while sum(space.steps) < budget and not search.is_done():
+      space.step()
+    ritz = space.ritz()
+    if not np.isfinite(ritz.values).all():
+      return dict.fromkeys(ends, _unknown(operator, count)), sum(space.steps)
+    scales = search.scales(ritz.values)
+    results = {
+      end: _measured(
+        operator,
+        space.vectors(_outermost(ritz.values, end, count), ritz),
+        end,
+        scales[end],
+      )
+      for end in ends
+    }
+  return results, sum(space.steps) + count * len(ends)
+
+
+class _Ritz(NamedTuple):
+  """Eigenpairs of an operator within a space, in increasing order.
+
+  Attributes:
+    values: [m].
+    rows: [m, m], the coefficients of each vector in the basis.
+    residuals: [m], by the rest of the last step.
+    shares: [m], of each vector in what has been added since the space ended.
+  """
+
+  values: np.ndarray
+  rows: np.ndarray
+  residuals: np.ndarray
+  shares: np.ndarray
+
+
+class _Space:
+  """Grows a Krylov space step by step; holds the operator's matrix in it.
+
+  Attributes:
+    size: dimensions now.
+    steps: the products of each beginning.
+  """
+
+  def __init__(self, operator, start, key, count):
+    self._operator, self._key = operator, key
+    most = max(2 * count + _MORE_ROWS, _LEAST_ROWS)
+    self._most = min(operator.size, most)
+    self._basis = jnp.zeros((self._most, operator.size), operator.dtype)
+    self._matrix = np.zeros((self._most, self._most))
+    self._shares = np.zeros(self._most)  # 1 for rows of this beginning
+    self._scale = jnp.zeros((), operator.dtype)
+    self._next, self._rest = start / trees.norm(start), 0.0
+    self.dtype = operator.dtype
+    self.size, self.steps = 0, [0]
+
+  def is_whole(self) -> bool:
+    """Returns whether the space has every dimension."""
+    return self.size == self._operator.size
+
+  def has_ended(self) -> bool:
+    """Returns whether the operator maps the space into itself."""
+    return self.size > 0 and not self._rest > 0
+
+  def step(self) -> None:
+    """Adds a dimension, by one product."""
+    if self.size == self._most:
+      self._keep(self.ritz(), self._best())
+    k = self.size
+    self._basis = _with_row(self._basis, k, self._next)
+    image = self._operator.product(self._next)
+    coefficients, rest, self._next, self._scale = _projected(
+      self._basis, image, self._scale
+    )
+    column = np.float64(coefficients)[: k + 1]
+    self._matrix[: k + 1, k] = self._matrix[k, : k + 1] = column
+    self._shares[k] = 1
+    self._rest, self.size = float(rest), k + 1
+    self.steps[-1] += 1
+
+  def begin_anew(self, most_residual: float) -> None:
+    """Goes on from a random vector orthogonal to what is kept.
+
+    These are the Ritz vectors with at most this residual: all of a space that
+    has ended. Of others the rest would be lost, by which residuals are known.
+    """
+    ritz = self.ritz()
+    kept = np.flatnonzero(ritz.residuals <= most_residual)
+    if len(kept) == self._most:
+      kept = kept[self._best()]
+    self._keep(ritz, kept)
+    self.steps.append(0)
+    self._shares[:] = 0
+    self._rest = 0.0
+    key = jax.random.fold_in(self._key, len(self.steps))
+    normal = jax.random.normal(key, self._next.shape, self._next.dtype)
+    _, _, self._next = lanczos.orthogonal(self._basis, normal, 0.0)
+
+  def ritz(self) -> _Ritz:
+    """Returns the eigenpairs in the space; nan where products are."""
+    matrix = self._matrix[: self.size, : self.size]
+    if not np.isfinite(matrix).all():
+      unknown = np.full(self.size, np.nan)
+      return _Ritz(unknown, np.eye(self.size), unknown, unknown)
+    values, columns = np.linalg.eigh(matrix)
+    rows = columns.T
+    return _Ritz(
+      values, rows, self._rest * np.abs(rows[:, -1]),
+      np.square(rows) @ self._shares[: self.size],
+    )  # fmt: skip
+
+  def vectors(self, numbers: Sequence[int], ritz: _Ritz) -> jax.Array:
+    """Returns Ritz vectors of these numbers, of length 1."""
+    return _normalised(_combined(self._basis, self._padded(ritz, numbers)))[
+      : len(numbers)
+    ]
+
+  def _best(self) -> list[int]:
+    """Returns which Ritz vectors of a full basis survive: half of all.
+
+    They are from both ends, as the largest |value| is asked for at each.
+    """
+    quarter = self._most // 4
+    return [*range(quarter), *range(self._most - quarter, self._most)]
+
+  def _keep(self, ritz, numbers):
+    self._basis = _combined(self._basis, self._padded(ritz, numbers))
+    self._matrix[:] = 0
+    np.fill_diagonal(self._matrix, [*ritz.values[numbers]] + [0] * self._most)
+    self._shares[: len(numbers)] = ritz.shares[numbers]
+    self._shares[len(numbers) :] = 0
+    self.size = len(numbers)
+
+  def _padded(self, ritz, numbers):
+    rows = np.zeros((self._most, self._most))
+    rows[: len(numbers), : self.size] = ritz.rows[numbers]
+    return jnp.asarray(rows, self._basis.dtype)
+
+
+class _Search:
+  """Decides when the pairs of a space are those that are asked for."""
+
+  def __init__(self, space, count, ends, tolerance):
+    self._space, self._count, self._ends = space, count, ends
+    self._tolerance, self._largest = tolerance, 0.0
+
+  def scales(self, values: np.ndarray) -> dict[str, float]:
+    """Returns end -> the largest residual of a pair that has converged."""
+    self._largest = max(self._largest, np.abs(values).max())
+    sizes = {'largest': abs(values[-1]), 'smallest': self._largest}
+    least = least_tolerance(self._space.dtype) * self._largest
+    return {end: max(self._tolerance * sizes[end], least) for end in self._ends}
+
+  def is_done(self) -> bool:
+    """Returns whether to stop; lets the space begin anew where it must."""
+    space = self._space
+    if not space.size:
+      return False
+    ritz = space.ritz()
+    if space.is_whole() or not np.isfinite(ritz.values).all():
+      return True
+    scales = self.scales(ritz.values)
+    if not (space.has_ended() or self._have_converged(ritz, scales)):
+      return False
+    # With a random start no single value escapes; its copies do.
+    if self._count == 1 or self._is_settled(ritz, scales):
+      return True
+    if space.has_ended() or len(space.steps) == 1:
+      space.begin_anew(max(scales.values()))
+    return False
+
+  def _have_converged(self, ritz, scales) -> bool:
+    return len(ritz.values) >= self._count and all(
+      ritz.residuals[_outermost(ritz.values, end, self._count)].max() <= scale
+      for end, scale in scales.items()
+    )
+
+  def _is_settled(self, ritz, scales) -> bool:
+    """Returns whether the last beginning brought up nothing further out.
+
+    Without it there are as many values as are asked for, at least as far out.
+    """
+    steps = self._space.steps
+    if len(steps) == 1:
+      return False
+    is_new = ritz.shares > 0.5
+    for end, scale in scales.items():
+      sign = 1 if end == 'largest' else -1
+      old = np.sort(sign * ritz.values[~is_new])[::-1]
+      if len(old) < self._count or not is_new.any():
+        return False
+      limit = old[self._count - 1] + scale
+      new = np.flatnonzero(is_new)
+      first = new[np.argmax(sign * ritz.values[new])]
+      value, residual = sign * ritz.values[first], ritz.residuals[first]
+      # Copies of a value show as late as it did; half of that is a bargain.
+      is_far = value + residual <= limit and 2 * steps[-1] >= steps[0]
+      if value > limit or not (residual <= scale or is_far):
+        return False
+    return True
+
+
+def _outermost(values: np.ndarray, end: str, count: int) -> list[int]:
+  """Returns the numbers of the values at an end, the outermost first."""
+  numbers = list(range(len(values)))
+  return (numbers[::-1] if end == 'largest' else numbers)[:count]
+
+
+def _measured(operator, vectors, end: str, most_residual: float) -> Pairs:
+  """Returns pairs with v'Av and |A v - (v'Av) v|, the outermost first."""
+  results = [_quotient(v, operator.product(v)) for v in vectors]
+  values, residuals = np.float64(jax.device_get(results)).T
+  order = np.argsort(-values if end == 'largest' else values)
+  return Pairs(
+    values[order], vectors[order], residuals[order],
+    residuals[order] <= most_residual,
+  )  # fmt: skip
+
+
+def _unknown(operator, count: int) -> Pairs:
+  """Returns the pairs of a matrix that is not finite: nan."""
+  nan_K = np.full(count, np.nan)
+  vectors = jnp.full((count, operator.size), jnp.nan, operator.dtype)
+  return Pairs(nan_K, vectors, nan_K, np.zeros(count, bool))
+
+
+@jax.jit
+def _quotient(vector, image):
+  value = trees.vdot(vector, image)
+  return value, trees.norm(image - value * vector)
+
+
+@jax.jit
+def _with_row(basis, k, row):
+  return basis.at[k].set(row)
+
+
+@jax.jit
+def _projected(basis, image, scale):
+  scale = jnp.maximum(scale, jnp.linalg.norm(image))
+  return *lanczos.orthogonal(basis, image, scale), scale
+
+
+@jax.jit
+def _combined(basis, rows):
+  return rows @ basis
+
+
+@jax.jit
+def _normalised(vectors):
+  norms = jnp.linalg.norm(vectors, axis=1, keepdims=True)
+  return vectors / jnp.where(norms > 0, norms, 1)

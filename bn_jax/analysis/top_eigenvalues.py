@@ -1,0 +1,282 @@
+"""Measures eigenvalues at the ends of the Hessian's spectrum.
+
+The largest is the sharpness, to which 2 / (learning rate) is compared: Cohen et
+al. (2021), "Gradient Descent on Neural Networks Typically Occurs at the Edge of
+Stability", arXiv:2103.00065. How much of the gradient lies in the space of the
+top eigenvectors: Gur-Ari et al. (2018), arXiv:1812.04754.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bn_jax import checks, keys, trees, types
+from bn_jax.analysis import by_layer, chunks, gradients
+from bn_jax.analysis import kind as kind_lib
+from bn_jax.analysis.curvature import blocks as blocks_lib
+from bn_jax.analysis.curvature import extremes, operators
+
+MATRICES = {
+  'hessian': operators.hessian,
+  'gauss_newton': operators.gauss_newton,
+}
+
+
+def top_eigenvalues(
+  loss: chunks.Loss,
+  params: Any,
+  k: int = 1,
+  tolerance: float = 1e-3,
+  key: jax.Array | None = None,
+  *,
+  ends: str = 'largest',
+  matrix: str = 'hessian',
+  block: blocks_lib.Block | None = None,
+  eigenvectors: bool = False,
+  most_products: int = 200,
+  start: Any = None,
+) -> dict[str, Any]:
+  """Computes the k largest or smallest eigenvalues of the Hessian of a loss.
+
+  A value has converged when its residual |H v - value v|, with |v| = 1, is at
+  most `tolerance` times the largest of them (the smallest values: times the
+  largest |value| that is known). An eigenvalue lies within the residual of it.
+  By Lanczos' method, restarted, until all have converged or the budget is
+  spent; each residual is computed by a product of its own. With k above 1 it
+  goes on until values that occur twice have come out twice.
+
+  Args:
+    loss: params -> a real scalar; what `chunked` returns; or a Split.
+    params: any tree of floating-point arrays.
+    k: values at each end, at most the number of parameters.
+    tolerance: of residuals; in float32 at least 2e-6.
+    key: of the random start, and of further ones; None is a fixed one.
+    ends: 'largest', 'smallest' or 'both'.
+    matrix: 'hessian' or 'gauss_newton', which needs a Split.
+    block: a `Block` of some parameters; None is all.
+    eigenvectors: whether to return them too.
+    most_products: products of the matrix at most, at least 2 for each value.
+    start: a tree like params, the first vector instead of a random one.
+
+  Returns:
+    eigenvalues, residuals: [k] float64; converged: [k] bool; for the smallest
+    ones smallest_eigenvalues, smallest_residuals, smallest_converged, the
+    smallest first. products, []; iterations, the same without those of the
+    residuals; gradient_share: the share of |gradient|^2 in the span of the
+    eigenvectors of the largest, nan for a gradient of 0. With eigenvectors=True
+    also eigenvectors and smallest_eigenvectors: k trees like params each, of
+    length 1, zeros outside of the block.
+
+  Raises:
+    ValueError: a keyword out of its range, more values than parameters, a start
+      that is zero or unlike params; parameters that are not floating point; a
+      loss that is no real scalar, that JAX cannot differentiate twice, or that
+      is no Split for 'gauss_newton'.
+  """
+  _check(k, tolerance, ends, matrix, most_products)
+  checks.flag('eigenvectors', eigenvectors)
+  params = gradients.checked(params)
+  operator = MATRICES[matrix](loss, params, block)
+  _check_k(k, operator.size, '' if block is None else block.name)
+  _check_tolerance(tolerance, operator.dtype)
+  key = jax.random.key(0) if key is None else key
+  vector = _start(operator, params, start, key)
+  pairs, products = extremes.pairs(
+    operator, vector, key, count=k, ends=extremes.ENDS[ends],
+    tolerance=tolerance, most_products=most_products,
+  )  # fmt: skip
+  result = {}
+  for end, of_end in pairs.items():
+    prefix = '' if end == 'largest' else 'smallest_'
+    result |= _named(of_end, prefix, operator if eigenvectors else None)
+  result['products'] = np.asarray(products)
+  result['iterations'] = np.asarray(products - k * len(pairs))
+  if 'largest' in pairs:
+    _, gradient = gradients.value_and_gradient(loss, params)
+    result['gradient_share'] = np.asarray(
+      _share(pairs['largest'].vectors, operator.flatten(gradient))
+    )
+  return result
+
+
+def measure(
+  *,
+  k: int = 1,
+  ends: str = 'largest',
+  matrix: str = 'hessian',
+  blocks: Sequence[str] = ('all',),
+  layers: Sequence[str] = (),
+  tolerance: float = 1e-3,
+  most_products: int = 200,
+  statistics: str = 'batch',
+  penalised: bool = True,
+  chunk_size: int | str | None = 'auto',
+  group_size: int | None = None,
+) -> types.Measure:
+  """Measures the largest or smallest eigenvalues of the loss's Hessian.
+
+  Args:
+    k: values at each end.
+    ends: 'largest', 'smallest' or 'both'.
+    matrix: 'hessian' or 'gauss_newton'.
+    blocks: 'all' parameters, scale and shift of 'norms', and the 'others', each
+      by themselves.
+    layers: names of layers that are blocks of their own too, such as 'conv5'.
+    tolerance: of residuals, in units of the largest eigenvalue.
+    most_products: of the matrix, at most, for each block.
+    statistics: 'batch' (the function that training descends) or 'running'.
+    penalised: whether the loss has its penalty, as training has.
+    chunk_size: examples at a time; 'auto' is as many as fit, None is all.
+    group_size: examples that share batch statistics; None: as in the network.
+
+  Returns:
+    A measure of exactly one batch: sharpness, the largest eigenvalue, []; the
+    arrays of `top_eigenvalues`, converged as 0 or 1. Those of a block other
+    than 'all' are called BLOCK/sharpness and so on.
+  """
+  _check(k, tolerance, ends, matrix, most_products)
+  blocks_lib.check(blocks)
+  checks.names('layers', layers, 'layers')
+  if not (blocks or layers):
+    raise ValueError("blocks and layers are empty; allowed: blocks=('all',)")
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
+  checks.flag('penalised', penalised)
+  size = kind_lib.checked_chunk_size(chunk_size, group_size)
+  loss_of = (
+    chunks.of_problem if matrix == 'hessian' else chunks.split_of_problem
+  )
+
+  def look(
+    problem: types.Problem,
+    state: types.TrainState,
+    batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
+  ) -> dict[str, np.ndarray]:
+    (batch,) = batches
+    loss = loss_of(
+      problem, state, batch, statistics,
+      penalised=penalised, chunk_size=size, group_size=group_size,
+    )  # fmt: skip
+    layers_of = by_layer.chosen(problem.layers(state), layers)
+    every = blocks_lib.of(state.params, layers_of, blocks)
+    for block in every:
+      _check_k(k, blocks_lib.size(state.params, block), block.name)
+    key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
+    values = {}
+    for block in every:
+      row = None if journal is None else journal.kept(block.name)
+      if row is None:
+        row = top_eigenvalues(
+          loss, state.params, k, tolerance, key, ends=ends, matrix=matrix,
+          block=block, most_products=most_products,
+        )  # fmt: skip
+        row = {name: np.asarray(value, float) for name, value in row.items()}
+        if journal is not None:
+          journal.keep(block.name, row)
+      values |= {block.key(name): value for name, value in row.items()}
+      if 'eigenvalues' in row:
+        values[block.key('sharpness')] = row['eigenvalues'][0]
+    return values
+
+  return look
+
+
+def _check(k, tolerance, ends, matrix, most_products) -> None:
+  """Checks the keywords of function and measure."""
+  checks.count('k', k)
+  checks.number('tolerance', tolerance, above=0, below=1)
+  checks.one_of('ends', ends, tuple(extremes.ENDS))
+  checks.one_of('matrix', matrix, tuple(MATRICES))
+  checks.count('most_products', most_products)
+  least = 2 * k * len(extremes.ENDS[ends])
+  if most_products < least:
+    raise ValueError(
+      f'most_products is {most_products}; allowed: at least {least}, two for '
+      'each value'
+    )
+
+
+def _start(operator, params, start, key) -> jax.Array:
+  """Returns the first vector; ValueError for one without length."""
+  if start is None:
+    key = jax.random.fold_in(key, 0)
+    return jax.random.normal(key, (operator.size,), operator.dtype)
+  vector = operator.flatten(gradients.checked_like(params, start, 'start'))
+  norm = float(trees.norm(vector))
+  if not 0 < norm < np.inf:
+    raise ValueError(
+      f'the start has norm {norm:g}; allowed: above 0 and finite'
+    )
+  return vector
+
+
+def _named(pairs, prefix: str, operator) -> dict[str, Any]:
+  """Returns arrays of one end; with an operator also its vectors as trees."""
+  result = {
+    'eigenvalues': pairs.values,
+    'residuals': pairs.residuals,
+    'converged': pairs.converged,
+  }
+  if operator is not None:
+    result['eigenvectors'] = tuple(
+      operator.unflatten(vector, whole=True) for vector in pairs.vectors
+    )
+  return {f'{prefix}{name}': value for name, value in result.items()}
+
+
+def _check_k(k: int, size: int, block: str) -> None:
+  """Raises ValueError for more values than a block has parameters."""
+  if k > size:
+    where = '' if block in ('', 'all') else f' of block {block!r}'
+    raise ValueError(
+      f'k is {k}; allowed: 1 to {size}, the number of parameters{where}'
+    )
+
+
+def _check_tolerance(tolerance: float, dtype: jnp.dtype) -> None:
+  """Raises ValueError for less than products can reach."""
+  least = extremes.least_tolerance(dtype)
+  if tolerance < least:
+    raise ValueError(
+      f'tolerance is {tolerance:g}; allowed: at least {least:.1g}, below which '
+      f'residuals of {jnp.dtype(dtype)} are rounding'
+      + ('; or parameters of float64' if dtype == jnp.float32 else '')
+    )
+
+
+@jax.jit
+def _share(vectors, gradient):
+  """Returns |V g|^2 / |g|^2 for orthonormal rows V."""
+  along = vectors @ gradient
+  share = trees.ratio(trees.vdot(along, along), trees.vdot(gradient, gradient))
+  return jnp.minimum(share, 1)
+
+
+def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
+  """Returns the most that a look may take."""
+  del layers
+  count = len(section['blocks']) + len(section['layers'])
+  return kind_lib.Cost(count, products=count * section['most_products'])
+
+
+KIND = kind_lib.Kind(
+  make=measure,
+  title='Largest eigenvalues of the Hessian',
+  quantities={
+    'sharpness': 'Largest eigenvalue',
+    'eigenvalues': 'Largest eigenvalues',
+    'residuals': 'Residuals |Hv - λv| of the largest',
+    'converged': 'Whether the largest have converged',
+    'smallest_eigenvalues': 'Smallest eigenvalues',
+    'smallest_residuals': 'Residuals |Hv - λv| of the smallest',
+    'smallest_converged': 'Whether the smallest have converged',
+    'products': 'Products of the matrix and a vector',
+    'iterations': "Steps of Lanczos' method",
+    'gradient_share': 'Share of |g|² in the span of the top eigenvectors',
+  },
+  layers='all',
+  cost=_cost,
+)

@@ -1,0 +1,311 @@
+"""Eigenvalues at the ends of a spectrum, against dense matrices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl.testing import absltest, parameterized
+
+from bn_jax import analysis
+from bn_jax.analysis.curvature import extremes, operators
+from tests.analysis import programs_test
+from tests.analysis.curvature import operators_test
+from tests.fixtures import (
+  curved,
+  same_bits,
+  strict,  # noqa: F401
+)
+
+GENERATOR = np.random.default_rng(0)
+# name -> (the diagonal, k): what the method has to come through.
+DIAGONALS = {
+  'an_outlier': (np.r_[100, GENERATOR.uniform(0, 1, 299)], 1),
+  'restarted': (np.r_[np.linspace(-1, 1, 300)], 2),
+  'twice': (np.r_[5.0, 5, GENERATOR.uniform(0, 3, 198)], 3),
+  'three_values': (np.r_[np.repeat([5.0, 3, 1], 33), 7], 4),
+  'none_but_zero': (np.zeros(60), 3),
+  'the_unit': (np.ones(60), 3),
+  'of_rank_two': (np.r_[np.zeros(90), 4, 2], 4),
+  'negative': (-np.arange(100.0), 2),
+  'all_of_five': (np.arange(5.0) - 2, 5),
+  'one': (np.array([3.0]), 1),
+}
+
+
+def quadratic(diagonal):
+  """(loss, params) whose Hessian is diagonal."""
+  diagonal = jnp.asarray(diagonal)
+  loss = lambda params: 0.5 * jnp.sum(diagonal * params['x'] ** 2)
+  return loss, {'x': jnp.ones(len(diagonal))}
+
+
+class DiagonalTest(parameterized.TestCase):
+  @parameterized.parameters(*DIAGONALS)
+  def test_both_ends(self, name):
+    diagonal, k = DIAGONALS[name]
+    with jax.enable_x64(True):
+      loss, params = quadratic(diagonal)
+      got = analysis.top_eigenvalues(
+        loss, params, k, 1e-6, ends='both', most_products=500
+      )
+    want = np.sort(diagonal)
+    scale = max(np.abs(want).max(), 1e-9)
+    np.testing.assert_allclose(
+      got['eigenvalues'], want[::-1][:k], atol=1e-9 * scale
+    )
+    np.testing.assert_allclose(
+      got['smallest_eigenvalues'], want[:k], atol=1e-9 * scale
+    )
+    self.assertTrue(got['converged'].all() and got['smallest_converged'].all())
+    self.assertLessEqual(got['residuals'].max(), 1e-6 * scale)
+
+  def test_products_are_few_and_counted(self):
+    calls = []
+    operator = operators.hessian(*quadratic(DIAGONALS['an_outlier'][0]))
+    counted = operator._replace(
+      product=lambda v: calls.append(v) or operator.product(v), products=None
+    )
+    pairs, products = extremes.pairs(
+      counted, jnp.ones(300), jax.random.key(0),
+      count=1, ends=('largest',), tolerance=1e-3, most_products=100,
+    )  # fmt: skip
+    self.assertTrue(pairs['largest'].converged.all())
+    self.assertEqual(products, len(calls))
+    self.assertLess(products, 8)
+
+  def test_a_spent_budget_is_told(self):
+    with jax.enable_x64(True):
+      loss, params = quadratic(DIAGONALS['restarted'][0])
+      got = analysis.top_eigenvalues(
+        loss, params, 2, eigenvectors=True, most_products=12
+      )
+    self.assertEqual(got['products'], 12)
+    self.assertFalse(got['converged'].any())
+    # The residuals are true, and the bound that they give holds.
+    for value, residual, vector in zip(
+      got['eigenvalues'], got['residuals'], got['eigenvectors']
+    ):
+      diagonal, v = DIAGONALS['restarted'][0], np.asarray(vector['x'])
+      np.testing.assert_allclose(np.linalg.norm(v), 1)
+      np.testing.assert_allclose(
+        np.linalg.norm(diagonal * v - value * v), residual
+      )
+      self.assertLess(np.abs(diagonal - value).min(), residual)
+
+  def test_a_matrix_that_is_not_finite_is_nan(self):
+    got = analysis.top_eigenvalues(lambda p: jnp.nan * p['x'] @ p['x'],
+                                   {'x': jnp.ones(30)}, 2)  # fmt: skip
+    self.assertTrue(np.isnan(got['eigenvalues']).all())
+    self.assertFalse(got['converged'].any())
+
+  def test_one_key_gives_one_result(self):
+    loss, params = quadratic(DIAGONALS['restarted'][0])
+    look = functools.partial(
+      analysis.top_eigenvalues, loss, params, most_products=9
+    )
+    one, same, other = (look(key=jax.random.key(i)) for i in (0, 0, 1))
+    same_bits.assert_same(one, same)
+    self.assertNotEqual(one['residuals'], other['residuals'])
+    start = {'x': jnp.zeros(300).at[-1].set(2.0)}
+    exact = look(start=start)
+    self.assertEqual((exact['eigenvalues'], exact['products']), (1, 2))
+
+  def test_share_of_the_gradient(self):
+    """Of |g|^2 in the span: here along the axes of the largest values."""
+    with jax.enable_x64(True):
+      loss, params = quadratic([4.0, 3.0, 2.0, 1.0])
+      got = analysis.top_eigenvalues(loss, params, 2, 1e-9)
+    np.testing.assert_allclose(got['gradient_share'], 25 / 30)
+
+
+class NetworkTest(parameterized.TestCase):
+  @parameterized.product(
+    statistics=curved.STATISTICS, matrix=('hessian', 'gauss_newton')
+  )
+  def test_equals_the_dense_one(self, statistics, matrix):
+    with jax.enable_x64(True):
+      exact = curved.exact(statistics)
+      dense = getattr(exact, matrix)
+      before = jax.device_get(exact.state)
+      got = analysis.top_eigenvalues(
+        exact.split, exact.state.params, 3, 1e-9,
+        ends='both', matrix=matrix, eigenvectors=True, most_products=999,
+      )  # fmt: skip
+      same_bits.assert_same(jax.device_get(exact.state), before)
+      values = np.linalg.eigvalsh(dense)
+      np.testing.assert_allclose(got['eigenvalues'], values[::-1][:3], 1e-5)
+      np.testing.assert_allclose(
+        got['smallest_eigenvalues'], values[:3], 1e-5, 1e-8 * values[-1]
+      )
+      operator = operators.hessian(exact.loss, exact.state.params)
+      vectors = np.array([operator.flatten(v) for v in got['eigenvectors']])
+      np.testing.assert_allclose(vectors @ vectors.T, np.eye(3), atol=1e-8)
+      residuals = vectors @ dense - got['eigenvalues'][:, None] * vectors
+      self.assertLess(np.abs(residuals).max(), 1e-6 * values[-1])
+      along = vectors @ exact.gradient
+      share = along @ along / (exact.gradient @ exact.gradient)
+      np.testing.assert_allclose(got['gradient_share'], share, rtol=1e-6)
+
+  def test_a_record_of_blocks(self):
+    look = analysis.make(
+      'top_eigenvalues', k=2, blocks=('norms', 'all'), layers=('logits',),
+      ends='both', tolerance=1e-9, most_products=999,
+    )  # fmt: skip
+    with jax.enable_x64(True):
+      exact = curved.exact('batch')
+      before = jax.device_get((exact.state, exact.batch))
+      got = look(exact.problem, exact.state, [exact.batch])
+      same_bits.assert_same(jax.device_get((exact.state, exact.batch)), before)
+      operator = operators.hessian(exact.loss, exact.state.params)
+      numbers = np.asarray(
+        operator.flatten(
+          jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jnp.full(
+              leaf.shape,
+              'norm' in str(path) or 2 * ('logits' in str(path)),
+              jnp.float64,
+            ),
+            exact.state.params,
+          )
+        )
+      )
+    for prefix, rows in (
+      ('', numbers >= 0), ('norms/', numbers == 1), ('logits/', numbers == 2),
+    ):  # fmt: skip
+      values = np.linalg.eigvalsh(exact.hessian[np.ix_(rows, rows)])
+      np.testing.assert_allclose(
+        got[f'{prefix}eigenvalues'], values[::-1][:2], 1e-5
+      )
+      np.testing.assert_allclose(got[f'{prefix}sharpness'], values[-1], 1e-5)
+      np.testing.assert_allclose(
+        got[f'{prefix}smallest_eigenvalues'],
+        values[:2],
+        1e-5,
+        1e-8 * values[-1],
+      )
+      self.assertEqual(got[f'{prefix}converged'].tolist(), [1.0, 1.0])
+
+  @pytest.mark.slow  # compiles two networks; the products are tested fast
+  def test_of_eight_devices_as_of_one(self):
+    look = analysis.make('top_eigenvalues', k=2, tolerance=1e-6)
+    with jax.enable_x64(True):
+      one, eight = (
+        look(problem, state, [batch])
+        for problem, state, batch in map(operators_test.laid, (1, 8))
+      )
+    np.testing.assert_allclose(one['eigenvalues'], eight['eigenvalues'], 1e-8)
+    self.assertEqual(one['products'], eight['products'])
+
+  def test_what_a_journal_has_is_not_computed_again(self):
+    class Journal(dict):
+      kept, keep, drop = dict.get, dict.__setitem__, dict.pop
+
+    exact = curved.exact('running')
+    look = analysis.make(
+      'top_eigenvalues', blocks=('all', 'others'), statistics='running'
+    )
+    journal = Journal()
+    with jax.enable_x64(True):
+      got = look(exact.problem, exact.state, [exact.batch], journal)
+      self.assertEqual(set(journal), {'all', 'others'})
+      del journal['others']
+      journal['all']['eigenvalues'] = np.array([-1.0])
+      again = look(exact.problem, exact.state, [exact.batch], journal)
+    self.assertEqual(again['sharpness'], -1)
+    same_bits.assert_same(again['others/sharpness'], got['others/sharpness'])
+
+
+class ProgramsTest(parameterized.TestCase):
+  @parameterized.parameters('plain', 'linen', 'flax_nnx', 'equinox')
+  def test_of_any_library(self, name):
+    program = getattr(programs_test, name)()
+    loss = jax.tree_util.Partial(
+      program.loss_of, program.kept, programs_test.batch(0)
+    )
+    before = programs_test.bits(program.owned)
+    got = analysis.top_eigenvalues(loss, program.params)
+    want = analysis.top_eigenvalues(
+      jax.tree_util.Partial(
+        programs_test.plain().loss_of, programs_test.plain().kept,
+        programs_test.batch(0),
+      ),
+      programs_test.plain().params,
+    )  # fmt: skip
+    self.assertTrue(got['converged'].all())
+    np.testing.assert_allclose(got['eigenvalues'], want['eigenvalues'], 1e-3)
+    same_bits.assert_same(programs_test.bits(program.owned), before)
+
+
+def callback_in_its_gradient():
+  @jax.custom_vjp
+  def total(w):
+    return w @ w
+
+  def backwards(w, g):
+    double = jax.pure_callback(lambda w: 2 * w, jax.typeof(w), w)
+    return (g * double,)
+
+  total.defvjp(lambda w: (w @ w, w), backwards)
+  return lambda params: total(params['x'])
+
+
+def loop(params):
+  return jax.lax.while_loop(
+    lambda carry: carry[1] < params['x'].max(),
+    lambda carry: (2 * carry[0], carry[1] + 1),
+    (params['x'].sum(), 0.0),
+  )[0]
+
+
+class RefusedTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (dict(k=4), 'k is 4; allowed: 1 to 3, the number of parameters$'),
+    (dict(k=0), 'k is 0; allowed: '),
+    (
+      dict(k=2, block=analysis.Block('b', ('x/0',))),
+      "k is 2; .*1 to 1, .* of block 'b'",
+    ),
+    (dict(start=[jnp.zeros(())] * 3), 'the start has norm 0; allowed: above 0'),
+    (dict(start=[jnp.ones(2)] * 3), 'the start of .* has shape'),
+    (
+      dict(tolerance=1e-7),
+      'tolerance is 1e-07; allowed: at least 2e-06.*float32',
+    ),
+    (dict(tolerance=0), 'tolerance is 0; allowed: '),
+    (dict(ends='top'), 'ends is .top.; allowed: largest, smallest, both'),
+    (dict(k=3, most_products=5), 'most_products is 5; allowed: at least 6'),
+    (dict(matrix='gauss_newton'), 'gauss_newton needs a Split'),
+  )
+  def test_keywords(self, keywords, said):
+    loss = lambda params: sum(x**2 for x in params['x'])
+    params = {'x': [jnp.ones(())] * 3}
+    if 'start' in keywords:
+      keywords = keywords | {'start': {'x': keywords['start']}}
+    with self.assertRaisesRegex(ValueError, said) as caught:
+      analysis.top_eigenvalues(loss, params, **keywords)
+    self.assertNotIn('\n', str(caught.exception))
+
+  @parameterized.parameters(
+    (loop, 'cannot be differentiated.*while_loop'),
+    (callback_in_its_gradient(), 'cannot be differentiated.*callback'),
+  )
+  def test_a_loss_without_second_derivative(self, loss, said):
+    with self.assertRaisesRegex(ValueError, said) as caught:
+      analysis.top_eigenvalues(loss, {'x': jnp.arange(3.0)})
+    self.assertNotIn('\n', str(caught.exception))
+
+  def test_a_measure_of_nothing(self):
+    with self.assertRaisesRegex(ValueError, 'blocks and layers are empty'):
+      analysis.make('top_eigenvalues', blocks=())
+
+  def test_more_values_than_a_block_has(self):
+    look = analysis.make('top_eigenvalues', k=9, blocks=('all', 'norms'))
+    exact = curved.exact('batch')
+    with self.assertRaisesRegex(ValueError, "to 8, .* of block 'norms'"):
+      look(exact.problem, exact.state, [exact.batch])
+
+
+if __name__ == '__main__':
+  absltest.main()
