@@ -110,6 +110,28 @@ def put_parts(tree: Any, mesh: jax.sharding.Mesh) -> Any:
   )
 
 
+def part(tree: Any, first: int, end: int) -> Any:
+  """Returns examples first to end of whole arrays, cut over devices as these.
+
+  A slice of an array that is cut over devices lies whole on each of them, so
+  that all would compute the same. It does here where it does not divide evenly.
+  """
+
+  def part_of(leaf):
+    slice_of_leaf = leaf[first:end]
+    sharding = getattr(leaf, 'sharding', None)
+    if (
+      sharding is None
+      or sharding.is_fully_replicated
+      or (end - first) % sharding.num_devices
+    ):
+      return slice_of_leaf
+    # `device_put` knows only devices of its own process.
+    return jax.jit(lambda x: x, out_shardings=sharding)(slice_of_leaf)
+
+  return jax.tree.map(part_of, tree)
+
+
 def host(tree: Any) -> Any:
   """Copies whole arrays from devices to NumPy, in every process.
 

@@ -14,7 +14,7 @@ from tests.fixtures import strict
 # The floors, the lowest first. The words, single files, are one package here.
 WORDS = (
   'checks', 'distributions', 'errors', 'keys', 'losses', 'modules',
-  'neighbours', 'optim', 'placement', 'plugins', 'trees', 'types',
+  'neighbours', 'optim', 'placement', 'plugins', 'spectra', 'trees', 'types',
 )  # fmt: skip
 FLOORS = (
   ('words',),
@@ -53,6 +53,7 @@ _NOT_OUTSIDE = {
   'checks': (*_DRAWING, *_FILES, *_JAX),
   'errors': (*_DRAWING, *_FILES, *_JAX),
   'distributions': (*_DRAWING, *_FILES, *_JAX),
+  'spectra': (*_DRAWING, *_FILES, *_JAX),
   # They are there to open files.
   **dict.fromkeys(('modules', 'neighbours'), (*_DRAWING, *_JAX)),
   'plugins': (*_DRAWING, *_FILES, *_JAX),

@@ -126,6 +126,13 @@ FUNCTIONS = {
   'sharpness': (
     analysis.sharpness, lambda **k: analysis.sharpness(_square, _ones, **k)
   ),
+  'spectral_density': (
+    analysis.spectral_density,
+    lambda **k: analysis.spectral_density(
+      _square, _ones, **{'order': 2, 'samples': 2, **k}
+    ),
+  ),
+  'trace': (analysis.trace, lambda **k: analysis.trace(_square, _ones, **k)),
   'covariate_shift': (
     analysis.covariate_shift,
     lambda **k: analysis.covariate_shift(
@@ -176,7 +183,7 @@ _OTHER = (
   'direction',
   'layers', 'key', 'devices', 'journal', 'batch', 'directory', 'about',
   'differs', 'count', 'first', 'schedule', 'name', 'parent', 'norm',
-  'optimizer', 'hidden',
+  'optimizer', 'hidden', 'block',
 )  # fmt: skip
 
 # Registered constructors: kind -> (registry, how one is called by name).

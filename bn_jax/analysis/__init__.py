@@ -25,9 +25,11 @@ from bn_jax.analysis import path as _path
 from bn_jax.analysis import representations as _representations
 from bn_jax.analysis import sharpness as _sharpness
 from bn_jax.analysis import signal as _signal
+from bn_jax.analysis import spectral_density as _spectral_density
 from bn_jax.analysis import surface as _surface
 from bn_jax.analysis import theory
 from bn_jax.analysis import top_eigenvalues as _top_eigenvalues
+from bn_jax.analysis import trace as _trace
 from bn_jax.analysis import weights as _weights
 from bn_jax.analysis.activations import drift
 from bn_jax.analysis.along_gradient import along_gradient
@@ -59,9 +61,11 @@ from bn_jax.analysis.path import barrier, path
 from bn_jax.analysis.representations import representations
 from bn_jax.analysis.sharpness import sharpness
 from bn_jax.analysis.signal import signal
+from bn_jax.analysis.spectral_density import spectral_density
 from bn_jax.analysis.surface import surface
 from bn_jax.analysis.theory import one_layer as layer
 from bn_jax.analysis.top_eigenvalues import top_eigenvalues
+from bn_jax.analysis.trace import trace
 from bn_jax.analysis.weights import weights
 
 MEASURES: dict[str, Kind] = {
@@ -81,6 +85,8 @@ MEASURES: dict[str, Kind] = {
   'signal': _signal.KIND,
   'surface': _surface.KIND,
   'top_eigenvalues': _top_eigenvalues.KIND,
+  'spectral_density': _spectral_density.KIND,
+  'trace': _trace.KIND,
   'weights': _weights.KIND,
 }
 
@@ -116,9 +122,11 @@ __all__ = [
   'sharpness',
   'signal',
   'singular_values',
+  'spectral_density',
   'surface',
   'theory',
   'top_eigenvalues',
+  'trace',
   'trajectory_plane',
   'value_and_gradient',
   'weights',

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bn_jax import checks, types
+from bn_jax import checks, placement, types
 from bn_jax.analysis import kind
 
 Loss = Callable[[Any], jax.Array]
@@ -155,7 +155,7 @@ def _of_function(
     chunk_size,
     lambda first, end: function(
       state,
-      jax.tree.map(lambda leaf: leaf[first:end], batch),
+      placement.part(batch, first, end),
       statistics,
       penalised,
       first=first,

@@ -70,6 +70,8 @@ class Kind:
       '*' is every one of the same run. In training '0' alone is there.
     over: section -> the statistics with which it looks, each in turn, as
       ('batch', 'reset'); (): those that its keyword `statistics` says.
+    fewest: section -> how many checkpoints of the run it needs up to that of
+      its step, with it, where it looks at every one.
     replaces: (section, layers that feed a nonlinearity) -> those whose
       activations it changes, which a network may forbid; None: it reads them.
     cost: (section, number of layers of the network) -> its evaluations, or
@@ -92,6 +94,7 @@ class Kind:
   )
   replaces: Callable[[Section, Sequence[str]], Sequence[str]] | None = None
   others: Callable[[Section], Sequence[str]] = lambda section: ()
+  fewest: Callable[[Section], int] = lambda section: 1
   over: Callable[[Section], Sequence[str]] = lambda section: ()
 
   def __post_init__(self):

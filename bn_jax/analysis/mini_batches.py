@@ -49,7 +49,7 @@ def losses(
   return tuple(
     problem.loss(
       state,
-      _part(batch, first, size),
+      placement.part(batch, first, first + size),
       statistics,
       penalised,
       first=first,
@@ -157,10 +157,6 @@ def checked_memory(memory: float) -> float:
   """Returns the memory for gradients side by side; ValueError for no bytes."""
   checks.number('memory', memory, least=0, any_size=True)
   return float(memory)
-
-
-def _part(batch: types.Batch, first: int, size: int) -> types.Batch:
-  return jax.tree.map(lambda leaf: leaf[first : first + size], batch)
 
 
 def _flat(gradient: Any) -> np.ndarray:

@@ -19,6 +19,7 @@ from bn_jax.analysis import points as points_lib
 DIRECTIONS = ('random', 'trajectory')
 # Of the grid around a trajectory, in widths of its box: 1/10 on every side.
 _BOX = 1.2
+_FEWEST = 3  # checkpoints of a trajectory: two lie on a line of any network
 
 
 def surface(
@@ -256,10 +257,10 @@ def _trajectory(loss_of, state, states, ticks, dimensions, journal) -> _Plane:
   """
   last = int(state.step)
   steps = [step for step in states.steps() if step < last]
-  if len(steps) < 2:
+  if len(steps) + 1 < _FEWEST:
     raise ValueError(
       f'a trajectory of {len(steps) + 1} checkpoints up to step {last}; '
-      'allowed: 3 or more (config.checkpoint.keep says how many training keeps)'
+      f'allowed: {_FEWEST} or more'
     )
   path, losses = [], []
   for step in (*steps, last):
@@ -303,5 +304,8 @@ KIND = kind_lib.Kind(
   cost=_cost,
   others=lambda section: (
     (kind_lib.EVERY,) if section['directions'] == 'trajectory' else ()
+  ),
+  fewest=lambda section: (
+    _FEWEST if section['directions'] == 'trajectory' else 1
   ),
 )

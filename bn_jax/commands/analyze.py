@@ -66,6 +66,7 @@ def configure(parser: parser_lib.Parser) -> None:
     '--name', help="NAME of the folder analysis/NAME; default: the measure's"
   )
   parser.add_switch('--plan', 'prints evaluations, memory and time, and stops')
+  parser.add_switch('--yes', 'goes ahead with what takes more than a day')
   if is_own:
     modules.search('.')
     with modules.bound(_modules(parser.words)):
@@ -92,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     steps=arguments.steps,
     name=arguments.name or re.sub('[:.]', '-', arguments.measure),
     data_dir=arguments.data_dir,
+    yes=arguments.yes,
   )
   return analyze.done(arguments.path, request, arguments.plan)
 

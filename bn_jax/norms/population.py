@@ -20,7 +20,7 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from bn_jax import checks
+from bn_jax import checks, placement
 
 VARIANCES = ('within', 'pooled')
 
@@ -114,7 +114,7 @@ def _pass(module, variables, batches, variance, statistics) -> Population:
     x, mask = batch if isinstance(batch, tuple) else (batch, None)
     with jax.default_matmul_precision('highest'):
       moments = _moments(module, variables, x, mask, statistics)
-    for path, layer in _by_layer(jax.device_get(moments)).items():
+    for path, layer in _by_layer(placement.host(moments)).items():
       tallies.setdefault(path, _Tally(variance)).add(layer)
     batch_count += 1
     examples += len(x) if mask is None else int(_examples(mask))
@@ -215,13 +215,14 @@ class _Tally:
 
 def _examples(mask: jax.Array) -> int:
   """Returns how many examples of a batch have a real value."""
-  return np.asarray(mask).reshape(len(mask), -1).any(axis=1).sum()
+  real = placement.host(mask)
+  return real.reshape(len(real), -1).any(axis=1).sum()
 
 
 def _like(old: Any, value: np.ndarray) -> jax.Array:
   """Returns value with the dtype of old, on the same devices."""
   new = jnp.asarray(value, old.dtype)
-  return jax.device_put(new, old.sharding) if hasattr(old, 'sharding') else new
+  return placement.put(new, old.sharding) if hasattr(old, 'sharding') else new
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report import figures
-from bn_jax.report.figures import path, sharpness
+from bn_jax.report.figures import path, sharpness, spectrum
 from bn_jax.report.results import conditions, curves, looks, optimizers
 from bn_jax.report.results import quantities as quantities_lib
 
@@ -96,6 +96,7 @@ def _measured(runs) -> Iterator[Quantity]:
     'activations': _activations,
     path.MEASURE: _path,
     sharpness.MEASURE: _sharpness,
+    spectrum.MEASURE: _spectrum,
     'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
   }
   for measure in figures.unknown(runs):
@@ -218,6 +219,15 @@ def _of_edge(seed: curves.Seed, name: str) -> float:
   if limits is None or not len(limits[1]):
     return math.nan
   return curves.last(seed, name, 'sharpness') / limits[1][-1]
+
+
+def _spectrum(runs, name: str) -> Iterator[Quantity]:
+  """Yields both ends of the last spectrum, of each block."""
+  for block in spectrum.blocks(looks.of(runs, spectrum.MEASURE, name)):
+    of = f' of {block.rstrip("/")}' if block else ''
+    for end in ('largest', 'smallest'):
+      read = functools.partial(curves.last, name=name, value=f'{block}{end}')
+      yield f'Spectrum{of}, {end} eigenvalue, last', read, _short
 
 
 def _unknown(

@@ -1,14 +1,16 @@
 """Measures trained networks, checkpoint by checkpoint, beside their runs."""
 
+import functools
 import logging
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bn_jax import analysis, errors, modules, plugins, types
+from bn_jax.analysis import kind as kind_lib
 from bn_jax.config import build, differences, parser, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
@@ -40,6 +42,7 @@ class Request(NamedTuple):
     steps: of the checkpoints: 'last', 'all' or numbers.
     name: of the folder of the results.
     data_dir: of tensorflow-datasets; None is where training found it.
+    yes: whether it may take more than a day.
   """
 
   section: dict[str, Any]
@@ -47,6 +50,7 @@ class Request(NamedTuple):
   steps: str | tuple[int, ...]
   name: str
   data_dir: str | None
+  yes: bool = False
 
 
 class Job(NamedTuple):
@@ -76,7 +80,8 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
 
   Raises:
     ConfigError: no run, no such step, a measure or data that do not fit, a
-      folder that holds another analysis, or that another process writes in.
+      folder that holds another analysis, or that another process writes in;
+      more than a day's work that was not asked for.
     CheckpointError: no checkpoint, a damaged one, no population statistics.
     DataError: the data are not there, or cannot be used.
     StorageError: a changed manifest, or a folder that cannot be written.
@@ -99,6 +104,8 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       else:
         sys.stdout.write(f'{_nothing_left(job)}\n')
     return 0
+  if not request.yes:
+    _check_times(jobs)
   dataset_of = {}  # by id: build.source returns one object for equal configs
   try:
     for job in jobs:
@@ -113,6 +120,17 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       'interrupted; the same command goes on from there'
     ) from None
   return 0
+
+
+def _check_times(jobs: Sequence[Job]) -> None:
+  """Refuses jobs of more than a day; a run's seeds take the same time."""
+  tried = set()
+  for job in jobs:
+    missing = missing_steps(job)
+    if missing and job.folder.run not in tried:
+      tried.add(job.folder.run)
+      read = functools.partial(_state, job, missing[-1])
+      cost.check_time(job, read, missing)
 
 
 def _job(
@@ -153,6 +171,7 @@ def _bound_job(
     )
   statistics = request.statistics or probes.statistics_of(section)
   steps = _steps(folder, request)
+  _check_every(folder, section, statistics, steps)
   if statistics == 'population':
     _check_population(folder, config, problem, steps)
   results = folder.analysis(request.name)
@@ -168,6 +187,29 @@ def _bound_job(
   )
   _check_results(job)
   return job
+
+
+def _check_every(folder, section, statistics: str, steps) -> None:
+  """Checks a measure that looks at every checkpoint up to that of a step."""
+  kind = analysis.kind_of(section['name'])
+  if kind_lib.EVERY not in kind.others(section):
+    return
+  fewest, saved_steps = kind.fewest(section), saved.steps(folder)
+  for step in steps:
+    count = 1 + sum(other < step for other in saved_steps)
+    if count < fewest:
+      raise errors.ConfigError(
+        f'--steps: {folder.label} has {count} checkpoint'
+        f'{"s" * (count > 1)} up to step {step}, and {section["name"]} looks '
+        f'at {fewest} or more; allowed: '
+        f'{", ".join(map(str, saved_steps[fewest - 1 :])) or "none here"} '
+        '(config.checkpoint.keep says how many training keeps)'
+      )
+  if statistics == 'population':
+    raise errors.ConfigError(
+      f'--statistics: population; {section["name"]} looks at every checkpoint, '
+      'and but the newest none has those; allowed: batch, running'
+    )
 
 
 def _check_population(folder, config, problem, steps: tuple[int, ...]) -> None:

@@ -2,16 +2,65 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from bn_jax import analysis, types
+from bn_jax import analysis, errors, types
 from bn_jax.analysis import gradients
 from bn_jax.config import build
 from bn_jax.experiment import cost as cost_lib
 from bn_jax.experiment import probes
 from bn_jax.training import devices
+
+# Evaluations from which on a job is tried before it begins: of fewer, those of
+# the trial, and to compile it once more, would be a large part.
+_MANY = 300
+_DAY = 86_400.0  # seconds
+
+
+class Estimate(NamedTuple):
+  """What a job costs.
+
+  Attributes:
+    cost: of a look at each chunk; or words, and then the rest is 0.
+    chunks: of each look.
+    size: examples of a chunk.
+    seconds, memory: of one evaluation, tried now.
+    total: seconds of all evaluations.
+  """
+
+  cost: analysis.Cost | str
+  chunks: int
+  size: int
+  seconds: float = 0.0
+  memory: int = 0
+  total: float = 0.0
+
+
+def check_time(
+  job: Any, read: Callable[[], types.TrainState], steps: Sequence[int]
+) -> None:
+  """Refuses a job of more than a day; one of few evaluations is not tried.
+
+  Args:
+    job, steps: see `text`.
+    read: () -> the state of one of the steps.
+
+  Raises:
+    ConfigError: it takes longer.
+  """
+  cost, chunks = _counts(job)[:2]
+  if isinstance(cost, str) or sum(cost) * chunks * len(steps) < _MANY:
+    return
+  estimate = _estimate(job, read(), steps)
+  if estimate.total > _DAY:
+    raise errors.ConfigError(
+      f'{job.folder.label}: {job.section["name"]} would take about '
+      f'{_duration(estimate.total)}: {_evaluations(cost, chunks, len(steps))}, '
+      f'{1e3 * estimate.seconds:.3g} ms a gradient or pass; allowed: fewer, '
+      'such as of fewer points or examples, or --yes'
+    )
 
 
 def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
@@ -22,16 +71,9 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
     state: that of one of its steps.
     steps: those that are to be measured.
   """
-  section, config = job.section, job.config
-  kind = analysis.kind_of(section['name'])
-  count = probes.examples(section, config)
-  size = section.get('chunk_size') or section.get('batch_size') or count
-  if kind.forward is not None:
-    is_one_batch = section['data'] == 'current_batch' or ':' in section['data']
-    whole = count if is_one_batch else config.evaluation_batch_size
-    size = section.get('chunk_size') or whole
-  chunks = -(-count // min(size, count))
-  cost = kind.cost(section, len(job.problem.layers(state)))
+  section = job.section
+  count = probes.examples(section, job.config)
+  cost, chunks, size, seconds, memory, total = _estimate(job, state, steps)
   lines = [
     f'{job.folder.label}: {section["name"]} of {count:,} examples '
     f'({section["data"]}), {job.statistics} statistics, at '
@@ -41,23 +83,49 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
   if isinstance(cost, str):
     rows['memory'] = rows['time'] = 'not estimated for this measure'
   else:
-    seconds, memory = _trial(job, state, min(size, count))
     memory_left = cost_lib.memory_left(jax.devices()[0])
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     rows['memory'] = (
-      f'{1e-9 * memory:.2f} GB for {min(size, count):,} examples at a time, '
+      f'{1e-9 * memory:.2f} GB for {size:,} examples at a time, '
       f'{"twice that for a Hessian product, " if cost.products else ""}'
       f'and a few times the parameters ({1e-9 * parameters:.2g} GB); '
       f'{1e-9 * memory_left:.1f} GB are left'
     )
-    times = cost.in_gradients if kind.forward is None else cost.values
-    total = seconds * times * chunks * len(steps)
     rows['time'] = (
       f'about {_duration(total)} ({1e3 * seconds:.3g} ms each, tried now; '
       'without compilation and reading)'
     )
   rows['results'] = f'{job.results.path}'
   return '\n'.join([*lines, *(f'  {k:13}{v}' for k, v in rows.items())]) + '\n'
+
+
+def _estimate(job, state, steps: Sequence[int]) -> Estimate:
+  """Returns what a job costs; one evaluation is compiled and timed for it."""
+  cost, chunks, size = _counts(job)
+  if isinstance(cost, str):
+    return Estimate(cost, chunks, size)
+  seconds, memory = _trial(job, state, size)
+  is_pass = analysis.kind_of(job.section['name']).forward is not None
+  times = cost.values if is_pass else cost.in_gradients
+  total = seconds * times * chunks * len(steps)
+  return Estimate(cost, chunks, size, seconds, memory, total)
+
+
+def _counts(job) -> tuple[analysis.Cost | str, int, int]:
+  """Returns (cost of a look at a chunk, chunks, examples of one)."""
+  section, config = job.section, job.config
+  kind = analysis.kind_of(section['name'])
+  count = probes.examples(section, config)
+  size = section.get('chunk_size') or section.get('batch_size') or count
+  if kind.forward is not None:
+    is_one_batch = section['data'] == 'current_batch' or ':' in section['data']
+    whole = count if is_one_batch else config.evaluation_batch_size
+    size = section.get('chunk_size') or whole
+  size = min(size, count)
+  cost = kind.cost(
+    section, len(job.problem.layers(jax.eval_shape(job.problem.init, 0)))
+  )
+  return cost, -(-count // size), size
 
 
 def _steps(steps: Sequence[int]) -> str:
@@ -114,5 +182,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 def _duration(seconds: float) -> str:
   if seconds < 90:
     return f'{seconds:.2g} s'
-  minutes = seconds / 60
-  return f'{minutes:.0f} min' if minutes < 90 else f'{minutes / 60:.1f} h'
+  for unit, length, most in (('min', 60, 90), ('h', 3600, 48)):
+    if seconds < most * length:
+      return f'{seconds / length:.{0 if unit == "min" else 1}f} {unit}'
+  return f'{seconds / _DAY:,.1f} days'

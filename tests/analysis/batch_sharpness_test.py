@@ -117,8 +117,13 @@ class ClosedFormTest(parameterized.TestCase):
       return 0.5 * jnp.sum(x**2)
 
     square.defvjp(lambda x: (square(x), x), lambda x, dy: (dy * x,))
-    got = analysis.batch_sharpness([lambda x: square(2.0 * x)], jnp.ones(3))
-    np.testing.assert_allclose(got['batch_sharpness'], 4.0, rtol=1e-6)
+    # The gradient of its square takes its value, and so its own derivative.
+    loss = lambda x: square(x) ** 2
+    with self.assertRaisesRegex(TypeError, 'custom_vjp'):
+      jax.jvp(jax.grad(loss), (jnp.ones(3),), (jnp.ones(3),))
+    got = analysis.batch_sharpness([loss], jnp.ones(3))
+    # |x|^4 / 4 has x'Hx / |x|^2 = 3 |x|^2.
+    np.testing.assert_allclose(got['batch_sharpness'], 9.0, rtol=1e-6)
 
   def test_a_gradient_of_zero_has_no_direction(self):
     got = analysis.batch_sharpness(

@@ -1,7 +1,9 @@
 """Noise and confusion of mini-batch gradients, against known gradients."""
 
 import functools
+import inspect
 import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import analysis, losses, types
 from bn_jax.analysis import gradients, mini_batches
 from bn_jax.data.batches import in_memory
+from bn_jax.training import devices
 from tests.analysis import journal_test
 from tests.fixtures import (
   regression,
@@ -18,6 +21,9 @@ from tests.fixtures import (
   strict,  # noqa: F401
   toys,
 )
+
+# By its name in the package it is the function.
+batch_sharpness = sys.modules['bn_jax.analysis.batch_sharpness']
 
 
 def setUpModule():
@@ -307,6 +313,81 @@ class MeasureTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, said):
       analysis.make(name, batch_size=size)(made, state, [batch])
 
+  @parameterized.parameters(
+    ('batch_sharpness', dict(batch_size=8)),
+    ('gradient_noise', dict(batch_size=8)),
+    ('gradient_confusion', dict(batch_size=4)),  # does not divide: whole on all
+  )
+  def test_eight_devices_see_what_one_sees(self, name, keywords):
+    made = toys.classifier('batch', weight_decay=0.1)
+    state, batch = made.init(0), in_memory.first(toys.split(), 16)
+    mesh = devices.mesh(8)
+    spread = jax.device_put(batch, devices.cut(mesh))
+    looked_at = []
+    seen = made._replace(
+      loss=lambda state, part, *rest, **more: (
+        looked_at.append(part.images.sharding)
+        or made.loss(state, part, *rest, **more)
+      )
+    )
+    look = analysis.make(name, **keywords)
+    got = look(seen, jax.device_put(state, devices.whole(mesh)), [spread])
+    want = look(made, state, [batch])
+    for key in want:
+      self.assertLess(want[key].ndim, 2, key)  # it is a line of records
+      np.testing.assert_allclose(
+        got[key], want[key], rtol=2e-4, atol=1e-6, err_msg=key
+      )
+    is_cut = keywords['batch_size'] == 8
+    self.assertNotEmpty(looked_at)
+    for sharding in looked_at:
+      self.assertLen(sharding.device_set, 8)
+      self.assertEqual(sharding.is_fully_replicated, not is_cut)
+
+  @parameterized.parameters(
+    ('gradient_noise', dict(batch_size=None), 24),
+    ('gradient_confusion', dict(batch_size=6), 24),
+    ('batch_sharpness', dict(batch_size=128), 24),
+    ('sharpness', dict(radii=(0.1, 0.2), ascent_steps=3), 12),
+    ('sharpness', dict(radii=(0.1, 0.2), case='average', samples=3), 12),
+  )
+  def test_the_plan_counts_what_is_done(self, name, keywords, count):
+    made, state, batch = line()
+    batch = jax.tree.map(lambda x: jnp.concatenate([x, x])[:count], batch)
+    kind = analysis.MEASURES[name]
+    defaults = {
+      key: parameter.default
+      for key, parameter in inspect.signature(kind).parameters.items()
+    }
+    section = kind.fitted({**defaults, **keywords}, count, 1)
+    pieces = count // section.get('batch_size', count)
+    cost = kind.cost(section, 1)
+    counted, patches = journal_test.counting()
+    products = journal_test.Counted(batch_sharpness._of_one)
+    patches.append(
+      absltest.mock.patch.object(batch_sharpness, '_of_one', products)
+    )
+    with patches[0], patches[1], patches[2], patches[3]:
+      analysis.make(name, **keywords)(made, state, [batch])
+    values, of_value_and_gradient, _ = (one.calls for one in counted)
+    self.assertEqual(values, pieces * cost.values)
+    self.assertEqual(products.calls, pieces * cost.products)
+    self.assertEqual(
+      of_value_and_gradient + products.calls, pieces * cost.gradients
+    )
+
+  def test_records_say_the_size_of_the_mini_batches(self):
+    fitted = {
+      name: analysis.MEASURES[name].fitted({'batch_size': size}, 64, None)
+      for name, size in (
+        ('gradient_noise', None), ('batch_sharpness', 128),
+        ('gradient_confusion', 16),
+      )
+    }  # fmt: skip
+    self.assertEqual(
+      [section['batch_size'] for section in fitted.values()], [8, 64, 16]
+    )
+
   def test_refuses_half_groups(self):
     made, state, batch = line()
     made = made._replace(group_size=4)
@@ -316,6 +397,17 @@ class MeasureTest(parameterized.TestCase):
     analysis.make('gradient_noise', batch_size=6, statistics='running')(
       made, state, [batch]
     )
+
+  def test_noise_goes_by_the_index_in_the_batch(self):
+    """Two mini-batches of the same examples, with other noise each."""
+    batch = in_memory.first(toys.split(), 4)
+    batch = jax.tree.map(lambda x: jnp.concatenate([x, x]), batch)
+    for norm, same in (('batch', True), ('noisy', False)):
+      made = toys.classifier(norm)
+      got = analysis.make('gradient_confusion', batch_size=4)(
+        made, made.init(0), [batch]
+      )
+      self.assertEqual(got['smallest_cosine'] > 1 - 1e-6, same)
 
   def test_refuses_padding(self):
     made, state, batch = line()

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis
+from bn_jax import analysis, keys, trees, types
 from bn_jax.analysis import chunks, points
+from bn_jax.data.batches import in_memory
 from tests.analysis import journal_test, programs_test
 from tests.fixtures import (
   same_bits,
@@ -247,6 +248,164 @@ class RefusesTest(parameterized.TestCase):
     }
     with self.assertRaisesRegex(ValueError, said):
       analysis.surface(**{**given, **keywords})
+
+
+class Kept:
+  """A `types.States` of a training of a few steps."""
+
+  def __init__(self, problem, count):
+    self.every = [problem.init(0)]
+    for _ in range(count - 1):
+      self.every.append(toys.step(problem)(self.every[-1], toys.split()))
+
+  def at(self, reference):
+    return self.every[int(reference)]
+
+  def steps(self):
+    return tuple(range(len(self.every)))
+
+
+class MeasureTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.problem = toys.classifier('batch', weight_decay=0.1)
+    cls.states = Kept(cls.problem, 4)
+    cls.state = cls.states.every[-1]
+    cls.batch = in_memory.first(toys.split(), 8)
+
+  def look(self, state=None, journal=None, **keywords):
+    state = self.state if state is None else state
+    before = jax.tree.map(np.array, state)
+    got = analysis.make('surface', **keywords)(
+      self.problem, state, [self.batch], journal, states=self.states
+    )
+    same_bits.assert_same(jax.tree.map(np.array, state), before)
+    return got
+
+  @parameterized.product(
+    statistics=('batch', 'running'), penalised=(True, False)
+  )
+  def test_random(self, statistics, penalised):
+    """The problem's loss at each point, of directions that a seed draws."""
+    got = self.look(
+      statistics=statistics, penalised=penalised, points=3, extent=0.5
+    )
+    key = keys.of(jax.random.key(0), types.Purpose.MEASURE)
+    along = analysis.random_directions(self.state.params, 2, key)
+    loss = self.problem.loss(self.state, self.batch, statistics, penalised)
+    np.testing.assert_array_equal(got['x'], [-0.5, 0, 0.5])
+    np.testing.assert_array_equal(got['y'], got['x'])
+    for i, j in np.ndindex(3, 3):
+      point = self.state.params
+      for c, d in zip((got['x'][i], got['y'][j]), along):
+        point = trees.add_scaled(point, c, d)
+      np.testing.assert_allclose(got['loss'][i, j], loss(point), rtol=1e-5)
+    np.testing.assert_allclose(got['loss_0'], got['loss'][1, 1], rtol=1e-6)
+    lengths = [np.linalg.norm(toys.flat(d)) for d in along]
+    np.testing.assert_allclose(got['scales'], lengths, rtol=1e-5)
+    self.assertEqual(got['zero_filters'], 0)
+    self.assertEqual(
+      set(got), {'x', 'y', 'loss', 'loss_0', 'scales', 'zero_filters'}
+    )
+
+  def test_a_seed_is_a_direction_at_every_step(self):
+    first, last, other = (
+      self.look(state, dimensions=1, normalise='none', seed=seed)
+      for state, seed in (
+        (self.states.at('0'), 0), (self.state, 0), (self.state, 1),
+      )
+    )  # fmt: skip
+    self.assertEqual(first['loss'].shape, (21,))
+    self.assertNotIn('y', first)
+    np.testing.assert_array_equal(first['scales'], last['scales'])
+    self.assertNotEqual(other['scales'], last['scales'])
+
+  @parameterized.parameters(1, 2)
+  def test_trajectory(self, dimensions):
+    """A box around the path; each checkpoint has its own loss."""
+    got = self.look(
+      directions='trajectory', dimensions=dimensions, points=5,
+      statistics='running',
+    )  # fmt: skip
+    np.testing.assert_array_equal(got['path_steps'], [0, 1, 2, 3])
+    for state, value in zip(self.states.every, got['path_loss'], strict=True):
+      want = self.problem.loss(state, self.batch, 'running')(state.params)
+      np.testing.assert_allclose(value, want, rtol=1e-6)
+    self.assertEqual(got['path_loss'][-1], got['loss_0'])
+    np.testing.assert_array_equal(got['path'][-1], 0)
+    np.testing.assert_allclose(got['scales'], 1, rtol=1e-6)
+    self.assertEqual(got['variance'].shape, (dimensions,))
+    for k in range(dimensions):
+      low, high = got['path'][:, k].min(), got['path'][:, k].max()
+      axis = got['xy'[k]]
+      np.testing.assert_allclose(axis[0], low - (high - low) / 10, rtol=1e-6)
+      np.testing.assert_allclose(axis[-1], high + (high - low) / 10, rtol=1e-6)
+
+  def test_trajectory_of_a_step_between(self):
+    """Of the checkpoints up to that one, which is the end."""
+    got = self.look(self.states.at('2'), directions='trajectory', points=2)
+    np.testing.assert_array_equal(got['path_steps'], [0, 1, 2])
+    with self.assertRaisesRegex(
+      ValueError, 'a trajectory of 2 checkpoints up to step 1; allowed: 3 or'
+    ):
+      self.look(self.states.at('1'), directions='trajectory')
+
+  def test_interrupted_and_resumed(self):
+    look = lambda journal: self.look(
+      journal=journal, directions='trajectory', points=3
+    )
+    want = look(None)
+    for left in (1, 3, 5, 8, 14):  # 4 checkpoints, the parameters, 9 points
+      journal = journal_test.Journal()
+      journal.left = left
+      with self.assertRaises(journal_test.Killed):
+        look(journal)
+      journal.left = None
+      same_bits.assert_same(look(journal), want)
+
+  @parameterized.parameters('batch', 'points')
+  def test_devices(self, spread):
+    """8 find the same as 1; with a point a device to the same bits."""
+    want = self.look(points=3)
+    mesh = jax.make_mesh((8,), ('batch',), (jax.sharding.AxisType.Auto,))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    halves = jax.sharding.NamedSharding(
+      mesh, jax.sharding.PartitionSpec('batch')
+    )
+    state = jax.device_put(self.state, whole)
+    batch = jax.device_put(self.batch, halves if spread == 'batch' else whole)
+    got = analysis.make('surface', points=3, spread=spread)(
+      self.problem, state, [batch]
+    )
+    if spread == 'points':
+      got['loss_0'] = want['loss_0']  # of one point, on all devices
+      same_bits.assert_same(got, want)
+    np.testing.assert_allclose(got['loss'], want['loss'], rtol=1e-5)
+
+  @parameterized.parameters(
+    ({'directions': 'filter'}, "directions is 'filter'; allowed: random, "),
+    ({'normalise': None}, 'normalise is None; allowed: filter, layer, none'),
+    ({'dimensions': 3}, 'dimensions is 3; allowed: 1, 2'),
+    ({'points': 1}, 'points is 1; allowed: 2, 3, 4, ...'),
+    ({'extent': 0.0}, 'extent is 0.0; allowed: above 0 and finite'),
+    ({'seed': -1}, 'seed is -1; allowed: 0, 1, 2, ...'),
+    (
+      {'spread': 'points', 'chunk_size': 4, 'statistics': 'running'},
+      "chunk_size is 4 with spread 'points'; allowed: None",
+    ),
+  )
+  def test_refuses(self, keywords, said):
+    with self.assertRaisesRegex(ValueError, said):
+      analysis.make('surface', **keywords)
+
+  def test_cost(self):
+    """A value a point, and one at the parameters."""
+    kind = analysis.kind_of('surface')
+    section = {'points': 21, 'dimensions': 2, 'directions': 'random'}
+    self.assertEqual(kind.cost(section, 3), (0, 442, 0))
+    self.assertEqual(kind.others(section), ())
+    self.assertEqual(kind.others({'directions': 'trajectory'}), ('*',))
 
 
 if __name__ == '__main__':

@@ -135,6 +135,23 @@ class LayoutsTest(Case):
     self.trained(f'1{layout}', 1, *more)
     self.assert_same_numbers(f'1{layout}', f'4{layout}')
 
+  def test_statistics_found_anew_on_the_way_to_another_network(self):
+    more = [
+      '--config.measures.line=path', '--config.measures.line.every_steps=4',
+      '--config.measures.line.data=current_batch',
+      '--config.measures.line.points=3', '--config.measures.line.to=0',
+    ]  # fmt: skip
+    self.trained('4line', 2, *more, devices=2)
+    self.trained('1line', 1, *more)
+    self.assert_same_numbers('1line', '4line')
+    (line,) = [
+      r for r in records.read(self.place('4line') / 'scalars.jsonl')
+      if (r.name, r.step) == ('line', 4)
+    ]  # fmt: skip
+    self.assertNotEqual(
+      *(line.values[f'{name}/loss'][1] for name in ('reset', 'interpolated'))
+    )
+
   def test_a_stream_is_read_in_parts(self):
     made_sets.write(self.root / 'made', train=20, test=7)
     more = (

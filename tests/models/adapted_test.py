@@ -83,6 +83,7 @@ class Ours(nn.Module):
 MEASURES = {
   'activations': {},
   'batch_sharpness': {'batch_size': 4},
+  'cka': {},
   'covariate_shift': {},
   'evaluation': {},
   'gradient_confusion': {'batch_size': 4},
@@ -90,8 +91,11 @@ MEASURES = {
   'jacobian': {},
   'one_step_loss': {},
   'path': {'points': 3, 'over': ('batch', 'interpolated')},
+  'representations': {},
   'sharpness': {'radii': (0.1,)},
   'signal': {},
+  # Their kernels have other names, so that random directions are others.
+  'surface': {'points': 3, 'dimensions': 1, 'extent': 1e-6},
   'weights': {},
 }
 

@@ -24,6 +24,7 @@ from bn_jax.experiment import experiment
 from bn_jax.report.drawing import canvas
 from bn_jax.storage import array_files, journal, records
 from bn_jax.storage import files as files_lib
+from bn_jax.trained import cost
 from tests.fixtures import commanded, made_up, same_bits, strict
 
 # Each as training takes it, by the keywords that both give.
@@ -32,6 +33,7 @@ MEASURES = {
   'covariate_shift': {'layers': ('dense1', 'logits')},
   'one_step_loss': {'learning_rates': (0.01, 1.0)},
   'path': {'points': 3},
+  'surface': {'points': 3, 'normalise': 'layer', 'statistics': 'running'},
   'signal': {},
   'weights': {},
   'evaluation': {'data': 'test'},
@@ -321,6 +323,27 @@ class PlanTest(Trained):
     for row in ('evaluations', 'memory', 'time', 'results'):
       self.assertIn(f'\n  {row}', said)
     self.assertFalse((self.place / 'analysis').exists())
+
+  def test_what_takes_days_is_refused_unless_asked_for(self):
+    words = ('--measure=surface', '--dimensions=1', '--points=400')
+    # A gradient of an hour; a loss is a third of it.
+    with mock.patch.object(cost, '_trial', return_value=(60 * 60.0, 1)):
+      code, said, wrong = self.run_command(*words)
+      self.assertEqual((code, said), (2, ''))
+      self.assertRegex(
+        wrong,
+        r'surface would take about 5.6 days: 401 values \(1 chunk x 1 check'
+        r'point\), 3.6e\+06 ms a gradient or pass; allowed: .* or --yes\n$',
+      )
+      self.assertFalse((self.place / 'analysis').exists())
+      code, _, wrong = self.run_command(*words, '--yes')
+    self.assertEqual((code, wrong), (0, ''))
+    self.assertEqual(self.found('surface')[0].values['loss'].shape, (400,))
+
+  def test_little_is_not_tried(self):
+    with mock.patch.object(cost, '_trial', side_effect=AssertionError):
+      code, _, wrong = self.run_command('--measure=surface', '--points=3')
+    self.assertEqual((code, wrong), (0, ''))
 
   def test_costs_in_words_are_not_estimated(self):
     in_words = dataclasses.replace(

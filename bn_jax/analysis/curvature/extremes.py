@@ -79,7 +79,6 @@ def pairs(
   search = _Search(space, count, ends, tolerance)
   budget = most_products - count * len(ends)
   with jax.default_matmul_precision('highest'):
-    space.leap(budget)
     while sum(space.steps) < budget and not search.is_done():
       space.step()
     ritz = space.ritz()
@@ -141,27 +140,6 @@ class _Space:
   def has_ended(self) -> bool:
     """Returns whether the operator maps the space into itself."""
     return self.size > 0 and not self._rest > 0
-
-  def leap(self, most_products: int) -> None:
-    """Fills the basis by one program, if the operator is a small one.
-
-    Its products cost less than to ask after each whether it is enough.
-    """
-    steps = min(self._most, most_products)
-    if not lanczos.is_one_program(self._operator, self._next, steps):
-      return
-    matrix = lanczos.tridiagonal(self._operator, self._next, steps)
-    size = len(matrix.alphas)
-    self._basis = self._basis.at[:size].set(matrix.basis)
-    self._matrix[:size, :size] = (
-      np.diag(matrix.alphas)
-      + np.diag(matrix.betas, 1)
-      + np.diag(matrix.betas, -1)
-    )
-    self._shares[:size] = 1
-    self._scale = jnp.asarray(np.abs(matrix.alphas).max(), self.dtype)
-    self._next, self._rest = matrix.following, matrix.residual
-    self.size, self.steps = size, [size]
 
   def step(self) -> None:
     """Adds a dimension, by one product."""

@@ -7,8 +7,13 @@ against all earlier ones, twice, which is enough (Parlett, "The Symmetric
 Eigenvalue Problem", section 6.9).
 
 The loop is in Python: in a loop of XLA's, convolutions are many times slower on
-the CPU (jax#12868). An operator without them whose vectors are short gets one
-program for all steps, since there dispatch takes most of the time.
+the CPU (jax#12868), and a small network's steps are no faster there. What saves
+time on small networks is several start vectors side by side: they share the
+dispatch of each operation.
+
+SciPy solves the small matrices, since it gives their eigenvectors, which
+jax.scipy does not. matfree 0.6's `tridiag_sym` goes on where the space has
+ended, and divides by rounding.
 """
 
 import functools
@@ -21,22 +26,21 @@ import numpy as np
 import scipy.linalg
 from jax.extend import core
 
-from bn_jax import checks
+from bn_jax import checks, trees
 
 # The Krylov space ends where a new vector is this small, in units of the
 # rounding of its dtype and of the largest |A v|. What is left then is rounding
-# of the product, which was 1 to 8 units for networks in float32.
+# of the product, which was 0.1 to 0.3 units for two small networks with Batch
+# Normalization in float32; deeper ones have more.
 _ROUNDING = 32
-# One program does all steps where a product computes at most so many numbers:
-# then its dispatch takes much of the time. Above, a loop of XLA's loses more by
-# running its operations one by one on the CPU.
-_NUMBERS = 2**20
-# And at most so many of all vectors side by side. On networks of 1,084 and of
-# 9,108 parameters, up to here, 10 probes took 0.4 to 1.0 of the loop's time.
-_SIDE_BY_SIDE = 2**22
-_SLOW = ('conv_general_dilated', 'scan', 'while')  # in another loop of XLA's
-# Numbers of all bases of one program; more take memory.
-_BASES = 2**22
+# Numbers that a product with all vectors side by side computes at most. On
+# networks of 1,084 and of 9,108 parameters, up to here, 10 vectors took 0.4 to
+# 1.0 of the time of one after the other; above, they take more memory.
+_NUMBERS = 2**22
+_BASES = 2**22  # numbers of all their bases
+# A convolution with a kernel for each vector is one of many groups, which XLA's
+# CPU takes one by one.
+_ALONE = ('conv_general_dilated',)
 
 
 class Operator(Protocol):
@@ -45,9 +49,7 @@ class Operator(Protocol):
   Attributes:
     size: n.
     product: [n] -> [n], linear and symmetric.
-    products: [p, n] -> [p, n], the same of p vectors side by side. One program
-      for all steps needs a `jax.tree_util.Partial`, whose function is the same
-      object for all operators that are to share that program.
+    products: [p, n] -> [p, n], the same of p vectors side by side.
   """
 
   size: int
@@ -99,33 +101,28 @@ def tridiagonals(
 ) -> list[Tridiagonal]:
   """Computes `tridiagonal` of each start vector, [p, n], side by side.
 
-  Where one program does all steps, it does so for all start vectors; else one
-  comes after the other, in the memory of one.
+  `fitting` says how many at a time are fast.
   """
   checks.count('steps', steps)
   _check_starts(operator, starts)
-  steps = min(steps, operator.size)
   with jax.default_matmul_precision('highest'):
-    if len(starts) <= fitting(operator, starts[0], steps) and (
-      _numbers(operator, starts[0], steps) <= _NUMBERS
-    ):
-      *numbers, bases, rests = _of_program(operator.products, starts, steps)
-      return list(map(_cut, *jax.device_get(numbers), bases, rests))
-    return [_of_loop(operator, start, steps) for start in starts]
+    return _steps(operator, starts, min(steps, operator.size))
 
 
-def fitting(operator: Operator, start: jax.Array, steps: int) -> int:
-  """Returns how many start vectors `tridiagonals` takes side by side."""
-  numbers = _numbers(operator, start, steps)
-  if numbers > _NUMBERS:
+def fitting(operator: Operator, start: jax.Array, steps: int = 1) -> int:
+  """Returns how many vectors may be taken side by side: 1 with convolutions.
+
+  Args:
+    start: [n], such a vector.
+    steps: how many rows the basis of each has.
+  """
+  most = _BASES // (min(steps, operator.size) * operator.size)
+  if most <= 1:
     return 1
-  rows = _BASES // (steps * operator.size)
-  return max(1, min(int(_SIDE_BY_SIDE // max(numbers, 1)), rows))
-
-
-def is_one_program(operator: Operator, start: jax.Array, steps: int) -> bool:
-  """Returns whether one program does all steps from one start vector."""
-  return _numbers(operator, start, steps) <= _NUMBERS
+  # It may compute what all products need, which must not happen in a trace.
+  operator.product(start)
+  numbers = _computed(jax.make_jaxpr(operator.product)(start).jaxpr)
+  return max(1, min(most, int(_NUMBERS // max(numbers, 1))))
 
 
 def primitives(jaxpr: core.Jaxpr) -> set[str]:
@@ -136,16 +133,6 @@ def primitives(jaxpr: core.Jaxpr) -> set[str]:
     for inner in _inner(equation.params.values()):
       names |= primitives(inner)
   return names
-
-
-def _numbers(operator: Operator, start: jax.Array, steps: int) -> float:
-  """Returns the numbers that a product computes; inf forbids one program."""
-  if not (
-    steps * operator.size <= _BASES
-    and isinstance(operator.products, jax.tree_util.Partial)
-  ):
-    return float('inf')
-  return _computed(jax.make_jaxpr(operator.product)(start).jaxpr)
 
 
 @jax.jit
@@ -167,7 +154,7 @@ def orthogonal(
   once = vector - coefficients @ basis
   again = basis @ once
   rest = once - again @ basis
-  norm, before = jnp.linalg.norm(rest), jnp.linalg.norm(once)
+  norm, before = trees.norm(rest), trees.norm(once)
   least = _ROUNDING * jnp.finfo(vector.dtype).eps * scale
   # What the second pass still changes was in the span: there is no rest.
   is_rest = (norm > least) & (norm > before / 2)
@@ -225,74 +212,60 @@ def _cut(
   ends = np.flatnonzero(~(betas > 0))
   size = int(ends[0]) + 1 if len(ends) else len(betas)
   alphas, betas = (np.asarray(x[:size], np.float64) for x in (alphas, betas))
-  return Tridiagonal(
-    alphas, betas[:-1], basis[:size], float(betas[-1]), jnp.asarray(following)
-  )
+  basis = basis if size == len(basis) else basis[:size]
+  return Tridiagonal(alphas, betas[:-1], basis, float(betas[-1]), following)
 
 
-def _of_loop(operator: Operator, start: jax.Array, steps: int) -> Tridiagonal:
-  """Computes the steps by a loop in Python; returns where the space ends."""
-  vector = start / jnp.linalg.norm(start)
-  basis = jnp.zeros((steps, operator.size), vector.dtype)
-  scale = jnp.zeros((), vector.dtype)
+def _steps(
+  operator: Operator, starts: jax.Array, steps: int
+) -> list[Tridiagonal]:
+  """Computes the steps from each start vector, to where the last space ends."""
+  is_many = len(starts) > 1
+  vectors = starts / jax.vmap(trees.norm)(starts)[:, None]
+  # One vector has no axis of vectors: matrix products are slower with it.
+  vectors = vectors if is_many else vectors[0]
+  bases = jnp.zeros((*vectors.shape[:-1], steps, operator.size), vectors.dtype)
+  scales = jnp.zeros(vectors.shape[:-1], vectors.dtype)
+  product = operator.products if is_many else operator.product
   alphas, betas = [], []
   for k in range(steps):
-    basis = _with_row(basis, k, vector)
-    alpha, beta, vector, scale = _step(
-      basis, k, operator.product(vector), scale
-    )
+    bases = _with_row(bases, k, vectors)
+    alpha, beta, vectors, scales = _step(bases, k, product(vectors), scales)
     alphas.append(alpha)
     betas.append(beta)
     # The step before is done while this one runs, so nothing waits; and Python
     # stays at most one product ahead of the device.
-    if k and not float(betas[-2]) > 0:
+    if k and not (np.asarray(betas[-2]) > 0).any():
       break
   alphas, betas = np.array(jax.device_get((alphas, betas)))
-  return _cut(alphas, betas, basis, vector)
+  if is_many:
+    return list(map(_cut, alphas.T, betas.T, bases, vectors))
+  return [_cut(alphas, betas, bases, vectors)]
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _with_row(basis, k, row):
-  return basis.at[k].set(row)
+def _with_row(bases, k, rows):
+  return bases.at[..., k, :].set(rows)
 
 
 @jax.jit
-def _step(basis, k, image, scale):
-  """Returns (alpha, beta, the next vector, scale) from A times row k."""
-  scale = jnp.maximum(scale, jnp.linalg.norm(image))
-  coefficients, beta, following = orthogonal(basis, image, scale)
-  return coefficients[k], beta, following, scale
+def _step(bases, k, images, scales):
+  """Returns (alphas, betas, the next vectors, scales) from A times rows k."""
 
+  def of_one(basis, image, scale):
+    scale = jnp.maximum(scale, trees.norm(image))
+    coefficients, beta, following = orthogonal(basis, image, scale)
+    return coefficients[k], beta, following, scale
 
-@functools.partial(jax.jit, static_argnums=2)
-def _of_program(products, starts, steps):
-  """Returns alphas and betas [p, m], bases [p, m, n] and following [p, n]."""
-  vectors = starts / jnp.linalg.norm(starts, axis=1, keepdims=True)
-  bases = jnp.zeros((len(starts), steps, starts.shape[1]), starts.dtype)
-
-  def step(carry, k):
-    bases, vectors, scales = carry
-    bases = bases.at[:, k].set(vectors)
-    alphas, betas, vectors, scales = jax.vmap(_step, (0, None, 0, 0))(
-      bases, k, products(vectors), scales
-    )
-    return (bases, vectors, scales), (alphas, betas)
-
-  first = bases, vectors, jnp.zeros(len(starts), starts.dtype)
-  (bases, vectors, _), (alphas, betas) = jax.lax.scan(
-    step, first, jnp.arange(steps)
-  )
-  return alphas.T, betas.T, bases, vectors
+  of_all = jax.vmap(of_one) if bases.ndim == 3 else of_one
+  return of_all(bases, images, scales)
 
 
 def _computed(jaxpr: core.Jaxpr) -> float:
-  """Returns how many numbers a jaxpr computes; inf with a convolution or loop.
-
-  Both are slower inside another loop of XLA's.
-  """
+  """Returns how many numbers a jaxpr computes; inf with a convolution."""
   total = 0.0
   for equation in jaxpr.eqns:
-    if equation.primitive.name in _SLOW:
+    if equation.primitive.name in _ALONE:
       return float('inf')
     inner = _inner(equation.params.values())
     total += (

@@ -17,6 +17,8 @@ from bn_jax.report.figures import (
   rates,
   sharpness,
   signal,
+  spectrum,
+  surface,
   unit,
   weights,
 )
@@ -30,8 +32,10 @@ _OF_A_MEASURE = {
   activations.MEASURE: (activations.figure, activations.drift, unit.figure),
   signal.MEASURE: (signal.figure,),
   sharpness.MEASURE: (sharpness.figure,),
+  spectrum.MEASURE: (spectrum.figure,),
   weights.MEASURE: (weights.figure,),
   one_step.MEASURE: (one_step.figure,),
+  surface.MEASURE: (surface.figure,),
   path.MEASURE: (path.figure,),
   cka.MEASURE: (cka.figure, cka.over_steps),
 }

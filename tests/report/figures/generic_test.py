@@ -3,10 +3,12 @@
 import csv
 import io
 import pathlib
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from bn_jax import analysis
 from bn_jax.report import summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import generic
@@ -191,6 +193,23 @@ class LayersTest(_Measured):
   def test_on_a_telephone(self):
     _, drawing = self.drawn(self.of_layers(12), narrow=True)
     self.assertLen(drawing.axes, 3)
+
+
+class SummaryTest(_Measured):
+  def test_of_some_measures_only_what_says_something_alone(self):
+    with mock.patch.dict(_SECTION, name='gradient_noise'):
+      runs = self.runs(
+        lambda run, seed, step: {'noise_scale': step + 4.0, 'small': 3.0},
+        page=False,
+      )
+    rows = {row[0]: row[1:] for row in summary.table(runs)}
+    label = 'Gradient noise: noise scale, last measurement'
+    self.assertEqual(rows[label], ['24', '24'])
+    self.assertEmpty([label for label in rows if 'small' in label])
+
+  def test_they_are_what_these_measures_record(self):
+    for measure, names in summary._SUMMARISED.items():
+      self.assertContainsSubset(names, analysis.MEASURES[measure].quantities)
 
 
 if __name__ == '__main__':
