@@ -38,6 +38,8 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import turns
+
 from bn_jax import analysis, models, optim, types
 from bn_jax.data.batches import order
 from bn_jax.training import problem
@@ -104,10 +106,12 @@ def _speed(make, options: argparse.Namespace) -> None:
   next(iter(looks.values()))()
   for points, look in looks.items():
     count = points + 1
-    times = _alternating(
+    times, _ = turns.alternating(
       options.pairs, functools.partial(gradients, count), look
     )
-    _say(f'a look at {points} points / {count} gradients', *times, limit=1.05)
+    turns.say(
+      f'a look at {points} points / {count} gradients', *times, limit=1.05
+    )
   _memory(looks)
   if _has_torch():
     _against_torch(options, looks, params, batch)
@@ -135,7 +139,7 @@ def _memory(looks: dict[int, Callable[[], Any]]) -> None:
     print(f'peak memory, a look at {points} points: {peaks[-1]:.0f} MiB')
   few, *_, many = looks
   what = f'peak memory, {many} points / {few} points'
-  _say(what, [peaks[0]], [peaks[-1]], limit=1.05)
+  turns.say(what, [peaks[0]], [peaks[-1]], limit=1.05)
 
 
 def _against_torch(options, looks, params, batch) -> None:
@@ -167,10 +171,12 @@ def _against_torch(options, looks, params, batch) -> None:
         f'{points} points, PyTorch in {name}: differs by at most '
         f'{max(worst.values()):.1e} ({max(worst, key=worst.get)})'
       )
-    our_times, *others = _alternating(options.pairs, look, *peers.values())
+    (our_times, *others), _ = turns.alternating(
+      options.pairs, look, *peers.values()
+    )
     medians = [statistics.median(times) for times in others]
     best = medians.index(min(medians))
-    _say(
+    turns.say(
       f'PyTorch ({list(loops)[best]}) / a look at {points} points',
       our_times, others[best], limit=1.5, at_least=True,
     )  # fmt: skip
@@ -185,9 +191,11 @@ def _shift(pairs, vgg, state, batch, gradients) -> None:
     look = functools.partial(measure, vgg, state, [batch])
     look()  # compiles it
     count = len(layers) + 2
-    times = _alternating(pairs, functools.partial(gradients, count), look)
+    times, _ = turns.alternating(
+      pairs, functools.partial(gradients, count), look
+    )
     what = f'covariate shift of {len(layers)} layers / {count} gradients'
-    _say(what, *times, limit=1.1)
+    turns.say(what, *times, limit=1.1)
 
 
 def _training(options, vgg, split) -> None:
@@ -211,11 +219,13 @@ def _training(options, vgg, split) -> None:
     train(name, steps=1)
   look_times.clear()
   ways = [functools.partial(train, name) for name in states]
-  without, both = _alternating(options.pairs, *ways)
+  (without, both), _ = turns.alternating(options.pairs, *ways)
   what = f'training with a look every {options.every} steps / without'
-  _say(what, without, both, limit=1.1)
+  turns.say(what, without, both, limit=1.1)
   sums = [a + b for a, b in zip(without, look_times)]
-  _say('the same, from the times of steps and look', without, sums, limit=1.1)
+  turns.say(
+    'the same, from the times of steps and look', without, sums, limit=1.1
+  )
   same = jax.tree.map(
     lambda a, b: bool((a == b).all()), *(x.params for x in states.values())
   )
@@ -252,30 +262,6 @@ def _problem(width, lowering, batch_size, norm, dtype, weight_decay=0.0):
   unoptimized = {'xla_backend_optimization_level': 0}
   init = jax.jit(vgg.init, compiler_options=unoptimized)
   return vgg._replace(init=init), split
-
-
-def _alternating(pairs: int, *ways: Callable[[], Any]) -> list[list[float]]:
-  """Times functions in turns; returns the seconds of each."""
-  times = [[] for _ in ways]
-  for _ in range(pairs):
-    for seconds, way in zip(times, ways):
-      start = time.perf_counter()
-      way()
-      seconds.append(time.perf_counter() - start)
-  return times
-
-
-def _say(what, base, times, *, limit: float, at_least: bool = False) -> None:
-  """Prints the ratio of times to the base, and whether it is within a limit."""
-  ratios = [b / a for a, b in zip(base, times)]
-  median = round(statistics.median(ratios), 3)
-  holds = median >= limit if at_least else median <= limit
-  print(
-    f'{what}: {median:.3f} ({min(ratios):.3f} to {max(ratios):.3f}, '
-    f'{len(ratios)} pairs); limit at {"least" if at_least else "most"} '
-    f'{limit}: {"holds" if holds else "does not hold"}',
-    flush=True,
-  )
 
 
 def _has_torch() -> bool:

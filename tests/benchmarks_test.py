@@ -13,6 +13,10 @@ pytestmark = pytest.mark.slow  # they compile whole networks
 
 _ANALYSIS = ('analysis.py', '--pairs=1', '--every=2', '--width=0.0625')
 _TORCH = importlib.util.find_spec('torch') is not None
+_PEERS = all(
+  importlib.util.find_spec(name)
+  for name in ('torch', 'hessian_eigenthings', 'curvlinops', 'matfree')
+)
 
 
 class BenchmarksTest(parameterized.TestCase):
@@ -68,6 +72,68 @@ class BenchmarksTest(parameterized.TestCase):
     done = _run(*_ANALYSIS, '--only=values')
     self.assertEqual(done.returncode, 1)
     self.assertRegex(done.stderr, r'^PyTorch is not installed .*torch==.*\n$')
+
+  @unittest.skipUnless(_PEERS, 'needs the peers')
+  def test_curvatures_are_those_of_the_peers(self):
+    done = _run('curvature.py', '--only=values', '--networks=mlp')
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    self.assertRegex(done.stdout, r'the largest of all: .*: holds')
+    for peer in ('exact', 'hessian-eigenthings', 'curvlinops'):
+      self.assertIn(f'largest eigenvalue, {peer}', done.stdout)
+
+  @unittest.skipUnless(_PEERS, 'needs the peers')
+  def test_curvature_prints_each_ratio_beside_its_limit(self):
+    done = _run('curvature.py', '--only=speed', '--quick')
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    for part, limits in (
+      ('largest eigenvalue, batch, hessian-eigenthings', ['5.0', '1.5']),
+      ('largest eigenvalue, running, curvlinops with eigsh', ['5.0', '1.5']),
+      ('density, batch, hessian-eigenthings', ['5.0', '1.5']),
+      ('density, running, curvlinops', ['5.0', '1.5']),
+      ('surface, batch, loss-landscapes', ['10.0', '1.5']),
+      ('largest eigenvalue, batch, matfree', ['1.0', '1.0']),
+    ):
+      ratio = r'\d+\.\d+ \(.*\); limit at least '
+      self.assertEqual(
+        re.findall(f'{part}: {ratio}([0-9.]+): ', done.stdout), limits, part
+      )
+
+  @unittest.skipIf(_TORCH, 'has PyTorch')
+  def test_says_where_the_peers_come_from(self):
+    done = _run('curvature.py')
+    self.assertEqual(done.returncode, 1)
+    self.assertRegex(done.stderr, r'^.*requirements-bench\.txt.*\n$')
+
+
+class ByNameTest(absltest.TestCase):
+  def test_every_script_has_a_line(self):
+    done = _by_name('--help')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    named = re.findall(r'^  (\w+) ', done.stdout, re.MULTILINE)
+    scripts = [
+      path.stem
+      for path in (strict.ROOT / 'benchmarks').glob('*.py')
+      if "if __name__ == '__main__':" in path.read_text()
+      and path.stem != '__main__'
+    ]
+    self.assertEqual(named, sorted(scripts))
+
+  def test_runs_one_with_its_flags(self):
+    done = _by_name('train_step', '--help')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn('--batch_size', done.stdout)
+
+  def test_refuses_an_unknown_name(self):
+    done = _by_name('curvatures')
+    self.assertEqual(done.returncode, 1)
+    self.assertRegex(done.stderr, r"^error: .*'curvatures'; allowed: .*\n$")
+
+
+def _by_name(*words):
+  return subprocess.run(
+    [sys.executable, '-m', 'benchmarks', *words],
+    cwd=strict.ROOT, capture_output=True, text=True,
+  )  # fmt: skip
 
 
 def _run(name, *flags):

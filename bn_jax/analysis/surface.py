@@ -5,21 +5,16 @@ Goodfellow, Vinyals and Saxe (2015), arXiv:1412.6544, on a line; Li et al.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from bn_jax import checks, keys, placement, types
-from bn_jax.analysis import chunks, gradients
+from bn_jax import checks, placement, types
+from bn_jax.analysis import chunks, gradients, planes
 from bn_jax.analysis import directions as directions_lib
 from bn_jax.analysis import kind as kind_lib
 from bn_jax.analysis import points as points_lib
-
-DIRECTIONS = ('random', 'trajectory')
-# Of the grid around a trajectory, in widths of its box: 1/10 on every side.
-_BOX = 1.2
-_FEWEST = 3  # checkpoints of a trajectory: two lie on a line of any network
 
 
 def surface(
@@ -110,52 +105,6 @@ def _checked_coordinates(coordinates, count: int) -> list[np.ndarray]:
   return [np.array(axis, np.float64) for axis in axes]
 
 
-class _Plane(NamedTuple):
-  """What a grid is drawn over.
-
-  Attributes:
-    directions: K trees like the parameters.
-    axes: the coordinates along each of them, [P] each.
-    more: name -> array, what else is to be recorded.
-  """
-
-  directions: tuple[Any, ...]
-  axes: tuple[np.ndarray, ...]
-  more: dict[str, np.ndarray]
-
-
-class _Grid(NamedTuple):
-  """The keywords of the measure that say where its points lie."""
-
-  directions: str
-  normalise: str
-  dimensions: int
-  points: int
-  extent: float
-  seed: int
-
-  def check(self) -> None:
-    """Raises ValueError for a keyword out of its range."""
-    checks.one_of('directions', self.directions, DIRECTIONS)
-    checks.one_of('normalise', self.normalise, directions_lib.NORMALISATIONS)
-    checks.one_of('dimensions', self.dimensions, (1, 2))
-    checks.count('points', self.points)
-    if self.points < 2:
-      raise checks.Refused('points', self.points, '2, 3, 4, ...')
-    checks.number('extent', self.extent, above=0)
-    checks.whole('seed', self.seed)
-
-  def plane(self, loss_of, state, states, journal) -> _Plane:
-    """Returns the directions and coordinates at a state."""
-    ticks = self.extent * np.linspace(-1, 1, self.points)
-    if self.directions == 'trajectory':
-      return _trajectory(
-        loss_of, state, states, ticks, self.dimensions, journal
-      )
-    axes = (ticks,) * self.dimensions
-    return _random(state.params, self.seed, self.normalise, axes)
-
-
 def measure(
   *,
   directions: str = 'random',
@@ -174,8 +123,7 @@ def measure(
 
   Args:
     directions: 'random', normal vectors, the same at every step of training; or
-      'trajectory', the plane through the parameters in which most of the way
-      lies that the checkpoints before them went, which is there afterwards.
+      'trajectory', in which the checkpoints so far differ most; afterwards.
     normalise: of random directions, what gets the norm of the weights: each
       'filter', or each 'layer', biases and norms being left out; or 'none'.
     dimensions: 1 for a line, 2 for a plane.
@@ -195,13 +143,13 @@ def measure(
   Returns:
     A measure of exactly one batch: x, y [P] (y in a plane), the coordinates of
     the grid; loss [P, P] at (x, y), or [P]; loss_0 [] at the parameters; scales
-    [K], the lengths of the directions. Of random directions zero_filters [],
-    how many filters are 0. Of a trajectory path [T, K], its coordinates,
-    path_steps [T], path_loss [T], the loss of each checkpoint itself (with
-    running statistics, its own), and variance [K], the shares of the
-    directions in the squares of its distances from the end.
+    [K], the lengths of the directions. Of random ones zero_filters [], how many
+    filters are 0; of a trajectory path [T, K], its coordinates, path_steps [T],
+    path_loss [T], of each checkpoint itself (with running statistics, its own),
+    and variance [K], the shares of the directions in the squares of its
+    distances from the end.
   """
-  grid = _Grid(directions, normalise, dimensions, points, extent, seed)
+  grid = planes.Grid(directions, normalise, dimensions, points, extent, seed)
   grid.check()
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   checks.flag('penalised', penalised)
@@ -238,53 +186,6 @@ def measure(
   return look
 
 
-def _random(params, seed: int, normalise: str, axes) -> _Plane:
-  """Returns random directions, the same for a seed at every step."""
-  key = keys.of(jax.random.key(seed), types.Purpose.MEASURE)
-  drawn = directions_lib.random_directions(params, len(axes), key, normalise)
-  is_left_out = normalise == 'filter'
-  zeros = directions_lib.zero_filters(params) if is_left_out else 0
-  return _Plane(drawn, axes, {'zero_filters': np.array(zeros)})
-
-
-def _trajectory(loss_of, state, states, ticks, dimensions, journal) -> _Plane:
-  """Returns the plane of the checkpoints up to a state, and their losses.
-
-  Args:
-    loss_of: state -> its loss, a function of its parameters.
-    ticks: coordinates in units of half a box around the trajectory.
-    journal: keeps the losses of the checkpoints.
-  """
-  last = int(state.step)
-  steps = [step for step in states.steps() if step < last]
-  if len(steps) + 1 < _FEWEST:
-    raise ValueError(
-      f'a trajectory of {len(steps) + 1} checkpoints up to step {last}; '
-      f'allowed: {_FEWEST} or more'
-    )
-  path, losses = [], []
-  for step in (*steps, last):
-    one = state if step == last else states.at(str(step))
-    value = gradients.value(loss_of(one), one.params, journal, f'path_{step}')
-    losses.append(placement.host(value))
-    path.append(placement.host(one.params))
-  plane = directions_lib.trajectory_plane(path, count=dimensions)
-  axes = []
-  for along_T in plane.coordinates.T:
-    low, high = along_T.min(), along_T.max()
-    axes.append((low + high + _BOX * (high - low) * ticks) / 2)
-  return _Plane(
-    plane.directions,
-    tuple(axes),
-    {
-      'path': plane.coordinates,
-      'path_steps': np.array([*steps, last]),
-      'path_loss': np.array(losses),
-      'variance': plane.variance,
-    },
-  )
-
-
 def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
   del layers
   return kind_lib.Cost(values=1 + section['points'] ** section['dimensions'])
@@ -306,6 +207,6 @@ KIND = kind_lib.Kind(
     (kind_lib.EVERY,) if section['directions'] == 'trajectory' else ()
   ),
   fewest=lambda section: (
-    _FEWEST if section['directions'] == 'trajectory' else 1
+    planes.FEWEST if section['directions'] == 'trajectory' else 1
   ),
 )

@@ -24,6 +24,7 @@ _DECADE = 10  # of largest by smallest loss: from there on levels are powers
 _TIMES = 3  # planes of a run that are drawn: one below the other
 _LINES = 7  # lines of a run that are drawn, a colour each
 _HATCH = '////'
+_BAR = 0.6  # inches that the scale takes below panels
 # Normalisation -> what it gives to the normal vectors of the plane.
 _NORMALISED = {
   'filter': ', each filter of which has the norm of the same filter of the '
@@ -119,16 +120,21 @@ def _drawn_planes(panels: Sequence[Panel], narrow: bool) -> mpl.Figure:
       name = panel.run.name
       canvas.label_top(axis, name if name not in names else '', _note(panel))
       names.add(name)
+  if narrow:
+    drawing.set_figheight(drawing.get_figheight() + _BAR)
   bar = drawing.colorbar(
     cm.ScalarMappable(norm, _MAP),
     ax=[axis for axis in axes.flat if axis.get_visible()],
     label=_label(panels),
+    # Beside panels of a telephone it would take a third of their width.
+    location='bottom' if narrow else 'right',
   )
   bar.outline.set_visible(False)
   if isinstance(norm, colors.LogNorm):
-    bar.ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    bar.ax.yaxis.set_major_formatter(ticker.FuncFormatter('{0:g}'.format))
-    bar.ax.yaxis.set_minor_formatter(ticker.NullFormatter())
+    scale = bar.ax.xaxis if narrow else bar.ax.yaxis
+    scale.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    scale.set_major_formatter(ticker.FuncFormatter('{0:g}'.format))
+    scale.set_minor_formatter(ticker.NullFormatter())
   return drawing
 
 
@@ -257,10 +263,14 @@ def _note(panel: Panel) -> str:
 
 
 def _axis_label(panel: Panel, k: int) -> str:
-  values = panel.look.values
+  """Returns the name of a direction, with what is known of it."""
+  name, values = f'd{"₁₂"[k]}', panel.look.values
   if 'variance' in values:
-    return f'Component {k + 1} ({_percent(values["variance"][k])})'
-  return f'Along d{"₁₂"[k]}'
+    return f'{name} ({_percent(values["variance"][k])})'
+  if 'eigenvalues' in values:
+    mark = '' if values['converged'][k] else ', not converged'
+    return f'{name} (λ = {values["eigenvalues"][k]:.3g}{mark})'
+  return name
 
 
 def _percent(share: float) -> str:
@@ -305,6 +315,10 @@ def _directions(entry: looks.Entry, is_plane: bool) -> str:
     how = {by: f', normalised by {by}', **_NORMALISED}[by]
     vectors = 'normal vectors' if is_plane else 'a normal vector'
     return f'{d}: {vectors}, the same at every step{how}.'
+  if name == 'eigenvectors':
+    which = 'eigenvectors' if is_plane else 'the eigenvector'
+    what = 'largest eigenvalues' if is_plane else 'largest eigenvalue'
+    return f'{d}: {which}, of length 1, of the {what} λ of the Hessian.'
   if name == 'trajectory':
     which = 'first two principal components' if is_plane else 'first component'
     return (
@@ -317,7 +331,8 @@ def _directions(entry: looks.Entry, is_plane: bool) -> str:
 def _way(panels: Sequence[Panel]) -> str:
   """Returns what the points are, and how much of the way a panel holds."""
   shares = [
-    f'{_percent(panel.look.values["variance"].sum())} ({panel.run.name})'
+    f'{_percent(panel.look.values["variance"].sum())} ({panel.run.name} to '
+    f'step {panel.look.step})'
     for panel in panels
     if 'variance' in panel.look.values
   ]

@@ -60,7 +60,10 @@ def drawn(figure, narrow=False):
 
 def visible(drawing):
   """The axes of panels, without the bar of colours."""
-  return [a for a in drawing.axes if a.get_visible() and a.get_xlabel()]
+  labels = ('', 'Loss', 'Loss (nats)')
+  return [
+    a for a in drawing.axes if a.get_visible() and a.get_xlabel() not in labels
+  ]
 
 
 class PlaneTest(parameterized.TestCase):
@@ -126,11 +129,11 @@ class PlaneTest(parameterized.TestCase):
 
   def test_the_way_has_its_own_losses(self):
     figure = surface.figure([run(**way())])
-    self.assertIn('The plane holds 88 % (a)', figure.caption)
+    self.assertIn('The plane holds 88 % (a to step 0)', figure.caption)
     self.assertIn('of a long random walk 90 %', figure.caption)
     self.assertIn('Levels are logarithmic.', figure.caption)  # 0.8 to 9
     (axis,) = visible(drawn(figure))
-    self.assertEqual(axis.get_xlabel(), 'Component 1 (75 %)')
+    self.assertEqual(axis.get_xlabel(), 'd₁ (75 %)')
     coloured = [c for c in axis.collections if c.get_array() is not None]
     (points,) = [c for c in coloured if len(c.get_array()) == 3]
     np.testing.assert_array_equal(points.get_array(), [9, 3, 2])
@@ -143,6 +146,14 @@ class PlaneTest(parameterized.TestCase):
         ('a', 0, 0, 'checkpoint', 20, '0', '0', '2'),
       ],
     )
+
+  def test_eigenvectors_that_did_not_converge_are_told(self):
+    values = {
+      'eigenvalues': np.array([3.25, 2.0]), 'converged': np.array([1.0, 0.0]),
+    }  # fmt: skip
+    (axis,) = visible(drawn(surface.figure([run(**values)])))
+    self.assertEqual(axis.get_xlabel(), 'd₁ (λ = 3.25)')
+    self.assertEqual(axis.get_ylabel(), 'd₂ (λ = 2, not converged)')
 
   def test_a_way_that_ends_where_nothing_is_finite(self):
     drawn(surface.figure([run(**way(np.nan))]))
@@ -192,7 +203,7 @@ class LineTest(absltest.TestCase):
       'variance': np.array([0.9]),
     }
     figure = surface.figure([run(dimensions=1, **values)])
-    self.assertIn('The line holds 90 % (a)', figure.caption)
+    self.assertIn('The line holds 90 % (a to step 0)', figure.caption)
     (axis,) = visible(drawn(figure))
     np.testing.assert_array_equal(axis.lines[-1].get_ydata(), [9, 3, 2])
 
