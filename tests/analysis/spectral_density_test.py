@@ -59,8 +59,8 @@ class NetworkTest(parameterized.TestCase):
   def test_nodes_are_the_eigenvalues(self, statistics, matrix):
     self.check_nodes(statistics, matrix)
 
-  @pytest.mark.slow
   @parameterized.parameters(('running', 'hessian'), ('batch', 'gauss_newton'))
+  @pytest.mark.slow
   def test_nodes_of_the_other_two(self, statistics, matrix):
     self.check_nodes(statistics, matrix)
 
@@ -212,6 +212,7 @@ class ProgramsTest(parameterized.TestCase):
       analysis.spectral_density, loss, jnp.arange(1.0, 8), 4, 3
     )
     whole, journal = look(), journal_test.Journal()
+    self.assertGreater(np.ptp(whole['nodes'][:, 0]), 1e-3)  # of other probes
     journal.left = left
     with self.assertRaises(journal_test.Killed):
       look(journal=journal)
@@ -219,6 +220,8 @@ class ProgramsTest(parameterized.TestCase):
     journal.left = None
     same_bits.assert_same(look(journal=journal), whole)
     self.assertLen(journal, 3)
+    journal.left = 1  # what is kept is not computed again
+    same_bits.assert_same(look(journal=journal), whole)
 
 
 if __name__ == '__main__':

@@ -65,7 +65,8 @@ class Tridiagonal(NamedTuple):
 
   Attributes:
     alphas: [m] float64, the diagonal; m is smaller than the steps asked for
-      where the Krylov space ends before.
+      where the Krylov space ends before. Rounding may lead out of a space that
+      has ended: an eigenvalue of the matrix that is double then comes twice.
     betas: [m - 1] float64, beside the diagonal, above 0.
     basis: [m, n], orthonormal rows, the start vector's direction first.
     residual: the next beta; 0 where the Krylov space has ended.

@@ -150,6 +150,27 @@ class EndOfTheSpaceTest(parameterized.TestCase):
       np.testing.assert_allclose(weight, part, atol=1e-5)
     np.testing.assert_array_equal(weights[len(nodes) :], 0)
 
+  @parameterized.parameters('float32', 'float64')
+  def test_weights_that_do_nothing_add_no_eigenvalues(self, dtype):
+    """Rounding is then the same in many numbers, and lies in the basis."""
+    values = np.repeat([5.0, 3, -2, 1, 0.5, 0.1], 2)
+    matrix = np.zeros((200, 200))
+    matrix[:12, :12], _ = with_eigenvalues(values)
+    with jax.enable_x64(dtype == 'float64'):
+      start = signs(200, dtype)
+      got = reduced(matrix, start, 200, False)
+    self.assertLessEqual(len(got.alphas), 13)
+    nodes, weights = spread(got)
+    distance = np.abs(nodes[:, None] - np.append(values, 0)).min(axis=1)
+    np.testing.assert_allclose(distance, 0, atol=5e-6)
+    # A double eigenvalue may come twice, by rounding, and share its weight.
+    vectors = np.linalg.eigh(matrix)[1]
+    parts = np.square(vectors.T @ np.asarray(start)) / 200
+    for value in (*values, 0):
+      near = np.isclose(np.linalg.eigvalsh(matrix), value, atol=1e-3)
+      weight = weights[np.isclose(nodes, value, atol=1e-3)].sum()
+      np.testing.assert_allclose(weight, parts[near].sum(), atol=1e-5)
+
   @BOTH
   def test_a_loss_that_is_not_finite_has_no_nodes(self, side_by_side):
     got = reduced(np.full((4, 4), np.nan), jnp.ones(4), 3, side_by_side)
