@@ -190,11 +190,6 @@ def _unit(centred: np.ndarray, gram: np.ndarray) -> np.ndarray:
   return centred.ravel() / (np.nan if is_rounding else norm)
 
 
-def _forward(problem, state, batch, section):
-  layers = tuple(section['layers']) or problem.taps
-  return problem.activations, (state, batch, section['statistics'], layers)
-
-
 KIND = kind_lib.Kind(
   make=measure,
   title='Similarity of layers (CKA)',
@@ -205,6 +200,6 @@ KIND = kind_lib.Kind(
     'debiased_cka_with': 'Debiased CKA with each layer',
   },
   cost=lambda section, layers: kind_lib.Cost(values=1 + bool(section['to'])),
-  forward=_forward,
+  forward=hidden_lib.forward,
   others=lambda section: (section['to'],) if section['to'] else (),
 )

@@ -5,7 +5,7 @@ positions and channels, flattened: [N, H, W, C] is a matrix [N, H * W * C].
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 
 from bn_jax import checks, placement, trees, types
 from bn_jax.analysis import activations as activations_lib
+from bn_jax.analysis import kind as kind_lib
 
 
 def matrix(name: str, values: Any, least: int) -> np.ndarray:
@@ -80,6 +81,17 @@ def of_problem(
   # JAX sorts the keys of a dict, and 'dense10' is not the second layer.
   fetched = placement.host(kept)
   return {name: fetched[name] for name in names}
+
+
+def forward(
+  problem: types.Problem,
+  state: types.TrainState,
+  batch: types.Batch,
+  section: kind_lib.Section,
+) -> tuple[Callable[..., Any], Sequence[Any]]:
+  """Returns the pass of `of_problem` and its arguments, as `Kind.forward`."""
+  layers = tuple(section['layers']) or problem.taps
+  return problem.activations, (state, batch, section['statistics'], layers)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -8,10 +8,12 @@ import numpy as np
 from bn_jax import checks, keys, placement, types
 from bn_jax.analysis import directions as directions_lib
 from bn_jax.analysis import gradients
+from bn_jax.analysis import top_eigenvalues as eigenvalues_lib
 
-DIRECTIONS = ('random', 'trajectory')
+DIRECTIONS = ('random', 'eigenvectors', 'trajectory')
 # Of the grid around a trajectory, in widths of its box: 1/10 on every side.
 _BOX = 1.2
+MOST_PRODUCTS = 200  # with the Hessian, for eigenvectors
 FEWEST = 3  # checkpoints of a trajectory: two lie on a line of any network
 
 
@@ -58,6 +60,8 @@ class Grid(NamedTuple):
         loss_of, state, states, ticks, self.dimensions, journal
       )
     axes = (ticks,) * self.dimensions
+    if self.directions == 'eigenvectors':
+      return _eigenvectors(loss_of(state), state, axes, journal)
     return _random(state.params, self.seed, self.normalise, axes)
 
 
@@ -68,6 +72,43 @@ def _random(params, seed: int, normalise: str, axes) -> Plane:
   is_left_out = normalise == 'filter'
   zeros = directions_lib.zero_filters(params) if is_left_out else 0
   return Plane(drawn, axes, {'zero_filters': np.array(zeros)})
+
+
+def _eigenvectors(loss, state, axes, journal) -> Plane:
+  """Returns the eigenvectors of the largest eigenvalues of the Hessian."""
+  more = None if journal is None else journal.kept('eigenvectors')
+  if more is None:
+    key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
+    result = eigenvalues_lib.top_eigenvalues(
+      loss, state.params, len(axes), key=key, eigenvectors=True,
+      most_products=MOST_PRODUCTS,
+    )  # fmt: skip
+    more = {
+      name: np.asarray(result[name], float)
+      for name in ('eigenvalues', 'residuals', 'converged')
+    }
+    for k, direction in enumerate(placement.host(result['eigenvectors'])):
+      for i, leaf in enumerate(jax.tree.leaves(direction)):
+        more[f'{k}/{i}'] = leaf
+    if journal is not None:
+      journal.keep('eigenvectors', more)
+  more, structure = dict(more), jax.tree.structure(state.params)
+  directions = tuple(
+    _signed(
+      structure.unflatten(
+        [more.pop(f'{k}/{i}') for i in range(structure.num_leaves)]
+      )
+    )
+    for k in range(len(axes))
+  )
+  return Plane(directions, axes, more)
+
+
+def _signed(direction):
+  """Returns an eigenvector, which has no sign, with its largest number > 0."""
+  ends = [(x.max(), x.min()) for x in jax.tree.leaves(direction) if x.size]
+  high, low = max(high for high, _ in ends), min(low for _, low in ends)
+  return jax.tree.map(np.negative, direction) if -low > high else direction
 
 
 def _trajectory(loss_of, state, states, ticks, dimensions, journal) -> Plane:

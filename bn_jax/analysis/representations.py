@@ -151,15 +151,10 @@ def _ranks(hidden_ND: np.ndarray, threshold: float) -> dict[str, float]:
   }
 
 
-def _forward(problem, state, batch, section):
-  layers = tuple(section['layers']) or problem.taps
-  return problem.activations, (state, batch, section['statistics'], layers)
-
-
 KIND = kind_lib.Kind(
   make=measure,
   title='Hidden representations',
   quantities=_QUANTITIES,
   cost=lambda section, layers: kind_lib.Cost(values=1),
-  forward=_forward,
+  forward=hidden_lib.forward,
 )

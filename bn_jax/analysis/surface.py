@@ -122,7 +122,8 @@ def measure(
   """Measures the loss of one batch over a grid around the parameters.
 
   Args:
-    directions: 'random', normal vectors, the same at every step of training; or
+    directions: 'random', normal vectors, the same at every step of training;
+      'eigenvectors', of length 1, of the largest eigenvalues of the Hessian; or
       'trajectory', in which the checkpoints so far differ most; afterwards.
     normalise: of random directions, what gets the norm of the weights: each
       'filter', or each 'layer', biases and norms being left out; or 'none'.
@@ -144,10 +145,10 @@ def measure(
     A measure of exactly one batch: x, y [P] (y in a plane), the coordinates of
     the grid; loss [P, P] at (x, y), or [P]; loss_0 [] at the parameters; scales
     [K], the lengths of the directions. Of random ones zero_filters [], how many
-    filters are 0; of a trajectory path [T, K], its coordinates, path_steps [T],
-    path_loss [T], of each checkpoint itself (with running statistics, its own),
-    and variance [K], the shares of the directions in the squares of its
-    distances from the end.
+    filters are 0; of eigenvectors eigenvalues, residuals and converged [K]; of
+    a trajectory path [T, K], its coordinates, path_steps [T], path_loss [T], of
+    each checkpoint itself (with running statistics, its own), and variance [K],
+    the shares of the directions in the squares of its distances from the end.
   """
   grid = planes.Grid(directions, normalise, dimensions, points, extent, seed)
   grid.check()
@@ -188,7 +189,11 @@ def measure(
 
 def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
   del layers
-  return kind_lib.Cost(values=1 + section['points'] ** section['dimensions'])
+  is_spectral = section['directions'] == 'eigenvectors'
+  return kind_lib.Cost(
+    values=1 + section['points'] ** section['dimensions'],
+    products=planes.MOST_PRODUCTS * is_spectral,
+  )
 
 
 KIND = kind_lib.Kind(
@@ -198,6 +203,7 @@ KIND = kind_lib.Kind(
     'loss': 'Loss over the grid',
     'loss_0': 'Loss at the parameters',
     'path_loss': 'Loss of each checkpoint',
+    'eigenvalues': 'Eigenvalues of the directions',
     'variance': 'Share of the variance of the trajectory',
     'zero_filters': 'Filters whose weights are all 0',
   },

@@ -22,7 +22,6 @@ _THRESHOLD_ROWS = 3
 # Of measures without rows of their own, those quantities that say something
 # alone; of the others all.
 _SUMMARISED = {
-  'batch_sharpness': ('batch_sharpness', 'ratio_of_means'),
   'gradient_confusion': ('smallest_cosine', 'mean_cosine'),
   'gradient_noise': ('noise_scale', 'squared_gradient', 'covariance_trace'),
   'sharpness': ('increase',),
@@ -98,6 +97,11 @@ def _measured(runs) -> Iterator[Quantity]:
     sharpness.MEASURE: _sharpness,
     spectrum.MEASURE: _spectrum,
     'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
+    'batch_sharpness': functools.partial(
+      _unknown,
+      measure='batch_sharpness',
+      only=('batch_sharpness', 'ratio_of_means'),
+    ),
   }
   for measure in figures.unknown(runs):
     only = _SUMMARISED.get(measure)

@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, losses, types
+from bn_jax import analysis
 from bn_jax.analysis import gradients
 from bn_jax.data.batches import in_memory
 from tests.analysis import journal_test
 from tests.fixtures import (
-  regression,
   same_bits,
   strict,  # noqa: F401
   toys,
@@ -186,19 +185,9 @@ class MeasureTest(parameterized.TestCase):
     analysis.batch_sharpness(made, {'w': jnp.zeros(3)})
 
   def test_goes_on_to_the_same_bits(self):
-    made = regression.made_of(
-      regression.Line(), loss=losses.squared_error(reduction='mean'),
-      group_size=1, image_shape=(3,),
-    )  # fmt: skip
-    generator = np.random.default_rng(0)
-    batch = types.Batch(
-      jnp.asarray(generator.normal(size=(10, 3)), jnp.float32),
-      jnp.asarray(generator.normal(size=(10, 2)), jnp.float32),
-    )
     look = functools.partial(
-      analysis.make('batch_sharpness', batch_size=2),
-      made, made.init(0), [batch],
-    )  # fmt: skip
+      analysis.make('batch_sharpness', batch_size=2), *journal_test.line()
+    )
     whole = look()
     for left in range(1, 6):
       journal = journal_test.Journal()

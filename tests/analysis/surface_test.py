@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import analysis, keys, trees, types
-from bn_jax.analysis import chunks, points
+from bn_jax.analysis import chunks, planes, points
 from bn_jax.data.batches import in_memory
 from tests.analysis import journal_test, programs_test
 from tests.fixtures import (
@@ -320,6 +320,25 @@ class MeasureTest(parameterized.TestCase):
     self.assertNotEqual(list(other['scales']), list(last['scales']))
 
   @parameterized.parameters(1, 2)
+  def test_eigenvectors(self, dimensions):
+    """Of a quadratic, those of its matrix, the largest number positive."""
+    with jax.enable_x64(True):
+      loss, params, hessian, _ = toys.quadratic()
+      grid = planes.Grid('eigenvectors', 'filter', dimensions, 3, 0.5, 0)
+      state = self.state._replace(params=params)
+      plane = grid.plane(lambda state: loss, state, None, None)
+    values, vectors = np.linalg.eigh(hessian)
+    got = np.array([toys.flat(d) for d in plane.directions])
+    want = vectors[:, ::-1].T[:dimensions]
+    want = [v if v.max() > -v.min() else -v for v in want]
+    np.testing.assert_allclose(got, want, atol=2e-3)
+    np.testing.assert_allclose(
+      plane.more['eigenvalues'], values[::-1][:dimensions], rtol=1e-5
+    )
+    np.testing.assert_array_equal(plane.more['converged'], [1] * dimensions)
+    np.testing.assert_array_equal(plane.axes, [[-0.5, 0, 0.5]] * dimensions)
+
+  @parameterized.parameters(1, 2)
   def test_trajectory(self, dimensions):
     """A box around the path; each checkpoint has its own loss."""
     got = self.look(
@@ -351,14 +370,14 @@ class MeasureTest(parameterized.TestCase):
     ):
       self.look(self.states.at('1'), directions='trajectory')
 
-  @parameterized.parameters('trajectory', 'random')
+  @parameterized.parameters('trajectory', 'eigenvectors')
   def test_interrupted_and_resumed(self, directions):
-    """After 4 checkpoints of a trajectory; the parameters; 9 points."""
+    """After 4 checkpoints, or the eigenvectors; the parameters; 9 points."""
     look = lambda journal: self.look(
       journal=journal, directions=directions, points=3
     )
     want = look(None)
-    for left in (1, 3, 5, 8, 10):
+    for left in (1, 3, 5, 8, 11):
       journal = journal_test.Journal()
       journal.left = left
       with self.assertRaises(journal_test.Killed):
@@ -407,6 +426,8 @@ class MeasureTest(parameterized.TestCase):
     section = {'points': 21, 'dimensions': 2, 'directions': 'random'}
     self.assertEqual(kind.cost(section, 3), (0, 442, 0))
     self.assertEqual(kind.others(section), ())
+    section = {**section, 'directions': 'eigenvectors'}
+    self.assertEqual(kind.cost(section, 3), (0, 442, 200))
     self.assertEqual(kind.others({'directions': 'trajectory'}), ('*',))
 
 

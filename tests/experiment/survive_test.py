@@ -1,6 +1,7 @@
 """Runs that are killed, and go on to the same bits."""
 
 import contextlib
+import functools
 import pathlib
 import re
 import shutil
@@ -25,17 +26,32 @@ _EVERY = 4  # steps between two saves, see saving_config.py
 _STEPS = 40
 
 
+_shared = contextlib.ExitStack()
+
+
+def tearDownModule():
+  _shared.close()
+
+
+@functools.cache
+def _server():
+  """(the server of commands, a folder): once, as starting takes seconds."""
+  folder = _shared.enter_context(tempfile.TemporaryDirectory())
+  server = spawned.Server()
+  _shared.callback(server.close)
+  return server, pathlib.Path(folder)
+
+
 class Case(parameterized.TestCase):
-  """With a server of commands, and the data that they read."""
+  """With a server of commands, and the data that they read.
+
+  All classes share them, so that no two give a run the same name.
+  """
 
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.root = pathlib.Path(folder.name)
-    cls.server = spawned.Server()
-    cls.addClassCleanup(cls.server.close)
+    cls.server, cls.root = _server()
 
   def words(self, name, *more):
     return (
@@ -139,7 +155,8 @@ class KillTest(Case):
   def manifest_says_running(self, name):
     return self.manifest(name).get('status') != 'done'
 
-  def kill_often(self, kills, seed):
+  def kill_often(self, kills, seed, turns):
+    """Kills each run so often, the last time in its report."""
     self.done('whole', program='train without a page')
     want = self.content('whole')
     generator = np.random.default_rng(seed)
@@ -148,8 +165,8 @@ class KillTest(Case):
       number += 1
       name = f'killed{number}'
       reached = -1
-      for turn in range(6):
-        begun = self.killed(name, generator, in_report=turn == 5)
+      for turn in range(turns):
+        begun = self.killed(name, generator, in_report=turn == turns - 1)
         if begun is not None:
           # An interval, and what was trained while a save went on.
           self.assertGreater(begun, reached - 2 * _EVERY)
@@ -172,11 +189,11 @@ class KillTest(Case):
     print(f'{self.kills} kills, went on from {sorted(went_on)}')
 
   def test_goes_on_to_the_same_bits(self):
-    self.kill_often(6, seed=1)
+    self.kill_often(3, seed=1, turns=3)
 
   @pytest.mark.slow
   def test_a_hundred_times(self):
-    self.kill_often(100, seed=2)
+    self.kill_often(100, seed=2, turns=6)
 
 
 _LONG = ('--config.steps=100000', '--config.log_every_steps=50')

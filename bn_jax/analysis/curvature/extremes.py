@@ -10,6 +10,7 @@ the method begins anew from a random vector orthogonal to what it has, until
 that brings up no further value at the ends asked for.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,12 @@ ENDS['both'] = ENDS['largest'] + ENDS['smallest']
 # Rows of the basis beyond twice the values asked for, and at least so many: 40
 # vectors of a VGG-11 take 1.5 GB, and two outliers of a Hessian converge in 20.
 _MORE_ROWS, _LEAST_ROWS = 10, 40
+# Steps of one program between two looks at residuals, where a product has so
+# few numbers that its dispatch takes most of the time: half of them are too
+# many on average. Hardly a value converges in fewer than the first ones.
+_FIRST_STRIDE, _STRIDE = 8, 4
+_NUMBERS = 2**20
+_ROWS = 8  # by which a basis grows else: rows to come would cost passes too
 # Residuals of float32 products are no smaller than this many units of its
 # rounding times the largest eigenvalue: networks had 1 to 8.
 _ROUNDING = 16
@@ -80,7 +87,7 @@ def pairs(
   budget = most_products - count * len(ends)
   with jax.default_matmul_precision('highest'):
     while sum(space.steps) < budget and not search.is_done():
-      space.step()
+      space.grow(budget - sum(space.steps))
     ritz = space.ritz()
     if not np.isfinite(ritz.values).all():
       return dict.fromkeys(ends, _unknown(operator, count)), sum(space.steps)
@@ -125,7 +132,9 @@ class _Space:
     self._operator, self._key = operator, key
     most = max(2 * count + _MORE_ROWS, _LEAST_ROWS)
     self._most = min(operator.size, most)
-    self._basis = jnp.zeros((self._most, operator.size), operator.dtype)
+    self._is_small = _is_small(operator)
+    rows = self._most if self._is_small else 0
+    self._basis = jnp.zeros((rows, operator.size), operator.dtype)
     self._matrix = np.zeros((self._most, self._most))
     self._shares = np.zeros(self._most)  # 1 for rows of this beginning
     self._scale = jnp.zeros((), operator.dtype)
@@ -141,20 +150,45 @@ class _Space:
     """Returns whether the operator maps the space into itself."""
     return self.size > 0 and not self._rest > 0
 
-  def step(self) -> None:
-    """Adds a dimension, by one product."""
+  def grow(self, most: int) -> None:
+    """Adds a dimension by one product, or several by one program.
+
+    Args:
+      most: products at most.
+    """
     if self.size == self._most:
       self._keep(self.ritz(), self._best())
+    if not self._is_small:
+      if self.size == len(self._basis):
+        more = min(_ROWS, self._most - self.size)
+        zeros = jnp.zeros((more, self._operator.size), self.dtype)
+        self._basis = jnp.concatenate([self._basis, zeros])
+      self._basis = _with_row(self._basis, self.size, self._next)
+      image = self._operator.product(self._next)
+      coefficients, rest, self._next, self._scale = _projected(
+        self._basis, image, self._scale
+      )
+      self._add(np.asarray(coefficients), float(rest))
+      return
+    stride = _STRIDE if self.size else _FIRST_STRIDE
+    last = min(self.size + min(stride, most), self._most)
+    self._basis, columns, rests, self._next, self._scale = _grown(
+      self._operator.products, self._basis, self._next, self._scale,
+      self.size, last,
+    )  # fmt: skip
+    columns, rests = jax.device_get((columns, rests))
+    for k in range(self.size, last):
+      self._add(columns[k], float(rests[k]))
+      if self.has_ended():
+        break
+
+  def _add(self, coefficients: np.ndarray, rest: float) -> None:
+    """Notes the operator's column of a new dimension."""
     k = self.size
-    self._basis = _with_row(self._basis, k, self._next)
-    image = self._operator.product(self._next)
-    coefficients, rest, self._next, self._scale = _projected(
-      self._basis, image, self._scale
-    )
     column = np.float64(coefficients)[: k + 1]
     self._matrix[: k + 1, k] = self._matrix[k, : k + 1] = column
     self._shares[k] = 1
-    self._rest, self.size = float(rest), k + 1
+    self._rest, self.size = rest, k + 1
     self.steps[-1] += 1
 
   def begin_anew(self, most_residual: float) -> None:
@@ -211,7 +245,7 @@ class _Space:
     self.size = len(numbers)
 
   def _padded(self, ritz, numbers):
-    rows = np.zeros((self._most, self._most))
+    rows = np.zeros((len(self._basis), len(self._basis)))
     rows[: len(numbers), : self.size] = ritz.rows[numbers]
     return jnp.asarray(rows, self._basis.dtype)
 
@@ -309,7 +343,39 @@ def _quotient(vector, image):
   return value, trees.norm(image - value * vector)
 
 
-@jax.jit
+def _is_small(operator) -> bool:
+  """Returns whether one program should do several steps."""
+  if not isinstance(operator.products, jax.tree_util.Partial):
+    return False
+  vectors = jax.ShapeDtypeStruct((1, operator.size), operator.dtype)
+  jaxpr = lanczos.traced(operator.products, vectors)
+  return lanczos.computed(jaxpr) <= _NUMBERS
+
+
+@functools.partial(jax.jit, donate_argnums=1)
+def _grown(products, basis, following, scale, first, last):
+  """Does the steps from first to last; returns all that they change.
+
+  Returns:
+    (basis [m, n]; columns [m, m], of step k in row k; rests [m]; the vector
+    that follows; scale).
+  """
+
+  def step(k, carry):
+    basis, columns, rests, vector, scale = carry
+    basis = basis.at[k].set(vector)
+    column, rest, vector, scale = _projected(
+      basis, products(vector[None])[0], scale
+    )
+    columns, rests = columns.at[k].set(column), rests.at[k].set(rest)
+    return basis, columns, rests, vector, scale
+
+  size = len(basis)
+  empty = jnp.zeros((size, size), basis.dtype), jnp.zeros(size, basis.dtype)
+  return jax.lax.fori_loop(first, last, step, (basis, *empty, following, scale))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
 def _with_row(basis, k, row):
   return basis.at[k].set(row)
 

@@ -17,7 +17,7 @@ ended, and divides by rounding.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -122,8 +122,28 @@ def fitting(operator: Operator, start: jax.Array, steps: int = 1) -> int:
     return 1
   # It may compute what all products need, which must not happen in a trace.
   operator.product(start)
-  numbers = _computed(jax.make_jaxpr(operator.product)(start).jaxpr)
+  numbers = computed(jax.make_jaxpr(operator.product)(start).jaxpr)
   return max(1, min(most, int(_NUMBERS // max(numbers, 1))))
+
+
+def traced(products: Callable, vectors: Any) -> core.Jaxpr:
+  """Returns the operations of products, of a Partial traced once for its kind.
+
+  Tracing takes longer than all steps of a small network.
+  """
+  if not isinstance(products, jax.tree_util.Partial):
+    return jax.make_jaxpr(products)(vectors).jaxpr
+  leaves, structure = jax.tree.flatten((products, vectors))
+  return _traced(
+    structure, tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves)
+  )
+
+
+@functools.lru_cache(maxsize=64)
+def _traced(structure, shapes) -> core.Jaxpr:
+  leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+  call = lambda products, vectors: products(vectors)
+  return jax.make_jaxpr(call)(*structure.unflatten(leaves)).jaxpr
 
 
 def primitives(jaxpr: core.Jaxpr) -> set[str]:
@@ -262,7 +282,7 @@ def _step(bases, k, images, scales):
   return of_all(bases, images, scales)
 
 
-def _computed(jaxpr: core.Jaxpr) -> float:
+def computed(jaxpr: core.Jaxpr) -> float:
   """Returns how many numbers a jaxpr computes; inf with a convolution."""
   total = 0.0
   for equation in jaxpr.eqns:
@@ -270,7 +290,7 @@ def _computed(jaxpr: core.Jaxpr) -> float:
       return float('inf')
     inner = _inner(equation.params.values())
     total += (
-      sum(map(_computed, inner))
+      sum(map(computed, inner))
       if inner
       else sum(variable.aval.size for variable in equation.outvars)
     )

@@ -188,10 +188,11 @@ def _lacks_forward_mode(kind, own, linear, part, params) -> bool:
   leaves = jax.tree.leaves(params)
   dtype = jnp.result_type(jnp.float32, *(leaves[i] for i in own))
   size = sum(leaves[i].size for i in own)
-  applied = jax.make_jaxpr(_applied(kind, own, False))(
-    linear, part, params, jax.ShapeDtypeStruct((size,), dtype)
+  product = jax.tree_util.Partial(
+    _applied(kind, own, False), linear, part, params
   )
-  return 'custom_lin' in lanczos.primitives(applied.jaxpr)
+  vector = jax.ShapeDtypeStruct((size,), dtype)
+  return 'custom_lin' in lanczos.primitives(lanczos.traced(product, vector))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
