@@ -130,7 +130,8 @@ def _check_times(jobs: Sequence[Job]) -> None:
     if missing and job.folder.run not in tried:
       tried.add(job.folder.run)
       read = functools.partial(_state, job, missing[-1])
-      cost.check_time(job, read, missing)
+      with modules.bound(job.config.modules):
+        cost.check_time(job, read, missing)
 
 
 def _job(
