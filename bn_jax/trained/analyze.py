@@ -97,12 +97,7 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
   )
   if plan:
     for job in jobs:
-      missing = missing_steps(job)
-      if missing:
-        state = _state(job, missing[-1])
-        sys.stdout.write(cost.text(job, state, missing))
-      else:
-        sys.stdout.write(f'{_nothing_left(job)}\n')
+      sys.stdout.write(_plan(job))
     return 0
   if not request.yes:
     _check_times(jobs)
@@ -120,6 +115,15 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       'interrupted; the same command goes on from there'
     ) from None
   return 0
+
+
+def _plan(job: Job) -> str:
+  """Returns what is left of a job, and what it costs."""
+  missing = missing_steps(job)
+  if not missing:
+    return f'{_nothing_left(job)}\n'
+  with modules.bound(job.config.modules):
+    return cost.text(job, _state(job, missing[-1]), missing)
 
 
 def _check_times(jobs: Sequence[Job]) -> None:
