@@ -79,8 +79,8 @@ def top_eigenvalues(
   _check(k, tolerance, ends, matrix, most_products)
   checks.flag('eigenvectors', eigenvectors)
   params = gradients.checked(params)
+  _check_count(k, ends, most_products, params, block)
   operator = MATRICES[matrix](loss, params, block)
-  _check_k(k, operator.size, '' if block is None else block.name)
   _check_tolerance(tolerance, operator.dtype)
   key = jax.random.key(0) if key is None else key
   vector = _start(operator, params, start, key)
@@ -163,7 +163,7 @@ def measure(
     layers_of = by_layer.chosen(problem.layers(state), layers)
     every = blocks_lib.of(state.params, layers_of, blocks)
     for block in every:
-      _check_k(k, blocks_lib.size(state.params, block), block.name)
+      _check_count(k, ends, most_products, state.params, block)
     key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
     values = {}
     for block in every:
@@ -191,12 +191,6 @@ def _check(k, tolerance, ends, matrix, most_products) -> None:
   checks.one_of('ends', ends, tuple(extremes.ENDS))
   checks.one_of('matrix', matrix, tuple(MATRICES))
   checks.count('most_products', most_products)
-  least = 2 * k * len(extremes.ENDS[ends])
-  if most_products < least:
-    raise ValueError(
-      f'most_products is {most_products}; allowed: at least {least}, two for '
-      'each value'
-    )
 
 
 def _start(operator, params, start, key) -> jax.Array:
@@ -227,13 +221,31 @@ def _named(pairs, prefix: str, operator) -> dict[str, Any]:
   return {f'{prefix}{name}': value for name, value in result.items()}
 
 
-def _check_k(k: int, size: int, block: str) -> None:
-  """Raises ValueError for more values than a block has parameters."""
+def _check_count(k, ends, most_products, params, block) -> None:
+  """Raises ValueError for more values than parameters, or than products do."""
+  size = blocks_lib.size(params, block)
   if k > size:
-    where = '' if block in ('', 'all') else f' of block {block!r}'
+    is_all = block is None or block.name == 'all'
+    where = '' if is_all else f' of block {block.name!r}'
     raise ValueError(
       f'k is {k}; allowed: 1 to {size}, the number of parameters{where}'
     )
+  least = 2 * k * len(extremes.ENDS[ends])
+  if most_products < least:
+    raise ValueError(
+      f'most_products is {most_products}; allowed: at least {least}, two for '
+      'each value'
+    )
+
+
+def _check_fits(
+  section: kind_lib.Section, problem: types.Problem, state: types.TrainState
+) -> None:
+  """Raises ValueError for a section that a network is too small for."""
+  layers = by_layer.chosen(problem.layers(state), section['layers'])
+  k, ends, most = (section[key] for key in ('k', 'ends', 'most_products'))
+  for block in blocks_lib.of(state.params, layers, section['blocks']):
+    _check_count(k, ends, most, state.params, block)
 
 
 def _check_tolerance(tolerance: float, dtype: jnp.dtype) -> None:
@@ -279,4 +291,5 @@ KIND = kind_lib.Kind(
   },
   layers='all',
   cost=_cost,
+  check=_check_fits,
 )
