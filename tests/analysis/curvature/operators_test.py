@@ -132,6 +132,35 @@ class HessianTest(parameterized.TestCase):
       want = want(params['w']).sum(1)
       np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
+  @parameterized.parameters(operators.hessian, operators.gauss_newton)
+  def test_within_a_program(self, make):
+    """A small one's; not one with a convolution, nor a sum over chunks."""
+
+    def split(outputs):
+      return operators.Split(outputs, lambda z: jax.nn.logsumexp(z), None)
+
+    def within(linearise, vector):
+      product, gradient = linearise()
+      return product(vector), gradient
+
+    params = {'w': jnp.arange(6.0).reshape(2, 3) / 6, 'b': jnp.ones(2)}
+    x = jnp.array([1.0, -2, 0.5])
+    loss = split(lambda p: jnp.tanh(p['w'] @ x + p['b']))
+    whole = make(loss, params)
+    vector = jnp.cos(jnp.arange(8.0))
+    got = jax.jit(within)(whole.linearise, vector)
+    want = whole.product(vector), toys.flat(jax.grad(loss)(params))
+    chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-6)
+    parts = make(chunks.Chunks((loss, loss), (0.5, 0.5)), params)
+    convolved = make(
+      split(lambda p: jnp.convolve(p['w'][0], x) @ jnp.ones(5)), params
+    )
+    self.assertIsNone(parts.linearise)
+    self.assertIsNone(convolved.linearise)
+    self.assertEqual(convolved.numbers, np.inf)
+    for operator in (whole, parts):
+      np.testing.assert_allclose(operator.gradient(), want[1], rtol=1e-5)
+
   def test_of_eight_devices_as_of_one(self):
     with jax.enable_x64(True):
       products = []
