@@ -145,8 +145,7 @@ def _quadratures(
   operator, order, samples, key, journal, name
 ) -> dict[str, np.ndarray]:
   """Returns nodes and weights of all probes; the journal keeps each group."""
-  first = _probes(operator, key, 0, 1)
-  group = min(lanczos.fitting(operator, first[0], order), samples)
+  group = min(lanczos.fitting(operator, order), samples)
   pieces = []
   for start in range(0, samples, group):
     piece_name = f'{name}_{start}'

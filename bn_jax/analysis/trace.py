@@ -263,10 +263,8 @@ class _Traces:
   @functools.cached_property
   def _terms(self) -> tuple[np.ndarray, np.ndarray]:
     """Computes v * Hv and (Hv)^2, summed over each array, [m, A] each."""
-    operator, key = self._operator, self._key
-    count = min(self._samples, operator.size)
-    first = matrices.signs(operator, key, [0])[0]
-    group = min(lanczos.fitting(operator, first), count)
+    count = min(self._samples, self._operator.size)
+    group = min(lanczos.fitting(self._operator), count)
     pieces = []
     for start in range(0, count, group):
       name = f'{self._name}_signs_{start}'
