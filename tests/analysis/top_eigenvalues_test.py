@@ -187,6 +187,39 @@ class NetworkTest(parameterized.TestCase):
       )
       self.assertEqual(got[f'{prefix}converged'].tolist(), [1.0, 1.0])
 
+  def test_sharpness_of_normalised_kernels(self):
+    """A kernel before a norm, three times as long: the same function."""
+    look = analysis.make(
+      'top_eigenvalues', blocks=(), layers=('conv1', 'logits'),
+      normalised=True, penalised=False, tolerance=1e-9, most_products=999,
+    )  # fmt: skip
+    with jax.enable_x64(True):
+      exact = curved.exact('batch')
+      state, params = exact.state, exact.state.params
+      longer = {
+        **params,
+        'conv1': {**params['conv1'], 'kernel': 3 * params['conv1']['kernel']},
+      }
+      one, other = (
+        look(exact.problem, state._replace(params=p), [exact.batch])
+        for p in (params, longer)
+      )
+      operator = operators.hessian(exact.loss, params)
+      numbers = operator.unflatten(jnp.arange(float(operator.size)))
+    for layer in ('conv1', 'logits'):
+      rows = np.ravel(numbers[layer]['kernel']).astype(int)
+      values = np.linalg.eigvalsh(exact.hessian[np.ix_(rows, rows)])
+      length = np.linalg.norm(params[layer]['kernel'])
+      # Weight decay of 0.1 adds itself to each direction.
+      want = (values[-1] - 0.1) * length**2
+      got = one[f'{layer}/normalised_sharpness']
+      np.testing.assert_allclose(got, want, 1e-6)
+      self.assertEqual(one[f'{layer}/normalised_converged'], 1)
+    name = 'conv1/normalised_sharpness'
+    # The norm's epsilon is what is left.
+    np.testing.assert_allclose(other[name], one[name], 1e-3)
+    self.assertGreater(one['conv1/sharpness'] / other['conv1/sharpness'], 1.5)
+
   @pytest.mark.slow  # compiles two networks; the products are tested fast
   def test_of_eight_devices_as_of_one(self):
     look = analysis.make('top_eigenvalues', k=2, tolerance=1e-6)
@@ -297,8 +330,10 @@ class RefusedTest(parameterized.TestCase):
     self.assertNotIn('\n', str(caught.exception))
 
   def test_a_measure_of_nothing(self):
-    with self.assertRaisesRegex(ValueError, 'blocks and layers are empty'):
+    with self.assertRaisesRegex(ValueError, r'blocks is \(\); allowed: one or'):
       analysis.make('top_eigenvalues', blocks=())
+    with self.assertRaisesRegex(ValueError, 'True without layers; allowed'):
+      analysis.make('top_eigenvalues', normalised=True)
 
   def test_more_values_than_a_block_has(self):
     look = analysis.make('top_eigenvalues', k=9, blocks=('all', 'norms'))

@@ -20,6 +20,7 @@ NAMES = ('all', 'norms', 'others')
 _NORM = re.compile(r'norm|^bn\d*$', re.IGNORECASE)
 # Names of one array: how a kernel is scaled (conv1_weight/scale) is no norm.
 _SCALE, _OF_A_KERNEL = 'scale', '_weight'
+_KERNELS = ('kernel', 'weight')
 
 
 class Block(NamedTuple):
@@ -100,6 +101,35 @@ def size(params: Any, block: Block | None = None) -> int:
   """Returns the number of parameters of a block; None: of all."""
   leaves = jax.tree.leaves(params)
   return sum(leaves[i].size for i in indices(params, block))
+
+
+def kernel(params: Any, block: Block) -> Block:
+  """Returns the block of a layer's kernel: its arrays of that name.
+
+  In Equinox and PyTorch it is called weight; no norm's arrays count.
+
+  Raises:
+    ValueError: the layer has none.
+  """
+  others = _members(params)['others']
+  own = tuple(
+    path
+    for path in others
+    if trees.lies_under(path, block.paths) and _array(path) in _KERNELS
+  )
+  if not own:
+    raise ValueError(
+      f'layer {block.name!r} has no kernel (an array called kernel or weight); '
+      'give layers that have one'
+    )
+  return Block(f'{block.name}_kernel', own)
+
+
+def squared_norm(params: Any, block: Block) -> float:
+  """Returns the squared Euclidean length of a block's parameters."""
+  leaves = jax.tree.leaves(params)
+  own = [leaves[i] for i in indices(params, block)]
+  return float(trees.vdot(own, own))
 
 
 def _members(params: Any) -> dict[str, tuple[str, ...]]:

@@ -67,9 +67,15 @@ class Options:
   ) -> Iterator[tuple[blocks_lib.Block, operators.Operator]]:
     """Yields (block, its matrix) of the loss over a batch, one by one."""
     loss = self.loss(problem, state, batch)
-    layers = self.layers_of(problem, state)
-    for block in blocks_lib.of(state.params, layers, self.blocks):
+    for block in self.blocks_of(problem, state):
       yield block, operator(self.matrix, loss, state.params, block)
+
+  def blocks_of(
+    self, problem: types.Problem, state: types.TrainState
+  ) -> tuple[blocks_lib.Block, ...]:
+    """Returns the blocks by name, then the layers."""
+    layers = self.layers_of(problem, state)
+    return blocks_lib.of(state.params, layers, self.blocks)
 
   def loss(
     self, problem: types.Problem, state: types.TrainState, batch: types.Batch
