@@ -220,9 +220,9 @@ def density_by_curvlinops(own: Network, samples: int, steps: int, ends) -> Any:
   Args:
     ends: (smallest, largest) eigenvalue, which it else needs products for.
   """
-  from curvlinops import papyan2020traces
+  from curvlinops.papyan2020traces import spectrum
 
-  return papyan2020traces.lanczos_approximate_spectrum(
+  return spectrum.lanczos_approximate_spectrum(
     curvlinops_hessian(own), steps, num_repeats=samples, boundaries=ends
   )
 

@@ -18,7 +18,9 @@ Minibatch SGD", arXiv:1706.02677, section 5.1).
 
 Initial kernels of convolutions are He's, N(0, 2 / fan_in) (He et al., 2015,
 arXiv:1502.01852), as in the paper, or Glorot uniform as in the other networks
-here. The logits' kernel is Glorot uniform.
+here. The logits' kernel is Glorot uniform. Without skips (`skip=False`) it is
+the plain network of the same layers: the paper's "plain-20", and the
+"ResNet-20-noshort" of Li et al. (2018), arXiv:1712.09913.
 """
 
 import math
@@ -82,7 +84,8 @@ class Block(nn.Module):
 
   Attributes:
     convolutions: (channels, kernel size, stride) of conv1, conv2, ...
-    shortcut: 'identity', 'zeros' or 'projection', a layer of that name.
+    shortcut: 'identity', 'zeros' or 'projection', a layer of that name; or
+      'none', of a block that adds nothing.
     style: what the layers of the network share.
   """
 
@@ -105,6 +108,8 @@ class Block(nn.Module):
       x = self.style.normalised(x, keywords, 'projection', *sizes)
     elif self.shortcut == 'zeros':
       x = padded(x, stride, y.shape[-1])
+    elif self.shortcut == 'none':
+      return nn.relu(y)
     return nn.relu(Sum(name='sum')(y, x))
 
 
@@ -131,6 +136,7 @@ class ResNet(nn.Module):
     lowering: how convolutions and pools are computed, see
       `bn_jax.models.lowering`.
     zero_init_residual: whether the scale of a block's last norm begins at 0.
+    skip: whether blocks have shortcuts; False: the plain network.
   """
 
   blocks: tuple[int, ...]
@@ -142,6 +148,7 @@ class ResNet(nn.Module):
   initial: str = 'he'
   lowering: str = 'auto'
   zero_init_residual: bool = False
+  skip: bool = True
 
   def __post_init__(self):
     parts.check_network(self.num_classes, self.norm)
@@ -155,6 +162,11 @@ class ResNet(nn.Module):
     if self.zero_init_residual and self.norm.zeroed is None:
       raise checks.Refused(
         'zero_init_residual', True, 'False for a norm without a scale'
+      )
+    checks.flag('skip', self.skip)
+    if self.zero_init_residual and not self.skip:
+      raise checks.Refused(
+        'zero_init_residual', True, 'False without skips: a block would be 0'
       )
     self.blocks = tuple(self.blocks)  # a list has no hash
     super().__post_init__()
@@ -202,9 +214,10 @@ class ResNet(nn.Module):
             (channels, 1, 1), (channels, 3, stride), (4 * channels, 1, 1)
           )  # fmt: skip
         changes_shape = not block and (stage > 0 or self.bottleneck)
+        shortcut = self.shortcut if changes_shape else 'identity'
         specs[f'stage{stage + 1}_block{block + 1}'] = (
           convolutions,
-          self.shortcut if changes_shape else 'identity',
+          shortcut if self.skip else 'none',
         )
     return specs
 
@@ -236,13 +249,15 @@ class ResNet(nn.Module):
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
     """Returns (layer, path of the module) of what enters nonlinearities.
 
-    For a block's last convolution that is the sum. A projection has none.
+    For a block's last convolution that is the sum, if there is one. A
+    projection has none.
     """
     taps = [parts.tap('conv1')]
     for block, (convolutions, _) in self._block_specs().items():
       last = len(convolutions)
       taps += [parts.tap(f'{block}/conv{i}') for i in range(1, last)]
-      taps.append((f'{block}/conv{last}', f'{block}/sum'))
+      end = f'{block}/conv{last}'
+      taps.append((end, f'{block}/sum') if self.skip else parts.tap(end))
     return tuple(taps)
 
 
@@ -256,6 +271,7 @@ def make_cifar(
   init: str = 'he',
   lowering: str = 'auto',
   zero_init_residual: bool = False,
+  skip: bool = True,
 ) -> ResNet:
   """Returns a residual network for images of CIFAR's size, 6n + 2 layers deep.
 
@@ -269,7 +285,7 @@ def make_cifar(
   blocks = ((depth - 2) // 6,) * 3
   return ResNet(
     blocks, False, num_classes, norm, width, shortcut, init, lowering,
-    zero_init_residual,
+    zero_init_residual, skip,
   )  # fmt: skip
 
 
@@ -281,6 +297,7 @@ def make_imagenet(
   init: str = 'he',
   lowering: str = 'auto',
   zero_init_residual: bool = False,
+  skip: bool = True,
 ) -> ResNet:
   """Returns ResNet-50; keywords are those of `ResNet`, init is initial.
 
@@ -290,5 +307,5 @@ def make_imagenet(
   blocks = (3, 4, 6, 3)
   return ResNet(
     blocks, True, num_classes, norm, width, 'projection', init, lowering,
-    zero_init_residual,
+    zero_init_residual, skip,
   )  # fmt: skip

@@ -97,12 +97,7 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
   )
   if plan:
     for job in jobs:
-      missing = missing_steps(job)
-      if missing:
-        state = _state(job, missing[-1])
-        sys.stdout.write(cost.text(job, state, missing))
-      else:
-        sys.stdout.write(f'{_nothing_left(job)}\n')
+      sys.stdout.write(_plan(job))
     return 0
   if not request.yes:
     _check_times(jobs)
@@ -122,6 +117,15 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
   return 0
 
 
+def _plan(job: Job) -> str:
+  """Returns what is left of a job, and what it costs."""
+  missing = missing_steps(job)
+  if not missing:
+    return f'{_nothing_left(job)}\n'
+  with modules.bound(job.config.modules):
+    return cost.text(job, _state(job, missing[-1]), missing)
+
+
 def _check_times(jobs: Sequence[Job]) -> None:
   """Refuses jobs of more than a day; a run's seeds take the same time."""
   tried = set()
@@ -130,7 +134,8 @@ def _check_times(jobs: Sequence[Job]) -> None:
     if missing and job.folder.run not in tried:
       tried.add(job.folder.run)
       read = functools.partial(_state, job, missing[-1])
-      cost.check_time(job, read, missing)
+      with modules.bound(job.config.modules):
+        cost.check_time(job, read, missing)
 
 
 def _job(

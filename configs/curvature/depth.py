@@ -15,7 +15,9 @@ Dense layers of equal width on MNIST, ReLU, initial weights N(0, 2 / width),
 which without a norm keep the size of activations and gradients (He et al.,
 2015, arXiv:1502.01852). `batchnorm_groups` has statistics over groups of 8
 examples of the same batch, `layernorm` those of each example. What is judged
-are the records of step 0; the one step of 1e-6 only makes it a run.
+are the records of step 0; the one step of 1e-6 only makes it a run. Ranks are
+those of what enters the nonlinearities, not centred: the participation ratio
+(sum s^2)^2 / sum s^4 of singular values s, Daneshmand's r(H).
 
 `paper`: 100 layers of 1,000 units, batches of 1,024. `small`: 32 of 256,
 batches of 256. The layers left out of a fit, and that the factor is judged to 2
@@ -57,5 +59,11 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   data = f'train:{BATCH[size]}'
   config.measures = dict(
     signal=dict(name='signal', data=data, every_steps=1),
+    rank=dict(
+      name='representations',
+      data=data,
+      every_steps=1,
+      examples=BATCH[size],
+    ),
   )
   return config

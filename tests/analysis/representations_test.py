@@ -186,6 +186,13 @@ class MeasureTest(parameterized.TestCase):
       np.testing.assert_allclose(got.pop(f'conv1/{name}'), value, rtol=1e-4)
     self.assertEmpty(got)
 
+  def test_layers_are_in_forward_order(self):
+    made = toys.deep(10)
+    batch = in_memory.first(toys.split(), 8)
+    got = analysis.make('representations')(made, made.init(0), [batch])
+    layers = list(dict.fromkeys(name.partition('/')[0] for name in got))
+    self.assertEqual(layers, [f'dense{i + 1}' for i in range(10)])
+
   def test_the_first_examples_of_a_batch_that_is_normalised_whole(self):
     problem, batch = toys.classifier(), in_memory.first(toys.split(), 8)
     h = problem.activations(problem.init(0), batch, 'batch', ('conv1',))

@@ -4,9 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis, models, optim
-from bn_jax.data.batches import in_memory, order
-from bn_jax.training import problem
+from bn_jax import analysis
+from bn_jax.data.batches import in_memory
 from tests.fixtures import (
   strict,  # noqa: F401
   toys,
@@ -135,13 +134,7 @@ class MeasureTest(parameterized.TestCase):
     )
 
   def test_layers_are_in_forward_order(self):
-    network = models.make('mlp', num_classes=3, norm='none', hidden=(2,) * 10)
-    made = problem.make(
-      network, optim.sgd(optim.constant(learning_rate=0.1)),
-      sampler=order.sampler(num_examples=20, batch_size=8),
-      penalty=optim.weight_decay(weight_decay=0.0), image_shape=(4, 4, 1),
-      layers=models.layers, taps=models.taps(network),
-    )  # fmt: skip
+    made = toys.deep(10)
     batch = in_memory.first(toys.split(), 8)
     got = analysis.make('signal')(made, made.init(0), [batch])
     layers = list(dict.fromkeys(name.partition('/')[0] for name in got))

@@ -182,6 +182,15 @@ class UsersTest(Case):
     )
     self.assertEqual(settings['measure']['power'], 3.0)
 
+  def test_the_plan_of_its_measure(self):
+    project = self.copied()
+    said, wrong = self.works(
+      'analyze', project / 'work' / 'own', '--measure=my_module:sizes',
+      '--data=test:32', '--plan',
+    )  # fmt: skip
+    self.assertEqual(wrong, '')
+    self.assertIn('my_module:sizes of 32 examples', said)
+
   def test_its_measure_of_a_run_of_ours(self):
     """The module lies in the current folder, as nothing else names it."""
     project = self.copied()

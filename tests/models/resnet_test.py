@@ -37,6 +37,9 @@ class SizesTest(parameterized.TestCase):
     # Projections: 16 x 32 + 32 x 64 weights, 2 x (32 + 64) of their norms.
     ('resnet20', dict(shortcut='projection'), 10, 32, 269_722 + 2_752),
     ('resnet50', {}, 1000, 224, 25_557_032),
+    # Shortcuts of zeros have no weights, projections have.
+    ('resnet20', dict(skip=False), 10, 32, 269_722),
+    ('resnet20', dict(skip=False, shortcut='projection'), 10, 32, 269_722),
   )  # fmt: skip
   def test_parameters(self, name, keywords, classes, pixels, parameters):
     found = rows(name, classes, pixels, **keywords)
@@ -74,9 +77,16 @@ class SizesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f'depth is {depth}; .*6n [+] 2'):
       resnet.make_cifar(depth=depth, num_classes=2, norm=norms.make('none'))
 
+  def test_refuses_blocks_that_are_zero(self):
+    with self.assertRaisesRegex(ValueError, 'zero_init_residual is True; .*0'):
+      models.make(
+        'resnet20', num_classes=2, norm='batch', skip=False,
+        zero_init_residual=True,
+      )  # fmt: skip
+
 
 class FunctionTest(parameterized.TestCase):
-  @parameterized.parameters('identity', 'zeros', 'projection')
+  @parameterized.parameters('identity', 'zeros', 'projection', 'none')
   def test_a_block(self, shortcut):
     """relu(conv2(relu(conv1(x))) + shortcut(x)), against NumPy."""
     channels, stride = (3, 1) if shortcut == 'identity' else (5, 2)
@@ -100,19 +110,22 @@ class FunctionTest(parameterized.TestCase):
       y += convolved(x, 'projection', stride)
     elif shortcut == 'zeros':
       y[..., :3] += np.float64(x)[:, ::2, ::2]
-    else:
+    elif shortcut == 'identity':
       y += np.float64(x)
     self.assertEqual('projection' in params, shortcut == 'projection')
     got, seen = block.apply(
       variables, x, statistics='running', capture_intermediates=True
     )
     np.testing.assert_allclose(got, np.maximum(y, 0), rtol=1e-4, atol=1e-4)
-    entering = seen['intermediates']['sum']['__call__'][0]
+    last = 'conv2_norm' if shortcut == 'none' else 'sum'
+    entering = seen['intermediates'][last]['__call__'][0]
     np.testing.assert_allclose(entering, y, rtol=1e-4, atol=1e-4)
 
   def test_taps_enter_every_nonlinearity(self):
-    for name in ('resnet20', 'resnet50'):
-      module, shape = models_small.make(name, 'none')
+    for name, keywords in (
+      ('resnet20', {'skip': False}), ('resnet20', {}), ('resnet50', {}),
+    ):  # fmt: skip
+      module, shape = models_small.make(name, 'none', **keywords)
       made, entered = {}, []
 
       def record(call, args, keywords, context, made=made):

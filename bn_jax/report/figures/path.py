@@ -142,7 +142,9 @@ def _draw(axis, run, entry, statistics: str, quantity: str) -> None:
   strokes.line(axis, t, mean.mean, index)
   strokes.shade(axis, mean._replace(step=t), index)
   if quantity == 'loss':
-    strokes.grey(axis, t[[0, -1]], mean.mean[[0, -1]])
+    # At every point: on a logarithmic axis a chord is no straight line.
+    first, last = mean.mean[[0, -1]]
+    strokes.grey(axis, t, (1 - t) * first + t * last)
   lost = ~np.isfinite(alike).all(axis=0)
   if lost.any():
     axis.plot(

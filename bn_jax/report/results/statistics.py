@@ -40,7 +40,9 @@ _CHOICES = {
   'toward': ('input', 'output'),
 }
 _NUMBERS = ('accuracy', 'factor', 'step', 'after')
-_COUNTS = {'first': 1, 'last': 1, 'without_first': 0, 'without_last': 0}
+_COUNTS = {
+  'first': 1, 'last': 1, 'place': 1, 'without_first': 0, 'without_last': 0,
+}  # fmt: skip
 
 
 def steps_to_accuracy(seed: curves.Seed, *, accuracy: float) -> float:
@@ -332,8 +334,9 @@ STATISTICS: dict[str, Callable[..., float]] = {
     diverged, final_accuracy, final_loss, growth, last_of, moment_change,
     of_layer, of_measure, shape_distance, steps_to_accuracy,
     steps_to_test_accuracy, unit_movement, upper_edge, value_at,
-    within_run.layer_growth, within_run.of_edge, within_run.over_entry,
-    within_run.place_ratio,
+    within_run.at_place, within_run.layer_growth, within_run.of_edge,
+    within_run.place_ratio, within_run.plane_share, within_run.quotient,
+    within_run.surface_concavity, within_run.surface_height,
   )
 }  # fmt: skip
 

@@ -1,8 +1,9 @@
-"""Computes statistics that compare what one run and seed recorded with itself.
+"""Computes statistics of curvature, depth and surfaces of one run and seed.
 
-With the edge of stability of its own optimizer, one layer with the next, one
-eigenvalue with another, one entry with another entry. `name`, `value`, `reduce`
-and `after` are as in `statistics`.
+What it recorded is compared with itself: with the edge of stability of its own
+optimizer, one layer with the next, one eigenvalue or quantity with another, a
+surface with its middle. `name`, `value`, `reduce` and `after` are as in
+`statistics`.
 """
 
 import math
@@ -75,6 +76,26 @@ def layers(series: curves.Series, value: str) -> list[str]:
   return [key for key in series.values if key.rpartition('/')[2] == value]
 
 
+def at_place(
+  seed: curves.Seed,
+  *,
+  name: str,
+  value: str,
+  place: int,
+  reduce: str,
+  after: int = 0,
+) -> float:
+  """Returns one of several numbers of a look, by its place from 1, reduced.
+
+  Of the 21 points of a `path`, 6 is t = 0.25 and 11 is t = 0.5.
+  """
+  if not curves.recorded(seed, name, value):
+    return math.nan
+  series = seed.series[name]
+  column_T = _column(series.values[value], place)
+  return reductions.over(series.step, column_T, reduce, after)
+
+
 def place_ratio(
   seed: curves.Seed,
   *,
@@ -94,32 +115,112 @@ def place_ratio(
     return math.nan
   series = seed.series[name]
   values_TK = series.values[value]
-  if values_TK.ndim != 2 or values_TK.shape[1] < max(first, last):
-    return math.nan
   with np.errstate(divide='ignore', invalid='ignore'):
-    ratio_T = values_TK[:, first - 1] / values_TK[:, last - 1]
+    ratio_T = _column(values_TK, first) / _column(values_TK, last)
   return reductions.over(series.step, ratio_T, reduce, after)
 
 
-def over_entry(
+def _column(values_TK: np.ndarray, place: int) -> np.ndarray:
+  """Returns the numbers at a place from 1, [T]; nan where there are fewer."""
+  if values_TK.ndim != 2 or values_TK.shape[1] < place:
+    return np.full(len(values_TK), np.nan)
+  return values_TK[:, place - 1]
+
+
+def quotient(
   seed: curves.Seed,
   *,
   name: str,
-  other: str,
   value: str,
+  by_name: str,
+  by_value: str,
   reduce: str,
   after: int = 0,
 ) -> float:
-  """Returns what `name` recorded over what `other` did at that step, reduced.
+  """Returns a quantity over another one of the same step, reduced.
 
-  Steps at which one of the two did not look are left out.
+  The other may be another entry's: `by_value` of `by_name`. Steps at which one
+  of the two did not look are left out.
   """
-  if not all(curves.recorded(seed, entry, value) for entry in (name, other)):
+  both = (name, value), (by_name, by_value)
+  if not all(curves.recorded(seed, *one) for one in both):
     return math.nan
-  series, below = seed.series[name], seed.series[other]
+  series, below = seed.series[name], seed.series[by_name]
   step_T, above, under = np.intersect1d(
     series.step, below.step, return_indices=True
   )
   with np.errstate(divide='ignore', invalid='ignore'):
-    ratio_T = series.values[value][above] / below.values[value][under]
+    ratio_T = series.values[value][above] / below.values[by_value][under]
   return reductions.over(step_T, ratio_T, reduce, after)
+
+
+def surface_height(
+  seed: curves.Seed, *, name: str, reduce: str, after: int = 0
+) -> float:
+  """Returns by how much a surface lies above its middle, reduced over looks.
+
+  The median over all cells of the grid of loss - loss_0; a cell that is not
+  finite lies above all others.
+  """
+  looks = _surfaces(seed, name)
+  height_T = [
+    np.median(np.where(np.isnan(loss), math.inf, loss) - look['loss_0'])
+    for look, loss in ((look, look['loss']) for _, look in looks)
+  ]
+  return reductions.over([step for step, _ in looks], height_T, reduce, after)
+
+
+def surface_concavity(
+  seed: curves.Seed, *, name: str, reduce: str, after: int = 0
+) -> float:
+  """Returns how far a plane's surface is from convex, in [0, 1], reduced.
+
+  The mean over cells of max(0, -low) / max(|low|, |high|), with low and high
+  the eigenvalues of the plane's Hessian, by central differences over a cell's
+  eight neighbours: Li et al. (2018), section 6, draw the ratio of the extreme
+  eigenvalues of the whole Hessian, of which these two are averages. Cells next
+  to one that is not finite are left out.
+  """
+  looks = [(k, v) for k, v in _surfaces(seed, name) if np.ndim(v['loss']) == 2]
+  share_T = [_concavity(look['loss']) for _, look in looks]
+  return reductions.over([step for step, _ in looks], share_T, reduce, after)
+
+
+def plane_share(
+  seed: curves.Seed, *, name: str, reduce: str, after: int = 0
+) -> float:
+  """Returns the share of a trajectory's variance that its plane holds, reduced.
+
+  Of a `surface` in directions='trajectory': the sum of `variance`.
+  """
+  looks = [
+    (step, np.sum(values['variance']))
+    for step, values in _surfaces(seed, name)
+    if 'variance' in values
+  ]
+  steps, shares = [one[0] for one in looks], [one[1] for one in looks]
+  return reductions.over(steps, shares, reduce, after)
+
+
+def _surfaces(seed: curves.Seed, name: str) -> list[tuple[int, dict]]:
+  """Returns (step, values) of each look at a surface; none if there is none."""
+  records = {name: [], **seed.arrays}[name]
+  looks = [(record.step, record.values) for record in records]
+  return [(k, v) for k, v in looks if 'loss' in v and 'loss_0' in v]
+
+
+def _concavity(loss_XY: np.ndarray) -> float:
+  """Returns `surface_concavity` of one grid, of one spacing in both axes."""
+  f = np.asarray(loss_XY, float)
+  if min(f.shape) < 3:
+    return math.nan
+  with np.errstate(invalid='ignore'):
+    middle = f[1:-1, 1:-1]
+    xx = f[2:, 1:-1] - 2 * middle + f[:-2, 1:-1]
+    yy = f[1:-1, 2:] - 2 * middle + f[1:-1, :-2]
+    xy = (f[2:, 2:] - f[2:, :-2] - f[:-2, 2:] + f[:-2, :-2]) / 4
+    root = np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    low, high = (xx + yy) / 2 - root, (xx + yy) / 2 + root
+    share = np.maximum(-low, 0) / np.maximum(abs(low), abs(high))
+  share = share[np.isfinite(share)]
+  return float(share.mean()) if share.size else math.nan

@@ -72,9 +72,16 @@ class FigureTest(absltest.TestCase):
     lines = [line.get_ydata().tolist() for line in loss.get_lines()]
     self.assertEqual(
       lines,
-      [[1, 2.5, 2], [1, 2], [1, 1, 2], [1, 2], [1, 5, 2], [1, 2]],
+      [
+        [1, 2.5, 2],
+        [1, 1.5, 2],
+        [1, 1, 2],
+        [1, 1.5, 2],
+        [1, 5, 2],
+        [1, 1.5, 2],
+      ],
     )
-    for line_ in loss.get_lines()[::2]:
+    for line_ in loss.get_lines():
       self.assertEqual(line_.get_xdata().tolist(), [0, 0.5, 1])
     self.assertLen({line.get_color() for line in loss.get_lines()[::2]}, 3)
     self.assertLen(accuracy.get_lines(), 3)

@@ -84,6 +84,9 @@ class RatiosTest(absltest.TestCase):
     place = {'name': 'top', 'value': 'eigenvalues', 'first': 1, 'last': 3}
     self.assertEqual(of(seed, 'place_ratio', **place, reduce='first'), 9.0)
     self.assertEqual(of(seed, 'place_ratio', **place, reduce='min'), 4.0)
+    at = {'name': 'top', 'value': 'eigenvalues', 'place': 2, 'reduce': 'max'}
+    self.assertEqual(of(seed, 'at_place', **at), 4.0)
+    self.assertTrue(math.isnan(of(seed, 'at_place', **at | {'place': 4})))
     place['last'] = 4
     self.assertTrue(math.isnan(of(seed, 'place_ratio', **place, reduce='min')))
     place |= {'last': 3, 'value': 'one'}
@@ -92,12 +95,67 @@ class RatiosTest(absltest.TestCase):
   def test_of_entries_at_the_steps_of_both(self):
     seed = hand_made.seed(
       batch=((0, 50, 100), {'sharpness': [2.0, 6.0, 5.0]}),
-      running=((50, 100, 150), {'sharpness': [3.0, NAN, 1.0]}),
+      running=((50, 100, 150), {'top': [3.0, NAN, 1.0]}),
     )
-    place = {'name': 'batch', 'other': 'running', 'value': 'sharpness'}
-    self.assertEqual(of(seed, 'over_entry', **place, reduce='max'), 2.0)
-    place['other'] = 'none'
-    self.assertTrue(math.isnan(of(seed, 'over_entry', **place, reduce='max')))
+    place = {
+      'name': 'batch', 'value': 'sharpness', 'by_name': 'running',
+      'by_value': 'top', 'reduce': 'max',
+    }  # fmt: skip
+    self.assertEqual(of(seed, 'quotient', **place), 2.0)
+    place['by_name'] = 'batch'
+    self.assertTrue(math.isnan(of(seed, 'quotient', **place)))
+
+
+class SurfacesTest(parameterized.TestCase):
+  def seed(self, *surfaces):
+    looks = [
+      (50 * k, {'loss': np.array(loss, float), 'loss_0': np.array(1.0)})
+      for k, loss in enumerate(surfaces)
+    ]
+    return hand_made.seed(arrays={'plane': looks})
+
+  def test_height_over_the_middle(self):
+    seed = self.seed([[1, 2, 4]], [[3, NAN, math.inf], [1, 2, 6]])
+    height = of(seed, 'surface_height', name='plane', reduce='first')
+    self.assertEqual(height, 1.0)
+    height = of(seed, 'surface_height', name='plane', reduce='max')
+    self.assertEqual(height, 3.5)
+    height = of(seed, 'surface_height', name='other', reduce='max')
+    self.assertTrue(math.isnan(height))
+
+  @parameterized.parameters(
+    ((1, 0, 2), 0.0),  # convex
+    ((-1, 0, -2), 1.0),
+    ((4, 0, -1), 0.25),
+    # Eigenvalues of [[0, 3], [3, 0]] are 3 and -3.
+    ((0, 3, 0), 1.0),
+  )
+  def test_concavity_of_a_quadratic(self, entries, expected):
+    """Central differences are exact: x'[[a, b], [b, c]]x / 2."""
+    a, b, c = entries
+    x, y = np.meshgrid(np.arange(-2, 3), np.arange(-1, 3), indexing='ij')
+    seed = self.seed((a * x**2 + 2 * b * x * y + c * y**2) / 2)
+    share = of(seed, 'surface_concavity', name='plane', reduce='max')
+    self.assertAlmostEqual(share, expected)
+
+  def test_share_of_the_plane_of_a_trajectory(self):
+    seed = self.seed([[1.0]])
+    share = of(seed, 'plane_share', name='plane', reduce='max')
+    self.assertTrue(math.isnan(share))
+    seed.arrays['plane'][0].values['variance'] = np.array([0.5, 0.25])
+    share = of(seed, 'plane_share', name='plane', reduce='max')
+    self.assertEqual(share, 0.75)
+
+  def test_cells_beside_what_is_not_finite_are_left_out(self):
+    x, y = np.meshgrid(np.arange(5.0), np.arange(5.0), indexing='ij')
+    loss = x**2 + y**2
+    loss[0, 0] = math.inf
+    share = of(self.seed(loss), 'surface_concavity', name='plane', reduce='max')
+    self.assertEqual(share, 0.0)
+    share = of(
+      self.seed([1, 2, 3]), 'surface_concavity', name='plane', reduce='max'
+    )
+    self.assertTrue(math.isnan(share))
 
 
 class CheckTest(parameterized.TestCase):
