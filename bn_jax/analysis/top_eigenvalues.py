@@ -6,6 +6,7 @@ Stability", arXiv:2103.00065. How much of the gradient lies in the space of the
 top eigenvectors: Gur-Ari et al. (2018), arXiv:1812.04754.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -47,7 +48,8 @@ def top_eigenvalues(
     loss: params -> a real scalar; what `chunked` returns; or a Split.
     params: any tree of floating-point arrays.
     k: values at each end, at most the number of parameters.
-    tolerance: of residuals; in float32 at least 2e-6.
+    tolerance: of residuals; in float32 at least 8e-6, where those of
+      convolutional networks stall.
     key: of the random start, and of further ones; None is a fixed one.
     ends: 'largest', 'smallest' or 'both'.
     matrix: 'hessian' or 'gauss_newton', which needs a Split.
@@ -125,13 +127,8 @@ def measure(
     most_products: of the matrix, at most, for each block.
     statistics: 'batch' (the function that training descends) or 'running'.
     penalised: whether the loss has its penalty, as training has.
-    normalised: whether of each layer the largest eigenvalue of its kernel's own
-      block times |kernel|^2 is measured too, by further products. Where a norm
-      follows and takes out the kernel's length, this is the sharpness of the
-      normalised kernel: scaling the kernel by a divides the block by a^2. That
-      is not so of a block with a bias or a norm's scale in it, with a penalty,
-      or with running statistics; of other kernels it is a number in units of
-      their length.
+    normalised: whether of each of these layers, or of all if none is named, the
+      kernel is measured in units of its length too; see `_of_kernel`.
     chunk_size: examples at a time; 'auto' is as many as fit, None is all.
     group_size: examples that share batch statistics; None: as in the network.
 
@@ -147,11 +144,10 @@ def measure(
     matrix, blocks, layers, penalised, statistics, chunk_size, group_size
   )
   checks.flag('normalised', normalised)
-  if normalised and not layers:
-    raise ValueError(
-      'normalised is True without layers; allowed: with layers, of each of '
-      'which the kernel is measured'
-    )
+  find = functools.partial(
+    top_eigenvalues, tolerance=tolerance, matrix=matrix,
+    most_products=most_products,
+  )  # fmt: skip
 
   def look(
     problem: types.Problem,
@@ -164,26 +160,20 @@ def measure(
     every = options.blocks_of(problem, state)
     for block in every:
       _check_k(k, blocks_lib.size(params, block), block.name)
-    kernels = _kernels(params, every) if normalised else {}
+    of_kernels = options.layers_of(problem, state, every=normalised)
+    kernels = blocks_lib.kernels(params, of_kernels) if normalised else {}
     loss = options.loss(problem, state, batch)
     key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
-
-    def row_of(name, block, **keywords):
-      of_block = lambda: top_eigenvalues(
-        loss, params, tolerance=tolerance, key=key, matrix=matrix, block=block,
-        most_products=most_products, **keywords,
-      )  # fmt: skip
-      return pieces.piece(journal, name, of_block)
-
+    of_block = functools.partial(find, loss, params, key=key)
     values = {}
     for block in every:
-      row = row_of(block.name, block, k=k, ends=ends)
-      values |= {block.key(name): value for name, value in row.items()}
-      if 'eigenvalues' in row:
-        values[block.key('sharpness')] = row['eigenvalues'][0]
-    for name, kernel in kernels.items():
-      row = row_of(f'{name}_kernel', kernel)
-      values |= _of_kernel(name, row, blocks_lib.squared_norm(params, kernel))
+      compute = functools.partial(of_block, k=k, ends=ends, block=block)
+      row = pieces.piece(journal, block.name, compute)
+      values |= _of_block(block, row)
+    for name, block in kernels.items():
+      compute = functools.partial(of_block, block=block)
+      row = pieces.piece(journal, f'{name}_kernel', compute)
+      values |= _of_kernel(name, row, blocks_lib.squared_norm(params, block))
     return {name: np.asarray(value, float) for name, value in values.items()}
 
   return look
@@ -259,14 +249,23 @@ def _share(vectors, gradient):
   return jnp.minimum(share, 1)
 
 
-def _kernels(params, every) -> dict[str, blocks_lib.Block]:
-  """Returns layer -> the block of its kernel alone; ValueError without one."""
-  of_layers = (block for block in every if block.name not in blocks_lib.NAMES)
-  return {block.name: blocks_lib.kernel(params, block) for block in of_layers}
+def _of_block(block: blocks_lib.Block, row) -> dict[str, Any]:
+  """Returns what records have of a block."""
+  if 'eigenvalues' in row:
+    row = {**row, 'sharpness': row['eigenvalues'][0]}
+  return {block.key(name): value for name, value in row.items()}
 
 
 def _of_kernel(name, row, squared_norm) -> dict[str, Any]:
-  """Returns what records have of a kernel's block."""
+  """Returns what records have of a kernel: lambda * |kernel|^2.
+
+  lambda is the largest eigenvalue of the block of the kernel alone. Where a
+  norm follows and takes out the kernel's length, scaling the kernel by a
+  divides its block by a^2, and this number stays: the sharpness of the
+  normalised kernel. A block with a bias or a norm's scale in it has no such
+  law, nor has one with a penalty or with running statistics. Of other kernels
+  it is a number in units of their length.
+  """
   return {
     f'{name}/normalised_sharpness': row['eigenvalues'][0] * squared_norm,
     f'{name}/normalised_converged': row['converged'][0],
@@ -276,9 +275,10 @@ def _of_kernel(name, row, squared_norm) -> dict[str, Any]:
 
 def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
   """Returns the most that a look may take."""
-  del layers
-  of_layers = len(section['layers']) * (1 + section['normalised'])
-  count = len(section['blocks']) + of_layers
+  named = len(section['layers'])
+  count = len(section['blocks']) + named
+  if section['normalised']:
+    count += named or layers
   return kind_lib.Cost(count, products=count * section['most_products'])
 
 

@@ -103,26 +103,30 @@ def size(params: Any, block: Block | None = None) -> int:
   return sum(leaves[i].size for i in indices(params, block))
 
 
-def kernel(params: Any, block: Block) -> Block:
-  """Returns the block of a layer's kernel: its arrays of that name.
+def kernels(
+  params: Any, layers: Sequence[tuple[str, Sequence[str]]]
+) -> dict[str, Block]:
+  """Returns layer -> the block of its kernel; what has none is left out.
 
-  In Equinox and PyTorch it is called weight; no norm's arrays count.
+  That is an array called kernel, in Equinox and PyTorch weight, of no norm.
 
   Raises:
-    ValueError: the layer has none.
+    ValueError: no layer has one.
   """
-  others = _members(params)['others']
-  own = tuple(
-    path
-    for path in others
-    if trees.lies_under(path, block.paths) and _array(path) in _KERNELS
-  )
-  if not own:
+  arrays = [
+    path for path in _members(params)['others'] if _array(path) in _KERNELS
+  ]
+  blocks = {}
+  for name, paths in layers:
+    own = tuple(path for path in arrays if trees.lies_under(path, paths))
+    if own:
+      blocks[name] = Block(f'{name}_kernel', own)
+  if not blocks:
     raise ValueError(
-      f'layer {block.name!r} has no kernel (an array called kernel or weight); '
-      'give layers that have one'
+      f'no kernel in {", ".join(name for name, _ in layers)}; give layers with '
+      'an array called kernel or weight'
     )
-  return Block(f'{block.name}_kernel', own)
+  return blocks
 
 
 def squared_norm(params: Any, block: Block) -> float:

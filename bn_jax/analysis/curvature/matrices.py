@@ -89,11 +89,11 @@ class Options:
     )  # fmt: skip
 
   def layers_of(
-    self, problem: types.Problem, state: types.TrainState
+    self, problem: types.Problem, state: types.TrainState, every: bool = False
   ) -> by_layer.Layers:
-    """Returns the chosen layers with their paths; () for none."""
+    """Returns the chosen layers with their paths; for none () or every one."""
     if not self.layers:
-      return ()
+      return problem.layers(state) if every else ()
     return by_layer.chosen(problem.layers(state), tuple(self.layers))
 
 
