@@ -27,11 +27,19 @@ def tearDownModule():
 
 # Its files and commands are run by extending_test.py.
 _APART = strict.ROOT / 'docs' / 'extending.md'
+# Each of its sections runs by itself after the set-up before the first.
+_BY_SECTION = strict.ROOT / 'docs' / 'curvature.md'
 _PAGES = [strict.ROOT / 'README.md', *sorted(strict.ROOT.glob('docs/**/*.md'))]
 
 
 def blocks(text, language):
   return re.findall(rf'^```{language}\n(.*?)^```$', text, re.M | re.S)
+
+
+def parts(page):
+  """A page, or its set-up and then its sections, where each runs by itself."""
+  text = page.read_text()
+  return re.split('^### ', text, flags=re.M) if page == _BY_SECTION else [text]
 
 
 def shown_commands():
@@ -60,16 +68,18 @@ def shown_commands():
 
 class ReadmeTest(absltest.TestCase):
   def test_its_python_runs(self):
-    """The blocks of a page one after the other, as a reader types them."""
+    """The blocks of a part one after the other, as a reader types them."""
     shown = 0
     for page in set(_PAGES) - {_APART}:
-      names = {'__name__': 'readme'}
-      for code in blocks(page.read_text(), 'python'):
-        shown += 1
-        with self.subTest(f'{page.name}: {code.splitlines()[0]}'):
-          exec(compile(code, page.name, 'exec'), names)
-          if 'get_config' in names:
-            resolve.experiment(names.pop('get_config')().to_dict(), {})
+      set_up = {'__name__': 'readme'}
+      for i, part in enumerate(parts(page)):
+        names = set_up if i == 0 else dict(set_up)
+        for code in blocks(part, 'python'):
+          shown += 1
+          with self.subTest(f'{page.name}: {code.splitlines()[0]}'):
+            exec(compile(code, page.name, 'exec'), names)
+            if 'get_config' in names:
+              resolve.experiment(names.pop('get_config')().to_dict(), {})
     self.assertGreater(shown, 5)
 
   def test_its_commands_are_understood(self):

@@ -86,10 +86,10 @@ class DiagonalTest(parameterized.TestCase):
 
   def test_a_double_value_does_not_spend_the_budget(self):
     """In a space that does not end; both copies come out."""
-    bulk = np.r_[2.0, 1.9, 1.7, 1.7, np.linspace(0, 1, 796)]
-    loss, params = quadratic(bulk)
-    got = analysis.top_eigenvalues(loss, params, 4, 1e-3)
-    np.testing.assert_allclose(got['eigenvalues'], bulk[:4], 1e-4)
+    first = [2.05, 1.95, 1.85, 1.81, 1.68, 1.68]
+    loss, params = quadratic(np.r_[first, 1.55 * 0.96 ** np.arange(300)])
+    got = analysis.top_eigenvalues(loss, params, 6, 1e-3)
+    np.testing.assert_allclose(got['eigenvalues'], first, 1e-4)
     self.assertLess(got['products'], 100)
 
   def test_a_spent_budget_is_told(self):
