@@ -25,7 +25,14 @@ def checked(params: Any) -> Any:
   every program would be compiled once more.
   """
   check(params)
-  return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), params)
+  return jax.tree.map(
+    lambda x: (
+      x
+      if isinstance(x, jax.Array) and not x.weak_type
+      else jnp.asarray(x, jnp.result_type(x))
+    ),
+    params,
+  )
 
 
 def check(params: Any, name: str = 'parameter') -> None:

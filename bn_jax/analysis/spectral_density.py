@@ -145,8 +145,7 @@ def _quadratures(
   operator, order, samples, key, journal, name
 ) -> dict[str, np.ndarray]:
   """Returns nodes and weights of all probes; the journal keeps each group."""
-  (first,) = matrices.signs(operator, key, [0])
-  group = lanczos.fitting(operator, first, order)
+  group = lanczos.fitting(operator, order)
 
   def of_probes(numbers):
     probes = matrices.signs(operator, key, numbers)

@@ -92,10 +92,7 @@ def top_eigenvalues(
   result['products'] = np.asarray(products)
   result['iterations'] = np.asarray(products - k * len(pairs))
   if 'largest' in pairs:
-    _, gradient = gradients.value_and_gradient(loss, params)
-    result['gradient_share'] = np.asarray(
-      _share(pairs['largest'].vectors, operator.flatten(gradient))
-    )
+    result['gradient_share'] = np.asarray(pairs['largest'].share)
   return result
 
 
@@ -196,8 +193,7 @@ def _check(k, tolerance, ends, most_products) -> None:
 def _start(operator, params, start, key) -> jax.Array:
   """Returns the first vector; ValueError for one without length."""
   if start is None:
-    key = jax.random.fold_in(key, 0)
-    return jax.random.normal(key, (operator.size,), operator.dtype)
+    return extremes.random(operator, key, 0)
   vector = operator.flatten(gradients.checked_like(params, start, 'start'))
   norm = float(trees.norm(vector))
   if not 0 < norm < np.inf:
@@ -239,14 +235,6 @@ def _check_tolerance(tolerance: float, dtype: jnp.dtype) -> None:
       f'residuals of {jnp.dtype(dtype)} are rounding'
       + ('; or parameters of float64' if dtype == jnp.float32 else '')
     )
-
-
-@jax.jit
-def _share(vectors, gradient):
-  """Returns |V g|^2 / |g|^2 for orthonormal rows V."""
-  along = vectors @ gradient
-  share = trees.ratio(trees.vdot(along, along), trees.vdot(gradient, gradient))
-  return jnp.minimum(share, 1)
 
 
 def _of_block(block: blocks_lib.Block, row) -> dict[str, Any]:

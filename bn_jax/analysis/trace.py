@@ -264,12 +264,11 @@ class _Traces:
   @functools.cached_property
   def _terms(self) -> tuple[np.ndarray, np.ndarray]:
     """Computes v * Hv and (Hv)^2, summed over each array, [m, A] each."""
-    operator, key = self._operator, self._key
+    operator = self._operator
     count = min(self._samples, operator.size)
-    (first,) = matrices.signs(operator, key, [0])
     arrays = pieces.of_vectors(
       self._journal, f'{self._name}_signs', count,
-      lanczos.fitting(operator, first), self._of_group,
+      lanczos.fitting(operator), self._of_group,
     )  # fmt: skip
     self.products += count
     return np.float64(arrays['dots']), np.float64(arrays['squares'])

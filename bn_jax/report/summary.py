@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report import figures
-from bn_jax.report.figures import path, sharpness, spectrum
+from bn_jax.report.figures import path, radius, sharpness, spectrum, trace
 from bn_jax.report.results import conditions, curves, looks, optimizers
 from bn_jax.report.results import quantities as quantities_lib
 
@@ -24,7 +24,6 @@ _THRESHOLD_ROWS = 3
 _SUMMARISED = {
   'gradient_confusion': ('smallest_cosine', 'mean_cosine'),
   'gradient_noise': ('noise_scale', 'squared_gradient', 'covariance_trace'),
-  'sharpness': ('increase',),
 }
 
 
@@ -96,6 +95,8 @@ def _measured(runs) -> Iterator[Quantity]:
     path.MEASURE: _path,
     sharpness.MEASURE: _sharpness,
     spectrum.MEASURE: _spectrum,
+    trace.MEASURE: _trace,
+    radius.MEASURE: _radius,
     'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
     'batch_sharpness': functools.partial(
       _unknown,
@@ -232,6 +233,30 @@ def _spectrum(runs, name: str) -> Iterator[Quantity]:
     for end in ('largest', 'smallest'):
       read = functools.partial(curves.last, name=name, value=f'{block}{end}')
       yield f'Spectrum{of}, {end} eigenvalue, last', read, _short
+
+
+def _radius(runs, name: str) -> Iterator[Quantity]:
+  """Yields the last rise of the loss, within the largest radius."""
+  entry = looks.of(runs, radius.MEASURE, name)
+  largest = max(radius.radii(entry), default=math.nan)
+  read = functools.partial(radius.last, name=name)
+  yield f'{radius.title(entry)} {largest:g}, last measurement', read, _short
+
+
+def _trace(runs, name: str) -> Iterator[Quantity]:
+  """Yields the last traces: of blocks, of which there are few, and not layers.
+
+  Their errors and intervals are in the figure.
+  """
+  entry = looks.of(runs, trace.MEASURE, name)
+  sections = [s.manifest['config']['measures'][name] for s in entry.seeds]
+  layers = {
+    layer for section in sections for layer in section.get('layers', ())
+  }
+  for row in trace.recorded(entry):
+    if row.rpartition('/')[0] not in layers:
+      read = functools.partial(curves.last, name=name, value=row)
+      yield f'{trace.label(row)}, last measurement', read, _short
 
 
 def _unknown(

@@ -11,6 +11,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import analysis
 from tests.analysis import journal_test
 from tests.fixtures import (
+  curved,
   same_bits,
   strict,  # noqa: F401
   toys,
@@ -28,31 +29,6 @@ def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
 
 
-@functools.cache
-def network():
-  """(Problem, its state after some steps, a batch), with a norm."""
-  made = toys.classifier()
-  state, split = made.init(0), toys.split()
-  for _ in range(5):
-    state = toys.step(made)(state, split)
-  return made, state, made.batch(state, split)
-
-
-def exact(statistics, matrix='hessian'):
-  """The matrix of the network's data loss, in float64."""
-  made, state, batch = network()
-  loss = made.loss(state, batch, statistics, False)
-  flat, unflatten = jax.flatten_util.ravel_pytree(state.params)
-  if matrix == 'hessian':
-    return np.float64(jax.jit(jax.hessian(lambda x: loss(unflatten(x))))(flat))
-  split = made.split(state, batch, statistics, False)
-  outputs = split.outputs(state.params)
-  jacobian = jax.jacobian(lambda x: split.outputs(unflatten(x)))(flat)
-  jacobian = np.float64(jacobian).reshape(outputs.size, -1)
-  curved = jax.hessian(split.convex)(outputs)
-  return jacobian.T @ np.float64(curved).reshape(2 * [outputs.size]) @ jacobian
-
-
 class NetworkTest(parameterized.TestCase):
   @parameterized.parameters(('batch', 'hessian'), ('running', 'gauss_newton'))
   def test_nodes_are_the_eigenvalues(self, statistics, matrix):
@@ -66,15 +42,16 @@ class NetworkTest(parameterized.TestCase):
     self.check_nodes(statistics, matrix, None)
 
   def check_nodes(self, statistics, matrix, layer):
-    made, state, batch = network()
+    exact = curved.exact(statistics)
+    state, dense = exact.state, getattr(exact, matrix)
     before = jax.tree.map(np.array, (state.params, state.batch_stats))
     look = analysis.make(
-      'spectral_density', order=200, samples=2, matrix=matrix,
+      'spectral_density', order=200, samples=2, matrix=matrix, penalised=True,
       statistics=statistics, blocks=() if layer else ('all',),
       layers=(layer,) if layer else (),
     )  # fmt: skip
-    got = look(made, state, [batch])
-    dense = exact(statistics, matrix)
+    with jax.enable_x64(True):
+      got = look(exact.problem, state, [exact.batch])
     if layer:
       got = {name.removeprefix(f'{layer}/'): x for name, x in got.items()}
       own = ['logits' not in path for path in paths_of(state.params)]
@@ -101,13 +78,14 @@ class NetworkTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_blocks(self):
-    made, state, batch = network()
-    hessian = exact('batch')
+    exact = curved.exact('batch')
+    state, hessian = exact.state, exact.hessian
     look = analysis.make(
       'spectral_density', order=200, samples=2, blocks=('norms',),
-      layers=('logits',),
+      layers=('logits',), penalised=True,
     )  # fmt: skip
-    got = look(made, state, [batch])
+    with jax.enable_x64(True):
+      got = look(exact.problem, state, [exact.batch])
     paths = paths_of(state.params)
     for name, word in (('norms', 'norm1'), ('logits', 'logits')):
       own = [word in path for path in paths]

@@ -74,7 +74,7 @@ class DiagonalTest(parameterized.TestCase):
     calls = []
     operator = operators.hessian(*quadratic(DIAGONALS['an_outlier'][0]))
     counted = operator._replace(
-      product=lambda v: calls.append(v) or operator.product(v), products=None
+      product=lambda v: calls.append(v) or operator.product(v), linearise=None
     )
     pairs, products = extremes.pairs(
       counted, jnp.ones(300), jax.random.key(0),

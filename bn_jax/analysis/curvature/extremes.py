@@ -26,11 +26,10 @@ ENDS['both'] = ENDS['largest'] + ENDS['smallest']
 # Rows of the basis beyond twice the values asked for, and at least so many: 40
 # vectors of a VGG-11 take 1.5 GB, and two outliers of a Hessian converge in 20.
 _MORE_ROWS, _LEAST_ROWS = 10, 40
-# Steps of one program between two looks at residuals, where a product has so
-# few numbers that its dispatch takes most of the time: half of them are too
-# many on average. Hardly a value converges in fewer than the first ones.
-_FIRST_STRIDE, _STRIDE = 8, 4
-_NUMBERS = 2**20
+# Steps of one program between two looks at residuals, where products are small:
+# half of them are too many on average. Hardly a value converges in fewer than
+# the first ones.
+_FIRST_STRIDE, _STRIDE = 10, 5
 _ROWS = 8  # by which a basis grows else: rows to come would cost passes too
 # Residuals of products stall at so many units of rounding times the largest
 # eigenvalue: in float32 at 2 to 5 for perceptrons with Batch Normalization of
@@ -46,12 +45,14 @@ class Pairs(NamedTuple):
     vectors: [k, n], of length 1.
     residuals: [k] float64, |A v - value v|, by a product of each v.
     converged: [k] bool.
+    share: [], of |gradient|^2 in the span of the vectors; nan for one of 0.
   """
 
   values: np.ndarray
   vectors: jax.Array
   residuals: np.ndarray
   converged: np.ndarray
+  share: np.ndarray
 
 
 def least_tolerance(dtype: jnp.dtype) -> float:
@@ -96,7 +97,7 @@ def pairs(
     results = {
       end: _measured(
         operator,
-        space.vectors(_outermost(ritz.values, end, count), ritz),
+        *space.combination(_outermost(ritz.values, end, count)),
         end,
         scales[end],
       )
@@ -133,13 +134,11 @@ class _Space:
     self._operator, self._key = operator, key
     most = max(2 * count + _MORE_ROWS, _LEAST_ROWS)
     self._most = min(operator.size, most)
-    self._is_small = _is_small(operator)
-    rows = self._most if self._is_small else 0
-    self._basis = jnp.zeros((rows, operator.size), operator.dtype)
+    rows = 0 if operator.linearise is None else self._most
+    self._basis, self._next, self._scale = _begun(start, rows)
     self._matrix = np.zeros((self._most, self._most))
     self._shares = np.zeros(self._most)  # 1 for rows of this beginning
-    self._scale = jnp.zeros((), operator.dtype)
-    self._next, self._rest = start / trees.norm(start), 0.0
+    self._rest, self._ritz = 0.0, None
     self.dtype = operator.dtype
     self.size, self.steps = 0, [0]
 
@@ -159,7 +158,7 @@ class _Space:
     """
     if self.size == self._most:
       self._keep(self.ritz(), self._best())
-    if not self._is_small:
+    if self._operator.linearise is None:
       if self.size == len(self._basis):
         more = min(_ROWS, self._most - self.size)
         zeros = jnp.zeros((more, self._operator.size), self.dtype)
@@ -174,7 +173,7 @@ class _Space:
     stride = _STRIDE if self.size else _FIRST_STRIDE
     last = min(self.size + min(stride, most), self._most)
     self._basis, columns, rests, self._next, self._scale = _grown(
-      self._operator.products, self._basis, self._next, self._scale,
+      self._operator.linearise, self._basis, self._next, self._scale,
       self.size, last,
     )  # fmt: skip
     columns, rests = jax.device_get((columns, rests))
@@ -189,7 +188,7 @@ class _Space:
     column = np.float64(coefficients)[: k + 1]
     self._matrix[: k + 1, k] = self._matrix[k, : k + 1] = column
     self._shares[k] = 1
-    self._rest, self.size = rest, k + 1
+    self._rest, self.size, self._ritz = rest, k + 1, None
     self.steps[-1] += 1
 
   def begin_anew(self, most_residual: float) -> None:
@@ -205,13 +204,17 @@ class _Space:
     self._keep(ritz, kept)
     self.steps.append(0)
     self._shares[:] = 0
-    self._rest = 0.0
-    key = jax.random.fold_in(self._key, len(self.steps))
-    normal = jax.random.normal(key, self._next.shape, self._next.dtype)
+    self._rest, self._ritz = 0.0, None
+    normal = random(self._operator, self._key, len(self.steps))
     _, _, self._next = lanczos.orthogonal(self._basis, normal, 0.0)
 
   def ritz(self) -> _Ritz:
     """Returns the eigenpairs in the space; nan where products are."""
+    if self._ritz is None:
+      self._ritz = self._pairs()
+    return self._ritz
+
+  def _pairs(self) -> _Ritz:
     matrix = self._matrix[: self.size, : self.size]
     if not np.isfinite(matrix).all():
       unknown = np.full(self.size, np.nan)
@@ -223,11 +226,9 @@ class _Space:
       np.square(rows) @ self._shares[: self.size],
     )  # fmt: skip
 
-  def vectors(self, numbers: Sequence[int], ritz: _Ritz) -> jax.Array:
-    """Returns Ritz vectors of these numbers, of length 1."""
-    return _normalised(_combined(self._basis, self._padded(ritz, numbers)))[
-      : len(numbers)
-    ]
+  def combination(self, numbers: Sequence[int]) -> tuple[jax.Array, np.ndarray]:
+    """Returns (basis, rows): rows @ basis are Ritz vectors of these numbers."""
+    return self._basis, self._padded(self.ritz(), numbers)[: len(numbers)]
 
   def _best(self) -> list[int]:
     """Returns which Ritz vectors of a full basis survive: half of all.
@@ -243,12 +244,12 @@ class _Space:
     np.fill_diagonal(self._matrix, [*ritz.values[numbers]] + [0] * self._most)
     self._shares[: len(numbers)] = ritz.shares[numbers]
     self._shares[len(numbers) :] = 0
-    self.size = len(numbers)
+    self.size, self._ritz = len(numbers), None
 
   def _padded(self, ritz, numbers):
     rows = np.zeros((len(self._basis), len(self._basis)))
     rows[: len(numbers), : self.size] = ritz.rows[numbers]
-    return jnp.asarray(rows, self._basis.dtype)
+    return rows.astype(self._basis.dtype)
 
 
 class _Search:
@@ -344,54 +345,85 @@ def _outermost(values: np.ndarray, end: str, count: int) -> list[int]:
   return (numbers[::-1] if end == 'largest' else numbers)[:count]
 
 
-def _measured(operator, vectors, end: str, most_residual: float) -> Pairs:
+def random(
+  operator: operators.Operator, key: jax.Array, number: int
+) -> jax.Array:
+  """Returns a vector [n] of standard normal numbers, by a key and a number."""
+  return _random(key, number, operator.size, operator.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _random(key, number, size, dtype):
+  return jax.random.normal(jax.random.fold_in(key, number), (size,), dtype)
+
+
+def _measured(operator, basis, rows, end: str, most_residual: float) -> Pairs:
   """Returns pairs with v'Av and |A v - (v'Av) v|, the outermost first."""
-  results = [_quotient(v, operator.product(v)) for v in vectors]
-  values, residuals = np.float64(jax.device_get(results)).T
+  if operator.linearise is None:
+    vectors = _vectors(basis, rows)
+    quotients = [_quotient(v, operator.product(v)) for v in vectors]
+    share = _share(vectors, operator.gradient())
+  else:
+    vectors, quotients, share = _finished(operator.linearise, basis, rows)
+  quotients, share = jax.device_get((quotients, share))
+  values, residuals = np.float64(quotients).T
   order = np.argsort(-values if end == 'largest' else values)
-  return Pairs(
-    values[order], vectors[order], residuals[order],
-    residuals[order] <= most_residual,
-  )  # fmt: skip
+  if (order[1:] < order[:-1]).any():
+    vectors, values, residuals = vectors[order], values[order], residuals[order]
+  return Pairs(values, vectors, residuals, residuals <= most_residual, share)
 
 
 def _unknown(operator, count: int) -> Pairs:
   """Returns the pairs of a matrix that is not finite: nan."""
   nan_K = np.full(count, np.nan)
   vectors = jnp.full((count, operator.size), jnp.nan, operator.dtype)
-  return Pairs(nan_K, vectors, nan_K, np.zeros(count, bool))
+  return Pairs(nan_K, vectors, nan_K, np.zeros(count, bool), np.float64(np.nan))
 
 
 @jax.jit
 def _quotient(vector, image):
   value = trees.vdot(vector, image)
-  return value, trees.norm(image - value * vector)
+  return jnp.stack([value, trees.norm(image - value * vector)])
 
 
-def _is_small(operator) -> bool:
-  """Returns whether one program should do several steps."""
-  if not isinstance(operator.products, jax.tree_util.Partial):
-    return False
-  vectors = jax.ShapeDtypeStruct((1, operator.size), operator.dtype)
-  jaxpr = lanczos.traced(operator.products, vectors)
-  return lanczos.computed(jaxpr) <= _NUMBERS
+@jax.jit
+def _finished(linearise, basis, rows):
+  """Returns (vectors, their quotients, the gradient's share in their span)."""
+  product, gradient = linearise()
+  vectors = _vectors(basis, rows)
+  quotients = jax.lax.map(lambda v: _quotient(v, product(v)), vectors)
+  return vectors, quotients, _share(vectors, gradient)
+
+
+@jax.jit
+def _share(vectors, gradient):
+  """Returns |V g|^2 / |g|^2 for orthonormal rows V."""
+  along = vectors @ gradient
+  share = trees.ratio(trees.vdot(along, along), trees.vdot(gradient, gradient))
+  return jnp.minimum(share, 1)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _begun(start, rows):
+  """Returns (a basis without a row, the first vector, scale)."""
+  basis = jnp.zeros((rows, len(start)), start.dtype)
+  return basis, start / trees.norm(start), jnp.zeros((), start.dtype)
 
 
 @functools.partial(jax.jit, donate_argnums=1)
-def _grown(products, basis, following, scale, first, last):
+def _grown(linearise, basis, following, scale, first, last):
   """Does the steps from first to last; returns all that they change.
 
   Returns:
     (basis [m, n]; columns [m, m], of step k in row k; rests [m]; the vector
     that follows; scale).
   """
+  product, _ = linearise()
 
   def step(k, carry):
     basis, columns, rests, vector, scale = carry
     basis = basis.at[k].set(vector)
-    column, rest, vector, scale = _projected(
-      basis, products(vector[None])[0], scale
-    )
+    column, rest, vector, scale = _projected(basis, product(vector), scale)
     columns, rests = columns.at[k].set(column), rests.at[k].set(rest)
     return basis, columns, rests, vector, scale
 
@@ -417,6 +449,8 @@ def _combined(basis, rows):
 
 
 @jax.jit
-def _normalised(vectors):
+def _vectors(basis, rows):
+  """Returns combinations of a basis, of length 1."""
+  vectors = rows @ basis
   norms = jnp.linalg.norm(vectors, axis=1, keepdims=True)
   return vectors / jnp.where(norms > 0, norms, 1)

@@ -6,10 +6,10 @@ converged, and copies of it appear. Here every new vector is orthogonalised
 against all earlier ones, twice, which is enough (Parlett, "The Symmetric
 Eigenvalue Problem", section 6.9).
 
-The loop is in Python: in a loop of XLA's, convolutions are many times slower on
-the CPU (jax#12868), and a small network's steps are no faster there. What saves
-time on small networks is several start vectors side by side: they share the
-dispatch of each operation.
+The loop is in Python, but for small products without convolutions: in a loop of
+XLA's, convolutions are many times slower on the CPU (jax#12868). What else
+saves time on small networks is several start vectors side by side: they share
+the dispatch of each operation.
 
 SciPy solves the small matrices, since it gives their eigenvectors, which
 jax.scipy does not. matfree 0.6's `tridiag_sym` goes on where the space has
@@ -17,7 +17,7 @@ ended, and divides by rounding.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -51,11 +51,15 @@ class Operator(Protocol):
     size: n.
     product: [n] -> [n], linear and symmetric.
     products: [p, n] -> [p, n], the same of p vectors side by side.
+    numbers: how many a product computes; inf with a convolution.
+    linearise: None, or () -> (product, anything), to be called in a program.
   """
 
   size: int
   product: Any
   products: Any
+  numbers: float
+  linearise: Any
 
 
 class Tridiagonal(NamedTuple):
@@ -111,40 +115,14 @@ def tridiagonals(
     return _steps(operator, starts, min(steps, operator.size))
 
 
-def fitting(operator: Operator, start: jax.Array, steps: int = 1) -> int:
+def fitting(operator: Operator, steps: int = 1) -> int:
   """Returns how many vectors may be taken side by side: 1 with convolutions.
 
   Args:
-    start: [n], such a vector.
     steps: how many rows the basis of each has.
   """
   most = _BASES // (min(steps, operator.size) * operator.size)
-  if most <= 1:
-    return 1
-  # It may compute what all products need, which must not happen in a trace.
-  operator.product(start)
-  numbers = computed(jax.make_jaxpr(operator.product)(start).jaxpr)
-  return max(1, min(most, int(_NUMBERS // max(numbers, 1))))
-
-
-def traced(products: Callable, vectors: Any) -> core.Jaxpr:
-  """Returns the operations of products, of a Partial traced once for its kind.
-
-  Tracing takes longer than all steps of a small network.
-  """
-  if not isinstance(products, jax.tree_util.Partial):
-    return jax.make_jaxpr(products)(vectors).jaxpr
-  leaves, structure = jax.tree.flatten((products, vectors))
-  return _traced(
-    structure, tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves)
-  )
-
-
-@functools.lru_cache(maxsize=64)
-def _traced(structure, shapes) -> core.Jaxpr:
-  leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
-  call = lambda products, vectors: products(vectors)
-  return jax.make_jaxpr(call)(*structure.unflatten(leaves)).jaxpr
+  return max(1, min(most, int(_NUMBERS // max(operator.numbers, 1))))
 
 
 def primitives(jaxpr: core.Jaxpr) -> set[str]:
@@ -242,13 +220,18 @@ def _steps(
   operator: Operator, starts: jax.Array, steps: int
 ) -> list[Tridiagonal]:
   """Computes the steps from each start vector, to where the last space ends."""
-  is_many = len(starts) > 1
-  vectors = starts / jax.vmap(trees.norm)(starts)[:, None]
-  # One vector has no axis of vectors: matrix products are slower with it.
-  vectors = vectors if is_many else vectors[0]
-  bases = jnp.zeros((*vectors.shape[:-1], steps, operator.size), vectors.dtype)
-  scales = jnp.zeros(vectors.shape[:-1], vectors.dtype)
-  product = operator.products if is_many else operator.product
+  do = _in_python if operator.linearise is None else _in_a_program
+  alphas, betas, bases, vectors = do(operator, starts, steps)
+  alphas, betas = map(np.array, jax.device_get((alphas, betas)))
+  if len(starts) > 1:
+    return list(map(_cut, alphas.T, betas.T, bases, vectors))
+  return [_cut(alphas, betas, bases, vectors)]
+
+
+def _in_python(operator, starts, steps):
+  """Returns (alphas, betas, bases, the next vectors)."""
+  product = operator.products if len(starts) > 1 else operator.product
+  bases, vectors, scales = _begun(starts, steps)
   alphas, betas = [], []
   for k in range(steps):
     bases = _with_row(bases, k, vectors)
@@ -259,10 +242,47 @@ def _steps(
     # stays at most one product ahead of the device.
     if k and not (np.asarray(betas[-2]) > 0).any():
       break
-  alphas, betas = np.array(jax.device_get((alphas, betas)))
-  if is_many:
-    return list(map(_cut, alphas.T, betas.T, bases, vectors))
-  return [_cut(alphas, betas, bases, vectors)]
+  return alphas, betas, bases, vectors
+
+
+def _in_a_program(operator, starts, steps):
+  return _all_steps(operator.linearise, starts, steps)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _all_steps(linearise, starts, steps):
+  """Does what `_in_python` does; steps beyond the end of a space are zeros."""
+  product, _ = linearise()
+  products = jax.vmap(product) if len(starts) > 1 else product
+
+  def step(k, carry):
+    alphas, betas, bases, vectors, scales = carry
+    bases = _with_row(bases, k, vectors)
+    alpha, beta, vectors, scales = _step(bases, k, products(vectors), scales)
+    return (
+      alphas.at[k].set(alpha),
+      betas.at[k].set(beta),
+      bases,
+      vectors,
+      scales,
+    )
+
+  bases, vectors, scales = _begun(starts, steps)
+  empty = jnp.zeros((steps, *scales.shape), scales.dtype)
+  return jax.lax.fori_loop(
+    0, steps, step, (empty, empty, bases, vectors, scales)
+  )[:4]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _begun(starts, steps):
+  """Returns (bases without a row, vectors of length 1, scales)."""
+  vectors = starts / jax.vmap(trees.norm)(starts)[:, None]
+  # One vector has no axis of vectors: matrix products are slower with it.
+  vectors = vectors if len(starts) > 1 else vectors[0]
+  *several, size = vectors.shape
+  bases = jnp.zeros((*several, steps, size), vectors.dtype)
+  return bases, vectors, jnp.zeros(several, vectors.dtype)
 
 
 @functools.partial(jax.jit, donate_argnums=0)

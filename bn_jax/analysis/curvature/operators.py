@@ -11,7 +11,9 @@ Vectors are flat, in the order of `jax.tree.leaves`. A loss in one part is
 linearised once, and a product is what is left of it: on a VGG-11 of quarter
 width 1.6 gradients instead of 3.4, in the same memory. A loss in chunks is
 differentiated anew in each product, as the linear parts of all chunks together
-would not fit.
+would not fit. The linear part of a small network has fifty arrays, and to hand
+them to a program takes as long as a product: so a program of many products
+makes it itself.
 
 Pearlmutter (1994), "Fast exact multiplication by the Hessian"; Schraudolph
 (2002), "Fast curvature matrix-vector products".
@@ -29,6 +31,8 @@ from bn_jax.analysis import chunks, gradients
 from bn_jax.analysis.curvature import blocks, lanczos
 
 Split = types.SplitLoss
+# Numbers of a product that is small: its dispatch takes most of the time.
+_NUMBERS = 2**20
 
 
 class Operator(NamedTuple):
@@ -42,6 +46,11 @@ class Operator(NamedTuple):
     unflatten: ([n], whole=False) -> a tree like params with None outside of the
       block; with whole=True zeros.
     dtype: of the vectors: float32, or float64 where parameters are.
+    numbers: how many a product computes; inf with a convolution.
+    gradient: () -> [n], of the loss.
+    linearise: () -> (product, gradient [n]), to be called in a program of many
+      products; None where each should be a program: large ones, those with a
+      convolution, sums over chunks.
   """
 
   size: int
@@ -50,6 +59,9 @@ class Operator(NamedTuple):
   flatten: Callable[[Any], jax.Array]
   unflatten: Callable[..., Any]
   dtype: Any
+  numbers: float
+  gradient: Callable[[], jax.Array]
+  linearise: Callable[[], tuple[Callable, jax.Array]] | None
 
 
 def hessian(
@@ -97,10 +109,12 @@ class _Kind(NamedTuple):
   Attributes:
     linearise: (part, params, indices) -> what products need, a pytree.
     apply: (linear, part, params, indices, vector) -> product.
+    gradient: (linear, part, params, indices) -> that of the loss, the leaves.
   """
 
   linearise: Callable
   apply: Callable
+  gradient: Callable
 
 
 def _made(kinds, parts_and_shares, params, block) -> Operator:
@@ -108,14 +122,19 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
   own = blocks.indices(params, block)
   parts, shares = parts_and_shares
   leaves = jax.tree.leaves(params)
-  dtype = jnp.result_type(jnp.float32, *(leaves[i] for i in own))
+  dtype = _dtype([leaves[i] for i in own])
   structure = jax.tree.structure(params)
-  kind, linear = _linear(kinds, own, parts[0], params)
+  kind, numbers = gradients.explained(
+    functools.partial(_kind, kinds, own), parts[0], params
+  )
+  numbers *= len(parts)
   if len(parts) == 1:
-    # Partials of functions that are made once: a program may take them.
+    linear = functools.cache(
+      functools.partial(_linearised, kind, own, parts[0], params)
+    )
     product, products = (
-      jax.tree_util.Partial(
-        _applied(kind, own, is_many), linear, parts[0], params
+      functools.partial(
+        _multiplied, kind, own, is_many, linear, parts[0], params
       )
       for is_many in (False, True)
     )
@@ -124,6 +143,7 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
       functools.partial(_summed, kind, own, is_many, parts, shares, params)
       for is_many in (False, True)
     )
+  is_small = len(parts) == 1 and numbers <= _NUMBERS
 
   def flatten(tree):
     # With None outside of a block a tree has the block's leaves alone.
@@ -131,6 +151,12 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
     if jax.tree.structure(tree) == structure:
       tree_leaves = [tree_leaves[i] for i in own]
     return _flat(tree_leaves, dtype)
+
+  def gradient():
+    if len(parts) == 1:
+      return _gradient_of(kind, own, linear(), parts[0], params)
+    whole = chunks.Chunks(parts, shares)
+    return flatten(gradients.value_and_gradient(whole, params)[1])
 
   def unflatten(vector, whole=False):
     pieces = dict(zip(own, _pieces([leaves[i] for i in own], vector)))
@@ -146,10 +172,16 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
   return Operator(
     size=sum(leaves[i].size for i in own),
     product=_precise(product),
-    products=products if len(parts) == 1 else _precise(products),
+    products=_precise(products),
     flatten=flatten,
     unflatten=unflatten,
     dtype=dtype,
+    numbers=numbers,
+    gradient=gradient,
+    # Of a function that is made once: a program may take it.
+    linearise=jax.tree_util.Partial(_within(kind, own), parts[0], params)
+    if is_small
+    else None,
   )
 
 
@@ -163,36 +195,88 @@ def _precise(product):
   return precise
 
 
-def _linear(kinds, own, part, params):
-  """Returns how to multiply, and what the products with one part need."""
-  forward, backward = kinds
-  with jax.default_matmul_precision('highest'):
-    try:
-      linearised = functools.partial(_linearised, forward, own)
-      linear = gradients.explained(linearised, part, params)
-      if not _lacks_forward_mode(forward, own, linear, part, params):
-        return forward, linear
-    except TypeError as error:
-      if 'custom_vjp' not in str(error):
-        raise
-    # A custom_vjp has no forward mode; reverse over reverse needs none.
-    linearised = functools.partial(_linearised, backward, own)
-    return backward, gradients.explained(linearised, part, params)
+def _kind(kinds, own, part, params) -> tuple['_Kind', float]:
+  """Returns how to multiply, and how many numbers a product computes.
 
-
-def _lacks_forward_mode(kind, own, linear, part, params) -> bool:
-  """Returns whether a linear part would fail at its first product.
-
-  `jax.linearize` lets a custom_vjp pass.
+  Where JAX has no forward mode, reverse over reverse needs none.
   """
-  leaves = jax.tree.leaves(params)
-  dtype = jnp.result_type(jnp.float32, *(leaves[i] for i in own))
-  size = sum(leaves[i].size for i in own)
-  product = jax.tree_util.Partial(
-    _applied(kind, own, False), linear, part, params
+  leaves, structure = jax.tree.flatten((part, params))
+  shapes = tuple(map(_shape, leaves))
+  forward, backward = kinds
+  try:
+    operations = _operations(forward, own, structure, shapes)
+    # `jax.linearize` lets a custom_vjp pass; the first product would fail.
+    if 'custom_lin' not in operations.names:
+      return forward, operations.numbers
+  except TypeError as error:
+    if 'custom_vjp' not in str(error):
+      raise
+  return backward, _operations(backward, own, structure, shapes).numbers
+
+
+def _shape(x) -> tuple[tuple[int, ...], Any]:
+  if isinstance(x, jax.Array):  # much faster
+    return x.shape, x.dtype
+  return jnp.shape(x), jnp.result_type(x)
+
+
+class _Operations(NamedTuple):
+  """What a product does: its operations, and how many numbers they compute."""
+
+  names: frozenset[str]
+  numbers: float
+
+
+@functools.lru_cache(maxsize=64)
+def _operations(kind, own, structure, shapes) -> _Operations:
+  """Traces a product once for its kind: it takes longer than many products."""
+  leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+  part, params = jax.tree.unflatten(structure, leaves)
+  own_leaves = [jax.tree.leaves(params)[i] for i in own]
+  vector = jax.ShapeDtypeStruct(
+    (sum(leaf.size for leaf in own_leaves),), _dtype(own_leaves)
   )
-  vector = jax.ShapeDtypeStruct((size,), dtype)
-  return 'custom_lin' in lanczos.primitives(lanczos.traced(product, vector))
+  with jax.default_matmul_precision('highest'):
+    linear = jax.eval_shape(
+      functools.partial(_linearised, kind, own), part, params
+    )
+    product = jax.make_jaxpr(_applied(kind, own, False))
+    jaxpr = product(linear, part, params, vector).jaxpr
+  return _Operations(
+    frozenset(lanczos.primitives(jaxpr)), lanczos.computed(jaxpr)
+  )
+
+
+def _dtype(leaves):
+  """Returns the dtype of vectors of leaves."""
+  return jnp.result_type(jnp.float32, *leaves)
+
+
+@functools.lru_cache(maxsize=256)  # a function for each block
+def _within(kind, own):
+  """Returns (part, params) -> (product, gradient), within a program."""
+
+  def within(part, params):
+    with jax.default_matmul_precision('highest'):
+      linear = _linearised(kind, own, part, params)
+      gradient = _gradient_of(kind, own, linear, part, params)
+    product = functools.partial(
+      _applied(kind, own, False), linear, part, params
+    )
+    return product, gradient
+
+  return within
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradient_of(kind, own, linear, part, params):
+  leaves = kind.gradient(linear, part, params, own)
+  return _flat(leaves, _dtype(leaves))
+
+
+def _multiplied(kind, own, is_many, linear, part, params, vector):
+  """Returns the product; `linear` computes once what all products need."""
+  return _applied(kind, own, is_many)(linear(), part, params, vector)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -286,23 +370,30 @@ def _pieces(leaves, vector):
 
 def _hessian_linearise(part, params, own):
   gradient, leaves = _gradient(part, params, own)
-  return jax.linearize(gradient, leaves)[1]
+  return jax.linearize(gradient, leaves)
 
 
 def _hessian_apply(linear, part, params, own, vector):
   del part
-  return _flat(linear(_like_own(params, own, vector)), vector.dtype)
+  _, forward = linear
+  return _flat(forward(_like_own(params, own, vector)), vector.dtype)
 
 
 def _hessian_linearise_backwards(part, params, own):
   gradient, leaves = _gradient(part, params, own)
-  return jax.vjp(gradient, leaves)[1]
+  return jax.vjp(gradient, leaves)
 
 
 def _hessian_apply_backwards(linear, part, params, own, vector):
   """Multiplies by the transpose, which is the Hessian itself."""
   del part
-  return _flat(linear(_like_own(params, own, vector))[0], vector.dtype)
+  _, backward = linear
+  return _flat(backward(_like_own(params, own, vector))[0], vector.dtype)
+
+
+def _hessian_gradient(linear, part, params, own):
+  del part, params, own
+  return linear[0]
 
 
 def _outputs_linearise(part, params, own):
@@ -347,11 +438,23 @@ def _of_rest(part, params, own, vector):
   return _hessian_apply(linear, part, params, own, vector)
 
 
+def _gradient_beside(linear, part, params, own):
+  del linear
+  gradient, leaves = _gradient(part, params, own)
+  return gradient(leaves)
+
+
 _HESSIAN = (
-  _Kind(_hessian_linearise, _hessian_apply),
-  _Kind(_hessian_linearise_backwards, _hessian_apply_backwards),
+  _Kind(_hessian_linearise, _hessian_apply, _hessian_gradient),
+  _Kind(
+    _hessian_linearise_backwards, _hessian_apply_backwards, _hessian_gradient
+  ),
 )
 _GAUSS_NEWTON = (
-  _Kind(_outputs_linearise, _gauss_newton_apply),
-  _Kind(_outputs_linearise_backwards, _gauss_newton_apply_backwards),
+  _Kind(_outputs_linearise, _gauss_newton_apply, _gradient_beside),
+  _Kind(
+    _outputs_linearise_backwards,
+    _gauss_newton_apply_backwards,
+    _gradient_beside,
+  ),
 )

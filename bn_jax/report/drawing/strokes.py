@@ -82,6 +82,15 @@ def band(axis, step_T, low_T, high_T, index: int, **style) -> None:
     axis.plot([step, step], ends, **{**keywords, 'linewidth': 4, 'marker': '_'})
 
 
+def bars(axis, step_T, low_T, high_T, index: int) -> None:
+  """Draws a thin bar with caps from a low to a high end at each step."""
+  middle_T = (np.asarray(low_T) + high_T) / 2
+  axis.errorbar(
+    step_T, middle_T, yerr=(high_T - middle_T), fmt='none',
+    ecolor=colour(index), elinewidth=0.9, capsize=3,
+  )  # fmt: skip
+
+
 def thin(axis, x, y, index: int) -> None:
   """Draws a thin dotted line, to be compared with the thick one of a run."""
   dotted = {'linestyle': (0, (1, 2)), 'linewidth': 1.0, 'marker': None}

@@ -29,12 +29,12 @@ def figure(
   names = [] if entry is None else blocks(entry)
   if not names:
     return None
-  steps = _drawn_steps(entry)
+  steps = drawn_steps(entry)
   return canvas.Figure(
     name=f'spectrum{entry.suffix}',
-    title=f'Spectrum of {_matrix(entry)}{entry.note}',
+    title=f'Spectrum of {matrix(entry)}{entry.note}',
     caption=_caption(entry, names),
-    alt=f'Density of the eigenvalues of {_matrix(entry)} on a logarithmic '
+    alt=f'Density of the eigenvalues of {matrix(entry)} on a logarithmic '
     'axis, a line a run. From the smallest to the largest eigenvalue at step '
     f'{steps[-1]}: '
     + '; '.join(_words(run, entry, names[0], steps[-1]) for run in entry.runs),
@@ -71,6 +71,33 @@ def blocks(entry: looks.Entry) -> list[str]:
   return list(names)
 
 
+def drawn_steps(entry: looks.Entry) -> list[int]:
+  """Returns the first step, one in the middle and the last, of all looks."""
+  every = sorted(
+    {t for s in entry.seeds for t in looks.steps_of(s, entry.name)}
+  )
+  places = np.linspace(0, len(every) - 1, min(_STEPS, len(every)))
+  return [every[place] for place in places.round().astype(int)]
+
+
+def matrix(entry: looks.Entry) -> str:
+  """Returns 'the Hessian', or the matrices that an entry's runs have."""
+  read = conditions.of(entry.measure, 'matrix', entry.name)
+  recorded = conditions.by_value(entry.runs, read)
+  names = [words for name, words in _MATRICES.items() if name in recorded]
+  return ' or '.join(names) or _MATRICES['hessian']
+
+
+def loss(entry: looks.Entry) -> str:
+  """Returns whose matrix it is: with or without the penalty."""
+  read = conditions.of(entry.measure, 'penalised', entry.name)
+  recorded = conditions.by_value(entry.runs, read)
+  if set(recorded) == {'True'}:
+    return 'the objective, with its penalty'
+  some = ' in some of the runs' if 'True' in recorded else ''
+  return f'the data loss, without penalty{some}'
+
+
 def _quadrature(seed, name, block, step):
   """Returns (nodes, weights) of a look, [samples, order] each, or None."""
   steps = looks.steps_of(seed, name)
@@ -84,38 +111,21 @@ def _quadrature(seed, name, block, step):
   )
 
 
-def _drawn_steps(entry: looks.Entry) -> list[int]:
-  """Returns the first step, one in the middle and the last, of all looks."""
-  every = sorted(
-    {t for s in entry.seeds for t in looks.steps_of(s, entry.name)}
-  )
-  places = np.linspace(0, len(every) - 1, min(_STEPS, len(every)))
-  return [every[place] for place in places.round().astype(int)]
-
-
-def _matrix(entry: looks.Entry) -> str:
-  read = conditions.of(entry.measure, 'matrix', entry.name)
-  recorded = conditions.by_value(entry.runs, read)
-  names = [words for name, words in _MATRICES.items() if name in recorded]
-  return ' or '.join(names) or _MATRICES['hessian']
-
-
 def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:
-  read = conditions.of(entry.measure, 'penalised', entry.name)
-  are_penalised = list(conditions.by_value(entry.runs, read))
-  loss = 'the objective' if are_penalised == ['True'] else 'the data loss'
   rows = ', '.join(block.rstrip('/') or 'all parameters' for block in blocks)
   left_out = f' The CSV has more of them: {rows}.' * (len(blocks) > _BLOCKS)
   return (
-    f'The density of the eigenvalues of {_matrix(entry)} of {loss}, by '
+    f'The density of the eigenvalues of {matrix(entry)} of {loss(entry)}, by '
     'stochastic Lanczos quadrature: each random vector gives eigenvalues with '
     'weights, and each of these is drawn as a Gaussian whose width σ is '
     f'{100 * spectra.WIDTH:g} % of the spectrum of that run and step (from the '
     'smallest to the largest eigenvalue, or the largest by size if that is '
-    'more). Lines are the mean over vectors and seeds, bands reach from the '
-    f'smallest to the largest of them.{_rows_of(blocks)}{left_out} Logarithmic '
-    f'vertical axes, cut {_DECADES:g} decades below the highest value. The CSV '
-    f'has eigenvalues and weights. {looks.circumstances(entry)}'
+    'more): what is narrower, such as the bulk beside an outlier of 100 times '
+    'its size, is drawn as one bell. Lines are the mean over vectors and '
+    'seeds, bands reach from the smallest to the largest of '
+    f'them.{_rows_of(blocks)}{left_out} Logarithmic vertical axes, cut '
+    f'{_DECADES:g} decades below the highest value. The CSV has eigenvalues '
+    f'and weights. {looks.circumstances(entry)}'
   )
 
 

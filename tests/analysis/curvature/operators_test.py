@@ -142,6 +142,35 @@ class HessianTest(parameterized.TestCase):
       want = want(params['w']).sum(1)
       np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
+  @parameterized.parameters(operators.hessian, operators.gauss_newton)
+  def test_within_a_program(self, make):
+    """A small one's; not one with a convolution, nor a sum over chunks."""
+
+    def split(outputs):
+      return operators.Split(outputs, lambda z: jax.nn.logsumexp(z), None)
+
+    def within(linearise, vector):
+      product, gradient = linearise()
+      return product(vector), gradient
+
+    params = {'w': jnp.arange(6.0).reshape(2, 3) / 6, 'b': jnp.ones(2)}
+    x = jnp.array([1.0, -2, 0.5])
+    loss = split(lambda p: jnp.tanh(p['w'] @ x + p['b']))
+    whole = make(loss, params)
+    vector = jnp.cos(jnp.arange(8.0))
+    got = jax.jit(within)(whole.linearise, vector)
+    want = whole.product(vector), toys.flat(jax.grad(loss)(params))
+    chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-6)
+    parts = make(chunks.Chunks((loss, loss), (0.5, 0.5)), params)
+    convolved = make(
+      split(lambda p: jnp.convolve(p['w'][0], x) @ jnp.ones(5)), params
+    )
+    self.assertIsNone(parts.linearise)
+    self.assertIsNone(convolved.linearise)
+    self.assertEqual(convolved.numbers, np.inf)
+    for operator in (whole, parts):
+      np.testing.assert_allclose(operator.gradient(), want[1], rtol=1e-5)
+
   def test_of_eight_devices_as_of_one(self):
     self.check_devices(operators.hessian)
 
@@ -227,7 +256,12 @@ class BlocksTest(parameterized.TestCase):
     (('BatchNorm_0/scale',), True),
     (('bn1/weight', 'layer1/bn/bias'), True),
     (('custom/scale', 'custom/bias'), True),
+    (('norm1/weight', 'norms/0/weight', 'norm_2a/bias'), True),
+    (('LayerNormalization_0/beta', 'layernorm/weight'), True),
+    (('batch_norm/bias/value', 'BatchNorm/bias/value', 'bn_1/weight'), True),
     (('conv1_weight/scale', 'conv1/kernel', 'abnormal'), False),
+    (('normal_conv/kernel', 'normaliser/kernel', 'conv_normal/kernel'), False),
+    (('layers/1/weight',), False),
   )
   def test_what_belongs_to_a_norm(self, paths, is_norm):
     params = {'other': {'kernel': jnp.ones(1)}}
@@ -242,7 +276,9 @@ class BlocksTest(parameterized.TestCase):
 
   def test_refused(self):
     params = {'kernel': jnp.ones(2)}
-    with self.assertRaisesRegex(ValueError, "no such parameters.*'others'"):
+    with self.assertRaisesRegex(
+      ValueError, "no such parameters.*BatchNorm_0.*'others'.*analysis.Block"
+    ):
       blocks.of(params, (), ('norms',))
     with self.assertRaisesRegex(ValueError, "^blocks is \\('scale',\\)"):
       blocks.of(params, (), ('scale',))
