@@ -36,8 +36,8 @@ def batch_sharpness(
     standard_error   of it: the standard deviation of the ratios / sqrt(M)
 
   Both reductions have borne the name. The paper's later versions (Definition 3
-  of the one read here, of January 2026) and the authors' code since have the
-  mean of ratios; their code of 2025 had the ratio of means.
+  of that of January 2026, as quoted: it was read in excerpts) and the authors'
+  code since have the mean of ratios; their code of 2025 had the ratio of means.
 
   Each mini-batch costs a gradient and a Hessian product, in one program.
 

@@ -9,7 +9,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import analysis
-from bn_jax.analysis.curvature import extremes, operators
+from bn_jax.analysis.curvature import blocks, extremes, operators
 from tests.analysis import programs_test
 from tests.analysis.curvature import operators_test
 from tests.fixtures import (
@@ -32,6 +32,15 @@ DIAGONALS = {
   'all_of_five': (np.arange(5.0) - 2, 5),
   'one': (np.array([3.0]), 1),
 }
+
+
+def setUpModule():
+  # What is compared does not hang on optimization; compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
 
 
 def quadratic(diagonal):
@@ -93,6 +102,14 @@ class DiagonalTest(parameterized.TestCase):
       most_products=100,
     )  # fmt: skip
     np.testing.assert_allclose(pairs['largest'].values, [1.5], rtol=0.03)
+
+  def test_a_double_value_does_not_spend_the_budget(self):
+    """In a space that does not end; both copies come out."""
+    first = [2.05, 1.95, 1.85, 1.81, 1.68, 1.68]
+    loss, params = quadratic(np.r_[first, 1.55 * 0.96 ** np.arange(300)])
+    got = analysis.top_eigenvalues(loss, params, 6, 1e-3)
+    np.testing.assert_allclose(got['eigenvalues'], first, 1e-4)
+    self.assertLess(got['products'], 100)
 
   def test_a_spent_budget_is_told(self):
     with jax.enable_x64(True):
@@ -170,7 +187,7 @@ class NetworkTest(parameterized.TestCase):
 
   def test_a_record_of_blocks(self):
     look = analysis.make(
-      'top_eigenvalues', k=2, blocks=('norms', 'all'), layers=('logits',),
+      'top_eigenvalues', k=2, blocks=('norms',), layers=('logits',),
       ends='both', tolerance=1e-9, most_products=999,
     )  # fmt: skip
     with jax.enable_x64(True):
@@ -192,7 +209,7 @@ class NetworkTest(parameterized.TestCase):
         )
       )
     for prefix, rows in (
-      ('', numbers >= 0), ('norms/', numbers == 1), ('logits/', numbers == 2),
+      ('norms/', numbers == 1), ('logits/', numbers == 2),
     ):  # fmt: skip
       values = np.linalg.eigvalsh(exact.hessian[np.ix_(rows, rows)])
       np.testing.assert_allclose(
@@ -206,6 +223,39 @@ class NetworkTest(parameterized.TestCase):
         1e-8 * values[-1],
       )
       self.assertEqual(got[f'{prefix}converged'].tolist(), [1.0, 1.0])
+
+  def test_sharpness_of_normalised_kernels(self):
+    """A kernel before a norm, three times as long: the same function."""
+    look = analysis.make(
+      'top_eigenvalues', blocks=(), layers=('logits', 'conv1'),
+      normalised=True, penalised=False, tolerance=1e-9, most_products=999,
+    )  # fmt: skip
+    with jax.enable_x64(True):
+      exact = curved.exact('batch')
+      state, params = exact.state, exact.state.params
+      longer = {
+        **params,
+        'conv1': {**params['conv1'], 'kernel': 3 * params['conv1']['kernel']},
+      }
+      one, other = (
+        look(exact.problem, state._replace(params=p), [exact.batch])
+        for p in (params, longer)
+      )
+      operator = operators.hessian(exact.loss, params)
+      numbers = operator.unflatten(jnp.arange(float(operator.size)))
+    for layer in ('conv1', 'logits'):
+      rows = np.ravel(numbers[layer]['kernel']).astype(int)
+      values = np.linalg.eigvalsh(exact.hessian[np.ix_(rows, rows)])
+      length = np.linalg.norm(params[layer]['kernel'])
+      # Weight decay of 0.1 adds itself to each direction.
+      want = (values[-1] - 0.1) * length**2
+      got = one[f'{layer}/normalised_sharpness']
+      np.testing.assert_allclose(got, want, 1e-6)
+      self.assertEqual(one[f'{layer}/normalised_converged'], 1)
+    name = 'conv1/normalised_sharpness'
+    # The norm's epsilon is what is left.
+    np.testing.assert_allclose(other[name], one[name], 1e-3)
+    self.assertGreater(one['conv1/sharpness'] / other['conv1/sharpness'], 1.5)
 
   @pytest.mark.slow  # compiles two networks; the products are tested fast
   def test_of_eight_devices_as_of_one(self):
@@ -237,8 +287,17 @@ class NetworkTest(parameterized.TestCase):
     same_bits.assert_same(again['others/sharpness'], got['others/sharpness'])
 
 
+@functools.cache
+def of_plain():
+  program = programs_test.plain()
+  loss = jax.tree_util.Partial(
+    program.loss_of, program.kept, programs_test.batch(0)
+  )
+  return analysis.top_eigenvalues(loss, program.params)
+
+
 class ProgramsTest(parameterized.TestCase):
-  @parameterized.parameters('plain', 'linen', 'flax_nnx', 'equinox')
+  @parameterized.parameters('linen', 'flax_nnx', 'equinox')
   def test_of_any_library(self, name):
     program = getattr(programs_test, name)()
     loss = jax.tree_util.Partial(
@@ -246,14 +305,8 @@ class ProgramsTest(parameterized.TestCase):
     )
     before = programs_test.bits(program.owned)
     got = analysis.top_eigenvalues(loss, program.params)
-    want = analysis.top_eigenvalues(
-      jax.tree_util.Partial(
-        programs_test.plain().loss_of, programs_test.plain().kept,
-        programs_test.batch(0),
-      ),
-      programs_test.plain().params,
-    )  # fmt: skip
     self.assertTrue(got['converged'].all())
+    want = of_plain()
     np.testing.assert_allclose(got['eigenvalues'], want['eigenvalues'], 1e-3)
     same_bits.assert_same(programs_test.bits(program.owned), before)
 
@@ -291,7 +344,7 @@ class RefusedTest(parameterized.TestCase):
     (dict(start=[jnp.ones(2)] * 3), 'the start of .* has shape'),
     (
       dict(tolerance=1e-7),
-      'tolerance is 1e-07; allowed: at least 2e-06.*float32',
+      'tolerance is 1e-07; allowed: at least 8e-06.*float32',
     ),
     (dict(tolerance=0), 'tolerance is 0; allowed: '),
     (dict(ends='top'), 'ends is .top.; allowed: largest, smallest, both'),
@@ -317,8 +370,11 @@ class RefusedTest(parameterized.TestCase):
     self.assertNotIn('\n', str(caught.exception))
 
   def test_a_measure_of_nothing(self):
-    with self.assertRaisesRegex(ValueError, 'blocks and layers are empty'):
+    with self.assertRaisesRegex(ValueError, r'blocks is \(\); allowed: one or'):
       analysis.make('top_eigenvalues', blocks=())
+    params = {'logits': {'scale': jnp.ones(2)}}
+    with self.assertRaisesRegex(ValueError, 'no kernel in logits; give layers'):
+      blocks.kernels(params, (('logits', ('logits',)),))
 
   def test_more_values_than_a_block_has(self):
     look = analysis.make('top_eigenvalues', k=9, blocks=('all', 'norms'))

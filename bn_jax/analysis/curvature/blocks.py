@@ -15,11 +15,15 @@ from bn_jax import checks, trees
 from bn_jax.analysis import by_layer
 
 NAMES = ('all', 'norms', 'others')
-# Modules of norms have it in their names in flax (BatchNorm_0), in Equinox and
-# here (conv1_norm); 'bn' is what torchvision calls them.
-_NORM = re.compile(r'norm|^bn\d*$', re.IGNORECASE)
+# What modules of norms are called: 'norm' is a word of the name (norm1,
+# conv1_norm, norm_2a) or its end (BatchNorm_0, layernorm), but not the
+# beginning of a word (normal_conv); 'bn' is what torchvision calls them (bn1).
+_NORM = re.compile(
+  r'(^|_)norms?(_|\d|$)|norm(ali[sz]ation)?(_?\d+)?$|^bn_?\d*$', re.IGNORECASE
+)
 # Names of one array: how a kernel is scaled (conv1_weight/scale) is no norm.
 _SCALE, _OF_A_KERNEL = 'scale', '_weight'
+_KERNELS = ('kernel', 'weight')
 
 
 class Block(NamedTuple):
@@ -57,9 +61,11 @@ def of(
   Args:
     params: any tree of arrays.
     layers: ((name, paths), ...), as `Problem.layers` gives them.
-    names: of 'all', 'norms' (scale and shift of norms: what lies in a module
-      with 'norm' in its name, or one called bn or bn1, or beside an array
-      'scale') and 'others' (everything else).
+    names: of 'all', 'norms' (scale and shift of norms, told by names alone:
+      what lies in a module called as norm1, conv1_norm, BatchNorm_0, layernorm
+      or bn1, or beside an array 'scale') and 'others' (everything else). Where
+      modules have other names, or indices as in a list of layers, a
+      `Block(name, paths)` says which arrays are meant.
 
   Raises:
     ValueError: an unknown name, a block without parameters, layers as
@@ -72,8 +78,10 @@ def of(
     if not members[name]:
       other = 'norms' if name == 'others' else 'others'
       raise ValueError(
-        f'blocks has {name!r}, and the network has no such parameters; '
-        f"allowed: 'all', {other!r}"
+        f'blocks has {name!r}, and by the names of its modules the network has '
+        'no such parameters (a norm is called as norm1, conv1_norm, '
+        f"BatchNorm_0, bn1, or has an array 'scale'); allowed: 'all', {other!r}"
+        ", names of layers, or in Python analysis.Block('norms', paths)"
       )
   of_names = (Block(name, members[name]) for name in dict.fromkeys(names))
   return (*of_names, *(Block(name, paths) for name, paths in layers))
@@ -100,6 +108,39 @@ def size(params: Any, block: Block | None = None) -> int:
   """Returns the number of parameters of a block; None: of all."""
   leaves = jax.tree.leaves(params)
   return sum(leaves[i].size for i in indices(params, block))
+
+
+def kernels(
+  params: Any, layers: Sequence[tuple[str, Sequence[str]]]
+) -> dict[str, Block]:
+  """Returns layer -> the block of its kernel; what has none is left out.
+
+  That is an array called kernel, in Equinox and PyTorch weight, of no norm.
+
+  Raises:
+    ValueError: no layer has one.
+  """
+  arrays = [
+    path for path in _members(params)['others'] if _array(path) in _KERNELS
+  ]
+  blocks = {}
+  for name, paths in layers:
+    own = tuple(path for path in arrays if trees.lies_under(path, paths))
+    if own:
+      blocks[name] = Block(f'{name}_kernel', own)
+  if not blocks:
+    raise ValueError(
+      f'no kernel in {", ".join(name for name, _ in layers)}; give layers with '
+      'an array called kernel or weight'
+    )
+  return blocks
+
+
+def squared_norm(params: Any, block: Block) -> float:
+  """Returns the squared Euclidean length of a block's parameters."""
+  leaves = jax.tree.leaves(params)
+  own = [leaves[i] for i in indices(params, block)]
+  return float(trees.vdot(own, own))
 
 
 def _members(params: Any) -> dict[str, tuple[str, ...]]:

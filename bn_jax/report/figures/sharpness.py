@@ -11,9 +11,12 @@ from bn_jax.report.results import curves, looks, optimizers
 MEASURE = 'top_eigenvalues'
 _LABELS = {
   'sharpness': 'Largest eigenvalue',
+  'normalised_sharpness': 'Largest eigenvalue · |kernel|²',
   'smallest_eigenvalues': 'Smallest eigenvalue',
   'gradient_share': 'Share of |g|² in the top space',
 }
+# Beginnings of names whose `converged` has the same one; of others it has none.
+_CONVERGED_OF = ('normalised_', 'smallest_')
 # Panels that are drawn, and so many abreast; the CSV has all of them.
 _ROWS, _COLUMNS = 6, 3
 
@@ -66,6 +69,16 @@ def edge(seed: curves.Seed, name: str) -> tuple[np.ndarray, np.ndarray] | None:
   return train.step[inside_T], limit_T
 
 
+def edge_of_run(
+  run: curves.Run, name: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns `edge` of the seed that has trained longest, or None."""
+  edges = [edge(seed, name) for seed in run.seeds]
+  edges = [limits for limits in edges if limits is not None]
+  edges = [limits for limits in edges if np.isfinite(limits[1]).any()]
+  return max(edges, key=lambda limits: limits[0][-1], default=None)
+
+
 def _rows(entry: looks.Entry) -> list[str]:
   """Returns what has a panel, by the names of records, 'sharpness' first."""
   recorded = {
@@ -113,7 +126,7 @@ def _sections(entry: looks.Entry) -> list[dict]:
 
 def _edges(entry: looks.Entry) -> str:
   """Returns what the thin lines are; it ends with a space, or is empty."""
-  with_edge = [run for run in entry.runs if _edge(run, entry)]
+  with_edge = [run for run in entry.runs if edge_of_run(run, entry.name)]
   sentences = ''
   if with_edge:
     products = dict.fromkeys(optimizers.edge(run.config) for run in with_edge)
@@ -160,7 +173,7 @@ def _drawn(entry, rows, narrow: bool) -> mpl.Figure:
     is_log = 'share' not in row and bool(every) and np.nanmin(every) > 0
     for index, run in entry.indexed:
       strokes.draw_mean(axis, lines[index], index, is_log)
-      if row == 'sharpness' and (limits := _edge(run, entry)):
+      if row == 'sharpness' and (limits := edge_of_run(run, entry.name)):
         strokes.thin(axis, *limits, index)
       _draw_open(axis, _open(run, entry, row), index)
     if is_log:
@@ -194,20 +207,12 @@ def _lines(run, entry, row: str) -> list:
   return list(filter(None, (_values(seed, entry, row) for seed in run.seeds)))
 
 
-def _edge(run, entry):
-  """Returns the edge of the seed that has trained longest, or None."""
-  edges = [edge(seed, entry.name) for seed in run.seeds]
-  edges = [limits for limits in edges if limits is not None]
-  edges = [limits for limits in edges if np.isfinite(limits[1]).any()]
-  return max(edges, key=lambda limits: limits[0][-1], default=None)
-
-
 def _converged(seed, entry, row: str):
   """Returns whether the value of a row had converged at each look, [T]."""
   block, _, last = row.rpartition('/')
   prefix = f'{block}/' if block else ''
-  end = 'smallest_' if last.startswith('smallest') else ''
-  values = _values(seed, entry, f'{prefix}{end}converged')
+  kind = next(filter(last.startswith, _CONVERGED_OF), '')
+  values = _values(seed, entry, f'{prefix}{kind}converged')
   return None if values is None else values[1] > 0.5
 
 
