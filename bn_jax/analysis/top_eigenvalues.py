@@ -61,11 +61,13 @@ def top_eigenvalues(
   Returns:
     eigenvalues, residuals: [k] float64; converged: [k] bool; for the smallest
     ones smallest_eigenvalues, smallest_residuals, smallest_converged, the
-    smallest first. products, []; iterations, the same without those of the
-    residuals; gradient_share: the share of |gradient|^2 in the span of the
-    eigenvectors of the largest, nan for a gradient of 0. With eigenvectors=True
-    also eigenvectors and smallest_eigenvectors: k trees like params each, of
-    length 1, zeros outside of the block.
+    smallest first. What has not converged with products left is as exact as
+    products are, as of a network that computes in bfloat16; where none were
+    left, a copy of a value may be missing. products, []; iterations, the same
+    without those of the residuals; gradient_share: the share of |gradient|^2
+    in the span of the eigenvectors of the largest, nan for a gradient of 0.
+    With eigenvectors=True also eigenvectors and smallest_eigenvectors: k trees
+    like params each, of length 1, zeros outside of the block.
 
   Raises:
     ValueError: a keyword out of its range, more values than parameters, a start
@@ -81,16 +83,16 @@ def top_eigenvalues(
   _check_tolerance(tolerance, operator.dtype)
   key = jax.random.key(0) if key is None else key
   vector = _start(operator, params, start, key)
-  pairs, products = extremes.pairs(
-    operator, vector, key, count=k, ends=extremes.ENDS[ends],
-    tolerance=tolerance, most_products=most_products,
+  pairs, steps, products = extremes.pairs(
+    operator, vector, key, is_random=start is None, count=k,
+    ends=extremes.ENDS[ends], tolerance=tolerance, most_products=most_products,
   )  # fmt: skip
   result = {}
   for end, of_end in pairs.items():
     prefix = '' if end == 'largest' else 'smallest_'
     result |= _named(of_end, prefix, operator if eigenvectors else None)
   result['products'] = np.asarray(products)
-  result['iterations'] = np.asarray(products - k * len(pairs))
+  result['iterations'] = np.asarray(steps)
   if 'largest' in pairs:
     result['gradient_share'] = np.asarray(pairs['largest'].share)
   return result

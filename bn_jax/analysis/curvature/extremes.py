@@ -65,12 +65,13 @@ def pairs(
   start: jax.Array,
   key: jax.Array,
   *,
+  is_random: bool,
   count: int,
   ends: Sequence[str],
   tolerance: float,
   most_products: int,
-) -> tuple[Mapping[str, Pairs], int]:
-  """Returns end -> its eigenpairs, and the products that they took.
+) -> tuple[Mapping[str, Pairs], int, int]:
+  """Returns end -> its eigenpairs, steps of Lanczos' method, and products.
 
   A pair has converged where its residual is at most `tolerance` times the
   largest of |values| at the end (and times the largest eigenvalue, at the lower
@@ -80,19 +81,22 @@ def pairs(
     operator: symmetric, n x n.
     start: [n], not zero.
     key: of the random vectors of further beginnings.
+    is_random: whether the start is such a vector too; else it may be orthogonal
+      to what is looked for, so that the method begins anew.
     count: values at each end, n at most.
     ends: of 'largest' and 'smallest'.
     most_products: above 2 count of all ends; the last are kept for residuals.
   """
   space = _Space(operator, start, key, count * len(ends))
-  search = _Search(space, count, ends, tolerance)
+  search = _Search(space, count, ends, tolerance, count == 1 and is_random)
   budget = most_products - count * len(ends)
   with jax.default_matmul_precision('highest'):
     while sum(space.steps) < budget and not search.is_done():
       space.grow(budget - sum(space.steps))
     ritz = space.ritz()
+    steps = sum(space.steps)
     if not np.isfinite(ritz.values).all():
-      return dict.fromkeys(ends, _unknown(operator, count)), sum(space.steps)
+      return dict.fromkeys(ends, _unknown(operator, count)), steps, steps
     scales = search.scales(ritz.values)
     results = {
       end: _measured(
@@ -103,7 +107,7 @@ def pairs(
       )
       for end in ends
     }
-  return results, sum(space.steps) + count * len(ends)
+  return results, steps, steps + count * len(ends)
 
 
 class _Ritz(NamedTuple):
@@ -127,17 +131,18 @@ class _Space:
 
   Attributes:
     size: dimensions now.
+    most: dimensions that memory should hold.
     steps: the products of each beginning.
   """
 
   def __init__(self, operator, start, key, count):
     self._operator, self._key = operator, key
     most = max(2 * count + _MORE_ROWS, _LEAST_ROWS)
-    self._most = min(operator.size, most)
-    rows = 0 if operator.linearise is None else self._most
+    self.most = min(operator.size, most)
+    rows = 0 if operator.linearise is None else self.most
     self._basis, self._next, self._scale = _begun(start, rows)
-    self._matrix = np.zeros((self._most, self._most))
-    self._shares = np.zeros(self._most)  # 1 for rows of this beginning
+    self._matrix = np.zeros((self.most, self.most))
+    self._shares = np.zeros(self.most)  # 1 for rows of this beginning
     self._rest, self._ritz = 0.0, None
     self.dtype = operator.dtype
     self.size, self.steps = 0, [0]
@@ -156,11 +161,11 @@ class _Space:
     Args:
       most: products at most.
     """
-    if self.size == self._most:
+    if self.size == self.most:
       self._keep(self.ritz(), self._best())
     if self._operator.linearise is None:
       if self.size == len(self._basis):
-        more = min(_ROWS, self._most - self.size)
+        more = min(_ROWS, self.most - self.size)
         zeros = jnp.zeros((more, self._operator.size), self.dtype)
         self._basis = jnp.concatenate([self._basis, zeros])
       self._basis = _with_row(self._basis, self.size, self._next)
@@ -171,7 +176,7 @@ class _Space:
       self._add(np.asarray(coefficients), float(rest))
       return
     stride = _STRIDE if self.size else _FIRST_STRIDE
-    last = min(self.size + min(stride, most), self._most)
+    last = min(self.size + min(stride, most), self.most)
     self._basis, columns, rests, self._next, self._scale = _grown(
       self._operator.linearise, self._basis, self._next, self._scale,
       self.size, last,
@@ -199,7 +204,7 @@ class _Space:
     """
     ritz = self.ritz()
     kept = np.flatnonzero(ritz.residuals <= most_residual)
-    if len(kept) == self._most:
+    if len(kept) == self.most:
       kept = kept[self._best()]
     self._keep(ritz, kept)
     self.steps.append(0)
@@ -235,13 +240,13 @@ class _Space:
 
     They are from both ends, as the largest |value| is asked for at each.
     """
-    quarter = self._most // 4
-    return [*range(quarter), *range(self._most - quarter, self._most)]
+    quarter = self.most // 4
+    return [*range(quarter), *range(self.most - quarter, self.most)]
 
   def _keep(self, ritz, numbers):
     self._basis = _combined(self._basis, self._padded(ritz, numbers))
     self._matrix[:] = 0
-    np.fill_diagonal(self._matrix, [*ritz.values[numbers]] + [0] * self._most)
+    np.fill_diagonal(self._matrix, [*ritz.values[numbers]] + [0] * self.most)
     self._shares[: len(numbers)] = ritz.shares[numbers]
     self._shares[len(numbers) :] = 0
     self.size, self._ritz = len(numbers), None
@@ -255,9 +260,10 @@ class _Space:
 class _Search:
   """Decides when the pairs of a space are those that are asked for."""
 
-  def __init__(self, space, count, ends, tolerance):
+  def __init__(self, space, count, ends, tolerance, one_will_do):
     self._space, self._count, self._ends = space, count, ends
     self._tolerance, self._largest = tolerance, 0.0
+    self._one_will_do = one_will_do  # beginning
 
   def scales(self, values: np.ndarray) -> dict[str, float]:
     """Returns end -> the largest residual of a pair that has converged."""
@@ -285,8 +291,9 @@ class _Search:
     scales = self.aims(self.scales(ritz.values))
     if not (space.has_ended() or self._have_converged(ritz, scales)):
       return False
-    # With a random start no single value escapes; its copies do.
-    if self._count == 1 or self._is_settled(ritz, scales):
+    # From a random start a single value shows within a few steps, unless it has
+    # a share of less than rounding; its copies do not show.
+    if self._one_will_do or self._is_settled(ritz, scales):
       return True
     is_first = len(space.steps) == 1
     if space.has_ended() or is_first or self._has_brought_up(ritz, scales):
@@ -294,7 +301,9 @@ class _Search:
     return False
 
   def _have_converged(self, ritz, scales) -> bool:
-    return len(ritz.values) >= self._count and all(
+    # A vector of a few dimensions in a space of many looks converged too soon.
+    enough = max(self._count, min(_FIRST_STRIDE, self._space.most))
+    return len(ritz.values) >= enough and all(
       ritz.residuals[_outermost(ritz.values, end, self._count)].max() <= scale
       for end, scale in scales.items()
     )
