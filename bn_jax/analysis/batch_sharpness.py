@@ -81,8 +81,9 @@ def measure(
   """Measures the curvature of mini-batches along their own gradients.
 
   Args:
-    batch_size: examples of a mini-batch, which are taken in order; all where
-      there are fewer. Give that of training: the quantity depends on it.
+    batch_size: examples of a mini-batch, which are taken in order; configs and
+      `analyze` want two or more of them, and a direct call takes all examples
+      where they are fewer. Give that of training: the quantity depends on it.
     statistics: 'batch' (the function that training descends, each mini-batch
       normalised by itself) or 'running'.
     penalised: whether the loss has its penalty, as the one of training has.
