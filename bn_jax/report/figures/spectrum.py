@@ -11,6 +11,8 @@ from bn_jax.report.results import conditions, curves, looks
 
 MEASURE = 'spectral_density'
 _STEPS = 3  # that are drawn: the first, one in the middle, the last
+# Side by side; with three, letters would be smaller than in other figures.
+ABREAST = 2
 _BLOCKS = 4  # that are drawn, a row each
 # Decades below the highest density at which the axis ends. The bell of one
 # eigenvalue among a million is 6 below that of all of them.
@@ -134,7 +136,9 @@ def _rows_of(blocks: Sequence[str]) -> str:
 
 
 def _drawn(entry, blocks, steps, narrow: bool) -> mpl.Figure:
-  drawing, axes = canvas.panels(len(blocks), len(steps), narrow)
+  drawing, axes = canvas.panels(
+    len(blocks), len(steps), narrow, abreast=ABREAST
+  )
   for row, block in enumerate(blocks):
     highest = 0.0
     for axis, step in zip(axes[row], steps):
