@@ -79,10 +79,13 @@ def subtract(x: Any, y: Any) -> Any:
 def vdot(x: Any, y: Any) -> jax.Array:
   """Returns the Euclidean inner product of two trees of real arrays, a scalar.
 
-  Products and sums are in float32 at least, summed in two stages.
+  Products and sums are in float32 at least, summed in two stages; of an empty
+  tree 0 in float32.
   """
   parts = jax.tree.map(lambda a, b: _sum(_at_least_float32(a) * b), x, y)
-  return sum(jax.tree.leaves(parts), start=jnp.zeros(()))
+  # Zeros of the default dtype would make float32 trees float64 under x64.
+  first, *others = jax.tree.leaves(parts) or [jnp.zeros((), jnp.float32)]
+  return sum(others, start=first)
 
 
 def norm(x: Any) -> jax.Array:

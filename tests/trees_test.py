@@ -41,6 +41,14 @@ class TreesTest(parameterized.TestCase):
     self.assertEqual(trees.norm(x).dtype, jnp.float32)
     self.assertEqual(float(trees.norm(x)), 64.0)
 
+  def test_sums_of_float32_are_float32_under_x64(self):
+    with jax.enable_x64(True):
+      x = tree()
+      for got in (trees.norm(x), trees.vdot(x, x), trees.norm({})):
+        self.assertEqual(got.dtype, jnp.float32)
+      double = trees.vdot(x, tree(1, np.float64))
+    self.assertEqual(double.dtype, jnp.float64)
+
   def test_add_scaled_and_subtract(self):
     x, y = tree(0), tree(1)
     got = toys.flat(trees.add_scaled(x, -0.5, y))

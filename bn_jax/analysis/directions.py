@@ -23,6 +23,8 @@ _BLOCK = 2**18
 # Of the variance along the second direction by that along the first: below it,
 # points lie on a line but for the rounding of their float32 numbers.
 _FLAT = 1e-12
+# Names of arrays that have a number for each channel.
+_BY_CHANNEL = ('bias', 'scale', 'shift', 'offset', 'beta', 'gamma')
 
 
 class Plane(NamedTuple):
@@ -54,9 +56,12 @@ def random_directions(
     'layer'   d_l |w_l| / |d_l| for each array of weights l
     None      d as it is drawn, 'none' too
 
-  The first two leave out arrays of fewer than two axes, biases and the scale
-  and shift of a norm: their direction is 0. So is that of a filter whose
-  weights are all 0 (`zero_filters` counts them).
+  The first two leave out biases and the scale and shift of a norm: their
+  direction is 0. These are the arrays of fewer than two axes, and those called
+  bias, scale, shift, offset, beta or gamma of which at most one axis is longer
+  than 1: the bias of Equinox's Conv2d is [C, 1, 1]. A kernel [1, C], of a dense
+  layer of one input, stays in. 0 too is the direction of a filter whose weights
+  are all 0 (`zero_filters` counts them).
 
   Args:
     params: any tree of floating-point arrays.
@@ -86,8 +91,11 @@ def random_directions(
 def zero_filters(params: Any, *, filter_axis: int = -1) -> int:
   """Returns how many filters have no direction, as all their weights are 0."""
   checks.one_of('filter_axis', filter_axis, (-1, 0))
-  weights = [x for x in jax.tree.leaves(params) if jnp.ndim(x) > 1]
-  return sum(int((_norms(w, filter_axis) == 0).sum()) for w in weights)
+  return sum(
+    int((_norms(w, filter_axis) == 0).sum())
+    for path, w in zip(trees.paths(params), jax.tree.leaves(params))
+    if _has_filters(path, w)
+  )
 
 
 def trajectory_plane(
@@ -109,8 +117,8 @@ def trajectory_plane(
       taken. The plane passes through theta_T all the same.
 
   Raises:
-    ValueError: too few points, other shapes; points that are all the same, or
-      lie in fewer dimensions than `count`.
+    ValueError: too few points, other shapes; a point that is not finite; points
+      that are all the same, or lie in fewer dimensions than `count`.
   """
   checks.count('count', count)
   checks.flag('centred', centred)
@@ -122,6 +130,8 @@ def trajectory_plane(
     )
   for point in points:
     gradients.check_like(points[-1], point, 'checkpoint')
+  for t, point in enumerate(points):
+    check_finite(point, f'checkpoint {t}')
   gram_TT = sum(block @ block.T for *_, block in _differences(points))
   mean_TT = np.eye(len(points)) - (1 / len(points) if centred else 0)
   values, vectors = np.linalg.eigh(mean_TT @ gram_TT @ mean_TT)
@@ -142,6 +152,20 @@ def trajectory_plane(
     gram_TT @ weight_TK,
     values_K / values.sum(),
   )
+
+
+def check_finite(point: Any, name: str) -> None:
+  """Raises ValueError unless all parameters of a point are finite.
+
+  Args:
+    name: what the message calls the point.
+  """
+  for path, leaf in zip(trees.paths(point), jax.tree.leaves(point)):
+    if not np.isfinite(np.asarray(leaf, np.float64)).all():
+      raise ValueError(
+        f'{name} is not finite, the first such parameter is {path!r}; allowed: '
+        'a trajectory of finite checkpoints'
+      )
 
 
 def _differences(points) -> Iterator[tuple[int, slice, np.ndarray]]:
@@ -176,17 +200,25 @@ def _combined(points, weight_TK: np.ndarray) -> tuple[Any, ...]:
 def _random(key, params, normalise, filter_axis):
   leaves, structure = jax.tree.flatten(params)
   directions = []
-  for i, w in enumerate(leaves):
+  for i, (path, w) in enumerate(zip(trees.paths(params), leaves)):
     dtype = jnp.promote_types(w.dtype, jnp.float32)
     d = jax.random.normal(jax.random.fold_in(key, i), w.shape, dtype)
     if normalise in ('filter', 'layer'):
-      if w.ndim < 2:
+      if not _has_filters(path, w):
         d = jnp.zeros_like(d)
       else:
         axis = filter_axis if normalise == 'filter' else None
         d = d * (_norms(w, axis) / _norms(d, axis))
     directions.append(d.astype(w.dtype))
   return structure.unflatten(directions)
+
+
+def _has_filters(path: str, w: jax.Array) -> bool:
+  """Returns whether an array is weights: no bias, scale or shift of a norm."""
+  if jnp.ndim(w) < 2:
+    return False
+  name = path.removesuffix('/value').rpartition('/')[2]
+  return name not in _BY_CHANNEL or sum(n > 1 for n in w.shape) > 1
 
 
 def _norms(w: jax.Array, filter_axis: int | None) -> jax.Array:

@@ -14,6 +14,9 @@ DIRECTIONS = ('random', 'eigenvectors', 'trajectory')
 # Of the grid around a trajectory, in widths of its box: 1/10 on every side.
 _BOX = 1.2
 MOST_PRODUCTS = 200  # with the Hessian, for eigenvectors
+# Checkpoints of a trajectory whose own losses a plan counts: how many there
+# will be is not known from a config.
+COUNTED = 10
 FEWEST = 3  # checkpoints of a trajectory: two lie on a line of any network
 
 
@@ -127,8 +130,11 @@ def _trajectory(loss_of, state, states, ticks, dimensions, journal) -> Plane:
       f'allowed: {FEWEST} or more'
     )
   path, losses = [], []
+  # What diverged stays so: the last shows it before any loss is computed.
+  directions_lib.check_finite(state.params, f'the checkpoint of step {last}')
   for step in (*steps, last):
     one = state if step == last else states.at(str(step))
+    directions_lib.check_finite(one.params, f'the checkpoint of step {step}')
     value = gradients.value(loss_of(one), one.params, journal, f'path_{step}')
     losses.append(placement.host(value))
     path.append(placement.host(one.params))

@@ -125,8 +125,9 @@ def _values(value_of, loss_parts, groups, journal) -> np.ndarray:
     journal: keeps what is computed after each part of each group.
   """
   parts, shares = loss_parts
-  values, count, total = _resumed(journal)
-  done = sum(map(len, values)) // len(groups[0])
+  size = len(groups[0])
+  values, count, total = _resumed(journal, size)
+  done = sum(map(len, values)) // size
   for group in groups[done:]:
     for k in range(count, len(parts)):
       term = value_of(parts[k], group)
@@ -137,28 +138,32 @@ def _values(value_of, loss_parts, groups, journal) -> np.ndarray:
       jax.block_until_ready(values[-1:] if total is None else total)
       total = term
       if journal is not None and k + 1 < len(parts):
-        _keep(journal, values, k + 1, total)
+        _keep(journal, size, values, k + 1, total)
     values.append(total)
     count, total = 0, None
     if journal is not None:
       values = [np.concatenate(placement.host(values))]
-      _keep(journal, values)
+      _keep(journal, size, values)
   return np.concatenate(placement.host(values))
 
 
-def _resumed(journal) -> tuple[list, int, Any]:
-  """Returns the points of a journal, and how many parts of others it summed."""
+def _resumed(journal, size: int) -> tuple[list, int, Any]:
+  """Returns the points of a journal, and how many parts of others it summed.
+
+  Of rounds of another size, on other devices or of other `together`, nothing.
+  """
   arrays = None if journal is None else journal.kept('points')
-  if arrays is None:
+  if arrays is None or int(arrays['round']) != size:
     return [], 0, None
   values = [arrays['values']] if arrays['values'].size else []
   count = int(arrays['parts'])
   return values, count, arrays['total'] if count else None
 
 
-def _keep(journal, values, count: int = 0, total: Any = 0) -> None:
+def _keep(journal, size, values, count: int = 0, total: Any = 0) -> None:
   """Keeps the points so far, and the sum over parts of those in progress."""
   arrays = {
+    'round': np.array(size),
     'values': values[0] if values else np.zeros(0),
     'parts': np.array(count),
     'total': placement.host(total),

@@ -208,11 +208,12 @@ def _reduced(loss_0, loss_RS, radii, case) -> dict[str, np.ndarray]:
   # In float64: a rise is often small beside the loss itself.
   with np.errstate(invalid='ignore', divide='ignore'):
     rise_RS = loss_RS - np.float64(loss_0)
-    arrays = {
-      'increase': rise_RS.max(1) if case == 'worst' else rise_RS.mean(1),
-      'loss_0': loss_0,
-      'loss': loss_RS.max(1) if case == 'worst' else loss_RS.mean(1),
-    }
+    if case == 'worst':  # d = 0 is in the ball; nan stays nan
+      rise_R = np.maximum(rise_RS.max(1), 0)
+      loss_R = np.maximum(loss_RS.max(1), loss_0)
+    else:
+      rise_R, loss_R = rise_RS.mean(1), loss_RS.mean(1)
+    arrays = {'increase': rise_R, 'loss_0': loss_0, 'loss': loss_R}
     if case == 'average':
       # Of one sample there is no spread: 0 / 0.
       others = np.float64(loss_RS.shape[1] - 1)

@@ -190,8 +190,9 @@ def measure(
 def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
   del layers
   is_spectral = section['directions'] == 'eigenvectors'
+  path = planes.COUNTED * (section['directions'] == 'trajectory')
   return kind_lib.Cost(
-    values=1 + section['points'] ** section['dimensions'],
+    values=1 + section['points'] ** section['dimensions'] + path,
     products=planes.MOST_PRODUCTS * is_spectral,
   )
 

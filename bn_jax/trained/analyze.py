@@ -178,6 +178,7 @@ def _bound_job(
   steps = _steps(folder, request)
   _check_every(folder, section, statistics, steps)
   if statistics == 'population':
+    _check_others(section, others)
     _check_population(folder, config, problem, steps)
   results = folder.analysis(request.name)
   # A sum that the journal has goes on in chunks of the size that it began with.
@@ -214,6 +215,16 @@ def _check_every(folder, section, statistics: str, steps) -> None:
     raise errors.ConfigError(
       f'--statistics: population; {section["name"]} looks at every checkpoint, '
       'and but the newest none has those; allowed: batch, running'
+    )
+
+
+def _check_others(section, others: Mapping[str, str]) -> None:
+  """Refuses population statistics beside another checkpoint's running ones."""
+  if others:
+    raise errors.ConfigError(
+      f'--statistics: population; {section["name"]} looks at '
+      f'{", ".join(others)} too, with its running averages; allowed: batch, '
+      'running'
     )
 
 

@@ -2,12 +2,13 @@
 
 from unittest import mock
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import analysis
+from bn_jax import analysis, trees
 from bn_jax.analysis import directions
 from tests.fixtures import (
   same_bits,
@@ -73,6 +74,36 @@ class RandomTest(parameterized.TestCase):
     self.assertEqual(
       directions.zero_filters({'w': jnp.zeros((2, 3))}, filter_axis=0), 2
     )
+
+  @parameterized.parameters('filter', 'layer')
+  def test_biases_of_other_libraries_are_no_weights(self, how):
+    """Equinox's Conv2d has a bias [C, 1, 1]; a dense kernel [1, C] is one."""
+    params = eqx.filter(
+      {
+        'conv': eqx.nn.Conv2d(3, 4, 3, key=jax.random.key(0)),
+        'norm': eqx.nn.GroupNorm(2, 4),
+        'dense': eqx.nn.Linear(1, 3, key=jax.random.key(1)),
+        'scale': jnp.ones((1, 1, 4)),
+        'bias': jnp.ones((4, 4)),  # of no channel: a table of them
+      },
+      eqx.is_inexact_array,
+    )
+    drawn, *_ = analysis.random_directions(
+      params, 1, jax.random.key(1), how, filter_axis=0
+    )
+    moved = {
+      path
+      for path, d in zip(trees.paths(drawn), jax.tree.leaves(drawn))
+      if np.abs(d).max() > 0
+    }
+    self.assertEqual(moved, {'conv/weight', 'dense/weight', 'bias'})
+
+  def test_zero_filters_are_of_weights_alone(self):
+    params = {
+      'conv': {'bias': jnp.zeros((4, 1, 1)), 'weight': jnp.ones((4, 2, 3, 3))},
+      'dense': {'kernel': jnp.zeros((1, 3)), 'bias': jnp.zeros((1, 3))},
+    }
+    self.assertEqual(directions.zero_filters(params), 3)
 
   def test_each_is_normal_and_another(self):
     params = {'a': jnp.zeros((100, 100)), 'b': jnp.zeros(10_000)}
@@ -186,6 +217,10 @@ class TrajectoryTest(parameterized.TestCase):
     (
       [{'v': np.ones(3)}, {'w': np.ones(4)}, {'w': np.ones(4)}],
       'the checkpoint is another tree than the parameters',
+    ),
+    (
+      [{'v': np.ones(2), 'w': np.array([t, np.inf**t])} for t in range(3)],
+      "^checkpoint 1 is not finite, the first such parameter is 'w'; allowed",
     ),
   )
   def test_refuses(self, points, said):

@@ -163,6 +163,18 @@ class InvarianceTest(parameterized.TestCase):
       loss, params, (0.1, 0.5), key=KEY, **keywords
     )['increase']  # fmt: skip
 
+  def test_worst_is_not_below_the_centre(self):
+    """d = 0 is in the ball, also where the step goes past the top, down."""
+    loss = lambda p: jnp.sin(10 * p['w']).sum()
+    params = {'w': jnp.array([0.14])}
+    got = analysis.sharpness(loss, params, [0.01, 0.5])
+    self.assertGreater(got['increase'][0], 0)
+    self.assertEqual(got['increase'][1], 0)
+    self.assertEqual(got['loss'][1], got['loss_0'])
+    nan = analysis.sharpness(lambda p: jnp.sqrt(-p['w']).sum(), params, [0.5])
+    np.testing.assert_array_equal(nan['increase'], [np.nan])
+    np.testing.assert_array_equal(nan['loss'], [np.nan])
+
   @parameterized.product(case=('worst', 'average'), steps=(1, 3))
   def test_of_two_layers(self, case, steps):
     with jax.enable_x64(True):

@@ -167,6 +167,22 @@ class WaysTest(parameterized.TestCase):
         same_bits.assert_same(look(journal), want)
       self.assertEqual(counted.calls, rounds * parts - left + 1 - stores_last)
 
+  @parameterized.parameters(1, 2, 3)
+  def test_resumed_with_rounds_of_another_size(self, left):
+    """On other devices points begin anew: none is another's value."""
+    loss = lambda p: p['w'].sum()
+    params, along = {'w': jnp.zeros(1)}, [{'w': jnp.ones(1)}]
+    look = lambda journal, **keywords: analysis.surface(
+      loss, params, along, np.arange(7.0), journal=journal, **keywords
+    )['loss']
+    journal = journal_test.Journal()
+    journal.left = left
+    with self.assertRaises(journal_test.Killed):
+      look(journal, together=2)
+    journal.left = None
+    got = look(journal, together=1, devices=jax.devices()[:3])
+    np.testing.assert_array_equal(got, np.arange(7.0))
+
   def test_a_convolution_or_callback_is_taken_alone(self):
     x = jnp.ones((2, 5, 5, 1))
 
@@ -370,6 +386,22 @@ class MeasureTest(parameterized.TestCase):
     ):
       self.look(self.states.at('1'), directions='trajectory')
 
+  @parameterized.parameters((1, 1), (3, 0))
+  def test_trajectory_of_a_state_that_is_not_finite(self, step, count):
+    """Is told by its step, before the loss of it or of a later one."""
+    states = Kept(self.problem, 1)
+    states.every = list(self.states.every)
+    params = jax.tree.map(lambda x: x * jnp.nan, self.state.params)
+    states.every[step] = states.every[step]._replace(params=params)
+    losses = []
+    loss_of = lambda state: losses.append(state) or (lambda params: 0.0)
+    grid = planes.Grid('trajectory', 'filter', 2, 3, 1.0, 0)
+    with self.assertRaisesRegex(
+      ValueError, f'^the checkpoint of step {step} is not finite, the first su'
+    ):
+      grid.plane(loss_of, states.every[-1], states, None)
+    self.assertLen(losses, count)
+
   @parameterized.parameters('trajectory', 'eigenvectors')
   def test_interrupted_and_resumed(self, directions):
     """After 4 checkpoints, or the eigenvectors; the parameters; 9 points."""
@@ -428,7 +460,9 @@ class MeasureTest(parameterized.TestCase):
     self.assertEqual(kind.others(section), ())
     section = {**section, 'directions': 'eigenvectors'}
     self.assertEqual(kind.cost(section, 3), (0, 442, 200))
-    self.assertEqual(kind.others({'directions': 'trajectory'}), ('*',))
+    section = {**section, 'directions': 'trajectory', 'dimensions': 1}
+    self.assertEqual(kind.cost(section, 3), (0, 22 + 10, 0))
+    self.assertEqual(kind.others(section), ('*',))
 
 
 if __name__ == '__main__':

@@ -15,9 +15,12 @@ from bn_jax import checks, trees
 from bn_jax.analysis import by_layer
 
 NAMES = ('all', 'norms', 'others')
-# Modules of norms have it in their names in flax (BatchNorm_0), in Equinox and
-# here (conv1_norm); 'bn' is what torchvision calls them.
-_NORM = re.compile(r'norm|^bn\d*$', re.IGNORECASE)
+# What modules of norms are called: 'norm' is a word of the name (norm1,
+# conv1_norm, norm_2a) or its end (BatchNorm_0, layernorm), but not the
+# beginning of a word (normal_conv); 'bn' is what torchvision calls them (bn1).
+_NORM = re.compile(
+  r'(^|_)norms?(_|\d|$)|norm(ali[sz]ation)?(_?\d+)?$|^bn_?\d*$', re.IGNORECASE
+)
 # Names of one array: how a kernel is scaled (conv1_weight/scale) is no norm.
 _SCALE, _OF_A_KERNEL = 'scale', '_weight'
 
@@ -57,9 +60,11 @@ def of(
   Args:
     params: any tree of arrays.
     layers: ((name, paths), ...), as `Problem.layers` gives them.
-    names: of 'all', 'norms' (scale and shift of norms: what lies in a module
-      with 'norm' in its name, or one called bn or bn1, or beside an array
-      'scale') and 'others' (everything else).
+    names: of 'all', 'norms' (scale and shift of norms, told by names alone:
+      what lies in a module called as norm1, conv1_norm, BatchNorm_0, layernorm
+      or bn1, or beside an array 'scale') and 'others' (everything else). Where
+      modules have other names, or indices as in a list of layers, a
+      `Block(name, paths)` says which arrays are meant.
 
   Raises:
     ValueError: an unknown name, a block without parameters, layers as
@@ -72,8 +77,10 @@ def of(
     if not members[name]:
       other = 'norms' if name == 'others' else 'others'
       raise ValueError(
-        f'blocks has {name!r}, and the network has no such parameters; '
-        f"allowed: 'all', {other!r}"
+        f'blocks has {name!r}, and by the names of its modules the network has '
+        'no such parameters (a norm is called as norm1, conv1_norm, '
+        f"BatchNorm_0, bn1, or has an array 'scale'); allowed: 'all', {other!r}"
+        ", names of layers, or in Python analysis.Block('norms', paths)"
       )
   of_names = (Block(name, members[name]) for name in dict.fromkeys(names))
   return (*of_names, *(Block(name, paths) for name, paths in layers))

@@ -122,10 +122,12 @@ def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:
     'weights, and each of these is drawn as a Gaussian whose width σ is '
     f'{100 * spectra.WIDTH:g} % of the spectrum of that run and step (from the '
     'smallest to the largest eigenvalue, or the largest by size if that is '
-    'more). Lines are the mean over vectors and seeds, bands reach from the '
-    f'smallest to the largest of them.{_rows_of(blocks)}{left_out} Logarithmic '
-    f'vertical axes, cut {_DECADES:g} decades below the highest value. The CSV '
-    f'has eigenvalues and weights. {looks.circumstances(entry)}'
+    'more): what is narrower, such as the bulk beside an outlier of 100 times '
+    'its size, is drawn as one bell. Lines are the mean over vectors and '
+    'seeds, bands reach from the smallest to the largest of '
+    f'them.{_rows_of(blocks)}{left_out} Logarithmic vertical axes, cut '
+    f'{_DECADES:g} decades below the highest value. The CSV has eigenvalues '
+    f'and weights. {looks.circumstances(entry)}'
   )
 
 

@@ -79,19 +79,22 @@ def of(measure: str, condition: str, name: str | None = None) -> Read:
 def data_of(measure: str, name: str) -> Read:
   """Returns a reader of which examples an entry looks at, in words.
 
-  'the current training batch of 128 examples', 'the first 256 of the test set'.
+  'the current training batch of 128 examples', '256 of the first 1024 examples
+  of the test set', where the whole 1024 go through the network.
   """
 
   def read(seed: curves.Seed) -> str:
     texts = measuring(seed, measure, name)
     source, examples = texts['data'], texts.get('examples')
     if source == 'current_batch':
-      return f'the current training batch of {examples} examples'
+      size = batch_size(seed)
+      some = f'{examples} of ' * (examples != size)
+      return f'{some}the current training batch of {size} examples'
     split, _, count = source.partition(':')
     of_set = f'the {"training" if split == "train" else split} set'
-    if count and count == examples:
-      return f'the first {count} examples of {of_set}'
-    of_set += f' ({count})' if count else ''
+    if count:
+      some = f'{examples} of ' * (examples not in (None, count))
+      return f'{some}the first {count} examples of {of_set}'
     return f'{of_set}, {examples} examples' if examples else of_set
 
   return read

@@ -240,7 +240,12 @@ class BlocksTest(parameterized.TestCase):
     (('BatchNorm_0/scale',), True),
     (('bn1/weight', 'layer1/bn/bias'), True),
     (('custom/scale', 'custom/bias'), True),
+    (('norm1/weight', 'norms/0/weight', 'norm_2a/bias'), True),
+    (('LayerNormalization_0/beta', 'layernorm/weight'), True),
+    (('batch_norm/bias/value', 'BatchNorm/bias/value', 'bn_1/weight'), True),
     (('conv1_weight/scale', 'conv1/kernel', 'abnormal'), False),
+    (('normal_conv/kernel', 'normaliser/kernel', 'conv_normal/kernel'), False),
+    (('layers/1/weight',), False),
   )
   def test_what_belongs_to_a_norm(self, paths, is_norm):
     params = {'other': {'kernel': jnp.ones(1)}}
@@ -255,7 +260,9 @@ class BlocksTest(parameterized.TestCase):
 
   def test_refused(self):
     params = {'kernel': jnp.ones(2)}
-    with self.assertRaisesRegex(ValueError, "no such parameters.*'others'"):
+    with self.assertRaisesRegex(
+      ValueError, "no such parameters.*BatchNorm_0.*'others'.*analysis.Block"
+    ):
       blocks.of(params, (), ('norms',))
     with self.assertRaisesRegex(ValueError, "^blocks is \\('scale',\\)"):
       blocks.of(params, (), ('scale',))
