@@ -255,9 +255,10 @@ def _every(seed, entry: looks.Entry, row: str):
   if series is None or row not in series.values:
     return None
   block, _, last = row.rpartition('/')
-  name = _EVERY.get(last, last)
+  name = _EVERY[last] if last in _EVERY else last
   name = f'{block}/{name}' if block else name
-  values_T = np.asarray(series.values.get(name, series.values[row]), float)
+  name = name if name in series.values else row
+  values_T = np.asarray(series.values[name], float)
   return series.step, values_T.reshape(len(series.step), -1)
 
 
