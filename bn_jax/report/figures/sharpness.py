@@ -14,11 +14,6 @@ _LABELS = {
   'smallest_eigenvalues': 'Smallest eigenvalue',
   'gradient_share': 'Share of |g|² in the top space',
 }
-# The names of the records that have all k values of a row.
-_EVERY = {
-  'sharpness': 'eigenvalues',
-  'smallest_eigenvalues': 'smallest_eigenvalues',
-}
 _VALUES = 10  # of a row that are drawn, the first thick; the CSV has all
 # Panels that are drawn, and so many abreast; the CSV has all of them.
 _ROWS, _COLUMNS = 6, 3
@@ -255,7 +250,7 @@ def _every(seed, entry: looks.Entry, row: str):
   if series is None or row not in series.values:
     return None
   block, _, last = row.rpartition('/')
-  name = _EVERY[last] if last in _EVERY else last
+  name = 'eigenvalues' if last == 'sharpness' else last
   name = f'{block}/{name}' if block else name
   name = name if name in series.values else row
   values_T = np.asarray(series.values[name], float)
