@@ -69,6 +69,9 @@ class Kind:
       many examples; raises ValueError for one that it cannot look at. The group
       size is the problem's with the section's statistics, None where all of a
       batch see each other.
+    check: (section, problem, shapes of a state) -> None; raises ValueError for
+      a section that does not fit the network. `make` has checked the values
+      of its keywords; None: there is nothing to check.
     others: section -> references to the other checkpoints that it looks at,
       as '0', '250', 'runs/a/batchnorm/seed1' or 'runs/a/batchnorm/seed1:250';
       '*' is every one of the same run. In training '0' alone is there.
@@ -101,6 +104,9 @@ class Kind:
     lambda section, examples, group_size: section
   )
   replaces: Callable[[Section, Sequence[str]], Sequence[str]] | None = None
+  check: Callable[[Section, types.Problem, types.TrainState], None] | None = (
+    None
+  )
   others: Callable[[Section], Sequence[str]] = lambda section: ()
   fewest: Callable[[Section], int] = lambda section: 1
   over: Callable[[Section], Sequence[str]] = lambda section: ()

@@ -17,7 +17,7 @@ from bn_jax import checks, keys, spectra, types
 from bn_jax.analysis import chunks
 from bn_jax.analysis import kind as kind_lib
 from bn_jax.analysis.curvature import blocks as blocks_lib
-from bn_jax.analysis.curvature import lanczos, matrices
+from bn_jax.analysis.curvature import lanczos, matrices, pieces
 
 
 def spectral_density(
@@ -145,28 +145,19 @@ def _quadratures(
   operator, order, samples, key, journal, name
 ) -> dict[str, np.ndarray]:
   """Returns nodes and weights of all probes; the journal keeps each group."""
-  group = min(lanczos.fitting(operator, order), samples)
-  pieces = []
-  for start in range(0, samples, group):
-    piece_name = f'{name}_{start}'
-    piece = None if journal is None else journal.kept(piece_name)
-    if piece is None:
-      end = min(start + group, samples)
-      piece = _of_group(operator, _probes(operator, key, start, end), order)
-      if journal is not None:
-        journal.keep(piece_name, piece)
-    pieces.append(piece)
-  nodes, weights, products = (
-    np.concatenate([piece[name] for piece in pieces])
-    for name in ('nodes', 'weights', 'products')
-  )
-  smallest, largest = spectra.ends(nodes)
+  group = lanczos.fitting(operator, order)
+
+  def of_probes(numbers):
+    probes = matrices.signs(operator, key, numbers)
+    return _of_group(operator, probes, order)
+
+  arrays = pieces.of_vectors(journal, name, samples, group, of_probes)
+  smallest, largest = spectra.ends(arrays['nodes'])
   return {
-    'nodes': nodes,
-    'weights': weights,
+    **arrays,
     'largest': np.asarray(largest),
     'smallest': np.asarray(smallest),
-    'products': np.asarray(products.sum()),
+    'products': np.asarray(arrays['products'].sum()),
   }
 
 
@@ -176,11 +167,6 @@ def _of_group(operator, probes, order) -> dict[str, np.ndarray]:
   nodes, weights = map(np.array, zip(*pairs))
   products = np.array([len(one.alphas) for one in matrices_of_group])
   return {'nodes': nodes, 'weights': weights, 'products': products}
-
-
-def _probes(operator, key, start: int, end: int) -> jax.Array:
-  """Returns probes [end - start, n] of random signs, each by its number."""
-  return matrices.signs(operator, key, np.arange(start, end))
 
 
 KIND = kind_lib.Kind(

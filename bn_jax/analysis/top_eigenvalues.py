@@ -6,6 +6,7 @@ Stability", arXiv:2103.00065. How much of the gradient lies in the space of the
 top eigenvectors: Gur-Ari et al. (2018), arXiv:1812.04754.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,12 +18,7 @@ from bn_jax import checks, keys, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 from bn_jax.analysis.curvature import blocks as blocks_lib
-from bn_jax.analysis.curvature import extremes, operators
-
-MATRICES = {
-  'hessian': operators.hessian,
-  'gauss_newton': operators.gauss_newton,
-}
+from bn_jax.analysis.curvature import extremes, matrices, pieces
 
 
 def top_eigenvalues(
@@ -52,7 +48,8 @@ def top_eigenvalues(
     loss: params -> a real scalar; what `chunked` returns; or a Split.
     params: any tree of floating-point arrays.
     k: values at each end, at most the number of parameters.
-    tolerance: of residuals; in float32 at least 2e-6.
+    tolerance: of residuals; in float32 at least 8e-6, where those of
+      convolutional networks stall.
     key: of the random start, and of further ones; None is a fixed one.
     ends: 'largest', 'smallest' or 'both'.
     matrix: 'hessian' or 'gauss_newton', which needs a Split.
@@ -64,11 +61,13 @@ def top_eigenvalues(
   Returns:
     eigenvalues, residuals: [k] float64; converged: [k] bool; for the smallest
     ones smallest_eigenvalues, smallest_residuals, smallest_converged, the
-    smallest first. products, []; iterations, the same without those of the
-    residuals; gradient_share: the share of |gradient|^2 in the span of the
-    eigenvectors of the largest, nan for a gradient of 0. With eigenvectors=True
-    also eigenvectors and smallest_eigenvectors: k trees like params each, of
-    length 1, zeros outside of the block.
+    smallest first. What has not converged with products left is as exact as
+    products are, as of a network that computes in bfloat16; where none were
+    left, a copy of a value may be missing. products, []; iterations, the same
+    without those of the residuals; gradient_share: the share of |gradient|^2
+    in the span of the eigenvectors of the largest, nan for a gradient of 0.
+    With eigenvectors=True also eigenvectors and smallest_eigenvectors: k trees
+    like params each, of length 1, zeros outside of the block.
 
   Raises:
     ValueError: a keyword out of its range, more values than parameters, a start
@@ -76,24 +75,24 @@ def top_eigenvalues(
       loss that is no real scalar, that JAX cannot differentiate twice, or that
       is no Split for 'gauss_newton'.
   """
-  _check(k, tolerance, ends, matrix, most_products)
+  _check(k, tolerance, ends, most_products)
   checks.flag('eigenvectors', eigenvectors)
   params = gradients.checked(params)
-  operator = MATRICES[matrix](loss, params, block)
-  _check_k(k, operator.size, '' if block is None else block.name)
+  _check_count(k, ends, most_products, params, block)
+  operator = matrices.operator(matrix, loss, params, block)
   _check_tolerance(tolerance, operator.dtype)
   key = jax.random.key(0) if key is None else key
   vector = _start(operator, params, start, key)
-  pairs, products = extremes.pairs(
-    operator, vector, key, count=k, ends=extremes.ENDS[ends],
-    tolerance=tolerance, most_products=most_products,
+  pairs, steps, products = extremes.pairs(
+    operator, vector, key, is_random=start is None, count=k,
+    ends=extremes.ENDS[ends], tolerance=tolerance, most_products=most_products,
   )  # fmt: skip
   result = {}
   for end, of_end in pairs.items():
     prefix = '' if end == 'largest' else 'smallest_'
     result |= _named(of_end, prefix, operator if eigenvectors else None)
   result['products'] = np.asarray(products)
-  result['iterations'] = np.asarray(products - k * len(pairs))
+  result['iterations'] = np.asarray(steps)
   if 'largest' in pairs:
     result['gradient_share'] = np.asarray(pairs['largest'].share)
   return result
@@ -110,6 +109,7 @@ def measure(
   most_products: int = 200,
   statistics: str = 'batch',
   penalised: bool = True,
+  normalised: bool = False,
   chunk_size: int | str | None = 'auto',
   group_size: int | None = None,
 ) -> types.Measure:
@@ -126,25 +126,27 @@ def measure(
     most_products: of the matrix, at most, for each block.
     statistics: 'batch' (the function that training descends) or 'running'.
     penalised: whether the loss has its penalty, as training has.
+    normalised: whether of each of these layers, or of all if none is named, the
+      kernel is measured in units of its length too; see `_of_kernel`.
     chunk_size: examples at a time; 'auto' is as many as fit, None is all.
     group_size: examples that share batch statistics; None: as in the network.
 
   Returns:
     A measure of exactly one batch: sharpness, the largest eigenvalue, []; the
     arrays of `top_eigenvalues`, converged as 0 or 1. Those of a block other
-    than 'all' are called BLOCK/sharpness and so on.
+    than 'all' are called BLOCK/sharpness and so on; if normalised there are
+    LAYER/normalised_sharpness, LAYER/normalised_converged and
+    LAYER/normalised_products, [].
   """
-  _check(k, tolerance, ends, matrix, most_products)
-  blocks_lib.check(blocks)
-  checks.names('layers', layers, 'layers')
-  if not (blocks or layers):
-    raise ValueError("blocks and layers are empty; allowed: blocks=('all',)")
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
-  checks.flag('penalised', penalised)
-  size = kind_lib.checked_chunk_size(chunk_size, group_size)
-  loss_of = (
-    chunks.of_problem if matrix == 'hessian' else chunks.split_of_problem
+  _check(k, tolerance, ends, most_products)
+  options = matrices.Options(
+    matrix, blocks, layers, penalised, statistics, chunk_size, group_size
   )
+  checks.flag('normalised', normalised)
+  find = functools.partial(
+    top_eigenvalues, tolerance=tolerance, matrix=matrix,
+    most_products=most_products,
+  )  # fmt: skip
 
   def look(
     problem: types.Problem,
@@ -153,47 +155,35 @@ def measure(
     journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
     (batch,) = batches
-    loss = loss_of(
-      problem, state, batch, statistics,
-      penalised=penalised, chunk_size=size, group_size=group_size,
-    )  # fmt: skip
-    layers_of = by_layer.chosen(problem.layers(state), layers)
-    every = blocks_lib.of(state.params, layers_of, blocks)
+    params = state.params
+    every = options.blocks_of(problem, state)
     for block in every:
-      _check_k(k, blocks_lib.size(state.params, block), block.name)
+      _check_count(k, ends, most_products, params, block)
+    of_kernels = options.layers_of(problem, state, every=normalised)
+    kernels = blocks_lib.kernels(params, of_kernels) if normalised else {}
+    loss = options.loss(problem, state, batch)
     key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
+    of_block = functools.partial(find, loss, params, key=key)
     values = {}
     for block in every:
-      row = None if journal is None else journal.kept(block.name)
-      if row is None:
-        row = top_eigenvalues(
-          loss, state.params, k, tolerance, key, ends=ends, matrix=matrix,
-          block=block, most_products=most_products,
-        )  # fmt: skip
-        row = {name: np.asarray(value, float) for name, value in row.items()}
-        if journal is not None:
-          journal.keep(block.name, row)
-      values |= {block.key(name): value for name, value in row.items()}
-      if 'eigenvalues' in row:
-        values[block.key('sharpness')] = row['eigenvalues'][0]
-    return values
+      compute = functools.partial(of_block, k=k, ends=ends, block=block)
+      row = pieces.piece(journal, block.name, compute)
+      values |= _of_block(block, row)
+    for name, block in kernels.items():
+      compute = functools.partial(of_block, block=block)
+      row = pieces.piece(journal, f'{name}_kernel', compute)
+      values |= _of_kernel(name, row, blocks_lib.squared_norm(params, block))
+    return {name: np.asarray(value, float) for name, value in values.items()}
 
   return look
 
 
-def _check(k, tolerance, ends, matrix, most_products) -> None:
+def _check(k, tolerance, ends, most_products) -> None:
   """Checks the keywords of function and measure."""
   checks.count('k', k)
   checks.number('tolerance', tolerance, above=0, below=1)
   checks.one_of('ends', ends, tuple(extremes.ENDS))
-  checks.one_of('matrix', matrix, tuple(MATRICES))
   checks.count('most_products', most_products)
-  least = 2 * k * len(extremes.ENDS[ends])
-  if most_products < least:
-    raise ValueError(
-      f'most_products is {most_products}; allowed: at least {least}, two for '
-      'each value'
-    )
 
 
 def _start(operator, params, start, key) -> jax.Array:
@@ -223,13 +213,31 @@ def _named(pairs, prefix: str, operator) -> dict[str, Any]:
   return {f'{prefix}{name}': value for name, value in result.items()}
 
 
-def _check_k(k: int, size: int, block: str) -> None:
-  """Raises ValueError for more values than a block has parameters."""
+def _check_count(k, ends, most_products, params, block) -> None:
+  """Raises ValueError for more values than parameters, or than products do."""
+  size = blocks_lib.size(params, block)
   if k > size:
-    where = '' if block in ('', 'all') else f' of block {block!r}'
+    is_all = block is None or block.name == 'all'
+    where = '' if is_all else f' of block {block.name!r}'
     raise ValueError(
       f'k is {k}; allowed: 1 to {size}, the number of parameters{where}'
     )
+  least = 2 * k * len(extremes.ENDS[ends])
+  if most_products < least:
+    raise ValueError(
+      f'most_products is {most_products}; allowed: at least {least}, two for '
+      'each value'
+    )
+
+
+def _check_fits(
+  section: kind_lib.Section, problem: types.Problem, state: types.TrainState
+) -> None:
+  """Raises ValueError for a section that a network is too small for."""
+  layers = by_layer.chosen(problem.layers(state), section['layers'])
+  k, ends, most = (section[key] for key in ('k', 'ends', 'most_products'))
+  for block in blocks_lib.of(state.params, layers, section['blocks']):
+    _check_count(k, ends, most, state.params, block)
 
 
 def _check_tolerance(tolerance: float, dtype: jnp.dtype) -> None:
@@ -243,10 +251,36 @@ def _check_tolerance(tolerance: float, dtype: jnp.dtype) -> None:
     )
 
 
+def _of_block(block: blocks_lib.Block, row) -> dict[str, Any]:
+  """Returns what records have of a block."""
+  if 'eigenvalues' in row:
+    row = {**row, 'sharpness': row['eigenvalues'][0]}
+  return {block.key(name): value for name, value in row.items()}
+
+
+def _of_kernel(name, row, squared_norm) -> dict[str, Any]:
+  """Returns what records have of a kernel: lambda * |kernel|^2.
+
+  lambda is the largest eigenvalue of the block of the kernel alone. Where a
+  norm follows and takes out the kernel's length, scaling the kernel by a
+  divides its block by a^2, and this number stays: the sharpness of the
+  normalised kernel. A block with a bias or a norm's scale in it has no such
+  law, nor has one with a penalty or with running statistics. Of other kernels
+  it is a number in units of their length.
+  """
+  return {
+    f'{name}/normalised_sharpness': row['eigenvalues'][0] * squared_norm,
+    f'{name}/normalised_converged': row['converged'][0],
+    f'{name}/normalised_products': row['products'],
+  }
+
+
 def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
   """Returns the most that a look may take."""
-  del layers
-  count = len(section['blocks']) + len(section['layers'])
+  named = len(section['layers'])
+  count = len(section['blocks']) + named
+  if section['normalised']:
+    count += named or layers
   return kind_lib.Cost(count, products=count * section['most_products'])
 
 
@@ -263,8 +297,12 @@ KIND = kind_lib.Kind(
     'smallest_converged': 'Whether the smallest have converged',
     'products': 'Products of the matrix and a vector',
     'iterations': "Steps of Lanczos' method",
+    'normalised_sharpness': 'Largest eigenvalue of a kernel · |kernel|²',
+    'normalised_converged': 'Whether that one has converged',
+    'normalised_products': "Products of the kernel's matrix and a vector",
     'gradient_share': 'Share of |g|² in the span of the top eigenvectors',
   },
   layers='all',
   cost=_cost,
+  check=_check_fits,
 )

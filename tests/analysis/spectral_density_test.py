@@ -2,7 +2,6 @@
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import analysis
 from tests.analysis import journal_test
 from tests.fixtures import (
+  curved,
   same_bits,
   strict,  # noqa: F401
   toys,
@@ -29,50 +29,34 @@ def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
 
 
-@functools.cache
-def network():
-  """(Problem, its state after some steps, a batch), with a norm."""
-  made = toys.classifier()
-  state, split = made.init(0), toys.split()
-  for _ in range(5):
-    state = toys.step(made)(state, split)
-  return made, state, made.batch(state, split)
-
-
-def exact(statistics, matrix='hessian'):
-  """The matrix of the network's data loss, in float64."""
-  made, state, batch = network()
-  loss = made.loss(state, batch, statistics, False)
-  flat, unflatten = jax.flatten_util.ravel_pytree(state.params)
-  if matrix == 'hessian':
-    return np.float64(jax.jit(jax.hessian(lambda x: loss(unflatten(x))))(flat))
-  split = made.split(state, batch, statistics, False)
-  outputs = split.outputs(state.params)
-  jacobian = jax.jacobian(lambda x: split.outputs(unflatten(x)))(flat)
-  jacobian = np.float64(jacobian).reshape(outputs.size, -1)
-  curved = jax.hessian(split.convex)(outputs)
-  return jacobian.T @ np.float64(curved).reshape(2 * [outputs.size]) @ jacobian
-
-
 class NetworkTest(parameterized.TestCase):
   @parameterized.parameters(('batch', 'hessian'), ('running', 'gauss_newton'))
   def test_nodes_are_the_eigenvalues(self, statistics, matrix):
-    self.check_nodes(statistics, matrix)
+    self.check_nodes(statistics, matrix, 'conv1')
 
-  @parameterized.parameters(('running', 'hessian'), ('batch', 'gauss_newton'))
+  @parameterized.product(
+    statistics=('batch', 'running'), matrix=('hessian', 'gauss_newton')
+  )
   @pytest.mark.slow
-  def test_nodes_of_the_other_two(self, statistics, matrix):
-    self.check_nodes(statistics, matrix)
+  def test_nodes_of_all_parameters(self, statistics, matrix):
+    self.check_nodes(statistics, matrix, None)
 
-  def check_nodes(self, statistics, matrix):
-    made, state, batch = network()
+  def check_nodes(self, statistics, matrix, layer):
+    exact = curved.exact(statistics)
+    state, dense = exact.state, getattr(exact, matrix)
     before = jax.tree.map(np.array, (state.params, state.batch_stats))
     look = analysis.make(
-      'spectral_density', order=200, samples=2, matrix=matrix,
-      statistics=statistics,
+      'spectral_density', order=200, samples=2, matrix=matrix, penalised=True,
+      statistics=statistics, blocks=() if layer else ('all',),
+      layers=(layer,) if layer else (),
     )  # fmt: skip
-    got = look(made, state, [batch])
-    values = np.linalg.eigvalsh(exact(statistics, matrix))
+    with jax.enable_x64(True):
+      got = look(exact.problem, state, [exact.batch])
+    if layer:
+      got = {name.removeprefix(f'{layer}/'): x for name, x in got.items()}
+      own = ['logits' not in path for path in paths_of(state.params)]
+      dense = dense[np.ix_(own, own)]
+    values = np.linalg.eigvalsh(dense)
     scale = np.abs(values).max()
     nodes, weights = got['nodes'], got['weights']
     self.assertEqual(nodes.shape, (2, 200))
@@ -94,13 +78,14 @@ class NetworkTest(parameterized.TestCase):
 
   @pytest.mark.slow
   def test_blocks(self):
-    made, state, batch = network()
-    hessian = exact('batch')
+    exact = curved.exact('batch')
+    state, hessian = exact.state, exact.hessian
     look = analysis.make(
       'spectral_density', order=200, samples=2, blocks=('norms',),
-      layers=('logits',),
+      layers=('logits',), penalised=True,
     )  # fmt: skip
-    got = look(made, state, [batch])
+    with jax.enable_x64(True):
+      got = look(exact.problem, state, [exact.batch])
     paths = paths_of(state.params)
     for name, word in (('norms', 'norm1'), ('logits', 'logits')):
       own = [word in path for path in paths]
@@ -191,16 +176,6 @@ class QuadraticTest(parameterized.TestCase):
 
 
 class ProgramsTest(parameterized.TestCase):
-  def test_compiles_once_for_all_batches(self):
-    @chex.assert_max_traces(n=3)
-    def error(batch, params):
-      return jnp.sum((batch @ params) ** 4)
-
-    loss_of = functools.partial(jax.tree_util.Partial, error)
-    for i in range(4):
-      batch = jax.random.normal(jax.random.key(i), (6, 5))
-      analysis.spectral_density(loss_of(batch), jnp.ones(5), 3, 2)
-
   @parameterized.parameters(1, 2)
   def test_goes_on_to_the_same_bits(self, left):
     convolution = functools.partial(jnp.convolve, jnp.ones(3))

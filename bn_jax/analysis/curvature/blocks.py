@@ -23,6 +23,7 @@ _NORM = re.compile(
 )
 # Names of one array: how a kernel is scaled (conv1_weight/scale) is no norm.
 _SCALE, _OF_A_KERNEL = 'scale', '_weight'
+_KERNELS = ('kernel', 'weight')
 
 
 class Block(NamedTuple):
@@ -90,8 +91,13 @@ def indices(params: Any, block: Block | None) -> tuple[int, ...]:
   """Returns which of the leaves of params are in a block; None: all of them.
 
   Raises:
-    ValueError: none is.
+    ValueError: none is, or what is given is no block.
   """
+  if not isinstance(block, Block | None):
+    raise ValueError(
+      f'block is {checks.shown(block)}; allowed: None, for all, or a Block, as '
+      "analysis.Block('hidden', ('hidden', 'norm')): a name, and paths"
+    )
   paths = trees.paths(params)
   if block is None or block.name == 'all':
     return tuple(range(len(paths)))
@@ -107,6 +113,39 @@ def size(params: Any, block: Block | None = None) -> int:
   """Returns the number of parameters of a block; None: of all."""
   leaves = jax.tree.leaves(params)
   return sum(leaves[i].size for i in indices(params, block))
+
+
+def kernels(
+  params: Any, layers: Sequence[tuple[str, Sequence[str]]]
+) -> dict[str, Block]:
+  """Returns layer -> the block of its kernel; what has none is left out.
+
+  That is an array called kernel, in Equinox and PyTorch weight, of no norm.
+
+  Raises:
+    ValueError: no layer has one.
+  """
+  arrays = [
+    path for path in _members(params)['others'] if _array(path) in _KERNELS
+  ]
+  blocks = {}
+  for name, paths in layers:
+    own = tuple(path for path in arrays if trees.lies_under(path, paths))
+    if own:
+      blocks[name] = Block(f'{name}_kernel', own)
+  if not blocks:
+    raise ValueError(
+      f'no kernel in {", ".join(name for name, _ in layers)}; give layers with '
+      'an array called kernel or weight'
+    )
+  return blocks
+
+
+def squared_norm(params: Any, block: Block) -> float:
+  """Returns the squared Euclidean length of a block's parameters."""
+  leaves = jax.tree.leaves(params)
+  own = [leaves[i] for i in indices(params, block)]
+  return float(trees.vdot(own, own))
 
 
 def _members(params: Any) -> dict[str, tuple[str, ...]]:

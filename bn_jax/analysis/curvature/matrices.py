@@ -67,9 +67,15 @@ class Options:
   ) -> Iterator[tuple[blocks_lib.Block, operators.Operator]]:
     """Yields (block, its matrix) of the loss over a batch, one by one."""
     loss = self.loss(problem, state, batch)
-    layers = self.layers_of(problem, state)
-    for block in blocks_lib.of(state.params, layers, self.blocks):
+    for block in self.blocks_of(problem, state):
       yield block, operator(self.matrix, loss, state.params, block)
+
+  def blocks_of(
+    self, problem: types.Problem, state: types.TrainState
+  ) -> tuple[blocks_lib.Block, ...]:
+    """Returns the blocks by name, then the layers."""
+    layers = self.layers_of(problem, state)
+    return blocks_lib.of(state.params, layers, self.blocks)
 
   def loss(
     self, problem: types.Problem, state: types.TrainState, batch: types.Batch
@@ -83,11 +89,11 @@ class Options:
     )  # fmt: skip
 
   def layers_of(
-    self, problem: types.Problem, state: types.TrainState
+    self, problem: types.Problem, state: types.TrainState, every: bool = False
   ) -> by_layer.Layers:
-    """Returns the chosen layers with their paths; () for none."""
+    """Returns the chosen layers with their paths; for none () or every one."""
     if not self.layers:
-      return ()
+      return problem.layers(state) if every else ()
     return by_layer.chosen(problem.layers(state), tuple(self.layers))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import canvas, strokes
+from bn_jax.report.figures import sharpness
 from bn_jax.report.results import curves, looks, optimizers
 
 MEASURE = 'batch_sharpness'
@@ -43,29 +44,10 @@ def figure(
 
 
 def _limits(run, entry: looks.Entry):
-  """Returns (steps, 2 / learning rate) of the longest seed of plain SGD.
-
-  At the steps between its first and last look; None where there are none, or
-  the measure's statistics are not those of training.
-  """
+  """Returns (steps, 2 / learning rate) where training is plain SGD, or None."""
   if optimizers.edge(run.config) != _PLAIN:
     return None
-  limits = []
-  for seed in run.seeds:
-    section = seed.manifest['config']['measures'].get(entry.name) or {}
-    train, steps = seed.series.get('train'), looks.steps_of(seed, entry.name)
-    if (
-      section.get('statistics') == 'batch'
-      and len(steps)
-      and train is not None
-      and 'learning_rate' in train.values
-    ):
-      rate_T = np.asarray(train.values['learning_rate'], float)
-      # At a rate of 0 every curvature is stable.
-      is_shown = (steps[0] <= train.step) & (train.step <= steps[-1])
-      is_shown &= rate_T > 0
-      limits.append((train.step[is_shown], _PLAIN / rate_T[is_shown]))
-  return max(limits, key=lambda one: len(one[0]), default=None)
+  return sharpness.edge_of_run(run, entry.name)
 
 
 def _lines_told(entry: looks.Entry) -> str:

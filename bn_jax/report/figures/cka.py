@@ -64,7 +64,7 @@ def over_steps(runs: Sequence[curves.Run], name: str) -> canvas.Figure | None:
     title=f'Similarity of each layer with itself{entry.note}',
     caption='Linear CKA of what enters a nonlinearity with the same at '
     f'{_there(entry.condition("to"))}, debiased (Nguyen et al., 2021) and '
-    'biased (Kornblith et al., 2019): 1 where nothing has changed but '
+    'biased (Kornblith et al., 2019): 1 where both are the same up to '
     f'rotation, length and shift. {looks.circumstances(entry)}',
   )
 

@@ -11,10 +11,13 @@ from bn_jax.report.results import curves, looks, optimizers
 MEASURE = 'top_eigenvalues'
 _LABELS = {
   'sharpness': 'Largest eigenvalue',
+  'normalised_sharpness': 'Largest eigenvalue · |kernel|²',
   'smallest_eigenvalues': 'Smallest eigenvalue',
   'gradient_share': 'Share of |g|² in the top space',
 }
 _VALUES = 10  # of a row that are drawn, the first thick; the CSV has all
+# Beginnings of names whose `converged` has the same one; of others it has none.
+_CONVERGED_OF = ('normalised_', 'smallest_')
 # Panels that are drawn, and so many abreast; the CSV has all of them.
 _ROWS, _COLUMNS = 6, 3
 
@@ -67,6 +70,16 @@ def edge(seed: curves.Seed, name: str) -> tuple[np.ndarray, np.ndarray] | None:
   return train.step[inside_T], limit_T
 
 
+def edge_of_run(
+  run: curves.Run, name: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns `edge` of the seed that has trained longest, or None."""
+  edges = [edge(seed, name) for seed in run.seeds]
+  edges = [limits for limits in edges if limits is not None]
+  edges = [limits for limits in edges if np.isfinite(limits[1]).any()]
+  return max(edges, key=lambda limits: limits[0][-1], default=None)
+
+
 def _rows(entry: looks.Entry) -> list[str]:
   """Returns what has a panel, by the names of records, 'sharpness' first."""
   recorded = {
@@ -114,7 +127,7 @@ def _sections(entry: looks.Entry) -> list[dict]:
 
 def _edges(entry: looks.Entry) -> str:
   """Returns what the thin lines are; it ends with a space, or is empty."""
-  with_edge = [run for run in entry.runs if _edge(run, entry)]
+  with_edge = [run for run in entry.runs if edge_of_run(run, entry.name)]
   sentences = ''
   if with_edge:
     products = dict.fromkeys(optimizers.edge(run.config) for run in with_edge)
@@ -191,7 +204,7 @@ def _drawn(entry, rows, narrow: bool) -> mpl.Figure:
     for index, run in entry.indexed:
       strokes.draw_mean(axis, lines[index], index, is_log, within)
       _draw_further(axis, run, entry, row, index, is_log)
-      if row == 'sharpness' and (limits := _edge(run, entry)):
+      if row == 'sharpness' and (limits := edge_of_run(run, entry.name)):
         strokes.thin(axis, *limits, index)
       _draw_open(axis, _open(run, entry, row), index)
     if is_log:
@@ -240,8 +253,8 @@ def _beside(row: str, quantity: str) -> str:
   """Returns what is recorded beside a row, as 'norms/smallest_converged'."""
   block, _, last = row.rpartition('/')
   prefix = f'{block}/' if block else ''
-  end = 'smallest_' if last.startswith('smallest') else ''
-  return f'{prefix}{end}{quantity}'
+  kind = next(filter(last.startswith, _CONVERGED_OF), '')
+  return f'{prefix}{kind}{quantity}'
 
 
 def _every(seed, entry: looks.Entry, row: str):
@@ -264,14 +277,6 @@ def _count(seed, entry: looks.Entry, row: str) -> int:
 
 def _lines(run, entry, row: str) -> list:
   return list(filter(None, (_values(seed, entry, row) for seed in run.seeds)))
-
-
-def _edge(run, entry):
-  """Returns the edge of the seed that has trained longest, or None."""
-  edges = [edge(seed, entry.name) for seed in run.seeds]
-  edges = [limits for limits in edges if limits is not None]
-  edges = [limits for limits in edges if np.isfinite(limits[1]).any()]
-  return max(edges, key=lambda limits: limits[0][-1], default=None)
 
 
 def _converged(seed, entry, row: str):
@@ -345,7 +350,7 @@ def _table(entry, rows) -> list[Sequence]:
 
 def _quality(seed, entry, row: str, look: int, number: int) -> list:
   """Returns the cells of residual, convergence and products; '' of none."""
-  values, block = seed.series[entry.name].values, row.rpartition('/')[0]
+  values = seed.series[entry.name].values
   cells = ['', '', '']
   residuals = values.get(_beside(row, 'residuals'))
   if residuals is not None and 'share' not in row:
@@ -353,7 +358,8 @@ def _quality(seed, entry, row: str, look: int, number: int) -> list:
   converged_Tk = _converged(seed, entry, row)
   if converged_Tk is not None:
     cells[1] = int(converged_Tk[look, number])
-  products = values.get(f'{block}/products' if block else 'products')
+  # Both ends share theirs.
+  products = values.get(_beside(row, 'products').replace('smallest_', ''))
   if products is not None:
     (cells[2],) = canvas.digits([products[look]])
   return cells

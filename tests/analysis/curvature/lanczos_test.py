@@ -12,6 +12,15 @@ from tests.fixtures import strict  # noqa: F401
 SIZE = 30
 
 
+def setUpModule():
+  # What is compared does not hang on optimization; compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 class Dense(NamedTuple):
   """A matrix as an operator."""
 

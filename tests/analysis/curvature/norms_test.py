@@ -18,6 +18,15 @@ _KEYWORDS = {'lp': dict(p=3.0), 'group': dict(num_groups=2)}
 _STEP = 1e-3
 
 
+def setUpModule():
+  # What is compared does not hang on optimization; compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 class Net(nn.Module):
   norm: norms.Norm
 

@@ -198,6 +198,17 @@ class FigureTest(parameterized.TestCase):
     heights = shade.get_paths()[0].vertices[:, 1]
     self.assertEqual((heights.min(), heights.max()), (0, 1))
 
+  def test_a_normalised_value_has_products_of_its_own(self):
+    more = {
+      'products': np.array([30, 31, 32]),
+      'conv1/normalised_sharpness': np.array([3.0, 2.0, 1.0]),
+      'conv1/normalised_converged': np.array([1, 0, 1]),
+      'conv1/normalised_products': np.array([5, 6, 7]),
+    }
+    made = figure(run(more=more, seeds=(0,)))
+    rows = [row[4:] for row in made.table if 'normalised' in row[3]]
+    self.assertEqual(rows[1], (1, '2', '', 0, '6', ''))
+
   def test_one_look_is_a_table(self):
     made = figure(run(steps=_STEPS[:1]))
     self.assertIsNone(made.draw)
