@@ -28,11 +28,14 @@ class Cost(NamedTuple):
     gradients: gradients of the loss.
     values: values of the loss, or passes through the network.
     products: products of the Hessian and a vector.
+    vectors: of the size of the parameters, held at once, as a Krylov basis is;
+      about, and for the largest block.
   """
 
   gradients: int = 0
   values: int = 0
   products: int = 0
+  vectors: int = 0
 
   @property
   def in_gradients(self) -> float:

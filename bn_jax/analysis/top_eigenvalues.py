@@ -281,7 +281,11 @@ def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
   count = len(section['blocks']) + named
   if section['normalised']:
     count += named or layers
-  return kind_lib.Cost(count, products=count * section['most_products'])
+  return kind_lib.Cost(
+    count,
+    products=count * section['most_products'],
+    vectors=extremes.most_rows(section['k']),
+  )
 
 
 KIND = kind_lib.Kind(
