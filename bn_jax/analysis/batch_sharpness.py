@@ -187,6 +187,18 @@ def _reduced(
   }
 
 
+def _fitted(section, count, group_size) -> kind_lib.Section:
+  """Returns a section that has two mini-batches or more: one has no spread."""
+  size = section['batch_size']
+  if count <= size:
+    raise ValueError(
+      f'batch_size is {size}, and data {section["data"]!r} has {count} '
+      'examples; allowed: two mini-batches or more, as of data '
+      f"'train:{8 * size}', or a smaller batch_size"
+    )
+  return mini_batches.fitted(section, count, group_size, least=2)
+
+
 KIND = kind_lib.Kind(
   make=measure,
   title='Batch Sharpness',
@@ -198,9 +210,5 @@ KIND = kind_lib.Kind(
     'denominator': '|g|² of mini-batches',
   },
   cost=lambda section, layers: kind_lib.Cost(1, products=1),
-  fitted=lambda section, count, group_size: mini_batches.fitted(
-    {**section, 'batch_size': min(section['batch_size'], count)},
-    count,
-    group_size,
-  ),
+  fitted=_fitted,
 )

@@ -41,9 +41,21 @@ def check(params: Any, name: str = 'parameter') -> None:
   Args:
     name: what the message calls one of them.
   """
+  if _is_of(params, 'flax.nnx'):
+    raise ValueError(
+      f'the {name}s are a module of NNX, {type(params).__name__}, which has '
+      'more than them; allowed: a tree of arrays, as by graph, params, rest = '
+      'nnx.split(net, nnx.Param, ...), with nnx.merge(graph, params, rest, '
+      'copy=True) in the loss'
+    )
   leaves = jax.tree.leaves(params)
   if not leaves:
     raise ValueError('there are no parameters; give a tree of arrays')
+  not_trained = (
+    'by params, rest = eqx.partition(model, eqx.is_inexact_array)'
+    if _is_of(params, 'equinox')
+    else 'close over what is not trained'
+  )
   for path, leaf in zip(trees.paths(params), leaves):
     try:
       # JAX reads a string or a class as a dtype, but neither is an array.
@@ -54,13 +66,21 @@ def check(params: Any, name: str = 'parameter') -> None:
     if dtype is None:
       raise ValueError(
         f'{name} {path!r} is a {type(leaf).__name__}; allowed: arrays of '
-        'floating point (close over what is not trained)'
+        f'floating point ({not_trained})'
       )
     if not jnp.issubdtype(dtype, jnp.floating):
       raise ValueError(
-        f'{name} {path!r} is {dtype}; allowed: floating point (close over '
-        'what is not trained)'
+        f'{name} {path!r} is {dtype}; allowed: floating point ({not_trained})'
       )
+
+
+def _is_of(params: Any, library: str) -> bool:
+  """Returns whether params are a `Module` of a library, as 'flax.nnx'."""
+  return any(
+    kind.__name__ == 'Module'
+    and f'{kind.__module__}.'.startswith(f'{library}.')
+    for kind in type(params).__mro__
+  )
 
 
 def check_like(params: Any, tree: Any, what: str) -> None:

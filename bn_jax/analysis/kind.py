@@ -28,11 +28,14 @@ class Cost(NamedTuple):
     gradients: gradients of the loss.
     values: values of the loss, or passes through the network.
     products: products of the Hessian and a vector.
+    vectors: of the size of the parameters, held at once, as a Krylov basis is;
+      about, and for the largest block.
   """
 
   gradients: int = 0
   values: int = 0
   products: int = 0
+  vectors: int = 0
 
   @property
   def in_gradients(self) -> float:
@@ -56,6 +59,10 @@ class Kind:
     title: the title of its figure on the page, and in `--help`.
     quantities: {name: its meaning, with its unit, for an axis}, those that only
       some runs have included; 'l2' is the name of 'conv1/l2'.
+    caption: what a figure without a file of its own says: formulas and their
+      source, in whole sentences.
+    ranges: name of a quantity -> the least and the largest that it can be, None
+      for no such end: intervals over seeds are not drawn beyond.
     one_batch: whether it looks at exactly one batch; others take any number.
     arrays: whether its result is too large for a line of records; then each
       look is written to a file of its own.
@@ -65,6 +72,9 @@ class Kind:
       many examples; raises ValueError for one that it cannot look at. The group
       size is the problem's with the section's statistics, None where all of a
       batch see each other.
+    check: (section, problem, shapes of a state) -> None; raises ValueError for
+      a section that does not fit the network. `make` has checked the values
+      of its keywords; None: there is nothing to check.
     others: section -> references to the other checkpoints that it looks at,
       as '0', '250', 'runs/a/batchnorm/seed1' or 'runs/a/batchnorm/seed1:250';
       '*' is every one of the same run. In training '0' alone is there.
@@ -84,6 +94,10 @@ class Kind:
   make: Callable[..., types.Measure]
   title: str
   quantities: Mapping[str, str]
+  caption: str = ''
+  ranges: Mapping[str, tuple[float | None, float | None]] = dataclasses.field(
+    default_factory=dict
+  )
   one_batch: bool = True
   arrays: bool = False
   layers: str = 'taps'
@@ -93,6 +107,9 @@ class Kind:
     lambda section, examples, group_size: section
   )
   replaces: Callable[[Section, Sequence[str]], Sequence[str]] | None = None
+  check: Callable[[Section, types.Problem, types.TrainState], None] | None = (
+    None
+  )
   others: Callable[[Section], Sequence[str]] = lambda section: ()
   fewest: Callable[[Section], int] = lambda section: 1
   over: Callable[[Section], Sequence[str]] = lambda section: ()
@@ -105,11 +122,17 @@ class Kind:
     return self.make(**keywords)
 
   def page(self) -> dict[str, Any]:
-    """Returns title and quantities, as JSON to be written beside the numbers.
+    """Returns what a page says of it, as JSON to be written beside the numbers.
 
     With it a page can be drawn without the measure's code.
     """
-    return {'title': self.title, 'quantities': dict(self.quantities)}
+    ranges = {name: list(ends) for name, ends in self.ranges.items()}
+    return {
+      'title': self.title,
+      'quantities': dict(self.quantities),
+      **({'caption': self.caption} if self.caption else {}),
+      **({'ranges': ranges} if ranges else {}),
+    }
 
 
 def kind_of_user(reference: str) -> Kind:

@@ -183,6 +183,7 @@ KIND = kind_lib.Kind(
   cost=lambda section, layers: kind_lib.Cost(
     products=section['order']
     * section['samples']
-    * (len(section['blocks']) + len(section['layers']))
+    * (len(section['blocks']) + len(section['layers'])),
+    vectors=section['order'],
   ),
 )

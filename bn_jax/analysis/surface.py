@@ -90,6 +90,11 @@ def _checked_coordinates(coordinates, count: int) -> list[np.ndarray]:
     axes = [axes]
   if count == 1 and axes and all(map(checks.is_number, axes)):
     axes = [axes]
+  if axes and all(map(checks.is_number, axes)):
+    raise ValueError(
+      f'coordinates is {checks.shown(axes)}; allowed: a list for each '
+      f'direction, {count} here'
+    )
   if len(axes) != count:
     raise ValueError(
       f'coordinates has {len(axes)} lists for {count} '

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bn_jax import checks, keys, trees, types
-from bn_jax.analysis import chunks, gradients
+from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 from bn_jax.analysis.curvature import blocks as blocks_lib
 from bn_jax.analysis.curvature import extremes, matrices, pieces
@@ -78,8 +78,8 @@ def top_eigenvalues(
   _check(k, tolerance, ends, most_products)
   checks.flag('eigenvectors', eigenvectors)
   params = gradients.checked(params)
+  _check_count(k, ends, most_products, params, block)
   operator = matrices.operator(matrix, loss, params, block)
-  _check_k(k, operator.size, '' if block is None else block.name)
   _check_tolerance(tolerance, operator.dtype)
   key = jax.random.key(0) if key is None else key
   vector = _start(operator, params, start, key)
@@ -158,7 +158,7 @@ def measure(
     params = state.params
     every = options.blocks_of(problem, state)
     for block in every:
-      _check_k(k, blocks_lib.size(params, block), block.name)
+      _check_count(k, ends, most_products, params, block)
     of_kernels = options.layers_of(problem, state, every=normalised)
     kernels = blocks_lib.kernels(params, of_kernels) if normalised else {}
     loss = options.loss(problem, state, batch)
@@ -184,12 +184,6 @@ def _check(k, tolerance, ends, most_products) -> None:
   checks.number('tolerance', tolerance, above=0, below=1)
   checks.one_of('ends', ends, tuple(extremes.ENDS))
   checks.count('most_products', most_products)
-  least = 2 * k * len(extremes.ENDS[ends])
-  if most_products < least:
-    raise ValueError(
-      f'most_products is {most_products}; allowed: at least {least}, two for '
-      'each value'
-    )
 
 
 def _start(operator, params, start, key) -> jax.Array:
@@ -219,13 +213,31 @@ def _named(pairs, prefix: str, operator) -> dict[str, Any]:
   return {f'{prefix}{name}': value for name, value in result.items()}
 
 
-def _check_k(k: int, size: int, block: str) -> None:
-  """Raises ValueError for more values than a block has parameters."""
+def _check_count(k, ends, most_products, params, block) -> None:
+  """Raises ValueError for more values than parameters, or than products do."""
+  size = blocks_lib.size(params, block)
   if k > size:
-    where = '' if block in ('', 'all') else f' of block {block!r}'
+    is_all = block is None or block.name == 'all'
+    where = '' if is_all else f' of block {block.name!r}'
     raise ValueError(
       f'k is {k}; allowed: 1 to {size}, the number of parameters{where}'
     )
+  least = 2 * k * len(extremes.ENDS[ends])
+  if most_products < least:
+    raise ValueError(
+      f'most_products is {most_products}; allowed: at least {least}, two for '
+      'each value'
+    )
+
+
+def _check_fits(
+  section: kind_lib.Section, problem: types.Problem, state: types.TrainState
+) -> None:
+  """Raises ValueError for a section that a network is too small for."""
+  layers = by_layer.chosen(problem.layers(state), section['layers'])
+  k, ends, most = (section[key] for key in ('k', 'ends', 'most_products'))
+  for block in blocks_lib.of(state.params, layers, section['blocks']):
+    _check_count(k, ends, most, state.params, block)
 
 
 def _check_tolerance(tolerance: float, dtype: jnp.dtype) -> None:
@@ -269,7 +281,11 @@ def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
   count = len(section['blocks']) + named
   if section['normalised']:
     count += named or layers
-  return kind_lib.Cost(count, products=count * section['most_products'])
+  return kind_lib.Cost(
+    count,
+    products=count * section['most_products'],
+    vectors=extremes.most_rows(section['k']),
+  )
 
 
 KIND = kind_lib.Kind(
@@ -292,4 +308,5 @@ KIND = kind_lib.Kind(
   },
   layers='all',
   cost=_cost,
+  check=_check_fits,
 )

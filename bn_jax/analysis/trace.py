@@ -334,6 +334,15 @@ def _by_array(vectors, images, sizes):
   return jax.vmap(of_one)(vectors, images)
 
 
+def _vectors(section: kind_lib.Section) -> int:
+  """Returns how many vectors XTrace holds: a basis, and for H^2 its images."""
+  is_sketch = section['method'] == 'xtrace' or (
+    section['method'] == 'auto' and section['samples'] >= _XTRACE_FROM
+  )
+  count = section['samples'] // 2
+  return (1 + section['squared']) * count if is_sketch else 0
+
+
 KIND = kind_lib.Kind(
   make=measure,
   title='Trace of the Hessian',
@@ -351,6 +360,7 @@ KIND = kind_lib.Kind(
   layers='all',
   cost=lambda section, layers: kind_lib.Cost(
     products=section['samples']
-    * (len(section['blocks']) + bool(section['layers']))
+    * (len(section['blocks']) + bool(section['layers'])),
+    vectors=_vectors(section),
   ),
 )

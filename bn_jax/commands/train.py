@@ -51,9 +51,15 @@ def run(arguments: argparse.Namespace) -> int:
 def _show(training: flags.Training) -> int:
   """Prints the runs, resolved; no data are read."""
   # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax import modules
   from bn_jax.config import resolve, shown
+  from bn_jax.experiment import probes
 
   experiment = resolve.experiment(training.config.to_dict(), training.overrides)
+  for name in experiment.chosen(training.only):
+    config = experiment.runs[name]
+    with resolve.naming(name, experiment.runs), modules.bound(config.modules):
+      probes.check_others(config)
   sys.stdout.write(shown.text(experiment, training.only))
   return 0
 

@@ -100,7 +100,11 @@ def completed(where: str, section: Section, keys: Any) -> Config:
     ConfigError: no name, an unknown one, an unknown or a missing keyword.
   """
   if not isinstance(keys, dict) or 'name' not in keys:
-    raise errors.ConfigError(f'{where}: {keys!r}; allowed: a dict with a name')
+    likely = keys.get(section.kind) if isinstance(keys, dict) else None
+    hint = f', as name={likely!r}' if isinstance(likely, str) else ''
+    raise errors.ConfigError(
+      f'{where}: {keys!r}; allowed: a dict with a name{hint}'
+    )
   name = keys['name']
   try:
     constructor = section.constructor(name)

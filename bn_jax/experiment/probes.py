@@ -209,6 +209,13 @@ def check(config: RunConfig, problem: types.Problem) -> None:
   for name, section in config.measures.items():
     with build.blaming(f'config.measures.{name}'):
       check_one(section, config, problem)
+  check_others(config)
+
+
+def check_others(config: RunConfig) -> None:
+  """Raises ConfigError for checkpoints that are not there in training."""
+  for name, section in config.measures.items():
+    with build.blaming(f'config.measures.{name}'):
       _check_others(section)
 
 
@@ -246,6 +253,9 @@ def check_one(
     _check_data(section, config, problem)
   _check_chunks(section, config, problem)
   _of_examples(section, config, problem)
+  kind = analysis.kind_of(section['name'])
+  if kind.check is not None:
+    kind.check(section, problem, jax.eval_shape(problem.init, 0))
 
 
 def _of_examples(

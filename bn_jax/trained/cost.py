@@ -51,7 +51,7 @@ def check_time(
     ConfigError: it takes longer.
   """
   cost, chunks = _counts(job)[:2]
-  if isinstance(cost, str) or sum(cost) * chunks * len(steps) < _MANY:
+  if isinstance(cost, str) or sum(cost[:3]) * chunks * len(steps) < _MANY:
     return
   estimate = _estimate(job, read(), steps)
   if estimate.total > _DAY:
@@ -88,7 +88,8 @@ def text(job: Any, state: types.TrainState, steps: Sequence[int]) -> str:
     rows['memory'] = (
       f'{1e-9 * memory:.2f} GB for {size:,} examples at a time, '
       f'{"twice that for a Hessian product, " if cost.products else ""}'
-      f'and a few times the parameters ({1e-9 * parameters:.2g} GB); '
+      f'and a few times the parameters ({1e-9 * parameters:.2g} GB)'
+      f'{_of_vectors(cost, parameters)}; '
       f'{1e-9 * memory_left:.1f} GB are left'
     )
     rows['time'] = (
@@ -122,10 +123,22 @@ def _counts(job) -> tuple[analysis.Cost | str, int, int]:
     whole = count if is_one_batch else config.evaluation_batch_size
     size = section.get('chunk_size') or whole
   size = min(size, count)
-  cost = kind.cost(
-    section, len(job.problem.layers(jax.eval_shape(job.problem.init, 0)))
-  )
+  state = jax.eval_shape(job.problem.init, 0)
+  if section['name'] == 'spectral_density':  # which ends with its Krylov space
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    section = {**section, 'order': min(section['order'], parameters)}
+  cost = kind.cost(section, len(job.problem.layers(state)))
   return cost, -(-count // size), size
+
+
+def _of_vectors(cost: analysis.Cost, parameters: int) -> str:
+  """Returns what vectors of the size of the parameters take; '' for none."""
+  if not cost.vectors:
+    return ''
+  return (
+    f', with {cost.vectors} vectors of their size '
+    f'({1e-9 * cost.vectors * parameters:.2g} GB)'
+  )
 
 
 def _steps(steps: Sequence[int]) -> str:

@@ -1,9 +1,11 @@
 """What a loss and its parameters may be, and what is said of others."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
+from flax import nnx
 
 from bn_jax import analysis
 from bn_jax.analysis import gradients
@@ -170,6 +172,21 @@ class ParametersTest(parameterized.TestCase):
   def test_plain_numbers(self):
     got = analysis.along_gradient(lambda p: p['w'] ** 2, {'w': 3.0}, [0.25])
     np.testing.assert_allclose(got['loss'], 2.25)
+
+  def test_a_module_is_told_how_to_be_split(self):
+    perceptron = eqx.nn.MLP(2, 1, 4, 1, key=jax.random.key(0))
+    for module, said in (
+      (
+        nnx.BatchNorm(2, rngs=nnx.Rngs(0)),
+        r'module of NNX, .* by .*nnx\.split\(',
+      ),
+      (perceptron, r"'activation' is .*\(by .* eqx\.partition\(model, "),
+    ):
+      with self.assertRaisesRegex(ValueError, said) as caught:
+        gradients.check(module)
+      self.assertNotIn('\n', str(caught.exception))
+    trained, _ = eqx.partition(perceptron, eqx.is_inexact_array)
+    gradients.check(trained)
 
 
 class ProductTest(parameterized.TestCase):

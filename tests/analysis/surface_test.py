@@ -246,7 +246,11 @@ class RefusesTest(parameterized.TestCase):
       r"the direction 0 of 'b/c' has shape \(3,\); the parameter has \(4,\)",
     ),
     ({'coordinates': ([0.0],)}, 'coordinates has 1 lists for 2 directions'),
-    ({'coordinates': [0.0, 1.0, 2.0]}, 'coordinates has 3 lists for 2 dire'),
+    ({'coordinates': [[0.0]] * 3}, 'coordinates has 3 lists for 2 dire'),
+    (
+      {'coordinates': [0.0, 1.0]},
+      r'coordinates is \[0.0, 1.0\]; allowed: a list for each direct',
+    ),
     ({'coordinates': ([0.0], [])}, r'coordinates\[1\] is \[\]; allowed: one'),
     ({'coordinates': ([0.0], [np.nan])}, r'coordinates\[1\] is \[nan\]; all'),
     ({'coordinates': ([0.0], 'abc')}, r"coordinates\[1\] is 'abc'; allowed"),

@@ -340,6 +340,8 @@ class RefusedTest(parameterized.TestCase):
       dict(k=2, block=analysis.Block('b', ('x/0',))),
       "k is 2; .*1 to 1, .* of block 'b'",
     ),
+    (dict(k=500), 'k is 500; allowed: 1 to 3'),  # before most_products
+    (dict(block='x'), "block is 'x'; allowed: None, for all, or a Block"),
     (dict(start=[jnp.zeros(())] * 3), 'the start has norm 0; allowed: above 0'),
     (dict(start=[jnp.ones(2)] * 3), 'the start of .* has shape'),
     (

@@ -312,6 +312,10 @@ class PlanTest(Trained):
     ('covariate_shift', ('--layers=logits',), '6 gradients (1 chunk x 2'),
     ('covariate_shift', (), '8 gradients (1 chunk x 2'),
     ('one_step_loss', (), '2 gradients, 22 values (1 chunk x 2'),
+    ('spectral_density', ('--order=100000000', '--samples=2'),
+     '2,472 Hessian products (1 chunk x 2'),
+    ('top_eigenvalues', (), ', with 40 vectors of their size ('),
+    ('trace', ('--squared',), ', with 30 vectors of their size ('),
     ('evaluation', ('--data=train',), '30 values (15 chunks x 2'),
   )  # fmt: skip
   def test_says_what_it_costs_and_writes_nothing(self, name, words, want):

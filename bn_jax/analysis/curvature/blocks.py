@@ -91,8 +91,13 @@ def indices(params: Any, block: Block | None) -> tuple[int, ...]:
   """Returns which of the leaves of params are in a block; None: all of them.
 
   Raises:
-    ValueError: none is.
+    ValueError: none is, or what is given is no block.
   """
+  if not isinstance(block, Block | None):
+    raise ValueError(
+      f'block is {checks.shown(block)}; allowed: None, for all, or a Block, as '
+      "analysis.Block('hidden', ('hidden', 'norm')): a name, and paths"
+    )
   paths = trees.paths(params)
   if block is None or block.name == 'all':
     return tuple(range(len(paths)))

@@ -37,6 +37,11 @@ _ROWS = 8  # by which a basis grows else: rows to come would cost passes too
 _ROUNDING = 64
 
 
+def most_rows(count: int) -> int:
+  """Returns of how many vectors the basis for so many values is at most."""
+  return max(2 * count + _MORE_ROWS, _LEAST_ROWS)
+
+
 class Pairs(NamedTuple):
   """Eigenpairs of one end, the outermost first.
 
@@ -137,8 +142,7 @@ class _Space:
 
   def __init__(self, operator, start, key, count):
     self._operator, self._key = operator, key
-    most = max(2 * count + _MORE_ROWS, _LEAST_ROWS)
-    self.most = min(operator.size, most)
+    self.most = min(operator.size, most_rows(count))
     rows = 0 if operator.linearise is None else self.most
     self._basis, self._next, self._scale = _begun(start, rows)
     self._matrix = np.zeros((self.most, self.most))
