@@ -199,6 +199,7 @@ KIND = kind_lib.Kind(
     'cka_with': 'CKA with each layer',
     'debiased_cka_with': 'Debiased CKA with each layer',
   },
+  ranges={'cka': (0.0, 1.0), 'debiased_cka': (None, 1.0)},
   cost=lambda section, layers: kind_lib.Cost(values=1 + bool(section['to'])),
   forward=hidden_lib.forward,
   others=lambda section: (section['to'],) if section['to'] else (),

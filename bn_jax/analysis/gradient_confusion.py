@@ -143,6 +143,16 @@ KIND = kind_lib.Kind(
     'mean_cosine': 'Mean cosine',
     'gradient_norm': '|g| of mini-batches',
   },
+  caption='Inner products <gᵢ, gⱼ> and cosines of the gradients of all pairs '
+  'of mini-batches. The confusion η = max(0, −smallest <gᵢ, gⱼ>) is the least '
+  'bound with <gᵢ, gⱼ> ≥ −η for all pairs (Sankararaman et al., 2020): the '
+  'smaller it is, the less they pull against each other.',
+  ranges={
+    'confusion': (0.0, None),
+    'smallest_cosine': (-1.0, 1.0),
+    'mean_cosine': (-1.0, 1.0),
+    'gradient_norm': (0.0, None),
+  },
   cost=lambda section, layers: kind_lib.Cost(1),
   fitted=functools.partial(mini_batches.fitted, least=_LEAST),
 )

@@ -182,6 +182,22 @@ KIND = kind_lib.Kind(
     'squared_gradient_standard_error': 'Standard error of |G|²',
     'covariance_trace_standard_error': 'Standard error of tr(Σ)',
   },
+  caption='From the squared norms of the gradients of mini-batches of b '
+  'examples, and of that of all B together, come |G|² of the expected '
+  'gradient, (B |g_B|² − b |g_b|²) / (B − b), the trace of the covariance Σ of '
+  'the gradient of one example, (|g_b|² − |g_B|²) / (1/b − 1/B), and their '
+  'ratio tr(Σ) / |G|², the noise scale: batches much smaller than it are '
+  'mostly noise (McCandlish et al., 2018). |G|² is estimated without bias, so '
+  'that it can be below 0, and with it the noise scale: then there are too few '
+  'examples to tell the gradient from its noise.',
+  ranges={
+    'covariance_trace': (0.0, None),
+    'small': (0.0, None),
+    'big': (0.0, None),
+    'noise_scale_standard_error': (0.0, None),
+    'squared_gradient_standard_error': (0.0, None),
+    'covariance_trace_standard_error': (0.0, None),
+  },
   cost=lambda section, layers: kind_lib.Cost(1),
   fitted=functools.partial(mini_batches.fitted, least=_LEAST),
 )

@@ -200,6 +200,10 @@ KIND = kind_lib.Kind(
   make=measure,
   title='Jacobians from layer to layer',
   quantities={'singular_values': 'Singular values'},
+  caption='Singular values of the Jacobian from one normalised layer to the '
+  'next; Ioffe and Szegedy (2015, section 3.3) conjecture that they are close '
+  'to 1.',
+  ranges={'singular_values': (0.0, None)},
   arrays=True,
   cost=lambda section, layers: (
     'a forward-mode product for each number of an activation'

@@ -59,6 +59,10 @@ class Kind:
     title: the title of its figure on the page, and in `--help`.
     quantities: {name: its meaning, with its unit, for an axis}, those that only
       some runs have included; 'l2' is the name of 'conv1/l2'.
+    caption: what a figure without a file of its own says: formulas and their
+      source, in whole sentences.
+    ranges: name of a quantity -> the least and the largest that it can be, None
+      for no such end: intervals over seeds are not drawn beyond.
     one_batch: whether it looks at exactly one batch; others take any number.
     arrays: whether its result is too large for a line of records; then each
       look is written to a file of its own.
@@ -90,6 +94,10 @@ class Kind:
   make: Callable[..., types.Measure]
   title: str
   quantities: Mapping[str, str]
+  caption: str = ''
+  ranges: Mapping[str, tuple[float | None, float | None]] = dataclasses.field(
+    default_factory=dict
+  )
   one_batch: bool = True
   arrays: bool = False
   layers: str = 'taps'
@@ -114,11 +122,17 @@ class Kind:
     return self.make(**keywords)
 
   def page(self) -> dict[str, Any]:
-    """Returns title and quantities, as JSON to be written beside the numbers.
+    """Returns what a page says of it, as JSON to be written beside the numbers.
 
     With it a page can be drawn without the measure's code.
     """
-    return {'title': self.title, 'quantities': dict(self.quantities)}
+    ranges = {name: list(ends) for name, ends in self.ranges.items()}
+    return {
+      'title': self.title,
+      'quantities': dict(self.quantities),
+      **({'caption': self.caption} if self.caption else {}),
+      **({'ranges': ranges} if ranges else {}),
+    }
 
 
 def kind_of_user(reference: str) -> Kind:

@@ -155,6 +155,14 @@ KIND = kind_lib.Kind(
   make=measure,
   title='Hidden representations',
   quantities=_QUANTITIES,
+  caption='Of the hidden vectors of N examples, the rows of H, with singular '
+  'values s: the effective rank exp(−Σ p log p), p = s / Σs (Roy and Vetterli, '
+  '2007); the stable rank Σs² / max s²; the participation ratio (Σs²)² / Σs⁴; '
+  'the soft rank, how many s² reach a share of their mean (both: Daneshmand et '
+  'al., 2020); and the orthogonality gap |HHᵀ / |H|² − I/N| (Daneshmand, '
+  'Joudaki and Bach, 2021), 0 where all examples are orthogonal and equally '
+  'long.',
+  ranges=dict.fromkeys(_QUANTITIES, (0.0, None)),
   cost=lambda section, layers: kind_lib.Cost(values=1),
   forward=hidden_lib.forward,
 )

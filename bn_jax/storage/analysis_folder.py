@@ -15,8 +15,14 @@ from bn_jax import errors
 from bn_jax.storage import files
 
 # The shapes below are those of `files.read_json`.
-# A measure's title and quantities on the page: see `analysis.Kind.page`.
-PAGE = {'title': str, 'quantities': {...: str}}
+# What a page says of a measure: see `analysis.Kind.page`. Older records lack
+# caption and ranges.
+PAGE = {
+  'title': str,
+  'quantities': {...: str},
+  'caption': (None, str),
+  'ranges': (None, {...: list}),
+}
 _SETTINGS = {
   'measure': {'name': str, 'data': str},
   'statistics': str,

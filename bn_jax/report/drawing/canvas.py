@@ -160,13 +160,19 @@ def grid(rows: int, columns: int, narrow: bool, **keywords):
   return drawing, axes
 
 
-def panels(rows: int, columns: int, narrow: bool, shared: bool = True):
+def panels(
+  rows: int,
+  columns: int,
+  narrow: bool,
+  shared: bool = True,
+  abreast: int = _COLUMNS,
+):
   """Returns a drawing and its [rows, columns] axes.
 
   If shared, the panels of a row have one y axis, and all have one x axis. More
-  than four columns, or two on a narrow drawing, continue in a block below.
+  than `abreast` columns, or two on a narrow drawing, continue in a block below.
   """
-  blocks = -(-columns // (2 if narrow else _COLUMNS))
+  blocks = -(-columns // (2 if narrow else abreast))
   wide = -(-columns // blocks)
   drawing, grid_axes = grid(rows * blocks, wide, narrow)
   axes = np.empty((rows, columns), object)

@@ -30,8 +30,13 @@ _BINS = 500  # of a long line: no fewer than the pixels of an axis
 # Of a legend, in points: the sample of a line with its margins, both edges, and
 # the longest name that is not broken into lines.
 _HANDLE, _EDGES, _WIDEST = 50, 30, 180
+# Ranges that a quantity cannot leave, for `mean`: an interval of few seeds may.
+SHARE = (0.0, 1.0)
+COSINE = (-1.0, 1.0)
+SIZE = (0.0, np.inf)
 _INTERVAL = {'alpha': 0.2, 'linewidth': 0}  # shades of two runs may overlap
 
+Range = tuple[float, float]
 # (index, run), by which it is coloured.
 Indexed = Iterable[tuple[int, curves.Run]]
 
@@ -115,11 +120,15 @@ def across(axis, value: float) -> None:
 
 
 def draw_mean(
-  axis, lines: Sequence, index: int, logarithmic: bool = False
+  axis,
+  lines: Sequence,
+  index: int,
+  logarithmic: bool = False,
+  within: Range | None = None,
 ) -> None:
   """Draws the mean over seeds, with its 95 % interval if there are several."""
   if lines:
-    _draw(axis, mean(lines, logarithmic), index)
+    _draw(axis, mean(lines, logarithmic, within), index)
 
 
 def draw_mean_against(axis, lines: Sequence, index: int) -> None:
@@ -148,7 +157,9 @@ def shade(axis, curve: Mean, index: int) -> None:
     band(axis, curve.step, curve.low, curve.high, index, **_INTERVAL)
 
 
-def mean(lines: Sequence, logarithmic: bool = False) -> Mean:
+def mean(
+  lines: Sequence, logarithmic: bool = False, within: Range | None = None
+) -> Mean:
   """Returns the mean over seeds, at every step that one of them has.
 
   It is over the finite values at the step: a seed that has diverged takes no
@@ -158,6 +169,7 @@ def mean(lines: Sequence, logarithmic: bool = False) -> Mean:
     lines: (steps, values) of each seed, at least one.
     logarithmic: the geometric mean instead, and the interval of the
       logarithms, for logarithmic axes; only positive values take part.
+    within: what the quantity cannot leave; the interval ends there.
   """
   values_at = {}
   for steps, values in lines:
@@ -174,6 +186,9 @@ def mean(lines: Sequence, logarithmic: bool = False) -> Mean:
   mean_T, half_T = np.array(pairs).reshape(-1, 2).T
   ends = mean_T, mean_T - half_T, mean_T + half_T
   ends = map(np.exp, ends) if logarithmic else ends
+  if within is not None:
+    mean_T, *interval = ends
+    ends = mean_T, *(np.clip(end, *within) for end in interval)
   return Mean(np.array(sorted(values_at)), *ends)
 
 

@@ -130,7 +130,7 @@ def _drawing(
     _draw_batches(batch, run, index, values[0], logarithmic)
     evaluations = _series(run, _test_entry(run), values[1])
     lines = [(series.step, series.values[values[1]]) for series in evaluations]
-    strokes.draw_mean(test, lines, index, logarithmic)
+    strokes.draw_mean(test, lines, index, logarithmic, _within(logarithmic))
     value = looks.AVERAGED + values[1]
     averages = _series(run, _test_entry(run), value)
     if averages:
@@ -157,7 +157,12 @@ def _draw_batches(axis, run, index, value, logarithmic) -> None:
   smooth = [
     (step_T, curves.trailing_mean(value_T)) for step_T, value_T in entered
   ]
-  strokes.draw_mean(axis, smooth, index, logarithmic)
+  strokes.draw_mean(axis, smooth, index, logarithmic, _within(logarithmic))
+
+
+def _within(logarithmic: bool) -> strokes.Range:
+  """Returns the range of a loss, whose axis is logarithmic, or an accuracy."""
+  return strokes.SIZE if logarithmic else strokes.SHARE
 
 
 def _series(

@@ -69,10 +69,20 @@ def _drawn(entry: looks.Entry, narrow: bool) -> mpl.Figure:
   for axis, (row, label) in zip(axes.flat, _LABELS.items()):
     axis.set_title(label)
     axis.set_xlabel('Training step')
+    every = [
+      value
+      for run in entry.runs
+      for _, y in _lines(run, entry, row)
+      for value in y
+    ]
+    # Means of logarithms leave out what is not above 0.
+    is_log = bool(every) and np.nanmin(every) > 0
     for index, run in entry.indexed:
-      strokes.draw_mean(axis, _lines(run, entry, row), index)
+      strokes.draw_mean(axis, _lines(run, entry, row), index, is_log)
       if limits := _limits(run, entry):
         strokes.thin(axis, *limits, index)
+    if is_log:
+      canvas.scale_logarithmically(axis)
     strokes.divergences(axis, entry.indexed)
   strokes.legend_of(drawing, entry.indexed)
   return drawing

@@ -15,7 +15,8 @@ from bn_jax.report.figures import generic
 from bn_jax.report.results import curves, looks
 
 MEASURE = 'cka'
-_SAME = ('debiased_cka', 'cka')  # of one layer at both checkpoints
+# Of one layer at both checkpoints, with the labels of their axes.
+_SAME = {'debiased_cka': 'Debiased CKA', 'cka': 'CKA'}
 _EACH = ('debiased_cka_with', 'cka_with')
 _NAMED = 16  # layers at most that an axis names: more names would overlap
 _CELL = 0.33  # inches of a cell with a number of two digits
@@ -36,7 +37,7 @@ def figure(
   whose = f', columns those at {there}' if other else ' of one network'
   return canvas.Figure(
     name=f'cka-layers{entry.suffix}',
-    title=f'Similarity of layers{entry.note}',
+    title=f'Similarity of layers with each other{entry.note}',
     caption='Debiased linear CKA (Kornblith et al., 2019; Nguyen et al., 2021) '
     'of what enters the nonlinearities, at the last measurement: 1 where two '
     'layers are the same up to rotation, length and shift; near 0, at times '
@@ -55,7 +56,17 @@ def figure(
 
 def over_steps(runs: Sequence[curves.Run], name: str) -> canvas.Figure | None:
   """Draws the CKA of each layer with itself at the other checkpoint."""
-  return generic.figure(runs, MEASURE, name, only=_SAME)
+  drawn = generic.figure(runs, MEASURE, name, only=_SAME)
+  if drawn is None:
+    return None
+  entry = looks.of(runs, MEASURE, name)
+  return drawn._replace(
+    title=f'Similarity of each layer with itself{entry.note}',
+    caption='Linear CKA of what enters a nonlinearity with the same at '
+    f'{_there(entry.condition("to"))}, debiased (Nguyen et al., 2021) and '
+    'biased (Kornblith et al., 2019): 1 where both are the same up to '
+    f'rotation, length and shift. {looks.circumstances(entry)}',
+  )
 
 
 def _there(other: str) -> str:

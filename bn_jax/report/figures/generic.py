@@ -7,7 +7,7 @@ many; of several numbers the largest.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import cm, colors, ticker
@@ -25,29 +25,35 @@ def figure(
   runs: Sequence[curves.Run],
   measure: str,
   name: str,
-  only: Sequence[str] | None = None,
+  only: Mapping[str, str] | None = None,
 ) -> canvas.Figure | None:
   """Draws all that an entry of a measure has recorded; None for nothing.
 
   Args:
-    only: the names of the quantities to draw, as far as they are recorded; None
-      is all of them.
+    only: name -> label of the quantities to draw, as far as they are recorded;
+      None is all of them.
   """
   entry = looks.of(runs, measure, name)
   every = [] if entry is None else quantities.of(entry)
   if only is not None:
-    every = [quantity for quantity in every if quantity.name in only]
+    every = [
+      quantity._replace(label=only[quantity.name])
+      for quantity in every
+      if quantity.name in only
+    ]
   if not every:
     return None
   rows = every[:_ROWS]
   # A map of many layers has shapes at one look too.
   once = looks.once(entry) and all(len(row.layers) <= _LINES for row in rows)
   title = quantities.title(entry)
+  what = quantities.caption(entry)
+  what = what or f'The quantities that the measure {measure} recorded.'
   return canvas.Figure(
     # A user's has a ':' in its name, which no file can have everywhere.
     name=f'{re.sub("[_:.]", "-", measure)}{entry.suffix}',
     title=f'{title}{entry.note}',
-    caption=f'The quantities that the measure {measure} recorded. '
+    caption=f'{what} '
     f'{looks.told(entry) if once else _how(rows)}'
     f'{_left_out(every)}{looks.circumstances(entry)}',
     alt=f'{title} over steps: {", ".join(row.label for row in rows)}. At the '
@@ -142,12 +148,14 @@ def _draw_lines(axis, indexed, entry: str, quantity) -> None:
   """Draws a line a layer of one run; or a line, or a band, of each run."""
   if not quantity.layers:
     for index, run in indexed:
-      _draw_band(axis, _curves(run, entry, quantity.name), index)
+      of_seeds = _curves(run, entry, quantity.name)
+      _draw_band(axis, of_seeds, index, quantity.within)
     return
   ((_, run),) = indexed
   for number, layer in enumerate(quantity.layers):
     curves_of_seeds = _curves(run, entry, quantity.recorded_as(layer))
-    strokes.draw_mean(axis, [(c.step, c.high) for c in curves_of_seeds], number)
+    lines = [(c.step, c.high) for c in curves_of_seeds]
+    strokes.draw_mean(axis, lines, number, within=quantity.within)
 
 
 def _curves(run, entry: str, name: str) -> list[quantities.Curve]:
@@ -156,7 +164,10 @@ def _curves(run, entry: str, name: str) -> list[quantities.Curve]:
 
 
 def _draw_band(
-  axis, curves_of_seeds: Sequence[quantities.Curve], index: int
+  axis,
+  curves_of_seeds: Sequence[quantities.Curve],
+  index: int,
+  within: strokes.Range,
 ) -> None:
   """Draws the mean over seeds of a line; of a band, the means of its edges."""
   if not curves_of_seeds:
@@ -164,7 +175,8 @@ def _draw_band(
   if all(
     np.array_equal(c.low, c.high, equal_nan=True) for c in curves_of_seeds
   ):
-    strokes.draw_mean(axis, [(c.step, c.high) for c in curves_of_seeds], index)
+    lines = [(c.step, c.high) for c in curves_of_seeds]
+    strokes.draw_mean(axis, lines, index, within=within)
     return
   low, high = (
     strokes.mean([(c.step, getattr(c, end)) for c in curves_of_seeds])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import figure as mpl
+from matplotlib import ticker
 
 from bn_jax.report.drawing import canvas, first_last, strokes
 from bn_jax.report.results import curves, looks
@@ -15,6 +16,7 @@ OVER = {
   'reset': 'statistics reset at each point',
   'interpolated': 'running, interpolated',
 }
+_RANGES = {'loss': strokes.SIZE, 'accuracy': strokes.SHARE}
 _BARRIERS = ('barrier', 'barrier_of_mean')
 _TOP = 0.97  # of an axis: where points are marked that are not finite
 # A loss that varies by more is drawn on a logarithmic axis.
@@ -116,6 +118,10 @@ def _drawn(entry, over, quantities, narrow: bool) -> mpl.Figure:
       axis.tick_params(labelbottom=lowest)
       for statistics in _drawn_of(run, entry, over):
         _draw(axis, run, entry, statistics, quantity)
+    if quantity == 'accuracy':
+      axes[row, 0].yaxis.set_major_formatter(
+        ticker.PercentFormatter(1, symbol=' %')
+      )
     if quantity == 'loss' and _is_wide(entry, over):
       canvas.scale_logarithmically(axes[row, 0])
   for axis, run in zip(axes[0], entry.runs):
@@ -138,7 +144,8 @@ def _draw(axis, run, entry, statistics: str, quantity: str) -> None:
     return
   index, t = list(OVER).index(statistics), lines[0][0]
   alike = [y for x, y in lines if np.array_equal(x, t)]
-  mean = strokes.mean([(range(len(t)), y) for y in alike])
+  of_seeds = [(range(len(t)), y) for y in alike]
+  mean = strokes.mean(of_seeds, within=_RANGES[quantity])
   strokes.line(axis, t, mean.mean, index)
   strokes.shade(axis, mean._replace(step=t), index)
   if quantity == 'loss':

@@ -124,7 +124,7 @@ def _caption(entry: looks.Entry, once: bool) -> str:
 
 def _over_radii(entry: looks.Entry, narrow: bool) -> mpl.Figure:
   steps = spectrum.drawn_steps(entry)
-  drawing, axes = canvas.panels(1, len(steps), narrow)
+  drawing, axes = canvas.panels(1, len(steps), narrow, abreast=spectrum.ABREAST)
   lines = {
     (step, index): [
       of_seed[step]

@@ -119,7 +119,8 @@ def points(line: Line, quantity: Quantity) -> list[Point]:
     if values and not failing:
       # A mean over seeds is that of lines: here of one point each, at step 0.
       each = [([0], [value]) for value in values]
-      mean = strokes.mean(each, logarithmic=not quantity.highest)
+      within = strokes.SHARE if quantity.highest else strokes.SIZE
+      mean = strokes.mean(each, not quantity.highest, within)
       ends = tuple(float(end[0]) for end in mean[1:])
     if values:
       points_of_line.append(Point(rate, *ends, failing, len(values)))

@@ -15,6 +15,7 @@ _LABELS = {
   'smallest_eigenvalues': 'Smallest eigenvalue',
   'gradient_share': 'Share of |g|² in the top space',
 }
+_VALUES = 10  # of a row that are drawn, the first thick; the CSV has all
 # Beginnings of names whose `converged` has the same one; of others it has none.
 _CONVERGED_OF = ('normalised_', 'smallest_')
 # Panels that are drawn, and so many abreast; the CSV has all of them.
@@ -34,7 +35,7 @@ def figure(
     name=f'top-eigenvalues{entry.suffix}',
     title=f'Sharpness and the edge of stability{entry.note}',
     caption=f'The largest eigenvalue of {_matrix(entry)}. '
-    f'{_edges(entry)}{_marks(entry, rows)}'
+    f'{_further(entry, rows)}{_edges(entry)}{_share(rows)}{_marks(entry, rows)}'
     f'{looks.told(entry) if once else ""}{looks.circumstances(entry)}',
     alt='Largest eigenvalue over training, one line a run. At the last '
     'measurement: ' + '; '.join(_words(run, entry, rows[0]) for run in runs),
@@ -132,7 +133,7 @@ def _edges(entry: looks.Entry) -> str:
     products = dict.fromkeys(optimizers.edge(run.config) for run in with_edge)
     listed = ' or '.join(f'{product:.4g}' for product in products)
     sentences = (
-      f'Thin: {listed} / (learning rate) of the step, up to which curvature '
+      f'Dotted: {listed} / (learning rate) of the step, up to which curvature '
       'an optimizer is stable on a quadratic (Cohen et al., 2021). '
     )
   without = [run for run in entry.runs if optimizers.edge(run.config) is None]
@@ -149,11 +150,39 @@ def _edges(entry: looks.Entry) -> str:
   return sentences
 
 
+def _further(entry: looks.Entry, rows: Sequence[str]) -> str:
+  """Returns what the thin solid lines are; it ends with a space, or empty."""
+  count = max(
+    (_count(seed, entry, row) for seed in entry.seeds for row in rows),
+    default=1,
+  )
+  if count < 2 or looks.once(entry):
+    return ''
+  further = min(count, _VALUES) - 1
+  words = (
+    'Thin: the next eigenvalue'
+    if further == 1
+    else (f'Thin: the next {further} eigenvalues')
+  )
+  more = f'; the CSV has all {count}' if count > _VALUES else ''
+  return f'{words} from that end{more}. '
+
+
+def _share(rows: Sequence[str]) -> str:
+  if 'gradient_share' not in rows:
+    return ''
+  return (
+    'Share: |Vᵀg|² / |g|², how much of the gradient g lies in the span of the '
+    'eigenvectors V of the k largest eigenvalues (Gur-Ari et al., 2018). '
+  )
+
+
 def _marks(entry: looks.Entry, rows: Sequence[str]) -> str:
   if any(len(_open(run, entry, row)) for run in entry.runs for row in rows):
+    share = ' (of a share: some of the vectors)' * ('gradient_share' in rows)
     return (
-      'Hollow: not converged within the budget of products, at the last '
-      'estimate. '
+      f'Hollow: not converged{share} within the budget of products, at the '
+      'last estimate. '
     )
   return ''
 
@@ -171,8 +200,10 @@ def _drawn(entry, rows, narrow: bool) -> mpl.Figure:
     every = [value for of in lines.values() for _, y in of for value in y]
     # Means of logarithms leave out what is not above 0.
     is_log = 'share' not in row and bool(every) and np.nanmin(every) > 0
+    within = strokes.SHARE if 'share' in row else None
     for index, run in entry.indexed:
-      strokes.draw_mean(axis, lines[index], index, is_log)
+      strokes.draw_mean(axis, lines[index], index, is_log, within)
+      _draw_further(axis, run, entry, row, index, is_log)
       if row == 'sharpness' and (limits := edge_of_run(run, entry.name)):
         strokes.thin(axis, *limits, index)
       _draw_open(axis, _open(run, entry, row), index)
@@ -183,6 +214,21 @@ def _drawn(entry, rows, narrow: bool) -> mpl.Figure:
     strokes.divergences(axis, entry.indexed)
   strokes.legend_of(drawing, entry.indexed)
   return drawing
+
+
+def _draw_further(axis, run, entry, row: str, index: int, is_log: bool) -> None:
+  """Draws the second and further eigenvalues thin, means over seeds."""
+  counts = [_count(seed, entry, row) for seed in run.seeds]
+  for number in range(1, min(max(counts, default=1), _VALUES)):
+    lines = [
+      (values[0], values[1][:, number])
+      for seed, count in zip(run.seeds, counts)
+      if number < count and (values := _every(seed, entry, row)) is not None
+    ]
+    mean = strokes.mean(lines, is_log)
+    strokes.line(
+      axis, mean.step, mean.mean, index, linewidth=0.7, alpha=0.8, marker=None
+    )
 
 
 def _draw_open(axis, points: Sequence[tuple[int, float]], index: int) -> None:
@@ -203,32 +249,64 @@ def _values(seed, entry: looks.Entry, row: str):
   return series.step, values_T.reshape(len(series.step), -1)[:, 0]
 
 
+def _beside(row: str, quantity: str) -> str:
+  """Returns what is recorded beside a row, as 'norms/smallest_converged'."""
+  block, _, last = row.rpartition('/')
+  prefix = f'{block}/' if block else ''
+  kind = next(filter(last.startswith, _CONVERGED_OF), '')
+  return f'{prefix}{kind}{quantity}'
+
+
+def _every(seed, entry: looks.Entry, row: str):
+  """Returns (steps, [T, k] values) of a row with all k that are recorded."""
+  series = seed.series.get(entry.name)
+  if series is None or row not in series.values:
+    return None
+  block, _, last = row.rpartition('/')
+  name = 'eigenvalues' if last == 'sharpness' else last
+  name = f'{block}/{name}' if block else name
+  name = name if name in series.values else row
+  values_T = np.asarray(series.values[name], float)
+  return series.step, values_T.reshape(len(series.step), -1)
+
+
+def _count(seed, entry: looks.Entry, row: str) -> int:
+  values = _every(seed, entry, row)
+  return 0 if values is None else values[1].shape[1]
+
+
 def _lines(run, entry, row: str) -> list:
   return list(filter(None, (_values(seed, entry, row) for seed in run.seeds)))
 
 
 def _converged(seed, entry, row: str):
-  """Returns whether the value of a row had converged at each look, [T]."""
-  block, _, last = row.rpartition('/')
-  prefix = f'{block}/' if block else ''
-  kind = next(filter(last.startswith, _CONVERGED_OF), '')
-  values = _values(seed, entry, f'{prefix}{kind}converged')
-  return None if values is None else values[1] > 0.5
+  """Returns whether the values of a row had converged, [T, k]; of a share, [T].
+
+  A share is of all vectors together. None where it is not recorded.
+  """
+  series = seed.series.get(entry.name)
+  name = _beside(row, 'converged')
+  if series is None or name not in series.values:
+    return None
+  converged_T = np.asarray(series.values[name], float) > 0.5
+  converged_Tk = converged_T.reshape(len(series.step), -1)
+  if 'share' in row:
+    return converged_Tk.all(axis=1, keepdims=True)
+  return converged_Tk
 
 
 def _open(run, entry, row: str) -> list[tuple[int, float]]:
   """Returns (step, mean over seeds) where some seed has not converged."""
-  if 'share' in row:
-    return []
   steps = set()
   for seed in run.seeds:
-    converged_T = _converged(seed, entry, row)
-    if converged_T is not None:
-      steps |= set(np.asarray(looks.steps_of(seed, entry.name))[~converged_T])
+    converged_Tk = _converged(seed, entry, row)
+    if converged_Tk is not None and _values(seed, entry, row) is not None:
+      steps_T = np.asarray(looks.steps_of(seed, entry.name))
+      steps |= set(steps_T[~converged_Tk[:, 0]])
   if not steps:
     return []
   lines = _lines(run, entry, row)
-  is_log = min(np.nanmin(y) for _, y in lines) > 0
+  is_log = 'share' not in row and min(np.nanmin(y) for _, y in lines) > 0
   mean = strokes.mean(lines, is_log)
   return [
     (int(step), float(value))
@@ -245,26 +323,46 @@ def _words(run, entry, row: str) -> str:
 
 
 def _table(entry, rows) -> list[Sequence]:
-  """Returns each look's values, whether they converged, and the edge."""
+  """Returns a line a look and eigenvalue: residual, convergence, products."""
 
   def lines(seed):
     limits = edge(seed, entry.name)
     at = {} if limits is None else dict(zip(*limits))
     for row in rows:
-      values = _values(seed, entry, row)
-      if values is None:
+      every = _every(seed, entry, row)
+      if every is None:
         continue
-      converged_T = _converged(seed, entry, row)
-      for i, (step, value) in enumerate(zip(*values)):
-        is_edge = row == 'sharpness' and step in at
-        yield (
-          step, row, *canvas.digits([value]),
-          '' if converged_T is None or 'share' in row else int(converged_T[i]),
-          *(canvas.digits([at[step]]) if is_edge else ['']),
-        )  # fmt: skip
+      for look, (step, values) in enumerate(zip(*every)):
+        for number, value in enumerate(values):
+          is_edge = row == 'sharpness' and number == 0 and step in at
+          yield (
+            step, row, number + 1, *canvas.digits([value]),
+            *_quality(seed, entry, row, look, number),
+            *(canvas.digits([at[step]]) if is_edge else ['']),
+          )  # fmt: skip
 
-  columns = ('quantity', 'value', 'converged', 'edge_of_stability')
+  columns = (
+    'quantity', 'number', 'value', 'residual', 'converged', 'products',
+    'edge_of_stability',
+  )  # fmt: skip
   return canvas.table(entry.runs, columns, lines)
+
+
+def _quality(seed, entry, row: str, look: int, number: int) -> list:
+  """Returns the cells of residual, convergence and products; '' of none."""
+  values = seed.series[entry.name].values
+  cells = ['', '', '']
+  residuals = values.get(_beside(row, 'residuals'))
+  if residuals is not None and 'share' not in row:
+    (cells[0],) = canvas.digits([np.ravel(residuals[look])[number]])
+  converged_Tk = _converged(seed, entry, row)
+  if converged_Tk is not None:
+    cells[1] = int(converged_Tk[look, number])
+  # Both ends share theirs.
+  products = values.get(_beside(row, 'products').replace('smallest_', ''))
+  if products is not None:
+    (cells[2],) = canvas.digits([products[look]])
+  return cells
 
 
 def _numbers(entry, rows) -> list[Sequence[str]]:

@@ -111,7 +111,8 @@ def _draw(axis, run, index, look, *, name, layers, value) -> None:
     first_last.values(seed, name, look, *quantities) for seed in run.seeds
   ]
   lines = [(numbers, np.array(row, float)) for row in of_seeds if row]
-  strokes.draw_mean(axis, lines, index, logarithmic=value != _SHARE)
+  within = strokes.SHARE if value == _SHARE else strokes.SIZE
+  strokes.draw_mean(axis, lines, index, value != _SHARE, within)
 
 
 def _layers_of(run, name) -> list[str]:

@@ -1,6 +1,6 @@
 """Draws densities of spectra on a logarithmic axis, a column a step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib import figure as mpl
@@ -11,10 +11,13 @@ from bn_jax.report.results import conditions, curves, looks
 
 MEASURE = 'spectral_density'
 _STEPS = 3  # that are drawn: the first, one in the middle, the last
+# Side by side; with three, letters would be smaller than in other figures.
+ABREAST = 2
 _BLOCKS = 4  # that are drawn, a row each
 # Decades below the highest density at which the axis ends. The bell of one
 # eigenvalue among a million is 6 below that of all of them.
 _DECADES = 6.5
+_DRAWN = ('density', 'low', 'high')  # columns of the table
 _MATRICES = {
   'hessian': 'the Hessian',
   'gauss_newton': 'the Gauss-Newton matrix',
@@ -125,7 +128,7 @@ def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:
     'seeds, bands reach from the smallest to the largest of '
     f'them.{_rows_of(blocks)}{left_out} Logarithmic vertical axes, cut '
     f'{_DECADES:g} decades below the highest value. The CSV has eigenvalues '
-    f'and weights. {looks.circumstances(entry)}'
+    f'and weights, and what is drawn. {looks.circumstances(entry)}'
   )
 
 
@@ -136,7 +139,9 @@ def _rows_of(blocks: Sequence[str]) -> str:
 
 
 def _drawn(entry, blocks, steps, narrow: bool) -> mpl.Figure:
-  drawing, axes = canvas.panels(len(blocks), len(steps), narrow)
+  drawing, axes = canvas.panels(
+    len(blocks), len(steps), narrow, abreast=ABREAST
+  )
   for row, block in enumerate(blocks):
     highest = 0.0
     for axis, step in zip(axes[row], steps):
@@ -181,7 +186,7 @@ def _words(run, entry, block, step) -> str:
 
 
 def _table(entry, blocks) -> list[Sequence]:
-  """Returns the nodes and weights of every look, by random vector."""
+  """Returns nodes and weights of each look and vector, and what is drawn."""
 
   def rows(seed):
     for step in looks.steps_of(seed, entry.name):
@@ -191,8 +196,21 @@ def _table(entry, blocks) -> list[Sequence]:
           for node, weight in zip(nodes, weights):
             if np.isfinite(node):
               cells = canvas.digits((node, weight))
-              yield step, block.rstrip('/'), vector, *cells
+              yield step, block.rstrip('/'), vector, *cells, '', '', ''
 
-  return canvas.table(
-    entry.runs, ('block', 'vector', 'eigenvalue', 'weight'), rows
-  )
+  columns = ('block', 'vector', 'eigenvalue', 'weight', *_DRAWN)
+  return [*canvas.table(entry.runs, columns, rows), *_drawn_rows(entry, blocks)]
+
+
+def _drawn_rows(entry, blocks) -> Iterator[Sequence]:
+  """Yields density and band on the grid: of all seeds, so without a seed."""
+  for run in entry.runs:
+    for step in drawn_steps(entry):
+      for block in blocks:
+        density = curve(run, entry.name, block, step)
+        ends = () if density is None else (density.low, density.high)
+        for x, *row in (
+          zip(density.grid, density.density, *ends) if ends else ()
+        ):
+          (x,), cells = canvas.digits([x]), canvas.digits(row)
+          yield run.name, '', step, block.rstrip('/'), '', x, '', *cells

@@ -29,6 +29,9 @@ class Curve(NamedTuple):
   high: np.ndarray
 
 
+_ANY = (-math.inf, math.inf)
+
+
 class Quantity(NamedTuple):
   """One quantity of a measure.
 
@@ -37,12 +40,14 @@ class Quantity(NamedTuple):
     label: of an axis, with its unit.
     layers: in forward order; none where it is one of the whole network.
     several: whether it is more than one number a look (and layer).
+    within: the least and the largest that it can be.
   """
 
   name: str
   label: str
   layers: tuple[str, ...]
   several: bool
+  within: tuple[float, float] = _ANY
 
   def recorded_as(self, layer: str = '') -> str:
     """Returns its name among the values of a record."""
@@ -54,6 +59,11 @@ def title(entry: looks.Entry) -> str:
   return _page(entry)['title']
 
 
+def caption(entry: looks.Entry) -> str:
+  """Returns what the measure says of its quantities; '' of older records."""
+  return _page(entry).get('caption') or ''
+
+
 def of(entry: looks.Entry) -> list[Quantity]:
   """Returns all quantities that some seed has recorded, in order."""
   layers_of, several = {}, collections.defaultdict(bool)
@@ -62,13 +72,15 @@ def of(entry: looks.Entry) -> list[Quantity]:
       layer, _, quantity = name.rpartition('/')
       layers_of.setdefault(quantity, {})[layer] = None
       several[quantity] |= np.size(value) > 1
-  words = _page(entry)['quantities']
+  page = _page(entry)
+  words, ranges = page['quantities'], page.get('ranges') or {}
   return [
     Quantity(
       name,
       words[name] if name in words else name.replace('_', ' '),
       tuple(layer for layer in layers if layer),
       several[name],
+      _range(ranges[name]) if name in ranges else _ANY,
     )
     for name, layers in layers_of.items()
   ]
@@ -104,6 +116,11 @@ def _page(entry: looks.Entry) -> dict:
       return words
   heading = entry.measure.replace('_', ' ').capitalize()
   return {'title': heading, 'quantities': {}}
+
+
+def _range(ends: Sequence[float | None]) -> tuple[float, float]:
+  low, high = ends
+  return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
 def _first(seed: curves.Seed, entry: str) -> dict:

@@ -59,7 +59,7 @@ class FigureTest(absltest.TestCase):
     for narrow in (False, True):
       of_ratios, of_means = drawn(figure, narrow).axes
       self.assertEqual(heights(of_ratios), [20, 21])  # 2 / 0.1, the mean
-      self.assertEqual(heights(of_means), [20, 25])
+      np.testing.assert_allclose(heights(of_means), [20, 25])
     self.assertIn('Thin: 2 / (learning rate)', figure.caption)
     self.assertNotIn('No such line', figure.caption)
     self.assertLen(figure.table, 1 + 2 * 3)
@@ -67,6 +67,11 @@ class FigureTest(absltest.TestCase):
       list(figure.table[0][3:]),
       ['batch_sharpness', 'ratio_of_means', 'standard_error'],
     )
+
+  def test_an_axis_is_logarithmic_where_all_is_above_0(self):
+    of_ratios, of_means = drawn(batch_sharpness.figure([run()])).axes
+    scales = of_ratios.get_yscale(), of_means.get_yscale()
+    self.assertEqual(scales, ('linear', 'log'))
 
   def test_the_line_is_of_plain_sgd_alone(self):
     """Not with momentum, not of Adam, not with running statistics."""

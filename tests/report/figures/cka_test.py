@@ -113,6 +113,8 @@ class CurvesTest(absltest.TestCase):
     quantities = {row[4] for row in made.table[1:]}
     self.assertEqual(quantities, {'debiased_cka', 'cka'})
     self.assertIsNone(cka.over_steps([run()], 'alike'))
+    self.assertNotEqual(made.title, cka.figure([run(to='0')], 'alike').title)
+    self.assertIn('with the same at step 0', made.caption)
 
   def test_both_are_on_the_page(self):
     of_measure = figures._OF_A_MEASURE[cka.MEASURE]

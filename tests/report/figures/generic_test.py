@@ -99,6 +99,32 @@ class OnceTest(_Measured):
       self.assertNotEmpty(canvas.settled(made.draw(False)).axes)
 
 
+class SaidTest(_Measured):
+  """What a measure says of its quantities beside their names."""
+
+  def test_caption_and_ranges_are_those_of_the_measure(self):
+    said = {'caption': 'A = b.', 'ranges': {'norm': [0.0, None]}}
+    values = lambda run, seed, step: {'norm': 1.0 + 9 * seed, 'power': 9 * seed}
+    with mock.patch.dict(_PAGE, said):
+      runs = self.runs(values, seeds=(0, 1))
+    made, drawing = self.drawn(runs)
+    self.assertStartsWith(made.caption, 'A = b. Measured')
+    norm, power = (
+      axis.collections[0].get_paths()[0].vertices[:, 1].min()
+      for axis in drawing.axes
+    )
+    self.assertEqual(norm, 0)
+    self.assertLess(power, 0)
+
+  def test_of_each_measure_with_this_figure(self):
+    for name in ('gradient_noise', 'gradient_confusion', 'representations',
+                 'jacobian'):  # fmt: skip
+      page = analysis.MEASURES[name].page()
+      self.assertRegex(page['caption'], r'20\d\d[),]')
+      self.assertTrue(page['caption'].endswith('.'))
+      self.assertContainsSubset(page['ranges'], page['quantities'])
+
+
 class WholeNetworkTest(_Measured):
   def test_a_line_a_run_is_the_mean_over_seeds(self):
     runs = self.runs(

@@ -90,6 +90,18 @@ class FigureTest(absltest.TestCase):
     self.assertEqual(said, list(path.OVER.values()))
     self.drawn(made, narrow=True)
 
+  def test_accuracy_is_in_percent_and_its_shade_in_its_range(self):
+    of = lambda seed, step: line([4 * seed] * 3, [0] * 3, [0] * 3)
+    made = path.figure(self.runs({'batchnorm': of}), 'analysis/path')
+    loss, accuracy = self.drawn(made).axes
+    self.assertEqual(accuracy.yaxis.get_major_formatter()(0.5), '50 %')
+    heights = [
+      [path_.vertices[:, 1] for path_ in axis.collections[0].get_paths()]
+      for axis in (loss, accuracy)
+    ]
+    self.assertEqual(np.min(heights[0]), 0)
+    self.assertEqual((np.min(heights[1]), np.max(heights[1])), (0, 1))
+
   def test_the_table_has_every_look_and_point(self):
     of = lambda seed, step: line([1, step, 2], [1, 1, 2], [1, 5, 2])
     made = path.figure(self.runs({'batchnorm': of}), 'analysis/path')

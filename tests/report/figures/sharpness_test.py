@@ -84,7 +84,8 @@ class EdgeTest(parameterized.TestCase):
     self.assertIn(f'{product:.4g} / (learning rate) of the step', made.caption)
     rows = [row for row in made.table if row[:4] == ('batchnorm', 0, 10,
                                                      'sharpness')]  # fmt: skip
-    self.assertEqual(rows[0][4:], ('20', 1, f'{product / 0.05:g}'))
+    self.assertEqual(rows[0][4:], (1, '20', '', 1, '', f'{product / 0.05:g}'))
+    self.assertEqual(rows[1][4:], (2, '10', '', 1, '', ''))
 
   def test_none_of_adam_and_none_with_running_statistics(self):
     adam = run('adam', optimizer={'name': 'adam'})
@@ -144,7 +145,69 @@ class FigureTest(parameterized.TestCase):
       ],
     )  # fmt: skip
     np.testing.assert_allclose(axes[2].get_lines()[0].get_ydata(), [-2, -2, -3])
-    self.assertLen(made.table, 1 + 2 * 4 * 3)
+    # Of the two largest and the two smallest, a block's largest, and shares.
+    self.assertLen(made.table, 1 + 2 * (2 + 2 + 1 + 1) * 3)
+
+  def test_all_eigenvalues_are_thin_lines_and_rows_of_the_table(self):
+    more = {
+      'eigenvalues': np.array([[10.0, 5, 1], [20, 8, 2], [40, 9, 3]]),
+      'residuals': np.array([[0.1, 0.2, 0.3]] * 3),
+      'converged': np.array([[1, 1, 0]] * 3),
+      'products': np.array([30, 31, 32]),
+    }
+    made = figure(run(more=more, seeds=(0,)))
+    lines = [
+      line.get_ydata().tolist() for line in drawn(made).axes[0].get_lines()
+      if line.get_linewidth() == 0.7
+    ]  # fmt: skip
+    np.testing.assert_allclose(lines, [[5, 8, 9], [1, 2, 3]])
+    self.assertIn('the next 2 eigenvalues', made.caption)
+    rows = [row[3:] for row in made.table if row[2] == 10]
+    self.assertEqual(
+      rows,
+      [
+        ('sharpness', 1, '20', '0.1', 1, '31', '40'),
+        ('sharpness', 2, '8', '0.2', 1, '31', ''),
+        ('sharpness', 3, '2', '0.3', 0, '31', ''),
+      ],
+    )
+
+  def test_a_share_is_hollow_where_some_vector_has_not_converged(self):
+    more = {
+      'gradient_share': np.array([0.1, 0.2, 0.3]),
+      'converged': np.array([[1, 1], [1, 0], [1, 1]]),
+    }
+    made = figure(run(more=more))
+    first, share = (axis for axis in drawn(made).axes if axis.get_visible())
+    hollow = [
+      [line.get_xydata().tolist() for line in axis.get_lines()
+       if line.get_markerfacecolor() == 'white']
+      for axis in (first, share)
+    ]  # fmt: skip
+    self.assertEqual(hollow, [[], [[[10, 0.2]]]])
+    self.assertIn('|Vᵀg|² / |g|²', made.caption)
+    self.assertIn('some of the vectors', made.caption)
+    cells = [row[-3] for row in made.table if row[3] == 'gradient_share']
+    self.assertEqual(cells, [1, 0, 1] * 2)
+
+  def test_the_shade_of_a_share_stays_in_its_range(self):
+    one = run(more={'gradient_share': np.array([0.1, 0.2, 0.3])})
+    one.seeds[1].series['top'].values['gradient_share'] = np.array([0.9] * 3)
+    axis = [axis for axis in drawn(figure(one)).axes if axis.get_visible()][1]
+    (shade,) = axis.collections
+    heights = shade.get_paths()[0].vertices[:, 1]
+    self.assertEqual((heights.min(), heights.max()), (0, 1))
+
+  def test_a_normalised_value_has_products_of_its_own(self):
+    more = {
+      'products': np.array([30, 31, 32]),
+      'conv1/normalised_sharpness': np.array([3.0, 2.0, 1.0]),
+      'conv1/normalised_converged': np.array([1, 0, 1]),
+      'conv1/normalised_products': np.array([5, 6, 7]),
+    }
+    made = figure(run(more=more, seeds=(0,)))
+    rows = [row[4:] for row in made.table if 'normalised' in row[3]]
+    self.assertEqual(rows[1], (1, '2', '', 0, '6', ''))
 
   def test_one_look_is_a_table(self):
     made = figure(run(steps=_STEPS[:1]))

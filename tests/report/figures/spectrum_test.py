@@ -87,10 +87,31 @@ class FigureTest(absltest.TestCase):
     made = self.figure(self.runs(lambda run, seed, step: look(10.0)))
     header, *rows = made.table
     self.assertEqual(
-      header, ('run', 'seed', 'step', 'block', 'vector', 'eigenvalue', 'weight')
+      header,
+      ('run', 'seed', 'step', 'block', 'vector', 'eigenvalue', 'weight',
+       'density', 'low', 'high'),
+    )  # fmt: skip
+    nodes = [row for row in rows if row[6]]
+    self.assertLen(nodes, 2 * 2 * 4 * 5)
+    self.assertEqual(
+      nodes[4], ('batchnorm', 0, 0, '', 1, '10', '0.2', '', '', '')
     )
-    self.assertLen(rows, 2 * 2 * 4 * 5)
-    self.assertEqual(rows[4], ('batchnorm', 0, 0, '', 1, '10', '0.2'))
+
+  def test_the_table_has_what_is_drawn(self):
+    made = self.figure(self.runs(lambda run, seed, step: look(10.0)))
+    lines = self.drawn(made).axes[0].get_lines()
+    rows = [row for row in made.table[1:] if not row[6] and row[2] == 0]
+    shown = np.array([row[5:6] + row[7:8] for row in rows[:1024]], float)
+    grid, density = lines[0].get_data()
+    at = np.searchsorted(grid, shown[:, 0]).clip(0, len(grid) - 1)
+    is_drawn = np.isclose(grid[at], shown[:, 0], rtol=1e-5)
+    self.assertGreater(is_drawn.mean(), 0.2)  # a long line is thinned
+    np.testing.assert_allclose(
+      density[at][is_drawn], shown[is_drawn, 1], rtol=1e-3, atol=1e-8
+    )
+    for row in rows:
+      low, high = float(row[8]), float(row[9])
+      self.assertBetween(float(row[7]), low * 0.999, high * 1.001)
 
   def test_blocks_and_another_matrix(self):
     def of(run, seed, step):

@@ -25,7 +25,7 @@ def _look(value, squared=False, layer=False):
   }  # fmt: skip
   if squared:
     found |= {
-      f'squared_{name}': x for name, x in found.items() if 'p' not in name
+      f'squared_{name}': 2 * x for name, x in found.items() if 'p' not in name
     }
   if layer:
     found |= {
@@ -81,6 +81,8 @@ class TraceTest(absltest.TestCase):
     )  # fmt: skip
     self.assertEqual([axis.get_yscale() for axis in axes[:4]], ['log'] * 4)
     self.assertIn('squares', made.caption)
+    rows = [row[4:] for row in made.table if row[2:4] == (10, 'squared_trace')]
+    self.assertEqual(rows, [('2020', '2', '2016', '2024', '30')])
 
   def test_one_look_is_a_table_with_the_interval(self):
     runs = self.runs(lambda seed, step: _look(10.0), steps=(5,), seeds=(0,))
@@ -95,7 +97,7 @@ class TraceTest(absltest.TestCase):
       rows,
       [
         ['Trace, last measurement', '10 ± 0'],
-        ['Trace of the square, last measurement', '10 ± 0'],
+        ['Trace of the square, last measurement', '20 ± 0'],
       ],
     )
     labels = ' '.join(row[0] for row in summary.table(self.runs(of)))
