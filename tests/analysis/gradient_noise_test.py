@@ -347,7 +347,7 @@ class MeasureTest(parameterized.TestCase):
   @parameterized.parameters(
     ('gradient_noise', dict(batch_size=None), 24),
     ('gradient_confusion', dict(batch_size=6), 24),
-    ('batch_sharpness', dict(batch_size=128), 24),
+    ('batch_sharpness', dict(batch_size=12), 24),
     ('sharpness', dict(radii=(0.1, 0.2), ascent_steps=3), 12),
     ('sharpness', dict(radii=(0.1, 0.2), case='average', samples=3), 12),
   )
@@ -359,7 +359,8 @@ class MeasureTest(parameterized.TestCase):
       key: parameter.default
       for key, parameter in inspect.signature(kind).parameters.items()
     }
-    section = kind.fitted({**defaults, **keywords}, count, 1)
+    section = {**defaults, **keywords, 'data': 'current_batch'}
+    section = kind.fitted(section, count, 1)
     pieces = count // section.get('batch_size', count)
     cost = kind.cost(section, 1)
     counted, patches = journal_test.counting()
@@ -380,12 +381,12 @@ class MeasureTest(parameterized.TestCase):
     fitted = {
       name: analysis.MEASURES[name].fitted({'batch_size': size}, 64, None)
       for name, size in (
-        ('gradient_noise', None), ('batch_sharpness', 128),
+        ('gradient_noise', None), ('batch_sharpness', 32),
         ('gradient_confusion', 16),
       )
     }  # fmt: skip
     self.assertEqual(
-      [section['batch_size'] for section in fitted.values()], [8, 64, 16]
+      [section['batch_size'] for section in fitted.values()], [8, 32, 16]
     )
 
   def test_refuses_half_groups(self):

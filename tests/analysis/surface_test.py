@@ -460,12 +460,14 @@ class MeasureTest(parameterized.TestCase):
     """A value a point, and one at the parameters."""
     kind = analysis.kind_of('surface')
     section = {'points': 21, 'dimensions': 2, 'directions': 'random'}
-    self.assertEqual(kind.cost(section, 3), (0, 442, 0))
+    self.assertEqual(kind.cost(section, 3), analysis.Cost(values=442))
     self.assertEqual(kind.others(section), ())
     section = {**section, 'directions': 'eigenvectors'}
-    self.assertEqual(kind.cost(section, 3), (0, 442, 200))
+    self.assertEqual(
+      kind.cost(section, 3), analysis.Cost(values=442, products=200)
+    )
     section = {**section, 'directions': 'trajectory', 'dimensions': 1}
-    self.assertEqual(kind.cost(section, 3), (0, 22 + 10, 0))
+    self.assertEqual(kind.cost(section, 3), analysis.Cost(values=22 + 10))
     self.assertEqual(kind.others(section), ('*',))
 
 
