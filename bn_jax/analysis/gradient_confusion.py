@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bn_jax import checks, types
+from bn_jax import types
 from bn_jax.analysis import chunks, gradients, mini_batches
 from bn_jax.analysis import kind as kind_lib
 
@@ -57,7 +57,7 @@ def gradient_confusion(
       cannot differentiate.
   """
   mini_batches.check_losses(losses, _LEAST)
-  memory = mini_batches.checked_memory(memory)
+  mini_batches.check_memory(memory)
   params = gradients.checked(params)
   product_MM = mini_batches.inner_products(losses, params, memory, journal)
   return {
@@ -87,10 +87,7 @@ def measure(
     A measure of exactly one batch without padding, of two whole mini-batches or
     more; its arrays are those of `gradient_confusion`, but inner_products.
   """
-  checks.count('batch_size', batch_size, also=(None,))
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
-  checks.flag('penalised', penalised)
-  memory = mini_batches.checked_memory(memory)
+  mini_batches.check(batch_size, statistics, penalised, memory)
 
   def look(
     problem: types.Problem,

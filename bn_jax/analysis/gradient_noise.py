@@ -74,7 +74,7 @@ def gradient_noise(
   """
   mini_batches.check_losses(losses, _LEAST)
   checks.count('batch_size', batch_size)
-  memory = mini_batches.checked_memory(memory)
+  mini_batches.check_memory(memory)
   params = gradients.checked(params)
   product_MM = mini_batches.inner_products(losses, params, memory, journal)
   return {
@@ -104,10 +104,7 @@ def measure(
     A measure of exactly one batch without padding, of two whole mini-batches or
     more; its arrays are those of `gradient_noise`.
   """
-  checks.count('batch_size', batch_size, also=(None,))
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
-  checks.flag('penalised', penalised)
-  memory = mini_batches.checked_memory(memory)
+  mini_batches.check(batch_size, statistics, penalised, memory)
 
   def look(
     problem: types.Problem,

@@ -153,10 +153,24 @@ def inner_products(
   return product_MM
 
 
-def checked_memory(memory: float) -> float:
-  """Returns the memory for gradients side by side; ValueError for no bytes."""
+def check(
+  batch_size: int | None, statistics: str, penalised: bool, memory: float
+) -> None:
+  """Raises ValueError for a keyword of a measure of gradients out of its range.
+
+  Args:
+    batch_size: examples of a mini-batch; None is an eighth of all.
+    memory: bytes of gradients that may lie side by side.
+  """
+  checks.count('batch_size', batch_size, also=(None,))
+  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
+  checks.flag('penalised', penalised)
+  check_memory(memory)
+
+
+def check_memory(memory: float) -> None:
+  """Raises ValueError for no number of bytes."""
   checks.number('memory', memory, least=0, any_size=True)
-  return float(memory)
 
 
 def _flat(gradient: Any) -> np.ndarray:

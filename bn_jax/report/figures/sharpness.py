@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import figure as mpl
 
 from bn_jax.report.drawing import canvas, strokes
+from bn_jax.report.figures import spectrum
 from bn_jax.report.results import curves, looks, optimizers
 
 MEASURE = 'top_eigenvalues'
@@ -104,18 +105,13 @@ def _label(row: str) -> str:
 
 
 def _matrix(entry: looks.Entry) -> str:
-  """Returns 'the Hessian of the objective, with its weight penalty'."""
-  words = {'hessian': 'Hessian', 'gauss_newton': 'Gauss-Newton matrix'}
-  kinds = dict.fromkeys(words[s['matrix']] for s in _sections(entry))
-  of = f'the {" or ".join(kinds)} of the '
-  without = [s.get('penalised') is False for s in _sections(entry)]
-  if not any(without):
-    return (
-      f'{of}objective; weight decay that is a penalty adds itself to each '
-      'direction that is decayed'
-    )
-  return f'{of}data loss, without penalty' + (
-    '' if all(without) else ' in some of the runs'
+  """Returns 'the Hessian of the objective, with its penalty', and what adds."""
+  text = f'{spectrum.matrix(entry)} of {spectrum.loss(entry)}'
+  if all(s.get('penalised') is False for s in _sections(entry)):
+    return text
+  return (
+    f'{text}; weight decay that is a penalty adds itself to each direction '
+    'that is decayed'
   )
 
 
