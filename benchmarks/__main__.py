@@ -37,6 +37,7 @@ BENCHMARKS = {
   'norm_layer': "one BN layer, forward and backward: flax's and PyTorch's",
   'probes': "looks of the quickstart's measures: its training",
   'saves': 'how long a save delays training',
+  'seeds': 'seeds in one program: one after the other',
   'second_start': 'a start with compiled programs kept: the first start',
   'train_step': "training steps of four networks: PyTorch's, stock flax's",
 }
