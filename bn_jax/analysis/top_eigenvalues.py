@@ -18,7 +18,13 @@ from bn_jax import checks, keys, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 from bn_jax.analysis.curvature import blocks as blocks_lib
-from bn_jax.analysis.curvature import extremes, matrices, pieces
+from bn_jax.analysis.curvature import (
+  convergence,
+  extremes,
+  krylov,
+  matrices,
+  pieces,
+)
 
 
 def top_eigenvalues(
@@ -189,7 +195,7 @@ def _check(k, tolerance, ends, most_products) -> None:
 def _start(operator, params, start, key) -> jax.Array:
   """Returns the first vector; ValueError for one without length."""
   if start is None:
-    return extremes.random(operator, key, 0)
+    return krylov.random(operator, key, 0)
   vector = operator.flatten(gradients.checked_like(params, start, 'start'))
   norm = float(trees.norm(vector))
   if not 0 < norm < np.inf:
@@ -242,7 +248,7 @@ def _check_fits(
 
 def _check_tolerance(tolerance: float, dtype: jnp.dtype) -> None:
   """Raises ValueError for less than products can reach."""
-  least = extremes.least_tolerance(dtype)
+  least = convergence.least_tolerance(dtype)
   if tolerance < least:
     raise ValueError(
       f'tolerance is {tolerance:g}; allowed: at least {least:.1g}, below which '

@@ -31,6 +31,8 @@ from bn_jax.analysis import chunks, gradients
 from bn_jax.analysis.curvature import blocks, lanczos
 
 Split = types.SplitLoss
+# () -> (product, gradient [n]), in a program of many products.
+Linearise = Callable[[], tuple[Callable, jax.Array]]
 # Numbers of a product that is small: its dispatch takes most of the time.
 _NUMBERS = 2**20
 
@@ -48,9 +50,8 @@ class Operator(NamedTuple):
     dtype: of the vectors: float32, or float64 where parameters are.
     numbers: how many a product computes; inf with a convolution.
     gradient: () -> [n], of the loss.
-    linearise: () -> (product, gradient [n]), to be called in a program of many
-      products; None where each should be a program: large ones, those with a
-      convolution, sums over chunks.
+    linearise: what a program of many products calls; None where each should be
+      a program: large ones, those with a convolution, sums over chunks.
   """
 
   size: int
@@ -61,7 +62,7 @@ class Operator(NamedTuple):
   dtype: Any
   numbers: float
   gradient: Callable[[], jax.Array]
-  linearise: Callable[[], tuple[Callable, jax.Array]] | None
+  linearise: Linearise | None
 
 
 def hessian(
