@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bn_jax import types
-from bn_jax.analysis.curvature import convergence, krylov, operators, steps
+from bn_jax import trees, types
+from bn_jax.analysis.curvature import convergence, krylov, lanczos, operators
 
 ENDS = {'largest': ('largest',), 'smallest': ('smallest',)}
 ENDS['both'] = ENDS['largest'] + ENDS['smallest']
@@ -34,7 +34,7 @@ class Pairs(NamedTuple):
   Attributes:
     values: [k] float64.
     vectors: [k, n], of length 1.
-    residuals: [k] float64, |A v - value v|, by a product of each v.
+    residuals: [k] float64, |A v - value v|.
     converged: [k] bool.
     share: [], of |gradient|^2 in the span of the vectors; nan for one of 0.
   """
@@ -72,9 +72,10 @@ def pairs(
       to what is looked for, so that the method begins anew.
     count: values at each end, n at most.
     ends: of 'largest' and 'smallest'.
-    most_products: above 2 count of all ends; the last are kept for residuals.
+    most_products: above 2 count of all ends; the last are kept for residuals,
+      unless one beginning says them.
     journal: keeps each step of an operator whose products are programs, up to
-      2 GB of vectors; they are dropped in the end.
+      2 GB of vectors, under `krylov.step_name`.
   """
   goal = convergence.Goal(
     count, tuple(ends), tolerance, count == 1 and is_random
@@ -82,44 +83,41 @@ def pairs(
   most = most_rows(count * len(ends))
   space = krylov.Space(operator, start, key, goal, most, journal=journal)
   search = _Search(space, goal)
-  wanted, extra = count * len(ends), 0
-  budget = most_products - wanted
+  # A random vector orthogonal to all before takes the place of a rest.
+  is_known = goal.one_will_do and operator.is_exact
+  last = 0 if is_known else count * len(ends)
+  budget = most_products - last
   with jax.default_matmul_precision('highest'):
-    while sum(space.steps) + extra < budget and not search.is_done():
-      # What was measured too soon.
-      extra += wanted * (space.measured is not None)
-      space.grow(max(1, budget - extra - sum(space.steps)))
-    count_of_steps = sum(space.steps)
-    products = count_of_steps + extra
+    while sum(space.steps) < budget and not search.is_done():
+      space.grow(budget - sum(space.steps))
+    products = sum(space.steps)
     if not np.isfinite(space.ritz().values).all():
       results = dict.fromkeys(ends, _unknown(operator, count))
     else:
-      results = _results(operator, space, search, goal)
-      products += wanted
-  space.forget()
-  return results, count_of_steps, products
+      results = _results(operator, space, goal, is_known, search)
+      products += last
+  return results, sum(space.steps), products
 
 
-def _results(operator, space, search, goal) -> dict[str, Pairs]:
+def _results(operator, space, goal, is_known, search) -> dict[str, Pairs]:
   """Returns end -> the outermost pairs of the space."""
-  values = space.ritz().values
-  scales = search.scales(values)
-  if space.measured is not None:
-    each = zip(*jax.device_get(space.measured)[2:], space.measured.vectors)
-    measured = {
-      end: (vector[None], quotient[None], share)
-      for end, (quotient, share, vector) in zip(goal.ends, each)
-    }
-  else:
-    measured = {
-      end: _measured(
-        operator, *space.combination(_outermost(values, end, goal.count))
-      )
-      for end in goal.ends
-    }
-  return {
-    end: _ordered(*of_end, end, scales[end]) for end, of_end in measured.items()
-  }
+  ritz = space.ritz()
+  scales = search.scales(ritz.values)
+  results = {}
+  for end in goal.ends:
+    numbers = _outermost(ritz.values, end, goal.count)
+    blocks, rows = space.combination(numbers)
+    if is_known:
+      vectors, share = _combined(blocks, rows, space.gradient())
+      quotients = np.stack([ritz.values, ritz.residuals], 1)[numbers]
+    elif operator.linearise is None:
+      vectors, share = _combined(blocks, rows, space.gradient())
+      quotients = [_quotient(v, operator.product(v)) for v in vectors]
+    else:
+      vectors, share, quotients = _multiplied(operator.linearise, blocks, rows)
+    quotients, share = jax.device_get((quotients, share))
+    results[end] = _ordered(vectors, quotients, share, end, scales[end])
+  return results
 
 
 class _Search:
@@ -216,17 +214,6 @@ def _outermost(values: np.ndarray, end: str, count: int) -> list[int]:
   return (numbers[::-1] if end == 'largest' else numbers)[:count]
 
 
-def _measured(operator, blocks, rows) -> tuple[jax.Array, ...]:
-  """Returns vectors, v'Av and |A v - (v'Av) v| of each, and their share."""
-  if operator.linearise is None:
-    vectors = steps.combined(blocks, rows)
-    quotients = [steps.quotient(v, operator.product(v)) for v in vectors]
-    share = steps.share(vectors, operator.gradient())
-  else:
-    vectors, quotients, share = _finished(operator.linearise, blocks, rows)
-  return vectors, *jax.device_get((quotients, share))
-
-
 def _ordered(vectors, quotients, share, end: str, most_residual: float):
   """Returns the pairs of an end, the outermost first."""
   values, residuals = np.float64(quotients).T
@@ -244,9 +231,26 @@ def _unknown(operator, count: int) -> Pairs:
 
 
 @jax.jit
-def _finished(linearise, blocks, rows):
-  """Returns (vectors, their quotients, the gradient's share in their span)."""
+def _multiplied(linearise, blocks, rows):
+  """Returns what `_combined` does, and (v'Av, |A v - (v'Av) v|) of each v."""
   product, gradient = linearise()
-  vectors = steps.combined(blocks, rows)
-  quotients = jax.lax.map(lambda v: steps.quotient(v, product(v)), vectors)
-  return vectors, quotients, steps.share(vectors, gradient)
+  vectors, share = _combined(blocks, rows, gradient)
+  quotients = jax.lax.map(lambda v: _quotient(v, product(v)), vectors)
+  return vectors, share, quotients
+
+
+@jax.jit
+def _combined(blocks, rows, gradient):
+  """Returns combinations V of a basis, of length 1, and |V g|^2 / |g|^2."""
+  vectors = lanczos.combination(rows, blocks)
+  norms = jnp.linalg.norm(vectors, axis=1, keepdims=True)
+  vectors = vectors / jnp.where(norms > 0, norms, 1)
+  along = vectors @ gradient
+  share = trees.ratio(trees.vdot(along, along), trees.vdot(gradient, gradient))
+  return vectors, jnp.minimum(share, 1)
+
+
+@jax.jit
+def _quotient(vector, image):
+  value = trees.vdot(vector, image)
+  return jnp.stack([value, trees.norm(image - value * vector)])

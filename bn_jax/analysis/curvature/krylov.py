@@ -34,6 +34,11 @@ _COLUMNS = 2**16  # of the basis that are combined at a time
 _KEPT = 2**31
 
 
+def step_name(number: int) -> str:
+  """Returns under which name a journal has a step, the first being 0."""
+  return f'step_{number}'
+
+
 class Ritz(NamedTuple):
   """Eigenpairs of an operator within a space, in increasing order.
 
@@ -57,8 +62,6 @@ class Space:
     size: dimensions now.
     most: dimensions that memory should hold.
     steps: the products of each beginning.
-    measured: the outermost pairs, if the last steps came to a goal of one at an
-      end and were one program; else None.
   """
 
   def __init__(
@@ -91,7 +94,7 @@ class Space:
     self._rests = np.zeros(self.most)  # of the steps, until the first restart
     self._shares = np.zeros(self.most)  # 1 for rows of this beginning
     self._is_first, self._ritz = True, None
-    self.size, self.steps, self.measured = 0, [0], None
+    self.size, self.steps, self._gradient = 0, [0], None
 
   def is_whole(self) -> bool:
     """Returns whether the space has every dimension."""
@@ -121,7 +124,6 @@ class Space:
     Args:
       most: products at most.
     """
-    self.measured = None
     if self.size == self.most:
       self._keep(self.ritz(), self._best())
     if self._is_small:
@@ -133,7 +135,7 @@ class Space:
     if self._scale is None:
       self._next, self._scale = steps_lib.begun(self._next)
     self._add_row()
-    step = pieces.piece(self._kept(), f'step_{sum(self.steps)}', self._step)
+    step = pieces.piece(self._kept(), step_name(sum(self.steps)), self._step)
     self._next, self._scale = map(jnp.asarray, (step['next'], step['scale']))
     self._add(np.asarray(step['column']), float(step['rest']))
 
@@ -149,12 +151,6 @@ class Space:
     size = self._operator.size * jnp.dtype(self.dtype).itemsize
     return self._journal if (sum(self.steps) + 1) * size <= _KEPT else None
 
-  def forget(self) -> None:
-    """Drops the steps that the journal has."""
-    if self._journal is not None and not self._is_small:
-      for k in range(sum(self.steps)):
-        self._journal.drop(f'step_{k}')
-
   def _add_row(self) -> None:
     number, k = divmod(self.size, _ROWS)
     blocks, self._blocks = list(self._blocks), ()  # one of them is donated
@@ -167,7 +163,7 @@ class Space:
   def _grow_to_goal(self, last: int) -> None:
     first, linearise = self.size, self._operator.linearise
     if self._scale is None:
-      state, measured = steps_lib.first(
+      state, self._gradient = steps_lib.first(
         linearise, self._next, last, goal=self._goal, most=self.most
       )
     else:
@@ -177,17 +173,14 @@ class Space:
         cast(self._rests), self._next, self._scale,
       )  # fmt: skip
       self._blocks = ()
-      state, measured = steps_lib.further(
+      state, self._gradient = steps_lib.further(
         linearise, state, last, goal=self._goal, is_first=self._is_first
       )
     self._blocks = (state.basis,)
     self._next, self._scale = state.following, state.scale
-    size, columns, rests, is_there = jax.device_get(
-      (state.size, state.matrix, state.rests, measured and measured.is_there)
-    )
-    for k in range(first, size):
+    columns, rests = np.asarray(state.matrix), np.asarray(state.rests)
+    for k in range(first, int(state.size)):
       self._add(columns[k], float(rests[k]))
-    self.measured = measured if is_there else None
 
   def _add(self, coefficients: np.ndarray, rest: float) -> None:
     """Notes the operator's column of a new dimension."""
@@ -234,6 +227,12 @@ class Space:
       values, rows, self._rest() * np.abs(rows[:, -1]),
       np.square(rows) @ self._shares[: self.size],
     )  # fmt: skip
+
+  def gradient(self) -> jax.Array:
+    """Returns the gradient of the operator, [n]."""
+    if self._gradient is None:
+      self._gradient = self._operator.gradient()
+    return self._gradient
 
   def combination(
     self, numbers: Sequence[int]

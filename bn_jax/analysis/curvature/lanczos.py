@@ -17,7 +17,7 @@ ended, and divides by rounding.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -131,12 +131,25 @@ def fitting(operator: Operator, steps: int = 1) -> int:
 
 def primitives(jaxpr: core.Jaxpr) -> set[str]:
   """Returns the names of all operations of a jaxpr, and of those inside it."""
-  names = set()
-  for equation in jaxpr.eqns:
-    names.add(equation.primitive.name)
-    for inner in _inner(equation.params.values()):
-      names |= primitives(inner)
-  return names
+  return {equation.primitive.name for equation in _equations(jaxpr)}
+
+
+def rounding(jaxpr: core.Jaxpr) -> float:
+  """Returns the largest unit of rounding of what operations of it compute."""
+  dtypes = {
+    variable.aval.dtype
+    for equation in _equations(jaxpr)
+    for variable in equation.outvars
+    if hasattr(variable.aval, 'dtype')
+  }
+  return max(
+    (
+      float(jnp.finfo(dtype).eps)
+      for dtype in dtypes
+      if jnp.issubdtype(dtype, jnp.floating)
+    ),
+    default=0.0,
+  )
 
 
 @jax.jit
@@ -334,6 +347,14 @@ def computed(jaxpr: core.Jaxpr) -> float:
       else sum(variable.aval.size for variable in equation.outvars)
     )
   return total
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+  """Yields the equations of a jaxpr, and of those inside it."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for inner in _inner(equation.params.values()):
+      yield from _equations(inner)
 
 
 def _inner(values: Iterable[Any]) -> list[core.Jaxpr]:

@@ -49,6 +49,7 @@ class Operator(NamedTuple):
       block; with whole=True zeros.
     dtype: of the vectors: float32, or float64 where parameters are.
     numbers: how many a product computes; inf with a convolution.
+    is_exact: whether it computes them all in the precision of the vectors.
     gradient: () -> [n], of the loss.
     linearise: what a program of many products calls; None where each should be
       a program: large ones, those with a convolution, sums over chunks.
@@ -61,6 +62,7 @@ class Operator(NamedTuple):
   unflatten: Callable[..., Any]
   dtype: Any
   numbers: float
+  is_exact: bool
   gradient: Callable[[], jax.Array]
   linearise: Linearise | None
 
@@ -125,10 +127,10 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
   leaves = jax.tree.leaves(params)
   dtype = _dtype([leaves[i] for i in own])
   structure = jax.tree.structure(params)
-  kind, numbers = gradients.explained(
+  kind, operations = gradients.explained(
     functools.partial(_kind, kinds, own), parts[0], params
   )
-  numbers *= len(parts)
+  numbers = operations.numbers * len(parts)
   if len(parts) == 1:
     linear = functools.cache(
       functools.partial(_linearised, kind, own, parts[0], params)
@@ -178,6 +180,7 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
     unflatten=unflatten,
     dtype=dtype,
     numbers=numbers,
+    is_exact=operations.rounding <= jnp.finfo(dtype).eps,
     gradient=gradient,
     # Of a function that is made once: a program may take it.
     linearise=jax.tree_util.Partial(_within(kind, own), parts[0], params)
@@ -196,8 +199,8 @@ def _precise(product):
   return precise
 
 
-def _kind(kinds, own, part, params) -> tuple['_Kind', float]:
-  """Returns how to multiply, and how many numbers a product computes.
+def _kind(kinds, own, part, params) -> tuple['_Kind', '_Operations']:
+  """Returns how to multiply, and what a product then does.
 
   Where JAX has no forward mode, reverse over reverse needs none.
   """
@@ -208,11 +211,11 @@ def _kind(kinds, own, part, params) -> tuple['_Kind', float]:
     operations = _operations(forward, own, structure, shapes)
     # `jax.linearize` lets a custom_vjp pass; the first product would fail.
     if 'custom_lin' not in operations.names:
-      return forward, operations.numbers
+      return forward, operations
   except TypeError as error:
     if 'custom_vjp' not in str(error):
       raise
-  return backward, _operations(backward, own, structure, shapes).numbers
+  return backward, _operations(backward, own, structure, shapes)
 
 
 def _shape(x) -> tuple[tuple[int, ...], Any]:
@@ -222,10 +225,17 @@ def _shape(x) -> tuple[tuple[int, ...], Any]:
 
 
 class _Operations(NamedTuple):
-  """What a product does: its operations, and how many numbers they compute."""
+  """What a product does.
+
+  Attributes:
+    names: of its operations.
+    numbers: how many they compute.
+    rounding: the largest unit of rounding of all numbers.
+  """
 
   names: frozenset[str]
   numbers: float
+  rounding: float
 
 
 @functools.lru_cache(maxsize=64)
@@ -244,7 +254,9 @@ def _operations(kind, own, structure, shapes) -> _Operations:
     product = jax.make_jaxpr(_applied(kind, own, False))
     jaxpr = product(linear, part, params, vector).jaxpr
   return _Operations(
-    frozenset(lanczos.primitives(jaxpr)), lanczos.computed(jaxpr)
+    frozenset(lanczos.primitives(jaxpr)),
+    lanczos.computed(jaxpr),
+    lanczos.rounding(jaxpr),
   )
 
 

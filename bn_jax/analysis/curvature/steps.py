@@ -39,22 +39,6 @@ class State(NamedTuple):
   scale: jax.Array
 
 
-class Measured(NamedTuple):
-  """The outermost pair of each end, by a product of its own.
-
-  Attributes:
-    is_there: whether the steps came to their goal; the others are zeros if not.
-    vectors: [E, n], of length 1.
-    quotients: [E, 2], v'Av and |A v - (v'Av) v|.
-    shares: [E], of |gradient|^2 along the vector.
-  """
-
-  is_there: jax.Array
-  vectors: jax.Array
-  quotients: jax.Array
-  shares: jax.Array
-
-
 @functools.partial(jax.jit, static_argnames=('goal', 'most'))
 def first(
   linearise: operators.Linearise,
@@ -63,15 +47,17 @@ def first(
   *,
   goal: convergence.Goal,
   most: int,
-) -> tuple[State, Measured | None]:
+) -> tuple[State, jax.Array]:
   """Does steps from a vector to the goal, or until there are `last`.
 
   Args:
     linearise: see `operators.Operator`.
     start: [n], of any length but 0.
     last: `most` at most.
-    goal: of one pair at an end, which is then measured; else of more.
     most: rows of the basis.
+
+  Returns:
+    (how far it is, the gradient [n]).
   """
   zeros = functools.partial(jnp.zeros, dtype=start.dtype)
   unit, scale = begun(start)
@@ -92,7 +78,7 @@ def further(
   *,
   goal: convergence.Goal,
   is_first: bool,
-) -> tuple[State, Measured | None]:
+) -> tuple[State, jax.Array]:
   """Does at least one step more, and goes on as `first` does.
 
   Args:
@@ -105,7 +91,7 @@ def _grown(linearise, state, last, goal, is_first):
   product, gradient = linearise()
 
   def step(carry):
-    state, *_ = carry
+    state, _ = carry
     k = state.size
     basis = state.basis.at[k].set(state.following)
     column, rest, following, scale = projected(
@@ -115,53 +101,33 @@ def _grown(linearise, state, last, goal, is_first):
       k + 1, basis, state.matrix.at[k].set(column), state.rests.at[k].set(rest),
       following, scale,
     )  # fmt: skip
-    return state, *_looked(state, goal, is_first)
+    return state, _is_done(state, goal, is_first)
 
   def goes_on(carry):
-    state, is_done, _ = carry
+    state, is_done = carry
     return (state.size < last) & ~is_done
 
-  rows = jnp.zeros((len(goal.ends), len(state.basis)), state.basis.dtype)
-  state, is_done, rows = jax.lax.while_loop(
-    goes_on, step, (state, jnp.bool_(False), rows)
-  )
-  if not goal.one_will_do:
-    return state, None
-
-  def measured():
-    vectors = combined((state.basis,), rows)
-    quotients = jax.lax.map(lambda v: quotient(v, product(v)), vectors)
-    shares = jax.lax.map(lambda v: share(v[None], gradient), vectors)
-    return Measured(is_done, vectors, quotients, shares)
-
-  nothing = functools.partial(
-    jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(measured),
-  )  # fmt: skip
-  return state, jax.lax.cond(is_done, measured, nothing)
+  state, _ = jax.lax.while_loop(goes_on, step, (state, jnp.bool_(False)))
+  return state, gradient
 
 
-def _looked(state, goal, is_first):
-  """Returns whether the goal is reached, and by which rows; or not yet."""
-  most = len(state.basis)
-  sizes = [size for size in _SIZES if size < most]
+def _is_done(state, goal, is_first):
+  """Returns whether the goal is reached; False where it is not looked at."""
+  sizes = [size for size in _SIZES if size < len(state.basis)]
   looks = [
     functools.partial(_look, state, goal, is_first, size)
-    for size in (*sizes, most)
+    for size in (*sizes, len(state.basis))
   ]
-  later = lambda: (
-    ~(state.rests[state.size - 1] > 0),
-    jnp.zeros((len(goal.ends), most), state.basis.dtype),
-  )
   number = sum((state.size > size).astype(int) for size in sizes)
-  if most > _SIZES[-1]:
+  if len(looks) > len(_SIZES):
     is_due = (state.size <= _SIZES[-1]) | (state.size % _STRIDE == 0)
     number = jnp.where(is_due, number, len(looks))
-  return jax.lax.switch(number, [*looks, later])
+  has_ended = ~(state.rests[state.size - 1] > 0)
+  return has_ended | jax.lax.switch(number, [*looks, lambda: jnp.bool_(False)])
 
 
 def _look(state, goal, is_first, size):
-  """Returns `_looked` by so many rows, `state.size` of which are there."""
+  """Returns `_is_done` by so many rows, `state.size` of which are there."""
   matrix, rests = state.matrix[:size, :size], state.rests[:size]
   is_there = jnp.arange(size) < state.size
   # A mean of values is not the outermost of them: so the rows to come are not.
@@ -187,11 +153,7 @@ def _look(state, goal, is_first, size):
       is_done &= ~convergence.is_likely(
         jnp.where(is_there, rests, 1), distances, len(state.following), jnp
       )
-  has_ended = ~(rests[last] > 0)
-  outermost = {'largest': vectors[:, -1], 'smallest': vectors[:, 0]}
-  rows = jnp.stack([outermost[end] for end in goal.ends])
-  rows = jnp.pad(rows, ((0, 0), (0, len(state.basis) - size)))
-  return is_done | has_ended, rows
+  return is_done
 
 
 @jax.jit
@@ -207,26 +169,3 @@ def projected(
   """Returns `lanczos.orthogonal` of an image, and the scale with it."""
   scale = jnp.maximum(scale, trees.norm(image))
   return *lanczos.orthogonal(basis, image, scale), scale
-
-
-@jax.jit
-def combined(blocks: tuple[jax.Array, ...], rows: jax.Array) -> jax.Array:
-  """Returns combinations of a basis in blocks, of length 1."""
-  vectors = lanczos.combination(rows, blocks)
-  norms = jnp.linalg.norm(vectors, axis=1, keepdims=True)
-  return vectors / jnp.where(norms > 0, norms, 1)
-
-
-@jax.jit
-def quotient(vector: jax.Array, image: jax.Array) -> jax.Array:
-  """Returns v'Av and |A v - (v'Av) v| of a v of length 1."""
-  value = trees.vdot(vector, image)
-  return jnp.stack([value, trees.norm(image - value * vector)])
-
-
-@jax.jit
-def share(vectors: jax.Array, gradient: jax.Array) -> jax.Array:
-  """Returns |V g|^2 / |g|^2 for orthonormal rows V."""
-  along = vectors @ gradient
-  ratio = trees.ratio(trees.vdot(along, along), trees.vdot(gradient, gradient))
-  return jnp.minimum(ratio, 1)
