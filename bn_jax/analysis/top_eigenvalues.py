@@ -52,10 +52,9 @@ def top_eigenvalues(
   by a tenth of the largest |value|, would have shown with 99 %. With k above 1
   it goes on until values that occur twice have come out twice.
 
-  Of a single value from a random start the residual is what the last step of
-  the method leaves, to which rounding adds less than the smallest tolerance;
-  others are computed by a product each, and so is that of a network that
-  computes in bfloat16.
+  Of a single value from a random start the residual is what the last step
+  leaves, which is exact but for rounding; of others, and of networks that
+  compute in bfloat16, a product says it.
 
   Args:
     loss: params -> a real scalar; what `chunked` returns; or a Split.
@@ -104,15 +103,7 @@ def top_eigenvalues(
     ends=extremes.ENDS[ends], tolerance=tolerance, most_products=most_products,
     journal=journal,
   )  # fmt: skip
-  result = {}
-  for end, of_end in pairs.items():
-    prefix = '' if end == 'largest' else 'smallest_'
-    result |= _named(of_end, prefix, operator if eigenvectors else None)
-  result['products'] = np.asarray(products)
-  result['iterations'] = np.asarray(steps)
-  if 'largest' in pairs:
-    result['gradient_share'] = np.asarray(pairs['largest'].share)
-  return result
+  return _record(pairs, steps, products, operator if eigenvectors else None)
 
 
 def measure(
@@ -213,6 +204,19 @@ def _start(operator, params, start, key) -> jax.Array:
       f'the start has norm {norm:g}; allowed: above 0 and finite'
     )
   return vector
+
+
+def _record(pairs, steps, products, operator) -> dict[str, Any]:
+  """Returns the arrays of all ends; with an operator also vectors as trees."""
+  result = {}
+  for end, of_end in pairs.items():
+    prefix = '' if end == 'largest' else 'smallest_'
+    result |= _named(of_end, prefix, operator)
+  result['products'] = np.asarray(products)
+  result['iterations'] = np.asarray(steps)
+  if 'largest' in pairs:
+    result['gradient_share'] = np.asarray(pairs['largest'].share)
+  return result
 
 
 def _named(pairs, prefix: str, operator) -> dict[str, Any]:

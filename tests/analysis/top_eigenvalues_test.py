@@ -212,7 +212,7 @@ class DiagonalTest(parameterized.TestCase):
     rows = jax.ShapeDtypeStruct((20, 40), jnp.float32)
     memory = krylov._replaced.lower(blocks, rows).compile().memory_analysis()
     self.assertEqual(memory.alias_size_in_bytes, 40 * 4 * size)
-    self.assertLess(memory.temp_size_in_bytes, 2.5 * 40 * 4 * krylov._COLUMNS)
+    self.assertLess(memory.temp_size_in_bytes, 6 * 40 * 4 * krylov._COLUMNS)
 
   def test_a_spent_budget_is_told(self):
     with jax.enable_x64(True):

@@ -29,7 +29,7 @@ from bn_jax.analysis.curvature import (
 from bn_jax.analysis.curvature import steps as steps_lib
 
 _ROWS = 8  # of a block of the basis: rows to come would cost passes
-_COLUMNS = 2**16  # of the basis that are combined at a time
+_COLUMNS = 2**14  # of the basis that are combined at a time
 # Bytes of vectors that a journal keeps of one search at most.
 _KEPT = 2**31
 
