@@ -14,6 +14,7 @@ _FOLDER = pathlib.Path(__file__).resolve().parent
 BENCHMARKS = {
   'analysis': "measures of the 2018 paper: PyTorch's values and times",
   'batches': 'batches from memory and their augmentation: the step',
+  'compiled': 'steps compiled for TPUs that are not there: what they write',
   'curvature': 'eigenvalues, densities, surfaces: five peers, values first',
   'input': 'streams of images: bare decoding; folders: an array_record',
   'loops': 'gradients inside a loop of the program: outside',
