@@ -24,6 +24,9 @@ from bn_jax.analysis import kind as kind_lib
 OVER = ('batch', 'reset', 'interpolated')
 POINTS = 21
 _QUANTITIES = ('loss', 'accuracy')  # of a network, at each point
+# Of a point in progress, in the journal below the point's name.
+_SUMS, _POPULATION = 'sums', 'population'
+_COUNT = '/parts'  # of its sums, how many parts they are of; no quantity's name
 
 LossAt = Callable[[Any], Any]
 
@@ -51,7 +54,8 @@ def path(
     points: P, both ends included.
     compiled: whether loss_at is one program of JAX, compiled once. False calls
       it as it is, so that it may estimate the statistics of norms first.
-    journal: keeps each point as soon as it is computed, under `name`.
+    journal: keeps each point as soon as it is computed, under `name`, and the
+      sums over chunks of the one in progress.
 
   Returns:
     t, loss and what else the dict holds: [P] float64. What is not finite stays.
@@ -225,6 +229,8 @@ def _of_network(
   state: types.TrainState,
   pieces: Sequence[types.Batch],
   point: tuple[Any, Any],
+  journal: types.Journal | None,
+  name: str,
 ) -> dict[str, float]:
   """Returns loss and accuracy of a network, at (params, batch_stats)."""
   params, batch_stats = point
@@ -234,38 +240,67 @@ def _of_network(
       one.images if one.mask is None else (one.images, one.mask)
       for one in pieces
     ]
-    population = problem.population(state, inputs)
+    population = problem.population(
+      state, inputs, journal=journal, name=f'{name}/{_POPULATION}'
+    )
     state = state._replace(batch_stats=population.batch_stats)
   statistics = 'batch' if function == 'batch' else 'running'
-  total = {}
-  for piece in pieces:
-    with jax.default_matmul_precision('highest'):
-      sums = problem.evaluate(state, piece, statistics=statistics)
-    # In float64, and one piece after the other: Python would run ahead.
-    for quantity, x in jax.device_get(sums).items():
-      total[quantity] = total.get(quantity, 0.0) + np.float64(x)
-  means = evaluation_lib.means(total)
+  evaluated = lambda k: problem.evaluate(
+    state, pieces[k], statistics=statistics
+  )
+  means = evaluation_lib.means(_summed(evaluated, len(pieces), journal, name))
   return {name: means[name] for name in _QUANTITIES if name in means}
 
 
+def _summed(
+  term: Callable[[int], Mapping[str, Any]],
+  count: int,
+  journal: types.Journal | None,
+  name: str,
+) -> dict[str, Any]:
+  """Returns the sum of `count` dicts in float64, of which a journal has some.
+
+  One after the other: Python would run ahead of the device.
+  """
+  name = f'{name}/{_SUMS}'
+  total = dict((None if journal is None else journal.kept(name)) or {})
+  start = int(total.pop(_COUNT, 0))
+  for k in range(start, count):
+    with jax.default_matmul_precision('highest'):
+      values = jax.device_get(term(k))
+    for quantity, x in values.items():
+      total[quantity] = total.get(quantity, 0.0) + np.float64(x)
+    if journal is not None and k + 1 < count:
+      journal.keep(name, {**total, _COUNT: np.array(k + 1)})
+  return total
+
+
 def _along(
-  at: Callable[[Any], Mapping[str, Any]],
+  at: Callable[..., Mapping[str, Any]],
   end_a: Any,
   end_b: Any,
   points: int,
   journal: types.Journal | None,
   name: str,
 ) -> dict[str, np.ndarray]:
-  """Returns t, and what `at` returns of each point: [P] float64."""
+  """Returns t, and what `at` returns of each point: [P] float64.
+
+  Args:
+    at: (point, journal, name of the point in it) -> its quantities.
+  """
   t = np.linspace(0, 1, points)
   rows = []
   for i, share in enumerate(t):
-    row = None if journal is None else journal.kept(f'{name}/{i}')
+    place = f'{name}/{i}'
+    row = None if journal is None else journal.kept(place)
     if row is None:
-      values = jax.device_get(at(_mixed(end_a, end_b, 1 - share, share)))
+      point = _mixed(end_a, end_b, 1 - share, share)
+      values = jax.device_get(at(point, journal, place))
       row = {key: np.float64(value) for key, value in values.items()}
       if journal is not None:
-        journal.keep(f'{name}/{i}', row)
+        journal.keep(place, row)
+        for part in (_SUMS, f'{_POPULATION}/0'):
+          journal.drop(f'{place}/{part}')
     rows.append(row)
   # A program of JAX sorts the names.
   keys = sorted(rows[0], key=lambda key: key != 'loss')
@@ -273,27 +308,31 @@ def _along(
   return {'t': t, **columns}
 
 
-def _compiled(loss_at: LossAt, params: Any) -> dict[str, Any]:
+def _compiled(
+  loss_at: LossAt, params: Any, journal: types.Journal | None, name: str
+) -> dict[str, Any]:
   """Returns the loss and what is beside it, of a program compiled once."""
   parts, shares = chunks.parts_of(loss_at)
-  total = {}
-  for part, share in zip(parts, shares):
-    with jax.default_matmul_precision('highest'):
-      try:
-        values = _values(part, params)
-      except jax.errors.JAXTypeError as error:
-        first = str(error).strip().splitlines()[0][:200]
-        raise ValueError(
-          f'the loss cannot be traced by JAX ({first}); allowed with '
-          'compiled=False, which calls it as it is'
-        ) from error
-    for key, value in jax.device_get(values).items():
-      total[key] = total.get(key, 0.0) + share * np.float64(value)
-  return total
+
+  def term(k):
+    try:
+      values = jax.device_get(_values(parts[k], params))
+    except jax.errors.JAXTypeError as error:
+      first = str(error).strip().splitlines()[0][:200]
+      raise ValueError(
+        f'the loss cannot be traced by JAX ({first}); allowed with '
+        'compiled=False, which calls it as it is'
+      ) from error
+    return {key: shares[k] * np.float64(x) for key, x in values.items()}
+
+  return _summed(term, len(parts), journal, name)
 
 
-def _called(loss_at: LossAt, params: Any) -> dict[str, Any]:
+def _called(
+  loss_at: LossAt, params: Any, journal: types.Journal | None, name: str
+) -> dict[str, Any]:
   """Returns the loss and what is beside it, of a function called as it is."""
+  del journal, name  # what it does inside is not known
   with jax.default_matmul_precision('highest'):
     return _as_numbers(loss_at(params))
 

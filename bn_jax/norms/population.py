@@ -11,6 +11,7 @@ the mean is.
 """
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,9 +21,12 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from bn_jax import checks, placement
+from bn_jax import checks, placement, types
 
 VARIANCES = ('within', 'pooled')
+# What a journal keeps of the tally of a layer, beside its means.
+_FIELDS = ('_count', '_in_groups', '_within', '_between', '_has_variance')
+_MEAN = 'mean_of_'
 
 Path = tuple[str, ...]
 
@@ -48,6 +52,8 @@ def population_statistics(
   *,
   variance: str = 'within',
   layerwise: bool = False,
+  journal: types.Journal | None = None,
+  name: str = 'population',
 ) -> Population:
   """Computes the batch_stats of a network for inference.
 
@@ -71,6 +77,8 @@ def population_statistics(
       measured when those below already use their population statistics. That
       takes a pass over the batches for each layer, until a pass changes
       nothing, so `batches` must be iterable again, such as a list.
+    journal: keeps the sums of each pass, under `name` and its number, after
+      each batch. Batches that it has are taken and not computed again.
 
   Raises:
     ValueError: no batches, or an iterator where several passes are needed; a
@@ -84,15 +92,16 @@ def population_statistics(
     raise ValueError(
       'batches can be gone through once; allowed with layerwise: a list'
     )
-  if not layerwise:
-    return _pass(module, variables, batches, variance, 'batch')
-  while True:
-    population = _pass(module, variables, batches, variance, 'running')
-    if _same(population.batch_stats, variables['batch_stats']):
+  statistics = 'running' if layerwise else 'batch'
+  for number in itertools.count():
+    sums = _Sums(variance, journal, f'{name}/{number}')
+    population = _pass(module, variables, batches, sums, statistics)
+    stats = population.batch_stats
+    if not layerwise or _same(stats, variables['batch_stats']):
       return population
     # A layer's statistics are final in the pass after the one in which those of
     # all layers below became so.
-    variables = {**variables, 'batch_stats': population.batch_stats}
+    variables = {**variables, 'batch_stats': stats}
 
 
 def keeps_statistics(batch_stats: Mapping[str, Any]) -> bool:
@@ -106,20 +115,17 @@ def keeps_statistics(batch_stats: Mapping[str, Any]) -> bool:
   )
 
 
-def _pass(module, variables, batches, variance, statistics) -> Population:
+def _pass(module, variables, batches, sums, statistics) -> Population:
   """Returns the statistics of all layers, from one pass over the batches."""
-  tallies: dict[Path, _Tally] = {}
-  batch_count = examples = 0
-  for batch in batches:
+  for batch in itertools.islice(batches, sums.batches, None):
     x, mask = batch if isinstance(batch, tuple) else (batch, None)
     with jax.default_matmul_precision('highest'):
       moments = _moments(module, variables, x, mask, statistics)
-    for path, layer in _by_layer(placement.host(moments)).items():
-      tallies.setdefault(path, _Tally(variance)).add(layer)
-    batch_count += 1
-    examples += len(x) if mask is None else int(_examples(mask))
-  if not batch_count:
+    examples = len(x) if mask is None else int(_examples(mask))
+    sums.add(_by_layer(placement.host(moments)), examples)
+  if not sums.batches:
     raise ValueError('there are no batches; allowed: one or more')
+  tallies = sums.tallies
   has_stats = 'batch_stats' in variables
   flat = traverse_util.flatten_dict(
     variables['batch_stats'] if has_stats else {}
@@ -140,7 +146,7 @@ def _pass(module, variables, batches, variance, statistics) -> Population:
     for name, value in tally.result('/'.join(path)).items():
       flat[*path, name] = _like(flat[*path, name], value)
   batch_stats = traverse_util.unflatten_dict(flat)
-  return Population(batch_stats, batch_count, examples)
+  return Population(batch_stats, sums.batches, sums.examples)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
@@ -158,6 +164,46 @@ def _by_layer(moments: Mapping[str, Any]) -> dict[Path, dict[str, np.ndarray]]:
   for (*path, _, name), value in traverse_util.flatten_dict(moments).items():
     layers.setdefault(tuple(path), {})[name] = np.asarray(value, np.float64)
   return layers
+
+
+class _Sums:
+  """The tallies of all layers in one pass; a journal keeps them.
+
+  Attributes:
+    tallies: path of a layer -> its tally.
+    batches, examples: how many there were.
+  """
+
+  def __init__(self, variance: str, journal: types.Journal | None, name: str):
+    self._variance, self._journal, self._name = variance, journal, name
+    self.tallies: dict[Path, _Tally] = {}
+    self.batches = self.examples = 0
+    arrays = None if journal is None else journal.kept(name)
+    for key, array in (arrays or {}).items():
+      path, is_of_layer, field = key.rpartition('/')
+      if is_of_layer:
+        layer = tuple(path.split('/')) if path else ()
+        self._tally(layer).resume(field, array)
+      else:
+        setattr(self, field, int(array))
+
+  def add(self, layers: Mapping[Path, Mapping], examples: int) -> None:
+    """Adds the moments of one batch, of each layer [G, C] each."""
+    for path, moments in layers.items():
+      self._tally(path).add(moments)
+    self.batches += 1
+    self.examples += examples
+    if self._journal is not None:
+      counts = {'batches': self.batches, 'examples': self.examples}
+      of_layers = {
+        '/'.join((*path, field)) if path else f'/{field}': array
+        for path, tally in self.tallies.items()
+        for field, array in tally.arrays().items()
+      }
+      self._journal.keep(self._name, counts | of_layers)
+
+  def _tally(self, path: Path) -> '_Tally':
+    return self.tallies.setdefault(path, _Tally(self._variance))
 
 
 class _Tally:
@@ -178,6 +224,18 @@ class _Tally:
     self._means: dict[str, Any] = {}
     self._within = self._between = 0.0  # sums of squares
     self._has_variance = False
+
+  def arrays(self) -> dict[str, Any]:
+    """Returns all that it is, by names without a slash."""
+    means = {f'{_MEAN}{name}': mean for name, mean in self._means.items()}
+    return {field: getattr(self, field) for field in _FIELDS} | means
+
+  def resume(self, field: str, array: np.ndarray) -> None:
+    """Takes one of `arrays` back."""
+    if field in _FIELDS:
+      setattr(self, field, array[()])
+    else:
+      self._means[field.removeprefix(_MEAN)] = array
 
   def add(self, statistics: Mapping[str, np.ndarray]) -> None:
     """Adds the groups of one batch, [G, C] each."""

@@ -1,4 +1,6 @@
 import functools
+import pathlib
+from unittest import mock
 
 import chex
 import jax
@@ -8,6 +10,8 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import analysis, norms, types
 from bn_jax.data.batches import in_memory
+from bn_jax.norms import population
+from bn_jax.storage import journal as storage
 from bn_jax.training import devices as devices_lib
 from tests.analysis import journal_test
 from tests.fixtures import (
@@ -116,6 +120,15 @@ class ClosedFormTest(parameterized.TestCase):
     got = analysis.barrier(chunked, a, b, points=4)
     for name, value in whole.items():
       np.testing.assert_allclose(got[name], value, rtol=1e-5, atol=1e-7)
+    # Of 4 points and 3 chunks, each is kept.
+    for left in range(1, 13):
+      journal = journal_test.Journal()
+      journal.left = left
+      with self.assertRaises(journal_test.Killed):
+        analysis.barrier(chunked, a, b, points=4, journal=journal)
+      journal.left = None
+      again = analysis.barrier(chunked, a, b, points=4, journal=journal)
+      same_bits.assert_same(again, got)
 
   def test_is_compiled_once(self):
     traced = chex.assert_max_traces(lambda x, w: jnp.sum(x * w**2), n=1)
@@ -198,10 +211,10 @@ class NetworkTest(parameterized.TestCase):
       _, aux = made.objective(one.params, one.batch_stats, batch, None)
       inputs = {'params': one.params, 'batch_stats': one.batch_stats}
       module = toys.Net(norms.make('batch'))
-      population = norms.population_statistics(module, inputs, [batch.images])
+      found = norms.population_statistics(module, inputs, [batch.images])
       at = {
         'interpolated': one,
-        'reset': one._replace(batch_stats=population.batch_stats),
+        'reset': one._replace(batch_stats=found.batch_stats),
       }
       for name, state_at in at.items():
         sums = made.evaluate(state_at, batch)
@@ -297,10 +310,8 @@ class NetworkTest(parameterized.TestCase):
     ]
     np.testing.assert_allclose(got['batch/loss'][0], np.mean(losses), rtol=1e-6)
     inputs = [half.images for half in halves]
-    population = made.population(state, inputs)
-    sums = made.evaluate(
-      state._replace(batch_stats=population.batch_stats), batch
-    )
+    found = made.population(state, inputs)
+    sums = made.evaluate(state._replace(batch_stats=found.batch_stats), batch)
     np.testing.assert_allclose(
       got['reset/loss'][0], sums['loss'] / 16, rtol=1e-6
     )
@@ -340,28 +351,68 @@ class NetworkTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, said):
         looked(made, state, other, batch)
 
+  def counting(self):
+    """(a problem, what counts its passes): of batches, and for statistics."""
+    made, *_ = trained('batch', 8)
+    passes = [journal_test.Counted(made.evaluate)]
+    moments = population._moments
+    passes.append(journal_test.Counted(moments))
+    patch = mock.patch.object(population, '_moments', passes[1])
+    self.enterContext(patch)
+    evaluate = lambda *args, statistics: passes[0](*args, statistics)
+    return made._replace(evaluate=evaluate), passes
+
   def test_goes_on_to_the_same_bits(self):
-    """Of nine points, those that the journal has are not computed again."""
-    made, state, batch = trained('batch', 8)
-    other, calls = trained('batch', 20)[1], []
+    """Neither points nor parts of one that a journal has are computed again.
 
-    def evaluate(*arguments, **keywords):
-      calls.append(None)
-      return made.evaluate(*arguments, **keywords)
-
-    counting = made._replace(evaluate=evaluate)
-    look = functools.partial(looked, counting, state, other, batch, points=3)
+    Of three points and three statistics, over two groups: 18 passes, and six
+    for the statistics of the population.
+    """
+    _, state, batch = trained('batch', 8)
+    other = trained('batch', 20)[1]
+    made, passes = self.counting()
+    look = functools.partial(
+      looked, made, state, other, batch, points=3, group_size=8
+    )
+    calls = lambda: sum(one.calls for one in passes)
     whole = look()
+    self.assertEqual([one.calls for one in passes], [18, 6])
+    journal = journal_test.Journal()
+    look(journal)
+    self.assertLen(journal, 9)  # what was of a point in progress is gone
     for stores_last in (True, False):
-      for left in range(1, 10):
+      for left in range(1, 25):
         journal = journal_test.Journal()
         journal.left, journal.stores_last = left, stores_last
-        calls.clear()
+        before = calls()
         with self.assertRaises(journal_test.Killed):
           look(journal)
         journal.left = None
         same_bits.assert_same(look(journal), whole)
-        self.assertLen(calls, 9 + (not stores_last))
+        self.assertEqual(calls() - before, 24 + (not stores_last))
+
+  def test_goes_on_from_disk(self):
+    """Ended at each thing that it keeps, in files with a tree in their keys."""
+    _, state, batch = trained('batch', 8)
+    made, passes = self.counting()
+    look = functools.partial(
+      looked, made, state, trained('batch', 20)[1], batch, points=2,
+      over=['reset'], group_size=8,
+    )  # fmt: skip
+    want = look()
+    folder = pathlib.Path(self.create_tempdir().full_path) / 'kept'
+    keep = storage.Journal.keep
+
+    def ending(journal, name, arrays):
+      keep(journal, name, arrays)
+      raise journal_test.Killed
+
+    with mock.patch.object(storage.Journal, 'keep', ending):
+      for _ in range(8):
+        with self.assertRaises(journal_test.Killed):
+          look(storage.Journal(folder))
+    same_bits.assert_same(look(storage.Journal(folder)), want)
+    self.assertEqual([one.calls for one in passes], [8, 8])
 
   def test_eight_devices(self):
     """In float32: to 1e-5 of the numbers on one."""

@@ -1,3 +1,6 @@
+import functools
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +8,9 @@ from absl.testing import absltest, parameterized
 from flax import linen as nn
 
 from bn_jax import norms
+from bn_jax.norms import population
 from bn_jax.training import devices
+from tests.analysis import journal_test
 from tests.fixtures import (
   same_bits,
   strict,  # noqa: F401
@@ -144,6 +149,37 @@ class PopulationTest(parameterized.TestCase):
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
       got.batch_stats, want.batch_stats,
     )  # fmt: skip
+
+  @parameterized.parameters(
+    ('batch', 'within', True),
+    ('batch', 'pooled', False),
+    ('lp', 'within', False),
+  )
+  def test_goes_on_from_a_journal(self, norm, variance, layerwise):
+    """To the same bits, and no batch that it has is taken again."""
+    module, variables = made(norm, group_size=3)
+    masks = [np.arange(6) < number for number in (6, 5, 4)]
+    padded = list(zip(batches(3), masks))
+    moments = journal_test.Counted(population._moments)
+    self.enterContext(mock.patch.object(population, '_moments', moments))
+    find = functools.partial(
+      norms.population_statistics, module, variables, padded,
+      variance=variance, layerwise=layerwise,
+    )  # fmt: skip
+    want, passes = find(), 3 if layerwise else 1
+    times = 3 * passes
+    self.assertEqual(moments.calls, times)
+    for left in range(1, times + 1):
+      journal = journal_test.Journal()
+      journal.left = left
+      moments.calls = 0
+      with self.assertRaises(journal_test.Killed):
+        find(journal=journal)
+      journal.left = None
+      same_bits.assert_same(find(journal=journal), want)
+      self.assertEqual(moments.calls, times)
+      self.assertLen(journal, passes)
+      self.assertEqual(journal['population/0']['examples'], 15)
 
   def test_running_averages_and_momentum_have_no_influence(self):
     module, variables = made(momentum=0.1, running_average='corrected_ema')

@@ -11,9 +11,9 @@ over channels, which are a matrix product for each of the elements. There are
 two algorithms:
 
 F(4, 3): 4 outputs of 6 inputs by 6 products; shifted slices need 12. It is the
-  product of two polynomials by their values at the points p = 0, 1, -1, 2, -2
-  and infinity (Toom and Cook), transposed. A evaluates at the points. G does
-  too, and divides by prod_{j != i} (p_i - p_j). A row of B' holds the
+  product of two polynomials by their values at the points p = 0, 5/8, -5/8,
+  3/2, -3/2 and infinity (Toom and Cook), transposed. A evaluates at the points.
+  G does too, and divides by prod_{j != i} (p_i - p_j). A row of B' holds the
   coefficients of prod_{j != i} (z - p_j). Sides are padded to multiples of 4.
 Pair, for a side of 2: y0 = g1 d0 + g2 d1, y1 = g0 d0 + g1 d1 (taps that meet
   padding are left out). g1 (d0 + d1) is in both: 3 products instead of 6.
@@ -25,13 +25,14 @@ come from `lax.split`, whose transpose is one concatenation; that of indices is
 a slow sum of padded arrays.
 
 It rounds more than the product form, since A' adds up large terms that cancel.
-In float32 the relative error (2-norm) of a layer of VGG-11 or of its gradients
-is 1e-6 to 5e-6, and 8e-7 for a Pair (product and library: 2e-7 to 4e-7, 3e-6 at
-worst). The largest error of a value is 1.5e-5 of the largest value. The
-gradient of a whole VGG-11 (batch 128, two seeds, with and without Batch
-Normalization) differs from that in float64 by 1e-3 to 4e-3 of its norm, the
-product's by 4e-4 to 1e-3, the library's by 1e-6 to 2e-3: the last digit of a
-value can switch a ReLU or a maximum.
+The points 0, 1, -1, 2, -2 of Lavin and Gray are 2.2 times worse than these and
+no faster: a step of VGG-11 takes 0.99 of the time of theirs, or 0.99 where the
+parts that two opposite points share are computed once (16 rounds in turns, CPU
+seconds on loaded cores). In float32 the relative error (2-norm) of a layer of
+256 channels, of normal inputs after a ReLU, and of its two gradients is 1.2e-6,
+1.5e-6 and 7e-7 (product: 2.8e-7, 2.9e-7 and 2.0e-7); that of a Pair 1e-7 to
+4e-7. In a whole network the last digit of a value can switch a ReLU or a
+maximum: gradients of networks are in docs/models.md.
 """
 
 import functools
@@ -63,30 +64,31 @@ class Algorithm(NamedTuple):
   outputs: Matrix
 
 
+# Points, A and B are exact in binary; of G, each number is rounded once.
 F43 = Algorithm(
   tile=4,
   pad=1,
   inputs=(
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
+    (225 / 256, 0, -169 / 64, 0, 1, 0),
+    (0, -45 / 32, -9 / 4, 5 / 8, 1, 0),
+    (0, 45 / 32, -9 / 4, -5 / 8, 1, 0),
+    (0, -75 / 128, -25 / 64, 3 / 2, 1, 0),
+    (0, 75 / 128, -25 / 64, -3 / 2, 1, 0),
+    (0, 225 / 256, 0, -169 / 64, 0, 1),
   ),
   taps=(
-    (1 / 4, 0, 0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
+    (256 / 225, 0, 0),
+    (-2048 / 2975, -256 / 595, -32 / 119),
+    (-2048 / 2975, 256 / 595, -32 / 119),
+    (128 / 1071, 64 / 357, 32 / 119),
+    (128 / 1071, -64 / 357, 32 / 119),
     (0, 0, 1),
   ),
   outputs=(
     (1, 1, 1, 1, 1, 0),
-    (0, 1, -1, 2, -2, 0),
-    (0, 1, 1, 4, 4, 0),
-    (0, 1, -1, 8, -8, 1),
+    (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2, 0),
+    (0, 25 / 64, 25 / 64, 9 / 4, 9 / 4, 0),
+    (0, 125 / 512, -125 / 512, 27 / 8, -27 / 8, 1),
   ),
 )
 PAIR = Algorithm(

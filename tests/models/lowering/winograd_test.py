@@ -33,8 +33,13 @@ class AlgorithmTest(parameterized.TestCase):
       np.testing.assert_allclose(got, want, atol=1e-15)
 
   def test_values_at_the_points(self):
-    """F(4, 3): 0, 1, -1, 2, -2 and infinity, where the leading one is left."""
-    points = np.array([0, 1, -1, 2, -2.0])
+    """F(4, 3): 0, 5/8, -5/8, 3/2, -3/2 and infinity: the leading coefficient.
+
+    A and B are exact in float32.
+    """
+    points = np.array([0, 5 / 8, -5 / 8, 3 / 2, -3 / 2])
+    for matrix in (winograd.F43.inputs, winograd.F43.outputs):
+      np.testing.assert_array_equal(np.float32(matrix), matrix)
     powers = points[:, None] ** np.arange(4)
     np.testing.assert_array_equal(np.array(winograd.F43.outputs).T[:-1], powers)
     taps = np.array(winograd.F43.taps)
@@ -95,7 +100,10 @@ class ConvolveTest(parameterized.TestCase):
 
   @parameterized.parameters((16, 32, 8), (4, 128, 64), (2, 128, 64))
   def test_error_in_float32(self, side, channels, features):
-    """Value and gradients are within 2e-5 of their size; rounded, not wrong."""
+    """Value and gradients are within 2e-6 of their size; rounded, not wrong.
+
+    With the points 0, 1, -1, 2, -2 it would be 2.7e-6.
+    """
     x, kernel = arrays((side, side), channels, features)
     dy = np.random.default_rng(1).normal(size=(2, side, side, features))
 
@@ -117,7 +125,7 @@ class ConvolveTest(parameterized.TestCase):
       self.assertEqual(g.dtype, jnp.float32)
       g, w = np.float64(g), np.float64(w)
       error = np.linalg.norm(g - w) / np.linalg.norm(w)
-      self.assertBetween(error, 1e-9, 2e-5)
+      self.assertBetween(error, 1e-9, 2e-6)
 
   def test_kernel_of_another_size(self):
     x, _ = arrays((4, 4))
