@@ -31,7 +31,7 @@ _FOLDER = pathlib.Path(__file__).resolve().parent
 BENCHMARKS = {
   'analysis': "measures of the 2018 paper: PyTorch's values and times",
   'batches': 'batches from memory and their augmentation: the step',
-  'compiled': 'steps compiled for TPUs that are not there: what they write',
+  'compiled': 'steps compiled for an H200 or a v5e that is not there',
   'curvature': 'eigenvalues, densities, surfaces: five peers, values first',
   'input': 'streams of images: bare decoding; folders: an array_record',
   'loops': 'gradients inside a loop of the program: outside',

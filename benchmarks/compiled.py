@@ -56,11 +56,13 @@ gpu_device_info {
   memory_bandwidth: 4800000000000 device_memory_size: 151397597184
 }
 """
-# Device -> its platform, and what describes four of them to the compiler.
+# Device -> its platform, whose package has the compiler, and what describes
+# four of them to it.
 DEVICES = {
-  'v5e': ('tpu', dict(topology_name='v5e:2x2')),
+  'v5e': ('tpu', 'libtpu', dict(topology_name='v5e:2x2')),
   'h200': (
     'cuda',
+    '"jax[cuda12]"',
     dict(topology_name='h200', topology='1 x 1 x 4', target_config=_H200),
   ),
 }
@@ -96,8 +98,14 @@ class Program(NamedTuple):
 
 def compiled(config, device: str, count: int) -> Program:
   """Compiles the step of a resolved run for so many devices of a kind."""
-  platform, description = DEVICES[device]
-  topology = topologies.get_topology_desc(platform=platform, **description)
+  platform, package, description = DEVICES[device]
+  try:
+    topology = topologies.get_topology_desc(platform=platform, **description)
+  except (RuntimeError, NotImplementedError) as error:
+    raise SystemExit(
+      f'error: the compiler for {device} is not there: {error}; '
+      f'pip install {package}'
+    ) from error
   mesh = jax.sharding.Mesh(
     np.array(topology.devices[:count]), (devices_lib.AXIS,),
     axis_types=(jax.sharding.AxisType.Auto,),
@@ -172,7 +180,7 @@ def main() -> None:
   parser.add_argument('--layouts', default='jit')
   parser.add_argument('--batch_size', type=int, default=256)
   parser.add_argument('--width', type=float, default=1.0)
-  parser.add_argument('--device', choices=DEVICES, required=True)
+  parser.add_argument('--device', choices=DEVICES, default='h200')
   parser.add_argument('--devices', type=int, default=4, choices=(1, 2, 4))
   options = parser.parse_args()
   _prepare()
