@@ -132,9 +132,9 @@ def compiled(config, device: str, count: int) -> Program:
 def wide_maps(text: str, examples: int, params: Any) -> Iterator[str]:
   """Yields shapes of float32 activation maps that a program writes to memory.
 
-  Those are arrays of no parameter's shape, whose first axis counts examples, or
-  all their places, and at least 64 numbers of each: more than logits are. What
-  is computed within a fusion is not written.
+  Those are arrays of no parameter's shape with an axis of examples, then at
+  least two of places and channels, at least 64 numbers an example. What is
+  computed within a fusion is not written.
   """
   parameters = {leaf.shape for leaf in jax.tree.leaves(params)}
   entry = text[text.index('\nENTRY') :]
@@ -143,11 +143,11 @@ def wide_maps(text: str, examples: int, params: Any) -> Iterator[str]:
     if not match or match[2] in _NAMES:
       continue
     for shape in re.findall(r'f32\[([\d,]+)\]', match[1]):
-      sizes = tuple(int(size) for size in shape.split(','))
-      first = next((size for size in sizes if size > 1), 1)
+      whole = tuple(int(size) for size in shape.split(','))
+      sizes = [size for size in whole if size > 1]
+      is_map = len(sizes) > 2 and sizes[0] % examples == 0
       is_large = math.prod(sizes) >= 64 * examples
-      is_map = first % examples == 0 and max(sizes) < math.prod(sizes)
-      if is_map and is_large and sizes not in parameters:
+      if is_map and is_large and whole not in parameters:
         yield shape
 
 
