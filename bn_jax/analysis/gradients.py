@@ -5,6 +5,7 @@ loop over chunks is in Python: in a loop of XLA's, convolution gradients are 12
 to 30 times slower on the CPU (jax#12868).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -211,6 +212,22 @@ def hessian_product(
     if 'custom_vjp' not in str(error):
       raise
     return _summed(_product_backwards, *arguments)[1]
+
+
+def updates(
+  problem: types.Problem,
+  state: types.TrainState,
+  loss: Loss,
+  journal: types.Journal | None,
+) -> Any:
+  """Returns what the optimizer adds to the parameters for a loss's gradient.
+
+  Args:
+    journal: keeps the gradient, under 'step'.
+  """
+  _, gradient = value_and_gradient(loss, state.params, journal, 'step')
+  look = functools.partial(value_and_gradient, loss)
+  return problem.updates(state, gradient, look)
 
 
 def memory(loss: Loss, params: Any) -> int:

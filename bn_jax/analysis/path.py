@@ -9,7 +9,7 @@ arXiv:2211.08403, find them anew at each point.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -175,14 +175,8 @@ def measure(
   names = tuple(dict.fromkeys(over))
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-    states: types.States | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal, states=None):
     of_batches = not {'batch', 'reset'}.isdisjoint(names)
     pieces = chunks.batches_of(
       problem, batch, 'batch' if of_batches else 'running',

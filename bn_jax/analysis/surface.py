@@ -4,7 +4,7 @@ Goodfellow, Vinyals and Saxe (2015), arXiv:1412.6544, on a line; Li et al.
 (2018), arXiv:1712.09913, in a plane, with the directions of `directions`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -157,23 +157,12 @@ def measure(
   """
   grid = planes.Grid(directions, normalise, dimensions, points, extent, seed)
   grid.check()
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
-  checks.flag('penalised', penalised)
-  size = kind_lib.checked_chunk_size(chunk_size, group_size)
-  points_lib.check_spread(spread, size)
+  objective = chunks.Objective(statistics, chunk_size, group_size, penalised)
+  points_lib.check_spread(spread, objective.chunk_size)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-    states: types.States | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
-    loss_of = lambda state: chunks.of_problem(
-      problem, state, batch, statistics, penalised=penalised,
-      chunk_size=size, group_size=group_size,
-    )  # fmt: skip
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal, states=None):
+    loss_of = lambda state: objective.of(problem, state, batch)
     plane = grid.plane(loss_of, state, states, journal)
     loss = loss_of(state)
     at_0 = gradients.value(loss, state.params, journal, 'loss_0')
