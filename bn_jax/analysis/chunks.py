@@ -73,6 +73,15 @@ class Objective:
       chunk_size=self.chunk_size, group_size=self.group_size,
     )  # fmt: skip
 
+  def scores(
+    self, problem: types.Problem, state: types.TrainState, batch: types.Batch
+  ) -> Loss:
+    """Returns it as `problem.scores`: a dict with the accuracy beside it."""
+    return _of_function(
+      problem, problem.scores, state, batch, self.statistics, self.penalised,
+      self.chunk_size, self.group_size,
+    )  # fmt: skip
+
   def of_data(self, *arguments: Any) -> Loss:
     """Returns that loss without the penalty."""
     return dataclasses.replace(self, penalised=False).of(*arguments)

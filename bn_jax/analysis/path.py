@@ -328,27 +328,12 @@ def _called(
   """Returns the loss and what is beside it, of a function called as it is."""
   del journal, name  # what it does inside is not known
   with jax.default_matmul_precision('highest'):
-    return _as_numbers(loss_at(params))
+    return gradients.real_scalars(loss_at(params))
 
 
 @jax.jit
 def _values(loss_at: LossAt, params: Any) -> dict[str, jax.Array]:
-  return _as_numbers(loss_at(params))
-
-
-def _as_numbers(values: Any) -> dict[str, jax.Array]:
-  """Returns a loss, or a dict of it and others, as a dict of real scalars."""
-  if not isinstance(values, Mapping):
-    return {'loss': gradients.real_scalar(values)}
-  if 'loss' not in values:
-    raise ValueError(
-      f'the dict has {", ".join(map(repr, values)) or "nothing"}; it must have '
-      "the 'loss'"
-    )
-  return {
-    name: gradients.real_scalar(value, f'the {name}')
-    for name, value in values.items()
-  }
+  return gradients.real_scalars(loss_at(params))
 
 
 @jax.jit
