@@ -81,7 +81,7 @@ def facts(
     'parameters': sum(sizes),
     'layers': list(layers),
     'layout': config.layout,
-    **build.lowering(config),
+    **build.lowerings(config),
     'device': {
       'platform': device.platform,
       'kind': device.device_kind,

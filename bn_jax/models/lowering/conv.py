@@ -4,9 +4,9 @@
 writes a convolution as one matrix product over shifted slices and a pool as a
 maximum over them. It gives the same numbers but for rounding, 3 to 30 times as
 fast on the CPU, where XLA's convolution gradients are slow. 'winograd' is twice
-as fast again on the CPU in 3 x 3 convolutions of stride 1, but rounds more, so
-it is never chosen by default. Parameters are the same in all of them. For
-overlapping windows see `bn_jax.models.lowering.pool`.
+as fast again on the CPU in 3 x 3 convolutions of stride 1, but rounds more: fit
+for training, while measures take another. Parameters are the same in all of
+them. For overlapping windows see `bn_jax.models.lowering.pool`.
 """
 
 import functools
