@@ -1,10 +1,10 @@
 """Chooses a lowering: one of the ways to write an operation.
 
 'library' is XLA's own operation; 'product' is written in products, slices and
-elementwise operations. 'winograd' is 'product' except for the convolutions of
-`bn_jax.models.lowering.winograd`, which are faster and round more. 'auto' is
-the fast one that is fit for training: 'winograd' where a program is compiled
-for the CPU, else 'library'.
+elementwise operations. 'winograd' is the fastest of three for each convolution
+on a CPU, the third being `bn_jax.models.lowering.winograd`, which rounds more.
+'auto' is the fast one that is fit for training: 'winograd' where a program is
+compiled for the CPU, else 'library'.
 """
 
 import functools
