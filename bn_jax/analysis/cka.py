@@ -13,6 +13,7 @@ Song et al. (2012), without their diagonals; it is near 0 for independent
 layers, at times below.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -56,16 +57,10 @@ def cka(
     ValueError: no layers; values that are not floating point, of fewer than
       four examples, or of different numbers of them.
   """
-  of_rows = _centred(hidden)
-  of_columns = of_rows if other is None else _centred(other)
-  sizes = sorted({len(vectors) for vectors in (*of_rows, *of_columns)})
-  if len(sizes) > 1:
-    raise ValueError(
-      f'hidden vectors of {" and ".join(map(str, sizes))} examples; allowed: '
-      'those of the same examples'
-    )
-  rows, columns = _directions(of_rows), _directions(of_columns)
-  return {name: rows[name] @ columns[name].T for name in _SAME}
+  for layers in (hidden,) if other is None else (hidden, other):
+    hidden_lib.check_layers(layers)
+  rows = _directions(hidden.items())
+  return _cosines(rows, rows if other is None else _directions(other.items()))
 
 
 def measure(
@@ -111,16 +106,19 @@ def measure(
     journal: types.Journal | None = None,
     states: types.States | None = None,
   ) -> dict[str, np.ndarray]:
-    del journal  # a pass through each network is all
+    del journal  # passes through each network are all
     (batch,) = batches
     kind_lib.check_unpadded(batch, examples)
-    hidden, *other = (
-      hidden_lib.of_problem(
-        problem, at, batch, statistics, layer_names, examples
+    rows, *others = (
+      _directions(
+        hidden_lib.of_problem(
+          problem, at, batch, statistics, layer_names, examples
+        )
       )
       for at in (state, *([states.at(to)] if to else []))
     )
-    return _by_layer(tuple(hidden), cka(hidden, *other), bool(to))
+    columns = others[0] if to else rows
+    return _by_layer(tuple(rows), _cosines(rows, columns), bool(to))
 
   return look
 
@@ -138,34 +136,58 @@ def _by_layer(
   return rows
 
 
-def _centred(hidden: Mapping[str, Any]) -> list[np.ndarray]:
-  """Returns the vectors of each layer less their mean, [N, D], largest 1.
+def _cosines(
+  rows: Mapping[str, np.ndarray], columns: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Returns both CKAs of each layer of rows with each of columns, [L, M]."""
+  lengths = {pair.shape[1] for pair in (*rows.values(), *columns.values())}
+  if len(lengths) > 1:
+    sizes = map(str, map(math.isqrt, sorted(lengths)))
+    raise ValueError(
+      f'hidden vectors of {" and ".join(sizes)} examples; allowed: those of '
+      'the same examples'
+    )
+  of_rows, of_columns = (
+    np.stack(list(layers.values()), axis=1) for layers in (rows, columns)
+  )
+  return {name: of_rows[k] @ of_columns[k].T for k, name in enumerate(_SAME)}
 
-  All nan where they are not finite, or no further apart than rounding.
+
+def _directions(layers: Iterable[tuple[str, Any]]) -> dict[str, np.ndarray]:
+  """Returns both centred Gram matrices of each layer, [2, N * N], of norm 1.
+
+  Of one layer after the other: where they come from an iterator, no more than
+  one is in memory.
   """
-  hidden_lib.check_layers(hidden)
-  layers = []
-  for name, values in hidden.items():
-    vectors_ND = hidden_lib.matrix(name, values, _LEAST)
-    with np.errstate(invalid='ignore', over='ignore'):
-      centred_ND = vectors_ND - vectors_ND.mean(0)[None]
-    farthest, largest = np.abs(centred_ND).max(), np.abs(vectors_ND).max()
-    rounding = float(jnp.finfo(values.dtype).eps) * largest
-    layers.append(centred_ND / (farthest if farthest > rounding else np.nan))
-  return layers
+  pairs = {}
+  for name, values in layers:
+    gram = _gram(hidden_lib.matrix(name, values, _LEAST))
+    pairs[name] = np.stack(
+      [_unit(gram, gram), _unit(_without_diagonal(gram), gram)]
+    )
+  return pairs
 
 
-def _directions(layers: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns both centred Gram matrices of layers, [L, N * N], of norm 1.
+def _gram(vectors_ND: np.ndarray) -> np.ndarray:
+  """Returns X X' of the vectors less their mean, the largest number 1, [N, N].
 
-  The vectors are centred, which changes neither; so nothing is lost to the
-  rounding of a large mean.
+  Centred vectors change neither CKA, and nothing is lost to the rounding of a
+  large mean. All nan where they are not finite, or no further apart than
+  rounding.
   """
-  pairs = []
-  for vectors_ND in layers:
-    gram = vectors_ND @ vectors_ND.T
-    pairs.append([_unit(gram, gram), _unit(_without_diagonal(gram), gram)])
-  return {name: np.stack(rows) for name, rows in zip(_SAME, zip(*pairs))}
+
+  def centred():
+    for block in hidden_lib.blocks(vectors_ND):
+      with np.errstate(invalid='ignore', over='ignore'):
+        yield np.abs(block).max(), block - block.mean(0)[None]
+
+  largest, farthest = np.max(
+    [(size, np.abs(block).max()) for size, block in centred()], axis=0
+  )
+  rounding = float(jnp.finfo(vectors_ND.dtype).eps) * largest
+  scale = farthest if farthest > rounding else np.nan
+  blocks = (block / scale for _, block in centred())
+  return sum(block @ block.T for block in blocks)
 
 
 def _without_diagonal(gram: np.ndarray) -> np.ndarray:

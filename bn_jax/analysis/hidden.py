@@ -5,7 +5,8 @@ positions and channels, flattened: [N, H, W, C] is a matrix [N, H * W * C].
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,9 +16,14 @@ from bn_jax import checks, placement, trees, types
 from bn_jax.analysis import activations as activations_lib
 from bn_jax.analysis import kind as kind_lib
 
+# Bytes of hidden vectors that one pass through the network hands over: further
+# layers are taken by further passes, as many as it takes.
+_ROOM = 2**30
+_BLOCK = 2**24  # numbers of a layer that are converted to float64 at a time
+
 
 def matrix(name: str, values: Any, least: int) -> np.ndarray:
-  """Returns hidden vectors as the rows of a matrix, [N, D] in float64.
+  """Returns hidden vectors as the rows of a matrix, [N, D] in their dtype.
 
   Args:
     name: of the layer, for messages.
@@ -35,7 +41,15 @@ def matrix(name: str, values: Any, least: int) -> np.ndarray:
     )
   if not np.size(values):
     raise ValueError(f'{name} has shape {np.shape(values)}: no units at all')
-  return np.asarray(values, np.float64).reshape(len(values), -1)
+  return np.asarray(values).reshape(len(values), -1)
+
+
+def blocks(vectors_ND: np.ndarray) -> Iterator[np.ndarray]:
+  """Yields the columns of a matrix in blocks, [N, d] each in float64."""
+  examples, units = vectors_ND.shape
+  size = max(1, _BLOCK // examples)
+  for first in range(0, units, size):
+    yield vectors_ND[:, first : first + size].astype(np.float64)
 
 
 def check_layers(layers: Mapping[str, Any]) -> None:
@@ -62,11 +76,11 @@ def of_problem(
   statistics: str,
   layers: Sequence[str],
   examples: int,
-) -> dict[str, np.ndarray]:
-  """Returns {layer: what enters its nonlinearity, [examples, ...]}.
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields (layer, what enters its nonlinearity, [examples, ...]) in order.
 
   The whole batch goes through the network, whose statistics may be of it; the
-  first `examples` are kept.
+  first `examples` are kept. So many layers as have room go through it together.
 
   Args:
     layers: their names; () is all that feed a nonlinearity.
@@ -74,13 +88,32 @@ def of_problem(
   Raises:
     ValueError: an unknown layer.
   """
+  for group in _groups(problem, state, batch, statistics, layers, examples):
+    arguments = problem.activations, state, batch, statistics, group, examples
+    with jax.default_matmul_precision('highest'):
+      values = placement.host(_pass(*arguments))
+    # JAX sorts the keys of a dict, and 'dense10' is not the second layer.
+    for name in group:
+      yield name, values.pop(name)
+
+
+def _groups(
+  problem, state, batch, statistics, layers, examples
+) -> list[tuple[str, ...]]:
+  """Returns the layers in order, in groups whose hidden vectors have room."""
   names = activations_lib.chosen_layers(problem.taps, layers or problem.taps)
-  with jax.default_matmul_precision('highest'):
-    values = problem.activations(state, batch, statistics, names)
-  kept = {name: _first(values[name], examples) for name in names}
-  # JAX sorts the keys of a dict, and 'dense10' is not the second layer.
-  fetched = placement.host(kept)
-  return {name: fetched[name] for name in names}
+  shapes = _pass.eval_shape(
+    problem.activations, state, batch, statistics, names, examples
+  )
+  groups, left = [], -1
+  for name in names:
+    size = math.prod(shapes[name].shape) * shapes[name].dtype.itemsize
+    if size > left:
+      groups.append([])
+      left = _ROOM
+    groups[-1].append(name)
+    left -= size
+  return list(map(tuple, groups))
 
 
 def forward(
@@ -89,11 +122,22 @@ def forward(
   batch: types.Batch,
   section: kind_lib.Section,
 ) -> tuple[Callable[..., Any], Sequence[Any]]:
-  """Returns the pass of `of_problem` and its arguments, as `Kind.forward`."""
-  layers = tuple(section['layers']) or problem.taps
-  return problem.activations, (state, batch, section['statistics'], layers)
+  """Returns a pass of `of_problem` and its arguments, as `Kind.forward`.
+
+  It is the last one, which goes through all of the network.
+  """
+  statistics, examples = section['statistics'], section['examples']
+  *_, last = _groups(
+    problem, state, batch, statistics, section['layers'], examples
+  )
+  return _pass, (problem.activations, state, batch, statistics, last, examples)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _first(values, count):
-  return values[:count]
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
+def _pass(activations, state, batch, statistics, names, examples):
+  """Returns {layer: the first examples of what enters its nonlinearity}.
+
+  In one program, so that the other examples are given back at once.
+  """
+  values = activations(state, batch, statistics, names)
+  return {name: values[name][:examples] for name in names}

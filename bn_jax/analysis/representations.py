@@ -68,10 +68,7 @@ def representations(
   """
   checks.number('threshold', threshold, above=0.0)
   hidden_lib.check_layers(hidden)
-  rows = [
-    _ranks(hidden_lib.matrix(name, values, _LEAST), threshold)
-    for name, values in hidden.items()
-  ]
+  rows = [_ranks(name, x, threshold) for name, x in hidden.items()]
   return {name: np.array([row[name] for row in rows]) for name in _QUANTITIES}
 
 
@@ -108,31 +105,35 @@ def measure(
     batches: Iterable[types.Batch],
     journal: types.Journal | None = None,
   ) -> dict[str, np.ndarray]:
-    del journal  # one pass through the network is all
+    del journal  # passes through the network are all
     (batch,) = batches
     kind_lib.check_unpadded(batch, examples)
     hidden = hidden_lib.of_problem(
       problem, state, batch, statistics, layer_names, examples
     )
-    values = representations(hidden, threshold=threshold)
     return {
-      f'{name}/{quantity}': value_L[i]
-      for i, name in enumerate(hidden)
-      for quantity, value_L in values.items()
+      f'{name}/{quantity}': value
+      for name, vectors in hidden
+      for quantity, value in _ranks(name, vectors, threshold).items()
     }
 
   return look
 
 
-def _ranks(hidden_ND: np.ndarray, threshold: float) -> dict[str, float]:
+def _ranks(name: str, values: Any, threshold: float) -> dict[str, float]:
   """Returns the quantities of one layer, by the squares of singular values."""
+  hidden_ND = hidden_lib.matrix(name, values, _LEAST)
   examples, units = hidden_ND.shape
-  largest = np.abs(hidden_ND).max()
+  largest = np.max([np.abs(x).max() for x in hidden_lib.blocks(hidden_ND)])
   if not 0 < largest < np.inf:  # nan too
     return dict.fromkeys(_QUANTITIES, np.nan)
-  hidden_ND = hidden_ND / largest  # so that no square overflows or vanishes
-  is_wide = units > examples
-  gram = hidden_ND @ hidden_ND.T if is_wide else hidden_ND.T @ hidden_ND
+  # The largest becomes 1, so that no square overflows or vanishes.
+  if units > examples:
+    blocks = (block / largest for block in hidden_lib.blocks(hidden_ND))
+    gram = sum(block @ block.T for block in blocks)
+  else:
+    scaled_ND = hidden_ND.astype(np.float64) / largest
+    gram = scaled_ND.T @ scaled_ND
   square_K = np.linalg.eigvalsh(gram)
   is_rounding = square_K < len(gram) * np.finfo(float).eps * square_K[-1]
   square_K = np.where(is_rounding, 0.0, square_K)
