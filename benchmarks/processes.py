@@ -72,19 +72,19 @@ def serve(answers: Mapping[str, Callable[..., Any]]) -> None:
 
   Args:
     answers: name -> function of the words; None is an empty answer. 'memory' is
-      answered here.
+      that of the process, if nothing else is said.
   """
   # What libraries print is no answer: it goes where errors go.
   pipe = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)
-  answers = {'memory': _memory, **answers}
+  answers = {'memory': memory, **answers}
   for line in sys.stdin:
     words = json.loads(line)
     answer = answers[words.pop('do')](**words)
     print(json.dumps(answer or {}), file=pipe, flush=True)
 
 
-def _memory() -> dict[str, float]:
+def memory() -> dict[str, float]:
   """Returns the most memory that this process has had, in MB."""
   # Linux counts in KiB, macOS in bytes.
   unit = 1 if sys.platform == 'darwin' else 1024
