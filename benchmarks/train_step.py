@@ -1,159 +1,220 @@
-"""Times a training step of VGG-11 with BN at CIFAR's shape: ours, stock flax's.
+"""Times training steps in turns: ours, PyTorch's in three forms, stock flax's.
 
-Both run in one process, in turns, with the same weights, batch, optimizer (SGD
-with momentum 0.9) and precision; their losses and updates are compared first.
+Networks with Batch Normalization and SGD with momentum 0.9, in float32: VGG-11,
+VGG-16 and ResNet-20 (a batch of 128 at 32 pixels), BN-Inception (16 at 224);
+with --dtype=bfloat16 all compute in it and keep parameters in float32.
+Each side is a process of its own; they take turns, and one that waits uses no
+core. Ours is the step of a run, with its metrics, in the default config. Peers,
+from `train_step_networks`: PyTorch eager in NCHW (nchw) and channels_last, and
+by torch.compile in channels_last (compiled: minutes to compile for
+BN-Inception), and nn.Conv, nn.BatchNorm and nn.max_pool of flax (flax).
 
-  python benchmarks/train_step.py [--batch_size=128] [--pairs=5]
+Values first: from our weights and batch, the loss must be the same to 1e-5, and
+the first update to 5 % of its length (the rounding of float32 switches ReLUs
+and maxima, and a deep network multiplies it), or the program exits with 1.
 
-The peer is written with `flax.linen` alone: nn.Conv, nn.BatchNorm, nn.max_pool.
+Printed are images/s (median and range), the memory that each process had at
+most, the time of each peer over ours, and that of the best PyTorch form of each
+round over ours, beside its bar.
+
+  python -m benchmarks train_step [--networks=vgg11,resnet20] [--rounds=6]
+    [--peers=nchw,channels_last] [--lowerings=default,product]
+    [--dtype=bfloat16] [--batch_size=1024]
+
+It needs `pip install -r requirements-bench.txt`, but for --peers=flax.
 """
 
 import argparse
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
 import pathlib
 import platform
 import statistics
-import sys
-import time
+import tempfile
 
-import jax
-import jax.numpy as jnp
-import optax
-from flax import linen as nn
+import numpy as np
+import processes
+import train_step_networks as networks
+import turns
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-
-from bn_jax import models
-
-_CHANNELS = ((64,), (128,), (256, 256), (512, 512), (512, 512))
-
-
-class StockVGG11(nn.Module):
-  """VGG-11 with BN as flax's users write it, with our layers' names."""
-
-  use_fast_variance: bool
-
-  @nn.compact
-  def __call__(self, x):
-    index = 0
-    for block in _CHANNELS:
-      for features in block:
-        index += 1
-        x = nn.Conv(features, (3, 3), use_bias=False, name=f'conv{index}')(x)
-        x = nn.BatchNorm(
-          use_running_average=False,
-          momentum=0.9,
-          use_fast_variance=self.use_fast_variance,
-          name=f'conv{index}_norm',
-        )(x)
-        x = nn.relu(x)
-      x = nn.max_pool(x, (2, 2), (2, 2))
-    return nn.Dense(10, name='logits')(x.reshape(len(x), -1))
+_FOLDER = pathlib.Path(__file__).resolve().parent
+_TORCH = ('nchw', 'channels_last', 'compiled')
+_PEERS = (*_TORCH, 'flax')
+# Of the loss, and of the first update; in bfloat16, whose rounding is 2**-8, an
+# update says little more than its direction.
+_TOLERANCES = {'float32': (1e-5, 0.05), 'bfloat16': (2e-2, 0.7)}
+# How many times as fast as the best PyTorch form, at least.
+_BARS = {'vgg11': 1.3, 'vgg16': 1.6, 'resnet20': 1.0, 'bn_inception': 1.7}
+_MEMORY_BAR = 1.3  # times the memory of the same form, at most
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--batch_size', type=int, default=128)
-  parser.add_argument('--pairs', type=int, default=5)
-  options = parser.parse_args()
-  jax.config.update('jax_default_matmul_precision', 'highest')
-
-  ours = models.make('vgg11', num_classes=10, norm='batch')
-  images = jax.random.normal(
-    jax.random.key(0), (options.batch_size, 32, 32, 3), jnp.float32
-  )
-  labels = jnp.arange(options.batch_size) % 10
-  variables = jax.jit(
-    lambda x: ours.init(jax.random.key(1), x, statistics='running')
-  )(images[:1])
-  programs = {
-    'bn_jax': lambda v, x: ours.apply(
-      v, x, statistics='batch', mutable=['batch_stats']
-    ),
-    'flax, fast variance': _stock(use_fast_variance=True),
-    'flax, exact variance': _stock(use_fast_variance=False),
-  }
-  steps = {name: _step(apply) for name, apply in programs.items()}
-  state = _state(variables)
-  results = {name: step(state, images, labels) for name, step in steps.items()}
-  _compare(results)
-  seconds = {name: [] for name in steps}
-  for _ in range(options.pairs):
-    for name, step in steps.items():
-      seconds[name].append(_time(step, state, images, labels))
-  _print(seconds, options.batch_size)
-
-
-def _stock(*, use_fast_variance):
-  module = StockVGG11(use_fast_variance)
-  return lambda v, x: module.apply(v, x, mutable=['batch_stats'])
-
-
-def _state(variables):
-  optimizer = optax.sgd(0.1, momentum=0.9)
-  return variables, optimizer.init(variables['params'])
-
-
-def _step(apply):
-  optimizer = optax.sgd(0.1, momentum=0.9)
-
-  def loss(params, batch_stats, images, labels):
-    logits, new = apply({'params': params, 'batch_stats': batch_stats}, images)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses.mean(), new['batch_stats']
-
-  @jax.jit
-  def step(state, images, labels):
-    variables, opt_state = state
-    params, stats = variables['params'], variables['batch_stats']
-    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(
-      params, stats, images, labels
-    )
-    updates, opt_state = optimizer.update(gradient, opt_state)
-    params = optax.apply_updates(params, updates)
-    return ({'params': params, 'batch_stats': stats}, opt_state), value
-
-  return step
-
-
-def _compare(results) -> None:
-  """Stops unless all programs compute the same loss and the same update."""
-  (ours, _), loss = results['bn_jax']
-  flat = _flat(ours['params'])
-  for name, ((variables, _), value) in results.items():
-    difference = jnp.linalg.norm(_flat(variables['params']) - flat)
-    relative = float(difference / jnp.linalg.norm(flat))
-    print(f'{name:21s} loss {float(value):.6f}, parameters differ by', end=' ')
-    print(f'{relative:.1e} (relative, after one step)')
-    # Rounding in float32 stays below these.
-    if abs(float(value - loss)) > 1e-4 or relative > 1e-3:
-      raise SystemExit(f'{name} computes something else')
-
-
-def _flat(tree):
-  return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
-
-
-def _time(step, state, images, labels) -> float:
-  start = time.perf_counter()
-  jax.block_until_ready(step(state, images, labels))
-  return time.perf_counter() - start
-
-
-def _print(seconds, batch_size) -> None:
-  device = jax.devices()[0]
+  options = _options()
+  packages = ['jax', 'flax']
+  if set(options.peers) & set(_TORCH):
+    packages.append('torch')
+    if importlib.util.find_spec('torch') is None:
+      raise SystemExit(
+        'PyTorch is not installed here: pip install -r requirements-bench.txt, '
+        'in an environment of its own, or --peers=flax'
+      )
+  versions = [f'{name} {importlib.metadata.version(name)}' for name in packages]
   print(
-    f'{device.platform} {device.device_kind}, jax {jax.__version__}, '
-    f'Python {platform.python_version()}, batch {batch_size}, float32'
+    f'{os.cpu_count()} cores, Python {platform.python_version()}, '
+    f'{", ".join(versions)}, {options.dtype}',
+    flush=True,
   )
-  for name, times in seconds.items():
-    rate = batch_size / statistics.median(times)
-    pairs = [a / b for a, b in zip(times, seconds['bn_jax'])]
-    ratio = (
-      f'; bn_jax is {statistics.median(pairs):.2f} times as fast '
-      f'({min(pairs):.2f} to {max(pairs):.2f} in {len(pairs)} pairs)'
+  for name in options.networks:
+    _measure(name, options)
+
+
+def _options() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--networks', default=','.join(networks.CASES))
+  parser.add_argument('--peers', default=','.join(_PEERS))
+  parser.add_argument(
+    '--lowerings', default='default', help='of ours; the first is compared'
+  )
+  parser.add_argument('--rounds', type=int, default=6)
+  parser.add_argument(
+    '--seconds', type=float, default=1.0,
+    help='of a turn, at least: a short step is taken several times',
+  )  # fmt: skip
+  parser.add_argument(
+    '--batch_size', type=int, default=None, help='instead of 128, and 16'
+  )
+  parser.add_argument('--dtype', choices=_TOLERANCES, default='float32')
+  options = parser.parse_args()
+  for name, allowed in (
+    ('networks', tuple(networks.CASES)),
+    ('peers', _PEERS),
+    ('lowerings', ('default', 'auto', 'product', 'winograd', 'library')),
+  ):
+    values = getattr(options, name).split(',')
+    for value in values:
+      if value not in allowed:
+        parser.error(f'--{name} has {value!r}; allowed: {", ".join(allowed)}')
+    setattr(options, name, values)
+  return options
+
+
+def _measure(name: str, options: argparse.Namespace) -> None:
+  """Compares and times one network."""
+  case = networks.CASES[name]
+  batch_size = options.batch_size or case.batch_size
+  print(f'\n{name}: batch {batch_size} at {case.side} pixels', flush=True)
+  with contextlib.ExitStack() as stack:
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    sides = {}
+    for lowering in options.lowerings:
+      label = 'bn_jax' if lowering == 'default' else f'bn_jax, {lowering}'
+      sides[label] = stack.enter_context(
+        _jax('bn_jax', name, folder, batch_size, options.dtype, lowering)
+      )
+    # These have written weights and batch, which the peers read.
+    for side in list(sides.values()):
+      side.ask('ready')
+    for peer in options.peers:
+      sides[peer] = stack.enter_context(
+        _peer(peer, name, folder, options.dtype)
+      )
+    _compare(sides, pathlib.Path(folder), *_TOLERANCES[options.dtype])
+    times = _times(sides, options)
+    memory = {
+      label: side.ask('memory')['peak_mb'] for label, side in sides.items()
+    }
+  _print(name, times, memory, batch_size)
+
+
+def _jax(side, name, folder, *words) -> processes.Process:
+  return processes.Process(
+    str(_FOLDER / 'train_step_jax.py'), side, name, folder, *map(str, words)
+  )
+
+
+def _peer(peer, name, folder, dtype) -> processes.Process:
+  if peer == 'flax':
+    return _jax(peer, name, folder, 0, dtype, '')
+  return processes.Process(
+    str(_FOLDER / 'train_step_torch.py'), peer, name, folder, dtype
+  )
+
+
+def _compare(sides, folder: pathlib.Path, of_loss, of_update) -> None:
+  """Takes the first step of all at once, and stops unless it is the same."""
+  for side in sides.values():
+    side.tell('steps', count=1)  # compiles it
+  losses = [side.answer()['loss'] for side in sides.values()]
+  start, updates = _arrays(folder / 'params.npz'), []
+  for i, side in enumerate(sides.values()):
+    path = folder / f'after{i}.npz'
+    side.ask('save', path=str(path))
+    after = _arrays(path)
+    updates.append({key: after[key] - start[key] for key in start})
+  for label, loss, update in zip(sides, losses, updates):
+    difference = _length(
+      {key: update[key] - updates[0][key] for key in update}
+    ) / _length(updates[0])
+    print(
+      f'  {label:15s} loss {loss:.6f}, the first update differs by '
+      f'{difference:.1e}',
+      flush=True,
     )
-    print(f'{name:21s} {rate:7.1f} images/s', end='')
-    print('' if name == 'bn_jax' else ratio)
+    if abs(loss / losses[0] - 1) > of_loss or not difference < of_update:
+      raise SystemExit(f'{label} computes something else')
+
+
+def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+  with np.load(path) as arrays:
+    return dict(arrays)
+
+
+def _length(arrays: dict[str, np.ndarray]) -> float:
+  return float(sum(np.sum(np.square(a)) for a in arrays.values())) ** 0.5
+
+
+def _times(sides, options: argparse.Namespace) -> dict[str, list[float]]:
+  """Returns the seconds of a step of each side in each round."""
+  counts = {}
+  for label, side in sides.items():
+    seconds = side.ask('steps', count=1)['seconds']
+    counts[label] = max(1, round(options.seconds / seconds))
+  times = {label: [] for label in sides}
+  for _ in range(options.rounds):
+    for label, side in sides.items():
+      answer = side.ask('steps', count=counts[label])
+      times[label].append(answer['seconds'])
+  return times
+
+
+def _print(name, times, memory, batch_size) -> None:
+  for label, seconds in times.items():
+    rates = [batch_size / s for s in seconds]
+    print(
+      f'  {label:15s} {statistics.median(rates):7.1f} images/s '
+      f'({min(rates):.1f} to {max(rates):.1f}), {memory[label]:.0f} MB'
+    )
+  ours = next(iter(times))
+  torch = [label for label in times if label in _TORCH]
+  if torch:
+    best = [min(each) for each in zip(*(times[label] for label in torch))]
+    turns.say(
+      f'  {name}, the best PyTorch / {ours}', times[ours], best, at_least=True,
+      limit=_BARS[name], peer_name='PyTorch', headline=True,
+    )  # fmt: skip
+    least = min(torch, key=memory.get)
+    turns.say(
+      f'  {name}, memory of {ours} / PyTorch, {least}', [memory[least]],
+      [memory[ours]], limit=_MEMORY_BAR, unit='MB', peer_name=least,
+      headline=True,
+    )  # fmt: skip
+  for label, seconds in list(times.items())[1:]:
+    turns.say(
+      f'  {name}, {label} / {ours}', times[ours], seconds, at_least=True,
+      peer_name=label,
+    )  # fmt: skip
 
 
 if __name__ == '__main__':

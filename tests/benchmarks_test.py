@@ -21,16 +21,31 @@ _PEERS = all(
 
 class BenchmarksTest(parameterized.TestCase):
   @parameterized.parameters(
-    ('train_step.py', r'bn_jax is \d+\.\d+ times as fast'),
     ('loops.py', r'product: .* inside is \d+\.\d+ times as long'),
     ('probes.py', r'gradients: -?\d+\.\d % of the training'),
     ('batches.py', r'crop and flip .*\n  ratio \d+\.\d+ '),
+    ('rounding.py --networks=vgg11 --width=0.0625', r'\| vgg11 \| \d'),
     ('input.py', r'middle crop, \d workers: \d+\.\d+ \(\d+\.\d+\) of bare'),
   )
   def test_runs_at_a_small_size_and_prints_a_ratio(self, name, printed):
     done = _run(name, '--pairs=1')
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertRegex(done.stdout, printed)
+
+  def test_training_steps_compute_the_same(self):
+    peers = 'nchw,channels_last,flax' if _TORCH else 'flax'
+    done = _run(
+      'train_step.py', '--rounds=1', f'--peers={peers}', '--seconds=0',
+      '--networks=vgg11,resnet20',
+    )  # fmt: skip
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    for name in ('vgg11', 'resnet20'):
+      self.assertRegex(done.stdout, rf'{name}, flax / bn_jax: \d+\.\d+ ')
+    if _TORCH:
+      self.assertRegex(
+        done.stdout,
+        r'vgg11, the best PyTorch / bn_jax: .*; limit at least 1\.3: ',
+      )
 
   def test_a_folder_against_records(self):
     done = _run(
@@ -109,12 +124,17 @@ class ByNameTest(absltest.TestCase):
   def test_every_script_has_a_line(self):
     done = _by_name('--help')
     self.assertEqual(done.returncode, 0, done.stderr)
-    named = re.findall(r'^  (\w+) ', done.stdout, re.MULTILINE)
-    scripts = [
-      path.stem
+    named = re.findall(r'^  (\w+)  ', done.stdout, re.MULTILINE)
+    texts = {
+      path.stem: path.read_text()
       for path in (strict.ROOT / 'benchmarks').glob('*.py')
-      if "if __name__ == '__main__':" in path.read_text()
-      and path.stem != '__main__'
+    }
+    scripts = [
+      name
+      for name, text in texts.items()
+      if "if __name__ == '__main__':" in text
+      and name != '__main__'
+      and 'processes.serve(' not in text  # a side of another script
     ]
     self.assertEqual(named, sorted(scripts))
 
