@@ -75,27 +75,27 @@ def serve(answers: Mapping[str, Callable[..., Any]]) -> None:
   """Answers what a `Process` asks for, until it has no more questions.
 
   Args:
-    answers: name -> function of the words; None is an empty answer. 'memory'
-      and 'forget_peak' are answered here.
+    answers: name -> function of the words; None is an empty answer. 'memory' is
+      that of the process, if nothing else is said, and 'forget_peak' lets the
+      system count it anew.
   """
   # What libraries print is no answer: it goes where errors go.
   pipe = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)
-  memory = _Memory()
-  answers = {'memory': memory.answer, 'forget_peak': memory.forget, **answers}
+  answers = {'memory': memory, 'forget_peak': _PEAK.forget, **answers}
   for line in sys.stdin:
     words = json.loads(line)
     answer = answers[words.pop('do')](**words)
     print(json.dumps(answer or {}), file=pipe, flush=True)
 
 
-class _Memory:
+class _Peak:
   """The most memory that this process has had."""
 
   def __init__(self):
     self._before = 0.0
 
-  def answer(self) -> dict[str, float]:
+  def sizes(self) -> dict[str, float]:
     """Returns MB: `peak_mb` from the start, `steps_mb` since `forget`."""
     if _STATUS.exists():
       # That of `resource` counts the process that began this one, too.
@@ -107,6 +107,14 @@ class _Memory:
 
   def forget(self) -> None:
     """Lets the system count anew; only Linux does."""
-    self._before = self.answer()['peak_mb']
+    self._before = self.sizes()['peak_mb']
     if _STATUS.exists():
       _STATUS.with_name('clear_refs').write_text('5')
+
+
+_PEAK = _Peak()
+
+
+def memory() -> dict[str, float]:
+  """Returns `peak_mb` of this process, and `steps_mb` since 'forget_peak'."""
+  return _PEAK.sizes()

@@ -1,6 +1,6 @@
 """Trains a network in turns, with bn_jax or with flax alone; see `train_step`.
 
-python train_step_jax.py SIDE NETWORK FOLDER BATCH_SIZE LOWERING
+python train_step_jax.py SIDE NETWORK FOLDER BATCH_SIZE DTYPE LOWERING
 """
 
 import functools
@@ -67,13 +67,24 @@ class Training:
       'bandwidth': bandwidth,
     }  # fmt: skip
 
+  def memory(self) -> dict[str, float]:
+    """Returns the most memory of the device, where it says it, or of all."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if 'peak_bytes_in_use' in stats:
+      return {'peak_mb': stats['peak_bytes_in_use'] / 1e6}
+    return processes.memory()
+
   def save(self, path: str) -> None:
     """Writes the parameters."""
     np.savez(path, **flat(self._params(self._state)))
 
 
 def ours(
-  case: networks.Case, folder: pathlib.Path, batch_size: int, lowering: str
+  case: networks.Case,
+  folder: pathlib.Path,
+  batch_size: int,
+  dtype: str,
+  lowering: str,
 ) -> Training:
   """Returns a run's own step; writes its first parameters and its batch.
 
@@ -101,6 +112,7 @@ def ours(
     image_shape=shape[1:],
     layers=models.layers,
     taps=models.taps(module),
+    compute_dtype=jnp.dtype(dtype),
   )
   # `init` runs once, in less time than optimizing its program would take.
   unoptimized = {'xla_backend_optimization_level': 0}
@@ -127,22 +139,34 @@ class Flax(nn.Module):
   """A network as flax's users write it."""
 
   case: networks.Case
+  dtype: str
 
   @nn.compact
   def __call__(self, x):
-    return self.case.forward(FlaxLayers(), x)
+    return self.case.forward(FlaxLayers(self.dtype), x)
 
 
 class FlaxLayers:
   """flax's own layers, inside a module."""
 
+  def __init__(self, dtype: str):
+    self._dtype = jnp.dtype(dtype)
+
   def normalised(self, x, name, features, size, stride):
     name = name.replace('/', '.')
     x = nn.Conv(
-      features, (size, size), (stride, stride), use_bias=False, name=name
+      features,
+      (size, size),
+      (stride, stride),
+      use_bias=False,
+      name=name,
+      dtype=self._dtype,
     )(x)
     return nn.BatchNorm(
-      use_running_average=False, momentum=0.9, name=f'{name}_norm'
+      use_running_average=False,
+      momentum=0.9,
+      name=f'{name}_norm',
+      dtype=self._dtype,
     )(x)
 
   relu = staticmethod(nn.relu)
@@ -162,14 +186,15 @@ class FlaxLayers:
     return jnp.concatenate(maps, axis=-1)
 
   def logits(self, x, classes):
-    return nn.Dense(classes, name='logits')(x.mean(axis=(1, 2)))
+    x = x.mean(axis=(1, 2))
+    return nn.Dense(classes, name='logits', dtype=self._dtype)(x)
 
 
-def flax(case: networks.Case, folder: pathlib.Path) -> Training:
+def flax(case: networks.Case, folder: pathlib.Path, dtype: str) -> Training:
   """Returns a step of flax and optax alone, from our parameters and batch."""
   with np.load(folder / 'batch.npz') as arrays:
     images, labels = map(jnp.asarray, (arrays['images'], arrays['labels']))
-  module = Flax(case)
+  module = Flax(case, dtype)
   shapes = jax.eval_shape(module.init, jax.random.key(0), images[:1])
   with np.load(folder / 'params.npz') as arrays:
     params = jax.tree_util.tree_map_with_path(
@@ -184,6 +209,7 @@ def flax(case: networks.Case, folder: pathlib.Path) -> Training:
     logits, new = module.apply(
       {'params': params, 'batch_stats': stats}, images, mutable=['batch_stats']
     )
+    logits = logits.astype(jnp.float32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return losses.mean(), new['batch_stats']
 
@@ -213,13 +239,13 @@ def _path(path) -> str:
 
 
 def main() -> None:
-  side, network, folder, batch_size, lowering = sys.argv[1:]
+  side, network, folder, batch_size, dtype, lowering = sys.argv[1:]
   train_step_parts.name_parts()
   case, folder = networks.CASES[network], pathlib.Path(folder)
   training = (
-    ours(case, folder, int(batch_size), lowering)
+    ours(case, folder, int(batch_size), dtype, lowering)
     if side == 'bn_jax'
-    else flax(case, folder)
+    else flax(case, folder, dtype)
   )
   processes.serve(
     {
@@ -227,6 +253,7 @@ def main() -> None:
       'steps': training.steps,
       'parts': training.parts,
       'save': training.save,
+      'memory': training.memory,
     }
   )
 

@@ -128,6 +128,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.micro_batch_size = config_dict.placeholder(int)  # examples whose
   # gradients are taken at a time, each a statistics group; None: whole batch
   config.remat = False  # recompute activations instead of keeping them
+  # Seeds that are trained in one program, as small networks are 'auto'; or a
+  # number, 1 for one after the other.
+  config.seeds_at_once = config_dict.FieldReference('auto', field_type=object)
 
   # Measures while training: bn_jax.analysis.MEASURES, each on its data every
   # `every_steps` steps and at the last one. Data are 'current_batch', 'train',

@@ -63,14 +63,17 @@ _NOT_OUTSIDE = {
 _WITHOUT_JAX = (
   'storage.records', 'host.watch', 'host.cluster', 'config.flags',
 )  # fmt: skip
+# They take from a quarter of a second on; a start waits for none of them.
+_LATE = ('scipy', 'tensorflow', 'tensorflow_datasets', 'submitit')
 _LONGEST = 80  # lines of a function, its docstring among them
 # A ConfigDict is known where command lines are, and where an experiment begins.
 _KNOW_CONFIGS = ('config', 'commands', 'experiment', 'trained')
 
 
-def imports(file):
-  """Every module that a file imports, anywhere in it."""
-  for node in ast.walk(ast.parse(file.read_text())):
+def imports(file, anywhere=True):
+  """Every module that a file imports, anywhere in it or as it is imported."""
+  tree = ast.parse(file.read_text())
+  for node in ast.walk(tree) if anywhere else tree.body:
     if isinstance(node, ast.Import):
       yield from (name.name for name in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -227,6 +230,13 @@ class ImportsTest(parameterized.TestCase):
         self.assertNotIn(imported.split('.')[0], forbidden, file)
     names = {'.'.join(parts) for parts in known_modules()}
     self.assertContainsSubset({*_NOT_OUTSIDE, *_WITHOUT_JAX}, names)
+
+  def test_what_imports_slowly_is_imported_late(self):
+    """In a function; `builders` is a file that is itself imported in one."""
+    for parts, file in known_modules().items():
+      if parts != ('data', 'disk', 'builders'):
+        for imported in imports(file, anywhere=False):
+          self.assertNotIn(imported.split('.')[0], _LATE, file)
 
   def test_configs_are_known_to_few(self):
     for parts, file in known_modules().items():

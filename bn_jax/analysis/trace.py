@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from bn_jax import checks, keys, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients
@@ -38,6 +37,8 @@ class _Estimate(NamedTuple):
 
   def named(self, prefix: str = '') -> dict[str, np.ndarray]:
     """Returns value, error and the ends of the interval, by their names."""
+    from scipy import special  # imported late, as in curvature/lanczos
+
     half = special.stdtrit(self.freedom, (1 + _CONFIDENCE) / 2) * self.error
     return {
       f'{prefix}trace': np.asarray(self.value),

@@ -27,6 +27,7 @@ from bn_jax.data import datasets
 from bn_jax.optim import average, by_path
 from bn_jax.training import devices as devices_lib
 from bn_jax.training import problem as problem_lib
+from bn_jax.training import seeds
 
 
 def mesh(config: RunConfig) -> jax.sharding.Mesh:
@@ -133,15 +134,35 @@ def step(
   """
   devices = mesh(config)
   spread = devices_lib.spread(config.layout, devices)
+  return devices_lib.step(
+    config.layout, _step(config, problem, spread), devices,
+    placement(config, problem),
+  )  # fmt: skip
+
+
+def step_of_seeds(
+  config: RunConfig, problem: types.Problem
+) -> Callable[[types.TrainState, types.Split], types.TrainState]:
+  """Returns the step of several seeds of a run, jitted: `seeds.step`.
+
+  Args:
+    problem: what `build.problem` returns for the config.
+  """
+  # No batch is cut: a device has whole seeds, whatever the layout.
+  function = _step(config, problem, placement_lib.ALONE)
+  return seeds.step(function, mesh(config))
+
+
+def _step(
+  config: RunConfig, problem: types.Problem, spread: placement_lib.Spread
+) -> Callable[[types.TrainState, types.Split], types.TrainState]:
+  """Returns the step of one seed, not compiled, for batches that lie so."""
   dtype = jnp.dtype(config.compute_dtype)
-  step_problem = problem
   # Measures see whole batches in float32; a step that sees them otherwise has
   # a network of its own, with the same parameters.
   if (config, spread, dtype) != (config.in_groups(), *_as_measured(config)):
-    step_problem = _problem(config, spread, dtype)
-  return devices_lib.step(
-    config.layout, step_problem.step, devices, placement(config, problem)
-  )
+    return _problem(config, spread, dtype).step
+  return problem.step
 
 
 def placement(config: RunConfig, problem: types.Problem) -> Any:

@@ -67,6 +67,7 @@ class RunConfig:
   shard_state: bool
   micro_batch_size: int | None
   remat: bool
+  seeds_at_once: int | str
   measures: FrozenDict  # name of an entry -> its section
   checkpoint: FrozenDict  # every_steps, keep
   data_dir: str | None

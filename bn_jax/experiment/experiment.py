@@ -11,10 +11,18 @@ import jax
 from bn_jax import analysis, errors, modules, types
 from bn_jax.config import build, differences, resolve
 from bn_jax.config.run_config import RunConfig
-from bn_jax.experiment import cost, init_from, manifest, probes, states
+from bn_jax.experiment import (
+  cost,
+  init_from,
+  manifest,
+  probes,
+  states,
+  together,
+)
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
 from bn_jax.storage import chain, checkpoint, files, run_folder
+from bn_jax.training import loop
 
 _log = logging.getLogger('bn_jax')
 
@@ -104,6 +112,7 @@ def _problems(
       cost.check_batch('config.batch_size', size, shape)
       problems[name] = build.problem(config)
       probes.check(config, problems[name])
+      together.check(config, problems[name])
       seeds = [run_folder.at(directory, name, seed) for seed in resolved.seeds]
       if not all(_has_begun(folder) for folder in seeds):
         init_from.check(config, problems[name])
@@ -170,7 +179,7 @@ def _train(
   stop: signals.Stop,
   stopping: processes.Stopping,
 ) -> None:
-  """Trains the seeds of one run, one after the other."""
+  """Trains the seeds of one run, group after group."""
   # A seed that has a checkpoint does not need its beginning again, but for a
   # measure that looks at it.
   if _looks_at_others(program.config) or not processes.agreed(
@@ -180,9 +189,12 @@ def _train(
       init=init_from.beginning(program.config, program.problem, program.init)
     )
   alone = processes.count() == 1
-  for folder in folders:
+  for at_once, group in together.groups(
+    program.config, program.problem, folders
+  ):
     run_lib.train(
-      _with_states(program, folder.seed), folder, stopped=stopping,
+      program, group, at_once=at_once,
+      probes_of=functools.partial(_probes, program), stopped=stopping,
       unless_stopped=(stop if alone else stopping).unless_asked,
     )  # fmt: skip
 
@@ -206,14 +218,13 @@ def _looks_at_others(config: RunConfig) -> bool:
   )
 
 
-def _with_states(program: run_lib.Program, seed: int) -> run_lib.Program:
-  """Returns the program whose measures can ask for the state of step 0."""
+def _probes(program: run_lib.Program, seed: int) -> list[loop.Probe]:
+  """Returns the measures, which can ask for the state of a seed's step 0."""
   beginning = states.Beginning(lambda: program.init(seed))
-  probes = [
+  return [
     probe._replace(look=functools.partial(probe.look, states=beginning))
     for probe in program.probes
   ]
-  return program._replace(probes=probes)
 
 
 def _has_begun(folder: run_folder.RunFolder) -> bool:

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
-import numpy as np
-
 from bn_jax import errors
 from bn_jax.host import cluster, distributed, watch
 
@@ -197,6 +195,7 @@ def broadcast(tree: Any, like: Any) -> Any:
   if _joined is None:
     return tree
   import jax
+  import numpy as np  # late: a command line that is wrong waits for no imports
   from jax.experimental import multihost_utils
 
   if not is_first():

@@ -76,7 +76,7 @@ _POPULATION = {
 MAY_CHANGE = (
   'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
   'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
-  'max_skips',
+  'max_skips', 'seeds_at_once',
 )  # fmt: skip
 _EXPERIMENT_FILE = 'experiment.json'
 _SEED = re.compile('seed(0|[1-9][0-9]*)')

@@ -78,6 +78,9 @@ class HelpTest(parameterized.TestCase):
     """Nor do wrong command lines; `analyze` asks JAX which measures it has."""
     code = 'import sys\nsys.modules["jax"] = sys.modules["flax"] = None\n' + (
       'from bn_jax import __main__\n'
+      'from bn_jax.commands import train\n'
+      'assert train.main(["train.py", "--help"]) == 0\n'
+      'assert "numpy" not in sys.modules\n'
       'for name in __main__.COMMANDS:\n'
       '  if name != "analyze":\n'
       '    assert __main__.main(["", name, "--help"]) == 0\n'

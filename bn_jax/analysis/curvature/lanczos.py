@@ -23,7 +23,6 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jax.extend import core
 
 from bn_jax import checks, trees
@@ -182,7 +181,10 @@ def nodes_and_weights(
   nodes, weights = np.full(count, np.nan), np.zeros(count)
   size = len(matrix.alphas)
   if np.isfinite(matrix.alphas).all() and np.isfinite(matrix.betas).all():
-    values, vectors = scipy.linalg.eigh_tridiagonal(matrix.alphas, matrix.betas)
+    # Imported late: a start of training need not wait a half second for it.
+    from scipy import linalg
+
+    values, vectors = linalg.eigh_tridiagonal(matrix.alphas, matrix.betas)
     nodes[:size], weights[:size] = values, np.square(vectors[0])
   return nodes, weights
 
