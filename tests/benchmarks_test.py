@@ -24,6 +24,7 @@ class BenchmarksTest(parameterized.TestCase):
     ('loops.py', r'product: .* inside is \d+\.\d+ times as long'),
     ('probes.py', r'gradients: -?\d+\.\d % of the training'),
     ('batches.py', r'crop and flip .*\n  ratio \d+\.\d+ '),
+    ('rounding.py --networks=vgg11 --width=0.0625', r'\| vgg11 \| \d'),
     ('input.py', r'middle crop, \d workers: \d+\.\d+ \(\d+\.\d+\) of bare'),
   )
   def test_runs_at_a_small_size_and_prints_a_ratio(self, name, printed):
