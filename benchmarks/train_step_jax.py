@@ -23,6 +23,7 @@ import train_step_parts
 
 from bn_jax import models, optim, types
 from bn_jax.data.batches import order
+from bn_jax.host import memory
 from bn_jax.training import devices, problem
 
 RATE, MOMENTUM = 0.01, 0.9
@@ -90,6 +91,7 @@ def ours(
 
   The data set is the batch, so that every step sees the same examples.
   """
+  memory.give_back_after_compiling()  # as `train.py` does
   generator = np.random.default_rng(0)
   shape = (batch_size, case.side, case.side, 3)
   split = types.Split(
