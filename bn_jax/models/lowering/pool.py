@@ -12,7 +12,6 @@ is slow there.
 """
 
 import functools
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,6 @@ from jax import lax
 
 from bn_jax import errors
 from bn_jax.models import lowering as lowering_lib
-from bn_jax.models.lowering import conv
 
 
 def max_pool(
@@ -76,11 +74,39 @@ def _max_product(x, *, window, stride):
   return x
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def _max_along(x, axis, window, stride):
-  pads = _pads(x.shape[axis], window, stride)
-  return functools.reduce(
-    conv.first_maximum, _slices(x, axis, window, stride, pads, -jnp.inf)
-  )
+  return _maximum(_slices(x, axis, window, stride, -jnp.inf))[0]
+
+
+@_max_along.defjvp
+def _max_along_jvp(axis, window, stride, primals, tangents):
+  """Takes the tangent from the place of each window's maximum.
+
+  Only that place is saved, a byte a window. JAX's own rule would save what each
+  comparison gave.
+  """
+  (x,), (dx,) = primals, tangents
+  y, place = _maximum(_slices(x, axis, window, stride, -jnp.inf))
+  parts = [
+    jnp.where(place == offset, part, 0)
+    for offset, part in enumerate(_slices(dx, axis, window, stride, 0))
+  ]
+  return y, functools.reduce(jnp.add, parts)
+
+
+def _maximum(slices):
+  """Returns the maximum of slices and the index of the first that has it.
+
+  NaN stays NaN.
+  """
+  first, *others = slices
+  y, place = first, jnp.zeros(first.shape, jnp.int8)
+  for offset, part in enumerate(others, start=1):
+    stays = (y >= part) | jnp.isnan(y)
+    y = jnp.where(stays, y, part)
+    place = jnp.where(stays, place, jnp.int8(offset))
+  return y, place
 
 
 def _average_library(x, *, window):
@@ -91,9 +117,7 @@ def _average_library(x, *, window):
 def _average_product(x, *, window):
   sums = x
   for axis in (2, 1):
-    pads = _pads(x.shape[axis], window, 1)
-    parts = _slices(sums, axis, window, 1, pads, 0)
-    sums = functools.reduce(jnp.add, parts)
+    sums = functools.reduce(jnp.add, _slices(sums, axis, window, 1, 0))
   return sums / jnp.asarray(_pixels(x.shape[1:3], window), x.dtype)
 
 
@@ -112,16 +136,34 @@ def _pads(length: int, window: int, stride: int) -> tuple[int, int]:
   return lax.padtype_to_pads((length,), (window,), (stride,), 'SAME')[0]
 
 
-def _slices(x, axis, window, stride, pads, fill) -> Iterator[jax.Array]:
-  """Returns, for each place in the window, the inputs at it of all windows."""
+def _slices(x, axis, window, stride, fill) -> list[jax.Array]:
+  """Returns, for each place in the window, the inputs at it of all windows.
+
+  An axis is split into the inputs 0, stride, 2 stride, ... and those after
+  them, of which windows are slices without a stride: derivatives of slices with
+  one are scattered, which is slow.
+  """
+  length = x.shape[axis]
+  before, after = _pads(length, window, stride)
+  count = (length + before + after - window) // stride + 1
+  rows = count + (window - 1) // stride
   padding = [(0, 0, 0)] * x.ndim
-  padding[axis] = (*pads, 0)
+  padding[axis] = (before, rows * stride - length - before, 0)
   x = lax.pad(x, jnp.asarray(fill, x.dtype), padding)
-  last_start = x.shape[axis] - window
-  return (
-    lax.slice_in_dim(x, offset, offset + last_start + 1, stride, axis)
-    for offset in range(window)
-  )
+  x = x.reshape(*x.shape[:axis], rows, stride, *x.shape[axis + 1 :])
+  phases = [
+    phase.squeeze(axis + 1)
+    for phase in lax.split(x, (1,) * stride, axis=axis + 1)
+  ]
+  return [
+    lax.slice_in_dim(
+      phases[place % stride],
+      place // stride,
+      place // stride + count,
+      axis=axis,
+    )
+    for place in range(window)
+  ]
 
 
 _MAXIMA = lowering_lib.table(library=_max_library, product=_max_product)
