@@ -5,9 +5,10 @@ sides and an odd row of it at the end. Padding never counts: a maximum is that
 of the pixels in its window, an average is divided by their number. (The 2015
 paper does not say; TensorFlow leaves it out too, Caffe's averages count zeros.)
 
-'library' is XLA's reduce_window. 'product' takes the maximum, or the sum, of
-shifted slices, over columns and then over rows. On the CPU that is several
-times faster, because XLA's gradient of overlapping windows is slow there.
+'library' is XLA's reduce_window, but for maxima on GPUs. 'product' takes the
+maximum, or the sum, of shifted slices, over columns and then over rows. On the
+CPU that is several times faster, because XLA's gradient of overlapping windows
+is slow there.
 """
 
 import functools
@@ -58,7 +59,11 @@ def global_average(x: jax.Array) -> jax.Array:
 
 
 def _max_library(x, *, window, stride):
-  return nn.max_pool(x, (window, window), (stride, stride), 'SAME')
+  return lowering_lib.unless_on_gpu(
+    lambda x: nn.max_pool(x, (window, window), (stride, stride), 'SAME'),
+    functools.partial(_max_product, window=window, stride=stride),
+    x,
+  )
 
 
 def _max_product(x, *, window, stride):
