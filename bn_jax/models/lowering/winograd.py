@@ -32,7 +32,7 @@ seconds on loaded cores). In float32 the relative error (2-norm) of a layer of
 256 channels, of normal inputs after a ReLU, and of its two gradients is 1.2e-6,
 1.5e-6 and 7e-7 (product: 2.8e-7, 2.9e-7 and 2.0e-7); that of a Pair 1e-7 to
 4e-7. In a whole network the last digit of a value can switch a ReLU or a
-maximum: gradients of networks are in docs/models.md.
+maximum: for gradients of networks see docs/models.md#lowerings.
 """
 
 import functools
