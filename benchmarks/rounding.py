@@ -9,10 +9,17 @@ labels are other ones with each seed. All errors are relative, in the 2-norm.
 
 A network's gradient has an error of its own: the last digit of a value can
 switch a ReLU or a maximum, whatever the lowering.
+
+With --runs nothing is computed: it says how far apart the losses of training
+lie between two working directories, such as of two lowerings, beside how far
+apart the seeds of each lie: |difference of log loss|, mean over steps.
+
+  python benchmarks/rounding.py --runs=runs/winograd,runs/product
 """
 
 import argparse
 import functools
+import itertools
 import os
 import pathlib
 import platform
@@ -28,6 +35,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from bn_jax import models
 from bn_jax.models.lowering import conv
+from bn_jax.storage import records, run_folder
 
 _LOWERINGS = ('library', 'product', 'winograd')
 _CHANNELS = 256
@@ -41,7 +49,11 @@ def main() -> None:
   parser.add_argument('--batch_size', type=int, default=32)
   parser.add_argument('--width', type=float, default=1.0)
   parser.add_argument('--seeds', type=int, default=3)
+  parser.add_argument('--runs', default=None, help='DIR,DIR: their losses')
   options = parser.parse_args()
+  if options.runs:
+    _compare(*map(pathlib.Path, options.runs.split(',')))
+    return
   jax.config.update('jax_default_matmul_precision', 'highest')
   jax.config.update('jax_enable_x64', True)
   device = jax.devices()[0]
@@ -61,6 +73,31 @@ def main() -> None:
     _print_row(f'a layer, {part}', errors)
   for name in options.networks.split(','):
     _print_row(name, _of_network(name, options))
+
+
+def _compare(one: pathlib.Path, other: pathlib.Path) -> None:
+  """Prints, run by run, how far apart the losses of training are."""
+  losses = {}
+  for workdir in (one, other):
+    for folder in run_folder.below(workdir):
+      losses.setdefault(folder.run, {})[workdir, folder.seed] = np.log(
+        [
+          record.values['data_loss']
+          for record in records.read(folder.scalars)
+          if record.name == 'train'
+        ]
+      )
+  print('| run | seed to the same seed | seed to another |\n|---|---|---|')
+  for run, curves in losses.items():
+    apart = {True: [], False: []}
+    for (here, seed), (there, neighbour) in itertools.combinations(curves, 2):
+      if (here == there) == (seed == neighbour):
+        continue
+      steps = zip(curves[here, seed], curves[there, neighbour])
+      distance = np.mean([abs(a - b) for a, b in steps])
+      apart[seed == neighbour].append(float(distance))
+    cells = [f'{min(d):.3f} to {max(d):.3f}' for d in apart.values()]
+    print(f'| {run} | {" | ".join(cells)} |')
 
 
 @functools.cache

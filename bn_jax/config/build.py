@@ -441,10 +441,13 @@ def lowerings(config: RunConfig) -> dict[str, str]:
   if measures == 'auto':
     measures = training
   on_cpu = jax.default_backend() == 'cpu'
-  # A loop inside the program runs the transforms of 'winograd' several times
-  # slower than the host's loop does; products suffer less: benchmarks/loops.py.
+  # Not in a loop of the program, where the transforms of 'winograd' are several
+  # times slower; and 'jit' adds up over devices what they have of a kernel's
+  # gradient before its last transform, which is four times as large.
   in_loop = config.examples_at_a_time < config.batch_size
-  fast = config.lowering or ('product' if in_loop else 'winograd')
+  over_devices = config.layout == 'jit' and config.devices > 1
+  fast = 'product' if in_loop or over_devices else 'winograd'
+  fast = config.lowering or fast
   exact = 'product'
   if not on_cpu:
     fast = exact = 'library'

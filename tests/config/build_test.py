@@ -36,6 +36,9 @@ class LoweringsTest(parameterized.TestCase):
   @parameterized.named_parameters(
     ('fast_and_exact', {}, 'winograd', 'product'),
     ('in_a_loop', {'micro_batch_size': 8}, 'product', 'product'),
+    ('over_devices', {'devices': 2}, 'product', 'product'),
+    ('on_each_device', {'devices': 2, 'layout': 'pmap'},
+     'winograd', 'product'),
     ('named', {'model.lowering': 'library'}, 'library', 'library'),
     ('asked_of_measures', {'measure_lowering': 'winograd'},
      'winograd', 'winograd'),

@@ -42,6 +42,22 @@ def table(
   return dict(zip(LOWERINGS, functions, strict=True))
 
 
+def unless_on_gpu(
+  function: Callable[..., jax.Array],
+  on_gpu: Callable[..., jax.Array],
+  *arrays: jax.Array,
+) -> jax.Array:
+  """Returns function(*arrays), or on_gpu(*arrays) in programs for GPUs.
+
+  For maxima over windows: XLA's gradient of them writes on GPUs, in the forward
+  pass, a float32 and four integers a window, and takes twice the memory; in a
+  TPU's program it is the better one (`benchmarks/compiled.py`).
+  """
+  return lax.platform_dependent(
+    *arrays, cuda=on_gpu, rocm=on_gpu, default=function
+  )
+
+
 def _of_floats(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   """Returns the function; it refuses arrays that are not floating point."""
 

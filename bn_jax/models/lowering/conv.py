@@ -222,7 +222,9 @@ def _inputs(x, row, col, window, strides):
 
 
 def _max_pool_library(x):
-  return nn.max_pool(x, (2, 2), (2, 2))
+  return lowering_lib.unless_on_gpu(
+    lambda x: nn.max_pool(x, (2, 2), (2, 2)), _max_pool_product, x
+  )
 
 
 def _max_pool_product(x):
