@@ -33,6 +33,7 @@ BENCHMARKS = {
   'loops': 'gradients inside a loop of the program: outside',
   'norm_layer': "one BN layer, forward and backward: flax's and PyTorch's",
   'probes': "looks of the quickstart's measures: its training",
+  'rounding': 'each lowering in float32: float64',
   'saves': 'how long a save delays training',
   'second_start': 'a start with compiled programs kept: the first start',
   'train_step': "training steps of four networks: PyTorch's, stock flax's",

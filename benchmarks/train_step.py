@@ -14,8 +14,12 @@ the first update to 5 % of its length (the rounding of float32 switches ReLUs
 and maxima, and a deep network multiplies it), or the program exits with 1.
 
 Printed are images/s (median and range), the memory that each process had at
-most, the time of each peer over ours, and that of the best PyTorch form of each
-round over ours, beside its bar.
+most, from its start and after everything was compiled, the time of each peer
+over ours, and that of the best PyTorch form of each round over ours, beside its
+bar. Then which part of our step takes how long, and how long it must: for
+convolutions, at the speed of a large product, the FLOPs of three forward passes
+(Winograd needs fewer, and may pass this limit); for the rest, at the speed of a
+copy, what it reads and writes.
 
   python -m benchmarks train_step [--networks=vgg11,resnet20] [--rounds=6]
     [--peers=nchw,channels_last] [--lowerings=default,product]
@@ -36,6 +40,7 @@ import tempfile
 
 import numpy as np
 import processes
+import results
 import train_step_networks as networks
 import turns
 
@@ -122,10 +127,12 @@ def _measure(name: str, options: argparse.Namespace) -> None:
       )
     _compare(sides, pathlib.Path(folder), *_TOLERANCES[options.dtype])
     times = _times(sides, options)
-    memory = {
-      label: side.ask('memory')['peak_mb'] for label, side in sides.items()
-    }
-  _print(name, times, memory, batch_size)
+    peaks = {label: side.ask('memory') for label, side in sides.items()}
+    # Last, since the profiler needs memory.
+    first = next(iter(sides))
+    parts = sides[first].ask('parts', network=name, batch_size=batch_size)
+  _print(name, times, peaks, batch_size)
+  _print_parts(f'{name}, {first}', statistics.median(times[first]), parts)
 
 
 def _jax(side, name, folder, *words) -> processes.Process:
@@ -179,6 +186,7 @@ def _times(sides, options: argparse.Namespace) -> dict[str, list[float]]:
   """Returns the seconds of a step of each side in each round."""
   counts = {}
   for label, side in sides.items():
+    side.ask('forget_peak')
     seconds = side.ask('steps', count=1)['seconds']
     counts[label] = max(1, round(options.seconds / seconds))
   times = {label: [] for label in sides}
@@ -189,12 +197,18 @@ def _times(sides, options: argparse.Namespace) -> dict[str, list[float]]:
   return times
 
 
-def _print(name, times, memory, batch_size) -> None:
+def _print(name, times, peaks, batch_size) -> None:
   for label, seconds in times.items():
     rates = [batch_size / s for s in seconds]
     print(
       f'  {label:15s} {statistics.median(rates):7.1f} images/s '
-      f'({min(rates):.1f} to {max(rates):.1f}), {memory[label]:.0f} MB'
+      f'({min(rates):.1f} to {max(rates):.1f}), at most '
+      f'{peaks[label]["peak_mb"]:.0f} MB'
+      + (
+        f', {peaks[label]["steps_mb"]:.0f} after compiling'
+        if 'steps_mb' in peaks[label]
+        else ''
+      )
     )
   ours = next(iter(times))
   torch = [label for label in times if label in _TORCH]
@@ -204,6 +218,7 @@ def _print(name, times, memory, batch_size) -> None:
       f'  {name}, the best PyTorch / {ours}', times[ours], best, at_least=True,
       limit=_BARS[name], peer_name='PyTorch', headline=True,
     )  # fmt: skip
+    memory = {label: peak['peak_mb'] for label, peak in peaks.items()}
     least = min(torch, key=memory.get)
     turns.say(
       f'  {name}, memory of {ours} / PyTorch, {least}', [memory[least]],
@@ -214,6 +229,31 @@ def _print(name, times, memory, batch_size) -> None:
     turns.say(
       f'  {name}, {label} / {ours}', times[ours], seconds, at_least=True,
       peer_name=label,
+    )  # fmt: skip
+
+
+def _print_parts(name: str, seconds: float, parts: dict) -> None:
+  """Prints how long each part of a step takes, and how long it must."""
+  print(
+    f'  {name}: where {1e3 * seconds:.0f} ms of a step go; a large product '
+    f'{parts["flops"] / 1e9:.0f} GFLOP/s, a copy '
+    f'{parts["bandwidth"] / 1e9:.1f} GB/s'
+  )
+  for part, share in parts['shares'].items():
+    taken, limit = share * seconds, parts['limits'].get(part)
+    of_limit = limit / taken if limit and taken else None
+    print(
+      f'    {part:13s} {1e3 * taken:7.1f} ms, {100 * share:4.1f} %'
+      + (
+        f'; limit {1e3 * limit:.1f} ms, {100 * of_limit:.0f} % of it reached'
+        if of_limit
+        else ''
+      ),
+      flush=True,
+    )
+    results.add(
+      f'{name}, {part}', ours=taken, unit='s', share=of_limit,
+      share_of_step=share,
     )  # fmt: skip
 
 

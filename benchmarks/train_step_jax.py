@@ -19,9 +19,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import processes
 import train_step_networks as networks
+import train_step_parts
 
 from bn_jax import models, optim, types
 from bn_jax.data.batches import order
+from bn_jax.host import memory
 from bn_jax.training import devices, problem
 
 RATE, MOMENTUM = 0.01, 0.9
@@ -30,19 +32,41 @@ RATE, MOMENTUM = 0.01, 0.9
 class Training:
   """A step with its state; it answers what `train_step` asks."""
 
-  def __init__(self, step, state, params, loss):
-    """Takes state -> state, its start, and what reads parameters and loss."""
-    self._step, self._state = step, state
+  def __init__(self, step, words, state, params, loss):
+    """Takes a jitted (state, *words) -> state, and how to read a state."""
+    self._step, self._words, self._state = step, words, state
     self._params, self._loss = params, loss
+
+  @functools.cached_property
+  def _program(self):
+    """The compiled step."""
+    return self._step.lower(self._state, *self._words).compile()
 
   def steps(self, count: int) -> dict[str, float]:
     """Takes steps; returns the seconds of one, and the last loss."""
     start = time.perf_counter()
     for _ in range(count):
-      self._state = self._step(self._state)
+      self._state = self._program(self._state, *self._words)
     jax.block_until_ready(self._state)
     seconds = (time.perf_counter() - start) / count
     return {'seconds': seconds, 'loss': float(self._loss(self._state))}
+
+  def parts(self, network: str, batch_size: int) -> dict[str, Any]:
+    """Returns the share of each part of a step, and seconds that it needs."""
+    shares = train_step_parts.shares(
+      self._program.as_text(), lambda: self.steps(1)
+    )
+    case, work = networks.CASES[network], train_step_parts.Work()
+    case.forward(work, (batch_size, case.side, case.side, 3))
+    flops, bandwidth = train_step_parts.rates()
+    limits = {
+      part: float(seconds)
+      for part, seconds in work.seconds(flops, bandwidth).items()
+    }
+    return {
+      'shares': shares, 'limits': limits, 'flops': flops,
+      'bandwidth': bandwidth,
+    }  # fmt: skip
 
   def memory(self) -> dict[str, float]:
     """Returns the most memory of the device, where it says it, or of all."""
@@ -67,6 +91,7 @@ def ours(
 
   The data set is the batch, so that every step sees the same examples.
   """
+  memory.give_back_after_compiling()  # as `train.py` does
   generator = np.random.default_rng(0)
   shape = (batch_size, case.side, case.side, 3)
   split = types.Split(
@@ -101,7 +126,8 @@ def ours(
   shardings = devices.placement(state, mesh, shard_state=False)
   step = devices.step('jit', own.step, mesh, shardings)
   return Training(
-    lambda state: step(state, split),
+    step,
+    (split,),
     state,
     lambda state: state.params,
     # Row t of the ring is about step t.
@@ -199,7 +225,9 @@ def flax(case: networks.Case, folder: pathlib.Path, dtype: str) -> Training:
     return optax.apply_updates(params, updates), stats, momentum, value
 
   state = params, stats, optimizer.init(params), jnp.zeros(())
-  return Training(step, state, lambda state: state[0], lambda state: state[3])
+  return Training(
+    step, (), state, lambda state: state[0], lambda state: state[3]
+  )
 
 
 def flat(params: Any) -> dict[str, Any]:
@@ -214,6 +242,7 @@ def _path(path) -> str:
 
 def main() -> None:
   side, network, folder, batch_size, dtype, lowering = sys.argv[1:]
+  train_step_parts.name_parts()
   case, folder = networks.CASES[network], pathlib.Path(folder)
   training = (
     ours(case, folder, int(batch_size), dtype, lowering)
@@ -224,6 +253,7 @@ def main() -> None:
     {
       'ready': lambda: None,
       'steps': training.steps,
+      'parts': training.parts,
       'save': training.save,
       'memory': training.memory,
     }

@@ -30,7 +30,13 @@ def work(path, name):
     print(name, file=file)
   return {{'cpu': time.process_time()}}
 
-processes.serve({{'work': work, 'cpu': lambda: {{'cpu': time.process_time()}}}})
+def cpu():
+  return {{'cpu': time.process_time()}}
+
+def grow(mb):
+  bytearray(b'x') * (mb * 10**6)
+
+processes.serve({{'work': work, 'cpu': cpu, 'grow': grow}})
 """
 
 
@@ -64,6 +70,16 @@ class ProcessTest(absltest.TestCase):
       for process in (first, second):
         self.assertIn('cpu', process.answer())
     self.assertEqual(log.read_text().split(), list('aaaa'))
+
+  @absltest.skipUnless(sys.platform == 'linux', 'only Linux forgets')
+  def test_peaks_from_the_start_and_since_it_was_forgotten(self):
+    with processes.Process('-c', _PROGRAM) as process:
+      process.ask('grow', mb=200)
+      process.ask('forget_peak')
+      process.ask('grow', mb=50)
+      peaks = process.ask('memory')
+    self.assertBetween(peaks['peak_mb'], 200, 260)
+    self.assertBetween(peaks['steps_mb'], 50, 110)
 
   def test_a_process_that_ends_is_named(self):
     with (
