@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, checks, errors, plugins
+from bn_jax import analysis, checks, errors, models, plugins
 from bn_jax.config import build, epochs, merging, parser, schema
 from bn_jax.config.run_config import (
   KEYS,
@@ -36,6 +36,7 @@ _PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
 _CHOICES = {
   'matmul_precision': ('default', 'high', 'highest'),
   'compute_dtype': ('float32', 'bfloat16'),
+  'measure_lowering': models.LOWERINGS,
   'on_nonfinite': ('stop', 'skip'),
   'layout': tuple(devices_lib.LAYOUTS),
 }

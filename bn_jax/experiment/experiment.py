@@ -70,6 +70,7 @@ def run(
   datasets = processes.in_turn(
     lambda: {id(source): source.load() for source in sources.values()}
   )
+  begun_with = processes.agreed(lambda: _lowerings(resolved, directory))
   processes.agreed(lambda: _write_experiment(directory, resolved))
   with signals.Stop() as stop:
     stopping = processes.Stopping(stop)
@@ -77,8 +78,8 @@ def run(
       with modules.bound(resolved.runs[name].modules):
         # `pop`, so that the programs compiled for a problem go with it.
         program = run_lib.program(
-          resolved.runs[name], problems.pop(name), datasets[id(sources[name])],
-          stopping.check,
+          resolved.runs[name].replace(lowering=begun_with[name]),
+          problems.pop(name), datasets[id(sources[name])], stopping.check,
         )  # fmt: skip
         _train(program, to_train[name], stop, stopping)
   if not to_train:
@@ -171,6 +172,25 @@ def _seeds_left(
     name: [folder.seed for folder in unfinished]
     for name, unfinished in to_train.items()
   }
+
+
+def _lowerings(
+  resolved: resolve.Experiment, directory: pathlib.Path
+) -> dict[str, str | None]:
+  """Returns run -> the lowering that its first seed was begun with on a CPU.
+
+  All seeds of the run go on with it, so that they stay alike: 'auto' may be
+  another now. Elsewhere 'auto' is always the library.
+  """
+  lowerings = {}
+  for name in resolved.runs:
+    folders = [run_folder.at(directory, name, seed) for seed in resolved.seeds]
+    begun = [(folder.manifest or {}).get('lowering') for folder in folders]
+    on_cpu = [
+      lowering for lowering in begun if lowering not in (None, 'library')
+    ]
+    lowerings[name] = on_cpu[0] if on_cpu else None
+  return lowerings
 
 
 def _train(

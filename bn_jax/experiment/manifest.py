@@ -84,7 +84,7 @@ def facts(
     'layers': list(layers),
     'layout': config.layout,
     'seeds_at_once': seeds_at_once,
-    **build.lowering(config),
+    **build.lowerings(config),
     'device': {
       'platform': device.platform,
       'kind': device.device_kind,
