@@ -160,9 +160,9 @@ class BoundsTest(parameterized.TestCase):
     with jax.transfer_guard('disallow'):
       for _ in range(3):
         state = step(state, split)
+      self.assertEqual(step._cache_size(), 1)
       with self.assertRaisesRegex(jax.errors.JaxRuntimeError, 'Disallowed'):
         step(state._replace(step=np.int32(4)), split)
-    self.assertEqual(step._cache_size(), 1)
 
   @parameterized.parameters(4, 16, 64)
   def test_a_look_at_points_takes_a_gradient_each_and_one_more(self, points):
