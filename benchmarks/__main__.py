@@ -12,14 +12,9 @@ benchmarks/results/DEVICE-DATE.json, which keeps those of the other benchmarks
 of that day.
 """
 
-import datetime
-import json
 import pathlib
 import runpy
-import shlex
-import subprocess
 import sys
-import tempfile
 
 # Scripts import each other by their names.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -29,31 +24,20 @@ import results
 _FOLDER = pathlib.Path(__file__).resolve().parent
 # Name, which is that of the script -> what is compared with what.
 BENCHMARKS = {
+  'accelerator': 'what a GPU or a TPU should measure, in some minutes',
   'analysis': "measures of the 2018 paper: PyTorch's values and times",
   'batches': 'batches from memory and their augmentation: the step',
+  'compiled': 'steps compiled for an H200 or a v5e that is not there',
   'curvature': 'eigenvalues, densities, surfaces: five peers, values first',
   'input': 'streams of images: bare decoding; folders: an array_record',
   'loops': 'gradients inside a loop of the program: outside',
   'norm_layer': "one BN layer, forward and backward: flax's and PyTorch's",
   'probes': "looks of the quickstart's measures: its training",
+  'rounding': 'each lowering in float32: float64',
   'saves': 'how long a save delays training',
   'second_start': 'a start with compiled programs kept: the first start',
   'train_step': "training steps of four networks: PyTorch's, stock flax's",
 }
-_MACHINE = """
-import importlib.metadata, json, os, platform, jax
-device = jax.devices()[0]
-kind = device.device_kind
-if device.platform == 'cpu':
-  kind = f'{os.cpu_count()} CPU cores'
-versions = {'python': platform.python_version()}
-for name in ('jax', 'flax', 'torch'):
-  try:
-    versions[name] = importlib.metadata.version(name)
-  except importlib.metadata.PackageNotFoundError:
-    pass
-print(json.dumps({'device': kind, 'versions': versions}))
-"""
 
 
 def main() -> None:
@@ -85,34 +69,13 @@ def _known(name: str) -> str:
 
 def _write(commands: dict[str, list[str]]) -> None:
   """Runs benchmarks one after the other, and keeps the rows of each."""
-  machine = json.loads(
-    subprocess.run(
-      [sys.executable, '-c', _MACHINE],
-      check=True,
-      stdout=subprocess.PIPE,
-      text=True,
-    ).stdout
-  )
-  date = datetime.date.today()
-  path = results.path(machine['device'], date)
-  failed = []
-  for name, flags in commands.items():
-    command = ['-m', 'benchmarks', name, *flags]
-    print(f'== python {shlex.join(command)}', flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-      kept = pathlib.Path(folder) / 'rows.jsonl'
-      code = subprocess.run(
-        [sys.executable, *command],
-        cwd=_FOLDER.parent,
-        env=results.environment(kept),
-      ).returncode
-      benchmark = {
-        'command': shlex.join(['python', *command]),
-        'exit': code,
-        'rows': results.rows(kept),
-      }
-    results.write(path, name, benchmark, {**machine, 'date': str(date)})
-    failed += [name] if code else []
+  machine = results.machine()
+  path = results.path(machine['device'], machine['date'])
+  failed = [
+    name
+    for name, flags in commands.items()
+    if results.measure(path, name, ('-m', 'benchmarks', name, *flags), machine)
+  ]
   print(f'results: {path.relative_to(_FOLDER.parent)}')
   if failed:
     raise SystemExit(f'error: these ended with an error: {", ".join(failed)}')

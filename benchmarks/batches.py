@@ -19,6 +19,8 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import results
+import turns
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -60,10 +62,9 @@ def step(options: argparse.Namespace) -> None:
   for _ in range(options.pairs):
     for name, run in runs.items():
       times[name].append(run.seconds(steps=2))
-  ratios = [b / a for a, b in zip(*times.values())]
   for name, seconds in times.items():
     print(f'VGG-11 step, {name:14}{1000 * statistics.median(seconds):9.1f} ms')
-  print(f'  ratio {statistics.median(ratios):.3f} ({_joined(ratios)})')
+  turns.say('  crop and flip / plain', *times.values(), limit=1.03)
 
 
 def draw(options: argparse.Namespace) -> None:
@@ -85,7 +86,7 @@ def draw(options: argparse.Namespace) -> None:
   def whole(state, split):
     return mlp.step(state, split), None
 
-  parts = []
+  parts, medians = [], {}
   for name, function in (
     ('draw', draw_only), ('with images', gather), ('whole step', whole)
   ):  # fmt: skip
@@ -93,8 +94,14 @@ def draw(options: argparse.Namespace) -> None:
     run.seconds(steps=1)
     # An epoch at a time, which includes one permutation.
     times = [1000 * run.seconds(steps=1000) for _ in range(options.pairs)]
+    medians[name] = statistics.median(times)
     parts.append(f'{name} {statistics.median(times):.3f} ({_joined(times)})')
   print(f'MLP, batch of 60 of 60,000, ms: {"; ".join(parts)}')
+  results.add(
+    'a batch with its images / a step of the MLP', unit='ms',
+    ours=medians['with images'], peer=medians['whole step'],
+    ratio=medians['with images'] / medians['whole step'],
+  )  # fmt: skip
 
 
 def read(options: argparse.Namespace) -> None:

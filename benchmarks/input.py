@@ -35,6 +35,7 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
+import results
 import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn import datasets
@@ -190,6 +191,11 @@ def _print(name, speeds, ratios) -> None:
     print(f'  {what}: {clock:.0f} ({processor:.0f})')
   for (crop, workers, bare), values in ratios.items():
     clock, processor = np.median(values, axis=0)
+    clocks = [value.clock for value in values]
+    results.add(
+      f'{name}: {crop} crop, {workers} workers / bare {bare}',
+      ratio=float(clock), low=min(clocks), high=max(clocks), pairs=len(clocks),
+    )  # fmt: skip
     print(
       f'  {crop} crop, {workers} workers: {clock:.2f} ({processor:.2f}) of '
       f'bare {bare}'
@@ -366,6 +372,12 @@ def _compare(sets, options: argparse.Namespace) -> None:
     first, last = (np.array(speeds[name]) for name in (*sets,))
     ratios = last / first
     clock, processor = np.median(ratios, axis=0)
+    results.add(
+      f'{options.format}s: a folder / an array_record, {workers} workers',
+      ours=float(np.median(last[:, 0])), peer=float(np.median(first[:, 0])),
+      unit='images/s', ratio=float(clock), low=float(ratios[:, 0].min()),
+      high=float(ratios[:, 0].max()), pairs=options.rounds,
+    )  # fmt: skip
     print(
       f'  {workers} workers: {clock:.3f} of the first ({processor:.3f}), from '
       f'{ratios[:, 0].min():.3f} to {ratios[:, 0].max():.3f} in '

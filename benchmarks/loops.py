@@ -17,6 +17,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import turns
 from flax import linen as nn
 from jax import lax
 
@@ -84,14 +85,12 @@ def _compare(lowering: str, images: jax.Array, pairs: int) -> None:
       jax.block_until_ready(way())
       if turn:
         times[name].append(time.perf_counter() - start)
-  ratios = [b / a for a, b in zip(*times.values())]
   milliseconds = {k: 1e3 * statistics.median(v) for k, v in times.items()}
   print(
     f'{lowering}: {_GRADIENTS} gradients of {images.shape[1]} images: '
     + ', '.join(f'{k} {v:.1f} ms' for k, v in milliseconds.items())
-    + f'; inside is {statistics.median(ratios):.2f} times as long '
-    f'({min(ratios):.2f} to {max(ratios):.2f} in {pairs} pairs)'
   )
+  turns.say(f'  {lowering}, inside / outside', *times.values())
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import turns
 from flax import linen as nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -35,6 +36,11 @@ _PASSES = 9
 # more.
 _LARGEST_DIFFERENCE = 1e-3
 _OURS = 'bn_jax'
+# How many times as fast as a peer, at least.
+_BARS = {
+  'flax, exact variance': 1.3, 'PyTorch, NCHW': 1.0,
+  'PyTorch, channels_last': 1.0,
+}  # fmt: skip
 
 
 # Settings of glibc's malloc, which reads them when a process starts.
@@ -185,14 +191,12 @@ def _print(shape, seconds) -> None:
   print(f'{list(shape)}: the floor is {floor * 1e3:.1f} ms, ', end='')
   print(f'{share:.0f} % of what bn_jax takes')
   for name, times in seconds.items():
-    print(f'  {name:23s} {statistics.median(times) * 1e3:7.1f} ms', end='')
-    ratios = [other / our for other, our in zip(times, ours)]
-    print(
-      ''
-      if name == _OURS
-      else f'; bn_jax is {statistics.median(ratios):.2f} times as fast '
-      f'({min(ratios):.2f} to {max(ratios):.2f})'
-    )
+    print(f'  {name:23s} {statistics.median(times) * 1e3:7.1f} ms')
+    if name != _OURS:
+      turns.say(
+        f'  {list(shape)}, {name} / {_OURS}', ours, times, at_least=True,
+        limit=_BARS.get(name), peer_name=name, share=share / 100,
+      )  # fmt: skip
 
 
 if __name__ == '__main__':

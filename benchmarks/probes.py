@@ -15,6 +15,7 @@ import sys
 import time
 
 import jax
+import results
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -85,6 +86,10 @@ def _print(name, run, seconds) -> None:
     beyond[look] / (measures[look]['every_steps'] * seconds['step'])
     for look in beyond
   ]
+  results.add(
+    f'{name}: training with looks beyond their gradients / without',
+    ratio=1 + sum(shares), limit=1.1, holds=sum(shares) <= 0.1,
+  )  # fmt: skip
   text = ', '.join(f'{part} {1e3 * s:.1f} ms' for part, s in seconds.items())
   print(
     f'{name}: {text}; looks beyond their {gradients} gradients: '

@@ -6,11 +6,15 @@ lines of JSON, {"do": name, ...} to the process and a dict back.
 
 import json
 import os
+import pathlib
+import re
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
+
+_STATUS = pathlib.Path('/proc/self/status')  # on Linux
 
 
 class Failed(Exception):
@@ -72,21 +76,45 @@ def serve(answers: Mapping[str, Callable[..., Any]]) -> None:
 
   Args:
     answers: name -> function of the words; None is an empty answer. 'memory' is
-      answered here.
+      that of the process, if nothing else is said, and 'forget_peak' lets the
+      system count it anew.
   """
   # What libraries print is no answer: it goes where errors go.
   pipe = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)
-  answers = {'memory': _memory, **answers}
+  answers = {'memory': memory, 'forget_peak': _PEAK.forget, **answers}
   for line in sys.stdin:
     words = json.loads(line)
     answer = answers[words.pop('do')](**words)
     print(json.dumps(answer or {}), file=pipe, flush=True)
 
 
-def _memory() -> dict[str, float]:
-  """Returns the most memory that this process has had, in MB."""
-  # Linux counts in KiB, macOS in bytes.
-  unit = 1 if sys.platform == 'darwin' else 1024
-  most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-  return {'peak_mb': most / 1e6}
+class _Peak:
+  """The most memory that this process has had."""
+
+  def __init__(self):
+    self._before = 0.0
+
+  def sizes(self) -> dict[str, float]:
+    """Returns MB: `peak_mb` from the start, `steps_mb` since `forget`."""
+    if _STATUS.exists():
+      # That of `resource` counts the process that began this one, too.
+      (size,) = re.findall(r'VmHWM:\s+(\d+) kB', _STATUS.read_text())
+      most = int(size) * 1024 / 1e6
+    else:
+      most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS
+    return {'peak_mb': max(most, self._before), 'steps_mb': most}
+
+  def forget(self) -> None:
+    """Lets the system count anew; only Linux does."""
+    self._before = self.sizes()['peak_mb']
+    if _STATUS.exists():
+      _STATUS.with_name('clear_refs').write_text('5')
+
+
+_PEAK = _Peak()
+
+
+def memory() -> dict[str, float]:
+  """Returns `peak_mb` of this process, and `steps_mb` since 'forget_peak'."""
+  return _PEAK.sizes()

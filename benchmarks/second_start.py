@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+import turns
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMIT = 0.35  # second / first start must not exceed this
 CASES = {
@@ -82,12 +84,11 @@ def _start(base: pathlib.Path, name: str, words) -> float:
 
 
 def _print(name, first, second) -> None:
-  ratio = statistics.median(b / a for a, b in zip(first, second))
   print(
     f'{name}: seconds to the first step: {_text(first)} at the first start, '
-    f'{_text(second)} at the second; ratio {ratio:.3f}; limit at most {LIMIT}: '
-    f'{"holds" if ratio <= LIMIT else "does not hold"}'
+    f'{_text(second)} at the second'
   )
+  turns.say(f'  {name}, second / first', first, second, limit=LIMIT)
 
 
 def _text(seconds) -> str:

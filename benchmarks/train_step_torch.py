@@ -1,6 +1,6 @@
 """Trains a network in turns, with PyTorch; see `train_step`.
 
-  python train_step_torch.py FORM NETWORK FOLDER
+  python train_step_torch.py FORM NETWORK FOLDER DTYPE
 
 PyTorch pads a convolution of stride 2 alike on both sides, where ours has less
 before a map than after it. So that both may do what is usual, maps are mirrored
@@ -96,17 +96,25 @@ def mirrored(kernel: np.ndarray) -> np.ndarray:
 class Training:
   """A network, its batch and its optimizer; answers what `train_step` asks."""
 
-  def __init__(self, form: str, network: str, folder: pathlib.Path):
+  def __init__(self, form: str, network: str, folder: pathlib.Path, dtype: str):
+    self._device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    self._autocast = torch.autocast(
+      self._device, torch.bfloat16, enabled=dtype == 'bfloat16'
+    )
     layout = torch.contiguous_format if form == 'nchw' else torch.channels_last
     with np.load(folder / 'params.npz') as arrays:
       params = {
-        name: torch.tensor(np.ascontiguousarray(mirrored(arrays[name])))
+        name: torch.tensor(
+          np.ascontiguousarray(mirrored(arrays[name])), device=self._device
+        )
         for name in arrays
       }
     with np.load(folder / 'batch.npz') as arrays:
       images = arrays['images'][:, ::-1, ::-1].transpose(0, 3, 1, 2)
-      self._labels = torch.tensor(arrays['labels'], dtype=torch.long)
-    images = torch.tensor(np.ascontiguousarray(images))
+      self._labels = torch.tensor(
+        arrays['labels'], dtype=torch.long, device=self._device
+      )
+    images = torch.tensor(np.ascontiguousarray(images), device=self._device)
     self._images = images.contiguous(memory_format=layout)
     self._module = Network(networks.CASES[network], params)
     self._module.to(memory_format=layout).train()
@@ -122,17 +130,26 @@ class Training:
     start = time.perf_counter()
     for _ in range(count):
       self._optimizer.zero_grad()
-      loss = functional.cross_entropy(self._forward(self._images), self._labels)
+      with self._autocast:
+        logits = self._forward(self._images)
+      loss = functional.cross_entropy(logits.float(), self._labels)
       loss.backward()
       self._optimizer.step()
+    value = loss.item()  # which waits for the device
     seconds = (time.perf_counter() - start) / count
-    return {'seconds': seconds, 'loss': loss.item()}
+    return {'seconds': seconds, 'loss': value}
+
+  def memory(self) -> dict[str, float]:
+    """Returns the most memory of the device, or of the process."""
+    if self._device == 'cuda':
+      return {'peak_mb': torch.cuda.max_memory_allocated() / 1e6}
+    return processes.memory()
 
   def save(self, path: str) -> None:
     """Writes the parameters, as ours are."""
     arrays = {}
     for name, value in self._module.named_parameters():
-      array = value.detach().numpy()
+      array = value.detach().cpu().numpy()
       if array.ndim == 4:
         array = array.transpose(2, 3, 1, 0)[::-1, ::-1]
       arrays[name.replace(':', '/')] = array.T if array.ndim == 2 else array
@@ -140,10 +157,15 @@ class Training:
 
 
 def main() -> None:
-  form, network, folder = sys.argv[1:]
-  training = Training(form, network, pathlib.Path(folder))
+  form, network, folder, dtype = sys.argv[1:]
+  training = Training(form, network, pathlib.Path(folder), dtype)
   processes.serve(
-    {'ready': lambda: None, 'steps': training.steps, 'save': training.save}
+    {
+      'ready': lambda: None,
+      'steps': training.steps,
+      'save': training.save,
+      'memory': training.memory,
+    }
   )
 
 

@@ -196,6 +196,8 @@ class Problem(NamedTuple):
       Where the batch is a part of one, first is the index of its first example
       and share its fraction of the examples: the sum over the parts of share
       * loss is then the loss of the whole.
+    scores: (the same) -> params -> {'loss': that objective, and of a classifier
+      'accuracy'}, of one forward pass.
     split: (the same) -> that objective as a `SplitLoss`: the network's outputs,
       the data loss as a function of them, and the penalty as the rest.
     group_size: examples that see each other with batch statistics: 1 where none
@@ -236,6 +238,7 @@ class Problem(NamedTuple):
   init: Callable[[int], TrainState]
   objective: Callable[..., tuple[jax.Array, dict[str, Any]]]
   loss: Callable[..., Callable[[Any], jax.Array]]
+  scores: Callable[..., Callable[[Any], dict[str, jax.Array]]]
   split: Callable[..., SplitLoss]
   group_size: int | None
   batch: Callable[[TrainState, Split], Batch]

@@ -75,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
     width=1.0,  # times the paper's channels
     head=(),  # widths of hidden dense layers; (4096, 4096) in the paper
     dropout=0.0,  # share of hidden dense units; 0.5 in the paper
-    lowering='auto',  # 'library' or 'product' by platform; also 'winograd'
+    lowering='auto',  # how convolutions are computed; measures: see below
   )
   config.norm = dict(
     name='batch',
@@ -116,6 +116,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.ema = config_dict.placeholder(float)
   config.compute_dtype = 'float32'  # of training's products, or 'bfloat16'
   config.matmul_precision = 'highest'  # of training: 'default', 'high'
+  # model.lowering, in measures: 'library', 'product' or 'winograd'. 'auto' is
+  # model.lowering; if that is 'auto', which rounds more on a CPU, 'product'
+  # there. docs/models.md#lowerings
+  config.measure_lowering = 'auto'
   config.on_nonfinite = 'stop'  # or 'skip' updates that are not finite
   # With 'skip', which needs it: updates to skip in all, before the next one
   # stops. None with 'stop'.
@@ -128,6 +132,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.micro_batch_size = config_dict.placeholder(int)  # examples whose
   # gradients are taken at a time, each a statistics group; None: whole batch
   config.remat = False  # recompute activations instead of keeping them
+  # Seeds that are trained in one program, as small networks are 'auto'; or a
+  # number, 1 for one after the other.
+  config.seeds_at_once = config_dict.FieldReference('auto', field_type=object)
 
   # Measures while training: bn_jax.analysis.MEASURES, each on its data every
   # `every_steps` steps and at the last one. Data are 'current_batch', 'train',

@@ -1,6 +1,5 @@
 """Tests what benchmarks share: turns of processes, rows, files, the table."""
 
-import datetime
 import json
 import pathlib
 import sys
@@ -16,6 +15,7 @@ import processes
 import results
 import turns
 
+_SLEEPS = 'import time; time.sleep(600)'
 # Writes down when it works, and says how much of a core it has used.
 _PROGRAM = f"""
 import sys, time
@@ -30,7 +30,13 @@ def work(path, name):
     print(name, file=file)
   return {{'cpu': time.process_time()}}
 
-processes.serve({{'work': work, 'cpu': lambda: {{'cpu': time.process_time()}}}})
+def cpu():
+  return {{'cpu': time.process_time()}}
+
+def grow(mb):
+  bytearray(b'x') * (mb * 10**6)
+
+processes.serve({{'work': work, 'cpu': cpu, 'grow': grow}})
 """
 
 
@@ -65,6 +71,16 @@ class ProcessTest(absltest.TestCase):
         self.assertIn('cpu', process.answer())
     self.assertEqual(log.read_text().split(), list('aaaa'))
 
+  @absltest.skipUnless(sys.platform == 'linux', 'only Linux forgets')
+  def test_peaks_from_the_start_and_since_it_was_forgotten(self):
+    with processes.Process('-c', _PROGRAM) as process:
+      process.ask('grow', mb=200)
+      process.ask('forget_peak')
+      process.ask('grow', mb=50)
+      peaks = process.ask('memory')
+    self.assertBetween(peaks['peak_mb'], 200, 260)
+    self.assertBetween(peaks['steps_mb'], 50, 110)
+
   def test_a_process_that_ends_is_named(self):
     with (
       processes.Process('-c', 'raise SystemExit(3)') as process,
@@ -98,7 +114,7 @@ class ResultsTest(absltest.TestCase):
     self.assertEqual((faster['holds'], faster['share']), (False, 0.5))
 
   def test_a_file_keeps_the_results_of_the_other_benchmarks(self):
-    path = results.path('2 CPU cores', datetime.date(2026, 11, 30), self.folder)
+    path = results.path('2 CPU cores', '2026-11-30', self.folder)
     self.assertEqual(path.name, '2-cpu-cores-2026-11-30.json')
     for name, ratio in (('a', 1.0), ('b', 2.0), ('a', 3.0)):
       results.write(path, name, _benchmark(ratio), {'device': 'x'})
@@ -110,10 +126,27 @@ class ResultsTest(absltest.TestCase):
     }
     self.assertEqual(ratios, {'a': 3.0, 'b': 2.0})
 
+  def test_what_takes_too_long_is_ended_with_all_that_it_has_started(self):
+    pid = self.folder / 'pid'
+    program = (
+      'import subprocess, sys; '
+      f"child = subprocess.Popen([sys.executable, '-c', '{_SLEEPS}']); "
+      f'open({str(pid)!r}, "w").write(str(child.pid)); child.wait()'
+    )
+    path = self.folder / 'results.json'
+    code = results.measure(path, 'a', ('-c', program), {}, limit=2)
+    self.assertEqual(code, 124)
+    self.assertEqual(
+      json.loads(path.read_text())['benchmarks']['a']['exit'], 124
+    )
+    status = pathlib.Path(f'/proc/{pid.read_text()}/status')
+    if status.exists():  # nobody has asked for its end yet
+      self.assertIn('State:\tZ', status.read_text())
+
   def test_the_table_has_the_newest_of_each_device(self):
     for device, day, ratio in (('x', 1, 1.0), ('x', 2, 2.0), ('y', 1, 3.0)):
-      date = datetime.date(2026, 1, day)
-      machine = {'device': device, 'date': str(date), 'versions': {'jax': '1'}}
+      date = f'2026-01-0{day}'
+      machine = {'device': device, 'date': date, 'versions': {'jax': '1'}}
       path = results.path(device, date, self.folder)
       results.write(path, 'a', _benchmark(ratio), machine)
     table = results.table(self.folder)

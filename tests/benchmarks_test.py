@@ -21,9 +21,10 @@ _PEERS = all(
 
 class BenchmarksTest(parameterized.TestCase):
   @parameterized.parameters(
-    ('loops.py', r'product: .* inside is \d+\.\d+ times as long'),
+    ('loops.py', r'product, inside / outside: \d+\.\d+ '),
     ('probes.py', r'gradients: -?\d+\.\d % of the training'),
-    ('batches.py', r'crop and flip .*\n  ratio \d+\.\d+ '),
+    ('batches.py', r'crop and flip / plain: \d+\.\d+ '),
+    ('rounding.py --networks=vgg11 --width=0.0625', r'\| vgg11 \| \d'),
     ('input.py', r'middle crop, \d workers: \d+\.\d+ \(\d+\.\d+\) of bare'),
   )
   def test_runs_at_a_small_size_and_prints_a_ratio(self, name, printed):

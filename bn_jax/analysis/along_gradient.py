@@ -7,7 +7,7 @@ batch*; at each end point the loss and its gradient on the same batch.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -188,23 +188,14 @@ def measure(
   steps = kind_lib.checked_sizes('step_sizes', step_sizes, least=0)
   checks.flag('per_layer', per_layer)
   checks.flag('curvature', curvature)
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   checks.one_of('direction', direction, (*DIRECTIONS, 'update'))
-  size = kind_lib.checked_chunk_size(chunk_size, group_size)
-  points_lib.check_spread(spread, size)
+  objective = chunks.Objective(statistics, chunk_size, group_size)
+  points_lib.check_spread(spread, objective.chunk_size)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
     rate = float(problem.learning_rate(state))
-    loss = chunks.of_problem(
-      problem, state, batch, statistics,
-      chunk_size=size, group_size=group_size,
-    )  # fmt: skip
+    loss = objective.of(problem, state, batch)
     step_direction = direction
     if direction == 'update' and rate:
       step_direction = lambda gradient: jax.tree.map(

@@ -7,7 +7,7 @@ stays there.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -96,13 +96,8 @@ def measure(
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   checks.flag('penalised', penalised)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
     losses = mini_batches.losses(
       problem, state, batch, min(batch_size, len(batch.labels)), statistics,
       penalised=penalised,

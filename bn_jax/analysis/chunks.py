@@ -7,6 +7,7 @@ batch statistics of Batch Normalization. Then statistics must be taken over
 groups of examples, and chunks must be whole groups.
 """
 
+import dataclasses
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -42,6 +43,48 @@ class Chunks(NamedTuple):
     return sum(
       share * part(params) for part, share in zip(self.parts, self.shares)
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+  """Says of which loss a measure is; the keywords of its constructor.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+
+  statistics: str
+  chunk_size: int | str | None
+  group_size: int | None
+  penalised: bool = True
+
+  def __post_init__(self):
+    checks.one_of('statistics', self.statistics, kind.STATISTICS)
+    checks.flag('penalised', self.penalised)
+    size = kind.checked_chunk_size(self.chunk_size, self.group_size)
+    object.__setattr__(self, 'chunk_size', size)
+
+  def of(
+    self, problem: types.Problem, state: types.TrainState, batch: types.Batch
+  ) -> Loss:
+    """Returns the loss over a batch; see `of_problem`."""
+    return of_problem(
+      problem, state, batch, self.statistics, penalised=self.penalised,
+      chunk_size=self.chunk_size, group_size=self.group_size,
+    )  # fmt: skip
+
+  def scores(
+    self, problem: types.Problem, state: types.TrainState, batch: types.Batch
+  ) -> Loss:
+    """Returns it as `problem.scores`: a dict with the accuracy beside it."""
+    return _of_function(
+      problem, problem.scores, state, batch, self.statistics, self.penalised,
+      self.chunk_size, self.group_size,
+    )  # fmt: skip
+
+  def of_data(self, *arguments: Any) -> Loss:
+    """Returns that loss without the penalty."""
+    return dataclasses.replace(self, penalised=False).of(*arguments)
 
 
 def chunked(

@@ -99,15 +99,9 @@ def measure(
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   layer_names = tuple(layers)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-    states: types.States | None = None,
-  ) -> dict[str, np.ndarray]:
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal, states=None):
     del journal  # passes through each network are all
-    (batch,) = batches
     kind_lib.check_unpadded(batch, examples)
     rows, *others = (
       _directions(

@@ -5,8 +5,7 @@ define it for optimization (Definition 2.1 and Figure 3). The 2015 paper defines
 it by distributions.
 """
 
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -122,28 +121,12 @@ def measure(
   checks.names('layers', layers, 'layers')
   checks.flag('norm_parameters', norm_parameters)
   chosen = tuple(layers)
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
-  size = kind_lib.checked_chunk_size(chunk_size, group_size)
+  objective = chunks.Objective(statistics, chunk_size, group_size)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
-    loss_of = functools.partial(
-      chunks.of_problem, problem, state, batch, statistics,
-      chunk_size=size, group_size=group_size,
-    )  # fmt: skip
-    _, gradient = gradients.value_and_gradient(
-      loss_of(), state.params, journal, 'step'
-    )
-    updates = problem.updates(
-      state,
-      gradient,
-      functools.partial(gradients.value_and_gradient, loss_of()),
-    )
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
+    loss = objective.of(problem, state, batch)
+    updates = gradients.updates(problem, state, loss, journal)
     # The first path of a layer is that of its weights and bias.
     own_layers = tuple(
       (name, paths if norm_parameters else paths[:1])
@@ -151,7 +134,7 @@ def measure(
     )
     names = chosen or default_layers([name for name, _ in own_layers])
     shift = covariate_shift(
-      loss_of(penalised=False),
+      objective.of_data(problem, state, batch),
       state.params,
       trees.add_scaled(state.params, 1.0, updates),
       own_layers,

@@ -7,7 +7,7 @@ mini-batches; the smaller it is, the faster SGD converges.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -89,13 +89,8 @@ def measure(
   """
   mini_batches.check(batch_size, statistics, penalised, memory)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
     losses = mini_batches.losses(
       problem, state, batch, batch_size, statistics,
       penalised=penalised, least=_LEAST,

@@ -5,7 +5,8 @@ loop over chunks is in Python: in a loop of XLA's, convolution gradients are 12
 to 30 times slower on the CPU (jax#12868).
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from bn_jax import checks, trees, types
 from bn_jax.analysis import chunks
 
 Loss = chunks.Loss
+
+_NO_SCALAR = 'it must be a real scalar'
 
 
 def checked(params: Any) -> Any:
@@ -51,6 +54,12 @@ def check(params: Any, name: str = 'parameter') -> None:
   leaves = jax.tree.leaves(params)
   if not leaves:
     raise ValueError('there are no parameters; give a tree of arrays')
+  # The words for an error take as long as a product of a small network.
+  if all(
+    isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
+    for leaf in leaves
+  ):
+    return
   not_trained = (
     'by params, rest = eqx.partition(model, eqx.is_inexact_array)'
     if _is_of(params, 'equinox')
@@ -151,7 +160,25 @@ def real_scalar(value: Any, name: str = 'the loss') -> jax.Array:
     kind = f'{array.dtype}{list(array.shape)}'
   else:
     return array
-  raise ValueError(f'{name} is {kind}; it must be a real scalar')
+  raise ValueError(f'{name} is {kind}; {_NO_SCALAR}')
+
+
+def real_scalars(values: Any) -> dict[str, jax.Array]:
+  """Returns a loss, or a dict of it and others, as a dict of real scalars.
+
+  Raises:
+    ValueError: one that is no real scalar, or a dict without 'loss'.
+  """
+  if not isinstance(values, Mapping):
+    return {'loss': real_scalar(values)}
+  if 'loss' not in values:
+    raise ValueError(
+      f'the dict has {", ".join(map(repr, values)) or "nothing"}; it must have '
+      "the 'loss'"
+    )
+  return {
+    name: real_scalar(value, f'the {name}') for name, value in values.items()
+  }
 
 
 def value(
@@ -211,6 +238,22 @@ def hessian_product(
     if 'custom_vjp' not in str(error):
       raise
     return _summed(_product_backwards, *arguments)[1]
+
+
+def updates(
+  problem: types.Problem,
+  state: types.TrainState,
+  loss: Loss,
+  journal: types.Journal | None,
+) -> Any:
+  """Returns what the optimizer adds to the parameters for a loss's gradient.
+
+  Args:
+    journal: keeps the gradient, under 'step'.
+  """
+  _, gradient = value_and_gradient(loss, state.params, journal, 'step')
+  look = functools.partial(value_and_gradient, loss)
+  return problem.updates(state, gradient, look)
 
 
 def memory(loss: Loss, params: Any) -> int:
@@ -319,8 +362,8 @@ def explained(function: Callable, part: Callable, *arguments: Any) -> Any:
 def _reason(part, params, error: Exception) -> str | None:
   """Returns why a loss has no derivative; None for an error of another kind."""
   message = str(error)
-  # The first is of real_scalar; hessian_product sees to the second.
-  if message.startswith('the loss ') or 'custom_vjp' in message:
+  # The first is of real_scalars; hessian_product sees to the second.
+  if _NO_SCALAR in message or 'custom_vjp' in message:
     return None
   if 'has been deleted' in message:  # parameters that a step has consumed
     return None

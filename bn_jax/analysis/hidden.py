@@ -106,7 +106,7 @@ def _groups(
     problem.activations, state, batch, statistics, names, examples
   )
   groups, left = [], -1
-  for name in names:
+  for name in dict.fromkeys(names):
     size = math.prod(shapes[name].shape) * shapes[name].dtype.itemsize
     if size > left:
       groups.append([])

@@ -8,7 +8,7 @@ Gaussian and uncorrelated and F is linear, then J J' = I.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -105,13 +105,8 @@ def measure(
   checks.count('examples', examples)
   sources = tuple(layers)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
     kind_lib.check_unpadded(batch, examples)
     values = {}
     for source, target in zip(problem.taps, problem.taps[1:]):

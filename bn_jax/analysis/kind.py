@@ -8,7 +8,7 @@ A new measure is one file with a `KIND`, its import and line in
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -224,6 +224,28 @@ def _check_alike(reference: str, shapes: dict, values: Mapping) -> None:
       f'{", then ".join(old_and_new)}; each look must return the same names '
       'and shapes'
     )
+
+
+def of_one_batch(look: Callable[..., dict[str, Any]]) -> types.Measure:
+  """Returns a measure of exactly one batch, from what it does with that.
+
+  Args:
+    look: (problem, state, batch, journal or None) -> name -> array; one that
+      looks at other checkpoints takes states=None too.
+  """
+
+  @functools.wraps(look)  # whose arguments say whether it takes `states`
+  def measure(
+    problem: types.Problem,
+    state: types.TrainState,
+    batches: Iterable[types.Batch],
+    journal: types.Journal | None = None,
+    **states: types.States | None,
+  ) -> dict[str, Any]:
+    (batch,) = batches
+    return look(problem, state, batch, journal, **states)
+
+  return measure
 
 
 def check_unpadded(batch: types.Batch, examples: int | None = None) -> None:

@@ -5,13 +5,13 @@ Normalization", arXiv:1806.02375: at initialisation, networks without it already
 diverge at learning rates at which networks with it still descend.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from bn_jax import checks, trees, types
+from bn_jax import trees, types
 from bn_jax.analysis import chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 
@@ -93,20 +93,11 @@ def measure(
     A measure of exactly one batch; its arrays are those of `one_step_loss`.
   """
   rates = kind_lib.checked_sizes('learning_rates', learning_rates)
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
-  size = kind_lib.checked_chunk_size(chunk_size, group_size)
+  objective = chunks.Objective(statistics, chunk_size, group_size)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
-    loss = chunks.of_problem(
-      problem, state, batch, statistics,
-      chunk_size=size, group_size=group_size,
-    )  # fmt: skip
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
+    loss = objective.of(problem, state, batch)
     return one_step_loss(loss, state.params, rates, journal=journal)
 
   return look

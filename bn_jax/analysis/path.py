@@ -9,7 +9,7 @@ arXiv:2211.08403, find them anew at each point.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -175,14 +175,8 @@ def measure(
   names = tuple(dict.fromkeys(over))
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-    states: types.States | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal, states=None):
     of_batches = not {'batch', 'reset'}.isdisjoint(names)
     pieces = chunks.batches_of(
       problem, batch, 'batch' if of_batches else 'running',
@@ -334,27 +328,12 @@ def _called(
   """Returns the loss and what is beside it, of a function called as it is."""
   del journal, name  # what it does inside is not known
   with jax.default_matmul_precision('highest'):
-    return _as_numbers(loss_at(params))
+    return gradients.real_scalars(loss_at(params))
 
 
 @jax.jit
 def _values(loss_at: LossAt, params: Any) -> dict[str, jax.Array]:
-  return _as_numbers(loss_at(params))
-
-
-def _as_numbers(values: Any) -> dict[str, jax.Array]:
-  """Returns a loss, or a dict of it and others, as a dict of real scalars."""
-  if not isinstance(values, Mapping):
-    return {'loss': gradients.real_scalar(values)}
-  if 'loss' not in values:
-    raise ValueError(
-      f'the dict has {", ".join(map(repr, values)) or "nothing"}; it must have '
-      "the 'loss'"
-    )
-  return {
-    name: gradients.real_scalar(value, f'the {name}')
-    for name, value in values.items()
-  }
+  return gradients.real_scalars(loss_at(params))
 
 
 @jax.jit

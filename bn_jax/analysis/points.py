@@ -1,4 +1,8 @@
-"""Computes a loss at many points, side by side and spread over devices."""
+"""Computes a loss at many points, side by side and spread over devices.
+
+What is computed is a dict: the loss, and what a loss has beside it, such as the
+accuracy.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -15,6 +19,7 @@ from bn_jax.analysis import chunks, gradients
 # less than the call of a program; beyond the caches of a processor, points side
 # by side are no faster.
 _ROOM = 2**24
+_VALUES, _TOTAL = 'values/', 'total/'  # in a journal, before the names
 # Side by side each point has kernels of its own: for a convolution that is one
 # of as many groups, which no library has fast code for. A callback may have no
 # rule for it.
@@ -56,11 +61,12 @@ def values(
   together: int | str = 'auto',
   devices: Sequence[jax.Device] = (),
   journal: types.Journal | None = None,
-) -> np.ndarray:
+) -> dict[str, np.ndarray]:
   """Computes loss(params + sum_k c_k d_k) for each row c of points, [P].
 
   Args:
-    loss, params: as in all measures; params of `gradients.checked`.
+    loss: see `surface`.
+    params: of `gradients.checked`.
     directions: K trees like params.
     points_PK: P rows of coordinates.
     together, devices: see `surface`.
@@ -83,7 +89,9 @@ def values(
       rounds(points_PK, together * count),
       journal,
     )
-  return every[: len(points_PK)]
+  # A program of JAX sorts the names.
+  names = sorted(every, key=lambda name: name != 'loss')
+  return {name: every[name][: len(points_PK)] for name in names}
 
 
 def _fitting(part, params, directions, points_PK) -> int:
@@ -116,35 +124,49 @@ def _bytes(aval) -> int:
   return getattr(aval, 'size', 0) * getattr(aval.dtype, 'itemsize', 0)
 
 
-def _values(value_of, loss_parts, groups, journal) -> np.ndarray:
+def _values(value_of, loss_parts, groups, journal) -> dict[str, np.ndarray]:
   """Returns the loss of all points of all groups, one after the other.
 
   Args:
-    value_of: (part of the loss, points of a group [C, K]) -> [C].
+    value_of: (part of the loss, points of a group [C, K]) -> {name: [C]}.
     loss_parts: (parts, shares) of the loss.
     journal: keeps what is computed after each part of each group.
   """
   parts, shares = loss_parts
   size = len(groups[0])
   values, count, total = _resumed(journal, size)
-  done = sum(map(len, values)) // size
+  done = sum(len(one['loss']) for one in values) // size
   for group in groups[done:]:
     for k in range(count, len(parts)):
       term = value_of(parts[k], group)
       if len(parts) > 1:
-        term = shares[k] * term
-        term = term if total is None else total + term
+        term = _added(total, shares[k], term)
       # Else Python runs ahead of the device, with the memory of many points.
-      jax.block_until_ready(values[-1:] if total is None else total)
+      jax.block_until_ready(total or values[-1:])
       total = term
       if journal is not None and k + 1 < len(parts):
         _keep(journal, size, values, k + 1, total)
     values.append(total)
     count, total = 0, None
     if journal is not None:
-      values = [np.concatenate(placement.host(values))]
+      values = [_joined(values)]
       _keep(journal, size, values)
-  return np.concatenate(placement.host(values))
+  return _joined(values)
+
+
+def _added(total, share, term):
+  """Returns total + share * term, of each name; the total may be nothing."""
+  if not total:
+    return {name: share * x for name, x in term.items()}
+  return {name: total[name] + share * x for name, x in term.items()}
+
+
+def _joined(values) -> dict[str, np.ndarray]:
+  """Returns {name: [P]} of the dicts of rounds, one after the other."""
+  values = placement.host(values)
+  return {
+    name: np.concatenate([one[name] for one in values]) for name in values[0]
+  }
 
 
 def _resumed(journal, size: int) -> tuple[list, int, Any]:
@@ -155,25 +177,30 @@ def _resumed(journal, size: int) -> tuple[list, int, Any]:
   arrays = None if journal is None else journal.kept('points')
   if arrays is None or int(arrays['round']) != size:
     return [], 0, None
-  values = [arrays['values']] if arrays['values'].size else []
-  count = int(arrays['parts'])
-  return values, count, arrays['total'] if count else None
+  values, total = (
+    {
+      name.removeprefix(of): array
+      for name, array in arrays.items()
+      if name.startswith(of)
+    }
+    for of in (_VALUES, _TOTAL)
+  )
+  # Without names, as they once were kept, there are none.
+  return [values] if values else [], int(arrays['parts']) * bool(total), total
 
 
-def _keep(journal, size, values, count: int = 0, total: Any = 0) -> None:
+def _keep(journal, size, values, count: int = 0, total: Any = None) -> None:
   """Keeps the points so far, and the sum over parts of those in progress."""
-  arrays = {
-    'round': np.array(size),
-    'values': values[0] if values else np.zeros(0),
-    'parts': np.array(count),
-    'total': placement.host(total),
-  }
+  arrays = {'round': np.array(size), 'parts': np.array(count)}
+  for of, every in ((_VALUES, values[0] if values else {}), (_TOTAL, total)):
+    every = placement.host(every or {})
+    arrays |= {f'{of}{name}': array for name, array in every.items()}
   journal.keep('points', arrays)
 
 
 @functools.partial(jax.jit, static_argnums=4)
 def _round(loss, params, directions, coordinates_CK, mesh):
-  """Returns the loss of C points, [C], in float32 at least."""
+  """Returns {name: its values at C points, [C]}, in float32 at least."""
   if mesh is None:
     return _side_by_side(loss, params, directions, coordinates_CK)
   replicated, by_point = (
@@ -192,19 +219,25 @@ def _round(loss, params, directions, coordinates_CK, mesh):
 
 def _side_by_side(loss, params, directions, coordinates_CK):
   if coordinates_CK.shape[0] == 1:
-    return _point(loss, params, directions, coordinates_CK[0])[None]
+    values = _point(loss, params, directions, coordinates_CK[0])
+    return jax.tree.map(lambda x: x[None], values)
   by_row = (None, None, None, 0)
   return jax.vmap(_point, by_row)(loss, params, directions, coordinates_CK)
 
 
 @jax.jit
 def _point(loss, params, directions, coordinates_K):
-  """Returns loss(params + sum_k c_k d_k), [], in float32 at least."""
+  """Returns {name: its value at params + sum_k c_k d_k, []}, likewise."""
 
   def moved(p, *d_K):
     dtype = jnp.promote_types(p.dtype, jnp.float32)
     moves = [c.astype(dtype) * d for c, d in zip(coordinates_K, d_K)]
     return sum(moves, start=p.astype(dtype)).astype(p.dtype)
 
-  value = gradients.real_scalar(loss(jax.tree.map(moved, params, *directions)))
-  return value.astype(jnp.promote_types(value.dtype, jnp.float32))
+  values = gradients.real_scalars(
+    loss(jax.tree.map(moved, params, *directions))
+  )
+  return {
+    name: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    for name, x in values.items()
+  }

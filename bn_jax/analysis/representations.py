@@ -7,7 +7,7 @@ examples parallel: H tends to rank 1; with Batch Normalization its rank stays
 (Daneshmand, Joudaki and Bach, 2021, arXiv:2106.03970).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,14 +99,9 @@ def measure(
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   layer_names = tuple(layers)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
     del journal  # passes through the network are all
-    (batch,) = batches
     kind_lib.check_unpadded(batch, examples)
     hidden = hidden_lib.of_problem(
       problem, state, batch, statistics, layer_names, examples

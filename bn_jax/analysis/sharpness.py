@@ -7,7 +7,7 @@ sharpness too. Andriushchenko et al. (2023), arXiv:2302.07011: both, and the
 average over Gaussian perturbations.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -121,23 +121,12 @@ def measure(
   """
   radii = kind_lib.checked_sizes('radii', radii)
   _check(case, adaptive, ascent_steps, samples)
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
-  checks.flag('penalised', penalised)
-  size = kind_lib.checked_chunk_size(chunk_size, group_size)
+  objective = chunks.Objective(statistics, chunk_size, group_size, penalised)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
-    loss = chunks.of_problem(
-      problem, state, batch, statistics,
-      penalised=penalised, chunk_size=size, group_size=group_size,
-    )  # fmt: skip
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
     return sharpness(
-      loss,
+      objective.of(problem, state, batch),
       state.params,
       radii,
       case=case,

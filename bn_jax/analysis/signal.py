@@ -11,7 +11,7 @@ scale above 0, with yhat_j its normalised outputs over the batch and g_j the
 gradient of the loss by the outputs of the norm.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -84,14 +84,9 @@ def measure(
   layer_names = tuple(layers)
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
     del journal  # one gradient is all, so there is nothing to resume
-    (batch,) = batches
     kind_lib.check_unpadded(batch)
     names = activations_lib.chosen_layers(
       problem.taps, layer_names or problem.taps

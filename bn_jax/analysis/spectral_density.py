@@ -7,7 +7,7 @@ outliers, with most of the gradient in their space, and Batch Normalization
 suppresses them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -116,13 +116,8 @@ def measure(
     matrix, blocks, layers, penalised, statistics, chunk_size, group_size
   )
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
     key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
     return {
       block.key(name): value

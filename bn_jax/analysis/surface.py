@@ -4,7 +4,7 @@ Goodfellow, Vinyals and Saxe (2015), arXiv:1412.6544, on a line; Li et al.
 (2018), arXiv:1712.09913, in a plane, with the directions of `directions`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -34,7 +34,8 @@ def surface(
   finite stays in its cell.
 
   Args:
-    loss: params -> a real scalar; or what `chunked` returns.
+    loss: params -> a real scalar; or a dict of real scalars with 'loss' among
+      them and such as 'accuracy' beside it; or what `chunked` returns.
     params: any tree of floating-point arrays.
     directions: K trees like params, one or more.
     coordinates: of each direction its coordinates, in any order; of one
@@ -48,7 +49,8 @@ def surface(
     journal: keeps the points computed so far.
 
   Returns:
-    loss: [P_1, ..., P_K], in the order of the coordinates.
+    loss, and what else the dict holds: [P_1, ..., P_K], in the order of the
+    coordinates.
 
   Raises:
     ValueError: no directions, or of other shapes than the parameters; other
@@ -60,11 +62,12 @@ def surface(
   axes = _checked_coordinates(coordinates, len(directions))
   checks.count('together', together, also=('auto',))
   grid_PK = np.stack(np.meshgrid(*axes, indexing='ij'), -1)
-  values_P = points_lib.values(
+  values = points_lib.values(
     loss, params, directions, grid_PK.reshape(-1, len(axes)),
     together=together, devices=devices, journal=journal,
   )  # fmt: skip
-  return {'loss': values_P.reshape(grid_PK.shape[:-1])}
+  shape = grid_PK.shape[:-1]
+  return {name: values_P.reshape(shape) for name, values_P in values.items()}
 
 
 def checked_directions(params: Any, directions: Sequence[Any]) -> tuple:
@@ -148,32 +151,22 @@ def measure(
 
   Returns:
     A measure of exactly one batch: x, y [P] (y in a plane), the coordinates of
-    the grid; loss [P, P] at (x, y), or [P]; loss_0 [] at the parameters; scales
-    [K], the lengths of the directions. Of random ones zero_filters [], how many
-    filters are 0; of eigenvectors eigenvalues, residuals and converged [K]; of
-    a trajectory path [T, K], its coordinates, path_steps [T], path_loss [T], of
-    each checkpoint itself (with running statistics, its own), and variance [K],
-    the shares of the directions in the squares of its distances from the end.
+    the grid; loss and, of a classifier, accuracy [P, P] at (x, y), or [P];
+    loss_0 [] at the parameters; scales [K], the lengths of the directions. Of
+    random ones zero_filters [], how many filters are 0; of eigenvectors
+    eigenvalues, residuals and converged [K]; of a trajectory path [T, K], its
+    coordinates, path_steps [T], path_loss [T], of each checkpoint itself (with
+    running statistics, its own), and variance [K], the shares of the directions
+    in the squares of its distances from the end.
   """
   grid = planes.Grid(directions, normalise, dimensions, points, extent, seed)
   grid.check()
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
-  checks.flag('penalised', penalised)
-  size = kind_lib.checked_chunk_size(chunk_size, group_size)
-  points_lib.check_spread(spread, size)
+  objective = chunks.Objective(statistics, chunk_size, group_size, penalised)
+  points_lib.check_spread(spread, objective.chunk_size)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-    states: types.States | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
-    loss_of = lambda state: chunks.of_problem(
-      problem, state, batch, statistics, penalised=penalised,
-      chunk_size=size, group_size=group_size,
-    )  # fmt: skip
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal, states=None):
+    loss_of = lambda state: objective.of(problem, state, batch)
     plane = grid.plane(loss_of, state, states, journal)
     loss = loss_of(state)
     at_0 = gradients.value(loss, state.params, journal, 'loss_0')
@@ -181,7 +174,8 @@ def measure(
     return {
       **dict(zip('xy', plane.axes)),
       **surface(
-        loss, state.params, plane.directions, plane.axes,
+        objective.scores(problem, state, batch), state.params,
+        plane.directions, plane.axes,
         devices=devices, journal=journal,
       ),
       'loss_0': placement.host(at_0),
@@ -207,6 +201,7 @@ KIND = kind_lib.Kind(
   title='Surface of the loss',
   quantities={
     'loss': 'Loss over the grid',
+    'accuracy': 'Accuracy over the grid',
     'loss_0': 'Loss at the parameters',
     'path_loss': 'Loss of each checkpoint',
     'eigenvalues': 'Eigenvalues of the directions',

@@ -7,7 +7,7 @@ top eigenvectors: Gur-Ari et al. (2018), arXiv:1812.04754.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,13 @@ from bn_jax import checks, keys, trees, types
 from bn_jax.analysis import by_layer, chunks, gradients
 from bn_jax.analysis import kind as kind_lib
 from bn_jax.analysis.curvature import blocks as blocks_lib
-from bn_jax.analysis.curvature import extremes, matrices, pieces
+from bn_jax.analysis.curvature import (
+  convergence,
+  extremes,
+  krylov,
+  matrices,
+  pieces,
+)
 
 
 def top_eigenvalues(
@@ -34,6 +40,7 @@ def top_eigenvalues(
   eigenvectors: bool = False,
   most_products: int = 200,
   start: Any = None,
+  journal: types.Journal | None = None,
 ) -> dict[str, Any]:
   """Computes the k largest or smallest eigenvalues of the Hessian of a loss.
 
@@ -41,8 +48,13 @@ def top_eigenvalues(
   most `tolerance` times the largest of them (the smallest values: times the
   largest |value| that is known). An eigenvalue lies within the residual of it.
   By Lanczos' method, restarted, until all have converged or the budget is
-  spent; each residual is computed by a product of its own. With k above 1 it
-  goes on until values that occur twice have come out twice.
+  spent. Nor is a single value taken before an eigenvalue that is further out,
+  by a tenth of the largest |value|, would have shown with 99 %. With k above 1
+  it goes on until values that occur twice have come out twice.
+
+  Of a single value from a random start the residual is what the last step
+  leaves, which is exact but for rounding; of others, and of networks that
+  compute in bfloat16, a product says it.
 
   Args:
     loss: params -> a real scalar; what `chunked` returns; or a Split.
@@ -57,6 +69,9 @@ def top_eigenvalues(
     eigenvectors: whether to return them too.
     most_products: products of the matrix at most, at least 2 for each value.
     start: a tree like params, the first vector instead of a random one.
+    journal: keeps the steps of a matrix whose products are programs of their
+      own, which are those of large networks, or with convolutions, or of a
+      loss in chunks; up to 2 GB of vectors.
 
   Returns:
     eigenvalues, residuals: [k] float64; converged: [k] bool; for the smallest
@@ -86,16 +101,9 @@ def top_eigenvalues(
   pairs, steps, products = extremes.pairs(
     operator, vector, key, is_random=start is None, count=k,
     ends=extremes.ENDS[ends], tolerance=tolerance, most_products=most_products,
+    journal=journal,
   )  # fmt: skip
-  result = {}
-  for end, of_end in pairs.items():
-    prefix = '' if end == 'largest' else 'smallest_'
-    result |= _named(of_end, prefix, operator if eigenvectors else None)
-  result['products'] = np.asarray(products)
-  result['iterations'] = np.asarray(steps)
-  if 'largest' in pairs:
-    result['gradient_share'] = np.asarray(pairs['largest'].share)
-  return result
+  return _record(pairs, steps, products, operator if eigenvectors else None)
 
 
 def measure(
@@ -167,11 +175,10 @@ def measure(
     values = {}
     for block in every:
       compute = functools.partial(of_block, k=k, ends=ends, block=block)
-      row = pieces.piece(journal, block.name, compute)
-      values |= _of_block(block, row)
+      values |= _of_block(block, _kept(journal, block.name, compute))
     for name, block in kernels.items():
       compute = functools.partial(of_block, block=block)
-      row = pieces.piece(journal, f'{name}_kernel', compute)
+      row = _kept(journal, f'{name}_kernel', compute)
       values |= _of_kernel(name, row, blocks_lib.squared_norm(params, block))
     return {name: np.asarray(value, float) for name, value in values.items()}
 
@@ -189,7 +196,7 @@ def _check(k, tolerance, ends, most_products) -> None:
 def _start(operator, params, start, key) -> jax.Array:
   """Returns the first vector; ValueError for one without length."""
   if start is None:
-    return extremes.random(operator, key, 0)
+    return krylov.random(operator, key, 0)
   vector = operator.flatten(gradients.checked_like(params, start, 'start'))
   norm = float(trees.norm(vector))
   if not 0 < norm < np.inf:
@@ -197,6 +204,19 @@ def _start(operator, params, start, key) -> jax.Array:
       f'the start has norm {norm:g}; allowed: above 0 and finite'
     )
   return vector
+
+
+def _record(pairs, steps, products, operator) -> dict[str, Any]:
+  """Returns the arrays of all ends; with an operator also vectors as trees."""
+  result = {}
+  for end, of_end in pairs.items():
+    prefix = '' if end == 'largest' else 'smallest_'
+    result |= _named(of_end, prefix, operator)
+  result['products'] = np.asarray(products)
+  result['iterations'] = np.asarray(steps)
+  if 'largest' in pairs:
+    result['gradient_share'] = np.asarray(pairs['largest'].share)
+  return result
 
 
 def _named(pairs, prefix: str, operator) -> dict[str, Any]:
@@ -242,13 +262,25 @@ def _check_fits(
 
 def _check_tolerance(tolerance: float, dtype: jnp.dtype) -> None:
   """Raises ValueError for less than products can reach."""
-  least = extremes.least_tolerance(dtype)
+  least = convergence.least_tolerance(dtype)
   if tolerance < least:
     raise ValueError(
       f'tolerance is {tolerance:g}; allowed: at least {least:.1g}, below which '
       f'residuals of {jnp.dtype(dtype)} are rounding'
       + ('; or parameters of float64' if dtype == jnp.float32 else '')
     )
+
+
+def _kept(journal, name: str, compute) -> Mapping[str, Any]:
+  """Returns what the journal has of a search, or goes on with it."""
+  if journal is None:
+    return compute()
+  own = pieces.Under(journal, f'{name}_')
+  row = pieces.piece(journal, name, functools.partial(compute, journal=own))
+  # Only now, as a search without its steps would begin again.
+  for k in range(int(row['iterations'])):
+    own.drop(krylov.step_name(k))
+  return row
 
 
 def _of_block(block: blocks_lib.Block, row) -> dict[str, Any]:

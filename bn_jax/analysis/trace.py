@@ -5,7 +5,7 @@ for Laplacian smoothing splines"; XTrace: see `curvature.xtrace`.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -152,13 +152,8 @@ def measure(
     matrix, blocks, layers, penalised, statistics, chunk_size, group_size
   )
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
     key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
     params = state.params
     chosen = options.layers_of(problem, state)

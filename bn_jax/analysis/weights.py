@@ -8,7 +8,7 @@ Lyu (2019), arXiv:1812.03981.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -95,34 +95,18 @@ def measure(
   """
   checks.names('layers', layers, 'layers')
   names = tuple(layers)
-  checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   checks.flag('biases', biases)
-  size = kind_lib.checked_chunk_size(chunk_size, group_size)
+  objective = chunks.Objective(statistics, chunk_size, group_size)
 
-  def look(
-    problem: types.Problem,
-    state: types.TrainState,
-    batches: Iterable[types.Batch],
-    journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
-    (batch,) = batches
-    loss_of = functools.partial(
-      chunks.of_problem, problem, state, batch, statistics,
-      chunk_size=size, group_size=group_size,
-    )  # fmt: skip
-    _, gradient = gradients.value_and_gradient(
-      loss_of(), state.params, journal, 'step'
-    )
-    updates = problem.updates(
-      state,
-      gradient,
-      functools.partial(gradients.value_and_gradient, loss_of()),
-    )
+  @kind_lib.of_one_batch
+  def look(problem, state, batch, journal):
+    loss = objective.of(problem, state, batch)
+    updates = gradients.updates(problem, state, loss, journal)
     chosen = kernels(state.params, problem.layers(state))
     if names:
       chosen = by_layer.chosen(chosen, names)
     quantities = weights(
-      loss_of(penalised=False),
+      objective.of_data(problem, state, batch),
       state.params,
       trees.add_scaled(state.params, 1.0, updates),
       chosen,

@@ -168,8 +168,33 @@ def _cost(name: str, config: Any) -> str:
     ('FLOPs a step', f'{step_cost.flops:,} of products on each device'),
     ('memory', f'{memory} on each device'),
     ('collectives', _collectives(step_cost.collectives)),
+    ('measures', _measures(config, len(problem.layers(state)))),
   ]
   return '\n'.join([head, *(f'  {k:14}{v}' for k, v in lines)]) + '\n'
+
+
+def _measures(config: Any, layers: int) -> str:
+  """Returns what measures cost in training steps: gradients of a batch."""
+  from bn_jax import analysis
+  from bn_jax.experiment import probes
+
+  words, total = [], 0.0
+  for name, section in config.measures.items():
+    cost = analysis.kind_of(section['name']).cost(section, layers)
+    looks = 1 - (-config.steps // section['every_steps'])  # and the last step
+    each = 'not estimated'
+    if not isinstance(cost, str):
+      batches = probes.examples(section, config) / config.batch_size
+      steps = cost.in_gradients * batches
+      each = f'{steps:,.{0 if steps >= 10 else 1}f} steps each'
+      total += looks * steps
+    words.append(f'{name} {looks:,} times, {each}')
+  if not words:
+    return 'none'
+  return (
+    f'{"; ".join(words)}: about {total:,.0f} steps beside the {config.steps:,} '
+    'of training'
+  )
 
 
 def _collectives(collectives: Sequence[Any]) -> str:

@@ -27,6 +27,7 @@ from bn_jax.data import datasets
 from bn_jax.optim import average, by_path
 from bn_jax.training import devices as devices_lib
 from bn_jax.training import problem as problem_lib
+from bn_jax.training import seeds
 
 
 def mesh(config: RunConfig) -> jax.sharding.Mesh:
@@ -82,7 +83,7 @@ def problem(config: RunConfig) -> types.Problem:
   if spread.axis_name and _is_users(config):  # before anything is written
     _traits(config, network(config, spread), spread)
   config = config.in_groups()
-  measured = _problem(config, *_as_measured(config))
+  measured = _problem(config, _as_measured(config))
   if measured.group_size is None and config.micro_batch_size is not None:
     raise errors.ConfigError(
       f'config.micro_batch_size: {config.micro_batch_size} with a network that '
@@ -112,15 +113,31 @@ def check(config: RunConfig) -> None:
     ConfigError: a value that its constructor refuses.
     DataError: what lies in the data_dir cannot be used.
   """
-  if config.model.get('lowering') == 'auto':  # which asks for the devices
-    model = FrozenDict({**config.model, 'lowering': 'library'})
-    config = config.replace(model=model)
-  _parts(config, placement_lib.ALONE)
+  # 'auto' would ask for the devices.
+  _parts(config, placement_lib.ALONE, config.model.get('lowering'))
 
 
-def _as_measured(config: RunConfig) -> tuple[placement_lib.Spread, Any]:
-  """Returns how measures see a batch: all of it, in float32."""
-  return devices_lib.in_sight(mesh(config)), jnp.dtype(jnp.float32)
+class _Sight(NamedTuple):
+  """How a network sees a batch, and computes."""
+
+  spread: placement_lib.Spread
+  dtype: jnp.dtype
+  lowering: str | None  # None: it has no such keyword
+
+
+def _as_measured(config: RunConfig) -> _Sight:
+  """Returns how measures see a batch: all of it, in float32, exactly."""
+  return _Sight(
+    devices_lib.in_sight(mesh(config)),
+    jnp.dtype(jnp.float32),
+    lowerings(config).get('measure_lowering'),
+  )
+
+
+def _as_trained(config: RunConfig, spread: placement_lib.Spread) -> _Sight:
+  """Returns how the step sees a batch that lies on devices as `spread` says."""
+  dtype = jnp.dtype(config.compute_dtype)
+  return _Sight(spread, dtype, lowerings(config).get('lowering'))
 
 
 def step(
@@ -133,15 +150,35 @@ def step(
   """
   devices = mesh(config)
   spread = devices_lib.spread(config.layout, devices)
-  dtype = jnp.dtype(config.compute_dtype)
-  step_problem = problem
-  # Measures see whole batches in float32; a step that sees them otherwise has
-  # a network of its own, with the same parameters.
-  if (config, spread, dtype) != (config.in_groups(), *_as_measured(config)):
-    step_problem = _problem(config, spread, dtype)
   return devices_lib.step(
-    config.layout, step_problem.step, devices, placement(config, problem)
-  )
+    config.layout, _step(config, problem, spread), devices,
+    placement(config, problem),
+  )  # fmt: skip
+
+
+def step_of_seeds(
+  config: RunConfig, problem: types.Problem
+) -> Callable[[types.TrainState, types.Split], types.TrainState]:
+  """Returns the step of several seeds of a run, jitted: `seeds.step`.
+
+  Args:
+    problem: what `build.problem` returns for the config.
+  """
+  # No batch is cut: a device has whole seeds, whatever the layout.
+  function = _step(config, problem, placement_lib.ALONE)
+  return seeds.step(function, mesh(config))
+
+
+def _step(
+  config: RunConfig, problem: types.Problem, spread: placement_lib.Spread
+) -> Callable[[types.TrainState, types.Split], types.TrainState]:
+  """Returns the step of one seed, not compiled, for batches that lie so."""
+  # A step that sees batches otherwise than measures has a network of its own,
+  # with the same parameters.
+  sight, grouped = _as_trained(config, spread), config.in_groups()
+  if (config, sight) != (grouped, _as_measured(grouped)):
+    return _problem(config, sight).step
+  return problem.step
 
 
 def placement(config: RunConfig, problem: types.Problem) -> Any:
@@ -170,9 +207,14 @@ def init(
 
 
 def network(
-  config: RunConfig, spread: placement_lib.Spread = placement_lib.ALONE
+  config: RunConfig,
+  spread: placement_lib.Spread = placement_lib.ALONE,
+  lowering: str | None = None,
 ) -> nn.Module:
   """Returns the network of a run, for batches that lie as `spread` says.
+
+  Args:
+    lowering: of a network with that keyword; None: that of measures.
 
   Raises:
     ConfigError: a value that its constructor refuses.
@@ -180,9 +222,12 @@ def network(
   with modules.bound(config.modules), blaming('config.norm'):
     norm = norms.make(**config.norm, spread=spread)
   facts = source(config).facts
+  model = dict(config.model)
+  if 'lowering' in model:
+    model['lowering'] = lowering or lowerings(config)['measure_lowering']
   with modules.bound(config.modules), blaming('config.model'):
     module = models.make(
-      **{**config.model, **lowering(config)},
+      **model,
       num_classes=facts.num_classes,
       norm=norm,
     )
@@ -199,8 +244,10 @@ class _Parts(NamedTuple):
   loss: losses.Loss
 
 
-def _parts(config: RunConfig, spread: placement_lib.Spread) -> _Parts:
-  module = network(config, spread)
+def _parts(
+  config: RunConfig, spread: placement_lib.Spread, lowering: str | None
+) -> _Parts:
+  module = network(config, spread, lowering)
   with modules.bound(config.modules), blaming('config.schedule'):
     schedule = optim.make_schedule(**config.schedule)
   with modules.bound(config.modules), blaming('config.optimizer'):
@@ -224,10 +271,9 @@ def _parts(config: RunConfig, spread: placement_lib.Spread) -> _Parts:
   return _Parts(module, optimizer, penalty, sampler, loss)
 
 
-def _problem(
-  config: RunConfig, spread: placement_lib.Spread, dtype: jnp.dtype
-) -> types.Problem:
-  parts = _parts(config, spread)
+def _problem(config: RunConfig, sight: _Sight) -> types.Problem:
+  spread = sight.spread
+  parts = _parts(config, spread, sight.lowering)
   traits = _traits(config, parts.module, spread)
   return problem_lib.make(
     parts.module,
@@ -239,7 +285,7 @@ def _problem(
     taps=_taps(config, parts.module, spread),
     loss=parts.loss,
     ring_size=min(config.log_every_steps, config.steps),
-    compute_dtype=dtype,
+    compute_dtype=sight.dtype,
     spread=spread,
     group_size=traits.group_size,
     noisy=traits.noisy,
@@ -382,17 +428,33 @@ def shapes(config: RunConfig, size: int) -> types.Batch:
   )
 
 
-def lowering(config: RunConfig) -> dict[str, str]:
-  """Returns {'lowering': ...}, with 'auto' resolved by this platform.
+def lowerings(config: RunConfig) -> dict[str, str]:
+  """Returns 'lowering', of the step, and 'measure_lowering', with no 'auto'.
 
-  Empty for a network without that keyword.
+  Empty for a network without that keyword. One that a config names is that of
+  both. Of 'auto' the step has what is fast and fit for training, but keeps
+  what a run was begun with; measures have what rounds as the operations do.
   """
   if 'lowering' not in config.model:
     return {}
-  if config.model['lowering'] != 'auto':
-    return {'lowering': config.model['lowering']}
+  training, measures = config.model['lowering'], config.measure_lowering
+  if measures == 'auto':
+    measures = training
   on_cpu = jax.default_backend() == 'cpu'
-  return {'lowering': 'product' if on_cpu else 'library'}
+  # Not in a loop of the program, where the transforms of 'winograd' are several
+  # times slower; and 'jit' adds up over devices what they have of a kernel's
+  # gradient before its last transform, which is four times as large.
+  in_loop = config.examples_at_a_time < config.batch_size
+  over_devices = config.layout == 'jit' and config.devices > 1
+  fast = 'product' if in_loop or over_devices else 'winograd'
+  fast = config.lowering or fast
+  exact = 'product'
+  if not on_cpu:
+    fast = exact = 'library'
+  return {
+    'lowering': fast if training == 'auto' else training,
+    'measure_lowering': exact if measures == 'auto' else measures,
+  }
 
 
 @contextlib.contextmanager

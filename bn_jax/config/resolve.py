@@ -7,12 +7,13 @@ too, as JSON can hold it: what is in the manifest is what was run.
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import analysis, checks, errors, plugins
+from bn_jax import analysis, checks, errors, models, plugins
 from bn_jax.config import build, epochs, merging, parser, schema
 from bn_jax.config.run_config import (
   KEYS,
@@ -35,6 +36,7 @@ _PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
 _CHOICES = {
   'matmul_precision': ('default', 'high', 'highest'),
   'compute_dtype': ('float32', 'bfloat16'),
+  'measure_lowering': models.LOWERINGS,
   'on_nonfinite': ('stop', 'skip'),
   'layout': tuple(devices_lib.LAYOUTS),
 }
@@ -110,7 +112,11 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     with naming(name, runs):
       run = _completed(run)
       complete[name] = RunConfig.of(run, modules=_modules(run))
-  return Experiment(complete, _checked_seeds(seeds), tuple(expected))
+  seeds = _checked_seeds(seeds)
+  for name, run in complete.items():
+    with naming(name, runs):
+      _check_at_once(run.seeds_at_once, seeds)
+  return Experiment(complete, seeds, tuple(expected))
 
 
 def _merged(config: Config, runs: Config, changes: Config) -> Config:
@@ -223,6 +229,15 @@ def _checked_seeds(seeds: Any) -> tuple[int, ...]:
   return tuple(seeds)
 
 
+def _check_at_once(number: int | str, seeds: tuple[int, ...]) -> None:
+  """Raises ConfigError for more seeds at once than there are."""
+  if number != 'auto' and number > len(seeds):
+    raise errors.ConfigError(
+      f'config.seeds_at_once: {number} of {len(seeds)} seeds; allowed: 1 to '
+      f"{len(seeds)}, or 'auto'"
+    )
+
+
 def _completed(config: Config) -> Config:
   """Checks a run's config and fills in the defaults of all constructors."""
   for key in ('data_dir', 'init_from'):
@@ -245,6 +260,10 @@ def _completed(config: Config) -> Config:
   for key, allowed in _CHOICES.items():
     schema.check(f'config.{key}', checks.one_of, config[key], allowed)
   _check_skips(config['on_nonfinite'], config['max_skips'])
+  schema.check(
+    'config.seeds_at_once', functools.partial(checks.count, also=('auto',)),
+    config['seeds_at_once'],
+  )  # fmt: skip
   _check_division(config)
   config['measures'] = _completed_measures(config['measures'])
   return {key: config[key] for key in KEYS}

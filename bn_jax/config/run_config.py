@@ -61,19 +61,23 @@ class RunConfig:
   ema: float | None
   compute_dtype: str
   matmul_precision: str
+  measure_lowering: str
   on_nonfinite: str
   max_skips: int | None
   layout: str
   shard_state: bool
   micro_batch_size: int | None
   remat: bool
+  seeds_at_once: int | str
   measures: FrozenDict  # name of an entry -> its section
   checkpoint: FrozenDict  # every_steps, keep
   data_dir: str | None
   init_from: str | None
-  # Of users, see `plugins.files`. It is no key: manifests have it beside the
-  # config, and a changed file makes no other experiment.
+  # These are no keys: manifests have them beside the config, and another value
+  # makes no other experiment. Modules of users, see `plugins.files`; and with
+  # what lowering the run was begun, see `build.lowerings`.
   modules: FrozenDict = dataclasses.field(default_factory=FrozenDict)
+  lowering: str | None = None
 
   def __post_init__(self):
     for key in (*KEYS, 'modules'):
@@ -127,7 +131,7 @@ class RunConfig:
 KEYS = tuple(
   field.name
   for field in dataclasses.fields(RunConfig)
-  if field.name != 'modules'
+  if field.name not in ('modules', 'lowering')
 )
 # What a config may say of a run: epochs become steps.
 RUN_KEYS = (*KEYS, 'epochs')

@@ -107,6 +107,15 @@ def flops_of_products(jaxpr: core.Jaxpr) -> int:
   return sum(_flops(equation) for equation in jaxpr.eqns)
 
 
+def convolves(jaxpr: core.Jaxpr) -> bool:
+  """Returns whether a program, or one that it calls, has a convolution."""
+  return any(
+    equation.primitive.name == 'conv_general_dilated'
+    or any(map(convolves, _jaxprs(equation.params)))
+    for equation in jaxpr.eqns
+  )
+
+
 def is_mapped(jaxpr: core.Jaxpr) -> bool:
   """Returns whether a program, or one that it calls, is one device's part."""
   return any(

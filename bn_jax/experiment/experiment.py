@@ -11,10 +11,18 @@ import jax
 from bn_jax import analysis, errors, modules, types
 from bn_jax.config import build, differences, resolve
 from bn_jax.config.run_config import RunConfig
-from bn_jax.experiment import cost, init_from, manifest, probes, states
+from bn_jax.experiment import (
+  cost,
+  init_from,
+  manifest,
+  probes,
+  states,
+  together,
+)
 from bn_jax.experiment import run as run_lib
 from bn_jax.host import processes, signals
 from bn_jax.storage import chain, checkpoint, files, run_folder
+from bn_jax.training import loop
 
 _log = logging.getLogger('bn_jax')
 
@@ -62,6 +70,7 @@ def run(
   datasets = processes.in_turn(
     lambda: {id(source): source.load() for source in sources.values()}
   )
+  begun_with = processes.agreed(lambda: _lowerings(resolved, directory))
   processes.agreed(lambda: _write_experiment(directory, resolved))
   with signals.Stop() as stop:
     stopping = processes.Stopping(stop)
@@ -69,8 +78,8 @@ def run(
       with modules.bound(resolved.runs[name].modules):
         # `pop`, so that the programs compiled for a problem go with it.
         program = run_lib.program(
-          resolved.runs[name], problems.pop(name), datasets[id(sources[name])],
-          stopping.check,
+          resolved.runs[name].replace(lowering=begun_with[name]),
+          problems.pop(name), datasets[id(sources[name])], stopping.check,
         )  # fmt: skip
         _train(program, to_train[name], stop, stopping)
   if not to_train:
@@ -104,6 +113,7 @@ def _problems(
       cost.check_batch('config.batch_size', size, shape)
       problems[name] = build.problem(config)
       probes.check(config, problems[name])
+      together.check(config, problems[name])
       seeds = [run_folder.at(directory, name, seed) for seed in resolved.seeds]
       if not all(_has_begun(folder) for folder in seeds):
         init_from.check(config, problems[name])
@@ -164,13 +174,32 @@ def _seeds_left(
   }
 
 
+def _lowerings(
+  resolved: resolve.Experiment, directory: pathlib.Path
+) -> dict[str, str | None]:
+  """Returns run -> the lowering that its first seed was begun with on a CPU.
+
+  All seeds of the run go on with it, so that they stay alike: 'auto' may be
+  another now. Elsewhere 'auto' is always the library.
+  """
+  lowerings = {}
+  for name in resolved.runs:
+    folders = [run_folder.at(directory, name, seed) for seed in resolved.seeds]
+    begun = [(folder.manifest or {}).get('lowering') for folder in folders]
+    on_cpu = [
+      lowering for lowering in begun if lowering not in (None, 'library')
+    ]
+    lowerings[name] = on_cpu[0] if on_cpu else None
+  return lowerings
+
+
 def _train(
   program: run_lib.Program,
   folders: list[run_folder.RunFolder],
   stop: signals.Stop,
   stopping: processes.Stopping,
 ) -> None:
-  """Trains the seeds of one run, one after the other."""
+  """Trains the seeds of one run, group after group."""
   # A seed that has a checkpoint does not need its beginning again, but for a
   # measure that looks at it.
   if _looks_at_others(program.config) or not processes.agreed(
@@ -180,9 +209,12 @@ def _train(
       init=init_from.beginning(program.config, program.problem, program.init)
     )
   alone = processes.count() == 1
-  for folder in folders:
+  for at_once, group in together.groups(
+    program.config, program.problem, folders
+  ):
     run_lib.train(
-      _with_states(program, folder.seed), folder, stopped=stopping,
+      program, group, at_once=at_once,
+      probes_of=functools.partial(_probes, program), stopped=stopping,
       unless_stopped=(stop if alone else stopping).unless_asked,
     )  # fmt: skip
 
@@ -206,14 +238,13 @@ def _looks_at_others(config: RunConfig) -> bool:
   )
 
 
-def _with_states(program: run_lib.Program, seed: int) -> run_lib.Program:
-  """Returns the program whose measures can ask for the state of step 0."""
+def _probes(program: run_lib.Program, seed: int) -> list[loop.Probe]:
+  """Returns the measures, which can ask for the state of a seed's step 0."""
   beginning = states.Beginning(lambda: program.init(seed))
-  probes = [
+  return [
     probe._replace(look=functools.partial(probe.look, states=beginning))
     for probe in program.probes
   ]
-  return program._replace(probes=probes)
 
 
 def _has_begun(folder: run_folder.RunFolder) -> bool:

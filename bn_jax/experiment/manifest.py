@@ -57,12 +57,14 @@ def facts(
   layers: Sequence[str],
   state: types.TrainState,
   moments: tuple[Any, Any],
+  seeds_at_once: int,
 ) -> dict[str, Any]:
   """Returns what is known of a run before it begins, as JSON values.
 
   Args:
     layers: names, in forward order.
     moments: (mean, standard deviation) that inputs are normalised by, [C].
+    seeds_at_once: for how many seeds the program is that trains this one.
   """
   sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
   device = jax.devices()[0]
@@ -81,7 +83,8 @@ def facts(
     'parameters': sum(sizes),
     'layers': list(layers),
     'layout': config.layout,
-    **build.lowering(config),
+    'seeds_at_once': seeds_at_once,
+    **build.lowerings(config),
     'device': {
       'platform': device.platform,
       'kind': device.device_kind,

@@ -145,6 +145,8 @@ def conditions(
     'examples': examples(section, config),
     'precision': PRECISION,
   }
+  if 'measure_lowering' in (lowerings := build.lowerings(config)):
+    record_conditions['lowering'] = lowerings['measure_lowering']
   # Groups change the function; chunks the order of sums, and so the last bits.
   for key in ('group_size', 'chunk_size', 'batch_size'):
     if section.get(key) not in (None, 'auto'):

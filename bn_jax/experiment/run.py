@@ -1,9 +1,10 @@
-"""Trains one run with one seed, from its resolved config to its files."""
+"""Trains seeds of one run, from its resolved config to their files."""
 
 import contextlib
+import functools
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ from bn_jax.storage import (
   run_folder,
 )
 from bn_jax.training import devices, loop
+from bn_jax.training import seeds as seeds_lib
 
 _log = logging.getLogger('bn_jax')
 
@@ -39,6 +41,8 @@ class Program(NamedTuple):
     problem: its network, objective and optimizer.
     init: its state before the first step, jitted.
     step: one update of a state, which it consumes, by the next of `feed`.
+    together: () -> the same step of several seeds, whose states are `joined`,
+      and `seeds.part` of these; built when it is first called.
     feed: what the steps draw their batches from.
     probes: its measures.
     moments: (mean, standard deviation) that inputs are normalised by, [C].
@@ -48,6 +52,7 @@ class Program(NamedTuple):
   problem: types.Problem
   init: Callable[[int], types.TrainState]
   step: Callable[[types.TrainState], types.TrainState]
+  together: Callable[[], tuple[Callable, Callable]]
   feed: datasets.Feed
   probes: list[loop.Probe]
   moments: tuple[Any, Any]
@@ -70,15 +75,26 @@ def program(
   moments = dataset.train.moments()
   dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
   feed = dataset.train.feed(config.batch_size)
-  compiled = build.step(config, problem)
 
-  def step(state):
-    with jax.default_matmul_precision(config.matmul_precision):
-      return compiled(state, feed.take())
+  def stepping(compiled):
+    def step(state):
+      with jax.default_matmul_precision(config.matmul_precision):
+        return compiled(state, feed.take())
+
+    return step
 
   probes = probes_lib.probes(config, problem, dataset, feed, check_stop)
   init = build.init(config, problem)
-  return Program(config, problem, init, step, feed, probes, moments)
+
+  @functools.cache
+  def together():
+    step = stepping(build.step_of_seeds(config, problem))
+    return step, seeds_lib.part(build.placement(config, problem))
+
+  return Program(
+    config, problem, init, stepping(build.step(config, problem)), together,
+    feed, probes, moments,
+  )  # fmt: skip
 
 
 def is_done(folder: run_folder.RunFolder, config: RunConfig) -> bool:
@@ -117,116 +133,195 @@ def checkpoints_of(
 
 def train(
   program: Program,
-  folder: run_folder.RunFolder,
+  folders: Sequence[run_folder.RunFolder],
   *,
+  at_once: int = 1,
+  probes_of: Callable[[int], list[loop.Probe]] | None = None,
   stopped: Callable[[], bool],
   unless_stopped: Callable[[Callable[[], Any]], Any] = lambda look: look(),
 ) -> None:
-  """Trains a run from its newest checkpoint, or from the seed, to its end.
+  """Trains seeds of a run together, from newest checkpoints, to their ends.
 
   Args:
-    folder: of the run with its seed; training goes on from what it holds.
-    stopped: called each step; True ends training, with the state saved.
+    folders: of the run with its seeds, at most `at_once`; training goes on from
+      what they hold.
+    at_once: for how many seeds the program is; 1 is the program of one.
+    probes_of: seed -> its measures; None: those of the program.
+    stopped: called each step; True ends training, with the states saved.
     unless_stopped: calls its argument; None if that is to end early.
 
   Raises:
-    ConfigError: fewer steps than it has taken, or another process trains it.
+    ConfigError: fewer steps than one has taken, or another process trains it.
     CheckpointError, StorageError, Interrupted.
   """
   with contextlib.ExitStack() as stack:
 
     def begin():
-      files.make_folder(folder.path, 'give another --workdir')
-      stack.enter_context(lock.held(folder.path))
+      for folder in folders:
+        files.make_folder(folder.path, 'give another --workdir')
+        stack.enter_context(lock.held(folder.path))
 
     processes.agreed(begin)
-    # Read again: nobody else changes the folder from here on.
-    _train(program, folder.again(), stopped, unless_stopped)
+    seeds = []
+    for folder in folders:
+      # Read again: nobody else changes the folder from here on.
+      probes = probes_of(folder.seed) if probes_of else program.probes
+      seed = _Seed(program, folder.again(), probes, at_once)
+      stack.callback(seed.close)
+      seeds.append(seed)
+    _train(program, seeds, at_once, stopped, unless_stopped)
 
 
-def _train(program, folder, stopped, unless_stopped) -> None:
+def _train(program, seeds, at_once, stopped, unless_stopped) -> None:
   config = program.config
-  checkpoints = checkpoints_of(config, folder)
-  state = _newest(program, folder, checkpoints)
-  first_step = int(state.step)
-  processes.agreed(
-    lambda: _check_before(folder, checkpoints, config, first_step)
-  )
-  layers = [layer for layer, _ in program.problem.layers(state)]
-  facts = manifest_lib.facts(config, layers, state, program.moments)
-  manifest = manifest_lib.Manifest(folder, facts)
-  # Without the digests of all records, which the cut is about to shorten.
-  manifest.write('running', first_step)
-  processes.agreed(lambda: _cut(folder, first_step))
-  mesh = build.mesh(config)
-  # The first save is waited for: a run with records has a checkpoint.
-  save = _save_in(checkpoints, mesh, lambda _: chain.on_disk(folder))
-  save(first_step, state)
-  checkpoints.wait()
-  if first_step:
-    _log.info('%s: goes on from step %d', folder.label, first_step)
-  opened = outputs_lib.opened(folder, first_step=first_step, steps=config.steps)
-  program.feed.start(seed=folder.seed, first_step=first_step)
+  for seed in seeds:
+    seed.begin()
+  states = [seed.state for seed in seeds]
+  if at_once == 1:
+    (state,), step, part = states, program.step, None
+  else:
+    mesh = build.mesh(config)
+    # The program is for so many seeds, and as many on each device. The rest
+    # are copies, which nobody reads.
+    places = -(-at_once // mesh.size) * mesh.size
+    state = seeds_lib.joined(
+      [*states, *states[:1] * (places - len(states))], mesh
+    )
+    step, part = program.together()
+  for seed in seeds:
+    del seed.state  # a step consumes it
+  del states
+  # A stream gives batches of one seed; such runs have `at_once` 1.
+  program.feed.start(seed=seeds[0].folder.seed, first_step=seeds[0].first_step)
 
   def must_stop():
-    checkpoints.check()  # what cannot be saved is not trained on
+    for seed in seeds:
+      seed.checkpoints.check()  # what cannot be saved is not trained on
     return stopped()
 
   try:
-    with opened as outputs:
-      try:
-        outcome = loop.run(
-          state,
-          program.step,
-          steps=config.steps,
-          probes=program.probes,
-          sinks=outputs.sinks,
-          arrays=outputs.arrays,
-          timing=outputs.timing,
-          save=_save_in(checkpoints, mesh, outputs.recorded),
-          save_every_steps=config.checkpoint['every_steps'],
-          stopped=must_stop,
-          unless_stopped=unless_stopped,
-        )
-      except errors.Interrupted as error:
-        checkpoints.wait()
-        manifest.write(
-          'interrupted', checkpoints.latest(), records=outputs.recorded()
-        )
-        raise errors.Interrupted(
-          f'{folder.label}: {error}; the same command goes on from there'
-        ) from error
-      digests = outputs.recorded()
-    checkpoints.wait()
-    if outcome.status == 'diverged':
-      row, newest = outputs.last.row, checkpoints.latest()
-      message = divergence.message(row, newest, folder.path)
-      _log.info('%s: %s', folder.label, message)
-      manifest.write(
-        'diverged', outcome.step, records=digests,
-        divergence=divergence.facts(row, newest),
-      )  # fmt: skip
-    else:
-      manifest.write(outcome.status, outcome.step, records=digests)
+    loop.run(
+      state,
+      step,
+      [seed.lane() for seed in seeds],
+      steps=config.steps,
+      save_every_steps=config.checkpoint['every_steps'],
+      part=part,
+      stopped=must_stop,
+      unless_stopped=unless_stopped,
+    )
+  except errors.Interrupted as error:
+    for seed in seeds:
+      seed.interrupted()
+    others = len(seeds) - 1
+    more = f' and {others} more' if others else ''
+    raise errors.Interrupted(
+      f'{seeds[0].folder.label}{more}: {error}; the same command goes on from '
+      'there'
+    ) from error
   finally:
     program.feed.close()
-    checkpoints.close()
 
 
-def _save_in(
-  checkpoints: checkpoint.Checkpoints,
-  mesh: jax.sharding.Mesh,
-  recorded: Callable[[int], dict[str, Any]],
-) -> Callable[[int, types.TrainState], None]:
-  """Returns save(step, state): all processes gather, process 0 writes."""
+class _Seed:
+  """One seed of a run while it is trained: its files, from begin to close.
 
-  def save(step, state):
-    whole = devices.gathered(without_ring(state), mesh)
-    if processes.is_first():
-      # Records are on the disk before what comes after them.
-      checkpoints.save(step, whole, {'records': recorded(step)})
+  Attributes:
+    folder: of the run with the seed.
+    checkpoints: in it.
+    first_step: at which training goes on.
+    state: there.
+  """
 
-  return save
+  def __init__(
+    self,
+    program: Program,
+    folder: run_folder.RunFolder,
+    probes: list[loop.Probe],
+    at_once: int,
+  ):
+    self.folder = folder
+    self.checkpoints = checkpoints_of(program.config, folder)
+    self._program, self._probes, self._at_once = program, probes, at_once
+    self._files = contextlib.ExitStack()
+    self._has_ended = False
+
+  def begin(self) -> None:
+    """Reads or makes the state, and opens the files that grow."""
+    config, folder = self._program.config, self.folder
+    self.state = _newest(self._program, folder, self.checkpoints)
+    self.first_step = first_step = int(self.state.step)
+    processes.agreed(
+      lambda: _check_before(folder, self.checkpoints, config, first_step)
+    )
+    layers = [layer for layer, _ in self._program.problem.layers(self.state)]
+    facts = manifest_lib.facts(
+      config, layers, self.state, self._program.moments, self._at_once
+    )
+    self._manifest = manifest_lib.Manifest(folder, facts)
+    # Without the digests of all records, which the cut is about to shorten.
+    self._manifest.write('running', first_step)
+    processes.agreed(lambda: _cut(folder, first_step))
+    # The first save is waited for: a run with records has a checkpoint.
+    save = self._save_in(lambda _: chain.on_disk(folder))
+    save(first_step, self.state)
+    self.checkpoints.wait()
+    if first_step:
+      _log.info('%s: goes on from step %d', folder.label, first_step)
+    self._outputs = self._files.enter_context(
+      outputs_lib.opened(folder, first_step=first_step, steps=config.steps)
+    )
+
+  def lane(self) -> loop.Lane:
+    """Returns what the loop needs of the seed."""
+    return loop.Lane(
+      probes=self._probes,
+      sinks=self._outputs.sinks,
+      arrays=self._outputs.arrays,
+      timing=self._outputs.timing,
+      save=self._save_in(self._outputs.recorded),
+      ended=self._end,
+    )
+
+  def interrupted(self) -> None:
+    """Says in the manifest that training was stopped before its end."""
+    if not self._has_ended:
+      self.checkpoints.wait()
+      self._manifest.write(
+        'interrupted',
+        self.checkpoints.latest(),
+        records=self._outputs.recorded(),
+      )
+
+  def close(self) -> None:
+    self._files.close()
+    self.checkpoints.close()
+
+  def _end(self, outcome: loop.Outcome) -> None:
+    """Closes the files and says in the manifest how training has ended."""
+    digests = self._outputs.recorded()
+    self._files.close()
+    self.checkpoints.wait()
+    more = {}
+    if outcome.status == 'diverged':
+      row, newest = self._outputs.last.row, self.checkpoints.latest()
+      message = divergence.message(row, newest, self.folder.path)
+      _log.info('%s: %s', self.folder.label, message)
+      more = {'divergence': divergence.facts(row, newest)}
+    self._manifest.write(outcome.status, outcome.step, records=digests, **more)
+    self._has_ended = True
+
+  def _save_in(self, recorded: Callable[[int], dict[str, Any]]):
+    """Returns save(step, state): all processes gather, process 0 writes."""
+    mesh = build.mesh(self._program.config)
+
+    def save(step, state):
+      whole = devices.gathered(without_ring(state), mesh)
+      if processes.is_first():
+        # Records are on the disk before what comes after them.
+        self.checkpoints.save(step, whole, {'records': recorded(step)})
+
+    return save
 
 
 def _check_before(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 from bn_jax import errors
+from bn_jax.host import memory
 
 # Variables that say which devices there are.
 _DEVICES = (
@@ -42,13 +43,14 @@ def check() -> None:
 
 
 def check_devices() -> None:
-  """Lets JAX find its devices, after `check`.
+  """Lets JAX find its devices and keep its memory small, after `check`.
 
   Raises:
     ConfigError: there is none of the kind that a variable asks for.
   """
   import jax
 
+  memory.give_back_after_compiling()
   try:
     jax.devices()
   # JAX asserts that there is a device where a plugin is not installed.

@@ -235,9 +235,11 @@ def _find_alone(
   with f = 1/16 that costs four of float32's 24 bits, for random data almost
   none.
   """
-  x_PRKC = exact(x_PRKC)
-  first_PC = _first_real(x_PRKC, mask_PRK)
+  # Cut, then converted: a part of the whole in float32 would be cut from an
+  # array that TPUs write to memory for it, twice as large as that in bfloat16.
+  first_PC = exact(_first_real(x_PRKC, mask_PRK))
   sample_PRKC = x_PRKC if mask_PRK is not None else x_PRKC[:, ::_SAMPLE]
+  sample_PRKC, x_PRKC = exact(sample_PRKC), exact(x_PRKC)
   high_PC = first_PC + mean(sample_PRKC - wide(first_PC), mask_PRK)
   low_PC = mean(x_PRKC - wide(apart(high_PC, first_PC)), mask_PRK)
   near_PRKC = x_PRKC - wide(apart(high_PC, low_PC))

@@ -70,6 +70,7 @@ def match(figure: figures_lib.Reproduction, runs: Begun) -> verifying.Standing:
   for name, run in figure.runs.items():
     expected = run.as_json()
     for folder, config in runs.items():
+      config = _named(folder, config, expected['model'].get('lowering'))
       is_near = folder.run == name and _alike(config, expected)
       if not is_near and any(
         config.get(key) != expected[key] for key in _TELLING
@@ -90,6 +91,18 @@ def match(figure: figures_lib.Reproduction, runs: Begun) -> verifying.Standing:
     {name: note for name, note in notes.items() if name not in folders},
     tuple(twice),
   )
+
+
+def _named(
+  folder: run_folder.RunFolder, config: dict[str, Any], lowering: str | None
+) -> dict[str, Any]:
+  """Returns a run's config, its 'auto' named if a figure names the same."""
+  model = config['model']
+  if model.get('lowering') != 'auto' or lowering in (None, 'auto'):
+    return config
+  if (folder.manifest or {}).get('lowering') != lowering:
+    return config
+  return {**config, 'model': {**model, 'lowering': lowering}}
 
 
 def difference(

@@ -119,6 +119,7 @@ def provenance(runs: Sequence[curves.Run]) -> dict[str, str]:
       f'{m["precision"]["measures"]}'
       for m in manifests
     ),
+    **_lowerings(manifests),
     'Versions': _distinct(
       ', '.join(f'{name} {version}' for name, version in m['versions'].items())
       for m in manifests
@@ -126,6 +127,20 @@ def provenance(runs: Sequence[curves.Run]) -> dict[str, str]:
     'Code': _distinct(m['git_commit'] or 'not in git' for m in manifests),
     'Written': conditions.span(min(times), max(times)),
   }
+
+
+def _lowerings(manifests: Sequence[dict]) -> dict[str, str]:
+  """Returns how convolutions were computed; {} where no manifest tells."""
+  told = [m for m in manifests if 'measure_lowering' in m]
+  if not told:
+    return {}
+  text = _distinct(
+    f'{m["lowering"]} in training, {m["measure_lowering"]} in measures'
+    for m in told
+  )
+  if any(m['lowering'] != m['measure_lowering'] for m in told):
+    text += ' (the loss of a step and that of a look there differ by rounding)'
+  return {'Convolutions': text}
 
 
 def _distinct(values: Iterable[str]) -> str:

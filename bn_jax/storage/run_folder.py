@@ -34,6 +34,7 @@ MANIFEST = {
   'seed': int,
   'config': dict,
   'modules': (None, MODULES),
+  'lowering': (None, str),  # of the step; some networks and old runs lack it
   'records': (None, {'scalars': list, 'arrays': dict}),  # once it has stopped
 }
 # What a manifest must hold for the report and the papers.
@@ -51,6 +52,7 @@ WHOLE = {
   'measures': (None, {...: analysis_folder.PAGE}),  # older manifests lack it
   'parameters': int,
   'layout': str,
+  'measure_lowering': (None, str),
   'device': {'kind': str, 'count': int},
   'precision': {'dtype': str, 'training': str, 'measures': str},
   'versions': {...: str},
@@ -76,7 +78,7 @@ _POPULATION = {
 MAY_CHANGE = (
   'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
   'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
-  'max_skips',
+  'max_skips', 'measure_lowering', 'seeds_at_once',
 )  # fmt: skip
 _EXPERIMENT_FILE = 'experiment.json'
 _SEED = re.compile('seed(0|[1-9][0-9]*)')

@@ -128,9 +128,10 @@ def _of_params(objective, paths) -> dict[str, Callable]:
   }
   # Built once, so that all Partials of one function are one compiled program.
   of_params = {
-    (statistics, penalised): functools.partial(_loss, function, penalised)
+    (of, statistics, penalised): functools.partial(of, function, penalised)
     for statistics, function in objectives.items()
     for penalised in (False, True)
+    for of in (_loss, _scores)
   }
 
   perturbed = {
@@ -138,9 +139,11 @@ def _of_params(objective, paths) -> dict[str, Callable]:
     for statistics, function in objectives.items()
   }
 
-  def loss_of(state, batch, statistics, penalised=True, *, first=0, share=1.0):
+  def bound(
+    of, state, batch, statistics, penalised=True, *, first=0, share=1.0
+  ):
     return jax.tree_util.Partial(
-      of_params[statistics, penalised],
+      of_params[of, statistics, penalised],
       state.batch_stats,
       batch,
       keys.of_step(state),
@@ -149,7 +152,8 @@ def _of_params(objective, paths) -> dict[str, Callable]:
 
   return {
     'objective': objectives['batch'],
-    'loss': loss_of,
+    'loss': functools.partial(bound, _loss),
+    'scores': functools.partial(bound, _scores),
     'perturbed': lambda state, batch, statistics: jax.tree_util.Partial(
       perturbed[statistics], state.batch_stats, batch, keys.of_step(state)
     ),
@@ -300,6 +304,13 @@ def _loss(objective, penalised, batch_stats, batch, key, part, params):
   """Returns the objective (penalised) or the data loss alone, []."""
   value, aux = objective(params, batch_stats, batch, key, *part)
   return value if penalised else aux['data_loss']
+
+
+def _scores(objective, penalised, batch_stats, batch, key, part, params):
+  """Returns what `_loss` returns and, of a classifier, the accuracy."""
+  value, aux = objective(params, batch_stats, batch, key, *part)
+  accuracy = {k: aux[k] for k in ('accuracy',) if k in aux}
+  return {'loss': value if penalised else aux['data_loss'], **accuracy}
 
 
 def _perturbed(

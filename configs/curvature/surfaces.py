@@ -29,6 +29,7 @@ from configs import default, sizes
 
 PLAIN = dict(norm=dict(name='none'))
 BATCH = dict(norm=dict(name='batch'))
+SMALL_LOWERING = 'product'  # what 'auto' was on a CPU when it was run
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
@@ -77,9 +78,11 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
 
 def _vgg(is_small: bool) -> dict:
   if is_small:
-    return dict(name='vgg11', width=0.125)
+    return dict(name='vgg11', width=0.125, lowering=SMALL_LOWERING)
   return dict(name='vgg16')
 
 
 def _resnet(is_small: bool) -> dict:
-  return dict(name='resnet20', width=0.25 if is_small else 1.0)
+  if is_small:
+    return dict(name='resnet20', width=0.25, lowering=SMALL_LOWERING)
+  return dict(name='resnet20', width=1.0)

@@ -1,5 +1,6 @@
 """Surfaces: quadratics at every cell, and the same points by other ways."""
 
+import functools
 from unittest import mock
 
 import chex
@@ -76,6 +77,31 @@ class QuadraticTest(parameterized.TestCase):
     )
     same_bits.assert_same(flat, nested)
     np.testing.assert_allclose(flat[1], loss(params), rtol=1e-6)
+
+  def test_beside_the_loss(self):
+    """A dict of the loss and others; each is kept by a journal."""
+    params, along = {'w': jnp.array([1.0, 2.0])}, [{'w': jnp.ones(2)}]
+    at = lambda x, p: {
+      'mean': p['w'].mean() + x[0],
+      'loss': (p['w'] ** 2).sum(),
+    }
+    loss = analysis.chunked(at, jnp.arange(4.0), chunk_size=2, group_size=1)
+    look = functools.partial(
+      analysis.surface, loss, params, along, [0.0, 1.0], together=1
+    )
+    want = look()
+    self.assertEqual(list(want), ['loss', 'mean'])
+    np.testing.assert_array_equal(want['loss'], [5, 13])
+    np.testing.assert_array_equal(want['mean'], [2.5, 3.5])
+    for left in range(1, 5):
+      journal = journal_test.Journal()
+      journal.left = left
+      with self.assertRaises(journal_test.Killed):
+        look(journal=journal)
+      journal.left = None
+      same_bits.assert_same(look(journal=journal), want)
+    with self.assertRaisesRegex(ValueError, 'the mean is int32.*real scalar'):
+      analysis.surface(lambda p: {'loss': 1.0, 'mean': 3}, params, along, [0.0])
 
   def test_not_finite_stays_in_its_cell(self):
     loss = lambda p: jnp.log(p['w'][0]) + p['w'][1] ** 40
@@ -321,13 +347,36 @@ class MeasureTest(parameterized.TestCase):
       for c, d in zip((got['x'][i], got['y'][j]), along):
         point = trees.add_scaled(point, c, d)
       np.testing.assert_allclose(got['loss'][i, j], loss(point), rtol=1e-5)
+      sums = self.problem.evaluate(
+        self.state._replace(params=point), self.batch, statistics=statistics
+      )
+      self.assertEqual(got['accuracy'][i, j], sums['correct'] / sums['count'])
+    self.assertGreater(len(set(got['accuracy'].flat)), 1)
     np.testing.assert_allclose(got['loss_0'], got['loss'][1, 1], rtol=1e-6)
     lengths = [np.linalg.norm(toys.flat(d)) for d in along]
     np.testing.assert_allclose(got['scales'], lengths, rtol=1e-5)
     self.assertEqual(got['zero_filters'], 0)
     self.assertEqual(
-      set(got), {'x', 'y', 'loss', 'loss_0', 'scales', 'zero_filters'}
+      list(got),
+      ['x', 'y', 'loss', 'accuracy', 'loss_0', 'scales', 'zero_filters'],
     )
+
+  def test_accuracy_takes_no_further_pass(self):
+    """As many convolutions and products as the loss alone."""
+    counts = []
+    for of in (self.problem.loss, self.problem.scores):
+      program = str(
+        jax.make_jaxpr(of(self.state, self.batch, 'batch'))(self.state.params)
+      )
+      counts.append([program.count(n) for n in ('conv_general', 'dot_general')])
+    self.assertEqual(counts[1], counts[0])
+    self.assertGreater(sum(counts[0]), 1)
+
+  def test_accuracy_in_chunks(self):
+    got = self.look(statistics='running', chunk_size=3, points=3)
+    want = self.look(statistics='running', points=3)
+    np.testing.assert_allclose(got['accuracy'], want['accuracy'], rtol=1e-6)
+    np.testing.assert_allclose(got['loss'], want['loss'], rtol=1e-5)
 
   def test_a_seed_is_a_direction_at_every_step(self):
     first, last, other = (

@@ -3,6 +3,7 @@ import io
 import os
 import pathlib
 import tempfile
+import types
 from unittest import mock
 
 import jax
@@ -39,6 +40,29 @@ class CommandLineTest(absltest.TestCase):
       code, said = self.main(_TINY)
     self.assertEqual((code, said.count('\n')), (75, 1), said)
 
+  def test_what_measures_cost_in_a_plan(self):
+    """In steps: of gradients of a batch, a value a third, a product two."""
+    section = lambda name, **more: {
+      'data': 'current_batch', 'every_steps': 40, 'name': name, **more
+    }  # fmt: skip
+    config = types.SimpleNamespace(
+      steps=100, batch_size=16,
+      measures={
+        'plane': section(
+          'surface', points=21, dimensions=2, directions='eigenvectors'
+        ),
+        'between': section('jacobian', examples=2),
+      },
+    )  # fmt: skip
+    # (1 + 21^2) / 3 + 2 * 200, at steps 0, 40, 80 and 100.
+    self.assertEqual(
+      train._measures(config, 4),
+      'plane 4 times, 547 steps each; between 4 times, not estimated: about '
+      '2,189 steps beside the 100 of training',
+    )
+    config.measures = {}
+    self.assertEqual(train._measures(config, 4), 'none')
+
   @pytest.mark.slow  # compiles for two devices
   def test_a_plan_is_printed_and_nothing_trained(self):
     said, workdir = io.StringIO(), self.folder / 'work'
@@ -53,7 +77,9 @@ class CommandLineTest(absltest.TestCase):
       'batchnorm: vgg11, norm batch, batch 16, layout jit on 2 cpu devices\n'
       r'  parameters +[\d,]+\n'
       r'  FLOPs a step +[\d,]+ of products on each device\n'
-      r'  memory +arguments .* on each device\n  collectives +\d+ all-reduce, ',
+      r'  memory +arguments .* on each device\n'
+      r'  collectives +\d+ all-reduce, .*\n'
+      '  measures      .* steps beside the [0-9,]+ of training\n',
     )
     self.assertEmpty(list(self.folder.iterdir()))
 

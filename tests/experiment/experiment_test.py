@@ -12,6 +12,7 @@ from absl.testing import absltest
 
 from bn_jax import errors, models
 from bn_jax.commands import train
+from bn_jax.config import build
 from bn_jax.report import page
 from bn_jax.storage import array_files, checkpoint, files
 from tests.fixtures import commanded, strict
@@ -225,6 +226,36 @@ class ExperimentTest(absltest.TestCase):
     with without_page():
       code, said = main(f'--config={path}:expected', *words)
     self.assertEqual(code, 0, said)
+
+
+class LoweringTest(absltest.TestCase):
+  """A run keeps the lowering that it was begun with."""
+
+  def test_goes_on_as_an_earlier_version_began(self):
+    """'auto' was 'product' then; a seed that is added is like the others."""
+    self.enterContext(contextlib.chdir(strict.ROOT))
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    before = dict(lowering='product', measure_lowering='product')
+    words = (
+      '--config=tests/fixtures/tiny_config.py', '--config.model.lowering=auto',
+      f'--workdir={folder / "work"}', f'--data_dir={folder / "data"}',
+      '--only=batchnorm', '--config.measures.landscape=None',
+      '--config.measures.activations=None',
+    )  # fmt: skip
+    with without_page():
+      with mock.patch.object(build, 'lowerings', return_value=before):
+        code, said = main(*words, '--config.steps=1')
+      self.assertEqual(code, 0, said)
+      with mock.patch.object(models, 'make', wraps=models.make) as make:
+        code, said = main(*words, '--config.steps=2', '--config.seeds=0,1')
+    self.assertEqual(code, 0, said)
+    chosen = {call.kwargs['lowering'] for call in make.call_args_list}
+    self.assertEqual(chosen, {'product'})
+    for seed in (0, 1):
+      path = folder / 'work' / 'batchnorm' / f'seed{seed}' / 'manifest.json'
+      manifest = files.read_json(path)
+      self.assertEqual({key: manifest[key] for key in before}, before)
+      self.assertEqual(manifest['config']['model']['lowering'], 'auto')
 
 
 if __name__ == '__main__':

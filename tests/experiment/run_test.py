@@ -44,7 +44,7 @@ class TrainerTest(absltest.TestCase):
   @classmethod
   def train(cls, name, program=None, stopped=lambda: False, seed=0):
     folder = cls.at(name, seed)
-    run.train(program or cls.program, folder, stopped=stopped)
+    run.train(program or cls.program, [folder], stopped=stopped)
     return folder.path
 
   @classmethod

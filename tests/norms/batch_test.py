@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 from jax import test_util
+from jax.extend import core
 
 from bn_jax import norms
 from tests.fixtures import (
@@ -20,6 +21,13 @@ def data(shape, seed=0, mean=0.0, std=1.0):
   scale = generator.normal(1, 0.5, size=shape[-1]).astype(np.float32)
   bias = generator.normal(size=shape[-1]).astype(np.float32)
   return x, scale, bias
+
+
+def _equations(jaxpr):
+  for equation in jaxpr.eqns:
+    yield equation
+    for inner in core.jaxprs_in_params(equation.params):
+      yield from _equations(inner)
 
 
 class BatchNormTest(parameterized.TestCase):
@@ -115,6 +123,20 @@ class BatchNormTest(parameterized.TestCase):
     self.assertEqual(moments.var.dtype, jnp.float32)
     _, _, var_GC, _ = reference.batch_norm(np.float64(x), scale, bias)
     np.testing.assert_allclose(moments.var, var_GC, rtol=1e-5)
+
+  def test_nothing_is_cut_from_bfloat16_in_float32(self):
+    # For a slice the compiler for TPUs writes all of its operand to memory.
+    x = jax.ShapeDtypeStruct((64, 4, 4, 8), jnp.bfloat16)
+    affine = jnp.ones(8), jnp.zeros(8)
+    traced = jax.jit(lambda x: norms.batch_norm(x, *affine)).trace(x)
+    cuts = [
+      equation.invars[0].aval.dtype.name
+      for equation in _equations(traced.jaxpr.jaxpr)
+      if 'slice' in equation.primitive.name
+      and equation.invars[0].aval.size == x.size
+    ]
+    self.assertNotEmpty(cuts)
+    self.assertEqual(set(cuts), {'bfloat16'})
 
   def test_group_of_the_whole_batch_is_no_group(self):
     x, scale, bias = data((12, 3, 5))

@@ -413,6 +413,21 @@ class MatchingTest(_InAFolder):
     paper = matching.match(figure(size='paper'), begun)
     self.assertEqual((paper.folders, paper.notes), ({}, {}))
 
+  @parameterized.parameters(('product', True), ('winograd', False))
+  def test_a_lowering_that_was_auto_is_that_of_the_manifest(
+    self, lowering, stands
+  ):
+    one = figure('curvature/connectivity')
+    config = made_up.changed(
+      as_json(one.runs)['batchnorm'], 'model.lowering', 'auto'
+    )
+    made_up.run(
+      self.folder / 'batchnorm' / 'seed0', measures=False, steps=30,
+      manifest={'config': config, 'lowering': lowering},
+    )  # fmt: skip
+    found = matching.match(one, matching.begun([self.folder]))
+    self.assertEqual('batchnorm' in found.folders, stands)
+
   def test_a_protocol_answers_for_its_figures(self):
     """A directory of all runs and all measures of vgg.py."""
     whole = as_json(figure('santurkar2018/vgg').runs)

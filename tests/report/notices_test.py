@@ -56,6 +56,27 @@ class NoticesTest(_TwoRuns):
       'matmul_precision: default (standard) or highest (batchnorm)', said
     )
 
+  def test_lowering_of_training(self):
+    """Of the manifest, where a config may say 'auto'; the page has both."""
+    lowerings = {'lowering': 'winograd', 'measure_lowering': 'product'}
+    named = dict(lowerings, lowering='product')
+    runs = dict(
+      standard={'manifest': lowerings, 'measures': False},
+      batchnorm={'manifest': named, 'measures': False},
+    )
+    self.assertIn(
+      'model.lowering: winograd (standard) or product (batchnorm)',
+      self.said(**runs),
+    )
+    rows = notices.provenance(self.runs(**runs))
+    self.assertEqual(
+      rows['Convolutions'],
+      'winograd in training, product in measures; product in training, product '
+      'in measures (the loss of a step and that of a look there differ by '
+      'rounding)',
+    )
+    self.assertNotIn('Convolutions', notices.provenance(self.runs()))
+
   def test_every_seed_is_asked(self):
     runs = self.runs(seeds=(0, 1))
     seeds = runs[0].seeds

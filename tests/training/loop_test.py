@@ -8,6 +8,8 @@ from bn_jax.storage.records import Record
 from bn_jax.training import loop
 from tests.fixtures import strict  # noqa: F401
 
+_OF_A_LANE = ('probes', 'sinks', 'arrays', 'timing', 'save')
+
 
 class Kept(list):
   """A sink that keeps what it takes."""
@@ -69,9 +71,11 @@ class LoopTest(parameterized.TestCase):
       'save': save,
       'save_every_steps': 1000,
     }
-    return loop.run(
-      state or start(), keywords.pop('step', stepper()), **defaults | keywords
-    )
+    given = defaults | keywords
+    lane = loop.Lane(**{name: given.pop(name) for name in _OF_A_LANE})
+    step = given.pop('step', stepper())
+    (outcome,) = loop.run(state or start(), step, [lane], **given)
+    return outcome
 
   @parameterized.product(ring=(1, 3, 4, 100), steps=(1, 4, 10))
   def test_every_row_once_in_order(self, ring, steps):

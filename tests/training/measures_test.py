@@ -66,6 +66,8 @@ class MeasuresTest(parameterized.TestCase):
     ('along_gradient', {'spread': 'points'}, True),
     ('along_gradient', {'spread': 'points', 'step_factors': (0.5, 1, 2)}, True),
     ('one_step_loss', {}, True), ('weights', {}, True),
+    ('sharpness', {'radii': (0.1,), 'ascent_steps': 2}, True),
+    ('sharpness', {'case': 'average', 'adaptive': True}, True),
     ('activations', {'statistics': 'running'}, False),
   )  # fmt: skip
   @pytest.mark.slow

@@ -17,7 +17,7 @@ ended, and divides by rounding.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -41,6 +41,10 @@ _BASES = 2**22  # numbers of all their bases
 # A convolution with a kernel for each vector is one of many groups, which XLA's
 # CPU takes one by one.
 _ALONE = ('conv_general_dilated',)
+
+
+# [m, n], or blocks of its rows.
+Basis = jax.Array | tuple[jax.Array, ...]
 
 
 class Operator(Protocol):
@@ -126,22 +130,36 @@ def fitting(operator: Operator, steps: int = 1) -> int:
 
 def primitives(jaxpr: core.Jaxpr) -> set[str]:
   """Returns the names of all operations of a jaxpr, and of those inside it."""
-  names = set()
-  for equation in jaxpr.eqns:
-    names.add(equation.primitive.name)
-    for inner in _inner(equation.params.values()):
-      names |= primitives(inner)
-  return names
+  return {equation.primitive.name for equation in _equations(jaxpr)}
+
+
+def rounding(jaxpr: core.Jaxpr) -> float:
+  """Returns the largest unit of rounding of what operations of it compute."""
+  dtypes = {
+    variable.aval.dtype
+    for equation in _equations(jaxpr)
+    for variable in equation.outvars
+    if hasattr(variable.aval, 'dtype')
+  }
+  return max(
+    (
+      float(jnp.finfo(dtype).eps)
+      for dtype in dtypes
+      if jnp.issubdtype(dtype, jnp.floating)
+    ),
+    default=0.0,
+  )
 
 
 @jax.jit
 def orthogonal(
-  basis: jax.Array, vector: jax.Array, scale: jax.Array | float
+  basis: Basis, vector: jax.Array, scale: jax.Array | float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns what is left of a vector that is orthogonal to a basis.
 
   Args:
-    basis: [m, n], orthonormal rows, or zeros for those that are still to come.
+    basis: [m, n], orthonormal rows, or zeros for those that are still to come;
+      or blocks of such.
     vector: [n].
     scale: the largest |A v| up to now, by which the end is told.
 
@@ -149,10 +167,11 @@ def orthogonal(
     (coefficients [m] of the vector in the basis; the norm of the rest, and its
     direction [n], both 0 where the rest is but rounding).
   """
-  coefficients = basis @ vector
-  once = vector - coefficients @ basis
-  again = basis @ once
-  rest = once - again @ basis
+  blocks = basis if isinstance(basis, tuple) else (basis,)
+  coefficients = _along(blocks, vector)
+  once = vector - combination(coefficients, blocks)
+  again = _along(blocks, once)
+  rest = once - combination(again, blocks)
   norm, before = trees.norm(rest), trees.norm(once)
   least = _ROUNDING * jnp.finfo(vector.dtype).eps * scale
   # What the second pass still changes was in the span: there is no rest.
@@ -160,6 +179,18 @@ def orthogonal(
   norm = jnp.where(is_rest, norm, 0)
   unit = jnp.where(is_rest, rest / jnp.where(is_rest, norm, 1), 0)
   return coefficients + again, norm, unit
+
+
+def _along(blocks, vector):
+  parts = [block @ vector for block in blocks]
+  return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+def combination(rows: jax.Array, blocks: Sequence[jax.Array]) -> jax.Array:
+  """Returns rows, [m] or [p, m], times a basis [m, n] that lies in blocks."""
+  ends = np.cumsum([len(block) for block in blocks])
+  parts = jnp.split(rows, ends[:-1], axis=-1) if len(blocks) > 1 else [rows]
+  return sum(part @ block for part, block in zip(parts, blocks))
 
 
 def nodes_and_weights(
@@ -318,6 +349,14 @@ def computed(jaxpr: core.Jaxpr) -> float:
       else sum(variable.aval.size for variable in equation.outvars)
     )
   return total
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+  """Yields the equations of a jaxpr, and of those inside it."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for inner in _inner(equation.params.values()):
+      yield from _equations(inner)
 
 
 def _inner(values: Iterable[Any]) -> list[core.Jaxpr]:

@@ -14,9 +14,6 @@ differentiated anew in each product, as the linear parts of all chunks together
 would not fit. The linear part of a small network has fifty arrays, and to hand
 them to a program takes as long as a product: so a program of many products
 makes it itself.
-
-Pearlmutter (1994), "Fast exact multiplication by the Hessian"; Schraudolph
-(2002), "Fast curvature matrix-vector products".
 """
 
 import functools
@@ -29,8 +26,11 @@ import jax.numpy as jnp
 from bn_jax import types
 from bn_jax.analysis import chunks, gradients
 from bn_jax.analysis.curvature import blocks, lanczos
+from bn_jax.analysis.curvature import linearisations as forms
 
 Split = types.SplitLoss
+# () -> (product, gradient [n]), in a program of many products.
+Linearise = Callable[[], tuple[Callable, jax.Array]]
 # Numbers of a product that is small: its dispatch takes most of the time.
 _NUMBERS = 2**20
 
@@ -47,10 +47,10 @@ class Operator(NamedTuple):
       block; with whole=True zeros.
     dtype: of the vectors: float32, or float64 where parameters are.
     numbers: how many a product computes; inf with a convolution.
+    is_exact: whether it computes them all in the precision of the vectors.
     gradient: () -> [n], of the loss.
-    linearise: () -> (product, gradient [n]), to be called in a program of many
-      products; None where each should be a program: large ones, those with a
-      convolution, sums over chunks.
+    linearise: what a program of many products calls; None where each should be
+      a program: large ones, those with a convolution, sums over chunks.
   """
 
   size: int
@@ -60,8 +60,9 @@ class Operator(NamedTuple):
   unflatten: Callable[..., Any]
   dtype: Any
   numbers: float
+  is_exact: bool
   gradient: Callable[[], jax.Array]
-  linearise: Callable[[], tuple[Callable, jax.Array]] | None
+  linearise: Linearise | None
 
 
 def hessian(
@@ -78,7 +79,7 @@ def hessian(
     ValueError: parameters that are not floating point, a block without any; a
       loss that is no real scalar or that JAX cannot differentiate twice.
   """
-  return _made(_HESSIAN, chunks.parts_of(loss), params, block)
+  return _made(forms.HESSIAN, chunks.parts_of(loss), params, block)
 
 
 def gauss_newton(
@@ -100,21 +101,7 @@ def gauss_newton(
       'analysis.Split(outputs, convex), the outputs as a function of params '
       'and the loss as a function of the outputs'
     )
-  return _made(_GAUSS_NEWTON, (parts, shares), params, block)
-
-
-class _Kind(NamedTuple):
-  """How products of one matrix are computed.
-
-  Attributes:
-    linearise: (part, params, indices) -> what products need, a pytree.
-    apply: (linear, part, params, indices, vector) -> product.
-    gradient: (linear, part, params, indices) -> that of the loss, the leaves.
-  """
-
-  linearise: Callable
-  apply: Callable
-  gradient: Callable
+  return _made(forms.GAUSS_NEWTON, (parts, shares), params, block)
 
 
 def _made(kinds, parts_and_shares, params, block) -> Operator:
@@ -124,10 +111,10 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
   leaves = jax.tree.leaves(params)
   dtype = _dtype([leaves[i] for i in own])
   structure = jax.tree.structure(params)
-  kind, numbers = gradients.explained(
+  kind, operations = gradients.explained(
     functools.partial(_kind, kinds, own), parts[0], params
   )
-  numbers *= len(parts)
+  numbers = operations.numbers * len(parts)
   if len(parts) == 1:
     linear = functools.cache(
       functools.partial(_linearised, kind, own, parts[0], params)
@@ -150,7 +137,7 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
     tree_leaves = jax.tree.leaves(tree)
     if jax.tree.structure(tree) == structure:
       tree_leaves = [tree_leaves[i] for i in own]
-    return _flat(tree_leaves, dtype)
+    return forms.flat(tree_leaves, dtype)
 
   def gradient():
     if len(parts) == 1:
@@ -159,7 +146,7 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
     return flatten(gradients.value_and_gradient(whole, params)[1])
 
   def unflatten(vector, whole=False):
-    pieces = dict(zip(own, _pieces([leaves[i] for i in own], vector)))
+    pieces = dict(zip(own, forms.pieces([leaves[i] for i in own], vector)))
     rest = jnp.zeros_like if whole else lambda leaf: None
     return jax.tree.unflatten(
       structure,
@@ -177,6 +164,7 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
     unflatten=unflatten,
     dtype=dtype,
     numbers=numbers,
+    is_exact=operations.rounding <= jnp.finfo(dtype).eps,
     gradient=gradient,
     # Of a function that is made once: a program may take it.
     linearise=jax.tree_util.Partial(_within(kind, own), parts[0], params)
@@ -195,8 +183,8 @@ def _precise(product):
   return precise
 
 
-def _kind(kinds, own, part, params) -> tuple['_Kind', float]:
-  """Returns how to multiply, and how many numbers a product computes.
+def _kind(kinds, own, part, params) -> tuple[forms.Kind, '_Operations']:
+  """Returns how to multiply, and what a product then does.
 
   Where JAX has no forward mode, reverse over reverse needs none.
   """
@@ -207,11 +195,11 @@ def _kind(kinds, own, part, params) -> tuple['_Kind', float]:
     operations = _operations(forward, own, structure, shapes)
     # `jax.linearize` lets a custom_vjp pass; the first product would fail.
     if 'custom_lin' not in operations.names:
-      return forward, operations.numbers
+      return forward, operations
   except TypeError as error:
     if 'custom_vjp' not in str(error):
       raise
-  return backward, _operations(backward, own, structure, shapes).numbers
+  return backward, _operations(backward, own, structure, shapes)
 
 
 def _shape(x) -> tuple[tuple[int, ...], Any]:
@@ -221,10 +209,17 @@ def _shape(x) -> tuple[tuple[int, ...], Any]:
 
 
 class _Operations(NamedTuple):
-  """What a product does: its operations, and how many numbers they compute."""
+  """What a product does.
+
+  Attributes:
+    names: of its operations.
+    numbers: how many they compute.
+    rounding: the largest unit of rounding of all numbers.
+  """
 
   names: frozenset[str]
   numbers: float
+  rounding: float
 
 
 @functools.lru_cache(maxsize=64)
@@ -243,13 +238,16 @@ def _operations(kind, own, structure, shapes) -> _Operations:
     product = jax.make_jaxpr(_applied(kind, own, False))
     jaxpr = product(linear, part, params, vector).jaxpr
   return _Operations(
-    frozenset(lanczos.primitives(jaxpr)), lanczos.computed(jaxpr)
+    frozenset(lanczos.primitives(jaxpr)),
+    lanczos.computed(jaxpr),
+    lanczos.rounding(jaxpr),
   )
 
 
 def _dtype(leaves):
   """Returns the dtype of vectors of leaves."""
-  return jnp.result_type(jnp.float32, *leaves)
+  dtypes = {leaf.dtype for leaf in leaves}  # fewer, as JAX is slow with them
+  return jnp.result_type(jnp.float32, *dtypes)
 
 
 @functools.lru_cache(maxsize=256)  # a function for each block
@@ -271,7 +269,7 @@ def _within(kind, own):
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradient_of(kind, own, linear, part, params):
   leaves = kind.gradient(linear, part, params, own)
-  return _flat(leaves, _dtype(leaves))
+  return forms.flat(leaves, _dtype(leaves))
 
 
 def _multiplied(kind, own, is_many, linear, part, params, vector):
@@ -326,135 +324,3 @@ def _mapped(product, is_many, vector):
     return product(v).astype(v.dtype)
 
   return jax.vmap(cast)(vector) if is_many else cast(vector)
-
-
-def _restricted(function, params, own):
-  """Returns a function of params as one of the leaves `own`, and these."""
-  leaves, structure = jax.tree.flatten(params)
-
-  def of_own(own_leaves):
-    new = list(leaves)
-    for i, leaf in zip(own, own_leaves):
-      new[i] = leaf
-    return function(jax.tree.unflatten(structure, new))
-
-  return of_own, [leaves[i] for i in own]
-
-
-def _gradient(loss, params, own):
-  """Returns the gradient by the leaves `own` as a function of them."""
-  of_own, leaves = _restricted(loss, params, own)
-  return jax.grad(lambda x: gradients.real_scalar(of_own(x))), leaves
-
-
-def _like_own(params, own, vector):
-  leaves = jax.tree.leaves(params)
-  return _pieces([leaves[i] for i in own], vector)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _flat(leaves, dtype):
-  return jnp.concatenate([leaf.astype(dtype).reshape(-1) for leaf in leaves])
-
-
-@jax.jit
-def _pieces(leaves, vector):
-  """Returns a flat vector in pieces of the shapes and dtypes of leaves."""
-  pieces, start = [], 0
-  for leaf in leaves:
-    piece = vector[start : start + leaf.size]
-    pieces.append(piece.reshape(leaf.shape).astype(leaf.dtype))
-    start += leaf.size
-  return pieces
-
-
-def _hessian_linearise(part, params, own):
-  gradient, leaves = _gradient(part, params, own)
-  return jax.linearize(gradient, leaves)
-
-
-def _hessian_apply(linear, part, params, own, vector):
-  del part
-  _, forward = linear
-  return _flat(forward(_like_own(params, own, vector)), vector.dtype)
-
-
-def _hessian_linearise_backwards(part, params, own):
-  gradient, leaves = _gradient(part, params, own)
-  return jax.vjp(gradient, leaves)
-
-
-def _hessian_apply_backwards(linear, part, params, own, vector):
-  """Multiplies by the transpose, which is the Hessian itself."""
-  del part
-  _, backward = linear
-  return _flat(backward(_like_own(params, own, vector))[0], vector.dtype)
-
-
-def _hessian_gradient(linear, part, params, own):
-  del part, params, own
-  return linear[0]
-
-
-def _outputs_linearise(part, params, own):
-  outputs, leaves = _restricted(part.outputs, params, own)
-  return jax.linearize(outputs, leaves)
-
-
-def _gauss_newton_apply(linear, part, params, own, vector):
-  outputs, forward = linear
-  leaves = _like_own(params, own, vector)
-  (product,) = jax.linear_transpose(forward, leaves)(
-    _curved(part, outputs, forward(leaves))
-  )
-  return _flat(product, vector.dtype) + _of_rest(part, params, own, vector)
-
-
-def _outputs_linearise_backwards(part, params, own):
-  outputs, leaves = _restricted(part.outputs, params, own)
-  return jax.vjp(outputs, leaves)
-
-
-def _gauss_newton_apply_backwards(linear, part, params, own, vector):
-  """Multiplies by J as the transpose of J', which needs no forward mode."""
-  outputs, backward = linear
-  leaves = _like_own(params, own, vector)
-  (tangent,) = jax.linear_transpose(lambda c: backward(c)[0], outputs)(leaves)
-  (product,) = backward(_curved(part, outputs, tangent))
-  return _flat(product, vector.dtype) + _of_rest(part, params, own, vector)
-
-
-def _curved(part, outputs, tangent):
-  """Returns the Hessian of the convex part times a tangent of the outputs."""
-  slope = jax.grad(lambda z: gradients.real_scalar(part.convex(z)))
-  return jax.jvp(slope, (outputs,), (tangent,))[1]
-
-
-def _of_rest(part, params, own, vector):
-  """Returns the Hessian of the rest times a vector; 0 without a rest."""
-  if part.rest is None:
-    return jnp.zeros_like(vector)
-  linear = _hessian_linearise(part.rest, params, own)
-  return _hessian_apply(linear, part, params, own, vector)
-
-
-def _gradient_beside(linear, part, params, own):
-  del linear
-  gradient, leaves = _gradient(part, params, own)
-  return gradient(leaves)
-
-
-_HESSIAN = (
-  _Kind(_hessian_linearise, _hessian_apply, _hessian_gradient),
-  _Kind(
-    _hessian_linearise_backwards, _hessian_apply_backwards, _hessian_gradient
-  ),
-)
-_GAUSS_NEWTON = (
-  _Kind(_outputs_linearise, _gauss_newton_apply, _gradient_beside),
-  _Kind(
-    _outputs_linearise_backwards,
-    _gauss_newton_apply_backwards,
-    _gradient_beside,
-  ),
-)

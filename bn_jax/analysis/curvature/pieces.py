@@ -53,3 +53,19 @@ def of_vectors(
   return {
     array: np.concatenate([one[array] for one in groups]) for array in groups[0]
   }
+
+
+class Under:
+  """Puts a word before the name of each piece of a journal."""
+
+  def __init__(self, journal: types.Journal, word: str):
+    self._journal, self._word = journal, word
+
+  def kept(self, name: str) -> dict[str, np.ndarray] | None:
+    return self._journal.kept(self._word + name)
+
+  def keep(self, name: str, arrays: Mapping[str, Any]) -> None:
+    self._journal.keep(self._word + name, arrays)
+
+  def drop(self, name: str) -> None:
+    self._journal.drop(self._word + name)

@@ -20,7 +20,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import custom_batching, lax
 
 from bn_jax import types
 from bn_jax.data.batches import augment, in_memory
@@ -179,12 +179,8 @@ def _draw(
   count = order.permutation.shape[0]
   end = order.offset + batch_size
   epoch_ends = end >= count
-  # Permuting 50,000 examples takes 20 to 30 ms on a CPU: once an epoch, not
-  # once a step.
-  next_permutation = lax.cond(
-    epoch_ends,
-    lambda: order_of(key, order.epoch + 1),
-    lambda: order.permutation,
+  next_permutation = _redrawn_if(order_of)(
+    epoch_ends, key, order.epoch + 1, order.permutation
   )
   position = order.offset + jnp.arange(batch_size, dtype=jnp.int32)
   index = jnp.where(
@@ -198,6 +194,35 @@ def _draw(
     offset=jnp.where(epoch_ends, end - count, end),
   )
   return index, next_order
+
+
+def _redrawn_if(order_of: Callable[[jax.Array, jax.Array], jax.Array]):
+  """Returns (is_due, key, epoch, permutation) -> the permutation to use.
+
+  Permuting 50,000 examples takes 20 to 30 ms on a CPU: once an epoch, not once
+  a step. `vmap` over seeds would make the condition a choice between both
+  sides, so that each step of each seed permutes; here it stays a condition:
+  whether any seed is due.
+  """
+
+  @custom_batching.custom_vmap
+  def redrawn(is_due, key, epoch, permutation):
+    return lax.cond(is_due, lambda: order_of(key, epoch), lambda: permutation)
+
+  @redrawn.def_vmap
+  def of_seeds(size, is_mapped, *arguments):
+    is_due, key, epoch, permutation = (
+      x if mapped else jnp.broadcast_to(x, (size, *x.shape))
+      for x, mapped in zip(arguments, is_mapped)
+    )
+
+    def of_those_due():
+      drawn = jax.vmap(order_of)(key, epoch)
+      return jnp.where(is_due[:, None], drawn, permutation)
+
+    return lax.cond(is_due.any(), of_those_due, lambda: permutation), True
+
+  return redrawn
 
 
 def _shuffled(count: int, seed: int, purpose: int) -> grain.MapDataset:

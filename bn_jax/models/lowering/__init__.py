@@ -1,9 +1,10 @@
 """Chooses a lowering: one of the ways to write an operation.
 
 'library' is XLA's own operation; 'product' is written in products, slices and
-elementwise operations; 'auto' is 'product' where a program is compiled for the
-CPU, else 'library'. 'winograd' is 'product' except for the convolutions of
-`bn_jax.models.lowering.winograd`, which are faster and round more.
+elementwise operations. 'winograd' is the fastest of three for each convolution
+on a CPU, the third being `bn_jax.models.lowering.winograd`, which rounds more.
+'auto' is the fast one that is fit for training: 'winograd' where a program is
+compiled for the CPU, else 'library'.
 """
 
 import functools
@@ -28,16 +29,33 @@ def table(
   Functions take arrays by position and the rest by keyword; arrays that are not
   floating point are refused. winograd is product where it is not given.
   """
+  winograd = winograd or product
 
   def auto(*arrays, **keywords):
     return lax.platform_dependent(
       *arrays,
-      cpu=functools.partial(product, **keywords),
+      cpu=functools.partial(winograd, **keywords),
       default=functools.partial(library, **keywords),
     )
 
-  functions = map(_of_floats, (library, product, auto, winograd or product))
+  functions = map(_of_floats, (library, product, auto, winograd))
   return dict(zip(LOWERINGS, functions, strict=True))
+
+
+def unless_on_gpu(
+  function: Callable[..., jax.Array],
+  on_gpu: Callable[..., jax.Array],
+  *arrays: jax.Array,
+) -> jax.Array:
+  """Returns function(*arrays), or on_gpu(*arrays) in programs for GPUs.
+
+  For maxima over windows: XLA's gradient of them writes on GPUs, in the forward
+  pass, a float32 and four integers a window, and takes twice the memory; in a
+  TPU's program it is the better one (`benchmarks/compiled.py`).
+  """
+  return lax.platform_dependent(
+    *arrays, cuda=on_gpu, rocm=on_gpu, default=function
+  )
 
 
 def _of_floats(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

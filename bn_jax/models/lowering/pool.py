@@ -5,13 +5,13 @@ sides and an odd row of it at the end. Padding never counts: a maximum is that
 of the pixels in its window, an average is divided by their number. (The 2015
 paper does not say; TensorFlow leaves it out too, Caffe's averages count zeros.)
 
-'library' is XLA's reduce_window. 'product' takes the maximum, or the sum, of
-shifted slices, over columns and then over rows. On the CPU that is several
-times faster, because XLA's gradient of overlapping windows is slow there.
+'library' is XLA's reduce_window, but for maxima on GPUs. 'product' takes the
+maximum, or the sum, of shifted slices, over columns and then over rows. On the
+CPU that is several times faster, because XLA's gradient of overlapping windows
+is slow there.
 """
 
 import functools
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,6 @@ from jax import lax
 
 from bn_jax import errors
 from bn_jax.models import lowering as lowering_lib
-from bn_jax.models.lowering import conv
 
 
 def max_pool(
@@ -60,7 +59,11 @@ def global_average(x: jax.Array) -> jax.Array:
 
 
 def _max_library(x, *, window, stride):
-  return nn.max_pool(x, (window, window), (stride, stride), 'SAME')
+  return lowering_lib.unless_on_gpu(
+    lambda x: nn.max_pool(x, (window, window), (stride, stride), 'SAME'),
+    functools.partial(_max_product, window=window, stride=stride),
+    x,
+  )
 
 
 def _max_product(x, *, window, stride):
@@ -71,11 +74,39 @@ def _max_product(x, *, window, stride):
   return x
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def _max_along(x, axis, window, stride):
-  pads = _pads(x.shape[axis], window, stride)
-  return functools.reduce(
-    conv.first_maximum, _slices(x, axis, window, stride, pads, -jnp.inf)
-  )
+  return _maximum(_slices(x, axis, window, stride, -jnp.inf))[0]
+
+
+@_max_along.defjvp
+def _max_along_jvp(axis, window, stride, primals, tangents):
+  """Takes the tangent from the place of each window's maximum.
+
+  Only that place is saved, a byte a window. JAX's own rule would save what each
+  comparison gave.
+  """
+  (x,), (dx,) = primals, tangents
+  y, place = _maximum(_slices(x, axis, window, stride, -jnp.inf))
+  parts = [
+    jnp.where(place == offset, part, 0)
+    for offset, part in enumerate(_slices(dx, axis, window, stride, 0))
+  ]
+  return y, functools.reduce(jnp.add, parts)
+
+
+def _maximum(slices):
+  """Returns the maximum of slices and the index of the first that has it.
+
+  NaN stays NaN.
+  """
+  first, *others = slices
+  y, place = first, jnp.zeros(first.shape, jnp.int8)
+  for offset, part in enumerate(others, start=1):
+    stays = (y >= part) | jnp.isnan(y)
+    y = jnp.where(stays, y, part)
+    place = jnp.where(stays, place, jnp.int8(offset))
+  return y, place
 
 
 def _average_library(x, *, window):
@@ -86,9 +117,7 @@ def _average_library(x, *, window):
 def _average_product(x, *, window):
   sums = x
   for axis in (2, 1):
-    pads = _pads(x.shape[axis], window, 1)
-    parts = _slices(sums, axis, window, 1, pads, 0)
-    sums = functools.reduce(jnp.add, parts)
+    sums = functools.reduce(jnp.add, _slices(sums, axis, window, 1, 0))
   return sums / jnp.asarray(_pixels(x.shape[1:3], window), x.dtype)
 
 
@@ -107,16 +136,34 @@ def _pads(length: int, window: int, stride: int) -> tuple[int, int]:
   return lax.padtype_to_pads((length,), (window,), (stride,), 'SAME')[0]
 
 
-def _slices(x, axis, window, stride, pads, fill) -> Iterator[jax.Array]:
-  """Returns, for each place in the window, the inputs at it of all windows."""
+def _slices(x, axis, window, stride, fill) -> list[jax.Array]:
+  """Returns, for each place in the window, the inputs at it of all windows.
+
+  An axis is split into the inputs 0, stride, 2 stride, ... and those after
+  them, of which windows are slices without a stride: derivatives of slices with
+  one are scattered, which is slow.
+  """
+  length = x.shape[axis]
+  before, after = _pads(length, window, stride)
+  count = (length + before + after - window) // stride + 1
+  rows = count + (window - 1) // stride
   padding = [(0, 0, 0)] * x.ndim
-  padding[axis] = (*pads, 0)
+  padding[axis] = (before, rows * stride - length - before, 0)
   x = lax.pad(x, jnp.asarray(fill, x.dtype), padding)
-  last_start = x.shape[axis] - window
-  return (
-    lax.slice_in_dim(x, offset, offset + last_start + 1, stride, axis)
-    for offset in range(window)
-  )
+  x = x.reshape(*x.shape[:axis], rows, stride, *x.shape[axis + 1 :])
+  phases = [
+    phase.squeeze(axis + 1)
+    for phase in lax.split(x, (1,) * stride, axis=axis + 1)
+  ]
+  return [
+    lax.slice_in_dim(
+      phases[place % stride],
+      place // stride,
+      place // stride + count,
+      axis=axis,
+    )
+    for place in range(window)
+  ]
 
 
 _MAXIMA = lowering_lib.table(library=_max_library, product=_max_product)

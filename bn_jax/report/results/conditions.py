@@ -43,6 +43,8 @@ def training(seed: curves.Seed) -> dict[str, str]:
     texts.pop(key, None)
   changes = {**_UNCHANGED, **config}
   texts |= {key: _text(changes[key]) for key in _UNCHANGED}
+  if 'lowering' in seed.manifest:  # of which the config may say 'auto'
+    texts['model.lowering'] = seed.manifest['lowering']
   precision = seed.manifest['precision']
   return texts | {
     'compute_dtype': precision['dtype'],

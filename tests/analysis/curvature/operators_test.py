@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import analysis
 from bn_jax.analysis import chunks, gradients
-from bn_jax.analysis.curvature import blocks, operators
+from bn_jax.analysis.curvature import blocks, linearisations, operators
 from bn_jax.training import devices as devices_lib
 from tests.fixtures import (
   curved,
@@ -134,7 +134,7 @@ class HessianTest(parameterized.TestCase):
       operator = operators.hessian(jax.tree_util.Partial(traced, x, y), params)
       got = operator.product(jnp.ones(3))
       size = operators._applied(
-        operators._HESSIAN[0], (0,), False
+        linearisations.HESSIAN[0], (0,), False
       )._cache_size()
       self.assertIn(compiled, (None, size))
       compiled = size

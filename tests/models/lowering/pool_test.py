@@ -4,7 +4,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.models import lowering as lowering_lib
-from bn_jax.models.lowering import pool
+from bn_jax.models.lowering import conv, pool
 from tests.fixtures import (
   same_bits,
   strict,  # noqa: F401
@@ -119,6 +119,18 @@ class MaxPoolTest(parameterized.TestCase):
     # The same places win nearby.
     apart = gradient(x + 1e-3 * dx) - gradient(x - 1e-3 * dx)
     np.testing.assert_allclose(curvature, apart / 2e-3, atol=0.02)
+
+  @parameterized.parameters(
+    (pool.max_pool, 'cuda', 0), (pool.max_pool, 'tpu', 1),
+    (conv.max_pool, 'cuda', 0), (conv.max_pool, 'tpu', 1),
+  )  # fmt: skip
+  def test_of_gpus_has_no_gradient_of_windows(self, function, platform, count):
+    def total(x):
+      return function(x, lowering='library').sum()
+
+    traced = jax.jit(jax.grad(total)).trace(images((8, 8)))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    self.assertEqual(text.count('"stablehlo.select_and_scatter"'), count)
 
   def test_refuses(self):
     x = images((4, 4))

@@ -146,6 +146,7 @@ class LoweringTest(parameterized.TestCase):
     ((8, 8), (3, 3), 8, (1, 1), 'VALID', 'float32', None),
     ((8, 1), (3, 3), 8, (1, 1), 'SAME', 'float32', None),
     ((8, 8), (3, 3), 8, (1, 1), 'SAME', 'bfloat16', None),
+    ((32, 32), (3, 3), 33, (1, 1), 'SAME', 'float32', 2304),
   )
   def test_where_it_pays(
     self, size, window, channels, strides, padding, dtype, products
@@ -168,6 +169,24 @@ class LoweringTest(parameterized.TestCase):
     self.assertLen(dots, 1)
     batch, tiles, _ = dots[0].invars[0].aval.shape
     self.assertEqual(batch * tiles, products)
+
+  @parameterized.parameters(
+    ((32, 40), 32, (1, 1)), ((32, 32), 3, (1, 1)), ((33, 32), 16, (2, 2))
+  )
+  def test_few_channels_on_many_pixels_are_the_librarys(
+    self, size, channels, strides
+  ):
+    x = jnp.zeros((1, *size, channels))
+    kernel = jnp.zeros((3, 3, channels, 32))
+
+    def jaxpr(lowering):
+      return str(
+        jax.make_jaxpr(
+          lambda x, k: conv.convolve(x, k, strides=strides, lowering=lowering)
+        )(x, kernel)
+      )
+
+    self.assertEqual(jaxpr('winograd'), jaxpr('library'))
 
   def test_layer_has_the_parameters_of_flax(self):
     made = [

@@ -1,0 +1,162 @@
+"""Says which seeds of a run are trained in one program, and how many.
+
+The number is a rule of shapes, platform and memory, so that the same command
+gives the same bits: a program for another number of seeds may round otherwise.
+It stands in the manifest, and a seed that goes on keeps it. A group that lacks
+seeds (the others are done) has copies in their places.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from bn_jax import errors, types
+from bn_jax.config import build
+from bn_jax.config.run_config import RunConfig
+from bn_jax.experiment import cost
+from bn_jax.host import processes
+from bn_jax.storage import run_folder
+
+_log = logging.getLogger('bn_jax')
+# Of the memory that is left, for what a group of seeds takes.
+_SHARE = 0.5
+# (Operations of a seed's step at most, seeds at a time on a device), the first
+# row that fits; 1 beyond the last. By `python -m benchmarks seeds` on a CPU; on
+# other platforms nothing was measured.
+_AT_ONCE = ((1e9, 32),)
+# The fewest seeds for which a program of several pays.
+_FEWEST = 4
+
+
+def groups(
+  config: RunConfig,
+  problem: types.Problem,
+  folders: Sequence[run_folder.RunFolder],
+) -> list[tuple[int, list[run_folder.RunFolder]]]:
+  """Returns (seeds that the program is for, the seeds) in the order to train.
+
+  Args:
+    folders: of one run, with the seeds that are left to train.
+  """
+  begun = {
+    # Earlier versions trained one seed after the other.
+    folder.seed: {'seeds_at_once': 1, **folder.manifest}['seeds_at_once']
+    for folder in folders
+    if folder.manifest
+  }
+  usual = 1
+  if len(begun) < len(folders):
+    usual = at_once(config, problem, len(folders) - len(begun))
+  by_number = {}
+  for folder in folders:
+    number = {folder.seed: usual, **begun}[folder.seed]
+    if processes.count() > 1:  # each has a part of the batch, as for one seed
+      number = 1
+    by_number.setdefault(number, []).append(folder)
+  return [
+    (number, seeds[first : first + number])
+    for number, seeds in by_number.items()
+    for first in range(0, len(seeds), number)
+  ]
+
+
+def check(config: RunConfig, problem: types.Problem) -> None:
+  """Refuses a number of seeds at once that cannot be; compiles nothing.
+
+  Raises:
+    ConfigError: more seeds than the memory holds, or data of which each seed
+      needs a stream of its own.
+  """
+  number = config.seeds_at_once
+  if number in ('auto', 1):
+    return
+  where = f'config.seeds_at_once: {number}'
+  if reason := _apart(config):
+    raise errors.ConfigError(f"{where}; {reason}; allowed: 1, 'auto'")
+  most = _fitting(config, problem)
+  if number > most:
+    size = bytes_of_seed(config, problem)
+    raise errors.ConfigError(
+      f'{where}; so many seeds take about {1e-9 * number * size:,.1f} GB, '
+      f'{1e-9 * _room(config):,.1f} GB may be used; allowed: up to '
+      f"{max(1, most)}, or 'auto'"
+    )
+
+
+def at_once(config: RunConfig, problem: types.Problem, count: int) -> int:
+  """Returns how many of `count` seeds are trained in one program.
+
+  All groups have about as many, so that few places are empty.
+  """
+  if config.seeds_at_once != 'auto':
+    return config.seeds_at_once
+  if count < _FEWEST or processes.count() > 1 or _apart(config):
+    return 1
+  wanted = _by_table(config, problem)
+  most = min(wanted, _fitting(config, problem))
+  if most < min(wanted, count):
+    _log.info(
+      '%d seeds at a time: one takes about %.2f GB, %.1f GB may be used',
+      max(1, most), 1e-9 * bytes_of_seed(config, problem),
+      1e-9 * _room(config),
+    )  # fmt: skip
+  if most < _FEWEST:
+    return 1
+  return -(-count // -(-count // most))
+
+
+def bytes_of_seed(config: RunConfig, problem: types.Problem) -> int:
+  """Returns the bytes that a seed takes in its step, by shapes.
+
+  They are the state before and after, a gradient, and what the forward pass
+  keeps for the backward pass.
+  """
+  state = jax.eval_shape(problem.init, 0)
+  batch = build.shapes(config, config.examples_at_a_time)
+
+  def backward(state: types.TrainState, batch: types.Batch) -> Any:
+    loss = problem.loss(state, batch, 'batch')
+    return jax.vjp(loss, state.params)[1]
+
+  kept = jax.eval_shape(backward, state, batch)
+  return sum(
+    leaf.size * leaf.dtype.itemsize
+    for tree in (state, state, state.params, kept)
+    for leaf in jax.tree.leaves(tree)
+  )
+
+
+def _by_table(config: RunConfig, problem: types.Problem) -> int:
+  """Returns the number of `_AT_ONCE`, for as many devices as there are."""
+  state = jax.eval_shape(problem.init, 0)
+  split = build.source(config).shapes(config.batch_size)
+  jaxpr = jax.make_jaxpr(problem.step)(state, split).jaxpr
+  operations = cost.flops_of_products(jaxpr)
+  # Convolutions with a kernel for each seed are slower than one after another.
+  if 'lowering' in config.model or cost.convolves(jaxpr):
+    return config.devices if config.devices > 1 else 1
+  number = next((n for most, n in _AT_ONCE if operations <= most), 1)
+  return number * config.devices
+
+
+def _apart(config: RunConfig) -> str | None:
+  """Returns why seeds of a run cannot be trained together; None if they can."""
+  if build.source(config).shapes(1).images.shape[0] == 1:
+    return f'{config.data["name"]} is streamed, for one seed at a time'
+  if config.shard_state:
+    return 'shard_state cuts the state of one seed over the devices'
+  return None
+
+
+def _fitting(config: RunConfig, problem: types.Problem) -> int:
+  """Returns how many seeds fit into the memory that may be used."""
+  return int(_room(config) // bytes_of_seed(config, problem))
+
+
+def _room(config: RunConfig) -> float:
+  device = jax.local_devices()[0]
+  # The devices of a CPU share its memory.
+  devices = 1 if device.platform == 'cpu' else config.devices
+  return _SHARE * cost.memory_left(device) * devices

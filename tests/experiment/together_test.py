@@ -1,0 +1,176 @@
+"""Seeds of an experiment that are trained in one program."""
+
+import functools
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from bn_jax import errors
+from bn_jax.config import build, files, resolve
+from bn_jax.experiment import experiment, run, together
+from bn_jax.storage import checkpoint, records, run_folder
+from bn_jax.storage import files as files_lib
+from tests.fixtures import strict
+
+_CONFIG = strict.ROOT / 'tests' / 'fixtures' / 'regression_config.py'
+_SEEDS = range(5)
+
+
+@functools.cache
+def resolved(**overrides):
+  config = files.load(str(_CONFIG)).to_dict()
+  return resolve.experiment(config, overrides)
+
+
+def folder_of(workdir, seed):
+  return run_folder.at(pathlib.Path(workdir), 'batchnorm', seed)
+
+
+class TogetherTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(folder.cleanup)
+    cls.folder = pathlib.Path(folder.name)
+    cls.whole = cls.train('whole')
+
+  @classmethod
+  def train(cls, name, **overrides):
+    experiment.run(resolved(**overrides), str(cls.folder / name))
+    return cls.folder / name
+
+  def copied(self, name):
+    return shutil.copytree(self.whole, self.folder / name)
+
+  def assert_same(self, got, want, seeds=_SEEDS):
+    """The same bytes of records, and the same arrays of the last state."""
+    for seed in seeds:
+      a, b = folder_of(got, seed), folder_of(want, seed)
+      self.assertEqual(
+        a.scalars.read_bytes(), b.scalars.read_bytes(), f'seed {seed}'
+      )
+      self.assertEqual(a.status, b.status)
+      for step in checkpoint.Checkpoints(b.checkpoints).steps():
+        states = [
+          checkpoint.Checkpoints(one.checkpoints).about(step)['records']
+          for one in (a, b)
+        ]
+        self.assertEqual(*states)
+
+  def test_all_are_in_one_program(self):
+    for seed in _SEEDS:
+      manifest = folder_of(self.whole, seed).manifest
+      self.assertEqual(manifest['seeds_at_once'], len(_SEEDS))
+      self.assertEqual((manifest['status'], manifest['step']), ('done', 12))
+
+  def test_each_is_what_it_is_alone(self):
+    alone = self.train('alone', seeds_at_once=1)
+    for seed in _SEEDS:
+      got, want = (
+        list(records.read(folder_of(workdir, seed).scalars))
+        for workdir in (self.whole, alone)
+      )
+      for a, b in zip(got, want, strict=True):
+        self.assertEqual(
+          (a.step, a.name, *a.values), (b.step, b.name, *b.values)
+        )
+        for name in b.values:
+          np.testing.assert_allclose(
+            a.values[name], b.values[name], rtol=1e-4, atol=1e-5
+          )
+
+  def test_goes_on_from_different_checkpoints(self):
+    """As after kill -9: some have saved step 8, others not yet."""
+    killed = self.copied('killed')
+    for seed in _SEEDS:
+      folder = folder_of(killed, seed)
+      steps = checkpoint.Checkpoints(folder.checkpoints).steps()
+      self.assertEqual(steps, (4, 8, 12))
+      newest = 4 if seed in (1, 3) else 8
+      for step in (8, 12):
+        if step > newest:
+          shutil.rmtree(folder.checkpoints / str(step))
+      manifest = dict(folder.manifest, status='running', step=newest)
+      del manifest['records']
+      files_lib.write_json(folder.manifest_file, manifest, digest=True)
+    self.train('killed')
+    self.assert_same(killed, self.whole)
+
+  def test_one_that_lacks_its_end_has_the_same_bits(self):
+    """It is trained in a program of five, the others' places being copies."""
+    lacking = self.copied('lacking')
+    shutil.rmtree(folder_of(lacking, 2).path)
+    self.train('lacking', seeds_at_once=5)
+    self.assert_same(lacking, self.whole)
+
+  def test_stops_and_goes_on(self):
+    stopped = self.folder / 'stopped'
+    program = _program()
+    answers = iter([False] * 9)
+    folders = [folder_of(stopped, seed) for seed in _SEEDS]
+    train = functools.partial(run.train, program, folders, at_once=5)
+    with self.assertRaisesRegex(errors.Interrupted, 'seed0 and 4 more: stopp'):
+      train(stopped=lambda: next(answers, True))
+    status = {folder.again().status for folder in folders}
+    self.assertEqual(status, {'interrupted'})
+    train(stopped=lambda: False)
+    self.assert_same(stopped, self.whole)
+
+  def test_one_that_diverges_harms_no_other(self):
+    program = _program()
+    init = program.init
+
+    def broken(seed):
+      state = init(seed)
+      if seed != 3:
+        return state
+      scaled = {
+        name: {k: 1e30 * x for k, x in layer.items()}
+        for name, layer in state.params.items()
+      }
+      return state._replace(params=scaled)
+
+    workdir = self.folder / 'diverged'
+    folders = [folder_of(workdir, seed) for seed in _SEEDS]
+    run.train(
+      program._replace(init=broken), folders, at_once=5, stopped=lambda: False
+    )
+    self.assert_same(workdir, self.whole, seeds=(0, 1, 2, 4))
+    manifest = folder_of(workdir, 3).manifest
+    self.assertEqual((manifest['status'], manifest['step']), ('diverged', 0))
+    self.assertEqual(manifest['divergence']['checkpoint'], 0)
+
+
+class RuleTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (2, 1), (3, 1), (4, 4), (32, 32), (33, 17), (64, 32), (100, 25),
+  )  # fmt: skip
+  def test_groups_are_about_equal(self, count, want):
+    config = resolved().runs['batchnorm']
+    problem = build.problem(config)
+    self.assertEqual(together.at_once(config, problem, count), want)
+
+  def test_convolutions_train_one_after_the_other(self):
+    config = strict.ROOT / 'tests' / 'fixtures' / 'tiny_config.py'
+    runs = resolve.experiment(files.load(str(config)).to_dict(), {}).runs
+    config = runs['batchnorm']
+    problem = build.problem(config)
+    self.assertEqual(together.at_once(config, problem, 8), 1)
+
+  def test_a_number_stays(self):
+    config = resolved(seeds_at_once=2).runs['batchnorm']
+    self.assertEqual(together.at_once(config, build.problem(config), 5), 2)
+
+
+@functools.cache
+def _program():
+  config = resolved().runs['batchnorm']
+  return run.program(config, build.problem(config), build.source(config).load())
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,160 @@
+"""Seeds that are trained together are what each is alone."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl.testing import absltest, parameterized
+
+from bn_jax.data.batches import order
+from bn_jax.experiment import cost
+from bn_jax.training import devices as devices_lib
+from bn_jax.training import seeds
+from tests.fixtures import (
+  layouts,
+  same_bits,
+  strict,  # noqa: F401
+  toys,
+)
+
+NORMS = {
+  **layouts.NORMS,
+  'lp': dict(name='l1'),
+  'group': dict(name='group', num_groups=2),
+}
+SEEDS = (0, 3, 7)
+ALONE = devices_lib.mesh(1)
+
+
+def setUpModule():
+  # What is compared does not hang on optimization; compiling takes the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+@functools.cache
+def problem_of(norm, dtype='float32', **keywords):
+  spread = devices_lib.spread('jit', ALONE)
+  return layouts.make(NORMS[norm], spread, jnp.dtype(dtype), **keywords)
+
+
+@functools.cache
+def programs_of(norm, dtype='float32'):
+  """(the problem, the step of one seed, that of several)."""
+  problem = problem_of(norm, dtype)
+  return problem, jax.jit(problem.step), seeds.step(problem.step, ALONE)
+
+
+def states_of(problem, numbers=SEEDS):
+  return [layouts.widened(problem.init(seed)) for seed in numbers]
+
+
+def trained(step, state, steps):
+  split = toys.split(layouts.EXAMPLES)
+  for _ in range(steps):
+    state = step(state, split)
+  return jax.device_get(state)
+
+
+def of(states, number):
+  return jax.tree.map(lambda leaf: leaf[number], states)
+
+
+class SeedsTest(parameterized.TestCase):
+  def compare(self, norm, steps, dtype='float64', tolerance=1e-9):
+    with jax.enable_x64(dtype == 'float64'):
+      problem, alone, together = programs_of(norm, dtype)
+      joined = seeds.joined(states_of(problem), ALONE)
+      got = trained(together, joined, steps)
+      for i, state in enumerate(states_of(problem)):
+        want = trained(alone, state, steps)
+        layouts.assert_equal(of(got, i), want, tolerance)
+        for exact in ('step', 'key', 'order', 'finite', 'skipped'):
+          same_bits.assert_same(
+            getattr(of(got, i), exact), getattr(want, exact)
+          )
+
+  def test_seven_steps(self):
+    # More than two epochs of 40 examples in batches of 16, with dropout.
+    self.compare('noisy', 7)
+
+  @parameterized.parameters(*NORMS)
+  @pytest.mark.slow
+  def test_a_hundred_steps(self, norm):
+    self.compare(norm, 100)
+
+  def test_seeds_at_other_steps(self):
+    """As after a kill: one goes on from step 5, the others from 2 and 0."""
+    problem, alone, together = programs_of('batch')
+    states = [
+      trained(alone, state, steps)
+      for state, steps in zip(states_of(problem), (5, 2, 0))
+    ]
+    got = trained(together, seeds.joined(states, ALONE), 4)
+    for i, state in enumerate(states):
+      want = trained(alone, state, 4)
+      layouts.assert_equal(of(got, i), want, 1e-4)
+      same_bits.assert_same(of(got, i).order, want.order)
+
+  def test_one_that_diverges_harms_no_other(self):
+    problem, _, together = programs_of('batch')
+    states = states_of(problem)
+    want = trained(together, seeds.joined(states, ALONE), 6)
+    broken = states[1]._replace(
+      params=jax.tree.map(lambda x: x * jnp.nan, states[1].params)
+    )
+    with jax.debug_nans(False):
+      got = trained(
+        together, seeds.joined([states[0], broken, states[2]], ALONE), 6
+      )
+    same_bits.assert_same(got.finite, np.array([True, False, True]))
+    same_bits.assert_same(got.step, np.array([6, 0, 6], np.int32))
+    for i in (0, 2):
+      same_bits.assert_same(of(got, i), of(want, i))
+    same_bits.assert_same(of(got, 1).params, jax.device_get(broken.params))
+
+  def test_neighbours_and_place_change_no_bit(self):
+    problem, _, together = programs_of('batch')
+    got = [
+      trained(together, seeds.joined(states_of(problem, numbers), ALONE), 6)
+      for numbers in ((0, 3, 7), (5, 0, 1))
+    ]
+    same_bits.assert_same(of(got[0], 0), of(got[1], 1))
+
+  def test_spread_over_devices(self, count=8):
+    """Each device has whole seeds, and tells the others nothing."""
+    problem, alone, _ = programs_of('batch')
+    mesh = devices_lib.mesh(count)
+    states = states_of(problem, range(count))
+    step = seeds.step(problem.step, mesh)
+    split = jax.device_put(
+      toys.split(layouts.EXAMPLES), devices_lib.whole(mesh)
+    )
+    joined = seeds.joined(states, mesh)
+    text = step.lower(joined, split).compile().as_text()
+    self.assertEmpty(list(cost.collectives(text)))
+    for _ in range(3):
+      joined = step(joined, split)
+    part = seeds.part(devices_lib.placement(states[0], mesh, shard_state=False))
+    for i in (0, count - 1):
+      want = trained(alone, states[i], 3)
+      layouts.assert_equal(jax.device_get(part(joined, i)), want, 1e-4)
+
+  def test_an_epoch_s_end_stays_a_condition(self):
+    """No step but the last of an epoch permutes, however many the seeds."""
+    sampler = order.sampler(num_examples=40, batch_size=16)
+    keys = jax.random.split(jax.random.key(0), 3)
+    orders = jax.vmap(sampler.init)(keys)
+    text = str(jax.make_jaxpr(jax.vmap(sampler.draw))(orders, keys))
+    self.assertIn('cond[', text)
+    outside, _, _ = text.partition('cond[')
+    self.assertNotIn('sort', outside)
+
+
+if __name__ == '__main__':
+  absltest.main()
