@@ -98,9 +98,9 @@ def indices(params: Any, block: Block | None) -> tuple[int, ...]:
       f'block is {checks.shown(block)}; allowed: None, for all, or a Block, as '
       "analysis.Block('hidden', ('hidden', 'norm')): a name, and paths"
     )
-  paths = trees.paths(params)
   if block is None or block.name == 'all':
-    return tuple(range(len(paths)))
+    return tuple(range(len(jax.tree.leaves(params))))
+  paths = trees.paths(params)
   chosen = tuple(
     i for i, path in enumerate(paths) if trees.lies_under(path, block.paths)
   )

@@ -246,7 +246,8 @@ def _operations(kind, own, structure, shapes) -> _Operations:
 
 def _dtype(leaves):
   """Returns the dtype of vectors of leaves."""
-  return jnp.result_type(jnp.float32, *leaves)
+  dtypes = {leaf.dtype for leaf in leaves}  # fewer, as JAX is slow with them
+  return jnp.result_type(jnp.float32, *dtypes)
 
 
 @functools.lru_cache(maxsize=256)  # a function for each block
