@@ -60,12 +60,25 @@ class Experiment(NamedTuple):
   def chosen(self, only: str | None) -> dict[str, tuple[int, ...]]:
     """Returns run -> seeds: of all runs, or of what --only asks for.
 
+    Several runs and seeds are given with commas between them.
+
     Raises:
       ConfigError: a run or seed that the experiment does not have.
     """
     everything = {name: self.seeds for name in self.runs}
     if only is None:
       return everything
+    if ',' in only:
+      several = [self.chosen(word.strip()) for word in only.split(',')]
+      return {
+        name: tuple(
+          seed
+          for seed in self.seeds
+          if any(seed in one.get(name, ()) for one in several)
+        )
+        for name in self.runs
+        if any(name in one for one in several)
+      }
     if only in everything:
       return {only: self.seeds}
     labels = {

@@ -84,15 +84,57 @@ def run(
         _train(program, to_train[name], stop, stopping)
   if not to_train:
     _log.info('%s: nothing left to train', directory)
-  return processes.agreed(
-    lambda: [
-      folder.label
-      for name, run_folders in folders.items()
-      for folder in run_folders
-      if name not in resolved.expected_divergence
-      and folder.again().status == 'diverged'
-    ]
-  )
+  return processes.agreed(lambda: diverged(resolved, workdir, only))
+
+
+def diverged(
+  resolved: resolve.Experiment, workdir: str, only: str | None = None
+) -> list[str]:
+  """Returns the runs that diverged although they were not expected to."""
+  return [
+    folder.label
+    for name, seeds in resolved.chosen(only).items()
+    if name not in resolved.expected_divergence
+    for folder in (run_folder.at(_directory(workdir), name, s) for s in seeds)
+    if folder.status == 'diverged'
+  ]
+
+
+def parts(
+  resolved: resolve.Experiment,
+  workdir: str,
+  *,
+  only: str | None = None,
+  resume: str = 'auto',
+) -> list[list[str]]:
+  """Returns what is left to train, in parts that need nothing of each other.
+
+  Each is a seed, RUN/seedK, or all seeds of a run that has several in one
+  program: fewer of them would be in another program, which may round otherwise.
+
+  Raises:
+    ConfigError, DataError, CheckpointError, StorageError: as `run` before it
+      trains.
+  """
+  directory = _directory(workdir)
+  folders = {
+    name: [run_folder.at(directory, name, seed) for seed in seeds]
+    for name, seeds in resolved.chosen(only).items()
+  }
+  problems = _problems(directory, resolved)
+  left = _seeds_left(directory, resolved, problems, folders, resume)
+  divided = []
+  for name, seeds in left.items():
+    run_folders = [run_folder.at(directory, name, seed) for seed in seeds]
+    groups = together.groups(resolved.runs[name], problems[name], run_folders)
+    labels = [folder.label for folder in run_folders]
+    if all(at_once == 1 for at_once, _ in groups):
+      divided += [[label] for label in labels]
+    else:
+      divided.append(labels)
+  if divided:
+    _write_experiment(directory, resolved)
+  return divided
 
 
 def _problems(
