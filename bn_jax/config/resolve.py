@@ -69,15 +69,14 @@ class Experiment(NamedTuple):
     if only is None:
       return everything
     if ',' in only:
-      several = [self.chosen(word.strip()) for word in only.split(',')]
+      chosen = {}
+      for word in only.split(','):
+        for name, seeds in self.chosen(word.strip()).items():
+          chosen.setdefault(name, set()).update(seeds)
       return {
-        name: tuple(
-          seed
-          for seed in self.seeds
-          if any(seed in one.get(name, ()) for one in several)
-        )
+        name: tuple(seed for seed in self.seeds if seed in chosen[name])
         for name in self.runs
-        if any(name in one for one in several)
+        if name in chosen
       }
     if only in everything:
       return {only: self.seeds}

@@ -72,7 +72,7 @@ def threads() -> int:
   They are as many as processors that this process may use, but for a variable.
   """
   for name in ('PJRT_NPROC', 'NPROC'):  # as XLA reads them
-    if os.environ.get(name, '').isdecimal():
+    if (os.environ.get(name) or '').isdecimal():
       return int(os.environ[name])
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
