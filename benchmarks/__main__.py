@@ -35,6 +35,7 @@ BENCHMARKS = {
   'probes': "looks of the quickstart's measures: its training",
   'rounding': 'each lowering in float32: float64',
   'saves': 'how long a save delays training',
+  'seeds': 'seeds in one program: one after the other',
   'second_start': 'a start with compiled programs kept: the first start',
   'train_step': "training steps of four networks: PyTorch's, stock flax's",
 }

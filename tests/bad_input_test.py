@@ -21,7 +21,6 @@ from absl.testing import absltest, parameterized
 
 from bn_jax.config import build
 from bn_jax.data.disk import prepare
-from bn_jax.report.drawing import canvas
 from tests.fixtures import commanded, strict
 from tests.fixtures.bad_inputs import (
   chained,
@@ -46,20 +45,12 @@ _shared = tempfile.TemporaryDirectory()
 _SHARED = pathlib.Path(_shared.name)
 
 
-# Figures are drawn, but not written: that takes the time.
-_unrendered = mock.patch.multiple(
-  canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
-)
-
-
 def setUpModule():
-  _unrendered.start()
   jax.monitoring.register_event_duration_secs_listener(_count)
   prepare.prepare('digits', data_dir=_SHARED / 'tfds')
 
 
 def tearDownModule():
-  _unrendered.stop()
   jax.monitoring.unregister_event_duration_listener(_count)
   _shared.cleanup()
 

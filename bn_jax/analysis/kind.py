@@ -86,6 +86,10 @@ class Kind:
       activations it changes, which a network may forbid; None: it reads them.
     cost: (section, number of layers of the network) -> its evaluations, or
       words for evaluations of another kind.
+    of_seeds: keywords -> (problem, mapped) -> (states, split) -> what `make`'s
+      measure returns for each seed, computed in one program; `mapped` compiles
+      a function of one seed's state and the split for several. None, or a None
+      for the keywords: seeds are looked at one after the other.
     forward: (problem, state, batch, section) -> (jitted function, arguments),
       one of its passes over a batch, to be compiled and timed; None for a
       measure whose `cost` is in gradients of the loss, or in words.
@@ -112,6 +116,7 @@ class Kind:
   )
   others: Callable[[Section], Sequence[str]] = lambda section: ()
   fewest: Callable[[Section], int] = lambda section: 1
+  of_seeds: Callable[..., Callable[..., Any] | None] | None = None
   over: Callable[[Section], Sequence[str]] = lambda section: ()
 
   def __post_init__(self):

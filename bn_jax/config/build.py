@@ -24,6 +24,7 @@ from bn_jax import (
 from bn_jax import placement as placement_lib
 from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
+from bn_jax.models import parts
 from bn_jax.optim import average, by_path
 from bn_jax.training import devices as devices_lib
 from bn_jax.training import problem as problem_lib
@@ -165,8 +166,15 @@ def step_of_seeds(
     problem: what `build.problem` returns for the config.
   """
   # No batch is cut: a device has whole seeds, whatever the layout.
-  function = _step(config, problem, placement_lib.ALONE)
+  function = _step(config, problem, placement_lib.SEEDS)
   return seeds.step(function, mesh(config))
+
+
+def problem_of_seeds(config: RunConfig) -> types.Problem:
+  """Returns the problem of a run for measures of several seeds at once."""
+  config = config.in_groups()
+  sight = _as_measured(config)._replace(spread=placement_lib.SEEDS)
+  return _problem(config, sight)
 
 
 def _step(
@@ -221,6 +229,7 @@ def network(
   """
   with modules.bound(config.modules), blaming('config.norm'):
     norm = norms.make(**config.norm, spread=spread)
+    norm = norm._replace(product=parts.product(spread))
   facts = source(config).facts
   model = dict(config.model)
   if 'lowering' in model:

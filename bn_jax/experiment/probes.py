@@ -1,5 +1,6 @@
 """Binds measures to their data, and states the conditions of their records."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from bn_jax.data import datasets
 from bn_jax.experiment import cost
 from bn_jax.host import processes
 from bn_jax.training import devices as devices_lib
-from bn_jax.training import loop
+from bn_jax.training import loop, seeds
 
 PRECISION = 'highest'  # of every product of a measure
 # Of the memory that is left, for one gradient: the other half is for the copies
@@ -64,10 +65,37 @@ def probes(
     )
     bound_probes.append(
       loop.Probe(
-        name, measure.look, every_steps, measure.arrays, measure.conditions
+        name,
+        measure.look,
+        every_steps,
+        measure.arrays,
+        measure.conditions,
+        _look_at_all(section, config, feed),
       )
     )
   return bound_probes
+
+
+def _look_at_all(
+  section: Mapping[str, Any], config: RunConfig, feed: datasets.Feed
+) -> Callable[[types.TrainState], list[dict[str, Any]]] | None:
+  """Returns the look at several seeds at once, built at its first call.
+
+  None for what is looked at seed by seed.
+  """
+  of_seeds = analysis.kind_of(section['name']).of_seeds
+  if of_seeds is None or section['data'] != 'current_batch':
+    return None
+  bind = of_seeds(**{k: v for k, v in keywords(section).items() if k != 'name'})
+  if bind is None:
+    return None
+
+  @functools.cache
+  def look():
+    mapped = functools.partial(seeds.mapped, devices=build.mesh(config))
+    return bind(build.problem_of_seeds(config), mapped)
+
+  return lambda states: look()(states, feed.peek())
 
 
 def bound(

@@ -26,6 +26,9 @@ _SHARE = 0.5
 # row that fits; 1 beyond the last. By `python -m benchmarks seeds` on a CPU; on
 # other platforms nothing was measured.
 _AT_ONCE = ((1e9, 32),)
+# Bytes of the states of a group: more leave the caches of a processor, and 32
+# networks of 100,000 parameters take longer in one program than one by one.
+_CACHED = 8e6
 # The fewest seeds for which a program of several pays.
 _FEWEST = 4
 
@@ -138,6 +141,9 @@ def _by_table(config: RunConfig, problem: types.Problem) -> int:
   if 'lowering' in config.model or cost.convolves(jaxpr):
     return config.devices if config.devices > 1 else 1
   number = next((n for most, n in _AT_ONCE if operations <= most), 1)
+  if jax.default_backend() == 'cpu':
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    number = max(1, min(number, int(_CACHED // size)))
   return number * config.devices
 
 

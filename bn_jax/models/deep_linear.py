@@ -69,7 +69,9 @@ class DeepLinear(nn.Module):
   def _linear(self, name, dtype, use_bias) -> nn.Dense:
     is_last = name == self._names()[-1]
     features = self.num_classes if is_last else self.features
-    return parts.dense(name, features, dtype, use_bias=use_bias)
+    return parts.dense(
+      name, features, dtype, use_bias=use_bias, dot_general=self.norm.product
+    )
 
   def _names(self) -> list[str]:
     return [f'linear{i + 1}' for i in range(self.depth)]

@@ -66,7 +66,7 @@ class MLP(nn.Module):
     return self._dense('logits', self.num_classes, x.dtype, True)(x)
 
   def _dense(self, name, features, dtype, use_bias) -> nn.Dense:
-    keywords = {}
+    keywords = {'dot_general': self.norm.product}
     if self.initial_std is not None:
       keywords['kernel_init'] = nn.initializers.normal(self.initial_std)
     return parts.dense(name, features, dtype, use_bias=use_bias, **keywords)

@@ -5,14 +5,15 @@ and figures use: NAME itself, which has the kernel; NAME_weight, the norm of
 that kernel, if it has one; and NAME_norm, the norm of the layer's output.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
-from bn_jax import checks, trees
+from bn_jax import checks, placement, trees
 from bn_jax.norms import norm as norm_lib
 
 
@@ -49,6 +50,24 @@ def dense(
   return nn.Dense(
     features, dtype=dtype, use_bias=use_bias, name=name, **keywords
   )
+
+
+def product(spread: placement.Spread) -> Callable[..., jax.Array] | None:
+  """Returns what dense layers multiply by; None: `lax.dot_general`.
+
+  Args:
+    spread: with its `channels_first`, products of few columns, [N, C], are
+      computed as [C, N], as norms are then: XLA drops what transposes twice.
+  """
+
+  def multiplied(x, kernel, dimensions, **keywords):
+    ((last,), (first,)), batch = dimensions
+    is_plain = x.ndim == kernel.ndim == 2 and (last, first) == (1, 0)
+    if not is_plain or not spread.is_narrow(len(x), kernel.shape[1]):
+      return lax.dot_general(x, kernel, dimensions, **keywords)
+    return lax.dot_general(kernel, x, (((0,), (1,)), batch), **keywords).T
+
+  return multiplied if spread.channels_first else None
 
 
 def paths(name: str) -> tuple[str, ...]:

@@ -85,7 +85,8 @@ def fold(
     'params': _params(folded_module, variables['params'], x, weights)
   }
   with jax.default_matmul_precision('highest'):
-    folded_y = folded_module.apply(folded_variables, x, statistics='running')
+    apply = jax.jit(folded_module.apply, static_argnames='statistics')
+    folded_y = apply(folded_variables, x, statistics='running')
   _compare(folded_y, y)
   return folded_module, folded_variables
 

@@ -37,7 +37,7 @@ class Pieces(NamedTuple):
 
   Attributes:
     x: [P, R, K, C]: P pieces of R times K values a channel; the pieces of a
-      group are neighbours.
+      group are neighbours. Or [C, N], cut `by_channel`: C pieces of N values.
     mask: [P, R, K] or [P, R, 1], or None.
     groups: G, which divides P.
     spread: that of the only group, if programs see parts of it; else ALONE.
@@ -101,6 +101,25 @@ def _pieces_of_a_group(examples, groups, spread) -> int:
   return 1 if examples // groups % devices else devices
 
 
+def is_narrow(
+  x: jax.Array, group_size: int | None, spread: placement.Spread
+) -> bool:
+  """Returns whether x, [N, ..., C], is better cut `by_channel`."""
+  return (
+    x.ndim == 2
+    and is_whole(x.shape[0], group_size, spread)
+    and spread.is_narrow(*x.shape)
+  )
+
+
+def by_channel(x: jax.Array) -> Pieces:
+  """Cuts a batch, [N, C], into C groups: a channel each, and its N values.
+
+  These lie along one axis and the last: XLA sums along others without vectors.
+  """
+  return Pieces(x.T, None, x.shape[1], placement.ALONE)
+
+
 class Centre(NamedTuple):
   """The mean of the group of each piece, as the sum of two numbers.
 
@@ -117,7 +136,7 @@ class Centre(NamedTuple):
 
   def away(self, x_PRKC: jax.Array) -> jax.Array:
     """Returns x minus the mean of its group, in float32 at least."""
-    return (exact(x_PRKC) - wide(self.high)) - wide(self.low)
+    return (exact(x_PRKC) - wide(self.high, x_PRKC)) - wide(self.low, x_PRKC)
 
   def near(self, x_PRKC: jax.Array, other_PC: jax.Array) -> jax.Array:
     """Returns x minus high; low is then subtracted from sums, not from values.
@@ -125,7 +144,7 @@ class Centre(NamedTuple):
     Args:
       other_PC: any finite numbers, see `apart`.
     """
-    return exact(x_PRKC) - wide(apart(self.high, other_PC))
+    return exact(x_PRKC) - wide(apart(self.high, other_PC), x_PRKC)
 
 
 def exact(x: jax.Array) -> jax.Array:
@@ -240,9 +259,9 @@ def _find_alone(
   first_PC = exact(_first_real(x_PRKC, mask_PRK))
   sample_PRKC = x_PRKC if mask_PRK is not None else x_PRKC[:, ::_SAMPLE]
   sample_PRKC, x_PRKC = exact(sample_PRKC), exact(x_PRKC)
-  high_PC = first_PC + mean(sample_PRKC - wide(first_PC), mask_PRK)
-  low_PC = mean(x_PRKC - wide(apart(high_PC, first_PC)), mask_PRK)
-  near_PRKC = x_PRKC - wide(apart(high_PC, low_PC))
+  high_PC = first_PC + mean(sample_PRKC - wide(first_PC, x_PRKC), mask_PRK)
+  low_PC = mean(x_PRKC - wide(apart(high_PC, first_PC), x_PRKC), mask_PRK)
+  near_PRKC = x_PRKC - wide(apart(high_PC, low_PC), x_PRKC)
   square_PC = mean(near_PRKC * near_PRKC, mask_PRK)
   return high_PC, low_PC, jnp.maximum(square_PC - low_PC * low_PC, 0)
 
@@ -277,13 +296,18 @@ def _find_alone_jvp(primals, tangents):
   return (high_PC, low_PC, var_PC), derivatives
 
 
-def wide(x_PC: jax.Array) -> jax.Array:
-  """Reshapes [P, C] to [P, 1, 1, C], to broadcast against values."""
-  return x_PC[:, None, None]
+def wide(x_PC: jax.Array, x_PRKC: jax.Array) -> jax.Array:
+  """Reshapes [P, C] to [P, 1, 1, C], to broadcast against values.
+
+  Those that are cut `by_channel`, [C, N], have no axis more.
+  """
+  return x_PC if x_PRKC.ndim == 2 else x_PC[:, None, None]
 
 
 def _first_real(x_PRKC: jax.Array, mask_PRK: jax.Array | None) -> jax.Array:
   """Returns the first value of each piece and channel that is no padding."""
+  if x_PRKC.ndim == 2:
+    return x_PRKC[:, :1]
   if mask_PRK is None:
     return x_PRKC[:, 0, 0]
   x_PMC = x_PRKC[:, :, : mask_PRK.shape[2]].reshape(
@@ -295,6 +319,8 @@ def _first_real(x_PRKC: jax.Array, mask_PRK: jax.Array | None) -> jax.Array:
 
 def mean(x_PRKC: jax.Array, mask_PRK: jax.Array | None) -> jax.Array:
   """Returns the mean of each piece's real values, [P, C]; 0 without any."""
+  if x_PRKC.ndim == 2:
+    return x_PRKC.mean(axis=1, keepdims=True)
   if mask_PRK is None:
     return x_PRKC.mean(axis=(1, 2))
   total_PC = jnp.where(mask_PRK[..., None], x_PRKC, 0).sum(axis=(1, 2))
@@ -303,6 +329,8 @@ def mean(x_PRKC: jax.Array, mask_PRK: jax.Array | None) -> jax.Array:
 
 def _count(x_PRKC: jax.Array, mask_PRK: jax.Array | None) -> jax.Array:
   """Returns the number of real values of a channel in each piece, [P]."""
+  if x_PRKC.ndim == 2:
+    x_PRKC = x_PRKC[:, None, :, None]
   piece_count, rows, inner, _ = x_PRKC.shape
   dtype = jnp.promote_types(x_PRKC.dtype, jnp.float32)
   if mask_PRK is None:

@@ -96,6 +96,7 @@ class Norm(NamedTuple):
       kernel normalised: `weighted(conv, name)(x, statistics=...)`.
     zeroed: name -> the same module with a scale that begins at 0; None: it has
       no scale that is learned.
+    product: `dot_general` of the dense layers before it; None: flax's.
     frozen: whether scale, bias and statistics stay as they are: the gradients
       of scale and bias are zero, and no batch changes the statistics. Weight
       decay would still change scale and bias; who adds it leaves them out.
@@ -106,6 +107,7 @@ class Norm(NamedTuple):
   weighted: Callable[[nn.Module, str], Callable[..., jax.Array]] = plainly
   frozen: bool = False
   zeroed: Callable[[str], nn.Module] | None = None
+  product: Callable[..., jax.Array] | None = None
 
 
 def check_scale_init(value: Any) -> None:

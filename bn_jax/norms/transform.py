@@ -69,9 +69,14 @@ def batch_norm(
   x = channels_last(x, axis)
   check_parameters(x, scale, bias)
   check(x, group_size, mask, spread)
-  pieces = moments_lib.cut(x, group_size, mask, spread)
-  scale_1C = moments_lib.exact(scale)[None]
-  bias_1C = moments_lib.exact(bias)[None]
+  is_narrow = mask is None and moments_lib.is_narrow(x, group_size, spread)
+  if is_narrow:  # each channel as a group of its own: C groups, one channel
+    pieces = moments_lib.by_channel(x)
+    scale_1C, bias_1C = moments_lib.exact(scale)[:, None], bias[:, None]
+  else:
+    pieces = moments_lib.cut(x, group_size, mask, spread)
+    scale_1C, bias_1C = moments_lib.exact(scale)[None], bias[None]
+  bias_1C = moments_lib.exact(bias_1C)
   if stop_statistics_gradient:
     constant_pieces = pieces._replace(x=lax.stop_gradient(pieces.x))
     centre, moments = moments_lib.find(constant_pieces)
@@ -82,8 +87,13 @@ def batch_norm(
       epsilon, pieces.groups, pieces.spread, pieces.x, pieces.mask, scale_1C,
       bias_1C,
     )  # fmt: skip
-  y = y_PRKC.astype(x.dtype).reshape(x.shape)
-  return jnp.moveaxis(y, -1, axis), moments
+  y = y_PRKC.astype(x.dtype)
+  if is_narrow:
+    y = y.T
+    moments = moments_lib.Moments(
+      moments.mean.T, moments.var.T, moments.count[:1]
+    )
+  return jnp.moveaxis(y.reshape(x.shape), -1, axis), moments
 
 
 def moments(
@@ -167,8 +177,8 @@ def affine(
 ) -> jax.Array:
   """Returns (x - mean) factor + bias, [P, R, K, C]."""
   factor_PC = moments_lib.to_pieces(pieces, factor_GC)
-  product_PRKC = centre.away(pieces.x) * moments_lib.wide(factor_PC)
-  return product_PRKC + moments_lib.wide(bias_1C)
+  factor = moments_lib.wide(factor_PC, pieces.x)
+  return centre.away(pieces.x) * factor + moments_lib.wide(bias_1C, pieces.x)
 
 
 @_transform.defjvp
@@ -190,7 +200,7 @@ def _transform_jvp(epsilon, groups, spread, primals, tangents):
   y_PRKC = affine(pieces, centre, inverse_GC * scale_1C, bias_1C)
 
   def to_values(x_GC):
-    return moments_lib.wide(moments_lib.to_pieces(pieces, x_GC))
+    return moments_lib.wide(moments_lib.to_pieces(pieces, x_GC), x_PRKC)
 
   def expectation(values_PRKC):
     mean_PC = moments_lib.mean(values_PRKC, mask)
@@ -211,8 +221,8 @@ def _transform_jvp(epsilon, groups, spread, primals, tangents):
     near_PRKC = centre.near(x_PRKC, inverse_GC)
     dy_PRKC = (
       dx_PRKC * to_values(factor_GC)
-      + near_PRKC * moments_lib.wide(dfactor_PC)
-      + moments_lib.wide(dshift_PC - centre.low * dfactor_PC)
+      + near_PRKC * moments_lib.wide(dfactor_PC, x_PRKC)
+      + moments_lib.wide(dshift_PC - centre.low * dfactor_PC, x_PRKC)
     )
     return dy_PRKC, dmean_GC, 2 * slope_GC
 

@@ -25,6 +25,19 @@ def step(function: Step, devices: jax.sharding.Mesh) -> Step:
     function: the step of one seed, for whole batches.
     devices: over which the seeds are cut; their number divides that of seeds.
   """
+  return mapped(function, devices, donate_argnums=0)
+
+
+def mapped(
+  function: Callable[..., Any], devices: jax.sharding.Mesh, **settings: Any
+) -> Callable[..., Any]:
+  """Returns a function of several seeds, compiled, from that of one.
+
+  Args:
+    function: (what is of one seed, what all share) -> what is of one seed.
+    devices: over which the seeds are cut.
+    **settings: further keywords of `jax.jit`.
+  """
   mapped = jax.vmap(function, in_axes=(0, None))
   if devices.size > 1:
     by_seed = devices_lib.cut(devices).spec
@@ -41,7 +54,7 @@ def step(function: Step, devices: jax.sharding.Mesh) -> Step:
     mapped,
     in_shardings=(cut, devices_lib.whole(devices)),
     out_shardings=cut,
-    donate_argnums=0,
+    **settings,
   )
 
 

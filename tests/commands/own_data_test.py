@@ -8,7 +8,6 @@ import os
 import pathlib
 import shutil
 import tempfile
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,8 +17,7 @@ from PIL import Image
 from bn_jax import __main__
 from bn_jax.config import build
 from bn_jax.data.disk import identity, store
-from bn_jax.report.drawing import canvas
-from tests.fixtures import made_sets, own_data, strict, trained
+from tests.fixtures import commanded, made_sets, own_data, strict, trained
 
 
 def run(*words):
@@ -40,11 +38,7 @@ class OwnDataTest(parameterized.TestCase):
     self.folder = pathlib.Path(os.path.realpath(folder))
     (self.folder / 'elsewhere').mkdir()
     self.enterContext(contextlib.chdir(self.folder))
-    self.enterContext(
-      mock.patch.multiple(
-        canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
-      )
-    )
+    self.enterContext(commanded.unrendered())
     build._source.cache_clear()
 
   def write(self):

@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 from jax import lax
 
+from bn_jax import analysis, norms
 from bn_jax.experiment import cost
 from bn_jax.training import devices as devices_lib
 from tests.fixtures import (
@@ -147,6 +149,48 @@ class FlopsTest(parameterized.TestCase):
     self.assertEqual(self.of(loop, (4, 4)), 10 * 2 * 64)
     self.assertEqual(self.of(either, (4, 4)), 2 * 64)
     self.assertEqual(self.of(jax.jit(loop), (4, 4)), 10 * 2 * 64)
+
+
+class BoundsTest(parameterized.TestCase):
+  """What needs no clock: transfers, compilations, gradients, bytes."""
+
+  def test_steps_speak_to_no_host_and_are_compiled_once(self):
+    step, state, split = layouts.ready({'name': 'batch'}, 'jit', 1)
+    state = step(state, split)
+    with jax.transfer_guard('disallow'):
+      for _ in range(3):
+        state = step(state, split)
+      self.assertEqual(step._cache_size(), 1)
+      with self.assertRaisesRegex(jax.errors.JaxRuntimeError, 'Disallowed'):
+        step(state._replace(step=np.int32(4)), split)
+
+  @parameterized.parameters(4, 16, 64)
+  def test_a_look_at_points_takes_a_gradient_each_and_one_more(self, points):
+    forward = []
+
+    def loss(params):
+      jax.debug.callback(lambda: forward.append(1))
+      return jnp.sum(jnp.tanh(params['w'] @ params['w']))
+
+    params = {'w': jnp.eye(3) / 3}
+    analysis.along_gradient(loss, params, np.linspace(0.1, 1, points))
+    jax.effects_barrier()
+    self.assertLen(forward, points + 1)
+
+  def test_a_norm_reads_and_writes_its_maps_15_times(self):
+    # Forward and backward; 9 if each pass did all that it can at once. On the
+    # CPU 14.1, by XLA's own count, in which a fusion reads each operand once.
+    x = jnp.zeros((64, 8, 8, 32))
+
+    def both(x, scale, bias, dy):
+      y, back = jax.vjp(lambda *a: norms.batch_norm(*a)[0], x, scale, bias)
+      return y, back(dy)
+
+    affine = jnp.ones(32), jnp.zeros(32)
+    program = jax.jit(both).lower(x, *affine, x).compile()
+    self.assertLessEqual(
+      program.cost_analysis()['bytes accessed'], 15 * x.nbytes
+    )
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ from bn_jax.commands import train
 from bn_jax.config import build
 from bn_jax.report import page
 from bn_jax.storage import array_files, checkpoint, files
-from tests.fixtures import strict
+from tests.fixtures import commanded, strict
 
 _DIVERGING = """
 from configs import default
@@ -43,7 +43,7 @@ def main(*words):
   said = io.StringIO()
   handler = logging.StreamHandler(said)
   logging.getLogger('bn_jax').addHandler(handler)
-  with contextlib.redirect_stderr(said):
+  with commanded.unrendered(), contextlib.redirect_stderr(said):
     code = train.main(['train.py', *map(str, words)])
   logging.getLogger('bn_jax').removeHandler(handler)
   return code, said.getvalue()

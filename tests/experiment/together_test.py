@@ -4,15 +4,17 @@ import functools
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
 from bn_jax.config import build, files, resolve
-from bn_jax.experiment import experiment, run, together
+from bn_jax.experiment import cost, experiment, run, together
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
+from bn_jax.training import seeds
 from tests.fixtures import strict
 
 _CONFIG = strict.ROOT / 'tests' / 'fixtures' / 'regression_config.py'
@@ -145,6 +147,50 @@ class TogetherTest(parameterized.TestCase):
     self.assertEqual(manifest['divergence']['checkpoint'], 0)
 
 
+class LooksTest(parameterized.TestCase):
+  """All points of all seeds at once are what each look is alone."""
+
+  @parameterized.parameters(
+    dict(curvature=True),
+    dict(direction='random', step_sizes=(1e-3, 1e-2)),
+    dict(warmup_steps=3),  # a rate of 0 at first
+    dict(statistics='running', direction='ascent', step_factors=(1e-12,)),
+  )
+  def test_along_gradient(self, warmup_steps=0, **keywords):
+    config = resolved().runs['batchnorm']
+    section = dict(config.measures['landscape'], **keywords)
+    config = config.replace(measures={'landscape': section})
+    if warmup_steps:
+      schedule = dict(
+        name='cosine', learning_rate=1e-3, decay_steps=12, warmup_steps=3
+      )
+      config = config.replace(schedule=schedule)
+    program = run.program(
+      config, build.problem(config), build.source(config).load()
+    )
+    (probe,) = program.probes
+    states = [program.init(seed) for seed in (0, 1, 2)]
+    got = probe.look_at_all(seeds.joined(states, build.mesh(config)))
+    for values, state in zip(got, states, strict=True):
+      want = probe.look(state)
+      self.assertEqual(list(values), list(want))
+      for name, value in want.items():
+        np.testing.assert_allclose(
+          values[name], value, rtol=2e-3, atol=1e-6, err_msg=name
+        )
+        self.assertEqual(values[name].dtype, value.dtype)
+
+  def test_what_is_looked_at_seed_by_seed(self):
+    for keywords in (dict(per_layer=True), dict(data='train:8')):
+      config = resolved().runs['batchnorm']
+      section = dict(config.measures['landscape'], **keywords)
+      config = config.replace(measures={'landscape': section})
+      (probe,) = run.program(
+        config, build.problem(config), build.source(config).load()
+      ).probes
+      self.assertIsNone(probe.look_at_all)
+
+
 class RuleTest(parameterized.TestCase):
   @parameterized.parameters(
     (2, 1), (3, 1), (4, 4), (32, 32), (33, 17), (64, 32), (100, 25),
@@ -160,6 +206,26 @@ class RuleTest(parameterized.TestCase):
     config = runs['batchnorm']
     problem = build.problem(config)
     self.assertEqual(together.at_once(config, problem, 8), 1)
+
+  def test_no_more_than_fit_into_half_of_the_memory(self):
+    config = resolved().runs['batchnorm']
+    problem = build.problem(config)
+    left = 2 * 10.5 * together.bytes_of_seed(config, problem)
+    with mock.patch.object(cost, 'memory_left', return_value=left):
+      self.assertEqual(together.at_once(config, problem, 64), 10)
+      together.check(config.replace(seeds_at_once=10), problem)
+      with self.assertRaisesRegex(
+        errors.ConfigError,
+        'seeds_at_once: 11; so many seeds take about .* GB, .* GB may be '
+        "used; allowed: up to 10, or 'auto'",
+      ):
+        together.check(config.replace(seeds_at_once=11), problem)
+
+  def test_states_that_leave_the_caches(self):
+    config = resolved().runs['batchnorm']
+    wide = dict(config.model, depth=2, features=500)
+    config = config.replace(model=wide)
+    self.assertEqual(together.at_once(config, build.problem(config), 64), 1)
 
   def test_a_number_stays(self):
     config = resolved(seeds_at_once=2).runs['batchnorm']

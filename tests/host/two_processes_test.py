@@ -110,10 +110,8 @@ class TwoTest(Case):
   def test_two_processes_write_what_one_writes(self):
     one, _ = self.trained('2x1', 2)
     self.trained('1x2', 1, devices=2)
-    self.trained('1x1', 1)
-    self.assert_same_numbers('1x1', '2x1')
     self.assertEqual(self.scalars('1x2'), self.scalars('2x1'))
-    self.assertEqual(self.files('1x1'), self.files('2x1'))
+    self.assertEqual(self.files('1x2'), self.files('2x1'))
     names = {r.name for r in records.read(self.place('2x1') / 'scalars.jsonl')}
     self.assertLessEqual({'train', 'test', 'landscape'}, names)
     self.assertIn('report: ', one)

@@ -111,6 +111,18 @@ class NoticesTest(_TwoRuns):
     found = conditions.by_run(runs, lambda seed: f'{seed.manifest["step"]}')
     self.assertStartsWith(found, '0 (r0, r1, r2, r3, r4, r5 and 2 more) or 1 (')
 
+  def test_of_many_values_three_are_named(self):
+    """Of lines to another seed each has its own; a caption has them all."""
+    runs = [curves.Run(f'r{k}', (hand_made.seed(steps=k),)) for k in range(5)]
+    (said,) = conditions.different(
+      runs, lambda seed: {'to': f'{seed.manifest["step"]}'}
+    )
+    self.assertEqual(said, 'to: 0 (r0) or 1 (r1) or 2 (r2) and 2 more')
+    self.assertEndsWith(
+      conditions.by_run(runs, lambda seed: f'{seed.manifest["step"]}'),
+      ' or 3 (r3) or 4 (r4)',
+    )
+
   def test_optimizer_and_schedule(self):
     def run(momentum, rate, **schedule):
       return {

@@ -44,10 +44,7 @@ class _Page(html.parser.HTMLParser):
     self.text += data
 
 
-# For tests of the text around the figures: drawing them takes the time.
-unrendered = mock.patch.multiple(
-  canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
-)
+unrendered = commanded.unrendered()
 # For tests of what is drawn: writing it in every format takes as long.
 unwritten = mock.patch.multiple(canvas, rendered=lambda *_: b'')
 

@@ -2,7 +2,6 @@
 
 import csv
 import pathlib
-from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -14,6 +13,7 @@ from bn_jax.report.figures import accuracy, landscape
 from bn_jax.report.results import read
 from bn_jax.storage import files, records
 from tests.fixtures import (
+  commanded,
   made_up,
   strict,  # noqa: F401
 )
@@ -26,10 +26,7 @@ LINEAR = {
   'model': {'name': 'deep_linear', 'depth': 25},
   'batch_size': 1000,
 }
-# For tests of the text around the figures: drawing them takes the time.
-unrendered = mock.patch.multiple(
-  canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
-)
+unrendered = commanded.unrendered()
 
 # 0.9 ** (step / 10) and 0.9 ** (step / 3): the second is faster.
 SLOW, FAST = {**LINEAR}, {**LINEAR, 'norm': 'batch', 'reaches': 30}

@@ -21,7 +21,6 @@ from bn_jax import __main__, analysis
 from bn_jax.analysis import gradients
 from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
-from bn_jax.report.drawing import canvas
 from bn_jax.storage import array_files, journal, records
 from bn_jax.storage import files as files_lib
 from bn_jax.trained import cost
@@ -185,11 +184,7 @@ class AfterwardsTest(Trained):
 
   def test_the_report_shows_it(self):
     self.run_command('--measure=along_gradient', '--steps=all')
-    # Figures are drawn, but not written: that takes the time.
-    unrendered = mock.patch.multiple(
-      canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
-    )
-    with unrendered, contextlib.redirect_stdout(io.StringIO()):
+    with commanded.unrendered(), contextlib.redirect_stdout(io.StringIO()):
       code = __main__.main(['bn_jax', 'report', Trained.folder.name])
     self.assertEqual(code, 0)
     page = pathlib.Path(Trained.folder.name, 'report.html').read_text()

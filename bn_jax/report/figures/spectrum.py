@@ -1,6 +1,6 @@
 """Draws densities of spectra on a logarithmic axis, a column a step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from matplotlib import figure as mpl
@@ -127,8 +127,9 @@ def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:
     'its size, is drawn as one bell. Lines are the mean over vectors and '
     'seeds, bands reach from the smallest to the largest of '
     f'them.{_rows_of(blocks)}{left_out} Logarithmic vertical axes, cut '
-    f'{_DECADES:g} decades below the highest value. The CSV has eigenvalues '
-    f'and weights, and what is drawn. {looks.circumstances(entry)}'
+    f'{_DECADES:g} decades below the highest value; each panel has its own. '
+    'The CSV has eigenvalues and weights, and what is drawn. '
+    f'{looks.circumstances(entry)}'
   )
 
 
@@ -139,28 +140,40 @@ def _rows_of(blocks: Sequence[str]) -> str:
 
 
 def _drawn(entry, blocks, steps, narrow: bool) -> mpl.Figure:
+  # Not shared: a spectrum that is wide at one step would hide the others.
   drawing, axes = canvas.panels(
-    len(blocks), len(steps), narrow, abreast=ABREAST
+    len(blocks), len(steps), narrow, shared=False, abreast=ABREAST
   )
   for row, block in enumerate(blocks):
-    highest = 0.0
     for axis, step in zip(axes[row], steps):
-      for index, run in entry.indexed:
-        density = curve(run, entry.name, block, step)
-        if density is not None:
-          _draw(axis, density, index)
-          highest = max(highest, density.high.max())
+      densities = {
+        index: density
+        for index, run in entry.indexed
+        if (density := curve(run, entry.name, block, step)) is not None
+      }
+      for index, density in densities.items():
+        _draw(axis, density, index)
+      _limit(axis, densities.values())
       label = block.rstrip('/')
       canvas.label_left(axis, f'Density, {label}' if label else 'Density')
       axis.set_xlabel('Eigenvalue' if row == len(blocks) - 1 else '')
-    if highest > 0:
-      axes[row, 0].set_yscale('log')
-      axes[row, 0].set_ylim(highest * 10**-_DECADES, highest * 2)
-      canvas.label_logarithmically(axes[row, 0], 'y')
   for axis, step in zip(axes[0], steps):
     canvas.label_top(axis, f'Step {step}')
   strokes.legend_of(drawing, entry.indexed)
   return drawing
+
+
+def _limit(axis, densities: Collection[spectra.Curve]) -> None:
+  """Limits the axes of a panel to what is drawn above its lowest density."""
+  highest = max((density.high.max() for density in densities), default=0.0)
+  if highest > 0:
+    lowest = highest * 10**-_DECADES
+    axis.set_yscale('log')
+    axis.set_ylim(lowest, highest * 2)
+    canvas.label_logarithmically(axis, 'y')
+    shown = np.concatenate([d.grid[d.high > lowest] for d in densities])
+    margin = 0.05 * (shown.max() - shown.min())
+    axis.set_xlim(shown.min() - margin, shown.max() + margin)
 
 
 def _draw(axis, density: spectra.Curve, index: int) -> None:

@@ -11,7 +11,8 @@ from bn_jax.report.results import curves
 from bn_jax.storage import run_folder
 
 Read = Callable[[curves.Seed], str | None]  # None: not a condition of the seed
-_LISTED_NAMES = 6  # of runs: more make a notice longer than it is useful
+# Of runs, and of values: more make a notice longer than it is useful.
+_LISTED_NAMES, _LISTED_VALUES = 6, 3
 
 # Keys of a config on which training rests.
 _TRAINING = (
@@ -187,21 +188,25 @@ def different(
     for key in keys
   }
   return [
-    f'{key}: {_named(values)}'
+    f'{key}: {_named(values, _LISTED_VALUES)}'
     for key, values in values_of.items()
     if len(values) > 1
   ]
 
 
-def _named(names_of: Mapping[str, Sequence[str]]) -> str:
-  return ' or '.join(
-    f'{value} ({_listed(names)})' for value, names in names_of.items()
-  )
+def _named(
+  names_of: Mapping[str, Sequence[str]], most: int | None = None
+) -> str:
+  parts = [
+    f'{value} ({_listed(names, _LISTED_NAMES, ", ")})'
+    for value, names in names_of.items()
+  ]
+  return _listed(parts, len(parts) if most is None else most, ' or ')
 
 
-def _listed(names: Sequence[str]) -> str:
-  more = len(names) - _LISTED_NAMES
-  listed = ', '.join(names[:_LISTED_NAMES])
+def _listed(names: Sequence[str], most: int, separator: str) -> str:
+  more = len(names) - most
+  listed = separator.join(names[:most])
   return listed + (f' and {more} more' if more > 0 else '')
 
 

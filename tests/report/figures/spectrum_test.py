@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 from absl.testing import absltest
+from matplotlib import figure as mpl
 
 from bn_jax import spectra
 from bn_jax.report import figures, summary
@@ -70,6 +71,17 @@ class FigureTest(absltest.TestCase):
         self.assertEqual(axis.get_yscale(), 'log')
         self.assertLen(axis.get_lines(), 2)
         self.assertLen(axis.collections, 2)
+      # Of both seeds, the largest at step 0 and 150 with its bell, and no more.
+      for axis, largest in ((axes[0], 11), (axes[2], 26)):
+        self.assertBetween(axis.get_xlim()[1] / largest, 1.01, 1.2)
+
+  def test_a_panel_ends_where_nothing_is_above_its_axis(self):
+    high = np.array([1e-9, 1e-3, 1.0, 1e-9])
+    density = spectra.Curve(np.arange(4.0), high, high, high, 0.1)
+    with canvas.style():
+      axis = mpl.Figure().subplots()
+      spectrum._limit(axis, [density])
+    self.assertEqual(axis.get_xlim(), (0.95, 2.05))
 
   def test_the_curve_is_over_the_vectors_of_all_seeds(self):
     (run, _) = self.runs(lambda run, seed, step: look(10.0 + seed))
