@@ -223,7 +223,7 @@ class RuleTest(parameterized.TestCase):
 
   def test_states_that_leave_the_caches(self):
     config = resolved().runs['batchnorm']
-    wide = dict(config.model, depth=2, features=500)
+    wide = dict(config.model, depth=4, features=500)
     config = config.replace(model=wide)
     self.assertEqual(together.at_once(config, build.problem(config), 64), 1)
 
