@@ -134,11 +134,13 @@ class ResultsTest(absltest.TestCase):
       f'open({str(pid)!r}, "w").write(str(child.pid)); child.wait()'
     )
     path = self.folder / 'results.json'
-    code = results.measure(path, 'a', ('-c', program), {}, limit=2)
+    code = results.measure(path, 'a', ('-c', program), {}, limit=5)
     self.assertEqual(code, 124)
     self.assertEqual(
       json.loads(path.read_text())['benchmarks']['a']['exit'], 124
     )
+    if not pid.exists():
+      self.skipTest('the machine is too busy: nothing had begun')
     status = pathlib.Path(f'/proc/{pid.read_text()}/status')
     if status.exists():  # nobody has asked for its end yet
       self.assertIn('State:\tZ', status.read_text())
