@@ -109,8 +109,8 @@ def parts(
 ) -> list[list[str]]:
   """Returns what is left to train, in parts that need nothing of each other.
 
-  Each is a seed, RUN/seedK, or all seeds of a run that has several in one
-  program: fewer of them would be in another program, which may round otherwise.
+  Each has a seed, RUN/seedK, or a RUN that has several seeds in one program:
+  fewer of them would be in another program, which may round otherwise.
 
   Raises:
     ConfigError, DataError, CheckpointError, StorageError: as `run` before it
@@ -126,12 +126,15 @@ def parts(
   divided = []
   for name, seeds in left.items():
     run_folders = [run_folder.at(directory, name, seed) for seed in seeds]
-    groups = together.groups(resolved.runs[name], problems[name], run_folders)
-    labels = [folder.label for folder in run_folders]
+    groups = together.groups(
+      resolved.runs[name], problems[name], run_folders, len(folders[name])
+    )
     if all(at_once == 1 for at_once, _ in groups):
-      divided += [[label] for label in labels]
-    else:
-      divided.append(labels)
+      divided += [[folder.label] for folder in run_folders]
+    elif len(folders[name]) == len(resolved.seeds):
+      divided.append([name])
+    else:  # those that are done, too: groups go by how many were asked for
+      divided.append([folder.label for folder in folders[name]])
   if divided:
     _write_experiment(directory, resolved)
   return divided
