@@ -135,8 +135,6 @@ def parts(
       divided.append([name])
     else:  # those that are done, too: groups go by how many were asked for
       divided.append([folder.label for folder in folders[name]])
-  if divided:
-    _write_experiment(directory, resolved)
   return divided
 
 
