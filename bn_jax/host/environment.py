@@ -66,6 +66,19 @@ def check_devices() -> None:
     ) from error
 
 
+def threads() -> int:
+  """Returns how many threads XLA computes with on a CPU.
+
+  They are as many as processors that this process may use, but for a variable.
+  """
+  for name in ('PJRT_NPROC', 'NPROC'):  # as XLA reads them
+    if (os.environ.get(name) or '').isdecimal():
+      return int(os.environ[name])
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
 @functools.cache
 def _check_xla_flags(flags: str) -> None:
   """Raises ConfigError for flags with which XLA would end the process."""
