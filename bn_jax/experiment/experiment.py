@@ -110,7 +110,8 @@ def parts(
   """Returns what is left to train, in parts that need nothing of each other.
 
   Each is a seed, RUN/seedK, or all seeds of a run that has several in one
-  program: fewer of them would be in another program, which may round otherwise.
+  program, also those that are done: for fewer the program is another, which
+  may round otherwise.
 
   Raises:
     ConfigError, DataError, CheckpointError, StorageError: as `run` before it
@@ -126,12 +127,13 @@ def parts(
   divided = []
   for name, seeds in left.items():
     run_folders = [run_folder.at(directory, name, seed) for seed in seeds]
-    groups = together.groups(resolved.runs[name], problems[name], run_folders)
-    labels = [folder.label for folder in run_folders]
+    groups = together.groups(
+      resolved.runs[name], problems[name], run_folders, len(folders[name])
+    )
     if all(at_once == 1 for at_once, _ in groups):
-      divided += [[label] for label in labels]
+      divided += [[folder.label] for folder in run_folders]
     else:
-      divided.append(labels)
+      divided.append([folder.label for folder in folders[name]])
   if divided:
     _write_experiment(directory, resolved)
   return divided

@@ -67,7 +67,7 @@ def number(
     raise errors.ConfigError(
       f"--jobs: {asked}; {reason}; allowed: 1, or 'auto', which is 1 here"
     )
-  count = sum(map(len, parts))
+  count = len(parts)
   if asked != 'auto':
     return max(1, min(asked, count))
   cores = environment.threads()
@@ -215,7 +215,7 @@ def _show(line: str, shown: set[str], say: Callable[[str], Any]) -> None:
   """Says a line, unless another job has said the same."""
   if line in shown or line.startswith('stopping;'):
     return
-  if not re.match(r'\S+/seed\d+: step ', line):
+  if not re.match(r'\S+/seed\d+( and \d+ more)?: step ', line):
     shown.add(line)
   say(line)
 
