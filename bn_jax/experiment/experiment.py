@@ -109,9 +109,8 @@ def parts(
 ) -> list[list[str]]:
   """Returns what is left to train, in parts that need nothing of each other.
 
-  Each is a seed, RUN/seedK, or all seeds of a run that has several in one
-  program, also those that are done: for fewer the program is another, which
-  may round otherwise.
+  Each has a seed, RUN/seedK, or a RUN that has several seeds in one program:
+  fewer of them would be in another program, which may round otherwise.
 
   Raises:
     ConfigError, DataError, CheckpointError, StorageError: as `run` before it
@@ -132,10 +131,10 @@ def parts(
     )
     if all(at_once == 1 for at_once, _ in groups):
       divided += [[folder.label] for folder in run_folders]
-    else:
+    elif len(folders[name]) == len(resolved.seeds):
+      divided.append([name])
+    else:  # those that are done, too: groups go by how many were asked for
       divided.append([folder.label for folder in folders[name]])
-  if divided:
-    _write_experiment(directory, resolved)
   return divided
 
 

@@ -91,7 +91,7 @@ def train(
 
   Args:
     words: of the command line that trains the whole experiment.
-    parts: labels, RUN/seedK, that one process is to train.
+    parts: labels, RUN or RUN/seedK, that one process is to train.
     say: writes a line.
 
   Raises:
@@ -160,6 +160,8 @@ def _fitting(
     with resolve.naming(name, resolved.runs), modules.bound(config.modules):
       size = together.bytes_of_seed(config, build.problem(config))
     seeds = max(len(labels) for labels in parts if _run(labels) == name)
+    if [name] in parts:
+      seeds = len(resolved.seeds)
     largest = max(largest, size * seeds)
   left = _SHARE * cost.memory_left(jax.devices()[0])
   return int(left // (_PROCESS + largest))
@@ -183,7 +185,7 @@ def _pieces(parts: Sequence[Sequence[str]], jobs: int):
 
 
 def _run(labels: Sequence[str]) -> str:
-  return labels[0].rpartition('/')[0]
+  return labels[0].partition('/')[0]
 
 
 def _started(words, labels, share: int, lines) -> subprocess.Popen:
