@@ -217,7 +217,7 @@ def _show(line: str, shown: set[str], say: Callable[[str], Any]) -> None:
   """Says a line, unless another job has said the same."""
   if line in shown or line.startswith('stopping;'):
     return
-  if not re.match(r'\S+/seed\d+: step ', line):
+  if not re.match(r'\S+/seed\d+( and \d+ more)?: step ', line):
     shown.add(line)
   say(line)
 

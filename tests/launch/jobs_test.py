@@ -72,6 +72,11 @@ class PartsTest(absltest.TestCase):
     with self.assertRaisesRegex(errors.ConfigError, 'several processes'):
       self.number(2, 3, 2, is_alone=False)
 
+  def test_seeds_of_one_program_are_one_part(self):
+    parts = [[f'batchnorm/seed{seed}' for seed in range(32)]]
+    for asked in ('auto', 2):
+      self.assertEqual(jobs.number(asked, _experiment(), parts, True), 1)
+
   def test_pieces_are_of_one_run_and_have_each_part_once(self):
     parts = [[f'{run}/seed{k}'] for run in 'ab' for k in range(9)]
     parts.append(['c'])  # whose seeds are trained in one program
