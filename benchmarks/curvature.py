@@ -16,9 +16,9 @@ another start vector, hessian-eigenthings with the smallest number of steps that
 is enough; a density of as many products; a surface of 21 x 21 filter-normalised
 points against loss-landscapes 3.0.6; and matfree 0.6.3 with our loss, as many
 steps as we needed, and a product for the residual that it does not tell, all of
-it one program. Everything is compiled first. With --lowering=winograd our
-VGG-11 has faster convolutions that round more: what PyTorch's product says of
-our vector is printed beside our residual.
+it one program. Everything is compiled first. On a CPU our VGG-11 has Winograd's
+convolutions (--lowering), which round more: what PyTorch's product says of our
+vector is printed beside our residual.
 
   python -m benchmarks curvature [--quick] [--only=values|speed]
     [--networks=mlp,vgg11] [--parts=largest,density,surface,matfree]

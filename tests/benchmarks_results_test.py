@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import time
 from unittest import mock
 
 from absl.testing import absltest
@@ -134,14 +135,18 @@ class ResultsTest(absltest.TestCase):
       f'open({str(pid)!r}, "w").write(str(child.pid)); child.wait()'
     )
     path = self.folder / 'results.json'
-    code = results.measure(path, 'a', ('-c', program), {}, limit=2)
+    code = results.measure(path, 'a', ('-c', program), {}, limit=5)
     self.assertEqual(code, 124)
     self.assertEqual(
       json.loads(path.read_text())['benchmarks']['a']['exit'], 124
     )
+    if not pid.exists():
+      self.skipTest('the machine is too busy: nothing had begun')
     status = pathlib.Path(f'/proc/{pid.read_text()}/status')
-    if status.exists():  # nobody has asked for its end yet
-      self.assertIn('State:\tZ', status.read_text())
+    deadline = time.monotonic() + 30
+    while status.exists() and 'State:\tZ' not in status.read_text():
+      self.assertLess(time.monotonic(), deadline)
+      time.sleep(0.1)
 
   def test_the_table_has_the_newest_of_each_device(self):
     for device, day, ratio in (('x', 1, 1.0), ('x', 2, 2.0), ('y', 1, 3.0)):

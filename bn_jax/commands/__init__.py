@@ -79,6 +79,7 @@ def begin() -> None:
 
   environment.check()
   environment.check_devices()
+  environment.allow_files()
   from bn_jax.host import compilation_cache
 
   compilation_cache.keep()

@@ -15,7 +15,7 @@ from typing import Any
 from bn_jax import commands, errors
 from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
-from bn_jax.host import environment, processes
+from bn_jax.host import environment, processes, signals
 
 # Allocations between two garbage collections: tracing makes objects that live,
 # by the million; looking through them after every 700 took a tenth of a start
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
   with processes.joined(
     training.distributed, training.place, training.join_timeout
   ):
-    return _train(training)
+    return _train(training, arguments.parser.words)
 
 
 def _show(training: flags.Training) -> int:
@@ -84,7 +84,9 @@ def _plan(training: flags.Training) -> int:
   return 0
 
 
-def _train(training: flags.Training) -> int:
+def _train(training: flags.Training, words: Sequence[str]) -> int:
+  if training.part_of is not None:
+    signals.end_with(training.part_of)
   _log_plainly()
   commands.begin()
   # Imported late: a wrong command line need not wait for JAX.
@@ -95,18 +97,39 @@ def _train(training: flags.Training) -> int:
 
   if processes.count() > 1 and 'devices' not in training.overrides:
     training.overrides['devices'] = _all_devices(training.devices)
-  diverged = experiment.run(
-    resolve.experiment(training.config.to_dict(), training.overrides),
-    training.workdir,
-    only=training.only,
-    resume=training.resume,
-  )
+  resolved = resolve.experiment(training.config.to_dict(), training.overrides)
+  if training.jobs == 1 or not _side_by_side(training, resolved, words):
+    diverged = experiment.run(
+      resolved, training.workdir, only=training.only, resume=training.resume
+    )
+  else:
+    diverged = experiment.diverged(resolved, training.workdir, training.only)
+  if training.part_of is not None:
+    return errors.Diverged.exit_code if diverged else 0
   report = processes.agreed(lambda: _reported(training.workdir))
   if processes.is_first():
     sys.stderr.write(f'report: {report}\n')
   if diverged:
     raise errors.Diverged(f'diverged: {", ".join(diverged)}; see the report')
   return 0
+
+
+def _side_by_side(
+  training: flags.Training, resolved: Any, words: Sequence[str]
+) -> bool:
+  """Trains in several processes, if --jobs says so; returns whether it did."""
+  # Imported late: a single process does not need it.
+  from bn_jax.experiment import experiment
+  from bn_jax.launch import jobs
+
+  parts = experiment.parts(
+    resolved, training.workdir, only=training.only, resume=training.resume
+  )
+  number = jobs.number(training.jobs, resolved, parts, processes.count() == 1)
+  if number == 1:
+    return False
+  jobs.train(words, parts, number, lambda line: sys.stderr.write(f'{line}\n'))
+  return True
 
 
 def _reported(workdir: str) -> str:

@@ -37,6 +37,8 @@ class Training(NamedTuple):
   distributed: str
   place: processes.Place
   join_timeout: int
+  jobs: int | str
+  part_of: int | None
   plan: bool
   show: bool
 
@@ -71,12 +73,19 @@ def add_train(parser: parser_lib.Parser) -> None:
   )  # fmt: skip
   parser.add_argument(
     '--only', metavar='RUN/seedK',
-    help='trains one run, RUN, or one seed of it',
+    help='trains one run, RUN, or one seed of it; several: with commas',
   )  # fmt: skip
   parser.add_argument(
     '--devices', metavar='N', type=parser_lib.whole,
     help='the same as --config.devices=N',
   )  # fmt: skip
+  parser.add_argument(
+    '--jobs', metavar='N', type=_jobs, default=1,
+    help='trains N runs or seeds at a time, each in a process with its share '
+    'of the processors; auto: as many as pay on a CPU; default: 1',
+  )  # fmt: skip
+  # Of a process that another one's --jobs has started.
+  parser.add_argument('--part_of', type=int, help=argparse.SUPPRESS)
   parser.add_argument(
     '--resume', choices=('auto', 'must', 'never'), default='auto',
     help='auto: goes on where it stopped, or begins; must: only goes on; '
@@ -152,6 +161,8 @@ def training(
       arguments.process_id,
     ),
     join_timeout=arguments.join_timeout,
+    jobs=arguments.jobs,
+    part_of=arguments.part_of,
     plan=arguments.plan,
     show=arguments.show,
   )
@@ -201,6 +212,14 @@ def default_workdir(config: str) -> str:
   suffix = re.sub(r'[^A-Za-z0-9._-]', '-', argument)
   path = pathlib.Path('runs', *folders_below, stem)
   return f'{path}-{suffix}' if suffix else str(path)
+
+
+def _jobs(word: str) -> int | str:
+  """Reads a number of jobs, or 'auto'."""
+  try:
+    return word if word == 'auto' else parser_lib.count(word)
+  except argparse.ArgumentTypeError as error:
+    raise argparse.ArgumentTypeError(f'{error}, or auto') from None
 
 
 def _unknown_flag(

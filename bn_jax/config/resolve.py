@@ -60,12 +60,24 @@ class Experiment(NamedTuple):
   def chosen(self, only: str | None) -> dict[str, tuple[int, ...]]:
     """Returns run -> seeds: of all runs, or of what --only asks for.
 
+    Several runs and seeds are given with commas between them.
+
     Raises:
       ConfigError: a run or seed that the experiment does not have.
     """
     everything = {name: self.seeds for name in self.runs}
     if only is None:
       return everything
+    if ',' in only:
+      chosen = {}
+      for word in only.split(','):
+        for name, seeds in self.chosen(word.strip()).items():
+          chosen.setdefault(name, set()).update(seeds)
+      return {
+        name: tuple(seed for seed in self.seeds if seed in chosen[name])
+        for name in self.runs
+        if name in chosen
+      }
     if only in everything:
       return {only: self.seeds}
     labels = {

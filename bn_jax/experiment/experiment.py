@@ -81,18 +81,61 @@ def run(
           resolved.runs[name].replace(lowering=begun_with[name]),
           problems.pop(name), datasets[id(sources[name])], stopping.check,
         )  # fmt: skip
-        _train(program, to_train[name], stop, stopping)
+        _train(program, to_train[name], len(folders[name]), stop, stopping)
   if not to_train:
     _log.info('%s: nothing left to train', directory)
-  return processes.agreed(
-    lambda: [
-      folder.label
-      for name, run_folders in folders.items()
-      for folder in run_folders
-      if name not in resolved.expected_divergence
-      and folder.again().status == 'diverged'
-    ]
-  )
+  return processes.agreed(lambda: diverged(resolved, workdir, only))
+
+
+def diverged(
+  resolved: resolve.Experiment, workdir: str, only: str | None = None
+) -> list[str]:
+  """Returns the runs that diverged although they were not expected to."""
+  return [
+    folder.label
+    for name, seeds in resolved.chosen(only).items()
+    if name not in resolved.expected_divergence
+    for folder in (run_folder.at(_directory(workdir), name, s) for s in seeds)
+    if folder.status == 'diverged'
+  ]
+
+
+def parts(
+  resolved: resolve.Experiment,
+  workdir: str,
+  *,
+  only: str | None = None,
+  resume: str = 'auto',
+) -> list[list[str]]:
+  """Returns what is left to train, in parts that need nothing of each other.
+
+  Each has a seed, RUN/seedK, or a RUN that has several seeds in one program:
+  fewer of them would be in another program, which may round otherwise.
+
+  Raises:
+    ConfigError, DataError, CheckpointError, StorageError: as `run` before it
+      trains.
+  """
+  directory = _directory(workdir)
+  folders = {
+    name: [run_folder.at(directory, name, seed) for seed in seeds]
+    for name, seeds in resolved.chosen(only).items()
+  }
+  problems = _problems(directory, resolved)
+  left = _seeds_left(directory, resolved, problems, folders, resume)
+  divided = []
+  for name, seeds in left.items():
+    run_folders = [run_folder.at(directory, name, seed) for seed in seeds]
+    groups = together.groups(
+      resolved.runs[name], problems[name], run_folders, len(folders[name])
+    )
+    if all(at_once == 1 for at_once, _ in groups):
+      divided += [[folder.label] for folder in run_folders]
+    elif len(folders[name]) == len(resolved.seeds):
+      divided.append([name])
+    else:  # those that are done, too: groups go by how many were asked for
+      divided.append([folder.label for folder in folders[name]])
+  return divided
 
 
 def _problems(
@@ -196,10 +239,11 @@ def _lowerings(
 def _train(
   program: run_lib.Program,
   folders: list[run_folder.RunFolder],
+  count: int,
   stop: signals.Stop,
   stopping: processes.Stopping,
 ) -> None:
-  """Trains the seeds of one run, group after group."""
+  """Trains the seeds of one run that are left of `count`, group after group."""
   # A seed that has a checkpoint does not need its beginning again, but for a
   # measure that looks at it.
   if _looks_at_others(program.config) or not processes.agreed(
@@ -210,7 +254,7 @@ def _train(
     )
   alone = processes.count() == 1
   for at_once, group in together.groups(
-    program.config, program.problem, folders
+    program.config, program.problem, folders, count
   ):
     run_lib.train(
       program, group, at_once=at_once,

@@ -15,7 +15,7 @@ from bn_jax.config import build, resolve
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data.disk import identity
 from bn_jax.experiment import probes
-from bn_jax.host import code, processes
+from bn_jax.host import code, environment, processes
 from bn_jax.storage import files, run_folder
 
 _PACKAGES = (
@@ -68,6 +68,7 @@ def facts(
   """
   sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
   device = jax.devices()[0]
+  is_cpu = device.platform == 'cpu'
   return {
     'config': config.as_json(),
     'modules': json.loads(json.dumps(config.modules)),
@@ -89,6 +90,8 @@ def facts(
       'platform': device.platform,
       'kind': device.device_kind,
       'count': config.devices,
+      # How many compute a product changes its last digits.
+      **({'threads': environment.threads()} if is_cpu else {}),
     },
     'precision': {
       'dtype': config.compute_dtype,

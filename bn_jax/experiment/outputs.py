@@ -40,10 +40,24 @@ class Outputs(NamedTuple):
 
 
 @contextlib.contextmanager
+def shown(
+  label: str, *, first_step: int, steps: int
+) -> Iterator[Callable[[], contextlib.AbstractContextManager[loop.Sink]]]:
+  """Shows the progress of seeds; returns `Progress.of_seed`."""
+  if not processes.is_first():
+    yield lambda: contextlib.nullcontext(_Nowhere())
+    return
+  with progress.Progress(
+    label, first_step=first_step, steps=steps, say=_log.info
+  ) as bar:
+    yield bar.of_seed
+
+
+@contextlib.contextmanager
 def opened(
-  folder: run_folder.RunFolder, *, first_step: int, steps: int
+  folder: run_folder.RunFolder, *, first_step: int
 ) -> Iterator[Outputs]:
-  """Opens the files that grow with a run, and its progress bar.
+  """Opens the files that grow with a run.
 
   Raises:
     StorageError: they cannot be written.
@@ -60,11 +74,6 @@ def opened(
     )
     for file in files:
       stack.callback(file.close)
-    bar = stack.enter_context(
-      progress.Progress(
-        folder.label, first_step=first_step, steps=steps, say=_log.info
-      )
-    )
     arrays = array_files.Arrays(folder.arrays)
 
     def recorded(step=None):
@@ -76,7 +85,7 @@ def opened(
 
     yield Outputs(
       last,
-      sinks=(scalars, events, bar, last),
+      sinks=(scalars, events, last),
       arrays=arrays,
       timing=timing,
       recorded=recorded,

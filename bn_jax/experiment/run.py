@@ -199,28 +199,37 @@ def _train(program, seeds, at_once, stopped, unless_stopped) -> None:
       seed.checkpoints.check()  # what cannot be saved is not trained on
     return stopped()
 
+  showing = outputs_lib.shown(
+    _label(seeds),
+    first_step=min(seed.first_step for seed in seeds),
+    steps=config.steps,
+  )
   try:
-    loop.run(
-      state,
-      step,
-      [seed.lane() for seed in seeds],
-      steps=config.steps,
-      save_every_steps=config.checkpoint['every_steps'],
-      part=part,
-      stopped=must_stop,
-      unless_stopped=unless_stopped,
-    )
+    with showing as shown:
+      loop.run(
+        state,
+        step,
+        [seed.lane(shown) for seed in seeds],
+        steps=config.steps,
+        save_every_steps=config.checkpoint['every_steps'],
+        part=part,
+        stopped=must_stop,
+        unless_stopped=unless_stopped,
+      )
   except errors.Interrupted as error:
-    for seed in seeds:
+    stopped_seeds = [seed for seed in seeds if not seed.has_ended]
+    for seed in stopped_seeds:
       seed.interrupted()
-    others = len(seeds) - 1
-    more = f' and {others} more' if others else ''
     raise errors.Interrupted(
-      f'{seeds[0].folder.label}{more}: {error}; the same command goes on from '
-      'there'
+      f'{_label(stopped_seeds)}: {error}; the same command goes on from there'
     ) from error
   finally:
     program.feed.close()
+
+
+def _label(seeds: Sequence['_Seed']) -> str:
+  others = len(seeds) - 1
+  return seeds[0].folder.label + (f' and {others} more' if others else '')
 
 
 class _Seed:
@@ -231,6 +240,7 @@ class _Seed:
     checkpoints: in it.
     first_step: at which training goes on.
     state: there.
+    has_ended: whether it is trained to its end, and its manifest says so.
   """
 
   def __init__(
@@ -244,7 +254,7 @@ class _Seed:
     self.checkpoints = checkpoints_of(program.config, folder)
     self._program, self._probes, self._at_once = program, probes, at_once
     self._files = contextlib.ExitStack()
-    self._has_ended = False
+    self.has_ended = False
 
   def begin(self) -> None:
     """Reads or makes the state, and opens the files that grow."""
@@ -269,14 +279,15 @@ class _Seed:
     if first_step:
       _log.info('%s: goes on from step %d', folder.label, first_step)
     self._outputs = self._files.enter_context(
-      outputs_lib.opened(folder, first_step=first_step, steps=config.steps)
+      outputs_lib.opened(folder, first_step=first_step)
     )
 
-  def lane(self) -> loop.Lane:
-    """Returns what the loop needs of the seed."""
+  def lane(self, shown) -> loop.Lane:
+    """Returns what the loop needs; `shown` is what `outputs.shown` gives."""
+    bar = self._files.enter_context(shown())
     return loop.Lane(
       probes=self._probes,
-      sinks=self._outputs.sinks,
+      sinks=(*self._outputs.sinks, bar),
       arrays=self._outputs.arrays,
       timing=self._outputs.timing,
       save=self._save_in(self._outputs.recorded),
@@ -285,13 +296,12 @@ class _Seed:
 
   def interrupted(self) -> None:
     """Says in the manifest that training was stopped before its end."""
-    if not self._has_ended:
-      self.checkpoints.wait()
-      self._manifest.write(
-        'interrupted',
-        self.checkpoints.latest(),
-        records=self._outputs.recorded(),
-      )
+    self.checkpoints.wait()
+    self._manifest.write(
+      'interrupted',
+      self.checkpoints.latest(),
+      records=self._outputs.recorded(),
+    )
 
   def close(self) -> None:
     self._files.close()
@@ -309,7 +319,7 @@ class _Seed:
       _log.info('%s: %s', self.folder.label, message)
       more = {'divergence': divergence.facts(row, newest)}
     self._manifest.write(outcome.status, outcome.step, records=digests, **more)
-    self._has_ended = True
+    self.has_ended = True
 
   def _save_in(self, recorded: Callable[[int], dict[str, Any]]):
     """Returns save(step, state): all processes gather, process 0 writes."""

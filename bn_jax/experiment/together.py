@@ -37,11 +37,14 @@ def groups(
   config: RunConfig,
   problem: types.Problem,
   folders: Sequence[run_folder.RunFolder],
+  count: int,
 ) -> list[tuple[int, list[run_folder.RunFolder]]]:
   """Returns (seeds that the program is for, the seeds) in the order to train.
 
   Args:
     folders: of one run, with the seeds that are left to train.
+    count: of all seeds that were asked for, so that seeds that begin after a
+      kill are in groups as large as without it.
   """
   begun = {
     # Earlier versions trained one seed after the other.
@@ -51,11 +54,13 @@ def groups(
   }
   usual = 1
   if len(begun) < len(folders):
-    usual = at_once(config, problem, len(folders) - len(begun))
+    usual = at_once(config, problem, count)
   by_number = {}
   for folder in folders:
     number = {folder.seed: usual, **begun}[folder.seed]
-    if processes.count() > 1:  # each has a part of the batch, as for one seed
+    # A seed may go on with other settings than it was begun with; several
+    # processes have a part of the batch each, as for one seed.
+    if processes.count() > 1 or _apart(config):
       number = 1
     by_number.setdefault(number, []).append(folder)
   return [
@@ -98,6 +103,8 @@ def at_once(config: RunConfig, problem: types.Problem, count: int) -> int:
   if count < _FEWEST or processes.count() > 1 or _apart(config):
     return 1
   wanted = _by_table(config, problem)
+  if wanted < _FEWEST:
+    return 1
   most = min(wanted, _fitting(config, problem))
   if most < min(wanted, count):
     _log.info(
@@ -133,13 +140,15 @@ def bytes_of_seed(config: RunConfig, problem: types.Problem) -> int:
 
 def _by_table(config: RunConfig, problem: types.Problem) -> int:
   """Returns the number of `_AT_ONCE`, for as many devices as there are."""
+  # Convolutions with a kernel for each seed are slower than one after another.
+  if 'lowering' in config.model:
+    return config.devices
   state = jax.eval_shape(problem.init, 0)
   split = build.source(config).shapes(config.batch_size)
   jaxpr = jax.make_jaxpr(problem.step)(state, split).jaxpr
+  if cost.convolves(jaxpr):
+    return config.devices
   operations = cost.flops_of_products(jaxpr)
-  # Convolutions with a kernel for each seed are slower than one after another.
-  if 'lowering' in config.model or cost.convolves(jaxpr):
-    return config.devices if config.devices > 1 else 1
   number = next((n for most, n in _AT_ONCE if operations <= most), 1)
   if jax.default_backend() == 'cpu':
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))

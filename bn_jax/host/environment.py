@@ -3,6 +3,7 @@
 JAX itself ends in a traceback, and XLA ends the process.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -16,6 +17,8 @@ from bn_jax.host import memory
 _DEVICES = (
   'JAX_PLATFORMS', 'JAX_PLATFORM_NAME', 'JAX_NUM_CPU_DEVICES', 'XLA_FLAGS'
 )  # fmt: skip
+
+_FILES = 10_000  # what macOS grants; more than seeds need
 
 
 def check() -> None:
@@ -64,6 +67,34 @@ def check_devices() -> None:
       f'{values or "JAX_PLATFORMS is not set"}: {why}; correct or unset it; '
       'JAX_PLATFORMS=cpu is the processor, cuda needs jax[cuda12] and a GPU'
     ) from error
+
+
+def allow_files() -> None:
+  """Lets this process have as many open files as the system lets it choose.
+
+  A seed in training has five, and 256 may be trained at once; usual are 1,024,
+  or 256 on macOS.
+  """
+  with contextlib.suppress(ImportError, OSError, ValueError):
+    import resource  # Windows has no such limit
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < _FILES:
+      most = _FILES if hard < 0 else min(hard, _FILES)
+      resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def threads() -> int:
+  """Returns how many threads XLA computes with on a CPU.
+
+  They are as many as processors that this process may use, but for a variable.
+  """
+  for name in ('PJRT_NPROC', 'NPROC'):  # as XLA reads them
+    if (os.environ.get(name) or '').isdecimal():
+      return int(os.environ[name])
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 @functools.cache

@@ -1,8 +1,9 @@
 """Shows the progress of a run: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from rich import console as rich_console
@@ -11,10 +12,11 @@ from rich import progress as rich_progress
 from bn_jax.storage.records import Record
 
 _SECONDS_BETWEEN_LINES = 10.0  # often enough to follow, rare enough for a log
+_SECONDS_BETWEEN_BARS = 0.1  # as often as a terminal is drawn anew
 
 
 class Progress:
-  """Takes records and shows the step, loss and accuracy of training."""
+  """Shows the step, loss and accuracy of seeds that are trained together."""
 
   def __init__(
     self, label: str, *, first_step: int, steps: int, say: Callable[[str], None]
@@ -22,14 +24,16 @@ class Progress:
     """Prepares the bar, if there is a terminal.
 
     Args:
-      label: RUN/seedK, which stands before the bar or each line.
-      first_step: number of steps that earlier processes took.
+      label: of the seeds, which stands before the bar or each line.
+      first_step: number of steps that earlier processes took, of the seed that
+        is behind the others.
       steps: number of steps of the whole training.
       say: writes a plain line, if there is no terminal.
     """
     self._label, self._steps, self._say = label, steps, say
     self._start_time, self._first_step = time.monotonic(), first_step
-    self._last_line_time = -math.inf  # the first record is shown at once
+    self._rows = {}  # seed that is in training -> its newest record
+    self._last_time = -math.inf  # the first record is shown at once
     console = rich_console.Console(stderr=True)
     self._bar = None
     if console.is_terminal:
@@ -57,24 +61,59 @@ class Progress:
     if self._bar:
       self._bar.stop()
 
-  def write(self, record: Record) -> None:
+  @contextlib.contextmanager
+  def of_seed(self) -> Iterator['_OfSeed']:
+    """Returns the sink of a seed, whose training ends with the context."""
+    sink = _OfSeed(self)
+    self._rows[sink] = None
+    try:
+      yield sink
+    finally:
+      del self._rows[sink]
+
+  def write(self, seed: '_OfSeed', record: Record) -> None:
     """Shows a record of training; ignores those of measures."""
     if record.name != 'train':
       return
-    step = record.step + 1
-    numbers = f'loss {record.values["data_loss"]:.4g}'
-    if 'accuracy' in record.values:
-      numbers += f' accuracy {100 * record.values["accuracy"]:.0f} %'
+    self._rows[seed] = record
+    now = time.monotonic()
+    between = _SECONDS_BETWEEN_BARS if self._bar else _SECONDS_BETWEEN_LINES
+    is_due = now - self._last_time > between
+    rows = self._rows.values()
+    if (not is_due and record.step + 1 < self._steps) or None in rows:
+      return
+    step = 1 + min(row.step for row in rows)
+    if is_due or step == self._steps:
+      self._last_time = now
+      self._show(step, list(rows), now)
+
+  def _show(self, step: int, rows: list[Record], now: float) -> None:
+    """Shows the step of the seed that is last, and how far numbers range."""
+    losses = [row.values['data_loss'] for row in rows]
+    numbers = f'loss {_range(losses, ".4g")}'
+    if 'accuracy' in rows[0].values:
+      accuracies = [100 * row.values['accuracy'] for row in rows]
+      numbers += f' accuracy {_range(accuracies, ".0f")} %'
     if self._bar:
       self._bar.update(self._task, completed=step, numbers=numbers)
       return
-    now = time.monotonic()
-    is_last = step == self._steps
-    if is_last or now - self._last_line_time > _SECONDS_BETWEEN_LINES:
-      self._last_line_time = now
-      # Of this process alone, compilation included; 1e-9 avoids dividing by 0.
-      rate = (step - self._first_step) / max(now - self._start_time, 1e-9)
-      self._say(
-        f'{self._label}: step {step}/{self._steps}, {numbers}, '
-        f'{rate:.1f} steps/s'
-      )
+    # Of this process alone, compilation included; 1e-9 avoids dividing by 0.
+    rate = (step - self._first_step) / max(now - self._start_time, 1e-9)
+    self._say(
+      f'{self._label}: step {step}/{self._steps}, {numbers}, {rate:.1f} steps/s'
+    )
+
+
+class _OfSeed:
+  """The sink of one seed."""
+
+  def __init__(self, progress: Progress):
+    self._progress = progress
+
+  def write(self, record: Record) -> None:
+    self._progress.write(self, record)
+
+
+def _range(values: list, form: str) -> str:
+  words = sorted({format(float(x), form) for x in values}, key=float)
+  return ' to '.join(words[:: max(1, len(words) - 1)])

@@ -62,6 +62,21 @@ def at_once() -> Iterator[None]:
       signal.signal(number, handler)
 
 
+def end_with(parent: int) -> None:
+  """Sends this process SIGTERM when its parent has ended, however that was.
+
+  Args:
+    parent: its process id.
+  """
+
+  def watch():
+    while os.getppid() == parent:
+      time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=watch, name='parent', daemon=True).start()
+
+
 @contextlib.contextmanager
 def _watched(at_first: Callable[[], None] = lambda: None) -> Iterator[None]:
   """Exits with 130 on a second signal, during a `with` block.

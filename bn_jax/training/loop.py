@@ -233,9 +233,10 @@ class _Group:
       if not stopped():
         self._clock = time.perf_counter()
         results = unless_stopped(lambda: look_at_all(state))
-        for seed in seeds if results is not None else ():
-          self._keep(seed, number, results[seed.number])
-        self._time_looks(seeds, number)
+        if results is not None:
+          for seed in seeds:
+            self._keep(seed, number, results[seed.number])
+          self._time_looks(seeds, number)
       return
     for seed in seeds:
       if not stopped():

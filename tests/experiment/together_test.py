@@ -106,7 +106,11 @@ class TogetherTest(parameterized.TestCase):
     """It is trained in a program of five, the others' places being copies."""
     lacking = self.copied('lacking')
     shutil.rmtree(folder_of(lacking, 2).path)
-    self.train('lacking', seeds_at_once=5)
+    # A job of --jobs is given all, so that it finds the same number.
+    self.assertEqual(
+      experiment.parts(resolved(), str(lacking)), [['batchnorm']]
+    )
+    self.train('lacking')
     self.assert_same(lacking, self.whole)
 
   def test_stops_and_goes_on(self):
@@ -223,9 +227,26 @@ class RuleTest(parameterized.TestCase):
 
   def test_states_that_leave_the_caches(self):
     config = resolved().runs['batchnorm']
-    wide = dict(config.model, depth=2, features=500)
+    wide = dict(config.model, depth=4, features=500)
     config = config.replace(model=wide)
     self.assertEqual(together.at_once(config, build.problem(config), 64), 1)
+
+  def test_a_kill_between_groups_changes_no_number(self):
+    config = resolved().runs['batchnorm']
+    problem = build.problem(config)
+    left = [folder_of('unwritten', seed) for seed in range(24, 70)]
+    got = together.groups(config, problem, left, 70)
+    self.assertEqual(
+      [(n, len(group)) for n, group in got], [(24, 24), (24, 22)]
+    )
+
+  def test_a_seed_goes_on_alone_if_its_state_is_cut_over_devices(self):
+    config = resolved().runs['batchnorm']
+    folder = mock.Mock(seed=0, manifest={'seeds_at_once': 8})
+    for shard_state, want in ((False, 8), (True, 1)):
+      config = config.replace(shard_state=shard_state)
+      got = together.groups(config, build.problem(config), [folder], 8)
+      self.assertEqual(got, [(want, [folder])])
 
   def test_a_number_stays(self):
     config = resolved(seeds_at_once=2).runs['batchnorm']

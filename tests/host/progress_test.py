@@ -1,0 +1,70 @@
+"""What is shown of seeds that are trained together."""
+
+import contextlib
+from unittest import mock
+
+from absl.testing import absltest
+
+from bn_jax.host import progress
+from bn_jax.storage.records import Record
+
+
+def row(step, loss):
+  return Record(step, 'train', {'data_loss': loss, 'accuracy': loss / 8})
+
+
+class ProgressTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.lines = []
+    clock = mock.patch.object(progress.time, 'monotonic', lambda: self.now)
+    self.enter_context(clock)
+    self.now = 0.0
+    self.progress = self.enter_context(
+      progress.Progress(
+        'bn/seed0 and 1 more', first_step=0, steps=4, say=self.lines.append
+      )
+    )
+
+  def shown(self):
+    """The lines since the last call, without the label."""
+    lines = [line.removeprefix('bn/seed0 and 1 more: ') for line in self.lines]
+    self.lines.clear()
+    return lines
+
+  def test_all_seeds_are_one_line(self):
+    with contextlib.ExitStack() as stack:
+      a, b = (stack.enter_context(self.progress.of_seed()) for _ in range(2))
+      self.assertEqual(self.shown(), ['step 0/4, compiling'])
+      self.now = 1.0
+      a.write(row(0, 2.0))
+      self.assertEqual(self.shown(), [])
+      b.write(row(0, 4.0))
+      self.assertEqual(
+        self.shown(),
+        ['step 1/4, loss 2 to 4 accuracy 25 to 50 %, 1.0 steps/s'],
+      )
+      a.write(row(1, 2.0))
+      self.now = 20.0
+      b.write(row(1, 2.0))
+      self.assertEqual(
+        self.shown(), ['step 2/4, loss 2 accuracy 25 %, 0.1 steps/s']
+      )
+      for step in (2, 3):
+        for seed in (a, b):
+          seed.write(row(step, 2.0))
+      self.assertEqual(
+        self.shown(), ['step 4/4, loss 2 accuracy 25 %, 0.2 steps/s']
+      )
+
+  def test_one_that_has_ended_is_not_waited_for(self):
+    with self.progress.of_seed() as a:
+      with self.progress.of_seed() as b:
+        b.write(row(0, 8.0))  # and diverges
+      self.shown()
+      a.write(row(3, 2.0))
+      self.assertIn('step 4/4, loss 2', *self.shown())
+
+
+if __name__ == '__main__':
+  absltest.main()
