@@ -71,6 +71,14 @@ class DiagonalTest(parameterized.TestCase):
     self.assertTrue(got['converged'].all() and got['smallest_converged'].all())
     self.assertLessEqual(got['residuals'].max(), 1e-6 * scale)
 
+  def test_what_overflows_has_not_converged(self):
+    """The length of a product with 1e20 is no number of float32."""
+    diagonal = jnp.array([1e20, 1, 1, 1], jnp.float32)
+    got = analysis.top_eigenvalues(
+      lambda p: jnp.sum(diagonal * p * p) / 2, jnp.ones(4)
+    )
+    self.assertFalse(got['converged'].any())
+
   def test_products_are_few_and_counted(self):
     calls = []
     operator = operators.hessian(*quadratic(DIAGONALS['an_outlier'][0]))

@@ -166,6 +166,11 @@ def begun(start: jax.Array) -> tuple[jax.Array, jax.Array]:
 def projected(
   basis: lanczos.Basis, image: jax.Array, scale: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-  """Returns `lanczos.orthogonal` of an image, and the scale with it."""
+  """Returns `lanczos.orthogonal` of an image, and the scale with it.
+
+  The rest is nan, so that nothing has converged, where a norm overflows.
+  """
   scale = jnp.maximum(scale, trees.norm(image))
-  return *lanczos.orthogonal(basis, image, scale), scale
+  column, rest, following = lanczos.orthogonal(basis, image, scale)
+  rest = jnp.where(jnp.isfinite(scale), rest, jnp.nan)
+  return column, rest, following, scale
