@@ -50,7 +50,9 @@ def groups(
     # Earlier versions trained one seed after the other.
     folder.seed: {'seeds_at_once': 1, **folder.manifest}['seeds_at_once']
     for folder in folders
+    # Over other devices it is another program, and may need other memory.
     if folder.manifest
+    and folder.manifest.get('device', {}).get('count') == config.devices
   }
   usual = 1
   if len(begun) < len(folders):
