@@ -112,6 +112,12 @@ class ConfigsTest(parameterized.TestCase):
     paper, small = resolved(file), resolved(f'{file}:small')
     self.assertEqual(list(paper), list(small))
 
+  @parameterized.parameters(*_SMALL)
+  def test_a_size_that_was_run_names_its_lowering(self, file):
+    """So that its numbers stay, whatever 'auto' is by then."""
+    for run in resolved(file).values():
+      self.assertNotEqual(run.model.get('lowering'), 'auto')
+
   def test_the_quickstart_lowers_for_tpu_and_cuda(self):
     self.check_lowering(['configs/quickstart.py'])
 

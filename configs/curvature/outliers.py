@@ -37,7 +37,9 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   is_small = size == 'small'
   config.data.name = 'cifar10'
   config.model = dict(
-    name='vgg11' if is_small else 'vgg16', width=0.125 if is_small else 1.0
+    name='vgg11' if is_small else 'vgg16',
+    width=0.125 if is_small else 1.0,
+    lowering='product' if is_small else 'auto',  # what 'auto' was on a CPU
   )
   config.batch_size = 64 if is_small else 128
   config.steps = 300 if is_small else 15_000

@@ -144,10 +144,13 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   tiles = (_tiles(height, rows), _tiles(width, cols))
   # [products, tiles, I] @ [products, I, O]: one batched product.
   m = _of_input(x, rows, cols) @ _of_kernel(kernel, rows, cols)
-  m = m.reshape(len(rows.inputs), len(cols.inputs), examples, *tiles, -1)
+  sizes = examples, *tiles, kernel.shape[3]  # no -1: examples may be 0
+  m = m.reshape(len(rows.inputs), len(cols.inputs), *sizes)
   y = jnp.stack(_mixed(cols.outputs, _slabs(m, 1)), axis=4)
   y = jnp.stack(_mixed(rows.outputs, _slabs(y, 0)), axis=2)
-  y = y.reshape(examples, tiles[0] * rows.tile, tiles[1] * cols.tile, -1)
+  y = y.reshape(
+    examples, tiles[0] * rows.tile, tiles[1] * cols.tile, kernel.shape[3]
+  )
   return y[:, :height, :width]
 
 

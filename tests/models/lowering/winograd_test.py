@@ -91,6 +91,10 @@ class ConvolveTest(parameterized.TestCase):
         jax.jit(winograd.convolve), (x, kernel), order=2, modes=('fwd', 'rev')
       )
 
+  def test_takes_no_examples(self):
+    y = winograd.convolve(jnp.ones((0, 5, 2, 8)), jnp.ones((3, 3, 8, 4)))
+    self.assertEqual(y.shape, (0, 5, 2, 4))
+
   def test_vmap(self):
     x, kernel = arrays((4, 4), dtype=np.float32)
     kernels = np.stack([kernel, 2 * kernel])
