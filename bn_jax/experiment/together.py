@@ -46,12 +46,14 @@ def groups(
     count: of all seeds that were asked for, so that seeds that begin after a
       kill are in groups as large as without it.
   """
-  begun = {
+  begun = {}
+  for folder in folders:
     # Earlier versions trained one seed after the other.
-    folder.seed: {'seeds_at_once': 1, **folder.manifest}['seeds_at_once']
-    for folder in folders
-    if folder.manifest
-  }
+    earlier = {'seeds_at_once': 1, 'device': {'count': 1}}
+    manifest = {**earlier, **(folder.manifest or {})}
+    # Over other devices it is another program, and may need other memory.
+    if folder.manifest and manifest['device']['count'] == config.devices:
+      begun[folder.seed] = manifest['seeds_at_once']
   usual = 1
   if len(begun) < len(folders):
     usual = at_once(config, problem, count)

@@ -240,13 +240,17 @@ class RuleTest(parameterized.TestCase):
       [(n, len(group)) for n, group in got], [(24, 24), (24, 22)]
     )
 
-  def test_a_seed_goes_on_alone_if_its_state_is_cut_over_devices(self):
-    config = resolved().runs['batchnorm']
-    folder = mock.Mock(seed=0, manifest={'seeds_at_once': 8})
-    for shard_state, want in ((False, 8), (True, 1)):
-      config = config.replace(shard_state=shard_state)
-      got = together.groups(config, build.problem(config), [folder], 8)
-      self.assertEqual(got, [(want, [folder])])
+  @parameterized.parameters(
+    ({}, 8),
+    (dict(shard_state=True), 1),  # cuts the state of one seed
+    (dict(devices=8, batch_size=16), 4),  # as if it began: a rule of 4 seeds
+  )
+  def test_a_seed_goes_on_in_as_large_a_program(self, changes, want):
+    config = resolved().runs['batchnorm'].replace(**changes)
+    manifest = {'seeds_at_once': 8, 'device': {'count': 1}}
+    folder = mock.Mock(seed=0, manifest=manifest)
+    got = together.groups(config, build.problem(config), [folder], 4)
+    self.assertEqual(got, [(want, [folder])])
 
   def test_a_number_stays(self):
     config = resolved(seeds_at_once=2).runs['batchnorm']
