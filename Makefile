@@ -1,4 +1,4 @@
-# make quickstart   two networks, their loss landscapes, one page
+# make quickstart   three networks, their loss landscapes, one page
 # make test         the test suite; make test-all: the slow ones too
 # make lint         ruff
 PYTHON ?= python3
