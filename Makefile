@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 .PHONY: quickstart test test-all lint clean
 
 quickstart: $(VENV)/installed
-	$(RUN) train.py --config=configs/quickstart.py --workdir=runs/quickstart --jobs=auto
+	$(RUN) train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: $(VENV)/installed-test
 	$(RUN) -m pytest
