@@ -16,9 +16,9 @@ another start vector, hessian-eigenthings with the smallest number of steps that
 is enough; a density of as many products; a surface of 21 x 21 filter-normalised
 points against loss-landscapes 3.0.6; and matfree 0.6.3 with our loss, as many
 steps as we needed, and a product for the residual that it does not tell, all of
-it one program. Everything is compiled first. On a CPU our VGG-11 has Winograd's
-convolutions (--lowering), which round more: what PyTorch's product says of our
-vector is printed beside our residual.
+it one program. Everything is compiled first. What PyTorch's product says of our
+vector is printed beside our residual. --lowering is of our VGG-11's convolutions:
+with 'winograd' they round more, and second derivatives are slower.
 
   python -m benchmarks curvature [--quick] [--only=values|speed]
     [--networks=mlp,vgg11] [--parts=largest,density,surface,matfree]
@@ -89,7 +89,7 @@ def _options() -> argparse.Namespace:
   parser.add_argument('--batch_size', type=int, default=128, help='of VGG-11')
   parser.add_argument('--examples', type=int, default=512, help='of the MLP')
   parser.add_argument('--width', type=float, default=0.5, help='of VGG-11')
-  parser.add_argument('--lowering', default='auto', choices=models.LOWERINGS)
+  parser.add_argument('--lowering', default='product', choices=models.LOWERINGS)
   parser.add_argument('--pairs', type=int, default=5, help='rounds')
   parser.add_argument('--points', type=int, default=21, help='of a side')
   parser.add_argument('--networks', default='mlp,vgg11')
