@@ -17,8 +17,8 @@ is enough; a density of as many products; a surface of 21 x 21 filter-normalised
 points against loss-landscapes 3.0.6; and matfree 0.6.3 with our loss, as many
 steps as we needed, and a product for the residual that it does not tell, all of
 it one program. Everything is compiled first. What PyTorch's product says of our
-vector is printed beside our residual. --lowering is of our VGG-11's convolutions:
-with 'winograd' they round more, and second derivatives are slower.
+vector is printed beside our residual. --lowering is of our VGG-11's
+convolutions: with 'winograd' they round more, and a product takes longer.
 
   python -m benchmarks curvature [--quick] [--only=values|speed]
     [--networks=mlp,vgg11] [--parts=largest,density,surface,matfree]

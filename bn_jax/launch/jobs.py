@@ -28,8 +28,8 @@ from bn_jax.host import environment
 _log = logging.getLogger('bn_jax')
 _TRAIN = pathlib.Path(__file__).resolve().parents[2] / 'train.py'
 # Bytes of a process beside its states and activations: Python, JAX, programs
-# and what compiling them takes. 0.5 to 0.9 GB were seen with the networks of the
-# quickstart; a large one takes more to compile.
+# and what compiling them takes. 0.5 to 0.9 GB were seen with the networks of
+# the quickstart; a large one takes more to compile.
 _PROCESS = 1e9
 _SHARE = 0.5  # of the memory that is left, for all jobs
 # Parts that each job gets at least, while there are as many: fewer would leave
