@@ -11,17 +11,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from bn_jax import checks, keys, placement, trees, types
-from bn_jax.analysis import by_layer, chunks, gradients
+from bn_jax import checks, keys, placement, types
+from bn_jax.analysis import (
+  along_gradient_of_seeds,
+  by_layer,
+  chunks,
+  gradients,
+)
+from bn_jax.analysis import along_steps as steps_lib
 from bn_jax.analysis import kind as kind_lib
 from bn_jax.analysis import points as points_lib
 
 Loss = chunks.Loss
-DIRECTIONS = ('descent', 'ascent', 'random')
 
 
 def along_gradient(
@@ -97,7 +100,7 @@ def along_gradient(
   sizes = kind_lib.checked_sizes('step_sizes', step_sizes)
   checks.flag('curvature', curvature)
   params = gradients.checked(params)
-  direction_of = _direct(params, direction, key)
+  direction_of = steps_lib.direct(params, direction, key)
   layers = by_layer.checked(params, layers) if layers else ()
   return _along(
     loss, params, sizes, direction_of, layers, curvature, devices, journal
@@ -117,7 +120,7 @@ def _along(
     )
     direction = direction_of(gradient_0)
     gradients.check_like(params, direction, 'direction')
-    lengths = _lengths(gradient_0, direction, layers)
+    lengths = steps_lib.lengths(gradient_0, direction, layers)
     origin = params, direction, loss_0, gradient_0, lengths, layers
     if devices:
       mesh = jax.sharding.Mesh(np.array(devices), ('points',))
@@ -134,7 +137,7 @@ def _along(
       at_start['layer_gradient_norm_0'] = lengths['layer_gradient']
     if curvature:
       product = gradients.hessian_product(loss, params, direction, journal)
-      at_start |= _curvature(product, direction)
+      at_start |= steps_lib.curvature(product, direction)
   rows, loss_0, at_start = placement.host((rows, loss_0, at_start))
   curves = {
     name: np.concatenate([_with_axis(name, row[name]) for row in rows])
@@ -189,7 +192,7 @@ def measure(
   steps = kind_lib.checked_sizes('step_sizes', step_sizes, least=0)
   checks.flag('per_layer', per_layer)
   checks.flag('curvature', curvature)
-  checks.one_of('direction', direction, (*DIRECTIONS, 'update'))
+  checks.one_of('direction', direction, (*steps_lib.DIRECTIONS, 'update'))
   objective = chunks.Objective(statistics, chunk_size, group_size)
   points_lib.check_spread(spread, objective.chunk_size)
 
@@ -216,98 +219,14 @@ def measure(
     )
     # A schedule's rate may be 0 at its start or end.
     if not rate and (not steps or direction == 'update'):
-      return _without_steps(curves_of([1.0], 'descent'), len(steps or factors))
+      return steps_lib.without_steps(
+        curves_of([1.0], 'descent'), len(steps or factors)
+      )
     devices = points_lib.devices_of(state.step) if spread == 'points' else ()
     sizes = steps or [factor * rate for factor in factors]
     return curves_of(sizes, step_direction, devices=devices)
 
   return look
-
-
-def of_seeds(
-  *,
-  step_factors: Sequence[float],
-  step_sizes: Sequence[float],
-  direction: str,
-  statistics: str,
-  spread: str,
-  per_layer: bool,
-  curvature: bool,
-  chunk_size: int | None,
-  group_size: int | None,
-) -> Callable[..., Any] | None:
-  """Returns `measure` for several seeds: all points of all in one program.
-
-  The keywords are those of `measure`, checked by it.
-  """
-  is_whole = chunk_size is None and group_size is None and spread == 'batch'
-  if per_layer or not is_whole or direction not in DIRECTIONS:
-    return None
-
-  def of_one(problem, state_and_sizes, split):
-    state, sizes = state_and_sizes
-    batch = problem.batch(state, split)
-    loss = chunks.argument(problem.loss(state, batch, statistics))
-    key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
-    return _traced(loss, state.params, sizes, direction, key, curvature)
-
-  def bind(problem: types.Problem, mapped: Callable[..., Any]):
-    rates_of = mapped(lambda state, split: problem.learning_rate(state))
-    curves_of = mapped(functools.partial(of_one, problem))
-
-    def look(states: types.TrainState, split: types.Split) -> list[dict]:
-      rates = np.asarray(rates_of(states, split), float)
-      steps = rates[:, None] * step_factors
-      if step_sizes:
-        steps = np.tile(np.asarray(step_sizes, float), (len(rates), 1))
-      # At a rate of 0 no step is asked for: those of size 1 are left out.
-      sizes = np.where(steps > 0, steps, 1.0)
-      with jax.default_matmul_precision('highest'):
-        arrays = curves_of((states, jnp.asarray(sizes)), split)
-      arrays = jax.device_get(arrays)
-      return [
-        _of_seed(jax.tree.map(lambda x: x[i], arrays), steps[i])  # noqa: B023
-        for i in range(len(rates))
-      ]
-
-    return look
-
-  return bind
-
-
-def _traced(loss, params, sizes, direction, key, curvature):
-  """Returns (curves [E], whether each step moves [E], values at params)."""
-  value_0, gradient_0 = gradients.value_and_gradient(loss, params)
-  vector = _direct(params, direction, key)(gradient_0)
-  lengths = _lengths(gradient_0, vector, ())
-
-  def point(size):
-    moved = _descended(params, size, vector)
-    pairs = zip(jax.tree.leaves(moved), jax.tree.leaves(params))
-    is_moved = jnp.stack([(new != old).any() for new, old in pairs]).any()
-    value, gradient = gradients.value_and_gradient(loss, moved)
-    row = _compare(value, gradient, value_0, gradient_0, lengths, size, ())
-    return row, is_moved
-
-  rows, is_moved = lax.map(point, sizes)
-  at_start = {'loss_0': value_0, 'gradient_norm_0': lengths['gradient']}
-  if curvature:
-    product = gradients.hessian_product(loss, params, vector)
-    at_start |= _curvature(product, vector)
-  return rows, is_moved, at_start
-
-
-def _of_seed(arrays, steps: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns what `along_gradient` does, of the arrays of `_traced`."""
-  rows, is_moved, at_start = arrays
-  curves = {'step_size': steps.astype(rows['loss'].dtype), **rows}
-  for name in ('beta', 'lipschitz'):
-    curves[name] = np.where(is_moved, curves[name], np.nan)
-  names = ('loss_0', 'beta_0', 'curvature', 'gradient_norm_0')
-  curves |= {name: at_start[name] for name in names if name in at_start}
-  if not steps.all():
-    return _without_steps(curves, len(steps))
-  return curves
 
 
 class _Rows:
@@ -336,57 +255,16 @@ class _Rows:
     return row
 
 
-def _direct(params, direction, key) -> Callable[[Any], Any]:
-  """Returns gradient -> direction; ValueError for what is no direction."""
-  if direction is None or isinstance(direction, str):
-    name = direction or 'descent'
-    checks.one_of('direction', name, DIRECTIONS)
-    if name == 'random' and key is None:
-      raise ValueError("direction is 'random'; give a key too")
-    return {
-      'descent': lambda gradient: gradient,
-      'ascent': lambda gradient: jax.tree.map(jnp.negative, gradient),
-      'random': lambda gradient: _random(key, gradient),
-    }[name]
-  if gradients.is_function(direction, params):
-    return direction
-  gradients.check_like(params, direction, 'direction')
-  return lambda gradient: direction
-
-
-@jax.jit
-def _random(key, gradient):
-  """Draws a normal vector of the length of the gradient."""
-  leaves, structure = jax.tree.flatten(gradient)
-  normal = [
-    jax.random.normal(jax.random.fold_in(key, i), leaf.shape, leaf.dtype)
-    for i, leaf in enumerate(leaves)
-  ]
-  scale = trees.norm(leaves) / trees.norm(normal)
-  return jax.tree.unflatten(
-    structure, [(scale * leaf).astype(leaf.dtype) for leaf in normal]
-  )
-
-
-def _without_steps(step: dict[str, np.ndarray], count: int):
-  """Returns curves of nan for `count` steps of size 0, from those of a step."""
-  at_0 = ('loss_0', 'gradient_norm_0', 'layer_gradient_norm_0')
-  curves = {}
-  for name, value in step.items():
-    shape = value.shape if not value.ndim else (count, *value.shape[1:])
-    empty = np.full(shape, np.nan, value.dtype)
-    curves[name] = value if name in at_0 else empty
-  return curves | {'step_size': np.zeros(count, step['step_size'].dtype)}
-
-
 def _point(
   loss, size, params, direction, loss_0, gradient_0, lengths, layers,
   journal=None, name='',
 ):  # fmt: skip
   """Starts to compute the quantities of one point, scalars and [L]."""
-  point = _descended(params, size, direction)
+  point = steps_lib.descended(params, size, direction)
   value, gradient = gradients.value_and_gradient(loss, point, journal, name)
-  return _compare(value, gradient, loss_0, gradient_0, lengths, size, layers)
+  return steps_lib.compared(
+    value, gradient, loss_0, gradient_0, lengths, size, layers
+  )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 8))
@@ -419,11 +297,6 @@ def _with_axis(name: str, value: np.ndarray) -> np.ndarray:
   return np.asarray(value)[None] if lacks_axis else np.asarray(value)
 
 
-@jax.jit
-def _descended(params, size, direction):
-  return trees.add_scaled(params, -size, direction)
-
-
 def _without_digits(curves, loss_0, params, direction):
   """Sets each beta and lipschitz to nan where a step changes no parameter.
 
@@ -436,67 +309,13 @@ def _without_digits(curves, loss_0, params, direction):
     if not any(
       np.any(new != old)
       for new, old in zip(
-        jax.tree.leaves(_descended(params, size, direction)),
+        jax.tree.leaves(steps_lib.descended(params, size, direction)),
         jax.tree.leaves(params),
       )
     ):
       for name in {'beta', 'lipschitz', 'layer_beta'} & curves.keys():
         curves[name][i] = np.nan
   return curves
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _lengths(gradient_0, direction, layers):
-  """Returns the norms of gradient and direction, of the whole and by layer."""
-  vectors = {'gradient': gradient_0, 'direction': direction}
-  lengths = {name: trees.norm(tree) for name, tree in vectors.items()}
-  if not layers:
-    return lengths
-  return lengths | {
-    f'layer_{name}': by_layer.norms(tree, layers)
-    for name, tree in vectors.items()
-  }
-
-
-@functools.partial(jax.jit, static_argnums=6)
-def _compare(value, gradient, loss_0, gradient_0, lengths, size, layers):
-  """Returns the quantities of one point, scalars; of its layers, [L]."""
-  norm, norm_0 = trees.norm(gradient), lengths['gradient']
-  difference = trees.subtract(gradient, gradient_0)
-  change, distance = trees.norm(difference), size * lengths['direction']
-  row = {
-    'loss': value,
-    'gradient_norm': norm,
-    'gradient_change': change,
-    'gradient_cosine': trees.cosine(
-      trees.vdot(gradient, gradient_0), norm * norm_0
-    ),
-    'beta': trees.ratio(change, distance),
-    'lipschitz': trees.ratio(jnp.abs(value - loss_0), distance),
-  }
-  if not layers:
-    return row
-  norm_L, change_L = (
-    by_layer.norms(tree, layers) for tree in (gradient, difference)
-  )
-  inner_L = by_layer.vdots(gradient, gradient_0, layers)
-  return row | {
-    'layer_gradient_norm': norm_L,
-    'layer_gradient_change': change_L,
-    'layer_gradient_cosine': trees.cosine(
-      inner_L, norm_L * lengths['layer_gradient']
-    ),
-    'layer_beta': trees.ratio(change_L, size * lengths['layer_direction']),
-  }
-
-
-@jax.jit
-def _curvature(product, direction):
-  square_norm = trees.vdot(direction, direction)
-  return {
-    'curvature': trees.ratio(trees.vdot(direction, product), square_norm),
-    'beta_0': trees.ratio(trees.norm(product), jnp.sqrt(square_norm)),
-  }
 
 
 def _cost(section: kind_lib.Section, layers: int) -> kind_lib.Cost:
@@ -519,5 +338,5 @@ KIND = kind_lib.Kind(
     'beta_0': '|Hd| / |d|',
   },
   cost=_cost,
-  of_seeds=of_seeds,
+  of_seeds=along_gradient_of_seeds.of_seeds,
 )
