@@ -232,7 +232,7 @@ def has_tasks(options: dict[str, str]) -> bool:
 
   These train one seed after the other: a job each.
   """
-  return any(options.get(key, '1') != '1' for key in _TASKS)
+  return any(key in _TASKS and value != '1' for key, value in options.items())
 
 
 def wait(sweep_dir: str, cells: Sequence[sweep.Cell]) -> None:
