@@ -157,17 +157,17 @@ def step(
   )  # fmt: skip
 
 
-def step_of_seeds(
+def steps_of_seeds(
   config: RunConfig, problem: types.Problem
-) -> Callable[[types.TrainState, types.Split], types.TrainState]:
-  """Returns the step of several seeds of a run, jitted: `seeds.step`.
+) -> Callable[[types.TrainState, types.Split, int], types.TrainState]:
+  """Returns the steps of several seeds of a run, jitted: `seeds.steps`.
 
   Args:
     problem: what `build.problem` returns for the config.
   """
   # No batch is cut: a device has whole seeds, whatever the layout.
   function = _step(config, problem, placement_lib.SEEDS)
-  return seeds.step(function, mesh(config))
+  return seeds.steps(function, mesh(config))
 
 
 def problem_of_seeds(config: RunConfig) -> types.Problem:

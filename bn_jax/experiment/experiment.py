@@ -81,7 +81,7 @@ def run(
           resolved.runs[name].replace(lowering=begun_with[name]),
           problems.pop(name), datasets[id(sources[name])], stopping.check,
         )  # fmt: skip
-        _train(program, to_train[name], len(folders[name]), stop, stopping)
+        _train(program, to_train[name], folders[name], stop, stopping)
   if not to_train:
     _log.info('%s: nothing left to train', directory)
   return processes.agreed(lambda: diverged(resolved, workdir, only))
@@ -127,7 +127,7 @@ def parts(
   for name, seeds in left.items():
     run_folders = [run_folder.at(directory, name, seed) for seed in seeds]
     groups = together.groups(
-      resolved.runs[name], problems[name], run_folders, len(folders[name])
+      resolved.runs[name], problems[name], run_folders, folders[name]
     )
     if all(at_once == 1 for at_once, _ in groups):
       divided += [[folder.label] for folder in run_folders]
@@ -239,11 +239,11 @@ def _lowerings(
 def _train(
   program: run_lib.Program,
   folders: list[run_folder.RunFolder],
-  count: int,
+  asked: list[run_folder.RunFolder],
   stop: signals.Stop,
   stopping: processes.Stopping,
 ) -> None:
-  """Trains the seeds of one run that are left of `count`, group after group."""
+  """Trains the seeds of one run that are left of `asked`, group by group."""
   # A seed that has a checkpoint does not need its beginning again, but for a
   # measure that looks at it.
   if _looks_at_others(program.config) or not processes.agreed(
@@ -254,7 +254,7 @@ def _train(
     )
   alone = processes.count() == 1
   for at_once, group in together.groups(
-    program.config, program.problem, folders, count
+    program.config, program.problem, folders, asked
   ):
     run_lib.train(
       program, group, at_once=at_once,

@@ -204,8 +204,8 @@ def _all_finite(tree: Any) -> jax.Array:
     for leaf in jax.tree.leaves(tree)
     if jnp.issubdtype(leaf.dtype, jnp.inexact)
   ]
-  # The place of the first False. A chain of `and`, which XLA makes of `all` too,
-  # would be copied into the program of each array that is chosen by it:
+  # The place of the first False. A chain of `and`, which XLA makes of `all`
+  # too, would be copied into the program of each array that is chosen by it:
   # programs would grow as the square of the number of arrays.
   return jnp.argmin(jnp.stack([*finite, jnp.zeros((), bool)])) == len(finite)
 
