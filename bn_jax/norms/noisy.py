@@ -218,6 +218,5 @@ def _checked(n_mu, n_sigma, r_mu, r_sigma) -> tuple[tuple[str, float], ...]:
   """Returns the keywords of `add_noise`, hashable; checks their ranges."""
   noise = dict(n_mu=n_mu, n_sigma=n_sigma, r_mu=r_mu, r_sigma=r_sigma)
   for name, value in noise.items():
-    if not isinstance(value, jax.core.Tracer):  # a traced one is unknown
-      checks.number(name, value, least=1 if name == 'n_sigma' else 0)
+    checks.number(name, value, least=1 if name == 'n_sigma' else 0)
   return tuple((name, checks.plain(value)) for name, value in noise.items())
