@@ -5,6 +5,7 @@ import shutil
 import tempfile
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax.config import files, numbers, resolve
@@ -106,9 +107,10 @@ class TrainedTest(parameterized.TestCase):
         self.assertEqual((manifest['status'], manifest['step']), ('done', 12))
 
   def test_each_is_what_it_is_alone(self):
-    alone = self.train('alone', seeds_at_once=1)
-    rates = set()
-    for run in _RUNS:
+    runs = ('calm', 'decayed')  # all numbers differ in one of them
+    only = ','.join(run_folder.label(run, 1) for run in runs)
+    alone = self.train('alone', only=only, seeds_at_once=1)
+    for run in runs:
       got, want = (
         list(records.read(folder_of(workdir, run, 1).scalars))
         for workdir in (self.whole, alone)
@@ -122,9 +124,8 @@ class TrainedTest(parameterized.TestCase):
             a.values[name], value, rtol=1e-4, atol=1e-5,
             err_msg=f'{run} {a.step} {a.name} {name}',
           )  # fmt: skip
-        rates.add(a.values.get('learning_rate', 1e-3))
-    self.assertLen(rates, 3)
 
+  @pytest.mark.slow
   def test_what_was_killed_goes_on_to_the_same_bits(self):
     """Also a run alone, and with the step of some that of others."""
     killed = shutil.copytree(self.whole, self.folder / 'killed')
@@ -145,6 +146,7 @@ class TrainedTest(parameterized.TestCase):
     self.train('killed')
     self.assert_same(killed)
 
+  @pytest.mark.slow
   def test_a_run_that_diverges_harms_no_other(self):
     runs = {**_RUNS, 'decayed': dict(_RUNS['decayed'], weight_decay=1e30)}
     workdir = self.folder / 'diverged'
@@ -152,6 +154,7 @@ class TrainedTest(parameterized.TestCase):
     self.assertEqual(diverged, ['decayed/seed0', 'decayed/seed1'])
     self.assert_same(workdir, runs=('usual', 'fast', 'calm'))
 
+  @pytest.mark.slow
   def test_what_began_alone_goes_on_alone(self):
     """A run of an earlier version, or of a config with fewer runs."""
     workdir = self.train('begun', seeds_at_once=1, steps=4)
