@@ -178,17 +178,17 @@ def step_of_one(
   return step
 
 
-def step_of_seeds(
+def steps_of_seeds(
   config: RunConfig, problem: types.Problem, numbers: tuple[str, ...] = ()
-) -> Callable[[types.TrainState, types.Split], types.TrainState]:
-  """Returns the step of several seeds of a run, jitted: `seeds.step`.
+) -> Callable[[types.TrainState, types.Split, int], types.TrainState]:
+  """Returns the steps of several seeds of a run, jitted: `seeds.steps`.
 
   Args:
     problem, numbers: as in `step_of_one`.
   """
   # No batch is cut: a device has whole seeds, whatever the layout.
   function = step_of_one(config, problem, numbers)
-  return seeds.step(function, mesh(config))
+  return seeds.steps(function, mesh(config))
 
 
 def problem_of_seeds(

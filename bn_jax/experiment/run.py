@@ -44,9 +44,9 @@ class Program(NamedTuple):
     problem: its network, objective and optimizer.
     init: its state before the first step, jitted.
     step: one update of a state, which it consumes, by the next of `feed`.
-    together: numbers -> the same step of several seeds, whose states are
-      `joined` and have these numbers, and `seeds.part` of these; built when it
-      is first called.
+    together: numbers -> ((state, count) -> the state after so many such steps,
+      of several seeds, whose states are `joined` and have these numbers;
+      `seeds.part` of these); built when it is first called.
     feed: what the steps draw their batches from.
     probes: its measures.
     moments: (mean, standard deviation) that inputs are normalised by, [C].
@@ -81,9 +81,9 @@ def program(
   feed = dataset.train.feed(config.batch_size)
 
   def stepping(compiled):
-    def step(state):
+    def step(state, *number):
       with jax.default_matmul_precision(config.matmul_precision):
-        return compiled(state, feed.take())
+        return compiled(state, feed.take(), *number)
 
     return step
 
@@ -92,10 +92,10 @@ def program(
 
   @functools.cache
   def together(numbers=()):
-    step = stepping(build.step_of_seeds(config, problem, numbers))
+    steps = stepping(build.steps_of_seeds(config, problem, numbers))
     part = seeds_lib.part(build.placement(config, problem))
     # What looks at one seed, or saves it, has the config of its run.
-    return step, lambda state, seed: part(state._replace(numbers=()), seed)
+    return steps, lambda state, seed: part(state._replace(numbers=()), seed)
 
   return Program(
     config, problem, init, stepping(build.step(config, problem)), together,
@@ -188,7 +188,11 @@ def _train(seeds, group, stopped, unless_stopped) -> None:
     seed.begin()
   states = [seed.state for seed in seeds]
   if group.at_once == 1:
-    (state,), step, part = states, program.step, None
+    (state,), part, most = states, None, 1
+
+    def advance(state, _):
+      return program.step(state)
+
   else:
     mesh = build.mesh(config)
     # The program is for so many seeds, and as many on each device. The rest
@@ -198,7 +202,8 @@ def _train(seeds, group, stopped, unless_stopped) -> None:
     state = seeds_lib.joined(
       [*states, *states[:1] * (places - len(states))], mesh
     )
-    step, part = program.together(group.numbers)
+    advance, part = program.together(group.numbers)
+    most = seeds_lib.STEPS
   for seed in seeds:
     del seed.state  # a step consumes it
   del states
@@ -219,11 +224,12 @@ def _train(seeds, group, stopped, unless_stopped) -> None:
     with showing as shown:
       loop.run(
         state,
-        step,
+        advance,
         [seed.lane(shown) for seed in seeds],
         steps=config.steps,
         save_every_steps=config.checkpoint['every_steps'],
         part=part,
+        most=most,
         stopped=must_stop,
         unless_stopped=unless_stopped,
       )
