@@ -6,6 +6,7 @@ It stands in the manifest, and a seed that goes on keeps it. A group that lacks
 seeds (the others are done) has copies in their places.
 """
 
+import functools
 import itertools
 import logging
 from collections.abc import Sequence
@@ -218,7 +219,8 @@ def _unmapped(config: RunConfig, problem: types.Problem) -> str | None:
   split = build.source(config).shapes(config.batch_size)
   try:
     with modules.bound(config.modules):
-      jax.eval_shape(build.step_of_seeds(config, problem), states, split)
+      steps = functools.partial(build.steps_of_seeds(config, problem), number=1)
+      jax.eval_shape(steps, states, split)
   except Exception as error:  # whatever a user's function raises
     return f'jax.vmap cannot map its step: {modules.described(error)}'
   return None
