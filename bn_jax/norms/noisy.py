@@ -66,6 +66,11 @@ def add_noise(
   mu_C, sigma_C = jax.random.uniform(unit_key, (2, x.shape[-1]))
   mu_C, sigma_C = n_mu * (2 * mu_C - 1), 1 + (n_sigma - 1) * sigma_C
   uniform_m, uniform_s = _pair_of_uniforms(element_key, x.shape, first)
+  # A traced number has a dtype of its own, which must not be the result's.
+  r_mu, r_sigma = (
+    r.astype(uniform_m.dtype) if checks.is_traced(r) else r
+    for r in (r_mu, r_sigma)
+  )
   shape = (1,) * (x.ndim - 1) + (-1,)
   m = mu_C.reshape(shape) + r_mu * uniform_m
   s = sigma_C.reshape(shape) + r_sigma * 2**0.5 * lax.erf_inv(uniform_s)

@@ -4,15 +4,17 @@ import pathlib
 import shutil
 import tempfile
 
+import jax
 import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax.config import files, numbers, resolve
+from bn_jax.config import build, files, numbers, resolve
 from bn_jax.experiment import experiment
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
-from tests.fixtures import strict
+from bn_jax.training import devices, seeds
+from tests.fixtures import layouts, same_bits, strict
 
 _CONFIG = strict.ROOT / 'tests' / 'fixtures' / 'regression_config.py'
 _NOISY = dict(name='noisy', n_mu=0.5, n_sigma=1.25)
@@ -69,6 +71,44 @@ class FamiliesTest(parameterized.TestCase):
       ),
       2,
     )
+
+
+class StepsTest(absltest.TestCase):
+  """In float64: what is data of the program is what a constant of it is."""
+
+  def compare(self, steps):
+    configs = resolved().runs
+    problems = {name: build.problem(one) for name, one in configs.items()}
+    config = configs['usual']
+    split = build.source(config).load().train.peek()
+    with jax.enable_x64(True):
+      starts = {
+        name: layouts.widened(problem.init(3))
+        for name, problem in problems.items()
+      }
+      joined = seeds.joined(
+        [
+          state._replace(numbers=numbers.of(configs[name], _NUMBERS))
+          for name, state in starts.items()
+        ],
+        devices.mesh(1),
+      )
+      step = build.step_of_one(config, problems['usual'], _NUMBERS)
+      together = seeds.steps(step, devices.mesh(1))
+      got = jax.device_get(together(joined, split, steps))
+      for i, (name, problem) in enumerate(problems.items()):
+        alone, want = jax.jit(problem.step), starts[name]
+        for _ in range(steps):
+          want = alone(want, split)
+        one = jax.tree.map(lambda x: x[i], got)._replace(numbers=())  # noqa: B023
+        want = jax.device_get(want)
+        layouts.assert_equal(one, want, 1e-9)
+        for exact in ('step', 'key', 'order', 'finite', 'skipped'):
+          same_bits.assert_same(getattr(one, exact), getattr(want, exact))
+
+  @pytest.mark.slow
+  def test_a_hundred_steps(self):
+    self.compare(100)
 
 
 class TrainedTest(parameterized.TestCase):
