@@ -165,13 +165,25 @@ class _Side:
     self._number = options.steps
     states = [self._program.init(seed) for seed in range(count)]
     if count == 1:
-      (self._state,), self._step = states, self._program.step
+      (self._state,), step = states, self._program.step
+
+      def steps(state):
+        for _ in range(self._number):
+          state = step(state)
+        return state
+
       looks = {probe.name: probe.look for probe in self._program.probes}
     else:
       from bn_jax.training import seeds
 
       self._state = seeds.joined(states, build.mesh(config))
-      self._step, part = self._program.together()
+      advance, part = self._program.together()
+
+      def steps(state):
+        for first in range(0, self._number, seeds.STEPS):
+          state = advance(state, min(seeds.STEPS, self._number - first))
+        return state
+
       looks = {
         probe.name: probe.look_at_all
         or (
@@ -181,6 +193,7 @@ class _Side:
         )
         for probe in self._program.probes
       }
+    self._steps = steps
     self.steps()
     self.looks = {
       name: lambda look=look: look(self._state) for name, look in looks.items()
@@ -191,8 +204,7 @@ class _Side:
   def steps(self) -> None:
     import jax
 
-    for _ in range(self._number):
-      self._state = self._step(self._state)
+    self._state = self._steps(self._state)
     jax.block_until_ready(self._state)
 
   def value(self) -> float:

@@ -1,7 +1,8 @@
 """Trains all runs and seeds of one or many experiments.
 
-Starts one train.py for each run and seed that is not done, and shows how far
-all of them are. The same command again starts what failed or was interrupted,
+Starts one train.py for each run and seed that is not done, or for each group of
+seeds that config.seeds_at_once trains in one program, and shows how far all of
+them are. The same command again starts what failed or was interrupted,
 and nothing twice; while a launch --engine=local is at work, a second one in its
 --workdir is refused.
 
@@ -87,8 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
   before = status.of(sweep.workdir, sweep.cells)
   to_start = [c for c, now in zip(sweep.cells, before) if now.is_to_start]
   if arguments.engine == 'print':
-    for cell in to_start:
-      sys.stdout.write(f'{shlex.join(engines.printed(cell))}\n')
+    for group in sweep_lib.groups(sweep.cells, to_start):
+      sys.stdout.write(f'{shlex.join(engines.printed(group))}\n')
     sys.stderr.write(status.table(sweep.cells, before))
     return 0
   engines.check_folder(sweep.workdir)
@@ -96,10 +97,14 @@ def run(arguments: argparse.Namespace) -> int:
     # With nothing to start, too: it refuses if another launch is at work.
     if not all(standing.is_over for standing in before):
       at_once = arguments.jobs or 1
-      engines.locally(sweep.workdir, to_start, at_once=at_once, say=_say)
+      groups = sweep_lib.groups(sweep.cells, to_start, shares=at_once)
+      engines.locally(sweep.workdir, groups, at_once=at_once, say=_say)
   elif to_start:
+    groups = [sweep_lib.Group((cell,)) for cell in to_start]
+    if not engines.has_tasks(options):
+      groups = sweep_lib.groups(sweep.cells, to_start)
     engines.to_slurm(
-      sweep.workdir, to_start, at_once=arguments.array, options=options
+      sweep.workdir, groups, at_once=arguments.array, options=options
     )
   wait = arguments.engine == 'local' or arguments.wait
   return _ended(sweep, to_start, wait=wait)

@@ -73,7 +73,8 @@ def add_train(parser: parser_lib.Parser) -> None:
   )  # fmt: skip
   parser.add_argument(
     '--only', metavar='RUN/seedK',
-    help='trains one run, RUN, or one seed of it; several: with commas',
+    help='trains one run, RUN, or one seed of it; several: with commas, or '
+    'RUN/seed0:32 for the seeds 0 to 31 of it',
   )  # fmt: skip
   parser.add_argument(
     '--devices', metavar='N', type=parser_lib.whole,

@@ -42,6 +42,7 @@ _CHOICES = {
 }
 _FLAGS = ('shard_state', 'remat')
 _RANGE = re.compile(r'(\d{1,10}):(\d{1,10})')  # of seeds
+_SEEDS_OF = re.compile(rf'(.+)/seed{_RANGE.pattern}')  # of a run
 
 
 class Experiment(NamedTuple):
@@ -60,7 +61,8 @@ class Experiment(NamedTuple):
   def chosen(self, only: str | None) -> dict[str, tuple[int, ...]]:
     """Returns run -> seeds: of all runs, or of what --only asks for.
 
-    Several runs and seeds are given with commas between them.
+    Several runs and seeds are given with commas between them; seeds in a row
+    as 'RUN/seed0:32', the last one left out.
 
     Raises:
       ConfigError: a run or seed that the experiment does not have.
@@ -80,6 +82,12 @@ class Experiment(NamedTuple):
       }
     if only in everything:
       return {only: self.seeds}
+    if match := _SEEDS_OF.fullmatch(only):
+      run, *ends = match.groups()
+      first, end = map(int, ends)
+      seeds = tuple(seed for seed in self.seeds if first <= seed < end)
+      if run in everything and 0 < end - first == len(seeds):
+        return {run: seeds}
     labels = {
       run_folder.label(run, seed): (run, seed)
       for run in self.runs

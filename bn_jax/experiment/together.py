@@ -1,4 +1,4 @@
-"""Says which seeds of a run are trained in one program, and how many.
+"""Says which seeds, and which runs, are trained in one program, and how many.
 
 The number is a rule of shapes, platform and memory, so that the same command
 gives the same bits: a program for another number of seeds may round otherwise.
@@ -6,14 +6,16 @@ It stands in the manifest, and a seed that goes on keeps it. A group that lacks
 seeds (the others are done) has copies in their places.
 """
 
+import itertools
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
-from bn_jax import errors, types
+from bn_jax import errors, modules, types
 from bn_jax.config import build
+from bn_jax.config import numbers as numbers_lib
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import cost
 from bn_jax.host import processes
@@ -33,37 +35,95 @@ _CACHED = 8e6
 _FEWEST = 4
 
 
+class Group(NamedTuple):
+  """Seeds that are trained in one program, of one run or of a family.
+
+  Attributes:
+    folders: of the runs with these seeds.
+    at_once: for how many the program is; 1 is the program of one.
+    numbers: paths of those that are data of it, see `config.numbers`.
+  """
+
+  folders: Sequence[run_folder.RunFolder]
+  at_once: int = 1
+  numbers: tuple[str, ...] = ()
+
+
+def of_family(
+  family: numbers_lib.Family,
+  configs: Mapping[str, RunConfig],
+  problems: Mapping[str, types.Problem],
+  left: Mapping[str, Sequence[run_folder.RunFolder]],
+  asked: Mapping[str, Sequence[run_folder.RunFolder]],
+) -> list[Group]:
+  """Returns the groups of runs that differ in numbers alone, in their order.
+
+  Seeds that were begun otherwise, such as without the other runs, are trained
+  first, as they were begun.
+
+  Args:
+    configs, problems: by the names of the runs.
+    left, asked: the same of their folders, see `groups`; runs without lack.
+  """
+  begun_apart, others = {}, []
+  for name in filter(left.__contains__, family.names):
+    for folder in left[name]:
+      begun = _begun_with(configs[name], folder)
+      if begun is None or begun[1] == family.numbers:
+        others.append(folder)
+      else:
+        begun_apart.setdefault((name, begun[1]), []).append(folder)
+  divided = [
+    Group(seeds, at_once, numbers)
+    for (name, numbers), folders in begun_apart.items()
+    for at_once, seeds in groups(
+      configs[name], problems[name], folders, asked[name]
+    )
+  ]
+  if others:
+    name = others[0].run
+    everything = [
+      folder for one in family.names if one in asked for folder in asked[one]
+    ]
+    for at_once, seeds in groups(
+      configs[name], problems[name], others, everything
+    ):
+      # A program of one has the numbers of its config.
+      numbers = family.numbers if at_once > 1 else ()
+      divided.append(Group(seeds, at_once, numbers))
+  return divided
+
+
 def groups(
   config: RunConfig,
   problem: types.Problem,
   folders: Sequence[run_folder.RunFolder],
-  count: int,
+  asked: Sequence[run_folder.RunFolder],
+  shares: int = 1,
 ) -> list[tuple[int, list[run_folder.RunFolder]]]:
   """Returns (seeds that the program is for, the seeds) in the order to train.
 
   Args:
-    folders: of one run, with the seeds that are left to train.
-    count: of all seeds that were asked for, so that seeds that begin after a
-      kill are in groups as large as without it.
+    folders: of one run, or of runs that differ in numbers alone, with the seeds
+      that are left to train.
+    asked: of them, with all seeds that were asked for, in their order; those
+      that begin after a kill are in groups as large as without it.
+    shares: how many such groups share the memory.
   """
-  begun = {}
-  for folder in folders:
-    # Earlier versions trained one seed after the other.
-    earlier = {'seeds_at_once': 1, 'device': {'count': 1}}
-    manifest = {**earlier, **(folder.manifest or {})}
-    # Over other devices it is another program, and may need other memory.
-    if folder.manifest and manifest['device']['count'] == config.devices:
-      begun[folder.seed] = manifest['seeds_at_once']
+  begun_with = {folder: _begun_with(config, folder) for folder in asked}
+  numbers = {folder: begun and begun[0] for folder, begun in begun_with.items()}
+  new = sum(numbers[folder] is None for folder in folders)
   usual = 1
-  if len(begun) < len(folders):
-    usual = at_once(config, problem, count)
+  if new:
+    begun = [number for number in numbers.values() if number is not None]
+    usual = at_once(config, problem, new, begun, shares)
+  # A seed may go on with other settings than it was begun with; several
+  # processes have a part of the batch each, as for one seed.
+  largest = max([usual, *(numbers[folder] or 1 for folder in folders)])
+  is_apart = largest > 1 and (processes.count() > 1 or _apart(config, problem))
   by_number = {}
   for folder in folders:
-    number = {folder.seed: usual, **begun}[folder.seed]
-    # A seed may go on with other settings than it was begun with; several
-    # processes have a part of the batch each, as for one seed.
-    if processes.count() > 1 or _apart(config):
-      number = 1
+    number = 1 if is_apart else numbers[folder] or usual
     by_number.setdefault(number, []).append(folder)
   return [
     (number, seeds[first : first + number])
@@ -83,7 +143,7 @@ def check(config: RunConfig, problem: types.Problem) -> None:
   if number in ('auto', 1):
     return
   where = f'config.seeds_at_once: {number}'
-  if reason := _apart(config):
+  if reason := _apart(config, problem):
     raise errors.ConfigError(f"{where}; {reason}; allowed: 1, 'auto'")
   most = _fitting(config, problem)
   if number > most:
@@ -95,28 +155,74 @@ def check(config: RunConfig, problem: types.Problem) -> None:
     )
 
 
-def at_once(config: RunConfig, problem: types.Problem, count: int) -> int:
+def at_once(
+  config: RunConfig,
+  problem: types.Problem,
+  count: int,
+  begun: Sequence[int] = (),
+  shares: int = 1,
+) -> int:
   """Returns how many of `count` seeds are trained in one program.
 
   All groups have about as many, so that few places are empty.
+
+  Args:
+    count: of the seeds that have not begun.
+    begun: the number of each seed that has, in their order. Where the rule has
+      the last of these numbers for the seeds that had it, or for some whole
+      groups of them, and the rest, a kill came between: the rest has it too.
+    shares: how many such groups share the memory.
   """
   if config.seeds_at_once != 'auto':
     return config.seeds_at_once
-  if count < _FEWEST or processes.count() > 1 or _apart(config):
+  if count + len(begun) < _FEWEST or processes.count() > 1:
     return 1
   wanted = _by_table(config, problem)
   if wanted < _FEWEST:
     return 1
-  most = min(wanted, _fitting(config, problem))
+  if reason := _apart(config, problem):
+    if config.modules:
+      _log.info('seeds are trained one after the other: %s', reason)
+    return 1
+  most = min(wanted, _fitting(config, problem, shares))
   if most < min(wanted, count):
     _log.info(
       '%d seeds at a time: one takes about %.2f GB, %.1f GB may be used',
       max(1, most), 1e-9 * bytes_of_seed(config, problem),
-      1e-9 * _room(config),
+      1e-9 * _room(config) / shares,
     )  # fmt: skip
-  if most < _FEWEST:
+  last = begun[-1] if begun else 1
+  alike = len(list(itertools.takewhile(last.__eq__, reversed(begun))))
+  # A kill may come while a group begins; earlier seeds may have had as many.
+  for trained in (alike, *range(last, alike, last)):
+    if _even(trained + count, most) == last:
+      return last
+  return _even(count, most)
+
+
+def _even(count: int, most: int) -> int:
+  """Returns the size of about equal groups, `most` at most."""
+  if min(count, most) < _FEWEST:
     return 1
   return -(-count // -(-count // most))
+
+
+def _begun_with(
+  config: RunConfig, folder: run_folder.RunFolder
+) -> tuple[int, tuple[str, ...]] | None:
+  """Returns for how many seeds a seed's program was, and which numbers it took.
+
+  None of a seed that has not begun. Over other devices it is another program,
+  and may need other memory.
+  """
+  if not folder.manifest:
+    return None
+  # Earlier versions trained one seed after the other.
+  earlier = {'seeds_at_once': 1, 'numbers': [], 'device': {'count': 1}}
+  manifest = {**earlier, **folder.manifest}
+  if manifest['device']['count'] != config.devices:
+    return None
+  return manifest['seeds_at_once'], tuple(manifest['numbers'])
 
 
 def bytes_of_seed(config: RunConfig, problem: types.Problem) -> int:
@@ -158,18 +264,36 @@ def _by_table(config: RunConfig, problem: types.Problem) -> int:
   return number * config.devices
 
 
-def _apart(config: RunConfig) -> str | None:
+def _apart(config: RunConfig, problem: types.Problem) -> str | None:
   """Returns why seeds of a run cannot be trained together; None if they can."""
   if build.source(config).shapes(1).images.shape[0] == 1:
     return f'{config.data["name"]} is streamed, for one seed at a time'
   if config.shard_state:
     return 'shard_state cuts the state of one seed over the devices'
+  # What is not a user's can be mapped; tracing a step takes a second.
+  return _unmapped(config, problem) if config.modules else None
+
+
+def _unmapped(config: RunConfig, problem: types.Problem) -> str | None:
+  """Returns why JAX cannot map the step of a run over seeds, or None."""
+  config = config.replace(devices=1, layout='jit')
+  states = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype),
+    jax.eval_shape(problem.init, 0),
+  )
+  split = build.source(config).shapes(config.batch_size)
+  try:
+    with modules.bound(config.modules):
+      step = build.step_of_one(config, problem)
+      jax.eval_shape(jax.vmap(step, in_axes=(0, None)), states, split)
+  except Exception as error:  # whatever a user's function raises
+    return f'jax.vmap cannot map its step: {modules.described(error)}'
   return None
 
 
-def _fitting(config: RunConfig, problem: types.Problem) -> int:
+def _fitting(config: RunConfig, problem: types.Problem, shares: int = 1) -> int:
   """Returns how many seeds fit into the memory that may be used."""
-  return int(_room(config) // bytes_of_seed(config, problem))
+  return int(_room(config) / shares // bytes_of_seed(config, problem))
 
 
 def _room(config: RunConfig) -> float:

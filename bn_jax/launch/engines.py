@@ -1,4 +1,4 @@
-"""Runs the cells of a sweep with submitit, on this machine or through SLURM."""
+"""Runs groups of cells as jobs of submitit, on this machine or of SLURM."""
 
 import contextlib
 import io
@@ -30,16 +30,18 @@ _AGAIN = 1000
 # default: less may not suffice for a step and a save, more is not trained.
 _DELAY = 90
 _TIME = re.compile(r'(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?')
+# Options of sbatch that say how many processes a job has.
+_TASKS = ('ntasks', 'ntasks-per-node', 'ntasks-per-gpu', 'nodes')
 _ENGINES = ('local', 'print', 'slurm')
 
 
-def command(cell: sweep.Cell) -> list[str]:
-  """Returns the command of a cell, by the absolute paths of its programs."""
-  return [sys.executable, str(_ROOT / 'train.py'), *cell.words]
+def command(group: sweep.Group) -> list[str]:
+  """Returns the command of a group, by the absolute paths of its programs."""
+  return [sys.executable, str(_ROOT / 'train.py'), *group.words]
 
 
-def printed(cell: sweep.Cell) -> list[str]:
-  """Returns the command of a cell, by paths as short as this folder allows."""
+def printed(group: sweep.Group) -> list[str]:
+  """Returns the command of a group, by paths as short as this folder allows."""
   folder = pathlib.Path.cwd()
   script = 'train.py' if folder == _ROOT else str(_ROOT / 'train.py')
   python = sys.executable
@@ -47,7 +49,7 @@ def printed(cell: sweep.Cell) -> list[str]:
     python = 'python'
   elif pathlib.Path(python).is_relative_to(folder):
     python = str(pathlib.Path(python).relative_to(folder))
-  return [python, script, *cell.words]
+  return [python, script, *group.words]
 
 
 def check(engine: str, options: Sequence[str]) -> dict[str, str]:
@@ -87,12 +89,12 @@ def check_folder(sweep_dir: str) -> None:
 
 def locally(
   sweep_dir: str,
-  cells: Sequence[sweep.Cell],
+  groups: Sequence[sweep.Group],
   *,
   at_once: int,
   say: Callable[[str], None],
 ) -> None:
-  """Runs cells as local jobs, `at_once` at a time, until all have ended.
+  """Runs groups as local jobs, `at_once` at a time, until all have ended.
 
   Ctrl-C and SIGTERM are passed on to the jobs, which save their state first.
 
@@ -106,34 +108,38 @@ def locally(
   # this lock keeps another launch from starting the same cell.
   with lock.held(pathlib.Path(sweep_dir) / sweep.FOLDER, 'launch.lock'):
     # A launch that held the lock before may have finished some cells.
-    pairs = zip(cells, status.of(sweep_dir, cells))
-    waiting = [cell for cell, standing in pairs if standing.is_to_start]
+    waiting = []
+    for group in groups:
+      pairs = zip(group.cells, status.of(sweep_dir, group.cells))
+      left = tuple(cell for cell, standing in pairs if standing.is_to_start)
+      if left:
+        waiting.append(group._replace(cells=left))
     _run_here(executor, sweep_dir, waiting, at_once, say)
 
 
 def _run_here(
   executor: Any,
   sweep_dir: str,
-  cells: list[sweep.Cell],
+  groups: list[sweep.Group],
   at_once: int,
   say: Callable[[str], None],
 ) -> None:
-  """Runs all cells; takes each from the list when its job starts."""
-  running = {}  # name of a job -> submitit's handle of the job, its cell
+  """Runs all groups; takes each from the list when its job starts."""
+  running = {}  # name of a job -> submitit's handle of the job, its group
   try:
-    while cells or running:
-      while cells and len(running) < at_once:
-        cell = cells.pop(0)
-        handle = _submit_here(executor, _job(sweep_dir, cell, local=True))
-        status.Notes(sweep_dir, cell).submitted('local', handle.job_id)
-        running[handle.job_id] = (handle, cell)
-        say(f'{cell.workdir}: {cell.label} started, job {handle.job_id}')
+    while groups or running:
+      while groups and len(running) < at_once:
+        group = groups.pop(0)
+        handle = _submit_here(executor, _job(sweep_dir, group, local=True))
+        _submitted(sweep_dir, group, 'local', handle)
+        running[handle.job_id] = (handle, group)
+        say(f'{group.workdir}: {group.label} started, job {handle.job_id}')
       time.sleep(_POLL)
-      for name, (handle, cell) in list(running.items()):
+      for name, (handle, group) in list(running.items()):
         if handle.done():
           del running[name]
-          (standing,) = status.of(sweep_dir, [cell])
-          say(f'{cell.workdir}: {cell.label} {standing.status}')
+          counts = status.counted(status.of(sweep_dir, group.cells))
+          say(f'{group.workdir}: {group.label} {counts}')
   except KeyboardInterrupt:
     say('stopping; the jobs save their state first. Once more to stop at once')
     for handle, _ in running.values():
@@ -145,15 +151,15 @@ def _run_here(
 
 def to_slurm(
   sweep_dir: str,
-  cells: Sequence[sweep.Cell],
+  groups: Sequence[sweep.Group],
   *,
   at_once: int | None,
   options: dict[str, str],
 ) -> None:
-  """Submits cells to SLURM, as one job array.
+  """Submits groups to SLURM, as one job array.
 
   Raises:
-    ConfigError: sbatch refuses the cells, or submitit is missing.
+    ConfigError: sbatch refuses the groups, or submitit is missing.
     StorageError: the working directory cannot be written.
   """
   executor = _executor(sweep_dir, 'slurm', slurm_max_num_timeout=_AGAIN)
@@ -164,15 +170,15 @@ def to_slurm(
   try:
     # submitit also prints sbatch's message, which the ConfigError has.
     with contextlib.redirect_stderr(io.StringIO()), executor.batch():
-      for cell in cells:
-        handles.append(executor.submit(_job(sweep_dir, cell, local=False)))
+      for group in groups:
+        handles.append(executor.submit(_job(sweep_dir, group, local=False)))
   except (utils.FailedJobError, utils.FailedSubmissionError) as error:
     lines = [line for line in str(error).splitlines() if 'sbatch: ' in line]
     raise errors.ConfigError(
       f'SLURM refuses: {" ".join(lines) or error}'
     ) from error
-  for cell, handle in zip(cells, handles):
-    status.Notes(sweep_dir, cell).submitted('slurm', handle.job_id)
+  for group, handle in zip(groups, handles):
+    _submitted(sweep_dir, group, 'slurm', handle)
 
 
 def sbatch_options(words: Sequence[str]) -> dict[str, str]:
@@ -219,6 +225,14 @@ def sbatch_parameters(
   if options:
     parameters['slurm_additional_parameters'] = options
   return parameters
+
+
+def has_tasks(options: dict[str, str]) -> bool:
+  """Returns whether options of sbatch make several processes of a job.
+
+  These train one seed after the other: a job each.
+  """
+  return any(key in _TASKS and value != '1' for key, value in options.items())
 
 
 def wait(sweep_dir: str, cells: Sequence[sweep.Cell]) -> None:
@@ -273,13 +287,23 @@ def _executor(sweep_dir: str, engine: str, **keywords: Any) -> Any:
     ) from error
 
 
-def _job(sweep_dir: str, cell: sweep.Cell, *, local: bool) -> job.Training:
-  """Returns the job of a cell, whose earlier note of an end is removed."""
-  notes = status.Notes(sweep_dir, cell)
-  notes.prepare()
+def _job(sweep_dir: str, group: sweep.Group, *, local: bool) -> job.Training:
+  """Returns the job of a group, whose earlier notes of an end are removed."""
+  ended = []
+  for cell in group.cells:
+    notes = status.Notes(sweep_dir, cell)
+    notes.prepare()
+    ended.append(str(notes.ended.absolute()))
   visible = os.environ.get('CUDA_VISIBLE_DEVICES') if local else None
-  ended = str(notes.ended.absolute())
-  return job.Training(command(cell), ended, local=local, visible=visible)
+  return job.Training(command(group), ended, local=local, visible=visible)
+
+
+def _submitted(
+  sweep_dir: str, group: sweep.Group, engine: str, handle: Any
+) -> None:
+  """Notes for each cell of a group that its job was submitted."""
+  for cell in group.cells:
+    status.Notes(sweep_dir, cell).submitted(engine, handle.job_id)
 
 
 def _submit_here(executor: Any, training: job.Training) -> Any:

@@ -17,7 +17,8 @@ class Training:
 
   Args:
     command: the command line, split into words.
-    ended: path of a file to write at the end: {"job": ..., "exit_code": ...}.
+    ended: paths of files to write at the end, of each run and seed that the
+      command trains: {"job": ..., "exit_code": ...}.
     local: whether the job runs on the machine that launches it. It then passes
       signals on to the command; a cluster signals every process of a job.
     visible: CUDA_VISIBLE_DEVICES of the command; without it, submitit's local
@@ -25,9 +26,14 @@ class Training:
   """
 
   def __init__(
-    self, command: Sequence[str], ended: str, *, local: bool, visible=None
+    self,
+    command: Sequence[str],
+    ended: Sequence[str],
+    *,
+    local: bool,
+    visible=None,
   ):
-    self._arguments = (tuple(command), ended, local, visible)
+    self._arguments = (tuple(command), tuple(ended), local, visible)
     self._process, self._has_signal = None, False
 
   def __call__(self) -> None:
@@ -49,7 +55,8 @@ class Training:
       self._process.terminate()
     code = self._process.wait()
     if job_environment.global_rank == 0:
-      _write(ended, {'job': job_environment.job_id, 'exit_code': code})
+      for path in ended:
+        _write(path, {'job': job_environment.job_id, 'exit_code': code})
     if code:  # negative for a signal, which shells report as 128 + number
       sys.exit(code if code > 0 else 128 - code)
 

@@ -178,19 +178,30 @@ def table(cells: Sequence[sweep.Cell], standings: Sequence[Standing]) -> str:
   """Returns a table for each working directory, and a line of counts."""
   rows = [_row(cell, standing) for cell, standing in zip(cells, standings)]
   widths = [max(map(len, column)) for column in zip(_HEAD, *rows)]
-  lines, workdir = [], None
+  lines, workdir, told = [], None, None
   for cell, standing, row in zip(cells, standings, rows):
     if cell.workdir != workdir:
       workdir = cell.workdir
       lines += [str(workdir), _line(_HEAD, widths)]
     lines.append(_line(row, widths))
-    if error := standing.error:
+    # The cells of one job have one error.
+    error = (standing.job, standing.error)
+    if standing.error and error != told:
       lines += textwrap.wrap(
-        error, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
+        standing.error,
+        _WIDTH,
+        initial_indent=_INDENT,
+        subsequent_indent=_INDENT,
       )
-  counts = collections.Counter(standing.status for standing in standings)
-  lines.append(', '.join(f'{count} {key}' for key, count in counts.items()))
+    told = error
+  lines.append(counted(standings))
   return ''.join(f'{line}\n' for line in lines)
+
+
+def counted(standings: Sequence[Standing]) -> str:
+  """Returns how many cells have each status: '31 done, 1 diverged'."""
+  counts = collections.Counter(standing.status for standing in standings)
+  return ', '.join(f'{count} {key}' for key, count in counts.items())
 
 
 def in_queue() -> dict[str, str]:

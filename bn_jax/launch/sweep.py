@@ -1,4 +1,7 @@
-"""Expands a command line to those of train.py: combinations x runs x seeds."""
+"""Expands a command line to those of train.py: combinations x runs x seeds.
+
+Seeds that share a program share a command.
+"""
 
 import hashlib
 import itertools
@@ -8,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from bn_jax import errors
+from bn_jax import errors, modules
 from bn_jax.config import flags
 from bn_jax.config.run_config import MOST_SEEDS, RunConfig
 from bn_jax.storage import run_folder
@@ -19,19 +22,19 @@ _LONGEST = 120
 
 
 class Cell(NamedTuple):
-  """One run with one seed of one combination: one command, one folder.
+  """One run with one seed of one combination: one folder.
 
   Attributes:
     folder: of the run and seed, in the working directory of the combination.
     config: of the run, resolved.
     may_diverge: whether the config expects the run to diverge.
-    words: the arguments of train.py, one string each.
+    line: the arguments of train.py for the whole combination, a string each.
   """
 
   folder: run_folder.RunFolder
   config: RunConfig
   may_diverge: bool
-  words: tuple[str, ...]
+  line: tuple[str, ...]
 
   @property
   def steps(self) -> int:
@@ -45,6 +48,39 @@ class Cell(NamedTuple):
   @property
   def label(self) -> str:
     return self.folder.label
+
+
+class Group(NamedTuple):
+  """Cells that one command trains: one, or seeds of a run in one program.
+
+  Attributes:
+    cells: of one run of one combination.
+    at_once: for how many seeds the program is.
+  """
+
+  cells: tuple[Cell, ...]
+  at_once: int = 1
+
+  @property
+  def workdir(self) -> pathlib.Path:
+    return self.cells[0].workdir
+
+  @property
+  def label(self) -> str:
+    """Returns the value of --only, 'RUN/seed0:32' for seeds in a row."""
+    run = self.cells[0].folder.run
+    return run_folder.labels(run, [cell.folder.seed for cell in self.cells])
+
+  @property
+  def words(self) -> tuple[str, ...]:
+    """Returns the arguments of train.py, one string each."""
+    line, config = self.cells[0].line, self.cells[0].config
+    if self.at_once > 1 and config.seeds_at_once == 'auto':
+      # Said, so that what the job finds out there makes no other program.
+      line = [w for w in line if not w.startswith('--config.seeds_at_once=')]
+      run = self.cells[0].folder.run
+      line.append(f'--config.runs.{run}.seeds_at_once={self.at_once}')
+    return (*line, f'--only={self.label}')
 
 
 class Sweep(NamedTuple):
@@ -96,6 +132,60 @@ def expand(
     combination = list(zip(values_of, values))
     cells += _cells(words, combination, workdir, only, experiments)
   return Sweep(workdir, tuple(cells))
+
+
+def groups(
+  cells: Sequence[Cell], to_start: Sequence[Cell], shares: int = 1
+) -> list[Group]:
+  """Returns the jobs for the cells to start, in the order of the sweep.
+
+  Seeds that `seeds_at_once` has in one program are a job; 'auto' goes by this
+  machine's processor, as no accelerator is touched. Where this machine lacks
+  what the rule needs, such as the data, each seed is a job.
+
+  Args:
+    cells: of the sweep.
+    to_start: those of them that are to start.
+    shares: how many jobs share the memory of this machine.
+  """
+  divided, paths = [], {cell.folder.path for cell in to_start}
+  by_run = itertools.groupby(cells, lambda c: (c.workdir, c.folder.run))
+  for _, of_run in by_run:
+    of_run = list(of_run)
+    left = {c.folder.seed: c for c in of_run if c.folder.path in paths}
+    folders = [cell.folder for cell in left.values()]
+    asked = [cell.folder for cell in of_run]
+    for at_once, seeds in _together(of_run[0].config, folders, asked, shares):
+      divided.append(
+        Group(tuple(left[folder.seed] for folder in seeds), at_once)
+      )
+  return divided
+
+
+def _together(
+  config: RunConfig,
+  folders: Sequence[run_folder.RunFolder],
+  asked: Sequence[run_folder.RunFolder],
+  shares: int,
+) -> list[tuple[int, list[run_folder.RunFolder]]]:
+  """Returns what `together.groups` does; groups of one where it cannot tell."""
+  apart = [(1, [folder]) for folder in folders]
+  if config.seeds_at_once == 1 or len(asked) == 1 or not folders:
+    return apart
+  import jax
+
+  # A GPU that this process takes would be missing for the jobs.
+  jax.config.update('jax_platforms', 'cpu')
+  from bn_jax.config import build
+  from bn_jax.experiment import together
+
+  try:
+    with modules.bound(config.modules):
+      # As many devices as the job will have need not be here.
+      problem = build.problem(config.replace(devices=1, layout='jit'))
+      return together.groups(config, problem, folders, asked, shares)
+  except errors.Failure:  # which the job will find, and say
+    return apart
 
 
 def _cells(
@@ -155,7 +245,7 @@ def _cells(
         folder=folder,
         config=experiment.runs[run],
         may_diverge=run in experiment.expected_divergence,
-        words=(*words, f'--workdir={own_workdir}', f'--only={folder.label}'),
+        line=(*words, f'--workdir={own_workdir}'),
       )
 
 
@@ -170,7 +260,7 @@ def _setting(text: str, words: Sequence[str]) -> tuple[str, list[str]]:
         f'--set {text}: {end - first} seeds, FIRST to END - 1; allowed: 1 to '
         f'{MOST_SEEDS}'
       )
-    values = [str(seed) for seed in range(first, end)]
+    values = [values_text]  # which train.py reads too
   else:
     values = _split(values_text)
   if not key or key[0] == '-' or not equals or not all(values):

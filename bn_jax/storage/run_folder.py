@@ -18,6 +18,7 @@ import functools
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from bn_jax import errors
@@ -35,6 +36,8 @@ MANIFEST = {
   'config': dict,
   'modules': (None, MODULES),
   'lowering': (None, str),  # of the step; some networks and old runs lack it
+  'seeds_at_once': (None, int),  # these two: of the program; old runs lack them
+  'numbers': (None, list),
   'records': (None, {'scalars': list, 'arrays': dict}),  # once it has stopped
 }
 # What a manifest must hold for the report and the papers.
@@ -92,6 +95,22 @@ def seed_name(seed: int) -> str:
 def label(run: str, seed: int) -> str:
   """Returns the name of a run with a seed: 'batchnorm/seed0'."""
   return f'{run}/{seed_name(seed)}'
+
+
+def labels(run: str, seeds: Sequence[int]) -> str:
+  """Returns the names of a run with seeds, as --only takes them.
+
+  Three or more in a row are 'batchnorm/seed0:3', the last one left out.
+  """
+  words, rest = [], list(seeds)
+  while rest:
+    first, count = rest[0], 1
+    while count < len(rest) and rest[count] == first + count:
+      count += 1
+    count = count if count > 2 else 1
+    words.append(label(run, first) + f':{first + count}' * (count > 1))
+    del rest[:count]
+  return ','.join(words)
 
 
 @dataclasses.dataclass(frozen=True)

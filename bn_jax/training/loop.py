@@ -76,14 +76,20 @@ def due(step: int, every_steps: int, last: int) -> bool:
   return step % every_steps == 0 or step == last
 
 
+def _until_due(step: int, periods: Sequence[int], last: int) -> int:
+  """Returns after how many steps the next of some events is `due`."""
+  return min(last - step, *(every - step % every for every in periods))
+
+
 def run(
   state: State,
-  step: Callable[[State], State],
+  advance: Callable[[State, int], State],
   lanes: Sequence[Lane],
   *,
   steps: int,
   save_every_steps: int,
   part: Callable[[State, int], State] | None = None,
+  most: int = 1,
   stopped: Callable[[], bool] = lambda: False,
   unless_stopped: Callable[[Callable[[], Any]], Any] = lambda look: look(),
 ) -> list[Outcome]:
@@ -91,23 +97,25 @@ def run(
 
   At each step, in this order: the rows of the steps before it are written (if
   a save or look is due, or the ring is full), the state is saved, the probes
-  look, the step is taken. So a restart from a saved state repeats exactly what
-  came after the save.
+  look, the step is taken, and with it up to `most` until the next save or look.
+  So a restart from a saved state repeats exactly what came after the save.
 
   Several lanes need not be at the same step: after a kill, the newest
   checkpoints of some may be older than those of others. One that has ended is
   carried along unchanged or unread until the last one ends.
 
   Args:
-    state: the state to start from; the step may consume it. Of several lanes
+    state: the state to start from; `advance` may consume it. Of several lanes
       it is one state, whose arrays have the lanes as their first axis.
-    step: one update, compiled; nothing here waits for it.
+    advance: (state, number) -> the state after so many steps, whose bits do not
+      hang on how steps are divided; compiled, and nothing here waits for it.
     lanes: the seeds. The state may have more, which are not looked at.
     steps: the last step, counted from the start of training.
     save_every_steps: steps between two checkpoints; the last step has one too.
     part: (state of several lanes, number of one) -> its state; None: the state
       is that of the only lane, without the axis.
-    stopped: is called before each step and each look; True ends the run.
+    most: steps in one call of `advance`.
+    stopped: is called before each such call and look; True ends the run.
     unless_stopped: calls a look; returns its result, or None if it was ended
       early.
 
@@ -122,7 +130,7 @@ def run(
     }
     saves = [s for s in group.training if due(s.now, save_every_steps, steps)]
     looks = any(map(any, probes.values()))
-    if saves or looks or group.is_full():
+    if saves or looks or not group.until_full():
       group.flush(state)
     for seed in saves:
       if seed in group.training:
@@ -139,9 +147,13 @@ def run(
         group.end(seed, Outcome('done', seed.now))
     if not group.training:
       return group.outcomes()
-    state = step(state)
+    number = min(most, group.until_full())
     for seed in group.training:
-      seed.now += 1
+      periods = [save_every_steps, *(p.every_steps for p in seed.lane.probes)]
+      number = min(number, _until_due(seed.now, periods, steps))
+    state = advance(state, number)
+    for seed in group.training:
+      seed.now += number
 
 
 class _Seed:
@@ -191,9 +203,10 @@ class _Group:
   def outcomes(self) -> list[Outcome]:
     return [seed.outcome for seed in self._seeds]
 
-  def is_full(self) -> bool:
-    """Returns whether another step would overwrite a row not yet written."""
-    return any(s.now - s.written >= self._ring_size for s in self.training)
+  def until_full(self) -> int:
+    """Returns how many steps overwrite no row that is not yet written."""
+    rows = [seed.now - seed.written for seed in self.training]
+    return self._ring_size - max(rows, default=0)
 
   def flush(self, state: State) -> None:
     """Writes the rows before now; ends the seeds whose steps were not finite.

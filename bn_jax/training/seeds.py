@@ -4,6 +4,10 @@ Their states are one `TrainState`, whose arrays have the seeds as their first
 axis: what a small network waits for, some hundred small operations a step, is
 then shared. Over several devices the seeds are spread, and no batch is cut: a
 device has whole seeds, and none tells another anything.
+
+A call takes several steps. A program of XLA allocates its memory anew whenever
+it is called, and on a CPU the system clears each page of it: for 32 seeds of
+the deep linear network 66 MB, half of the time of a step (2026-11-30).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,38 +15,67 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 
 from bn_jax import types
 from bn_jax.training import devices as devices_lib
 
-Step = devices_lib.Step
+# In one call: most of what there is to gain, and a signal waits for no more.
+STEPS = 16
 
 
-def step(function: Step, devices: jax.sharding.Mesh) -> Step:
-  """Returns the compiled step of several seeds; it consumes their state.
+def steps(
+  function: devices_lib.Step, devices: jax.sharding.Mesh
+) -> Callable[[types.TrainState, types.Split, int], types.TrainState]:
+  """Returns (state of several seeds, split, number) -> after so many steps.
+
+  It is one program, and so has the same bits however steps are divided into
+  calls. It consumes the state.
 
   Args:
     function: the step of one seed, for whole batches.
     devices: over which the seeds are cut; their number divides that of seeds.
   """
-  return mapped(function, devices, donate_argnums=0)
+  step = jax.vmap(function, in_axes=(0, None))
+
+  def several(states, split_and_number):
+    split, number = split_and_number
+    return lax.fori_loop(0, number, lambda _, s: step(s, split), states)
+
+  compiled = _compiled(several, devices, donate_argnums=0)
+
+  def steps_of(states, split, number):
+    number = jax.device_put(np.int32(number), devices_lib.whole(devices))
+    return compiled(states, (split, number))
+
+  return steps_of
 
 
 def mapped(
-  function: Callable[..., Any], devices: jax.sharding.Mesh, **settings: Any
+  function: Callable[..., Any], devices: jax.sharding.Mesh
 ) -> Callable[..., Any]:
   """Returns a function of several seeds, compiled, from that of one.
 
   Args:
     function: (what is of one seed, what all share) -> what is of one seed.
     devices: over which the seeds are cut.
+  """
+  return _compiled(jax.vmap(function, in_axes=(0, None)), devices)
+
+
+def _compiled(
+  function: Callable[..., Any], devices: jax.sharding.Mesh, **settings: Any
+) -> Callable[..., Any]:
+  """Returns a compiled function of what all seeds have, and of what they share.
+
+  Args:
+    devices: over which the seeds are cut.
     **settings: further keywords of `jax.jit`.
   """
-  mapped = jax.vmap(function, in_axes=(0, None))
   if devices.size > 1:
     by_seed = devices_lib.cut(devices).spec
-    mapped = jax.shard_map(
-      mapped,
+    function = jax.shard_map(
+      function,
       mesh=devices,
       in_specs=(by_seed, devices_lib.whole(devices).spec),
       out_specs=by_seed,
@@ -51,7 +84,7 @@ def mapped(
     )
   cut = devices_lib.cut(devices)
   return jax.jit(
-    mapped,
+    function,
     in_shardings=(cut, devices_lib.whole(devices)),
     out_shardings=cut,
     **settings,

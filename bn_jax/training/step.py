@@ -179,8 +179,7 @@ def _if_finite(
   state: from then on no call changes anything, not even the step counter.
   """
   new_values = (new.params, new.batch_stats, new.opt_state, new.average)
-  is_good = jnp.isfinite(row['objective'] + row['gradient_norm'])
-  is_good &= _all_finite(new_values)
+  is_good = _all_finite((row['objective'], row['gradient_norm'], new_values))
   is_skip = ~is_good & (old.skipped < max_skips)
   finite = old.finite & (is_good | is_skip)
   params, batch_stats, opt_state, mean = trees.select(
@@ -200,11 +199,15 @@ def _if_finite(
 
 def _all_finite(tree: Any) -> jax.Array:
   """Returns whether all numbers of a tree are finite, [] bool."""
-  finite = jnp.ones((), bool)
-  for leaf in jax.tree.leaves(tree):
-    if jnp.issubdtype(leaf.dtype, jnp.inexact):
-      finite &= jnp.isfinite(leaf).all()
-  return finite
+  finite = [
+    jnp.isfinite(leaf).all()
+    for leaf in jax.tree.leaves(tree)
+    if jnp.issubdtype(leaf.dtype, jnp.inexact)
+  ]
+  # The place of the first False. A chain of `and`, which XLA makes of `all`
+  # too, would be copied into the program of each array that is chosen by it:
+  # programs would grow as the square of the number of arrays.
+  return jnp.argmin(jnp.stack([*finite, jnp.zeros((), bool)])) == len(finite)
 
 
 def _recorded(

@@ -21,6 +21,31 @@ _CONFIG = strict.ROOT / 'tests' / 'fixtures' / 'regression_config.py'
 _SEEDS = range(5)
 
 
+_CALLBACK = """
+import jax
+import numpy as np
+from bn_jax import losses
+
+def of_examples(outputs, targets):
+  size = jax.pure_callback(
+    lambda x: np.float32(len(x)), jax.ShapeDtypeStruct((), np.float32),
+    jax.lax.stop_gradient(outputs),
+  )
+  return {'loss': size * jax.numpy.square(outputs - targets).sum(axis=-1)}
+
+def make():
+  return losses.Loss(of_examples, total=True, classifies=False)
+"""
+_WITH_CALLBACK = """
+from tests.fixtures import regression_config
+
+def get_config():
+  config = regression_config.get_config()
+  config.loss = dict(name='my_loss:make')
+  return config
+"""
+
+
 @functools.cache
 def resolved(**overrides):
   config = files.load(str(_CONFIG)).to_dict()
@@ -118,7 +143,8 @@ class TogetherTest(parameterized.TestCase):
     program = _program()
     answers = iter([False] * 9)
     folders = [folder_of(stopped, seed) for seed in _SEEDS]
-    train = functools.partial(run.train, program, folders, at_once=5)
+    group = together.Group(folders, at_once=5)
+    train = functools.partial(run.train, {'batchnorm': program}, group)
     with self.assertRaisesRegex(errors.Interrupted, 'seed0 and 4 more: stopp'):
       train(stopped=lambda: next(answers, True))
     status = {folder.again().status for folder in folders}
@@ -143,7 +169,9 @@ class TogetherTest(parameterized.TestCase):
     workdir = self.folder / 'diverged'
     folders = [folder_of(workdir, seed) for seed in _SEEDS]
     run.train(
-      program._replace(init=broken), folders, at_once=5, stopped=lambda: False
+      {'batchnorm': program._replace(init=broken)},
+      together.Group(folders, at_once=5),
+      stopped=lambda: False,
     )
     self.assert_same(workdir, self.whole, seeds=(0, 1, 2, 4))
     manifest = folder_of(workdir, 3).manifest
@@ -234,11 +262,21 @@ class RuleTest(parameterized.TestCase):
   def test_a_kill_between_groups_changes_no_number(self):
     config = resolved().runs['batchnorm']
     problem = build.problem(config)
-    left = [folder_of('unwritten', seed) for seed in range(24, 70)]
-    got = together.groups(config, problem, left, 70)
-    self.assertEqual(
-      [(n, len(group)) for n, group in got], [(24, 24), (24, 22)]
-    )
+    for earlier, asked, want in (
+      (0, 70, [(24, 24), (24, 24), (24, 22)]),
+      (8, 16, [(8, 8)]),  # added to 8 that are done: no place is empty
+      (33, 66, [(17, 17), (17, 16)]),  # added to as large groups
+      (8, 100, [(31, 31), (31, 31), (31, 30)]),
+    ):
+      numbers = dict.fromkeys(range(earlier), together._even(earlier, 32))
+      for number, count in want:
+        folders = folders_of(asked, numbers)
+        left = [folder for folder in folders if folder.manifest is None]
+        got = together.groups(config, problem, left, folders)
+        self.assertEqual(
+          [(n, len(group)) for n, group in got], want[-len(got) :]
+        )
+        numbers |= {folder.seed: number for folder in left[:count]}
 
   @parameterized.parameters(
     ({}, 8),
@@ -248,13 +286,45 @@ class RuleTest(parameterized.TestCase):
   def test_a_seed_goes_on_in_as_large_a_program(self, changes, want):
     config = resolved().runs['batchnorm'].replace(**changes)
     manifest = {'seeds_at_once': 8, 'device': {'count': 1}}
-    folder = mock.Mock(seed=0, manifest=manifest)
-    got = together.groups(config, build.problem(config), [folder], 4)
-    self.assertEqual(got, [(want, [folder])])
+    left = [mock.Mock(seed=seed, manifest=manifest) for seed in range(4)]
+    got = together.groups(config, build.problem(config), left, left)
+    self.assertEqual(got[0][0], want)
+
+  def test_what_vmap_cannot_map(self):
+    """A user's loss with a callback: one after the other, and a line."""
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    (folder / 'my_loss.py').write_text(_CALLBACK)
+    (folder / 'config.py').write_text(_WITH_CALLBACK)
+    config = files.load(str(folder / 'config.py')).to_dict()
+    (config,) = resolve.experiment(config, {}).runs.values()
+    problem = build.problem(config)
+    left = folders_of(5, {})
+    with self.assertLogs('bn_jax') as log:
+      groups = together.groups(config, problem, left, left)
+    self.assertEqual([number for number, _ in groups], [1] * 5)
+    why = r'jax\.vmap cannot map its step: .*my_loss\.py:7: .*vmap_method'
+    self.assertLen(log.output, 1)
+    self.assertRegex(
+      log.output[0], f'seeds are trained one after the other: {why}'
+    )
+    with self.assertRaisesRegex(errors.ConfigError, f'seeds_at_once: 2; {why}'):
+      together.check(config.replace(seeds_at_once=2), problem)
 
   def test_a_number_stays(self):
     config = resolved(seeds_at_once=2).runs['batchnorm']
     self.assertEqual(together.at_once(config, build.problem(config), 5), 2)
+
+
+def folders_of(count, numbers):
+  """Folders of seeds, some of which were trained in groups of a number."""
+  return [
+    mock.Mock(
+      seed=seed,
+      manifest=numbers.get(seed)
+      and {'seeds_at_once': numbers[seed], 'device': {'count': 1}},
+    )
+    for seed in range(count)
+  ]
 
 
 @functools.cache

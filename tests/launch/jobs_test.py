@@ -18,6 +18,7 @@ from bn_jax import errors
 from bn_jax.config import flags, resolve
 from bn_jax.host import environment
 from bn_jax.launch import jobs
+from bn_jax.storage import run_folder
 from tests.fixtures import strict
 
 # In the place of train.py: says lines, and ends as its runs' names say.
@@ -95,6 +96,14 @@ class PartsTest(absltest.TestCase):
     )
     self.assertEqual(
       resolved.chosen(f'{label}2, batchnorm'), {'batchnorm': (3, 1, 2)}
+    )
+    self.assertEqual(resolved.chosen(f'{label}1:3'), {'batchnorm': (1, 2)})
+    seeds = [0, 1, 3, 4, 5, 9, 2]
+    words = run_folder.labels('batchnorm', seeds)
+    self.assertEqual(words.count(','), 4)
+    resolved = _experiment('--config.seeds=0:10')
+    self.assertEqual(
+      resolved.chosen(words), {'batchnorm': tuple(sorted(seeds))}
     )
 
 

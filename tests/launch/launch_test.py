@@ -19,13 +19,15 @@ import yaml
 from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, errors
-from bn_jax.config import flags
+from bn_jax.config import build, flags, resolve
+from bn_jax.experiment import cost, together
 from bn_jax.launch import engines, job, sweep
 from bn_jax.launch import status as status_lib
 from bn_jax.storage import lock, run_folder
 from tests.fixtures import commanded, made_up, strict
 
 _SINGLE = '--config=tests/fixtures/single_config.py'
+_TOGETHER = '--config=tests/fixtures/regression_config.py'
 _DENSE = '--config=tests/fixtures/dense_config.py'
 
 
@@ -126,10 +128,10 @@ class ExpandTest(LaunchCase):
     )  # fmt: skip
     found = []
     for cell in cells:
-      given = flags.train(['train.py', *cell.words])
+      given = flags.train(['train.py', *sweep.Group((cell,)).words])
       self.assertEqual(given.workdir, str(cell.workdir))
       self.assertEqual(given.only, cell.label)
-      self.assertEqual(given.overrides['seeds'], (2, 3))
+      self.assertEqual(given.overrides['seeds'], ('2:4',))
       self.assertEqual(given.overrides['steps'], cell.steps)
       rate = given.overrides['schedule.learning_rate']
       found.append((cell.steps, rate, cell.folder.run, cell.folder.seed))
@@ -157,7 +159,7 @@ class ExpandTest(LaunchCase):
   def test_values_with_commas_stand_in_brackets(self):
     cells = self.expand('data.classes=(0,1),(2,3,4)')
     classes = [
-      flags.train(['train.py', *cell.words]).overrides['data.classes']
+      flags.train(['train.py', *cell.line]).overrides['data.classes']
       for cell in cells
     ]
     self.assertEqual(classes, [(0, 1), (2, 3, 4)])
@@ -183,8 +185,6 @@ class ExpandTest(LaunchCase):
     (cell,) = self.expand('steps=3')
     place = pathlib.Path(cell.workdir)
     place.mkdir(parents=True)
-    from bn_jax.config import resolve
-
     given = flags.train(['train.py', _SINGLE, '--config.batch_size=8'])
     experiment = resolve.experiment(given.config.to_dict(), given.overrides)
     runs = {name: run.as_json() for name, run in experiment.runs.items()}
@@ -236,6 +236,88 @@ class PrintTest(LaunchCase):
     _, printed, _ = self.main('--engine=print', _SINGLE, '--set=seeds=0:5')
     started = [shlex.split(line)[-1] for line in printed.splitlines()]
     self.assertEqual(started, ['--only=only/seed2', '--only=only/seed4'])
+
+
+class GroupsTest(LaunchCase):
+  """Seeds that share a program are one job."""
+
+  def groups(self, *settings, done=(), config=_TOGETHER, **more):
+    cells = self.expand(*settings, config=config)
+    to_start = [cell for cell in cells if cell.folder.seed not in done]
+    return sweep.groups(cells, to_start, **more)
+
+  def only(self, groups):
+    return [group.words[-1].removeprefix('--only=') for group in groups]
+
+  def test_a_line_trains_its_group_as_one_program(self):
+    groups = self.groups('seeds=0:33', 'steps=3')
+    self.assertEqual(
+      self.only(groups), ['batchnorm/seed0:17', 'batchnorm/seed17:33']
+    )
+    given = flags.train(['train.py', *groups[-1].words])
+    resolved = resolve.experiment(given.config.to_dict(), given.overrides)
+    chosen = resolved.chosen(given.only)
+    self.assertEqual(chosen, {'batchnorm': tuple(range(17, 33))})
+    # 16 seeds in the program that is also for the 17.
+    config = resolved.runs['batchnorm']
+    self.assertEqual((config.seeds_at_once, config.steps), (17, 3))
+
+  @parameterized.parameters(
+    (('seeds=0:3',), ['batchnorm/seed0', 'batchnorm/seed1', 'batchnorm/seed2']),
+    (('seeds=0:6', 'seeds_at_once=4'),
+     ['batchnorm/seed0:4', 'batchnorm/seed4,batchnorm/seed5']),
+    (('seeds=0:5', 'seeds_at_once=1'),
+     [f'batchnorm/seed{seed}' for seed in range(5)]),
+    (('seeds=0:4', 'devices=4', 'batch_size=8'), ['batchnorm/seed0:4']),
+  )  # fmt: skip
+  def test_which_seeds_share_a_job(self, settings, want):
+    self.assertEqual(self.only(self.groups(*settings)), want)
+
+  def test_what_is_done_is_left_out(self):
+    groups = self.groups('seeds=0:8', done=(0, 3, 4))
+    self.assertEqual(
+      self.only(groups), ['batchnorm/seed1,batchnorm/seed2,batchnorm/seed5:8']
+    )
+
+  def test_jobs_at_a_time_share_the_memory(self):
+    size = together.bytes_of_seed(
+      (config := self.expand(config=_TOGETHER)[0].config),
+      build.problem(config),
+    )
+    with mock.patch.object(cost, 'memory_left', return_value=2 * 16.5 * size):
+      alone, shared = (
+        self.groups('seeds=0:32', shares=jobs) for jobs in (1, 2)
+      )
+    self.assertEqual([group.at_once for group in alone], [16, 16])
+    self.assertEqual([group.at_once for group in shared], [8, 8, 8, 8])
+
+  def test_without_the_data_each_seed_is_a_job(self):
+    groups = self.groups(
+      'seeds=0:4', f'data_dir={self.workdir}', 'data.name=own',
+      config='--config=tests/fixtures/dense_config.py',
+    )  # fmt: skip
+    self.assertLen(groups, 8)
+
+  def test_one_end_of_a_job_is_that_of_all_its_cells(self):
+    (group,) = self.groups('seeds=0:4')
+    self.workdir.mkdir()
+    said = []
+    code = 'import sys; print("error: no", file=sys.stderr); sys.exit(3)'
+    with mock.patch.object(
+      engines, 'command', lambda group: [sys.executable, '-c', code]
+    ):
+      engines.locally(str(self.workdir), [group], at_once=1, say=said.append)
+    standings = status_lib.of(str(self.workdir), group.cells)
+    self.assertEqual([one.exit_code for one in standings], [3] * 4)
+    self.assertLen({one.job for one in standings}, 1)
+    self.assertEndsWith(said[-1], 'batchnorm/seed0:4 4 failed')
+    # Whose message is told once.
+    table = status_lib.table(group.cells, standings)
+    self.assertEqual(table.count('\n      no\n'), 1)
+
+  def test_several_processes_train_one_seed_after_the_other(self):
+    self.assertTrue(engines.has_tasks({'ntasks-per-node': '2'}))
+    self.assertFalse(engines.has_tasks({'time': '3', 'ntasks': '1'}))
 
 
 class StandingTest(LaunchCase):
@@ -391,11 +473,13 @@ class LocalTest(LaunchCase):
     cells = [self.called(cell, name) for name in names]
     self.workdir.mkdir(exist_ok=True)
 
-    def command(cell):
-      return [sys.executable, '-c', code, str(self.workdir), cell.folder.run]
+    def command(group):
+      run = group.cells[0].folder.run
+      return [sys.executable, '-c', code, str(self.workdir), run]
 
+    groups = [sweep.Group((cell,)) for cell in cells]
     with mock.patch.object(engines, 'command', command):
-      engines.locally(str(self.workdir), cells, at_once=at_once, say=say)
+      engines.locally(str(self.workdir), groups, at_once=at_once, say=say)
     return [status_lib.Notes(str(self.workdir), cell).read() for cell in cells]
 
   def time_of(self, name):
@@ -521,7 +605,7 @@ class WaitTest(LaunchCase):
 
 class JobTest(absltest.TestCase):
   def training(self, code):
-    made = job.Training(['true'], 'ended.json', local=False)
+    made = job.Training(['true'], ['ended.json'], local=False)
     made._process = subprocess.Popen(
       [sys.executable, '-c', code], stdout=subprocess.PIPE,
       preexec_fn=job._signals,

@@ -74,19 +74,31 @@ class LoopTest(parameterized.TestCase):
     given = defaults | keywords
     lane = loop.Lane(**{name: given.pop(name) for name in _OF_A_LANE})
     step = given.pop('step', stepper())
-    (outcome,) = loop.run(state or start(), step, [lane], **given)
+    self.numbers = []
+
+    def advance(state, number):
+      self.numbers.append(number)
+      for _ in range(number):
+        state = step(state)
+      return state
+
+    (outcome,) = loop.run(state or start(), advance, [lane], **given)
     return outcome
 
-  @parameterized.product(ring=(1, 3, 4, 100), steps=(1, 4, 10))
-  def test_every_row_once_in_order(self, ring, steps):
-    outcome = self.run_loop(start(ring=ring), steps)
+  @parameterized.product(ring=(1, 3, 4, 100), steps=(1, 4, 10), most=(1, 6))
+  def test_every_row_once_in_order(self, ring, steps, most):
+    outcome = self.run_loop(start(ring=ring), steps, most=most)
     self.assertEqual(outcome, loop.Outcome('done', steps))
     want = [Record(t, 'train', {'x': t}) for t in range(steps)]
     self.assertEqual(self.sink, want)
 
-  def test_records_lie_in_the_order_of_steps(self):
+  @parameterized.parameters(
+    (1, [1] * 10), (2, [2, 1, 2, 1, 2, 1, 1]), (9, [3, 2, 1, 3, 1])
+  )
+  def test_records_lie_in_the_order_of_steps(self, most, numbers):
     probe = loop.Probe('look', lambda s: {'v': s.params}, every_steps=3)
-    self.run_loop(steps=10, probes=[probe], save_every_steps=5)
+    self.run_loop(steps=10, probes=[probe], save_every_steps=5, most=most)
+    self.assertEqual(self.numbers, numbers)
     steps = [record.step for record in self.sink]
     self.assertEqual(steps, sorted(steps))
     looks = [r for r in self.sink if r.name == 'look']
@@ -119,9 +131,9 @@ class LoopTest(parameterized.TestCase):
     self.run_loop(steps=10, save_every_steps=4)
     self.assertEqual(self.saved, {0: 0, 4: 4, 8: 8, 10: 10})
 
-  @parameterized.parameters(0, 3, 9)
-  def test_divergence(self, nan_at):
-    outcome = self.run_loop(step=stepper(nan_at))
+  @parameterized.product(nan_at=(0, 3, 9), most=(1, 4))
+  def test_divergence(self, nan_at, most):
+    outcome = self.run_loop(step=stepper(nan_at), most=most)
     self.assertEqual(outcome, loop.Outcome('diverged', nan_at))
     self.assertEqual([r.step for r in self.sink], list(range(nan_at + 1)))
     self.assertTrue(np.isnan(self.sink[-1].values['x']))

@@ -45,9 +45,9 @@ def problem_of(norm, dtype='float32', **keywords):
 
 @functools.cache
 def programs_of(norm, dtype='float32'):
-  """(the problem, the step of one seed, that of several)."""
+  """(the problem, the step of one seed, (state, split, number) of several)."""
   problem = problem_of(norm, dtype)
-  return problem, jax.jit(problem.step), seeds.step(problem.step, ALONE)
+  return problem, jax.jit(problem.step), seeds.steps(problem.step, ALONE)
 
 
 def states_of(problem, numbers=SEEDS):
@@ -61,6 +61,14 @@ def trained(step, state, steps):
   return jax.device_get(state)
 
 
+def trained_together(steps_of, states, *numbers):
+  """The state of all after calls of so many steps each."""
+  joined, split = seeds.joined(states, ALONE), toys.split(layouts.EXAMPLES)
+  for number in numbers:
+    joined = steps_of(joined, split, number)
+  return jax.device_get(joined)
+
+
 def of(states, number):
   return jax.tree.map(lambda leaf: leaf[number], states)
 
@@ -69,8 +77,7 @@ class SeedsTest(parameterized.TestCase):
   def compare(self, norm, steps, dtype='float64', tolerance=1e-9):
     with jax.enable_x64(dtype == 'float64'):
       problem, alone, together = programs_of(norm, dtype)
-      joined = seeds.joined(states_of(problem), ALONE)
-      got = trained(together, joined, steps)
+      got = trained_together(together, states_of(problem), steps)
       for i, state in enumerate(states_of(problem)):
         want = trained(alone, state, steps)
         layouts.assert_equal(of(got, i), want, tolerance)
@@ -95,7 +102,7 @@ class SeedsTest(parameterized.TestCase):
       trained(alone, state, steps)
       for state, steps in zip(states_of(problem), (5, 2, 0))
     ]
-    got = trained(together, seeds.joined(states, ALONE), 4)
+    got = trained_together(together, states, 4)
     for i, state in enumerate(states):
       want = trained(alone, state, 4)
       layouts.assert_equal(of(got, i), want, 1e-4)
@@ -104,14 +111,12 @@ class SeedsTest(parameterized.TestCase):
   def test_one_that_diverges_harms_no_other(self):
     problem, _, together = programs_of('batch')
     states = states_of(problem)
-    want = trained(together, seeds.joined(states, ALONE), 6)
+    want = trained_together(together, states, 6)
     broken = states[1]._replace(
       params=jax.tree.map(lambda x: x * jnp.nan, states[1].params)
     )
     with jax.debug_nans(False):
-      got = trained(
-        together, seeds.joined([states[0], broken, states[2]], ALONE), 6
-      )
+      got = trained_together(together, [states[0], broken, states[2]], 6)
     same_bits.assert_same(got.finite, np.array([True, False, True]))
     same_bits.assert_same(got.step, np.array([6, 0, 6], np.int32))
     for i in (0, 2):
@@ -121,25 +126,32 @@ class SeedsTest(parameterized.TestCase):
   def test_neighbours_and_place_change_no_bit(self):
     problem, _, together = programs_of('batch')
     got = [
-      trained(together, seeds.joined(states_of(problem, numbers), ALONE), 6)
+      trained_together(together, states_of(problem, numbers), 6)
       for numbers in ((0, 3, 7), (5, 0, 1))
     ]
     same_bits.assert_same(of(got[0], 0), of(got[1], 1))
+
+  def test_the_division_into_calls_changes_no_bit(self):
+    problem, _, together = programs_of('batch')
+    got, want = (
+      trained_together(together, states_of(problem), *numbers)
+      for numbers in ((1, 3, 2), (6,))
+    )
+    same_bits.assert_same(got, want)
 
   def test_spread_over_devices(self, count=8):
     """Each device has whole seeds, and tells the others nothing."""
     problem, alone, _ = programs_of('batch')
     mesh = devices_lib.mesh(count)
     states = states_of(problem, range(count))
-    step = seeds.step(problem.step, mesh)
+    steps = seeds.steps(problem.step, mesh)
     split = jax.device_put(
       toys.split(layouts.EXAMPLES), devices_lib.whole(mesh)
     )
     joined = seeds.joined(states, mesh)
-    text = step.lower(joined, split).compile().as_text()
-    self.assertEmpty(list(cost.collectives(text)))
-    for _ in range(3):
-      joined = step(joined, split)
+    text = jax.jit(steps, static_argnums=2).lower(joined, split, 3)
+    self.assertEmpty(list(cost.collectives(text.compile().as_text())))
+    joined = steps(joined, split, 3)
     part = seeds.part(devices_lib.placement(states[0], mesh, shard_state=False))
     for i in (0, count - 1):
       want = trained(alone, states[i], 3)
@@ -150,10 +162,19 @@ class SeedsTest(parameterized.TestCase):
     sampler = order.sampler(num_examples=40, batch_size=16)
     keys = jax.random.split(jax.random.key(0), 3)
     orders = jax.vmap(sampler.init)(keys)
-    text = str(jax.make_jaxpr(jax.vmap(sampler.draw))(orders, keys))
-    self.assertIn('cond[', text)
-    outside, _, _ = text.partition('cond[')
-    self.assertNotIn('sort', outside)
+    jaxpr = jax.make_jaxpr(jax.vmap(sampler.draw))(orders, keys)
+    self.assertIn('sort', str(jaxpr))
+    names = list(_outside_conditions(jaxpr.jaxpr))
+    self.assertIn('cond', names)
+    self.assertNotIn('sort', names)
+
+
+def _outside_conditions(jaxpr):
+  """Yields the names of operations, and of those in jitted functions."""
+  for equation in jaxpr.eqns:
+    yield equation.primitive.name
+    if equation.primitive.name == 'jit':
+      yield from _outside_conditions(equation.params['jaxpr'].jaxpr)
 
 
 if __name__ == '__main__':

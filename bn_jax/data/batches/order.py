@@ -14,6 +14,7 @@ permutes epoch e by fold_in(key, e). Those of a stream are drawn on the host
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import grain
@@ -143,7 +144,34 @@ def _counted(
 
 def _permutation(count: int, key: jax.Array, epoch: jax.Array) -> jax.Array:
   epoch_key = jax.random.fold_in(key, epoch)
-  return jax.random.permutation(epoch_key, jnp.arange(count, dtype=jnp.int32))
+  return lax.platform_dependent(
+    epoch_key,
+    cpu=functools.partial(permutation, count),
+    default=lambda key: jax.random.permutation(
+      key, jnp.arange(count, dtype=jnp.int32)
+    ),
+  )
+
+
+def permutation(count: int, key: jax.Array) -> jax.Array:
+  """Returns the bits of `jax.random.permutation(key, arange(count))`, [count].
+
+  JAX sorts positions by 32 random bits each, as often as makes equal ones rare.
+  XLA sorts one array on a CPU four times as fast as one by another: so a number
+  has its bits above its position. (1,000 numbers: 30 us, 112; 2026-11-30.)
+  """
+  order = jnp.arange(count, dtype=jnp.int32)
+  # The rounds of JAX, for up to 2^32 numbers.
+  rounds = math.ceil(3 * math.log(max(1, count)) / math.log(2**32 - 1))
+  for _ in range(rounds):
+    key, own = jax.random.split(key)
+    bits = jax.random.bits(own, (count,), jnp.uint32)
+    with jax.enable_x64(True):
+      both = bits.astype(jnp.uint64) << np.uint64(32)
+      both = lax.sort(both | lax.iota(jnp.uint64, count), is_stable=False)
+      positions = (both & np.uint64(2**32 - 1)).astype(jnp.int32)
+    order = order[positions]
+  return order
 
 
 def _of_fixed_batches(

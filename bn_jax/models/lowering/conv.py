@@ -19,11 +19,9 @@ from jax import lax
 
 from bn_jax import errors
 from bn_jax.models import lowering as lowering_lib
-from bn_jax.models.lowering import winograd
+from bn_jax.models.lowering import thin, winograd
 
 Strides = tuple[int, int]
-
-_MANY_PIXELS, _FEW_CHANNELS = 32, 32  # see `_is_thin`
 
 
 class Conv(nn.Module):
@@ -161,29 +159,10 @@ def _convolve_product(x, kernel, *, strides, padding):
 
 
 def _convolve_winograd(x, kernel, *, strides, padding):
-  if _is_thin(x, kernel):
-    return _convolve_library(x, kernel, strides=strides, padding=padding)
-  if winograd.pays(x, kernel, strides, padding):
-    return winograd.convolve(x, kernel)
-  return _convolve_product(x, kernel, strides=strides, padding=padding)
-
-
-def _is_thin(x, kernel):
-  """Returns whether there are few channels on many places, over float32.
-
-  What the other forms write, V and M or patches, is then much, and the products
-  are small: XLA's own operation, which writes nothing, takes a third to two
-  thirds of the time of `winograd` from 16 to 16 and from 32 to 32 channels at
-  32 pixels, as long at 16 pixels, and 1.4 times as long from 64 to 64; a step
-  of ResNet-20 takes 0.92 (CPU seconds, in turns, on loaded cores).
-  """
-  side, channels = min(x.shape[1:3]), max(kernel.shape[2:])
-  return (
-    side >= _MANY_PIXELS
-    and channels <= _FEW_CHANNELS
-    and kernel.shape[:2] == (3, 3)
-    and x.dtype == jnp.float32
-  )
+  if not winograd.pays(x, kernel, strides, padding):
+    return _convolve_product(x, kernel, strides=strides, padding=padding)
+  fastest = thin if thin.pays(x, kernel) else winograd
+  return fastest.convolve(x, kernel)
 
 
 def _depthwise_library(x, kernel, *, strides, padding):

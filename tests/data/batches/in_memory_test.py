@@ -57,6 +57,13 @@ class OrderTest(parameterized.TestCase):
     np.testing.assert_array_equal(first, again)
     self.assertTrue((first != other).any())
 
+  @parameterized.parameters(1, 1000, 5000)  # no, one and two rounds of sorting
+  def test_a_permutation_is_that_of_jax(self, count):
+    key = jax.random.key(count)
+    got = order.permutation(count, key)
+    want = jax.random.permutation(key, jnp.arange(count, dtype=jnp.int32))
+    np.testing.assert_array_equal(got, want, strict=True)
+
   def test_a_saved_order_goes_on_the_same(self):
     whole, _ = self.draw(0, 9)
     key = jax.random.key(0)

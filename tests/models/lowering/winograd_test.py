@@ -6,7 +6,7 @@ from flax import linen as nn
 from jax import test_util
 
 from bn_jax import models
-from bn_jax.models.lowering import conv, winograd
+from bn_jax.models.lowering import conv, thin, winograd
 from tests.fixtures import (
   reference,
   strict,  # noqa: F401
@@ -53,8 +53,13 @@ class AlgorithmTest(parameterized.TestCase):
 
 
 class ConvolveTest(parameterized.TestCase):
-  @parameterized.parameters((1, 3), (2, 2), (2, 4), (8, 5), (7, 2), (6, 9))
-  def test_is_the_convolution_and_its_derivatives(self, *size):
+  @parameterized.parameters(
+    *((winograd, (height, width)) for height, width in (
+      (1, 3), (2, 2), (2, 4), (8, 5), (7, 2), (6, 9)
+    )),
+    (thin, (4, 3)),
+  )  # fmt: skip
+  def test_is_the_convolution_and_its_derivatives(self, form, size):
     """Value, both gradients and a Hessian product, against the product form."""
 
     def all_of(convolve):
@@ -72,7 +77,7 @@ class ConvolveTest(parameterized.TestCase):
 
     with jax.enable_x64(True):
       x, kernel = arrays(size)
-      got = all_of(winograd.convolve)(x, kernel)
+      got = all_of(form.convolve)(x, kernel)
       want = all_of(lambda x, k: conv.convolve(x, k, lowering='product'))(
         x, kernel
       )
@@ -175,22 +180,34 @@ class LoweringTest(parameterized.TestCase):
     self.assertEqual(batch * tiles, products)
 
   @parameterized.parameters(
-    ((32, 40), 32, (1, 1)), ((32, 32), 3, (1, 1)), ((33, 32), 16, (2, 2))
+    ((32, 40), 16, 'float32', True),
+    ((31, 40), 16, 'float32', False),
+    ((32, 40), 17, 'float32', False),
+    ((32, 40), 16, 'float64', False),
   )
-  def test_few_channels_on_many_pixels_are_the_librarys(
-    self, size, channels, strides
-  ):
-    x = jnp.zeros((1, *size, channels))
-    kernel = jnp.zeros((3, 3, channels, 32))
-
-    def jaxpr(lowering):
-      return str(
-        jax.make_jaxpr(
-          lambda x, k: conv.convolve(x, k, strides=strides, lowering=lowering)
-        )(x, kernel)
+  def test_few_channels_on_many_places(self, size, channels, dtype, is_thin):
+    with jax.enable_x64(True):
+      x = jax.ShapeDtypeStruct((1, *size, channels), dtype)
+      kernel = jax.ShapeDtypeStruct((3, 3, channels, 16), dtype)
+      made, form = (
+        str(jax.make_jaxpr(function)(x, kernel))
+        for function in (
+          lambda x, k: conv.convolve(x, k, lowering='winograd'),
+          (thin if is_thin else winograd).convolve,
+        )
       )
+    self.assertEqual(made, form)
 
-    self.assertEqual(jaxpr('winograd'), jaxpr('library'))
+  def test_kernels_gradient_of_few_channels(self):
+    """A product; the library's would move the channels to the front."""
+    x, kernel = arrays((32, 32), 8, 8, np.float32)
+
+    def loss(kernel):
+      return conv.convolve(x, kernel, lowering='winograd').sum()
+
+    made = str(jax.make_jaxpr(jax.grad(loss))(kernel))
+    self.assertEqual(made.count('conv_general_dilated['), 1)
+    self.assertEqual(made.count('dot_general['), 1)
 
   def test_layer_has_the_parameters_of_flax(self):
     made = [
