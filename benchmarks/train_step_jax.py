@@ -242,6 +242,8 @@ def _path(path) -> str:
 
 def main() -> None:
   side, network, folder, batch_size, dtype, lowering = sys.argv[1:]
+  if side == 'bn_jax':
+    memory.use_huge_pages()  # as `train.py` does
   train_step_parts.name_parts()
   case, folder = networks.CASES[network], pathlib.Path(folder)
   training = (

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bn_jax import commands
 from bn_jax.config import parser as parser_lib
+from bn_jax.host import memory
 
 # Name of a module of bn_jax.commands -> its help. Modules are imported late: no
 # command needs what the others need.
@@ -75,4 +76,5 @@ class _Version(argparse.Action):
 
 
 if __name__ == '__main__':
+  memory.use_huge_pages()
   sys.exit(main(sys.argv))

@@ -96,8 +96,8 @@ def _look_at_all(
     return None
 
   @functools.cache
-  def look():
-    problem = build.problem_of_seeds(config)
+  def look(numbers):
+    problem = build.problem_of_seeds(config, numbers)
     batch_of = problem.batch if is_drawn else lambda state, batch: batch
     mapped = functools.partial(seeds.mapped, devices=build.mesh(config))
     return bind(problem, mapped, batch_of)
@@ -115,7 +115,7 @@ def _look_at_all(
       check_stop()
       yield part
 
-  return lambda states: look()(states, shared())
+  return lambda states: look(tuple(states.numbers))(states, shared())
 
 
 def bound(

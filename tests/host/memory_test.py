@@ -1,4 +1,6 @@
+import os
 import pathlib
+import runpy
 import sys
 from unittest import mock
 
@@ -7,7 +9,9 @@ from absl.testing import absltest
 from jax import monitoring
 
 from bn_jax.host import memory
+from tests.fixtures import strict
 
+_HUGE_PAGES = 'glibc.malloc.hugetlb'
 _EVENT = '/jax/core/compile/backend_compile_duration'
 
 
@@ -46,6 +50,59 @@ class MemoryTest(absltest.TestCase):
     )
     jax.jit(lambda x: x * 3 + 7)(2.0)
     self.assertIn(_EVENT, events)
+
+
+class HugePagesTest(absltest.TestCase):
+  def start(self, variables, *, on_request=True):
+    """Returns the command and variables of a new start, or None."""
+    path = pathlib.Path(self.create_tempfile().full_path)
+    path.write_text(
+      'always [madvise] never' if on_request else '[always] madvise never'
+    )
+    with (
+      mock.patch.object(memory, '_ON_REQUEST', path),
+      mock.patch.dict('os.environ', variables),
+      mock.patch.object(os, 'execv') as execv,
+    ):
+      os.environ.pop('GLIBC_TUNABLES', None)
+      os.environ.update(variables)
+      memory.use_huge_pages()
+      if not execv.called:
+        return None
+      return execv.call_args.args[1], os.environ['GLIBC_TUNABLES']
+
+  @absltest.skipUnless(sys.platform == 'linux', 'glibc')
+  def test_starts_the_same_command_once(self):
+    other = 'glibc.malloc.perturb=3'
+    for before, after in (
+      ({}, f'{_HUGE_PAGES}=1'),
+      ({'GLIBC_TUNABLES': other}, f'{other}:{_HUGE_PAGES}=1'),
+    ):
+      command, tunables = self.start(before)
+      self.assertEqual(command, [sys.executable, *sys.orig_argv[1:]])
+      self.assertEqual(tunables, after)
+      self.assertIsNone(self.start({'GLIBC_TUNABLES': tunables}))
+
+  def test_stays_where_there_is_nothing_to_ask_for(self):
+    self.assertIsNone(self.start({'GLIBC_TUNABLES': f'{_HUGE_PAGES}=0'}))
+    self.assertIsNone(self.start({}, on_request=False))
+    with mock.patch.object(os, 'confstr', side_effect=ValueError):
+      self.assertIsNone(self.start({}))
+
+  def test_commands_ask_before_anything_else(self):
+    for run in (
+      lambda: runpy.run_path(
+        str(strict.ROOT / 'train.py'), run_name='__main__'
+      ),
+      lambda: runpy.run_module('bn_jax', run_name='__main__'),
+    ):
+      with (
+        mock.patch.object(
+          memory, 'use_huge_pages', side_effect=SystemExit('asked')
+        ),
+        self.assertRaisesRegex(SystemExit, 'asked'),
+      ):
+        run()
 
 
 if __name__ == '__main__':
