@@ -74,7 +74,7 @@ def of_family(
       else:
         begun_apart.setdefault((name, begun[1]), []).append(folder)
   divided = [
-    Group(seeds, at_once, numbers)
+    (seeds, at_once, numbers)
     for (name, numbers), folders in begun_apart.items()
     for at_once, seeds in groups(
       configs[name], problems[name], folders, asked[name]
@@ -85,13 +85,17 @@ def of_family(
     everything = [
       folder for one in family.names if one in asked for folder in asked[one]
     ]
-    for at_once, seeds in groups(
-      configs[name], problems[name], others, everything
-    ):
-      # A program of one has the numbers of its config.
-      numbers = family.numbers if at_once > 1 else ()
-      divided.append(Group(seeds, at_once, numbers))
-  return divided
+    divided += [
+      (seeds, at_once, family.numbers)
+      for at_once, seeds in groups(
+        configs[name], problems[name], others, everything
+      )
+    ]
+  # A program of one has the numbers of its config.
+  return [
+    Group(seeds, at_once, numbers if at_once > 1 else ())
+    for seeds, at_once, numbers in divided
+  ]
 
 
 def groups(
