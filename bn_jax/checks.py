@@ -9,6 +9,7 @@ it is said.
 import math
 import numbers
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,6 +76,8 @@ def number(
 ) -> None:
   """Checks a number between bounds, which are allowed, or just not.
 
+  A number that JAX traces is unknown, and passes: see `config.numbers`.
+
   Args:
     least, most: the smallest and the largest allowed.
     above, below: the bounds that are not allowed themselves.
@@ -86,6 +89,8 @@ def number(
   Raises:
     Refused: another value.
   """
+  if is_traced(value):
+    return
   x = plain(value)
   is_inside = is_number(x) and (
     (math.isfinite(x) or (infinite and x > 0))
@@ -105,6 +110,13 @@ def number(
     text = ', not text' if isinstance(value, str) else ''
     words = f'a number{text}: {words}'
   raise Refused(name, value, _listed(words, also))
+
+
+def is_traced(value: Any) -> bool:
+  """Returns whether JAX traces a value, which is then unknown."""
+  # What has not imported JAX has nothing that it traces.
+  jax = sys.modules.get('jax')
+  return jax is not None and isinstance(value, jax.core.Tracer)
 
 
 def axis(value: Any) -> None:

@@ -161,6 +161,8 @@ class TrainState(NamedTuple):
     finite: [] bool; False freezes everything at the last good values.
     skipped: [] int32, updates left out so far, as they were not finite.
     average: of parameters and statistics, if the run keeps one; else ().
+    numbers: path in the config -> [], of a state in a program that trains runs
+      of several numbers; else (). No checkpoint has them.
   """
 
   step: jax.Array
@@ -173,6 +175,7 @@ class TrainState(NamedTuple):
   finite: jax.Array
   skipped: jax.Array | int = 0
   average: Average | tuple[()] = ()
+  numbers: Mapping[str, jax.Array] | tuple[()] = ()
 
   def averaged(self) -> 'TrainState':
     """Returns the state with the averages for its parameters and statistics."""

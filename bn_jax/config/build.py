@@ -22,6 +22,7 @@ from bn_jax import (
   types,
 )
 from bn_jax import placement as placement_lib
+from bn_jax.config import numbers as numbers_lib
 from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
 from bn_jax.models import parts
@@ -157,24 +158,60 @@ def step(
   )  # fmt: skip
 
 
+def step_of_one(
+  config: RunConfig, problem: types.Problem, numbers: tuple[str, ...] = ()
+) -> Callable[[types.TrainState, types.Split], types.TrainState]:
+  """Returns the step of one of several seeds, or runs, not compiled.
+
+  Args:
+    problem: what `build.problem` returns for the config.
+    numbers: paths of those that the state has in the place of the config's.
+  """
+  if not numbers:
+    return _step(config, problem, placement_lib.SEEDS)
+
+  def step(state, split):
+    varied = numbers_lib.replaced(config, state.numbers)
+    sight = _as_trained(varied, placement_lib.SEEDS)
+    return _problem(varied, sight).step(state, split)
+
+  return step
+
+
 def steps_of_seeds(
-  config: RunConfig, problem: types.Problem
+  config: RunConfig, problem: types.Problem, numbers: tuple[str, ...] = ()
 ) -> Callable[[types.TrainState, types.Split, int], types.TrainState]:
   """Returns the steps of several seeds of a run, jitted: `seeds.steps`.
 
   Args:
-    problem: what `build.problem` returns for the config.
+    problem, numbers: as in `step_of_one`.
   """
   # No batch is cut: a device has whole seeds, whatever the layout.
-  function = _step(config, problem, placement_lib.SEEDS)
+  function = step_of_one(config, problem, numbers)
   return seeds.steps(function, mesh(config))
 
 
-def problem_of_seeds(config: RunConfig) -> types.Problem:
-  """Returns the problem of a run for measures of several seeds at once."""
+def problem_of_seeds(
+  config: RunConfig, numbers: tuple[str, ...] = ()
+) -> types.Problem:
+  """Returns the problem of a run for measures of several seeds at once.
+
+  Args:
+    numbers: as in `step_of_one`.
+  """
   config = config.in_groups()
   sight = _as_measured(config)._replace(spread=placement_lib.SEEDS)
-  return _problem(config, sight)
+  problem = _problem(config, sight)
+  if not numbers:
+    return problem
+
+  def at(state):
+    return _problem(numbers_lib.replaced(config, state.numbers), sight)
+
+  return problem._replace(
+    loss=lambda state, *rest, **more: at(state).loss(state, *rest, **more),
+    learning_rate=lambda state: at(state).learning_rate(state),
+  )
 
 
 def _step(

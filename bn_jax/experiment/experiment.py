@@ -10,6 +10,7 @@ import jax
 
 from bn_jax import analysis, errors, modules, types
 from bn_jax.config import build, differences, resolve
+from bn_jax.config import numbers as numbers_lib
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import (
   cost,
@@ -74,14 +75,23 @@ def run(
   processes.agreed(lambda: _write_experiment(directory, resolved))
   with signals.Stop() as stop:
     stopping = processes.Stopping(stop)
-    for name in to_train:
-      with modules.bound(resolved.runs[name].modules):
+    configs = {
+      name: config.replace(lowering=begun_with[name])
+      for name, config in resolved.runs.items()
+    }
+    for family in numbers_lib.families(configs):
+      names = [name for name in family.names if name in to_train]
+      with modules.bound(configs[family.names[0]].modules):
         # `pop`, so that the programs compiled for a problem go with it.
-        program = run_lib.program(
-          resolved.runs[name].replace(lowering=begun_with[name]),
-          problems.pop(name), datasets[id(sources[name])], stopping.check,
-        )  # fmt: skip
-        _train(program, to_train[name], folders[name], stop, stopping)
+        programs = {
+          name: run_lib.program(
+            configs[name], problems.pop(name), datasets[id(sources[name])],
+            stopping.check,
+          )
+          for name in names
+        }  # fmt: skip
+        _train(family, programs, to_train, folders, stop, stopping)
+        del programs
   if not to_train:
     _log.info('%s: nothing left to train', directory)
   return processes.agreed(lambda: diverged(resolved, workdir, only))
@@ -109,7 +119,7 @@ def parts(
 ) -> list[list[str]]:
   """Returns what is left to train, in parts that need nothing of each other.
 
-  Each has a seed, RUN/seedK, or a RUN that has several seeds in one program:
+  Each has a seed, RUN/seedK, or RUNs that have several seeds in one program:
   fewer of them would be in another program, which may round otherwise.
 
   Raises:
@@ -123,18 +133,23 @@ def parts(
   }
   problems = _problems(directory, resolved)
   left = _seeds_left(directory, resolved, problems, folders, resume)
+  to_train = {
+    name: [folder for folder in folders[name] if folder.seed in seeds]
+    for name, seeds in left.items()
+  }
   divided = []
-  for name, seeds in left.items():
-    run_folders = [run_folder.at(directory, name, seed) for seed in seeds]
-    groups = together.groups(
-      resolved.runs[name], problems[name], run_folders, folders[name]
+  for family in numbers_lib.families(resolved.runs):
+    names = [name for name in family.names if name in to_train]
+    groups = together.of_family(
+      family, resolved.runs, problems, to_train, folders
     )
-    if all(at_once == 1 for at_once, _ in groups):
-      divided += [[folder.label] for folder in run_folders]
-    elif len(folders[name]) == len(resolved.seeds):
-      divided.append([name])
-    else:  # those that are done, too: groups go by how many were asked for
-      divided.append([folder.label for folder in folders[name]])
+    if all(group.at_once == 1 for group in groups):
+      divided += [[one.label] for name in names for one in to_train[name]]
+    # Those that are done, too: groups go by how many were asked for.
+    elif any(len(folders[name]) < len(resolved.seeds) for name in names):
+      divided.append([one.label for name in names for one in folders[name]])
+    else:
+      divided.append(names)
   return divided
 
 
@@ -237,30 +252,48 @@ def _lowerings(
 
 
 def _train(
-  program: run_lib.Program,
-  folders: list[run_folder.RunFolder],
-  asked: list[run_folder.RunFolder],
+  family: numbers_lib.Family,
+  programs: Mapping[str, run_lib.Program],
+  left: Mapping[str, list[run_folder.RunFolder]],
+  asked: Mapping[str, list[run_folder.RunFolder]],
   stop: signals.Stop,
   stopping: processes.Stopping,
 ) -> None:
-  """Trains the seeds of one run that are left of `asked`, group by group."""
-  # A seed that has a checkpoint does not need its beginning again, but for a
-  # measure that looks at it.
-  if _looks_at_others(program.config) or not processes.agreed(
-    lambda: all(map(_has_begun, folders))
-  ):
-    program = program._replace(
-      init=init_from.beginning(program.config, program.problem, program.init)
-    )
+  """Trains what is left of the seeds asked for of a family, group by group."""
+  if not programs:
+    return
+  programs = {
+    name: _beginning(program, left[name]) for name, program in programs.items()
+  }
   alone = processes.count() == 1
-  for at_once, group in together.groups(
-    program.config, program.problem, folders, asked
+  for group in together.of_family(
+    family,
+    {name: program.config for name, program in programs.items()},
+    {name: program.problem for name, program in programs.items()},
+    left,
+    asked,
   ):
     run_lib.train(
-      program, group, at_once=at_once,
-      probes_of=functools.partial(_probes, program), stopped=stopping,
+      programs, group, probes_of=_probes, stopped=stopping,
       unless_stopped=(stop if alone else stopping).unless_asked,
     )  # fmt: skip
+
+
+def _beginning(
+  program: run_lib.Program, folders: list[run_folder.RunFolder]
+) -> run_lib.Program:
+  """Returns the program of a run, which begins as `init_from` says.
+
+  A seed that has a checkpoint does not need its beginning again, but for a
+  measure that looks at it.
+  """
+  if not _looks_at_others(program.config) and processes.agreed(
+    lambda: all(map(_has_begun, folders))
+  ):
+    return program
+  return program._replace(
+    init=init_from.beginning(program.config, program.problem, program.init)
+  )
 
 
 def _directory(workdir: str) -> pathlib.Path:

@@ -14,7 +14,7 @@ from bn_jax import analysis, errors, types
 from bn_jax.config import build, resolve
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data.disk import identity
-from bn_jax.experiment import probes
+from bn_jax.experiment import probes, together
 from bn_jax.host import code, environment, processes
 from bn_jax.storage import files, run_folder
 
@@ -57,14 +57,14 @@ def facts(
   layers: Sequence[str],
   state: types.TrainState,
   moments: tuple[Any, Any],
-  seeds_at_once: int,
+  group: together.Group,
 ) -> dict[str, Any]:
   """Returns what is known of a run before it begins, as JSON values.
 
   Args:
     layers: names, in forward order.
     moments: (mean, standard deviation) that inputs are normalised by, [C].
-    seeds_at_once: for how many seeds the program is that trains this one.
+    group: with which the seed is trained.
   """
   sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
   device = jax.devices()[0]
@@ -84,7 +84,9 @@ def facts(
     'parameters': sum(sizes),
     'layers': list(layers),
     'layout': config.layout,
-    'seeds_at_once': seeds_at_once,
+    'seeds_at_once': group.at_once,
+    # Of the config, data of the program: it rounds otherwise than without.
+    'numbers': list(group.numbers),
     **build.lowerings(config),
     'device': {
       'platform': device.platform,

@@ -91,11 +91,11 @@ def _look_at_all(
     return None
 
   @functools.cache
-  def look():
+  def look(numbers):
     mapped = functools.partial(seeds.mapped, devices=build.mesh(config))
-    return bind(build.problem_of_seeds(config), mapped)
+    return bind(build.problem_of_seeds(config, numbers), mapped)
 
-  return lambda states: look()(states, feed.peek())
+  return lambda states: look(tuple(states.numbers))(states, feed.peek())
 
 
 def bound(

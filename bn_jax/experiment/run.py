@@ -4,19 +4,22 @@ import contextlib
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from bn_jax import errors, modules, types
 from bn_jax.config import build, differences
+from bn_jax.config import numbers as numbers_lib
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import divergence
 from bn_jax.experiment import manifest as manifest_lib
 from bn_jax.experiment import outputs as outputs_lib
 from bn_jax.experiment import probes as probes_lib
+from bn_jax.experiment import together as together_lib
 from bn_jax.host import processes
 from bn_jax.storage import (
   array_files,
@@ -41,9 +44,9 @@ class Program(NamedTuple):
     problem: its network, objective and optimizer.
     init: its state before the first step, jitted.
     step: one update of a state, which it consumes, by the next of `feed`.
-    together: () -> (state, number) -> the state after so many such steps, of
-      several seeds, whose states are `joined`, and `seeds.part` of these; built
-      when it is first called.
+    together: numbers -> ((state, count) -> the state after so many such steps,
+      of several seeds, whose states are `joined` and have these numbers;
+      `seeds.part` of these); built when it is first called.
     feed: what the steps draw their batches from.
     probes: its measures.
     moments: (mean, standard deviation) that inputs are normalised by, [C].
@@ -53,7 +56,7 @@ class Program(NamedTuple):
   problem: types.Problem
   init: Callable[[int], types.TrainState]
   step: Callable[[types.TrainState], types.TrainState]
-  together: Callable[[], tuple[Callable, Callable]]
+  together: Callable[..., tuple[Callable, Callable]]
   feed: datasets.Feed
   probes: list[loop.Probe]
   moments: tuple[Any, Any]
@@ -88,9 +91,11 @@ def program(
   init = build.init(config, problem)
 
   @functools.cache
-  def together():
-    steps = stepping(build.steps_of_seeds(config, problem))
-    return steps, seeds_lib.part(build.placement(config, problem))
+  def together(numbers=()):
+    steps = stepping(build.steps_of_seeds(config, problem, numbers))
+    part = seeds_lib.part(build.placement(config, problem))
+    # What looks at one seed, or saves it, has the config of its run.
+    return steps, lambda state, seed: part(state._replace(numbers=()), seed)
 
   return Program(
     config, problem, init, stepping(build.step(config, problem)), together,
@@ -133,21 +138,20 @@ def checkpoints_of(
 
 
 def train(
-  program: Program,
-  folders: Sequence[run_folder.RunFolder],
+  programs: Mapping[str, Program],
+  group: together_lib.Group,
   *,
-  at_once: int = 1,
-  probes_of: Callable[[int], list[loop.Probe]] | None = None,
+  probes_of: Callable[[Program, int], list[loop.Probe]] | None = None,
   stopped: Callable[[], bool],
   unless_stopped: Callable[[Callable[[], Any]], Any] = lambda look: look(),
 ) -> None:
-  """Trains seeds of a run together, from newest checkpoints, to their ends.
+  """Trains seeds together, from their newest checkpoints, to their ends.
 
   Args:
-    folders: of the run with its seeds, at most `at_once`; training goes on from
-      what they hold.
-    at_once: for how many seeds the program is; 1 is the program of one.
-    probes_of: seed -> its measures; None: those of the program.
+    programs: of the runs, by their names.
+    group: what is trained together; training goes on from what its folders
+      hold.
+    probes_of: (program, seed) -> its measures; None: those of the program.
     stopped: called each step; True ends training, with the states saved.
     unless_stopped: calls its argument; None if that is to end early.
 
@@ -158,27 +162,32 @@ def train(
   with contextlib.ExitStack() as stack:
 
     def begin():
-      for folder in folders:
+      for folder in group.folders:
         files.make_folder(folder.path, 'give another --workdir')
         stack.enter_context(lock.held(folder.path))
 
     processes.agreed(begin)
     seeds = []
-    for folder in folders:
+    for folder in group.folders:
       # Read again: nobody else changes the folder from here on.
-      probes = probes_of(folder.seed) if probes_of else program.probes
-      seed = _Seed(program, folder.again(), probes, at_once)
+      program = programs[folder.run]
+      probes = program.probes
+      if probes_of is not None:
+        probes = probes_of(program, folder.seed)
+      seed = _Seed(program, folder.again(), probes, group)
       stack.callback(seed.close)
       seeds.append(seed)
-    _train(program, seeds, at_once, stopped, unless_stopped)
+    _train(seeds, group, stopped, unless_stopped)
 
 
-def _train(program, seeds, at_once, stopped, unless_stopped) -> None:
+def _train(seeds, group, stopped, unless_stopped) -> None:
+  # What is not a seed's own is the same of all runs of a group.
+  program = seeds[0].program
   config = program.config
   for seed in seeds:
     seed.begin()
   states = [seed.state for seed in seeds]
-  if at_once == 1:
+  if group.at_once == 1:
     (state,), part, most = states, None, 1
 
     def advance(state, _):
@@ -188,11 +197,12 @@ def _train(program, seeds, at_once, stopped, unless_stopped) -> None:
     mesh = build.mesh(config)
     # The program is for so many seeds, and as many on each device. The rest
     # are copies, which nobody reads.
-    places = -(-at_once // mesh.size) * mesh.size
+    places = -(-group.at_once // mesh.size) * mesh.size
+    states = [seed.with_numbers(group.numbers) for seed in seeds]
     state = seeds_lib.joined(
       [*states, *states[:1] * (places - len(states))], mesh
     )
-    advance, part = program.together()
+    advance, part = program.together(group.numbers)
     most = seeds_lib.STEPS
   for seed in seeds:
     del seed.state  # a step consumes it
@@ -243,6 +253,7 @@ class _Seed:
   """One seed of a run while it is trained: its files, from begin to close.
 
   Attributes:
+    program: of the run.
     folder: of the run with the seed.
     checkpoints: in it.
     first_step: at which training goes on.
@@ -255,25 +266,25 @@ class _Seed:
     program: Program,
     folder: run_folder.RunFolder,
     probes: list[loop.Probe],
-    at_once: int,
+    group: together_lib.Group,
   ):
-    self.folder = folder
+    self.program, self.folder = program, folder
     self.checkpoints = checkpoints_of(program.config, folder)
-    self._program, self._probes, self._at_once = program, probes, at_once
+    self._probes, self._group = probes, group
     self._files = contextlib.ExitStack()
     self.has_ended = False
 
   def begin(self) -> None:
     """Reads or makes the state, and opens the files that grow."""
-    config, folder = self._program.config, self.folder
-    self.state = _newest(self._program, folder, self.checkpoints)
+    config, folder = self.program.config, self.folder
+    self.state = _newest(self.program, folder, self.checkpoints)
     self.first_step = first_step = int(self.state.step)
     processes.agreed(
       lambda: _check_before(folder, self.checkpoints, config, first_step)
     )
-    layers = [layer for layer, _ in self._program.problem.layers(self.state)]
+    layers = [layer for layer, _ in self.program.problem.layers(self.state)]
     facts = manifest_lib.facts(
-      config, layers, self.state, self._program.moments, self._at_once
+      config, layers, self.state, self.program.moments, self._group
     )
     self._manifest = manifest_lib.Manifest(folder, facts)
     # Without the digests of all records, which the cut is about to shorten.
@@ -287,6 +298,17 @@ class _Seed:
       _log.info('%s: goes on from step %d', folder.label, first_step)
     self._outputs = self._files.enter_context(
       outputs_lib.opened(folder, first_step=first_step)
+    )
+
+  def with_numbers(self, paths: tuple[str, ...]) -> types.TrainState:
+    """Returns the state, with what the run's config has at paths."""
+    if not paths:
+      return self.state
+    # As precise as the numbers of the config would be in the program.
+    dtype = jax.tree.leaves(self.state.params)[0].dtype
+    values = numbers_lib.of(self.program.config, paths)
+    return self.state._replace(
+      numbers={path: np.asarray(value, dtype) for path, value in values.items()}
     )
 
   def lane(self, shown) -> loop.Lane:
@@ -330,7 +352,7 @@ class _Seed:
 
   def _save_in(self, recorded: Callable[[int], dict[str, Any]]):
     """Returns save(step, state): all processes gather, process 0 writes."""
-    mesh = build.mesh(self._program.config)
+    mesh = build.mesh(self.program.config)
 
     def save(step, state):
       whole = devices.gathered(without_ring(state), mesh)

@@ -1,4 +1,4 @@
-"""Says which seeds of a run are trained in one program, and how many.
+"""Says which seeds, and which runs, are trained in one program, and how many.
 
 The number is a rule of shapes, platform and memory, so that the same command
 gives the same bits: a program for another number of seeds may round otherwise.
@@ -6,16 +6,16 @@ It stands in the manifest, and a seed that goes on keeps it. A group that lacks
 seeds (the others are done) has copies in their places.
 """
 
-import functools
 import itertools
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
 from bn_jax import errors, modules, types
 from bn_jax.config import build
+from bn_jax.config import numbers as numbers_lib
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import cost
 from bn_jax.host import processes
@@ -35,6 +35,71 @@ _CACHED = 8e6
 _FEWEST = 4
 
 
+class Group(NamedTuple):
+  """Seeds that are trained in one program, of one run or of a family.
+
+  Attributes:
+    folders: of the runs with these seeds.
+    at_once: for how many the program is; 1 is the program of one.
+    numbers: paths of those that are data of it, see `config.numbers`.
+  """
+
+  folders: Sequence[run_folder.RunFolder]
+  at_once: int = 1
+  numbers: tuple[str, ...] = ()
+
+
+def of_family(
+  family: numbers_lib.Family,
+  configs: Mapping[str, RunConfig],
+  problems: Mapping[str, types.Problem],
+  left: Mapping[str, Sequence[run_folder.RunFolder]],
+  asked: Mapping[str, Sequence[run_folder.RunFolder]],
+  shares: int = 1,
+) -> list[Group]:
+  """Returns the groups of runs that differ in numbers alone, in their order.
+
+  Seeds that were begun otherwise, such as without the other runs, are trained
+  first, as they were begun.
+
+  Args:
+    configs, problems: by the names of the runs.
+    left, asked: the same of their folders, see `groups`; runs without lack.
+    shares: how many such groups share the memory.
+  """
+  begun_apart, others = {}, []
+  for name in filter(left.__contains__, family.names):
+    for folder in left[name]:
+      begun = _begun_with(configs[name], folder)
+      if begun is None or begun[1] == family.numbers:
+        others.append(folder)
+      else:
+        begun_apart.setdefault((name, begun[1]), []).append(folder)
+  divided = [
+    (seeds, at_once, numbers)
+    for (name, numbers), folders in begun_apart.items()
+    for at_once, seeds in groups(
+      configs[name], problems[name], folders, asked[name], shares
+    )
+  ]
+  if others:
+    name = others[0].run
+    everything = [
+      folder for one in family.names if one in asked for folder in asked[one]
+    ]
+    divided += [
+      (seeds, at_once, family.numbers)
+      for at_once, seeds in groups(
+        configs[name], problems[name], others, everything, shares
+      )
+    ]
+  # A program of one has the numbers of its config.
+  return [
+    Group(seeds, at_once, numbers if at_once > 1 else ())
+    for seeds, at_once, numbers in divided
+  ]
+
+
 def groups(
   config: RunConfig,
   problem: types.Problem,
@@ -45,24 +110,26 @@ def groups(
   """Returns (seeds that the program is for, the seeds) in the order to train.
 
   Args:
-    folders: of one run, with the seeds that are left to train.
-    asked: of it, with all seeds that were asked for, in their order; those that
-      begin after a kill are in groups as large as without it.
+    folders: of one run, or of runs that differ in numbers alone, with the seeds
+      that are left to train.
+    asked: of them, with all seeds that were asked for, in their order; those
+      that begin after a kill are in groups as large as without it.
     shares: how many such groups share the memory.
   """
-  numbers = {folder.seed: _begun_with(config, folder) for folder in asked}
-  new = sum(numbers[folder.seed] is None for folder in folders)
+  begun_with = {folder: _begun_with(config, folder) for folder in asked}
+  numbers = {folder: begun and begun[0] for folder, begun in begun_with.items()}
+  new = sum(numbers[folder] is None for folder in folders)
   usual = 1
   if new:
     begun = [number for number in numbers.values() if number is not None]
     usual = at_once(config, problem, new, begun, shares)
   # A seed may go on with other settings than it was begun with; several
   # processes have a part of the batch each, as for one seed.
-  largest = max([usual, *(numbers[folder.seed] or 1 for folder in folders)])
+  largest = max([usual, *(numbers[folder] or 1 for folder in folders)])
   is_apart = largest > 1 and (processes.count() > 1 or _apart(config, problem))
   by_number = {}
   for folder in folders:
-    number = 1 if is_apart else numbers[folder.seed] or usual
+    number = 1 if is_apart else numbers[folder] or usual
     by_number.setdefault(number, []).append(folder)
   return [
     (number, seeds[first : first + number])
@@ -146,18 +213,22 @@ def _even(count: int, most: int) -> int:
   return -(-count // -(-count // most))
 
 
-def _begun_with(config: RunConfig, folder: run_folder.RunFolder) -> int | None:
-  """Returns for how many seeds the program of a seed was; None of a new one.
+def _begun_with(
+  config: RunConfig, folder: run_folder.RunFolder
+) -> tuple[int, tuple[str, ...]] | None:
+  """Returns for how many seeds a seed's program was, and which numbers it took.
 
-  Over other devices it is another program, and may need other memory.
+  None of a seed that has not begun. Over other devices it is another program,
+  and may need other memory.
   """
   if not folder.manifest:
     return None
   # Earlier versions trained one seed after the other.
-  earlier = {'seeds_at_once': 1, 'device': {'count': 1}}
+  earlier = {'seeds_at_once': 1, 'numbers': [], 'device': {'count': 1}}
   manifest = {**earlier, **folder.manifest}
-  is_same = manifest['device']['count'] == config.devices
-  return manifest['seeds_at_once'] if is_same else None
+  if manifest['device']['count'] != config.devices:
+    return None
+  return manifest['seeds_at_once'], tuple(manifest['numbers'])
 
 
 def bytes_of_seed(config: RunConfig, problem: types.Problem) -> int:
@@ -219,8 +290,8 @@ def _unmapped(config: RunConfig, problem: types.Problem) -> str | None:
   split = build.source(config).shapes(config.batch_size)
   try:
     with modules.bound(config.modules):
-      steps = functools.partial(build.steps_of_seeds(config, problem), number=1)
-      jax.eval_shape(steps, states, split)
+      step = build.step_of_one(config, problem)
+      jax.eval_shape(jax.vmap(step, in_axes=(0, None)), states, split)
   except Exception as error:  # whatever a user's function raises
     return f'jax.vmap cannot map its step: {modules.described(error)}'
   return None

@@ -160,9 +160,13 @@ def _fitting(
     config = resolved.runs[name]
     with resolve.naming(name, resolved.runs), modules.bound(config.modules):
       size = together.bytes_of_seed(config, build.problem(config))
-    seeds = max(len(labels) for labels in parts if _run(labels) == name)
-    if [name] in parts:
-      seeds = len(resolved.seeds)
+    seeds = max(
+      sum(
+        len(resolved.seeds) if label in resolved.runs else 1 for label in part
+      )
+      for part in parts
+      if _run(part) == name
+    )
     largest = max(largest, size * seeds)
   left = _SHARE * cost.memory_left(jax.devices()[0])
   return int(left // (_PROCESS + largest))

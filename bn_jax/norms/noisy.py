@@ -66,6 +66,11 @@ def add_noise(
   mu_C, sigma_C = jax.random.uniform(unit_key, (2, x.shape[-1]))
   mu_C, sigma_C = n_mu * (2 * mu_C - 1), 1 + (n_sigma - 1) * sigma_C
   uniform_m, uniform_s = _pair_of_uniforms(element_key, x.shape, first)
+  # A traced number has a dtype of its own, which must not be the result's.
+  r_mu, r_sigma = (
+    r.astype(uniform_m.dtype) if checks.is_traced(r) else r
+    for r in (r_mu, r_sigma)
+  )
   shape = (1,) * (x.ndim - 1) + (-1,)
   m = mu_C.reshape(shape) + r_mu * uniform_m
   s = sigma_C.reshape(shape) + r_sigma * 2**0.5 * lax.erf_inv(uniform_s)
@@ -218,6 +223,5 @@ def _checked(n_mu, n_sigma, r_mu, r_sigma) -> tuple[tuple[str, float], ...]:
   """Returns the keywords of `add_noise`, hashable; checks their ranges."""
   noise = dict(n_mu=n_mu, n_sigma=n_sigma, r_mu=r_mu, r_sigma=r_sigma)
   for name, value in noise.items():
-    if not isinstance(value, jax.core.Tracer):  # a traced one is unknown
-      checks.number(name, value, least=1 if name == 'n_sigma' else 0)
+    checks.number(name, value, least=1 if name == 'n_sigma' else 0)
   return tuple((name, checks.plain(value)) for name, value in noise.items())

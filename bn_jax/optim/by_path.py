@@ -85,7 +85,7 @@ def weight_decay(
   check('weight_decay_on', weight_decay_on)
 
   def penalty(params):
-    if not weight_decay:
+    if not checks.is_traced(weight_decay) and not weight_decay:
       return jnp.zeros(())
     leaves = [
       leaf

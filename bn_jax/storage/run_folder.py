@@ -36,6 +36,8 @@ MANIFEST = {
   'config': dict,
   'modules': (None, MODULES),
   'lowering': (None, str),  # of the step; some networks and old runs lack it
+  'seeds_at_once': (None, int),  # these two: of the program; old runs lack them
+  'numbers': (None, list),
   'records': (None, {'scalars': list, 'arrays': dict}),  # once it has stopped
 }
 # What a manifest must hold for the report and the papers.

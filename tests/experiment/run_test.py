@@ -8,7 +8,7 @@ from absl.testing import absltest
 from bn_jax import errors
 from bn_jax.config import build, files, resolve
 from bn_jax.data import datasets
-from bn_jax.experiment import run
+from bn_jax.experiment import run, together
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
 from tests.fixtures import same_bits, strict
@@ -44,7 +44,9 @@ class TrainerTest(absltest.TestCase):
   @classmethod
   def train(cls, name, program=None, stopped=lambda: False, seed=0):
     folder = cls.at(name, seed)
-    run.train(program or cls.program, [folder], stopped=stopped)
+    program = program or cls.program
+    group = together.Group([folder])
+    run.train({folder.run: program}, group, stopped=stopped)
     return folder.path
 
   @classmethod

@@ -107,7 +107,7 @@ class Case(parameterized.TestCase):
       },
       **{
         path.name: path.read_bytes()
-        for path in (place / 'scalars.jsonl', *(place / 'arrays').iterdir())
+        for path in (place / 'scalars.jsonl', *(place / 'arrays').glob('*'))
       },
       'status': (self.manifest(name)['status'], self.manifest(name)['step']),
     }
@@ -304,6 +304,88 @@ class SignalTest(Case):
     self.assertIn('goes on from there', process.text())
     again = self.server.run('bn_jax', *words)
     self.assertEqual(again.poll(), 0, again.text())
+
+
+class GroupTest(Case):
+  """Five seeds in one program: each goes on from a state of its own."""
+
+  seed = 0  # that `place` is of
+
+  def words(self, name, *more):
+    return (
+      '--config=tests/fixtures/regression_config.py',
+      f'--workdir={self.root / name}', f'--config.steps={_STEPS}',
+      '--config.log_every_steps=2',
+      '--config.measures.landscape.every_steps=8', *more,
+    )  # fmt: skip
+
+  def place(self, name):
+    return self.root / name / 'batchnorm' / f'seed{self.seed}'
+
+  def of_each(self, function, name):
+    """Returns what a function of a run's name gives, of each seed."""
+    values = []
+    for self.seed in range(5):
+      values.append(function(name))
+    self.seed = 0
+    return values
+
+  def ended(self, name, want):
+    """Trains to the end, and compares every seed's bits."""
+    said = self.done(name, program='train without a page')
+    for got, content in zip(self.of_each(self.content, name), want):
+      self.assertEqual(got, content)
+    for manifest in self.of_each(self.manifest, name):
+      self.assertEqual(manifest['seeds_at_once'], 5)
+    return said
+
+  def whole(self):
+    self.done('group', program='train without a page')
+    return self.of_each(self.content, 'group')
+
+  @pytest.mark.slow
+  def test_killed_it_goes_on_to_the_same_bits(self):
+    """Near a save, in which some seeds have saved and others not."""
+    want = self.whole()
+    generator = np.random.default_rng(3)
+    apart, went_on = 0, 0
+    for number in range(2):
+      name = f'group killed {number}'
+      for _ in range(3):
+        process = self.train(name, program='train without a page')
+        step = max(self.saved(name), default=0)
+        self.await_step(process, name, step + generator.integers(1, 12))
+        time.sleep(generator.uniform(0, 0.06))
+        process.kill()
+        self.assertNotIn('Traceback', process.text())
+        newest = self.of_each(lambda name: max(self.saved(name)), name)
+        apart += len(set(newest)) > 1
+      said = self.ended(name, want)
+      went_on += 'goes on from step' in said
+      self.assertNotIn('damaged', said)
+    print(f'{apart} of 6 kills left seeds at two steps, {went_on} went on')
+    self.assertGreater(apart, 0)
+    self.assertGreater(went_on, 0)
+
+  @pytest.mark.slow
+  def test_a_signal_saves_all_at_that_step(self):
+    want = self.whole()
+    for number in (signal.SIGTERM, signal.SIGINT):
+      name = f'group stopped {number}'
+      process = self.train(name, program='train without a page')
+      self.await_step(process, name, 4)
+      process.send(number)
+      self.assertEqual(process.wait(60), 75, process.text())
+      self.assertIn('seed0 and 4 more: stopped at step', process.text())
+      (step,) = set(self.of_each(lambda name: max(self.saved(name)), name))
+      self.assertLess(step, _STEPS)
+      for manifest in self.of_each(self.manifest, name):
+        self.assertEqual(
+          (manifest['status'], manifest['step']), ('interrupted', step)
+        )
+      self.assertEqual(self.of_each(self.reached, name), [step - 1] * 5)
+      said = self.ended(name, want)
+      self.assertEqual(said.count(f'goes on from step {step}'), 5)
 
 
 class TwoWritersTest(Case):

@@ -143,7 +143,8 @@ class TogetherTest(parameterized.TestCase):
     program = _program()
     answers = iter([False] * 9)
     folders = [folder_of(stopped, seed) for seed in _SEEDS]
-    train = functools.partial(run.train, program, folders, at_once=5)
+    group = together.Group(folders, at_once=5)
+    train = functools.partial(run.train, {'batchnorm': program}, group)
     with self.assertRaisesRegex(errors.Interrupted, 'seed0 and 4 more: stopp'):
       train(stopped=lambda: next(answers, True))
     status = {folder.again().status for folder in folders}
@@ -168,7 +169,9 @@ class TogetherTest(parameterized.TestCase):
     workdir = self.folder / 'diverged'
     folders = [folder_of(workdir, seed) for seed in _SEEDS]
     run.train(
-      program._replace(init=broken), folders, at_once=5, stopped=lambda: False
+      {'batchnorm': program._replace(init=broken)},
+      together.Group(folders, at_once=5),
+      stopped=lambda: False,
     )
     self.assert_same(workdir, self.whole, seeds=(0, 1, 2, 4))
     manifest = folder_of(workdir, 3).manifest
@@ -267,9 +270,9 @@ class RuleTest(parameterized.TestCase):
     ):
       numbers = dict.fromkeys(range(earlier), together._even(earlier, 32))
       for number, count in want:
-        left = [folder for folder in folders_of(asked, numbers)
-                if folder.manifest is None]  # fmt: skip
-        got = together.groups(config, problem, left, folders_of(asked, numbers))
+        folders = folders_of(asked, numbers)
+        left = [folder for folder in folders if folder.manifest is None]
+        got = together.groups(config, problem, left, folders)
         self.assertEqual(
           [(n, len(group)) for n, group in got], want[-len(got) :]
         )

@@ -1,0 +1,242 @@
+"""Runs that differ in numbers alone are trained in one program."""
+
+import pathlib
+import shutil
+import tempfile
+
+import jax
+import numpy as np
+import pytest
+from absl.testing import absltest, parameterized
+
+from bn_jax import optim
+from bn_jax.config import build, files, numbers, resolve
+from bn_jax.experiment import experiment
+from bn_jax.storage import checkpoint, records, run_folder
+from bn_jax.storage import files as files_lib
+from bn_jax.training import devices, seeds
+from tests.fixtures import layouts, same_bits, strict
+
+_CONFIG = strict.ROOT / 'tests' / 'fixtures' / 'regression_config.py'
+_NOISY = dict(name='noisy', n_mu=0.5, n_sigma=1.25)
+# One number of each kind, and both at once.
+_RUNS = {
+  'usual': dict(norm=_NOISY),
+  'fast': dict(norm=_NOISY, schedule=dict(learning_rate=2e-3)),
+  'calm': dict(norm=dict(_NOISY, n_mu=0.1, r_sigma=0.0)),
+  'decayed': dict(
+    norm=_NOISY, weight_decay=0.1, schedule=dict(learning_rate=5e-4)
+  ),
+}
+_NUMBERS = (
+  'weight_decay', 'schedule.learning_rate', 'norm.n_mu', 'norm.r_sigma'
+)  # fmt: skip
+
+
+def resolved(runs=None, **overrides):
+  config = files.load(str(_CONFIG)).to_dict()
+  config['runs'] = runs or _RUNS
+  return resolve.experiment(config, {'seeds': [0, 1], **overrides})
+
+
+def folder_of(workdir, run, seed):
+  return run_folder.at(pathlib.Path(workdir), run, seed)
+
+
+class FamiliesTest(parameterized.TestCase):
+  def families(self, **runs):
+    return [tuple(one) for one in numbers.families(resolved(runs).runs)]
+
+  def test_what_differs(self):
+    adamw = dict(name='adamw', weight_decay=1e-3)
+    self.assertEqual(
+      self.families(
+        a={}, b=dict(weight_decay=0.1), c=dict(norm=dict(name='none')),
+        d=dict(schedule=dict(learning_rate=0.1)), e=dict(optimizer=adamw),
+        f=dict(optimizer=dict(adamw, weight_decay=0.0)), g=dict(batch_size=6),
+        h=dict(optimizer=dict(adamw, b1=0.8)), i=dict(norm=dict(momentum=0.5)),
+      ),
+      [
+        (('a', 'b', 'd'), ('weight_decay', 'schedule.learning_rate')),
+        (('c',), ()),
+        (('e', 'f'), ('optimizer.weight_decay',)),
+        (('g',), ()), (('h',), ()), (('i',), ()),
+      ],
+    )  # fmt: skip
+
+  def test_of_a_users_network_no_noise(self):
+    """Its code gets the norm, whose numbers it may look at."""
+    configs = resolved(dict(a=dict(norm=_NOISY), b=_RUNS['calm'])).runs
+    self.assertLen(numbers.families(configs), 1)
+    own = {
+      name: config.replace(model=dict(name='mine:make'))
+      for name, config in configs.items()
+    }
+    self.assertLen(numbers.families(own), 2)
+
+  @parameterized.parameters(*optim.OPTIMIZERS)
+  def test_every_optimizer_takes_them(self, name):
+    optimizer = dict(name=name)
+    if name in ('adamw', 'lion', 'lamb', 'muon'):
+      optimizer['weight_decay'] = 0.1
+    config = resolved(dict(a=dict(optimizer=optimizer))).runs['a']
+    paths = numbers._paths(config)
+    self.assertEqual(
+      'optimizer.weight_decay' in paths, 'weight_decay' in optimizer
+    )
+    problem = build.problem(config)
+    state = jax.eval_shape(problem.init, 0)
+    want = jax.tree.structure(state)
+    one = jax.ShapeDtypeStruct((), 'float32')
+    state = jax.eval_shape(
+      build.step_of_one(config, problem, paths),
+      state._replace(numbers=dict.fromkeys(paths, one)),
+      build.source(config).shapes(config.batch_size),
+    )
+    self.assertEqual(jax.tree.structure(state._replace(numbers=())), want)
+
+  def test_a_rate_that_changes_is_none(self):
+    cosine = dict(name='cosine', learning_rate=0.1, decay_steps=12)
+    self.assertLen(
+      self.families(
+        a=dict(schedule=cosine), b=dict(schedule={**cosine, 'learning_rate': 1})
+      ),
+      2,
+    )
+
+
+class StepsTest(absltest.TestCase):
+  """In float64: what is data of the program is what a constant of it is."""
+
+  def compare(self, steps):
+    configs = resolved().runs
+    problems = {name: build.problem(one) for name, one in configs.items()}
+    config = configs['usual']
+    split = build.source(config).load().train.peek()
+    with jax.enable_x64(True):
+      starts = {
+        name: layouts.widened(problem.init(3))
+        for name, problem in problems.items()
+      }
+      joined = seeds.joined(
+        [
+          state._replace(numbers=numbers.of(configs[name], _NUMBERS))
+          for name, state in starts.items()
+        ],
+        devices.mesh(1),
+      )
+      step = build.step_of_one(config, problems['usual'], _NUMBERS)
+      together = seeds.steps(step, devices.mesh(1))
+      got = jax.device_get(together(joined, split, steps))
+      for i, (name, problem) in enumerate(problems.items()):
+        alone, want = jax.jit(problem.step), starts[name]
+        for _ in range(steps):
+          want = alone(want, split)
+        one = jax.tree.map(lambda x: x[i], got)._replace(numbers=())  # noqa: B023
+        want = jax.device_get(want)
+        layouts.assert_equal(one, want, 1e-9)
+        for exact in ('step', 'key', 'order', 'finite', 'skipped'):
+          same_bits.assert_same(getattr(one, exact), getattr(want, exact))
+
+  @pytest.mark.slow
+  def test_a_hundred_steps(self):
+    self.compare(100)
+
+
+class TrainedTest(parameterized.TestCase):
+  """Four runs x two seeds, trained as eight."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(folder.cleanup)
+    cls.folder = pathlib.Path(folder.name)
+    cls.whole = cls.train('whole')
+
+  @classmethod
+  def train(cls, name, only=None, **overrides):
+    experiment.run(resolved(**overrides), str(cls.folder / name), only=only)
+    return cls.folder / name
+
+  def assert_same(self, got, runs=tuple(_RUNS)):
+    for run in runs:
+      for seed in (0, 1):
+        a, b = (folder_of(one, run, seed) for one in (got, self.whole))
+        self.assertEqual(a.scalars.read_bytes(), b.scalars.read_bytes(), run)
+        states = [
+          checkpoint.Checkpoints(x.checkpoints).about(12) for x in (a, b)
+        ]
+        self.assertEqual(*(state['records'] for state in states))
+
+  def test_all_are_in_one_program(self):
+    for run, config in resolved().runs.items():
+      for seed in (0, 1):
+        manifest = folder_of(self.whole, run, seed).manifest
+        self.assertEqual(manifest['seeds_at_once'], 8)
+        self.assertEqual(tuple(manifest['numbers']), _NUMBERS)
+        self.assertEqual(manifest['config'], config.as_json())
+        self.assertEqual((manifest['status'], manifest['step']), ('done', 12))
+
+  def test_each_is_what_it_is_alone(self):
+    runs = ('calm', 'decayed')  # all numbers differ in one of them
+    only = ','.join(run_folder.label(run, 1) for run in runs)
+    alone = self.train('alone', only=only, seeds_at_once=1)
+    for run in runs:
+      got, want = (
+        list(records.read(folder_of(workdir, run, 1).scalars))
+        for workdir in (self.whole, alone)
+      )
+      for a, b in zip(got, want, strict=True):
+        self.assertEqual(
+          (a.step, a.name, *a.values), (b.step, b.name, *b.values)
+        )
+        for name, value in b.values.items():
+          np.testing.assert_allclose(
+            a.values[name], value, rtol=1e-4, atol=1e-5,
+            err_msg=f'{run} {a.step} {a.name} {name}',
+          )  # fmt: skip
+
+  @pytest.mark.slow
+  def test_what_was_killed_goes_on_to_the_same_bits(self):
+    """Also a run alone, and with the step of some that of others."""
+    killed = shutil.copytree(self.whole, self.folder / 'killed')
+    shutil.rmtree(folder_of(killed, 'calm', 1).path)  # had not begun
+    for run, newest in (('usual', 4), ('fast', 8)):
+      folder = folder_of(killed, run, 0)
+      for step in (8, 12):
+        if step > newest:
+          shutil.rmtree(folder.checkpoints / str(step))
+      manifest = dict(folder.manifest, status='running', step=newest)
+      del manifest['records']
+      files_lib.write_json(folder.manifest_file, manifest, digest=True)
+    # What belongs to one program is one part of --jobs.
+    self.assertEqual(
+      experiment.parts(resolved(), str(killed)), [['usual', 'fast', 'calm']]
+    )
+    self.train('killed', only='fast/seed0')
+    self.train('killed')
+    self.assert_same(killed)
+
+  @pytest.mark.slow
+  def test_a_run_that_diverges_harms_no_other(self):
+    runs = {**_RUNS, 'decayed': dict(_RUNS['decayed'], weight_decay=1e30)}
+    workdir = self.folder / 'diverged'
+    diverged = experiment.run(resolved(runs), str(workdir))
+    self.assertEqual(diverged, ['decayed/seed0', 'decayed/seed1'])
+    self.assert_same(workdir, runs=('usual', 'fast', 'calm'))
+
+  @pytest.mark.slow
+  def test_what_began_alone_goes_on_alone(self):
+    """A run of an earlier version, or of a config with fewer runs."""
+    workdir = self.train('begun', seeds_at_once=1, steps=4)
+    self.train('begun')
+    alone = self.train('alone again', seeds_at_once=1)
+    for run in _RUNS:
+      got, want = (folder_of(one, run, 0) for one in (workdir, alone))
+      self.assertEqual(got.scalars.read_bytes(), want.scalars.read_bytes())
+      self.assertEqual(got.manifest['numbers'], [])
+
+
+if __name__ == '__main__':
+  absltest.main()
