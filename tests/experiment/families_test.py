@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
+from bn_jax import optim
 from bn_jax.config import build, files, numbers, resolve
 from bn_jax.experiment import experiment
 from bn_jax.storage import checkpoint, records, run_folder
@@ -62,6 +63,37 @@ class FamiliesTest(parameterized.TestCase):
         (('g',), ()), (('h',), ()), (('i',), ()),
       ],
     )  # fmt: skip
+
+  def test_of_a_users_network_no_noise(self):
+    """Its code gets the norm, whose numbers it may look at."""
+    configs = resolved(dict(a=dict(norm=_NOISY), b=_RUNS['calm'])).runs
+    self.assertLen(numbers.families(configs), 1)
+    own = {
+      name: config.replace(model=dict(name='mine:make'))
+      for name, config in configs.items()
+    }
+    self.assertLen(numbers.families(own), 2)
+
+  @parameterized.parameters(*optim.OPTIMIZERS)
+  def test_every_optimizer_takes_them(self, name):
+    optimizer = dict(name=name)
+    if name in ('adamw', 'lion', 'lamb', 'muon'):
+      optimizer['weight_decay'] = 0.1
+    config = resolved(dict(a=dict(optimizer=optimizer))).runs['a']
+    paths = numbers._paths(config)
+    self.assertEqual(
+      'optimizer.weight_decay' in paths, 'weight_decay' in optimizer
+    )
+    problem = build.problem(config)
+    state = jax.eval_shape(problem.init, 0)
+    want = jax.tree.structure(state)
+    one = jax.ShapeDtypeStruct((), 'float32')
+    state = jax.eval_shape(
+      build.step_of_one(config, problem, paths),
+      state._replace(numbers=dict.fromkeys(paths, one)),
+      build.source(config).shapes(config.batch_size),
+    )
+    self.assertEqual(jax.tree.structure(state._replace(numbers=())), want)
 
   def test_a_rate_that_changes_is_none(self):
     cosine = dict(name='cosine', learning_rate=0.1, decay_steps=12)
