@@ -7,7 +7,8 @@ names with and without normalization.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,16 +53,52 @@ def measure(
       with jax.default_matmul_precision('highest'):
         values = problem.activations(state, batch, statistics, selection)
       values, mask = placement.host((values, batch.mask))
-      for name in selection:
-        part = distributions.of(values[name], mask)
-        previous = totals.get(name)
-        totals[name] = distributions.merge(previous, part) if previous else part
+      _merge(totals, values, mask)
       count += 1
       if journal is not None:
         journal.keep('merged', _fields(totals) | {'batches': np.array(count)})
     return _arrays(totals)
 
   return look
+
+
+def of_seeds(*, layers: Sequence[str], statistics: str) -> Callable[..., Any]:
+  """Returns `measure` for several seeds, a program for each batch of all."""
+
+  def bind(problem: types.Problem, mapped: Callable[..., Any], batch_of):
+    selection = chosen_layers(problem.taps, layers)
+
+    @mapped
+    def values_of(state, shared):
+      batch = batch_of(state, shared)
+      values = problem.activations(state, batch, statistics, selection)
+      return values, batch.mask
+
+    def look(states: types.TrainState, shared: Iterable[Any]) -> list[dict]:
+      totals = [{} for _ in range(len(states.step))]
+      for one in shared:
+        with jax.default_matmul_precision('highest'):
+          arrays = values_of(states, one)
+        arrays = jax.device_get(arrays)
+        for seed, own in enumerate(totals):
+          _merge(own, *jax.tree.map(lambda x: x[seed], arrays))  # noqa: B023
+      return [_arrays(own) for own in totals]
+
+    return look
+
+  return bind
+
+
+def _merge(
+  totals: dict[str, distributions.Distribution],
+  values: Mapping[str, np.ndarray],
+  mask: np.ndarray | None,
+) -> None:
+  """Adds the values of a batch to the distributions of their layers."""
+  for name, array in values.items():
+    part = distributions.of(array, mask)
+    previous = totals.get(name)
+    totals[name] = distributions.merge(previous, part) if previous else part
 
 
 def chosen_layers(taps: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -171,5 +208,6 @@ KIND = kind_lib.Kind(
   one_batch=False,
   arrays=True,
   cost=lambda section, layers: kind_lib.Cost(values=1),
+  of_seeds=of_seeds,
   forward=_forward,
 )

@@ -1,7 +1,7 @@
 """Measures the loss along one direction for several seeds in one program."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -34,26 +34,27 @@ def of_seeds(
   if per_layer or not is_whole or direction not in steps_lib.DIRECTIONS:
     return None
 
-  def of_one(problem, state_and_sizes, split):
+  def of_one(problem, batch_of, state_and_sizes, shared):
     state, sizes = state_and_sizes
-    batch = problem.batch(state, split)
+    batch = batch_of(state, shared)
     loss = chunks.argument(problem.loss(state, batch, statistics))
     key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
     return _traced(loss, state.params, sizes, direction, key, curvature)
 
-  def bind(problem: types.Problem, mapped: Callable[..., Any]):
-    rates_of = mapped(lambda state, split: problem.learning_rate(state))
-    curves_of = mapped(functools.partial(of_one, problem))
+  def bind(problem: types.Problem, mapped: Callable[..., Any], batch_of):
+    rates_of = mapped(lambda state, shared: problem.learning_rate(state))
+    curves_of = mapped(functools.partial(of_one, problem, batch_of))
 
-    def look(states: types.TrainState, split: types.Split) -> list[dict]:
-      rates = np.asarray(rates_of(states, split), float)
+    def look(states: types.TrainState, shared: Iterable[Any]) -> list[dict]:
+      (shared,) = shared
+      rates = np.asarray(rates_of(states, shared), float)
       steps = rates[:, None] * step_factors
       if step_sizes:
         steps = np.tile(np.asarray(step_sizes, float), (len(rates), 1))
       # At a rate of 0 no step is asked for: those of size 1 are left out.
       sizes = np.where(steps > 0, steps, 1.0)
       with jax.default_matmul_precision('highest'):
-        arrays = curves_of((states, jnp.asarray(sizes)), split)
+        arrays = curves_of((states, jnp.asarray(sizes)), shared)
       arrays = jax.device_get(arrays)
       return [
         _of_seed(jax.tree.map(lambda x: x[i], arrays), steps[i])  # noqa: B023

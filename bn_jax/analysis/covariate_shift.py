@@ -5,7 +5,7 @@ define it for optimization (Definition 2.1 and Figure 3). The 2015 paper defines
 it by distributions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -80,10 +80,7 @@ def covariate_shift(
       if len(rows) > 1:  # else Python runs ahead, with many gradients at once
         jax.block_until_ready(rows[-2])
       point = by_layer.moved(params, new_params, layers_before)
-      _, new_gradient = gradients.value_and_gradient(loss, point, journal, name)
-      row = _compare(
-        *(by_layer.own(tree, prefixes) for tree in (gradient, new_gradient))
-      )
+      row = _row(loss, point, gradient, prefixes, journal, name)
       if journal is not None:
         journal.keep(f'{name}_row', jax.device_get(row))
         journal.drop(name)
@@ -127,11 +124,7 @@ def measure(
   def look(problem, state, batch, journal):
     loss = objective.of(problem, state, batch)
     updates = gradients.updates(problem, state, loss, journal)
-    # The first path of a layer is that of its weights and bias.
-    own_layers = tuple(
-      (name, paths if norm_parameters else paths[:1])
-      for name, paths in problem.layers(state)
-    )
+    own_layers = _own_layers(problem, state, norm_parameters)
     names = chosen or default_layers([name for name, _ in own_layers])
     shift = covariate_shift(
       objective.of_data(problem, state, batch),
@@ -150,12 +143,82 @@ def measure(
   return look
 
 
+def of_seeds(
+  *,
+  layers: Sequence[str],
+  statistics: str,
+  norm_parameters: bool,
+  chunk_size: int | None,
+  group_size: int | None,
+) -> Callable[..., Any] | None:
+  """Returns `measure` for several seeds: all layers of all in one program."""
+  if chunk_size is not None or group_size is not None:
+    return None
+
+  def bind(problem: types.Problem, mapped: Callable[..., Any], batch_of):
+    @mapped
+    def rows_of(state, shared):
+      batch = batch_of(state, shared)
+      loss, of_data = (
+        chunks.argument(
+          problem.loss(state, batch, statistics, penalised=is_penalised)
+        )
+        for is_penalised in (True, False)
+      )
+      updates = gradients.updates(problem, state, loss, None)
+      new_params = trees.add_scaled(state.params, 1.0, updates)
+      own_layers = _own_layers(problem, state, norm_parameters)
+      names = layers or default_layers([name for name, _ in own_layers])
+      _, gradient = gradients.value_and_gradient(of_data, state.params)
+      rows = {}
+      for name, prefixes in by_layer.chosen(own_layers, names):
+        before = own_layers[: [layer for layer, _ in own_layers].index(name)]
+        point = by_layer.moved(state.params, new_params, before)
+        rows[name] = _row(of_data, point, gradient, prefixes)
+      return rows
+
+    def look(states: types.TrainState, shared: Iterable[Any]) -> list[dict]:
+      (shared,) = shared
+      with jax.default_matmul_precision('highest'):
+        rows = jax.device_get(rows_of(states, shared))
+      return [
+        {
+          f'{name}/{quantity}': rows[name][quantity][seed]
+          for name, _ in problem.layers(states)
+          if name in rows
+          for quantity in QUANTITIES
+        }
+        for seed in range(len(states.step))
+      ]
+
+    return look
+
+  return bind
+
+
+def _own_layers(problem, state, norm_parameters):
+  """Returns the layers with the paths of the parameters that are compared."""
+  # The first path of a layer is that of its weights and bias.
+  return tuple(
+    (name, paths if norm_parameters else paths[:1])
+    for name, paths in problem.layers(state)
+  )
+
+
 def default_layers(names: Sequence[str]) -> tuple[str, ...]:
   """Returns the layers a third and two thirds of the way, [9, 17] of 25."""
   if not names:
     return ()
   indices = {-(-k * len(names) // 3) - 1 for k in (1, 2)}
   return tuple(names[index] for index in sorted(indices))
+
+
+def _row(loss, point, gradient, prefixes, journal=None, name='gradient'):
+  """Returns the quantities of a layer whose earlier layers are at a point."""
+  _, new_gradient = gradients.value_and_gradient(loss, point, journal, name)
+  return _compare(
+    *(by_layer.own(tree, prefixes) for tree in (gradient, new_gradient))
+  )
 
 
 @jax.jit
@@ -186,4 +249,5 @@ KIND = kind_lib.Kind(
   },
   layers='all',
   cost=_cost,
+  of_seeds=of_seeds,
 )

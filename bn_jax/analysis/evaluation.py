@@ -1,7 +1,7 @@
 """Measures loss and accuracy over many batches, with running statistics."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,21 +42,47 @@ def measure() -> types.Measure:
         sums.append(_sums(problem, state, batch))
       if journal is not None:
         journal.keep('sums', _columns(jax.device_get(sums)))
-    # In float64: a float32 running sum over 10,000 losses loses digits.
-    columns = _columns(jax.device_get(sums))
-    total = {n: part.sum(dtype=np.float64) for n, part in columns.items()}
-    of_average = {
-      name.removeprefix(_AVERAGED): total.pop(name)
-      for name in tuple(total)
-      if name.startswith(_AVERAGED)
-    }
-    return means(total) | {
-      f'{_AVERAGED}{name}': mean
-      for name, mean in (means(of_average) if of_average else {}).items()
-      if name != 'count'
-    }
+    return _values(_columns(jax.device_get(sums)))
 
   return look
+
+
+def of_seeds() -> Callable[..., Any]:
+  """Returns `measure` for several seeds, a program for each batch of all."""
+
+  def bind(problem: types.Problem, mapped: Callable[..., Any], batch_of):
+    sums_of = mapped(
+      lambda state, shared: _sums(problem, state, batch_of(state, shared))
+    )
+
+    def look(states: types.TrainState, shared: Iterable[Any]) -> list[dict]:
+      with jax.default_matmul_precision('highest'):
+        sums = [sums_of(states, one) for one in shared]
+      columns = _columns(jax.device_get(sums))  # [batches, seeds] each
+      return [
+        _values({name: parts[:, seed] for name, parts in columns.items()})
+        for seed in range(len(states.step))
+      ]
+
+    return look
+
+  return bind
+
+
+def _values(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns what a look does, from `_columns`."""
+  # In float64: a float32 running sum over 10,000 losses loses digits.
+  total = {n: part.sum(dtype=np.float64) for n, part in columns.items()}
+  of_average = {
+    name.removeprefix(_AVERAGED): total.pop(name)
+    for name in tuple(total)
+    if name.startswith(_AVERAGED)
+  }
+  return means(total) | {
+    f'{_AVERAGED}{name}': mean
+    for name, mean in (means(of_average) if of_average else {}).items()
+    if name != 'count'
+  }
 
 
 def _sums(problem, state, batch) -> dict[str, jax.Array]:
@@ -108,5 +134,6 @@ KIND = kind_lib.Kind(
   },
   one_batch=False,
   cost=lambda section, layers: kind_lib.Cost(values=1),
+  of_seeds=of_seeds,
   forward=_forward,
 )

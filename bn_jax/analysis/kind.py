@@ -86,10 +86,12 @@ class Kind:
       activations it changes, which a network may forbid; None: it reads them.
     cost: (section, number of layers of the network) -> its evaluations, or
       words for evaluations of another kind.
-    of_seeds: keywords -> (problem, mapped) -> (states, split) -> what `make`'s
-      measure returns for each seed, computed in one program; `mapped` compiles
-      a function of one seed's state and the split for several. None, or a None
-      for the keywords: seeds are looked at one after the other.
+    of_seeds: keywords -> (problem, mapped, batch_of) -> (states, shared) ->
+      what `make`'s measure returns for each seed, one program for all. Each of
+      `shared` is a batch of all seeds, or what theirs are drawn from:
+      `batch_of(state, one)` is that of a seed. `mapped` compiles a function of
+      one seed's state and of what they share for several. None, or a None for
+      the keywords: seeds are looked at one after the other.
     forward: (problem, state, batch, section) -> (jitted function, arguments),
       one of its passes over a batch, to be compiled and timed; None for a
       measure whose `cost` is in gradients of the loss, or in words.

@@ -205,13 +205,15 @@ def problem_of_seeds(
   if not numbers:
     return problem
 
-  def at(state):
-    return _problem(numbers_lib.replaced(config, state.numbers), sight)
+  def own(name):
+    def function(state, *rest, **more):
+      varied = numbers_lib.replaced(config, state.numbers)
+      return getattr(_problem(varied, sight), name)(state, *rest, **more)
 
-  return problem._replace(
-    loss=lambda state, *rest, **more: at(state).loss(state, *rest, **more),
-    learning_rate=lambda state: at(state).learning_rate(state),
-  )
+    return function
+
+  names = ('loss', 'learning_rate', 'updates', 'evaluate', 'activations')
+  return problem._replace(**{name: own(name) for name in names})
 
 
 def _step(

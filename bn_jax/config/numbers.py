@@ -8,7 +8,7 @@ the config has it. So no shape and no branch in Python may hang on it.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bn_jax import optim
+from bn_jax import optim, plugins
 from bn_jax.config.run_config import RunConfig
 
 # Section -> constructors -> keywords; those of users may want Python's numbers.
@@ -69,6 +69,8 @@ def _paths(config: RunConfig) -> tuple[str, ...]:
   """Returns the paths of all numbers of a run that can be data."""
   paths = ['weight_decay']
   for section, constructors in _IN_SECTIONS.items():
+    if section == 'norm' and plugins.is_reference(config.model['name']):
+      continue  # a user's network is given the norm, and may look at it
     keywords = getattr(config, section)
     if (name := keywords['name']) in constructors:
       paths += [

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from bn_jax import analysis, checks, errors, models, plugins
-from bn_jax.config import build, epochs, merging, parser, schema
+from bn_jax.config import build, epochs, merging, numbers, parser, schema
 from bn_jax.config.run_config import (
   KEYS,
   MOST_SEEDS,
@@ -133,9 +133,12 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
       run = _completed(run)
       complete[name] = RunConfig.of(run, modules=_modules(run))
   seeds = _checked_seeds(seeds)
-  for name, run in complete.items():
-    with naming(name, runs):
-      _check_at_once(run.seeds_at_once, seeds)
+  for family in numbers.families(complete):
+    for name in family.names:
+      with naming(name, runs):
+        _check_at_once(
+          complete[name].seeds_at_once, len(seeds) * len(family.names)
+        )
   return Experiment(complete, seeds, tuple(expected))
 
 
@@ -249,12 +252,12 @@ def _checked_seeds(seeds: Any) -> tuple[int, ...]:
   return tuple(seeds)
 
 
-def _check_at_once(number: int | str, seeds: tuple[int, ...]) -> None:
-  """Raises ConfigError for more seeds at once than there are."""
-  if number != 'auto' and number > len(seeds):
+def _check_at_once(number: int | str, count: int) -> None:
+  """Raises ConfigError for more seeds at once than runs that share have."""
+  if number != 'auto' and number > count:
     raise errors.ConfigError(
-      f'config.seeds_at_once: {number} of {len(seeds)} seeds; allowed: 1 to '
-      f"{len(seeds)}, or 'auto'"
+      f'config.seeds_at_once: {number} of {count} seeds; allowed: 1 to '
+      f"{count}, or 'auto'"
     )
 
 

@@ -70,32 +70,52 @@ def probes(
         every_steps,
         measure.arrays,
         measure.conditions,
-        _look_at_all(section, config, feed),
+        _look_at_all(section, config, dataset, feed, check_stop),
       )
     )
   return bound_probes
 
 
 def _look_at_all(
-  section: Mapping[str, Any], config: RunConfig, feed: datasets.Feed
+  section: Mapping[str, Any],
+  config: RunConfig,
+  dataset: datasets.Dataset,
+  feed: datasets.Feed,
+  check_stop: Callable[[], None],
 ) -> Callable[[types.TrainState], list[dict[str, Any]]] | None:
   """Returns the look at several seeds at once, built at its first call.
 
   None for what is looked at seed by seed.
   """
   of_seeds = analysis.kind_of(section['name']).of_seeds
-  if of_seeds is None or section['data'] != 'current_batch':
+  if of_seeds is None:
     return None
+  is_drawn = section['data'] == 'current_batch'
   bind = of_seeds(**{k: v for k, v in keywords(section).items() if k != 'name'})
   if bind is None:
     return None
 
   @functools.cache
   def look(numbers):
+    problem = build.problem_of_seeds(config, numbers)
+    batch_of = problem.batch if is_drawn else lambda state, batch: batch
     mapped = functools.partial(seeds.mapped, devices=build.mesh(config))
-    return bind(build.problem_of_seeds(config, numbers), mapped)
+    return bind(problem, mapped, batch_of)
 
-  return lambda states: look(tuple(states.numbers))(states, feed.peek())
+  @functools.cache
+  def batches():
+    # Whole on each device, which has seeds of its own.
+    whole = devices_lib.whole(build.mesh(config))
+    return _of_split(
+      section['data'], config, dataset, lambda x: jax.device_put(x, whole)
+    )
+
+  def shared():
+    for part in (feed.peek(),) if is_drawn else batches()():
+      check_stop()
+      yield part
+
+  return lambda states: look(tuple(states.numbers))(states, shared())
 
 
 def bound(
@@ -218,16 +238,24 @@ def _batches(
   """Returns state -> the batches that a measure looks at."""
   if data == 'current_batch':
     return lambda state: (problem.batch(state, feed.peek()),)
-  devices = build.mesh(config)
+  laid = functools.partial(devices_lib.laid, devices=build.mesh(config))
+  batches = _of_split(data, config, dataset, laid)
+  return lambda state: batches()
+
+
+def _of_split(
+  data: str,
+  config: RunConfig,
+  dataset: datasets.Dataset,
+  laid: Callable[[types.Batch], types.Batch],
+) -> Callable[[], Iterable[types.Batch]]:
+  """Returns () -> the batches of a split that a measure looks at, laid."""
   name, _, count = data.partition(':')
   split = getattr(dataset, name)
   if count:
-    batch = devices_lib.laid(split.first(int(count)), devices)
-    return lambda state: (batch,)
-  size = config.evaluation_batch_size
-  return lambda state: (
-    devices_lib.laid(batch, devices) for batch in split.batches(size)
-  )
+    batch = laid(split.first(int(count)))
+    return lambda: (batch,)
+  return lambda: map(laid, split.batches(config.evaluation_batch_size))
 
 
 def check(config: RunConfig, problem: types.Problem) -> None:

@@ -195,9 +195,8 @@ def _train(seeds, group, stopped, unless_stopped) -> None:
 
   else:
     mesh = build.mesh(config)
-    # The program is for so many seeds, and as many on each device. The rest
-    # are copies, which nobody reads.
-    places = -(-group.at_once // mesh.size) * mesh.size
+    # The program is for so many seeds; the rest are copies, which nobody reads.
+    places = seeds_lib.places(group.at_once, mesh)
     states = [seed.with_numbers(group.numbers) for seed in seeds]
     state = seeds_lib.joined(
       [*states, *states[:1] * (places - len(states))], mesh

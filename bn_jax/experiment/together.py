@@ -28,9 +28,9 @@ _SHARE = 0.5
 # row that fits; 1 beyond the last. By `python -m benchmarks seeds` on a CPU; on
 # other platforms nothing was measured.
 _AT_ONCE = ((1e9, 32),)
-# Bytes of the states of a group: more leave the caches of a processor, and 32
-# networks of 100,000 parameters take longer in one program than one by one.
-_CACHED = 8e6
+# Bytes of the state of a seed on a CPU: of more, not even a block stays in the
+# caches of a processor.
+_CACHED = 2e6
 # The fewest seeds for which a program of several pays.
 _FEWEST = 4
 
@@ -55,6 +55,7 @@ def of_family(
   problems: Mapping[str, types.Problem],
   left: Mapping[str, Sequence[run_folder.RunFolder]],
   asked: Mapping[str, Sequence[run_folder.RunFolder]],
+  shares: int = 1,
 ) -> list[Group]:
   """Returns the groups of runs that differ in numbers alone, in their order.
 
@@ -64,6 +65,7 @@ def of_family(
   Args:
     configs, problems: by the names of the runs.
     left, asked: the same of their folders, see `groups`; runs without lack.
+    shares: how many such groups share the memory.
   """
   begun_apart, others = {}, []
   for name in filter(left.__contains__, family.names):
@@ -74,10 +76,10 @@ def of_family(
       else:
         begun_apart.setdefault((name, begun[1]), []).append(folder)
   divided = [
-    Group(seeds, at_once, numbers)
+    (seeds, at_once, numbers)
     for (name, numbers), folders in begun_apart.items()
     for at_once, seeds in groups(
-      configs[name], problems[name], folders, asked[name]
+      configs[name], problems[name], folders, asked[name], shares
     )
   ]
   if others:
@@ -85,13 +87,17 @@ def of_family(
     everything = [
       folder for one in family.names if one in asked for folder in asked[one]
     ]
-    for at_once, seeds in groups(
-      configs[name], problems[name], others, everything
-    ):
-      # A program of one has the numbers of its config.
-      numbers = family.numbers if at_once > 1 else ()
-      divided.append(Group(seeds, at_once, numbers))
-  return divided
+    divided += [
+      (seeds, at_once, family.numbers)
+      for at_once, seeds in groups(
+        configs[name], problems[name], others, everything, shares
+      )
+    ]
+  # A program of one has the numbers of its config.
+  return [
+    Group(seeds, at_once, numbers if at_once > 1 else ())
+    for seeds, at_once, numbers in divided
+  ]
 
 
 def groups(
@@ -260,7 +266,7 @@ def _by_table(config: RunConfig, problem: types.Problem) -> int:
   number = next((n for most, n in _AT_ONCE if operations <= most), 1)
   if jax.default_backend() == 'cpu':
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-    number = max(1, min(number, int(_CACHED // size)))
+    number = number if size <= _CACHED else 1
   return number * config.devices
 
 

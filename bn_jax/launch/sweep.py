@@ -8,11 +8,12 @@ import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from bn_jax import errors, modules
 from bn_jax.config import flags
+from bn_jax.config import numbers as numbers_lib
 from bn_jax.config.run_config import MOST_SEEDS, RunConfig
 from bn_jax.storage import run_folder
 
@@ -51,10 +52,10 @@ class Cell(NamedTuple):
 
 
 class Group(NamedTuple):
-  """Cells that one command trains: one, or seeds of a run in one program.
+  """Cells that one command trains: one, or those that share a program.
 
   Attributes:
-    cells: of one run of one combination.
+    cells: of one combination.
     at_once: for how many seeds the program is.
   """
 
@@ -68,8 +69,9 @@ class Group(NamedTuple):
   @property
   def label(self) -> str:
     """Returns the value of --only, 'RUN/seed0:32' for seeds in a row."""
-    run = self.cells[0].folder.run
-    return run_folder.labels(run, [cell.folder.seed for cell in self.cells])
+    return ','.join(
+      run_folder.labels(run, seeds) for run, seeds in self._seeds().items()
+    )
 
   @property
   def words(self) -> tuple[str, ...]:
@@ -78,9 +80,18 @@ class Group(NamedTuple):
     if self.at_once > 1 and config.seeds_at_once == 'auto':
       # Said, so that what the job finds out there makes no other program.
       line = [w for w in line if not w.startswith('--config.seeds_at_once=')]
-      run = self.cells[0].folder.run
-      line.append(f'--config.runs.{run}.seeds_at_once={self.at_once}')
+      line += [
+        f'--config.runs.{run}.seeds_at_once={self.at_once}'
+        for run in self._seeds()
+      ]
     return (*line, f'--only={self.label}')
+
+  def _seeds(self) -> dict[str, list[int]]:
+    """Returns run -> its seeds."""
+    seeds = {}
+    for cell in self.cells:
+      seeds.setdefault(cell.folder.run, []).append(cell.folder.seed)
+    return seeds
 
 
 class Sweep(NamedTuple):
@@ -139,7 +150,8 @@ def groups(
 ) -> list[Group]:
   """Returns the jobs for the cells to start, in the order of the sweep.
 
-  Seeds that `seeds_at_once` has in one program are a job; 'auto' goes by this
+  What `seeds_at_once` has in one program is a job: seeds of a run, and of runs
+  that differ in numbers alone. 'auto' goes by this
   machine's processor, as no accelerator is touched. Where this machine lacks
   what the rule needs, such as the data, each seed is a job.
 
@@ -148,30 +160,32 @@ def groups(
     to_start: those of them that are to start.
     shares: how many jobs share the memory of this machine.
   """
-  divided, paths = [], {cell.folder.path for cell in to_start}
-  by_run = itertools.groupby(cells, lambda c: (c.workdir, c.folder.run))
-  for _, of_run in by_run:
-    of_run = list(of_run)
-    left = {c.folder.seed: c for c in of_run if c.folder.path in paths}
-    folders = [cell.folder for cell in left.values()]
-    asked = [cell.folder for cell in of_run]
-    for at_once, seeds in _together(of_run[0].config, folders, asked, shares):
-      divided.append(
-        Group(tuple(left[folder.seed] for folder in seeds), at_once)
-      )
+  divided, started = [], {cell.folder for cell in to_start}
+  for _, of_workdir in itertools.groupby(cells, lambda cell: cell.workdir):
+    by_folder = {cell.folder: cell for cell in of_workdir}
+    asked, left = {}, {}
+    for folder in by_folder:
+      asked.setdefault(folder.run, []).append(folder)
+      if folder in started:
+        left.setdefault(folder.run, []).append(folder)
+    configs = {
+      run: by_folder[folders[0]].config for run, folders in asked.items()
+    }
+    for family in numbers_lib.families(configs):
+      for group in _together(family, configs, left, asked, shares):
+        of_group = tuple(by_folder[folder] for folder in group.folders)
+        divided.append(Group(of_group, group.at_once))
   return divided
 
 
 def _together(
-  config: RunConfig,
-  folders: Sequence[run_folder.RunFolder],
-  asked: Sequence[run_folder.RunFolder],
+  family: numbers_lib.Family,
+  configs: Mapping[str, RunConfig],
+  left: Mapping[str, list[run_folder.RunFolder]],
+  asked: Mapping[str, list[run_folder.RunFolder]],
   shares: int,
-) -> list[tuple[int, list[run_folder.RunFolder]]]:
-  """Returns what `together.groups` does; groups of one where it cannot tell."""
-  apart = [(1, [folder]) for folder in folders]
-  if config.seeds_at_once == 1 or len(asked) == 1 or not folders:
-    return apart
+) -> list[Any]:
+  """Returns what `together.of_family` does; of one each if it cannot tell."""
   import jax
 
   # A GPU that this process takes would be missing for the jobs.
@@ -179,11 +193,20 @@ def _together(
   from bn_jax.config import build
   from bn_jax.experiment import together
 
+  folders = [one for run in family.names if run in left for one in left[run]]
+  apart = [together.Group([folder]) for folder in folders]
+  if not folders or sum(len(asked[run]) for run in family.names) == 1:
+    return apart
+  config = configs[folders[0].run]
+  if config.seeds_at_once == 1:
+    return apart
   try:
     with modules.bound(config.modules):
-      # As many devices as the job will have need not be here.
+      # As many devices as the job will have need not be here; and the runs have
+      # the same shapes.
       problem = build.problem(config.replace(devices=1, layout='jit'))
-      return together.groups(config, problem, folders, asked, shares)
+      problems = dict.fromkeys(family.names, problem)
+      return together.of_family(family, configs, problems, left, asked, shares)
   except errors.Failure:  # which the job will find, and say
     return apart
 

@@ -192,11 +192,30 @@ class LooksTest(parameterized.TestCase):
     config = resolved().runs['batchnorm']
     section = dict(config.measures['landscape'], **keywords)
     config = config.replace(measures={'landscape': section})
+
     if warmup_steps:
       schedule = dict(
         name='cosine', learning_rate=1e-3, decay_steps=12, warmup_steps=3
       )
       config = config.replace(schedule=schedule)
+    self.compare(config)
+
+  @parameterized.parameters(
+    dict(name='evaluation', data='test'),  # 40 in batches of 16: padded
+    dict(name='activations', data='test:30', layers=('linear2',)),
+    dict(name='activations', data='current_batch', statistics='running'),
+    dict(name='covariate_shift', data='current_batch', layers=('linear3',)),
+    dict(name='covariate_shift', data='train:8', norm_parameters=False),
+    dict(name='along_gradient', data='train:8', step_factors=(1.0,)),
+  )
+  def test_other_measures(self, **section):
+    measures = {'m': dict(every_steps=1, **section)}
+    config = files.load(str(_CONFIG)).to_dict()
+    changes = {'measures': measures, 'evaluation_batch_size': 16}
+    experiment = resolve.experiment({**config, **changes}, {})
+    self.compare(experiment.runs['batchnorm'])
+
+  def compare(self, config):
     program = run.program(
       config, build.problem(config), build.source(config).load()
     )
@@ -213,7 +232,10 @@ class LooksTest(parameterized.TestCase):
         self.assertEqual(values[name].dtype, value.dtype)
 
   def test_what_is_looked_at_seed_by_seed(self):
-    for keywords in (dict(per_layer=True), dict(data='train:8')):
+    for keywords in (
+      dict(per_layer=True),
+      dict(chunk_size=4, statistics='running'),
+    ):
       config = resolved().runs['batchnorm']
       section = dict(config.measures['landscape'], **keywords)
       config = config.replace(measures={'landscape': section})

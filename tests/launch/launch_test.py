@@ -273,6 +273,27 @@ class GroupsTest(LaunchCase):
   def test_which_seeds_share_a_job(self, settings, want):
     self.assertEqual(self.only(self.groups(*settings)), want)
 
+  def test_runs_that_differ_in_numbers_alone_share_a_job(self):
+    cells = self.expand('seeds=0:2', config=_TOGETHER)
+    rates = {'slow': 1e-4, 'usual': 1e-3}
+    schedules = {run: dict(name='constant', learning_rate=rate)
+                 for run, rate in rates.items()}  # fmt: skip
+    cells = [
+      cell._replace(
+        folder=run_folder.at(cell.workdir, run, cell.folder.seed),
+        config=cell.config.replace(schedule=schedules[run]),
+      )
+      for run in rates
+      for cell in cells
+    ]
+    (group,) = sweep.groups(cells, cells)
+    *_, slow, usual, only = group.words
+    self.assertEqual(slow, '--config.runs.slow.seeds_at_once=4')
+    self.assertEqual(usual, '--config.runs.usual.seeds_at_once=4')
+    self.assertEqual(
+      only, '--only=slow/seed0,slow/seed1,usual/seed0,usual/seed1'
+    )
+
   def test_what_is_done_is_left_out(self):
     groups = self.groups('seeds=0:8', done=(0, 3, 4))
     self.assertEqual(

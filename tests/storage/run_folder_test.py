@@ -109,7 +109,7 @@ class RunFolderTest(absltest.TestCase):
     folder = run_folder.at(self.workdir, 'a', 2)
     optional = (
       'step', 'git_commit', 'measures', 'modules', 'normalization', 'records',
-      'lowering', 'measure_lowering',
+      'lowering', 'measure_lowering', 'seeds_at_once', 'numbers',
     )  # fmt: skip
     for key in run_folder.WHOLE.keys() - set(optional):
       changed = {k: v for k, v in folder.manifest.items() if k != key}

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from absl.testing import absltest, parameterized
 
-from bn_jax import models, norms
+from bn_jax import norms
 from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
-from tests.fixtures import commanded, strict
+from tests.fixtures import commanded, models_small, strict
 
 run = commanded.run
 
@@ -86,8 +86,8 @@ class PopulationTest(absltest.TestCase):
 class KeepsTest(parameterized.TestCase):
   @parameterized.parameters(*norms.NORMS)
   def test_says_whether_they_can_be_estimated(self, name):
-    x = jnp.zeros((4, 8, 8, 3))
-    module = models.make('resnet20', num_classes=2, norm=name)
+    module, shape = models_small.make('vgg11', name)
+    x = jnp.zeros((4, *shape))
     variables = jax.eval_shape(
       lambda: module.init(jax.random.key(0), x, statistics='running')
     )
