@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import tempfile
 
 import jax
 import numpy as np
@@ -15,7 +14,7 @@ from bn_jax.experiment import experiment
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
 from bn_jax.training import devices, seeds
-from tests.fixtures import layouts, same_bits, strict
+from tests.fixtures import layouts, same_bits, scratch, strict
 
 _CONFIG = strict.ROOT / 'tests' / 'fixtures' / 'regression_config.py'
 _NOISY = dict(name='noisy', n_mu=0.5, n_sigma=1.25)
@@ -149,9 +148,7 @@ class TrainedTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.folder = pathlib.Path(folder.name)
+    cls.folder = scratch.folder(cls)
     cls.whole = cls.train('whole')
 
   @classmethod
