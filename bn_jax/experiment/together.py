@@ -28,9 +28,9 @@ _SHARE = 0.5
 # row that fits; 1 beyond the last. By `python -m benchmarks seeds` on a CPU; on
 # other platforms nothing was measured.
 _AT_ONCE = ((1e9, 32),)
-# Bytes of the states of a group: more leave the caches of a processor, and 32
-# networks of 100,000 parameters take longer in one program than one by one.
-_CACHED = 8e6
+# Bytes of the state of a seed on a CPU: of more, not even a block stays in the
+# caches of a processor.
+_CACHED = 2e6
 # The fewest seeds for which a program of several pays.
 _FEWEST = 4
 
@@ -266,7 +266,7 @@ def _by_table(config: RunConfig, problem: types.Problem) -> int:
   number = next((n for most, n in _AT_ONCE if operations <= most), 1)
   if jax.default_backend() == 'cpu':
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-    number = max(1, min(number, int(_CACHED // size)))
+    number = number if size <= _CACHED else 1
   return number * config.devices
 
 

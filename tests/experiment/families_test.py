@@ -11,17 +11,19 @@ from absl.testing import absltest, parameterized
 from bn_jax import optim
 from bn_jax.config import build, files, numbers, resolve
 from bn_jax.experiment import experiment
+from bn_jax.experiment import run as run_lib
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
 from bn_jax.training import devices, seeds
 from tests.fixtures import layouts, same_bits, scratch, strict
 
 _CONFIG = strict.ROOT / 'tests' / 'fixtures' / 'regression_config.py'
+_FAST = dict(learning_rate=2e-3)
 _NOISY = dict(name='noisy', n_mu=0.5, n_sigma=1.25)
 # One number of each kind, and both at once.
 _RUNS = {
   'usual': dict(norm=_NOISY),
-  'fast': dict(norm=_NOISY, schedule=dict(learning_rate=2e-3)),
+  'fast': dict(norm=_NOISY, schedule=_FAST),
   'calm': dict(norm=dict(_NOISY, n_mu=0.1, r_sigma=0.0)),
   'decayed': dict(
     norm=_NOISY, weight_decay=0.1, schedule=dict(learning_rate=5e-4)
@@ -140,6 +142,40 @@ class StepsTest(absltest.TestCase):
   @pytest.mark.slow
   def test_a_hundred_steps(self):
     self.compare(100)
+
+
+class LooksTest(absltest.TestCase):
+  @pytest.mark.slow
+  def test_each_has_its_own_numbers(self):
+    """The rate in the step of a shift, the noise in what enters a layer."""
+    paths = ('schedule.learning_rate', 'norm.n_mu')
+    of = dict(every_steps=1, data='current_batch', layers=('linear2',))
+    config = files.load(str(_CONFIG)).to_dict()
+    config['runs'] = {
+      'usual': dict(norm=_NOISY),
+      'other': dict(norm=dict(_NOISY, n_mu=0.1), schedule=_FAST),
+    }
+    config['measures'] = {
+      name: dict(name=name, **of) for name in ('covariate_shift', 'activations')
+    }
+    programs = [
+      run_lib.program(
+        config, build.problem(config), build.source(config).load()
+      )
+      for config in resolve.experiment(config, {}).runs.values()
+    ]
+    states = [
+      one.init(3)._replace(numbers=numbers.of(one.config, paths))
+      for one in programs
+    ]
+    joined = seeds.joined(states, devices.mesh(1))
+    for i, probe in enumerate(programs[0].probes):
+      for got, one in zip(probe.look_at_all(joined), programs, strict=True):
+        want = one.probes[i].look(one.init(3))
+        for name, value in want.items():
+          np.testing.assert_allclose(
+            got[name], value, rtol=1e-3, atol=1e-5, err_msg=name
+          )
 
 
 class TrainedTest(parameterized.TestCase):

@@ -137,20 +137,32 @@ def _pads(length: int, window: int, stride: int) -> tuple[int, int]:
 
 
 def _slices(x, axis, window, stride, fill) -> list[jax.Array]:
-  """Returns, for each place in the window, the inputs at it of all windows.
-
-  An axis is split into the inputs 0, stride, 2 stride, ... and those after
-  them, of which windows are slices without a stride: derivatives of slices with
-  one are scattered, which is slow.
-  """
+  """Returns the slices of x, padded with `fill` as 'SAME' does it."""
   length = x.shape[axis]
   before, after = _pads(length, window, stride)
   count = (length + before + after - window) // stride + 1
-  rows = count + (window - 1) // stride
+  groups = count + (window - 1) // stride
   padding = [(0, 0, 0)] * x.ndim
-  padding[axis] = (before, rows * stride - length - before, 0)
+  padding[axis] = (before, groups * stride - length - before, 0)
   x = lax.pad(x, jnp.asarray(fill, x.dtype), padding)
-  x = x.reshape(*x.shape[:axis], rows, stride, *x.shape[axis + 1 :])
+  return slices(x, axis, window, stride)
+
+
+def slices(
+  x: jax.Array, axis: int, window: int, stride: int
+) -> list[jax.Array]:
+  """Returns, for each place in the window, the inputs at it of all windows.
+
+  The axis is split into the inputs 0, stride, 2 stride, ... and those after
+  them, of which windows are slices without a stride: derivatives of slices with
+  one are scattered, which is slow.
+
+  Args:
+    x: stride divides the length of its axis; windows begin at 0, stride, ...
+  """
+  groups = x.shape[axis] // stride
+  count = groups - (window - 1) // stride
+  x = x.reshape(*x.shape[:axis], groups, stride, *x.shape[axis + 1 :])
   phases = [
     phase.squeeze(axis + 1)
     for phase in lax.split(x, (1,) * stride, axis=axis + 1)

@@ -43,6 +43,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from bn_jax.models.lowering import pool
+
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -164,12 +166,6 @@ def _tiles(size: int, algorithm: Algorithm) -> int:
 
 def _of_input(x: jax.Array, rows: Algorithm, cols: Algorithm) -> jax.Array:
   """Returns V, [products, tiles, I]."""
-  sides = zip(x.shape[1:3], (rows, cols))
-  pads = [
-    (each.pad, _tiles(size, each) * each.tile - size + each.pad)
-    for size, each in sides
-  ]
-  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
   v = jnp.stack(_mixed(rows.inputs, _tile_inputs(x, 1, rows)))
   v = jnp.stack(_mixed(cols.inputs, _tile_inputs(v, 3, cols)), axis=1)
   return v.reshape(len(rows.inputs) * len(cols.inputs), -1, x.shape[-1])
@@ -202,13 +198,13 @@ def _mixed(matrix: Matrix, slabs: Sequence[jax.Array]) -> list[jax.Array]:
 def _tile_inputs(
   x: jax.Array, axis: int, algorithm: Algorithm
 ) -> list[jax.Array]:
-  """Returns the first, second, ... inputs of all tiles of a padded axis."""
-  input_count, tile = len(algorithm.inputs[0]), algorithm.tile
-  last_start = x.shape[axis] - input_count
-  return [
-    lax.slice_in_dim(x, offset, offset + last_start + 1, tile, axis)
-    for offset in range(input_count)
-  ]
+  """Returns the first, second, ... inputs of all tiles of an axis."""
+  inputs, tile = len(algorithm.inputs[0]), algorithm.tile
+  groups = _tiles(x.shape[axis], algorithm) + (inputs - 1) // tile
+  padding = [(0, 0)] * x.ndim
+  after = groups * tile - x.shape[axis] - algorithm.pad
+  padding[axis] = (algorithm.pad, after)
+  return pool.slices(jnp.pad(x, padding), axis, inputs, tile)
 
 
 def _slabs(x: jax.Array, axis: int) -> list[jax.Array]:
