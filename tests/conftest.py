@@ -39,7 +39,7 @@ _CACHES = ('BN_JAX_CACHE_DIR', 'BN_JAX_COMPILATION_CACHE')
 # half of a chunk of 512 KiB, and leave 240 KB, a thousand frames.
 _SLOTS = 33_000
 _made = []
-# As commands.train does; the modules of the tests are imported under it too.
+# As commands.begin does; the modules of the tests are imported under it too.
 gc.set_threshold(100_000, 50, 50)
 
 
@@ -50,6 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     return
   for name in _CACHES:
     os.environ.pop(name, None)
+  # Its threads wait for the next product by turning: a fifteenth of the suite.
+  os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
   _made.append(tempfile.mkdtemp(prefix='bn_jax_programs_'))
   os.environ[_FOLDER] = _made[0]
   # Keeping what is compiled sooner takes as long as compiling it.

@@ -5,7 +5,6 @@
 """
 
 import argparse
-import gc
 import logging
 import pathlib
 import sys
@@ -16,11 +15,6 @@ from bn_jax import commands, errors
 from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import environment, processes, signals
-
-# Allocations between two garbage collections: imports and tracing make objects
-# that live, by the million; looking through them after every 700 took a tenth
-# of a start with compiled programs.
-_GARBAGE = (100_000, 50, 50)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -89,7 +83,6 @@ def _train(training: flags.Training, words: Sequence[str]) -> int:
     signals.end_with(training.part_of)
   _log_plainly()
   commands.begin()
-  gc.set_threshold(*_GARBAGE)
   # Imported late: a wrong command line need not wait for JAX.
   from bn_jax.config import resolve
   from bn_jax.experiment import experiment

@@ -14,7 +14,7 @@ from bn_jax import errors
 from bn_jax.commands import data
 from bn_jax.data.disk import levels, prepare, show, store
 from bn_jax.data.disk.pixels import RULES
-from tests.fixtures import commanded, strict  # noqa: F401
+from tests.fixtures import commanded, scratch, strict  # noqa: F401
 
 _PNG = show._SIGNATURE
 _RULES = 'rules    of all images, in memory and in a stream'
@@ -31,9 +31,7 @@ class DigitsTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.prepared = pathlib.Path(folder.name)
+    cls.prepared = scratch.folder(cls)
     prepare.prepare('digits', data_dir=cls.prepared)
 
   def setUp(self):

@@ -14,7 +14,14 @@ from bn_jax.config import build
 from bn_jax.data import datasets
 from bn_jax.experiment import run as run_lib
 from bn_jax.storage import checkpoint
-from tests.fixtures import commanded, made_up, same_bits, strict, trained
+from tests.fixtures import (
+  commanded,
+  made_up,
+  same_bits,
+  scratch,
+  strict,
+  trained,
+)
 
 run = commanded.run
 
@@ -49,9 +56,7 @@ class RecalibrateTest(absltest.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     cls.enterClassContext(contextlib.chdir(strict.ROOT))
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.workdir = pathlib.Path(folder.name) / 'tiny'
+    cls.workdir = scratch.folder(cls) / 'tiny'
     with contextlib.redirect_stderr(io.StringIO()):
       code = train.main(
         [

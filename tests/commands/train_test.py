@@ -13,7 +13,7 @@ from absl.testing import absltest
 from bn_jax.commands import train
 from bn_jax.config import files, flags
 from bn_jax.storage import run_folder
-from tests.fixtures import commanded, strict, typed
+from tests.fixtures import commanded, scratch, strict, typed
 
 _TINY = '--config=tests/fixtures/tiny_config.py'
 
@@ -24,9 +24,7 @@ class CommandLineTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.enter_context(contextlib.chdir(strict.ROOT))
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.folder = pathlib.Path(folder.name)
+    self.folder = scratch.folder(self)
 
   def main(self, *words):
     """(exit code, what was said on stderr)"""

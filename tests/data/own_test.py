@@ -29,6 +29,7 @@ from bn_jax.data.disk import (
 from tests.fixtures import (
   made_sets,
   own_data,
+  scratch,
   strict,
 )
 from tests.fixtures.same_bits import assert_same
@@ -49,9 +50,7 @@ class SameAsTfdsTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.root = pathlib.Path(folder.name)
+    cls.root = scratch.folder(cls)
     cls.splits = {'train': examples(40), 'test': examples(10, 100)}
     made_sets.of(
       cls.root / 'tfds', tfds.features.Image(shape=_SHAPE),

@@ -1,5 +1,4 @@
 import pathlib
-import tempfile
 from unittest import mock
 
 import jax
@@ -11,6 +10,7 @@ from bn_jax.data import datasets, reading
 from bn_jax.data.disk import facts
 from tests.fixtures import (
   made_sets,
+  scratch,
   strict,  # noqa: F401
 )
 
@@ -19,9 +19,7 @@ class ReadingTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.data_dir = pathlib.Path(folder.name)
+    cls.data_dir = scratch.folder(cls)
     made_sets.write(cls.data_dir, train=20, test=8)
 
   def make(self, **keywords):

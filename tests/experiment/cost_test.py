@@ -203,7 +203,7 @@ class BoundsTest(parameterized.TestCase):
 
   def test_a_program_grows_with_its_arrays_and_not_with_their_square(self):
     # Whether all are finite was once part of the program of each: the step of
-    # BN-Inception, which has 560 arrays, took 3.7 GB to compile.
+    # BN-Inception, which has 560 arrays, took 4 GB to compile.
     def lines(count):
       params = {f'w{i}': jnp.ones(3) for i in range(count)}
       optimizer = optim.sgd(optim.constant(learning_rate=0.1), momentum=0.9)

@@ -6,11 +6,9 @@ refused in one line: what was damaged is never used.
 
 import contextlib
 import os
-import pathlib
 import random
 import re
 import shutil
-import tempfile
 from unittest import mock
 
 import jax
@@ -26,7 +24,7 @@ from bn_jax.experiment import run as run_lib
 from bn_jax.report.results import read
 from bn_jax.storage import array_files, records, run_folder
 from bn_jax.trained import analyze
-from tests.fixtures import commanded, strict, trained
+from tests.fixtures import commanded, scratch, strict, trained
 from tests.fixtures.bad_inputs import chained
 
 # Files that are built anew, or that nothing but a time is read from.
@@ -100,9 +98,7 @@ class DamageTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.folder = pathlib.Path(folder.name)
+    cls.folder = scratch.folder(cls)
     cls.enterClassContext(contextlib.chdir(strict.ROOT))
     prepare.prepare('digits', data_dir=cls.folder / 'tfds')
     variables = {'TFDS_DATA_DIR': str(cls.folder / 'tfds')}

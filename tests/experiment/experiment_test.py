@@ -15,7 +15,7 @@ from bn_jax.commands import train
 from bn_jax.config import build
 from bn_jax.report import page
 from bn_jax.storage import array_files, checkpoint, files
-from tests.fixtures import commanded, strict
+from tests.fixtures import commanded, scratch, strict
 
 _DIVERGING = """
 from configs import default
@@ -61,9 +61,7 @@ class ExperimentTest(absltest.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     cls.enterClassContext(contextlib.chdir(strict.ROOT))
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.folder = pathlib.Path(folder.name)
+    cls.folder = scratch.folder(cls)
     cls.workdir = cls.folder / 'work'
     cls.words = (
       '--config=tests/fixtures/dense_config.py', f'--workdir={cls.workdir}',

@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import tempfile
 from unittest import mock
 
 import jax
@@ -17,7 +16,7 @@ from bn_jax.experiment import run as run_lib
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
 from bn_jax.training import devices, seeds
-from tests.fixtures import layouts, same_bits, strict
+from tests.fixtures import layouts, same_bits, scratch, strict
 
 _CONFIG = strict.ROOT / 'tests' / 'fixtures' / 'regression_config.py'
 _FAST = dict(learning_rate=2e-3)
@@ -204,9 +203,7 @@ class TrainedTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.folder = pathlib.Path(folder.name)
+    cls.folder = scratch.folder(cls)
     cls.whole = cls.train('whole')
 
   @classmethod

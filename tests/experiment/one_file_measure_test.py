@@ -2,9 +2,7 @@
 
 import csv
 import json
-import pathlib
 import shutil
-import tempfile
 from unittest import mock
 
 import jax
@@ -16,7 +14,14 @@ from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import records, run_folder
-from tests.fixtures import commanded, made_up, one_file_measure, strict, trained
+from tests.fixtures import (
+  commanded,
+  made_up,
+  one_file_measure,
+  scratch,
+  strict,
+  trained,
+)
 
 _NAME = 'sizes_of_parameters'
 
@@ -33,9 +38,7 @@ class OneFileTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.workdir = pathlib.Path(folder.name)
+    cls.workdir = scratch.folder(cls)
     # The one line in the table of measures.
     cls.enterClassContext(
       mock.patch.dict(analysis.MEASURES, {_NAME: one_file_measure.KIND})
@@ -45,8 +48,8 @@ class OneFileTest(absltest.TestCase):
     config.measures = {
       'sizes': {'name': _NAME, 'data': 'current_batch', 'every_steps': 2}
     }
-    experiment.run(resolve.experiment(config.to_dict(), {}), folder.name)
-    cls.seed = run_folder.at(folder.name, 'batchnorm', 0)
+    experiment.run(resolve.experiment(config.to_dict(), {}), cls.workdir)
+    cls.seed = run_folder.at(cls.workdir, 'batchnorm', 0)
 
   def setUp(self):
     super().setUp()

@@ -1,6 +1,4 @@
 import json
-import pathlib
-import tempfile
 
 import jax
 from absl.testing import absltest
@@ -11,7 +9,7 @@ from bn_jax.data import datasets
 from bn_jax.experiment import run, together
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
-from tests.fixtures import same_bits, strict
+from tests.fixtures import same_bits, scratch, strict
 
 _CONFIG = strict.FIXTURES / 'dense_config.py'
 
@@ -31,12 +29,10 @@ class TrainerTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.folder = pathlib.Path(folder.name)
+    cls.folder = scratch.folder(cls)
     config = files.load(str(_CONFIG)).to_dict()
     cls.config = resolve.experiment(config, {}).runs['batchnorm']
-    dataset = datasets.make('digits', data_dir=folder.name).load()
+    dataset = datasets.make('digits', data_dir=cls.folder).load()
     problem = build.problem(cls.config)
     cls.program = run.program(cls.config, problem, dataset)
     cls.whole = cls.train('whole')

@@ -1,6 +1,5 @@
 """Other checkpoints for a measure: in training the first, afterwards any."""
 
-import pathlib
 import shutil
 import tempfile
 from unittest import mock
@@ -13,7 +12,7 @@ from bn_jax import analysis, errors
 from bn_jax.config import files, resolve, run_config
 from bn_jax.experiment import experiment
 from bn_jax.storage import records, run_folder
-from tests.fixtures import commanded, distance_measure, strict, trained
+from tests.fixtures import commanded, distance_measure, scratch, strict, trained
 
 _NAME = 'distance'
 
@@ -43,9 +42,7 @@ class StatesTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.workdir = pathlib.Path(folder.name) / 'narrow'
+    cls.workdir = scratch.folder(cls) / 'narrow'
     cls.enterClassContext(
       mock.patch.dict(analysis.MEASURES, {_NAME: distance_measure.KIND})
     )

@@ -123,7 +123,7 @@ class Case(parameterized.TestCase):
     while process.poll() is None:
       if max(self.saved(name), default=-1) >= step:
         return
-      time.sleep(0.001)
+      time.sleep(0.005)
 
 
 class KillTest(Case):
@@ -137,7 +137,7 @@ class KillTest(Case):
     process = self.train(name)
     if in_report:
       while process.poll() is None and self.manifest_says_running(name):
-        time.sleep(0.001)
+        time.sleep(0.005)
       time.sleep(generator.uniform(0, 4))
     else:
       # Near a save: in it, in the removal of an old one, in a line of records.

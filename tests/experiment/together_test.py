@@ -15,7 +15,7 @@ from bn_jax.experiment import cost, experiment, run, together
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
 from bn_jax.training import seeds
-from tests.fixtures import strict
+from tests.fixtures import scratch, strict
 
 _CONFIG = strict.ROOT / 'tests' / 'fixtures' / 'regression_config.py'
 _SEEDS = range(5)
@@ -60,9 +60,7 @@ class TogetherTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.folder = pathlib.Path(folder.name)
+    cls.folder = scratch.folder(cls)
     cls.whole = cls.train('whole')
 
   @classmethod

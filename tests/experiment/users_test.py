@@ -17,7 +17,7 @@ from bn_jax import errors, modules
 from bn_jax.analysis.kind import _of_user
 from bn_jax.experiment import probes
 from bn_jax.storage import records, run_folder
-from tests.fixtures import commanded, strict, trained
+from tests.fixtures import commanded, scratch, strict, trained
 
 _FILES = strict.FIXTURES / 'users'
 
@@ -42,9 +42,7 @@ class Case(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.shared = pathlib.Path(folder.name).resolve()
+    cls.shared = scratch.folder(cls).resolve()
     cls.project(cls.shared)
     code, _, wrong = cls.train(cls.shared)
     assert code == 0, wrong

@@ -7,7 +7,6 @@ import random
 import stat
 import subprocess
 import sys
-import tempfile
 import unittest
 import warnings
 from unittest import mock
@@ -20,7 +19,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from bn_jax import errors
 from bn_jax.host import compilation_cache as compilation_cache_lib
-from tests.fixtures import same_bits, strict, toys
+from tests.fixtures import same_bits, scratch, strict, toys
 
 _SETTINGS = (
   'jax_compilation_cache_dir',
@@ -40,9 +39,7 @@ class Kept(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.base = pathlib.Path(folder.name)
+    self.base = scratch.folder(self)
     clean = {name: '' for name in os.environ if name.startswith('BN_JAX_')}
     self.enter_context(
       mock.patch.dict(os.environ, {**clean, 'BN_JAX_CACHE_DIR': str(self.base)})
@@ -275,9 +272,7 @@ class StartsTest(absltest.TestCase):
   """Whole runs: without a cache, two at once into one, and a last from it."""
 
   def test_results_are_the_same_bits_with_and_without_a_cache(self):
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    base = pathlib.Path(folder.name)
+    base = scratch.folder(self)
     without = self.start(base, 'without', BN_JAX_COMPILATION_CACHE='off')
     expected = self.results(base, without)
     self.assertFalse((base / 'cache').exists())

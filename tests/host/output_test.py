@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import pathlib
 import pty
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import commands
 from bn_jax.host import output
-from tests.fixtures import strict
+from tests.fixtures import scratch, strict
 
 _FULL = (
   'error: cannot write standard output: No space left on device; make room, '
@@ -144,9 +143,7 @@ class TrainingTest(absltest.TestCase):
 
   def setUp(self):
     super().setUp()
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.folder = pathlib.Path(folder.name)
+    self.folder = scratch.folder(self)
     self.words = [
       sys.executable, 'train.py', '--config=tests/fixtures/small_config.py',
       '--config.seeds=0', f'--workdir={self.folder}',

@@ -2,11 +2,9 @@
 
 import json
 import os
-import pathlib
 import re
 import signal
 import socket
-import tempfile
 import time
 
 import numpy as np
@@ -16,6 +14,7 @@ from absl.testing import absltest, parameterized
 from bn_jax.storage import records
 from tests.fixtures import (
   made_sets,
+  scratch,
   spawned,
   strict,  # noqa: F401
 )
@@ -29,9 +28,7 @@ class Case(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.root = pathlib.Path(folder.name)
+    cls.root = scratch.folder(cls)
     cls.server = spawned.Server(TF_CPP_MIN_LOG_LEVEL='3')
     cls.addClassCleanup(cls.server.close)
 

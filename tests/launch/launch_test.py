@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from unittest import mock
 
@@ -24,7 +23,7 @@ from bn_jax.experiment import cost, together
 from bn_jax.launch import engines, job, sweep
 from bn_jax.launch import status as status_lib
 from bn_jax.storage import lock, run_folder
-from tests.fixtures import commanded, made_up, strict
+from tests.fixtures import commanded, made_up, scratch, strict
 
 _SINGLE = '--config=tests/fixtures/single_config.py'
 _TOGETHER = '--config=tests/fixtures/regression_config.py'
@@ -35,9 +34,7 @@ class LaunchCase(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.enter_context(contextlib.chdir(strict.ROOT))
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.workdir = pathlib.Path(folder.name) / 'sweep'
+    self.workdir = scratch.folder(self) / 'sweep'
 
   def main(self, *words):
     """(exit code, stdout, stderr) of `python -m bn_jax launch`."""

@@ -5,7 +5,6 @@ import csv
 import json
 import logging
 import pathlib
-import tempfile
 from unittest import mock
 
 import numpy as np
@@ -21,7 +20,7 @@ from bn_jax.report import page
 from bn_jax.report.claims import reading, verifying
 from bn_jax.storage import array_files, records, run_folder
 from bn_jax.storage import files as files_lib
-from tests.fixtures import commanded, made_up, strict
+from tests.fixtures import commanded, made_up, scratch, strict
 
 FIGURE = 'ioffe2015/figure1'
 # For tests of the text around the figures: drawing them takes the time.
@@ -44,9 +43,7 @@ class _InAFolder(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.enter_context(contextlib.chdir(strict.ROOT))
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.folder = pathlib.Path(folder.name)
+    self.folder = scratch.folder(self)
 
   def workdir(self, name='work', seeds=(0, 1, 2), size='small', **runs):
     """Figure 1 of a size: with BN 90 % at step 1000, else at 3000.

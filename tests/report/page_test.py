@@ -1,10 +1,8 @@
 import html.parser
-import pathlib
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 from unittest import mock
 
@@ -15,7 +13,7 @@ from bn_jax.report import page, summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.results import read
 from bn_jax.storage import files as files_lib
-from tests.fixtures import commanded, made_up, strict
+from tests.fixtures import commanded, made_up, scratch, strict
 
 _CHROMIUM = shutil.which('chromium')
 
@@ -52,9 +50,7 @@ unwritten = mock.patch.multiple(canvas, rendered=lambda *_: b'')
 class _InAFolder(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.folder = pathlib.Path(folder.name)
+    self.folder = scratch.folder(self)
 
   def workdir(self, name='work', seeds=(0,), standard=None, batchnorm=None):
     return made_up.workdir(

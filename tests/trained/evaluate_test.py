@@ -1,9 +1,7 @@
 import contextlib
 import io
 import json
-import pathlib
 import shutil
-import tempfile
 
 import jax
 import numpy as np
@@ -15,7 +13,7 @@ from bn_jax.config import build, files, resolve
 from bn_jax.experiment import experiment
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import run_folder
-from tests.fixtures import commanded, same_bits, strict, trained
+from tests.fixtures import commanded, same_bits, scratch, strict, trained
 
 
 def run(*words):
@@ -40,9 +38,7 @@ class Trained(absltest.TestCase):
     cls.addClassCleanup(
       jax.config.update, 'jax_disable_most_optimizations', False
     )
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.folder = pathlib.Path(folder.name)
+    cls.folder = scratch.folder(cls)
     cls.workdir = cls.train('workdir')
 
   @classmethod

@@ -3,7 +3,6 @@
 import json
 import pathlib
 import shutil
-import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from absl.testing import absltest, parameterized
 from bn_jax import norms
 from bn_jax.config import files, resolve
 from bn_jax.experiment import experiment
-from tests.fixtures import commanded, models_small, strict
+from tests.fixtures import commanded, models_small, scratch, strict
 
 run = commanded.run
 
@@ -21,9 +20,7 @@ class PopulationTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.trained = pathlib.Path(folder.name) / 'trained'
+    cls.trained = scratch.folder(cls) / 'trained'
     config = files.load(str(strict.FIXTURES / 'small_config.py'))
     config.unlock()
     config.runs = {

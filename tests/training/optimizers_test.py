@@ -1,5 +1,7 @@
 """What steps and measures make of optimizers that want more than a gradient."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,16 +67,19 @@ class SharpnessTest(parameterized.TestCase):
   def test_on_eight_devices(self, layout):
     """With noise, dropout and weight decay: the same step in each layout."""
     with jax.enable_x64(True):
-      states = []
-      for where in (('jit', 1), (layout, 8)):
-        step, state, split = layouts.ready(
-          layouts.NORMS['noisy'], *where, dtype=jnp.dtype('float64'),
-          optimizer=SAM, ema=0.9,
-        )  # fmt: skip
-        for _ in range(2):
-          state = step(state, split)
-        states.append(jax.device_get(state))
-    layouts.assert_equal(states[1], states[0], 1e-9)
+      want, got = self.trained('jit', 1), self.trained(layout, 8)
+    layouts.assert_equal(got, want, 1e-9)
+
+  @staticmethod
+  @functools.cache
+  def trained(*where):
+    step, state, split = layouts.ready(
+      layouts.NORMS['noisy'], *where, dtype=jnp.dtype('float64'),
+      optimizer=SAM, ema=0.9,
+    )  # fmt: skip
+    for _ in range(2):
+      state = step(state, split)
+    return jax.device_get(state)
 
   def test_in_micro_batches(self):
     """Without statistics, parts are the whole batch."""

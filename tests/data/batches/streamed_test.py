@@ -1,5 +1,4 @@
 import pathlib
-import tempfile
 
 import jax
 import numpy as np
@@ -10,7 +9,7 @@ from bn_jax import errors
 from bn_jax.config import files, resolve
 from bn_jax.data import datasets
 from bn_jax.experiment import experiment
-from tests.fixtures import made_sets, strict, trained
+from tests.fixtures import made_sets, scratch, strict, trained
 
 
 class StreamedTest(absltest.TestCase):
@@ -19,9 +18,7 @@ class StreamedTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    folder = tempfile.TemporaryDirectory()
-    cls.addClassCleanup(folder.cleanup)
-    cls.folder = pathlib.Path(folder.name)
+    cls.folder = scratch.folder(cls)
     made_sets.write(cls.folder, train=20, test=7)
 
   def source(self, **keywords):

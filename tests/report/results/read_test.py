@@ -1,7 +1,6 @@
 import json
 import pathlib
 import shutil
-import tempfile
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -11,6 +10,7 @@ from bn_jax.report.results import curves, read
 from bn_jax.storage import files
 from tests.fixtures import (
   made_up,
+  scratch,
   strict,  # noqa: F401
 )
 
@@ -18,9 +18,7 @@ from tests.fixtures import (
 class LoadTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    folder = tempfile.TemporaryDirectory()
-    self.addCleanup(folder.cleanup)
-    self.folder = pathlib.Path(folder.name)
+    self.folder = scratch.folder(self)
 
   def test_runs_in_the_order_of_the_experiment_and_seeds_in_theirs(self):
     workdir = made_up.workdir(
