@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from unittest import mock
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import optim
 from bn_jax.config import build, files, numbers, resolve
-from bn_jax.experiment import experiment
+from bn_jax.experiment import experiment, together
 from bn_jax.experiment import run as run_lib
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
@@ -95,6 +96,24 @@ class FamiliesTest(parameterized.TestCase):
       build.source(config).shapes(config.batch_size),
     )
     self.assertEqual(jax.tree.structure(state._replace(numbers=())), want)
+
+  def test_what_began_without_relatives_goes_on_without(self):
+    configs = resolved().runs
+    (family,) = numbers.families(configs)
+    manifest = {'seeds_at_once': 4, 'numbers': [], 'device': {'count': 1}}
+    folders = {
+      run: [mock.Mock(run=run, manifest=begun) for _ in range(4)]
+      for run, begun in (('usual', manifest), ('fast', None))
+    }
+    problem = build.problem(configs['usual'])
+    problems = dict.fromkeys(family.names, problem)
+    self.assertEqual(
+      together.of_family(family, configs, problems, folders, folders),
+      [
+        together.Group(folders['usual'], 4, ()),
+        together.Group(folders['fast'], 4, _NUMBERS),
+      ],
+    )
 
   def test_a_rate_that_changes_is_none(self):
     cosine = dict(name='cosine', learning_rate=0.1, decay_steps=12)
