@@ -52,7 +52,12 @@ def main() -> None:
   parser.add_argument('--runs', default=None, help='DIR,DIR: their losses')
   options = parser.parse_args()
   if options.runs:
-    _compare(*map(pathlib.Path, options.runs.split(',')))
+    workdirs = [pathlib.Path(each) for each in options.runs.split(',')]
+    if len(set(workdirs)) != 2:
+      sys.exit(
+        f'error: --runs: {options.runs!r}; allowed: two folders, DIR,DIR'
+      )
+    _compare(*workdirs)
     return
   jax.config.update('jax_default_matmul_precision', 'highest')
   jax.config.update('jax_enable_x64', True)
@@ -76,11 +81,26 @@ def main() -> None:
 
 
 def _compare(one: pathlib.Path, other: pathlib.Path) -> None:
-  """Prints, run by run, how far apart the losses of training are."""
+  """Prints, run by run, how far apart the losses of training are.
+
+  Raises:
+    SystemExit: there is no run of which both have a seed.
+  """
+  folders = {
+    workdir: {(each.run, each.seed): each for each in run_folder.below(workdir)}
+    for workdir in (one, other)
+  }
+  shared = [key for key in folders[one] if key in folders[other]]
+  if not shared:
+    sys.exit(
+      f'error: --runs: {one} and {other} have no seed of a run in common; '
+      'allowed: two working directories with the same runs and seeds'
+    )
   losses = {}
   for workdir in (one, other):
-    for folder in run_folder.below(workdir):
-      losses.setdefault(folder.run, {})[workdir, folder.seed] = np.log(
+    for run, seed in shared:
+      folder = folders[workdir][run, seed]
+      losses.setdefault(run, {})[workdir, seed] = np.log(
         [
           record.values['data_loss']
           for record in records.read(folder.scalars)
@@ -96,7 +116,10 @@ def _compare(one: pathlib.Path, other: pathlib.Path) -> None:
       steps = zip(curves[here, seed], curves[there, neighbour])
       distance = np.mean([abs(a - b) for a, b in steps])
       apart[seed == neighbour].append(float(distance))
-    cells = [f'{min(d):.3f} to {max(d):.3f}' for d in apart.values()]
+    cells = [
+      f'{min(d):.3f} to {max(d):.3f}' if d else 'one seed'
+      for d in apart.values()
+    ]
     print(f'| {run} | {" | ".join(cells)} |')
 
 

@@ -1,5 +1,11 @@
-"""Tests how `train_step` counts work, and which operation is of which part."""
+"""Tests what benchmarks count without timing anything.
 
+How `train_step` counts work, and which operation is of which part; which curves
+`rounding` compares.
+"""
+
+import contextlib
+import io
 import math
 import sys
 
@@ -8,10 +14,11 @@ import jax.numpy as jnp
 from absl.testing import absltest, parameterized
 
 from bn_jax import models
-from tests.fixtures import strict
+from tests.fixtures import made_up, scratch, strict
 
 sys.path.append(str(strict.ROOT / 'benchmarks'))  # as benchmarks do
 
+import rounding
 import train_step_networks as networks
 import train_step_parts as parts
 
@@ -67,6 +74,38 @@ class PartTest(parameterized.TestCase):
   )
   def test_of_an_operation(self, operation, part):
     self.assertEqual(parts._part(operation), part)
+
+
+class CurvesTest(absltest.TestCase):
+  """The loss falls by a tenth in a tenth of the steps to `reaches`."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = scratch.folder(self)
+    for name, seed, reaches in (
+      ('a', 0, 10), ('a', 1, 100), ('a', 2, 100), ('b', 1, 50), ('b', 2, 50),
+      ('c', 7, 50),
+    ):  # fmt: skip
+      made_up.run(
+        self.folder / name / 'run' / f'seed{seed}',
+        seed=seed,
+        reaches=reaches,
+        accuracy=False,
+        measures=False,
+        steps=20,
+      )
+
+  def test_compares_the_seeds_that_both_have(self):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+      rounding._compare(self.folder / 'a', self.folder / 'b')
+    # The mean over steps 0 to 19 of t log(1 / 0.9) (10 / 50 - 10 / 100).
+    apart = 9.5 * 0.1 * math.log(1 / 0.9)
+    row = f'| run | {apart:.3f} to {apart:.3f} | 0.000 to 0.000 |'
+    self.assertEqual(printed.getvalue().splitlines()[-1], row)
+
+  def test_refuses_folders_without_one_in_common(self):
+    with self.assertRaisesRegex(SystemExit, 'no seed of a run in common'):
+      rounding._compare(self.folder / 'a', self.folder / 'c')
 
 
 if __name__ == '__main__':

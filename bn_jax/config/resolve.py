@@ -6,6 +6,7 @@ too, as JSON can hold it: what is in the manifest is what was run.
 """
 
 import argparse
+import collections
 import contextlib
 import functools
 import os
@@ -88,6 +89,13 @@ class Experiment(NamedTuple):
       seeds = tuple(seed for seed in self.seeds if first <= seed < end)
       if run in everything and 0 < end - first == len(seeds):
         return {run: seeds}
+    run, _, several = only.rpartition('/')
+    if run in everything and ':' in several:
+      raise errors.ConfigError(
+        f'--only: {only!r}; allowed: {run}/seedFIRST:END for FIRST to END - 1, '
+        f'all of them in config.seeds, {len(self.seeds)} from '
+        f'{min(self.seeds)} to {max(self.seeds)}'
+      )
     labels = {
       run_folder.label(run, seed): (run, seed)
       for run in self.runs
@@ -223,6 +231,11 @@ def _listed_seeds(seeds: Any) -> Any:
     if match:
       part = range(int(match[1]), int(match[2]))
     if isinstance(part, range):
+      if not part:
+        raise errors.ConfigError(
+          f'config.seeds: {part.start}:{part.stop} has no seed; allowed: '
+          'FIRST:END with END above FIRST, such as 0:3 for 0, 1, 2'
+        )
       if len(part) > MOST_SEEDS:
         raise errors.ConfigError(
           f'config.seeds: {len(part)} seeds; allowed: 1 to {MOST_SEEDS}'
@@ -245,10 +258,13 @@ def _checked_seeds(seeds: Any) -> tuple[int, ...]:
     raise errors.ConfigError(
       f'config.seeds: {len(seeds)} seeds; allowed: 1 to {MOST_SEEDS}'
     )
-  if not seeds or len(set(seeds)) < len(seeds):
+  if len(set(seeds)) < len(seeds):
+    (seed, times), *_ = collections.Counter(seeds).most_common(1)
     raise errors.ConfigError(
-      f'config.seeds: {seeds}; allowed: one seed or more, each once'
+      f'config.seeds: {seed} is there {times} times; allowed: each once'
     )
+  if not seeds:
+    raise errors.ConfigError('config.seeds: []; allowed: one seed or more')
   return tuple(seeds)
 
 

@@ -282,8 +282,8 @@ def _setting(text: str, words: Sequence[str]) -> tuple[str, list[str]]:
     first, end = map(int, match.groups())
     if not 0 < end - first <= MOST_SEEDS:
       raise errors.ConfigError(
-        f'--set {text}: {end - first} seeds, FIRST to END - 1; allowed: 1 to '
-        f'{MOST_SEEDS}'
+        f'--set {text}: {max(0, end - first)} seeds, FIRST to END - 1; '
+        f'allowed: 1 to {MOST_SEEDS}'
       )
     values = [values_text]  # which train.py reads too
   else:

@@ -184,7 +184,7 @@ class RunsTest(parameterized.TestCase):
     ('measures=None', 'measures: a section; change one of its keys measures.a'),
     ('norm=None', "unknown norm None; did you mean 'none'"),
     ('norm=bach', "unknown norm 'bach'; did you mean 'batch'"),
-    ('seeds=8:0', 'one seed or more'),
+    ('seeds=8:0', '8:0 has no seed'),
     ('seeds=0:20000', '20000 seeds; allowed: 1 to 10000'),
     ('seeds=0:b', "config.seeds: '0:b'; allowed: whole numbers"),
     ('batch_size=None', 'config.batch_size: None; allowed'),
