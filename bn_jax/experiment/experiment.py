@@ -147,7 +147,10 @@ def parts(
     )
     if all(group.at_once == 1 for group in groups):
       every_part += [
-        [one.label] for name in family.names for one in to_train.get(name, ())
+        [one.label]
+        for name in family.names
+        if name in to_train
+        for one in to_train[name]
       ]
       continue
     # Those that are done, too: groups go by how many were asked for.

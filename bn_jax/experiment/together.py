@@ -94,8 +94,8 @@ def _by_program(
 ) -> dict[tuple[tuple[str, ...], Any], list[run_folder.RunFolder]]:
   """Returns (numbers, what else a program's seeds have in common) -> them."""
   alike = {}
-  for name in family.names:
-    for folder in folders.get(name, ()):
+  for name in filter(folders.__contains__, family.names):
+    for folder in folders[name]:
       begun = _begun_with(configs[name], folder)
       numbers = family.numbers if begun is None else begun[1]
       is_apart = numbers != family.numbers
