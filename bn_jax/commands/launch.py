@@ -44,8 +44,9 @@ def configure(parser: parser_lib.Parser) -> None:
     'it: (0,1),(2,3). seeds=0:5 are seeds 0 to 4, in one working directory',
   )  # fmt: skip
   parser.add_argument(
-    '--only', metavar='RUN/seedK', help='one run, RUN, or one seed of it'
-  )
+    '--only', metavar='RUN/seedK',
+    help='one run, RUN, or one seed of it; several: as train.py takes them',
+  )  # fmt: skip
   parser.add_argument(
     '--workdir', metavar='DIR', type=parser_lib.path,
     help='default: that of train.py',

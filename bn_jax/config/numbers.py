@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from bn_jax import optim, plugins
 from bn_jax.config.run_config import RunConfig
 
-# Section -> constructors -> keywords; those of users may want Python's numbers.
+# Section -> constructors -> keywords.
 _IN_SECTIONS = {
   'schedule': {'constant': ('learning_rate',)},
   'optimizer': dict.fromkeys(optim.OPTIMIZERS, ('weight_decay',)),
@@ -68,9 +68,12 @@ def replaced(config: RunConfig, numbers: Mapping[str, Any]) -> RunConfig:
 def _paths(config: RunConfig) -> tuple[str, ...]:
   """Returns the paths of all numbers of a run that can be data."""
   paths = ['weight_decay']
+  # What is a user's is given these, and may look at their numbers.
+  users_of = {'norm': config.model, 'schedule': config.optimizer}
   for section, constructors in _IN_SECTIONS.items():
-    if section == 'norm' and plugins.is_reference(config.model['name']):
-      continue  # a user's network is given the norm, and may look at it
+    user = users_of.get(section)
+    if user is not None and plugins.is_reference(user['name']):
+      continue
     keywords = getattr(config, section)
     if (name := keywords['name']) in constructors:
       paths += [

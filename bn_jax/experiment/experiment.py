@@ -3,7 +3,7 @@
 import functools
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from bn_jax import analysis, errors, modules, types
 from bn_jax.config import build, differences, resolve
 from bn_jax.config import numbers as numbers_lib
 from bn_jax.config.run_config import RunConfig
+from bn_jax.data import datasets as datasets_lib
 from bn_jax.experiment import (
   cost,
   init_from,
@@ -75,22 +76,24 @@ def run(
   processes.agreed(lambda: _write_experiment(directory, resolved))
   with signals.Stop() as stop:
     stopping = processes.Stopping(stop)
+    train = functools.partial(
+      run_lib.train, probes_of=_probes, stopped=stopping,
+      unless_stopped=(
+        stop if processes.count() == 1 else stopping
+      ).unless_asked,
+    )  # fmt: skip
     configs = {
       name: config.replace(lowering=begun_with[name])
       for name, config in resolved.runs.items()
     }
     for family in numbers_lib.families(configs):
       names = [name for name in family.names if name in to_train]
-      with modules.bound(configs[family.names[0]].modules):
-        # `pop`, so that the programs compiled for a problem go with it.
-        programs = {
-          name: run_lib.program(
-            configs[name], problems.pop(name), datasets[id(sources[name])],
-            stopping.check,
-          )
-          for name in names
-        }  # fmt: skip
-        _train(family, programs, to_train, folders, stop, stopping)
+      if not names:
+        continue
+      with modules.bound(configs[names[0]].modules):
+        dataset = datasets[id(sources[names[0]])]
+        programs = _programs(names, configs, problems, dataset, stopping.check)
+        _train(family, configs, programs, to_train, folders, train)
         del programs
   if not to_train:
     _log.info('%s: nothing left to train', directory)
@@ -137,20 +140,26 @@ def parts(
     name: [folder for folder in folders[name] if folder.seed in seeds]
     for name, seeds in left.items()
   }
-  divided = []
+  every_part = []
   for family in numbers_lib.families(resolved.runs):
-    names = [name for name in family.names if name in to_train]
     groups = together.of_family(
       family, resolved.runs, problems, to_train, folders
     )
     if all(group.at_once == 1 for group in groups):
-      divided += [[one.label] for name in names for one in to_train[name]]
+      every_part += [
+        [one.label]
+        for name in family.names
+        if name in to_train
+        for one in to_train[name]
+      ]
+      continue
     # Those that are done, too: groups go by how many were asked for.
-    elif any(len(folders[name]) < len(resolved.seeds) for name in names):
-      divided.append([one.label for name in names for one in folders[name]])
+    names = [name for name in family.names if name in folders]
+    if any(len(folders[name]) < len(resolved.seeds) for name in names):
+      every_part.append([one.label for name in names for one in folders[name]])
     else:
-      divided.append(names)
-  return divided
+      every_part.append(names)
+  return every_part
 
 
 def _problems(
@@ -238,45 +247,61 @@ def _lowerings(
   """Returns run -> the lowering that its first seed was begun with on a CPU.
 
   All seeds of the run go on with it, so that they stay alike: 'auto' may be
-  another now. Elsewhere 'auto' is always the library.
+  another now. Elsewhere 'auto' is always the library. A run that has not begun
+  takes that of those which may share its program.
   """
-  lowerings = {}
-  for name in resolved.runs:
+
+  def of(name):
     folders = [run_folder.at(directory, name, seed) for seed in resolved.seeds]
-    begun = [(folder.manifest or {}).get('lowering') for folder in folders]
-    on_cpu = [
-      lowering for lowering in begun if lowering not in (None, 'library')
-    ]
-    lowerings[name] = on_cpu[0] if on_cpu else None
+    every = [(folder.manifest or {}).get('lowering') for folder in folders]
+    return [one for one in every if one not in (None, 'library')]
+
+  lowerings = {}
+  for family in numbers_lib.families(resolved.runs):
+    own = {name: of(name) for name in family.names}
+    first = next(filter(None, own.values()), [None])
+    lowerings |= {name: (own[name] or first)[0] for name in family.names}
   return lowerings
+
+
+def _programs(
+  names: Sequence[str],
+  configs: Mapping[str, RunConfig],
+  problems: dict[str, types.Problem],
+  dataset: datasets_lib.Dataset,
+  check_stop: Callable[[], None],
+) -> dict[str, run_lib.Program]:
+  """Returns the programs of runs that differ in numbers alone, by their names.
+
+  Args:
+    problems: lose those of the runs, so that what is compiled for a problem
+      goes with its program.
+  """
+  # They have the same data, which are placed once.
+  dataset = run_lib.placed_data(configs[names[0]], dataset)
+  return {
+    name: run_lib.program(
+      configs[name], problems.pop(name), dataset, check_stop
+    )
+    for name in names
+  }
 
 
 def _train(
   family: numbers_lib.Family,
+  configs: Mapping[str, RunConfig],
   programs: Mapping[str, run_lib.Program],
   left: Mapping[str, list[run_folder.RunFolder]],
   asked: Mapping[str, list[run_folder.RunFolder]],
-  stop: signals.Stop,
-  stopping: processes.Stopping,
+  train: Callable[..., None],
 ) -> None:
   """Trains what is left of the seeds asked for of a family, group by group."""
-  if not programs:
-    return
   programs = {
     name: _beginning(program, left[name]) for name, program in programs.items()
   }
-  alone = processes.count() == 1
-  for group in together.of_family(
-    family,
-    {name: program.config for name, program in programs.items()},
-    {name: program.problem for name, program in programs.items()},
-    left,
-    asked,
-  ):
-    run_lib.train(
-      programs, group, probes_of=_probes, stopped=stopping,
-      unless_stopped=(stop if alone else stopping).unless_asked,
-    )  # fmt: skip
+  problems = {name: program.problem for name, program in programs.items()}
+  for group in together.of_family(family, configs, problems, left, asked):
+    train(programs, group)
 
 
 def _beginning(

@@ -72,12 +72,11 @@ def program(
 
   Args:
     problem: what `build.problem` returns for the config.
-    dataset: not on its devices yet.
+    dataset: is put on its devices, unless it lies there.
     check_stop: called before each batch of a measure; it raises to end that.
   """
-  whole = devices.whole(build.mesh(config))
   moments = dataset.train.moments()
-  dataset = datasets.Dataset(*(part.placed(whole) for part in dataset))
+  dataset = placed_data(config, dataset)
   feed = dataset.train.feed(config.batch_size)
 
   def stepping(compiled):
@@ -101,6 +100,14 @@ def program(
     config, problem, init, stepping(build.step(config, problem)), together,
     feed, probes, moments,
   )  # fmt: skip
+
+
+def placed_data(
+  config: RunConfig, dataset: datasets.Dataset
+) -> datasets.Dataset:
+  """Returns a dataset on the devices of a run, whole on each."""
+  whole = devices.whole(build.mesh(config))
+  return datasets.Dataset(*(part.placed(whole) for part in dataset))
 
 
 def is_done(folder: run_folder.RunFolder, config: RunConfig) -> bool:
@@ -152,7 +159,7 @@ def train(
     group: what is trained together; training goes on from what its folders
       hold.
     probes_of: (program, seed) -> its measures; None: those of the program.
-    stopped: called each step; True ends training, with the states saved.
+    stopped: as in `loop.run`; True ends training, with the states saved.
     unless_stopped: calls its argument; None if that is to end early.
 
   Raises:
@@ -186,26 +193,18 @@ def _train(seeds, group, stopped, unless_stopped) -> None:
   config = program.config
   for seed in seeds:
     seed.begin()
-  states = [seed.state for seed in seeds]
   if group.at_once == 1:
-    (state,), part, most = states, None, 1
+    (state,), part, most = [seed.state for seed in seeds], None, 1
 
     def advance(state, _):
       return program.step(state)
 
   else:
-    mesh = build.mesh(config)
-    # The program is for so many seeds; the rest are copies, which nobody reads.
-    places = seeds_lib.places(group.at_once, mesh)
-    states = [seed.with_numbers(group.numbers) for seed in seeds]
-    state = seeds_lib.joined(
-      [*states, *states[:1] * (places - len(states))], mesh
-    )
+    state = _joined(seeds, group)
     advance, part = program.together(group.numbers)
     most = seeds_lib.STEPS
   for seed in seeds:
     del seed.state  # a step consumes it
-  del states
   # A stream gives batches of one seed; such runs have `at_once` 1.
   program.feed.start(seed=seeds[0].folder.seed, first_step=seeds[0].first_step)
 
@@ -241,6 +240,20 @@ def _train(seeds, group, stopped, unless_stopped) -> None:
     ) from error
   finally:
     program.feed.close()
+
+
+def _joined(
+  seeds: Sequence['_Seed'], group: together_lib.Group
+) -> types.TrainState:
+  """Returns one state of the seeds of a group, as its program takes it."""
+  config = seeds[0].program.config
+  places = seeds_lib.places(
+    group.at_once, config.devices, jax.default_backend()
+  )
+  states = [seed.with_numbers(group.numbers) for seed in seeds]
+  # The program is for so many seeds; the rest are copies, which nobody reads.
+  copies = states[:1] * (places - len(states))
+  return seeds_lib.joined([*states, *copies], build.mesh(config))
 
 
 def _label(seeds: Sequence['_Seed']) -> str:

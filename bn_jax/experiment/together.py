@@ -20,6 +20,7 @@ from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import cost
 from bn_jax.host import processes
 from bn_jax.storage import run_folder
+from bn_jax.training import seeds as seeds_lib
 
 _log = logging.getLogger('bn_jax')
 # Of the memory that is left, for what a group of seeds takes.
@@ -60,44 +61,47 @@ def of_family(
   """Returns the groups of runs that differ in numbers alone, in their order.
 
   Seeds that were begun otherwise, such as without the other runs, are trained
-  first, as they were begun.
+  first, as they were begun. Runs that say another `seeds_at_once` are groups of
+  their own.
 
   Args:
-    configs, problems: by the names of the runs.
-    left, asked: the same of their folders, see `groups`; runs without lack.
+    configs: of all its runs, by their names.
+    problems: of those that have seeds left.
+    left, asked: their folders, see `groups`; runs without lack.
     shares: how many such groups share the memory.
   """
-  begun_apart, others = {}, []
-  for name in filter(left.__contains__, family.names):
-    for folder in left[name]:
-      begun = _begun_with(configs[name], folder)
-      if begun is None or begun[1] == family.numbers:
-        others.append(folder)
-      else:
-        begun_apart.setdefault((name, begun[1]), []).append(folder)
-  divided = [
-    (seeds, at_once, numbers)
-    for (name, numbers), folders in begun_apart.items()
-    for at_once, seeds in groups(
-      configs[name], problems[name], folders, asked[name], shares
-    )
-  ]
-  if others:
-    name = others[0].run
-    everything = [
-      folder for one in family.names if one in asked for folder in asked[one]
-    ]
-    divided += [
-      (seeds, at_once, family.numbers)
+  folders_left, folders_asked = (
+    _by_program(family, configs, folders) for folders in (left, asked)
+  )
+  every_group = []
+  for key in sorted(folders_left, key=lambda key: key[0] == family.numbers):
+    folders, (numbers, _) = folders_left[key], key
+    name = folders[0].run
+    every_group += [
+      # A program of one has the numbers of its config.
+      Group(seeds, at_once, numbers if at_once > 1 else ())
       for at_once, seeds in groups(
-        configs[name], problems[name], others, everything, shares
+        configs[name], problems[name], folders, folders_asked[key], shares
       )
     ]
-  # A program of one has the numbers of its config.
-  return [
-    Group(seeds, at_once, numbers if at_once > 1 else ())
-    for seeds, at_once, numbers in divided
-  ]
+  return every_group
+
+
+def _by_program(
+  family: numbers_lib.Family,
+  configs: Mapping[str, RunConfig],
+  folders: Mapping[str, Sequence[run_folder.RunFolder]],
+) -> dict[tuple[tuple[str, ...], Any], list[run_folder.RunFolder]]:
+  """Returns (numbers, what else a program's seeds have in common) -> them."""
+  alike = {}
+  for name in filter(folders.__contains__, family.names):
+    for folder in folders[name]:
+      begun = _begun_with(configs[name], folder)
+      numbers = family.numbers if begun is None else begun[1]
+      is_apart = numbers != family.numbers
+      key = numbers, name if is_apart else configs[name].seeds_at_once
+      alike.setdefault(key, []).append(folder)
+  return alike
 
 
 def groups(
@@ -153,9 +157,10 @@ def check(config: RunConfig, problem: types.Problem) -> None:
     raise errors.ConfigError(f"{where}; {reason}; allowed: 1, 'auto'")
   most = _fitting(config, problem)
   if number > most:
-    size = bytes_of_seed(config, problem)
+    places = seeds_lib.places(number, config.devices, jax.default_backend())
+    size = places * bytes_of_seed(config, problem)
     raise errors.ConfigError(
-      f'{where}; so many seeds take about {1e-9 * number * size:,.1f} GB, '
+      f'{where}; so many seeds take about {1e-9 * size:,.1f} GB, '
       f'{1e-9 * _room(config):,.1f} GB may be used; allowed: up to '
       f"{max(1, most)}, or 'auto'"
     )
@@ -244,10 +249,10 @@ def bytes_of_seed(config: RunConfig, problem: types.Problem) -> int:
     loss = problem.loss(state, batch, 'batch')
     return jax.vjp(loss, state.params)[1]
 
-  kept = jax.eval_shape(backward, state, batch)
+  residuals = jax.eval_shape(backward, state, batch)
   return sum(
     leaf.size * leaf.dtype.itemsize
-    for tree in (state, state, state.params, kept)
+    for tree in (state, state, state.params, residuals)
     for leaf in jax.tree.leaves(tree)
   )
 
@@ -299,7 +304,12 @@ def _unmapped(config: RunConfig, problem: types.Problem) -> str | None:
 
 def _fitting(config: RunConfig, problem: types.Problem, shares: int = 1) -> int:
   """Returns how many seeds fit into the memory that may be used."""
-  return int(_room(config) / shares // bytes_of_seed(config, problem))
+  most = int(_room(config) / shares // bytes_of_seed(config, problem))
+  # Places without a seed take as much as the others.
+  on = config.devices, jax.default_backend()
+  while most and seeds_lib.places(most, *on) > most:
+    most -= 1
+  return most
 
 
 def _room(config: RunConfig) -> float:

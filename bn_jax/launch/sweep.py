@@ -77,8 +77,10 @@ class Group(NamedTuple):
   def words(self) -> tuple[str, ...]:
     """Returns the arguments of train.py, one string each."""
     line, config = self.cells[0].line, self.cells[0].config
-    if self.at_once > 1 and config.seeds_at_once == 'auto':
-      # Said, so that what the job finds out there makes no other program.
+    begins = any(cell.folder.manifest is None for cell in self.cells)
+    if self.at_once > 1 and config.seeds_at_once == 'auto' and begins:
+      # Said, so that what the job finds out there makes no other program; seeds
+      # that have begun keep their number, which may be above all of today's.
       line = [w for w in line if not w.startswith('--config.seeds_at_once=')]
       line += [
         f'--config.runs.{run}.seeds_at_once={self.at_once}'
@@ -122,7 +124,7 @@ def expand(
     words: arguments that all commands share: --config=FILE and its changes.
     settings: 'KEY=VALUE,VALUE,...' each, or 'seeds=FIRST:END'.
     workdir: of the sweep; None is what train.py takes by default.
-    only: RUN or RUN/seedK; None is all.
+    only: what train.py takes; None is all.
 
   Raises:
     ConfigError: a setting or combination is wrong, or train.py would refuse it.
@@ -151,22 +153,22 @@ def groups(
   """Returns the jobs for the cells to start, in the order of the sweep.
 
   What `seeds_at_once` has in one program is a job: seeds of a run, and of runs
-  that differ in numbers alone. 'auto' goes by this
-  machine's processor, as no accelerator is touched. Where this machine lacks
-  what the rule needs, such as the data, each seed is a job.
+  that differ in numbers alone. 'auto' goes by the processor and memory of this
+  machine, as no accelerator is touched. Where it lacks what the rule needs, as
+  the data, each seed is a job.
 
   Args:
     cells: of the sweep.
     to_start: those of them that are to start.
     shares: how many jobs share the memory of this machine.
   """
-  divided, started = [], {cell.folder for cell in to_start}
+  every_group, folders_to_start = [], {cell.folder for cell in to_start}
   for _, of_workdir in itertools.groupby(cells, lambda cell: cell.workdir):
     by_folder = {cell.folder: cell for cell in of_workdir}
     asked, left = {}, {}
     for folder in by_folder:
       asked.setdefault(folder.run, []).append(folder)
-      if folder in started:
+      if folder in folders_to_start:
         left.setdefault(folder.run, []).append(folder)
     configs = {
       run: by_folder[folders[0]].config for run, folders in asked.items()
@@ -174,8 +176,8 @@ def groups(
     for family in numbers_lib.families(configs):
       for group in _together(family, configs, left, asked, shares):
         of_group = tuple(by_folder[folder] for folder in group.folders)
-        divided.append(Group(of_group, group.at_once))
-  return divided
+        every_group.append(Group(of_group, group.at_once))
+  return every_group
 
 
 def _together(
@@ -224,7 +226,7 @@ def _cells(
     words: arguments of all commands of the sweep.
     combination: (key, value) of each key of the sweep.
     workdir: the folder above those of all combinations.
-    only: RUN or RUN/seedK; None is all.
+    only: what train.py takes; None is all.
     experiments: the runs of each earlier combination, as JSON -> its text; this
       combination is added.
   """

@@ -60,20 +60,23 @@ def steps(
   return steps_of
 
 
-def places(count: int, devices: jax.sharding.Mesh) -> int:
+def places(count: int, devices: int, platform: str) -> int:
   """Returns how many seeds a program for `count` has: all blocks are as large.
 
   So no bit of a seed hangs on its place.
+
+  Args:
+    devices: their number.
+    platform: of them, such as 'cpu'.
   """
-  own = -(-count // devices.size)
-  blocks = _blocks(own, devices)
-  return devices.size * blocks * -(-own // blocks)
+  own = -(-count // devices)
+  blocks = _blocks(own, platform)
+  return devices * blocks * -(-own // blocks)
 
 
-def _blocks(own: int, devices: jax.sharding.Mesh) -> int:
+def _blocks(own: int, platform: str) -> int:
   """Returns into how many blocks the seeds of a device are cut."""
-  is_cpu = devices.devices.flat[0].platform == 'cpu'
-  return -(-own // _BLOCK) if is_cpu else 1
+  return -(-own // _BLOCK) if platform == 'cpu' else 1
 
 
 def mapped(
@@ -109,7 +112,7 @@ def mapped(
 def _in_blocks(function, devices, own, shared):
   """Returns function(what is of one seed, shared) for each of `own`."""
   count = len(jax.tree.leaves(own)[0])
-  blocks = _blocks(count, devices)
+  blocks = _blocks(count, devices.devices.flat[0].platform)
   if blocks == 1:
     return jax.vmap(function, in_axes=(0, None))(own, shared)
   size = -(-count // blocks)

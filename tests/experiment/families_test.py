@@ -66,12 +66,16 @@ class FamiliesTest(parameterized.TestCase):
       ],
     )  # fmt: skip
 
-  def test_of_a_users_network_no_noise(self):
-    """Its code gets the norm, whose numbers it may look at."""
-    configs = resolved(dict(a=dict(norm=_NOISY), b=_RUNS['calm'])).runs
+  @parameterized.parameters(
+    ('model', dict(norm=_NOISY), _RUNS['calm']),
+    ('optimizer', {}, dict(schedule=_FAST)),
+  )
+  def test_what_is_of_a_user_gets_no_data(self, section, *runs):
+    """A network is given the norm, an optimizer the rate: it may look at it."""
+    configs = resolved(dict(zip('ab', runs))).runs
     self.assertLen(numbers.families(configs), 1)
     own = {
-      name: config.replace(model=dict(name='mine:make'))
+      name: config.replace(**{section: dict(name='mine:make')})
       for name, config in configs.items()
     }
     self.assertLen(numbers.families(own), 2)
@@ -97,21 +101,54 @@ class FamiliesTest(parameterized.TestCase):
     )
     self.assertEqual(jax.tree.structure(state._replace(numbers=())), want)
 
-  def test_what_began_without_relatives_goes_on_without(self):
-    configs = resolved().runs
+  def groups(self, left, asked, configs):
     (family,) = numbers.families(configs)
-    manifest = {'seeds_at_once': 4, 'numbers': [], 'device': {'count': 1}}
-    folders = {
-      run: [mock.Mock(run=run, manifest=begun) for _ in range(4)]
-      for run, begun in (('usual', manifest), ('fast', None))
-    }
-    problem = build.problem(configs['usual'])
-    problems = dict.fromkeys(family.names, problem)
+    problems = dict.fromkeys(left, build.problem(configs['usual']))
+    return together.of_family(family, configs, problems, left, asked)
+
+  def folders(self, run, *begun_with):
+    """A folder for each: None, or the number and numbers that it began with."""
+    return [
+      mock.Mock(
+        run=run,
+        manifest=begun
+        and {
+          'seeds_at_once': begun[0], 'numbers': begun[1], 'device': {'count': 1}
+        },
+      )
+      for begun in begun_with
+    ]  # fmt: skip
+
+  def test_what_began_without_relatives_goes_on_without(self):
+    usual = self.folders('usual', *[(4, ())] * 4)
+    fast = self.folders('fast', *[None] * 4)
+    folders = {'usual': usual, 'fast': fast}
     self.assertEqual(
-      together.of_family(family, configs, problems, folders, folders),
+      self.groups(folders, folders, resolved().runs),
+      [together.Group(usual, 4, ()), together.Group(fast, 4, _NUMBERS)],
+    )
+
+  def test_what_began_without_relatives_changes_no_number_of_theirs(self):
+    usual = self.folders('usual', *[(5, ())] * 5)  # done
+    fast = self.folders('fast', *[(5, _NUMBERS)] * 3, None, None)  # killed
+    self.assertEqual(
+      self.groups(
+        {'fast': fast}, {'usual': usual, 'fast': fast}, resolved().runs
+      ),
+      [together.Group(fast, 5, _NUMBERS)],
+    )
+
+  def test_a_run_may_say_another_number(self):
+    configs = resolved().runs
+    configs = {**configs, 'fast': configs['fast'].replace(seeds_at_once=1)}
+    folders = {
+      run: self.folders(run, None, None) for run in ('usual', 'calm', 'fast')
+    }
+    self.assertEqual(
+      self.groups(folders, folders, configs),
       [
-        together.Group(folders['usual'], 4, ()),
-        together.Group(folders['fast'], 4, _NUMBERS),
+        together.Group(folders['usual'] + folders['calm'], 4, _NUMBERS),
+        *(together.Group([one], 1, ()) for one in folders['fast']),
       ],
     )
 
@@ -263,9 +300,7 @@ class TrainedTest(parameterized.TestCase):
       del manifest['records']
       files_lib.write_json(folder.manifest_file, manifest, digest=True)
     # What belongs to one program is one part of --jobs.
-    self.assertEqual(
-      experiment.parts(resolved(), str(killed)), [['usual', 'fast', 'calm']]
-    )
+    self.assertEqual(experiment.parts(resolved(), str(killed)), [list(_RUNS)])
     self.train('killed', only='fast/seed0')
     self.train('killed')
     self.assert_same(killed)

@@ -135,10 +135,10 @@ class SeedsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (3, 1, 3), (4, 1, 4), (5, 1, 6), (17, 1, 20), (32, 1, 32), (9, 8, 16),
-    (40, 8, 48),
+    (40, 8, 48), (40, 8, 40, 'gpu'),
   )  # fmt: skip
-  def test_all_blocks_are_as_large(self, count, devices, want):
-    self.assertEqual(seeds.places(count, devices_lib.mesh(devices)), want)
+  def test_all_blocks_are_as_large(self, count, devices, want, platform='cpu'):
+    self.assertEqual(seeds.places(count, devices, platform), want)
 
   def test_the_division_into_calls_changes_no_bit(self):
     problem, _, together = programs_of('batch')
