@@ -145,7 +145,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
     for name in family.names:
       with naming(name, runs):
         _check_at_once(
-          complete[name].seeds_at_once, len(seeds) * len(family.names)
+          complete[name].seeds_at_once, len(seeds), len(family.names)
         )
   return Experiment(complete, seeds, tuple(expected))
 
@@ -268,11 +268,13 @@ def _checked_seeds(seeds: Any) -> tuple[int, ...]:
   return tuple(seeds)
 
 
-def _check_at_once(number: int | str, count: int) -> None:
+def _check_at_once(number: int | str, seeds: int, runs: int) -> None:
   """Raises ConfigError for more seeds at once than runs that share have."""
+  count = seeds * runs
   if number != 'auto' and number > count:
+    which = f', of {runs} runs that differ in numbers alone' if runs > 1 else ''
     raise errors.ConfigError(
-      f'config.seeds_at_once: {number} of {count} seeds; allowed: 1 to '
+      f'config.seeds_at_once: {number} of {count} seeds{which}; allowed: 1 to '
       f"{count}, or 'auto'"
     )
 

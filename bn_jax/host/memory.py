@@ -3,7 +3,7 @@
 XLA asks for the temporary memory of a program anew each time that it runs it on
 a CPU, and the system clears it page by page: 226,000 pages of 4 kB a step of
 VGG-16 (batch 128), a third of its time. With pages of 2 MB a step takes 0.74 of
-the time, of ResNet-20 0.71 (two loaded cores, jax 0.10.2, 2026-11-30).
+the time, of ResNet-20 too (two loaded cores, jax 0.10.2, 2026-11-30).
 
 XLA compiles in several threads, and glibc keeps what they free for the process,
 where nothing else needs it: after compiling a step of ResNet-20 (batch 128) on
