@@ -81,7 +81,8 @@ class Group(NamedTuple):
     if self.at_once > 1 and config.seeds_at_once == 'auto' and begins:
       # Said, so that what the job finds out there makes no other program; seeds
       # that have begun keep their number, which may be above all of today's.
-      line = [w for w in line if not w.startswith('--config.seeds_at_once=')]
+      # 'auto' for all runs would count more than a number for one.
+      line = list(_without('config.seeds_at_once', line))
       line += [
         f'--config.runs.{run}.seeds_at_once={self.at_once}'
         for run in self._seeds()
@@ -311,6 +312,17 @@ def _split(text: str) -> list[str]:
     else:
       values[-1] += character
   return [value.strip() for value in values]
+
+
+def _without(flag: str, words: Sequence[str]) -> Iterator[str]:
+  """Yields words but a flag with its value, '--flag=value' or two words."""
+  rest = iter(words)
+  for word in rest:
+    name, equals, _ = word.partition('=')
+    if name not in (f'--{flag}', f'-{flag}'):
+      yield word
+    elif not equals:
+      next(rest)
 
 
 def _name(combination: Sequence[tuple[str, str]]) -> str:

@@ -152,6 +152,17 @@ class FamiliesTest(parameterized.TestCase):
       ],
     )
 
+  def test_a_run_begins_with_the_lowering_of_its_relatives(self):
+    runs = {'a': {}, 'b': dict(weight_decay=0.1), 'c': dict(batch_size=6)}
+    folder = lambda _, run, seed: mock.Mock(
+      manifest={'b': {'lowering': 'product'}}.get(run)
+    )
+    with mock.patch.object(run_folder, 'at', folder):
+      self.assertEqual(
+        experiment._lowerings(resolved(runs), pathlib.Path()),
+        {'a': 'product', 'b': 'product', 'c': None},
+      )
+
   def test_a_rate_that_changes_is_none(self):
     cosine = dict(name='cosine', learning_rate=0.1, decay_steps=12)
     self.assertLen(

@@ -270,6 +270,25 @@ class GroupsTest(LaunchCase):
   def test_which_seeds_share_a_job(self, settings, want):
     self.assertEqual(self.only(self.groups(*settings)), want)
 
+  @parameterized.parameters('--{}=auto', '-{}=auto', '--{} auto')
+  def test_an_auto_for_all_runs_does_not_hide_the_number(self, words):
+    words = words.format('config.seeds_at_once').split()
+    (cell,) = self.expand('seeds=0:1', config=_TOGETHER)
+    cell = cell._replace(line=(_TOGETHER, *words, '--config.seeds=0:9'))
+    words = sweep.Group((cell,), at_once=5).words
+    given = flags.train(['train.py', *words])
+    resolved = resolve.experiment(given.config.to_dict(), given.overrides)
+    self.assertEqual(resolved.runs['batchnorm'].seeds_at_once, 5)
+
+  def test_the_number_of_seeds_that_have_begun_is_not_said(self):
+    """It may be above that of all seeds, which train.py would refuse."""
+    cells = self.expand('seeds=0:4', config=_TOGETHER)
+    manifest = {'seeds_at_once': 8, 'device': {'count': 1}}
+    with mock.patch.object(run_folder.RunFolder, 'manifest', manifest):
+      (group,) = sweep.groups(cells, cells)
+      self.assertEqual(group.at_once, 8)
+      self.assertNotIn('seeds_at_once', ' '.join(group.words))
+
   def test_runs_that_differ_in_numbers_alone_share_a_job(self):
     cells = self.expand('seeds=0:2', config=_TOGETHER)
     rates = {'slow': 1e-4, 'usual': 1e-3}
