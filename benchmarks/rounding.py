@@ -59,6 +59,11 @@ def main() -> None:
       )
     _compare(*workdirs)
     return
+  networks = options.networks.split(',')
+  if not set(networks) <= set(_SIDES):
+    parser.error(f'--networks: {networks}; allowed: {", ".join(_SIDES)}')
+  if options.seeds < 1:
+    parser.error(f'--seeds: {options.seeds}; allowed: 1 or more')
   jax.config.update('jax_default_matmul_precision', 'highest')
   jax.config.update('jax_enable_x64', True)
   device = jax.devices()[0]
@@ -76,7 +81,7 @@ def main() -> None:
       for lowering in _LOWERINGS
     }
     _print_row(f'a layer, {part}', errors)
-  for name in options.networks.split(','):
+  for name in networks:
     _print_row(name, _of_network(name, options))
 
 

@@ -46,9 +46,16 @@ def main() -> None:
   if options.worker:
     _work(options)
     return
+  counts = options.seeds.split(',')
+  if not all(count.isdecimal() and int(count) for count in counts):
+    parser.error(
+      f'--seeds: {options.seeds!r}; allowed: 1 or more, as 4,8,16,32'
+    )
+  if not (pathlib.Path(options.before) / 'bn_jax').is_dir():
+    parser.error(f'--before: {options.before} has no bn_jax; give a checkout')
   for case, (_, what) in CASES.items():
     if options.only in (None, case):
-      for count in map(int, options.seeds.split(',')):
+      for count in map(int, counts):
         _compare(case, what, count, options)
 
 
