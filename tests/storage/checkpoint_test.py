@@ -54,8 +54,9 @@ class CheckpointsTest(parameterized.TestCase):
       same_bits.assert_same(restored, state)
 
   def test_a_state_that_is_older_than_a_field(self):
-    """As it was saved before states had an average."""
-    fields = [name for name in self.state._fields if name != 'average']
+    """As it was saved before states had an average, or numbers."""
+    newer = 'average', 'numbers'
+    fields = [name for name in self.state._fields if name not in newer]
     old_state = collections.namedtuple('TrainState', fields)
     old = old_state(*(getattr(self.state, name) for name in fields))
     checkpoints = self.open()
