@@ -39,8 +39,8 @@ class BenchmarksTest(parameterized.TestCase):
   def test_training_steps_compute_the_same(self):
     peers = 'nchw,channels_last,flax' if _TORCH else 'flax'
     done = _run(
-      'train_step.py', '--rounds=1', f'--peers={peers}', '--seconds=0', '--warm_up=0',
-      '--networks=vgg11,resnet20',
+      'train_step.py', '--rounds=1', f'--peers={peers}', '--seconds=0',
+      '--warm_up=0', '--networks=vgg11,resnet20',
     )  # fmt: skip
     self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
     for name in ('vgg11', 'resnet20'):
