@@ -97,11 +97,13 @@ class HugePagesTest(absltest.TestCase):
       lambda: runpy.run_module('bn_jax', run_name='__main__'),
     ):
       with (
+        mock.patch.dict(sys.modules),
         mock.patch.object(
           memory, 'use_huge_pages', side_effect=SystemExit('asked')
         ),
         self.assertRaisesRegex(SystemExit, 'asked'),
       ):
+        sys.modules.pop('bn_jax.__main__', None)  # runpy runs what is new
         run()
 
 
