@@ -12,6 +12,7 @@ from bn_jax.norms.batch import BatchNorm, BatchRenorm
 from bn_jax.norms.fold import fold
 from bn_jax.norms.kernels import standardized
 from bn_jax.norms.lp import LpMoments, LpNorm, lp_norm
+from bn_jax.norms.mixture import adapted
 from bn_jax.norms.moments import Moments
 from bn_jax.norms.noisy import add_noise
 from bn_jax.norms.norm import STATISTICS, Norm
@@ -53,6 +54,7 @@ __all__ = [
   'Moments',
   'Norm',
   'Population',
+  'adapted',
   'add_noise',
   'batch_norm',
   'fold',

@@ -43,6 +43,7 @@ def make(
   ema: float | None = None,
   keeps_statistics: Callable[[Any], bool] = lambda batch_stats: False,
   population: Callable[..., Any] | None = None,
+  adapted: Callable[..., jax.Array] | None = None,
 ) -> types.Problem:
   """Returns the Problem of training a network.
 
@@ -69,6 +70,8 @@ def make(
     keeps_statistics: batch_stats -> whether they can be estimated.
     population: (variables, inputs, **keywords) -> what has them estimated; None
       for a network that keeps none.
+    adapted: (variables, inputs, size=..., mask=...) -> the outputs of a network
+      whose norms adapt to the batch.
   """
   average.check(ema)
   loss = loss or losses.cross_entropy()
@@ -96,7 +99,7 @@ def make(
     rate_factors=optimizer.factors,
     layers=lambda state: layers(module, {'params': state.params}),
     group_size=group_size,
-    **_of_statistics(keeps_statistics, population),
+    **_of_statistics(keeps_statistics, population, adapted, compute_dtype),
     **_of_params(objective, dict(taps)),
     split=_split_of(forward, functools.partial(_data_loss, loss, spread),
                     penalty),
@@ -108,8 +111,14 @@ def _learning_rate(optimizer, state):
   return optimizer.learning_rate(state.opt_state, step.updates_made(state))
 
 
-def _of_statistics(keeps, population) -> dict[str, Callable]:
+def _of_statistics(keeps, population, adapted, dtype) -> dict[str, Callable]:
   """Returns the functions of a Problem that are about kept statistics."""
+
+  def outputs(state, batch, size):
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    inputs = trees.unpadded(batch.images, batch.mask).astype(dtype)
+    return adapted(variables, inputs, size=size, mask=batch.mask)
+
   return {
     'keeps_statistics': lambda state: keeps(state.batch_stats),
     'population': lambda state, inputs, **keywords: population(
@@ -117,6 +126,7 @@ def _of_statistics(keeps, population) -> dict[str, Callable]:
       inputs,
       **keywords,
     ),
+    'adapted': jax.jit(outputs, static_argnums=2),
   }
 
 
