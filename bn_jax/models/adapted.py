@@ -337,7 +337,7 @@ def _adapted_call(
   module = context.module
   if context.method_name != '__call__' or not (args or keywords):
     return call(*args, **keywords)
-  if isinstance(module, (*found.OURS, nn.BatchNorm, nn.Dropout)):
+  if isinstance(module, (found.OURS, nn.BatchNorm, nn.Dropout)):
     args, keywords = found.positional(module, args, keywords)
   if isinstance(module, found.OURS):
     # A network may name their statistics alone, or not even these. Each example

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from bn_jax import placement, trees
-from bn_jax.norms import noisy, per_example, running
+from bn_jax.norms import noisy, running
 from bn_jax.norms import norm as norm_lib
 
-OURS = (running.RunningNorm, per_example.PerExample, norm_lib.Identity)
+OURS = norm_lib.Layer
 NORMS = (
-  nn.BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm, *OURS
+  nn.BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm, OURS
 )  # fmt: skip
 _AFFINE = {'scale', 'bias'}
 

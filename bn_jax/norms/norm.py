@@ -126,8 +126,30 @@ def scale_initializer(value: float | str) -> nn.initializers.Initializer:
   return nn.initializers.constant(value)
 
 
-class Identity(nn.Module):
+class Layer(nn.Module):
+  """The base of all layers that act on activations; a network finds them by it.
+
+  Their call is `layer(x, statistics=..., mask=None, first=0)`.
+  """
+
+  def fixed_map(self) -> tuple[jax.Array, jax.Array] | None:
+    """Returns (factor, shift) of 'running', by which `fold` replaces the layer.
+
+    y = factor x + shift, [C] each, or y = x @ factor + shift with factor
+    [C, C]; None where y is x.
+
+    Raises:
+      ValueError: why it is no such map, in words that go on after its name.
+    """
+    raise ValueError('normalises each example by its own statistics')
+
+
+class Identity(Layer):
   """The identity as a module, without parameters and statistics."""
+
+  def fixed_map(self) -> None:
+    """Returns None: y is x."""
+    return None
 
   @checked_call
   @nn.compact
