@@ -13,6 +13,7 @@ from bn_jax.norms import (
   lp,
   noisy,
   per_example,
+  whitening,
 )
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
@@ -29,6 +30,7 @@ from bn_jax.norms.population import (
   population_statistics,
 )
 from bn_jax.norms.transform import Misfit, batch_norm, moments, normalize
+from bn_jax.norms.whitening import IterNorm
 
 # Name in a config -> a constructor of a Norm, which has the keyword `spread`.
 NORMS = {
@@ -37,6 +39,7 @@ NORMS = {
   'grn': global_response.make,
   'group': per_example.make_group,
   'instance': per_example.make_instance,
+  'iternorm': whitening.make,
   'l1': functools.partial(lp.make, p=1),
   'l2': functools.partial(lp.make, p=2),
   'layer': per_example.make_layer,
@@ -57,6 +60,7 @@ __all__ = [
   'BatchNorm',
   'BatchRenorm',
   'GlobalResponseNorm',
+  'IterNorm',
   'LpMoments',
   'LpNorm',
   'Misfit',

@@ -76,6 +76,7 @@ class Chain(nn.Module):
 class FoldTest(parameterized.TestCase):
   @parameterized.parameters(
     ('batch', {}), ('linf', dict(centred=True)), ('spectral', {}),
+    ('iternorm', dict(num_groups=2)),
     ('weight_standardization', dict(then='batch')),
   )  # fmt: skip
   def test_vgg_is_the_same_network_without_norms(self, name, keywords):
@@ -179,7 +180,12 @@ class FoldTest(parameterized.TestCase):
     (('norm', 'dense', 'norm'), 'SAME'),
   )
   def test_before_or_after_a_linear_layer(self, order, padding):
-    module = Chain(norms.make('batch'), order, padding)
+    for norm in ('batch', 'iternorm'):
+      with self.subTest(norm):
+        self.check_chain(norm, order, padding)
+
+  def check_chain(self, norm, order, padding):
+    module = Chain(norms.make(norm), order, padding)
     x = images()
     variables = randomized(
       module.init(jax.random.key(0), x, statistics='running')
