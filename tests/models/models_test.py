@@ -32,7 +32,7 @@ DENSE = ('deep_linear', 'mlp')
 # Traced in half a second each, or another depth of the same code: not with
 # sixteen norms at every run.
 LARGE = (
-  'bn_inception', 'inception', 'resnet50', 'resnet56',
+  'bn_inception', 'inception', 'resnet18', 'resnet34', 'resnet50', 'resnet56',
   'vgg13', 'vgg16', 'vgg19',
 )  # fmt: skip
 OF_KERNELS = ('spectral', 'weight')
