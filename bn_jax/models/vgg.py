@@ -88,19 +88,16 @@ class VGG(nn.Module):
     """Returns the logits of images; see `bn_jax.models.make`."""
     parts.check_rank(x, mask, 'VGG')
     first_pool = omitted_pools(x.shape[1:3])
+    keywords = dict(statistics=statistics, mask=mask, first=first)
 
-    def activation(layer, x):
-      return nn.relu(
-        parts.normalised(
-          self.norm, layer, x, statistics=statistics, mask=mask, first=first
-        )
-      )
+    def activated(layer, x):
+      return parts.activated(self.norm, layer, x, nn.relu, **keywords)
 
     index = 0
     for block, convolutions in enumerate(_BLOCKS[self.depth]):
       for _ in range(convolutions):
         index += 1
-        x = activation(self._convolution(block, index), x)
+        x = activated(self._convolution(block, index), x)
       if block >= first_pool:
         x = conv.max_pool(x, lowering=self.lowering)
     x = x.reshape(x.shape[0], -1)
@@ -108,7 +105,7 @@ class VGG(nn.Module):
       dense = parts.dense(
         f'dense{number}', features, x.dtype, use_bias=self.norm.bias_before
       )
-      x = activation(dense, x)
+      x = activated(dense, x)
       x = parts.Dropout(self.dropout, name=f'dropout{number}')(x, first=first)
     return parts.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
 

@@ -18,7 +18,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from bn_jax.norms import norm as norm_lib
-from bn_jax.norms import per_example, running
+from bn_jax.norms import running
 
 # Largest difference allowed, as a share of the largest output. It is far above
 # float32's rounding in a deep network, and far below what a wrong fold gives.
@@ -72,11 +72,8 @@ def fold(
   calls, y = _traced(module, variables, x)
   weights = {call.path: (call.kernel, call.bias) for call in _linear(calls)}
   for call in calls:
-    if isinstance(call.module, per_example.PerExample):
-      raise ValueError(
-        f'{call.name} normalises each example by its own statistics, so it is '
-        'no fixed map'
-      )
+    if unfolded := getattr(call.module, 'unfolded', ''):
+      raise ValueError(f'{call.name} {unfolded}')
     if call.affine is not None:
       layer, layer_weights = _folded(call, calls, weights)
       weights[layer.path] = layer_weights

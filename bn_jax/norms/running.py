@@ -28,7 +28,7 @@ from bn_jax.norms import norm, transform
 AVERAGES = ('ema', 'corrected_ema', 'cumulative')
 
 
-class RunningNorm(nn.Module):
+class RunningNorm(norm.NormLayer):
   """The base of layers with running averages.
 
   The averages are the collection batch_stats, [C] each. A second collection,
@@ -71,6 +71,11 @@ class RunningNorm(nn.Module):
     checks.flag('frozen', self.frozen)
     norm.check_scale_init(self.scale_init)
     super().__post_init__()
+
+  @nn.nowrap
+  def sees(self) -> int | None:
+    """Returns on how many examples an output depends in training."""
+    return 1 if self.frozen else self.group_size
 
   def counts(self) -> bool:
     """Returns whether batch_stats also holds 'count', the updates so far."""
