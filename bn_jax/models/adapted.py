@@ -337,7 +337,7 @@ def _adapted_call(
   module = context.module
   if context.method_name != '__call__' or not (args or keywords):
     return call(*args, **keywords)
-  ours = (norm_lib.NormLayer, norm_lib.Unit)
+  ours = (norm_lib.Layer, norm_lib.Unit)
   if isinstance(module, (*ours, nn.BatchNorm, nn.Dropout)):
     args, keywords = found.positional(module, args, keywords)
   if isinstance(module, ours):

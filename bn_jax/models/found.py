@@ -26,7 +26,7 @@ from bn_jax.norms import norm as norm_lib
 _OF_FLAX = (
   nn.BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm
 )  # fmt: skip
-NORMS = (*_OF_FLAX, norm_lib.NormLayer)
+NORMS = (*_OF_FLAX, norm_lib.Layer)
 _AFFINE = {'scale', 'bias'}
 
 
@@ -224,7 +224,7 @@ def group_size(module: nn.Module, arguments, keywords) -> int | None:
   """Returns on how many examples a module's output depends, in this call."""
   if isinstance(module, nn.BatchNorm):
     return 1 if uses_running(module, arguments, keywords) else None
-  if isinstance(module, norm_lib.NormLayer):
+  if isinstance(module, norm_lib.Layer):
     return module.sees()
   if isinstance(module, (*_OF_FLAX, nn.SpectralNorm)):
     return 1

@@ -170,7 +170,9 @@ class ResNet(nn.Module):
     checks.flag('zero_init_residual', self.zero_init_residual)
     if self.zero_init_residual and self.norm.zeroed is None:
       raise checks.Refused(
-        'zero_init_residual', True, 'False for a norm without a scale'
+        'zero_init_residual',
+        True,
+        'False for a norm without a scale that could turn it off',
       )
     checks.flag('skip', self.skip)
     if self.zero_init_residual and not self.skip:

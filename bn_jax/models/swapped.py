@@ -152,7 +152,7 @@ class _Swaps:
 
   def _keywords(self, layer, module, arguments, keywords) -> dict[str, Any]:
     """Returns the keywords of the new norm's call."""
-    if isinstance(module, norm_lib.NormLayer):
+    if isinstance(module, norm_lib.Layer):
       return keywords
     statistics = self._statistics
     if isinstance(module, nn.BatchNorm):

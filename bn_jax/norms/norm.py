@@ -134,16 +134,13 @@ def scale_initializer(value: float | str) -> nn.initializers.Initializer:
   return nn.initializers.constant(value)
 
 
-class NormLayer(nn.Module):
-  """The base of modules that act on activations, by which they are known.
+class Layer(nn.Module):
+  """The base of all layers that act on activations; a network finds them by it.
 
-  Class attributes that others set:
-    unfolded: why no layer beside it can take it up, to be said after its name;
-      '' for a fixed map a channel with statistics 'running' (see `fold`).
-    is_noisy: whether it adds noise.
+  Their call is `layer(x, statistics=..., mask=None, first=0)`. The class
+  attribute `is_noisy` is whether they add noise.
   """
 
-  unfolded = ''
   is_noisy = False
 
   @nn.nowrap
@@ -153,6 +150,17 @@ class NormLayer(nn.Module):
     1: on its own alone; None: on the whole batch.
     """
     return 1
+
+  def fixed_map(self) -> tuple[jax.Array, jax.Array] | None:
+    """Returns (factor, shift) of 'running', by which `fold` replaces the layer.
+
+    y = factor x + shift, [C] each, or y = x @ factor + shift with factor
+    [C, C]; None where y is x.
+
+    Raises:
+      ValueError: why it is no such map, in words that go on after its name.
+    """
+    raise ValueError('normalises each example by its own statistics')
 
 
 class Unit(nn.Module):
@@ -173,8 +181,12 @@ class Unit(nn.Module):
     return x
 
 
-class Identity(NormLayer):
+class Identity(Layer):
   """The identity as a module, without parameters and statistics."""
+
+  def fixed_map(self) -> None:
+    """Returns None: y is x."""
+    return None
 
   @checked_call
   @nn.compact

@@ -30,7 +30,7 @@ from bn_jax.norms import norm, transform
 _PER = ('example', 'position')
 
 
-class PerExample(norm.NormLayer):
+class PerExample(norm.Layer):
   """A normalization of flax's, with our signature.
 
   Collections: params {scale, bias}, [C] each ('rms': scale alone).
@@ -44,10 +44,6 @@ class PerExample(norm.NormLayer):
   factory: Callable[[tuple[int, ...]], nn.Module]
   per: str = 'example'
   scale_init: float | str = 1.0
-
-  unfolded = (
-    'normalises each example by its own statistics, so it is no fixed map'
-  )
 
   def __post_init__(self):
     checks.one_of('per', self.per, _PER)
