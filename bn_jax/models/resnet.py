@@ -65,9 +65,18 @@ class Style(NamedTuple):
   zero_init_residual: bool = False
   padding: str = 'same'
 
-  def normalised(self, x, keywords, name, channels, size, stride):
-    """Returns norm(convolution(x)); keywords are of `parts.normalised`."""
-    layer = conv.Conv(
+  def activated(self, x, keywords, *sizes):
+    """Returns ReLU(norm(convolution(x))); keywords are of `parts`."""
+    layer = self._convolution(*sizes)
+    return parts.activated(self.norm, layer, x, nn.relu, **keywords)
+
+  def normalised(self, x, keywords, *sizes):
+    """Returns norm(convolution(x)), what a sum takes."""
+    layer = self._convolution(*sizes)
+    return parts.normalised(self.norm, layer, x, **keywords)
+
+  def _convolution(self, name, channels, size, stride):
+    return conv.Conv(
       features=channels,
       kernel_size=(size, size),
       strides=(stride, stride),
@@ -77,13 +86,12 @@ class Style(NamedTuple):
       lowering=self.lowering,
       name=name,
     )
-    return parts.normalised(self.norm, layer, x, **keywords)
 
   def last(self):
     """Returns the style of a block's last layer."""
     if not self.zero_init_residual:
       return self
-    return self._replace(norm=self.norm._replace(layer=self.norm.zeroed))
+    return self._replace(norm=self.norm._replace(linear=self.norm.zeroed))
 
 
 class Block(nn.Module):
@@ -102,13 +110,14 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, **keywords) -> jax.Array:
-    """Returns the block of x, [N, H, W, C]; keywords as `parts.normalised`."""
+    """Returns the block of x, [N, H, W, C]; keywords as `parts.activated`."""
     y = x
-    for index, sizes in enumerate(self.convolutions):
-      y = nn.relu(y) if index else y
-      is_last = index == len(self.convolutions) - 1
-      style = self.style.last() if is_last else self.style
-      y = style.normalised(y, keywords, f'conv{index + 1}', *sizes)
+    for index, sizes in enumerate(self.convolutions, start=1):
+      name = f'conv{index}'
+      if index < len(self.convolutions) or self.shortcut == 'none':
+        y = self.style.activated(y, keywords, name, *sizes)
+      else:
+        y = self.style.last().normalised(y, keywords, name, *sizes)
     stride = math.prod(stride for _, _, stride in self.convolutions)
     if self.shortcut == 'projection':
       sizes = (y.shape[-1], 1, stride)
@@ -116,7 +125,7 @@ class Block(nn.Module):
     elif self.shortcut == 'zeros':
       x = padded(x, stride, y.shape[-1])
     elif self.shortcut == 'none':
-      return nn.relu(y)
+      return y
     return nn.relu(Sum(name='sum')(y, x))
 
 
@@ -175,7 +184,9 @@ class ResNet(nn.Module):
     checks.flag('zero_init_residual', self.zero_init_residual)
     if self.zero_init_residual and self.norm.zeroed is None:
       raise checks.Refused(
-        'zero_init_residual', True, 'False for a norm without a scale'
+        'zero_init_residual',
+        True,
+        'False for a norm without a scale that could turn it off',
       )
     checks.flag('skip', self.skip)
     checks.one_of('stem', self.stem, ('cifar', 'imagenet'))
@@ -208,7 +219,7 @@ class ResNet(nn.Module):
     is_imagenet = self.stem == 'imagenet'
     size, stride = (7, 2) if is_imagenet else (3, 1)
     channels = self._channels(stage=0)
-    x = nn.relu(style.normalised(x, keywords, 'conv1', channels, size, stride))
+    x = style.activated(x, keywords, 'conv1', channels, size, stride)
     if is_imagenet:
       x = pool.max_pool(x, padding=self.padding, lowering=self.lowering)
     for name, (convolutions, shortcut) in self._block_specs().items():

@@ -100,35 +100,25 @@ class VGG(nn.Module):
     """Returns the logits of images; see `bn_jax.models.make`."""
     parts.check_rank(x, mask, 'VGG')
     first_pool = omitted_pools(x.shape[1:3])
+    keywords = dict(statistics=statistics, mask=mask, first=first)
 
-    def activation(layer, x):
-      return nn.relu(
-        parts.normalised(
-          self.norm, layer, x, statistics=statistics, mask=mask, first=first
-        )
-      )
-
-    def plain(layer, x):
-      # A module all the same, whose output is a tap.
-      y = norm_lib.Identity(name=f'{layer.name}_norm')(
-        layer(x), statistics=statistics, mask=mask
-      )
-      return nn.relu(y)
+    def activated(norm, layer, x):
+      return parts.activated(norm, layer, x, nn.relu, **keywords)
 
     index = 0
     for block, convolutions in enumerate(_BLOCKS[self.depth]):
       for _ in range(convolutions):
         index += 1
-        x = activation(self._convolution(block, index), x)
+        x = activated(self.norm, self._convolution(block, index), x)
       if block >= first_pool:
         x = conv.max_pool(x, lowering=self.lowering)
     x = self._flat(x)
+    norm = self.norm if self.head_norm else norm_lib.none()
     for number, features in enumerate(self.head, start=1):
       dense = parts.dense(
-        f'dense{number}', features, x.dtype,
-        use_bias=self.norm.bias_before or not self.head_norm,
-      )  # fmt: skip
-      x = activation(dense, x) if self.head_norm else plain(dense, x)
+        f'dense{number}', features, x.dtype, use_bias=norm.bias_before
+      )
+      x = activated(norm, dense, x)
       x = parts.Dropout(self.dropout, name=f'dropout{number}')(x, first=first)
     return parts.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
 
