@@ -107,15 +107,18 @@ def make(name: str, **keywords: Any) -> Norm:
 
 def _check_call(name: str, norm: Norm) -> None:
   """Raises ValueError for a user's norm that a network cannot call."""
-  call = plugins.call(name, norm.layer, 'norm').__call__
-  lacking = [
-    keyword
-    for keyword in ('statistics', 'mask', 'first')
-    if not plugins.takes(call, keyword)
-  ]
-  if lacking:
-    raise ValueError(
-      f'{name}: {plugins.defined(call)}, the call of its layer, takes '
-      f'{", ".join(inspect.signature(call).parameters)}; it must take x and '
-      'the keywords statistics, mask, first'
-    )
+  for field in ('layer', 'linear', 'unit'):
+    if (make := getattr(norm, field)) is None:
+      continue
+    call = plugins.call(name, make, 'norm').__call__
+    lacking = [
+      keyword
+      for keyword in ('statistics', 'mask', 'first')
+      if not plugins.takes(call, keyword)
+    ]
+    if lacking:
+      raise ValueError(
+        f'{name}: {plugins.defined(call)}, the call of its {field}, takes '
+        f'{", ".join(inspect.signature(call).parameters)}; it must take x and '
+        'the keywords statistics, mask, first'
+      )

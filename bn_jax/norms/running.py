@@ -73,6 +73,11 @@ class RunningNorm(norm.Layer):
     norm.check_scale_init(self.scale_init)
     super().__post_init__()
 
+  @nn.nowrap
+  def sees(self) -> int | None:
+    """Returns on how many examples an output depends in training."""
+    return 1 if self.frozen else self.group_size
+
   def counts(self) -> bool:
     """Returns whether batch_stats also holds 'count', the updates so far."""
     return self.running_average != 'ema'
