@@ -214,7 +214,8 @@ _NEEDED = {
 _RANGES = {
   **dict.fromkeys(
     ('warmup_steps', 'crop_padding', 'workers', 'max_skipped', 'classes',
-     'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate'),
+     'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate',
+     'iterations'),
     lambda x: x >= 0,
   ),
   **dict.fromkeys(
