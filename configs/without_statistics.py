@@ -54,7 +54,7 @@ TRIED = {
   'muon': (1e-3, 3e-3, 1e-2, 3e-2),
 }
 PILOT = 100  # the seed of the rates
-# (study, network, optimizer): the best rate of each norm, in the order of NORMS.
+# (study, network, optimizer) -> the best rate of each of NORMS[study].
 RATES: dict[tuple[str, str, str], tuple[float, ...]] = {}
 
 
