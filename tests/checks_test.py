@@ -263,7 +263,8 @@ _REFUSED = {
     f'optimizer_{name}_nesterov': True for name in ('sgd', 'sam', 'rmsprop')
   },
   **{  # without a norm that has a scale
-    f'model_resnet{depth}_zero_init_residual': True for depth in (20, 50, 56)
+    f'model_resnet{depth}_zero_init_residual': True
+    for depth in (18, 20, 34, 50, 56)
   },
   'chunked_group_size': None,  # with a chunk size
   'check_chunks_group_size': None,

@@ -182,7 +182,7 @@ def before(
   norm: norm_lib.Norm, name: str, x: jax.Array, keywords: dict[str, Any]
 ) -> jax.Array:
   """Returns the norm of what enters the layer called `name`."""
-  layer = getattr(norm, 'linear', None) or norm.layer
+  layer = norm.linear or norm.layer
   return layer(f'{name}_norm')(x, **keywords)
 
 

@@ -6,10 +6,18 @@ import math
 from typing import Any
 
 from bn_jax import errors, placement, plugins
-from bn_jax.norms import batch, kernels, lp, noisy, per_example
+from bn_jax.norms import (
+  batch,
+  global_response,
+  kernels,
+  lp,
+  noisy,
+  per_example,
+)
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
 from bn_jax.norms.fold import fold
+from bn_jax.norms.global_response import GlobalResponseNorm
 from bn_jax.norms.kernels import standardized
 from bn_jax.norms.lp import LpMoments, LpNorm, lp_norm
 from bn_jax.norms.moments import Moments
@@ -26,6 +34,7 @@ from bn_jax.norms.transform import Misfit, batch_norm, moments, normalize
 NORMS = {
   'batch': batch.make,
   'batch_renorm': batch.make_renorm,
+  'grn': global_response.make,
   'group': per_example.make_group,
   'instance': per_example.make_instance,
   'l1': functools.partial(lp.make, p=1),
@@ -47,6 +56,7 @@ __all__ = [
   'STATISTICS',
   'BatchNorm',
   'BatchRenorm',
+  'GlobalResponseNorm',
   'LpMoments',
   'LpNorm',
   'Misfit',
@@ -93,15 +103,18 @@ def make(name: str, **keywords: Any) -> Norm:
 
 def _check_call(name: str, norm: Norm) -> None:
   """Raises ValueError for a user's norm that a network cannot call."""
-  call = plugins.call(name, norm.layer, 'norm').__call__
-  lacking = [
-    keyword
-    for keyword in ('statistics', 'mask', 'first')
-    if not plugins.takes(call, keyword)
-  ]
-  if lacking:
-    raise ValueError(
-      f'{name}: {plugins.defined(call)}, the call of its layer, takes '
-      f'{", ".join(inspect.signature(call).parameters)}; it must take x and '
-      'the keywords statistics, mask, first'
-    )
+  for field in ('layer', 'linear', 'unit'):
+    if (make := getattr(norm, field)) is None:
+      continue
+    call = plugins.call(name, make, 'norm').__call__
+    lacking = [
+      keyword
+      for keyword in ('statistics', 'mask', 'first')
+      if not plugins.takes(call, keyword)
+    ]
+    if lacking:
+      raise ValueError(
+        f'{name}: {plugins.defined(call)}, the call of its {field}, takes '
+        f'{", ".join(inspect.signature(call).parameters)}; it must take x and '
+        'the keywords statistics, mask, first'
+      )

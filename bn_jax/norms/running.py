@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -28,7 +29,7 @@ from bn_jax.norms import norm, transform
 AVERAGES = ('ema', 'corrected_ema', 'cumulative')
 
 
-class RunningNorm(nn.Module):
+class RunningNorm(norm.Layer):
   """The base of layers with running averages.
 
   The averages are the collection batch_stats, [C] each. A second collection,
@@ -72,6 +73,11 @@ class RunningNorm(nn.Module):
     norm.check_scale_init(self.scale_init)
     super().__post_init__()
 
+  @nn.nowrap
+  def sees(self) -> int | None:
+    """Returns on how many examples an output depends in training."""
+    return 1 if self.frozen else self.group_size
+
   def counts(self) -> bool:
     """Returns whether batch_stats also holds 'count', the updates so far."""
     return self.running_average != 'ema'
@@ -101,6 +107,14 @@ class RunningNorm(nn.Module):
     if self.frozen:
       scale_C, bias_C = lax.stop_gradient((scale_C, bias_C))
     return mean_C, self.divisor(), scale_C, bias_C
+
+  def fixed_map(self) -> tuple[jax.Array, jax.Array]:
+    """Returns (factor, shift) of 'running', in float64: see `norm.Layer`."""
+    mean_C, divisor_C, scale_C, bias_C = (
+      np.asarray(value, np.float64) for value in self.fixed()
+    )
+    factor_C = scale_C / divisor_C
+    return factor_C, bias_C - factor_C * mean_C
 
   def is_fixed(self, statistics: str) -> bool:
     """Returns whether the layer normalises by its running averages."""

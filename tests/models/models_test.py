@@ -33,7 +33,7 @@ DENSE = ('deep_linear', 'mlp')
 # Traced in half a second each, or another depth of the same code: not with
 # sixteen norms at every run.
 LARGE = (
-  'bn_inception', 'inception', 'resnet50', 'resnet56',
+  'bn_inception', 'inception', 'resnet18', 'resnet34', 'resnet50', 'resnet56',
   'vgg13', 'vgg16', 'vgg19',
 )  # fmt: skip
 OF_KERNELS = ('spectral', 'weight')
@@ -96,7 +96,7 @@ class ContractTest(parameterized.TestCase):
       self.assertLen(owning, 1, key)
     for name, paths in layers:
       self.assertIn(name, paths)
-      named = {name, f'{name}_norm', f'{name}_weight'}
+      named = {name, *(f'{name}_{part}' for part in ('norm', 'weight', 'unit'))}
       self.assertLessEqual(set(paths), named)
 
   def check_taps(self, module, paths):
@@ -108,6 +108,35 @@ class ContractTest(parameterized.TestCase):
     places = [names.index(name) for name, _ in taps]
     self.assertEqual(places, sorted(places))
     self.assertLen(set(taps), len(taps))
+
+  @parameterized.parameters(
+    ('mlp', 'dense2', ()), ('vgg11', 'conv8', ()), ('deep_linear', '', ()),
+    ('resnet20', 'stage1_block1/conv1', ('stage1_block1/conv2',)),
+    ('bn_inception', 'mixed_4a/bpool', ()),
+  )  # fmt: skip
+  def test_a_norm_with_a_nonlinearity_of_its_own(self, name, layer, sums):
+    """It stands for the network's; where none stands, `linear` does."""
+
+    norm = norms.make('rms')._replace(
+      unit=lambda name: norms.norm.Unit(name=name),
+      linear=norms.make('none').layer,
+    )
+    module, shape = models_small.make(name, norm)
+    paths = {kind: [] for kind in ('PerExample', 'Identity', 'Unit')}
+
+    def record(call, args, keywords, context):
+      kind = type(context.module).__name__
+      if kind in paths:
+        paths[kind].append('/'.join(context.module.path).rpartition('_')[0])
+      return call(*args, **keywords)
+
+    with nn.intercept_methods(record):
+      called(module, shape)
+    self.assertEqual(paths['Unit'], list(dict.fromkeys(paths['PerExample'])))
+    self.assertEqual(layer in paths['Unit'], bool(layer))
+    self.assertContainsSubset(sums, paths['Identity'])
+    is_plain = name not in ('resnet20', 'deep_linear')
+    self.assertEqual(paths['Identity'] == [], is_plain)
 
   @parameterized.parameters(*DENSE)
   def test_a_unit_of_one_value_is_refused(self, name):

@@ -238,7 +238,7 @@ class FoldTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, message):
         norms.fold(module, variables, x)
 
-  @parameterized.parameters('layer', 'group', 'instance', 'rms')
+  @parameterized.parameters('layer', 'group', 'instance', 'rms', 'grn')
   def test_refuses_norms_of_one_example(self, name):
     module = Chain(norms.make(name), ('conv', 'norm', 'relu'))
     x = images()
