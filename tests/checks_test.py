@@ -232,6 +232,8 @@ _RANGES = {
     lambda x: x > 0,
   ),
   **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),
+  'model_vit_tiny_width': lambda x: x >= 1 and x % 4 == 0,
+  'model_vit_tiny_heads': lambda x: x >= 1 and 192 % x == 0,
   'axis': lambda x: x >= -1 and x != 0,
   **{  # of x, [4, 6]
     f'{name}_axis': lambda x: x in (1, -1)

@@ -126,7 +126,7 @@ class FoldTest(parameterized.TestCase):
   @parameterized.parameters(
     ('mlp', {}), ('deep_linear', dict(norm_last=True)), ('deep_linear', {}),
     ('deep_linear', dict(norm_last=True, bias=True)), ('resnet20', {}),
-    ('resnet20', dict(shortcut='projection')),
+    ('resnet20', dict(shortcut='projection')), ('vit_tiny', {}),
   )  # fmt: skip
   def test_every_kind_of_network(self, name, keywords):
     self.assert_same(name, keywords)
