@@ -358,15 +358,10 @@ def _traits(
   if _is_users(config):
     with modules.bound(config.modules), blaming('config.model'):
       traits = models.traits(module, source(config).facts.shape, spread)
-      if plugins.is_reference(norm['name']):
-        own = norms.make(**norm, spread=spread)
-        return models.with_norm(traits, own, spread)
-      return traits
-  is_apart = 'group_size' not in norm or norm.get('frozen')
-  return models.Traits(
-    group_size=1 if is_apart else norm['group_size'],
-    noisy=norm['name'] in ('noise', 'noisy'),
-  )
+      own = norms.make(**norm, spread=spread)
+      return models.with_norm(traits, own, spread)
+  layer = norms.make(**norm, spread=spread).layer(None)
+  return models.Traits(group_size=layer.sees(), noisy=layer.is_noisy)
 
 
 def _taps(

@@ -337,9 +337,10 @@ def _adapted_call(
   module = context.module
   if context.method_name != '__call__' or not (args or keywords):
     return call(*args, **keywords)
-  if isinstance(module, (*found.OURS, nn.BatchNorm, nn.Dropout)):
+  ours = (norm_lib.Layer, norm_lib.Unit)
+  if isinstance(module, (*ours, nn.BatchNorm, nn.Dropout)):
     args, keywords = found.positional(module, args, keywords)
-  if isinstance(module, found.OURS):
+  if isinstance(module, ours):
     # A network may name their statistics alone, or not even these. Each example
     # may have several rows, in which noise is counted.
     first = first * max(1, len(args[0]) // size)

@@ -21,13 +21,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from bn_jax import placement, trees
-from bn_jax.norms import noisy, per_example, running
 from bn_jax.norms import norm as norm_lib
 
-OURS = (running.RunningNorm, per_example.PerExample, norm_lib.Identity)
-NORMS = (
-  nn.BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm, *OURS
+_OF_FLAX = (
+  nn.BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.InstanceNorm
 )  # fmt: skip
+NORMS = (*_OF_FLAX, norm_lib.Layer)
 _AFFINE = {'scale', 'bias'}
 
 
@@ -59,8 +58,10 @@ class Seen(NamedTuple):
 
   Attributes:
     path: '/'-joined.
-    is_layer: whether it has a kernel; otherwise it is a norm.
-    owner: of a norm, the layer that it belongs to; None: no layer is before it.
+    is_layer: whether it has a kernel; otherwise it is a norm, or the unit of
+      one.
+    is_unit: whether it is a unit: it is no tap.
+    owner: of others, the layer that it belongs to; None: no layer is before it.
     group_size: on how many examples an output depends with the batch's
       statistics; 1 where on its own alone, None where on all.
     spread: how it takes batches to lie on devices.
@@ -69,6 +70,7 @@ class Seen(NamedTuple):
 
   path: str
   is_layer: bool
+  is_unit: bool
   owner: str | None
   group_size: int | None
   spread: placement.Spread
@@ -82,10 +84,12 @@ class Traits(NamedTuple):
     group_size: on how many examples an output depends with the batch's
       statistics; 1 where on its own alone, None where on the whole batch.
     noisy: whether its norms add noise after normalizing.
+    has_units: whether it calls a norm's own nonlinearity.
   """
 
   group_size: int | None
   noisy: bool
+  has_units: bool = False
 
 
 class Trace:
@@ -105,14 +109,15 @@ class Trace:
     if context.method_name != '__call__' or not path or not arguments:
       return y
     is_layer = module.has_variable('params', 'kernel')
+    is_unit = isinstance(module, norm_lib.Unit)
     is_new = all(seen.path != path for seen in self.modules)
-    if is_new and (is_layer or is_norm(module)):
+    if is_new and (is_layer or is_unit or is_norm(module)):
       self.modules.append(
         Seen(
-          path, is_layer, self._owner(arguments[0]),
+          path, is_layer, is_unit, self._owner(arguments[0]),
           group_size(module, arguments, keywords),
           getattr(module, 'spread', placement.ALONE),
-          isinstance(module, noisy.Noise | noisy.NoisyBatchNorm),
+          getattr(module, 'is_noisy', False),
         )
       )  # fmt: skip
     if is_new and is_layer:
@@ -147,10 +152,11 @@ class Trace:
 
   def taps(self) -> tuple[tuple[str, str], ...]:
     """Returns ((layer, path of what enters its nonlinearity), ...)."""
-    pairs = [
-      (name, norms[-1] if norms else name)
-      for name, norms in self._norms_of().items()
-    ]
+    units = {seen.path for seen in self.modules if seen.is_unit}
+    pairs = []
+    for name, paths in self._norms_of().items():
+      norms = [path for path in paths if path not in units]
+      pairs.append((name, norms[-1] if norms else name))
     if pairs and len(set(pairs[-1])) == 1:
       pairs.pop()  # the last layer is the network's output
     return tuple(pair for pair in pairs if pair[1] in self._readable)
@@ -159,7 +165,11 @@ class Trace:
     """Returns what training has to know of the network."""
     sizes = {seen.group_size for seen in self.modules} - {1}
     size = sizes.pop() if len(sizes) == 1 else None if sizes else 1
-    return Traits(size, any(seen.is_noisy for seen in self.modules))
+    return Traits(
+      size,
+      noisy=any(seen.is_noisy for seen in self.modules),
+      has_units=any(seen.is_unit for seen in self.modules),
+    )
 
   def check_spread(self, spread: placement.Spread) -> None:
     """Raises ValueError for a norm that takes a batch to lie otherwise."""
@@ -171,7 +181,7 @@ class Trace:
         )
 
   def _norms_of(self) -> dict[str, list[str]]:
-    """Returns {layer: its norms}, both in forward order."""
+    """Returns {layer: its norms and units}, both in forward order."""
     norms: dict[str, list[str]] = {
       seen.path: [] for seen in self.modules if seen.is_layer
     }
@@ -214,9 +224,9 @@ def group_size(module: nn.Module, arguments, keywords) -> int | None:
   """Returns on how many examples a module's output depends, in this call."""
   if isinstance(module, nn.BatchNorm):
     return 1 if uses_running(module, arguments, keywords) else None
-  if isinstance(module, running.RunningNorm):
-    return 1 if module.frozen else module.group_size
-  if isinstance(module, (*NORMS, nn.SpectralNorm)):
+  if isinstance(module, norm_lib.Layer):
+    return module.sees()
+  if isinstance(module, (*_OF_FLAX, nn.SpectralNorm)):
     return 1
   # Of a norm that nobody here knows, the worst is taken.
   sees_others = is_norm(module) or own_variables(module).get('batch_stats')
@@ -226,15 +236,18 @@ def group_size(module: nn.Module, arguments, keywords) -> int | None:
 def with_norm(
   traits: Traits, norm: norm_lib.Norm, spread: placement.Spread
 ) -> Traits:
-  """Returns the traits of a network that has a norm of whatever kind.
+  """Returns the traits of a user's network that was given a norm.
 
   One without parameters is not seen in a trace. Of a norm that nobody here
   knows, the worst is taken: an output may depend on the whole batch.
 
   Raises:
-    ValueError: such a norm does not say that it sees the whole batch.
+    ValueError: such a norm does not say that it sees the whole batch; the norm
+      has a unit, and the network calls none.
   """
   layer = norm.layer('norm')
+  if norm.unit and not traits.has_units:
+    raise ValueError(without_unit(norm, 'and the network does not call it'))
   if isinstance(layer, NORMS):
     return traits
   if spread.axis_name and getattr(layer, 'spread', placement.ALONE) != spread:
@@ -243,6 +256,15 @@ def with_norm(
       "layout 'jit', or a module with the field spread that its function gets"
     )
   return traits._replace(group_size=None)
+
+
+def without_unit(norm: norm_lib.Norm, why: str) -> str:
+  """Returns a message: a norm's own nonlinearity does not come in."""
+  return (
+    f'{type(norm.layer("norm")).__name__} brings its own nonlinearity, '
+    f'{type(norm.unit("unit")).__name__}, {why}; allowed: a norm without one, '
+    "such as batch, group, layer, or norm.unit in the place of the network's"
+  )
 
 
 def uses_running(module: nn.BatchNorm, arguments, keywords) -> bool:

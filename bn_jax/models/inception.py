@@ -40,7 +40,7 @@ class Style(NamedTuple):
   lowering: str
 
   def activated(self, x, keywords, name, channels, size=1, stride=1):
-    """Returns nonlinearity(norm(convolution(x))); keywords of `normalised`."""
+    """Returns nonlinearity(norm(convolution(x))); keywords of `parts`."""
     layer = conv.Conv(
       features=parts.scaled(channels, self.width),
       kernel_size=(size, size),
@@ -50,9 +50,8 @@ class Style(NamedTuple):
       lowering=self.lowering,
       name=name,
     )
-    return ACTIVATIONS[self.activation](
-      parts.normalised(self.norm, layer, x, **keywords)
-    )
+    nonlinearity = ACTIVATIONS[self.activation]
+    return parts.activated(self.norm, layer, x, nonlinearity, **keywords)
 
   def kernel_init(self, *shape) -> jax.Array:
     """Draws Glorot uniform weights, times kernel_scale."""
@@ -72,7 +71,7 @@ class Mixed(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, **keywords) -> jax.Array:
-    """Returns the module of x; keywords are those of `parts.normalised`."""
+    """Returns the module of x; keywords are those of `parts.activated`."""
     row, stride = self.row, self.row.stride
 
     def activated(x, *convolution):

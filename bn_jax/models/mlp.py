@@ -60,9 +60,8 @@ class MLP(nn.Module):
     x = x.reshape(x.shape[0], -1)
     for name, features in zip(self._hidden(), self.hidden):
       dense = self._dense(name, features, x.dtype, self.norm.bias_before)
-      x = ACTIVATIONS[self.activation](
-        parts.normalised(self.norm, dense, x, **keywords)
-      )
+      nonlinearity = ACTIVATIONS[self.activation]
+      x = parts.activated(self.norm, dense, x, nonlinearity, **keywords)
     return self._dense('logits', self.num_classes, x.dtype, True)(x)
 
   def _dense(self, name, features, dtype, use_bias) -> nn.Dense:

@@ -1,8 +1,9 @@
 """Has parts of several networks: a layer with its norm, Dropout, LRN, checks.
 
-A layer NAME is up to three modules side by side, under the names that records
+A layer NAME is up to four modules side by side, under the names that records
 and figures use: NAME itself, which has the kernel; NAME_weight, the norm of
-that kernel, if it has one; and NAME_norm, the norm of the layer's output.
+that kernel, if it has one; NAME_norm, the norm of the layer's output; and
+NAME_unit, the norm's own nonlinearity, if it has one.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -17,29 +18,46 @@ from bn_jax import checks, placement, trees
 from bn_jax.norms import norm as norm_lib
 
 
-def normalised(
+def activated(
   norm: norm_lib.Norm,
   layer: nn.Module,
   x: jax.Array,
+  nonlinearity: Callable[[jax.Array], jax.Array],
   *,
   per_activation: bool = False,
   statistics: str,
   **examples: Any,
 ) -> jax.Array:
-  """Returns norm(layer(x)), what enters the nonlinearity.
+  """Returns nonlinearity(norm(layer(x))), or with the norm's own unit.
 
   Args:
     layer: a named module with a parameter 'kernel'.
+    nonlinearity: the network's, which a norm may replace.
     per_activation: whether each activation of a feature map has its own
       statistics, scale and bias, as in a dense layer.
     **examples: mask and first, as the norm takes them.
   """
   y = norm.weighted(layer, f'{layer.name}_weight')(x, statistics=statistics)
-  norm_layer = norm.layer(f'{layer.name}_norm')
-  if not per_activation:
-    return norm_layer(y, statistics=statistics, **examples)
-  flat = y.reshape(y.shape[0], -1)
-  return norm_layer(flat, statistics=statistics, **examples).reshape(y.shape)
+  shape = y.shape
+  y = y.reshape(len(y), -1) if per_activation else y
+  keywords = dict(statistics=statistics, **examples)
+  y = norm.layer(f'{layer.name}_norm')(y, **keywords)
+  if norm.unit:
+    return norm.unit(f'{layer.name}_unit')(y, **keywords).reshape(shape)
+  return nonlinearity(y.reshape(shape))
+
+
+def normalised(
+  norm: norm_lib.Norm, layer: nn.Module, x: jax.Array, **keywords: Any
+) -> jax.Array:
+  """Returns norm(layer(x)), where no nonlinearity follows directly.
+
+  Args:
+    layer: a named module with a parameter 'kernel'.
+    **keywords: of `activated`.
+  """
+  alone = norm._replace(layer=norm.linear or norm.layer, unit=None)
+  return activated(alone, layer, x, lambda y: y, **keywords)
 
 
 def dense(
@@ -72,7 +90,7 @@ def product(spread: placement.Spread) -> Callable[..., jax.Array] | None:
 
 def paths(name: str) -> tuple[str, ...]:
   """Returns the paths of a layer's parameters."""
-  return name, f'{name}_weight', f'{name}_norm'
+  return name, f'{name}_weight', f'{name}_norm', f'{name}_unit'
 
 
 def tap(name: str) -> tuple[str, str]:
@@ -83,6 +101,32 @@ def tap(name: str) -> tuple[str, str]:
 def scaled(channels: int, width: float) -> int:
   """Returns a number of channels times the width: rounded, at least one."""
   return max(1, round(channels * width))
+
+
+def adaptive_average(x: jax.Array, size: int) -> jax.Array:
+  """Returns the maps of x averaged to size x size, [N, size, size, C].
+
+  Row i of a map of n rows is the mean of the rows floor(i n / size) to
+  ceil((i + 1) n / size), the last left out, and likewise a column: PyTorch's
+  AdaptiveAvgPool2d. A map of that size stays as it is; a smaller one repeats
+  its pixels.
+
+  Args:
+    x: [N, H, W, C].
+  """
+  for axis in (1, 2):
+    if x.shape[axis] != size:
+      ends = [
+        (i * x.shape[axis] // size, -(-(i + 1) * x.shape[axis] // size))
+        for i in range(size)
+      ]
+      x = jnp.stack(
+        [
+          lax.slice_in_dim(x, *pair, axis=axis).mean(axis=axis) for pair in ends
+        ],
+        axis=axis,
+      )
+  return x
 
 
 class Dropout(nn.Module):

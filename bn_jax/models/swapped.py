@@ -152,7 +152,7 @@ class _Swaps:
 
   def _keywords(self, layer, module, arguments, keywords) -> dict[str, Any]:
     """Returns the keywords of the new norm's call."""
-    if isinstance(module, found.OURS):
+    if isinstance(module, norm_lib.Layer):
       return keywords
     statistics = self._statistics
     if isinstance(module, nn.BatchNorm):
@@ -199,8 +199,8 @@ def replace_norms(
       those in `adapted` that it takes.
 
   Raises:
-    ValueError: a norm of kernels, or no module; the call raises it where no
-      norm has such a path.
+    ValueError: a norm of kernels, or with a nonlinearity of its own, or no
+      module; the call raises it where no norm has such a path.
   """
   norm = norms.make(norm) if isinstance(norm, str) else norm
   if not isinstance(norm, norm_lib.Norm):
@@ -209,6 +209,10 @@ def replace_norms(
     raise ValueError(
       'the norm acts on kernels, and a norm of activations is to be replaced; '
       'allowed: batch, group, layer, ..., none'
+    )
+  if norm.unit:
+    raise ValueError(
+      found.without_unit(norm, "which the network's own would follow")
     )
   if not isinstance(where, str) or not where:
     raise checks.Refused('where', where, "a pattern of paths, such as 'conv*'")

@@ -6,10 +6,19 @@ import math
 from typing import Any
 
 from bn_jax import errors, placement, plugins
-from bn_jax.norms import batch, kernels, lp, noisy, per_example
+from bn_jax.norms import (
+  batch,
+  global_response,
+  kernels,
+  lp,
+  noisy,
+  per_example,
+  whitening,
+)
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
 from bn_jax.norms.fold import fold
+from bn_jax.norms.global_response import GlobalResponseNorm
 from bn_jax.norms.kernels import standardized
 from bn_jax.norms.lp import LpMoments, LpNorm, lp_norm
 from bn_jax.norms.mixture import adapted
@@ -22,13 +31,16 @@ from bn_jax.norms.population import (
   population_statistics,
 )
 from bn_jax.norms.transform import Misfit, batch_norm, moments, normalize
+from bn_jax.norms.whitening import IterNorm
 
 # Name in a config -> a constructor of a Norm, which has the keyword `spread`.
 NORMS = {
   'batch': batch.make,
   'batch_renorm': batch.make_renorm,
+  'grn': global_response.make,
   'group': per_example.make_group,
   'instance': per_example.make_instance,
+  'iternorm': whitening.make,
   'l1': functools.partial(lp.make, p=1),
   'l2': functools.partial(lp.make, p=2),
   'layer': per_example.make_layer,
@@ -48,6 +60,8 @@ __all__ = [
   'STATISTICS',
   'BatchNorm',
   'BatchRenorm',
+  'GlobalResponseNorm',
+  'IterNorm',
   'LpMoments',
   'LpNorm',
   'Misfit',
@@ -95,15 +109,18 @@ def make(name: str, **keywords: Any) -> Norm:
 
 def _check_call(name: str, norm: Norm) -> None:
   """Raises ValueError for a user's norm that a network cannot call."""
-  call = plugins.call(name, norm.layer, 'norm').__call__
-  lacking = [
-    keyword
-    for keyword in ('statistics', 'mask', 'first')
-    if not plugins.takes(call, keyword)
-  ]
-  if lacking:
-    raise ValueError(
-      f'{name}: {plugins.defined(call)}, the call of its layer, takes '
-      f'{", ".join(inspect.signature(call).parameters)}; it must take x and '
-      'the keywords statistics, mask, first'
-    )
+  for field in ('layer', 'linear', 'unit'):
+    if (make := getattr(norm, field)) is None:
+      continue
+    call = plugins.call(name, make, 'norm').__call__
+    lacking = [
+      keyword
+      for keyword in ('statistics', 'mask', 'first')
+      if not plugins.takes(call, keyword)
+    ]
+    if lacking:
+      raise ValueError(
+        f'{name}: {plugins.defined(call)}, the call of its {field}, takes '
+        f'{", ".join(inspect.signature(call).parameters)}; it must take x and '
+        'the keywords statistics, mask, first'
+      )

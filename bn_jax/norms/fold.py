@@ -18,7 +18,6 @@ from flax import linen as nn
 from flax import traverse_util
 
 from bn_jax.norms import norm as norm_lib
-from bn_jax.norms import per_example, running
 
 # Largest difference allowed, as a share of the largest output. It is far above
 # float32's rounding in a deep network, and far below what a wrong fold gives.
@@ -72,11 +71,6 @@ def fold(
   calls, y = _traced(module, variables, x)
   weights = {call.path: (call.kernel, call.bias) for call in _linear(calls)}
   for call in calls:
-    if isinstance(call.module, per_example.PerExample):
-      raise ValueError(
-        f'{call.name} normalises each example by its own statistics, so it is '
-        'no fixed map'
-      )
     if call.affine is not None:
       layer, layer_weights = _folded(call, calls, weights)
       weights[layer.path] = layer_weights
@@ -149,14 +143,15 @@ def _weights(module) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 
 def _affine(module) -> tuple[np.ndarray, np.ndarray] | None:
-  """Returns (factor, shift) of a norm with 'running', [C] each, in float64."""
-  if not isinstance(module, running.RunningNorm):
+  """Returns the (factor, shift) of a norm, see `norm.Layer`, in float64."""
+  if not isinstance(module, norm_lib.Layer):
     return None
-  mean_C, divisor_C, scale_C, bias_C = (
-    np.asarray(value, np.float64) for value in module.fixed()
-  )
-  factor_C = scale_C / divisor_C
-  return factor_C, bias_C - factor_C * mean_C
+  try:
+    fixed_map = module.fixed_map()
+  except ValueError as error:
+    name = '/'.join(module.path)
+    raise ValueError(f'{name} {error}, so it is no fixed map') from error
+  return fixed_map and tuple(np.asarray(x, np.float64) for x in fixed_map)
 
 
 def _linear(calls: list[_Call]) -> Iterator[_Call]:
@@ -167,7 +162,7 @@ def _folded(
   norm: _Call, calls: list[_Call], weights: Mapping
 ) -> tuple[_Call, Any]:
   """Returns the layer that a norm goes into, with its new kernel and bias."""
-  factor_C, shift_C = norm.affine
+  factor, shift_C = norm.affine
   if norm.module.axis not in (-1, norm.x.ndim - 1):
     raise ValueError(
       f'{norm.name} has its channels along axis {norm.module.axis}; allowed: '
@@ -177,15 +172,22 @@ def _folded(
   if layers_before:
     layer = _alone(layers_before[0], calls, norm.x, norm)
     kernel, bias = weights[layer.path]
-    return layer, (kernel * factor_C, bias * factor_C + shift_C)
-  layers_after = [call for call in _linear(calls) if call.x is norm.y]
+    return layer, (
+      _times(kernel, factor), _times(bias, factor) + shift_C
+    )  # fmt: skip
+  # A mean over positions passes a scale and shift a channel on as they are.
+  means = [call.y for call in calls if call.x is norm.y and _is_mean(call)]
+  ends = (norm.y, *means)
+  layers_after = [
+    call for call in _linear(calls) if any(call.x is end for end in ends)
+  ]
   if not layers_after:
     raise ValueError(
       f'{norm.name} is no neighbour of a convolution or dense layer: something '
       'stands between: a nonlinearity, a pool, a sum, or a reshape that gives '
       'each activation statistics of its own'
     )
-  layer = _alone(layers_after[0], calls, norm.y, norm)
+  layer = _alone(layers_after[0], calls, layers_after[0].x, norm)
   if _pads(layer):
     raise ValueError(
       f'{norm.name} stands before {layer.name}, which pads with zeros: its '
@@ -193,7 +195,13 @@ def _folded(
     )
   kernel, bias = weights[layer.path]
   kernel_sum = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)  # [in, out]
-  return layer, (kernel * factor_C[:, None], bias + shift_C @ kernel_sum)
+  kernel = factor @ kernel if factor.ndim == 2 else kernel * factor[:, None]
+  return layer, (kernel, bias + shift_C @ kernel_sum)
+
+
+def _times(x: np.ndarray, factor: np.ndarray) -> np.ndarray:
+  """Returns x with its last axis times a number a channel, or a matrix."""
+  return x @ factor if factor.ndim == 2 else x * factor
 
 
 def _alone(
@@ -215,6 +223,10 @@ def _alone(
         f'goes to {call.name} too'
       )
   return layer
+
+
+def _is_mean(call: _Call) -> bool:
+  return getattr(call.module, 'is_mean', False)
 
 
 def _pads(layer: _Call) -> bool:

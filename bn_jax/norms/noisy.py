@@ -119,6 +119,8 @@ class NoisyBatchNorm(batch.BatchNorm):
 
   noise: tuple[tuple[str, float], ...] = ()
 
+  is_noisy = True
+
   @norm.checked_call
   def __call__(
     self,
@@ -141,6 +143,8 @@ class Noise(norm.Identity):
   """
 
   noise: tuple[tuple[str, float], ...] = ()
+
+  is_noisy = True
 
   @norm.checked_call
   def __call__(

@@ -94,12 +94,18 @@ class Norm(NamedTuple):
       subtracts a mean, a bias would have no effect.
     weighted: (layer with a parameter 'kernel', name) -> the same layer with its
       kernel normalised: `weighted(conv, name)(x, statistics=...)`.
-    zeroed: name -> the same module with a scale that begins at 0; None: it has
-      no scale that is learned.
+    zeroed: name -> what stands before a sum, `linear` or `layer`, with a scale
+      that begins at 0; None: it has no scale that is learned.
     product: `dot_general` of the dense layers before it; None: flax's.
     frozen: whether scale, bias and statistics stay as they are: the gradients
       of scale and bias are zero, and no batch changes the statistics. Weight
       decay would still change scale and bias; who adds it leaves them out.
+    unit: name -> the module that stands in the place of the network's own
+      nonlinearity where that follows the norm directly, called as `layer` is:
+      a `Unit`; None: the network's own. After a sum the network's own stands.
+    linear: name -> the module that stands where no nonlinearity follows
+      directly: before a sum, in a projection, in a linear network; None:
+      `layer`.
   """
 
   layer: Callable[[str], nn.Module]
@@ -108,6 +114,8 @@ class Norm(NamedTuple):
   frozen: bool = False
   zeroed: Callable[[str], nn.Module] | None = None
   product: Callable[..., jax.Array] | None = None
+  unit: Callable[[str], nn.Module] | None = None
+  linear: Callable[[str], nn.Module] | None = None
 
 
 def check_scale_init(value: Any) -> None:
@@ -126,8 +134,59 @@ def scale_initializer(value: float | str) -> nn.initializers.Initializer:
   return nn.initializers.constant(value)
 
 
-class Identity(nn.Module):
+class Layer(nn.Module):
+  """The base of all layers that act on activations; a network finds them by it.
+
+  Their call is `layer(x, statistics=..., mask=None, first=0)`. The class
+  attribute `is_noisy` is whether they add noise.
+  """
+
+  is_noisy = False
+
+  @nn.nowrap
+  def sees(self) -> int | None:
+    """Returns on how many examples an output depends in training.
+
+    1: on its own alone; None: on the whole batch.
+    """
+    return 1
+
+  def fixed_map(self) -> tuple[jax.Array, jax.Array] | None:
+    """Returns (factor, shift) of 'running', by which `fold` replaces the layer.
+
+    y = factor x + shift, [C] each, or y = x @ factor + shift with factor
+    [C, C]; None where y is x.
+
+    Raises:
+      ValueError: why it is no such map, in words that go on after its name.
+    """
+    raise ValueError('normalises each example by its own statistics')
+
+
+class Unit(nn.Module):
+  """The identity where a nonlinearity would stand; the base of other units."""
+
+  @checked_call
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    statistics: str,
+    mask: jax.Array | None = None,
+    first: jax.Array | int = 0,
+  ) -> jax.Array:
+    """Returns x; where it is padding, 0."""
+    del statistics, mask, first
+    return x
+
+
+class Identity(Layer):
   """The identity as a module, without parameters and statistics."""
+
+  def fixed_map(self) -> None:
+    """Returns None: y is x."""
+    return None
 
   @checked_call
   @nn.compact

@@ -30,7 +30,7 @@ from bn_jax.norms import norm, transform
 _PER = ('example', 'position')
 
 
-class PerExample(nn.Module):
+class PerExample(norm.Layer):
   """A normalization of flax's, with our signature.
 
   Collections: params {scale, bias}, [C] each ('rms': scale alone).

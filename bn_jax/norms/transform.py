@@ -137,6 +137,11 @@ def channels_last(x: jax.Array, axis: int) -> jax.Array:
   return jnp.moveaxis(x, axis, -1)
 
 
+def beside(values_C: jax.Array, x: jax.Array) -> jax.Array:
+  """Reshapes [C] to stand beside x, [..., C], in float32 at least."""
+  return moments_lib.exact(values_C).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
 def channels(x: jax.Array, axis: int) -> int:
   """Returns the number of channels of x; raises as `channels_last`."""
   if x.ndim < 2:

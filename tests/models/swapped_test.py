@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
-from bn_jax import models, norms
+from bn_jax import models, norms, placement
 from tests.fixtures import (
   same_bits,
   strict,  # noqa: F401
@@ -68,6 +68,19 @@ class OursTest(parameterized.TestCase):
     swapped = models.replace_norms(network('batch'), 'layer', 'dense[12]_norm')
     variables = run(swapped)[0]
     self.assertEqual(set(variables['batch_stats']), {'dense3_norm'})
+
+  def test_refuses_a_norm_with_a_nonlinearity_of_its_own(self):
+    """The network's own would follow it; a user's network may call it."""
+    norm = norms.make('layer')._replace(unit=lambda _: norms.norm.Unit())
+    said = 'PerExample brings its own nonlinearity, Unit, which the network'
+    with self.assertRaisesRegex(ValueError, said):
+      models.replace_norms(network('batch'), norm)
+    traits = models.Traits(group_size=1, noisy=False)
+    with self.assertRaisesRegex(ValueError, 'the network does not call it'):
+      models.with_norm(traits, norm, placement.ALONE)
+    theirs = models.adapt(network(norm), None, shape=IMAGES.shape[1:])
+    traits = models.traits(theirs, IMAGES.shape[1:])
+    self.assertIs(models.with_norm(traits, norm, placement.ALONE), traits)
 
   def test_the_later_of_two_wins(self):
     once = models.replace_norms(network('batch'), 'layer')

@@ -23,6 +23,7 @@ _NORM = re.compile(
 )
 # Names of one array: how a kernel is scaled (conv1_weight/scale) is no norm.
 _SCALE, _OF_A_KERNEL = 'scale', '_weight'
+_THRESHOLD = '_unit/tau'  # of the nonlinearity that belongs to a norm
 _KERNELS = ('kernel', 'weight')
 
 
@@ -162,7 +163,8 @@ def _is_of_norm(path: str, scaled: set[str]) -> bool:
   words = module.split('/')
   if words[-1].endswith(_OF_A_KERNEL):
     return False
-  return module in scaled or any(map(_NORM.search, words))
+  is_threshold = path.endswith(_THRESHOLD)
+  return is_threshold or module in scaled or any(map(_NORM.search, words))
 
 
 def _array(path: str) -> str:
