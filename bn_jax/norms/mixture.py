@@ -58,7 +58,7 @@ def adapted(
   with nn.intercept_methods(mixing.interceptor):
     y = module.apply(variables, x, statistics=statistics, mask=mask)
   if size:
-    mixing.check(variables.get('batch_stats', {}))
+    mixing.check(variables['batch_stats'] if 'batch_stats' in variables else {})
   return y
 
 
@@ -157,13 +157,10 @@ class _Mixing:
 
     def of_group(moments, n):
       share = n / jnp.maximum(self._size + n, 1e-30)  # 0 of padding alone
-      mixed = {
-        name: (1 - share) * kept[name] + share * new
-        for name, new in moments.items()
-      }
-      return {
-        name: jnp.asarray(mixed.get(name, old), old.dtype)
-        for name, old in kept.items()
-      }
+      stats = dict(kept)  # also a count of updates, which stays
+      for name, new in moments.items():
+        mixed = (1 - share) * kept[name] + share * new
+        stats[name] = mixed.astype(kept[name].dtype)
+      return stats
 
     return jax.vmap(of_group)(moments_G, n_G)

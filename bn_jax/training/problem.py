@@ -68,19 +68,16 @@ def make(
     remat: whether the step's backward pass recomputes everything but products
       and statistics, to save memory.
     keeps_statistics: batch_stats -> whether they can be estimated.
-    population: (variables, inputs, **keywords) -> what has them estimated; None
-      for a network that keeps none.
-    adapted: (variables, inputs, size=..., mask=...) -> the outputs of a network
-      whose norms adapt to the batch.
+    population, adapted: `norms.population_statistics` and `norms.adapted`, of
+      the module; None for a network that keeps none.
   """
   average.check(ema)
   loss = loss or losses.cross_entropy()
   forward = functools.partial(_forward, module, compute_dtype)
   objective = functools.partial(_objective, forward, loss, penalty, spread)
   step_objective = functools.partial(objective, micro_batches, 'batch')
-  metrics = step.metrics(
-    classifies=loss.classifies, skips=max_skips is not None
-  )
+  skips = max_skips is not None
+  metrics = step.metrics(classifies=loss.classifies, skips=skips)
   init = functools.partial(
     _init, module, optimizer, sampler, image_shape, metrics, ring_size,
     ema is not None,
