@@ -58,7 +58,7 @@ def adapted(
   with nn.intercept_methods(mixing.interceptor):
     y = module.apply(variables, x, statistics=statistics, mask=mask)
   if size:
-    mixing.check(variables['batch_stats'] if 'batch_stats' in variables else {})
+    mixing.check(variables)
   return y
 
 
@@ -96,10 +96,11 @@ class _Mixing:
     finally:
       self._is_inside = False
 
-  def check(self, batch_stats: Mapping[str, Any]) -> None:
+  def check(self, variables: Mapping[str, Any]) -> None:
     """Raises ValueError for a layer whose statistics were not mixed."""
-    for *path, name in traverse_util.flatten_dict(batch_stats):
-      if name in _STATISTICS and tuple(path) not in self._ours | self._flax:
+    for collection, *path, name in traverse_util.flatten_dict(variables):
+      is_kept = collection == 'batch_stats' and name in _STATISTICS
+      if is_kept and tuple(path) not in self._ours | self._flax:
         raise ValueError(
           f'{"/".join(path)} keeps statistics, but does not hand out those of '
           'a batch, as a norm that nobody here knows; allowed: those of the '
