@@ -214,7 +214,8 @@ _NEEDED = {
 _RANGES = {
   **dict.fromkeys(
     ('warmup_steps', 'crop_padding', 'workers', 'max_skipped', 'classes',
-     'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate'),
+     'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate',
+     'iterations'),
     lambda x: x >= 0,
   ),
   **dict.fromkeys(
@@ -231,6 +232,8 @@ _RANGES = {
     lambda x: x > 0,
   ),
   **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),
+  'model_vit_tiny_width': lambda x: x >= 1 and x % 4 == 0,
+  'model_vit_tiny_heads': lambda x: x >= 1 and 192 % x == 0,
   'axis': lambda x: x >= -1 and x != 0,
   **{  # of x, [4, 6]
     f'{name}_axis': lambda x: x in (1, -1)
@@ -263,7 +266,8 @@ _REFUSED = {
     f'optimizer_{name}_nesterov': True for name in ('sgd', 'sam', 'rmsprop')
   },
   **{  # without a norm that has a scale
-    f'model_resnet{depth}_zero_init_residual': True for depth in (20, 50, 56)
+    f'model_resnet{depth}_zero_init_residual': True
+    for depth in (18, 20, 34, 50, 56)
   },
   'chunked_group_size': None,  # with a chunk size
   'check_chunks_group_size': None,

@@ -103,6 +103,32 @@ def scaled(channels: int, width: float) -> int:
   return max(1, round(channels * width))
 
 
+def adaptive_average(x: jax.Array, size: int) -> jax.Array:
+  """Returns the maps of x averaged to size x size, [N, size, size, C].
+
+  Row i of a map of n rows is the mean of the rows floor(i n / size) to
+  ceil((i + 1) n / size), the last left out, and likewise a column: PyTorch's
+  AdaptiveAvgPool2d. A map of that size stays as it is; a smaller one repeats
+  its pixels.
+
+  Args:
+    x: [N, H, W, C].
+  """
+  for axis in (1, 2):
+    if x.shape[axis] != size:
+      ends = [
+        (i * x.shape[axis] // size, -(-(i + 1) * x.shape[axis] // size))
+        for i in range(size)
+      ]
+      x = jnp.stack(
+        [
+          lax.slice_in_dim(x, *pair, axis=axis).mean(axis=axis) for pair in ends
+        ],
+        axis=axis,
+      )
+  return x
+
+
 class Dropout(nn.Module):
   """Sets each activation to 0 with probability `rate`; the others grow.
 

@@ -10,11 +10,14 @@ Minibatch SGD", arXiv:1706.02677, section 5.1).
                        convolutions, 6n + 2 weight layers, 16, 32 and 64
                        channels. A shortcut into more channels takes every
                        second pixel and fills up with zeros (option A).
+  resnet18, resnet34   Table 1: the stem for ImageNet, then 2, 2, 2 and 2, or
+                       3, 4, 6 and 3, blocks of two 3 x 3 convolutions. A
+                       shortcut into another shape is a projection with a norm
+                       (option B).
   resnet50             Table 1: stages of 3, 4, 6 and 3 bottlenecks, 1 x 1,
                        3 x 3 and 1 x 1 to four times the channels. The stride
-                       is that of the 3 x 3 convolution ("v1.5"; the paper has
-                       it in the first). A shortcut into another shape is a
-                       projection with a norm (option B).
+                       is that of the 3 x 3 convolution ("v1.5"), or of the
+                       first, as in the paper (`stride_in='1x1'`).
 
 Initial kernels of convolutions are He's, N(0, 2 / fan_in) (He et al., 2015,
 arXiv:1502.01852), as in the paper, or Glorot uniform as in the other networks
@@ -40,6 +43,8 @@ INITS = {
   'glorot': nn.initializers.glorot_uniform(),
 }
 SHORTCUTS = ('zeros', 'projection')
+STRIDES_IN = ('3x3', '1x1')
+_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 class Sum(nn.Module):
@@ -58,6 +63,7 @@ class Style(NamedTuple):
   initial: str
   lowering: str
   zero_init_residual: bool = False
+  padding: str = 'same'
 
   def activated(self, x, keywords, *sizes):
     """Returns ReLU(norm(convolution(x))); keywords are of `parts`."""
@@ -74,6 +80,7 @@ class Style(NamedTuple):
       features=channels,
       kernel_size=(size, size),
       strides=(stride, stride),
+      padding=conv.pads(self.padding, (size, size), (stride, stride)),
       use_bias=self.norm.bias_before,
       kernel_init=INITS[self.initial],
       lowering=self.lowering,
@@ -133,9 +140,7 @@ class ResNet(nn.Module):
 
   Attributes:
     blocks: number of blocks in each stage.
-    bottleneck: whether a block is a bottleneck and the stem is that for
-      ImageNet: 7 x 7 at stride 2 to 64 channels, then a 3 x 3 max pool at
-      stride 2; otherwise the stem is 3 x 3 to 16 channels.
+    bottleneck: whether a block is a bottleneck, or two 3 x 3 convolutions.
     num_classes: size of the output.
     norm: the normalization after each convolution.
     width: multiplies all channels.
@@ -146,6 +151,12 @@ class ResNet(nn.Module):
       `bn_jax.models.lowering`.
     zero_init_residual: whether the scale of a block's last norm begins at 0.
     skip: whether blocks have shortcuts; False: the plain network.
+    stem: 'imagenet': 7 x 7 at stride 2 to 64 channels, then a 3 x 3 max pool at
+      stride 2; 'cifar': 3 x 3 to 16 channels.
+    padding: of convolutions and pools at stride 2, 'same' or 'symmetric', see
+      `lowering.conv.pads`; sizes are the same, and values are not.
+    stride_in: the convolution of a bottleneck that has the stride, '3x3' or
+      '1x1', the first.
   """
 
   blocks: tuple[int, ...]
@@ -158,6 +169,9 @@ class ResNet(nn.Module):
   lowering: str = 'auto'
   zero_init_residual: bool = False
   skip: bool = True
+  stem: str = 'cifar'
+  padding: str = 'same'
+  stride_in: str = '3x3'
 
   def __post_init__(self):
     parts.check_network(self.num_classes, self.norm)
@@ -175,6 +189,9 @@ class ResNet(nn.Module):
         'False for a norm without a scale that could turn it off',
       )
     checks.flag('skip', self.skip)
+    checks.one_of('stem', self.stem, ('cifar', 'imagenet'))
+    checks.one_of('padding', self.padding, conv.PADDINGS)
+    checks.one_of('stride_in', self.stride_in, STRIDES_IN)
     if self.zero_init_residual and not self.skip:
       raise checks.Refused(
         'zero_init_residual', True, 'False without skips: a block would be 0'
@@ -196,20 +213,22 @@ class ResNet(nn.Module):
     parts.check_images(x, mask, 'ResNet', self._halving())
     keywords = dict(statistics=statistics, mask=mask, first=first)
     style = Style(
-      self.norm, self.initial, self.lowering, self.zero_init_residual
-    )
-    size, stride = (7, 2) if self.bottleneck else (3, 1)
+      self.norm, self.initial, self.lowering, self.zero_init_residual,
+      self.padding,
+    )  # fmt: skip
+    is_imagenet = self.stem == 'imagenet'
+    size, stride = (7, 2) if is_imagenet else (3, 1)
     channels = self._channels(stage=0)
     x = style.activated(x, keywords, 'conv1', channels, size, stride)
-    if self.bottleneck:
-      x = pool.max_pool(x, lowering=self.lowering)
+    if is_imagenet:
+      x = pool.max_pool(x, padding=self.padding, lowering=self.lowering)
     for name, (convolutions, shortcut) in self._block_specs().items():
       x = Block(convolutions, shortcut, style, name=name)(x, **keywords)
     x = pool.global_average(x)
     return parts.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
 
   def _channels(self, stage: int) -> int:
-    channels = (64 if self.bottleneck else 16) * 2**stage
+    channels = (64 if self.stem == 'imagenet' else 16) * 2**stage
     return parts.scaled(channels, self.width)
 
   def _block_specs(self) -> dict[str, tuple[Any, str]]:
@@ -221,8 +240,11 @@ class ResNet(nn.Module):
         stride = 2 if stage and not block else 1
         convolutions = ((channels, 3, stride), (channels, 3, 1))
         if self.bottleneck:
+          first, second = stride, 1
+          if self.stride_in == '3x3':
+            first, second = 1, stride
           convolutions = (
-            (channels, 1, 1), (channels, 3, stride), (4 * channels, 1, 1)
+            (channels, 1, first), (channels, 3, second), (4 * channels, 1, 1)
           )  # fmt: skip
         changes_shape = not block and (stage > 0 or self.bottleneck)
         shortcut = self.shortcut if changes_shape else 'identity'
@@ -234,7 +256,7 @@ class ResNet(nn.Module):
 
   def _halving(self) -> list[str]:
     """Returns the names of the layers of stride 2."""
-    stem = ['conv1', 'pool1'] if self.bottleneck else []
+    stem = ['conv1', 'pool1'] if self.stem == 'imagenet' else []
     layers = [
       f'{block}/conv{index + 1}'
       for block, (convolutions, _) in self._block_specs().items()
@@ -302,6 +324,7 @@ def make_cifar(
 
 def make_imagenet(
   *,
+  depth: int,
   num_classes: int,
   norm: norm_lib.Norm,
   width: float = 1.0,
@@ -309,14 +332,38 @@ def make_imagenet(
   lowering: str = 'auto',
   zero_init_residual: bool = False,
   skip: bool = True,
+  padding: str = 'same',
+) -> ResNet:
+  """Returns ResNet-18 or 34; keywords are those of `ResNet`, init is initial.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  checks.one_of('depth', depth, (18, 34))
+  return ResNet(
+    _BLOCKS[depth], False, num_classes, norm, width, 'projection', init,
+    lowering, zero_init_residual, skip, 'imagenet', padding,
+  )  # fmt: skip
+
+
+def make_bottlenecks(
+  *,
+  num_classes: int,
+  norm: norm_lib.Norm,
+  width: float = 1.0,
+  init: str = 'he',
+  lowering: str = 'auto',
+  zero_init_residual: bool = False,
+  skip: bool = True,
+  padding: str = 'same',
+  stride_in: str = '3x3',
 ) -> ResNet:
   """Returns ResNet-50; keywords are those of `ResNet`, init is initial.
 
   Raises:
     ValueError: a keyword out of its range.
   """
-  blocks = (3, 4, 6, 3)
   return ResNet(
-    blocks, True, num_classes, norm, width, 'projection', init, lowering,
-    zero_init_residual, skip,
+    _BLOCKS[50], True, num_classes, norm, width, 'projection', init, lowering,
+    zero_init_residual, skip, 'imagenet', padding, stride_in,
   )  # fmt: skip

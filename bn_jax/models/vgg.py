@@ -33,6 +33,7 @@ _BLOCKS = {
   19: (2, 2, 4, 4, 4),
 }
 _CHANNELS = (64, 128, 256, 512, 512)
+FLATTENS = ('channels_last', 'channels_first')
 # With the first two pools left out, three have to halve the map.
 SMALLEST_IMAGE = 8
 
@@ -55,6 +56,11 @@ class VGG(nn.Module):
       original.
     lowering: how convolutions and pools are computed, see
       `bn_jax.models.lowering`.
+    head_norm: whether the hidden dense layers have a norm, too.
+    head_pool: pixels of a side to which the last maps are averaged before the
+      dense layers (`parts.adaptive_average`); None: as they are.
+    flatten: order of the last map's numbers, 'channels_last' (height, width,
+      channel) or 'channels_first'.
   """
 
   depth: int
@@ -64,6 +70,9 @@ class VGG(nn.Module):
   head: tuple[int, ...] = ()
   dropout: float = 0.0
   lowering: str = 'auto'
+  head_norm: bool = True
+  head_pool: int | None = None
+  flatten: str = 'channels_last'
 
   def __post_init__(self):
     parts.check_network(self.num_classes, self.norm)
@@ -72,6 +81,9 @@ class VGG(nn.Module):
     checks.sizes('head', self.head)
     checks.number('dropout', self.dropout, least=0, below=1)
     checks.one_of('lowering', self.lowering, LOWERINGS)
+    checks.flag('head_norm', self.head_norm)
+    checks.count('head_pool', self.head_pool, also=(None,))
+    checks.one_of('flatten', self.flatten, FLATTENS)
     self.head = tuple(self.head)  # a list has no hash
     super().__post_init__()
 
@@ -90,22 +102,23 @@ class VGG(nn.Module):
     first_pool = omitted_pools(x.shape[1:3])
     keywords = dict(statistics=statistics, mask=mask, first=first)
 
-    def activated(layer, x):
-      return parts.activated(self.norm, layer, x, nn.relu, **keywords)
+    def activated(norm, layer, x):
+      return parts.activated(norm, layer, x, nn.relu, **keywords)
 
     index = 0
     for block, convolutions in enumerate(_BLOCKS[self.depth]):
       for _ in range(convolutions):
         index += 1
-        x = activated(self._convolution(block, index), x)
+        x = activated(self.norm, self._convolution(block, index), x)
       if block >= first_pool:
         x = conv.max_pool(x, lowering=self.lowering)
-    x = x.reshape(x.shape[0], -1)
+    x = self._flat(x)
+    norm = self.norm if self.head_norm else norm_lib.none()
     for number, features in enumerate(self.head, start=1):
       dense = parts.dense(
-        f'dense{number}', features, x.dtype, use_bias=self.norm.bias_before
+        f'dense{number}', features, x.dtype, use_bias=norm.bias_before
       )
-      x = activated(dense, x)
+      x = activated(norm, dense, x)
       x = parts.Dropout(self.dropout, name=f'dropout{number}')(x, first=first)
     return parts.dense('logits', self.num_classes, x.dtype, use_bias=True)(x)
 
@@ -116,6 +129,13 @@ class VGG(nn.Module):
       lowering=self.lowering,
       name=f'conv{index}',
     )
+
+  def _flat(self, x: jax.Array) -> jax.Array:
+    if self.head_pool is not None:
+      x = parts.adaptive_average(x, self.head_pool)
+    if self.flatten == 'channels_first':
+      x = x.transpose(0, 3, 1, 2)
+    return x.reshape(x.shape[0], -1)
 
   def smallest_image(self) -> int:
     """Returns the smallest side of an image, in pixels."""
@@ -143,6 +163,9 @@ def make(
   head: tuple[int, ...] = (),
   dropout: float = 0.0,
   lowering: str = 'auto',
+  head_norm: bool = True,
+  head_pool: int | None = None,
+  flatten: str = 'channels_last',
 ) -> VGG:
   """Returns a VGG network; keywords are the attributes of `VGG`.
 
@@ -157,6 +180,9 @@ def make(
     head=head,
     dropout=dropout,
     lowering=lowering,
+    head_norm=head_norm,
+    head_pool=head_pool,
+    flatten=flatten,
   )
 
 

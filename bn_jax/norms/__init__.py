@@ -16,6 +16,7 @@ from bn_jax.norms import (
   per_example,
   pointwise,
   self_rescaled,
+  whitening,
 )
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
@@ -35,6 +36,7 @@ from bn_jax.norms.population import (
 )
 from bn_jax.norms.self_rescaled import SelfRescaledNorm
 from bn_jax.norms.transform import Misfit, batch_norm, moments, normalize
+from bn_jax.norms.whitening import IterNorm
 
 # Name in a config -> a constructor of a Norm, which has the keyword `spread`.
 NORMS = {
@@ -46,6 +48,7 @@ NORMS = {
   'grn': global_response.make,
   'group': per_example.make_group,
   'instance': per_example.make_instance,
+  'iternorm': whitening.make,
   'l1': functools.partial(lp.make, p=1),
   'l2': functools.partial(lp.make, p=2),
   'layer': per_example.make_layer,
@@ -70,6 +73,7 @@ __all__ = [
   'DynamicTanh',
   'FilterResponseNorm',
   'GlobalResponseNorm',
+  'IterNorm',
   'LpMoments',
   'LpNorm',
   'Misfit',

@@ -140,7 +140,7 @@ def _pass(module, variables, batches, sums, statistics) -> Population:
   if not tallies:
     raise ValueError(
       'the network keeps no batch statistics; layers that do: batch, noisy, '
-      'batch_renorm, l1, l2, linf, lp'
+      'batch_renorm, iternorm, l1, l2, linf, lp'
     )
   for path, tally in tallies.items():
     for name, value in tally.result('/'.join(path)).items():

@@ -34,6 +34,22 @@ class LocalResponseNormTest(absltest.TestCase):
         parts.local_response_norm(np.ones((2, 6), dtype))
 
 
+class AdaptiveAverageTest(absltest.TestCase):
+  def test_each_pixel_is_the_mean_of_its_rows_and_columns(self):
+    """By torch.nn.functional.adaptive_avg_pool2d's definition, in NumPy."""
+    x = np.random.default_rng(0).normal(size=(2, 9, 4, 3)).astype(np.float32)
+    y = parts.adaptive_average(jnp.asarray(x), 7)
+    self.assertEqual(y.shape, (2, 7, 7, 3))
+    rows = [(0, 2), (1, 3), (2, 4), (3, 6), (5, 7), (6, 8), (7, 9)]
+    columns = [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3), (2, 4), (3, 4)]
+    for i, (top, bottom) in enumerate(rows):
+      for j, (left, right) in enumerate(columns):
+        want = x[:, top:bottom, left:right].mean((1, 2))
+        np.testing.assert_allclose(y[:, i, j], want, atol=1e-6)
+    same = jnp.asarray(x[:, :7, :, :])
+    same_bits.assert_same(parts.adaptive_average(same[:, :4], 4), same[:, :4])
+
+
 class DropoutTest(absltest.TestCase):
   def test_drops_that_share_and_keeps_the_mean(self):
     y = dropped(jnp.ones((100, 400)))

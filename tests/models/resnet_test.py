@@ -31,12 +31,15 @@ def rows(name, classes, pixels, norm='batch', **keywords):
 
 class SizesTest(parameterized.TestCase):
   @parameterized.parameters(
-    # He et al. (2016), Table 6: 0.27 and 0.85 million; torchvision's ResNet-50.
+    # He et al. (2016), Table 6: 0.27 and 0.85 million; torchvision's others.
     ('resnet20', {}, 10, 32, 269_722),
     ('resnet56', {}, 10, 32, 853_018),
     # Projections: 16 x 32 + 32 x 64 weights, 2 x (32 + 64) of their norms.
     ('resnet20', dict(shortcut='projection'), 10, 32, 269_722 + 2_752),
+    ('resnet18', {}, 1000, 224, 11_689_512),
+    ('resnet34', {}, 1000, 224, 21_797_672),
     ('resnet50', {}, 1000, 224, 25_557_032),
+    ('resnet50', dict(stride_in='1x1'), 1000, 224, 25_557_032),
     # Shortcuts of zeros have no weights, projections have.
     ('resnet20', dict(skip=False), 10, 32, 269_722),
     ('resnet20', dict(skip=False, shortcut='projection'), 10, 32, 269_722),
@@ -48,7 +51,7 @@ class SizesTest(parameterized.TestCase):
   @parameterized.parameters(
     ('resnet20', 32, 20, 40.6), ('resnet56', 32, 56, 125.5),
     # v1.5: the strides are in the 3 x 3 convolutions; v1 has 3.86 milliards.
-    ('resnet50', 224, 50, 4_089.2),
+    ('resnet50', 224, 50, 4_089.2), ('resnet18', 224, 18, 1_814.1),
   )  # fmt: skip
   def test_depth_and_multiply_adds(self, name, pixels, depth, millions):
     found = rows(name, 10 if pixels == 32 else 1000, pixels)

@@ -76,6 +76,7 @@ class Chain(nn.Module):
 class FoldTest(parameterized.TestCase):
   @parameterized.parameters(
     ('batch', {}), ('linf', dict(centred=True)), ('spectral', {}),
+    ('iternorm', dict(num_groups=2)),
     ('weight_standardization', dict(then='batch')),
   )  # fmt: skip
   def test_vgg_is_the_same_network_without_norms(self, name, keywords):
@@ -125,7 +126,7 @@ class FoldTest(parameterized.TestCase):
   @parameterized.parameters(
     ('mlp', {}), ('deep_linear', dict(norm_last=True)), ('deep_linear', {}),
     ('deep_linear', dict(norm_last=True, bias=True)), ('resnet20', {}),
-    ('resnet20', dict(shortcut='projection')),
+    ('resnet20', dict(shortcut='projection')), ('vit_tiny', {}),
   )  # fmt: skip
   def test_every_kind_of_network(self, name, keywords):
     self.assert_same(name, keywords)
@@ -179,7 +180,12 @@ class FoldTest(parameterized.TestCase):
     (('norm', 'dense', 'norm'), 'SAME'),
   )
   def test_before_or_after_a_linear_layer(self, order, padding):
-    module = Chain(norms.make('batch'), order, padding)
+    for norm in ('batch', 'iternorm'):
+      with self.subTest(norm):
+        self.check_chain(norm, order, padding)
+
+  def check_chain(self, norm, order, padding):
+    module = Chain(norms.make(norm), order, padding)
     x = images()
     variables = randomized(
       module.init(jax.random.key(0), x, statistics='running')

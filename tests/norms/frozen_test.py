@@ -23,6 +23,7 @@ WITH_STATISTICS = (
   ('batch', {'stop_statistics_gradient': True}),
   ('batch_renorm', {}),
   ('noisy', {}),
+  ('iternorm', {}),
   ('l1', {}),
   ('l2', {}),
   ('linf', {}),
@@ -98,16 +99,18 @@ class FrozenTest(parameterized.TestCase):
 
   @over_norms
   def test_gradients_are_those_of_a_fixed_map(self, name, keywords):
-    """dL/dx = scale / divisor dL/dy, and none for scale and bias."""
+    """dL/dx = W' scale dL/dy, and none for scale and bias."""
     x, weight = values(), values(seed=1)
     frozen = layer(name, keywords, frozen=True)
     variables = variables_of(frozen, x)
     stats, scale = variables['batch_stats'], variables['params']['scale']
     if 'var' in stats:
-      divisor = np.sqrt(np.float64(stats['var']) + 1e-5)
+      matrix = np.diag(1 / np.sqrt(np.float64(stats['var']) + 1e-5))
+    elif 'whitening' in stats:
+      matrix = np.float64(stats['whitening'][0])
     else:
-      divisor = np.float64(stats['scale_p'])
-    want = np.float64(weight) * np.float64(scale) / divisor
+      matrix = np.diag(1 / np.float64(stats['scale_p']))
+    want = (np.float64(weight) * np.float64(scale)) @ matrix
     zeros = jnp.zeros(3)
     for statistics in norms.STATISTICS:
       of_x, of_params = gradients(frozen, variables, x, weight, statistics)

@@ -36,6 +36,7 @@ KEYWORDS = {
   'batch_frozen': ('batch', dict(frozen=True)),
   'batch_of_groups': ('batch', dict(group_size=2, epsilon=0.0)),
   'batch_stopped': ('batch', dict(stop_statistics_gradient=True)),
+  'iternorm_exact': ('iternorm', dict(group_size=2, epsilon=0.0, num_groups=2)),
   'l2_of_groups': ('l2', dict(group_size=2, epsilon=0.0)),
   'linf_of_groups': ('linf', dict(group_size=2, epsilon=0.0)),
   'layer_exact': ('layer', dict(epsilon=0.0)),

@@ -195,7 +195,7 @@ class PopulationTest(parameterized.TestCase):
     same_bits.assert_same(found[0], found[2])
     np.testing.assert_allclose(found[1], found[3], rtol=1e-6)
 
-  @parameterized.parameters('batch', 'noisy', 'batch_renorm', 'l1')
+  @parameterized.parameters('batch', 'noisy', 'batch_renorm', 'l1', 'iternorm')
   def test_of_every_layer_that_keeps_some(self, name):
     module, variables = made(name)
     before = jax.tree.map(np.asarray, variables['batch_stats'])

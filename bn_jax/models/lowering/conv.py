@@ -22,6 +22,21 @@ from bn_jax.models import lowering as lowering_lib
 from bn_jax.models.lowering import thin, winograd
 
 Strides = tuple[int, int]
+# 'same' pads as XLA's 'SAME', which at stride 2 has the odd row at the end;
+# 'symmetric' pads half a window on both sides, as PyTorch and Caffe do.
+PADDINGS = ('same', 'symmetric')
+
+
+def pads(
+  padding: str, window: Strides, strides: Strides
+) -> str | tuple[tuple[int, int], ...]:
+  """Returns one of `PADDINGS` as XLA takes it, for an odd window.
+
+  At stride 1 the two are the same.
+  """
+  if padding == 'same' or tuple(strides) == (1, 1):
+    return 'SAME'
+  return tuple((size // 2, size // 2) for size in window)
 
 
 class Conv(nn.Module):
@@ -31,7 +46,7 @@ class Conv(nn.Module):
 
   Attributes:
     features: the number of output channels.
-    padding: 'SAME' or 'VALID'.
+    padding: 'SAME', 'VALID', or (before, after) of each side; see `pads`.
     kernel_init: by default Glorot (Xavier) uniform, which was usual when both
       papers were written.
     lowering: 'library', 'product', 'auto' or 'winograd'.
@@ -40,7 +55,7 @@ class Conv(nn.Module):
   features: int
   kernel_size: tuple[int, int] = (3, 3)
   strides: Strides = (1, 1)
-  padding: str = 'SAME'
+  padding: str | tuple[tuple[int, int], ...] = 'SAME'
   use_bias: bool = True
   kernel_init: Callable[..., jax.Array] = nn.initializers.glorot_uniform()
   lowering: str = 'auto'
@@ -104,7 +119,7 @@ def convolve(
   kernel: jax.Array,
   *,
   strides: Strides = (1, 1),
-  padding: str = 'SAME',
+  padding: str | tuple[tuple[int, int], ...] = 'SAME',
   lowering: str = 'auto',
 ) -> jax.Array:
   """Returns the cross-correlation of x, [N, H, W, I], and a kernel, HWIO.
@@ -184,8 +199,11 @@ def _depthwise_product(x, kernel, *, strides, padding):
 
 def _shifted(x, window, strides, padding) -> list[jax.Array]:
   """Returns the inputs of each element of the window, row by row."""
-  pads = lax.padtype_to_pads(x.shape[1:3], window, strides, padding.upper())
-  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(
+      x.shape[1:3], window, strides, padding.upper()
+    )
+  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
   return [
     _inputs(x, row, col, window, strides)
     for row in range(window[0])

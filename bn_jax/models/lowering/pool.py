@@ -1,7 +1,8 @@
 """Pools over overlapping windows, in each way of `bn_jax.models.lowering`.
 
 Padding is 'SAME': n rows give ceil(n / stride) windows, with padding on both
-sides and an odd row of it at the end. Padding never counts: a maximum is that
+sides and an odd row of it at the end. Maxima also take 'symmetric', the same on
+both sides, as PyTorch has it. Padding never counts: a maximum is that
 of the pixels in its window, an average is divided by their number. (The 2015
 paper does not say; TensorFlow leaves it out too, Caffe's averages count zeros.)
 
@@ -24,9 +25,17 @@ from bn_jax.models import lowering as lowering_lib
 
 
 def max_pool(
-  x: jax.Array, *, window: int = 3, stride: int = 2, lowering: str = 'auto'
+  x: jax.Array,
+  *,
+  window: int = 3,
+  stride: int = 2,
+  padding: str = 'same',
+  lowering: str = 'auto',
 ) -> jax.Array:
   """Returns the maximum over windows of x, [N, H, W, C] -> [N, H', W', C].
+
+  Args:
+    padding: 'same', or 'symmetric': window // 2 rows on both sides.
 
   Where several values of a window are equal, the first, row by row, gets the
   gradient; NaN stays NaN.
@@ -39,7 +48,7 @@ def max_pool(
       f'window is {window}, stride is {stride}; allowed: 1 <= stride <= window'
     )
   pool = errors.lookup('lowering', _MAXIMA, lowering)
-  return pool(x, window=window, stride=stride)
+  return pool(x, window=window, stride=stride, padding=padding)
 
 
 def average_pool(
@@ -58,39 +67,42 @@ def global_average(x: jax.Array) -> jax.Array:
   return x.mean(axis=(1, 2))
 
 
-def _max_library(x, *, window, stride):
+def _max_library(x, *, window, stride, padding):
+  pads = 'SAME' if padding == 'same' else ((window // 2, window // 2),) * 2
   return lowering_lib.unless_on_gpu(
-    lambda x: nn.max_pool(x, (window, window), (stride, stride), 'SAME'),
-    functools.partial(_max_product, window=window, stride=stride),
+    lambda x: nn.max_pool(x, (window, window), (stride, stride), pads),
+    functools.partial(
+      _max_product, window=window, stride=stride, padding=padding
+    ),
     x,
   )
 
 
-def _max_product(x, *, window, stride):
+def _max_product(x, *, window, stride, padding):
   # Columns first: of equal values, the gradient goes to the first row, and in
   # that row to the first column.
   for axis in (2, 1):
-    x = _max_along(x, axis, window, stride)
+    x = _max_along(x, axis, window, stride, padding)
   return x
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
-def _max_along(x, axis, window, stride):
-  return _maximum(_slices(x, axis, window, stride, -jnp.inf))[0]
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3, 4))
+def _max_along(x, axis, window, stride, padding):
+  return _maximum(_slices(x, axis, window, stride, -jnp.inf, padding))[0]
 
 
 @_max_along.defjvp
-def _max_along_jvp(axis, window, stride, primals, tangents):
+def _max_along_jvp(axis, window, stride, padding, primals, tangents):
   """Takes the tangent from the place of each window's maximum.
 
   Only that place is saved, a byte a window. JAX's own rule would save what each
   comparison gave.
   """
   (x,), (dx,) = primals, tangents
-  y, place = _maximum(_slices(x, axis, window, stride, -jnp.inf))
+  y, place = _maximum(_slices(x, axis, window, stride, -jnp.inf, padding))
   parts = [
     jnp.where(place == offset, part, 0)
-    for offset, part in enumerate(_slices(dx, axis, window, stride, 0))
+    for offset, part in enumerate(_slices(dx, axis, window, stride, 0, padding))
   ]
   return y, functools.reduce(jnp.add, parts)
 
@@ -131,20 +143,24 @@ def _pixels(shape, window):
   return np.outer(*counts)[None, :, :, None]
 
 
-def _pads(length: int, window: int, stride: int) -> tuple[int, int]:
-  """Returns the padding (before, after) of 'SAME'."""
+def _pads(
+  length: int, window: int, stride: int, padding: str = 'same'
+) -> tuple[int, int]:
+  """Returns the padding (before, after) of 'same' or 'symmetric'."""
+  if padding == 'symmetric':
+    return window // 2, window // 2
   return lax.padtype_to_pads((length,), (window,), (stride,), 'SAME')[0]
 
 
-def _slices(x, axis, window, stride, fill) -> list[jax.Array]:
-  """Returns the slices of x, padded with `fill` as 'SAME' does it."""
+def _slices(x, axis, window, stride, fill, padding='same') -> list[jax.Array]:
+  """Returns the slices of x, padded with `fill`."""
   length = x.shape[axis]
-  before, after = _pads(length, window, stride)
+  before, after = _pads(length, window, stride, padding)
   count = (length + before + after - window) // stride + 1
   groups = count + (window - 1) // stride
-  padding = [(0, 0, 0)] * x.ndim
-  padding[axis] = (before, groups * stride - length - before, 0)
-  x = lax.pad(x, jnp.asarray(fill, x.dtype), padding)
+  edges = [(0, 0, 0)] * x.ndim
+  edges[axis] = (before, groups * stride - length - before, 0)
+  x = lax.pad(x, jnp.asarray(fill, x.dtype), edges)
   return slices(x, axis, window, stride)
 
 

@@ -64,6 +64,19 @@ class ConvolveTest(parameterized.TestCase):
       for g, w in zip(got, gradients['library']):
         np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4)
 
+  @parameterized.parameters(1, 7)
+  def test_symmetric_padding(self, window):
+    """As without padding, of images with zeros on all sides."""
+    x, kernel = arrays((8, 7), (window, window))
+    edges = ((0, 0), (window // 2,) * 2, (window // 2,) * 2, (0, 0))
+    want = reference.convolution(np.pad(x, edges), kernel, (2, 2), 'VALID')
+    pads = conv.pads('symmetric', (window, window), (2, 2))
+    for lowering in ('library', 'winograd'):
+      y = conv.convolve(
+        x, kernel, strides=(2, 2), padding=pads, lowering=lowering
+      )
+      np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-4)
+
   def test_forward_mode(self):
     x, kernel = arrays((4, 4), (3, 3))
     for lowering in lowering_lib.LOWERINGS:

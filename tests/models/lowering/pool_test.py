@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
+from flax import linen as nn
 
 from bn_jax.models import lowering as lowering_lib
 from bn_jax.models.lowering import conv, pool
@@ -89,6 +90,23 @@ class MaxPoolTest(parameterized.TestCase):
           want_dx[n, row, column, c] += dy[n, *place, c]
       np.testing.assert_array_equal(y, want)
       np.testing.assert_allclose(dx, want_dx, atol=1e-5)
+
+  @parameterized.parameters(*SIZES)
+  def test_symmetric_padding(self, *size):
+    """As without padding, of maps with one row of -inf on all sides."""
+    x = images(size, 'distinct')
+    edges = ((0, 0), (1, 1), (1, 1), (0, 0))
+    padded = jnp.pad(x, edges, constant_values=-jnp.inf)
+
+    def wanted(padded):
+      return nn.max_pool(padded, (3, 3), (2, 2), 'VALID')
+
+    for f in both(pool.max_pool, padding='symmetric').values():
+      y, dx, dy = pulled(f, x)
+      want, pull = jax.vjp(wanted, padded)
+      np.testing.assert_array_equal(y, want)
+      (want_dx,) = pull(jnp.asarray(dy, x.dtype))
+      np.testing.assert_allclose(dx, want_dx[:, 1:-1, 1:-1], atol=1e-5)
 
   @parameterized.product(size=SIZES, stride=(1, 2))
   def test_lowerings_agree_at_minus_infinity(self, size, stride):
