@@ -42,7 +42,7 @@ class DynamicTanh(norm.Layer):
 
   def __post_init__(self):
     checks.axis(self.axis)
-    checks.number('alpha_init', self.alpha_init)
+    checks.number('alpha_init', self.alpha_init, above=0)
     norm.check_scale_init(self.scale_init)
     super().__post_init__()
 
