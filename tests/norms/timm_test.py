@@ -27,6 +27,20 @@ GRN_SLOPE = [
   [-320.579, 75.112434, 1096.1399], [-215.18286, 150.21242, 806.2518],
   [-108.31014, 225.31334, 559.3152], [0.039105, 300.41516, 355.32977],
 ]  # fmt: skip
+# timm.layers.FilterResponseNormTlu2d(3) with tau, and epsilon 1e-5.
+TAU = [0.2, -0.5, 0.1]
+FRN = [
+  [0.2, -0.5, 0.1], [0.7221698, -0.5, 0.1], [0.6184748, -0.3345156, 0.1],
+  [0.5147798, 0.2, 0.1], [0.9017735, 0.5651462, 2.8879812],
+  [0.6345156, 0.9302923, 2.456651], [0.3672578, 1.2954385, 2.0253208],
+  [0.2, 1.6605847, 1.5939906],
+]  # fmt: skip
+FRN_SLOPE = [
+  [0.2449222, 0.11535, 0.0], [0.1193364, 0.0769, 0.0],
+  [0.0508276, -0.4998641, 0.0], [0.0023888, -0.1924256, 0.0],
+  [0.2140635, 0.934738, 4.1433125], [-0.1928816, 1.1245885, -0.1001301],
+  [-0.2562184, 0.438098, -2.899127], [0.0, -1.1247315, -4.2536745],
+]  # fmt: skip
 
 
 def inputs():
@@ -36,11 +50,15 @@ def inputs():
 
 class TimmTest(absltest.TestCase):
   def check(self, name, y, slope, **keywords):
-    layer = norms.make(name, **keywords).layer('norm1')
+    norm = norms.make(name, **keywords)
+    layer = norm.layer('norm1')
     params = {name: jnp.array(value) for name, value in PARAMS.items()}
 
     def loss(x):
       y = layer.apply({'params': params}, x, statistics='batch')
+      if norm.unit:
+        tau = {'params': {'tau': jnp.array(TAU)}}
+        y = norm.unit('unit1').apply(tau, y, statistics='batch')
       return (y**3).sum(), y
 
     of_x, got = jax.jit(jax.grad(loss, has_aux=True))(inputs())
@@ -49,6 +67,9 @@ class TimmTest(absltest.TestCase):
 
   def test_global_response_norm(self):
     self.check('grn', GRN, GRN_SLOPE)
+
+  def test_filter_response_norm(self):
+    self.check('frn', FRN, FRN_SLOPE, epsilon=1e-5)
 
 
 if __name__ == '__main__':
