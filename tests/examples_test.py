@@ -18,6 +18,22 @@ from tests.fixtures import commanded, same_bits, strict
 
 EXAMPLES = strict.ROOT / 'examples'
 LOOPS = ('equinox_loop', 'my_loop', 'nnx_loop')
+SATURATED = """
+from configs import default
+
+def get_config():
+  config = default.get_config()
+  config.model = dict(name='mlp', hidden=(8, 8), activation='relu')
+  config.runs = default.runs(
+    steep=dict(norm=dict(name='dyt', alpha_init=1e3)),
+    gentle=dict(norm=dict(name='derf', alpha_init=1e-3)),
+    dead=dict(norm=dict(name='group', scale_init=0)),
+    units=dict(norm=dict(name='frn')),
+  )
+  config.steps, config.measures = 1, {}
+  config.schedule.learning_rate = 1e-9
+  return config
+"""
 
 
 def run(name, *arguments):
@@ -41,7 +57,8 @@ class ShortTest(absltest.TestCase):
 
   def test_all_are_run_here(self):
     names = {file.stem for file in EXAMPLES.glob('*.py')}
-    self.assertEqual(names, {*LOOPS, 'my_module', 'my_config', 'inference'})
+    others = {'my_module', 'my_config', 'inference', 'saturation'}
+    self.assertEqual(names, {*LOOPS, *others})
 
 
 class LoopTest(parameterized.TestCase):
@@ -97,6 +114,30 @@ class OwnTest(absltest.TestCase):
         'analyze', workdir / 'group', '--measure=covariate_shift'
       )
       self.assertEqual(code, 0, wrong)
+
+
+@pytest.mark.slow  # trains four networks, for a step
+class SaturationTest(absltest.TestCase):
+  def test_what_is_flat_and_what_is_dead(self):
+    with tempfile.TemporaryDirectory() as folder:
+      config = pathlib.Path(folder) / 'config.py'
+      config.write_text(SATURATED)
+      code, _, wrong = commanded.run(
+        'train', f'--config={config}', f'--workdir={folder}/runs'
+      )
+      self.assertEqual(code, 0, wrong)
+      names = ('steep', 'gentle', 'dead', 'units')
+      paths = [f'{folder}/runs/{name}/seed0' for name in names]
+      _, rows = run('saturation', *paths)
+    shares = {}
+    for row in rows[1:]:
+      name, _, dead, flat = row.split(',')
+      shares[name] = (float(dead), float(flat))
+    self.assertEqual(shares['dead'], (1, 0))
+    self.assertEqual(shares['gentle'][1], 0)
+    self.assertGreater(shares['steep'][1], 0.9)
+    self.assertLess(shares['steep'][0], 0.5)
+    self.assertLess(shares['units'][0], 0.5)
 
 
 if __name__ == '__main__':

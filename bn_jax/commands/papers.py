@@ -18,17 +18,22 @@ Judges the papers' claims by the runs of working directories, seeds of all
 together, and puts the verdicts into their reports. The exit code is 0 whatever
 the verdicts are.
 """
-_PAPERS = ('santurkar2018', 'ioffe2015', 'curvature')
+# Folder of configs/ -> what it has.
+_PAPERS = {
+  'santurkar2018': 'figures of this paper',
+  'ioffe2015': 'figures of this paper',
+  'curvature': 'studies of curvature',
+  'place_of_bn': 'studies of what can take the place of BN',
+}
 
 
 def configure(parser: parser_lib.Parser) -> None:
   """Adds the words and flags of the command."""
-  parser.set_defaults(run=_list, papers=_PAPERS)
+  parser.set_defaults(run=_list, papers=tuple(_PAPERS))
   _add_runs(parser, default='runs')
   actions = parser.add_subparsers(metavar='ACTION', title='actions')
-  for paper in _PAPERS:
-    line = f'lists the {"studies" if paper == "curvature" else "figures"} of '
-    line += 'curvature' if paper == 'curvature' else 'this paper'
+  for paper, contents in _PAPERS.items():
+    line = f'lists the {contents}'
     listing = actions.add_parser(
       paper, help=line, description=f'{line.capitalize()}.'
     )

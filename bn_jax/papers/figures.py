@@ -14,8 +14,8 @@ from bn_jax.config import files, resolve
 from bn_jax.config.run_config import RunConfig
 from bn_jax.report.claims import reading
 
-# Folders of configs/: the two papers, and studies after several others.
-PAPERS = ('santurkar2018', 'ioffe2015', 'curvature')
+# Folders of configs/: the two papers, studies after others, and of our own.
+PAPERS = ('santurkar2018', 'ioffe2015', 'curvature', 'place_of_bn')
 
 
 class Reproduction(NamedTuple):
