@@ -64,6 +64,13 @@ RATES = {
   ('digits', 'vgg', 'muon'): (
     1e-2, 1e-3, 1e-3, 1e-3, 1e-2, 1e-3, 1e-3, 3e-3, 3e-3
   ),
+  ('digits', 'resnet', 'sgd'): (
+    0.01, 0.03, 0.01, 0.03, 0.1, 0.03, 0.01, 0.1, 0.03
+  ),
+  ('digits', 'resnet', 'adamw'): (
+    1e-3, 1e-3, 3e-3, 1e-3, 3e-3, 3e-3, 1e-3, 1e-2, 1e-3
+  ),
+  ('digits', 'resnet', 'muon'): (3e-3,) * 9,
 }  # fmt: skip
 
 
