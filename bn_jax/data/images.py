@@ -62,11 +62,8 @@ def make(
       height, of a streamed training image's random crop (`crops.random_box`).
     workers: number of processes that read a stream; 0 reads in threads.
     max_skipped: number of damaged records of a stream that may be left out.
-    test_share, seed: of examples held out where no test split is, see
-      `held_out.of`. A set of TFDS needs one, or the share.
-    mean, std: of each channel of an image, in grey levels, by which inputs are
-      normalised, as of weights that others have trained; none: those of the
-      training images, or ImageNet's where they are streamed.
+    test_share, seed: of examples held out, see `held_out.of`.
+    mean, std: of each channel, see `moments`.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.
@@ -84,32 +81,32 @@ def make(
   _check_white(name, original, binarize, augmentation)
   constants = moments(original, mean, std, binarize)
   checks.flag('fixed_batches', fixed_batches)
-  checks.flag('streaming', streaming, also=(None,))
   _check_vectors(
     origin, resolution=resolution, binarize=binarize, photometric=photometric,
     streaming=streaming, mean=tuple(mean) or None, **changes,
   )  # fmt: skip
-  if streaming is None:
-    may_stream = binarize is None and choice == selection.NONE
-    streaming = may_stream and origin.is_large(resolution)
   # Checked even if the set is not streamed, so that no wrong value passes.
   settings = streamed.settings(
     resolution=resolution or original.shape[0], crop_area=crop_area,
     crop_aspect=crop_aspect, workers=workers, max_skipped=max_skipped,
     fixed_batches=fixed_batches,
   )  # fmt: skip
-  if not streaming:
+  if not _streams(streaming, binarize, choice, origin, resolution):
     return _in_memory(
-      origin,
-      resolution,
-      choice,
-      binarize,
-      augmentation,
-      fixed_batches,
+      origin, resolution, choice, binarize, augmentation, fixed_batches,
       constants,
-    )
+    )  # fmt: skip
   _check_stream(name, original, choice, resolution, binarize)
   return _streamed(origin, settings, augmentation, constants)
+
+
+def _streams(streaming, binarize, choice, origin, resolution) -> bool:
+  """Returns whether images are read while training."""
+  checks.flag('streaming', streaming, also=(None,))
+  if streaming is not None:
+    return streaming
+  may_stream = binarize is None and choice == selection.NONE
+  return may_stream and origin.is_large(resolution)
 
 
 def moments(
@@ -118,7 +115,11 @@ def moments(
   std: Sequence[float],
   binarize: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-  """Returns (mean, std), float32 [C], as of `make`; None where there are none.
+  """Returns (mean, std) of each channel, by which images are normalised.
+
+  They are in grey levels, [C] float32, as of weights that others have trained.
+  None, where none are given, is for those of the training images, or for
+  ImageNet's where images are streamed.
 
   Raises:
     ValueError: another number of them, or one without the other.

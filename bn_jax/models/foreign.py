@@ -220,7 +220,8 @@ def to_theirs(tensor: Tensor, array: np.ndarray) -> np.ndarray:
   array = array[:, :, ::-1] if tensor.reversed_colours else array
   if tensor.layout.outputs_first:
     array = array.T if array.ndim == 2 else array.transpose(3, 2, 0, 1)
-  return np.ascontiguousarray(array).reshape(tensor.their_shape)
+  # ascontiguousarray would give an array without axes one of length 1.
+  return np.asarray(array, order='C').reshape(tensor.their_shape)
 
 
 def channels_first(kernel: np.ndarray, side: int) -> np.ndarray:
@@ -240,8 +241,8 @@ def width(foreign: Foreign, shapes: Mapping[str, tuple[int, ...]]) -> float:
     shapes: name there -> shape there.
   """
   first = foreign.layers[0]
-  shape = shapes.get(first.theirs + foreign.names.kernel, ())
-  if len(shape) != 4:
+  shape = shapes.get(first.theirs + foreign.names.kernel)
+  if shape is None or len(shape) != 4:
     return 1.0
   return shape[0 if first.layout.outputs_first else -1] / 64
 

@@ -391,8 +391,16 @@ def _write_tree(folder: pathlib.Path, tree: Any) -> None:
   Raises:
     OSError, ValueError: it cannot be written; see `_reason`.
   """
+  held = jax.tree.map(lambda x: np.asarray(x).view(_Held), _fields(tree))
   with _orbax() as orbax, files.plain(folder) as path:
-    orbax.save(path, args=ocp.args.StandardSave(_fields(tree)))
+    orbax.save(path, args=ocp.args.StandardSave(held))
+
+
+class _Held(np.ndarray):
+  """An array that orbax does not copy once more: nobody changes it."""
+
+  def __deepcopy__(self, memo):
+    return self
 
 
 def _read_tree(folder: pathlib.Path, like: Any) -> Any:

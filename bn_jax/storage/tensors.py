@@ -109,9 +109,10 @@ def write(
   from safetensors import SafetensorError
   from safetensors.numpy import save_file
 
-  # In the order of memory, whatever the strides say, in version 0.8.0:
-  # findings/safetensors_transposed.sh.
-  arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
+  # Version 0.8.0 writes the order of memory, whatever the strides say:
+  # findings/safetensors_transposed.sh. (ascontiguousarray does the same, but
+  # gives an array without axes one of length 1.)
+  arrays = {name: np.asarray(x, order='C') for name, x in arrays.items()}
   try:
     files.write(path, lambda file: save_file(arrays, file.name, metadata))
   except SafetensorError as error:

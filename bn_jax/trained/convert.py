@@ -188,9 +188,9 @@ def _of_others(source: str, header: tensors.Header, wishes: Wishes) -> _Weights:
   if wishes.momentum != 'usual':
     norm |= _momentum(source, norm, wishes.momentum)
   first = foreign.layers[0]
-  kernel = header.shapes.get(first.theirs + foreign.names.kernel, ())
+  kernel = header.shapes.get(first.theirs + foreign.names.kernel)
   axis = 1 if first.layout.outputs_first else 2
-  channels = kernel[axis] if len(kernel) == 4 else 3
+  channels = kernel[axis] if kernel and len(kernel) == 4 else 3
   num_classes = num_classes or _IMAGENET
   data = _data(wishes, foreign, channels, num_classes)
   config = _config({'model': model, 'norm': norm, 'data': data})
@@ -342,7 +342,7 @@ def _state(problem, shapes, arrays, step: int) -> types.TrainState:
   return start._replace(
     step=np.asarray(step, shapes.step.dtype),
     params=both['params'],
-    batch_stats=both.get('batch_stats', {}),
+    batch_stats=both.get('batch_stats') or {},
   )
 
 
@@ -490,9 +490,9 @@ def _check_function(foreign: foreign_lib.Foreign, config: RunConfig) -> None:
     for key, value in keywords.items()
     if getattr(config, section).get(key) != value
   ]
-  head = foreign.model.get('head', ())
-  if not lines and len(config.model.get('head', ())) != len(head):
-    lines = [f'config.model.head has another length than {list(head)}']
+  heads = (len(x.get('head') or ()) for x in (config.model, foreign.model))
+  if not lines and len(set(heads)) > 1:
+    lines = ['config.model.head has another length than 2']
   if lines:
     raise errors.ConfigError(
       f'--as: {foreign.name} is another function: {"; ".join(lines[:_FEW])}; '
