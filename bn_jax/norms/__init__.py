@@ -8,6 +8,7 @@ from typing import Any
 from bn_jax import errors, placement, plugins
 from bn_jax.norms import (
   batch,
+  evonorm,
   global_response,
   kernels,
   lp,
@@ -17,6 +18,7 @@ from bn_jax.norms import (
 )
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
+from bn_jax.norms.evonorm import EvoNormB0, EvoNormS0
 from bn_jax.norms.fold import fold
 from bn_jax.norms.global_response import GlobalResponseNorm
 from bn_jax.norms.kernels import standardized
@@ -36,6 +38,8 @@ from bn_jax.norms.whitening import IterNorm
 NORMS = {
   'batch': batch.make,
   'batch_renorm': batch.make_renorm,
+  'evonorm_b0': evonorm.make_b0,
+  'evonorm_s0': evonorm.make_s0,
   'grn': global_response.make,
   'group': per_example.make_group,
   'instance': per_example.make_instance,
@@ -59,6 +63,8 @@ __all__ = [
   'STATISTICS',
   'BatchNorm',
   'BatchRenorm',
+  'EvoNormB0',
+  'EvoNormS0',
   'GlobalResponseNorm',
   'IterNorm',
   'LpMoments',

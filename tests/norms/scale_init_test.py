@@ -16,7 +16,8 @@ from tests.fixtures import (
 
 X = jax.random.normal(jax.random.key(0), (4, 6, 6, 64))
 SCALED = (
-  'batch', 'batch_renorm', 'group', 'instance', 'iternorm', 'l1', 'l2', 'layer',
+  'batch', 'batch_renorm', 'evonorm_b0', 'evonorm_s0', 'group', 'instance',
+  'iternorm', 'l1', 'l2', 'layer',
   'linf', 'lp', 'noisy', 'rms',
 )  # fmt: skip
 
