@@ -228,7 +228,7 @@ _RANGES = {
   **dict.fromkeys(
     ('factor', 'initial_std', 'input_scale', 'kernel_scale', 'learning_rate',
      'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip',
-     'extent', 'threshold'),
+     'extent', 'threshold', 'alpha_init'),
     lambda x: x > 0,
   ),
   **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),

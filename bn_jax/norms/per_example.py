@@ -27,7 +27,7 @@ from jax import lax
 from bn_jax import checks, placement
 from bn_jax.norms import norm, transform
 
-_PER = ('example', 'position')
+PER = ('example', 'position')
 
 
 class PerExample(norm.Layer):
@@ -46,7 +46,7 @@ class PerExample(norm.Layer):
   scale_init: float | str = 1.0
 
   def __post_init__(self):
-    checks.one_of('per', self.per, _PER)
+    checks.one_of('per', self.per, PER)
     super().__post_init__()
 
   @norm.checked_call
@@ -196,7 +196,7 @@ def usual_groups(channels: int) -> int:
 def _over_units(
   module, per: str, epsilon: float, scale_init: float | str
 ) -> norm.Norm:
-  checks.one_of('per', per, _PER)
+  checks.one_of('per', per, PER)
 
   def constructor(shape):
     axes = tuple(range(1, len(shape))) if per == 'example' else -1

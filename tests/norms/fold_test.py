@@ -244,12 +244,16 @@ class FoldTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, message):
         norms.fold(module, variables, x)
 
-  @parameterized.parameters('layer', 'group', 'instance', 'rms', 'grn')
+  @parameterized.parameters(
+    'layer', 'group', 'instance', 'rms', 'grn', 'frn', 'seednorm', 'dyt', 'derf'
+  )
   def test_refuses_norms_of_one_example(self, name):
     module = Chain(norms.make(name), ('conv', 'norm', 'relu'))
     x = images()
     variables = module.init(jax.random.key(0), x, statistics='running')
-    with self.assertRaisesRegex(ValueError, 'norm1 normalises each example'):
+    is_pointwise = name in ('dyt', 'derf')
+    said = 'is not linear' if is_pointwise else 'normalises each example'
+    with self.assertRaisesRegex(ValueError, f'norm1 {said}'):
       norms.fold(module, variables, x)
 
   def test_refuses_a_network_that_names_no_norm(self):

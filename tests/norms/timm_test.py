@@ -1,7 +1,7 @@
 """Layers of timm 1.0.31 (PyTorch 2.13.0, CPU build), stored as numbers.
 
 For x = (7 i mod 11 - 4) / 3, i = 0, 1, 2, ... along [2, 2, 2, C], channels
-last, weight [0.5, -1, 2, 1], bias [0.1, 0.2, 0.3, -0.4], of which the first C count,
+last, the first C of weight [0.5, -1, 2, 1] and of bias [0.1, 0.2, 0.3, -0.4],
 and v = [1, 0.5, -1, 2], they printed y and the gradient of sum(y^3) for x; rows
 are pixels, columns channels.
 """
@@ -28,6 +28,20 @@ GRN_SLOPE = [
   [66.8123, 0.7869506, 82.84721], [46.10572, 0.0485888, 137.71167],
   [-320.579, 75.112434, 1096.1399], [-215.18286, 150.21242, 806.2518],
   [-108.31014, 225.31334, 559.3152], [0.039105, 300.41516, 355.32977],
+]  # fmt: skip
+# timm.layers.FilterResponseNormTlu2d(3) with tau, and epsilon 1e-5.
+TAU = [0.2, -0.5, 0.1]
+FRN = [
+  [0.2, -0.5, 0.1], [0.7221698, -0.5, 0.1], [0.6184748, -0.3345156, 0.1],
+  [0.5147798, 0.2, 0.1], [0.9017735, 0.5651462, 2.8879812],
+  [0.6345156, 0.9302923, 2.456651], [0.3672578, 1.2954385, 2.0253208],
+  [0.2, 1.6605847, 1.5939906],
+]  # fmt: skip
+FRN_SLOPE = [
+  [0.2449222, 0.11535, 0.0], [0.1193364, 0.0769, 0.0],
+  [0.0508276, -0.4998641, 0.0], [0.0023888, -0.1924256, 0.0],
+  [0.2140635, 0.934738, 4.1433125], [-0.1928816, 1.1245885, -0.1001301],
+  [-0.2562184, 0.438098, -2.899127], [0.0, -1.1247315, -4.2536745],
 ]  # fmt: skip
 # timm.layers.EvoNorm2dB0(4, eps=1e-5); then in inference, with RUNNING_VAR.
 B0 = [
@@ -95,15 +109,18 @@ def rows(values):
 
 class TimmTest(absltest.TestCase):
   def check(self, name, y, slope, **keywords):
-    layer = norms.make(name, **keywords).layer('norm1')
-    channels = len(y[0])
+    norm = norms.make(name, **keywords)
+    layer, channels = norm.layer('norm1'), len(y[0])
     params = {key: jnp.array(value[:channels]) for key, value in PARAMS.items()}
-    params |= {} if name == 'grn' else {'v': jnp.array(V)}
+    params |= {'v': jnp.array(V)} if 'evonorm' in name else {}
     stats = {'var': jnp.array(RUNNING_VAR)} if name == 'evonorm_b0' else {}
     variables = {'params': params, 'batch_stats': stats}
 
     def loss(x):
       y = layer.apply(variables, x, statistics='batch')
+      if name == 'frn':
+        tau = {'params': {'tau': jnp.array(TAU)}}
+        y = norm.unit('unit1').apply(tau, y, statistics='batch')
       return (y**3).sum(), y
 
     x = inputs(channels)
@@ -125,6 +142,9 @@ class TimmTest(absltest.TestCase):
 
   def test_evonorm_s0(self):
     self.check('evonorm_s0', S0, S0_SLOPE, num_groups=2)
+
+  def test_filter_response_norm(self):
+    self.check('frn', FRN, FRN_SLOPE, epsilon=1e-5)
 
 
 if __name__ == '__main__':
