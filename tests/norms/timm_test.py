@@ -99,7 +99,7 @@ S0_SLOPE = [
 
 
 def inputs(channels):
-  x = (7 * np.arange(8 * channels) % 11 - 4) / np.float32(3)
+  x = np.float32(7 * np.arange(8 * channels) % 11 - 4) / 3
   return x.reshape(2, 2, 2, channels)
 
 
