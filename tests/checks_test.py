@@ -215,7 +215,7 @@ _RANGES = {
   **dict.fromkeys(
     ('warmup_steps', 'crop_padding', 'workers', 'max_skipped', 'classes',
      'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate',
-     'iterations'),
+     'iterations', 'taper_steps'),
     lambda x: x >= 0,
   ),
   **dict.fromkeys(
@@ -259,7 +259,7 @@ _GLOBS = ('weight_decay_on', 'perturb', 'trainable')
 _TEXTS = ('to',)  # of any kind, as a path may be any
 _BLANK = ('measure_cka_to',)  # then it compares a network with itself
 _SOME = ('over', 'blocks')  # a list that is not empty, or not alone
-_PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
+_PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps', 'taper_steps')
 # What fits, but not to the rest of the call.
 _REFUSED = {
   **{  # without a momentum
