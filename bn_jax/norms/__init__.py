@@ -8,6 +8,7 @@ from typing import Any
 from bn_jax import errors, placement, plugins
 from bn_jax.norms import (
   batch,
+  evonorm,
   filter_response,
   global_response,
   kernels,
@@ -20,6 +21,7 @@ from bn_jax.norms import (
 )
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
+from bn_jax.norms.evonorm import EvoNormB0, EvoNormS0
 from bn_jax.norms.filter_response import FilterResponseNorm, ThresholdedUnit
 from bn_jax.norms.fold import fold
 from bn_jax.norms.global_response import GlobalResponseNorm
@@ -45,6 +47,8 @@ NORMS = {
   'batch_renorm': batch.make_renorm,
   'derf': pointwise.make_erf,
   'dyt': pointwise.make_tanh,
+  'evonorm_b0': evonorm.make_b0,
+  'evonorm_s0': evonorm.make_s0,
   'frn': filter_response.make,
   'grn': global_response.make,
   'group': per_example.make_group,
@@ -72,6 +76,8 @@ __all__ = [
   'BatchRenorm',
   'DynamicErf',
   'DynamicTanh',
+  'EvoNormB0',
+  'EvoNormS0',
   'FilterResponseNorm',
   'GlobalResponseNorm',
   'IterNorm',
