@@ -221,6 +221,9 @@ class Problem(NamedTuple):
       each images or (images, mask): `norms.population_statistics`, whose
       keywords it takes.
     outputs: (state, batch, statistics) -> the network's outputs, [B, K].
+    adapted: (state, batch, size) -> the outputs if norms mix what they keep,
+      which counts as `size` examples, with the same of the batch:
+      `norms.adapted`.
     learning_rate: state -> the rate of the next step, [].
     rate_factors: params -> the factor of the rate of each array, a tree of
       numbers; None where updates are no sums of gradients: `Optimizer.factors`.
@@ -252,6 +255,7 @@ class Problem(NamedTuple):
   keeps_statistics: Callable[[TrainState], bool]
   population: Callable[..., Any]
   outputs: Callable[..., jax.Array]
+  adapted: Callable[..., jax.Array]
   learning_rate: Callable[[TrainState], jax.Array]
   rate_factors: Callable[[Any], Any] | None
   layers: Callable[[TrainState], tuple[tuple[str, tuple[str, ...]], ...]]

@@ -214,7 +214,8 @@ _NEEDED = {
 _RANGES = {
   **dict.fromkeys(
     ('warmup_steps', 'crop_padding', 'workers', 'max_skipped', 'classes',
-     'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate'),
+     'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate',
+     'iterations', 'taper_steps'),
     lambda x: x >= 0,
   ),
   **dict.fromkeys(
@@ -227,10 +228,12 @@ _RANGES = {
   **dict.fromkeys(
     ('factor', 'initial_std', 'input_scale', 'kernel_scale', 'learning_rate',
      'matrix_scale', 'width', 'crop_aspect', 'clip_norm', 'adaptive_clip',
-     'extent', 'threshold'),
+     'extent', 'threshold', 'alpha_init'),
     lambda x: x > 0,
   ),
   **dict.fromkeys(('p', 'r_max', 'n_sigma'), lambda x: x >= 1),
+  'model_vit_tiny_width': lambda x: x >= 1 and x % 4 == 0,
+  'model_vit_tiny_heads': lambda x: x >= 1 and 192 % x == 0,
   'axis': lambda x: x >= -1 and x != 0,
   **{  # of x, [4, 6]
     f'{name}_axis': lambda x: x in (1, -1)
@@ -256,7 +259,7 @@ _GLOBS = ('weight_decay_on', 'perturb', 'trainable')
 _TEXTS = ('to',)  # of any kind, as a path may be any
 _BLANK = ('measure_cka_to',)  # then it compares a network with itself
 _SOME = ('over', 'blocks')  # a list that is not empty, or not alone
-_PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
+_PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps', 'taper_steps')
 _BOTH = ('mean', 'std')  # not one alone
 # What fits, but not to the rest of the call.
 _REFUSED = {

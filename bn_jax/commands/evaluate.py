@@ -6,9 +6,10 @@ Figure 4). Of a regression it is the loss alone, and the mean of the outputs.
 """
 
 import argparse
+import re
 import sys
 
-from bn_jax import commands
+from bn_jax import checks, commands
 from bn_jax.config import parser as parser_lib
 
 
@@ -23,17 +24,18 @@ def configure(parser: parser_lib.Parser) -> None:
     'are averaged',
   )  # fmt: skip
   parser.add_argument(
-    '--statistics', choices=('running', 'batch', 'population'),
-    default='running',
+    '--statistics', metavar='S1,S2,...', type=_statistics, default='running',
     help='whose mean and variance the norms use: running, the averages kept in '
-    'training; population, what recalibrate estimated; batch, those of each '
-    'batch, so that results depend on --batch_size',
+    'training; population, what recalibrate estimated; test_batch (or batch), '
+    'those of each batch of the split; mixture:N, both, running ones with the '
+    'weight of N examples (Schneider et al. 2020). With the last two, results '
+    'depend on --batch_size. Several give a table',
   )  # fmt: skip
   parser.add_argument(
     '--weights', choices=('trained', 'ema'), default='trained',
     help='of the network: trained, those of the last update; ema, their '
     'average over the updates, which config.ema keeps, with the average of the '
-    "running statistics ('running') or those of each batch",
+    'running statistics, or those of each batch',
   )  # fmt: skip
   parser.add_argument(
     '--data', choices=('test', 'train'), default='test',
@@ -49,6 +51,25 @@ def configure(parser: parser_lib.Parser) -> None:
     '--out', metavar='FILE.json', type=parser_lib.path,
     help='writes the numbers there, too',
   )  # fmt: skip
+
+
+def _statistics(words: str) -> tuple[str, ...]:
+  """Reads words with commas between; 'batch' is another one for test_batch."""
+  return tuple(dict.fromkeys(map(_statistic, words.split(','))))
+
+
+def _statistic(word: str) -> str:
+  if word == 'batch':
+    return 'test_batch'
+  kind, _, number = word.partition(':')
+  if word in ('running', 'population', 'test_batch') or (
+    kind == 'mixture' and re.fullmatch(r'\d+(\.\d*)?(e\d\d?)?', number)
+  ):
+    return word
+  raise argparse.ArgumentTypeError(
+    f'{checks.shown(word)}; allowed: running, population, test_batch, and '
+    'mixture:N with a number from 0 on, such as mixture:16'
+  )
 
 
 def run(arguments: argparse.Namespace) -> int:

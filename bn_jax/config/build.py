@@ -343,6 +343,7 @@ def _problem(config: RunConfig, sight: _Sight) -> types.Problem:
     ema=config.ema,
     keeps_statistics=norms.keeps_statistics,
     population=functools.partial(norms.population_statistics, parts.module),
+    adapted=functools.partial(norms.adapted, parts.module),
   )
 
 

@@ -1,4 +1,4 @@
-"""Makes the networks of the papers, and residual ones, with any norm."""
+"""Makes the networks of the papers, residual ones and a transformer."""
 
 import functools
 import math
@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from bn_jax import checks, errors, norms, plugins
-from bn_jax.models import deep_linear, inception, mlp, resnet, vgg
+from bn_jax.models import deep_linear, inception, mlp, resnet, vgg, vit
 from bn_jax.models.adapted import adapt, check_call, for_shape, traits
 from bn_jax.models.found import Traits, with_norm
 from bn_jax.models.lowering import LOWERINGS
@@ -32,6 +32,7 @@ MODELS = {
   'vgg13': functools.partial(vgg.make, depth=13),
   'vgg16': functools.partial(vgg.make, depth=16),
   'vgg19': functools.partial(vgg.make, depth=19),
+  'vit_tiny': vit.make,
 }
 
 __all__ = [

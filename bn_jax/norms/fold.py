@@ -175,14 +175,19 @@ def _folded(
     return layer, (
       _times(kernel, factor), _times(bias, factor) + shift_C
     )  # fmt: skip
-  layers_after = [call for call in _linear(calls) if call.x is norm.y]
+  # A mean over positions passes a scale and shift a channel on as they are.
+  means = [call.y for call in calls if call.x is norm.y and _is_mean(call)]
+  ends = (norm.y, *means)
+  layers_after = [
+    call for call in _linear(calls) if any(call.x is end for end in ends)
+  ]
   if not layers_after:
     raise ValueError(
       f'{norm.name} is no neighbour of a convolution or dense layer: something '
       'stands between: a nonlinearity, a pool, a sum, or a reshape that gives '
       'each activation statistics of its own'
     )
-  layer = _alone(layers_after[0], calls, norm.y, norm)
+  layer = _alone(layers_after[0], calls, layers_after[0].x, norm)
   if _pads(layer):
     raise ValueError(
       f'{norm.name} stands before {layer.name}, which pads with zeros: its '
@@ -218,6 +223,10 @@ def _alone(
         f'goes to {call.name} too'
       )
   return layer
+
+
+def _is_mean(call: _Call) -> bool:
+  return getattr(call.module, 'is_mean', False)
 
 
 def _pads(layer: _Call) -> bool:

@@ -27,7 +27,7 @@ from jax import lax
 from bn_jax import checks, placement
 from bn_jax.norms import norm, transform
 
-_PER = ('example', 'position')
+PER = ('example', 'position')
 
 
 class PerExample(norm.Layer):
@@ -46,7 +46,7 @@ class PerExample(norm.Layer):
   scale_init: float | str = 1.0
 
   def __post_init__(self):
-    checks.one_of('per', self.per, _PER)
+    checks.one_of('per', self.per, PER)
     super().__post_init__()
 
   @norm.checked_call
@@ -148,10 +148,7 @@ def make_group(
 
   def constructor(shape):
     groups = num_groups or usual_groups(shape[-1])
-    if shape[-1] % groups:
-      raise transform.Misfit(
-        f'num_groups is {groups}; allowed: what divides {shape[-1]} channels'
-      )
+    transform.check_groups(groups, shape[-1])
     return functools.partial(nn.GroupNorm, groups)
 
   return _norm(constructor, epsilon, scale_init)
@@ -199,7 +196,7 @@ def usual_groups(channels: int) -> int:
 def _over_units(
   module, per: str, epsilon: float, scale_init: float | str
 ) -> norm.Norm:
-  checks.one_of('per', per, _PER)
+  checks.one_of('per', per, PER)
 
   def constructor(shape):
     axes = tuple(range(1, len(shape))) if per == 'example' else -1

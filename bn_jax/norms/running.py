@@ -15,6 +15,7 @@ defaults, momentum 0.9 and epsilon 1e-5, are PyTorch's.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +33,10 @@ AVERAGES = ('ema', 'corrected_ema', 'cumulative')
 class RunningNorm(norm.Layer):
   """The base of layers with running averages.
 
-  The averages are the collection batch_stats, [C] each. A second collection,
-  'moments', returns a batch's own statistics: where it is mutable, its 'batch'
-  holds them per group, [G, C] each, with their 'count', [G]. That also works
-  with statistics 'running'.
+  The averages are the collection batch_stats, [C] each, but for matrices. A
+  second collection, 'moments', returns a batch's own statistics: where it is
+  mutable, its 'batch' holds them per group, [G, C] each, with their 'count',
+  [G]. That also works with statistics 'running'.
 
   Attributes:
     axis: the axis of x that has the channels.
@@ -99,7 +100,7 @@ class RunningNorm(norm.Layer):
     }
 
   def fixed(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Returns the mean, divisor, scale and bias of 'running', [C] each."""
+    """Returns the mean, divisor, scale and bias of 'running'."""
     mean_C = self.get_variable('batch_stats', 'mean')
     scale_C, bias_C = (
       self.get_variable('params', name) for name in ('scale', 'bias')
@@ -121,7 +122,7 @@ class RunningNorm(norm.Layer):
     return statistics == 'running' or self.frozen
 
   def divisor(self) -> jax.Array:
-    """Returns what statistics 'running' divide by, [C]."""
+    """Returns what statistics 'running' divide by, [C] in most layers."""
     raise NotImplementedError
 
   def wants_moments(self) -> bool:
@@ -156,10 +157,10 @@ class RunningNorm(norm.Layer):
       return
     whole = moments_lib.is_whole(examples, self.group_size, self.spread)
     spread = placement.ALONE if whole else self.spread
-    real_G1 = (count_G > 0)[:, None].astype(count_G.dtype)
+    real_G = (count_G > 0).astype(count_G.dtype)
     # No matrix product: on GPU and TPU its default precision loses digits.
     group_count, *sums = spread.sum(
-      [real_G1.sum(), *((real_G1 * x).sum(axis=0) for x in batch_GC.values())]
+      [real_G.sum(), *(_sum_of_groups(real_G, x) for x in batch_GC.values())]
     )
     weight = jnp.where(group_count > 0, self._weight(), 0)
     for name, sum_C in zip(batch_GC, sums):
@@ -179,6 +180,26 @@ class RunningNorm(norm.Layer):
     if self.running_average == 'cumulative':
       return 1 / t
     return (1 - self.momentum) / (1 - self.momentum**t)
+
+
+def ramp(count: jax.Array, bounds: tuple[int, int]) -> jax.Array:
+  """Returns 0 up to the first update, 1 from the last, linear in between."""
+  first, last = bounds
+  share = jnp.clip((count - first) / max(last - first, 1), 0, 1)
+  return jnp.where(count >= last, 1.0, share)
+
+
+def check_bounds(name: str, bounds: Any) -> None:
+  """Raises ValueError unless bounds are the first and the last update."""
+  allowed = '(first, last), whole numbers, 0 <= first <= last'
+  checks.sequence(name, bounds, checks.is_whole, allowed, length=2)
+  if not 0 <= bounds[0] <= bounds[1]:
+    raise checks.Refused(name, bounds, allowed)
+
+
+def _sum_of_groups(real_G: jax.Array, x: jax.Array) -> jax.Array:
+  """Returns the sum of x, [G, ...], over the groups that are not padding."""
+  return (real_G.reshape(-1, *(1,) * (x.ndim - 1)) * x).sum(axis=0)
 
 
 def as_norm(

@@ -16,7 +16,10 @@ from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import cost, saved
 from bn_jax.storage import files, run_folder
+from bn_jax.trained import adaptation
+from bn_jax.trained import members as members_lib
 from bn_jax.trained import statistics as statistics_lib
+from bn_jax.trained.members import Member
 from bn_jax.training import devices as devices_lib
 
 
@@ -32,20 +35,6 @@ class Mean(NamedTuple):
   of_outputs: Callable[[jax.Array], jax.Array]
   mean: Callable[[jax.Array], jax.Array]
   loss: losses.Loss
-
-
-class Member(NamedTuple):
-  """A trained network, alone or in the ensemble.
-
-  Attributes:
-    label: RUN/seedK; its whole path, where another has that label too.
-    state: the newest saved, with the statistics of --statistics.
-  """
-
-  label: str
-  path: pathlib.Path
-  problem: types.Problem
-  state: types.TrainState
 
 
 def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
@@ -67,35 +56,47 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   configs = [saved.config_of(folder) for folder in folders]
   config = _shared_config(folders, configs, values.data_dir)
   shared = {'data_dir': config.data_dir, 'devices': config.devices}
-  members = statistics_lib.having(
+  networks = statistics_lib.having(
     zip(folders, configs),
-    lambda run: _member(run[0], run[1].replace(**shared), values),
+    lambda run: members_lib.of(run[0], run[1].replace(**shared), values),
   )
-  labels = [member.label for member in members]
+  labels = [members[0].label for members in networks]
+  members = [member for members in networks for member in members]
   if len(set(labels)) < len(labels):  # of several working directories
     members = [member._replace(label=str(member.path)) for member in members]
   source = build.source(config)
   crops = int(values.crops)
   _check(members, source, config, values, crops)
   dataset = source.load()
-  rows = _means(members, getattr(dataset, values.data), config, values, crops)
+  examples = getattr(dataset, values.data)
+  means = lambda examples: _means(members, examples, config, values, crops)
   facts = {
     'data': f'{config.data["name"]} {values.data}',
-    'statistics': values.statistics,
     'weights': values.weights,
     'crops': crops,
+  }
+  if len(values.statistics) == 1:
+    facts |= _alone_and_together(values.statistics[0], members, means(examples))
+    sys.stdout.write(_table(facts))
+  else:
+    facts |= adaptation.results(members, examples, (), means)
+    sys.stdout.write(adaptation.table(facts))
+  if values.out:
+    storable = lambda x: files.storable(x) if isinstance(x, float) else x
+    files.write_json(pathlib.Path(values.out), jax.tree.map(storable, facts))
+  return 0
+
+
+def _alone_and_together(statistics, members, rows) -> dict[str, Any]:
+  """Returns what is written of networks with one kind of statistics."""
+  facts = {
+    'statistics': statistics,
     'networks': {
       member.label: {'step': int(member.state.step), **row}
       for member, row in zip(members, rows)
     },
   }
-  if len(members) > 1:
-    facts['together'] = rows[-1]
-  sys.stdout.write(_table(facts))
-  if values.out:
-    storable = lambda x: files.storable(x) if isinstance(x, float) else x
-    files.write_json(pathlib.Path(values.out), jax.tree.map(storable, facts))
-  return 0
+  return facts | ({'together': rows[-1]} if len(members) > 1 else {})
 
 
 def _shared_config(folders, configs, data_dir: str | None) -> RunConfig:
@@ -171,13 +172,12 @@ def _check(members, source, config, values, crops) -> None:
     jax.ShapeDtypeStruct((size,), jnp.int32),
     jax.ShapeDtypeStruct((size,), bool),
   )
-  statistics = 'batch' if values.statistics == 'batch' else 'running'
   for member in members:
     try:
       jax.eval_shape(
-        lambda state, batch, problem=member.problem: problem.outputs(
-          state, batch, statistics=statistics
-        ),
+        lambda state, batch, member=member: member._replace(
+          state=state
+        ).outputs(batch),
         member.state,
         batch,
       )
@@ -185,27 +185,6 @@ def _check(members, source, config, values, crops) -> None:
       raise errors.ConfigError(
         f'{member.label}: batches of {size}: {error}'
       ) from error
-
-
-def _member(folder, config: RunConfig, values: Any) -> Member:
-  problem = build.problem(config)
-  state = saved.newest(folder, config, problem)
-  if values.weights == 'ema':
-    if values.statistics == 'population':
-      raise errors.ConfigError(
-        '--statistics: population with --weights=ema; allowed: running, batch; '
-        'recalibrate estimates those of the trained weights'
-      )
-    if not state.average:
-      raise errors.ConfigError(
-        f'--weights: ema; {folder.label} was trained without config.ema, and '
-        'keeps no average'
-      )
-    state = state.averaged()
-  if values.statistics == 'population':
-    statistics_lib.check(folder, problem)
-    state = saved.population(folder, config, problem, state)
-  return Member(folder.label, folder.path, problem, state)
 
 
 def _means(
@@ -218,13 +197,12 @@ def _means(
   """Returns the means of each network, and last those of the ensemble."""
   totals = [{} for _ in range(len(members) + 1)]
   size = values.batch_size or config.evaluation_batch_size
-  statistics = 'batch' if values.statistics == 'batch' else 'running'
   devices = build.mesh(config)
   mean = _mean(config)
   with jax.default_matmul_precision('highest'):
     for batch in _views(examples, size, crops):
       batch = devices_lib.laid(batch, devices)
-      of_each = [_outputs(m, mean, batch, crops, statistics) for m in members]
+      of_each = [_outputs(m, mean, batch, crops) for m in members]
       of_all = mean.mean(jnp.stack(of_each))
       for total, outputs in zip(totals, (*of_each, of_all)):
         _add(total, mean.loss, outputs, batch, crops)
@@ -253,11 +231,10 @@ def _mean(config: RunConfig) -> Mean:
 
 
 def _outputs(
-  member: Member, mean: Mean, batch: types.Batch, crops: int, statistics: str
+  member: Member, mean: Mean, batch: types.Batch, crops: int
 ) -> jax.Array:
   """Returns a network's mean over an image's crops, [B, K]."""
-  outputs = member.problem.outputs(member.state, batch, statistics=statistics)
-  values = mean.of_outputs(outputs.astype(jnp.float32))
+  values = mean.of_outputs(member.outputs(batch).astype(jnp.float32))
   return mean.mean(values.reshape(-1, crops, values.shape[-1]).swapaxes(0, 1))
 
 

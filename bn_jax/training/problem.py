@@ -43,6 +43,7 @@ def make(
   ema: float | None = None,
   keeps_statistics: Callable[[Any], bool] = lambda batch_stats: False,
   population: Callable[..., Any] | None = None,
+  adapted: Callable[..., jax.Array] | None = None,
 ) -> types.Problem:
   """Returns the Problem of training a network.
 
@@ -67,17 +68,16 @@ def make(
     remat: whether the step's backward pass recomputes everything but products
       and statistics, to save memory.
     keeps_statistics: batch_stats -> whether they can be estimated.
-    population: (variables, inputs, **keywords) -> what has them estimated; None
-      for a network that keeps none.
+    population, adapted: `norms.population_statistics` and `norms.adapted`, of
+      the module; None for a network that keeps none.
   """
   average.check(ema)
   loss = loss or losses.cross_entropy()
   forward = functools.partial(_forward, module, compute_dtype)
   objective = functools.partial(_objective, forward, loss, penalty, spread)
   step_objective = functools.partial(objective, micro_batches, 'batch')
-  metrics = step.metrics(
-    classifies=loss.classifies, skips=max_skips is not None
-  )
+  skips = max_skips is not None
+  metrics = step.metrics(classifies=loss.classifies, skips=skips)
   init = functools.partial(
     _init, module, optimizer, sampler, image_shape, metrics, ring_size,
     ema is not None,
@@ -96,7 +96,7 @@ def make(
     rate_factors=optimizer.factors,
     layers=lambda state: layers(module, {'params': state.params}),
     group_size=group_size,
-    **_of_statistics(keeps_statistics, population),
+    **_of_statistics(keeps_statistics, population, adapted, compute_dtype),
     **_of_params(objective, dict(taps)),
     split=_split_of(forward, functools.partial(_data_loss, loss, spread),
                     penalty),
@@ -108,8 +108,14 @@ def _learning_rate(optimizer, state):
   return optimizer.learning_rate(state.opt_state, step.updates_made(state))
 
 
-def _of_statistics(keeps, population) -> dict[str, Callable]:
+def _of_statistics(keeps, population, adapted, dtype) -> dict[str, Callable]:
   """Returns the functions of a Problem that are about kept statistics."""
+
+  def outputs(state, batch, size):
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    inputs = trees.unpadded(batch.images, batch.mask).astype(dtype)
+    return adapted(variables, inputs, size=size, mask=batch.mask)
+
   return {
     'keeps_statistics': lambda state: keeps(state.batch_stats),
     'population': lambda state, inputs, **keywords: population(
@@ -117,6 +123,7 @@ def _of_statistics(keeps, population) -> dict[str, Callable]:
       inputs,
       **keywords,
     ),
+    'adapted': jax.jit(outputs, static_argnums=2),
   }
 
 

@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 from jax import test_util
-from jax.extend import core
 
 from bn_jax import norms
 from tests.fixtures import (
+  jaxprs,
   reference,
   same_bits,
   strict,  # noqa: F401
@@ -21,13 +21,6 @@ def data(shape, seed=0, mean=0.0, std=1.0):
   scale = generator.normal(1, 0.5, size=shape[-1]).astype(np.float32)
   bias = generator.normal(size=shape[-1]).astype(np.float32)
   return x, scale, bias
-
-
-def _equations(jaxpr):
-  for equation in jaxpr.eqns:
-    yield equation
-    for inner in core.jaxprs_in_params(equation.params):
-      yield from _equations(inner)
 
 
 class BatchNormTest(parameterized.TestCase):
@@ -131,7 +124,7 @@ class BatchNormTest(parameterized.TestCase):
     traced = jax.jit(lambda x: norms.batch_norm(x, *affine)).trace(x)
     cuts = [
       equation.invars[0].aval.dtype.name
-      for equation in _equations(traced.jaxpr.jaxpr)
+      for equation in jaxprs.equations(traced.jaxpr.jaxpr)
       if 'slice' in equation.primitive.name
       and equation.invars[0].aval.size == x.size
     ]

@@ -76,6 +76,7 @@ class Chain(nn.Module):
 class FoldTest(parameterized.TestCase):
   @parameterized.parameters(
     ('batch', {}), ('linf', dict(centred=True)), ('spectral', {}),
+    ('iternorm', dict(num_groups=2)),
     ('weight_standardization', dict(then='batch')),
   )  # fmt: skip
   def test_vgg_is_the_same_network_without_norms(self, name, keywords):
@@ -125,7 +126,7 @@ class FoldTest(parameterized.TestCase):
   @parameterized.parameters(
     ('mlp', {}), ('deep_linear', dict(norm_last=True)), ('deep_linear', {}),
     ('deep_linear', dict(norm_last=True, bias=True)), ('resnet20', {}),
-    ('resnet20', dict(shortcut='projection')),
+    ('resnet20', dict(shortcut='projection')), ('vit_tiny', {}),
   )  # fmt: skip
   def test_every_kind_of_network(self, name, keywords):
     self.assert_same(name, keywords)
@@ -179,7 +180,12 @@ class FoldTest(parameterized.TestCase):
     (('norm', 'dense', 'norm'), 'SAME'),
   )
   def test_before_or_after_a_linear_layer(self, order, padding):
-    module = Chain(norms.make('batch'), order, padding)
+    for norm in ('batch', 'iternorm'):
+      with self.subTest(norm):
+        self.check_chain(norm, order, padding)
+
+  def check_chain(self, norm, order, padding):
+    module = Chain(norms.make(norm), order, padding)
     x = images()
     variables = randomized(
       module.init(jax.random.key(0), x, statistics='running')
@@ -238,12 +244,16 @@ class FoldTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, message):
         norms.fold(module, variables, x)
 
-  @parameterized.parameters('layer', 'group', 'instance', 'rms', 'grn')
+  @parameterized.parameters(
+    'layer', 'group', 'instance', 'rms', 'grn', 'frn', 'seednorm', 'dyt', 'derf'
+  )
   def test_refuses_norms_of_one_example(self, name):
     module = Chain(norms.make(name), ('conv', 'norm', 'relu'))
     x = images()
     variables = module.init(jax.random.key(0), x, statistics='running')
-    with self.assertRaisesRegex(ValueError, 'norm1 normalises each example'):
+    is_pointwise = name in ('dyt', 'derf')
+    said = 'is not linear' if is_pointwise else 'normalises each example'
+    with self.assertRaisesRegex(ValueError, f'norm1 {said}'):
       norms.fold(module, variables, x)
 
   def test_refuses_a_network_that_names_no_norm(self):

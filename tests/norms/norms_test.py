@@ -40,7 +40,10 @@ class Block(nn.Module):
   def __call__(self, x, *, statistics, mask=None):
     layer = nn.Dense(4, use_bias=self.norm.bias_before, name='dense1')
     x = self.norm.weighted(layer, 'weight1')(x, statistics=statistics)
-    x = self.norm.layer('norm1')(x, statistics=statistics, mask=mask)
+    keywords = dict(statistics=statistics, mask=mask)
+    x = self.norm.layer('norm1')(x, **keywords)
+    if self.norm.unit:
+      x = self.norm.unit('unit1')(x, **keywords)
     return jnp.sin(x)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
+from flax import linen as nn
 
 from bn_jax import norms
 from tests.fixtures import (
@@ -35,15 +36,27 @@ KEYWORDS = {
   'batch_frozen': ('batch', dict(frozen=True)),
   'batch_of_groups': ('batch', dict(group_size=2, epsilon=0.0)),
   'batch_stopped': ('batch', dict(stop_statistics_gradient=True)),
+  'iternorm_exact': ('iternorm', dict(group_size=2, epsilon=0.0, num_groups=2)),
+  # Its count is 0 or 1, where it is half tapered.
+  'taper_between': ('taper', dict(taper_steps=(0, 2), epsilon=0.0)),
+  'taper_at_positions': ('taper', dict(per='position', epsilon=0.0)),
   'l2_of_groups': ('l2', dict(group_size=2, epsilon=0.0)),
   'linf_of_groups': ('linf', dict(group_size=2, epsilon=0.0)),
   'layer_exact': ('layer', dict(epsilon=0.0)),
   'layer_at_positions': ('layer', dict(per='position', epsilon=0.0)),
+  'evonorm_b0_exact': ('evonorm_b0', dict(group_size=2, epsilon=0.0)),
+  'evonorm_s0_exact': ('evonorm_s0', dict(epsilon=0.0)),
   'grn_exact': ('grn', dict(epsilon=0.0)),
   'group_exact': ('group', dict(epsilon=0.0)),
   'instance_exact': ('instance', dict(epsilon=0.0)),
   'rms_exact': ('rms', dict(epsilon=0.0)),
   'batch_first': ('batch', dict(axis=1)),
+  'frn_exact': ('frn', dict(epsilon=0.0, axis=1)),
+  'seednorm_exact': ('seednorm', dict(epsilon=0.0, heads=2)),
+  'seednorm_at_positions': (
+    'seednorm',
+    dict(per='position', epsilon=0.0, axis=1),
+  ),
 }
 SHAPE = (6, 3, 2, 4)
 _POSITIONS = np.random.default_rng(1).random(SHAPE[:-1]) < 0.6
@@ -54,6 +67,17 @@ MASKS = {
 }
 MASKS['examples'][4:] = False
 HELD = (np.inf, -np.inf, np.nan, 1e30, 3e38)
+
+
+class Layer(nn.Module):
+  """A norm, and its own nonlinearity if it has one."""
+
+  norm: norms.Norm
+
+  @nn.compact
+  def __call__(self, x, **keywords):
+    x = self.norm.layer('norm1')(x, **keywords)
+    return self.norm.unit('unit1')(x, **keywords) if self.norm.unit else x
 
 
 def filled(leaf, generator):
@@ -68,8 +92,8 @@ def program(name, mask):
   channels last.
   """
   norm, keywords = KEYWORDS[name]
-  layer = norms.make(norm, **keywords).layer('norm1')
-  axis = getattr(layer, 'axis', -1)
+  layer = Layer(norms.make(norm, **keywords))
+  axis = keywords.get('axis', -1)
   real = mask.reshape(*mask.shape, *(1,) * (4 - mask.ndim))
   generator = np.random.default_rng(2)
   dtype = jnp.bfloat16 if 'half' in name else jnp.float32

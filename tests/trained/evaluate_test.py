@@ -106,6 +106,20 @@ class EvaluateTest(Trained):
     running, _ = self.evaluated(self.workdir)
     self.assertNotEqual(facts['together'], running['together'])
 
+  def test_several_statistics_side_by_side(self):
+    words = ('running', 'test_batch', 'mixture:0', 'mixture:1e9')
+    facts, said = self.evaluated(
+      self.workdir / 'batchnorm' / 'seed0', f'--statistics={",".join(words)}',
+      '--batch_size=100',  # the last batch has 55, and padding
+    )  # fmt: skip
+    (network,) = facts['networks'].values()
+    loss = {k: row['clean']['loss'] for k, row in network['statistics'].items()}
+    self.assertCountEqual(loss, words)
+    self.assertAlmostEqual(loss['mixture:0'], loss['test_batch'], places=5)
+    self.assertAlmostEqual(loss['mixture:1e9'], loss['running'], places=5)
+    self.assertNotAlmostEqual(loss['running'], loss['test_batch'], places=3)
+    self.assertRegex(said, 'seed0 +mixture:0 +[0-9.]+ %\n')
+
   def test_population_statistics_are_those_of_recalibrate(self):
     place = self.workdir / 'batchnorm' / 'seed0'
     code, _, wrong = run(place, '--statistics=population')

@@ -61,6 +61,22 @@ class PopulationTest(absltest.TestCase):
       list(json.loads(out.read_text())['networks']), ['batch/seed0']
     )
 
+  def test_a_network_without_any_comes_once(self):
+    code, said, wrong = run(
+      'evaluate', self.workdir, '--statistics=running,test_batch'
+    )
+    self.assertEqual((code, wrong), (0, ''))
+    kinds = [line.split()[:2] for line in said.splitlines()[2:]]
+    self.assertEqual(
+      kinds,
+      [
+        ['batch/seed0', 'running'],
+        ['batch/seed0', 'test_batch'],
+        ['none/seed0', 'any'],
+        ['spectral/seed0', 'any'],
+      ],
+    )
+
   def test_where_none_has_them_it_says_how_to_make_them(self):
     for words in self.commands(self.workdir):
       with self.subTest(words[0]):
