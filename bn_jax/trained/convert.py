@@ -392,11 +392,13 @@ def _digest(path: pathlib.Path) -> str:
 def _told(target, config, state) -> str:
   """Returns a line about a run, and the flags of one that begins with it."""
   count = sum(x.size for x in jax.tree.leaves(state.params))
+  moments = {k: x for k, x in config.data.items() if k in ('mean', 'std')}
+  sections = {'model': config.model, 'norm': config.norm, 'data': moments}
   flags = [
     f'--config.{section}.{key}={_word(value)}'
-    for section, kept in (('model', config.model), ('norm', config.norm))
-    for key, value in kept.items()
-    if value is not None and key not in ('lowering', 'modules')
+    for section, keywords in sections.items()
+    for key, value in keywords.items()
+    if value is not None and key != 'lowering'
   ]
   return (
     f'wrote {target}/seed0: {config.model["name"]} with norm '
