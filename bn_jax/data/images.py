@@ -242,6 +242,7 @@ def _streamed(origin, settings, augmentation) -> examples.Source:
     shapes=lambda batch_size: _shapes(sizes, batch_size),
     sampler=_sampler(order.of_batches, origin.name, sizes, augmentation),
     record=origin.record,
+    streams=True,
   )
 
 
