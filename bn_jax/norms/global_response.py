@@ -57,12 +57,8 @@ class GlobalResponseNorm(norm.Layer):
     """Scales x, [N, ..., C] or with channels along `axis`; float32 at least."""
     del statistics, mask, first  # what is padding is 0 already
     x_last = moments.exact(transform.channels_last(x, self.axis))
-    channels = x_last.shape[-1]
-    scale_C = self.param(
-      'scale', norm.scale_initializer(self.scale_init), (channels,)
-    )
-    bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
-    scale, bias = (transform.beside(v, x_last) for v in (scale_C, bias_C))
+    parameters = norm.scale_and_bias(self, x_last.shape[-1])
+    scale, bias = (transform.beside(v, x_last) for v in parameters)
     y = scale * (x_last * _share(x_last, self.epsilon)) + bias + x_last
     return jnp.moveaxis(y.astype(x.dtype), -1, self.axis)
 

@@ -134,6 +134,17 @@ def scale_initializer(value: float | str) -> nn.initializers.Initializer:
   return nn.initializers.constant(value)
 
 
+def scale_and_bias(
+  layer: nn.Module, channels: int
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the parameters of a layer that has scale_init, [C] each."""
+  initializer = scale_initializer(layer.scale_init)
+  return (
+    layer.param('scale', initializer, (channels,)),
+    layer.param('bias', nn.initializers.zeros_init(), (channels,)),
+  )
+
+
 class Layer(nn.Module):
   """The base of all layers that act on activations; a network finds them by it.
 
