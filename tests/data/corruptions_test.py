@@ -1,10 +1,13 @@
 """Corruptions of images, by their definitions and what follows of them."""
 
+import re
+
 import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.data import corruptions
 from bn_jax.data.corruptions import blurs, weather
+from tests.fixtures import strict
 
 # Constants are published that do not change images more from 1 to 5: glass has
 # fewer passes between, motion a longer blur of the same width, the three points
@@ -72,6 +75,11 @@ class AllTest(parameterized.TestCase):
       else:
         y = corruptions.corrupted(x, name, 5)
         self.assertEqual((y.shape, y.dtype), (x.shape, x.dtype))
+
+  def test_the_docs_name_them_all(self):
+    text = (strict.ROOT / 'docs' / 'data.md').read_text()
+    (table,) = re.findall(r'\n(\| noise \|.*?)\n\n', text, re.DOTALL)
+    self.assertCountEqual(re.findall('`(.*?)`', table), corruptions.CORRUPTIONS)
 
   def test_what_is_no_such_image(self):
     for shape, dtype, wrong in (
