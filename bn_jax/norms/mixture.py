@@ -159,8 +159,8 @@ class _Mixing:
     def of_group(moments, n):
       share = n / jnp.maximum(self._size + n, 1e-30)  # 0 of padding alone
       stats = dict(kept)  # also a count of updates, which stays
-      for name, new in moments.items():
-        mixed = (1 - share) * kept[name] + share * new
+      for name in set(kept) & set(moments):  # of some, less is kept
+        mixed = (1 - share) * kept[name] + share * moments[name]
         stats[name] = mixed.astype(kept[name].dtype)
       return stats
 
