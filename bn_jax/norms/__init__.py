@@ -17,6 +17,7 @@ from bn_jax.norms import (
   per_example,
   pointwise,
   self_rescaled,
+  taper,
   whitening,
 )
 from bn_jax.norms import norm as norm_lib
@@ -38,6 +39,7 @@ from bn_jax.norms.population import (
   population_statistics,
 )
 from bn_jax.norms.self_rescaled import SelfRescaledNorm
+from bn_jax.norms.taper import TaperNorm
 from bn_jax.norms.transform import Misfit, batch_norm, moments, normalize
 from bn_jax.norms.whitening import IterNorm
 
@@ -65,6 +67,7 @@ NORMS = {
   'rms': per_example.make_rms,
   'seednorm': self_rescaled.make,
   'spectral': kernels.make_spectral,
+  'taper': taper.make,
   'weight': kernels.make_weight,
   'weight_standardization': kernels.make_standardization,
 }
@@ -88,6 +91,7 @@ __all__ = [
   'Norm',
   'Population',
   'SelfRescaledNorm',
+  'TaperNorm',
   'ThresholdedUnit',
   'adapted',
   'add_noise',

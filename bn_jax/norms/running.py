@@ -15,6 +15,7 @@ defaults, momentum 0.9 and epsilon 1e-5, are PyTorch's.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -179,6 +180,21 @@ class RunningNorm(norm.Layer):
     if self.running_average == 'cumulative':
       return 1 / t
     return (1 - self.momentum) / (1 - self.momentum**t)
+
+
+def ramp(count: jax.Array, bounds: tuple[int, int]) -> jax.Array:
+  """Returns 0 up to the first update, 1 from the last, linear in between."""
+  first, last = bounds
+  share = jnp.clip((count - first) / max(last - first, 1), 0, 1)
+  return jnp.where(count >= last, 1.0, share)
+
+
+def check_bounds(name: str, bounds: Any) -> None:
+  """Raises ValueError unless bounds are the first and the last update."""
+  allowed = '(first, last), whole numbers, 0 <= first <= last'
+  checks.sequence(name, bounds, checks.is_whole, allowed, length=2)
+  if not 0 <= bounds[0] <= bounds[1]:
+    raise checks.Refused(name, bounds, allowed)
 
 
 def _sum_of_groups(real_G: jax.Array, x: jax.Array) -> jax.Array:

@@ -37,6 +37,9 @@ KEYWORDS = {
   'batch_of_groups': ('batch', dict(group_size=2, epsilon=0.0)),
   'batch_stopped': ('batch', dict(stop_statistics_gradient=True)),
   'iternorm_exact': ('iternorm', dict(group_size=2, epsilon=0.0, num_groups=2)),
+  # Its count is 0 or 1, where it is half tapered.
+  'taper_between': ('taper', dict(taper_steps=(0, 2), epsilon=0.0)),
+  'taper_at_positions': ('taper', dict(per='position', epsilon=0.0)),
   'l2_of_groups': ('l2', dict(group_size=2, epsilon=0.0)),
   'linf_of_groups': ('linf', dict(group_size=2, epsilon=0.0)),
   'layer_exact': ('layer', dict(epsilon=0.0)),

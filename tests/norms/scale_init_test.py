@@ -18,7 +18,7 @@ X = jax.random.normal(jax.random.key(0), (4, 6, 6, 64))
 SCALED = (
   'batch', 'batch_renorm', 'derf', 'dyt', 'evonorm_b0', 'evonorm_s0', 'frn',
   'group', 'instance', 'iternorm', 'l1', 'l2', 'layer', 'linf', 'lp', 'noisy',
-  'rms', 'seednorm',
+  'rms', 'seednorm', 'taper',
 )  # fmt: skip
 
 
