@@ -293,6 +293,7 @@ def _streamed(origin, settings, augmentation, constants) -> examples.Source:
     shapes=lambda batch_size: shapes(sizes, batch_size),
     sampler=_sampler(order.of_batches, origin.name, sizes, augmentation),
     record=origin.record,
+    streams=True,
   )
 
 

@@ -217,7 +217,7 @@ def make(
     stop_statistics_gradient=stop_statistics_gradient, affine=affine,
     scale_init=scale_init, frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
-  return running.as_norm(layer, bias_before=bias_before)
+  return norm.as_norm(layer, bias_before=bias_before)
 
 
 def make_renorm(
@@ -247,4 +247,4 @@ def make_renorm(
     running_variance=running_variance, running_average=running_average,
     scale_init=scale_init, frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
-  return running.as_norm(layer, bias_before=False)
+  return norm.as_norm(layer, bias_before=False)

@@ -248,9 +248,7 @@ def make_b0(
     running_average=running_average, scale_init=scale_init, frozen=frozen,
     axis=axis, spread=spread,
   )  # fmt: skip
-  return _with_affine(
-    running.as_norm(layer, bias_before=True), axis, scale_init
-  )
+  return _with_affine(norm.as_norm(layer, bias_before=True), axis, scale_init)
 
 
 def make_s0(
@@ -272,9 +270,7 @@ def make_s0(
     EvoNormS0, num_groups=num_groups, epsilon=epsilon, scale_init=scale_init,
     axis=axis,
   )  # fmt: skip
-  layer(parent=None)  # its checks come before a network is built
-  alone = norm.Norm(layer=lambda name: layer(name=name), bias_before=True)
-  return _with_affine(alone, axis, scale_init)
+  return _with_affine(norm.as_norm(layer, bias_before=True), axis, scale_init)
 
 
 def _with_affine(

@@ -62,10 +62,7 @@ class FilterResponseNorm(norm.Layer):
     """Normalises x, [N, ..., C] or with channels along `axis`."""
     del statistics, first  # there are no statistics of the batch
     x_last = transform.channels_last(x, self.axis)
-    channels = x_last.shape[-1]
-    initializer = norm.scale_initializer(self.scale_init)
-    scale_C = self.param('scale', initializer, (channels,))
-    bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
+    scale_C, bias_C = norm.scale_and_bias(self, x_last.shape[-1])
     epsilon = self.epsilon
     if math.prod(x_last.shape[1:-1]) == 1:
       start = nn.initializers.constant(_LEARNED_EPSILON)
@@ -161,11 +158,11 @@ def make(
     ValueError: a keyword out of its range.
   """
   del spread  # nothing is computed over examples
-  layer = functools.partial(FilterResponseNorm, axis=axis, epsilon=epsilon)
-  layer(parent=None, scale_init=scale_init)  # its checks come first
-  return norm.Norm(
-    layer=lambda name: layer(scale_init=scale_init, name=name),
+  layer = functools.partial(
+    FilterResponseNorm, axis=axis, epsilon=epsilon, scale_init=scale_init
+  )
+  return norm.as_norm(
+    layer,
     bias_before=True,
-    zeroed=lambda name: layer(scale_init=0.0, name=name),
     unit=lambda name: ThresholdedUnit(axis=axis, name=name),
   )

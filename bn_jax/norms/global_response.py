@@ -90,6 +90,5 @@ def make(
   layer = functools.partial(
     GlobalResponseNorm, axis=axis, epsilon=epsilon, scale_init=scale_init
   )
-  layer(parent=None)  # its checks come before a network is built
   # A scale of 0 leaves x as it is, and not 0, so there is nothing to zero.
-  return norm.Norm(layer=lambda name: layer(name=name), bias_before=True)
+  return norm.as_norm(layer, bias_before=True, zeroed=None)

@@ -214,6 +214,36 @@ class Identity(Layer):
     return x
 
 
+def as_norm(
+  layer: Callable[..., Layer], *, bias_before: bool, **fields: Any
+) -> Norm:
+  """Returns a layer as a model takes it.
+
+  Args:
+    layer: name -> the layer, a constructor with its keywords; of these it has
+      scale_init.
+    bias_before: see `Norm`.
+    **fields: others of `Norm`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  # Made once, so that its checks come before a network is built. Without a
+  # parent, or it would become a layer of the module that calls this.
+  made = layer(parent=None)
+
+  def zeroed(name):
+    return layer(name=name, scale_init=0.0)
+
+  is_learned = getattr(made, 'affine', True)
+  return Norm(
+    layer=lambda name: layer(name=name),
+    bias_before=bias_before,
+    frozen=getattr(made, 'frozen', False),
+    **{'zeroed': zeroed if is_learned else None, **fields},
+  )
+
+
 def none(*, spread: placement.Spread = placement.ALONE) -> Norm:
   """Returns the norm that does nothing: the 2018 paper's standard network."""
   del spread  # nothing is computed over examples

@@ -210,4 +210,4 @@ def make(
     epsilon=epsilon, scale_init=scale_init, frozen=frozen, axis=axis,
     spread=spread,
   )  # fmt: skip
-  return running.as_norm(layer, bias_before=True)
+  return norm.as_norm(layer, bias_before=True)

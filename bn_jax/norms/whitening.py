@@ -215,4 +215,4 @@ def make(
     running_average=running_average, scale_init=scale_init, frozen=frozen,
     axis=axis, spread=spread,
   )  # fmt: skip
-  return running.as_norm(layer, bias_before=False)
+  return norm.as_norm(layer, bias_before=False)

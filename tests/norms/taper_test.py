@@ -184,7 +184,7 @@ class TaperNormTest(parameterized.TestCase):
 
   def test_a_scale_of_zero_has_a_ratio(self):
     """A block's last scale may begin there: no mean of x tells c."""
-    layer = layer_of(scale_init=0.0, taper_steps=(0, 1))
+    layer = layer_of(scale_init=0.0, taper_steps=(0, 1), momentum=0.0)
     variables = layer.init(jax.random.key(0), data(), statistics='running')
     for _ in range(2):
       y, new = layer.apply(
