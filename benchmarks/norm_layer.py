@@ -8,6 +8,11 @@ copying. The process keeps its memory between runs: glibc would return arrays of
 
   pip install torch==2.13.0    # the CPU build; not needed otherwise
   python benchmarks/norm_layer.py [--pairs=21]
+
+or norms of ours, each against the first: alone, and with what follows in a
+network, its own nonlinearity or a ReLU:
+
+  python benchmarks/norm_layer.py --norms=batch,dyt,derf,frn
 """
 
 import argparse
@@ -41,6 +46,8 @@ _BARS = {
   'flax, exact variance': 1.3, 'PyTorch, NCHW': 1.0,
   'PyTorch, channels_last': 1.0,
 }  # fmt: skip
+# The same for our norms against 'batch'.
+_BARS_OF_NORMS = {'dyt': 1.5, 'derf': 1.5, 'frn': 1.0}
 
 
 # Settings of glibc's malloc, which reads them when a process starts.
@@ -55,6 +62,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--pairs', type=int, default=21)
   parser.add_argument('--shape', type=str, default='', help='128,32,32,64')
+  parser.add_argument('--norms', type=str, default='', help='batch,dyt,frn')
   options = parser.parse_args()
   if any(os.environ.get(k) != v for k, v in _KEEP_MEMORY.items()):
     environment = {**os.environ, **_KEEP_MEMORY}
@@ -68,7 +76,11 @@ def main() -> None:
     f'Python {platform.python_version()}, float32, {options.pairs} pairs'
   )
   for shape in shapes:
-    _measure(shape, options.pairs)
+    if options.norms:
+      for is_alone in (True, False):
+        _compare_norms(shape, options.norms.split(','), is_alone, options.pairs)
+    else:
+      _measure(shape, options.pairs)
 
 
 def _measure(shape, pairs) -> None:
@@ -90,6 +102,52 @@ def _measure(shape, pairs) -> None:
       program()
       seconds[name].append(time.perf_counter() - start)
   _print(shape, seconds)
+
+
+def _compare_norms(shape, names, is_alone, pairs) -> None:
+  """Prints how many times as fast as the first of our norms the others are."""
+  x, dy = _data(shape)
+  programs = [_norm_program(name, x, dy, is_alone) for name in names]
+  for program in programs:
+    program()
+  seconds, _ = turns.alternating(pairs, *programs)
+  what = 'alone' if is_alone else 'with a nonlinearity'
+  print(f'{list(shape)}, {what}')
+  for name, times in zip(names, seconds):
+    print(f'  {name:23s} {statistics.median(times) * 1e3:7.1f} ms')
+  bars = _BARS_OF_NORMS if names[0] == 'batch' else {}
+  for name, times in zip(names[1:], seconds[1:]):
+    turns.say(
+      f'  {list(shape)}, {names[0]} / {name}, {what}', times, seconds[0],
+      at_least=True, limit=bars.get(name), peer_name=names[0],
+    )  # fmt: skip
+
+
+def _norm_program(name, x, dy, is_alone):
+  """Returns () -> (y, gradients of parameters and x) of one of our norms."""
+  norm = norms.make(name)
+  layers = [norm.layer('norm')]
+  if not is_alone and norm.unit:
+    layers.append(norm.unit('unit'))
+  x, dy = jnp.asarray(x), jnp.asarray(dy)
+  variables = [
+    jax.jit(lambda x, layer=layer: layer.init(
+      jax.random.key(0), x, statistics='batch'
+    ))(x)
+    for layer in layers
+  ]  # fmt: skip
+
+  def apply(variables, x):
+    for layer, own in zip(layers, variables):
+      x, _ = layer.apply(own, x, statistics='batch', mutable=['batch_stats'])
+    return x if is_alone or norm.unit else nn.relu(x)
+
+  @jax.jit
+  def both(variables, x, dy):
+    y, pull = jax.vjp(apply, variables, x)
+    return y, pull(dy)
+
+  return lambda: jax.block_until_ready(both(variables, x, dy))
 
 
 def _data(shape):

@@ -14,6 +14,7 @@ from bn_jax.host import memory
 COMMANDS = {
   'train': 'trains the runs and seeds of a config, as train.py does',
   'analyze': 'takes measures of trained networks, checkpoint by checkpoint',
+  'convert': 'reads and writes the weights of other frameworks',
   'data': 'shows a dataset, or prepares one',
   'evaluate': 'evaluates trained networks, each and as an ensemble',
   'launch': 'trains all runs and seeds of one or many experiments, here or '

@@ -62,6 +62,8 @@ def get_config() -> ml_collections.ConfigDict:
     crop_aspect=(0.75, 4 / 3),  # of streamed images: width / height
     workers=0,  # processes that read a stream; 0: threads
     max_skipped=0,  # damaged records of a stream that may be left out
+    mean=(),  # of each channel, in grey levels, and
+    std=(),  # its deviation, to normalise by; (): of the training images
   )
   config.data_dir = config_dict.placeholder(str)  # of TFDS; --data_dir
   config.loss = dict(name='cross_entropy')  # bn_jax.losses.LOSSES

@@ -34,6 +34,7 @@ from tests.fixtures.bad_inputs import (
   networks,
   plugins,
   rows,
+  weights,
   workdir,
 )
 
@@ -191,7 +192,7 @@ class CatalogueTest(absltest.TestCase):
 
 
 class CommandTest(Case):
-  @named(commands.COMMANDS)
+  @named((*commands.COMMANDS, *weights.COMMANDS))
   def test_line(self, row):
     for name, text in row.files.items():
       (self.folder / name).write_text(text)

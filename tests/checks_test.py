@@ -215,7 +215,7 @@ _RANGES = {
   **dict.fromkeys(
     ('warmup_steps', 'crop_padding', 'workers', 'max_skipped', 'classes',
      'r_steps', 'd_steps', 'seed', 'selection_seed', 'weights_learning_rate',
-     'iterations'),
+     'iterations', 'taper_steps'),
     lambda x: x >= 0,
   ),
   **dict.fromkeys(
@@ -259,7 +259,8 @@ _GLOBS = ('weight_decay_on', 'perturb', 'trainable')
 _TEXTS = ('to',)  # of any kind, as a path may be any
 _BLANK = ('measure_cka_to',)  # then it compares a network with itself
 _SOME = ('over', 'blocks')  # a list that is not empty, or not alone
-_PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps')
+_PAIRS = ('crop_area', 'crop_aspect', 'r_steps', 'd_steps', 'taper_steps')
+_BOTH = ('mean', 'std')  # not one alone
 # What fits, but not to the rest of the call.
 _REFUSED = {
   **{  # without a momentum
@@ -320,6 +321,7 @@ def fits(name, keyword, annotation, value):
     least, most = (
       (1, _INF) if keyword in (*_SIZES, *_SOME) and name not in _EMPTY
       else (2, 2) if keyword in _PAIRS
+      else (0, 0) if keyword in _BOTH
       else (0, _INF)
     )  # fmt: skip
     return (

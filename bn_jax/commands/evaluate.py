@@ -9,7 +9,7 @@ import argparse
 import re
 import sys
 
-from bn_jax import checks, commands
+from bn_jax import checks, commands, errors
 from bn_jax.config import parser as parser_lib
 
 
@@ -43,6 +43,16 @@ def configure(parser: parser_lib.Parser) -> None:
     'no augmentation',
   )  # fmt: skip
   parser.add_argument(
+    '--corruption', metavar='NAME:K,...', type=_corruptions, default=(),
+    help='evaluates on corrupted images too, as of CIFAR-10-C at strength K, 1 '
+    'to 5: fog:3; fog is all strengths of it, and all is all that the images '
+    'can have. Of images in memory',
+  )  # fmt: skip
+  parser.add_argument(
+    '--examples', metavar='N', type=parser_lib.count,
+    help='the first N of the split; default: all. Of a set in memory',
+  )  # fmt: skip
+  parser.add_argument(
     '--batch_size', metavar='N', type=parser_lib.count,
     help='images, or crops of them, at a time; default: '
     'config.evaluation_batch_size',
@@ -70,6 +80,32 @@ def _statistic(word: str) -> str:
     f'{checks.shown(word)}; allowed: running, population, test_batch, and '
     'mixture:N with a number from 0 on, such as mixture:16'
   )
+
+
+def _corruptions(words: str) -> tuple[tuple[str, int | None], ...]:
+  """Reads names with strengths, (name, strength); (name, None) is of all five.
+
+  The name 'all' stays as it is.
+  """
+  # Imported late: few commands corrupt images.
+  from bn_jax.data import corruptions
+
+  allowed = ', '.join(map(str, corruptions.STRENGTHS))
+  pairs = []
+  for word in words.split(','):
+    name, colon, strength = word.partition(':')
+    if name not in corruptions.CORRUPTIONS and word != 'all':
+      known = (*corruptions.CORRUPTIONS, 'all')
+      raise argparse.ArgumentTypeError(
+        errors.unknown('corruption', name, known)
+      )
+    if colon and strength not in allowed.split(', '):
+      raise argparse.ArgumentTypeError(
+        f'{checks.shown(word)}; allowed after {name}: nothing or a strength, '
+        f'{allowed}'
+      )
+    pairs.append((name, int(strength) if colon else None))
+  return tuple(pairs)
 
 
 def run(arguments: argparse.Namespace) -> int:

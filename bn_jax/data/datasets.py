@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bn_jax import errors, plugins
-from bn_jax.data import images, linear_task, returned
+from bn_jax.data import absent, images, linear_task, returned
 from bn_jax.data.batches.examples import Dataset, Examples, Feed, Source
 from bn_jax.data.disk import facts, own
 
@@ -19,6 +19,7 @@ from bn_jax.data.disk import facts, own
 # see `images.make`, and `of_function`.
 DATASETS = {
   **{name: functools.partial(images.make, name) for name in facts.KNOWN},
+  'absent': absent.make,
   'linear_task': linear_task.make,
 }
 
@@ -35,15 +36,15 @@ def make(
   Args:
     name: a key of `DATASETS`, any set of images in the data_dir, a user's own
       (`own`), or a reference to a function that makes one (`plugins`).
-    data_dir: of TFDS, see `images.make`; the linear task needs none.
-    **keywords: of `linear_task.make` or `images.make`.
+    data_dir: of TFDS, see `images.make`; what has no files needs none.
+    **keywords: of `images.make`, `linear_task.make` or `absent.make`.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.
     DataError: the set in the data_dir cannot be used.
   """
-  if name == 'linear_task':
-    return linear_task.make(**keywords)
+  if name in _WITHOUT_FILES:
+    return DATASETS[name](**keywords)
   if plugins.is_reference(name):
     function = plugins.constructor(name)
     keywords['data_dir'] = data_dir
@@ -92,6 +93,7 @@ def of_function(function: Callable[..., Any]) -> Callable[..., Source]:
   return make
 
 
+_WITHOUT_FILES = ('absent', 'linear_task')
 _OURS = {
   keyword: parameter
   for keyword, parameter in inspect.signature(images.make).parameters.items()

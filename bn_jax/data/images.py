@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bn_jax import checks, errors, types
 from bn_jax.data import origins, reading, selection
@@ -38,6 +39,8 @@ def make(
   max_skipped: int = 0,
   test_share: float | None = None,
   seed: int = 0,
+  mean: Sequence[float] = (),
+  std: Sequence[float] = (),
 ) -> examples.Source:
   """Returns the set of examples called `name`, without decoding it yet.
 
@@ -59,8 +62,8 @@ def make(
       height, of a streamed training image's random crop (`crops.random_box`).
     workers: number of processes that read a stream; 0 reads in threads.
     max_skipped: number of damaged records of a stream that may be left out.
-    test_share, seed: of examples held out where no test split is, see
-      `held_out.of`. A set of TFDS needs one, or the share.
+    test_share, seed: of examples held out, see `held_out.of`.
+    mean, std: of each channel, see `moments`.
 
   Raises:
     ValueError: an unknown name, or a keyword out of its range.
@@ -76,27 +79,72 @@ def make(
   changes = {'crop_padding': crop_padding, 'flip': flip}
   augmentation = augment.make(photometric=photometric, **changes)
   _check_white(name, original, binarize, augmentation)
+  constants = moments(original, mean, std, binarize)
   checks.flag('fixed_batches', fixed_batches)
-  checks.flag('streaming', streaming, also=(None,))
   _check_vectors(
     origin, resolution=resolution, binarize=binarize, photometric=photometric,
-    streaming=streaming, **changes,
+    streaming=streaming, mean=tuple(mean) or None, **changes,
   )  # fmt: skip
-  if streaming is None:
-    may_stream = binarize is None and choice == selection.NONE
-    streaming = may_stream and origin.is_large(resolution)
   # Checked even if the set is not streamed, so that no wrong value passes.
   settings = streamed.settings(
     resolution=resolution or original.shape[0], crop_area=crop_area,
     crop_aspect=crop_aspect, workers=workers, max_skipped=max_skipped,
     fixed_batches=fixed_batches,
   )  # fmt: skip
-  if not streaming:
+  if not _streams(streaming, binarize, choice, origin, resolution):
     return _in_memory(
-      origin, resolution, choice, binarize, augmentation, fixed_batches
-    )
+      origin, resolution, choice, binarize, augmentation, fixed_batches,
+      constants,
+    )  # fmt: skip
   _check_stream(name, original, choice, resolution, binarize)
-  return _streamed(origin, settings, augmentation)
+  return _streamed(origin, settings, augmentation, constants)
+
+
+def _streams(streaming, binarize, choice, origin, resolution) -> bool:
+  """Returns whether images are read while training."""
+  checks.flag('streaming', streaming, also=(None,))
+  if streaming is not None:
+    return streaming
+  may_stream = binarize is None and choice == selection.NONE
+  return may_stream and origin.is_large(resolution)
+
+
+def moments(
+  original: facts.Facts,
+  mean: Sequence[float],
+  std: Sequence[float],
+  binarize: float | None = None,
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns (mean, std) of each channel, by which images are normalised.
+
+  They are in grey levels, [C] float32, as of weights that others have trained.
+  None, where none are given, is for those of the training images, or for
+  ImageNet's where images are streamed.
+
+  Raises:
+    ValueError: another number of them, or one without the other.
+  """
+  channels = original.shape[-1]
+  for keyword, values, is_item, allowed in (
+    ('mean', mean, checks.is_number, 'numbers'),
+    ('std', std, lambda x: checks.is_number(x) and x > 0, 'numbers above 0'),
+  ):
+    checks.sequence(keyword, values, is_item, f'(), or {channels} {allowed}')
+    if len(values) not in (0, channels) or not np.isfinite(values).all():
+      raise checks.Refused(keyword, values, f'(), or {channels} {allowed}')
+  if bool(mean) != bool(std):
+    raise ValueError(
+      f'mean is {checks.shown(mean)}, std is {checks.shown(std)}; give both or '
+      'none'
+    )
+  if not mean:
+    return None
+  if binarize is not None:
+    raise ValueError(
+      f'mean is {checks.shown(mean)}, and binarize {binarize}: pixels are then '
+      '0 and 1; give none'
+    )
+  return np.array(mean, np.float32), np.array(std, np.float32)
 
 
 def _check_vectors(origin: origins.Origin, **keywords: Any) -> None:
@@ -174,7 +222,7 @@ def _with_white() -> str:
 
 
 def _in_memory(
-  origin, resolution, choice, binarize, augmentation, fixed_batches
+  origin, resolution, choice, binarize, augmentation, fixed_batches, constants
 ) -> examples.Source:
   name, original = origin.name, origin.facts
   num_train, num_test = _counts(origin, choice)
@@ -198,12 +246,15 @@ def _in_memory(
       binarize=binarize,
       white_for=_needs_white(binarize, augmentation),
     )
+    if constants:
+      mean, std = map(jnp.asarray, constants)
+      splits = (split._replace(mean=mean, std=std) for split in splits)
     return examples.Dataset(*map(in_memory.Resident, splits))
 
   return examples.Source(
     facts=sizes,
     load=load,
-    shapes=lambda batch_size: _shapes(sizes, num_train),
+    shapes=lambda batch_size: shapes(sizes, num_train),
     sampler=_sampler(
       functools.partial(order.sampler, fixed_batches=fixed_batches),
       name,
@@ -231,21 +282,23 @@ def _counts(origin: origins.Origin, choice) -> tuple[int, int]:
   return choice.subset or train, test
 
 
-def _streamed(origin, settings, augmentation) -> examples.Source:
+def _streamed(origin, settings, augmentation, constants) -> examples.Source:
   original = origin.facts
   sizes = original._replace(
     shape=(settings.size, settings.size, original.shape[2])
   )
   return examples.Source(
     facts=sizes,
-    load=lambda: streamed.load(origin.opened(), original, settings),
-    shapes=lambda batch_size: _shapes(sizes, batch_size),
+    load=lambda: streamed.load(origin.opened(), original, settings, constants),
+    shapes=lambda batch_size: shapes(sizes, batch_size),
     sampler=_sampler(order.of_batches, origin.name, sizes, augmentation),
     record=origin.record,
+    streams=True,
   )
 
 
-def _shapes(sizes: facts.Facts, count: int) -> types.Split:
+def shapes(sizes: facts.Facts, count: int) -> types.Split:
+  """Returns the shapes of a split of `count` examples of these sizes."""
   channels = jax.ShapeDtypeStruct(sizes.shape[-1:], jnp.float32)
   return types.Split(
     images=jax.ShapeDtypeStruct(

@@ -6,6 +6,7 @@ as the optimizer's state and the step, is that of a new run.
 """
 
 import contextlib
+import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,6 +21,13 @@ from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import saved
 from bn_jax.storage import run_folder
 
+_log = logging.getLogger('bn_jax')
+# Keywords of which parameters tell nothing, section by section.
+_FUNCTION = {
+  'model': ('padding', 'stride_in', 'head_pool', 'flatten'),
+  'norm': ('epsilon',),
+}
+
 
 def check(config: RunConfig, problem: types.Problem) -> None:
   """Checks by shapes that a run can begin as its `init_from` says.
@@ -33,8 +41,23 @@ def check(config: RunConfig, problem: types.Problem) -> None:
     return
   folder = _one_run(config.init_from)
   with _blaming():
-    trained = jax.eval_shape(build.problem(saved.config_of(folder)).init, 0)
+    source = saved.config_of(folder)
+    trained = jax.eval_shape(build.problem(source).init, 0)
   _matched(config, problem, jax.eval_shape(problem.init, 0), trained)
+  _tell_function(source, config)
+
+
+def _tell_function(source: RunConfig, config: RunConfig) -> None:
+  """Warns of what makes another function of the same parameters."""
+  for section, keys in _FUNCTION.items():
+    old, new = (getattr(one, section) for one in (source, config))
+    for key in keys:
+      if key in old and key in new and old[key] != new[key]:
+        _log.warning(
+          'config.init_from: its weights were trained with %s.%s=%r, and this '
+          'run has %r',
+          section, key, old[key], new[key],
+        )  # fmt: skip
 
 
 def beginning(

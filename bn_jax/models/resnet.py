@@ -44,7 +44,7 @@ INITS = {
 }
 SHORTCUTS = ('zeros', 'projection')
 STRIDES_IN = ('3x3', '1x1')
-_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 class Sum(nn.Module):
@@ -341,7 +341,7 @@ def make_imagenet(
   """
   checks.one_of('depth', depth, (18, 34))
   return ResNet(
-    _BLOCKS[depth], False, num_classes, norm, width, 'projection', init,
+    BLOCKS[depth], False, num_classes, norm, width, 'projection', init,
     lowering, zero_init_residual, skip, 'imagenet', padding,
   )  # fmt: skip
 
@@ -364,6 +364,6 @@ def make_bottlenecks(
     ValueError: a keyword out of its range.
   """
   return ResNet(
-    _BLOCKS[50], True, num_classes, norm, width, 'projection', init, lowering,
+    BLOCKS[50], True, num_classes, norm, width, 'projection', init, lowering,
     zero_init_residual, skip, 'imagenet', padding, stride_in,
   )  # fmt: skip

@@ -26,7 +26,7 @@ from bn_jax.models.lowering import LOWERINGS, conv
 from bn_jax.norms import norm as norm_lib
 
 # Convolutions in each of the five blocks; depth counts three dense layers too.
-_BLOCKS = {
+BLOCKS = {
   11: (1, 1, 2, 2, 2),
   13: (2, 2, 2, 2, 2),
   16: (2, 2, 3, 3, 3),
@@ -76,7 +76,7 @@ class VGG(nn.Module):
 
   def __post_init__(self):
     parts.check_network(self.num_classes, self.norm)
-    checks.one_of('depth', self.depth, tuple(_BLOCKS))
+    checks.one_of('depth', self.depth, tuple(BLOCKS))
     parts.check_width(self.width)
     checks.sizes('head', self.head)
     checks.number('dropout', self.dropout, least=0, below=1)
@@ -106,7 +106,7 @@ class VGG(nn.Module):
       return parts.activated(norm, layer, x, nn.relu, **keywords)
 
     index = 0
-    for block, convolutions in enumerate(_BLOCKS[self.depth]):
+    for block, convolutions in enumerate(BLOCKS[self.depth]):
       for _ in range(convolutions):
         index += 1
         x = activated(self.norm, self._convolution(block, index), x)
@@ -143,7 +143,7 @@ class VGG(nn.Module):
 
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Returns (name, paths of its parameters) of each layer, in order."""
-    count = sum(_BLOCKS[self.depth])
+    count = sum(BLOCKS[self.depth])
     names = [f'conv{i + 1}' for i in range(count)]
     names += [f'dense{i + 1}' for i in range(len(self.head))]
     hidden = [(name, parts.paths(name)) for name in names]

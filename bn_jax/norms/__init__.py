@@ -8,6 +8,7 @@ from typing import Any
 from bn_jax import errors, placement, plugins
 from bn_jax.norms import (
   batch,
+  evonorm,
   filter_response,
   global_response,
   kernels,
@@ -16,10 +17,12 @@ from bn_jax.norms import (
   per_example,
   pointwise,
   self_rescaled,
+  taper,
   whitening,
 )
 from bn_jax.norms import norm as norm_lib
 from bn_jax.norms.batch import BatchNorm, BatchRenorm
+from bn_jax.norms.evonorm import EvoNormB0, EvoNormS0
 from bn_jax.norms.filter_response import FilterResponseNorm, ThresholdedUnit
 from bn_jax.norms.fold import fold
 from bn_jax.norms.global_response import GlobalResponseNorm
@@ -36,6 +39,7 @@ from bn_jax.norms.population import (
   population_statistics,
 )
 from bn_jax.norms.self_rescaled import SelfRescaledNorm
+from bn_jax.norms.taper import TaperNorm
 from bn_jax.norms.transform import Misfit, batch_norm, moments, normalize
 from bn_jax.norms.whitening import IterNorm
 
@@ -45,6 +49,8 @@ NORMS = {
   'batch_renorm': batch.make_renorm,
   'derf': pointwise.make_erf,
   'dyt': pointwise.make_tanh,
+  'evonorm_b0': evonorm.make_b0,
+  'evonorm_s0': evonorm.make_s0,
   'frn': filter_response.make,
   'grn': global_response.make,
   'group': per_example.make_group,
@@ -61,6 +67,7 @@ NORMS = {
   'rms': per_example.make_rms,
   'seednorm': self_rescaled.make,
   'spectral': kernels.make_spectral,
+  'taper': taper.make,
   'weight': kernels.make_weight,
   'weight_standardization': kernels.make_standardization,
 }
@@ -72,6 +79,8 @@ __all__ = [
   'BatchRenorm',
   'DynamicErf',
   'DynamicTanh',
+  'EvoNormB0',
+  'EvoNormS0',
   'FilterResponseNorm',
   'GlobalResponseNorm',
   'IterNorm',
@@ -82,6 +91,7 @@ __all__ = [
   'Norm',
   'Population',
   'SelfRescaledNorm',
+  'TaperNorm',
   'ThresholdedUnit',
   'adapted',
   'add_noise',

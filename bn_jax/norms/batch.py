@@ -154,7 +154,7 @@ class BatchRenorm(BatchNorm):
 
   def __post_init__(self):
     for name in ('r_steps', 'd_steps'):
-      _check_bounds(name, getattr(self, name))
+      running.check_bounds(name, getattr(self, name))
       setattr(self, name, tuple(getattr(self, name)))  # a list has no hash
     # Towards infinity there is no way in steps.
     checks.number('r_max', self.r_max, least=1, infinite=not self.r_steps[1])
@@ -168,8 +168,8 @@ class BatchRenorm(BatchNorm):
   def transformed(self, x, scale_C, bias_C, mask, averages):
     """Returns x normalised by its batch, and the batch's statistics."""
     count = self.get_variable('batch_stats', 'count')
-    r_max = 1 + (self.r_max - 1) * _ramp(count, self.r_steps)
-    d_max = self.d_max * _ramp(count, self.d_steps)
+    r_max = 1 + (self.r_max - 1) * running.ramp(count, self.r_steps)
+    d_max = self.d_max * running.ramp(count, self.d_steps)
     ones_C, zeros_C = jnp.ones_like(scale_C), jnp.zeros_like(bias_C)
     y, moments = super().transformed(x, ones_C, zeros_C, mask, averages)
     deviation_1C = self.deviation(averages['var'].value)[None]
@@ -182,13 +182,6 @@ class BatchRenorm(BatchNorm):
     shift_GC = shift_GC + bias_C[None]
     y = transform.affine_by_group(y, factor_GC, shift_GC, axis=self.axis)
     return y, moments
-
-
-def _ramp(count: jax.Array, bounds: tuple[int, int]) -> jax.Array:
-  """Returns 0 up to the first update, 1 from the last, linear in between."""
-  first, last = bounds
-  share = jnp.clip((count - first) / max(last - first, 1), 0, 1)
-  return jnp.where(count >= last, 1.0, share)
 
 
 def make(
@@ -224,7 +217,7 @@ def make(
     stop_statistics_gradient=stop_statistics_gradient, affine=affine,
     scale_init=scale_init, frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
-  return running.as_norm(layer, bias_before=bias_before)
+  return norm.as_norm(layer, bias_before=bias_before)
 
 
 def make_renorm(
@@ -254,12 +247,4 @@ def make_renorm(
     running_variance=running_variance, running_average=running_average,
     scale_init=scale_init, frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
-  return running.as_norm(layer, bias_before=False)
-
-
-def _check_bounds(name: str, bounds: Any) -> None:
-  """Raises ValueError unless bounds are the first and the last update."""
-  allowed = '(first, last), whole numbers, 0 <= first <= last'
-  checks.sequence(name, bounds, checks.is_whole, allowed, length=2)
-  if not 0 <= bounds[0] <= bounds[1]:
-    raise checks.Refused(name, bounds, allowed)
+  return norm.as_norm(layer, bias_before=False)

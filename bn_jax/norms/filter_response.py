@@ -62,10 +62,7 @@ class FilterResponseNorm(norm.Layer):
     """Normalises x, [N, ..., C] or with channels along `axis`."""
     del statistics, first  # there are no statistics of the batch
     x_last = transform.channels_last(x, self.axis)
-    channels = x_last.shape[-1]
-    initializer = norm.scale_initializer(self.scale_init)
-    scale_C = self.param('scale', initializer, (channels,))
-    bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
+    scale_C, bias_C = norm.scale_and_bias(self, x_last.shape[-1])
     epsilon = self.epsilon
     if math.prod(x_last.shape[1:-1]) == 1:
       start = nn.initializers.constant(_LEARNED_EPSILON)
@@ -128,7 +125,24 @@ class ThresholdedUnit(norm.Unit):
     tau_C = self.param('tau', nn.initializers.zeros_init(), (channels,))
     shape = [1] * x.ndim
     shape[self.axis] = channels
-    return jnp.maximum(x, tau_C.reshape(shape).astype(x.dtype))
+    return _larger(x, tau_C.reshape(shape).astype(x.dtype))
+
+
+@jax.custom_jvp
+def _larger(x: jax.Array, tau: jax.Array) -> jax.Array:
+  """Returns max(x, tau); where they are equal, the derivative is that of tau.
+
+  JAX's maximum would halve it there. tau gets what comes back to y, less what
+  goes on to x. The norm before it needs the sum of the second anyway, so this
+  takes a pass less than a sum over what is below tau.
+  """
+  return jnp.maximum(x, tau)
+
+
+@_larger.defjvp
+def _larger_jvp(primals, tangents):
+  (x, tau), (dx, dtau) = primals, tangents
+  return _larger(x, tau), jnp.where(x > tau, dx - dtau, 0) + dtau
 
 
 def make(
@@ -144,11 +158,11 @@ def make(
     ValueError: a keyword out of its range.
   """
   del spread  # nothing is computed over examples
-  layer = functools.partial(FilterResponseNorm, axis=axis, epsilon=epsilon)
-  layer(parent=None, scale_init=scale_init)  # its checks come first
-  return norm.Norm(
-    layer=lambda name: layer(scale_init=scale_init, name=name),
+  layer = functools.partial(
+    FilterResponseNorm, axis=axis, epsilon=epsilon, scale_init=scale_init
+  )
+  return norm.as_norm(
+    layer,
     bias_before=True,
-    zeroed=lambda name: layer(scale_init=0.0, name=name),
     unit=lambda name: ThresholdedUnit(axis=axis, name=name),
   )

@@ -57,12 +57,8 @@ class GlobalResponseNorm(norm.Layer):
     """Scales x, [N, ..., C] or with channels along `axis`; float32 at least."""
     del statistics, mask, first  # what is padding is 0 already
     x_last = moments.exact(transform.channels_last(x, self.axis))
-    channels = x_last.shape[-1]
-    scale_C = self.param(
-      'scale', norm.scale_initializer(self.scale_init), (channels,)
-    )
-    bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
-    scale, bias = (transform.beside(v, x_last) for v in (scale_C, bias_C))
+    parameters = norm.scale_and_bias(self, x_last.shape[-1])
+    scale, bias = (transform.beside(v, x_last) for v in parameters)
     y = scale * (x_last * _share(x_last, self.epsilon)) + bias + x_last
     return jnp.moveaxis(y.astype(x.dtype), -1, self.axis)
 
@@ -94,6 +90,5 @@ def make(
   layer = functools.partial(
     GlobalResponseNorm, axis=axis, epsilon=epsilon, scale_init=scale_init
   )
-  layer(parent=None)  # its checks come before a network is built
   # A scale of 0 leaves x as it is, and not 0, so there is nothing to zero.
-  return norm.Norm(layer=lambda name: layer(name=name), bias_before=True)
+  return norm.as_norm(layer, bias_before=True, zeroed=None)

@@ -208,4 +208,4 @@ def make(
     frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
   # The mean removes a bias; in scale_p it would act as `scale` does.
-  return running.as_norm(layer, bias_before=False)
+  return norm.as_norm(layer, bias_before=False)

@@ -112,7 +112,9 @@ class _Mixing:
     del keywords  # statistics, and where the batch begins, which noise wants
     layer, variables = module.clone(parent=None), module.variables
     call = functools.partial(layer.apply, statistics='running')
-    _, new = call(variables, x, mask=mask, mutable=['moments'])
+    y, new = call(variables, x, mask=mask, mutable=['moments'])
+    if 'moments' not in new:  # it keeps nothing of a batch to normalise by
+      return y
     moments = dict(new['moments']['batch'])
     groups = len(moments.pop('count'))
     stats_G = self._mixed(
@@ -159,8 +161,8 @@ class _Mixing:
     def of_group(moments, n):
       share = n / jnp.maximum(self._size + n, 1e-30)  # 0 of padding alone
       stats = dict(kept)  # also a count of updates, which stays
-      for name, new in moments.items():
-        mixed = (1 - share) * kept[name] + share * new
+      for name in set(kept) & set(moments):  # of some, less is kept
+        mixed = (1 - share) * kept[name] + share * moments[name]
         stats[name] = mixed.astype(kept[name].dtype)
       return stats
 

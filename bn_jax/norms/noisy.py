@@ -24,7 +24,7 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import checks, placement, trees
-from bn_jax.norms import batch, norm, running
+from bn_jax.norms import batch, norm
 
 # The error function has no inverse at -1.
 _ABOVE_MINUS_ONE = np.nextafter(np.float32(-1), np.float32(0))
@@ -188,7 +188,7 @@ def make(
     running_variance=running_variance, running_average=running_average,
     scale_init=scale_init, frozen=frozen, axis=axis, spread=spread,
   )  # fmt: skip
-  return running.as_norm(layer, bias_before=False)
+  return norm.as_norm(layer, bias_before=False)
 
 
 def make_alone(

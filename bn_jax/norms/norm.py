@@ -134,6 +134,17 @@ def scale_initializer(value: float | str) -> nn.initializers.Initializer:
   return nn.initializers.constant(value)
 
 
+def scale_and_bias(
+  layer: nn.Module, channels: int
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the parameters of a layer that has scale_init, [C] each."""
+  initializer = scale_initializer(layer.scale_init)
+  return (
+    layer.param('scale', initializer, (channels,)),
+    layer.param('bias', nn.initializers.zeros_init(), (channels,)),
+  )
+
+
 class Layer(nn.Module):
   """The base of all layers that act on activations; a network finds them by it.
 
@@ -201,6 +212,36 @@ class Identity(Layer):
     """Returns x; where it is padding, 0."""
     del statistics, mask, first
     return x
+
+
+def as_norm(
+  layer: Callable[..., Layer], *, bias_before: bool, **fields: Any
+) -> Norm:
+  """Returns a layer as a model takes it.
+
+  Args:
+    layer: name -> the layer, a constructor with its keywords; of these it has
+      scale_init.
+    bias_before: see `Norm`.
+    **fields: others of `Norm`.
+
+  Raises:
+    ValueError: a keyword out of its range.
+  """
+  # Made once, so that its checks come before a network is built. Without a
+  # parent, or it would become a layer of the module that calls this.
+  made = layer(parent=None)
+
+  def zeroed(name):
+    return layer(name=name, scale_init=0.0)
+
+  is_learned = getattr(made, 'affine', True)
+  return Norm(
+    layer=lambda name: layer(name=name),
+    bias_before=bias_before,
+    frozen=getattr(made, 'frozen', False),
+    **{'zeroed': zeroed if is_learned else None, **fields},
+  )
 
 
 def none(*, spread: placement.Spread = placement.ALONE) -> Norm:

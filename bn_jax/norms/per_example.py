@@ -148,10 +148,7 @@ def make_group(
 
   def constructor(shape):
     groups = num_groups or usual_groups(shape[-1])
-    if shape[-1] % groups:
-      raise transform.Misfit(
-        f'num_groups is {groups}; allowed: what divides {shape[-1]} channels'
-      )
+    transform.check_groups(groups, shape[-1])
     return functools.partial(nn.GroupNorm, groups)
 
   return _norm(constructor, epsilon, scale_init)

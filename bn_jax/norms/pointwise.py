@@ -59,13 +59,10 @@ class DynamicTanh(norm.Layer):
     """Squashes x, [N, ..., C] or with channels along `axis`."""
     del statistics, mask, first  # each value is by itself
     x_last = transform.channels_last(x, self.axis)
-    channels = x_last.shape[-1]
     alpha = self.param('alpha', nn.initializers.constant(self.alpha_init), ())
     squashed = self.squashed(moments.exact(x_last) * alpha)
-    initializer = norm.scale_initializer(self.scale_init)
-    scale_C = self.param('scale', initializer, (channels,))
-    bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
-    scale, bias = (transform.beside(v, x_last) for v in (scale_C, bias_C))
+    parameters_C = norm.scale_and_bias(self, x_last.shape[-1])
+    scale, bias = (transform.beside(v, x_last) for v in parameters_C)
     y = squashed * scale + bias
     return jnp.moveaxis(y.astype(x.dtype), -1, self.axis)
 
@@ -103,13 +100,10 @@ def _factory(layer_class: Callable[..., DynamicTanh]):
       ValueError: a keyword out of its range.
     """
     del spread  # nothing is computed over examples
-    layer = functools.partial(layer_class, axis=axis, alpha_init=alpha_init)
-    layer(parent=None, scale_init=scale_init)  # its checks come first
-    return norm.Norm(
-      layer=lambda name: layer(scale_init=scale_init, name=name),
-      bias_before=True,
-      zeroed=lambda name: layer(scale_init=0.0, name=name),
+    layer = functools.partial(
+      layer_class, axis=axis, alpha_init=alpha_init, scale_init=scale_init
     )
+    return norm.as_norm(layer, bias_before=True)
 
   return make
 

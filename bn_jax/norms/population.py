@@ -24,6 +24,8 @@ from flax import traverse_util
 from bn_jax import checks, placement, types
 
 VARIANCES = ('within', 'pooled')
+# By one of these a layer is known to keep statistics of batches.
+_ESTIMATED = ('mean', 'var')
 # What a journal keeps of the tally of a layer, beside its means.
 _FIELDS = ('_count', '_in_groups', '_within', '_between', '_has_variance')
 _MEAN = 'mean_of_'
@@ -111,7 +113,7 @@ def keeps_statistics(batch_stats: Mapping[str, Any]) -> bool:
     batch_stats: arrays or their shapes; a layer may keep something else there.
   """
   return any(
-    path[-1] == 'mean' for path in traverse_util.flatten_dict(batch_stats)
+    path[-1] in _ESTIMATED for path in traverse_util.flatten_dict(batch_stats)
   )
 
 
@@ -131,7 +133,7 @@ def _pass(module, variables, batches, sums, statistics) -> Population:
     variables['batch_stats'] if has_stats else {}
   )
   for *path, name in flat:
-    if name == 'mean' and tuple(path) not in tallies:
+    if name in _ESTIMATED and tuple(path) not in tallies:
       raise ValueError(
         f"{'/'.join(path)} keeps statistics, but does not hand out a batch's: "
         'it lies inside nn.scan, or is a norm that nobody here knows; allowed: '
@@ -140,11 +142,12 @@ def _pass(module, variables, batches, sums, statistics) -> Population:
   if not tallies:
     raise ValueError(
       'the network keeps no batch statistics; layers that do: batch, noisy, '
-      'batch_renorm, iternorm, l1, l2, linf, lp'
+      'batch_renorm, evonorm_b0, iternorm, l1, l2, linf, lp'
     )
   for path, tally in tallies.items():
     for name, value in tally.result('/'.join(path)).items():
-      flat[*path, name] = _like(flat[*path, name], value)
+      if (*path, name) in flat:  # EvoNorm B0 keeps the variance alone
+        flat[*path, name] = _like(flat[*path, name], value)
   batch_stats = traverse_util.unflatten_dict(flat)
   return Population(batch_stats, sums.batches, sums.examples)
 

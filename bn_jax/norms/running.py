@@ -14,7 +14,8 @@ momentum is flax's, the share of the old average; PyTorch's is one minus it. The
 defaults, momentum 0.9 and epsilon 1e-5, are PyTorch's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -181,32 +182,21 @@ class RunningNorm(norm.Layer):
     return (1 - self.momentum) / (1 - self.momentum**t)
 
 
+def ramp(count: jax.Array, bounds: tuple[int, int]) -> jax.Array:
+  """Returns 0 up to the first update, 1 from the last, linear in between."""
+  first, last = bounds
+  share = jnp.clip((count - first) / max(last - first, 1), 0, 1)
+  return jnp.where(count >= last, 1.0, share)
+
+
+def check_bounds(name: str, bounds: Any) -> None:
+  """Raises ValueError unless bounds are the first and the last update."""
+  allowed = '(first, last), whole numbers, 0 <= first <= last'
+  checks.sequence(name, bounds, checks.is_whole, allowed, length=2)
+  if not 0 <= bounds[0] <= bounds[1]:
+    raise checks.Refused(name, bounds, allowed)
+
+
 def _sum_of_groups(real_G: jax.Array, x: jax.Array) -> jax.Array:
   """Returns the sum of x, [G, ...], over the groups that are not padding."""
   return (real_G.reshape(-1, *(1,) * (x.ndim - 1)) * x).sum(axis=0)
-
-
-def as_norm(
-  layer: Callable[..., RunningNorm], *, bias_before: bool
-) -> norm.Norm:
-  """Returns a layer as a model takes it.
-
-  Args:
-    layer: name -> the layer, a constructor with its keywords.
-    bias_before: see `norm.Norm`.
-
-  Raises:
-    ValueError: a keyword out of its range.
-  """
-  # Made once, so that its checks come before a network is built. Without a
-  # parent, or it would become a layer of the module that calls this.
-  made = layer(parent=None)
-  is_learned = getattr(made, 'affine', True)
-  return norm.Norm(
-    layer=lambda name: layer(name=name),
-    bias_before=bias_before,
-    frozen=made.frozen,
-    zeroed=(
-      (lambda name: layer(name=name, scale_init=0.0)) if is_learned else None
-    ),
-  )

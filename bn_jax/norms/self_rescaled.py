@@ -126,12 +126,8 @@ def make(
   """
   del spread  # nothing is computed over examples
   layer = functools.partial(
-    SelfRescaledNorm, per=per, heads=heads, axis=axis, epsilon=epsilon
-  )
-  layer(parent=None, scale_init=scale_init)  # its checks come first
-  return norm.Norm(
-    layer=lambda name: layer(scale_init=scale_init, name=name),
-    bias_before=True,
-    # As beta begins at 0, so does y.
-    zeroed=lambda name: layer(scale_init=0.0, name=name),
-  )
+    SelfRescaledNorm, per=per, heads=heads, axis=axis, epsilon=epsilon,
+    scale_init=scale_init,
+  )  # fmt: skip
+  # As beta begins at 0, y does where scale does.
+  return norm.as_norm(layer, bias_before=True)

@@ -288,6 +288,14 @@ def check_parameters(x: jax.Array, scale: jax.Array, bias: jax.Array) -> None:
     )
 
 
+def check_groups(num_groups: int, channels: int) -> None:
+  """Raises ValueError unless groups of channels are all of one size."""
+  if channels % num_groups:
+    raise Misfit(
+      f'num_groups is {num_groups}; allowed: what divides {channels} channels'
+    )
+
+
 def check(
   x: jax.Array,
   group_size: int | None,

@@ -77,8 +77,7 @@ class IterNorm(running.RunningNorm):
     del first  # only noise depends on where x begins in its batch
     x_last = transform.channels_last(x, self.axis)
     channels = x_last.shape[-1]
-    scale_C = self.scale(channels)
-    bias_C = self.param('bias', nn.initializers.zeros_init(), (channels,))
+    scale_C, bias_C = norm.scale_and_bias(self, channels)
     averages = self._averages(channels)
     if self.is_fixed(statistics):
       if self.wants_moments():
@@ -113,10 +112,7 @@ class IterNorm(running.RunningNorm):
   def _averages(self, channels: int) -> dict[str, nn.Variable]:
     """Returns the averages by name; W begins as the identity."""
     groups = self.num_groups or channels // _width(channels)
-    if channels % groups:
-      raise transform.Misfit(
-        f'num_groups is {groups}; allowed: what divides {channels} channels'
-      )
+    transform.check_groups(groups, channels)
     size = channels // groups
 
     def identity():
@@ -219,4 +215,4 @@ def make(
     running_average=running_average, scale_init=scale_init, frozen=frozen,
     axis=axis, spread=spread,
   )  # fmt: skip
-  return running.as_norm(layer, bias_before=False)
+  return norm.as_norm(layer, bias_before=False)

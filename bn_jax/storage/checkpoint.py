@@ -99,7 +99,12 @@ class Checkpoints:
     return digests.read_of(self._directory, step)['about']
 
   def save(
-    self, step: int, state: Any, about: Mapping[str, Any] | None = None
+    self,
+    step: int,
+    state: Any,
+    about: Mapping[str, Any] | None = None,
+    *,
+    copied: bool = True,
   ) -> None:
     """Begins to write the state of a step, once the save before is finished.
 
@@ -107,6 +112,7 @@ class Checkpoints:
 
     Args:
       about: JSON that is stored with this one, beside that of all.
+      copied: False for a state that nobody changes until `wait` has returned.
 
     Raises:
       StorageError: the step is earlier than the newest checkpoint's, or the
@@ -120,7 +126,7 @@ class Checkpoints:
         f'there already; allowed: {newest_step} or later'
       )
     # Copied even if the checkpoint exists: this allocates the memory of copies.
-    copy = self._copied(state)
+    copy = self._copied(state) if copied else jax.tree.map(np.asarray, state)
     if step != newest_step:
       self._newest = step
       self._saving = self._writer.submit(self._write, step, copy, about)
@@ -385,8 +391,16 @@ def _write_tree(folder: pathlib.Path, tree: Any) -> None:
   Raises:
     OSError, ValueError: it cannot be written; see `_reason`.
   """
+  held = jax.tree.map(lambda x: np.asarray(x).view(_Held), _fields(tree))
   with _orbax() as orbax, files.plain(folder) as path:
-    orbax.save(path, args=ocp.args.StandardSave(_fields(tree)))
+    orbax.save(path, args=ocp.args.StandardSave(held))
+
+
+class _Held(np.ndarray):
+  """An array that orbax does not copy once more: nobody changes it."""
+
+  def __deepcopy__(self, memo):
+    return self
 
 
 def _read_tree(folder: pathlib.Path, like: Any) -> Any:

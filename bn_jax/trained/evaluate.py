@@ -67,19 +67,22 @@ def printed(paths: Sequence[pathlib.Path], values: Any) -> int:
   source = build.source(config)
   crops = int(values.crops)
   _check(members, source, config, values, crops)
+  kinds = adaptation.kinds(values.corruption, source, config)
   dataset = source.load()
   examples = getattr(dataset, values.data)
+  if values.examples:
+    examples = examples.head(values.examples)
   means = lambda examples: _means(members, examples, config, values, crops)
   facts = {
     'data': f'{config.data["name"]} {values.data}',
     'weights': values.weights,
     'crops': crops,
   }
-  if len(values.statistics) == 1:
+  if len(values.statistics) == 1 and not kinds:
     facts |= _alone_and_together(values.statistics[0], members, means(examples))
     sys.stdout.write(_table(facts))
   else:
-    facts |= adaptation.results(members, examples, (), means)
+    facts |= adaptation.results(members, examples, kinds, means)
     sys.stdout.write(adaptation.table(facts))
   if values.out:
     storable = lambda x: files.storable(x) if isinstance(x, float) else x
@@ -149,8 +152,13 @@ def _check(members, source, config, values, crops) -> None:
 
   Raises:
     ConfigError: batches that a network refuses, crops of images that are not
-      square, no folder for --out.
+      square, a part of a stream, no folder for --out.
   """
+  if values.examples and source.streams:
+    raise errors.ConfigError(
+      f'--examples: {config.data["name"]} is read as a stream; allowed: sets '
+      'in memory'
+    )
   if values.out and not pathlib.Path(values.out).absolute().parent.is_dir():
     raise errors.ConfigError(f'--out: {values.out}: there is no such folder')
   size = values.batch_size or config.evaluation_batch_size

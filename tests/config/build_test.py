@@ -5,7 +5,7 @@ from unittest import mock
 import jax
 from absl.testing import absltest, parameterized
 
-from bn_jax import models
+from bn_jax import errors, models
 from bn_jax.config import build, files, resolve
 from tests.fixtures import strict
 
@@ -28,6 +28,22 @@ class StepTest(parameterized.TestCase):
       self.assertEqual(make.call_count, 1)
       build.step(run, made)
       self.assertEqual(make.call_count, 1 + more)
+
+
+class TraitsTest(absltest.TestCase):
+  def test_batch_norm_behind_the_norm_of_a_kernel_sees_the_whole_batch(self):
+    """It has no keyword group_size, and is no norm of single examples."""
+    config = files.load(str(_CONFIG)).to_dict() | {'micro_batch_size': 8}
+    run = resolve.experiment(config, {}).runs['batchnorm']
+    kind = type(run.norm)
+
+    def built(then):
+      norm = kind({'name': 'weight_standardization', 'then': then})
+      return build.problem(run.replace(norm=norm))
+
+    self.assertEqual(built('group').group_size, 1)
+    with self.assertRaisesRegex(errors.ConfigError, 'by the whole batch'):
+      built('batch')
 
 
 class LoweringsTest(parameterized.TestCase):

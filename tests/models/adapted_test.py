@@ -9,7 +9,15 @@ import pytest
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
-from bn_jax import analysis, models, norms, optim, plugins, types
+from bn_jax import (
+  analysis,
+  models,
+  norms,
+  optim,
+  placement,
+  plugins,
+  types,
+)
 from bn_jax.data.batches import order
 from bn_jax.models import parts
 from bn_jax.models.lowering import conv
@@ -484,6 +492,28 @@ class FoundTest(parameterized.TestCase):
     self.assertEqual(taps['network/inner'], 'network/inner_norm')
     self.assertEqual(taps['network/shortcut'], 'network/shortcut_norm')
     self.assertNotIn('Dense_0', taps)
+
+  def test_a_unit_belongs_to_its_layer_and_is_no_tap(self):
+    class Thresholded(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        norm = norms.make('frn')
+        x = norm.layer('norm')(nn.Conv(4, (3, 3), name='conv')(x))
+        x = norm.unit('unit')(x)
+        return nn.Dense(3, name='dense')(x.mean((1, 2)))
+
+    module = models.adapt(Thresholded(), None, shape=SHAPE)
+    variables = jax.eval_shape(
+      lambda: module.init(KEY, IMAGES, statistics='running')
+    )
+    self.assertEqual(
+      models.layers(module, variables),
+      (('conv', ('conv', 'norm', 'unit')), ('dense', ('dense',))),
+    )
+    self.assertEqual(models.taps(module), (('conv', 'norm'),))
+    traits = models.traits(module, SHAPE)
+    norm = norms.make('frn')
+    self.assertIs(models.with_norm(traits, norm, placement.ALONE), traits)
 
   def test_padding_that_a_norm_would_see_is_refused(self):
     module = models.adapt(Deep(), 'training', shape=SHAPE)

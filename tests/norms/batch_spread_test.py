@@ -262,5 +262,41 @@ class BitwiseTest(parameterized.TestCase):
       jax.tree.map(equal, on(devices), want)
 
 
+class LayersTest(parameterized.TestCase):
+  """Other layers with statistics of batches, however these lie."""
+
+  @parameterized.product(name=('iternorm', 'evonorm_b0'), group_size=(None, 4))
+  def test_values_averages_and_gradients(self, name, group_size):
+    def program(spread):
+      layer = norms.make(name, spread=spread, group_size=group_size).layer('a')
+
+      def loss(x, mask):
+        y, new = layer.apply(
+          variables, x, statistics='batch', mask=mask, mutable=['batch_stats']
+        )
+        kept = jnp.where(mask[:, None, None, None], y, 0)
+        averages = jax.tree.map(lambda a: a[None], new)
+        return (kept**3).sum(), (kept, averages)
+
+      return jax.grad(loss, has_aux=True)
+
+    with jax.enable_x64(True):
+      x, *_ = data()
+      variables = (
+        norms.make(name)
+        .layer('a')
+        .init(jax.random.key(0), x, statistics='running')
+      )
+      want = jax.jit(program(ALONE))(x, MASK)
+      in_sight = jax.jit(program(Spread(4)))(x, MASK)
+      mapped = on_devices(
+        lambda part: program(Spread(4, devices_lib.AXIS))(*part)
+      )((x, MASK))
+    for got in (in_sight, mapped):
+      for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
+        b = np.broadcast_to(b, a.shape)
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-8)
+
+
 if __name__ == '__main__':
   absltest.main()

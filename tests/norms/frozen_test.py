@@ -23,6 +23,7 @@ WITH_STATISTICS = (
   ('batch', {'stop_statistics_gradient': True}),
   ('batch_renorm', {}),
   ('noisy', {}),
+  ('evonorm_b0', {}),
   ('iternorm', {}),
   ('l1', {}),
   ('l2', {}),
@@ -30,6 +31,9 @@ WITH_STATISTICS = (
   ('lp', {'p': 3}),
 )
 over_norms = parameterized.parameters(*WITH_STATISTICS)
+over_maps = parameterized.parameters(
+  *(case for case in WITH_STATISTICS if case[0] != 'evonorm_b0')
+)  # which is nonlinear
 
 
 def setUpModule():
@@ -97,7 +101,7 @@ class FrozenTest(parameterized.TestCase):
     same_bits.assert_same(y, free.apply(variables, x, statistics='running'))
     self.assertTrue((trained(free, variables, x)[0] != y).any())
 
-  @over_norms
+  @over_maps
   def test_gradients_are_those_of_a_fixed_map(self, name, keywords):
     """dL/dx = W' scale dL/dy, and none for scale and bias."""
     x, weight = values(), values(seed=1)
@@ -131,8 +135,10 @@ class FrozenTest(parameterized.TestCase):
     same_bits.assert_same(stats, variables['batch_stats'])
     want = frozen.apply(variables, x, statistics='running')
     same_bits.assert_same(y[mask], want[mask])
-    alone, _ = trained(frozen, variables, x[:1, :1])
-    same_bits.assert_same(alone, y[:1, :1])
+    # An EvoNorm has statistics of an example's own positions.
+    part = np.s_[:1] if name == 'evonorm_b0' else np.s_[:1, :1]
+    alone, _ = trained(frozen, variables, x[part])
+    same_bits.assert_same(alone, y[part])
 
   @over_norms
   def test_only_where_it_is_asked_for(self, name, keywords):
@@ -149,7 +155,8 @@ class FrozenTest(parameterized.TestCase):
     self.assertFalse(norms.make('group').frozen)
 
   def test_all_with_running_statistics_can_be(self):
-    named = {name for name, _ in WITH_STATISTICS}
+    # What tapers is alike with both statistics anyhow: see taper_test.
+    named = {name for name, _ in WITH_STATISTICS} | {'taper'}
     for name in norms.NORMS:
       x = values()
       variables = (

@@ -123,6 +123,15 @@ class NetworkTest(parameterized.TestCase):
       self.assertGreater(np.abs(in_training - want).max(), 0.1)
       np.testing.assert_allclose(adapted(module, late, 0.0), want, atol=1e-5)
 
+  def test_what_tapers_stays_as_it_is(self):
+    """It keeps averages, but normalises no batch by them."""
+    module, variables = made('taper', taper_steps=(0, 9))
+    variables['batch_stats']['norm1']['count'] = jnp.int32(4)
+    want = module.apply(variables, X, statistics='running')
+    for size in (0.0, 16.0):
+      y = adapted(module, variables, size)
+      np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
+
   def test_norms_of_flax_and_those_in_their_place(self):
     foreign = models.adapt(Foreign(), shape=X.shape[1:])
     swapped = models.replace_norms(foreign, 'l2')

@@ -195,7 +195,9 @@ class PopulationTest(parameterized.TestCase):
     same_bits.assert_same(found[0], found[2])
     np.testing.assert_allclose(found[1], found[3], rtol=1e-6)
 
-  @parameterized.parameters('batch', 'noisy', 'batch_renorm', 'l1', 'iternorm')
+  @parameterized.parameters(
+    'batch', 'noisy', 'batch_renorm', 'l1', 'iternorm', 'evonorm_b0'
+  )
   def test_of_every_layer_that_keeps_some(self, name):
     module, variables = made(name)
     before = jax.tree.map(np.asarray, variables['batch_stats'])
@@ -205,7 +207,11 @@ class PopulationTest(parameterized.TestCase):
     )
     x = dense(variables, 1, np.stack(batches()))
     stats = found.batch_stats['norm1']
-    np.testing.assert_allclose(stats['mean'], x.mean((0, 1, 2)), rtol=1e-5)
+    if name == 'evonorm_b0':  # it keeps the variance alone
+      want = 12 / 11 * x.var((1, 2)).mean(0)
+      np.testing.assert_allclose(stats['var'], want, rtol=1e-5)
+    else:
+      np.testing.assert_allclose(stats['mean'], x.mean((0, 1, 2)), rtol=1e-5)
     if name == 'l1':
       want = np.abs(x).mean((1, 2)).mean(0)
       np.testing.assert_allclose(stats['scale_p'], want, rtol=1e-4)

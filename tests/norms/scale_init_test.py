@@ -16,8 +16,9 @@ from tests.fixtures import (
 
 X = jax.random.normal(jax.random.key(0), (4, 6, 6, 64))
 SCALED = (
-  'batch', 'batch_renorm', 'derf', 'dyt', 'frn', 'group', 'instance',
-  'iternorm', 'l1', 'l2', 'layer', 'linf', 'lp', 'noisy', 'rms', 'seednorm',
+  'batch', 'batch_renorm', 'derf', 'dyt', 'evonorm_b0', 'evonorm_s0', 'frn',
+  'group', 'instance', 'iternorm', 'l1', 'l2', 'layer', 'linf', 'lp', 'noisy',
+  'rms', 'seednorm', 'taper',
 )  # fmt: skip
 
 

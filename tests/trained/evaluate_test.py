@@ -10,6 +10,7 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, errors
 from bn_jax.config import build, files, resolve
+from bn_jax.data import corruptions
 from bn_jax.experiment import experiment
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import run_folder
@@ -119,6 +120,34 @@ class EvaluateTest(Trained):
     self.assertAlmostEqual(loss['mixture:1e9'], loss['running'], places=5)
     self.assertNotAlmostEqual(loss['running'], loss['test_batch'], places=3)
     self.assertRegex(said, 'seed0 +mixture:0 +[0-9.]+ %\n')
+
+  def test_corrupted_images_by_hand(self):
+    place = self.workdir / 'batchnorm' / 'seed0'
+    facts, said = self.evaluated(
+      place, '--statistics=running,test_batch', '--corruption=snow:5,contrast',
+      '--examples=60', '--batch_size=60',
+    )  # fmt: skip
+    network = facts['networks']['batchnorm/seed0']['statistics']
+    _, config, problem, state = trained.newest(place)
+    examples = build.source(config).load().test.head(60)
+    images = np.asarray(examples.split.images)
+    snowy = examples.with_images(corruptions.corrupted(images, 'snow', 5))
+    for statistics, word in (('running', 'running'), ('batch', 'test_batch')):
+      batch = snowy.first(60)
+      outputs = problem.outputs(state, batch, statistics=statistics)
+      want = np.mean(np.argmax(outputs, -1) == np.asarray(batch.labels))
+      row = network[word]['corrupted']['snow']['5']
+      self.assertAlmostEqual(row['accuracy'], want)
+      self.assertEqual(row['count'], 60)
+      kinds = [
+        row['accuracy']
+        for rows in network[word]['corrupted'].values()
+        for row in rows.values()
+      ]
+      self.assertLen(kinds, 6)  # snow of one strength, contrast of five
+      self.assertAlmostEqual(network[word]['mean']['accuracy'], np.mean(kinds))
+    self.assertIn('digits test, 60 examples, accuracy', said)
+    self.assertRegex(said, r'\ncontrast( +[0-9.]+ %){2}\n')
 
   def test_population_statistics_are_those_of_recalibrate(self):
     place = self.workdir / 'batchnorm' / 'seed0'

@@ -21,6 +21,7 @@ from tests.fixtures.layouts import (
   EXAMPLES,
   LAYOUTS,
   NORMS,
+  OTHER_STATISTICS,
   assert_equal,
   make,
   ready,
@@ -52,13 +53,20 @@ def trained(norm, layout='jit', devices=1, *, dtype='float32', **keywords):
 @functools.cache
 def alone(norm, dtype='float32', seed=0):
   """The same on one device."""
-  return trained(NORMS[norm], dtype=dtype, seed=seed)
+  norms = {**NORMS, **OTHER_STATISTICS}
+  return trained(norms[norm], dtype=dtype, seed=seed)
 
 
 class LayoutsTest(parameterized.TestCase):
   def compare(self, norm, layout, devices, dtype, tolerance, seed=0):
     want = alone(norm, dtype, seed)
-    got = trained(NORMS[norm], layout, devices, dtype=dtype, seed=seed)
+    got = trained(
+      {**NORMS, **OTHER_STATISTICS}[norm],
+      layout,
+      devices,
+      dtype=dtype,
+      seed=seed,
+    )
     for a, b in zip(got, want):
       self.assertTrue(a.finite)
       assert_equal(a, b, tolerance)
@@ -69,6 +77,11 @@ class LayoutsTest(parameterized.TestCase):
 
   def test_fewer_devices_in_float64(self):
     self.compare('noisy', 'pmap', 4, 'float64', 1e-9)
+
+  @parameterized.product(norm=tuple(OTHER_STATISTICS), layout=LAYOUTS)
+  @pytest.mark.slow  # some seconds each
+  def test_other_statistics(self, norm, layout):
+    self.compare(norm, layout, 8, 'float64', 1e-9)
 
   @parameterized.product(
     norm=tuple(NORMS), layout=LAYOUTS, devices=(1, 2, 4, 8),

@@ -24,6 +24,7 @@ NORMS = {
   **layouts.NORMS,
   'lp': dict(name='l1'),
   'group': dict(name='group', num_groups=2),
+  **layouts.OTHER_STATISTICS,
 }
 SEEDS = (0, 3, 7)
 ALONE = devices_lib.mesh(1)

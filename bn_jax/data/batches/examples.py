@@ -68,6 +68,7 @@ class Source(NamedTuple):
     shapes: batch size -> the shapes of the split that a training step gets.
     sampler: batch size -> how a step draws its batch from that split.
     record: what a manifest says of it, as JSON values; {} of sets of TFDS.
+    streams: whether it is read while it is used, and not kept in memory.
   """
 
   facts: facts_lib.Facts
@@ -75,3 +76,4 @@ class Source(NamedTuple):
   shapes: Callable[[int], types.Split]
   sampler: Callable[[int], types.Sampler]
   record: Mapping[str, Any] = {}
+  streams: bool = False

@@ -38,6 +38,15 @@ class Resident:
   def placed(self, sharding: jax.sharding.Sharding) -> Self:
     return type(self)(placement.put(self.split, sharding))
 
+  def head(self, count: int) -> Self:
+    """Returns the first `count` examples, or all where there are fewer."""
+    images, labels = (x[:count] for x in (self.split.images, self.split.labels))
+    return type(self)(self.split._replace(images=images, labels=labels))
+
+  def with_images(self, images: np.ndarray) -> Self:
+    """Returns the same examples with other images."""
+    return type(self)(self.split._replace(images=jnp.asarray(images)))
+
   def feed(self, batch_size: int) -> Self:
     del batch_size  # a step gathers its batch itself
     return self

@@ -60,10 +60,14 @@ def load(
   prepared: sets.Set,
   expected: facts.Facts,
   stream_settings: stream.Settings,
+  moments: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> examples.Dataset:
   """Opens the training and the test split of a set, and reads an image of each.
 
   What is wrong with all of them is then said before a network is compiled.
+
+  Args:
+    moments: (mean, std) that inputs are normalised by; None: ImageNet's.
 
   Raises:
     DataError: the set is damaged, or of other sizes than `expected`.
@@ -73,7 +77,7 @@ def load(
   for split in splits:
     stream.first(prepared, split, 1, stream_settings)
   return examples.Dataset(
-    *(Streamed(prepared, split, stream_settings) for split in splits)
+    *(Streamed(prepared, split, stream_settings, moments) for split in splits)
   )
 
 
@@ -89,19 +93,25 @@ class Streamed:
     prepared: sets.Set,
     split: str,
     stream_settings: stream.Settings,
+    moments: tuple[np.ndarray, np.ndarray] | None = None,
     sharding: jax.sharding.Sharding | None = None,
   ):
     prepared.records(split)  # raises if the split is absent or damaged
     self.num_examples = prepared.splits[split]
     self._prepared, self._split = prepared, split
     self._settings, self._sharding = stream_settings, sharding
+    self._moments = moments
 
   def moments(self) -> tuple[np.ndarray, np.ndarray]:
+    if self._moments is not None:
+      return self._moments
     channels = self._prepared.shape[-1]
     return tuple(np.float32(values[:channels]) for values in (_MEAN, _STD))
 
   def placed(self, sharding: jax.sharding.Sharding) -> Self:
-    return type(self)(self._prepared, self._split, self._settings, sharding)
+    return type(self)(
+      self._prepared, self._split, self._settings, self._moments, sharding
+    )
 
   def feed(self, batch_size: int) -> 'StreamFeed':
     return StreamFeed(self, batch_size)
