@@ -95,6 +95,7 @@ def run(
         programs = _programs(names, configs, problems, dataset, stopping.check)
         _train(family, configs, programs, to_train, folders, train)
         del programs
+        jax.clear_caches()
   if not to_train:
     _log.info('%s: nothing left to train', directory)
   return processes.agreed(lambda: diverged(resolved, workdir, only))
