@@ -22,7 +22,7 @@ from bn_jax.experiment import (
   together,
 )
 from bn_jax.experiment import run as run_lib
-from bn_jax.host import processes, signals
+from bn_jax.host import memory, processes, signals
 from bn_jax.storage import chain, checkpoint, files, run_folder
 from bn_jax.training import loop
 
@@ -95,7 +95,7 @@ def run(
         programs = _programs(names, configs, problems, dataset, stopping.check)
         _train(family, configs, programs, to_train, folders, train)
         del programs
-        jax.clear_caches()
+        memory.drop_old_programs()
   if not to_train:
     _log.info('%s: nothing left to train', directory)
   return processes.agreed(lambda: diverged(resolved, workdir, only))

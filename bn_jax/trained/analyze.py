@@ -15,6 +15,7 @@ from bn_jax.config import build, differences, parser, resolve, schema
 from bn_jax.config.run_config import RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import probes, saved, states
+from bn_jax.host import memory
 from bn_jax.storage import (
   analysis_chain,
   analysis_folder,
@@ -110,6 +111,7 @@ def done(path: pathlib.Path, request: Request, plan: bool) -> int:
       for line in _lines(job, dataset_of[id(source)]):
         sys.stdout.write(f'{line}\n')
         sys.stdout.flush()
+      memory.drop_old_programs()
   except KeyboardInterrupt:
     raise errors.Interrupted(
       'interrupted; the same command goes on from there'

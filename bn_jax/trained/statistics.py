@@ -12,6 +12,7 @@ import jax
 
 from bn_jax import errors, types
 from bn_jax.experiment import saved
+from bn_jax.host import memory
 from bn_jax.storage.run_folder import RunFolder
 
 
@@ -56,6 +57,7 @@ def having(runs: Iterable[Any], make: Callable[[Any], Any]) -> list[Any]:
   for run in runs:
     try:
       made.append(make(run))
+      memory.drop_old_programs()
     except (NoStatistics, saved.NoPopulation) as error:
       lacking.append(error)
   if lacking and not made:

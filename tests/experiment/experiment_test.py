@@ -13,6 +13,7 @@ from absl.testing import absltest
 from bn_jax import errors, models
 from bn_jax.commands import train
 from bn_jax.config import build
+from bn_jax.host import memory
 from bn_jax.report import page
 from bn_jax.storage import array_files, checkpoint, files
 from tests.fixtures import commanded, scratch, strict
@@ -70,9 +71,12 @@ class ExperimentTest(absltest.TestCase):
     with without_page():
       cls.only = main(*cls.words, '--only=batchnorm/seed0')
     cls.seen = cls.files()
-    with mock.patch.object(models, 'make', wraps=models.make) as make:
+    with (
+      mock.patch.object(models, 'make', wraps=models.make) as make,
+      mock.patch.object(memory, 'drop_old_programs') as drop,
+    ):
       cls.whole = main(*cls.words)
-    cls.networks = make.call_count
+    cls.networks, cls.drops = make.call_count, drop.call_count
 
   @classmethod
   def files(cls):
@@ -99,6 +103,9 @@ class ExperimentTest(absltest.TestCase):
 
   def test_the_network_of_a_run_is_built_once(self):
     self.assertEqual(self.networks, 2)  # there are two runs
+
+  def test_old_programs_may_go_after_a_network(self):
+    self.assertEqual(self.drops, 1)  # the other one was trained before
 
   def test_what_is_written(self):
     names = {path.name for path in self.workdir.iterdir()}

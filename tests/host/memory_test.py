@@ -106,6 +106,23 @@ class HugePagesTest(absltest.TestCase):
         sys.modules.pop('bn_jax.__main__', None)  # runpy runs what is new
         run()
 
+  def test_programs_are_dropped_where_maps_are_few(self):
+    function = jax.jit(lambda x: x + 1)
+    folder = pathlib.Path(self.create_tempdir())
+    maps, most = folder / 'maps', folder / 'most'
+    most.write_text('100\n')
+    for count, dropped in ((49, False), (50, True)):
+      function(1.0)
+      maps.write_text('a map\n' * count)
+      with mock.patch.multiple(memory, _MAPS=maps, _MOST_MAPS=most):
+        self.assertEqual(memory.drop_old_programs(), dropped)
+      self.assertEqual(function._cache_size(), 1 - dropped)
+
+  def test_elsewhere_nothing_is_dropped(self):
+    nowhere = pathlib.Path(self.create_tempdir()) / 'nothing'
+    with mock.patch.object(memory, '_MOST_MAPS', nowhere):
+      self.assertFalse(memory.drop_old_programs())
+
 
 if __name__ == '__main__':
   absltest.main()
