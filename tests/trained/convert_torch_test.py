@@ -256,7 +256,7 @@ class KerasTest(parameterized.TestCase):
         statistics=statistics,
         mutable=['batch_stats'],
       )
-      with self.subTest(statistics):
+      with self.subTest(statistics), jax.numpy_rank_promotion('allow'):
         close(got, net(x, training=training))
     if word == 'resnet50':
       averages = moved['batch_stats']['stage1_block1']['projection_norm']
