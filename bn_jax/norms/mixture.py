@@ -117,10 +117,9 @@ class _Mixing:
       return y
     moments = dict(new['moments']['batch'])
     groups = len(moments.pop('count'))
-    # EvoNorm B0 hands a mean out that it does not keep.
-    kept = variables['batch_stats']
-    moments = {name: x for name, x in moments.items() if name in kept}
-    stats_G = self._mixed(kept, moments, self._examples(len(x), mask, groups))
+    stats_G = self._mixed(
+      variables['batch_stats'], moments, self._examples(len(x), mask, groups)
+    )
 
     def of_group(stats, x, mask):
       return call({**variables, 'batch_stats': stats}, x, mask=mask)

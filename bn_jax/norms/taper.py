@@ -78,8 +78,7 @@ class TaperNorm(running.RunningNorm):
     del first  # only noise depends on where x begins in its batch
     x_last = moments_lib.exact(transform.channels_last(x, self.axis))
     channels = x_last.shape[-1]
-    initializer = norm.scale_initializer(self.scale_init)
-    scale_C = self.param('scale', initializer, (channels,))
+    scale_C = self.scale(channels)
     self.param('gain', nn.initializers.zeros_init(), (channels,))
     for name, shape in (
       ('start', (channels,)), ('numerator', ()), ('denominator', ())

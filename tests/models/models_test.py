@@ -110,18 +110,20 @@ class ContractTest(parameterized.TestCase):
     self.assertLen(set(taps), len(taps))
 
   @parameterized.parameters(
-    ('mlp', 'dense2', ()), ('vgg11', 'conv8', ()), ('deep_linear', '', ()),
-    ('resnet20', 'stage1_block1/conv1', ('stage1_block1/conv2',)),
-    ('bn_inception', 'mixed_4a/bpool', ()),
+    ('mlp', 'dense2', ''), ('vgg11', 'conv8', ''),
+    ('deep_linear', '', 'linear3'), ('bn_inception', 'mixed_4a/bpool', ''),
+    ('resnet20', 'stage1_block1/conv1', 'stage1_block1/conv2'),
+    ('resnet20', 'stage1_block1/conv2', '', dict(skip=False)),
   )  # fmt: skip
-  def test_a_norm_with_a_nonlinearity_of_its_own(self, name, layer, sums):
+  def test_a_norm_with_a_nonlinearity_of_its_own(
+    self, name, layer, linear, keywords=None
+  ):
     """It stands for the network's; where none stands, `linear` does."""
-
     norm = norms.make('rms')._replace(
       unit=lambda name: norms.norm.Unit(name=name),
       linear=norms.make('none').layer,
     )
-    module, shape = models_small.make(name, norm)
+    module, shape = models_small.make(name, norm, **(keywords or {}))
     paths = {kind: [] for kind in ('PerExample', 'Identity', 'Unit')}
 
     def record(call, args, keywords, context):
@@ -133,10 +135,9 @@ class ContractTest(parameterized.TestCase):
     with nn.intercept_methods(record):
       called(module, shape)
     self.assertEqual(paths['Unit'], list(dict.fromkeys(paths['PerExample'])))
-    self.assertEqual(layer in paths['Unit'], bool(layer))
-    self.assertContainsSubset(sums, paths['Identity'])
-    is_plain = name not in ('resnet20', 'deep_linear')
-    self.assertEqual(paths['Identity'] == [], is_plain)
+    for path, kind in ((layer, 'Unit'), (linear, 'Identity')):
+      self.assertEqual(path in paths[kind], bool(path))
+      self.assertEqual(bool(paths[kind]), bool(path))
 
   @parameterized.parameters(*DENSE)
   def test_a_unit_of_one_value_is_refused(self, name):
