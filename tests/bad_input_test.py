@@ -218,7 +218,9 @@ class CommandTest(Case):
 
 
 class CallTest(Case):
-  @named((*constructors.CALLS, *networks.CALLS, *mini_batches.CALLS))
+  @named(
+    (*constructors.CALLS, *networks.CALLS, *mini_batches.CALLS, *weights.CALLS)
+  )
   def test_row(self, row):
     _compilations.clear()
     with self.assertRaises(ValueError) as raised:

@@ -279,7 +279,7 @@ def _with_affine(
   """Returns a norm with what stands after it, and where it may not stand."""
   affine = functools.partial(Affine, axis=axis, frozen=evonorm.frozen)
   return evonorm._replace(
-    unit=lambda name: norm.Unit(name=name),
+    unit=lambda name: norm.Unit(axis=axis, name=name),
     linear=lambda name: affine(scale_init=scale_init, name=name),
     zeroed=lambda name: affine(scale_init=0.0, name=name),
   )

@@ -98,16 +98,7 @@ class ThresholdedUnit(norm.Unit):
   """The thresholded linear unit: max(y, tau).
 
   Collections: params {tau}, [C], which begins at 0: a ReLU.
-
-  Attributes:
-    axis: the axis of y that has the channels.
   """
-
-  axis: int = -1
-
-  def __post_init__(self):
-    checks.axis(self.axis)
-    super().__post_init__()
 
   @norm.checked_call
   @nn.compact
@@ -121,11 +112,13 @@ class ThresholdedUnit(norm.Unit):
   ) -> jax.Array:
     """Returns max(x, tau)."""
     del statistics, mask, first  # each value is by itself
-    channels = transform.channels(x, self.axis)
-    tau_C = self.param('tau', nn.initializers.zeros_init(), (channels,))
-    shape = [1] * x.ndim
-    shape[self.axis] = channels
-    return _larger(x, tau_C.reshape(shape).astype(x.dtype))
+    x_last = transform.channels_last(x, self.axis)
+    zeros = nn.initializers.zeros_init()
+    tau_C = self.param('tau', zeros, (x_last.shape[-1],))
+    # In float32: the gradient of tau is a difference of sums over all values.
+    x_last = moments.exact(x_last)
+    y = _larger(x_last, transform.beside(tau_C, x_last))
+    return jnp.moveaxis(y.astype(x.dtype), -1, self.axis)
 
 
 @jax.custom_jvp

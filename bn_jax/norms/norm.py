@@ -175,7 +175,17 @@ class Layer(nn.Module):
 
 
 class Unit(nn.Module):
-  """The identity where a nonlinearity would stand; the base of other units."""
+  """The identity where a nonlinearity would stand; the base of other units.
+
+  Attributes:
+    axis: the axis of x that has the channels.
+  """
+
+  axis: int = -1
+
+  def __post_init__(self):
+    checks.axis(self.axis)
+    super().__post_init__()
 
   @checked_call
   @nn.compact

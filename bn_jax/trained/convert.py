@@ -25,6 +25,7 @@ from bn_jax.experiment import manifest as manifest_lib
 from bn_jax.experiment import run as run_lib
 from bn_jax.experiment import saved, together
 from bn_jax.models import foreign as foreign_lib
+from bn_jax.norms import conventions
 from bn_jax.storage import chain, files, records, run_folder, tensors
 
 OWN = 'bn_jax'  # our names, and the config in the file
@@ -201,10 +202,10 @@ def _of_others(source: str, header: tensors.Header, wishes: Wishes) -> _Weights:
 def _momentum(source: str, norm: dict, momentum: float | None) -> dict:
   if norm['name'] != 'batch':
     raise errors.ConfigError(f'--momentum: {source} has no running averages')
-  if momentum is None:
-    return {'running_average': 'cumulative'}
-  # 1 - 0.1 in binary is not quite 0.9.
-  return {'momentum': float(f'{1 - momentum:.12g}')}
+  ours = conventions.keywords('pytorch', momentum=momentum)
+  return {
+    key: ours[key] for key in ('momentum', 'running_average') if key in ours
+  }
 
 
 def _data(

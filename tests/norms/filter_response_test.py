@@ -87,6 +87,18 @@ class FilterResponseNormTest(parameterized.TestCase):
         np.moveaxis(y, axis, -1), np.maximum(x, tau)
       )
 
+  def test_a_threshold_learns_in_half_precision(self):
+    """From what lies below it, here a value in 20: no sum may lose it."""
+    unit, x = norms.make('frn').unit('unit1'), jnp.bfloat16(data((512, 8, 5)))
+
+    def loss(tau):
+      y = unit.apply({'params': {'tau': tau}}, x, statistics='batch')
+      return y.sum(dtype=jnp.float32)
+
+    slope = jax.jit(jax.grad(loss))(np.full(5, -2.25, 'float32'))
+    want = (np.float32(x) <= -2.25).sum((0, 1))
+    np.testing.assert_allclose(slope, want, rtol=1e-3)
+
   def test_takes_the_place_of_the_relu_of_a_network(self):
     """A large threshold of one layer hides what is before it."""
     module, shape = models_small.make('mlp', 'frn')

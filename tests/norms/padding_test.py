@@ -45,7 +45,7 @@ KEYWORDS = {
   'layer_exact': ('layer', dict(epsilon=0.0)),
   'layer_at_positions': ('layer', dict(per='position', epsilon=0.0)),
   'evonorm_b0_exact': ('evonorm_b0', dict(group_size=2, epsilon=0.0)),
-  'evonorm_s0_exact': ('evonorm_s0', dict(epsilon=0.0)),
+  'evonorm_s0_exact': ('evonorm_s0', dict(epsilon=0.0, axis=1)),
   'grn_exact': ('grn', dict(epsilon=0.0)),
   'group_exact': ('group', dict(epsilon=0.0)),
   'instance_exact': ('instance', dict(epsilon=0.0)),

@@ -215,6 +215,18 @@ class PopulationTest(parameterized.TestCase):
     if name == 'l1':
       want = np.abs(x).mean((1, 2)).mean(0)
       np.testing.assert_allclose(stats['scale_p'], want, rtol=1e-4)
+    if name == 'iternorm':  # the mean of the batches' matrices
+      layer = norms.make(name, running_average='cumulative').layer('norm1')
+      own = layer.init(
+        jax.random.key(0), np.float32(x[0]), statistics='running'
+      )
+      for one in np.float32(x):
+        _, new = layer.apply(
+          own, one, statistics='batch', mutable=['batch_stats']
+        )
+        own = {**own, **new}
+      want = own['batch_stats']['whitening']
+      np.testing.assert_allclose(stats['whitening'], want, rtol=1e-4)
     # What it was given is as it was.
     same_bits.assert_same(variables['batch_stats'], before)
 

@@ -197,7 +197,12 @@ class FromTorchTest(parameterized.TestCase):
     folder, config, problem, state = trained.newest(self.place / 'vgg11_bn')
     del folder
     new = config.replace(init_from=str(self.place / 'vgg11_bn'))
-    init_from.check(new, problem)
+    with self.assertNoLogs('bn_jax'):
+      init_from.check(new, problem)
+    other = {**new.model, 'flatten': 'channels_last'}
+    with self.assertLogs('bn_jax') as logs:
+      init_from.check(new.replace(model=other), problem)
+    self.assertIn("model.flatten='channels_first'", logs.output[0])
     begin = init_from.beginning(new, problem, lambda seed: state)
     jax.tree.map(np.testing.assert_array_equal, begin(0).params, state.params)
 

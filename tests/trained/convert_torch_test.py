@@ -256,8 +256,9 @@ class KerasTest(parameterized.TestCase):
         statistics=statistics,
         mutable=['batch_stats'],
       )
-      with self.subTest(statistics):
-        close(got, net(x, training=training))
+      with self.subTest(statistics), jax.numpy_rank_promotion('allow'):
+        # float32: 53 norms by their batches multiply what is rounded.
+        close(got, net(x, training=training), 1e-4 if training else 1e-5)
     if word == 'resnet50':
       averages = moved['batch_stats']['stage1_block1']['projection_norm']
       norm = net.get_layer('conv2_block1_0_bn')
