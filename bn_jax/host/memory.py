@@ -10,8 +10,8 @@ where nothing else needs it: after compiling a step of ResNet-20 (batch 128) on
 two CPU cores, 436 of 1,046 MB (2026-11-30). A step would come on top of them.
 
 Each kernel of a program is mapped by itself, and JAX keeps programs. Linux
-gives a process 65,530 maps: of 27 VGGs with several measures in one process, the
-26th could not be compiled (2026-12-01).
+gives a process 65,530 maps: of 27 VGGs with several measures, one after the
+other, the 26th could not be compiled (2026-12-01).
 """
 
 import ctypes
