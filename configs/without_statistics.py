@@ -73,6 +73,8 @@ RATES = {
     1e-3, 1e-3, 3e-3, 1e-3, 3e-3, 3e-3, 1e-3, 1e-2, 1e-3
   ),
   ('digits', 'resnet', 'muon'): (3e-3,) * 9,
+  ('vit_digits', 'vit', 'sgd'): (1e-3, 1e-2, 3e-3, 1e-3, 1e-2, 1e-2, 1e-2),
+  ('vit_digits', 'vit', 'adamw'): (1e-2, 1e-3, 3e-4, 3e-4, 3e-3, 3e-3, 3e-4),
 }  # fmt: skip
 # Those of these studies were not tried yet: they take another's of the network.
 _LIKE = {'cifar10': 'digits', 'vit_cifar10': 'vit_digits'}
