@@ -105,6 +105,11 @@ class ViTTest(parameterized.TestCase):
     """Without them the order of the patches would not matter."""
     positions = vit._positions((8, 8), 16)
     self.assertEqual(positions.shape, (64, 16))
+    # Of row 3 and column 5, sines and cosines of wave lengths that grow evenly
+    # in their logarithm, from 2 pi to 2 pi * 10,000.
+    angles = np.outer([3, 5], [1, 1 / 21.544347, 1 / 464.15888, 1e-4])
+    want = np.concatenate([np.sin(angles), np.cos(angles)], axis=1).ravel()
+    np.testing.assert_allclose(positions[8 * 3 + 5], want, rtol=1e-6)
     distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     self.assertGreater(distance[~np.eye(64, dtype=bool)].min(), 0.3)
     # Neighbours are nearer to each other than the corners of the image.

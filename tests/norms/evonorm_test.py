@@ -161,6 +161,22 @@ class EvoNormTest(parameterized.TestCase):
     y, _ = layer.init_with_output(jax.random.key(0), data(), statistics='batch')
     np.testing.assert_array_equal(y, np.zeros_like(data()))
 
+  @parameterized.parameters('layer', 'linear')
+  def test_nothing_of_a_frozen_one_learns(self, field):
+    """Nor of scale and bias where they stand alone."""
+    for is_frozen in (False, True):
+      norm = norms.make('evonorm_b0', frozen=is_frozen)
+      module = getattr(norm, field)('norm1')
+      variables = module.init(jax.random.key(0), data(), statistics='running')
+
+      def loss(params, module=module, variables=variables):
+        given = {**variables, 'params': params}
+        return (module.apply(given, data(), statistics='batch') ** 3).sum()
+
+      slopes = jax.grad(loss)(variables['params'])
+      for slope in slopes.values():
+        np.testing.assert_array_equal(slope != 0, np.full(4, not is_frozen))
+
   @parameterized.parameters('evonorm_b0', 'evonorm_s0')
   def test_is_the_only_nonlinearity(self, name):
     """An MLP is products and EvoNorms in turn."""
