@@ -14,16 +14,17 @@ comes nearest to x / r(x); then c stays, and gain, which begins as scale is
 there, is learned by itself. With g = 0 the layer is a fixed factor a channel,
 which `norms.fold` puts into the layer beside it.
 
-Which parts are the paper's: we had its abstract, and the formulas above as other
-people's programs and notes quote them, not its own text. From these are the
-gate, c, the cosine, and averages of share 0.99. Ours is the rest: the averages
-without the weight of their start; the first and the last update, of which a
-layer knows no share of a run (5 % and 40 % of one of 10,000, after the notes of
-an experiment); the root mean square alone, and no layer norm; statistics of
-an example's positions together by default, as in 'rms', where the paper has
-each token's own; and that gain is kept as its start and what was learned since,
-since a layer cannot copy a parameter: with plain gradients that is the same,
-and weight decay draws gain to its start. The auxiliary loss is not here.
+Which parts are the paper's: we had its abstract, and the formulas above as
+other people's programs and notes quote them, not its own text. From these are
+the gate, c, the cosine, and averages of share 0.99. Ours is the rest: the
+averages without the weight of their start; the first and the last update, of
+which a layer knows no share of a run (5 % and 40 % of one of 10,000, after the
+notes of an experiment); the root mean square alone, and no layer norm;
+statistics of an example's positions together by default, as in 'rms', where the
+paper has each token's own; and that gain is kept as its start and what was
+learned since, since a layer cannot copy a parameter: with plain gradients that
+is the same, and weight decay draws gain to its start. The auxiliary loss is not
+here.
 """
 
 import functools
