@@ -145,8 +145,9 @@ def _model(study: str, network: str) -> dict:
   if network == 'vit':
     return dict(name='vit_tiny', patch=2, width=48)
   if network == 'resnet':
-    return dict(name='resnet20', width=0.5)
-  return dict(name='vgg11', width=0.125 if study == 'digits' else 0.25)
+    return dict(name='resnet20', width=0.5, lowering='winograd')
+  width = 0.125 if study == 'digits' else 0.25
+  return dict(name='vgg11', width=width, lowering='winograd')
 
 
 def _norm(network: str, norm: str) -> dict:

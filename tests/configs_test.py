@@ -110,6 +110,8 @@ class ConfigsTest(parameterized.TestCase):
   @parameterized.parameters(*_SIZED)
   def test_the_paper_s_size_resolves_to_the_same_runs(self, file):
     paper, small = resolved(file), resolved(f'{file}:small')
+    if 'place_of_bn' in file:  # in small without some norms
+      paper = [name for name in paper if name in small]
     self.assertEqual(list(paper), list(small))
 
   @parameterized.parameters(*_SMALL)

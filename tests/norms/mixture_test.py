@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 from flax import linen as nn
 
@@ -97,8 +98,16 @@ class LayerTest(parameterized.TestCase):
 
 
 class NetworkTest(parameterized.TestCase):
-  @parameterized.parameters(*keeping())
+  @parameterized.parameters('batch', 'iternorm')
   def test_ends_are_the_batch_and_the_kept_statistics(self, name):
+    self.check_ends(name)
+
+  @parameterized.parameters(*sorted({*keeping()} - {'batch', 'iternorm'}))
+  @pytest.mark.slow  # more than a second each
+  def test_so_with_every_norm_that_keeps_some(self, name):
+    self.check_ends(name)
+
+  def check_ends(self, name):
     for keywords in ({}, {'group_size': 3}):
       module, variables = made(name, **keywords)
       for size, statistics in ((0.0, 'batch'), (float('inf'), 'running')):

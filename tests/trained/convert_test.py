@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 from flax import traverse_util
 from safetensors import numpy as safetensors
@@ -193,6 +194,7 @@ class FromTorchTest(parameterized.TestCase):
     )
     self.assertEqual(manifest['converted']['from'], 'torchvision:vgg11_bn')
 
+  @pytest.mark.slow  # more than a second
   def test_another_run_begins_with_it(self):
     folder, config, problem, state = trained.newest(self.place / 'vgg11_bn')
     del folder
@@ -206,6 +208,7 @@ class FromTorchTest(parameterized.TestCase):
     begin = init_from.beginning(new, problem, lambda seed: state)
     jax.tree.map(np.testing.assert_array_equal, begin(0).params, state.params)
 
+  @pytest.mark.slow  # more than a second
   def test_half_precision_and_the_mean_of_all_batches(self):
     arrays = {
       key: value.astype(ml_dtypes.bfloat16) if value.dtype == np.float32
@@ -225,6 +228,7 @@ class FromTorchTest(parameterized.TestCase):
     norm = network.variables['batch_stats']['conv1_norm']
     self.assertEqual(norm['count'], 10)
 
+  @pytest.mark.slow  # more than a second
   def test_images_of_ones_own(self):
     """digits are grey; their mean and deviation are those of the weights."""
     arrays = torch_like.vgg11_bn(classes=10)
