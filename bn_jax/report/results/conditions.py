@@ -104,10 +104,13 @@ def data_of(measure: str, name: str) -> Read:
 
 
 def network(seed: curves.Seed) -> str:
-  """Returns 'vgg11 of 0.25 × width'."""
+  """Returns 'vgg11 of 0.25 × width', or 'vit_tiny of width 48'."""
   model = seed.manifest['config']['model']
-  width = f' of {model["width"]:g} × width' if 'width' in model else ''
-  return f'{model["name"]}{width}'
+  if 'width' not in model:
+    return model['name']
+  # A transformer's width is its channels, and no factor of a paper's.
+  form = 'width {:g}' if model['name'] == 'vit_tiny' else '{:g} × width'
+  return f'{model["name"]} of {form.format(model["width"])}'
 
 
 def norm(seed: curves.Seed) -> str:

@@ -1,4 +1,4 @@
-"""Which examples an entry looks at, in words."""
+"""Which network was trained, and on which examples an entry looks, in words."""
 
 import types
 from unittest import mock
@@ -26,6 +26,18 @@ class DataTest(parameterized.TestCase):
     with mock.patch.object(conditions, 'measuring', return_value=texts):
       got = conditions.data_of('cka', 'name')(seed)
     self.assertEqual(got, want)
+
+
+class NetworkTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (dict(name='vgg11', width=0.25), 'vgg11 of 0.25 × width'),
+    (dict(name='vgg11', width=1), 'vgg11 of 1 × width'),
+    (dict(name='vit_tiny', width=48), 'vit_tiny of width 48'),
+    (dict(name='mlp'), 'mlp'),
+  )
+  def test_in_words(self, model, want):
+    seed = types.SimpleNamespace(manifest={'config': {'model': model}})
+    self.assertEqual(conditions.network(seed), want)
 
 
 if __name__ == '__main__':
