@@ -88,28 +88,19 @@ class EvoNormB0(running.RunningNorm):
     raise ValueError(_WHY)
 
 
-class EvoNormS0(norm.Layer):
+class EvoNormS0(norm.ExampleNorm):
   """EvoNorm S0, as the formula above.
 
   Collections: params {scale, bias, v}, [C] each.
 
-  Attributes:
-    axis: the axis of x that has the channels.
+  Attributes, beside those of `norm.ExampleNorm`:
     num_groups: of channels; None: `per_example.usual_groups`.
-    epsilon: added to the variance, inside the root.
-    scale_init: where scale begins, see `norm.scale_initializer`.
   """
 
-  axis: int = -1
   num_groups: int | None = None
-  epsilon: float = 1e-5
-  scale_init: float | str = 1.0
 
   def __post_init__(self):
-    checks.axis(self.axis)
     checks.count('num_groups', self.num_groups, also=(None,))
-    transform.check_epsilon(self.epsilon)
-    norm.check_scale_init(self.scale_init)
     super().__post_init__()
 
   @norm.checked_call

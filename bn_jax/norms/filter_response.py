@@ -20,34 +20,23 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from bn_jax import checks, placement
+from bn_jax import placement
 from bn_jax.norms import moments, norm, transform
 
 _LEARNED_EPSILON = 1e-4  # where epsilon_l begins
 
 
-class FilterResponseNorm(norm.Layer):
+class FilterResponseNorm(norm.ExampleNorm):
   """Filter response normalization, without its thresholded unit.
 
   Collections: params {scale, bias}, [C] each, and for maps of one position
   epsilon_l, a number. But for epsilon, y does not change with the scale of a
   channel of an example; it does with a shift.
 
-  Attributes:
-    axis: the axis of x that has the channels.
-    epsilon: added to the mean square, inside the root.
-    scale_init: where scale begins, see `norm.scale_initializer`.
+  Attributes are those of `norm.ExampleNorm`; epsilon is inside the root.
   """
 
-  axis: int = -1
   epsilon: float = 1e-6
-  scale_init: float | str = 1.0
-
-  def __post_init__(self):
-    checks.axis(self.axis)
-    transform.check_epsilon(self.epsilon)
-    norm.check_scale_init(self.scale_init)
-    super().__post_init__()
 
   @norm.checked_call
   @nn.compact

@@ -18,31 +18,22 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from bn_jax import checks, placement
+from bn_jax import placement
 from bn_jax.norms import moments, norm, transform
 
 
-class GlobalResponseNorm(norm.Layer):
+class GlobalResponseNorm(norm.ExampleNorm):
   """Global response normalization, as the formula above.
 
   Collections: params {scale, bias}, [C] each. Positions that are padding count
   as 0, and so have no influence.
 
-  Attributes:
-    axis: the axis of x that has the channels.
-    epsilon: added to the mean of the channels' norms.
-    scale_init: where scale begins, see `norm.scale_initializer`.
+  Attributes are those of `norm.ExampleNorm`; epsilon is added to the mean of
+  the channels' norms.
   """
 
-  axis: int = -1
   epsilon: float = 1e-6
   scale_init: float | str = 0.0
-
-  def __post_init__(self):
-    checks.axis(self.axis)
-    transform.check_epsilon(self.epsilon)
-    norm.check_scale_init(self.scale_init)
-    super().__post_init__()
 
   @norm.checked_call
   @nn.compact

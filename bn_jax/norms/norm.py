@@ -174,6 +174,26 @@ class Layer(nn.Module):
     raise ValueError('normalises each example by its own statistics')
 
 
+class ExampleNorm(Layer):
+  """The base of layers of ours that normalise each example by itself.
+
+  Attributes:
+    axis: the axis of x that has the channels.
+    epsilon: added to what is divided by, as the layer's formula says.
+    scale_init: where scale begins, see `scale_initializer`.
+  """
+
+  axis: int = -1
+  epsilon: float = 1e-5
+  scale_init: float | str = 1.0
+
+  def __post_init__(self):
+    checks.axis(self.axis)
+    transform.check_epsilon(self.epsilon)
+    check_scale_init(self.scale_init)
+    super().__post_init__()
+
+
 class Unit(nn.Module):
   """The identity where a nonlinearity would stand; the base of other units.
 

@@ -24,31 +24,22 @@ from bn_jax import checks, placement
 from bn_jax.norms import moments, norm, per_example, transform
 
 
-class SelfRescaledNorm(norm.Layer):
+class SelfRescaledNorm(norm.ExampleNorm):
   """The layer 'seednorm', as the formula above.
 
   Collections: params {alpha, beta, scale}, [C] each.
 
-  Attributes:
+  Attributes, beside those of `norm.ExampleNorm`:
     per: what has statistics of its own: 'example', or each 'position'.
     heads: must divide C.
-    axis: the axis of x that has the channels.
-    epsilon: added to the mean square, inside the root.
-    scale_init: where scale begins, see `norm.scale_initializer`.
   """
 
   per: str = 'example'
   heads: int = 1
-  axis: int = -1
-  epsilon: float = 1e-5
-  scale_init: float | str = 1.0
 
   def __post_init__(self):
     checks.one_of('per', self.per, per_example.PER)
     checks.count('heads', self.heads)
-    checks.axis(self.axis)
-    transform.check_epsilon(self.epsilon)
-    norm.check_scale_init(self.scale_init)
     super().__post_init__()
 
   @norm.checked_call
