@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bn_jax.report import figures, notices, summary
 from bn_jax.report.claims import showing
-from bn_jax.report.drawing import canvas
+from bn_jax.report.drawing import canvas, record, static, tables
 from bn_jax.report.results import conditions, curves, looks, read
 from bn_jax.storage import files as files_lib
 
@@ -51,7 +51,7 @@ def write(
   page_figures = figures.every(runs)
   sections = [_section(figure, output / 'figures') for figure in page_figures]
   rows = summary.table(runs)
-  files_lib.write(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
+  files_lib.write(output / 'figures' / 'summary.csv', tables.as_csv(rows))
   claims = showing.section(workdirs, runs)
   names = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(names) if title is None else title
@@ -78,18 +78,18 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
   return workdirs[0].resolve().parent / name
 
 
-def _section(figure: canvas.Figure, folder: pathlib.Path) -> str:
+def _section(figure: record.Figure, folder: pathlib.Path) -> str:
   """Writes a figure's files; returns its part of the page."""
-  table = canvas.as_csv(figure.table)
+  table = tables.as_csv(tables.of(figure))
   files_lib.write(folder / f'{figure.name}.csv', table)
-  suffixes = ('csv',) if figure.draw is None else ('png', 'pdf', 'csv')
+  suffixes = ('csv',) if not figure.rows else ('png', 'pdf', 'csv')
   files = ', '.join(
     f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
     for suffix in suffixes
   )
   shown = (
     f'<div class="scroll">{_table(figure.numbers)}</div>'
-    if figure.draw is None
+    if not figure.rows
     else _picture(figure, folder)
   )
   return f'''<section id="{figure.name}">
@@ -101,18 +101,18 @@ def _section(figure: canvas.Figure, folder: pathlib.Path) -> str:
 </section>'''
 
 
-def _picture(figure: canvas.Figure, folder: pathlib.Path) -> str:
+def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
   """Draws a figure; writes its PNG and PDF, and returns its images."""
   with canvas.style():
     wide, narrow = (
-      canvas.settled(figure.draw(narrow)) for narrow in (False, True)
+      canvas.settled(static.drawn(figure, narrow)) for narrow in (False, True)
     )
   for suffix in ('png', 'pdf'):
     content = canvas.rendered(wide, suffix)
     files_lib.write(folder / f'{figure.name}.{suffix}', content)
   return f'''<picture>
 <source media="(max-width: 640px)" srcset="{_data_uri(narrow)}">
-<img src="{_data_uri(wide)}" alt="{html.escape(figure.alt)}"
+<img src="{_data_uri(wide)}" alt="{html.escape(tables.alternative(figure))}"
 style="max-width: {_PIXELS * wide.get_figwidth():.0f}px">
 </picture>'''
 
@@ -122,7 +122,7 @@ def _data_uri(drawing) -> str:
   return f'data:image/svg+xml;base64,{encoded}'
 
 
-def _navigation(claims: str, page_figures: Sequence[canvas.Figure]) -> str:
+def _navigation(claims: str, page_figures: Sequence[record.Figure]) -> str:
   """Returns links to the sections of the page."""
   parts = [('claims', 'Claims')] if claims else []
   parts.append(('summary', 'Summary'))

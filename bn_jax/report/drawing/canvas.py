@@ -22,7 +22,6 @@ from bn_jax.report.results import curves
 # Inches of a drawing at most. A page scales it to its own width, so that the
 # letters of a wider drawing are too small to read.
 _WIDE = 10.8
-_COLUMNS = 4  # of panels abreast at most: more are too narrow
 _FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
 _SVG_PATH = re.compile(rb' d="[^"]*"')
 # Bytes above which a PNG gets 256 colours: smaller, its shades less exact.
@@ -46,31 +45,6 @@ _STYLE = {
 }
 _NAME_LINES = 3  # of the name of a run at most: more would shrink its panel
 _SETTLED = {'figure.constrained_layout.use': False}
-
-
-class Figure(NamedTuple):
-  """One figure of the report.
-
-  Attributes:
-    name: of its files.
-    title: of its section.
-    caption: what is drawn and how it is defined; conditions that the page
-      does not state for all figures.
-    alt: what is drawn, for those who cannot see it.
-    draw: (narrow) -> the drawing, called within `style()`; a narrow one is for
-      telephones. None where the page has `numbers` in its place.
-    table: the numbers that are drawn: a header and rows.
-    numbers: of a measure that has looked once, so that there are no curves: a
-      header of runs, and a row a quantity.
-  """
-
-  name: str
-  title: str
-  caption: str
-  alt: str
-  draw: Callable[[bool], mpl.Figure] | None
-  table: list[Sequence]
-  numbers: Sequence[Sequence[str]] = ()
 
 
 def style():
@@ -116,39 +90,6 @@ def _in_few_colours(png: io.BytesIO) -> bytes:
   return content.getvalue()
 
 
-def table(
-  runs: Sequence[curves.Run],
-  columns: Sequence[str],
-  rows: Callable[[curves.Seed], Iterable[Sequence]],
-) -> list[Sequence]:
-  """Returns the numbers of a figure: a header, and rows of each run and seed.
-
-  Args:
-    runs: those that the figure shows.
-    columns: the names after run, seed and step.
-    rows: seed -> (step, *cells), any number of them.
-  """
-  lines = [('run', 'seed', 'step', *columns)]
-  for run in runs:
-    for seed in run.seeds:
-      lines += [(run.name, seed.seed, *row) for row in rows(seed)]
-  return lines
-
-
-def digits(numbers: Iterable[float]) -> list[str]:
-  """Returns numbers as cells of a table: six digits of each."""
-  return [f'{number:.6g}' for number in numbers]
-
-
-def as_csv(rows: Sequence[Sequence]) -> bytes:
-  """Returns a table as CSV; a cell that a spreadsheet would run is quoted."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  for row in rows:
-    writer.writerow([_harmless(cell) for cell in row])
-  return text.getvalue().encode()
-
-
 def grid(rows: int, columns: int, narrow: bool, **keywords):
   """Returns a drawing and its [rows, columns] axes."""
   # Of a panel: a telephone shows four inches, so that two stand abreast.
@@ -164,15 +105,15 @@ def panels(
   rows: int,
   columns: int,
   narrow: bool,
-  shared: bool = True,
-  abreast: int = _COLUMNS,
+  shared: bool,
+  abreast: int,
 ):
   """Returns a drawing and its [rows, columns] axes.
 
   If shared, the panels of a row have one y axis, and all have one x axis. More
-  than `abreast` columns, or two on a narrow drawing, continue in a block below.
+  than `abreast` columns continue in a block below.
   """
-  blocks = -(-columns // (2 if narrow else abreast))
+  blocks = -(-columns // abreast)
   wide = -(-columns // blocks)
   drawing, grid_axes = grid(rows * blocks, wide, narrow)
   axes = np.empty((rows, columns), object)
@@ -290,22 +231,19 @@ def _wrapped(text: str, points: float) -> list[str]:
   return rows
 
 
+def wrapped(text: str, points: float) -> str:
+  """Returns lines at most `points` wide, broken between words."""
+  rows = ['']
+  for word in text.split():
+    longer = f'{rows[-1]} {word}'.lstrip()
+    if rows[-1] and width(longer) > points:
+      rows.append(word)
+    else:
+      rows[-1] = longer
+  return '\n'.join(rows)
+
+
 @functools.cache
 def _advance(character: str) -> float:
   measure = textpath.text_to_path.get_text_width_height_descent
   return measure(character, font_manager.FontProperties(size=10), False)[0]
-
-
-def _harmless(cell):
-  text = str(cell)
-  if isinstance(cell, str) and _FORMULA.match(text) and not _is_number(text):
-    return "'" + text
-  return text
-
-
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True

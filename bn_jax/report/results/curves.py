@@ -310,6 +310,27 @@ def in_words(values: Sequence[float], show: Callable[[float], str]) -> str:
   return show(mean) if math.isnan(half) else f'{show(mean)} ± {show(half)}'
 
 
+def means_and_intervals(
+  values_ST: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns `mean_and_interval` of the finite values of each column, [T] both.
+
+  nan where a column has none; a half width is nan where it has one.
+  """
+  finite_ST = np.isfinite(values_ST)
+  count_T = finite_ST.sum(axis=0)
+  values_ST = np.where(finite_ST, values_ST, 0.0)
+  with np.errstate(divide='ignore', invalid='ignore'):
+    mean_T = values_ST.sum(axis=0) / count_T
+    squares_T = (np.where(finite_ST, values_ST - mean_T, 0.0) ** 2).sum(axis=0)
+    error_T = np.sqrt(squares_T / (count_T - 1) / count_T)
+  student_T = np.array([
+    _student(count) if count > 1 else math.nan
+    for count in range(len(values_ST) + 1)
+  ])[count_T]  # fmt: skip
+  return mean_T, student_T * np.where(count_T > 1, error_T, math.nan)
+
+
 @functools.cache
 def _student(count: int) -> float:
   """Returns Student's t for the interval of a mean of `count` values."""

@@ -1,0 +1,257 @@
+"""Makes the table and the alternative text of a figure from its record.
+
+A table has one number a row: whose it is, what it is, where it stands.
+"""
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from bn_jax.report.drawing import record, static
+from bn_jax.report.results import seeds
+
+# Rows above which a table has every k-th point of long curves: spreadsheets
+# hold a million, and bn_jax.frame gives all.
+_LONGEST = 400_000
+_FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
+_ENDS = ('_min', '_max')  # of the quantity of a band
+
+
+def of(figure: record.Figure) -> list[Sequence]:
+  """Returns a header and rows: run, seed, panel, quantity, where, value.
+
+  Columns that no row needs are left out. The mean over several seeds is of seed
+  'mean'; where it has an interval, its ends are of seed 'low' and 'high'.
+  """
+  panels = [*figure.panels, *figure.undrawn]
+  names = {key.index: key for key in figure.keys}
+  axes = [panel.x.name for panel in panels]
+  axes += [p.y.name for p in panels for m in p.marks if type(m) in _ON_PLANES]
+  where = tuple(dict.fromkeys(axes))
+  head = ('run', 'seed', 'panel', 'key', 'step', *where, 'quantity', 'value')
+  head = tuple(dict.fromkeys(head))
+  every = 1 + sum(map(_count, panels)) // _LONGEST
+  rows = [
+    [cells.get(name, '') for name in head]
+    for panel in panels
+    for mark in panel.marks
+    if type(mark) in _ROWS
+    for cells in _told(panel, mark, names, every)
+  ]
+  kept = [
+    column
+    for column, name in enumerate(head)
+    if name in ('run', 'value', 'quantity')
+    or any(row[column] != '' for row in rows)
+  ]
+  return [
+    tuple(head[c] for c in kept),
+    *(tuple(row[c] for c in kept) for row in rows),
+  ]
+
+
+def alternative(figure: record.Figure) -> str:
+  """Returns what a figure shows, for those who cannot see it.
+
+  Of the first panel with lines: from which value to which each line goes.
+  """
+  labels = dict.fromkeys(panel.y.label for panel in figure.panels)
+  against = dict.fromkeys(panel.x.label for panel in figure.panels)
+  count = len(figure.panels)
+  text = (
+    f'{_listed(labels)} against {_listed(against)}'
+    f'{f", {count} panels" if count > 1 else ""}.'
+  ).replace('\n', ' ')
+  names = {key.index: key.label for key in figure.keys}
+  finds = []
+  for panel in figure.panels:
+    for mark in panel.marks:
+      if isinstance(mark, record.Lines) and mark.style == 'line':
+        finds += _ends_of(panel, mark, names)
+      elif hasattr(mark, 'scale'):
+        finds += _range_of(panel, mark)
+    if finds and (not panel.run or len(finds) >= len(figure.keys)):
+      break
+  return ' '.join([text, *finds])
+
+
+def digits(numbers: Iterable[float]) -> list[str]:
+  """Returns numbers as cells of a table: six digits of each."""
+  return [f'{number:.6g}' for number in numbers]
+
+
+def as_csv(rows: Sequence[Sequence]) -> bytes:
+  """Returns a table as CSV; a cell that a spreadsheet would run is quoted."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerows([_harmless(cell) for cell in row] for row in rows)
+  return text.getvalue().encode()
+
+
+def _count(panel: record.Panel) -> int:
+  return sum(
+    len(curve.x)
+    for mark in panel.marks
+    for curve in getattr(mark, 'curves', ())
+  )
+
+
+def _told(panel, mark, names, every: int) -> Iterator[dict]:
+  """Yields the cells of a mark, with whose they are."""
+  key = names.get(getattr(mark, 'key', None))
+  whose = {'run': panel.run, 'panel': panel.about}
+  if key is not None and key.run:
+    whose['run'] = key.label
+  elif key is not None:
+    whose['key'] = key.label
+  for cells in _ROWS[type(mark)](panel, mark, every):
+    yield {**whose, **cells}
+
+
+def _of_lines(panel, mark, every: int) -> Iterator[dict]:
+  parts = [(c.seed, c.x, (c.y, c.high), c.step) for c in mark.curves]
+  if len({curve.seed for curve in mark.curves}) > 1 and mark.style != 'hidden':
+    edges = static.means(mark._replace(window=1), panel.y)
+    kinds = ['mean']
+    if seeds.shows_interval(len(mark.curves)):
+      kinds += ['low', 'high']
+    step = mark.curves[0].step
+    for kind in kinds if edges else ():
+      both = [getattr(edge, kind) for edge in edges] + [None]
+      parts.append((kind, edges[0].x, both[:2], step))
+  for seed, x, (low, high), step in parts:
+    edges = [(mark.quantity, low)]
+    if high is not None:
+      edges = [(mark.quantity + end, y) for end, y in zip(_ENDS, (low, high))]
+    for quantity, values in edges:
+      fixed = {'seed': seed, 'quantity': quantity}
+      if step is not None:
+        fixed['step'] = step
+      for at, value in zip(_places(x[::every]), digits(values[::every])):
+        yield {**fixed, panel.x.name: at, 'value': value}
+
+
+def _of_references(panel, mark, every: int) -> Iterator[dict]:
+  for end, values in zip(_ENDS, (mark.low, mark.high)):
+    for at, value in zip(digits(mark.x), digits(values)):
+      quantity = f'{mark.quantity}{end}'
+      yield {
+        'seed': 'paper', 'quantity': quantity, panel.x.name: at, 'value': value
+      }  # fmt: skip
+
+
+def _of_cells(panel, mark, every: int) -> Iterator[dict]:
+  middles = [_middles(edges, axis) for edges, axis in (
+    (mark.x, panel.x), (mark.y, panel.y))]  # fmt: skip
+  yield from _on_plane(panel, mark, *middles, mark.values.T, {})
+
+
+def _of_contours(panel, mark, every: int) -> Iterator[dict]:
+  fixed = {'seed': mark.seed}
+  yield from _on_plane(
+    panel, mark, digits(mark.x), digits(mark.y), mark.values, fixed
+  )
+  if mark.way is not None:
+    for step, (x, y), value in zip(mark.way_steps, mark.way, mark.way_values):
+      x, y, value = digits((x, y, value))
+      yield {
+        **fixed, 'step': step, 'quantity': f'{mark.quantity}_of_checkpoint',
+        panel.x.name: x, panel.y.name: y, 'value': value,
+      }  # fmt: skip
+
+
+def _on_plane(panel, mark, x, y, values_XY, fixed) -> Iterator[dict]:
+  if mark.step is not None:
+    fixed = {**fixed, 'step': mark.step}
+  for (at_x, at_y), value in zip(
+    itertools.product(x, y), digits(np.ravel(values_XY))
+  ):
+    yield {
+      **fixed, panel.x.name: at_x, panel.y.name: at_y,
+      'quantity': mark.quantity, 'value': value,
+    }  # fmt: skip
+
+
+def _of_ridges(panel, mark, every: int) -> Iterator[dict]:
+  middles = digits((mark.edges[1:] + mark.edges[:-1]) / 2)
+  for step, heights in zip(mark.steps, mark.heights):
+    for at, value in zip(middles, digits(heights)):
+      yield {
+        'seed': mark.seed, 'step': step, panel.x.name: at,
+        'quantity': mark.quantity, 'value': value,
+      }  # fmt: skip
+
+
+_ROWS: dict[type, Callable] = {
+  record.Lines: _of_lines,
+  record.Bars: _of_lines,
+  record.Reference: _of_references,
+  record.Cells: _of_cells,
+  record.Contours: _of_contours,
+  record.Ridges: _of_ridges,
+}
+_ON_PLANES = (record.Cells, record.Contours)
+
+
+def _middles(edges: np.ndarray, axis: record.Axis) -> list[str]:
+  """Returns the middles of cells; the names, where these are the values."""
+  if axis.names:
+    return list(axis.names)
+  if axis.logarithmic:
+    return digits(np.sqrt(edges[1:] * edges[:-1]))
+  return digits((edges[1:] + edges[:-1]) / 2)
+
+
+def _places(x: np.ndarray) -> list:
+  """Returns where points are, whole numbers whole."""
+  x = np.asarray(x, float)
+  is_whole = np.array_equal(x, np.round(x), equal_nan=True)
+  if is_whole and np.isfinite(x).all():
+    return list(map(int, x))
+  return digits(x)
+
+
+def _ends_of(panel, mark: record.Lines, names) -> list[str]:
+  """Returns 'batch, conv1: 2.3 to 0.01.'"""
+  texts = []
+  for edge in static.means(mark, panel.y):
+    finite = edge.mean[np.isfinite(edge.mean)]
+    texts.append(f'{finite[0]:.3g} to {finite[-1]:.3g}' if len(finite) else '')
+  whose = (panel.run, names.get(mark.key), panel.about or panel.title)
+  whose = ', '.join(dict.fromkeys(filter(None, whose)))
+  if not any(texts):
+    return [f'{whose}: nothing finite.']
+  return [f'{whose}: {" and ".join(texts)}.']
+
+
+def _range_of(panel, mark) -> list[str]:
+  values = np.asarray(getattr(mark, 'values', getattr(mark, 'y', ())), float)
+  values = values[np.isfinite(values)]
+  whose = ', '.join(filter(None, (panel.run or panel.title, panel.note)))
+  if not len(values):
+    return [f'{whose}: nothing finite.']
+  return [f'{whose}: {values.min():.3g} to {values.max():.3g}.']
+
+
+def _listed(texts: Iterable[str]) -> str:
+  *first, last = texts
+  return f'{", ".join(first)} and {last}' if first else last
+
+
+def _harmless(cell):
+  text = str(cell)
+  if isinstance(cell, str) and _FORMULA.match(text) and not _is_number(text):
+    return "'" + text
+  return text
+
+
+def _is_number(text: str) -> bool:
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return True
