@@ -4,20 +4,15 @@ A name of a run may have 100 characters, and its working directory in front: it
 is broken into lines, and shortened in the middle.
 """
 
-import csv
 import functools
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib import figure as mpl
 from matplotlib import font_manager, textpath, ticker
 from PIL import Image
-
-from bn_jax.report.results import curves
 
 # Inches of a drawing at most. A page scales it to its own width, so that the
 # letters of a wider drawing are too small to read.

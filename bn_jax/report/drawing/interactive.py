@@ -123,7 +123,7 @@ def _mark(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
 
 
 def _lines(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
-  """Returns the seeds of lines, and the mean of each edge: x, mean, interval."""
+  """Returns the seeds of lines, and of each edge mean and interval."""
   edges = static.means(mark, panel.y)
   fixed = {
     name: value for name, value in mark._asdict().items() if name != 'curves'

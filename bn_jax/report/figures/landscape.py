@@ -244,7 +244,7 @@ def _caption(entry) -> str:
     f'|∇L(θ − e·{d}) − g| / (e·|{d}|). Near the grey line, 1 / (smallest e), '
     'the smallest step has wiped g out already, and beta reads that step and '
     'not the curvature. '
-    f'{beta.limit(entry, d)}Thin in the band of the loss: that of each training '
-    'batch, with its penalty. Logarithmic vertical axes, the same in all '
-    'columns.'
+    f'{beta.limit(entry, d)}Thin in the band of the loss: that of each '
+    'training batch, with its penalty. Logarithmic vertical axes, the same in '
+    'all columns.'
   )
