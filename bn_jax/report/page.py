@@ -1,6 +1,5 @@
 """Writes report.html, one file that opens offline, and its figures' files."""
 
-import base64
 import html
 import pathlib
 import re
@@ -102,7 +101,10 @@ def _section(figure: record.Figure, folder: pathlib.Path) -> str:
 
 
 def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
-  """Draws a figure; writes its PNG and PDF, and returns its images."""
+  """Draws a figure; writes its PNG and PDF, and returns its pictures.
+
+  One is for telephones; the page's style shows the other.
+  """
   with canvas.style():
     wide, narrow = (
       canvas.settled(static.drawn(figure, narrow)) for narrow in (False, True)
@@ -110,16 +112,16 @@ def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
   for suffix in ('png', 'pdf'):
     content = canvas.rendered(wide, suffix)
     files_lib.write(folder / f'{figure.name}.{suffix}', content)
-  return f'''<picture>
-<source media="(max-width: 640px)" srcset="{_data_uri(narrow)}">
-<img src="{_data_uri(wide)}" alt="{html.escape(tables.alternative(figure))}"
-style="max-width: {_PIXELS * wide.get_figwidth():.0f}px">
-</picture>'''
-
-
-def _data_uri(drawing) -> str:
-  encoded = base64.b64encode(canvas.rendered(drawing, 'svg')).decode()
-  return f'data:image/svg+xml;base64,{encoded}'
+  label = html.escape(tables.alternative(figure))
+  return '\n'.join(
+    canvas.inline(
+      drawing,
+      f'{figure.name}-{size}',
+      f'class="still {size}" role="img" aria-label="{label}" '
+      f'style="max-width: {_PIXELS * drawing.get_figwidth():.0f}px"',
+    )
+    for size, drawing in (('wide', wide), ('narrow', narrow))
+  )
 
 
 def _navigation(claims: str, page_figures: Sequence[record.Figure]) -> str:
