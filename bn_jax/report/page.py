@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bn_jax.report import figures, notices, summary
 from bn_jax.report.claims import showing
 from bn_jax.report.drawing import canvas, record, static, tables
-from bn_jax.report.results import conditions, curves, looks, read
+from bn_jax.report.results import conditions, curves, looks, read, seeds
 from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
@@ -154,16 +154,22 @@ def _conditions(runs: Sequence[curves.Run]) -> str:
   A caption states only what these do not; see `looks.circumstances`.
   """
   counts = sorted({len(run.seeds) for run in runs})
-  seeds = sorted({seed.seed for run in runs for seed in run.seeds})
-  numbers = ', '.join(map(str, seeds))
+  every = sorted({seed.seed for run in runs for seed in run.seeds})
+  numbers = ', '.join(map(str, every))
   if counts == [1]:
     sentences = [f'Each run has one seed ({numbers}).']
   else:
+    around = {
+      False: 'thin lines the seeds',
+      True: 'shades the 95 % intervals of these means (Student)',
+    }
+    enough = sorted({seeds.shows_interval(count) for count in counts})
+    mixed = f' (from {seeds.FEWEST} seeds on)' * (len(enough) > 1)
     sentences = [
       'Lines and edges of bands are means over '
-      f'{conditions.span(counts[0], counts[-1])} seeds ({numbers}), shades the '
-      '95 % intervals of these means; on logarithmic axes both are of the '
-      'logarithms.'
+      f'{conditions.span(counts[0], counts[-1])} seeds ({numbers}), '
+      f'{", ".join(around[has_interval] for has_interval in enough)}{mixed}; on '
+      'logarithmic axes both are of the logarithms.'
     ]
     if any(s.manifest['status'] != 'done' for run in runs for s in run.seeds):
       sentences.append('Where a seed has ended, the others go on.')
