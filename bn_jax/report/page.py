@@ -86,6 +86,7 @@ def _section(figure: record.Figure, folder: pathlib.Path) -> str:
     f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
     for suffix in suffixes
   )
+  caption = html.escape(figure.caption + static.left_out(figure))
   shown = (
     f'<div class="scroll">{_table(figure.numbers)}</div>'
     if not figure.rows
@@ -95,7 +96,7 @@ def _section(figure: record.Figure, folder: pathlib.Path) -> str:
 <h2>{html.escape(figure.title)}</h2>
 <figure>
 {shown}
-<figcaption>{html.escape(figure.caption)} <span>{files}</span></figcaption>
+<figcaption>{caption} <span>{files}</span></figcaption>
 </figure>
 </section>'''
 
@@ -168,8 +169,8 @@ def _conditions(runs: Sequence[curves.Run]) -> str:
     sentences = [
       'Lines and edges of bands are means over '
       f'{conditions.span(counts[0], counts[-1])} seeds ({numbers}), '
-      f'{", ".join(around[has_interval] for has_interval in enough)}{mixed}; on '
-      'logarithmic axes both are of the logarithms.'
+      f'{", ".join(map(around.get, enough))}{mixed}; on logarithmic axes both '
+      'are of the logarithms.'
     ]
     if any(s.manifest['status'] != 'done' for run in runs for s in run.seeds):
       sentences.append('Where a seed has ended, the others go on.')
