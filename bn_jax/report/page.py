@@ -1,16 +1,15 @@
 """Writes report.html, one file that opens offline, and its figures' files."""
 
-import base64
 import html
 import pathlib
 import re
 import string
 from collections.abc import Sequence
 
-from bn_jax.report import figures, notices, summary
+from bn_jax.report import figures, notices, script, summary
 from bn_jax.report.claims import showing
-from bn_jax.report.drawing import canvas, record, static, tables
-from bn_jax.report.results import conditions, curves, looks, read
+from bn_jax.report.drawing import canvas, interactive, record, static, tables
+from bn_jax.report.results import conditions, curves, looks, read, seeds
 from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
@@ -65,6 +64,9 @@ def write(
     conditions=html.escape(_conditions(runs)),
     figures='\n'.join(sections),
     provenance=_provenance(runs),
+    policy=script.policy(),
+    runs=interactive.runs(runs),
+    script=script.text(),
   )
   path = output / 'report.html'
   files_lib.write(path, page)
@@ -87,6 +89,7 @@ def _section(figure: record.Figure, folder: pathlib.Path) -> str:
     f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
     for suffix in suffixes
   )
+  caption = html.escape(figure.caption + static.left_out(figure))
   shown = (
     f'<div class="scroll">{_table(figure.numbers)}</div>'
     if not figure.rows
@@ -96,13 +99,26 @@ def _section(figure: record.Figure, folder: pathlib.Path) -> str:
 <h2>{html.escape(figure.title)}</h2>
 <figure>
 {shown}
-<figcaption>{html.escape(figure.caption)} <span>{files}</span></figcaption>
+<figcaption>{caption} <span>{files}</span></figcaption>
 </figure>
+{_data(figure) if figure.rows else ''}
 </section>'''
 
 
+def _data(figure: record.Figure) -> str:
+  """Returns what the page's script draws of a figure."""
+  kind, text = interactive.encoded(figure)
+  name = html.escape(figure.name)
+  return (
+    f'<script type="application/{kind}" data-figure="{name}">{text}</script>'
+  )
+
+
 def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
-  """Draws a figure; writes its PNG and PDF, and returns its images."""
+  """Draws a figure; writes its PNG and PDF, and returns its pictures.
+
+  One is for telephones; the page's style shows the other.
+  """
   with canvas.style():
     wide, narrow = (
       canvas.settled(static.drawn(figure, narrow)) for narrow in (False, True)
@@ -110,16 +126,16 @@ def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
   for suffix in ('png', 'pdf'):
     content = canvas.rendered(wide, suffix)
     files_lib.write(folder / f'{figure.name}.{suffix}', content)
-  return f'''<picture>
-<source media="(max-width: 640px)" srcset="{_data_uri(narrow)}">
-<img src="{_data_uri(wide)}" alt="{html.escape(tables.alternative(figure))}"
-style="max-width: {_PIXELS * wide.get_figwidth():.0f}px">
-</picture>'''
-
-
-def _data_uri(drawing) -> str:
-  encoded = base64.b64encode(canvas.rendered(drawing, 'svg')).decode()
-  return f'data:image/svg+xml;base64,{encoded}'
+  label = html.escape(tables.alternative(figure))
+  return '\n'.join(
+    canvas.inline(
+      drawing,
+      f'{figure.name}-{size}',
+      f'class="still {size}" role="img" aria-label="{label}" '
+      f'style="max-width: {_PIXELS * drawing.get_figwidth():.0f}px"',
+    )
+    for size, drawing in (('wide', wide), ('narrow', narrow))
+  )
 
 
 def _navigation(claims: str, page_figures: Sequence[record.Figure]) -> str:
@@ -152,16 +168,22 @@ def _conditions(runs: Sequence[curves.Run]) -> str:
   A caption states only what these do not; see `looks.circumstances`.
   """
   counts = sorted({len(run.seeds) for run in runs})
-  seeds = sorted({seed.seed for run in runs for seed in run.seeds})
-  numbers = ', '.join(map(str, seeds))
+  every = sorted({seed.seed for run in runs for seed in run.seeds})
+  numbers = ', '.join(map(str, every))
   if counts == [1]:
     sentences = [f'Each run has one seed ({numbers}).']
   else:
+    around = {
+      False: 'thin lines the seeds',
+      True: 'shades the 95 % intervals of these means (Student)',
+    }
+    enough = sorted({seeds.shows_interval(count) for count in counts})
+    mixed = f' (from {seeds.FEWEST} seeds on)' * (len(enough) > 1)
     sentences = [
       'Lines and edges of bands are means over '
-      f'{conditions.span(counts[0], counts[-1])} seeds ({numbers}), shades the '
-      '95 % intervals of these means; on logarithmic axes both are of the '
-      'logarithms.'
+      f'{conditions.span(counts[0], counts[-1])} seeds ({numbers}), '
+      f'{", ".join(map(around.get, enough))}{mixed}; on logarithmic axes both '
+      'are of the logarithms.'
     ]
     if any(s.manifest['status'] != 'done' for run in runs for s in run.seeds):
       sentences.append('Where a seed has ended, the others go on.')

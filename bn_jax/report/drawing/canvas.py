@@ -19,6 +19,14 @@ from PIL import Image
 _WIDE = 10.8
 _FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
 _SVG_PATH = re.compile(rb' d="[^"]*"')
+_SVG_ID = re.compile(r' id="([^"]*)"')
+_SVG_LINK = re.compile(r'(?:href="#|url\(#)([^")]*)')
+# Colours of Matplotlib's -> those of the page, which are others in the dark.
+_OF_PAGE = {
+  '#000000': 'currentColor',
+  '#ffffff': 'var(--back)',
+  '#dddddd': 'var(--line)',
+}
 # Bytes above which a PNG gets 256 colours: smaller, its shades less exact.
 _LARGE = 300_000
 _STYLE = {
@@ -36,6 +44,7 @@ _STYLE = {
   'text.parse_math': False,  # a working directory may be called $a$
   'savefig.facecolor': 'white',
   'svg.hashsalt': 'bn_jax',  # the same figure is the same file
+  'svg.fonttype': 'none',  # text stays text: it is selected and read aloud
   'pdf.fonttype': 42,
 }
 _NAME_LINES = 3  # of the name of a run at most: more would shrink its panel
@@ -69,6 +78,31 @@ def rendered(drawing: mpl.Figure, kind: str) -> bytes:
     return _SVG_PATH.sub(_in_hundredths, content.getvalue())
   is_large = kind == 'png' and content.tell() > _LARGE
   return _in_few_colours(content) if is_large else content.getvalue()
+
+
+def inline(drawing: mpl.Figure, name: str, attributes: str) -> str:
+  """Returns the drawing as an <svg> that stands among others on a page.
+
+  Args:
+    name: begins its ids: two figures must not share one.
+    attributes: further ones of the element, as text.
+  """
+  text = rendered(drawing, 'svg').decode()
+  text = text[text.index('<svg') :]
+  box = re.search(r'viewBox="([^"]*)"', text)[1]
+  body = text[text.index('>') + 1 :]
+  body = re.sub(r'<metadata>.*?</metadata>', '', body, flags=re.DOTALL)
+  body = re.sub(r'<style.*?</style>', '', body, flags=re.DOTALL)
+  linked = set(_SVG_LINK.findall(body))
+  body = _SVG_ID.sub(
+    lambda found: f' id="{name}-{found[1]}"' if found[1] in linked else '', body
+  )
+  body = _SVG_LINK.sub(
+    lambda found: found[0].replace(f'#{found[1]}', f'#{name}-{found[1]}'), body
+  )
+  for colour, of_page in _OF_PAGE.items():
+    body = re.sub(colour, of_page, body, flags=re.IGNORECASE)
+  return f'<svg viewBox="{box}" {attributes}>{body.strip()}'
 
 
 def _in_hundredths(path: re.Match) -> bytes:

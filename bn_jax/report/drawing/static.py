@@ -20,11 +20,15 @@ _BRIGHT = 0.6  # of a map's colours: letters on brighter ones are black
 _NAMED = 16  # names at most on an axis: more would overlap
 _LEVELS = 16  # of a surface, between its ends
 _HATCH = '////'
+# Runs of a still picture: of more, a panel each would be too many, and points
+# and seeds of each would hide all lines. The page's script shows them.
+_MOST = 12
 _BAR = 0.6  # inches that a scale takes below the panels of a telephone
 
 
 def drawn(figure: record.Figure, narrow: bool) -> mpl.Figure:
   """Returns the drawing of a figure; to be called within `canvas.style()`."""
+  figure = readable(figure)
   rows, columns = len(figure.rows), max(map(len, figure.rows))
   drawing, axes = canvas.panels(
     rows, columns, narrow, figure.shares, figure.abreast[narrow]
@@ -51,6 +55,54 @@ def drawn(figure: record.Figure, narrow: bool) -> mpl.Figure:
   if figure.keys and not _told_by_panels(figure):
     strokes.legend(drawing, [(key.index, key.label) for key in figure.keys])
   return drawing
+
+
+def left_out(figure: record.Figure) -> str:
+  """Returns what a caption says of runs that a still picture leaves out."""
+  if len(figure.keys) <= _MOST:
+    return ''
+  if _told_by_panels(figure):
+    return (
+      f' Without the script of the page: the first {_MOST} of '
+      f'{len(figure.keys)} runs.'
+    )
+  return ' Without the script of the page: means alone.'
+
+
+def readable(figure: record.Figure) -> record.Figure:
+  """Returns what a still picture can show of a figure of many runs.
+
+  The first of them where each has panels of its own, else means without points
+  and seeds.
+  """
+  if len(figure.keys) <= _MOST:
+    return figure
+  if _told_by_panels(figure):
+    shown = {key.label for key in figure.keys[:_MOST]}
+    rows = (
+      tuple(p for p in row if p and p.run in shown) for row in figure.rows
+    )
+    return figure._replace(rows=tuple(filter(None, rows)))
+  return figure._replace(
+    rows=tuple(
+      tuple(panel and _lean(panel) for panel in row) for row in figure.rows
+    )
+  )
+
+
+def _lean(panel: record.Panel) -> record.Panel:
+  """Returns a panel with the mean of each line in the place of its seeds."""
+  marks = []
+  for mark in panel.marks:
+    if isinstance(mark, record.Lines) and mark.style != 'hidden':
+      edges = means(mark, panel.y)
+      if not edges:
+        continue
+      high = edges[1].mean if len(edges) > 1 else None
+      curve = record.Curve(0, edges[0].x, edges[0].mean, high)
+      mark = mark._replace(curves=(curve,), window=1, paired=False)
+    marks.append(mark)
+  return panel._replace(marks=tuple(marks))
 
 
 def _told_by_panels(figure: record.Figure) -> bool:
