@@ -80,12 +80,12 @@ def _bars(entry: looks.Entry) -> str:
 
 def _panel(entry: looks.Entry, row: str) -> record.Panel:
   """Returns lines and bars, and in the table also errors and products."""
-  beside = row.removesuffix('trace')
-  last = row.rpartition('/')[2]
+  beside, last = row.removesuffix('trace'), row.rpartition('/')[2]
+  name = f'{last.removesuffix("trace")}interval'
 
   def marks(index: int, run: curves.Run) -> Iterator[record.Mark]:
     yield from over_steps.lines(entry, index, run, row)
-    for bars in record.lines(index, f'{last}_interval', run, interval):
+    for bars in record.lines(index, name, run, interval):
       yield record.Bars(index, bars.quantity, bars.curves)
     for other in (f'{beside}standard_error', f'{beside}products'):
       yield from over_steps.lines(entry, index, run, other, style='hidden')

@@ -89,6 +89,8 @@ class FigureTest(absltest.TestCase):
   def test_one_look_is_told_in_numbers(self):
     figure = batch_sharpness.figure([run(looks=1)])
     self.assertEmpty(figure.rows)
+    got = pictures.values(figure, quantity='ratio_of_means')
+    self.assertEqual(got, [5, 5])
     self.assertEqual(figure.numbers[0], ['', 'a'])
     self.assertStartsWith(figure.numbers[1][1], '1')
     self.assertIsNone(batch_sharpness.figure([]))

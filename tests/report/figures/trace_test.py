@@ -83,7 +83,15 @@ class TraceTest(absltest.TestCase):
       self.assertEqual(pictures.values(made, quantity='trace', **of), [1010])
       ends = ('squared_interval_min', 'squared_interval_max')
       got = [pictures.values(made, quantity=end, **of) for end in ends]
-      self.assertEqual(got, [[2016], [2024]] if not panel else [[], []])
+      self.assertEqual(got, [[2016], [2024]])
+
+  def test_of_more_than_six_the_table_has_the_others(self):
+    blocks = {f'b{number}/trace': 1.0 for number in range(6)}
+    runs = self.runs(lambda seed, step: _look(10.0) | blocks, seeds=(0,))
+    made = trace.figure(runs)
+    self.assertLen(pictures.axes(made), 6)
+    self.assertEndsWith(made.caption, ' The CSV has more: Trace, b5.')
+    self.assertEqual(pictures.values(made, panel='b5'), [1, 1])
 
   def test_one_look_is_a_table_with_the_interval(self):
     runs = self.runs(lambda seed, step: _look(10.0), steps=(5,), seeds=(0,))
