@@ -114,8 +114,11 @@ def _told(panel, mark, names, every: int) -> Iterator[dict]:
 
 def _of_lines(panel, mark, every: int) -> Iterator[dict]:
   parts = [(c.seed, c.x, (c.y, c.high), c.step) for c in mark.curves]
-  if len({curve.seed for curve in mark.curves}) > 1 and mark.style != 'hidden':
-    edges = static.means(mark._replace(window=1), panel.y)
+  is_line = isinstance(mark, record.Lines)
+  several = len({curve.seed for curve in mark.curves}) > 1
+  if several and not (is_line and mark.style == 'hidden'):
+    raw = mark._replace(window=1) if is_line else mark
+    edges = static.means(raw, panel.y)
     kinds = ['mean']
     if seeds.shows_interval(len(mark.curves)):
       kinds += ['low', 'high']
