@@ -6,9 +6,9 @@ import re
 import string
 from collections.abc import Sequence
 
-from bn_jax.report import figures, notices, summary
+from bn_jax.report import figures, notices, script, summary
 from bn_jax.report.claims import showing
-from bn_jax.report.drawing import canvas, record, static, tables
+from bn_jax.report.drawing import canvas, interactive, record, static, tables
 from bn_jax.report.results import conditions, curves, looks, read, seeds
 from bn_jax.storage import files as files_lib
 
@@ -64,6 +64,9 @@ def write(
     conditions=html.escape(_conditions(runs)),
     figures='\n'.join(sections),
     provenance=_provenance(runs),
+    policy=script.policy(),
+    runs=interactive.runs(runs),
+    script=script.text(),
   )
   path = output / 'report.html'
   files_lib.write(path, page)
@@ -98,7 +101,17 @@ def _section(figure: record.Figure, folder: pathlib.Path) -> str:
 {shown}
 <figcaption>{caption} <span>{files}</span></figcaption>
 </figure>
+{_data(figure) if figure.rows else ''}
 </section>'''
+
+
+def _data(figure: record.Figure) -> str:
+  """Returns what the page's script draws of a figure."""
+  kind, text = interactive.encoded(figure)
+  name = html.escape(figure.name)
+  return (
+    f'<script type="application/{kind}" data-figure="{name}">{text}</script>'
+  )
 
 
 def _picture(figure: record.Figure, folder: pathlib.Path) -> str:

@@ -9,18 +9,20 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bn_jax.report.drawing import record, static, strokes
-from bn_jax.report.results import seeds
+from bn_jax.report.results import curves, seeds
 
 _DIGITS = 6
 # Bytes of JSON above which it stands on the page compressed: smaller, it is
 # readable as it is.
 _LARGE = 20_000
+# Of a config: what is measured and kept, and where; runs differ in what trains.
+_NOT_TRAINING = ('measures', 'checkpoint', 'data_dir', 'log_every_steps')
 
 
 def encoded(figure: record.Figure) -> tuple[str, str]:
@@ -163,6 +165,48 @@ def _shades(scale: record.Scale, count: int = 32) -> list[str]:
   return [static.colors.to_hex(of(share)) for share in np.linspace(0, 1, count)]
 
 
-def runs(facts: Sequence[dict[str, Any]]) -> str:
-  """Returns facts of the runs of a page as JSON that a page can hold."""
+def runs(of_page: Sequence[curves.Run]) -> str:
+  """Returns what the script knows of the runs of a page, as JSON.
+
+  Their seeds, the keys in which their configs differ, and by how many examples
+  and seconds a step leads on; of an epoch where the manifest tells it.
+  """
+  flat = [dict(_flat(run.config)) for run in of_page]
+  differing = [
+    key
+    for key in dict.fromkeys(key for config in flat for key in config)
+    if len({config[key] for config in flat if key in config}) > 1
+  ]
+  facts = [
+    {
+      'name': run.name,
+      'seeds': [seed.seed for seed in run.seeds],
+      'config': {key: config[key] for key in differing if key in config},
+      'batch': run.config.get('batch_size'),
+      'examples': run.seeds[0].manifest.get('examples'),
+      'seconds': _seconds(run),
+    }
+    for run, config in zip(of_page, flat)
+  ]
   return json.dumps(facts, separators=(',', ':')).replace('<', '\\u003c')
+
+
+def _flat(config: Mapping, above: str = '') -> Iterator[tuple[str, str]]:
+  """Yields 'schedule.learning_rate', '0.1'; a section's name as the section."""
+  for key, value in config.items():
+    name = above if key == 'name' and above else f'{above}.{key}'.strip('.')
+    if isinstance(value, Mapping):
+      if name not in _NOT_TRAINING:
+        yield from _flat(value, name)
+    elif name not in _NOT_TRAINING:
+      yield name, f'{value}'
+
+
+def _seconds(run: curves.Run) -> float | None:
+  """Returns the mean seconds of a step of training; None where untold."""
+  rates = [
+    seed.seconds['train'] / steps
+    for seed in run.seeds
+    if 'train' in seed.seconds and (steps := curves.reached(seed))
+  ]
+  return float(f'{np.mean(rates):.6g}') if rates else None
