@@ -161,6 +161,7 @@ def get_config() -> ml_collections.ConfigDict:
       every_steps=100,
       layers=(),  # ('conv2', 'conv9'), say; none: first, middle and last
       statistics='batch',  # or 'running'
+      unit=False,  # whether the page shows the percentiles of one unit
     ),
   )
 

@@ -266,6 +266,7 @@ class ContinuedTest(parameterized.TestCase):
     dict(steps=2000),
     dict(log_every_steps=3),
     dict(measures__test__every_steps=7),
+    dict(measures__activations__unit=True),  # what the page shows
   )
   def test_may_change(self, **changes):
     self.assertIsNone(self.changed(**changes))
