@@ -168,10 +168,9 @@ def _recalibrated(
 def _reported(workdir: str) -> str:
   # Imported late: training need not wait for matplotlib.
   from bn_jax.papers import verify
-  from bn_jax.report import page
 
   path = pathlib.Path(workdir)
-  return str(page.write([path], runs=verify.refresh(path)))
+  return str(commands.draw([path], runs=verify.refresh(path)))
 
 
 def _all_devices(configured: int) -> int:
