@@ -16,6 +16,8 @@ from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import environment, processes, signals
 
+_log = logging.getLogger('bn_jax')
+
 
 def main(argv: Sequence[str]) -> int:
   """Runs train.py, whose name is argv[0]; returns the exit code."""
@@ -98,9 +100,12 @@ def _train(training: flags.Training, words: Sequence[str]) -> int:
     diverged = experiment.diverged(resolved, training.workdir, training.only)
   if training.part_of is not None:
     return errors.Diverged.exit_code if diverged else 0
+  failure = _recalibrated(training, resolved)
   report = processes.agreed(lambda: _reported(training.workdir))
   if processes.is_first():
     sys.stderr.write(f'report: {report}\n')
+  if failure is not None:
+    raise failure
   if diverged:
     raise errors.Diverged(f'diverged: {", ".join(diverged)}; see the report')
   return 0
@@ -124,13 +129,48 @@ def _side_by_side(
   return True
 
 
+def _recalibrated(
+  training: flags.Training, resolved: Any
+) -> errors.Failure | None:
+  """Recalibrates what the config asks for; returns why it could not.
+
+  What was trained is to be on the page whether that fails or not.
+  """
+  # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax.storage import run_folder
+  from bn_jax.trained import recalibrate
+
+  for name, seeds in resolved.chosen(training.only).items():
+    if name not in resolved.recalibrate:
+      continue
+    folders = [run_folder.at(training.workdir, name, seed) for seed in seeds]
+    folders = [
+      folder
+      for folder in folders
+      if folder.status == 'done' and not recalibrate.is_done(folder)
+    ]
+    if not folders:
+      continue
+    if processes.count() > 1:
+      _log.warning(
+        '%s is not recalibrated, which one process does: python -m bn_jax '
+        'recalibrate %s', name, folders[0].path.parent,
+      )  # fmt: skip
+      continue
+    request = recalibrate.Request(data_dir=resolved.runs[name].data_dir)
+    try:
+      recalibrate.done(folders, request, _log.info)
+    except errors.Failure as failure:
+      return failure
+  return None
+
+
 def _reported(workdir: str) -> str:
   # Imported late: training need not wait for matplotlib.
   from bn_jax.papers import verify
-  from bn_jax.report import page
 
   path = pathlib.Path(workdir)
-  return str(page.write([path], runs=verify.refresh(path)))
+  return str(commands.draw([path], runs=verify.refresh(path)))
 
 
 def _all_devices(configured: int) -> int:
@@ -148,12 +188,11 @@ def _log_plainly() -> None:
 
   Of several processes the first one speaks; the others only warn.
   """
-  logger = logging.getLogger('bn_jax')
   is_first = processes.is_first()
-  logger.setLevel(logging.INFO if is_first else logging.WARNING)
-  logger.propagate = False
-  if not logger.handlers:
-    logger.addHandler(logging.StreamHandler())
+  _log.setLevel(logging.INFO if is_first else logging.WARNING)
+  _log.propagate = False
+  if not _log.handlers:
+    _log.addHandler(logging.StreamHandler())
 
 
 def _cost(name: str, config: Any) -> str:

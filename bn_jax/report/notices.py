@@ -17,6 +17,7 @@ def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
     *_unfinished(runs),
     *_skipped(runs),
     *_left_out(runs),
+    *_recalibrated(runs),
     *_different(runs),
   ]
 
@@ -72,6 +73,40 @@ def _left_out(runs):
   reasons = [why for run in runs for seed in run.seeds for why in seed.left_out]
   if reasons:
     yield 'Left out:', '; '.join(reasons) + '.'
+
+
+def _recalibrated(runs):
+  """Yields what the test set gives by running averages and by new statistics.
+
+  Of seeds that have not gone on since.
+  """
+  parts, noisy = [], False
+  for run in runs:
+    tests = [
+      seed.population['test']
+      for seed in run.seeds
+      if seed.population and seed.population['step'] == curves.reached(seed)
+    ]
+    if not tests:
+      continue
+    has_accuracy = tests[0]['running'].get('accuracy') is not None
+    value, show = 'loss', '{:.3g}'.format
+    if has_accuracy:
+      value, show = 'accuracy', lambda share: f'{100 * share:.1f} %'
+    running, population = (
+      curves.in_words([test[statistics][value] for test in tests], show)
+      for statistics in ('running', 'population')
+    )
+    parts.append(f'{run.name} {value} {running} and {population}')
+    noisy = noisy or curves.is_noisy(run)
+  if parts:
+    yield (
+      'Recalibrated:',
+      'on the test set, with the running averages of training and with the '
+      f'statistics of training batches taken afterwards: {"; ".join(parts)}.'
+      + ' Running averages of a noisy network were collected with the noise, '
+      'which is off in testing.' * noisy,
+    )
 
 
 def _different(runs):

@@ -5,7 +5,7 @@ import html
 import pathlib
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bn_jax.report import figures, notices, summary
 from bn_jax.report.claims import showing
@@ -25,6 +25,7 @@ def write(
   *,
   runs: Sequence[curves.Run] | None = None,
   title: str | None = None,
+  shown: Callable[[Sequence[canvas.Figure]], Iterable[canvas.Figure]] = iter,
 ) -> pathlib.Path:
   """Writes report.html and figures/ from the records of working directories.
 
@@ -34,6 +35,8 @@ def write(
       several, a folder beside the first that is called after all of them.
     runs: what `read.runs` returns for them; None reads them.
     title: that of the page; None is the names of the working directories.
+    shown: yields the figures that it is given, each when the one before it is
+      drawn, as `host.progress.drawing` does to show that.
 
   Returns:
     The path of the page.
@@ -49,7 +52,9 @@ def write(
   for folder in (output, output / 'figures'):
     files_lib.remove_torn(folder)
   page_figures = figures.every(runs)
-  sections = [_section(figure, output / 'figures') for figure in page_figures]
+  sections = [
+    _section(figure, output / 'figures') for figure in shown(page_figures)
+  ]
   columns = summary.columns(runs)
   for name, rows in (
     ('figures/summary.csv', summary.numbers(runs, columns)),

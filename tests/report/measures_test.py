@@ -24,6 +24,7 @@ from tests.fixtures import (
 )
 
 MEASURES = {**made_up.CONFIG['measures'], **made_up.MORE}
+MEASURES['activations'] = {**MEASURES['activations'], 'unit': True}
 KINDS = (covariate_shift, weights, signal, one_step, unit)
 FAST = {'norm': 'batch', 'scale': 0.1, 'measures': MEASURES}
 SLOW = {'scale': 1.0, 'measures': MEASURES}
@@ -351,6 +352,12 @@ class UnitTest(_Drawn):
     self.assertEqual(
       made.table[2], ('standard', 0, 50, 'conv2', 1, '-0.8', '0.2', '1.2')
     )
+
+  def test_is_drawn_of_the_runs_that_ask_for_it(self):
+    quiet = {**SLOW, 'measures': {**MEASURES, **made_up.CONFIG['measures']}}
+    made = unit.figure(self.runs(a=SLOW, b=quiet))
+    self.assertEqual({row[0] for row in made.table[1:]}, {'a'})
+    self.assertIsNone(unit.figure(self.runs(a=quiet)))
 
   def test_up_and_down_are_moves_alike(self):
     (run,) = self.runs(a=SLOW)

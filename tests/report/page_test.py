@@ -185,7 +185,6 @@ class PageTest(_InAFolder):
       found[3], r'conv2 at the last measurement: standard from -\d'
     )
     self.assertIn('conv2: standard 0.1, batchnorm 0.1', found[4])
-    self.assertIn('standard 0 to 0.6', found[5])
 
   @unrendered
   def test_alternative_texts_of_a_short_run_without_numbers(self):
@@ -268,7 +267,7 @@ class ConditionsTest(_InAFolder):
     above, captions = self.parts({'activations': {'statistics': 'running'}})
     self.assertNotIn('statistics', above)
     self.assertIn('with batch statistics', captions['landscape'])
-    for name in ('activations', 'drift', 'unit'):
+    for name in ('activations', 'drift'):
       self.assertIn('with running statistics', captions[name])
 
   def test_examples_that_all_share(self):
