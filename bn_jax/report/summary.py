@@ -122,7 +122,7 @@ def _settings(runs) -> Iterator[Column]:
       {k: math.nan if v is None else v for k, v in of.items()} for of in values
     ]
     yield Column(
-      _LABELS.get(key, key),
+      _LABELS[key] if key in _LABELS else key,
       texts,
       [_mean(list(of.values())) for of in numbers] if numeric else texts,
       numbers if numeric else [{} for _ in runs],
@@ -226,10 +226,10 @@ def _best(runs, numbers, keys, quantity) -> frozenset[int]:
 
 def _times(runs) -> Iterator[Column]:
   for label, of in (
-    ('Training time', lambda seconds: seconds.get('train', 0.0)),
-    ('Total time', lambda seconds: sum(seconds.values())),
+    ('Training time', lambda seed: seed.seconds.get('train', 0.0)),
+    ('Total time', lambda seed: sum(seed.seconds.values())),
   ):
-    numbers = [{s.seed: of(s.seconds) for s in run.seeds} for run in runs]
+    numbers = [{s.seed: of(s) for s in run.seeds} for run in runs]
     means = [_mean(list(of_run.values())) for of_run in numbers]
     yield Column(label, [f'{mean:.0f} s' for mean in means], means, numbers)
 
