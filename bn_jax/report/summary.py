@@ -8,7 +8,7 @@ where that is known; a cell's `data-value` is what it is sorted by, '' for none.
 import html
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,33 +100,28 @@ def section(runs: Sequence[curves.Run], every: Sequence[Column]) -> str:
 def _settings(runs) -> Iterator[Column]:
   """Yields what runs were trained with, as far as they differ in it."""
   varied = conditions.varied(runs) or _USUAL
-  for key in (*_LABELS, *(key for key in varied if key not in _LABELS)):
-    if key not in varied:
-      continue
-    values = [
-      {seed.seed: conditions.settings(seed).get(key) for seed in run.seeds}
-      for run in runs
-    ]
-    show = '{:,}'.format if key == 'parameters' else conditions.shown
-    texts = [
-      ' or '.join(dict.fromkeys(show(v) for v in of.values() if v is not None))
-      for of in values
-    ]
-    numeric = all(
-      isinstance(value, int | float) and not isinstance(value, bool)
-      for of in values
-      for value in of.values()
-      if value is not None
-    )
-    numbers = [
-      {k: math.nan if v is None else v for k, v in of.items()} for of in values
-    ]
-    yield Column(
-      _LABELS[key] if key in _LABELS else key,
-      texts,
-      [_mean(list(of.values())) for of in numbers] if numeric else texts,
-      numbers if numeric else [{} for _ in runs],
-    )
+  labels = {key: label for key, label in _LABELS.items() if key in varied}
+  labels |= {key: key for key in varied if key not in labels}
+  for key, label in labels.items():
+    yield _setting(runs, key, label)
+
+
+def _setting(runs, key: str, label: str) -> Column:
+  """Returns the column of a key: of numbers, if all of its values are."""
+  values = [
+    {seed.seed: conditions.settings(seed).get(key) for seed in run.seeds}
+    for run in runs
+  ]
+  values = [
+    {seed: value for seed, value in of.items() if value is not None}
+    for of in values
+  ]
+  show = '{:,}'.format if key == 'parameters' else conditions.shown
+  texts = [' or '.join(dict.fromkeys(map(show, of.values()))) for of in values]
+  types = {type(value) for of in values for value in of.values()}
+  if types <= {int, float}:
+    return Column(label, texts, [_mean(of.values()) for of in values], values)
+  return Column(label, texts, texts, [{} for _ in runs])
 
 
 def _steps(runs) -> Column:
@@ -181,7 +176,7 @@ def _in_words(run, numbers, quantity) -> tuple[str, float]:
   return text, _mean(values)
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Iterable[float]) -> float:
   """Returns the mean of what is not nan; nan if nothing else is there."""
   values = [value for value in values if not math.isnan(value)]
   return float(np.mean(values)) if values else math.nan
@@ -230,7 +225,7 @@ def _times(runs) -> Iterator[Column]:
     ('Total time', lambda seed: sum(seed.seconds.values())),
   ):
     numbers = [{s.seed: of(s) for s in run.seeds} for run in runs]
-    means = [_mean(list(of_run.values())) for of_run in numbers]
+    means = [_mean(of_run.values()) for of_run in numbers]
     yield Column(label, [f'{mean:.0f} s' for mean in means], means, numbers)
 
 
