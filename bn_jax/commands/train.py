@@ -18,8 +18,6 @@ from bn_jax.config import parser as parser_lib
 from bn_jax.host import environment, processes, signals
 
 _log = logging.getLogger('bn_jax')
-# What opens a file where `sys.platform` is this; elsewhere xdg-open.
-_OPENERS = {'darwin': 'open', 'win32': 'start'}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -178,12 +176,12 @@ def _reported(workdir: str) -> list[str]:
   path = pathlib.Path(workdir)
   runs = verify.refresh(path) or read.runs([path])
   page = commands.draw([path], runs=runs)
-  opener = _OPENERS.get(sys.platform, 'xdg-open')
-  return [
-    *terminal.table(runs),
-    f'report: {page}',
-    f'open it: {opener} {shlex.quote(str(page))}',
-  ]
+  openers = {'darwin': 'open', 'win32': 'start', 'linux': 'xdg-open'}
+  lines = [*terminal.table(runs), f'report: {page}']
+  if sys.platform in openers:
+    opener = openers[sys.platform]
+    lines.append(f'open it: {opener} {shlex.quote(str(page))}')
+  return lines
 
 
 def _all_devices(configured: int) -> int:
