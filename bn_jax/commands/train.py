@@ -7,6 +7,7 @@
 import argparse
 import logging
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -101,9 +102,9 @@ def _train(training: flags.Training, words: Sequence[str]) -> int:
   if training.part_of is not None:
     return errors.Diverged.exit_code if diverged else 0
   failure = _recalibrated(training, resolved)
-  report = processes.agreed(lambda: _reported(training.workdir))
+  lines = processes.agreed(lambda: _reported(training.workdir))
   if processes.is_first():
-    sys.stderr.write(f'report: {report}\n')
+    sys.stderr.write(''.join(f'{line}\n' for line in lines))
   if failure is not None:
     raise failure
   if diverged:
@@ -165,12 +166,22 @@ def _recalibrated(
   return None
 
 
-def _reported(workdir: str) -> str:
+def _reported(workdir: str) -> list[str]:
+  """Writes the page; returns a table of its runs, and where it is."""
   # Imported late: training need not wait for matplotlib.
   from bn_jax.papers import verify
+  from bn_jax.report import terminal
+  from bn_jax.report.results import read
 
   path = pathlib.Path(workdir)
-  return str(commands.draw([path], runs=verify.refresh(path)))
+  runs = verify.refresh(path) or read.runs([path])
+  page = commands.draw([path], runs=runs)
+  openers = {'darwin': 'open', 'win32': 'start', 'linux': 'xdg-open'}
+  lines = [*terminal.table(runs), f'report: {page}']
+  if sys.platform in openers:
+    opener = openers[sys.platform]
+    lines.append(f'open it: {opener} {shlex.quote(str(page))}')
+  return lines
 
 
 def _all_devices(configured: int) -> int:

@@ -1,6 +1,7 @@
 """Tells what to know before reading the numbers, and where these come from."""
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 
 from bn_jax.report import figures
@@ -82,21 +83,16 @@ def _recalibrated(runs):
   """
   parts, noisy = [], False
   for run in runs:
-    tests = [
-      seed.population['test']
-      for seed in run.seeds
-      if seed.population and seed.population['step'] == curves.reached(seed)
-    ]
-    if not tests:
-      continue
-    has_accuracy = tests[0]['running'].get('accuracy') is not None
-    value, show = 'loss', '{:.3g}'.format
-    if has_accuracy:
-      value, show = 'accuracy', lambda share: f'{100 * share:.1f} %'
+    read = curves.of_population
+    value, show = 'accuracy', lambda share: f'{100 * share:.1f} %'
+    if all(math.isnan(read(seed, value)) for seed in run.seeds):
+      value, show = 'loss', '{:.3g}'.format
     running, population = (
-      curves.in_words([test[statistics][value] for test in tests], show)
-      for statistics in ('running', 'population')
+      curves.in_words([read(s, value, kind) for s in run.seeds], show)
+      for kind in ('running', 'population')
     )
+    if all(math.isnan(read(seed, value)) for seed in run.seeds):
+      continue
     parts.append(f'{run.name} {value} {running} and {population}')
     noisy = noisy or curves.is_noisy(run)
   if parts:
