@@ -43,4 +43,19 @@ def load(
   )
 
 
+def plot(result: Any, **keywords: Any) -> Any:
+  """Draws what a function of `bn_jax.analysis` returned, in the page's style.
+
+    figure = bn_jax.plot(analysis.along_gradient(loss, params, sizes))
+    bn_jax.plot({'batch': of_batch, 'none': of_none})  # a colour each
+
+  Returns:
+    a Matplotlib figure; see `bn_jax.report.plot.plot`, also for the keywords
+    `layers` and `coordinates`.
+  """
+  from bn_jax.report import plot as plot_lib
+
+  return plot_lib.plot(result, **keywords)
+
+
 _refuse_module()
