@@ -15,6 +15,7 @@ from bn_jax.report.results import curves, seeds
 
 # Of panels abreast at most, on a page and on a telephone.
 ABREAST = (4, 2)
+FRAMES = 60  # of a slider at most: a page holds the numbers of each
 
 
 class Axis(NamedTuple):
@@ -75,13 +76,13 @@ class Curve(NamedTuple):
   """What one seed has of a quantity along an axis.
 
   Attributes:
-    seed: its number.
+    seed: its number; None of what is of no seed.
     x, y: [T].
     high: [T], the upper edge of a band whose lower edge is y; None of a line.
     step: of the look, where x is not the step.
   """
 
-  seed: int
+  seed: int | None
   x: np.ndarray
   y: np.ndarray
   high: np.ndarray | None = None
@@ -101,6 +102,7 @@ class Lines(NamedTuple):
       the points themselves thin; 1 is none.
     paired: whether point i of a seed belongs to point i of the others, whose x
       may differ.
+    names: of the whole numbers from 1 on, where these are x.
   """
 
   key: int | None
@@ -109,6 +111,7 @@ class Lines(NamedTuple):
   style: str = 'line'
   window: int = 1
   paired: bool = False
+  names: tuple[str, ...] = ()
 
 
 class Bars(NamedTuple):
@@ -171,6 +174,8 @@ class Cells(NamedTuple):
     values: [Y, X]; nan stays white.
     written: whether numbers stand in cells that have room.
     step: of the look, where x is not the step.
+    seed: its number, or 'mean'.
+    at_x, at_y: [X] and [Y], of what the values are; None is of the middles.
   """
 
   quantity: str
@@ -180,6 +185,9 @@ class Cells(NamedTuple):
   scale: Scale
   written: bool = False
   step: int | None = None
+  seed: int | str = ''
+  at_x: np.ndarray | None = None
+  at_y: np.ndarray | None = None
 
 
 class Fan(NamedTuple):
@@ -309,6 +317,13 @@ class Figure(NamedTuple):
   def panels(self) -> list[Panel]:
     """Returns the panels that are drawn, row by row."""
     return [panel for row in self.rows for panel in row if panel is not None]
+
+
+def hidden(panel: Panel) -> Panel:
+  """Returns a panel whose lines stand in the table alone."""
+  lines = (mark for mark in panel.marks if isinstance(mark, Lines))
+  marks = tuple(mark._replace(style='hidden') for mark in lines)
+  return panel._replace(marks=marks)
 
 
 def keys_of(indexed: Iterable[tuple[int, curves.Run]]) -> tuple[Key, ...]:

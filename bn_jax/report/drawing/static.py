@@ -121,9 +121,9 @@ def _label(axis, figure: record.Figure, row: int, column: int) -> None:
     canvas.label_top(axis, title, panel.note)
   below = figure.rows[row + 1] if row + 1 < len(figure.rows) else ()
   lowest = column >= len(below) or below[column] is None
-  is_told = figure.shares and not lowest and below[column].x == panel.x
+  is_told = not lowest and below[column].x.label == panel.x.label
   axis.set_xlabel('' if is_told else panel.x.label)
-  if is_told:
+  if is_told and figure.shares:
     axis.tick_params(labelbottom=False)
   if figure.shares:
     canvas.label_left(axis, panel.y.label)
@@ -153,12 +153,12 @@ def _diverged(panel: record.Panel, keys: Sequence[record.Key]) -> list:
 def _scale(axis, panel: record.Panel, narrow: bool) -> None:
   """Makes axes logarithmic, and sets their ends and ticks."""
   for which, of in (('x', panel.x), ('y', panel.y)):
+    count = canvas.ticks_below(narrow) if which == 'x' else 9
     if of.logarithmic:
-      count = canvas.ticks_below(narrow) if which == 'x' else 9
       canvas.scale_logarithmically(axis, which, count)
     scale = axis.xaxis if which == 'x' else axis.yaxis
     if of.limits is not None:
-      _limit(axis, which, of)
+      _limit(axis, which, of, count)
     if of.percent:
       scale.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
     if of.names:
@@ -170,7 +170,7 @@ def _scale(axis, panel: record.Panel, narrow: bool) -> None:
         axis.tick_params('x', rotation=90)
 
 
-def _limit(axis, which: str, of: record.Axis) -> None:
+def _limit(axis, which: str, of: record.Axis, count: int) -> None:
   low, high = getattr(axis, f'get_{which}lim')()
   lowest, highest = of.limits
   if not of.fixed:
@@ -178,7 +178,7 @@ def _limit(axis, which: str, of: record.Axis) -> None:
   if lowest < highest:
     getattr(axis, f'set_{which}lim')(lowest, highest)
   if of.logarithmic and getattr(axis, f'get_{which}scale')() == 'log':
-    canvas.label_logarithmically(axis, which)
+    canvas.label_logarithmically(axis, which, count)
 
 
 def means(mark: record.Lines | record.Bars, y: record.Axis) -> list[seeds.Mean]:

@@ -58,7 +58,8 @@ def of(figure: record.Figure) -> list[Sequence]:
 def alternative(figure: record.Figure) -> str:
   """Returns what a figure shows, for those who cannot see it.
 
-  Of the first panel with lines: from which value to which each line goes.
+  Of the first panel, or the first of each run: from which value to which each
+  line goes, or what colours or histograms span.
   """
   labels = dict.fromkeys(panel.y.label for panel in figure.panels)
   against = dict.fromkeys(panel.x.label for panel in figure.panels)
@@ -71,10 +72,13 @@ def alternative(figure: record.Figure) -> str:
   finds = []
   for panel in figure.panels:
     for mark in panel.marks:
-      if isinstance(mark, record.Lines) and mark.style == 'line':
-        finds += _ends_of(panel, mark, names)
+      if isinstance(mark, record.Lines):
+        is_told = mark.style == 'line' and mark.key is not None
+        finds += _ends_of(panel, mark, names) if is_told else ()
       elif hasattr(mark, 'scale'):
         finds += _range_of(panel, mark)
+      elif isinstance(mark, record.Ridges):
+        finds.append(_middle_of(panel, mark))
     if finds and (not panel.run or len(finds) >= len(figure.keys)):
       break
   return ' '.join([text, *finds])
@@ -144,11 +148,13 @@ def as_csv(rows: Sequence[Sequence]) -> bytes:
 
 
 def _count(panel: record.Panel) -> int:
-  return sum(
-    len(curve.x)
+  counts = (
+    np.size(mark.heights)
+    if isinstance(mark, record.Ridges)
+    else sum(len(curve.x) for curve in getattr(mark, 'curves', ()))
     for mark in panel.marks
-    for curve in getattr(mark, 'curves', ())
   )
+  return sum(counts)
 
 
 def _told(panel, mark, names, every: int) -> Iterator[dict]:
@@ -165,11 +171,12 @@ def _told(panel, mark, names, every: int) -> Iterator[dict]:
 
 def _of_lines(panel, mark, every: int) -> Iterator[dict]:
   parts = [(c.seed, c.x, (c.y, c.high), c.step) for c in mark.curves]
-  is_shown = getattr(mark, 'style', '') != 'hidden'
-  if len({curve.seed for curve in mark.curves}) > 1 and is_shown:
+  is_line = isinstance(mark, record.Lines)
+  several = len({curve.seed for curve in mark.curves}) > 1
+  if several and not (is_line and mark.style == 'hidden'):
     # Of the points themselves, not of their trailing mean.
-    plain = mark._replace(window=1) if hasattr(mark, 'window') else mark
-    edges = static.means(plain, panel.y)
+    raw = mark._replace(window=1) if is_line else mark
+    edges = static.means(raw, panel.y)
     kinds = ['mean']
     if seeds.shows_interval(len(mark.curves)):
       kinds += ['low', 'high']
@@ -183,10 +190,11 @@ def _of_lines(panel, mark, every: int) -> Iterator[dict]:
       edges = [(mark.quantity + end, y) for end, y in zip(_ENDS, (low, high))]
     stride = every if len(x) > _SHORT else 1
     for quantity, values in edges:
-      fixed = {'seed': seed, 'quantity': quantity}
+      fixed = {'seed': '' if seed is None else seed, 'quantity': quantity}
       if step is not None:
         fixed['step'] = step
-      for at, value in zip(_places(x[::stride]), digits(values[::stride])):
+      places = _places(x[::stride], getattr(mark, 'names', ()))
+      for at, value in zip(places, digits(values[::stride])):
         yield {**fixed, panel.x.name: at, 'value': value}
 
 
@@ -200,9 +208,12 @@ def _of_references(panel, mark, every: int) -> Iterator[dict]:
 
 
 def _of_cells(panel, mark, every: int) -> Iterator[dict]:
-  middles = [_middles(edges, axis) for edges, axis in (
-    (mark.x, panel.x), (mark.y, panel.y))]  # fmt: skip
-  yield from _on_plane(panel, mark, *middles, mark.values.T, {})
+  places = [
+    _middles(edges, axis) if at is None else _places(at)
+    for edges, at, axis in (
+      (mark.x, mark.at_x, panel.x), (mark.y, mark.at_y, panel.y))
+  ]  # fmt: skip
+  yield from _on_plane(panel, mark, *places, mark.values.T, {'seed': mark.seed})
 
 
 def _of_contours(panel, mark, every: int) -> Iterator[dict]:
@@ -234,7 +245,7 @@ def _on_plane(panel, mark, x, y, values_XY, fixed) -> Iterator[dict]:
 def _of_ridges(panel, mark, every: int) -> Iterator[dict]:
   middles = digits((mark.edges[1:] + mark.edges[:-1]) / 2)
   for step, heights in zip(mark.steps, mark.heights):
-    for at, value in zip(middles, digits(heights)):
+    for at, value in zip(middles[::every], digits(heights[::every])):
       yield {
         'seed': mark.seed, 'step': step, panel.x.name: at,
         'quantity': mark.quantity, 'value': value,
@@ -261,9 +272,11 @@ def _middles(edges: np.ndarray, axis: record.Axis) -> list[str]:
   return digits((edges[1:] + edges[:-1]) / 2)
 
 
-def _places(x: np.ndarray) -> list:
-  """Returns where points are, whole numbers whole."""
+def _places(x: np.ndarray, names: Sequence[str] = ()) -> list:
+  """Returns where points are, whole numbers whole, or the names of these."""
   x = np.asarray(x, float)
+  if names:
+    return [names[int(number) - 1] for number in x]
   is_whole = np.array_equal(x, np.round(x), equal_nan=True)
   if is_whole and np.isfinite(x).all():
     return list(map(int, x))
@@ -290,6 +303,18 @@ def _range_of(panel, mark) -> list[str]:
   if not len(values):
     return [f'{whose}: nothing finite.']
   return [f'{whose}: {values.min():.3g} to {values.max():.3g}.']
+
+
+def _middle_of(panel, mark: record.Ridges) -> str:
+  """Returns 'batch, conv1, at step 100: the middle 70 % from -1 to 1.1.'"""
+  below = np.cumsum(mark.heights[-1] * np.diff(mark.edges))
+  below = np.concatenate([[0], below]) / max(below[-1], 1e-12)
+  low, high = np.interp([0.15, 0.85], below, mark.edges)
+  whose = ', '.join(filter(None, (panel.run, panel.about)))
+  return (
+    f'{whose}, at step {mark.steps[-1]}: the middle 70 % from {low:.3g} to '
+    f'{high:.3g}.'
+  )
 
 
 def _listed(texts: Iterable[str]) -> str:

