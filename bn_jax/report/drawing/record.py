@@ -269,6 +269,7 @@ class Panel(NamedTuple):
     note: below the title.
     run: the name of the run of which all of it is; '' of several.
     about: what its rows are of in the table, such as a layer.
+    diverged: the steps at which seeds of `run` did, where no key is a run.
   """
 
   x: Axis
@@ -278,6 +279,7 @@ class Panel(NamedTuple):
   note: str = ''
   run: str = ''
   about: str = ''
+  diverged: tuple[int, ...] = ()
 
 
 class Figure(NamedTuple):
@@ -329,16 +331,16 @@ def hidden(panel: Panel) -> Panel:
 def keys_of(indexed: Iterable[tuple[int, curves.Run]]) -> tuple[Key, ...]:
   """Returns the keys of (index, run)."""
   return tuple(
-    Key(
-      index,
-      run.name,
-      diverged=tuple(
-        seed.manifest['step']
-        for seed in run.seeds
-        if seed.manifest['status'] == 'diverged'
-      ),
-    )
-    for index, run in indexed
+    Key(index, run.name, diverged=divergences(run)) for index, run in indexed
+  )
+
+
+def divergences(run: curves.Run) -> tuple[int, ...]:
+  """Returns the steps at which seeds of a run diverged."""
+  return tuple(
+    seed.manifest['step']
+    for seed in run.seeds
+    if seed.manifest['status'] == 'diverged'
   )
 
 

@@ -287,8 +287,15 @@ def _ends_of(panel, mark: record.Lines, names) -> list[str]:
   """Returns 'batch, conv1: 2.3 to 0.01.'"""
   texts = []
   for edge in static.means(mark, panel.y):
-    finite = edge.mean[np.isfinite(edge.mean)]
-    texts.append(f'{finite[0]:.3g} to {finite[-1]:.3g}' if len(finite) else '')
+    finite_T = np.isfinite(edge.mean)
+    x, y = edge.x[finite_T], edge.mean[finite_T]
+    texts.append(f'{y[0]:.3g} to {y[-1]:.3g}' if len(y) else '')
+    if len(y) and panel.x.name != record.STEPS.name and not mark.names:
+      texts[-1] = f'{y[0]:.3g} at {x[0]:.3g} to {y[-1]:.3g} at {x[-1]:.3g}'
+      # A barrier or a valley: what such lines are drawn for.
+      for word, place in (('lowest', y.argmin()), ('highest', y.argmax())):
+        if 0 < place < len(y) - 1:
+          texts[-1] += f', {word} {y[place]:.3g} at {x[place]:.3g}'
   whose = (panel.run, names.get(mark.key), panel.about or panel.title)
   whose = ', '.join(dict.fromkeys(filter(None, whose)))
   if not any(texts):
