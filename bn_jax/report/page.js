@@ -783,7 +783,7 @@ const DRAW = {
   lines(plot, mark, shape) {
     const look = plot.view.look(mark.key);
     const { edges, seeds, points, thin, times } = shape;
-    if (seeds[0].high) { bandOf(plot, shape, look); return; }
+    if (seeds[0].high) { bandOf(plot, shape, look, mark.style); return; }
     const [edge] = edges;
     const hasMean = edge?.mean.some((mean) => mean !== null);
     for (const { x, y } of points) {
@@ -896,9 +896,10 @@ const DRAW = {
 };
 
 /** Draws a band: between the means of its edges, or of each seed. */
-function bandOf(plot, { edges, thin, times }, look) {
+function bandOf(plot, { edges, thin, times }, look, kind) {
+  const fill = kind === 'further' ? 0.25 : 0.5;
   const style = (count) => ({
-    ...filled(look, 0.5 / count), stroke: tone(look), 'stroke-width': 0.4 });
+    ...filled(look, fill / count), stroke: tone(look), 'stroke-width': 0.4 });
   const [low, high] = edges;
   if (high) area(plot, low.x, low.mean, high.mean, style(1), times);
   for (const edge of edges) interval(plot, edge, look, times);
@@ -917,7 +918,8 @@ function divergences(plot) {
   const { panel, view, height } = plot;
   const present = new Set(plot.shapes.map(([mark]) => mark.key));
   let last = -Infinity;
-  for (const { run, label, index, diverged } of view.data.keys) {
+  const own = { run: true, label: panel.run, diverged: panel.diverged };
+  for (const { run, label, index, diverged } of [...view.data.keys, own]) {
     const isHere = panel.run ? label === panel.run : present.has(index);
     if (!run || panel.x.name !== 'step' || !isHere) continue;
     for (const step of isShown(label) ? diverged : []) {

@@ -218,7 +218,8 @@ def _lines(axis, mark: record.Lines, panel: record.Panel) -> None:
   if len(edges) == 2:
     strokes.band(
       axis, edges[0].x, edges[0].mean, edges[1].mean, mark.key,
-      alpha=0.5, linewidth=0.4,
+      # A line in the same colour lies on a further one.
+      alpha=0.25 if mark.style == 'further' else 0.5, linewidth=0.4,
     )  # fmt: skip
     for edge in edges:
       _around(axis, mark, edge, ())

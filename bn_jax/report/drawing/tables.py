@@ -224,8 +224,9 @@ def _of_contours(panel, mark, every: int) -> Iterator[dict]:
   if mark.way is not None:
     for step, (x, y), value in zip(mark.way_steps, mark.way, mark.way_values):
       x, y, value = digits((x, y, value))
+      name = f'{mark.quantity}_of_checkpoint'
       yield {
-        **fixed, 'step': step, 'quantity': f'{mark.quantity}_of_checkpoint',
+        **fixed, 'step': int(step), 'quantity': name,
         panel.x.name: x, panel.y.name: y, 'value': value,
       }  # fmt: skip
 
@@ -294,7 +295,7 @@ def _ends_of(panel, mark: record.Lines, names) -> list[str]:
       texts[-1] = f'{y[0]:.3g} at {x[0]:.3g} to {y[-1]:.3g} at {x[-1]:.3g}'
       # A barrier or a valley: what such lines are drawn for.
       for word, place in (('lowest', y.argmin()), ('highest', y.argmax())):
-        if 0 < place < len(y) - 1:
+        if f' {y[place]:.3g} at ' not in f' {texts[-1]}':
           texts[-1] += f', {word} {y[place]:.3g} at {x[place]:.3g}'
   whose = (panel.run, names.get(mark.key), panel.about or panel.title)
   whose = ', '.join(dict.fromkeys(filter(None, whose)))

@@ -47,8 +47,8 @@ def figure(
   what = quantities.caption(entry)
   what = what or f'The quantities that the measure {measure} recorded.'
   keys = _keys(entry, every)
-  panels = [_row(entry, quantity, keys) for quantity in every]
-  flat = [panel for row in panels for panel in row]
+  panels = [_row(entry, quantity, keys, once) for quantity in every]
+  drawn, left_out = panels[:_ROWS], panels[_ROWS:]
   return record.Figure(
     # A user's has a ':' in its name, which no file can have everywhere.
     name=f'{re.sub("[_:.]", "-", measure)}{entry.suffix}',
@@ -56,16 +56,23 @@ def figure(
     caption=f'{what} '
     f'{looks.told(entry) if once else _how(rows)}'
     f'{_left_out(every)}{looks.circumstances(entry)}',
-    rows=() if once else tuple(panels[:_ROWS]),
+    rows=() if once else tuple(drawn),
     keys=keys,
-    undrawn=(
-      *(flat if once else sum(panels[_ROWS:], ())),
-      *_of_seeds(entry, every),
-    ),
-    numbers=tables.numbers(flat, keys, entry.runs, lambda panel: panel.y.label)
-    if once
-    else (),
+    undrawn=sum(panels if once else left_out, ())
+    + (() if once else tuple(_of_seeds(entry, every))),
+    numbers=_numbers(entry, sum(drawn, ()), keys) if once else (),
   )
+
+
+def _numbers(entry, panels, keys) -> list[Sequence[str]]:
+  """Returns what one look has found: a line a quantity and layer."""
+  header, *rows = tables.numbers(
+    panels, keys, entry.runs, lambda panel: panel.y.label
+  )
+  return [
+    header,
+    *([label.removesuffix(f', {_WHOLE}'), *row] for label, *row in rows),
+  ]
 
 
 def _is_map(quantity: quantities.Quantity) -> bool:
@@ -97,22 +104,24 @@ def _keys(
   entry: looks.Entry, every: Sequence[quantities.Quantity]
 ) -> tuple[record.Key, ...]:
   """Returns the keys of the runs; of the layers that are lines, if some are."""
-  if not any(quantity.layers for quantity in every[:_ROWS]):
-    return record.keys_of(entry.indexed)
   lines = [quantity for quantity in every if not _is_map(quantity)]
   names = dict.fromkeys(layer for q in lines for layer in q.layers)
+  if not lines or not any(quantity.layers for quantity in every):
+    return record.keys_of(entry.indexed)
   if not all(quantity.layers for quantity in lines):
     names[_WHOLE] = None
   return record.names(list(names))
 
 
-def _row(entry, quantity, keys) -> tuple[record.Panel, ...]:
+def _row(entry, quantity, keys, once: bool) -> tuple[record.Panel, ...]:
   """Returns a panel of all runs; or a panel a run, of layers."""
   axis = record.Axis(quantity.label, quantity.name, within=quantity.within)
   if all(key.run for key in keys) and not quantity.layers:
-    marks = [
-      m for i, run in entry.indexed for m in _band(i, run, entry.name, quantity)
-    ]
+    marks = (
+      mark
+      for index, run in entry.indexed
+      for mark in _band(index, run, entry, quantity)
+    )
     return (record.Panel(record.STEPS, axis, tuple(marks)),)
   if _is_map(quantity):
     panels = _maps(entry, quantity)
@@ -120,39 +129,48 @@ def _row(entry, quantity, keys) -> tuple[record.Panel, ...]:
     of_label = {key.label: key.index for key in keys}
     panels = tuple(
       record.Panel(
-        record.STEPS, axis, tuple(_lines(entry, run, quantity, of_label))
+        record.STEPS, axis,
+        tuple(_lines(entry, run, quantity, of_label, once)),
       )
       for run in entry.runs
-    )
+    )  # fmt: skip
+  are_runs = all(key.run for key in keys)
   return tuple(
     panel._replace(
-      title=run.name, run=run.name, diverged=record.divergences(run)
+      title=run.name,
+      run=run.name,
+      diverged=() if are_runs else record.divergences(run),
     )
     for run, panel in zip(entry.runs, panels)
   )
 
 
-def _band(index: int, run: curves.Run, entry: str, quantity):
-  """Returns a line of a run; or the band of several numbers a look."""
-  every = [quantities.curve(seed, entry, quantity.name) for seed in run.seeds]
+def _band(
+  key: int, run: curves.Run, entry: looks.Entry, quantity, layer: str = ''
+) -> Iterator[record.Lines]:
+  """Yields a line of a run; or the band of several numbers a look."""
+  name = quantity.recorded_as(layer)
+  every = [quantities.curve(seed, entry.name, name) for seed in run.seeds]
   is_line = all(np.array_equal(c.low, c.high, equal_nan=True) for c in every)
 
   def read(seed: curves.Seed):
-    curve = quantities.curve(seed, entry, quantity.name)
+    curve = quantities.curve(seed, entry.name, name)
     return (curve.step, curve.high) if is_line else curve
 
-  return record.lines(index, quantity.name, run, read)
+  yield from record.lines(key, quantity.name, run, read)
 
 
 def _lines(
-  entry: looks.Entry, run: curves.Run, quantity, of_label: Mapping[str, int]
+  entry: looks.Entry, run, quantity, of_label: Mapping[str, int], once: bool
 ) -> Iterator[record.Lines]:
-  """Yields a line a layer, of the largest number."""
+  """Yields a line a layer, of the largest number; of one look all numbers."""
   for layer in quantity.layers or ('',):
-    yield from record.lines(
-      of_label[layer or _WHOLE], quantity.name, run,
-      _reader(entry, quantity.recorded_as(layer), 'high'),
-    )  # fmt: skip
+    key = of_label[layer or _WHOLE]
+    if once or not layer:
+      yield from _band(key, run, entry, quantity, layer)
+    else:
+      read = _reader(entry, quantity.recorded_as(layer), 'high')
+      yield from record.lines(key, quantity.name, run, read)
 
 
 def _reader(entry: looks.Entry, name: str, end: str):
