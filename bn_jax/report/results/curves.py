@@ -299,6 +299,20 @@ def recorded(seed: Seed, name: str, value: str) -> bool:
   return series is not None and value in series.values
 
 
+def line(
+  seed: Seed, name: str, value: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns (steps, values), [T] each, of several numbers a look the first.
+
+  None where the entry has not recorded the value.
+  """
+  if not recorded(seed, name, value):
+    return None
+  step_T = seed.series[name].step
+  values_T = np.asarray(seed.series[name].values[value], float)
+  return step_T, values_T.reshape(len(step_T), -1)[:, 0]
+
+
 def mean_over(seeds: Sequence[Seed], read: Callable[[Seed], float]) -> float:
   """Returns the mean over seeds of `read`, where finite; nan if nowhere."""
   values = [value for seed in seeds if np.isfinite(value := read(seed))]
