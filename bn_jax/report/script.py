@@ -32,7 +32,10 @@ def text() -> str:
 
 
 def _joined(code: str) -> str:
-  return _MARKS.sub(r'\1', re.sub(' +', ' ', code))
+  code = _MARKS.sub(r'\1', re.sub(' +', ' ', code))
+  code = re.sub(r'[;,](?=[}\])])', '', code)
+  code = re.sub(r'\bconst ', 'let ', code)
+  return re.sub(r'(?<![\w$])\((\w+)\)=>', r'\1=>', code)
 
 
 def policy() -> str:

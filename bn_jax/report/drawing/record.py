@@ -31,6 +31,7 @@ class Axis(NamedTuple):
     fixed: whether `limits` are the ends whatever is drawn.
     percent: whether 0.5 is 50 %.
     names: of the whole numbers from 1 on, where these are the values.
+    ticks: where they are, as far as there is room; () is round numbers.
   """
 
   label: str
@@ -41,6 +42,7 @@ class Axis(NamedTuple):
   fixed: bool = False
   percent: bool = False
   names: tuple[str, ...] = ()
+  ticks: tuple[float, ...] = ()
 
 
 STEPS = Axis('Training step', 'step')

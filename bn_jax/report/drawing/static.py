@@ -17,6 +17,7 @@ _FAN_LIGHTEST = 0.85  # of a map's colours: a yellow line on white is not seen
 _RIDGE = 1.6  # height in distances between two: neighbours overlap
 _CELL = 0.33  # inches of a cell with a number of two digits
 _BRIGHT = 0.6  # of a map's colours: letters on brighter ones are black
+_TICK = 0.11  # share of an axis that a tick with its label needs
 _GREY = 6  # index of the colour of what is of no key
 _NAMED = 16  # names at most on an axis: more would overlap
 _LEVELS = 16  # of a surface, between its ends
@@ -164,6 +165,9 @@ def _scale(axis, panel: record.Panel, narrow: bool) -> None:
     scale = axis.xaxis if which == 'x' else axis.yaxis
     if of.limits is not None:
       _limit(axis, which, of, count)
+    if of.ticks:
+      scale.set_ticks(roomy(of), list(map('{:g}'.format, roomy(of))))
+      scale.set_minor_locator(ticker.NullLocator())
     if of.percent:
       scale.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
     if of.names:
@@ -173,6 +177,20 @@ def _scale(axis, panel: record.Panel, narrow: bool) -> None:
         scale.set_major_locator(ticker.MaxNLocator(integer=True))
       if which == 'x':
         axis.tick_params('x', rotation=90)
+
+
+def roomy(of: record.Axis) -> list[float]:
+  """Returns the ticks of an axis with limits that are not too close."""
+  place = math.log if of.logarithmic else float
+  low, high = map(place, of.limits)
+  ticks = []
+  for tick in of.ticks:
+    at = place(tick)
+    if low <= at <= high and (
+      not ticks or at - place(ticks[-1]) >= _TICK * (high - low)
+    ):
+      ticks.append(tick)
+  return ticks
 
 
 def _limit(axis, which: str, of: record.Axis, count: int) -> None:
