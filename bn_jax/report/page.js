@@ -616,17 +616,6 @@ function axes(plot) {
 const labelOf = (axis) =>
   axis.name === 'step' ? state.unit : axis.label;
 
-/** Returns the numbers that lie on a scale, so many pixels apart. */
-function apartBy(all, scale, room) {
-  let last = -Infinity;
-  return all.filter((of) => {
-    const isApart = of >= scale.low && of <= scale.high
-      && Math.abs(scale(of) - last) >= room;
-    if (isApart) last = scale(of);
-    return isApart;
-  });
-}
-
 /** Draws the grid and the ticks of an axis, with numbers or names. */
 function axisTicks(plot, which) {
   const { panel, width, height } = plot;
@@ -634,9 +623,8 @@ function axisTicks(plot, which) {
   const scale = plot[which];
   const isX = which === 'x';
   const { names } = axis;
-  let all = ticks(scale, isX ? width / 60 + 1 : height > 170 ? 6 : 4);
-  const own = apartBy(axis.ticks, scale, isX ? 34 : 14);
-  if (own.length > 1 || axis.ticks.length === 1) all = own;
+  let all = axis.ticks
+    || ticks(scale, isX ? width / 60 + 1 : height > 170 ? 6 : 4);
   let text = (of) => axis.percent ? `${short(of * 100)} %` : short(of);
   if (names.length) {
     const stride = Math.ceil(names.length / 16);
@@ -725,7 +713,10 @@ const filled = (look, opacity) => ({
 const DRAW = {
   lines(plot, mark, look, shape) {
     const { edges, seeds, points, thin, times } = shape;
-    if (seeds[0].high) { bandOf(plot, shape, look, mark.style); return; }
+    if (seeds[0].high) {
+      bandOf(plot, shape, look, mark.style === 'line' ? 0.5 : 0.25);
+      return;
+    }
     const [edge] = edges;
     const hasMean = edge?.mean.some((mean) => mean !== null);
     for (const { x, y } of points) {
@@ -833,10 +824,9 @@ const DRAW = {
 };
 
 /** Draws a band: between the means of its edges, or of each seed. */
-function bandOf(plot, { edges, thin, times }, look, kind) {
-  const fill = kind === 'further' ? 0.25 : 0.5;
+function bandOf(plot, { edges, thin, times }, look, alpha) {
   const style = (count) => ({
-    ...filled(look, fill / count), stroke: tone(look), 'stroke-width': 0.4 });
+    ...filled(look, alpha / count), stroke: tone(look), 'stroke-width': 0.4 });
   const [low, high] = edges;
   for (const edge of edges) interval(plot, edge, look, times);
   if (high) area(plot, low.x, low.mean, high.mean, style(1), times);
@@ -854,8 +844,8 @@ function interval(plot, { x, low, high }, look, times) {
 function divergences(plot) {
   const { panel, view, height } = plot;
   let last = -Infinity;
-  const own = { run: true, label: panel.run, diverged: panel.diverged };
-  for (const { run, label, index, diverged } of [...view.data.keys, own]) {
+  for (const { run, label, index, diverged } of [
+    ...view.data.keys, { ...panel, label: panel.run }]) {
     const isHere = panel.run ? label === panel.run
       : plot.shapes.some(([mark]) => mark.key === index);
     if (!run || panel.x.name !== 'step' || !isHere) continue;

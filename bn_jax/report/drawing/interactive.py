@@ -137,8 +137,10 @@ def _panel(panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
 def _axis(axis: record.Axis) -> dict[str, Any]:
   # JSON has no infinity.
   label = axis.label.replace('\n', ' ')
-  return {**axis._asdict(), 'label': label, 'within': axis.within and [
-    end if math.isfinite(end) else None for end in axis.within]}  # fmt: skip
+  ticks = static.roomy(axis) if axis.ticks else None
+  return {**axis._asdict(), 'label': label, 'ticks': ticks,
+    'within': axis.within and [
+      end if math.isfinite(end) else None for end in axis.within]}  # fmt: skip
 
 
 def _mark(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
