@@ -49,18 +49,23 @@ def write(
   for folder in (output, output / 'figures'):
     files_lib.remove_torn(folder)
   page_figures = figures.every(runs)
-  sections = [_section(figure, output / 'figures') for figure in page_figures]
+  claims = showing.of(
+    workdirs, runs, {figure.name: figure.title for figure in page_figures}
+  )
+  sections = [
+    _section(figure, output / 'figures', claims.beside.get(figure.name, ''))
+    for figure in page_figures
+  ]
   rows = summary.table(runs)
   files_lib.write(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
-  claims = showing.section(workdirs, runs)
   names = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(names) if title is None else title
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
     title=html.escape(title),
     subtitle=html.escape(_subtitle(runs)),
     notices=_notices(runs),
-    navigation=_navigation(claims, page_figures),
-    claims=claims,
+    navigation=_navigation(claims.section, page_figures),
+    claims=claims.section,
     table=_table(rows),
     conditions=html.escape(_conditions(runs)),
     figures='\n'.join(sections),
@@ -78,8 +83,8 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
   return workdirs[0].resolve().parent / name
 
 
-def _section(figure: canvas.Figure, folder: pathlib.Path) -> str:
-  """Writes a figure's files; returns its part of the page."""
+def _section(figure: canvas.Figure, folder: pathlib.Path, claims: str) -> str:
+  """Writes a figure's files; returns its part of the page, with its claims."""
   table = canvas.as_csv(figure.table)
   files_lib.write(folder / f'{figure.name}.csv', table)
   suffixes = ('csv',) if figure.draw is None else ('png', 'pdf', 'csv')
@@ -94,7 +99,7 @@ def _section(figure: canvas.Figure, folder: pathlib.Path) -> str:
   )
   return f'''<section id="{figure.name}">
 <h2>{html.escape(figure.title)}</h2>
-<figure>
+{claims}<figure>
 {shown}
 <figcaption>{html.escape(figure.caption)} <span>{files}</span></figcaption>
 </figure>
