@@ -5,12 +5,12 @@ import html
 import pathlib
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bn_jax.report import figures, notices, summary
 from bn_jax.report.claims import showing
 from bn_jax.report.drawing import canvas
-from bn_jax.report.results import conditions, curves, looks, read
+from bn_jax.report.results import conditions, curves, flat, looks, read
 from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
@@ -25,6 +25,7 @@ def write(
   *,
   runs: Sequence[curves.Run] | None = None,
   title: str | None = None,
+  shown: Callable[[Sequence[canvas.Figure]], Iterable[canvas.Figure]] = iter,
 ) -> pathlib.Path:
   """Writes report.html and figures/ from the records of working directories.
 
@@ -34,6 +35,8 @@ def write(
       several, a folder beside the first that is called after all of them.
     runs: what `read.runs` returns for them; None reads them.
     title: that of the page; None is the names of the working directories.
+    shown: yields the figures that it is given, each when the one before it is
+      drawn, as `host.progress.drawing` does to show that.
 
   Returns:
     The path of the page.
@@ -54,10 +57,14 @@ def write(
   )
   sections = [
     _section(figure, output / 'figures', claims.beside.get(figure.name, ''))
-    for figure in page_figures
+    for figure in shown(page_figures)
   ]
-  rows = summary.table(runs)
-  files_lib.write(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
+  columns = summary.columns(runs)
+  for name, rows in (
+    ('figures/summary.csv', summary.numbers(runs, columns)),
+    ('results.csv', flat.last(runs)),
+  ):
+    files_lib.write(output / name, canvas.as_csv(rows))
   names = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(names) if title is None else title
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
@@ -66,7 +73,7 @@ def write(
     notices=_notices(runs),
     navigation=_navigation(claims.section, page_figures),
     claims=claims.section,
-    table=_table(rows),
+    summary=summary.section(runs, columns),
     conditions=html.escape(_conditions(runs)),
     figures='\n'.join(sections),
     provenance=_provenance(runs),

@@ -126,7 +126,7 @@ def _labels(
   """Returns what tells claims apart: at most two words or names of each.
 
   The layer; the name of the runs; what stands in a gap of the sentence, unless
-  the labels before tell it; and where that is not enough, the runs.
+  the labels before tell it; and where that is not enough, the runs, or the id.
   """
   layers = [_LAYER.findall(claim.row['statistic']) for claim in claims]
   columns: list[Sequence[str]] = []
@@ -135,6 +135,7 @@ def _labels(
     [claim.name for claim in claims],
     *zip(*gaps),
     [rows_lib.claimed(claim.row)[0] for claim in claims],
+    [claim.row['id'] for claim in claims],
   ):
     known = list(zip(*columns)) if columns else [()] * len(claims)
     is_told = len(set(zip(known, column))) == len(set(known))

@@ -142,7 +142,8 @@ def _names(groups: Sequence[alike.Group]) -> list[str]:
   configs = [group.plain.config for group in groups]
   rates = [optimizers.rate(config) for config in configs]
   without = [{**config, 'schedule': None} for config in configs]
-  if None in rates or any(config != without[0] for config in without):
+  are_rates = None not in rates and len(set(rates)) == len(rates)
+  if not are_rates or any(config != without[0] for config in without):
     return [group.plain.name for group in groups]
   return [f'rate {rate:g}' for rate in rates]
 
@@ -291,7 +292,7 @@ def _grid(sentence: sentences.Sentence) -> str:
 
 def _cell(row: rows_lib.Row) -> str:
   """Returns the sign of a verdict, its word for those who hear it, a number."""
-  verdict = _marked(row['verdict'], rows_lib.said(row), ' class="heard"')
+  verdict = _marked(row['verdict'], rows_lib.said(row), ' class="unseen"')
   return f'{verdict} <small>{html.escape(rows_lib.plain(row["mean"]))}</small>'
 
 

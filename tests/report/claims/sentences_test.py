@@ -81,6 +81,14 @@ class SentencesTest(parameterized.TestCase):
         self.assertLen(set(sentence.labels), len(sentence.claims), sentence)
         self.assertLessEqual(len(sentence.labels[0]), 2)
 
+  def test_the_same_twice_is_told_by_its_id(self):
+    row = {
+      'statement': 'it is', 'statistic': 'a()', 'threshold': 'b at most 1',
+      'figure': '', 'size': '',
+    }  # fmt: skip
+    twice = [sentences.Claim({**row, 'id': key}, key, None) for key in 'xy']
+    self.assertEqual(sentences.of(twice)[0].labels, (('x',), ('y',)))
+
   @parameterized.parameters(
     ('a layer (small: conv2)', 'a layer (small: conv2)'),
     ('it is lower (median)', 'it is lower'),
