@@ -107,11 +107,12 @@ def watch(
     StorageError, CheckpointError: the page of runs that have ended cannot be
       built.
   """
-  built, failure, seconds = None, None, 0.0
+  built, failure, seconds, said = None, None, 0.0, None
   while True:
-    files, have_ended = _files(workdirs), all(map(_has_ended, workdirs))
-    can_build = have_ended or all(map(_sizes, workdirs))
+    files, left = _files(workdirs), _left(workdirs)
+    can_build = not left or all(map(_sizes, workdirs))
     is_new = can_build and files != built
+    waiting = None
     if is_new:
       built, failure, begun = files, None, time.monotonic()
       try:
@@ -120,14 +121,20 @@ def watch(
         failure = error
         _say(f'not built: {error}')
       seconds = time.monotonic() - begun
-    elif have_ended:
+    elif not left:
       if failure is not None:
         raise failure
       return
-    elif not can_build and built is None:
-      _say('nothing is recorded yet; waiting for the first record')
-      built = {}
-    if not (have_ended and is_new):
+    elif not can_build:
+      waiting = 'nothing is recorded yet; waiting for the first record'
+    elif not any(left.values()):
+      waiting = (
+        f'waiting for what has not begun, such as {next(iter(left))}; Ctrl-C '
+        'ends this'
+      )
+    if waiting not in (None, said):
+      _say(said := waiting)
+    if left or not is_new:
       time.sleep(max(every, seconds))
 
 
@@ -233,17 +240,27 @@ def _has_trained(scalars: pathlib.Path) -> bool:
   return False
 
 
-def _has_ended(workdir: pathlib.Path) -> bool:
-  """Returns whether every run of an experiment is trained, with every seed."""
-  try:
-    experiment = run_folder.read_experiment(workdir)
-    return experiment is not None and all(
-      run_folder.at(workdir, name, seed).has_ended
-      for name in experiment['runs']
-      for seed in experiment['seeds']
-    )
-  except errors.StorageError:  # said by who reads the runs
-    return False
+def _left(workdirs: Sequence[pathlib.Path]) -> dict[str, bool]:
+  """Returns what is not trained to its end -> whether it has begun."""
+  left = {}
+  for workdir in workdirs:
+    try:
+      experiment = run_folder.read_experiment(workdir)
+      folders = [
+        run_folder.at(workdir, name, seed)
+        for name in (experiment or {'runs': ()})['runs']
+        for seed in experiment['seeds']
+      ]
+      left |= {
+        str(folder.path): folder.manifest is not None
+        for folder in folders
+        if not folder.has_ended
+      }
+    except errors.StorageError:  # said by who reads the runs
+      experiment = None
+    if experiment is None:
+      left[str(workdir)] = True
+  return left
 
 
 def _say(line: str) -> None:

@@ -40,10 +40,11 @@ class _Folder(absltest.TestCase):
     with (place / 'scalars.jsonl').open('a') as file:
       file.write(records.as_line(records.Record(step, name, {'loss': 1.0})))
 
-  def status(self, status):
+  def status(self, status, seed=0):
     config = {**made_up.CONFIG, 'norm': {'name': 'none'}}
-    manifest = made_up.manifest_of(config, run='a', status=status)
-    files.write_json(self.workdir / 'a' / 'seed0' / 'manifest.json', manifest)
+    manifest = made_up.manifest_of(config, run='a', seed=seed, status=status)
+    file = self.workdir / 'a' / f'seed{seed}' / 'manifest.json'
+    files.write_json(file, manifest)
 
 
 class WatchTest(_Folder):
@@ -88,6 +89,22 @@ class WatchTest(_Folder):
     # Not more often than pages can be built.
     self.assertEqual(seconds, [10, 10, 30, 30, 30])
     self.assertEqual(self.said.getvalue().count('waiting for the first rec'), 1)
+
+  def test_what_has_not_begun_is_waited_for(self):
+    def begin():
+      self.record()
+      files.write_json(
+        self.workdir / 'experiment.json', {'runs': {'a': {}}, 'seeds': [0, 1]}
+      )
+      self.status('done')
+
+    def end():
+      (self.workdir / 'a' / 'seed1').mkdir()
+      self.status('done', 1)
+
+    self.assertEqual(self.watched(begin, None, None, end)[0][-1], 2)
+    said = self.said.getvalue()
+    self.assertEqual(said.count(f'such as {self.workdir}/a/seed1; Ctrl-C '), 1)
 
   def test_what_cannot_be_built_waits_for_more(self):
     results = [errors.StorageError('torn'), None]

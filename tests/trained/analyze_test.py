@@ -185,8 +185,9 @@ class AfterwardsTest(Trained):
   def test_the_page_that_is_there_shows_it(self):
     page = pathlib.Path(Trained.folder.name, 'report.html')
     page.touch()
-    with commanded.unrendered():
-      self.run_command('--measure=along_gradient', '--steps=all')
+    words = ['analyze', str(self.place), '--measure=along_gradient']
+    with commanded.unrendered(), contextlib.redirect_stdout(io.StringIO()):
+      __main__.main(['bn_jax', *words, '--steps=all'])
     title = '>Loss landscape along the gradient, at checkpoints<'
     self.assertIn(title, page.read_text())
     page.unlink()  # the other tests need none
