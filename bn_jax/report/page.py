@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from bn_jax.report import figures, notices, summary
 from bn_jax.report.claims import showing
 from bn_jax.report.drawing import canvas
-from bn_jax.report.results import conditions, curves, looks, read
+from bn_jax.report.results import conditions, curves, flat, looks, read
 from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
@@ -55,8 +55,12 @@ def write(
   sections = [
     _section(figure, output / 'figures') for figure in shown(page_figures)
   ]
-  rows = summary.table(runs)
-  files_lib.write(output / 'figures' / 'summary.csv', canvas.as_csv(rows))
+  columns = summary.columns(runs)
+  for name, rows in (
+    ('figures/summary.csv', summary.numbers(runs, columns)),
+    ('results.csv', flat.last(runs)),
+  ):
+    files_lib.write(output / name, canvas.as_csv(rows))
   claims = showing.section(workdirs, runs)
   names = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(names) if title is None else title
@@ -66,7 +70,7 @@ def write(
     notices=_notices(runs),
     navigation=_navigation(claims, page_figures),
     claims=claims,
-    table=_table(rows),
+    summary=summary.section(runs, columns),
     conditions=html.escape(_conditions(runs)),
     figures='\n'.join(sections),
     provenance=_provenance(runs),

@@ -172,7 +172,8 @@ class PageTest(_InAFolder):
     made = _Page(page.write([workdir]).read_text())
     self.assertIn('standard/seed0: running at step 34', made.text)
     (run, _) = read.runs([workdir])
-    self.assertEqual(summary.table([run])[4], ['Steps', 'running at 34'])
+    texts = {c.label: c.texts for c in summary.columns([run])}
+    self.assertEqual(texts['Steps'], ['running at 34'])
 
   @unrendered
   def test_alternative_texts_have_a_finding(self):
@@ -292,19 +293,21 @@ class ConditionsTest(_InAFolder):
 class SummaryTest(_InAFolder):
   def rows(self, **keywords):
     runs = read.runs([self.workdir(**keywords)])
-    return {row[0]: row[1:] for row in summary.table(runs)}
+    return {c.label: c.texts for c in summary.columns(runs)}
 
   def test_table(self):
     rows = self.rows()
-    self.assertEqual(rows[''], ['standard', 'batchnorm'])
-    self.assertEqual(rows['Parameters'], ['1,234,567', '1,234,567'])
+    self.assertEqual(list(rows)[:3], ['Norm', 'Steps', 'Seeds'])
+    self.assertEqual(rows['Norm'], ['none', 'batch'])
     # From 10 to 100 % at step 100: the mean of 20 is 90 % with the 18th.
     self.assertEqual(rows['Steps to 90 % training accuracy'], ['117', '47'])
     self.assertEqual(rows['Loss band, median width in nats'], ['1', '0.1'])
     self.assertEqual(rows['Gradient change, median upper edge'], ['2', '0.2'])
     self.assertEqual(rows['Effective beta, median'], ['3', '0.3'])
     self.assertEqual(rows['Accuracy, test set'], ['75.0 %', '75.0 %'])
-    self.assertEqual(rows['Time, training / total'], ['4 s / 7 s', '4 s / 7 s'])
+    times = {label: rows[label] for label in list(rows)[-2:]}
+    want = {'Training time': ['4 s'] * 2, 'Total time': ['7 s'] * 2}
+    self.assertEqual(times, want)
 
   def test_several_seeds_have_an_interval(self):
     rows = self.rows(seeds=(0, 1, 2))
@@ -322,7 +325,7 @@ class SummaryTest(_InAFolder):
       workdir / 'standard' / 'seed3', seed=3, steps=5, status='diverged'
     )
     runs = read.runs([workdir])
-    rows = {row[0]: row[1:] for row in summary.table(runs)}
+    rows = {c.label: c.texts for c in summary.columns(runs)}
     self.assertEqual(
       rows['Training accuracy, last 20 batches'][0],
       '100.0 % ± 0.0 % (2 of 4 seeds)',
@@ -343,7 +346,7 @@ class SummaryTest(_InAFolder):
       'second': measures['landscape'],
     }
     workdir = self.workdir(standard={'measures': other})
-    rows = {row[0]: row[1:] for row in summary.table(read.runs([workdir]))}
+    rows = {c.label: c.texts for c in summary.columns(read.runs([workdir]))}
     self.assertEqual(rows['Accuracy, test set'], ['not measured', '75.0 %'])
     label = 'Loss band, median width in nats (landscape)'
     self.assertEqual(rows[label], ['1', '0.1'])
@@ -363,7 +366,7 @@ class SummaryTest(_InAFolder):
           'test': {'running': numbers, 'population': numbers},
         },
       )  # fmt: skip
-    rows = {row[0]: row[1:] for row in summary.table(read.runs([workdir]))}
+    rows = {c.label: c.texts for c in summary.columns(read.runs([workdir]))}
     self.assertEqual(
       rows['Accuracy, test set, population statistics'],
       ['not measured', '90.0 % (1 of 2 seeds)'],
@@ -421,7 +424,7 @@ class CommandTest(_InAFolder):
     text = (self.folder / 'a+b' / 'report.html').read_text()
     for name in ('a/standard', 'a/batchnorm', 'b/standard', 'b/batchnorm'):
       head = name.replace('/', '/<wbr>')
-      self.assertIn(f'<th scope="col">{head}</th>', text)
+      self.assertIn(f'<th scope="row" data-value="{name}">{head}</th>', text)
     for name in 'ab':
       compared = f'Compared: {name}/standard (none), {name}/batchnorm (batch)'
       self.assertIn(compared, text)
