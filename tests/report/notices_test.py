@@ -96,6 +96,22 @@ class NoticesTest(_TwoRuns):
     )
     self.assertNotIn('Convolutions', notices.provenance(self.runs()))
 
+  def test_commands_processors_and_seeds(self):
+    runs = self.runs(seeds=(0, 1), standard={'measures': False})
+    self.assertNoCommonElements(notices.provenance(runs), ['Command'])
+    manifests = [seed.manifest for run in runs for seed in run.seeds]
+    for number, manifest in enumerate(manifests):
+      manifest |= {'command': f'python {number}', 'processor': 'Fast'}
+    rows = notices.provenance(runs)
+    self.assertEqual(
+      rows['Command'],
+      'python 0; python 1; python 2; and 1 more, in manifest.json of seeds',
+    )
+    self.assertEqual((rows['Processor'], rows['Seeds']), ('Fast', '0, 1'))
+    runs[0] = runs[0]._replace(seeds=runs[0].seeds[:1])
+    seeds = notices.provenance(runs)['Seeds']
+    self.assertEqual(seeds, '0 (standard); 0, 1 (batchnorm)')
+
   def test_every_seed_is_asked(self):
     runs = self.runs(seeds=(0, 1))
     seeds = runs[0].seeds
