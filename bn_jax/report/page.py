@@ -218,4 +218,12 @@ def _provenance(runs: Sequence[curves.Run]) -> str:
     f'<dt>{name}</dt><dd>{html.escape(value)}</dd>'
     for name, value in notices.provenance(runs).items()
   )
-  return f'<dl>{rows}</dl>'
+  configs = ''.join(
+    f'<h3>{html.escape(name)}</h3>' * bool(name)
+    + f'<pre>{html.escape(lines)}</pre>'
+    for name, lines in notices.configs(runs)
+  )
+  return (
+    f'<dl>{rows}</dl>\n<details><summary>Resolved config</summary>{configs}'
+    '</details>'
+  )
