@@ -56,7 +56,7 @@ def write(
     workdirs, runs, {figure.name: figure.title for figure in page_figures}
   )
   sections = [
-    _section(figure, output / 'figures', claims.beside.get(figure.name, ''))
+    _section(figure, output / 'figures', claims.beside.get(figure.name) or '')
     for figure in shown(page_figures)
   ]
   columns = summary.columns(runs)

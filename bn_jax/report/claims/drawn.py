@@ -45,18 +45,17 @@ def figure(
   statistic, _, keywords = row['statistic'].partition('(')
   keywords = dict(_KEYWORD.findall(keywords))
   name = keywords.get('name')
-  value = keywords.get('value', statistic)
+  value = keywords.get('value') or statistic
   measures = [curves.measures(run).get(name) for run in runs]
   measure = next((entry['name'] for entry in measures if entry), None)
   if value in _UNDRAWN or (name and not measure):
     return None
   if measure in (None, looks.EVALUATION):
-    word = next((word for word in _OF_TRAINING if word in value), None)
-    candidates = _OF_TRAINING.get(word, ())
+    every = [names for word, names in _OF_TRAINING.items() if word in value]
+    candidates = every[0] if every else ()
   else:
-    of_measure = _OF_MEASURES.get(measure, (re.sub('[_:.]', '-', measure),))
+    stems = _OF_STATISTICS.get(statistic) or _OF_MEASURES.get(measure)
+    stems = stems or (re.sub('[_:.]', '-', measure),)
     suffix = looks.suffix(looks.names(runs, measure), measure, name)
-    candidates = [
-      f'{stem}{suffix}' for stem in _OF_STATISTICS.get(statistic, of_measure)
-    ]
+    candidates = [f'{stem}{suffix}' for stem in stems]
   return next((figure for figure in candidates if figure in names), None)

@@ -206,7 +206,7 @@ def _counts(rows: Sequence[rows_lib.Row]) -> str:
 def _marked(verdict: str, words: str, style: str = '') -> str:
   """Returns words in the colour of a verdict, after its sign."""
   # In a file that was changed by hand a verdict may be any text.
-  name, sign = html.escape(verdict.split(' ')[0]), _SIGNS.get(verdict, '–')
+  name, sign = html.escape(verdict.split(' ')[0]), _SIGNS.get(verdict) or '–'
   return (
     f'<b class="{name}"><span aria-hidden="true">{sign}</span>'
     f'<span{style}> {html.escape(words)}</span></b>'
@@ -279,7 +279,7 @@ def _grid(sentence: sentences.Sentence) -> str:
   head = ''.join(f'<th scope="col">{html.escape(c)}</th>' for c in columns)
   body = '\n'.join(
     f'<tr><th scope="row">{html.escape(name)}</th>'
-    + ''.join(f'<td>{cells.get((name, c), "")}</td>' for c in columns)
+    + ''.join(f'<td>{cells.get((name, c)) or ""}</td>' for c in columns)
     + '</tr>'
     for name in names
   )
