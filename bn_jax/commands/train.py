@@ -101,6 +101,7 @@ def _train(training: flags.Training, words: Sequence[str]) -> int:
   report = processes.agreed(lambda: _reported(training.workdir))
   if processes.is_first():
     sys.stderr.write(f'report: {report}\n')
+    _send_figures(training.workdir, resolved)
   if diverged:
     raise errors.Diverged(f'diverged: {", ".join(diverged)}; see the report')
   return 0
@@ -131,6 +132,22 @@ def _reported(workdir: str) -> str:
 
   path = pathlib.Path(workdir)
   return str(page.write([path], runs=verify.refresh(path)))
+
+
+def _send_figures(workdir: str, resolved: Any) -> None:
+  """Sends the page's figures to the sinks of the runs; warns of a failure."""
+  # Imported late: a wrong command line need not wait for TensorBoard.
+  from bn_jax.host import sinks
+  from bn_jax.host.sinks import opened
+
+  every = dict.fromkeys(
+    name for r in resolved.runs.values() for name in r.sinks
+  )
+  try:
+    sinks.check(tuple(every))
+    opened.send_figures(tuple(every), pathlib.Path(workdir))
+  except errors.Failure as failure:
+    sys.stderr.write(f'{failure}\n')
 
 
 def _all_devices(configured: int) -> int:
