@@ -73,6 +73,8 @@ RATES = {
     1e-3, 1e-3, 3e-3, 1e-3, 3e-3, 3e-3, 1e-3, 1e-2, 1e-3
   ),
   ('digits', 'resnet', 'muon'): (3e-3,) * 9,
+  ('cifar10', 'vgg', 'sgd'): (0.03, 0.01, 0.01, 0.01, 0.01),
+  ('cifar10', 'vgg', 'adamw'): (1e-3,) * 5,
   ('vit_digits', 'vit', 'sgd'): (1e-3, 1e-2, 3e-3, 1e-3, 1e-2, 1e-2, 1e-2),
   ('vit_digits', 'vit', 'adamw'): (1e-2, 1e-3, 3e-4, 3e-4, 3e-3, 3e-3, 3e-4),
 }  # fmt: skip

@@ -62,6 +62,8 @@ WHOLE = {
   'precision': {'dtype': str, 'training': str, 'measures': str},
   'versions': {...: str},
   'git_commit': str | None,
+  'command': (None, str),  # these two: older manifests lack them
+  'processor': (None, str),
   'written': str,
 }
 _EXPERIMENT = {'runs': {...: dict}, 'seeds': list}

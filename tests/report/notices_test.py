@@ -45,6 +45,25 @@ class NoticesTest(_TwoRuns):
   def test_alike(self):
     self.assertEqual(self.said(), '')
 
+  def test_both_accuracies_of_a_recalibrated_run(self):
+    """Of the seeds that have not gone on since; with the reason where noisy."""
+    runs = self.runs(standard={'norm': 'noisy'}, seeds=(0, 1))
+    numbers = {'running': {'accuracy': 0.55}, 'population': {'accuracy': 0.99}}
+
+    def said(steps):
+      seeds = tuple(
+        seed._replace(population={'step': step, 'test': numbers})
+        for seed, step in zip(runs[0].seeds, steps)
+      )
+      made = notices.of([runs[0]._replace(seeds=seeds), runs[1]])
+      return dict(made).get('Recalibrated:')
+
+    self.assertIsNone(said((100, 100)))
+    self.assertRegex(
+      said((150, 100)), r'of standard is 55.0 % .*, and 99.0 % .*wards\. Run'
+    )
+    self.assertIn('the noise, which is off', said((150, 150)))
+
   def test_precision_of_training(self):
     precision = {'dtype': 'float32', 'training': 'default'}
     precision['measures'] = 'highest'
@@ -76,6 +95,22 @@ class NoticesTest(_TwoRuns):
       'rounding)',
     )
     self.assertNotIn('Convolutions', notices.provenance(self.runs()))
+
+  def test_commands_processors_and_seeds(self):
+    runs = self.runs(seeds=(0, 1), standard={'measures': False})
+    self.assertNoCommonElements(notices.provenance(runs), ['Command'])
+    manifests = [seed.manifest for run in runs for seed in run.seeds]
+    for number, manifest in enumerate(manifests):
+      manifest |= {'command': f'python {number}', 'processor': 'Fast'}
+    rows = notices.provenance(runs)
+    self.assertEqual(
+      rows['Command'],
+      'python 0; python 1; python 2; and 1 more, in manifest.json of seeds',
+    )
+    self.assertEqual((rows['Processor'], rows['Seeds']), ('Fast', '0, 1'))
+    runs[0] = runs[0]._replace(seeds=runs[0].seeds[:1])
+    seeds = notices.provenance(runs)['Seeds']
+    self.assertEqual(seeds, '0 (standard); 0, 1 (batchnorm)')
 
   def test_every_seed_is_asked(self):
     runs = self.runs(seeds=(0, 1))

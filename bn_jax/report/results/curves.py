@@ -240,6 +240,23 @@ def last(seed: Seed, name: str, value: str) -> float:
   return float(seed.series[name].values[value][-1])
 
 
+def of_population(
+  seed: Seed, value: str, statistics: str = 'population'
+) -> float:
+  """Returns a number of the test set that `recalibrate` took.
+
+  nan where there is none, or training has gone on since.
+
+  Args:
+    statistics: 'population', or 'running', those of training.
+  """
+  facts = seed.population
+  if facts is None or facts['step'] != reached(seed):
+    return math.nan
+  number = facts['test'][statistics].get(value)
+  return math.nan if number is None else number
+
+
 def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns (minimum, maximum) over the step sizes, [T] each, nan left out."""
   values_TE = series.values[value]

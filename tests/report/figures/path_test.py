@@ -142,7 +142,7 @@ class FigureTest(absltest.TestCase):
       [line.get_xdata().tolist() for line in crosses], [[0.5]] * 2
     )
     self.assertIn('inf (batch), inf (reset), 3.5 (interpolated)', made.alt)
-    rows = {row[0]: row[1] for row in summary.table(runs)}
+    rows = {c.label: c.texts[0] for c in summary.columns(runs)}
     self.assertEqual(
       rows['Barrier in nats, statistics of the batch, last'], 'inf'
     )

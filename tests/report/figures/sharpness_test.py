@@ -215,13 +215,14 @@ class FigureTest(parameterized.TestCase):
     self.assertEqual(made.numbers[1], ['Largest eigenvalue', '10 ± 0'])
 
   def test_the_summary_compares_with_the_edge(self):
-    rows = {row[0]: row[1:] for row in summary.table([run()])}
+    rows = {c.label: c.texts for c in summary.columns([run()])}
     self.assertEqual(rows['Sharpness, last measurement'], ['40 ± 0'])
     self.assertEqual(
       rows['Sharpness by the edge of stability, last'], ['1 ± 0']
     )
-    rows = {row[0] for row in summary.table([run(optimizer={'name': 'lion'})])}
-    self.assertNotIn('Sharpness by the edge of stability, last', rows)
+    columns = summary.columns([run(optimizer={'name': 'lion'})])
+    labels = {c.label for c in columns}
+    self.assertNotIn('Sharpness by the edge of stability, last', labels)
 
 
 if __name__ == '__main__':
