@@ -8,8 +8,8 @@ from absl.testing import absltest, parameterized
 
 from bn_jax.report import notices, page, summary
 from bn_jax.report.claims import alike
-from bn_jax.report.drawing import canvas
-from bn_jax.report.figures import accuracy, landscape
+from bn_jax.report.drawing import canvas, tables
+from bn_jax.report.figures import landscape, training
 from bn_jax.report.results import read
 from bn_jax.storage import files, records
 from tests.fixtures import (
