@@ -38,6 +38,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds = (0,)  # of initial weights, order of examples, draws of steps;
   # or range(8), which is '0:8', as on the command line
   config.expected_divergence = ()  # runs whose divergence is no failure
+  config.recalibrate = ()  # runs whose statistics for inference are estimated
+  # anew after training, as `python -m bn_jax recalibrate` does
 
   # Data: bn_jax.data.datasets, any set of images in the data_dir, or your own,
   # as folder:PATH, PATH.npz or my_module:make (docs/data.md). Random changes
@@ -161,6 +163,7 @@ def get_config() -> ml_collections.ConfigDict:
       every_steps=100,
       layers=(),  # ('conv2', 'conv9'), say; none: first, middle and last
       statistics='batch',  # or 'running'
+      unit=False,  # whether the page shows the percentiles of one unit
     ),
   )
 

@@ -36,6 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.seeds = (0, 1, 2)
   config.expected_divergence = tuple(config.runs)
+  config.recalibrate = ()
   config.steps = 300
   del config.measures.landscape
   del config.measures.activations

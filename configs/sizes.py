@@ -19,6 +19,5 @@ def taken(config, runs: tuple[str, ...], measures: tuple[str, ...]) -> None:
     del config.runs[name]
   for key in set(config.measures) - set(measures):
     del config.measures[key]
-  config.expected_divergence = tuple(
-    name for name in config.expected_divergence if name in runs
-  )
+  for key in ('expected_divergence', 'recalibrate'):
+    config[key] = tuple(name for name in config[key] if name in runs)

@@ -20,13 +20,17 @@ LEVELS = (0.15, 0.5, 0.85)  # the quantiles of the 2015 paper's Figure 1
 
 
 def measure(
-  *, layers: Sequence[str] = (), statistics: str = 'batch'
+  *,
+  layers: Sequence[str] = (),
+  statistics: str = 'batch',
+  unit: bool = False,
 ) -> types.Measure:
   """Measures moments, quantiles and histograms of inputs to nonlinearities.
 
   Args:
     layers: names such as 'conv3'; () is the first, the middle and the last.
     statistics: 'batch', with the noise of the next training step, or 'running'.
+    unit: whether the page shows the quantiles of one unit over training.
 
   Returns:
     A measure of any number of batches, merged as if they were one (with batch
@@ -39,6 +43,7 @@ def measure(
   """
   checks.one_of('statistics', statistics, kind_lib.STATISTICS)
   checks.names('layers', layers, 'layers')
+  checks.flag('unit', unit)
   names = tuple(layers)
 
   def look(
@@ -62,8 +67,11 @@ def measure(
   return look
 
 
-def of_seeds(*, layers: Sequence[str], statistics: str) -> Callable[..., Any]:
+def of_seeds(
+  *, layers: Sequence[str], statistics: str, unit: bool
+) -> Callable[..., Any]:
   """Returns `measure` for several seeds, a program for each batch of all."""
+  del unit  # of the page alone
 
   def bind(problem: types.Problem, mapped: Callable[..., Any], batch_of):
     selection = chosen_layers(problem.taps, layers)
@@ -207,6 +215,7 @@ KIND = kind_lib.Kind(
   },
   one_batch=False,
   arrays=True,
+  shown=('unit',),
   cost=lambda section, layers: kind_lib.Cost(values=1),
   of_seeds=of_seeds,
   forward=_forward,

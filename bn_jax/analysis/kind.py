@@ -66,6 +66,7 @@ class Kind:
     one_batch: whether it looks at exactly one batch; others take any number.
     arrays: whether its result is too large for a line of records; then each
       look is written to a file of its own.
+    shown: keywords that only say what the page shows: they change no number.
     layers: which names its keyword `layers` takes: 'taps', the layers that feed
       a nonlinearity; or 'all', every layer with parameters.
     fitted: (section, examples, group size) -> the section for a batch of so
@@ -106,6 +107,7 @@ class Kind:
   )
   one_batch: bool = True
   arrays: bool = False
+  shown: Sequence[str] = ()
   layers: str = 'taps'
   cost: Callable[[Section, int], Cost | str] = lambda section, layers: 'unknown'
   forward: Callable[..., tuple[Callable[..., Any], Sequence[Any]]] | None = None

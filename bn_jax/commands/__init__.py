@@ -10,6 +10,7 @@ import pathlib
 import sys
 import types
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from bn_jax import errors
 from bn_jax.config import parser as parser_lib
@@ -90,6 +91,15 @@ def begin() -> None:
   from bn_jax.host import compilation_cache
 
   compilation_cache.keep()
+
+
+def draw(*arguments: Any, **keywords: Any) -> pathlib.Path:
+  """Calls `report.page.write`, and shows on stderr how far it has come."""
+  # Imported late: matplotlib takes a second, a wrong command line none.
+  from bn_jax.host import progress
+  from bn_jax.report import page
+
+  return page.write(*arguments, **keywords, shown=progress.drawing)
 
 
 def add_trained(parser: parser_lib.Parser, nargs: str | None = None) -> None:

@@ -150,12 +150,11 @@ def _report(
       ended.setdefault(cell.workdir, []).append(cell)
   # Imported late: matplotlib takes a second.
   from bn_jax.papers import verify
-  from bn_jax.report import page
 
   for workdir, cells in ended.items():
     if len(cells) > 1:
       runs = verify.refresh(workdir)
-      _say(f'report: {page.write([workdir], runs=runs)}')
+      _say(f'report: {commands.draw([workdir], runs=runs)}')
 
 
 def _say(line: str) -> None:

@@ -127,12 +127,10 @@ def _verify(arguments: argparse.Namespace) -> int:
   if arguments.out is not None:
     files.write(pathlib.Path(arguments.out), verify.as_csv(verdicts.figures))
   verify.write(verdicts)
-  from bn_jax.report import page
-
   for workdir, runs in verdicts.runs.items():
-    sys.stderr.write(f'report: {page.write([workdir], runs=runs)}\n')
+    sys.stderr.write(f'report: {commands.draw([workdir], runs=runs)}\n')
   if len(workdirs) > 1:
-    sys.stderr.write(f'report: {page.write(workdirs)}\n')
+    sys.stderr.write(f'report: {commands.draw(workdirs)}\n')
   return 0
 
 

@@ -29,10 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
   for workdir in arguments.workdirs:
     if not workdir.is_dir():
       raise errors.ConfigError(f'{workdir} is not a directory')
-  # Imported late: matplotlib takes a second, a wrong command line none.
-  from bn_jax.report import page
-
-  sys.stdout.write(f'{page.write(arguments.workdirs, arguments.output)}\n')
+  path = commands.draw(arguments.workdirs, arguments.output)
+  sys.stdout.write(f'{path}\n')
   return 0
 
 

@@ -7,6 +7,7 @@
 import argparse
 import logging
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from bn_jax import commands, errors
 from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import environment, processes, signals
+
+_log = logging.getLogger('bn_jax')
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,9 +101,12 @@ def _train(training: flags.Training, words: Sequence[str]) -> int:
     diverged = experiment.diverged(resolved, training.workdir, training.only)
   if training.part_of is not None:
     return errors.Diverged.exit_code if diverged else 0
-  report = processes.agreed(lambda: _reported(training.workdir))
+  failure = _recalibrated(training, resolved)
+  lines = processes.agreed(lambda: _reported(training.workdir))
   if processes.is_first():
-    sys.stderr.write(f'report: {report}\n')
+    sys.stderr.write(''.join(f'{line}\n' for line in lines))
+  if failure is not None:
+    raise failure
   if diverged:
     raise errors.Diverged(f'diverged: {", ".join(diverged)}; see the report')
   return 0
@@ -124,13 +130,58 @@ def _side_by_side(
   return True
 
 
-def _reported(workdir: str) -> str:
+def _recalibrated(
+  training: flags.Training, resolved: Any
+) -> errors.Failure | None:
+  """Recalibrates what the config asks for; returns why it could not.
+
+  What was trained is to be on the page whether that fails or not.
+  """
+  # Imported late: a wrong command line need not wait for JAX.
+  from bn_jax.storage import run_folder
+  from bn_jax.trained import recalibrate
+
+  for name, seeds in resolved.chosen(training.only).items():
+    if name not in resolved.recalibrate:
+      continue
+    folders = [run_folder.at(training.workdir, name, seed) for seed in seeds]
+    folders = [
+      folder
+      for folder in folders
+      if folder.status == 'done' and not recalibrate.is_done(folder)
+    ]
+    if not folders:
+      continue
+    if processes.count() > 1:
+      _log.warning(
+        '%s is not recalibrated, which one process does: python -m bn_jax '
+        'recalibrate %s', name, folders[0].path.parent,
+      )  # fmt: skip
+      continue
+    request = recalibrate.Request(data_dir=resolved.runs[name].data_dir)
+    try:
+      recalibrate.done(folders, request, _log.info)
+    except errors.Failure as failure:
+      return failure
+  return None
+
+
+def _reported(workdir: str) -> list[str]:
+  """Writes the page; returns a table of its runs, and where it is."""
   # Imported late: training need not wait for matplotlib.
   from bn_jax.papers import verify
-  from bn_jax.report import page
+  from bn_jax.report import terminal
+  from bn_jax.report.results import read
 
   path = pathlib.Path(workdir)
-  return str(page.write([path], runs=verify.refresh(path)))
+  runs = verify.refresh(path) or read.runs([path])
+  page = commands.draw([path], runs=runs)
+  openers = {'darwin': 'open', 'win32': 'start', 'linux': 'xdg-open'}
+  lines = [*terminal.table(runs), f'report: {page}']
+  if sys.platform in openers:
+    opener = openers[sys.platform]
+    lines.append(f'open it: {opener} {shlex.quote(str(page))}')
+  return lines
 
 
 def _all_devices(configured: int) -> int:
@@ -148,12 +199,11 @@ def _log_plainly() -> None:
 
   Of several processes the first one speaks; the others only warn.
   """
-  logger = logging.getLogger('bn_jax')
   is_first = processes.is_first()
-  logger.setLevel(logging.INFO if is_first else logging.WARNING)
-  logger.propagate = False
-  if not logger.handlers:
-    logger.addHandler(logging.StreamHandler())
+  _log.setLevel(logging.INFO if is_first else logging.WARNING)
+  _log.propagate = False
+  if not _log.handlers:
+    _log.addHandler(logging.StreamHandler())
 
 
 def _cost(name: str, config: Any) -> str:

@@ -60,7 +60,8 @@ def difference(old: Config, new: Config) -> str | None:
   # stay one measure, or its records could not stand in one file.
   for name in sorted(old['measures'].keys() & new['measures'].keys()):
     before, now = (
-      {**run['measures'][name], 'every_steps': None} for run in (old, new)
+      {**schema.measured(run['measures'][name]), 'every_steps': None}
+      for run in (old, new)
     )
     changes += changed(f'config.measures.{name}', before, now)
   return parser.listed(changes) or None

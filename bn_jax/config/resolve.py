@@ -32,7 +32,9 @@ Config = dict[str, Any]
 _COUNTS = (
   'batch_size', 'evaluation_batch_size', 'steps', 'log_every_steps', 'devices'
 )  # fmt: skip
-_EXPERIMENT_KEYS = ('runs', 'seeds', 'expected_divergence')
+# Those that are lists of runs.
+_LISTS = ('expected_divergence', 'recalibrate')
+_EXPERIMENT_KEYS = ('runs', 'seeds', *_LISTS)
 _PROBE_DATA = re.compile(r'current_batch|(train|test)(:[1-9]\d{0,8})?')
 _CHOICES = {
   'matmul_precision': ('default', 'high', 'highest'),
@@ -53,11 +55,13 @@ class Experiment(NamedTuple):
     runs: name -> the config of that run, complete.
     seeds: with each of which every run is trained.
     expected_divergence: runs for which diverging is no failure.
+    recalibrate: runs whose statistics are estimated anew after training.
   """
 
   runs: dict[str, RunConfig]
   seeds: tuple[int, ...]
   expected_divergence: tuple[str, ...]
+  recalibrate: tuple[str, ...] = ()
 
   def chosen(self, only: str | None) -> dict[str, tuple[int, ...]]:
     """Returns run -> seeds: of all runs, or of what --only asks for.
@@ -128,13 +132,14 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
   _check_keys(config)
   for key in _EXPERIMENT_KEYS:
     config[key] = changes.pop(key, config[key])
-  runs, seeds, expected = (config.pop(key) for key in _EXPERIMENT_KEYS)
+  runs, seeds, *lists = (config.pop(key) for key in _EXPERIMENT_KEYS)
   _check_runs(runs)
-  where = 'config.expected_divergence'
-  schema.check(where, checks.names, expected, 'runs')
-  for name in expected:
-    if name not in runs:
-      raise errors.ConfigError(f'{where}: {errors.unknown("run", name, runs)}')
+  for key, names in zip(_LISTS, lists):
+    schema.check(f'config.{key}', checks.names, names, 'runs')
+    for name in names:
+      if name not in runs:
+        message = errors.unknown('run', name, runs)
+        raise errors.ConfigError(f'config.{key}: {message}')
   complete = {}
   for name, run in _merged(config, runs, changes).items():
     with naming(name, runs):
@@ -147,7 +152,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
         _check_at_once(
           complete[name].seeds_at_once, len(seeds), len(family.names)
         )
-  return Experiment(complete, seeds, tuple(expected))
+  return Experiment(complete, seeds, *map(tuple, lists))
 
 
 def _merged(config: Config, runs: Config, changes: Config) -> Config:

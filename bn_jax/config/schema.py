@@ -200,6 +200,19 @@ def filled(section: Section, keys: Config) -> Config:
   return {**defaults, **keys}
 
 
+def measured(section: Config) -> Config:
+  """Returns a measure's section, filled, without what only the page reads.
+
+  Looks of two such sections that are equal are looks of one measure.
+  """
+  try:
+    shown = getattr(MEASURE.constructor(section['name']), 'shown', ())
+  except errors.ConfigError:  # said by who builds the run
+    shown = ()
+  whole = filled(MEASURE, section)
+  return {key: value for key, value in whole.items() if key not in shown}
+
+
 def renamed(section: Section, keys: Config, name: Any) -> Config:
   """Returns the section with another name, without keywords unknown to it."""
   known = allowed(section, name)

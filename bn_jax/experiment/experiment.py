@@ -182,6 +182,13 @@ def _problems(
       problems[name] = build.problem(config)
       probes.check(config, problems[name])
       together.check(config, problems[name])
+      if name in resolved.recalibrate and not problems[name].keeps_statistics(
+        jax.eval_shape(problems[name].init, 0)
+      ):
+        raise errors.ConfigError(
+          f'config.recalibrate: {name!r}, whose norm {config.norm["name"]!r} '
+          'keeps no statistics; allowed: runs whose norms do'
+        )
       seeds = [run_folder.at(directory, name, seed) for seed in resolved.seeds]
       if not all(_has_begun(folder) for folder in seeds):
         init_from.check(config, problems[name])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from bn_jax.experiment import divergence
-from bn_jax.host import processes, progress, tensorboard
+from bn_jax.host import compilation_cache, processes, progress, tensorboard
 from bn_jax.storage import array_files, records, run_folder
 from bn_jax.training import loop
 
@@ -41,15 +41,21 @@ class Outputs(NamedTuple):
 
 @contextlib.contextmanager
 def shown(
-  label: str, *, first_step: int, steps: int
+  label: str, *, first_step: int, steps: int, program: str
 ) -> Iterator[Callable[[], contextlib.AbstractContextManager[loop.Sink]]]:
-  """Shows the progress of seeds; returns `Progress.of_seed`."""
+  """Shows the progress of seeds; returns `Progress.of_seed`.
+
+  Args:
+    program: of `compilation_cache.begin`.
+  """
   if not processes.is_first():
     yield lambda: contextlib.nullcontext(_Nowhere())
     return
+  compiling, compiled = compilation_cache.begin(program)
   with progress.Progress(
-    label, first_step=first_step, steps=steps, say=_log.info
-  ) as bar:
+    label, first_step=first_step, steps=steps, say=_log.info,
+    compiling=compiling, compiled=compiled,
+  ) as bar:  # fmt: skip
     yield bar.of_seed
 
 

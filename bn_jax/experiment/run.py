@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import hashlib
+import json
 import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +36,10 @@ from bn_jax.training import devices, loop
 from bn_jax.training import seeds as seeds_lib
 
 _log = logging.getLogger('bn_jax')
+_NOT_COMPILED = (
+  'steps', 'log_every_steps', 'checkpoint', 'data_dir', 'init_from', 'schedule',
+  'weight_decay',
+)  # fmt: skip
 
 
 class Program(NamedTuple):
@@ -217,6 +223,7 @@ def _train(seeds, group, stopped, unless_stopped) -> None:
     _label(seeds),
     first_step=min(seed.first_step for seed in seeds),
     steps=config.steps,
+    program=_program_name(config, group.at_once),
   )
   try:
     with showing as shown:
@@ -240,6 +247,22 @@ def _train(seeds, group, stopped, unless_stopped) -> None:
     ) from error
   finally:
     program.feed.close()
+
+
+def _program_name(config: RunConfig, at_once: int) -> str:
+  """Returns what tells the programs of a run from those of others.
+
+  Without what takes no longer to compile if it is another: numbers of steps,
+  rates and places.
+  """
+  about = {
+    key: value
+    for key, value in config.as_json().items()
+    if key not in _NOT_COMPILED
+  }
+  kind = jax.devices()[0].device_kind
+  text = json.dumps([about, at_once, config.lowering, kind], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _joined(

@@ -2,7 +2,8 @@
 
 JAX itself writes programs into a folder and reads them the next time. This
 module adds a folder for each kind of processor, a bound on the size of all
-folders, and the removal of damaged programs. Environment variables:
+folders, the removal of damaged programs, and how long compiling took the last
+time. Environment variables:
 
   JAX_COMPILATION_CACHE_DIR       JAX's own setting; if set, nothing is added
   BN_JAX_CACHE_DIR                default: bn_jax in XDG_CACHE_HOME or ~/.cache
@@ -21,11 +22,13 @@ import re
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 
 import jax
 import jaxlib
 
 from bn_jax import errors
+from bn_jax.storage import files
 
 _log = logging.getLogger('bn_jax')
 # Bytes of all programs together: 2 GiB hold the programs of many experiments,
@@ -39,6 +42,11 @@ _OF_CPU = (
   'vendor_id', 'cpu family', 'model', 'model name', 'stepping', 'flags',
   'CPU implementer', 'CPU architecture', 'CPU variant', 'CPU part', 'Features',
 )  # fmt: skip
+
+_SECONDS = 'seconds.json'  # in the folder: of the programs that were begun
+_MOST = 1000  # of them that are kept: more than anybody has in use
+_folder: pathlib.Path | None = None  # what `keep` has returned
+_begun = set()  # programs that this process has compiled, or is compiling
 
 
 def keep() -> pathlib.Path | None:
@@ -55,6 +63,7 @@ def keep() -> pathlib.Path | None:
   Raises:
     ConfigError: BN_JAX_COMPILATION_CACHE is neither on nor off.
   """
+  global _folder
   if not _wanted() or jax.config.jax_compilation_cache_dir:
     return None
   base = _base()
@@ -65,7 +74,38 @@ def keep() -> pathlib.Path | None:
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
   _mend(folder)
+  _folder = folder
   return folder
+
+
+def begin(program: str) -> tuple[float | None, Callable[[float], None]]:
+  """Returns how long a program took to begin the last time, and a listener.
+
+  The listener is to be told how long it takes this time. Without a folder that
+  `keep` made, and for a program that this process has begun before, the time is
+  None and the listener does nothing.
+
+  Args:
+    program: tells it from all others.
+  """
+  if _folder is None or program in _begun:
+    return None, lambda seconds: None
+  _begun.add(program)
+  path = _folder / _SECONDS
+
+  def seconds_of() -> dict[str, float]:
+    try:
+      return files.read_json(path, {...: float}) or {}
+    except errors.StorageError:  # they are no more than an estimate
+      return {}
+
+  def took(seconds: float) -> None:
+    others = {k: v for k, v in seconds_of().items() if k != program}
+    newest = dict(list(others.items())[1 - _MOST :])
+    with contextlib.suppress(errors.StorageError):
+      files.write_json(path, {**newest, program: round(float(seconds), 3)})
+
+  return seconds_of().get(program), took
 
 
 def key() -> str:

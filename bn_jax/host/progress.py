@@ -1,10 +1,14 @@
-"""Shows the progress of a run: a bar on a terminal, plain lines elsewhere."""
+"""Shows how far a run or a page is: a bar on a terminal, plain lines elsewhere.
+
+All of it goes to stderr.
+"""
 
 import contextlib
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, Self
 
 from rich import console as rich_console
 from rich import progress as rich_progress
@@ -15,12 +19,41 @@ _SECONDS_BETWEEN_LINES = 10.0  # often enough to follow, rare enough for a log
 _SECONDS_BETWEEN_BARS = 0.1  # as often as a terminal is drawn anew
 
 
+class _Drawing(Protocol):
+  """What a page draws; see `drawing`."""
+
+  name: str
+
+
+def drawing(figures: Sequence[_Drawing]) -> Iterator[_Drawing]:
+  """Yields figures, and shows which one is being drawn until the next."""
+  console = rich_console.Console(stderr=True)
+  if not console.is_terminal:
+    sys.stderr.write(f'drawing {len(figures)} figures\n')
+    yield from figures
+    return
+  with rich_progress.Progress(
+    rich_progress.TextColumn('drawing'),
+    rich_progress.BarColumn(),
+    rich_progress.MofNCompleteColumn(),
+    rich_progress.TextColumn('{task.description}'),
+    console=console, transient=True,
+  ) as bar:  # fmt: skip
+    task = bar.add_task('', total=len(figures))
+    for figure in figures:
+      bar.update(task, description=figure.name)
+      yield figure
+      bar.advance(task)
+
+
 class Progress:
   """Shows the step, loss and accuracy of seeds that are trained together."""
 
   def __init__(
-    self, label: str, *, first_step: int, steps: int, say: Callable[[str], None]
-  ):
+    self, label: str, *, first_step: int, steps: int,
+    say: Callable[[str], None], compiling: float | None = None,
+    compiled: Callable[[float], None] = lambda seconds: None,
+  ):  # fmt: skip
     """Prepares the bar, if there is a terminal.
 
     Args:
@@ -29,7 +62,12 @@ class Progress:
         is behind the others.
       steps: number of steps of the whole training.
       say: writes a plain line, if there is no terminal.
+      compiling: seconds to the first step the last time; None: nobody knows.
+      compiled: is told the seconds to the first step this time.
     """
+    self._compiling, self._compiled = 'compiling', compiled
+    if compiling is not None:
+      self._compiling += f' ({compiling:.0f} s the last time)'
     self._label, self._steps, self._say = label, steps, say
     self._start_time, self._first_step = time.monotonic(), first_step
     self._rows = {}  # seed that is in training -> its newest record
@@ -46,7 +84,7 @@ class Progress:
         console=console,
       )
       self._task = self._bar.add_task(
-        label, total=steps, completed=first_step, numbers='compiling'
+        label, total=steps, completed=first_step, numbers=self._compiling
       )
 
   def __enter__(self) -> Self:
@@ -54,7 +92,7 @@ class Progress:
       self._bar.start()
     else:
       position = f'step {self._first_step}/{self._steps}'
-      self._say(f'{self._label}: {position}, compiling')
+      self._say(f'{self._label}: {position}, {self._compiling}')
     return self
 
   def __exit__(self, *unused) -> None:
@@ -82,6 +120,8 @@ class Progress:
     rows = self._rows.values()
     if (not is_due and record.step + 1 < self._steps) or None in rows:
       return
+    if self._last_time == -math.inf:
+      self._compiled(now - self._start_time)
     step = 1 + min(row.step for row in rows)
     if is_due or step == self._steps:
       self._last_time = now

@@ -53,7 +53,7 @@ def of(name: str, workdirs: Sequence[pathlib.Path], size: str | None) -> Cut:
   figure, match = _with_runs(sizes, workdirs)
   seeds = {
     run: {
-      number: _only(read.seed(folder), config.measures)
+      number: _only(read.seed(folder), config.as_json()['measures'])
       for number, folder in sorted(match.folders[run].items())
     }
     for run, config in figure.runs.items()
@@ -134,15 +134,17 @@ def _with_runs(
   return with_runs[0]
 
 
-def _only(seed: curves.Seed, measures: Iterable[str]) -> curves.Seed:
+def _only(seed: curves.Seed, entries: dict[str, dict]) -> curves.Seed:
   """Returns a seed as if it had been trained with these measures alone.
 
   Its seconds stay those of the whole training.
+
+  Args:
+    entries: the sections of the figure, which say what its page shows.
   """
-  config = seed.manifest['config']
-  entries = {name: config['measures'][name] for name in measures}
+  config = {**seed.manifest['config'], 'measures': entries}
   return seed._replace(
-    manifest={**seed.manifest, 'config': {**config, 'measures': entries}},
+    manifest={**seed.manifest, 'config': config},
     series={
       name: series
       for name, series in seed.series.items()

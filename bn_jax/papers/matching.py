@@ -125,8 +125,9 @@ def difference(
   for name, section in expected['measures'].items():
     if name not in config['measures']:
       return f'measure {name} was not taken'
-    if config['measures'][name] != section:
-      return _leaf(f'measures.{name}', config['measures'][name], section)
+    own, wanted = map(schema.measured, (config['measures'][name], section))
+    if own != wanted:
+      return _leaf(f'measures.{name}', own, wanted)
   return None
 
 

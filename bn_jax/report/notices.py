@@ -1,6 +1,7 @@
 """Tells what to know before reading the numbers, and where these come from."""
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 
 from bn_jax.report import figures
@@ -17,6 +18,7 @@ def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
     *_unfinished(runs),
     *_skipped(runs),
     *_left_out(runs),
+    *_recalibrated(runs),
     *_different(runs),
   ]
 
@@ -72,6 +74,35 @@ def _left_out(runs):
   reasons = [why for run in runs for seed in run.seeds for why in seed.left_out]
   if reasons:
     yield 'Left out:', '; '.join(reasons) + '.'
+
+
+def _recalibrated(runs):
+  """Yields what the test set gives by running averages and by new statistics.
+
+  Of seeds that have not gone on since.
+  """
+  parts, noisy = [], False
+  for run in runs:
+    read = curves.of_population
+    value, show = 'accuracy', lambda share: f'{100 * share:.1f} %'
+    if all(math.isnan(read(seed, value)) for seed in run.seeds):
+      value, show = 'loss', '{:.3g}'.format
+    running, population = (
+      curves.in_words([read(s, value, kind) for s in run.seeds], show)
+      for kind in ('running', 'population')
+    )
+    if all(math.isnan(read(seed, value)) for seed in run.seeds):
+      continue
+    parts.append(f'{run.name} {value} {running} and {population}')
+    noisy = noisy or curves.is_noisy(run)
+  if parts:
+    yield (
+      'Recalibrated:',
+      'on the test set, with the running averages of training and with the '
+      f'statistics of training batches taken afterwards: {"; ".join(parts)}.'
+      + ' Running averages of a noisy network were collected with the noise, '
+      'which is off in testing.' * noisy,
+    )
 
 
 def _different(runs):

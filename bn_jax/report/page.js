@@ -640,8 +640,10 @@ function scale(view) {
 
 /** Writes a text beside a panel. */
 function write(plot, text, transform, more = {}) {
-  plot.words.append(svg('text', {
-    transform, 'text-anchor': 'middle', ...more }, text));
+  if (text) {
+    plot.words.append(svg('text', {
+      transform, 'text-anchor': 'middle', ...more }, text));
+  }
 }
 
 /** Draws the axes of a panel, with its grid, labels and title. */
@@ -1314,7 +1316,9 @@ function listen(view) {
       drag = null;
     },
     mousedown(event) {
-      if (under(at(event))) event.preventDefault(); // selects no text
+      if (!under(at(event))) return;
+      event.preventDefault(); // selects no text
+      ink.focus({ preventScroll: true });
     },
     dblclick: () => unzoom(view),
     keydown: (event) => pressed(view, event),

@@ -4,12 +4,12 @@ import html
 import pathlib
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bn_jax.report import figures, notices, script, summary
 from bn_jax.report.claims import showing
 from bn_jax.report.drawing import canvas, interactive, record, static, tables
-from bn_jax.report.results import conditions, curves, looks, read, seeds
+from bn_jax.report.results import conditions, curves, flat, looks, read, seeds
 from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
@@ -24,6 +24,7 @@ def write(
   *,
   runs: Sequence[curves.Run] | None = None,
   title: str | None = None,
+  shown: Callable[[Sequence[record.Figure]], Iterable[record.Figure]] = iter,
 ) -> pathlib.Path:
   """Writes report.html and figures/ from the records of working directories.
 
@@ -33,6 +34,8 @@ def write(
       several, a folder beside the first that is called after all of them.
     runs: what `read.runs` returns for them; None reads them.
     title: that of the page; None is the names of the working directories.
+    shown: yields the figures that it is given, each when the one before it is
+      drawn, as `host.progress.drawing` does to show that.
 
   Returns:
     The path of the page.
@@ -48,9 +51,15 @@ def write(
   for folder in (output, output / 'figures'):
     files_lib.remove_torn(folder)
   page_figures = figures.every(runs)
-  sections = [_section(figure, output / 'figures') for figure in page_figures]
-  rows = summary.table(runs)
-  files_lib.write(output / 'figures' / 'summary.csv', tables.as_csv(rows))
+  sections = [
+    _section(figure, output / 'figures') for figure in shown(page_figures)
+  ]
+  columns = summary.columns(runs)
+  for name, rows in (
+    ('figures/summary.csv', summary.numbers(runs, columns)),
+    ('results.csv', flat.last(runs)),
+  ):
+    files_lib.write(output / name, tables.as_csv(rows))
   claims = showing.section(workdirs, runs)
   names = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(names) if title is None else title
@@ -60,7 +69,7 @@ def write(
     notices=_notices(runs),
     navigation=_navigation(claims, page_figures),
     claims=claims,
-    table=_table(rows),
+    summary=summary.section(runs, columns),
     conditions=html.escape(_conditions(runs)),
     figures='\n'.join(sections),
     provenance=_provenance(runs),

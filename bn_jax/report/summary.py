@@ -1,365 +1,134 @@
-"""Makes the table of the report: what each run reached, a quantity a row."""
+"""Makes the summary of the page: a row a run, and how runs differ by pairs.
 
-import functools
+The page's script may sort the tables: a heading says by `data-sort` whether its
+column holds numbers or texts, and by `data-better` which end is the better one,
+where that is known; a cell's `data-value` is what it is sorted by, '' for none.
+"""
+
+import html
 import math
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax.report import figures
-from bn_jax.report.figures import path, radius, sharpness, spectrum, trace
-from bn_jax.report.results import conditions, curves, looks, optimizers
-from bn_jax.report.results import quantities as quantities_lib
+from bn_jax.report import reached
+from bn_jax.report.results import conditions, curves, flat, pairs
 
-Read = Callable[[curves.Seed], float]  # nan where there is nothing
-Show = Callable[[float], str]
-Quantity = tuple[str, Read, Show]  # with its label
-
-# Steps are counted to the three highest of these accuracies that some run
-# reaches: so a hard task has rows too, and an easy one few.
-_THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-_THRESHOLD_ROWS = 3
-# Of measures without rows of their own, those quantities that say something
-# alone; of the others all.
-_SUMMARISED = {
-  'gradient_confusion': ('smallest_cosine', 'mean_cosine'),
-  'gradient_noise': ('noise_scale', 'squared_gradient', 'covariance_trace'),
-}
+# Of a config, in this order before all others, by the names of the page.
+_LABELS = {
+  'norm.name': 'Norm', 'model.name': 'Network', 'model.width': 'Width',
+  'data.name': 'Data', 'optimizer.name': 'Optimizer',
+  'schedule.learning_rate': 'Learning rate', 'batch_size': 'Batch size',
+  'weight_decay': 'Weight decay', 'parameters': 'Parameters',
+}  # fmt: skip
+# Of runs that do not differ.
+_USUAL = ('norm.name', 'schedule.learning_rate')
+# Runs up to which the page compares with each: the cells grow with the square.
+_MOST_BASES = 10
 
 
-def table(runs: Sequence[curves.Run]) -> list[list[str]]:
-  """Returns the summary: a header of runs, then a row for each quantity."""
-  parameters = [run.seeds[0].manifest['parameters'] for run in runs]
+class Column(NamedTuple):
+  """A column of the summary.
+
+  Attributes:
+    label: its heading.
+    texts: of each run its cell.
+    keys: of each run what its cell is sorted by: a number, nan where there is
+      none, or a text.
+    numbers: of each run seed -> its number; empty of a column of texts.
+    quantity: what of the runs it is, if they are compared by it.
+    best: the runs whose cells are marked, by their places.
+  """
+
+  label: str
+  texts: list[str]
+  keys: list[Any]
+  numbers: list[Mapping[int, float]]
+  quantity: reached.Quantity | None = None
+  best: frozenset[int] = frozenset()
+
+  @property
+  def has_texts(self) -> bool:
+    """Returns whether its cells are sorted as texts."""
+    return any(isinstance(key, str) for key in self.keys)
+
+
+def columns(runs: Sequence[curves.Run]) -> list[Column]:
+  """Returns the columns of the summary behind that of the runs' names."""
   return [
-    ['', *(run.name for run in runs)],
-    ['Normalization', *(conditions.norm(run.seeds[0]) for run in runs)],
-    *_optimizer(runs),
-    ['Learning rate', *map(_rate, runs)],
-    ['Parameters', *(f'{count:,}' for count in parameters)],
-    ['Steps', *(_status(run) for run in runs)],
-    ['Seeds', *(str(len(run.seeds)) for run in runs)],
-    *_steps_to(runs),
-    *(
-      [label, *(_over(run, read, show) for run in runs)]
-      for of in (_training, _measured, _population)
-      for label, read, show in of(runs)
-    ),
-    ['Time, training / total', *(_time(run) for run in runs)],
+    *_settings(runs),
+    _steps(runs),
+    _of_seeds(runs, 'Seeds', [len(run.seeds) for run in runs]),
+    *(_reached(runs, quantity) for quantity in reached.quantities(runs)),
+    *_times(runs),
   ]
 
 
-def _optimizer(runs) -> Iterator[list[str]]:
-  """Yields the names of the optimizers, if runs differ in them.
+def numbers(
+  runs: Sequence[curves.Run], every: Sequence[Column]
+) -> list[flat.Row]:
+  """Returns the numbers of these columns, a row a run, seed and quantity.
 
-  Else rates stand side by side that are no more alike than their optimizers.
+  Of each seed, done or not; inf is what it never reached, nan not measured.
   """
-  names = [optimizers.name(run.config) for run in runs]
-  if len(set(names)) > 1:
-    yield ['Optimizer', *names]
+  place = {run.name: place for place, run in enumerate(runs)}
+
+  def of(run, seed):
+    for column in every:
+      of_run = column.numbers[place[run.name]]
+      if seed.seed in of_run:
+        yield column.label, of_run[seed.seed]
+
+  return flat.table(runs, of)
 
 
-def _rate(run) -> str:
-  """Returns the learning rate, or the name of a schedule that states none."""
-  rate = optimizers.rate(run.config)
-  return run.config['schedule']['name'] if rate is None else f'{rate:g}'
+def section(runs: Sequence[curves.Run], every: Sequence[Column]) -> str:
+  """Returns section `summary` of the page, of `columns` of these runs."""
+  head = ''.join(map(_heading, every))
+  rows = '\n'.join(
+    _row(run.name, ''.join(_cell(column, place) for column in every))
+    for place, run in enumerate(runs)
+  )
+  return f"""<section id="summary">
+<h2>Summary</h2>
+{_table('summary', 'Summary, a row a run', head, rows)}
+{_differences(runs, every)}</section>"""
 
 
-def _steps_to(runs) -> Iterator[list[str]]:
-  """Yields steps to levels of training accuracy, if some run has accuracies."""
-  if not all(curves.without_accuracy(runs)):
-    for threshold in _reached(runs):
-      label = f'Steps to {100 * threshold:.0f} % training accuracy'
-      yield [label, *(_steps(run, threshold) for run in runs)]
+def _settings(runs) -> Iterator[Column]:
+  """Yields what runs were trained with, as far as they differ in it."""
+  varied = conditions.varied(runs) or _USUAL
+  labels = {key: label for key, label in _LABELS.items() if key in varied}
+  labels |= {key: key for key in varied if key not in labels}
+  for key, label in labels.items():
+    yield _setting(runs, key, label)
 
 
-def _training(runs) -> Iterator[Quantity]:
-  """Yields accuracy of training batches, unless no run has one, and loss.
-
-  Loss only if some run has no accuracy.
-  """
-  regressions = curves.without_accuracy(runs)
-  last = f'last {curves.WINDOW} batches'
-  if not all(regressions):
-    yield f'Training accuracy, {last}', curves.final_train_accuracy, _percent
-  if any(regressions):
-    yield f'Training loss, {last}', curves.final_train_loss, _short
-
-
-def _measured(runs) -> Iterator[Quantity]:
-  """Yields the quantities that measures of some run have recorded."""
-  rows = {
-    looks.EVALUATION: _evaluation,
-    'along_gradient': _landscape,
-    'covariate_shift': _covariate_shift,
-    'activations': _activations,
-    path.MEASURE: _path,
-    sharpness.MEASURE: _sharpness,
-    spectrum.MEASURE: _spectrum,
-    trace.MEASURE: _trace,
-    radius.MEASURE: _radius,
-    'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
-    'batch_sharpness': functools.partial(
-      _unknown,
-      measure='batch_sharpness',
-      only=('batch_sharpness', 'ratio_of_means'),
-    ),
-  }
-  for measure in figures.unknown(runs):
-    only = _SUMMARISED.get(measure)
-    rows[measure] = functools.partial(_unknown, measure=measure, only=only)
-  for measure, quantities in rows.items():
-    names = looks.names(runs, measure)
-    for name in names:
-      # Labels of evaluations tell several apart by their data.
-      several = len(names) > 1 and measure != looks.EVALUATION
-      # An analysis called after its measure is told by its step.
-      note = looks.of(runs, measure, name).note
-      which = (note or f' ({name})') if several else ''
-      for label, read, show in quantities(runs, name):
-        yield label + which, _only(measure, name, read), show
-
-
-def _only(measure: str, name: str, read: Read) -> Read:
-  """Returns a reader that is nan where the entry is another measure."""
-  return lambda seed: read(seed) if looks.has(seed, measure, name) else math.nan
-
-
-def _evaluation(runs, name: str) -> Iterator[Quantity]:
-  """Yields accuracy, top-5 accuracy and loss, as far as a run recorded them.
-
-  Before the first record: accuracy and loss, which are then not measured.
-  """
-  recorded = {
-    value
+def _setting(runs, key: str, label: str) -> Column:
+  """Returns the column of a key: of numbers, if all of its values are."""
+  values = [
+    {seed.seed: conditions.settings(seed).get(key) for seed in run.seeds}
     for run in runs
-    for seed in run.seeds
-    if name in seed.series
-    for value in seed.series[name].values
-  }
-  entry = looks.of(runs, looks.EVALUATION, name)
-  # ' (analysis/NAME, population)' of an evaluation after training.
-  after = ''
-  if curves.is_analysis(name):
-    after = f' ({name}, {entry.condition("statistics")})'
-  # A squared error is not in nats, and of a training batch may be a sum.
-  loss = 'Loss per example' if _has_no_unit(runs) else 'Loss in nats'
-  for label, value, show in (
-    ('Accuracy', 'accuracy', _percent),
-    ('Top-5 accuracy', 'top5', _percent),
-    (loss, 'loss', _short),
-    *(
-      (f'{label} of the average', looks.AVERAGED + value, show)
-      for label, value, show in (
-        ('Accuracy', 'accuracy', _percent),
-        (loss, 'loss', _short),
-      )
-    ),
-  ):
-    to_come = not recorded and value == 'accuracy'
-    if value in recorded or value == 'loss' or to_come:
-      read = functools.partial(curves.last, name=name, value=value)
-      yield f'{label}, {_data(entry)}{after}', read, show
-
-
-def _landscape(runs, name: str) -> Iterator[Quantity]:
-  nats = '' if _has_no_unit(runs) else ' in nats'
-  for label, reduce, value in (
-    (f'Loss band, median width{nats}', curves.median_width, 'loss'),
-    (
-      'Gradient change, median upper edge',
-      curves.median_upper, 'gradient_change',
-    ),
-    ('Effective beta, median', curves.median_upper, 'beta'),
-    ("Curvature d'Hd / |d|², median", curves.median_of, 'curvature'),
-    ('Limit of beta as e goes to 0, median', curves.median_of, 'beta_0'),
-  ):  # fmt: skip
-    if value in ('curvature', 'beta_0') and not any(
-      curves.recorded(seed, name, value) for run in runs for seed in run.seeds
-    ):
-      continue
-    yield label, functools.partial(reduce, name=name, value=value), _short
-
-
-def _covariate_shift(runs, name: str) -> Iterator[Quantity]:
-  entry = looks.of(runs, 'covariate_shift', name)
-  for layer in looks.layers(entry, 'l2'):
-    for value, what in (('cosine', 'cosine'), ('relative_l2', 'relative l2')):
-      read = functools.partial(
-        curves.median_of, name=name, value=f'{layer}/{value}'
-      )
-      yield f'Covariate shift of {layer}, {what}, median', read, _short
-
-
-def _activations(runs, name: str) -> Iterator[Quantity]:
-  """Yields the share of units that a ReLU makes dead, where recorded."""
-  read = functools.partial(dead_units, name=name)
-  if any(math.isfinite(read(seed)) for run in runs for seed in run.seeds):
-    yield 'Dead units (never above 0), last measurement', read, _percent
-
-
-def _path(runs, name: str) -> Iterator[Quantity]:
-  """Yields the barriers of the last line, of each kind of statistics."""
-  nats = '' if _has_no_unit(runs) else ' in nats'
-  for statistics in path.recorded(looks.of(runs, path.MEASURE, name)):
-    read = functools.partial(
-      curves.last, name=name, value=f'{statistics}/barrier'
-    )
-    yield f'Barrier{nats}, {path.OVER[statistics]}, last', read, _short
-
-
-def _sharpness(runs, name: str) -> Iterator[Quantity]:
-  """Yields the largest eigenvalue, and what it is of the edge of stability."""
-  read = functools.partial(curves.last, name=name, value='sharpness')
-  yield 'Sharpness, last measurement', read, _short
-  of_edge = functools.partial(_of_edge, name=name)
-  if any(math.isfinite(of_edge(seed)) for run in runs for seed in run.seeds):
-    yield 'Sharpness by the edge of stability, last', of_edge, _short
-
-
-def _of_edge(seed: curves.Seed, name: str) -> float:
-  """Returns the last sharpness by the edge then; nan where there is none."""
-  if not looks.has(seed, sharpness.MEASURE, name):
-    return math.nan
-  limits = sharpness.edge(seed, name)
-  if limits is None or not len(limits[1]):
-    return math.nan
-  return curves.last(seed, name, 'sharpness') / limits[1][-1]
-
-
-def _spectrum(runs, name: str) -> Iterator[Quantity]:
-  """Yields both ends of the last spectrum, of each block."""
-  for block in spectrum.blocks(looks.of(runs, spectrum.MEASURE, name)):
-    of = f' of {block.rstrip("/")}' if block else ''
-    for end in ('largest', 'smallest'):
-      read = functools.partial(curves.last, name=name, value=f'{block}{end}')
-      yield f'Spectrum{of}, {end} eigenvalue, last', read, _short
-
-
-def _radius(runs, name: str) -> Iterator[Quantity]:
-  """Yields the last rise of the loss, within the largest radius."""
-  entry = looks.of(runs, radius.MEASURE, name)
-  largest = max(radius.radii(entry), default=math.nan)
-  read = functools.partial(radius.last, name=name)
-  yield f'{radius.title(entry)} {largest:g}, last measurement', read, _short
-
-
-def _trace(runs, name: str) -> Iterator[Quantity]:
-  """Yields the last traces: of blocks, of which there are few, and not layers.
-
-  Their errors and intervals are in the figure.
-  """
-  entry = looks.of(runs, trace.MEASURE, name)
-  sections = [s.manifest['config']['measures'][name] for s in entry.seeds]
-  layers = {
-    layer for section in sections for layer in section.get('layers', ())
-  }
-  for row in trace.recorded(entry):
-    if row.rpartition('/')[0] not in layers:
-      read = functools.partial(curves.last, name=name, value=row)
-      yield f'{trace.label(row)}, last measurement', read, _short
-
-
-def _unknown(
-  runs, name: str, measure: str, only: Sequence[str] | None = None
-) -> Iterator[Quantity]:
-  """Yields the last numbers of a measure without rows of its own.
-
-  Args:
-    only: the names of its quantities that are shown; None is all.
-  """
-  entry = looks.of(runs, measure, name)
-  title = quantities_lib.title(entry)
-  for quantity in quantities_lib.of(entry):
-    if only is not None and quantity.name not in only:
-      continue
-    words = [f'{title}: {quantity.label}']
-    words += ['largest'] if quantity.several else []
-    words += ['median of the layers'] if quantity.layers else []
-    read = functools.partial(quantities_lib.last, entry=name, quantity=quantity)
-    yield ', '.join([*words, 'last measurement']), read, _short
-
-
-def dead_units(seed: curves.Seed, name: str) -> float:
-  """Returns the share of units without a value above 0 at the last look.
-
-  Of the layers at which the entry looks; nan where it is not recorded.
-  """
-  looks_T = seed.arrays.get(name)
-  shares = [
-    share_C
-    for value, share_C in (looks_T[-1].values.items() if looks_T else ())
-    if value.endswith('/positive')
   ]
-  if not shares:
-    return math.nan
-  return float(np.mean(np.concatenate(shares) == 0))
-
-
-def _population(runs) -> Iterator[Quantity]:
-  """Yields accuracy or loss of the test set by the population's statistics."""
-  tests = [
-    seed.population['test']['population']
-    for run in runs
-    for seed in run.seeds
-    if seed.population
+  values = [
+    {seed: value for seed, value in of.items() if value is not None}
+    for of in values
   ]
-  if not tests:
-    return
-  classified = any(numbers.get('accuracy') is not None for numbers in tests)
-  value, show = ('accuracy', _percent) if classified else ('loss', _short)
-  read = functools.partial(_of_population, value=value)
-  yield f'{value.capitalize()}, test set, population statistics', read, show
+  show = '{:,}'.format if key == 'parameters' else conditions.shown
+  texts = [' or '.join(dict.fromkeys(map(show, of.values()))) for of in values]
+  types = {type(value) for of in values for value in of.values()}
+  if types <= {int, float}:
+    return Column(label, texts, [_mean(of.values()) for of in values], values)
+  return Column(label, texts, texts, [{} for _ in runs])
 
 
-def _of_population(seed: curves.Seed, value: str) -> float:
-  """Returns a value by population statistics; nan if training went on since."""
-  population = seed.population
-  if population is None or population['step'] != curves.reached(seed):
-    return math.nan
-  number = population['test']['population'].get(value)
-  return math.nan if number is None else number
-
-
-def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
-  """Returns the thresholds to show, the lowest first."""
-  thresholds = [
-    threshold
-    for threshold in _THRESHOLDS
-    if any(
-      math.isfinite(curves.steps_to(seed, threshold))
-      for run in runs
-      for seed in run.seeds
-    )
-  ]
-  return tuple(reversed(thresholds[:_THRESHOLD_ROWS] or _THRESHOLDS[-1:]))
-
-
-def _over(run, read: Read, show: Show) -> str:
-  """Returns the mean over seeds that are done, ± half of its 95 % interval.
-
-  If none is done, over all: the row of steps says so.
-  """
-  seeds = [s for s in run.seeds if s.manifest['status'] == 'done'] or run.seeds
-  values = list(map(read, seeds))
-  text = curves.in_words(values, show)
-  count = sum(not math.isnan(value) for value in values)
-  if 0 < count < len(run.seeds):
-    text += f' ({count} of {len(run.seeds)} seeds)'
-  return text
-
-
-def _steps(run, threshold) -> str:
-  values = [curves.steps_to(seed, threshold) for seed in run.seeds]
-  if any(map(math.isnan, values)):
-    return 'not measured'
-  missed = sum(map(math.isinf, values))
-  if missed:
-    ended = all(map(curves.has_ended, run.seeds))
-    word = 'never' if ended else 'not yet'
-    of = f' in {missed} of {len(values)} seeds' if missed < len(values) else ''
-    return word + of
-  mean, half = curves.mean_and_interval(values)
-  return f'{mean:.0f}' if math.isnan(half) else f'{mean:.0f} ± {half:.0f}'
+def _steps(runs) -> Column:
+  """Returns how far each run is: its steps, and what was not done."""
+  numbers = [{s.seed: curves.reached(s) for s in run.seeds} for run in runs]
+  keys = [min(of.values()) for of in numbers]
+  return Column('Steps', list(map(_status, runs)), keys, numbers)
 
 
 def _status(run) -> str:
@@ -370,27 +139,218 @@ def _status(run) -> str:
   return ', '.join(dict.fromkeys(parts))
 
 
-def _time(run) -> str:
-  train = np.mean([seed.seconds.get('train', 0.0) for seed in run.seeds])
-  whole = np.mean([sum(seed.seconds.values()) for seed in run.seeds])
-  return f'{train:.0f} s / {whole:.0f} s'
+def _of_seeds(runs, label: str, counts: Sequence[int]) -> Column:
+  return Column(label, list(map(str, counts)), list(counts), [{} for _ in runs])
 
 
-def _has_no_unit(runs) -> bool:
-  return any(map(curves.is_regression, runs))
+def _reached(runs, quantity: reached.Quantity) -> Column:
+  """Returns the means of a quantity over seeds, the best of them marked."""
+  numbers = [{s.seed: quantity.read(s) for s in run.seeds} for run in runs]
+  tell = _steps_in_words if quantity.is_steps else _in_words
+  cells = [tell(run, of, quantity) for run, of in zip(runs, numbers)]
+  texts, keys = (list(part) for part in zip(*cells))
+  best = _best(runs, numbers, keys, quantity)
+  return Column(quantity.label, texts, keys, numbers, quantity, best)
 
 
-def _data(entry: looks.Entry) -> str:
-  """Returns the data of an evaluation: 'test set', 'train:100'."""
-  configs = [seed.manifest['config'] for seed in entry.seeds]
-  data = [config['measures'][entry.name]['data'] for config in configs]
-  text = ' or '.join(dict.fromkeys(data))
-  return f'{text} set' if text in ('train', 'test') else text
+def _counted(run, numbers: Mapping[int, float]) -> dict[int, float]:
+  """Returns the numbers of those seeds that are done.
+
+  If none is done, of all: the column of steps says so.
+  """
+  done = _done(run)
+  return {k: value for k, value in numbers.items() if k in done or not done}
 
 
-def _percent(value: float) -> str:
-  return f'{100 * value:.1f} %'
+def _done(run) -> set[int]:
+  return {s.seed for s in run.seeds if s.manifest['status'] == 'done'}
 
 
-def _short(value: float) -> str:
-  return f'{value:.3g}'
+def _in_words(run, numbers, quantity) -> tuple[str, float]:
+  """Returns the mean over seeds ± half of its 95 % interval, and the mean."""
+  values = list(_counted(run, numbers).values())
+  text = curves.in_words(values, quantity.show)
+  count = sum(not math.isnan(value) for value in values)
+  if 0 < count < len(run.seeds):
+    text += f' ({count} of {len(run.seeds)} seeds)'
+  return text, _mean(values)
+
+
+def _mean(values: Iterable[float]) -> float:
+  """Returns the mean of what is not nan; nan if nothing else is there."""
+  values = [value for value in values if not math.isnan(value)]
+  return float(np.mean(values)) if values else math.nan
+
+
+def _steps_in_words(run, numbers, quantity) -> tuple[str, float]:
+  """Returns the same of steps, of all seeds; inf if one never got there."""
+  values = list(numbers.values())
+  if any(map(math.isnan, values)):
+    return 'not measured', math.nan
+  missed = sum(map(math.isinf, values))
+  if missed:
+    ended = all(map(curves.has_ended, run.seeds))
+    word = 'never' if ended else 'not yet'
+    of = f' in {missed} of {len(values)} seeds' if missed < len(values) else ''
+    return word + of, math.inf
+  return curves.in_words(values, quantity.show), _mean(values)
+
+
+def _best(runs, numbers, keys, quantity) -> frozenset[int]:
+  """Returns the runs with the best mean, as it is shown.
+
+  Only among runs that are done and have a number of every seed: a few seeds,
+  or a part of the steps, may flatter. None where all of these look the same.
+  """
+  if not quantity.better:
+    return frozenset()
+  whole = [
+    place
+    for place, (run, of, key) in enumerate(zip(runs, numbers, keys))
+    if len(_done(run)) == len(run.seeds)
+    and math.isfinite(key)
+    and not any(map(math.isnan, of.values()))
+  ]
+  if not whole:
+    return frozenset()
+  choose = max if quantity.better == reached.HIGH else min
+  best = quantity.show(choose(keys[place] for place in whole))
+  marked = [place for place in whole if quantity.show(keys[place]) == best]
+  return frozenset(marked if len(marked) < len(whole) else ())
+
+
+def _times(runs) -> Iterator[Column]:
+  for label, of in (
+    ('Training time', lambda seed: seed.seconds.get('train', 0.0)),
+    ('Total time', lambda seed: sum(seed.seconds.values())),
+  ):
+    numbers = [{s.seed: of(s) for s in run.seeds} for run in runs]
+    means = [_mean(of_run.values()) for of_run in numbers]
+    yield Column(label, [f'{mean:.0f} s' for mean in means], means, numbers)
+
+
+def _differences(runs, every: Sequence[Column]) -> str:
+  """Returns how runs differ from each of them; '' without common seeds."""
+  bases = runs if len(runs) <= _MOST_BASES else runs[:1]
+  tables = [_against(runs, place, every) for place in range(len(bases))]
+  folded = ''.join(
+    f"""<details name="against"{' open' * (not place)}>
+<summary>Against {html.escape(run.name)}</summary>
+{table}
+</details>
+"""
+    for place, (run, table) in enumerate(zip(bases, tables))
+    if table
+  )
+  if not folded:
+    return ''
+  return f"""<h3>Differences by pairs of seeds</h3>
+<p>Two runs with one seed are a pair: they begin with the same weights and see
+the same batches. Shown is the mean over the pairs of seeds that are done: of
+differences, ± half of the 95 % interval (Student's; percentages in points); of
+what figures draw on logarithmic axes, of ratios (×), and that interval.</p>
+{folded}"""
+
+
+def _against(runs, base: int, every: Sequence[Column]) -> str:
+  """Returns the table of one base; '' if no run shares two seeds with it."""
+  cells = {
+    column.label: _differing(runs, base, column)
+    for column in every
+    if column.quantity is not None
+  }
+  cells = {k: of for k, of in cells.items() if any(text for text, _ in of)}
+  if not cells:
+    return ''
+  head = ''.join(_heading_of(label, 'number') for label in cells)
+  rows = '\n'.join(
+    _row(run.name, ''.join(_number(*of[place]) for of in cells.values()))
+    for place, run in enumerate(runs)
+    if place != base
+  )
+  name = f'Differences from {runs[base].name}'
+  return _table('differences', name, head, rows)
+
+
+def _differing(runs, base: int, column: Column) -> list[tuple[str, float]]:
+  """Returns (text, number) of each run; ('', nan) where there is nothing."""
+  of_done = [
+    {k: value for k, value in of.items() if k in _done(run)}
+    for run, of in zip(runs, column.numbers)
+  ]
+  values = [v for of in of_done for v in of.values() if not math.isnan(v)]
+  ratio = column.quantity.logarithmic and min(values, default=0) > 0
+  cells = []
+  for run, numbers in zip(runs, of_done):
+    compared = pairs.compared(numbers, of_done[base], ratio)
+    if compared is None:
+      cells.append(('', math.nan))
+      continue
+    interval, count = compared
+    text = (_ratio if ratio else _difference)(interval, column.quantity.show)
+    if count < len(run.seeds):
+      text += f' ({count} of {len(run.seeds)} seeds)'
+    cells.append((text, interval.mean))
+  return cells
+
+
+def _ratio(interval: pairs.Interval, _) -> str:
+  mean, low, high = (f'{end:.3g}' for end in interval)
+  return f'× {mean} ({low} to {high})'
+
+
+def _difference(interval: pairs.Interval, show) -> str:
+  sign = '−' if interval.mean < 0 else '+' if interval.mean > 0 else ''
+  half = interval.high - interval.mean
+  return f'{sign}{show(abs(interval.mean))} ± {show(half)}'
+
+
+def _table(kind: str, name: str, head: str, rows: str) -> str:
+  """Returns a table in a box of its own, which keys can scroll."""
+  return f"""<div class="scroll" tabindex="0" role="region"
+aria-label="{html.escape(name)}"><table class="{kind}">
+<thead><tr>{_heading_of('Run', 'text')}{head}</tr></thead><tbody>
+{rows}
+</tbody></table></div>"""
+
+
+def _heading(column: Column) -> str:
+  better = column.quantity.better if column.quantity else ''
+  sort = 'text' if column.has_texts else 'number'
+  return _heading_of(column.label, sort, better)
+
+
+def _heading_of(label: str, sort: str, better: str = '') -> str:
+  attribute = f' data-better="{better}"' if better else ''
+  return (
+    f'<th scope="col" data-sort="{sort}"{attribute}>{_breakable(label)}</th>'
+  )
+
+
+def _row(name: str, cells: str) -> str:
+  return (
+    f'<tr><th scope="row" data-value="{html.escape(name)}">{_breakable(name)}'
+    f'</th>{cells}</tr>'
+  )
+
+
+def _cell(column: Column, place: int) -> str:
+  text, key = column.texts[place], column.keys[place]
+  if not column.has_texts:
+    return _number(text, key, place in column.best)
+  shown = html.escape(text) or '–'
+  return f'<td data-value="{html.escape(key)}">{shown}</td>'
+
+
+def _number(text: str, number: float, is_best: bool = False) -> str:
+  # As JavaScript reads numbers.
+  value = repr(float(number)).replace('inf', 'Infinity').replace('nan', '')
+  shown = html.escape(text)
+  if is_best:
+    shown = f'<strong>{shown}</strong><span class="unseen"> (best)</span>'
+  return f'<td class="number" data-value="{value}">{shown or "–"}</td>'
+
+
+def _breakable(name: str) -> str:
+  """Returns a name that may be broken after a slash, a point or a line."""
+  return re.sub('[/._]', r'\g<0><wbr>', html.escape(name))

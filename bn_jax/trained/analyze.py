@@ -269,8 +269,9 @@ def _check_results(job: Job) -> None:
   new = _described(job)
   for change in modules.changes(old.get('modules') or {}, new['modules']):
     _log.warning('%s goes on, though %s', job.results.path, change)
-  changes = []
-  for key in ('measure', 'statistics', 'population', 'others'):
+  measures = (schema.measured(one['measure']) for one in (old, new))
+  changes = list(differences.changed('measure', *measures))
+  for key in ('statistics', 'population', 'others'):
     changes += differences.changed(key, old.get(key), new.get(key))
   if changes:
     raise errors.ConfigError(

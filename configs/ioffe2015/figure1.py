@@ -52,6 +52,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
       every_steps=500 if size == 'paper' else 100,
       layers=('dense3',),
       statistics='batch',
+      unit=True,
     ),
   )
   config.log_every_steps = 500

@@ -121,6 +121,17 @@ class TypedTest(absltest.TestCase):
     folder = self.run_of('batchnorm/seed0')
     self.assertEqual((folder.status, folder.step), ('done', 2))
     self.assertEqual(folder.manifest['config']['model']['name'], 'mlp')
+    # What has ended can be recalibrated all the same, once, and is on the page.
+    lines += ["config.recalibrate = ('batchnorm',)"]
+    words = ('--config.steps=2', '--only=batchnorm')
+    self.train(lines, *words)
+    facts = folder.read_population()
+    self.assertEqual((facts['step'], facts['batches']), (2, 100))
+    written = folder.population_file.stat().st_mtime_ns
+    self.train(lines, *words)
+    self.assertEqual(folder.population_file.stat().st_mtime_ns, written)
+    page = (self.folder / 'work' / 'report.html').read_text()
+    self.assertIn('Recalibrated:', page)
 
   @pytest.mark.slow  # trains five runs
   def test_runs_of_their_own_batches_and_rates_for_epochs(self):

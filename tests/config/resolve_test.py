@@ -131,6 +131,7 @@ class ResolveTest(parameterized.TestCase):
     (dict(runs={'a': {'norn': {}}}), "did you mean 'norm'"),
     (dict(runs={'a': {'norm': {'nam': 'none'}}}), "unknown key 'nam'"),
     (dict(expected_divergence=('standrd',)), "did you mean 'standard'"),
+    (dict(recalibrate=('standrd',)), "did you mean 'standard'"),
     (dict(checkpoint=dict(every_steps=5)), 'every_steps and keep'),
     (dict(layout='vmap'), "layout: 'vmap'; allowed: jit, pmap, shard_map"),
     (dict(devices=0), 'config.devices: 0; allowed: 1, 2, 3'),
@@ -233,13 +234,15 @@ class EveryKeyTest(parameterized.TestCase):
       'micro_batch_size': (None,), 'shard_state': (True,),
       'remat': (True,),
       'measures': ({},), 'seeds': (0, (1, 2)), 'expected_divergence': ([],),
+      'recalibrate': ([],),
     }  # fmt: skip
     values = (True, None, '1e-3', '', -1, 0, 2.5, 10**18, (1, 2), [], {}, 'a')
     weights = (  # checked when the optimizer is built
       'weight_decay', 'weight_decay_on', 'clip_norm', 'adaptive_clip', 'rates',
       'trainable', 'ema',
     )  # fmt: skip
-    for key in (*resolve.KEYS, 'seeds', 'expected_divergence', 'runs'):
+    names = ('seeds', 'expected_divergence', 'recalibrate', 'runs')
+    for key in (*resolve.KEYS, *names):
       if key in schema.SECTIONS or key in weights:
         continue
       for value in values:
@@ -266,6 +269,7 @@ class ContinuedTest(parameterized.TestCase):
     dict(steps=2000),
     dict(log_every_steps=3),
     dict(measures__test__every_steps=7),
+    dict(measures__activations__unit=True),  # what the page shows
   )
   def test_may_change(self, **changes):
     self.assertIsNone(self.changed(**changes))

@@ -77,6 +77,25 @@ class KeepTest(Kept):
     self.assertEqual(self.sizes(), written)
     same_bits.assert_same(second, first)
 
+  def test_the_seconds_of_the_last_time(self):
+    begin, events = compilation_cache_lib.begin, []
+    with mock.patch.multiple(
+      compilation_cache_lib, _folder=None, _begun=set(), _MOST=2
+    ):
+      begin('a')[1](3.0)  # no folder: nothing is kept
+      folder = compilation_cache_lib.keep()
+      for program, seconds in (('a', 4.0), ('b', 5.0), ('c', 6.0)):
+        last, took = begin(program)
+        took(seconds)
+        events.append(last)
+      self.assertEqual(events, [None] * 3)
+      self.assertIsNone(begin('c')[0])  # compiled in this process
+      compilation_cache_lib._begun.clear()
+      self.assertEqual([begin(x)[0] for x in 'abc'], [None, 5.0, 6.0])
+      (folder / 'seconds.json').write_text('{')
+      compilation_cache_lib._begun.clear()
+      self.assertIsNone(begin('b')[0])
+
   def train(self):
     made = toys.classifier.__wrapped__('batch')
     state, split = jax.jit(made.init)(0), toys.split()

@@ -1,9 +1,12 @@
 """What is shown of seeds that are trained together."""
 
 import contextlib
+import io
+import types
 from unittest import mock
 
 from absl.testing import absltest
+from rich import console as rich_console
 
 from bn_jax.host import progress
 from bn_jax.storage.records import Record
@@ -20,11 +23,13 @@ class ProgressTest(absltest.TestCase):
     clock = mock.patch.object(progress.time, 'monotonic', lambda: self.now)
     self.enter_context(clock)
     self.now = 0.0
+    self.compiled = []
     self.progress = self.enter_context(
       progress.Progress(
-        'bn/seed0 and 1 more', first_step=0, steps=4, say=self.lines.append
+        'bn/seed0 and 1 more', first_step=0, steps=4, say=self.lines.append,
+        compiling=41.3, compiled=self.compiled.append,
       )
-    )
+    )  # fmt: skip
 
   def shown(self):
     """The lines since the last call, without the label."""
@@ -35,7 +40,8 @@ class ProgressTest(absltest.TestCase):
   def test_all_seeds_are_one_line(self):
     with contextlib.ExitStack() as stack:
       a, b = (stack.enter_context(self.progress.of_seed()) for _ in range(2))
-      self.assertEqual(self.shown(), ['step 0/4, compiling'])
+      compiling = 'step 0/4, compiling (41 s the last time)'
+      self.assertEqual(self.shown(), [compiling])
       self.now = 1.0
       a.write(row(0, 2.0))
       self.assertEqual(self.shown(), [])
@@ -50,6 +56,7 @@ class ProgressTest(absltest.TestCase):
       self.assertEqual(
         self.shown(), ['step 2/4, loss 2 accuracy 25 %, 0.1 steps/s']
       )
+      self.assertEqual(self.compiled, [1.0])
       for step in (2, 3):
         for seed in (a, b):
           seed.write(row(step, 2.0))
@@ -64,6 +71,25 @@ class ProgressTest(absltest.TestCase):
       self.shown()
       a.write(row(3, 2.0))
       self.assertIn('step 4/4, loss 2', *self.shown())
+
+
+class DrawingTest(absltest.TestCase):
+  def shown(self, is_terminal):
+    text = io.StringIO()
+    console = rich_console.Console(
+      file=text, force_terminal=is_terminal, width=80
+    )
+    made = mock.patch.object(rich_console, 'Console', lambda **_: console)
+    figures = [types.SimpleNamespace(name=name) for name in ('drift', 'unit')]
+    with made, contextlib.redirect_stderr(text):
+      self.assertEqual(list(progress.drawing(figures)), figures)
+    return text.getvalue()
+
+  def test_a_bar_on_a_terminal_alone(self):
+    self.assertEqual(self.shown(False), 'drawing 2 figures\n')
+    said = self.shown(True)
+    self.assertIn('2/2', said)
+    self.assertIn('unit', said)
 
 
 if __name__ == '__main__':

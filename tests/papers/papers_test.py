@@ -312,7 +312,13 @@ class DrawTest(_InAFolder):
     self.assertEqual(out, f'{made / "report.html"}\n')
     self.assertEqual(
       {path.name for path in made.iterdir()},
-      {'report.html', 'figures', 'verdicts.json', 'verdicts.csv'},
+      {
+        'report.html',
+        'results.csv',
+        'figures',
+        'verdicts.json',
+        'verdicts.csv',
+      },
     )
     text = (made / 'report.html').read_text()
     self.assertIn('<h1>ioffe2015/figure1 (small): Figure 1 of Ioffe', text)

@@ -211,7 +211,7 @@ class FiguresTest(_InAFolder):
       (seed,) = looks.of(runs, kind, 'analysis/late').seeds
       self.assertEqual(seed.seed, number)
     self.assertIn('along-analysis-late', self.names())
-    rows = {row[0]: row[1] for row in summary.table(runs)}
+    rows = {c.label: c.texts[0] for c in summary.columns(runs)}
     for label, shown in (
       ('Effective beta, median (analysis/late)', '3 (1 of 2 seeds)'),
       ('Loss in nats, test set (analysis/late, batch)', '0.25 (1 of 2 seeds)'),
@@ -302,7 +302,7 @@ class UnlikeTest(_InAFolder):
 
 class SummaryTest(_InAFolder):
   def rows(self):
-    return {row[0]: row[1:] for row in summary.table(self.load())}
+    return {c.label: c.texts for c in summary.columns(self.load())}
 
   def test_rows(self):
     self.add('late', scale=4.0)

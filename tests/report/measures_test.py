@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import figures, notices, page, summary
+from bn_jax.report import figures, notices, page, reached, summary
 from bn_jax.report.drawing import tables
 from bn_jax.report.figures import (
   along,
@@ -25,6 +25,7 @@ from tests.fixtures import (
 )
 
 MEASURES = {**made_up.CONFIG['measures'], **made_up.MORE}
+MEASURES['activations'] = {**MEASURES['activations'], 'unit': True}
 KINDS = (covariate_shift, weights, signal, one_step, unit)
 FAST = {'norm': 'batch', 'scale': 0.1, 'measures': MEASURES}
 SLOW = {'scale': 1.0, 'measures': MEASURES}
@@ -352,6 +353,12 @@ class UnitTest(_Drawn):
     cells = {'run': 'standard', 'panel': 'conv2, unit 1', 'step': 50}
     self.assertEqual(pictures.values(made, **cells), [-0.8, 0.2, 1.2])
 
+  def test_is_drawn_of_the_runs_that_ask_for_it(self):
+    quiet = {**SLOW, 'measures': {**MEASURES, **made_up.CONFIG['measures']}}
+    made = unit.figure(self.runs(a=SLOW, b=quiet))
+    self.assertEqual({row['run'] for row in pictures.rows(made)}, {'a'})
+    self.assertIsNone(unit.figure(self.runs(a=quiet)))
+
   def test_up_and_down_are_moves_alike(self):
     (run,) = self.runs(a=SLOW)
     for place, look in enumerate(run.seeds[0].arrays['activations']):
@@ -412,7 +419,7 @@ class AllTest(_Drawn):
       run.seeds[0].arrays.clear()
     for kind in KINDS:
       self.assertIsNone(kind.figure(runs), kind)
-    summary.table(runs)
+    summary.columns(runs)
 
   def test_names_of_all_figures(self):
     names = [made.name for made in figures.every(self.runs())]
@@ -428,7 +435,7 @@ class AllTest(_Drawn):
 class SummaryTest(_Drawn):
   def test_rows(self):
     runs = self.runs(standard={**SLOW, 'curvature': 7.0}, batchnorm=FAST)
-    rows = {row[0]: row[1:] for row in summary.table(runs)}
+    rows = {c.label: c.texts for c in summary.columns(runs)}
     for label, shown in (
       ('Covariate shift of conv10, cosine, median', ['0.75', '0.975']),
       ('Covariate shift of conv1, relative l2, median', ['1', '0.1']),
@@ -443,10 +450,10 @@ class SummaryTest(_Drawn):
     (run,) = self.runs(a=SLOW)
     looks = run.seeds[0].arrays['activations']
     looks[-1].values['conv2/positive'] = np.array([0, 0, 0.1, 0.5, 1])
-    self.assertEqual(summary.dead_units(run.seeds[0], 'activations'), 3 / 8)
+    self.assertEqual(reached.dead_units(run.seeds[0], 'activations'), 3 / 8)
     for key in ('conv1/positive', 'conv2/positive'):
       del looks[-1].values[key]
-    found = summary.dead_units(run.seeds[0], 'activations')
+    found = reached.dead_units(run.seeds[0], 'activations')
     self.assertTrue(np.isnan(found))
 
 

@@ -45,6 +45,23 @@ class NoticesTest(_TwoRuns):
   def test_alike(self):
     self.assertEqual(self.said(), '')
 
+  def test_both_accuracies_of_a_recalibrated_run(self):
+    """Of the seeds that have not gone on since; with the reason where noisy."""
+    runs = self.runs(standard={'norm': 'noisy'}, seeds=(0, 1))
+    numbers = {'running': {'accuracy': 0.55}, 'population': {'accuracy': 0.99}}
+
+    def said(steps):
+      seeds = tuple(
+        seed._replace(population={'step': step, 'test': numbers})
+        for seed, step in zip(runs[0].seeds, steps)
+      )
+      made = notices.of([runs[0]._replace(seeds=seeds), runs[1]])
+      return dict(made).get('Recalibrated:')
+
+    self.assertIsNone(said((100, 100)))
+    self.assertIn('standard accuracy 55.0 % and 99.0 %. Run', said((150, 100)))
+    self.assertIn('the noise, which is off', said((150, 150)))
+
   def test_precision_of_training(self):
     precision = {'dtype': 'float32', 'training': 'default'}
     precision['measures'] = 'highest'

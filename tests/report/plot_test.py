@@ -55,6 +55,12 @@ class PlotTest(absltest.TestCase):
       segment[:, 1], [result['low'], result['high']], rtol=1e-6
     )
 
+  def test_an_error_is_a_bar_on_both_sides(self):
+    result = {'scale': np.array(2.0), 'scale_standard_error': np.array(0.5)}
+    axis = self.panel(bn_jax.plot(result), 'Scale')
+    (bars,) = [c for c in axis.collections if len(c.get_segments())]
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [1.5, 2.5])
+
   def test_a_surface_lies_over_its_coordinates(self):
     x, y = np.linspace(-1, 1, 5), np.linspace(0, 3, 4)
     loss = 1 + x[:, None] ** 2 + y**2

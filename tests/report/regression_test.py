@@ -45,8 +45,10 @@ class _InAFolder(parameterized.TestCase):
     return read.runs([self.workdir(**keywords)])
 
   def summary(self, **keywords):
-    header, *rows = summary.table(self.runs(**keywords))
-    return {label: dict(zip(header[1:], cells)) for label, *cells in rows}
+    runs = self.runs(**keywords)
+    names = [run.name for run in runs]
+    columns = summary.columns(runs)
+    return {c.label: dict(zip(names, c.texts)) for c in columns}
 
 
 class FigureTest(_InAFolder):
@@ -149,9 +151,7 @@ class MixedTest(_InAFolder):
     self.assertEqual(colours, ['#0072B2', '#D55E00'])
 
   def test_summary_shows_what_each_has(self):
-    header, *rows = summary.table(self.mixed())
-    self.assertEqual(header, ['', 'classifier', 'linear'])
-    found = {label: cells for label, *cells in rows}
+    found = {c.label: c.texts for c in summary.columns(self.mixed())}
     self.assertEqual(
       found['Steps to 95 % training accuracy'], ['118', 'not measured']
     )
@@ -243,7 +243,7 @@ class SummaryTest(_InAFolder):
       workdir / 'batchnorm' / 'seed0' / 'population.json',
       {'step': 150, 'batches': 3, 'test': test},
     )
-    rows = {row[0]: row[1:] for row in summary.table(read.runs([workdir]))}
+    rows = {c.label: c.texts for c in summary.columns(read.runs([workdir]))}
     label = 'Loss, test set, population statistics'
     self.assertEqual(rows[label], ['not measured', '0.125'])
     self.assertNotIn('Accuracy, test set, population statistics', rows)
@@ -259,7 +259,7 @@ class SummaryTest(_InAFolder):
         workdir / run / 'seed0' / 'population.json',
         {'step': 150, 'batches': 3, 'test': test},
       )
-    rows = {row[0]: row[1:] for row in summary.table(read.runs([workdir]))}
+    rows = {c.label: c.texts for c in summary.columns(read.runs([workdir]))}
     label = 'Accuracy, test set, population statistics'
     self.assertEqual(rows[label], ['75.0 %', 'not measured'])
 

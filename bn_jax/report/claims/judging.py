@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bn_jax.report.claims import reading
-from bn_jax.report.results import curves, statistics
+from bn_jax.report.results import curves, pairs, statistics
 from bn_jax.storage import run_folder
 
 HOLDS, CONTRADICTED, UNDECIDED = 'holds', 'contradicted', 'undecided'
@@ -344,10 +344,4 @@ def _worst(claim: reading.Claim, how: str, ends: tuple[float, float]) -> float:
 def _interval(how: str, numbers: Sequence[float]) -> tuple[float, float, float]:
   """Returns the mean and both ends of its interval; of a ratio geometric."""
   endless = [number for number in numbers if is_endless(how, number)]
-  if endless or len(set(numbers)) == 1:
-    return ((endless or numbers)[0],) * 3
-  if how == 'ratio':
-    mean, half = curves.mean_and_interval(np.log(numbers))
-    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
-  mean, half = curves.mean_and_interval(numbers)
-  return mean, mean - half, mean + half
+  return pairs.interval(endless[:1] or numbers, how == 'ratio')

@@ -41,7 +41,7 @@ def drawn(figure: record.Figure, narrow: bool) -> mpl.Figure:
         axes[row, column].set_visible(False)
         continue
       pairs.append((panel, axes[row, column]))
-      _label(panel, axes[row, column], figure, row, column)
+      _label(axes[row, column], figure, row, column)
       for mark in panel.marks:
         _DRAW[type(mark)](axes[row, column], mark, panel)
   for panel, axis in pairs:
@@ -112,7 +112,8 @@ def _told_by_panels(figure: record.Figure) -> bool:
   )
 
 
-def _label(panel, axis, figure: record.Figure, row: int, column: int) -> None:
+def _label(axis, figure: record.Figure, row: int, column: int) -> None:
+  panel = figure.rows[row][column]
   above = figure.rows[row - 1] if row else ()
   same = column < len(above) and above[column] is not None
   if not (same and above[column].title == panel.title) or panel.note:

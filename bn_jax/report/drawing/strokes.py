@@ -4,7 +4,8 @@ Several seeds are one curve: their mean, with its 95 % interval.
 
 A run has a colour, and is told apart without it: by its dash, and from the
 fifth on by markers along the line, for there are four dashes. The ninth has the
-first colour again, with the next dash: no two of 32 look the same.
+first colour again, with the next dash, the 33rd also the next marker: no two of
+256 look the same.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ _COLOURS = (
 )  # fmt: skip
 _DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
+_ROUND = len(_COLOURS) * len(_DASHES)  # of looks; the next has other markers
 _GREY = {'color': '#7F7F7F', 'linewidth': 0.8, 'zorder': 1}
 _MARKED_POINTS = 6  # of a line: enough to follow it, too few to hide it
 _BINS = 500  # of a long line: no fewer than the pixels of an axis
@@ -59,13 +61,15 @@ def line(axis, step_T, value_T, index: int, **style) -> None:
   value_T = np.asarray(value_T, float)
   finite_T = np.isfinite(value_T)
   marked_T = _alone(finite_T)
-  if keywords.pop('marker'):
+  marker = keywords.pop('marker')
+  if marker:
     finite = np.flatnonzero(finite_T)
     marked_T[finite[:: max(1, len(finite) // _MARKED_POINTS)]] = True
   points = thinned(value_T)
   axis.plot(np.asarray(step_T)[points], value_T[points], **keywords)
   if marked_T.any():
-    keywords |= {'linestyle': 'none', 'marker': _MARKERS[index % len(_MARKERS)]}
+    marker = marker or _MARKERS[index % len(_MARKERS)]
+    keywords |= {'linestyle': 'none', 'marker': marker}
     axis.plot(np.asarray(step_T)[marked_T], value_T[marked_T], **keywords)
 
 
@@ -207,11 +211,13 @@ def _close(steps: Sequence[int], axis) -> list[list[int]]:
 
 def _style_of(index: int) -> dict:
   """Returns colour, dash and marker of a run, as Matplotlib's keywords."""
-  marker = index % len(_MARKERS)
+  marker = (index + index // _ROUND) % len(_MARKERS)
   return {
     'color': colour(index),
     'linestyle': _DASHES[(index + index // len(_COLOURS)) % len(_DASHES)],
-    'marker': _MARKERS[marker] if marker >= len(_DASHES) else None,
+    'marker': _MARKERS[marker]
+    if index >= _ROUND or marker >= len(_DASHES)
+    else None,
   }
 
 

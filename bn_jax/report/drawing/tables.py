@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report.drawing import record, static
-from bn_jax.report.results import seeds
+from bn_jax.report.results import curves, seeds
 
 # Rows above which a table has every k-th point of long curves: spreadsheets
 # hold a million, and bn_jax.frame gives all.
 _LONGEST = 400_000
+_SHORT = 200  # points of a curve that has all of them: such as of few looks
 _FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
 _ENDS = ('_min', '_max')  # of the quantity of a band
 
@@ -83,6 +84,56 @@ def alternative(figure: record.Figure) -> str:
   return ' '.join([text, *finds])
 
 
+def numbers(
+  panels: Sequence[record.Panel],
+  keys: Sequence[record.Key],
+  runs: Sequence[curves.Run],
+  label_of: Callable[[record.Panel], str] = lambda panel: panel.title,
+) -> list[Sequence[str]]:
+  """Returns the last value of each line: a row a panel, or a layer in it.
+
+  Of bands both ends; of one seed with its interval, if it has one.
+  """
+  names = {key.index: key for key in keys}
+  texts = {}  # label of a row -> {run: text}
+  for panel in panels:
+    for mark in panel.marks:
+      if not isinstance(mark, record.Lines) or mark.style != 'line':
+        continue
+      key = names[mark.key]
+      whose = key.label if key.run else panel.run
+      row = label_of(panel) + (f', {key.label}' if not key.run else '')
+      text = ' to '.join(dict.fromkeys(map(_in_words, _lasts(mark))))
+      texts.setdefault(row, {})[whose] = text + _interval(panel, mark)
+  return [
+    ['', *(run.name for run in runs)],
+    *(
+      [row, *(of.get(run.name, 'not measured') for run in runs)]
+      for row, of in texts.items()
+    ),
+  ]
+
+
+def _lasts(mark: record.Lines | record.Bars) -> list[list[float]]:
+  """Returns the last value of each seed; of a band, of each of its edges."""
+  ends = ['y'] if mark.curves[0].high is None else ['y', 'high']
+  return [[getattr(curve, end)[-1] for curve in mark.curves] for end in ends]
+
+
+def _in_words(values: Sequence[float]) -> str:
+  return curves.in_words(values, '{:.3g}'.format)
+
+
+def _interval(panel: record.Panel, mark: record.Lines) -> str:
+  """Returns ' (8 to 12)': the ends of a run's bars, of one seed."""
+  bars = [
+    ' to '.join(map(_in_words, _lasts(other)))
+    for other in panel.marks
+    if isinstance(other, record.Bars) and other.key == mark.key
+  ]
+  return f' ({bars[0]})' if bars and len(mark.curves) == 1 else ''
+
+
 def digits(numbers: Iterable[float]) -> list[str]:
   """Returns numbers as cells of a table: six digits of each."""
   return [f'{number:.6g}' for number in numbers]
@@ -120,8 +171,12 @@ def _told(panel, mark, names, every: int) -> Iterator[dict]:
 
 def _of_lines(panel, mark, every: int) -> Iterator[dict]:
   parts = [(c.seed, c.x, (c.y, c.high), c.step) for c in mark.curves]
-  if len({curve.seed for curve in mark.curves}) > 1 and mark.style != 'hidden':
-    edges = static.means(mark._replace(window=1), panel.y)
+  is_line = isinstance(mark, record.Lines)
+  several = len({curve.seed for curve in mark.curves}) > 1
+  if several and not (is_line and mark.style == 'hidden'):
+    # Of the points themselves, not of their trailing mean.
+    raw = mark._replace(window=1) if is_line else mark
+    edges = static.means(raw, panel.y)
     kinds = ['mean']
     if seeds.shows_interval(len(mark.curves)):
       kinds += ['low', 'high']
@@ -133,12 +188,13 @@ def _of_lines(panel, mark, every: int) -> Iterator[dict]:
     edges = [(mark.quantity, low)]
     if high is not None:
       edges = [(mark.quantity + end, y) for end, y in zip(_ENDS, (low, high))]
+    stride = every if len(x) > _SHORT else 1
     for quantity, values in edges:
       fixed = {'seed': '' if seed is None else seed, 'quantity': quantity}
       if step is not None:
         fixed['step'] = step
-      places = _places(x[::every], getattr(mark, 'names', ()))
-      for at, value in zip(places, digits(values[::every])):
+      places = _places(x[::stride], getattr(mark, 'names', ()))
+      for at, value in zip(places, digits(values[::stride])):
         yield {**fixed, panel.x.name: at, 'value': value}
 
 

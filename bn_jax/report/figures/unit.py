@@ -39,13 +39,16 @@ def figure(
 ) -> record.Figure | None:
   """Draws percentiles of a typical unit over training, a column a run.
 
-  None where no run has looked twice.
+  Of the runs whose config asks for it, `unit=True`; None where none of them has
+  looked twice.
   """
   entry = activations.measured(runs, name)
   if entry is None:
     return None
   pairs = [
-    ((index, run), typical(run, entry.name)) for index, run in entry.indexed
+    ((index, run), typical(run, entry.name))
+    for index, run in entry.indexed
+    if curves.measures(run)[entry.name].get('unit')
   ]
   pairs = [(indexed, unit) for indexed, unit in pairs if unit is not None]
   if not pairs:

@@ -7,7 +7,7 @@ from its records, if these have the key, else from its manifest.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bn_jax.report.results import curves
+from bn_jax.report.results import curves, optimizers
 from bn_jax.storage import run_folder
 
 Read = Callable[[curves.Seed], str | None]  # None: not a condition of the seed
@@ -24,7 +24,8 @@ _UNCHANGED = {
   'clip_norm': None, 'adaptive_clip': None, 'rates': {}, 'trainable': 'all',
   'ema': None,
 }  # fmt: skip
-_IN_SUMMARY = ('norm.name', 'schedule.learning_rate')  # what it shows
+_RATE = 'schedule.learning_rate'
+_IN_SUMMARY = ('norm.name', _RATE)  # what it shows
 # Of a measure: what changes no number (chunks: but for rounding).
 _NOT_MEASURING = ('name', 'spread', 'chunk_size', 'per_layer', 'curvature')
 
@@ -36,13 +37,13 @@ def training(seed: curves.Seed) -> dict[str, str]:
   for key in (key for key in _TRAINING if key in config):
     section = config[key]
     if isinstance(section, dict):
-      texts |= {f'{key}.{name}': _text(v) for name, v in section.items()}
+      texts |= {f'{key}.{name}': shown(v) for name, v in section.items()}
     else:
-      texts[key] = _text(section)
+      texts[key] = shown(section)
   for key in _IN_SUMMARY:
     texts.pop(key, None)
   changes = {**_UNCHANGED, **config}
-  texts |= {key: _text(changes[key]) for key in _UNCHANGED}
+  texts |= {key: shown(changes[key]) for key in _UNCHANGED}
   if 'lowering' in seed.manifest:  # of which the config may say 'auto'
     texts['model.lowering'] = seed.manifest['lowering']
   precision = seed.manifest['precision']
@@ -50,6 +51,53 @@ def training(seed: curves.Seed) -> dict[str, str]:
     'compute_dtype': precision['dtype'],
     'matmul_precision': precision['training'],
   }
+
+
+def settings(seed: curves.Seed) -> dict[str, Any]:
+  """Returns what a seed was trained with, as key -> value of its config.
+
+  Keys are 'batch_size', or 'norm.name' of a section with a constructor; with
+  the number of parameters. Without what may change while a run is trained, such
+  as the number of steps.
+  """
+  values = {'parameters': seed.manifest['parameters']}
+  for key, section in {**_UNCHANGED, **seed.manifest['config']}.items():
+    if key in run_folder.MAY_CHANGE:
+      continue
+    if isinstance(section, dict) and 'name' in section:
+      values |= {f'{key}.{name}': value for name, value in section.items()}
+    else:
+      values[key] = section
+  config = seed.manifest['config']
+  rate = optimizers.rate(config)
+  return values | {
+    'norm.name': norm(seed),
+    'optimizer.name': (config.get('optimizer') or {}).get('name') or 'sgd',
+    # A user's schedule may state none.
+    _RATE: config['schedule']['name'] if rate is None else rate,
+  }
+
+
+def varied(runs: Sequence[curves.Run]) -> list[str]:
+  """Returns the keys of `settings` in which runs differ.
+
+  Keywords of a constructor are compared among those that have the same one:
+  beside another norm another epsilon tells nothing more. A key that a run lacks
+  is no difference.
+  """
+  values_of = {}
+  for seed in (seed for run in runs for seed in run.seeds):
+    of_seed = settings(seed)
+    for key, value in of_seed.items():
+      constructor = of_seed.get(f'{key.partition(".")[0]}.name')
+      alone = key == _RATE or key.endswith('.name')
+      values = values_of.setdefault(key, {})
+      values.setdefault(None if alone else constructor, set()).add(shown(value))
+  return [
+    key
+    for key, by_constructor in values_of.items()
+    if any(len(values) > 1 for values in by_constructor.values())
+  ]
 
 
 def measuring(
@@ -68,7 +116,7 @@ def measuring(
     examples = _examples(section['data'], config['batch_size'])
     if examples is not None:
       values['examples'] = examples
-    texts = {key: _text(value) for key, value in values.items()}
+    texts = {key: shown(value) for key, value in values.items()}
     texts |= _recorded(seed, entry)
     return {k: text for k, text in texts.items() if k not in _NOT_MEASURING}
   return {}
@@ -134,7 +182,7 @@ def loss(seed: curves.Seed) -> str | None:
   section = dict(seed.manifest['config'].get('loss') or {})
   name = section.pop('name', None)
   keywords = ', '.join(
-    f'{key} {_text(value)}' for key, value in section.items()
+    f'{key} {shown(value)}' for key, value in section.items()
   )
   return f'{name} ({keywords})' if keywords else name
 
@@ -229,12 +277,12 @@ def _recorded(seed: curves.Seed, name: str) -> dict[str, str]:
   conditions += [look.conditions for look in looks if look.conditions]
   values_of = {}
   for key, value in (item for texts in conditions for item in texts.items()):
-    values_of.setdefault(key, {})[_text(value)] = None
+    values_of.setdefault(key, {})[shown(value)] = None
   return {key: ', then '.join(values) for key, values in values_of.items()}
 
 
-def _text(value: Any) -> str:
-  """Returns a config's value: '{0.5, 1}', '0.1', 'batch'."""
+def shown(value: Any) -> str:
+  """Returns a config's value in words: '{0.5, 1}', '0.1', 'batch'."""
   if isinstance(value, list | tuple):
-    return f'{{{", ".join(map(_text, value))}}}'
+    return f'{{{", ".join(map(shown, value))}}}'
   return f'{value:g}' if isinstance(value, float) else f'{value}'

@@ -240,6 +240,23 @@ def last(seed: Seed, name: str, value: str) -> float:
   return float(seed.series[name].values[value][-1])
 
 
+def of_population(
+  seed: Seed, value: str, statistics: str = 'population'
+) -> float:
+  """Returns a number of the test set that `recalibrate` took.
+
+  nan where there is none, or training has gone on since.
+
+  Args:
+    statistics: 'population', or 'running', those of training.
+  """
+  facts = seed.population
+  if facts is None or facts['step'] != reached(seed):
+    return math.nan
+  number = facts['test'][statistics].get(value)
+  return math.nan if number is None else number
+
+
 def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns (minimum, maximum) over the step sizes, [T] each, nan left out."""
   values_TE = series.values[value]
@@ -280,6 +297,20 @@ def recorded(seed: Seed, name: str, value: str) -> bool:
   """Returns whether an entry has recorded a value."""
   series = seed.series.get(name)
   return series is not None and value in series.values
+
+
+def line(
+  seed: Seed, name: str, value: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns (steps, values), [T] each, of several numbers a look the first.
+
+  None where the entry has not recorded the value.
+  """
+  if not recorded(seed, name, value):
+    return None
+  step_T = seed.series[name].step
+  values_T = np.asarray(seed.series[name].values[value], float)
+  return step_T, values_T.reshape(len(step_T), -1)[:, 0]
 
 
 def mean_over(seeds: Sequence[Seed], read: Callable[[Seed], float]) -> float:

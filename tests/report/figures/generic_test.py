@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import analysis
-from bn_jax.report import summary
+from bn_jax.report import reached, summary
 from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import generic
 from bn_jax.report.results import looks, quantities, read
@@ -204,7 +204,7 @@ class LayersTest(_Measured):
     self.assertEqual(drawing.axes[2].get_ylabel(), 'Norm |w|')  # the bar's
 
   def test_the_summary_has_a_row_for_each_quantity(self):
-    rows = {row[0]: row[1:] for row in summary.table(self.of_layers(3))}
+    rows = {c.label: c.texts for c in summary.columns(self.of_layers(3))}
     label = 'Sizes: Norm |w|, median of the layers, last measurement'
     self.assertEqual(rows[label], ['30', '31'])
 
@@ -228,13 +228,13 @@ class SummaryTest(_Measured):
         lambda run, seed, step: {'noise_scale': step + 4.0, 'small': 3.0},
         page=False,
       )
-    rows = {row[0]: row[1:] for row in summary.table(runs)}
+    rows = {c.label: c.texts for c in summary.columns(runs)}
     label = 'Gradient noise: noise scale, last measurement'
     self.assertEqual(rows[label], ['24', '24'])
     self.assertEmpty([label for label in rows if 'small' in label])
 
   def test_they_are_what_these_measures_record(self):
-    for measure, names in summary._SUMMARISED.items():
+    for measure, names in reached._SUMMARISED.items():
       self.assertContainsSubset(names, analysis.MEASURES[measure].quantities)
 
 

@@ -133,7 +133,7 @@ class FigureTest(absltest.TestCase):
     self.assertEqual(
       [line.get_xdata().tolist() for line in crosses], [[0.5]] * 2
     )
-    rows = {row[0]: row[1] for row in summary.table(runs)}
+    rows = {c.label: c.texts[0] for c in summary.columns(runs)}
     self.assertEqual(
       rows['Barrier in nats, statistics of the batch, last'], 'inf'
     )

@@ -88,9 +88,9 @@ class RadiusTest(absltest.TestCase):
 
   def test_the_summary_has_the_rise_alone(self):
     runs = self.runs(lambda seed, step: _look(1.0))
-    rows = [row for row in summary.table(runs) if 'adius' in row[0]]
+    columns = [c for c in summary.columns(runs) if 'adius' in c.label]
     label = 'Largest rise of the loss within a radius 0.4, last measurement'
-    self.assertEqual(rows, [[label, '0.4']])
+    self.assertEqual([(c.label, c.texts) for c in columns], [(label, ['0.4'])])
 
 
 if __name__ == '__main__':

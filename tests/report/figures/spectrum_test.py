@@ -138,7 +138,7 @@ class FigureTest(absltest.TestCase):
       [axis.get_ylabel() for axis in drawing.axes],
       ['Density', 'Density, norms'],
     )
-    rows = {row[0]: row[1] for row in summary.table(runs)}
+    rows = {c.label: c.texts[0] for c in summary.columns(runs)}
     self.assertIn('10', rows['Spectrum, largest eigenvalue, last'])
     self.assertIn('3', rows['Spectrum of norms, largest eigenvalue, last'])
     self.assertIn('-1', rows['Spectrum, smallest eigenvalue, last'])
