@@ -86,7 +86,7 @@ class FigureTest(absltest.TestCase):
 
   def test_accuracy_is_in_percent_and_its_shade_in_its_range(self):
     of = lambda seed, step: line([4 * (seed > 1)] * 3, [0] * 3, [0] * 3)
-    runs = self.runs({'batchnorm': of}, seeds=range(5))
+    runs = self.runs({'batchnorm': of}, seeds=(0, 1, 2, 3, 4))
     made = path.figure(runs, 'analysis/path')
     loss, accuracy = self.drawn(made).axes
     self.assertEqual(accuracy.yaxis.get_major_formatter()(0.5), '50 %')
