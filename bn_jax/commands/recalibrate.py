@@ -6,6 +6,8 @@ own checkpoints,
 
   population/         a checkpoint whose batch_stats are the population's
   population.json     how they were estimated, and test results with old and new
+
+and builds the page of WORKDIR again, where there is one.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import functools
 import sys
 
 from bn_jax import commands
+from bn_jax.commands import report
 from bn_jax.config import parser as parser_lib
 
 
@@ -50,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     data_dir=arguments.data_dir,
   )
   say = functools.partial(print, flush=True)
-  recalibrate.done(run_folder.find(arguments.path), request, say)
+  folders = run_folder.find(arguments.path)
+  recalibrate.done(folders, request, say)
+  report.again(folder.workdir for folder in folders)
   return 0
 
 

@@ -281,9 +281,9 @@ def _differing(runs, base: int, column: Column) -> list[tuple[str, float]]:
   values = [v for of in of_done for v in of.values() if not math.isnan(v)]
   ratio = column.quantity.logarithmic and min(values, default=0) > 0
   cells = []
-  for run, numbers in zip(runs, of_done):
-    compared = pairs.compared(numbers, of_done[base], ratio)
-    if compared is None:
+  for place, (run, of_run) in enumerate(zip(runs, of_done)):
+    compared = pairs.compared(of_run, of_done[base], ratio)
+    if compared is None or place == base:
       cells.append(('', math.nan))
       continue
     interval, count = compared

@@ -21,6 +21,13 @@ _DIGITS = 6
 # Bytes of JSON above which it stands on the page compressed: smaller, it is
 # readable as it is.
 _LARGE = 20_000
+_PARTS = 500  # of a long line, of each of which the mean is told
+_MAPS = (record.Cells, record.Contours, record.Ridges)  # without a margin
+_SHADES = 64  # of a map
+_LEVELS = 17  # of a surface, one between each two of `static.levels_of`
+# Of a config whose values colour runs at most: colours that are told apart.
+_MOST_VALUES = 8
+_MANY = 10  # runs from which on a key of their configs colours them at first
 # Of a config: what is measured and kept, and where; runs differ in what trains.
 _NOT_TRAINING = ('measures', 'checkpoint', 'data_dir', 'log_every_steps')
 
@@ -28,24 +35,29 @@ _NOT_TRAINING = ('measures', 'checkpoint', 'data_dir', 'log_every_steps')
 def encoded(figure: record.Figure) -> tuple[str, str]:
   """Returns ('json' or 'gzip', text): the data of a figure as a page has it.
 
-  'gzip' is base64 of compressed JSON.
+  A line of arrays, and one of all else, in which {"$": 3} is the fourth array.
+  'gzip' is base64 of both, compressed.
   """
   arrays = _Arrays()
+  marks = [mark for panel in figure.panels for mark in panel.marks]
+  steps = [m.steps for m in marks if isinstance(m, record.Ridges)]
   data = {
-    'name': figure.name,
     'title': figure.title,
     'shares': figure.shares,
     'abreast': figure.abreast,
     'reference': figure.reference,
     'keys': [_key(key) for key in figure.keys],
-    'rows': _rows(figure.rows, arrays),
+    'rows': _rows(figure.rows, figure.shares, arrays),
     'frames': [
-      {'step': step, 'rows': _rows(rows, arrays)}
-      for step, rows in figure.frames
+      {'rows': _rows(rows, figure.shares, arrays)} for _, rows in figure.frames
     ],
+    'steps': [int(step) for step, _ in figure.frames]
+    or [int(step) for step in (steps or [[]])[0]],
+    'surfaces': any(isinstance(mark, record.Contours) for mark in marks),
   }
-  data['arrays'] = arrays.every
-  text = json.dumps(data, separators=(',', ':'), ensure_ascii=True)
+  text = '\n'.join(
+    json.dumps(part, separators=(',', ':')) for part in (arrays.every, data)
+  )
   if len(text) < _LARGE:
     return 'json', text.replace('<', '\\u003c')
   # Without a time, so that the same records are the same page.
@@ -59,14 +71,14 @@ class _Arrays:
   def __init__(self):
     self.every, self._places = [], {}
 
-  def __call__(self, values: Any) -> int:
-    """Returns the place of an array, of any shape."""
+  def __call__(self, values: Any) -> dict[str, int]:
+    """Returns the name of an array, of any shape."""
     values = _rounded(np.asarray(values, float))
     text = json.dumps(values)
     if text not in self._places:
       self._places[text] = len(self.every)
       self.every.append(values)
-    return self._places[text]
+    return {'$': self._places[text]}
 
 
 def _rounded(values: np.ndarray) -> Any:
@@ -84,18 +96,36 @@ def _key(key: record.Key) -> dict[str, Any]:
   return {**key._asdict(), **strokes.look(key.index)}
 
 
-def _rows(rows, arrays: _Arrays) -> list:
+def _rows(rows, shares: bool, arrays: _Arrays) -> list:
   return [
-    [None if panel is None else _panel(panel, arrays) for panel in row]
-    for row in rows
+    [
+      panel
+      and _panel(panel, arrays)
+      | {
+        # Of the axes: panels with one name have one.
+        'names': {
+          'x': f'x {panel.x.name if one_x else (down, across)}',
+          'y': f'y {down if shares else (down, across)}',
+        }
+      }
+      for across, panel in enumerate(row)
+      for one_x in [shares or (panel and panel.x.name == record.STEPS.name)]
+    ]
+    for down, row in enumerate(rows)
   ]
 
 
 def _panel(panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
+  x, y = _axis(panel.x), _axis(panel.y)
+  for mark in panel.marks:
+    if isinstance(mark, record.Ridges):
+      y['names'] = [str(mark.steps[look]) for look in mark.drawn]
   return {
     **panel._asdict(),
-    'x': _axis(panel.x),
-    'y': _axis(panel.y),
+    'x': x,
+    'y': y,
+    'about': panel.about or panel.title,
+    'is_map': any(isinstance(mark, _MAPS) for mark in panel.marks),
     'marks': [
       {'kind': type(mark).__name__.lower(), **_mark(mark, panel, arrays)}
       for mark in panel.marks
@@ -106,8 +136,11 @@ def _panel(panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
 
 def _axis(axis: record.Axis) -> dict[str, Any]:
   # JSON has no infinity.
-  return {**axis._asdict(), 'within': axis.within and [
-    end if math.isfinite(end) else None for end in axis.within]}  # fmt: skip
+  label = axis.label.replace('\n', ' ')
+  ticks = static.roomy(axis) if axis.ticks else None
+  return {**axis._asdict(), 'label': label, 'ticks': ticks,
+    'within': axis.within and [
+      end if math.isfinite(end) else None for end in axis.within]}  # fmt: skip
 
 
 def _mark(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
@@ -116,7 +149,8 @@ def _mark(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
   told = {}
   for name, value in mark._asdict().items():
     if isinstance(value, record.Scale):
-      told[name] = {**value._asdict(), 'shades': _shades(value)}
+      count = _LEVELS if isinstance(mark, record.Contours) else _SHADES
+      told[name] = {**value._asdict(), 'shades': _shades(value, count)}
     elif isinstance(value, (np.ndarray, list, tuple)):
       told[name] = arrays(value)
     else:
@@ -130,6 +164,8 @@ def _lines(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
   fixed = {
     name: value for name, value in mark._asdict().items() if name != 'curves'
   }
+  if mark.key is None:
+    fixed['style'] = 'grey'
   has_interval = seeds.shows_interval(len(mark.curves))
   return {
     **fixed,
@@ -150,16 +186,31 @@ def _thin(edge: seeds.Mean, has_interval: bool) -> dict[str, np.ndarray]:
 
 
 def _seed(curve: record.Curve, arrays: _Arrays) -> dict[str, Any]:
+  """Returns the points of a seed, and of a long one means of equal parts.
+
+  For the points that are left of a long one are its extremes.
+  """
   points = strokes.thinned(curve.y)
   told = {'seed': curve.seed, 'step': curve.step}
+  is_long = len(points) < len(curve.y)
   for name in ('x', 'y', 'high'):
     part = getattr(curve, name)
-    if part is not None:
-      told[name] = arrays(np.asarray(part)[points])
+    if part is None:
+      continue
+    told[name] = arrays(np.asarray(part)[points])
+    if is_long:
+      size = -(-len(part) // _PARTS)
+      told['size'] = size
+      told[f'{name}_bins'] = arrays(
+        [
+          at[-1] if name == 'x' else np.mean(at)
+          for at in np.split(np.asarray(part), range(size, len(part), size))
+        ]
+      )
   return told
 
 
-def _shades(scale: record.Scale, count: int = 32) -> list[str]:
+def _shades(scale: record.Scale, count: int) -> list[str]:
   """Returns the colours of a scale from its low to its high end."""
   of: Callable = static.colour_map(scale)
   return [static.colors.to_hex(of(share)) for share in np.linspace(0, 1, count)]
@@ -168,27 +219,52 @@ def _shades(scale: record.Scale, count: int = 32) -> list[str]:
 def runs(of_page: Sequence[curves.Run]) -> str:
   """Returns what the script knows of the runs of a page, as JSON.
 
-  Their seeds, the keys in which their configs differ, and by how many examples
-  and seconds a step leads on; of an epoch where the manifest tells it.
+  The config of each in the keys in which they differ, and what a step is in
+  other units; by value of each of these keys the runs that have it; which of
+  them colours many runs at first; looks.
   """
-  flat = [dict(_flat(run.config)) for run in of_page]
-  differing = [
-    key
-    for key in dict.fromkeys(key for config in flat for key in config)
-    if len({config[key] for config in flat if key in config}) > 1
-  ]
-  facts = [
-    {
-      'name': run.name,
-      'seeds': [seed.seed for seed in run.seeds],
-      'config': {key: config[key] for key in differing if key in config},
-      'batch': run.config.get('batch_size'),
-      'examples': run.seeds[0].manifest.get('examples'),
-      'seconds': _seconds(run),
-    }
-    for run, config in zip(of_page, flat)
-  ]
-  return json.dumps(facts, separators=(',', ':')).replace('<', '\\u003c')
+  configs = [dict(_flat(run.config)) for run in of_page]
+  groups = {}
+  for key in dict.fromkeys(key for config in configs for key in config):
+    values = {}
+    for run, config in zip(of_page, configs):
+      values.setdefault(config.get(key, 'none'), []).append(run.name)
+    # A key that some runs lack is a difference only if the others differ.
+    if len({config[key] for config in configs if key in config}) > 1:
+      groups[key] = sorted(values.items(), key=lambda pair: _order(pair[0]))
+  units = {
+    unit: steps
+    for unit, of in _UNITS.items()
+    if all(steps := [of(run) for run in of_page])
+  }
+  few = [key for key in groups if len(groups[key]) <= _MOST_VALUES]
+  told = {
+    'runs': [
+      {
+        'name': run.name,
+        'seeds': [seed.seed for seed in run.seeds],
+        'config': {key: config[key] for key in groups if key in config},
+        'units': [steps[place] for steps in units.values()],
+      }
+      for place, (run, config) in enumerate(zip(of_page, configs))
+    ],
+    'units': list(units),
+    'groups': list(groups.items()),
+    'by': max(few, key=lambda key: len(groups[key]), default='')
+    if len(of_page) > _MANY
+    else '',
+    **strokes.looks(),
+  }
+  text = json.dumps(told, separators=(',', ':'))
+  return text.replace('<', '\\u003c')
+
+
+def _order(value: str) -> tuple:
+  """Returns by what values of configs are sorted: numbers by size."""
+  try:
+    return 0, float(value), value
+  except ValueError:
+    return 1, 0.0, value
 
 
 def _flat(config: Mapping, above: str = '') -> Iterator[tuple[str, str]]:
@@ -210,3 +286,17 @@ def _seconds(run: curves.Run) -> float | None:
     if 'train' in seed.seconds and (steps := curves.reached(seed))
   ]
   return float(f'{np.mean(rates):.6g}') if rates else None
+
+
+def _epochs(run: curves.Run) -> float | None:
+  examples = run.seeds[0].manifest.get('examples')
+  return run.config['batch_size'] / examples if examples else None
+
+
+# What a step is in them; one that is untold of a run is not offered.
+_UNITS: dict[str, Callable[[curves.Run], float | None]] = {
+  'Training step': lambda run: 1,
+  'Epoch': _epochs,
+  'Training examples': lambda run: run.config.get('batch_size'),
+  'Seconds of training': _seconds,
+}

@@ -31,6 +31,7 @@ class Axis(NamedTuple):
     fixed: whether `limits` are the ends whatever is drawn.
     percent: whether 0.5 is 50 %.
     names: of the whole numbers from 1 on, where these are the values.
+    ticks: where they are, as far as there is room; () is round numbers.
   """
 
   label: str
@@ -41,6 +42,7 @@ class Axis(NamedTuple):
   fixed: bool = False
   percent: bool = False
   names: tuple[str, ...] = ()
+  ticks: tuple[float, ...] = ()
 
 
 STEPS = Axis('Training step', 'step')
@@ -269,6 +271,7 @@ class Panel(NamedTuple):
     note: below the title.
     run: the name of the run of which all of it is; '' of several.
     about: what its rows are of in the table, such as a layer.
+    diverged: the steps at which seeds of `run` did, where no key is a run.
   """
 
   x: Axis
@@ -278,6 +281,7 @@ class Panel(NamedTuple):
   note: str = ''
   run: str = ''
   about: str = ''
+  diverged: tuple[int, ...] = ()
 
 
 class Figure(NamedTuple):
@@ -329,16 +333,16 @@ def hidden(panel: Panel) -> Panel:
 def keys_of(indexed: Iterable[tuple[int, curves.Run]]) -> tuple[Key, ...]:
   """Returns the keys of (index, run)."""
   return tuple(
-    Key(
-      index,
-      run.name,
-      diverged=tuple(
-        seed.manifest['step']
-        for seed in run.seeds
-        if seed.manifest['status'] == 'diverged'
-      ),
-    )
-    for index, run in indexed
+    Key(index, run.name, diverged=divergences(run)) for index, run in indexed
+  )
+
+
+def divergences(run: curves.Run) -> tuple[int, ...]:
+  """Returns the steps at which seeds of a run diverged."""
+  return tuple(
+    seed.manifest['step']
+    for seed in run.seeds
+    if seed.manifest['status'] == 'diverged'
   )
 
 

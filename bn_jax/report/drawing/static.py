@@ -17,6 +17,8 @@ _FAN_LIGHTEST = 0.85  # of a map's colours: a yellow line on white is not seen
 _RIDGE = 1.6  # height in distances between two: neighbours overlap
 _CELL = 0.33  # inches of a cell with a number of two digits
 _BRIGHT = 0.6  # of a map's colours: letters on brighter ones are black
+_TICK = 0.11  # share of an axis that a tick with its label needs
+_GREY = 6  # index of the colour of what is of no key
 _NAMED = 16  # names at most on an axis: more would overlap
 _LEVELS = 16  # of a surface, between its ends
 _HATCH = '////'
@@ -122,7 +124,10 @@ def _label(axis, figure: record.Figure, row: int, column: int) -> None:
   below = figure.rows[row + 1] if row + 1 < len(figure.rows) else ()
   lowest = column >= len(below) or below[column] is None
   is_told = not lowest and below[column].x.label == panel.x.label
-  axis.set_xlabel('' if is_told else panel.x.label)
+  inches = axis.get_position().width * axis.figure.get_figwidth()
+  label = canvas.wrapped(panel.x.label, 72 * inches).split('\n')
+  label = '\n'.join(canvas.fitted(words, 72 * inches) for words in label)
+  axis.set_xlabel('' if is_told else label)
   if is_told and figure.shares:
     axis.tick_params(labelbottom=False)
   if figure.shares:
@@ -141,7 +146,8 @@ def _diverged(panel: record.Panel, keys: Sequence[record.Key]) -> list:
   """Returns (step, index) of the divergences of what is in a panel."""
   present = {getattr(mark, 'key', None) for mark in panel.marks}
   return sorted(
-    {
+    {(step, _GREY) for step in panel.diverged}
+    | {
       (step, key.index)
       for key in keys
       for step in key.diverged
@@ -159,6 +165,9 @@ def _scale(axis, panel: record.Panel, narrow: bool) -> None:
     scale = axis.xaxis if which == 'x' else axis.yaxis
     if of.limits is not None:
       _limit(axis, which, of, count)
+    if of.ticks:
+      scale.set_ticks(roomy(of), list(map('{:g}'.format, roomy(of))))
+      scale.set_minor_locator(ticker.NullLocator())
     if of.percent:
       scale.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
     if of.names:
@@ -168,6 +177,20 @@ def _scale(axis, panel: record.Panel, narrow: bool) -> None:
         scale.set_major_locator(ticker.MaxNLocator(integer=True))
       if which == 'x':
         axis.tick_params('x', rotation=90)
+
+
+def roomy(of: record.Axis) -> list[float]:
+  """Returns the ticks of an axis with limits that are not too close."""
+  place = math.log if of.logarithmic else float
+  low, high = map(place, of.limits)
+  ticks = []
+  for tick in of.ticks:
+    at = place(tick)
+    if low <= at <= high and (
+      not ticks or at - place(ticks[-1]) >= _TICK * (high - low)
+    ):
+      ticks.append(tick)
+  return ticks
 
 
 def _limit(axis, which: str, of: record.Axis, count: int) -> None:
@@ -213,7 +236,8 @@ def _lines(axis, mark: record.Lines, panel: record.Panel) -> None:
   if len(edges) == 2:
     strokes.band(
       axis, edges[0].x, edges[0].mean, edges[1].mean, mark.key,
-      alpha=0.5, linewidth=0.4,
+      # A line in the same colour lies on a further one.
+      alpha=0.25 if mark.style == 'further' else 0.5, linewidth=0.4,
     )  # fmt: skip
     for edge in edges:
       _around(axis, mark, edge, ())
@@ -437,17 +461,19 @@ _DRAW = {
 
 def _bars(drawing, figure: record.Figure, axes, narrow: bool) -> None:
   """Draws what colours mean, a bar for each scale."""
-  of_scale = {}
+  of_scale, rows = {}, {}
   for row, panels in enumerate(figure.rows):
     for column, panel in enumerate(panels):
       for mark in panel.marks if panel is not None else ():
         if hasattr(mark, 'scale'):
           of_scale.setdefault(mark.scale, []).append(axes[row, column])
-  several = len(of_scale) > 1
+          rows.setdefault(row, set()).add(mark.scale)
+  # A row a scale has its bar beside it.
+  several = any(len(scales) > 1 for scales in rows.values())
   for place, (scale, of) in enumerate(of_scale.items()):
     side = ('top', 'bottom')[place % 2] if several else 'right'
-    is_below = side == 'right' and narrow
-    if is_below:  # beside panels it would take a third of a telephone
+    if side == 'right' and narrow and len(of_scale) == 1:
+      # Beside panels it would take a third of a telephone.
       side = 'bottom'
       drawing.set_figheight(drawing.get_figheight() + _BAR)
     beside = [axis for axis in axes.flat if axis.get_visible()]

@@ -25,6 +25,20 @@ _COLOURS = (
 )  # fmt: skip
 _DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
+# Markers, and those of points that stand alone, as paths of an SVG.
+_SHAPES = {
+  'o': 'M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0',
+  's': 'M-3-3H3V3H-3Z',
+  '^': 'M0-4L4 3H-4Z',
+  'D': 'M0-4L4 0L0 4L-4 0Z',
+  'v': 'M0 4L4-3H-4Z',
+  'P': 'M-1-4H1V-1H4V1H1V4H-1V1H-4V-1H-1Z',
+  'X': 'M-4-2L-2-4L0-2L2-4L4-2L2 0L4 2L2 4L0 2L-2 4L-4 2L-2 0Z',
+  '*': 'M0-5L1-2H5L2 1L3 4L0 2L-3 4L-2 1L-5-2H-1Z',
+  'ring': 'M-6 0a6 6 0 1 0 12 0a6 6 0 1 0-12 0',
+  'cross': 'M-4-4L4 4M-4 4L4-4',
+  'plus': 'M-4 0H4M0-4V4',
+}
 _ROUND = len(_COLOURS) * len(_DASHES)  # of looks; the next has other markers
 _GREY = {'color': '#7F7F7F', 'linewidth': 0.8, 'zorder': 1}
 _MARKED_POINTS = 6  # of a line: enough to follow it, too few to hide it
@@ -52,6 +66,15 @@ def look(index: int) -> dict:
     'colour': colour(index),
     'dash': [] if dash == '-' else list(dash[1]),
     'marker': marker or '',
+  }
+
+
+def looks() -> dict:
+  """Returns of what looks are made, in words of SVG, for the page's script."""
+  return {
+    'colours': _COLOURS,
+    'dashes': [[] if dash == '-' else dash[1] for dash in _DASHES],
+    'shapes': _SHAPES,
   }
 
 

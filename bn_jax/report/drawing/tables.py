@@ -224,8 +224,9 @@ def _of_contours(panel, mark, every: int) -> Iterator[dict]:
   if mark.way is not None:
     for step, (x, y), value in zip(mark.way_steps, mark.way, mark.way_values):
       x, y, value = digits((x, y, value))
+      name = f'{mark.quantity}_of_checkpoint'
       yield {
-        **fixed, 'step': step, 'quantity': f'{mark.quantity}_of_checkpoint',
+        **fixed, 'step': int(step), 'quantity': name,
         panel.x.name: x, panel.y.name: y, 'value': value,
       }  # fmt: skip
 
@@ -287,8 +288,15 @@ def _ends_of(panel, mark: record.Lines, names) -> list[str]:
   """Returns 'batch, conv1: 2.3 to 0.01.'"""
   texts = []
   for edge in static.means(mark, panel.y):
-    finite = edge.mean[np.isfinite(edge.mean)]
-    texts.append(f'{finite[0]:.3g} to {finite[-1]:.3g}' if len(finite) else '')
+    finite_T = np.isfinite(edge.mean)
+    x, y = edge.x[finite_T], edge.mean[finite_T]
+    texts.append(f'{y[0]:.3g} to {y[-1]:.3g}' if len(y) else '')
+    if len(y) and panel.x.name != record.STEPS.name and not mark.names:
+      texts[-1] = f'{y[0]:.3g} at {x[0]:.3g} to {y[-1]:.3g} at {x[-1]:.3g}'
+      # A barrier or a valley: what such lines are drawn for.
+      for word, place in (('lowest', y.argmin()), ('highest', y.argmax())):
+        if f' {y[place]:.3g} at ' not in f' {texts[-1]}':
+          texts[-1] += f', {word} {y[place]:.3g} at {x[place]:.3g}'
   whose = (panel.run, names.get(mark.key), panel.about or panel.title)
   whose = ', '.join(dict.fromkeys(filter(None, whose)))
   if not any(texts):
