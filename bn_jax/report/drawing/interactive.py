@@ -228,7 +228,8 @@ def runs(of_page: Sequence[curves.Run]) -> str:
   for key in dict.fromkeys(key for config in configs for key in config):
     values = {}
     for run, config in zip(of_page, configs):
-      values.setdefault(config.get(key, 'none'), []).append(run.name)
+      value = config[key] if key in config else 'none'
+      values.setdefault(value, []).append(run.name)
     # A key that some runs lack is a difference only if the others differ.
     if len({config[key] for config in configs if key in config}) > 1:
       groups[key] = sorted(values.items(), key=lambda pair: _order(pair[0]))
@@ -297,6 +298,6 @@ def _epochs(run: curves.Run) -> float | None:
 _UNITS: dict[str, Callable[[curves.Run], float | None]] = {
   'Training step': lambda run: 1,
   'Epoch': _epochs,
-  'Training examples': lambda run: run.config.get('batch_size'),
+  'Training examples': lambda run: run.config['batch_size'],
   'Seconds of training': _seconds,
 }
