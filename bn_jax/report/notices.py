@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bn_jax.report import figures
+from bn_jax.report import figures, reached
 from bn_jax.report.results import conditions, curves, looks
 from bn_jax.storage import run_folder
 
@@ -85,24 +85,27 @@ def _recalibrated(runs):
   Of seeds that have not gone on since.
   """
   parts, noisy = [], False
+  read = curves.of_population
   for run in runs:
-    read = curves.of_population
-    value, show = 'accuracy', lambda share: f'{100 * share:.1f} %'
+    value, show = 'accuracy', reached.percent
     if all(math.isnan(read(seed, value)) for seed in run.seeds):
       value, show = 'loss', '{:.3g}'.format
-    running, population = (
-      curves.in_words([read(s, value, kind) for s in run.seeds], show)
-      for kind in ('running', 'population')
-    )
     if all(math.isnan(read(seed, value)) for seed in run.seeds):
       continue
-    parts.append(f'{run.name} {value} {running} and {population}')
+    old, new = (
+      curves.in_words([read(seed, value, kind) for seed in run.seeds], show)
+      for kind in ('running', 'population')
+    )
+    parts.append(
+      f'test {value} of {run.name} is {old} with the running averages of '
+      f'training, and {new} with statistics of training batches taken '
+      'afterwards'
+    )
     noisy = noisy or curves.is_noisy(run)
   if parts:
     yield (
       'Recalibrated:',
-      'on the test set, with the running averages of training and with the '
-      f'statistics of training batches taken afterwards: {"; ".join(parts)}.'
+      f'{"; ".join(parts)}.'
       + ' Running averages of a noisy network were collected with the noise, '
       'which is off in testing.' * noisy,
     )

@@ -59,7 +59,9 @@ class NoticesTest(_TwoRuns):
       return dict(made).get('Recalibrated:')
 
     self.assertIsNone(said((100, 100)))
-    self.assertIn('standard accuracy 55.0 % and 99.0 %. Run', said((150, 100)))
+    self.assertRegex(
+      said((150, 100)), r'of standard is 55.0 % .*, and 99.0 % .*wards\. Run'
+    )
     self.assertIn('the noise, which is off', said((150, 150)))
 
   def test_precision_of_training(self):
