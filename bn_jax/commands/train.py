@@ -108,6 +108,7 @@ def _train(training: flags.Training, words: Sequence[str]) -> int:
   lines = processes.agreed(lambda: _reported(training.workdir))
   if processes.is_first():
     sys.stderr.write(''.join(f'{line}\n' for line in lines))
+    _send_figures(training.workdir, resolved)
   if failure is not None:
     raise failure
   if diverged:
@@ -192,6 +193,22 @@ def _reported(workdir: str) -> list[str]:
     opener = openers[sys.platform]
     lines.append(f'open it: {opener} {shlex.quote(str(page))}')
   return lines
+
+
+def _send_figures(workdir: str, resolved: Any) -> None:
+  """Sends the page's figures to the sinks of the runs; warns of a failure."""
+  # Imported late: a wrong command line need not wait for TensorBoard.
+  from bn_jax.host import sinks
+  from bn_jax.host.sinks import opened
+
+  every = dict.fromkeys(
+    name for r in resolved.runs.values() for name in r.sinks
+  )
+  try:
+    sinks.check(tuple(every))
+    opened.send_figures(tuple(every), pathlib.Path(workdir))
+  except errors.Failure as failure:
+    sys.stderr.write(f'{failure}\n')
 
 
 def _all_devices(configured: int) -> int:
