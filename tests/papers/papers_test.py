@@ -396,6 +396,13 @@ class MatchingTest(_InAFolder):
   def test_what_changes_no_number_is_no_difference(self, path, value):
     self.assertIsNone(self.difference(path, value))
 
+  def test_what_only_the_page_shows_is_none(self):
+    """A run from before the keyword, too."""
+    run = figure('ioffe2015/figure1').runs['batchnorm'].as_json()
+    for unit in (False, None):
+      changed = made_up.changed(run, 'measures.activations.unit', unit)
+      self.assertIsNone(matching.difference(changed, run))
+
   @parameterized.parameters(
     ('steps', 10, 'steps 10 instead of 1200'),
     ('batch_size', 64, 'batch_size 64 instead of 128'),

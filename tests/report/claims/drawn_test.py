@@ -37,7 +37,7 @@ class FigureTest(absltest.TestCase):
       ),
       ('moment_change(name=activations, layer=conv2, reduce=max)', 'drift'),
       ('activation_std(name=activations, layer=conv2)', 'activations'),
-      ('unit_movement(name=activations, layer=conv2, of=width)', 'unit'),
+      ('unit_movement(name=activations, layer=conv2, of=width)', 'activations'),
       ('of_layer(name=shift, layer=conv1, value=l2)', 'covariate-shift'),
       (
         'of_layer(name=shift_again, layer=conv1, value=l2)',
