@@ -396,15 +396,13 @@ class CommandTest(_InAFolder):
   def test_by_itself_with_jax_hidden(self):
     workdir = self.workdir()
     hide = "import sys; sys.modules['jax'] = None\n"
-    code = (
-      hide
-      + (
-        'from bn_jax import __main__\n'
-        'from bn_jax.report.drawing import canvas\n'
-        'canvas.rendered = lambda *_: b\'<svg viewBox="0"></svg>\'\n'  # drawn, but not written
-        'canvas.settled = lambda drawing: drawing\n'
-        "sys.exit(__main__.main(['bn_jax', 'report', sys.argv[1]]))"
-      )
+    code = hide + (
+      'from bn_jax import __main__\n'
+      'from bn_jax.report.drawing import canvas\n'
+      # Drawn, but not written.
+      'canvas.rendered = lambda *_: b\'<svg viewBox="0"></svg>\'\n'
+      'canvas.settled = lambda drawing: drawing\n'
+      "sys.exit(__main__.main(['bn_jax', 'report', sys.argv[1]]))"
     )
     done = subprocess.run(
       [sys.executable, '-c', code, workdir],

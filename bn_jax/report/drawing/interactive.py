@@ -228,7 +228,7 @@ def runs(of_page: Sequence[curves.Run]) -> str:
   for key in dict.fromkeys(key for config in configs for key in config):
     values = {}
     for run, config in zip(of_page, configs):
-      value = config[key] if key in config else 'none'
+      value = {key: 'none', **config}[key]
       values.setdefault(value, []).append(run.name)
     # A key that some runs lack is a difference only if the others differ.
     if len({config[key] for config in configs if key in config}) > 1:
