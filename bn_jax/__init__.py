@@ -58,4 +58,27 @@ def plot(result: Any, **keywords: Any) -> Any:
   return plot_lib.plot(result, **keywords)
 
 
+def frame(*workdirs: str | os.PathLike) -> Any:
+  """Returns everything recorded in numbers as a DataFrame of pandas.
+
+    df = bn_jax.frame('runs/quickstart')
+    df['test/accuracy'].dropna().groupby('run').last()
+
+  Its index is run, seed and step, its columns 'ENTRY/VALUE': 'train/data_loss',
+  'landscape/beta_0', 'analysis/NAME/VALUE'. A value of several numbers a look
+  becomes two columns, their smallest, 'landscape/beta/min', and their largest;
+  of what lies in files of arrays, only what is one number is there. nan is what
+  was not recorded at a step. Several working directories stand in front of the
+  names of their runs, as on a page of them.
+
+  Raises:
+    ConfigError: pandas is not installed.
+    StorageError: a directory without records, or files that were changed.
+  """
+  # Imported late: as above.
+  from bn_jax.report.results import flat
+
+  return flat.frame(*workdirs)
+
+
 _refuse_module()

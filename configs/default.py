@@ -170,4 +170,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Files of a run.
   config.log_every_steps = 20  # steps between fetches of metrics
   config.checkpoint = dict(every_steps=500, keep=2)  # keep the newest two
+  # What gets the records too: 'tensorboard', 'wandb', 'mlflow', 'trackio'; ():
+  # nothing. docs/sinks.md
+  config.sinks = ('tensorboard',)
   return config

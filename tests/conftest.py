@@ -51,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     return
   for name in _CACHES:
     os.environ.pop(name, None)
+  # A page of a training that takes long, as any does beside others.
+  os.environ['BN_JAX_FIRST_PAGE'] = 'off'
   # Its threads wait for the next product by turning: 5 % of some test files.
   os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
   _made.append(tempfile.mkdtemp(prefix='bn_jax_programs_'))

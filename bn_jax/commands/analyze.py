@@ -4,8 +4,8 @@ For each seed it writes, beside the run's own records,
 
   analysis/NAME/      settings.json, and the results, a record a checkpoint
 
-and `python -m bn_jax report WORKDIR` shows them. After a stop or a kill the
-same command goes on, to the same bits. With --measure=NAME, --help shows
+and builds the page of WORKDIR again, where there is one. After a stop or a kill
+the same command goes on, to the same bits. With --measure=NAME, --help shows
 the keywords of that measure, too.
 """
 
@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bn_jax import commands, errors, modules, plugins
+from bn_jax.commands import report
 from bn_jax.config import parser as parser_lib
 
 _STEPS = re.compile(r'last|all|\d{1,9}(,\d{1,9})*')
@@ -95,7 +96,10 @@ def run(arguments: argparse.Namespace) -> int:
     data_dir=arguments.data_dir,
     yes=arguments.yes,
   )
-  return analyze.done(arguments.path, request, arguments.plan)
+  code = analyze.done(arguments.path, request, arguments.plan)
+  if not arguments.plan:
+    report.again(arguments.path)
+  return code
 
 
 def _modules(words: Sequence[str]) -> Mapping[str, Any]:

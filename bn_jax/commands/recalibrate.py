@@ -6,6 +6,8 @@ own checkpoints,
 
   population/         a checkpoint whose batch_stats are the population's
   population.json     how they were estimated, and test results with old and new
+
+and builds the page of WORKDIR again, where there is one.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import functools
 import sys
 
 from bn_jax import commands
+from bn_jax.commands import report
 from bn_jax.config import parser as parser_lib
 
 
@@ -51,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
   )
   say = functools.partial(print, flush=True)
   recalibrate.done(run_folder.find(arguments.path), request, say)
+  report.again(arguments.path)
   return 0
 
 

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import contextlib
 import logging
 import pathlib
 import shlex
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bn_jax import commands, errors
+from bn_jax.commands import report
 from bn_jax.config import flags
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import environment, processes, signals
@@ -93,23 +95,32 @@ def _train(training: flags.Training, words: Sequence[str]) -> int:
   if processes.count() > 1 and 'devices' not in training.overrides:
     training.overrides['devices'] = _all_devices(training.devices)
   resolved = resolve.experiment(training.config.to_dict(), training.overrides)
-  if training.jobs == 1 or not _side_by_side(training, resolved, words):
-    diverged = experiment.run(
-      resolved, training.workdir, only=training.only, resume=training.resume
-    )
-  else:
-    diverged = experiment.diverged(resolved, training.workdir, training.only)
+  with _first_page(training):
+    if training.jobs == 1 or not _side_by_side(training, resolved, words):
+      diverged = experiment.run(
+        resolved, training.workdir, only=training.only, resume=training.resume
+      )
+    else:
+      diverged = experiment.diverged(resolved, training.workdir, training.only)
   if training.part_of is not None:
     return errors.Diverged.exit_code if diverged else 0
   failure = _recalibrated(training, resolved)
   lines = processes.agreed(lambda: _reported(training.workdir))
   if processes.is_first():
     sys.stderr.write(''.join(f'{line}\n' for line in lines))
+    _send_figures(training.workdir, resolved)
   if failure is not None:
     raise failure
   if diverged:
     raise errors.Diverged(f'diverged: {", ".join(diverged)}; see the report')
   return 0
+
+
+def _first_page(training: flags.Training) -> contextlib.AbstractContextManager:
+  """Returns what writes a first page, in the process that writes the last."""
+  if training.part_of is not None or not processes.is_first():
+    return contextlib.nullcontext()
+  return report.first(pathlib.Path(training.workdir))
 
 
 def _side_by_side(
@@ -153,7 +164,7 @@ def _recalibrated(
     if not folders:
       continue
     if processes.count() > 1:
-      _log.warning(
+      _log.info(
         '%s is not recalibrated, which one process does: python -m bn_jax '
         'recalibrate %s', name, folders[0].path.parent,
       )  # fmt: skip
@@ -182,6 +193,22 @@ def _reported(workdir: str) -> list[str]:
     opener = openers[sys.platform]
     lines.append(f'open it: {opener} {shlex.quote(str(page))}')
   return lines
+
+
+def _send_figures(workdir: str, resolved: Any) -> None:
+  """Sends the page's figures to the sinks of the runs; warns of a failure."""
+  # Imported late: a wrong command line need not wait for TensorBoard.
+  from bn_jax.host import sinks
+  from bn_jax.host.sinks import opened
+
+  every = dict.fromkeys(
+    name for r in resolved.runs.values() for name in r.sinks
+  )
+  try:
+    sinks.check(tuple(every))
+    opened.send_figures(tuple(every), pathlib.Path(workdir))
+  except errors.Failure as failure:
+    sys.stderr.write(f'{failure}\n')
 
 
 def _all_devices(configured: int) -> int:

@@ -20,6 +20,7 @@ _ADDED = {
   'on_nonfinite': 'stop', 'max_skips': None, 'clip_norm': None,
   'adaptive_clip': None, 'rates': {}, 'trainable': 'all', 'ema': None,
   'measure_lowering': 'auto', 'seeds_at_once': 'auto',
+  'sinks': ['tensorboard'],
 }  # fmt: skip
 
 

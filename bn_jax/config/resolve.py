@@ -24,6 +24,7 @@ from bn_jax.config.run_config import (
   RunConfig,
 )  # fmt: skip
 from bn_jax.data import datasets
+from bn_jax.host import sinks as sinks_lib
 from bn_jax.storage import records, run_folder
 from bn_jax.training import devices as devices_lib
 
@@ -44,6 +45,7 @@ _CHOICES = {
   'layout': tuple(devices_lib.LAYOUTS),
 }
 _FLAGS = ('shard_state', 'remat')
+_TAKEN = ('figures', 'sinks')  # folders beside those of the runs
 _RANGE = re.compile(r'(\d{1,10}):(\d{1,10})')  # of seeds
 _SEEDS_OF = re.compile(rf'(.+)/seed{_RANGE.pattern}')  # of a run
 
@@ -213,11 +215,11 @@ def _check_runs(runs: Any) -> None:
   if not isinstance(runs, dict) or not runs:
     raise errors.ConfigError(f'config.runs: {runs}; allowed: one run or more')
   for name, override in runs.items():
-    if name.lower() == 'figures' or not records.NAME.fullmatch(name):
+    if name.lower() in _TAKEN or not records.NAME.fullmatch(name):
       raise errors.ConfigError(
         f'config.runs: {name[:100]!r} is no name for a run; allowed: letters, '
         'digits, "_", "-", 100 at most, the first a letter or digit, and not '
-        '"figures", where the figures are'
+        '"figures" or "sinks", whose folders hold something else'
       )
     if not isinstance(override or {}, dict):
       raise errors.ConfigError(
@@ -311,6 +313,7 @@ def _completed(config: Config) -> Config:
     config['seeds_at_once'],
   )  # fmt: skip
   _check_division(config)
+  config['sinks'] = _checked_sinks(config['sinks'])
   config['measures'] = _completed_measures(config['measures'])
   return {key: config[key] for key in KEYS}
 
@@ -427,6 +430,16 @@ def _check_checkpoint(checkpoint: Any) -> None:
     )
   for key in keys:
     schema.check(f'config.checkpoint.{key}', checks.count, checkpoint[key])
+
+
+def _checked_sinks(sinks: Any) -> list[str]:
+  """Returns the names of sinks, each once; a single one may be no list."""
+  where = 'config.sinks'
+  names = [sinks] if isinstance(sinks, str) else sinks
+  schema.check(where, checks.names, names, 'sinks, or () for none')
+  for name in names:
+    schema.check(where, checks.one_of, name, sinks_lib.NAMES)
+  return list(dict.fromkeys(names))
 
 
 def _completed_measures(measures: Any) -> Config:

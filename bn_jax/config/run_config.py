@@ -71,6 +71,7 @@ class RunConfig:
   seeds_at_once: int | str
   measures: FrozenDict  # name of an entry -> its section
   checkpoint: FrozenDict  # every_steps, keep
+  sinks: tuple[str, ...]  # names of `host.sinks`
   data_dir: str | None
   init_from: str | None
   # These are no keys: manifests have them beside the config, and another value

@@ -22,7 +22,7 @@ from bn_jax.experiment import (
   together,
 )
 from bn_jax.experiment import run as run_lib
-from bn_jax.host import memory, processes, signals
+from bn_jax.host import memory, processes, signals, sinks
 from bn_jax.storage import chain, checkpoint, files, run_folder
 from bn_jax.training import loop
 
@@ -205,7 +205,8 @@ def _seeds_left(
   """Returns run -> the seeds left to train, after checking that it can be done.
 
   Raises:
-    ConfigError: another experiment, fewer steps, or --resume against it.
+    ConfigError: another experiment, fewer steps, --resume against it, or a
+      sink that is not installed.
     CheckpointError: --resume=must, and there is nothing to go on from; or a
       checkpoint of another run.
     StorageError: --workdir is a file, is damaged, or has too little space.
@@ -242,6 +243,8 @@ def _seeds_left(
     for folder in run_folders:
       is_left = name in to_train and folder in to_train[name]
       _tell_changes(folder, resolved.runs[name], is_left)
+  for name in to_train:
+    sinks.check(resolved.runs[name].sinks)
   _check_space(directory, resolved, problems, to_train)
   return {
     name: [folder.seed for folder in unfinished]

@@ -95,6 +95,7 @@ def facts(
       # How many compute a product changes its last digits.
       **({'threads': environment.threads()} if is_cpu else {}),
     },
+    'processor': environment.processor(),
     'precision': {
       'dtype': config.compute_dtype,
       'training': config.matmul_precision,
@@ -106,6 +107,7 @@ def facts(
       **{package: importlib.metadata.version(package) for package in _PACKAGES},
     },
     'git_commit': code.commit(),
+    'command': code.command(),
     'written': datetime.datetime.now(datetime.UTC).isoformat(
       timespec='seconds'
     ),

@@ -5,8 +5,10 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import divergence
-from bn_jax.host import compilation_cache, processes, progress, tensorboard
+from bn_jax.host import compilation_cache, processes, progress
+from bn_jax.host.sinks import opened as sinks
 from bn_jax.storage import array_files, records, run_folder
 from bn_jax.training import loop
 
@@ -28,6 +30,7 @@ class Outputs(NamedTuple):
     sinks: of all records, in the order of steps, arrays excepted.
     arrays: of results too large for a line.
     timing: of seconds.
+    opened: the sinks of the config among them, which want to know the end.
     recorded: returns the digests of the records before a step, or of all, as
       `chain.on_disk`, once they are on the disk.
   """
@@ -36,6 +39,7 @@ class Outputs(NamedTuple):
   sinks: tuple[loop.Sink, ...]
   arrays: loop.Sink
   timing: loop.Sink
+  opened: sinks.Opened
   recorded: Callable[..., dict[str, Any]]
 
 
@@ -59,9 +63,20 @@ def shown(
     yield bar.of_seed
 
 
+class _Both(NamedTuple):
+  """A sink of arrays: their files, then what makes histograms of them."""
+
+  arrays: array_files.Arrays
+  opened: sinks.Opened
+
+  def write(self, record: records.Record) -> None:
+    self.arrays.write(record)
+    self.opened.write_arrays(record)
+
+
 @contextlib.contextmanager
 def opened(
-  folder: run_folder.RunFolder, *, first_step: int
+  folder: run_folder.RunFolder, config: RunConfig, *, first_step: int
 ) -> Iterator[Outputs]:
   """Opens the files that grow with a run.
 
@@ -70,15 +85,18 @@ def opened(
   """
   last = divergence.LastRow()
   if not processes.is_first():
-    yield Outputs(last, (last,), _Nowhere(), _Nowhere(), lambda step=None: {})
+    nowhere, nothing = _Nowhere(), sinks.Opened((), folder, {}, first_step)
+    yield Outputs(
+      last, (last,), nowhere, nowhere, nothing, lambda step=None: {}
+    )
     return
   with contextlib.ExitStack() as stack:
-    scalars, timing, events = files = (
+    scalars, timing = (
       records.Lines(folder.scalars),
       records.Lines(folder.timing),
-      tensorboard.Events(folder.events, first_step=first_step),
     )
-    for file in files:
+    outside = sinks.Opened(config.sinks, folder, config.as_json(), first_step)
+    for file in (scalars, timing, outside):
       stack.callback(file.close)
     arrays = array_files.Arrays(folder.arrays)
 
@@ -91,8 +109,9 @@ def opened(
 
     yield Outputs(
       last,
-      sinks=(scalars, events, last),
-      arrays=arrays,
+      sinks=(scalars, outside, last),
+      arrays=_Both(arrays, outside),
       timing=timing,
+      opened=outside,
       recorded=recorded,
     )

@@ -332,7 +332,7 @@ class _Seed:
     if first_step:
       _log.info('%s: goes on from step %d', folder.label, first_step)
     self._outputs = self._files.enter_context(
-      outputs_lib.opened(folder, first_step=first_step)
+      outputs_lib.opened(folder, config, first_step=first_step)
     )
 
   def with_numbers(self, paths: tuple[str, ...]) -> types.TrainState:
@@ -361,6 +361,7 @@ class _Seed:
   def interrupted(self) -> None:
     """Says in the manifest that training was stopped before its end."""
     self.checkpoints.wait()
+    self._outputs.opened.status = 'interrupted'
     self._manifest.write(
       'interrupted',
       self.checkpoints.latest(),
@@ -374,6 +375,7 @@ class _Seed:
   def _end(self, outcome: loop.Outcome) -> None:
     """Closes the files and says in the manifest how training has ended."""
     digests = self._outputs.recorded()
+    self._outputs.opened.status = outcome.status
     self._files.close()
     self.checkpoints.wait()
     more = {}

@@ -1,8 +1,10 @@
-"""Tells which code this is: its version, and its commit."""
+"""Tells which code this is: its version, its commit, and how it was called."""
 
 import os
 import pathlib
+import shlex
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 
@@ -27,6 +29,18 @@ def version() -> str | None:
     return metadata.version('bn_jax')
   except metadata.PackageNotFoundError:
     return None
+
+
+def command() -> str:
+  """Returns the command line of this process, as a shell takes it.
+
+  Of the interpreter its name alone: its path says nothing of a run.
+  """
+  program, *words = sys.argv or ['']
+  if pathlib.Path(program).name == '__main__.py':  # what -m makes of a package
+    package = pathlib.Path(program).parent.name
+    return shlex.join(['python', '-m', package, *words])
+  return shlex.join(['python', program, *words])
 
 
 def commit() -> str | None:

@@ -6,6 +6,8 @@ JAX itself ends in a traceback, and XLA ends the process.
 import contextlib
 import functools
 import os
+import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -95,6 +97,15 @@ def threads() -> int:
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+def processor() -> str:
+  """Returns the model of the processor, 'AMD EPYC 7B13'; else its kind."""
+  with contextlib.suppress(OSError):  # Linux alone has this file
+    text = pathlib.Path('/proc/cpuinfo').read_text(errors='replace')
+    if model := re.search(r'^model name\s*:\s*(\S.*)$', text, re.M):
+      return model[1].strip()
+  return platform.processor() or platform.machine()
 
 
 @functools.cache

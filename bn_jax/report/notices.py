@@ -1,14 +1,17 @@
 """Tells what to know before reading the numbers, and where these come from."""
 
 import functools
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from bn_jax.report import figures
+from bn_jax.report import figures, reached
 from bn_jax.report.results import conditions, curves, looks
 from bn_jax.storage import run_folder
 
 _LISTED_STEPS = 5  # of updates left out: of many, the first as examples
+_LISTED_COMMANDS = 3  # a sweep has one for each run and seed
 
 
 def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
@@ -82,24 +85,27 @@ def _recalibrated(runs):
   Of seeds that have not gone on since.
   """
   parts, noisy = [], False
+  read = curves.of_population
   for run in runs:
-    read = curves.of_population
-    value, show = 'accuracy', lambda share: f'{100 * share:.1f} %'
+    value, show = 'accuracy', reached.percent
     if all(math.isnan(read(seed, value)) for seed in run.seeds):
       value, show = 'loss', '{:.3g}'.format
-    running, population = (
-      curves.in_words([read(s, value, kind) for s in run.seeds], show)
-      for kind in ('running', 'population')
-    )
     if all(math.isnan(read(seed, value)) for seed in run.seeds):
       continue
-    parts.append(f'{run.name} {value} {running} and {population}')
+    old, new = (
+      curves.in_words([read(seed, value, kind) for seed in run.seeds], show)
+      for kind in ('running', 'population')
+    )
+    parts.append(
+      f'test {value} of {run.name} is {old} with the running averages of '
+      f'training, and {new} with statistics of training batches taken '
+      'afterwards'
+    )
     noisy = noisy or curves.is_noisy(run)
   if parts:
     yield (
       'Recalibrated:',
-      'on the test set, with the running averages of training and with the '
-      f'statistics of training batches taken afterwards: {"; ".join(parts)}.'
+      f'{"; ".join(parts)}.'
       + ' Running averages of a noisy network were collected with the noise, '
       'which is off in testing.' * noisy,
     )
@@ -143,6 +149,7 @@ def provenance(runs: Sequence[curves.Run]) -> dict[str, str]:
     'Device': _distinct(
       f'{m["device"]["count"]} × {m["device"]["kind"]}' for m in manifests
     ),
+    **_told(manifests, 'processor', 'Processor'),
     'Layout': _distinct(m['layout'] for m in manifests),
     'Precision': _distinct(
       f'training in {m["precision"]["dtype"]}, products in '
@@ -156,8 +163,58 @@ def provenance(runs: Sequence[curves.Run]) -> dict[str, str]:
       for m in manifests
     ),
     'Code': _distinct(m['git_commit'] or 'not in git' for m in manifests),
+    **_told(manifests, 'command', 'Command'),
+    'Seeds': _seeds(runs),
     'Written': conditions.span(min(times), max(times)),
   }
+
+
+def configs(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
+  """Returns (name, lines) of what runs were trained with, resolved.
+
+  First, without a name, what all runs share; then of each the rest, if there is
+  any.
+  """
+  texts = [dict(_flat(run.config)) for run in runs]
+  shared = set.intersection(*(set(text.items()) for text in texts))
+  parts = [('', shared)]
+  parts += [(run.name, t.items() - shared) for run, t in zip(runs, texts)]
+  return [
+    (name, '\n'.join(f'{key}: {value}' for key, value in sorted(items)))
+    for name, items in parts
+    if items
+  ]
+
+
+def _flat(
+  section: Mapping[str, Any], above: str = ''
+) -> Iterator[tuple[str, str]]:
+  """Yields ('norm.epsilon', '1e-05') of a config, at all depths."""
+  for key, value in section.items():
+    if isinstance(value, Mapping) and value:
+      yield from _flat(value, f'{above}{key}.')
+    else:
+      yield f'{above}{key}', json.dumps(value, ensure_ascii=False)
+
+
+def _told(manifests: Sequence[dict], key: str, name: str) -> dict[str, str]:
+  """Returns what manifests tell under a key; {} where none does."""
+  values = list(dict.fromkeys(m[key] for m in manifests if m.get(key)))
+  rest = len(values) - _LISTED_COMMANDS
+  if rest > 0:
+    values[_LISTED_COMMANDS:] = [f'and {rest} more, in manifest.json of seeds']
+  return {name: '; '.join(values)} if values else {}
+
+
+def _seeds(runs: Sequence[curves.Run]) -> str:
+  """Returns '0, 1', or '0, 1 (a); 0 (b)' where runs differ."""
+  names_of = {}
+  for run in runs:
+    numbers = ', '.join(str(seed.seed) for seed in run.seeds)
+    names_of.setdefault(numbers, []).append(run.name)
+  if len(names_of) == 1:
+    return next(iter(names_of))
+  return '; '.join(f'{k} ({", ".join(v)})' for k, v in names_of.items())
 
 
 def _lowerings(manifests: Sequence[dict]) -> dict[str, str]:

@@ -627,7 +627,7 @@ function axisTicks(plot, which) {
   const isX = which === 'x';
   const { names } = axis;
   const is = (number) => number >= scale.low && number <= scale.high;
-  let all = axis.ticks.filter(is);
+  let all = (axis.ticks || []).filter(is);
   if (!all.length) all = ticks(scale, isX ? width / 60 + 1 : height / 40 + 1);
   let text = (of) => axis.percent ? `${short(of * 100)} %` : short(of);
   if (names.length) {
@@ -720,7 +720,10 @@ const filled = (look, opacity) => ({
 const DRAW = {
   lines(plot, mark, look, shape) {
     const { edges, seeds, points, thin, times } = shape;
-    if (seeds[0].high) { bandOf(plot, shape, look, mark.style); return; }
+    if (seeds[0].high) {
+      bandOf(plot, shape, look, mark.style === 'line' ? 0.5 : 0.25);
+      return;
+    }
     const [edge] = edges;
     const hasMean = edge?.mean.some((mean) => mean !== null);
     for (const { x, y } of points) {
@@ -825,10 +828,9 @@ const DRAW = {
 };
 
 /** Draws a band: between the means of its edges, or of each seed. */
-function bandOf(plot, { edges, thin, times }, look, kind) {
-  const fill = kind === 'further' ? 0.25 : 0.5;
+function bandOf(plot, { edges, thin, times }, look, alpha) {
   const style = (count) => ({
-    ...filled(look, fill / count), stroke: tone(look), 'stroke-width': 0.4 });
+    ...filled(look, alpha / count), stroke: tone(look), 'stroke-width': 0.4 });
   const [low, high] = edges;
   for (const edge of edges) interval(plot, edge, look, times);
   if (high) area(plot, low.x, low.mean, high.mean, style(1), times);

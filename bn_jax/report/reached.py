@@ -336,17 +336,8 @@ def _population(runs) -> Iterator[Quantity]:
     return
   classified = any(numbers.get('accuracy') is not None for numbers in tests)
   of, value = (_accuracy, 'accuracy') if classified else (_loss, 'loss')
-  read = functools.partial(_of_population, value=value)
+  read = functools.partial(curves.of_population, value=value)
   yield of(f'{value.capitalize()}, test set, population statistics', read)
-
-
-def _of_population(seed: curves.Seed, value: str) -> float:
-  """Returns a value by population statistics; nan if training went on since."""
-  population = seed.population
-  if population is None or population['step'] != curves.reached(seed):
-    return math.nan
-  number = population['test']['population'].get(value)
-  return math.nan if number is None else number
 
 
 def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:

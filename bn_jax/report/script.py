@@ -35,6 +35,7 @@ def _joined(code: str) -> str:
   code = _MARKS.sub(r'\1', re.sub(' +', ' ', code))
   code = re.sub(r'[;,](?=[}\])])', '', code)
   code = re.sub(r'\bconst ', 'let ', code)
+  code = re.sub(r'(?<![\w.$])0(?=\.\d)', '', code)  # 0.5
   return re.sub(r'(?<![\w$])\((\w+)\)=>', r'\1=>', code)
 
 

@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
+from bn_jax.report import reached
 from bn_jax.report.results import curves, looks
 
 _LINES = 10  # of a table: what is read before the page is opened
@@ -82,7 +83,7 @@ def _number(
     read: (seed, value='accuracy' or 'loss') -> a number, or nan.
   """
   for value, before, show in (
-    ('accuracy', '', lambda share: f'{100 * share:.1f} %'),
+    ('accuracy', '', reached.percent),
     ('loss', 'loss ', '{:.3g}'.format),
   ):
     numbers = [read(seed, value=value) for seed in run.seeds]

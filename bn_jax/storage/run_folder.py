@@ -3,12 +3,14 @@
 `chain` checks that they belong together.
 
 WORKDIR/experiment.json            the runs, resolved, and their seeds
+WORKDIR/sinks/                     what services write here, see `host.sinks`
 WORKDIR/RUN/seedK/                 a `RunFolder`
   manifest.json                    the config, the machine, the last step
   scalars.jsonl, tb/               records; the same for TensorBoard
   timing.jsonl                     seconds of steps, measures and saves
   arrays/NAME-STEP.npz             records that are too large for a line
   checkpoints/STEP/                states of training
+  sinks/NAME.json                  what a service outside has been sent
   population/, population.json     result of `recalibrate`
   analysis/NAME/                   a measure taken later, see `analysis_folder`
 """
@@ -60,6 +62,8 @@ WHOLE = {
   'precision': {'dtype': str, 'training': str, 'measures': str},
   'versions': {...: str},
   'git_commit': str | None,
+  'command': (None, str),  # these two: older manifests lack them
+  'processor': (None, str),
   'written': str,
 }
 _EXPERIMENT = {'runs': {...: dict}, 'seeds': list}
@@ -81,7 +85,7 @@ _POPULATION = {
 MAY_CHANGE = (
   'steps', 'measures', 'log_every_steps', 'checkpoint', 'evaluation_batch_size',
   'layout', 'devices', 'shard_state', 'remat', 'data_dir', 'on_nonfinite',
-  'max_skips', 'measure_lowering', 'seeds_at_once',
+  'max_skips', 'measure_lowering', 'seeds_at_once', 'sinks',
 )  # fmt: skip
 _EXPERIMENT_FILE = 'experiment.json'
 _SEED = re.compile('seed(0|[1-9][0-9]*)')
@@ -207,6 +211,10 @@ class RunFolder:
   @property
   def events(self) -> pathlib.Path:
     return self.path / 'tb'
+
+  @property
+  def sinks(self) -> pathlib.Path:
+    return self.path / 'sinks'
 
   @property
   def checkpoints(self) -> pathlib.Path:
@@ -356,6 +364,11 @@ def _seeds(folder: pathlib.Path, run: str | None) -> list[RunFolder]:
       seed = dataclasses.replace(seed, run=manifest['run'])
     folders.append(seed)
   return sorted(folders, key=lambda folder: folder.seed)
+
+
+def sinks(workdir: pathlib.Path) -> pathlib.Path:
+  """Returns the folder of what services write for all runs together."""
+  return workdir / 'sinks'
 
 
 def is_workdir(path: pathlib.Path) -> bool:

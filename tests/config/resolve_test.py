@@ -233,7 +233,8 @@ class EveryKeyTest(parameterized.TestCase):
       'data_dir': folders, 'init_from': folders, 'max_skips': (None,),
       'micro_batch_size': (None,), 'shard_state': (True,),
       'remat': (True,),
-      'measures': ({},), 'seeds': (0, (1, 2)), 'expected_divergence': ([],),
+      'measures': ({},), 'sinks': ([],), 'seeds': (0, (1, 2)),
+      'expected_divergence': ([],),
       'recalibrate': ([],),
     }  # fmt: skip
     values = (True, None, '1e-3', '', -1, 0, 2.5, 10**18, (1, 2), [], {}, 'a')

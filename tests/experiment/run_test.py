@@ -7,6 +7,7 @@ from bn_jax import errors
 from bn_jax.config import build, files, resolve
 from bn_jax.data import datasets
 from bn_jax.experiment import run, together
+from bn_jax.host import code, environment
 from bn_jax.storage import checkpoint, records, run_folder
 from bn_jax.storage import files as files_lib
 from tests.fixtures import same_bits, scratch, strict
@@ -63,6 +64,8 @@ class TrainerTest(absltest.TestCase):
     self.assertEqual((manifest['status'], manifest['step']), ('done', 6))
     self.assertEqual(manifest['config'], self.config.as_json())
     self.assertEqual(manifest['layers'][-1], 'logits')
+    self.assertEqual(manifest['command'], code.command())
+    self.assertEqual(manifest['processor'], environment.processor())
     whole = self.at('whole')
     self.assertTrue(run.is_done(whole, self.config))
     self.assertFalse(run.is_done(whole, self.config.replace(steps=7)))

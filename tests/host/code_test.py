@@ -110,6 +110,17 @@ class CommitTest(absltest.TestCase):
     self.assertEqual(self.asked(strict.ROOT, PATH='/nowhere'), 'None')
 
 
+class CommandTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (['train.py', '--config=a b.py'], "python train.py '--config=a b.py'"),
+    (['/x/bn_jax/__main__.py', 'train'], 'python -m bn_jax train'),
+    ([''], "python ''"),
+  )
+  def test_as_a_shell_takes_it(self, words, want):
+    with mock.patch.object(sys, 'argv', words):
+      self.assertEqual(code.command(), want)
+
+
 class VersionTest(parameterized.TestCase):
   @parameterized.parameters('', '[project]\nname = "other"\nversion = "7"\n')
   def test_where_it_is_installed(self, text):

@@ -59,7 +59,9 @@ class NoticesTest(_TwoRuns):
       return dict(made).get('Recalibrated:')
 
     self.assertIsNone(said((100, 100)))
-    self.assertIn('standard accuracy 55.0 % and 99.0 %. Run', said((150, 100)))
+    self.assertRegex(
+      said((150, 100)), r'of standard is 55.0 % .*, and 99.0 % .*wards\. Run'
+    )
     self.assertIn('the noise, which is off', said((150, 150)))
 
   def test_precision_of_training(self):
@@ -93,6 +95,22 @@ class NoticesTest(_TwoRuns):
       'rounding)',
     )
     self.assertNotIn('Convolutions', notices.provenance(self.runs()))
+
+  def test_commands_processors_and_seeds(self):
+    runs = self.runs(seeds=(0, 1), standard={'measures': False})
+    self.assertNoCommonElements(notices.provenance(runs), ['Command'])
+    manifests = [seed.manifest for run in runs for seed in run.seeds]
+    for number, manifest in enumerate(manifests):
+      manifest |= {'command': f'python {number}', 'processor': 'Fast'}
+    rows = notices.provenance(runs)
+    self.assertEqual(
+      rows['Command'],
+      'python 0; python 1; python 2; and 1 more, in manifest.json of seeds',
+    )
+    self.assertEqual((rows['Processor'], rows['Seeds']), ('Fast', '0, 1'))
+    runs[0] = runs[0]._replace(seeds=runs[0].seeds[:1])
+    seeds = notices.provenance(runs)['Seeds']
+    self.assertEqual(seeds, '0 (standard); 0, 1 (batchnorm)')
 
   def test_every_seed_is_asked(self):
     runs = self.runs(seeds=(0, 1))

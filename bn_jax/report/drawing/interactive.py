@@ -163,8 +163,10 @@ def _panel(panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
 def _axis(axis: record.Axis) -> dict[str, Any]:
   # JSON has no infinity.
   label = axis.label.replace('\n', ' ')
-  return {**axis._asdict(), 'label': label, 'within': axis.within and [
-    end if math.isfinite(end) else None for end in axis.within]}  # fmt: skip
+  ticks = static.roomy(axis) if axis.ticks else None
+  return {**axis._asdict(), 'label': label, 'ticks': ticks,
+    'within': axis.within and [
+      end if math.isfinite(end) else None for end in axis.within]}  # fmt: skip
 
 
 def _mark(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
@@ -257,7 +259,8 @@ def runs(of_page: Sequence[curves.Run]) -> str:
   for key in dict.fromkeys(key for config in configs for key in config):
     values = {}
     for run, config in zip(of_page, configs):
-      values.setdefault(config.get(key, 'none'), []).append(run.name)
+      value = {key: 'none', **config}[key]
+      values.setdefault(value, []).append(run.name)
     # A key that some runs lack is a difference only if the others differ.
     if len({config[key] for config in configs if key in config}) > 1:
       groups[key] = sorted(values.items(), key=lambda pair: _order(pair[0]))
@@ -326,6 +329,6 @@ def _epochs(run: curves.Run) -> float | None:
 _UNITS: dict[str, Callable[[curves.Run], float | None]] = {
   'Training step': lambda run: 1,
   'Epoch': _epochs,
-  'Training examples': lambda run: run.config.get('batch_size'),
+  'Training examples': lambda run: run.config['batch_size'],
   'Seconds of training': _seconds,
 }

@@ -329,7 +329,7 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
   mean = float(np.mean(values))
   if count < 2 or not np.isfinite(values).all():
     return mean, math.nan
-  return mean, _student(count) * float(np.std(values, ddof=1)) / count**0.5
+  return mean, student(count) * float(np.std(values, ddof=1)) / count**0.5
 
 
 def in_words(values: Sequence[float], show: Callable[[float], str]) -> str:
@@ -356,14 +356,14 @@ def means_and_intervals(
     squares_T = (np.where(finite_ST, values_ST - mean_T, 0.0) ** 2).sum(axis=0)
     error_T = np.sqrt(squares_T / (count_T - 1) / count_T)
   student_T = np.array([
-    _student(count) if count > 1 else math.nan
+    student(count) if count > 1 else math.nan
     for count in range(len(values_ST) + 1)
   ])[count_T]  # fmt: skip
   return mean_T, student_T * np.where(count_T > 1, error_T, math.nan)
 
 
 @functools.cache
-def _student(count: int) -> float:
+def student(count: int) -> float:
   """Returns Student's t for the interval of a mean of `count` values."""
   from scipy import stats  # imported late: only several seeds need it
 

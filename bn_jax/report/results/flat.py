@@ -69,10 +69,7 @@ def columns(seed: curves.Seed) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def frame(*workdirs: str | os.PathLike) -> Any:
-  """Returns the records of working directories as a DataFrame of pandas.
-
-  See `bn_jax.frame`.
-  """
+  """Returns the `columns` of working directories; see `bn_jax.frame`."""
   try:
     import pandas
   except ImportError as error:

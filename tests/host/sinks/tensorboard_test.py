@@ -5,7 +5,7 @@ from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
 from bn_jax import errors
-from bn_jax.host import tensorboard
+from bn_jax.host.sinks import tensorboard
 from bn_jax.storage import records
 from tests.fixtures import strict  # noqa: F401
 
