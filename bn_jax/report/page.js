@@ -337,7 +337,7 @@ class View {
 
   /** Reads its data when it first comes near the screen, and draws. */
   async start() {
-    if (this.begun) return this.stale && this.draw();
+    if (this.begun) return this.data && this.stale && this.draw();
     this.begun = true;
     const data = await loaded(this.block);
     this.data = data;
