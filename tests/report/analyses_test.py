@@ -2,18 +2,17 @@
 
 import json
 import pathlib
-from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import figures, notices, page, summary
 from bn_jax.report.claims import alike
-from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import activations, along, landscape
 from bn_jax.report.results import curves, looks, read
 from bn_jax.storage import files
 from tests.fixtures import (
+  commanded,
   made_up,
   pictures,
   strict,  # noqa: F401
@@ -326,9 +325,7 @@ class PageTest(_InAFolder):
   def test_sections(self):
     self.add('late')
     self.add('many', (0, 150), run='batchnorm')
-    with mock.patch.multiple(
-      canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
-    ):
+    with commanded.unrendered():
       text = page.write([self.place]).read_text()
     for name in ('along-analysis-late', 'landscape-analysis-many'):
       self.assertIn(f'<section id="{name}">', text)
