@@ -14,7 +14,6 @@ const GREY = '#7F7F7F';
 const WHITE = '#FFFFFF';
 const BLACK = '#000000';
 const INK = 'currentColor'; // dark on light, light on dark
-const WINDOWS = [0, 2, 5, 10, 20, 50, 100, 200, 500, 1000]; // of smoothing
 // What is chosen for one figure: kinds of its axes, look of its slider, ...
 const ALONE = { x: '', y: '', frame: -1, solid: false, hidden: [], zoom: {} };
 
@@ -133,8 +132,7 @@ function readAddress() {
     const told = JSON.parse(decodeURIComponent(query));
     const isGood = Object.keys(state).every((name) =>
       told[name].constructor === state[name].constructor);
-    const isKnown = units.includes(told.unit) && told.smooth in WINDOWS;
-    if (!isGood || !isKnown) return;
+    if (!isGood || !units.includes(told.unit)) return;
     for (const name of Object.keys(state)) state[name] = told[name];
     for (const [name, of] of told.own) own.set(name, { ...ALONE, ...of });
   } catch { return; }
@@ -339,7 +337,7 @@ class View {
 
   /** Reads its data when it first comes near the screen, and draws. */
   async start() {
-    if (this.begun) return this.stale && this.draw();
+    if (this.begun) return this.data && this.stale && this.draw();
     this.begun = true;
     const data = await loaded(this.block);
     this.data = data;
@@ -426,6 +424,7 @@ function apart(view, panel) {
   return groupsOf.get(state.split).map(([value, names]) => ({
     ...panel,
     title: `${panel.title} ${state.split} ${value}`,
+    ends: panel.ends.filter(([,, of]) => names.includes(of)),
     marks: panel.marks.filter((of) => !run(of) || names.includes(run(of))),
   })).filter((part) => part.marks.some((of) => run(of) && isShown(run(of))));
 }
@@ -447,7 +446,8 @@ function arrange(view, rows, width) {
       line: Math.floor(column / wide) * rows.length + down,
       title: above?.title === panel.title ? '' : panel.title,
       isTold: !(shares && below?.x.name === panel.x.name),
-      isNamed: left?.y?.label !== panel.y.label, isTicked: !left || !shares,
+      isNamed: !left || !(shares || left.y.label === panel.y.label),
+      isTicked: !left || !shares,
     }];
   }));
   return place(view, wide, width);
@@ -456,8 +456,10 @@ function arrange(view, rows, width) {
 /** Sets where each panel stands; returns the height of all. */
 function place(view, wide, width) {
   const { plots } = view;
+  view.margin = (width < NARROW ? 52 : 64) + Math.max(0,
+    ...plots.map(({ panel }) => namesBelow(panel.y) - 30));
   const lefts = numbers(wide).map((across) => plots.some((plot) =>
-    plot.across === across && plot.isTicked) ? (width < NARROW ? 52 : 64) : 12);
+    plot.across === across && plot.isTicked) ? view.margin : 12);
   const sum = (of) => of.reduce((whole, one) => whole + one, 0);
   const inner = (width - sum(lefts)) / wide;
   const lines = Math.max(0, ...plots.map((plot) => plot.line + 1));
@@ -502,7 +504,7 @@ function shapesOf({ view, panel }) {
 function lineOf(mark, panel, run, log) {
   const seeds = mark.seeds.filter((seed) => isShown(run, seed.seed));
   if (!seeds.length) return null;
-  const count = WINDOWS[state.smooth] || mark.window || 1;
+  const count = state.smooth || mark.window || 1;
   const ends = mark.edges.length > 1 ? ['y', 'high'] : ['y'];
   const isWhole = seeds.length === mark.seeds.length && !state.smooth;
   let { edges } = mark; // over all seeds, on the axis as it was at first
@@ -598,19 +600,20 @@ function axes(plot) {
   plot.over = svg('g');
   view.ink.append(svg('g', { transform: at(plot.left, plot.top) },
     svg('clipPath', { id }, svg('rect', { width, height })),
-    plot.grid, plot.marks, svg('path', {
-      d: `M0 0V${height}H${width}`, fill: 'none', stroke: INK }),
-    plot.words, plot.over));
+    plot.grid, plot.marks, plot.words, plot.over));
+  const fit = (text, y) => write(plot, fitted(text, width + 20), width / 2, y);
+  fit(title, panel.note ? -23 : -8);
+  fit(panel.note, -8);
+  if (view.own.solid && panel.is_map) return;
+  plot.grid.append(svg('path', { d: `M0 0V${height}H${width}`, fill: 'none',
+    'stroke-opacity': 1 }));
   axisTicks(plot, 'x');
   axisTicks(plot, 'y');
-  const fit = (text, y) => write(plot, fitted(text, width + 20), width / 2, y);
   if (plot.isTold) fit(labelOf(panel.x), height + 34 + namesBelow(panel.x));
   if (plot.isNamed) {
     const label = fitted(panel.y.label, height + 10);
-    write(plot, label, -44, height / 2, {}, true);
+    write(plot, label, 14 - view.margin, height / 2, {}, true);
   }
-  fit(title, panel.note ? -23 : -8);
-  fit(panel.note, -8);
 }
 
 const labelOf = (axis) =>
@@ -623,17 +626,21 @@ function axisTicks(plot, which) {
   const scale = plot[which];
   const isX = which === 'x';
   const { names } = axis;
-  let all = axis.ticks
-    || ticks(scale, isX ? width / 60 + 1 : height > 170 ? 6 : 4);
+  const is = (number) => number >= scale.low && number <= scale.high;
+  let all = (axis.ticks || []).filter(is);
+  if (!all.length) all = ticks(scale, isX ? width / 60 + 1 : height / 40 + 1);
   let text = (of) => axis.percent ? `${short(of * 100)} %` : short(of);
   if (names.length) {
     const stride = Math.ceil(names.length / 16);
     all = numbers(names.length / stride).map((of) => of * stride + 1);
     text = (of) => fitted(names[of - 1], 100);
   }
+  let last = -Infinity;
   for (const number of all) {
     const pixel = scale(number);
-    if (!(number >= scale.low && number <= scale.high)) continue;
+    const room = isX && !namesBelow(axis) ? 30 : 12;
+    if (!is(number) || Math.abs(pixel - last) < room) continue;
+    last = pixel;
     if (!panel.is_map) plot.grid.append(svg('path', {
       d: isX ? `M${pixel} 0V${height}` : `M0 ${pixel}H${width}` }));
     if (!isX && plot.isTicked) write(plot, text(number), -5, pixel + 4, END);
@@ -685,15 +692,15 @@ const area = (plot, x, low, high, attributes, times) =>
       ...of.map(([at,, top]) => [at, top]).reverse()];
   }, attributes);
 
-/** Puts a marker on each of some points. */
+/** Puts a marker on each of some points; those with long names are open. */
 function markers(plot, marker, points, look) {
-  const isOpen = ['ring', 'cross', 'plus'].includes(marker);
+  const colour = tone(look);
+  const isOpen = shapes[marker] && marker[1];
   for (const [x, y] of points) {
     add(plot, 'path', {
-      d: shapes[marker] || shapes.o, stroke: tone(look),
-      fill: isOpen ? 'none' : look.hollow ? WHITE : tone(look),
+      d: shapes[marker] || shapes.o, stroke: colour, transform: at(x, y),
+      fill: isOpen ? 'none' : look.hollow ? WHITE : colour,
       'stroke-width': isOpen || look.hollow ? 1.4 : 0,
-      transform: at(x, y),
     });
   }
 }
@@ -704,7 +711,7 @@ const tone = ({ colour = BLACK }) =>
 
 const stroke = (look, width, opacity = 1, dash = []) => ({
   stroke: tone(look), 'stroke-width': width, 'stroke-opacity': opacity,
-  'stroke-dasharray': dash.map((of) => of * width).join(' '),
+  'stroke-dasharray': dash.map((of) => of * width),
 });
 
 const filled = (look, opacity) => ({
@@ -753,11 +760,8 @@ const DRAW = {
   },
   rule(plot, mark, look) {
     const dash = mark.key === null ? [4, 3] : [1, 2];
-    if (onAxis(plot.y, mark.at)) {
-      add(plot, 'path', {
-        d: `M0 ${plot.y(mark.at)}H${plot.width}`,
-        ...stroke(look, 1, 1, dash) });
-    }
+    add(plot, 'path', { d: `M0 ${plot.y(mark.at)}H${plot.width}`,
+      ...stroke(look, 1, 1, dash) });
   },
   points(plot, mark, look) {
     const { x, y, shape } = mark;
@@ -810,8 +814,8 @@ const DRAW = {
     if (frame > 0) line(plot, middles, top(0, -2), stroke({ colour: GREY }, 1));
   },
   contours(plot, mark) {
-    if (mark.values.flat().includes(null)) hatch(plot, 0, plot.width);
-    (plot.view.own.solid ? solid : surface)(plot, mark);
+    if (plot.view.own.solid) solid(plot, mark);
+    else surface(plot, mark);
   },
   hatched(plot, mark) {
     for (const [from, to] of mark.spans) hatch(plot, plot.x(from), plot.x(to));
@@ -844,21 +848,14 @@ function interval(plot, { x, low, high }, look, times) {
 function divergences(plot) {
   const { panel, view, height } = plot;
   let last = -Infinity;
-  for (const { run, label, index, diverged } of [
-    ...view.data.keys, { ...panel, label: panel.run }]) {
-    const isHere = panel.run ? label === panel.run
-      : plot.shapes.some(([mark]) => mark.key === index);
-    if (!run || panel.x.name !== 'step' || !isHere) continue;
-    for (const step of isShown(label) ? diverged : []) {
-      const left = plot.x(step * factor(label));
-      add(plot, 'path', {
-        d: `M${left} 0V${height}`,
-        ...stroke(view.look(index), 1.4, 1, [1, 1.6]) });
-      if (Math.abs(left - last) < 13 || left > plot.width) continue;
-      last = left;
-      const beside = left + (left > 0.1 * plot.width ? -4 : 12);
-      write(plot, `diverged at ${step}`, beside, height / 2, SMALL, true);
-    }
+  for (const [step, index, run] of panel.ends.filter((of) => isShown(of[2]))) {
+    const left = plot.x(step * factor(run));
+    add(plot, 'path', { d: `M${left} 0V${height}`,
+      ...stroke(view.look(index), 1.4, 1, [1, 1.6]) });
+    if (Math.abs(left - last) < 13 || left > plot.width) continue;
+    last = left;
+    const beside = left + (left > 0.1 * plot.width ? -4 : 12);
+    write(plot, `diverged at ${step}`, beside, height / 2, SMALL, true);
   }
 }
 
@@ -910,6 +907,7 @@ function hatch(plot, from, to) {
 
 /** Draws a surface in shades between lines of equal height, and the way. */
 function surface(plot, mark) {
+  if (mark.values.flat().includes(null)) hatch(plot, 0, plot.width);
   const along = (line, axis) => (pixel) =>
     ((axis.back(pixel) - line[0]) / (line.at(-1) - line[0]))
       * (line.length - 1);
@@ -970,9 +968,8 @@ function bars(view, top, width) {
 /** Puts on a panel a canvas, with its surface as a field of heights. */
 function solid(plot, mark) {
   const { view, width, height, left, top } = plot;
-  const sharp = Math.max(1, devicePixelRatio);
   const canvas = html('canvas', {
-    width: width * sharp, height: height * sharp,
+    width: width * devicePixelRatio, height: height * devicePixelRatio,
     style: `left:${left}px;top:${top}px;width:${width}px;height:${height}px`,
   });
   view.stage.append(canvas);
@@ -1005,20 +1002,18 @@ function projection({ around, up }, width, height) {
 /** Draws a field of heights, the far cells first, and the way on it. */
 function heights(canvas, { view, width, height, panel }, mark) {
   const ink = canvas.getContext('2d');
-  ink.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
-  ink.clearRect(0, 0, width, height);
+  ink.reset();
+  ink.scale(canvas.width / width, canvas.height / height);
   const at = projection(view.turn, width, height);
   const outline = (points) => {
     ink.beginPath();
     for (const [left, top] of points) ink.lineTo(left, top);
   };
   const colour = getComputedStyle(view.stage).color;
-  Object.assign(ink, { strokeStyle: colour, fillStyle: colour, lineWidth: 0.5,
+  Object.assign(ink, { strokeStyle: colour, lineWidth: 0.5,
     textAlign: 'center' });
   outline([at(0, 0, 0), at(1, 0, 0), at(1, 1, 0), at(0, 1, 0), at(0, 0, 0)]);
   ink.stroke();
-  ink.fillText(panel.x.label, ...at(0.5, -0.1, 0).slice(0, 2));
-  ink.fillText(panel.y.label, ...at(-0.1, 0.5, 0).slice(0, 2));
   for (const { points, number } of cellsOf(mark, at)) {
     outline(points);
     ink.fillStyle = shade(mark.scale, number);
@@ -1026,6 +1021,9 @@ function heights(canvas, { view, width, height, panel }, mark) {
     ink.strokeStyle = '#0005';
     ink.stroke();
   }
+  ink.fillStyle = colour;
+  ink.fillText(panel.x.label, ...at(0.5, -0.1, 0).slice(0, 2));
+  ink.fillText(panel.y.label, ...at(-0.1, 0.5, 0).slice(0, 2));
   const part = (line, of) => (of - line[0]) / (line.at(-1) - line[0]);
   outline((mark.way || []).map(([x, y], place) => at(part(mark.x, x),
     part(mark.y, y), share(mark.scale, mark.way_values[place] ?? Infinity))));
@@ -1201,7 +1199,6 @@ function listen(view) {
     },
     dblclick: () => unzoom(view),
     keydown: (event) => pressed(view, event),
-    focus: () => point(view),
     blur: () => tell(view),
   }, []);
 }
@@ -1288,11 +1285,14 @@ function controls(view, root, bar, slider) {
   bar.ariaLabel += title;
   const [heights] = bar.children;
   heights.hidden = !surfaces;
-  bar.addEventListener('click', ({ target: { value } }) => ({
+  const acts = {
     heights() { view.own.solid = !view.own.solid; changed(); },
     reset: () => unzoom(view),
     alone() { figure.classList.toggle('alone'); view.draw(); },
-  }[value] || (() => value && save(view, value)))());
+  };
+  for (const one of bar.querySelectorAll('button')) {
+    one.onclick = acts[one.value] || (() => save(view, one.value));
+  }
   bind(root, () => view.own, view.updates);
   const range = slider.querySelector('input');
   range.max = steps.length - 1;
@@ -1448,11 +1448,11 @@ function tools() {
   }
   bind(root, () => state, updates);
   updates.push(() => told(find('smooth'), state.smooth
-    ? `mean of ${WINDOWS[state.smooth]}` : 'as drawn'));
-  root.lastElementChild.addEventListener('click', () => {
+    ? `mean of ${state.smooth}` : 'as drawn'));
+  root.lastElementChild.onclick = () => {
     Object.assign(state, { filter: '', runs: [], seeds: [] });
     changed();
-  });
+  };
   rove(group);
   return root;
 }
@@ -1477,19 +1477,14 @@ function sortable(table) {
   });
 }
 
-/** Begins: what the address says is shown. */
-function begin() {
-  document.querySelectorAll('#summary table').forEach(sortable);
-  const blocks = document.querySelectorAll('script[data-figure]');
-  if (!blocks.length) return;
-  byId('figures').after(tools());
-  views.push(...[...blocks].map((block) => new View(block)));
-  readAddress();
-  addEventListener('hashchange', () => {
-    readAddress();
-    changed();
-  });
-  changed();
+document.querySelectorAll('#summary table').forEach(sortable);
+for (const block of document.querySelectorAll('script[data-figure]')) {
+  views.push(new View(block));
 }
-
-begin();
+if (views.length) byId('figures').after(tools());
+readAddress();
+addEventListener('hashchange', () => {
+  readAddress();
+  changed();
+});
+changed();

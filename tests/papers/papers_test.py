@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax import distributions
+from bn_jax import commands, distributions
 from bn_jax.commands import train
 from bn_jax.config.run_config import RunConfig
 from bn_jax.papers import draw, figures, listing, matching
@@ -182,7 +182,7 @@ class VerifyTest(_InAFolder):
     self.assertIn('<a href="#claims">Claims</a>', text)
     self.assertIn('<section id="claims">', text)
     self.assertRegex(
-      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 1 not measured</span></b></p>'
+      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 2 not measured</span></b></p>'
     )
     self.assertIn('<details>\n<summary><b class="holds"><span aria', text)
     self.assertNotIn('Out of date', text)
@@ -240,12 +240,13 @@ class VerifyTest(_InAFolder):
     with broken, self.assertLogs('bn_jax', logging.WARNING) as said:
       self.assertIsNone(verify_lib.refresh(place))
     self.assertIn('no verdicts', said.output[0])
+    runs = verify_lib.refresh(place)
     with (
-      mock.patch.object(page, 'write') as written,
-      mock.patch.object(verify_lib, 'refresh', lambda place: ['runs']),
+      mock.patch.object(commands, 'draw', return_value='page') as drawn,
+      mock.patch.object(verify_lib, 'refresh', lambda place: runs),
     ):
-      train._reported(str(place))
-    written.assert_called_once_with([place], runs=['runs'])
+      self.assertIn('report: page', train._reported(str(place)))
+    drawn.assert_called_once_with([place], runs=runs)
     other = made_up.workdir(self.folder / 'other', standard={})
     self.assertIsNone(verify_lib.refresh(other))
     self.assertFalse((other / verifying.FILE).exists())
@@ -325,7 +326,7 @@ class DrawTest(_InAFolder):
     text = (made / 'report.html').read_text()
     self.assertIn('<h1>ioffe2015/figure1 (small): Figure 1 of Ioffe', text)
     self.assertRegex(
-      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 1 not measured</span></b></p>'
+      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 2 not measured</span></b></p>'
     )
     self.assertIn('2 runs, 3 seeds', text)
     self.assertNotIn('Out of date', text)
@@ -394,6 +395,13 @@ class MatchingTest(_InAFolder):
   )
   def test_what_changes_no_number_is_no_difference(self, path, value):
     self.assertIsNone(self.difference(path, value))
+
+  def test_what_only_the_page_shows_is_none(self):
+    """A run from before the keyword, too."""
+    run = figure('ioffe2015/figure1').runs['batchnorm'].as_json()
+    for unit in (False, None):
+      changed = made_up.changed(run, 'measures.activations.unit', unit)
+      self.assertIsNone(matching.difference(changed, run))
 
   @parameterized.parameters(
     ('steps', 10, 'steps 10 instead of 1200'),

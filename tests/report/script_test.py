@@ -24,6 +24,7 @@ _FORBIDDEN = (
   'document.write', 'fetch(', '</', '<!--',
 )  # fmt: skip
 _BROWSER = shutil.which('chromium') or shutil.which('chromium-browser')
+_FRAME = '.stage > svg > g > g:nth-of-type(1)'  # of a panel: its grid
 # Would say so in the title of the page if it were run.
 _DONE = 'document.title="executed"'
 _HOSTILE = (
@@ -138,7 +139,7 @@ class BrowserTest(absltest.TestCase):
 
   def hover(self, page, figure, share=0.5, panel=0):
     """Puts the pointer on a panel, at a share of its width."""
-    box = figure.locator('.stage > svg > g > path').nth(panel).bounding_box()
+    box = figure.locator(_FRAME).nth(panel).bounding_box()
     page.mouse.move(box['x'] + share * box['width'], box['y'] + 40)
     page.wait_for_timeout(100)
 
@@ -254,7 +255,7 @@ class BrowserTest(absltest.TestCase):
     self.assertNotEqual(ticks(), first)
     figure.locator('[name=y]').select_option('')
     self.assertEqual(ticks(), first)
-    box = figure.locator('.stage > svg > g > path').first.bounding_box()
+    box = figure.locator(_FRAME).first.bounding_box()
     page.mouse.move(box['x'] + 40, box['y'] + 30)
     page.mouse.down()
     page.mouse.move(box['x'] + 90, box['y'] + 90, steps=3)

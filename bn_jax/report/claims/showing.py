@@ -260,6 +260,8 @@ def _numbers(rows: Sequence[rows_lib.Row]) -> str:
   """Returns those of one claim, or what all of several ask for."""
   if len(rows) == 1:
     return rows_lib.in_short(rows[0])
+  if len({row['threshold'] for row in rows}) == 1:
+    return f'claimed {rows[0]["threshold"]}'
   asked = {rows_lib.asked(row) for row in rows}
   return asked.pop() if len(asked) == 1 else ''
 
@@ -283,7 +285,9 @@ def _grid(sentence: sentences.Sentence) -> str:
     + '</tr>'
     for name in names
   )
-  return f"""<div class="scroll"><table class="grid">
+  # Where it is scrolled it must take the focus of a keyboard.
+  return f"""<div class="scroll" tabindex="0" role="region"
+aria-label="{html.escape(sentence.text)}"><table class="grid">
 <thead><tr><td></td>{head}</tr></thead>
 <tbody>
 {body}
@@ -312,7 +316,7 @@ def _details(claim: sentences.Claim, titles: Mapping[str, str]) -> str:
     'Why': html.escape(row['detail']),
     'To decide': html.escape(rows_lib.would_decide(row)),
     'Drawn in': figure
-    and f'<a href="#{figure}">{html.escape(titles[figure])}</a>',
+    and f'<a href="#{html.escape(figure)}">{html.escape(titles[figure])}</a>',
   }
   entries = ''.join(
     f'<dt>{term}</dt><dd>{text}</dd>\n' for term, text in terms.items() if text

@@ -61,7 +61,7 @@ def panels(
         (
           *_lines(entry, layer, row),
           *(() if row.mark is None else (record.Rule(row.mark),)),
-          *overlay.references(matches_of.get((layer, row.name), ()), row.name),
+          *_references(matches_of, layer, row.name),
         ),
         title=layer,
         about=layer,
@@ -95,6 +95,12 @@ def read(quantity: str, change: Callable = np.asarray) -> Callable:
     return series.step, change(series.values[value])
 
   return of
+
+
+def _references(matches_of: MatchesOf, layer: str, name: str):
+  if (layer, name) not in matches_of:
+    return ()
+  return overlay.references(matches_of[layer, name], name)
 
 
 def _lines(entry, layer: str, row: Row) -> list[record.Lines]:

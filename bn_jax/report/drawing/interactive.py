@@ -21,7 +21,9 @@ _DIGITS = 6
 # Bytes of JSON above which it stands on the page compressed: smaller, it is
 # readable as it is.
 _LARGE = 20_000
-_PARTS = 500  # of a long line, of each of which the mean is told
+# Equal parts of a long line, of each of which both extremes and the mean are
+# told: no fewer than its pixels, but of very many lines, which hide each other.
+_BINS, _FEWEST, _POINTS = 500, 60, 100_000
 _MAPS = (record.Cells, record.Contours, record.Ridges)  # without a margin
 _SHADES = 64  # of a map
 _LEVELS = 17  # of a surface, one between each two of `static.levels_of`
@@ -38,8 +40,9 @@ def encoded(figure: record.Figure) -> tuple[str, str]:
   A line of arrays, and one of all else, in which {"$": 3} is the fourth array.
   'gzip' is base64 of both, compressed.
   """
-  arrays = _Arrays()
   marks = [mark for panel in figure.panels for mark in panel.marks]
+  lines = sum(len(getattr(mark, 'curves', ())) for mark in marks)
+  arrays = _Arrays(max(_FEWEST, min(_BINS, _POINTS // max(1, lines))))
   steps = [m.steps for m in marks if isinstance(m, record.Ridges)]
   data = {
     'title': figure.title,
@@ -47,9 +50,9 @@ def encoded(figure: record.Figure) -> tuple[str, str]:
     'abreast': figure.abreast,
     'reference': figure.reference,
     'keys': [_key(key) for key in figure.keys],
-    'rows': _rows(figure.rows, figure.shares, arrays),
+    'rows': _rows(figure, figure.rows, arrays),
     'frames': [
-      {'rows': _rows(rows, figure.shares, arrays)} for _, rows in figure.frames
+      {'rows': _rows(figure, rows, arrays)} for _, rows in figure.frames
     ],
     'steps': [int(step) for step, _ in figure.frames]
     or [int(step) for step in (steps or [[]])[0]],
@@ -66,53 +69,75 @@ def encoded(figure: record.Figure) -> tuple[str, str]:
 
 
 class _Arrays:
-  """The arrays of a figure, each once: most lines share their steps."""
+  """The arrays of a figure, each once: most lines share their steps.
 
-  def __init__(self):
+  Attributes:
+    bins: equal parts of a long line, of each of which two points are left.
+  """
+
+  def __init__(self, bins: int):
+    self.bins = bins
     self.every, self._places = [], {}
 
   def __call__(self, values: Any) -> dict[str, int]:
     """Returns the name of an array, of any shape."""
-    values = _rounded(np.asarray(values, float))
-    text = json.dumps(values)
-    if text not in self._places:
-      self._places[text] = len(self.every)
-      self.every.append(values)
-    return {'$': self._places[text]}
+    values = np.asarray(values, float)
+    content = values.shape, values.tobytes()
+    if content not in self._places:
+      self._places[content] = len(self.every)
+      self.every.append(_rounded(values))
+    return {'$': self._places[content]}
 
 
 def _rounded(values: np.ndarray) -> Any:
   """Returns lists of numbers of six digits; None of what is not finite."""
-  if values.ndim:
+  if values.ndim > 1:
     return [_rounded(part) for part in values]
-  number = float(values)
-  if not math.isfinite(number):
-    return None
-  number = float(f'{number:.{_DIGITS}g}')
-  return int(number) if number.is_integer() and abs(number) < 1e15 else number
+  if not values.ndim:
+    return _rounded(values[None])[0]
+  with np.errstate(all='ignore'):
+    places = _DIGITS - 1 - np.floor(np.log10(np.abs(values)))
+    # Of powers of ten that are exact, so that the digits are.
+    up, down = (10.0 ** np.clip(sign * places, 0, 22) for sign in (1, -1))
+    rounded = np.where(np.abs(places) > 22, np.nan, values)
+    rounded = np.round(rounded * up / down) / up * down
+  rows = []
+  for number, exact in zip(rounded.tolist(), values.tolist()):
+    if number != number:  # 0, far from 1, or not finite
+      number = float(f'{exact:.{_DIGITS}g}') if math.isfinite(exact) else None
+    whole = number is not None and number.is_integer() and abs(number) < 1e15
+    rows.append(int(number) if whole else number)
+  return rows
 
 
 def _key(key: record.Key) -> dict[str, Any]:
   return {**key._asdict(), **strokes.look(key.index)}
 
 
-def _rows(rows, shares: bool, arrays: _Arrays) -> list:
+def _rows(figure: record.Figure, rows, arrays: _Arrays) -> list:
+  """Returns panels; the axes of those with one name are one."""
   return [
     [
       panel
-      and _panel(panel, arrays)
-      | {
-        # Of the axes: panels with one name have one.
-        'names': {
-          'x': f'x {panel.x.name if one_x else (down, across)}',
-          'y': f'y {down if shares else (down, across)}',
-        }
+      and {
+        **_panel(panel, arrays),
+        'ends': static.diverged(panel, figure.keys),
+        'names': _names(figure.shares, panel, (down, across)),
       }
       for across, panel in enumerate(row)
-      for one_x in [shares or (panel and panel.x.name == record.STEPS.name)]
     ]
     for down, row in enumerate(rows)
   ]
+
+
+def _names(
+  shares: bool, panel: record.Panel, place: tuple[int, int]
+) -> dict[str, str]:
+  one_x = shares or panel.x.name == record.STEPS.name
+  return {
+    'x': f'x {panel.x.name if one_x else place}',
+    'y': f'y {place[0] if shares else place}',
+  }
 
 
 def _panel(panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
@@ -120,6 +145,7 @@ def _panel(panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
   for mark in panel.marks:
     if isinstance(mark, record.Ridges):
       y['names'] = [str(mark.steps[look]) for look in mark.drawn]
+      y['limits'] = None
   return {
     **panel._asdict(),
     'x': x,
@@ -170,18 +196,23 @@ def _lines(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
   return {
     **fixed,
     'edges': [
-      {name: arrays(part) for name, part in _thin(edge, has_interval).items()}
+      {
+        name: arrays(part)
+        for name, part in _thin(edge, has_interval, arrays.bins).items()
+      }
       for edge in edges
     ],
     'seeds': [_seed(curve, arrays) for curve in mark.curves],
   }
 
 
-def _thin(edge: seeds.Mean, has_interval: bool) -> dict[str, np.ndarray]:
+def _thin(
+  edge: seeds.Mean, has_interval: bool, bins: int
+) -> dict[str, np.ndarray]:
   parts = {'x': edge.x, 'mean': edge.mean}
   if has_interval:
     parts |= {'low': edge.low, 'high': edge.high}
-  points = strokes.thinned(edge.mean)
+  points = strokes.thinned(edge.mean, bins)
   return {name: part[points] for name, part in parts.items()}
 
 
@@ -190,23 +221,23 @@ def _seed(curve: record.Curve, arrays: _Arrays) -> dict[str, Any]:
 
   For the points that are left of a long one are its extremes.
   """
-  points = strokes.thinned(curve.y)
+  parts = {'x': curve.x, 'y': curve.y, 'high': curve.high}
+  parts = {k: np.asarray(v) for k, v in parts.items() if v is not None}
+  points = strokes.thinned(parts['y'], arrays.bins)
+  if 'high' in parts:
+    points = np.union1d(points, strokes.thinned(parts['high'], arrays.bins))
   told = {'seed': curve.seed, 'step': curve.step}
-  is_long = len(points) < len(curve.y)
-  for name in ('x', 'y', 'high'):
-    part = getattr(curve, name)
-    if part is None:
-      continue
-    told[name] = arrays(np.asarray(part)[points])
-    if is_long:
-      size = -(-len(part) // _PARTS)
-      told['size'] = size
-      told[f'{name}_bins'] = arrays(
-        [
-          at[-1] if name == 'x' else np.mean(at)
-          for at in np.split(np.asarray(part), range(size, len(part), size))
-        ]
-      )
+  told |= {name: arrays(part[points]) for name, part in parts.items()}
+  if len(points) == len(parts['y']):
+    return told
+  told['size'] = size = -(-len(parts['y']) // arrays.bins)
+  starts = np.arange(0, len(parts['y']), size)
+  counts = np.diff([*starts, len(parts['y'])])
+  for name, part in parts.items():
+    means = np.add.reduceat(part, starts) / counts
+    told[f'{name}_bins'] = arrays(
+      part[starts + counts - 1] if name == 'x' else means
+    )
   return told
 
 
@@ -228,7 +259,8 @@ def runs(of_page: Sequence[curves.Run]) -> str:
   for key in dict.fromkeys(key for config in configs for key in config):
     values = {}
     for run, config in zip(of_page, configs):
-      values.setdefault(config.get(key, 'none'), []).append(run.name)
+      value = {key: 'none', **config}[key]
+      values.setdefault(value, []).append(run.name)
     # A key that some runs lack is a difference only if the others differ.
     if len({config[key] for config in configs if key in config}) > 1:
       groups[key] = sorted(values.items(), key=lambda pair: _order(pair[0]))
@@ -297,6 +329,6 @@ def _epochs(run: curves.Run) -> float | None:
 _UNITS: dict[str, Callable[[curves.Run], float | None]] = {
   'Training step': lambda run: 1,
   'Epoch': _epochs,
-  'Training examples': lambda run: run.config.get('batch_size'),
+  'Training examples': lambda run: run.config['batch_size'],
   'Seconds of training': _seconds,
 }

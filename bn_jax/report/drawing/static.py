@@ -49,8 +49,8 @@ def drawn(figure: record.Figure, narrow: bool) -> mpl.Figure:
   for panel, axis in pairs:
     _scale(axis, panel, narrow)
   for panel, axis in pairs:
-    if panel.x.name == record.STEPS.name:
-      strokes.divergences(axis, _diverged(panel, figure.keys))
+    ends = [(step, index) for step, index, _ in diverged(panel, figure.keys)]
+    strokes.divergences(axis, ends)
   _bars(drawing, figure, axes, narrow)
   if figure.reference:
     strokes.reference_legend(drawing, figure.reference)
@@ -142,13 +142,15 @@ def _label(axis, figure: record.Figure, row: int, column: int) -> None:
     )
 
 
-def _diverged(panel: record.Panel, keys: Sequence[record.Key]) -> list:
-  """Returns (step, index) of the divergences of what is in a panel."""
+def diverged(panel: record.Panel, keys: Sequence[record.Key]) -> list:
+  """Returns (step, index, run) of the divergences of what is in a panel."""
+  if panel.x.name != record.STEPS.name:
+    return []
   present = {getattr(mark, 'key', None) for mark in panel.marks}
   return sorted(
-    {(step, _GREY) for step in panel.diverged}
+    {(step, _GREY, panel.run) for step in panel.diverged}
     | {
-      (step, key.index)
+      (step, key.index, key.label)
       for key in keys
       for step in key.diverged
       if (key.label == panel.run if panel.run else key.index in present)

@@ -244,20 +244,20 @@ def _style_of(index: int) -> dict:
   }
 
 
-def thinned(value_T: np.ndarray) -> np.ndarray:
+def thinned(value_T: np.ndarray, bins: int = _BINS) -> np.ndarray:
   """Returns the indices of the points to draw of a line: of a short one, all.
 
-  Of a long one the lowest and the highest value of each of `_BINS` equal parts,
+  Of a long one the lowest and the highest value of each of `bins` equal parts,
   both ends, and both sides of where values begin or cease to be finite: on a
   screen it is the same line.
   """
   count = len(value_T)
-  if count <= 2 * _BINS:
+  if count <= 2 * bins:
     return np.arange(count)
   finite_T = np.isfinite(value_T)
   breaks = np.flatnonzero(finite_T[1:] != finite_T[:-1])
   parts = [[0, count - 1], breaks, breaks + 1]
-  for part in np.array_split(np.flatnonzero(finite_T), _BINS):
+  for part in np.array_split(np.flatnonzero(finite_T), bins):
     if len(part):
       values = value_T[part]
       parts.append([part[values.argmin()], part[values.argmax()]])
