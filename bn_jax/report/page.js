@@ -95,7 +95,7 @@ const copy = (id) => byId(id).content.cloneNode(true).firstElementChild;
 function short(number) {
   const size = Math.abs(number);
   const rounded = Number(number.toPrecision(6));
-  if (!size || (size >= 1e-4 && size < 1e6)) return String(rounded);
+  if (!size || (size >= 1e-3 && size < 1e6)) return String(rounded);
   return rounded.toExponential().replace('+', '');
 }
 
