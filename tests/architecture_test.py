@@ -296,6 +296,7 @@ _MAY_FALL_BACK = (
   'tree.get',  # nothing lies at a path
   'new.get',  # a network without statistics
   'total.get', 'seed.arrays.get', 'seed.seconds.get',  # nothing recorded
+  'cells.get',  # a column that a row of a table lacks
 )  # fmt: skip
 
 

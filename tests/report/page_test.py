@@ -182,9 +182,7 @@ class PageTest(_InAFolder):
   @unrendered
   def test_alternative_texts_have_a_finding(self):
     training, landscape, *_ = self.alternatives(self.workdir())
-    self.assertIn(
-      'Loss, Accuracy, |g| and |Δθ| against Training step', training
-    )
+    self.assertIn('Loss and Accuracy against Training step, 4', training)
     self.assertIn('standard, Training loss: ', training)
     self.assertIn('batchnorm: 1 to 1 and 1.1 to 1.1.', landscape)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bn_jax.report.drawing import overlay, record
+from bn_jax.report.drawing import overlay, record, tables
 from bn_jax.report.results import curves, looks, seeds
 
 Lines = tuple[np.ndarray, np.ndarray]  # steps and values, [T] each
@@ -76,19 +76,12 @@ def numbers(
   entry: looks.Entry, layers: Sequence[str], rows: Sequence[Row]
 ) -> list[Sequence[str]]:
   """Returns what one look has found: a line a quantity and layer."""
-
-  def of(run: curves.Run, row: Row, layer: str) -> str:
-    values = [row.read(seed, entry.name, layer)[1] for seed in run.seeds]
-    return curves.in_words([v[-1] for v in values if len(v)], '{:.3g}'.format)
-
-  return [
-    ['', *(run.name for run in entry.runs)],
-    *(
-      [f'{row.label}, {layer}', *(of(run, row, layer) for run in entry.runs)]
-      for row in rows
-      for layer in layers
-    ),
-  ]
+  return tables.numbers(
+    sum(panels(entry, layers, rows), ()),
+    record.keys_of(entry.indexed),
+    entry.runs,
+    lambda panel: f'{panel.y.label}, {panel.about}',
+  )
 
 
 def read(quantity: str, change: Callable = np.asarray) -> Callable:

@@ -48,6 +48,7 @@ _STYLE = {
   'pdf.fonttype': 42,
 }
 _NAME_LINES = 3  # of the name of a run at most: more would shrink its panel
+_FEW = 3  # ticks below a panel of a telephone
 _SETTLED = {'figure.constrained_layout.use': False}
 
 
@@ -178,7 +179,7 @@ def grow(drawing: mpl.Figure, legend) -> None:
 
 def ticks_below(narrow: bool) -> int:
   """Returns for how many ticks a logarithmic x axis has room."""
-  return 3 if narrow else 6
+  return _FEW if narrow else 6
 
 
 def label_top(axis, name: str, note: str = '') -> None:
@@ -237,8 +238,10 @@ def label_logarithmically(axis, which: str, count: int = 9) -> None:
     getattr(axis, f'set_{which}scale')('log')
   low, high = getattr(axis, f'get_{which}lim')()
   scale = axis.xaxis if which == 'x' else axis.yaxis
-  # Over more than two decades and a half, 2 and 5 would crowd the axis.
-  steps = (1.0,) if high > 300 * low else (1.0, 2.0, 5.0)
+  # Over more than two decades and a half, 2 and 5 would crowd the axis; over
+  # more than one the x axis of a telephone.
+  widest = 300 if count > _FEW else 12
+  steps = (1.0,) if high > widest * low else (1.0, 2.0, 5.0)
   scale.set_major_locator(ticker.LogLocator(subs=steps, numticks=count))
   scale.set_major_formatter(ticker.FuncFormatter(_short_power))
   scale.set_minor_formatter(ticker.NullFormatter())

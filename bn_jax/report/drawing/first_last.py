@@ -1,11 +1,11 @@
 """Lays out the first and the last look of a measure beside each other."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax.report.drawing import record
+from bn_jax.report.drawing import record, tables
 from bn_jax.report.results import conditions, curves, looks
 
 # seed -> the indices of its looks that are shown.
@@ -72,10 +72,13 @@ def numbered(
   keywords = panels(entry, rows, x)
   if not is_point(entry, x.name):
     return keywords
-  quantities = {row.axis.label: row.axis.name for row in rows}
+  drawn = keywords['rows'][0]
+  keys = record.keys_of(entry.indexed)
   return {
-    'undrawn': keywords['rows'][0],
-    'numbers': numbers(entry, quantities),
+    'undrawn': drawn,
+    'numbers': tables.numbers(
+      drawn, keys, entry.runs, lambda panel: panel.y.label
+    ),
   }
 
 
@@ -157,25 +160,6 @@ def is_point(entry: looks.Entry, quantity: str) -> bool:
     np.size(numbers) for numbers in looks_of_seeds if numbers is not None
   ]
   return looks.once(entry) and max(sizes, default=0) == 1
-
-
-def numbers(
-  entry: looks.Entry, quantities: Mapping[str, str]
-) -> list[Sequence[str]]:
-  """Returns what one look has found: a line for each label -> quantity."""
-
-  def of(run: curves.Run, quantity: str) -> str:
-    looks_of_seeds = [value(s, entry.name, quantity, 0) for s in run.seeds]
-    values = [float(np.ravel(x)[0]) for x in looks_of_seeds if x is not None]
-    return curves.in_words(values, '{:.3g}'.format)
-
-  return [
-    ['', *(run.name for run in entry.runs)],
-    *(
-      [label, *(of(run, quantity) for run in entry.runs)]
-      for label, quantity in quantities.items()
-    ),
-  ]
 
 
 def value(seed: curves.Seed, entry: str, quantity: str, look: int):

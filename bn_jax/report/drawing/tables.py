@@ -98,9 +98,9 @@ def numbers(
   texts = {}  # label of a row -> {run: text}
   for panel in panels:
     for mark in panel.marks:
-      if not isinstance(mark, record.Lines) or mark.style != 'line':
+      key = names.get(getattr(mark, 'key', None))
+      if key is None or getattr(mark, 'style', '') != 'line':
         continue
-      key = names[mark.key]
       whose = key.label if key.run else panel.run
       row = label_of(panel) + (f', {key.label}' if not key.run else '')
       text = ' to '.join(dict.fromkeys(map(_in_words, _lasts(mark))))

@@ -132,6 +132,7 @@ def _axes(entry, over) -> tuple[record.Axis, record.Axis]:
 
 def _panel(run, entry, over, axis: record.Axis, of) -> record.Panel:
   shown = _drawn_of(run, entry, over)
+  is_noted = len(over) > len(shown) and axis.name == 'loss'
   return record.Panel(
     _SHARE,
     axis,
@@ -143,7 +144,7 @@ def _panel(run, entry, over, axis: record.Axis, of) -> record.Panel:
       )
     ),
     title=run.name,
-    note='one function' if len(over) > len(shown) else '',
+    note='one function' if is_noted else '',
     run=run.name,
   )
 

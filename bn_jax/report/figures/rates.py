@@ -139,7 +139,8 @@ def _axis(
   `strip` is its share of the axis, for the runs that fail.
   """
   beyond = strip / (1 - strip)
-  axis = record.Axis(quantity.label, quantity.name, fixed=True)
+  label = quantity.name.capitalize()  # the title says it whole
+  axis = record.Axis(label, quantity.name, fixed=True)
   if quantity.highest:
     return axis._replace(
       limits=(-1.02 * beyond, 1.02), percent=True, within=seeds.SHARE,

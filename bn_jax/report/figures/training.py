@@ -65,7 +65,7 @@ _ROWS = (
 _PLAIN = ('penalty', 'learning_rate')  # that no batch makes jump
 
 
-def figure(runs: Sequence[curves.Run]) -> record.Figure:
+def figure(runs: Sequence[curves.Run]) -> record.Figure | None:
   """Draws what training recorded, a panel a quantity, a line a run."""
   indexed = list(enumerate(runs))
   panels, matches_of = [], {}
@@ -79,6 +79,8 @@ def figure(runs: Sequence[curves.Run]) -> record.Figure:
     matches_of[row.axis.name] = matches
     marks += overlay.references(matches, row.axis.name)
     panels.append(record.Panel(record.STEPS, row.axis, marks, row.title))
+  if not panels:  # nothing is recorded yet
+    return None
   matches = [match for of in matches_of.values() for match in of]
   return record.Figure(
     name='training',

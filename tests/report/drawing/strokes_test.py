@@ -242,6 +242,21 @@ class FilesTest(_Drawn):
 
 
 class PanelsTest(_Drawn):
+  def test_numbers_below_a_narrow_panel_do_not_lie_on_each_other(self):
+    drawing, axes = canvas.panels(1, 2, True, True, 2)
+    axis = axes[0, 0]
+    strokes.line(axis, [0.01, 1], [0, 1], 0)
+    canvas.scale_logarithmically(axis, 'x', canvas.ticks_below(True))
+    canvas.settled(drawing)
+    boxes = [
+      label.get_window_extent()
+      for label in axis.get_xticklabels()
+      if label.get_text() and axis.bbox.x0 <= label.get_window_extent().x1
+    ]
+    self.assertNotEmpty(boxes)
+    for box in boxes:
+      self.assertEqual(sum(box.overlaps(other) for other in boxes), 1)
+
   @parameterized.parameters(2, 4, 6, 8)
   def test_letters_can_be_read(self, columns):
     """10 points in a drawing of 960 pixels: at least 12 of them."""

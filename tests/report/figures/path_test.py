@@ -116,8 +116,8 @@ class FigureTest(absltest.TestCase):
     made = path.figure(runs, 'analysis/path')
     axes = self.drawn(made).axes
     self.assertEqual(
-      [axis.get_title() for axis in axes[:2]],
-      ['standard\none function', 'batchnorm'],
+      [axis.get_title() for axis in axes],
+      ['standard\none function', 'batchnorm', '', ''],
     )
     self.assertEqual([len(axis.get_lines()) for axis in axes[:2]], [4, 12])
     of_one = pictures.rows(made, run='standard', seed=0, quantity='loss')
