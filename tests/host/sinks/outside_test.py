@@ -60,20 +60,20 @@ class OutsideTest(parameterized.TestCase):
     self.folder = pathlib.Path(self.create_tempdir().full_path)
     self.state = self.folder / 'sinks' / 'a.json'
 
-  def sent(self, service, steps, status, recorded=()):
-    """Sends steps in one go to a service; returns what was logged."""
+  def sent(self, service, wrote, status, recorded=()):
+    """Sends records in one go to a service; returns what was logged."""
     run = about.Run(self.folder, 'p', 'bn/seed0', 'bn', {})
     with self.assertLogs('bn_jax') as logged:
       outside._log.warning('so that there is something')
       sink = outside.Outside('a', service.client, run, self.state, recorded)
-      for record in looks(*steps):
+      for record in wrote:
         sink.write(record)
       sink.close(status)
     return logged.output[1:]
 
   def test_a_step_is_sent_whole(self):
     service = Service()
-    self.sent(service, range(4), 'done')
+    self.sent(service, looks(*range(4)), 'done')
     self.assertEqual(
       service.calls,
       [('begin', None), ('send', [0, 1, 2, 3]), ('finish', 'done')],
@@ -88,29 +88,30 @@ class OutsideTest(parameterized.TestCase):
   @parameterized.parameters('interrupted', 'failed', None)
   def test_nothing_is_sent_twice(self, status):
     """Also not the step at which a run stopped; None is a kill."""
-    service, wrote = Service(), [*looks(*range(6))]
-    before = mock.patch.object(outside, '_MOST_STEPS', 2)
+    # The newest look is at step 6, which was not yet taken.
+    service, wrote = Service(), [*looks(*range(7))][:-1]
+    before = mock.patch.object(outside, '_MOST_STEPS', 0)
     after = mock.patch.object(outside.Outside, 'close', killed)
     with before, after if status is None else contextlib.nullcontext():
-      self.sent(service, range(6), status)
+      self.sent(service, wrote, status)
     # It goes on from a checkpoint of step 2.
-    self.sent(service, range(2, 8), 'done', wrote[:3])
+    self.sent(service, looks(*range(2, 8)), 'done', wrote[:3])
     self.assertEqual([step for step, _ in service.rows], [*range(8)])
     self.assertIn(('begin', 'its id'), service.calls)
     self.assertLen(dict(service.rows)[6], 3)
 
   def test_what_was_recorded_without_it_is_sent_first(self):
     service = Service()
-    self.sent(service, [3, 4], 'done', looks(0, 1, 2))
+    self.sent(service, looks(3, 4), 'done', looks(0, 1, 2))
     self.assertEqual([step for step, _ in service.rows], [*range(5)])
 
   def test_a_service_that_fails_ends_no_training(self):
     service = Service(broken='send')
-    (line,) = self.sent(service, range(4), 'interrupted')
+    (line,) = self.sent(service, looks(*range(4)), 'interrupted')
     self.assertIn('bn/seed0: a takes no more records (no route)', line)
     # What it lacks is sent when training goes on.
     service.broken = None
-    self.sent(service, range(4, 6), 'done', looks(*range(4)))
+    self.sent(service, looks(4, 5), 'done', looks(*range(4)))
     self.assertEqual([step for step, _ in service.rows], [*range(6)])
 
   def test_one_that_refuses_is_said_before_training(self):
@@ -123,7 +124,7 @@ class OutsideTest(parameterized.TestCase):
     service, answer = Service(), threading.Event()
     service._send = lambda rows: answer.wait(10)
     with mock.patch.object(outside, '_PATIENCE', 0.01):
-      (line,) = self.sent(service, range(2), 'done')
+      (line,) = self.sent(service, looks(0, 1), 'done')
     answer.set()
     self.assertIn('has not answered', line)
 
