@@ -75,11 +75,13 @@ RATES = {
   ('digits', 'resnet', 'muon'): (3e-3,) * 9,
   ('cifar10', 'vgg', 'sgd'): (0.03, 0.01, 0.01, 0.01, 0.01),
   ('cifar10', 'vgg', 'adamw'): (1e-3,) * 5,
+  ('cifar10', 'resnet', 'sgd'): (0.01, 0.03, 0.03, 0.03, 0.03),
+  ('cifar10', 'resnet', 'adamw'): (1e-3, 3e-3, 3e-3, 3e-3, 1e-3),
   ('vit_digits', 'vit', 'sgd'): (1e-3, 1e-2, 3e-3, 1e-3, 1e-2, 1e-2, 1e-2),
   ('vit_digits', 'vit', 'adamw'): (1e-2, 1e-3, 3e-4, 3e-4, 3e-3, 3e-3, 3e-4),
 }  # fmt: skip
-# Those of these studies were not tried yet: they take another's of the network.
-_LIKE = {'cifar10': 'digits', 'vit_cifar10': 'vit_digits'}
+# Those of this study were not tried yet: it takes another's of the network.
+_LIKE = {'vit_cifar10': 'vit_digits'}
 
 
 def get_config(study: str = 'digits') -> ml_collections.ConfigDict:

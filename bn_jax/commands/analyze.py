@@ -86,7 +86,6 @@ def run(arguments: argparse.Namespace) -> int:
   with modules.bound(_modules([str(arguments.path)])):
     section = _section(arguments, analysis.kind_of(arguments.measure))
   commands.begin()
-  from bn_jax.storage import run_folder
   from bn_jax.trained import analyze
 
   request = analyze.Request(
@@ -99,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
   )
   code = analyze.done(arguments.path, request, arguments.plan)
   if not arguments.plan:
-    report.again(folder.workdir for folder in run_folder.find(arguments.path))
+    report.again(arguments.path)
   return code
 
 

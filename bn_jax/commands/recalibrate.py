@@ -53,9 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     data_dir=arguments.data_dir,
   )
   say = functools.partial(print, flush=True)
-  folders = run_folder.find(arguments.path)
-  recalibrate.done(folders, request, say)
-  report.again(folder.workdir for folder in folders)
+  recalibrate.done(run_folder.find(arguments.path), request, say)
+  report.again(arguments.path)
   return 0
 
 

@@ -13,12 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bn_jax import commands, errors
 from bn_jax.config import parser as parser_lib
-from bn_jax.storage import run_folder
 
 _log = logging.getLogger('bn_jax')
 _EVERY = 10  # seconds between two looks at the records
@@ -138,17 +137,23 @@ def watch(
       time.sleep(max(every, seconds))
 
 
-def again(workdirs: Iterable[pathlib.Path]) -> None:
-  """Builds the pages again that working directories have.
+def again(path: pathlib.Path) -> None:
+  """Builds the page again that the working directory of a run has, if any.
 
   What was measured stands, whatever hinders the page: that is said.
+
+  Args:
+    path: as of `run_folder.find`.
   """
-  for workdir in dict.fromkeys(workdirs):
-    if run_folder.is_workdir(workdir) and (workdir / 'report.html').is_file():
-      try:
+  # Imported late, as in `_left`: a wrong command line need not wait for NumPy.
+  from bn_jax.storage import run_folder
+
+  try:
+    for workdir in {folder.workdir for folder in run_folder.find(path)}:
+      if run_folder.is_workdir(workdir) and (workdir / 'report.html').is_file():
         _say(f'report: {commands.draw([workdir])}')
-      except errors.Failure as failure:
-        _say(f'the page is as it was: {failure}')
+  except errors.Failure as failure:
+    _say(f'the page is as it was: {failure}')
 
 
 @contextlib.contextmanager
@@ -242,6 +247,8 @@ def _has_trained(scalars: pathlib.Path) -> bool:
 
 def _left(workdirs: Sequence[pathlib.Path]) -> dict[str, bool]:
   """Returns what is not trained to its end -> whether it has begun."""
+  from bn_jax.storage import run_folder
+
   left = {}
   for workdir in workdirs:
     try:

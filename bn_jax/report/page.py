@@ -52,8 +52,12 @@ def write(
   for folder in (output, output / 'figures'):
     files_lib.remove_torn(folder)
   page_figures = figures.every(runs)
+  claims = showing.of(
+    workdirs, runs, {figure.name: figure.title for figure in page_figures}
+  )
   sections = [
-    _section(figure, output / 'figures') for figure in shown(page_figures)
+    _section(figure, output / 'figures', claims.beside.get(figure.name) or '')
+    for figure in shown(page_figures)
   ]
   columns = summary.columns(runs)
   for name, rows in (
@@ -61,15 +65,14 @@ def write(
     ('results.csv', flat.last(runs)),
   ):
     files_lib.write(output / name, canvas.as_csv(rows))
-  claims = showing.section(workdirs, runs)
   names = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(names) if title is None else title
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
     title=html.escape(title),
     subtitle=html.escape(_subtitle(runs)),
     notices=_notices(runs),
-    navigation=_navigation(claims, page_figures),
-    claims=claims,
+    navigation=_navigation(claims.section, page_figures),
+    claims=claims.section,
     summary=summary.section(runs, columns),
     conditions=html.escape(_conditions(runs)),
     figures='\n'.join(sections),
@@ -87,8 +90,8 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
   return workdirs[0].resolve().parent / name
 
 
-def _section(figure: canvas.Figure, folder: pathlib.Path) -> str:
-  """Writes a figure's files; returns its part of the page."""
+def _section(figure: canvas.Figure, folder: pathlib.Path, claims: str) -> str:
+  """Writes a figure's files; returns its part of the page, with its claims."""
   table = canvas.as_csv(figure.table)
   files_lib.write(folder / f'{figure.name}.csv', table)
   suffixes = ('csv',) if figure.draw is None else ('png', 'pdf', 'csv')
@@ -103,7 +106,7 @@ def _section(figure: canvas.Figure, folder: pathlib.Path) -> str:
   )
   return f'''<section id="{figure.name}">
 <h2>{html.escape(figure.title)}</h2>
-<figure>
+{claims}<figure>
 {shown}
 <figcaption>{html.escape(figure.caption)} <span>{files}</span></figcaption>
 </figure>

@@ -108,19 +108,18 @@ def _settings(runs) -> Iterator[Column]:
 
 def _setting(runs, key: str, label: str) -> Column:
   """Returns the column of a key: of numbers, if all of its values are."""
-  values = [
-    {seed.seed: conditions.settings(seed).get(key) for seed in run.seeds}
-    for run in runs
+  settings = [
+    {seed.seed: conditions.settings(seed) for seed in run.seeds} for run in runs
   ]
   values = [
-    {seed: value for seed, value in of.items() if value is not None}
-    for of in values
+    {seed: of_seed[key] for seed, of_seed in of.items() if key in of_seed}
+    for of in settings
   ]
   show = '{:,}'.format if key == 'parameters' else conditions.shown
   texts = [' or '.join(dict.fromkeys(map(show, of.values()))) for of in values]
-  types = {type(value) for of in values for value in of.values()}
-  if types <= {int, float}:
-    return Column(label, texts, [_mean(of.values()) for of in values], values)
+  numbers = [{k: v for k, v in of.items() if v is not None} for of in values]
+  if {type(v) for of in numbers for v in of.values()} <= {int, float}:
+    return Column(label, texts, [_mean(of.values()) for of in numbers], numbers)
   return Column(label, texts, texts, [{} for _ in runs])
 
 
@@ -246,9 +245,9 @@ def _differences(runs, every: Sequence[Column]) -> str:
     return ''
   return f"""<h3>Differences by pairs of seeds</h3>
 <p>Two runs with one seed are a pair: they begin with the same weights and see
-the same batches. Shown is the mean over the pairs of seeds that are done: of
-differences, ± half of the 95 % interval (Student's; percentages in points); of
-what figures draw on logarithmic axes, of ratios (×), and that interval.</p>
+the same batches. Each cell is a mean over the pairs that are done, with its
+95 % interval (Student's): of differences, ± half of it (in points, of
+percentages); of what figures draw on logarithmic axes, of ratios (×).</p>
 {folded}"""
 
 

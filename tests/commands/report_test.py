@@ -168,10 +168,10 @@ class AgainTest(_Folder):
     made_up.workdir(self.workdir, a={})
     draw = mock.Mock(side_effect=errors.StorageError('torn'))
     with mock.patch.object(commands, 'draw', draw):
-      report.again([self.workdir])
+      report.again(self.workdir / 'a')
       draw.assert_not_called()
       (self.workdir / 'report.html').touch()
-      report.again([self.workdir] * 2)
+      report.again(self.workdir / 'a' / 'seed0')
     draw.assert_called_once_with([self.workdir])
     self.assertIn('the page is as it was: torn', self.said.getvalue())
 

@@ -111,7 +111,14 @@ class ExperimentTest(absltest.TestCase):
     names = {path.name for path in self.workdir.iterdir()}
     self.assertEqual(
       names,
-      {'experiment.json', 'standard', 'batchnorm', 'figures', 'report.html'},
+      {
+        'experiment.json',
+        'standard',
+        'batchnorm',
+        'figures',
+        'report.html',
+        'results.csv',
+      },
     )
     figures = {path.name for path in (self.workdir / 'figures').iterdir()}
     for name in ('accuracy', 'landscape'):

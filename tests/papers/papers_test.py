@@ -181,8 +181,10 @@ class VerifyTest(_InAFolder):
     text = (place / 'report.html').read_text()
     self.assertIn('<a href="#claims">Claims</a>', text)
     self.assertIn('<section id="claims">', text)
-    self.assertIn('3 hold, 0 contradicted, 1 undecided, 1 not measured', text)
-    self.assertIn('<b class="holds">holds</b>', text)
+    self.assertRegex(
+      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 1 not measured</span></b></p>'
+    )
+    self.assertIn('<details>\n<summary><b class="holds"><span aria', text)
     self.assertNotIn('Out of date', text)
     self.judge_by_older_rules(place)
     text = page.write([place]).read_text()
@@ -217,7 +219,7 @@ class VerifyTest(_InAFolder):
       self.assertIn('id="claims"', (place / 'report.html').read_text())
     self.verify(two)
     text = page.write([one, two]).read_text()
-    self.assertIn('of activations; runs of a</caption>', text)
+    self.assertIn('of activations; runs of a</h3>', text)
 
   def test_texts_cannot_break_out(self):
     place = self.workdir(seeds=(0,))
@@ -322,7 +324,9 @@ class DrawTest(_InAFolder):
     )
     text = (made / 'report.html').read_text()
     self.assertIn('<h1>ioffe2015/figure1 (small): Figure 1 of Ioffe', text)
-    self.assertIn('3 hold, 0 contradicted, 1 undecided, 1 not measured', text)
+    self.assertRegex(
+      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 1 not measured</span></b></p>'
+    )
     self.assertIn('2 runs, 3 seeds', text)
     self.assertNotIn('Out of date', text)
     rows = list(csv.DictReader((made / 'verdicts.csv').open()))
@@ -390,6 +394,13 @@ class MatchingTest(_InAFolder):
   )
   def test_what_changes_no_number_is_no_difference(self, path, value):
     self.assertIsNone(self.difference(path, value))
+
+  def test_what_only_the_page_shows_is_none(self):
+    """A run from before the keyword, too."""
+    run = figure('ioffe2015/figure1').runs['batchnorm'].as_json()
+    for unit in (False, None):
+      changed = made_up.changed(run, 'measures.activations.unit', unit)
+      self.assertIsNone(matching.difference(changed, run))
 
   @parameterized.parameters(
     ('steps', 10, 'steps 10 instead of 1200'),

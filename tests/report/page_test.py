@@ -426,7 +426,7 @@ class CommandTest(_InAFolder):
       head = name.replace('/', '/<wbr>')
       self.assertIn(f'<th scope="row" data-value="{name}">{head}</th>', text)
     for name in 'ab':
-      compared = f'Compared: {name}/standard (none), {name}/batchnorm (batch)'
+      compared = f'<dd>{name}/standard (none), {name}/batchnorm (batch)</dd>'
       self.assertIn(compared, text)
 
   @unrendered

@@ -54,6 +54,9 @@ class SettingsTest(parameterized.TestCase):
     )
     self.assertEqual(columns(one, two)['Batch size'].keys, [8, 16])
     self.assertEqual(columns(one, two)['Optimizer'].keys, ['sgd', 'adam'])
+    column = columns(one, run('c', ema=None))['ema']
+    self.assertEqual(column.texts, ['0.5', 'None'])
+    self.assertFalse(column.has_texts)
 
   def test_runs_that_do_not_differ_have_norm_and_rate(self):
     for runs in ((run('a'),), (run('a'), run('b', measures={}))):

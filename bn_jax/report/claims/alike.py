@@ -29,6 +29,11 @@ class Group(NamedTuple):
   runs: Mapping[str, curves.Run]
   rows: tuple[rows_lib.Row, ...]
 
+  @property
+  def plain(self) -> curves.Run:
+    """Returns the run without a norm."""
+    return self.runs[PLAIN]
+
 
 def groups(runs: Sequence[curves.Run]) -> list[Group]:
   """Judges each run without a norm together with those like it.

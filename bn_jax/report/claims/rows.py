@@ -5,6 +5,7 @@ The same row is printed, kept in verdicts.json and .csv, and shown on the page.
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,11 @@ COLUMNS = {
 
 Row = Mapping[str, Any]
 
+_NUMBER = r'(-?[\d.]+(?:e[+-]?\d+)?)'
+_THRESHOLD = re.compile(
+  rf'(.*) (at most|at least|within) {_NUMBER}(?: and {_NUMBER})?'
+)
+_MOST_SEEDS = 100  # that are worth naming: nobody trains more
 _SIGNS = {'value': '', 'ratio': ' / ', 'difference': ' − '}
 
 
@@ -84,12 +90,79 @@ def said(row: Row) -> str:
 
 def counted(rows: Sequence[Row]) -> str:
   """Returns '3 hold, 1 contradicted, 2 undecided, 0 not measured'."""
-  verdicts = [row['verdict'] for row in rows]
-  return ', '.join(
-    f'{verdicts.count(verdict)} '
-    f'{"hold" if verdict == judging.HOLDS else verdict}'
-    for verdict in judging.VERDICTS
-  )
+  return ', '.join(count(rows, verdict) for verdict in judging.VERDICTS)
+
+
+def count(rows: Sequence[Row], verdict: str) -> str:
+  """Returns '3 hold': how many of these verdicts there are."""
+  number = sum(row['verdict'] == verdict for row in rows)
+  return f'{number} {"hold" if verdict == judging.HOLDS else verdict}'
+
+
+def in_short(row: Row) -> str:
+  """Returns '0.41 (0.38 to 0.44), claimed at most 0.7'; '' of no numbers.
+
+  Of an order 'batch 48 → none 118', which should grow to the right.
+  """
+  numbers, _, _ = row['measured'].partition(';')
+  if not numbers or '→' in numbers:
+    return numbers
+  interval, _, _ = numbers.rpartition(', ')
+  return f'{interval}, {asked(row)}'
+
+
+def asked(row: Row) -> str:
+  """Returns 'claimed at most 0.7'."""
+  sides, _, _ = claimed(row)
+  return f'claimed{row["threshold"].removeprefix(sides)}'
+
+
+def plain(number: float | str | None) -> str:
+  """Returns a number of a row in three digits; '' of none."""
+  if isinstance(number, str):
+    return 'never' if number == 'inf' else number
+  return '' if number is None else short(number)
+
+
+def claimed(row: Row) -> tuple[str, str, list[float]]:
+  """Returns (sides, direction, numbers): ('a / b', 'at most', [0.7]).
+
+  A file of verdicts that was written by hand may have other words there, which
+  are all sides then.
+  """
+  match = _THRESHOLD.fullmatch(row['threshold'])
+  if not match:
+    return row['threshold'], '', []
+  sides, direction, *numbers = match.groups()
+  return sides, direction, [float(n) for n in numbers if n]
+
+
+def would_decide(row: Row) -> str:
+  """Returns what would decide an undecided claim; '' of others.
+
+  How many seeds would have an interval that ends at the threshold, if their
+  mean and their deviation were those of the seeds so far.
+  """
+  sides, _, ends = claimed(row)
+  if row['verdict'] != judging.UNDECIDED or not ends:
+    return ''
+  if row['seeds'] == 1:
+    return 'a second seed, and more: one has no interval'
+  is_ratio = ' / ' in sides
+  scale = math.log if is_ratio else float
+  numbers = [row[key] for key in ('mean', 'low', 'high')]
+  if any(isinstance(n, str) for n in numbers) or (
+    is_ratio and min(*numbers, *ends) <= 0
+  ):
+    return 'more steps, in which it is reached'
+  mean, low, high = map(scale, numbers)
+  distance = min(abs(mean - scale(end)) for end in ends)
+  deviation = (high - low) / 2 * row['seeds'] ** 0.5
+  deviation /= curves.student(row['seeds'])
+  for count in range(row['seeds'] + 1, _MOST_SEEDS + 1):
+    if curves.student(count) * deviation < distance * count**0.5:
+      return f'about {count} seeds, if mean and deviation stay what they are'
+  return f'more than {_MOST_SEEDS} seeds: the mean is at the threshold'
 
 
 def measured(verdict: judging.Verdict) -> str:
@@ -107,7 +180,7 @@ def measured(verdict: judging.Verdict) -> str:
   if compare == 'value':
     return text
   sides = [
-    f'{name} {_short(_mean(compare, numbers))}'
+    f'{name} {short(_mean(compare, numbers))}'
     for name, numbers in verdict.sides.items()
   ]
   if compare == 'order':
@@ -121,8 +194,8 @@ def _interval(claim: reading.Claim, comparison: judging.Comparison) -> str:
   if judging.is_endless(judging.how_of(claim), mean):
     return 'never reached'
   if len(comparison.values) == 1:
-    return _short(mean)
-  return f'{_short(mean)} ({_short(low)} to {_short(high)})'
+    return short(mean)
+  return f'{short(mean)} ({short(low)} to {short(high)})'
 
 
 def _mean(compare: str, numbers: Sequence[float]) -> float:
@@ -219,7 +292,7 @@ def _plain_ratios(columns: Sequence[Sequence[float]]) -> str:
   return f'mean ratio{"s" if len(ratios) > 1 else ""} {", ".join(ratios)}'
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
   """Returns three digits, or all before the point from 1,000 to a million."""
   if math.isinf(number):
     return 'never'

@@ -1,14 +1,31 @@
-"""Shows on the page how claims came off."""
+"""Shows on the page how claims came off: a line a sentence, details to open."""
 
+import collections
 import html
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from bn_jax import errors
-from bn_jax.report.claims import alike, verifying
+from bn_jax.report.claims import alike, drawn, judging, sentences, verifying
 from bn_jax.report.claims import rows as rows_lib
-from bn_jax.report.results import curves
+from bn_jax.report.results import curves, optimizers
+
+# Beside the word, so that a verdict is told without its colour.
+_SIGNS = dict(zip(judging.VERDICTS, '✓✗?–'))
+
+
+class Shown(NamedTuple):
+  """What the page has of claims.
+
+  Attributes:
+    section: `claims` of the page; '' where there are none.
+    beside: name of a figure -> its claims, to stand under its title.
+  """
+
+  section: str
+  beside: Mapping[str, str]
 
 
 class _Block(NamedTuple):
@@ -23,32 +40,62 @@ class _Block(NamedTuple):
   names: list[str]
 
 
-def section(
-  workdirs: Sequence[pathlib.Path], runs: Sequence[curves.Run]
-) -> str:
-  """Returns section `claims` of the page; '' where there are no claims.
+def of(
+  workdirs: Sequence[pathlib.Path],
+  runs: Sequence[curves.Run],
+  titles: Mapping[str, str],
+) -> Shown:
+  """Returns the section of claims, and what stands beside the figures.
 
   Args:
     workdirs: whose verdicts.json is shown; of equal rows of a figure the first.
     runs: those of the page; the ones that differ in the norm alone are judged.
+    titles: name of a figure of the page -> its title.
   """
   blocks, outdated = _blocks(workdirs)
   groups = alike.groups(runs)
-  if not blocks and not groups:
-    return ''
-  tables = [
-    _table(_caption(block, len(workdirs)), block.rows) for block in blocks
+  rows = [row for block in [*blocks, *groups] for row in block.rows]
+  if not rows:
+    return Shown('', {})
+  used = set()
+
+  def claim(row: rows_lib.Row, of_what: str, *words: str) -> sentences.Claim:
+    name = _identity(f'{of_what}-{row["id"]}', used)
+    return sentences.Claim(row, name, drawn.figure(row, runs, titles), *words)
+
+  headed = {}
+  for block in blocks:
+    size = f'{block.rows[0]["figure"]}-{block.rows[0]["size"]}'
+    claims = [claim(row, size) for row in block.rows]
+    headed[_caption(block, len(workdirs))] = sentences.of(claims)
+  if groups:
+    compared = [
+      claim(row, f'norms-{group.plain.name}', _compared(group), name)
+      for group, name in zip(groups, _names(groups))
+      for row in group.rows
+    ]
+    headed['Networks that differ in the norm alone'] = sentences.of(compared)
+  beside = collections.defaultdict(str)
+  for sentence in (s for of_block in headed.values() for s in of_block):
+    figures = (claim.figure for claim in sentence.claims)
+    for figure in dict.fromkeys(filter(None, figures)):
+      beside[figure] += _reference(sentence)
+  lists = [
+    f'<h3>{html.escape(title)}</h3>\n'
+    + _list(_item(sentence, titles) for sentence in of_block)
+    for title, of_block in headed.items()
   ]
-  tables += [_table(_compared(group), group.rows) for group in groups]
-  return f"""<section id="claims">
+  section = f"""<section id="claims">
 <h2>What the papers claim, and these runs</h2>
-{_notice(outdated)}<p>A claim holds if the whole 95 % interval over pairs of
-seeds lies on the claimed side of the threshold, is contradicted if all of it
-lies on the other side, and is undecided if it reaches across; one seed has no
-interval. Means of a ratio, and of the two runs that it compares, are geometric;
-those of runs in an order (→) are plain.</p>
-{_of_figures(blocks)}{_of_groups(groups)}{chr(10).join(tables)}
+<p>{_counts(rows)}</p>
+{_notice(outdated)}{_rules(bool(blocks), groups)}
+{chr(10).join(lists)}
 </section>"""
+  return Shown(section, {key: _list([text]) for key, text in beside.items()})
+
+
+def _list(items: Iterable[str]) -> str:
+  return f'<ul class="claims">\n{"".join(items)}</ul>\n'
 
 
 def _blocks(
@@ -75,6 +122,32 @@ def _blocks(
   return blocks, outdated
 
 
+def _caption(block: _Block, workdirs: int) -> str:
+  first = block.rows[0]
+  caption = f'{first["figure"]} ({first["size"]}): {first["title"]}'
+  if len(block.names) < workdirs:
+    caption += f'; runs of {", ".join(block.names)}'
+  return caption
+
+
+def _compared(group: alike.Group) -> str:
+  """Returns 'standard (none), batchnorm (batch)'."""
+  return ', '.join(f'{run.name} ({norm})' for norm, run in group.runs.items())
+
+
+def _names(groups: Sequence[alike.Group]) -> list[str]:
+  """Returns what tells groups apart: the learning rate, or the plain run."""
+  if len(groups) == 1:
+    return ['']
+  configs = [group.plain.config for group in groups]
+  rates = [optimizers.rate(config) for config in configs]
+  without = [{**config, 'schedule': None} for config in configs]
+  are_rates = None not in rates and len(set(rates)) == len(rates)
+  if not are_rates or any(config != without[0] for config in without):
+    return [group.plain.name for group in groups]
+  return [f'rate {rate:g}' for rate in rates]
+
+
 def _notice(outdated: Sequence[str]) -> str:
   if not outdated:
     return ''
@@ -86,65 +159,166 @@ def _notice(outdated: Sequence[str]) -> str:
   )
 
 
-def _of_figures(blocks: Sequence[_Block]) -> str:
-  """Returns the counts of verdicts on the claims of figures."""
-  if not blocks:
-    return ''
-  counts = rows_lib.counted([row for block in blocks for row in block.rows])
-  return f"""<p>Of the claims of figures, which were fixed before the runs that
-they judge, {counts}.</p>
+def _rules(of_figures: bool, groups: Sequence[alike.Group]) -> str:
+  """Returns how verdicts are found, to open."""
+  text = """A claim holds if the whole 95 % interval over pairs of seeds lies
+on the claimed side of the threshold, is contradicted if all of it lies on the
+other side, and is undecided if it reaches across; one seed has no interval.
+Means of a ratio, and of the two runs that it compares, are geometric; those of
+runs in an order (→) are plain."""
+  if of_figures:
+    text += """ Claims of figures were fixed before the runs that they
+judge."""
+  if groups:
+    runs = [run for group in groups for run in group.runs.values()]
+    kinds = {False: 'accuracy', True: 'loss'}
+    metrics = [kinds[k] for k in sorted(set(map(curves.is_regression, runs)))]
+    text += f""" Runs that are compared differ in the norm alone, at the same
+learning rate, weights and batches. Medians are over all of training: a network
+that has fitted its data has a flat landscape for that reason alone, so read
+them beside the {' or the '.join(metrics)}."""
+  return (
+    f'<details><summary>How a claim is judged</summary><p>{text}</p></details>'
+  )
+
+
+def _identity(words: str, used: set[str]) -> str:
+  """Returns claim-WORDS, with a number where that is used already."""
+  name = stem = f'claim-{re.sub(r"[^A-Za-z0-9_]+", "-", words)}'
+  count = 1
+  while name in used:
+    count += 1
+    name = f'{stem}-{count}'
+  used.add(name)
+  return name
+
+
+def _counts(rows: Sequence[rows_lib.Row]) -> str:
+  """Returns the signs and '3 hold, 1 contradicted', without what is none."""
+  verdicts = {row['verdict'] for row in rows}
+  return ', '.join(
+    _marked(verdict, rows_lib.count(rows, verdict))
+    for verdict in judging.VERDICTS
+    if verdict in verdicts
+  )
+
+
+def _marked(verdict: str, words: str, style: str = '') -> str:
+  """Returns words in the colour of a verdict, after its sign."""
+  # In a file that was changed by hand a verdict may be any text.
+  name, sign = html.escape(verdict.split(' ')[0]), _SIGNS.get(verdict) or '–'
+  return (
+    f'<b class="{name}"><span aria-hidden="true">{sign}</span>'
+    f'<span{style}> {html.escape(words)}</span></b>'
+  )
+
+
+def _said(rows: Sequence[rows_lib.Row]) -> str:
+  """Returns the verdict on a claim, or how many of several have which."""
+  if len(rows) > 1:
+    return _counts(rows)
+  return _marked(rows[0]['verdict'], rows_lib.said(rows[0]))
+
+
+def _reference(sentence: sentences.Sentence) -> str:
+  """Returns the line of claims that stands beside a figure."""
+  return (
+    f'<li>{_said(sentence.rows)} <a href="#{sentence.claims[0].id}">'
+    f'{html.escape(sentence.text)}</a></li>\n'
+  )
+
+
+def _item(sentence: sentences.Sentence, titles: Mapping[str, str]) -> str:
+  """Returns the line of a sentence, its grid, and the details of its claims."""
+  first, *others = sentence.claims
+  text = (
+    f'{_said(sentence.rows)} {html.escape(sentence.text)} '
+    f'<small>{html.escape(_numbers(sentence.rows))}</small>'
+  )
+  if not others:
+    return f"""<li id="{first.id}"><details>
+<summary>{text}</summary>
+{_details(first, titles)}
+</details></li>
+"""
+  # The line has the id of the first claim.
+  ids = ['', *(f' id="{claim.id}"' for claim in others)]
+  parts = [
+    f'<h4{of_claim}>{html.escape(", ".join(labels))}: {_said([claim.row])}'
+    f'</h4>\n{_details(claim, titles)}'
+    for of_claim, labels, claim in zip(ids, sentence.labels, sentence.claims)
+  ]
+  return f"""<li id="{first.id}"><p>{text}</p>
+{_grid(sentence)}
+<details><summary>Details of these {len(parts)}</summary>
+{chr(10).join(parts)}
+</details></li>
 """
 
 
-def _of_groups(groups: Sequence[alike.Group]) -> str:
-  """Returns the counts of these claims, and how to read their verdicts."""
-  if not groups:
-    return ''
-  counts = rows_lib.counted([row for group in groups for row in group.rows])
-  runs = [run for group in groups for run in group.runs.values()]
-  kinds = {False: 'accuracy', True: 'loss'}
-  metrics = [kinds[k] for k in sorted(set(map(curves.is_regression, runs)))]
-  return f"""<p>Of the claims about networks that differ in the norm alone, at
-the same learning rate, weights and batches, {counts}. Medians are over all of
-training: a network that has fitted its data has a flat landscape for that
-reason alone, so read them beside the {' or the '.join(metrics)}.</p>
-"""
+def _numbers(rows: Sequence[rows_lib.Row]) -> str:
+  """Returns those of one claim, or what all of several ask for."""
+  if len(rows) == 1:
+    return rows_lib.in_short(rows[0])
+  if len({row['threshold'] for row in rows}) == 1:
+    return f'claimed {rows[0]["threshold"]}'
+  asked = {rows_lib.asked(row) for row in rows}
+  return asked.pop() if len(asked) == 1 else ''
 
 
-def _caption(block: _Block, workdirs: int) -> str:
-  first = block.rows[0]
-  caption = f'{first["figure"]} ({first["size"]}): {first["title"]}'
-  if len(block.names) < workdirs:
-    caption += f'; runs of {", ".join(block.names)}'
-  return caption
-
-
-def _compared(group: alike.Group) -> str:
-  runs = ', '.join(f'{run.name} ({norm})' for norm, run in group.runs.items())
-  return f'Compared: {runs}'
-
-
-def _table(caption: str, rows: Sequence[rows_lib.Row]) -> str:
-  body = '\n'.join(map(_row, rows))
-  return f"""<div class="scroll"><table>
-<caption>{html.escape(caption)}</caption>
-<thead><tr><th>Claim</th><th>Measured</th><th>Verdict</th></tr></thead>
+def _grid(sentence: sentences.Sentence) -> str:
+  """Returns the verdicts by what differs: a list, or rows and columns."""
+  cells = {
+    labels: _cell(row) for labels, row in zip(sentence.labels, sentence.rows)
+  }
+  if len(sentence.labels[0]) == 1:
+    items = ''.join(
+      f'<li>{html.escape(label)} {cell}</li>'
+      for (label,), cell in cells.items()
+    )
+    return f'<ul class="grid">{items}</ul>'
+  names, columns = (dict.fromkeys(side) for side in zip(*sentence.labels))
+  head = ''.join(f'<th scope="col">{html.escape(c)}</th>' for c in columns)
+  body = '\n'.join(
+    f'<tr><th scope="row">{html.escape(name)}</th>'
+    + ''.join(f'<td>{cells.get((name, c)) or ""}</td>' for c in columns)
+    + '</tr>'
+    for name in names
+  )
+  # Where it is scrolled it must take the focus of a keyboard.
+  return f"""<div class="scroll" tabindex="0" role="region"
+aria-label="{html.escape(sentence.text)}"><table class="grid">
+<thead><tr><td></td>{head}</tr></thead>
 <tbody>
 {body}
 </tbody></table></div>"""
 
 
-def _row(row: rows_lib.Row) -> str:
-  text = {
-    key: html.escape(value)
-    for key, value in row.items()
-    if isinstance(value, str)
+def _cell(row: rows_lib.Row) -> str:
+  """Returns the sign of a verdict, its word for those who hear it, a number."""
+  verdict = _marked(row['verdict'], rows_lib.said(row), ' class="unseen"')
+  return f'{verdict} <small>{html.escape(rows_lib.plain(row["mean"]))}</small>'
+
+
+def _details(claim: sentences.Claim, titles: Mapping[str, str]) -> str:
+  row, figure = claim.row, claim.figure
+  seeds = ', '.join(
+    f'{rows_lib.plain(value)} (seed {seed})'
+    for seed, value in row['values'].items()
+  )
+  terms = {
+    'Claim': html.escape(f'{row["statement"]}. {row["source"]}'),
+    'Runs': html.escape(claim.runs),
+    'Quantity': f'<code>{html.escape(row["statistic"])}</code>',
+    'Holds if': html.escape(row['threshold']),
+    'Measured': html.escape(row['measured']),
+    'By seed': html.escape(seeds),
+    'Why': html.escape(row['detail']),
+    'To decide': html.escape(rows_lib.would_decide(row)),
+    'Drawn in': figure
+    and f'<a href="#{html.escape(figure)}">{html.escape(titles[figure])}</a>',
   }
-  word = html.escape(rows_lib.said(row))
-  style = word.split(' ')[0]
-  return f"""<tr><td>{text['statement']}
-<small>{text['source']}</small></td>
-<td>{text['measured'] or '–'}
-<small>{text['threshold']}: <code>{text['statistic']}</code></small></td>
-<td><b class="{style}">{word}</b>
-<small>{text['detail']}</small></td></tr>"""
+  entries = ''.join(
+    f'<dt>{term}</dt><dd>{text}</dd>\n' for term, text in terms.items() if text
+  )
+  return f'<dl>\n{entries}</dl>'

@@ -315,7 +315,7 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
   mean = float(np.mean(values))
   if count < 2 or not np.isfinite(values).all():
     return mean, math.nan
-  return mean, _student(count) * float(np.std(values, ddof=1)) / count**0.5
+  return mean, student(count) * float(np.std(values, ddof=1)) / count**0.5
 
 
 def in_words(values: Sequence[float], show: Callable[[float], str]) -> str:
@@ -328,7 +328,7 @@ def in_words(values: Sequence[float], show: Callable[[float], str]) -> str:
 
 
 @functools.cache
-def _student(count: int) -> float:
+def student(count: int) -> float:
   """Returns Student's t for the interval of a mean of `count` values."""
   from scipy import stats  # imported late: only several seeds need it
 

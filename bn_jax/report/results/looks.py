@@ -77,6 +77,14 @@ def names(runs: Sequence[curves.Run], measure: str) -> list[str]:
   return sorted(dict.fromkeys(every), key=curves.is_analysis)
 
 
+def suffix(entry_names: Sequence[str], measure: str, name: str) -> str:
+  """Returns `Entry.suffix` of one of the `names` of a measure."""
+  if name == entry_names[0] and not curves.is_analysis(name):
+    return ''
+  is_named = name != f'analysis/{measure}'
+  return f'-{name.replace("/", "-") if is_named else "analysis"}'
+
+
 def of(
   runs: Sequence[curves.Run], measure: str, name: str | None = None
 ) -> Entry | None:
@@ -207,14 +215,11 @@ def _entry(
   )
   if not indexed:
     return None
-  is_first = name == entry_names[0] and not curves.is_analysis(name)
-  is_named = name != f'analysis/{measure}'
-  suffix = name.replace('/', '-') if is_named else 'analysis'
   return Entry(
     measure,
     name,
     indexed,
-    suffix='' if is_first else f'-{suffix}',
+    suffix=suffix(entry_names, measure, name),
     partial={
       run.name: [seed.seed for seed in run.seeds]
       for index, run in indexed
