@@ -1,6 +1,6 @@
 """What the services themselves wrote of a short training, without a network.
 
-Slow, and only where they are installed: pip install bn_jax[sinks].
+Slow, and only where they are installed: pip install .[sinks].
 """
 
 import importlib.util
@@ -64,7 +64,7 @@ class RealTest(absltest.TestCase):
 
   def need(self, name):
     if importlib.util.find_spec(name) is None:
-      self.skipTest(f'{name} is not installed: pip install bn_jax[sinks]')
+      self.skipTest(f'{name} is not installed: pip install .[sinks]')
 
   def train(self, name, steps, seeds='0'):
     environment = {k: v for k, v in os.environ.items() if k not in _UNSET}
