@@ -31,6 +31,7 @@ const own = new Map(); // name of a figure -> what is chosen for it alone
 const views = [];
 const updates = []; // of controls, when something else has changed
 let looks = new Map(); // run -> its look, where a key colours runs
+let few = true; // whether few runs are shown
 let cursor = null; // {name of an axis, at}
 let identity = 0; // of the last clip path
 
@@ -95,7 +96,7 @@ const copy = (id) => byId(id).content.cloneNode(true).firstElementChild;
 function short(number) {
   const size = Math.abs(number);
   const rounded = Number(number.toPrecision(6));
-  if (!size || (size >= 1e-4 && size < 1e6)) return String(rounded);
+  if (!size || (size >= 1e-3 && size < 1e6)) return String(rounded);
   return rounded.toExponential().replace('+', '');
 }
 
@@ -142,6 +143,7 @@ function readAddress() {
 /** Draws what has changed, and keeps it in the address. */
 function changed() {
   looks = looksBy(state.by);
+  few = runs.filter(({ name }) => isShown(name)).length < 13;
   const [place] = address();
   const text = chosen();
   const query = text === untouched ? '' : `?${encodeURIComponent(text)}`;
@@ -304,7 +306,9 @@ function nearest(x, times, at) {
 async function loaded(block) {
   let text = block.textContent;
   if (block.type.endsWith('gzip')) {
-    const bytes = Uint8Array.from(atob(text), (of) => of.charCodeAt(0));
+    const letters = atob(text);
+    const bytes = new Uint8Array(letters.length);
+    for (const at of bytes.keys()) bytes[at] = letters.charCodeAt(at);
     const whole = new Blob([bytes]).stream();
     text = await new Response(
       whole.pipeThrough(new DecompressionStream('gzip'))).text();
@@ -515,12 +519,13 @@ function lineOf(mark, panel, run, log) {
     else if (!isWhole) edges = [];
   }
   const isLine = mark.style === 'line' && !seeds[0].high;
-  const few = seeds.length > 1 && seeds.length < FEWEST && isLine;
+  const isSome = seeds.length > 1 && seeds.length < FEWEST && isLine;
   return {
     seeds, edges, count,
     times: panel.x.name === 'step' ? factor(run) : 1,
-    points: count > 1 && isLine ? seeds : [],
-    thin: few || !edges.length ? seeds.map((seed) => ({
+    // Those of very many runs would hide all lines.
+    points: count > 1 && isLine && few ? seeds : [],
+    thin: isSome || !edges.length ? seeds.map((seed) => ({
       ...smoothed(seed, 'y', count), high: seed.high })) : [],
   };
 }
@@ -1091,8 +1096,8 @@ function point(view) {
     const { width, height, over, panel } = plot;
     over.replaceChildren();
     if (isFocused && plot === (view.active || view.plots[0])) {
-      over.append(svg('rect', { x: -3, y: -3, width: width + 6,
-        height: height + 6, fill: 'none', ...stroke({}, 1, 1, [2, 2]) }));
+      over.append(svg('rect', { width, height, fill: 'none',
+        ...stroke({}, 2, 1, [2, 2]) }));
     }
     const left = cursor?.name === panel.x.name ? plot.x(cursor.at) : -1;
     if (!(left >= 0 && left <= width)) continue;
@@ -1305,7 +1310,7 @@ function controls(view, root, bar, slider) {
 
 /** Returns a button that shows and hides what a key is of. */
 function legendOf(view, { index, label, run }) {
-  const sample = svg('svg', { viewBox: '0 0 34 12', 'aria-hidden': true });
+  const sample = svg('svg', { viewBox: '0 0 34 12' });
   view.updates.push(() => {
     sample.replaceChildren(sampleOf(view.look(index)));
     press.ariaPressed = run ? isShown(label) : !view.own.hidden.includes(index);
@@ -1429,7 +1434,7 @@ function quoted(cell) {
 function tools() {
   const root = copy('tools');
   const find = (name) => root.querySelector(`[name=${name}]`);
-  const option = (value) => html('option', { value }, value);
+  const option = (value) => html('option', {}, value);
   find('unit').append(...units.map(option));
   for (const name of ['by', 'split']) {
     find(name).append(...[...groupsOf.keys()].map(option));
@@ -1478,7 +1483,7 @@ function sortable(table) {
 }
 
 document.querySelectorAll('#summary table').forEach(sortable);
-for (const block of document.querySelectorAll('script[data-figure]')) {
+for (const block of document.querySelectorAll('[data-figure]')) {
   views.push(new View(block));
 }
 if (views.length) byId('figures').after(tools());

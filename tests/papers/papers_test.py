@@ -8,11 +8,12 @@ import pathlib
 from unittest import mock
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import commands, distributions
 from bn_jax.commands import train
-from bn_jax.config.run_config import RunConfig
+from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.papers import draw, figures, listing, matching
 from bn_jax.papers import verify as verify_lib
 from bn_jax.report import figures as figures_lib
@@ -196,6 +197,7 @@ class VerifyTest(_InAFolder):
     text = page.write([place]).read_text()
     self.assertIn('<strong>Out of date.</strong>', text)
 
+  @undrawn
   def test_damaged_verdicts_are_judged_again(self):
     place = self.workdir()
     self.assertEqual(self.main('verify', place)[0], 0)
@@ -483,6 +485,16 @@ class ListTest(_InAFolder):
     self.enter_context(rate)
 
   def test_figures_with_their_size_and_state(self):
+    # Networks are traced for it: that of this figure takes no time.
+    estimated = listing.estimated
+    self.enterContext(
+      mock.patch.object(
+        listing, 'estimated',
+        lambda one, rate: (
+          estimated(one, rate) if one.figure == FIGURE else None
+        ),
+      )
+    )  # fmt: skip
     place = self.workdir('runs', seeds=(0, 1))
     run = figure().runs['standard'].as_json()
     self.add(place / 'standard' / 'seed2', run, 2, status='running')
@@ -528,6 +540,23 @@ class ListTest(_InAFolder):
       names.index('santurkar2018/figure9'),
       names.index('santurkar2018/figure10'),
     )
+
+  @pytest.mark.slow  # traces all networks
+  def test_every_figure_has_an_estimate(self):
+    for one in figures.every():
+      seconds = listing.estimated(one, 1e11)
+      if seconds is not None:  # its data may not be here
+        self.assertGreater(seconds, 0, one.figure)
+
+  def test_a_lowering_changes_no_product_that_is_counted(self):
+    counts = {
+      listing._forward(FrozenDict(name='digits'), FrozenDict(model), None)
+      for model in (
+        {'name': 'vgg11', 'width': 0.0625, 'lowering': lowering}
+        for lowering in ('product', 'winograd')
+      )
+    }
+    self.assertLen(counts, 1)
 
   def test_data_that_are_not_known_break_nothing(self):
     one = figure()

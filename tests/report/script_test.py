@@ -18,6 +18,7 @@ from tests.fixtures import answering, strict
 
 _SOURCE = strict.ROOT / 'bn_jax' / 'report' / 'page.js'
 _LARGEST = 40_000  # bytes on the page, see issue 29
+_PATIENCE = 120_000  # milliseconds: a machine may do much else
 _LONGEST = 60  # lines of a function
 _FORBIDDEN = (
   'eval', 'innerHTML', 'outerHTML', 'insertAdjacent', 'http', 'Function(',
@@ -114,6 +115,7 @@ class BrowserTest(absltest.TestCase):
       viewport={'width': width, 'height': 900}, **keywords
     )
     self.addCleanup(context.close)
+    context.set_default_timeout(_PATIENCE)
     page = context.new_page()
     faults = []
     page.on('console', lambda told: faults.append(told.text))
@@ -134,7 +136,7 @@ class BrowserTest(absltest.TestCase):
     """Scrolls to a figure, waits until it is drawn, and returns it."""
     figure = page.locator(f'#{name} figure')
     figure.scroll_into_view_if_needed()
-    figure.locator('.stage > svg > g').first.wait_for(timeout=30_000)
+    figure.locator('.stage > svg > g').first.wait_for()
     return figure
 
   def hover(self, page, figure, share=0.5, panel=0):
