@@ -164,7 +164,7 @@ def _recalibrated(
     if not folders:
       continue
     if processes.count() > 1:
-      _log.warning(
+      _log.info(
         '%s is not recalibrated, which one process does: python -m bn_jax '
         'recalibrate %s', name, folders[0].path.parent,
       )  # fmt: skip

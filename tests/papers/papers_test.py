@@ -8,11 +8,12 @@ import pathlib
 from unittest import mock
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax import distributions
+from bn_jax import commands, distributions
 from bn_jax.commands import train
-from bn_jax.config.run_config import RunConfig
+from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.papers import draw, figures, listing, matching
 from bn_jax.papers import verify as verify_lib
 from bn_jax.report import figures as figures_lib
@@ -196,6 +197,7 @@ class VerifyTest(_InAFolder):
     text = page.write([place]).read_text()
     self.assertIn('<strong>Out of date.</strong>', text)
 
+  @undrawn
   def test_damaged_verdicts_are_judged_again(self):
     place = self.workdir()
     self.assertEqual(self.main('verify', place)[0], 0)
@@ -240,12 +242,13 @@ class VerifyTest(_InAFolder):
     with broken, self.assertLogs('bn_jax', logging.WARNING) as said:
       self.assertIsNone(verify_lib.refresh(place))
     self.assertIn('no verdicts', said.output[0])
+    runs = verify_lib.refresh(place)
     with (
-      mock.patch.object(page, 'write') as written,
-      mock.patch.object(verify_lib, 'refresh', lambda place: ['runs']),
+      mock.patch.object(commands, 'draw', return_value='page') as drawn,
+      mock.patch.object(verify_lib, 'refresh', lambda place: runs),
     ):
-      train._reported(str(place))
-    written.assert_called_once_with([place], runs=['runs'])
+      self.assertIn('report: page', train._reported(str(place)))
+    drawn.assert_called_once_with([place], runs=runs)
     other = made_up.workdir(self.folder / 'other', standard={})
     self.assertIsNone(verify_lib.refresh(other))
     self.assertFalse((other / verifying.FILE).exists())
@@ -395,6 +398,13 @@ class MatchingTest(_InAFolder):
   def test_what_changes_no_number_is_no_difference(self, path, value):
     self.assertIsNone(self.difference(path, value))
 
+  def test_what_only_the_page_shows_is_none(self):
+    """A run from before the keyword, too."""
+    run = figure('ioffe2015/figure1').runs['batchnorm'].as_json()
+    for unit in (False, None):
+      changed = made_up.changed(run, 'measures.activations.unit', unit)
+      self.assertIsNone(matching.difference(changed, run))
+
   @parameterized.parameters(
     ('steps', 10, 'steps 10 instead of 1200'),
     ('batch_size', 64, 'batch_size 64 instead of 128'),
@@ -475,6 +485,16 @@ class ListTest(_InAFolder):
     self.enter_context(rate)
 
   def test_figures_with_their_size_and_state(self):
+    # Networks are traced for it: that of this figure takes no time.
+    estimated = listing.estimated
+    self.enterContext(
+      mock.patch.object(
+        listing, 'estimated',
+        lambda one, rate: (
+          estimated(one, rate) if one.figure == FIGURE else None
+        ),
+      )
+    )  # fmt: skip
     place = self.workdir('runs', seeds=(0, 1))
     run = figure().runs['standard'].as_json()
     self.add(place / 'standard' / 'seed2', run, 2, status='running')
@@ -520,6 +540,23 @@ class ListTest(_InAFolder):
       names.index('santurkar2018/figure9'),
       names.index('santurkar2018/figure10'),
     )
+
+  @pytest.mark.slow  # traces all networks
+  def test_every_figure_has_an_estimate(self):
+    for one in figures.every():
+      seconds = listing.estimated(one, 1e11)
+      if seconds is not None:  # its data may not be here
+        self.assertGreater(seconds, 0, one.figure)
+
+  def test_a_lowering_changes_no_product_that_is_counted(self):
+    counts = {
+      listing._forward(FrozenDict(name='digits'), FrozenDict(model), None)
+      for model in (
+        {'name': 'vgg11', 'width': 0.0625, 'lowering': lowering}
+        for lowering in ('product', 'winograd')
+      )
+    }
+    self.assertLen(counts, 1)
 
   def test_data_that_are_not_known_break_nothing(self):
     one = figure()

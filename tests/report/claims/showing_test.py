@@ -15,7 +15,7 @@ from tests.fixtures import (
   strict,  # noqa: F401
 )
 
-_TITLES = {'accuracy': '<Accuracy>'}
+_TITLES = {'training': '<Training>'}
 
 
 class SectionTest(absltest.TestCase):
@@ -55,12 +55,12 @@ class SectionTest(absltest.TestCase):
   def test_a_claim_and_the_figure_that_draws_it_link_to_each_other(self):
     """Of the landscape, which is not on this page, neither does."""
     shown = self.shown((0, 1), scale=0.1)
-    self.assertEqual(list(shown.beside), ['accuracy'])
-    (identity,) = _links(shown.beside['accuracy'])
+    self.assertEqual(list(shown.beside), ['training'])
+    (identity,) = _links(shown.beside['training'])
     self.assertEqual(identity, '#claim-norms-standard-speed')
     self.assertIn(f'<li id="{identity[1:]}"><details>', shown.section)
-    self.assertEqual(_links(shown.section), ['#accuracy'])
-    self.assertIn('<a href="#accuracy">&lt;Accuracy&gt;</a>', shown.section)
+    self.assertEqual(_links(shown.section), ['#training'])
+    self.assertIn('<a href="#training">&lt;Training&gt;</a>', shown.section)
 
   def test_one_sentence_of_several_runs_is_one_line_with_a_grid(self):
     slow = {'schedule': {'name': 'constant', 'learning_rate': 0.01}}
