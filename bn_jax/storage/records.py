@@ -215,6 +215,12 @@ def _parsed(path: pathlib.Path, line: bytes) -> Record:
     ) from error
 
 
+def shortest(value: Any) -> float:
+  """Returns the number of fewest digits that is `value` in its precision."""
+  array = np.asarray(value)
+  return float(str(array) if array.dtype == np.float32 else array)
+
+
 def _plain(value: Any) -> Any:
   """Converts a number or array of numbers to what JSON can hold."""
   array = np.asarray(value)
@@ -225,7 +231,7 @@ def _plain(value: Any) -> Any:
   number = files.storable(float(array))
   if isinstance(number, str):
     return number
-  return float(str(array)) if array.dtype == np.float32 else number
+  return shortest(array)
 
 
 def _number(value: Any) -> Any:

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax.storage import run_folder
-from bn_jax.storage.records import Record
+from bn_jax.storage import records, run_folder
 
 
 class Run(NamedTuple):
@@ -61,14 +60,17 @@ def flat(tree: Mapping[str, Any], above: str = '') -> dict[str, Any]:
   return leaves
 
 
-def numbers(record: Record) -> dict[str, float]:
-  """Returns 'train/loss' -> number; of a list its minimum and maximum."""
+def numbers(record: records.Record) -> dict[str, float]:
+  """Returns 'train/loss' -> number; of a list its minimum and maximum.
+
+  The digits are those of scalars.jsonl.
+  """
   result = {}
   for name, value in record.values.items():
     tag = f'{record.name}/{name}'
     if np.ndim(value) == 0:
-      result[tag] = float(value)
+      result[tag] = records.shortest(value)
     else:
-      result[f'{tag}_min'] = float(np.min(value))
-      result[f'{tag}_max'] = float(np.max(value))
+      result[f'{tag}_min'] = records.shortest(np.min(value))
+      result[f'{tag}_max'] = records.shortest(np.max(value))
   return result

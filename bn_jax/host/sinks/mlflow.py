@@ -1,6 +1,7 @@
 """Tells MLflow of a run; without a server, in a database in the workdir."""
 
 import logging
+import math
 import os
 import pathlib
 import re
@@ -79,7 +80,7 @@ class Client:
   def send(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
     now = int(1000 * time.time())
     metrics = [
-      self._entities.Metric(_FOREIGN.sub('_', tag), number, now, step)
+      self._entities.Metric(_FOREIGN.sub('_', tag), _stored(number), now, step)
       for step, numbers in rows
       for tag, number in numbers.items()
     ]
@@ -93,6 +94,11 @@ class Client:
   def finish(self, status: str) -> None:
     self._client.set_tag(self.id, 'status', status)
     self._client.set_terminated(self.id, _STATUS[status])
+
+
+def _stored(number: float) -> float:
+  """Returns nan for an infinity, of which MLflow makes 1.8e308."""
+  return math.nan if math.isinf(number) else number
 
 
 def _parts(items: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:

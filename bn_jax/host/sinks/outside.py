@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bn_jax import errors
 from bn_jax.host.sinks import about
@@ -23,10 +23,18 @@ from bn_jax.storage.records import Record
 _log = logging.getLogger('bn_jax')
 # Of numbers that wait: fewer are more requests, more fall behind the training.
 _SECONDS_BETWEEN_SENDINGS = 5
-_MOST_RECORDS = 500
+_MOST_STEPS = 500
 # The end of a run waits so long for a service that does not answer.
 _PATIENCE = 120.0
 _STATE = {'id': str, 'sent': {...: int}}
+
+
+class _Row(NamedTuple):
+  """The numbers of a step, and the names of their records."""
+
+  step: int
+  numbers: dict[str, float]
+  names: list[str]
 
 
 class Client(Protocol):
@@ -77,10 +85,11 @@ class Outside:
     self._label, self._state = f'{run.name}: {name}', state
     old = files.read_json(state, _STATE) or {'id': None, 'sent': {}}
     self._client = begun(name, make, run, old['id'])
-    self._sent, self._waiting = dict(old['sent']), []
+    self._sent, self._had = old['sent'], dict(old['sent'])
+    self._waiting: list[_Row] = []
     self._last_sending = time.monotonic()
     files.make_folder(state.parent)
-    self._keep(self._sent)
+    self._keep()
     self._jobs = queue.SimpleQueue()
     self._has_failed = False
     # A daemon: a service that never answers does not keep the command alive.
@@ -90,21 +99,28 @@ class Outside:
       self.write(record)
 
   def write(self, record: Record) -> None:
-    """Takes a record, unless the service has it."""
-    if record.name in self._sent and record.step <= self._sent[record.name]:
+    """Takes a record, unless the service had it when this was opened."""
+    if record.name in self._had and record.step <= self._had[record.name]:
       return
-    self._sent[record.name] = int(record.step)
-    self._waiting.append((int(record.step), about.numbers(record)))
+    if not self._waiting or self._waiting[-1].step != record.step:
+      self._waiting.append(_Row(int(record.step), {}, []))
+    self._waiting[-1].numbers.update(about.numbers(record))
+    self._waiting[-1].names.append(record.name)
     is_due = time.monotonic() - self._last_sending > _SECONDS_BETWEEN_SENDINGS
-    if is_due or len(self._waiting) >= _MOST_RECORDS:
-      self._hand_over()
+    if is_due or len(self._waiting) > _MOST_STEPS:
+      # The newest step may get more; wandb takes none for a step after a later
+      # start, so each is sent whole.
+      self._hand_over(self._waiting[:-1])
+      self._waiting = self._waiting[-1:]
 
   def write_arrays(self, record: Record) -> None:
     """Drops what is too large for a line."""
 
   def close(self, status: str) -> None:
     """Sends the rest and the status, and waits until that is done."""
-    self._hand_over()
+    # Where the same command goes on, it writes the newest step again.
+    is_end = status in ('done', 'diverged')
+    self._hand_over(self._waiting if is_end else self._waiting[:-1])
     self._jobs.put(lambda: self._client.finish(status))
     self._jobs.put(None)
     self._thread.join(_PATIENCE)
@@ -114,24 +130,25 @@ class Outside:
         'scalars.jsonl has', self._label, _PATIENCE,
       )  # fmt: skip
 
-  def _hand_over(self) -> None:
-    rows, sent = self._waiting, dict(self._sent)
-    self._waiting, self._last_sending = [], time.monotonic()
-
-    def send():
-      before = files.read_json(self._state, _STATE)['sent']
-      self._keep(sent)
-      try:
-        self._client.send(rows)
-      except Exception:
-        self._keep(before)  # sent again when training goes on
-        raise
-
+  def _hand_over(self, rows: Sequence[_Row]) -> None:
+    self._last_sending = time.monotonic()
     if rows:
-      self._jobs.put(send)
+      self._jobs.put(lambda: self._send(rows))
 
-  def _keep(self, sent: dict[str, int]) -> None:
-    files.write_json(self._state, {'id': self._client.id, 'sent': sent})
+  def _send(self, rows: Sequence[_Row]) -> None:
+    before = self._sent
+    newest = {name: row.step for row in rows for name in row.names}
+    self._sent = {**before, **newest}
+    self._keep()
+    try:
+      self._client.send([(row.step, row.numbers) for row in rows])
+    except Exception:
+      self._sent = before  # sent again when training goes on
+      self._keep()
+      raise
+
+  def _keep(self) -> None:
+    files.write_json(self._state, {'id': self._client.id, 'sent': self._sent})
 
   def _work(self) -> None:
     while (job := self._jobs.get()) is not None:

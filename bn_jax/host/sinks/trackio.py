@@ -36,17 +36,21 @@ class Client:
         auto_log_cpu=False,
         auto_log_gpu=False,
       )
-    self.id = self._run.id
+    self.id, self._step = self._run.id, None
 
   def send(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
     for step, numbers in rows:
       self._run.log(numbers, step=step)
+      self._step = step
 
   def send_images(self, paths: Sequence[pathlib.Path], step: int) -> None:
     images = {f'figures/{p.stem}': self._trackio.Image(p) for p in paths}
     self._run.log(images, step=step)
+    self._step = step
 
   def finish(self, status: str) -> None:
+    # It knows no status; a text beside the last numbers is kept.
+    self._run.log({'status': status}, step=self._step)
     with _silent():
       self._run.finish()
 

@@ -1,5 +1,6 @@
 """Tells Weights & Biases of a run; without a login, on this machine alone."""
 
+import functools
 import logging
 import os
 import pathlib
@@ -21,10 +22,7 @@ class Client:
     self.id = old_id or secrets.token_hex(4)
     mode = _mode(wandb)
     if mode == 'offline':
-      _log.info(
-        '%s: wandb writes to %s/wandb alone; to send that: wandb sync '
-        '%s/wandb/offline-run-*', run.name, run.home, run.home,
-      )  # fmt: skip
+      _say_where(run.home)
     run.home.mkdir(parents=True, exist_ok=True)
     self._run = wandb.init(
       project=os.environ.get('WANDB_PROJECT') or run.project,
@@ -46,11 +44,19 @@ class Client:
 
   def send_images(self, paths: Sequence[pathlib.Path], step: int) -> None:
     images = {f'figures/{p.stem}': self._wandb.Image(str(p)) for p in paths}
-    self._run.log(images, step=step)
+    self._run.log(images)  # of one step it would keep the first alone
 
   def finish(self, status: str) -> None:
     self._run.summary['status'] = status
     self._run.finish(exit_code=0 if status == 'done' else 1)
+
+
+@functools.cache  # once, and not of each seed
+def _say_where(home: pathlib.Path) -> None:
+  _log.info(
+    'wandb writes to %s alone; to send that: wandb sync %s/offline-run-*',
+    home / 'wandb', home / 'wandb',
+  )  # fmt: skip
 
 
 def _mode(wandb) -> str:
