@@ -43,6 +43,21 @@ def load(
   )
 
 
+def plot(result: Any, **keywords: Any) -> Any:
+  """Draws what a function of `bn_jax.analysis` returned, in the page's style.
+
+    figure = bn_jax.plot(analysis.along_gradient(loss, params, sizes))
+    bn_jax.plot({'batch': of_batch, 'none': of_none})  # a colour each
+
+  Returns:
+    a Matplotlib figure; see `bn_jax.report.plot.plot`, also for the keywords
+    `layers` and `coordinates`.
+  """
+  from bn_jax.report import plot as plot_lib
+
+  return plot_lib.plot(result, **keywords)
+
+
 def frame(*workdirs: str | os.PathLike) -> Any:
   """Returns everything recorded in numbers as a DataFrame of pandas.
 

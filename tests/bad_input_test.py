@@ -17,6 +17,7 @@ import tempfile
 from unittest import mock
 
 import jax
+import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax.config import build
@@ -102,7 +103,8 @@ def digests(folder):
 def trained():
   """Returns the working directory of the small config, trained once."""
   place = _SHARED / 'trained'
-  code, said, wrong = run(['train', rows.SMALL, f'--workdir={place}'])
+  with commanded.without_page():
+    code, said, wrong = run(['train', rows.SMALL, f'--workdir={place}'])
   assert code == 0, said + wrong
   return place
 
@@ -110,7 +112,8 @@ def trained():
 @functools.cache
 def chained_workdir():
   """Returns the working directory that the rows of `chained` change."""
-  return chained.made(_SHARED / 'chained', run)
+  with commanded.without_page():
+    return chained.made(_SHARED / 'chained', run)
 
 
 class Case(parameterized.TestCase):
@@ -268,6 +271,14 @@ class WorkdirTest(Case):
 class EnvironmentTest(Case):
   @named(environment.ENVIRONMENTS)
   def test_row(self, row):
+    self.check_process(row)
+
+  @named(environment.ALIKE)
+  @pytest.mark.slow  # a second each
+  def test_alike(self, row):
+    self.check_process(row)
+
+  def check_process(self, row):
     before = digests(self.folder)
     # What is compiled would be a line on stderr.
     variables = {

@@ -75,11 +75,11 @@ class ConfigsTest(parameterized.TestCase):
           check_measure(as_steps(run), section)
 
   def test_a_run_of_each_network_has_such_a_step(self):
-    """The first run of it; the slow test above has all runs."""
+    """The first run of any depth; the slow test above has all runs."""
     seen = set()
     for file in (*_ALONE, *_SMALL):
       for run in resolved(file).values():
-        name = run.model['name']
+        name = run.model['name'].rstrip('0123456789')
         if name not in seen:
           seen.add(name)
           with self.subTest(name):
@@ -95,7 +95,6 @@ class ConfigsTest(parameterized.TestCase):
 
   @parameterized.parameters(*_FILES, *_SMALL)
   def test_resolves_in_a_second_and_without_data(self, file):
-    seconds = []
     with mock.patch.object(datasets, 'make', side_effect=AssertionError):
       for _ in range(3):
         begin = (
@@ -103,9 +102,11 @@ class ConfigsTest(parameterized.TestCase):
         )  # what others do at that time is not counted
         config = files_lib.load(str(strict.ROOT / file)).to_dict()
         self.assertNotEmpty(resolve.experiment(config, {}).runs)
-        seconds.append(time.process_time() - begin)
-    # 0.05 s for 30 runs; what is in the first is seldom in all three.
-    self.assertLess(min(seconds), 1)
+        seconds = time.process_time() - begin
+        # 0.05 s for 30 runs; what delays one seldom delays three.
+        if seconds < 1:
+          break
+    self.assertLess(seconds, 1)
 
   @parameterized.parameters(*_SIZED)
   def test_the_paper_s_size_resolves_to_the_same_runs(self, file):

@@ -1,16 +1,15 @@
 """Writes report.html, one file that opens offline, and its figures' files."""
 
-import base64
 import html
 import pathlib
 import re
 import string
 from collections.abc import Callable, Iterable, Sequence
 
-from bn_jax.report import figures, notices, summary
+from bn_jax.report import figures, notices, script, summary
 from bn_jax.report.claims import showing
-from bn_jax.report.drawing import canvas
-from bn_jax.report.results import conditions, curves, flat, looks, read
+from bn_jax.report.drawing import canvas, interactive, record, static, tables
+from bn_jax.report.results import conditions, curves, flat, looks, read, seeds
 from bn_jax.storage import files as files_lib
 
 _TEMPLATE = pathlib.Path(__file__).with_name('page.html')
@@ -25,7 +24,7 @@ def write(
   *,
   runs: Sequence[curves.Run] | None = None,
   title: str | None = None,
-  shown: Callable[[Sequence[canvas.Figure]], Iterable[canvas.Figure]] = iter,
+  shown: Callable[[Sequence[record.Figure]], Iterable[record.Figure]] = iter,
 ) -> pathlib.Path:
   """Writes report.html and figures/ from the records of working directories.
 
@@ -64,7 +63,7 @@ def write(
     ('figures/summary.csv', summary.numbers(runs, columns)),
     ('results.csv', flat.last(runs)),
   ):
-    files_lib.write(output / name, canvas.as_csv(rows))
+    files_lib.write(output / name, tables.as_csv(rows))
   names = dict.fromkeys(workdir.resolve().name for workdir in workdirs)
   title = ' + '.join(names) if title is None else title
   page = string.Template(_TEMPLATE.read_text(encoding='utf-8')).substitute(
@@ -77,6 +76,9 @@ def write(
     conditions=html.escape(_conditions(runs)),
     figures='\n'.join(sections),
     provenance=_provenance(runs),
+    policy=script.policy(),
+    runs=interactive.runs(runs),
+    script=script.text(),
   )
   path = output / 'report.html'
   files_lib.write(path, page)
@@ -90,51 +92,65 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
   return workdirs[0].resolve().parent / name
 
 
-def _section(figure: canvas.Figure, folder: pathlib.Path, claims: str) -> str:
+def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
   """Writes a figure's files; returns its part of the page, with its claims."""
-  table = canvas.as_csv(figure.table)
+  table = tables.as_csv(tables.of(figure))
   files_lib.write(folder / f'{figure.name}.csv', table)
-  suffixes = ('csv',) if figure.draw is None else ('png', 'pdf', 'csv')
+  suffixes = ('csv',) if not figure.rows else ('png', 'pdf', 'csv')
   files = ', '.join(
     f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
     for suffix in suffixes
   )
+  caption = html.escape(figure.caption + static.left_out(figure))
   shown = (
     f'<div class="scroll">{_table(figure.numbers)}</div>'
-    if figure.draw is None
+    if not figure.rows
     else _picture(figure, folder)
   )
   return f'''<section id="{figure.name}">
 <h2>{html.escape(figure.title)}</h2>
 {claims}<figure>
 {shown}
-<figcaption>{html.escape(figure.caption)} <span>{files}</span></figcaption>
+<figcaption>{caption} <span>{files}</span></figcaption>
 </figure>
+{_data(figure) if figure.rows else ''}
 </section>'''
 
 
-def _picture(figure: canvas.Figure, folder: pathlib.Path) -> str:
-  """Draws a figure; writes its PNG and PDF, and returns its images."""
+def _data(figure: record.Figure) -> str:
+  """Returns what the page's script draws of a figure."""
+  kind, text = interactive.encoded(figure)
+  name = html.escape(figure.name)
+  return (
+    f'<script type="application/{kind}" data-figure="{name}">{text}</script>'
+  )
+
+
+def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
+  """Draws a figure; writes its PNG and PDF, and returns its pictures.
+
+  One is for telephones; the page's style shows the other.
+  """
   with canvas.style():
     wide, narrow = (
-      canvas.settled(figure.draw(narrow)) for narrow in (False, True)
+      canvas.settled(static.drawn(figure, narrow)) for narrow in (False, True)
     )
   for suffix in ('png', 'pdf'):
     content = canvas.rendered(wide, suffix)
     files_lib.write(folder / f'{figure.name}.{suffix}', content)
-  return f'''<picture>
-<source media="(max-width: 640px)" srcset="{_data_uri(narrow)}">
-<img src="{_data_uri(wide)}" alt="{html.escape(figure.alt)}"
-style="max-width: {_PIXELS * wide.get_figwidth():.0f}px">
-</picture>'''
+  label = html.escape(tables.alternative(figure))
+  return '\n'.join(
+    canvas.inline(
+      drawing,
+      f'{figure.name}-{size}',
+      f'class="still {size}" role="img" aria-label="{label}" '
+      f'style="max-width: {_PIXELS * drawing.get_figwidth():.0f}px"',
+    )
+    for size, drawing in (('wide', wide), ('narrow', narrow))
+  )
 
 
-def _data_uri(drawing) -> str:
-  encoded = base64.b64encode(canvas.rendered(drawing, 'svg')).decode()
-  return f'data:image/svg+xml;base64,{encoded}'
-
-
-def _navigation(claims: str, page_figures: Sequence[canvas.Figure]) -> str:
+def _navigation(claims: str, page_figures: Sequence[record.Figure]) -> str:
   """Returns links to the sections of the page."""
   parts = [('claims', 'Claims')] if claims else []
   parts.append(('summary', 'Summary'))
@@ -164,16 +180,22 @@ def _conditions(runs: Sequence[curves.Run]) -> str:
   A caption states only what these do not; see `looks.circumstances`.
   """
   counts = sorted({len(run.seeds) for run in runs})
-  seeds = sorted({seed.seed for run in runs for seed in run.seeds})
-  numbers = ', '.join(map(str, seeds))
+  every = sorted({seed.seed for run in runs for seed in run.seeds})
+  numbers = ', '.join(map(str, every))
   if counts == [1]:
     sentences = [f'Each run has one seed ({numbers}).']
   else:
+    around = {
+      False: 'thin lines the seeds',
+      True: 'shades the 95 % intervals of these means (Student)',
+    }
+    enough = sorted({seeds.shows_interval(count) for count in counts})
+    mixed = f' (from {seeds.FEWEST} seeds on)' * (len(enough) > 1)
     sentences = [
       'Lines and edges of bands are means over '
-      f'{conditions.span(counts[0], counts[-1])} seeds ({numbers}), shades the '
-      '95 % intervals of these means; on logarithmic axes both are of the '
-      'logarithms.'
+      f'{conditions.span(counts[0], counts[-1])} seeds ({numbers}), '
+      f'{", ".join(map(around.get, enough))}{mixed}; on logarithmic axes both '
+      'are of the logarithms.'
     ]
     if any(s.manifest['status'] != 'done' for run in runs for s in run.seeds):
       sentences.append('Where a seed has ended, the others go on.')

@@ -37,6 +37,7 @@ class TypedTest(absltest.TestCase):
     self.enter_context(contextlib.chdir(strict.ROOT))
     folder = self.enter_context(tempfile.TemporaryDirectory())
     self.folder = pathlib.Path(folder)
+    self.enter_context(commanded.without_page())
 
   def train(self, *words, workdir='work'):
     """(folder of the run, rows of training, evaluations)"""

@@ -38,7 +38,7 @@ class OwnDataTest(parameterized.TestCase):
     self.folder = pathlib.Path(os.path.realpath(folder))
     (self.folder / 'elsewhere').mkdir()
     self.enterContext(contextlib.chdir(self.folder))
-    self.enterContext(commanded.unrendered())
+    self.enterContext(commanded.without_page())
     build._source.cache_clear()
 
   def write(self):

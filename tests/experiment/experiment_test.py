@@ -14,7 +14,6 @@ from bn_jax import errors, models
 from bn_jax.commands import train
 from bn_jax.config import build
 from bn_jax.host import memory
-from bn_jax.report import page
 from bn_jax.storage import array_files, checkpoint, files
 from tests.fixtures import commanded, scratch, strict
 
@@ -50,11 +49,6 @@ def main(*words):
   return code, said.getvalue()
 
 
-def without_page():
-  """Saves the seconds that drawing takes, where nobody looks at the page."""
-  return mock.patch.object(page, 'write', return_value='none')
-
-
 class ExperimentTest(absltest.TestCase):
   """The whole of it by its command line, once, on two tiny networks."""
 
@@ -68,7 +62,7 @@ class ExperimentTest(absltest.TestCase):
       '--config=tests/fixtures/dense_config.py', f'--workdir={cls.workdir}',
       f'--data_dir={cls.folder / "data"}', '--config.steps=3',
     )  # fmt: skip
-    with without_page():
+    with commanded.without_page():
       cls.only = main(*cls.words, '--only=batchnorm/seed0')
     cls.seen = cls.files()
     with (
@@ -129,7 +123,7 @@ class ExperimentTest(absltest.TestCase):
 
   def test_again_trains_nothing(self):
     before = self.files()
-    with without_page():
+    with commanded.without_page():
       code, said = main(*self.words)
     self.assertEqual(code, 0, said)
     self.assertIn('nothing left to train', said)
@@ -175,7 +169,7 @@ class ExperimentTest(absltest.TestCase):
       self.assertRaises(Killed),
     ):
       main(*words)
-    with without_page():
+    with commanded.without_page():
       code, said = main(*words)
     self.assertEqual(code, 0, said)
     self.assertIn('goes on from step 3', said)
@@ -235,7 +229,7 @@ class ExperimentTest(absltest.TestCase):
     self.assertEqual(code, 5, said)
     self.assertIn('diverged: wild/seed0', said)
     self.assertIn('diverged at step', (workdir / 'report.html').read_text())
-    with without_page():
+    with commanded.without_page():
       code, said = main(f'--config={path}:expected', *words)
     self.assertEqual(code, 0, said)
 
@@ -254,7 +248,7 @@ class LoweringTest(absltest.TestCase):
       '--only=batchnorm', '--config.measures.landscape=None',
       '--config.measures.activations=None',
     )  # fmt: skip
-    with without_page():
+    with commanded.without_page():
       with mock.patch.object(build, 'lowerings', return_value=before):
         code, said = main(*words, '--config.steps=1')
       self.assertEqual(code, 0, said)

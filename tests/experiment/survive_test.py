@@ -129,12 +129,12 @@ class Case(parameterized.TestCase):
 class KillTest(Case):
   """kill -9, without notice, again and again."""
 
-  def killed(self, name, generator, in_report):
+  def killed(self, name, generator, in_report, program):
     """Starts a run, and kills it; returns from which step it went on.
 
     None if it was killed before it had read what is there, or after its end.
     """
-    process = self.train(name)
+    process = self.train(name, program=program)
     if in_report:
       while process.poll() is None and self.manifest_says_running(name):
         time.sleep(0.005)
@@ -156,7 +156,7 @@ class KillTest(Case):
   def manifest_says_running(self, name):
     return self.manifest(name).get('status') != 'done'
 
-  def kill_often(self, kills, seed, turns):
+  def kill_often(self, kills, seed, turns, program='train'):
     """Kills each run so often, the last time in its report."""
     self.done('whole', program='train without a page')
     want = self.content('whole')
@@ -167,7 +167,7 @@ class KillTest(Case):
       name = f'killed{number}'
       reached = -1
       for turn in range(turns):
-        begun = self.killed(name, generator, in_report=turn == turns - 1)
+        begun = self.killed(name, generator, turn == turns - 1, program)
         if begun is not None:
           # An interval, and what was trained while a save went on.
           self.assertGreater(begun, reached - 2 * _EVERY)
@@ -175,7 +175,8 @@ class KillTest(Case):
         reached = self.reached(name)
         if self.kills == kills:
           break
-      self.done(name)
+      said = self.done(name, program=program)
+      went_on += map(int, re.findall(r'goes on from step (\d+)', said))
       self.assert_same(name, want)
       self.assertEmpty(list((self.place(name) / 'checkpoints').glob('*.*')))
       for path in (self.root / name).rglob('*'):
@@ -183,18 +184,20 @@ class KillTest(Case):
         # Killed between making it and writing into it.
         if path.is_file() and path.name != 'lock' and path.parent.name != 'tb':
           self.assertGreater(path.stat().st_size, 0, path)
-      self.assertTrue((self.root / name / 'report.html').is_file())
+      if program == 'train':
+        self.assertTrue((self.root / name / 'report.html').is_file())
       shutil.rmtree(self.root / name)
     # A test of going on in which nothing went on tests nothing.
     self.assertNotEmpty([step for step in went_on if step > 0])
     print(f'{self.kills} kills, went on from {sorted(went_on)}')
 
   def test_goes_on_to_the_same_bits(self):
-    """Once in training, and once in the report."""
-    self.kill_often(2, seed=1, turns=2)
+    """Once, near a save; a page takes as long as all of it."""
+    self.kill_often(1, seed=1, turns=2, program='train without a page')
 
   @pytest.mark.slow
   def test_a_hundred_times(self):
+    """Some of them in the report."""
     self.kill_often(100, seed=2, turns=6)
 
 
@@ -225,7 +228,7 @@ class SignalTest(Case):
 
   def stopped(self, name, number, *words):
     """Sends a signal to a run in training; returns the step it stands at."""
-    process = self.train(name, *words)
+    process = self.train(name, *words, program='train without a page')
     self.await_step(process, name, 0)
     process.await_text('compiling')
     while self.reached(name) < 1 and process.poll() is None:
@@ -247,17 +250,25 @@ class SignalTest(Case):
     return step
 
   def test_the_same_bits_after_a_signal(self):
-    """One that is stopped twice, and one that is not."""
-    name = 'twice'
-    for number in (signal.SIGTERM, signal.SIGINT):
+    self.check_signals(signal.SIGTERM)
+
+  @pytest.mark.slow
+  def test_so_after_two(self):
+    self.check_signals(signal.SIGTERM, signal.SIGINT)
+
+  def check_signals(self, *numbers):
+    """A run that is stopped by each of them, and one that is not."""
+    name = f'stopped {len(numbers)}'
+    for number in numbers:
       step = self.stopped(name, number, *_DOING['training'])
     end = step + 10
     few = (f'--config.steps={end}', *_DOING['training'][2:])
     said = self.done(name, *few, program='train without a page')
     self.assertIn(f'goes on from step {step}', said)
     self.assertGreater(step, 0)
-    self.done('at once', *few, program='train without a page')
-    want = self.content('at once')
+    whole = f'at once {len(numbers)}'
+    self.done(whole, *few, program='train without a page')
+    want = self.content(whole)
     # The looks at the last step differ: no other step was the last.
     self.assert_same(name, want)
 
@@ -400,7 +411,7 @@ class TwoWritersTest(Case):
     """The first is this process: it holds what a training holds."""
     self.place('two').mkdir(parents=True)
     with lock.held(self.place('two')):
-      second = self.train('two')
+      second = self.train('two', program='train without a page')
       self.assertEqual(second.wait(300), 2, second.text())
     self.assertIn(f'being written by process {os.getpid()} on', second.text())
 

@@ -7,6 +7,7 @@ import tempfile
 from unittest import mock
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
@@ -171,11 +172,20 @@ class LooksTest(parameterized.TestCase):
 
   @parameterized.parameters(
     dict(curvature=True),
-    dict(direction='random', step_sizes=(1e-3, 1e-2)),
-    dict(warmup_steps=3),  # a rate of 0 at first
     dict(statistics='running', direction='ascent', step_factors=(1e-12,)),
   )
-  def test_along_gradient(self, warmup_steps=0, **keywords):
+  def test_along_gradient(self, **keywords):
+    self.check_along_gradient(**keywords)
+
+  @parameterized.parameters(
+    dict(direction='random', step_sizes=(1e-3, 1e-2)),
+    dict(warmup_steps=3),  # a rate of 0 at first
+  )
+  @pytest.mark.slow  # compiles two looks
+  def test_along_other_directions(self, **keywords):
+    self.check_along_gradient(**keywords)
+
+  def check_along_gradient(self, warmup_steps=0, **keywords):
     config = resolved().runs['batchnorm']
     section = dict(config.measures['landscape'], **keywords)
     config = config.replace(measures={'landscape': section})
@@ -190,12 +200,21 @@ class LooksTest(parameterized.TestCase):
   @parameterized.parameters(
     dict(name='evaluation', data='test'),  # 40 in batches of 16: padded
     dict(name='activations', data='test:30', layers=('linear2',)),
-    dict(name='activations', data='current_batch', statistics='running'),
-    dict(name='covariate_shift', data='current_batch', layers=('linear3',)),
     dict(name='covariate_shift', data='train:8', norm_parameters=False),
-    dict(name='along_gradient', data='train:8', step_factors=(1.0,)),
   )
   def test_other_measures(self, **section):
+    self.check_measure(section)
+
+  @parameterized.parameters(
+    dict(name='activations', data='current_batch', statistics='running'),
+    dict(name='covariate_shift', data='current_batch', layers=('linear3',)),
+    dict(name='along_gradient', data='train:8', step_factors=(1.0,)),
+  )
+  @pytest.mark.slow  # compiles two looks
+  def test_so_of_other_data(self, **section):
+    self.check_measure(section)
+
+  def check_measure(self, section):
     measures = {'m': dict(every_steps=1, **section)}
     config = files.load(str(_CONFIG)).to_dict()
     changes = {'measures': measures, 'evaluation_batch_size': 16}

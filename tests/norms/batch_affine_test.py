@@ -113,7 +113,7 @@ class BiasBeforeTest(parameterized.TestCase):
       )  # fmt: skip
       return jnp.sum(jax.nn.log_softmax(y)[:, 0])
 
-    bias = jax.grad(loss)(variables['params'])['dense1']['bias']
+    bias = jax.jit(jax.grad(loss))(variables['params'])['dense1']['bias']
     size = float(jnp.abs(bias).max())
     if stopped:
       self.assertGreater(size, least)

@@ -217,12 +217,13 @@ class PartsApartTest(parameterized.TestCase):
         dx, (y, stats) = jax.grad(loss, has_aux=True)(x)
         return dx, y, jax.tree.map(lambda leaf: leaf[None], stats)
 
-      want = run(ALONE, jnp.asarray(x), jnp.asarray(mask), ways)
+      run_alone = jax.jit(functools.partial(run, ALONE))
+      want = run_alone(jnp.asarray(x), jnp.asarray(mask), ways)
       close = functools.partial(
         np.testing.assert_allclose, rtol=1e-7, atol=1e-7
       )
       for run_on in (
-        functools.partial(run, Spread(4)),
+        jax.jit(functools.partial(run, Spread(4))),
         on_devices(functools.partial(run, Spread(4, devices_lib.AXIS))),
       ):
         dx, y, stats = run_on(jnp.asarray(x), jnp.asarray(mask), ways)

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import norms
@@ -48,10 +49,15 @@ def apply(
     variables = {**variables, 'params': params}
   if stats is not None:
     variables = {**variables, 'batch_stats': stats}
-  y, new = layer.apply(
+  y, new = _applied(layer, statistics, variables, x, mask)
+  return y, new['batch_stats']
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _applied(layer, statistics, variables, x, mask):
+  return layer.apply(
     variables, x, statistics=statistics, mask=mask, mutable=['batch_stats']
   )
-  return y, new['batch_stats']
 
 
 def matrix(x, groups, iterations, epsilon):
@@ -77,8 +83,18 @@ def formula(x, groups, iterations=5, epsilon=1e-5):
 
 
 class IterNormTest(parameterized.TestCase):
-  @parameterized.product(num_groups=(1, 3), group_size=(None, 4), mask=(0, 1))
+  @parameterized.parameters((1, None, 0), (1, 4, 1), (3, 4, 0))
   def test_equals_its_formula(self, num_groups, group_size, mask):
+    self.check_formula(num_groups, group_size, mask)
+
+  @parameterized.parameters(
+    (1, None, 1), (1, 4, 0), (3, None, 0), (3, None, 1), (3, 4, 1)
+  )
+  @pytest.mark.slow
+  def test_so_in_other_groups(self, num_groups, group_size, mask):
+    self.check_formula(num_groups, group_size, mask)
+
+  def check_formula(self, num_groups, group_size, mask):
     x, mask = data(), MASK if mask else np.ones(8, bool)
     x[~mask] = 1e6  # must not matter
     y, new = apply(x, mask=mask, num_groups=num_groups, group_size=group_size)
@@ -125,20 +141,20 @@ class IterNormTest(parameterized.TestCase):
     """
     errors = []
     with jax.enable_x64(True):
-      for iterations in (0, 2, 5, 10, 20, 50):
+      for iterations in (0, 5, 50):
         y, _ = apply(
           data(np.float64), affine=False, iterations=iterations, epsilon=0.0
         )
         flat = np.asarray(y).reshape(-1, 6)
         errors.append(np.abs(flat.T @ flat / len(flat) - np.eye(6)).max())
         self.assertLess(np.abs(flat.mean(0)).max(), 1e-9)
-    self.assertEqual(errors[:4], sorted(errors[:4], reverse=True))
+    self.assertEqual(errors, sorted(errors, reverse=True))
     self.assertGreater(errors[0], 0.5)
-    self.assertLess(max(errors[4:]), 1e-9)
+    self.assertLess(errors[2], 1e-9)
     values = data(np.float64).reshape(-1, 6)
     self.assertFalse(np.isfinite(matrix(values, 1, 20, 0.0)).all())
 
-  @parameterized.parameters(0, 1, 5)
+  @parameterized.parameters(0, 5)
   def test_groups_of_one_channel_are_batch_normalization(self, iterations):
     x = data()
     y, new = apply(x, num_groups=6, iterations=iterations)

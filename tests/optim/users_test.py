@@ -94,7 +94,8 @@ class UsersTest(parameterized.TestCase):
       )  # fmt: skip
       state = made.init(0)
       loss = made.loss(state, made.batch(state, split), 'batch')
-      value, gradient = jax.value_and_grad(loss)(state.params)
+      both = jax.jit(jax.value_and_grad(loss))
+      value, gradient = both(state.params)
       after = toys.step(made)(state, split)
       for p, g, new in zip(
         *map(jax.tree.leaves, (state.params, gradient, after.params))
@@ -102,7 +103,7 @@ class UsersTest(parameterized.TestCase):
         self.assertAlmostEqual(
           float(jnp.abs(new - (p - value * g)).max()), 0, places=5
         )
-      got = made.updates(state, gradient, jax.value_and_grad(loss))
+      got = made.updates(state, gradient, both)
       for u, g in zip(jax.tree.leaves(got), jax.tree.leaves(gradient)):
         self.assertAlmostEqual(float(jnp.abs(u + value * g).max()), 0, places=5)
 

@@ -8,11 +8,12 @@ import pathlib
 from unittest import mock
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
-from bn_jax import distributions
+from bn_jax import commands, distributions
 from bn_jax.commands import train
-from bn_jax.config.run_config import RunConfig
+from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.papers import draw, figures, listing, matching
 from bn_jax.papers import verify as verify_lib
 from bn_jax.report import figures as figures_lib
@@ -182,7 +183,7 @@ class VerifyTest(_InAFolder):
     self.assertIn('<a href="#claims">Claims</a>', text)
     self.assertIn('<section id="claims">', text)
     self.assertRegex(
-      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 1 not measured</span></b></p>'
+      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 2 not measured</span></b></p>'
     )
     self.assertIn('<details>\n<summary><b class="holds"><span aria', text)
     self.assertNotIn('Out of date', text)
@@ -196,6 +197,7 @@ class VerifyTest(_InAFolder):
     text = page.write([place]).read_text()
     self.assertIn('<strong>Out of date.</strong>', text)
 
+  @undrawn
   def test_damaged_verdicts_are_judged_again(self):
     place = self.workdir()
     self.assertEqual(self.main('verify', place)[0], 0)
@@ -240,12 +242,13 @@ class VerifyTest(_InAFolder):
     with broken, self.assertLogs('bn_jax', logging.WARNING) as said:
       self.assertIsNone(verify_lib.refresh(place))
     self.assertIn('no verdicts', said.output[0])
+    runs = verify_lib.refresh(place)
     with (
-      mock.patch.object(page, 'write') as written,
-      mock.patch.object(verify_lib, 'refresh', lambda place: ['runs']),
+      mock.patch.object(commands, 'draw', return_value='page') as drawn,
+      mock.patch.object(verify_lib, 'refresh', lambda place: runs),
     ):
-      train._reported(str(place))
-    written.assert_called_once_with([place], runs=['runs'])
+      self.assertIn('report: page', train._reported(str(place)))
+    drawn.assert_called_once_with([place], runs=runs)
     other = made_up.workdir(self.folder / 'other', standard={})
     self.assertIsNone(verify_lib.refresh(other))
     self.assertFalse((other / verifying.FILE).exists())
@@ -325,7 +328,7 @@ class DrawTest(_InAFolder):
     text = (made / 'report.html').read_text()
     self.assertIn('<h1>ioffe2015/figure1 (small): Figure 1 of Ioffe', text)
     self.assertRegex(
-      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 1 not measured</span></b></p>'
+      text, r'<p><b.*> 3 hold<.*> 1 undecided<.*> 2 not measured</span></b></p>'
     )
     self.assertIn('2 runs, 3 seeds', text)
     self.assertNotIn('Out of date', text)
@@ -482,6 +485,16 @@ class ListTest(_InAFolder):
     self.enter_context(rate)
 
   def test_figures_with_their_size_and_state(self):
+    # Networks are traced for it: that of this figure takes no time.
+    estimated = listing.estimated
+    self.enterContext(
+      mock.patch.object(
+        listing, 'estimated',
+        lambda one, rate: (
+          estimated(one, rate) if one.figure == FIGURE else None
+        ),
+      )
+    )  # fmt: skip
     place = self.workdir('runs', seeds=(0, 1))
     run = figure().runs['standard'].as_json()
     self.add(place / 'standard' / 'seed2', run, 2, status='running')
@@ -527,6 +540,23 @@ class ListTest(_InAFolder):
       names.index('santurkar2018/figure9'),
       names.index('santurkar2018/figure10'),
     )
+
+  @pytest.mark.slow  # traces all networks
+  def test_every_figure_has_an_estimate(self):
+    for one in figures.every():
+      seconds = listing.estimated(one, 1e11)
+      if seconds is not None:  # its data may not be here
+        self.assertGreater(seconds, 0, one.figure)
+
+  def test_a_lowering_changes_no_product_that_is_counted(self):
+    counts = {
+      listing._forward(FrozenDict(name='digits'), FrozenDict(model), None)
+      for model in (
+        {'name': 'vgg11', 'width': 0.0625, 'lowering': lowering}
+        for lowering in ('product', 'winograd')
+      )
+    }
+    self.assertLen(counts, 1)
 
   def test_data_that_are_not_known_break_nothing(self):
     one = figure()

@@ -2,19 +2,19 @@
 
 import json
 import pathlib
-from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import figures, notices, page, summary
 from bn_jax.report.claims import alike
-from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import activations, along, landscape
 from bn_jax.report.results import curves, looks, read
 from bn_jax.storage import files
 from tests.fixtures import (
+  commanded,
   made_up,
+  pictures,
   strict,  # noqa: F401
 )
 
@@ -196,7 +196,8 @@ class FiguresTest(_InAFolder):
     self.assertIn('the first 4096 examples of the training set', made.caption)
     self.assertIn('population statistics', made.caption)
     self.assertIn('e = {0.001, 0.01, 0.1}', made.caption)
-    self.assertEqual({row[:2] for row in made.table[1:]}, {('standard', 1)})
+    of = {(row['run'], row['seed']) for row in pictures.rows(made)}
+    self.assertEqual(of, {('standard', 1)})
     self.assertIn('(analysis/late)', made.title)
 
   def test_a_run_that_has_another_measure_of_that_name_is_left_out(self):
@@ -220,8 +221,7 @@ class FiguresTest(_InAFolder):
     self.add('late', scale=2.0)
     self.add('late', scale=8.0, number=1)
     made = along.figure(self.load(), 'analysis/late')
-    with canvas.style():
-      wide, narrow = (made.draw(n) for n in (False, True))
+    wide, narrow = (pictures.drawing(made, n) for n in (False, True))
     for drawing in (wide, narrow):
       loss, change, beta = drawing.axes
       self.assertEqual(loss.get_xscale(), 'log')
@@ -229,14 +229,15 @@ class FiguresTest(_InAFolder):
       np.testing.assert_allclose(line.get_xdata(), SIZES)
       # Geometric means of 4 and 16 at the largest size.
       np.testing.assert_allclose(line.get_ydata(), [0.08, 0.8, 8])
-      np.testing.assert_allclose(loss.get_lines()[1].get_ydata(), [1, 1])
-      grey = beta.get_lines()[-1]
+      np.testing.assert_allclose(loss.get_lines()[-1].get_ydata(), [1, 1])
+      grey = beta.get_lines()[0]
       np.testing.assert_allclose(grey.get_ydata(), 1 / np.array(SIZES))
     self.assertLess(narrow.get_figwidth(), wide.get_figwidth())
-    self.assertIn('by 4 at 0.1', made.alt)
-    self.assertEqual(
-      made.table[1], ('standard', 0, 150, '0.001', '1', '0.04', 'nan')
-    )
+    cells = {'seed': 0, 'step': 150, 'step_size': '0.001'}
+    for quantity, want in (('loss', 1), ('gradient_change', 0.04)):
+      self.assertEqual(
+        pictures.values(made, quantity=quantity, **cells), [want]
+      )
 
   def test_sizes_in_any_order_and_a_learning_rate_of_zero(self):
     seen = {
@@ -246,9 +247,8 @@ class FiguresTest(_InAFolder):
     seen[0] = {k: np.full_like(v, np.nan) for k, v in seen[0].items()}
     seen[0]['step_size'] = np.zeros(3)
     made_up.analysis(self.seed(), 'odd', ALONG, seen)
-    with canvas.style():
-      drawing = along.figure(self.load(), 'analysis/odd').draw(False)
-    last = drawing.axes[3].get_lines()[0]
+    axes = pictures.axes(along.figure(self.load(), 'analysis/odd'))
+    last = axes[3].get_lines()[0]
     np.testing.assert_allclose(last.get_xdata(), SIZES)
     np.testing.assert_allclose(last.get_ydata(), [0.02, 0.2, 2])
 
@@ -325,9 +325,7 @@ class PageTest(_InAFolder):
   def test_sections(self):
     self.add('late')
     self.add('many', (0, 150), run='batchnorm')
-    with mock.patch.multiple(
-      canvas, rendered=lambda *_: b'', settled=lambda drawing: drawing
-    ):
+    with commanded.unrendered():
       text = page.write([self.place]).read_text()
     for name in ('along-analysis-late', 'landscape-analysis-many'):
       self.assertIn(f'<section id="{name}">', text)

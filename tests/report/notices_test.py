@@ -3,8 +3,7 @@ import pathlib
 from absl.testing import absltest
 
 from bn_jax.report import notices
-from bn_jax.report.drawing import canvas
-from bn_jax.report.figures import accuracy, activations, landscape
+from bn_jax.report.figures import activations, landscape, training
 from bn_jax.report.results import conditions, curves, read
 from tests.fixtures import (
   hand_made,
@@ -202,14 +201,13 @@ class CaptionTest(_TwoRuns):
   def test_a_part_of_the_test_set(self):
     part = measures('test', data='test:20')
     runs = self.runs(standard={'measures': part})
-    made = accuracy.figure(runs)
+    made = training.figure(runs)
     self.assertIn(
-      'on its first 20 examples or on all of it, with', made.caption
+      'Test set: its first 20 examples or all of it, with', made.caption
     )
-    with canvas.style():
-      _, test = made.draw(False).axes
-    self.assertLen(test.get_lines(), 2, 'a run has no line')
-    self.assertNotIn('first', accuracy.figure(self.runs()).caption)
+    (test,) = (panel for panel in made.panels if panel.title == 'Test accuracy')
+    self.assertLen(test.marks, 2, 'a run has no line')
+    self.assertNotIn('first', training.figure(self.runs()).caption)
 
   def test_landscape(self):
     other = measures('landscape', step_factors=[1.0, 2.0], statistics='running')
@@ -220,7 +218,7 @@ class CaptionTest(_TwoRuns):
     self.assertIn('32 examples (standard) or the current training', caption)
     self.assertIn('every 10 steps', caption)
     self.assertIn(
-      '32 (standard) or 64 (batchnorm) examples', accuracy.figure(runs).caption
+      '32 (standard) or 64 (batchnorm) examples', training.figure(runs).caption
     )
 
   def test_activations(self):

@@ -1,6 +1,5 @@
 """Reports on runs that record no accuracy, and on evaluations with a top 5."""
 
-import csv
 import pathlib
 
 import numpy as np
@@ -8,13 +7,13 @@ from absl.testing import absltest, parameterized
 
 from bn_jax.report import notices, page, summary
 from bn_jax.report.claims import alike
-from bn_jax.report.drawing import canvas
-from bn_jax.report.figures import accuracy, landscape
+from bn_jax.report.figures import landscape, training
 from bn_jax.report.results import read
 from bn_jax.storage import files, records
 from tests.fixtures import (
   commanded,
   made_up,
+  pictures,
   strict,  # noqa: F401
 )
 
@@ -52,23 +51,19 @@ class _InAFolder(parameterized.TestCase):
 
 
 class FigureTest(_InAFolder):
-  def drawn(self, made, narrow=False):
-    with canvas.style():
-      return made.draw(narrow)
+  def panels(self, runs):
+    return {panel.title: panel for panel in training.figure(runs).panels}
 
   def test_loss_on_logarithmic_axes_and_no_accuracy(self):
     runs = self.runs()
-    self.assertIsNone(accuracy.figure(runs))
-    for narrow in (False, True):
-      drawing = self.drawn(accuracy.loss(runs), narrow)
-      batch, test = drawing.axes
-      self.assertEqual((batch.get_yscale(), test.get_yscale()), ('log', 'log'))
-      self.assertEqual(batch.get_ylabel(), 'Training loss, per batch')
-      self.assertEqual(test.get_ylabel(), 'Test loss, per example')
-      # Of each run: batches and their mean; and the test set.
-      self.assertLen(batch.get_lines(), 4)
-      self.assertLen(test.get_lines(), 2)
-    self.assertIn(b'<svg', canvas.rendered(canvas.settled(drawing), 'svg'))
+    panels = self.panels(runs)
+    self.assertEqual(list(panels)[:2], ['Training loss', 'Test loss'])
+    self.assertNotIn('Training accuracy', panels)
+    batch, test, *_ = pictures.axes(training.figure(runs))
+    self.assertEqual((batch.get_yscale(), test.get_yscale()), ('log', 'log'))
+    # Of each run: batches and their mean; and the test set.
+    self.assertLen(batch.get_lines(), 4)
+    self.assertLen(test.get_lines(), 2)
     raw, mean = (line.get_ydata() for line in batch.get_lines()[:2])
     np.testing.assert_allclose(raw, 1000 * 0.9 ** (np.arange(150) / 10))
     np.testing.assert_allclose(mean[19], raw[:20].mean())
@@ -76,39 +71,21 @@ class FigureTest(_InAFolder):
       test.get_lines()[1].get_ydata(), 10 * 0.9 ** (np.arange(0, 151, 10) / 3)
     )
 
-  def test_seeds_are_one_geometric_mean(self):
-    runs = self.runs(seeds=(0, 1))
-    series = runs[0].seeds[1].series
-    series['test'].values['loss'][:] *= 100
-    made = accuracy.loss(runs)
-    test = self.drawn(made).axes[1]
-    np.testing.assert_allclose(
-      test.get_lines()[0].get_ydata(),
-      10 * 10 * 0.9 ** (np.arange(0, 151, 10) / 10),
-    )
-
-  def test_caption_and_text_say_what_is_drawn(self):
-    made = accuracy.loss(self.runs())
+  def test_caption_says_what_is_drawn(self):
+    said = training.figure(self.runs()).caption
+    self.assertIn('each batch of 1000 examples before its update', said)
     self.assertIn(
-      'loss of each batch of 1000 examples before its update', made.caption
-    )
-    self.assertIn(
-      'The loss is squared_error (factor 1, reduction sum). Without the weight '
+      'The loss is squared_error (factor 1, reduction sum), without the weight '
       'penalty',
-      made.caption,
+      said,
     )
-    # The mean of 1000 * 0.9^(t / 10), t from 130 to 149.
-    want = np.mean(1000 * 0.9 ** (np.arange(130, 150) / 10))
-    self.assertIn(f'standard ends at {want:.3g} on training', made.alt)
-    self.assertNotIn('%', made.alt)
 
   def test_table_holds_both(self):
-    header, *rows = accuracy.loss(self.runs()).table
-    self.assertEqual(header[-1], 'loss')
-    found = {(row[0], row[2], row[3]): float(row[4]) for row in rows}
-    self.assertLen(found, 2 * (150 + 16))
-    self.assertEqual(found['standard', 100, 'train'], 348.678)
-    self.assertEqual(found['standard', 100, 'test'], 3.48678)
+    made = training.figure(self.runs())
+    of = {'run': 'standard', 'step': 100}
+    for quantity, want in (('training_loss', 348.678), ('test_loss', 3.48678)):
+      self.assertEqual(pictures.values(made, quantity=quantity, **of), [want])
+    self.assertLen(pictures.rows(made, quantity='training_loss'), 2 * 150)
 
   def test_a_loss_that_is_zero_or_infinite_is_left_out(self):
     workdir = self.workdir()
@@ -120,16 +97,16 @@ class FigureTest(_InAFolder):
       row = {'data_loss': value, 'objective': value}
       lines.write(records.Record(step, 'train', row))
     lines.close()
-    made = accuracy.loss(read.runs([workdir]))
-    self.assertLen(self.drawn(made).axes, 2)
+    made = training.figure(read.runs([workdir]))
+    self.assertNotEmpty(pictures.axes(made))
 
   def test_landscape_has_no_unit(self):
     for runs, label in (
       (self.runs(), 'Loss'),
       (self.runs(name='images', standard={}), 'Loss (nats)'),
     ):
-      drawing = self.drawn(landscape.figure(runs))
-      self.assertEqual(drawing.axes[0].get_ylabel(), label)
+      (row, *_) = landscape.figure(runs).rows
+      self.assertEqual(row[0].y.label, label)
 
 
 class MixedTest(_InAFolder):
@@ -138,17 +115,14 @@ class MixedTest(_InAFolder):
   def mixed(self, **keywords):
     return self.runs(classifier={'top5': 0.875}, linear=SLOW, **keywords)
 
-  def test_each_in_its_figure_and_its_colour(self):
-    runs = self.mixed()
-    colours = []
-    for figure in (accuracy.figure, accuracy.loss):
-      made = figure(runs)
-      with canvas.style():
-        axes = made.draw(False).axes
-      self.assertLen(axes[1].get_lines(), 1)
-      colours.append(axes[1].get_lines()[0].get_color())
-      self.assertLen({row[0] for row in made.table[1:]}, 1)
-    self.assertEqual(colours, ['#0072B2', '#D55E00'])
+  def test_each_in_its_panels_and_its_colour(self):
+    made = training.figure(self.mixed())
+    keys = {
+      panel.title: [mark.key for mark in panel.marks] for panel in made.panels
+    }
+    self.assertEqual(keys['Test accuracy'], [0])
+    self.assertEqual(keys['Training loss'], [0, 1])
+    self.assertEqual([k.label for k in made.keys], ['classifier', 'linear'])
 
   def test_summary_shows_what_each_has(self):
     found = {c.label: c.texts for c in summary.columns(self.mixed())}
@@ -170,12 +144,10 @@ class MixedTest(_InAFolder):
     workdir = self.workdir()
     (workdir / 'batchnorm' / 'seed0' / 'scalars.jsonl').unlink()
     runs = read.runs([workdir])
-    self.assertIsNone(accuracy.figure(runs))
-    self.assertIn('batchnorm has seen fewer than 20', accuracy.loss(runs).alt)
+    for panel in training.figure(runs).panels:
+      self.assertEqual([mark.key for mark in panel.marks], [0])
     (workdir / 'standard' / 'seed0' / 'scalars.jsonl').unlink()
-    runs = read.runs([workdir])
-    self.assertIsNone(accuracy.loss(runs))
-    self.assertIsNotNone(accuracy.figure(runs))
+    self.assertIsNone(training.figure(read.runs([workdir])))
 
   @unrendered
   def test_the_page_of_both(self):
@@ -183,10 +155,8 @@ class MixedTest(_InAFolder):
       classifier={}, normalized={'norm': 'batch'}, linear=SLOW, batchnorm=FAST
     )
     text = page.write([workdir]).read_text()
-    for name in ('accuracy', 'loss'):
-      self.assertIn(f'<section id="{name}">', text)
-      self.assertIn(f'<a href="#{name}">', text)
-      self.assertTrue((workdir / 'figures' / f'{name}.csv').is_file())
+    self.assertIn('<section id="training">', text)
+    self.assertTrue((workdir / 'figures' / 'training.csv').is_file())
     self.assertIn('beside the accuracy or the loss.', text)
 
   def test_another_loss_is_pointed_out(self):
@@ -198,8 +168,8 @@ class MixedTest(_InAFolder):
     self.assertIn('init_from: None (sum) or a/b (mean)', sentence)
     self.assertIn(
       'squared_error (factor 1, reduction sum) or squared_error (factor 1, '
-      'reduction mean).',
-      accuracy.loss(runs).caption,
+      'reduction mean), without',
+      training.figure(runs).caption,
     )
 
 
@@ -276,11 +246,9 @@ class ClaimsTest(_InAFolder):
   def test_the_page_reads_them_beside_the_loss(self):
     workdir = self.workdir()
     text = page.write([workdir]).read_text()
-    self.assertIn('read them beside the loss.', text)
+    self.assertIn('read them beside the loss.', ' '.join(text.split()))
     self.assertIn('deep_linear on linear_task, batches of 1000', text)
     self.assertNotIn('id="accuracy"', text)
-    with open(workdir / 'figures' / 'loss.csv') as file:
-      self.assertLen(list(csv.reader(file)), 1 + 2 * (150 + 16))
 
 
 if __name__ == '__main__':

@@ -30,14 +30,17 @@ from tests.fixtures import commanded, made_up, same_bits, strict
 MEASURES = {
   'along_gradient': {'curvature': True, 'per_layer': True},
   'covariate_shift': {'layers': ('dense1', 'logits')},
-  'one_step_loss': {'learning_rates': (0.01, 1.0)},
   'path': {'points': 3},
   'surface': {'points': 3, 'normalise': 'layer', 'statistics': 'running'},
-  'signal': {},
-  'weights': {},
   'evaluation': {'data': 'test'},
   'activations': {'data': 'test:50', 'statistics': 'running'},
   'batch_sharpness': {'data': 'train:32', 'batch_size': 16},
+}
+# Their data reach them as those of one above.
+OTHERS = {
+  'one_step_loss': {'learning_rates': (0.01, 1.0)},
+  'signal': {},
+  'weights': {},
   'gradient_confusion': {'batch_size': 4},
   'gradient_noise': {'batch_size': 4, 'penalised': False},
   'sharpness': {'ascent_steps': 2, 'adaptive': True},
@@ -47,14 +50,18 @@ MEASURES = {
 def setUpModule():
   jax.config.update('jax_disable_most_optimizations', True)
   Trained.folder = tempfile.TemporaryDirectory()
+  train(Trained.folder, MEASURES)
+
+
+def train(folder, measures):
   config = files.load(str(strict.FIXTURES / 'small_config.py'))
   config.seeds = (0,)
   config.checkpoint = {'every_steps': 2, 'keep': 2}
   config.measures = {
     name: {'name': name, 'every_steps': 2, 'data': 'current_batch', **keywords}
-    for name, keywords in MEASURES.items()
+    for name, keywords in measures.items()
   }
-  experiment.run(resolve.experiment(config.to_dict(), {}), Trained.folder.name)
+  experiment.run(resolve.experiment(config.to_dict(), {}), folder.name)
 
 
 def tearDownModule():
@@ -69,7 +76,7 @@ class Trained(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.place = pathlib.Path(Trained.folder.name) / 'batchnorm' / 'seed0'
+    self.place = pathlib.Path(self.folder.name) / 'batchnorm' / 'seed0'
     self.addCleanup(shutil.rmtree, self.place / 'analysis', ignore_errors=True)
 
   def run_command(self, *words):
@@ -83,15 +90,12 @@ class Trained(parameterized.TestCase):
     return scalars or array_files.read(folder / 'arrays', name)
 
   def flags(self, name):
-    """The flags of a measure of MEASURES."""
-    for keyword, value in MEASURES[name].items():
+    """The flags of a measure of MEASURES or OTHERS."""
+    for keyword, value in {**MEASURES, **OTHERS}[name].items():
       text = ','.join(map(str, value)) if isinstance(value, tuple) else value
       yield f'--{keyword}={text}'
 
-
-class AfterwardsTest(Trained):
-  @parameterized.parameters(*MEASURES)
-  def test_equals_what_was_recorded_in_training(self, name):
+  def check_recorded(self, name):
     """Bit for bit, at the start (from the seed) and at both checkpoints."""
     code, _, wrong = self.run_command(
       f'--measure={name}', '--steps=0,2,4', *self.flags(name)
@@ -109,6 +113,26 @@ class AfterwardsTest(Trained):
       self.assertEqual(one.conditions, other.conditions)
       self.assertEqual(list(one.values), list(other.values))
       same_bits.assert_same(one.values, other.values)
+
+
+@pytest.mark.slow  # trains with them
+class OthersTest(Trained):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(cls.folder.cleanup)
+    train(cls.folder, OTHERS)
+
+  @parameterized.parameters(*OTHERS)
+  def test_equals_what_was_recorded_in_training(self, name):
+    self.check_recorded(name)
+
+
+class AfterwardsTest(Trained):
+  @parameterized.parameters(*MEASURES)
+  def test_equals_what_was_recorded_in_training(self, name):
+    self.check_recorded(name)
 
   def test_all_are_those_that_were_kept(self):
     self.run_command('--measure=evaluation', '--steps=all')
@@ -199,12 +223,14 @@ class Killed(BaseException):
 
 class RestartTest(Trained):
   def test_to_the_same_bits_after_every_chunk(self):
-    words = ('--step_sizes=0.1,0.2', '--curvature')
-    self.check_restarts('along_gradient', words, 11)
+    words = ('--step_sizes=0.1', '--data=train:32', '--curvature')
+    self.check_restarts('along_gradient', words, 5)
 
   @pytest.mark.slow
   def test_other_measures_too(self):
-    self.check_restarts('covariate_shift', (), 14)
+    words = ('--step_sizes=0.1,0.2', '--data=train:48', '--curvature')
+    self.check_restarts('along_gradient', words, 11)
+    self.check_restarts('covariate_shift', ('--data=train:48',), 14)
     words = ('--data=train', '--steps=2,4')
     self.check_restarts('evaluation', words, 20)
 
@@ -212,7 +238,7 @@ class RestartTest(Trained):
     """Kills it after each file that it keeps, until it is done."""
     words = (f'--measure={name}', *words)
     if name != 'evaluation':
-      words += ('--data=train:48', '--group_size=16')
+      words += ('--group_size=16',)
     self.run_command(*words, f'--name={name}_at_once')
     (whole,) = (self.place / 'analysis' / f'{name}_at_once').glob(
       'scalars.jsonl'

@@ -1,7 +1,10 @@
 import contextlib
+import functools
 import io
 import json
+import pathlib
 import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -14,7 +17,7 @@ from bn_jax.data import corruptions
 from bn_jax.experiment import experiment
 from bn_jax.storage import files as files_lib
 from bn_jax.storage import run_folder
-from tests.fixtures import commanded, same_bits, scratch, strict, trained
+from tests.fixtures import commanded, same_bits, strict, trained
 
 
 def run(*words):
@@ -29,18 +32,34 @@ class WrongTest(parameterized.TestCase):
     self.assertIn('--crops={1,144}', said)
 
 
+def setUpModule():
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  _shared.close()
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+_shared = contextlib.ExitStack()
+
+
+@functools.cache
+def _folder():
+  folder = _shared.enter_context(tempfile.TemporaryDirectory())
+  return pathlib.Path(folder).resolve()
+
+
 class Trained(absltest.TestCase):
-  """Two seeds of a small network, trained once for all tests of a class."""
+  """Two seeds of a small network, trained once for all tests."""
 
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    jax.config.update('jax_disable_most_optimizations', True)
-    cls.addClassCleanup(
-      jax.config.update, 'jax_disable_most_optimizations', False
-    )
-    cls.folder = scratch.folder(cls)
-    cls.workdir = cls.train('workdir')
+    cls.folder = _folder()
+    cls.workdir = cls.folder / 'workdir'
+    if not cls.workdir.exists():
+      cls.train('workdir')
 
   @classmethod
   def train(cls, name, **overrides):
@@ -213,23 +232,22 @@ class EvaluateTest(Trained):
 class InheritTest(Trained):
   """Runs that begin with the parameters of another."""
 
-  def parameters(self, workdir):
-    *_, state = trained.newest(workdir / 'batchnorm' / 'seed0')
+  def parameters(self, workdir, seed=0):
+    *_, state = trained.newest(workdir / 'batchnorm' / f'seed{seed}')
     return jax.device_get((state.params, state.batch_stats))
 
   def test_every_seed_begins_there(self):
+    """With its parameters and its statistics."""
     self.begun('seeds', seeds=(0, 1))
+    want = self.parameters(self.workdir)
     for seed in (0, 1):
-      place = self.folder / 'seeds' / 'batchnorm' / f'seed{seed}'
-      *_, state = trained.newest(place)
-      np.testing.assert_allclose(
-        jax.tree.leaves(state.params)[0],
-        jax.tree.leaves(self.parameters(self.workdir)[0])[0],
-        atol=1e-9,
-      )
+      got = self.parameters(self.folder / 'seeds', seed)
+      for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
 
   def test_what_goes_on_needs_no_more_where_it_began(self):
-    source = self.train('source', seeds=(0,)) / 'batchnorm' / 'seed0'
+    source = self.folder / 'source' / 'batchnorm' / 'seed0'
+    shutil.copytree(self.workdir / 'batchnorm' / 'seed0', source)
     self.begun('goes_on', init_from=str(source))
     shutil.rmtree(source)
     self.begun('goes_on', init_from=str(source), steps=2)
@@ -248,11 +266,6 @@ class InheritTest(Trained):
         },
       )
     )  # fmt: skip
-
-  def test_parameters_and_statistics_are_taken(self):
-    got, want = self.begun('same'), self.parameters(self.workdir)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-      np.testing.assert_allclose(a, b, atol=1e-9)
 
   def test_the_head_begins_anew_where_the_classes_differ(self):
     got = self.begun('fewer', **{'data.classes': (3, 5)})

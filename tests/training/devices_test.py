@@ -75,6 +75,7 @@ class LayoutsTest(parameterized.TestCase):
   def test_eight_devices_in_float64(self, norm, layout):
     self.compare(norm, layout, 8, 'float64', 1e-9)
 
+  @pytest.mark.slow  # one of those below
   def test_fewer_devices_in_float64(self):
     self.compare('noisy', 'pmap', 4, 'float64', 1e-9)
 
@@ -115,8 +116,10 @@ class LayoutsTest(parameterized.TestCase):
 
   def check_group(self, layout):
     whole = dict(name='batch', group_size=BATCH)
-    step, state, split = ready(whole, layout, 4)
-    assert_equal(jax.device_get(step(state, split)), alone('batch')[0], 1e-4)
+    with jax.enable_x64(True):
+      step, state, split = ready(whole, layout, 4, dtype=jnp.dtype('float64'))
+      first = jax.device_get(step(state, split))
+    assert_equal(first, alone('batch', 'float64')[0], 1e-9)
     if layout == 'jit':
       return
     across = dict(name='batch', group_size=8)  # a device has four
@@ -141,8 +144,14 @@ class MicroBatchesTest(parameterized.TestCase):
 
 
 class MemoryTest(parameterized.TestCase):
-  @parameterized.parameters(('jit', 1), ('shard_map', 8))
-  def test_recomputing_changes_nothing(self, layout, devices):
+  def test_recomputing_changes_nothing(self):
+    self.check_recomputing('shard_map', 8)
+
+  @pytest.mark.slow  # compiles a step
+  def test_so_on_one_device(self):
+    self.check_recomputing('jit', 1)
+
+  def check_recomputing(self, layout, devices):
     got = trained(NORMS['noisy'], layout, devices, dtype='float64', remat=True)
     for a, b in zip(got, alone('noisy', 'float64')):
       assert_equal(a, b, 1e-9)

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from bn_jax import analysis, optim
@@ -63,8 +64,15 @@ class SharpnessTest(parameterized.TestCase):
         toys.flat(after.params), toys.flat(want), rtol=1e-12, atol=1e-14
       )
 
-  @parameterized.parameters(*layouts.LAYOUTS)
-  def test_on_eight_devices(self, layout):
+  def test_on_eight_devices(self):
+    self.check_layout('shard_map')
+
+  @parameterized.parameters('jit', 'pmap')
+  @pytest.mark.slow  # compiles a step
+  def test_so_in_the_other_layouts(self, layout):
+    self.check_layout(layout)
+
+  def check_layout(self, layout):
     """With noise, dropout and weight decay: the same step in each layout."""
     with jax.enable_x64(True):
       want, got = self.trained('jit', 1), self.trained(layout, 8)
@@ -98,11 +106,18 @@ class SharpnessTest(parameterized.TestCase):
 
 class MeasuresTest(parameterized.TestCase):
   @parameterized.parameters(
-    *((name, {}) for name in optim.OPTIMIZERS),
+    ('muon', {}), ('sam', {}), ('sgd', dict(trainable='*norm*')),
     ('adamw', dict(rates={'*bias': 3.0}, clip_norm=0.1)),
-    ('sgd', dict(trainable='*norm*')),
-  )
+  )  # fmt: skip
   def test_direction_update_leads_to_the_next_parameters(self, name, changes):
+    self.check_direction(name, changes)
+
+  @parameterized.parameters(*sorted(set(optim.OPTIMIZERS) - {'muon', 'sam'}))
+  @pytest.mark.slow  # compiles a step and a look
+  def test_so_by_the_others(self, name):
+    self.check_direction(name, {})
+
+  def check_direction(self, name, changes):
     optimizer = optim.within(optim.make(name, RATE), **changes)
     made = toys.classifier('batch', weight_decay=0.1, optimizer=optimizer)
     split, state = toys.split(), made.init(0)

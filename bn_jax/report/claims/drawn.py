@@ -23,12 +23,7 @@ _OF_MEASURES = {
   'one_step_loss': ('one-step',),
   'spectral_density': ('spectrum',),
 }
-# Of training and evaluations, by what is read.
-_OF_TRAINING = {
-  'accuracy': ('accuracy', 'training'),
-  'loss': ('loss', 'training'),
-  'diverged': ('training', 'accuracy', 'loss'),
-}
+_TRAINED = ('accuracy', 'loss', 'diverged')  # read off training, evaluations
 _UNDRAWN = ('bias_norm',)  # the weights' figure has no room for it
 
 
@@ -51,8 +46,8 @@ def figure(
   if value in _UNDRAWN or (name and not measure):
     return None
   if measure in (None, looks.EVALUATION):
-    every = [names for word, names in _OF_TRAINING.items() if word in value]
-    candidates = every[0] if every else ()
+    of_training = any(word in value for word in _TRAINED)
+    candidates = ('training',) if of_training else ()
   else:
     stems = _OF_STATISTICS.get(statistic) or _OF_MEASURES.get(measure)
     stems = stems or (re.sub('[_:.]', '-', measure),)

@@ -4,12 +4,9 @@ A name of a run may have 100 characters, and its working directory in front: it
 is broken into lines, and shortened in the middle.
 """
 
-import csv
 import functools
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -17,14 +14,18 @@ from matplotlib import figure as mpl
 from matplotlib import font_manager, textpath, ticker
 from PIL import Image
 
-from bn_jax.report.results import curves
-
 # Inches of a drawing at most. A page scales it to its own width, so that the
 # letters of a wider drawing are too small to read.
 _WIDE = 10.8
-_COLUMNS = 4  # of panels abreast at most: more are too narrow
-_FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
 _SVG_PATH = re.compile(rb' d="[^"]*"')
+_SVG_ID = re.compile(r' id="([^"]*)"')
+_SVG_LINK = re.compile(r'(?:href="#|url\(#)([^")]*)')
+# Colours of Matplotlib's -> those of the page, which are others in the dark.
+_OF_PAGE = {
+  '#000000': 'currentColor',
+  '#ffffff': 'var(--back)',
+  '#dddddd': 'var(--line)',
+}
 # Bytes above which a PNG gets 256 colours: smaller, its shades less exact.
 _LARGE = 300_000
 _STYLE = {
@@ -42,35 +43,12 @@ _STYLE = {
   'text.parse_math': False,  # a working directory may be called $a$
   'savefig.facecolor': 'white',
   'svg.hashsalt': 'bn_jax',  # the same figure is the same file
+  'svg.fonttype': 'none',  # text stays text: it is selected and read aloud
   'pdf.fonttype': 42,
 }
 _NAME_LINES = 3  # of the name of a run at most: more would shrink its panel
+_FEW = 3  # ticks below a panel of a telephone
 _SETTLED = {'figure.constrained_layout.use': False}
-
-
-class Figure(NamedTuple):
-  """One figure of the report.
-
-  Attributes:
-    name: of its files.
-    title: of its section.
-    caption: what is drawn and how it is defined; conditions that the page
-      does not state for all figures.
-    alt: what is drawn, for those who cannot see it.
-    draw: (narrow) -> the drawing, called within `style()`; a narrow one is for
-      telephones. None where the page has `numbers` in its place.
-    table: the numbers that are drawn: a header and rows.
-    numbers: of a measure that has looked once, so that there are no curves: a
-      header of runs, and a row a quantity.
-  """
-
-  name: str
-  title: str
-  caption: str
-  alt: str
-  draw: Callable[[bool], mpl.Figure] | None
-  table: list[Sequence]
-  numbers: Sequence[Sequence[str]] = ()
 
 
 def style():
@@ -102,6 +80,31 @@ def rendered(drawing: mpl.Figure, kind: str) -> bytes:
   return _in_few_colours(content) if is_large else content.getvalue()
 
 
+def inline(drawing: mpl.Figure, name: str, attributes: str) -> str:
+  """Returns the drawing as an <svg> that stands among others on a page.
+
+  Args:
+    name: begins its ids: two figures must not share one.
+    attributes: further ones of the element, as text.
+  """
+  text = rendered(drawing, 'svg').decode()
+  text = text[text.index('<svg') :]
+  box = re.search(r'viewBox="([^"]*)"', text)[1]
+  body = text[text.index('>') + 1 :]
+  body = re.sub(r'<metadata>.*?</metadata>', '', body, flags=re.DOTALL)
+  body = re.sub(r'<style.*?</style>', '', body, flags=re.DOTALL)
+  linked = set(_SVG_LINK.findall(body))
+  body = _SVG_ID.sub(
+    lambda found: f' id="{name}-{found[1]}"' if found[1] in linked else '', body
+  )
+  body = _SVG_LINK.sub(
+    lambda found: found[0].replace(f'#{found[1]}', f'#{name}-{found[1]}'), body
+  )
+  for colour, of_page in _OF_PAGE.items():
+    body = re.sub(colour, of_page, body, flags=re.IGNORECASE)
+  return f'<svg viewBox="{box}" {attributes}>{body.strip()}'
+
+
 def _in_hundredths(path: re.Match) -> bytes:
   """Returns a path of an SVG in hundredths of a point, not millionths."""
   return re.sub(rb'(\.\d\d)\d+', rb'\1', path[0])
@@ -114,39 +117,6 @@ def _in_few_colours(png: io.BytesIO) -> bytes:
     few = picture.convert('RGB').quantize(256, dither=Image.Dither.NONE)
     few.save(content, 'png', optimize=True, dpi=picture.info['dpi'])
   return content.getvalue()
-
-
-def table(
-  runs: Sequence[curves.Run],
-  columns: Sequence[str],
-  rows: Callable[[curves.Seed], Iterable[Sequence]],
-) -> list[Sequence]:
-  """Returns the numbers of a figure: a header, and rows of each run and seed.
-
-  Args:
-    runs: those that the figure shows.
-    columns: the names after run, seed and step.
-    rows: seed -> (step, *cells), any number of them.
-  """
-  lines = [('run', 'seed', 'step', *columns)]
-  for run in runs:
-    for seed in run.seeds:
-      lines += [(run.name, seed.seed, *row) for row in rows(seed)]
-  return lines
-
-
-def digits(numbers: Iterable[float]) -> list[str]:
-  """Returns numbers as cells of a table: six digits of each."""
-  return [f'{number:.6g}' for number in numbers]
-
-
-def as_csv(rows: Sequence[Sequence]) -> bytes:
-  """Returns a table as CSV; a cell that a spreadsheet would run is quoted."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  for row in rows:
-    writer.writerow([_harmless(cell) for cell in row])
-  return text.getvalue().encode()
 
 
 def grid(rows: int, columns: int, narrow: bool, **keywords):
@@ -164,15 +134,15 @@ def panels(
   rows: int,
   columns: int,
   narrow: bool,
-  shared: bool = True,
-  abreast: int = _COLUMNS,
+  shared: bool,
+  abreast: int,
 ):
   """Returns a drawing and its [rows, columns] axes.
 
   If shared, the panels of a row have one y axis, and all have one x axis. More
-  than `abreast` columns, or two on a narrow drawing, continue in a block below.
+  than `abreast` columns continue in a block below.
   """
-  blocks = -(-columns // (2 if narrow else abreast))
+  blocks = -(-columns // abreast)
   wide = -(-columns // blocks)
   drawing, grid_axes = grid(rows * blocks, wide, narrow)
   axes = np.empty((rows, columns), object)
@@ -208,7 +178,7 @@ def grow(drawing: mpl.Figure, legend) -> None:
 
 def ticks_below(narrow: bool) -> int:
   """Returns for how many ticks a logarithmic x axis has room."""
-  return 3 if narrow else 6
+  return _FEW if narrow else 6
 
 
 def label_top(axis, name: str, note: str = '') -> None:
@@ -220,12 +190,6 @@ def label_top(axis, name: str, note: str = '') -> None:
 def label_left(axis, text: str) -> None:
   """Writes what the y axis shows, at the leftmost panel of each block."""
   axis.set_ylabel(text if axis.get_subplotspec().is_first_col() else '')
-
-
-def label_steps(axis, lowest: bool) -> None:
-  """Labels the steps of a panel if it is the lowest of its column."""
-  axis.set_xlabel('Training step' if lowest else '')
-  axis.tick_params(labelbottom=lowest)
 
 
 def width(text: str) -> float:
@@ -267,8 +231,10 @@ def label_logarithmically(axis, which: str, count: int = 9) -> None:
     getattr(axis, f'set_{which}scale')('log')
   low, high = getattr(axis, f'get_{which}lim')()
   scale = axis.xaxis if which == 'x' else axis.yaxis
-  # Over more than two decades and a half, 2 and 5 would crowd the axis.
-  steps = (1.0,) if high > 300 * low else (1.0, 2.0, 5.0)
+  # Over more than two decades and a half, 2 and 5 would crowd the axis; over
+  # more than one the x axis of a telephone.
+  widest = 300 if count > _FEW else 12
+  steps = (1.0,) if high > widest * low else (1.0, 2.0, 5.0)
   scale.set_major_locator(ticker.LogLocator(subs=steps, numticks=count))
   scale.set_major_formatter(ticker.FuncFormatter(_short_power))
   scale.set_minor_formatter(ticker.NullFormatter())
@@ -290,22 +256,19 @@ def _wrapped(text: str, points: float) -> list[str]:
   return rows
 
 
+def wrapped(text: str, points: float) -> str:
+  """Returns lines at most `points` wide, broken between words."""
+  rows = ['']
+  for word in text.split():
+    longer = f'{rows[-1]} {word}'.lstrip()
+    if rows[-1] and width(longer) > points:
+      rows.append(word)
+    else:
+      rows[-1] = longer
+  return '\n'.join(rows)
+
+
 @functools.cache
 def _advance(character: str) -> float:
   measure = textpath.text_to_path.get_text_width_height_descent
   return measure(character, font_manager.FontProperties(size=10), False)[0]
-
-
-def _harmless(cell):
-  text = str(cell)
-  if isinstance(cell, str) and _FORMULA.match(text) and not _is_number(text):
-    return "'" + text
-  return text
-
-
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True

@@ -1,27 +1,29 @@
-"""Draws the first and the last look of a measure beside each other."""
+"""Lays out the first and the last look of a measure beside each other."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import canvas
+from bn_jax.report.drawing import record, tables
 from bn_jax.report.results import conditions, curves, looks
+
+# seed -> the indices of its looks that are shown.
+Of = Callable[[curves.Seed], Sequence[int]]
 
 
 class Row(NamedTuple):
   """One quantity.
 
   Attributes:
-    label: of its axis.
-    draw: (axis, run, its index, index of the look) -> draws a line.
-    logarithmic: whether its axis is.
+    axis: its axis.
+    marks: (index of a run, the run, its looks) -> the marks of these looks.
+    common: (looks) -> marks that are of no run.
   """
 
-  label: str
-  draw: Callable[..., None]
-  logarithmic: bool = True
+  axis: record.Axis
+  marks: Callable[[int, curves.Run, Of], Iterable[record.Mark]]
+  common: Callable[[Of], Iterable[record.Mark]] = lambda of: ()
 
 
 def ends(entry: looks.Entry) -> list[int]:
@@ -30,35 +32,110 @@ def ends(entry: looks.Entry) -> list[int]:
   return [0, -1] if max(counts) > 1 else [0]
 
 
-def drawing(
-  entry: looks.Entry, rows: Sequence[Row], narrow: bool, label: str
-) -> tuple[mpl.Figure, np.ndarray]:
-  """Draws a row a quantity, a column a look; if there is one look, one row.
+def panels(
+  entry: looks.Entry, rows: Sequence[Row], x: record.Axis
+) -> dict[str, Any]:
+  """Returns the panels of a figure, as keywords of `record.Figure`.
 
-  Returns:
-    The drawing, without its legend, and its [rows, looks] axes.
+  A row a quantity, a column the first and the last look; of one look all
+  quantities side by side. The looks between stand in the table and in frames.
   """
-  columns = ends(entry)
-  beside = len(columns) == 1 and not narrow
-  if beside:
-    figure, axes = canvas.grid(1, len(rows), narrow, sharex=True)
-    axes = axes.T
-  else:
-    figure, axes = canvas.grid(
-      len(rows), len(columns), narrow, sharex=True, sharey='row'
-    )
-  for row, quantity in enumerate(rows):
-    for column, look in enumerate(columns):
-      axis = axes[row, column]
-      for index, run in entry.indexed:
-        quantity.draw(axis, run, index, look)
-      axis.set_ylabel(quantity.label if column == 0 else '')
-      axis.set_xlabel(label if beside or row == len(rows) - 1 else '')
-      if row == 0:
-        axis.set_title(title(entry, look))
-    if quantity.logarithmic:
-      canvas.scale_logarithmically(axes[row, 0])
-  return figure, axes
+
+  def panel(row: Row, of: Of, text: str) -> record.Panel:
+    marks = [m for i, run in entry.indexed for m in row.marks(i, run, of)]
+    return record.Panel(x, row.axis, (*row.common(of), *marks), text)
+
+  def column(look: int) -> tuple[record.Panel, ...]:
+    text = title(entry, look)
+    return tuple(panel(row, lambda seed: [look], text) for row in rows)
+
+  def frame(step: int) -> tuple[tuple[record.Panel], ...]:
+    of = lambda seed: at(seed, entry.name, step)
+    return tuple((panel(row, of, f'Step {step}'),) for row in rows)
+
+  if len(ends(entry)) == 1:
+    first, *others = column(0)
+    others = (other._replace(title='') for other in others)
+    return {'rows': ((first, *others),), 'shares': False, 'abreast': (4, 1)}
+  between = lambda seed: range(1, len(looks.steps_of(seed, entry.name)) - 1)
+  return {
+    'rows': tuple(zip(column(0), column(-1))),
+    'undrawn': tuple(record.hidden(panel(row, between, '')) for row in rows),
+    'frames': frames(entry, frame),
+  }
+
+
+def numbered(
+  entry: looks.Entry, rows: Sequence[Row], x: record.Axis
+) -> dict[str, Any]:
+  """Returns `panels`, and the `numbers` of one look with one point instead."""
+  keywords = panels(entry, rows, x)
+  if not is_point(entry, x.name):
+    return keywords
+  drawn = keywords['rows'][0]
+  keys = record.keys_of(entry.indexed)
+  return {
+    'undrawn': drawn,
+    'numbers': tables.numbers(
+      drawn, keys, entry.runs, lambda panel: panel.y.label
+    ),
+  }
+
+
+def frames(entry: looks.Entry, frame: Callable, shown: int = 2) -> tuple:
+  """Returns (step, frame(step)) for a slider.
+
+  () where a picture has all looks, for it has shown that many.
+  """
+  steps = looks.steps(entry)
+  if len(steps) <= shown:
+    return ()
+  places = looks.evenly(len(steps), record.FRAMES)
+  return tuple((steps[place], frame(steps[place])) for place in places)
+
+
+def at(seed: curves.Seed, entry: str, step: int) -> list[int]:
+  """Returns the index of the look of a seed at a step, if it has one."""
+  return [i for i, t in enumerate(looks.steps_of(seed, entry)) if t == step]
+
+
+def lines(
+  key: int,
+  run: curves.Run,
+  entry: str,
+  of: Of,
+  names: tuple[str, str],
+  at_0: str = '',
+) -> Iterator[record.Lines]:
+  """Yields the curves of names[1] against names[0], of these looks.
+
+  And thin, from end to end, what `at_0` has recorded, if it is above 0.
+  """
+  every, levels = [], []
+  for seed, step, (x, y) in of_looks(run, entry, of, *names):
+    # Sizes may be given in any order.
+    x, y = np.array([x, y], float)[:, np.argsort(x)]
+    every.append(record.Curve(seed, x, y, step=step))
+  for seed, step, (x, level) in of_looks(run, entry, of, names[0], at_0):
+    if 0 < level < np.inf:
+      x = np.array([min(x), max(x)], float)
+      levels.append(record.Curve(seed, x, np.full(2, float(level)), step=step))
+  if every:
+    yield record.Lines(key, names[1], tuple(every), paired=True)
+  if levels:
+    yield record.Lines(key, at_0, tuple(levels), 'thin', paired=True)
+
+
+def of_looks(
+  run: curves.Run, entry: str, of: Of, *quantities: str
+) -> Iterator[tuple[int, int, list]]:
+  """Yields (seed, step, numbers) of these looks that have all quantities."""
+  for seed in run.seeds:
+    steps = looks.steps_of(seed, entry)
+    for look in of(seed) if steps else ():
+      numbers = values(seed, entry, look, *quantities)
+      if numbers is not None:
+        yield seed.seed, steps[look], numbers
 
 
 def title(entry: looks.Entry, look: int) -> str:
@@ -74,20 +151,6 @@ def title(entry: looks.Entry, look: int) -> str:
   return f'{"First" if look == 0 else "Last"}: step {span}'
 
 
-def table(
-  entry: looks.Entry,
-  columns: Sequence[str],
-  rows: Callable[[curves.Seed, int], Iterable[Sequence]],
-) -> list[Sequence]:
-  """Returns the numbers of every look; `rows` has those of a seed and look."""
-
-  def of(seed: curves.Seed) -> Iterator[Sequence]:
-    for look, step in enumerate(looks.steps_of(seed, entry.name)):
-      yield from ((step, *row) for row in rows(seed, look))
-
-  return canvas.table(entry.runs, columns, of)
-
-
 def is_point(entry: looks.Entry, quantity: str) -> bool:
   """Returns whether there is one look, with one number of a quantity."""
   looks_of_seeds = [
@@ -97,25 +160,6 @@ def is_point(entry: looks.Entry, quantity: str) -> bool:
     np.size(numbers) for numbers in looks_of_seeds if numbers is not None
   ]
   return looks.once(entry) and max(sizes, default=0) == 1
-
-
-def numbers(
-  entry: looks.Entry, quantities: Mapping[str, str]
-) -> list[Sequence[str]]:
-  """Returns what one look has found: a line for each label -> quantity."""
-
-  def of(run: curves.Run, quantity: str) -> str:
-    looks_of_seeds = [value(s, entry.name, quantity, 0) for s in run.seeds]
-    values = [float(np.ravel(x)[0]) for x in looks_of_seeds if x is not None]
-    return curves.in_words(values, '{:.3g}'.format)
-
-  return [
-    ['', *(run.name for run in entry.runs)],
-    *(
-      [label, *(of(run, quantity) for run in entry.runs)]
-      for label, quantity in quantities.items()
-    ),
-  ]
 
 
 def value(seed: curves.Seed, entry: str, quantity: str, look: int):

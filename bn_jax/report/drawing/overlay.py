@@ -8,18 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import colors, lines
-from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import canvas, paper_curves, strokes
+from bn_jax.report.drawing import paper_curves, record
 from bn_jax.report.results import curves, optimizers
 
 LABEL = "the paper's curve, for its network as we read it"
-_GREY = '#8C8C8C'
-# In the colour of a run: more would recede further, but be told apart less.
-_GREY_SHARE = 0.45
-_BESIDE = 60  # points of a legend beside its text: the sample, and margins
-_LINE = {'linestyle': (0, (2.5, 1.2)), 'linewidth': 0.9}
 # The paper says "VGG-like" and names a layer 13: these have at least as many.
 _WHOLE = ('vgg13', 'vgg16', 'vgg19')
 # Our name of a layer -> its number in the paper.
@@ -32,6 +25,9 @@ _STEP_FACTORS = {
   'vgg': (0.5, 1.0, 2.0, 4.0),
   'linear': (0.01, 0.1, 1.0, 10.0, 31.6),
 }
+
+
+Indexed = Iterable[tuple[int, curves.Run]]
 
 
 class Match(NamedTuple):
@@ -113,7 +109,7 @@ def of_run(
 
 
 def distinct(
-  indexed: strokes.Indexed, quantity: str, layer: int | None = None
+  indexed: Indexed, quantity: str, layer: int | None = None
 ) -> list[Match]:
   """Returns the paper's curves of runs that share axes, each curve once.
 
@@ -133,7 +129,7 @@ def distinct(
 
 
 def of_layer(
-  indexed: strokes.Indexed, quantity: str, layer: str, name: str
+  indexed: Indexed, quantity: str, layer: str, name: str
 ) -> list[Match]:
   """Returns the paper's curves of the layers that one of ours stands for.
 
@@ -193,36 +189,24 @@ def looks_alike(run: curves.Run, name: str) -> bool:
   )
 
 
-def draw(axis, matches: Iterable[Match]) -> None:
-  """Draws lines and bands below ours, in a run's colour mixed with grey.
-
-  The edges of a band lie above ours, which would hide them.
-  """
-  for match in matches:
-    curve, style = match.curve, {'color': _tint(match.index), **_LINE}
-    if np.array_equal(curve.low, curve.high):
-      axis.plot(curve.step, curve.low, zorder=1.8, **style)
-      continue
-    axis.fill_between(
-      curve.step, curve.low, curve.high, color=style['color'], alpha=0.2,
-      linewidth=0, zorder=0.8,
-    )  # fmt: skip
-    for edge_T in (curve.low, curve.high):
-      axis.plot(curve.step, edge_T, zorder=2.5, **style)
-
-
-def legend(drawing: mpl.Figure, matches: Sequence[Match]) -> None:
-  """Says once, above all axes, what these lines are; the drawing grows."""
-  if not matches:
-    return
-  times = _times(matches)
-  text = LABEL + (f' (its steps × {times})' if times else '')
-  box = drawing.legend(
-    [lines.Line2D([], [], color=_GREY, **_LINE)],
-    [_wrapped(text, 72 * drawing.get_figwidth() - _BESIDE)],
-    loc='outside upper center',
+def references(
+  matches: Iterable[Match], quantity: str
+) -> tuple[record.Reference, ...]:
+  """Returns the marks of these curves."""
+  return tuple(
+    record.Reference(
+      match.index, quantity, match.curve.step, match.curve.low, match.curve.high
+    )
+    for match in matches
   )
-  canvas.grow(drawing, box)
+
+
+def told(matches: Sequence[Match]) -> str:
+  """Returns what a legend says of these curves; '' for none."""
+  if not matches:
+    return ''
+  times = _times(matches)
+  return LABEL + (f' (its steps × {times})' if times else '')
 
 
 def sentence(matches: Sequence[Match], *notes: str) -> str:
@@ -258,32 +242,6 @@ def sentence(matches: Sequence[Match], *notes: str) -> str:
     if len(runs) > 1
   ]
   return ' '.join(['', *sentences, *filter(None, notes)])
-
-
-def words(matches: Sequence[Match]) -> str:
-  """Returns what an alternative text says of these curves; '' for none."""
-  if not matches:
-    return ''
-  return f". Behind them, {len(matches)} of the paper's curves"
-
-
-def _tint(index: int) -> tuple[float, ...]:
-  of_index, grey = (
-    np.array(colors.to_rgb(colour)) for colour in (strokes.colour(index), _GREY)
-  )
-  return tuple((1 - _GREY_SHARE) * of_index + _GREY_SHARE * grey)
-
-
-def _wrapped(text: str, points: float) -> str:
-  """Returns lines at most `points` wide, broken between words."""
-  rows = ['']
-  for word in text.split():
-    longer = f'{rows[-1]} {word}'.lstrip()
-    if rows[-1] and canvas.width(longer) > points:
-      rows.append(word)
-    else:
-      rows[-1] = longer
-  return '\n'.join(rows)
 
 
 def _times(matches: Sequence[Match]) -> str:

@@ -4,18 +4,19 @@ Several seeds are one curve: their mean, with its 95 % interval.
 
 A run has a colour, and is told apart without it: by its dash, and from the
 fifth on by markers along the line, for there are four dashes. The ninth has the
-first colour again, with the next dash: no two of 32 look the same.
+first colour again, with the next dash, the 33rd also the next marker: no two of
+256 look the same.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import collections, colors
 from matplotlib import figure as mpl
 from matplotlib import lines as mpl_lines
 
 from bn_jax.report.drawing import canvas
-from bn_jax.report.results import conditions, curves
+from bn_jax.report.results import conditions, seeds
 
 # Okabe and Ito's colours, told apart by the colour-blind.
 _COLOURS = (
@@ -24,41 +25,57 @@ _COLOURS = (
 )  # fmt: skip
 _DASHES = ('-', (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')
+# Markers, and those of points that stand alone, as paths of an SVG.
+_SHAPES = {
+  'o': 'M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0',
+  's': 'M-3-3H3V3H-3Z',
+  '^': 'M0-4L4 3H-4Z',
+  'D': 'M0-4L4 0L0 4L-4 0Z',
+  'v': 'M0 4L4-3H-4Z',
+  'P': 'M-1-4H1V-1H4V1H1V4H-1V1H-4V-1H-1Z',
+  'X': 'M-4-2L-2-4L0-2L2-4L4-2L2 0L4 2L2 4L0 2L-2 4L-4 2L-2 0Z',
+  '*': 'M0-5L1-2H5L2 1L3 4L0 2L-3 4L-2 1L-5-2H-1Z',
+  'ring': 'M-6 0a6 6 0 1 0 12 0a6 6 0 1 0-12 0',
+  'cross': 'M-4-4L4 4M-4 4L4-4',
+  'plus': 'M-4 0H4M0-4V4',
+}
+_ROUND = len(_COLOURS) * len(_DASHES)  # of looks; the next has other markers
 _GREY = {'color': '#7F7F7F', 'linewidth': 0.8, 'zorder': 1}
 _MARKED_POINTS = 6  # of a line: enough to follow it, too few to hide it
 _BINS = 500  # of a long line: no fewer than the pixels of an axis
 # Of a legend, in points: the sample of a line with its margins, both edges, and
 # the longest name that is not broken into lines.
 _HANDLE, _EDGES, _WIDEST = 50, 30, 180
-# Ranges that a quantity cannot leave, for `mean`: an interval of few seeds may.
-SHARE = (0.0, 1.0)
-COSINE = (-1.0, 1.0)
-SIZE = (0.0, np.inf)
 _INTERVAL = {'alpha': 0.2, 'linewidth': 0}  # shades of two runs may overlap
-
-Range = tuple[float, float]
-# (index, run), by which it is coloured.
-Indexed = Iterable[tuple[int, curves.Run]]
-
-
-class Mean(NamedTuple):
-  """A curve over steps, the mean of several seeds.
-
-  Attributes:
-    step: [T].
-    mean: [T]; nan where no seed has a finite value.
-    low, high: [T], the ends of its 95 % interval; nan for one seed.
-  """
-
-  step: np.ndarray
-  mean: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
+# In the colour of a run: more would recede further, but be told apart less.
+_GREY_SHARE = 0.45
+_REFERENCE = {'linestyle': (0, (2.5, 1.2)), 'linewidth': 0.9}
+_BESIDE = 60  # points of a legend beside its text: the sample, and margins
 
 
 def colour(index: int) -> str:
   """Returns the colour of the run with this index."""
   return _COLOURS[index % len(_COLOURS)]
+
+
+def look(index: int) -> dict:
+  """Returns colour, dash and marker of a run, in words of SVG."""
+  dash = _style_of(index)['linestyle']
+  marker = _style_of(index)['marker']
+  return {
+    'colour': colour(index),
+    'dash': [] if dash == '-' else list(dash[1]),
+    'marker': marker or '',
+  }
+
+
+def looks() -> dict:
+  """Returns of what looks are made, in words of SVG, for the page's script."""
+  return {
+    'colours': _COLOURS,
+    'dashes': [[] if dash == '-' else dash[1] for dash in _DASHES],
+    'shapes': _SHAPES,
+  }
 
 
 def line(axis, step_T, value_T, index: int, **style) -> None:
@@ -67,20 +84,22 @@ def line(axis, step_T, value_T, index: int, **style) -> None:
   value_T = np.asarray(value_T, float)
   finite_T = np.isfinite(value_T)
   marked_T = _alone(finite_T)
-  if keywords.pop('marker'):
+  marker = keywords.pop('marker')
+  if marker:
     finite = np.flatnonzero(finite_T)
     marked_T[finite[:: max(1, len(finite) // _MARKED_POINTS)]] = True
-  points = _thinned(value_T)
+  points = thinned(value_T)
   axis.plot(np.asarray(step_T)[points], value_T[points], **keywords)
   if marked_T.any():
-    keywords |= {'linestyle': 'none', 'marker': _MARKERS[index % len(_MARKERS)]}
+    marker = marker or _MARKERS[index % len(_MARKERS)]
+    keywords |= {'linestyle': 'none', 'marker': marker}
     axis.plot(np.asarray(step_T)[marked_T], value_T[marked_T], **keywords)
 
 
 def band(axis, step_T, low_T, high_T, index: int, **style) -> None:
   """Fills between two lines, with a bar where a point stands alone."""
   keywords = {'color': colour(index), **style}
-  points = np.union1d(_thinned(low_T), _thinned(high_T))
+  points = np.union1d(thinned(low_T), thinned(high_T))
   axis.fill_between(step_T[points], low_T[points], high_T[points], **keywords)
   alone_T = _alone(np.isfinite(low_T) & np.isfinite(high_T))
   for step, *ends in np.transpose([step_T, low_T, high_T])[alone_T]:
@@ -102,13 +121,6 @@ def thin(axis, x, y, index: int) -> None:
   line(axis, x, y, index, **dotted)
 
 
-def level(axis, x, levels: Sequence[float], index: int) -> None:
-  """Draws a thin line along x at the geometric mean of levels, if any."""
-  if len(levels):
-    height = float(np.exp(np.mean(np.log(levels))))
-    thin(axis, (np.min(x), np.max(x)), (height, height), index)
-
-
 def grey(axis, x, y) -> None:
   """Draws a thin grey line, behind the lines of runs."""
   axis.plot(x, y, **_GREY)
@@ -119,77 +131,55 @@ def across(axis, value: float) -> None:
   axis.axhline(value, linestyle=(0, (4, 3)), **_GREY)
 
 
-def draw_mean(
-  axis,
-  lines: Sequence,
-  index: int,
-  logarithmic: bool = False,
-  within: Range | None = None,
-) -> None:
-  """Draws the mean over seeds, with its 95 % interval if there are several."""
-  if lines:
-    _draw(axis, mean(lines, logarithmic, within), index)
+def seed(axis, x, y, index: int) -> None:
+  """Draws one of few seeds, thin behind their mean."""
+  line(axis, x, y, index, linestyle='-', marker=None, linewidth=0.7, alpha=0.45)
 
 
-def draw_mean_against(axis, lines: Sequence, index: int) -> None:
-  """Draws geometric means over seeds against another x than the step.
+def shade(axis, curve: seeds.Mean, index: int) -> None:
+  """Shades the 95 % interval of a mean, if it has one.
 
-  Lines are (x, y), [E] each; those of another length than the first are left
-  out. Point i of one seed belongs to point i of the others, whose x may differ.
+  The axis ends where lines do: an interval alone never stretches it.
   """
-  # Sizes may be given in any order, and are 0 where the learning rate was.
-  lines = [(np.asarray(x, float), np.asarray(y, float)) for x, y in lines]
-  lines = [(x[order], y[order]) for x, y in lines for order in [np.argsort(x)]]
-  lines = [(x, y) for x, y in lines if len(x) == len(lines[0][0])]
-  if not lines:
+  points = np.union1d(thinned(curve.low), thinned(curve.high))
+  ends = (part[points] for part in (curve.x, curve.low, curve.high))
+  shape = collections.FillBetweenPolyCollection(
+    'x', *ends, color=colour(index), **_INTERVAL
+  )
+  axis.add_collection(shape, autolim=False)
+
+
+def reference(axis, x, low, high, index: int) -> None:
+  """Draws a line or band below ours, in a run's colour mixed with grey.
+
+  The edges of a band lie above ours, which would hide them.
+  """
+  style = {'color': _tint(index), **_REFERENCE}
+  if np.array_equal(low, high):
+    axis.plot(x, low, zorder=1.8, **style)
     return
-  indices = range(len(lines[0][0]))
-  x = mean([(indices, x) for x, _ in lines], logarithmic=True)
-  y = mean([(indices, y) for _, y in lines], logarithmic=True)
-  # A point without a finite x is left out, and its neighbour may stand alone.
-  mean_E = np.where(np.isfinite(x.mean), y.mean, np.nan)
-  _draw(axis, y._replace(step=x.mean, mean=mean_E), index)
+  axis.fill_between(
+    x, low, high, color=style['color'], alpha=0.2, linewidth=0, zorder=0.8
+  )
+  for edge in (low, high):
+    axis.plot(x, edge, zorder=2.5, **style)
 
 
-def shade(axis, curve: Mean, index: int) -> None:
-  """Shades the 95 % interval of a mean, if it has one."""
-  if np.isfinite(curve.low).any():
-    band(axis, curve.step, curve.low, curve.high, index, **_INTERVAL)
+def reference_legend(drawing: mpl.Figure, text: str) -> None:
+  """Says once, above all axes, what such lines are; the drawing grows."""
+  box = drawing.legend(
+    [mpl_lines.Line2D([], [], color=_GREY['color'], **_REFERENCE)],
+    [canvas.wrapped(text, 72 * drawing.get_figwidth() - _BESIDE)],
+    loc='outside upper center',
+  )
+  canvas.grow(drawing, box)
 
 
-def mean(
-  lines: Sequence, logarithmic: bool = False, within: Range | None = None
-) -> Mean:
-  """Returns the mean over seeds, at every step that one of them has.
-
-  It is over the finite values at the step: a seed that has diverged takes no
-  part from then on.
-
-  Args:
-    lines: (steps, values) of each seed, at least one.
-    logarithmic: the geometric mean instead, and the interval of the
-      logarithms, for logarithmic axes; only positive values take part.
-    within: what the quantity cannot leave; the interval ends there.
-  """
-  values_at = {}
-  for steps, values in lines:
-    if logarithmic:
-      values = np.log(np.where(np.asarray(values) > 0, values, np.nan))
-    for step, value in zip(steps, values):
-      values_at.setdefault(int(step), []).append(value)
-  pairs = [
-    curves.mean_and_interval(finite)
-    if (finite := [value for value in values_at[step] if np.isfinite(value)])
-    else (np.nan, np.nan)
-    for step in sorted(values_at)
-  ]
-  mean_T, half_T = np.array(pairs).reshape(-1, 2).T
-  ends = mean_T, mean_T - half_T, mean_T + half_T
-  ends = map(np.exp, ends) if logarithmic else ends
-  if within is not None:
-    mean_T, *interval = ends
-    ends = mean_T, *(np.clip(end, *within) for end in interval)
-  return Mean(np.array(sorted(values_at)), *ends)
+def _tint(index: int) -> tuple[float, ...]:
+  of_index, grey = (
+    np.array(colors.to_rgb(shade)) for shade in (colour(index), _GREY['color'])
+  )
+  return tuple((1 - _GREY_SHARE) * of_index + _GREY_SHARE * grey)
 
 
 def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
@@ -210,24 +200,11 @@ def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
   canvas.grow(drawing, box)
 
 
-def legend_of(drawing: mpl.Figure, indexed: Indexed) -> None:
-  """Draws the `legend` of runs, by their names."""
-  legend(drawing, [(index, run.name) for index, run in indexed])
-
-
-def divergences(axis, indexed: Indexed) -> None:
-  """Marks the steps where seeds diverged, with one label for close ones.
+def divergences(axis, ends: Sequence[tuple[int, int]]) -> None:
+  """Marks (step, index) where seeds diverged, with one label for close ones.
 
   To be called when all else is drawn.
   """
-  ends = sorted(
-    {
-      (seed.manifest['step'], index)
-      for index, run in indexed
-      for seed in run.seeds
-      if seed.manifest['status'] == 'diverged'
-    }
-  )
   for step, index in ends:
     axis.axvline(step, color=colour(index), linestyle=':')
   low, high = axis.get_xlim()
@@ -239,11 +216,6 @@ def divergences(axis, indexed: Indexed) -> None:
       xycoords=('data', 'axes fraction'), rotation=90, va='center',
       ha='right' if has_room else 'left', fontsize=8,
     )  # fmt: skip
-
-
-def _draw(axis, curve: Mean, index: int) -> None:
-  line(axis, curve.step, curve.mean, index)
-  shade(axis, curve, index)
 
 
 def _close(steps: Sequence[int], axis) -> list[list[int]]:
@@ -262,28 +234,30 @@ def _close(steps: Sequence[int], axis) -> list[list[int]]:
 
 def _style_of(index: int) -> dict:
   """Returns colour, dash and marker of a run, as Matplotlib's keywords."""
-  marker = index % len(_MARKERS)
+  marker = (index + index // _ROUND) % len(_MARKERS)
   return {
     'color': colour(index),
     'linestyle': _DASHES[(index + index // len(_COLOURS)) % len(_DASHES)],
-    'marker': _MARKERS[marker] if marker >= len(_DASHES) else None,
+    'marker': _MARKERS[marker]
+    if index >= _ROUND or marker >= len(_DASHES)
+    else None,
   }
 
 
-def _thinned(value_T: np.ndarray) -> np.ndarray:
+def thinned(value_T: np.ndarray, bins: int = _BINS) -> np.ndarray:
   """Returns the indices of the points to draw of a line: of a short one, all.
 
-  Of a long one the lowest and the highest value of each of `_BINS` equal parts,
+  Of a long one the lowest and the highest value of each of `bins` equal parts,
   both ends, and both sides of where values begin or cease to be finite: on a
   screen it is the same line.
   """
   count = len(value_T)
-  if count <= 2 * _BINS:
+  if count <= 2 * bins:
     return np.arange(count)
   finite_T = np.isfinite(value_T)
   breaks = np.flatnonzero(finite_T[1:] != finite_T[:-1])
   parts = [[0, count - 1], breaks, breaks + 1]
-  for part in np.array_split(np.flatnonzero(finite_T), _BINS):
+  for part in np.array_split(np.flatnonzero(finite_T), bins):
     if len(part):
       values = value_T[part]
       parts.append([part[values.argmin()], part[values.argmax()]])

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from bn_jax.report.drawing import canvas
+from bn_jax.report.drawing import record
 from bn_jax.report.figures import (
-  accuracy,
   activations,
   along,
   batch_sharpness,
@@ -22,12 +21,13 @@ from bn_jax.report.figures import (
   spectrum,
   surface,
   trace,
+  training,
   unit,
   weights,
 )
 from bn_jax.report.results import curves, looks
 
-_OF_ALL_RUNS = (accuracy.figure, accuracy.loss, rates.figure)
+_OF_ALL_RUNS = (training.figure, rates.figure)
 # Of each entry of a measure; other measures get a generic figure.
 _OF_A_MEASURE = {
   landscape.MEASURE: (landscape.figure, distance.figure, along.figure),
@@ -58,7 +58,7 @@ def unknown(runs: Sequence[curves.Run]) -> tuple[str, ...]:
   return tuple(sorted(looks.measures(runs) - with_figures))
 
 
-def every(runs: Sequence[curves.Run]) -> list[canvas.Figure]:
+def every(runs: Sequence[curves.Run]) -> list[record.Figure]:
   """Returns the figures that these runs have, each with its own name."""
   figures, names = [], set()
   for figure in filter(None, _every(runs)):
@@ -72,7 +72,7 @@ def every(runs: Sequence[curves.Run]) -> list[canvas.Figure]:
   return figures
 
 
-def _every(runs: Sequence[curves.Run]) -> Iterator[canvas.Figure | None]:
+def _every(runs: Sequence[curves.Run]) -> Iterator[record.Figure | None]:
   yield from (figure(runs) for figure in _OF_ALL_RUNS)
   for measure, figures in _OF_A_MEASURE.items():
     for name in looks.names(runs, measure):

@@ -8,18 +8,15 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from matplotlib import figure as mpl
 
 from bn_jax import distributions
-from bn_jax.report.drawing import by_layer, canvas, strokes
+from bn_jax.report.drawing import by_layer, record
 from bn_jax.report.results import curves, looks, reductions
 from bn_jax.storage import records
 
 MEASURE = 'activations'
 _TIMES = 8  # histograms of a panel at most: more would hide each other
 _BINS = 90  # of each: a panel of 2.7 inches shows no more
-# Of each, in distances between two: neighbours overlap, so that moves show.
-_HEIGHT = 1.6
 # Quantiles at which the x axis ends: to show the tails of one histogram whole
 # would make the others as narrow as lines.
 _X_RANGE = np.array([0.005, 0.995])
@@ -47,34 +44,13 @@ _ROWS = (
 
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws histograms over training, a column a run, a row a layer."""
   entry = measured(runs, name)
   if entry is None:
     return None
-  layers, name = _layers(entry), entry.name
-
-  def draw(narrow: bool) -> mpl.Figure:
-    size = len(layers), len(entry.indexed)
-    drawing, axes = canvas.panels(*size, narrow, shared=False)
-    counts = [
-      len(_evenly(run, name, layer)) for run in entry.runs for layer in layers
-    ]
-    for row, layer in enumerate(layers):
-      limits = _limits(entry, layer)
-      for column, (index, run) in enumerate(entry.indexed):
-        axis = axes[row, column]
-        _draw_ridges(axis, _evenly(run, name, layer), layer, limits, index)
-        # A margin below, and above room for the uppermost histogram.
-        axis.set_ylim(-0.2, max(counts) + 0.9)
-        if row == 0:
-          canvas.label_top(axis, run.name, _ending(first_seed(run, name)))
-        canvas.label_left(axis, f'{layer}: step')
-        axis.set_xlabel('Activation' if row == len(layers) - 1 else '')
-        axis.set_xlim(*limits)
-    return drawing
-
-  return canvas.Figure(
+  layers = _layers(entry)
+  return record.Figure(
     name=f'activations{entry.suffix}',
     title=f'Distributions of activations{entry.note}',
     caption='Histograms of the inputs to the nonlinearity of a layer, over all '
@@ -82,18 +58,16 @@ def figure(
     'bottom. Panels of a row share their x axis, in the units of the '
     'activations; each histogram is scaled to its own maximum.'
     f'{_one_seed(entry)} {looks.circumstances(entry)}',
-    alt='Histograms of activations over training, one column a run, one row a '
-    f'layer ({", ".join(layers)}). The middle 70 % of {layers[-1]} at the last '
-    'measurement: '
-    + '; '.join(_middle(run, name, layers[-1]) for run in entry.runs),
-    draw=draw,
-    table=_table(entry, layers),
+    rows=tuple(_row(entry, layer) for layer in layers),
+    keys=record.keys_of(entry.indexed),
+    shares=False,
+    undrawn=tuple(_moments_of(entry, layer) for layer in layers),
   )
 
 
 def drift(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws how far moments of activations move, a column a layer."""
   entry = measured(runs, name)
   if entry is None or looks.once(entry):
@@ -102,7 +76,8 @@ def drift(
   # Between two looks there is one change.
   is_single = max(len(looks.steps_of(s, entry.name)) for s in entry.seeds) == 2
   axes = 'Logarithmic vertical axes, the same in all columns. '
-  return canvas.Figure(
+  panels = by_layer.panels(entry, layers, _ROWS)
+  return record.Figure(
     name=f'drift{entry.suffix}',
     title=f'Drift of activations{entry.note}',
     caption='How far the inputs to a nonlinearity move from one measurement to '
@@ -112,14 +87,9 @@ def drift(
     'far mean and variance are from those of the first measurement. In the '
     'units of the activations (variances: squared). '
     f'{looks.told(entry) if is_single else axes}{looks.circumstances(entry)}',
-    alt='Change of mean and variance of activations, and distance between '
-    f'histograms, over training, one column a layer ({", ".join(layers)}). '
-    'Median change of the mean from one measurement to the next, '
-    f'{layers[-1]}: ' + by_layer.medians(entry, layers[-1], _ROWS[0]),
-    draw=None
-    if is_single
-    else lambda narrow: by_layer.drawing(entry, layers, _ROWS, narrow),
-    table=by_layer.table(entry, layers, _ROWS),
+    rows=() if is_single else panels,
+    keys=record.keys_of(entry.indexed),
+    undrawn=sum(panels, ()) if is_single else (),
     # The one before is the first: the other rows are the same numbers.
     numbers=by_layer.numbers(entry, layers, _ROWS[:3]) if is_single else (),
   )
@@ -164,42 +134,50 @@ def _ending(seed: curves.Seed) -> str:
   return f'diverged at {seed.manifest["step"]}' if diverged else ''
 
 
-def _evenly(run: curves.Run, name: str, layer: str) -> list[records.Record]:
-  """Returns at most `_TIMES` looks, evenly spaced, with the first and last."""
-  looks_T = looks.activations(first_seed(run, name), name, layer)
-  count = min(len(looks_T), _TIMES)
-  indices = np.linspace(0, len(looks_T) - 1, count).round().astype(int)
-  return [looks_T[index] for index in indices]
+def _looks_of(run: curves.Run, name: str, layer: str) -> list[records.Record]:
+  """Returns the looks of the first seed, as many as a slider has at most."""
+  every = looks.activations(first_seed(run, name), name, layer)
+  return [every[place] for place in looks.evenly(len(every), record.FRAMES)]
 
 
-def _limits(entry, layer: str) -> tuple[float, float]:
-  """Returns the range of the values of every histogram that is drawn."""
+def _row(entry: looks.Entry, layer: str) -> tuple[record.Panel | None, ...]:
+  """Returns the histograms of a layer, a panel a run; None without any."""
+  of_runs = [_looks_of(run, entry.name, layer) for run in entry.runs]
+  most = min(_TIMES, max(map(len, of_runs)))
+  value, grid = f'{layer}/histogram', _grid(of_runs, layer)
+  # A margin below, and above room for the uppermost histogram.
+  limits = (-0.2, most + 0.9)
+  return tuple(
+    record.Panel(
+      record.Axis('Activation', 'activation'),
+      record.Axis(f'{layer}: step', 'look', limits=limits, fixed=True),
+      (
+        record.Ridges(
+          index, 'density', first_seed(run, entry.name).seed, grid,
+          [look.step for look in every],
+          np.array([_density(look.values[value], grid) for look in every]),
+          looks.evenly(len(every), _TIMES),
+        ),
+      ),
+      title=run.name, note=_ending(first_seed(run, entry.name)),
+      run=run.name, about=layer,
+    )
+    if every else None
+    for (index, run), every in zip(entry.indexed, of_runs)
+  )  # fmt: skip
+
+
+def _grid(
+  of_runs: Sequence[Sequence[records.Record]], layer: str
+) -> np.ndarray:
+  """Returns edges that hold the values of every histogram, [B + 1]."""
   ends = [(-1e-3, 1e-3)]  # at least: activations that are all 0 have no width
-  for run in entry.runs:
-    for look in _evenly(run, entry.name, layer):
+  for every in of_runs:
+    for look in every:
       counts = look.values[f'{layer}/histogram']
       ends.append(distributions.quantiles(counts, _X_RANGE))
   low, high = np.array(ends).T
-  return float(np.nanmin(low)), float(np.nanmax(high))
-
-
-def _draw_ridges(axis, ridges, layer, limits, index) -> None:
-  grid = np.linspace(*limits, _BINS + 1)
-  middles = (grid[1:] + grid[:-1]) / 2
-  heights = [
-    _density(look.values[f'{layer}/histogram'], grid) for look in ridges
-  ]
-  colour = strokes.colour(index)
-  for row in reversed(range(len(ridges))):
-    # Each to its own maximum: one of a single bin would dwarf the others.
-    scale = _HEIGHT / max(np.max(heights[row]), 1e-12)
-    axis.fill_between(
-      middles, row, row + scale * heights[row],
-      facecolor=(colour, 0.35), edgecolor=colour, linewidth=0.6,
-    )  # fmt: skip
-  ticks = list(range(0, len(ridges), max(1, len(ridges) // 4)))
-  axis.set_yticks(ticks, [str(ridges[tick].step) for tick in ticks])
-  axis.grid(axis='y', visible=False)
+  return np.linspace(np.nanmin(low), np.nanmax(high), _BINS + 1)
 
 
 def _density(histogram: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -208,27 +186,36 @@ def _density(histogram: np.ndarray, grid: np.ndarray) -> np.ndarray:
   return np.diff(np.interp(grid, distributions.EDGES, below)) / np.diff(grid)
 
 
-def _middle(run, name, layer) -> str:
-  ridges = _evenly(run, name, layer)
-  if not ridges:
-    return f'{run.name} was not measured'
-  counts = ridges[-1].values[f'{layer}/histogram']
-  low, high = distributions.quantiles(counts, np.array([0.15, 0.85]))
-  return f'{run.name} from {low:.3g} to {high:.3g}'
-
-
-def _table(entry, layers):
+def _moments_of(entry: looks.Entry, layer: str) -> record.Panel:
+  """Returns moments and percentiles over steps, of all seeds, for the table."""
   levels = np.array(reductions.PERCENTILES)
+  names = ('mean', 'variance', *(f'q{100 * level:.0f}' for level in levels))
 
-  def rows(seed: curves.Seed) -> Iterator[Sequence]:
-    for layer in layers:
-      for look in looks.activations(seed, entry.name, layer):
-        mean_C, var_C = (look.values[f'{layer}/{m}'] for m in ('mean', 'var'))
-        histogram = look.values[f'{layer}/histogram']
-        quantiles = distributions.quantiles(histogram, levels)
-        pooled = var_C.mean() + mean_C.var()
-        numbers = canvas.digits((mean_C.mean(), pooled, *quantiles))
-        yield look.step, layer, *numbers
+  def of(seed: curves.Seed) -> tuple[np.ndarray, np.ndarray]:
+    every = looks.activations(seed, entry.name, layer)
+    numbers = [
+      (mean_C.mean(), var_C.mean() + mean_C.var(), *quantiles)
+      for look in every
+      for mean_C, var_C in [
+        [look.values[f'{layer}/{m}'] for m in ('mean', 'var')]
+      ]
+      for quantiles in [
+        distributions.quantiles(look.values[f'{layer}/histogram'], levels)
+      ]
+    ]
+    return np.array([look.step for look in every]), np.transpose(numbers)
 
-  columns = ('layer', 'mean', 'variance', 'q15', 'q50', 'q85')
-  return canvas.table(entry.runs, columns, rows)
+  def marks() -> Iterator[record.Lines]:
+    for index, run in entry.indexed:
+      numbers_of = [(seed.seed, *of(seed)) for seed in run.seeds]
+      for place, name in enumerate(names):
+        every = tuple(
+          record.Curve(seed, step_T, numbers[place])
+          for seed, step_T, numbers in numbers_of
+          if len(step_T)
+        )
+        if every:
+          yield record.Lines(index, name, every, 'hidden')
+
+  axis = record.Axis('Activation', 'moment')
+  return record.Panel(record.STEPS, axis, tuple(marks()), about=layer)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from bn_jax.report.drawing import by_layer, canvas, overlay
-from bn_jax.report.results import curves, looks
+from bn_jax.report.drawing import by_layer, overlay, record
+from bn_jax.report.results import curves, looks, seeds
 
 MEASURE = 'covariate_shift'
 _ROWS = (
@@ -16,6 +16,7 @@ _ROWS = (
     logarithmic=False,
     mark=1.0,
     limits=(-1.05, 1.05),
+    within=seeds.COSINE,
   ),
 )
 _AXES = 'Distances on logarithmic axes; the same axes in all columns. '
@@ -23,7 +24,7 @@ _AXES = 'Distances on logarithmic axes; the same axes in all columns. '
 
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws how a layer's gradient moves with the layers before it."""
   entry = looks.of(runs, MEASURE, name)
   layers = [] if entry is None else looks.layers(entry, 'l2')
@@ -32,7 +33,8 @@ def figure(
   once = looks.once(entry)
   matches_of = {} if once else _matches_of(entry, layers)
   matches = [match for panel in matches_of.values() for match in panel]
-  return canvas.Figure(
+  panels = by_layer.panels(entry, layers, _ROWS, matches_of)
+  return record.Figure(
     name=f'covariate-shift{entry.suffix}',
     title=f'Internal covariate shift{entry.note}',
     caption='Definition 2.1 of Santurkar et al. (2018): G is the gradient of '
@@ -43,18 +45,11 @@ def figure(
     'The loss is without the weight penalty. '
     f'{looks.told(entry) if once else _AXES}{looks.circumstances(entry)}'
     + overlay.sentence(matches, _stand(entry, layers)),
-    alt="Distance, relative distance and cosine of a layer's gradients before "
-    'and after the step of the layers before it, over training, one column a '
-    f'layer ({", ".join(layers)}). Median cosine of {layers[-1]}: '
-    + by_layer.medians(entry, layers[-1], _ROWS[2])
-    + overlay.words(matches),
-    draw=None
-    if once
-    else lambda narrow: by_layer.drawing(
-      entry, layers, _ROWS, narrow, matches_of
-    ),
-    table=by_layer.table(entry, layers, _ROWS),
+    rows=() if once else panels,
+    keys=record.keys_of(entry.indexed),
+    undrawn=sum(panels, ()) if once else (),
     numbers=by_layer.numbers(entry, layers, _ROWS) if once else (),
+    reference=overlay.told(matches),
   )
 
 

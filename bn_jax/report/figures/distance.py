@@ -7,19 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import cm, collections, colormaps, colors
-from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import canvas, strokes
+from bn_jax.report.drawing import canvas, record
 from bn_jax.report.results import curves, looks
 
 MEASURE = 'along_gradient'
 _LINES = 50  # of a panel: as many as in the paper
-_CHANGE = colormaps['viridis']
-# Without its light end: a yellow line on white cannot be seen.
-_STEP = colors.LinearSegmentedColormap.from_list(
-  'step', colormaps['plasma'](np.linspace(0, 0.85, 64))
-)
 
 
 class Map(NamedTuple):
@@ -38,7 +31,7 @@ class Map(NamedTuple):
 
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws gradient change by training step and step size, a column a run.
 
   None where no run has looked twice.
@@ -48,7 +41,8 @@ def figure(
   maps = [raw_curves(run, entry.name) for run in of_runs]
   if not any(len(run_map.step) > 1 for run_map in maps):
     return None
-  return canvas.Figure(
+  axes = _axes(maps)
+  return record.Figure(
     name=f'distance{entry.suffix}',
     title=f'Gradient change by step size{entry.note}',
     caption='The gradient change of the figure before, at each point of its '
@@ -57,11 +51,16 @@ def figure(
     f'(at most {_LINES}, evenly spaced), as in Figure 11 of Santurkar et al. '
     '(2018): the steeper, the less g predicts. All scales but that of training '
     'steps are logarithmic, and the same in all columns.',
-    alt='Gradient change as a map over step and step size, and as lines '
-    'against the step size, one column a run. Medians over training: '
-    + '; '.join(map(_words, entry.runs, maps)),
-    draw=lambda narrow: _drawn(entry, maps, narrow),
-    table=_table(entry),
+    rows=tuple(
+      zip(
+        *(
+          _panels(indexed, run_map, axes, entry.name)
+          for indexed, run_map in zip(entry.indexed, maps)
+        )
+      )
+    ),
+    keys=record.keys_of(entry.indexed),
+    shares=False,
   )
 
 
@@ -103,45 +102,64 @@ def _geometric(pairs: Sequence[np.ndarray]) -> np.ndarray | None:
   """Returns the geometric mean of pairs [2, E] over numbers above 0."""
   if not pairs:
     return None
-  with np.errstate(divide='ignore', invalid='ignore'):
-    logs = np.log(np.array(pairs))
-  finite = np.isfinite(logs)
-  total = np.where(finite, logs, 0).sum(axis=0)
-  count = finite.sum(axis=0)
-  return np.where(count > 0, np.exp(total / np.maximum(count, 1)), np.nan)
+  values = np.array(pairs)
+  logs = np.log(np.where(values > 0, values, np.nan))
+  means, _ = curves.means_and_intervals(logs.reshape(len(pairs), -1))
+  return np.exp(means).reshape(values.shape[1:])
 
 
-def _drawn(entry, maps, narrow) -> mpl.Figure:
-  drawing, axes = canvas.panels(2, len(maps), narrow, shared=False)
-  change = colors.LogNorm(*_range([run_map.change for run_map in maps]))
-  step = colors.Normalize(*_ends([run_map.step for run_map in maps]))
-  for column, (run_map, indexed) in enumerate(zip(maps, entry.indexed)):
-    above, below = axes[:, column]
-    canvas.label_top(above, indexed[1].name)
-    _draw_map(above, run_map, change)
-    strokes.divergences(above, [indexed])
-    _draw_lines(below, run_map, step)
-    above.set_xlabel('Training step')
-    canvas.label_left(above, 'Step size e')
-    below.set_xlabel('Step size e')
-    canvas.label_left(below, 'Gradient change')
-  _scale(axes, maps, canvas.ticks_below(narrow))
-  for norm, colormap, side, label in (
-    (change, _CHANGE, 'top', 'Gradient change'),
-    (step, _STEP, 'bottom', 'Training step'),
-  ):
-    bar = drawing.colorbar(
-      cm.ScalarMappable(norm, colormap),
-      ax=list(axes.flat), location=side, label=label, aspect=40, shrink=0.7,
-    )  # fmt: skip
-    bar.outline.set_visible(False)
-    if norm is change:
-      canvas.label_logarithmically(bar.ax, 'x', 3 if narrow else 5)
-  return drawing
+class _Axes(NamedTuple):
+  """Axes and scales, the same in all columns."""
+
+  steps: record.Axis
+  cells: record.Axis
+  sizes: record.Axis
+  changes: record.Axis
+  change: record.Scale
+  step: record.Scale
 
 
-def _draw_map(axis, run_map: Map, norm) -> None:
-  """Draws a cell a look and step size, looks of equal sizes in one mesh."""
+def _axes(maps: Sequence[Map]) -> _Axes:
+  steps = [_step_edges(run_map) for run_map in maps if len(run_map.step)]
+  cells = [_cells(size_E) for run_map in maps for size_E in run_map.size]
+  changes = _range([run_map.change for run_map in maps])
+  sizes = _range([run_map.size for run_map in maps])
+  looks_of_maps = _ends([run_map.step for run_map in maps])
+  size = record.Axis('Step size e', 'step_size', True, fixed=True)
+  return _Axes(
+    record.STEPS._replace(limits=_ends(steps), fixed=True),
+    size._replace(limits=_range(cells)),
+    size._replace(limits=_wider(sizes)),
+    record.Axis(
+      'Gradient change', 'gradient_change', True, limits=_wider(changes),
+      fixed=True,
+    ),
+    record.Scale('Gradient change', *changes, True),
+    record.Scale('Training step', *looks_of_maps, colours='plasma'),
+  )  # fmt: skip
+
+
+def _panels(
+  indexed: tuple[int, curves.Run], run_map: Map, axes: _Axes, name: str
+) -> tuple[record.Panel, record.Panel]:
+  """Returns the map and the lines of a run."""
+  index, run = indexed
+  seed = run.seeds[0].seed if len(run.seeds) == 1 else 'mean'
+  return (
+    record.Panel(
+      axes.steps, axes.cells, tuple(_meshes(run_map, axes.change, seed)),
+      title=run.name, run=run.name,
+    ),
+    record.Panel(
+      axes.sizes, axes.changes,
+      (_fan(run_map, axes.step), *_recorded(index, run, name)),
+      title=run.name, run=run.name,
+    ),
+  )  # fmt: skip
+
+
+def _meshes(run_map: Map, scale: record.Scale, seed) -> Iterator[record.Cells]:
+  """Yields a cell a look and step size, looks of equal sizes together."""
   step, size, change = run_map
   edges = _step_edges(run_map)
   finite_T = np.all(np.isfinite(size), axis=1)
@@ -150,44 +168,45 @@ def _draw_map(axis, run_map: Map, norm) -> None:
     if t < len(step) and np.array_equal(size[t], size[first]):
       continue
     if finite_T[first]:
-      axis.pcolormesh(
-        edges[first : t + 1],
-        _cells(size[first]),
-        change[first:t].T,
-        norm=norm, cmap=_CHANGE, rasterized=True,
+      yield record.Cells(
+        'gradient_change', edges[first : t + 1], _cells(size[first]),
+        change[first:t].T, scale, seed=seed, at_x=step[first:t],
+        at_y=size[first],
       )  # fmt: skip
     first = t
-  axis.grid(visible=False)
 
 
-def _draw_lines(axis, run_map: Map, norm) -> None:
-  step, size, change = run_map
-  rows = np.unique(
-    np.linspace(0, len(step) - 1, min(len(step), _LINES)).round()
-  ).astype(int)
-  lines = collections.LineCollection(
-    [np.stack([size[t], change[t]], axis=1) for t in rows],
-    array=step[rows],
-    norm=norm, cmap=_STEP, linewidths=0.9,
+def _fan(run_map: Map, scale: record.Scale) -> record.Fan:
+  rows = looks.evenly(len(run_map.step), _LINES)
+  return record.Fan(
+    'gradient_change', run_map.size[rows], run_map.change[rows],
+    run_map.step[rows], scale,
   )  # fmt: skip
-  axis.add_collection(lines)
-  axis.autoscale_view()
 
 
-def _scale(axes, maps, count: int) -> None:
-  """Sets the same limits and ticks in all columns."""
-  steps = [_step_edges(run_map) for run_map in maps if len(run_map.step)]
-  cells = [_cells(size_E) for run_map in maps for size_E in run_map.size]
-  sizes = _wider(_range([run_map.size for run_map in maps]))
-  changes = _wider(_range([run_map.change for run_map in maps]))
-  for above, below in axes.T:
-    above.set_xlim(*_ends(steps))
-    above.set_ylim(*_range(cells))
-    below.set_xlim(*sizes)
-    below.set_ylim(*changes)
-    canvas.label_logarithmically(above, 'y')
-    canvas.label_logarithmically(below, 'x', count)
-    canvas.label_logarithmically(below, 'y')
+def _recorded(index: int, run: curves.Run, name: str) -> Iterator[record.Lines]:
+  """Yields what each seed has, for the table: of one it has the map.
+
+  The distance e |d| follows from beta = change / (e |d|).
+  """
+  for quantity in ('distance', 'gradient_change')[: min(2, len(run.seeds))]:
+    every = tuple(
+      record.Curve(seed.seed, size_E, value_E, step=int(step))
+      for seed in run.seeds
+      if curves.recorded(seed, name, 'gradient_change')
+      for step, size_E, value_E in _of_looks(seed.series[name], quantity)
+    )
+    if every:
+      yield record.Lines(index, quantity, every, 'hidden')
+
+
+def _of_looks(series: curves.Series, quantity: str) -> Iterator[tuple]:
+  """Yields (step, sizes [E], values [E]) of each look."""
+  value_TE = series.values['gradient_change']
+  if quantity == 'distance':
+    with np.errstate(divide='ignore', invalid='ignore'):
+      value_TE = value_TE / series.values['beta']
+  yield from zip(series.step, series.values['step_size'], value_TE)
 
 
 def _step_edges(run_map: Map) -> np.ndarray:
@@ -217,38 +236,3 @@ def _range(parts: Sequence[np.ndarray]) -> tuple[float, float]:
 def _ends(parts: Sequence[np.ndarray]) -> tuple[float, float]:
   values = np.concatenate(list(parts))
   return float(values.min()), float(values.max())
-
-
-def _words(run, run_map: Map) -> str:
-  finite_TE = np.isfinite(run_map.size) & np.isfinite(run_map.change)
-  rows = finite_TE.all(axis=1)
-  if not rows.any():
-    return f'{run.name} has none'
-  change = np.median(run_map.change[rows], axis=0)
-  size = np.median(run_map.size[rows], axis=0)
-  return (
-    f'{run.name} from {change[0]:.3g} at {size[0]:.3g} to {change[-1]:.3g} at '
-    f'{size[-1]:.3g}'
-  )
-
-
-def _table(entry):
-  """Returns all that was recorded.
-
-  The distance e |d| follows from beta = change / (e |d|).
-  """
-
-  def rows(seed: curves.Seed) -> Iterator[Sequence]:
-    if not curves.recorded(seed, entry.name, 'gradient_change'):
-      return
-    series = seed.series[entry.name]
-    size_TE, change_TE, beta_TE = (
-      series.values[name] for name in ('step_size', 'gradient_change', 'beta')
-    )
-    with np.errstate(divide='ignore', invalid='ignore'):
-      distance_TE = change_TE / beta_TE
-    for step, *points in zip(series.step, size_TE, distance_TE, change_TE):
-      yield from ((step, *canvas.digits(point)) for point in zip(*points))
-
-  columns = ('step_size', 'distance', 'gradient_change')
-  return canvas.table(entry.runs, columns, rows)

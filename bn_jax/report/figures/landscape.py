@@ -3,14 +3,19 @@
 Words the direction also for `along`, the other figure of this measure.
 """
 
-import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import canvas, overlay, strokes
-from bn_jax.report.results import beta, conditions, curves, looks, optimizers
+from bn_jax.report.drawing import overlay, record
+from bn_jax.report.results import (
+  beta,
+  conditions,
+  curves,
+  looks,
+  optimizers,
+  seeds,
+)
 
 MEASURE = 'along_gradient'
 _ROWS = (
@@ -44,7 +49,7 @@ _LEVELS = {
 
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws Figure 4 of Santurkar et al. (2018), one column a run.
 
   None for one look, which has no band over steps: see `along`.
@@ -54,37 +59,38 @@ def figure(
     return None
   matches_of = _matches_of(entry)
   matches = [match for panel in matches_of.values() for match in panel]
-  in_nats = not any(curves.is_regression(run) for run in entry.runs)
-
-  def draw(narrow: bool) -> mpl.Figure:
-    drawing, axes = canvas.panels(len(_ROWS), len(entry.indexed), narrow)
-    for column, (index, run) in enumerate(entry.indexed):
-      canvas.label_top(axes[0, column], run.name)
-      for row, (quantity, label) in enumerate(_ROWS):
-        axis = axes[row, column]
-        overlay.draw(axis, matches_of[index, quantity])
-        _draw(axis, run, index, entry.name, quantity)
-        unit = ' (nats)' if quantity == 'loss' and in_nats else ''
-        canvas.label_left(axis, label + unit)
-        canvas.label_steps(axis, row == len(_ROWS) - 1)
-    for row in range(len(_ROWS)):
-      canvas.scale_logarithmically(axes[row, 0])
-      for axis, indexed_run in zip(axes[row], entry.indexed):
-        strokes.divergences(axis, [indexed_run])
-    overlay.legend(drawing, matches)
-    return drawing
-
-  return canvas.Figure(
+  return record.Figure(
     name=f'landscape{entry.suffix}',
     title=f'Loss landscape {direction(entry)}{entry.note}',
     caption=_caption(entry) + overlay.sentence(matches, *_levels(entry)),
-    alt='Loss band, gradient-change band and effective beta over steps, one '
-    'column a run: '
-    + '; '.join(_words(run, entry.name) for run in entry.runs)
-    + overlay.words(matches),
-    draw=draw,
-    table=_table(entry),
+    rows=tuple(
+      tuple(
+        record.Panel(
+          record.STEPS,
+          axis,
+          (
+            *_lines(index, run, entry.name, axis.name),
+            *overlay.references(matches_of[index, axis.name], axis.name),
+          ),
+          title=run.name,
+          run=run.name,
+        )
+        for index, run in entry.indexed
+      )
+      for axis in _axes(entry)
+    ),
+    keys=record.keys_of(entry.indexed),
+    reference=overlay.told(matches),
   )
+
+
+def _axes(entry) -> list[record.Axis]:
+  in_nats = not any(curves.is_regression(run) for run in entry.runs)
+  units = {name: '' for name, _ in _ROWS} | {'loss': ' (nats)' * in_nats}
+  return [
+    record.Axis(label + units[name], name, True, seeds.SIZE)
+    for name, label in _ROWS
+  ]
 
 
 def direction(entry: looks.Entry) -> str:
@@ -164,61 +170,70 @@ def _levels(entry) -> list[str]:
   return [words for network, words in _LEVELS.items() if network in networks]
 
 
-def _draw(axis, run, index, name, quantity) -> None:
-  """Draws a band; or beta, with 1 / (smallest e) and beta_0."""
-  series = [
-    seed.series[name]
-    for seed in run.seeds
-    if curves.recorded(seed, name, quantity)
-  ]
-  if not series:
-    return
-  if quantity != 'beta':
-    _draw_band(axis, series, index, quantity)
-    return
-  strokes.draw_mean(axis, _edges(series, 'beta', 1), index, logarithmic=True)
-  inverse_steps = [
-    (steps, 1 / np.where(smallest_T > 0, smallest_T, np.nan))
-    for steps, smallest_T in _edges(series, 'step_size', 0)
-  ]
-  inverse_step = strokes.mean(inverse_steps, logarithmic=True)
-  strokes.grey(axis, inverse_step.step, inverse_step.mean)
-  at_0 = [(s.step, s.values['beta_0']) for s in series if 'beta_0' in s.values]
-  if at_0:
-    limit = strokes.mean(at_0, logarithmic=True)
-    strokes.thin(axis, limit.step, limit.mean, index)
+def _band(index, run, name, quantity) -> Iterator[record.Lines]:
+  """Yields the band over the step sizes, and the loss of training in its own.
+
+  The sizes, of which the first and the last stand in the table, are hidden.
+  """
+  yield from record.lines(index, quantity, run, _reader(name, quantity))
+  if quantity == 'loss':
+    yield from record.lines(
+      index, 'training_objective', run, _objective, style='further'
+    )
+    read = _reader(name, 'step_size')
+    yield from record.lines(index, 'step_size', run, read, style='hidden')
 
 
-def _draw_band(axis, series, index, quantity) -> None:
-  """Fills from the mean lower edge to the mean upper one, with intervals."""
-  low, high = (
-    strokes.mean(_edges(series, quantity, end), logarithmic=True)
-    for end in (0, 1)
-  )
-  strokes.band(
-    axis, low.step, low.mean, high.mean, index, alpha=0.6, linewidth=0.4
-  )
-  for edge in (low, high):
-    strokes.shade(axis, edge, index)
+def _beta(index, run, name, _) -> Iterator[record.Lines]:
+  """Yields beta, 1 / (smallest e), and the limit of beta as e goes to 0."""
+  of_beta, of_sizes = (_reader(name, key) for key in ('beta', 'step_size'))
+
+  def largest(seed):
+    numbers = of_beta(seed)
+    return numbers and (numbers[0], numbers[2])
+
+  def inverse(seed):
+    numbers = of_sizes(seed)
+    if numbers is None:
+      return None
+    step_T, smallest_T, _ = numbers
+    return step_T, 1 / np.where(smallest_T > 0, smallest_T, np.nan)
+
+  yield from record.lines(index, 'beta', run, largest)
+  yield from record.lines(None, 'inverse_of_smallest_step', run, inverse)
+  yield from record.lines(index, 'beta_0', run, _at_0(name), style='thin')
 
 
-def _edges(series, quantity, end):
-  """Returns (steps, edge) of each seed, of the lower (0) or upper (1) edge."""
-  return [(s.step, curves.band(s, quantity)[end]) for s in series]
+def _at_0(name: str):
+  def read(seed):
+    if not curves.recorded(seed, name, 'beta_0'):
+      return None
+    return seed.series[name].step, seed.series[name].values['beta_0']
+
+  return read
 
 
-def _table(entry):
-  names = ('loss', 'gradient_change', 'beta', 'step_size')
-  columns = [f'{name}_{end}' for name in names for end in ('min', 'max')]
+def _lines(index, run, name, quantity) -> Iterator[record.Lines]:
+  of = _beta if quantity == 'beta' else _band
+  return of(index, run, name, quantity)
 
-  def rows(seed: curves.Seed) -> Iterator[Sequence]:
-    series = seed.series.get(entry.name)
-    if series is not None:
-      edges = [edge for name in names for edge in curves.band(series, name)]
-      for step, *numbers in zip(series.step, *edges):
-        yield step, *canvas.digits(numbers)
 
-  return canvas.table(entry.runs, columns, rows)
+def _reader(name: str, quantity: str):
+  """Returns seed -> (steps, lower edge, upper edge) over the step sizes."""
+
+  def read(seed):
+    if not curves.recorded(seed, name, quantity):
+      return None
+    series = seed.series[name]
+    return series.step, *curves.band(series, quantity)
+
+  return read
+
+
+def _objective(seed):
+  if not curves.recorded(seed, 'train', 'objective'):
+    return None
+  return curves.without_skipped(seed.series['train'], 'objective')
 
 
 def _caption(entry) -> str:
@@ -231,13 +246,7 @@ def _caption(entry) -> str:
     f'|∇L(θ − e·{d}) − g| / (e·|{d}|). Near the grey line, 1 / (smallest e), '
     'the smallest step has wiped g out already, and beta reads that step and '
     'not the curvature. '
-    f'{beta.limit(entry, d)}Logarithmic vertical axes, the same in all columns.'
+    f'{beta.limit(entry, d)}Thin in the band of the loss: that of each '
+    'training batch, with its penalty. Logarithmic vertical axes, the same in '
+    'all columns.'
   )
-
-
-def _words(run, name) -> str:
-  read = functools.partial(curves.median_width, name=name, value='loss')
-  width = curves.mean_over(run.seeds, read)
-  if np.isnan(width):
-    return f'{run.name} has no loss band'
-  return f'{run.name} has a loss band of median width {width:.3g}'

@@ -9,8 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bn_jax.report.drawing import strokes
-from bn_jax.report.results import conditions, curves, optimizers
+from bn_jax.report.results import conditions, curves, optimizers, seeds
 from bn_jax.storage import run_folder
 
 _FEWEST = 2  # rates of a line
@@ -58,15 +57,12 @@ class Point(NamedTuple):
   Attributes:
     rate: the learning rate.
     mean: over the seeds, geometric but for accuracy; nan if one of them fails.
-    low, high: the ends of its 95 % interval; nan for one seed.
     failing: how many seeds fail.
     seeds: how many have ended.
   """
 
   rate: float
   mean: float
-  low: float
-  high: float
   failing: int
   seeds: int
 
@@ -115,15 +111,13 @@ def points(line: Line, quantity: Quantity) -> list[Point]:
     ]
     values = [value for value in values if not math.isnan(value)]
     failing = sum(map(math.isinf, values))
-    ends = math.nan, math.nan, math.nan
+    mean = math.nan
     if values and not failing:
       # A mean over seeds is that of lines: here of one point each, at step 0.
       each = [([0], [value]) for value in values]
-      within = strokes.SHARE if quantity.highest else strokes.SIZE
-      mean = strokes.mean(each, not quantity.highest, within)
-      ends = tuple(float(end[0]) for end in mean[1:])
+      mean = float(seeds.mean(each, not quantity.highest).mean[0])
     if values:
-      points_of_line.append(Point(rate, *ends, failing, len(values)))
+      points_of_line.append(Point(rate, mean, failing, len(values)))
   return points_of_line
 
 

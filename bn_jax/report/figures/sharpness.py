@@ -1,48 +1,45 @@
 """Draws the sharpness over training, against the edge of stability."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import canvas, strokes
+from bn_jax.report.drawing import over_steps, record
 from bn_jax.report.figures import spectrum
-from bn_jax.report.results import curves, looks, optimizers
+from bn_jax.report.results import curves, looks, optimizers, seeds
 
 MEASURE = 'top_eigenvalues'
+# Quantity -> title of its panel, and what its axis shows.
 _LABELS = {
-  'sharpness': 'Largest eigenvalue',
-  'normalised_sharpness': 'Largest eigenvalue · |kernel|²',
-  'smallest_eigenvalues': 'Smallest eigenvalue',
-  'gradient_share': 'Share of |g|² in the top space',
-}
+  'sharpness': ('Largest eigenvalue', 'Eigenvalue'),
+  'normalised_sharpness': (
+    'Largest eigenvalue · |kernel|²', 'Eigenvalue · |kernel|²'
+  ),
+  'smallest_eigenvalues': ('Smallest eigenvalue', 'Eigenvalue'),
+  'gradient_share': ('Share of |g|² in the top space', 'Share'),
+}  # fmt: skip
 _VALUES = 10  # of a row that are drawn, the first thick; the CSV has all
 # Beginnings of names whose `converged` has the same one; of others it has none.
 _CONVERGED_OF = ('normalised_', 'smallest_')
-# Panels that are drawn, and so many abreast; the CSV has all of them.
-_ROWS, _COLUMNS = 6, 3
 
 
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws the largest eigenvalue of each block, and 2 / (learning rate)."""
   entry = looks.of(runs, MEASURE, name)
   rows = [] if entry is None else _rows(entry)
   if not rows:
     return None
-  once = looks.once(entry)
-  return canvas.Figure(
+  return over_steps.figure(
+    entry,
+    [_panel(entry, row) for row in rows],
     name=f'top-eigenvalues{entry.suffix}',
     title=f'Sharpness and the edge of stability{entry.note}',
     caption=f'The largest eigenvalue of {_matrix(entry)}. '
     f'{_further(entry, rows)}{_edges(entry)}{_share(rows)}{_marks(entry, rows)}'
-    f'{looks.told(entry) if once else ""}{looks.circumstances(entry)}',
-    alt='Largest eigenvalue over training, one line a run. At the last '
-    'measurement: ' + '; '.join(_words(run, entry, rows[0]) for run in runs),
-    draw=None if once else lambda narrow: _drawn(entry, rows, narrow),
-    table=_table(entry, rows),
-    numbers=_numbers(entry, rows) if once else (),
+    f'{looks.told(entry) if looks.once(entry) else ""}'
+    f'{looks.circumstances(entry)}',
   )
 
 
@@ -73,35 +70,39 @@ def edge(seed: curves.Seed, name: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 def edge_of_run(
   run: curves.Run, name: str
-) -> tuple[np.ndarray, np.ndarray] | None:
-  """Returns `edge` of the seed that has trained longest, or None."""
-  edges = [edge(seed, name) for seed in run.seeds]
-  edges = [limits for limits in edges if limits is not None]
-  edges = [limits for limits in edges if np.isfinite(limits[1]).any()]
-  return max(edges, key=lambda limits: limits[0][-1], default=None)
+) -> tuple[int, np.ndarray, np.ndarray] | None:
+  """Returns (seed, *`edge`) of the seed that has trained longest, or None."""
+  limits_of = [(seed.seed, edge(seed, name)) for seed in run.seeds]
+  limits_of = [
+    (seed, *limits)
+    for seed, limits in limits_of
+    if limits is not None and np.isfinite(limits[1]).any()
+  ]
+  return max(limits_of, key=lambda limits: limits[1][-1], default=None)
+
+
+def edges(
+  entry: looks.Entry, index: int, run: curves.Run
+) -> tuple[record.Lines, ...]:
+  """Returns the dotted line of a run at its edge; () where it has none.
+
+  Of the seed that has trained longest: the others have the same rates.
+  """
+  limits = edge_of_run(run, entry.name)
+  if limits is None:
+    return ()
+  seed, step_T, limit_T = limits
+  turns_T = np.ones(len(step_T), bool)  # of a constant rate both ends suffice
+  turns_T[1:-1] = np.diff(limit_T)[:-1] != np.diff(limit_T)[1:]
+  curve = record.Curve(seed, step_T[turns_T], limit_T[turns_T])
+  return (record.Lines(index, 'edge_of_stability', (curve,), style='thin'),)
 
 
 def _rows(entry: looks.Entry) -> list[str]:
   """Returns what has a panel, by the names of records, 'sharpness' first."""
-  recorded = {
-    value: None
-    for seed in entry.seeds
-    if entry.name in seed.series
-    for value in seed.series[entry.name].values
-  }
-  shown = []
-  for last in _LABELS:
-    names = [value for value in recorded if value.rpartition('/')[2] == last]
-    if last == 'gradient_share':  # of blocks the records have it
-      names = [value for value in names if value == last]
-    shown += sorted(names, key=lambda value: '/' in value)
-  return shown
-
-
-def _label(row: str) -> str:
-  block, _, last = row.rpartition('/')
-  label = _LABELS[last]
-  return f'{label}, {block}' if block else label
+  rows = over_steps.recorded(entry, _LABELS)
+  # Of blocks the records have the share too.
+  return [row for row in rows if not row.endswith('/gradient_share')]
 
 
 def _matrix(entry: looks.Entry) -> str:
@@ -183,66 +184,60 @@ def _marks(entry: looks.Entry, rows: Sequence[str]) -> str:
   return ''
 
 
-def _drawn(entry, rows, narrow: bool) -> mpl.Figure:
-  rows = rows[:_ROWS]
-  columns = 1 if narrow else min(len(rows), _COLUMNS)
-  drawing, axes = canvas.grid(-(-len(rows) // columns), columns, narrow)
-  for axis in axes.flat[len(rows) :]:
-    axis.set_visible(False)
-  for axis, row in zip(axes.flat, rows):
-    axis.set_title(_label(row))
-    axis.set_xlabel('Training step')
-    lines = {index: _lines(run, entry, row) for index, run in entry.indexed}
-    every = [value for of in lines.values() for _, y in of for value in y]
-    # Means of logarithms leave out what is not above 0.
-    is_log = 'share' not in row and bool(every) and np.nanmin(every) > 0
-    within = strokes.SHARE if 'share' in row else None
-    for index, run in entry.indexed:
-      strokes.draw_mean(axis, lines[index], index, is_log, within)
-      _draw_further(axis, run, entry, row, index, is_log)
-      if row == 'sharpness' and (limits := edge_of_run(run, entry.name)):
-        strokes.thin(axis, *limits, index)
-      _draw_open(axis, _open(run, entry, row), index)
-    if is_log:
-      canvas.scale_logarithmically(axis)
-    if 'share' in row:
-      axis.set_ylim(0, 1.05)
-    strokes.divergences(axis, entry.indexed)
-  strokes.legend_of(drawing, entry.indexed)
-  return drawing
+def _panel(entry: looks.Entry, row: str) -> record.Panel:
+  """Returns eigenvalues with their edge; in the table also their quality."""
+  last = row.rpartition('/')[2]
+  title, label = _LABELS[last]
+  is_share = last == 'gradient_share'
+  values = over_steps.values(entry, row)
+  is_log = not is_share and over_steps.is_positive(values)
+  axis = record.Axis(label, last, is_log)
+  if is_share:
+    axis = axis._replace(within=seeds.SHARE, limits=(0, 1.05), fixed=True)
+
+  def marks(index: int, run: curves.Run) -> Iterator[record.Mark]:
+    yield from _columns(index, run, last, lambda s: _every(s, entry, row))
+    if row == 'sharpness':
+      yield from edges(entry, index, run)
+    if points := _open(run, entry, row):
+      yield record.Points(index, 'hollow', *zip(*points))
+    for name, read in _QUALITY.items():
+      yield from _columns(
+        index, run, name, lambda s, read=read: read(s, entry, row), True
+      )
+
+  return over_steps.panel(entry, row, title, axis, marks)
 
 
-def _draw_further(axis, run, entry, row: str, index: int, is_log: bool) -> None:
-  """Draws the second and further eigenvalues thin, means over seeds."""
-  counts = [_count(seed, entry, row) for seed in run.seeds]
-  for number in range(1, min(max(counts, default=1), _VALUES)):
-    lines = [
-      (values[0], values[1][:, number])
-      for seed, count in zip(run.seeds, counts)
-      if number < count and (values := _every(seed, entry, row)) is not None
-    ]
-    mean = strokes.mean(lines, is_log)
-    strokes.line(
-      axis, mean.step, mean.mean, index, linewidth=0.7, alpha=0.8, marker=None
-    )
+def _columns(
+  index: int, run: curves.Run, quantity: str, read, is_hidden: bool = False
+) -> Iterator[record.Lines]:
+  """Yields a line a column of [T, k]: the first thick, after ten hidden."""
+  tables = {seed.seed: read(seed) for seed in run.seeds}
+  tables = {seed: of for seed, of in tables.items() if of is not None}
+  count = max((of[1].shape[1] for of in tables.values()), default=0)
+  for number in range(count):
 
+    def column(seed: curves.Seed, number=number):
+      of = tables.get(seed.seed)
+      if of is None or of[1].shape[1] <= number:
+        return None
+      return of[0], of[1][:, number].astype(float)
 
-def _draw_open(axis, points: Sequence[tuple[int, float]], index: int) -> None:
-  """Draws hollow circles, which hide the line below them."""
-  if points:
-    axis.plot(
-      *np.transpose(points), marker='o', markersize=6, linestyle='none',
-      markerfacecolor='white', markeredgecolor=strokes.colour(index), zorder=4,
+    style = 'further' if number else 'line'
+    yield from record.lines(
+      index, f'{quantity}_{number + 1}' if number else quantity, run, column,
+      style='hidden' if is_hidden or number >= _VALUES else style,
     )  # fmt: skip
 
 
-def _values(seed, entry: looks.Entry, row: str):
-  """Returns (steps, values) of a row, of several numbers the first."""
-  series = seed.series.get(entry.name)
-  if series is None or row not in series.values:
+def _recorded(seed: curves.Seed, entry: looks.Entry, value: str):
+  """Returns (steps, values [T, k]) of a record; None where there is none."""
+  if not curves.recorded(seed, entry.name, value):
     return None
-  values_T = np.asarray(series.values[row], float)
-  return series.step, values_T.reshape(len(series.step), -1)[:, 0]
+  series = seed.series[entry.name]
+  values_T = np.asarray(series.values[value], float)
+  return series.step, values_T.reshape(len(series.step), -1)
 
 
 def _beside(row: str, quantity: str) -> str:
@@ -253,122 +248,68 @@ def _beside(row: str, quantity: str) -> str:
   return f'{prefix}{kind}{quantity}'
 
 
-def _every(seed, entry: looks.Entry, row: str):
+def _every(seed: curves.Seed, entry: looks.Entry, row: str):
   """Returns (steps, [T, k] values) of a row with all k that are recorded."""
-  series = seed.series.get(entry.name)
-  if series is None or row not in series.values:
-    return None
   block, _, last = row.rpartition('/')
   name = 'eigenvalues' if last == 'sharpness' else last
   name = f'{block}/{name}' if block else name
-  name = name if name in series.values else row
-  values_T = np.asarray(series.values[name], float)
-  return series.step, values_T.reshape(len(series.step), -1)
+  every = _recorded(seed, entry, name)
+  return _recorded(seed, entry, row) if every is None else every
 
 
-def _count(seed, entry: looks.Entry, row: str) -> int:
-  values = _every(seed, entry, row)
-  return 0 if values is None else values[1].shape[1]
+def _count(seed: curves.Seed, entry: looks.Entry, row: str) -> int:
+  every = _every(seed, entry, row)
+  return 0 if every is None else every[1].shape[1]
 
 
-def _lines(run, entry, row: str) -> list:
-  return list(filter(None, (_values(seed, entry, row) for seed in run.seeds)))
+def _residuals(seed: curves.Seed, entry: looks.Entry, row: str):
+  if 'share' in row:
+    return None
+  return _recorded(seed, entry, _beside(row, 'residuals'))
 
 
-def _converged(seed, entry, row: str):
-  """Returns whether the values of a row had converged, [T, k]; of a share, [T].
+def _converged(seed: curves.Seed, entry: looks.Entry, row: str):
+  """Returns (steps, whether values had converged [T, k]; of a share, [T, 1]).
 
   A share is of all vectors together. None where it is not recorded.
   """
-  series = seed.series.get(entry.name)
-  name = _beside(row, 'converged')
-  if series is None or name not in series.values:
+  converged = _recorded(seed, entry, _beside(row, 'converged'))
+  if converged is None:
     return None
-  converged_T = np.asarray(series.values[name], float) > 0.5
-  converged_Tk = converged_T.reshape(len(series.step), -1)
+  converged_Tk = converged[1] > 0.5
   if 'share' in row:
-    return converged_Tk.all(axis=1, keepdims=True)
-  return converged_Tk
+    converged_Tk = converged_Tk.all(axis=1, keepdims=True)
+  return converged[0], converged_Tk
 
 
-def _open(run, entry, row: str) -> list[tuple[int, float]]:
+def _products(seed: curves.Seed, entry: looks.Entry, row: str):
+  # Both ends share theirs.
+  name = _beside(row, 'products').replace('smallest_', '')
+  return _recorded(seed, entry, name)
+
+
+_QUALITY = {
+  'residual': _residuals, 'converged': _converged, 'products': _products,
+}  # fmt: skip
+
+
+def _open(
+  run: curves.Run, entry: looks.Entry, row: str
+) -> list[tuple[int, float]]:
   """Returns (step, mean over seeds) where some seed has not converged."""
   steps = set()
   for seed in run.seeds:
-    converged_Tk = _converged(seed, entry, row)
-    if converged_Tk is not None and _values(seed, entry, row) is not None:
-      steps_T = np.asarray(looks.steps_of(seed, entry.name))
-      steps |= set(steps_T[~converged_Tk[:, 0]])
-  if not steps:
+    converged = _converged(seed, entry, row)
+    if converged is not None:
+      steps |= set(converged[0][~converged[1][:, 0]])
+  lines = [curves.line(seed, entry.name, row) for seed in run.seeds]
+  lines = [line for line in lines if line is not None]
+  if not steps or not lines:
     return []
-  lines = _lines(run, entry, row)
   is_log = 'share' not in row and min(np.nanmin(y) for _, y in lines) > 0
-  mean = strokes.mean(lines, is_log)
+  mean = seeds.mean(lines, is_log)
   return [
     (int(step), float(value))
-    for step, value in zip(mean.step, mean.mean)
+    for step, value in zip(mean.x, mean.mean)
     if step in steps and np.isfinite(value)
-  ]
-
-
-def _words(run, entry, row: str) -> str:
-  mean = curves.mean_over(
-    run.seeds, lambda seed: curves.last(seed, entry.name, row)
-  )
-  return f'{run.name} {mean:.3g}' if np.isfinite(mean) else f'{run.name} none'
-
-
-def _table(entry, rows) -> list[Sequence]:
-  """Returns a line a look and eigenvalue: residual, convergence, products."""
-
-  def lines(seed):
-    limits = edge(seed, entry.name)
-    at = {} if limits is None else dict(zip(*limits))
-    for row in rows:
-      every = _every(seed, entry, row)
-      if every is None:
-        continue
-      for look, (step, values) in enumerate(zip(*every)):
-        for number, value in enumerate(values):
-          is_edge = row == 'sharpness' and number == 0 and step in at
-          yield (
-            step, row, number + 1, *canvas.digits([value]),
-            *_quality(seed, entry, row, look, number),
-            *(canvas.digits([at[step]]) if is_edge else ['']),
-          )  # fmt: skip
-
-  columns = (
-    'quantity', 'number', 'value', 'residual', 'converged', 'products',
-    'edge_of_stability',
-  )  # fmt: skip
-  return canvas.table(entry.runs, columns, lines)
-
-
-def _quality(seed, entry, row: str, look: int, number: int) -> list:
-  """Returns the cells of residual, convergence and products; '' of none."""
-  values = seed.series[entry.name].values
-  cells = ['', '', '']
-  residuals = values.get(_beside(row, 'residuals'))
-  if residuals is not None and 'share' not in row:
-    (cells[0],) = canvas.digits([np.ravel(residuals[look])[number]])
-  converged_Tk = _converged(seed, entry, row)
-  if converged_Tk is not None:
-    cells[1] = int(converged_Tk[look, number])
-  # Both ends share theirs.
-  products = values.get(_beside(row, 'products').replace('smallest_', ''))
-  if products is not None:
-    (cells[2],) = canvas.digits([products[look]])
-  return cells
-
-
-def _numbers(entry, rows) -> list[Sequence[str]]:
-  """Returns what one look has found: a line a row."""
-
-  def of(run, row):
-    values = [y[-1] for _, y in _lines(run, entry, row)]
-    return curves.in_words(values, '{:.4g}'.format) or 'not measured'
-
-  return [
-    ['', *(run.name for run in entry.runs)],
-    *([_label(row), *(of(run, row) for run in entry.runs)] for row in rows),
   ]

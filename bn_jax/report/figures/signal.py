@@ -1,27 +1,26 @@
 """Draws the size of activations and of their gradients by layer."""
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from matplotlib import figure as mpl
-from matplotlib import ticker
 
-from bn_jax.report.drawing import canvas, first_last, strokes
-from bn_jax.report.results import curves, looks
+from bn_jax.report.drawing import first_last, record
+from bn_jax.report.results import curves, looks, seeds
 
 MEASURE = 'signal'
-_NAMED = 16  # layers at most that an axis names: more names would overlap
-_CURVES = (
-  ('activation_rms', 'Activations (rms)'),
-  ('activation_gradient_norm', 'Gradient by activations'),
+_SHARE = record.Axis(
+  'Units, <ŷ, g> > 0', 'positive', within=seeds.SHARE, limits=(-0.03, 1.03),
+  fixed=True, percent=True,
+)  # fmt: skip
+_RMS = record.Axis('Activations (rms)', 'activation_rms', True, seeds.SIZE)
+_GRADIENT = record.Axis(
+  'Gradient by activations', 'activation_gradient_norm', True, seeds.SIZE
 )
-_SHARE = 'positive'
 
 
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws size of activations and of their gradients, a line a run."""
   entry = looks.of(runs, MEASURE, name)
   layers = [] if entry is None else looks.layers(entry, 'activation_rms')
@@ -30,7 +29,16 @@ def figure(
   has_shares = any(
     np.isfinite(_shares(seed, entry.name)).any() for seed in entry.seeds
   )
-  return canvas.Figure(
+  # Names only where one run has all layers, so that they are in its order.
+  has_one_order = any(
+    _layers_of(run, entry.name) == layers for run in entry.runs
+  )
+  names = tuple(layers) if has_one_order else ()
+  rows = [
+    _row(entry.name, axis, names)
+    for axis in (_RMS, _GRADIENT, *((_SHARE,) if has_shares else ()))
+  ]
+  return record.Figure(
     name=f'signal{entry.suffix}',
     title=f'Activations and gradients by layer{entry.note}',
     caption=f'Layers in forward order{_times(entry)} Activations: root mean '
@@ -39,11 +47,10 @@ def figure(
     f'them (the weight penalty does not enter it). {_condition(has_shares)}'
     f'Logarithmic vertical axes{" but for the share" if has_shares else ""}. '
     f'{looks.circumstances(entry)}',
-    alt='Size of activations and of the gradient with respect to them, by '
-    'layer, one line a run. From the first to the last layer, at the first '
-    'measurement: ' + '; '.join(_words(run, entry.name) for run in entry.runs),
-    draw=lambda narrow: _drawn(entry, layers, has_shares, narrow),
-    table=_table(entry, layers),
+    keys=record.keys_of(entry.indexed),
+    **first_last.panels(
+      entry, rows, record.Axis('Layer', 'layer', names=names)
+    ),
   )
 
 
@@ -70,87 +77,41 @@ def _condition(has_shares: bool) -> str:
   )
 
 
-def _drawn(entry, layers, has_shares, narrow) -> mpl.Figure:
-  # Names only where one run has all layers, so that they are in its order.
-  has_one_order = any(
-    _layers_of(run, entry.name) == layers for run in entry.runs
-  )
-  has_names = has_one_order and len(layers) <= _NAMED
-  draw = functools.partial(
-    _draw, name=entry.name, layers=layers if has_names else None
-  )
-  rows = [
-    first_last.Row(label, functools.partial(draw, value=value))
-    for value, label in _CURVES
-  ]
-  if has_shares:
-    draw_share = functools.partial(draw, value=_SHARE)
-    rows.append(
-      first_last.Row('Units, <ŷ, g> > 0', draw_share, logarithmic=False)
+def _row(name: str, axis: record.Axis, layers: Sequence[str]) -> first_last.Row:
+  """Returns a quantity by the number of a layer, in `layers` or in its run."""
+
+  def marks(index, run, of) -> Iterator[record.Lines]:
+    run_layers = tuple(_layers_of(run, name))
+    number_L = np.array(
+      [(layers or run_layers).index(layer) + 1 for layer in run_layers]
     )
-  drawing, axes = first_last.drawing(entry, rows, narrow, 'Layer')
-  for axis in axes.flat:
-    if has_names:
-      axis.set_xticks(range(1, len(layers) + 1), layers, rotation=90)
-    else:
-      axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  for axis in axes[-1] if has_shares else ():
-    axis.set_ylim(-0.03, 1.03)
-    axis.yaxis.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
-    strokes.across(axis, 0.5)
-  strokes.legend_of(drawing, entry.indexed)
-  return drawing
+    quantities = [axis.name] + ['negative'] * (axis is _SHARE)
+    for quantity in quantities:
+      of_layers = (f'{layer}/{quantity}' for layer in run_layers)
+      every = tuple(
+        record.Curve(seed, number_L, np.array(row, float), step=step)
+        for seed, step, row in first_last.of_looks(run, name, of, *of_layers)
+        if np.isfinite(row).any()
+      )
+      if every:
+        yield record.Lines(
+          index, quantity, every,
+          style='hidden' if quantity == 'negative' else 'line',
+          names=layers or run_layers,
+        )  # fmt: skip
 
-
-def _draw(axis, run, index, look, *, name, layers, value) -> None:
-  """Draws a quantity against the layer's number, in `layers` or the run."""
-  run_layers = _layers_of(run, name)
-  numbers = [(layers or run_layers).index(layer) + 1 for layer in run_layers]
-  quantities = [f'{layer}/{value}' for layer in run_layers]
-  of_seeds = [
-    first_last.values(seed, name, look, *quantities) for seed in run.seeds
-  ]
-  lines = [(numbers, np.array(row, float)) for row in of_seeds if row]
-  within = strokes.SHARE if value == _SHARE else strokes.SIZE
-  strokes.draw_mean(axis, lines, index, value != _SHARE, within)
+  share = (record.Rule(0.5),) if axis is _SHARE else ()
+  return first_last.Row(axis, marks, lambda of: share)
 
 
 def _layers_of(run, name) -> list[str]:
   """Returns the layers at which an entry of a run looked."""
-  return looks.layers(looks.Entry(MEASURE, name, ((0, run),)), _CURVES[0][0])
+  return looks.layers(looks.Entry(MEASURE, name, ((0, run),)), _RMS.name)
 
 
 def _shares(seed, name) -> np.ndarray:
   """Returns all shares of units that a seed has recorded."""
   series = seed.series.get(name)
   values = series.values if series is not None else {}
-  shares = [v for key, v in values.items() if key.endswith(f'/{_SHARE}')]
+  shares = [v for key, v in values.items() if key.endswith(f'/{_SHARE.name}')]
   return np.concatenate(shares) if shares else np.zeros(0)
-
-
-def _words(run, name) -> str:
-  run_layers = _layers_of(run, name)
-  parts = []
-  for (value, _), what in zip(_CURVES, ('rms', 'gradient')):
-    ends = [f'{layer}/{value}' for layer in (*run_layers[:1], *run_layers[-1:])]
-    rows = [first_last.values(seed, name, 0, *ends) for seed in run.seeds]
-    rows = [row for row in rows if row and np.isfinite(row).all()]
-    if rows:
-      first, last = np.mean(rows, axis=0)
-      parts.append(f'{what} {first:.3g} to {last:.3g}')
-  return f'{run.name} {", ".join(parts) or "has no numbers"}'
-
-
-def _table(entry, layers):
-  names = (*(value for value, _ in _CURVES), _SHARE, 'negative')
-
-  def rows(seed, look):
-    for layer in layers:
-      values = [
-        first_last.value(seed, entry.name, f'{layer}/{name}', look)
-        for name in names
-      ]
-      if values[0] is not None:
-        yield layer, *('' if v is None else f'{v:.6g}' for v in values)
-
-  return first_last.table(entry, ('layer', *names), rows)

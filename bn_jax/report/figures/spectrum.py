@@ -3,21 +3,20 @@
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
-from matplotlib import figure as mpl
 
 from bn_jax import spectra
-from bn_jax.report.drawing import canvas, strokes
+from bn_jax.report.drawing import first_last, record
 from bn_jax.report.results import conditions, curves, looks
 
 MEASURE = 'spectral_density'
 _STEPS = 3  # that are drawn: the first, one in the middle, the last
 # Side by side; with three, letters would be smaller than in other figures.
-ABREAST = 2
+ABREAST = (2, 2)
 _BLOCKS = 4  # that are drawn, a row each
 # Decades below the highest density at which the axis ends. The bell of one
 # eigenvalue among a million is 6 below that of all of them.
 _DECADES = 6.5
-_DRAWN = ('density', 'low', 'high')  # columns of the table
+_COARSE = 4  # of the points of a curve, those that a frame of a slider has
 _MATRICES = {
   'hessian': 'the Hessian',
   'gauss_newton': 'the Gauss-Newton matrix',
@@ -26,32 +25,51 @@ _MATRICES = {
 
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws the density of each run, with the band over its random vectors."""
   entry = looks.of(runs, MEASURE, name)
   names = [] if entry is None else blocks(entry)
   if not names:
     return None
   steps = drawn_steps(entry)
-  return canvas.Figure(
+  others = [step for step in looks.steps(entry) if step not in steps]
+
+  def rows(steps: Sequence[int], every: int) -> tuple:
+    return tuple(
+      tuple(_panel(entry, block, step, every) for step in steps)
+      for block in names[:_BLOCKS]
+    )
+
+  return record.Figure(
     name=f'spectrum{entry.suffix}',
     title=f'Spectrum of {matrix(entry)}{entry.note}',
     caption=_caption(entry, names),
-    alt=f'Density of the eigenvalues of {matrix(entry)} on a logarithmic '
-    'axis, a line a run. From the smallest to the largest eigenvalue at step '
-    f'{steps[-1]}: '
-    + '; '.join(_words(run, entry, names[0], steps[-1]) for run in entry.runs),
-    draw=lambda narrow: _drawn(entry, names[:_BLOCKS], steps, narrow),
-    table=_table(entry, names),
+    rows=rows(steps, 1),
+    keys=record.keys_of(entry.indexed),
+    # A spectrum that is wide at one step would hide the others.
+    shares=False,
+    abreast=ABREAST,
+    undrawn=tuple(
+      record.hidden(_panel(entry, block, step, 1 if step in steps else 0))
+      for block in names
+      for step in (*steps, *others)
+      if step not in steps or block not in names[:_BLOCKS]
+    ),
+    frames=first_last.frames(
+      entry, lambda step: rows([step], _COARSE), len(steps)
+    ),
   )
 
 
 def curve(
-  run: curves.Run, name: str, block: str, step: int
+  run: curves.Run, name: str, block: str, step: int, every: int = 1
 ) -> spectra.Curve | None:
   """Returns the density of a block at a step, over all seeds' random vectors.
 
   None where no seed has looked, or one was not finite.
+
+  Args:
+    every: of the points of its grid, each so many-th.
   """
   pairs = [_quadrature(seed, name, block, step) for seed in run.seeds]
   pairs = [pair for pair in pairs if pair is not None]
@@ -60,7 +78,8 @@ def curve(
   nodes, weights = (np.concatenate(arrays) for arrays in zip(*pairs))
   if not np.isfinite(nodes).any(axis=1).all():
     return None
-  return spectra.curve(nodes, weights)
+  grid = spectra.grid_of(nodes, spectra.width_of(nodes))
+  return spectra.curve(nodes, weights, grid[::every])
 
 
 def blocks(entry: looks.Entry) -> list[str]:
@@ -76,11 +95,8 @@ def blocks(entry: looks.Entry) -> list[str]:
 
 def drawn_steps(entry: looks.Entry) -> list[int]:
   """Returns the first step, one in the middle and the last, of all looks."""
-  every = sorted(
-    {t for s in entry.seeds for t in looks.steps_of(s, entry.name)}
-  )
-  places = np.linspace(0, len(every) - 1, min(_STEPS, len(every)))
-  return [every[place] for place in places.round().astype(int)]
+  every = looks.steps(entry)
+  return [every[place] for place in looks.evenly(len(every), _STEPS)]
 
 
 def matrix(entry: looks.Entry) -> str:
@@ -139,91 +155,84 @@ def _rows_of(blocks: Sequence[str]) -> str:
   return ' A row a block of parameters, whose own block of the matrix it is.'
 
 
-def _drawn(entry, blocks, steps, narrow: bool) -> mpl.Figure:
-  # Not shared: a spectrum that is wide at one step would hide the others.
-  drawing, axes = canvas.panels(
-    len(blocks), len(steps), narrow, shared=False, abreast=ABREAST
-  )
-  for row, block in enumerate(blocks):
-    for axis, step in zip(axes[row], steps):
-      densities = {
-        index: density
-        for index, run in entry.indexed
-        if (density := curve(run, entry.name, block, step)) is not None
-      }
-      for index, density in densities.items():
-        _draw(axis, density, index)
-      _limit(axis, densities.values())
-      label = block.rstrip('/')
-      canvas.label_left(axis, f'Density, {label}' if label else 'Density')
-      axis.set_xlabel('Eigenvalue' if row == len(blocks) - 1 else '')
-  for axis, step in zip(axes[0], steps):
-    canvas.label_top(axis, f'Step {step}')
-  strokes.legend_of(drawing, entry.indexed)
-  return drawing
+def _panel(
+  entry: looks.Entry, block: str, step: int, every: int
+) -> record.Panel:
+  """Returns densities, and for the table the nodes and weights they rest on.
+
+  Args:
+    every: of the points of densities, each so many-th; 0 for none.
+  """
+  densities = {
+    index: density
+    for index, run in entry.indexed
+    if every
+    and (density := curve(run, entry.name, block, step, every)) is not None
+  }
+  marks = [
+    mark
+    for index, density in densities.items()
+    for mark in _marks(index, density, step)
+  ]
+  for index, run in entry.indexed:
+    marks += _nodes(entry, index, run, block, step)
+  block = block.rstrip('/')
+  x, y = _axes(f'Density, {block}' if block else 'Density', densities.values())
+  return record.Panel(x, y, tuple(marks), f'Step {step}', about=block)
 
 
-def _limit(axis, densities: Collection[spectra.Curve]) -> None:
-  """Limits the axes of a panel to what is drawn above its lowest density."""
+def _axes(
+  label: str, densities: Collection[spectra.Curve]
+) -> tuple[record.Axis, record.Axis]:
+  """Returns axes that end at what is drawn above the lowest density."""
+  x, y = record.Axis('Eigenvalue', 'eigenvalue'), record.Axis(label, 'density')
   highest = max((density.high.max() for density in densities), default=0.0)
-  if highest > 0:
-    lowest = highest * 10**-_DECADES
-    axis.set_yscale('log')
-    axis.set_ylim(lowest, highest * 2)
-    canvas.label_logarithmically(axis, 'y')
-    shown = np.concatenate([d.grid[d.high > lowest] for d in densities])
-    margin = 0.05 * (shown.max() - shown.min())
-    axis.set_xlim(shown.min() - margin, shown.max() + margin)
+  if not highest > 0:
+    return x, y
+  lowest = highest * 10**-_DECADES
+  shown = np.concatenate([d.grid[d.high > lowest] for d in densities])
+  margin = 0.05 * (shown.max() - shown.min())
+  ends = float(shown.min() - margin), float(shown.max() + margin)
+  return (
+    x._replace(limits=ends, fixed=True),
+    y._replace(
+      logarithmic=True, limits=(float(lowest), float(highest * 2)), fixed=True
+    ),
+  )
 
 
-def _draw(axis, density: spectra.Curve, index: int) -> None:
+def _marks(
+  index: int, density: spectra.Curve, step: int
+) -> tuple[record.Lines, ...]:
+  """Returns the band over vectors and their mean: of all seeds together."""
   # A logarithmic axis has no place for 0, between two outliers.
   floor = density.high.max() * 10 ** -(_DECADES + 2)
   low, mean, high = (
     np.maximum(x, floor) for x in (density.low, density.density, density.high)
   )
-  strokes.band(axis, density.grid, low, high, index, alpha=0.25, linewidth=0)
-  strokes.line(axis, density.grid, mean, index, linewidth=1.2)
+  band, line = (
+    record.Curve(None, density.grid, *of, step=step)
+    for of in ((low, high), (mean,))
+  )
+  return (
+    record.Lines(index, 'density_of_vector', (band,), 'further'),
+    record.Lines(index, 'density', (line,)),
+  )
 
 
-def _words(run, entry, block, step) -> str:
-  ends = [
-    spectra.ends(pair[0])
-    for seed in run.seeds
-    if (pair := _quadrature(seed, entry.name, block, step)) is not None
-  ]
-  if not ends:
-    return f'{run.name} not measured'
-  low, high = np.mean(ends, axis=0)
-  return f'{run.name} {low:.3g} to {high:.3g}'
-
-
-def _table(entry, blocks) -> list[Sequence]:
-  """Returns nodes and weights of each look and vector, and what is drawn."""
-
-  def rows(seed):
-    for step in looks.steps_of(seed, entry.name):
-      for block in blocks:
-        pair = _quadrature(seed, entry.name, block, step)
-        for vector, (nodes, weights) in enumerate(zip(*(pair or ((), ())))):
-          for node, weight in zip(nodes, weights):
-            if np.isfinite(node):
-              cells = canvas.digits((node, weight))
-              yield step, block.rstrip('/'), vector, *cells, '', '', ''
-
-  columns = ('block', 'vector', 'eigenvalue', 'weight', *_DRAWN)
-  return [*canvas.table(entry.runs, columns, rows), *_drawn_rows(entry, blocks)]
-
-
-def _drawn_rows(entry, blocks) -> Iterator[Sequence]:
-  """Yields density and band on the grid: of all seeds, so without a seed."""
-  for run in entry.runs:
-    for step in drawn_steps(entry):
-      for block in blocks:
-        density = curve(run, entry.name, block, step)
-        ends = () if density is None else (density.low, density.high)
-        for x, *row in (
-          zip(density.grid, density.density, *ends) if ends else ()
-        ):
-          (x,), cells = canvas.digits([x]), canvas.digits(row)
-          yield run.name, '', step, block.rstrip('/'), '', x, '', *cells
+def _nodes(
+  entry: looks.Entry, index: int, run: curves.Run, block: str, step: int
+) -> Iterator[record.Lines]:
+  """Yields what each random vector gave: weights against eigenvalues."""
+  of_vector = {}
+  for seed in run.seeds:
+    pair = _quadrature(seed, entry.name, block, step) or ((), ())
+    for vector, (nodes, weights) in enumerate(zip(*pair)):
+      finite = np.isfinite(nodes)
+      of_vector.setdefault(vector, []).append(
+        record.Curve(seed.seed, nodes[finite], weights[finite], step=step)
+      )
+  for vector, every in of_vector.items():
+    yield record.Lines(
+      index, f'weight_of_vector_{vector}', tuple(every), 'hidden'
+    )

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import canvas, strokes
+from bn_jax.report.drawing import record
 from bn_jax.report.figures import activations
 from bn_jax.report.results import curves, looks, reductions
 
@@ -37,7 +36,7 @@ class Unit(NamedTuple):
 
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws percentiles of a typical unit over training, a column a run.
 
   Of the runs whose config asks for it, `unit=True`; None where none of them has
@@ -56,7 +55,7 @@ def figure(
     return None
   entry = entry._replace(indexed=tuple(indexed for indexed, _ in pairs))
   units = [unit for _, unit in pairs]
-  return canvas.Figure(
+  return record.Figure(
     name=f'unit{entry.suffix}',
     title=f'Percentiles of one unit{entry.note}',
     caption='The 15th, 50th and 85th percentiles, over all positions, of what '
@@ -66,10 +65,8 @@ def figure(
     'that of the median unit. '
     f'{"; ".join(map(_named, units))}. All panels have one y axis, in the '
     f'units of the activations. {looks.circumstances(entry)}',
-    alt='Three percentiles of one unit over steps, one column a run. The 50th '
-    'moves within: ' + '; '.join(map(_words, units)),
-    draw=lambda narrow: _drawn(pairs, narrow),
-    table=_table(units),
+    rows=(tuple(_panel(*indexed, unit) for indexed, unit in pairs),),
+    keys=record.keys_of(entry.indexed),
   )
 
 
@@ -102,22 +99,24 @@ def typical(run: curves.Run, name: str) -> Unit | None:
   )
 
 
-def _drawn(pairs, narrow: bool) -> mpl.Figure:
-  drawing, axes = canvas.panels(1, len(pairs), narrow)
-  for axis, (indexed, unit) in zip(axes[0], pairs):
-    index, run = indexed
-    canvas.label_top(axis, run.name, f'{unit.layer}, unit {unit.index}')
-    low, middle, high = unit.quantiles.T
-    strokes.band(axis, unit.step, low, high, index, alpha=0.2, linewidth=0)
-    for line, width in ((low, 0.8), (middle, 1.8), (high, 0.8)):
-      strokes.line(
-        axis, unit.step, line, index, linewidth=width, linestyle='-',
-        marker=None,
-      )  # fmt: skip
-    axis.set_xlabel('Training step')
-    canvas.label_left(axis, 'Input of the nonlinearity')
-    strokes.divergences(axis, [indexed])
-  return drawing
+def _panel(index: int, run: curves.Run, unit: Unit) -> record.Panel:
+  of = f'{unit.layer}, unit {unit.index}'
+  return record.Panel(
+    record.STEPS,
+    record.Axis('Input of the nonlinearity', 'input'),
+    tuple(
+      record.Lines(
+        index, quantity, (record.Curve(unit.seed, unit.step, value_T),), style
+      )
+      for quantity, value_T, style in zip(
+        ('q15', 'q50', 'q85'), unit.quantiles.T, ('further', 'line', 'further')
+      )
+    ),
+    title=run.name,
+    note=of,
+    run=run.name,
+    about=of,
+  )
 
 
 def _named(unit: Unit) -> str:
@@ -125,17 +124,3 @@ def _named(unit: Unit) -> str:
     f'{unit.run}: unit {unit.index} of {unit.units} of {unit.layer}, seed '
     f'{unit.seed}'
   )
-
-
-def _words(unit: Unit) -> str:
-  low, high = unit.quantiles[:, 1].min(), unit.quantiles[:, 1].max()
-  return f'{unit.run} {low:.3g} to {high:.3g}'
-
-
-def _table(units: Sequence[Unit]):
-  rows = [('run', 'seed', 'step', 'layer', 'unit', 'q15', 'q50', 'q85')]
-  for unit in units:
-    for step, quantiles in zip(unit.step, unit.quantiles):
-      digits = canvas.digits(quantiles)
-      rows.append((unit.run, unit.seed, step, unit.layer, unit.index, *digits))
-  return rows

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bn_jax.report.drawing import by_layer, canvas
-from bn_jax.report.results import curves, looks, optimizers
+from bn_jax.report.drawing import by_layer, record
+from bn_jax.report.results import curves, looks, optimizers, seeds
 
 MEASURE = 'weights'
 _ROWS = (
@@ -19,14 +19,14 @@ _ROWS = (
   ),
   by_layer.Row(
     'radial_cosine', '|cos(w, ∇L)|', by_layer.read('radial_cosine', np.abs),
-    limits=(0, 1.2),
+    limits=(0, 1.2), within=seeds.SHARE,
   ),
 )  # fmt: skip
 
 
 def figure(
   runs: Sequence[curves.Run], name: str | None = None
-) -> canvas.Figure | None:
+) -> record.Figure | None:
   """Draws the first, the middle and the last layer, a column each."""
   entry = looks.of(runs, MEASURE, name)
   every = [] if entry is None else looks.layers(entry, 'weight_norm')
@@ -35,8 +35,11 @@ def figure(
   ends = (every[0], every[len(every) // 2], every[-1])
   layers = list(dict.fromkeys(ends))
   once = looks.once(entry)
+  panels = by_layer.panels(entry, layers, _ROWS)
+  further = [layer for layer in every if layer not in layers]
+  others = by_layer.panels(entry, further, _ROWS)
   axes = 'Logarithmic vertical axes, the same in all columns. '
-  return canvas.Figure(
+  return record.Figure(
     name=f'weights{entry.suffix}',
     title=f'Weights and their updates{entry.note}',
     caption='Of the weights w of a layer: their norm |w|; the effective '
@@ -46,14 +49,9 @@ def figure(
     f'with |w|, as before a norm. {optimizers.of_rates(entry.runs)}'
     f'{_of(layers, every)} '
     f'{looks.told(entry) if once else axes}{looks.circumstances(entry)}',
-    alt='Norm, effective learning rate, angle of an update and radial part of '
-    f'the gradient, over training, one column a layer ({", ".join(layers)}). '
-    f'Median angle of an update of {layers[-1]}, in radians: '
-    + by_layer.medians(entry, layers[-1], _ROWS[2]),
-    draw=None
-    if once
-    else lambda narrow: by_layer.drawing(entry, layers, _ROWS, narrow),
-    table=by_layer.table(entry, every, _ROWS),
+    rows=() if once else panels,
+    keys=record.keys_of(entry.indexed),
+    undrawn=sum((*(panels if once else ()), *others), ()),
     numbers=by_layer.numbers(entry, layers, _ROWS) if once else (),
   )
 

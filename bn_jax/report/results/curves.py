@@ -299,6 +299,20 @@ def recorded(seed: Seed, name: str, value: str) -> bool:
   return series is not None and value in series.values
 
 
+def line(
+  seed: Seed, name: str, value: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns (steps, values), [T] each, of several numbers a look the first.
+
+  None where the entry has not recorded the value.
+  """
+  if not recorded(seed, name, value):
+    return None
+  step_T = seed.series[name].step
+  values_T = np.asarray(seed.series[name].values[value], float)
+  return step_T, values_T.reshape(len(step_T), -1)[:, 0]
+
+
 def mean_over(seeds: Sequence[Seed], read: Callable[[Seed], float]) -> float:
   """Returns the mean over seeds of `read`, where finite; nan if nowhere."""
   values = [value for seed in seeds if np.isfinite(value := read(seed))]
@@ -325,6 +339,27 @@ def in_words(values: Sequence[float], show: Callable[[float], str]) -> str:
     return 'not measured'
   mean, half = mean_and_interval(values)
   return show(mean) if math.isnan(half) else f'{show(mean)} ± {show(half)}'
+
+
+def means_and_intervals(
+  values_ST: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns `mean_and_interval` of the finite values of each column, [T] both.
+
+  nan where a column has none; a half width is nan where it has one.
+  """
+  finite_ST = np.isfinite(values_ST)
+  count_T = finite_ST.sum(axis=0)
+  values_ST = np.where(finite_ST, values_ST, 0.0)
+  with np.errstate(divide='ignore', invalid='ignore'):
+    mean_T = values_ST.sum(axis=0) / count_T
+    squares_T = (np.where(finite_ST, values_ST - mean_T, 0.0) ** 2).sum(axis=0)
+    error_T = np.sqrt(squares_T / (count_T - 1) / count_T)
+  student_T = np.array([
+    student(count) if count > 1 else math.nan
+    for count in range(len(values_ST) + 1)
+  ])[count_T]  # fmt: skip
+  return mean_T, student_T * np.where(count_T > 1, error_T, math.nan)
 
 
 @functools.cache

@@ -8,6 +8,8 @@ training come before analyses of checkpoints.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from bn_jax.report.results import conditions, curves
 from bn_jax.storage import records
 
@@ -55,8 +57,8 @@ class Entry(NamedTuple):
     """
     if not self.suffix or self.name != f'analysis/{self.measure}':
       return f' ({self.name})' if self.suffix else ''
-    steps = _steps(self)
-    return f', at step {steps[0]}' if len(steps) == 1 else ', at checkpoints'
+    at = steps(self)
+    return f', at step {at[0]}' if len(at) == 1 else ', at checkpoints'
 
   def condition(self, key: str) -> str:
     """Returns one condition, and of which runs it is true where they differ."""
@@ -138,6 +140,17 @@ def steps_of(seed: curves.Seed, name: str) -> list[int]:
   return [record.step for record in seed.arrays.get(name, ())]
 
 
+def steps(entry: Entry) -> list[int]:
+  """Returns all steps at which some seed was looked at."""
+  return sorted({t for s in entry.seeds for t in steps_of(s, entry.name)})
+
+
+def evenly(count: int, most: int) -> list[int]:
+  """Returns at most so many of `count` places, with the first and the last."""
+  places = np.linspace(0, count - 1, min(count, most)).round()
+  return list(map(int, places))
+
+
 def once(entry: Entry) -> bool:
   """Returns whether there are looks, but of no seed two: nothing is a curve."""
   return max(len(steps_of(seed, entry.name)) for seed in entry.seeds) == 1
@@ -190,16 +203,11 @@ def _when(entry: Entry) -> str:
   period = entry.condition('every_steps')
   if period:
     return f'every {period} steps'
-  steps = _steps(entry)
-  if len(steps) > _LISTED_STEPS:
-    return f'at {len(steps)} checkpoints from step {steps[0]} to {steps[-1]}'
-  listed = ', '.join(map(str, steps))
-  return f'at the checkpoint{"s" * (len(steps) > 1)} of step {listed}'
-
-
-def _steps(entry: Entry) -> list[int]:
-  """Returns all steps at which some seed was looked at."""
-  return sorted({t for s in entry.seeds for t in steps_of(s, entry.name)})
+  at = steps(entry)
+  if len(at) > _LISTED_STEPS:
+    return f'at {len(at)} checkpoints from step {at[0]} to {at[-1]}'
+  listed = ', '.join(map(str, at))
+  return f'at the checkpoint{"s" * (len(at) > 1)} of step {listed}'
 
 
 def _entry(

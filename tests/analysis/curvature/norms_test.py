@@ -37,16 +37,23 @@ class Net(nn.Module):
     return nn.Dense(2, name='logits')(jnp.tanh(x))
 
 
+# One of each kind; tests/norms/norms_test.py has such differences for all.
+_KINDS = ('batch', 'frn', 'iternorm', 'linf', 'weight')
 # flax's spectral norm takes its singular vectors as constants.
-_NAMES = [name for name in norms.NORMS if name != 'spectral']
+_OTHERS = [name for name in norms.NORMS if name not in ('spectral', *_KINDS)]
 
 
 class NormsTest(parameterized.TestCase):
-  @parameterized.parameters(*_NAMES)
+  @parameterized.parameters(*_KINDS)
   def test_with_batch_statistics(self, name):
     self.check(name, 'batch')
 
-  @parameterized.parameters(*_NAMES)
+  @parameterized.parameters(*_OTHERS)
+  @pytest.mark.slow
+  def test_so_with_the_others(self, name):
+    self.check(name, 'batch')
+
+  @parameterized.parameters(*_KINDS, *_OTHERS)
   @pytest.mark.slow  # they then hardly differ from each other
   def test_with_running_statistics(self, name):
     self.check(name, 'running')

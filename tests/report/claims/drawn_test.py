@@ -25,9 +25,9 @@ class FigureTest(absltest.TestCase):
     runs = read.runs([workdir])
     names = [figure.name for figure in figures.every(runs)]
     for statistic, name in (
-      ('steps_to_accuracy(accuracy=0.9)', 'accuracy'),
-      ('steps_to_test_accuracy(name=test, accuracy=0.95)', 'accuracy'),
-      ('last_of(name=test, value=accuracy)', 'accuracy'),
+      ('steps_to_accuracy(accuracy=0.9)', 'training'),
+      ('steps_to_test_accuracy(name=test, accuracy=0.95)', 'training'),
+      ('last_of(name=test, value=accuracy)', 'training'),
       ('band_width(name=landscape, value=loss, reduce=mean)', 'landscape'),
       ('beta_of_rate(name=landscape, reduce=max)', 'landscape'),
       (

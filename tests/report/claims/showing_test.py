@@ -4,17 +4,18 @@ import html.parser
 import math
 import pathlib
 import re
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.claims import rows, showing
+from bn_jax.report.claims import judging, reading, rows, showing, verifying
 from bn_jax.report.results import read
 from tests.fixtures import (
   made_up,
   strict,  # noqa: F401
 )
 
-_TITLES = {'accuracy': '<Accuracy>'}
+_TITLES = {'training': '<Training>'}
 
 
 class SectionTest(absltest.TestCase):
@@ -54,12 +55,12 @@ class SectionTest(absltest.TestCase):
   def test_a_claim_and_the_figure_that_draws_it_link_to_each_other(self):
     """Of the landscape, which is not on this page, neither does."""
     shown = self.shown((0, 1), scale=0.1)
-    self.assertEqual(list(shown.beside), ['accuracy'])
-    (identity,) = _links(shown.beside['accuracy'])
+    self.assertEqual(list(shown.beside), ['training'])
+    (identity,) = _links(shown.beside['training'])
     self.assertEqual(identity, '#claim-norms-standard-speed')
     self.assertIn(f'<li id="{identity[1:]}"><details>', shown.section)
-    self.assertEqual(_links(shown.section), ['#accuracy'])
-    self.assertIn('<a href="#accuracy">&lt;Accuracy&gt;</a>', shown.section)
+    self.assertEqual(_links(shown.section), ['#training'])
+    self.assertIn('<a href="#training">&lt;Training&gt;</a>', shown.section)
 
   def test_one_sentence_of_several_runs_is_one_line_with_a_grid(self):
     slow = {'schedule': {'name': 'constant', 'learning_rate': 0.01}}
@@ -71,6 +72,24 @@ class SectionTest(absltest.TestCase):
     self.assertEqual(cells, 'rate 0.1 ✓ holds 10 rate 0.01 ✗ contradicted 0.5')
     self.assertIn('<li id="claim-norms-standard-loss">', text)
     self.assertIn('<h4 id="claim-norms-slow-loss">rate 0.01: ', text)
+
+  def test_other_verdicts_on_one_figure_are_both_shown(self):
+    """Of two folders that are both called work."""
+    figure = reading.load()['ioffe2015/shuffling']
+    verdict = judging.verdict(
+      figure.claims[0], 'paper', judging.Evidence({}, {})
+    )
+    row = rows.of(figure, verdict)
+    kept = {'a': ([row], False), 'b': ([{**row, 'detail': 'other'}], False)}
+    with mock.patch.object(
+      verifying, 'kept', lambda workdir: kept[workdir.parent.name]
+    ):
+      workdirs = [pathlib.Path('a/work'), pathlib.Path('b/work')]
+      text = showing.of(workdirs, [], {}).section
+    self.assertIn('> 2 not measured</span></b></p>', text)
+    self.assertIn('<dd>other</dd>', text)
+    for name in ('higher', 'higher-2'):
+      self.assertIn(f'<li id="claim-ioffe2015-shuffling-paper-{name}">', text)
 
 
 class ToDecideTest(parameterized.TestCase):

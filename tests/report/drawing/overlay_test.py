@@ -3,22 +3,26 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.drawing import canvas, overlay, paper_curves
-from bn_jax.report.figures import accuracy, covariate_shift, landscape
+from bn_jax.report.drawing import overlay, paper_curves, strokes
+from bn_jax.report.figures import covariate_shift, landscape, training
 from tests.fixtures import (
   paper_like,
+  pictures,
   strict,  # noqa: F401
 )
 
+drawn = pictures.drawing
 
-def drawn(made, narrow=False):
-  with canvas.style():
-    return made.draw(narrow)
+
+def panel(made, title, narrow=False):
+  """The axes of this title."""
+  (axis,) = [a for a in drawn(made, narrow).axes if a.get_title() == title]
+  return axis
 
 
 def theirs(axis):
   """The lines of the paper: of their dash there are no others."""
-  dash = overlay._LINE['linestyle']
+  dash = strokes._REFERENCE['linestyle']
   made = axis.plot([], [], linestyle=dash, linewidth=0.9)[0]
   pattern = made._unscaled_dash_pattern
   made.remove()
@@ -47,8 +51,10 @@ def linear(**changes):
 class WhereTest(parameterized.TestCase):
   @parameterized.parameters(False, True)
   def test_accuracy_of_batches_and_of_the_test_set(self, narrow):
-    batch, test = drawn(accuracy.figure(vgg()), narrow).axes
-    for axis, quantity in ((batch, 'accuracy'), (test, 'test accuracy')):
+    for title, quantity in (
+      ('Training accuracy', 'accuracy'), ('Test accuracy', 'test accuracy')
+    ):  # fmt: skip
+      axis = panel(training.figure(vgg()), title, narrow)
       lines = theirs(axis)
       self.assertLen(lines, 2)
       for line, norm in zip(lines, ('none', 'batch')):
@@ -59,9 +65,11 @@ class WhereTest(parameterized.TestCase):
         self.assertTrue(all(line.zorder < one.zorder for one in ours))
 
   def test_loss_of_training_batches_alone(self):
-    batch, test = drawn(accuracy.loss(linear(first_loss=500))).axes
-    self.assertEmpty(theirs(test))
-    firsts = [line.get_ydata()[0] for line in theirs(batch)]
+    made = training.figure(linear(first_loss=500))
+    self.assertEmpty(theirs(panel(made, 'Test loss')))
+    firsts = [
+      line.get_ydata()[0] for line in theirs(panel(made, 'Training loss'))
+    ]
     np.testing.assert_allclose(firsts, [500, 500])
 
   def test_shift_where_the_paper_has_one(self):
@@ -98,8 +106,8 @@ class WhereTest(parameterized.TestCase):
 class SaidTest(absltest.TestCase):
   def test_once_in_the_legend(self):
     for made in (
-      accuracy.figure(vgg()),
-      accuracy.loss(linear()),
+      training.figure(vgg()),
+      training.figure(linear()),
       covariate_shift.figure(vgg(), 'shift'),
       landscape.figure(vgg(), 'landscape'),
     ):
@@ -111,10 +119,9 @@ class SaidTest(absltest.TestCase):
         ]
         self.assertEqual(said.count(overlay.LABEL), 1, made.name)
       self.assertIn(overlay.LABEL, made.caption)
-      self.assertIn("of the paper's curves", made.alt)
 
   def test_scaled_steps(self):
-    for kind in (accuracy, landscape):
+    for kind in (training, landscape):
       made = kind.figure(vgg(kind='small'))
       texts = [
         text.get_text()
@@ -127,13 +134,13 @@ class SaidTest(absltest.TestCase):
 
   def test_figures_in_their_order(self):
     runs = [*vgg(), paper_like.run('noisy', 'noisy')]
-    self.assertIn('Figures 1(a), 2 and 1(b))', accuracy.figure(runs).caption)
-    self.assertIn('Figure 5(b))', accuracy.loss(linear()).caption)
+    self.assertIn('Figures 1(a), 2 and 1(b))', training.figure(runs).caption)
+    self.assertIn('Figure 5(b))', training.figure(linear()).caption)
 
   def test_which_runs_share_a_curve(self):
     runs = [*vgg(), paper_like.run('decay', weight_decay=5e-4)]
     said = 'standard and decay share one curve of the paper'
-    made = accuracy.figure(runs)
+    made = training.figure(runs)
     self.assertEqual(made.caption.count(said), 1)
     self.assertNotIn(said, landscape.figure(runs, 'landscape').caption)
 
@@ -145,7 +152,7 @@ class SaidTest(absltest.TestCase):
     self.assertNotIn('1.9', caption)
     self.assertIn('multiplied so that the first one is ours', caption)
     self.assertIn(
-      'so that the first one is ours', accuracy.loss(linear()).caption
+      'so that the first one is ours', training.figure(linear()).caption
     )
 
   def test_layers_that_stand_for_others(self):
@@ -160,13 +167,12 @@ class SaidTest(absltest.TestCase):
   def test_of_other_experiments_nothing(self):
     digits = {'data': {'name': 'digits'}}
     for made in (
-      accuracy.figure(vgg(**digits)),
+      training.figure(vgg(**digits)),
       landscape.figure(vgg(**digits), 'landscape'),
       covariate_shift.figure(vgg(**digits), 'shift'),
-      accuracy.loss(linear(**digits)),
+      training.figure(linear(**digits)),
     ):
       self.assertNotIn('Thin, dashed', made.caption)
-      self.assertNotIn("paper's curves", made.alt)
       self.assertFalse(any(theirs(axis) for axis in drawn(made).axes))
     self.assertEmpty(
       drawn(landscape.figure(vgg(**digits), 'landscape')).legends

@@ -10,10 +10,11 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from bn_jax.report.drawing import canvas, strokes
-from bn_jax.report.figures import accuracy, activations, landscape
+from bn_jax.report.figures import activations, landscape, training
 from bn_jax.report.results import read
 from tests.fixtures import (
   made_up,
+  pictures,
   strict,  # noqa: F401
 )
 
@@ -24,8 +25,7 @@ class _Drawn(parameterized.TestCase):
     return read.runs([made_up.workdir(folder / 'w', seeds, **runs)])
 
   def drawn(self, figure, runs, narrow=False):
-    with canvas.style():
-      return canvas.settled(figure(runs).draw(narrow))
+    return pictures.drawing(figure(runs), narrow)
 
 
 def blank():
@@ -61,7 +61,7 @@ class LegendTest(_Drawn):
   @parameterized.product(
     length=(8, 60, 100),
     narrow=(False, True),
-    figure=(accuracy.figure, activations.drift),
+    figure=(training.figure, activations.drift),
   )
   def test_lies_within_the_drawing(self, length, narrow, figure):
     runs = self.runs(**{f'{i}'.rjust(length, 'w'): {} for i in range(5)})
@@ -77,7 +77,7 @@ class LegendTest(_Drawn):
   def test_leaves_the_panels_their_height(self, narrow):
     few, many = (
       self.drawn(
-        accuracy.figure,
+        training.figure,
         self.runs(**{f'{i}'.rjust(90, 'w'): {} for i in n}),
         narrow,
       )
@@ -87,7 +87,7 @@ class LegendTest(_Drawn):
     self.assertAlmostEqual(*heights, delta=5)
 
   def test_short_names_stand_in_one_row(self):
-    drawing = self.drawn(accuracy.figure, self.runs(a={}, b={}, c={}, d={}))
+    drawing = self.drawn(training.figure, self.runs(a={}, b={}, c={}, d={}))
     (legend,) = drawing.legends
     self.assertLen({t.get_window_extent().y0 for t in legend.get_texts()}, 1)
 
@@ -242,6 +242,21 @@ class FilesTest(_Drawn):
 
 
 class PanelsTest(_Drawn):
+  def test_numbers_below_a_narrow_panel_do_not_lie_on_each_other(self):
+    drawing, axes = canvas.panels(1, 2, True, True, 2)
+    axis = axes[0, 0]
+    strokes.line(axis, [0.01, 1], [0, 1], 0)
+    canvas.scale_logarithmically(axis, 'x', canvas.ticks_below(True))
+    canvas.settled(drawing)
+    boxes = [
+      label.get_window_extent()
+      for label in axis.get_xticklabels()
+      if label.get_text() and axis.bbox.x0 <= label.get_window_extent().x1
+    ]
+    self.assertNotEmpty(boxes)
+    for box in boxes:
+      self.assertEqual(sum(box.overlaps(other) for other in boxes), 1)
+
   @parameterized.parameters(2, 4, 6, 8)
   def test_letters_can_be_read(self, columns):
     """10 points in a drawing of 960 pixels: at least 12 of them."""
@@ -276,7 +291,7 @@ class PanelsTest(_Drawn):
 
 class DivergenceTest(_Drawn):
   @parameterized.parameters(
-    accuracy.figure, landscape.figure, activations.drift
+    training.figure, landscape.figure, activations.drift
   )
   def test_is_in_every_panel(self, figure):
     runs = self.runs(
@@ -295,15 +310,9 @@ class DivergenceTest(_Drawn):
     self.assertEqual(titles[:2], ['standard\ndiverged at 120', 'batchnorm'])
 
   def test_labels_do_not_lie_on_each_other(self):
-    runs = []
-    for index, steps in enumerate(((40, 41, 43), (41, 90))):
-      runs += [
-        (index, run._replace(name=f'{index}'))
-        for step in steps
-        for run in self.runs(a={'status': 'diverged', 'steps': step})
-      ]
     drawing, axis = blank()
-    strokes.divergences(axis, runs)
+    ends = [(40, 0), (41, 0), (43, 0), (41, 1), (90, 1)]
+    strokes.divergences(axis, ends)
     said = [text.get_text() for text in axis.texts]
     self.assertEqual(said, ['diverged at 40 to 43', 'diverged at 90'])
     self.assertLen(axis.lines, 5)
@@ -313,8 +322,7 @@ class DivergenceTest(_Drawn):
 
   def test_at_once_stands_beside_the_axis(self):
     drawing, axis = blank()
-    (run,) = self.runs(a={'status': 'diverged', 'steps': 0})
-    strokes.divergences(axis, [(0, run)])
+    strokes.divergences(axis, [(0, 0)])
     canvas.settled(drawing)
     (text,) = axis.texts
     self.assertGreaterEqual(text.get_window_extent().x0, axis.bbox.x0)
@@ -337,12 +345,13 @@ class AloneTest(_Drawn):
 
   def test_a_run_with_one_look_can_be_seen(self):
     once = self.runs(standard={'steps': 0})
-    axes = self.drawn(accuracy.figure, once).axes
-    self.assertLen([axis for axis in axes if self.marked(axis)], 1)
+    axes = self.drawn(training.figure, once).axes
+    titles = [axis.get_title() for axis in axes if self.marked(axis)]
+    self.assertEqual(titles, ['Test loss', 'Test accuracy'])
 
   def test_a_run_with_two_looks_has_drifted_once(self):
     made = activations.drift(self.runs(standard={'steps': 50}))
-    self.assertIsNone(made.draw)
+    self.assertEmpty(made.rows)
     self.assertLen(made.numbers, 1 + 3 * 2)  # quantities x layers
     self.assertEqual(made.numbers[1], ['Change of mean, conv1', '0.1'])
 

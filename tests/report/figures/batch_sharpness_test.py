@@ -3,9 +3,9 @@
 import numpy as np
 from absl.testing import absltest
 
-from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import batch_sharpness
 from bn_jax.report.results import curves
+from tests.fixtures import pictures
 
 STEPS = np.array([0, 10, 20])
 
@@ -43,33 +43,30 @@ def run(name='a', momentum=0.0, optimizer='sgd', statistics='batch', looks=3):
   return curves.Run(name, tuple(seeds))
 
 
-def drawn(figure, narrow=False):
-  with canvas.style():
-    return canvas.settled(figure.draw(narrow))
-
-
 def heights(axis):
-  """The last value of each line of a panel."""
-  return sorted({float(line.get_ydata()[-1]) for line in axis.lines})
+  """The last value of each line of a panel, but of seeds beside their mean."""
+  lines = [line for line in axis.lines if line.get_linewidth() >= 1]
+  return sorted({float(line.get_ydata()[-1]) for line in lines})
 
 
 class FigureTest(absltest.TestCase):
   def test_of_plain_sgd(self):
     figure = batch_sharpness.figure([run()])
     for narrow in (False, True):
-      of_ratios, of_means = drawn(figure, narrow).axes
+      of_ratios, of_means = pictures.axes(figure, narrow)
       self.assertEqual(heights(of_ratios), [20, 21])  # 2 / 0.1, the mean
       np.testing.assert_allclose(heights(of_means), [20, 25])
     self.assertIn('Thin: 2 / (learning rate)', figure.caption)
     self.assertNotIn('No such line', figure.caption)
-    self.assertLen(figure.table, 1 + 2 * 3)
-    self.assertEqual(
-      list(figure.table[0][3:]),
-      ['batch_sharpness', 'ratio_of_means', 'standard_error'],
-    )
+    for quantity, want in (
+      ('batch_sharpness', [2, 12, 22]), ('ratio_of_means', [5, 15, 25]),
+      ('standard_error', [1, 1, 1]),
+    ):  # fmt: skip
+      got = pictures.values(figure, seed=1, quantity=quantity)
+      self.assertEqual(got, want)
 
   def test_an_axis_is_logarithmic_where_all_is_above_0(self):
-    of_ratios, of_means = drawn(batch_sharpness.figure([run()])).axes
+    of_ratios, of_means = pictures.axes(batch_sharpness.figure([run()]))
     scales = of_ratios.get_yscale(), of_means.get_yscale()
     self.assertEqual(scales, ('linear', 'log'))
 
@@ -81,7 +78,7 @@ class FigureTest(absltest.TestCase):
     ]  # fmt: skip
     for other in others:
       figure = batch_sharpness.figure([other])
-      for axis in drawn(figure).axes:
+      for axis in pictures.axes(figure):
         self.assertNotIn(20, heights(axis))
       self.assertIn(f'No such line for {other.name}', figure.caption)
       self.assertNotIn('Thin', figure.caption)
@@ -91,7 +88,9 @@ class FigureTest(absltest.TestCase):
 
   def test_one_look_is_told_in_numbers(self):
     figure = batch_sharpness.figure([run(looks=1)])
-    self.assertIsNone(figure.draw)
+    self.assertEmpty(figure.rows)
+    got = pictures.values(figure, quantity='ratio_of_means')
+    self.assertEqual(got[:2], [5, 5])
     self.assertEqual(figure.numbers[0], ['', 'a'])
     self.assertStartsWith(figure.numbers[1][1], '1')
     self.assertIsNone(batch_sharpness.figure([]))

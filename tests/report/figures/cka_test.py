@@ -4,10 +4,13 @@ import numpy as np
 from absl.testing import absltest
 
 from bn_jax.report import figures
-from bn_jax.report.drawing import canvas
+from bn_jax.report.drawing import tables
 from bn_jax.report.figures import cka
 from bn_jax.report.results import curves
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  pictures,
+  strict,  # noqa: F401
+)
 
 LAYERS = ('conv1', 'conv2', 'conv10')
 LATE = np.array([[1, 0.5, -0.2], [0.5, 1, 0.25], [0, 0.4, 1]])
@@ -41,11 +44,6 @@ def run(name='a', to='', seeds=(0.0,), layers=LAYERS, late=LATE):
   return curves.Run(name, tuple(made))
 
 
-def drawn(figure, narrow=False):
-  with canvas.style():
-    return canvas.settled(figure.draw(narrow))
-
-
 def written(axis):
   """(column, row) -> what stands in the cell."""
   return {text.get_position(): text.get_text() for text in axis.texts}
@@ -56,8 +54,8 @@ class MapTest(absltest.TestCase):
     figure = cka.figure([run(seeds=(0.0, -0.5))])
     self.assertEqual(figure.name, 'cka-layers')
     self.assertIn('Means over seeds.', figure.caption)
-    self.assertIn('two different layers: a -0.00833', figure.alt)
-    axis, bar = drawn(figure).axes
+    self.assertIn('a: -0.45 to 0.75', tables.alternative(figure))
+    axis, bar = pictures.axes(figure)
     want = LATE - 0.25
     cells = axis.collections[0].get_array().reshape(3, 3)
     np.testing.assert_allclose(cells, want)  # rows are layers, the first below
@@ -71,34 +69,40 @@ class MapTest(absltest.TestCase):
     for to, words in (('0', 'step 0'), ('runs/x/b/seed1', 'runs/x/b/seed1')):
       figure = cka.figure([run(to=to)])
       self.assertIn(f'columns those at {words}, both', figure.caption)
-      self.assertIn('the same layer at both: a 1', figure.alt)
-      axis, _ = drawn(figure).axes
-      self.assertEqual(axis.get_xlabel().replace('\n', ''), f'Layer at {words}')
+      axis, _ = pictures.axes(figure)
+      self.assertEqual(axis.get_xlabel(), f'Layer at {words}')
 
   def test_a_layer_without_a_value_is_white(self):
     late = LATE.copy()
     late[1] = np.nan
-    axis, _ = drawn(cka.figure([run(late=late)])).axes
+    axis, _ = pictures.axes(cka.figure([run(late=late)]))
     mask = np.ma.getmaskarray(axis.collections[0].get_array()).reshape(3, 3)
     np.testing.assert_array_equal(mask, np.isnan(late))
     self.assertLen(written(axis), 6)
 
   def test_every_look_is_in_the_table(self):
-    header, *rows = cka.figure([run()]).table
-    self.assertEqual(header[3:], ('layer', 'with', 'debiased_cka', 'cka'))
-    self.assertLen(rows, 2 * 9)
-    self.assertIn(('a', 0, 10, 'conv1', 'conv10', '-0.2', '0.4'), rows)
+    figure = cka.figure([run(seeds=(0.0, 0.5))])
+    of = {'step': 10, 'layer': 'conv1', 'with': 'conv10'}
+    for quantity, want in (('cka', 0.4), ('debiased_cka', -0.2)):
+      got = pictures.values(figure, seed=0, quantity=quantity, **of)
+      self.assertEqual(got, [want])
+    got = pictures.values(figure, seed='mean', **of)
+    np.testing.assert_allclose(got, [0.05])
+    self.assertLen(pictures.rows(figure), 2 * 2 * 2 * 9 + 9)
+    self.assertEqual([step for step, _ in figure.frames], [0, 10])
+    first = figure.frames[0][1][0][0].marks[0]
+    np.testing.assert_array_equal(first.values, np.eye(3))
 
   def test_runs_with_other_layers_have_maps_of_their_own(self):
     runs = [run(), run('b', layers=LAYERS[:2], late=LATE[:2, :2])]
     for narrow in (False, True):
-      a, b, _ = drawn(cka.figure(runs), narrow).axes
+      a, b, _ = pictures.axes(cka.figure(runs), narrow)
       self.assertLen(a.get_yticks(), 3)
       self.assertLen(b.get_yticks(), 2)
 
   def test_many_layers_are_numbered_and_have_no_room_for_values(self):
     layers, late = [f'conv{i}' for i in range(20)], np.eye(20)
-    axis, _ = drawn(cka.figure([run(layers=layers, late=late)])).axes
+    axis, _ = pictures.axes(cka.figure([run(layers=layers, late=late)]))
     self.assertEmpty(axis.texts)
     self.assertLess(len(axis.get_yticks()), 15)
 
@@ -110,7 +114,7 @@ class MapTest(absltest.TestCase):
 class CurvesTest(absltest.TestCase):
   def test_curves_are_of_the_same_layer_alone(self):
     made = cka.over_steps([run(to='0')], 'alike')
-    quantities = {row[4] for row in made.table[1:]}
+    quantities = {row['quantity'] for row in pictures.rows(made)}
     self.assertEqual(quantities, {'debiased_cka', 'cka'})
     self.assertIsNone(cka.over_steps([run()], 'alike'))
     self.assertNotEqual(made.title, cka.figure([run(to='0')], 'alike').title)

@@ -3,10 +3,13 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.drawing import canvas
+from bn_jax.report.drawing import tables
 from bn_jax.report.figures import distance, landscape
 from bn_jax.report.results import beta, curves
-from tests.fixtures import strict  # noqa: F401
+from tests.fixtures import (
+  pictures,
+  strict,  # noqa: F401
+)
 
 SIZES = (0.05, 0.1, 0.4)
 
@@ -50,9 +53,7 @@ def _manifest():
   }
 
 
-def drawn(made, narrow=False):
-  with canvas.style():
-    return made.draw(narrow)
+drawn = pictures.drawing
 
 
 class RawCurvesTest(absltest.TestCase):
@@ -146,25 +147,28 @@ class MapTest(parameterized.TestCase):
     shown = axis.collections[0].get_array()
     self.assertLessEqual(len(shown), 50)
     self.assertEqual((shown[0], shown[-1]), (0, 1190))
-    self.assertLen(made.table, 1 + 120 * 3)
+    self.assertLen(pictures.rows(made, quantity='gradient_change'), 120 * 3)
 
-  def test_table_has_the_distance(self):
+  def test_table_has_the_distance_and_each_seed(self):
     """Beta is the change over the distance, which is twice the size here."""
+    at = {'run': 'a', 'step': 0, 'step_size': '0.4'}
     made = distance.figure([run()])
-    self.assertEqual(made.table[3], ('a', 0, 0, '0.4', '0.8', '8'))
-    self.assertIn('from 10 at 0.05 to 80 at 0.4', made.alt)
+    for quantity, want in (('distance', [0.8]), ('gradient_change', [8])):
+      self.assertEqual(pictures.values(made, quantity=quantity, **at), want)
+    self.assertIn('a: 1 to 800', tables.alternative(made))
+    made = distance.figure([run(seeds=2)])
+    for seed, want in ((0, 8), (1, 32), ('mean', 16)):
+      got = pictures.values(made, quantity='gradient_change', seed=seed, **at)
+      np.testing.assert_allclose(got, [want])
 
   def test_nothing_to_draw(self):
     """One look is no map; numbers that are none leave it white."""
     self.assertIsNone(distance.figure([run(steps=(0,))]))
     made = distance.figure([run(gradient_change=np.full((3, 3), np.nan))])
-    with canvas.style():
-      for narrow in (False, True):
-        canvas.settled(made.draw(narrow))
-    self.assertIn('a has none', made.alt)
-    made = distance.figure([run(step_size=np.zeros((3, 3)))])
-    with canvas.style():
-      canvas.settled(made.draw(False))
+    for narrow in (False, True):
+      drawn(made, narrow)
+    self.assertIn('a: nothing finite', tables.alternative(made))
+    drawn(distance.figure([run(step_size=np.zeros((3, 3)))]))
 
 
 class BetaTest(parameterized.TestCase):

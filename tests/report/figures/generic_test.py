@@ -1,7 +1,5 @@
 """The figure and the summary of a measure that has none of its own."""
 
-import csv
-import io
 import pathlib
 from unittest import mock
 
@@ -10,11 +8,10 @@ from absl.testing import absltest, parameterized
 
 from bn_jax import analysis
 from bn_jax.report import reached, summary
-from bn_jax.report.drawing import canvas
 from bn_jax.report.figures import generic
 from bn_jax.report.results import looks, quantities, read
 from bn_jax.storage import array_files, records
-from tests.fixtures import made_up
+from tests.fixtures import made_up, pictures
 
 _KIND = 'sizes'
 _SECTION = {
@@ -52,8 +49,7 @@ class _Measured(parameterized.TestCase):
 
   def drawn(self, runs, narrow=False):
     made = generic.figure(runs, _KIND, 'it')
-    with canvas.style():
-      return made, made.draw(narrow)
+    return made, pictures.drawing(made, narrow)
 
 
 class OnceTest(_Measured):
@@ -79,7 +75,7 @@ class OnceTest(_Measured):
         'a/size': 2.0, 'c/size': 5.0 + seed,
       }
     )  # fmt: skip
-    self.assertIsNone(made.draw)
+    self.assertEmpty(made.rows)
     self.assertEqual(
       made.numbers,
       [
@@ -95,8 +91,7 @@ class OnceTest(_Measured):
     made = self.figure(
       lambda run, seed, step: {f'l{i}/size': i + 1.0 for i in range(9)}
     )
-    with canvas.style():
-      self.assertNotEmpty(canvas.settled(made.draw(False)).axes)
+    self.assertNotEmpty(pictures.axes(made))
 
 
 class SaidTest(_Measured):
@@ -107,14 +102,10 @@ class SaidTest(_Measured):
     values = lambda run, seed, step: {'norm': 1.0 + 9 * seed, 'power': 9 * seed}
     with mock.patch.dict(_PAGE, said):
       runs = self.runs(values, seeds=(0, 1))
-    made, drawing = self.drawn(runs)
+    made = generic.figure(runs, _KIND, 'it')
     self.assertStartsWith(made.caption, 'A = b. Measured')
-    norm, power = (
-      axis.collections[0].get_paths()[0].vertices[:, 1].min()
-      for axis in drawing.axes
-    )
-    self.assertEqual(norm, 0)
-    self.assertLess(power, 0)
+    norm, power = (panel.y.within for panel in made.panels)
+    self.assertEqual((norm[0], power[0]), (0, -np.inf))
 
   def test_of_each_measure_with_this_figure(self):
     for name in ('gradient_noise', 'gradient_confusion', 'representations',
@@ -135,9 +126,10 @@ class WholeNetworkTest(_Measured):
     self.assertEqual((made.name, made.title), (_KIND, 'Sizes'))
     (axis,) = drawing.axes
     self.assertEqual(axis.get_ylabel(), 'Norm |w|')
-    for index in (0, 1):
+    means = [line for line in axis.get_lines() if line.get_linewidth() > 1]
+    for index, line in enumerate(means):
       want = np.array([1, 11, 21]) + index
-      np.testing.assert_allclose(axis.get_lines()[index].get_ydata(), want)
+      np.testing.assert_allclose(line.get_ydata(), want)
     self.assertIn('recorded. Measured every 10 steps.', made.caption)
 
   def test_several_numbers_are_a_band(self):
@@ -145,17 +137,12 @@ class WholeNetworkTest(_Measured):
       lambda run, seed, step: {'power': np.array([1.0, np.nan, 3.0 + step])}
     )
     made, drawing = self.drawn(runs)
-    low, high = (line.get_ydata() for line in drawing.axes[0].get_lines()[:2])
-    np.testing.assert_allclose(low, [1, 1, 1])
-    np.testing.assert_allclose(high, [3, 13, 23])
+    band = drawing.axes[0].collections[0].get_paths()[0].vertices
+    self.assertEqual((band[:, 1].min(), band[:, 1].max()), (1, 23))
     self.assertIn('Bands reach', made.caption)
-    first = next(
-      csv.DictReader(io.StringIO(canvas.as_csv(made.table).decode()))
-    )
-    self.assertEqual(first, {
-      'run': 'a', 'seed': '0', 'step': '0', 'layer': '', 'quantity': 'power',
-      'smallest': '1', 'largest': '3',
-    })  # fmt: skip
+    for end, want in (('min', [1, 1, 1]), ('max', [3, 13, 23])):
+      got = pictures.values(made, run='a', quantity=f'power_{end}')
+      self.assertEqual(got, want)
 
   def test_where_nothing_is_recorded_there_is_no_figure(self):
     runs = self.runs(lambda run, seed, step: {'norm': 1.0})
@@ -183,6 +170,23 @@ class LayersTest(_Measured):
         want = 10 * place**2 + np.array([0, 10, 20]) + index
         np.testing.assert_allclose(axis.get_lines()[place].get_ydata(), want)
     self.assertIn('A line a layer.', made.caption)
+    of = {'run': 'b', 'step': 20, 'quantity': 'norm'}
+    self.assertEqual(pictures.values(made, key='layer2', **of), [61])
+    (legend,) = drawing.legends
+    said = [text.get_text() for text in legend.get_texts()]
+    self.assertEqual(said, ['layer0', 'layer1', 'layer2'])
+
+  def test_what_has_no_layer_is_told_beside_layers_and_divergence(self):
+    runs = self.runs(lambda run, seed, step: {'power': 9.0, 'layer0/norm': 2.0})
+    runs[0].seeds[0].manifest.update(status='diverged', step=20)
+    made, drawing = self.drawn(runs)
+    self.assertEqual(
+      [key.label for key in made.keys], ['layer0', 'Whole network']
+    )
+    got = pictures.values(made, run='a', key='Whole network')
+    self.assertEqual(got, [9] * 3)
+    said = [t.get_text() for axis in drawing.axes for t in axis.texts]
+    self.assertEqual(said, ['diverged at 20'] * 2)
 
   def test_of_several_numbers_the_largest(self):
     runs = self.runs(
@@ -192,6 +196,8 @@ class LayersTest(_Measured):
     line = drawing.axes[0].get_lines()[0]
     np.testing.assert_allclose(line.get_ydata(), [7, 17, 27])
     self.assertIn('Of several numbers of a layer, the largest.', made.caption)
+    got = pictures.values(made, run='a', quantity='norm_smallest')
+    self.assertEqual(got, [5, 5, 5])
 
   @parameterized.parameters(False, True)
   def test_many_are_a_map(self, arrays):
@@ -202,6 +208,9 @@ class LayersTest(_Measured):
       want = 10 * np.arange(12)[:, None] ** 2 + [[0, 10, 20]] + index
       np.testing.assert_allclose(mesh.get_array().reshape(12, 3), want)
     self.assertEqual(drawing.axes[2].get_ylabel(), 'Norm |w|')  # the bar's
+    of = {'run': 'a', 'step': 20}
+    self.assertEqual(pictures.values(made, panel='layer3', **of), [110])
+    self.assertEqual(pictures.values(made, layer='layer3', **of), [110])
 
   def test_the_summary_has_a_row_for_each_quantity(self):
     rows = {c.label: c.texts for c in summary.columns(self.of_layers(3))}

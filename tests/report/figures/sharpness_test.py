@@ -3,11 +3,11 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from bn_jax.report import figures, summary
-from bn_jax.report.drawing import canvas
+from bn_jax.report import summary
+from bn_jax.report.drawing import tables
 from bn_jax.report.figures import sharpness
 from bn_jax.report.results import curves
-from tests.fixtures import made_up
+from tests.fixtures import made_up, pictures
 
 _STEPS = np.array([0, 10, 20])
 _SECTION = {
@@ -56,15 +56,12 @@ def run(
 
 
 def figure(*runs):
-  (made,) = [
-    one for one in figures.every(runs) if one.name.startswith('top-eigen')
-  ]
-  return made
+  return sharpness.figure(runs)
 
 
-def drawn(made):
-  with canvas.style():
-    return canvas.settled(made.draw(False))
+def thick(axis):
+  """The lines of means, without seeds, further eigenvalues and edges."""
+  return [line for line in axis.get_lines() if line.get_linewidth() == 1.6]
 
 
 class EdgeTest(parameterized.TestCase):
@@ -75,23 +72,24 @@ class EdgeTest(parameterized.TestCase):
   )
   def test_follows_the_rate_of_each_step(self, optimizer, product):
     made = figure(run(optimizer=optimizer))
-    first = drawn(made).axes[0].get_lines()
-    thin = [line for line in first if line.get_linewidth() == 1]
-    (x, y) = thin[0].get_xdata(), thin[0].get_ydata()
-    np.testing.assert_array_equal(x, np.arange(20))
-    np.testing.assert_allclose(y[[0, 9]], product / 0.1)
-    np.testing.assert_allclose(y[[10, 19]], product / 0.05)
+    first = pictures.axes(made)[0].get_lines()
+    (thin,) = [line for line in first if line.get_linewidth() == 1]
+    np.testing.assert_array_equal(thin.get_xdata(), [0, 9, 10, 19])
+    np.testing.assert_allclose(
+      thin.get_ydata(), product / np.array([0.1, 0.1, 0.05, 0.05])
+    )
     self.assertIn(f'{product:.4g} / (learning rate) of the step', made.caption)
-    rows = [row for row in made.table if row[:4] == ('batchnorm', 0, 10,
-                                                     'sharpness')]  # fmt: skip
-    self.assertEqual(rows[0][4:], (1, '20', '', 1, '', f'{product / 0.05:g}'))
-    self.assertEqual(rows[1][4:], (2, '10', '', 1, '', ''))
+    edge = pictures.values(made, quantity='edge_of_stability')
+    np.testing.assert_allclose(edge, thin.get_ydata(), rtol=1e-5)
+    for quantity, want in (('sharpness', 20), ('sharpness_2', 10)):
+      of = {'seed': 0, 'step': 10, 'quantity': quantity}
+      self.assertEqual(pictures.values(made, **of), [want])
 
   def test_none_of_adam_and_none_with_running_statistics(self):
     adam = run('adam', optimizer={'name': 'adam'})
     running = run('sgd', section=_SECTION | {'statistics': 'running'})
     made = figure(adam, running)
-    lines = drawn(made).axes[0].get_lines()
+    lines = pictures.axes(made)[0].get_lines()
     self.assertFalse([line for line in lines if line.get_linewidth() == 1])
     self.assertIn('None is defined for adam (adam). ', made.caption)
     self.assertIn('not the function that training descends', made.caption)
@@ -106,22 +104,23 @@ class EdgeTest(parameterized.TestCase):
 class FigureTest(parameterized.TestCase):
   def test_a_geometric_mean_on_a_logarithmic_axis(self):
     made = figure(run(sharpness_of=lambda seed: np.array([1, 2, 4]) * 4**seed))
-    axis = drawn(made).axes[0]
+    axis = pictures.axes(made)[0]
     self.assertEqual(axis.get_yscale(), 'log')
-    np.testing.assert_allclose(axis.get_lines()[0].get_ydata(), [2, 4, 8])
-    self.assertIn('batchnorm 10', made.alt)  # (4 + 16) / 2
+    np.testing.assert_allclose(thick(axis)[0].get_ydata(), [2, 4, 8])
+    self.assertIn('batchnorm, Largest eigenvalue: 2 to 8.',
+                  tables.alternative(made))  # fmt: skip
     self.assertNotIn('Hollow', made.caption)
 
   def test_negative_values_are_drawn_on_a_linear_axis(self):
     made = figure(run(sharpness_of=lambda seed: (-1.0, 1.0, 2.0)))
-    axis = drawn(made).axes[0]
+    axis = pictures.axes(made)[0]
     self.assertEqual(axis.get_yscale(), 'linear')
-    np.testing.assert_allclose(axis.get_lines()[0].get_ydata(), [-1, 1, 2])
+    np.testing.assert_allclose(thick(axis)[0].get_ydata(), [-1, 1, 2])
 
   def test_hollow_where_a_seed_has_not_converged(self):
     made = figure(run(converged=(0, 1, 0)))
     (hollow,) = [
-      line for line in drawn(made).axes[0].get_lines()
+      line for line in pictures.axes(made)[0].get_lines()
       if line.get_markerfacecolor() == 'white'
     ]  # fmt: skip
     np.testing.assert_allclose(hollow.get_xydata(), [[0, 10], [20, 40]])
@@ -136,7 +135,7 @@ class FigureTest(parameterized.TestCase):
       'norms/gradient_share': np.array([0.1, 0.2, 0.3]),
     }
     made = figure(run(more=smallest))
-    axes = [axis for axis in drawn(made).axes if axis.get_visible()]
+    axes = pictures.axes(made)
     self.assertEqual(
       [axis.get_title() for axis in axes],
       [
@@ -144,9 +143,14 @@ class FigureTest(parameterized.TestCase):
         'Smallest eigenvalue', 'Share of |g|² in the top space',
       ],
     )  # fmt: skip
-    np.testing.assert_allclose(axes[2].get_lines()[0].get_ydata(), [-2, -2, -3])
-    # Of the two largest and the two smallest, a block's largest, and shares.
-    self.assertLen(made.table, 1 + 2 * (2 + 2 + 1 + 1) * 3)
+    np.testing.assert_allclose(thick(axes[2])[0].get_ydata(), [-2, -2, -3])
+    of = {'seed': 1, 'step': 20}
+    for panel, quantity, want in (
+      ('', 'smallest_eigenvalues_2', [-1]), ('norms', 'sharpness', [1]),
+      ('norms', 'gradient_share', []), ('', 'gradient_share', [0.3]),
+    ):  # fmt: skip
+      got = pictures.values(made, panel=panel, quantity=quantity, **of)
+      self.assertEqual(got, want)
 
   def test_all_eigenvalues_are_thin_lines_and_rows_of_the_table(self):
     more = {
@@ -157,20 +161,20 @@ class FigureTest(parameterized.TestCase):
     }
     made = figure(run(more=more, seeds=(0,)))
     lines = [
-      line.get_ydata().tolist() for line in drawn(made).axes[0].get_lines()
+      line.get_ydata().tolist() for line in pictures.axes(made)[0].get_lines()
       if line.get_linewidth() == 0.7
     ]  # fmt: skip
     np.testing.assert_allclose(lines, [[5, 8, 9], [1, 2, 3]])
     self.assertIn('the next 2 eigenvalues', made.caption)
-    rows = [row[3:] for row in made.table if row[2] == 10]
-    self.assertEqual(
-      rows,
-      [
-        ('sharpness', 1, '20', '0.1', 1, '31', '40'),
-        ('sharpness', 2, '8', '0.2', 1, '31', ''),
-        ('sharpness', 3, '2', '0.3', 0, '31', ''),
-      ],
-    )
+    for quantity, want in (
+      ('sharpness', (20, 8, 2)), ('residual', (0.1, 0.2, 0.3)),
+      ('converged', (1, 1, 0)),
+    ):  # fmt: skip
+      for number, value in enumerate(want):
+        name = f'{quantity}_{number + 1}' if number else quantity
+        got = pictures.values(made, step=10, quantity=name)
+        self.assertEqual(got, [value])
+    self.assertEqual(pictures.values(made, quantity='products'), [30, 31, 32])
 
   def test_a_share_is_hollow_where_some_vector_has_not_converged(self):
     more = {
@@ -178,7 +182,7 @@ class FigureTest(parameterized.TestCase):
       'converged': np.array([[1, 1], [1, 0], [1, 1]]),
     }
     made = figure(run(more=more))
-    first, share = (axis for axis in drawn(made).axes if axis.get_visible())
+    first, share = pictures.axes(made)
     hollow = [
       [line.get_xydata().tolist() for line in axis.get_lines()
        if line.get_markerfacecolor() == 'white']
@@ -187,16 +191,17 @@ class FigureTest(parameterized.TestCase):
     self.assertEqual(hollow, [[], [[[10, 0.2]]]])
     self.assertIn('|Vᵀg|² / |g|²', made.caption)
     self.assertIn('some of the vectors', made.caption)
-    cells = [row[-3] for row in made.table if row[3] == 'gradient_share']
-    self.assertEqual(cells, [1, 0, 1] * 2)
+    panel = made.rows[0][1]
+    (of,) = [
+      m for m in panel.marks if getattr(m, 'quantity', '') == 'converged'
+    ]
+    self.assertEqual([c.y.tolist() for c in of.curves], [[1, 0, 1]] * 2)
 
-  def test_the_shade_of_a_share_stays_in_its_range(self):
-    one = run(more={'gradient_share': np.array([0.1, 0.2, 0.3])})
-    one.seeds[1].series['top'].values['gradient_share'] = np.array([0.9] * 3)
-    axis = [axis for axis in drawn(figure(one)).axes if axis.get_visible()][1]
-    (shade,) = axis.collections
-    heights = shade.get_paths()[0].vertices[:, 1]
-    self.assertEqual((heights.min(), heights.max()), (0, 1))
+  def test_a_share_stays_in_its_range(self):
+    made = figure(run(more={'gradient_share': np.array([0.1, 0.2, 0.3])}))
+    axis = made.rows[0][1].y
+    self.assertEqual((axis.within, axis.limits), ((0, 1), (0, 1.05)))
+    self.assertFalse(axis.logarithmic)
 
   def test_a_normalised_value_has_products_of_its_own(self):
     more = {
@@ -206,12 +211,15 @@ class FigureTest(parameterized.TestCase):
       'conv1/normalised_products': np.array([5, 6, 7]),
     }
     made = figure(run(more=more, seeds=(0,)))
-    rows = [row[4:] for row in made.table if 'normalised' in row[3]]
-    self.assertEqual(rows[1], (1, '2', '', 0, '6', ''))
+    got = [
+      pictures.values(made, panel='conv1', quantity=quantity)
+      for quantity in ('normalised_sharpness', 'converged', 'products')
+    ]
+    self.assertEqual(got, [[3, 2, 1], [1, 0, 1], [5, 6, 7]])
 
   def test_one_look_is_a_table(self):
     made = figure(run(steps=_STEPS[:1]))
-    self.assertIsNone(made.draw)
+    self.assertEmpty(made.rows)
     self.assertEqual(made.numbers[1], ['Largest eigenvalue', '10 ± 0'])
 
   def test_the_summary_compares_with_the_edge(self):

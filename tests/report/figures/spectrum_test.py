@@ -4,14 +4,13 @@ import pathlib
 
 import numpy as np
 from absl.testing import absltest
-from matplotlib import figure as mpl
 
 from bn_jax import spectra
-from bn_jax.report import figures, summary
-from bn_jax.report.drawing import canvas
+from bn_jax.report import summary
+from bn_jax.report.drawing import tables
 from bn_jax.report.figures import spectrum
 from bn_jax.report.results import read
-from tests.fixtures import made_up
+from tests.fixtures import made_up, pictures
 
 _SECTION = {
   'name': 'spectral_density', 'data': 'train:64', 'matrix': 'hessian',
@@ -42,28 +41,17 @@ class FigureTest(absltest.TestCase):
         )  # fmt: skip
     return read.runs([folder])
 
-  def figure(self, runs):
-    (made,) = [
-      one for one in figures.every(runs) if one.name.startswith('spectrum')
-    ]
-    return made
-
-  def drawn(self, made, narrow=False):
-    with canvas.style():
-      return canvas.settled(made.draw(narrow))
-
   def test_first_middle_and_last_step_with_the_band_over_vectors(self):
     runs = self.runs(lambda run, seed, step: look(10.0 + step / 10 + seed))
-    made = self.figure(runs)
+    made = spectrum.figure(runs)
     for words in (
       'the Hessian of the data loss', 'σ is 1 %',
       'mean over vectors and seeds', 'Logarithmic',
     ):  # fmt: skip
       self.assertIn(words, made.caption)
-    self.assertIn('batchnorm -1 to 25.5', made.alt)
+    self.assertEqual([step for step, _ in made.frames], [0, 50, 100, 150])
     for narrow in (False, True):
-      drawing = self.drawn(made, narrow)
-      axes = [axis for axis in drawing.axes if axis.get_visible()]
+      axes = pictures.axes(made, narrow)
       self.assertEqual(
         [axis.get_title() for axis in axes], ['Step 0', 'Step 100', 'Step 150']
       )
@@ -78,10 +66,9 @@ class FigureTest(absltest.TestCase):
   def test_a_panel_ends_where_nothing_is_above_its_axis(self):
     high = np.array([1e-9, 1e-3, 1.0, 1e-9])
     density = spectra.Curve(np.arange(4.0), high, high, high, 0.1)
-    with canvas.style():
-      axis = mpl.Figure().subplots()
-      spectrum._limit(axis, [density])
-    self.assertEqual(axis.get_xlim(), (0.95, 2.05))
+    x, y = spectrum._axes('Density', [density])
+    self.assertEqual(x.limits, (0.95, 2.05))
+    self.assertEqual((y.logarithmic, y.limits[1]), (True, 2))
 
   def test_the_curve_is_over_the_vectors_of_all_seeds(self):
     (run, _) = self.runs(lambda run, seed, step: look(10.0 + seed))
@@ -95,35 +82,26 @@ class FigureTest(absltest.TestCase):
       np.testing.assert_allclose(one, other)
     self.assertAlmostEqual(got.width, 0.12)
 
-  def test_the_table_has_nodes_and_weights(self):
-    made = self.figure(self.runs(lambda run, seed, step: look(10.0)))
-    header, *rows = made.table
-    self.assertEqual(
-      header,
-      ('run', 'seed', 'step', 'block', 'vector', 'eigenvalue', 'weight',
-       'density', 'low', 'high'),
-    )  # fmt: skip
-    nodes = [row for row in rows if row[6]]
-    self.assertLen(nodes, 2 * 2 * 4 * 5)
-    self.assertEqual(
-      nodes[4], ('batchnorm', 0, 0, '', 1, '10', '0.2', '', '', '')
-    )
-
-  def test_the_table_has_what_is_drawn(self):
-    made = self.figure(self.runs(lambda run, seed, step: look(10.0)))
-    lines = self.drawn(made).axes[0].get_lines()
-    rows = [row for row in made.table[1:] if not row[6] and row[2] == 0]
-    shown = np.array([row[5:6] + row[7:8] for row in rows[:1024]], float)
-    grid, density = lines[0].get_data()
-    at = np.searchsorted(grid, shown[:, 0]).clip(0, len(grid) - 1)
-    is_drawn = np.isclose(grid[at], shown[:, 0], rtol=1e-5)
-    self.assertGreater(is_drawn.mean(), 0.2)  # a long line is thinned
-    np.testing.assert_allclose(
-      density[at][is_drawn], shown[is_drawn, 1], rtol=1e-3, atol=1e-8
-    )
-    for row in rows:
-      low, high = float(row[8]), float(row[9])
-      self.assertBetween(float(row[7]), low * 0.999, high * 1.001)
+  def test_the_table_has_nodes_and_weights_and_what_is_drawn(self):
+    runs = self.runs(lambda run, seed, step: look(10.0))
+    made = spectrum.figure(runs)
+    for step in (50, 150):  # one is drawn, one is not
+      of = {'run': 'batchnorm', 'seed': 0, 'step': step}
+      for vector, count in ((0, 3), (1, 2)):
+        name = f'weight_of_vector_{vector}'
+        self.assertLen(pictures.rows(made, quantity=name, **of), count)
+    of = {'run': 'batchnorm', 'step': 150, 'eigenvalue': '10'}
+    got = pictures.values(made, quantity='weight_of_vector_1', **of)
+    self.assertEqual(got, [0.2] * 2)  # of two seeds
+    of = {'run': 'batchnorm', 'step': 150}
+    drawn = [
+      pictures.values(made, quantity=f'density{end}', **of)
+      for end in ('_of_vector_min', '', '_of_vector_max')
+    ]
+    want = spectrum.curve(runs[0], 'analysis/spectral_density', '', 150)
+    np.testing.assert_allclose(drawn[1], want.density, rtol=1e-4, atol=1e-7)
+    for low, mean, high in zip(*drawn):
+      self.assertBetween(mean, low * 0.999, high * 1.001)
 
   def test_blocks_and_another_matrix(self):
     def of(run, seed, step):
@@ -131,13 +109,13 @@ class FigureTest(absltest.TestCase):
 
     section = {**_SECTION, 'matrix': 'gauss_newton', 'penalised': True}
     runs = self.runs(of, steps=(150,), section=section)
-    made = self.figure(runs)
+    made = spectrum.figure(runs)
     self.assertIn('the Gauss-Newton matrix of the objective', made.caption)
-    drawing = self.drawn(made)
     self.assertEqual(
-      [axis.get_ylabel() for axis in drawing.axes],
+      [axis.get_ylabel() for axis in pictures.axes(made)],
       ['Density', 'Density, norms'],
     )
+    self.assertNotEmpty(pictures.rows(made, panel='norms', eigenvalue='3'))
     rows = {c.label: c.texts[0] for c in summary.columns(runs)}
     self.assertIn('10', rows['Spectrum, largest eigenvalue, last'])
     self.assertIn('3', rows['Spectrum of norms, largest eigenvalue, last'])
@@ -151,10 +129,10 @@ class FigureTest(absltest.TestCase):
         values['weights'] = np.zeros((2, 3))
       return values
 
-    made = self.figure(self.runs(of, steps=(150,)))
-    (axis,) = self.drawn(made).axes
+    made = spectrum.figure(self.runs(of, steps=(150,)))
+    (axis,) = pictures.axes(made)
     self.assertLen(axis.get_lines(), 1)
-    self.assertIn('standard nan to nan', made.alt)
+    self.assertNotIn('nan', tables.alternative(made))
 
 
 if __name__ == '__main__':

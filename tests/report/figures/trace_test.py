@@ -6,10 +6,10 @@ import numpy as np
 from absl.testing import absltest
 from matplotlib import collections
 
-from bn_jax.report import figures, summary
-from bn_jax.report.drawing import canvas
+from bn_jax.report import summary
+from bn_jax.report.figures import trace
 from bn_jax.report.results import read
-from tests.fixtures import made_up
+from tests.fixtures import made_up, pictures
 
 _SECTION = {
   'name': 'trace', 'data': 'train:64', 'matrix': 'hessian', 'method': 'xtrace',
@@ -44,17 +44,9 @@ class TraceTest(absltest.TestCase):
       made_up.analysis(place, 'trace', _SECTION, looks)
     return read.runs([folder])
 
-  def figure(self, runs):
-    (made,) = [f for f in figures.every(runs) if f.name.startswith('trace')]
-    return made
-
-  def axes(self, made):
-    with canvas.style():
-      return canvas.settled(made.draw(False)).axes
-
   def test_the_mean_of_seeds_with_bars_from_low_to_high(self):
-    made = self.figure(self.runs(lambda seed, step: _look(10.0 + step + seed)))
-    (axis,) = self.axes(made)
+    made = trace.figure(self.runs(lambda seed, step: _look(10.0 + step + seed)))
+    (axis,) = pictures.axes(made)
     np.testing.assert_allclose(axis.lines[0].get_ydata(), [10.5, 20.5])
     (bars,) = [
       one for one in axis.collections
@@ -65,29 +57,46 @@ class TraceTest(absltest.TestCase):
     for words in ('data loss, without penalty', 'XTrace', 'Bars: 95 %',
                   'of one network'):  # fmt: skip
       self.assertIn(words, made.caption)
+    first = {
+      row['quantity']: row['value']
+      for row in pictures.rows(made, run='batchnorm', seed=0, step=0)
+    }
     self.assertEqual(
-      made.table[1],
-      ('batchnorm', 0, 0, 'trace', '10', '1', '8', '12', '30'),
-    )
+      first,
+      {'trace': '10', 'interval_min': '8', 'interval_max': '12',
+       'standard_error': '1', 'products': '30'},
+    )  # fmt: skip
 
   def test_a_panel_a_square_and_a_layer_and_a_logarithm_where_wide(self):
     of = lambda seed, step: _look(10.0 + 100 * step, squared=True, layer=True)
-    made = self.figure(self.runs(of, seeds=(0,)))
-    axes = self.axes(made)
+    made = trace.figure(self.runs(of, seeds=(0,)))
+    axes = pictures.axes(made)
     self.assertEqual(
-      [axis.get_title() for axis in axes if axis.get_visible()],
+      [axis.get_title() for axis in axes],
       ['Trace', 'Trace, conv1', 'Trace of the square',
        'Trace of the square, conv1'],
     )  # fmt: skip
-    self.assertEqual([axis.get_yscale() for axis in axes[:4]], ['log'] * 4)
+    self.assertEqual([axis.get_yscale() for axis in axes], ['log'] * 4)
     self.assertIn('squares', made.caption)
-    rows = [row[4:] for row in made.table if row[2:4] == (10, 'squared_trace')]
-    self.assertEqual(rows, [('2020', '2', '2016', '2024', '30')])
+    for panel in ('', 'conv1'):
+      of = {'panel': panel, 'step': 10}
+      self.assertEqual(pictures.values(made, quantity='trace', **of), [1010])
+      ends = ('squared_interval_min', 'squared_interval_max')
+      got = [pictures.values(made, quantity=end, **of) for end in ends]
+      self.assertEqual(got, [[2016], [2024]])
+
+  def test_of_more_than_six_the_table_has_the_others(self):
+    blocks = {f'b{number}/trace': 1.0 for number in range(6)}
+    runs = self.runs(lambda seed, step: _look(10.0) | blocks, seeds=(0,))
+    made = trace.figure(runs)
+    self.assertLen(pictures.axes(made), 6)
+    self.assertEndsWith(made.caption, ' The CSV has more: Trace, b5.')
+    self.assertEqual(pictures.values(made, panel='b5'), [1, 1])
 
   def test_one_look_is_a_table_with_the_interval(self):
     runs = self.runs(lambda seed, step: _look(10.0), steps=(5,), seeds=(0,))
-    made = self.figure(runs)
-    self.assertIsNone(made.draw)
+    made = trace.figure(runs)
+    self.assertEmpty(made.rows)
     self.assertEqual(made.numbers[1], ['Trace', '10 (8 to 12)'])
 
   def test_the_summary_has_traces_and_no_errors(self):

@@ -1,0 +1,483 @@
+"""The script of pages, in a real browser where there is one."""
+
+import base64
+import csv
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+import xml.etree.ElementTree as xml
+
+import pytest
+from absl.testing import absltest
+
+from bn_jax.report import script
+from tests.fixtures import answering, strict
+
+_SOURCE = strict.ROOT / 'bn_jax' / 'report' / 'page.js'
+_LARGEST = 40_000  # bytes on the page, see issue 29
+_PATIENCE = 120_000  # milliseconds: a machine may do much else
+_LONGEST = 60  # lines of a function
+_FORBIDDEN = (
+  'eval', 'innerHTML', 'outerHTML', 'insertAdjacent', 'http', 'Function(',
+  'document.write', 'fetch(', '</', '<!--',
+)  # fmt: skip
+_BROWSER = shutil.which('chromium') or shutil.which('chromium-browser')
+_FRAME = '.stage > svg > g > g:nth-of-type(1)'  # of a panel: its grid
+# Would say so in the title of the page if it were run.
+_DONE = 'document.title="executed"'
+_HOSTILE = (
+  f'<script>{_DONE}</script>', f'</script><script>{_DONE}</script>',
+  f'<img src=x onerror=\'{_DONE}\'>', f'"><svg onload=\'{_DONE}\'>',
+  f'\' onmouseover=\'{_DONE}', f'" autofocus onfocus=\'{_DONE}\' x="',
+  f'javascript:{_DONE}', f'${{{_DONE}}}', f'`${{{_DONE}}}`', f'{{{{{_DONE}}}}}',
+  f'<iframe srcdoc="<script>parent.{_DONE}</script>">', '<!--', '<!-- <script>',
+  '-->', ']]>', '<![CDATA[', '&lt;b&gt;', '&amp;', '&#60;script&#62;',
+  '\u2028' + _DONE, '\u2029' + _DONE, '\\u003cscript\\u003e', '\\', '\\n\\x3c',
+  '__proto__', 'constructor', 'prototype', 'toString', 'hasOwnProperty',
+  '$title', '$script', '$$', '%3Cscript%3E', '#?{"filter":1}', '=1+1',
+  '@SUM(1)',
+  'a' * 2000, 'norm=batch', 'seed=0', '\u202egnp.exe', '日本語 🎉', 'x,y"z\'',
+)  # fmt: skip
+
+
+class SourceTest(absltest.TestCase):
+  def test_size_and_what_it_must_not_do(self):
+    text = script.text()
+    self.assertLess(len(text.encode()), _LARGEST)
+    for word in _FORBIDDEN:
+      self.assertNotIn(word, text)
+
+  def test_no_function_is_long(self):
+    begins = re.compile(r'(async )?function \w+|  (async |get )?\w+\(.*\) {$')
+    begin, lengths = None, {}
+    for number, line in enumerate(_SOURCE.read_text().splitlines()):
+      self.assertLessEqual(len(line), 80, line)
+      if begins.match(line) and not line.lstrip().startswith(('if', 'for')):
+        begin = number, re.match(' *', line)[0]
+        name = line
+      elif begin and re.match(begin[1] + '},?$', line):
+        lengths[name] = number - begin[0] + 1
+        begin = None
+    self.assertGreater(len(lengths), 60)
+    self.assertLessEqual(max(lengths.values()), _LONGEST)
+
+  def test_its_hash_is_in_the_policy(self):
+    digest = hashlib.sha256(script.text().encode()).digest()
+    sources = dict(
+      part.split(' ', 1) for part in script.policy().split('; ')
+    )  # fmt: skip
+    self.assertEqual(
+      sources['script-src'], f"'sha256-{base64.b64encode(digest).decode()}'"
+    )
+    self.assertEqual(sources['default-src'], "'none'")
+
+  def test_texts_stay_whole_where_comments_go(self):
+    self.assertIn("'stroke-dasharray'", script.text())
+    # A text within a text would hide what is to be left out.
+    self.assertNotIn('\n', script.text())
+    self.assertNotIn('Lets the figures', script.text())
+
+
+@pytest.mark.slow
+class BrowserTest(absltest.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    sync_api = pytest.importorskip(
+      'playwright.sync_api', reason='playwright drives the browser'
+    )
+    if _BROWSER is None:
+      pytest.skip('no chromium on this machine')
+    cls._driver = sync_api.sync_playwright().start()
+    cls.addClassCleanup(cls._driver.stop)
+    cls._browser = cls._driver.chromium.launch(
+      executable_path=_BROWSER, args=['--no-sandbox', '--disable-gpu']
+    )
+    cls.addClassCleanup(cls._browser.close)
+    cls._folder = pathlib.Path(
+      cls.enterClassContext(tempfile.TemporaryDirectory())
+    )
+    of_page = answering.runs(('standard', 'batchnorm', 'noisy'))
+    cls._page = answering.write(
+      cls._folder / 'page.html', of_page, answering.figures(of_page)
+    )
+
+  def folder(self):
+    """A folder for another page than that of all tests."""
+    return pathlib.Path(self.create_tempdir().full_path)
+
+  def open(self, path=None, address='', width=1400, **keywords):
+    """Opens a page whose errors and requests fail the test."""
+    context = self._browser.new_context(
+      viewport={'width': width, 'height': 900}, **keywords
+    )
+    self.addCleanup(context.close)
+    context.set_default_timeout(_PATIENCE)
+    page = context.new_page()
+    faults = []
+    page.on('console', lambda told: faults.append(told.text))
+    page.on('pageerror', lambda error: faults.append(str(error)))
+    page.on('dialog', lambda dialog: faults.append(dialog.message))
+    page.on(
+      'request',
+      lambda request: (
+        request.url.startswith(('file:', 'data:', 'blob:'))
+        or faults.append(request.url)
+      ),
+    )
+    page.goto((path or self._page).as_uri() + address)
+    self.addCleanup(lambda: self.assertEqual(faults, []))
+    return page
+
+  def show(self, page, name):
+    """Scrolls to a figure, waits until it is drawn, and returns it."""
+    figure = page.locator(f'#{name} figure')
+    figure.scroll_into_view_if_needed()
+    figure.locator('.stage > svg > g').first.wait_for()
+    return figure
+
+  def hover(self, page, figure, share=0.5, panel=0):
+    """Puts the pointer on a panel, at a share of its width."""
+    box = figure.locator(_FRAME).nth(panel).bounding_box()
+    page.mouse.move(box['x'] + share * box['width'], box['y'] + 40)
+    page.wait_for_timeout(100)
+
+  def test_every_figure_is_drawn_without_a_request_or_an_error(self):
+    page = self.open()
+    for name in ('training', 'maps', 'surface', 'rest', 'layers'):
+      figure = self.show(page, name)
+      self.assertFalse(figure.locator('.still').is_visible())
+    self.assertIn('diverged at 60', page.locator('#training').inner_text())
+    self.assertEqual(page.locator('svg').filter(has_text='NaN').count(), 0)
+    self.assertNotIn('NaN', page.locator('#rest .stage').inner_html())
+
+  def test_values_at_the_cursor_are_those_of_the_table(self):
+    page = self.open()
+    figure = self.show(page, 'training')
+    figure.locator('summary').click()
+    with open(self._folder / 'training.csv') as file:
+      rows = list(csv.DictReader(file))
+    for share in (0.1, 0.33, 0.7):
+      self.hover(page, figure, share)
+      cells = [
+        row.locator('td').all_inner_texts()
+        for row in figure.locator('tbody tr').all()
+      ]
+      told = 0
+      for title, _, label, at, value in cells:
+        run, _, seed = label.partition(', ')
+        if value == '–' or 'not' in value or 'mean of' in seed:
+          continue
+        ends = [
+          float(row['value']) for row in rows
+          if row['run'] == run and row['step'] == at
+          and row['seed'] == seed.removeprefix('seed ')
+          and row['quantity'].startswith(title.lower())
+        ]  # fmt: skip
+        self.assertEqual(list(map(float, value.split(' to '))), ends, cells)
+        told += 1
+      self.assertGreater(told, 15)
+    tip = figure.locator('.tip')
+    self.assertIn('batchnorm, seed 1', tip.inner_text())
+
+  def test_cursor_goes_through_all_figures_with_steps(self):
+    page = self.open(width=1400)
+    page.set_viewport_size({'width': 1400, 'height': 4000})
+    figures = [self.show(page, name) for name in ('training', 'rest', 'layers')]
+    self.hover(page, figures[0])
+    lines = [
+      figure.locator('.stage > svg > g > g:last-child > path').count()
+      for figure in figures
+    ]
+    self.assertEqual(lines, [3, 2, 0])
+
+  def test_filter_and_legend_hide_and_the_address_restores(self):
+    page = self.open()
+    figure = self.show(page, 'training')
+    before = figure.locator('.stage path').count()
+    page.get_by_label('Show runs').fill('norm=group')
+    page.wait_for_timeout(300)
+    pressed = '.legend button[aria-pressed=true]'
+    self.assertEqual(figure.locator(pressed).all_inner_texts(), ['batchnorm'])
+    self.assertLess(figure.locator('.stage path').count(), before)
+    page.get_by_label('Show runs').fill('standard,noisy')
+    figure.get_by_role('button', name='noisy').click()
+    page.get_by_role('button', name='Seed 1').click()
+    layers = self.show(page, 'layers')
+    layers.locator('input').fill('3')
+    surface = self.show(page, 'surface')
+    surface.get_by_role('button', name='Heights').click()
+    page.wait_for_timeout(300)
+    again = self.open(address=page.evaluate('location.hash'))
+    figure = self.show(again, 'training')
+    self.assertEqual(figure.locator(pressed).all_inner_texts(), ['standard'])
+    self.assertEqual(again.get_by_label('Show runs').input_value(),
+                     'standard,noisy')  # fmt: skip
+    self.assertEqual(
+      again.get_by_role('button', name='Seed 1').get_attribute('aria-pressed'),
+      'false',
+    )
+    self.assertEqual(
+      self.show(again, 'layers').locator('output').inner_text(), 'step 30'
+    )
+    self.assertEqual(self.show(again, 'surface').locator('canvas').count(), 1)
+
+  def test_an_address_of_nonsense_is_passed_over(self):
+    for text in ('#?x', '#surface?%7B', '#?%7B%22own%22:[[1]]%7D', '#x?y?z'):
+      page = self.open(address=text)
+      self.show(page, 'training')
+
+  def test_slider_moves_the_picture(self):
+    page = self.open()
+    for name, place in (('layers', 0), ('maps', 2)):
+      figure = self.show(page, name)
+      picture = figure.locator('.stage > svg > g').nth(place)
+      before = picture.inner_html()
+      figure.locator('input[type=range]').focus()
+      page.keyboard.press('ArrowRight')
+      page.keyboard.press('ArrowRight')
+      page.wait_for_timeout(200)
+      self.assertEqual(figure.locator('output').inner_text(), 'step 10')
+      self.assertNotEqual(picture.inner_html(), before)
+
+  def test_axes_zoom_and_smoothing(self):
+    page = self.open()
+    figure = self.show(page, 'training')
+
+    def ticks():
+      page.wait_for_timeout(200)
+      return figure.locator('.stage > svg > g').first.locator(
+        'text').all_text_contents()  # fmt: skip
+
+    first = ticks()
+    figure.locator('[name=y]').select_option('linear')
+    self.assertNotEqual(ticks(), first)
+    figure.locator('[name=y]').select_option('')
+    self.assertEqual(ticks(), first)
+    box = figure.locator(_FRAME).first.bounding_box()
+    page.mouse.move(box['x'] + 40, box['y'] + 30)
+    page.mouse.down()
+    page.mouse.move(box['x'] + 90, box['y'] + 90, steps=3)
+    page.mouse.up()
+    self.assertNotEqual(ticks(), first)
+    page.keyboard.press('Escape')
+    self.assertEqual(ticks(), first)
+    figure.locator('.stage > svg').focus()
+    page.keyboard.press('+')
+    self.assertNotEqual(ticks(), first)
+    page.mouse.dblclick(box['x'] + 40, box['y'] + 30)
+    self.assertEqual(ticks(), first)
+    shapes = """() => [...document.querySelector('#training .stage g')
+      .querySelectorAll('path')].map((of) => of.getAttribute('d'))"""
+    rough = page.evaluate(shapes)
+    page.get_by_label('Smooth').fill('2')
+    page.wait_for_timeout(300)
+    self.assertNotEqual(page.evaluate(shapes), rough)
+    page.locator('.tools').get_by_label('Against').select_option('Epoch')
+    self.assertIn('Epoch', ticks())
+
+  def test_surfaces_of_a_figure_turn_together(self):
+    page = self.open()
+    figure = self.show(page, 'surface')
+    figure.get_by_role('button', name='Heights').click()
+    canvases = figure.locator('canvas')
+    canvases.first.wait_for()
+
+    def pictures():
+      return [one.evaluate('(of) => of.toDataURL()') for one in canvases.all()]
+
+    before = pictures()
+    self.assertLen(before, 2)
+    figure.locator('.stage > svg').focus()
+    page.keyboard.press('ArrowLeft')
+    by_key = pictures()
+    for one, other in zip(before, by_key):
+      self.assertNotEqual(one, other)
+    box = canvases.nth(1).bounding_box()
+    page.mouse.move(box['x'] + 50, box['y'] + 50)
+    page.mouse.down()
+    page.mouse.move(box['x'] + 90, box['y'] + 50)
+    page.mouse.up()
+    for one, other in zip(by_key, pictures()):
+      self.assertNotEqual(one, other)
+
+  def test_files_hold_what_is_shown(self):
+    page = self.open(accept_downloads=True)
+    figure = self.show(page, 'training')
+    page.get_by_label('Show runs').fill('batchnorm')
+    page.wait_for_timeout(300)
+    contents = {}
+    for kind in ('SVG', 'PNG', 'CSV'):
+      with page.expect_download() as download:
+        figure.get_by_role('button', name=f'as {kind}').click()
+      contents[kind] = pathlib.Path(download.value.path()).read_bytes()
+      self.assertEqual(
+        download.value.suggested_filename, f'training.{kind.lower()}'
+      )
+    self.assertEqual(contents['PNG'][:4], b'\x89PNG')
+    texts = [of.text for of in xml.fromstring(contents['SVG']).iter()]
+    self.assertIn('batchnorm', texts)
+    self.assertNotIn('standard', texts)
+    rows = list(csv.DictReader(contents['CSV'].decode().splitlines()))
+    self.assertEqual({row['run'] for row in rows}, {'batchnorm'})
+    with open(self._folder / 'training.csv') as file:
+      values = {
+        (row['seed'], row['step'], row['quantity'], float(row['value']))
+        for row in csv.DictReader(file)
+        if row['run'] == 'batchnorm'
+      }
+    of_seeds = [row for row in rows if row['seed'] in '01']
+    self.assertGreater(len(of_seeds), 300)
+    for row in of_seeds:
+      if row['value'] != 'nan':
+        self.assertIn(
+          (row['seed'], row['x'], row['quantity'], float(row['value'])), values
+        )
+
+  def test_summary_is_sorted(self):
+    page = self.open()
+    head = page.get_by_role('button', name='best')
+    head.focus()
+    page.keyboard.press('Enter')
+    cells = page.locator('#summary td').all_inner_texts()
+    self.assertEqual(cells, ['0 %', '2 %', '4 %'])
+    page.keyboard.press('Enter')
+    cells = page.locator('#summary td').all_inner_texts()
+    self.assertEqual(cells, ['4 %', '2 %', '0 %'])
+    column = page.locator('#summary th').nth(1)
+    self.assertEqual(column.get_attribute('aria-sort'), 'descending')
+
+  def test_keyboard_alone_reaches_everything(self):
+    page = self.open()
+    page.set_viewport_size({'width': 1400, 'height': 4000})
+    for name in ('training', 'maps', 'surface', 'rest', 'layers'):
+      self.show(page, name)
+    page.evaluate('window.reached = new Set()')
+    page.evaluate(
+      "addEventListener('focusin', (event) => reached.add(event.target))"
+    )
+    count = 0
+    for _ in range(200):
+      page.keyboard.press('Tab')
+      told = page.evaluate("""() => {
+        const of = document.activeElement;
+        const style = getComputedStyle(of);
+        return [of.tagName, style.outlineStyle, Boolean(of.closest(
+          '[role=toolbar]'))];
+      }""")
+      if told[0] == 'BODY':
+        break
+      self.assertNotEqual(told[1], 'none', told)
+      if told[2]:
+        for _ in range(12):
+          page.keyboard.press('ArrowRight')
+      count += 1
+    self.assertGreater(count, 20)
+    missed = page.evaluate("""() => [...document.querySelectorAll(
+      'a[href], button, input, select, summary, [tabindex]')].filter((of) =>
+      of.checkVisibility() && !reached.has(of)).map((of) => of.outerHTML)""")
+    self.assertEqual(missed, [])
+
+  def test_keys_move_the_cursor_and_tell(self):
+    page = self.open()
+    figure = self.show(page, 'training')
+    figure.locator('.stage > svg').focus()
+    for key in ('ArrowRight', 'ArrowRight', 'ArrowRight', 'ArrowLeft'):
+      page.keyboard.press(key)
+    self.assertIn('Training step 2', figure.locator('.tip').inner_text())
+    page.keyboard.press('ArrowDown')
+    page.keyboard.press('ArrowRight')
+    self.assertIn('Accuracy', page.locator('#said').inner_text())
+    self.assertIn('Training step 4', page.locator('#said').inner_text())
+
+  def test_a_figure_stands_alone_and_goes_back(self):
+    page = self.open()
+    figure = self.show(page, 'training')
+    width = figure.bounding_box()['width']
+    figure.get_by_role('button', name='Alone').click()
+    page.wait_for_timeout(400)
+    self.assertGreater(figure.bounding_box()['width'], width)
+    figure.get_by_role('button', name='Alone').click()
+    page.wait_for_timeout(400)
+    self.assertEqual(figure.bounding_box()['width'], width)
+
+  def test_many_runs_have_looks_of_their_own(self):
+    of_page = answering.runs([f'run{index}' for index in range(60)], 1)
+    path = answering.write(
+      self.folder() / 'many.html', of_page, answering.figures(of_page)[:1]
+    )
+    page = self.open(path)
+    figure = self.show(page, 'training')
+    for by in ('norm', 'schedule.learning_rate', ''):
+      page.get_by_label('Colours by').select_option(by)
+      page.wait_for_timeout(500)
+      looks = figure.locator('.legend svg').evaluate_all(
+        '(all) => all.map((of) => of.innerHTML)'
+      )
+      self.assertLen(set(looks), 60)
+    page.get_by_label('Panels by').select_option('norm')
+    page.wait_for_timeout(500)
+    self.assertIn('norm group', figure.inner_text())
+    self.assertEqual(figure.locator('.stage > svg > g').count(), 9)
+
+  def test_hostile_names_are_texts(self):
+    of_page = answering.runs(_HOSTILE, 1)
+    name = f'"><script>{_DONE}</script>'
+    figures = answering.figures(of_page, title=name)
+    path = answering.write(self.folder() / 'hostile.html', of_page, figures)
+    page = self.open(path)
+    figure = self.show(page, 'training-x')
+    labels = figure.locator('.legend button').all_inner_texts()
+    self.assertLen(labels, len(_HOSTILE))
+    self.assertIn('__proto__', labels)
+    self.assertIn(_HOSTILE[0], labels)
+    figure.locator('summary').click()
+    self.hover(page, figure)
+    for key in ('data.note', 'norm'):
+      page.get_by_label('Panels by').select_option(key)
+      page.get_by_label('Colours by').select_option(key)
+      page.wait_for_timeout(800)
+    for text in (*_HOSTILE[:4], '__proto__=1', '=', ',,', '[', '\\'):
+      page.get_by_label('Show runs').fill(text)
+      page.wait_for_timeout(100)
+    again = self.open(path, page.evaluate('location.hash'))
+    for name in ('training-x', 'rest'):
+      self.show(again, name)
+    for one in (page, again):
+      self.assertEqual(one.title(), 'Made up · bn_jax')
+      self.assertEqual(one.evaluate('({}).polluted'), None)
+      self.assertEqual(one.locator('script').count(), 7)
+
+  def test_without_controls_on_paper(self):
+    page = self.open()
+    self.show(page, 'training')
+    page.emulate_media(media='print')
+    for part in ('.tools', '.bar', '.live details'):
+      self.assertFalse(page.locator(part).first.is_visible())
+    self.assertTrue(page.locator('.stage').first.is_visible())
+
+  def test_axe_finds_no_serious_fault(self):
+    path = os.environ.get('BN_JAX_AXE')
+    if not path:
+      self.skipTest('BN_JAX_AXE names no axe.min.js (npm pack axe-core)')
+    source = pathlib.Path(path).read_text()
+    for scheme in ('light', 'dark'):
+      for width in (1400, 390):
+        page = self.open(color_scheme=scheme, width=width)
+        page.set_viewport_size({'width': width, 'height': 6000})
+        for name in ('training', 'maps', 'surface', 'rest', 'layers'):
+          self.show(page, name).locator('summary').click()
+        self.hover(page, page.locator('#training figure'))
+        page.locator('#surface').get_by_role('button', name='Heights').click()
+        page.evaluate(source)
+        faults = page.evaluate("""async () => (await axe.run()).violations
+          .filter((of) => ['serious', 'critical'].includes(of.impact))
+          .map((of) => [of.id, of.nodes.slice(0, 3).map((one) => one.html)])""")
+        self.assertEqual(faults, [])
+
+
+if __name__ == '__main__':
+  absltest.main()
