@@ -124,7 +124,7 @@ def _curves(name, values, results, layers) -> record.Panel:
       (key for key in _AXES if key in of and of[key].shape == array.shape), None
     )
     x = np.arange(1, len(array) + 1) if axis is None else of[axis]
-    against, is_log_x = _AXES.get(axis, (None, False))
+    against, is_log_x = (None, False) if axis is None else _AXES[axis]
     order = np.argsort(x)
     curve = record.Curve(0, x[order], array[order])
     marks.append(record.Lines(index, name, (curve,)))

@@ -7,7 +7,7 @@ threshold, and most of their words are the same. What differs names each.
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bn_jax.report.claims import rows as rows_lib
@@ -79,7 +79,7 @@ class _Group(NamedTuple):
     return _Group(self.question, shared, [*self.claims, *other.claims])
 
 
-def of(claims: Sequence[Claim]) -> list[Sentence]:
+def of(claims: Iterable[Claim]) -> list[Sentence]:
   """Returns the sentences of claims, in the order of the first of each."""
   groups: list[_Group] = []
   for claim in claims:

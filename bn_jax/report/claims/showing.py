@@ -4,7 +4,7 @@ import collections
 import html
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bn_jax import errors
@@ -54,44 +54,64 @@ def of(
   """
   blocks, outdated = _blocks(workdirs)
   groups = alike.groups(runs)
-  rows = [row for block in [*blocks, *groups] for row in block.rows]
-  if not rows:
-    return Shown('', {})
   used = set()
-
-  def claim(row: rows_lib.Row, of_what: str, *words: str) -> sentences.Claim:
-    name = _identity(f'{of_what}-{row["id"]}', used)
-    return sentences.Claim(row, name, drawn.figure(row, runs, titles), *words)
-
-  headed = {}
-  for block in blocks:
-    size = f'{block.rows[0]["figure"]}-{block.rows[0]["size"]}'
-    claims = [claim(row, size) for row in block.rows]
-    headed[_caption(block, len(workdirs))] = sentences.of(claims)
-  if groups:
-    compared = [
-      claim(row, f'norms-{group.plain.name}', _compared(group), name)
-      for group, name in zip(groups, _names(groups))
-      for row in group.rows
-    ]
-    headed['Networks that differ in the norm alone'] = sentences.of(compared)
+  headed = [
+    (
+      title,
+      sentences.of(
+        claim._replace(
+          id=_identity(claim.id, used),
+          figure=drawn.figure(claim.row, runs, titles),
+        )
+        for claim in claims
+      ),
+    )
+    for title, claims in _headed(blocks, groups, len(workdirs))
+  ]
+  if not headed:
+    return Shown('', {})
+  every = [sentence for _, of_title in headed for sentence in of_title]
   beside = collections.defaultdict(str)
-  for sentence in (s for of_block in headed.values() for s in of_block):
+  for sentence in every:
     figures = (claim.figure for claim in sentence.claims)
     for figure in dict.fromkeys(filter(None, figures)):
       beside[figure] += _reference(sentence)
   lists = [
     f'<h3>{html.escape(title)}</h3>\n'
-    + _list(_item(sentence, titles) for sentence in of_block)
-    for title, of_block in headed.items()
+    + _list(_item(sentence, titles) for sentence in of_title)
+    for title, of_title in headed
   ]
   section = f"""<section id="claims">
 <h2>What the papers claim, and these runs</h2>
-<p>{_counts(rows)}</p>
+<p>{_counts([row for sentence in every for row in sentence.rows])}</p>
 {_notice(outdated)}{_rules(bool(blocks), groups)}
 {chr(10).join(lists)}
 </section>"""
   return Shown(section, {key: _list([text]) for key, text in beside.items()})
+
+
+def _headed(
+  blocks: Sequence[_Block], groups: Sequence[alike.Group], workdirs: int
+) -> Iterator[tuple[str, list[sentences.Claim]]]:
+  """Yields (title, claims), not yet with places and figures of their own."""
+  for block in blocks:
+    size = f'{block.rows[0]["figure"]}-{block.rows[0]["size"]}'
+    yield (
+      _caption(block, workdirs),
+      [sentences.Claim(row, f'{size}-{row["id"]}', None) for row in block.rows],
+    )
+  if groups:
+    yield (
+      'Networks that differ in the norm alone',
+      [
+        sentences.Claim(
+          row, f'norms-{group.plain.name}-{row["id"]}', None,
+          _compared(group), name,
+        )
+        for group, name in zip(groups, _names(groups))
+        for row in group.rows
+      ],
+    )  # fmt: skip
 
 
 def _list(items: Iterable[str]) -> str:

@@ -17,7 +17,6 @@ from PIL import Image
 # Inches of a drawing at most. A page scales it to its own width, so that the
 # letters of a wider drawing are too small to read.
 _WIDE = 10.8
-_FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
 _SVG_PATH = re.compile(rb' d="[^"]*"')
 _SVG_ID = re.compile(r' id="([^"]*)"')
 _SVG_LINK = re.compile(r'(?:href="#|url\(#)([^")]*)')
@@ -191,12 +190,6 @@ def label_top(axis, name: str, note: str = '') -> None:
 def label_left(axis, text: str) -> None:
   """Writes what the y axis shows, at the leftmost panel of each block."""
   axis.set_ylabel(text if axis.get_subplotspec().is_first_col() else '')
-
-
-def label_steps(axis, lowest: bool) -> None:
-  """Labels the steps of a panel if it is the lowest of its column."""
-  axis.set_xlabel('Training step' if lowest else '')
-  axis.tick_params(labelbottom=lowest)
 
 
 def width(text: str) -> float:

@@ -108,8 +108,8 @@ def numbers(
   return [
     ['', *(run.name for run in runs)],
     *(
-      [row, *(of.get(run.name, 'not measured') for run in runs)]
-      for row, of in texts.items()
+      [row, *(cells.get(run.name, 'not measured') for run in runs)]
+      for row, cells in texts.items()
     ),
   ]
 

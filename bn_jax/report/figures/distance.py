@@ -102,12 +102,10 @@ def _geometric(pairs: Sequence[np.ndarray]) -> np.ndarray | None:
   """Returns the geometric mean of pairs [2, E] over numbers above 0."""
   if not pairs:
     return None
-  with np.errstate(divide='ignore', invalid='ignore'):
-    logs = np.log(np.array(pairs))
-  finite = np.isfinite(logs)
-  total = np.where(finite, logs, 0).sum(axis=0)
-  count = finite.sum(axis=0)
-  return np.where(count > 0, np.exp(total / np.maximum(count, 1)), np.nan)
+  values = np.array(pairs)
+  logs = np.log(np.where(values > 0, values, np.nan))
+  means, _ = curves.means_and_intervals(logs.reshape(len(pairs), -1))
+  return np.exp(means).reshape(values.shape[1:])
 
 
 class _Axes(NamedTuple):
@@ -191,27 +189,24 @@ def _recorded(index: int, run: curves.Run, name: str) -> Iterator[record.Lines]:
 
   The distance e |d| follows from beta = change / (e |d|).
   """
-  every = {'distance': []}
-  every |= {'gradient_change': []} if len(run.seeds) > 1 else {}
-  for seed in run.seeds:
-    if not curves.recorded(seed, name, 'gradient_change'):
-      continue
-    series = seed.series[name]
-    size_TE, change_TE, beta_TE = (
-      series.values[key] for key in ('step_size', 'gradient_change', 'beta')
+  for quantity in ('distance', 'gradient_change')[: min(2, len(run.seeds))]:
+    every = tuple(
+      record.Curve(seed.seed, size_E, value_E, step=int(step))
+      for seed in run.seeds
+      if curves.recorded(seed, name, 'gradient_change')
+      for step, size_E, value_E in _of_looks(seed.series[name], quantity)
     )
+    if every:
+      yield record.Lines(index, quantity, every, 'hidden')
+
+
+def _of_looks(series: curves.Series, quantity: str) -> Iterator[tuple]:
+  """Yields (step, sizes [E], values [E]) of each look."""
+  value_TE = series.values['gradient_change']
+  if quantity == 'distance':
     with np.errstate(divide='ignore', invalid='ignore'):
-      value_TE = {'distance': change_TE / beta_TE, 'gradient_change': change_TE}
-    for quantity, of_seeds in every.items():
-      of_seeds += [
-        record.Curve(seed.seed, size_E, value_E, step=int(step))
-        for step, size_E, value_E in zip(
-          series.step, size_TE, value_TE[quantity]
-        )
-      ]
-  for quantity, of_seeds in every.items():
-    if of_seeds:
-      yield record.Lines(index, quantity, tuple(of_seeds), 'hidden')
+      value_TE = value_TE / series.values['beta']
+  yield from zip(series.step, series.values['step_size'], value_TE)
 
 
 def _step_edges(run_map: Map) -> np.ndarray:

@@ -69,7 +69,7 @@ def figure(
           record.STEPS,
           axis,
           (
-            *_MARKS.get(axis.name, _band)(index, run, entry.name, axis.name),
+            *_lines(index, run, entry.name, axis.name),
             *overlay.references(matches_of[index, axis.name], axis.name),
           ),
           title=run.name,
@@ -86,9 +86,9 @@ def figure(
 
 def _axes(entry) -> list[record.Axis]:
   in_nats = not any(curves.is_regression(run) for run in entry.runs)
-  units = {'loss': ' (nats)' if in_nats else ''}
+  units = {name: '' for name, _ in _ROWS} | {'loss': ' (nats)' * in_nats}
   return [
-    record.Axis(label + units.get(name, ''), name, True, seeds.SIZE)
+    record.Axis(label + units[name], name, True, seeds.SIZE)
     for name, label in _ROWS
   ]
 
@@ -184,7 +184,7 @@ def _band(index, run, name, quantity) -> Iterator[record.Lines]:
     yield from record.lines(index, 'step_size', run, read, style='hidden')
 
 
-def _beta(index, run, name, quantity) -> Iterator[record.Lines]:
+def _beta(index, run, name, _) -> Iterator[record.Lines]:
   """Yields beta, 1 / (smallest e), and the limit of beta as e goes to 0."""
   of_beta, of_sizes = (_reader(name, key) for key in ('beta', 'step_size'))
 
@@ -213,7 +213,9 @@ def _at_0(name: str):
   return read
 
 
-_MARKS = {'beta': _beta}
+def _lines(index, run, name, quantity) -> Iterator[record.Lines]:
+  of = _beta if quantity == 'beta' else _band
+  return of(index, run, name, quantity)
 
 
 def _reader(name: str, quantity: str):

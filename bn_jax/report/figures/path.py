@@ -115,7 +115,7 @@ def _how(entry: looks.Entry, over: Sequence[str]) -> str:
       'running averages of both ends, mixed like the weights, which are '
       'neither network’s in between. '
     )
-  if _lost(entry, over):
+  if not np.isfinite(_losses(entry, over)).all():
     sentences += 'Crosses at the top: not finite. '
   return sentences
 
@@ -221,10 +221,6 @@ def _losses(entry, over) -> np.ndarray:
     for statistics in over
     for curve in _curves(run, entry, f'{statistics}/loss')
   ])  # fmt: skip
-
-
-def _lost(entry, over) -> bool:
-  return not np.isfinite(_losses(entry, over)).all()
 
 
 def _is_wide(entry, over) -> bool:

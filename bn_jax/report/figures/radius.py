@@ -138,7 +138,8 @@ def _over_radii(entry: looks.Entry) -> dict[str, Any]:
         every = tuple(
           record.Curve(seed.seed, look['radius'], look[quantity], step=step)
           for seed in run.seeds
-          if quantity in (look := looks_of[index, seed.seed].get(step, {}))
+          if quantity
+          in (look := {step: {}, **looks_of[index, seed.seed]}[step])
         )
         style = 'line' if quantity == 'increase' else 'hidden'
         if every:

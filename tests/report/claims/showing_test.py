@@ -4,10 +4,11 @@ import html.parser
 import math
 import pathlib
 import re
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.claims import rows, showing
+from bn_jax.report.claims import judging, reading, rows, showing, verifying
 from bn_jax.report.results import read
 from tests.fixtures import (
   made_up,
@@ -71,6 +72,24 @@ class SectionTest(absltest.TestCase):
     self.assertEqual(cells, 'rate 0.1 ✓ holds 10 rate 0.01 ✗ contradicted 0.5')
     self.assertIn('<li id="claim-norms-standard-loss">', text)
     self.assertIn('<h4 id="claim-norms-slow-loss">rate 0.01: ', text)
+
+  def test_other_verdicts_on_one_figure_are_both_shown(self):
+    """Of two folders that are both called work."""
+    figure = reading.load()['ioffe2015/shuffling']
+    verdict = judging.verdict(
+      figure.claims[0], 'paper', judging.Evidence({}, {})
+    )
+    row = rows.of(figure, verdict)
+    kept = {'a': ([row], False), 'b': ([{**row, 'detail': 'other'}], False)}
+    with mock.patch.object(
+      verifying, 'kept', lambda workdir: kept[workdir.parent.name]
+    ):
+      workdirs = [pathlib.Path('a/work'), pathlib.Path('b/work')]
+      text = showing.of(workdirs, [], {}).section
+    self.assertIn('> 2 not measured</span></b></p>', text)
+    self.assertIn('<dd>other</dd>', text)
+    for name in ('higher', 'higher-2'):
+      self.assertIn(f'<li id="claim-ioffe2015-shuffling-paper-{name}">', text)
 
 
 class ToDecideTest(parameterized.TestCase):

@@ -39,6 +39,7 @@ class RadiusTest(absltest.TestCase):
     axes = pictures.axes(made)
     titles = [axis.get_title() for axis in axes]
     self.assertEqual(titles, ['Step 0', 'Step 10', 'Step 20'])
+    self.assertLen(axes[1].lines, 1)  # the loss itself is in the table alone
     self.assertEqual([step for step, _ in made.frames], [0, 5, 10, 20])
     np.testing.assert_allclose(
       axes[1].lines[0].get_xydata(), [[0.1, 1.1], [0.4, 4.4]]
