@@ -196,9 +196,13 @@ def first(workdir: pathlib.Path) -> Iterator[None]:
   finally:
     ended.set()
     thread.join()
-    for process in filter(None, processes):
-      process.terminate()  # the page that comes now must not be replaced by it
-      process.wait()
+    started = list(filter(None, processes))
+    for process in started:
+      process.terminate()
+  # The page that comes now must not be replaced by it. Where training was
+  # interrupted none comes, and nobody waits.
+  for process in started:
+    process.wait()
 
 
 def _started(workdir: pathlib.Path) -> subprocess.Popen | None:

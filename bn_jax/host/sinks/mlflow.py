@@ -1,5 +1,6 @@
 """Tells MLflow of a run; without a server, in a database in the workdir."""
 
+import contextlib
 import logging
 import math
 import os
@@ -9,7 +10,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bn_jax import errors
 from bn_jax.host.sinks import about
+from bn_jax.storage import lock
 
 # Of one request, by MLflow's API.
 _MOST_METRICS, _MOST_PARAMS = 1000, 100
@@ -37,7 +40,8 @@ class Client:
       run.home.mkdir(parents=True, exist_ok=True)
       uri = f'sqlite:///{run.home}/mlflow.db'
       place = (run.home / 'mlflow').as_uri()  # else below the current folder
-    self._client = mlflow.MlflowClient(tracking_uri=uri)
+    with _alone(run.home) if place else contextlib.nullcontext():
+      self._client = mlflow.MlflowClient(tracking_uri=uri)
     if old_id is None:
       name = os.environ.get('MLFLOW_EXPERIMENT_NAME') or run.project
       experiment = self._experiment(name, place)
@@ -94,6 +98,19 @@ class Client:
   def finish(self, status: str) -> None:
     self._client.set_tag(self.id, 'status', status)
     self._client.set_terminated(self.id, _STATUS[status])
+
+
+@contextlib.contextmanager
+def _alone(home: pathlib.Path) -> Iterator[None]:
+  """Waits for other processes: two that make one database at once ruin it."""
+  with contextlib.ExitStack() as stack:
+    while True:
+      try:
+        stack.enter_context(lock.held(home, 'mlflow.lock'))
+        break
+      except errors.ConfigError:  # another one has it, some seconds long
+        time.sleep(0.2)
+    yield
 
 
 def _stored(number: float) -> float:
