@@ -56,6 +56,7 @@ class Program(NamedTuple):
     feed: what the steps draw their batches from.
     probes: its measures.
     moments: (mean, standard deviation) that inputs are normalised by, [C].
+    examples: how many are trained on: of an epoch.
   """
 
   config: RunConfig
@@ -66,6 +67,7 @@ class Program(NamedTuple):
   feed: datasets.Feed
   probes: list[loop.Probe]
   moments: tuple[Any, Any]
+  examples: int
 
 
 def program(
@@ -104,7 +106,7 @@ def program(
 
   return Program(
     config, problem, init, stepping(build.step(config, problem)), together,
-    feed, probes, moments,
+    feed, probes, moments, dataset.train.num_examples,
   )  # fmt: skip
 
 
@@ -321,6 +323,7 @@ class _Seed:
     facts = manifest_lib.facts(
       config, layers, self.state, self.program.moments, self._group
     )
+    facts['examples'] = self.program.examples
     self._manifest = manifest_lib.Manifest(folder, facts)
     # Without the digests of all records, which the cut is about to shorten.
     self._manifest.write('running', first_step)
