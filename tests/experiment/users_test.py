@@ -260,7 +260,8 @@ class UsersTest(Case):
     file.write_text(json.dumps(text))
     runs = read.runs([project / 'work'])
     texts = {one.label: one.texts for one in summary.columns(runs)}
-    self.assertCountEqual(texts['Learning rate'], ['my_module:schedule', '0.1'])
+    names = ['my_module:schedule', 'constant']
+    self.assertCountEqual(texts['schedule.name'], names)
     self.assertCountEqual(texts['Optimizer'], ['my_module:optimizer', 'sgd'])
 
   def test_a_keyword_that_came_later(self):
