@@ -254,6 +254,7 @@ def _config(sections: dict[str, Any]) -> RunConfig:
   usual = {
     'runs': {'converted': {}}, 'seeds': [0], 'expected_divergence': [],
     'loss': {'name': 'cross_entropy'}, 'optimizer': {'name': 'sgd'},
+    'sinks': (), 'recalibrate': (),
     'schedule': {'name': 'constant', 'learning_rate': 0.01},
     'batch_size': 32, 'evaluation_batch_size': 32, 'steps': 1, 'epochs': None,
     'log_every_steps': 1, 'devices': 1, 'weight_decay': 0.0,

@@ -112,10 +112,11 @@ class ExperimentTest(absltest.TestCase):
         'figures',
         'report.html',
         'results.csv',
+        'sinks',
       },
     )
     figures = {path.name for path in (self.workdir / 'figures').iterdir()}
-    for name in ('accuracy', 'landscape'):
+    for name in ('training', 'landscape'):
       for kind in ('png', 'pdf', 'csv'):
         self.assertIn(f'{name}.{kind}', figures)
     experiment = files.read_json(self.workdir / 'experiment.json')

@@ -144,10 +144,11 @@ class OneFileTest(absltest.TestCase):
     )
     found = [r for r in table if r['run'] == 'batchnorm' and r['step'] == '4']
     self.assertEqual(
-      {(r['layer'], r['quantity']) for r in found},
+      {(r['key'], r['quantity']) for r in found},
       {
-        ('', 'mean_power'), ('', 'loss'), ('dense1', 'largest'),
-        ('logits', 'largest'),
+        ('Whole network', 'mean_power_min'),
+        ('Whole network', 'mean_power_max'), ('Whole network', 'loss'),
+        ('dense1', 'largest'), ('logits', 'largest'),
       },
     )  # fmt: skip
 

@@ -109,7 +109,8 @@ class RunFolderTest(absltest.TestCase):
     folder = run_folder.at(self.workdir, 'a', 2)
     optional = (
       'step', 'git_commit', 'measures', 'modules', 'normalization', 'records',
-      'lowering', 'measure_lowering', 'seeds_at_once', 'numbers',
+      'lowering', 'measure_lowering', 'seeds_at_once', 'numbers', 'command',
+      'processor',
     )  # fmt: skip
     for key in run_folder.WHOLE.keys() - set(optional):
       changed = {k: v for k, v in folder.manifest.items() if k != key}
