@@ -3,8 +3,7 @@
 import functools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from bn_jax.report import figures, reached
 from bn_jax.report.results import conditions, curves, looks
@@ -175,7 +174,13 @@ def configs(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
   First, without a name, what all runs share; then of each the rest, if there is
   any.
   """
-  texts = [dict(_flat(run.config)) for run in runs]
+  texts = [
+    {
+      key: json.dumps(value, ensure_ascii=False)
+      for key, value in conditions.flat(run.config)
+    }
+    for run in runs
+  ]
   shared = set.intersection(*(set(text.items()) for text in texts))
   parts = [('', shared)]
   parts += [(run.name, t.items() - shared) for run, t in zip(runs, texts)]
@@ -184,17 +189,6 @@ def configs(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
     for name, items in parts
     if items
   ]
-
-
-def _flat(
-  section: Mapping[str, Any], above: str = ''
-) -> Iterator[tuple[str, str]]:
-  """Yields ('norm.epsilon', '1e-05') of a config, at all depths."""
-  for key, value in section.items():
-    if isinstance(value, Mapping) and value:
-      yield from _flat(value, f'{above}{key}.')
-    else:
-      yield f'{above}{key}', json.dumps(value, ensure_ascii=False)
 
 
 def _told(manifests: Sequence[dict], key: str, name: str) -> dict[str, str]:

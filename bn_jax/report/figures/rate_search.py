@@ -6,7 +6,7 @@ Runs that differ in nothing but the learning rate make a line.
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bn_jax.report.results import conditions, curves, optimizers, seeds
@@ -135,18 +135,10 @@ def _facts(run: curves.Run) -> dict[str, Any]:
     for key, value in run.config.items()
     if key in _TELLING or key not in run_folder.MAY_CHANGE
   }
-  facts = {'in': run.workdir, **dict(_flat(config))}
+  facts = {'in': run.workdir, **dict(conditions.flat(config))}
   facts['norm.name'] = conditions.norm(run.seeds[0])
   facts.pop(_RATE, None)
   return facts
-
-
-def _flat(section: Mapping[str, Any], above: str = '') -> Iterator:
-  for key, value in section.items():
-    if isinstance(value, dict):
-      yield from _flat(value, f'{above}{key}.')
-    else:
-      yield above + key, value
 
 
 def _label(

@@ -4,7 +4,7 @@ Each condition is a key and a text of one seed, since seeds of a run may differ:
 from its records, if these have the key, else from its manifest.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bn_jax.report.results import curves, optimizers
@@ -28,6 +28,17 @@ _RATE = 'schedule.learning_rate'
 _IN_SUMMARY = ('norm.name', _RATE)  # what it shows
 # Of a measure: what changes no number (chunks: but for rounding).
 _NOT_MEASURING = ('name', 'spread', 'chunk_size', 'per_layer', 'curvature')
+
+
+def flat(
+  section: Mapping[str, Any], above: str = ''
+) -> Iterator[tuple[str, Any]]:
+  """Yields ('norm.epsilon', 1e-5) of a config: each key that is no section."""
+  for key, value in section.items():
+    if isinstance(value, Mapping) and value:
+      yield from flat(value, f'{above}{key}.')
+    else:
+      yield f'{above}{key}', value
 
 
 def training(seed: curves.Seed) -> dict[str, str]:
