@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bn_jax.report.results import curves, seeds
+from bn_jax.report.results import curves, looks, seeds
 
 # Of panels abreast at most, on a page and on a telephone.
 ABREAST = (4, 2)
@@ -321,6 +321,23 @@ class Figure(NamedTuple):
   def panels(self) -> list[Panel]:
     """Returns the panels that are drawn, row by row."""
     return [panel for row in self.rows for panel in row if panel is not None]
+
+
+def caption(*sentences: str | bool | None) -> str:
+  """Returns sentences as one text, without those that are '', False or None."""
+  return ' '.join(filter(None, sentences))
+
+
+def of_entry(
+  entry: looks.Entry, name: str, title: str, caption: str, **parts
+) -> Figure:
+  """Returns a figure that is called after an entry.
+
+  `parts` are other fields of a `Figure`; unless told, its keys are the runs.
+  """
+  parts = {'keys': keys_of(entry.indexed), **parts}
+  name, title = f'{name}{entry.suffix}', f'{title}{entry.note}'
+  return Figure(name, title, caption, **parts)
 
 
 def hidden(panel: Panel) -> Panel:

@@ -74,9 +74,8 @@ def every(runs: Sequence[curves.Run]) -> list[record.Figure]:
 
 def _every(runs: Sequence[curves.Run]) -> Iterator[record.Figure | None]:
   yield from (figure(runs) for figure in _OF_ALL_RUNS)
-  for measure, figures in _OF_A_MEASURE.items():
+  others = dict.fromkeys(unknown(runs), (generic.figure,))
+  for measure, figures in (_OF_A_MEASURE | others).items():
     for name in looks.names(runs, measure):
-      yield from (figure(runs, name) for figure in figures)
-  for measure in unknown(runs):
-    for name in looks.names(runs, measure):
-      yield generic.figure(runs, measure, name)
+      entry = looks.of(runs, measure, name)
+      yield from (figure(entry) for figure in figures)

@@ -25,7 +25,7 @@ class _Drawn(parameterized.TestCase):
     return read.runs([made_up.workdir(folder / 'w', seeds, **runs)])
 
   def drawn(self, figure, runs, narrow=False):
-    return pictures.drawing(figure(runs), narrow)
+    return pictures.drawing(pictures.of(figure, runs), narrow)
 
 
 def blank():
@@ -350,7 +350,7 @@ class AloneTest(_Drawn):
     self.assertEqual(titles, ['Test loss', 'Test accuracy'])
 
   def test_a_run_with_two_looks_has_drifted_once(self):
-    made = activations.drift(self.runs(standard={'steps': 50}))
+    made = pictures.of(activations.drift, self.runs(standard={'steps': 50}))
     self.assertEmpty(made.rows)
     self.assertLen(made.numbers, 1 + 3 * 2)  # quantities x layers
     self.assertEqual(made.numbers[1], ['Change of mean, conv1', '0.1'])
