@@ -194,6 +194,11 @@ def _conditions(runs: Sequence[curves.Run]) -> str:
     ]
     if any(s.manifest['status'] != 'done' for run in runs for s in run.seeds):
       sentences.append('Where a seed has ended, the others go on.')
+  if any(curves.has_diverged(seed) for run in runs for seed in run.seeds):
+    sentences.append(
+      f'What is more than {record.TAIL} times the median of a seed that '
+      'diverged lies beyond its axis.'
+    )
   shared = ', '.join(filter(None, looks.shared(runs).values()))
   if shared:
     sentences.append(

@@ -56,6 +56,7 @@ class Quantity(NamedTuple):
     logarithmic: whether it is drawn on logarithmic axes where it is above 0, so
       that runs are compared by ratios.
     is_steps: whether it is the number of steps to something.
+    is_further: whether it only adds to another one that is better at an end.
   """
 
   label: str
@@ -64,10 +65,12 @@ class Quantity(NamedTuple):
   better: str = ''
   logarithmic: bool = False
   is_steps: bool = False
+  is_further: bool = False
 
 
 _SHARE = {'show': percent, 'better': HIGH}
 _LOSS = {'better': LOW, 'logarithmic': True}
+_FURTHER = {'is_further': True}
 
 
 def quantities(runs: Sequence[curves.Run]) -> Iterator[Quantity]:
@@ -79,13 +82,15 @@ def quantities(runs: Sequence[curves.Run]) -> Iterator[Quantity]:
 def _steps_to(runs) -> Iterator[Quantity]:
   """Yields steps to levels of training accuracy, if some run has accuracies."""
   if not all(curves.without_accuracy(runs)):
-    for threshold in _reached(runs):
+    *_, highest = thresholds = _reached(runs)
+    for threshold in thresholds:
       yield Quantity(
         f'Steps to {100 * threshold:.0f} % training accuracy',
         functools.partial(curves.steps_to, accuracy=threshold),
         '{:.0f}'.format,
         better=LOW,
         is_steps=True,
+        is_further=threshold != highest,
       )
 
 
@@ -160,10 +165,10 @@ def _evaluation(entry: looks.Entry) -> Iterator[Quantity]:
   begun = any(entry.name in seed.series for seed in entry.seeds)
   for label, value, keywords in (
     ('Accuracy', 'accuracy', _SHARE),
-    ('Top-5 accuracy', 'top5', _SHARE),
+    ('Top-5 accuracy', 'top5', _SHARE | _FURTHER),
     (loss, 'loss', _LOSS),
-    ('Accuracy of the average', f'{looks.AVERAGED}accuracy', _SHARE),
-    (f'{loss} of the average', f'{looks.AVERAGED}loss', _LOSS),
+    ('Accuracy of the average', f'{looks.AVERAGED}accuracy', _SHARE | _FURTHER),
+    (f'{loss} of the average', f'{looks.AVERAGED}loss', _LOSS | _FURTHER),
   ):
     to_come = value == 'loss' or (value == 'accuracy' and not begun)
     if to_come or looks.recorded(entry, value):

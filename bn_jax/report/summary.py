@@ -40,6 +40,8 @@ class Column(NamedTuple):
     numbers: of each run seed -> its number; empty of a column of texts.
     quantity: what of the runs it is, if they are compared by it.
     best: the runs whose cells are marked, by their places.
+    is_further: whether the page folds it away: all columns beside each other
+      would be wider than a page.
   """
 
   label: str
@@ -48,30 +50,23 @@ class Column(NamedTuple):
   numbers: list[Mapping[int, float]]
   quantity: reached.Quantity | None = None
   best: frozenset[int] = frozenset()
+  is_further: bool = False
 
   @property
   def has_texts(self) -> bool:
     """Returns whether its cells are sorted as texts."""
     return any(isinstance(key, str) for key in self.keys)
 
-  @property
-  def is_further(self) -> bool:
-    """Returns whether the page folds it away: nothing that is better or worse.
-
-    All columns beside each other would be wider than a page.
-    """
-    return self.quantity is not None and not self.quantity.better
-
 
 def columns(runs: Sequence[curves.Run]) -> list[Column]:
   """Returns the columns of the summary behind that of the runs' names."""
-  counts = [len(run.seeds) for run in runs]
+  training = _time(runs, 'Training time', lambda s: s.seconds.get('train', 0.0))
   return [
     *_settings(runs),
     _steps(runs),
-    Column('Seeds', list(map(str, counts)), counts, [{} for _ in runs]),
+    _seeds(runs),
     *(_reached(runs, quantity) for quantity in reached.quantities(runs)),
-    _time(runs, 'Training time', lambda seed: seed.seconds.get('train', 0.0)),
+    training._replace(is_further=True),
     _time(runs, 'Total time', lambda seed: sum(seed.seconds.values())),
   ]
 
@@ -130,7 +125,9 @@ def _settings(runs) -> Iterator[Column]:
   labels = {key: label for key, label in _LABELS.items() if key in varied}
   labels |= {key: key for key in varied if key not in labels}
   for key, label in labels.items():
-    yield _setting(runs, key, label)
+    # Where something else differs, the number of parameters follows from it.
+    is_further = key == 'parameters' and len(labels) > 1
+    yield _setting(runs, key, label)._replace(is_further=is_further)
 
 
 def _setting(runs, key: str, label: str) -> Column:
@@ -162,6 +159,15 @@ def _status(run) -> str:
   return ', '.join(dict.fromkeys(parts))
 
 
+def _seeds(runs) -> Column:
+  """Returns how many seeds a run has; of equal numbers the page says it too."""
+  counts = [len(run.seeds) for run in runs]
+  return Column(
+    'Seeds', list(map(str, counts)), counts, [{} for _ in runs],
+    is_further=len(set(counts)) == 1,
+  )  # fmt: skip
+
+
 def _time(runs, label: str, read: Callable[[curves.Seed], float]) -> Column:
   numbers = _by_seed(runs, read)
   means = [_mean(of.values()) for of in numbers]
@@ -175,7 +181,10 @@ def _reached(runs, quantity: reached.Quantity) -> Column:
   cells = [tell(run, of, quantity) for run, of in zip(runs, numbers)]
   texts, keys = (list(part) for part in zip(*cells))
   best = _best(runs, numbers, keys, quantity)
-  return Column(quantity.label, texts, keys, numbers, quantity, best)
+  is_further = quantity.is_further or not quantity.better
+  return Column(
+    quantity.label, texts, keys, numbers, quantity, best, is_further
+  )
 
 
 def _counted(run, numbers: Mapping[int, float]) -> dict[int, float]:

@@ -68,7 +68,7 @@ def every(runs: Sequence[curves.Run]) -> list[record.Figure]:
       count += 1
       name = f'{figure.name}-{count}'
     names.add(name.lower())
-    figures.append(figure._replace(name=name))
+    figures.append(record.without_tails(figure)._replace(name=name))
   return figures
 
 

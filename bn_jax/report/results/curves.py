@@ -156,6 +156,11 @@ def has_ended(seed: Seed) -> bool:
   return seed.manifest['status'] in ('done', 'diverged')
 
 
+def has_diverged(seed: Seed) -> bool:
+  """Returns whether training ended because its objective was not finite."""
+  return seed.manifest['status'] == 'diverged'
+
+
 def reached(seed: Seed) -> int:
   """Returns the step to which a seed has trained.
 

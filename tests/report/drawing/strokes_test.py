@@ -320,6 +320,12 @@ class DivergenceTest(_Drawn):
     one, other = (text.get_window_extent() for text in axis.texts)
     self.assertFalse(one.overlaps(other))
 
+  def test_two_that_are_close_are_both_named(self):
+    _, axis = blank()
+    strokes.divergences(axis, [(2, 0), (5, 1)])
+    said = [text.get_text() for text in axis.texts]
+    self.assertEqual(said, ['diverged at 2 and 5'])
+
   def test_at_once_stands_beside_the_axis(self):
     drawing, axis = blank()
     strokes.divergences(axis, [(0, 0)])
