@@ -1,11 +1,12 @@
 # make quickstart   three networks, their loss landscapes, one page
 # make test         the test suite; make test-all: the slow ones too
 # make lint         ruff
+# make docs         the documentation as a site, in site/
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart test test-all lint docs clean
 
 quickstart: $(VENV)/installed
 	$(RUN) train.py --config=configs/quickstart.py --workdir=runs/quickstart
@@ -19,6 +20,9 @@ test-all: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV)
@@ -35,4 +39,8 @@ $(VENV)/installed: requirements.txt | $(VENV)/python
 
 $(VENV)/installed-test: requirements-test.txt requirements.txt | $(VENV)/python
 	$(VENV)/bin/pip install --quiet -r requirements-test.txt
+	touch $@
+
+$(VENV)/installed-docs: requirements-docs.txt requirements.txt | $(VENV)/python
+	$(VENV)/bin/pip install --quiet -r requirements-docs.txt
 	touch $@
