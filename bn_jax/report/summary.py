@@ -60,13 +60,13 @@ class Column(NamedTuple):
 
 def columns(runs: Sequence[curves.Run]) -> list[Column]:
   """Returns the columns of the summary behind that of the runs' names."""
-  training = _time(runs, 'Training time', lambda s: s.seconds.get('train', 0.0))
+  trained = lambda seed: seed.seconds.get('train', 0.0)
   return [
     *_settings(runs),
     _steps(runs),
     _seeds(runs),
     *(_reached(runs, quantity) for quantity in reached.quantities(runs)),
-    training._replace(is_further=True),
+    _time(runs, 'Training time', trained)._replace(is_further=True),
     _time(runs, 'Total time', lambda seed: sum(seed.seconds.values())),
   ]
 
