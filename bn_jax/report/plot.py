@@ -139,17 +139,14 @@ def _curves(name, values, results, layers) -> record.Panel:
   x_axis = record.Axis(
     against or ('' if names else 'Number'), 'x', is_log_x, names=names
   )
-  is_log = name == 'density' or _is_wide(values)
-  y_axis = record.Axis(_words(name), name, is_log, limits=_ends(name, values))
+  every = np.concatenate(list(values.values()))
+  every = every[np.isfinite(every)]
+  is_log = 0 < _WIDE * every.min() < every.max()
+  limits = None
+  if name == 'density':  # Gaussians go on for ever
+    is_log, limits = True, (every.max() * 10**-6.5, 2 * every.max())
+  y_axis = record.Axis(_words(name), name, is_log, limits=limits)
   return record.Panel(x_axis, y_axis, tuple(marks), _words(name))
-
-
-def _ends(name: str, values) -> tuple[float, float] | None:
-  """Returns the ends of a density's axis: Gaussians go on for ever."""
-  if name != 'density':
-    return None
-  highest = max(np.nanmax(array) for array in values.values())
-  return highest * 10**-6.5, 2 * highest
 
 
 def _numbers(name, values, results) -> record.Panel:
@@ -196,12 +193,6 @@ def _map(name, matrix, title, layers, coordinates) -> record.Panel:
     record.Axis('', 'y', names=names),
   )
   return record.Panel(*axes, (cells,), title)
-
-
-def _is_wide(values) -> bool:
-  every = np.concatenate([array.ravel() for array in values.values()])
-  every = every[np.isfinite(every)]
-  return every.min() > 0 and every.max() > _WIDE * every.min()
 
 
 def _words(name: str) -> str:

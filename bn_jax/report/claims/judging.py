@@ -75,13 +75,8 @@ class Evidence(NamedTuple):
 
   def number(self, standard: reading.Standard, name: str, seed: int) -> float:
     """Returns the statistic of a run's seed."""
-    return statistics.of(
-      standard.statistic, standard.keywords, self.seeds[name][seed]
-    )
-
-  def steps(self, name: str, seed: int) -> int:
-    """Returns the number of steps of a whole run."""
-    return self.seeds[name][seed].manifest['config']['steps']
+    of_seed = self.seeds[name][seed]
+    return statistics.of(standard.statistic, standard.keywords, of_seed)
 
 
 class Comparison(NamedTuple):
@@ -137,18 +132,19 @@ def verdict(claim: reading.Claim, size: str, evidence: Evidence) -> Verdict:
   standard = claim.sizes[size]
   try:
     names = [
-      _run_of_side(side, claim.best, standard, evidence) for side in claim.runs
+      _run_of_side(side, claim, standard, evidence) for side in claim.runs
     ]
     numbers, notes = _paired(claim, standard, names, evidence)
   except NotMeasured as reason:
     return Verdict(claim, size, UNKNOWN, (), {}, (str(reason),))
+  steps_of = lambda name, seed: evidence.seeds[name][seed].config['steps']
   comparisons = []
   for indices in places(claim):
     spans = {
       seed: span(
         how_of(claim),
         [sides[k] for k in indices],
-        [evidence.steps(names[k], seed) for k in indices],
+        [steps_of(names[k], seed) for k in indices],
       )
       for seed, sides in numbers.items()
     }
@@ -228,12 +224,7 @@ def places(claim: reading.Claim) -> list[tuple[int, ...]]:
   return [tuple(indices)]
 
 
-def _run_of_side(
-  side: str | tuple[str, ...],
-  best: str,
-  standard: reading.Standard,
-  evidence: Evidence,
-) -> str:
+def _run_of_side(side, claim, standard, evidence: Evidence) -> str:
   """Returns the run that stands for a side: of several, the best.
 
   That is the run with the lowest or the highest mean over the seeds that all
@@ -257,30 +248,24 @@ def _run_of_side(
   means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
   if not means:
     raise NotMeasured(f'nothing recorded by any of {len(side)} runs')
-  choose = {'lowest': min, 'highest': max}[best]
+  choose = {'lowest': min, 'highest': max}[claim.best]
   return choose(means, key=means.__getitem__)
 
 
-def _mean_of(
-  name: str, shared: set[int], standard: reading.Standard, evidence: Evidence
-) -> float:
+def _mean_of(name: str, shared: set[int], standard, evidence) -> float:
   """Returns the mean over seeds; nan if one diverged before any record."""
   numbers = []
   for seed in sorted(shared):
     number = evidence.number(standard, name, seed)
-    if math.isnan(number) and not statistics.diverged(
-      evidence.seeds[name][seed]
-    ):
+    has_diverged = curves.has_diverged(evidence.seeds[name][seed])
+    if math.isnan(number) and not has_diverged:
       raise NotMeasured(f'not recorded: {run_folder.label(name, seed)}')
     numbers.append(number)
   return sum(numbers) / len(numbers)
 
 
 def _paired(
-  claim: reading.Claim,
-  standard: reading.Standard,
-  names: Sequence[str],
-  evidence: Evidence,
+  claim: reading.Claim, standard: reading.Standard, names, evidence: Evidence
 ) -> tuple[dict[int, list[float]], list[str]]:
   """Returns seed -> the numbers of its sides, and notes on what is missing.
 
@@ -322,7 +307,10 @@ def _comparison(
 ) -> Comparison:
   """Returns the comparison, from seed -> range."""
   how = how_of(claim)
-  values = {seed: _worst(claim, how, ends) for seed, ends in spans.items()}
+  values = {}  # of each seed the end that is worse for the claim
+  for seed, (low, high) in spans.items():
+    is_up = claim.direction == 'within' and is_endless(how, high)
+    values[seed] = high if is_up or claim.direction == 'at most' else low
   mean, low, high = _interval(how, list(values.values()))
   if len(spans) == 1:
     return Comparison(mean, low, high, values, UNDECIDED)
@@ -332,13 +320,6 @@ def _comparison(
   return Comparison(
     mean, low, high, values, judged(claim, threshold, lowest, highest)
   )
-
-
-def _worst(claim: reading.Claim, how: str, ends: tuple[float, float]) -> float:
-  """Returns the end of a range that is worse for the claim."""
-  low, high = ends
-  is_up = claim.direction == 'within' and is_endless(how, high)
-  return high if is_up or claim.direction == 'at most' else low
 
 
 def _interval(how: str, numbers: Sequence[float]) -> tuple[float, float, float]:

@@ -46,13 +46,8 @@ class Standing(NamedTuple):
   @property
   def workdirs(self) -> tuple[pathlib.Path, ...]:
     """Returns the working directories of these folders."""
-    return tuple(
-      dict.fromkeys(
-        folder.workdir
-        for seeds in self.folders.values()
-        for folder in seeds.values()
-      )
-    )
+    every = (f for seeds in self.folders.values() for f in seeds.values())
+    return tuple(dict.fromkeys(folder.workdir for folder in every))
 
 
 class Judged(NamedTuple):
@@ -175,9 +170,7 @@ def _states(workdir: pathlib.Path) -> dict[str, str]:
   }
 
 
-def _spoken_of(
-  standings: Sequence[Standing], claims: Mapping[str, reading.Figure]
-) -> Sequence[Standing]:
+def _spoken_of(standings, claims: Mapping) -> Sequence[Standing]:
   """Returns those with half of their runs, or all runs of some claim.
 
   Figures share runs: two runs of one figure may be two of thirty of another,

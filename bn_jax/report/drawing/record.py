@@ -15,7 +15,6 @@ from bn_jax.report.results import curves, looks, seeds
 
 # Of panels abreast at most, on a page and on a telephone.
 ABREAST = (4, 2)
-TAIL = 10  # times the median of a seed that diverged: there its tail begins
 FRAMES = 60  # of a slider at most: a page holds the numbers of each
 
 
@@ -348,62 +347,6 @@ def hidden(panel: Panel) -> Panel:
   lines = (mark for mark in panel.marks if isinstance(mark, Lines))
   marks = tuple(mark._replace(style='hidden') for mark in lines)
   return panel._replace(marks=marks)
-
-
-def without_tails(figure: Figure) -> Figure:
-  """Returns a figure whose y axes are not set by how seeds diverged.
-
-  Such an axis holds all that is finite of other seeds, and of one that diverged
-  what is at most `TAIL` times its median: 1e32 would make all else a flat line.
-  Axes with limits keep theirs.
-  """
-  rows = []
-  for row in figure.rows:
-    groups = [row] if figure.shares else [(panel,) for panel in row]
-    rows.append(sum(map(_without_tails, groups), ()))
-  return figure._replace(rows=tuple(rows))
-
-
-def _without_tails(panels: tuple[Panel | None, ...]) -> tuple:
-  """Returns panels that share a y axis, with its limits where a tail is cut."""
-  shown = [panel for panel in panels if panel is not None]
-  marks = [mark for panel in shown for mark in panel.marks]
-  lines = [m for m in marks if isinstance(m, Lines) and m.style != 'hidden']
-  every = [curve for mark in lines for curve in mark.curves]
-  whole = [_finite(curve) for curve in every]
-  kept = [
-    _before_tail(values) if curve.diverged else values
-    for curve, values in zip(every, whole)
-  ]
-  if sum(map(len, kept)) == sum(map(len, whole)):
-    return panels
-  kept += [_finite(Curve(None, m.x, m.low, m.high)) for m in marks
-           if isinstance(m, Reference)]  # fmt: skip
-  y = shown[0].y
-  place, back = (np.log, np.exp) if y.logarithmic else (np.array, float)
-  values = np.concatenate(kept)
-  values = place(values[values > 0] if y.logarithmic else values)
-  if y.limits is not None or not len(values):
-    return panels
-  low, high = values.min(), values.max()
-  margin = 0.05 * (high - low) or 1.0
-  limits = float(back(low - margin)), float(back(high + margin))
-  y = y._replace(limits=limits)
-  return tuple(panel and panel._replace(y=y) for panel in panels)
-
-
-def _finite(curve: Curve) -> np.ndarray:
-  """Returns all finite values of a line, or of both edges of a band."""
-  edges = [curve.y] if curve.high is None else [curve.y, curve.high]
-  values = np.concatenate([np.asarray(edge, float) for edge in edges])
-  return values[np.isfinite(values)]
-
-
-def _before_tail(values: np.ndarray) -> np.ndarray:
-  sizes = np.sort(np.abs(values[values != 0]))
-  # Of an even number the lower one: of two values the last is the tail.
-  median = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
-  return values[np.abs(values) <= TAIL * median]
 
 
 def keys_of(indexed: Iterable[tuple[int, curves.Run]]) -> tuple[Key, ...]:

@@ -115,31 +115,31 @@ def _told_by_panels(figure: record.Figure) -> bool:
 
 
 def _label(axis, figure: record.Figure, row: int, column: int) -> None:
-  panel = figure.rows[row][column]
-  above = figure.rows[row - 1] if row else ()
-  same = column < len(above) and above[column] is not None
-  if not (same and above[column].title == panel.title) or panel.note:
-    title = '' if same and above[column].title == panel.title else panel.title
-    canvas.label_top(axis, title, panel.note)
-  below = figure.rows[row + 1] if row + 1 < len(figure.rows) else ()
-  lowest = column >= len(below) or below[column] is None
-  is_told = not lowest and below[column].x.label == panel.x.label
+  """Writes title and labels, unless the panel above, below or left tells."""
+
+  panel_at = {
+    (down, across): panel
+    for down, panels in enumerate(figure.rows)
+    for across, panel in enumerate(panels)
+  }
+  panel, above, below, left = (
+    panel_at.get((row + down, column + across))
+    for down, across in ((0, 0), (-1, 0), (1, 0), (0, -1))
+  )
+  is_titled = above is None or above.title != panel.title
+  if is_titled or panel.note:
+    canvas.label_top(axis, panel.title * is_titled, panel.note)
+  is_told = below is not None and below.x.label == panel.x.label
   inches = axis.get_position().width * axis.figure.get_figwidth()
   label = canvas.wrapped(panel.x.label, 72 * inches).split('\n')
   label = '\n'.join(canvas.fitted(words, 72 * inches) for words in label)
   axis.set_xlabel('' if is_told else label)
   if is_told and figure.shares:
     axis.tick_params(labelbottom=False)
-  if figure.shares:
-    canvas.label_left(axis, panel.y.label)
-  else:
-    first = column == 0 or figure.rows[row][column - 1] is None
-    alike = not first and figure.rows[row][column - 1].y.label == panel.y.label
-    axis.set_ylabel(
-      ''
-      if alike and not axis.get_subplotspec().is_first_col()
-      else panel.y.label
-    )
+  # Panels of a row that share their axis have one label, at the leftmost.
+  alike = figure.shares or (left is not None and left.y.label == panel.y.label)
+  is_first = axis.get_subplotspec().is_first_col()
+  axis.set_ylabel('' if alike and not is_first else panel.y.label)
 
 
 def diverged(panel: record.Panel, keys: Sequence[record.Key]) -> list:

@@ -84,19 +84,20 @@ def alternative(figure: record.Figure) -> str:
   return ' '.join([text, *finds])
 
 
-def numbers(
-  panels: Sequence[record.Panel],
-  keys: Sequence[record.Key],
+def as_numbers(
+  figure: record.Figure,
   runs: Sequence[curves.Run],
   label_of: Callable[[record.Panel], str] = lambda panel: panel.title,
-) -> list[Sequence[str]]:
-  """Returns the last value of each line: a row a panel, or a layer in it.
+) -> record.Figure:
+  """Returns a figure with `numbers` in the place of its panels.
 
-  Of bands both ends; of one seed with its interval, if it has one.
+  Of a measure that has looked once, so that there are no curves: the last value
+  of each line, a row a panel, or a layer in it. Of bands both ends; of one seed
+  with its interval, if it has one.
   """
-  names = {key.index: key for key in keys}
+  names = {key.index: key for key in figure.keys}
   texts = {}  # label of a row -> {run: text}
-  for panel in panels:
+  for panel in figure.panels:
     for mark in panel.marks:
       key = names.get(getattr(mark, 'key', None))
       if key is None or getattr(mark, 'style', '') != 'line':
@@ -105,29 +106,14 @@ def numbers(
       row = label_of(panel) + (f', {key.label}' if not key.run else '')
       text = ' to '.join(dict.fromkeys(map(_in_words, _lasts(mark))))
       texts.setdefault(row, {})[whose] = text + _interval(panel, mark)
-  return [
-    ['', *(run.name for run in runs)],
-    *(
-      [row, *(cells.get(run.name, 'not measured') for run in runs)]
-      for row, cells in texts.items()
-    ),
+  rows = [
+    [row, *(cells.get(run.name, 'not measured') for run in runs)]
+    for row, cells in texts.items()
   ]
-
-
-def as_numbers(
-  figure: record.Figure,
-  runs: Sequence[curves.Run],
-  label_of: Callable[[record.Panel], str] = lambda panel: panel.title,
-) -> record.Figure:
-  """Returns a figure with `numbers` in the place of its panels.
-
-  Of a measure that has looked once, so that there are no curves.
-  """
-  panels = figure.panels
   return figure._replace(
     rows=(),
-    undrawn=(*panels, *figure.undrawn),
-    numbers=numbers(panels, figure.keys, runs, label_of),
+    undrawn=(*figure.panels, *figure.undrawn),
+    numbers=[['', *(run.name for run in runs)], *rows],
   )
 
 

@@ -46,7 +46,7 @@ def figure(
   keys = _keys(entry, every)
   panels = [_row(entry, quantity, keys, once) for quantity in every]
   drawn, left_out = panels[:_ROWS], panels[_ROWS:]
-  return record.of_entry(
+  made = record.of_entry(
     entry,
     # A user's has a ':' in its name, which no file can have everywhere.
     re.sub('[_:.]', '-', entry.measure),
@@ -57,23 +57,16 @@ def figure(
       every[_ROWS:] and f'The CSV has more quantities: {more}.',
       looks.circumstances(entry),
     ),
-    rows=() if once else tuple(drawn),
+    rows=tuple(drawn),
     keys=keys,
-    undrawn=sum(panels if once else left_out, ())
-    + (() if once else tuple(_of_seeds(entry, every))),
-    numbers=_numbers(entry, sum(drawn, ()), keys) if once else (),
+    undrawn=sum(left_out, ()),
   )
-
-
-def _numbers(entry, panels, keys) -> list[Sequence[str]]:
-  """Returns what one look has found: a line a quantity and layer."""
-  header, *rows = tables.numbers(
-    panels, keys, entry.runs, lambda panel: panel.y.label
-  )
-  return [
-    header,
-    *([label.removesuffix(f', {_WHOLE}'), *row] for label, *row in rows),
-  ]
+  if not once:
+    return made._replace(undrawn=(*made.undrawn, *_of_seeds(entry, every)))
+  made = tables.as_numbers(made, entry.runs, lambda panel: panel.y.label)
+  head, *numbers = made.numbers
+  numbers = [[row[0].removesuffix(f', {_WHOLE}'), *row[1:]] for row in numbers]
+  return made._replace(numbers=[head, *numbers])
 
 
 def _is_map(quantity: quantities.Quantity) -> bool:

@@ -106,9 +106,7 @@ def points(line: Line, quantity: Quantity) -> list[Point]:
   """Returns the points of a line at the rates where some seed is known."""
   points_of_line = []
   for rate, run in line.points:
-    values = [
-      quantity.read(seed) for seed in run.seeds if curves.has_ended(seed)
-    ]
+    values = map(quantity.read, filter(curves.has_ended, run.seeds))
     values = [value for value in values if not math.isnan(value)]
     failing = sum(map(math.isinf, values))
     mean = math.nan
@@ -141,9 +139,7 @@ def _facts(run: curves.Run) -> dict[str, Any]:
   return facts
 
 
-def _label(
-  facts: Mapping[str, Any], all_facts: Sequence[Mapping[str, Any]]
-) -> str:
+def _label(facts: Mapping, all_facts: Sequence[Mapping]) -> str:
   """Returns 'batch', or 'batch, model.width 0.5' beside another 'batch'."""
   norm = facts['norm.name']
   rivals = [other for other in all_facts if other['norm.name'] == norm]
@@ -175,7 +171,7 @@ def _final(value: str, unless: str = '') -> Callable[[curves.Seed], float]:
     recorded = [curves.recorded(seed, 'train', v) for v in (value, unless)]
     if recorded != [True, False]:
       return math.nan
-    if seed.manifest['status'] == 'diverged':
+    if curves.has_diverged(seed):
       return math.inf
     return curves.final_of_training(seed, value)
 

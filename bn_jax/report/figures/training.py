@@ -100,12 +100,12 @@ def figure(runs: Sequence[curves.Run]) -> record.Figure | None:
 
 
 def _lines(row: _Row, index: int, run: curves.Run) -> Iterator[record.Lines]:
-  entry = _test_entry(run) if row.test else 'train'
+  entry = _test_entry(run)
 
   def read(seed, value=row.value):
-    if row.test or not curves.recorded(seed, entry, value):
+    if row.test:
       return curves.values(seed, entry, value)
-    return curves.without_skipped(seed.series[entry], value)
+    return curves.trained(seed, value)
 
   name = row.axis.name
   if not row.test:

@@ -51,7 +51,11 @@ def figure(entry: looks.Entry) -> record.Figure | None:
   if not pairs:
     return None
   entry = entry._replace(indexed=tuple(indexed for indexed, _ in pairs))
-  units = [unit for _, unit in pairs]
+  units = [
+    f'{unit.run}: unit {unit.index} of {unit.units} of {unit.layer}, seed '
+    f'{unit.seed}'
+    for _, unit in pairs
+  ]
   return record.of_entry(
     entry,
     'unit',
@@ -61,7 +65,7 @@ def figure(entry: looks.Entry) -> record.Figure | None:
     'first seed of a run. The unit is the typical one: its 50th percentile '
     'moves as far from one measurement to the next (median over training) as '
     'that of the median unit. '
-    f'{"; ".join(map(_named, units))}. All panels have one y axis, in the '
+    f'{"; ".join(units)}. All panels have one y axis, in the '
     f'units of the activations. {looks.circumstances(entry)}',
     rows=(tuple(_panel(*indexed, unit) for indexed, unit in pairs),),
   )
@@ -113,11 +117,4 @@ def _panel(index: int, run: curves.Run, unit: Unit) -> record.Panel:
     note=of,
     run=run.name,
     about=of,
-  )
-
-
-def _named(unit: Unit) -> str:
-  return (
-    f'{unit.run}: unit {unit.index} of {unit.units} of {unit.layer}, seed '
-    f'{unit.seed}'
   )

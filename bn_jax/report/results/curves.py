@@ -59,6 +59,11 @@ class Seed(NamedTuple):
   population: dict[str, Any] | None = None
   left_out: tuple[str, ...] = ()
 
+  @property
+  def config(self) -> dict[str, Any]:
+    """Returns what it was trained with, and the measures of its checkpoints."""
+    return self.manifest['config']
+
 
 class Run(NamedTuple):
   """A run with all of its seeds, in order.
@@ -74,7 +79,7 @@ class Run(NamedTuple):
   @property
   def config(self) -> dict[str, Any]:
     """Returns the config of the first seed; those of others may differ."""
-    return self.seeds[0].manifest['config']
+    return self.seeds[0].config
 
   @property
   def workdir(self) -> str:
@@ -89,7 +94,7 @@ def measures(run: Run) -> dict[str, Any]:
   """
   sections = {}
   for seed in run.seeds:
-    for name, section in seed.manifest['config']['measures'].items():
+    for name, section in seed.config['measures'].items():
       sections.setdefault(name, section)
   return sections
 
@@ -99,7 +104,7 @@ def names(run: Run, measure: str) -> list[str]:
   entries = {
     name: None
     for seed in run.seeds
-    for name, section in seed.manifest['config']['measures'].items()
+    for name, section in seed.config['measures'].items()
     if section['name'] == measure
   }
   return list(entries)
@@ -189,8 +194,14 @@ def skipped(train: Series) -> np.ndarray:
   return np.diff(np.maximum.accumulate(count_T), prepend=0) > 0
 
 
-def without_skipped(train: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (steps, values) of the batches whose update was not left out."""
+def trained(seed: Seed, value: str) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns (steps, values) of the batches whose update was not left out.
+
+  None where training has not recorded the value.
+  """
+  if not recorded(seed, 'train', value):
+    return None
+  train = seed.series['train']
   entered_T = ~skipped(train)
   return train.step[entered_T], train.values[value][entered_T]
 
@@ -210,12 +221,10 @@ def steps_to(seed: Seed, accuracy: float) -> float:
   inf where it is never reached, nan where no accuracy is recorded. Batches
   whose update was left out do not count.
   """
-  train = seed.series.get('train')
-  if train is None:
-    return math.inf
-  if 'accuracy' not in train.values:
-    return math.nan
-  step_T, accuracy_T = without_skipped(train, 'accuracy')
+  found = trained(seed, 'accuracy')
+  if found is None:
+    return math.nan if 'train' in seed.series else math.inf
+  step_T, accuracy_T = found
   mean_T = trailing_mean(accuracy_T)
   rows = np.flatnonzero(mean_T >= accuracy - _ROUNDING)
   return float(step_T[rows[0]]) if len(rows) else math.inf
@@ -226,10 +235,7 @@ def final_of_training(seed: Seed, value: str) -> float:
 
   Batches whose update was left out do not count; nan for fewer than 20.
   """
-  train = seed.series.get('train')
-  if train is None or value not in train.values:
-    return math.nan
-  _, value_T = without_skipped(train, value)
+  _, value_T = trained(seed, value) or ((), ())
   return float(value_T[-WINDOW:].mean()) if len(value_T) >= WINDOW else math.nan
 
 

@@ -57,7 +57,7 @@ class Entry(NamedTuple):
   @property
   def sections(self) -> list[Mapping[str, Any]]:
     """Returns the entry's section of the config, of each of these seeds."""
-    configs = [seed.manifest['config'] for seed in self.seeds]
+    configs = [seed.config for seed in self.seeds]
     return [config['measures'][self.name] for config in configs]
 
   @property
@@ -185,7 +185,7 @@ def told(entry: Entry) -> str:
 
 def has(seed: curves.Seed, measure: str, name: str | None) -> bool:
   """Returns whether a seed has an entry of this name and measure."""
-  section = seed.manifest['config']['measures'].get(name)
+  section = seed.config['measures'].get(name)
   return section is not None and section['name'] == measure
 
 
