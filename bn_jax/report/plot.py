@@ -56,6 +56,9 @@ def plot(
   Raises:
     ValueError: nothing in the result can be drawn.
   """
+  by_label = result if isinstance(result, Mapping) else {'value': result}
+  if not by_label or not all(isinstance(v, Mapping) for v in by_label.values()):
+    by_label = {'': by_label}
   results = {
     label: {
       name: np.asarray(value, float)
@@ -63,7 +66,7 @@ def plot(
       if not name.removeprefix('smallest_').startswith(_QUIET)
       and not isinstance(value, (list, tuple, Mapping))
     }
-    for label, of in _by_label(result).items()
+    for label, of in by_label.items()
   }
   panels = tuple(_panels(results, layers, coordinates))
   if not panels:
@@ -81,15 +84,6 @@ def plot(
   )
   with canvas.style():
     return canvas.settled(static.drawn(figure, False))
-
-
-def _by_label(result) -> dict[str, Mapping[str, Any]]:
-  """Returns label -> result, of one result with the label ''."""
-  if not isinstance(result, Mapping):
-    return {'': {'value': result}}
-  if result and all(isinstance(of, Mapping) for of in result.values()):
-    return dict(result)
-  return {'': result}
 
 
 def _panels(results, layers, coordinates) -> Iterator[record.Panel]:

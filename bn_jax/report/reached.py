@@ -82,15 +82,21 @@ def quantities(runs: Sequence[curves.Run]) -> Iterator[Quantity]:
 def _steps_to(runs) -> Iterator[Quantity]:
   """Yields steps to levels of training accuracy, if some run has accuracies."""
   if not all(curves.without_accuracy(runs)):
-    *_, highest = thresholds = _reached(runs)
-    for threshold in thresholds:
+    is_reached = lambda accuracy: any(
+      math.isfinite(curves.steps_to(seed, accuracy))
+      for run in runs
+      for seed in run.seeds
+    )
+    shown = list(filter(is_reached, _THRESHOLDS))[:_THRESHOLD_ROWS]
+    shown = shown or _THRESHOLDS[-1:]
+    for threshold in reversed(shown):
       yield Quantity(
         f'Steps to {100 * threshold:.0f} % training accuracy',
         functools.partial(curves.steps_to, accuracy=threshold),
         '{:.0f}'.format,
         better=LOW,
         is_steps=True,
-        is_further=threshold != highest,
+        is_further=threshold != shown[0],
       )
 
 
@@ -322,20 +328,6 @@ def _population(runs) -> Iterator[Quantity]:
   label = f'{value.capitalize()}, test set, population statistics'
   if tests:
     yield Quantity(label, read, **keywords)
-
-
-def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
-  """Returns the thresholds to show, the lowest first."""
-  thresholds = [
-    threshold
-    for threshold in _THRESHOLDS
-    if any(
-      math.isfinite(curves.steps_to(seed, threshold))
-      for run in runs
-      for seed in run.seeds
-    )
-  ]
-  return tuple(reversed(thresholds[:_THRESHOLD_ROWS] or _THRESHOLDS[-1:]))
 
 
 def _nats(entry: looks.Entry) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report.drawing import record, static
-from bn_jax.report.results import curves, seeds
+from bn_jax.report.results import conditions, curves, seeds
 
 # Rows above which a table has every k-th point of long curves: spreadsheets
 # hold a million, and bn_jax.frame gives all.
@@ -65,7 +65,7 @@ def alternative(figure: record.Figure) -> str:
   against = dict.fromkeys(panel.x.label for panel in figure.panels)
   count = len(figure.panels)
   text = (
-    f'{_listed(labels)} against {_listed(against)}'
+    f'{conditions.listed(labels)} against {conditions.listed(against)}'
     f'{f", {count} panels" if count > 1 else ""}.'
   ).replace('\n', ' ')
   names = {key.index: key.label for key in figure.keys}
@@ -203,57 +203,43 @@ def _of_lines(panel, mark, every: int) -> Iterator[dict]:
 
 def _of_references(panel, mark, every: int) -> Iterator[dict]:
   for end, values in zip(_ENDS, (mark.low, mark.high)):
+    fixed = {'seed': 'paper', 'quantity': mark.quantity + end}
     for at, value in zip(digits(mark.x), digits(values)):
-      quantity = f'{mark.quantity}{end}'
-      yield {
-        'seed': 'paper', 'quantity': quantity, panel.x.name: at, 'value': value
-      }  # fmt: skip
+      yield {**fixed, panel.x.name: at, 'value': value}
 
 
 def _of_cells(panel, mark, every: int) -> Iterator[dict]:
-  places = [
-    _middles(edges, axis) if at is None else _places(at)
-    for edges, at, axis in (
-      (mark.x, mark.at_x, panel.x), (mark.y, mark.at_y, panel.y))
-  ]  # fmt: skip
-  yield from _on_plane(panel, mark, *places, mark.values.T, {'seed': mark.seed})
+  x = _middles(mark.x, panel.x) if mark.at_x is None else _places(mark.at_x)
+  y = _middles(mark.y, panel.y) if mark.at_y is None else _places(mark.at_y)
+  yield from _on_plane(panel, mark, x, y, mark.values.T)
 
 
 def _of_contours(panel, mark, every: int) -> Iterator[dict]:
-  fixed = {'seed': mark.seed}
-  yield from _on_plane(
-    panel, mark, digits(mark.x), digits(mark.y), mark.values, fixed
-  )
+  x, y = digits(mark.x), digits(mark.y)
+  yield from _on_plane(panel, mark, x, y, mark.values)
   if mark.way is not None:
+    fixed = {'seed': mark.seed, 'quantity': f'{mark.quantity}_of_checkpoint'}
     for step, (x, y), value in zip(mark.way_steps, mark.way, mark.way_values):
       x, y, value = digits((x, y, value))
-      name = f'{mark.quantity}_of_checkpoint'
-      yield {
-        **fixed, 'step': int(step), 'quantity': name,
-        panel.x.name: x, panel.y.name: y, 'value': value,
-      }  # fmt: skip
+      at = {'step': int(step), panel.x.name: x, panel.y.name: y}
+      yield {**fixed, **at, 'value': value}
 
 
-def _on_plane(panel, mark, x, y, values_XY, fixed) -> Iterator[dict]:
+def _on_plane(panel, mark, x, y, values_XY) -> Iterator[dict]:
+  fixed = {'seed': mark.seed, 'quantity': mark.quantity}
   if mark.step is not None:
-    fixed = {**fixed, 'step': mark.step}
-  for (at_x, at_y), value in zip(
-    itertools.product(x, y), digits(np.ravel(values_XY))
-  ):
-    yield {
-      **fixed, panel.x.name: at_x, panel.y.name: at_y,
-      'quantity': mark.quantity, 'value': value,
-    }  # fmt: skip
+    fixed['step'] = mark.step
+  places = itertools.product(x, y)
+  for (at_x, at_y), value in zip(places, digits(np.ravel(values_XY))):
+    yield {**fixed, panel.x.name: at_x, panel.y.name: at_y, 'value': value}
 
 
 def _of_ridges(panel, mark, every: int) -> Iterator[dict]:
-  middles = digits((mark.edges[1:] + mark.edges[:-1]) / 2)
+  middles = digits((mark.edges[1:] + mark.edges[:-1]) / 2)[::every]
   for step, heights in zip(mark.steps, mark.heights):
-    for at, value in zip(middles[::every], digits(heights[::every])):
-      yield {
-        'seed': mark.seed, 'step': step, panel.x.name: at,
-        'quantity': mark.quantity, 'value': value,
-      }  # fmt: skip
+    fixed = {'seed': mark.seed, 'quantity': mark.quantity, 'step': step}
+    for at, value in zip(middles, digits(heights[::every])):
+      yield {**fixed, panel.x.name: at, 'value': value}
 
 
 _ROWS: dict[type, Callable] = {
@@ -326,11 +312,6 @@ def _middle_of(panel, mark: record.Ridges) -> str:
     f'{whose}, at step {mark.steps[-1]}: the middle 70 % from {low:.3g} to '
     f'{high:.3g}.'
   )
-
-
-def _listed(texts: Iterable[str]) -> str:
-  *first, last = texts
-  return f'{", ".join(first)} and {last}' if first else last
 
 
 def _harmless(cell):

@@ -58,36 +58,25 @@ def figure(entry: looks.Entry) -> record.Figure | None:
   matches = [match for panel in matches_of.values() for match in panel]
   networks = {overlay.network(run.config) for run in entry.runs}
   levels = [words for name, words in _LEVELS.items() if name in networks]
+  labels = dict(_ROWS) | {'loss': looks.loss(entry)}
+
+  def panel(index: int, run, name: str, label: str) -> record.Panel:
+    axis = record.Axis(label, name, True, seeds.SIZE)
+    papers = overlay.references(matches_of[index, name], name)
+    marks = *_lines(index, run, entry.name, name), *papers
+    return record.Panel(record.STEPS, axis, marks, run.name, run=run.name)
+
   return record.of_entry(
     entry,
     'landscape',
     f'Loss landscape {direction(entry)}',
     record.caption(*_caption(entry), overlay.sentence(matches, *levels)),
     rows=tuple(
-      tuple(
-        record.Panel(
-          record.STEPS,
-          axis,
-          (
-            *_lines(index, run, entry.name, axis.name),
-            *overlay.references(matches_of[index, axis.name], axis.name),
-          ),
-          title=run.name,
-          run=run.name,
-        )
-        for index, run in entry.indexed
-      )
-      for axis in _axes(entry)
+      tuple(panel(*indexed, name, label) for indexed in entry.indexed)
+      for name, label in labels.items()
     ),
     reference=overlay.told(matches),
   )
-
-
-def _axes(entry) -> list[record.Axis]:
-  labels = dict(_ROWS) | {'loss': looks.loss(entry)}
-  return [
-    record.Axis(label, name, True, seeds.SIZE) for name, label in labels.items()
-  ]
 
 
 def direction(entry: looks.Entry) -> str:
@@ -183,16 +172,16 @@ def _lines(index, run, name, quantity) -> Iterator[record.Lines]:
 def _beta(index, run, name) -> Iterator[record.Lines]:
   """Yields beta, 1 / (smallest e), and the limit of beta as e goes to 0."""
   largest = lambda seed: curves.values(seed, name, 'beta', curves.upper)
-  inverse = lambda seed: curves.values(
-    seed, name, 'step_size', lambda size_TE: _inverse(curves.band(size_TE)[0])
-  )
+  inverse = lambda seed: curves.values(seed, name, 'step_size', _inverse)
   yield from record.lines(index, 'beta', run, largest)
   yield from record.lines(None, 'inverse_of_smallest_step', run, inverse)
   at_0 = lambda seed: curves.values(seed, name, 'beta_0')
   yield from record.lines(index, 'beta_0', run, at_0, style='thin')
 
 
-def _inverse(size_T: np.ndarray) -> np.ndarray:
+def _inverse(size_TE: np.ndarray) -> np.ndarray:
+  """Returns 1 / (smallest e), [T]; nan where that is 0."""
+  size_T, _ = curves.band(size_TE)
   return 1 / np.where(size_T > 0, size_T, np.nan)
 
 

@@ -4,7 +4,7 @@ Each condition is a key and a text of one seed, since seeds of a run may differ:
 from its records, if these have the key, else from its manifest.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bn_jax.report.results import curves, optimizers
@@ -209,6 +209,12 @@ def counted(number: int, what: str) -> str:
 def span(first: Any, last: Any) -> str:
   """Returns '3 to 7', or '3' where both are."""
   return ' to '.join(map(str, dict.fromkeys((first, last))))
+
+
+def listed(texts: Iterable[str]) -> str:
+  """Returns 'a, b and c'."""
+  *first, last = texts
+  return f'{", ".join(first)} and {last}' if first else last
 
 
 def by_value(runs: Sequence[curves.Run], read: Read) -> dict[str, list[str]]:

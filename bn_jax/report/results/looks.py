@@ -225,8 +225,7 @@ def activations(
 
 def _when(entry: Entry) -> str:
   """Returns 'every 100 steps', or at which checkpoints."""
-  period = entry.condition('every_steps')
-  if period:
+  if period := entry.condition('every_steps'):
     return f'every {period} steps'
   at = steps(entry)
   if len(at) > _LISTED_STEPS:
