@@ -36,35 +36,24 @@ _SUMMARISED = {
 }
 
 
-def _short(value: float) -> str:
-  return f'{value:.3g}'
-
-
 def percent(value: float) -> str:
   """Returns a share in words: '98.1 %'."""
   return f'{100 * value:.1f} %'
 
 
 class Quantity(NamedTuple):
-  """A number that runs are compared by.
+  """A number that runs are compared by."""
 
-  Attributes:
-    label: in words, with its unit.
-    read: its value of a seed; of steps inf where it was never reached.
-    show: a value in words.
-    better: HIGH or LOW; '' where neither is known to be the better one.
-    logarithmic: whether it is drawn on logarithmic axes where it is above 0, so
-      that runs are compared by ratios.
-    is_steps: whether it is the number of steps to something.
-    is_further: whether it only adds to another one that is better at an end.
-  """
-
-  label: str
-  read: Read
-  show: Callable[[float], str] = _short
+  label: str  # in words, with its unit
+  read: Read  # its value of a seed; of steps inf where it was never reached
+  show: Callable[[float], str] = '{:.3g}'.format  # a value in words
+  # HIGH or LOW; '' where neither is known to be the better one.
   better: str = ''
+  # Whether it is drawn on logarithmic axes where it is above 0, so that runs
+  # are compared by ratios.
   logarithmic: bool = False
-  is_steps: bool = False
+  is_steps: bool = False  # whether it is the number of steps to something
+  # Whether it only adds to another one that is better at an end.
   is_further: bool = False
 
 

@@ -31,26 +31,21 @@ _MOST_BASES = 10
 
 
 class Column(NamedTuple):
-  """A column of the summary.
+  """A column of the summary."""
 
-  Attributes:
-    label: its heading.
-    texts: of each run its cell.
-    keys: of each run what its cell is sorted by: a number, nan where there is
-      none, or a text.
-    numbers: of each run seed -> its number; empty of a column of texts.
-    quantity: what of the runs it is, if they are compared by it.
-    best: the runs whose cells are marked, by their places.
-    is_further: whether the page folds it away: all columns beside each other
-      would be wider than a page.
-  """
-
-  label: str
-  texts: list[str]
+  label: str  # its heading
+  texts: list[str]  # of each run its cell
+  # Of each run what its cell is sorted by: a number, nan where there is none,
+  # or a text.
   keys: list[Any]
+  # Of each run seed -> its number; empty of a column of texts.
   numbers: list[Mapping[int, float]]
+  # What of the runs it is, if they are compared by it.
   quantity: reached.Quantity | None = None
+  # The runs whose cells are marked, by their places.
   best: frozenset[int] = frozenset()
+  # Whether the page folds it away: all columns beside each other would be wider
+  # than a page.
   is_further: bool = False
 
   @property

@@ -19,15 +19,10 @@ PLAIN = 'none'  # the norm of the network that the others are compared with
 
 
 class Group(NamedTuple):
-  """Runs that differ in the norm alone, and the verdicts on them.
+  """Runs that differ in the norm alone, and the verdicts on them."""
 
-  Attributes:
-    runs: norm -> the run that has it.
-    rows: a claim each, see `rows`.
-  """
-
-  runs: Mapping[str, curves.Run]
-  rows: tuple[rows_lib.Row, ...]
+  runs: Mapping[str, curves.Run]  # norm -> the run that has it
+  rows: tuple[rows_lib.Row, ...]  # a claim each, see `rows`
 
   @property
   def plain(self) -> curves.Run:

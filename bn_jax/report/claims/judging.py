@@ -42,15 +42,11 @@ class NotMeasured(Exception):
 
 
 class Evidence(NamedTuple):
-  """The runs that a claim is about, as far as there are records.
+  """The runs that a claim is about, as far as there are records."""
 
-  Attributes:
-    seeds: run -> number of a seed -> its records, ended or not.
-    notes: run without records -> what is known of it.
-  """
-
+  # Run -> number of a seed -> its records, ended or not.
   seeds: Mapping[str, Mapping[int, curves.Seed]]
-  notes: Mapping[str, str]
+  notes: Mapping[str, str]  # run without records -> what is known of it
 
   def ended(self, name: str) -> list[int]:
     """Returns the seeds of a run that are done or diverged.
@@ -80,41 +76,29 @@ class Evidence(NamedTuple):
 
 
 class Comparison(NamedTuple):
-  """What was measured of one run, or of two that are compared.
+  """What was measured of one run, or of two that are compared."""
 
-  Attributes:
-    mean: over `values`, of a ratio geometric; if some are endless (see
-      `is_endless`), the first of them.
-    low, high: the ends of its 95 % interval; the mean for one seed.
-    values: seed -> its number, or the worse end of its range.
-    verdict: of this comparison alone.
-  """
-
+  # Over `values`, of a ratio geometric; if some are endless (see `is_endless`),
+  # the first of them.
   mean: float
+  # The ends of its 95 % interval; the mean for one seed.
   low: float
   high: float
-  values: dict[int, float]
-  verdict: str
+  values: dict[int, float]  # seed -> its number, or the worse end of its range
+  verdict: str  # of this comparison alone
 
 
 class Verdict(NamedTuple):
-  """How a claim came off.
-
-  Attributes:
-    size: at which the claim was judged.
-    verdict: one of `VERDICTS`.
-    comparisons: of an order each run with the one before it, else one; none if
-      the claim was not measured.
-    sides: run -> its numbers, one a seed.
-    notes: what is missing and why, and which runs never reach.
-  """
+  """How a claim came off."""
 
   claim: reading.Claim
-  size: str
-  verdict: str
+  size: str  # at which the claim was judged
+  verdict: str  # one of `VERDICTS`
+  # Of an order each run with the one before it, else one; none if the claim was
+  # not measured.
   comparisons: tuple[Comparison, ...]
-  sides: Mapping[str, Sequence[float]]
-  notes: tuple[str, ...]
+  sides: Mapping[str, Sequence[float]]  # run -> its numbers, one a seed
+  notes: tuple[str, ...]  # what is missing and why, and which runs never reach
 
   @property
   def standard(self) -> reading.Standard:

@@ -44,58 +44,41 @@ _ENDS = statistics.Wanted(
 
 
 class Standard(NamedTuple):
-  """What a claim is held to, at one size.
+  """What a claim is held to, at one size."""
 
-  Attributes:
-    statistic: its name, a key of `statistics.STATISTICS`.
-    keywords: of the statistic.
-    threshold: a number, or (lowest, highest) of 'within'.
-    seeds: the smallest number of seeds that is judged.
-  """
-
-  statistic: str
-  keywords: dict[str, Any]
+  statistic: str  # its name, a key of `statistics.STATISTICS`
+  keywords: dict[str, Any]  # of the statistic
+  # A number, or (lowest, highest) of 'within'.
   threshold: float | tuple[float, float]
-  seeds: int
+  seeds: int  # the smallest number of seeds that is judged
 
 
 class Claim(NamedTuple):
-  """What a paper claims of its runs.
+  """What a paper claims of its runs."""
 
-  Attributes:
-    id: no other claim of its figure has it.
-    statement, source: the claim in words, and where the paper makes it.
-    runs: the sides, each a run's name, or names of which the best counts.
-    compare: a key of `COMPARISONS`: one side, the first to the second, or
-      'order': the ratio of each side to the one before it.
-    direction: one of `DIRECTIONS`.
-    best: which run stands for a side of several: that with the 'lowest' or the
-      'highest' mean over seeds.
-    sizes: size -> its standard; at a missing size there is no such claim.
-  """
-
-  id: str
+  id: str  # no other claim of its figure has it
+  # The claim in words, and where the paper makes it.
   statement: str
   source: str
+  # The sides, each a run's name, or names of which the best counts.
   runs: tuple[str | tuple[str, ...], ...]
+  # A key of `COMPARISONS`: one side, the first to the second, or 'order': the
+  # ratio of each side to the one before it.
   compare: str
-  direction: str
+  direction: str  # one of `DIRECTIONS`
+  # Which run stands for a side of several: that with the 'lowest' or the
+  # 'highest' mean over seeds.
   best: str
+  # Size -> its standard; at a missing size there is no such claim.
   sizes: dict[str, Standard]
 
 
 class Figure(NamedTuple):
-  """The claims of a figure.
+  """The claims of a figure."""
 
-  Attributes:
-    name: such as 'santurkar2018/figure10'.
-    title: what it shows, for the report.
-    claims: in the order of the file.
-  """
-
-  name: str
-  title: str
-  claims: tuple[Claim, ...]
+  name: str  # such as 'santurkar2018/figure10'
+  title: str  # what it shows, for the report
+  claims: tuple[Claim, ...]  # in the order of the file
 
 
 def load(folder: pathlib.Path = FOLDER) -> dict[str, Figure]:

@@ -23,36 +23,25 @@ _ASIDE = re.compile(r'(?<!/) \((?![^)]*small: [^…])[^()]*\)$')
 
 
 class Claim(NamedTuple):
-  """A claim as the page shows it.
+  """A claim as the page shows it."""
 
-  Attributes:
-    row: its verdict.
-    id: of the place on the page.
-    figure: the name of the figure that draws it, or None.
-    runs: which runs were compared; '' where the row says it.
-    name: what tells these runs from others of which the same is said, or ''.
-  """
-
-  row: rows_lib.Row
-  id: str
-  figure: str | None
-  runs: str = ''
+  row: rows_lib.Row  # its verdict
+  id: str  # of the place on the page
+  figure: str | None  # the name of the figure that draws it, or None
+  runs: str = ''  # which runs were compared; '' where the row says it
+  # What tells these runs from others of which the same is said, or ''.
   name: str = ''
 
 
 class Sentence(NamedTuple):
-  """What is claimed once or more often.
+  """What is claimed once or more often."""
 
-  Attributes:
-    text: the words that all claims share, … for each gap; of one claim its own,
-      without what stands in brackets at its end.
-    claims: at least one.
-    labels: of each claim what differs: nothing; a layer or runs; or both, as
-      (row, column).
-  """
-
+  # The words that all claims share, … for each gap; of one claim its own,
+  # without what stands in brackets at its end.
   text: str
-  claims: tuple[Claim, ...]
+  claims: tuple[Claim, ...]  # at least one
+  # Of each claim what differs: nothing; a layer or runs; or both, as (row,
+  # column).
   labels: tuple[tuple[str, ...], ...]
 
   @property

@@ -24,27 +24,18 @@ _SIGNS = dict(zip(judging.VERDICTS, '✓✗?–'))
 
 
 class Shown(NamedTuple):
-  """What the page has of claims.
+  """What the page has of claims."""
 
-  Attributes:
-    section: `claims` of the page; '' where there are none.
-    beside: name of a figure -> its claims, to stand under its title.
-  """
-
-  section: str
+  section: str  # `claims` of the page; '' where there are none
+  # Name of a figure -> its claims, to stand under its title.
   beside: Mapping[str, str]
 
 
 class _Block(NamedTuple):
-  """The claims of one figure at one size.
+  """The claims of one figure at one size."""
 
-  Attributes:
-    rows: at least one.
-    names: of the working directories that have these rows.
-  """
-
-  rows: list[rows_lib.Row]
-  names: list[str]
+  rows: list[rows_lib.Row]  # at least one
+  names: list[str]  # of the working directories that have these rows
 
 
 def of(
@@ -279,9 +270,12 @@ def _numbers(rows: Sequence[rows_lib.Row]) -> str:
 
 def _grid(sentence: sentences.Sentence) -> str:
   """Returns the verdicts by what differs: a list, or rows and columns."""
-  cells = {
-    labels: _cell(row) for labels, row in zip(sentence.labels, sentence.rows)
-  }
+  cells = {}
+  for labels, row in zip(sentence.labels, sentence.rows):
+    # The sign of a verdict, its word for those who hear it, and a number.
+    verdict = _marked(row['verdict'], rows_lib.said(row), ' class="unseen"')
+    mean = html.escape(rows_lib.plain(row['mean']))
+    cells[labels] = f'{verdict} <small>{mean}</small>'
   if len(sentence.labels[0]) == 1:
     items = ''.join(
       f'<li>{html.escape(label)} {cell}</li>'
@@ -297,12 +291,6 @@ def _grid(sentence: sentences.Sentence) -> str:
   )
   head = '<td></td>', *map(markup.heading, columns)
   return markup.table('grid', sentence.text, head, rows)
-
-
-def _cell(row: rows_lib.Row) -> str:
-  """Returns the sign of a verdict, its word for those who hear it, a number."""
-  verdict = _marked(row['verdict'], rows_lib.said(row), ' class="unseen"')
-  return f'{verdict} <small>{html.escape(rows_lib.plain(row["mean"]))}</small>'
 
 
 def _details(claim: sentences.Claim, titles: Mapping[str, str]) -> str:

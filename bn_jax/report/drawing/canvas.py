@@ -223,12 +223,9 @@ def label_logarithmically(axis, which: str, count: int = 9) -> None:
   widest = 300 if count > _FEW else 12
   steps = (1.0,) if high > widest * low else (1.0, 2.0, 5.0)
   scale.set_major_locator(ticker.LogLocator(subs=steps, numticks=count))
-  scale.set_major_formatter(ticker.FuncFormatter(_short_power))
+  short = lambda value, _: f'{value:g}'.replace('e-0', 'e-')
+  scale.set_major_formatter(ticker.FuncFormatter(short))
   scale.set_minor_formatter(ticker.NullFormatter())
-
-
-def _short_power(value: float, _) -> str:
-  return f'{value:g}'.replace('e-0', 'e-')
 
 
 def _wrapped(text: str, points: float) -> list[str]:

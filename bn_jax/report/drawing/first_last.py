@@ -13,16 +13,12 @@ Of = Callable[[curves.Seed], Sequence[int]]
 
 
 class Row(NamedTuple):
-  """One quantity.
+  """One quantity."""
 
-  Attributes:
-    axis: its axis.
-    marks: (index of a run, the run, its looks) -> the marks of these looks.
-    common: (looks) -> marks that are of no run.
-  """
-
-  axis: record.Axis
+  axis: record.Axis  # its axis
+  # (index of a run, the run, its looks) -> the marks of these looks.
   marks: Callable[[int, curves.Run, Of], Iterable[record.Mark]]
+  # (looks) -> marks that are of no run.
   common: Callable[[Of], Iterable[record.Mark]] = lambda of: ()
 
 

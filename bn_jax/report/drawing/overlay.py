@@ -31,21 +31,14 @@ Indexed = Iterable[tuple[int, curves.Run]]
 
 
 class Match(NamedTuple):
-  """A curve of the paper, made to lie behind one of ours.
+  """A curve of the paper, made to lie behind one of ours."""
 
-  Attributes:
-    curve: with its steps and values scaled.
-    index: of the run, by which it is coloured.
-    runs: the names of that run and of others that have the same curve.
-    steps_times: the factor of its steps; 1 if our network is as large.
-    values_times: the factor of its values.
-  """
-
-  curve: paper_curves.Curve
-  index: int
+  curve: paper_curves.Curve  # with its steps and values scaled
+  index: int  # of the run, by which it is coloured
+  # The names of that run and of others that have the same curve.
   runs: tuple[str, ...]
-  steps_times: float
-  values_times: float
+  steps_times: float  # the factor of its steps; 1 if our network is as large
+  values_times: float  # the factor of its values
 
 
 def network(config: Mapping[str, Any]) -> str | None:

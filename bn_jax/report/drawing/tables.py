@@ -18,7 +18,8 @@ from bn_jax.report.results import conditions, curves, seeds
 # hold a million, and bn_jax.frame gives all.
 _LONGEST = 400_000
 _SHORT = 200  # points of a curve that has all of them: such as of few looks
-_FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
+# Begins a cell that a spreadsheet runs, and is no number.
+_FORMULA = re.compile(r'(?![+-](inf|nan|[\d.]+(e[+-]?\d+)?)$)[=+@-]')
 _ENDS = ('_min', '_max')  # of the quantity of a band
 
 
@@ -314,16 +315,6 @@ def _middle_of(panel, mark: record.Ridges) -> str:
   )
 
 
-def _harmless(cell):
-  text = str(cell)
-  if isinstance(cell, str) and _FORMULA.match(text) and not _is_number(text):
-    return "'" + text
-  return text
-
-
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True
+def _harmless(cell) -> str:
+  is_run = isinstance(cell, str) and _FORMULA.match(cell)
+  return f"'{cell}" if is_run else str(cell)

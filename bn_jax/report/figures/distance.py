@@ -16,17 +16,11 @@ _LINES = 50  # of a panel: as many as in the paper
 
 
 class Map(NamedTuple):
-  """The curves of a run, one a look, as geometric means over its seeds.
+  """The curves of a run, one a look, as geometric means over its seeds."""
 
-  Attributes:
-    step: [T].
-    size: [T, E], ascending; nan where the learning rate was 0.
-    change: [T, E]; nan where no seed has a number above 0.
-  """
-
-  step: np.ndarray
-  size: np.ndarray
-  change: np.ndarray
+  step: np.ndarray  # [T]
+  size: np.ndarray  # [T, E], ascending; nan where the learning rate was 0
+  change: np.ndarray  # [T, E]; nan where no seed has a number above 0
 
 
 def figure(entry: looks.Entry) -> record.Figure | None:

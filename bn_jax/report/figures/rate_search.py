@@ -19,52 +19,32 @@ _RATE = 'schedule.learning_rate'
 
 
 class Line(NamedTuple):
-  """Runs of one working directory that differ in the learning rate alone.
+  """Runs of one working directory that differ in the learning rate alone."""
 
-  Attributes:
-    label: their norm, and what tells them from other lines of that norm.
-    points: (learning rate, run), by growing rate; one run a rate.
-  """
-
-  label: str
+  label: str  # their norm, and what tells them from other lines of that norm
+  # (learning rate, run), by growing rate; one run a rate.
   points: tuple[tuple[float, curves.Run], ...]
 
 
 class Quantity(NamedTuple):
-  """What is read off a seed that has ended.
+  """What is read off a seed that has ended."""
 
-  Attributes:
-    name: 'steps', 'accuracy' or 'loss'.
-    label: of an axis.
-    read: inf if the seed fails, nan where it is unknown.
-    failing: the word for a seed that fails: 'never' or 'diverged'.
-  """
-
-  name: str
-  label: str
+  name: str  # 'steps', 'accuracy' or 'loss'
+  label: str  # of an axis
+  # Inf if the seed fails, nan where it is unknown.
   read: Callable[[curves.Seed], float]
-  failing: str
-
-  @property
-  def highest(self) -> bool:
-    """Returns whether a higher number is a better one."""
-    return self.name == 'accuracy'
+  failing: str  # the word for a seed that fails: 'never' or 'diverged'
+  highest: bool = False  # whether a higher number is a better one
 
 
 class Point(NamedTuple):
-  """What the seeds of a line reach at one learning rate.
+  """What the seeds of a line reach at one learning rate."""
 
-  Attributes:
-    rate: the learning rate.
-    mean: over the seeds, geometric but for accuracy; nan if one of them fails.
-    failing: how many seeds fail.
-    seeds: how many have ended.
-  """
-
-  rate: float
+  rate: float  # the learning rate
+  # Over the seeds, geometric but for accuracy; nan if one of them fails.
   mean: float
-  failing: int
-  seeds: int
+  failing: int  # how many seeds fail
+  seeds: int  # how many have ended
 
 
 def lines(runs: Sequence[curves.Run]) -> list[Line]:
@@ -93,7 +73,9 @@ def quantities(all_lines: Sequence[Line]) -> list[Quantity]:
   level = _level(all_lines)
   every = (
     _steps_to(level),
-    Quantity('accuracy', 'Training accuracy', _final('accuracy'), 'diverged'),
+    Quantity(
+      'accuracy', 'Training accuracy', _final('accuracy'), 'diverged', True
+    ),
     Quantity(
       'loss', 'Training loss', _final('data_loss', unless='accuracy'),
       'diverged',

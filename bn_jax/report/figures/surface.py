@@ -30,14 +30,10 @@ _NORMALISED = {
 
 
 class _Look(NamedTuple):
-  """One look at a run.
-
-  Attributes:
-    index: of the run among all of the page.
-  """
+  """One look at a run."""
 
   run: curves.Run
-  index: int
+  index: int  # of the run among all of the page
   seed: int
   look: records.Record
 

@@ -12,25 +12,15 @@ MEASURE = 'activations'
 
 
 class Unit(NamedTuple):
-  """Percentiles of one unit over training.
+  """Percentiles of one unit over training."""
 
-  Attributes:
-    run: name of the run.
-    seed: the first of the run that has looks.
-    layer: the last one at which it looked.
-    index: of the unit in its layer.
-    units: how many the layer has.
-    step: [T].
-    quantiles: [T, 3], the `reductions.PERCENTILES`.
-  """
-
-  run: str
-  seed: int
-  layer: str
-  index: int
-  units: int
-  step: np.ndarray
-  quantiles: np.ndarray
+  run: str  # name of the run
+  seed: int  # the first of the run that has looks
+  layer: str  # the last one at which it looked
+  index: int  # of the unit in its layer
+  units: int  # how many the layer has
+  step: np.ndarray  # [T]
+  quantiles: np.ndarray  # [T, 3], the `reductions.PERCENTILES`
 
 
 def figure(entry: looks.Entry) -> record.Figure | None:

@@ -22,17 +22,11 @@ _APART = 1.5
 
 
 class Medians(NamedTuple):
-  """Medians over training, means over the seeds.
+  """Medians over training, means over the seeds."""
 
-  Attributes:
-    beta: the largest |g(e) - g| / (e |d|) over e.
-    beta_0: |H d| / |d|, from the Hessian H.
-    step: 1 / (smallest e).
-  """
-
-  beta: float
-  beta_0: float
-  step: float
+  beta: float  # the largest |g(e) - g| / (e |d|) over e
+  beta_0: float  # |H d| / |d|, from the Hessian H
+  step: float  # 1 / (smallest e)
 
 
 def medians(run: curves.Run, name: str) -> Medians | None:

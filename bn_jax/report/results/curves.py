@@ -24,39 +24,28 @@ SKIPPED = 'skipped'
 
 
 class Series(NamedTuple):
-  """What one name recorded over a run.
+  """What one name recorded over a run."""
 
-  Attributes:
-    step: [T].
-    values: name -> [T], or [T, E] of E numbers a look.
-    conditions: all under which records were taken, none twice.
-  """
-
-  step: np.ndarray
-  values: dict[str, np.ndarray]
+  step: np.ndarray  # [T]
+  values: dict[str, np.ndarray]  # name -> [T], or [T, E] of E numbers a look
+  # All under which records were taken, none twice.
   conditions: tuple[Mapping[str, Any], ...] = ()
 
 
 class Seed(NamedTuple):
-  """One run with one seed.
+  """One run with one seed."""
 
-  Attributes:
-    seed: the number that training was started with.
-    manifest: what the run is and how far it is; among the measures of its
-      config are the analyses of its checkpoints, as 'analysis/NAME'.
-    series: name -> Series: 'train', and one for each measure.
-    seconds: name -> seconds spent on it, over all restarts.
-    arrays: name -> its records with arrays, in the order of steps.
-    population: the file that `recalibrate` wrote, or None.
-    left_out: why an analysis, or population.json, could not be read.
-  """
-
-  seed: int
+  seed: int  # the number that training was started with
+  # What the run is and how far it is; among the measures of its config are the
+  # analyses of its checkpoints, as 'analysis/NAME'.
   manifest: dict[str, Any]
-  series: dict[str, Series]
-  seconds: dict[str, float]
+  series: dict[str, Series]  # name -> Series: 'train', and one for each measure
+  seconds: dict[str, float]  # name -> seconds spent on it, over all restarts
+  # Name -> its records with arrays, in the order of steps.
   arrays: dict[str, list[records.Record]]
+  # The file that `recalibrate` wrote, or None.
   population: dict[str, Any] | None = None
+  # Why an analysis, or population.json, could not be read.
   left_out: tuple[str, ...] = ()
 
   @property
@@ -66,15 +55,10 @@ class Seed(NamedTuple):
 
 
 class Run(NamedTuple):
-  """A run with all of its seeds, in order.
+  """A run with all of its seeds, in order."""
 
-  Attributes:
-    name: with its working directory in front, where there are several.
-    seeds: at least one.
-  """
-
-  name: str
-  seeds: tuple[Seed, ...]
+  name: str  # with its working directory in front, where there are several
+  seeds: tuple[Seed, ...]  # at least one
 
   @property
   def config(self) -> dict[str, Any]:

@@ -19,24 +19,18 @@ AVERAGED = 'ema_'  # before the names of what it finds of an averaged network
 
 
 class Entry(NamedTuple):
-  """What one figure shows: an entry of `config.measures`, of some runs.
+  """What one figure shows: an entry of `config.measures`, of some runs."""
 
-  Attributes:
-    measure: its key in `analysis.MEASURES`, such as 'along_gradient'.
-    name: the entry's, such as 'landscape'; of an analysis 'analysis/NAME'.
-    indexed: (index, run) of the runs that have it, with the seeds that do; the
-      index, among all runs of the page, gives the colour.
-    suffix: of the names of the figure's files; '' for the first entry of
-      training.
-    shared: conditions that the page states once, for all figures of measures.
-    partial: run -> its seeds that have it, where others of the run do not.
-  """
-
-  measure: str
-  name: str
+  measure: str  # its key in `analysis.MEASURES`, such as 'along_gradient'
+  name: str  # the entry's, such as 'landscape'; of an analysis 'analysis/NAME'
+  # (index, run) of the runs that have it, with the seeds that do; the index,
+  # among all runs of the page, gives the colour.
   indexed: tuple[tuple[int, curves.Run], ...]
+  # Of the names of the figure's files; '' for the first entry of training.
   suffix: str = ''
+  # Conditions that the page states once, for all figures of measures.
   shared: Mapping[str, str] = {}
+  # Run -> its seeds that have it, where others of the run do not.
   partial: Mapping[str, Sequence[int]] = {}
 
   @property
