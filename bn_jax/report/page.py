@@ -10,8 +10,8 @@ from bn_jax.report.claims import markup, showing
 from bn_jax.report.drawing import (
   canvas,
   interactive,
+  picture,
   record,
-  static,
   tables,
   tails,
 )
@@ -113,7 +113,7 @@ def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
     f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
     for suffix in suffixes
   )
-  caption = html.escape(figure.caption + static.left_out(figure))
+  caption = html.escape(figure.caption + picture.left_out(figure))
   return f'''<section id="{figure.name}">
 <h2>{html.escape(figure.title)}</h2>
 {claims}<figure>
@@ -131,7 +131,7 @@ def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
   """
   with canvas.style():
     wide, narrow = (
-      canvas.settled(static.drawn(figure, narrow)) for narrow in (False, True)
+      canvas.settled(picture.drawn(figure, narrow)) for narrow in (False, True)
     )
   for suffix in ('png', 'pdf'):
     content = canvas.rendered(wide, suffix)

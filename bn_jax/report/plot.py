@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import canvas, record, static
+from bn_jax.report.drawing import canvas, picture, record
 
 # What others of its length are drawn against, and whether logarithmically.
 _AXES = {
@@ -83,7 +83,7 @@ def plot(
     'plot', '', '', (panels,), keys, shares=False, abreast=(3, 1)
   )
   with canvas.style():
-    return canvas.settled(static.drawn(figure, False))
+    return canvas.settled(picture.drawn(figure, False))
 
 
 def _panels(results, layers, coordinates) -> Iterator[record.Panel]:

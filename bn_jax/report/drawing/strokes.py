@@ -124,6 +124,11 @@ def thin(axis, x, y, index: int) -> None:
   line(axis, x, y, index, **dotted)
 
 
+def further(axis, x, y, index: int) -> None:
+  """Draws a thin solid line, of what is less than the thick one of a run."""
+  line(axis, x, y, index, linewidth=0.7, alpha=0.8, marker=None)
+
+
 def grey(axis, x, y) -> None:
   """Draws a thin grey line, behind the lines of runs."""
   axis.plot(x, y, **_GREY)

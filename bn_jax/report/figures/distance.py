@@ -100,10 +100,10 @@ def _axes(maps: Sequence[Map]) -> _Axes:
   cells = [_cells(size_E) for run_map in maps for size_E in run_map.size]
   changes = _range([run_map.change for run_map in maps])
   sizes = _range([run_map.size for run_map in maps])
-  looks_of_maps = _ends([run_map.step for run_map in maps])
+  looks_of_maps = _range([run_map.step for run_map in maps])
   size = record.Axis('Step size e', 'step_size', True, fixed=True)
   return _Axes(
-    record.STEPS._replace(limits=_ends(steps), fixed=True),
+    record.STEPS._replace(limits=_range(steps), fixed=True),
     size._replace(limits=_range(cells)),
     size._replace(limits=_wider(sizes)),
     record.Axis(
@@ -204,8 +204,3 @@ def _range(parts: Sequence[np.ndarray]) -> tuple[float, float]:
     return 0.1, 1.0
   low, high = float(values.min()), float(values.max())
   return (low, high) if low < high else (low / 2, 2 * high)
-
-
-def _ends(parts: Sequence[np.ndarray]) -> tuple[float, float]:
-  values = np.concatenate(list(parts))
-  return float(values.min()), float(values.max())

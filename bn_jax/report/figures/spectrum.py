@@ -109,15 +109,10 @@ def loss(entry: looks.Entry) -> str:
 
 def _quadrature(seed, name, block, step):
   """Returns (nodes, weights) of a look, [samples, order] each, or None."""
-  steps = looks.steps_of(seed, name)
-  if step not in steps or not curves.recorded(seed, name, f'{block}nodes'):
-    return None
-  values = seed.series[name].values
-  look = steps.index(step)
-  return tuple(
-    np.asarray(values[f'{block}{quantity}'][look], float)
-    for quantity in ('nodes', 'weights')
-  )
+  look = first_last.at(seed, name, step)
+  names = f'{block}nodes', f'{block}weights'
+  found = look and first_last.values(seed, name, look[0], *names)
+  return tuple(np.asarray(of, float) for of in found) if found else None
 
 
 def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:

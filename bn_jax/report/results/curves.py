@@ -112,12 +112,7 @@ def is_noisy(run: Run) -> bool:
 def has_recorded(run: Run, value: str) -> bool:
   """Returns whether training or an evaluation of a run recorded a value."""
   entries = ('train', *names(run, 'evaluation'))
-  return any(
-    value in seed.series[name].values
-    for seed in run.seeds
-    for name in entries
-    if name in seed.series
-  )
+  return any(recorded(s, name, value) for s in run.seeds for name in entries)
 
 
 def is_regression(run: Run) -> bool:
@@ -133,11 +128,8 @@ def without_accuracy(runs: Sequence[Run]) -> list[bool]:
   if any has one or none has recorded anything.
   """
   regressions = [is_regression(run) for run in runs]
-  if any(regressions) and not any(
-    has_recorded(run, 'accuracy') for run in runs
-  ):
-    return [True] * len(runs)
-  return regressions
+  has_accuracy = any(has_recorded(run, 'accuracy') for run in runs)
+  return [any(regressions)] * len(runs) if not has_accuracy else regressions
 
 
 def has_ended(seed: Seed) -> bool:
@@ -159,11 +151,9 @@ def reached(seed: Seed) -> int:
   if seed.manifest['status'] != 'running':
     return step
   # A row of training is of the step that leads on from there.
-  steps = [
-    int(series.step[-1]) + (name == 'train')
-    for name, series in seed.series.items()
-  ]
-  return max([step, *steps])
+  for name, series in seed.series.items():
+    step = max(step, int(series.step[-1]) + (name == 'train'))
+  return step
 
 
 def skipped(train: Series) -> np.ndarray:

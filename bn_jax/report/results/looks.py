@@ -188,16 +188,18 @@ def recorded(entry: Entry, value: str) -> bool:
   return any(curves.recorded(seed, entry.name, value) for seed in entry.seeds)
 
 
+def quantities(entry: Entry) -> list[str]:
+  """Returns the names of all that some seed has recorded, in order."""
+  of_seeds = [
+    s.series[entry.name] for s in entry.seeds if entry.name in s.series
+  ]
+  return list(dict.fromkeys(name for of in of_seeds for name in of.values))
+
+
 def layers(entry: Entry, quantity: str) -> list[str]:
   """Returns the layers of which LAYER/quantity is recorded, in order."""
-  layer_names = {}
-  for seed in entry.seeds:
-    series = seed.series.get(entry.name)
-    for value in series.values if series is not None else ():
-      layer, _, last = value.rpartition('/')
-      if last == quantity:
-        layer_names[layer] = None
-  return list(layer_names)
+  parts = [name.rpartition('/') for name in quantities(entry)]
+  return [layer for layer, _, last in parts if last == quantity]
 
 
 def activation_layers(run: curves.Run, name: str) -> list[str]:

@@ -80,10 +80,8 @@ def of(entry: looks.Entry) -> list[Quantity]:
 
 def curve(seed: curves.Seed, entry: str, name: str) -> Curve:
   """Returns what an entry recorded under a name; of length 0 for nothing."""
-  series = seed.series.get(entry)
-  if series is not None and name in series.values:
-    values = list(series.values[name])
-    return Curve(series.step, *_ends(values))
+  if found := curves.values(seed, entry, name, list):
+    return Curve(found[0], *_ends(found[1]))
   looks_T = [look for look in seed.arrays.get(entry, ()) if name in look.values]
   step_T = np.array([look.step for look in looks_T], int)
   return Curve(step_T, *_ends([look.values[name] for look in looks_T]))
