@@ -20,7 +20,6 @@ _SHARE = record.Axis('t, the share of b', 't')
 _BARRIERS = ('barrier', 'barrier_of_mean')
 # A loss that varies by more is drawn on a logarithmic axis.
 _WIDE = 50.0
-
 _OF_NORMS = (
   'With Batch Normalization it is another function for each kind of '
   'statistics: those of the examples; those of the population, estimated anew '
@@ -40,7 +39,6 @@ def figure(entry: looks.Entry) -> record.Figure | None:
     for axis in _axes(entry, over)
     if any(_curves(run, entry, f'{over[0]}/{axis.name}') for run in entry.runs)
   ]
-
   last = first_last.title(entry, -1).rpartition(': ')[2].lower()
   to = entry.condition('to')
   other = f'step {to}' if to.isdecimal() else to

@@ -99,12 +99,14 @@ def _caption(entry: looks.Entry, rows: Sequence[str]) -> str:
   further = min(count, _VALUES) - 1
   next_ones = f'{further} eigenvalues' if further > 1 else 'eigenvalue'
   more = f'; the CSV has all {count}' if count > _VALUES else ''
+  has_penalty = any(s.get('penalised') is not False for s in entry.sections)
+  adds = (
+    '; weight decay that is a penalty adds itself to each direction that is '
+    'decayed'
+  )
   return record.caption(
     f'The largest eigenvalue of {spectrum.matrix(entry)} of '
-    f'{spectrum.loss(entry)}'
-    + '; weight decay that is a penalty adds itself to each direction that is '
-    'decayed' * any(s.get('penalised') is not False for s in entry.sections)
-    + '.',
+    f'{spectrum.loss(entry)}{adds * has_penalty}.',
     further > 0 and not once
     and f'Thin: the next {next_ones} from that end{more}.',
     *_edges(entry),
