@@ -157,12 +157,10 @@ def _grid(
   of_runs: Sequence[Sequence[records.Record]], layer: str
 ) -> np.ndarray:
   """Returns edges that hold the values of every histogram, [B + 1]."""
-  ends = [(-1e-3, 1e-3)]  # at least: activations that are all 0 have no width
-  for every in of_runs:
-    for look in every:
-      counts = look.values[f'{layer}/histogram']
-      ends.append(distributions.quantiles(counts, _X_RANGE))
-  low, high = np.array(ends).T
+  every = [look.values[f'{layer}/histogram'] for of in of_runs for look in of]
+  ends = [distributions.quantiles(counts, _X_RANGE) for counts in every]
+  # At least: activations that are all 0 have no width.
+  low, high = np.array([(-1e-3, 1e-3), *ends]).T
   return np.linspace(np.nanmin(low), np.nanmax(high), _BINS + 1)
 
 
