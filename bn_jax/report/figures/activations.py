@@ -5,7 +5,7 @@ As in Figures 2 (right) and 8 of Santurkar et al. (2018).
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -176,30 +176,25 @@ def _moments_of(entry: looks.Entry, layer: str) -> record.Panel:
   names = ('mean', 'variance', *(f'q{100 * level:.0f}' for level in levels))
 
   def of(seed: curves.Seed) -> tuple[np.ndarray, np.ndarray]:
-    every = looks.activations(seed, entry.name, layer)
-    numbers = [
-      (mean_C.mean(), var_C.mean() + mean_C.var(), *quantiles)
-      for look in every
-      for mean_C, var_C in [
-        [look.values[f'{layer}/{m}'] for m in ('mean', 'var')]
-      ]
-      for quantiles in [
-        distributions.quantiles(look.values[f'{layer}/histogram'], levels)
-      ]
-    ]
-    return np.array([look.step for look in every]), np.transpose(numbers)
+    every, numbers = looks.activations(seed, entry.name, layer), []
+    for look in every:
+      mean_C, var_C, counts = (
+        look.values[f'{layer}/{of}'] for of in ('mean', 'var', 'histogram')
+      )
+      variance = var_C.mean() + mean_C.var()
+      quantiles = distributions.quantiles(counts, levels)
+      numbers.append((mean_C.mean(), variance, *quantiles))
+    return np.array([look.step for look in every]), np.array(numbers)
 
-  def marks() -> Iterator[record.Lines]:
-    for index, run in entry.indexed:
-      numbers_of = [(seed.seed, *of(seed)) for seed in run.seeds]
-      for place, name in enumerate(names):
-        every = tuple(
-          record.Curve(seed, step_T, numbers[place])
-          for seed, step_T, numbers in numbers_of
-          if len(step_T)
-        )
-        if every:
-          yield record.Lines(index, name, every, 'hidden')
-
+  marks = []
+  for index, run in entry.indexed:
+    found = {seed.seed: of(seed) for seed in run.seeds}
+    found = {seed: pair for seed, pair in found.items() if len(pair[0])}
+    for place, name in enumerate(names if found else ()):
+      every = tuple(
+        record.Curve(seed, step_T, numbers_TN[:, place])
+        for seed, (step_T, numbers_TN) in found.items()
+      )
+      marks.append(record.Lines(index, name, every, 'hidden'))
   axis = record.Axis('Activation', 'moment')
-  return record.Panel(record.STEPS, axis, tuple(marks()), about=layer)
+  return record.Panel(record.STEPS, axis, tuple(marks), about=layer)
