@@ -19,12 +19,12 @@ from tests.fixtures import commanded, same_bits, strict
 EXAMPLES = strict.ROOT / 'examples'
 LOOPS = ('equinox_loop', 'my_loop', 'nnx_loop')
 SATURATED = """
-from configs import default
+from bn_jax.config import defaults
 
 def get_config():
-  config = default.get_config()
+  config = defaults.get_config()
   config.model = dict(name='mlp', hidden=(8, 8), activation='relu')
-  config.runs = default.runs(
+  config.runs = defaults.runs(
     steep=dict(norm=dict(name='dyt', alpha_init=1e3)),
     gentle=dict(norm=dict(name='derf', alpha_init=1e-3)),
     dead=dict(norm=dict(name='group', scale_init=0)),
