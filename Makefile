@@ -1,14 +1,19 @@
 # make quickstart   three networks, their loss landscapes, one page
 # make test         the test suite; make test-all: the slow ones too
 # make lint         ruff
+# make docs         the documentation as a site, in site/
+# make package      the wheel, installed alone and tried from another folder
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart test test-all lint docs package clean
 
 quickstart: $(VENV)/installed
-	$(RUN) train.py --config=configs/quickstart.py --workdir=runs/quickstart
+	@echo 'training three networks, at once where the cores allow: about two'
+	@echo 'minutes, most of it compiling the first time'
+	$(RUN) train.py --config=configs/quickstart.py --workdir=runs/quickstart \
+	  --jobs=auto
 
 test: $(VENV)/installed-test
 	$(RUN) -m pytest
@@ -20,8 +25,21 @@ lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+
+package: $(VENV)/python
+	rm -rf build dist
+	$(VENV)/bin/pip wheel --quiet --no-deps --wheel-dir=dist .
+	$(PYTHON) -m venv dist/environment
+	dist/environment/bin/pip install --quiet dist/*.whl
+	mkdir dist/elsewhere
+	cd dist/elsewhere && ../environment/bin/bn_jax train --config=quickstart \
+	  --config.steps=2 --only=standard
+	test -s dist/elsewhere/runs/quickstart/report.html
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build dist
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -30,9 +48,14 @@ $(VENV)/python:
 	touch $@
 
 $(VENV)/installed: requirements.txt | $(VENV)/python
-	$(VENV)/bin/pip install --quiet -r requirements.txt
+	@echo 'installing the packages of requirements.txt: about a minute'
+	$(VENV)/bin/pip install --progress-bar=off -r requirements.txt
 	touch $@
 
 $(VENV)/installed-test: requirements-test.txt requirements.txt | $(VENV)/python
 	$(VENV)/bin/pip install --quiet -r requirements-test.txt
+	touch $@
+
+$(VENV)/installed-docs: requirements-docs.txt requirements.txt | $(VENV)/python
+	$(VENV)/bin/pip install --quiet -r requirements-docs.txt
 	touch $@
