@@ -12,7 +12,7 @@ import jax
 from absl.testing import absltest
 
 from bn_jax import __main__, analysis
-from bn_jax.config import flags, resolve
+from bn_jax.config import build, files, flags, resolve
 from tests.fixtures import strict
 
 
@@ -60,10 +60,30 @@ def shown_commands():
         ' '.join(span.split()) for span in re.findall('`([^`]*)`', text)
       ]
     for line in lines:
-      match = re.search(r'python (train\.py|-m bn_jax)(?: ([^#|`]*))?', line)
+      match = re.search(
+        r'(?:python (train\.py|-m bn_jax)|^(bn_jax)(?= [a-z]))(?: ([^#|`]*))?',
+        line,
+      )
       if match:
-        words = shlex.split(match[2] or '')
+        words = shlex.split(match[3] or '')
         yield page, ['train', *words] if match[1] == 'train.py' else words
+
+
+def is_the_readers(config, page):
+  """Whether a config is none of ours: FILE, or one that a page shows."""
+  return config == 'FILE' or f'\n# {config}\n' in page.read_text()
+
+
+def check_file(name, code):
+  """A config that a reader saves under this name resolves, and has a step."""
+  with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    pathlib.Path(name).write_text(code)
+    config = files.load(name).to_dict()
+    for run in resolve.experiment(config, {}).runs.values():
+      problem = build.problem(run)
+      state = jax.eval_shape(problem.init, 0)
+      split = build.source(run).shapes(run.batch_size)
+      assert jax.eval_shape(problem.step, state, split) == state
 
 
 class ReadmeTest(absltest.TestCase):
@@ -77,6 +97,9 @@ class ReadmeTest(absltest.TestCase):
         for code in blocks(part, 'python'):
           shown += 1
           with self.subTest(f'{page.name}: {code.splitlines()[0]}'):
+            if file := re.match(r'# (\w+\.py)\n', code):
+              check_file(file[1], code)
+              continue
             exec(compile(code, page.name, 'exec'), names)
             if 'get_config' in names:
               resolve.experiment(names.pop('get_config')().to_dict(), {})
@@ -95,7 +118,7 @@ class ReadmeTest(absltest.TestCase):
           commands[words[0]] = commands.get(words[0], 0) + 1
           if words[0] == 'launch' and '...' not in words:
             flags.train(['train.py', *given.rest])
-          elif 'config' in given and given.config != 'FILE':
+          elif 'config' in given and not is_the_readers(given.config, page):
             config, overrides = flags.read(given)
             resolve.experiment(config.to_dict(), overrides)
     self.assertContainsSubset(__main__.COMMANDS, commands)
