@@ -2,12 +2,13 @@
 # make test         the test suite; make test-all: the slow ones too
 # make lint         ruff
 # make docs         the documentation as a site, in site/
+# make gallery      the pictures of docs/gallery.md
 # make package      the wheel, installed alone and tried from another folder
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test test-all lint docs package clean
+.PHONY: quickstart test test-all lint docs gallery package clean
 
 quickstart: $(VENV)/installed
 	@echo 'training three networks, at once where the cores allow: about two'
@@ -27,6 +28,9 @@ lint: $(VENV)/installed-test
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+
+gallery: quickstart $(VENV)/installed-test
+	PYTHONPATH=. $(RUN) docs/gallery.py
 
 package: $(VENV)/python
 	rm -rf build dist
