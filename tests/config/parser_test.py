@@ -123,7 +123,7 @@ class MeantTest(parameterized.TestCase):
     message = parser.unknown_key(key, keys)
     self.assertLessEqual(message.count(' or '), 4)
     self.assertLess(len(message), 200)
-    self.assertEndsWith(message, 'see configs/default.py')
+    self.assertEndsWith(message, 'see bn_jax/config/defaults.py')
 
 
 if __name__ == '__main__':
