@@ -14,7 +14,8 @@ from tests.fixtures import strict, typed
 
 _RUNS = (
   'config.runs = defaults.runs(none=dict(norm="none"), '
-  'layer=dict(norm="layer"), big=dict(norm="layer", batch_size=256, schedule=dict(learning_rate=0.4)))'
+  'layer=dict(norm="layer"), big=dict(norm="layer", batch_size=256, '
+  'schedule=dict(learning_rate=0.4)))'
 )
 
 
