@@ -23,7 +23,7 @@ lint: $(VENV)/installed-test
 
 docs: $(VENV)/installed-docs
 	@echo "building site/, half a minute; then open site/index.html"
-	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build  # --quiet counts no warnings
 
 clean:
 	rm -rf $(VENV)
