@@ -49,6 +49,7 @@ clean:
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: Python 3.11 or newer is needed; make PYTHON=python3.12"; exit 2; }
+	@echo 'making the environment $(VENV)'
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 

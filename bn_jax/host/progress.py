@@ -6,6 +6,7 @@ All of it goes to stderr.
 import contextlib
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, Self
@@ -74,6 +75,7 @@ class Progress:
     self._start_time, self._first_step = time.monotonic(), first_step
     self._rows = {}  # seed that is in training -> its newest record
     self._last_time = -math.inf  # the first record is shown at once
+    self._said_time, self._ended = self._start_time, threading.Event()
     console = rich_console.Console(stderr=True)
     self._bar = None
     if console.is_terminal:
@@ -93,13 +95,34 @@ class Progress:
     if self._bar:
       self._bar.start()
     else:
-      position = f'step {self._first_step}/{self._steps}'
-      self._say(f'{self._label}: {position}, {self._compiling}')
+      self._tell(f'step {self._first_step}/{self._steps}, {self._compiling}')
+      threading.Thread(target=self._wait, daemon=True).start()
     return self
 
   def __exit__(self, *unused) -> None:
+    self._ended.set()
     if self._bar:
       self._bar.stop()
+
+  def _tell(self, text: str) -> None:
+    """Writes a plain line."""
+    self._said_time = time.monotonic()
+    self._say(f'{self._label}: {text}')
+
+  def _wait(self) -> None:
+    """Tells that it goes on, while a program is compiled or a look is taken."""
+    while not self._ended.wait(_SHORTEST / 2):
+      now = time.monotonic()
+      if now - self._said_time >= self._between(now):
+        self._tell(self.waiting(now))
+
+  def waiting(self, now: float) -> str:
+    """Returns what there is to tell where no record has come for a while."""
+    if self._last_time == -math.inf:
+      return f'{self._compiling}, {now - self._start_time:.0f} s so far'
+    steps = [1 + row.step for row in [*self._rows.values()] if row]
+    step = min(steps, default=self._first_step)
+    return f'step {step}/{self._steps}, compiling or looking'
 
   @contextlib.contextmanager
   def of_seed(self) -> Iterator['_OfSeed']:
@@ -146,9 +169,7 @@ class Progress:
       return
     # Of this process alone, compilation included; 1e-9 avoids dividing by 0.
     rate = (step - self._first_step) / max(now - self._start_time, 1e-9)
-    self._say(
-      f'{self._label}: step {step}/{self._steps}, {numbers}, {rate:.1f} steps/s'
-    )
+    self._tell(f'step {step}/{self._steps}, {numbers}, {rate:.1f} steps/s')
 
 
 class _OfSeed:

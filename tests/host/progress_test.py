@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import threading
 import types
 from unittest import mock
 
@@ -22,6 +23,9 @@ class ProgressTest(absltest.TestCase):
     self.lines = []
     clock = mock.patch.object(progress.time, 'monotonic', lambda: self.now)
     self.enter_context(clock)
+    # Lines that come by themselves would come in between.
+    silent = mock.patch.object(progress.Progress, '_wait', lambda _: None)
+    self.enter_context(silent)
     self.now = 0.0
     self.compiled = []
     self.progress = self.enter_context(
@@ -64,6 +68,30 @@ class ProgressTest(absltest.TestCase):
         self.shown(), ['step 4/4, loss 2 accuracy 25 %, 0.2 steps/s']
       )
 
+  def test_a_silence_is_broken(self):
+    """Every five seconds, and more rarely the longer it takes."""
+    with self.progress.of_seed() as a:
+      self.now = 12.0
+      self.assertEqual(
+        self.progress.waiting(self.now),
+        'compiling (41 s the last time), 12 s so far',
+      )
+      a.write(row(0, 2.0))
+      text = self.progress.waiting(self.now)
+      self.assertEqual(text, 'step 1/4, compiling or looking')
+
+  def test_lines_are_rarer_in_a_long_training(self):
+    with self.progress.of_seed() as a:
+      for now, comes in (
+        (1.0, True), (5.9, False), (6.1, True), (1000.0, True),
+        (1019.0, False), (1021.0, True), (9000.0, True), (9059.0, False),
+        (9061.0, True),
+      ):  # fmt: skip
+        self.shown()
+        self.now = now
+        a.write(row(1, 2.0))
+        self.assertEqual(bool(self.shown()), comes, now)
+
   def test_one_that_has_ended_is_not_waited_for(self):
     with self.progress.of_seed() as a:
       with self.progress.of_seed() as b:
@@ -71,6 +99,25 @@ class ProgressTest(absltest.TestCase):
       self.shown()
       a.write(row(3, 2.0))
       self.assertIn('step 4/4, loss 2', *self.shown())
+
+
+class SilenceTest(absltest.TestCase):
+  def test_lines_come_by_themselves(self):
+    told, lines = threading.Event(), []
+
+    def say(line):
+      lines.append(line)
+      if len(lines) == 2:
+        told.set()
+
+    with (
+      mock.patch.object(progress, '_SHORTEST', 0.02),
+      mock.patch.object(progress, '_SHARE', 0.0),
+      progress.Progress('a', first_step=0, steps=4, say=say),
+    ):
+      self.assertTrue(told.wait(60))
+    self.assertEqual(lines[0], 'a: step 0/4, compiling')
+    self.assertRegex(lines[1], '^a: compiling, [0-9]+ s so far$')
 
 
 class DrawingTest(absltest.TestCase):
