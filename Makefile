@@ -1,11 +1,12 @@
 # make quickstart   three networks, their loss landscapes, one page
 # make test         the test suite; make test-all: the slow ones too
 # make lint         ruff
+# make types        pyright: norms, models, analysis
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart test test-all lint types clean
 
 quickstart: $(VENV)/installed
 	$(RUN) train.py --config=configs/quickstart.py --workdir=runs/quickstart
@@ -19,6 +20,9 @@ test-all: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/installed-test
+	$(VENV)/bin/pyright --pythonpath $(RUN)
 
 clean:
 	rm -rf $(VENV)
