@@ -2,11 +2,12 @@
 # make test         the test suite; make test-all: the slow ones too
 # make lint         ruff
 # make types        pyright: norms, models, analysis
+# make docs         the documentation as a site, in site/
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test test-all lint types clean
+.PHONY: quickstart test test-all lint types docs clean
 
 quickstart: $(VENV)/installed
 	$(RUN) train.py --config=configs/quickstart.py --workdir=runs/quickstart
@@ -24,6 +25,9 @@ lint: $(VENV)/installed-test
 types: $(VENV)/installed-test
 	$(VENV)/bin/pyright --pythonpath $(RUN)
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+
 clean:
 	rm -rf $(VENV)
 
@@ -39,4 +43,8 @@ $(VENV)/installed: requirements.txt | $(VENV)/python
 
 $(VENV)/installed-test: requirements-test.txt requirements.txt | $(VENV)/python
 	$(VENV)/bin/pip install --quiet -r requirements-test.txt
+	touch $@
+
+$(VENV)/installed-docs: requirements-docs.txt requirements.txt | $(VENV)/python
+	$(VENV)/bin/pip install --quiet -r requirements-docs.txt
 	touch $@

@@ -3,7 +3,7 @@
   python -m benchmarks                        all; writes their results
   python -m benchmarks --write NAME [flags]   one; writes its results
   python -m benchmarks NAME [flags]           one
-  python -m benchmarks --table                the newest results, as in README
+  python -m benchmarks --table                the newest, as in docs/speed.md
 
 Each is a script of this folder, and can be run as a file, too; its flags are
 told by `python -m benchmarks NAME --help`. Those that compare with PyTorch and

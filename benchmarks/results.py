@@ -3,7 +3,7 @@
 A row has `what`; `ours` and `peer`, medians in `unit`, and `peer_name`;
 `ratio`, the median of pairs, with `low`, `high` and `pairs`; `limit` of the
 ratio and whether it `holds`; `share`, of what the device could do; `headline`,
-whether README shows it. What a row does not have is left out.
+whether docs/speed.md shows it. What a row does not have is left out.
 """
 
 import datetime
