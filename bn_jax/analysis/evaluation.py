@@ -106,7 +106,7 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
   ]
 
 
-def means(total: dict[str, float]) -> dict[str, float]:
+def means(total: Mapping[str, float]) -> dict[str, float]:
   """Returns means and count, from sums named as by `Problem.evaluate`."""
   count = total['count']
   averages = {

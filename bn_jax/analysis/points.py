@@ -80,9 +80,9 @@ def values(
   mesh = jax.sharding.Mesh(np.array(devices), ('points',)) if devices else None
   with jax.default_matmul_precision('highest'):
     side_by_side = (
-      together
-      if isinstance(together, int)
-      else _fitting(parts[0], params, directions, points_PK)
+      _fitting(parts[0], params, directions, points_PK)
+      if isinstance(together, str)
+      else together
     )
     side_by_side = min(side_by_side, -(-len(points_PK) // count))
     every = _values(

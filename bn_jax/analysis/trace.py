@@ -31,7 +31,7 @@ _XTRACE_NUMBERS = 2**29
 class _Estimate(NamedTuple):
   """An estimate with its standard error and the degrees of freedom of that."""
 
-  value: np.ndarray
+  value: np.ndarray | float
   error: np.ndarray | float
   freedom: int
 

@@ -361,10 +361,11 @@ def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
 
 def _inner(values: Iterable[Any]) -> list[core.Jaxpr]:
   """Returns the jaxprs among the parameters of an equation."""
-  kinds = core.Jaxpr | core.ClosedJaxpr
+  closed = core.ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]  # jax 0.12 forgot it
+  kinds = core.Jaxpr | closed
   flat = jax.tree.leaves(list(values), is_leaf=lambda x: isinstance(x, kinds))
   return [
-    x.jaxpr if isinstance(x, core.ClosedJaxpr) else x
+    x.jaxpr if isinstance(x, closed) else x
     for x in flat
     if isinstance(x, kinds)
   ]
