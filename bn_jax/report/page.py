@@ -2,13 +2,19 @@
 
 import html
 import pathlib
-import re
 import string
 from collections.abc import Callable, Iterable, Sequence
 
 from bn_jax.report import figures, notices, script, summary
-from bn_jax.report.claims import showing
-from bn_jax.report.drawing import canvas, interactive, record, static, tables
+from bn_jax.report.claims import markup, showing
+from bn_jax.report.drawing import (
+  canvas,
+  interactive,
+  picture,
+  record,
+  tables,
+  tails,
+)
 from bn_jax.report.results import conditions, curves, flat, looks, read, seeds
 from bn_jax.storage import files as files_lib
 
@@ -96,34 +102,26 @@ def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
   """Writes a figure's files; returns its part of the page, with its claims."""
   table = tables.as_csv(tables.of(figure))
   files_lib.write(folder / f'{figure.name}.csv', table)
-  suffixes = ('csv',) if not figure.rows else ('png', 'pdf', 'csv')
+  if not figure.rows:
+    shown, suffixes, data = _numbers(figure), ('csv',), ''
+  else:
+    shown, suffixes = _picture(figure, folder), ('png', 'pdf', 'csv')
+    kind, text = interactive.encoded(figure)
+    told = f'type="application/{kind}" data-figure="{html.escape(figure.name)}"'
+    data = f'<script {told}>{text}</script>'
   files = ', '.join(
     f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
     for suffix in suffixes
   )
-  caption = html.escape(figure.caption + static.left_out(figure))
-  shown = (
-    f'<div class="scroll">{_table(figure.numbers)}</div>'
-    if not figure.rows
-    else _picture(figure, folder)
-  )
+  caption = html.escape(figure.caption + picture.left_out(figure))
   return f'''<section id="{figure.name}">
 <h2>{html.escape(figure.title)}</h2>
 {claims}<figure>
 {shown}
 <figcaption>{caption} <span>{files}</span></figcaption>
 </figure>
-{_data(figure) if figure.rows else ''}
+{data}
 </section>'''
-
-
-def _data(figure: record.Figure) -> str:
-  """Returns what the page's script draws of a figure."""
-  kind, text = interactive.encoded(figure)
-  name = html.escape(figure.name)
-  return (
-    f'<script type="application/{kind}" data-figure="{name}">{text}</script>'
-  )
 
 
 def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
@@ -133,7 +131,7 @@ def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
   """
   with canvas.style():
     wide, narrow = (
-      canvas.settled(static.drawn(figure, narrow)) for narrow in (False, True)
+      canvas.settled(picture.drawn(figure, narrow)) for narrow in (False, True)
     )
   for suffix in ('png', 'pdf'):
     content = canvas.rendered(wide, suffix)
@@ -199,6 +197,11 @@ def _conditions(runs: Sequence[curves.Run]) -> str:
     ]
     if any(s.manifest['status'] != 'done' for run in runs for s in run.seeds):
       sentences.append('Where a seed has ended, the others go on.')
+  if any(curves.has_diverged(seed) for run in runs for seed in run.seeds):
+    sentences.append(
+      f'What is more than {tails.TIMES} times the median of a seed that '
+      'diverged lies beyond its axis.'
+    )
   shared = ', '.join(filter(None, looks.shared(runs).values()))
   if shared:
     sentences.append(
@@ -215,24 +218,15 @@ def _notices(runs: Sequence[curves.Run]) -> str:
   )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-  head = ''.join(f'<th scope="col">{_breakable(cell)}</th>' for cell in rows[0])
-  body = '\n'.join(
-    f'<tr><th scope="row">{html.escape(row[0])}</th>'
-    + ''.join(
-      f'<td class="number">{html.escape(cell)}</td>' for cell in row[1:]
-    )
-    + '</tr>'
-    for row in rows[1:]
+def _numbers(figure: record.Figure) -> str:
+  head, *rows = figure.numbers
+  cells = '<td class="number">{}</td>'.format
+  return markup.table(
+    '',
+    figure.title,
+    map(markup.heading, head),
+    (markup.row(name, map(cells, map(html.escape, of))) for name, *of in rows),
   )
-  return (
-    f'<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
-  )
-
-
-def _breakable(name: str) -> str:
-  """Returns a run's name that may be broken after / and _."""
-  return re.sub('[/_]', r'\g<0><wbr>', html.escape(name))
 
 
 def _provenance(runs: Sequence[curves.Run]) -> str:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report.drawing import record, static
-from bn_jax.report.results import curves, seeds
+from bn_jax.report.results import conditions, curves, seeds
 
 # Rows above which a table has every k-th point of long curves: spreadsheets
 # hold a million, and bn_jax.frame gives all.
 _LONGEST = 400_000
 _SHORT = 200  # points of a curve that has all of them: such as of few looks
-_FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
+# Begins a cell that a spreadsheet runs, and is no number.
+_FORMULA = re.compile(r'(?![+-](inf|nan|[\d.]+(e[+-]?\d+)?)$)[=+@-]')
 _ENDS = ('_min', '_max')  # of the quantity of a band
 
 
@@ -65,7 +66,7 @@ def alternative(figure: record.Figure) -> str:
   against = dict.fromkeys(panel.x.label for panel in figure.panels)
   count = len(figure.panels)
   text = (
-    f'{_listed(labels)} against {_listed(against)}'
+    f'{conditions.listed(labels)} against {conditions.listed(against)}'
     f'{f", {count} panels" if count > 1 else ""}.'
   ).replace('\n', ' ')
   names = {key.index: key.label for key in figure.keys}
@@ -84,19 +85,20 @@ def alternative(figure: record.Figure) -> str:
   return ' '.join([text, *finds])
 
 
-def numbers(
-  panels: Sequence[record.Panel],
-  keys: Sequence[record.Key],
+def as_numbers(
+  figure: record.Figure,
   runs: Sequence[curves.Run],
   label_of: Callable[[record.Panel], str] = lambda panel: panel.title,
-) -> list[Sequence[str]]:
-  """Returns the last value of each line: a row a panel, or a layer in it.
+) -> record.Figure:
+  """Returns a figure with `numbers` in the place of its panels.
 
-  Of bands both ends; of one seed with its interval, if it has one.
+  Of a measure that has looked once, so that there are no curves: the last value
+  of each line, a row a panel, or a layer in it. Of bands both ends; of one seed
+  with its interval, if it has one.
   """
-  names = {key.index: key for key in keys}
+  names = {key.index: key for key in figure.keys}
   texts = {}  # label of a row -> {run: text}
-  for panel in panels:
+  for panel in figure.panels:
     for mark in panel.marks:
       key = names.get(getattr(mark, 'key', None))
       if key is None or getattr(mark, 'style', '') != 'line':
@@ -105,13 +107,15 @@ def numbers(
       row = label_of(panel) + (f', {key.label}' if not key.run else '')
       text = ' to '.join(dict.fromkeys(map(_in_words, _lasts(mark))))
       texts.setdefault(row, {})[whose] = text + _interval(panel, mark)
-  return [
-    ['', *(run.name for run in runs)],
-    *(
-      [row, *(cells.get(run.name, 'not measured') for run in runs)]
-      for row, cells in texts.items()
-    ),
+  rows = [
+    [row, *(cells.get(run.name, 'not measured') for run in runs)]
+    for row, cells in texts.items()
   ]
+  return figure._replace(
+    rows=(),
+    undrawn=(*figure.panels, *figure.undrawn),
+    numbers=[['', *(run.name for run in runs)], *rows],
+  )
 
 
 def _lasts(mark: record.Lines | record.Bars) -> list[list[float]]:
@@ -200,57 +204,43 @@ def _of_lines(panel, mark, every: int) -> Iterator[dict]:
 
 def _of_references(panel, mark, every: int) -> Iterator[dict]:
   for end, values in zip(_ENDS, (mark.low, mark.high)):
+    fixed = {'seed': 'paper', 'quantity': mark.quantity + end}
     for at, value in zip(digits(mark.x), digits(values)):
-      quantity = f'{mark.quantity}{end}'
-      yield {
-        'seed': 'paper', 'quantity': quantity, panel.x.name: at, 'value': value
-      }  # fmt: skip
+      yield {**fixed, panel.x.name: at, 'value': value}
 
 
 def _of_cells(panel, mark, every: int) -> Iterator[dict]:
-  places = [
-    _middles(edges, axis) if at is None else _places(at)
-    for edges, at, axis in (
-      (mark.x, mark.at_x, panel.x), (mark.y, mark.at_y, panel.y))
-  ]  # fmt: skip
-  yield from _on_plane(panel, mark, *places, mark.values.T, {'seed': mark.seed})
+  x = _middles(mark.x, panel.x) if mark.at_x is None else _places(mark.at_x)
+  y = _middles(mark.y, panel.y) if mark.at_y is None else _places(mark.at_y)
+  yield from _on_plane(panel, mark, x, y, mark.values.T)
 
 
 def _of_contours(panel, mark, every: int) -> Iterator[dict]:
-  fixed = {'seed': mark.seed}
-  yield from _on_plane(
-    panel, mark, digits(mark.x), digits(mark.y), mark.values, fixed
-  )
+  x, y = digits(mark.x), digits(mark.y)
+  yield from _on_plane(panel, mark, x, y, mark.values)
   if mark.way is not None:
+    fixed = {'seed': mark.seed, 'quantity': f'{mark.quantity}_of_checkpoint'}
     for step, (x, y), value in zip(mark.way_steps, mark.way, mark.way_values):
       x, y, value = digits((x, y, value))
-      name = f'{mark.quantity}_of_checkpoint'
-      yield {
-        **fixed, 'step': int(step), 'quantity': name,
-        panel.x.name: x, panel.y.name: y, 'value': value,
-      }  # fmt: skip
+      at = {'step': int(step), panel.x.name: x, panel.y.name: y}
+      yield {**fixed, **at, 'value': value}
 
 
-def _on_plane(panel, mark, x, y, values_XY, fixed) -> Iterator[dict]:
+def _on_plane(panel, mark, x, y, values_XY) -> Iterator[dict]:
+  fixed = {'seed': mark.seed, 'quantity': mark.quantity}
   if mark.step is not None:
-    fixed = {**fixed, 'step': mark.step}
-  for (at_x, at_y), value in zip(
-    itertools.product(x, y), digits(np.ravel(values_XY))
-  ):
-    yield {
-      **fixed, panel.x.name: at_x, panel.y.name: at_y,
-      'quantity': mark.quantity, 'value': value,
-    }  # fmt: skip
+    fixed['step'] = mark.step
+  places = itertools.product(x, y)
+  for (at_x, at_y), value in zip(places, digits(np.ravel(values_XY))):
+    yield {**fixed, panel.x.name: at_x, panel.y.name: at_y, 'value': value}
 
 
 def _of_ridges(panel, mark, every: int) -> Iterator[dict]:
-  middles = digits((mark.edges[1:] + mark.edges[:-1]) / 2)
+  middles = digits((mark.edges[1:] + mark.edges[:-1]) / 2)[::every]
   for step, heights in zip(mark.steps, mark.heights):
-    for at, value in zip(middles[::every], digits(heights[::every])):
-      yield {
-        'seed': mark.seed, 'step': step, panel.x.name: at,
-        'quantity': mark.quantity, 'value': value,
-      }  # fmt: skip
+    fixed = {'seed': mark.seed, 'quantity': mark.quantity, 'step': step}
+    for at, value in zip(middles, digits(heights[::every])):
+      yield {**fixed, panel.x.name: at, 'value': value}
 
 
 _ROWS: dict[type, Callable] = {
@@ -325,21 +315,6 @@ def _middle_of(panel, mark: record.Ridges) -> str:
   )
 
 
-def _listed(texts: Iterable[str]) -> str:
-  *first, last = texts
-  return f'{", ".join(first)} and {last}' if first else last
-
-
-def _harmless(cell):
-  text = str(cell)
-  if isinstance(cell, str) and _FORMULA.match(text) and not _is_number(text):
-    return "'" + text
-  return text
-
-
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True
+def _harmless(cell) -> str:
+  is_run = isinstance(cell, str) and _FORMULA.match(cell)
+  return f"'{cell}" if is_run else str(cell)

@@ -1,6 +1,6 @@
 """Draws a landscape against the step size, at the first and last checkpoint."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,33 +19,32 @@ _SIZES = record.Axis('Step size e', 'step_size', True)
 _AXES = 'A line ends where a number is not finite. Logarithmic axes.'
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws loss, gradient change and beta against the step size, a line a run.
 
   Of analyses and of what has looked once: training has the bands of `landscape`
   and the map of `distance`.
   """
-  entry = looks.of(runs, MEASURE, name)
-  if entry is None:
-    return None
   if not (curves.is_analysis(entry.name) or looks.once(entry)):
     return None
   d = landscape.symbol(entry)
   rows = [_row(entry, *words) for words in _ROWS]
-  panels = first_last.numbered(entry, rows, _SIZES)
-  return record.Figure(
-    name=f'along{entry.suffix}',
-    title=f'Loss {landscape.direction(entry)}, by step size{entry.note}',
-    caption=f'{landscape.definition(entry)} Loss: L; dotted, at θ itself. '
-    f'Gradient change: |∇L(θ − e·{d}) − g|. Beta: |∇L(θ − e·{d}) − g| / '
-    f'(e·|{d}|); grey: 1 / e, on which it lies where the step has wiped g out. '
-    f'{beta.limit(entry, d)}'
-    f'{looks.told(entry) if "numbers" in panels else _AXES}',
-    keys=record.keys_of(entry.indexed),
-    **panels,
+  is_point = first_last.is_point(entry, _SIZES.name)
+  made = record.of_entry(
+    entry,
+    'along',
+    f'Loss {landscape.direction(entry)}, by step size',
+    record.caption(
+      *landscape.definition(entry),
+      'Loss: L; dotted, at θ itself. Gradient change: '
+      f'|∇L(θ − e·{d}) − g|. Beta: |∇L(θ − e·{d}) − g| / (e·|{d}|); grey: '
+      '1 / e, on which it lies where the step has wiped g out.',
+      beta.limit(entry, d),
+      looks.told(entry) if is_point else _AXES,
+    ),
+    **first_last.panels(entry, rows, _SIZES),
   )
+  return first_last.numbered(made, entry, _SIZES)
 
 
 def _row(entry, quantity: str, label: str, at_0: str) -> first_last.Row:
@@ -61,13 +60,13 @@ def _row(entry, quantity: str, label: str, at_0: str) -> first_last.Row:
 
 def _wiped(entry, of: first_last.Of) -> Iterator[record.Lines]:
   """Yields 1 / e, which beta is where the step has wiped the gradient out."""
-  sizes_of_seeds = [
-    first_last.value(seed, entry.name, _SIZES.name, look)
-    for seed in entry.seeds
-    for look in of(seed)
+  every = [
+    size
+    for run in entry.runs
+    for *_, (sizes,) in first_last.of_looks(run, entry.name, of, _SIZES.name)
+    for size in sizes
   ]
-  sizes_of_seeds = [sizes for sizes in sizes_of_seeds if sizes is not None]
-  sizes = np.unique(np.concatenate(sizes_of_seeds or [np.zeros(0)]))
+  sizes = np.unique(every)
   sizes = sizes[sizes > 0]
   if len(sizes):
     curve = record.Curve(None, sizes, 1 / sizes)

@@ -20,19 +20,15 @@ _WHOLE = 'Whole network'  # what has no layer, beside layers
 
 
 def figure(
-  runs: Sequence[curves.Run],
-  measure: str,
-  name: str,
-  only: Mapping[str, str] | None = None,
+  entry: looks.Entry, only: Mapping[str, str] | None = None
 ) -> record.Figure | None:
-  """Draws all that an entry of a measure has recorded; None for nothing.
+  """Draws all that an entry has recorded; None for nothing.
 
   Args:
     only: name -> label of the quantities to draw, as far as they are recorded;
       None is all of them.
   """
-  entry = looks.of(runs, measure, name)
-  every = [] if entry is None else quantities.of(entry)
+  every = quantities.of(entry)
   if only is not None:
     every = [
       quantity._replace(label=only[quantity.name])
@@ -44,60 +40,49 @@ def figure(
   rows = every[:_ROWS]
   # A map of many layers has shapes at one look too.
   once = looks.once(entry) and not any(map(_is_map, rows))
+  more = ', '.join(quantity.name for quantity in every[_ROWS:])
   what = quantities.caption(entry)
-  what = what or f'The quantities that the measure {measure} recorded.'
+  what = what or f'The quantities that the measure {entry.measure} recorded.'
   keys = _keys(entry, every)
   panels = [_row(entry, quantity, keys, once) for quantity in every]
   drawn, left_out = panels[:_ROWS], panels[_ROWS:]
-  return record.Figure(
+  made = record.of_entry(
+    entry,
     # A user's has a ':' in its name, which no file can have everywhere.
-    name=f'{re.sub("[_:.]", "-", measure)}{entry.suffix}',
-    title=f'{quantities.title(entry)}{entry.note}',
-    caption=f'{what} '
-    f'{looks.told(entry) if once else _how(rows)}'
-    f'{_left_out(every)}{looks.circumstances(entry)}',
-    rows=() if once else tuple(drawn),
+    re.sub('[_:.]', '-', entry.measure),
+    quantities.title(entry),
+    record.caption(
+      what,
+      *((looks.told(entry),) if once else _how(rows)),
+      every[_ROWS:] and f'The CSV has more quantities: {more}.',
+      looks.circumstances(entry),
+    ),
+    rows=tuple(drawn),
     keys=keys,
-    undrawn=sum(panels if once else left_out, ())
-    + (() if once else tuple(_of_seeds(entry, every))),
-    numbers=_numbers(entry, sum(drawn, ()), keys) if once else (),
+    undrawn=sum(left_out, ()),
   )
-
-
-def _numbers(entry, panels, keys) -> list[Sequence[str]]:
-  """Returns what one look has found: a line a quantity and layer."""
-  header, *rows = tables.numbers(
-    panels, keys, entry.runs, lambda panel: panel.y.label
-  )
-  return [
-    header,
-    *([label.removesuffix(f', {_WHOLE}'), *row] for label, *row in rows),
-  ]
+  if not once:
+    return made._replace(undrawn=(*made.undrawn, *_of_seeds(entry, every)))
+  made = tables.as_numbers(made, entry.runs, lambda panel: panel.y.label)
+  head, *numbers = made.numbers
+  numbers = [[row[0].removesuffix(f', {_WHOLE}'), *row[1:]] for row in numbers]
+  return made._replace(numbers=[head, *numbers])
 
 
 def _is_map(quantity: quantities.Quantity) -> bool:
   return len(quantity.layers) > _LINES
 
 
-def _how(rows: Sequence[quantities.Quantity]) -> str:
-  """Returns what lines, bands and maps are; each sentence ends with a space."""
-  sentences = ''
+def _how(rows: Sequence[quantities.Quantity]) -> Iterator[str]:
+  """Yields what lines, bands and maps are."""
   if any(row.several and not row.layers for row in rows):
-    sentences += 'Bands reach from the smallest to the largest of the numbers. '
+    yield 'Bands reach from the smallest to the largest of the numbers.'
   if any(row.several and row.layers for row in rows):
-    sentences += 'Of several numbers of a layer, the largest. '
+    yield 'Of several numbers of a layer, the largest.'
   if any(map(_is_map, rows)):
-    sentences += 'Maps: layers in forward order, the first at the bottom. '
+    yield 'Maps: layers in forward order, the first at the bottom.'
   elif any(row.layers for row in rows):
-    sentences += 'A line a layer. '
-  return sentences
-
-
-def _left_out(every: Sequence[quantities.Quantity]) -> str:
-  if len(every) <= _ROWS:
-    return ''
-  names = ', '.join(quantity.name for quantity in every[_ROWS:])
-  return f'The CSV has more quantities: {names}. '
+    yield 'A line a layer.'
 
 
 def _keys(
@@ -116,25 +101,16 @@ def _keys(
 def _row(entry, quantity, keys, once: bool) -> tuple[record.Panel, ...]:
   """Returns a panel of all runs; or a panel a run, of layers."""
   axis = record.Axis(quantity.label, quantity.name, within=quantity.within)
-  if all(key.run for key in keys) and not quantity.layers:
-    marks = (
-      mark
-      for index, run in entry.indexed
-      for mark in _band(index, run, entry, quantity)
-    )
-    return (record.Panel(record.STEPS, axis, tuple(marks)),)
+  are_runs = all(key.run for key in keys)
+  if are_runs and not quantity.layers:
+    marks = [_band(index, run, entry, quantity) for index, run in entry.indexed]
+    return (record.Panel(record.STEPS, axis, sum(marks, ())),)
   if _is_map(quantity):
     panels = _maps(entry, quantity)
   else:
     of_label = {key.label: key.index for key in keys}
-    panels = tuple(
-      record.Panel(
-        record.STEPS, axis,
-        tuple(_lines(entry, run, quantity, of_label, once)),
-      )
-      for run in entry.runs
-    )  # fmt: skip
-  are_runs = all(key.run for key in keys)
+    lines = [_lines(entry, run, quantity, of_label, once) for run in entry.runs]
+    panels = [record.Panel(record.STEPS, axis, tuple(of)) for of in lines]
   return tuple(
     panel._replace(
       title=run.name,
@@ -145,24 +121,16 @@ def _row(entry, quantity, keys, once: bool) -> tuple[record.Panel, ...]:
   )
 
 
-def _band(
-  key: int, run: curves.Run, entry: looks.Entry, quantity, layer: str = ''
-) -> Iterator[record.Lines]:
-  """Yields a line of a run; or the band of several numbers a look."""
+def _band(key: int, run, entry, quantity, layer: str = '') -> tuple:
+  """Returns the line of a run; or the band of several numbers a look."""
   name = quantity.recorded_as(layer)
-  every = [quantities.curve(seed, entry.name, name) for seed in run.seeds]
-  is_line = all(np.array_equal(c.low, c.high, equal_nan=True) for c in every)
-
-  def read(seed: curves.Seed):
-    curve = quantities.curve(seed, entry.name, name)
-    return (curve.step, curve.high) if is_line else curve
-
-  yield from record.lines(key, quantity.name, run, read)
+  of = {s.seed: quantities.curve(s, entry.name, name) for s in run.seeds}
+  if all(np.array_equal(c.low, c.high, equal_nan=True) for c in of.values()):
+    of = {seed: (curve.step, curve.high) for seed, curve in of.items()}
+  return record.lines(key, quantity.name, run, lambda seed: of[seed.seed])
 
 
-def _lines(
-  entry: looks.Entry, run, quantity, of_label: Mapping[str, int], once: bool
-) -> Iterator[record.Lines]:
+def _lines(entry, run, quantity, of_label: Mapping, once: bool) -> Iterator:
   """Yields a line a layer, of the largest number; of one look all numbers."""
   for layer in quantity.layers or ('',):
     key = of_label[layer or _WHOLE]
@@ -227,9 +195,7 @@ def _map(run, entry: str, quantity) -> tuple[np.ndarray, np.ndarray]:
   return np.array(steps, float), value_LT
 
 
-def _of_seeds(
-  entry: looks.Entry, every: Sequence[quantities.Quantity]
-) -> Iterator[record.Panel]:
+def _of_seeds(entry, every: Sequence) -> Iterator[record.Panel]:
   """Yields, for the table, what seeds have of maps, and smallest numbers."""
   for run in entry.runs:
     for quantity in every:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bn_jax.report.drawing import by_layer, first_last, record
+from bn_jax.report.drawing import first_last, record
 from bn_jax.report.results import curves, looks, seeds
 
 MEASURE = 'path'
@@ -15,18 +15,23 @@ OVER = {
   'reset': 'statistics reset at each point',
   'interpolated': 'running, interpolated',
 }
+_last = lambda seed: [-1]
 _SHARE = record.Axis('t, the share of b', 't')
 _BARRIERS = ('barrier', 'barrier_of_mean')
 # A loss that varies by more is drawn on a logarithmic axis.
 _WIDE = 50.0
+_OF_NORMS = (
+  'With Batch Normalization it is another function for each kind of '
+  'statistics: those of the examples; those of the population, estimated anew '
+  'at each point from the same examples (Jordan et al., 2022); the running '
+  'averages of both ends, mixed like the weights, which are neither network’s '
+  'in between.'
+)
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws loss and accuracy on the line, a curve each kind of statistics."""
-  entry = looks.of(runs, MEASURE, name)
-  over = [] if entry is None else recorded(entry)
+  over = recorded(entry)
   if not over:
     return None
   axes = [
@@ -34,6 +39,10 @@ def figure(
     for axis in _axes(entry, over)
     if any(_curves(run, entry, f'{over[0]}/{axis.name}') for run in entry.runs)
   ]
+  last = first_last.title(entry, -1).rpartition(': ')[2].lower()
+  to = entry.condition('to')
+  other = f'step {to}' if to.isdecimal() else to
+  other = 'before training' if to == '0' else other
 
   def rows(of: first_last.Of) -> tuple[tuple[record.Panel, ...], ...]:
     return tuple(
@@ -44,12 +53,19 @@ def figure(
   def before(seed: curves.Seed) -> Sequence[int]:
     return range(len(looks.steps_of(seed, entry.name)) - 1)
 
-  return record.Figure(
-    name=f'path{entry.suffix}',
-    title=f'The line to another network{entry.note}',
-    caption=f'The network at (1 − t)·a + t·b, where a is the one of '
-    f'{_step(entry)} and b {_other(entry)}. {_how(entry, over)}'
-    f'{looks.circumstances(entry)}',
+  return record.of_entry(
+    entry,
+    'path',
+    'The line to another network',
+    record.caption(
+      f'The network at (1 − t)·a + t·b, where a is the one of {last} and b '
+      f'that of {other}. Data loss without penalty; grey: the chord between '
+      'its ends.',
+      len(over) > 1 and _OF_NORMS,
+      not np.isfinite(_losses(entry, over)).all()
+      and 'Crosses at the top: not finite.',
+      looks.circumstances(entry),
+    ),
     rows=rows(_last),
     keys=tuple(
       record.Key(list(OVER).index(name), OVER[name], run=False) for name in over
@@ -68,13 +84,7 @@ def figure(
 
 def recorded(entry: looks.Entry) -> list[str]:
   """Returns the kinds of statistics that some seed has recorded, of OVER."""
-  return [
-    name
-    for name in OVER
-    if any(
-      curves.recorded(seed, entry.name, f'{name}/loss') for seed in entry.seeds
-    )
-  ]
+  return [name for name in OVER if looks.recorded(entry, f'{name}/loss')]
 
 
 def is_one_function(seed: curves.Seed, name: str, over: Sequence[str]) -> bool:
@@ -89,49 +99,20 @@ def is_one_function(seed: curves.Seed, name: str, over: Sequence[str]) -> bool:
   )
 
 
-def _step(entry: looks.Entry) -> str:
-  """Returns 'step 200', the last that was looked at."""
-  return first_last.title(entry, -1).partition(': ')[2] or (
-    first_last.title(entry, -1).lower()
-  )
-
-
-def _other(entry: looks.Entry) -> str:
-  """Returns what the other end is, as the entry has it."""
-  to = entry.condition('to')
-  if to == '0':
-    return 'that of before training'
-  return f'that of step {to}' if to.isdecimal() else f'that of {to}'
-
-
-def _how(entry: looks.Entry, over: Sequence[str]) -> str:
-  """Returns what lines and marks are; it ends with a space."""
-  sentences = 'Data loss without penalty; grey: the chord between its ends. '
-  if len(over) > 1:
-    sentences += (
-      'With Batch Normalization it is another function for each kind of '
-      'statistics: those of the examples; those of the population, estimated '
-      'anew at each point from the same examples (Jordan et al., 2022); the '
-      'running averages of both ends, mixed like the weights, which are '
-      'neither network’s in between. '
-    )
-  if not np.isfinite(_losses(entry, over)).all():
-    sentences += 'Crosses at the top: not finite. '
-  return sentences
-
-
 def _axes(entry, over) -> tuple[record.Axis, record.Axis]:
-  nats = not any(curves.is_regression(run) for run in entry.runs)
+  losses = _losses(entry, over)
+  losses = losses[np.isfinite(losses) & (losses > 0)]
+  is_log = len(losses) > 0 and bool(losses.max() > _WIDE * losses.min())
   return (
-    record.Axis(
-      'Loss' + ' (nats)' * nats, 'loss', _is_wide(entry, over), seeds.SIZE
-    ),
+    record.Axis(looks.loss(entry), 'loss', is_log, seeds.SIZE),
     record.Axis('Accuracy', 'accuracy', within=seeds.SHARE, percent=True),
   )
 
 
 def _panel(run, entry, over, axis: record.Axis, of) -> record.Panel:
-  shown = _drawn_of(run, entry, over)
+  # One line where all kinds of statistics give the same function.
+  is_one = all(is_one_function(seed, entry.name, over) for seed in run.seeds)
+  shown = over[:1] if is_one else over
   is_noted = len(over) > len(shown) and axis.name == 'loss'
   return record.Panel(
     _SHARE,
@@ -182,25 +163,18 @@ def _barriers(run, entry, over) -> record.Panel:
     mark
     for statistics in over
     for name in _BARRIERS
-    for read in [by_layer.read(name)]
     for mark in record.lines(
-      list(OVER).index(statistics), name, run,
-      functools.partial(read, entry=entry.name, layer=statistics),
+      list(OVER).index(statistics),
+      name,
+      run,
+      functools.partial(
+        curves.values, name=entry.name, value=f'{statistics}/{name}'
+      ),
       style='hidden',
     )
-  ]  # fmt: skip
+  ]
   axis = record.Axis('Barrier', 'barrier')
   return record.Panel(record.STEPS, axis, tuple(marks), run=run.name)
-
-
-def _drawn_of(run, entry, over: Sequence[str]) -> Sequence[str]:
-  """Returns the statistics whose lines are drawn: one where all are alike."""
-  is_one = all(is_one_function(seed, entry.name, over) for seed in run.seeds)
-  return over[:1] if is_one else over
-
-
-def _last(seed: curves.Seed) -> list[int]:
-  return [-1]
 
 
 def _curves(run, entry, quantity: str, of=_last) -> tuple[record.Curve, ...]:
@@ -221,9 +195,3 @@ def _losses(entry, over) -> np.ndarray:
     for statistics in over
     for curve in _curves(run, entry, f'{statistics}/loss')
   ])  # fmt: skip
-
-
-def _is_wide(entry, over) -> bool:
-  losses = _losses(entry, over)
-  losses = losses[np.isfinite(losses) & (losses > 0)]
-  return len(losses) > 0 and bool(losses.max() > _WIDE * losses.min())

@@ -1,6 +1,5 @@
 """Draws one unit, as in Figure 1(b, c) of Ioffe and Szegedy (2015)."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,36 +12,24 @@ MEASURE = 'activations'
 
 
 class Unit(NamedTuple):
-  """Percentiles of one unit over training.
+  """Percentiles of one unit over training."""
 
-  Attributes:
-    run: name of the run.
-    seed: the first of the run that has looks.
-    layer: the last one at which it looked.
-    index: of the unit in its layer.
-    units: how many the layer has.
-    step: [T].
-    quantiles: [T, 3], the `reductions.PERCENTILES`.
-  """
-
-  run: str
-  seed: int
-  layer: str
-  index: int
-  units: int
-  step: np.ndarray
-  quantiles: np.ndarray
+  run: str  # name of the run
+  seed: int  # the first of the run that has looks
+  layer: str  # the last one at which it looked
+  index: int  # of the unit in its layer
+  units: int  # how many the layer has
+  step: np.ndarray  # [T]
+  quantiles: np.ndarray  # [T, 3], the `reductions.PERCENTILES`
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws percentiles of a typical unit over training, a column a run.
 
   Of the runs whose config asks for it, `unit=True`; None where none of them has
   looked twice.
   """
-  entry = activations.measured(runs, name)
+  entry = activations.measured(entry)
   if entry is None:
     return None
   pairs = [
@@ -54,19 +41,23 @@ def figure(
   if not pairs:
     return None
   entry = entry._replace(indexed=tuple(indexed for indexed, _ in pairs))
-  units = [unit for _, unit in pairs]
-  return record.Figure(
-    name=f'unit{entry.suffix}',
-    title=f'Percentiles of one unit{entry.note}',
-    caption='The 15th, 50th and 85th percentiles, over all positions, of what '
+  units = [
+    f'{unit.run}: unit {unit.index} of {unit.units} of {unit.layer}, seed '
+    f'{unit.seed}'
+    for _, unit in pairs
+  ]
+  return record.of_entry(
+    entry,
+    'unit',
+    'Percentiles of one unit',
+    'The 15th, 50th and 85th percentiles, over all positions, of what '
     'enters the nonlinearity of one unit: of the last layer measured, in the '
     'first seed of a run. The unit is the typical one: its 50th percentile '
     'moves as far from one measurement to the next (median over training) as '
     'that of the median unit. '
-    f'{"; ".join(map(_named, units))}. All panels have one y axis, in the '
+    f'{"; ".join(units)}. All panels have one y axis, in the '
     f'units of the activations. {looks.circumstances(entry)}',
     rows=(tuple(_panel(*indexed, unit) for indexed, unit in pairs),),
-    keys=record.keys_of(entry.indexed),
   )
 
 
@@ -116,11 +107,4 @@ def _panel(index: int, run: curves.Run, unit: Unit) -> record.Panel:
     note=of,
     run=run.name,
     about=of,
-  )
-
-
-def _named(unit: Unit) -> str:
-  return (
-    f'{unit.run}: unit {unit.index} of {unit.units} of {unit.layer}, seed '
-    f'{unit.seed}'
   )

@@ -6,7 +6,7 @@ training come before analyses of checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,24 +19,18 @@ AVERAGED = 'ema_'  # before the names of what it finds of an averaged network
 
 
 class Entry(NamedTuple):
-  """What one figure shows: an entry of `config.measures`, of some runs.
+  """What one figure shows: an entry of `config.measures`, of some runs."""
 
-  Attributes:
-    measure: its key in `analysis.MEASURES`, such as 'along_gradient'.
-    name: the entry's, such as 'landscape'; of an analysis 'analysis/NAME'.
-    indexed: (index, run) of the runs that have it, with the seeds that do; the
-      index, among all runs of the page, gives the colour.
-    suffix: of the names of the figure's files; '' for the first entry of
-      training.
-    shared: conditions that the page states once, for all figures of measures.
-    partial: run -> its seeds that have it, where others of the run do not.
-  """
-
-  measure: str
-  name: str
+  measure: str  # its key in `analysis.MEASURES`, such as 'along_gradient'
+  name: str  # the entry's, such as 'landscape'; of an analysis 'analysis/NAME'
+  # (index, run) of the runs that have it, with the seeds that do; the index,
+  # among all runs of the page, gives the colour.
   indexed: tuple[tuple[int, curves.Run], ...]
+  # Of the names of the figure's files; '' for the first entry of training.
   suffix: str = ''
+  # Conditions that the page states once, for all figures of measures.
   shared: Mapping[str, str] = {}
+  # Run -> its seeds that have it, where others of the run do not.
   partial: Mapping[str, Sequence[int]] = {}
 
   @property
@@ -48,6 +42,17 @@ class Entry(NamedTuple):
   def seeds(self) -> list[curves.Seed]:
     """Returns the seeds of all runs."""
     return [seed for run in self.runs for seed in run.seeds]
+
+  @property
+  def has_several_seeds(self) -> bool:
+    """Returns whether some run has more than one."""
+    return max(len(run.seeds) for run in self.runs) > 1
+
+  @property
+  def sections(self) -> list[Mapping[str, Any]]:
+    """Returns the entry's section of the config, of each of these seeds."""
+    configs = [seed.config for seed in self.seeds]
+    return [config['measures'][self.name] for config in configs]
 
   @property
   def note(self) -> str:
@@ -64,6 +69,11 @@ class Entry(NamedTuple):
     """Returns one condition, and of which runs it is true where they differ."""
     read = conditions.of(self.measure, key, self.name)
     return conditions.by_run(self.runs, read)
+
+  def values(self, key: str) -> list[str]:
+    """Returns the values of a condition, each once."""
+    read = conditions.of(self.measure, key, self.name)
+    return list(conditions.by_value(self.runs, read))
 
 
 def measures(runs: Sequence[curves.Run]) -> set[str]:
@@ -156,29 +166,40 @@ def once(entry: Entry) -> bool:
   return max(len(steps_of(seed, entry.name)) for seed in entry.seeds) == 1
 
 
+def loss(entry: Entry, label: str = 'Loss') -> str:
+  """Returns 'Loss (nats)'; of a squared error, which has no unit, 'Loss'."""
+  return label + ' (nats)' * (not any(map(curves.is_regression, entry.runs)))
+
+
 def told(entry: Entry) -> str:
-  """Returns how a table of numbers is read; it ends with a space."""
-  if max(len(run.seeds) for run in entry.runs) == 1:
-    return ''
-  return 'Means over seeds ± half of their 95 % intervals. '
+  """Returns how a table of numbers is read; '' of one seed."""
+  means = 'Means over seeds ± half of their 95 % intervals.'
+  return means if entry.has_several_seeds else ''
 
 
 def has(seed: curves.Seed, measure: str, name: str | None) -> bool:
   """Returns whether a seed has an entry of this name and measure."""
-  section = seed.manifest['config']['measures'].get(name)
+  section = seed.config['measures'].get(name)
   return section is not None and section['name'] == measure
+
+
+def recorded(entry: Entry, value: str) -> bool:
+  """Returns whether some seed has recorded a value."""
+  return any(curves.recorded(seed, entry.name, value) for seed in entry.seeds)
+
+
+def quantities(entry: Entry) -> list[str]:
+  """Returns the names of all that some seed has recorded, in order."""
+  of_seeds = [
+    s.series[entry.name] for s in entry.seeds if entry.name in s.series
+  ]
+  return list(dict.fromkeys(name for of in of_seeds for name in of.values))
 
 
 def layers(entry: Entry, quantity: str) -> list[str]:
   """Returns the layers of which LAYER/quantity is recorded, in order."""
-  layer_names = {}
-  for seed in entry.seeds:
-    series = seed.series.get(entry.name)
-    for value in series.values if series is not None else ():
-      layer, _, last = value.rpartition('/')
-      if last == quantity:
-        layer_names[layer] = None
-  return list(layer_names)
+  parts = [name.rpartition('/') for name in quantities(entry)]
+  return [layer for layer, _, last in parts if last == quantity]
 
 
 def activation_layers(run: curves.Run, name: str) -> list[str]:
@@ -200,8 +221,7 @@ def activations(
 
 def _when(entry: Entry) -> str:
   """Returns 'every 100 steps', or at which checkpoints."""
-  period = entry.condition('every_steps')
-  if period:
+  if period := entry.condition('every_steps'):
     return f'every {period} steps'
   at = steps(entry)
   if len(at) > _LISTED_STEPS:
