@@ -94,8 +94,7 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
 
 def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
   """Writes a figure's files; returns its part of the page, with its claims."""
-  table = tables.as_csv(tables.of(figure))
-  files_lib.write(folder / f'{figure.name}.csv', table)
+  files_lib.write(folder / f'{figure.name}.csv', tables.csv_of(figure))
   suffixes = ('csv',) if not figure.rows else ('png', 'pdf', 'csv')
   files = ', '.join(
     f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'

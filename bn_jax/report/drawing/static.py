@@ -25,6 +25,8 @@ _HATCH = '////'
 # Runs of a still picture: of more, a panel each would be too many, and points
 # and seeds of each would hide all lines. The page's script shows them.
 _MOST = 12
+_MEANS, _KEPT = {}, 400  # of marks: of the panels of one figure
+_LEAN_BINS = 150  # of the long lines of so many runs, see `strokes.thinned`
 _BAR = 0.6  # inches that a scale takes below the panels of a telephone
 
 
@@ -100,8 +102,11 @@ def _lean(panel: record.Panel) -> record.Panel:
       edges = means(mark, panel.y)
       if not edges:
         continue
-      high = edges[1].mean if len(edges) > 1 else None
-      curve = record.Curve(0, edges[0].x, edges[0].mean, high)
+      ends = [edge.mean for edge in edges]
+      shown = np.unique(
+        np.concatenate([strokes.thinned(end, _LEAN_BINS) for end in ends])
+      )
+      curve = record.Curve(0, *(y[shown] for y in (edges[0].x, *ends)))
       mark = mark._replace(curves=(curve,), window=1, paired=False)
     marks.append(mark)
   return panel._replace(marks=tuple(marks))
@@ -207,7 +212,19 @@ def _limit(axis, which: str, of: record.Axis, count: int) -> None:
 
 
 def means(mark: record.Lines | record.Bars, y: record.Axis) -> list[seeds.Mean]:
-  """Returns the mean over the seeds of lines; of bands, of both edges."""
+  """Returns the mean over the seeds of lines; of bands, of both edges.
+
+  Those of the last marks are kept: pictures, table and script need them each.
+  """
+  key = id(mark), y.logarithmic, y.within
+  if key not in _MEANS or _MEANS[key][0] is not mark:
+    while len(_MEANS) >= _KEPT:
+      del _MEANS[next(iter(_MEANS))]
+    _MEANS[key] = mark, _means(mark, y)
+  return _MEANS[key][1]
+
+
+def _means(mark: record.Lines | record.Bars, y: record.Axis):
   take = seeds.paired if getattr(mark, 'paired', False) else seeds.mean
   ends = ['y'] if mark.curves[0].high is None else ['y', 'high']
   results = [
