@@ -239,7 +239,9 @@ def _rows(path: pathlib.Path, lines: Sequence[bytes]) -> Rows | None:
   if table.size != (len(parts) - 1) * len(lines):
     return None
   steps, *columns = table.reshape(len(lines), -1).T
-  return Rows(steps.astype(int), dict(zip(first.values, map(np.array, columns))))
+  return Rows(
+    steps.astype(int), dict(zip(first.values, map(np.array, columns)))
+  )
 
 
 def _whole_lines(path: pathlib.Path) -> Iterator[bytes]:

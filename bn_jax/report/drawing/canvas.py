@@ -111,7 +111,9 @@ def inline(drawing: mpl.Figure, name: str, attributes: str) -> str:
     body = re.sub(colour, of_page, body, flags=re.IGNORECASE)
   body = _SVG_BLANKS.sub('', body).replace('xlink:href', 'href')
   body = _SVG_PLACE.sub(r' \1="\2"', body)
-  body = _SVG_MARKERS.sub(_in_one_style, _SVG_FONTS.sub(r'\1, sans-serif', body))
+  body = _SVG_MARKERS.sub(
+    _in_one_style, _SVG_FONTS.sub(r'\1, sans-serif', body)
+  )
   return f'<svg viewBox="{box}" {attributes}>{body.strip()}'
 
 
