@@ -67,8 +67,11 @@ def settled(drawing: mpl.Figure) -> mpl.Figure:
 
   Matplotlib would lay it out twice for each: most of the time of a report.
   """
-  # Without the rest of drawing, of which a rendering does its own.
-  drawing.get_layout_engine().execute(drawing)
+  layout = drawing.get_layout_engine()
+  if layout is None:
+    drawing.draw_without_rendering()
+  else:  # without the rest of drawing, of which a rendering does its own
+    layout.execute(drawing)
   with matplotlib.rc_context(_SETTLED):
     drawing.set_layout_engine(None)
   return drawing
@@ -109,7 +112,7 @@ def inline(drawing: mpl.Figure, name: str, attributes: str) -> str:
   )
   for colour, of_page in _OF_PAGE.items():
     body = re.sub(colour, of_page, body, flags=re.IGNORECASE)
-  body = _SVG_BLANKS.sub('', body).replace('xlink:href', 'href')
+  body = _SVG_BLANKS.sub('', body).replace('xlink:href="#', 'href="#')
   body = _SVG_PLACE.sub(r' \1="\2"', body)
   body = _SVG_MARKERS.sub(
     _in_one_style, _SVG_FONTS.sub(r'\1, sans-serif', body)

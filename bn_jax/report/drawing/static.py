@@ -224,6 +224,11 @@ def means(mark: record.Lines | record.Bars, y: record.Axis) -> list[seeds.Mean]:
   return _MEANS[key][1]
 
 
+def forget() -> None:
+  """Forgets the means of marks, when nothing needs them any more."""
+  _MEANS.clear()
+
+
 def _means(mark: record.Lines | record.Bars, y: record.Axis):
   take = seeds.paired if getattr(mark, 'paired', False) else seeds.mean
   ends = ['y'] if mark.curves[0].high is None else ['y', 'high']

@@ -41,7 +41,7 @@ def of(figure: record.Figure) -> list[Sequence]:
 def csv_of(figure: record.Figure) -> bytes:
   """Returns the table `of` a figure as CSV, faster than row by row."""
   head, blocks = _blocks(figure)
-  parts = [','.join(map(_cell, head)), '\n']
+  parts = [as_csv([head])]
   for block in blocks:
     cells = [block.get(name, '') for name in head]
     line = ','.join(
@@ -53,8 +53,8 @@ def csv_of(figure: record.Figure) -> bytes:
       for name, cell in zip(head, cells)
       if isinstance(cell, list)
     ]
-    parts += map(f'{line}\n'.__mod__, zip(*lists))
-  return ''.join(parts).encode()
+    parts.append(''.join(map(f'{line}\n'.__mod__, zip(*lists))).encode())
+  return b''.join(parts)
 
 
 def _blocks(figure: record.Figure) -> tuple[list[str], list[dict]]:
