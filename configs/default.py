@@ -29,9 +29,8 @@ def get_config() -> ml_collections.ConfigDict:
   """Returns the defaults, which `train.py --config=configs/default.py` runs."""
   config = changeable.Config(kind='config')
 
-  # The experiment: every run with every seed. A run has the keys that it
-  # changes.
-  config.runs = runs(
+  # The experiment: every run with every seed.
+  config.runs = runs(  # the networks to compare: each has the keys it changes
     standard=dict(norm=dict(name='none')),
     batchnorm=dict(norm=dict(name='batch')),
   )
@@ -104,8 +103,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.epochs = config_dict.placeholder(float)
   # Or adam, adamw, lion, lamb, muon, rmsprop, sam: docs/optimizers.md.
   config.optimizer = dict(name='sgd', momentum=0.0, nesterov=False)
-  config.schedule = dict(name='constant', learning_rate=0.1)
   # What a schedule has in steps may be in epochs: decay_epochs, warmup_epochs.
+  config.schedule = dict(name='constant', learning_rate=0.1)
   config.weight_decay = 0.0  # adds weight_decay / 2 * |W|^2 to the objective
   # 'kernels', 'all' parameters, or globs of their paths: '*/kernel,norm*'. The
   # decoupled decay of an optimizer, optimizer.weight_decay, is on these too.
@@ -120,7 +119,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.ema = config_dict.placeholder(float)
   config.compute_dtype = 'float32'  # of training's products, or 'bfloat16'
   config.matmul_precision = 'highest'  # of training: 'default', 'high'
-  # model.lowering, in measures: 'library', 'product' or 'winograd'. 'auto' is
+  # As model.lowering, in measures: 'library', 'product', 'winograd'. 'auto' is
   # model.lowering; if that is 'auto', which rounds more on a CPU, 'product'
   # there. docs/models.md#lowerings
   config.measure_lowering = 'auto'
@@ -145,7 +144,11 @@ def get_config() -> ml_collections.ConfigDict:
   # 'test', or 'train:256', 'test:256': the first 256 examples as one batch.
   # Other measures, and further keywords: docs/analysis.md.
   config.measures = dict(
-    test=dict(name='evaluation', data='test', every_steps=100),
+    test=dict(
+      name='evaluation',
+      data='test',  # what it looks at, see above
+      every_steps=100,  # updates from one look to the next
+    ),
     landscape=dict(
       name='along_gradient',
       data='current_batch',
@@ -169,7 +172,10 @@ def get_config() -> ml_collections.ConfigDict:
 
   # Files of a run.
   config.log_every_steps = 20  # steps between fetches of metrics
-  config.checkpoint = dict(every_steps=500, keep=2)  # keep the newest two
+  config.checkpoint = dict(
+    every_steps=500,  # updates from one to the next; and the last one
+    keep=2,  # the newest two
+  )
   # What gets the records too: 'tensorboard', 'wandb', 'mlflow', 'trackio'; ():
   # nothing. docs/sinks.md
   config.sinks = ('tensorboard',)

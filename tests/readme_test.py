@@ -1,4 +1,4 @@
-"""What the README shows is run: its Python, its flags, its links."""
+"""What README and documentation show is run: Python, flags, links."""
 
 import contextlib
 import inspect
@@ -9,11 +9,13 @@ import shlex
 import tempfile
 
 import jax
-from absl.testing import absltest
+import pytest
+from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, analysis
 from bn_jax.config import flags, resolve
-from tests.fixtures import strict
+from docs.hooks import files, sources
+from tests.fixtures import pages, strict
 
 
 def setUpModule():
@@ -29,11 +31,18 @@ def tearDownModule():
 _APART = strict.ROOT / 'docs' / 'extending.md'
 # Each of its sections runs by itself after the set-up before the first.
 _BY_SECTION = strict.ROOT / 'docs' / 'curvature.md'
-_PAGES = [strict.ROOT / 'README.md', *sorted(strict.ROOT.glob('docs/**/*.md'))]
-
-
-def blocks(text, language):
-  return re.findall(rf'^```{language}\n(.*?)^```$', text, re.M | re.S)
+# They train, which takes some twenty seconds each.
+_TRAIN = (
+  strict.ROOT / 'docs/tutorials/own_network.md',
+  strict.ROOT / 'docs/tutorials/study.md',
+)
+_MAKE = re.compile(r'make( \w+)+')
+# Of a study's working directory, in which nothing was judged, launched or sent.
+_ELSEWHERE = [
+  'verdicts.json', 'papers/', 'launch/', 'RUN/seedK/sinks/NAME.json',
+  'RUN/seedK/analysis/NAME/arrays/NAME-STEP.npz',
+  'RUN/seedK/analysis/NAME/partial/STEP/',
+]  # fmt: skip
 
 
 def parts(page):
@@ -42,51 +51,104 @@ def parts(page):
   return re.split('^### ', text, flags=re.M) if page == _BY_SECTION else [text]
 
 
-def shown_commands():
-  """(page, words) of each command line of the pages and of the configs.
+class RunTest(parameterized.TestCase):
+  """The blocks of a page one after the other, as a reader types them."""
 
-  They stand in blocks, in the text, and in the docstrings of configs.
-  """
-  for page in (*_PAGES, *sorted(strict.ROOT.glob('configs/**/*.py'))):
-    if page == _APART:
-      continue
-    text = re.sub(r'\\+\n\s*', '', page.read_text())
-    lines = [line for block in blocks(text, 'sh') for line in block.split('\n')]
-    text = re.sub(r'^```.*?^```$', '', text, flags=re.M | re.S)
-    if page.suffix == '.py':
-      lines += text.split('\n')
-    else:
-      lines += [
-        ' '.join(span.split()) for span in re.findall('`([^`]*)`', text)
-      ]
-    for line in lines:
-      match = re.search(r'python (train\.py|-m bn_jax)(?: ([^#|`]*))?', line)
-      if match:
-        words = shlex.split(match[2] or '')
-        yield page, ['train', *words] if match[1] == 'train.py' else words
+  def setUp(self):
+    super().setUp()
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    self.folder = pathlib.Path(folder).resolve()
+
+  @parameterized.parameters(
+    page
+    for page in pages.ALL
+    if page not in (_APART, *_TRAIN)
+    and any(
+      block.language == 'python' for block in pages.blocks(page.read_text())
+    )
+  )
+  def test_a_page(self, page):
+    set_up, *sections = parts(page)
+    names = pages.run(set_up, self.folder, {})
+    for section in sections:
+      with self.subTest(section.split('\n')[0]):
+        pages.run(section, self.folder, names)
+
+  @parameterized.parameters(*_TRAIN)
+  @pytest.mark.slow
+  def test_a_tutorial(self, page):
+    pages.run(page.read_text(), self.folder, {})
+    unseen = self.not_there(self.folder)
+    if page.stem == 'study':
+      self.assertEqual(unseen, _ELSEWHERE)
+
+  def not_there(self, folder):
+    """What the page of all files has and the folder lacks; it has no other."""
+    (workdir,) = (path.parent for path in folder.glob('runs/*/experiment.json'))
+    listed = [file.path.removeprefix('WORKDIR/') for file in files.listed()]
+    fits = {
+      path: re.compile(
+        re.sub('RUN|NAME|STEP|K', r'[\\w.-]+', re.escape(path))
+        + ('.*' if path.endswith('/') else '$')
+      )
+      for path in listed
+    }
+    seen = set()
+    for file in filter(pathlib.Path.is_file, workdir.rglob('*')):
+      name = f'{file.relative_to(workdir)}'
+      named = {path for path in listed if fits[path].match(name)}
+      self.assertNotEmpty(named, f'{name} is on no page')
+      seen |= named
+    return [path for path in listed if path not in seen]
+
+
+def anchors(page):
+  """The anchors of a page's headings, as GitHub and the site make them."""
+  text = re.sub(r'^```.*?^```$', '', page.read_text(), flags=re.M | re.S)
+  found = set()
+  for heading in re.findall('^#+ (.*)$', text, re.M):
+    found.add(
+      re.sub(r'[^\w\- ]', '', heading.lower()).strip().replace(' ', '-')
+    )
+  return found
 
 
 class ReadmeTest(absltest.TestCase):
-  def test_its_python_runs(self):
-    """The blocks of a part one after the other, as a reader types them."""
-    shown = 0
-    for page in set(_PAGES) - {_APART}:
-      set_up = {'__name__': 'readme'}
-      for i, part in enumerate(parts(page)):
-        names = set_up if i == 0 else dict(set_up)
-        for code in blocks(part, 'python'):
-          shown += 1
-          with self.subTest(f'{page.name}: {code.splitlines()[0]}'):
-            exec(compile(code, page.name, 'exec'), names)
-            if 'get_config' in names:
-              resolve.experiment(names.pop('get_config')().to_dict(), {})
-    self.assertGreater(shown, 5)
+  def setUp(self):
+    super().setUp()
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    self.folder = pathlib.Path(folder).resolve()
+
+  def test_every_block_is_run_or_says_why_not(self):
+    """What it says is a reason; what others' commands do nobody can tell."""
+    for page in pages.ALL:
+      for block in pages.blocks(page.read_text()):
+        with self.subTest(f'{page.name}: {block.text.splitlines()[0]}'):
+          self.assertIn(block.language, ('python', 'sh', 'json', ''))
+          if block.mark == 'not run':
+            self.assertGreater(len(block.why.split()), 2, 'why is it not run?')
+          elif block.language == 'sh':
+            for line in pages.lines(block.text):
+              known = pages.command(line) is not None
+              self.assertTrue(known or self.is_target(line), line)
+
+  def is_target(self, line):
+    """Whether a line is a call of make with a target that there is."""
+    makefile = (strict.ROOT / 'Makefile').read_text()
+    match = _MAKE.match(line)
+    return match and all(
+      re.search(f'^{target}:', makefile, re.M)
+      for target in match[0].split()[1:]
+    )
 
   def test_its_commands_are_understood(self):
     """Each is read as it stands; where it names a config, that too."""
     commands = {}
     with contextlib.chdir(strict.ROOT):
-      for page, words in shown_commands():
+      for page, words in pages.shown():
+        if page == _APART:
+          continue
+        words = pages.placed(words, page, self.folder)
         with self.subTest(f'{page.name}: {shlex.join(words)}'):
           if len(words) == 1:  # in a sentence, a command is named alone
             self.assertIn(words[0], __main__.COMMANDS)
@@ -103,7 +165,11 @@ class ReadmeTest(absltest.TestCase):
 
   def test_its_analyses_are_understood(self):
     """Each `analyze`, up to the run, which is not there."""
-    commands = [words for _, words in shown_commands() if 'analyze' in words]
+    commands = [
+      words
+      for page, words in pages.shown()
+      if 'analyze' in words and page != _APART
+    ]
     self.assertGreater(len(commands), 3)
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
       for words in commands:
@@ -138,15 +204,18 @@ class ReadmeTest(absltest.TestCase):
             self.assertEqual(default, f'`{known[key].default!r}`', key)
 
   def test_its_links_lead_somewhere(self):
-    for page in _PAGES:
-      links = re.findall(r'\]\(([^)#]+)[^)]*\)', page.read_text())
-      for link in links:
-        if not link.startswith('https://'):
-          self.assertTrue((page.parent / link).exists(), f'{page}: {link}')
+    for page in pages.ALL:
+      for anchor in re.findall(r'\]\(#(.*?)\)', page.read_text()):
+        self.assertIn(anchor, anchors(page), page)
+      for link, anchor in sources.links(page.read_text()):
+        target = (page.parent / link).resolve()
+        self.assertTrue(target.exists(), f'{page}: {link}')
+        if anchor and target.suffix == '.md':
+          self.assertIn(anchor[1:], anchors(target), f'{page}: {link}')
 
   def test_no_path_of_a_machine(self):
-    for page in _PAGES:
-      for line in pathlib.Path(page).read_text().split('\n'):
+    for page in pages.ALL:
+      for line in page.read_text().split('\n'):
         self.assertNotRegex(line, r'(^|[\s(`])/(home|root|work|tmp)/')
 
 

@@ -113,7 +113,7 @@ def completed(where: str, section: Section, keys: Any) -> Config:
   if constructor is None:
     message = errors.unknown(section.kind, name, section.registry)
     raise errors.ConfigError(f'{where}.name: {message}')
-  keywords = _keywords(section, name)
+  keywords = parameters(section, name)
   if not plugins.takes_any(constructor):
     check_keys(
       f'{where} ({section.kind} {name!r})',
@@ -155,7 +155,7 @@ def allowed(section: Section, name: Any) -> tuple[str, ...] | None:
       return None
   except errors.ConfigError:  # which `completed` raises too
     return None
-  keys = ('name', *section.also, *_keywords(section, name))
+  keys = ('name', *section.also, *parameters(section, name))
   if section.kind != 'schedule':
     return keys
   in_epochs = (key for key in keys if key.endswith('_steps'))
@@ -176,7 +176,7 @@ def lists(section: Section, name: Any) -> tuple[str, ...]:
     return ()
   return tuple(
     keyword
-    for keyword, parameter in _keywords(section, name).items()
+    for keyword, parameter in parameters(section, name).items()
     if isinstance(parameter.default, list | tuple)
   )
 
@@ -193,7 +193,7 @@ def filled(section: Section, keys: Config) -> Config:
     return keys
   defaults = {
     keyword: jsonable(keyword, parameter.default)
-    for keyword, parameter in _keywords(section, keys['name']).items()
+    for keyword, parameter in parameters(section, keys['name']).items()
     if parameter.default is not inspect.Parameter.empty
     and not _is_own(keys['name'], parameter.default)
   }
@@ -284,6 +284,20 @@ def jsonable(where: str, value: Any) -> Any:
   return value
 
 
+def parameters(section: Section, name: str) -> dict[str, inspect.Parameter]:
+  """Returns the keywords of a constructor that a config may set."""
+  factory = section.constructor(name)
+  bound = getattr(factory, 'keywords', {})  # of a functools.partial
+  others = {*bound, *section.supplied}
+  if plugins.is_reference(name):  # a class of flax has a name and a parent
+    others |= {'name', 'parent', *section.also}
+  return {
+    keyword: parameter
+    for keyword, parameter in plugins.keywords_of(factory).items()
+    if keyword not in others
+  }
+
+
 def references(run: Mapping[str, Any]) -> list[str]:
   """Returns the names in a resolved run that refer to users' modules."""
   sections = [run[key] for key in SECTIONS if key in run]
@@ -302,17 +316,3 @@ def _is_own(name: str, default: Any) -> bool:
   except errors.ConfigError:
     return default is not inspect.Parameter.empty
   return False
-
-
-def _keywords(section: Section, name: str) -> dict[str, inspect.Parameter]:
-  """Returns the keywords of a constructor that a config may set."""
-  factory = section.constructor(name)
-  bound = getattr(factory, 'keywords', {})  # of a functools.partial
-  others = {*bound, *section.supplied}
-  if plugins.is_reference(name):  # a class of flax has a name and a parent
-    others |= {'name', 'parent', *section.also}
-  return {
-    keyword: parameter
-    for keyword, parameter in plugins.keywords_of(factory).items()
-    if keyword not in others
-  }

@@ -308,7 +308,10 @@ def make_cifar(
 ) -> ResNet:
   """Returns a residual network for images of CIFAR's size, 6n + 2 layers deep.
 
-  Keywords, except depth, are the attributes of `ResNet`; init is initial.
+  Keywords, except depth, are the attributes of `ResNet`.
+
+  Args:
+    init: of its convolutions' kernels, 'he' or 'glorot'; there `initial`.
 
   Raises:
     ValueError: a keyword out of its range.

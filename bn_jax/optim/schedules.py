@@ -13,7 +13,11 @@ Schedule = Callable[[jax.Array], jax.Array]
 
 
 def constant(*, learning_rate: float) -> Schedule:
-  """Returns the same learning rate at every step."""
+  """Returns the same learning rate at every step.
+
+  Args:
+    learning_rate: of every step.
+  """
   checks.number('learning_rate', learning_rate, above=0)
   return optax.constant_schedule(learning_rate)
 
@@ -64,7 +68,10 @@ def exponential(
 ) -> Schedule:
   """Returns learning_rate * decay_factor^(step / decay_steps).
 
-  staircase rounds the exponent down.
+  Args:
+    learning_rate: of step 0.
+    decay_factor: of the rate after decay_steps more steps, at most 1.
+    staircase: whether the exponent is rounded down.
 
   Raises:
     ValueError: a keyword out of its range.

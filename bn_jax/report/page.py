@@ -2,11 +2,10 @@
 
 import html
 import pathlib
-import re
 import string
 from collections.abc import Callable, Iterable, Sequence
 
-from bn_jax.report import figures, notices, script, summary
+from bn_jax.report import figures, markup, notices, script, summary
 from bn_jax.report.claims import showing
 from bn_jax.report.drawing import canvas, interactive, record, static, tables
 from bn_jax.report.results import conditions, curves, flat, looks, read, seeds
@@ -101,11 +100,7 @@ def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
     for suffix in suffixes
   )
   caption = html.escape(figure.caption + static.left_out(figure))
-  shown = (
-    f'<div class="scroll">{_table(figure.numbers)}</div>'
-    if not figure.rows
-    else _picture(figure, folder)
-  )
+  shown = _picture(figure, folder) if figure.rows else _numbers(figure)
   return f'''<section id="{figure.name}">
 <h2>{html.escape(figure.title)}</h2>
 {claims}<figure>
@@ -198,6 +193,11 @@ def _conditions(runs: Sequence[curves.Run]) -> str:
     ]
     if any(s.manifest['status'] != 'done' for run in runs for s in run.seeds):
       sentences.append('Where a seed has ended, the others go on.')
+  if any(curves.has_diverged(seed) for run in runs for seed in run.seeds):
+    sentences.append(
+      f'What is more than {record.TAIL} times the median of a seed that '
+      'diverged lies beyond its axis.'
+    )
   shared = ', '.join(filter(None, looks.shared(runs).values()))
   if shared:
     sentences.append(
@@ -214,24 +214,15 @@ def _notices(runs: Sequence[curves.Run]) -> str:
   )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-  head = ''.join(f'<th scope="col">{_breakable(cell)}</th>' for cell in rows[0])
-  body = '\n'.join(
-    f'<tr><th scope="row">{html.escape(row[0])}</th>'
-    + ''.join(
-      f'<td class="number">{html.escape(cell)}</td>' for cell in row[1:]
-    )
-    + '</tr>'
-    for row in rows[1:]
+def _numbers(figure: record.Figure) -> str:
+  head, *rows = figure.numbers
+  cells = '<td class="number">{}</td>'.format
+  return markup.table(
+    '',
+    figure.title,
+    map(markup.heading, head),
+    (markup.row(name, map(cells, map(html.escape, of))) for name, *of in rows),
   )
-  return (
-    f'<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
-  )
-
-
-def _breakable(name: str) -> str:
-  """Returns a run's name that may be broken after / and _."""
-  return re.sub('[/_]', r'\g<0><wbr>', html.escape(name))
 
 
 def _provenance(runs: Sequence[curves.Run]) -> str:

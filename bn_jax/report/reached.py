@@ -29,6 +29,8 @@ _THRESHOLD_ROWS = 3
 # Of measures without rows of their own, those quantities that say something
 # alone; of the others all.
 _SUMMARISED = {
+  'cka': ('debiased_cka',),
+  'batch_sharpness': ('batch_sharpness', 'ratio_of_means'),
   'gradient_confusion': ('smallest_cosine', 'mean_cosine'),
   'gradient_noise': ('noise_scale', 'squared_gradient', 'covariance_trace'),
 }
@@ -54,6 +56,7 @@ class Quantity(NamedTuple):
     logarithmic: whether it is drawn on logarithmic axes where it is above 0, so
       that runs are compared by ratios.
     is_steps: whether it is the number of steps to something.
+    is_further: whether it only adds to another one that is better at an end.
   """
 
   label: str
@@ -62,14 +65,12 @@ class Quantity(NamedTuple):
   better: str = ''
   logarithmic: bool = False
   is_steps: bool = False
+  is_further: bool = False
 
 
-def _accuracy(label: str, read: Read) -> Quantity:
-  return Quantity(label, read, percent, better=HIGH)
-
-
-def _loss(label: str, read: Read) -> Quantity:
-  return Quantity(label, read, better=LOW, logarithmic=True)
+_SHARE = {'show': percent, 'better': HIGH}
+_LOSS = {'better': LOW, 'logarithmic': True}
+_FURTHER = {'is_further': True}
 
 
 def quantities(runs: Sequence[curves.Run]) -> Iterator[Quantity]:
@@ -81,13 +82,15 @@ def quantities(runs: Sequence[curves.Run]) -> Iterator[Quantity]:
 def _steps_to(runs) -> Iterator[Quantity]:
   """Yields steps to levels of training accuracy, if some run has accuracies."""
   if not all(curves.without_accuracy(runs)):
-    for threshold in _reached(runs):
+    *_, highest = thresholds = _reached(runs)
+    for threshold in thresholds:
       yield Quantity(
         f'Steps to {100 * threshold:.0f} % training accuracy',
         functools.partial(curves.steps_to, accuracy=threshold),
         '{:.0f}'.format,
         better=LOW,
         is_steps=True,
+        is_further=threshold != highest,
       )
 
 
@@ -99,42 +102,40 @@ def _training(runs) -> Iterator[Quantity]:
   regressions = curves.without_accuracy(runs)
   last = f'last {curves.WINDOW} batches'
   if not all(regressions):
-    yield _accuracy(f'Training accuracy, {last}', curves.final_train_accuracy)
+    label = f'Training accuracy, {last}'
+    yield Quantity(label, curves.final_train_accuracy, **_SHARE)
   if any(regressions):
-    yield _loss(f'Training loss, {last}', curves.final_train_loss)
+    yield Quantity(f'Training loss, {last}', curves.final_train_loss, **_LOSS)
+
+
+def _last(label: str, entry: looks.Entry, value: str, **keywords) -> Quantity:
+  """Returns the last value that an entry has recorded."""
+  read = functools.partial(curves.last, name=entry.name, value=value)
+  return Quantity(label, read, **keywords)
+
+
+def _median(
+  label: str, entry: looks.Entry, value: str, change=np.asarray, **keywords
+) -> Quantity:
+  """Returns the median over training of `change` of what is recorded."""
+  read = functools.partial(
+    curves.median_of, name=entry.name, value=value, change=change
+  )
+  return Quantity(label, read, **keywords)
 
 
 def _measured(runs) -> Iterator[Quantity]:
   """Yields the quantities that measures of some run have recorded."""
-  rows = {
-    looks.EVALUATION: _evaluation,
-    'along_gradient': _landscape,
-    'covariate_shift': _covariate_shift,
-    'activations': _activations,
-    path.MEASURE: _path,
-    sharpness.MEASURE: _sharpness,
-    spectrum.MEASURE: _spectrum,
-    trace.MEASURE: _trace,
-    radius.MEASURE: _radius,
-    'cka': functools.partial(_unknown, measure='cka', only=('debiased_cka',)),
-    batch_sharpness.MEASURE: functools.partial(
-      _unknown,
-      measure=batch_sharpness.MEASURE,
-      only=('batch_sharpness', 'ratio_of_means'),
-    ),
-  }
-  for measure in figures.unknown(runs):
-    only = _SUMMARISED.get(measure)
-    rows[measure] = functools.partial(_unknown, measure=measure, only=only)
-  for measure, quantities_of in rows.items():
+  others = dict.fromkeys(figures.unknown(runs), _unknown)
+  for measure, quantities_of in (_OF_A_MEASURE | others).items():
     names = looks.names(runs, measure)
     for name in names:
+      entry = looks.of(runs, measure, name)
       # Labels of evaluations tell several apart by their data.
       several = len(names) > 1 and measure != looks.EVALUATION
       # An analysis called after its measure is told by its step.
-      note = looks.of(runs, measure, name).note
-      which = (note or f' ({name})') if several else ''
-      for quantity in quantities_of(runs, name):
+      which = (entry.note or f' ({name})') if several else ''
+      for quantity in quantities_of(entry):
         read = _only(measure, name, quantity.read)
         yield quantity._replace(label=quantity.label + which, read=read)
 
@@ -144,168 +145,151 @@ def _only(measure: str, name: str, read: Read) -> Read:
   return lambda seed: read(seed) if looks.has(seed, measure, name) else math.nan
 
 
-def _evaluation(runs, name: str) -> Iterator[Quantity]:
+def _where_finite(entry: looks.Entry, quantity: Quantity) -> list[Quantity]:
+  """Returns a quantity, or nothing where no seed has a number."""
+  is_told = any(math.isfinite(quantity.read(seed)) for seed in entry.seeds)
+  return [quantity] if is_told else []
+
+
+def _evaluation(entry: looks.Entry) -> Iterator[Quantity]:
   """Yields accuracy, top-5 accuracy and loss, as far as a run recorded them.
 
   Before the first record: accuracy and loss, which are then not measured.
   """
-  recorded = {
-    value
-    for run in runs
-    for seed in run.seeds
-    if name in seed.series
-    for value in seed.series[name].values
-  }
-  entry = looks.of(runs, looks.EVALUATION, name)
   # ' (analysis/NAME, population)' of an evaluation after training.
   after = ''
-  if curves.is_analysis(name):
-    after = f' ({name}, {entry.condition("statistics")})'
+  if curves.is_analysis(entry.name):
+    after = f' ({entry.name}, {entry.condition("statistics")})'
   # A squared error is not in nats, and of a training batch may be a sum.
-  loss = 'Loss per example' if _has_no_unit(runs) else 'Loss in nats'
-  for of, label, value in (
-    (_accuracy, 'Accuracy', 'accuracy'),
-    (_accuracy, 'Top-5 accuracy', 'top5'),
-    (_loss, loss, 'loss'),
-    (_accuracy, 'Accuracy of the average', looks.AVERAGED + 'accuracy'),
-    (_loss, f'{loss} of the average', looks.AVERAGED + 'loss'),
+  loss = f'Loss{_nats(entry) or " per example"}'
+  begun = any(entry.name in seed.series for seed in entry.seeds)
+  for label, value, keywords in (
+    ('Accuracy', 'accuracy', _SHARE),
+    ('Top-5 accuracy', 'top5', _SHARE | _FURTHER),
+    (loss, 'loss', _LOSS),
+    ('Accuracy of the average', f'{looks.AVERAGED}accuracy', _SHARE | _FURTHER),
+    (f'{loss} of the average', f'{looks.AVERAGED}loss', _LOSS | _FURTHER),
   ):
-    to_come = not recorded and value == 'accuracy'
-    if value in recorded or value == 'loss' or to_come:
-      read = functools.partial(curves.last, name=name, value=value)
-      yield of(f'{label}, {_data(entry)}{after}', read)
+    to_come = value == 'loss' or (value == 'accuracy' and not begun)
+    if to_come or looks.recorded(entry, value):
+      yield _last(f'{label}, {_data(entry)}{after}', entry, value, **keywords)
 
 
-def _landscape(runs, name: str) -> Iterator[Quantity]:
-  nats = '' if _has_no_unit(runs) else ' in nats'
-  for label, reduce, value in (
-    (f'Loss band, median width{nats}', curves.median_width, 'loss'),
-    (
-      'Gradient change, median upper edge',
-      curves.median_upper, 'gradient_change',
-    ),
-    ('Effective beta, median', curves.median_upper, 'beta'),
-    ("Curvature d'Hd / |d|², median", curves.median_of, 'curvature'),
-    ('Limit of beta as e goes to 0, median', curves.median_of, 'beta_0'),
-  ):  # fmt: skip
-    if value in ('curvature', 'beta_0') and not any(
-      curves.recorded(seed, name, value) for run in runs for seed in run.seeds
-    ):
-      continue
-    read = functools.partial(reduce, name=name, value=value)
-    yield Quantity(label, read, logarithmic=value != 'curvature')
+def _landscape(entry: looks.Entry) -> Iterator[Quantity]:
+  for label, value, change in (
+    (f'Loss band, median width{_nats(entry)}', 'loss', curves.width),
+    ('Gradient change, median upper edge', 'gradient_change', curves.upper),
+    ('Effective beta, median', 'beta', curves.upper),
+    ("Curvature d'Hd / |d|², median", 'curvature', np.asarray),
+    ('Limit of beta as e goes to 0, median', 'beta_0', np.asarray),
+  ):
+    is_asked_for = value in ('curvature', 'beta_0')
+    if not is_asked_for or looks.recorded(entry, value):
+      is_log = value != 'curvature'
+      yield _median(label, entry, value, change, logarithmic=is_log)
 
 
-def _covariate_shift(runs, name: str) -> Iterator[Quantity]:
-  entry = looks.of(runs, 'covariate_shift', name)
+def _covariate_shift(entry: looks.Entry) -> Iterator[Quantity]:
   for layer in looks.layers(entry, 'l2'):
-    for value, what in (('cosine', 'cosine'), ('relative_l2', 'relative l2')):
-      read = functools.partial(
-        curves.median_of, name=name, value=f'{layer}/{value}'
-      )
-      yield Quantity(
-        f'Covariate shift of {layer}, {what}, median',
-        read,
-        logarithmic=value == 'relative_l2',
-      )
+    label = f'Covariate shift of {layer}'
+    yield _median(f'{label}, cosine, median', entry, f'{layer}/cosine')
+    yield _median(
+      f'{label}, relative l2, median', entry, f'{layer}/relative_l2',
+      logarithmic=True,
+    )  # fmt: skip
 
 
-def _activations(runs, name: str) -> Iterator[Quantity]:
+def _activations(entry: looks.Entry) -> Iterator[Quantity]:
   """Yields the share of units that a ReLU makes dead, where recorded."""
-  read = functools.partial(dead_units, name=name)
-  if any(math.isfinite(read(seed)) for run in runs for seed in run.seeds):
-    label = 'Dead units (never above 0), last measurement'
-    yield Quantity(label, read, percent)
+  read = functools.partial(dead_units, name=entry.name)
+  label = 'Dead units (never above 0), last measurement'
+  yield from _where_finite(entry, Quantity(label, read, percent))
 
 
-def _path(runs, name: str) -> Iterator[Quantity]:
+def _path(entry: looks.Entry) -> Iterator[Quantity]:
   """Yields the barriers of the last line, of each kind of statistics."""
-  nats = '' if _has_no_unit(runs) else ' in nats'
-  for statistics in path.recorded(looks.of(runs, path.MEASURE, name)):
-    read = functools.partial(
-      curves.last, name=name, value=f'{statistics}/barrier'
-    )
-    yield Quantity(f'Barrier{nats}, {path.OVER[statistics]}, last', read)
+  for statistics in path.recorded(entry):
+    label = f'Barrier{_nats(entry)}, {path.OVER[statistics]}, last'
+    yield _last(label, entry, f'{statistics}/barrier')
 
 
-def _sharpness(runs, name: str) -> Iterator[Quantity]:
+def _sharpness(entry: looks.Entry) -> Iterator[Quantity]:
   """Yields the largest eigenvalue, and what it is of the edge of stability."""
-  read = functools.partial(curves.last, name=name, value='sharpness')
-  yield Quantity('Sharpness, last measurement', read, logarithmic=True)
-  of_edge = functools.partial(_of_edge, name=name)
-  if any(math.isfinite(of_edge(seed)) for run in runs for seed in run.seeds):
-    yield Quantity(
-      'Sharpness by the edge of stability, last', of_edge, logarithmic=True
-    )
+  label = 'Sharpness, last measurement'
+  yield _last(label, entry, 'sharpness', logarithmic=True)
+  read = functools.partial(_of_edge, name=entry.name)
+  label = 'Sharpness by the edge of stability, last'
+  yield from _where_finite(entry, Quantity(label, read, logarithmic=True))
 
 
 def _of_edge(seed: curves.Seed, name: str) -> float:
   """Returns the last sharpness by the edge then; nan where there is none."""
-  if not looks.has(seed, sharpness.MEASURE, name):
-    return math.nan
   limits = sharpness.edge(seed, name)
   if limits is None or not len(limits[1]):
     return math.nan
   return curves.last(seed, name, 'sharpness') / limits[1][-1]
 
 
-def _spectrum(runs, name: str) -> Iterator[Quantity]:
+def _spectrum(entry: looks.Entry) -> Iterator[Quantity]:
   """Yields both ends of the last spectrum, of each block."""
-  for block in spectrum.blocks(looks.of(runs, spectrum.MEASURE, name)):
+  for block in spectrum.blocks(entry):
     of = f' of {block.rstrip("/")}' if block else ''
     for end in ('largest', 'smallest'):
-      read = functools.partial(curves.last, name=name, value=f'{block}{end}')
-      yield Quantity(f'Spectrum{of}, {end} eigenvalue, last', read)
+      yield _last(f'Spectrum{of}, {end} eigenvalue, last', entry, block + end)
 
 
-def _radius(runs, name: str) -> Iterator[Quantity]:
+def _radius(entry: looks.Entry) -> Iterator[Quantity]:
   """Yields the last rise of the loss, within the largest radius."""
-  entry = looks.of(runs, radius.MEASURE, name)
   largest = max(radius.radii(entry), default=math.nan)
-  read = functools.partial(radius.last, name=name)
+  read = functools.partial(radius.last, name=entry.name)
   label = f'{radius.title(entry)} {largest:g}, last measurement'
   yield Quantity(label, read, logarithmic=True)
 
 
-def _trace(runs, name: str) -> Iterator[Quantity]:
+def _trace(entry: looks.Entry) -> Iterator[Quantity]:
   """Yields the last traces: of blocks, of which there are few, and not layers.
 
   Their errors and intervals are in the figure.
   """
-  entry = looks.of(runs, trace.MEASURE, name)
-  sections = [s.manifest['config']['measures'][name] for s in entry.seeds]
   layers = {
-    layer for section in sections for layer in section.get('layers', ())
+    layer for section in entry.sections for layer in section.get('layers', ())
   }
   for row in trace.recorded(entry):
     if row.rpartition('/')[0] not in layers:
-      read = functools.partial(curves.last, name=name, value=row)
       label = f'{trace.label(row)}, last measurement'
-      yield Quantity(label, read, logarithmic=True)
+      yield _last(label, entry, row, logarithmic=True)
 
 
-def _unknown(
-  runs, name: str, measure: str, only: Sequence[str] | None = None
-) -> Iterator[Quantity]:
-  """Yields the last numbers of a measure without rows of its own.
+def _unknown(entry: looks.Entry) -> Iterator[Quantity]:
+  """Yields the last numbers of a measure without rows of its own."""
+  title, every = quantities_lib.title(entry), quantities_lib.of(entry)
+  names = {entry.measure: [q.name for q in every], **_SUMMARISED}[entry.measure]
+  for quantity in every:
+    if quantity.name in names:
+      words = [f'{title}: {quantity.label}']
+      words += ['largest'] if quantity.several else []
+      words += ['median of the layers'] if quantity.layers else []
+      read = functools.partial(
+        quantities_lib.last, entry=entry.name, quantity=quantity
+      )
+      is_log = entry.measure == batch_sharpness.MEASURE
+      label = ', '.join([*words, 'last measurement'])
+      yield Quantity(label, read, logarithmic=is_log)
 
-  Args:
-    only: the names of its quantities that are shown; None is all.
-  """
-  entry = looks.of(runs, measure, name)
-  title = quantities_lib.title(entry)
-  for quantity in quantities_lib.of(entry):
-    if only is not None and quantity.name not in only:
-      continue
-    words = [f'{title}: {quantity.label}']
-    words += ['largest'] if quantity.several else []
-    words += ['median of the layers'] if quantity.layers else []
-    read = functools.partial(quantities_lib.last, entry=name, quantity=quantity)
-    yield Quantity(
-      ', '.join([*words, 'last measurement']),
-      read,
-      logarithmic=measure == batch_sharpness.MEASURE,
-    )
+
+_OF_A_MEASURE = {
+  looks.EVALUATION: _evaluation,
+  'along_gradient': _landscape,
+  'covariate_shift': _covariate_shift,
+  'activations': _activations,
+  path.MEASURE: _path,
+  sharpness.MEASURE: _sharpness,
+  spectrum.MEASURE: _spectrum,
+  trace.MEASURE: _trace,
+  radius.MEASURE: _radius,
+  'cka': _unknown,
+  batch_sharpness.MEASURE: _unknown,
+}
 
 
 def dead_units(seed: curves.Seed, name: str) -> float:
@@ -332,12 +316,12 @@ def _population(runs) -> Iterator[Quantity]:
     for seed in run.seeds
     if seed.population
   ]
-  if not tests:
-    return
   classified = any(numbers.get('accuracy') is not None for numbers in tests)
-  of, value = (_accuracy, 'accuracy') if classified else (_loss, 'loss')
+  value, keywords = ('accuracy', _SHARE) if classified else ('loss', _LOSS)
   read = functools.partial(curves.of_population, value=value)
-  yield of(f'{value.capitalize()}, test set, population statistics', read)
+  label = f'{value.capitalize()}, test set, population statistics'
+  if tests:
+    yield Quantity(label, read, **keywords)
 
 
 def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
@@ -354,13 +338,12 @@ def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
   return tuple(reversed(thresholds[:_THRESHOLD_ROWS] or _THRESHOLDS[-1:]))
 
 
-def _has_no_unit(runs) -> bool:
-  return any(map(curves.is_regression, runs))
+def _nats(entry: looks.Entry) -> str:
+  """Returns ' in nats', unless a run's loss has another unit."""
+  return '' if any(map(curves.is_regression, entry.runs)) else ' in nats'
 
 
 def _data(entry: looks.Entry) -> str:
   """Returns the data of an evaluation: 'test set', 'train:100'."""
-  configs = [seed.manifest['config'] for seed in entry.seeds]
-  data = [config['measures'][entry.name]['data'] for config in configs]
-  text = ' or '.join(dict.fromkeys(data))
+  text = ' or '.join(dict.fromkeys(own['data'] for own in entry.sections))
   return f'{text} set' if text in ('train', 'test') else text

@@ -7,13 +7,12 @@ where that is known; a cell's `data-value` is what it is sorted by, '' for none.
 
 import html
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax.report import reached
+from bn_jax.report import markup, reached
 from bn_jax.report.results import conditions, curves, flat, pairs
 
 # Of a config, in this order before all others, by the names of the page.
@@ -25,6 +24,7 @@ _LABELS = {
 }  # fmt: skip
 # Of runs that do not differ.
 _USUAL = ('norm.name', 'schedule.learning_rate')
+_RUN = markup.heading('Run', 'text')
 # Runs up to which the page compares with each: the cells grow with the square.
 _MOST_BASES = 10
 
@@ -40,6 +40,8 @@ class Column(NamedTuple):
     numbers: of each run seed -> its number; empty of a column of texts.
     quantity: what of the runs it is, if they are compared by it.
     best: the runs whose cells are marked, by their places.
+    is_further: whether the page folds it away: all columns beside each other
+      would be wider than a page.
   """
 
   label: str
@@ -48,6 +50,7 @@ class Column(NamedTuple):
   numbers: list[Mapping[int, float]]
   quantity: reached.Quantity | None = None
   best: frozenset[int] = frozenset()
+  is_further: bool = False
 
   @property
   def has_texts(self) -> bool:
@@ -57,12 +60,14 @@ class Column(NamedTuple):
 
 def columns(runs: Sequence[curves.Run]) -> list[Column]:
   """Returns the columns of the summary behind that of the runs' names."""
+  trained = lambda seed: seed.seconds.get('train', 0.0)
   return [
     *_settings(runs),
     _steps(runs),
-    _of_seeds(runs, 'Seeds', [len(run.seeds) for run in runs]),
+    _seeds(runs),
     *(_reached(runs, quantity) for quantity in reached.quantities(runs)),
-    *_times(runs),
+    _time(runs, 'Training time', trained)._replace(is_further=True),
+    _time(runs, 'Total time', lambda seed: sum(seed.seconds.values())),
   ]
 
 
@@ -86,15 +91,32 @@ def numbers(
 
 def section(runs: Sequence[curves.Run], every: Sequence[Column]) -> str:
   """Returns section `summary` of the page, of `columns` of these runs."""
-  head = ''.join(map(_heading, every))
-  rows = '\n'.join(
-    _row(run.name, ''.join(_cell(column, place) for column in every))
-    for place, run in enumerate(runs)
-  )
+  first = [column for column in every if not column.is_further]
+  further = [column for column in every if column.is_further]
+  folded = ''
+  if further:
+    folded = f"""<details><summary>{len(further)} further numbers</summary>
+{_summary(runs, further, 'Further numbers, a row a run')}
+</details>
+"""
   return f"""<section id="summary">
 <h2>Summary</h2>
-{_table('summary', 'Summary, a row a run', head, rows)}
-{_differences(runs, every)}</section>"""
+{_summary(runs, first, 'Summary, a row a run')}
+{folded}{_differences(runs, every)}</section>"""
+
+
+def _summary(runs, shown: Sequence[Column], name: str) -> str:
+  rows = (
+    markup.row(run.name, (_cell(column, place) for column in shown))
+    for place, run in enumerate(runs)
+  )
+  head = _RUN, *map(_heading, shown)
+  return markup.table('summary', name, head, rows)
+
+
+def _by_seed(runs, read: Callable[[curves.Seed], Any]) -> list[dict[int, Any]]:
+  """Returns of each run seed -> what is read of it."""
+  return [{seed.seed: read(seed) for seed in run.seeds} for run in runs]
 
 
 def _settings(runs) -> Iterator[Column]:
@@ -103,17 +125,16 @@ def _settings(runs) -> Iterator[Column]:
   labels = {key: label for key, label in _LABELS.items() if key in varied}
   labels |= {key: key for key in varied if key not in labels}
   for key, label in labels.items():
-    yield _setting(runs, key, label)
+    # Where something else differs, the number of parameters follows from it.
+    is_further = key == 'parameters' and len(labels) > 1
+    yield _setting(runs, key, label)._replace(is_further=is_further)
 
 
 def _setting(runs, key: str, label: str) -> Column:
   """Returns the column of a key: of numbers, if all of its values are."""
-  settings = [
-    {seed.seed: conditions.settings(seed) for seed in run.seeds} for run in runs
-  ]
   values = [
     {seed: of_seed[key] for seed, of_seed in of.items() if key in of_seed}
-    for of in settings
+    for of in _by_seed(runs, conditions.settings)
   ]
   show = '{:,}'.format if key == 'parameters' else conditions.shown
   texts = [' or '.join(dict.fromkeys(map(show, of.values()))) for of in values]
@@ -125,7 +146,7 @@ def _setting(runs, key: str, label: str) -> Column:
 
 def _steps(runs) -> Column:
   """Returns how far each run is: its steps, and what was not done."""
-  numbers = [{s.seed: curves.reached(s) for s in run.seeds} for run in runs]
+  numbers = _by_seed(runs, curves.reached)
   keys = [min(of.values()) for of in numbers]
   return Column('Steps', list(map(_status, runs)), keys, numbers)
 
@@ -138,18 +159,32 @@ def _status(run) -> str:
   return ', '.join(dict.fromkeys(parts))
 
 
-def _of_seeds(runs, label: str, counts: Sequence[int]) -> Column:
-  return Column(label, list(map(str, counts)), list(counts), [{} for _ in runs])
+def _seeds(runs) -> Column:
+  """Returns how many seeds a run has; of equal numbers the page says it too."""
+  counts = [len(run.seeds) for run in runs]
+  return Column(
+    'Seeds', list(map(str, counts)), counts, [{} for _ in runs],
+    is_further=len(set(counts)) == 1,
+  )  # fmt: skip
+
+
+def _time(runs, label: str, read: Callable[[curves.Seed], float]) -> Column:
+  numbers = _by_seed(runs, read)
+  means = [_mean(of.values()) for of in numbers]
+  return Column(label, [f'{mean:.0f} s' for mean in means], means, numbers)
 
 
 def _reached(runs, quantity: reached.Quantity) -> Column:
   """Returns the means of a quantity over seeds, the best of them marked."""
-  numbers = [{s.seed: quantity.read(s) for s in run.seeds} for run in runs]
+  numbers = _by_seed(runs, quantity.read)
   tell = _steps_in_words if quantity.is_steps else _in_words
   cells = [tell(run, of, quantity) for run, of in zip(runs, numbers)]
   texts, keys = (list(part) for part in zip(*cells))
   best = _best(runs, numbers, keys, quantity)
-  return Column(quantity.label, texts, keys, numbers, quantity, best)
+  is_further = quantity.is_further or not quantity.better
+  return Column(
+    quantity.label, texts, keys, numbers, quantity, best, is_further
+  )
 
 
 def _counted(run, numbers: Mapping[int, float]) -> dict[int, float]:
@@ -218,16 +253,6 @@ def _best(runs, numbers, keys, quantity) -> frozenset[int]:
   return frozenset(marked if len(marked) < len(whole) else ())
 
 
-def _times(runs) -> Iterator[Column]:
-  for label, of in (
-    ('Training time', lambda seed: seed.seconds.get('train', 0.0)),
-    ('Total time', lambda seed: sum(seed.seconds.values())),
-  ):
-    numbers = [{s.seed: of(s) for s in run.seeds} for run in runs]
-    means = [_mean(of_run.values()) for of_run in numbers]
-    yield Column(label, [f'{mean:.0f} s' for mean in means], means, numbers)
-
-
 def _differences(runs, every: Sequence[Column]) -> str:
   """Returns how runs differ from each of them; '' without common seeds."""
   bases = runs if len(runs) <= _MOST_BASES else runs[:1]
@@ -261,14 +286,14 @@ def _against(runs, base: int, every: Sequence[Column]) -> str:
   cells = {k: of for k, of in cells.items() if any(text for text, _ in of)}
   if not cells:
     return ''
-  head = ''.join(_heading_of(label, 'number') for label in cells)
-  rows = '\n'.join(
-    _row(run.name, ''.join(_number(*of[place]) for of in cells.values()))
+  rows = (
+    markup.row(run.name, (_number(*of[place]) for of in cells.values()))
     for place, run in enumerate(runs)
     if place != base
   )
+  head = _RUN, *(markup.heading(label, 'number') for label in cells)
   name = f'Differences from {runs[base].name}'
-  return _table('differences', name, head, rows)
+  return markup.table('differences', name, head, rows)
 
 
 def _differing(runs, base: int, column: Column) -> list[tuple[str, float]]:
@@ -304,33 +329,10 @@ def _difference(interval: pairs.Interval, show) -> str:
   return f'{sign}{show(abs(interval.mean))} ± {show(half)}'
 
 
-def _table(kind: str, name: str, head: str, rows: str) -> str:
-  """Returns a table in a box of its own, which keys can scroll."""
-  return f"""<div class="scroll" tabindex="0" role="region"
-aria-label="{html.escape(name)}"><table class="{kind}">
-<thead><tr>{_heading_of('Run', 'text')}{head}</tr></thead><tbody>
-{rows}
-</tbody></table></div>"""
-
-
 def _heading(column: Column) -> str:
   better = column.quantity.better if column.quantity else ''
   sort = 'text' if column.has_texts else 'number'
-  return _heading_of(column.label, sort, better)
-
-
-def _heading_of(label: str, sort: str, better: str = '') -> str:
-  attribute = f' data-better="{better}"' if better else ''
-  return (
-    f'<th scope="col" data-sort="{sort}"{attribute}>{_breakable(label)}</th>'
-  )
-
-
-def _row(name: str, cells: str) -> str:
-  return (
-    f'<tr><th scope="row" data-value="{html.escape(name)}">{_breakable(name)}'
-    f'</th>{cells}</tr>'
-  )
+  return markup.heading(column.label, sort, better)
 
 
 def _cell(column: Column, place: int) -> str:
@@ -348,8 +350,3 @@ def _number(text: str, number: float, is_best: bool = False) -> str:
   if is_best:
     shown = f'<strong>{shown}</strong><span class="unseen"> (best)</span>'
   return f'<td class="number" data-value="{value}">{shown or "–"}</td>'
-
-
-def _breakable(name: str) -> str:
-  """Returns a name that may be broken after a slash, a point or a line."""
-  return re.sub('[/._]', r'\g<0><wbr>', html.escape(name))

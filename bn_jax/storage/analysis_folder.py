@@ -1,6 +1,6 @@
 """Finds and reads the files of a measure that was taken after training.
 
-RUN/seedK/analysis/NAME/
+WORKDIR/RUN/seedK/analysis/NAME/
   settings.json                    what was measured, and digests of its records
   scalars.jsonl                    records, or
   arrays/NAME-STEP.npz             those that are too large for a line

@@ -3,16 +3,27 @@
 `chain` checks that they belong together.
 
 WORKDIR/experiment.json            the runs, resolved, and their seeds
+WORKDIR/report.html                the page
+WORKDIR/figures/                   of the page: a CSV each, and PNG and PDF
+WORKDIR/results.csv                the last value of everything recorded
+WORKDIR/verdicts.json              claims about the runs, judged
+WORKDIR/papers/                    pages of figures of the papers, by `draw`
 WORKDIR/sinks/                     what services write here, see `host.sinks`
+WORKDIR/launch/                    output and ends of the jobs of `launch`
 WORKDIR/RUN/seedK/                 a `RunFolder`
   manifest.json                    the config, the machine, the last step
-  scalars.jsonl, tb/               records; the same for TensorBoard
+  scalars.jsonl                    records
+  tb/                              the same for TensorBoard
   timing.jsonl                     seconds of steps, measures and saves
   arrays/NAME-STEP.npz             records that are too large for a line
   checkpoints/STEP/                states of training
   sinks/NAME.json                  what a service outside has been sent
-  population/, population.json     result of `recalibrate`
+  population/STEP/                 the state with statistics of `recalibrate`
+  population.json                  what it was evaluated to be
   analysis/NAME/                   a measure taken later, see `analysis_folder`
+  lock                             held by the process that trains
+  population.lock                  held by `recalibrate`
+  analysis-NAME.lock               held by `analyze`
 """
 
 import dataclasses

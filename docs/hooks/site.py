@@ -5,7 +5,7 @@ import pathlib
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
-from docs.hooks import outside, sources
+from docs.hooks import outside, sources, tables
 
 
 def on_files(files: Files, *, config) -> Files:
@@ -23,10 +23,10 @@ def on_files(files: Files, *, config) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page, **_) -> str:
-  """Leads links out of docs/ to the pages of sources."""
+  """Fills in what is generated, and leads links out of docs/ to sources."""
   if page.file.src_uri.startswith('source/'):
     return markdown
-  return sources.relinked(markdown, page.file.src_uri)
+  return sources.relinked(tables.filled(markdown), page.file.src_uri)
 
 
 def on_post_build(*, config) -> None:

@@ -80,7 +80,9 @@ class LoadTest(_InAFolder):
     self.assertEqual(
       (record.step, record.conditions['data']), (150, 'test:256')
     )
-    self.assertIsNotNone(activations.figure(self.load(), 'analysis/units'))
+    self.assertIsNotNone(
+      pictures.of(activations.figure, self.load(), 'analysis/units')
+    )
 
   def test_nothing_recorded_yet(self):
     made_up.analysis(self.seed(), 'begun', ALONG, {})
@@ -171,7 +173,9 @@ class FiguresTest(_InAFolder):
       looks.names(self.load(), 'along_gradient'),
       ['while_training', 'analysis/a'],
     )
-    self.assertEqual(landscape.figure(self.load()).name, 'landscape')
+    self.assertEqual(
+      pictures.of(landscape.figure, self.load()).name, 'landscape'
+    )
 
   def test_one_step_is_no_band(self):
     self.add('late')
@@ -190,7 +194,7 @@ class FiguresTest(_InAFolder):
 
   def test_holds_the_seeds_that_have_it(self):
     self.add('late', (0, 150), number=1)
-    made = landscape.figure(self.load(), 'analysis/late')
+    made = pictures.of(landscape.figure, self.load(), 'analysis/late')
     self.assertIn('Of standard, seed 1 only.', made.caption)
     self.assertIn('at the checkpoints of step 0, 150', made.caption)
     self.assertIn('the first 4096 examples of the training set', made.caption)
@@ -220,7 +224,7 @@ class FiguresTest(_InAFolder):
   def test_against_the_step_size(self):
     self.add('late', scale=2.0)
     self.add('late', scale=8.0, number=1)
-    made = along.figure(self.load(), 'analysis/late')
+    made = pictures.of(along.figure, self.load(), 'analysis/late')
     wide, narrow = (pictures.drawing(made, n) for n in (False, True))
     for drawing in (wide, narrow):
       loss, change, beta = drawing.axes
@@ -247,7 +251,7 @@ class FiguresTest(_InAFolder):
     seen[0] = {k: np.full_like(v, np.nan) for k, v in seen[0].items()}
     seen[0]['step_size'] = np.zeros(3)
     made_up.analysis(self.seed(), 'odd', ALONG, seen)
-    axes = pictures.axes(along.figure(self.load(), 'analysis/odd'))
+    axes = pictures.axes(pictures.of(along.figure, self.load(), 'analysis/odd'))
     last = axes[3].get_lines()[0]
     np.testing.assert_allclose(last.get_xdata(), SIZES)
     np.testing.assert_allclose(last.get_ydata(), [0.02, 0.2, 2])
@@ -295,7 +299,7 @@ class UnlikeTest(_InAFolder):
     self.assertEmpty(runs[0].seeds[0].series['landscape'].conditions)
     self.assertIn(
       'on the current training batch of 64 examples',
-      landscape.figure(runs).caption,
+      pictures.of(landscape.figure, runs).caption,
     )
 
 

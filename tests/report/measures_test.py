@@ -58,7 +58,7 @@ class OnceTest(parameterized.TestCase):
 
     runs = self.analysed('covariate_shift', values)
     name = 'analysis/covariate_shift'
-    made = covariate_shift.figure(runs, name)
+    made = pictures.of(covariate_shift.figure, runs, name)
     self.assertEmpty(made.rows)
     self.assertEqual(made.name, 'covariate-shift-analysis')
     self.assertEqual(made.title, 'Internal covariate shift, at step 150')
@@ -83,7 +83,7 @@ class OnceTest(parameterized.TestCase):
       return {'conv5/l2': 1.0, 'conv5/relative_l2': 1.0, 'conv5/cosine': 1.0}
 
     runs = self.analysed('covariate_shift', values, steps=(100, 150))
-    made = covariate_shift.figure(runs, 'analysis/covariate_shift')
+    made = pictures.of(covariate_shift.figure, runs, 'analysis/covariate_shift')
     self.assertNotEmpty(made.rows)
     self.assertEqual(made.title, 'Internal covariate shift, at checkpoints')
     self.assertEmpty(made.numbers)
@@ -98,8 +98,10 @@ class OnceTest(parameterized.TestCase):
       del run, seed
       return {f'conv5/{quantity}': -0.5 for quantity in quantities}
 
-    made = weights.figure(
-      self.analysed('weights', values, calls='late'), 'analysis/late'
+    made = pictures.of(
+      weights.figure,
+      self.analysed('weights', values, calls='late'),
+      'analysis/late',
     )
     self.assertEmpty(made.rows)
     self.assertEqual(made.name, 'weights-analysis-late')
@@ -114,8 +116,8 @@ class OnceTest(parameterized.TestCase):
     folder = self.folder.parent / 'once'
     made_up.workdir(folder, (0,), standard={'steps': 0, 'measures': MEASURES})
     runs = read.runs([folder])
-    self.assertIsNone(landscape.figure(runs))
-    made = along.figure(runs)
+    self.assertIsNone(pictures.of(landscape.figure, runs))
+    made = pictures.of(along.figure, runs)
     self.assertEqual(made.name, 'along')
     self.assertLen(pictures.axes(made), 3)
 
@@ -128,7 +130,7 @@ class OnceTest(parameterized.TestCase):
       }  # fmt: skip
 
     runs = self.analysed('along_gradient', values, calls='late')
-    made = along.figure(runs, 'analysis/late')
+    made = pictures.of(along.figure, runs, 'analysis/late')
     self.assertEmpty(made.rows)
     self.assertEqual(
       [row[:2] for row in made.numbers],
@@ -146,7 +148,7 @@ class OnceTest(parameterized.TestCase):
       return {'learning_rate': [0.1], 'loss': [1.5 + seed], 'loss_0': 2.0}
 
     runs = self.analysed('one_step_loss', values)
-    made = one_step.figure(runs, 'analysis/one_step_loss')
+    made = pictures.of(one_step.figure, runs, 'analysis/one_step_loss')
     self.assertEmpty(made.rows)
     self.assertEqual(
       made.numbers[1], ['Loss after a step (nats)', *['2 ± 6.35'] * 2]
@@ -191,7 +193,7 @@ class _Drawn(parameterized.TestCase):
 
 class CovariateShiftTest(_Drawn):
   def test_rows_and_columns(self):
-    made = covariate_shift.figure(self.runs())
+    made = pictures.of(covariate_shift.figure, self.runs())
     axes = self.drawn(made).axes
     self.assertLen(axes, 9)
     titles = [axis.get_title() for axis in axes[:3]]
@@ -204,7 +206,7 @@ class CovariateShiftTest(_Drawn):
     self.of([1, 1], axes[6], -1)  # dashed, at a cosine of 1
 
   def test_caption(self):
-    said = covariate_shift.figure(self.runs()).caption
+    said = pictures.of(covariate_shift.figure, self.runs()).caption
     for words in (
       'Definition 2.1', 'without the weight penalty', 'every 50 steps',
       'the current training batch of 64 examples',
@@ -214,15 +216,17 @@ class CovariateShiftTest(_Drawn):
     other = {**MEASURES, 'shift': {**MEASURES['shift']}}
     other['shift']['norm_parameters'] = False
     runs = self.runs(a={**SLOW, 'measures': other})
-    self.assertIn('without its norm', covariate_shift.figure(runs).caption)
+    self.assertIn(
+      'without its norm', pictures.of(covariate_shift.figure, runs).caption
+    )
     runs = self.runs(a={**SLOW, 'measures': other}, b=SLOW)
-    said = covariate_shift.figure(runs).caption
+    said = pictures.of(covariate_shift.figure, runs).caption
     self.assertIn('False (a) or True (b)', said)
     ((_, unlike),) = notices.of(runs)[1:]
     self.assertIn('norm_parameters: False (a) or True (b)', unlike)
 
   def test_table(self):
-    made = covariate_shift.figure(self.runs())
+    made = pictures.of(covariate_shift.figure, self.runs())
     for quantity, want in (('l2', 10), ('relative_l2', 1), ('cosine', 0.75)):
       cells = {'run': 'standard', 'panel': 'conv1', 'quantity': quantity}
       self.assertEqual(pictures.values(made, **cells), [want] * 4)
@@ -232,14 +236,14 @@ class CovariateShiftTest(_Drawn):
     values = runs[0].seeds[1].series['shift'].values
     values['conv1/l2'] *= 4
     values['conv1/cosine'] -= 0.5
-    axes = self.drawn(covariate_shift.figure(runs)).axes
+    axes = self.drawn(pictures.of(covariate_shift.figure, runs)).axes
     self.of([20] * 4, axes[0])  # geometric, of 10 and 40
     self.of([0.5] * 4, axes[6])  # of 0.75 and 0.25
 
 
 class WeightsTest(_Drawn):
   def test_rows(self):
-    made = weights.figure(self.runs(standard=SLOW))
+    made = pictures.of(weights.figure, self.runs(standard=SLOW))
     axes = self.drawn(made).axes
     square = 1 + np.array([0, 50, 100, 150])
     for row, want in enumerate(
@@ -254,7 +258,7 @@ class WeightsTest(_Drawn):
     for name, value in list(values.items()):
       layer, _, quantity = name.rpartition('/')
       values[f'later_{layer}/{quantity}'] = value
-    made = weights.figure(runs)
+    made = pictures.of(weights.figure, runs)
     titles = [axis.get_title() for axis in self.drawn(made).axes[:3]]
     self.assertEqual(titles, ['conv1', 'later_conv1', 'later_conv10'])
     self.assertIn('of 6 layers measured', made.caption)
@@ -264,7 +268,7 @@ class WeightsTest(_Drawn):
 
 class SignalTest(_Drawn):
   def test_by_layer_at_the_first_and_last_look(self):
-    made = signal.figure(self.runs())
+    made = pictures.of(signal.figure, self.runs())
     axes = self.drawn(made).axes
     self.assertLen(axes, 6)
     titles = [axis.get_title() for axis in axes[:2]]
@@ -285,7 +289,7 @@ class SignalTest(_Drawn):
       )
 
   def test_without_a_norm_there_are_no_shares(self):
-    made = signal.figure(self.runs(a=SLOW, b=SLOW))
+    made = pictures.of(signal.figure, self.runs(a=SLOW, b=SLOW))
     self.assertLen(self.drawn(made).axes, 4)
     self.assertNotIn('Theorem', made.caption)
 
@@ -295,7 +299,7 @@ class SignalTest(_Drawn):
     for name in list(values):
       if name.startswith('conv'):
         values[name.replace('conv', 'block')] = values.pop(name)
-    made = signal.figure(runs)
+    made = pictures.of(signal.figure, runs)
     self.assertNotEmpty(pictures.rows(made, run='batchnorm', layer='block2'))
     axes = self.drawn(made).axes
     for line in axes[0].get_lines():
@@ -309,13 +313,13 @@ class SignalTest(_Drawn):
     for name in list(values):
       if name.startswith('conv2/'):
         del values[name]
-    line = self.drawn(signal.figure(runs)).axes[0].get_lines()[1]
+    line = self.drawn(pictures.of(signal.figure, runs)).axes[0].get_lines()[1]
     np.testing.assert_array_equal(line.get_xdata(), [1, 3])
 
 
 class OneStepTest(_Drawn):
   def test_against_the_rate(self):
-    made = one_step.figure(self.runs())
+    made = pictures.of(one_step.figure, self.runs())
     first, last = self.drawn(made).axes
     self.assertEqual((first.get_xscale(), first.get_yscale()), ('log', 'log'))
     for axis in (first, last):
@@ -327,7 +331,7 @@ class OneStepTest(_Drawn):
     self.assertEqual(pictures.values(made, quantity='loss', **cells), [np.inf])
 
   def test_one_look(self):
-    made = one_step.figure(self.runs(a={**SLOW, 'steps': 60}))
+    made = pictures.of(one_step.figure, self.runs(a={**SLOW, 'steps': 60}))
     (axis,) = self.drawn(made).axes
     self.assertEqual(axis.get_title(), 'Step 0')
 
@@ -341,7 +345,7 @@ class UnitTest(_Drawn):
     middle = 0.2 * np.arange(4)
     want = np.stack([middle - 1, middle, middle + 1], axis=1)
     np.testing.assert_allclose(found.quantiles, want)
-    made = unit.figure(runs)
+    made = pictures.of(unit.figure, runs)
     axes = self.drawn(made).axes
     for line, values in zip(axes[0].get_lines(), want.T, strict=True):
       np.testing.assert_allclose(line.get_ydata(), values)
@@ -353,9 +357,9 @@ class UnitTest(_Drawn):
 
   def test_is_drawn_of_the_runs_that_ask_for_it(self):
     quiet = {**SLOW, 'measures': {**MEASURES, **made_up.CONFIG['measures']}}
-    made = unit.figure(self.runs(a=SLOW, b=quiet))
+    made = pictures.of(unit.figure, self.runs(a=SLOW, b=quiet))
     self.assertEqual({row['run'] for row in pictures.rows(made)}, {'a'})
-    self.assertIsNone(unit.figure(self.runs(a=quiet)))
+    self.assertIsNone(pictures.of(unit.figure, self.runs(a=quiet)))
 
   def test_up_and_down_are_moves_alike(self):
     (run,) = self.runs(a=SLOW)
@@ -372,14 +376,16 @@ class UnitTest(_Drawn):
     self.assertEqual(unit.typical(runs[0], 'activations').index, 0)
     for look in looks:
       look.values['conv2/quantiles'][:] = np.nan
-    self.assertIsNone(unit.figure(runs))
+    self.assertIsNone(pictures.of(unit.figure, runs))
 
   def test_records_without_quantiles_or_with_one_look(self):
     runs = self.runs(a=SLOW)
     for look in runs[0].seeds[0].arrays['activations']:
       del look.values['conv2/quantiles']
-    self.assertIsNone(unit.figure(runs))
-    self.assertIsNone(unit.figure(self.runs(a={**SLOW, 'steps': 9})))
+    self.assertIsNone(pictures.of(unit.figure, runs))
+    self.assertIsNone(
+      pictures.of(unit.figure, self.runs(a={**SLOW, 'steps': 9}))
+    )
 
 
 class AllTest(_Drawn):
@@ -392,7 +398,7 @@ class AllTest(_Drawn):
       diverged={**FAST, 'status': 'diverged', 'steps': 60},
     )
     for kind in KINDS:
-      made = kind.figure(runs)
+      made = pictures.of(kind.figure, runs)
       self.assertIsNotNone(made, kind)
       drawing = self.drawn(made, narrow)
       self.assertNotIn('nan', tables.alternative(made), kind)
@@ -406,7 +412,7 @@ class AllTest(_Drawn):
     ended = {**FAST, 'status': 'diverged', 'steps': 120}
     runs = self.runs(standard=SLOW, batchnorm=ended)
     for kind, panels in ((covariate_shift, 9), (weights, 12), (unit, 1)):
-      axes = self.drawn(kind.figure(runs)).axes
+      axes = self.drawn(pictures.of(kind.figure, runs)).axes
       said = [text.get_text() for axis in axes for text in axis.texts]
       self.assertEqual(said, ['diverged at 120'] * panels)
 
@@ -416,7 +422,7 @@ class AllTest(_Drawn):
       run.seeds[0].series.clear()
       run.seeds[0].arrays.clear()
     for kind in KINDS:
-      self.assertIsNone(kind.figure(runs), kind)
+      self.assertIsNone(pictures.of(kind.figure, runs), kind)
     summary.columns(runs)
 
   def test_names_of_all_figures(self):

@@ -8,6 +8,7 @@ from bn_jax.report.results import conditions, curves, read
 from tests.fixtures import (
   hand_made,
   made_up,
+  pictures,
   strict,  # noqa: F401
 )
 
@@ -212,7 +213,7 @@ class CaptionTest(_TwoRuns):
   def test_landscape(self):
     other = measures('landscape', step_factors=[1.0, 2.0], statistics='running')
     runs = self.runs(standard={'measures': other, 'batch_size': 32})
-    caption = landscape.figure(runs).caption
+    caption = pictures.of(landscape.figure, runs).caption
     self.assertIn('{1, 2} (standard) or {0.5, 1} (batchnorm) × the', caption)
     self.assertIn('running (standard) or batch (batchnorm) stat', caption)
     self.assertIn('32 examples (standard) or the current training', caption)
@@ -223,8 +224,8 @@ class CaptionTest(_TwoRuns):
 
   def test_activations(self):
     other = measures('activations', every_steps=25, statistics='running')
-    caption = activations.figure(
-      self.runs(standard={'measures': other})
+    caption = pictures.of(
+      activations.figure, self.runs(standard={'measures': other})
     ).caption
     self.assertIn('running (standard) or batch (batchnorm) stat', caption)
     self.assertIn('every 25 (standard) or 50 (batchnorm) steps', caption)

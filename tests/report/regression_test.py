@@ -105,7 +105,7 @@ class FigureTest(_InAFolder):
       (self.runs(), 'Loss'),
       (self.runs(name='images', standard={}), 'Loss (nats)'),
     ):
-      (row, *_) = landscape.figure(runs).rows
+      (row, *_) = pictures.of(landscape.figure, runs).rows
       self.assertEqual(row[0].y.label, label)
 
 

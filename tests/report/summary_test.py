@@ -171,6 +171,30 @@ class PairsTest(parameterized.TestCase):
 
 
 class TableTest(absltest.TestCase):
+  def test_what_matters_first_and_the_rest_folded(self):
+    fast = {'train': (np.arange(40), {'accuracy': np.linspace(0, 1, 40)})}
+    runs = [run('a'), run('b', batch_size=16)]
+    for place, one in enumerate(runs):
+      seeds = tuple(s._replace(series=s.series | hand_made.seed(
+        0, **fast).series) for s in one.seeds)  # fmt: skip
+      runs[place] = one._replace(seeds=seeds)
+    text = html(*runs)
+    first, folded = text.split('<details>')
+    of = r'<th scope="col"[^>]*>([^/]*)</th>'
+    told = [re.sub('<wbr>', '', name) for name in re.findall(of, first)]
+    self.assertEqual(told, [
+      'Run', 'Batch size', 'Steps', 'Steps to 70 % training accuracy',
+      'Training accuracy, last 20 batches', 'Accuracy, test set',
+      'Loss in nats, test set', 'Total time',
+    ])  # fmt: skip
+    self.assertIn('<summary>4 further numbers</summary>', folded)
+    for name in ('Seeds', 'Steps to 60 % training', 'Training time'):
+      self.assertIn(f'>{name}', folded)
+
+  def test_seeds_are_told_where_runs_have_other_numbers(self):
+    first, *_ = html(run('a'), run('b', [0.5, 0.6])).split('<details>')
+    self.assertIn('>Seeds</th>', first)
+
   def test_what_a_script_sorts_by(self):
     text = html(run('a', [0.5]), run('<b>"', [math.nan], batch_size=16))
     self.assertIn('<table class="summary">', text)

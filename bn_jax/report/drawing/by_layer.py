@@ -9,7 +9,7 @@ import numpy as np
 from bn_jax.report.drawing import overlay, record, tables
 from bn_jax.report.results import curves, looks, seeds
 
-Lines = tuple[np.ndarray, np.ndarray]  # steps and values, [T] each
+Lines = tuple[np.ndarray, np.ndarray] | None  # steps and values, [T] each
 # (layer, name of a row) -> the curves of the paper behind ours.
 MatchesOf = Mapping[tuple[str, str], Sequence[overlay.Match]]
 
@@ -61,7 +61,9 @@ def panels(
         (
           *_lines(entry, layer, row),
           *(() if row.mark is None else (record.Rule(row.mark),)),
-          *_references(matches_of, layer, row.name),
+          *overlay.references(
+            {(layer, row.name): (), **matches_of}[layer, row.name], row.name
+          ),
         ),
         title=layer,
         about=layer,
@@ -72,35 +74,18 @@ def panels(
   )
 
 
-def numbers(
-  entry: looks.Entry, layers: Sequence[str], rows: Sequence[Row]
-) -> list[Sequence[str]]:
+def as_numbers(figure: record.Figure, entry: looks.Entry) -> record.Figure:
   """Returns what one look has found: a line a quantity and layer."""
-  return tables.numbers(
-    sum(panels(entry, layers, rows), ()),
-    record.keys_of(entry.indexed),
-    entry.runs,
-    lambda panel: f'{panel.y.label}, {panel.about}',
+  return tables.as_numbers(
+    figure, entry.runs, lambda panel: f'{panel.y.label}, {panel.about}'
   )
 
 
 def read(quantity: str, change: Callable = np.asarray) -> Callable:
   """Returns a reader of change(LAYER/quantity) for a `Row`."""
-
-  def of(seed: curves.Seed, entry: str, layer: str) -> Lines:
-    value = f'{layer}/{quantity}'
-    if not curves.recorded(seed, entry, value):
-      return np.zeros(0, int), np.zeros(0)
-    series = seed.series[entry]
-    return series.step, change(series.values[value])
-
-  return of
-
-
-def _references(matches_of: MatchesOf, layer: str, name: str):
-  if (layer, name) not in matches_of:
-    return ()
-  return overlay.references(matches_of[layer, name], name)
+  return lambda seed, entry, layer: curves.values(
+    seed, entry, f'{layer}/{quantity}', change
+  )
 
 
 def _lines(entry, layer: str, row: Row) -> list[record.Lines]:

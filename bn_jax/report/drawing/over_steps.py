@@ -29,21 +29,17 @@ def figure(
     words: its name and title.
   """
   once = looks.once(entry)
-  count = 0 if once else _PANELS
-  keys = record.keys_of(entry.indexed)
-  if count and panels[count:]:
-    titles = ', '.join(panel.title for panel in panels[count:])
+  drawn, others = panels, ()
+  if not once:
+    drawn, others = panels[:_PANELS], panels[_PANELS:]
+  if others:
+    titles = ', '.join(panel.title for panel in others)
     caption += f' The CSV has more: {titles}.'
-  return record.Figure(
-    **words,
-    caption=caption,
-    rows=() if once else (tuple(panels[:count]),),
-    keys=keys,
-    shares=False,
-    abreast=abreast,
-    undrawn=tuple(panels[count:]),
-    numbers=tables.numbers(panels, keys, entry.runs) if once else (),
-  )
+  made = record.of_entry(
+    entry, **words, caption=caption, rows=(tuple(drawn),), shares=False,
+    abreast=abreast, undrawn=tuple(others),
+  )  # fmt: skip
+  return tables.as_numbers(made, entry.runs) if once else made
 
 
 def panel(
@@ -54,13 +50,11 @@ def panel(
   marks_of: Callable[[int, curves.Run], Iterable[record.Mark]],
 ) -> record.Panel:
   """Returns the panel of a quantity; `marks_of` has those of (index, run)."""
+  marks = (m for index, run in entry.indexed for m in marks_of(index, run))
   return record.Panel(
-    record.STEPS,
-    axis,
-    tuple(m for index, run in entry.indexed for m in marks_of(index, run)),
-    title=titled(row, title),
+    record.STEPS, axis, tuple(marks), titled(row, title),
     about=row.rpartition('/')[0],
-  )
+  )  # fmt: skip
 
 
 def titled(row: str, title: str) -> str:

@@ -210,7 +210,7 @@ def told(matches: Sequence[Match]) -> str:
 
 
 def sentence(matches: Sequence[Match], *notes: str) -> str:
-  """Returns what a caption says of these curves, after a space; '' for none.
+  """Returns what a caption says of these curves; '' for none.
 
   `notes` are further sentences, of which '' are left out.
   """
@@ -241,7 +241,7 @@ def sentence(matches: Sequence[Match], *notes: str) -> str:
     for runs in shared
     if len(runs) > 1
   ]
-  return ' '.join(['', *sentences, *filter(None, notes)])
+  return record.caption(*sentences, *notes)
 
 
 def _times(matches: Sequence[Match]) -> str:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bn_jax.report.results import curves, seeds
+from bn_jax.report.results import curves, looks, seeds
 
 # Of panels abreast at most, on a page and on a telephone.
 ABREAST = (4, 2)
+TAIL = 10  # times the median of a seed that diverged: there its tail begins
 FRAMES = 60  # of a slider at most: a page holds the numbers of each
 
 
@@ -82,6 +83,7 @@ class Curve(NamedTuple):
     x, y: [T].
     high: [T], the upper edge of a band whose lower edge is y; None of a line.
     step: of the look, where x is not the step.
+    diverged: whether its seed has: the tail of such a curve stretches no axis.
   """
 
   seed: int | None
@@ -89,6 +91,7 @@ class Curve(NamedTuple):
   y: np.ndarray
   high: np.ndarray | None = None
   step: int | None = None
+  diverged: bool = False
 
 
 class Lines(NamedTuple):
@@ -323,11 +326,84 @@ class Figure(NamedTuple):
     return [panel for row in self.rows for panel in row if panel is not None]
 
 
+def caption(*sentences: str | bool | None) -> str:
+  """Returns sentences as one text, without those that are '', False or None."""
+  return ' '.join(filter(None, sentences))
+
+
+def of_entry(
+  entry: looks.Entry, name: str, title: str, caption: str, **parts
+) -> Figure:
+  """Returns a figure that is called after an entry.
+
+  `parts` are other fields of a `Figure`; unless told, its keys are the runs.
+  """
+  parts = {'keys': keys_of(entry.indexed), **parts}
+  name, title = f'{name}{entry.suffix}', f'{title}{entry.note}'
+  return Figure(name, title, caption, **parts)
+
+
 def hidden(panel: Panel) -> Panel:
   """Returns a panel whose lines stand in the table alone."""
   lines = (mark for mark in panel.marks if isinstance(mark, Lines))
   marks = tuple(mark._replace(style='hidden') for mark in lines)
   return panel._replace(marks=marks)
+
+
+def without_tails(figure: Figure) -> Figure:
+  """Returns a figure whose y axes are not set by how seeds diverged.
+
+  Such an axis holds all that is finite of other seeds, and of one that diverged
+  what is at most `TAIL` times its median: 1e32 would make all else a flat line.
+  Axes with limits keep theirs.
+  """
+  rows = []
+  for row in figure.rows:
+    groups = [row] if figure.shares else [(panel,) for panel in row]
+    rows.append(sum(map(_without_tails, groups), ()))
+  return figure._replace(rows=tuple(rows))
+
+
+def _without_tails(panels: tuple[Panel | None, ...]) -> tuple:
+  """Returns panels that share a y axis, with its limits where a tail is cut."""
+  shown = [panel for panel in panels if panel is not None]
+  marks = [mark for panel in shown for mark in panel.marks]
+  lines = [m for m in marks if isinstance(m, Lines) and m.style != 'hidden']
+  every = [curve for mark in lines for curve in mark.curves]
+  whole = [_finite(curve) for curve in every]
+  kept = [
+    _before_tail(values) if curve.diverged else values
+    for curve, values in zip(every, whole)
+  ]
+  if sum(map(len, kept)) == sum(map(len, whole)):
+    return panels
+  kept += [_finite(Curve(None, m.x, m.low, m.high)) for m in marks
+           if isinstance(m, Reference)]  # fmt: skip
+  y = shown[0].y
+  place, back = (np.log, np.exp) if y.logarithmic else (np.array, float)
+  values = np.concatenate(kept)
+  values = place(values[values > 0] if y.logarithmic else values)
+  if y.limits is not None or not len(values):
+    return panels
+  low, high = values.min(), values.max()
+  margin = 0.05 * (high - low) or 1.0
+  limits = float(back(low - margin)), float(back(high + margin))
+  y = y._replace(limits=limits)
+  return tuple(panel and panel._replace(y=y) for panel in panels)
+
+
+def _finite(curve: Curve) -> np.ndarray:
+  """Returns all finite values of a line, or of both edges of a band."""
+  edges = [curve.y] if curve.high is None else [curve.y, curve.high]
+  values = np.concatenate([np.asarray(edge, float) for edge in edges])
+  return values[np.isfinite(values)]
+
+
+def _before_tail(values: np.ndarray) -> np.ndarray:
+  sizes = np.sort(np.abs(values[values != 0]))
+  # Of an even number the lower one: of two values the last is the tail.
+  median = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
+  return values[np.abs(values) <= TAIL * median]
 
 
 def keys_of(indexed: Iterable[tuple[int, curves.Run]]) -> tuple[Key, ...]:
@@ -340,9 +416,7 @@ def keys_of(indexed: Iterable[tuple[int, curves.Run]]) -> tuple[Key, ...]:
 def divergences(run: curves.Run) -> tuple[int, ...]:
   """Returns the steps at which seeds of a run diverged."""
   return tuple(
-    seed.manifest['step']
-    for seed in run.seeds
-    if seed.manifest['status'] == 'diverged'
+    seed.manifest['step'] for seed in run.seeds if curves.has_diverged(seed)
   )
 
 
@@ -365,7 +439,9 @@ def lines(
       where it has nothing.
   """
   every = [
-    Curve(seed.seed, *map(np.asarray, numbers))
+    Curve(
+      seed.seed, *map(np.asarray, numbers), diverged=curves.has_diverged(seed)
+    )
     for seed in run.seeds
     if (numbers := read(seed)) is not None and len(numbers[0])
   ]

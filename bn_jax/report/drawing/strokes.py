@@ -209,7 +209,9 @@ def divergences(axis, ends: Sequence[tuple[int, int]]) -> None:
     axis.axvline(step, color=colour(index), linestyle=':')
   low, high = axis.get_xlim()
   for steps in _close(sorted({step for step, _ in ends}), axis):
-    span = conditions.span(steps[0], steps[-1])
+    span = ' and '.join(map(str, steps))
+    if len(steps) > 2:
+      span = conditions.span(steps[0], steps[-1])
     has_room = steps[0] - low > 0.1 * (high - low)
     axis.annotate(
       f'diverged at {span}', (steps[0] if has_room else steps[-1], 0.5),

@@ -138,6 +138,23 @@ def numbers(
   ]
 
 
+def as_numbers(
+  figure: record.Figure,
+  runs: Sequence[curves.Run],
+  label_of: Callable[[record.Panel], str] = lambda panel: panel.title,
+) -> record.Figure:
+  """Returns a figure with `numbers` in the place of its panels.
+
+  Of a measure that has looked once, so that there are no curves.
+  """
+  panels = figure.panels
+  return figure._replace(
+    rows=(),
+    undrawn=(*panels, *figure.undrawn),
+    numbers=numbers(panels, figure.keys, runs, label_of),
+  )
+
+
 def _lasts(mark: record.Lines | record.Bars) -> list[list[float]]:
   """Returns the last value of each seed; of a band, of each of its edges."""
   ends = ['y'] if mark.curves[0].high is None else ['y', 'high']

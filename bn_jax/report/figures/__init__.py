@@ -68,15 +68,14 @@ def every(runs: Sequence[curves.Run]) -> list[record.Figure]:
       count += 1
       name = f'{figure.name}-{count}'
     names.add(name.lower())
-    figures.append(figure._replace(name=name))
+    figures.append(record.without_tails(figure)._replace(name=name))
   return figures
 
 
 def _every(runs: Sequence[curves.Run]) -> Iterator[record.Figure | None]:
   yield from (figure(runs) for figure in _OF_ALL_RUNS)
-  for measure, figures in _OF_A_MEASURE.items():
+  others = dict.fromkeys(unknown(runs), (generic.figure,))
+  for measure, figures in (_OF_A_MEASURE | others).items():
     for name in looks.names(runs, measure):
-      yield from (figure(runs, name) for figure in figures)
-  for measure in unknown(runs):
-    for name in looks.names(runs, measure):
-      yield generic.figure(runs, measure, name)
+      entry = looks.of(runs, measure, name)
+      yield from (figure(entry) for figure in figures)

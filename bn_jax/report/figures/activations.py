@@ -42,66 +42,66 @@ _ROWS = (
 )  # fmt: skip
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws histograms over training, a column a run, a row a layer."""
-  entry = measured(runs, name)
+  entry = measured(entry)
   if entry is None:
     return None
   layers = _layers(entry)
-  return record.Figure(
-    name=f'activations{entry.suffix}',
-    title=f'Distributions of activations{entry.note}',
-    caption='Histograms of the inputs to the nonlinearity of a layer, over all '
-    'channels and positions, at several training steps, the earliest at the '
-    'bottom. Panels of a row share their x axis, in the units of the '
-    'activations; each histogram is scaled to its own maximum.'
-    f'{_one_seed(entry)} {looks.circumstances(entry)}',
+  first_seeds = {first_seed(run, entry.name).seed for run in entry.runs}
+  return record.of_entry(
+    entry,
+    'activations',
+    'Distributions of activations',
+    record.caption(
+      'Histograms of the inputs to the nonlinearity of a layer, over all '
+      'channels and positions, at several training steps, the earliest at the '
+      'bottom. Panels of a row share their x axis, in the units of the '
+      'activations; each histogram is scaled to its own maximum.',
+      entry.has_several_seeds
+      and f'Of seed {" or ".join(map(str, sorted(first_seeds)))} alone.',
+      looks.circumstances(entry),
+    ),
     rows=tuple(_row(entry, layer) for layer in layers),
-    keys=record.keys_of(entry.indexed),
     shares=False,
     undrawn=tuple(_moments_of(entry, layer) for layer in layers),
   )
 
 
-def drift(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def drift(entry: looks.Entry) -> record.Figure | None:
   """Draws how far moments of activations move, a column a layer."""
-  entry = measured(runs, name)
+  entry = measured(entry)
   if entry is None or looks.once(entry):
     return None
   layers = _layers(entry)
   # Between two looks there is one change.
   is_single = max(len(looks.steps_of(s, entry.name)) for s in entry.seeds) == 2
-  axes = 'Logarithmic vertical axes, the same in all columns. '
+  axes = 'Logarithmic vertical axes, the same in all columns.'
   panels = by_layer.panels(entry, layers, _ROWS)
-  return record.Figure(
-    name=f'drift{entry.suffix}',
-    title=f'Drift of activations{entry.note}',
-    caption='How far the inputs to a nonlinearity move from one measurement to '
-    'the next: |change of the mean| and |change of the variance| of a channel, '
-    'averaged over the channels of the layer; and the Wasserstein distance W1 '
-    'between the histograms of all channels together. "Since the start": how '
-    'far mean and variance are from those of the first measurement. In the '
-    'units of the activations (variances: squared). '
-    f'{looks.told(entry) if is_single else axes}{looks.circumstances(entry)}',
-    rows=() if is_single else panels,
-    keys=record.keys_of(entry.indexed),
-    undrawn=sum(panels, ()) if is_single else (),
-    # The one before is the first: the other rows are the same numbers.
-    numbers=by_layer.numbers(entry, layers, _ROWS[:3]) if is_single else (),
+  # The one before is the first then: the other rows are the same numbers.
+  rows, others = (panels[:3], panels[3:]) if is_single else (panels, ())
+  made = record.of_entry(
+    entry,
+    'drift',
+    'Drift of activations',
+    record.caption(
+      'How far the inputs to a nonlinearity move from one measurement to the '
+      'next: |change of the mean| and |change of the variance| of a channel, '
+      'averaged over the channels of the layer; and the Wasserstein distance '
+      'W1 between the histograms of all channels together. "Since the start": '
+      'how far mean and variance are from those of the first measurement. In '
+      'the units of the activations (variances: squared).',
+      looks.told(entry) if is_single else axes,
+      looks.circumstances(entry),
+    ),
+    rows=rows,
+    undrawn=sum(others, ()),
   )
+  return by_layer.as_numbers(made, entry) if is_single else made
 
 
-def measured(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> looks.Entry | None:
+def measured(entry: looks.Entry) -> looks.Entry | None:
   """Returns an entry of activations, of the runs that have looks; or None."""
-  entry = looks.of(runs, MEASURE, name)
-  if entry is None:
-    return None
   indexed = tuple(
     (index, run)
     for index, run in entry.indexed
@@ -119,14 +119,6 @@ def _layers(entry: looks.Entry) -> list[str]:
   """Returns the layers that any run has looked at."""
   by_run = [looks.activation_layers(run, entry.name) for run in entry.runs]
   return list(dict.fromkeys(layer for layers in by_run for layer in layers))
-
-
-def _one_seed(entry: looks.Entry) -> str:
-  """Returns of which seed the histograms are, where there are several."""
-  if max(len(run.seeds) for run in entry.runs) == 1:
-    return ''
-  seeds = sorted({first_seed(run, entry.name).seed for run in entry.runs})
-  return f' Of seed {" or ".join(map(str, seeds))} alone.'
 
 
 def _ending(seed: curves.Seed) -> str:

@@ -1,6 +1,6 @@
 """Draws a landscape against the step size, at the first and last checkpoint."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,31 +19,29 @@ _SIZES = record.Axis('Step size e', 'step_size', True)
 _AXES = 'A line ends where a number is not finite. Logarithmic axes.'
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws loss, gradient change and beta against the step size, a line a run.
 
   Of analyses and of what has looked once: training has the bands of `landscape`
   and the map of `distance`.
   """
-  entry = looks.of(runs, MEASURE, name)
-  if entry is None:
-    return None
   if not (curves.is_analysis(entry.name) or looks.once(entry)):
     return None
   d = landscape.symbol(entry)
   rows = [_row(entry, *words) for words in _ROWS]
   panels = first_last.numbered(entry, rows, _SIZES)
-  return record.Figure(
-    name=f'along{entry.suffix}',
-    title=f'Loss {landscape.direction(entry)}, by step size{entry.note}',
-    caption=f'{landscape.definition(entry)} Loss: L; dotted, at θ itself. '
-    f'Gradient change: |∇L(θ − e·{d}) − g|. Beta: |∇L(θ − e·{d}) − g| / '
-    f'(e·|{d}|); grey: 1 / e, on which it lies where the step has wiped g out. '
-    f'{beta.limit(entry, d)}'
-    f'{looks.told(entry) if "numbers" in panels else _AXES}',
-    keys=record.keys_of(entry.indexed),
+  return record.of_entry(
+    entry,
+    'along',
+    f'Loss {landscape.direction(entry)}, by step size',
+    record.caption(
+      *landscape.definition(entry),
+      'Loss: L; dotted, at θ itself. Gradient change: '
+      f'|∇L(θ − e·{d}) − g|. Beta: |∇L(θ − e·{d}) − g| / (e·|{d}|); grey: '
+      '1 / e, on which it lies where the step has wiped g out.',
+      beta.limit(entry, d),
+      looks.told(entry) if 'numbers' in panels else _AXES,
+    ),
     **panels,
   )
 

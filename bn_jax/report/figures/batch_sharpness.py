@@ -1,6 +1,6 @@
 """Draws the Batch Sharpness over training, against 2 / (learning rate)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from bn_jax.report.drawing import over_steps, record
 from bn_jax.report.figures import sharpness
@@ -15,25 +15,33 @@ _LABELS = {
 _PLAIN = 2.0
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws both reductions over mini-batches; of plain SGD also 2 / rate."""
-  entry = looks.of(runs, MEASURE, name)
-  rows = [] if entry is None else over_steps.recorded(entry, _LABELS)
+  rows = over_steps.recorded(entry, _LABELS)
   if not rows:
     return None
+  without = [
+    run.name for index, run in entry.indexed if not _limits(entry, index, run)
+  ]
   return over_steps.figure(
     entry,
     [_panel(entry, row) for row in rows],
     abreast=(2, 1),
-    name=f'batch-sharpness{entry.suffix}',
-    title=f'Batch Sharpness{entry.note}',
-    caption="The curvature g'Hg / |g|² of mini-batches along their own "
-    'gradients: the mean of the ratios (Andreyev and Beneventano, 2024), and '
-    f'the ratio of the means. {_lines_told(entry)}'
-    f'{looks.told(entry) if looks.once(entry) else ""}'
-    f'{looks.circumstances(entry)}',
+    name='batch-sharpness',
+    title='Batch Sharpness',
+    caption=record.caption(
+      "The curvature g'Hg / |g|² of mini-batches along their own gradients: "
+      'the mean of the ratios (Andreyev and Beneventano, 2024), and the ratio '
+      'of the means.',
+      len(without) < len(entry.runs)
+      and 'Thin: 2 / (learning rate), where the mean of ratios settles under '
+      'plain SGD.',
+      without
+      and f'No such line for {", ".join(without)}: not plain SGD, or not the '
+      'function that it descends.',
+      looks.once(entry) and looks.told(entry),
+      looks.circumstances(entry),
+    ),
   )
 
 
@@ -42,22 +50,6 @@ def _limits(entry: looks.Entry, index: int, run: curves.Run):
   if optimizers.edge(run.config) != _PLAIN:
     return ()
   return sharpness.edges(entry, index, run)
-
-
-def _lines_told(entry: looks.Entry) -> str:
-  """Returns what the thin lines are; it ends with a space."""
-  without = [
-    run.name for pair in entry.indexed for run in pair[1:]
-    if not _limits(entry, *pair)
-  ]  # fmt: skip
-  told = 'Thin: 2 / (learning rate), where the mean of ratios settles under '
-  told = f'{told}plain SGD. ' if len(without) < len(entry.runs) else ''
-  if without:
-    told += (
-      f'No such line for {", ".join(without)}: not plain SGD, or not the '
-      'function that it descends. '
-    )
-  return told
 
 
 def _panel(entry: looks.Entry, row: str) -> record.Panel:

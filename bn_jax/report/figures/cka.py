@@ -4,7 +4,7 @@ The map is of the last look: of the layers of one network, or of a network and
 another checkpoint of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,13 +18,9 @@ _SAME = {'debiased_cka': 'Debiased CKA', 'cka': 'CKA'}
 _WITH = {'debiased_cka': 'debiased_cka_with', 'cka': 'cka_with'}
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws the debiased CKA of each layer with each, a map a run."""
-  entry = looks.of(runs, MEASURE, name)
-  indexed = () if entry is None else entry.indexed
-  if max((len(_layers(entry, run)) for _, run in indexed), default=0) < 2:
+  if max(len(_layers(entry, run)) for run in entry.runs) < 2:
     return None
   other = entry.condition('to')
   whose = f', columns those at {_there(other)}' if other else ' of one network'
@@ -33,18 +29,19 @@ def figure(
   def row(of: first_last.Of) -> tuple[record.Panel, ...]:
     return tuple(_panel(entry, run, of, scale) for run in entry.runs)
 
-  return record.Figure(
-    name=f'cka-layers{entry.suffix}',
-    title=f'Similarity of layers with each other{entry.note}',
-    caption='Debiased linear CKA (Kornblith et al., 2019; Nguyen et al., 2021) '
+  return record.of_entry(
+    entry,
+    'cka-layers',
+    'Similarity of layers with each other',
+    'Debiased linear CKA (Kornblith et al., 2019; Nguyen et al., 2021) '
     'of what enters the nonlinearities, at the last measurement: 1 where two '
     'layers are the same up to rotation, length and shift; near 0, at times '
     f'below, where they are independent. Rows are the layers{whose}, both in '
-    f'forward order. White: no value, of a layer without spread. {_mean(entry)}'
+    'forward order. White: no value, of a layer without spread. '
+    f'{"Means over seeds. " * entry.has_several_seeds}'
     'The CSV has all measurements, and the biased CKA, which is larger the '
     f'fewer examples there are. {looks.circumstances(entry)}',
     rows=(row(lambda seed: [-1]),),
-    keys=record.keys_of(indexed),
     shares=False,
     undrawn=tuple(_of_seeds(entry, scale)),
     frames=first_last.frames(
@@ -55,13 +52,10 @@ def figure(
   )
 
 
-def over_steps(runs: Sequence[curves.Run], name: str) -> record.Figure | None:
+def over_steps(entry: looks.Entry) -> record.Figure | None:
   """Draws the CKA of each layer with itself at the other checkpoint."""
-  drawn = generic.figure(runs, MEASURE, name, only=_SAME)
-  if drawn is None:
-    return None
-  entry = looks.of(runs, MEASURE, name)
-  return drawn._replace(
+  drawn = generic.figure(entry, only=_SAME)
+  return drawn and drawn._replace(
     title=f'Similarity of each layer with itself{entry.note}',
     caption='Linear CKA of what enters a nonlinearity with the same at '
     f'{_there(entry.condition("to"))}, debiased (Nguyen et al., 2021) and '
@@ -73,11 +67,6 @@ def over_steps(runs: Sequence[curves.Run], name: str) -> record.Figure | None:
 def _there(other: str) -> str:
   """Returns the other checkpoint in words."""
   return f'step {other}' if other.isdigit() else other
-
-
-def _mean(entry: looks.Entry) -> str:
-  several = max(len(run.seeds) for run in entry.runs) > 1
-  return 'Means over seeds. ' if several else ''
 
 
 def _layers(entry: looks.Entry, run: curves.Run) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bn_jax.report.drawing import by_layer, overlay, record
-from bn_jax.report.results import curves, looks, seeds
+from bn_jax.report.results import looks, seeds
 
 MEASURE = 'covariate_shift'
 _ROWS = (
@@ -19,38 +19,44 @@ _ROWS = (
     within=seeds.COSINE,
   ),
 )
-_AXES = 'Distances on logarithmic axes; the same axes in all columns. '
+_AXES = 'Distances on logarithmic axes; the same axes in all columns.'
+# `norm_parameters` -> whether those of the norms are part of a layer.
+_LAYERS = {
+  'True': "A layer is its weights and bias, and its norm's scale and bias.",
+  'False': "A layer is its weights and bias, without its norm's parameters.",
+}
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws how a layer's gradient moves with the layers before it."""
-  entry = looks.of(runs, MEASURE, name)
-  layers = [] if entry is None else looks.layers(entry, 'l2')
+  layers = looks.layers(entry, 'l2')
   if not layers:
     return None
   once = looks.once(entry)
+  moved = entry.condition('norm_parameters')
+  other = f"Norms' parameters in a layer: {moved or 'True'}."
   matches_of = {} if once else _matches_of(entry, layers)
   matches = [match for panel in matches_of.values() for match in panel]
-  panels = by_layer.panels(entry, layers, _ROWS, matches_of)
-  return record.Figure(
-    name=f'covariate-shift{entry.suffix}',
-    title=f'Internal covariate shift{entry.note}',
-    caption='Definition 2.1 of Santurkar et al. (2018): G is the gradient of '
-    "the loss with respect to a layer's parameters, and G' the gradient on the "
-    'same examples after the layers before it, and only they, have taken the '
-    "optimizer's step. Their distance, that distance over |G|, and their "
-    f'cosine ({"1 is" if once else "dashed: 1,"} no shift). {_moved(entry)} '
-    'The loss is without the weight penalty. '
-    f'{looks.told(entry) if once else _AXES}{looks.circumstances(entry)}'
-    + overlay.sentence(matches, _stand(entry, layers)),
-    rows=() if once else panels,
-    keys=record.keys_of(entry.indexed),
-    undrawn=sum(panels, ()) if once else (),
-    numbers=by_layer.numbers(entry, layers, _ROWS) if once else (),
+  made = record.of_entry(
+    entry,
+    'covariate-shift',
+    'Internal covariate shift',
+    record.caption(
+      'Definition 2.1 of Santurkar et al. (2018): G is the gradient of the '
+      "loss with respect to a layer's parameters, and G' the gradient on the "
+      'same examples after the layers before it, and only they, have taken the '
+      "optimizer's step. Their distance, that distance over |G|, and their "
+      f'cosine ({"1 is" if once else "dashed: 1,"} no shift).',
+      {moved: other, **_LAYERS}[moved],
+      'The loss is without the weight penalty.',
+      looks.told(entry) if once else _AXES,
+      looks.circumstances(entry),
+      overlay.sentence(matches, _stand(entry, layers)),
+    ),
+    rows=by_layer.panels(entry, layers, _ROWS, matches_of),
     reference=overlay.told(matches),
   )
+  return by_layer.as_numbers(made, entry) if once else made
 
 
 def _matches_of(entry, layers: Sequence[str]) -> by_layer.MatchesOf:
@@ -80,15 +86,3 @@ def _stand(entry, layers: Sequence[str]) -> str:
     "In our smaller network other layers stand for the paper's, by their "
     f'relative depth: {", ".join(pairs)}.'
   )
-
-
-def _moved(entry) -> str:
-  """Returns whether the norms' parameters are part of a layer."""
-  condition = entry.condition('norm_parameters')
-  sentences = {
-    'True': "A layer is its weights and bias, and its norm's scale and bias.",
-    'False': "A layer is its weights and bias, without its norm's parameters.",
-  }
-  if condition in sentences:
-    return sentences[condition]
-  return f"Norms' parameters in a layer: {condition or 'True'}."

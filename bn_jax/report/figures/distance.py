@@ -29,23 +29,20 @@ class Map(NamedTuple):
   change: np.ndarray
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws gradient change by training step and step size, a column a run.
 
   None where no run has looked twice.
   """
-  entry = looks.of(runs, MEASURE, name)
-  of_runs = () if entry is None else entry.runs
-  maps = [raw_curves(run, entry.name) for run in of_runs]
+  maps = [raw_curves(run, entry.name) for run in entry.runs]
   if not any(len(run_map.step) > 1 for run_map in maps):
     return None
   axes = _axes(maps)
-  return record.Figure(
-    name=f'distance{entry.suffix}',
-    title=f'Gradient change by step size{entry.note}',
-    caption='The gradient change of the figure before, at each point of its '
+  return record.of_entry(
+    entry,
+    'distance',
+    'Gradient change by step size',
+    'The gradient change of the figure before, at each point of its '
     'line. Above: as a colour, by training step and step size e; white where '
     'it is not above 0. Below: against the step size, a line a training step '
     f'(at most {_LINES}, evenly spaced), as in Figure 11 of Santurkar et al. '
@@ -59,7 +56,6 @@ def figure(
         )
       )
     ),
-    keys=record.keys_of(entry.indexed),
     shares=False,
   )
 

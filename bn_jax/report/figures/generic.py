@@ -20,19 +20,15 @@ _WHOLE = 'Whole network'  # what has no layer, beside layers
 
 
 def figure(
-  runs: Sequence[curves.Run],
-  measure: str,
-  name: str,
-  only: Mapping[str, str] | None = None,
+  entry: looks.Entry, only: Mapping[str, str] | None = None
 ) -> record.Figure | None:
-  """Draws all that an entry of a measure has recorded; None for nothing.
+  """Draws all that an entry has recorded; None for nothing.
 
   Args:
     only: name -> label of the quantities to draw, as far as they are recorded;
       None is all of them.
   """
-  entry = looks.of(runs, measure, name)
-  every = [] if entry is None else quantities.of(entry)
+  every = quantities.of(entry)
   if only is not None:
     every = [
       quantity._replace(label=only[quantity.name])
@@ -44,18 +40,23 @@ def figure(
   rows = every[:_ROWS]
   # A map of many layers has shapes at one look too.
   once = looks.once(entry) and not any(map(_is_map, rows))
+  more = ', '.join(quantity.name for quantity in every[_ROWS:])
   what = quantities.caption(entry)
-  what = what or f'The quantities that the measure {measure} recorded.'
+  what = what or f'The quantities that the measure {entry.measure} recorded.'
   keys = _keys(entry, every)
   panels = [_row(entry, quantity, keys, once) for quantity in every]
   drawn, left_out = panels[:_ROWS], panels[_ROWS:]
-  return record.Figure(
+  return record.of_entry(
+    entry,
     # A user's has a ':' in its name, which no file can have everywhere.
-    name=f'{re.sub("[_:.]", "-", measure)}{entry.suffix}',
-    title=f'{quantities.title(entry)}{entry.note}',
-    caption=f'{what} '
-    f'{looks.told(entry) if once else _how(rows)}'
-    f'{_left_out(every)}{looks.circumstances(entry)}',
+    re.sub('[_:.]', '-', entry.measure),
+    quantities.title(entry),
+    record.caption(
+      what,
+      *((looks.told(entry),) if once else _how(rows)),
+      every[_ROWS:] and f'The CSV has more quantities: {more}.',
+      looks.circumstances(entry),
+    ),
     rows=() if once else tuple(drawn),
     keys=keys,
     undrawn=sum(panels if once else left_out, ())
@@ -79,25 +80,16 @@ def _is_map(quantity: quantities.Quantity) -> bool:
   return len(quantity.layers) > _LINES
 
 
-def _how(rows: Sequence[quantities.Quantity]) -> str:
-  """Returns what lines, bands and maps are; each sentence ends with a space."""
-  sentences = ''
+def _how(rows: Sequence[quantities.Quantity]) -> Iterator[str]:
+  """Yields what lines, bands and maps are."""
   if any(row.several and not row.layers for row in rows):
-    sentences += 'Bands reach from the smallest to the largest of the numbers. '
+    yield 'Bands reach from the smallest to the largest of the numbers.'
   if any(row.several and row.layers for row in rows):
-    sentences += 'Of several numbers of a layer, the largest. '
+    yield 'Of several numbers of a layer, the largest.'
   if any(map(_is_map, rows)):
-    sentences += 'Maps: layers in forward order, the first at the bottom. '
+    yield 'Maps: layers in forward order, the first at the bottom.'
   elif any(row.layers for row in rows):
-    sentences += 'A line a layer. '
-  return sentences
-
-
-def _left_out(every: Sequence[quantities.Quantity]) -> str:
-  if len(every) <= _ROWS:
-    return ''
-  names = ', '.join(quantity.name for quantity in every[_ROWS:])
-  return f'The CSV has more quantities: {names}. '
+    yield 'A line a layer.'
 
 
 def _keys(

@@ -3,7 +3,7 @@
 Words the direction also for `along`, the other figure of this measure.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -47,22 +47,22 @@ _LEVELS = {
 }
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws Figure 4 of Santurkar et al. (2018), one column a run.
 
   None for one look, which has no band over steps: see `along`.
   """
-  entry = looks.of(runs, MEASURE, name)
-  if entry is None or looks.once(entry):
+  if looks.once(entry):
     return None
   matches_of = _matches_of(entry)
   matches = [match for panel in matches_of.values() for match in panel]
-  return record.Figure(
-    name=f'landscape{entry.suffix}',
-    title=f'Loss landscape {direction(entry)}{entry.note}',
-    caption=_caption(entry) + overlay.sentence(matches, *_levels(entry)),
+  return record.of_entry(
+    entry,
+    'landscape',
+    f'Loss landscape {direction(entry)}',
+    record.caption(
+      *_caption(entry), overlay.sentence(matches, *_levels(entry))
+    ),
     rows=tuple(
       tuple(
         record.Panel(
@@ -79,17 +79,14 @@ def figure(
       )
       for axis in _axes(entry)
     ),
-    keys=record.keys_of(entry.indexed),
     reference=overlay.told(matches),
   )
 
 
 def _axes(entry) -> list[record.Axis]:
-  in_nats = not any(curves.is_regression(run) for run in entry.runs)
-  units = {name: '' for name, _ in _ROWS} | {'loss': ' (nats)' * in_nats}
+  labels = dict(_ROWS) | {'loss': looks.loss(entry)}
   return [
-    record.Axis(label + units[name], name, True, seeds.SIZE)
-    for name, label in _ROWS
+    record.Axis(label, name, True, seeds.SIZE) for name, label in labels.items()
   ]
 
 
@@ -106,7 +103,7 @@ def symbol(entry: looks.Entry) -> str:
   return 'g' if _directions(entry) == ('descent',) else 'd'
 
 
-def definition(entry: looks.Entry) -> str:
+def definition(entry: looks.Entry) -> tuple[str, ...]:
   """Returns where the points of the line lie, and on what the numbers rest."""
   directions = _directions(entry)
   if len(directions) > 1:
@@ -117,8 +114,9 @@ def definition(entry: looks.Entry) -> str:
     'L is the training loss with its weight penalty, on the same examples at '
     'every point; θ all parameters; g = ∇L(θ). The points are θ − '
     f'e·{symbol(entry)}, with e = {_sizes(entry)}'
-    f'{meaning and ", and "}{meaning}. {looks.circumstances(entry)}'
-    f'{optimizers.of_edge(entry.runs)}'
+    f'{meaning and ", and "}{meaning}.',
+    looks.circumstances(entry),
+    *optimizers.of_edge(entry.runs),
   )
 
 
@@ -186,31 +184,18 @@ def _band(index, run, name, quantity) -> Iterator[record.Lines]:
 
 def _beta(index, run, name, _) -> Iterator[record.Lines]:
   """Yields beta, 1 / (smallest e), and the limit of beta as e goes to 0."""
-  of_beta, of_sizes = (_reader(name, key) for key in ('beta', 'step_size'))
-
-  def largest(seed):
-    numbers = of_beta(seed)
-    return numbers and (numbers[0], numbers[2])
-
-  def inverse(seed):
-    numbers = of_sizes(seed)
-    if numbers is None:
-      return None
-    step_T, smallest_T, _ = numbers
-    return step_T, 1 / np.where(smallest_T > 0, smallest_T, np.nan)
-
+  largest = lambda seed: curves.values(seed, name, 'beta', curves.upper)
+  inverse = lambda seed: curves.values(
+    seed, name, 'step_size', lambda size_TE: _inverse(curves.band(size_TE)[0])
+  )
   yield from record.lines(index, 'beta', run, largest)
   yield from record.lines(None, 'inverse_of_smallest_step', run, inverse)
-  yield from record.lines(index, 'beta_0', run, _at_0(name), style='thin')
+  at_0 = lambda seed: curves.values(seed, name, 'beta_0')
+  yield from record.lines(index, 'beta_0', run, at_0, style='thin')
 
 
-def _at_0(name: str):
-  def read(seed):
-    if not curves.recorded(seed, name, 'beta_0'):
-      return None
-    return seed.series[name].step, seed.series[name].values['beta_0']
-
-  return read
+def _inverse(size_T: np.ndarray) -> np.ndarray:
+  return 1 / np.where(size_T > 0, size_T, np.nan)
 
 
 def _lines(index, run, name, quantity) -> Iterator[record.Lines]:
@@ -222,10 +207,8 @@ def _reader(name: str, quantity: str):
   """Returns seed -> (steps, lower edge, upper edge) over the step sizes."""
 
   def read(seed):
-    if not curves.recorded(seed, name, quantity):
-      return None
-    series = seed.series[name]
-    return series.step, *curves.band(series, quantity)
+    edges = curves.values(seed, name, quantity, curves.band)
+    return edges and (edges[0], *edges[1])
 
   return read
 
@@ -236,17 +219,19 @@ def _objective(seed):
   return curves.without_skipped(seed.series['train'], 'objective')
 
 
-def _caption(entry) -> str:
+def _caption(entry) -> tuple[str, ...]:
   d = symbol(entry)
   return (
-    f'{definition(entry)} Loss: the band from the smallest to the largest L '
+    *definition(entry),
+    'Loss: the band from the smallest to the largest L '
     'over e. Gradient change (gradient predictiveness): the band of '
     f'|∇L(θ − e·{d}) − g|; where it is low, g predicts the gradients along the '
     'line. Effective beta (effective β-smoothness): the largest '
     f'|∇L(θ − e·{d}) − g| / (e·|{d}|). Near the grey line, 1 / (smallest e), '
     'the smallest step has wiped g out already, and beta reads that step and '
-    'not the curvature. '
-    f'{beta.limit(entry, d)}Thin in the band of the loss: that of each '
+    'not the curvature.',
+    beta.limit(entry, d),
+    'Thin in the band of the loss: that of each '
     'training batch, with its penalty. Logarithmic vertical axes, the same in '
-    'all columns.'
+    'all columns.',
   )

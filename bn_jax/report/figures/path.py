@@ -20,13 +20,18 @@ _BARRIERS = ('barrier', 'barrier_of_mean')
 # A loss that varies by more is drawn on a logarithmic axis.
 _WIDE = 50.0
 
+_OF_NORMS = (
+  'With Batch Normalization it is another function for each kind of '
+  'statistics: those of the examples; those of the population, estimated anew '
+  'at each point from the same examples (Jordan et al., 2022); the running '
+  'averages of both ends, mixed like the weights, which are neither network’s '
+  'in between.'
+)
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws loss and accuracy on the line, a curve each kind of statistics."""
-  entry = looks.of(runs, MEASURE, name)
-  over = [] if entry is None else recorded(entry)
+  over = recorded(entry)
   if not over:
     return None
   axes = [
@@ -44,12 +49,19 @@ def figure(
   def before(seed: curves.Seed) -> Sequence[int]:
     return range(len(looks.steps_of(seed, entry.name)) - 1)
 
-  return record.Figure(
-    name=f'path{entry.suffix}',
-    title=f'The line to another network{entry.note}',
-    caption=f'The network at (1 − t)·a + t·b, where a is the one of '
-    f'{_step(entry)} and b {_other(entry)}. {_how(entry, over)}'
-    f'{looks.circumstances(entry)}',
+  return record.of_entry(
+    entry,
+    'path',
+    'The line to another network',
+    record.caption(
+      f'The network at (1 − t)·a + t·b, where a is the one of {_step(entry)} '
+      f'and b {_other(entry)}. Data loss without penalty; grey: the chord '
+      'between its ends.',
+      len(over) > 1 and _OF_NORMS,
+      not np.isfinite(_losses(entry, over)).all()
+      and 'Crosses at the top: not finite.',
+      looks.circumstances(entry),
+    ),
     rows=rows(_last),
     keys=tuple(
       record.Key(list(OVER).index(name), OVER[name], run=False) for name in over
@@ -68,13 +80,7 @@ def figure(
 
 def recorded(entry: looks.Entry) -> list[str]:
   """Returns the kinds of statistics that some seed has recorded, of OVER."""
-  return [
-    name
-    for name in OVER
-    if any(
-      curves.recorded(seed, entry.name, f'{name}/loss') for seed in entry.seeds
-    )
-  ]
+  return [name for name in OVER if looks.recorded(entry, f'{name}/loss')]
 
 
 def is_one_function(seed: curves.Seed, name: str, over: Sequence[str]) -> bool:
@@ -104,28 +110,10 @@ def _other(entry: looks.Entry) -> str:
   return f'that of step {to}' if to.isdecimal() else f'that of {to}'
 
 
-def _how(entry: looks.Entry, over: Sequence[str]) -> str:
-  """Returns what lines and marks are; it ends with a space."""
-  sentences = 'Data loss without penalty; grey: the chord between its ends. '
-  if len(over) > 1:
-    sentences += (
-      'With Batch Normalization it is another function for each kind of '
-      'statistics: those of the examples; those of the population, estimated '
-      'anew at each point from the same examples (Jordan et al., 2022); the '
-      'running averages of both ends, mixed like the weights, which are '
-      'neither network’s in between. '
-    )
-  if not np.isfinite(_losses(entry, over)).all():
-    sentences += 'Crosses at the top: not finite. '
-  return sentences
-
-
 def _axes(entry, over) -> tuple[record.Axis, record.Axis]:
-  nats = not any(curves.is_regression(run) for run in entry.runs)
+  is_log = _is_wide(entry, over)
   return (
-    record.Axis(
-      'Loss' + ' (nats)' * nats, 'loss', _is_wide(entry, over), seeds.SIZE
-    ),
+    record.Axis(looks.loss(entry), 'loss', is_log, seeds.SIZE),
     record.Axis('Accuracy', 'accuracy', within=seeds.SHARE, percent=True),
   )
 

@@ -1,13 +1,12 @@
 """Draws by how much the loss rises within a radius, a column a step."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bn_jax.report.drawing import first_last, over_steps, record
 from bn_jax.report.figures import spectrum
-from bn_jax.report.results import conditions, curves, looks
+from bn_jax.report.results import curves, looks
 
 MEASURE = 'sharpness'
 _CASES = {
@@ -19,29 +18,25 @@ _RADII = record.Axis('Radius', 'radius', True)
 _LABEL = 'Rise of the loss'
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws the rise against the radius at the first, middle and last look."""
-  entry = looks.of(runs, MEASURE, name)
-  if entry is None or not any(_looks(seed, entry.name) for seed in entry.seeds):
+  if not any(_looks(seed, entry.name) for seed in entry.seeds):
     return None
   # One radius is a point of this figure, and a line over steps.
   is_one = len(radii(entry)) == 1
   words = {
-    'name': f'sharpness{entry.suffix}',
-    'title': f'{title(entry)}{entry.note}',
+    'name': 'sharpness',
+    'title': title(entry),
     'caption': _caption(entry, is_one and looks.once(entry)),
   }
   if is_one:
     return over_steps.figure(entry, [_over_steps(entry)], **words)
-  keys = record.keys_of(entry.indexed)
-  return record.Figure(**words, keys=keys, **_over_radii(entry))
+  return record.of_entry(entry, **words, **_over_radii(entry))
 
 
 def title(entry: looks.Entry) -> str:
   """Returns the title, by the cases of the runs."""
-  cases = _recorded(entry, 'case') or ['worst']
+  cases = entry.values('case') or ['worst']
   return ' or '.join(_CASES[case] for case in cases)
 
 
@@ -61,12 +56,6 @@ def last(seed: curves.Seed, name: str) -> float:
   """Returns the rise within the largest radius at the last look, or nan."""
   rows = list(_looks(seed, name).values())
   return float(rows[-1]['increase'][-1]) if rows else np.nan
-
-
-def _recorded(entry: looks.Entry, key: str) -> list[str]:
-  """Returns the values of a condition among the runs."""
-  read = conditions.of(entry.measure, key, entry.name)
-  return list(conditions.by_value(entry.runs, read))
 
 
 def _looks(seed: curves.Seed, name: str) -> dict[int, dict[str, np.ndarray]]:
@@ -89,35 +78,32 @@ def _looks(seed: curves.Seed, name: str) -> dict[int, dict[str, np.ndarray]]:
 
 
 def _caption(entry: looks.Entry, once: bool) -> str:
-  cases, adaptive = (_recorded(entry, key) for key in ('case', 'adaptive'))
-  sentences = f'The rise of {spectrum.loss(entry)}'
+  cases, adaptive = entry.values('case'), entry.values('adaptive')
+  how = (
+    ', the largest that is reached by steps along the gradient in a ball '
+    'around the parameters (Foret et al., 2021; steps: '
+    f'{entry.condition("ascent_steps")}): a lower bound of the maximum.'
+  )
   if cases == ['average']:
-    sentences += (
+    how = (
       ', the mean over pairs of Gaussian perturbations ±d (Andriushchenko et '
-      f'al., 2023; {entry.condition("samples")} pairs). '
+      f'al., 2023; {entry.condition("samples")} pairs).'
     )
-  else:
-    sentences += (
-      ', the largest that is reached by steps along the gradient in a ball '
-      f'around the parameters (Foret et al., 2021; steps: '
-      f'{entry.condition("ascent_steps")}): a lower bound of the maximum. '
-    )
-    if len(cases) > 1:
-      sentences += f'Case: {entry.condition("case")}. '
-  if adaptive == ['True']:
-    sentences += (
-      'Adaptive: a radius is in units of the size of each weight (Kwon et al., '
-      '2021). '
-    )
-  elif adaptive == ['False']:
-    sentences += (
-      'Not adaptive: a radius is in the units of the parameters, so that the '
-      'scale of weights before a norm changes the rise and not the function. '
-    )
-  else:
-    sentences += f'Adaptive: {entry.condition("adaptive")}. '
-  told = looks.told(entry) if once else ''
-  return f'{sentences}{told}{looks.circumstances(entry)}'
+  units = {
+    'True': 'Adaptive: a radius is in units of the size of each weight (Kwon '
+    'et al., 2021).',
+    'False': 'Not adaptive: a radius is in the units of the parameters, so '
+    'that the scale of weights before a norm changes the rise and not the '
+    'function.',
+  }
+  condition = entry.condition('adaptive')
+  return record.caption(
+    f'The rise of {spectrum.loss(entry)}{how}',
+    len(cases) > 1 and f'Case: {entry.condition("case")}.',
+    units[adaptive[0]] if len(adaptive) == 1 else f'Adaptive: {condition}.',
+    once and looks.told(entry),
+    looks.circumstances(entry),
+  )
 
 
 def _over_radii(entry: looks.Entry) -> dict[str, Any]:

@@ -16,6 +16,17 @@ _MARGIN = 1.4  # factor from the outermost rates to the ends of their axis
 # Share of a logarithmic axis beyond its outermost values, and the least factor.
 _BEYOND, _LEAST = 0.05, 1.1
 
+# What a panel shows, by the name of its quantity.
+_RULES = {
+  'steps': 'Steps until the mean accuracy of the last '
+  f'{curves.WINDOW} training batches reaches a level: the highest of '
+  f'{{{", ".join(f"{level:g}" for level in curves.LEVELS)}}} that every '
+  'line reaches at some rate, or else the highest that some line reaches.',
+  'accuracy': f'Training accuracy: of the last {curves.WINDOW} batches.',
+  'loss': f'Training loss: of the last {curves.WINDOW} batches, without the '
+  'weight penalty.',
+}
+
 
 def figure(runs: Sequence[curves.Run]) -> record.Figure | None:
   """Draws steps to an accuracy, final accuracy or loss against the rate.
@@ -29,30 +40,20 @@ def figure(runs: Sequence[curves.Run]) -> record.Figure | None:
   return record.Figure(
     name='rates',
     title='Learning rates',
-    caption='A line has runs that differ in the learning rate alone, and of '
-    f'these the seeds that have ended. {_rules(quantities)}Circled: the best '
-    'rate of a line, among those at which no seed fails. At the worse end of '
-    'the axis, where there is no mean: a cross where every seed fails, a plus '
-    'where some do. Logarithmic axes but for accuracy.',
+    caption=record.caption(
+      'A line has runs that differ in the learning rate alone, and of these '
+      'the seeds that have ended.',
+      *(_RULES[quantity.name] for quantity in quantities),
+      'Circled: the best rate of a line, among those at which no seed fails. '
+      'At the worse end of the axis, where there is no mean: a cross where '
+      'every seed fails, a plus where some do. Logarithmic axes but for '
+      'accuracy.',
+    ),
     rows=(tuple(_panel(lines, quantity) for quantity in quantities),),
     keys=record.names([line.label for line in lines]),
     shares=False,
     abreast=(3, 1),
   )
-
-
-def _rules(quantities: Sequence[rate_search.Quantity]) -> str:
-  """Returns what the panels show; it ends with a space."""
-  rules = {
-    'steps': 'Steps until the mean accuracy of the last '
-    f'{curves.WINDOW} training batches reaches a level: the highest of '
-    f'{{{", ".join(f"{level:g}" for level in curves.LEVELS)}}} that every '
-    'line reaches at some rate, or else the highest that some line reaches. ',
-    'accuracy': f'Training accuracy: of the last {curves.WINDOW} batches. ',
-    'loss': f'Training loss: of the last {curves.WINDOW} batches, without the '
-    'weight penalty. ',
-  }
-  return ''.join(rules[quantity.name] for quantity in quantities)
 
 
 def _panel(

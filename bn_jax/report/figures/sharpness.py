@@ -23,23 +23,17 @@ _VALUES = 10  # of a row that are drawn, the first thick; the CSV has all
 _CONVERGED_OF = ('normalised_', 'smallest_')
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws the largest eigenvalue of each block, and 2 / (learning rate)."""
-  entry = looks.of(runs, MEASURE, name)
-  rows = [] if entry is None else _rows(entry)
+  rows = _rows(entry)
   if not rows:
     return None
   return over_steps.figure(
     entry,
     [_panel(entry, row) for row in rows],
-    name=f'top-eigenvalues{entry.suffix}',
-    title=f'Sharpness and the edge of stability{entry.note}',
-    caption=f'The largest eigenvalue of {_matrix(entry)}. '
-    f'{_further(entry, rows)}{_edges(entry)}{_share(rows)}{_marks(entry, rows)}'
-    f'{looks.told(entry) if looks.once(entry) else ""}'
-    f'{looks.circumstances(entry)}',
+    name='top-eigenvalues',
+    title='Sharpness and the edge of stability',
+    caption=_caption(entry, rows),
   )
 
 
@@ -105,83 +99,58 @@ def _rows(entry: looks.Entry) -> list[str]:
   return [row for row in rows if not row.endswith('/gradient_share')]
 
 
-def _matrix(entry: looks.Entry) -> str:
-  """Returns 'the Hessian of the objective, with its penalty', and what adds."""
-  text = f'{spectrum.matrix(entry)} of {spectrum.loss(entry)}'
-  if all(s.get('penalised') is False for s in _sections(entry)):
-    return text
-  return (
-    f'{text}; weight decay that is a penalty adds itself to each direction '
-    'that is decayed'
-  )
-
-
-def _sections(entry: looks.Entry) -> list[dict]:
-  return [
-    seed.manifest['config']['measures'][entry.name] for seed in entry.seeds
-  ]
-
-
-def _edges(entry: looks.Entry) -> str:
-  """Returns what the thin lines are; it ends with a space, or is empty."""
-  with_edge = [run for run in entry.runs if edge_of_run(run, entry.name)]
-  sentences = ''
-  if with_edge:
-    products = dict.fromkeys(optimizers.edge(run.config) for run in with_edge)
-    listed = ' or '.join(f'{product:.4g}' for product in products)
-    sentences = (
-      f'Dotted: {listed} / (learning rate) of the step, up to which curvature '
-      'an optimizer is stable on a quadratic (Cohen et al., 2021). '
-    )
-  without = [run for run in entry.runs if optimizers.edge(run.config) is None]
-  if without:
-    names = ', '.join(
-      f'{run.name} ({optimizers.name(run.config)})' for run in without
-    )
-    sentences += f'None is defined for {names}. '
-  if any(s.get('statistics') != 'batch' for s in _sections(entry)):
-    sentences += (
-      'With running statistics it is not the function that training descends, '
-      'and no such line is drawn. '
-    )
-  return sentences
-
-
-def _further(entry: looks.Entry, rows: Sequence[str]) -> str:
-  """Returns what the thin solid lines are; it ends with a space, or empty."""
+def _caption(entry: looks.Entry, rows: Sequence[str]) -> str:
+  once, has_share = looks.once(entry), 'gradient_share' in rows
   count = max(
     (_count(seed, entry, row) for seed in entry.seeds for row in rows),
     default=1,
   )
-  if count < 2 or looks.once(entry):
-    return ''
   further = min(count, _VALUES) - 1
-  words = (
-    'Thin: the next eigenvalue'
-    if further == 1
-    else (f'Thin: the next {further} eigenvalues')
-  )
+  next_ones = f'{further} eigenvalues' if further > 1 else 'eigenvalue'
   more = f'; the CSV has all {count}' if count > _VALUES else ''
-  return f'{words} from that end{more}. '
+  return record.caption(
+    f'The largest eigenvalue of {spectrum.matrix(entry)} of '
+    f'{spectrum.loss(entry)}'
+    + '; weight decay that is a penalty adds itself to each direction that is '
+    'decayed' * any(s.get('penalised') is not False for s in entry.sections)
+    + '.',
+    further > 0 and not once
+    and f'Thin: the next {next_ones} from that end{more}.',
+    *_edges(entry),
+    has_share
+    and 'Share: |Vᵀg|² / |g|², how much of the gradient g lies in the span of '
+    'the eigenvectors V of the k largest eigenvalues (Gur-Ari et al., 2018).',
+    any(_open(run, entry, row) for run in entry.runs for row in rows)
+    and 'Hollow: not converged'
+    f'{" (of a share: some of the vectors)" * has_share} within the budget of '
+    'products, at the last estimate.',
+    once and looks.told(entry),
+    looks.circumstances(entry),
+  )  # fmt: skip
 
 
-def _share(rows: Sequence[str]) -> str:
-  if 'gradient_share' not in rows:
-    return ''
-  return (
-    'Share: |Vᵀg|² / |g|², how much of the gradient g lies in the span of the '
-    'eigenvectors V of the k largest eigenvalues (Gur-Ari et al., 2018). '
-  )
-
-
-def _marks(entry: looks.Entry, rows: Sequence[str]) -> str:
-  if any(len(_open(run, entry, row)) for run in entry.runs for row in rows):
-    share = ' (of a share: some of the vectors)' * ('gradient_share' in rows)
-    return (
-      f'Hollow: not converged{share} within the budget of products, at the '
-      'last estimate. '
+def _edges(entry: looks.Entry) -> Iterator[str]:
+  """Yields sentences on the dotted lines, and on runs without one."""
+  with_edge = [run for run in entry.runs if edge_of_run(run, entry.name)]
+  if with_edge:
+    products = dict.fromkeys(optimizers.edge(run.config) for run in with_edge)
+    listed = ' or '.join(f'{product:.4g}' for product in products)
+    yield (
+      f'Dotted: {listed} / (learning rate) of the step, up to which curvature '
+      'an optimizer is stable on a quadratic (Cohen et al., 2021).'
     )
-  return ''
+  without = [
+    f'{run.name} ({optimizers.name(run.config)})'
+    for run in entry.runs
+    if optimizers.edge(run.config) is None
+  ]
+  if without:
+    yield f'None is defined for {", ".join(without)}.'
+  if any(s.get('statistics') != 'batch' for s in entry.sections):
+    yield (
+      'With running statistics it is not the function that training descends, '
+      'and no such line is drawn.'
+    )
 
 
 def _panel(entry: looks.Entry, row: str) -> record.Panel:
@@ -233,11 +202,10 @@ def _columns(
 
 def _recorded(seed: curves.Seed, entry: looks.Entry, value: str):
   """Returns (steps, values [T, k]) of a record; None where there is none."""
-  if not curves.recorded(seed, entry.name, value):
-    return None
-  series = seed.series[entry.name]
-  values_T = np.asarray(series.values[value], float)
-  return series.step, values_T.reshape(len(series.step), -1)
+  return curves.values(
+    seed, entry.name, value,
+    lambda of_T: np.asarray(of_T, float).reshape(len(of_T), -1),
+  )  # fmt: skip
 
 
 def _beside(row: str, quantity: str) -> str:
@@ -253,8 +221,7 @@ def _every(seed: curves.Seed, entry: looks.Entry, row: str):
   block, _, last = row.rpartition('/')
   name = 'eigenvalues' if last == 'sharpness' else last
   name = f'{block}/{name}' if block else name
-  every = _recorded(seed, entry, name)
-  return _recorded(seed, entry, row) if every is None else every
+  return _recorded(seed, entry, name) or _recorded(seed, entry, row)
 
 
 def _count(seed: curves.Seed, entry: looks.Entry, row: str) -> int:

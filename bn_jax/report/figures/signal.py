@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bn_jax.report.drawing import first_last, record
-from bn_jax.report.results import curves, looks, seeds
+from bn_jax.report.results import looks, seeds
 
 MEASURE = 'signal'
 _SHARE = record.Axis(
@@ -17,13 +17,22 @@ _GRADIENT = record.Axis(
   'Gradient by activations', 'activation_gradient_norm', True, seeds.SIZE
 )
 
+_TIMES = (
+  ', at the first measurement (step 0 is the initialization) and at the last'
+)
+_CONDITION = (
+  'Units, <ŷ, g> > 0: in layers with a norm, the share of units (dashed: half) '
+  'with a positive inner product of the normalized activations ŷ and the '
+  "gradient g with respect to the norm's output: where this product and the "
+  "norm's scale are positive, Theorem 4.2 of Santurkar et al. (2018) subtracts "
+  'a positive term from the quadratic form of the Hessian along the gradient '
+  "by the norm's input."
+)
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws size of activations and of their gradients, a line a run."""
-  entry = looks.of(runs, MEASURE, name)
-  layers = [] if entry is None else looks.layers(entry, 'activation_rms')
+  layers = looks.layers(entry, 'activation_rms')
   if not layers:
     return None
   has_shares = any(
@@ -38,42 +47,23 @@ def figure(
     _row(entry.name, axis, names)
     for axis in (_RMS, _GRADIENT, *((_SHARE,) if has_shares else ()))
   ]
-  return record.Figure(
-    name=f'signal{entry.suffix}',
-    title=f'Activations and gradients by layer{entry.note}',
-    caption=f'Layers in forward order{_times(entry)} Activations: root mean '
-    'square of what enters the nonlinearity. Gradient: the norm, over all '
-    'examples together, of the gradient of the training loss with respect to '
-    f'them (the weight penalty does not enter it). {_condition(has_shares)}'
-    f'Logarithmic vertical axes{" but for the share" if has_shares else ""}. '
-    f'{looks.circumstances(entry)}',
-    keys=record.keys_of(entry.indexed),
+  return record.of_entry(
+    entry,
+    'signal',
+    'Activations and gradients by layer',
+    record.caption(
+      f'Layers in forward order{_TIMES * (len(first_last.ends(entry)) > 1)}.',
+      'Activations: root mean square of what enters the nonlinearity. '
+      'Gradient: the norm, over all examples together, of the gradient of the '
+      'training loss with respect to them (the weight penalty does not enter '
+      'it).',
+      has_shares and _CONDITION,
+      f'Logarithmic vertical axes{" but for the share" * has_shares}.',
+      looks.circumstances(entry),
+    ),
     **first_last.panels(
       entry, rows, record.Axis('Layer', 'layer', names=names)
     ),
-  )
-
-
-def _times(entry: looks.Entry) -> str:
-  """Returns when the layers were measured, with a full stop."""
-  if len(first_last.ends(entry)) == 1:
-    return '.'
-  return (
-    ', at the first measurement (step 0 is the initialization) and at the last.'
-  )
-
-
-def _condition(has_shares: bool) -> str:
-  """Returns what the share of units is; it ends with a space."""
-  if not has_shares:
-    return ''
-  return (
-    'Units, <ŷ, g> > 0: in layers with a norm, the share of units (dashed: '
-    'half) with a positive inner product of the normalized activations ŷ and '
-    "the gradient g with respect to the norm's output: where this product and "
-    "the norm's scale are positive, Theorem 4.2 of Santurkar et al. (2018) "
-    'subtracts a positive term from the quadratic form of the Hessian along '
-    "the gradient by the norm's input. "
   )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from bn_jax import spectra
 from bn_jax.report.drawing import first_last, record
-from bn_jax.report.results import conditions, curves, looks
+from bn_jax.report.results import curves, looks
 
 MEASURE = 'spectral_density'
 _STEPS = 3  # that are drawn: the first, one in the middle, the last
@@ -23,12 +23,9 @@ _MATRICES = {
 }
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws the density of each run, with the band over its random vectors."""
-  entry = looks.of(runs, MEASURE, name)
-  names = [] if entry is None else blocks(entry)
+  names = blocks(entry)
   if not names:
     return None
   steps = drawn_steps(entry)
@@ -40,12 +37,12 @@ def figure(
       for block in names[:_BLOCKS]
     )
 
-  return record.Figure(
-    name=f'spectrum{entry.suffix}',
-    title=f'Spectrum of {matrix(entry)}{entry.note}',
-    caption=_caption(entry, names),
+  return record.of_entry(
+    entry,
+    'spectrum',
+    f'Spectrum of {matrix(entry)}',
+    _caption(entry, names),
     rows=rows(steps, 1),
-    keys=record.keys_of(entry.indexed),
     # A spectrum that is wide at one step would hide the others.
     shares=False,
     abreast=ABREAST,
@@ -101,17 +98,15 @@ def drawn_steps(entry: looks.Entry) -> list[int]:
 
 def matrix(entry: looks.Entry) -> str:
   """Returns 'the Hessian', or the matrices that an entry's runs have."""
-  read = conditions.of(entry.measure, 'matrix', entry.name)
-  recorded = conditions.by_value(entry.runs, read)
+  recorded = entry.values('matrix')
   names = [words for name, words in _MATRICES.items() if name in recorded]
   return ' or '.join(names) or _MATRICES['hessian']
 
 
 def loss(entry: looks.Entry) -> str:
   """Returns whose matrix it is: with or without the penalty."""
-  read = conditions.of(entry.measure, 'penalised', entry.name)
-  recorded = conditions.by_value(entry.runs, read)
-  if set(recorded) == {'True'}:
+  recorded = entry.values('penalised')
+  if recorded == ['True']:
     return 'the objective, with its penalty'
   some = ' in some of the runs' if 'True' in recorded else ''
   return f'the data loss, without penalty{some}'
@@ -132,8 +127,7 @@ def _quadrature(seed, name, block, step):
 
 def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:
   rows = ', '.join(block.rstrip('/') or 'all parameters' for block in blocks)
-  left_out = f' The CSV has more of them: {rows}.' * (len(blocks) > _BLOCKS)
-  return (
+  return record.caption(
     f'The density of the eigenvalues of {matrix(entry)} of {loss(entry)}, by '
     'stochastic Lanczos quadrature: each random vector gives eigenvalues with '
     'weights, and each of these is drawn as a Gaussian whose width σ is '
@@ -141,18 +135,15 @@ def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:
     'smallest to the largest eigenvalue, or the largest by size if that is '
     'more): what is narrower, such as the bulk beside an outlier of 100 times '
     'its size, is drawn as one bell. Lines are the mean over vectors and '
-    'seeds, bands reach from the smallest to the largest of '
-    f'them.{_rows_of(blocks)}{left_out} Logarithmic vertical axes, cut '
-    f'{_DECADES:g} decades below the highest value; each panel has its own. '
-    'The CSV has eigenvalues and weights, and what is drawn. '
-    f'{looks.circumstances(entry)}'
+    'seeds, bands reach from the smallest to the largest of them.',
+    list(blocks) != ['']
+    and 'A row a block of parameters, whose own block of the matrix it is.',
+    len(blocks) > _BLOCKS and f'The CSV has more of them: {rows}.',
+    f'Logarithmic vertical axes, cut {_DECADES:g} decades below the highest '
+    'value; each panel has its own. The CSV has eigenvalues and weights, and '
+    'what is drawn.',
+    looks.circumstances(entry),
   )
-
-
-def _rows_of(blocks: Sequence[str]) -> str:
-  if list(blocks) == ['']:
-    return ''
-  return ' A row a block of parameters, whose own block of the matrix it is.'
 
 
 def _panel(

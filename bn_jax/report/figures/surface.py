@@ -58,26 +58,24 @@ class _Look(NamedTuple):
     return values['path_loss'] if 'path_loss' in values else np.zeros(0)
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws a panel a run and look, all on one scale of the loss."""
-  entry = looks.of(runs, MEASURE, name)
-  every = [] if entry is None else _every(entry)
+  every = _every(entry)
   if not every:
     return None
   shown = _shown(every)
-  scale = _scale(shown)
+  scale = _scale(entry, shown)
   keys = _keys(entry, shown)
   of = _rows_of_planes if every[0].loss.ndim == 2 else _rows_of_lines
   drawn = {one.place for one in shown}
   steps = {one.look.step for one in shown}
   others = [one for one in every if one.place not in drawn]
   first = _first_seeds(every)
-  return record.Figure(
-    name=f'surface{entry.suffix}',
-    title=f'Surface of the loss{entry.note}',
-    caption=_caption(entry, shown),
+  return record.of_entry(
+    entry,
+    'surface',
+    'Surface of the loss',
+    _caption(entry, shown, scale),
     rows=of(shown, scale, keys),
     keys=keys,
     shares=every[0].loss.ndim == 1,
@@ -219,24 +217,14 @@ def _finite(panels: Sequence[_Look]) -> np.ndarray:
   return every[np.isfinite(every)]
 
 
-def _is_logarithmic(panels: Sequence[_Look]) -> bool:
-  losses = _finite(panels)
-  return bool(len(losses) and 0 < _DECADE * losses.min() <= losses.max())
-
-
-def _scale(panels: Sequence[_Look]) -> record.Scale:
+def _scale(entry: looks.Entry, panels: Sequence[_Look]) -> record.Scale:
   """Returns the scale of all panels: powers where losses span a decade."""
   losses = _finite(panels)
   low, high = (losses.min(), losses.max()) if len(losses) else (0.0, 1.0)
+  is_log = bool(0 < _DECADE * low <= high)
   if not high > low:
     low, high = low - 0.5, high + 0.5
-  is_log = _is_logarithmic(panels)
-  return record.Scale(_label(panels), float(low), float(high), is_log)
-
-
-def _label(panels: Sequence[_Look]) -> str:
-  in_nats = not any(curves.is_regression(panel.run) for panel in panels)
-  return 'Loss (nats)' if in_nats else 'Loss'
+  return record.Scale(looks.loss(entry), float(low), float(high), is_log)
 
 
 def _note(panel: _Look) -> str:
@@ -262,33 +250,36 @@ def _percent(share: float) -> str:
   return f'{100 * share:.0f} %'
 
 
-def _caption(entry: looks.Entry, panels: Sequence[_Look]) -> str:
+def _caption(
+  entry: looks.Entry, panels: Sequence[_Look], scale: record.Scale
+) -> str:
   is_plane = panels[0].loss.ndim == 2
   of_way = any('path' in panel.look.values for panel in panels)
-  where = 'θ + x·d₁ + y·d₂' if is_plane else 'θ + x·d₁'
-  scale = 'Levels' if is_plane else 'The axis of the loss'
-  scale += ' are' if is_plane else ' is'
-  scale += ' logarithmic' if _is_logarithmic(panels) else ' linear'
-  return ' '.join(
-    filter(
-      None,
-      (
-        f'The training loss at {where}, θ all parameters{_penalty(entry)}.',
-        _directions(entry, is_plane),
-        _way(panels) if of_way else '',
-        f'{scale}{", the same in all panels" * (len(panels) > 1)}.',
-        _not_finite(panels),
-        _one_seed(entry, panels),
-        _kept_statistics(entry),
-        looks.circumstances(entry),
-      ),
-    )
+  bare = ', without the weight penalty' * (
+    entry.condition('penalised') == 'False'
   )
-
-
-def _penalty(entry: looks.Entry) -> str:
-  is_bare = entry.condition('penalised') == 'False'
-  return ', without the weight penalty' if is_bare else ''
+  levels = 'Levels are' if is_plane else 'The axis of the loss is'
+  lost = [
+    f'{(~np.isfinite(panel.loss)).sum()} of {panel.loss.size} of '
+    f'{panel.run.name} at step {panel.look.step}'
+    for panel in panels
+    if not np.isfinite(panel.loss).all()
+  ]
+  seeds = sorted({one.seed for one in panels})
+  return record.caption(
+    f'The training loss at θ + x·d₁{" + y·d₂" * is_plane}, θ all parameters'
+    f'{bare}.',
+    _directions(entry, is_plane),
+    of_way and _way(panels),
+    f'{levels} {"logarithmic" if scale.logarithmic else "linear"}'
+    f'{", the same in all panels" * (len(panels) > 1)}.',
+    lost and f'Hatched: losses that are not finite, {", ".join(lost)}.',
+    entry.has_several_seeds
+    and f'Of seed {" or ".join(map(str, seeds))} alone; the CSV has all.',
+    entry.condition('statistics') != 'batch'
+    and 'The averages with which norms compute are those of θ at every point.',
+    looks.circumstances(entry),
+  )
 
 
 def _directions(entry: looks.Entry, is_plane: bool) -> str:
@@ -329,31 +320,3 @@ def _way(panels: Sequence[_Look]) -> str:
     f'{", ".join(dict.fromkeys(shares))} of the squares of their distances '
     f'from the last; of a long random walk {90 if is_plane else 81} %.'
   )
-
-
-def _not_finite(panels: Sequence[_Look]) -> str:
-  counts = [
-    f'{(~np.isfinite(panel.loss)).sum()} of {panel.loss.size} of '
-    f'{panel.run.name} at step {panel.look.step}'
-    for panel in panels
-    if not np.isfinite(panel.loss).all()
-  ]
-  return f'Hatched: losses that are not finite, {", ".join(counts)}.' * bool(
-    counts
-  )
-
-
-def _one_seed(entry: looks.Entry, panels: Sequence[_Look]) -> str:
-  """Returns of which seeds the panels are, where there are several."""
-  if max(len(run.seeds) for run in entry.runs) == 1:
-    return ''
-  seeds = {one.seed for one in panels}
-  words = ' or '.join(map(str, sorted(seeds)))
-  return f'Of seed {words} alone; the CSV has all.'
-
-
-def _kept_statistics(entry: looks.Entry) -> str:
-  names = entry.condition('statistics')
-  if names == 'batch':
-    return ''
-  return 'The averages with which norms compute are those of θ at every point.'

@@ -1,12 +1,12 @@
 """Draws the trace of the Hessian over training, with its interval."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from bn_jax.report.drawing import over_steps, record
 from bn_jax.report.figures import spectrum
-from bn_jax.report.results import conditions, curves, looks
+from bn_jax.report.results import curves, looks
 
 MEASURE = 'trace'
 LABELS = {'trace': 'Trace', 'squared_trace': 'Trace of the square'}
@@ -22,24 +22,30 @@ _METHODS = {
 }
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws the trace of each block, a line a run, and bars of 95 %."""
-  entry = looks.of(runs, MEASURE, name)
-  rows = [] if entry is None else recorded(entry)
+  rows = recorded(entry)
   if not rows:
     return None
-  how = looks.told(entry) if looks.once(entry) else _bars(entry)
+  mean = ', of one network (the mean of their ends)' * entry.has_several_seeds
+  bars = f'Bars: 95 % intervals over the random vectors{mean}.'
+  methods = entry.values('method') or ['auto']
   return over_steps.figure(
     entry,
     [_panel(entry, row) for row in rows],
-    name=f'trace{entry.suffix}',
-    title=f'Trace of {spectrum.matrix(entry)}{entry.note}',
-    caption=f'The trace, the sum of all eigenvalues, of '
-    f'{spectrum.matrix(entry)} of {spectrum.loss(entry)}, estimated by '
-    f'{_method(entry)}.{_squared(rows)}{_of_blocks(rows)} '
-    f'{how}{looks.circumstances(entry)}',
+    name='trace',
+    title=f'Trace of {spectrum.matrix(entry)}',
+    caption=record.caption(
+      f'The trace, the sum of all eigenvalues, of {spectrum.matrix(entry)} of '
+      f'{spectrum.loss(entry)}, estimated by '
+      f'{"; or by ".join(_METHODS[method] for method in methods)}.',
+      any('squared' in row for row in rows)
+      and 'That of its square is the sum of their squares.',
+      any('/' in row for row in rows)
+      and 'Of a block of parameters, its own block of the matrix.',
+      looks.told(entry) if looks.once(entry) else bars,
+      looks.circumstances(entry),
+    ),
   )
 
 
@@ -51,31 +57,6 @@ def recorded(entry: looks.Entry) -> list[str]:
 def label(row: str) -> str:
   """Returns 'Trace, norms' of 'norms/trace'."""
   return over_steps.titled(row, LABELS[row.rpartition('/')[2]])
-
-
-def _method(entry: looks.Entry) -> str:
-  read = conditions.of(entry.measure, 'method', entry.name)
-  methods = conditions.by_value(entry.runs, read) or ['auto']
-  return '; or by '.join(_METHODS[method] for method in methods)
-
-
-def _squared(rows: Sequence[str]) -> str:
-  if not any('squared' in row for row in rows):
-    return ''
-  return ' That of its square is the sum of their squares.'
-
-
-def _of_blocks(rows: Sequence[str]) -> str:
-  if not any('/' in row for row in rows):
-    return ''
-  return ' Of a block of parameters, its own block of the matrix.'
-
-
-def _bars(entry: looks.Entry) -> str:
-  """Returns what bars are; it ends with a space."""
-  several = max(len(run.seeds) for run in entry.runs) > 1
-  mean = ', of one network (the mean of their ends)' * several
-  return f'Bars: 95 % intervals over the random vectors{mean}. '
 
 
 def _panel(entry: looks.Entry, row: str) -> record.Panel:

@@ -85,9 +85,11 @@ def figure(runs: Sequence[curves.Run]) -> record.Figure | None:
   return record.Figure(
     name='training',
     title='Training',
-    caption=_caption(runs)
-    + overlay.sentence(
-      matches, _ONE_BATCH if matches_of.get('training_accuracy') else ''
+    caption=record.caption(
+      *_caption(runs),
+      overlay.sentence(
+        matches, matches_of.get('training_accuracy') and _ONE_BATCH
+      ),
     ),
     rows=(tuple(panels),),
     keys=record.keys_of(indexed),
@@ -101,11 +103,9 @@ def _lines(row: _Row, index: int, run: curves.Run) -> Iterator[record.Lines]:
   entry = _test_entry(run) if row.test else 'train'
 
   def read(seed, value=row.value):
-    if not curves.recorded(seed, entry, value):
-      return None
-    if not row.test:
-      return curves.without_skipped(seed.series[entry], value)
-    return seed.series[entry].step, seed.series[entry].values[value]
+    if row.test or not curves.recorded(seed, entry, value):
+      return curves.values(seed, entry, value)
+    return curves.without_skipped(seed.series[entry], value)
 
   name = row.axis.name
   if not row.test:
@@ -132,47 +132,33 @@ def _says_something(row: _Row, marks: Sequence[record.Lines]) -> bool:
   return bool(marks)
 
 
-def _caption(runs: Sequence[curves.Run]) -> str:
+def _caption(runs: Sequence[curves.Run]) -> Iterator[str]:
+  """Yields its sentences; of averages and noisy networks if there are some."""
   loss = conditions.distinct(runs, conditions.loss)
-  return (
-    f'Training batches: {_batches(runs)}. Test set: {_test_set(runs)}, with '
-    f'the running statistics.{_average(runs)} '
+  size = conditions.by_run(runs, conditions.batch_size)
+  yield (
+    f'Training batches: each batch of {size} examples before its update, with '
+    'the statistics of the batch (thin), and the mean of the last '
+    f'{curves.WINDOW} (thick). Test set: {_test_set(runs)}, with the running '
+    'statistics.'
+  )
+  if decays := {run.config.get('ema') for run in runs} - {None}:
+    yield (
+      'Dotted: the same of the averages of parameters and running statistics '
+      f'over the updates (ema {", ".join(map(str, sorted(decays)))}).'
+    )
+  yield (
     f'{f"The loss is {loss}, w" if loss else "Losses are w"}ithout the weight '
     'penalty, in the units of the task. |g| is the norm of the gradient of the '
     'loss with its penalty, |Δθ| that of what the optimizer changed. '
-    f'Logarithmic vertical axes but for accuracy.{_noise(runs)}'
+    'Logarithmic vertical axes but for accuracy.'
   )
-
-
-def _average(runs: Sequence[curves.Run]) -> str:
-  """Returns what a caption says of averaged networks, if there are some."""
-  decays = {run.config.get('ema') for run in runs} - {None}
-  if not decays:
-    return ''
-  return (
-    ' Dotted: the same of the averages of parameters and running statistics '
-    f'over the updates (ema {", ".join(map(str, sorted(decays)))}).'
-  )
-
-
-def _noise(runs: Sequence[curves.Run]) -> str:
-  """Returns what a caption says of noisy networks, if there are some."""
-  if not any(map(curves.is_noisy, runs)):
-    return ''
-  return (
-    ' The running statistics of noisy networks are collected with the noise, '
-    'which is off in testing: judge these networks by their training batches, '
-    'or after python -m bn_jax recalibrate.'
-  )
-
-
-def _batches(runs: Sequence[curves.Run]) -> str:
-  """Returns what is drawn of training batches, for a caption."""
-  size = conditions.by_run(runs, conditions.batch_size)
-  return (
-    f'each batch of {size} examples before its update, with the statistics of '
-    f'the batch (thin), and the mean of the last {curves.WINDOW} (thick)'
-  )
+  if any(map(curves.is_noisy, runs)):
+    yield (
+      'The running statistics of noisy networks are collected with the noise, '
+      'which is off in testing: judge these networks by their training '
+      'batches, or after python -m bn_jax recalibrate.'
+    )
 
 
 def _test_set(runs: Sequence[curves.Run]) -> str:

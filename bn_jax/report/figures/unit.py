@@ -1,6 +1,5 @@
 """Draws one unit, as in Figure 1(b, c) of Ioffe and Szegedy (2015)."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,15 +33,13 @@ class Unit(NamedTuple):
   quantiles: np.ndarray
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws percentiles of a typical unit over training, a column a run.
 
   Of the runs whose config asks for it, `unit=True`; None where none of them has
   looked twice.
   """
-  entry = activations.measured(runs, name)
+  entry = activations.measured(entry)
   if entry is None:
     return None
   pairs = [
@@ -55,10 +52,11 @@ def figure(
     return None
   entry = entry._replace(indexed=tuple(indexed for indexed, _ in pairs))
   units = [unit for _, unit in pairs]
-  return record.Figure(
-    name=f'unit{entry.suffix}',
-    title=f'Percentiles of one unit{entry.note}',
-    caption='The 15th, 50th and 85th percentiles, over all positions, of what '
+  return record.of_entry(
+    entry,
+    'unit',
+    'Percentiles of one unit',
+    'The 15th, 50th and 85th percentiles, over all positions, of what '
     'enters the nonlinearity of one unit: of the last layer measured, in the '
     'first seed of a run. The unit is the typical one: its 50th percentile '
     'moves as far from one measurement to the next (median over training) as '
@@ -66,7 +64,6 @@ def figure(
     f'{"; ".join(map(_named, units))}. All panels have one y axis, in the '
     f'units of the activations. {looks.circumstances(entry)}',
     rows=(tuple(_panel(*indexed, unit) for indexed, unit in pairs),),
-    keys=record.keys_of(entry.indexed),
   )
 
 

@@ -1,11 +1,9 @@
 """Draws the norm of weights, and by what angle an update turns them."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from bn_jax.report.drawing import by_layer, record
-from bn_jax.report.results import curves, looks, optimizers, seeds
+from bn_jax.report.results import looks, optimizers, seeds
 
 MEASURE = 'weights'
 _ROWS = (
@@ -24,42 +22,39 @@ _ROWS = (
 )  # fmt: skip
 
 
-def figure(
-  runs: Sequence[curves.Run], name: str | None = None
-) -> record.Figure | None:
+def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws the first, the middle and the last layer, a column each."""
-  entry = looks.of(runs, MEASURE, name)
-  every = [] if entry is None else looks.layers(entry, 'weight_norm')
+  every = looks.layers(entry, 'weight_norm')
   if not every:
     return None
   ends = (every[0], every[len(every) // 2], every[-1])
   layers = list(dict.fromkeys(ends))
   once = looks.once(entry)
-  panels = by_layer.panels(entry, layers, _ROWS)
   further = [layer for layer in every if layer not in layers]
   others = by_layer.panels(entry, further, _ROWS)
-  axes = 'Logarithmic vertical axes, the same in all columns. '
-  return record.Figure(
-    name=f'weights{entry.suffix}',
-    title=f'Weights and their updates{entry.note}',
-    caption='Of the weights w of a layer: their norm |w|; the effective '
-    'learning rate, learning rate / |w|²; the angle by which the update of the '
-    'optimizer turns them; and |<w, ∇L>| / (|w| |∇L|), which is 0 but for '
-    'rounding where the loss L, without the weight penalty, does not change '
-    f'with |w|, as before a norm. {optimizers.of_rates(entry.runs)}'
-    f'{_of(layers, every)} '
-    f'{looks.told(entry) if once else axes}{looks.circumstances(entry)}',
-    rows=() if once else panels,
-    keys=record.keys_of(entry.indexed),
-    undrawn=sum((*(panels if once else ()), *others), ()),
-    numbers=by_layer.numbers(entry, layers, _ROWS) if once else (),
+  axes = 'Logarithmic vertical axes, the same in all columns.'
+  which = 'All layers that were measured.'
+  if further:
+    which = (
+      f'The first, the middle and the last of {len(every)} layers measured; '
+      'the CSV has them all.'
+    )
+  made = record.of_entry(
+    entry,
+    'weights',
+    'Weights and their updates',
+    record.caption(
+      'Of the weights w of a layer: their norm |w|; the effective learning '
+      'rate, learning rate / |w|²; the angle by which the update of the '
+      'optimizer turns them; and |<w, ∇L>| / (|w| |∇L|), which is 0 but for '
+      'rounding where the loss L, without the weight penalty, does not change '
+      'with |w|, as before a norm.',
+      optimizers.of_rates(entry.runs),
+      which,
+      looks.told(entry) if once else axes,
+      looks.circumstances(entry),
+    ),
+    rows=by_layer.panels(entry, layers, _ROWS),
+    undrawn=sum(others, ()),
   )
-
-
-def _of(layers, every) -> str:
-  if len(layers) == len(every):
-    return 'All layers that were measured.'
-  return (
-    f'The first, the middle and the last of {len(every)} layers measured; the '
-    'CSV has them all.'
-  )
+  return by_layer.as_numbers(made, entry) if once else made

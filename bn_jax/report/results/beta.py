@@ -59,7 +59,7 @@ def reading(means: Medians) -> str:
 def limit(entry: looks.Entry, d: str) -> str:
   """Returns what beta reads in each run that recorded beta_0; '' for none.
 
-  It ends with a space. `d` is the symbol of the direction: 'd' or 'g'.
+  `d` is the symbol of the direction: 'd' or 'g'.
   """
   by_run = [(run.name, medians(run, entry.name)) for run in entry.runs]
   readings = '; '.join(
@@ -76,11 +76,11 @@ def limit(entry: looks.Entry, d: str) -> str:
     f'within {100 * _NEAR_CURVATURE:.0f} % of beta_0, and the smallest step '
     f'where it is within {100 * _NEAR_STEP:.0f} % of 1 / (smallest e) and '
     f'beta_0 is more than {_APART:g} times that. Medians over training of the '
-    f'largest beta, beta_0 and 1 / (smallest e): {readings}. '
+    f'largest beta, beta_0 and 1 / (smallest e): {readings}.'
   )
 
 
 def _inverse_of_smallest(seed: curves.Seed, name: str) -> float:
   """Returns the median of 1 / (smallest e) over looks with an e above 0."""
-  low_T, _ = curves.band(seed.series[name], 'step_size')
+  low_T, _ = curves.band(seed.series[name].values['step_size'])
   return curves.median(1 / low_T[low_T > 0])

@@ -156,6 +156,11 @@ def has_ended(seed: Seed) -> bool:
   return seed.manifest['status'] in ('done', 'diverged')
 
 
+def has_diverged(seed: Seed) -> bool:
+  """Returns whether training ended because its objective was not finite."""
+  return seed.manifest['status'] == 'diverged'
+
+
 def reached(seed: Seed) -> int:
   """Returns the step to which a seed has trained.
 
@@ -233,13 +238,6 @@ final_train_accuracy = functools.partial(final_of_training, value='accuracy')
 final_train_loss = functools.partial(final_of_training, value='data_loss')
 
 
-def last(seed: Seed, name: str, value: str) -> float:
-  """Returns the last value that an entry recorded, nan where there is none."""
-  if not recorded(seed, name, value):
-    return math.nan
-  return float(seed.series[name].values[value][-1])
-
-
 def of_population(
   seed: Seed, value: str, statistics: str = 'population'
 ) -> float:
@@ -257,40 +255,17 @@ def of_population(
   return math.nan if number is None else number
 
 
-def band(series: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (minimum, maximum) over the step sizes, [T] each, nan left out."""
-  values_TE = series.values[value]
-  empty_T = np.isnan(values_TE).all(axis=1)
-  low_T = np.where(np.isnan(values_TE), np.inf, values_TE).min(axis=1)
-  high_T = np.where(np.isnan(values_TE), -np.inf, values_TE).max(axis=1)
-  return np.where(empty_T, np.nan, low_T), np.where(empty_T, np.nan, high_T)
+def values(
+  seed: Seed, name: str, value: str, change: Callable = np.asarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns (steps [T], `change` of what an entry recorded), or None.
 
-
-def width(series: Series, value: str) -> np.ndarray:
-  """Returns maximum minus minimum over the step sizes, [T]."""
-  low_T, high_T = band(series, value)
-  return high_T - low_T
-
-
-def median_width(seed: Seed, name: str, value: str) -> float:
-  """Returns the median over training of a band's width."""
+  That is [T], or [T, E] of several numbers a look.
+  """
   if not recorded(seed, name, value):
-    return math.nan
-  return median(width(seed.series[name], value))
-
-
-def median_upper(seed: Seed, name: str, value: str) -> float:
-  """Returns the median over training of a band's upper edge."""
-  if not recorded(seed, name, value):
-    return math.nan
-  return median(band(seed.series[name], value)[1])
-
-
-def median_of(seed: Seed, name: str, value: str) -> float:
-  """Returns the median over training of a value, one number a look."""
-  if not recorded(seed, name, value):
-    return math.nan
-  return median(seed.series[name].values[value])
+    return None
+  series = seed.series[name]
+  return series.step, change(series.values[value])
 
 
 def recorded(seed: Seed, name: str, value: str) -> bool:
@@ -302,15 +277,45 @@ def recorded(seed: Seed, name: str, value: str) -> bool:
 def line(
   seed: Seed, name: str, value: str
 ) -> tuple[np.ndarray, np.ndarray] | None:
-  """Returns (steps, values), [T] each, of several numbers a look the first.
+  """Returns `values`, of several numbers a look the first."""
+  return values(
+    seed, name, value,
+    lambda of_T: np.asarray(of_T, float).reshape(len(of_T), -1)[:, 0],
+  )  # fmt: skip
 
-  None where the entry has not recorded the value.
-  """
-  if not recorded(seed, name, value):
-    return None
-  step_T = seed.series[name].step
-  values_T = np.asarray(seed.series[name].values[value], float)
-  return step_T, values_T.reshape(len(step_T), -1)[:, 0]
+
+def last(seed: Seed, name: str, value: str) -> float:
+  """Returns the last value that an entry recorded, nan where there is none."""
+  found = values(seed, name, value)
+  return math.nan if found is None else float(found[1][-1])
+
+
+def band(values_TE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (minimum, maximum) over the step sizes, [T] each, nan left out."""
+  return np.fmin.reduce(values_TE, axis=1), upper(values_TE)
+
+
+def upper(values_TE: np.ndarray) -> np.ndarray:
+  """Returns the maximum over the step sizes, [T]."""
+  return np.fmax.reduce(values_TE, axis=1)
+
+
+def width(values_TE: np.ndarray) -> np.ndarray:
+  """Returns maximum minus minimum over the step sizes, [T]."""
+  low_T, high_T = band(values_TE)
+  return high_T - low_T
+
+
+def median_of(
+  seed: Seed, name: str, value: str, change: Callable = np.asarray
+) -> float:
+  """Returns the median over training of `values`; nan where there are none."""
+  found = values(seed, name, value, change)
+  return math.nan if found is None else median(found[1])
+
+
+median_width = functools.partial(median_of, change=width)
+median_upper = functools.partial(median_of, change=upper)
 
 
 def mean_over(seeds: Sequence[Seed], read: Callable[[Seed], float]) -> float:

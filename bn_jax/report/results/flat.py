@@ -54,8 +54,7 @@ def columns(seed: curves.Seed) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
       if values.ndim == 1:
         yield name, series.step, values
       elif values.size:
-        flat = {value: values.reshape(len(values), -1)}
-        low_T, high_T = curves.band(series._replace(values=flat), value)
+        low_T, high_T = curves.band(values.reshape(len(values), -1))
         yield f'{name}/min', series.step, low_T
         yield f'{name}/max', series.step, high_T
   for entry, looks in seed.arrays.items():

@@ -6,7 +6,7 @@ training come before analyses of checkpoints.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,17 @@ class Entry(NamedTuple):
     return [seed for run in self.runs for seed in run.seeds]
 
   @property
+  def has_several_seeds(self) -> bool:
+    """Returns whether some run has more than one."""
+    return max(len(run.seeds) for run in self.runs) > 1
+
+  @property
+  def sections(self) -> list[Mapping[str, Any]]:
+    """Returns the entry's section of the config, of each of these seeds."""
+    configs = [seed.manifest['config'] for seed in self.seeds]
+    return [config['measures'][self.name] for config in configs]
+
+  @property
   def note(self) -> str:
     """Returns what follows the title: ' (NAME)', ', at step 60' or ''.
 
@@ -64,6 +75,11 @@ class Entry(NamedTuple):
     """Returns one condition, and of which runs it is true where they differ."""
     read = conditions.of(self.measure, key, self.name)
     return conditions.by_run(self.runs, read)
+
+  def values(self, key: str) -> list[str]:
+    """Returns the values of a condition, each once."""
+    read = conditions.of(self.measure, key, self.name)
+    return list(conditions.by_value(self.runs, read))
 
 
 def measures(runs: Sequence[curves.Run]) -> set[str]:
@@ -156,17 +172,26 @@ def once(entry: Entry) -> bool:
   return max(len(steps_of(seed, entry.name)) for seed in entry.seeds) == 1
 
 
+def loss(entry: Entry, label: str = 'Loss') -> str:
+  """Returns 'Loss (nats)'; of a squared error, which has no unit, 'Loss'."""
+  return label + ' (nats)' * (not any(map(curves.is_regression, entry.runs)))
+
+
 def told(entry: Entry) -> str:
-  """Returns how a table of numbers is read; it ends with a space."""
-  if max(len(run.seeds) for run in entry.runs) == 1:
-    return ''
-  return 'Means over seeds ± half of their 95 % intervals. '
+  """Returns how a table of numbers is read; '' of one seed."""
+  means = 'Means over seeds ± half of their 95 % intervals.'
+  return means if entry.has_several_seeds else ''
 
 
 def has(seed: curves.Seed, measure: str, name: str | None) -> bool:
   """Returns whether a seed has an entry of this name and measure."""
   section = seed.manifest['config']['measures'].get(name)
   return section is not None and section['name'] == measure
+
+
+def recorded(entry: Entry, value: str) -> bool:
+  """Returns whether some seed has recorded a value."""
+  return any(curves.recorded(seed, entry.name, value) for seed in entry.seeds)
 
 
 def layers(entry: Entry, quantity: str) -> list[str]:

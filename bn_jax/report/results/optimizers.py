@@ -57,11 +57,8 @@ def rate(config: Mapping[str, Any]) -> float | None:
   return float(number)
 
 
-def of_edge(runs: Sequence[curves.Run]) -> str:
-  """Returns what a caption says of 2 / (learning rate); '' for plain SGD.
-
-  It begins with a space.
-  """
+def of_edge(runs: Sequence[curves.Run]) -> list[str]:
+  """Returns sentences on 2 / (learning rate) of runs that are no plain SGD."""
   sentences = {}
   for run in runs:
     product = edge(run.config)
@@ -78,23 +75,18 @@ def of_edge(runs: Sequence[curves.Run]) -> str:
     else:
       continue
     sentences.setdefault(text, []).append(run.name)
-  return ''.join(
-    f' {", ".join(names)}: {text}.' for text, names in sentences.items()
-  )
+  return [f'{", ".join(names)}: {text}.' for text, names in sentences.items()]
 
 
 def of_rates(runs: Sequence[curves.Run]) -> str:
-  """Returns for which runs no effective learning rate is defined; '': none.
-
-  It ends with a space.
-  """
+  """Returns for which runs no effective learning rate is defined; '': none."""
   others = [run for run in runs if not _has_effective_rate(run)]
   if not others:
     return ''
   names = ', '.join(f'{run.name} ({name(run.config)})' for run in others)
   return (
     f'The effective learning rate is not defined for {names}, whose updates '
-    'are no sums of gradients times the rate: the angle tells. '
+    'are no sums of gradients times the rate: the angle tells.'
   )
 
 

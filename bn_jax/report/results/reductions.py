@@ -4,6 +4,8 @@ A look at activations records moments of each channel and histograms, not the
 values themselves: how far these move is read from moments and histograms.
 """
 
+import functools
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +24,8 @@ REDUCTIONS = {
   'first': lambda values: values[0],
   'range': lambda values: values.max() / values.min(),
 }
+# Steps of looks and a number at each, [T] both; None where nothing is recorded.
+OfLooks = tuple[Sequence[int], Sequence[float]] | None
 # Of Figure 1(b, c) of Ioffe and Szegedy (2015).
 PERCENTILES = (0.15, 0.5, 0.85)
 
@@ -40,6 +44,29 @@ def over(
     return math.nan
   with np.errstate(divide='ignore', invalid='ignore'):
     return float(REDUCTIONS[reduce](numbers))
+
+
+def reduced(of_looks: Callable[..., OfLooks]) -> Callable[..., float]:
+  """Makes a statistic of (seed, ...) -> its numbers at looks.
+
+  It has two more keywords, `reduce` and `after`, those of `over`.
+  """
+
+  @functools.wraps(of_looks)
+  def statistic(
+    seed: curves.Seed, *, reduce: str, after: int = 0, **keywords
+  ) -> float:
+    with np.errstate(divide='ignore', invalid='ignore'):
+      found = of_looks(seed, **keywords)
+    return math.nan if found is None else over(*found, reduce, after)
+
+  own = inspect.signature(of_looks).parameters.values()
+  added = inspect.signature(statistic, follow_wrapped=False).parameters
+  every = [*own, added['reduce'], added['after']]
+  # What has no default stands first: messages name keywords in this order.
+  every.sort(key=lambda keyword: keyword.default is not keyword.empty)
+  statistic.__signature__ = inspect.Signature(every)
+  return statistic
 
 
 def from_first(items: Sequence) -> Iterable[tuple]:

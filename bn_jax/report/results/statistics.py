@@ -25,6 +25,8 @@ from bn_jax.report.results import (
 )
 from bn_jax.storage import records
 
+OfLooks = reductions.OfLooks
+
 # Numbers of steps. In these alone inf is a result, "never reached".
 STEPS = ('steps_to_accuracy', 'steps_to_test_accuracy')
 
@@ -107,27 +109,16 @@ def _final(seed: curves.Seed, value: str) -> float:
   return float(finite_T.mean()) if len(finite_T) else math.nan
 
 
-def band_width(
-  seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
-) -> float:
+@reductions.reduced
+def band_width(seed: curves.Seed, *, name: str, value: str) -> OfLooks:
   """Returns max_e v - min_e v at each look, reduced."""
-  return _reduced(
-    seed, name, value, lambda series: curves.width(series, value), reduce, after
-  )
+  return curves.values(seed, name, value, curves.width)
 
 
-def upper_edge(
-  seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
-) -> float:
+@reductions.reduced
+def upper_edge(seed: curves.Seed, *, name: str, value: str) -> OfLooks:
   """Returns max_e v at each look, reduced."""
-  return _reduced(
-    seed,
-    name,
-    value,
-    lambda series: curves.band(series, value)[1],
-    reduce,
-    after,
-  )
+  return curves.values(seed, name, value, curves.upper)
 
 
 def beta_of_rate(
@@ -138,9 +129,8 @@ def beta_of_rate(
   1 is the edge of stability: beta = 2 / (learning rate). With momentum it is
   another number than 2, see `optimizers.edge`; nan where it is not defined.
   """
-  keywords = {'name': name, 'reduce': reduce, 'after': after}
-  beta = upper_edge(seed, value='beta', **keywords)
-  return beta * _rate(seed) / _edge(seed)
+  beta = upper_edge(seed, name=name, value='beta', reduce=reduce, after=after)
+  return within_run.by_edge(seed, beta)
 
 
 def curvature_of_rate(
@@ -148,118 +138,64 @@ def curvature_of_rate(
 ) -> float:
   """Returns d'Hd / |d|^2, reduced, times (learning rate) / 2.
 
-  H is the Hessian of the loss, d the direction along which the entry looks.
-
-  1 is the edge of stability (Cohen et al., 2021, arXiv:2103.00065). With
-  momentum it is another number than 2, see `optimizers.edge`; nan where it is
-  not defined.
+  H is the Hessian of the loss, d the direction along which the entry looks. It
+  is `of_edge` of the curvature (Cohen et al., 2021, arXiv:2103.00065).
   """
   keywords = {'name': name, 'reduce': reduce, 'after': after}
-  curvature = of_measure(seed, value='curvature', **keywords)
-  return curvature * _rate(seed) / _edge(seed)
+  return within_run.of_edge(seed, value='curvature', **keywords)
 
 
+@reductions.reduced
 def at_factor(
-  seed: curves.Seed,
-  *,
-  name: str,
-  value: str,
-  factor: float,
-  reduce: str,
-  after: int = 0,
-) -> float:
+  seed: curves.Seed, *, name: str, value: str, factor: float
+) -> OfLooks:
   """Returns v at the step size `factor` * (learning rate), reduced."""
-  size = factor * _rate(seed)
-  return _reduced(
-    seed, name, value, lambda series: _at(series, value, size), reduce, after
-  )
+  return _at(seed, name, value, factor)
 
 
+@reductions.reduced
 def growth(
-  seed: curves.Seed,
-  *,
-  name: str,
-  value: str,
-  factors: Sequence[float],
-  reduce: str,
-  after: int = 0,
-) -> float:
+  seed: curves.Seed, *, name: str, value: str, factors: Sequence[float]
+) -> OfLooks:
   """Returns v(b) / v(a), reduced; `factors` (a, b) of the learning rate."""
-
-  def ratio(series: curves.Series) -> np.ndarray:
-    a_T, b_T = (_at(series, value, factor * _rate(seed)) for factor in factors)
-    with np.errstate(divide='ignore', invalid='ignore'):
-      return b_T / a_T
-
-  return _reduced(seed, name, value, ratio, reduce, after)
+  both = [_at(seed, name, value, factor) for factor in factors]
+  if None in both:
+    return None
+  (step_T, a_T), (_, b_T) = both
+  return step_T, b_T / a_T
 
 
-def of_measure(
-  seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
-) -> float:
+@reductions.reduced
+def of_measure(seed: curves.Seed, *, name: str, value: str) -> OfLooks:
   """Returns a quantity that is one number a look, reduced."""
-  return _reduced(
-    seed, name, value, lambda series: series.values[value], reduce, after
-  )
+  return curves.values(seed, name, value)
 
 
+@reductions.reduced
 def of_layer(
-  seed: curves.Seed,
-  *,
-  name: str,
-  value: str,
-  layer: str,
-  reduce: str,
-  after: int = 0,
-) -> float:
+  seed: curves.Seed, *, name: str, value: str, layer: str
+) -> OfLooks:
   """Returns a quantity of a layer that is one number a look, reduced."""
-  keywords = {'name': name, 'reduce': reduce, 'after': after}
-  return of_measure(seed, value=f'{layer}/{value}', **keywords)
+  return curves.values(seed, name, f'{layer}/{value}')
 
 
-def _reduced(
-  seed: curves.Seed,
-  name: str,
-  value: str,
-  read: Callable[[curves.Series], np.ndarray],
-  reduce: str,
-  after: int,
-) -> float:
-  """Returns read(series of the entry), reduced; nan without the quantity."""
-  if not curves.recorded(seed, name, value):
-    return math.nan
-  series = seed.series[name]
-  return reductions.over(series.step, read(series), reduce, after)
-
-
-def _rate(seed: curves.Seed) -> float:
-  """Returns the config's learning rate: of a schedule, its peak; or nan."""
+def _at(seed: curves.Seed, name: str, value: str, factor: float) -> OfLooks:
+  """Returns v at `factor` times the config's rate; nan at looks without it."""
+  found = curves.values(seed, name, value)
+  if found is None:
+    return None
   rate = optimizers.rate(seed.manifest['config'])
-  return math.nan if rate is None else rate
-
-
-def _edge(seed: curves.Seed) -> float:
-  """Returns `optimizers.edge` of a seed's config; nan: not defined."""
-  product = optimizers.edge(seed.manifest['config'])
-  return math.nan if product is None else product
-
-
-def _at(series: curves.Series, value: str, size: float) -> np.ndarray:
-  """Returns the quantity at a step size, [T]; nan at looks without it."""
-  sizes_TE, values_TE = series.values['step_size'], series.values[value]
+  size = math.nan if rate is None else factor * rate
+  step_T, values_TE = found
+  sizes_TE = seed.series[name].values['step_size']
   same_TE = np.abs(sizes_TE - size) <= _NEAR * size
   # Not a product with same_TE: elsewhere it may be inf, and 0 * inf is nan.
   value_T = np.where(same_TE, values_TE, 0).sum(axis=1)
-  return np.where(same_TE.sum(axis=1) == 1, value_T, np.nan)
+  return step_T, np.where(same_TE.sum(axis=1) == 1, value_T, np.nan)
 
 
 def moment_change(
-  seed: curves.Seed,
-  *,
-  name: str,
-  layer: str,
-  reduce: str,
-  moment: str = 'mean',
+  seed: curves.Seed, *, name: str, layer: str, reduce: str, moment: str = 'mean'
 ) -> float:
   """Returns |m(t + 1) - m(t)| between looks, mean over channels, reduced.
 
@@ -270,22 +206,16 @@ def moment_change(
   return reductions.over(step_T, change_T, reduce)
 
 
-def activation_std(
-  seed: curves.Seed, *, name: str, layer: str, reduce: str, after: int = 0
-) -> float:
+@reductions.reduced
+def activation_std(seed: curves.Seed, *, name: str, layer: str) -> OfLooks:
   """Returns sqrt(var), mean over channels, at each look, reduced."""
   looks_T = looks.activations(seed, name, layer)
   std_T = [np.sqrt(look.values[f'{layer}/var']).mean() for look in looks_T]
-  return reductions.over([look.step for look in looks_T], std_T, reduce, after)
+  return [look.step for look in looks_T], std_T
 
 
 def unit_movement(
-  seed: curves.Seed,
-  *,
-  name: str,
-  layer: str,
-  of: str,
-  relative: bool = False,
+  seed: curves.Seed, *, name: str, layer: str, of: str, relative: bool = False
 ) -> float:
   """Returns how far percentiles of units move in training, mean over units.
 

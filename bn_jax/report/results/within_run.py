@@ -12,6 +12,8 @@ import numpy as np
 
 from bn_jax.report.results import curves, optimizers, reductions
 
+OfLooks = reductions.OfLooks
+
 
 def of_edge(
   seed: curves.Seed, *, name: str, value: str, reduce: str, after: int = 0
@@ -22,26 +24,29 @@ def of_edge(
   rate), with momentum a larger one, see `optimizers.edge`; nan where it is not
   defined.
   """
+  found = curves.values(seed, name, value)
+  if found is None:
+    return math.nan
+  return by_edge(seed, reductions.over(*found, reduce, after))
+
+
+def by_edge(seed: curves.Seed, curvature: float) -> float:
+  """Returns it times the learning rate over `optimizers.edge`; nan: none."""
   edge = optimizers.edge(seed.manifest['config'])
   rate = optimizers.rate(seed.manifest['config'])
-  if edge is None or rate is None or not curves.recorded(seed, name, value):
-    return math.nan
-  series = seed.series[name]
-  curvature = reductions.over(series.step, series.values[value], reduce, after)
-  return curvature * rate / edge
+  return math.nan if None in (edge, rate) else curvature * rate / edge
 
 
+@reductions.reduced
 def layer_growth(
   seed: curves.Seed,
   *,
   name: str,
   value: str,
   toward: str,
-  reduce: str,
   without_first: int = 0,
   without_last: int = 0,
-  after: int = 0,
-) -> float:
+) -> OfLooks:
   """Returns by which factor a quantity grows from a layer to the next, reduced.
 
   exp of the slope of a line by least squares through the logarithms of the
@@ -60,15 +65,14 @@ def layer_growth(
   names = [] if series is None else layers(series, value)
   names = names[without_first : len(names) - without_last]
   if len(names) < 2:
-    return math.nan
+    return None
   values_TL = np.stack([series.values[key] for key in names], axis=1)
   usable_T = (np.isfinite(values_TL) & (values_TL > 0)).all(axis=1)
   logs_TL = np.log(np.where(usable_T[:, None], values_TL, 1.0))
   number_L = np.arange(len(names)) - (len(names) - 1) / 2
   slope_T = logs_TL @ number_L / (number_L @ number_L)
   growth_T = np.exp(-slope_T if toward == 'input' else slope_T)
-  growth_T = np.where(usable_T, growth_T, np.nan)
-  return reductions.over(series.step, growth_T, reduce, after)
+  return series.step, np.where(usable_T, growth_T, np.nan)
 
 
 def layers(series: curves.Series, value: str) -> list[str]:
@@ -76,48 +80,29 @@ def layers(series: curves.Series, value: str) -> list[str]:
   return [key for key in series.values if key.rpartition('/')[2] == value]
 
 
+@reductions.reduced
 def at_place(
-  seed: curves.Seed,
-  *,
-  name: str,
-  value: str,
-  place: int,
-  reduce: str,
-  after: int = 0,
-) -> float:
+  seed: curves.Seed, *, name: str, value: str, place: int
+) -> OfLooks:
   """Returns one of several numbers of a look, by its place from 1, reduced.
 
   Of the 21 points of a `path`, 6 is t = 0.25 and 11 is t = 0.5.
   """
-  if not curves.recorded(seed, name, value):
-    return math.nan
-  series = seed.series[name]
-  column_T = _column(series.values[value], place)
-  return reductions.over(series.step, column_T, reduce, after)
+  return curves.values(seed, name, value, lambda v_TK: _column(v_TK, place))
 
 
+@reductions.reduced
 def place_ratio(
-  seed: curves.Seed,
-  *,
-  name: str,
-  value: str,
-  first: int,
-  last: int,
-  reduce: str,
-  after: int = 0,
-) -> float:
+  seed: curves.Seed, *, name: str, value: str, first: int, last: int
+) -> OfLooks:
   """Returns one number of a look over another one of it, reduced.
 
   Of eigenvalues, the largest first, first=1 and last=10 give lambda_1 /
   lambda_10 (Ghorbani et al., 2019, arXiv:1901.10159, section 3.2).
   """
-  if not curves.recorded(seed, name, value):
-    return math.nan
-  series = seed.series[name]
-  values_TK = series.values[value]
-  with np.errstate(divide='ignore', invalid='ignore'):
-    ratio_T = _column(values_TK, first) / _column(values_TK, last)
-  return reductions.over(series.step, ratio_T, reduce, after)
+  return curves.values(
+    seed, name, value, lambda v_TK: _column(v_TK, first) / _column(v_TK, last)
+  )
 
 
 def _column(values_TK: np.ndarray, place: int) -> np.ndarray:
@@ -127,52 +112,42 @@ def _column(values_TK: np.ndarray, place: int) -> np.ndarray:
   return values_TK[:, place - 1]
 
 
+@reductions.reduced
 def quotient(
-  seed: curves.Seed,
-  *,
-  name: str,
-  value: str,
-  by_name: str,
-  by_value: str,
-  reduce: str,
-  after: int = 0,
-) -> float:
+  seed: curves.Seed, *, name: str, value: str, by_name: str, by_value: str
+) -> OfLooks:
   """Returns a quantity over another one of the same step, reduced.
 
   The other may be another entry's: `by_value` of `by_name`. Steps at which one
   of the two did not look are left out.
   """
-  both = (name, value), (by_name, by_value)
-  if not all(curves.recorded(seed, *one) for one in both):
-    return math.nan
-  series, below = seed.series[name], seed.series[by_name]
-  step_T, above, under = np.intersect1d(
-    series.step, below.step, return_indices=True
+  both = (
+    curves.values(seed, name, value),
+    curves.values(seed, by_name, by_value),
   )
-  with np.errstate(divide='ignore', invalid='ignore'):
-    ratio_T = series.values[value][above] / below.values[by_value][under]
-  return reductions.over(step_T, ratio_T, reduce, after)
+  if None in both:
+    return None
+  (step_T, values_T), (by_step_T, by_T) = both
+  step_T, above, under = np.intersect1d(step_T, by_step_T, return_indices=True)
+  return step_T, values_T[above] / by_T[under]
 
 
-def surface_height(
-  seed: curves.Seed, *, name: str, reduce: str, after: int = 0
-) -> float:
+@reductions.reduced
+def surface_height(seed: curves.Seed, *, name: str) -> OfLooks:
   """Returns by how much a surface lies above its middle, reduced over looks.
 
   The median over all cells of the grid of loss - loss_0; a cell that is not
   finite lies above all others.
   """
   looks = _surfaces(seed, name)
-  height_T = [
+  return list(looks), [
     np.median(np.where(np.isnan(loss), math.inf, loss) - look['loss_0'])
-    for look, loss in ((look, look['loss']) for _, look in looks)
+    for look, loss in ((look, look['loss']) for look in looks.values())
   ]
-  return reductions.over([step for step, _ in looks], height_T, reduce, after)
 
 
-def surface_concavity(
-  seed: curves.Seed, *, name: str, reduce: str, after: int = 0
-) -> float:
+@reductions.reduced
+def surface_concavity(seed: curves.Seed, *, name: str) -> OfLooks:
   """Returns how far a plane's surface is from convex, in [0, 1], reduced.
 
   The mean over cells of max(0, -low) / max(|low|, |high|), with low and high
@@ -181,32 +156,33 @@ def surface_concavity(
   eigenvalues of the whole Hessian, of which these two are averages. Cells next
   to one that is not finite are left out.
   """
-  looks = [(k, v) for k, v in _surfaces(seed, name) if np.ndim(v['loss']) == 2]
-  share_T = [_concavity(look['loss']) for _, look in looks]
-  return reductions.over([step for step, _ in looks], share_T, reduce, after)
+  looks = _surfaces(seed, name)
+  planes = {k: of['loss'] for k, of in looks.items() if of['loss'].ndim == 2}
+  return list(planes), list(map(_concavity, planes.values()))
 
 
-def plane_share(
-  seed: curves.Seed, *, name: str, reduce: str, after: int = 0
-) -> float:
+@reductions.reduced
+def plane_share(seed: curves.Seed, *, name: str) -> OfLooks:
   """Returns the share of a trajectory's variance that its plane holds, reduced.
 
   Of a `surface` in directions='trajectory': the sum of `variance`.
   """
-  looks = [
-    (step, np.sum(values['variance']))
-    for step, values in _surfaces(seed, name)
-    if 'variance' in values
-  ]
-  steps, shares = [one[0] for one in looks], [one[1] for one in looks]
-  return reductions.over(steps, shares, reduce, after)
+  looks = _surfaces(seed, name)
+  shares = {
+    step: np.sum(of['variance'])
+    for step, of in looks.items()
+    if 'variance' in of
+  }
+  return list(shares), list(shares.values())
 
 
-def _surfaces(seed: curves.Seed, name: str) -> list[tuple[int, dict]]:
-  """Returns (step, values) of each look at a surface; none if there is none."""
-  records = {name: [], **seed.arrays}[name]
-  looks = [(record.step, record.values) for record in records]
-  return [(k, v) for k, v in looks if 'loss' in v and 'loss_0' in v]
+def _surfaces(seed: curves.Seed, name: str) -> dict[int, dict]:
+  """Returns step -> values of each look at a surface; none if there is none."""
+  return {
+    record.step: record.values
+    for record in seed.arrays.get(name, ())
+    if 'loss' in record.values and 'loss_0' in record.values
+  }
 
 
 def _concavity(loss_XY: np.ndarray) -> float:
@@ -214,13 +190,12 @@ def _concavity(loss_XY: np.ndarray) -> float:
   f = np.asarray(loss_XY, float)
   if min(f.shape) < 3:
     return math.nan
-  with np.errstate(invalid='ignore'):
-    middle = f[1:-1, 1:-1]
-    xx = f[2:, 1:-1] - 2 * middle + f[:-2, 1:-1]
-    yy = f[1:-1, 2:] - 2 * middle + f[1:-1, :-2]
-    xy = (f[2:, 2:] - f[2:, :-2] - f[:-2, 2:] + f[:-2, :-2]) / 4
-    root = np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
-    low, high = (xx + yy) / 2 - root, (xx + yy) / 2 + root
-    share = np.maximum(-low, 0) / np.maximum(abs(low), abs(high))
+  middle = f[1:-1, 1:-1]
+  xx = f[2:, 1:-1] - 2 * middle + f[:-2, 1:-1]
+  yy = f[1:-1, 2:] - 2 * middle + f[1:-1, :-2]
+  xy = (f[2:, 2:] - f[2:, :-2] - f[:-2, 2:] + f[:-2, :-2]) / 4
+  root = np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+  low, high = (xx + yy) / 2 - root, (xx + yy) / 2 + root
+  share = np.maximum(-low, 0) / np.maximum(abs(low), abs(high))
   share = share[np.isfinite(share)]
   return float(share.mean()) if share.size else math.nan

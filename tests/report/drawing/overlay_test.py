@@ -73,7 +73,7 @@ class WhereTest(parameterized.TestCase):
     np.testing.assert_allclose(firsts, [500, 500])
 
   def test_shift_where_the_paper_has_one(self):
-    made = covariate_shift.figure(vgg(), 'shift')
+    made = pictures.of(covariate_shift.figure, vgg(), 'shift')
     counts = [len(theirs(axis)) for axis in drawn(made).axes]
     # l2, relative l2, cosine, of conv5 and conv10 each.
     self.assertEqual(counts, [2, 0, 0, 0, 2, 2])
@@ -83,7 +83,7 @@ class WhereTest(parameterized.TestCase):
 
   @parameterized.parameters((vgg, 'vgg', 0.1), (linear, 'linear', 1e-6))
   def test_landscape_by_column(self, runs, network, rate):
-    made = landscape.figure(runs(first_loss=1e5), 'landscape')
+    made = pictures.of(landscape.figure, runs(first_loss=1e5), 'landscape')
     axes = drawn(made).axes
     # Both edges of two bands, and beta.
     self.assertEqual([len(theirs(axis)) for axis in axes], [2, 2] * 2 + [1, 1])
@@ -97,7 +97,7 @@ class WhereTest(parameterized.TestCase):
     runs = vgg()
     for run in runs:
       run.config['measures']['landscape']['direction'] = 'random'
-    made = landscape.figure(runs, 'landscape')
+    made = pictures.of(landscape.figure, runs, 'landscape')
     self.assertFalse(any(theirs(axis) for axis in drawn(made).axes))
     self.assertNotIn('paper', made.caption)
     self.assertEmpty(drawn(made).legends)
@@ -108,8 +108,8 @@ class SaidTest(absltest.TestCase):
     for made in (
       training.figure(vgg()),
       training.figure(linear()),
-      covariate_shift.figure(vgg(), 'shift'),
-      landscape.figure(vgg(), 'landscape'),
+      pictures.of(covariate_shift.figure, vgg(), 'shift'),
+      pictures.of(landscape.figure, vgg(), 'landscape'),
     ):
       for narrow in (False, True):
         said = [
@@ -122,7 +122,7 @@ class SaidTest(absltest.TestCase):
 
   def test_scaled_steps(self):
     for kind in (training, landscape):
-      made = kind.figure(vgg(kind='small'))
+      made = pictures.of(kind.figure, vgg(kind='small'))
       texts = [
         text.get_text()
         for legend in drawn(made).legends
@@ -130,7 +130,7 @@ class SaidTest(absltest.TestCase):
       ]
       self.assertIn(f'{overlay.LABEL} (its steps × 0.1)', texts)
       self.assertIn("the paper's steps are multiplied by 0.1", made.caption)
-      self.assertNotIn('multiplied by', kind.figure(vgg()).caption)
+      self.assertNotIn('multiplied by', pictures.of(kind.figure, vgg()).caption)
 
   def test_figures_in_their_order(self):
     runs = [*vgg(), paper_like.run('noisy', 'noisy')]
@@ -142,13 +142,15 @@ class SaidTest(absltest.TestCase):
     said = 'standard and decay share one curve of the paper'
     made = training.figure(runs)
     self.assertEqual(made.caption.count(said), 1)
-    self.assertNotIn(said, landscape.figure(runs, 'landscape').caption)
+    self.assertNotIn(
+      said, pictures.of(landscape.figure, runs, 'landscape').caption
+    )
 
   def test_levels_that_cannot_match(self):
-    caption = landscape.figure(vgg(), 'landscape').caption
+    caption = pictures.of(landscape.figure, vgg(), 'landscape').caption
     self.assertIn('holds a penalty on the weights of about 1.9', caption)
     self.assertNotIn('multiplied', caption)
-    caption = landscape.figure(linear(), 'landscape').caption
+    caption = pictures.of(landscape.figure, linear(), 'landscape').caption
     self.assertNotIn('1.9', caption)
     self.assertIn('multiplied so that the first one is ours', caption)
     self.assertIn(
@@ -158,7 +160,7 @@ class SaidTest(absltest.TestCase):
   def test_layers_that_stand_for_others(self):
     said = 'conv3 for 5, conv6 for 10'
     small, large = (
-      covariate_shift.figure(runs, 'shift').caption
+      pictures.of(covariate_shift.figure, runs, 'shift').caption
       for runs in (vgg(kind='small'), vgg())
     )
     self.assertIn(said, small)
@@ -168,14 +170,14 @@ class SaidTest(absltest.TestCase):
     digits = {'data': {'name': 'digits'}}
     for made in (
       training.figure(vgg(**digits)),
-      landscape.figure(vgg(**digits), 'landscape'),
-      covariate_shift.figure(vgg(**digits), 'shift'),
+      pictures.of(landscape.figure, vgg(**digits), 'landscape'),
+      pictures.of(covariate_shift.figure, vgg(**digits), 'shift'),
       training.figure(linear(**digits)),
     ):
       self.assertNotIn('Thin, dashed', made.caption)
       self.assertFalse(any(theirs(axis) for axis in drawn(made).axes))
     self.assertEmpty(
-      drawn(landscape.figure(vgg(**digits), 'landscape')).legends
+      drawn(pictures.of(landscape.figure, vgg(**digits), 'landscape')).legends
     )
 
 

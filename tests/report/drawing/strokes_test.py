@@ -25,7 +25,7 @@ class _Drawn(parameterized.TestCase):
     return read.runs([made_up.workdir(folder / 'w', seeds, **runs)])
 
   def drawn(self, figure, runs, narrow=False):
-    return pictures.drawing(figure(runs), narrow)
+    return pictures.drawing(pictures.of(figure, runs), narrow)
 
 
 def blank():
@@ -334,6 +334,12 @@ class DivergenceTest(_Drawn):
     one, other = (text.get_window_extent() for text in axis.texts)
     self.assertFalse(one.overlaps(other))
 
+  def test_two_that_are_close_are_both_named(self):
+    _, axis = blank()
+    strokes.divergences(axis, [(2, 0), (5, 1)])
+    said = [text.get_text() for text in axis.texts]
+    self.assertEqual(said, ['diverged at 2 and 5'])
+
   def test_at_once_stands_beside_the_axis(self):
     drawing, axis = blank()
     strokes.divergences(axis, [(0, 0)])
@@ -364,7 +370,7 @@ class AloneTest(_Drawn):
     self.assertEqual(titles, ['Test loss', 'Test accuracy'])
 
   def test_a_run_with_two_looks_has_drifted_once(self):
-    made = activations.drift(self.runs(standard={'steps': 50}))
+    made = pictures.of(activations.drift, self.runs(standard={'steps': 50}))
     self.assertEmpty(made.rows)
     self.assertLen(made.numbers, 1 + 3 * 2)  # quantities x layers
     self.assertEqual(made.numbers[1], ['Change of mean, conv1', '0.1'])

@@ -22,7 +22,7 @@ class FigureTest(absltest.TestCase):
 
   def test_a_panel_holds_every_look_of_the_first_seed_and_draws_some(self):
     with mock.patch.object(activations, '_TIMES', 3):
-      made = activations.figure(self.runs)
+      made = pictures.of(activations.figure, self.runs)
     for (panel,), layer in zip(made.rows, ('conv1', 'conv2'), strict=True):
       (ridges,) = panel.marks
       self.assertEqual((panel.about, ridges.seed), (layer, 3))
@@ -42,7 +42,7 @@ class FigureTest(absltest.TestCase):
     self.assertIn('Of seed 3 alone.', made.caption)
 
   def test_the_table_has_moments_of_every_seed(self):
-    made = activations.figure(self.runs)
+    made = pictures.of(activations.figure, self.runs)
     cells = {'run': 'a', 'seed': 4, 'panel': 'conv2'}
     looks = self.runs[0].seeds[1].arrays['activations']
     means, variances = (

@@ -51,7 +51,7 @@ def heights(axis):
 
 class FigureTest(absltest.TestCase):
   def test_of_plain_sgd(self):
-    figure = batch_sharpness.figure([run()])
+    figure = pictures.of(batch_sharpness.figure, [run()])
     for narrow in (False, True):
       of_ratios, of_means = pictures.axes(figure, narrow)
       self.assertEqual(heights(of_ratios), [20, 21])  # 2 / 0.1, the mean
@@ -66,7 +66,9 @@ class FigureTest(absltest.TestCase):
       self.assertEqual(got, want)
 
   def test_an_axis_is_logarithmic_where_all_is_above_0(self):
-    of_ratios, of_means = pictures.axes(batch_sharpness.figure([run()]))
+    of_ratios, of_means = pictures.axes(
+      pictures.of(batch_sharpness.figure, [run()])
+    )
     scales = of_ratios.get_yscale(), of_means.get_yscale()
     self.assertEqual(scales, ('linear', 'log'))
 
@@ -77,23 +79,25 @@ class FigureTest(absltest.TestCase):
       run('d', statistics='running'),
     ]  # fmt: skip
     for other in others:
-      figure = batch_sharpness.figure([other])
+      figure = pictures.of(batch_sharpness.figure, [other])
       for axis in pictures.axes(figure):
         self.assertNotIn(20, heights(axis))
       self.assertIn(f'No such line for {other.name}', figure.caption)
       self.assertNotIn('Thin', figure.caption)
-    both = batch_sharpness.figure([run(), others[0]])
+    both = pictures.of(batch_sharpness.figure, [run(), others[0]])
     self.assertIn('Thin', both.caption)
     self.assertIn('No such line for b:', both.caption)
 
   def test_one_look_is_told_in_numbers(self):
-    figure = batch_sharpness.figure([run(looks=1)])
+    figure = pictures.of(batch_sharpness.figure, [run(looks=1)])
     self.assertEmpty(figure.rows)
     got = pictures.values(figure, quantity='ratio_of_means')
     self.assertEqual(got[:2], [5, 5])
     self.assertEqual(figure.numbers[0], ['', 'a'])
     self.assertStartsWith(figure.numbers[1][1], '1')
-    self.assertIsNone(batch_sharpness.figure([]))
+    nothing = tuple(seed._replace(series={}) for seed in run().seeds)
+    bare = run()._replace(seeds=nothing)
+    self.assertIsNone(pictures.of(batch_sharpness.figure, [bare]))
 
 
 if __name__ == '__main__':

@@ -51,7 +51,7 @@ def written(axis):
 
 class MapTest(absltest.TestCase):
   def test_the_last_look_is_drawn_as_the_mean_over_seeds(self):
-    figure = cka.figure([run(seeds=(0.0, -0.5))])
+    figure = pictures.of(cka.figure, [run(seeds=(0.0, -0.5))])
     self.assertEqual(figure.name, 'cka-layers')
     self.assertIn('Means over seeds.', figure.caption)
     self.assertIn('a: -0.45 to 0.75', tables.alternative(figure))
@@ -67,7 +67,7 @@ class MapTest(absltest.TestCase):
 
   def test_two_checkpoints(self):
     for to, words in (('0', 'step 0'), ('runs/x/b/seed1', 'runs/x/b/seed1')):
-      figure = cka.figure([run(to=to)])
+      figure = pictures.of(cka.figure, [run(to=to)])
       self.assertIn(f'columns those at {words}, both', figure.caption)
       axis, _ = pictures.axes(figure)
       self.assertEqual(axis.get_xlabel(), f'Layer at {words}')
@@ -75,13 +75,13 @@ class MapTest(absltest.TestCase):
   def test_a_layer_without_a_value_is_white(self):
     late = LATE.copy()
     late[1] = np.nan
-    axis, _ = pictures.axes(cka.figure([run(late=late)]))
+    axis, _ = pictures.axes(pictures.of(cka.figure, [run(late=late)]))
     mask = np.ma.getmaskarray(axis.collections[0].get_array()).reshape(3, 3)
     np.testing.assert_array_equal(mask, np.isnan(late))
     self.assertLen(written(axis), 6)
 
   def test_every_look_is_in_the_table(self):
-    figure = cka.figure([run(seeds=(0.0, 0.5))])
+    figure = pictures.of(cka.figure, [run(seeds=(0.0, 0.5))])
     of = {'step': 10, 'layer': 'conv1', 'with': 'conv10'}
     for quantity, want in (('cka', 0.4), ('debiased_cka', -0.2)):
       got = pictures.values(figure, seed=0, quantity=quantity, **of)
@@ -96,33 +96,40 @@ class MapTest(absltest.TestCase):
   def test_runs_with_other_layers_have_maps_of_their_own(self):
     runs = [run(), run('b', layers=LAYERS[:2], late=LATE[:2, :2])]
     for narrow in (False, True):
-      a, b, _ = pictures.axes(cka.figure(runs), narrow)
+      a, b, _ = pictures.axes(pictures.of(cka.figure, runs), narrow)
       self.assertLen(a.get_yticks(), 3)
       self.assertLen(b.get_yticks(), 2)
 
   def test_many_layers_are_numbered_and_have_no_room_for_values(self):
     layers, late = [f'conv{i}' for i in range(20)], np.eye(20)
-    axis, _ = pictures.axes(cka.figure([run(layers=layers, late=late)]))
+    axis, _ = pictures.axes(
+      pictures.of(cka.figure, [run(layers=layers, late=late)])
+    )
     self.assertEmpty(axis.texts)
     self.assertLess(len(axis.get_yticks()), 15)
 
   def test_one_layer_has_no_map(self):
-    self.assertIsNone(cka.figure([run(layers=('conv1',), late=LATE[:1, :1])]))
-    self.assertIsNone(cka.figure([]))
+    self.assertIsNone(
+      pictures.of(cka.figure, [run(layers=('conv1',), late=LATE[:1, :1])])
+    )
 
 
 class CurvesTest(absltest.TestCase):
   def test_curves_are_of_the_same_layer_alone(self):
-    made = cka.over_steps([run(to='0')], 'alike')
+    made = pictures.of(cka.over_steps, [run(to='0')], 'alike')
     quantities = {row['quantity'] for row in pictures.rows(made)}
     self.assertEqual(quantities, {'debiased_cka', 'cka'})
-    self.assertIsNone(cka.over_steps([run()], 'alike'))
-    self.assertNotEqual(made.title, cka.figure([run(to='0')], 'alike').title)
+    self.assertIsNone(pictures.of(cka.over_steps, [run()], 'alike'))
+    self.assertNotEqual(
+      made.title, pictures.of(cka.figure, [run(to='0')], 'alike').title
+    )
     self.assertIn('with the same at step 0', made.caption)
 
   def test_both_are_on_the_page(self):
     of_measure = figures._OF_A_MEASURE[cka.MEASURE]
-    names = [figure([run(to='0')], 'alike').name for figure in of_measure]
+    names = [
+      pictures.of(figure, [run(to='0')], 'alike').name for figure in of_measure
+    ]
     self.assertEqual(names, ['cka-layers', 'cka'])
 
 

@@ -99,7 +99,9 @@ class RawCurvesTest(absltest.TestCase):
 class MapTest(parameterized.TestCase):
   @parameterized.parameters(False, True)
   def test_cells_and_lines_hold_the_numbers(self, narrow):
-    made = distance.figure([run(), run('b', changes=(0.1, 0.1, 0.1))])
+    made = pictures.of(
+      distance.figure, [run(), run('b', changes=(0.1, 0.1, 0.1))]
+    )
     axes = drawn(made, narrow).axes
     maps = [axis for axis in axes if axis.get_ylabel() == 'Step size e']
     (mesh,) = maps[0].collections
@@ -121,7 +123,9 @@ class MapTest(parameterized.TestCase):
     np.testing.assert_array_equal(drawn_lines.get_array(), [0, 10, 20])
 
   def test_all_columns_have_one_scale(self):
-    made = distance.figure([run(), run('b', changes=(0.1, 0.1, 0.1))])
+    made = pictures.of(
+      distance.figure, [run(), run('b', changes=(0.1, 0.1, 0.1))]
+    )
     found = [axis.collections[0].norm for axis in drawn(made).axes[:2]]
     for norm in found:
       np.testing.assert_allclose([norm.vmin, norm.vmax], [0.1, 800])
@@ -129,7 +133,7 @@ class MapTest(parameterized.TestCase):
   def test_a_learning_rate_that_falls(self):
     """Cells of other sizes are a mesh of their own; 0 is white."""
     sizes = np.array([SIZES, np.divide(SIZES, 10), np.zeros(3)])
-    made = distance.figure([run(step_size=sizes)])
+    made = pictures.of(distance.figure, [run(step_size=sizes)])
     axis = drawn(made).axes[0]
     meshes = axis.collections
     self.assertLen(meshes, 2)
@@ -140,7 +144,9 @@ class MapTest(parameterized.TestCase):
   def test_at_most_fifty_lines_with_the_first_and_the_last(self):
     steps = tuple(range(0, 1200, 10))
     changes = np.ones((120, 3))
-    made = distance.figure([run(steps=steps, gradient_change=changes)])
+    made = pictures.of(
+      distance.figure, [run(steps=steps, gradient_change=changes)]
+    )
     axis = next(
       a for a in drawn(made).axes if a.get_ylabel() == 'Gradient change'
     )
@@ -152,23 +158,25 @@ class MapTest(parameterized.TestCase):
   def test_table_has_the_distance_and_each_seed(self):
     """Beta is the change over the distance, which is twice the size here."""
     at = {'run': 'a', 'step': 0, 'step_size': '0.4'}
-    made = distance.figure([run()])
+    made = pictures.of(distance.figure, [run()])
     for quantity, want in (('distance', [0.8]), ('gradient_change', [8])):
       self.assertEqual(pictures.values(made, quantity=quantity, **at), want)
     self.assertIn('a: 1 to 800', tables.alternative(made))
-    made = distance.figure([run(seeds=2)])
+    made = pictures.of(distance.figure, [run(seeds=2)])
     for seed, want in ((0, 8), (1, 32), ('mean', 16)):
       got = pictures.values(made, quantity='gradient_change', seed=seed, **at)
       np.testing.assert_allclose(got, [want])
 
   def test_nothing_to_draw(self):
     """One look is no map; numbers that are none leave it white."""
-    self.assertIsNone(distance.figure([run(steps=(0,))]))
-    made = distance.figure([run(gradient_change=np.full((3, 3), np.nan))])
+    self.assertIsNone(pictures.of(distance.figure, [run(steps=(0,))]))
+    made = pictures.of(
+      distance.figure, [run(gradient_change=np.full((3, 3), np.nan))]
+    )
     for narrow in (False, True):
       drawn(made, narrow)
     self.assertIn('a: nothing finite', tables.alternative(made))
-    drawn(distance.figure([run(step_size=np.zeros((3, 3)))]))
+    drawn(pictures.of(distance.figure, [run(step_size=np.zeros((3, 3)))]))
 
 
 class BetaTest(parameterized.TestCase):
@@ -191,14 +199,14 @@ class BetaTest(parameterized.TestCase):
     one = run(gradient_change=change, beta=np.full((3, 3), 3), beta_0=[3] * 3)
     found = beta.medians(one, 'landscape')
     self.assertEqual(found, (3, 3, 20))
-    made = landscape.figure([one])
+    made = pictures.of(landscape.figure, [one])
     self.assertIn('a: 3, 3 and 20, reads the curvature', made.caption)
 
   def test_of_a_gradient_that_is_wiped_out_it_reads_the_step(self):
     """|g(e) - g| = |g| from the smallest step on."""
     wiped = np.tile(1 / np.array(SIZES), (3, 1))
     one = run(beta=wiped, beta_0=[300.0] * 3)
-    made = landscape.figure([one, run('b')])
+    made = pictures.of(landscape.figure, [one, run('b')])
     self.assertIn('a: 20, 300 and 20, reads the smallest step', made.caption)
     self.assertNotIn('b: ', made.caption)
     axes = drawn(made).axes
@@ -207,7 +215,7 @@ class BetaTest(parameterized.TestCase):
     self.assertNotEqual(dotted.get_linestyle(), '-')
 
   def test_without_curvature_nothing_is_said(self):
-    made = landscape.figure([run()])
+    made = pictures.of(landscape.figure, [run()])
     self.assertNotIn('beta_0', made.caption)
     self.assertIsNone(beta.medians(run(), 'landscape'))
 
@@ -230,7 +238,7 @@ class DirectionTest(absltest.TestCase):
       one = run()
       section = one.config['measures']['landscape']
       section['direction'] = direction
-      made = landscape.figure([one])
+      made = pictures.of(landscape.figure, [one])
       self.assertEndsWith(made.title, title)
       self.assertIn(words, made.caption)
       point = 'θ − e·g' if direction == 'descent' else 'θ − e·d'
@@ -240,7 +248,7 @@ class DirectionTest(absltest.TestCase):
     one, other = run(), run('b')
     one.config['measures']['landscape']['direction'] = 'descent'
     other.config['measures']['landscape']['direction'] = 'random'
-    made = landscape.figure([one, other])
+    made = pictures.of(landscape.figure, [one, other])
     self.assertEndsWith(made.title, 'along a line')
     self.assertIn('descent (a) or random (b)', made.caption)
 
@@ -252,7 +260,7 @@ class DirectionTest(absltest.TestCase):
       ([other], 'e = {0.1, 0.2}. Measured'),
       ([one, other], 'e = {0.5, 1, 4} × the learning rate or {0.1, 0.2}. '),
     ):
-      self.assertIn(said, landscape.figure(runs).caption)
+      self.assertIn(said, pictures.of(landscape.figure, runs).caption)
 
 
 if __name__ == '__main__':

@@ -48,7 +48,7 @@ class _Measured(parameterized.TestCase):
     return read.runs([folder])
 
   def drawn(self, runs, narrow=False):
-    made = generic.figure(runs, _KIND, 'it')
+    made = pictures.of(generic.figure, runs, 'it', _KIND)
     return made, pictures.drawing(made, narrow)
 
 
@@ -60,7 +60,7 @@ class OnceTest(_Measured):
       run._replace(seeds=tuple(map(self.first, run.seeds)))
       for run in self.runs(values, seeds=(0, 1))
     ]
-    return generic.figure(runs, _KIND, 'it')
+    return pictures.of(generic.figure, runs, 'it', _KIND)
 
   def first(self, seed):
     series = seed.series['it']
@@ -102,7 +102,7 @@ class SaidTest(_Measured):
     values = lambda run, seed, step: {'norm': 1.0 + 9 * seed, 'power': 9 * seed}
     with mock.patch.dict(_PAGE, said):
       runs = self.runs(values, seeds=(0, 1))
-    made = generic.figure(runs, _KIND, 'it')
+    made = pictures.of(generic.figure, runs, 'it', _KIND)
     self.assertStartsWith(made.caption, 'A = b. Measured')
     norm, power = (panel.y.within for panel in made.panels)
     self.assertEqual((norm[0], power[0]), (0, -np.inf))
@@ -146,8 +146,8 @@ class WholeNetworkTest(_Measured):
 
   def test_where_nothing_is_recorded_there_is_no_figure(self):
     runs = self.runs(lambda run, seed, step: {'norm': 1.0})
-    self.assertIsNone(generic.figure(runs, _KIND, 'test'))
-    self.assertIsNone(generic.figure(runs, 'other', 'it'))
+    self.assertIsNone(pictures.of(generic.figure, runs, 'test', _KIND))
+    self.assertIsNone(pictures.of(generic.figure, runs, 'it', 'other'))
 
 
 class LayersTest(_Measured):

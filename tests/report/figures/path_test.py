@@ -87,7 +87,7 @@ class FigureTest(absltest.TestCase):
   def test_accuracy_is_in_percent_and_its_shade_in_its_range(self):
     of = lambda seed, step: line([4 * (seed > 1)] * 3, [0] * 3, [0] * 3)
     runs = self.runs({'batchnorm': of}, seeds=(0, 1, 2, 3, 4))
-    made = path.figure(runs, 'analysis/path')
+    made = pictures.of(path.figure, runs, 'analysis/path')
     loss, accuracy = self.drawn(made).axes
     self.assertEqual(accuracy.yaxis.get_major_formatter()(0.5), '50 %')
     heights = [
@@ -99,7 +99,9 @@ class FigureTest(absltest.TestCase):
 
   def test_the_table_has_every_look_and_point(self):
     of = lambda seed, step: line([1, step, 2], [1, 1, 2], [1, 5, 2])
-    made = path.figure(self.runs({'batchnorm': of}), 'analysis/path')
+    made = pictures.of(
+      path.figure, self.runs({'batchnorm': of}), 'analysis/path'
+    )
     for quantity, want in (
       ('loss', [1, 100, 2]), ('accuracy', [0.5, 0.00990099, 0.333333]),
       ('barrier', [98.5]), ('barrier_of_mean', [0.5]),
@@ -113,7 +115,7 @@ class FigureTest(absltest.TestCase):
     alike = lambda seed, step: line(*[[1, 3, 1]] * 3)
     other = lambda seed, step: line([1, 2, 1], [1, 2, 1], [1, 4, 1])
     runs = self.runs({'standard': alike, 'batchnorm': other})
-    made = path.figure(runs, 'analysis/path')
+    made = pictures.of(path.figure, runs, 'analysis/path')
     axes = self.drawn(made).axes
     self.assertEqual(
       [axis.get_title() for axis in axes],
@@ -126,7 +128,7 @@ class FigureTest(absltest.TestCase):
   def test_what_is_not_finite_is_marked(self):
     lost = lambda seed, step: line([1, np.inf, 2], [1, np.nan, 2], [1, 5, 2])
     runs = self.runs({'batchnorm': lost}, seeds=(0,), steps=(150,))
-    made = path.figure(runs, 'analysis/path')
+    made = pictures.of(path.figure, runs, 'analysis/path')
     self.assertIn('Crosses at the top: not finite.', made.caption)
     loss, _ = self.drawn(made).axes
     crosses = [line for line in loss.get_lines() if line.get_marker() == 'x']
@@ -144,7 +146,9 @@ class FigureTest(absltest.TestCase):
   def test_losses_of_many_sizes_are_on_a_logarithmic_axis(self):
     for top, scale in ((40, 'linear'), (100, 'log')):
       of = lambda seed, step, top=top: line([1, top, 1])
-      made = path.figure(self.runs({'batchnorm': of}), 'analysis/path')
+      made = pictures.of(
+        path.figure, self.runs({'batchnorm': of}), 'analysis/path'
+      )
       self.assertEqual(self.drawn(made).axes[0].get_yscale(), scale)
 
   def test_a_regression_has_no_accuracy(self):
@@ -152,14 +156,16 @@ class FigureTest(absltest.TestCase):
     runs = self.runs(
       {'linear': of}, section=_SECTION | {'to': 'runs/a/seed1'}, accuracy=False
     )
-    made = path.figure(runs, 'analysis/path')
+    made = pictures.of(path.figure, runs, 'analysis/path')
     self.assertEqual([a.get_ylabel() for a in self.drawn(made).axes], ['Loss'])
     self.assertIn('b that of runs/a/seed1', made.caption)
     self.assertNotIn('Batch Normalization', made.caption)
     self.assertEmpty(pictures.rows(made, quantity='accuracy'))
 
   def test_of_nothing(self):
-    self.assertIsNone(path.figure(self.runs({'a': lambda *_: {}}, steps=())))
+    self.assertIsNone(
+      pictures.of(path.figure, self.runs({'a': lambda *_: {}}, steps=()))
+    )
 
 
 if __name__ == '__main__':

@@ -35,7 +35,9 @@ class RadiusTest(absltest.TestCase):
     return read.runs([folder])
 
   def test_a_column_a_step_by_radius(self):
-    made = radius.figure(self.runs(lambda seed, step: _look(1.0 + step)))
+    made = pictures.of(
+      radius.figure, self.runs(lambda seed, step: _look(1.0 + step))
+    )
     axes = pictures.axes(made)
     titles = [axis.get_title() for axis in axes]
     self.assertEqual(titles, ['Step 0', 'Step 10', 'Step 20'])
@@ -52,12 +54,13 @@ class RadiusTest(absltest.TestCase):
 
   def test_title_and_caption_say_the_case(self):
     look = lambda seed, step: _look(1.0, error=True)
-    worst = radius.figure(self.runs(look))
+    worst = pictures.of(radius.figure, self.runs(look))
     self.assertStartsWith(worst.title, 'Largest rise of the loss within')
     for words in ('steps: 2', 'Not adaptive', 'data loss, without penalty'):
       self.assertIn(words, worst.caption)
-    average = radius.figure(
-      self.runs(look, case='average', adaptive=True, penalised=True)
+    average = pictures.of(
+      radius.figure,
+      self.runs(look, case='average', adaptive=True, penalised=True),
     )
     self.assertStartsWith(average.title, 'Average rise of the loss at')
     for words in ('10 pairs', 'Adaptive: a radius', 'with its penalty'):
@@ -66,16 +69,16 @@ class RadiusTest(absltest.TestCase):
     self.assertEqual(got, [0.01, 0.04])
 
   def test_a_negative_rise_is_on_a_linear_axis(self):
-    made = radius.figure(self.runs(lambda seed, step: _look(-1.0)))
+    made = pictures.of(radius.figure, self.runs(lambda seed, step: _look(-1.0)))
     axis = pictures.axes(made)[0]
     self.assertEqual(axis.get_yscale(), 'linear')
     np.testing.assert_allclose(axis.lines[0].get_ydata(), [-0.1, -0.4])
 
   def test_one_radius_is_a_line_over_steps_or_a_number(self):
     of = lambda seed, step: _look(1.0 + step, radii=(0.1,))
-    (axis,) = pictures.axes(radius.figure(self.runs(of)))
+    (axis,) = pictures.axes(pictures.of(radius.figure, self.runs(of)))
     np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.1, 0.6, 1.1, 2.1])
-    made = radius.figure(self.runs(of, steps=(5,), seeds=(0, 1)))
+    made = pictures.of(radius.figure, self.runs(of, steps=(5,), seeds=(0, 1)))
     self.assertEmpty(made.rows)
     self.assertEqual(
       made.numbers[1], ['Rise of the loss, radius 0.1', '0.6 ± 0']

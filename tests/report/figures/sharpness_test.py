@@ -56,7 +56,7 @@ def run(
 
 
 def figure(*runs):
-  return sharpness.figure(runs)
+  return pictures.of(sharpness.figure, runs)
 
 
 def thick(axis):

@@ -43,7 +43,7 @@ class FigureTest(absltest.TestCase):
 
   def test_first_middle_and_last_step_with_the_band_over_vectors(self):
     runs = self.runs(lambda run, seed, step: look(10.0 + step / 10 + seed))
-    made = spectrum.figure(runs)
+    made = pictures.of(spectrum.figure, runs)
     for words in (
       'the Hessian of the data loss', 'σ is 1 %',
       'mean over vectors and seeds', 'Logarithmic',
@@ -84,7 +84,7 @@ class FigureTest(absltest.TestCase):
 
   def test_the_table_has_nodes_and_weights_and_what_is_drawn(self):
     runs = self.runs(lambda run, seed, step: look(10.0))
-    made = spectrum.figure(runs)
+    made = pictures.of(spectrum.figure, runs)
     for step in (50, 150):  # one is drawn, one is not
       of = {'run': 'batchnorm', 'seed': 0, 'step': step}
       for vector, count in ((0, 3), (1, 2)):
@@ -109,7 +109,7 @@ class FigureTest(absltest.TestCase):
 
     section = {**_SECTION, 'matrix': 'gauss_newton', 'penalised': True}
     runs = self.runs(of, steps=(150,), section=section)
-    made = spectrum.figure(runs)
+    made = pictures.of(spectrum.figure, runs)
     self.assertIn('the Gauss-Newton matrix of the objective', made.caption)
     self.assertEqual(
       [axis.get_ylabel() for axis in pictures.axes(made)],
@@ -129,7 +129,7 @@ class FigureTest(absltest.TestCase):
         values['weights'] = np.zeros((2, 3))
       return values
 
-    made = spectrum.figure(self.runs(of, steps=(150,)))
+    made = pictures.of(spectrum.figure, self.runs(of, steps=(150,)))
     (axis,) = pictures.axes(made)
     self.assertLen(axis.get_lines(), 1)
     self.assertNotIn('nan', tables.alternative(made))

@@ -69,7 +69,7 @@ def scale(figure):
 class PlaneTest(parameterized.TestCase):
   def test_a_panel_a_run_on_one_scale(self):
     low, high = run('low'), run('high', loss=5 + np.zeros((3, 3)))
-    figure = surface.figure([low, high])
+    figure = pictures.of(surface.figure, [low, high])
     self.assertLen(visible(figure), 2)
     self.assertEqual(scale(figure)[1:4], (0.8, 5, False))
     self.assertIn('linear, the same in all panels', figure.caption)
@@ -80,7 +80,7 @@ class PlaneTest(parameterized.TestCase):
 
   def test_the_first_direction_is_across(self):
     """loss[i, j] is at (x_i, y_j): it grows to the right, not upwards."""
-    axis = visible(surface.figure([run()]))[0]
+    axis = visible(pictures.of(surface.figure, [run()]))[0]
     self.assertEqual(axis.get_xlim(), (-1, 1))
     self.assertEqual(axis.get_ylim(), (-2, 2))
     filled = axis.collections[0]
@@ -93,17 +93,19 @@ class PlaneTest(parameterized.TestCase):
 
   def test_powers_where_losses_span_a_decade(self):
     loss = np.array([[0.1, 1, 2], [1, 2, 3], [1, 5, 100.0]])
-    figure = surface.figure([run(loss=loss)])
+    figure = pictures.of(surface.figure, [run(loss=loss)])
     self.assertEqual(scale(figure)[1:4], (0.1, 100, True))
     self.assertIn('Levels are logarithmic.', figure.caption)
     pictures.drawing(figure)
     # A loss of 0 or below has no logarithm.
     loss[0, 0] = 0
-    self.assertIn('linear', surface.figure([run(loss=loss)]).caption)
+    self.assertIn(
+      'linear', pictures.of(surface.figure, [run(loss=loss)]).caption
+    )
 
   def test_not_finite_is_hatched_and_told(self):
     loss = np.array([[np.nan, 1, 2], [1, np.inf, 3], [1, 5, 9.0]])
-    figure = surface.figure([run('b'), run('a', loss=loss)])
+    figure = pictures.of(surface.figure, [run('b'), run('a', loss=loss)])
     self.assertIn(
       'Hatched: losses that are not finite, 2 of 9 of a at step 0.',
       figure.caption,
@@ -116,13 +118,13 @@ class PlaneTest(parameterized.TestCase):
 
   @parameterized.parameters(np.nan, np.inf)
   def test_nothing_finite(self, value):
-    figure = surface.figure([run(loss=np.full((3, 3), value))])
+    figure = pictures.of(surface.figure, [run(loss=np.full((3, 3), value))])
     self.assertIn('9 of 9', figure.caption)
     self.assertIn('a, step 0: nothing finite.', tables.alternative(figure))
     pictures.drawing(figure)
 
   def test_the_way_has_its_own_losses(self):
-    figure = surface.figure([run(**way())])
+    figure = pictures.of(surface.figure, [run(**way())])
     self.assertIn('The plane holds 88 % (a to step 0)', figure.caption)
     self.assertIn('of a long random walk 90 %', figure.caption)
     self.assertIn('Levels are logarithmic.', figure.caption)  # 0.8 to 9
@@ -149,33 +151,33 @@ class PlaneTest(parameterized.TestCase):
     values = {
       'eigenvalues': np.array([3.25, 2.0]), 'converged': np.array([1.0, 0.0]),
     }  # fmt: skip
-    (axis,) = visible(surface.figure([run(**values)]))
+    (axis,) = visible(pictures.of(surface.figure, [run(**values)]))
     self.assertEqual(axis.get_xlabel(), 'd₁ (λ = 3.25)')
     self.assertEqual(axis.get_ylabel(), 'd₂ (λ = 2, not converged)')
 
   def test_a_way_that_ends_where_nothing_is_finite(self):
-    pictures.drawing(surface.figure([run(**way(np.nan))]))
+    pictures.drawing(pictures.of(surface.figure, [run(**way(np.nan))]))
 
   def test_some_looks_of_many(self):
     """Of one run beside each other, of several below each other."""
     steps = range(0, 100, 10)
-    one = surface.figure([run(steps=steps)])
+    one = pictures.of(surface.figure, [run(steps=steps)])
     self.assertLen(visible(one), 3)
     self.assertLen(one.rows, 1)
     self.assertEqual([step for step, _ in one.frames], list(steps))
-    figure = surface.figure([run(steps=steps, seeds=2), run('b')])
+    figure = pictures.of(surface.figure, [run(steps=steps, seeds=2), run('b')])
     self.assertLen(visible(figure, narrow=True), 4)
     self.assertLen(pictures.rows(figure), (2 * 10 + 1) * 9)
     self.assertIn('Of seed 0 alone; the CSV has all.', figure.caption)
 
   def test_nothing_recorded(self):
-    self.assertIsNone(surface.figure([run(steps=())]))
+    self.assertIsNone(pictures.of(surface.figure, [run(steps=())]))
 
 
 class LineTest(absltest.TestCase):
   def test_a_curve_a_look(self):
-    figure = surface.figure(
-      [run(steps=(0, 10), dimensions=1), run('b', dimensions=1)]
+    figure = pictures.of(
+      surface.figure, [run(steps=(0, 10), dimensions=1), run('b', dimensions=1)]
     )
     first, second = visible(figure)
     self.assertLen(first.lines, 2)
@@ -187,7 +189,7 @@ class LineTest(absltest.TestCase):
 
   def test_further_looks_are_grey_in_the_slider(self):
     steps = range(0, 100, 10)
-    figure = surface.figure([run(steps=steps, dimensions=1)])
+    figure = pictures.of(surface.figure, [run(steps=steps, dimensions=1)])
     self.assertLen(figure.keys, 7)
     self.assertLen(figure.frames, 10)
     keys = [rows[0][0].marks[0].key for _, rows in figure.frames]
@@ -197,7 +199,7 @@ class LineTest(absltest.TestCase):
   def test_unsorted_and_not_finite(self):
     loss = [3.0, np.inf, 1.0]
     one = run(dimensions=1, loss=loss, x=np.array([1.0, 0.0, -1.0]))
-    figure = surface.figure([one])
+    figure = pictures.of(surface.figure, [one])
     self.assertIn('1 of 3 of a at step 0', figure.caption)
     (axis,) = visible(figure)
     self.assertLen([p for p in axis.patches if p.get_hatch()], 1)
@@ -210,7 +212,7 @@ class LineTest(absltest.TestCase):
       'path': way()['path'][:, :1],
       'variance': np.array([0.9]),
     }
-    figure = surface.figure([run(dimensions=1, **values)])
+    figure = pictures.of(surface.figure, [run(dimensions=1, **values)])
     self.assertIn('The line holds 90 % (a to step 0)', figure.caption)
     (axis,) = visible(figure)
     np.testing.assert_array_equal(axis.lines[-1].get_ydata(), [9, 3, 2])

@@ -45,7 +45,9 @@ class TraceTest(absltest.TestCase):
     return read.runs([folder])
 
   def test_the_mean_of_seeds_with_bars_from_low_to_high(self):
-    made = trace.figure(self.runs(lambda seed, step: _look(10.0 + step + seed)))
+    made = pictures.of(
+      trace.figure, self.runs(lambda seed, step: _look(10.0 + step + seed))
+    )
     (axis,) = pictures.axes(made)
     np.testing.assert_allclose(axis.lines[0].get_ydata(), [10.5, 20.5])
     (bars,) = [
@@ -69,7 +71,7 @@ class TraceTest(absltest.TestCase):
 
   def test_a_panel_a_square_and_a_layer_and_a_logarithm_where_wide(self):
     of = lambda seed, step: _look(10.0 + 100 * step, squared=True, layer=True)
-    made = trace.figure(self.runs(of, seeds=(0,)))
+    made = pictures.of(trace.figure, self.runs(of, seeds=(0,)))
     axes = pictures.axes(made)
     self.assertEqual(
       [axis.get_title() for axis in axes],
@@ -88,14 +90,14 @@ class TraceTest(absltest.TestCase):
   def test_of_more_than_six_the_table_has_the_others(self):
     blocks = {f'b{number}/trace': 1.0 for number in range(6)}
     runs = self.runs(lambda seed, step: _look(10.0) | blocks, seeds=(0,))
-    made = trace.figure(runs)
+    made = pictures.of(trace.figure, runs)
     self.assertLen(pictures.axes(made), 6)
     self.assertEndsWith(made.caption, ' The CSV has more: Trace, b5.')
     self.assertEqual(pictures.values(made, panel='b5'), [1, 1])
 
   def test_one_look_is_a_table_with_the_interval(self):
     runs = self.runs(lambda seed, step: _look(10.0), steps=(5,), seeds=(0,))
-    made = trace.figure(runs)
+    made = pictures.of(trace.figure, runs)
     self.assertEmpty(made.rows)
     self.assertEqual(made.numbers[1], ['Trace', '10 (8 to 12)'])
 

@@ -47,9 +47,7 @@ class CurvesTest(parameterized.TestCase):
 
   def test_band_leaves_nan_out(self):
     nan = math.nan
-    low, high = curves.band(
-      series(loss=[[3, 1, 2], [nan, 5, 4], [nan, nan, nan]]), 'loss'
-    )
+    low, high = curves.band(np.array([[3, 1, 2], [nan, 5, 4], [nan, nan, nan]]))
     np.testing.assert_array_equal(low, [1, 4, nan])
     np.testing.assert_array_equal(high, [3, 5, nan])
 
