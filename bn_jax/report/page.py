@@ -101,13 +101,15 @@ def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
   )
   caption = html.escape(figure.caption + static.left_out(figure))
   shown = _picture(figure, folder) if figure.rows else _numbers(figure)
+  data = _data(figure) if figure.rows else ''
+  static.forget()
   return f'''<section id="{figure.name}">
 <h2>{html.escape(figure.title)}</h2>
 {claims}<figure>
 {shown}
 <figcaption>{caption} <span>{files}</span></figcaption>
 </figure>
-{_data(figure) if figure.rows else ''}
+{data}
 </section>'''
 
 

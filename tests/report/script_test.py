@@ -15,7 +15,7 @@ import pytest
 from absl.testing import absltest
 
 from bn_jax.report import script
-from bn_jax.report.drawing import record
+from bn_jax.report.drawing import interactive, record
 from tests.fixtures import answering, strict
 
 _SOURCE = strict.ROOT / 'bn_jax' / 'report' / 'page.js'
@@ -513,20 +513,21 @@ class BrowserTest(absltest.TestCase):
     figure = self.show(page, 'training')
     width = figure.bounding_box()['width']
     full = 'document.fullscreenElement !== null'
-    # At last as where the screen may not be filled.
-    for key in ('Enter', 'Escape', None):
-      if key is None:
-        page.evaluate(
-          """() => { Element.prototype.requestFullscreen =
-            () => Promise.reject(); }"""
-        )
+    for way in ('again', 'by the browser', 'Escape'):
+      if way == 'Escape':  # where the screen may not be filled
+        page.evaluate("""() => { Element.prototype.requestFullscreen =
+            () => Promise.reject(); }""")
       figure.get_by_role('button', name='Alone').click()
       page.wait_for_timeout(400)
-      self.assertEqual(page.evaluate(full), key is not None)
+      self.assertEqual(page.evaluate(full), way != 'Escape')
       self.assertGreater(figure.bounding_box()['width'], width)
-      if key == 'Escape':
+      if way == 'again':
+        figure.get_by_role('button', name='Alone').click()
+      elif way == 'Escape':
         figure.locator('.stage > svg').focus()
-      page.keyboard.press(key or 'Enter')
+        page.keyboard.press('Escape')
+      else:
+        page.evaluate('document.exitFullscreen()')
       page.wait_for_timeout(400)
       self.assertFalse(page.evaluate(full))
       self.assertEqual(figure.bounding_box()['width'], width)
@@ -554,6 +555,13 @@ class BrowserTest(absltest.TestCase):
     of_page = answering.runs(_HOSTILE, 1)
     name = f'"><script>{_DONE}</script>'
     figures = answering.figures(of_page, title=name)
+    # Data that stand on the page as they are.
+    panel = record.Panel(
+      record.STEPS, record.Axis(name, name), (record.Rule(0.5),), name, name
+    )
+    keys = record.keys_of(enumerate(of_page[:1]))
+    figures.append(record.Figure('small', name, name, ((panel,),), keys))
+    self.assertEqual(interactive.encoded(figures[-1])[0], 'json')
     path = answering.write(self.folder() / 'hostile.html', of_page, figures)
     page = self.open(path)
     figure = self.show(page, 'training-x')
@@ -571,12 +579,12 @@ class BrowserTest(absltest.TestCase):
       page.get_by_label('Show runs').fill(text)
       page.wait_for_timeout(100)
     again = self.open(path, page.evaluate('location.hash'))
-    for name in ('training-x', 'rest'):
+    for name in ('training-x', 'rest', 'small'):
       self.show(again, name)
     for one in (page, again):
       self.assertEqual(one.title(), 'Made up · bn_jax')
       self.assertEqual(one.evaluate('({}).polluted'), None)
-      self.assertEqual(one.locator('script').count(), 7)
+      self.assertEqual(one.locator('script').count(), 8)
 
   def test_without_controls_on_paper(self):
     page = self.open()
