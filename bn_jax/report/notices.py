@@ -26,7 +26,7 @@ def of(runs: Sequence[curves.Run]) -> list[tuple[str, str]]:
 
 
 def _one_seed(runs):
-  if max(len(run.seeds) for run in runs) == 1:
+  if all(len(run.seeds) == 1 for run in runs):
     yield (
       'One seed: an illustration.',
       'One run of each network cannot show whether a difference is more than '

@@ -5,9 +5,17 @@ import pathlib
 import string
 from collections.abc import Callable, Iterable, Sequence
 
-from bn_jax.report import figures, markup, notices, script, summary
-from bn_jax.report.claims import showing
-from bn_jax.report.drawing import canvas, interactive, record, static, tables
+from bn_jax.report import figures, notices, script, summary
+from bn_jax.report.claims import markup, showing
+from bn_jax.report.drawing import (
+  canvas,
+  interactive,
+  picture,
+  record,
+  static,
+  tables,
+  tails,
+)
 from bn_jax.report.results import conditions, curves, flat, looks, read, seeds
 from bn_jax.storage import files as files_lib
 
@@ -94,14 +102,18 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
 def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
   """Writes a figure's files; returns its part of the page, with its claims."""
   files_lib.write(folder / f'{figure.name}.csv', tables.csv_of(figure))
-  suffixes = ('csv',) if not figure.rows else ('png', 'pdf', 'csv')
+  if not figure.rows:
+    shown, suffixes, data = _numbers(figure), ('csv',), ''
+  else:
+    shown, suffixes = _picture(figure, folder), ('png', 'pdf', 'csv')
+    kind, text = interactive.encoded(figure)
+    told = f'type="application/{kind}" data-figure="{html.escape(figure.name)}"'
+    data = f'<script {told}>{text}</script>'
   files = ', '.join(
     f'<a href="figures/{figure.name}.{suffix}">{suffix.upper()}</a>'
     for suffix in suffixes
   )
-  caption = html.escape(figure.caption + static.left_out(figure))
-  shown = _picture(figure, folder) if figure.rows else _numbers(figure)
-  data = _data(figure) if figure.rows else ''
+  caption = html.escape(figure.caption + picture.left_out(figure))
   static.forget()
   return f'''<section id="{figure.name}">
 <h2>{html.escape(figure.title)}</h2>
@@ -113,15 +125,6 @@ def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
 </section>'''
 
 
-def _data(figure: record.Figure) -> str:
-  """Returns what the page's script draws of a figure."""
-  kind, text = interactive.encoded(figure)
-  name = html.escape(figure.name)
-  return (
-    f'<script type="application/{kind}" data-figure="{name}">{text}</script>'
-  )
-
-
 def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
   """Draws a figure; writes its PNG and PDF, and returns its pictures.
 
@@ -129,7 +132,7 @@ def _picture(figure: record.Figure, folder: pathlib.Path) -> str:
   """
   with canvas.style():
     wide, narrow = (
-      canvas.settled(static.drawn(figure, narrow)) for narrow in (False, True)
+      canvas.settled(picture.drawn(figure, narrow)) for narrow in (False, True)
     )
   for suffix in ('png', 'pdf'):
     content = canvas.rendered(wide, suffix)
@@ -197,7 +200,7 @@ def _conditions(runs: Sequence[curves.Run]) -> str:
       sentences.append('Where a seed has ended, the others go on.')
   if any(curves.has_diverged(seed) for run in runs for seed in run.seeds):
     sentences.append(
-      f'What is more than {record.TAIL} times the median of a seed that '
+      f'What is more than {tails.TIMES} times the median of a seed that '
       'diverged lies beyond its axis.'
     )
   shared = ', '.join(filter(None, looks.shared(runs).values()))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib import figure as mpl
 
-from bn_jax.report.drawing import canvas, record, static
+from bn_jax.report.drawing import canvas, picture, record
 
 # What others of its length are drawn against, and whether logarithmically.
 _AXES = {
@@ -56,6 +56,9 @@ def plot(
   Raises:
     ValueError: nothing in the result can be drawn.
   """
+  by_label = result if isinstance(result, Mapping) else {'value': result}
+  if not by_label or not all(isinstance(v, Mapping) for v in by_label.values()):
+    by_label = {'': by_label}
   results = {
     label: {
       name: np.asarray(value, float)
@@ -63,7 +66,7 @@ def plot(
       if not name.removeprefix('smallest_').startswith(_QUIET)
       and not isinstance(value, (list, tuple, Mapping))
     }
-    for label, of in _by_label(result).items()
+    for label, of in by_label.items()
   }
   panels = tuple(_panels(results, layers, coordinates))
   if not panels:
@@ -80,16 +83,7 @@ def plot(
     'plot', '', '', (panels,), keys, shares=False, abreast=(3, 1)
   )
   with canvas.style():
-    return canvas.settled(static.drawn(figure, False))
-
-
-def _by_label(result) -> dict[str, Mapping[str, Any]]:
-  """Returns label -> result, of one result with the label ''."""
-  if not isinstance(result, Mapping):
-    return {'': {'value': result}}
-  if result and all(isinstance(of, Mapping) for of in result.values()):
-    return dict(result)
-  return {'': result}
+    return canvas.settled(picture.drawn(figure, False))
 
 
 def _panels(results, layers, coordinates) -> Iterator[record.Panel]:
@@ -139,17 +133,14 @@ def _curves(name, values, results, layers) -> record.Panel:
   x_axis = record.Axis(
     against or ('' if names else 'Number'), 'x', is_log_x, names=names
   )
-  is_log = name == 'density' or _is_wide(values)
-  y_axis = record.Axis(_words(name), name, is_log, limits=_ends(name, values))
+  every = np.concatenate(list(values.values()))
+  every = every[np.isfinite(every)]
+  is_log = 0 < _WIDE * every.min() < every.max()
+  limits = None
+  if name == 'density':  # Gaussians go on for ever
+    is_log, limits = True, (every.max() * 10**-6.5, 2 * every.max())
+  y_axis = record.Axis(_words(name), name, is_log, limits=limits)
   return record.Panel(x_axis, y_axis, tuple(marks), _words(name))
-
-
-def _ends(name: str, values) -> tuple[float, float] | None:
-  """Returns the ends of a density's axis: Gaussians go on for ever."""
-  if name != 'density':
-    return None
-  highest = max(np.nanmax(array) for array in values.values())
-  return highest * 10**-6.5, 2 * highest
 
 
 def _numbers(name, values, results) -> record.Panel:
@@ -196,12 +187,6 @@ def _map(name, matrix, title, layers, coordinates) -> record.Panel:
     record.Axis('', 'y', names=names),
   )
   return record.Panel(*axes, (cells,), title)
-
-
-def _is_wide(values) -> bool:
-  every = np.concatenate([array.ravel() for array in values.values()])
-  every = every[np.isfinite(every)]
-  return every.min() > 0 and every.max() > _WIDE * every.min()
 
 
 def _words(name: str) -> str:

@@ -36,35 +36,24 @@ _SUMMARISED = {
 }
 
 
-def _short(value: float) -> str:
-  return f'{value:.3g}'
-
-
 def percent(value: float) -> str:
   """Returns a share in words: '98.1 %'."""
   return f'{100 * value:.1f} %'
 
 
 class Quantity(NamedTuple):
-  """A number that runs are compared by.
+  """A number that runs are compared by."""
 
-  Attributes:
-    label: in words, with its unit.
-    read: its value of a seed; of steps inf where it was never reached.
-    show: a value in words.
-    better: HIGH or LOW; '' where neither is known to be the better one.
-    logarithmic: whether it is drawn on logarithmic axes where it is above 0, so
-      that runs are compared by ratios.
-    is_steps: whether it is the number of steps to something.
-    is_further: whether it only adds to another one that is better at an end.
-  """
-
-  label: str
-  read: Read
-  show: Callable[[float], str] = _short
+  label: str  # in words, with its unit
+  read: Read  # its value of a seed; of steps inf where it was never reached
+  show: Callable[[float], str] = '{:.3g}'.format  # a value in words
+  # HIGH or LOW; '' where neither is known to be the better one.
   better: str = ''
+  # Whether it is drawn on logarithmic axes where it is above 0, so that runs
+  # are compared by ratios.
   logarithmic: bool = False
-  is_steps: bool = False
+  is_steps: bool = False  # whether it is the number of steps to something
+  # Whether it only adds to another one that is better at an end.
   is_further: bool = False
 
 
@@ -82,15 +71,21 @@ def quantities(runs: Sequence[curves.Run]) -> Iterator[Quantity]:
 def _steps_to(runs) -> Iterator[Quantity]:
   """Yields steps to levels of training accuracy, if some run has accuracies."""
   if not all(curves.without_accuracy(runs)):
-    *_, highest = thresholds = _reached(runs)
-    for threshold in thresholds:
+    is_reached = lambda accuracy: any(
+      math.isfinite(curves.steps_to(seed, accuracy))
+      for run in runs
+      for seed in run.seeds
+    )
+    shown = list(filter(is_reached, _THRESHOLDS))[:_THRESHOLD_ROWS]
+    shown = shown or _THRESHOLDS[-1:]
+    for threshold in reversed(shown):
       yield Quantity(
         f'Steps to {100 * threshold:.0f} % training accuracy',
         functools.partial(curves.steps_to, accuracy=threshold),
         '{:.0f}'.format,
         better=LOW,
         is_steps=True,
-        is_further=threshold != highest,
+        is_further=threshold != shown[0],
       )
 
 
@@ -322,20 +317,6 @@ def _population(runs) -> Iterator[Quantity]:
   label = f'{value.capitalize()}, test set, population statistics'
   if tests:
     yield Quantity(label, read, **keywords)
-
-
-def _reached(runs: Sequence[curves.Run]) -> tuple[float, ...]:
-  """Returns the thresholds to show, the lowest first."""
-  thresholds = [
-    threshold
-    for threshold in _THRESHOLDS
-    if any(
-      math.isfinite(curves.steps_to(seed, threshold))
-      for run in runs
-      for seed in run.seeds
-    )
-  ]
-  return tuple(reversed(thresholds[:_THRESHOLD_ROWS] or _THRESHOLDS[-1:]))
 
 
 def _nats(entry: looks.Entry) -> str:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bn_jax.report import markup, reached
+from bn_jax.report import reached
+from bn_jax.report.claims import markup
 from bn_jax.report.results import conditions, curves, flat, pairs
 
 # Of a config, in this order before all others, by the names of the page.
@@ -30,26 +31,21 @@ _MOST_BASES = 10
 
 
 class Column(NamedTuple):
-  """A column of the summary.
+  """A column of the summary."""
 
-  Attributes:
-    label: its heading.
-    texts: of each run its cell.
-    keys: of each run what its cell is sorted by: a number, nan where there is
-      none, or a text.
-    numbers: of each run seed -> its number; empty of a column of texts.
-    quantity: what of the runs it is, if they are compared by it.
-    best: the runs whose cells are marked, by their places.
-    is_further: whether the page folds it away: all columns beside each other
-      would be wider than a page.
-  """
-
-  label: str
-  texts: list[str]
+  label: str  # its heading
+  texts: list[str]  # of each run its cell
+  # Of each run what its cell is sorted by: a number, nan where there is none,
+  # or a text.
   keys: list[Any]
+  # Of each run seed -> its number; empty of a column of texts.
   numbers: list[Mapping[int, float]]
+  # What of the runs it is, if they are compared by it.
   quantity: reached.Quantity | None = None
+  # The runs whose cells are marked, by their places.
   best: frozenset[int] = frozenset()
+  # Whether the page folds it away: all columns beside each other would be wider
+  # than a page.
   is_further: bool = False
 
   @property
@@ -110,8 +106,15 @@ def _summary(runs, shown: Sequence[Column], name: str) -> str:
     markup.row(run.name, (_cell(column, place) for column in shown))
     for place, run in enumerate(runs)
   )
-  head = _RUN, *map(_heading, shown)
-  return markup.table('summary', name, head, rows)
+  head = [
+    markup.heading(
+      column.label,
+      'text' if column.has_texts else 'number',
+      column.quantity.better if column.quantity else '',
+    )
+    for column in shown
+  ]
+  return markup.table('summary', name, [_RUN, *head], rows)
 
 
 def _by_seed(runs, read: Callable[[curves.Seed], Any]) -> list[dict[int, Any]]:
@@ -147,16 +150,16 @@ def _setting(runs, key: str, label: str) -> Column:
 def _steps(runs) -> Column:
   """Returns how far each run is: its steps, and what was not done."""
   numbers = _by_seed(runs, curves.reached)
+  states = _by_seed(
+    runs,
+    lambda seed: f'{seed.manifest["status"]} at {curves.reached(seed)}',
+  )
+  texts = [
+    ', '.join(dict.fromkeys(t.removeprefix('done at ') for t in of.values()))
+    for of in states
+  ]
   keys = [min(of.values()) for of in numbers]
-  return Column('Steps', list(map(_status, runs)), keys, numbers)
-
-
-def _status(run) -> str:
-  parts = []
-  for seed in run.seeds:
-    status, step = seed.manifest['status'], curves.reached(seed)
-    parts.append(f'{step}' if status == 'done' else f'{status} at {step}')
-  return ', '.join(dict.fromkeys(parts))
+  return Column('Steps', texts, keys, numbers)
 
 
 def _seeds(runs) -> Column:
@@ -192,12 +195,12 @@ def _counted(run, numbers: Mapping[int, float]) -> dict[int, float]:
 
   If none is done, of all: the column of steps says so.
   """
-  done = _done(run)
-  return {k: value for k, value in numbers.items() if k in done or not done}
+  return _done(run, numbers) or dict(numbers)
 
 
-def _done(run) -> set[int]:
-  return {s.seed for s in run.seeds if s.manifest['status'] == 'done'}
+def _done(run, numbers: Mapping[int, float]) -> dict[int, float]:
+  done = {s.seed for s in run.seeds if s.manifest['status'] == 'done'}
+  return {seed: value for seed, value in numbers.items() if seed in done}
 
 
 def _in_words(run, numbers, quantity) -> tuple[str, float]:
@@ -241,7 +244,7 @@ def _best(runs, numbers, keys, quantity) -> frozenset[int]:
   whole = [
     place
     for place, (run, of, key) in enumerate(zip(runs, numbers, keys))
-    if len(_done(run)) == len(run.seeds)
+    if len(_done(run, of)) == len(run.seeds)
     and math.isfinite(key)
     and not any(map(math.isnan, of.values()))
   ]
@@ -298,10 +301,7 @@ def _against(runs, base: int, every: Sequence[Column]) -> str:
 
 def _differing(runs, base: int, column: Column) -> list[tuple[str, float]]:
   """Returns (text, number) of each run; ('', nan) where there is nothing."""
-  of_done = [
-    {k: value for k, value in of.items() if k in _done(run)}
-    for run, of in zip(runs, column.numbers)
-  ]
+  of_done = list(map(_done, runs, column.numbers))
   values = [v for of in of_done for v in of.values() if not math.isnan(v)]
   ratio = column.quantity.logarithmic and min(values, default=0) > 0
   cells = []
@@ -311,28 +311,20 @@ def _differing(runs, base: int, column: Column) -> list[tuple[str, float]]:
       cells.append(('', math.nan))
       continue
     interval, count = compared
-    text = (_ratio if ratio else _difference)(interval, column.quantity.show)
+    text = _difference(interval, ratio, column.quantity.show)
     if count < len(run.seeds):
       text += f' ({count} of {len(run.seeds)} seeds)'
     cells.append((text, interval.mean))
   return cells
 
 
-def _ratio(interval: pairs.Interval, _) -> str:
-  mean, low, high = (f'{end:.3g}' for end in interval)
-  return f'× {mean} ({low} to {high})'
-
-
-def _difference(interval: pairs.Interval, show) -> str:
+def _difference(interval: pairs.Interval, ratio: bool, show) -> str:
+  if ratio:
+    mean, low, high = (f'{end:.3g}' for end in interval)
+    return f'× {mean} ({low} to {high})'
   sign = '−' if interval.mean < 0 else '+' if interval.mean > 0 else ''
   half = interval.high - interval.mean
   return f'{sign}{show(abs(interval.mean))} ± {show(half)}'
-
-
-def _heading(column: Column) -> str:
-  better = column.quantity.better if column.quantity else ''
-  sort = 'text' if column.has_texts else 'number'
-  return markup.heading(column.label, sort, better)
 
 
 def _cell(column: Column, place: int) -> str:

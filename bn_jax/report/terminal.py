@@ -41,11 +41,17 @@ def table(runs: Sequence[curves.Run]) -> list[str]:
 
 def _cells(run: curves.Run, has_spread: bool) -> dict[str, str]:
   number = functools.partial(_number, run, has_spread)
+  trained = {
+    'accuracy': curves.final_train_accuracy, 'loss': curves.final_train_loss,
+  }  # fmt: skip
+  entries = curves.training_measures(run, looks.EVALUATION)
+  sections = curves.measures(run)
+  test = next((e for e in entries if sections[e]['data'] == 'test'), '')
   return {
     'seeds': str(len(run.seeds)),
     'steps': _steps(run),
-    'training': number(_trained),
-    'test': number(functools.partial(curves.last, name=_test(run))),
+    'training': number(lambda seed, value: trained[value](seed)),
+    'test': number(functools.partial(curves.last, name=test)),
     'recalibrated': number(curves.of_population),
     'time': _time(sum(sum(seed.seconds.values()) for seed in run.seeds)),
   }
@@ -61,21 +67,7 @@ def _steps(run: curves.Run) -> str:
   return f'{run.seeds[0].manifest["status"]} at {max(steps)}'
 
 
-def _trained(seed: curves.Seed, value: str) -> float:
-  name = {'loss': 'data_loss'}.get(value, value)
-  return curves.final_of_training(seed, name)
-
-
-def _test(run: curves.Run) -> str:
-  """Returns the entry that evaluates on the test set; '' for none."""
-  entries = curves.training_measures(run, looks.EVALUATION)
-  sections = curves.measures(run)
-  return next((e for e in entries if sections[e]['data'] == 'test'), '')
-
-
-def _number(
-  run: curves.Run, has_spread: bool, read: Callable[..., float]
-) -> str:
+def _number(run: curves.Run, has_spread: bool, read: Callable) -> str:
   """Returns an accuracy in words; where there is none a loss, or ''.
 
   Args:

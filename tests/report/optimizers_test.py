@@ -68,20 +68,22 @@ class PageTest(absltest.TestCase):
     ]  # fmt: skip
     self.assertEqual(
       optimizers.of_edge(runs),
-      ' heavy: trained with momentum, stable up to a curvature of 3.8 / '
-      '(learning rate), not of 2 / (learning rate). a, b: trained by adamw, '
-      'for which 2 / (learning rate) is no edge of stability, and none is '
-      'defined. '
-      "slow: trained by sgd with rates {'*': 0.5}, for which 2 / (learning "
-      'rate) is no edge of stability, and none is defined.',
+      [
+        'heavy: trained with momentum, stable up to a curvature of 3.8 / '
+        '(learning rate), not of 2 / (learning rate).',
+        'a, b: trained by adamw, for which 2 / (learning rate) is no edge of '
+        'stability, and none is defined.',
+        "slow: trained by sgd with rates {'*': 0.5}, for which 2 / (learning "
+        'rate) is no edge of stability, and none is defined.',
+      ],
     )
     self.assertEqual(
       optimizers.of_rates(runs),
       'The effective learning rate is not defined for a (adamw), b (adamw), '
       'whose updates are no sums of gradients times the rate: the angle '
-      'tells. ',
+      'tells.',
     )
-    self.assertEqual(optimizers.of_edge(runs[:1]), '')
+    self.assertEmpty(optimizers.of_edge(runs[:1]))
     self.assertEqual(optimizers.of_rates(runs[:2]), '')
 
   def test_the_records_say_whether_there_is_an_effective_rate(self):

@@ -19,15 +19,10 @@ PLAIN = 'none'  # the norm of the network that the others are compared with
 
 
 class Group(NamedTuple):
-  """Runs that differ in the norm alone, and the verdicts on them.
+  """Runs that differ in the norm alone, and the verdicts on them."""
 
-  Attributes:
-    runs: norm -> the run that has it.
-    rows: a claim each, see `rows`.
-  """
-
-  runs: Mapping[str, curves.Run]
-  rows: tuple[rows_lib.Row, ...]
+  runs: Mapping[str, curves.Run]  # norm -> the run that has it
+  rows: tuple[rows_lib.Row, ...]  # a claim each, see `rows`
 
   @property
   def plain(self) -> curves.Run:
@@ -58,16 +53,12 @@ def groups(runs: Sequence[curves.Run]) -> list[Group]:
   return all_groups
 
 
-def _rows(
-  content: Mapping[str, Any], runs: Mapping[str, curves.Run]
-) -> Iterator[rows_lib.Row]:
-  evidence = judging.Evidence(
-    {
-      norm: {seed.seed: seed for seed in run.seeds}
-      for norm, run in runs.items()
-    },
-    {},
-  )
+def _rows(content: Mapping, runs: Mapping[str, curves.Run]) -> Iterator:
+  """Yields the rows of the claims about norms that are all among the runs."""
+  seeds_of = {
+    norm: {s.seed: s for s in run.seeds} for norm, run in runs.items()
+  }
+  evidence = judging.Evidence(seeds_of, {})
   claims = [
     section
     for claim in content['claims']
@@ -79,9 +70,7 @@ def _rows(
     yield rows_lib.of(figure, judging.verdict(claim, 'paper', evidence))
 
 
-def _filled(
-  claim: Mapping[str, Any], runs: Mapping[str, curves.Run]
-) -> Iterator[dict[str, Any]]:
+def _filled(claim: Mapping, runs: Mapping[str, curves.Run]) -> Iterator[dict]:
   """Yields a claim with what it leaves open filled in.
 
   "accuracy": "reached" becomes a level, see `_level`; "measure" the `name` of
@@ -106,14 +95,12 @@ def _filled(
       layers = looks.activation_layers(plain, names[0])
   for layer in layers:
     words['layer'] = layer
+    filled = {**keywords, 'layer': layer} if layer else keywords
     yield {
       **claim,
       'id': claim['id'].format(**words),
       'statement': claim['statement'].format(**words),
-      'paper': {
-        **claim['paper'],
-        'keywords': {**keywords, **({'layer': layer} if layer else {})},
-      },
+      'paper': {**claim['paper'], 'keywords': filled},
     }
 
 
@@ -139,10 +126,6 @@ def _level(runs: Mapping[str, curves.Run]) -> float:
 
 def _without_norm(run: curves.Run) -> dict[str, Any]:
   """Returns what a run was trained with, without what was measured later."""
-  measures = {
-    name: entry
-    for name, entry in run.config['measures'].items()
-    if not curves.is_analysis(name)
-  }
-  config = {**run.config, 'measures': measures}
-  return {key: value for key, value in config.items() if key != 'norm'}
+  every = run.config['measures'].items()
+  measures = {name: of for name, of in every if not curves.is_analysis(name)}
+  return {**run.config, 'measures': measures, 'norm': None}

@@ -42,15 +42,11 @@ class NotMeasured(Exception):
 
 
 class Evidence(NamedTuple):
-  """The runs that a claim is about, as far as there are records.
+  """The runs that a claim is about, as far as there are records."""
 
-  Attributes:
-    seeds: run -> number of a seed -> its records, ended or not.
-    notes: run without records -> what is known of it.
-  """
-
+  # Run -> number of a seed -> its records, ended or not.
   seeds: Mapping[str, Mapping[int, curves.Seed]]
-  notes: Mapping[str, str]
+  notes: Mapping[str, str]  # run without records -> what is known of it
 
   def ended(self, name: str) -> list[int]:
     """Returns the seeds of a run that are done or diverged.
@@ -75,51 +71,34 @@ class Evidence(NamedTuple):
 
   def number(self, standard: reading.Standard, name: str, seed: int) -> float:
     """Returns the statistic of a run's seed."""
-    return statistics.of(
-      standard.statistic, standard.keywords, self.seeds[name][seed]
-    )
-
-  def steps(self, name: str, seed: int) -> int:
-    """Returns the number of steps of a whole run."""
-    return self.seeds[name][seed].manifest['config']['steps']
+    of_seed = self.seeds[name][seed]
+    return statistics.of(standard.statistic, standard.keywords, of_seed)
 
 
 class Comparison(NamedTuple):
-  """What was measured of one run, or of two that are compared.
+  """What was measured of one run, or of two that are compared."""
 
-  Attributes:
-    mean: over `values`, of a ratio geometric; if some are endless (see
-      `is_endless`), the first of them.
-    low, high: the ends of its 95 % interval; the mean for one seed.
-    values: seed -> its number, or the worse end of its range.
-    verdict: of this comparison alone.
-  """
-
+  # Over `values`, of a ratio geometric; if some are endless (see `is_endless`),
+  # the first of them.
   mean: float
+  # The ends of its 95 % interval; the mean for one seed.
   low: float
   high: float
-  values: dict[int, float]
-  verdict: str
+  values: dict[int, float]  # seed -> its number, or the worse end of its range
+  verdict: str  # of this comparison alone
 
 
 class Verdict(NamedTuple):
-  """How a claim came off.
-
-  Attributes:
-    size: at which the claim was judged.
-    verdict: one of `VERDICTS`.
-    comparisons: of an order each run with the one before it, else one; none if
-      the claim was not measured.
-    sides: run -> its numbers, one a seed.
-    notes: what is missing and why, and which runs never reach.
-  """
+  """How a claim came off."""
 
   claim: reading.Claim
-  size: str
-  verdict: str
+  size: str  # at which the claim was judged
+  verdict: str  # one of `VERDICTS`
+  # Of an order each run with the one before it, else one; none if the claim was
+  # not measured.
   comparisons: tuple[Comparison, ...]
-  sides: Mapping[str, Sequence[float]]
-  notes: tuple[str, ...]
+  sides: Mapping[str, Sequence[float]]  # run -> its numbers, one a seed
+  notes: tuple[str, ...]  # what is missing and why, and which runs never reach
 
   @property
   def standard(self) -> reading.Standard:
@@ -137,18 +116,19 @@ def verdict(claim: reading.Claim, size: str, evidence: Evidence) -> Verdict:
   standard = claim.sizes[size]
   try:
     names = [
-      _run_of_side(side, claim.best, standard, evidence) for side in claim.runs
+      _run_of_side(side, claim, standard, evidence) for side in claim.runs
     ]
     numbers, notes = _paired(claim, standard, names, evidence)
   except NotMeasured as reason:
     return Verdict(claim, size, UNKNOWN, (), {}, (str(reason),))
+  steps_of = lambda name, seed: evidence.seeds[name][seed].config['steps']
   comparisons = []
   for indices in places(claim):
     spans = {
       seed: span(
         how_of(claim),
         [sides[k] for k in indices],
-        [evidence.steps(names[k], seed) for k in indices],
+        [steps_of(names[k], seed) for k in indices],
       )
       for seed, sides in numbers.items()
     }
@@ -228,12 +208,7 @@ def places(claim: reading.Claim) -> list[tuple[int, ...]]:
   return [tuple(indices)]
 
 
-def _run_of_side(
-  side: str | tuple[str, ...],
-  best: str,
-  standard: reading.Standard,
-  evidence: Evidence,
-) -> str:
+def _run_of_side(side, claim, standard, evidence: Evidence) -> str:
   """Returns the run that stands for a side: of several, the best.
 
   That is the run with the lowest or the highest mean over the seeds that all
@@ -257,30 +232,24 @@ def _run_of_side(
   means = {name: mean for name, mean in means.items() if not math.isnan(mean)}
   if not means:
     raise NotMeasured(f'nothing recorded by any of {len(side)} runs')
-  choose = {'lowest': min, 'highest': max}[best]
+  choose = {'lowest': min, 'highest': max}[claim.best]
   return choose(means, key=means.__getitem__)
 
 
-def _mean_of(
-  name: str, shared: set[int], standard: reading.Standard, evidence: Evidence
-) -> float:
+def _mean_of(name: str, shared: set[int], standard, evidence) -> float:
   """Returns the mean over seeds; nan if one diverged before any record."""
   numbers = []
   for seed in sorted(shared):
     number = evidence.number(standard, name, seed)
-    if math.isnan(number) and not statistics.diverged(
-      evidence.seeds[name][seed]
-    ):
+    has_diverged = curves.has_diverged(evidence.seeds[name][seed])
+    if math.isnan(number) and not has_diverged:
       raise NotMeasured(f'not recorded: {run_folder.label(name, seed)}')
     numbers.append(number)
   return sum(numbers) / len(numbers)
 
 
 def _paired(
-  claim: reading.Claim,
-  standard: reading.Standard,
-  names: Sequence[str],
-  evidence: Evidence,
+  claim: reading.Claim, standard: reading.Standard, names, evidence: Evidence
 ) -> tuple[dict[int, list[float]], list[str]]:
   """Returns seed -> the numbers of its sides, and notes on what is missing.
 
@@ -322,7 +291,10 @@ def _comparison(
 ) -> Comparison:
   """Returns the comparison, from seed -> range."""
   how = how_of(claim)
-  values = {seed: _worst(claim, how, ends) for seed, ends in spans.items()}
+  values = {}  # of each seed the end that is worse for the claim
+  for seed, (low, high) in spans.items():
+    is_up = claim.direction == 'within' and is_endless(how, high)
+    values[seed] = high if is_up or claim.direction == 'at most' else low
   mean, low, high = _interval(how, list(values.values()))
   if len(spans) == 1:
     return Comparison(mean, low, high, values, UNDECIDED)
@@ -332,13 +304,6 @@ def _comparison(
   return Comparison(
     mean, low, high, values, judged(claim, threshold, lowest, highest)
   )
-
-
-def _worst(claim: reading.Claim, how: str, ends: tuple[float, float]) -> float:
-  """Returns the end of a range that is worse for the claim."""
-  low, high = ends
-  is_up = claim.direction == 'within' and is_endless(how, high)
-  return high if is_up or claim.direction == 'at most' else low
 
 
 def _interval(how: str, numbers: Sequence[float]) -> tuple[float, float, float]:

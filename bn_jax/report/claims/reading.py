@@ -28,60 +28,57 @@ _CLAIM = (
 _OPTIONAL = ('best', 'small')
 _STANDARD = ('statistic', 'threshold', 'seeds')
 
+_A_TEXT = statistics.Wanted(
+  lambda value: isinstance(value, str) and value, 'a text'
+)
+_A_LIST = statistics.Wanted(lambda value: isinstance(value, list), 'a list')
+_A_SIDE = statistics.Wanted(
+  lambda side: side
+  and all(map(_A_TEXT.is_right, side if isinstance(side, list) else [side])),
+  'the name of a run, or several',
+)  # fmt: skip
+_ENDS = statistics.Wanted(
+  lambda ends: statistics.are_two(ends) and ends[0] < ends[1],
+  '[lowest, highest]',
+)
+
 
 class Standard(NamedTuple):
-  """What a claim is held to, at one size.
+  """What a claim is held to, at one size."""
 
-  Attributes:
-    statistic: its name, a key of `statistics.STATISTICS`.
-    keywords: of the statistic.
-    threshold: a number, or (lowest, highest) of 'within'.
-    seeds: the smallest number of seeds that is judged.
-  """
-
-  statistic: str
-  keywords: dict[str, Any]
+  statistic: str  # its name, a key of `statistics.STATISTICS`
+  keywords: dict[str, Any]  # of the statistic
+  # A number, or (lowest, highest) of 'within'.
   threshold: float | tuple[float, float]
-  seeds: int
+  seeds: int  # the smallest number of seeds that is judged
 
 
 class Claim(NamedTuple):
-  """What a paper claims of its runs.
+  """What a paper claims of its runs."""
 
-  Attributes:
-    id: no other claim of its figure has it.
-    statement, source: the claim in words, and where the paper makes it.
-    runs: the sides, each a run's name, or names of which the best counts.
-    compare: a key of `COMPARISONS`: one side, the first to the second, or
-      'order': the ratio of each side to the one before it.
-    direction: one of `DIRECTIONS`.
-    best: which run stands for a side of several: that with the 'lowest' or the
-      'highest' mean over seeds.
-    sizes: size -> its standard; at a missing size there is no such claim.
-  """
-
-  id: str
+  id: str  # no other claim of its figure has it
+  # The claim in words, and where the paper makes it.
   statement: str
   source: str
+  # The sides, each a run's name, or names of which the best counts.
   runs: tuple[str | tuple[str, ...], ...]
+  # A key of `COMPARISONS`: one side, the first to the second, or 'order': the
+  # ratio of each side to the one before it.
   compare: str
-  direction: str
+  direction: str  # one of `DIRECTIONS`
+  # Which run stands for a side of several: that with the 'lowest' or the
+  # 'highest' mean over seeds.
   best: str
+  # Size -> its standard; at a missing size there is no such claim.
   sizes: dict[str, Standard]
 
 
 class Figure(NamedTuple):
-  """The claims of a figure.
+  """The claims of a figure."""
 
-  Attributes:
-    name: such as 'santurkar2018/figure10'.
-    title: what it shows, for the report.
-    claims: in the order of the file.
-  """
-
-  name: str
-  title: str
-  claims: tuple[Claim, ...]
+  name: str  # such as 'santurkar2018/figure10'
+  title: str  # what it shows, for the report
+  claims: tuple[Claim, ...]  # in the order of the file
 
 
 def load(folder: pathlib.Path = FOLDER) -> dict[str, Figure]:
@@ -110,11 +107,8 @@ def parse(where: str, content: Any) -> Figure:
     ConfigError: content that is not allowed; the message begins with `where`.
   """
   _check_keys(where, content, _FILE)
-  for key in ('figure', 'title'):
-    _check_text(f'{where}: {key}', content[key])
-  if not isinstance(content['claims'], list):
-    value = str(content['claims'])[:60]
-    raise errors.ConfigError(f'{where}: claims: {value!r}; allowed: a list')
+  for key, wanted in zip(_FILE, (_A_TEXT, _A_TEXT, _A_LIST)):
+    statistics.expect(f'{where}: {key}', content[key], wanted)
   claims = [
     _claim(f'{where}: claim {index + 1}', section)
     for index, section in enumerate(content['claims'])
@@ -141,7 +135,7 @@ def side_names(side: str | tuple[str, ...]) -> tuple[str, ...]:
 def _claim(where: str, content: Any) -> Claim:
   _check_keys(where, content, _CLAIM, _OPTIONAL)
   for key in ('id', 'statement', 'source'):
-    _check_text(f'{where}: {key}', content[key])
+    statistics.expect(f'{where}: {key}', content[key], _A_TEXT)
   where = f'{where} ({content["id"]})'
   for key, allowed in (
     ('compare', COMPARISONS), ('direction', DIRECTIONS), ('best', BEST),
@@ -156,7 +150,7 @@ def _claim(where: str, content: Any) -> Claim:
     runs=_sides(where, content['runs'], COMPARISONS[content['compare']]),
     compare=content['compare'],
     direction=content['direction'],
-    best=content['best'] if 'best' in content else BEST[0],
+    best={'best': BEST[0], **content}['best'],
     sizes=_sizes(where, content),
   )
 
@@ -169,11 +163,7 @@ def _sides(where: str, runs: Any, counts: Sequence[int]) -> tuple:
       f'{where}: runs: {len(sides)}; allowed: {allowed}, as it compares them'
     )
   for side in sides:
-    side_runs = side if isinstance(side, list) else [side]
-    if not side_runs or not all(isinstance(n, str) and n for n in side_runs):
-      raise errors.ConfigError(
-        f'{where}: runs: {side!r}; allowed: the name of a run, or several'
-      )
+    statistics.expect(f'{where}: runs', side, _A_SIDE)
   return tuple(tuple(s) if isinstance(s, list) else s for s in sides)
 
 
@@ -182,8 +172,8 @@ def _sizes(where: str, content: Mapping[str, Any]) -> dict[str, Standard]:
   paper, small = content['paper'], {'small': {}, **content}['small']
   sizes = {'paper': paper}
   if small is not None:
-    _check_mapping(f'{where}: paper', paper)
-    _check_mapping(f'{where}: small', small)
+    statistics.expect(f'{where}: paper', paper, statistics.A_DICT)
+    statistics.expect(f'{where}: small', small, statistics.A_DICT)
     sizes['small'] = _merged(paper, small)
   return {
     size: _standard(f'{where}: {size}', section, content['direction'])
@@ -209,32 +199,17 @@ def _standard(where: str, content: Any, direction: str) -> Standard:
   keywords = {'keywords': {}, **content}['keywords']
   statistics.check(where, content['statistic'], keywords)
   seeds, threshold = content['seeds'], content['threshold']
-  if type(seeds) is not int or seeds < 1:
-    raise errors.ConfigError(
-      f'{where}: seeds: {seeds!r}; allowed: 1, 2, 3, ...'
-    )
-  if direction == 'within':
-    is_pair = isinstance(threshold, list) and len(threshold) == 2
-    if not is_pair or not all(map(statistics.is_number, threshold)):
-      raise errors.ConfigError(
-        f'{where}: threshold: {threshold!r}; allowed: [lowest, highest]'
-      )
-    if threshold[0] >= threshold[1]:
-      raise errors.ConfigError(
-        f'{where}: threshold: {threshold}; allowed: the lowest first'
-      )
-    threshold = tuple(threshold)
-  elif not statistics.is_number(threshold):
-    raise errors.ConfigError(
-      f'{where}: threshold: {threshold!r}; allowed: a number'
-    )
+  statistics.expect(f'{where}: seeds', seeds, statistics.at_least(1))
+  wanted = _ENDS if direction == 'within' else statistics.A_NUMBER
+  statistics.expect(f'{where}: threshold', threshold, wanted)
+  threshold = tuple(threshold) if direction == 'within' else threshold
   return Standard(content['statistic'], keywords, threshold, seeds)
 
 
 def _check_keys(
   where: str, content: Any, needed: Sequence[str], optional: Sequence[str] = ()
 ) -> None:
-  _check_mapping(where, content)
+  statistics.expect(where, content, statistics.A_DICT)
   for key in content:
     if key not in (*needed, *optional):
       message = errors.unknown('key', key, (*needed, *optional))
@@ -242,13 +217,3 @@ def _check_keys(
   for key in needed:
     if key not in content:
       raise errors.ConfigError(f'{where}: {key} is missing')
-
-
-def _check_mapping(where: str, content: Any) -> None:
-  if not isinstance(content, Mapping):
-    raise errors.ConfigError(f'{where}: {str(content)[:60]!r}; allowed: a dict')
-
-
-def _check_text(where: str, value: Any) -> None:
-  if not isinstance(value, str) or not value:
-    raise errors.ConfigError(f'{where}: {value!r}; allowed: a text')

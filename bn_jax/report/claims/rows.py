@@ -51,11 +51,7 @@ def of(figure: reading.Figure, verdict: judging.Verdict) -> Row:
   own verdict is that of the claim.
   """
   claim, standard = verdict.claim, verdict.standard
-  decisive = [
-    comparison
-    for comparison in verdict.comparisons
-    if comparison.verdict == verdict.verdict
-  ]
+  decisive = [c for c in verdict.comparisons if c.verdict == verdict.verdict]
   return {
     'figure': figure.name,
     'size': verdict.size,
@@ -66,20 +62,20 @@ def of(figure: reading.Figure, verdict: judging.Verdict) -> Row:
     'statistic': statistics.words(standard.statistic, standard.keywords),
     'threshold': _threshold(claim, standard),
     'measured': measured(verdict),
-    **{
-      name: _plain(getattr(decisive[0], name)) if decisive else None
-      for name in ('mean', 'low', 'high')
-    },
-    'values': {
-      str(seed): _plain(value)
-      for comparison in decisive[:1]
-      for seed, value in comparison.values.items()
-    },
+    **dict.fromkeys(('mean', 'low', 'high')),
+    'values': {},
     'seeds': verdict.seeds,
     'needed': standard.seeds,
     'verdict': verdict.verdict,
     'detail': '; '.join(_details(verdict)),
+    **(_numbers(decisive[0]) if decisive else {}),
   }
+
+
+def _numbers(comparison: judging.Comparison) -> Row:
+  values = {str(seed): _plain(v) for seed, v in comparison.values.items()}
+  ends = {k: _plain(getattr(comparison, k)) for k in ('mean', 'low', 'high')}
+  return {**ends, 'values': values}
 
 
 def said(row: Row) -> str:
@@ -172,15 +168,15 @@ def measured(verdict: judging.Verdict) -> str:
   """
   if not verdict.comparisons:
     return ''
-  compare = verdict.claim.compare
-  intervals = ' and '.join(
-    _interval(verdict.claim, comparison) for comparison in verdict.comparisons
-  )
+  claim, compare = verdict.claim, verdict.claim.compare
+  intervals = ' and '.join(_interval(claim, c) for c in verdict.comparisons)
   text = f'{intervals}, {conditions.counted(verdict.seeds, "seed")}'
   if compare == 'value':
     return text
+  # As the ratio, the means of its two runs are geometric.
+  to, back = (np.log, np.exp) if compare == 'ratio' else (np.asarray, float)
   sides = [
-    f'{name} {short(_mean(compare, numbers))}'
+    f'{name} {short(float(back(np.mean(to(numbers)))))}'
     for name, numbers in verdict.sides.items()
   ]
   if compare == 'order':
@@ -198,30 +194,22 @@ def _interval(claim: reading.Claim, comparison: judging.Comparison) -> str:
   return f'{short(mean)} ({short(low)} to {short(high)})'
 
 
-def _mean(compare: str, numbers: Sequence[float]) -> float:
-  if compare != 'ratio':
-    return float(np.mean(numbers))
-  return float(np.exp(np.mean(np.log(numbers))))
-
-
 def _threshold(claim: reading.Claim, standard: reading.Standard) -> str:
   """Returns 'batchnorm / standard at most 0.7'."""
+  words = [
+    side
+    if isinstance(side, str)
+    else f'the {claim.best} of {len(side)} ({side[0]} to {side[-1]})'
+    for side in claim.runs
+  ]
   sides = ' and '.join(
-    _SIGNS[judging.how_of(claim)].join(
-      _side(claim.runs[index], claim.best) for index in indices
-    )
+    _SIGNS[judging.how_of(claim)].join(words[index] for index in indices)
     for indices in judging.places(claim)
   )
   if claim.direction == 'within':
     low, high = standard.threshold
     return f'{sides} within {low:g} and {high:g}'
   return f'{sides} {claim.direction} {standard.threshold:g}'
-
-
-def _side(side: str | tuple[str, ...], best: str) -> str:
-  if isinstance(side, str):
-    return side
-  return f'the {best} of {len(side)} ({side[0]} to {side[-1]})'
 
 
 def _details(verdict: judging.Verdict) -> list[str]:

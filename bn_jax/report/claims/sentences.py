@@ -23,36 +23,25 @@ _ASIDE = re.compile(r'(?<!/) \((?![^)]*small: [^…])[^()]*\)$')
 
 
 class Claim(NamedTuple):
-  """A claim as the page shows it.
+  """A claim as the page shows it."""
 
-  Attributes:
-    row: its verdict.
-    id: of the place on the page.
-    figure: the name of the figure that draws it, or None.
-    runs: which runs were compared; '' where the row says it.
-    name: what tells these runs from others of which the same is said, or ''.
-  """
-
-  row: rows_lib.Row
-  id: str
-  figure: str | None
-  runs: str = ''
+  row: rows_lib.Row  # its verdict
+  id: str  # of the place on the page
+  figure: str | None  # the name of the figure that draws it, or None
+  runs: str = ''  # which runs were compared; '' where the row says it
+  # What tells these runs from others of which the same is said, or ''.
   name: str = ''
 
 
 class Sentence(NamedTuple):
-  """What is claimed once or more often.
+  """What is claimed once or more often."""
 
-  Attributes:
-    text: the words that all claims share, … for each gap; of one claim its own,
-      without what stands in brackets at its end.
-    claims: at least one.
-    labels: of each claim what differs: nothing; a layer or runs; or both, as
-      (row, column).
-  """
-
+  # The words that all claims share, … for each gap; of one claim its own,
+  # without what stands in brackets at its end.
   text: str
-  claims: tuple[Claim, ...]
+  claims: tuple[Claim, ...]  # at least one
+  # Of each claim what differs: nothing; a layer or runs; or both, as (row,
+  # column).
   labels: tuple[tuple[str, ...], ...]
 
   @property
@@ -72,7 +61,12 @@ class _Group(NamedTuple):
     """Returns both together, or None where they are not one sentence."""
     if self.question != other.question:
       return None
-    shared = _common(self.shared, other.shared)
+    matcher = difflib.SequenceMatcher(None, self.shared, other.shared, False)
+    shared = [
+      word
+      for block in matcher.get_matching_blocks()
+      for word in self.shared[block.a :][: block.size]
+    ]
     longest = max(len(_words(c.row['statement'])) for c in self.claims)
     if len(shared) < _SHARED * max(longest, len(other.shared)):
       return None
@@ -85,13 +79,11 @@ def of(claims: Iterable[Claim]) -> list[Sentence]:
   for claim in claims:
     words = _words(claim.row['statement'])
     alone = _Group(_question(claim.row), words, [claim])
-    for place, group in enumerate(groups):
-      joined = group.joined(alone)
-      if joined:
-        groups[place] = joined
-        break
-    else:
-      groups.append(alone)
+    pairs = enumerate(group.joined(alone) for group in groups)
+    place, joined = next(
+      (pair for pair in pairs if pair[1]), (len(groups), alone)
+    )
+    groups[place : place + 1] = [joined]
   return [_sentence(group) for group in groups]
 
 
@@ -107,22 +99,19 @@ def _sentence(group: _Group) -> Sentence:
   claims, shared = group.claims, group.shared
   if len(claims) == 1:
     text = claims[0].row['statement']
-    return Sentence(_short(text), tuple(claims), ((),))
-  texts = [_words(claim.row['statement']) for claim in claims]
-  gaps = [_gaps(shared, words) for words in texts]
+    return Sentence(_ASIDE.sub('', text), tuple(claims), ((),))
+  gaps = [_gaps(shared, _words(claim.row['statement'])) for claim in claims]
   text = ' '.join(
     word
     for place, after in enumerate([*shared, ''])
     for word in (any(gap[place] for gap in gaps) * '…', after)
     if word
   )
-  text = _short(text.replace('( ', '(').replace(' )', ')'))
+  text = _ASIDE.sub('', text.replace('( ', '(').replace(' )', ')'))
   return Sentence(text, tuple(claims), _labels(claims, gaps))
 
 
-def _labels(
-  claims: Sequence[Claim], gaps: Sequence[Sequence[str]]
-) -> tuple[tuple[str, ...], ...]:
+def _labels(claims: Sequence[Claim], gaps: Sequence) -> tuple[tuple, ...]:
   """Returns what tells claims apart: at most two words or names of each.
 
   The layer; the name of the runs; what stands in a gap of the sentence, unless
@@ -152,13 +141,6 @@ def _words(text: str) -> list[str]:
   return re.findall(r'\(|\)\S*|[^\s()]+', text)
 
 
-def _common(a: Sequence[str], b: Sequence[str]) -> list[str]:
-  """Returns words that stand in both, in this order."""
-  matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
-  blocks = matcher.get_matching_blocks()
-  return [word for block in blocks for word in a[block.a :][: block.size]]
-
-
 def _gaps(shared: Sequence[str], words: Sequence[str]) -> list[str]:
   """Returns what stands before each shared word, and after the last."""
   gaps, start = [], 0
@@ -167,7 +149,3 @@ def _gaps(shared: Sequence[str], words: Sequence[str]) -> list[str]:
     gaps.append(' '.join(words[start:end]).strip(',:;'))
     start = end + 1
   return [*gaps, ' '.join(words[start:]).strip(',:;')]
-
-
-def _short(text: str) -> str:
-  return _ASIDE.sub('', text)

@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bn_jax import errors
-from bn_jax.report.claims import alike, drawn, judging, sentences, verifying
+from bn_jax.report.claims import (
+  alike,
+  drawn,
+  judging,
+  markup,
+  sentences,
+  verifying,
+)
 from bn_jax.report.claims import rows as rows_lib
 from bn_jax.report.results import curves, optimizers
 
@@ -17,27 +24,18 @@ _SIGNS = dict(zip(judging.VERDICTS, '✓✗?–'))
 
 
 class Shown(NamedTuple):
-  """What the page has of claims.
+  """What the page has of claims."""
 
-  Attributes:
-    section: `claims` of the page; '' where there are none.
-    beside: name of a figure -> its claims, to stand under its title.
-  """
-
-  section: str
+  section: str  # `claims` of the page; '' where there are none
+  # Name of a figure -> its claims, to stand under its title.
   beside: Mapping[str, str]
 
 
 class _Block(NamedTuple):
-  """The claims of one figure at one size.
+  """The claims of one figure at one size."""
 
-  Attributes:
-    rows: at least one.
-    names: of the working directories that have these rows.
-  """
-
-  rows: list[rows_lib.Row]
-  names: list[str]
+  rows: list[rows_lib.Row]  # at least one
+  names: list[str]  # of the working directories that have these rows
 
 
 def of(
@@ -55,19 +53,16 @@ def of(
   blocks, outdated = _blocks(workdirs)
   groups = alike.groups(runs)
   used = set()
-  headed = [
-    (
-      title,
-      sentences.of(
-        claim._replace(
-          id=_identity(claim.id, used),
-          figure=drawn.figure(claim.row, runs, titles),
-        )
-        for claim in claims
-      ),
-    )
-    for title, claims in _headed(blocks, groups, len(workdirs))
-  ]
+  headed = []
+  for title, claims in _headed(blocks, groups, len(workdirs)):
+    placed = [
+      claim._replace(
+        id=_identity(claim.id, used),
+        figure=drawn.figure(claim.row, runs, titles),
+      )
+      for claim in claims
+    ]
+    headed.append((title, sentences.of(placed)))
   if not headed:
     return Shown('', {})
   every = [sentence for _, of_title in headed for sentence in of_title]
@@ -75,7 +70,10 @@ def of(
   for sentence in every:
     figures = (claim.figure for claim in sentence.claims)
     for figure in dict.fromkeys(filter(None, figures)):
-      beside[figure] += _reference(sentence)
+      beside[figure] += (
+        f'<li>{_said(sentence.rows)} <a href="#{sentence.claims[0].id}">'
+        f'{html.escape(sentence.text)}</a></li>\n'
+      )
   lists = [
     f'<h3>{html.escape(title)}</h3>\n'
     + _list(_item(sentence, titles) for sentence in of_title)
@@ -94,11 +92,15 @@ def _headed(
   blocks: Sequence[_Block], groups: Sequence[alike.Group], workdirs: int
 ) -> Iterator[tuple[str, list[sentences.Claim]]]:
   """Yields (title, claims), not yet with places and figures of their own."""
-  for block in blocks:
-    size = f'{block.rows[0]["figure"]}-{block.rows[0]["size"]}'
+  for rows, names in blocks:
+    figure, size, title = (rows[0][k] for k in ('figure', 'size', 'title'))
+    whose = f'; runs of {", ".join(names)}' * (len(names) < workdirs)
     yield (
-      _caption(block, workdirs),
-      [sentences.Claim(row, f'{size}-{row["id"]}', None) for row in block.rows],
+      f'{figure} ({size}): {title}{whose}',
+      [
+        sentences.Claim(row, f'{figure}-{size}-{row["id"]}', None)
+        for row in rows
+      ],
     )
   if groups:
     yield (
@@ -106,7 +108,8 @@ def _headed(
       [
         sentences.Claim(
           row, f'norms-{group.plain.name}-{row["id"]}', None,
-          _compared(group), name,
+          ', '.join(f'{run.name} ({k})' for k, run in group.runs.items()),
+          name,
         )
         for group, name in zip(groups, _names(groups))
         for row in group.rows
@@ -140,19 +143,6 @@ def _blocks(
       else:
         blocks.append(_Block(figure_rows, [name]))
   return blocks, outdated
-
-
-def _caption(block: _Block, workdirs: int) -> str:
-  first = block.rows[0]
-  caption = f'{first["figure"]} ({first["size"]}): {first["title"]}'
-  if len(block.names) < workdirs:
-    caption += f'; runs of {", ".join(block.names)}'
-  return caption
-
-
-def _compared(group: alike.Group) -> str:
-  """Returns 'standard (none), batchnorm (batch)'."""
-  return ', '.join(f'{run.name} ({norm})' for norm, run in group.runs.items())
 
 
 def _names(groups: Sequence[alike.Group]) -> list[str]:
@@ -240,14 +230,6 @@ def _said(rows: Sequence[rows_lib.Row]) -> str:
   return _marked(rows[0]['verdict'], rows_lib.said(rows[0]))
 
 
-def _reference(sentence: sentences.Sentence) -> str:
-  """Returns the line of claims that stands beside a figure."""
-  return (
-    f'<li>{_said(sentence.rows)} <a href="#{sentence.claims[0].id}">'
-    f'{html.escape(sentence.text)}</a></li>\n'
-  )
-
-
 def _item(sentence: sentences.Sentence, titles: Mapping[str, str]) -> str:
   """Returns the line of a sentence, its grid, and the details of its claims."""
   first, *others = sentence.claims
@@ -288,9 +270,12 @@ def _numbers(rows: Sequence[rows_lib.Row]) -> str:
 
 def _grid(sentence: sentences.Sentence) -> str:
   """Returns the verdicts by what differs: a list, or rows and columns."""
-  cells = {
-    labels: _cell(row) for labels, row in zip(sentence.labels, sentence.rows)
-  }
+  cells = {}
+  for labels, row in zip(sentence.labels, sentence.rows):
+    # The sign of a verdict, its word for those who hear it, and a number.
+    verdict = _marked(row['verdict'], rows_lib.said(row), ' class="unseen"')
+    mean = html.escape(rows_lib.plain(row['mean']))
+    cells[labels] = f'{verdict} <small>{mean}</small>'
   if len(sentence.labels[0]) == 1:
     items = ''.join(
       f'<li>{html.escape(label)} {cell}</li>'
@@ -298,26 +283,14 @@ def _grid(sentence: sentences.Sentence) -> str:
     )
     return f'<ul class="grid">{items}</ul>'
   names, columns = (dict.fromkeys(side) for side in zip(*sentence.labels))
-  head = ''.join(f'<th scope="col">{html.escape(c)}</th>' for c in columns)
-  body = '\n'.join(
-    f'<tr><th scope="row">{html.escape(name)}</th>'
-    + ''.join(f'<td>{cells.get((name, c)) or ""}</td>' for c in columns)
-    + '</tr>'
+  rows = (
+    markup.row(
+      name, (f'<td>{cells.get((name, c)) or ""}</td>' for c in columns)
+    )
     for name in names
   )
-  # Where it is scrolled it must take the focus of a keyboard.
-  return f"""<div class="scroll" tabindex="0" role="region"
-aria-label="{html.escape(sentence.text)}"><table class="grid">
-<thead><tr><td></td>{head}</tr></thead>
-<tbody>
-{body}
-</tbody></table></div>"""
-
-
-def _cell(row: rows_lib.Row) -> str:
-  """Returns the sign of a verdict, its word for those who hear it, a number."""
-  verdict = _marked(row['verdict'], rows_lib.said(row), ' class="unseen"')
-  return f'{verdict} <small>{html.escape(rows_lib.plain(row["mean"]))}</small>'
+  head = '<td></td>', *map(markup.heading, columns)
+  return markup.table('grid', sentence.text, head, rows)
 
 
 def _details(claim: sentences.Claim, titles: Mapping[str, str]) -> str:

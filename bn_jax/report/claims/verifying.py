@@ -25,62 +25,40 @@ _SHAPE = {
 
 
 class Standing(NamedTuple):
-  """What stands for the runs of a figure.
+  """What stands for the runs of a figure."""
 
-  Attributes:
-    figure: such as 'santurkar2018/figure10'.
-    size: one of `reading.SIZES`.
-    runs: the names of all runs of the figure.
-    folders: run -> seed -> the folder that stands for it.
-    notes: run that nothing stands for -> what nearly does, and its difference.
-    twice: a note on each folder whose run and seed another one stands for.
-  """
-
-  figure: str
-  size: str
-  runs: tuple[str, ...]
+  figure: str  # such as 'santurkar2018/figure10'
+  size: str  # one of `reading.SIZES`
+  runs: tuple[str, ...]  # the names of all runs of the figure
+  # Run -> seed -> the folder that stands for it.
   folders: Mapping[str, Mapping[int, run_folder.RunFolder]]
+  # Run that nothing stands for -> what nearly does, and its difference.
   notes: Mapping[str, str]
+  # A note on each folder whose run and seed another one stands for.
   twice: tuple[str, ...]
 
   @property
   def workdirs(self) -> tuple[pathlib.Path, ...]:
     """Returns the working directories of these folders."""
-    return tuple(
-      dict.fromkeys(
-        folder.workdir
-        for seeds in self.folders.values()
-        for folder in seeds.values()
-      )
-    )
+    every = (f for seeds in self.folders.values() for f in seeds.values())
+    return tuple(dict.fromkeys(folder.workdir for folder in every))
 
 
 class Judged(NamedTuple):
-  """The claims of a figure at one size, and how they came off.
+  """The claims of a figure at one size, and how they came off."""
 
-  Attributes:
-    title: of the figure.
-    label: the figure and its size.
-    rows: a claim each, see `rows`.
-    twice, workdirs: those of its `Standing`.
-  """
-
-  title: str
-  label: str
-  rows: tuple[rows_lib.Row, ...]
-  twice: tuple[str, ...]
-  workdirs: tuple[pathlib.Path, ...]
+  title: str  # of the figure
+  label: str  # the figure and its size
+  rows: tuple[rows_lib.Row, ...]  # a claim each, see `rows`
+  twice: tuple[str, ...]  # as of its `Standing`
+  workdirs: tuple[pathlib.Path, ...]  # as of its `Standing`
 
 
 class Verification(NamedTuple):
-  """What was judged.
+  """What was judged."""
 
-  Attributes:
-    figures: those that have claims and runs.
-    runs: working directory with some of these runs -> all runs in it.
-  """
-
-  figures: tuple[Judged, ...]
+  figures: tuple[Judged, ...]  # those that have claims and runs
+  # Working directory with some of these runs -> all runs in it.
   runs: dict[pathlib.Path, list[curves.Run]]
 
 
@@ -175,9 +153,7 @@ def _states(workdir: pathlib.Path) -> dict[str, str]:
   }
 
 
-def _spoken_of(
-  standings: Sequence[Standing], claims: Mapping[str, reading.Figure]
-) -> Sequence[Standing]:
+def _spoken_of(standings, claims: Mapping) -> Sequence[Standing]:
   """Returns those with half of their runs, or all runs of some claim.
 
   Figures share runs: two runs of one figure may be two of thirty of another,

@@ -15,24 +15,18 @@ MatchesOf = Mapping[tuple[str, str], Sequence[overlay.Match]]
 
 
 class Row(NamedTuple):
-  """One quantity.
+  """One quantity."""
 
-  Attributes:
-    name: of its column in the table.
-    label: of its axis.
-    read: (seed, name of the entry, layer) -> (steps, values), [T] each.
-    logarithmic: whether its axis is.
-    mark: a value at which a dashed line is drawn across, or None.
-    limits: beyond which its axis never reaches.
-    within: what the quantity cannot leave; its interval ends there.
-  """
-
-  name: str
-  label: str
+  name: str  # of its column in the table
+  label: str  # of its axis
+  # (seed, name of the entry, layer) -> (steps, values), [T] each.
   read: Callable[[curves.Seed, str, str], Lines]
-  logarithmic: bool = True
+  logarithmic: bool = True  # whether its axis is
+  # A value at which a dashed line is drawn across, or None.
   mark: float | None = None
+  # Beyond which its axis never reaches.
   limits: tuple[float, float] | None = None
+  # What the quantity cannot leave; its interval ends there.
   within: seeds.Range | None = None
 
   @property

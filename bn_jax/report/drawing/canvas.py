@@ -164,24 +164,17 @@ def _in_few_colours(png: io.BytesIO) -> bytes:
   return content.getvalue()
 
 
-def grid(rows: int, columns: int, narrow: bool, **keywords):
+def grid(rows: int, columns: int, narrow: bool):
   """Returns a drawing and its [rows, columns] axes."""
   # Of a panel: a telephone shows four inches, so that two stand abreast.
   inches = (2.0 if columns > 1 else 3.8) if narrow else 3.6
   inches = min(inches, _WIDE / columns)
   height = 2.1 if rows > 2 else 2.9
   drawing = mpl.Figure(figsize=(inches * columns, height * rows))
-  axes = drawing.subplots(rows, columns, squeeze=False, **keywords)
-  return drawing, axes
+  return drawing, drawing.subplots(rows, columns, squeeze=False)
 
 
-def panels(
-  rows: int,
-  columns: int,
-  narrow: bool,
-  shared: bool,
-  abreast: int,
-):
+def panels(rows: int, columns: int, narrow: bool, shared: bool, abreast: int):
   """Returns a drawing and its [rows, columns] axes.
 
   If shared, the panels of a row have one y axis, and all have one x axis. More
@@ -193,16 +186,15 @@ def panels(
   axes = np.empty((rows, columns), object)
   for axis in grid_axes.flat:
     axis.set_visible(False)
-  for row in range(rows):
-    for column in range(columns):
-      axis = grid_axes[column // wide * rows + row, column % wide]
-      axis.set_visible(True)
-      axes[row, column] = axis
-      if shared and (row or column):
-        axis.sharex(axes[0, 0])
-      if shared and column:
-        axis.sharey(axes[row, 0])
-        axis.tick_params(labelleft=column % wide == 0)
+  for row, column in np.ndindex(rows, columns):
+    axis = grid_axes[column // wide * rows + row, column % wide]
+    axis.set_visible(True)
+    axes[row, column] = axis
+    if shared and (row or column):
+      axis.sharex(axes[0, 0])
+    if shared and column:
+      axis.sharey(axes[row, 0])
+      axis.tick_params(labelleft=column % wide == 0)
   return drawing, axes
 
 
@@ -230,11 +222,6 @@ def label_top(axis, name: str, note: str = '') -> None:
   """Writes the name of a run above a panel, and a note below the name."""
   inches = axis.get_position().width * axis.figure.get_figwidth()
   axis.set_title(f'{fitted(name, 72 * inches)}\n{note}'.rstrip())
-
-
-def label_left(axis, text: str) -> None:
-  """Writes what the y axis shows, at the leftmost panel of each block."""
-  axis.set_ylabel(text if axis.get_subplotspec().is_first_col() else '')
 
 
 def width(text: str) -> float:
@@ -281,12 +268,9 @@ def label_logarithmically(axis, which: str, count: int = 9) -> None:
   widest = 300 if count > _FEW else 12
   steps = (1.0,) if high > widest * low else (1.0, 2.0, 5.0)
   scale.set_major_locator(ticker.LogLocator(subs=steps, numticks=count))
-  scale.set_major_formatter(ticker.FuncFormatter(_short_power))
+  short = lambda value, _: f'{value:g}'.replace('e-0', 'e-')
+  scale.set_major_formatter(ticker.FuncFormatter(short))
   scale.set_minor_formatter(ticker.NullFormatter())
-
-
-def _short_power(value: float, _) -> str:
-  return f'{value:g}'.replace('e-0', 'e-')
 
 
 def _wrapped(text: str, points: float) -> list[str]:

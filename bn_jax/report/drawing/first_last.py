@@ -13,16 +13,12 @@ Of = Callable[[curves.Seed], Sequence[int]]
 
 
 class Row(NamedTuple):
-  """One quantity.
+  """One quantity."""
 
-  Attributes:
-    axis: its axis.
-    marks: (index of a run, the run, its looks) -> the marks of these looks.
-    common: (looks) -> marks that are of no run.
-  """
-
-  axis: record.Axis
+  axis: record.Axis  # its axis
+  # (index of a run, the run, its looks) -> the marks of these looks.
   marks: Callable[[int, curves.Run, Of], Iterable[record.Mark]]
+  # (looks) -> marks that are of no run.
   common: Callable[[Of], Iterable[record.Mark]] = lambda of: ()
 
 
@@ -66,20 +62,12 @@ def panels(
 
 
 def numbered(
-  entry: looks.Entry, rows: Sequence[Row], x: record.Axis
-) -> dict[str, Any]:
-  """Returns `panels`, and the `numbers` of one look with one point instead."""
-  keywords = panels(entry, rows, x)
+  figure: record.Figure, entry: looks.Entry, x: record.Axis
+) -> record.Figure:
+  """Returns a figure; of one look with one point its numbers instead."""
   if not is_point(entry, x.name):
-    return keywords
-  drawn = keywords['rows'][0]
-  keys = record.keys_of(entry.indexed)
-  return {
-    'undrawn': drawn,
-    'numbers': tables.numbers(
-      drawn, keys, entry.runs, lambda panel: panel.y.label
-    ),
-  }
+    return figure
+  return tables.as_numbers(figure, entry.runs, lambda panel: panel.y.label)
 
 
 def frames(entry: looks.Entry, frame: Callable, shown: int = 2) -> tuple:
@@ -153,20 +141,15 @@ def title(entry: looks.Entry, look: int) -> str:
 
 def is_point(entry: looks.Entry, quantity: str) -> bool:
   """Returns whether there is one look, with one number of a quantity."""
-  looks_of_seeds = [
-    value(seed, entry.name, quantity, 0) for seed in entry.seeds
-  ]
-  sizes = [
-    np.size(numbers) for numbers in looks_of_seeds if numbers is not None
-  ]
+  found = [value(seed, entry.name, quantity, 0) for seed in entry.seeds]
+  sizes = [np.size(numbers) for numbers in found if numbers is not None]
   return looks.once(entry) and max(sizes, default=0) == 1
 
 
 def value(seed: curves.Seed, entry: str, quantity: str, look: int):
   """Returns what one look recorded, or None."""
-  if not curves.recorded(seed, entry, quantity):
-    return None
-  return seed.series[entry].values[quantity][look]
+  found = curves.values(seed, entry, quantity)
+  return found and found[1][look]
 
 
 def values(seed: curves.Seed, entry: str, look: int, *quantities: str):

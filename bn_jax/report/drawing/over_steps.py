@@ -65,16 +65,11 @@ def titled(row: str, title: str) -> str:
 
 def recorded(entry: looks.Entry, quantities: Iterable[str]) -> list[str]:
   """Returns the rows of quantities, that of all parameters before blocks."""
-  rows = {
-    value: None
-    for seed in entry.seeds
-    if entry.name in seed.series
-    for value in seed.series[entry.name].values
-  }
+  rows = sorted(looks.quantities(entry), key=lambda row: '/' in row)
   return [
     row
     for quantity in quantities
-    for row in sorted(rows, key=lambda value: '/' in value)
+    for row in rows
     if row.rpartition('/')[2] == quantity
   ]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bn_jax.report.drawing import paper_curves, record
-from bn_jax.report.results import curves, optimizers
+from bn_jax.report.results import conditions, curves, optimizers
 
 LABEL = "the paper's curve, for its network as we read it"
 # The paper says "VGG-like" and names a layer 13: these have at least as many.
@@ -31,21 +31,14 @@ Indexed = Iterable[tuple[int, curves.Run]]
 
 
 class Match(NamedTuple):
-  """A curve of the paper, made to lie behind one of ours.
+  """A curve of the paper, made to lie behind one of ours."""
 
-  Attributes:
-    curve: with its steps and values scaled.
-    index: of the run, by which it is coloured.
-    runs: the names of that run and of others that have the same curve.
-    steps_times: the factor of its steps; 1 if our network is as large.
-    values_times: the factor of its values.
-  """
-
-  curve: paper_curves.Curve
-  index: int
+  curve: paper_curves.Curve  # with its steps and values scaled
+  index: int  # of the run, by which it is coloured
+  # The names of that run and of others that have the same curve.
   runs: tuple[str, ...]
-  steps_times: float
-  values_times: float
+  steps_times: float  # the factor of its steps; 1 if our network is as large
+  values_times: float  # the factor of its values
 
 
 def network(config: Mapping[str, Any]) -> str | None:
@@ -116,16 +109,15 @@ def distinct(
   A curve has the colour of its first run. Runs that the paper does not tell
   apart, such as one with weight decay and one without, share a curve.
   """
-  match_of = {}
-  for index, run in indexed:
-    match = of_run(index, run, quantity, layer)
-    if match is not None:
-      curve = match.curve
-      identity = curve.name, curve.label, match.steps_times
-      first = match_of.setdefault(identity, match)
-      if first is not match:
-        match_of[identity] = first._replace(runs=(*first.runs, run.name))
-  return list(match_of.values())
+  matches = [of_run(index, run, quantity, layer) for index, run in indexed]
+  alike = {}  # by curve
+  for match in filter(None, matches):
+    identity = match.curve.name, match.curve.label, match.steps_times
+    alike.setdefault(identity, []).append(match)
+  return [
+    first._replace(runs=(*first.runs, *(name for m in more for name in m.runs)))
+    for first, *more in alike.values()
+  ]
 
 
 def of_layer(
@@ -221,9 +213,9 @@ def sentence(matches: Sequence[Match], *notes: str) -> str:
   plural = 's' if len(figures) > 1 else ''
   sentences = [
     f'Thin, dashed and greyed: {LABEL} (Santurkar et al., 2018, '
-    f'Figure{plural} {_listed(figures)}), read off its vector figures to '
-    'within 1 % of a linear axis and a few percent of a value on a logarithmic '
-    'one.'
+    f'Figure{plural} {conditions.listed(figures)}), read off its vector '
+    'figures to within 1 % of a linear axis and a few percent of a value on a '
+    'logarithmic one.'
   ]
   if times := _times(matches):
     sentences.append(
@@ -237,7 +229,8 @@ def sentence(matches: Sequence[Match], *notes: str) -> str:
     )
   shared = dict.fromkeys(match.runs for match in matches)
   sentences += [
-    f'{_listed(runs)} share one curve of the paper, in the colour of the first.'
+    f'{conditions.listed(runs)} share one curve of the paper, in the colour '
+    'of the first.'
     for runs in shared
     if len(runs) > 1
   ]
@@ -250,18 +243,9 @@ def _times(matches: Sequence[Match]) -> str:
   return ' or '.join(f'{times:.3g}' for times in factors)
 
 
-def _listed(items: Sequence[str]) -> str:
-  *first, last = items
-  return f'{", ".join(first)} and {last}' if first else last
-
-
 def _first_loss(run: curves.Run) -> float:
   """Returns our loss at step 0, the geometric mean of seeds; nan if unknown."""
-  trains = [
-    seed.series['train']
-    for seed in run.seeds
-    if curves.recorded(seed, 'train', 'data_loss')
-  ]
-  losses = [float(t.values['data_loss'][0]) for t in trains if t.step[0] == 0]
+  found = [curves.values(seed, 'train', 'data_loss') for seed in run.seeds]
+  losses = [of_T[0] for step_T, of_T in filter(None, found) if step_T[0] == 0]
   losses = [value for value in losses if math.isfinite(value) and value > 0]
   return math.exp(np.mean(np.log(losses))) if losses else math.nan

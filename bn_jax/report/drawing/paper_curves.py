@@ -17,37 +17,25 @@ STEPS = {'vgg': 15_000, 'linear': 10_000}  # of a run in its figures
 
 
 class Curve(NamedTuple):
-  """One curve of the paper.
+  """One curve of the paper."""
 
-  Attributes:
-    name: of its figure, such as '1(a)'.
-    label: of its column: 'NORM/RATE', or 'NORM/RATE/LAYER' if it is of a layer.
-    step: [T].
-    low, high: [T], the edges of a band; of a line they are the same.
-  """
-
-  name: str
+  name: str  # of its figure, such as '1(a)'
+  # Of its column: 'NORM/RATE', or 'NORM/RATE/LAYER' if it is of a layer.
   label: str
-  step: np.ndarray
+  step: np.ndarray  # [T]
+  # [T] each, the edges of a band; of a line they are the same.
   low: np.ndarray
   high: np.ndarray
 
 
 class _Panel(NamedTuple):
-  """A panel of a figure.
+  """A panel of a figure."""
 
-  Attributes:
-    file: below paper/, without .csv.
-    name: of the figure, such as '1(a)'.
-    network: 'vgg' or 'linear'.
-    quantity: as it is called in our records, or 'test accuracy'.
-    unit: what its numbers are multiplied by to be in the unit of our records.
-  """
-
-  file: str
-  name: str
-  network: str
-  quantity: str
+  file: str  # below paper/, without .csv
+  name: str  # of the figure, such as '1(a)'
+  network: str  # 'vgg' or 'linear'
+  quantity: str  # as it is called in our records, or 'test accuracy'
+  # What its numbers are multiplied by to be in the unit of our records.
   unit: float = 1.0
 
 

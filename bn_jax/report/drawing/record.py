@@ -15,34 +15,25 @@ from bn_jax.report.results import curves, looks, seeds
 
 # Of panels abreast at most, on a page and on a telephone.
 ABREAST = (4, 2)
-TAIL = 10  # times the median of a seed that diverged: there its tail begins
 FRAMES = 60  # of a slider at most: a page holds the numbers of each
 
 
 class Axis(NamedTuple):
-  """What an axis shows.
+  """What an axis shows."""
 
-  Attributes:
-    label: with its unit.
-    name: of its column in the table.
-    logarithmic: whether it is, if anything on it is above 0.
-    within: what the quantity cannot leave; intervals end there.
-    limits: of the axis; None is those of what is drawn. An end that is None, or
-      lies beyond what is drawn, is that of what is drawn.
-    fixed: whether `limits` are the ends whatever is drawn.
-    percent: whether 0.5 is 50 %.
-    names: of the whole numbers from 1 on, where these are the values.
-    ticks: where they are, as far as there is room; () is round numbers.
-  """
-
-  label: str
-  name: str
-  logarithmic: bool = False
+  label: str  # with its unit
+  name: str  # of its column in the table
+  logarithmic: bool = False  # whether it is, if anything on it is above 0
+  # What the quantity cannot leave; intervals end there.
   within: seeds.Range | None = None
+  # Of the axis; None is those of what is drawn. An end that is None, or lies
+  # beyond what is drawn, is that of what is drawn.
   limits: tuple[float, float] | None = None
-  fixed: bool = False
-  percent: bool = False
+  fixed: bool = False  # whether `limits` are the ends whatever is drawn
+  percent: bool = False  # whether 0.5 is 50 %
+  # Of the whole numbers from 1 on, where these are the values.
   names: tuple[str, ...] = ()
+  # Where they are, as far as there is room; () is round numbers.
   ticks: tuple[float, ...] = ()
 
 
@@ -50,19 +41,12 @@ STEPS = Axis('Training step', 'step')
 
 
 class Key(NamedTuple):
-  """Whose marks are drawn alike: a run's, or a layer's within a panel.
+  """Whose marks are drawn alike: a run's, or a layer's within a panel."""
 
-  Attributes:
-    index: of its colour, dash and marker.
-    label: in the legend.
-    run: whether it is a run.
-    diverged: the steps at which its seeds did.
-  """
-
-  index: int
-  label: str
-  run: bool = True
-  diverged: tuple[int, ...] = ()
+  index: int  # of its colour, dash and marker
+  label: str  # in the legend
+  run: bool = True  # whether it is a run
+  diverged: tuple[int, ...] = ()  # the steps at which its seeds did
 
 
 class Scale(NamedTuple):
@@ -76,46 +60,34 @@ class Scale(NamedTuple):
 
 
 class Curve(NamedTuple):
-  """What one seed has of a quantity along an axis.
+  """What one seed has of a quantity along an axis."""
 
-  Attributes:
-    seed: its number; None of what is of no seed.
-    x, y: [T].
-    high: [T], the upper edge of a band whose lower edge is y; None of a line.
-    step: of the look, where x is not the step.
-    diverged: whether its seed has: the tail of such a curve stretches no axis.
-  """
-
-  seed: int | None
-  x: np.ndarray
-  y: np.ndarray
+  seed: int | None  # its number; None of what is of no seed
+  x: np.ndarray  # [T]
+  y: np.ndarray  # [T]
+  # [T], the upper edge of a band whose lower edge is y; None of a line.
   high: np.ndarray | None = None
-  step: int | None = None
+  step: int | None = None  # of the look, where x is not the step
+  # Whether its seed has: the tail of such a curve stretches no axis.
   diverged: bool = False
 
 
 class Lines(NamedTuple):
-  """A quantity: a line, or a band, a seed, and their mean.
+  """A quantity: a line, or a band, a seed, and their mean."""
 
-  Attributes:
-    key: its `Key`, by index; None is grey, behind all others.
-    quantity: its name in the table.
-    curves: one a seed, or more.
-    style: 'line'; 'thin' is dotted, and beside a line; 'further' thin and
-      solid; 'hidden' stands in the table alone.
-    window: of the mean over the last so many points that is drawn thick, with
-      the points themselves thin; 1 is none.
-    paired: whether point i of a seed belongs to point i of the others, whose x
-      may differ.
-    names: of the whole numbers from 1 on, where these are x.
-  """
-
-  key: int | None
-  quantity: str
-  curves: tuple[Curve, ...]
+  key: int | None  # its `Key`, by index; None is grey, behind all others
+  quantity: str  # its name in the table
+  curves: tuple[Curve, ...]  # one a seed, or more
+  # 'line'; 'thin' is dotted, and beside a line; 'further' thin and solid;
+  # 'hidden' stands in the table alone.
   style: str = 'line'
+  # Of the mean over the last so many points that is drawn thick, with the
+  # points themselves thin; 1 is none.
   window: int = 1
+  # Whether point i of a seed belongs to point i of the others, whose x may
+  # differ.
   paired: bool = False
+  # Of the whole numbers from 1 on, where these are x.
   names: tuple[str, ...] = ()
 
 
@@ -128,69 +100,46 @@ class Bars(NamedTuple):
 
 
 class Rule(NamedTuple):
-  """A straight line across a panel.
+  """A straight line across a panel."""
 
-  Attributes:
-    at: the value of y, or the steps ... of x if `vertical`.
-    key: whose colour it has, thin and dotted; None is grey and dashed.
-  """
-
-  at: float
+  at: float  # the value of y
+  # Whose colour it has, thin and dotted; None is grey and dashed.
   key: int | None = None
 
 
 class Points(NamedTuple):
-  """Marks that stand alone.
-
-  Attributes:
-    shape: 'hollow', 'ring', 'cross', 'plus', 'dot'.
-    x: [N].
-    y: [N]; None puts them at the share `place` of the height.
-  """
+  """Marks that stand alone."""
 
   key: int
-  shape: str
-  x: Sequence[float]
+  shape: str  # 'hollow', 'ring', 'cross', 'plus', 'dot'
+  x: Sequence[float]  # [N]
+  # [N]; None puts them at the share `place` of the height.
   y: Sequence[float] | None = None
   place: float = 0.97
 
 
 class Reference(NamedTuple):
-  """A curve that is not of a run, such as of a paper: in a greyed colour.
+  """A curve that is not of a run, such as of a paper: in a greyed colour."""
 
-  Attributes:
-    key: whose colour.
-    quantity: its name in the table.
-    x, low, high: [T]; a line where both are equal.
-  """
-
-  key: int
-  quantity: str
-  x: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
+  key: int  # whose colour
+  quantity: str  # its name in the table
+  x: np.ndarray  # [T]
+  low: np.ndarray  # [T]
+  high: np.ndarray  # [T]; a line where it equals low
 
 
 class Cells(NamedTuple):
-  """A map: values as colours.
-
-  Attributes:
-    x, y: the edges of its cells, [X + 1] and [Y + 1].
-    values: [Y, X]; nan stays white.
-    written: whether numbers stand in cells that have room.
-    step: of the look, where x is not the step.
-    seed: its number, or 'mean'.
-    at_x, at_y: [X] and [Y], of what the values are; None is of the middles.
-  """
+  """A map: values as colours."""
 
   quantity: str
-  x: np.ndarray
-  y: np.ndarray
-  values: np.ndarray
+  x: np.ndarray  # the edges of its cells, [X + 1]
+  y: np.ndarray  # [Y + 1]
+  values: np.ndarray  # [Y, X]; nan stays white
   scale: Scale
-  written: bool = False
-  step: int | None = None
-  seed: int | str = ''
+  written: bool = False  # whether numbers stand in cells that have room
+  step: int | None = None  # of the look, where x is not the step
+  seed: int | str = ''  # its number, or 'mean'
+  # [X] and [Y], of what the values are; None is of the middles.
   at_x: np.ndarray | None = None
   at_y: np.ndarray | None = None
 
@@ -206,41 +155,29 @@ class Fan(NamedTuple):
 
 
 class Ridges(NamedTuple):
-  """Histograms one above the other, each scaled to its own maximum.
-
-  Attributes:
-    edges: [B + 1].
-    steps: [T], of the looks.
-    heights: [T, B].
-    drawn: indices of those that a still picture has.
-  """
+  """Histograms one above the other, each scaled to its own maximum."""
 
   key: int
   quantity: str
   seed: int
-  edges: np.ndarray
-  steps: Sequence[int]
-  heights: np.ndarray
-  drawn: Sequence[int]
+  edges: np.ndarray  # [B + 1]
+  steps: Sequence[int]  # [T], of the looks
+  heights: np.ndarray  # [T, B]
+  drawn: Sequence[int]  # indices of those that a still picture has
 
 
 class Contours(NamedTuple):
-  """A surface over a plane.
-
-  Attributes:
-    x, y: [X], [Y].
-    values: [X, Y]; what is not finite is hatched.
-    way: [T, 2], points on it, of which `way_values` [T] are the values; both
-      None without one.
-  """
+  """A surface over a plane."""
 
   quantity: str
-  x: np.ndarray
-  y: np.ndarray
-  values: np.ndarray
+  x: np.ndarray  # [X]
+  y: np.ndarray  # [Y]
+  values: np.ndarray  # [X, Y]; what is not finite is hatched
   scale: Scale
   seed: int
   step: int
+  # [T, 2], points on it, of which `way_values` [T] are the values; both None
+  # without one.
   way: np.ndarray | None = None
   way_steps: np.ndarray | None = None
   way_values: np.ndarray | None = None
@@ -267,58 +204,44 @@ Mark = (
 
 
 class Panel(NamedTuple):
-  """Marks on one pair of axes.
-
-  Attributes:
-    title: above it, in the topmost of a column where it is the same below.
-    note: below the title.
-    run: the name of the run of which all of it is; '' of several.
-    about: what its rows are of in the table, such as a layer.
-    diverged: the steps at which seeds of `run` did, where no key is a run.
-  """
+  """Marks on one pair of axes."""
 
   x: Axis
   y: Axis
   marks: tuple[Mark, ...]
+  # Above it, in the topmost of a column where it is the same below.
   title: str = ''
-  note: str = ''
-  run: str = ''
-  about: str = ''
+  note: str = ''  # below the title
+  run: str = ''  # the name of the run of which all of it is; '' of several
+  about: str = ''  # what its rows are of in the table, such as a layer
+  # The steps at which seeds of `run` did, where no key is a run.
   diverged: tuple[int, ...] = ()
 
 
 class Figure(NamedTuple):
-  """One figure of the report.
+  """One figure of the report."""
 
-  Attributes:
-    name: of its files.
-    title: of its section.
-    caption: what is drawn and how it is defined; conditions that the page
-      does not state for all figures.
-    rows: its panels; () where the page has `numbers` in their place. None
-      leaves a place empty.
-    keys: those of its marks, in the order of the legend.
-    shares: whether panels of a row have one y axis, and all have one x axis.
-    abreast: panels side by side at most, on a page and on a telephone.
-    undrawn: panels that stand in the table alone.
-    frames: (step, rows) of every look, for the slider of the page's script,
-      where `rows` show some of them; () where they show all.
-    numbers: of a measure that has looked once, so that there are no curves: a
-      header of runs, and a row a quantity.
-    reference: what the `Reference` marks are; '' without any.
-  """
-
-  name: str
-  title: str
+  name: str  # of its files
+  title: str  # of its section
+  # What is drawn and how it is defined; conditions that the page does not state
+  # for all figures.
   caption: str
+  # Its panels; () where the page has `numbers` in their place. None leaves a
+  # place empty.
   rows: tuple[tuple[Panel | None, ...], ...] = ()
-  keys: tuple[Key, ...] = ()
+  keys: tuple[Key, ...] = ()  # those of its marks, in the order of the legend
+  # Whether panels of a row have one y axis, and all have one x axis.
   shares: bool = True
+  # Panels side by side at most, on a page and on a telephone.
   abreast: tuple[int, int] = ABREAST
-  undrawn: tuple[Panel, ...] = ()
+  undrawn: tuple[Panel, ...] = ()  # panels that stand in the table alone
+  # (step, rows) of every look, for the slider of the page's script, where
+  # `rows` show some of them; () where they show all.
   frames: tuple[tuple[int, tuple[tuple[Panel | None, ...], ...]], ...] = ()
+  # Of a measure that has looked once, so that there are no curves: a header of
+  # runs, and a row a quantity.
   numbers: Sequence[Sequence[str]] = ()
-  reference: str = ''
+  reference: str = ''  # what the `Reference` marks are; '' without any
 
   @property
   def panels(self) -> list[Panel]:
@@ -348,62 +271,6 @@ def hidden(panel: Panel) -> Panel:
   lines = (mark for mark in panel.marks if isinstance(mark, Lines))
   marks = tuple(mark._replace(style='hidden') for mark in lines)
   return panel._replace(marks=marks)
-
-
-def without_tails(figure: Figure) -> Figure:
-  """Returns a figure whose y axes are not set by how seeds diverged.
-
-  Such an axis holds all that is finite of other seeds, and of one that diverged
-  what is at most `TAIL` times its median: 1e32 would make all else a flat line.
-  Axes with limits keep theirs.
-  """
-  rows = []
-  for row in figure.rows:
-    groups = [row] if figure.shares else [(panel,) for panel in row]
-    rows.append(sum(map(_without_tails, groups), ()))
-  return figure._replace(rows=tuple(rows))
-
-
-def _without_tails(panels: tuple[Panel | None, ...]) -> tuple:
-  """Returns panels that share a y axis, with its limits where a tail is cut."""
-  shown = [panel for panel in panels if panel is not None]
-  marks = [mark for panel in shown for mark in panel.marks]
-  lines = [m for m in marks if isinstance(m, Lines) and m.style != 'hidden']
-  every = [curve for mark in lines for curve in mark.curves]
-  whole = [_finite(curve) for curve in every]
-  kept = [
-    _before_tail(values) if curve.diverged else values
-    for curve, values in zip(every, whole)
-  ]
-  if sum(map(len, kept)) == sum(map(len, whole)):
-    return panels
-  kept += [_finite(Curve(None, m.x, m.low, m.high)) for m in marks
-           if isinstance(m, Reference)]  # fmt: skip
-  y = shown[0].y
-  place, back = (np.log, np.exp) if y.logarithmic else (np.array, float)
-  values = np.concatenate(kept)
-  values = place(values[values > 0] if y.logarithmic else values)
-  if y.limits is not None or not len(values):
-    return panels
-  low, high = values.min(), values.max()
-  margin = 0.05 * (high - low) or 1.0
-  limits = float(back(low - margin)), float(back(high + margin))
-  y = y._replace(limits=limits)
-  return tuple(panel and panel._replace(y=y) for panel in panels)
-
-
-def _finite(curve: Curve) -> np.ndarray:
-  """Returns all finite values of a line, or of both edges of a band."""
-  edges = [curve.y] if curve.high is None else [curve.y, curve.high]
-  values = np.concatenate([np.asarray(edge, float) for edge in edges])
-  return values[np.isfinite(values)]
-
-
-def _before_tail(values: np.ndarray) -> np.ndarray:
-  sizes = np.sort(np.abs(values[values != 0]))
-  # Of an even number the lower one: of two values the last is the tail.
-  median = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
-  return values[np.abs(values) <= TAIL * median]
 
 
 def keys_of(indexed: Iterable[tuple[int, curves.Run]]) -> tuple[Key, ...]:

@@ -1,16 +1,12 @@
-"""Draws figures by Matplotlib: for the page without its script, PNG and PDF.
-
-A function a kind of mark; all of them draw on one Matplotlib axis.
-"""
+"""Draws marks by Matplotlib, a function a kind, on one Matplotlib axis."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import cm, collections, colormaps, colors, patches, ticker
-from matplotlib import figure as mpl
+from matplotlib import collections, colormaps, colors, patches
 
-from bn_jax.report.drawing import canvas, record, strokes
+from bn_jax.report.drawing import record, strokes
 from bn_jax.report.results import curves, seeds
 
 _FAN_LIGHTEST = 0.85  # of a map's colours: a yellow line on white is not seen
@@ -19,132 +15,9 @@ _CELL = 0.33  # inches of a cell with a number of two digits
 _BRIGHT = 0.6  # of a map's colours: letters on brighter ones are black
 _TICK = 0.11  # share of an axis that a tick with its label needs
 _GREY = 6  # index of the colour of what is of no key
-_NAMED = 16  # names at most on an axis: more would overlap
 _LEVELS = 16  # of a surface, between its ends
 _HATCH = '////'
-# Runs of a still picture: of more, a panel each would be too many, and points
-# and seeds of each would hide all lines. The page's script shows them.
-_MOST = 12
 _MEANS, _KEPT = {}, 400  # of marks: of the panels of one figure
-_LEAN_BINS = 150  # of the long lines of so many runs, see `strokes.thinned`
-_BAR = 0.6  # inches that a scale takes below the panels of a telephone
-
-
-def drawn(figure: record.Figure, narrow: bool) -> mpl.Figure:
-  """Returns the drawing of a figure; to be called within `canvas.style()`."""
-  figure = readable(figure)
-  rows, columns = len(figure.rows), max(map(len, figure.rows))
-  drawing, axes = canvas.panels(
-    rows, columns, narrow, figure.shares, figure.abreast[narrow]
-  )
-  pairs = []  # of panels with their axes
-  for row, panels in enumerate(figure.rows):
-    for column in range(columns):
-      panel = panels[column] if column < len(panels) else None
-      if panel is None:
-        axes[row, column].set_visible(False)
-        continue
-      pairs.append((panel, axes[row, column]))
-      _label(axes[row, column], figure, row, column)
-      for mark in panel.marks:
-        _DRAW[type(mark)](axes[row, column], mark, panel)
-  for panel, axis in pairs:
-    _scale(axis, panel, narrow)
-  for panel, axis in pairs:
-    ends = [(step, index) for step, index, _ in diverged(panel, figure.keys)]
-    strokes.divergences(axis, ends)
-  _bars(drawing, figure, axes, narrow)
-  if figure.reference:
-    strokes.reference_legend(drawing, figure.reference)
-  if figure.keys and not _told_by_panels(figure):
-    strokes.legend(drawing, [(key.index, key.label) for key in figure.keys])
-  return drawing
-
-
-def left_out(figure: record.Figure) -> str:
-  """Returns what a caption says of runs that a still picture leaves out."""
-  if len(figure.keys) <= _MOST:
-    return ''
-  if _told_by_panels(figure):
-    return (
-      f' Without the script of the page: the first {_MOST} of '
-      f'{len(figure.keys)} runs.'
-    )
-  return ' Without the script of the page: means alone.'
-
-
-def readable(figure: record.Figure) -> record.Figure:
-  """Returns what a still picture can show of a figure of many runs.
-
-  The first of them where each has panels of its own, else means without points
-  and seeds.
-  """
-  if len(figure.keys) <= _MOST:
-    return figure
-  if _told_by_panels(figure):
-    shown = {key.label for key in figure.keys[:_MOST]}
-    rows = (
-      tuple(p for p in row if p and p.run in shown) for row in figure.rows
-    )
-    return figure._replace(rows=tuple(filter(None, rows)))
-  return figure._replace(
-    rows=tuple(
-      tuple(panel and _lean(panel) for panel in row) for row in figure.rows
-    )
-  )
-
-
-def _lean(panel: record.Panel) -> record.Panel:
-  """Returns a panel with the mean of each line in the place of its seeds."""
-  marks = []
-  for mark in panel.marks:
-    if isinstance(mark, record.Lines) and mark.style != 'hidden':
-      edges = means(mark, panel.y)
-      if not edges:
-        continue
-      ends = [edge.mean for edge in edges]
-      shown = np.unique(
-        np.concatenate([strokes.thinned(end, _LEAN_BINS) for end in ends])
-      )
-      curve = record.Curve(0, *(y[shown] for y in (edges[0].x, *ends)))
-      mark = mark._replace(curves=(curve,), window=1, paired=False)
-    marks.append(mark)
-  return panel._replace(marks=tuple(marks))
-
-
-def _told_by_panels(figure: record.Figure) -> bool:
-  """Returns whether each panel is of one run, whose name stands above it."""
-  return all(key.run for key in figure.keys) and all(
-    panel.run for panel in figure.panels
-  )
-
-
-def _label(axis, figure: record.Figure, row: int, column: int) -> None:
-  panel = figure.rows[row][column]
-  above = figure.rows[row - 1] if row else ()
-  same = column < len(above) and above[column] is not None
-  if not (same and above[column].title == panel.title) or panel.note:
-    title = '' if same and above[column].title == panel.title else panel.title
-    canvas.label_top(axis, title, panel.note)
-  below = figure.rows[row + 1] if row + 1 < len(figure.rows) else ()
-  lowest = column >= len(below) or below[column] is None
-  is_told = not lowest and below[column].x.label == panel.x.label
-  inches = axis.get_position().width * axis.figure.get_figwidth()
-  label = canvas.wrapped(panel.x.label, 72 * inches).split('\n')
-  label = '\n'.join(canvas.fitted(words, 72 * inches) for words in label)
-  axis.set_xlabel('' if is_told else label)
-  if is_told and figure.shares:
-    axis.tick_params(labelbottom=False)
-  if figure.shares:
-    canvas.label_left(axis, panel.y.label)
-  else:
-    first = column == 0 or figure.rows[row][column - 1] is None
-    alike = not first and figure.rows[row][column - 1].y.label == panel.y.label
-    axis.set_ylabel(
-      ''
-      if alike and not axis.get_subplotspec().is_first_col()
-      else panel.y.label
-    )
 
 
 def diverged(panel: record.Panel, keys: Sequence[record.Key]) -> list:
@@ -163,29 +36,6 @@ def diverged(panel: record.Panel, keys: Sequence[record.Key]) -> list:
   )
 
 
-def _scale(axis, panel: record.Panel, narrow: bool) -> None:
-  """Makes axes logarithmic, and sets their ends and ticks."""
-  for which, of in (('x', panel.x), ('y', panel.y)):
-    count = canvas.ticks_below(narrow) if which == 'x' else 9
-    if of.logarithmic:
-      canvas.scale_logarithmically(axis, which, count)
-    scale = axis.xaxis if which == 'x' else axis.yaxis
-    if of.limits is not None:
-      _limit(axis, which, of, count)
-    if of.ticks:
-      scale.set_ticks(roomy(of), list(map('{:g}'.format, roomy(of))))
-      scale.set_minor_locator(ticker.NullLocator())
-    if of.percent:
-      scale.set_major_formatter(ticker.PercentFormatter(1, symbol=' %'))
-    if of.names:
-      if len(of.names) <= _NAMED:
-        scale.set_ticks(range(1, len(of.names) + 1), of.names)
-      else:
-        scale.set_major_locator(ticker.MaxNLocator(integer=True))
-      if which == 'x':
-        axis.tick_params('x', rotation=90)
-
-
 def roomy(of: record.Axis) -> list[float]:
   """Returns the ticks of an axis with limits that are not too close."""
   place = math.log if of.logarithmic else float
@@ -198,17 +48,6 @@ def roomy(of: record.Axis) -> list[float]:
     ):
       ticks.append(tick)
   return ticks
-
-
-def _limit(axis, which: str, of: record.Axis, count: int) -> None:
-  low, high = getattr(axis, f'get_{which}lim')()
-  lowest, highest = of.limits
-  if not of.fixed:
-    lowest, highest = max(low, lowest), min(high, highest)
-  if lowest < highest:
-    getattr(axis, f'set_{which}lim')(lowest, highest)
-  if of.logarithmic and getattr(axis, f'get_{which}scale')() == 'log':
-    canvas.label_logarithmically(axis, which, count)
 
 
 def means(mark: record.Lines | record.Bars, y: record.Axis) -> list[seeds.Mean]:
@@ -256,8 +95,7 @@ def _lines(axis, mark: record.Lines, panel: record.Panel) -> None:
   if mark.key is None:
     for edge in edges:
       strokes.grey(axis, edge.x, edge.mean)
-    return
-  if len(edges) == 2:
+  elif len(edges) == 2:
     strokes.band(
       axis, edges[0].x, edges[0].mean, edges[1].mean, mark.key,
       # A line in the same colour lies on a further one.
@@ -265,20 +103,14 @@ def _lines(axis, mark: record.Lines, panel: record.Panel) -> None:
     )  # fmt: skip
     for edge in edges:
       _around(axis, mark, edge, ())
-    return
-  for edge in edges:
-    if mark.window > 1 and mark.style == 'line':
+  elif edges and mark.style == 'line':
+    if mark.window > 1:
       _points_behind(axis, mark)
-    if mark.style == 'thin':
-      strokes.thin(axis, edge.x, edge.mean, mark.key)
-    elif mark.style == 'further':
-      strokes.line(
-        axis, edge.x, edge.mean, mark.key, linewidth=0.7, alpha=0.8,
-        marker=None,
-      )  # fmt: skip
-    else:
-      strokes.line(axis, edge.x, edge.mean, mark.key)
-      _around(axis, mark, edge, mark.curves)
+    strokes.line(axis, edges[0].x, edges[0].mean, mark.key)
+    _around(axis, mark, edges[0], mark.curves)
+  elif edges:
+    draw = strokes.thin if mark.style == 'thin' else strokes.further
+    draw(axis, edges[0].x, edges[0].mean, mark.key)
 
 
 def _around(axis, mark, edge: seeds.Mean, of_seeds) -> None:
@@ -468,7 +300,7 @@ def _words(axis, mark: record.Words, panel: record.Panel) -> None:
   )  # fmt: skip
 
 
-_DRAW = {
+DRAW = {
   record.Lines: _lines,
   record.Bars: _interval_bars,
   record.Rule: _rule,
@@ -481,36 +313,3 @@ _DRAW = {
   record.Hatched: _hatched,
   record.Words: _words,
 }
-
-
-def _bars(drawing, figure: record.Figure, axes, narrow: bool) -> None:
-  """Draws what colours mean, a bar for each scale."""
-  of_scale, rows = {}, {}
-  for row, panels in enumerate(figure.rows):
-    for column, panel in enumerate(panels):
-      for mark in panel.marks if panel is not None else ():
-        if hasattr(mark, 'scale'):
-          of_scale.setdefault(mark.scale, []).append(axes[row, column])
-          rows.setdefault(row, set()).add(mark.scale)
-  # A row a scale has its bar beside it.
-  several = any(len(scales) > 1 for scales in rows.values())
-  for place, (scale, of) in enumerate(of_scale.items()):
-    side = ('top', 'bottom')[place % 2] if several else 'right'
-    if side == 'right' and narrow and len(of_scale) == 1:
-      # Beside panels it would take a third of a telephone.
-      side = 'bottom'
-      drawing.set_figheight(drawing.get_figheight() + _BAR)
-    beside = [axis for axis in axes.flat if axis.get_visible()]
-    bar = drawing.colorbar(
-      cm.ScalarMappable(norm(scale), colour_map(scale)),
-      ax=beside if several else list(dict.fromkeys(of)),
-      location=side, label=scale.label,
-      **({'aspect': 40, 'shrink': 0.7} if several else {}),
-    )  # fmt: skip
-    bar.outline.set_visible(False)
-    if scale.logarithmic:
-      which = 'y' if side == 'right' else 'x'
-      span = math.log10(scale.high / scale.low)
-      canvas.label_logarithmically(bar.ax, which, 3 if narrow else 5)
-      if span <= 0:
-        bar.set_ticks([])

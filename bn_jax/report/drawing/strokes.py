@@ -47,8 +47,8 @@ _BINS = 500  # of a long line: no fewer than the pixels of an axis
 # the longest name that is not broken into lines.
 _HANDLE, _EDGES, _WIDEST = 50, 30, 180
 _INTERVAL = {'alpha': 0.2, 'linewidth': 0}  # shades of two runs may overlap
-# In the colour of a run: more would recede further, but be told apart less.
-_GREY_SHARE = 0.45
+# Of a run's colour and grey: more grey recedes further, but is told apart less.
+_SHARES = (0.55, 0.45)
 _REFERENCE = {'linestyle': (0, (2.5, 1.2)), 'linewidth': 0.9}
 _BESIDE = 60  # points of a legend beside its text: the sample, and margins
 
@@ -60,20 +60,23 @@ def colour(index: int) -> str:
 
 def look(index: int) -> dict:
   """Returns colour, dash and marker of a run, in words of SVG."""
-  dash = _style_of(index)['linestyle']
-  marker = _style_of(index)['marker']
+  style = _style_of(index)
   return {
-    'colour': colour(index),
-    'dash': [] if dash == '-' else list(dash[1]),
-    'marker': marker or '',
+    'colour': style['color'],
+    'dash': _svg_dash(style['linestyle']),
+    'marker': style['marker'] or '',
   }
+
+
+def _svg_dash(dash: str | tuple) -> list[float]:
+  return [] if dash == '-' else list(dash[1])
 
 
 def looks() -> dict:
   """Returns of what looks are made, in words of SVG, for the page's script."""
   return {
     'colours': _COLOURS,
-    'dashes': [[] if dash == '-' else dash[1] for dash in _DASHES],
+    'dashes': list(map(_svg_dash, _DASHES)),
     'shapes': _SHAPES,
   }
 
@@ -121,6 +124,11 @@ def thin(axis, x, y, index: int) -> None:
   line(axis, x, y, index, **dotted)
 
 
+def further(axis, x, y, index: int) -> None:
+  """Draws a thin solid line, of what is less than the thick one of a run."""
+  line(axis, x, y, index, linewidth=0.7, alpha=0.8, marker=None)
+
+
 def grey(axis, x, y) -> None:
   """Draws a thin grey line, behind the lines of runs."""
   axis.plot(x, y, **_GREY)
@@ -154,7 +162,9 @@ def reference(axis, x, low, high, index: int) -> None:
 
   The edges of a band lie above ours, which would hide them.
   """
-  style = {'color': _tint(index), **_REFERENCE}
+  of_run, grey = map(colors.to_rgb, (colour(index), _GREY['color']))
+  tint = np.average([of_run, grey], axis=0, weights=_SHARES)
+  style = {'color': tuple(tint), **_REFERENCE}
   if np.array_equal(low, high):
     axis.plot(x, low, zorder=1.8, **style)
     return
@@ -173,13 +183,6 @@ def reference_legend(drawing: mpl.Figure, text: str) -> None:
     loc='outside upper center',
   )
   canvas.grow(drawing, box)
-
-
-def _tint(index: int) -> tuple[float, ...]:
-  of_index, grey = (
-    np.array(colors.to_rgb(shade)) for shade in (colour(index), _GREY['color'])
-  )
-  return tuple((1 - _GREY_SHARE) * of_index + _GREY_SHARE * grey)
 
 
 def legend(drawing: mpl.Figure, runs: Sequence[tuple[int, str]]) -> None:
@@ -209,9 +212,8 @@ def divergences(axis, ends: Sequence[tuple[int, int]]) -> None:
     axis.axvline(step, color=colour(index), linestyle=':')
   low, high = axis.get_xlim()
   for steps in _close(sorted({step for step, _ in ends}), axis):
-    span = ' and '.join(map(str, steps))
-    if len(steps) > 2:
-      span = conditions.span(steps[0], steps[-1])
+    span = conditions.span(steps[0], steps[-1])
+    span = span if len(steps) > 2 else conditions.listed(map(str, steps))
     has_room = steps[0] - low > 0.1 * (high - low)
     axis.annotate(
       f'diverged at {span}', (steps[0] if has_room else steps[-1], 0.5),

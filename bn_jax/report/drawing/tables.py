@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from bn_jax.report.drawing import record, static
-from bn_jax.report.results import curves, seeds
+from bn_jax.report.results import conditions, curves, seeds
 
 # Rows above which a table has every k-th point of long curves: spreadsheets
 # hold a million, and bn_jax.frame gives all.
 _LONGEST = 400_000
 _SHORT = 200  # points of a curve that has all of them: such as of few looks
-_FORMULA = re.compile('[=+@-]')  # begins a cell that a spreadsheet runs
+# Begins a cell that a spreadsheet runs, and is no number.
+_FORMULA = re.compile(r'(?![+-](inf|nan|[\d.]+(e[+-]?\d+)?)$)[=+@-]')
 _TO_QUOTE = re.compile('[",\r\n]')
 _ENDS = ('_min', '_max')  # of the quantity of a band
 
@@ -89,7 +90,7 @@ def alternative(figure: record.Figure) -> str:
   against = dict.fromkeys(panel.x.label for panel in figure.panels)
   count = len(figure.panels)
   text = (
-    f'{_listed(labels)} against {_listed(against)}'
+    f'{conditions.listed(labels)} against {conditions.listed(against)}'
     f'{f", {count} panels" if count > 1 else ""}.'
   ).replace('\n', ' ')
   names = {key.index: key.label for key in figure.keys}
@@ -108,19 +109,20 @@ def alternative(figure: record.Figure) -> str:
   return ' '.join([text, *finds])
 
 
-def numbers(
-  panels: Sequence[record.Panel],
-  keys: Sequence[record.Key],
+def as_numbers(
+  figure: record.Figure,
   runs: Sequence[curves.Run],
   label_of: Callable[[record.Panel], str] = lambda panel: panel.title,
-) -> list[Sequence[str]]:
-  """Returns the last value of each line: a row a panel, or a layer in it.
+) -> record.Figure:
+  """Returns a figure with `numbers` in the place of its panels.
 
-  Of bands both ends; of one seed with its interval, if it has one.
+  Of a measure that has looked once, so that there are no curves: the last value
+  of each line, a row a panel, or a layer in it. Of bands both ends; of one seed
+  with its interval, if it has one.
   """
-  names = {key.index: key for key in keys}
+  names = {key.index: key for key in figure.keys}
   texts = {}  # label of a row -> {run: text}
-  for panel in panels:
+  for panel in figure.panels:
     for mark in panel.marks:
       key = names.get(getattr(mark, 'key', None))
       if key is None or getattr(mark, 'style', '') != 'line':
@@ -129,29 +131,14 @@ def numbers(
       row = label_of(panel) + (f', {key.label}' if not key.run else '')
       text = ' to '.join(dict.fromkeys(map(_in_words, _lasts(mark))))
       texts.setdefault(row, {})[whose] = text + _interval(panel, mark)
-  return [
-    ['', *(run.name for run in runs)],
-    *(
-      [row, *(cells.get(run.name, 'not measured') for run in runs)]
-      for row, cells in texts.items()
-    ),
+  rows = [
+    [row, *(cells.get(run.name, 'not measured') for run in runs)]
+    for row, cells in texts.items()
   ]
-
-
-def as_numbers(
-  figure: record.Figure,
-  runs: Sequence[curves.Run],
-  label_of: Callable[[record.Panel], str] = lambda panel: panel.title,
-) -> record.Figure:
-  """Returns a figure with `numbers` in the place of its panels.
-
-  Of a measure that has looked once, so that there are no curves.
-  """
-  panels = figure.panels
   return figure._replace(
     rows=(),
-    undrawn=(*panels, *figure.undrawn),
-    numbers=numbers(panels, figure.keys, runs, label_of),
+    undrawn=(*figure.panels, *figure.undrawn),
+    numbers=[['', *(run.name for run in runs)], *rows],
   )
 
 
@@ -282,10 +269,10 @@ def _on_plane(panel, mark, x, y, values_XY, fixed) -> Iterator[dict]:
 
 
 def _of_ridges(panel, mark, every: int) -> Iterator[dict]:
-  middles = digits((mark.edges[1:] + mark.edges[:-1]) / 2)
+  middles = digits((mark.edges[1:] + mark.edges[:-1]) / 2)[::every]
   for step, heights in zip(mark.steps, mark.heights):
     yield {
-      'seed': mark.seed, 'step': step, panel.x.name: middles[::every],
+      'seed': mark.seed, 'step': step, panel.x.name: middles,
       'quantity': mark.quantity, 'value': digits(heights[::every]),
     }  # fmt: skip
 
@@ -362,16 +349,10 @@ def _middle_of(panel, mark: record.Ridges) -> str:
   )
 
 
-def _listed(texts: Iterable[str]) -> str:
-  *first, last = texts
-  return f'{", ".join(first)} and {last}' if first else last
-
-
 def _cell(cell) -> str:
   """Returns a cell of a CSV; what a spreadsheet would run is quoted."""
-  text = str(cell)
-  if isinstance(cell, str) and _FORMULA.match(text) and not _is_number(text):
-    text = "'" + text
+  is_run = isinstance(cell, str) and _FORMULA.match(cell)
+  text = f"'{cell}" if is_run else str(cell)
   if _TO_QUOTE.search(text):
     return '"' + text.replace('"', '""') + '"'
   return text
@@ -383,11 +364,3 @@ def _cells(column: Sequence) -> Iterable:
     return column
   cells = {cell: _cell(cell) for cell in set(column)}
   return map(cells.__getitem__, column)
-
-
-def _is_number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bn_jax.report.drawing import record
+from bn_jax.report.drawing import record, tails
 from bn_jax.report.figures import (
   activations,
   along,
@@ -68,7 +68,7 @@ def every(runs: Sequence[curves.Run]) -> list[record.Figure]:
       count += 1
       name = f'{figure.name}-{count}'
     names.add(name.lower())
-    figures.append(record.without_tails(figure)._replace(name=name))
+    figures.append(tails.cut_off(figure)._replace(name=name))
   return figures
 
 

@@ -121,20 +121,14 @@ def _layers(entry: looks.Entry) -> list[str]:
   return list(dict.fromkeys(layer for layers in by_run for layer in layers))
 
 
-def _ending(seed: curves.Seed) -> str:
-  diverged = seed.manifest['status'] == 'diverged'
-  return f'diverged at {seed.manifest["step"]}' if diverged else ''
-
-
-def _looks_of(run: curves.Run, name: str, layer: str) -> list[records.Record]:
-  """Returns the looks of the first seed, as many as a slider has at most."""
-  every = looks.activations(first_seed(run, name), name, layer)
-  return [every[place] for place in looks.evenly(len(every), record.FRAMES)]
-
-
 def _row(entry: looks.Entry, layer: str) -> tuple[record.Panel | None, ...]:
   """Returns the histograms of a layer, a panel a run; None without any."""
-  of_runs = [_looks_of(run, entry.name, layer) for run in entry.runs]
+  firsts = [first_seed(run, entry.name) for run in entry.runs]
+  of_runs = []  # the looks of first seeds, as many as a slider has at most
+  for seed in firsts:
+    every = looks.activations(seed, entry.name, layer)
+    places = looks.evenly(len(every), record.FRAMES)
+    of_runs.append([every[place] for place in places])
   most = min(_TIMES, max(map(len, of_runs)))
   value, grid = f'{layer}/histogram', _grid(of_runs, layer)
   # A margin below, and above room for the uppermost histogram.
@@ -145,17 +139,17 @@ def _row(entry: looks.Entry, layer: str) -> tuple[record.Panel | None, ...]:
       record.Axis(f'{layer}: step', 'look', limits=limits, fixed=True),
       (
         record.Ridges(
-          index, 'density', first_seed(run, entry.name).seed, grid,
+          index, 'density', seed.seed, grid,
           [look.step for look in every],
           np.array([_density(look.values[value], grid) for look in every]),
           looks.evenly(len(every), _TIMES),
         ),
       ),
-      title=run.name, note=_ending(first_seed(run, entry.name)),
-      run=run.name, about=layer,
+      title=run.name, run=run.name, about=layer,
+      note=f'diverged at {seed.manifest["step"]}' * curves.has_diverged(seed),
     )
     if every else None
-    for (index, run), every in zip(entry.indexed, of_runs)
+    for (index, run), seed, every in zip(entry.indexed, firsts, of_runs)
   )  # fmt: skip
 
 

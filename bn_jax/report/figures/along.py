@@ -29,8 +29,8 @@ def figure(entry: looks.Entry) -> record.Figure | None:
     return None
   d = landscape.symbol(entry)
   rows = [_row(entry, *words) for words in _ROWS]
-  panels = first_last.numbered(entry, rows, _SIZES)
-  return record.of_entry(
+  is_point = first_last.is_point(entry, _SIZES.name)
+  made = record.of_entry(
     entry,
     'along',
     f'Loss {landscape.direction(entry)}, by step size',
@@ -40,10 +40,11 @@ def figure(entry: looks.Entry) -> record.Figure | None:
       f'|∇L(θ − e·{d}) − g|. Beta: |∇L(θ − e·{d}) − g| / (e·|{d}|); grey: '
       '1 / e, on which it lies where the step has wiped g out.',
       beta.limit(entry, d),
-      looks.told(entry) if 'numbers' in panels else _AXES,
+      looks.told(entry) if is_point else _AXES,
     ),
-    **panels,
+    **first_last.panels(entry, rows, _SIZES),
   )
+  return first_last.numbered(made, entry, _SIZES)
 
 
 def _row(entry, quantity: str, label: str, at_0: str) -> first_last.Row:
@@ -59,13 +60,13 @@ def _row(entry, quantity: str, label: str, at_0: str) -> first_last.Row:
 
 def _wiped(entry, of: first_last.Of) -> Iterator[record.Lines]:
   """Yields 1 / e, which beta is where the step has wiped the gradient out."""
-  sizes_of_seeds = [
-    first_last.value(seed, entry.name, _SIZES.name, look)
-    for seed in entry.seeds
-    for look in of(seed)
+  every = [
+    size
+    for run in entry.runs
+    for *_, (sizes,) in first_last.of_looks(run, entry.name, of, _SIZES.name)
+    for size in sizes
   ]
-  sizes_of_seeds = [sizes for sizes in sizes_of_seeds if sizes is not None]
-  sizes = np.unique(np.concatenate(sizes_of_seeds or [np.zeros(0)]))
+  sizes = np.unique(every)
   sizes = sizes[sizes > 0]
   if len(sizes):
     curve = record.Curve(None, sizes, 1 / sizes)

@@ -99,43 +99,35 @@ def _matrices(
   ]
 
 
-def _panel(
-  entry: looks.Entry, run: curves.Run, of: first_last.Of, scale: record.Scale
-) -> record.Panel:
+def _panel(entry, run, of: first_last.Of, scale: record.Scale) -> record.Panel:
   """Returns the map of a run at these looks, the mean over seeds."""
   every = _matrices(entry, run, of, 'debiased_cka')
   count = len(_layers(entry, run))
   mean = np.mean([m for *_, m in every] or [np.full((count, count), np.nan)], 0)
   step = max((step for _, step, _ in every), default=None)
-  cells = _cells(entry, run, 'debiased_cka', mean, scale)
-  return cells._replace(
-    marks=(cells.marks[0]._replace(seed='mean', step=step, written=True),)
-  )
+  cells = {'written': True, 'seed': 'mean', 'step': step}
+  return _map(entry, run, 'debiased_cka', mean, scale, **cells)
 
 
-def _cells(entry, run, quantity, matrix, scale) -> record.Panel:
+def _map(entry, run, quantity, matrix, scale, **cells) -> record.Panel:
   layers = tuple(_layers(entry, run))
   edges = np.arange(len(layers) + 1) + 0.5
   there = _there(entry.condition('to'))
+  at = f' at {there}' * bool(there)
   return record.Panel(
-    record.Axis(
-      f'Layer at {there}' if there else 'Layer', 'with', names=layers
-    ),
+    record.Axis(f'Layer{at}', 'with', names=layers),
     record.Axis('Layer', 'layer', names=layers),
-    (record.Cells(quantity, edges, edges, matrix, scale),),
+    (record.Cells(quantity, edges, edges, matrix, scale, **cells),),
     title=run.name,
     run=run.name,
   )
 
 
-def _of_seeds(
-  entry: looks.Entry, scale: record.Scale
-) -> Iterator[record.Panel]:
+def _of_seeds(entry, scale: record.Scale) -> Iterator[record.Panel]:
   """Yields the maps of all seeds and looks, debiased and biased."""
   every = lambda seed: range(len(looks.steps_of(seed, entry.name)))
   for run in entry.runs:
     for quantity in _WITH:
       for seed, step, matrix in _matrices(entry, run, every, quantity):
-        panel = _cells(entry, run, quantity, matrix, scale)
-        mark = panel.marks[0]._replace(seed=seed, step=step)
-        yield panel._replace(marks=(mark,))
+        cells = {'seed': seed, 'step': step}
+        yield _map(entry, run, quantity, matrix, scale, **cells)

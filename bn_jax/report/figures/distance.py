@@ -16,17 +16,11 @@ _LINES = 50  # of a panel: as many as in the paper
 
 
 class Map(NamedTuple):
-  """The curves of a run, one a look, as geometric means over its seeds.
+  """The curves of a run, one a look, as geometric means over its seeds."""
 
-  Attributes:
-    step: [T].
-    size: [T, E], ascending; nan where the learning rate was 0.
-    change: [T, E]; nan where no seed has a number above 0.
-  """
-
-  step: np.ndarray
-  size: np.ndarray
-  change: np.ndarray
+  step: np.ndarray  # [T]
+  size: np.ndarray  # [T, E], ascending; nan where the learning rate was 0
+  change: np.ndarray  # [T, E]; nan where no seed has a number above 0
 
 
 def figure(entry: looks.Entry) -> record.Figure | None:
@@ -38,6 +32,10 @@ def figure(entry: looks.Entry) -> record.Figure | None:
   if not any(len(run_map.step) > 1 for run_map in maps):
     return None
   axes = _axes(maps)
+  panels = [
+    _panels(indexed, run_map, axes, entry.name)
+    for indexed, run_map in zip(entry.indexed, maps)
+  ]
   return record.of_entry(
     entry,
     'distance',
@@ -48,14 +46,7 @@ def figure(entry: looks.Entry) -> record.Figure | None:
     f'(at most {_LINES}, evenly spaced), as in Figure 11 of Santurkar et al. '
     '(2018): the steeper, the less g predicts. All scales but that of training '
     'steps are logarithmic, and the same in all columns.',
-    rows=tuple(
-      zip(
-        *(
-          _panels(indexed, run_map, axes, entry.name)
-          for indexed, run_map in zip(entry.indexed, maps)
-        )
-      )
-    ),
+    rows=tuple(zip(*panels)),
     shares=False,
   )
 
@@ -67,19 +58,8 @@ def raw_curves(run: curves.Run, name: str) -> Map:
   """
   pairs_at = {}
   for seed in run.seeds:
-    if not curves.recorded(seed, name, 'gradient_change'):
-      continue
-    series = seed.series[name]
-    size_TE = series.values['step_size']
-    order_TE = np.argsort(size_TE, axis=1)
-    pairs_T2E = np.stack(
-      [
-        np.take_along_axis(values, order_TE, axis=1)
-        for values in (size_TE, series.values['gradient_change'])
-      ],
-      axis=1,
-    )
-    for step, pair_2E in zip(series.step, pairs_T2E):
+    for step, *pair in _of_looks(seed, name, 'gradient_change'):
+      pair_2E = np.array(pair)[:, np.argsort(pair[0])]
       pairs_at.setdefault(int(step), []).append(pair_2E)
   if not pairs_at:
     return Map(np.zeros(0, int), np.zeros((0, 1)), np.zeros((0, 1)))
@@ -120,10 +100,10 @@ def _axes(maps: Sequence[Map]) -> _Axes:
   cells = [_cells(size_E) for run_map in maps for size_E in run_map.size]
   changes = _range([run_map.change for run_map in maps])
   sizes = _range([run_map.size for run_map in maps])
-  looks_of_maps = _ends([run_map.step for run_map in maps])
+  looks_of_maps = _range([run_map.step for run_map in maps])
   size = record.Axis('Step size e', 'step_size', True, fixed=True)
   return _Axes(
-    record.STEPS._replace(limits=_ends(steps), fixed=True),
+    record.STEPS._replace(limits=_range(steps), fixed=True),
     size._replace(limits=_range(cells)),
     size._replace(limits=_wider(sizes)),
     record.Axis(
@@ -135,12 +115,15 @@ def _axes(maps: Sequence[Map]) -> _Axes:
   )  # fmt: skip
 
 
-def _panels(
-  indexed: tuple[int, curves.Run], run_map: Map, axes: _Axes, name: str
-) -> tuple[record.Panel, record.Panel]:
+def _panels(indexed, run_map: Map, axes: _Axes, name: str):
   """Returns the map and the lines of a run."""
   index, run = indexed
   seed = run.seeds[0].seed if len(run.seeds) == 1 else 'mean'
+  rows = looks.evenly(len(run_map.step), _LINES)
+  fan = record.Fan(
+    'gradient_change', run_map.size[rows], run_map.change[rows],
+    run_map.step[rows], axes.step,
+  )  # fmt: skip
   return (
     record.Panel(
       axes.steps, axes.cells, tuple(_meshes(run_map, axes.change, seed)),
@@ -148,7 +131,7 @@ def _panels(
     ),
     record.Panel(
       axes.sizes, axes.changes,
-      (_fan(run_map, axes.step), *_recorded(index, run, name)),
+      (fan, *_recorded(index, run, name)),
       title=run.name, run=run.name,
     ),
   )  # fmt: skip
@@ -172,14 +155,6 @@ def _meshes(run_map: Map, scale: record.Scale, seed) -> Iterator[record.Cells]:
     first = t
 
 
-def _fan(run_map: Map, scale: record.Scale) -> record.Fan:
-  rows = looks.evenly(len(run_map.step), _LINES)
-  return record.Fan(
-    'gradient_change', run_map.size[rows], run_map.change[rows],
-    run_map.step[rows], scale,
-  )  # fmt: skip
-
-
 def _recorded(index: int, run: curves.Run, name: str) -> Iterator[record.Lines]:
   """Yields what each seed has, for the table: of one it has the map.
 
@@ -189,15 +164,17 @@ def _recorded(index: int, run: curves.Run, name: str) -> Iterator[record.Lines]:
     every = tuple(
       record.Curve(seed.seed, size_E, value_E, step=int(step))
       for seed in run.seeds
-      if curves.recorded(seed, name, 'gradient_change')
-      for step, size_E, value_E in _of_looks(seed.series[name], quantity)
+      for step, size_E, value_E in _of_looks(seed, name, quantity)
     )
     if every:
       yield record.Lines(index, quantity, every, 'hidden')
 
 
-def _of_looks(series: curves.Series, quantity: str) -> Iterator[tuple]:
+def _of_looks(seed: curves.Seed, name: str, quantity: str) -> Iterator[tuple]:
   """Yields (step, sizes [E], values [E]) of each look."""
+  if not curves.recorded(seed, name, 'gradient_change'):
+    return
+  series = seed.series[name]
   value_TE = series.values['gradient_change']
   if quantity == 'distance':
     with np.errstate(divide='ignore', invalid='ignore'):
@@ -227,8 +204,3 @@ def _range(parts: Sequence[np.ndarray]) -> tuple[float, float]:
     return 0.1, 1.0
   low, high = float(values.min()), float(values.max())
   return (low, high) if low < high else (low / 2, 2 * high)
-
-
-def _ends(parts: Sequence[np.ndarray]) -> tuple[float, float]:
-  values = np.concatenate(list(parts))
-  return float(values.min()), float(values.max())

@@ -46,7 +46,7 @@ def figure(
   keys = _keys(entry, every)
   panels = [_row(entry, quantity, keys, once) for quantity in every]
   drawn, left_out = panels[:_ROWS], panels[_ROWS:]
-  return record.of_entry(
+  made = record.of_entry(
     entry,
     # A user's has a ':' in its name, which no file can have everywhere.
     re.sub('[_:.]', '-', entry.measure),
@@ -57,23 +57,16 @@ def figure(
       every[_ROWS:] and f'The CSV has more quantities: {more}.',
       looks.circumstances(entry),
     ),
-    rows=() if once else tuple(drawn),
+    rows=tuple(drawn),
     keys=keys,
-    undrawn=sum(panels if once else left_out, ())
-    + (() if once else tuple(_of_seeds(entry, every))),
-    numbers=_numbers(entry, sum(drawn, ()), keys) if once else (),
+    undrawn=sum(left_out, ()),
   )
-
-
-def _numbers(entry, panels, keys) -> list[Sequence[str]]:
-  """Returns what one look has found: a line a quantity and layer."""
-  header, *rows = tables.numbers(
-    panels, keys, entry.runs, lambda panel: panel.y.label
-  )
-  return [
-    header,
-    *([label.removesuffix(f', {_WHOLE}'), *row] for label, *row in rows),
-  ]
+  if not once:
+    return made._replace(undrawn=(*made.undrawn, *_of_seeds(entry, every)))
+  made = tables.as_numbers(made, entry.runs, lambda panel: panel.y.label)
+  head, *numbers = made.numbers
+  numbers = [[row[0].removesuffix(f', {_WHOLE}'), *row[1:]] for row in numbers]
+  return made._replace(numbers=[head, *numbers])
 
 
 def _is_map(quantity: quantities.Quantity) -> bool:
@@ -108,25 +101,16 @@ def _keys(
 def _row(entry, quantity, keys, once: bool) -> tuple[record.Panel, ...]:
   """Returns a panel of all runs; or a panel a run, of layers."""
   axis = record.Axis(quantity.label, quantity.name, within=quantity.within)
-  if all(key.run for key in keys) and not quantity.layers:
-    marks = (
-      mark
-      for index, run in entry.indexed
-      for mark in _band(index, run, entry, quantity)
-    )
-    return (record.Panel(record.STEPS, axis, tuple(marks)),)
+  are_runs = all(key.run for key in keys)
+  if are_runs and not quantity.layers:
+    marks = [_band(index, run, entry, quantity) for index, run in entry.indexed]
+    return (record.Panel(record.STEPS, axis, sum(marks, ())),)
   if _is_map(quantity):
     panels = _maps(entry, quantity)
   else:
     of_label = {key.label: key.index for key in keys}
-    panels = tuple(
-      record.Panel(
-        record.STEPS, axis,
-        tuple(_lines(entry, run, quantity, of_label, once)),
-      )
-      for run in entry.runs
-    )  # fmt: skip
-  are_runs = all(key.run for key in keys)
+    lines = [_lines(entry, run, quantity, of_label, once) for run in entry.runs]
+    panels = [record.Panel(record.STEPS, axis, tuple(of)) for of in lines]
   return tuple(
     panel._replace(
       title=run.name,
@@ -137,24 +121,16 @@ def _row(entry, quantity, keys, once: bool) -> tuple[record.Panel, ...]:
   )
 
 
-def _band(
-  key: int, run: curves.Run, entry: looks.Entry, quantity, layer: str = ''
-) -> Iterator[record.Lines]:
-  """Yields a line of a run; or the band of several numbers a look."""
+def _band(key: int, run, entry, quantity, layer: str = '') -> tuple:
+  """Returns the line of a run; or the band of several numbers a look."""
   name = quantity.recorded_as(layer)
-  every = [quantities.curve(seed, entry.name, name) for seed in run.seeds]
-  is_line = all(np.array_equal(c.low, c.high, equal_nan=True) for c in every)
-
-  def read(seed: curves.Seed):
-    curve = quantities.curve(seed, entry.name, name)
-    return (curve.step, curve.high) if is_line else curve
-
-  yield from record.lines(key, quantity.name, run, read)
+  of = {s.seed: quantities.curve(s, entry.name, name) for s in run.seeds}
+  if all(np.array_equal(c.low, c.high, equal_nan=True) for c in of.values()):
+    of = {seed: (curve.step, curve.high) for seed, curve in of.items()}
+  return record.lines(key, quantity.name, run, lambda seed: of[seed.seed])
 
 
-def _lines(
-  entry: looks.Entry, run, quantity, of_label: Mapping[str, int], once: bool
-) -> Iterator[record.Lines]:
+def _lines(entry, run, quantity, of_label: Mapping, once: bool) -> Iterator:
   """Yields a line a layer, of the largest number; of one look all numbers."""
   for layer in quantity.layers or ('',):
     key = of_label[layer or _WHOLE]
@@ -219,9 +195,7 @@ def _map(run, entry: str, quantity) -> tuple[np.ndarray, np.ndarray]:
   return np.array(steps, float), value_LT
 
 
-def _of_seeds(
-  entry: looks.Entry, every: Sequence[quantities.Quantity]
-) -> Iterator[record.Panel]:
+def _of_seeds(entry, every: Sequence) -> Iterator[record.Panel]:
   """Yields, for the table, what seeds have of maps, and smallest numbers."""
   for run in entry.runs:
     for quantity in every:

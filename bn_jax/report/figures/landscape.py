@@ -56,38 +56,27 @@ def figure(entry: looks.Entry) -> record.Figure | None:
     return None
   matches_of = _matches_of(entry)
   matches = [match for panel in matches_of.values() for match in panel]
+  networks = {overlay.network(run.config) for run in entry.runs}
+  levels = [words for name, words in _LEVELS.items() if name in networks]
+  labels = dict(_ROWS) | {'loss': looks.loss(entry)}
+
+  def panel(index: int, run, name: str, label: str) -> record.Panel:
+    axis = record.Axis(label, name, True, seeds.SIZE)
+    papers = overlay.references(matches_of[index, name], name)
+    marks = *_lines(index, run, entry.name, name), *papers
+    return record.Panel(record.STEPS, axis, marks, run.name, run=run.name)
+
   return record.of_entry(
     entry,
     'landscape',
     f'Loss landscape {direction(entry)}',
-    record.caption(
-      *_caption(entry), overlay.sentence(matches, *_levels(entry))
-    ),
+    record.caption(*_caption(entry), overlay.sentence(matches, *levels)),
     rows=tuple(
-      tuple(
-        record.Panel(
-          record.STEPS,
-          axis,
-          (
-            *_lines(index, run, entry.name, axis.name),
-            *overlay.references(matches_of[index, axis.name], axis.name),
-          ),
-          title=run.name,
-          run=run.name,
-        )
-        for index, run in entry.indexed
-      )
-      for axis in _axes(entry)
+      tuple(panel(*indexed, name, label) for indexed in entry.indexed)
+      for name, label in labels.items()
     ),
     reference=overlay.told(matches),
   )
-
-
-def _axes(entry) -> list[record.Axis]:
-  labels = dict(_ROWS) | {'loss': looks.loss(entry)}
-  return [
-    record.Axis(label, name, True, seeds.SIZE) for name, label in labels.items()
-  ]
 
 
 def direction(entry: looks.Entry) -> str:
@@ -162,45 +151,38 @@ def _matches_of(entry) -> dict[tuple[int, str], list[overlay.Match]]:
   return matches_of
 
 
-def _levels(entry) -> list[str]:
-  """Returns what the caption says of the paper's levels, one text a network."""
-  networks = {overlay.network(run.config) for run in entry.runs}
-  return [words for network, words in _LEVELS.items() if network in networks]
-
-
-def _band(index, run, name, quantity) -> Iterator[record.Lines]:
-  """Yields the band over the step sizes, and the loss of training in its own.
+def _lines(index, run, name, quantity) -> Iterator[record.Lines]:
+  """Yields beta, or the band over the step sizes; in it the loss of training.
 
   The sizes, of which the first and the last stand in the table, are hidden.
   """
+  if quantity == 'beta':
+    yield from _beta(index, run, name)
+    return
   yield from record.lines(index, quantity, run, _reader(name, quantity))
   if quantity == 'loss':
+    objective = lambda seed: curves.trained(seed, 'objective')
     yield from record.lines(
-      index, 'training_objective', run, _objective, style='further'
+      index, 'training_objective', run, objective, style='further'
     )
     read = _reader(name, 'step_size')
     yield from record.lines(index, 'step_size', run, read, style='hidden')
 
 
-def _beta(index, run, name, _) -> Iterator[record.Lines]:
+def _beta(index, run, name) -> Iterator[record.Lines]:
   """Yields beta, 1 / (smallest e), and the limit of beta as e goes to 0."""
   largest = lambda seed: curves.values(seed, name, 'beta', curves.upper)
-  inverse = lambda seed: curves.values(
-    seed, name, 'step_size', lambda size_TE: _inverse(curves.band(size_TE)[0])
-  )
+  inverse = lambda seed: curves.values(seed, name, 'step_size', _inverse)
   yield from record.lines(index, 'beta', run, largest)
   yield from record.lines(None, 'inverse_of_smallest_step', run, inverse)
   at_0 = lambda seed: curves.values(seed, name, 'beta_0')
   yield from record.lines(index, 'beta_0', run, at_0, style='thin')
 
 
-def _inverse(size_T: np.ndarray) -> np.ndarray:
+def _inverse(size_TE: np.ndarray) -> np.ndarray:
+  """Returns 1 / (smallest e), [T]; nan where that is 0."""
+  size_T, _ = curves.band(size_TE)
   return 1 / np.where(size_T > 0, size_T, np.nan)
-
-
-def _lines(index, run, name, quantity) -> Iterator[record.Lines]:
-  of = _beta if quantity == 'beta' else _band
-  return of(index, run, name, quantity)
 
 
 def _reader(name: str, quantity: str):
@@ -211,12 +193,6 @@ def _reader(name: str, quantity: str):
     return edges and (edges[0], *edges[1])
 
   return read
-
-
-def _objective(seed):
-  if not curves.recorded(seed, 'train', 'objective'):
-    return None
-  return curves.without_skipped(seed.series['train'], 'objective')
 
 
 def _caption(entry) -> tuple[str, ...]:

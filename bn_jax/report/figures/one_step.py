@@ -19,8 +19,8 @@ def figure(entry: looks.Entry) -> record.Figure | None:
       index, run, entry.name, of, (_RATES.name, 'loss'), 'loss_0'
     ),
   )
-  panels = first_last.numbered(entry, [row], _RATES)
-  return record.of_entry(
+  is_point = first_last.is_point(entry, _RATES.name)
+  made = record.of_entry(
     entry,
     'one-step',
     'Loss after one step',
@@ -33,8 +33,9 @@ def figure(entry: looks.Entry) -> record.Figure | None:
       not looks.once(entry)
       and 'Panels: the first measurement (step 0 is the initialization) and '
       'the last.',
-      looks.told(entry) if 'numbers' in panels else 'Logarithmic axes.',
+      looks.told(entry) if is_point else 'Logarithmic axes.',
       looks.circumstances(entry),
     ),
-    **panels,
+    **first_last.panels(entry, [row], _RATES),
   )
+  return first_last.numbered(made, entry, _RATES)

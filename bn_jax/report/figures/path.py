@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bn_jax.report.drawing import by_layer, first_last, record
+from bn_jax.report.drawing import first_last, record
 from bn_jax.report.results import curves, looks, seeds
 
 MEASURE = 'path'
@@ -15,11 +15,11 @@ OVER = {
   'reset': 'statistics reset at each point',
   'interpolated': 'running, interpolated',
 }
+_last = lambda seed: [-1]
 _SHARE = record.Axis('t, the share of b', 't')
 _BARRIERS = ('barrier', 'barrier_of_mean')
 # A loss that varies by more is drawn on a logarithmic axis.
 _WIDE = 50.0
-
 _OF_NORMS = (
   'With Batch Normalization it is another function for each kind of '
   'statistics: those of the examples; those of the population, estimated anew '
@@ -39,6 +39,10 @@ def figure(entry: looks.Entry) -> record.Figure | None:
     for axis in _axes(entry, over)
     if any(_curves(run, entry, f'{over[0]}/{axis.name}') for run in entry.runs)
   ]
+  last = first_last.title(entry, -1).rpartition(': ')[2].lower()
+  to = entry.condition('to')
+  other = f'step {to}' if to.isdecimal() else to
+  other = 'before training' if to == '0' else other
 
   def rows(of: first_last.Of) -> tuple[tuple[record.Panel, ...], ...]:
     return tuple(
@@ -54,9 +58,9 @@ def figure(entry: looks.Entry) -> record.Figure | None:
     'path',
     'The line to another network',
     record.caption(
-      f'The network at (1 − t)·a + t·b, where a is the one of {_step(entry)} '
-      f'and b {_other(entry)}. Data loss without penalty; grey: the chord '
-      'between its ends.',
+      f'The network at (1 − t)·a + t·b, where a is the one of {last} and b '
+      f'that of {other}. Data loss without penalty; grey: the chord between '
+      'its ends.',
       len(over) > 1 and _OF_NORMS,
       not np.isfinite(_losses(entry, over)).all()
       and 'Crosses at the top: not finite.',
@@ -95,23 +99,10 @@ def is_one_function(seed: curves.Seed, name: str, over: Sequence[str]) -> bool:
   )
 
 
-def _step(entry: looks.Entry) -> str:
-  """Returns 'step 200', the last that was looked at."""
-  return first_last.title(entry, -1).partition(': ')[2] or (
-    first_last.title(entry, -1).lower()
-  )
-
-
-def _other(entry: looks.Entry) -> str:
-  """Returns what the other end is, as the entry has it."""
-  to = entry.condition('to')
-  if to == '0':
-    return 'that of before training'
-  return f'that of step {to}' if to.isdecimal() else f'that of {to}'
-
-
 def _axes(entry, over) -> tuple[record.Axis, record.Axis]:
-  is_log = _is_wide(entry, over)
+  losses = _losses(entry, over)
+  losses = losses[np.isfinite(losses) & (losses > 0)]
+  is_log = len(losses) > 0 and bool(losses.max() > _WIDE * losses.min())
   return (
     record.Axis(looks.loss(entry), 'loss', is_log, seeds.SIZE),
     record.Axis('Accuracy', 'accuracy', within=seeds.SHARE, percent=True),
@@ -119,7 +110,9 @@ def _axes(entry, over) -> tuple[record.Axis, record.Axis]:
 
 
 def _panel(run, entry, over, axis: record.Axis, of) -> record.Panel:
-  shown = _drawn_of(run, entry, over)
+  # One line where all kinds of statistics give the same function.
+  is_one = all(is_one_function(seed, entry.name, over) for seed in run.seeds)
+  shown = over[:1] if is_one else over
   is_noted = len(over) > len(shown) and axis.name == 'loss'
   return record.Panel(
     _SHARE,
@@ -170,25 +163,18 @@ def _barriers(run, entry, over) -> record.Panel:
     mark
     for statistics in over
     for name in _BARRIERS
-    for read in [by_layer.read(name)]
     for mark in record.lines(
-      list(OVER).index(statistics), name, run,
-      functools.partial(read, entry=entry.name, layer=statistics),
+      list(OVER).index(statistics),
+      name,
+      run,
+      functools.partial(
+        curves.values, name=entry.name, value=f'{statistics}/{name}'
+      ),
       style='hidden',
     )
-  ]  # fmt: skip
+  ]
   axis = record.Axis('Barrier', 'barrier')
   return record.Panel(record.STEPS, axis, tuple(marks), run=run.name)
-
-
-def _drawn_of(run, entry, over: Sequence[str]) -> Sequence[str]:
-  """Returns the statistics whose lines are drawn: one where all are alike."""
-  is_one = all(is_one_function(seed, entry.name, over) for seed in run.seeds)
-  return over[:1] if is_one else over
-
-
-def _last(seed: curves.Seed) -> list[int]:
-  return [-1]
 
 
 def _curves(run, entry, quantity: str, of=_last) -> tuple[record.Curve, ...]:
@@ -209,9 +195,3 @@ def _losses(entry, over) -> np.ndarray:
     for statistics in over
     for curve in _curves(run, entry, f'{statistics}/loss')
   ])  # fmt: skip
-
-
-def _is_wide(entry, over) -> bool:
-  losses = _losses(entry, over)
-  losses = losses[np.isfinite(losses) & (losses > 0)]
-  return len(losses) > 0 and bool(losses.max() > _WIDE * losses.min())

@@ -19,52 +19,32 @@ _RATE = 'schedule.learning_rate'
 
 
 class Line(NamedTuple):
-  """Runs of one working directory that differ in the learning rate alone.
+  """Runs of one working directory that differ in the learning rate alone."""
 
-  Attributes:
-    label: their norm, and what tells them from other lines of that norm.
-    points: (learning rate, run), by growing rate; one run a rate.
-  """
-
-  label: str
+  label: str  # their norm, and what tells them from other lines of that norm
+  # (learning rate, run), by growing rate; one run a rate.
   points: tuple[tuple[float, curves.Run], ...]
 
 
 class Quantity(NamedTuple):
-  """What is read off a seed that has ended.
+  """What is read off a seed that has ended."""
 
-  Attributes:
-    name: 'steps', 'accuracy' or 'loss'.
-    label: of an axis.
-    read: inf if the seed fails, nan where it is unknown.
-    failing: the word for a seed that fails: 'never' or 'diverged'.
-  """
-
-  name: str
-  label: str
+  name: str  # 'steps', 'accuracy' or 'loss'
+  label: str  # of an axis
+  # Inf if the seed fails, nan where it is unknown.
   read: Callable[[curves.Seed], float]
-  failing: str
-
-  @property
-  def highest(self) -> bool:
-    """Returns whether a higher number is a better one."""
-    return self.name == 'accuracy'
+  failing: str  # the word for a seed that fails: 'never' or 'diverged'
+  highest: bool = False  # whether a higher number is a better one
 
 
 class Point(NamedTuple):
-  """What the seeds of a line reach at one learning rate.
+  """What the seeds of a line reach at one learning rate."""
 
-  Attributes:
-    rate: the learning rate.
-    mean: over the seeds, geometric but for accuracy; nan if one of them fails.
-    failing: how many seeds fail.
-    seeds: how many have ended.
-  """
-
-  rate: float
+  rate: float  # the learning rate
+  # Over the seeds, geometric but for accuracy; nan if one of them fails.
   mean: float
-  failing: int
-  seeds: int
+  failing: int  # how many seeds fail
+  seeds: int  # how many have ended
 
 
 def lines(runs: Sequence[curves.Run]) -> list[Line]:
@@ -93,7 +73,9 @@ def quantities(all_lines: Sequence[Line]) -> list[Quantity]:
   level = _level(all_lines)
   every = (
     _steps_to(level),
-    Quantity('accuracy', 'Training accuracy', _final('accuracy'), 'diverged'),
+    Quantity(
+      'accuracy', 'Training accuracy', _final('accuracy'), 'diverged', True
+    ),
     Quantity(
       'loss', 'Training loss', _final('data_loss', unless='accuracy'),
       'diverged',
@@ -106,9 +88,7 @@ def points(line: Line, quantity: Quantity) -> list[Point]:
   """Returns the points of a line at the rates where some seed is known."""
   points_of_line = []
   for rate, run in line.points:
-    values = [
-      quantity.read(seed) for seed in run.seeds if curves.has_ended(seed)
-    ]
+    values = map(quantity.read, filter(curves.has_ended, run.seeds))
     values = [value for value in values if not math.isnan(value)]
     failing = sum(map(math.isinf, values))
     mean = math.nan
@@ -141,9 +121,7 @@ def _facts(run: curves.Run) -> dict[str, Any]:
   return facts
 
 
-def _label(
-  facts: Mapping[str, Any], all_facts: Sequence[Mapping[str, Any]]
-) -> str:
+def _label(facts: Mapping, all_facts: Sequence[Mapping]) -> str:
   """Returns 'batch', or 'batch, model.width 0.5' beside another 'batch'."""
   norm = facts['norm.name']
   rivals = [other for other in all_facts if other['norm.name'] == norm]
@@ -175,7 +153,7 @@ def _final(value: str, unless: str = '') -> Callable[[curves.Seed], float]:
     recorded = [curves.recorded(seed, 'train', v) for v in (value, unless)]
     if recorded != [True, False]:
       return math.nan
-    if seed.manifest['status'] == 'diverged':
+    if curves.has_diverged(seed):
       return math.inf
     return curves.final_of_training(seed, value)
 

@@ -1,5 +1,6 @@
 """Draws what each norm reaches at each learning rate."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -66,10 +67,10 @@ def _panel(
     for mark in _marks(index, line, quantity, points)
   ]
   failing = {
-    index: [point for point in points if point.failing]
+    index: failed
     for index, points in enumerate(points_of)
+    if (failed := [point for point in points if point.failing])
   }
-  failing = {index: points for index, points in failing.items() if points}
   strip = min(_ROW * len(failing), _ROWS)
   marks += _failures(failing, quantity, strip)
   rates = sorted({rate for line in lines for rate, _ in line.points})
@@ -85,28 +86,25 @@ def _panel(
   )  # fmt: skip
 
 
-def _marks(
-  index: int,
-  line: rate_search.Line,
-  quantity: rate_search.Quantity,
-  points: Sequence[rate_search.Point],
-) -> Iterator[record.Mark]:
+def _marks(index: int, line, quantity, points) -> Iterator[record.Mark]:
   """Yields means with their seeds, and a ring at the best.
 
   A gap where a seed fails: the table alone has what others reach there.
   """
   runs = dict(line.points)
-  for style, rates in _pieces(points):
+  pieces = itertools.groupby(points, lambda point: bool(point.failing))
+  for is_failing, piece in pieces:
     values = {}  # seed -> [(rate, value)]
-    for rate in rates:
-      for seed in runs[rate].seeds:
-        value = quantity.read(seed) if curves.has_ended(seed) else math.nan
+    for rate in (point.rate for point in piece):
+      for seed in filter(curves.has_ended, runs[rate].seeds):
+        value = quantity.read(seed)
         if not math.isnan(value):
           values.setdefault(seed.seed, []).append((rate, value))
     every = tuple(
       record.Curve(seed, *map(np.array, zip(*pairs)))
       for seed, pairs in values.items()
     )
+    style = 'hidden' if is_failing else 'line'
     yield record.Lines(index, quantity.name, every, style)
   whole = [point for point in points if not point.failing]
   if whole:
@@ -114,22 +112,6 @@ def _marks(
     yield record.Points(index, 'dot', rates, means)
     best = rate_search.best(points, quantity)
     yield record.Points(index, 'ring', (best.rate,), (best.mean,))
-
-
-def _pieces(
-  points: Sequence[rate_search.Point],
-) -> Iterator[tuple[str, list[float]]]:
-  """Yields ('line' or 'hidden', rates): what lies between failures, or not."""
-  rates, style = [], ''
-  for point in points:
-    of_point = 'hidden' if point.failing else 'line'
-    if rates and of_point != style:
-      yield style, rates
-      rates = []
-    style = of_point
-    rates.append(point.rate)
-  if rates:
-    yield style, rates
 
 
 def _axis(
@@ -164,21 +146,14 @@ def _axis(
   )
 
 
-def _failures(
-  failing: dict[int, list[rate_search.Point]],
-  quantity: rate_search.Quantity,
-  strip: float,
-) -> Iterator[record.Mark]:
+def _failures(failing: dict, quantity, strip: float) -> Iterator[record.Mark]:
   """Yields marks in the strip, a row a line, with their meaning beside them."""
   for number, (index, points) in enumerate(failing.items()):
     row = (number + 0.5) * strip / len(failing)
     place = row if quantity.highest else 1 - row
-    for shape in ('cross', 'plus'):
-      rates = [
-        point.rate
-        for point in points
-        if (point.failing == point.seeds) == (shape == 'cross')
-      ]
+    every = [point.rate for point in points if point.failing == point.seeds]
+    some = [point.rate for point in points if point.failing < point.seeds]
+    for shape, rates in (('cross', every), ('plus', some)):
       if rates:
         yield record.Points(index, shape, rates, place=place)
   if failing:

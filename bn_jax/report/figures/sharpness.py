@@ -1,5 +1,7 @@
 """Draws the sharpness over training, against the edge of stability."""
 
+import functools
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,11 +23,17 @@ _LABELS = {
 _VALUES = 10  # of a row that are drawn, the first thick; the CSV has all
 # Beginnings of names whose `converged` has the same one; of others it has none.
 _CONVERGED_OF = ('normalised_', 'smallest_')
+# Quantity of the table -> what is recorded beside a row.
+_QUALITY = {
+  'residual': 'residuals', 'converged': 'converged', 'products': 'products',
+}  # fmt: skip
 
 
 def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws the largest eigenvalue of each block, and 2 / (learning rate)."""
-  rows = _rows(entry)
+  rows = over_steps.recorded(entry, _LABELS)
+  # Of blocks the records have the share too, which has no panel.
+  rows = [row for row in rows if not row.endswith('/gradient_share')]
   if not rows:
     return None
   return over_steps.figure(
@@ -44,8 +52,8 @@ def edge(seed: curves.Seed, name: str) -> tuple[np.ndarray, np.ndarray] | None:
   were recorded; nan at a rate of 0. None where no such curvature is defined, or
   the entry's matrix is not of the function that training descends.
   """
-  section = seed.manifest['config']['measures'][name]
-  product = optimizers.edge(seed.manifest['config'])
+  section = seed.config['measures'][name]
+  product = optimizers.edge(seed.config)
   train, steps = seed.series.get('train'), looks.steps_of(seed, name)
   if (
     product is None
@@ -62,19 +70,6 @@ def edge(seed: curves.Seed, name: str) -> tuple[np.ndarray, np.ndarray] | None:
   return train.step[inside_T], limit_T
 
 
-def edge_of_run(
-  run: curves.Run, name: str
-) -> tuple[int, np.ndarray, np.ndarray] | None:
-  """Returns (seed, *`edge`) of the seed that has trained longest, or None."""
-  limits_of = [(seed.seed, edge(seed, name)) for seed in run.seeds]
-  limits_of = [
-    (seed, *limits)
-    for seed, limits in limits_of
-    if limits is not None and np.isfinite(limits[1]).any()
-  ]
-  return max(limits_of, key=lambda limits: limits[1][-1], default=None)
-
-
 def edges(
   entry: looks.Entry, index: int, run: curves.Run
 ) -> tuple[record.Lines, ...]:
@@ -82,38 +77,36 @@ def edges(
 
   Of the seed that has trained longest: the others have the same rates.
   """
-  limits = edge_of_run(run, entry.name)
-  if limits is None:
+  limits_of = [(seed.seed, edge(seed, entry.name)) for seed in run.seeds]
+  limits_of = [
+    (seed, *limits)
+    for seed, limits in limits_of
+    if limits is not None and np.isfinite(limits[1]).any()
+  ]
+  if not limits_of:
     return ()
-  seed, step_T, limit_T = limits
+  seed, step_T, limit_T = max(limits_of, key=lambda limits: limits[1][-1])
   turns_T = np.ones(len(step_T), bool)  # of a constant rate both ends suffice
   turns_T[1:-1] = np.diff(limit_T)[:-1] != np.diff(limit_T)[1:]
   curve = record.Curve(seed, step_T[turns_T], limit_T[turns_T])
   return (record.Lines(index, 'edge_of_stability', (curve,), style='thin'),)
 
 
-def _rows(entry: looks.Entry) -> list[str]:
-  """Returns what has a panel, by the names of records, 'sharpness' first."""
-  rows = over_steps.recorded(entry, _LABELS)
-  # Of blocks the records have the share too.
-  return [row for row in rows if not row.endswith('/gradient_share')]
-
-
 def _caption(entry: looks.Entry, rows: Sequence[str]) -> str:
   once, has_share = looks.once(entry), 'gradient_share' in rows
-  count = max(
-    (_count(seed, entry, row) for seed in entry.seeds for row in rows),
-    default=1,
-  )
+  every = [_every(seed, entry, row) for seed in entry.seeds for row in rows]
+  count = max(of[1].shape[1] for of in every if of is not None)
   further = min(count, _VALUES) - 1
   next_ones = f'{further} eigenvalues' if further > 1 else 'eigenvalue'
   more = f'; the CSV has all {count}' if count > _VALUES else ''
+  has_penalty = any(s.get('penalised') is not False for s in entry.sections)
+  adds = (
+    '; weight decay that is a penalty adds itself to each direction that is '
+    'decayed'
+  )
   return record.caption(
     f'The largest eigenvalue of {spectrum.matrix(entry)} of '
-    f'{spectrum.loss(entry)}'
-    + '; weight decay that is a penalty adds itself to each direction that is '
-    'decayed' * any(s.get('penalised') is not False for s in entry.sections)
-    + '.',
+    f'{spectrum.loss(entry)}{adds * has_penalty}.',
     further > 0 and not once
     and f'Thin: the next {next_ones} from that end{more}.',
     *_edges(entry),
@@ -131,7 +124,7 @@ def _caption(entry: looks.Entry, rows: Sequence[str]) -> str:
 
 def _edges(entry: looks.Entry) -> Iterator[str]:
   """Yields sentences on the dotted lines, and on runs without one."""
-  with_edge = [run for run in entry.runs if edge_of_run(run, entry.name)]
+  with_edge = [run for i, run in entry.indexed if edges(entry, i, run)]
   if with_edge:
     products = dict.fromkeys(optimizers.edge(run.config) for run in with_edge)
     listed = ' or '.join(f'{product:.4g}' for product in products)
@@ -170,10 +163,9 @@ def _panel(entry: looks.Entry, row: str) -> record.Panel:
       yield from edges(entry, index, run)
     if points := _open(run, entry, row):
       yield record.Points(index, 'hollow', *zip(*points))
-    for name, read in _QUALITY.items():
-      yield from _columns(
-        index, run, name, lambda s, read=read: read(s, entry, row), True
-      )
+    for name, recorded in _QUALITY.items():
+      read = functools.partial(_beside, entry=entry, row=row, name=recorded)
+      yield from _columns(index, run, name, read, True)
 
   return over_steps.panel(entry, row, title, axis, marks)
 
@@ -208,56 +200,31 @@ def _recorded(seed: curves.Seed, entry: looks.Entry, value: str):
   )  # fmt: skip
 
 
-def _beside(row: str, quantity: str) -> str:
-  """Returns what is recorded beside a row, as 'norms/smallest_converged'."""
-  block, _, last = row.rpartition('/')
-  prefix = f'{block}/' if block else ''
-  kind = next(filter(last.startswith, _CONVERGED_OF), '')
-  return f'{prefix}{kind}{quantity}'
-
-
 def _every(seed: curves.Seed, entry: looks.Entry, row: str):
   """Returns (steps, [T, k] values) of a row with all k that are recorded."""
-  block, _, last = row.rpartition('/')
-  name = 'eigenvalues' if last == 'sharpness' else last
-  name = f'{block}/{name}' if block else name
+  name = re.sub('(^|/)sharpness$', r'\1eigenvalues', row)
   return _recorded(seed, entry, name) or _recorded(seed, entry, row)
 
 
-def _count(seed: curves.Seed, entry: looks.Entry, row: str) -> int:
-  every = _every(seed, entry, row)
-  return 0 if every is None else every[1].shape[1]
+def _beside(seed: curves.Seed, entry: looks.Entry, row: str, name: str):
+  """Returns (steps, [T, k]) of what tells the quality of a row, or None.
 
-
-def _residuals(seed: curves.Seed, entry: looks.Entry, row: str):
-  if 'share' in row:
-    return None
-  return _recorded(seed, entry, _beside(row, 'residuals'))
-
-
-def _converged(seed: curves.Seed, entry: looks.Entry, row: str):
-  """Returns (steps, whether values had converged [T, k]; of a share, [T, 1]).
-
-  A share is of all vectors together. None where it is not recorded.
+  A share has one number a look: it is of all vectors together, which have
+  converged or not, and have no residual of theirs.
   """
-  converged = _recorded(seed, entry, _beside(row, 'converged'))
-  if converged is None:
+  block, slash, last = row.rpartition('/')
+  kind = next(filter(last.startswith, _CONVERGED_OF), '')
+  if name == 'products':  # of which both ends share theirs
+    kind = kind.removeprefix('smallest_')
+  is_share = 'share' in row
+  found = _recorded(seed, entry, f'{block}{slash}{kind}{name}')
+  if found is None or (is_share and name == 'residuals'):
     return None
-  converged_Tk = converged[1] > 0.5
-  if 'share' in row:
-    converged_Tk = converged_Tk.all(axis=1, keepdims=True)
-  return converged[0], converged_Tk
-
-
-def _products(seed: curves.Seed, entry: looks.Entry, row: str):
-  # Both ends share theirs.
-  name = _beside(row, 'products').replace('smallest_', '')
-  return _recorded(seed, entry, name)
-
-
-_QUALITY = {
-  'residual': _residuals, 'converged': _converged, 'products': _products,
-}  # fmt: skip
+  step_T, values_Tk = found
+  if name == 'converged':
+    values_Tk = values_Tk > 0.5
+    values_Tk = values_Tk.all(axis=1, keepdims=True) if is_share else values_Tk
+  return step_T, values_Tk
 
 
 def _open(
@@ -266,7 +233,7 @@ def _open(
   """Returns (step, mean over seeds) where some seed has not converged."""
   steps = set()
   for seed in run.seeds:
-    converged = _converged(seed, entry, row)
+    converged = _beside(seed, entry, row, 'converged')
     if converged is not None:
       steps |= set(converged[0][~converged[1][:, 0]])
   lines = [curves.line(seed, entry.name, row) for seed in run.seeds]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bn_jax.report.drawing import first_last, record
+from bn_jax.report.drawing import first_last, over_steps, record
 from bn_jax.report.results import looks, seeds
 
 MEASURE = 'signal'
@@ -35,9 +35,8 @@ def figure(entry: looks.Entry) -> record.Figure | None:
   layers = looks.layers(entry, 'activation_rms')
   if not layers:
     return None
-  has_shares = any(
-    np.isfinite(_shares(seed, entry.name)).any() for seed in entry.seeds
-  )
+  shares = [f'{layer}/{_SHARE.name}' for layer in layers]
+  has_shares = len(over_steps.values(entry, *shares)) > 0
   # Names only where one run has all layers, so that they are in its order.
   has_one_order = any(
     _layers_of(run, entry.name) == layers for run in entry.runs
@@ -97,11 +96,3 @@ def _row(name: str, axis: record.Axis, layers: Sequence[str]) -> first_last.Row:
 def _layers_of(run, name) -> list[str]:
   """Returns the layers at which an entry of a run looked."""
   return looks.layers(looks.Entry(MEASURE, name, ((0, run),)), _RMS.name)
-
-
-def _shares(seed, name) -> np.ndarray:
-  """Returns all shares of units that a seed has recorded."""
-  series = seed.series.get(name)
-  values = series.values if series is not None else {}
-  shares = [v for key, v in values.items() if key.endswith(f'/{_SHARE.name}')]
-  return np.concatenate(shares) if shares else np.zeros(0)

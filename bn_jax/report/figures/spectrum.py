@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from bn_jax import spectra
-from bn_jax.report.drawing import first_last, record
+from bn_jax.report.drawing import first_last, over_steps, record
 from bn_jax.report.results import curves, looks
 
 MEASURE = 'spectral_density'
@@ -81,13 +81,8 @@ def curve(
 
 def blocks(entry: looks.Entry) -> list[str]:
   """Returns '' for all parameters, and 'NAME/' of blocks that were measured."""
-  names = {}
-  for seed in entry.seeds:
-    series = seed.series.get(entry.name)
-    for value in series.values if series is not None else ():
-      if value == 'nodes' or value.endswith('/nodes'):
-        names[value.removesuffix('nodes')] = None
-  return list(names)
+  rows = over_steps.recorded(entry, ['nodes'])
+  return [row.removesuffix('nodes') for row in rows]
 
 
 def drawn_steps(entry: looks.Entry) -> list[int]:
@@ -114,15 +109,10 @@ def loss(entry: looks.Entry) -> str:
 
 def _quadrature(seed, name, block, step):
   """Returns (nodes, weights) of a look, [samples, order] each, or None."""
-  steps = looks.steps_of(seed, name)
-  if step not in steps or not curves.recorded(seed, name, f'{block}nodes'):
-    return None
-  values = seed.series[name].values
-  look = steps.index(step)
-  return tuple(
-    np.asarray(values[f'{block}{quantity}'][look], float)
-    for quantity in ('nodes', 'weights')
-  )
+  look = first_last.at(seed, name, step)
+  names = f'{block}nodes', f'{block}weights'
+  found = look and first_last.values(seed, name, look[0], *names)
+  return tuple(np.asarray(of, float) for of in found) if found else None
 
 
 def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:
@@ -146,9 +136,7 @@ def _caption(entry: looks.Entry, blocks: Sequence[str]) -> str:
   )
 
 
-def _panel(
-  entry: looks.Entry, block: str, step: int, every: int
-) -> record.Panel:
+def _panel(entry, block: str, step: int, every: int) -> record.Panel:
   """Returns densities, and for the table the nodes and weights they rest on.
 
   Args:
@@ -192,9 +180,7 @@ def _axes(
   )
 
 
-def _marks(
-  index: int, density: spectra.Curve, step: int
-) -> tuple[record.Lines, ...]:
+def _marks(index: int, density: spectra.Curve, step: int) -> tuple:
   """Returns the band over vectors and their mean: of all seeds together."""
   # A logarithmic axis has no place for 0, between two outliers.
   floor = density.high.max() * 10 ** -(_DECADES + 2)
@@ -211,9 +197,7 @@ def _marks(
   )
 
 
-def _nodes(
-  entry: looks.Entry, index: int, run: curves.Run, block: str, step: int
-) -> Iterator[record.Lines]:
+def _nodes(entry, index: int, run, block: str, step: int) -> Iterator:
   """Yields what each random vector gave: weights against eigenvalues."""
   of_vector = {}
   for seed in run.seeds:

@@ -30,14 +30,10 @@ _NORMALISED = {
 
 
 class _Look(NamedTuple):
-  """One look at a run.
-
-  Attributes:
-    index: of the run among all of the page.
-  """
+  """One look at a run."""
 
   run: curves.Run
-  index: int
+  index: int  # of the run among all of the page
   seed: int
   look: records.Record
 
@@ -94,7 +90,8 @@ def _every(entry: looks.Entry) -> list[_Look]:
     _Look(run, index, seed.seed, look)
     for index, run in entry.indexed
     for seed in run.seeds
-    for look in _looks(seed, entry.name)
+    for look in seed.arrays.get(entry.name, ())
+    if 'loss' in look.values
   ]
   # Runs of both kinds under one name: planes tell more.
   dimensions = max((one.loss.ndim for one in every), default=0)
@@ -119,24 +116,12 @@ def _shown(every: Sequence[_Look]) -> list[_Look]:
   ]
 
 
-def _looks(seed: curves.Seed, name: str) -> list[records.Record]:
-  return [look for look in seed.arrays.get(name, ()) if 'loss' in look.values]
-
-
 def _keys(entry: looks.Entry, shown: Sequence[_Look]) -> tuple[record.Key, ...]:
   """Returns the runs; of lines the steps, where a panel has several."""
   steps = sorted({one.look.step for one in shown})
   if shown[0].loss.ndim == 2 or len(steps) == 1:
     return record.keys_of(entry.indexed)
   return record.names([f'step {step}' for step in steps])
-
-
-def _key(one: _Look, keys: Sequence[record.Key]) -> int | None:
-  """Returns the index of the key of a line; None of a step without one."""
-  if keys[0].run:
-    return one.index
-  names = {key.label: key.index for key in keys}
-  return names.get(f'step {one.look.step}')
 
 
 def _rows_of_planes(
@@ -171,12 +156,17 @@ def _rows_of_lines(
 ) -> tuple[tuple[record.Panel, ...], ...]:
   """Returns a panel a run, of a line a look."""
   y = record.Axis(scale.label, 'loss', scale.logarithmic)
+  # Of a step that no still picture shows, a line has no key.
+  index_of = {key.label: key.index for key in keys}
+  key_of = lambda one: (
+    one.index if keys[0].run else index_of.get(f'step {one.look.step}')
+  )
   return (
     tuple(
       record.Panel(
         record.Axis(_axis_label(of_run[0], 0), 'x'),
         y,
-        tuple(mark for one in of_run for mark in _line(one, _key(one, keys))),
+        tuple(mark for one in of_run for mark in _line(one, key_of(one))),
         title=of_run[0].run.name,
         run=of_run[0].run.name,
       )

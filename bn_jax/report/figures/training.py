@@ -20,20 +20,14 @@ _AVERAGED = '_of_the_average'  # ends the quantity of an averaged network
 
 
 class _Row(NamedTuple):
-  """A quantity of training or of the test set.
+  """A quantity of training or of the test set."""
 
-  Attributes:
-    value: as it is recorded.
-    axis: its axis.
-    title: of its panel.
-    test: whether it is of the test set; else of each training batch.
-    paper: what the paper calls it, of which there may be curves; '' of none.
-  """
-
-  value: str
-  axis: record.Axis
-  title: str
+  value: str  # as it is recorded
+  axis: record.Axis  # its axis
+  title: str  # of its panel
+  # Whether it is of the test set; else of each training batch.
   test: bool = False
+  # What the paper calls it, of which there may be curves; '' of none.
   paper: str = ''
 
 
@@ -100,12 +94,12 @@ def figure(runs: Sequence[curves.Run]) -> record.Figure | None:
 
 
 def _lines(row: _Row, index: int, run: curves.Run) -> Iterator[record.Lines]:
-  entry = _test_entry(run) if row.test else 'train'
+  entry = _test_entry(run)
 
   def read(seed, value=row.value):
-    if row.test or not curves.recorded(seed, entry, value):
+    if row.test:
       return curves.values(seed, entry, value)
-    return curves.without_skipped(seed.series[entry], value)
+    return curves.trained(seed, value)
 
   name = row.axis.name
   if not row.test:

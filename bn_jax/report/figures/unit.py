@@ -12,25 +12,15 @@ MEASURE = 'activations'
 
 
 class Unit(NamedTuple):
-  """Percentiles of one unit over training.
+  """Percentiles of one unit over training."""
 
-  Attributes:
-    run: name of the run.
-    seed: the first of the run that has looks.
-    layer: the last one at which it looked.
-    index: of the unit in its layer.
-    units: how many the layer has.
-    step: [T].
-    quantiles: [T, 3], the `reductions.PERCENTILES`.
-  """
-
-  run: str
-  seed: int
-  layer: str
-  index: int
-  units: int
-  step: np.ndarray
-  quantiles: np.ndarray
+  run: str  # name of the run
+  seed: int  # the first of the run that has looks
+  layer: str  # the last one at which it looked
+  index: int  # of the unit in its layer
+  units: int  # how many the layer has
+  step: np.ndarray  # [T]
+  quantiles: np.ndarray  # [T, 3], the `reductions.PERCENTILES`
 
 
 def figure(entry: looks.Entry) -> record.Figure | None:
@@ -51,7 +41,11 @@ def figure(entry: looks.Entry) -> record.Figure | None:
   if not pairs:
     return None
   entry = entry._replace(indexed=tuple(indexed for indexed, _ in pairs))
-  units = [unit for _, unit in pairs]
+  units = [
+    f'{unit.run}: unit {unit.index} of {unit.units} of {unit.layer}, seed '
+    f'{unit.seed}'
+    for _, unit in pairs
+  ]
   return record.of_entry(
     entry,
     'unit',
@@ -61,7 +55,7 @@ def figure(entry: looks.Entry) -> record.Figure | None:
     'first seed of a run. The unit is the typical one: its 50th percentile '
     'moves as far from one measurement to the next (median over training) as '
     'that of the median unit. '
-    f'{"; ".join(map(_named, units))}. All panels have one y axis, in the '
+    f'{"; ".join(units)}. All panels have one y axis, in the '
     f'units of the activations. {looks.circumstances(entry)}',
     rows=(tuple(_panel(*indexed, unit) for indexed, unit in pairs),),
   )
@@ -113,11 +107,4 @@ def _panel(index: int, run: curves.Run, unit: Unit) -> record.Panel:
     note=of,
     run=run.name,
     about=of,
-  )
-
-
-def _named(unit: Unit) -> str:
-  return (
-    f'{unit.run}: unit {unit.index} of {unit.units} of {unit.layer}, seed '
-    f'{unit.seed}'
   )

@@ -5,6 +5,7 @@ As e goes to 0 it tends to beta_0 = |H d| / |d|. But where the smallest step has
 wiped g out, the largest is 1 / (smallest e), whatever the curvature is.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -21,27 +22,21 @@ _APART = 1.5
 
 
 class Medians(NamedTuple):
-  """Medians over training, means over the seeds.
+  """Medians over training, means over the seeds."""
 
-  Attributes:
-    beta: the largest |g(e) - g| / (e |d|) over e.
-    beta_0: |H d| / |d|, from the Hessian H.
-    step: 1 / (smallest e).
-  """
-
-  beta: float
-  beta_0: float
-  step: float
+  beta: float  # the largest |g(e) - g| / (e |d|) over e
+  beta_0: float  # |H d| / |d|, from the Hessian H
+  step: float  # 1 / (smallest e)
 
 
 def medians(run: curves.Run, name: str) -> Medians | None:
   """Returns those of the seeds with beta_0; None if one is not finite."""
   seeds = [seed for seed in run.seeds if curves.recorded(seed, name, 'beta_0')]
-  readers = (
-    lambda seed: curves.median_upper(seed, name, 'beta'),
-    lambda seed: curves.median_of(seed, name, 'beta_0'),
-    lambda seed: _inverse_of_smallest(seed, name),
-  )
+  changes = {'beta': curves.upper, 'beta_0': np.asarray, 'step_size': _inverse}
+  readers = [
+    functools.partial(curves.median_of, name=name, value=value, change=change)
+    for value, change in changes.items()
+  ]
   means = Medians(*(curves.mean_over(seeds, read) for read in readers))
   return means if np.isfinite(means).all() else None
 
@@ -80,7 +75,7 @@ def limit(entry: looks.Entry, d: str) -> str:
   )
 
 
-def _inverse_of_smallest(seed: curves.Seed, name: str) -> float:
-  """Returns the median of 1 / (smallest e) over looks with an e above 0."""
-  low_T, _ = curves.band(seed.series[name].values['step_size'])
-  return curves.median(1 / low_T[low_T > 0])
+def _inverse(size_TE: np.ndarray) -> np.ndarray:
+  """Returns 1 / (smallest e) of the looks with an e above 0."""
+  low_T, _ = curves.band(size_TE)
+  return 1 / low_T[low_T > 0]

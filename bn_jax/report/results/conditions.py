@@ -4,7 +4,7 @@ Each condition is a key and a text of one seed, since seeds of a run may differ:
 from its records, if these have the key, else from its manifest.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bn_jax.report.results import curves, optimizers
@@ -43,16 +43,14 @@ def flat(
 
 def training(seed: curves.Seed) -> dict[str, str]:
   """Returns what the curves of training rest on, by key."""
-  config = seed.manifest['config']
-  texts = {}
-  for key in (key for key in _TRAINING if key in config):
-    section = config[key]
-    if isinstance(section, dict):
-      texts |= {f'{key}.{name}': shown(v) for name, v in section.items()}
-    else:
-      texts[key] = shown(section)
-  for key in _IN_SUMMARY:
-    texts.pop(key, None)
+  config = seed.config
+  texts = {
+    name: shown(value)
+    for key in _TRAINING
+    if key in config
+    for name, value in _keywords(key, config[key]).items()
+    if name not in _IN_SUMMARY
+  }
   changes = {**_UNCHANGED, **config}
   texts |= {key: shown(changes[key]) for key in _UNCHANGED}
   if 'lowering' in seed.manifest:  # of which the config may say 'auto'
@@ -64,6 +62,13 @@ def training(seed: curves.Seed) -> dict[str, str]:
   }
 
 
+def _keywords(key: str, section: Any) -> dict[str, Any]:
+  """Returns 'norm.epsilon' -> value of a section, 'batch_size' -> of a key."""
+  if not isinstance(section, dict):
+    return {key: section}
+  return {f'{key}.{name}': value for name, value in section.items()}
+
+
 def settings(seed: curves.Seed) -> dict[str, Any]:
   """Returns what a seed was trained with, as key -> value of its config.
 
@@ -72,14 +77,12 @@ def settings(seed: curves.Seed) -> dict[str, Any]:
   as the number of steps.
   """
   values = {'parameters': seed.manifest['parameters']}
-  for key, section in {**_UNCHANGED, **seed.manifest['config']}.items():
+  for key, section in {**_UNCHANGED, **seed.config}.items():
     if key in run_folder.MAY_CHANGE:
       continue
-    if isinstance(section, dict) and 'name' in section:
-      values |= {f'{key}.{name}': value for name, value in section.items()}
-    else:
-      values[key] = section
-  config = seed.manifest['config']
+    has_keywords = isinstance(section, dict) and 'name' in section
+    values |= _keywords(key, section) if has_keywords else {key: section}
+  config = seed.config
   rate = optimizers.rate(config)
   return values | {
     'norm.name': norm(seed),
@@ -118,7 +121,7 @@ def measuring(
 
   If `name` is None, it is the first entry of this measure in training.
   """
-  config = seed.manifest['config']
+  config = seed.config
   for entry, section in config['measures'].items():
     wanted = not curves.is_analysis(entry) if name is None else name == entry
     if section['name'] != measure or not wanted:
@@ -164,7 +167,7 @@ def data_of(measure: str, name: str) -> Read:
 
 def network(seed: curves.Seed) -> str:
   """Returns 'vgg11 of 0.25 × width', or 'vit_tiny of width 48'."""
-  model = seed.manifest['config']['model']
+  model = seed.config['model']
   if 'width' not in model:
     return model['name']
   # A transformer's width is its channels, and no factor of a paper's.
@@ -174,23 +177,23 @@ def network(seed: curves.Seed) -> str:
 
 def norm(seed: curves.Seed) -> str:
   """Returns the name of the norm, or "the network's own"."""
-  norm_of_config = seed.manifest['config']['norm']['name']
+  norm_of_config = seed.config['norm']['name']
   return seed.manifest.get('normalization') or norm_of_config
 
 
 def data(seed: curves.Seed) -> str:
   """Returns the name of the dataset."""
-  return seed.manifest['config']['data']['name']
+  return seed.config['data']['name']
 
 
 def batch_size(seed: curves.Seed) -> str:
   """Returns the number of examples of a training batch."""
-  return f'{seed.manifest["config"]["batch_size"]}'
+  return f'{seed.config["batch_size"]}'
 
 
 def loss(seed: curves.Seed) -> str | None:
   """Returns 'squared_error (factor 1, reduction sum)'; None where untold."""
-  section = dict(seed.manifest['config'].get('loss') or {})
+  section = dict(seed.config.get('loss') or {})
   name = section.pop('name', None)
   keywords = ', '.join(
     f'{key} {shown(value)}' for key, value in section.items()
@@ -206,6 +209,12 @@ def counted(number: int, what: str) -> str:
 def span(first: Any, last: Any) -> str:
   """Returns '3 to 7', or '3' where both are."""
   return ' to '.join(map(str, dict.fromkeys((first, last))))
+
+
+def listed(texts: Iterable[str]) -> str:
+  """Returns 'a, b and c'."""
+  *first, last = texts
+  return f'{", ".join(first)} and {last}' if first else last
 
 
 def by_value(runs: Sequence[curves.Run], read: Read) -> dict[str, list[str]]:

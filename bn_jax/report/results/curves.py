@@ -24,57 +24,46 @@ SKIPPED = 'skipped'
 
 
 class Series(NamedTuple):
-  """What one name recorded over a run.
+  """What one name recorded over a run."""
 
-  Attributes:
-    step: [T].
-    values: name -> [T], or [T, E] of E numbers a look.
-    conditions: all under which records were taken, none twice.
-  """
-
-  step: np.ndarray
-  values: dict[str, np.ndarray]
+  step: np.ndarray  # [T]
+  values: dict[str, np.ndarray]  # name -> [T], or [T, E] of E numbers a look
+  # All under which records were taken, none twice.
   conditions: tuple[Mapping[str, Any], ...] = ()
 
 
 class Seed(NamedTuple):
-  """One run with one seed.
+  """One run with one seed."""
 
-  Attributes:
-    seed: the number that training was started with.
-    manifest: what the run is and how far it is; among the measures of its
-      config are the analyses of its checkpoints, as 'analysis/NAME'.
-    series: name -> Series: 'train', and one for each measure.
-    seconds: name -> seconds spent on it, over all restarts.
-    arrays: name -> its records with arrays, in the order of steps.
-    population: the file that `recalibrate` wrote, or None.
-    left_out: why an analysis, or population.json, could not be read.
-  """
-
-  seed: int
+  seed: int  # the number that training was started with
+  # What the run is and how far it is; among the measures of its config are the
+  # analyses of its checkpoints, as 'analysis/NAME'.
   manifest: dict[str, Any]
-  series: dict[str, Series]
-  seconds: dict[str, float]
+  series: dict[str, Series]  # name -> Series: 'train', and one for each measure
+  seconds: dict[str, float]  # name -> seconds spent on it, over all restarts
+  # Name -> its records with arrays, in the order of steps.
   arrays: dict[str, list[records.Record]]
+  # The file that `recalibrate` wrote, or None.
   population: dict[str, Any] | None = None
+  # Why an analysis, or population.json, could not be read.
   left_out: tuple[str, ...] = ()
+
+  @property
+  def config(self) -> dict[str, Any]:
+    """Returns what it was trained with, and the measures of its checkpoints."""
+    return self.manifest['config']
 
 
 class Run(NamedTuple):
-  """A run with all of its seeds, in order.
+  """A run with all of its seeds, in order."""
 
-  Attributes:
-    name: with its working directory in front, where there are several.
-    seeds: at least one.
-  """
-
-  name: str
-  seeds: tuple[Seed, ...]
+  name: str  # with its working directory in front, where there are several
+  seeds: tuple[Seed, ...]  # at least one
 
   @property
   def config(self) -> dict[str, Any]:
     """Returns the config of the first seed; those of others may differ."""
-    return self.seeds[0].manifest['config']
+    return self.seeds[0].config
 
   @property
   def workdir(self) -> str:
@@ -89,7 +78,7 @@ def measures(run: Run) -> dict[str, Any]:
   """
   sections = {}
   for seed in run.seeds:
-    for name, section in seed.manifest['config']['measures'].items():
+    for name, section in seed.config['measures'].items():
       sections.setdefault(name, section)
   return sections
 
@@ -99,7 +88,7 @@ def names(run: Run, measure: str) -> list[str]:
   entries = {
     name: None
     for seed in run.seeds
-    for name, section in seed.manifest['config']['measures'].items()
+    for name, section in seed.config['measures'].items()
     if section['name'] == measure
   }
   return list(entries)
@@ -123,12 +112,7 @@ def is_noisy(run: Run) -> bool:
 def has_recorded(run: Run, value: str) -> bool:
   """Returns whether training or an evaluation of a run recorded a value."""
   entries = ('train', *names(run, 'evaluation'))
-  return any(
-    value in seed.series[name].values
-    for seed in run.seeds
-    for name in entries
-    if name in seed.series
-  )
+  return any(recorded(s, name, value) for s in run.seeds for name in entries)
 
 
 def is_regression(run: Run) -> bool:
@@ -144,11 +128,8 @@ def without_accuracy(runs: Sequence[Run]) -> list[bool]:
   if any has one or none has recorded anything.
   """
   regressions = [is_regression(run) for run in runs]
-  if any(regressions) and not any(
-    has_recorded(run, 'accuracy') for run in runs
-  ):
-    return [True] * len(runs)
-  return regressions
+  has_accuracy = any(has_recorded(run, 'accuracy') for run in runs)
+  return [any(regressions)] * len(runs) if not has_accuracy else regressions
 
 
 def has_ended(seed: Seed) -> bool:
@@ -170,11 +151,9 @@ def reached(seed: Seed) -> int:
   if seed.manifest['status'] != 'running':
     return step
   # A row of training is of the step that leads on from there.
-  steps = [
-    int(series.step[-1]) + (name == 'train')
-    for name, series in seed.series.items()
-  ]
-  return max([step, *steps])
+  for name, series in seed.series.items():
+    step = max(step, int(series.step[-1]) + (name == 'train'))
+  return step
 
 
 def skipped(train: Series) -> np.ndarray:
@@ -189,8 +168,14 @@ def skipped(train: Series) -> np.ndarray:
   return np.diff(np.maximum.accumulate(count_T), prepend=0) > 0
 
 
-def without_skipped(train: Series, value: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (steps, values) of the batches whose update was not left out."""
+def trained(seed: Seed, value: str) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns (steps, values) of the batches whose update was not left out.
+
+  None where training has not recorded the value.
+  """
+  if not recorded(seed, 'train', value):
+    return None
+  train = seed.series['train']
   if SKIPPED not in train.values:
     return train.step, train.values[value]  # no copies of the longest records
   entered_T = ~skipped(train)
@@ -212,12 +197,10 @@ def steps_to(seed: Seed, accuracy: float) -> float:
   inf where it is never reached, nan where no accuracy is recorded. Batches
   whose update was left out do not count.
   """
-  train = seed.series.get('train')
-  if train is None:
-    return math.inf
-  if 'accuracy' not in train.values:
-    return math.nan
-  step_T, accuracy_T = without_skipped(train, 'accuracy')
+  found = trained(seed, 'accuracy')
+  if found is None:
+    return math.nan if 'train' in seed.series else math.inf
+  step_T, accuracy_T = found
   mean_T = trailing_mean(accuracy_T)
   rows = np.flatnonzero(mean_T >= accuracy - _ROUNDING)
   return float(step_T[rows[0]]) if len(rows) else math.inf
@@ -228,10 +211,7 @@ def final_of_training(seed: Seed, value: str) -> float:
 
   Batches whose update was left out do not count; nan for fewer than 20.
   """
-  train = seed.series.get('train')
-  if train is None or value not in train.values:
-    return math.nan
-  _, value_T = without_skipped(train, value)
+  _, value_T = trained(seed, value) or ((), ())
   return float(value_T[-WINDOW:].mean()) if len(value_T) >= WINDOW else math.nan
 
 

@@ -19,24 +19,18 @@ AVERAGED = 'ema_'  # before the names of what it finds of an averaged network
 
 
 class Entry(NamedTuple):
-  """What one figure shows: an entry of `config.measures`, of some runs.
+  """What one figure shows: an entry of `config.measures`, of some runs."""
 
-  Attributes:
-    measure: its key in `analysis.MEASURES`, such as 'along_gradient'.
-    name: the entry's, such as 'landscape'; of an analysis 'analysis/NAME'.
-    indexed: (index, run) of the runs that have it, with the seeds that do; the
-      index, among all runs of the page, gives the colour.
-    suffix: of the names of the figure's files; '' for the first entry of
-      training.
-    shared: conditions that the page states once, for all figures of measures.
-    partial: run -> its seeds that have it, where others of the run do not.
-  """
-
-  measure: str
-  name: str
+  measure: str  # its key in `analysis.MEASURES`, such as 'along_gradient'
+  name: str  # the entry's, such as 'landscape'; of an analysis 'analysis/NAME'
+  # (index, run) of the runs that have it, with the seeds that do; the index,
+  # among all runs of the page, gives the colour.
   indexed: tuple[tuple[int, curves.Run], ...]
+  # Of the names of the figure's files; '' for the first entry of training.
   suffix: str = ''
+  # Conditions that the page states once, for all figures of measures.
   shared: Mapping[str, str] = {}
+  # Run -> its seeds that have it, where others of the run do not.
   partial: Mapping[str, Sequence[int]] = {}
 
   @property
@@ -57,7 +51,7 @@ class Entry(NamedTuple):
   @property
   def sections(self) -> list[Mapping[str, Any]]:
     """Returns the entry's section of the config, of each of these seeds."""
-    configs = [seed.manifest['config'] for seed in self.seeds]
+    configs = [seed.config for seed in self.seeds]
     return [config['measures'][self.name] for config in configs]
 
   @property
@@ -185,7 +179,7 @@ def told(entry: Entry) -> str:
 
 def has(seed: curves.Seed, measure: str, name: str | None) -> bool:
   """Returns whether a seed has an entry of this name and measure."""
-  section = seed.manifest['config']['measures'].get(name)
+  section = seed.config['measures'].get(name)
   return section is not None and section['name'] == measure
 
 
@@ -194,16 +188,18 @@ def recorded(entry: Entry, value: str) -> bool:
   return any(curves.recorded(seed, entry.name, value) for seed in entry.seeds)
 
 
+def quantities(entry: Entry) -> list[str]:
+  """Returns the names of all that some seed has recorded, in order."""
+  of_seeds = [
+    s.series[entry.name] for s in entry.seeds if entry.name in s.series
+  ]
+  return list(dict.fromkeys(name for of in of_seeds for name in of.values))
+
+
 def layers(entry: Entry, quantity: str) -> list[str]:
   """Returns the layers of which LAYER/quantity is recorded, in order."""
-  layer_names = {}
-  for seed in entry.seeds:
-    series = seed.series.get(entry.name)
-    for value in series.values if series is not None else ():
-      layer, _, last = value.rpartition('/')
-      if last == quantity:
-        layer_names[layer] = None
-  return list(layer_names)
+  parts = [name.rpartition('/') for name in quantities(entry)]
+  return [layer for layer, _, last in parts if last == quantity]
 
 
 def activation_layers(run: curves.Run, name: str) -> list[str]:
@@ -225,8 +221,7 @@ def activations(
 
 def _when(entry: Entry) -> str:
   """Returns 'every 100 steps', or at which checkpoints."""
-  period = entry.condition('every_steps')
-  if period:
+  if period := entry.condition('every_steps'):
     return f'every {period} steps'
   at = steps(entry)
   if len(at) > _LISTED_STEPS:

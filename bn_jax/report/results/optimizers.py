@@ -28,7 +28,7 @@ def edge(config: Mapping[str, Any]) -> float | None:
   None where it is not defined: for other optimizers than SGD, with clipping,
   and where not all parameters are trained at one rate.
   """
-  if not _is_sgd(config):
+  if name(config) != 'sgd':
     return None
   optimizer = config.get('optimizer') or {}
   m = optimizer.get('momentum') or 0.0
@@ -88,11 +88,6 @@ def of_rates(runs: Sequence[curves.Run]) -> str:
     f'The effective learning rate is not defined for {names}, whose updates '
     'are no sums of gradients times the rate: the angle tells.'
   )
-
-
-def _is_sgd(config: Mapping[str, Any]) -> bool:
-  """Returns whether updates are sums of gradients, all at one rate."""
-  return name(config) == 'sgd'
 
 
 def _has_effective_rate(run: curves.Run) -> bool:

@@ -16,15 +16,11 @@ from bn_jax.report.results import curves, looks
 
 
 class Curve(NamedTuple):
-  """A quantity at the looks of a seed.
+  """A quantity at the looks of a seed."""
 
-  Attributes:
-    step: [T].
-    low, high: [T], the smallest and the largest of its finite numbers; the
-      same where it is one number a look, nan where none is finite.
-  """
-
-  step: np.ndarray
+  step: np.ndarray  # [T]
+  # [T] each, the smallest and the largest of its finite numbers; the same
+  # where it is one number a look, nan where none is finite.
   low: np.ndarray
   high: np.ndarray
 
@@ -33,21 +29,14 @@ _ANY = (-math.inf, math.inf)
 
 
 class Quantity(NamedTuple):
-  """One quantity of a measure.
+  """One quantity of a measure."""
 
-  Attributes:
-    name: as it is recorded, after the slash where it has layers.
-    label: of an axis, with its unit.
-    layers: in forward order; none where it is one of the whole network.
-    several: whether it is more than one number a look (and layer).
-    within: the least and the largest that it can be.
-  """
-
-  name: str
-  label: str
+  name: str  # as it is recorded, after the slash where it has layers
+  label: str  # of an axis, with its unit
+  # In forward order; none where it is one of the whole network.
   layers: tuple[str, ...]
-  several: bool
-  within: tuple[float, float] = _ANY
+  several: bool  # whether it is more than one number a look (and layer)
+  within: tuple[float, float] = _ANY  # the least and the largest that it can be
 
   def recorded_as(self, layer: str = '') -> str:
     """Returns its name among the values of a record."""
@@ -80,7 +69,10 @@ def of(entry: looks.Entry) -> list[Quantity]:
       words[name] if name in words else name.replace('_', ' '),
       tuple(layer for layer in layers if layer),
       several[name],
-      _range(ranges[name]) if name in ranges else _ANY,
+      tuple(
+        limit if end is None else end
+        for end, limit in zip({name: _ANY, **ranges}[name], _ANY)
+      ),
     )
     for name, layers in layers_of.items()
   ]
@@ -88,10 +80,8 @@ def of(entry: looks.Entry) -> list[Quantity]:
 
 def curve(seed: curves.Seed, entry: str, name: str) -> Curve:
   """Returns what an entry recorded under a name; of length 0 for nothing."""
-  series = seed.series.get(entry)
-  if series is not None and name in series.values:
-    values = list(series.values[name])
-    return Curve(series.step, *_ends(values))
+  if found := curves.values(seed, entry, name, list):
+    return Curve(found[0], *_ends(found[1]))
   looks_T = [look for look in seed.arrays.get(entry, ()) if name in look.values]
   step_T = np.array([look.step for look in looks_T], int)
   return Curve(step_T, *_ends([look.values[name] for look in looks_T]))
@@ -116,11 +106,6 @@ def _page(entry: looks.Entry) -> dict:
       return words
   heading = entry.measure.replace('_', ' ').capitalize()
   return {'title': heading, 'quantities': {}}
-
-
-def _range(ends: Sequence[float | None]) -> tuple[float, float]:
-  low, high = ends
-  return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
 def _first(seed: curves.Seed, entry: str) -> dict:

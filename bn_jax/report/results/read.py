@@ -4,6 +4,7 @@
 report each analysis is a further entry of `config.measures`, 'analysis/NAME'.
 """
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 
@@ -76,14 +77,11 @@ def seed(folder: run_folder.RunFolder) -> curves.Seed:
 
 
 def _check_distinct(workdirs: Sequence[pathlib.Path]) -> None:
-  directory_of = {}
-  for workdir in workdirs:
-    path = workdir.resolve()
-    if path in directory_of:
+  for one, other in itertools.combinations(workdirs, 2):
+    if one.resolve() == other.resolve():
       raise errors.ConfigError(
-        f'{directory_of[path]} and {workdir} are one directory; give each once'
+        f'{one} and {other} are one directory; give each once'
       )
-    directory_of[path] = workdir
 
 
 def _names(workdir: pathlib.Path) -> list[str]:
@@ -171,7 +169,7 @@ def _with_analysis(
     return run_seed
   entry = f'{curves.ANALYSIS}{name}'
   statistics = {'statistics': settings['statistics']}
-  config = run_seed.manifest['config']
+  config = run_seed.config
   measures = {**config['measures'], entry: settings['measure'] | statistics}
   pages = dict(run_seed.manifest.get('measures') or {})
   if settings.get('page'):

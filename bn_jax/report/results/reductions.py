@@ -124,10 +124,7 @@ def percentiles(
 
 
 def _between(
-  looks_T: Sequence[records.Record],
-  value: str,
-  paired: Callable[[Sequence], Iterable[tuple]],
-  distance: Callable,
+  looks_T: Sequence[records.Record], value: str, paired, distance: Callable
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns steps of the later looks, [T], and each pair's distance, [T]."""
   values = [look.values[value] for look in looks_T]

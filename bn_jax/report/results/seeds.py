@@ -22,16 +22,11 @@ Range = tuple[float, float]
 
 
 class Mean(NamedTuple):
-  """A curve, the mean of several seeds.
+  """A curve, the mean of several seeds."""
 
-  Attributes:
-    x: [T].
-    mean: [T]; nan where no seed has a finite value.
-    low, high: [T], the ends of its 95 % interval; nan for one seed.
-  """
-
-  x: np.ndarray
-  mean: np.ndarray
+  x: np.ndarray  # [T]
+  mean: np.ndarray  # [T]; nan where no seed has a finite value
+  # [T] each, the ends of its 95 % interval; nan for one seed.
   low: np.ndarray
   high: np.ndarray
 

@@ -11,7 +11,7 @@ al., 2018, section 3.1); its band is from the smallest to the largest of these.
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,26 +33,8 @@ STEPS = ('steps_to_accuracy', 'steps_to_test_accuracy')
 # Relative: step sizes are recorded in float32, and rounding moves them by 1e-7;
 # two step sizes of one look differ by far more than this.
 _NEAR = 1e-3
+_LONGEST = 60  # characters of a value in a message
 _ROUNDING = 1e-9  # of an accuracy: far less than one example of a test set
-_CHOICES = {
-  'reduce': tuple(reductions.REDUCTIONS),
-  'moment': ('mean', 'var'),
-  'of': ('median', 'width'),
-  'relative': (False, True),
-  'toward': ('input', 'output'),
-}
-_NUMBERS = ('accuracy', 'factor', 'step', 'after')
-_COUNTS = {
-  'first': 1, 'last': 1, 'place': 1, 'without_first': 0, 'without_last': 0,
-}  # fmt: skip
-
-
-def steps_to_accuracy(seed: curves.Seed, *, accuracy: float) -> float:
-  """Returns the first step whose last 20 batches reach this mean accuracy.
-
-  inf: never reached; nan: no accuracy recorded.
-  """
-  return curves.steps_to(seed, accuracy)
 
 
 def final_accuracy(seed: curves.Seed) -> float:
@@ -68,43 +50,34 @@ def final_loss(seed: curves.Seed) -> float:
   return _final(seed, 'data_loss')
 
 
-def last_of(seed: curves.Seed, *, name: str, value: str) -> float:
-  """Returns the quantity at the last look of an entry."""
-  return curves.last(seed, name, value)
-
-
 def steps_to_test_accuracy(
   seed: curves.Seed, *, name: str, accuracy: float
 ) -> float:
   """Returns the first step at which `name` has this accuracy; inf: never."""
-  if not curves.recorded(seed, name, 'accuracy'):
+  found = curves.values(seed, name, 'accuracy')
+  if found is None:
     return math.nan
-  series = seed.series[name]
-  rows = np.flatnonzero(series.values['accuracy'] >= accuracy - _ROUNDING)
-  return float(series.step[rows[0]]) if len(rows) else math.inf
+  step_T, accuracy_T = found
+  rows = np.flatnonzero(accuracy_T >= accuracy - _ROUNDING)
+  return float(step_T[rows[0]]) if len(rows) else math.inf
 
 
 def value_at(seed: curves.Seed, *, name: str, value: str, step: int) -> float:
   """Returns the quantity at one step; nan without a look there."""
-  if not curves.recorded(seed, name, value):
-    return math.nan
-  series = seed.series[name]
-  rows = np.flatnonzero(series.step == step)
-  return float(series.values[value][rows[0]]) if len(rows) else math.nan
+  step_T, values_T = curves.values(seed, name, value) or ([], [])
+  return float({step: math.nan, **dict(zip(step_T, values_T))}[step])
 
 
 def diverged(seed: curves.Seed) -> float:
   """Returns 1 if the objective became infinite or nan, else 0."""
-  return float(seed.manifest['status'] == 'diverged')
+  return float(curves.has_diverged(seed))
 
 
 def _final(seed: curves.Seed, value: str) -> float:
   mean = curves.final_of_training(seed, value)
   if not math.isnan(mean) or not diverged(seed):
     return mean
-  if not curves.recorded(seed, 'train', value):
-    return math.nan
-  _, value_T = curves.without_skipped(seed.series['train'], value)
+  _, value_T = curves.trained(seed, value) or ((), np.zeros(0))
   finite_T = value_T[np.isfinite(value_T)]
   return float(finite_T.mean()) if len(finite_T) else math.nan
 
@@ -184,7 +157,7 @@ def _at(seed: curves.Seed, name: str, value: str, factor: float) -> OfLooks:
   found = curves.values(seed, name, value)
   if found is None:
     return None
-  rate = optimizers.rate(seed.manifest['config'])
+  rate = optimizers.rate(seed.config)
   size = math.nan if rate is None else factor * rate
   step_T, values_TE = found
   sizes_TE = seed.series[name].values['step_size']
@@ -258,12 +231,15 @@ def _pooled_std(look: records.Record, layer: str) -> float:
 
 
 STATISTICS: dict[str, Callable[..., float]] = {
+  'last_of': curves.last,
+  'steps_to_accuracy': curves.steps_to,
+} | {
   statistic.__name__: statistic
   for statistic in (
     activation_std, at_factor, band_width, beta_of_rate, curvature_of_rate,
-    diverged, final_accuracy, final_loss, growth, last_of, moment_change,
-    of_layer, of_measure, shape_distance, steps_to_accuracy,
-    steps_to_test_accuracy, unit_movement, upper_edge, value_at,
+    diverged, final_accuracy, final_loss, growth, moment_change, of_layer,
+    of_measure, shape_distance, steps_to_test_accuracy, unit_movement,
+    upper_edge, value_at,
     within_run.at_place, within_run.layer_growth, within_run.of_edge,
     within_run.place_ratio, within_run.plane_share, within_run.quotient,
     within_run.surface_concavity, within_run.surface_height,
@@ -276,8 +252,7 @@ def check(where: str, name: Any, keywords: Any) -> None:
   if not isinstance(name, str) or name not in STATISTICS:
     message = errors.unknown('statistic', name, STATISTICS)
     raise errors.ConfigError(f'{where}: {message}')
-  if not isinstance(keywords, Mapping):
-    raise errors.ConfigError(f'{where}.keywords: {keywords!r}; allowed: a dict')
+  expect(f'{where}.keywords', keywords, A_DICT)
   _, *parameters = inspect.signature(STATISTICS[name]).parameters.values()
   allowed = [parameter.name for parameter in parameters]
   for key in keywords:
@@ -287,7 +262,8 @@ def check(where: str, name: Any, keywords: Any) -> None:
   for parameter in parameters:
     path = f'{where}.keywords.{parameter.name}'
     if parameter.name in keywords:
-      _check_value(path, parameter.name, keywords[parameter.name])
+      wanted = {parameter.name: _A_NAME, **_WANTED}[parameter.name]
+      expect(path, keywords[parameter.name], wanted)
     elif parameter.default is inspect.Parameter.empty:
       raise errors.ConfigError(f'{path}: missing; {name} needs it')
 
@@ -307,28 +283,55 @@ def words(name: str, keywords: Mapping[str, Any]) -> str:
   return f'{name}({arguments})'
 
 
-def _check_value(where: str, key: str, value: Any) -> None:
-  if key in _CHOICES:
-    if value not in _CHOICES[key]:
-      choices = ', '.join(map(str, _CHOICES[key]))
-      raise errors.ConfigError(f'{where}: {value!r}; allowed: {choices}')
-  elif key in _NUMBERS:
-    if not is_number(value):
-      raise errors.ConfigError(f'{where}: {value!r}; allowed: a number')
-  elif key in _COUNTS:
-    if type(value) is not int or value < _COUNTS[key]:
-      least = _COUNTS[key]
-      raise errors.ConfigError(
-        f'{where}: {value!r}; allowed: {least}, {least + 1}, ...'
-      )
-  elif key == 'factors':
-    is_pair = isinstance(value, list) and len(value) == 2
-    if not is_pair or not all(map(is_number, value)):
-      raise errors.ConfigError(f'{where}: {value!r}; allowed: two numbers')
-  elif not isinstance(value, str):
-    raise errors.ConfigError(f'{where}: {value!r}; allowed: a name')
-
-
 def is_number(value: Any) -> bool:
   """Returns whether value is a finite int or float; a bool is not."""
   return type(value) in (int, float) and math.isfinite(value)
+
+
+def are_two(value: Any) -> bool:
+  """Returns whether value is a list of two numbers."""
+  is_pair = isinstance(value, list) and len(value) == 2
+  return is_pair and all(map(is_number, value))
+
+
+class Wanted(NamedTuple):
+  """Which values are right, and what messages call these."""
+
+  is_right: Callable[[Any], bool]
+  words: str
+
+
+def expect(where: str, value: Any, wanted: Wanted) -> None:
+  """Raises ConfigError unless a value is what is wanted."""
+  if not wanted.is_right(value):
+    shown = f'{value!r}'[:_LONGEST]
+    raise errors.ConfigError(f'{where}: {shown}; allowed: {wanted.words}')
+
+
+def at_least(least: int) -> Wanted:
+  """Returns what a count may be."""
+  return Wanted(
+    lambda value: type(value) is int and value >= least,
+    ', '.join(map(str, range(least, least + 3))) + ', ...',
+  )
+
+
+def _one_of(*choices: Any) -> Wanted:
+  return Wanted(choices.__contains__, ', '.join(map(str, choices)))
+
+
+A_NUMBER = Wanted(is_number, 'a number')
+A_DICT = Wanted(lambda value: isinstance(value, Mapping), 'a dict')
+_A_NAME = Wanted(lambda value: isinstance(value, str), 'a name')
+# Of keywords that are no names.
+_WANTED = {
+  'reduce': _one_of(*reductions.REDUCTIONS),
+  'moment': _one_of('mean', 'var'),
+  'of': _one_of('median', 'width'),
+  'relative': _one_of(False, True),
+  'toward': _one_of('input', 'output'),
+  'factors': Wanted(are_two, 'two numbers'),
+  **dict.fromkeys(('accuracy', 'factor', 'step', 'after'), A_NUMBER),
+  **dict.fromkeys(('first', 'last', 'place'), at_least(1)),
+  **dict.fromkeys(('without_first', 'without_last'), at_least(0)),
+}

@@ -32,8 +32,8 @@ def of_edge(
 
 def by_edge(seed: curves.Seed, curvature: float) -> float:
   """Returns it times the learning rate over `optimizers.edge`; nan: none."""
-  edge = optimizers.edge(seed.manifest['config'])
-  rate = optimizers.rate(seed.manifest['config'])
+  edge = optimizers.edge(seed.config)
+  rate = optimizers.rate(seed.config)
   return math.nan if None in (edge, rate) else curvature * rate / edge
 
 

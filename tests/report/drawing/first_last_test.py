@@ -33,8 +33,9 @@ def figure(of):
       index, run, 'e', looks_of, ('size', 'loss'), 'loss_0'
     ),
   )
-  panels = first_last.numbered(of, [row], SIZES)
-  return record.Figure('f', 'F', '', keys=record.names(['a']), **panels)
+  panels = first_last.panels(of, [row], SIZES)
+  made = record.Figure('f', 'F', '', keys=record.keys_of(of.indexed), **panels)
+  return first_last.numbered(made, of, SIZES)
 
 
 class PanelsTest(absltest.TestCase):

@@ -1,11 +1,14 @@
 """Which network was trained, and on which examples an entry looks, in words."""
 
-import types
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from bn_jax.report.results import conditions
+from bn_jax.report.results import conditions, curves
+
+
+def seed_of(config):
+  return curves.Seed(0, {'config': config}, {}, {}, {})
 
 
 class DataTest(parameterized.TestCase):
@@ -22,7 +25,7 @@ class DataTest(parameterized.TestCase):
     texts = {'data': data}
     if examples is not None:
       texts['examples'] = examples
-    seed = types.SimpleNamespace(manifest={'config': {'batch_size': 64}})
+    seed = seed_of({'batch_size': 64})
     with mock.patch.object(conditions, 'measuring', return_value=texts):
       got = conditions.data_of('cka', 'name')(seed)
     self.assertEqual(got, want)
@@ -36,7 +39,7 @@ class NetworkTest(parameterized.TestCase):
     (dict(name='mlp'), 'mlp'),
   )
   def test_in_words(self, model, want):
-    seed = types.SimpleNamespace(manifest={'config': {'model': model}})
+    seed = seed_of({'model': model})
     self.assertEqual(conditions.network(seed), want)
 
 

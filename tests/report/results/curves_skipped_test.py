@@ -41,7 +41,8 @@ class SkipsTest(parameterized.TestCase):
     values = {'x': np.array([1.0, NAN])}
     train = curves.Series(np.array([4, 5]), values)
     self.assertFalse(curves.skipped(train).any())
-    step_T, value_T = curves.without_skipped(train, 'x')
+    made = curves.Seed(0, {}, {'train': train}, {}, {})
+    step_T, value_T = curves.trained(made, 'x')
     np.testing.assert_array_equal(step_T, [4, 5])
     np.testing.assert_array_equal(value_T, values['x'])
 

@@ -4,7 +4,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax.report import figures
-from bn_jax.report.drawing import record
+from bn_jax.report.drawing import record, tails
 from bn_jax.report.results import curves
 from tests.fixtures import (
   hand_made,
@@ -26,7 +26,7 @@ def panel(*lines, logarithmic=True, limits=None):
 
 def limits(*panels, shares=False):
   figure = record.Figure('a', '', '', (panels,), shares=shares)
-  return [p.y.limits for p in record.without_tails(figure).panels]
+  return [p.y.limits for p in tails.cut_off(figure).panels]
 
 
 GOOD = ([2.0, 1.0, 0.1], False)
