@@ -22,7 +22,8 @@ lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff format --check .
 
 docs: $(VENV)/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo "building site/, half a minute; then open site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build  # --quiet counts no warnings
 
 clean:
 	rm -rf $(VENV)

@@ -49,10 +49,12 @@ def page(path: str) -> str:
   file = ROOT / path
   if file.is_dir():
     names = sorted(each.name for each in file.iterdir() if each.is_file())
-    return '\n'.join([f'# {path}', '', *(f'* `{name}`' for name in names), ''])
-  language = _LANGUAGES.get(file.suffix, 'text')
-  text = file.read_text().rstrip()
-  return f'# {path}\n\n`````{language}\n{text}\n`````\n'
+    text = '\n'.join(f'* `{name}`' for name in names)
+  else:
+    language = _LANGUAGES.get(file.suffix, 'text')
+    text = f'`````{language}\n{file.read_text().rstrip()}\n`````'
+  # A search is for what pages say.
+  return f'---\nsearch:\n  exclude: true\n---\n\n# {path}\n\n{text}\n'
 
 
 def relinked(text: str, page: str) -> str:

@@ -25,7 +25,7 @@ class SourcesTest(absltest.TestCase):
   def test_the_page_of_a_file_shows_it(self):
     page = sources.page('bn_jax/trees.py')
     text = (strict.ROOT / 'bn_jax/trees.py').read_text()
-    self.assertStartsWith(page, '# bn_jax/trees.py\n\n`````python\n')
+    self.assertIn('\n\n# bn_jax/trees.py\n\n`````python\n', page)
     self.assertIn(text, page)
     self.assertIn('* `optax_ema_debias.sh`', sources.page('findings'))
     with self.assertRaises(FileNotFoundError):
