@@ -30,11 +30,11 @@ def of(figure: record.Figure) -> list[Sequence]:
   """
   head, blocks = _blocks(figure)
   rows = [tuple(head)]
-  for block in blocks:
-    cells = [block.get(name, '') for name in head]
-    length = max(len(cell) for cell in cells if isinstance(cell, list))
+  for cells in blocks:
+    length = len(cells['value'])
+    block = [cells.get(name, '') for name in head]
     rows += zip(
-      *(cell if isinstance(cell, list) else [cell] * length for cell in cells)
+      *(cell if isinstance(cell, list) else [cell] * length for cell in block)
     )
   return rows
 
@@ -43,15 +43,15 @@ def csv_of(figure: record.Figure) -> bytes:
   """Returns the table `of` a figure as CSV, faster than row by row."""
   head, blocks = _blocks(figure)
   parts = [as_csv([head])]
-  for block in blocks:
-    cells = [block.get(name, '') for name in head]
+  for cells in blocks:
+    block = [cells.get(name, '') for name in head]
     line = ','.join(
       '%s' if isinstance(cell, list) else _cell(cell).replace('%', '%%')
-      for cell in cells
+      for cell in block
     )
     lists = [
       cell if name == 'value' else _cells(cell)
-      for name, cell in zip(head, cells)
+      for name, cell in zip(head, block)
       if isinstance(cell, list)
     ]
     parts.append(''.join(map(f'{line}\n'.__mod__, zip(*lists))).encode())
