@@ -14,6 +14,7 @@ from bn_jax.host import memory
 COMMANDS = {
   'train': 'trains the runs and seeds of a config, as train.py does',
   'analyze': 'takes measures of trained networks, checkpoint by checkpoint',
+  'configs': 'lists the configs that come with bn_jax',
   'convert': 'reads and writes the weights of other frameworks',
   'data': 'shows a dataset, or prepares one',
   'evaluate': 'evaluates trained networks, each and as an ensemble',
@@ -25,6 +26,12 @@ COMMANDS = {
   'recalibrate': 'estimates the statistics for inference anew',
   'theory': 'computes both sides of each theorem about Batch Normalization',
 }
+
+
+def script() -> int:
+  """Runs `bn_jax COMMAND ...`, the program that pip installs."""
+  memory.use_huge_pages()
+  return main(sys.argv)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,5 +84,4 @@ class _Version(argparse.Action):
 
 
 if __name__ == '__main__':
-  memory.use_huge_pages()
-  sys.exit(main(sys.argv))
+  sys.exit(script())

@@ -11,13 +11,13 @@ included (two CPU cores, 2026-11-24).
 
 import ml_collections
 
-from configs import default
+from bn_jax.config import defaults
 
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns a config of one run with one seed."""
-  config = default.get_config()
-  config.runs = default.runs(batchnorm=dict(norm=dict(name='batch')))
+  config = defaults.get_config()
+  config.runs = defaults.runs(batchnorm=dict(norm=dict(name='batch')))
   config.data.name = 'cifar10'
   config.data.crop_padding = 2
   config.data.flip = True

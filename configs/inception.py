@@ -18,13 +18,13 @@ mean loss of ten steps falls from 2.39 to 2.25 in 30 steps (one seed,
 
 import ml_collections
 
-from configs import default
+from bn_jax.config import defaults
 
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns a config of one run with one seed."""
-  config = default.get_config()
-  config.runs = default.runs(bn_inception=dict(norm=dict(name='batch')))
+  config = defaults.get_config()
+  config.runs = defaults.runs(bn_inception=dict(norm=dict(name='batch')))
   config.data.name = 'imagenette'
   config.data.resolution = 224
   config.data.flip = True

@@ -20,13 +20,13 @@ and the page has its test accuracy before and after.
 
 import ml_collections
 
-from configs import default
+from bn_jax.config import defaults
 
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns a config of three runs with one seed."""
-  config = default.get_config()
-  config.runs = default.runs(
+  config = defaults.get_config()
+  config.runs = defaults.runs(
     standard=dict(norm=dict(name='none')),
     batchnorm=dict(norm=dict(name='batch')),
     noisy_batchnorm=dict(norm=dict(name='noisy')),

@@ -18,7 +18,9 @@ with other rounding, gave 185 ± 26 at 0.1 and 206 ± 115 at 0.3.
 
 import ml_collections
 
-from configs import default, quickstart
+from bn_jax.config import defaults, shipped
+
+quickstart = shipped.module('quickstart')
 
 RATES = (0.01, 0.03, 0.1, 0.3)
 
@@ -26,7 +28,7 @@ RATES = (0.01, 0.03, 0.1, 0.3)
 def get_config() -> ml_collections.ConfigDict:
   """Returns one run for each learning rate, with three seeds."""
   config = quickstart.get_config()
-  config.runs = default.runs(
+  config.runs = defaults.runs(
     **{
       f'rate_{rate:.0e}': dict(
         norm=dict(name='none'), schedule=dict(learning_rate=rate)

@@ -28,7 +28,7 @@ The claims are those of configs/place_of_bn, a file a network.
 
 import ml_collections
 
-from configs import default
+from bn_jax.config import defaults
 
 _DIGITS = (
   'none', 'batch', 'group', 'layer', 'dyt', 'derf', 'seednorm', 'frn',
@@ -108,7 +108,7 @@ def _experiment(
   study: str, runs: dict[str, dict], is_pilot: bool = False
 ) -> ml_collections.ConfigDict:
   config = _protocol(study)
-  config.runs = default.runs(**runs)
+  config.runs = defaults.runs(**runs)
   # Most of the time of so short a run is compiling.
   config.seeds_at_once = 4 if is_pilot else 5
   config.expected_divergence = tuple(runs)  # that a norm diverges is a result
@@ -166,7 +166,7 @@ def _optimizer(name: str) -> dict:
 
 def _protocol(study: str) -> ml_collections.ConfigDict:
   """Returns what the runs of a study share."""
-  config = default.get_config()
+  config = defaults.get_config()
   config.seeds = (0, 1, 2, 3, 4)
   config.batch_size = 64
   config.evaluation_batch_size = 500

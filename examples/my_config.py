@@ -4,13 +4,13 @@ python train.py --config=examples/my_config.py
 python -m bn_jax analyze runs/my_config --measure=covariate_shift
 """
 
-from configs import default
+from bn_jax.config import defaults
 
 
 def get_config():
   """Returns the defaults, with what lies in my_module.py beside this file."""
-  config = default.get_config()
-  config.runs = default.runs(
+  config = defaults.get_config()
+  config.runs = defaults.runs(
     batch=dict(norm=dict(name='batch')),
     group=dict(norm=dict(name='group')),
     none=dict(norm=dict(name='none')),

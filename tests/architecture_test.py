@@ -65,6 +65,7 @@ _WITHOUT_JAX = (
 )  # fmt: skip
 # They take from a quarter of a second on; a start waits for none of them.
 _LATE = ('scipy', 'pandas', 'tensorflow', 'tensorflow_datasets', 'submitit')
+_LIST = ('defaults.py', 'get_config')  # all keys, one after the other
 _LONGEST = 80  # lines of a function, its docstring among them
 # A ConfigDict is known where command lines are, and where an experiment begins.
 _KNOW_CONFIGS = ('config', 'commands', 'experiment', 'trained')
@@ -280,7 +281,8 @@ class ImportsTest(parameterized.TestCase):
   def test_no_function_is_longer_than_two_screens(self):
     for file in sources():
       for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.FunctionDef):
+        is_list = (file.name, getattr(node, 'name', '')) == _LIST
+        if isinstance(node, ast.FunctionDef) and not is_list:
           lines = node.end_lineno - node.lineno + 1
           self.assertLessEqual(lines, _LONGEST, f'{file}: {node.name}')
 

@@ -19,12 +19,12 @@ from tests.fixtures import commanded, same_bits, strict
 EXAMPLES = strict.ROOT / 'examples'
 LOOPS = ('equinox_loop', 'my_loop', 'nnx_loop')
 SATURATED = """
-from configs import default
+from bn_jax.config import defaults
 
 def get_config():
-  config = default.get_config()
+  config = defaults.get_config()
   config.model = dict(name='mlp', hidden=(8, 8), activation='relu')
-  config.runs = default.runs(
+  config.runs = defaults.runs(
     steep=dict(norm=dict(name='dyt', alpha_init=1e3)),
     gentle=dict(norm=dict(name='derf', alpha_init=1e-3)),
     dead=dict(norm=dict(name='group', scale_init=0)),
@@ -138,6 +138,34 @@ class SaturationTest(absltest.TestCase):
     self.assertGreater(shares['steep'][1], 0.9)
     self.assertLess(shares['steep'][0], 0.5)
     self.assertLess(shares['units'][0], 0.5)
+
+
+@pytest.mark.slow  # trains two networks and takes a spectrum and a surface
+class TourTest(absltest.TestCase):
+  def test_its_cells_run_one_after_the_other(self):
+    variables = runpy.run_path(str(strict.ROOT / 'docs' / 'gallery.py'))
+    self.assertLen(variables['cells'](), 8)
+    with (
+      tempfile.TemporaryDirectory() as folder,
+      contextlib.chdir(folder),
+    ):
+      names = variables['tour']()
+      self.assertTrue(pathlib.Path('runs/tour/report.html').exists())
+      variables['draw'](names, pathlib.Path(folder))
+      self.assertLen(list(pathlib.Path(folder).glob('*.png')), 3)
+    self.assertGreater(names['frame']['test/accuracy'].max(), 0.9)
+    for name, (loss, params) in names['losses'].items():
+      look = names['looks'][name]
+      self.assertAlmostEqual(
+        float(look['loss_0']), float(loss(params)), places=4
+      )
+      # No eigenvalue of the spectrum is above the largest.
+      top = float(names['top'][name]['eigenvalues'][0])
+      largest = float(names['spectra'][name]['largest'])
+      self.assertBetween(largest, 0.9 * top, 1.01 * top)
+    loss, params = names['losses']['batchnorm']
+    middle = np.asarray(names['plane']['loss'])[7, 7]
+    self.assertAlmostEqual(float(middle), float(loss(params)), places=4)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,8 @@
 """Trains the runs and seeds of an experiment, and writes its page.
 
 --config.KEY=VALUE changes a key of the config, such as
---config.schedule.learning_rate=0.3; configs/default.py explains every key.
+--config.schedule.learning_rate=0.3; bn_jax/config/defaults.py explains every
+key.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Loads config files: Python with a function `get_config()`.
+"""Loads configs, by file or shipped name: Python with `get_config()`.
 
 A config file is code: whoever loads one trusts it.
 """
@@ -11,20 +11,22 @@ from typing import Any
 import ml_collections
 
 from bn_jax import errors, modules
+from bn_jax.config import shipped
 
 
 def load(name: str) -> ml_collections.ConfigDict:
   """Returns the config of FILE or FILE:ARGUMENT, locked against unknown keys.
 
-  The argument, if there is one, is passed to `get_config`. Modules that the
-  config refers to, and those that it imports, are looked for beside it.
+  FILE may be the name of a shipped config. The argument, if there is one, is
+  passed to `get_config`. Modules that the config refers to, and those that it
+  imports, are looked for beside it.
 
   Raises:
     ConfigError: no such file, one that is no Python or fails, or without a
       get_config() that returns a ConfigDict.
   """
   file, colon, argument = name.partition(':')
-  path = pathlib.Path(file)
+  path = find(file)
   if not path.is_file():
     raise errors.ConfigError(_not_a_file(path))
   modules.search(path.parent)
@@ -42,11 +44,15 @@ def load(name: str) -> ml_collections.ConfigDict:
   return config
 
 
-def shipped() -> list[str]:
-  """Returns the config files below configs/, as a user would type them."""
-  folder = pathlib.Path('configs')
-  files = sorted(folder.glob('**/*.py'))
-  return [str(file) for file in files if file.name != '__init__.py']
+def find(file: str) -> pathlib.Path:
+  """Returns the path of a config that is given as a file or a shipped name.
+
+  A file comes before a shipped config of that name. It need not exist.
+  """
+  path = pathlib.Path(file)
+  if not path.is_file() and file in shipped.names():
+    return shipped.folder() / f'{file}.py'
+  return path
 
 
 def _returned(path: pathlib.Path, arguments: tuple[str, ...]) -> Any:
@@ -88,12 +94,9 @@ def _blamed(path: pathlib.Path, error: BaseException) -> str:
 def _not_a_file(path: pathlib.Path) -> str:
   """Returns the message; names are as near as those of errors.unknown."""
   what = 'is a directory' if path.is_dir() else 'does not exist'
-  config_files = shipped()
-  same_names = [
-    file for file in config_files if pathlib.Path(file).stem == path.stem
-  ]
-  near = same_names or difflib.get_close_matches(
-    str(path), config_files, n=3, cutoff=0.5
-  )
-  hint = f'did you mean {" or ".join(near)}?' if near else 'see configs/'
+  names = shipped.names()
+  wanted = str(path.with_suffix('')).removeprefix('configs/')
+  near = [name for name in names if pathlib.Path(name).name == path.stem]
+  near = near or difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+  hint = f'did you mean {" or ".join(near)}?' if near else 'see bn_jax configs'
   return f'--config: {path} {what}; {hint}'

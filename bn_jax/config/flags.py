@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from bn_jax import errors
-from bn_jax.config import changes, files
+from bn_jax.config import changes, defaults, files
 from bn_jax.config import parser as parser_lib
 from bn_jax.host import processes
 
@@ -53,8 +53,9 @@ def add_config(parser: parser_lib.Parser) -> None:
   parser.keeps_rest = True
   parser.add_argument(
     '--config', metavar='FILE', type=parser_lib.path,
-    help='the experiment, a file of configs/ or your own; FILE:ARGUMENT gives '
-    'its get_config() an argument. --config.KEY=VALUE changes a key',
+    help='the experiment: a name that `bn_jax configs` lists, or a file of '
+    'your own; FILE:ARGUMENT gives its get_config() an argument. '
+    '--config.KEY=VALUE changes a key',
   )  # fmt: skip
   parser.add_argument(
     '--data_dir', metavar='DIR', type=parser_lib.path,
@@ -201,12 +202,14 @@ def read(
 def default_workdir(config: str) -> str:
   """Returns where an experiment is written without --workdir.
 
-  It is runs/PATH[-ARGUMENT] for --config=FILE[:ARGUMENT]. PATH is the path of
-  the file below configs/, without .py; of a file elsewhere, its name. Each
+  It is runs/PATH[-ARGUMENT] for --config=FILE[:ARGUMENT]. PATH is the name of a
+  shipped config, or the path of the file below a folder configs/, without .py;
+  of a file elsewhere, its name. Each
   character of ARGUMENT but letters, digits, '.', '_' and '-' becomes '-'.
   """
   name, _, argument = config.partition(':')
-  *folders, stem = pathlib.Path(os.path.normpath(name)).with_suffix('').parts
+  path = pathlib.Path(os.path.normpath(files.find(name)))
+  *folders, stem = path.with_suffix('').parts
   folders_below = []
   if 'configs' in folders:
     folders_below = folders[len(folders) - folders[::-1].index('configs') :]
@@ -245,16 +248,14 @@ def _missing(
   arguments: argparse.Namespace, beside: parser_lib.Parser | None
 ) -> str:
   """Returns the message for a line without --config, or with a misspelt one."""
-  example = 'configs/quickstart.py'
+  example = 'quickstart'
   for word in arguments.rest:
     if parser_lib.is_flag(word) and not changes.FLAG.match(word):
-      keys = []
-      if pathlib.Path(parser_lib.DEFAULTS).is_file():
-        keys = list(changes.paths(files.load(parser_lib.DEFAULTS)))
+      keys = list(changes.paths(defaults.get_config()))
       return _unknown_flag(word, keys, arguments.parser, beside)
     if word.endswith('.py'):
       example = word
   return (
-    '--config is missing; give a file of configs/ or your own, such as '
+    '--config is missing; give a name of `bn_jax configs` or a file, such as '
     f'--config={example}'
   )

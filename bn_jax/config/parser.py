@@ -12,9 +12,9 @@ from bn_jax import checks, errors
 
 _WIDTH = 80  # columns of a help text, the same on every terminal
 _FEW = 4  # messages in a line that is still read
-DEFAULTS = 'configs/default.py'  # explains every key
+DEFAULTS = 'bn_jax/config/defaults.py'  # explains every key
 
-# Keys of configs/default.py -> words that may mean them.
+# Keys of `DEFAULTS` -> words that may mean them.
 _SYNONYMS_OF = {
   'batch_size': 'batch batchsize bs',
   'checkpoint.every_steps': 'save_every',

@@ -118,7 +118,7 @@ def experiment(config: Config, overrides: Mapping[str, Any]) -> Experiment:
   """Returns the experiment that a config describes.
 
   Args:
-    config: nested dicts with the keys of configs/default.py.
+    config: nested dicts with the keys of `defaults`.
     overrides: changes by the command line: 'schedule.learning_rate' -> 0.3, and
       of one run 'runs.batchnorm.norm.momentum' -> 0.8.
 
@@ -196,7 +196,8 @@ def _check_keys(config: Config) -> None:
   for key in (*KEYS, *_EXPERIMENT_KEYS):
     if key not in config:
       raise errors.ConfigError(
-        f'config.{key}: missing; start from configs/default.py'
+        f'config.{key}: missing; start from the config of '
+        'bn_jax.config.defaults'
       )
 
 
@@ -333,7 +334,7 @@ def _check_norm(config: Config) -> None:
   """Refuses a norm for a network that would not get it.
 
   Else runs that differ in the norm would be compared, and be the same. That of
-  configs/default.py, which one may leave alone, is not refused.
+  `defaults`, which one may leave alone, is not refused.
   """
   usual = schema.completed('config.norm', schema.of('norm'), {'name': 'batch'})
   if takes_norm(config['model']) or config['norm'] == usual:
@@ -342,7 +343,7 @@ def _check_norm(config: Config) -> None:
   changes = [f'{k}={x!r}' for k, x in norm.items() if usual.get(k) != x]
   raise errors.ConfigError(
     f"config.norm: {name} takes no 'norm', so {', '.join(changes)} would have "
-    'no effect; leave config.norm as it is in configs/default.py, or give the '
+    'no effect; leave config.norm as it is by default, or give the '
     'function that argument'
   )
 

@@ -39,7 +39,7 @@ class FrozenDict(dict):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-  """The config of one run; configs/default.py explains each key."""
+  """The config of one run; `config.defaults` explains each key."""
 
   data: FrozenDict
   loss: FrozenDict

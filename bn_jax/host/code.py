@@ -7,9 +7,20 @@ import subprocess
 import sys
 import tomllib
 from importlib import metadata
+from typing import Any
 
 _FILE = pathlib.Path(__file__).resolve()
 _PACKAGE = _FILE.parents[1]  # all of bn_jax
+
+
+def checkout() -> pathlib.Path | None:
+  """Returns the root of the checkout that this code lies in; None without one.
+
+  It has train.py and configs/. None is for an installed package, and for a copy
+  in another project.
+  """
+  root = _PACKAGE.parent
+  return root if _project(root).get('name') == 'bn_jax' else None
 
 
 def version() -> str | None:
@@ -18,17 +29,20 @@ def version() -> str | None:
   Another version than the checkout's may be installed. None is for a copy of
   the package in another project.
   """
-  try:
-    text = (_PACKAGE.parent / 'pyproject.toml').read_text(encoding='utf-8')
-    project = tomllib.loads(text)['project']
-    if project['name'] == 'bn_jax':
-      return project['version']
-  except (OSError, ValueError, KeyError, TypeError):
-    pass  # there is none, or that of another project
+  if root := checkout():
+    return _project(root)['version']
   try:
     return metadata.version('bn_jax')
   except metadata.PackageNotFoundError:
     return None
+
+
+def training() -> list[str]:
+  """Returns the words that start train.py, for a process of its own."""
+  if root := checkout():
+    return [sys.executable, str(root / 'train.py')]
+  # -P: modules of the current folder are found as by train.py, not before all.
+  return [sys.executable, '-P', '-m', 'bn_jax', 'train']
 
 
 def command() -> str:
@@ -37,6 +51,8 @@ def command() -> str:
   Of the interpreter its name alone: its path says nothing of a run.
   """
   program, *words = sys.argv or ['']
+  if pathlib.Path(program).stem == 'bn_jax':  # the script that pip installs
+    return shlex.join(['bn_jax', *words])
   if pathlib.Path(program).name == '__main__.py':  # what -m makes of a package
     package = pathlib.Path(program).parent.name
     return shlex.join(['python', '-m', package, *words])
@@ -72,3 +88,13 @@ def commit() -> str | None:
     return git('rev-parse', 'HEAD') + ('+' if changes else '')
   except (OSError, subprocess.CalledProcessError):
     return None
+
+
+def _project(root: pathlib.Path) -> dict[str, Any]:
+  """Returns the name and version that pyproject.toml gives; {} without."""
+  try:
+    text = (root / 'pyproject.toml').read_text(encoding='utf-8')
+    project = tomllib.loads(text)['project']
+    return {'name': project['name'], 'version': project['version']}
+  except (OSError, ValueError, KeyError, TypeError):
+    return {}  # there is none, or that of another project

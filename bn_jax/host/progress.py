@@ -15,7 +15,9 @@ from rich import progress as rich_progress
 
 from bn_jax.storage.records import Record
 
-_SECONDS_BETWEEN_LINES = 10.0  # often enough to follow, rare enough for a log
+# A line after each fiftieth of the time so far, but every 5 s to 60 s: often
+# enough to follow a short training, rare enough for the log of a long one.
+_SHARE, _SHORTEST, _LONGEST = 0.02, 5.0, 60.0
 _SECONDS_BETWEEN_BARS = 0.1  # as often as a terminal is drawn anew
 
 
@@ -115,8 +117,7 @@ class Progress:
       return
     self._rows[seed] = record
     now = time.monotonic()
-    between = _SECONDS_BETWEEN_BARS if self._bar else _SECONDS_BETWEEN_LINES
-    is_due = now - self._last_time > between
+    is_due = now - self._last_time > self._between(now)
     rows = self._rows.values()
     if (not is_due and record.step + 1 < self._steps) or None in rows:
       return
@@ -126,6 +127,12 @@ class Progress:
     if is_due or step == self._steps:
       self._last_time = now
       self._show(step, list(rows), now)
+
+  def _between(self, now: float) -> float:
+    """Returns the least seconds from one bar, or line, to the next."""
+    if self._bar:
+      return _SECONDS_BETWEEN_BARS
+    return min(max(_SHARE * (now - self._start_time), _SHORTEST), _LONGEST)
 
   def _show(self, step: int, rows: list[Record], now: float) -> None:
     """Shows the step of the seed that is last, and how far numbers range."""

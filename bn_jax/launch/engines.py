@@ -7,16 +7,15 @@ import pathlib
 import re
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from bn_jax import errors
+from bn_jax.host import code
 from bn_jax.launch import job, status, sweep
 from bn_jax.storage import files, lock
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _POLL = 0.2  # seconds between checks of local jobs, each of some files
 _POLL_QUEUE = 5.0  # seconds between checks of a queue, which serves many users
 # Checks in a row without an answer of SLURM before waiting ends: at least 5
@@ -37,19 +36,20 @@ _ENGINES = ('local', 'print', 'slurm')
 
 def command(group: sweep.Group) -> list[str]:
   """Returns the command of a group, by the absolute paths of its programs."""
-  return [sys.executable, str(_ROOT / 'train.py'), *group.words]
+  return [*code.training(), *group.words]
 
 
 def printed(group: sweep.Group) -> list[str]:
   """Returns the command of a group, by paths as short as this folder allows."""
   folder = pathlib.Path.cwd()
-  script = 'train.py' if folder == _ROOT else str(_ROOT / 'train.py')
-  python = sys.executable
+  python, *program = code.training()
+  if folder == code.checkout():
+    program = ['train.py']
   if shutil.which('python') == python:
     python = 'python'
   elif pathlib.Path(python).is_relative_to(folder):
     python = str(pathlib.Path(python).relative_to(folder))
-  return [python, script, *group.words]
+  return [python, *program, *group.words]
 
 
 def check(engine: str, options: Sequence[str]) -> dict[str, str]:

@@ -10,11 +10,9 @@ import contextlib
 import logging
 import math
 import os
-import pathlib
 import queue
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,10 +21,9 @@ from typing import Any
 from bn_jax import errors, modules
 from bn_jax.config import build, resolve
 from bn_jax.experiment import cost, together
-from bn_jax.host import environment
+from bn_jax.host import code, environment
 
 _log = logging.getLogger('bn_jax')
-_TRAIN = pathlib.Path(__file__).resolve().parents[2] / 'train.py'
 # Bytes of a process beside its states and activations: Python, JAX, programs
 # and what compiling them takes. 0.5 to 0.9 GB were seen with the networks of
 # the quickstart; a large one takes more to compile.
@@ -197,7 +194,7 @@ def _started(words, labels, share: int, lines) -> subprocess.Popen:
   """Returns a process, whose lines, and None at its end, come into a queue."""
   process = subprocess.Popen(
     [
-      sys.executable, str(_TRAIN), *words, '--resume=auto', '--jobs=1',
+      *code.training(), *words, '--resume=auto', '--jobs=1',
       f'--only={",".join(labels)}', f'--part_of={os.getpid()}',
     ],
     # XLA's own variable: how many threads its pool has, on any processors.

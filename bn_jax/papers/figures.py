@@ -1,16 +1,14 @@
-"""Reads the figures of the papers as experiments: the configs that take a size.
+"""Reads shipped configs as experiments, the figures of the papers above all.
 
 A run stands for one of a figure if it is as configs/PAPER/FIGURE.py has it.
 """
 
 import ast
 import functools
-import importlib.util
 import pathlib
 from typing import NamedTuple
 
-from bn_jax import errors
-from bn_jax.config import files, resolve
+from bn_jax.config import files, resolve, shipped
 from bn_jax.config.run_config import RunConfig
 from bn_jax.report.claims import reading
 
@@ -19,11 +17,11 @@ PAPERS = ('santurkar2018', 'ioffe2015', 'curvature', 'place_of_bn')
 
 
 class Reproduction(NamedTuple):
-  """A figure at one size.
+  """A figure at one size, or another config that is shipped.
 
   Attributes:
     figure: such as 'santurkar2018/figure10'.
-    size: 'paper' or 'small'.
+    size: 'paper' or 'small'; '' of a config that takes no size.
     title: the first line of its config.
     runs: name -> resolved config.
     seeds: those of its config.
@@ -37,7 +35,7 @@ class Reproduction(NamedTuple):
 
   @property
   def label(self) -> str:
-    return f'{self.figure} ({self.size})'
+    return f'{self.figure} ({self.size})' if self.size else self.figure
 
 
 def every(
@@ -46,45 +44,40 @@ def every(
   """Returns all figures of papers at all sizes.
 
   Args:
-    folder: that of the configs; None is where Python finds `configs`.
+    folder: that of the configs; None is that of the shipped ones.
 
   Raises:
     ConfigError: no folder of configs, or a config that fails.
   """
-  folder = folder or _folder()
+  folder = folder or shipped.folder()
   return tuple(
     figure
     for paper in papers
     for file in sorted((folder / paper).glob('*.py'), key=_natural)
-    for figure in _of(file, paper)
+    if file.name != '__init__.py'
+    for figure in of(f'{paper}/{file.stem}', file)
+    if figure.size
   )
 
 
-def _folder() -> pathlib.Path:
-  spec = importlib.util.find_spec('configs')
-  if spec is None or not spec.submodule_search_locations:
-    raise errors.ConfigError(
-      'no configs/ found; start the command in the folder of the repository'
-    )
-  return pathlib.Path(spec.submodule_search_locations[0])
-
-
 @functools.cache
-def _of(file: pathlib.Path, paper: str) -> tuple[Reproduction, ...]:
-  """Returns the figure of a config at each size; () if it takes no size."""
+def of(name: str, file: pathlib.Path) -> tuple[Reproduction, ...]:
+  """Returns a config at each size that it takes, or as it is.
+
+  Raises:
+    ConfigError: it fails.
+  """
   try:
     tree = ast.parse(file.read_text(encoding='utf-8'))
   except (OSError, ValueError, SyntaxError):
     files.load(str(file))  # raises, with file and line
     raise
-  if not any(map(_takes_a_size, tree.body)):
-    return ()
+  takes_a_size = any(map(_takes_a_size, tree.body))
   title = (ast.get_docstring(tree) or file.stem).splitlines()[0]
   figures = []
-  for size in reading.SIZES:
-    config = files.load(f'{file}:{size}')
+  for size in reading.SIZES if takes_a_size else ('',):
+    config = files.load(f'{file}:{size}' if size else str(file))
     resolved = resolve.experiment(config.to_dict(), {})
-    name = f'{paper}/{file.stem}'
     figures.append(
       Reproduction(name, size, title, resolved.runs, resolved.seeds)
     )

@@ -1,15 +1,16 @@
-"""Lists what can be trained of the papers, and for about how long here."""
+"""Lists shipped configs, and for about how long each trains here."""
 
 import functools
 import itertools
 import pathlib
 import time
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from bn_jax import analysis, errors, models
-from bn_jax.config import build
+from bn_jax.config import build, shipped
 from bn_jax.config.run_config import FrozenDict, RunConfig
 from bn_jax.data import datasets
 from bn_jax.experiment import cost, probes
@@ -23,10 +24,18 @@ _FOOTER = """\
 Train one:  python train.py --config=configs/{example}.py[:small]
 Judge it:   python -m bn_jax papers verify WORKDIR...
 Time: all runs and seeds one after another on this machine. *: from the seconds
-of the runs found; else from the products of the networks, at {share:.0%} of the
-rate of a matrix product here ({rate:.0f} GFLOP/s) and {least:.0f} ms a step: it
-may be wrong by a factor of three. ?: what it computes is not known.
+of the runs found; else {estimate}
 """
+_CONFIGS_FOOTER = """\
+
+Train one:  bn_jax train --config=NAME, or NAME:small where it has that size
+Time: all runs and seeds one after another on this machine, {estimate}
+"""
+_ESTIMATE = """\
+from the products of the
+networks, at {share:.0%} of the rate of a large one here ({rate:.0f} GFLOP/s)
+and {least:.0f} ms a step: it may be wrong by a factor of three. ?: its data are
+not prepared, or what it computes is not known."""
 # The share of a large matrix product's rate that training reaches, and the time
 # of a step of the smallest network. Round numbers, chosen and not fitted: small
 # products reach less and large ones more, so the estimate may be wrong by a
@@ -52,13 +61,25 @@ def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
     lines += [name, f'  {sizes[0].title}']
     lines += [_size(figure, runs, product_rate) for figure in sizes]
   footer = _FOOTER.format(
-    example=figures[0].figure,
-    share=_EFFICIENCY,
-    rate=product_rate / 1e9,
-    least=1000 * _SECONDS_A_STEP,
+    example=figures[0].figure, estimate=_estimate(product_rate)
   )
   lines += ['', *(f'Left out: {message}' for message in damage)]
   return ''.join(f'{line}\n' for line in lines) + footer
+
+
+def configs(names: Sequence[str]) -> Iterator[str]:
+  """Yields the lines of shipped configs, and of what their times mean.
+
+  Raises:
+    ConfigError: a config fails.
+  """
+  product_rate = rate()
+  for name in names:
+    sizes = figures_lib.of(name, shipped.folder() / f'{name}.py')
+    yield f'{name}\n  {sizes[0].title}'
+    for size in sizes:
+      yield _line(size, product_rate, None)
+  yield _CONFIGS_FOOTER.format(estimate=_estimate(product_rate))
 
 
 def _size(
@@ -67,17 +88,32 @@ def _size(
   product_rate: float,
 ) -> str:
   match = matching.match(figure, runs)
+  seconds = measured(figure, match)
+  spent = f'{duration(seconds)}*' if seconds is not None else None
+  return f'{_line(figure, product_rate, spent)}   {state(figure, match)}'
+
+
+def _line(
+  figure: figures_lib.Reproduction, product_rate: float, spent: str | None
+) -> str:
+  """Returns the line of a config at a size; None is a time to be estimated."""
   steps = sorted({config.steps for config in figure.runs.values()})
   shape = (
     f'{conditions.counted(len(figure.runs), "run")} x '
     f'{conditions.counted(len(figure.seeds), "seed")}'
     f' x {" or ".join(f"{n:,}" for n in steps)} steps'
   )
-  seconds, mark = measured(figure, match), '*'
-  if seconds is None:
-    seconds, mark = estimated(figure, product_rate), ''
-  spent = '?' if seconds is None else duration(seconds) + mark
-  return f'    {figure.size:6} {shape:36} {spent:>10}   {state(figure, match)}'
+  if spent is None:
+    seconds = estimated(figure, product_rate)
+    spent = '?' if seconds is None else duration(seconds)
+  return f'    {figure.size:6} {shape:36} {spent:>10}'
+
+
+def _estimate(product_rate: float) -> str:
+  """Returns what an estimated time is made of."""
+  return _ESTIMATE.format(
+    share=_EFFICIENCY, rate=product_rate / 1e9, least=1000 * _SECONDS_A_STEP
+  )
 
 
 def state(figure: figures_lib.Reproduction, match: verifying.Standing) -> str:

@@ -48,21 +48,22 @@ def _unfinished(runs):
 
 def _skipped(runs):
   """Yields how many updates were left out, and at which steps."""
+  trained = {
+    run_folder.label(run.name, seed.seed): seed.series['train']
+    for run in runs
+    for seed in run.seeds
+    if 'train' in seed.series
+  }
   parts = []
-  for run in runs:
-    for seed in run.seeds:
-      train = seed.series.get('train')
-      if train is None:
-        continue
-      steps = [int(t) for t in train.step[curves.skipped(train)]]
-      if steps:
-        numbers = ', '.join(map(str, steps[:_LISTED_STEPS]))
-        more = ' and others' if len(steps) > _LISTED_STEPS else ''
-        parts.append(
-          f'{len(steps)} of {len(train.step)} updates of '
-          f'{run_folder.label(run.name, seed.seed)} were left out, at step '
-          f'{numbers}{more}'
-        )
+  for label, train in trained.items():
+    steps = train.step[curves.skipped(train)]
+    numbers = ', '.join(map(str, steps[:_LISTED_STEPS]))
+    more = ' and others' * (len(steps) > _LISTED_STEPS)
+    if len(steps):
+      parts.append(
+        f'{len(steps)} of {len(train.step)} updates of {label} were left out, '
+        f'at step {numbers}{more}'
+      )
   if parts:
     yield (
       'Not finite:',

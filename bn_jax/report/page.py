@@ -200,8 +200,8 @@ def _conditions(runs: Sequence[curves.Run]) -> str:
       sentences.append('Where a seed has ended, the others go on.')
   if any(curves.has_diverged(seed) for run in runs for seed in run.seeds):
     sentences.append(
-      f'What is more than {tails.TIMES} times the median of a seed that '
-      'diverged lies beyond its axis.'
+      f'Of a seed that diverged, what is more than {tails.TIMES} times its '
+      'first number and its median lies beyond the axis.'
     )
   shared = ', '.join(filter(None, looks.shared(runs).values()))
   if shared:

@@ -2,8 +2,8 @@
 
 WORKDIR/RUN/seedK/analysis/NAME/
   settings.json                    what was measured, and digests of its records
-  scalars.jsonl                    records, or
-  arrays/NAME-STEP.npz             those that are too large for a line
+  scalars.jsonl                    records
+  arrays/NAME-STEP.npz             records that are too large for a line
   partial/STEP/                    journal of a checkpoint being measured
 """
 

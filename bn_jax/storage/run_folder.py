@@ -10,7 +10,7 @@ WORKDIR/verdicts.json              claims about the runs, judged
 WORKDIR/papers/                    pages of figures of the papers, by `draw`
 WORKDIR/sinks/                     what services write here, see `host.sinks`
 WORKDIR/launch/                    output and ends of the jobs of `launch`
-WORKDIR/RUN/seedK/                 a `RunFolder`
+WORKDIR/RUN/seedK/                 a run with one seed, a `RunFolder`
   manifest.json                    the config, the machine, the last step
   scalars.jsonl                    records
   tb/                              the same for TensorBoard

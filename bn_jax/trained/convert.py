@@ -19,7 +19,7 @@ import numpy as np
 from flax import traverse_util
 
 from bn_jax import errors, types
-from bn_jax.config import build, differences, resolve
+from bn_jax.config import build, defaults, differences, resolve
 from bn_jax.config.run_config import RunConfig
 from bn_jax.experiment import manifest as manifest_lib
 from bn_jax.experiment import run as run_lib
@@ -251,20 +251,11 @@ def _own(
 
 def _config(sections: dict[str, Any]) -> RunConfig:
   """Returns the config of a run that has these sections and never trains."""
-  usual = {
-    'runs': {'converted': {}}, 'seeds': [0], 'expected_divergence': [],
-    'loss': {'name': 'cross_entropy'}, 'optimizer': {'name': 'sgd'},
-    'sinks': (), 'recalibrate': (),
-    'schedule': {'name': 'constant', 'learning_rate': 0.01},
-    'batch_size': 32, 'evaluation_batch_size': 32, 'steps': 1, 'epochs': None,
-    'log_every_steps': 1, 'devices': 1, 'weight_decay': 0.0,
-    'weight_decay_on': 'kernels', 'clip_norm': None, 'adaptive_clip': None,
-    'rates': {}, 'trainable': 'all', 'ema': None, 'compute_dtype': 'float32',
-    'matmul_precision': 'highest', 'measure_lowering': 'auto',
-    'on_nonfinite': 'stop', 'max_skips': None, 'layout': 'jit',
-    'shard_state': False, 'micro_batch_size': None, 'remat': False,
-    'seeds_at_once': 1, 'measures': {}, 'data_dir': None, 'init_from': None,
-    'checkpoint': {'every_steps': 1, 'keep': 1},
+  usual = defaults.get_config().to_dict()
+  usual |= {
+    'runs': {'converted': {}}, 'steps': 1, 'log_every_steps': 1, 'measures': {},
+    'checkpoint': {'every_steps': 1, 'keep': 1}, 'seeds_at_once': 1,
+    'batch_size': 32, 'evaluation_batch_size': 32, 'sinks': (),
   }  # fmt: skip
   return resolve.experiment({**usual, **sections}, {}).runs['converted']
 

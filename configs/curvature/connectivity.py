@@ -26,14 +26,14 @@ was not run.
 
 import ml_collections
 
-from configs import default, sizes
+from bn_jax.config import defaults
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns two runs of a size, 'paper' or 'small'."""
-  sizes.check(size)
-  config = default.get_config()
-  config.runs = default.runs(
+  defaults.check_size(size)
+  config = defaults.get_config()
+  config.runs = defaults.runs(
     standard=dict(norm=dict(name='none')),
     batchnorm=dict(norm=dict(name='batch')),
   )

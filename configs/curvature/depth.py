@@ -27,7 +27,7 @@ judged.
 
 import ml_collections
 
-from configs import default, sizes
+from bn_jax.config import defaults
 
 DEPTH = {'paper': 100, 'small': 32}
 WIDTH = {'paper': 1000, 'small': 256}
@@ -36,9 +36,9 @@ BATCH = {'paper': 1024, 'small': 256}
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns four runs of a size, 'paper' or 'small'."""
-  sizes.check(size)
-  config = default.get_config()
-  config.runs = default.runs(
+  defaults.check_size(size)
+  config = defaults.get_config()
+  config.runs = defaults.runs(
     standard=dict(norm=dict(name='none')),
     batchnorm=dict(norm=dict(name='batch')),
     batchnorm_groups=dict(norm=dict(name='batch', group_size=8)),

@@ -28,7 +28,7 @@ docs/results/curvature.md has both results. The paper's size was not run.
 
 import ml_collections
 
-from configs import default, sizes
+from bn_jax.config import defaults
 
 RATE = {'paper': 0.025, 'small': 0.2}
 MOMENTUM = {'paper': 0.9, 'small': 0.5}
@@ -38,9 +38,9 @@ MINI = 128  # examples of a mini-batch
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns eight runs of a size, 'paper' or 'small'."""
-  sizes.check(size)
-  config = default.get_config()
-  config.runs = default.runs(**_runs(size))
+  defaults.check_size(size)
+  config = defaults.get_config()
+  config.runs = defaults.runs(**_runs(size))
   config.seeds = (0, 1, 2, 3, 4)
   config.data.name = 'cifar10'
   config.data.subset = IMAGES[size]

@@ -25,7 +25,7 @@ the digits, 200 steps of 64 at 0.05 with momentum, planes of 11 x 11 points over
 
 import ml_collections
 
-from configs import default, sizes
+from bn_jax.config import defaults
 
 PLAIN = dict(norm=dict(name='none'))
 BATCH = dict(norm=dict(name='batch'))
@@ -34,13 +34,13 @@ SMALL_LOWERING = 'product'  # what 'auto' was on a CPU when it was run
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns six runs of a size, 'paper' or 'small'."""
-  sizes.check(size)
+  defaults.check_size(size)
   is_small = size == 'small'
-  config = default.get_config()
+  config = defaults.get_config()
   vgg = dict(model=_vgg(is_small))
   resnet = dict(model=_resnet(is_small))
   noskip = dict(model=_resnet(is_small) | dict(skip=False))
-  config.runs = default.runs(
+  config.runs = defaults.runs(
     vgg=vgg | PLAIN,
     vgg_batchnorm=vgg | BATCH,
     resnet=resnet | PLAIN,

@@ -18,13 +18,14 @@ rectifiers and 1.1 with the paper's sigmoids.
 
 import ml_collections
 
-from configs import sizes
-from configs.ioffe2015 import figure1
+from bn_jax.config import defaults, shipped
+
+figure1 = shipped.module('ioffe2015/figure1')
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns two runs of a size, 'paper' or 'small'."""
-  sizes.check(size)
+  defaults.check_size(size)
   config = figure1.get_config(size)
   batch = dict(name='batch', affine=False, bias_before=True)
   del config.runs['standard'], config.runs['batchnorm']

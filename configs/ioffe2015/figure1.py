@@ -19,14 +19,14 @@ deviation. `small` has 5,000 steps.
 
 import ml_collections
 
-from configs import default, sizes
+from bn_jax.config import defaults
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns two runs, with five seeds at the paper's size."""
-  sizes.check(size)
-  config = default.get_config()
-  config.runs = default.runs(
+  defaults.check_size(size)
+  config = defaults.get_config()
+  config.runs = defaults.runs(
     standard=dict(norm=dict(name='none')),
     batchnorm=dict(norm=dict(name='batch')),
   )

@@ -14,8 +14,9 @@ import itertools
 
 import ml_collections
 
-from configs import default
-from configs.ioffe2015 import figure1
+from bn_jax.config import defaults, shipped
+
+figure1 = shipped.module('ioffe2015/figure1')
 
 # Below and above the 0.1 that figure1.py has of both, by factors of about 3.
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -25,7 +26,7 @@ DEVIATIONS = (0.03, 0.1, 0.3)
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns thirty runs: two networks, five rates, three deviations."""
   config = figure1.get_config(size)
-  config.runs = default.runs(
+  config.runs = defaults.runs(
     **{
       f'{name}_rate{rate:g}_std{deviation:g}'.replace('.', '_'): dict(
         norm=dict(name=norm),

@@ -10,14 +10,15 @@ Protocol, choices and sizes: inception.py. The paper's size was not run.
 
 import ml_collections
 
-from configs import sizes
-from configs.ioffe2015 import inception
+from bn_jax.config import defaults, shipped
+
+inception = shipped.module('ioffe2015/inception')
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns the config of a size, 'paper' or 'small'."""
   config = inception.get_config(size)
-  sizes.taken(
+  defaults.select(
     config,
     runs=('inception', 'bn_baseline', 'bn_x5', 'bn_x30', 'bn_x5_sigmoid'),
     measures=('validation',),

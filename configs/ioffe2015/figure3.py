@@ -11,7 +11,9 @@ Protocol, choices and sizes: inception.py. The paper's size was not run.
 
 import ml_collections
 
-from configs.ioffe2015 import inception
+from bn_jax.config import shipped
+
+inception = shipped.module('ioffe2015/inception')
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:

@@ -19,8 +19,9 @@ paper's size was not run.
 
 import ml_collections
 
-from configs import default
-from configs.ioffe2015 import inception
+from bn_jax.config import defaults, shipped
+
+inception = shipped.module('ioffe2015/inception')
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
@@ -40,7 +41,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   for name, model in variants.items():
     runs[name] = inception.accelerated(size, 30)
     runs[name]['model'].update(model)
-  config.runs = default.runs(**runs)
+  config.runs = defaults.runs(**runs)
   config.expected_divergence = ()
   config.seeds = (0,)
   return config

@@ -34,7 +34,7 @@ so that `fixed_batches` changes nothing there: shuffling.py has it.
 
 import ml_collections
 
-from configs import default, sizes
+from bn_jax.config import defaults
 
 RATE = {'paper': 0.0015, 'small': 0.04}
 # In these the rate falls by 4 %; of `small`, by 29 % in all its 1,000 steps.
@@ -46,8 +46,8 @@ MODULES = ('mixed_3a', 'mixed_3c', 'mixed_4a', 'mixed_4e', 'mixed_5b')
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns seven runs of a size, 'paper' or 'small'."""
-  sizes.check(size)
-  config = default.get_config()
+  defaults.check_size(size)
+  config = defaults.get_config()
   config.runs = _runs(size)
   # The paper says that this run diverges, so that is no failure.
   config.expected_divergence = ('inception_x5',)
@@ -105,7 +105,7 @@ def accelerated(size: str, factor: float, **model) -> dict:
 
 def _runs(size: str) -> ml_collections.ConfigDict:
   none, sigmoid = dict(name='none'), dict(activation='sigmoid')
-  return default.runs(
+  return defaults.runs(
     inception=dict(norm=none),
     bn_baseline=dict(norm=dict(name='batch')),
     bn_x5=accelerated(size, 5),

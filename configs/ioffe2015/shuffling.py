@@ -13,8 +13,9 @@ there are eight epochs. The paper's size was not run.
 
 import ml_collections
 
-from configs import default
-from configs.ioffe2015 import inception
+from bn_jax.config import defaults, shipped
+
+inception = shipped.module('ioffe2015/inception')
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
@@ -23,7 +24,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   shuffled = inception.accelerated(size, 5)
   fixed = inception.accelerated(size, 5)
   fixed['data'] = dict(fixed['data'], fixed_batches=True)
-  config.runs = default.runs(shuffled=shuffled, fixed=fixed)
+  config.runs = defaults.runs(shuffled=shuffled, fixed=fixed)
   config.expected_divergence = ()
   if size == 'small':
     config.data.subset = 4_000

@@ -9,12 +9,14 @@ Protocol, rates and choices: configs/without_statistics.py.
 
 import ml_collections
 
-from configs import sizes, without_statistics
+from bn_jax.config import defaults, shipped
+
+without_statistics = shipped.module('without_statistics')
 
 STUDY = {'paper': 'digits', 'small': 'cifar10'}
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns the config of a size, 'paper' or 'small'."""
-  sizes.check(size)
+  defaults.check_size(size)
   return without_statistics.of_network(STUDY[size], 'vgg')

@@ -9,8 +9,9 @@ of training batches. The protocol is vgg.py's.
 
 import ml_collections
 
-from configs import default, sizes
-from configs.santurkar2018 import vgg
+from bn_jax.config import defaults, shipped
+
+vgg = shipped.module('santurkar2018/vgg')
 
 # The paper's 0.01, 0.1 and 0.5, and rates between and above them.
 RATES = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
@@ -19,8 +20,8 @@ RATES = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns twelve runs of a size, 'paper' or 'small'."""
   config = vgg.get_config(size)
-  sizes.taken(config, runs=(), measures=('test',))
-  config.runs = default.runs(
+  defaults.select(config, runs=(), measures=('test',))
+  config.runs = defaults.runs(
     **{
       f'{name}_{rate:g}'.replace('.', '_'): dict(
         norm=dict(name=norm), schedule=dict(learning_rate=rate)

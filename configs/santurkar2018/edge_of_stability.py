@@ -7,14 +7,15 @@ Protocol, choices and sizes: linear.py.
 
 import ml_collections
 
-from configs import sizes
-from configs.santurkar2018 import linear
+from bn_jax.config import defaults, shipped
+
+linear = shipped.module('santurkar2018/linear')
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns the config of a size, 'paper' or 'small'."""
   config = linear.get_config(size)
-  sizes.taken(
+  defaults.select(
     config,
     runs=('standard', 'batchnorm', 'standard_slow', 'batchnorm_slow'),
     measures=('test', 'landscape', 'random'),

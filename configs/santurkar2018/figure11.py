@@ -7,14 +7,15 @@ Protocol, choices and sizes: vgg.py.
 
 import ml_collections
 
-from configs import sizes
-from configs.santurkar2018 import vgg
+from bn_jax.config import defaults, shipped
+
+vgg = shipped.module('santurkar2018/vgg')
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns the config of a size, 'paper' or 'small'."""
   config = vgg.get_config(size)
-  sizes.taken(
+  defaults.select(
     config,
     runs=('standard', 'batchnorm'),
     measures=('test', 'landscape'),

@@ -21,7 +21,7 @@ for all five networks. `small` has 2,000 steps.
 
 import ml_collections
 
-from configs import default, sizes
+from bn_jax.config import defaults
 
 SLOW = 1e-7  # the paper's second rate
 STEP_FACTORS = (0.01, 0.1, 1.0, 10.0, 31.6)  # of the rate, as in Figure 11
@@ -36,9 +36,9 @@ NETWORKS = {
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns ten runs: five networks at two rates."""
-  sizes.check(size)
-  config = default.get_config()
-  config.runs = default.runs(
+  defaults.check_size(size)
+  config = defaults.get_config()
+  config.runs = defaults.runs(
     **{name: dict(norm=norm) for name, norm in NETWORKS.items()},
     **{
       f'{name}_slow': dict(norm=norm, schedule=dict(learning_rate=SLOW))

@@ -8,14 +8,15 @@ BN"; the protocol is vgg.py's, the network ResNet-20 (`small`: half its width).
 
 import ml_collections
 
-from configs import sizes
-from configs.santurkar2018 import vgg
+from bn_jax.config import defaults, shipped
+
+vgg = shipped.module('santurkar2018/vgg')
 
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns two runs of a size, 'paper' or 'small'."""
   config = vgg.get_config(size)
-  sizes.taken(
+  defaults.select(
     config,
     runs=('standard', 'batchnorm'),
     measures=('test', 'landscape', 'smaller_steps', 'random'),

@@ -29,7 +29,7 @@ judged. The paper's size was not run.
 
 import ml_collections
 
-from configs import default, sizes
+from bn_jax.config import defaults
 
 # Layers of the paper's figures: 2, 9 and 13 in Figures 2 and 8, 3 and 11 in
 # Figure 1, 11 in Figure 6; 5 and 10 in Figure 3.
@@ -46,8 +46,8 @@ WEIGHT_DECAY = 5e-4
 
 def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
   """Returns thirteen runs of a size, 'paper' or 'small'."""
-  sizes.check(size)
-  config = default.get_config()
+  defaults.check_size(size)
+  config = defaults.get_config()
   config.runs = _runs()
   # Both fail to train in the paper, so their divergence is no failure.
   config.expected_divergence = ('standard_fast', 'noise_alone')
@@ -69,7 +69,7 @@ def get_config(size: str = 'paper') -> ml_collections.ConfigDict:
 def _runs() -> ml_collections.ConfigDict:
   none, batch = dict(name='none'), dict(name='batch')
   fast, slow = dict(learning_rate=0.5), dict(learning_rate=0.01)
-  return default.runs(
+  return defaults.runs(
     standard=dict(norm=none),
     batchnorm=dict(norm=batch),
     noisy_batchnorm=dict(norm=dict(name='noisy')),

@@ -41,8 +41,7 @@ class Group(NamedTuple):
 
 def file() -> pathlib.Path:
   """Returns the file that explains the keys."""
-  moved = ROOT / 'bn_jax/config/defaults.py'
-  return moved if moved.exists() else ROOT / 'configs/default.py'
+  return ROOT / 'bn_jax/config/defaults.py'
 
 
 def groups(source: str) -> list[Group]:

@@ -15,7 +15,7 @@ from tests.fixtures import commanded, same_bits, strict, trained, typed
 
 LINES = (
   "config.model = dict(name='mlp', hidden=(8,))",
-  'config.runs = default.runs(one={})',
+  'config.runs = defaults.runs(one={})',
   "config.measures = dict(test=config.measures['test'])",
   'config.measures.test.every_steps = 3',
   'config.batch_size = 32',

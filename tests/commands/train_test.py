@@ -139,7 +139,7 @@ class TypedTest(absltest.TestCase):
     lines = [
       "config.model = 'mlp'",
       'config.measures = {}',
-      'config.runs = default.runs(small={}, big=dict(batch_size=256, '
+      'config.runs = defaults.runs(small={}, big=dict(batch_size=256, '
       'schedule=dict(learning_rate=0.4)))',
       'config.epochs = 0.5',
       "config.schedule = 'cosine'",
@@ -176,7 +176,7 @@ class TypedTest(absltest.TestCase):
     jax.monitoring.register_event_duration_secs_listener(count)
     self.addCleanup(jax.monitoring.unregister_event_duration_listener, count)
     words = ('--config.norm=layer', '--config.epochs=2', '--show')
-    lines = ['config.runs = default.runs(one={}, two=dict(batch_size=256))']
+    lines = ['config.runs = defaults.runs(one={}, two=dict(batch_size=256))']
     said = self.train(lines, *words)
     for text in (
       "\n  norm.name = 'layer'\n",

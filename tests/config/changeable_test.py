@@ -8,9 +8,8 @@ import ml_collections
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.config import changeable, schema
+from bn_jax.config import changeable, defaults, schema
 from bn_jax.config.run_config import SECTIONS
-from configs import default
 from tests.fixtures import strict, typed
 
 
@@ -127,8 +126,8 @@ class ConfigTest(parameterized.TestCase):
     copy.deepcopy, lambda config: config.copy_and_resolve_references()
   )
   def test_a_copy_does_the_same(self, copied):
-    original = default.get_config()
-    original.runs = default.runs(standard={}, batchnorm={}, a={})
+    original = defaults.get_config()
+    original.runs = defaults.runs(standard={}, batchnorm={}, a={})
     config = copied(original)
     self.assertEqual(repr(config.to_dict()), repr(original.to_dict()))
     self.assertEqual(list(config.runs), ['standard', 'batchnorm', 'a'])
@@ -143,7 +142,7 @@ class ConfigTest(parameterized.TestCase):
     self.assertEqual(config.runs.batchnorm.norm.to_dict(), {'name': 'layer'})
 
   def test_a_plain_section_is_put_in_as_it_is(self):
-    config, runs = default.get_config(), default.runs(a=dict(norm='none'))
+    config, runs = defaults.get_config(), defaults.runs(a=dict(norm='none'))
     model = ml_collections.ConfigDict(dict(name='mlp'))
     config.runs, config.model = runs, model
     runs.a.norm.name, model.hidden = 'layer', (3,)
@@ -152,7 +151,7 @@ class ConfigTest(parameterized.TestCase):
 
   def test_a_key_of_any_name(self):
     """ConfigDict would take an attribute of the class for it."""
-    config = default.get_config()
+    config = defaults.get_config()
     config.model.kind = 'x'
     self.assertEqual((config.model.kind, config.model.name), ('x', 'vgg11'))
 

@@ -6,8 +6,7 @@ import ml_collections
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.config import resolve
-from configs import default
+from bn_jax.config import defaults, resolve
 from tests.fixtures import strict, typed  # noqa: F401
 
 _COSINE = "config.schedule = dict(name='cosine', learning_rate=0.1, {})"
@@ -45,7 +44,7 @@ class LengthTest(parameterized.TestCase):
   def test_of_each_run_is_its_own(self):
     runs = typed.experiment(
       'config.epochs = 4',
-      'config.runs = default.runs(small=dict(batch_size=16), big=dict('
+      'config.runs = defaults.runs(small=dict(batch_size=16), big=dict('
       'batch_size=256, schedule=dict(learning_rate=0.4)))',
     ).runs
     self.assertEqual(runs['small'].steps, math.ceil(4 * 1442 / 16))
@@ -102,7 +101,7 @@ class LevelsTest(parameterized.TestCase):
       typed.run(*lines, words=words)
 
   def test_where_runs_differ_in_the_other_unit_a_flag_is_refused(self):
-    line = 'config.runs = default.runs(a=dict(epochs=2), b={})'
+    line = 'config.runs = defaults.runs(a=dict(epochs=2), b={})'
     message = r'the runs differ in epochs \(a: 2\).*--config.runs.a.steps=...'
     with self.assertRaisesRegex(errors.ConfigError, message):
       typed.experiment(line, words=['--config.steps=7'])
@@ -114,7 +113,7 @@ class LevelsTest(parameterized.TestCase):
       typed.run('config.epochs = 5', *lines)
 
   def test_a_config_from_before_there_were_epochs(self):
-    old = ml_collections.ConfigDict(default.get_config().to_dict())
+    old = ml_collections.ConfigDict(defaults.get_config().to_dict())
     del old.epochs
     old.steps = 5
     runs = resolve.experiment(old.to_dict(), {}).runs
@@ -139,7 +138,7 @@ class ScheduleTest(parameterized.TestCase):
   def test_of_each_run_is_its_own(self):
     runs = typed.experiment(
       _COSINE.format('decay_epochs=4'),
-      'config.runs = default.runs(a=dict(batch_size=16), b={})',
+      'config.runs = defaults.runs(a=dict(batch_size=16), b={})',
     ).runs
     steps = [run.schedule['decay_steps'] for run in runs.values()]
     self.assertEqual(steps, [math.ceil(4 * 1442 / size) for size in (16, 128)])

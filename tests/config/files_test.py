@@ -16,19 +16,19 @@ from tests.fixtures import strict
 
 _ABOVE = """
 import sizes
-from configs import default
+from bn_jax.config import defaults
 
 def get_config():
-  config = default.get_config()
+  config = defaults.get_config()
   config.steps = sizes.STEPS
   return config
 """
 _INSIDE = """
-from configs import default
+from bn_jax.config import defaults
 
 def get_config():
   import sizes
-  config = default.get_config()
+  config = defaults.get_config()
   config.steps = sizes.STEPS
   return config
 """

@@ -1,8 +1,7 @@
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.config import changes, flags, parser
-from configs import default
+from bn_jax.config import changes, defaults, flags, parser
 from tests.fixtures import strict  # noqa: F401
 
 
@@ -88,7 +87,7 @@ class ReadTest(parameterized.TestCase):
 
 class MeantTest(parameterized.TestCase):
   def test_synonyms_are_of_keys_that_there_are(self):
-    known = list(changes.paths(default.get_config()))
+    known = list(changes.paths(defaults.get_config()))
     for word, path in parser.SYNONYMS.items():
       self.assertIn(path, known, word)
       # What is a key already needs no other.
@@ -105,7 +104,7 @@ class MeantTest(parameterized.TestCase):
     ('stepz', []),
   )
   def test_of_all_keys(self, key, expected):
-    keys = list(changes.paths(default.get_config()))
+    keys = list(changes.paths(defaults.get_config()))
     self.assertEqual(parser.meant(key, keys), expected)
 
   @parameterized.parameters(
@@ -120,11 +119,11 @@ class MeantTest(parameterized.TestCase):
 
   @parameterized.parameters('lr', 'zzz', 'name', 'stepz')
   def test_few_are_named(self, key):
-    keys = changes.paths(default.get_config())
+    keys = changes.paths(defaults.get_config())
     message = parser.unknown_key(key, keys)
     self.assertLessEqual(message.count(' or '), 4)
     self.assertLess(len(message), 200)
-    self.assertEndsWith(message, 'see configs/default.py')
+    self.assertEndsWith(message, 'see bn_jax/config/defaults.py')
 
 
 if __name__ == '__main__':

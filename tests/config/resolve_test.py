@@ -3,14 +3,13 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors
-from bn_jax.config import differences, resolve, schema
-from configs import default
+from bn_jax.config import defaults, differences, resolve, schema
 from tests.fixtures import strict  # noqa: F401
 
 
 def experiment(overrides=None, **changes):
   """Resolves the defaults with changes made in the file and by flags."""
-  config = default.get_config()
+  config = defaults.get_config()
   for path, value in {**changes, **(overrides or {})}.items():
     *above, last = path.replace('__', '.').split('.')
     section = config
@@ -206,7 +205,7 @@ class EveryKeyTest(parameterized.TestCase):
   """Every key of configs/default.py, with what people give it by mistake."""
 
   def resolved(self, path, value):
-    config = default.get_config().to_dict()
+    config = defaults.get_config().to_dict()
     *above, last = path.split('.')
     section = config
     for key in above:
@@ -215,7 +214,7 @@ class EveryKeyTest(parameterized.TestCase):
     return resolve.experiment(config, {})
 
   def test_what_json_lacks_is_named_by_its_key(self):
-    paths = [path for path, _ in leaves(default.get_config().to_dict())]
+    paths = [path for path, _ in leaves(defaults.get_config().to_dict())]
     self.assertGreater(len(paths), 70)
     for path in paths:
       for value in (float('nan'), float('inf'), {1}, b'a', (1, float('nan'))):

@@ -13,8 +13,9 @@ from bn_jax.config.run_config import KEYS
 from tests.fixtures import strict, typed
 
 _RUNS = (
-  'config.runs = default.runs(none=dict(norm="none"), layer=dict(norm="layer"),'
-  ' big=dict(norm="layer", batch_size=256, schedule=dict(learning_rate=0.4)))'
+  'config.runs = defaults.runs(none=dict(norm="none"), '
+  'layer=dict(norm="layer"), big=dict(norm="layer", batch_size=256, '
+  'schedule=dict(learning_rate=0.4)))'
 )
 
 

@@ -18,11 +18,11 @@ from bn_jax.storage import array_files, checkpoint, files
 from tests.fixtures import commanded, scratch, strict
 
 _DIVERGING = """
-from configs import default
+from bn_jax.config import defaults
 from tests.fixtures import dense_config
 def get_config(expected=''):
   config = dense_config.get_config()
-  config.runs = default.runs(wild=dict(norm=dict(name='none')))
+  config.runs = defaults.runs(wild=dict(norm=dict(name='none')))
   config.expected_divergence = ('wild',) if expected else ()
   config.schedule.learning_rate = 1e30
   return config

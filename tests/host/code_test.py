@@ -72,6 +72,27 @@ class CommitTest(absltest.TestCase):
       )  # fmt: skip
       self.assertEqual((done.stdout, done.stderr), ('None\n', ''), text)
 
+  def test_a_copy_in_another_project_is_no_checkout(self):
+    self.copied()
+    ask = _ASK.replace('commit()', 'checkout(), *code.training()[1:]')
+    for name, expected in (
+      ('theirs', 'None -P -m bn_jax train'),
+      ('bn_jax', f'{self.folder} {self.folder / "train.py"}'),
+    ):
+      project = f'[project]\nname = "{name}"\nversion = "1"\n'
+      (self.folder / 'pyproject.toml').write_text(project)
+      with mock.patch.object(sys.modules[__name__], '_ASK', ask):
+        self.assertEqual(self.asked(self.folder), expected)
+
+  def test_the_script_of_pip_is_named_without_its_path(self):
+    for program, expected in (
+      ('/home/me/bin/bn_jax', 'bn_jax train --config=quickstart'),
+      ('train.py', 'python train.py train --config=quickstart'),
+    ):
+      words = [program, 'train', '--config=quickstart']
+      with mock.patch.object(sys, 'argv', words):
+        self.assertEqual(code.command(), expected)
+
   def test_variables_of_git_lead_nowhere_else(self):
     """24.17: hooks and CI set them."""
     own = self.asked(strict.ROOT)

@@ -16,7 +16,7 @@ from absl.testing import absltest
 
 from bn_jax import errors
 from bn_jax.config import flags, resolve
-from bn_jax.host import environment
+from bn_jax.host import code, environment
 from bn_jax.launch import jobs
 from bn_jax.storage import run_folder
 from tests.fixtures import strict
@@ -113,7 +113,8 @@ class ProcessesTest(absltest.TestCase):
     folder = self.enter_context(tempfile.TemporaryDirectory())
     fake = pathlib.Path(folder, 'train.py')
     fake.write_text(textwrap.dedent(_FAKE))
-    self.enter_context(mock.patch.object(jobs, '_TRAIN', fake))
+    words = [sys.executable, str(fake)]
+    self.enter_context(mock.patch.object(code, 'training', lambda: words))
     self.enter_context(
       mock.patch.object(environment, 'threads', return_value=4)
     )

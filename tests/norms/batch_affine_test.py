@@ -6,8 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from bn_jax import errors, models, norms
-from bn_jax.config import build, resolve
-from configs import default
+from bn_jax.config import build, defaults, resolve
 from tests.fixtures import (
   same_bits,
   strict,  # noqa: F401
@@ -68,8 +67,8 @@ class AffineTest(parameterized.TestCase):
 class PenaltyTest(parameterized.TestCase):
   @parameterized.parameters(('affine', False), ('frozen', True))
   def test_on_all_parameters_would_move_what_is_to_stay(self, key, value):
-    config = default.get_config()
-    config.runs = default.runs(one=dict(norm={'name': 'batch', key: value}))
+    config = defaults.get_config()
+    config.runs = defaults.runs(one=dict(norm={'name': 'batch', key: value}))
     config.model = dict(name='mlp', hidden=(4,))
     config.weight_decay = 0.1
     config.measures = {}

@@ -18,6 +18,11 @@ class PlotTest(absltest.TestCase):
     (axis,) = [axis for axis in figure.axes if axis.get_title() == title]
     return axis
 
+  def test_a_notebook_shows_it(self):
+    """IPython asks for this method; a plain figure of Matplotlib has none."""
+    figure = bn_jax.plot({'beta': np.array([1.0, 2.0])})
+    self.assertEqual(figure._repr_png_()[:4], b'\x89PNG')
+
   def test_curves_are_the_numbers_of_the_result(self):
     params = np.ones(4, np.float32)
     result = analysis.along_gradient(_loss, params, [0.3, 0.01, 0.1])

@@ -18,13 +18,13 @@ from bn_jax.trained import statistics
 from tests.fixtures import commanded, same_bits, strict, trained
 
 _CONFIG = """
-from configs import default
+from bn_jax.config import defaults
 
 def get_config():
-  config = default.get_config()
+  config = defaults.get_config()
   config.data.name = 'made.npz'
   config.model = dict(name='mlp', hidden=(4,))
-  config.runs = default.runs(batch={})
+  config.runs = defaults.runs(batch={})
   config.steps, config.batch_size, config.measures = 1, 16, {}
   return config
 """

@@ -62,6 +62,13 @@ def style():
   return matplotlib.rc_context(_STYLE)
 
 
+class Drawing(mpl.Figure):
+  """Shows itself in a notebook, which asks no figure of Matplotlib to do so."""
+
+  def _repr_png_(self) -> bytes:
+    return rendered(self, 'png')
+
+
 def settled(drawing: mpl.Figure) -> mpl.Figure:
   """Lays a drawing out, once for all of its renderings, and returns it.
 
@@ -170,7 +177,7 @@ def grid(rows: int, columns: int, narrow: bool):
   inches = (2.0 if columns > 1 else 3.8) if narrow else 3.6
   inches = min(inches, _WIDE / columns)
   height = 2.1 if rows > 2 else 2.9
-  drawing = mpl.Figure(figsize=(inches * columns, height * rows))
+  drawing = Drawing(figsize=(inches * columns, height * rows))
   return drawing, drawing.subplots(rows, columns, squeeze=False)
 
 

@@ -4,15 +4,17 @@ import numpy as np
 
 from bn_jax.report.drawing import record
 
-TIMES = 10  # the median of a seed that diverged: there its tail begins
+# The first number of a seed that diverged, or its median if that is more: there
+# its tail begins.
+TIMES = 10
 
 
 def cut_off(figure: record.Figure) -> record.Figure:
   """Returns a figure whose y axes are not set by how seeds diverged.
 
   Such an axis holds all that is finite of other seeds, and of one that diverged
-  what is at most `TIMES` times its median: with 1e32 on it, all else would be a
-  flat line. Axes with limits keep theirs.
+  what is at most `TIMES` times its first number or its median: with 1e32 on it,
+  all else would be a flat line. Axes with limits keep theirs.
   """
   rows = []
   for row in figure.rows:
@@ -29,7 +31,7 @@ def _cut_off(panels: tuple[record.Panel | None, ...]) -> tuple:
   every = [curve for mark in lines for curve in mark.curves]
   whole = [_finite(curve.y, curve.high) for curve in every]
   kept = [
-    _before_tail(values) if curve.diverged else values
+    values[abs(values) <= _highest(values)] if curve.diverged else values
     for curve, values in zip(every, whole)
   ]
   if sum(map(len, kept)) == sum(map(len, whole)) or shown[0].y.limits:
@@ -49,12 +51,14 @@ def _cut_off(panels: tuple[record.Panel | None, ...]) -> tuple:
 
 def _finite(y: np.ndarray, high: np.ndarray | None) -> np.ndarray:
   """Returns all finite values of a line, or of both edges of a band."""
-  values = np.concatenate([y, [] if high is None else high]).astype(float)
+  edges = [y] if high is None else np.stack([y, high], axis=1)
+  values = np.ravel(edges).astype(float)
   return values[np.isfinite(values)]
 
 
-def _before_tail(values: np.ndarray) -> np.ndarray:
-  sizes = np.sort(np.abs(values[values != 0]))
+def _highest(values: np.ndarray) -> float:
+  """Returns the size up to which values are no tail, of a line or a band."""
+  sizes = np.sort(abs(values[values != 0]))
   # Of an even number the lower one: of two values the last is the tail.
   median = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
-  return values[np.abs(values) <= TIMES * median]
+  return TIMES * max(median, *abs(values[:1]))

@@ -5,7 +5,7 @@ As in Figures 2 (right) and 8 of Santurkar et al. (2018).
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -157,12 +157,10 @@ def _grid(
   of_runs: Sequence[Sequence[records.Record]], layer: str
 ) -> np.ndarray:
   """Returns edges that hold the values of every histogram, [B + 1]."""
-  ends = [(-1e-3, 1e-3)]  # at least: activations that are all 0 have no width
-  for every in of_runs:
-    for look in every:
-      counts = look.values[f'{layer}/histogram']
-      ends.append(distributions.quantiles(counts, _X_RANGE))
-  low, high = np.array(ends).T
+  every = [look.values[f'{layer}/histogram'] for of in of_runs for look in of]
+  ends = [distributions.quantiles(counts, _X_RANGE) for counts in every]
+  # At least: activations that are all 0 have no width.
+  low, high = np.array([(-1e-3, 1e-3), *ends]).T
   return np.linspace(np.nanmin(low), np.nanmax(high), _BINS + 1)
 
 
@@ -178,30 +176,25 @@ def _moments_of(entry: looks.Entry, layer: str) -> record.Panel:
   names = ('mean', 'variance', *(f'q{100 * level:.0f}' for level in levels))
 
   def of(seed: curves.Seed) -> tuple[np.ndarray, np.ndarray]:
-    every = looks.activations(seed, entry.name, layer)
-    numbers = [
-      (mean_C.mean(), var_C.mean() + mean_C.var(), *quantiles)
-      for look in every
-      for mean_C, var_C in [
-        [look.values[f'{layer}/{m}'] for m in ('mean', 'var')]
-      ]
-      for quantiles in [
-        distributions.quantiles(look.values[f'{layer}/histogram'], levels)
-      ]
-    ]
-    return np.array([look.step for look in every]), np.transpose(numbers)
+    every, numbers = looks.activations(seed, entry.name, layer), []
+    for look in every:
+      mean_C, var_C, counts = (
+        look.values[f'{layer}/{of}'] for of in ('mean', 'var', 'histogram')
+      )
+      variance = var_C.mean() + mean_C.var()
+      quantiles = distributions.quantiles(counts, levels)
+      numbers.append((mean_C.mean(), variance, *quantiles))
+    return np.array([look.step for look in every]), np.array(numbers)
 
-  def marks() -> Iterator[record.Lines]:
-    for index, run in entry.indexed:
-      numbers_of = [(seed.seed, *of(seed)) for seed in run.seeds]
-      for place, name in enumerate(names):
-        every = tuple(
-          record.Curve(seed, step_T, numbers[place])
-          for seed, step_T, numbers in numbers_of
-          if len(step_T)
-        )
-        if every:
-          yield record.Lines(index, name, every, 'hidden')
-
+  marks = []
+  for index, run in entry.indexed:
+    found = {seed.seed: of(seed) for seed in run.seeds}
+    found = {seed: pair for seed, pair in found.items() if len(pair[0])}
+    for place, name in enumerate(names if found else ()):
+      every = tuple(
+        record.Curve(seed, step_T, numbers_TN[:, place])
+        for seed, (step_T, numbers_TN) in found.items()
+      )
+      marks.append(record.Lines(index, name, every, 'hidden'))
   axis = record.Axis('Activation', 'moment')
-  return record.Panel(record.STEPS, axis, tuple(marks()), about=layer)
+  return record.Panel(record.STEPS, axis, tuple(marks), about=layer)

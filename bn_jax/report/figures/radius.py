@@ -13,14 +13,18 @@ _CASES = {
   'worst': 'Largest rise of the loss within a radius',
   'average': 'Average rise of the loss at a radius',
 }
-_QUANTITIES = ('increase', 'loss', 'loss_0', 'standard_error')
+# What is recorded -> how it is drawn, or that the table alone has it.
+_STYLES = {
+  'increase': 'line', 'loss': 'hidden', 'loss_0': 'hidden',
+  'standard_error': 'hidden',
+}  # fmt: skip
 _RADII = record.Axis('Radius', 'radius', True)
 _LABEL = 'Rise of the loss'
 
 
 def figure(entry: looks.Entry) -> record.Figure | None:
   """Draws the rise against the radius at the first, middle and last look."""
-  if not any(_looks(seed, entry.name) for seed in entry.seeds):
+  if not looks.recorded(entry, 'increase'):
     return None
   # One radius is a point of this figure, and a line over steps.
   is_one = len(radii(entry)) == 1
@@ -42,39 +46,19 @@ def title(entry: looks.Entry) -> str:
 
 def radii(entry: looks.Entry) -> list[float]:
   """Returns all radii at which some seed has looked, the smallest first."""
-  return sorted(
-    {
-      float(radius)
-      for seed in entry.seeds
-      for look in _looks(seed, entry.name).values()
-      for radius in look['radius']
-    }
-  )
+  found = [
+    curves.values(s, entry.name, 'radius', np.ravel) for s in entry.seeds
+  ]
+  return sorted({float(radius) for of in found if of for radius in of[1]})
 
 
 def last(seed: curves.Seed, name: str) -> float:
   """Returns the rise within the largest radius at the last look, or nan."""
-  rows = list(_looks(seed, name).values())
-  return float(rows[-1]['increase'][-1]) if rows else np.nan
-
-
-def _looks(seed: curves.Seed, name: str) -> dict[int, dict[str, np.ndarray]]:
-  """Returns step -> quantity -> values [R], by radius."""
-  if not curves.recorded(seed, name, 'increase'):
-    return {}
-  series = seed.series[name]
-  rows = {}
-  for look, step in enumerate(series.step):
-    radius = np.atleast_1d(np.asarray(series.values['radius'][look], float))
-    order = np.argsort(radius)
-    rows[int(step)] = {
-      quantity: np.broadcast_to(series.values[quantity][look], radius.shape)[
-        order
-      ].astype(float)
-      for quantity in ('radius', *_QUANTITIES)
-      if quantity in series.values
-    }
-  return rows
+  found = first_last.values(seed, name, -1, 'radius', 'increase')
+  if found is None:
+    return np.nan
+  radius, rise = map(np.atleast_1d, found)
+  return float(rise[np.argmax(radius)])
 
 
 def _caption(entry: looks.Entry, once: bool) -> str:
@@ -106,31 +90,38 @@ def _caption(entry: looks.Entry, once: bool) -> str:
   )
 
 
+def _curves(run, name: str, of, quantity: str) -> tuple[record.Curve, ...]:
+  """Returns a quantity by radius, of these looks of each seed."""
+  every = []
+  pairs = first_last.of_looks(run, name, of, _RADII.name, quantity)
+  for seed, step, (radius, y) in pairs:
+    radius, y = np.broadcast_arrays(np.atleast_1d(radius), y)
+    order = np.argsort(radius)
+    x, y = radius[order].astype(float), y[order].astype(float)
+    every.append(record.Curve(seed, x, y, step=step))
+  return tuple(every)
+
+
 def _over_radii(entry: looks.Entry) -> dict[str, Any]:
   """Returns the panels of steps, as keywords of a figure."""
-  looks_of = {
-    (index, seed.seed): _looks(seed, entry.name)
-    for index, run in entry.indexed
-    for seed in run.seeds
-  }
-  rises = [look['increase'] for of in looks_of.values() for look in of.values()]
+  all_looks = lambda seed: range(len(looks.steps_of(seed, entry.name)))
+  rises = [
+    curve.y
+    for run in entry.runs
+    for curve in _curves(run, entry.name, all_looks, 'increase')
+  ]
   is_log = over_steps.is_positive(np.concatenate(rises))
   axis = record.Axis(_LABEL, 'increase', is_log)
 
   def panel(step: int) -> record.Panel:
-    marks = []
-    for index, run in entry.indexed:
-      for quantity in _QUANTITIES:
-        every = tuple(
-          record.Curve(seed.seed, look['radius'], look[quantity], step=step)
-          for seed in run.seeds
-          if quantity
-          in (look := {step: {}, **looks_of[index, seed.seed]}[step])
-        )
-        style = 'line' if quantity == 'increase' else 'hidden'
-        if every:
-          marks.append(record.Lines(index, quantity, every, style))
-    return record.Panel(_RADII, axis, tuple(marks), f'Step {step}')
+    at = lambda seed: first_last.at(seed, entry.name, step)
+    marks = tuple(
+      record.Lines(index, quantity, every, style)
+      for index, run in entry.indexed
+      for quantity, style in _STYLES.items()
+      if (every := _curves(run, entry.name, at, quantity))
+    )
+    return record.Panel(_RADII, axis, marks, f'Step {step}')
 
   steps = spectrum.drawn_steps(entry)
   others = [step for step in looks.steps(entry) if step not in steps]
@@ -148,8 +139,7 @@ def _over_steps(entry: looks.Entry) -> record.Panel:
   """Returns the panel of one radius over steps."""
 
   def marks(index: int, run: curves.Run):
-    for quantity in _QUANTITIES:
-      style = 'line' if quantity == 'increase' else 'hidden'
+    for quantity, style in _STYLES.items():
       yield from over_steps.lines(entry, index, run, quantity, style=style)
 
   title = f'{_LABEL}, radius {radii(entry)[0]:g}'

@@ -254,14 +254,11 @@ def different(
   keys = dict.fromkeys(
     key for run in runs for seed in run.seeds for key in read(seed)
   )
-  values_of = {
-    key: by_value(runs, lambda seed, key=key: read(seed).get(key))
-    for key in keys
-  }
+  of = lambda key: by_value(runs, lambda seed: read(seed).get(key))
   return [
     f'{key}: {_named(values, _LISTED_VALUES)}'
-    for key, values in values_of.items()
-    if len(values) > 1
+    for key in keys
+    if len(values := of(key)) > 1
   ]
 
 

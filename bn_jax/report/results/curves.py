@@ -85,13 +85,8 @@ def measures(run: Run) -> dict[str, Any]:
 
 def names(run: Run, measure: str) -> list[str]:
   """Returns the names of the entries of a measure, such as 'along_gradient'."""
-  entries = {
-    name: None
-    for seed in run.seeds
-    for name, section in seed.config['measures'].items()
-    if section['name'] == measure
-  }
-  return list(entries)
+  every = [pair for s in run.seeds for pair in s.config['measures'].items()]
+  return list(dict.fromkeys(k for k, of in every if of['name'] == measure))
 
 
 def training_measures(run: Run, measure: str) -> list[str]:

@@ -42,6 +42,12 @@ class TailsTest(parameterized.TestCase):
     ((_, high),) = limits(panel(GOOD, ([30.0, 40.0, 200.0, 1e9, 1e32], True)))
     self.assertBetween(high, 200, 400)
 
+  def test_what_fell_before_is_seen_from_its_start(self):
+    fell = [50.0, *[0.1] * 9, 1e32]
+    ((low, high),) = limits(panel((fell, True)))
+    self.assertBetween(high, 50, 100)
+    self.assertBetween(low, 0.05, 0.1)
+
   def test_linear_and_below_0(self):
     line = ([-1.0, -2.0, -1e30, np.inf, np.nan], True)
     ((low, high),) = limits(panel(GOOD, line, logarithmic=False))
