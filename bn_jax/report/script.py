@@ -17,6 +17,7 @@ _PARTS = re.compile(
 _TOKENS = re.compile(r"""'(?:[^'\\]|\\.)*'|`[^`]*`|[\w$]+|.""")
 _WITHIN = re.compile(r'(?<=\$\{)[^}]*')  # of a template: its code
 _KEYWORDS = ('as', 'do', 'if', 'in', 'is', 'of')  # of one or two letters
+_WORD = re.compile(r'(?<![\w$])\w+')
 _DECLARED = re.compile(r'\b(?:let|function|class) (\w+)')
 _MARKS = re.compile(r' ?([{}()\[\];,=<>+\-*/?:&|!%]) ?')
 
@@ -67,12 +68,10 @@ def _renamed(code: str) -> str:
   )
   free = (new for new in every if new not in words and new not in _KEYWORDS)
   short = {name: new for name, new in zip(names, free) if len(new) < len(name)}
-  word = re.compile(r'(?<![\w$])\w+')
-  rename = lambda text: word.sub(lambda of: short.get(of[0], of[0]), text)
+  new_name = lambda name: short[name] if name in short else name
+  within = lambda code: _WORD.sub(lambda of: new_name(of[0]), code[0])
   return ''.join(
-    _WITHIN.sub(lambda of: rename(of[0]), token)
-    if token[0] == '`'
-    else short.get(token, token)
+    _WITHIN.sub(within, token) if token[0] == '`' else new_name(token)
     for token in tokens
   )
 
