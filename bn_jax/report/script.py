@@ -17,7 +17,7 @@ _PARTS = re.compile(
 _TOKENS = re.compile(r"""'(?:[^'\\]|\\.)*'|`[^`]*`|[\w$]+|.""")
 _WITHIN = re.compile(r'(?<=\$\{)[^}]*')  # of a template: its code
 _KEYWORDS = ('as', 'do', 'if', 'in', 'is', 'of')  # of one or two letters
-_WORD = re.compile(r'(?<![\w$])\w+')
+_WORD = re.compile(r'[\w$]+')
 _DECLARED = re.compile(r'\b(?:let|function|class) (\w+)')
 _MARKS = re.compile(r' ?([{}()\[\];,=<>+\-*/?:&|!%]) ?')
 
@@ -67,11 +67,11 @@ def _renamed(code: str) -> str:
     for letters in itertools.product(string.ascii_letters, repeat=length)
   )
   free = (new for new in every if new not in words and new not in _KEYWORDS)
-  short = {name: new for name, new in zip(names, free) if len(new) < len(name)}
-  new_name = lambda name: short[name] if name in short else name
-  within = lambda code: _WORD.sub(lambda of: new_name(of[0]), code[0])
+  short = dict(zip(words, words))
+  short |= {name: new for name, new in zip(names, free) if len(new) < len(name)}
+  within = lambda inner: _WORD.sub(lambda of: short[of[0]], inner[0])
   return ''.join(
-    _WITHIN.sub(within, token) if token[0] == '`' else new_name(token)
+    _WITHIN.sub(within, token) if token[0] == '`' else short[token]
     for token in tokens
   )
 
