@@ -17,7 +17,6 @@ _PARTS = re.compile(
 _TOKENS = re.compile(r"""'(?:[^'\\]|\\.)*'|`[^`]*`|[\w$]+|.""")
 _WITHIN = re.compile(r'(?<=\$\{)[^}]*')  # of a template: its code
 _KEYWORDS = ('as', 'do', 'if', 'in', 'is', 'of')  # of one or two letters
-_WORD = re.compile(r'[\w$]+')
 _DECLARED = re.compile(r'\b(?:let|function|class) (\w+)')
 _MARKS = re.compile(r' ?([{}()\[\];,=<>+\-*/?:&|!%]) ?')
 
@@ -69,9 +68,11 @@ def _renamed(code: str) -> str:
   free = (new for new in every if new not in words and new not in _KEYWORDS)
   short = dict(zip(words, words))
   short |= {name: new for name, new in zip(names, free) if len(new) < len(name)}
-  within = lambda inner: _WORD.sub(lambda of: short[of[0]], inner[0])
+  renamed = lambda code: ''.join(short[part] for part in _TOKENS.findall(code))
   return ''.join(
-    _WITHIN.sub(within, token) if token[0] == '`' else short[token]
+    _WITHIN.sub(lambda inner: renamed(inner[0]), token)
+    if token[0] == '`'
+    else short[token]
     for token in tokens
   )
 
@@ -81,20 +82,19 @@ def _properties(tokens: list[str]) -> set[str]:
 
   And others that look like one: {a, b} may be an object.
   """
-  found, open_brackets, called = set(), [''], {}
+  found, open_brackets = set(), [('', '')]
   around = zip(['', '', *tokens], ['', *tokens], tokens, [*tokens[1:], ''])
-  for before, last, token, after in around:
+  for place, (before, last, token, after) in enumerate(around):
     if token in ('(', '[', '{'):
-      open_brackets.append(token)
-      called[len(open_brackets)] = last
+      is_function = tokens[max(0, place - 3) : place - 1] == ['function', ' ']
+      open_brackets.append((token, '' if is_function else last))
     elif token in (')', ']', '}'):
-      name = called[len(open_brackets)]
-      open_brackets.pop()
+      _, name = open_brackets.pop()
       if token == ')' and after == '{':  # name(...) {
         found.add(name)
     is_part = last == '.' and before != '.'  # of ...spread
     is_key = last in '{,' and after == ':'
-    is_short = open_brackets[-1] == '{' and last in '{,' and after in ',}='
+    is_short = open_brackets[-1][0] == '{' and last in '{,' and after in ',}='
     if is_part or is_key or is_short:
       found.add(token)
   return found
