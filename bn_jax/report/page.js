@@ -460,7 +460,7 @@ function arrange(view, rows, width) {
 /** Sets where each panel stands; returns the height of all. */
 function place(view, wide, width) {
   const { plots } = view;
-  view.margin = (width < NARROW ? 52 : 64) + Math.max(0,
+  view.margin = (width < NARROW ? 58 : 64) + Math.max(0,
     ...plots.map(({ panel }) => namesBelow(panel.y) - 30));
   const lefts = numbers(wide).map((across) => plots.some((plot) =>
     plot.across === across && plot.isTicked) ? view.margin : 12);
