@@ -1123,8 +1123,8 @@ function point(view) {
     const left = cursor?.name === panel.x.name ? plot.x(cursor.at) : -1;
     if (!(left >= 0 && left <= width)) continue;
     over.append(svg('path', { d: `M${left} 0V${height}`, ...stroke({}, 1) }));
-    if (plot.top >= 0) over.append(svg('path', {
-      d: `M0 ${plot.top}H${width}`, ...stroke({}, 1) }));
+    if (plot.level >= 0) over.append(svg('path', {
+      d: `M0 ${plot.level}H${width}`, ...stroke({}, 1) }));
     for (const { x, y, look } of readings(plot, cursor.at)) {
       for (const number of y.filter((of) => onAxis(plot.y, of))) {
         over.append(svg('circle', {
@@ -1293,10 +1293,10 @@ function rise(view, plot, step) {
   const row = (plot.row ?? (step > 0 ? -1 : rows.length)) + step;
   if (!(row in rows)) return false;
   plot.row = row;
-  plot.top = plot.y(rows[row]);
+  plot.level = plot.y(rows[row]);
   if (cursor?.name !== plot.panel.x.name) move(view, plot, 1);
   point(view);
-  tell(view, plot, plot.top);
+  tell(view, plot, plot.level);
   return true;
 }
 
@@ -1307,7 +1307,7 @@ function move(view, plot, step) {
   const to = step > 0 ? placesOf(plot).find((of) => of > at)
     : placesOf(plot).findLast((of) => of < at);
   if (to !== undefined) setCursor({ name, at: to });
-  tell(view, plot, plot.top ?? plot.height / 2);
+  tell(view, plot, plot.level ?? plot.height / 2);
 }
 
 /** Zooms an axis to shares of its length. */
