@@ -1,6 +1,7 @@
 # make quickstart   three networks, their loss landscapes, one page
 # make test         the test suite; make test-all: the slow ones too
 # make lint         ruff
+# make types        pyright: norms, models, analysis
 # make docs         the documentation as a site, in site/
 # make gallery      the pictures of docs/gallery.md
 # make package      the wheel, installed alone and tried from another folder
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart test test-all lint docs gallery package clean
+.PHONY: quickstart test test-all lint types docs gallery package clean
 
 quickstart: $(VENV)/installed
 	@echo 'training three networks, at once where the cores allow: about two'
@@ -25,6 +26,9 @@ test-all: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/installed-test
+	$(VENV)/bin/pyright --pythonpath $(RUN)
 
 docs: $(VENV)/installed-docs
 	@echo "building site/, half a minute; then open site/index.html"

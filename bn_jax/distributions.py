@@ -5,6 +5,7 @@ together. NumPy only: training writes them, the report reads them.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -127,7 +128,9 @@ def merge(a: Distribution, b: Distribution) -> Distribution:
   )
 
 
-def quantiles(histogram: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def quantiles(
+  histogram: np.ndarray, levels: Sequence[float] | np.ndarray
+) -> np.ndarray:
   """Returns the values below which shares of each row of a histogram lie.
 
   Values are taken to be uniform within a bin, so a quantile is exact to the

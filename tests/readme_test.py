@@ -10,12 +10,13 @@ import tempfile
 
 import jax
 import pytest
+import yaml
 from absl.testing import absltest, parameterized
 
 from bn_jax import __main__, analysis
 from bn_jax.config import flags, resolve
 from docs.hooks import files, sources
-from tests.fixtures import pages, strict
+from tests.fixtures import commanded, pages, strict
 
 
 def setUpModule():
@@ -221,6 +222,25 @@ class ReadmeTest(absltest.TestCase):
         self.assertTrue(target.exists(), f'{page}: {link}')
         if anchor and target.suffix == '.md':
           self.assertIn(anchor[1:], anchors(target), f'{page}: {link}')
+
+  def test_the_forms_of_issues_can_be_filled_in(self):
+    """What GitHub asks of a form; it leaves one out that lacks it."""
+    forms = sorted(strict.ROOT.glob('.github/ISSUE_TEMPLATE/*.yml'))
+    self.assertLen(forms, 3)
+    for form in forms:
+      content = yaml.safe_load(form.read_text())
+      self.assertContainsSubset(('name', 'description', 'body'), content)
+      ids = [field['id'] for field in content['body']]
+      self.assertLen(set(ids), len(ids), form)
+      for field in content['body']:
+        self.assertIn(field['type'], ('input', 'textarea', 'dropdown'))
+        self.assertTrue(field['attributes']['label'], form)
+        has_options = bool(field['attributes'].get('options'))
+        self.assertEqual(field['type'] == 'dropdown', has_options, form)
+      for words in pages.spoken(form.read_text()):
+        code, said, _ = commanded.run(*words)
+        self.assertEqual(code, 0, words)
+        self.assertStartsWith(said, 'bn_jax', words)
 
   def test_no_path_of_a_machine(self):
     for page in pages.ALL:

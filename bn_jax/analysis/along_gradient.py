@@ -36,7 +36,7 @@ def along_gradient(
   layers: Sequence[tuple[str, Sequence[str]]] = (),
   curvature: bool = False,
   key: jax.Array | None = None,
-  devices: Sequence[jax.Device] = (),
+  devices: Sequence[jax.Device] = (),  # pyright: ignore[reportInvalidTypeForm]  # jaxlib has no types
   journal: types.Journal | None = None,
 ) -> dict[str, np.ndarray]:
   """Computes the loss and its gradient at params - e * direction, for each e.
@@ -278,7 +278,7 @@ def _points_on(
   )
 
   def on_device(size_1, loss, *rest):
-    row = _point(loss, size_1[0], *rest, layers)
+    row = _point(loss, size_1[0], *rest, layers=layers)
     return {name: value[None] for name, value in row.items()}
 
   # No sums over devices, so the check of replicated values is not needed.

@@ -114,9 +114,9 @@ _TERMS = ('numerator', 'denominator')
 
 def _terms(loss, params, journal, i) -> dict[str, Any]:
   """Returns g'Hg and |g|^2 of one mini-batch."""
-  parts, _ = chunks.parts_of(loss)
+  (first, *others), _ = chunks.parts_of(loss)
   with jax.default_matmul_precision('highest'):
-    if len(parts) > 1:
+    if others:
       # The product needs the gradient of all chunks.
       _, gradient = gradients.value_and_gradient(
         loss, params, journal, f'gradient_{i}'
@@ -126,12 +126,12 @@ def _terms(loss, params, journal, i) -> dict[str, Any]:
       )
       return _inner(gradient, product)
     try:
-      return gradients.explained(_of_one, parts[0], params)
+      return gradients.explained(_of_one, first, params)
     except TypeError as error:
       # A custom_vjp has no forward mode; reverse over reverse needs none.
       if 'custom_vjp' not in str(error):
         raise
-      return gradients.explained(_of_one_backwards, parts[0], params)
+      return gradients.explained(_of_one_backwards, first, params)
 
 
 @jax.jit

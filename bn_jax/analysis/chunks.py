@@ -40,7 +40,7 @@ class Chunks(NamedTuple):
   shares: tuple[float, ...]
 
   def __call__(self, params: Any) -> jax.Array:
-    return sum(
+    return sum(  # pyright: ignore[reportReturnType]  # of one part or more
       share * part(params) for part, share in zip(self.parts, self.shares)
     )
 
@@ -54,7 +54,7 @@ class Objective:
   """
 
   statistics: str
-  chunk_size: int | str | None
+  chunk_size: Any  # int or None, once it is checked
   group_size: int | None
   penalised: bool = True
 
@@ -291,7 +291,8 @@ def parts_of(loss: Loss) -> tuple[tuple[Loss, ...], tuple[float, ...]]:
 def argument(loss: Loss) -> Loss:
   """Returns a loss that can be an argument of jit: once compiled a function."""
   if isinstance(loss, types.SplitLoss):
-    return types.SplitLoss(*(f if f is None else argument(f) for f in loss))
+    rest = None if loss.rest is None else argument(loss.rest)
+    return types.SplitLoss(argument(loss.outputs), argument(loss.convex), rest)
   if isinstance(loss, jax.tree_util.Partial):
     return loss
   return jax.tree_util.Partial(loss)

@@ -100,7 +100,7 @@ def measure(
   layer_names = tuple(layers)
 
   @kind_lib.of_one_batch
-  def look(problem, state, batch, journal, states=None):
+  def look(problem, state, batch, journal, states: Any = None):
     del journal  # passes through each network are all
     kind_lib.check_unpadded(batch, examples)
     rows, *others = (
@@ -181,7 +181,7 @@ def _gram(vectors_ND: np.ndarray) -> np.ndarray:
   rounding = float(jnp.finfo(vectors_ND.dtype).eps) * largest
   scale = farthest if farthest > rounding else np.nan
   blocks = (block / scale for _, block in centred())
-  return sum(block @ block.T for block in blocks)
+  return sum(block @ block.T for block in blocks)  # pyright: ignore[reportReturnType]  # of one or more
 
 
 def _without_diagonal(gram: np.ndarray) -> np.ndarray:

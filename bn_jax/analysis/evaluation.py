@@ -34,7 +34,7 @@ def measure() -> types.Measure:
     state: types.TrainState,
     batches: Iterable[types.Batch],
     journal: types.Journal | None = None,
-  ) -> dict[str, np.ndarray]:
+  ) -> dict[str, float]:
     columns = None if journal is None else journal.kept('sums')
     sums = [] if columns is None else _rows(columns)
     for batch in itertools.islice(batches, len(sums), None):
@@ -69,7 +69,7 @@ def of_seeds() -> Callable[..., Any]:
   return bind
 
 
-def _values(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _values(columns: Mapping[str, np.ndarray]) -> dict[str, float]:
   """Returns what a look does, from `_columns`."""
   # In float64: a float32 running sum over 10,000 losses loses digits.
   total = {n: part.sum(dtype=np.float64) for n, part in columns.items()}
@@ -106,7 +106,7 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
   ]
 
 
-def means(total: dict[str, float]) -> dict[str, float]:
+def means(total: Mapping[str, float]) -> dict[str, float]:
   """Returns means and count, from sums named as by `Problem.evaluate`."""
   count = total['count']
   averages = {

@@ -266,7 +266,8 @@ def memory(loss: Loss, params: Any) -> int:
 
 def _memory(part: Loss, params: Any) -> int:
   with jax.default_matmul_precision('highest'):
-    sizes = _value_and_gradient.lower(part, params).compile().memory_analysis()
+    program = _value_and_gradient.lower(part, params).compile()
+  sizes: Any = program.memory_analysis()  # CPUs, GPUs and TPUs tell
   return sizes.temp_size_in_bytes + sizes.output_size_in_bytes
 
 
@@ -305,7 +306,7 @@ def fitting_chunk_size(
   return chunks.fitting(bytes_of, leaves[0].shape[0], memory, group_size)
 
 
-def _summed(function, loss, params, extras, like, journal, name):
+def _summed(function, loss, params, extras, like, journal, name) -> Any:
   """Returns the sum over parts of share * function(part, params, *extras).
 
   The function returns a scalar, or, unless `like` is None, (a scalar, a tree

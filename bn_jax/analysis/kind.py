@@ -292,7 +292,7 @@ def checked_chunk_size(chunk_size: Any, group_size: Any) -> int | None:
 
 
 def checked_sizes(
-  name: str, sizes: Sequence[float], *, least: int = 1
+  name: str, sizes: Any, *, least: int = 1
 ) -> tuple[float, ...]:
   """Returns sizes as floats; ValueError unless all are above 0 and finite.
 

@@ -191,7 +191,7 @@ def _products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y: [K, n], [P, n].
   """
   with np.errstate(invalid='ignore', over='ignore'):  # infinity times 0
-    return sum(
+    return sum(  # pyright: ignore[reportReturnType]  # of one or more
       x[:, first : first + _COLUMNS].astype(np.float64)
       @ y[:, first : first + _COLUMNS].astype(np.float64).T
       for first in range(0, x.shape[1], _COLUMNS)

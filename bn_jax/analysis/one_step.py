@@ -54,7 +54,7 @@ def one_step_loss(
     loss_0, gradient = gradients.value_and_gradient(
       loss, params, journal, 'point_0'
     )
-    direction = direction(gradient) if is_function else gradient
+    direction = gradient if direction is None else direction(gradient)
   else:
     loss_0 = gradients.value(loss, params, journal, 'point_0')
   gradients.check_like(params, direction, 'direction')

@@ -176,7 +176,7 @@ def measure(
   size = kind_lib.checked_chunk_size(chunk_size, group_size)
 
   @kind_lib.of_one_batch
-  def look(problem, state, batch, journal, states=None):
+  def look(problem, state, batch, journal, states: Any = None):
     of_batches = not {'batch', 'reset'}.isdisjoint(names)
     pieces = chunks.batches_of(
       problem, batch, 'batch' if of_batches else 'running',
@@ -191,7 +191,8 @@ def measure(
       at = functools.partial(_of_network, function, problem, state, pieces)
       values = _along(at, _end(state), _end(other), points, journal, function)
       of_function[function] = values | barriers(values['t'], values['loss'])
-    return {'t': values['t']} | {
+    t = of_function[functions[names[0]]]['t']
+    return {'t': t} | {
       f'{name}/{quantity}': array
       for name, function in functions.items()
       for quantity, array in of_function[function].items()
@@ -257,7 +258,8 @@ def _summed(
   One after the other: Python would run ahead of the device.
   """
   name = f'{name}/{_SUMS}'
-  total = dict((None if journal is None else journal.kept(name)) or {})
+  kept = None if journal is None else journal.kept(name)
+  total: dict[str, Any] = dict(kept or {})
   start = int(total.pop(_COUNT, 0))
   for k in range(start, count):
     with jax.default_matmul_precision('highest'):

@@ -8,7 +8,7 @@ import numpy as np
 from bn_jax import checks, keys, placement, types
 from bn_jax.analysis import directions as directions_lib
 from bn_jax.analysis import gradients
-from bn_jax.analysis import top_eigenvalues as eigenvalues_lib
+from bn_jax.analysis.top_eigenvalues import top_eigenvalues
 
 DIRECTIONS = ('random', 'eigenvectors', 'trajectory')
 # Of the grid around a trajectory, in widths of its box: 1/10 on every side.
@@ -82,7 +82,7 @@ def _eigenvectors(loss, state, axes, journal) -> Plane:
   more = None if journal is None else journal.kept('eigenvectors')
   if more is None:
     key = keys.of(keys.of_step(state), types.Purpose.MEASURE)
-    result = eigenvalues_lib.top_eigenvalues(
+    result = top_eigenvalues(
       loss, state.params, len(axes), key=key, eigenvectors=True,
       most_products=MOST_PRODUCTS,
     )  # fmt: skip

@@ -36,17 +36,18 @@ def check_spread(spread: str, chunk_size: int | None) -> None:
     )
 
 
-def devices_of(array: jax.Array) -> tuple[jax.Device, ...]:
+def devices_of(array: jax.Array) -> tuple[jax.Device, ...]:  # pyright: ignore[reportInvalidTypeForm]  # jaxlib has no types
   """Returns the devices that an array lies on, in the order of its mesh."""
-  if isinstance(array.sharding, jax.sharding.NamedSharding):
-    return tuple(array.sharding.mesh.devices.flat)
+  mesh = getattr(array.sharding, 'mesh', None)
+  if isinstance(mesh, jax.sharding.Mesh):
+    return tuple(mesh.devices.flat)
   return tuple(array.devices())
 
 
-def rounds(points: Sequence, size: int) -> list[np.ndarray]:
+def rounds(points: Sequence | np.ndarray, size: int) -> list[np.ndarray]:
   """Splits points into rounds of `size`; fills the last with its last point."""
-  points = np.asarray(points)
-  split = [points[i : i + size] for i in range(0, len(points), size)]
+  rows = np.asarray(points)
+  split = [rows[i : i + size] for i in range(0, len(rows), size)]
   missing = size - len(split[-1])
   split[-1] = np.concatenate([split[-1], split[-1][-1:].repeat(missing, 0)])
   return split
@@ -59,7 +60,7 @@ def values(
   points_PK: np.ndarray,
   *,
   together: int | str = 'auto',
-  devices: Sequence[jax.Device] = (),
+  devices: Sequence[jax.Device] = (),  # pyright: ignore[reportInvalidTypeForm]  # jaxlib has no types
   journal: types.Journal | None = None,
 ) -> dict[str, np.ndarray]:
   """Computes loss(params + sum_k c_k d_k) for each row c of points, [P].
@@ -78,15 +79,18 @@ def values(
   count = max(1, len(devices))
   mesh = jax.sharding.Mesh(np.array(devices), ('points',)) if devices else None
   with jax.default_matmul_precision('highest'):
-    if together == 'auto':
-      together = _fitting(parts[0], params, directions, points_PK)
-    together = min(together, -(-len(points_PK) // count))
+    side_by_side = (
+      _fitting(parts[0], params, directions, points_PK)
+      if isinstance(together, str)
+      else together
+    )
+    side_by_side = min(side_by_side, -(-len(points_PK) // count))
     every = _values(
       lambda part, coordinates: gradients.explained(
         _round, part, params, directions, coordinates, mesh
       ),
       (parts, shares),
-      rounds(points_PK, together * count),
+      rounds(points_PK, side_by_side * count),
       journal,
     )
   # A program of JAX sorts the names.
@@ -146,7 +150,7 @@ def _values(value_of, loss_parts, groups, journal) -> dict[str, np.ndarray]:
       total = term
       if journal is not None and k + 1 < len(parts):
         _keep(journal, size, values, k + 1, total)
-    values.append(total)
+    values.append(total or {})
     count, total = 0, None
     if journal is not None:
       values = [_joined(values)]
@@ -154,7 +158,7 @@ def _values(value_of, loss_parts, groups, journal) -> dict[str, np.ndarray]:
   return _joined(values)
 
 
-def _added(total, share, term):
+def _added(total, share, term) -> dict[str, Any]:
   """Returns total + share * term, of each name; the total may be nothing."""
   if not total:
     return {name: share * x for name, x in term.items()}

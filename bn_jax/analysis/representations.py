@@ -115,7 +115,9 @@ def measure(
   return look
 
 
-def _ranks(name: str, values: Any, threshold: float) -> dict[str, float]:
+def _ranks(
+  name: str, values: Any, threshold: float
+) -> dict[str, float | np.floating]:
   """Returns the quantities of one layer, by the squares of singular values."""
   hidden_ND = hidden_lib.matrix(name, values, _LEAST)
   examples, units = hidden_ND.shape
@@ -125,7 +127,7 @@ def _ranks(name: str, values: Any, threshold: float) -> dict[str, float]:
   # The largest becomes 1, so that no square overflows or vanishes.
   if units > examples:
     blocks = (block / largest for block in hidden_lib.blocks(hidden_ND))
-    gram = sum(block @ block.T for block in blocks)
+    gram: Any = sum(block @ block.T for block in blocks)
   else:
     scaled_ND = hidden_ND.astype(np.float64) / largest
     gram = scaled_ND.T @ scaled_ND

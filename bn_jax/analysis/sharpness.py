@@ -84,7 +84,7 @@ def sharpness(
     loss_0, rows = _average(
       loss, params, radii, adaptive, samples, key, journal
     )
-  return _reduced(np.asarray(loss_0), np.float64(rows), radii, case)
+  return _reduced(np.asarray(loss_0), np.asarray(rows, np.float64), radii, case)
 
 
 def measure(

@@ -24,7 +24,7 @@ def surface(
   coordinates: Sequence[Any],
   *,
   together: int | str = 'auto',
-  devices: Sequence[jax.Device] = (),
+  devices: Sequence[jax.Device] = (),  # pyright: ignore[reportInvalidTypeForm]  # jaxlib has no types
   journal: types.Journal | None = None,
 ) -> dict[str, np.ndarray]:
   """Computes loss(params + sum_k c_k d_k) for all c of a grid.

@@ -237,8 +237,9 @@ def _check_count(k, ends, most_products, params, block) -> None:
   """Raises ValueError for more values than parameters, or than products do."""
   size = blocks_lib.size(params, block)
   if k > size:
-    is_all = block is None or block.name == 'all'
-    where = '' if is_all else f' of block {block.name!r}'
+    where = ''
+    if block is not None and block.name != 'all':
+      where = f' of block {block.name!r}'
     raise ValueError(
       f'k is {k}; allowed: 1 to {size}, the number of parameters{where}'
     )

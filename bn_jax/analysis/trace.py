@@ -31,8 +31,8 @@ _XTRACE_NUMBERS = 2**29
 class _Estimate(NamedTuple):
   """An estimate with its standard error and the degrees of freedom of that."""
 
-  value: np.ndarray
-  error: np.ndarray
+  value: np.ndarray | float
+  error: np.ndarray | float
   freedom: int
 
   def named(self, prefix: str = '') -> dict[str, np.ndarray]:
@@ -215,8 +215,9 @@ class _Traces:
     values = {}
     for prefix, estimate in zip(('', 'squared_'), estimates):
       one = _Estimate(
-        *(np.reshape(x, ()) for x in estimate[:2]), estimate.freedom
-      )
+        np.reshape(estimate.value, ()), np.reshape(estimate.error, ()),
+        estimate.freedom,
+      )  # fmt: skip
       values |= one.named(prefix)
     return values
 
@@ -267,7 +268,8 @@ class _Traces:
       lanczos.fitting(operator), self._of_group,
     )  # fmt: skip
     self.products += count
-    return np.float64(arrays['dots']), np.float64(arrays['squares'])
+    dots, squares = arrays['dots'], arrays['squares']
+    return np.asarray(dots, np.float64), np.asarray(squares, np.float64)
 
   def _of_group(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
     operator = self._operator

@@ -164,15 +164,11 @@ def _bias_norms(params: Any, layers: by_layer.Layers) -> dict[str, np.ndarray]:
 
 @functools.partial(jax.jit, static_argnums=4)
 def _compare(params, new_params, gradient, rate, layers):
-  rows = [
-    _of_layer(
-      *(
-        by_layer.own(tree, prefixes) for tree in (params, new_params, gradient)
-      ),
-      rate,
-    )
-    for _, prefixes in layers
-  ]
+  trees_of = params, new_params, gradient
+  rows = []
+  for _, prefixes in layers:
+    old, new, slope = (by_layer.own(tree, prefixes) for tree in trees_of)
+    rows.append(_of_layer(old, new, slope, rate))
   return {name: jnp.stack([row[name] for row in rows]) for name in rows[0]}
 
 

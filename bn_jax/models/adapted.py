@@ -23,8 +23,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import flax
 import jax
+from flax import errors as flax_errors
 from flax import linen as nn
 from flax.core import scope as scope_lib
 from jax import lax
@@ -77,7 +77,7 @@ class Adapted(nn.Module):
     try:
       with nn.intercept_methods(adapter):
         y = network(x, **self._keywords(statistics, mask, first))
-    except flax.errors.FlaxError as error:
+    except flax_errors.FlaxError as error:
       raise ValueError(_line(_name_of(self), error)) from error
     if not isinstance(y, jax.Array) or y.shape[:1] != x.shape[:1]:
       shape = list(y.shape) if isinstance(y, jax.Array) else type(y).__name__
@@ -110,12 +110,12 @@ class Adapted(nn.Module):
   @nn.nowrap
   def layer_paths(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Returns (name, paths of its parameters) of each layer, in order."""
-    return _trace(self, self.shape).layers()
+    return _trace(self, self.shape).layers()  # pyright: ignore[reportArgumentType]  # flax gives modules a hash
 
   @nn.nowrap
   def tap_paths(self) -> tuple[tuple[str, str], ...]:
     """Returns (layer, path of the module) of what enters nonlinearities."""
-    return _trace(self, self.shape).taps()
+    return _trace(self, self.shape).taps()  # pyright: ignore[reportArgumentType]  # flax gives modules a hash
 
   @nn.nowrap
   def _keywords(self, statistics, mask, first) -> dict[str, Any]:
@@ -315,10 +315,10 @@ def _trace(
   return trace
 
 
-def _line(name: str, error: flax.errors.FlaxError) -> str:
+def _line(name: str, error: flax_errors.FlaxError) -> str:
   """Returns what flax says of a network called `name`, on one line."""
   said = errors.first_line(error).split(' (http')[0]
-  if isinstance(error, flax.errors.InvalidRngError):
+  if isinstance(error, flax_errors.InvalidRngError):
     said += f'; allowed: {" and ".join(_STREAMS)}, which training passes'
   return f'{name}: {said}'
 

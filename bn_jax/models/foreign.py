@@ -56,7 +56,8 @@ class Names(NamedTuple):
   shift: str
   mean: str
   var: str
-  count: str | None  # of updates of the running statistics
+  # Of updates of the running statistics.
+  count: str | None  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody counts in it
 
 
 _PYTORCH = Names(

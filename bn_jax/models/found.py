@@ -260,9 +260,10 @@ def with_norm(
 
 def without_unit(norm: norm_lib.Norm, why: str) -> str:
   """Returns a message: a norm's own nonlinearity does not come in."""
+  unit = norm.unit and norm.unit('unit')
   return (
     f'{type(norm.layer("norm")).__name__} brings its own nonlinearity, '
-    f'{type(norm.unit("unit")).__name__}, {why}; allowed: a norm without one, '
+    f'{type(unit).__name__}, {why}; allowed: a norm without one, '
     "such as batch, group, layer, or norm.unit in the place of the network's"
   )
 
@@ -306,14 +307,15 @@ def traced(
       return module.init(jax.random.key(0), x, statistics='running')
 
   def call(variables, x):
-    rngs = dict.fromkeys(('dropout', 'noise'), jax.random.key(0))
+    key = jax.random.key(0)
+    rngs: dict[str, jax.Array] = {'dropout': key, 'noise': key}
     with nn.intercept_methods(trace.interceptor):
       y, new = module.apply(
         variables, x, statistics='batch', rngs=rngs,
         mutable=['batch_stats', 'intermediates'],
         capture_intermediates=lambda _, method: method == '__call__',
       )  # fmt: skip
-    trace.read(new.get('intermediates', {}))
+    trace.read(new.get('intermediates') or {})
     return y
 
   def examples(count):

@@ -132,9 +132,9 @@ class Inception(nn.Module):
   dropout: float = 0.0
   lrn: bool = False
   stem: str = 'imagenet'
-  per_activation: tuple[str, ...] = ()
+  per_activation: Sequence[str] = ()
   kernel_scale: float = 1.0
-  modules: tuple[str, ...] = ()
+  modules: Sequence[str] = ()
   lowering: str = 'auto'
 
   def __post_init__(self):

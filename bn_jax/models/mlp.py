@@ -7,6 +7,7 @@ parameters, with Batch Normalization 100,010.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -32,7 +33,7 @@ class MLP(nn.Module):
 
   num_classes: int
   norm: norm_lib.Norm
-  hidden: tuple[int, ...] = (100, 100, 100)
+  hidden: Sequence[int] = (100, 100, 100)
   activation: str = 'sigmoid'
   initial_std: float | None = 0.1
 
@@ -55,7 +56,9 @@ class MLP(nn.Module):
     first: jax.Array | int = 0,
   ) -> jax.Array:
     """Returns the logits of x, flattened; see `bn_jax.models.make`."""
-    keywords = dict(statistics=statistics, mask=mask, first=first)
+    keywords: dict[str, Any] = dict(
+      statistics=statistics, mask=mask, first=first
+    )
     parts.check_batch(x, mask)
     x = x.reshape(x.shape[0], -1)
     for name, features in zip(self._hidden(), self.hidden):

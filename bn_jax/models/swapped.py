@@ -14,7 +14,7 @@ convolution that was made without a bias, for Batch Normalization, gets none.
 import fnmatch
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,8 @@ class Swapped(nn.Module):
     """Returns the statistics that a call asks for; None: it does not say."""
     binding = self.call_signature().bind(*arguments, **keywords)
     binding.apply_defaults()
-    value = {**binding.kwargs, **binding.arguments}.get(self.train_keyword)
+    values: dict[Any, Any] = {**binding.kwargs, **binding.arguments}
+    value = values.get(self.train_keyword)
     if self.train_keyword == 'statistics' or value is None:
       return value
     return 'batch' if value == self.train_value else 'running'
@@ -175,7 +176,8 @@ def _begins_at_zero(module: nn.Module) -> bool:
   if not callable(scale_init):  # of one of ours
     return scale_init == 0
   with jax.ensure_compile_time_eval():
-    return not scale_init(jax.random.key(0), (1,), jnp.float32).any()
+    scale = cast(jax.Array, scale_init(jax.random.key(0), (1,), jnp.float32))
+    return not scale.any()
 
 
 def replace_norms(

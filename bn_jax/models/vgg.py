@@ -17,6 +17,9 @@ their signal.)
   32 -      none                 32 16 8  4  2      ends as 1 x 1 (224: 7 x 7)
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 from flax import linen as nn
 
@@ -100,7 +103,9 @@ class VGG(nn.Module):
     """Returns the logits of images; see `bn_jax.models.make`."""
     parts.check_rank(x, mask, 'VGG')
     first_pool = omitted_pools(x.shape[1:3])
-    keywords = dict(statistics=statistics, mask=mask, first=first)
+    keywords: dict[str, Any] = dict(
+      statistics=statistics, mask=mask, first=first
+    )
 
     def activated(norm, layer, x):
       return parts.activated(norm, layer, x, nn.relu, **keywords)
@@ -186,7 +191,7 @@ def make(
   )
 
 
-def omitted_pools(image: tuple[int, int]) -> int:
+def omitted_pools(image: Sequence[int]) -> int:
   """Returns how many of the first pools are left out for an image.
 
   Args:

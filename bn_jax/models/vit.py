@@ -155,7 +155,8 @@ class ViT(nn.Module):
 
     That is the hidden layer of each block itself, whose norm is before it.
     """
-    return tuple((f'{block}/mlp1',) * 2 for block in self._blocks())
+    paths = [f'{block}/mlp1' for block in self._blocks()]
+    return tuple(zip(paths, paths))
 
   def _blocks(self) -> list[str]:
     return [f'block{index + 1}' for index in range(self.depth)]

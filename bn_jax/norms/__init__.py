@@ -26,10 +26,10 @@ from bn_jax.norms.evonorm import EvoNormB0, EvoNormS0
 from bn_jax.norms.filter_response import FilterResponseNorm, ThresholdedUnit
 from bn_jax.norms.fold import fold
 from bn_jax.norms.global_response import GlobalResponseNorm
+from bn_jax.norms.group_moments import Moments
 from bn_jax.norms.kernels import standardized
 from bn_jax.norms.lp import LpMoments, LpNorm, lp_norm
 from bn_jax.norms.mixture import adapted
-from bn_jax.norms.moments import Moments
 from bn_jax.norms.noisy import add_noise
 from bn_jax.norms.norm import STATISTICS, Norm
 from bn_jax.norms.pointwise import DynamicErf, DynamicTanh

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import checks, placement
-from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import group_moments as moments_lib
 from bn_jax.norms import norm, running, transform
 
 
@@ -109,8 +109,11 @@ class BatchNorm(running.RunningNorm):
     """Returns the divisor of values whose variance is `var`."""
     return jnp.sqrt(moments_lib.exact(var) + self.epsilon)
 
-  def _learned(self, *parameters: jax.Array) -> tuple[jax.Array, ...]:
+  def _learned(
+    self, scale_C: jax.Array, bias_C: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
     """Returns scale and bias, without a derivative unless they are learned."""
+    parameters = scale_C, bias_C
     return parameters if self.affine else lax.stop_gradient(parameters)
 
   def _layout(self) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def keywords(framework: str, **arguments: Any) -> dict[str, Any]:
         f'{convention.layer} has other arguments than {name!r} that matter '
         f'here; allowed: {convention.momentum}, {convention.epsilon}'
       )
-  given = {
+  given: dict[str, Any] = {
     convention.momentum: convention.default_momentum,
     convention.epsilon: convention.default_epsilon,
     **arguments,
@@ -158,7 +158,7 @@ def keywords(framework: str, **arguments: Any) -> dict[str, Any]:
   momentum, epsilon = (
     given[name] for name in (convention.momentum, convention.epsilon)
   )
-  result = {
+  result: dict[str, Any] = {
     'momentum': momentum,
     'epsilon': epsilon,
     'running_variance': convention.running_variance,
@@ -170,7 +170,7 @@ def keywords(framework: str, **arguments: Any) -> dict[str, Any]:
   checks.number(convention.momentum, momentum, least=0, most=1)
   if convention.share == NEW:
     # 1 - 0.1 in binary is not quite 0.9.
-    result['momentum'] = float(f'{1 - momentum:.12g}')
+    result['momentum'] = float(f'{1 - result["momentum"]:.12g}')
   return result
 
 

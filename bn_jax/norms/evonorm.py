@@ -19,15 +19,15 @@ too.
 
 import functools
 import math
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import lax
 
 from bn_jax import checks, placement
-from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import group_moments as moments_lib
 from bn_jax.norms import norm, per_example, running, transform
 
 _WHY = 'is nonlinear'
@@ -58,6 +58,7 @@ class EvoNormB0(running.RunningNorm):
     scale_C, bias_C, v_C = _parameters(self, channels)
     averages = self.averages(channels, var=1.0)
     is_fixed = self.is_fixed(statistics)
+    moments = None
     if not is_fixed or self.wants_moments():
       moments = transform.moments(
         x_last, group_size=self.group_size, mask=mask, spread=self.spread
@@ -65,11 +66,11 @@ class EvoNormB0(running.RunningNorm):
       self.sow_moments(
         {'mean': moments.mean, 'var': moments.var}, moments.count
       )
-    if not is_fixed:
+    if is_fixed or moments is None:
+      var_GC, count_G = averages['var'].value[None], jnp.ones(1)
+    else:
       self.update(averages, {'var': moments.var}, moments.count, len(x))
       var_GC, count_G = moments.var, moments.count
-    else:
-      var_GC, count_G = averages['var'].value[None], jnp.ones(1)
     if self.frozen:
       scale_C, bias_C, v_C = lax.stop_gradient((scale_C, bias_C, v_C))
     x_last = moments_lib.exact(x_last)
@@ -83,7 +84,7 @@ class EvoNormB0(running.RunningNorm):
     y = x_last / jnp.where(left > right, left, right) * scale + bias
     return jnp.moveaxis(y.astype(x.dtype), -1, self.axis)
 
-  def fixed_map(self) -> tuple[np.ndarray, np.ndarray]:
+  def fixed_map(self) -> NoReturn:
     """Raises ValueError: it is no affine map."""
     raise ValueError(_WHY)
 
@@ -132,7 +133,7 @@ class EvoNormS0(norm.ExampleNorm):
     y = x_last * nn.sigmoid(v * x_last) / _laid(deviation, x_last)
     return jnp.moveaxis((y * scale + bias).astype(x.dtype), -1, self.axis)
 
-  def fixed_map(self) -> tuple[np.ndarray, np.ndarray]:
+  def fixed_map(self) -> NoReturn:
     """Raises ValueError: it is no affine map."""
     raise ValueError(_WHY)
 
@@ -172,12 +173,13 @@ class Affine(norm.Layer):
 
   def fixed_map(self) -> tuple[jax.Array, jax.Array]:
     """Returns (scale, bias): see `norm.Layer`."""
-    return tuple(
-      self.get_variable('params', name) for name in ('scale', 'bias')
-    )
+    get = functools.partial(self.get_variable, 'params')
+    return get('scale'), get('bias')
 
 
-def _parameters(layer: nn.Module, channels: int) -> tuple[jax.Array, ...]:
+def _parameters(
+  layer: nn.Module, channels: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns the parameters scale, bias and v of a layer, [C] each."""
   v_C = layer.param('v', nn.initializers.ones_init(), (channels,))
   return *norm.scale_and_bias(layer, channels), v_C

@@ -21,7 +21,8 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import placement
-from bn_jax.norms import moments, norm, transform
+from bn_jax.norms import group_moments as moments_lib
+from bn_jax.norms import norm, transform
 
 _LEARNED_EPSILON = 1e-4  # where epsilon_l begins
 
@@ -68,7 +69,7 @@ def normalised(
   epsilon: jax.Array | float,
 ) -> jax.Array:
   """Returns y of the formula in float32 at least; what is padding is 0 in x."""
-  x = moments.exact(x)
+  x = moments_lib.exact(x)
   positions = tuple(range(1, x.ndim - 1))
   total = jnp.square(x).sum(axis=positions, keepdims=True)
   count = math.prod(x.shape[1:-1])
@@ -105,7 +106,7 @@ class ThresholdedUnit(norm.Unit):
     zeros = nn.initializers.zeros_init()
     tau_C = self.param('tau', zeros, (x_last.shape[-1],))
     # In float32: the gradient of tau is a difference of sums over all values.
-    x_last = moments.exact(x_last)
+    x_last = moments_lib.exact(x_last)
     y = _larger(x_last, transform.beside(tau_C, x_last))
     return jnp.moveaxis(y.astype(x.dtype), -1, self.axis)
 

@@ -72,7 +72,7 @@ def fold(
   weights = {call.path: (call.kernel, call.bias) for call in _linear(calls)}
   for call in calls:
     if call.affine is not None:
-      layer, layer_weights = _folded(call, calls, weights)
+      layer, layer_weights = _folded(call, call.affine, calls, weights)
       weights[layer.path] = layer_weights
   folded_module = module.clone(norm=norm_lib.none(), **_biases(module, weights))
   folded_variables = {
@@ -85,7 +85,7 @@ def fold(
   return folded_module, folded_variables
 
 
-def _biases(module: nn.Module, weights: Mapping) -> dict[str, bool]:
+def _biases(module: nn.Module, weights: Mapping) -> dict[str, Any]:
   """Returns the attribute that gives a network biases, if it now needs them."""
   needs_bias = any(bias.any() for _, bias in weights.values())
   has_none = getattr(module, 'bias', None) is False
@@ -151,7 +151,10 @@ def _affine(module) -> tuple[np.ndarray, np.ndarray] | None:
   except ValueError as error:
     name = '/'.join(module.path)
     raise ValueError(f'{name} {error}, so it is no fixed map') from error
-  return fixed_map and tuple(np.asarray(x, np.float64) for x in fixed_map)
+  if fixed_map is None:
+    return None
+  factor, shift_C = fixed_map
+  return np.asarray(factor, np.float64), np.asarray(shift_C, np.float64)
 
 
 def _linear(calls: list[_Call]) -> Iterator[_Call]:
@@ -159,10 +162,13 @@ def _linear(calls: list[_Call]) -> Iterator[_Call]:
 
 
 def _folded(
-  norm: _Call, calls: list[_Call], weights: Mapping
+  norm: _Call,
+  affine: tuple[np.ndarray, np.ndarray],
+  calls: list[_Call],
+  weights: Mapping,
 ) -> tuple[_Call, Any]:
   """Returns the layer that a norm goes into, with its new kernel and bias."""
-  factor, shift_C = norm.affine
+  factor, shift_C = affine
   if norm.module.axis not in (-1, norm.x.ndim - 1):
     raise ValueError(
       f'{norm.name} has its channels along axis {norm.module.axis}; allowed: '
@@ -231,9 +237,8 @@ def _is_mean(call: _Call) -> bool:
 
 def _pads(layer: _Call) -> bool:
   padding = getattr(layer.module, 'padding', 'VALID')
-  return padding != 'VALID' and any(
-    size > 1 for size in layer.kernel.shape[:-2]
-  )
+  shape = () if layer.kernel is None else layer.kernel.shape
+  return padding != 'VALID' and any(size > 1 for size in shape[:-2])
 
 
 def _params(module, params, x, weights) -> dict[str, Any]:
@@ -243,7 +248,8 @@ def _params(module, params, x, weights) -> dict[str, Any]:
   )['params']
   params = traverse_util.flatten_dict(params)
   folded = {}
-  for path, shape in traverse_util.flatten_dict(shapes).items():
+  flat: dict[Any, Any] = traverse_util.flatten_dict(shapes)
+  for path, shape in flat.items():
     *layer, name = path
     if tuple(layer) in weights and name in ('kernel', 'bias'):
       kernel, bias = weights[tuple(layer)]
@@ -262,9 +268,9 @@ def _params(module, params, x, weights) -> dict[str, Any]:
 
 def _compare(folded_y: jax.Array, y: jax.Array) -> None:
   """Raises ValueError if the outputs of the two networks differ."""
-  folded_y, y = np.float64(folded_y), np.float64(y)
+  got, want = np.asarray(folded_y, np.float64), np.asarray(y, np.float64)
   # 1e-30 stands in for an output that is zero everywhere.
-  error = np.abs(folded_y - y).max() / max(np.abs(y).max(), 1e-30)
+  error = np.abs(got - want).max() / max(np.abs(want).max(), 1e-30)
   if not error <= _TOLERANCE:
     raise ValueError(
       f'the folded network differs by {error:.1e} of its largest output; '

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from bn_jax import placement
-from bn_jax.norms import moments, norm, transform
+from bn_jax.norms import group_moments as moments_lib
+from bn_jax.norms import norm, transform
 
 
 class GlobalResponseNorm(norm.ExampleNorm):
@@ -47,7 +48,7 @@ class GlobalResponseNorm(norm.ExampleNorm):
   ) -> jax.Array:
     """Scales x, [N, ..., C] or with channels along `axis`; float32 at least."""
     del statistics, mask, first  # what is padding is 0 already
-    x_last = moments.exact(transform.channels_last(x, self.axis))
+    x_last = moments_lib.exact(transform.channels_last(x, self.axis))
     parameters = norm.scale_and_bias(self, x_last.shape[-1])
     scale, bias = (transform.beside(v, x_last) for v in parameters)
     y = scale * (x_last * _share(x_last, self.epsilon)) + bias + x_last

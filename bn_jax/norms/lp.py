@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from bn_jax import checks, placement
-from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import group_moments as moments_lib
 from bn_jax.norms import norm, running, transform
 
 
@@ -37,7 +37,7 @@ class LpMoments(NamedTuple):
 
   mean: jax.Array
   scale_p: jax.Array
-  count: jax.Array
+  count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody counts in it
 
 
 def lp_norm(

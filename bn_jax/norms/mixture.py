@@ -14,7 +14,7 @@ have a term (kept mean - mean of the batch)^2 more. N = 0 is the batch alone
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,7 @@ def adapted(
     y = module.apply(variables, x, statistics=statistics, mask=mask)
   if size:
     mixing.check(variables)
-  return y
+  return cast(jax.Array, y)
 
 
 class _Mixing:

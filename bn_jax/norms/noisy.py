@@ -15,6 +15,7 @@ standard deviation; here it is the second. Defaults are the paper's constants.
 
 import functools
 import math
+from typing import cast
 
 import jax
 import jax.extend.random as jax_random
@@ -37,8 +38,8 @@ def add_noise(
   first: jax.Array | int = 0,
   n_mu: float = 0.5,
   n_sigma: float = 1.25,
-  r_mu: float = 0.1,
-  r_sigma: float = 0.1,
+  r_mu: float | jax.Array = 0.1,
+  r_sigma: float | jax.Array = 0.1,
 ) -> jax.Array:
   """Adds the noise of Algorithm 1 to x, [N, ..., C].
 
@@ -68,7 +69,7 @@ def add_noise(
   uniform_m, uniform_s = _pair_of_uniforms(element_key, x.shape, first)
   # A traced number has a dtype of its own, which must not be the result's.
   r_mu, r_sigma = (
-    r.astype(uniform_m.dtype) if checks.is_traced(r) else r
+    cast(jax.Array, r).astype(uniform_m.dtype) if checks.is_traced(r) else r
     for r in (r_mu, r_sigma)
   )
   shape = (1,) * (x.ndim - 1) + (-1,)
@@ -94,7 +95,8 @@ def _pair_of_uniforms(
   words = jax_random.threefry_2x32(
     jax.random.bits(key, (2,), jnp.uint32), counts.ravel()
   )
-  return tuple(_uniform(word).reshape(shape) for word in words.reshape(2, -1))
+  first_m, second_m = words.reshape(2, -1)
+  return _uniform(first_m).reshape(shape), _uniform(second_m).reshape(shape)
 
 
 def _uniform(word: jax.Array) -> jax.Array:

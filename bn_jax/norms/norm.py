@@ -4,11 +4,12 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from bn_jax import checks, placement, trees
 from bn_jax.norms import transform
@@ -108,14 +109,14 @@ class Norm(NamedTuple):
       `layer`.
   """
 
-  layer: Callable[[str], nn.Module]
+  layer: Callable[[str | None], nn.Module]
   bias_before: bool
   weighted: Callable[[nn.Module, str], Callable[..., jax.Array]] = plainly
   frozen: bool = False
-  zeroed: Callable[[str], nn.Module] | None = None
+  zeroed: Callable[[str | None], nn.Module] | None = None
   product: Callable[..., jax.Array] | None = None
-  unit: Callable[[str], nn.Module] | None = None
-  linear: Callable[[str], nn.Module] | None = None
+  unit: Callable[[str | None], nn.Module] | None = None
+  linear: Callable[[str | None], nn.Module] | None = None
 
 
 def check_scale_init(value: Any) -> None:
@@ -131,7 +132,7 @@ def scale_initializer(value: float | str) -> nn.initializers.Initializer:
   """
   if value == 'uniform':
     return nn.initializers.uniform(1.0)
-  return nn.initializers.constant(value)
+  return nn.initializers.constant(cast(float, value))
 
 
 def scale_and_bias(
@@ -162,7 +163,7 @@ class Layer(nn.Module):
     """
     return 1
 
-  def fixed_map(self) -> tuple[jax.Array, jax.Array] | None:
+  def fixed_map(self) -> tuple[ArrayLike, ArrayLike] | None:
     """Returns (factor, shift) of 'running', by which `fold` replaces the layer.
 
     y = factor x + shift, [C] each, or y = x @ factor + shift with factor

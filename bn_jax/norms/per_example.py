@@ -18,6 +18,7 @@ the values, so that they are exact far from zero too. epsilon is that of
 import functools
 import math
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +90,8 @@ class PerExample(norm.Layer):
 def _alternating(x: jax.Array) -> jax.Array:
   """Returns an array like x of 0 and 1 in turn, along each axis."""
   axes = (lax.broadcasted_iota(jnp.int32, x.shape, k) for k in range(x.ndim))
-  return (sum(axes) % 2).astype(x.dtype)
+  total = cast(jax.Array, sum(axes))
+  return (total % 2).astype(x.dtype)
 
 
 def make_layer(

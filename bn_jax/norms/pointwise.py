@@ -14,6 +14,7 @@ taken out of it.
 
 import functools
 from collections.abc import Callable
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,8 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import checks, placement
-from bn_jax.norms import moments, norm, transform
+from bn_jax.norms import group_moments as moments_lib
+from bn_jax.norms import norm, transform
 
 
 class DynamicTanh(norm.Layer):
@@ -60,7 +62,7 @@ class DynamicTanh(norm.Layer):
     del statistics, mask, first  # each value is by itself
     x_last = transform.channels_last(x, self.axis)
     alpha = self.param('alpha', nn.initializers.constant(self.alpha_init), ())
-    squashed = self.squashed(moments.exact(x_last) * alpha)
+    squashed = self.squashed(moments_lib.exact(x_last) * alpha)
     parameters_C = norm.scale_and_bias(self, x_last.shape[-1])
     scale, bias = (transform.beside(v, x_last) for v in parameters_C)
     y = squashed * scale + bias
@@ -70,7 +72,7 @@ class DynamicTanh(norm.Layer):
     """Returns the bounded function of alpha x."""
     return jnp.tanh(argument)
 
-  def fixed_map(self) -> None:
+  def fixed_map(self) -> NoReturn:
     """Raises ValueError: the layer is not linear."""
     raise ValueError('is not linear')
 

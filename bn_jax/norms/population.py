@@ -95,7 +95,8 @@ def population_statistics(
       'batches can be gone through once; allowed with layerwise: a list'
     )
   statistics = 'running' if layerwise else 'batch'
-  for number in itertools.count():
+  number = 0
+  while True:
     sums = _Sums(variance, journal, f'{name}/{number}')
     population = _pass(module, variables, batches, sums, statistics)
     stats = population.batch_stats
@@ -104,6 +105,7 @@ def population_statistics(
     # A layer's statistics are final in the pass after the one in which those of
     # all layers below became so.
     variables = {**variables, 'batch_stats': stats}
+    number += 1
 
 
 def keeps_statistics(batch_stats: Mapping[str, Any]) -> bool:
@@ -129,7 +131,7 @@ def _pass(module, variables, batches, sums, statistics) -> Population:
     raise ValueError('there are no batches; allowed: one or more')
   tallies = sums.tallies
   has_stats = 'batch_stats' in variables
-  flat = traverse_util.flatten_dict(
+  flat: dict[Any, Any] = traverse_util.flatten_dict(
     variables['batch_stats'] if has_stats else {}
   )
   for *path, name in flat:
@@ -225,7 +227,8 @@ class _Tally:
     self._count = 0.0  # of all real values
     self._in_groups = 0.0  # of those in groups of two or more, with a variance
     self._means: dict[str, Any] = {}
-    self._within = self._between = 0.0  # sums of squares
+    self._within: Any = 0.0  # sums of squares
+    self._between: Any = 0.0
     self._has_variance = False
 
   def arrays(self) -> dict[str, Any]:
@@ -249,7 +252,7 @@ class _Tally:
     for group, count in enumerate(count_G):
       if count:
         self._add_means({k: v[group] for k, v in statistics.items()}, count)
-      if count > 1 and self._has_variance:
+      if count > 1 and var_GC is not None:
         self._in_groups += count
         self._within += count * self._factor(count) * var_GC[group]
 

@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from jax.typing import ArrayLike
 
 from bn_jax import checks, placement
-from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import group_moments as moments_lib
 from bn_jax.norms import norm, transform
 
 AVERAGES = ('ema', 'corrected_ema', 'cumulative')
@@ -109,7 +110,7 @@ class RunningNorm(norm.Layer):
       scale_C, bias_C = lax.stop_gradient((scale_C, bias_C))
     return mean_C, self.divisor(), scale_C, bias_C
 
-  def fixed_map(self) -> tuple[jax.Array, jax.Array]:
+  def fixed_map(self) -> tuple[ArrayLike, ArrayLike]:
     """Returns (factor, shift) of 'running', in float64: see `norm.Layer`."""
     mean_C, divisor_C, scale_C, bias_C = (
       np.asarray(value, np.float64) for value in self.fixed()
@@ -139,7 +140,7 @@ class RunningNorm(norm.Layer):
         'batch',
         {**batch_GC, 'count': count_G},
         init_fn=lambda: None,
-        reduce_fn=lambda _, new: new,
+        reduce_fn=lambda _, new: new,  # pyright: ignore[reportArgumentType]  # two types
       )
 
   def update(

@@ -21,7 +21,8 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import checks, placement
-from bn_jax.norms import moments, norm, per_example, transform
+from bn_jax.norms import group_moments as moments_lib
+from bn_jax.norms import norm, per_example, transform
 
 
 class SelfRescaledNorm(norm.ExampleNorm):
@@ -54,7 +55,7 @@ class SelfRescaledNorm(norm.ExampleNorm):
   ) -> jax.Array:
     """Normalises x, [N, ..., C] or with channels along `axis`."""
     del statistics, first  # there are no statistics of the batch
-    x_last = moments.exact(transform.channels_last(x, self.axis))
+    x_last = moments_lib.exact(transform.channels_last(x, self.axis))
     channels = x_last.shape[-1]
     if channels % self.heads:
       raise transform.Misfit(

@@ -35,9 +35,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from jax.typing import ArrayLike
 
 from bn_jax import checks, placement
-from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import group_moments as moments_lib
 from bn_jax.norms import norm, per_example, running, transform
 
 
@@ -62,7 +63,8 @@ class TaperNorm(running.RunningNorm):
   def __post_init__(self):
     checks.one_of('per', self.per, per_example.PER)
     running.check_bounds('taper_steps', self.taper_steps)
-    self.taper_steps = tuple(self.taper_steps)  # a list has no hash
+    first, last = self.taper_steps
+    self.taper_steps = first, last  # a list has no hash
     super().__post_init__()
 
   @norm.checked_call
@@ -106,7 +108,7 @@ class TaperNorm(running.RunningNorm):
     falling = jnp.where(share < 1, (1 + jnp.cos(math.pi * share)) / 2, 0.0)
     return jnp.where(count <= self.taper_steps[0], 1.0, falling)
 
-  def fixed_map(self) -> tuple[jax.Array, jax.Array]:
+  def fixed_map(self) -> tuple[ArrayLike, ArrayLike]:
     """Returns the factor, and 0: see `norm.Layer`.
 
     Raises:

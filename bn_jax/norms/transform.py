@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from bn_jax import checks, placement, trees
-from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import group_moments as moments_lib
 
 
 class Misfit(ValueError):
@@ -274,7 +274,7 @@ def normalize(
 
 def check_epsilon(epsilon: float) -> None:
   """Raises ValueError unless epsilon is 0 or more; a traced one is unknown."""
-  if not isinstance(epsilon, jax.core.Tracer):
+  if not checks.is_traced(epsilon):
     checks.number('epsilon', epsilon, least=0)
 
 
@@ -305,9 +305,8 @@ def check(
   """Raises ValueError if x, [N, ..., C], cannot have these groups or mask."""
   checks.count('group_size', group_size, also=(None,))
   examples = x.shape[0]
-  if not moments_lib.is_whole(examples, group_size, spread) and (
-    examples % group_size
-  ):
+  whole = moments_lib.is_whole(examples, group_size, spread)
+  if not (whole or group_size is None) and examples % group_size:
     part = f' that one of {spread.parts} devices holds'
     raise Misfit(
       f'group_size {group_size} does not divide the batch of {examples}'

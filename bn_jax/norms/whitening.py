@@ -32,7 +32,7 @@ from flax import linen as nn
 from jax import lax
 
 from bn_jax import checks, placement
-from bn_jax.norms import moments as moments_lib
+from bn_jax.norms import group_moments as moments_lib
 from bn_jax.norms import norm, running, transform
 
 # Channels that are whitened together, at most: those of the authors' runs on
@@ -101,7 +101,9 @@ class IterNorm(running.RunningNorm):
 
   def fixed_map(self) -> tuple[np.ndarray, np.ndarray]:
     """Returns the factor, [C, C], and the shift, [C]: see `norm.Layer`."""
-    mean_C, W_gde, scale_C, bias_C = (np.float64(v) for v in self.fixed())
+    mean_C, W_gde, scale_C, bias_C = (
+      np.asarray(value, np.float64) for value in self.fixed()
+    )
     size = W_gde.shape[-1]
     factor_CC = np.zeros((mean_C.size, mean_C.size))
     for group, W_de in enumerate(W_gde):

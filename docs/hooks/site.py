@@ -5,11 +5,16 @@ import pathlib
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
-from docs.hooks import outside, sources, tables
+from docs.hooks import notebook, outside, sources, tables
+
+TOUR = sources.DOCS / 'tour.ipynb'
 
 
 def on_files(files: Files, *, config) -> Files:
-  """Adds a page for each file of the repository that a page links to."""
+  """Adds the tour, and each file of the repository that a page links to."""
+  text, pictures = notebook.page(TOUR)
+  for path, content in {'tour.md': text, **pictures}.items():
+    files.append(File.generated(config, path, content=content))
   paths = {
     path
     for file in files.documentation_pages()
@@ -26,6 +31,8 @@ def on_page_markdown(markdown: str, *, page, **_) -> str:
   """Fills in what is generated, and leads links out of docs/ to sources."""
   if page.file.src_uri.startswith('source/'):
     return markdown
+  if page.file.src_uri != 'tour.md':  # which leads to the notebook itself
+    markdown = markdown.replace(f']({TOUR.name})', '](tour.md)')
   return sources.relinked(tables.filled(markdown), page.file.src_uri)
 
 

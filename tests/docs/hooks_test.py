@@ -6,8 +6,22 @@ import tempfile
 from absl.testing import absltest
 
 from bn_jax import __main__
-from docs.hooks import docstrings, files, outside, sources, tables
+from docs.hooks import docstrings, files, notebook, outside, sources, tables
 from tests.fixtures import strict
+
+
+class NotebookTest(absltest.TestCase):
+  def test_the_tour_has_what_its_cells_gave(self):
+    """Whoever changes a cell runs the notebook again."""
+    text, pictures = notebook.page(strict.ROOT / 'docs' / 'tour.ipynb')
+    self.assertEqual(text.count('```python'), 8)
+    self.assertLen(pictures, 3)
+    for path, content in pictures.items():
+      self.assertIn(f']({path})', text)
+      self.assertEqual(content[:4], b'\x89PNG')
+    drawn = text.split('bn_jax.plot(looks)\n```\n\n')[1]
+    self.assertStartsWith(drawn, '![What the cell above draws](tour/1.png)')
+    self.assertIn('batchnorm  standard', text)
 
 
 class SourcesTest(absltest.TestCase):

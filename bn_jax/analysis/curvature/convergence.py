@@ -40,7 +40,7 @@ class Goal(NamedTuple):
     one_will_do: whether one beginning is enough.
   """
 
-  count: int
+  count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody counts in it
   ends: tuple[str, ...]
   tolerance: float
   one_will_do: bool

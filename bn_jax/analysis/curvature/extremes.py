@@ -16,8 +16,11 @@ import numpy as np
 from bn_jax import trees, types
 from bn_jax.analysis.curvature import convergence, krylov, lanczos, operators
 
-ENDS = {'largest': ('largest',), 'smallest': ('smallest',)}
-ENDS['both'] = ENDS['largest'] + ENDS['smallest']
+ENDS: dict[str, tuple[str, ...]] = {
+  'largest': ('largest',),
+  'smallest': ('smallest',),
+  'both': ('largest', 'smallest'),
+}
 # Rows of the basis beyond twice the values asked for, and at least so many: 40
 # vectors of a VGG-11 take 1.5 GB, and two outliers of a Hessian converge in 20.
 _MORE_ROWS, _LEAST_ROWS = 10, 40
@@ -216,7 +219,7 @@ def _outermost(values: np.ndarray, end: str, count: int) -> list[int]:
 
 def _ordered(vectors, quotients, share, end: str, most_residual: float):
   """Returns the pairs of an end, the outermost first."""
-  values, residuals = np.float64(quotients).T
+  values, residuals = np.asarray(quotients, np.float64).T
   order = np.argsort(-values if end == 'largest' else values)
   if (order[1:] < order[:-1]).any():
     vectors, values, residuals = vectors[order], values[order], residuals[order]
@@ -227,7 +230,7 @@ def _unknown(operator, count: int) -> Pairs:
   """Returns the pairs of a matrix that is not finite: nan."""
   nan_K = np.full(count, np.nan)
   vectors = jnp.full((count, operator.size), jnp.nan, operator.dtype)
-  return Pairs(nan_K, vectors, nan_K, np.zeros(count, bool), np.float64(np.nan))
+  return Pairs(nan_K, vectors, nan_K, np.zeros(count, bool), np.array(np.nan))
 
 
 @jax.jit

@@ -89,7 +89,8 @@ class Space:
     self.dtype = operator.dtype
     self.most = min(operator.size, most)
     self._is_small = operator.linearise is not None
-    self._blocks, self._next, self._scale = (), start, None
+    self._blocks: tuple[jax.Array, ...] = ()
+    self._next, self._scale = start, None
     self._matrix = np.zeros((self.most, self.most))
     self._rests = np.zeros(self.most)  # of the steps, until the first restart
     self._shares = np.zeros(self.most)  # 1 for rows of this beginning
@@ -167,9 +168,9 @@ class Space:
         linearise, self._next, last, goal=self._goal, most=self.most
       )
     else:
-      cast = functools.partial(np.asarray, dtype=self.dtype)
+      cast = functools.partial(jnp.asarray, dtype=self.dtype)
       state = steps_lib.State(
-        np.int32(first), self._blocks[0], cast(self._matrix),
+        jnp.int32(first), self._blocks[0], cast(self._matrix),
         cast(self._rests), self._next, self._scale,
       )  # fmt: skip
       self._blocks = ()
@@ -185,7 +186,7 @@ class Space:
   def _add(self, coefficients: np.ndarray, rest: float) -> None:
     """Notes the operator's column of a new dimension."""
     k = self.size
-    column = np.float64(coefficients)[: k + 1]
+    column = np.asarray(coefficients, np.float64)[: k + 1]
     self._matrix[: k + 1, k] = self._matrix[k, : k + 1] = column
     self._shares[k], self._rests[k] = 1, rest
     self.size, self._ritz = k + 1, None

@@ -136,10 +136,10 @@ def primitives(jaxpr: core.Jaxpr) -> set[str]:
 def rounding(jaxpr: core.Jaxpr) -> float:
   """Returns the largest unit of rounding of what operations of it compute."""
   dtypes = {
-    variable.aval.dtype
+    dtype
     for equation in _equations(jaxpr)
     for variable in equation.outvars
-    if hasattr(variable.aval, 'dtype')
+    if (dtype := getattr(variable.aval, 'dtype', None)) is not None
   }
   return max(
     (
@@ -190,7 +190,7 @@ def combination(rows: jax.Array, blocks: Sequence[jax.Array]) -> jax.Array:
   """Returns rows, [m] or [p, m], times a basis [m, n] that lies in blocks."""
   ends = np.cumsum([len(block) for block in blocks])
   parts = jnp.split(rows, ends[:-1], axis=-1) if len(blocks) > 1 else [rows]
-  return sum(part @ block for part, block in zip(parts, blocks))
+  return sum(part @ block for part, block in zip(parts, blocks))  # pyright: ignore[reportReturnType]  # of one or more
 
 
 def nodes_and_weights(
@@ -346,7 +346,7 @@ def computed(jaxpr: core.Jaxpr) -> float:
     total += (
       sum(map(computed, inner))
       if inner
-      else sum(variable.aval.size for variable in equation.outvars)
+      else sum(getattr(v.aval, 'size', 0) for v in equation.outvars)
     )
   return total
 
@@ -361,10 +361,11 @@ def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
 
 def _inner(values: Iterable[Any]) -> list[core.Jaxpr]:
   """Returns the jaxprs among the parameters of an equation."""
-  kinds = core.Jaxpr | core.ClosedJaxpr
+  closed = core.ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]  # jax 0.12 forgot it
+  kinds = core.Jaxpr | closed
   flat = jax.tree.leaves(list(values), is_leaf=lambda x: isinstance(x, kinds))
   return [
-    x.jaxpr if isinstance(x, core.ClosedJaxpr) else x
+    x.jaxpr if isinstance(x, closed) else x
     for x in flat
     if isinstance(x, kinds)
   ]

@@ -46,7 +46,7 @@ class Options:
   layers: Sequence[str]
   penalised: bool
   statistics: str
-  chunk_size: int | str | None
+  chunk_size: Any  # int or None, once it is checked
   group_size: int | None
 
   def __post_init__(self):
@@ -98,7 +98,9 @@ class Options:
 
 
 def signs(
-  operator: operators.Operator, key: jax.Array, numbers: Sequence[int]
+  operator: operators.Operator,
+  key: jax.Array,
+  numbers: Sequence[int] | np.ndarray,
 ) -> jax.Array:
   """Returns vectors [P, n] of random signs, each by the key and its number."""
   return _drawn(
@@ -108,7 +110,9 @@ def signs(
 
 
 def normals(
-  operator: operators.Operator, key: jax.Array, numbers: Sequence[int]
+  operator: operators.Operator,
+  key: jax.Array,
+  numbers: Sequence[int] | np.ndarray,
 ) -> jax.Array:
   """Returns vectors [P, n] of standard normal numbers, likewise."""
   return _drawn(

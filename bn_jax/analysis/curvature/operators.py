@@ -115,6 +115,7 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
     functools.partial(_kind, kinds, own), parts[0], params
   )
   numbers = operations.numbers * len(parts)
+  linear = None
   if len(parts) == 1:
     linear = functools.cache(
       functools.partial(_linearised, kind, own, parts[0], params)
@@ -140,7 +141,7 @@ def _made(kinds, parts_and_shares, params, block) -> Operator:
     return forms.flat(tree_leaves, dtype)
 
   def gradient():
-    if len(parts) == 1:
+    if linear is not None:
       return _gradient_of(kind, own, linear(), parts[0], params)
     whole = chunks.Chunks(parts, shares)
     return flatten(gradients.value_and_gradient(whole, params)[1])
@@ -296,7 +297,7 @@ def _applied(kind, own, is_many):
   return applied
 
 
-def _summed(kind, own, is_many, parts, shares, params, vector):
+def _summed(kind, own, is_many, parts, shares, params, vector) -> Any:
   """Returns the product as a sum over chunks, one after the other."""
   total = None
   for part, share in zip(parts, shares):

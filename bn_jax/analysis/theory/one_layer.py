@@ -17,7 +17,7 @@ At epsilon = 0, |yhat|^2 = m, and P is the projector orthogonal to 1 and yhat.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -169,7 +169,7 @@ def inputs(
   plain = module.clone(parent=None, name=None, features=size, use_bias=False)
   kernel = jnp.eye(size, dtype=x.dtype).reshape(*shape, size)
   rows = plain.apply({'params': {'kernel': kernel}}, x[:examples])
-  return rows.reshape(-1, size)
+  return cast(jax.Array, rows).reshape(-1, size)
 
 
 def normalized(

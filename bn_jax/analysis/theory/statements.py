@@ -26,8 +26,7 @@ import jax.numpy as jnp
 from bn_jax import trees
 from bn_jax.analysis import gradients
 from bn_jax.analysis.theory import one_layer, sides
-
-Unit, Point, point = one_layer.Unit, one_layer.Point, one_layer.point
+from bn_jax.analysis.theory.one_layer import Point, Unit, point
 
 
 def algorithm_1(unit: Unit | Point, output_M: jax.Array) -> sides.Equality:

@@ -13,6 +13,7 @@ is slow there.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def global_average(x: jax.Array) -> jax.Array:
 
 
 def _max_library(x, *, window, stride, padding):
-  pads = 'SAME' if padding == 'same' else ((window // 2, window // 2),) * 2
+  pads: Any = 'SAME' if padding == 'same' else ((window // 2, window // 2),) * 2
   return lowering_lib.unless_on_gpu(
     lambda x: nn.max_pool(x, (window, window), (stride, stride), pads),
     functools.partial(

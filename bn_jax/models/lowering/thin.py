@@ -12,6 +12,7 @@ the column, so that all nine pairs of each are in it, and nothing else.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 @functools.partial(convolve.defjvp, symbolic_zeros=True)
-def _jvp(primals, tangents):
+def _jvp(primals, tangents) -> tuple[jax.Array, Any]:
   x, kernel = primals
   # An input that is not differentiated, such as images, costs nothing.
   terms = [

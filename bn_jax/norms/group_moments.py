@@ -29,7 +29,7 @@ class Moments(NamedTuple):
 
   mean: jax.Array
   var: jax.Array
-  count: jax.Array
+  count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  # nobody counts in it
 
 
 class Pieces(NamedTuple):
@@ -67,7 +67,7 @@ def cut(
   trees.check_examples(x)
   examples, channels = x.shape[0], x.shape[-1]
   whole = is_whole(examples, group_size, spread)
-  groups = 1 if whole else examples // group_size
+  groups = 1 if whole or group_size is None else examples // group_size
   piece_count = groups * _pieces_of_a_group(examples, groups, spread)
   positions = math.prod(x.shape[1:-1])
   inner = math.gcd(examples // piece_count, _BLOCK)
