@@ -82,20 +82,19 @@ class SourceTest(absltest.TestCase):
     self.assertNotIn('\n', script.text())
     self.assertNotIn('Lets the figures', script.text())
 
-
   def test_names_are_short_where_that_is_safe(self):
     code = (
-      "let first=1;let second={first:2,third:3};let{third}=second;"
+      'let first=1;let second={first:2,third:3};let{third}=second;'
       "let fourth=(second)=>`${second.fifth+first} first`;let fifth='first';"
-      "let sixth={seventh(){return eighth}};function eighth(ninth){return"
-      "[...first,ninth,{ninth}]}"
+      'let sixth={seventh(){return eighth}};function eighth(ninth){return'
+      '[...first,ninth,{ninth}]}'
     )
     self.assertEqual(
       script._renamed(code),
-      "let first=1;let a={first:2,third:3};let{third}=a;"
+      'let first=1;let a={first:2,third:3};let{third}=a;'
       "let c=(a)=>`${a.fifth+first} first`;let fifth='first';"
-      "let d={seventh(){return b}};function b(ninth){return"
-      "[...first,ninth,{ninth}]}",
+      'let d={seventh(){return b}};function b(ninth){return'
+      '[...first,ninth,{ninth}]}',
     )
 
 
