@@ -15,9 +15,9 @@ import tokenize
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bn_jax.config import schema
+from bn_jax.config import defaults, schema
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+FILE = pathlib.Path(defaults.__file__)  # explains the keys
 _ITEM = re.compile(
   r'^  +(\*{0,2}\w+(?:, \w+)*): (.*?)(?=^  {0,2}\S|\Z)', re.M | re.S
 )
@@ -37,11 +37,6 @@ class Group(NamedTuple):
   title: str
   text: str
   keys: list[Key]
-
-
-def file() -> pathlib.Path:
-  """Returns the file that explains the keys."""
-  return ROOT / 'bn_jax/config/defaults.py'
 
 
 def groups(source: str) -> list[Group]:
@@ -152,7 +147,7 @@ def constructors(kind: str) -> dict[str, list[Key]]:
   }
   commented = {
     key.name.rpartition('.')[2]: key.text
-    for group in groups(file().read_text())
+    for group in groups(FILE.read_text())
     for key in group.keys
     if key.name.startswith('measures.' if kind == 'measure' else f'{kind}.')
   }

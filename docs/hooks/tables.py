@@ -29,7 +29,7 @@ def config_keys(source: str | None = None) -> str:
   """
   parts, silent = [], []
   of_name = {kind: keys.constructors(kind) for kind in _WORDS}
-  for group in keys.groups(source or keys.file().read_text()):
+  for group in keys.groups(source or keys.FILE.read_text()):
     rows = [(key, _text(key, group, of_name)) for key in group.keys]
     silent += [key.name for key, text in rows if not text]
     parts.append(f'## {group.title}\n')
@@ -42,7 +42,7 @@ def config_keys(source: str | None = None) -> str:
       )
     )
   if silent:
-    raise ValueError(f'{keys.file()}: no comment explains {", ".join(silent)}')
+    raise ValueError(f'{keys.FILE}: no comment explains {", ".join(silent)}')
   return '\n'.join(parts)
 
 

@@ -7,8 +7,7 @@ from unittest import mock
 import ml_collections
 from absl.testing import absltest
 
-from bn_jax.config import schema
-from configs import default
+from bn_jax.config import defaults, schema
 from docs.hooks import keys, tables
 
 _FILE = """
@@ -62,10 +61,10 @@ class FileTest(absltest.TestCase):
   def test_it_has_the_keys_and_defaults_of_the_config(self):
     found = {
       key.name: key.default
-      for group in keys.groups(keys.file().read_text())
+      for group in keys.groups(keys.FILE.read_text())
       for key in group.keys
     }
-    config = dict(flat(default.get_config()))
+    config = dict(flat(defaults.get_config()))
     self.assertEqual(sorted(found), sorted(config))
     for name, value in config.items():
       if name in ('runs', 'rates', 'data.crop_aspect'):
@@ -75,7 +74,7 @@ class FileTest(absltest.TestCase):
 
 class PageTest(absltest.TestCase):
   def test_a_key_without_text_is_refused(self):
-    source = keys.file().read_text()
+    source = keys.FILE.read_text()
     for key, comment in (
       ('batch_size', '  # examples a step'),
       ('log_every_steps', '  # steps between fetches of metrics'),
@@ -86,7 +85,7 @@ class PageTest(absltest.TestCase):
 
   def test_a_row_each(self):
     page = tables.config_keys()
-    names = [name for name, _ in flat(default.get_config())]
+    names = [name for name, _ in flat(defaults.get_config())]
     self.assertCountEqual(re.findall('<a id="(.*?)">', page), names)
     self.assertNotRegex(page, r'\|\s*\|$')
     self.assertIn('[optimizers.md](../optimizers.md)', page)
