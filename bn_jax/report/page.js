@@ -460,7 +460,7 @@ function arrange(view, rows, width) {
 /** Sets where each panel stands; returns the height of all. */
 function place(view, wide, width) {
   const { plots } = view;
-  view.margin = (width < NARROW ? 52 : 64) + Math.max(0,
+  view.margin = (width < NARROW ? 58 : 64) + Math.max(0,
     ...plots.map(({ panel }) => namesBelow(panel.y) - 30));
   const lefts = numbers(wide).map((across) => plots.some((plot) =>
     plot.across === across && plot.isTicked) ? view.margin : 12);
@@ -581,8 +581,13 @@ function scale(view) {
 
 /** Returns the x of all points of the lines of a panel, in order. */
 const placesOf = (plot) => plot.places ??= [...new Set(plot.shapes.flatMap(
-  ([, { seeds, edges, times }]) => [...seeds || [], ...edges || []].flatMap(
-    ({ x }) => x.map((of) => of * times))))].sort((a, b) => a - b);
+  ([{ at_x: x, values }, { seeds, edges, times }]) => values ? x
+    : [...seeds || [], ...edges || []].flatMap(
+      (of) => of.x.map((at) => at * times))))].sort((a, b) => a - b);
+
+/** Returns the maps of a panel: [mark] whose values are numbers of a plane. */
+const mapsOf = ({ shapes }) =>
+  shapes.map(([mark]) => mark).filter((mark) => mark.values);
 
 /** Writes a text beside a panel, or among its words. */
 function write(plot, text, x, y, more, isTurned) {
@@ -620,6 +625,9 @@ function axes(plot) {
     write(plot, label, 14 - view.margin, height / 2, {}, true);
   }
 }
+
+/** Returns a number of an axis, or its name where it has one. */
+const named = ({ names }, number) => names[number - 1] ?? short(number);
 
 const labelOf = (axis) =>
   axis.name === 'step' ? state.unit : axis.label;
@@ -804,19 +812,21 @@ const DRAW = {
       mark.y[place], stroke({ colour: shade(mark.scale, value) }, 0.9)));
   },
   ridges(plot, mark, look) {
-    const { frame } = plot.view.own;
-    const { edges, heights, drawn } = mark;
+    const { own: { frame }, data } = plot.view;
+    const { edges, heights, drawn, steps } = mark;
     const middles = edges.slice(1).map((of, at) => (of + edges[at]) / 2);
     const top = (at, row) => heights[at].map((of) =>
       row + (RIDGE * of) / Math.max(...heights[at], 1e-12));
-    const shown = frame < 0 ? drawn : [Math.min(frame, heights.length - 1)];
+    const shown = frame < 0 ? drawn : [steps.indexOf(data.steps[frame])];
+    if (shown[0] < 0) return; // no look of this run was at that step
     for (const row of numbers(shown.length).reverse()) {
       const at = frame < 0 ? row + 1 : -2;
       area(plot, middles, middles.map(() => at), top(shown[row], at), {
         ...filled(look, 0.35), stroke: tone(look), 'stroke-width': 0.6 });
     }
     // A single one has the first behind it, to be compared with.
-    if (frame > 0) line(plot, middles, top(0, -2), stroke({ colour: GREY }, 1));
+    if (frame < 0 || !shown[0]) return;
+    line(plot, middles, top(0, -2), stroke({ colour: GREY }, 1));
   },
   contours(plot, mark) {
     if (plot.view.own.solid) solid(plot, mark);
@@ -877,28 +887,20 @@ function share({ low, high, logarithmic }, number) {
 const shade = (scale, number) =>
   scale.shades[Math.floor(share(scale, number) * (scale.shades.length - 1e-9))];
 
-/** Fills a panel with the colours of numbers, and draws lines between them. */
-function raster(plot, scale, column, row, numberAt, hasLines) {
+/** Fills a panel with the colours of numbers. */
+function raster(plot, scale, column, row, numberAt) {
   const [width, height] = [plot.width, plot.height].map(Math.ceil);
   const canvas = html('canvas', { width, height });
   const ink = canvas.getContext('2d');
   const columns = numbers(width).map((left) => column(left + 0.5));
-  let above = [];
   for (const top of numbers(height)) {
     const down = row(top + 0.5);
-    const here = columns.map((across) => {
+    columns.forEach((across, left) => {
       const number = numberAt(across, down) ?? null;
-      return number === null ? '' : shade(scale, number);
+      if (number === null) return;
+      ink.fillStyle = shade(scale, number);
+      ink.fillRect(left, top, 1, 1);
     });
-    here.forEach((colour, left) => {
-      ink.fillStyle = colour;
-      if (colour) ink.fillRect(left, top, 1, 1);
-      ink.fillStyle = '#0006';
-      const isLine = hasLines && colour
-        && [here[left - 1], above[left]].some((of) => of && of !== colour);
-      if (isLine) ink.fillRect(left, top, 1, 1);
-    });
-    above = here;
   }
   add(plot, 'image', { href: canvas.toDataURL(), width, height });
 }
@@ -910,14 +912,17 @@ function hatch(plot, from, to) {
     fill: 'url(#hatch)' });
 }
 
+/** Returns where a number lies along a line: 0 to 1. */
+const part = (line, number) => (number - line[0]) / (line.at(-1) - line[0]);
+
 /** Draws a surface in shades between lines of equal height, and the way. */
 function surface(plot, mark) {
   if (mark.values.flat().includes(null)) hatch(plot, 0, plot.width);
   const along = (line, axis) => (pixel) =>
-    ((axis.back(pixel) - line[0]) / (line.at(-1) - line[0]))
-      * (line.length - 1);
+    part(line, axis.back(pixel)) * (line.length - 1);
   raster(plot, mark.scale, along(mark.x, plot.x), along(mark.y, plot.y),
-    (x, y) => between(mark.values, x, y), true);
+    (x, y) => between(mark.values, x, y));
+  levels(plot, mark);
   const white = { colour: WHITE };
   if (!mark.way) {
     markers(plot, 'plus', [[plot.x(0), plot.y(0)]], white);
@@ -930,6 +935,32 @@ function surface(plot, mark) {
     fill: shade(mark.scale, mark.way_values[place] ?? Infinity) }));
   markers(plot, 'ring', points.slice(-1), white);
 }
+
+/** Draws lines of equal height, where colours meet. */
+function levels(plot, mark) {
+  const { low, high, logarithmic, shades } = mark.scale;
+  const { back } = scaled([low, high], 0, shades.length, logarithmic);
+  const all = numbers(shades.length - 1).map((of) => back(of + 1));
+  const pieces = quads(mark).flatMap((corners) => all.flatMap((level) => {
+    const ends = corners.flatMap(([left, top, from], place) => {
+      const [right, below, to] = corners[(place + 1) % 4];
+      if (from < level === to < level) return [];
+      const part = (level - from) / (to - from);
+      return [[plot.x(left + part * (right - left)),
+        plot.y(top + part * (below - top))].map((of) => of.toFixed(1))];
+    });
+    return [ends.slice(0, 2), ends.slice(2)]; // two of a saddle
+  })).filter((piece) => piece[0]);
+  trace(plot, pieces, (piece) => piece, {
+    ...stroke({}, 0.5, 0.6), stroke: BLACK });
+}
+
+/** Returns the corners of each cell of a surface: [x, y, number]. */
+const quads = ({ x, y, values }) => numbers(x.length - 1).flatMap((i) =>
+  numbers(y.length - 1).map((j) =>
+    [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]].map(([a, b]) =>
+      [x[a], y[b], values[a][b]])))
+  .filter((corners) => corners.every(([,, number]) => number !== null));
 
 /** Returns a number of a grid, between four of its points; null beside null. */
 function between(values, x, y) {
@@ -1029,7 +1060,6 @@ function heights(canvas, { view, width, height, panel }, mark) {
   ink.fillStyle = colour;
   ink.fillText(panel.x.label, ...at(0.5, -0.1, 0).slice(0, 2));
   ink.fillText(panel.y.label, ...at(-0.1, 0.5, 0).slice(0, 2));
-  const part = (line, of) => (of - line[0]) / (line.at(-1) - line[0]);
   outline((mark.way || []).map(([x, y], place) => at(part(mark.x, x),
     part(mark.y, y), share(mark.scale, mark.way_values[place] ?? Infinity))));
   Object.assign(ink, { strokeStyle: WHITE, lineWidth: 2.5 });
@@ -1037,21 +1067,12 @@ function heights(canvas, { view, width, height, panel }, mark) {
 }
 
 /** Returns the cells of a surface, projected, the far ones first. */
-function cellsOf({ x, y, values, scale }, at) {
-  const cells = [];
-  for (const i of numbers(x.length - 1)) {
-    for (const j of numbers(y.length - 1)) {
-      const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]];
-      const of = corners.map(([a, b]) => values[a][b]);
-      if (of.includes(null)) continue;
-      const points = corners.map(([a, b]) => at(
-        a / (x.length - 1), b / (y.length - 1), share(scale, values[a][b])));
-      cells.push({ points, number: (of[0] + of[2]) / 2,
-        near: points[0][2] + points[2][2] });
-    }
-  }
-  return cells.sort((a, b) => a.near - b.near);
-}
+const cellsOf = (mark, at) => quads(mark).map((corners) => {
+  const points = corners.map(([x, y, number]) =>
+    at(part(mark.x, x), part(mark.y, y), share(mark.scale, number)));
+  return { points, number: (corners[0][2] + corners[2][2]) / 2,
+    near: points[0][2] + points[2][2] };
+}).sort((a, b) => a.near - b.near);
 
 // ---------------------------------------------------------------- cursor
 
@@ -1102,6 +1123,8 @@ function point(view) {
     const left = cursor?.name === panel.x.name ? plot.x(cursor.at) : -1;
     if (!(left >= 0 && left <= width)) continue;
     over.append(svg('path', { d: `M${left} 0V${height}`, ...stroke({}, 1) }));
+    if (plot.level >= 0) over.append(svg('path', {
+      d: `M0 ${plot.level}H${width}`, ...stroke({}, 1) }));
     for (const { x, y, look } of readings(plot, cursor.at)) {
       for (const number of y.filter((of) => onAxis(plot.y, of))) {
         over.append(svg('circle', {
@@ -1117,18 +1140,19 @@ function tell(view, plot, top) {
   const { tip } = view;
   tip.hidden = !plot || cursor?.name !== plot.panel.x.name;
   if (tip.hidden) return;
+  const { panel } = plot;
   const lines = readings(plot, cursor.at);
-  for (const [{ kind, x, y, values, quantity }] of plot.shapes) {
+  for (const { kind, x, y, at_y, values, quantity } of mapsOf(plot)) {
     const isCells = kind === 'cells';
-    if (!isCells && kind !== 'contours') continue;
     const [across, down] = [[x, cursor.at], [y, plot.y.back(top)]].map(
       ([line, of]) => isCells ? line.findLastIndex((edge) => edge <= of)
         : nearest(line, 1, of));
     const number = isCells ? values[down]?.[across] : values[across]?.[down];
-    lines.push({ label: quantity, text: number ?? '–' });
+    lines.push({ text: number ?? '–', label: [quantity, panel.y.label,
+      at_y[down] === undefined ? '' : named(panel.y, at_y[down])].join(' ') });
   }
   tip.replaceChildren(
-    html('b', {}, `${labelOf(plot.panel.x)} ${short(cursor.at)}`),
+    html('b', {}, `${labelOf(panel.x)} ${named(panel.x, cursor.at)}`),
     ...lines.map(({ label, text, look = {} }) => html('div', {},
       html('i', { style: `background:${tone(look)}` }), `${label}: ${text}`)));
   const left = plot.left + plot.x(cursor.at);
@@ -1137,7 +1161,7 @@ function tell(view, plot, top) {
     ? ['right', clientWidth - left] : ['left', left];
   tip.style.cssText = `top:${plot.top + 8}px;${side}:${space + 10}px`;
   if (view.ink.matches(':focus-visible')) {
-    byId('said').textContent = `${plot.panel.title} ${tip.innerText}`;
+    byId('said').textContent = `${panel.title} ${tip.innerText}`;
   }
 }
 
@@ -1246,6 +1270,7 @@ function pressed(view, event) {
   else if (key === '-') zoomBy(view, plot, 'x', -1 / 3, 4 / 3);
   else if (key === 'Escape') {
     view.figure.classList.remove('alone');
+    leaveScreen();
     setCursor(null);
     unzoom(view);
   } else if (!step) return;
@@ -1254,12 +1279,25 @@ function pressed(view, event) {
   } else if (event.shiftKey) {
     const by = (isUp ? -step : step) / 5;
     zoomBy(view, plot, isUp ? 'y' : 'x', by, 1 + by);
-  } else if (isUp) {
+  } else if (isUp && !rise(view, plot, -step)) {
     view.active = plots.at((plots.indexOf(plot) + step) % plots.length);
     point(view);
     tell(view, view.active, 0);
-  } else move(view, plot, step);
+  } else if (!isUp) move(view, plot, step);
   event.preventDefault();
+}
+
+/** Moves the cursor by a row of a map; returns whether there is one. */
+function rise(view, plot, step) {
+  const rows = mapsOf(plot)[0]?.at_y || [];
+  const row = (plot.row ?? (step > 0 ? -1 : rows.length)) + step;
+  if (!(row in rows)) return false;
+  plot.row = row;
+  plot.level = plot.y(rows[row]);
+  if (cursor?.name !== plot.panel.x.name) move(view, plot, 1);
+  point(view);
+  tell(view, plot, plot.level);
+  return true;
 }
 
 /** Moves the cursor by one point of a panel. */
@@ -1269,7 +1307,7 @@ function move(view, plot, step) {
   const to = step > 0 ? placesOf(plot).find((of) => of > at)
     : placesOf(plot).findLast((of) => of < at);
   if (to !== undefined) setCursor({ name, at: to });
-  tell(view, plot, plot.height / 2);
+  tell(view, plot, plot.level ?? plot.height / 2);
 }
 
 /** Zooms an axis to shares of its length. */
@@ -1293,7 +1331,12 @@ function controls(view, root, bar, slider) {
   const acts = {
     heights() { view.own.solid = !view.own.solid; changed(); },
     reset: () => unzoom(view),
-    alone() { figure.classList.toggle('alone'); view.draw(); },
+    alone() {
+      // Where a page may not fill the screen, the figure fills the page.
+      if (!figure.classList.toggle('alone')) leaveScreen();
+      else figure.requestFullscreen?.().catch(() => {});
+      view.draw();
+    },
   };
   for (const one of bar.querySelectorAll('button')) {
     one.onclick = acts[one.value] || (() => save(view, one.value));
@@ -1307,6 +1350,9 @@ function controls(view, root, bar, slider) {
       : `step ${steps[view.own.frame]}`);
   });
 }
+
+const leaveScreen = () =>
+  document.fullscreenElement && document.exitFullscreen();
 
 /** Returns a button that shows and hides what a key is of. */
 function legendOf(view, { index, label, run }) {
@@ -1397,8 +1443,8 @@ function csvOf(view) {
       const tell = (seed, quantity, at, y, value) => {
         if (at >= x.low && at <= x.high) rows.push([
           view.run(mark, panel), seed, panel.about,
-          key?.run === false ? key.label : '', quantity, panel.x.name, at, y,
-          value]);
+          key?.run === false ? key.label : '', quantity, panel.x.name,
+          panel.x.names[at - 1] ?? at, panel.y.names[y - 1] ?? y, value]);
       };
       const lines = seeds ? [
         ...['mean', 'low', 'high'].map((kind) =>
@@ -1410,11 +1456,11 @@ function csvOf(view) {
           mark.quantity + (ends[1] ? ['_min', '_max'][end] : ''),
           places[place] * times, '', value)));
       }
-      const isFlat = mark.kind === 'contours';
-      const maps = isFlat || mark.kind === 'cells' ? mark.values : [];
-      maps.forEach((line, row) => line.forEach((value, column) => tell(
-        mark.seed, mark.quantity, (mark.at_x || mark.x)[isFlat ? row : column],
-        (mark.at_y || mark.y)[isFlat ? column : row], value)));
+      const { kind, at_x, at_y, values = [] } = mark;
+      values.forEach((line, row) => line.forEach((value, column) => {
+        const [x, y] = kind === 'cells' ? [column, row] : [row, column];
+        tell(mark.seed, mark.quantity, at_x[x], at_y[y], value);
+      }));
     }
   }
   return rows;
@@ -1468,14 +1514,18 @@ function sortable(table) {
   heads.forEach((head, column) => {
     if (!head.textContent) return;
     const press = button(() => {
-      const isUp = head.ariaSort === 'ascending';
+      const isUp = head.ariaSort !== 'ascending';
       for (const other of heads) other.ariaSort = null;
-      head.ariaSort = isUp ? 'descending' : 'ascending';
+      head.ariaSort = isUp ? 'ascending' : 'descending';
       const value = ({ cells }) =>
         cells[column]?.dataset.value ?? cells[column]?.textContent ?? '';
-      const rows = [...table.tBodies[0].rows].sort((a, b) =>
-        value(a) - value(b) || value(a).localeCompare(value(b)));
-      table.tBodies[0].append(...(isUp ? rows.reverse() : rows));
+      const order = (a, b) => a - b || a.localeCompare(b);
+      const [body] = table.tBodies;
+      body.append(...[...body.rows].sort((one, other) => {
+        const [a, b] = [value(one), value(other)];
+        // What has no value is the last either way.
+        return !a - !b || (isUp ? order(a, b) : order(b, a));
+      }));
     });
     press.append(...head.childNodes);
     head.append(press);
@@ -1488,6 +1538,9 @@ for (const block of document.querySelectorAll('[data-figure]')) {
 }
 if (views.length) byId('figures').after(tools());
 readAddress();
+addEventListener('fullscreenchange', ({ target }) => {
+  if (!document.fullscreenElement) target.classList.remove('alone');
+});
 addEventListener('hashchange', () => {
   readAddress();
   changed();

@@ -12,6 +12,7 @@ from bn_jax.report.drawing import (
   interactive,
   picture,
   record,
+  static,
   tables,
   tails,
 )
@@ -100,8 +101,7 @@ def _default_output(workdirs: Sequence[pathlib.Path]) -> pathlib.Path:
 
 def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
   """Writes a figure's files; returns its part of the page, with its claims."""
-  table = tables.as_csv(tables.of(figure))
-  files_lib.write(folder / f'{figure.name}.csv', table)
+  files_lib.write(folder / f'{figure.name}.csv', tables.csv_of(figure))
   if not figure.rows:
     shown, suffixes, data = _numbers(figure), ('csv',), ''
   else:
@@ -114,6 +114,7 @@ def _section(figure: record.Figure, folder: pathlib.Path, claims: str) -> str:
     for suffix in suffixes
   )
   caption = html.escape(figure.caption + picture.left_out(figure))
+  static.forget()
   return f'''<section id="{figure.name}">
 <h2>{html.escape(figure.title)}</h2>
 {claims}<figure>

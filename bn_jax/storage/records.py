@@ -30,6 +30,9 @@ from bn_jax.storage import files
 # are separated by dots. 100 characters leave room for what is added to them in
 # a file's name, which may have 255 bytes.
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
+_NUMBER = re.compile(rb'(?<=: )(?:-?[0-9][0-9.e+-]*|"(?:NaN|-?Infinity)")')
+_DIGITS = b'0123456789.e+-NAIF'  # of numbers, NAN and INF
+_LETTERS = bytes(set(range(128, 256)))  # in no line of JSON, which is ASCII
 
 
 class Record(NamedTuple):
@@ -47,6 +50,18 @@ class Record(NamedTuple):
   name: str
   values: dict[str, Any]
   conditions: Mapping[str, Any] | None = None
+
+
+class Rows(NamedTuple):
+  """Records of one name that have no conditions, and differ in numbers alone.
+
+  Attributes:
+    step: [T].
+    values: quantity -> [T].
+  """
+
+  step: np.ndarray
+  values: dict[str, np.ndarray]
 
 
 class Lines:
@@ -179,6 +194,54 @@ def parsed_lines(
           raise
         continue
       yield line, record
+
+
+def read_apart(
+  path: pathlib.Path, name: str
+) -> tuple[Rows | None, Iterator[Record]]:
+  """Returns the records of one name as arrays, and those of all other names.
+
+  Six times as fast as `read`, where each step has a record of that name. Where
+  they are not alike, there are no rows, and all records.
+
+  Raises:
+    StorageError: as of `read`.
+  """
+  lines = list(_whole_lines(path)) if path.exists() else []
+  named = f'"name": {json.dumps(name)}'.encode()
+  alike = [line for line in lines if named in line]
+  rows = _rows(path, alike) if alike else None
+  if rows is not None:
+    lines = [line for line in lines if named not in line]
+  return rows, (_parsed(path, line) for line in lines)
+
+
+def _rows(path: pathlib.Path, lines: Sequence[bytes]) -> Rows | None:
+  """Returns what lines hold that differ in numbers alone; None of others."""
+  first, parts = _parsed(path, lines[0]), _NUMBER.split(lines[0])
+  letters = _LETTERS[: len(parts)]
+  if first.conditions or len(letters) != len(first.values) + 2:
+    return None
+  text = b''.join(lines)
+  for word, short in ((b'NaN', b'NAN'), (b'Infinity', b'INF')):
+    text = text.replace(b'"%s"' % word, short)
+    text = text.replace(b'"-%s"' % word, b'-' + short)
+  for part, letter in zip(parts, letters):
+    text = text.replace(part, bytes([letter]))
+  if text.translate(None, _DIGITS) != letters * len(lines):
+    return None
+  text = text.replace(letters[-1:] + letters[:1], b',').strip(letters)
+  text = text.translate(bytes.maketrans(letters, b',' * len(letters)))
+  try:
+    table = np.fromstring(text, sep=',')
+  except ValueError:
+    return None
+  if table.size != (len(parts) - 1) * len(lines):
+    return None
+  steps, *columns = table.reshape(len(lines), -1).T
+  return Rows(
+    steps.astype(int), dict(zip(first.values, map(np.array, columns)))
+  )
 
 
 def _whole_lines(path: pathlib.Path) -> Iterator[bytes]:

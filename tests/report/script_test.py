@@ -10,10 +10,12 @@ import shutil
 import tempfile
 import xml.etree.ElementTree as xml
 
+import numpy as np
 import pytest
 from absl.testing import absltest
 
 from bn_jax.report import script
+from bn_jax.report.drawing import interactive, record
 from tests.fixtures import answering, strict
 
 _SOURCE = strict.ROOT / 'bn_jax' / 'report' / 'page.js'
@@ -79,6 +81,21 @@ class SourceTest(absltest.TestCase):
     # A text within a text would hide what is to be left out.
     self.assertNotIn('\n', script.text())
     self.assertNotIn('Lets the figures', script.text())
+
+  def test_names_are_short_where_that_is_safe(self):
+    code = (
+      'let first=1;let second={first:2,third:3};let{third}=second;'
+      "let fourth=(second)=>`${second.fifth+first} first`;let fifth='first';"
+      'let sixth={seventh(){return eighth}};function eighth(ninth){return'
+      '[...first,ninth,{ninth}]}'
+    )
+    self.assertEqual(
+      script._renamed(code),
+      'let first=1;let a={first:2,third:3};let{third}=a;'
+      "let c=(a)=>`${a.fifth+first} first`;let fifth='first';"
+      'let d={seventh(){return b}};function b(ninth){return'
+      '[...first,ninth,{ninth}]}',
+    )
 
 
 @pytest.mark.slow
@@ -304,6 +321,109 @@ class BrowserTest(absltest.TestCase):
     for one, other in zip(by_key, pictures()):
       self.assertNotEqual(one, other)
 
+  def test_contours_lie_where_colours_meet(self):
+    page = self.open()
+    figure = self.show(page, 'surface')
+    panel = figure.locator('.stage > svg > g').first
+    lines = panel.locator('path[stroke-width="0.5"]')
+    box = figure.locator(_FRAME).first.evaluate(
+      """(of) => { const { width, height } = of.firstChild.getBBox();
+        return [width, height]; }"""
+    )
+    points = re.findall(r'[ML]([-\d.]+),([-\d.]+)', lines.get_attribute('d'))
+    self.assertGreater(len(points), 1000)
+    places = np.array(points, float) / box
+    self.assertBetween(places.min(), 0, 1)
+    x, y = 2 * places.T - 1
+    # Seventeen colours from 0.1 to 10, of the surface that `answering` makes.
+    level = 17 * ((1.5 * (x**2 + 0.5 * y**2) - 0.8) / np.log(10) + 1) / 2
+    np.testing.assert_allclose(level, np.round(level), atol=0.05)
+    self.assertGreater(len(np.unique(np.round(level))), 7)
+
+  def test_keys_reach_every_value_of_maps(self):
+    page = self.open()
+    for name, place, keys, wanted in (
+      ('surface', 0, 'Right Right Up Up Up', {'alpha': '-0.96',
+       'beta': '-0.92'}),
+      # Down through three rows of a map, and from panel to panel.
+      ('maps', 6, 'Right Right Up Up', {'step': '22.5', 'unit': '1.5'}),
+      ('maps', 0, 'Right Down', {'a': 'conv1', 'b': 'logits'}),
+    ):  # fmt: skip
+      figure = self.show(page, name)
+      figure.locator('.stage > svg').focus()
+      page.keyboard.press('Escape')
+      for _ in range(place):
+        page.keyboard.press('ArrowDown')
+      for key in keys.split():
+        page.keyboard.press(f'Arrow{key}')
+      with open(self._folder / f'{name}.csv') as file:
+        (row,) = [
+          row for row in csv.DictReader(file)
+          if wanted.items() <= row.items() and row['run'] == 'standard'
+        ]  # fmt: skip
+      tip = figure.locator('.tip').inner_text()
+      self.assertEqual(float(tip.split(': ')[-1]), float(row['value']), tip)
+      for place in wanted.values():
+        self.assertIn(place, tip)
+      self.assertIn(tip.split(': ')[-1], page.locator('#said').inner_text())
+
+  def test_maps_are_saved_with_the_places_of_the_table(self):
+    page = self.open(accept_downloads=True)
+    figure = self.show(page, 'maps')
+    with page.expect_download() as download:
+      figure.get_by_role('button', name='as CSV').click()
+    with open(download.value.path()) as file:
+      saved = list(csv.DictReader(file))
+    with open(self._folder / 'maps.csv') as file:
+      table = list(csv.DictReader(file))
+    for quantity, x, y, count in (('drift', 'step', 'unit', 56),
+                                  ('cka', 'a', 'b', 9)):  # fmt: skip
+      of = {
+        (row['x'], row['y'], float(row['value']))
+        for row in saved if row['quantity'] == quantity
+      }  # fmt: skip
+      self.assertLen(of, count)
+      wanted = {
+        (row[x], row[y], float(row['value']))
+        for row in table if row['quantity'] == quantity
+      }  # fmt: skip
+      self.assertEqual(of, wanted)
+
+  def test_the_slider_of_ridges_has_the_steps_of_all_runs(self):
+    of_page = answering.runs('ab', 1)
+    bins = np.arange(4.0)
+    panels = [
+      record.Panel(
+        record.Axis('V', 'v'), record.Axis('S', 's'),
+        (record.Ridges(key, 'v', 0, bins, steps, np.ones((3, 3)), (0, 2)),),
+        run.name, run=run.name,
+      )
+      for key, run, steps in zip((0, 1), of_page, ((0, 10, 20), (0, 20, 40)))
+    ]  # fmt: skip
+    made = record.Figure(
+      'ridges', 'R', '', (tuple(panels),), record.keys_of(enumerate(of_page))
+    )
+    path = answering.write(self.folder() / 'ridges.html', of_page, [made])
+    page = self.open(path)
+    figure = self.show(page, 'ridges')
+    shown = []
+    for place in range(4):
+      figure.locator('input').fill(str(place))
+      page.wait_for_timeout(200)
+      shown.append(
+        (
+          figure.locator('output').inner_text(),
+          *(
+            one.locator('path[fill-opacity]').count() > 0
+            for one in figure.locator('.stage > svg > g').all()
+          ),
+        )
+      )
+    self.assertEqual(shown, [
+      ('step 0', True, True), ('step 10', True, False),
+      ('step 20', True, True), ('step 40', False, True),
+    ])  # fmt: skip
+
   def test_files_hold_what_is_shown(self):
     page = self.open(accept_downloads=True)
     figure = self.show(page, 'training')
@@ -349,6 +469,16 @@ class BrowserTest(absltest.TestCase):
     self.assertEqual(cells, ['4 %', '2 %', '0 %'])
     column = page.locator('#summary th').nth(1)
     self.assertEqual(column.get_attribute('aria-sort'), 'descending')
+
+  def test_what_has_no_value_is_sorted_last(self):
+    path = self._folder / 'empty.html'
+    text = self._page.read_text()
+    path.write_text(text.replace('data-value="2">2 %', 'data-value="">–'))
+    page = self.open(path)
+    for wanted in (['0 %', '4 %', '–'], ['4 %', '0 %', '–']):
+      page.get_by_role('button', name='best').click()
+      cells = page.locator('#summary td').all_inner_texts()
+      self.assertEqual(cells, wanted)
 
   def test_keyboard_alone_reaches_everything(self):
     page = self.open()
@@ -397,12 +527,25 @@ class BrowserTest(absltest.TestCase):
     page = self.open()
     figure = self.show(page, 'training')
     width = figure.bounding_box()['width']
-    figure.get_by_role('button', name='Alone').click()
-    page.wait_for_timeout(400)
-    self.assertGreater(figure.bounding_box()['width'], width)
-    figure.get_by_role('button', name='Alone').click()
-    page.wait_for_timeout(400)
-    self.assertEqual(figure.bounding_box()['width'], width)
+    full = 'document.fullscreenElement !== null'
+    for way in ('again', 'by the browser', 'Escape'):
+      if way == 'Escape':  # where the screen may not be filled
+        page.evaluate("""() => { Element.prototype.requestFullscreen =
+            () => Promise.reject(); }""")
+      figure.get_by_role('button', name='Alone').click()
+      page.wait_for_timeout(400)
+      self.assertEqual(page.evaluate(full), way != 'Escape')
+      self.assertGreater(figure.bounding_box()['width'], width)
+      if way == 'again':
+        figure.get_by_role('button', name='Alone').click()
+      elif way == 'Escape':
+        figure.locator('.stage > svg').focus()
+        page.keyboard.press('Escape')
+      else:
+        page.evaluate('document.exitFullscreen()')
+      page.wait_for_timeout(400)
+      self.assertFalse(page.evaluate(full))
+      self.assertEqual(figure.bounding_box()['width'], width)
 
   def test_many_runs_have_looks_of_their_own(self):
     of_page = answering.runs([f'run{index}' for index in range(60)], 1)
@@ -427,6 +570,13 @@ class BrowserTest(absltest.TestCase):
     of_page = answering.runs(_HOSTILE, 1)
     name = f'"><script>{_DONE}</script>'
     figures = answering.figures(of_page, title=name)
+    # Data that stand on the page as they are.
+    panel = record.Panel(
+      record.STEPS, record.Axis(name, name), (record.Rule(0.5),), name, name
+    )
+    keys = record.keys_of(enumerate(of_page[:1]))
+    figures.append(record.Figure('small', name, name, ((panel,),), keys))
+    self.assertEqual(interactive.encoded(figures[-1])[0], 'json')
     path = answering.write(self.folder() / 'hostile.html', of_page, figures)
     page = self.open(path)
     figure = self.show(page, 'training-x')
@@ -444,12 +594,12 @@ class BrowserTest(absltest.TestCase):
       page.get_by_label('Show runs').fill(text)
       page.wait_for_timeout(100)
     again = self.open(path, page.evaluate('location.hash'))
-    for name in ('training-x', 'rest'):
+    for name in ('training-x', 'rest', 'small'):
       self.show(again, name)
     for one in (page, again):
       self.assertEqual(one.title(), 'Made up · bn_jax')
       self.assertEqual(one.evaluate('({}).polluted'), None)
-      self.assertEqual(one.locator('script').count(), 7)
+      self.assertEqual(one.locator('script').count(), 8)
 
   def test_without_controls_on_paper(self):
     page = self.open()

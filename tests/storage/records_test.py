@@ -44,6 +44,51 @@ class RecordsTest(parameterized.TestCase):
     self.assertEqual(row.values['n'], 7)
     self.assertEqual(row.values['d'], 1 / 3)
 
+  def test_rows_are_those_that_lines_hold(self):
+    draw = np.random.default_rng(0).standard_normal(300).astype(np.float32)
+    rows = [
+      Record(t, 'train', {'loss': of, 'data_loss': 10 * of, 'n': t})
+      for t, of in enumerate([*draw, np.nan, -np.inf, np.inf])
+    ]
+    others = [Record(t, 'test', {'v': [t]}, {'n': 1}) for t in range(0, 300, 9)]
+    self.write(*sorted([*rows, *others], key=lambda row: row.step))
+    alike, rest = records.read_apart(self.path, 'train')
+    self.assertEqual(list(rest), others)
+    np.testing.assert_array_equal(alike.step, range(303))
+    self.assertEqual(list(alike.values), ['loss', 'data_loss', 'n'])
+    for name, values in alike.values.items():
+      wanted = [
+        one.values[name]
+        for one in records.read(self.path)
+        if one.name == 'train'
+      ]
+      same_bits.assert_same(values, np.array(wanted, float))
+
+  @parameterized.parameters(
+    {'values': {'loss': 1.0, 'more': 1}},
+    {'values': {'more': 1.0}},
+    {'values': {'loss': [1.0, 2.0]}},
+    {'values': {'loss': 1.0}, 'conditions': {'data': 'test'}},
+  )
+  def test_rows_are_none_of_records_that_are_not_alike(self, **of_one):
+    like = [Record(t, 'train', {'loss': float(t)}) for t in (0, 1)]
+    for rows in ([*like, Record(2, 'train', **of_one)],
+                 [Record(2, 'train', **of_one), *like]):  # fmt: skip
+      self.path.unlink(missing_ok=True)
+      self.write(*rows)
+      alike, rest = records.read_apart(self.path, 'train')
+      self.assertIsNone(alike)
+      self.assertEqual(list(rest), list(records.read(self.path)))
+
+  def test_rows_are_none_where_a_number_is_none(self):
+    for wrong in ('1-2', '.', '', '1"2"', 'nan'):
+      line = '{"step": %s, "name": "train", "values": {"loss": %s}}\n'
+      self.path.write_text(line % (0, 1.5) + line % (1, wrong))
+      alike, rest = records.read_apart(self.path, 'train')
+      self.assertIsNone(alike)
+      with self.assertRaises(errors.StorageError):
+        list(rest)
+
   def test_is_strict_json(self):
     self.write(Record(0, 'x', {'v': [np.nan, np.inf, -np.inf]}))
 

@@ -17,7 +17,13 @@ from PIL import Image
 # Inches of a drawing at most. A page scales it to its own width, so that the
 # letters of a wider drawing are too small to read.
 _WIDE = 10.8
-_SVG_PATH = re.compile(rb' d="[^"]*"')
+_SVG_PATH = re.compile(rb' d="([^"]*)"')
+_SVG_LINES = re.compile(rb'(?:M[-\d. \n]*(?:L[-\d. \n]*)*(?:z\s*)?)+')
+_SVG_PLACE = re.compile(r' ([xy])="(-?\d+\.\d\d)\d*"')
+_SVG_FONTS = re.compile(r"(font-family: '[^',]*')[^;\"]*")
+_SVG_MARKERS = re.compile(r'<g([^>]*)>((?:<use [^>]*/>){2,})</g>')
+_SVG_STYLE = re.compile(r' style="[^"]*"')
+_SVG_BLANKS = re.compile(r'(?<=>)\s+(?=<)')
 _SVG_ID = re.compile(r' id="([^"]*)"')
 _SVG_LINK = re.compile(r'(?:href="#|url\(#)([^")]*)')
 # Colours of Matplotlib's -> those of the page, which are others in the dark.
@@ -68,7 +74,11 @@ def settled(drawing: mpl.Figure) -> mpl.Figure:
 
   Matplotlib would lay it out twice for each: most of the time of a report.
   """
-  drawing.draw_without_rendering()
+  layout = drawing.get_layout_engine()
+  if layout is None:
+    drawing.draw_without_rendering()
+  else:  # without the rest of drawing, of which a rendering does its own
+    layout.execute(drawing)
   with matplotlib.rc_context(_SETTLED):
     drawing.set_layout_engine(None)
   return drawing
@@ -82,7 +92,7 @@ def rendered(drawing: mpl.Figure, kind: str) -> bytes:
     stamp = {'png': 'Software', 'pdf': 'CreationDate', 'svg': 'Date'}[kind]
     drawing.savefig(content, format=kind, dpi=160, metadata={stamp: None})
   if kind == 'svg':
-    return _SVG_PATH.sub(_in_hundredths, content.getvalue())
+    return _SVG_PATH.sub(_in_few_digits, content.getvalue())
   is_large = kind == 'png' and content.tell() > _LARGE
   return _in_few_colours(content) if is_large else content.getvalue()
 
@@ -109,12 +119,47 @@ def inline(drawing: mpl.Figure, name: str, attributes: str) -> str:
   )
   for colour, of_page in _OF_PAGE.items():
     body = re.sub(colour, of_page, body, flags=re.IGNORECASE)
+  body = _SVG_BLANKS.sub('', body).replace('xlink:href="#', 'href="#')
+  body = _SVG_PLACE.sub(r' \1="\2"', body)
+  body = _SVG_MARKERS.sub(
+    _in_one_style, _SVG_FONTS.sub(r'\1, sans-serif', body)
+  )
   return f'<svg viewBox="{box}" {attributes}>{body.strip()}'
 
 
-def _in_hundredths(path: re.Match) -> bytes:
-  """Returns a path of an SVG in hundredths of a point, not millionths."""
-  return re.sub(rb'(\.\d\d)\d+', rb'\1', path[0])
+def _in_few_digits(path: re.Match) -> bytes:
+  """Returns a path of an SVG in tenths of a point, each from the one before.
+
+  One with curves, such as of a marker, in hundredths.
+  """
+  lines = path[1].decode().split('M')[1:]
+  if not _SVG_LINES.fullmatch(path[1]):
+    return re.sub(rb'(\.\d\d)\d+', rb'\1', path[0])
+  parts = []
+  for line in lines:
+    numbers = np.fromstring(line.replace('L', '').rstrip('z \n'), sep=' ')
+    tenths = np.rint(10 * numbers).astype(int).reshape(-1, 2)
+    steps = np.diff(tenths, axis=0)
+    steps = steps[steps.any(axis=1)] if len(steps) > 1 else steps
+    parts.append(f'M{_tenths(tenths[0])}')
+    parts.append(f'l{_tenths(steps.ravel())}' if len(steps) else '')
+    parts.append('z' * ('z' in line))
+  return f' d="{"".join(parts)}"'.encode()
+
+
+def _in_one_style(group: re.Match) -> str:
+  """Returns a group of markers with the style that they share, told once."""
+  styles = set(_SVG_STYLE.findall(group[2]))
+  if len(styles) > 1 or 'style=' in group[1]:
+    return group[0]
+  markers = _SVG_STYLE.sub('', group[2])
+  return f'<g{group[1]}{"".join(styles)}>{markers}</g>'
+
+
+def _tenths(numbers: np.ndarray) -> str:
+  """Returns 1.5-2 .3 for 15, -20, 3."""
+  texts = ' '.join(f'{number / 10:g}' for number in numbers.tolist())
+  return re.sub(r'(?<![\d.])0\.', '.', texts).replace(' -', '-')
 
 
 def _in_few_colours(png: io.BytesIO) -> bytes:

@@ -43,7 +43,9 @@ def encoded(figure: record.Figure) -> tuple[str, str]:
   marks = [mark for panel in figure.panels for mark in panel.marks]
   lines = sum(len(getattr(mark, 'curves', ())) for mark in marks)
   arrays = _Arrays(max(_FEWEST, min(_BINS, _POINTS // max(1, lines))))
-  steps = [m.steps for m in marks if isinstance(m, record.Ridges)]
+  steps = {
+    step for m in marks if isinstance(m, record.Ridges) for step in m.steps
+  }
   data = {
     'title': figure.title,
     'shares': figure.shares,
@@ -55,7 +57,7 @@ def encoded(figure: record.Figure) -> tuple[str, str]:
       {'rows': _rows(figure, rows, arrays)} for _, rows in figure.frames
     ],
     'steps': [int(step) for step, _ in figure.frames]
-    or [int(step) for step in (steps or [[]])[0]],
+    or sorted(map(int, steps)),
     'surfaces': any(isinstance(mark, record.Contours) for mark in marks),
   }
   text = '\n'.join(
@@ -181,7 +183,22 @@ def _mark(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:
       told[name] = arrays(value)
     else:
       told[name] = value
+  if isinstance(mark, (record.Cells, record.Contours)):
+    for at, axis in (('x', panel.x), ('y', panel.y)):
+      told[f'at_{at}'] = arrays(_places(mark, at, axis))
   return told
+
+
+def _places(mark, which: str, axis: record.Axis) -> np.ndarray:
+  """Returns where the values of a map are, as in the table."""
+  edges = getattr(mark, which)
+  if isinstance(mark, record.Contours):
+    return edges
+  if (at := getattr(mark, f'at_{which}')) is not None:
+    return at
+  if axis.logarithmic and not axis.names:
+    return np.sqrt(edges[1:] * edges[:-1])
+  return (edges[1:] + edges[:-1]) / 2
 
 
 def _lines(mark, panel: record.Panel, arrays: _Arrays) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _NAMED = 16  # names at most on an axis: more would overlap
 # Runs of a still picture: of more, a panel each would be too many, and points
 # and seeds of each would hide all lines. The page's script shows them.
 _MOST = 12
+_LEAN_BINS = 150  # of the long lines of so many runs, see `strokes.thinned`
 _BAR = 0.6  # inches that a scale takes below the panels of a telephone
 
 
@@ -94,8 +95,11 @@ def _lean(panel: record.Panel) -> record.Panel:
       edges = static.means(mark, panel.y)
       if not edges:
         continue
-      high = edges[1].mean if len(edges) > 1 else None
-      curve = record.Curve(0, edges[0].x, edges[0].mean, high)
+      ends = [edge.mean for edge in edges]
+      kept = np.unique(
+        np.concatenate([strokes.thinned(end, _LEAN_BINS) for end in ends])
+      )
+      curve = record.Curve(0, *(y[kept] for y in (edges[0].x, *ends)))
       mark = mark._replace(curves=(curve,), window=1, paired=False)
     marks.append(mark)
   return panel._replace(marks=tuple(marks))

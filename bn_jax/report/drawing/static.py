@@ -17,6 +17,7 @@ _TICK = 0.11  # share of an axis that a tick with its label needs
 _GREY = 6  # index of the colour of what is of no key
 _LEVELS = 16  # of a surface, between its ends
 _HATCH = '////'
+_MEANS, _KEPT = {}, 400  # of marks: of the panels of one figure
 
 
 def diverged(panel: record.Panel, keys: Sequence[record.Key]) -> list:
@@ -50,7 +51,24 @@ def roomy(of: record.Axis) -> list[float]:
 
 
 def means(mark: record.Lines | record.Bars, y: record.Axis) -> list[seeds.Mean]:
-  """Returns the mean over the seeds of lines; of bands, of both edges."""
+  """Returns the mean over the seeds of lines; of bands, of both edges.
+
+  Those of the last marks are kept: pictures, table and script need them each.
+  """
+  key = id(mark), y.logarithmic, y.within
+  if key not in _MEANS or _MEANS[key][0] is not mark:
+    while len(_MEANS) >= _KEPT:
+      del _MEANS[next(iter(_MEANS))]
+    _MEANS[key] = mark, _means(mark, y)
+  return _MEANS[key][1]
+
+
+def forget() -> None:
+  """Forgets the means of marks, when nothing needs them any more."""
+  _MEANS.clear()
+
+
+def _means(mark: record.Lines | record.Bars, y: record.Axis):
   take = seeds.paired if getattr(mark, 'paired', False) else seeds.mean
   ends = ['y'] if mark.curves[0].high is None else ['y', 'high']
   results = [

@@ -3,8 +3,6 @@
 A table has one number a row: whose it is, what it is, where it stands.
 """
 
-import csv
-import io
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +18,7 @@ _LONGEST = 400_000
 _SHORT = 200  # points of a curve that has all of them: such as of few looks
 # Begins a cell that a spreadsheet runs, and is no number.
 _FORMULA = re.compile(r'(?![+-](inf|nan|[\d.]+(e[+-]?\d+)?)$)[=+@-]')
+_TO_QUOTE = re.compile('[",\r\n]')
 _ENDS = ('_min', '_max')  # of the quantity of a band
 
 
@@ -29,31 +28,56 @@ def of(figure: record.Figure) -> list[Sequence]:
   Columns that no row needs are left out. The mean over several seeds is of seed
   'mean'; where it has an interval, its ends are of seed 'low' and 'high'.
   """
+  head, blocks = _blocks(figure)
+  rows = [tuple(head)]
+  for cells in blocks:
+    length = len(cells['value'])
+    block = [cells.get(name, '') for name in head]
+    rows += zip(
+      *(cell if isinstance(cell, list) else [cell] * length for cell in block)
+    )
+  return rows
+
+
+def csv_of(figure: record.Figure) -> bytes:
+  """Returns the table `of` a figure as CSV, faster than row by row."""
+  head, blocks = _blocks(figure)
+  parts = [as_csv([head])]
+  for cells in blocks:
+    block = [cells.get(name, '') for name in head]
+    line = ','.join(
+      '%s' if isinstance(cell, list) else _cell(cell).replace('%', '%%')
+      for cell in block
+    )
+    lists = [
+      cell if name == 'value' else _cells(cell)
+      for name, cell in zip(head, block)
+      if isinstance(cell, list)
+    ]
+    parts.append(''.join(map(f'{line}\n'.__mod__, zip(*lists))).encode())
+  return b''.join(parts)
+
+
+def _blocks(figure: record.Figure) -> tuple[list[str], list[dict]]:
+  """Returns a header, and blocks of rows: name -> a cell, or one each row."""
   panels = [*figure.panels, *figure.undrawn]
   names = {key.index: key for key in figure.keys}
   axes = [panel.x.name for panel in panels]
   axes += [p.y.name for p in panels for m in p.marks if type(m) in _ON_PLANES]
   where = tuple(dict.fromkeys(axes))
   head = ('run', 'seed', 'panel', 'key', 'step', *where, 'quantity', 'value')
-  head = tuple(dict.fromkeys(head))
   every = 1 + sum(map(_count, panels)) // _LONGEST
-  rows = [
-    [cells.get(name, '') for name in head]
+  blocks = [
+    block
     for panel in panels
     for mark in panel.marks
     if type(mark) in _ROWS
-    for cells in _told(panel, mark, names, every)
+    for block in _told(panel, mark, names, every)
+    if len(block['value'])
   ]
-  kept = [
-    column
-    for column, name in enumerate(head)
-    if name in ('run', 'value', 'quantity')
-    or any(row[column] != '' for row in rows)
-  ]
-  return [
-    tuple(head[c] for c in kept),
-    *(tuple(row[c] for c in kept) for row in rows),
-  ]
+  needed = {name for block in blocks for name in block if block[name] != ''}
+  needed |= {'run', 'value', 'quantity'}
+  return [name for name in dict.fromkeys(head) if name in needed], blocks
 
 
 def alternative(figure: record.Figure) -> str:
@@ -145,10 +169,7 @@ def digits(numbers: Iterable[float]) -> list[str]:
 
 def as_csv(rows: Sequence[Sequence]) -> bytes:
   """Returns a table as CSV; a cell that a spreadsheet would run is quoted."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerows([_harmless(cell) for cell in row] for row in rows)
-  return text.getvalue().encode()
+  return ''.join(f'{",".join(map(_cell, row))}\n' for row in rows).encode()
 
 
 def _count(panel: record.Panel) -> int:
@@ -162,15 +183,15 @@ def _count(panel: record.Panel) -> int:
 
 
 def _told(panel, mark, names, every: int) -> Iterator[dict]:
-  """Yields the cells of a mark, with whose they are."""
+  """Yields blocks of the rows of a mark, with whose they are."""
   key = names.get(getattr(mark, 'key', None))
   whose = {'run': panel.run, 'panel': panel.about}
   if key is not None and key.run:
     whose['run'] = key.label
   elif key is not None:
     whose['key'] = key.label
-  for cells in _ROWS[type(mark)](panel, mark, every):
-    yield {**whose, **cells}
+  for block in _ROWS[type(mark)](panel, mark, every):
+    yield {**whose, **block}
 
 
 def _of_lines(panel, mark, every: int) -> Iterator[dict]:
@@ -193,54 +214,67 @@ def _of_lines(panel, mark, every: int) -> Iterator[dict]:
     if high is not None:
       edges = [(mark.quantity + end, y) for end, y in zip(_ENDS, (low, high))]
     stride = every if len(x) > _SHORT else 1
+    places = _places(x[::stride], getattr(mark, 'names', ()))
     for quantity, values in edges:
-      fixed = {'seed': '' if seed is None else seed, 'quantity': quantity}
-      if step is not None:
-        fixed['step'] = step
-      places = _places(x[::stride], getattr(mark, 'names', ()))
-      for at, value in zip(places, digits(values[::stride])):
-        yield {**fixed, panel.x.name: at, 'value': value}
+      yield {
+        'seed': '' if seed is None else seed,
+        'step': '' if step is None else step,
+        panel.x.name: places,
+        'quantity': quantity,
+        'value': digits(values[::stride]),
+      }
 
 
 def _of_references(panel, mark, every: int) -> Iterator[dict]:
   for end, values in zip(_ENDS, (mark.low, mark.high)):
-    fixed = {'seed': 'paper', 'quantity': mark.quantity + end}
-    for at, value in zip(digits(mark.x), digits(values)):
-      yield {**fixed, panel.x.name: at, 'value': value}
+    yield {
+      'seed': 'paper', 'quantity': f'{mark.quantity}{end}',
+      panel.x.name: digits(mark.x), 'value': digits(values),
+    }  # fmt: skip
 
 
 def _of_cells(panel, mark, every: int) -> Iterator[dict]:
-  x = _middles(mark.x, panel.x) if mark.at_x is None else _places(mark.at_x)
-  y = _middles(mark.y, panel.y) if mark.at_y is None else _places(mark.at_y)
-  yield from _on_plane(panel, mark, x, y, mark.values.T)
+  places = [
+    _middles(edges, axis) if at is None else _places(at)
+    for edges, at, axis in (
+      (mark.x, mark.at_x, panel.x), (mark.y, mark.at_y, panel.y))
+  ]  # fmt: skip
+  fixed = {'seed': mark.seed}
+  if mark.step is not None:
+    fixed['step'] = mark.step
+  yield from _on_plane(panel, mark, *places, mark.values.T, fixed)
 
 
 def _of_contours(panel, mark, every: int) -> Iterator[dict]:
-  x, y = digits(mark.x), digits(mark.y)
-  yield from _on_plane(panel, mark, x, y, mark.values)
+  fixed = {'seed': mark.seed, 'step': mark.step}
+  yield from _on_plane(
+    panel, mark, digits(mark.x), digits(mark.y), mark.values, fixed
+  )
   if mark.way is not None:
-    fixed = {'seed': mark.seed, 'quantity': f'{mark.quantity}_of_checkpoint'}
-    for step, (x, y), value in zip(mark.way_steps, mark.way, mark.way_values):
-      x, y, value = digits((x, y, value))
-      at = {'step': int(step), panel.x.name: x, panel.y.name: y}
-      yield {**fixed, **at, 'value': value}
+    yield {
+      **fixed, 'step': list(map(int, mark.way_steps)),
+      'quantity': f'{mark.quantity}_of_checkpoint',
+      panel.x.name: digits(mark.way[:, 0]),
+      panel.y.name: digits(mark.way[:, 1]),
+      'value': digits(mark.way_values),
+    }  # fmt: skip
 
 
-def _on_plane(panel, mark, x, y, values_XY) -> Iterator[dict]:
-  fixed = {'seed': mark.seed, 'quantity': mark.quantity}
-  if mark.step is not None:
-    fixed['step'] = mark.step
-  places = itertools.product(x, y)
-  for (at_x, at_y), value in zip(places, digits(np.ravel(values_XY))):
-    yield {**fixed, panel.x.name: at_x, panel.y.name: at_y, 'value': value}
+def _on_plane(panel, mark, x, y, values_XY, fixed) -> Iterator[dict]:
+  at_x, at_y = map(list, zip(*itertools.product(x, y)))
+  yield {
+    **fixed, panel.x.name: at_x, panel.y.name: at_y,
+    'quantity': mark.quantity, 'value': digits(np.ravel(values_XY)),
+  }  # fmt: skip
 
 
 def _of_ridges(panel, mark, every: int) -> Iterator[dict]:
   middles = digits((mark.edges[1:] + mark.edges[:-1]) / 2)[::every]
   for step, heights in zip(mark.steps, mark.heights):
-    fixed = {'seed': mark.seed, 'quantity': mark.quantity, 'step': step}
-    for at, value in zip(middles, digits(heights[::every])):
-      yield {**fixed, panel.x.name: at, 'value': value}
+    yield {
+      'seed': mark.seed, 'step': step, panel.x.name: middles,
+      'quantity': mark.quantity, 'value': digits(heights[::every]),
+    }  # fmt: skip
 
 
 _ROWS: dict[type, Callable] = {
@@ -315,6 +349,18 @@ def _middle_of(panel, mark: record.Ridges) -> str:
   )
 
 
-def _harmless(cell) -> str:
+def _cell(cell) -> str:
+  """Returns a cell of a CSV; what a spreadsheet would run is quoted."""
   is_run = isinstance(cell, str) and _FORMULA.match(cell)
-  return f"'{cell}" if is_run else str(cell)
+  text = f"'{cell}" if is_run else str(cell)
+  if _TO_QUOTE.search(text):
+    return '"' + text.replace('"', '""') + '"'
+  return text
+
+
+def _cells(column: Sequence) -> Iterable:
+  """Returns `_cell` of each; of numbers, and of what many rows share, fast."""
+  if not isinstance(column[0], str):
+    return column
+  cells = {cell: _cell(cell) for cell in set(column)}
+  return map(cells.__getitem__, column)

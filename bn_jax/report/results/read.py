@@ -103,16 +103,18 @@ def series(path: pathlib.Path) -> dict[str, curves.Series]:
       different values.
   """
   grouped = {}
-  for record in records.read(path):
+  train, others = records.read_apart(path, 'train')
+  for record in others:
     grouped.setdefault(record.name, []).append(record)
   try:
-    return {name: _joined(rows) for name, rows in grouped.items()}
+    every = {name: _joined(rows) for name, rows in grouped.items()}
   except (KeyError, TypeError, ValueError) as error:
     raise errors.StorageError(
       f'{path}: records of one name hold different values '
       f'({errors.first_line(error)}); the file was changed after it was '
       'written, or the measure between two of them'
     ) from error
+  return every if train is None else {**every, 'train': curves.Series(*train)}
 
 
 def _joined(rows: Sequence[records.Record]) -> curves.Series:
