@@ -12,8 +12,8 @@ RUN := $(VENV)/bin/python
 .PHONY: quickstart test test-all lint types docs gallery package clean
 
 quickstart: $(VENV)/installed
-	@echo 'training three networks, at once where the cores allow: about two'
-	@echo 'minutes, most of it compiling the first time'
+	@echo 'training three networks, at once where the cores allow: two to four'
+	@echo 'minutes on two cores, more than half of it compiling the first time'
 	$(RUN) train.py --config=configs/quickstart.py --workdir=runs/quickstart \
 	  --jobs=auto
 

@@ -862,15 +862,22 @@ function interval(plot, { x, low, high }, look, times) {
 /** Marks where seeds of shown runs diverged. */
 function divergences(plot) {
   const { panel, view, height } = plot;
-  let last = -Infinity;
+  const groups = [];
   for (const [step, index, run] of panel.ends.filter((of) => isShown(of[2]))) {
     const left = plot.x(step * factor(run));
     add(plot, 'path', { d: `M${left} 0V${height}`,
       ...stroke(view.look(index), 1.4, 1, [1, 1.6]) });
-    if (Math.abs(left - last) < 13 || left > plot.width) continue;
-    last = left;
+    if (left > plot.width) continue;
+    const near = groups.find((group) => Math.abs(left - group.left) < 13);
+    if (near) near.steps.add(step);
+    else groups.push({ left, steps: new Set([step]) });
+  }
+  for (const { left, steps } of groups) {
+    const ordered = [...steps].sort((a, b) => a - b);
+    const text = ordered.length > 2
+      ? `${ordered[0]} to ${ordered.at(-1)}` : ordered.join(' and ');
     const beside = left + (left > 0.1 * plot.width ? -4 : 12);
-    write(plot, `diverged at ${step}`, beside, height / 2, SMALL, true);
+    write(plot, `diverged at ${text}`, beside, height / 2, SMALL, true);
   }
 }
 

@@ -547,6 +547,17 @@ class BrowserTest(absltest.TestCase):
       self.assertFalse(page.evaluate(full))
       self.assertEqual(figure.bounding_box()['width'], width)
 
+  def test_near_divergences_share_a_label(self):
+    for steps, text in (((60, 61), '60 and 61'), ((60, 61, 62), '60 to 62')):
+      of_page = answering.runs(['a', 'b'], 3)
+      for seed, step in zip(of_page[1].seeds, steps):
+        seed.manifest.update(status='diverged', step=step)
+      path = answering.write(
+        self.folder() / 'near.html', of_page, answering.figures(of_page)[:1]
+      )
+      figure = self.show(self.open(path), 'training')
+      self.assertIn(f'diverged at {text}', figure.inner_text())
+
   def test_many_runs_have_looks_of_their_own(self):
     of_page = answering.runs([f'run{index}' for index in range(60)], 1)
     path = answering.write(

@@ -80,6 +80,14 @@ class RecordsTest(parameterized.TestCase):
       self.assertIsNone(alike)
       self.assertEqual(list(rest), list(records.read(self.path)))
 
+  def test_rows_are_none_where_all_have_conditions(self):
+    """A row has no place for them."""
+    of = {'data': 'test'}
+    self.write(*(Record(t, 'train', {'loss': 1.0}, of) for t in range(3)))
+    alike, rest = records.read_apart(self.path, 'train')
+    self.assertIsNone(alike)
+    self.assertEqual([row.conditions for row in rest], [of] * 3)
+
   def test_rows_are_none_where_a_number_is_none(self):
     for wrong in ('1-2', '.', '', '1"2"', 'nan'):
       line = '{"step": %s, "name": "train", "values": {"loss": %s}}\n'
