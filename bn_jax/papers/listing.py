@@ -3,6 +3,7 @@
 import functools
 import itertools
 import pathlib
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 
@@ -23,19 +24,19 @@ from bn_jax.storage import run_folder
 _FOOTER = """\
 Train one:  python train.py --config=configs/{example}.py[:small]
 Judge it:   python -m bn_jax papers verify WORKDIR...
-Time: all runs and seeds one after another on this machine. *: from the seconds
-of the runs found; else {estimate}
+{time}
 """
 _CONFIGS_FOOTER = """\
 
 Train one:  bn_jax train --config=NAME, or NAME:small where it has that size
-Time: all runs and seeds one after another on this machine, {estimate}
-"""
-_ESTIMATE = """\
-from the products of the
-networks, at {share:.0%} of the rate of a large one here ({rate:.0f} GFLOP/s)
-and {least:.0f} ms a step: it may be wrong by a factor of three. ?: its data are
-not prepared, or what it computes is not known."""
+{time}"""
+_TIME = (
+  'Time: all runs and seeds one after another on this machine{of_runs} from the '
+  'products of the networks, at {share:.0%} of the rate of a large one here '
+  '({rate:.0f} GFLOP/s) and {least:.0f} ms a step: it may be wrong by a factor '
+  'of three. ?: its data are not prepared, or what it computes is not known.'
+)
+_OF_RUNS = '. *: from the seconds of the runs found; else'
 # The share of a large matrix product's rate that training reaches, and the time
 # of a step of the smallest network. Round numbers, chosen and not fitted: small
 # products reach less and large ones more, so the estimate may be wrong by a
@@ -61,7 +62,7 @@ def text(papers: tuple[str, ...], folder: pathlib.Path) -> str:
     lines += [name, f'  {sizes[0].title}']
     lines += [_size(figure, runs, product_rate) for figure in sizes]
   footer = _FOOTER.format(
-    example=figures[0].figure, estimate=_estimate(product_rate)
+    example=figures[0].figure, time=_time(product_rate, _OF_RUNS)
   )
   lines += ['', *(f'Left out: {message}' for message in damage)]
   return ''.join(f'{line}\n' for line in lines) + footer
@@ -79,7 +80,7 @@ def configs(names: Sequence[str]) -> Iterator[str]:
     yield f'{name}\n  {sizes[0].title}'
     for size in sizes:
       yield _line(size, product_rate, None)
-  yield _CONFIGS_FOOTER.format(estimate=_estimate(product_rate))
+  yield _CONFIGS_FOOTER.format(time=_time(product_rate))
 
 
 def _size(
@@ -109,11 +110,15 @@ def _line(
   return f'    {figure.size:6} {shape:36} {spent:>10}'
 
 
-def _estimate(product_rate: float) -> str:
-  """Returns what an estimated time is made of."""
-  return _ESTIMATE.format(
-    share=_EFFICIENCY, rate=product_rate / 1e9, least=1000 * _SECONDS_A_STEP
+def _time(product_rate: float, of_runs: str = ',') -> str:
+  """Returns what the times of a list are made of, in lines of a terminal."""
+  text = _TIME.format(
+    of_runs=of_runs,
+    share=_EFFICIENCY,
+    rate=product_rate / 1e9,
+    least=1000 * _SECONDS_A_STEP,
   )
+  return textwrap.fill(text, 80)
 
 
 def state(figure: figures_lib.Reproduction, match: verifying.Standing) -> str:
