@@ -31,8 +31,8 @@ _CONFIGS_FOOTER = """\
 Train one:  bn_jax train --config=NAME, or NAME:small where it has that size
 {time}"""
 _TIME = (
-  'Time: all runs and seeds one after another on this machine{of_runs} from the '
-  'products of the networks, at {share:.0%} of the rate of a large one here '
+  'Time: all runs and seeds one after another on this machine{of_runs} from '
+  'the products of the networks, at {share:.0%} of the rate of a large one here '
   '({rate:.0f} GFLOP/s) and {least:.0f} ms a step: it may be wrong by a factor '
   'of three. ?: its data are not prepared, or what it computes is not known.'
 )
