@@ -31,10 +31,11 @@ _CONFIGS_FOOTER = """\
 Train one:  bn_jax train --config=NAME, or NAME:small where it has that size
 {time}"""
 _TIME = (
-  'Time: all runs and seeds one after another on this machine{of_runs} from '
-  'the products of the networks, at {share:.0%} of the rate of a large one here '
-  '({rate:.0f} GFLOP/s) and {least:.0f} ms a step: it may be wrong by a factor '
-  'of three. ?: its data are not prepared, or what it computes is not known.'
+  'Time: all runs and seeds one after another on this machine{of_runs} '
+  'from the products of the networks, at {share:.0%} of the rate of a large '
+  'one here ({rate:.0f} GFLOP/s) and {least:.0f} ms a step: it may be wrong '
+  'by a factor of three. ?: its data are not prepared, or what it computes '
+  'is not known.'
 )
 _OF_RUNS = '. *: from the seconds of the runs found; else'
 # The share of a large matrix product's rate that training reaches, and the time
