@@ -61,4 +61,4 @@ def _highest(values: np.ndarray) -> float:
   sizes = np.sort(abs(values[values != 0]))
   # Of an even number the lower one: of two values the last is the tail.
   median = sizes[(len(sizes) - 1) // 2] if len(sizes) else 0.0
-  return TIMES * max(median, *abs(values[:1]))
+  return TIMES * max([median, *abs(values[:1])])

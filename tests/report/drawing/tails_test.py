@@ -38,6 +38,12 @@ class TailsTest(parameterized.TestCase):
     self.assertBetween(low, 0.05, 0.1)
     self.assertBetween(high, 2.5, 5)
 
+  def test_nothing_finite_sets_no_axis(self):
+    """A seed that diverged at its first step has no number at all."""
+    for others in ((), (GOOD,)):
+      none = panel(*others, ([np.nan, np.inf], True))
+      self.assertEqual(limits(none), [None])
+
   def test_what_it_had_before_is_seen(self):
     ((_, high),) = limits(panel(GOOD, ([30.0, 40.0, 200.0, 1e9, 1e32], True)))
     self.assertBetween(high, 200, 400)
